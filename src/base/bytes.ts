@@ -1,0 +1,141 @@
+// Big-endian byte writer and reader: the integers of QEMU's stream are all big-endian.
+// The reader is given hostile input: it never reads past its end, it throws EndOfBytes.
+import { WherryError } from "./errors.ts";
+
+/** Fewer bytes than a field needs. `offset` and `needed` are in bytes from the reader's start. */
+export class EndOfBytes extends WherryError {
+  readonly offset: number;
+  readonly needed: number;
+  constructor(offset: number, needed: number, available: number) {
+    super("bytes.end", `needs ${needed} bytes at offset ${offset}, found ${available}`);
+    this.offset = offset;
+    this.needed = needed;
+  }
+}
+
+const utf8 = new TextEncoder();
+
+/** A growing buffer. `u64` takes a bigint, all others numbers; values are truncated to their width. */
+export class ByteWriter {
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
+  #length = 0;
+
+  constructor(capacity = 256) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  #grow(n: number): number {
+    const at = this.#length;
+    if (at + n > this.#bytes.length) {
+      const next = new Uint8Array(Math.max(at + n, this.#bytes.length * 2));
+      next.set(this.#bytes.subarray(0, at));
+      this.#bytes = next;
+      this.#view = new DataView(next.buffer);
+    }
+    this.#length = at + n;
+    return at;
+  }
+
+  u8(v: number): this {
+    const at = this.#grow(1);
+    this.#view.setUint8(at, v);
+    return this;
+  }
+  u16(v: number): this {
+    const at = this.#grow(2);
+    this.#view.setUint16(at, v);
+    return this;
+  }
+  u32(v: number): this {
+    const at = this.#grow(4);
+    this.#view.setUint32(at, v);
+    return this;
+  }
+  u64(v: bigint): this {
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, v);
+    return this;
+  }
+  bytes(v: Uint8Array): this {
+    const at = this.#grow(v.length);
+    this.#bytes.set(v, at);
+    return this;
+  }
+  /** u8 length + bytes: QEMU's counted string. */
+  countedString(s: string): this {
+    const b = utf8.encode(s);
+    if (b.length > 255) throw new WherryError("bytes.string", `string of ${b.length} bytes, at most 255 fit: ${s}`);
+    return this.u8(b.length).bytes(b);
+  }
+
+  /** The bytes so far, as a view that is valid until the next write. */
+  view(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(0, this.#length);
+  }
+  /** The bytes so far, copied. */
+  finish(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.slice(0, this.#length);
+  }
+  /** Forget what was written, keep the buffer. */
+  reset(): void {
+    this.#length = 0;
+  }
+}
+
+const utf8Decoder = new TextDecoder("utf-8", { fatal: false });
+
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #offset: number;
+
+  constructor(bytes: Uint8Array, offset = 0) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#offset = offset;
+  }
+
+  get offset(): number {
+    return this.#offset;
+  }
+  get remaining(): number {
+    return this.#bytes.length - this.#offset;
+  }
+
+  #take(n: number): number {
+    const at = this.#offset;
+    if (n > this.#bytes.length - at) throw new EndOfBytes(at, n, this.#bytes.length - at);
+    this.#offset = at + n;
+    return at;
+  }
+
+  u8(): number {
+    return this.#view.getUint8(this.#take(1));
+  }
+  u16(): number {
+    return this.#view.getUint16(this.#take(2));
+  }
+  u32(): number {
+    return this.#view.getUint32(this.#take(4));
+  }
+  u64(): bigint {
+    return this.#view.getBigUint64(this.#take(8));
+  }
+  /** A view of the next n bytes (not a copy). */
+  bytes(n: number): Uint8Array {
+    const at = this.#take(n);
+    return this.#bytes.subarray(at, at + n);
+  }
+  peekU8(): number | undefined {
+    return this.#bytes[this.#offset];
+  }
+  countedString(): string {
+    return utf8Decoder.decode(this.bytes(this.u8()));
+  }
+}

@@ -1,6 +1,7 @@
 // Big-endian byte writer and reader: the integers of QEMU's stream are all big-endian.
 // The reader is given hostile input: it never reads past its end, it throws EndOfBytes.
 import { WherryError } from "./errors.ts";
+import { decodeUtf8, encodeUtf8 } from "./text.ts";
 
 /** Fewer bytes than a field needs. `offset` and `needed` are in bytes from the reader's start. */
 export class EndOfBytes extends WherryError {
@@ -12,8 +13,6 @@ export class EndOfBytes extends WherryError {
     this.needed = needed;
   }
 }
-
-const utf8 = new TextEncoder();
 
 /** A growing buffer. `u64` takes a bigint, all others numbers; values are truncated to their width. */
 export class ByteWriter {
@@ -69,7 +68,7 @@ export class ByteWriter {
   }
   /** u8 length + bytes: QEMU's counted string. */
   countedString(s: string): this {
-    const b = utf8.encode(s);
+    const b = encodeUtf8(s);
     if (b.length > 255) throw new WherryError("bytes.string", `string of ${b.length} bytes, at most 255 fit: ${s}`);
     return this.u8(b.length).bytes(b);
   }
@@ -87,8 +86,6 @@ export class ByteWriter {
     this.#length = 0;
   }
 }
-
-const utf8Decoder = new TextDecoder("utf-8", { fatal: false });
 
 export class ByteReader {
   readonly #bytes: Uint8Array;
@@ -136,6 +133,6 @@ export class ByteReader {
     return this.#bytes[this.#offset];
   }
   countedString(): string {
-    return utf8Decoder.decode(this.bytes(this.u8()));
+    return decodeUtf8(this.bytes(this.u8()));
   }
 }

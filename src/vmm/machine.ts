@@ -1,0 +1,168 @@
+// The machine base: what every board is made of, and what migration and the monitor see of it.
+// Owns the run state, the list of sections, and the order of stop, start and reset.
+import { WherryError } from "../base/errors.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { AcceleratorVm } from "./accelerator.ts";
+import { type RunState, RunStateHolder } from "./run-state.ts";
+import type { Section } from "./section.ts";
+
+/** The synchronise hooks as the machine calls them (implemented by Cpus; see cpus.ts). */
+export interface SynchronizeHooks {
+  /** Before device state is saved; before reset. */
+  synchronizeAllStates(): Promise<void>;
+  /** Marks the VMM's copy as the truth before a load. */
+  synchronizeAllPreLoad(): void;
+  /** After a load; after machine init. Writes back at level FULL. */
+  synchronizeAllPostInit(): void;
+  /** After a system reset. Writes back at level RESET. */
+  synchronizeAllPostReset(): void;
+  /** Architectural reset of the cached copies (they are marked dirty). */
+  resetAll(): void;
+  resumeAll(): void;
+  pauseAll(): Promise<void>;
+}
+
+/** A device (or backend) with work in flight. */
+export interface Quiescable {
+  /** The vCPUs have stopped: finish or park all requests in flight; no guest memory is written after it resolves. */
+  quiesce?(): Promise<void>;
+  /** The vCPUs are about to run (again): look at every queue once, re-arm timers. */
+  unquiesce?(): void;
+  /** System reset. */
+  reset?(): void;
+}
+
+/** A disk: on a move the source lets go before the destination opens for writing. */
+export interface Ownable {
+  /** Flush, give up write access and locks. */
+  inactivate(): Promise<void>;
+  /** Take locks and write access. Throws if somebody else holds them. */
+  activate(): Promise<void>;
+}
+
+export type MachineEvent =
+  | { event: "STOP" }
+  | { event: "RESUME" }
+  | { event: "RESET"; guest: boolean }
+  | { event: "SHUTDOWN"; guest: boolean; reason: string }
+  | { event: "POWERDOWN" }
+  | { event: "GUEST_PANICKED"; message: string };
+
+export class MachineError extends WherryError {}
+
+export interface MachineParts {
+  /** Machine type on the wire, such as `virt`. */
+  readonly name: string;
+  readonly vm: AcceleratorVm;
+  readonly memory: GuestMemory;
+  readonly cpus: SynchronizeHooks;
+}
+
+export class Machine {
+  readonly name: string;
+  readonly vm: AcceleratorVm;
+  readonly memory: GuestMemory;
+  readonly cpus: SynchronizeHooks;
+  readonly runState = new RunStateHolder();
+  /** In registration order; migration orders them by priority. */
+  readonly sections: Section[] = [];
+  readonly devices: Quiescable[] = [];
+  readonly drives: Ownable[] = [];
+  /** Put the loaded kernel, device tree and boot registers back (run at reset, after the devices). */
+  onReset: () => void = () => {};
+  /** Press the power button; false if the board has none. */
+  powerButton: () => boolean = () => false;
+  readonly #listeners: ((event: MachineEvent) => void)[] = [];
+  #drivesActive = false;
+
+  constructor(parts: MachineParts) {
+    this.name = parts.name;
+    this.vm = parts.vm;
+    this.memory = parts.memory;
+    this.cpus = parts.cpus;
+  }
+
+  onEvent(listener: (event: MachineEvent) => void): () => void {
+    this.#listeners.push(listener);
+    return () => {
+      const i = this.#listeners.indexOf(listener);
+      if (i >= 0) this.#listeners.splice(i, 1);
+    };
+  }
+  emit(event: MachineEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+
+  addSection(section: Section): void {
+    if (this.sections.some((s) => s.idstr === section.idstr && s.instanceId === section.instanceId)) {
+      throw new MachineError("machine.section", `section ${section.idstr}/${section.instanceId} is registered twice`);
+    }
+    this.sections.push(section);
+  }
+
+  get drivesActive(): boolean {
+    return this.#drivesActive;
+  }
+  async activateDrives(): Promise<void> {
+    if (this.#drivesActive) return;
+    const done: Ownable[] = [];
+    try {
+      for (const drive of this.drives) {
+        await drive.activate();
+        done.push(drive);
+      }
+    } catch (error) {
+      for (const drive of done) await drive.inactivate();
+      throw error;
+    }
+    this.#drivesActive = true;
+  }
+  async inactivateDrives(): Promise<void> {
+    if (!this.#drivesActive) return;
+    this.#drivesActive = false;
+    for (const drive of this.drives) await drive.inactivate();
+  }
+
+  /** Run (or go on). The drives are activated first; if that fails nothing has changed. */
+  async start(): Promise<void> {
+    if (this.runState.running) return;
+    await this.activateDrives();
+    this.runState.set("running");
+    for (const device of this.devices) device.unquiesce?.();
+    this.vm.clock.start();
+    this.cpus.resumeAll();
+    this.emit({ event: "RESUME" });
+  }
+
+  /** All vCPUs outside the guest and parked, guest time frozen, devices quiet; then `state`. */
+  async stop(state: RunState = "paused"): Promise<void> {
+    if (!this.runState.running) {
+      this.runState.set(state);
+      return;
+    }
+    await this.cpus.pauseAll();
+    this.vm.clock.stop();
+    for (const device of this.devices) await device.quiesce?.();
+    this.runState.set(state);
+    this.emit({ event: "STOP" });
+  }
+
+  /** System reset. Runs on if it was running. `guest` says who asked. */
+  async reset(guest = false): Promise<void> {
+    const was = this.runState.running;
+    if (was) {
+      await this.cpus.pauseAll();
+      for (const device of this.devices) await device.quiesce?.();
+    }
+    await this.cpus.synchronizeAllStates();
+    for (const device of this.devices) device.reset?.();
+    this.cpus.resetAll();
+    this.onReset();
+    this.cpus.synchronizeAllPostReset();
+    this.emit({ event: "RESET", guest });
+    if (was) {
+      for (const device of this.devices) device.unquiesce?.();
+      this.cpus.resumeAll();
+    }
+  }
+}

@@ -1,0 +1,102 @@
+// The QMP commands about the machine itself: run state, vCPUs, reset, power, and what clients ask first.
+// Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
+import type { Machine } from "../vmm/machine.ts";
+import type { JsonObject } from "./json.ts";
+import type { MigrationControl } from "./migration-control.ts";
+import { int, QmpError } from "./qapi.ts";
+import { command, type QmpCommand } from "./qmp-command.ts";
+
+/** The part of the machine that the monitor works on. */
+export type MonitoredMachine = Pick<
+  Machine,
+  "runState" | "start" | "stop" | "reset" | "powerButton" | "emit" | "onEvent"
+>;
+
+export interface QmpHost {
+  readonly machine: MonitoredMachine;
+  readonly migration: MigrationControl;
+  /** The guest's name (`--name`), if it has one. */
+  readonly name?: string;
+  readonly memoryBytes: number;
+  /** One entry a hart: the host's id of the thread that runs it. */
+  readonly vcpuThreads: readonly number[];
+  /** A hart's registers by name, values as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */
+  registers(hart: number): Promise<Record<string, string>>;
+  /** Ends the machine and its process. Called once, after the answer to `quit` is on its way. */
+  quit(): void;
+}
+
+/** The release whose QAPI we follow: clients choose shapes by it. Debian 13 ships it. */
+export const QEMU_VERSION = { micro: 0, minor: 0, major: 10 };
+
+export function versionInfo(wherryVersion: string): JsonObject {
+  return { qemu: QEMU_VERSION, package: `wherry ${wherryVersion}` };
+}
+
+export function machineCommands(host: QmpHost, wherryVersion: string): QmpCommand[] {
+  const { machine, migration } = host;
+  return [
+    command("query-status", {}, () => ({
+      running: machine.runState.running,
+      status: machine.runState.current,
+    })),
+    command("query-version", {}, () => versionInfo(wherryVersion)),
+    command("query-name", {}, () => (host.name === undefined ? {} : { name: host.name })),
+    command("query-kvm", {}, () => ({ enabled: false, present: false })),
+    command("query-target", {}, () => ({ arch: "riscv64" })),
+    command("query-uuid", {}, () => ({ UUID: "00000000-0000-0000-0000-000000000000" })),
+    command("query-memory-size-summary", {}, () => ({ "base-memory": host.memoryBytes })),
+    command("query-cpus-fast", {}, () =>
+      host.vcpuThreads.map((thread, hart) => ({
+        "cpu-index": hart,
+        "qom-path": `/machine/soc0/harts[${hart}]`,
+        "thread-id": thread,
+        props: { "core-id": hart },
+        target: "riscv64",
+      })),
+    ),
+    command("stop", {}, async () => {
+      // Before the machine has arrived there is nothing to stop: remember that it is to stay stopped.
+      if (machine.runState.current === "inmigrate") migration.autostart = false;
+      else if (machine.runState.running) await machine.stop();
+      return {};
+    }),
+    command("cont", {}, async () => {
+      const state = machine.runState.current;
+      if (state === "inmigrate") {
+        migration.autostart = true;
+        return {};
+      }
+      if (state === "internal-error" || state === "shutdown") {
+        throw new QmpError("Resetting the Virtual Machine is required");
+      }
+      if (state === "finish-migrate" || state === "save-vm") throw new QmpError("Migration is not finalized yet");
+      const blocker = migration.startBlocker();
+      if (blocker !== undefined) throw new QmpError(blocker);
+      await machine.start();
+      return {};
+    }),
+    command("system_reset", {}, async () => {
+      if (machine.runState.current === "inmigrate") {
+        throw new QmpError("The machine has not arrived yet: it cannot be reset");
+      }
+      const blocker = migration.startBlocker();
+      if (blocker !== undefined) throw new QmpError(blocker);
+      await machine.reset();
+      return {};
+    }),
+    command("system_powerdown", {}, () => {
+      machine.emit({ event: "POWERDOWN" });
+      if (!machine.powerButton()) {
+        throw new QmpError("The board has no power button: shut down inside the guest, or use 'quit'");
+      }
+      return {};
+    }),
+    command("x-wherry-registers", { cpu: int }, async ({ cpu }) => {
+      if (cpu < 0 || cpu >= host.vcpuThreads.length) {
+        throw new QmpError(`CPU ${cpu} not found: the machine has ${host.vcpuThreads.length}`, "DeviceNotFound");
+      }
+      return host.registers(cpu);
+    }),
+  ];
+}

@@ -1,0 +1,109 @@
+// Where a machine is moved to or comes from: QEMU's two notations, the URI (`tcp:HOST:PORT`, `unix:PATH`,
+// `file:PATH[,offset=N]`) and the `channels` list of QAPI (MigrationChannel, since 8.2), as one type.
+// Left out: rdma:, exec: and fd:, vsock, and channels other than the main one.
+import type { JsonObject } from "./json.ts";
+import { type ArgumentsOf, list, object, oneOf, optional, QmpError, readMembers, str, struct, uint64 } from "./qapi.ts";
+
+export type MigrationAddress =
+  | { readonly transport: "tcp"; readonly host: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string }
+  | { readonly transport: "file"; readonly path: string; readonly offset: number };
+
+/** Reads a URI. Port 0 (any free port) is only for listening. Throws QmpError. */
+export function parseMigrationUri(uri: string): MigrationAddress {
+  const colon = uri.indexOf(":");
+  const rest = uri.slice(colon + 1);
+  switch (colon < 0 ? "" : uri.slice(0, colon)) {
+    case "tcp":
+      return tcpAddress(rest);
+    case "unix":
+      if (rest === "") throw new QmpError(`the path in '${uri}' is empty: write unix:PATH`);
+      return { transport: "unix", path: rest };
+    case "file":
+      return fileAddress(rest);
+    case "rdma":
+    case "exec":
+    case "fd":
+    case "vsock":
+      throw new QmpError(`'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH or file:PATH`);
+    default:
+      throw new QmpError("Parameter 'uri' expects a valid migration protocol");
+  }
+}
+
+/** The URI that `parseMigrationUri` reads back as the same address. */
+export function migrationUri(address: MigrationAddress): string {
+  switch (address.transport) {
+    case "tcp":
+      return `tcp:${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
+    case "unix":
+      return `unix:${address.path}`;
+    case "file":
+      return `file:${address.path}${address.offset === 0 ? "" : `,offset=${address.offset}`}`;
+  }
+}
+
+function tcpAddress(text: string): MigrationAddress {
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]+)$/.exec(text);
+  if (match === null) throw new QmpError(`error parsing address '${text}': expected HOST:PORT`);
+  return { transport: "tcp", host: match[1] ?? match[2] ?? "", port: portOf(match[3] ?? "", text) };
+}
+
+function portOf(digits: string, address: string): number {
+  const port = Number(digits);
+  if (!/^[0-9]+$/.test(digits) || port > 65535) {
+    throw new QmpError(`error parsing port in address '${address}': expected a number up to 65535, found '${digits}'`);
+  }
+  return port;
+}
+
+function fileAddress(text: string): MigrationAddress {
+  const match = /^(.*?)(?:,offset=([^,]*))?$/s.exec(text);
+  const path = match?.[1] ?? "";
+  const offset = match?.[2] ?? "0";
+  if (path === "") throw new QmpError(`the path in 'file:${text}' is empty: write file:PATH`);
+  const bytes = Number(offset);
+  if (!/^(0x[0-9a-fA-F]+|[0-9]+)$/.test(offset) || !Number.isSafeInteger(bytes)) {
+    throw new QmpError(`the offset in 'file:${text}' must be a number of bytes, found '${offset}'`);
+  }
+  return { transport: "file", path, offset: bytes };
+}
+
+const channelMembers = { "channel-type": oneOf(["main", "cpr"]), addr: object };
+
+/** The members of `migrate` and `migrate-incoming` that name the address. */
+export const addressMembers = { uri: optional(str), channels: optional(list(struct(channelMembers))) };
+
+/** The address in the arguments of `command`: exactly one of `uri` and `channels`. Throws QmpError. */
+export function addressOf(args: ArgumentsOf<typeof addressMembers>, command: string): MigrationAddress {
+  const { uri, channels } = args;
+  if ((uri === undefined) === (channels === undefined)) {
+    const found = uri === undefined ? "neither" : "both";
+    throw new QmpError(`'${command}' takes one of the arguments 'uri' and 'channels', found ${found}`);
+  }
+  if (uri !== undefined) return parseMigrationUri(uri);
+  const [channel, second] = channels ?? [];
+  if (channel === undefined || second !== undefined) {
+    throw new QmpError(`Parameter 'channels' takes one entry, found ${channels?.length ?? 0}`);
+  }
+  if (channel["channel-type"] !== "main") throw new QmpError("Channel type 'cpr' is not supported: use 'main'");
+  return channelAddress(channel.addr);
+}
+
+/** A MigrationAddress union of QAPI: the discriminators are `transport` and, for sockets, `type`. */
+function channelAddress(addr: JsonObject): MigrationAddress {
+  const at = "channels[0].addr.";
+  const { transport, ...rest } = addr;
+  if (transport === undefined) throw new QmpError(`Parameter '${at}transport' is missing`);
+  if (oneOf(["socket", "file"]).read(transport, `${at}transport`) === "file") {
+    const { filename, offset } = readMembers({ filename: str, offset: uint64 }, rest, at);
+    return { transport: "file", path: filename, offset };
+  }
+  const { type, ...socket } = rest;
+  if (type === undefined) throw new QmpError(`Parameter '${at}type' is missing`);
+  if (oneOf(["inet", "unix"]).read(type, `${at}type`) === "unix") {
+    return { transport: "unix", path: readMembers({ path: str }, socket, at).path };
+  }
+  const { host, port } = readMembers({ host: str, port: str }, socket, at);
+  return { transport: "tcp", host, port: portOf(port, `${host}:${port}`) };
+}

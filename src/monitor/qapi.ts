@@ -1,0 +1,136 @@
+// Argument types of QMP commands: a small part of QEMU's QAPI (docs/devel/qapi-code-gen), enough to check what a
+// client sends and to say what is wrong in the words of QEMU's own visitors.
+import { WherryError } from "../base/errors.ts";
+import { isObject, type JsonObject, type JsonValue } from "./json.ts";
+
+/** The classes of QMP errors (qapi/error.json). All but GenericError exist because some client tests for them. */
+export type ErrorClass = "GenericError" | "CommandNotFound" | "DeviceNotActive" | "DeviceNotFound" | "KVMMissingCap";
+
+/** What goes back to the client as `{"error": {"class", "desc"}}`. */
+export class QmpError extends WherryError {
+  readonly errorClass: ErrorClass;
+
+  constructor(desc: string, errorClass: ErrorClass = "GenericError") {
+    super("qmp.error", desc);
+    this.errorClass = errorClass;
+  }
+}
+
+/** Reads a JSON value as T. `path` is the argument's name as messages have it. Throws QmpError. */
+export interface Type<T> {
+  readonly read: (value: JsonValue, path: string) => T;
+  readonly optional?: boolean;
+}
+
+/** A member that may be absent. */
+export interface OptionalType<T> extends Type<T> {
+  readonly optional: true;
+}
+
+export type Members = { readonly [name: string]: Type<unknown> };
+
+type ReadType<T> = T extends Type<infer V> ? V : never;
+type OptionalNames<M extends Members> = { [K in keyof M]: M[K] extends OptionalType<unknown> ? K : never }[keyof M];
+
+/** The object that `members` describes. */
+export type ArgumentsOf<M extends Members> = {
+  [K in Exclude<keyof M, OptionalNames<M>>]: ReadType<M[K]>;
+} & { [K in OptionalNames<M>]?: ReadType<M[K]> };
+
+function invalidType(path: string, expected: string): QmpError {
+  return new QmpError(`Invalid parameter type for '${path}', expected: ${expected}`);
+}
+
+export const str: Type<string> = {
+  read(value, path) {
+    if (typeof value !== "string") throw invalidType(path, "string");
+    return value;
+  },
+};
+
+export const bool: Type<boolean> = {
+  read(value, path) {
+    if (typeof value !== "boolean") throw invalidType(path, "boolean");
+    return value;
+  },
+};
+
+function integer(value: JsonValue): number | undefined {
+  if (typeof value === "bigint") return Number(value);
+  return typeof value === "number" && Number.isInteger(value) ? value : undefined;
+}
+
+/** An unsigned 64-bit number; what lies beyond 2^53 is rounded to a double. */
+export const uint64: Type<number> = {
+  read(value, path) {
+    const n = integer(value);
+    if (n === undefined || n < 0) throw new QmpError(`Parameter '${path}' expects uint64`);
+    return n;
+  },
+};
+
+export const int: Type<number> = {
+  read(value, path) {
+    const n = integer(value);
+    if (n === undefined) throw invalidType(path, "integer");
+    return n;
+  },
+};
+
+/** One word of a list. QEMU names the member alone in this message, not the way to it. */
+export function oneOf<const W extends string>(words: readonly W[]): Type<W> {
+  return {
+    read(value, path) {
+      const text = str.read(value, path);
+      const word = words.find((w) => w === text);
+      if (word !== undefined) return word;
+      const member = path.slice(path.lastIndexOf(".") + 1);
+      throw new QmpError(`Parameter '${member}' does not accept value '${text}'`);
+    },
+  };
+}
+
+export function list<T>(element: Type<T>): Type<T[]> {
+  return {
+    read(value, path) {
+      if (!Array.isArray(value)) throw invalidType(path, "array");
+      return value.map((v, i) => element.read(v, `${path}[${i}]`));
+    },
+  };
+}
+
+/** A struct: required members must be there, unknown ones must not. */
+export function struct<M extends Members>(members: M): Type<ArgumentsOf<M>> {
+  return {
+    read(value, path) {
+      if (!isObject(value)) throw invalidType(path, "object");
+      return readMembers(members, value, `${path}.`);
+    },
+  };
+}
+
+/** Any object, for a union that the command reads further by itself. */
+export const object: Type<JsonObject> = {
+  read(value, path) {
+    if (!isObject(value)) throw invalidType(path, "object");
+    return value;
+  },
+};
+
+export function optional<T>(type: Type<T>): OptionalType<T> {
+  return { read: type.read, optional: true };
+}
+
+/** Reads the members of an object. `prefix` comes before a member's name in messages. Throws QmpError. */
+export function readMembers<M extends Members>(members: M, value: JsonObject, prefix = ""): ArgumentsOf<M> {
+  const result: Record<string, unknown> = {};
+  for (const [name, type] of Object.entries(members)) {
+    const member = value[name];
+    if (member !== undefined) result[name] = type.read(member, prefix + name);
+    else if (type.optional !== true) throw new QmpError(`Parameter '${prefix}${name}' is missing`);
+  }
+  for (const name of Object.keys(value)) {
+    if (!Object.hasOwn(members, name)) throw new QmpError(`Parameter '${prefix}${name}' is unexpected`);
+  }
+  return result as ArgumentsOf<M>;
+}

@@ -1,0 +1,19 @@
+// A QMP command: its name, the types of its arguments, and what it does. One row of the monitor's table.
+import type { JsonObject, JsonValue } from "./json.ts";
+import { type ArgumentsOf, type Members, readMembers } from "./qapi.ts";
+
+export interface QmpCommand {
+  readonly name: string;
+  /** Checks the arguments and runs. Throws (or rejects with) QmpError for what the client did wrong. */
+  readonly run: (args: JsonObject) => JsonValue | Promise<JsonValue>;
+  /** Done once the successful answer is on its way. */
+  readonly afterReply?: () => void;
+}
+
+export function command<const M extends Members>(
+  name: string,
+  members: M,
+  run: (args: ArgumentsOf<M>) => JsonValue | Promise<JsonValue>,
+): QmpCommand {
+  return { name, run: (args) => run(readMembers(members, args)) };
+}

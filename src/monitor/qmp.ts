@@ -1,0 +1,197 @@
+// QMP, QEMU's machine protocol (docs/interop/qmp-spec), without a transport: a monitor owns the commands and
+// broadcasts events; each client has a session with its own negotiation, its own order and its own parser.
+// Left out: out-of-band execution. The greeting does not offer it, so clients that know it do without.
+import { messageOf } from "../base/errors.ts";
+import type { MachineEvent } from "../vmm/machine.ts";
+import { isObject, type JsonError, type JsonObject, JsonStream, type JsonValue, jsonLine } from "./json.ts";
+import { machineCommands, type QmpHost, versionInfo } from "./machine-commands.ts";
+import type { MigrationChange } from "./migration-control.ts";
+import { migrationCommands } from "./migration-commands.ts";
+import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
+import { command, type QmpCommand } from "./qmp-command.ts";
+
+export interface QmpOptions {
+  /** Shown in the greeting's `package`. */
+  readonly wherryVersion: string;
+  readonly wallNs: () => bigint;
+}
+
+export class QmpMonitor {
+  readonly version: JsonObject;
+  readonly commands: ReadonlyMap<string, QmpCommand>;
+  readonly #wallNs: () => bigint;
+  readonly #sessions = new Set<QmpSession>();
+
+  constructor(host: QmpHost, options: QmpOptions) {
+    this.version = versionInfo(options.wherryVersion);
+    this.#wallNs = options.wallNs;
+    const table: QmpCommand[] = [
+      ...machineCommands(host, options.wherryVersion),
+      ...migrationCommands(host.migration),
+      command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
+      // Here only so that query-commands lists it: the session itself answers it.
+      command("qmp_capabilities", { enable: optional(list(str)) }, () => {
+        throw new QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound");
+      }),
+      {
+        ...command("quit", {}, () => {
+          host.machine.emit({ event: "SHUTDOWN", guest: false, reason: "host-qmp-quit" });
+          return {};
+        }),
+        afterReply: () => host.quit(),
+      },
+    ];
+    this.commands = new Map(table.map((entry) => [entry.name, entry]));
+    host.machine.onEvent((event) => this.#machineEvent(event));
+    host.migration.onChange((change) => this.#migrationEvent(change, host.migration.capabilities));
+  }
+
+  /** A new client. `send` gets whole lines; the greeting is sent before this returns. */
+  connect(send: (bytes: Uint8Array<ArrayBuffer>) => void): QmpSession {
+    const session = new QmpSession(this, send, () => this.#sessions.delete(session));
+    this.#sessions.add(session);
+    session.send({ QMP: { version: this.version, capabilities: [] } });
+    return session;
+  }
+
+  /** Sends an event to every client that has finished its negotiation. */
+  broadcast(event: string, data?: JsonObject): void {
+    const us = this.#wallNs() / 1000n;
+    const timestamp = { seconds: Number(us / 1_000_000n), microseconds: Number(us % 1_000_000n) };
+    const message = data === undefined ? { timestamp, event } : { timestamp, event, data };
+    for (const session of this.#sessions) {
+      if (session.negotiated) session.send(message);
+    }
+  }
+
+  #machineEvent(event: MachineEvent): void {
+    switch (event.event) {
+      case "RESET":
+        this.broadcast("RESET", { guest: event.guest, reason: event.guest ? "guest-reset" : "host-qmp-system-reset" });
+        return;
+      case "SHUTDOWN":
+        this.broadcast("SHUTDOWN", { guest: event.guest, reason: event.reason });
+        return;
+      case "GUEST_PANICKED":
+        this.broadcast("GUEST_PANICKED", { action: "pause", "x-wherry-message": event.message });
+        return;
+      default:
+        this.broadcast(event.event);
+    }
+  }
+
+  /** As in QEMU, only a client that has switched the capability `events` on hears of migration. */
+  #migrationEvent(change: MigrationChange, capabilities: ReadonlyMap<string, boolean>): void {
+    if (capabilities.get("events") !== true) return;
+    if (change.event === "pass") this.broadcast("MIGRATION_PASS", { pass: change.pass });
+    else this.broadcast("MIGRATION", { status: change.status });
+  }
+}
+
+/** Requests that may wait for their turn before the session stops reading: more is a client gone wild. */
+const MAX_QUEUED = 1024;
+
+export class QmpSession {
+  readonly #monitor: QmpMonitor;
+  readonly #send: (bytes: Uint8Array<ArrayBuffer>) => void;
+  readonly #onClose: () => void;
+  readonly #stream: JsonStream;
+  #negotiated = false;
+  #closed = false;
+  #queued = 0;
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(monitor: QmpMonitor, send: (bytes: Uint8Array<ArrayBuffer>) => void, onClose: () => void) {
+    this.#monitor = monitor;
+    this.#send = send;
+    this.#onClose = onClose;
+    this.#stream = new JsonStream(
+      (value) => this.#enqueue(() => this.#execute(value)),
+      (error: JsonError) => this.#enqueue(async () => ({ reply: errorReply(error.message) })),
+    );
+  }
+
+  get negotiated(): boolean {
+    return this.#negotiated;
+  }
+
+  /** Bytes from the client, cut as they come. */
+  receive(bytes: Uint8Array): void {
+    if (!this.#closed) this.#stream.feed(bytes);
+  }
+
+  /** The client is gone. What it asked for and has begun runs on; nothing is sent any more. */
+  close(): void {
+    this.#closed = true;
+    this.#onClose();
+  }
+
+  send(message: JsonObject): void {
+    if (!this.#closed) this.#send(jsonLine(message));
+  }
+
+  /** Requests of one client are answered in their order, each after the one before it is done. */
+  #enqueue(answer: () => Promise<Answer>): void {
+    if (this.#queued >= MAX_QUEUED) {
+      this.send(errorReply(`more than ${MAX_QUEUED} requests are waiting: read the answers first`));
+      return;
+    }
+    this.#queued++;
+    this.#turn = this.#turn.then(async () => {
+      const { reply, afterReply } = await answer();
+      this.#queued--;
+      this.send(reply);
+      afterReply?.();
+    });
+  }
+
+  async #execute(request: JsonValue): Promise<Answer> {
+    if (!isObject(request)) return { reply: errorReply("QMP input must be a JSON object") };
+    const id = request["id"];
+    const withId = (reply: JsonObject) => (id === undefined ? reply : { ...reply, id });
+    try {
+      const { found, args } = this.#lookUp(request);
+      const reply = withId({ return: found === undefined ? this.#negotiate(args) : await found.run(args) });
+      return { reply, afterReply: found?.afterReply };
+    } catch (error) {
+      // Whatever a command throws is this command's failure: a client must not bring the machine down.
+      return { reply: withId(errorReply(messageOf(error), error instanceof QmpError ? error.errorClass : undefined)) };
+    }
+  }
+
+  /** The command and its arguments. No command: it is the negotiation, which only the session can do. */
+  #lookUp(request: JsonObject): { found: QmpCommand | undefined; args: JsonObject } {
+    for (const name of Object.keys(request)) {
+      if (!["execute", "arguments", "id"].includes(name)) {
+        throw new QmpError(`QMP input member '${name}' is unexpected`);
+      }
+    }
+    const { execute: name, arguments: args = Object.create(null) as JsonObject } = request;
+    if (name === undefined) throw new QmpError("QMP input lacks member 'execute'");
+    if (typeof name !== "string") throw new QmpError("QMP input member 'execute' must be a string");
+    if (!isObject(args)) throw new QmpError("QMP input member 'arguments' must be an object");
+    if (!this.#negotiated) {
+      if (name === "qmp_capabilities") return { found: undefined, args };
+      throw new QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound");
+    }
+    const found = this.#monitor.commands.get(name);
+    if (found === undefined) throw new QmpError(`The command ${name} has not been found`, "CommandNotFound");
+    return { found, args };
+  }
+
+  #negotiate(args: JsonObject): JsonValue {
+    const { enable = [] } = readMembers({ enable: optional(list(str)) }, args);
+    if (enable.length > 0) throw new QmpError(`This monitor doesn't support capability ${enable.join(", ")}`);
+    this.#negotiated = true;
+    return {};
+  }
+}
+
+interface Answer {
+  readonly reply: JsonObject;
+  readonly afterReply?: (() => void) | undefined;
+}
+
+function errorReply(desc: string, errorClass: QmpError["errorClass"] = "GenericError"): JsonObject {
+  return { error: { class: errorClass, desc } };
+}

@@ -69,7 +69,8 @@ export class ByteWriter {
   /** u8 length + bytes: QEMU's counted string. */
   countedString(s: string): this {
     const b = encodeUtf8(s);
-    if (b.length > 255) throw new WherryError("bytes.string", `string of ${b.length} bytes, at most 255 fit: ${s}`);
+    if (b.length > 255)
+      throw new WherryError("bytes.string", `string of ${b.length} bytes, at most 255 fit: ${s}`);
     return this.u8(b.length).bytes(b);
   }
 
@@ -131,6 +132,11 @@ export class ByteReader {
   }
   peekU8(): number | undefined {
     return this.#bytes[this.#offset];
+  }
+  /** A view of n bytes that come `ahead` bytes after the next one, or undefined if there are fewer. Reads nothing. */
+  peek(ahead: number, n: number): Uint8Array | undefined {
+    const at = this.#offset + ahead;
+    return at + n > this.#bytes.length ? undefined : this.#bytes.subarray(at, at + n);
   }
   countedString(): string {
     return decodeUtf8(this.bytes(this.u8()));

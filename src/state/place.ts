@@ -1,0 +1,47 @@
+// Where in a state we are, and the error that says so. Input may be hostile: whatever is wrong with it
+// ends in a StateError that names section.path, offset, what was expected and what was found.
+import type { ByteReader } from "../base/bytes.ts";
+import { WherryError } from "../base/errors.ts";
+
+/** `path` is section.field[index].field; `offset` is in bytes from the reader's start, undefined when no bytes are read. */
+export class StateError extends WherryError {
+  readonly path: string;
+  readonly offset: number | undefined;
+  readonly expected: string;
+  readonly found: string;
+
+  constructor(code: string, path: string, offset: number | undefined, expected: string, found: string) {
+    const where = offset === undefined ? path : `${path} at offset ${offset}`;
+    super(code, `${where}: expected ${expected}, found ${found}`);
+    this.path = path;
+    this.offset = offset;
+    this.expected = expected;
+    this.found = found;
+  }
+}
+
+/** The walker's position. `index` is the element under way, or -1. */
+export class Place {
+  path: string;
+  index = -1;
+  offset: number | undefined;
+  /** Checks that look at other fields run once all fields are there. */
+  readonly deferred: (() => void)[] = [];
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  get fullPath(): string {
+    return this.index < 0 ? this.path : `${this.path}[${this.index}]`;
+  }
+
+  /** Note where the next value starts. */
+  at(reader: ByteReader): void {
+    this.offset = reader.offset;
+  }
+
+  fail(code: string, expected: string, found: string): never {
+    throw new StateError(code, this.fullPath, this.offset, expected, found);
+  }
+}

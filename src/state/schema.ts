@@ -1,0 +1,82 @@
+// The words that schemas are written in: field constructors, struct, subsection, defineState.
+//   export const plicState = defineState("riscv_sifive_plic", { version: 1 }, { threshold: u32, … });
+//   type PlicState = StateOf<typeof plicState>;
+// A field's TypeScript type: number to 32 bits, bigint for 64, boolean, typed arrays, nested objects.
+import {
+  arrayCodec,
+  BOOL,
+  bitmapCodec,
+  bufferCodec,
+  I8,
+  I16,
+  I32,
+  I64,
+  scalarCodec,
+  TIMER,
+  U8,
+  U16,
+  U32,
+  U64,
+  unusedCodec,
+} from "./codecs.ts";
+import { type StateDefinition, StructCodec } from "./definition.ts";
+import { Field } from "./field.ts";
+
+export { defineState, StateDefinition, type StateOf, subsection } from "./definition.ts";
+export type { DescribedField, DescribedState } from "./field.ts";
+export { StateError } from "./place.ts";
+
+export const u8: Field<number> = new Field(scalarCodec(U8));
+export const u16: Field<number> = new Field(scalarCodec(U16));
+export const u32: Field<number> = new Field(scalarCodec(U32));
+export const u64: Field<bigint> = new Field(scalarCodec(U64));
+export const i8: Field<number> = new Field(scalarCodec(I8));
+export const i16: Field<number> = new Field(scalarCodec(I16));
+export const i32: Field<number> = new Field(scalarCodec(I32));
+export const i64: Field<bigint> = new Field(scalarCodec(I64));
+export const bool: Field<boolean> = new Field(scalarCodec<boolean>(BOOL));
+/** Expiry in ns of a QEMU timer; all ones if it is not armed. */
+export const timer: Field<bigint> = new Field(scalarCodec(TIMER));
+
+export const u8Array = (length: number): Field<Uint8Array> =>
+  new Field(arrayCodec<number, Uint8Array>(U8, Uint8Array, length));
+export const u16Array = (length: number): Field<Uint16Array> =>
+  new Field(arrayCodec<number, Uint16Array>(U16, Uint16Array, length));
+export const u32Array = (length: number): Field<Uint32Array> =>
+  new Field(arrayCodec<number, Uint32Array>(U32, Uint32Array, length));
+export const u64Array = (length: number): Field<BigUint64Array> =>
+  new Field(arrayCodec<bigint, BigUint64Array>(U64, BigUint64Array, length));
+
+/** Arrays of as many elements as the earlier field `countKey` says, at most `max`. */
+export const varU16Array = (countKey: string, max: number): Field<Uint16Array> =>
+  new Field(arrayCodec<number, Uint16Array>(U16, Uint16Array, { key: countKey, max }));
+export const varU32Array = (countKey: string, max: number): Field<Uint32Array> =>
+  new Field(arrayCodec<number, Uint32Array>(U32, Uint32Array, { key: countKey, max }));
+export const varU64Array = (countKey: string, max: number): Field<BigUint64Array> =>
+  new Field(arrayCodec<bigint, BigUint64Array>(U64, BigUint64Array, { key: countKey, max }));
+
+/** Bytes as one field. */
+export const buffer = (length: number): Field<Uint8Array> => new Field(bufferCodec(length));
+/** As many bytes as the earlier field `countKey` says, at most `max`. */
+export const varBuffer = (countKey: string, max: number): Field<Uint8Array> =>
+  new Field(bufferCodec({ key: countKey, max }));
+
+/** Bits in 64-bit words, the lowest first (QEMU's VMSTATE_BITMAP). */
+export const bitmap = (bits: number): Field<BigUint64Array> => new Field(bitmapCodec(bits));
+export const varBitmap = (countKey: string, maxBits: number): Field<BigUint64Array> =>
+  new Field(bitmapCodec({ key: countKey, max: maxBits }));
+
+/** A nested object, at the definition's own version or at the one given (VMSTATE_VSTRUCT). */
+export const struct = <T>(definition: StateDefinition<T>, version = definition.version): Field<T> =>
+  new Field(new StructCodec<T>(definition, version) as never);
+export const structArray = <T>(definition: StateDefinition<T>, length: number): Field<T[]> =>
+  new Field(new StructCodec<T>(definition, definition.version, length) as never);
+export const varStructArray = <T>(
+  definition: StateDefinition<T>,
+  countKey: string,
+  max: number,
+): Field<T[]> =>
+  new Field(new StructCodec<T>(definition, definition.version, { key: countKey, max }) as never);
+
+/** `size` bytes that nobody reads: zeros on the wire, no property of the state. */
+export const unused = (size: number): Field<undefined> => new Field(unusedCodec(size));

@@ -159,7 +159,8 @@ class Parser {
   whole(): JsonValue {
     const value = this.#value();
     this.#skipSpace();
-    if (this.#at < this.#text.length) throw new JsonError(`stray '${this.#text.slice(this.#at, this.#at + 20)}'`);
+    if (this.#at < this.#text.length)
+      throw new JsonError(`stray '${this.#text.slice(this.#at, this.#at + 20)}'`);
     return value;
   }
 

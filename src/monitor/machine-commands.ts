@@ -70,7 +70,8 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       if (state === "internal-error" || state === "shutdown") {
         throw new QmpError("Resetting the Virtual Machine is required");
       }
-      if (state === "finish-migrate" || state === "save-vm") throw new QmpError("Migration is not finalized yet");
+      if (state === "finish-migrate" || state === "save-vm")
+        throw new QmpError("Migration is not finalized yet");
       const blocker = migration.startBlocker();
       if (blocker !== undefined) throw new QmpError(blocker);
       await machine.start();
@@ -94,7 +95,10 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
     }),
     command("x-wherry-registers", { cpu: int }, async ({ cpu }) => {
       if (cpu < 0 || cpu >= host.vcpuThreads.length) {
-        throw new QmpError(`CPU ${cpu} not found: the machine has ${host.vcpuThreads.length}`, "DeviceNotFound");
+        throw new QmpError(
+          `CPU ${cpu} not found: the machine has ${host.vcpuThreads.length}`,
+          "DeviceNotFound",
+        );
       }
       return host.registers(cpu);
     }),

@@ -2,7 +2,18 @@
 // `file:PATH[,offset=N]`) and the `channels` list of QAPI (MigrationChannel, since 8.2), as one type.
 // Left out: rdma:, exec: and fd:, vsock, and channels other than the main one.
 import type { JsonObject } from "./json.ts";
-import { type ArgumentsOf, list, object, oneOf, optional, QmpError, readMembers, str, struct, uint64 } from "./qapi.ts";
+import {
+  type ArgumentsOf,
+  list,
+  object,
+  oneOf,
+  optional,
+  QmpError,
+  readMembers,
+  str,
+  struct,
+  uint64,
+} from "./qapi.ts";
 
 export type MigrationAddress =
   | { readonly transport: "tcp"; readonly host: string; readonly port: number }
@@ -25,7 +36,9 @@ export function parseMigrationUri(uri: string): MigrationAddress {
     case "exec":
     case "fd":
     case "vsock":
-      throw new QmpError(`'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH or file:PATH`);
+      throw new QmpError(
+        `'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH or file:PATH`,
+      );
     default:
       throw new QmpError("Parameter 'uri' expects a valid migration protocol");
   }
@@ -52,7 +65,9 @@ function tcpAddress(text: string): MigrationAddress {
 function portOf(digits: string, address: string): number {
   const port = Number(digits);
   if (!/^[0-9]+$/.test(digits) || port > 65535) {
-    throw new QmpError(`error parsing port in address '${address}': expected a number up to 65535, found '${digits}'`);
+    throw new QmpError(
+      `error parsing port in address '${address}': expected a number up to 65535, found '${digits}'`,
+    );
   }
   return port;
 }
@@ -86,7 +101,8 @@ export function addressOf(args: ArgumentsOf<typeof addressMembers>, command: str
   if (channel === undefined || second !== undefined) {
     throw new QmpError(`Parameter 'channels' takes one entry, found ${channels?.length ?? 0}`);
   }
-  if (channel["channel-type"] !== "main") throw new QmpError("Channel type 'cpr' is not supported: use 'main'");
+  if (channel["channel-type"] !== "main")
+    throw new QmpError("Channel type 'cpr' is not supported: use 'main'");
   return channelAddress(channel.addr);
 }
 

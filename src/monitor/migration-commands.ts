@@ -61,15 +61,22 @@ function socketAddresses(address: NonNullable<MigrationInfo["listening"]>): Json
   }
 }
 
-const OBSOLETE_FALSE = { blk: optional(bool), inc: optional(bool), detach: optional(bool), resume: optional(bool) };
+const OBSOLETE_FALSE = {
+  blk: optional(bool),
+  inc: optional(bool),
+  detach: optional(bool),
+  resume: optional(bool),
+};
 
 export function migrationCommands(migration: MigrationControl): QmpCommand[] {
   const underWay = () => ["setup", "active", "device", "cancelling"].includes(migration.query().status);
   return [
     command("migrate", { ...addressMembers, ...OBSOLETE_FALSE }, async (args) => {
       const address = addressOf(args, "migrate");
-      if (args.blk === true || args.inc === true) throw new QmpError("Parameter 'blk' is not supported: share the disks");
-      if (args.resume === true) throw new QmpError("Parameter 'resume' is not supported: there is no postcopy to resume");
+      if (args.blk === true || args.inc === true)
+        throw new QmpError("Parameter 'blk' is not supported: share the disks");
+      if (args.resume === true)
+        throw new QmpError("Parameter 'resume' is not supported: there is no postcopy to resume");
       if (underWay()) throw new QmpError("There's a migration process in progress");
       const blocker = migration.startBlocker();
       if (blocker !== undefined) throw new QmpError(blocker);
@@ -88,7 +95,9 @@ export function migrationCommands(migration: MigrationControl): QmpCommand[] {
     command("migrate-set-parameters", parameterMembers, (args) => {
       const limit = args["downtime-limit"];
       if (limit !== undefined && limit > MAX_DOWNTIME_LIMIT_MS) {
-        throw new QmpError("Parameter 'downtime_limit' expects an integer in the range of 0 to (2000 * 1000) ms");
+        throw new QmpError(
+          "Parameter 'downtime_limit' expects an integer in the range of 0 to (2000 * 1000) ms",
+        );
       }
       const bandwidth = args["max-bandwidth"];
       migration.setParameters({
@@ -101,13 +110,17 @@ export function migrationCommands(migration: MigrationControl): QmpCommand[] {
       "max-bandwidth": migration.parameters.maxBandwidthBytesPerSecond,
       "downtime-limit": migration.parameters.downtimeLimitMs,
     })),
-    command("migrate-set-capabilities", { capabilities: list(struct({ capability: str, state: bool })) }, (args) => {
-      if (underWay()) throw new QmpError("There's a migration process in progress");
-      const known = oneOf([...migration.capabilities.keys()]);
-      for (const { capability } of args.capabilities) known.read(capability, "capability");
-      for (const { capability, state } of args.capabilities) migration.setCapability(capability, state);
-      return {};
-    }),
+    command(
+      "migrate-set-capabilities",
+      { capabilities: list(struct({ capability: str, state: bool })) },
+      (args) => {
+        if (underWay()) throw new QmpError("There's a migration process in progress");
+        const known = oneOf([...migration.capabilities.keys()]);
+        for (const { capability } of args.capabilities) known.read(capability, "capability");
+        for (const { capability, state } of args.capabilities) migration.setCapability(capability, state);
+        return {};
+      },
+    ),
     command("query-migrate-capabilities", {}, () =>
       [...migration.capabilities].map(([capability, state]) => ({ capability, state })),
     ),
@@ -122,4 +135,3 @@ export function migrationCommands(migration: MigrationControl): QmpCommand[] {
 }
 
 const parameterMembers = { "max-bandwidth": optional(uint64), "downtime-limit": optional(uint64) };
-

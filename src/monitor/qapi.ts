@@ -4,7 +4,12 @@ import { WherryError } from "../base/errors.ts";
 import { isObject, type JsonObject, type JsonValue } from "./json.ts";
 
 /** The classes of QMP errors (qapi/error.json). All but GenericError exist because some client tests for them. */
-export type ErrorClass = "GenericError" | "CommandNotFound" | "DeviceNotActive" | "DeviceNotFound" | "KVMMissingCap";
+export type ErrorClass =
+  | "GenericError"
+  | "CommandNotFound"
+  | "DeviceNotActive"
+  | "DeviceNotFound"
+  | "KVMMissingCap";
 
 /** What goes back to the client as `{"error": {"class", "desc"}}`. */
 export class QmpError extends WherryError {
@@ -30,7 +35,9 @@ export interface OptionalType<T> extends Type<T> {
 export type Members = { readonly [name: string]: Type<unknown> };
 
 type ReadType<T> = T extends Type<infer V> ? V : never;
-type OptionalNames<M extends Members> = { [K in keyof M]: M[K] extends OptionalType<unknown> ? K : never }[keyof M];
+type OptionalNames<M extends Members> = {
+  [K in keyof M]: M[K] extends OptionalType<unknown> ? K : never;
+}[keyof M];
 
 /** The object that `members` describes. */
 export type ArgumentsOf<M extends Members> = {

@@ -31,7 +31,10 @@ export class QmpMonitor {
       command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
       // Here only so that query-commands lists it: the session itself answers it.
       command("qmp_capabilities", { enable: optional(list(str)) }, () => {
-        throw new QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound");
+        throw new QmpError(
+          "Capabilities negotiation is already complete, command ignored",
+          "CommandNotFound",
+        );
       }),
       {
         ...command("quit", {}, () => {
@@ -67,7 +70,10 @@ export class QmpMonitor {
   #machineEvent(event: MachineEvent): void {
     switch (event.event) {
       case "RESET":
-        this.broadcast("RESET", { guest: event.guest, reason: event.guest ? "guest-reset" : "host-qmp-system-reset" });
+        this.broadcast("RESET", {
+          guest: event.guest,
+          reason: event.guest ? "guest-reset" : "host-qmp-system-reset",
+        });
         return;
       case "SHUTDOWN":
         this.broadcast("SHUTDOWN", { guest: event.guest, reason: event.reason });
@@ -155,7 +161,9 @@ export class QmpSession {
       return { reply, afterReply: found?.afterReply };
     } catch (error) {
       // Whatever a command throws is this command's failure: a client must not bring the machine down.
-      return { reply: withId(errorReply(messageOf(error), error instanceof QmpError ? error.errorClass : undefined)) };
+      return {
+        reply: withId(errorReply(messageOf(error), error instanceof QmpError ? error.errorClass : undefined)),
+      };
     }
   }
 

@@ -1,0 +1,348 @@
+// A monitor in front of a machine that is only a run state: transcripts as QEMU 7.2 gives them for the same
+// requests (recorded from it), plus what is ours.
+import { expect, test } from "vitest";
+import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
+import type { MachineEvent } from "../vmm/machine.ts";
+import { RunStateHolder } from "../vmm/run-state.ts";
+import type { MonitoredMachine, QmpHost } from "./machine-commands.ts";
+import type { MigrationAddress } from "./migration-address.ts";
+import type { MigrationChange, MigrationControl, MigrationInfo } from "./migration-control.ts";
+import { QmpMonitor } from "./qmp.ts";
+
+class FakeMachine implements MonitoredMachine {
+  readonly runState = new RunStateHolder();
+  readonly #listeners: ((event: MachineEvent) => void)[] = [];
+  powerButton = () => false;
+  onEvent(listener: (event: MachineEvent) => void) {
+    this.#listeners.push(listener);
+    return () => {};
+  }
+  emit(event: MachineEvent) {
+    for (const listener of this.#listeners) listener(event);
+  }
+  async start() {
+    if (this.runState.running) return;
+    this.runState.set("running");
+    this.emit({ event: "RESUME" });
+  }
+  async stop() {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    this.runState.set("paused");
+    this.emit({ event: "STOP" });
+  }
+  async reset(guest = false) {
+    this.emit({ event: "RESET", guest });
+  }
+}
+
+class FakeMigration implements MigrationControl {
+  info: MigrationInfo = { status: "none" };
+  parameters = { downtimeLimitMs: 300, maxBandwidthBytesPerSecond: 134217728 };
+  readonly capabilities = new Map([
+    ["events", false],
+    ["return-path", true],
+  ]);
+  autostart = true;
+  blocker: string | undefined;
+  readonly started: MigrationAddress[] = [];
+  readonly saved: string[] = [];
+  readonly listeners: ((change: MigrationChange) => void)[] = [];
+  async start(address: MigrationAddress) {
+    this.started.push(address);
+    this.set({ status: "setup" });
+  }
+  async incoming(address: MigrationAddress) {
+    this.started.push(address);
+  }
+  cancel() {
+    this.set({ status: "cancelled" });
+  }
+  query() {
+    return this.info;
+  }
+  setParameters(p: Partial<MigrationControl["parameters"]>) {
+    this.parameters = { ...this.parameters, ...p };
+  }
+  setCapability(name: string, on: boolean) {
+    this.capabilities.set(name, on);
+  }
+  startBlocker() {
+    return this.blocker;
+  }
+  async save(path: string) {
+    this.saved.push(path);
+  }
+  onChange(listener: (change: MigrationChange) => void) {
+    this.listeners.push(listener);
+  }
+  set(info: MigrationInfo) {
+    this.info = info;
+    for (const listener of this.listeners) listener({ event: "status", status: info.status });
+  }
+}
+
+function setUp() {
+  const machine = new FakeMachine();
+  const migration = new FakeMigration();
+  let quits = 0;
+  const host: QmpHost = {
+    machine,
+    migration,
+    memoryBytes: 512 << 20,
+    vcpuThreads: [11, 12],
+    registers: async () => ({ pc: "0x80000000" }),
+    quit: () => quits++,
+  };
+  const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });
+  const connect = () => {
+    const lines: unknown[] = [];
+    const session = monitor.connect((bytes) => lines.push(JSON.parse(decodeUtf8(bytes))));
+    return {
+      session,
+      lines,
+      /** Sends, waits until the session is idle, gives what came back since the last call. */
+      async ask(text: string): Promise<unknown[]> {
+        lines.splice(0);
+        session.receive(encodeUtf8(`${text}\n`));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return lines.slice();
+      },
+    };
+  };
+  return { machine, migration, monitor, connect, quits: () => quits };
+}
+
+const error = (desc: string, errorClass = "GenericError") => ({ error: { class: errorClass, desc } });
+const timestamp = { seconds: 1_700_000_000, microseconds: 123456 };
+
+test("the greeting", () => {
+  expect(setUp().connect().lines).toEqual([
+    {
+      QMP: {
+        version: { qemu: { major: 10, minor: 0, micro: 0 }, package: "wherry 0.1.0" },
+        capabilities: [],
+      },
+    },
+  ]);
+});
+
+test("before the negotiation only qmp_capabilities is known, after it no more", async () => {
+  const { connect } = setUp();
+  const client = connect();
+  const expecting = error("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound");
+  expect(await client.ask('{"execute":"query-status"}')).toEqual([expecting]);
+  expect(await client.ask('{"execute":"nosuch","id":1}')).toEqual([{ ...expecting, id: 1 }]);
+  expect(await client.ask('{"execute":"qmp_capabilities","arguments":{"enable":"x"}}')).toEqual([
+    error("Invalid parameter type for 'enable', expected: array"),
+  ]);
+  expect(await client.ask('{"execute":"qmp_capabilities","id":2}')).toEqual([{ return: {}, id: 2 }]);
+  expect(await client.ask('{"execute":"qmp_capabilities"}')).toEqual([
+    error("Capabilities negotiation is already complete, command ignored", "CommandNotFound"),
+  ]);
+});
+
+test("requests that are none, in QEMU's words", async () => {
+  const client = setUp().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const transcript: [string, string, string?][] = [
+    ["[1]", "QMP input must be a JSON object"],
+    ['"x"', "QMP input must be a JSON object"],
+    ['{"arguments":{}}', "QMP input lacks member 'execute'"],
+    ['{"execute":1}', "QMP input member 'execute' must be a string"],
+    ['{"execute":"stop","arguments":[]}', "QMP input member 'arguments' must be an object"],
+    ['{"execute":"stop","arguments":null}', "QMP input member 'arguments' must be an object"],
+    ['{"execute":"stop","foo":1}', "QMP input member 'foo' is unexpected"],
+    ['{"exec-oob":"query-status"}', "QMP input member 'exec-oob' is unexpected"],
+    ['{"execute":"stop","arguments":{"x":1}}', "Parameter 'x' is unexpected"],
+    ['{"execute":"nosuch"}', "The command nosuch has not been found", "CommandNotFound"],
+    [
+      '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":"x"}}',
+      "Parameter 'downtime-limit' expects uint64",
+    ],
+    [
+      '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":1.5}}',
+      "Parameter 'downtime-limit' expects uint64",
+    ],
+    [
+      '{"execute":"migrate-set-parameters","arguments":{"downtime-limit":99999999}}',
+      "Parameter 'downtime_limit' expects an integer in the range of 0 to (2000 * 1000) ms",
+    ],
+    ['{"execute":"migrate-set-parameters","arguments":{"foo":1}}', "Parameter 'foo' is unexpected"],
+    ['{"execute":"migrate-set-capabilities"}', "Parameter 'capabilities' is missing"],
+    [
+      '{"execute":"migrate-set-capabilities","arguments":{"capabilities":{}}}',
+      "Invalid parameter type for 'capabilities', expected: array",
+    ],
+    [
+      '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events"}]}}',
+      "Parameter 'capabilities[0].state' is missing",
+    ],
+    [
+      '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events","state":1}]}}',
+      "Invalid parameter type for 'capabilities[0].state', expected: boolean",
+    ],
+    [
+      '{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"nosuch","state":true}]}}',
+      "Parameter 'capability' does not accept value 'nosuch'",
+    ],
+    ['{"execute":"migrate","arguments":{"uri":5}}', "Invalid parameter type for 'uri', expected: string"],
+    [
+      '{"execute":"migrate","arguments":{"uri":"foo:bar"}}',
+      "Parameter 'uri' expects a valid migration protocol",
+    ],
+    ['{"a" 1}', "JSON parse error, missing : in object pair"],
+  ];
+  for (const [request, desc, errorClass] of transcript) {
+    expect(await client.ask(request), request).toEqual([error(desc, errorClass)]);
+  }
+});
+
+test("run state: commands, events before their answer, ids of every kind", async () => {
+  const { connect } = setUp();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  expect(await client.ask('{"execute":"query-status","id":{"a":[1,null,1.5]}}')).toEqual([
+    { return: { status: "prelaunch", running: false }, id: { a: [1, null, 1.5] } },
+  ]);
+  expect(await client.ask('{"execute":"cont","id":null}')).toEqual([
+    { timestamp, event: "RESUME" },
+    { return: {}, id: null },
+  ]);
+  expect(await client.ask('{"execute":"cont"}')).toEqual([{ return: {} }]);
+  // Both at once: the second sees what the first has done.
+  expect(await client.ask('{"execute":"stop","id":"s"}{"execute":"query-status","id":"q"}')).toEqual([
+    { timestamp, event: "STOP" },
+    { return: {}, id: "s" },
+    { return: { status: "paused", running: false }, id: "q" },
+  ]);
+  expect(await client.ask('{"execute":"system_reset"}')).toEqual([
+    { timestamp, event: "RESET", data: { guest: false, reason: "host-qmp-system-reset" } },
+    { return: {} },
+  ]);
+});
+
+test("a machine that was handed over is not started", async () => {
+  const { connect, machine, migration } = setUp();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  migration.blocker = "The machine runs at tcp:127.0.0.1:4444 now";
+  expect(await client.ask('{"execute":"cont"}')).toEqual([error(migration.blocker)]);
+  expect(await client.ask('{"execute":"migrate","arguments":{"uri":"unix:/x"}}')).toEqual([
+    error(migration.blocker),
+  ]);
+  expect(machine.runState.current).toBe("prelaunch");
+});
+
+test("events go to every client that has negotiated, and to nobody who left", async () => {
+  const { connect, machine } = setUp();
+  const [a, b, c] = [connect(), connect(), connect()];
+  await a.ask('{"execute":"qmp_capabilities"}');
+  await c.ask('{"execute":"qmp_capabilities"}');
+  c.session.close();
+  for (const client of [a, b, c]) client.lines.splice(0);
+  machine.emit({ event: "GUEST_PANICKED", message: "hart 1: no" });
+  expect(a.lines).toEqual([
+    { timestamp, event: "GUEST_PANICKED", data: { action: "pause", "x-wherry-message": "hart 1: no" } },
+  ]);
+  expect(b.lines).toEqual([]);
+  expect(c.lines).toEqual([]);
+});
+
+test("quit: SHUTDOWN, the answer, then the end", async () => {
+  const { connect, quits } = setUp();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  expect(await client.ask('{"execute":"quit","id":9}')).toEqual([
+    { timestamp, event: "SHUTDOWN", data: { guest: false, reason: "host-qmp-quit" } },
+    { return: {}, id: 9 },
+  ]);
+  expect(quits()).toBe(1);
+});
+
+test("migration: both notations of the address, events only when asked for, progress in QAPI's shape", async () => {
+  const { connect, migration } = setUp();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  expect(await client.ask('{"execute":"query-migrate"}')).toEqual([{ return: {} }]);
+  const run = (args: object) => client.ask(JSON.stringify({ execute: "migrate", arguments: args }));
+  expect(await run({})).toEqual([
+    error("'migrate' takes one of the arguments 'uri' and 'channels', found neither"),
+  ]);
+  expect(await run({ uri: "tcp:[::1]:4444" })).toEqual([{ return: {} }]);
+  expect(await run({ uri: "tcp:[::1]:4444" })).toEqual([error("There's a migration process in progress")]);
+  expect(await client.ask('{"execute":"migrate_cancel"}')).toEqual([{ return: {} }]);
+  const capability = { capability: "events", state: true };
+  await client.ask(
+    JSON.stringify({ execute: "migrate-set-capabilities", arguments: { capabilities: [capability] } }),
+  );
+  const channel = (addr: object) => ({ channels: [{ "channel-type": "main", addr }] });
+  expect(await run(channel({ transport: "socket", type: "unix", path: "/run/x" }))).toEqual([
+    { timestamp, event: "MIGRATION", data: { status: "setup" } },
+    { return: {} },
+  ]);
+  migration.info = { status: "none" };
+  await run(channel({ transport: "socket", type: "inet", host: "localhost", port: "4444" }));
+  migration.info = { status: "none" };
+  await run(channel({ transport: "file", filename: "/tmp/a,b", offset: 4096 }));
+  migration.info = { status: "none" };
+  expect(await run(channel({ transport: "socket", type: "inet", host: "localhost" }))).toEqual([
+    error("Parameter 'channels[0].addr.port' is missing"),
+  ]);
+  expect(migration.started).toEqual([
+    { transport: "tcp", host: "::1", port: 4444 },
+    { transport: "unix", path: "/run/x" },
+    { transport: "tcp", host: "localhost", port: 4444 },
+    { transport: "file", path: "/tmp/a,b", offset: 4096 },
+  ]);
+  migration.info = {
+    status: "completed",
+    totalTimeMs: 812.4,
+    downtimeMs: 31.2,
+    ram: {
+      transferredBytes: 1000,
+      remainingBytes: 0,
+      totalBytes: 4096,
+      zeroPages: 1,
+      normalPages: 2,
+      dirtyPagesPerSecond: 3.4,
+      megabitsPerSecond: 5.5,
+      pagesPerSecond: 7.7,
+      rounds: 4,
+      precopyBytes: 900,
+      downtimeBytes: 100,
+    },
+  };
+  const [answer] = (await client.ask('{"execute":"query-migrate"}')) as [{ return: object }];
+  expect(answer.return).toMatchObject({
+    status: "completed",
+    "total-time": 812,
+    downtime: 31,
+    ram: { "normal-bytes": 8192, "dirty-sync-count": 4, "page-size": 4096, "dirty-pages-rate": 3 },
+  });
+});
+
+test("libvirt's idea of no bandwidth limit is accepted", async () => {
+  const client = setUp().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const request = '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":9223372036853727232}}';
+  expect(await client.ask(request)).toEqual([{ return: {} }]);
+});
+
+test("registers, and a CPU that is not there", async () => {
+  const client = setUp().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const ask = (cpu: number) => client.ask(`{"execute":"x-wherry-registers","arguments":{"cpu":${cpu}}}`);
+  expect(await ask(1)).toEqual([{ return: { pc: "0x80000000" } }]);
+  expect(await ask(2)).toEqual([error("CPU 2 not found: the machine has 2", "DeviceNotFound")]);
+});
+
+test("query-commands lists every command once", async () => {
+  const client = setUp().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const [answer] = (await client.ask('{"execute":"query-commands"}')) as [{ return: { name: string }[] }];
+  const names = answer.return.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
+  expect(names).toEqual(
+    expect.arrayContaining(["qmp_capabilities", "quit", "query-commands", "migrate_cancel"]),
+  );
+});

@@ -1,0 +1,99 @@
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { QmpMonitor } from "../monitor/qmp.ts";
+import { serveQmp } from "./qmp-server.ts";
+import { connectOptions, parseSocketAddress, type SocketAddress } from "./socket-server.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "wherry-qmp-"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+/** Says hello, then echoes. */
+const echo = {
+  connect(send: (bytes: Uint8Array) => void) {
+    send(Buffer.from("hello\n"));
+    return { receive: (bytes: Uint8Array) => send(bytes), close() {} };
+  },
+} as unknown as QmpMonitor;
+
+function talk(address: SocketAddress, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(connectOptions(address));
+    let got = "";
+    socket.on("data", (chunk) => {
+      got += chunk;
+      if (got === `hello\n${text}`) socket.end();
+    });
+    socket.on("close", () => resolve(got));
+    socket.on("error", reject);
+    socket.write(text);
+  });
+}
+
+test.each([
+  ["unix:/run/x.sock", { kind: "unix", path: "/run/x.sock" }],
+  ["unix:/run/x.sock,server=on,wait=off", { kind: "unix", path: "/run/x.sock" }],
+  ["unix:x,server,nowait", { kind: "unix", path: "x" }],
+  ["tcp:127.0.0.1:4444", { kind: "tcp", host: "127.0.0.1", port: 4444 }],
+  ["tcp::0,server=on", { kind: "tcp", host: "localhost", port: 0 }],
+  ["tcp:[::1]:1", { kind: "tcp", host: "::1", port: 1 }],
+])("%s", (text, address) => {
+  expect(parseSocketAddress(text)).toEqual(address);
+});
+
+test.each([
+  ["stdio", "expected unix:PATH or tcp:HOST:PORT"],
+  ["unix:", "empty"],
+  ["unix:/x,wait=on", "not supported"],
+  ["unix:/x,foo", "unknown suffix 'foo'"],
+  [`unix:/${"x".repeat(120)}`, "at most"],
+  ["tcp:0.0.0.0:1", "loopback"],
+  ["tcp:127.0.0.1:99999", "above 65535"],
+])("%s is refused", (text, message) => {
+  expect(() => parseSocketAddress(text)).toThrow(message);
+});
+
+test("several clients over a unix socket that only its owner can open; the path is cleaned up", async () => {
+  const address = { kind: "unix", path: join(directory, "qmp") } as const;
+  const server = await serveQmp(address, echo);
+  expect((await stat(address.path)).mode & 0o777).toBe(0o600);
+  expect(await Promise.all([talk(address, "a"), talk(address, "b")])).toEqual(["hello\na", "hello\nb"]);
+  await server.close();
+  await expect(stat(address.path)).rejects.toThrow("ENOENT");
+});
+
+test("port 0 is some port", async () => {
+  const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
+  expect(await talk(server.address, "x")).toBe("hello\nx");
+  await server.close();
+});
+
+test("a stale socket is replaced; a live one and a file are not", async () => {
+  const path = join(directory, "qmp");
+  const address = { kind: "unix", path } as const;
+  const first = await serveQmp(address, echo);
+  await expect(serveQmp(address, echo)).rejects.toThrow("another process listens");
+  await first.close();
+  await leaveStaleSocket(path);
+  expect((await stat(path)).isSocket()).toBe(true);
+  const second = await serveQmp(address, echo);
+  expect(await talk(address, "y")).toBe("hello\ny");
+  await second.close();
+  await writeFile(path, "");
+  await expect(serveQmp(address, echo)).rejects.toThrow("is no socket");
+});
+
+/** A socket file without a listener, as a killed process leaves it. */
+async function leaveStaleSocket(path: string): Promise<void> {
+  const { link, unlink } = await import("node:fs/promises");
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(`${path}.live`, resolve));
+  await link(`${path}.live`, path);
+  await new Promise((resolve) => server.close(resolve));
+  await unlink(`${path}.live`).catch(() => {});
+}

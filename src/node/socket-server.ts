@@ -1,0 +1,130 @@
+// A listening socket for QMP and consoles, by QEMU's notation of a character device:
+// `unix:PATH[,server=on][,wait=off]` and `tcp:HOST:PORT[,…]`. A unix socket is only for its owner; tcp only for this
+// host, since neither protocol has a password. A socket file that nobody listens on any more is replaced.
+import { rm, stat } from "node:fs/promises";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { WherryError } from "../base/errors.ts";
+
+export class SocketServerError extends WherryError {}
+
+export type SocketAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+
+/** sockaddr_un has 108 bytes on Linux, 104 elsewhere, the last one zero. */
+const MAX_UNIX_PATH = process.platform === "linux" ? 107 : 103;
+const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
+
+/** Reads an address. Throws SocketServerError that says what was expected. */
+export function parseSocketAddress(text: string): SocketAddress {
+  const refuse = (why: string) => new SocketServerError("socket.address", `'${text}': ${why}`);
+  const [place = "", ...options] = text.split(",");
+  for (const option of options) {
+    if (["server=off", "wait=on"].includes(option)) throw refuse(`${option} is not supported`);
+    if (!["server", "server=on", "nowait", "wait=off"].includes(option)) {
+      throw refuse(`unknown suffix '${option}'; known are server=on and wait=off`);
+    }
+  }
+  if (place.startsWith("unix:")) {
+    const path = place.slice("unix:".length);
+    if (path === "") throw refuse("the path is empty: write unix:PATH");
+    if (Buffer.byteLength(path) > MAX_UNIX_PATH) {
+      throw refuse(
+        `the path has ${Buffer.byteLength(path)} bytes, a unix socket's has at most ${MAX_UNIX_PATH}`,
+      );
+    }
+    return { kind: "unix", path };
+  }
+  const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):([0-9]+)$/.exec(place);
+  if (tcp === null) throw refuse("expected unix:PATH or tcp:HOST:PORT");
+  const host = tcp[1] ?? (tcp[2] || "localhost");
+  const port = Number(tcp[3]);
+  if (port > 65535) throw refuse(`port ${port} is above 65535`);
+  if (!LOOPBACK.has(host))
+    throw refuse(`host '${host}' is not this machine's loopback: use 127.0.0.1 or a unix socket`);
+  return { kind: "tcp", host, port };
+}
+
+/** For messages. */
+export function socketAddressText(address: SocketAddress): string {
+  return address.kind === "unix" ? `unix:${address.path}` : `tcp:${address.host}:${address.port}`;
+}
+
+/** Options for net.connect. */
+export function connectOptions(address: SocketAddress): { path: string } | { host: string; port: number } {
+  return address.kind === "unix" ? { path: address.path } : { host: address.host, port: address.port };
+}
+
+export interface SocketServer {
+  /** As asked for, with the port that was given for port 0. */
+  readonly address: SocketAddress;
+  /** Ends the clients and takes the socket file away. */
+  close(): Promise<void>;
+}
+
+/** Listens. Rejects with SocketServerError if somebody else does, or the path cannot be used. */
+export async function listen(
+  address: SocketAddress,
+  onClient: (socket: Socket) => void,
+): Promise<SocketServer> {
+  if (address.kind === "unix") await clearStaleSocket(address.path);
+  const clients = new Set<Socket>();
+  const server = createServer((socket) => {
+    clients.add(socket);
+    socket.on("close", () => clients.delete(socket));
+    // A client that goes away in mid-write is no reason to end the machine.
+    socket.on("error", () => socket.destroy());
+    onClient(socket);
+  });
+  await bind(server, address);
+  const bound = server.address();
+  return {
+    address:
+      address.kind === "tcp" && typeof bound === "object" && bound
+        ? { ...address, port: bound.port }
+        : address,
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of clients) socket.destroySoon();
+      await closed;
+    },
+  };
+}
+
+async function bind(server: Server, address: SocketAddress): Promise<void> {
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once("listening", resolve);
+    server.once("error", (error) => {
+      const what = `cannot listen on ${socketAddressText(address)}: ${error.message}`;
+      reject(new SocketServerError("socket.listen", what, { cause: error }));
+    });
+  });
+  // The socket file is made within listen(): its mode is right before anybody can connect.
+  const mask = process.umask(address.kind === "unix" ? 0o177 : process.umask());
+  try {
+    server.listen(connectOptions(address));
+  } finally {
+    process.umask(mask);
+  }
+  await listening;
+}
+
+/** Removes a socket file that nobody answers on: a machine that was killed leaves it behind. */
+async function clearStaleSocket(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new SocketServerError("socket.path", `${path} exists and is no socket`);
+  if (await answers(path)) throw new SocketServerError("socket.in-use", `another process listens on ${path}`);
+  await rm(path, { force: true });
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", () => resolve(false));
+  });
+}

@@ -1,0 +1,85 @@
+// The terminal as a guest's console: raw mode, and QEMU's escape keys (Ctrl-A, then a letter).
+// The terminal is put back on every way out, a signal or a crash included.
+import type { ReadStream, WriteStream } from "node:tty";
+
+export type EscapeAction = "quit" | "help";
+
+const CTRL_A = 0x01;
+export const ESCAPE_HELP =
+  "\r\nCtrl-A h   this help\r\nCtrl-A x   end the machine\r\nCtrl-A Ctrl-A   send Ctrl-A to the guest\r\n";
+
+/** Sorts typed bytes into what the guest gets and what is for us. Keeps a lone Ctrl-A until the next byte. */
+export class EscapeFilter {
+  #escaped = false;
+
+  feed(typed: Uint8Array): { data: Uint8Array; actions: EscapeAction[] } {
+    const data: number[] = [];
+    const actions: EscapeAction[] = [];
+    for (const byte of typed) {
+      if (!this.#escaped) {
+        if (byte === CTRL_A) this.#escaped = true;
+        else data.push(byte);
+        continue;
+      }
+      this.#escaped = false;
+      if (byte === CTRL_A) data.push(CTRL_A);
+      else if (byte === 0x78) actions.push("quit");
+      else if (byte === 0x68 || byte === 0x3f) actions.push("help");
+      // Any other letter is dropped with its Ctrl-A, as QEMU does.
+    }
+    return { data: Uint8Array.from(data), actions };
+  }
+}
+
+export interface TerminalEvents {
+  /** Bytes for the guest. */
+  input(bytes: Uint8Array): void;
+  /** Ctrl-A x. */
+  quit(): void;
+  /** The input has ended (a pipe or a closed terminal). */
+  end(): void;
+}
+
+export interface Terminal {
+  write(bytes: Uint8Array): void;
+  /** Puts the terminal back as it was. Harmless when repeated. */
+  restore(): void;
+}
+
+export interface TerminalStreams {
+  readonly stdin: ReadStream | NodeJS.ReadStream;
+  readonly stdout: WriteStream | NodeJS.WriteStream;
+}
+
+/** Takes over stdin and stdout as a console. Without a terminal on stdin every byte goes to the guest as it is. */
+export function openTerminal(events: TerminalEvents, streams: TerminalStreams = process): Terminal {
+  const { stdin, stdout } = streams;
+  const raw = stdin.isTTY === true;
+  const filter = new EscapeFilter();
+  const onData = (typed: Buffer) => {
+    const { data, actions } = raw ? filter.feed(typed) : { data: typed, actions: [] };
+    if (data.length > 0) events.input(data);
+    for (const action of actions) {
+      if (action === "help") stdout.write(ESCAPE_HELP);
+      else events.quit();
+    }
+  };
+  const onEnd = () => events.end();
+  let restored = false;
+  const restore = () => {
+    if (restored) return;
+    restored = true;
+    process.off("exit", restore);
+    stdin.off("data", onData);
+    stdin.off("end", onEnd);
+    if (raw) stdin.setRawMode(false);
+    stdin.pause();
+  };
+  // `exit` runs for process.exit, for an uncaught error, and after our signal handlers.
+  process.on("exit", restore);
+  if (raw) stdin.setRawMode(true);
+  stdin.on("data", onData);
+  stdin.on("end", onEnd);
+  stdin.resume();
+  return { write: (bytes) => void stdout.write(bytes), restore };
+}

@@ -26,15 +26,12 @@ type Values<F> = {
     ? T
     : never;
 };
+type Subsections = readonly Subsection<unknown>[];
 type Intersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void ? I : never;
-type SubsectionFields<S extends readonly Subsection<Fields>[]> = S extends readonly []
-  ? unknown
-  : S[number] extends Subsection<infer F>
-    ? Intersection<F extends unknown ? Values<F> : never>
-    : unknown;
-type Flat<F, S extends readonly Subsection<Fields>[]> = {
-  [K in keyof (Values<F> & SubsectionFields<S>)]: (Values<F> & SubsectionFields<S>)[K];
-};
+type Added<S> = S extends Subsection<infer T> ? T : never;
+type Flatten<T> = { [K in keyof T]: T[K] };
+/** The fields, and those of all subsections, as properties of one object. */
+type Flat<F, S extends Subsections> = Flatten<Values<F> & Intersection<Added<S[number]>>>;
 
 /** The state object's type. */
 export type StateOf<D> = D extends StateDefinition<infer T> ? T : never;
@@ -272,17 +269,12 @@ function schemaOf(group: Group): StateSchema {
 }
 
 /** Fields that are only there sometimes, beside the parent's (a VMStateDescription in `.subsections`). */
-export class Subsection<F extends Fields> {
+export class Subsection<T> {
   readonly group: Group;
-  /** Only for inference. */
-  declare readonly fields: F;
+  /** What it adds to the state; only a type. */
+  declare readonly adds: T;
 
-  constructor(
-    name: string,
-    options: SubsectionOptions,
-    fields: Fields,
-    subsections: readonly Subsection<Fields>[],
-  ) {
+  constructor(name: string, options: SubsectionOptions, fields: Fields, subsections: Subsections) {
     this.group = {
       name,
       version: options.version,
@@ -296,13 +288,13 @@ export class Subsection<F extends Fields> {
 }
 
 /** `name` is the parent's name, a slash and more: QEMU finds the parent by that prefix. */
-export function subsection<F extends Fields>(
+export function subsection<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: SubsectionOptions,
   fields: F,
-  subsections: readonly Subsection<Fields>[] = [],
-): Subsection<F> {
-  return new Subsection<F>(name, options, fields, subsections);
+  subsections?: S,
+): Subsection<Flat<F, S>> {
+  return new Subsection(name, options, fields, subsections ?? []);
 }
 
 export interface DecodeOptions {
@@ -317,12 +309,7 @@ export class StateDefinition<T> {
   readonly priority: number;
   readonly #group: Group;
 
-  constructor(
-    name: string,
-    options: StateOptions<T>,
-    fields: Fields,
-    subsections: readonly Subsection<Fields>[],
-  ) {
+  constructor(name: string, options: StateOptions<T>, fields: Fields, subsections: Subsections) {
     this.name = name;
     this.version = options.version;
     this.minimumVersion = options.minimumVersion ?? options.version;
@@ -555,7 +542,7 @@ export function registeredSchemas(): StateSchema[] {
  * Define a state. The state object's type, its bytes, checks and description follow from `fields`.
  * `name` is QEMU's vmsd name where there is one. Throws StateError if the definition contradicts itself.
  */
-export function defineState<F extends Fields, const S extends readonly Subsection<Fields>[] = readonly []>(
+export function defineState<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: StateOptions<Flat<F, S>>,
   fields: F,

@@ -1,8 +1,6 @@
 // The schema engine: bytes as QEMU's VMState grammar has them, errors that name the place.
-import fc from "fast-check";
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
-import { registeredSchemas } from "./definition.ts";
 import * as s from "./schema.ts";
 
 function bytesOf<T>(definition: s.StateDefinition<T>, state: T): Uint8Array<ArrayBuffer> {
@@ -181,5 +179,165 @@ describe("a stream that is wrong", () => {
       { n: s.u32, q: s.varStructArray(queue, "n", 0xffffffff) },
     );
     expect(() => load(structs, fromHex("ffffffff00010000000000000001"))).toThrow(/many\.q\[1\]\.size/);
+  });
+});
+
+describe("the description", () => {
+  it("groups arrays as QEMU's VMDESCRIPTION does", () => {
+    const state = sample();
+    state.mac[0] = 1;
+    const queueFields = [
+      { name: "size", type: "uint16", size: 2 },
+      { name: "desc", type: "uint64", size: 8 },
+    ];
+    const struct = { vmsd_name: "test_queue", version: 1, fields: queueFields };
+    expect(toy.describe(state)).toEqual({
+      vmsd_name: "toy",
+      version: 2,
+      fields: [
+        { name: "source_priority", array_len: 2, type: "uint32", size: 4 },
+        { name: "count", type: "uint32", size: 4 },
+        { name: "items", type: "buffer", size: 3 },
+        { name: "offset", type: "int32", size: 4 },
+        { name: "armed", type: "bool", size: 1 },
+        { name: "unused", type: "unused_buffer", size: 2 },
+        { name: "extra", type: "uint8", size: 1 },
+        { name: "odd", type: "uint16", size: 2 },
+        { name: "when", type: "int64", size: 8 },
+        { name: "map", type: "bitmap", size: 16 },
+        { name: "queue", type: "struct", struct, size: 10 },
+        { name: "queues", array_len: 2, type: "struct", struct, size: 10 },
+      ],
+      subsections: [{ vmsd_name: "toy/mac", version: 1, fields: [{ name: "mac", type: "buffer", size: 6 }] }],
+    });
+  });
+
+  it("lists elements one by one where they may differ, and leaves out what is not there", () => {
+    const item = s.defineState(
+      "item",
+      { version: 1 },
+      { n: s.u8, data: s.varBuffer("n", 9), odd: s.u8.when((i) => i.n === 1) },
+    );
+    const list = s.defineState(
+      "list",
+      { version: 1 },
+      {
+        items: s.structArray(item, 2),
+        none: s.u8Array(0),
+        one: s.u8Array(1),
+        two: s.u8Array(2).when(() => true),
+      },
+    );
+    const state = list.create();
+    Object.assign(state.items[0] as object, { n: 1, data: Uint8Array.of(5) });
+    const { fields } = list.describe(state);
+    expect(fields.map(({ name, index, size }) => [name, index, size])).toEqual([
+      ["items", 0, 3],
+      ["items", 1, 1],
+      ["one", undefined, 1],
+      ["two", 0, 1],
+      ["two", 1, 1],
+    ]);
+  });
+
+  it("numbers fields that share a name, and takes QEMU's names and types", () => {
+    const twin = s.defineState(
+      "twin",
+      { version: 1 },
+      {
+        a: s.u32.named("regs"),
+        b: s.u32.named("regs"),
+        gapOne: s.unused(1),
+        gapTwo: s.unused(2),
+        nirq: s.i32.typed("int32 equal"),
+      },
+    );
+    expect(twin.describe(twin.create()).fields.map((f) => `${f.name}:${f.type}`)).toEqual([
+      "regs[0]:uint32",
+      "regs[1]:uint32",
+      "unused[0]:unused_buffer",
+      "unused[1]:unused_buffer",
+      "nirq:int32 equal",
+    ]);
+  });
+});
+
+describe("checks and hooks", () => {
+  const pair = s.defineState(
+    "pair",
+    {
+      version: 1,
+      preSave: (state) => {
+        state.sum = state.low + state.high;
+      },
+      postLoad: (state, version) => {
+        state.sum += version;
+      },
+    },
+    {
+      low: s.u8.check((v, state) => (v <= state.high ? undefined : `at most high (${state.high})`)),
+      high: s.u8,
+      sum: s.u16,
+    },
+  );
+
+  it("see the whole state; preSave runs first, postLoad last", () => {
+    const state = pair.create();
+    state.low = 2;
+    state.high = 3;
+    const bytes = bytesOf(pair, state);
+    expect(hexOf(bytes)).toBe("02030005");
+    expect(load(pair, bytes)).toEqual({ low: 2, high: 3, sum: 6 });
+    expect(() => load(pair, fromHex("04030007"))).toThrow(
+      "pair.low at offset 0: expected at most high (3), found 4",
+    );
+  });
+
+  it("refuse a state that cannot be loaded before it is written", () => {
+    const state = sample();
+    state.items = new Uint8Array(2);
+    expect(() => bytesOf(toy, state)).toThrow("toy.items: expected 3 elements, found 2");
+    const wrong = sample();
+    wrong.offset = 0.5;
+    expect(() => bytesOf(toy, wrong)).toThrow("toy.offset: expected an integer of type int32, found 0.5");
+    const element = sample();
+    (element.queues[1] as { size: number }).size = 65536;
+    expect(() => toy.validate(element, { path: "toy@1" })).toThrow("toy@1.queues[1].size: expected");
+  });
+
+  it("bound each element of an array", () => {
+    const levels = s.defineState("levels", { version: 1 }, { level: s.u8Array(3).range(0, 7) });
+    expect(() => load(levels, fromHex("000708"))).toThrow(
+      "levels.level[2] at offset 0: expected 0 to 7, found 8",
+    );
+  });
+});
+
+describe("assign", () => {
+  it("copies into the same arrays and structs", () => {
+    const target = toy.create();
+    const { sourcePriority, queues } = target;
+    const source = sample();
+    toy.assign(target, source);
+    expect(target).toEqual(source);
+    expect(target.sourcePriority).toBe(sourcePriority);
+    expect(target.queues).toBe(queues);
+    source.items[0] = 77;
+    expect(target.items[0]).toBe(9);
+  });
+});
+
+describe("a definition that contradicts itself", () => {
+  it("is refused where it is made", () => {
+    const options = { version: 1, needed: () => true };
+    expect(() => s.defineState("d", { version: 1 }, { data: s.varBuffer("n", 4), n: s.u8 })).toThrow(
+      "d.data: expected n before it",
+    );
+    expect(() => s.defineState("d", { version: 1 }, {}, [s.subsection("other/x", options, {})])).toThrow(
+      /starts with d\//,
+    );
+    expect(() =>
+      s.defineState("d", { version: 1 }, { a: s.u8 }, [s.subsection("d/x", options, { a: s.u8 })]),
+    ).toThrow("a twice");
   });
 });

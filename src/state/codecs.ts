@@ -118,6 +118,7 @@ export function scalarCodec<T extends number | bigint | boolean>(format: ScalarF
   const { type, width, kind } = format;
   return {
     type,
+    width,
     uniform: true,
     schema: { type, size: width },
     image: { width, count: 1, kind, array: false },
@@ -191,6 +192,7 @@ export function arrayCodec<E extends number | bigint, A extends TypedArray<E>>(
   const { width, kind } = format;
   return {
     type: format.type,
+    width,
     uniform: true,
     schema: { type: format.type, size: width, ...countSchema(count) },
     ...countKeyOf(count),
@@ -217,6 +219,7 @@ export function arrayCodec<E extends number | bigint, A extends TypedArray<E>>(
 export function bufferCodec(count: Count): Codec<Uint8Array> {
   return {
     type: "buffer",
+    width: 1,
     uniform: true,
     schema: {
       type: "buffer",
@@ -246,6 +249,7 @@ export function bitmapCodec(bits: Count): Codec<BigUint64Array> {
   };
   return {
     type: "bitmap",
+    width: 8,
     uniform: true,
     schema: { type: "bitmap", size: typeof bits === "number" ? wordsOf(bits) * 8 : 0, ...countSchema(bits) },
     ...countKeyOf(bits),
@@ -273,6 +277,7 @@ export function bitmapCodec(bits: Count): Codec<BigUint64Array> {
 export function unusedCodec(size: number): Codec<undefined> {
   return {
     type: "unused_buffer",
+    width: 0,
     uniform: true,
     schema: { type: "unused_buffer", size },
     create: () => undefined,

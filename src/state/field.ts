@@ -51,9 +51,12 @@ export interface Codec<T> {
   read(reader: ByteReader, place: Place, state: StateRecord): T;
   /** `source` copied into `target` where it can be, else a copy of `source`. */
   assign(target: T, source: T): T;
-  /** Scalars that `range` bounds. */
+  /** Scalars that `range` bounds, and how many bytes each has. */
   scalars(value: T): Iterable<number | bigint>;
+  readonly width: number;
   describe(value: T): DescribedElement[];
+  /** Hooks of nested states. */
+  preSave?(value: T): void;
   /** False if elements of one array may differ in shape. */
   readonly uniform: boolean;
   readonly schema: Omit<FieldSchema, "name" | "since" | "conditional">;
@@ -160,6 +163,7 @@ export class Field<T> {
       for (const scalar of this.codec.scalars(value)) {
         if (scalar < lo || scalar > hi) {
           if (typeof value === "object") place.index = i;
+          if (place.offset !== undefined) place.offset += i * this.codec.width;
           place.fail("state.range", `${lo} to ${hi}`, String(scalar));
         }
         i++;

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter, EndOfBytes } from "../base/bytes.ts";
-import { defineState, StateDefinition, subsection } from "./definition.ts";
+import { defineState, type StateDefinition, subsection } from "./definition.ts";
 import type { DescribedState, Field } from "./field.ts";
 import * as s from "./schema.ts";
 

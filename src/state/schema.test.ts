@@ -308,7 +308,7 @@ describe("checks and hooks", () => {
   it("bound each element of an array", () => {
     const levels = s.defineState("levels", { version: 1 }, { level: s.u8Array(3).range(0, 7) });
     expect(() => load(levels, fromHex("000708"))).toThrow(
-      "levels.level[2] at offset 0: expected 0 to 7, found 8",
+      "levels.level[2] at offset 2: expected 0 to 7, found 8",
     );
   });
 });

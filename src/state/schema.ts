@@ -19,8 +19,9 @@ import {
   U64,
   unusedCodec,
 } from "./codecs.ts";
-import { type StateDefinition, StructCodec } from "./definition.ts";
+import type { StateDefinition } from "./definition.ts";
 import { Field } from "./field.ts";
+import { StructCodec } from "./struct.ts";
 
 export { defineState, StateDefinition, type StateOf, subsection } from "./definition.ts";
 export type { DescribedField, DescribedState } from "./field.ts";

@@ -1,0 +1,80 @@
+// Bytes of the WebAssembly binary format (core spec 2.0, chapter 5): LEB128, names, sections, and the
+// rope that instructions are kept in until function and data indices are known.
+
+/** Something whose index is known only when the module is written. */
+export interface Indexed {
+  readonly indexSpace: "function" | "data";
+}
+
+/** A piece of code: a byte, a sequence, or a reference that is written as its LEB128 index. */
+export type Code = number | readonly Code[] | Indexed;
+
+/** Unsigned LEB128 of 0 ≤ n < 2^53. */
+export function uleb(n: number): number[] {
+  const out: number[] = [];
+  let rest = n;
+  do {
+    const low = rest % 128;
+    rest = Math.floor(rest / 128);
+    out.push(rest === 0 ? low : low | 0x80);
+  } while (rest !== 0);
+  return out;
+}
+
+/** Signed LEB128 of a 64-bit integer (also right for i32 constants, sign-extended). */
+export function sleb(n: bigint): number[] {
+  const out: number[] = [];
+  let rest = BigInt.asIntN(64, n);
+  for (;;) {
+    const low = Number(rest & 0x7fn);
+    rest >>= 7n;
+    if ((rest === 0n && (low & 0x40) === 0) || (rest === -1n && (low & 0x40) !== 0)) {
+      out.push(low);
+      return out;
+    }
+    out.push(low | 0x80);
+  }
+}
+
+/** IEEE 754 little-endian bytes of a double (size 8) or a float (size 4). */
+export function floatBytes(value: number, size: 4 | 8): number[] {
+  const view = new DataView(new ArrayBuffer(8));
+  if (size === 8) view.setFloat64(0, value, true);
+  else view.setFloat32(0, value, true);
+  return [...new Uint8Array(view.buffer, 0, size)];
+}
+
+/** A counted name; ASCII only, which all our names are. */
+export function name(text: string): number[] {
+  return [...uleb(text.length), ...Array.from(text, (c) => c.charCodeAt(0))];
+}
+
+/** A growing byte array: module sections are too long for spread arguments. */
+export class Bytes {
+  #bytes = new Uint8Array(1024);
+  length = 0;
+
+  push(byte: number): void {
+    if (this.length === this.#bytes.length) this.#grow(this.length + 1);
+    this.#bytes[this.length++] = byte;
+  }
+  append(source: ArrayLike<number>): void {
+    if (this.length + source.length > this.#bytes.length) this.#grow(this.length + source.length);
+    this.#bytes.set(source, this.length);
+    this.length += source.length;
+  }
+  /** Flatten a rope; `index` gives the index of a referenced function. */
+  code(code: Code, index: (ref: Indexed) => number): void {
+    if (typeof code === "number") this.push(code);
+    else if ("indexSpace" in code) this.append(uleb(index(code)));
+    else for (const part of code) this.code(part, index);
+  }
+  finish(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.slice(0, this.length);
+  }
+  #grow(needed: number): void {
+    const next = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+    next.set(this.#bytes);
+    this.#bytes = next;
+  }
+}

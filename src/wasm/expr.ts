@@ -1,0 +1,584 @@
+// Typed WebAssembly expressions: I32, I64, F32, F64 objects whose methods are the instructions of the
+// core spec (chapter 4.3) and of the threads proposal (atomics). An expression is a tree that has not run
+// yet: mentioned twice it is evaluated twice, and it is evaluated where the statement that uses it stands.
+// Bind it with `f.let(expr)` to evaluate once. Left out: vectors, references, globals.
+import { type Code, floatBytes, sleb, uleb } from "./encode.ts";
+
+type AsI32 = I32 | number;
+type AsI64 = I64 | number | bigint;
+
+/** Read-modify-write operators of the threads proposal, with their place in its opcode space. */
+const RMW = { add: 0, sub: 1, and: 2, or: 3, xor: 4, xchg: 5 } as const;
+export type RmwOp = keyof typeof RMW;
+
+const ATOMIC = 0xfe;
+
+/** Memory immediate: log2 alignment and offset in bytes. */
+export function memarg(align: number, offset: number): Code {
+  return [align, uleb(offset)];
+}
+
+export class I32 {
+  static readonly type = 0x7f;
+  readonly type = 0x7f as const;
+  readonly code: Code;
+  constructor(code: Code) {
+    this.code = code;
+  }
+  /** A constant; taken modulo 2^32. */
+  static of(n: number): I32 {
+    return new I32([0x41, sleb(BigInt(n | 0))]);
+  }
+  #op(opcode: number, o: AsI32): I32 {
+    return new I32([this.code, i32(o).code, opcode]);
+  }
+
+  eqz(): I32 {
+    return new I32([this.code, 0x45]);
+  }
+  eq(o: AsI32): I32 {
+    return this.#op(0x46, o);
+  }
+  ne(o: AsI32): I32 {
+    return this.#op(0x47, o);
+  }
+  ltS(o: AsI32): I32 {
+    return this.#op(0x48, o);
+  }
+  ltU(o: AsI32): I32 {
+    return this.#op(0x49, o);
+  }
+  gtS(o: AsI32): I32 {
+    return this.#op(0x4a, o);
+  }
+  gtU(o: AsI32): I32 {
+    return this.#op(0x4b, o);
+  }
+  leS(o: AsI32): I32 {
+    return this.#op(0x4c, o);
+  }
+  leU(o: AsI32): I32 {
+    return this.#op(0x4d, o);
+  }
+  geS(o: AsI32): I32 {
+    return this.#op(0x4e, o);
+  }
+  geU(o: AsI32): I32 {
+    return this.#op(0x4f, o);
+  }
+  clz(): I32 {
+    return new I32([this.code, 0x67]);
+  }
+  ctz(): I32 {
+    return new I32([this.code, 0x68]);
+  }
+  popcnt(): I32 {
+    return new I32([this.code, 0x69]);
+  }
+  add(o: AsI32): I32 {
+    return this.#op(0x6a, o);
+  }
+  sub(o: AsI32): I32 {
+    return this.#op(0x6b, o);
+  }
+  mul(o: AsI32): I32 {
+    return this.#op(0x6c, o);
+  }
+  divS(o: AsI32): I32 {
+    return this.#op(0x6d, o);
+  }
+  divU(o: AsI32): I32 {
+    return this.#op(0x6e, o);
+  }
+  remS(o: AsI32): I32 {
+    return this.#op(0x6f, o);
+  }
+  remU(o: AsI32): I32 {
+    return this.#op(0x70, o);
+  }
+  and(o: AsI32): I32 {
+    return this.#op(0x71, o);
+  }
+  or(o: AsI32): I32 {
+    return this.#op(0x72, o);
+  }
+  xor(o: AsI32): I32 {
+    return this.#op(0x73, o);
+  }
+  shl(o: AsI32): I32 {
+    return this.#op(0x74, o);
+  }
+  shrS(o: AsI32): I32 {
+    return this.#op(0x75, o);
+  }
+  shrU(o: AsI32): I32 {
+    return this.#op(0x76, o);
+  }
+  rotl(o: AsI32): I32 {
+    return this.#op(0x77, o);
+  }
+  rotr(o: AsI32): I32 {
+    return this.#op(0x78, o);
+  }
+  extend8S(): I32 {
+    return new I32([this.code, 0xc0]);
+  }
+  extend16S(): I32 {
+    return new I32([this.code, 0xc1]);
+  }
+  /** Sign-extended to 64 bits. */
+  extendS(): I64 {
+    return new I64([this.code, 0xac]);
+  }
+  /** Zero-extended to 64 bits. */
+  extendU(): I64 {
+    return new I64([this.code, 0xad]);
+  }
+  toF64S(): F64 {
+    return new F64([this.code, 0xb7]);
+  }
+  toF64U(): F64 {
+    return new F64([this.code, 0xb8]);
+  }
+  toF32S(): F32 {
+    return new F32([this.code, 0xb2]);
+  }
+  toF32U(): F32 {
+    return new F32([this.code, 0xb3]);
+  }
+  reinterpretF32(): F32 {
+    return new F32([this.code, 0xbe]);
+  }
+  /** `this` non-zero ? a : b, both evaluated. */
+  select<T extends Value>(a: T, b: T): T {
+    return make(a, [a.code, b.code, this.code, 0x1b]);
+  }
+  /** `this` non-zero ? a : b, only the chosen one evaluated. */
+  choose<T extends Value>(a: T, b: T): T {
+    return make(a, [this.code, 0x04, a.type, a.code, 0x05, b.code, 0x0b]);
+  }
+
+  // Memory: `this` is the address, `offset` is added without wrapping. Little-endian, any alignment.
+  load32(offset = 0): I32 {
+    return new I32([this.code, 0x28, memarg(0, offset)]);
+  }
+  load8S(offset = 0): I32 {
+    return new I32([this.code, 0x2c, memarg(0, offset)]);
+  }
+  load8U(offset = 0): I32 {
+    return new I32([this.code, 0x2d, memarg(0, offset)]);
+  }
+  load16S(offset = 0): I32 {
+    return new I32([this.code, 0x2e, memarg(0, offset)]);
+  }
+  load16U(offset = 0): I32 {
+    return new I32([this.code, 0x2f, memarg(0, offset)]);
+  }
+  load64(offset = 0): I64 {
+    return new I64([this.code, 0x29, memarg(0, offset)]);
+  }
+  load64From8S(offset = 0): I64 {
+    return new I64([this.code, 0x30, memarg(0, offset)]);
+  }
+  load64From8U(offset = 0): I64 {
+    return new I64([this.code, 0x31, memarg(0, offset)]);
+  }
+  load64From16S(offset = 0): I64 {
+    return new I64([this.code, 0x32, memarg(0, offset)]);
+  }
+  load64From16U(offset = 0): I64 {
+    return new I64([this.code, 0x33, memarg(0, offset)]);
+  }
+  load64From32S(offset = 0): I64 {
+    return new I64([this.code, 0x34, memarg(0, offset)]);
+  }
+  load64From32U(offset = 0): I64 {
+    return new I64([this.code, 0x35, memarg(0, offset)]);
+  }
+  loadF32(offset = 0): F32 {
+    return new F32([this.code, 0x2a, memarg(0, offset)]);
+  }
+  loadF64(offset = 0): F64 {
+    return new F64([this.code, 0x2b, memarg(0, offset)]);
+  }
+
+  // Atomics: sequentially consistent, naturally aligned or they trap.
+  atomicLoad32(offset = 0): I32 {
+    return new I32([this.code, ATOMIC, 0x10, memarg(2, offset)]);
+  }
+  atomicLoad64(offset = 0): I64 {
+    return new I64([this.code, ATOMIC, 0x11, memarg(3, offset)]);
+  }
+  /** The old value. */
+  rmw32(op: RmwOp, value: AsI32, offset = 0): I32 {
+    return new I32([this.code, i32(value).code, ATOMIC, 0x1e + 7 * RMW[op], memarg(2, offset)]);
+  }
+  rmw64(op: RmwOp, value: AsI64, offset = 0): I64 {
+    return new I64([this.code, i64(value).code, ATOMIC, 0x1f + 7 * RMW[op], memarg(3, offset)]);
+  }
+  /** The old value; stored only if it was `expected`. */
+  cmpxchg32(expected: AsI32, replacement: AsI32, offset = 0): I32 {
+    return new I32([this.code, i32(expected).code, i32(replacement).code, ATOMIC, 0x48, memarg(2, offset)]);
+  }
+  cmpxchg64(expected: AsI64, replacement: AsI64, offset = 0): I64 {
+    return new I64([this.code, i64(expected).code, i64(replacement).code, ATOMIC, 0x49, memarg(3, offset)]);
+  }
+}
+
+export class I64 {
+  static readonly type = 0x7e;
+  readonly type = 0x7e as const;
+  readonly code: Code;
+  constructor(code: Code) {
+    this.code = code;
+  }
+  /** A constant; taken modulo 2^64. */
+  static of(n: number | bigint): I64 {
+    return new I64([0x42, sleb(BigInt(n))]);
+  }
+  #op(opcode: number, o: AsI64): I64 {
+    return new I64([this.code, i64(o).code, opcode]);
+  }
+  #test(opcode: number, o: AsI64): I32 {
+    return new I32([this.code, i64(o).code, opcode]);
+  }
+
+  eqz(): I32 {
+    return new I32([this.code, 0x50]);
+  }
+  eq(o: AsI64): I32 {
+    return this.#test(0x51, o);
+  }
+  ne(o: AsI64): I32 {
+    return this.#test(0x52, o);
+  }
+  ltS(o: AsI64): I32 {
+    return this.#test(0x53, o);
+  }
+  ltU(o: AsI64): I32 {
+    return this.#test(0x54, o);
+  }
+  gtS(o: AsI64): I32 {
+    return this.#test(0x55, o);
+  }
+  gtU(o: AsI64): I32 {
+    return this.#test(0x56, o);
+  }
+  leS(o: AsI64): I32 {
+    return this.#test(0x57, o);
+  }
+  leU(o: AsI64): I32 {
+    return this.#test(0x58, o);
+  }
+  geS(o: AsI64): I32 {
+    return this.#test(0x59, o);
+  }
+  geU(o: AsI64): I32 {
+    return this.#test(0x5a, o);
+  }
+  clz(): I64 {
+    return new I64([this.code, 0x79]);
+  }
+  ctz(): I64 {
+    return new I64([this.code, 0x7a]);
+  }
+  popcnt(): I64 {
+    return new I64([this.code, 0x7b]);
+  }
+  add(o: AsI64): I64 {
+    return this.#op(0x7c, o);
+  }
+  sub(o: AsI64): I64 {
+    return this.#op(0x7d, o);
+  }
+  mul(o: AsI64): I64 {
+    return this.#op(0x7e, o);
+  }
+  divS(o: AsI64): I64 {
+    return this.#op(0x7f, o);
+  }
+  divU(o: AsI64): I64 {
+    return this.#op(0x80, o);
+  }
+  remS(o: AsI64): I64 {
+    return this.#op(0x81, o);
+  }
+  remU(o: AsI64): I64 {
+    return this.#op(0x82, o);
+  }
+  and(o: AsI64): I64 {
+    return this.#op(0x83, o);
+  }
+  or(o: AsI64): I64 {
+    return this.#op(0x84, o);
+  }
+  xor(o: AsI64): I64 {
+    return this.#op(0x85, o);
+  }
+  not(): I64 {
+    return this.xor(-1);
+  }
+  shl(o: AsI64): I64 {
+    return this.#op(0x86, o);
+  }
+  shrS(o: AsI64): I64 {
+    return this.#op(0x87, o);
+  }
+  shrU(o: AsI64): I64 {
+    return this.#op(0x88, o);
+  }
+  rotl(o: AsI64): I64 {
+    return this.#op(0x89, o);
+  }
+  rotr(o: AsI64): I64 {
+    return this.#op(0x8a, o);
+  }
+  extend8S(): I64 {
+    return new I64([this.code, 0xc2]);
+  }
+  extend16S(): I64 {
+    return new I64([this.code, 0xc3]);
+  }
+  extend32S(): I64 {
+    return new I64([this.code, 0xc4]);
+  }
+  /** The low 32 bits. */
+  wrap(): I32 {
+    return new I32([this.code, 0xa7]);
+  }
+  toF64S(): F64 {
+    return new F64([this.code, 0xb9]);
+  }
+  toF64U(): F64 {
+    return new F64([this.code, 0xba]);
+  }
+  toF32S(): F32 {
+    return new F32([this.code, 0xb4]);
+  }
+  toF32U(): F32 {
+    return new F32([this.code, 0xb5]);
+  }
+  reinterpretF64(): F64 {
+    return new F64([this.code, 0xbf]);
+  }
+}
+
+export class F64 {
+  static readonly type = 0x7c;
+  readonly type = 0x7c as const;
+  readonly code: Code;
+  constructor(code: Code) {
+    this.code = code;
+  }
+  static of(n: number): F64 {
+    return new F64([0x44, floatBytes(n, 8)]);
+  }
+  #op(opcode: number, o: F64): F64 {
+    return new F64([this.code, o.code, opcode]);
+  }
+  #one(opcode: number): F64 {
+    return new F64([this.code, opcode]);
+  }
+  #test(opcode: number, o: F64): I32 {
+    return new I32([this.code, o.code, opcode]);
+  }
+
+  eq(o: F64): I32 {
+    return this.#test(0x61, o);
+  }
+  ne(o: F64): I32 {
+    return this.#test(0x62, o);
+  }
+  lt(o: F64): I32 {
+    return this.#test(0x63, o);
+  }
+  gt(o: F64): I32 {
+    return this.#test(0x64, o);
+  }
+  le(o: F64): I32 {
+    return this.#test(0x65, o);
+  }
+  ge(o: F64): I32 {
+    return this.#test(0x66, o);
+  }
+  abs(): F64 {
+    return this.#one(0x99);
+  }
+  neg(): F64 {
+    return this.#one(0x9a);
+  }
+  ceil(): F64 {
+    return this.#one(0x9b);
+  }
+  floor(): F64 {
+    return this.#one(0x9c);
+  }
+  trunc(): F64 {
+    return this.#one(0x9d);
+  }
+  nearest(): F64 {
+    return this.#one(0x9e);
+  }
+  sqrt(): F64 {
+    return this.#one(0x9f);
+  }
+  add(o: F64): F64 {
+    return this.#op(0xa0, o);
+  }
+  sub(o: F64): F64 {
+    return this.#op(0xa1, o);
+  }
+  mul(o: F64): F64 {
+    return this.#op(0xa2, o);
+  }
+  div(o: F64): F64 {
+    return this.#op(0xa3, o);
+  }
+  min(o: F64): F64 {
+    return this.#op(0xa4, o);
+  }
+  max(o: F64): F64 {
+    return this.#op(0xa5, o);
+  }
+  copysign(o: F64): F64 {
+    return this.#op(0xa6, o);
+  }
+  /** Rounded to float, to nearest even. */
+  demote(): F32 {
+    return new F32([this.code, 0xb6]);
+  }
+  reinterpret(): I64 {
+    return new I64([this.code, 0xbd]);
+  }
+  /** Saturating conversions (NaN gives 0). */
+  toI32S(): I32 {
+    return new I32([this.code, 0xfc, 2]);
+  }
+  toI32U(): I32 {
+    return new I32([this.code, 0xfc, 3]);
+  }
+  toI64S(): I64 {
+    return new I64([this.code, 0xfc, 6]);
+  }
+  toI64U(): I64 {
+    return new I64([this.code, 0xfc, 7]);
+  }
+}
+
+export class F32 {
+  static readonly type = 0x7d;
+  readonly type = 0x7d as const;
+  readonly code: Code;
+  constructor(code: Code) {
+    this.code = code;
+  }
+  static of(n: number): F32 {
+    return new F32([0x43, floatBytes(n, 4)]);
+  }
+  #op(opcode: number, o: F32): F32 {
+    return new F32([this.code, o.code, opcode]);
+  }
+  #one(opcode: number): F32 {
+    return new F32([this.code, opcode]);
+  }
+  #test(opcode: number, o: F32): I32 {
+    return new I32([this.code, o.code, opcode]);
+  }
+
+  eq(o: F32): I32 {
+    return this.#test(0x5b, o);
+  }
+  ne(o: F32): I32 {
+    return this.#test(0x5c, o);
+  }
+  lt(o: F32): I32 {
+    return this.#test(0x5d, o);
+  }
+  gt(o: F32): I32 {
+    return this.#test(0x5e, o);
+  }
+  le(o: F32): I32 {
+    return this.#test(0x5f, o);
+  }
+  ge(o: F32): I32 {
+    return this.#test(0x60, o);
+  }
+  abs(): F32 {
+    return this.#one(0x8b);
+  }
+  neg(): F32 {
+    return this.#one(0x8c);
+  }
+  ceil(): F32 {
+    return this.#one(0x8d);
+  }
+  floor(): F32 {
+    return this.#one(0x8e);
+  }
+  trunc(): F32 {
+    return this.#one(0x8f);
+  }
+  nearest(): F32 {
+    return this.#one(0x90);
+  }
+  sqrt(): F32 {
+    return this.#one(0x91);
+  }
+  add(o: F32): F32 {
+    return this.#op(0x92, o);
+  }
+  sub(o: F32): F32 {
+    return this.#op(0x93, o);
+  }
+  mul(o: F32): F32 {
+    return this.#op(0x94, o);
+  }
+  div(o: F32): F32 {
+    return this.#op(0x95, o);
+  }
+  min(o: F32): F32 {
+    return this.#op(0x96, o);
+  }
+  max(o: F32): F32 {
+    return this.#op(0x97, o);
+  }
+  copysign(o: F32): F32 {
+    return this.#op(0x98, o);
+  }
+  promote(): F64 {
+    return new F64([this.code, 0xbb]);
+  }
+  reinterpret(): I32 {
+    return new I32([this.code, 0xbc]);
+  }
+  /** Saturating conversions (NaN gives 0). */
+  toI32S(): I32 {
+    return new I32([this.code, 0xfc, 0]);
+  }
+  toI32U(): I32 {
+    return new I32([this.code, 0xfc, 1]);
+  }
+  toI64S(): I64 {
+    return new I64([this.code, 0xfc, 4]);
+  }
+  toI64U(): I64 {
+    return new I64([this.code, 0xfc, 5]);
+  }
+}
+
+export type Value = I32 | I64 | F32 | F64;
+export type ValueType = typeof I32 | typeof I64 | typeof F32 | typeof F64;
+
+/** A new expression of the same type as `like`. */
+export function make<T extends Value>(like: T, code: Code): T {
+  const types = { [I32.type]: I32, [I64.type]: I64, [F32.type]: F32, [F64.type]: F64 };
+  return new types[like.type](code) as T;
+}
+
+function i32(v: AsI32): I32 {
+  return typeof v === "number" ? I32.of(v) : v;
+}
+
+function i64(v: AsI64): I64 {
+  return v instanceof I64 ? v : I64.of(v);
+}

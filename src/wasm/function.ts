@@ -1,0 +1,291 @@
+// WebAssembly functions as TypeScript closures over typed expressions. A function is a constant; a module is
+// made of the functions it exports and all that they call, so nothing has to be declared or registered twice.
+//
+//   const now = imported("host", "now", [], F64);
+//   const sum = fn("sum", [I32, I32], I64, (f, address, count) => {      // sum of `count` 64-bit words
+//     const total = f.let(I64.of(0));
+//     f.loop((again) => {
+//       f.if(count.eqz(), () => f.return(total));
+//       total.set(total.add(address.load64()));
+//       address.set(address.add(8));
+//       count.set(count.sub(1));
+//       f.br(again);
+//     });
+//     return total;
+//   });
+//   const bytes = buildModule({ memory: { module: "host", name: "memory", … }, exports: { sum } });
+//
+// `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a statement.
+// A local made by `f.let` lives to the end of the enclosing body (its slot is reused after that).
+import { type Code, type Indexed, uleb } from "./encode.ts";
+import { F32, F64, I32, I64, make, memarg, type Value, type ValueType } from "./expr.ts";
+
+type InstanceOf<T> = T extends ValueType ? InstanceType<T> : undefined;
+type Settable<T extends Value> = T | (T extends I32 ? number : T extends I64 ? number | bigint : never);
+
+/** A local variable: an expression that can be assigned. */
+export type Local<T extends Value> = T & {
+  set(value: Settable<T>): void;
+  /** Assign, and be the assigned value. */
+  tee(value: Settable<T>): T;
+};
+
+type Params<P extends readonly ValueType[]> = { [K in keyof P]: Local<InstanceType<P[K]>> };
+type Args<P extends readonly ValueType[]> = { [K in keyof P]: Settable<InstanceType<P[K]>> };
+// A function with a result may also leave it to `f.return`, then its end is never reached.
+type Body<P extends readonly ValueType[], R> = (f: Func, ...params: Params<P>) => InstanceOf<R> | undefined | void;
+
+/** Target of a branch; only valid inside the body it was given to. */
+export interface Label {
+  readonly depth: number;
+}
+
+/** A function of a module, imported or with a body. */
+export class Fn<
+  P extends readonly ValueType[] = readonly ValueType[],
+  R extends ValueType | undefined = ValueType | undefined,
+> implements Indexed
+{
+  readonly indexSpace = "function";
+  readonly name: string;
+  readonly params: P;
+  readonly result: R;
+  readonly importedFrom: string | undefined;
+  readonly #body: Body<P, R> | undefined;
+
+  constructor(name: string, params: P, result: R, source: { body: Body<P, R> } | { importedFrom: string }) {
+    this.name = name;
+    this.params = params;
+    this.result = result;
+    this.importedFrom = "importedFrom" in source ? source.importedFrom : undefined;
+    this.#body = "body" in source ? source.body : undefined;
+  }
+
+  /** The call as an expression; for a function without result, only `f.call` makes sense. */
+  call(...args: Args<P>): InstanceOf<R> {
+    const code = [args.map((a, i) => constant(a as Value | number | bigint, this.params[i] as ValueType).code), 0x10, this];
+    const result = this.result;
+    return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
+  }
+
+  /** Run the body: the rope of the function's code entry (locals and instructions, without its size). */
+  assemble(): Code {
+    const f = new Func(this.params);
+    const value = this.#body?.(f, ...(f.params as unknown as Params<P>)) as Value | undefined;
+    return f.finish(value, this.result !== undefined);
+  }
+}
+
+/** Define a function. `body` gets the function builder and the parameters as locals. */
+export function fn<const P extends readonly ValueType[], R extends ValueType | undefined>(
+  name: string,
+  params: P,
+  result: R,
+  body: Body<P, R>,
+): Fn<P, R> {
+  return new Fn(name, params, result, { body });
+}
+
+/** Declare an imported function. */
+export function imported<const P extends readonly ValueType[], R extends ValueType | undefined>(
+  module: string,
+  name: string,
+  params: P,
+  result: R,
+): Fn<P, R> {
+  return new Fn(name, params, result, { importedFrom: module });
+}
+
+/** Bytes that `f.init` copies into memory (a passive data segment). */
+export class Data implements Indexed {
+  readonly indexSpace = "data";
+  readonly bytes: Uint8Array;
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+const BLOCK = 0x02;
+const LOOP = 0x03;
+const IF = 0x04;
+const ELSE = 0x05;
+const END = 0x0b;
+const NO_RESULT = 0x40;
+
+/** Emits one function's statements. */
+export class Func {
+  readonly params: readonly Local<Value>[];
+  readonly #code: Code[] = [];
+  readonly #localTypes: ValueType[] = [];
+  readonly #free = new Map<number, number[]>();
+  #scope: [type: number, index: number][] = [];
+  #depth = 0;
+
+  constructor(params: readonly ValueType[]) {
+    this.params = params.map((type, i) => this.#local(new type([]), i));
+  }
+
+  /** A fresh local with this value. */
+  let<T extends Value>(value: T): Local<T> {
+    const index = this.#free.get(value.type)?.pop() ?? this.params.length + this.#addLocal(value);
+    this.#scope.push([value.type, index]);
+    const local = this.#local(value, index);
+    this.#emit(value.code, 0x21, uleb(index));
+    return local;
+  }
+
+  /** Evaluate for the effect only. */
+  drop(value: Value): void {
+    this.#emit(value.code, 0x1a);
+  }
+  call<P extends readonly ValueType[]>(target: Fn<P, ValueType | undefined>, ...args: Args<P>): void {
+    this.#emit((target.call(...args) as { code: Code }).code);
+    if (target.result !== undefined) this.#emit(0x1a);
+  }
+  return(value?: Value): void {
+    this.#emit(value?.code ?? [], 0x0f);
+  }
+  unreachable(): void {
+    this.#emit(0x00);
+  }
+
+  if(condition: I32, then: () => void, otherwise?: () => void): void {
+    this.#emit(condition.code, IF, NO_RESULT);
+    this.#nested(then);
+    if (otherwise !== undefined) {
+      this.#emit(ELSE);
+      this.#nested(otherwise);
+    }
+    this.#emit(END);
+  }
+  /** `exit` leaves the block. */
+  block(body: (exit: Label) => void): void {
+    this.#emit(BLOCK, NO_RESULT);
+    this.#nested(body);
+    this.#emit(END);
+  }
+  /** `again` goes back to the start; the end of the body leaves the loop. */
+  loop(body: (again: Label) => void): void {
+    this.#emit(LOOP, NO_RESULT);
+    this.#nested(body);
+    this.#emit(END);
+  }
+  br(label: Label): void {
+    this.#emit(0x0c, uleb(this.#depth - label.depth));
+  }
+  brIf(label: Label, condition: I32): void {
+    this.#emit(condition.code, 0x0d, uleb(this.#depth - label.depth));
+  }
+  /** Case number `index` of `cases`, or `otherwise`. A case ends with a branch, or goes on after the switch. */
+  switch(index: I32, cases: readonly (() => void)[], otherwise: () => void): void {
+    this.block((done) => {
+      const n = cases.length;
+      for (let i = 0; i <= n; i++) this.#emit(BLOCK, NO_RESULT);
+      this.#emit(index.code, 0x0e, uleb(n));
+      for (let i = 0; i <= n; i++) this.#emit(uleb(i));
+      this.#depth += n;
+      for (const body of [...cases, otherwise]) {
+        this.#emit(END);
+        this.#inScope(body);
+        this.br(done);
+        this.#depth--;
+      }
+      this.#depth++;
+    });
+  }
+
+  // Stores take the low bits of the value. Little-endian, any alignment.
+  store8(address: I32, value: I32 | I64 | number, offset = 0): void {
+    this.#store(address, value, 0x3a, 0x3c, offset);
+  }
+  store16(address: I32, value: I32 | I64 | number, offset = 0): void {
+    this.#store(address, value, 0x3b, 0x3d, offset);
+  }
+  store32(address: I32, value: I32 | I64 | number, offset = 0): void {
+    this.#store(address, value, 0x36, 0x3e, offset);
+  }
+  store64(address: I32, value: I64 | number | bigint, offset = 0): void {
+    this.#emit(address.code, constant(value, I64).code, 0x37, memarg(0, offset));
+  }
+  storeF32(address: I32, value: F32, offset = 0): void {
+    this.#emit(address.code, value.code, 0x38, memarg(0, offset));
+  }
+  storeF64(address: I32, value: F64, offset = 0): void {
+    this.#emit(address.code, value.code, 0x39, memarg(0, offset));
+  }
+  atomicStore32(address: I32, value: I32 | number, offset = 0): void {
+    this.#emit(address.code, constant(value, I32).code, 0xfe, 0x17, memarg(2, offset));
+  }
+  atomicStore64(address: I32, value: I64 | number | bigint, offset = 0): void {
+    this.#emit(address.code, constant(value, I64).code, 0xfe, 0x18, memarg(3, offset));
+  }
+  /** A full barrier. */
+  fence(): void {
+    this.#emit(0xfe, 0x03, 0x00);
+  }
+  /** memory.fill: `length` bytes of `byte`. */
+  fill(address: I32, byte: I32 | number, length: I32 | number): void {
+    this.#emit(address.code, constant(byte, I32).code, constant(length, I32).code, 0xfc, 11, 0);
+  }
+  /** memory.copy. */
+  copy(target: I32, source: I32, length: I32 | number): void {
+    this.#emit(target.code, source.code, constant(length, I32).code, 0xfc, 10, 0, 0);
+  }
+  /** memory.init: all of `data` to `target`. */
+  init(target: I32, data: Data): void {
+    this.#emit(target.code, I32.of(0).code, I32.of(data.bytes.length).code, 0xfc, 8, data, 0);
+  }
+
+  /** Locals and code, closed. `mustReturn`: the function has a result. */
+  finish(value: Value | undefined, mustReturn: boolean): Code {
+    if (value !== undefined) this.#emit(value.code);
+    else if (mustReturn) this.unreachable();
+    const locals = this.#localTypes.map((t) => [1, t.type]);
+    return [uleb(locals.length), ...locals, ...this.#code, END];
+  }
+
+  #emit(...code: Code[]): void {
+    this.#code.push(...code);
+  }
+  #store(address: I32, value: I32 | I64 | number, op32: number, op64: number, offset: number): void {
+    const v = typeof value === "number" ? I32.of(value) : value;
+    this.#emit(address.code, v.code, v instanceof I64 ? op64 : op32, memarg(0, offset));
+  }
+  #addLocal(like: Value): number {
+    return this.#localTypes.push(typeOf(like)) - 1;
+  }
+  #local<T extends Value>(like: T, index: number): Local<T> {
+    const expression = make(like, [0x20, uleb(index)]);
+    const type = typeOf(like);
+    const code = (value: Settable<T>): Code => constant(value as Value | number | bigint, type).code;
+    return Object.assign(expression, {
+      set: (value: Settable<T>) => this.#emit(code(value), 0x21, uleb(index)),
+      tee: (value: Settable<T>) => make(like, [code(value), 0x22, uleb(index)]),
+    }) as Local<T>;
+  }
+  #nested(body: (label: Label) => void): void {
+    this.#depth++;
+    this.#inScope(() => body({ depth: this.#depth }));
+    this.#depth--;
+  }
+  #inScope(body: () => void): void {
+    const outer = this.#scope;
+    this.#scope = [];
+    body();
+    for (const [type, index] of this.#scope) {
+      const free = this.#free.get(type);
+      if (free === undefined) this.#free.set(type, [index]);
+      else free.push(index);
+    }
+    this.#scope = outer;
+  }
+}
+
+function typeOf(value: Value): ValueType {
+  return value instanceof I32 ? I32 : value instanceof I64 ? I64 : value instanceof F64 ? F64 : F32;
+}
+
+function constant(value: Value | number | bigint, type: ValueType): Value {
+  if (typeof value !== "number" && typeof value !== "bigint") return value;
+  return type === I32 ? I32.of(Number(value)) : I64.of(value);
+}

@@ -1,0 +1,127 @@
+// A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): everything that they reach is
+// included, numbered in the order it is met, so the bytes depend only on the input. One imported memory.
+// Left out: tables, globals, start functions, exported memory.
+import { Bytes, type Code, type Indexed, name, uleb } from "./encode.ts";
+import { Data, Fn } from "./function.ts";
+
+export interface ModuleOptions {
+  readonly memory: {
+    readonly module: string;
+    readonly name: string;
+    readonly initialPages: number;
+    readonly maximumPages: number;
+    readonly shared: boolean;
+  };
+  readonly exports: Readonly<Record<string, Fn<any, any>>>;
+}
+
+/** The module's bytes. Function names are kept in a name section, for profilers. */
+export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<ArrayBuffer> {
+  const imports: Fn[] = [];
+  const defined: { fn: Fn; code: Code }[] = [];
+  const data: Data[] = [];
+  const seen = new Set<Indexed>();
+
+  const visit = (target: Indexed): void => {
+    if (seen.has(target)) return;
+    seen.add(target);
+    if (target instanceof Data) data.push(target);
+    else if (target instanceof Fn) {
+      if (target.importedFrom !== undefined) {
+        imports.push(target);
+        return;
+      }
+      const entry = { fn: target as Fn, code: target.assemble() };
+      defined.push(entry);
+      references(entry.code, visit);
+    }
+  };
+  for (const target of Object.values(exports)) visit(target);
+
+  const indexes = new Map<Indexed, number>();
+  [...imports, ...defined.map((d) => d.fn)].forEach((f, i) => indexes.set(f, i));
+  data.forEach((d, i) => indexes.set(d, i));
+  const index = (ref: Indexed): number => indexes.get(ref) as number;
+
+  const types = new Map<string, number>();
+  const typeEntries: number[][] = [];
+  const typeIndex = (f: Fn): number => {
+    const entry = [
+      0x60,
+      ...uleb(f.params.length),
+      ...f.params.map((p) => p.type),
+      ...(f.result === undefined ? [0] : [1, f.result.type]),
+    ];
+    const key = entry.join();
+    const known = types.get(key);
+    if (known !== undefined) return known;
+    types.set(key, typeEntries.length);
+    return typeEntries.push(entry) - 1;
+  };
+
+  const importEntries = imports.map((f) => [...name(f.importedFrom ?? ""), ...name(f.name), 0, ...uleb(typeIndex(f))]);
+  const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
+  importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);
+  const functionEntries = defined.map((d) => uleb(typeIndex(d.fn)));
+  const exportEntries = Object.entries(exports).map(([as, f]) => [...name(as), 0, ...uleb(index(f))]);
+
+  const out = new Bytes();
+  out.append([0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+  section(out, 1, typeEntries);
+  section(out, 2, importEntries);
+  section(out, 3, functionEntries);
+  section(out, 7, exportEntries);
+  if (data.length > 0) rawSection(out, 12, uleb(data.length));
+  section(
+    out,
+    10,
+    defined.map(({ code }) => {
+      const body = new Bytes();
+      body.code(code, index);
+      return sized(body.finish());
+    }),
+  );
+  if (data.length > 0) {
+    section(
+      out,
+      11,
+      data.map((d) => {
+        const segment = new Bytes();
+        segment.push(1);
+        segment.append(uleb(d.bytes.length));
+        segment.append(d.bytes);
+        return segment.finish();
+      }),
+    );
+  }
+  const names = defined.map((d) => [...uleb(index(d.fn)), ...name(d.fn.name)]);
+  const nameMap = [...uleb(names.length), ...names.flat()];
+  rawSection(out, 0, [...name("name"), 1, ...uleb(nameMap.length), ...nameMap]);
+  return out.finish();
+}
+
+function references(code: Code, visit: (ref: Indexed) => void): void {
+  if (typeof code === "number") return;
+  if ("indexSpace" in code) visit(code);
+  else for (const part of code) references(part, visit);
+}
+
+function sized(content: Uint8Array): Uint8Array {
+  const out = new Bytes();
+  out.append(uleb(content.length));
+  out.append(content);
+  return out.finish();
+}
+
+function section(out: Bytes, id: number, entries: readonly ArrayLike<number>[]): void {
+  const body = new Bytes();
+  body.append(uleb(entries.length));
+  for (const e of entries) body.append(e);
+  rawSection(out, id, body.finish());
+}
+
+function rawSection(out: Bytes, id: number, content: ArrayLike<number>): void {
+  out.push(id);
+  out.append(uleb(content.length));
+  out.append(content);
+}

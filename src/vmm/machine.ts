@@ -72,6 +72,8 @@ export class Machine {
   onReset: () => void = () => {};
   /** Press the power button; false if the board has none. */
   powerButton: () => boolean = () => false;
+  /** Why this machine must not run now: it is arriving, half loaded, or lives elsewhere. `start` throws it. */
+  startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   #drivesActive = false;
 
@@ -126,6 +128,7 @@ export class Machine {
   /** Run (or go on). The drives are activated first; if that fails nothing has changed. */
   async start(): Promise<void> {
     if (this.runState.running) return;
+    if (this.startBlocker !== undefined) throw new MachineError("machine.blocked", this.startBlocker);
     await this.activateDrives();
     this.runState.set("running");
     for (const device of this.devices) device.unquiesce?.();

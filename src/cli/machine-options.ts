@@ -1,0 +1,94 @@
+// The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
+import type { MigrationAddress } from "../monitor/migration-address.ts";
+import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
+import { UsageError } from "./cli-error.ts";
+import { type Options, text, type ValuesOf } from "./command-line.ts";
+import { type DriveSpec, drive, incoming, memorySize, type NetSpec, net, number, type SerialSpec, serial } from "./option-values.ts";
+
+/** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
+const VIRTIO_SLOTS = 8;
+
+export interface MachineOptions {
+  readonly harts: number;
+  readonly memoryBytes: number;
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly append: string;
+  /** A file, or undefined for the built-in SBI firmware. */
+  readonly firmware: string | undefined;
+  readonly drives: readonly DriveSpec[];
+  readonly net: NetSpec | undefined;
+  readonly rng: boolean;
+  readonly serial: SerialSpec;
+  readonly qmp: SocketAddress | undefined;
+  readonly incoming: MigrationAddress | "defer" | undefined;
+  readonly paused: boolean;
+}
+
+export const machineOptions = {
+  smp: { value: "N", parse: number(1, 8), help: "number of harts, 1 to 8 (default 1)" },
+  memory: { value: "SIZE", parse: memorySize, help: "guest memory, such as 512M or 2G (default 512M)" },
+  kernel: { value: "FILE", parse: text, help: "Linux kernel image (Image, Image.gz) or ELF to start" },
+  initrd: { value: "FILE", parse: text, help: "initial ramdisk for the kernel" },
+  append: { value: "TEXT", parse: text, help: "kernel command line" },
+  firmware: {
+    value: "builtin|FILE",
+    parse: text,
+    help: "who answers SBI calls: Wherry itself (default), or an image such as OpenSBI's fw_jump or fw_dynamic in M-mode",
+  },
+  drive: {
+    value: "file=FILE[,readonly=on]",
+    parse: drive,
+    many: true,
+    help: "raw disk image as a virtio disk; may be given several times (also accepted: format=raw, if=virtio)",
+  },
+  net: {
+    value: "none|socket:…",
+    parse: net,
+    help: "network: none (default), socket:listen=HOST:PORT or socket:connect=HOST:PORT joins two guests; [,mac=MAC]",
+  },
+  rng: { help: "virtio entropy source" },
+  serial: {
+    value: "stdio|none|file:F|unix:PATH",
+    parse: serial,
+    help: "console: this terminal (default), none, a file that gets the output, or a unix socket that is served",
+  },
+  qmp: {
+    value: "unix:PATH|tcp:H:P",
+    parse: parseSocketAddress,
+    help: "serve QMP there, as QEMU's -qmp does (server=on and wait=off are understood)",
+  },
+  incoming: {
+    value: "URI|defer",
+    parse: incoming,
+    help: "take a moved machine from tcp:HOST:PORT, unix:PATH or file:FILE; defer waits for migrate-incoming",
+  },
+  paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
+} satisfies Options;
+
+/** Checks the options against each other. Throws UsageError. */
+export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
+  const { incoming: from, kernel, initrd, append } = values;
+  const firmware = values.firmware === "builtin" ? undefined : values.firmware;
+  if (kernel === undefined && firmware === undefined && from === undefined) {
+    throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
+  }
+  if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
+  const slots = values.drive.length + (values.rng ? 1 : 0) + (values.net === undefined ? 0 : 1);
+  if (slots > VIRTIO_SLOTS) throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
+  return {
+    harts: values.smp ?? 1,
+    memoryBytes: values.memory ?? 512 * 2 ** 20,
+    kernel,
+    initrd,
+    append: append ?? "",
+    firmware,
+    drives: values.drive,
+    net: values.net,
+    rng: values.rng,
+    serial: values.serial ?? { kind: "stdio" },
+    qmp: values.qmp,
+    incoming: from,
+    paused: values.paused,
+  };
+}

@@ -1,0 +1,137 @@
+// The values of options, in QEMU's notations: sizes, drives, networks, serial ports, where a machine comes from.
+// Every parser throws an Error whose message says what was expected; command-line.ts puts the option before it.
+import { isAbsolute, resolve } from "node:path";
+import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
+import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
+
+/** A whole number within [min, max]. */
+export function number(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^[0-9]+$/.test(text) || value < min || value > max) {
+      throw new Error(`expected a number from ${min} to ${max}`);
+    }
+    return value;
+  };
+}
+
+const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** A size in bytes: a number with one of K, M, G. Without a letter the unit is `bare`. */
+export function size(bare: "" | "M"): (text: string) => number {
+  return (text) => {
+    const match = /^([0-9]+(?:\.[0-9]+)?)([KMG]?)i?B?$/i.exec(text);
+    if (match === null) throw new Error("expected a size such as 512M or 2G");
+    const unit = UNITS[match[2]?.toUpperCase() || bare] ?? 1;
+    return Math.round(Number(match[1]) * unit);
+  };
+}
+
+/** Guest memory: whole pages, within what one WebAssembly memory can hold beside the machine's own areas. */
+export function memorySize(text: string): number {
+  const bytes = size("M")(text);
+  if (bytes % 4096 !== 0) throw new Error("expected a multiple of 4096 bytes");
+  if (bytes < 2 ** 20 || bytes > 3.5 * 2 ** 30) throw new Error("expected 1M to 3584M");
+  return bytes;
+}
+
+/** QEMU's `key=value,key=value`; a comma within a value is doubled. */
+export function keyValues(text: string): Map<string, string> {
+  const result = new Map<string, string>();
+  for (const part of text.replaceAll(",,", "\0").split(",")) {
+    const [, key, value] = /^([^=]+)=(.*)$/s.exec(part.replaceAll("\0", ",")) ?? [];
+    if (key === undefined || value === undefined) throw new Error(`expected key=value, found '${part}'`);
+    if (result.has(key)) throw new Error(`${key} is given twice`);
+    result.set(key, value);
+  }
+  return result;
+}
+
+function takeWord<const W extends string>(values: Map<string, string>, key: string, words: readonly W[]): W | undefined {
+  const value = values.get(key);
+  values.delete(key);
+  if (value === undefined) return undefined;
+  const word = words.find((w) => w === value);
+  if (word === undefined) throw new Error(`${key} must be ${words.join(" or ")}, found '${value}'`);
+  return word;
+}
+
+function refuseRest(values: Map<string, string>, known: string): void {
+  const [key] = values.keys();
+  if (key !== undefined) throw new Error(`unknown key '${key}'; known are ${known}`);
+}
+
+export interface DriveSpec {
+  readonly file: string;
+  readonly readonly: boolean;
+}
+
+/** `file=F[,readonly=on][,format=raw][,if=virtio]` */
+export function drive(text: string): DriveSpec {
+  const values = keyValues(text);
+  const file = values.get("file");
+  values.delete("file");
+  if (file === undefined || file === "") throw new Error("expected file=FILE");
+  const readonly = takeWord(values, "readonly", ["on", "off"]) === "on";
+  takeWord(values, "format", ["raw"]);
+  takeWord(values, "if", ["virtio"]);
+  refuseRest(values, "file, readonly, format, if");
+  return { file, readonly };
+}
+
+export interface NetSpec {
+  readonly mode: "listen" | "connect";
+  readonly host: string;
+  readonly port: number;
+  /** Six bytes, or undefined for the default. */
+  readonly mac?: Uint8Array;
+}
+
+/** `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as QEMU's. */
+export function net(text: string): NetSpec | undefined {
+  if (text === "none") return undefined;
+  if (!text.startsWith("socket:")) throw new Error("expected none, socket:listen=HOST:PORT or socket:connect=HOST:PORT");
+  const values = keyValues(text.slice("socket:".length));
+  const mode = values.has("listen") ? "listen" : "connect";
+  const place = values.get(mode);
+  values.delete(mode);
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]+)$/.exec(place ?? "");
+  if (match === null) throw new Error("expected listen=HOST:PORT or connect=HOST:PORT");
+  const mac = values.get("mac");
+  values.delete("mac");
+  refuseRest(values, "listen, connect, mac");
+  const host = match[1] ?? (match[2] || "127.0.0.1");
+  const port = number(0, 65535)(match[3] ?? "");
+  return { mode, host, port, ...(mac === undefined ? {} : { mac: macAddress(mac) }) };
+}
+
+function macAddress(text: string): Uint8Array {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) throw new Error(`mac must look like 52:54:00:12:34:56`);
+  const bytes = Uint8Array.from(text.split(":"), (byte) => Number.parseInt(byte, 16));
+  if (((bytes[0] ?? 0) & 1) !== 0) throw new Error(`mac ${text} is a multicast address`);
+  return bytes;
+}
+
+export type SerialSpec =
+  | { readonly kind: "stdio" | "none" }
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "socket"; readonly address: SocketAddress };
+
+/** `stdio`, `none`, `file:FILE`, `unix:PATH`, `tcp:HOST:PORT` */
+export function serial(text: string): SerialSpec {
+  if (text === "stdio" || text === "none") return { kind: text };
+  if (text.startsWith("file:") && text.length > "file:".length) return { kind: "file", path: text.slice(5) };
+  if (/^(unix|tcp):/.test(text)) return { kind: "socket", address: parseSocketAddress(text) };
+  throw new Error("expected stdio, none, file:FILE or unix:PATH");
+}
+
+/** `tcp:HOST:PORT`, `unix:PATH`, `file:FILE` or `defer` (the address comes by migrate-incoming). */
+export function incoming(text: string): MigrationAddress | "defer" {
+  return text === "defer" ? "defer" : parseMigrationUri(text);
+}
+
+/** The address as the machine's process sees it: it may have another working directory than we. */
+export function absoluteAddress(address: MigrationAddress): MigrationAddress {
+  if (address.transport === "tcp" || isAbsolute(address.path)) return address;
+  return { ...address, path: resolve(address.path) };
+}

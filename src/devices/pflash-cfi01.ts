@@ -1,0 +1,227 @@
+// Parallel NOR flash with Intel's command set (CFI, JESD68; Intel StrataFlash data sheets), wired as on
+// QEMU's virt board: two 16-bit chips side by side on a 32-bit bus. In read-array mode the guest reads
+// the RAM block behind it straight; a command takes the block out of the address space until the guest goes
+// back to read-array. State as QEMU's `pflash_cfi01`. Leaves out: locking, suspend, timing. Like QEMU's,
+// programming stores the data as it is, without the AND of a real chip.
+import type { MmioDevice } from "../memory/mmio.ts";
+import { defineState, u64, u8 } from "../state/schema.ts";
+
+export const PFLASH_SECTOR_SIZE = 256 * 1024;
+
+const BANK_SHIFT = 2;
+const CHIPS = 2;
+
+const CMD_READ_ARRAY = 0x00;
+const CMD_PROGRAM_ALTERNATE = 0x10;
+const CMD_BLOCK_ERASE = 0x20;
+const CMD_BLOCK_ERASE_ALTERNATE = 0x28;
+const CMD_PROGRAM = 0x40;
+const CMD_CLEAR_STATUS = 0x50;
+const CMD_LOCK = 0x60;
+const CMD_LOCK_BLOCK = 0x01;
+const CMD_READ_STATUS = 0x70;
+const CMD_READ_ID = 0x90;
+const CMD_CFI_QUERY = 0x98;
+const CMD_CONFIRM = 0xd0;
+const CMD_WRITE_BUFFER = 0xe8;
+const CMD_RESET = 0xff;
+
+const STATUS_READY = 0x80;
+const MANUFACTURER_INTEL = 0x89;
+const DEVICE_ID = 0x18;
+const CFI_LENGTH = 0x52;
+
+/** The bytes behind a flash, by offset into it. Both mark what they change dirty. */
+export interface FlashStorage {
+  readonly size: number;
+  read(offset: number): number;
+  write(offset: number, bytes: Uint8Array): void;
+  /** True: the guest reads the storage straight; false: reads come to the device. */
+  setDirectRead(on: boolean): void;
+}
+
+export const pflashState = defineState(
+  "pflash_cfi01",
+  { version: 1, minimumVersion: 1 },
+  {
+    /** Writes of the command under way so far. */
+    wcycle: u8.range(0, 3),
+    cmd: u8,
+    status: u8.init(STATUS_READY),
+    /** Words of a buffered write still to come, less one. */
+    counter: u64,
+  },
+);
+
+export class PflashCfi01 implements MmioDevice {
+  readonly state = pflashState.create();
+  readonly #storage: FlashStorage;
+  readonly #cfi: Uint8Array;
+
+  constructor(storage: FlashStorage) {
+    this.#storage = storage;
+    this.#cfi = cfiTable(storage.size);
+  }
+
+  reset(): void {
+    pflashState.assign(this.state, pflashState.create());
+    this.#storage.setDirectRead(true);
+  }
+
+  afterLoad(): void {
+    const { wcycle, cmd } = this.state;
+    this.#storage.setDirectRead(wcycle === 0 && cmd === CMD_READ_ARRAY);
+  }
+
+  read(offset: number, size: number): number {
+    const width = (value: number): number => (size === 4 ? value >>> 0 : value & (2 ** (8 * size) - 1));
+    switch (this.state.cmd) {
+      case CMD_PROGRAM_ALTERNATE:
+      case CMD_PROGRAM:
+      case CMD_BLOCK_ERASE:
+      case CMD_BLOCK_ERASE_ALTERNATE:
+      case CMD_LOCK:
+      case CMD_READ_STATUS:
+      case CMD_WRITE_BUFFER:
+        return width(bothChips(this.state.status));
+      case CMD_READ_ID:
+        return width(bothChips([MANUFACTURER_INTEL, DEVICE_ID][(offset >>> BANK_SHIFT) & 0xff] ?? 0));
+      case CMD_CFI_QUERY:
+        return width(bothChips(this.#cfi[offset >>> BANK_SHIFT] ?? 0));
+      default: {
+        let value = 0;
+        for (let i = 0; i < size; i++) value |= this.#storage.read(offset + i) << (8 * i);
+        return value >>> 0;
+      }
+    }
+  }
+
+  write(offset: number, size: number, value: number): void {
+    const s = this.state;
+    if (s.wcycle === 0) this.#command(offset, value & 0xff);
+    else if (s.wcycle === 1) this.#secondCycle(offset, size, value);
+    else if (s.wcycle === 2) this.#bufferWord(offset, size, value);
+    else if ((value & 0xff) === CMD_CONFIRM) this.#ready();
+    else this.#readArray();
+  }
+
+  #command(offset: number, cmd: number): void {
+    const s = this.state;
+    switch (cmd) {
+      case CMD_BLOCK_ERASE:
+      case CMD_BLOCK_ERASE_ALTERNATE:
+        this.#erase(offset);
+        s.status |= STATUS_READY;
+        break;
+      case CMD_WRITE_BUFFER:
+        s.status |= STATUS_READY;
+        break;
+      case CMD_PROGRAM_ALTERNATE:
+      case CMD_PROGRAM:
+      case CMD_LOCK:
+      case CMD_CFI_QUERY:
+        break;
+      case CMD_READ_STATUS:
+      case CMD_READ_ID:
+        s.cmd = cmd;
+        this.#storage.setDirectRead(false);
+        return;
+      case CMD_CLEAR_STATUS:
+        s.status = 0;
+        this.#readArray();
+        return;
+      default:
+        this.#readArray();
+        return;
+    }
+    s.wcycle = 1;
+    s.cmd = cmd;
+    this.#storage.setDirectRead(false);
+  }
+
+  #secondCycle(offset: number, size: number, value: number): void {
+    const s = this.state;
+    const byte = value & 0xff;
+    switch (s.cmd) {
+      case CMD_PROGRAM_ALTERNATE:
+      case CMD_PROGRAM:
+        this.#program(offset, size, value);
+        this.#ready();
+        break;
+      case CMD_BLOCK_ERASE:
+      case CMD_BLOCK_ERASE_ALTERNATE:
+        if (byte === CMD_CONFIRM) this.#ready();
+        else this.#readArray();
+        break;
+      case CMD_WRITE_BUFFER:
+        s.counter = BigInt(value & 0xffff);
+        s.wcycle = 2;
+        break;
+      case CMD_LOCK:
+        if (byte === CMD_CONFIRM || byte === CMD_LOCK_BLOCK) this.#ready();
+        else this.#readArray();
+        break;
+      case CMD_CFI_QUERY:
+        if (byte === CMD_RESET) this.#readArray();
+        break;
+      default:
+        this.#readArray();
+        break;
+    }
+  }
+
+  #bufferWord(offset: number, size: number, value: number): void {
+    const s = this.state;
+    this.#program(offset, size, value);
+    s.status |= STATUS_READY;
+    if (s.counter === 0n) s.wcycle = 3;
+    s.counter = BigInt.asUintN(64, s.counter - 1n);
+  }
+
+  #ready(): void {
+    this.state.wcycle = 0;
+    this.state.status |= STATUS_READY;
+  }
+
+  #readArray(): void {
+    this.state.wcycle = 0;
+    this.state.cmd = CMD_READ_ARRAY;
+    this.#storage.setDirectRead(true);
+  }
+
+  #program(offset: number, size: number, value: number): void {
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i++) bytes[i] = value >>> (8 * i);
+    this.#storage.write(offset, bytes);
+  }
+
+  #erase(offset: number): void {
+    const start = offset - (offset % PFLASH_SECTOR_SIZE);
+    this.#storage.write(start, new Uint8Array(PFLASH_SECTOR_SIZE).fill(0xff));
+  }
+}
+
+function bothChips(value: number): number {
+  return value | (value << 16);
+}
+
+/** What one chip of `size / 2` bytes answers to a CFI query; the values are QEMU's. */
+function cfiTable(size: number): Uint8Array {
+  const chipSize = size / CHIPS;
+  const blocks = size / PFLASH_SECTOR_SIZE / CHIPS;
+  const table = new Uint8Array(CFI_LENGTH);
+  // "QRY", Intel extended command set, extended table at 0x31.
+  table.set([0x51, 0x52, 0x59, 0x01, 0x00, 0x31, 0x00], 0x10);
+  // Vcc 4.5 to 5.5 V.
+  table.set([0x45, 0x55], 0x1b);
+  // Timeouts: word, buffer, block, chip; and their maxima.
+  table.set([0x07, 0x07, 0x0a, 0x00, 0x04, 0x04, 0x04, 0x00], 0x1f);
+  // Size, x8/x16 interface, 2 KiB write buffer, one erase region.
+  table.set([Math.log2(chipSize), 0x02, 0x00, 0x0b, 0x00, 0x01], 0x27);
+  const sector = PFLASH_SECTOR_SIZE >> 8;
+  table.set([(blocks - 1) & 0xff, (blocks - 1) >> 8, sector & 0xff, sector >> 8], 0x2d);
+  // "PRI" version 1.0, one protection field.
+  table.set([0x50, 0x52, 0x49, 0x31, 0x30], 0x31);
+  table[0x3f] = 0x01;
+  return table;
+}

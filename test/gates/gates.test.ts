@@ -1,0 +1,90 @@
+// The gates of tools/gates.ts hold for the repository, and each fails on a planted violation.
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  configuredHosts,
+  headerGate,
+  hostsGate,
+  linesGate,
+  platformGate,
+  synchronizeGate,
+  violations,
+} from "../../tools/gates.ts";
+
+const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
+
+describe("the repository", () => {
+  it("passes every gate", () => {
+    expect(violations(join(import.meta.dirname, "../.."), configuredHosts())).toEqual([]);
+  });
+});
+
+describe("who may synchronise vCPU state", () => {
+  it("a device may not", () => {
+    expect(synchronizeGate(file("src/devices/uart.ts", "cpus.synchronizeAllStates();"))).toEqual([
+      "src/devices/uart.ts: may not use synchronizeAllStates (allowed: src/vmm/machine.ts, src/vmm/cpus.ts, src/migration/)",
+    ]);
+  });
+  it("the monitor may look at one vCPU, and do no more", () => {
+    expect(synchronizeGate(file("src/monitor/registers.ts", "await cpus.synchronizeState(0);"))).toEqual([]);
+    expect(synchronizeGate(file("src/monitor/registers.ts", "cpus.synchronizeAllPostReset();"))).toHaveLength(
+      1,
+    );
+  });
+  it("migration may not fetch a single vCPU or write back for a reset", () => {
+    expect(synchronizeGate(file("src/migration/save.ts", "await cpus.synchronizeAllStates();"))).toEqual([]);
+    expect(synchronizeGate(file("src/migration/save.ts", "cpus.synchronizeState(1);"))).toHaveLength(1);
+  });
+  it("a new hook, a renamed method and a bracket do not get around it", () => {
+    expect(
+      synchronizeGate(
+        file("src/machines/virt.ts", 'cpus["synchronizeAllPostInit"](); const { synchronizeNow } = cpus;'),
+      ),
+    ).toHaveLength(2);
+  });
+  it("a comment that names a hook is no call", () => {
+    expect(
+      synchronizeGate(file("src/devices/uart.ts", "// synchronizeAllStates has run\n/* synchronizeState */")),
+    ).toEqual([]);
+  });
+});
+
+describe("no Node below the host layers", () => {
+  it("an import, a type or a dynamic import of node: fails", () => {
+    for (const text of [
+      'import fs from "node:fs";',
+      'type A = import("node:net").Socket;',
+      "await import('node:os')",
+    ]) {
+      expect(platformGate(file("src/migration/x.ts", text))).toHaveLength(1);
+      expect(platformGate(file("src/browser/x.ts", text))).toHaveLength(1);
+      expect(platformGate(file("src/node/x.ts", text))).toEqual([]);
+    }
+  });
+});
+
+describe("files", () => {
+  it("have at most 800 lines", () => {
+    expect(linesGate(file("src/a.ts", "x\n".repeat(800)))).toEqual([]);
+    expect(linesGate(file("src/a.ts", "x\n".repeat(801)))).toEqual([
+      "src/a.ts: 801 lines, at most 800: split it by topic",
+    ]);
+  });
+  it("start with a comment", () => {
+    expect(headerGate(file("src/base/a.ts", "// What it is.\n"))).toEqual([]);
+    expect(headerGate(file("src/base/a.ts", 'import "./b.ts";\n'))).toHaveLength(1);
+  });
+});
+
+describe("names of registries and mirrors", () => {
+  const gate = hostsGate(["packages.example"]);
+  it("fail wherever they stand", () => {
+    expect(gate(file("docs/a.md", "see https://packages.example/x"))).toEqual([
+      "docs/a.md: names the host packages.example: take it from the machine's configuration",
+    ]);
+    expect(
+      gate(file("package-lock.json", `"resolved": "http://${"mirror"}.example.org/a.tgz"`)),
+    ).toHaveLength(1);
+    expect(gate(file("docs/a.md", "packages-example, https://example.org/mirrors-of-state"))).toEqual([]);
+  });
+});

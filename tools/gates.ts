@@ -1,0 +1,141 @@
+// Gates that no off-the-shelf linter has: who may synchronise vCPU state, no Node below the host layers,
+// file length, a comment at the top, no names of package registries or mirrors.
+// `node tools/gates.ts` prints each violation and fails; test/gates plants one of each.
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
+import { argv, env } from "node:process";
+import { pathToFileURL } from "node:url";
+
+export interface SourceFile {
+  /** From the repository's root, with slashes. */
+  readonly path: string;
+  readonly text: string;
+}
+
+/** A gate returns one line for each violation. */
+export type Gate = (files: readonly SourceFile[]) => string[];
+
+const MAX_LINES = 800;
+
+const isTest = (path: string): boolean => path.endsWith(".test.ts");
+const isProduct = (path: string): boolean => path.startsWith("src/") && path.endsWith(".ts") && !isTest(path);
+
+/** Design 03: the hooks and their only callers. The machine base and Cpus declare them all. */
+const DECLARE = ["src/vmm/machine.ts", "src/vmm/cpus.ts"];
+const SYNCHRONIZE_CALLERS: Readonly<Record<string, readonly string[]>> = {
+  synchronizeAllStates: ["src/migration/"],
+  synchronizeAllPreLoad: ["src/migration/"],
+  synchronizeAllPostInit: ["src/migration/"],
+  synchronizeAllPostReset: [],
+  synchronizeState: ["src/monitor/"],
+};
+
+/** Only these may fetch or write back a vCPU's state; no device, loader or reset handler does. */
+export const synchronizeGate: Gate = (files) =>
+  files
+    .filter(({ path }) => isProduct(path) && !DECLARE.includes(path))
+    .flatMap(({ path, text }) =>
+      [...withoutComments(text).matchAll(/\bsynchronize\w+/g)]
+        .map(([name]) => name)
+        .filter((name) => !(SYNCHRONIZE_CALLERS[name] ?? []).some((allowed) => path.startsWith(allowed)))
+        .map(
+          (name) =>
+            `${path}: may not use ${name} (allowed: ${[...DECLARE, ...(SYNCHRONIZE_CALLERS[name] ?? [])].join(", ")})`,
+        ),
+    );
+
+/** The compiler keeps Node's and the DOM's types out of the lower layers; this says it in a word, for imports. */
+export const platformGate: Gate = (files) =>
+  files
+    .filter(({ path }) => isProduct(path) && !/^src\/(node|cli)\//.test(path))
+    .flatMap(({ path, text }) =>
+      [...withoutComments(text).matchAll(/["'`](node:\w+)/g)].map(
+        ([, name]) => `${path}: imports ${name}; only src/node and src/cli may: take it as a parameter`,
+      ),
+    );
+
+export const linesGate: Gate = (files) =>
+  files
+    .filter(({ path }) => /\.(ts|js|mjs|sh|css|html|md)$/.test(path))
+    .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
+    .filter(({ lines }) => lines > MAX_LINES)
+    .map(({ path, lines }) => `${path}: ${lines} lines, at most ${MAX_LINES}: split it by topic`);
+
+export const headerGate: Gate = (files) =>
+  files
+    .filter(({ path, text }) => isProduct(path) && !/^(#!.*\n)?(\/\/|\/\*)/.test(text))
+    .map(
+      ({ path }) =>
+        `${path}: starts with no comment: say what it is, the spec it follows, what it leaves out`,
+    );
+
+/** Which registry or mirror a machine uses is that machine's affair: read from its own configuration, never named here. */
+export function hostsGate(hosts: readonly string[]): Gate {
+  const words = hosts.map((host) => host.replaceAll(".", String.raw`\.`));
+  const pattern = new RegExp(
+    [...words, String.raw`https?:\/\/[\w.-]*(?:mirror|registry|artifactory|nexus)[\w.-]*`].join("|"),
+    "gi",
+  );
+  return (files) =>
+    files.flatMap(({ path, text }) =>
+      [...text.matchAll(pattern)].map(
+        ([name]) => `${path}: names the host ${name}: take it from the machine's configuration`,
+      ),
+    );
+}
+
+/** Hosts of npm's registry and of apt's sources on this machine. */
+export function configuredHosts(): string[] {
+  const texts = [env["npm_config_registry"] ?? run("npm", ["config", "get", "registry"])];
+  for (const place of ["/etc/apt/sources.list", "/etc/apt/sources.list.d"]) {
+    for (const file of listFiles(place)) texts.push(readFileSync(file, "utf8"));
+  }
+  const hosts = texts.flatMap((text) =>
+    [...text.matchAll(/https?:\/\/(?:[^@/\s]*@)?([\w.-]+\.\w+)/g)].map(([, host]) => host ?? ""),
+  );
+  return [...new Set(hosts)];
+}
+
+function run(command: string, args: string[]): string {
+  try {
+    return execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  } catch {
+    return "";
+  }
+}
+
+/** Comments replaced by nothing. Good enough for our own code: no `//` in strings but URLs. */
+function withoutComments(text: string): string {
+  return text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/(^|[^:"'`])\/\/.*/g, "$1");
+}
+
+function listFiles(place: string): string[] {
+  const stat = statSync(place, { throwIfNoEntry: false });
+  if (stat === undefined) return [];
+  if (stat.isFile()) return [place];
+  return readdirSync(place).flatMap((name) =>
+    /^(node_modules|dist|coverage|\.git)$/.test(name) ? [] : listFiles(join(place, name)),
+  );
+}
+
+/** Text files of the repository at `root` (untracked ones too, so that a violation shows before the commit). */
+export function readSources(root: string): SourceFile[] {
+  return listFiles(root)
+    .filter((file) => /\.(ts|js|mjs|json|md|sh|html|css|yml|pml|toml)$|\/\.ci\/|Dockerfile/.test(file))
+    .map((file) => ({ path: relative(root, file), text: readFileSync(file, "utf8") }));
+}
+
+export function violations(root: string, hosts: readonly string[]): string[] {
+  const files = readSources(root);
+  return [synchronizeGate, platformGate, linesGate, headerGate, hostsGate(hosts)].flatMap((gate) =>
+    gate(files),
+  );
+}
+
+if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
+  const found = violations(join(import.meta.dirname, ".."), configuredHosts());
+  for (const line of found) console.error(line);
+  console.log(`gates: ${found.length} violations`);
+  process.exitCode = found.length === 0 ? 0 : 1;
+}

@@ -9,8 +9,13 @@ import { command, type QmpCommand } from "./qmp-command.ts";
 /** The part of the machine that the monitor works on. */
 export type MonitoredMachine = Pick<
   Machine,
-  "runState" | "start" | "stop" | "reset" | "powerButton" | "emit" | "onEvent"
+  "runState" | "startBlocker" | "start" | "stop" | "reset" | "powerButton" | "emit" | "onEvent"
 >;
+
+/** Throws if the machine is arriving, or was handed over: nothing may make it run, or move it on. */
+export function refuseIfBlocked(machine: MonitoredMachine): void {
+  if (machine.startBlocker !== undefined) throw new QmpError(machine.startBlocker);
+}
 
 export interface QmpHost {
   readonly machine: MonitoredMachine;
@@ -72,8 +77,7 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       }
       if (state === "finish-migrate" || state === "save-vm")
         throw new QmpError("Migration is not finalized yet");
-      const blocker = migration.startBlocker();
-      if (blocker !== undefined) throw new QmpError(blocker);
+      refuseIfBlocked(machine);
       await machine.start();
       return {};
     }),
@@ -81,8 +85,7 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       if (machine.runState.current === "inmigrate") {
         throw new QmpError("The machine has not arrived yet: it cannot be reset");
       }
-      const blocker = migration.startBlocker();
-      if (blocker !== undefined) throw new QmpError(blocker);
+      refuseIfBlocked(machine);
       await machine.reset();
       return {};
     }),

@@ -1,6 +1,7 @@
 // The migration commands of QMP, shapes as in qapi/migration.json of QEMU 10.0.
 // Parameters and capabilities that Wherry has no use for are not listed, and setting one is an error that names it.
 import type { JsonObject, JsonValue } from "./json.ts";
+import { type MonitoredMachine, refuseIfBlocked } from "./machine-commands.ts";
 import { addressMembers, addressOf } from "./migration-address.ts";
 import type { MigrationControl, MigrationInfo, RamProgress } from "./migration-control.ts";
 import { bool, list, oneOf, optional, QmpError, str, struct, uint64 } from "./qapi.ts";
@@ -68,7 +69,7 @@ const OBSOLETE_FALSE = {
   resume: optional(bool),
 };
 
-export function migrationCommands(migration: MigrationControl): QmpCommand[] {
+export function migrationCommands(migration: MigrationControl, machine: MonitoredMachine): QmpCommand[] {
   const underWay = () => ["setup", "active", "device", "cancelling"].includes(migration.query().status);
   return [
     command("migrate", { ...addressMembers, ...OBSOLETE_FALSE }, async (args) => {
@@ -78,8 +79,7 @@ export function migrationCommands(migration: MigrationControl): QmpCommand[] {
       if (args.resume === true)
         throw new QmpError("Parameter 'resume' is not supported: there is no postcopy to resume");
       if (underWay()) throw new QmpError("There's a migration process in progress");
-      const blocker = migration.startBlocker();
-      if (blocker !== undefined) throw new QmpError(blocker);
+      refuseIfBlocked(machine);
       await migration.start(address);
       return {};
     }),
@@ -126,8 +126,7 @@ export function migrationCommands(migration: MigrationControl): QmpCommand[] {
     ),
     command("x-wherry-save", { file: str }, async ({ file }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
-      const blocker = migration.startBlocker();
-      if (blocker !== undefined) throw new QmpError(blocker);
+      refuseIfBlocked(machine);
       await migration.save(file);
       return {};
     }),

@@ -72,8 +72,6 @@ export interface MigrationControl {
   setCapability(name: string, on: boolean): void;
   /** Whether an incoming machine is to run once it has arrived (`stop` and `cont` before it has change this). */
   autostart: boolean;
-  /** Why the machine must not run here, such as that it was handed over. Undefined if it may. */
-  startBlocker(): string | undefined;
   /** Writes the machine to a file and leaves it as it was: running if it ran. Resolves when the file is complete. */
   save(path: string): Promise<void>;
   onChange(listener: (change: MigrationChange) => void): void;

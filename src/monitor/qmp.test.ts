@@ -12,6 +12,7 @@ import { QmpMonitor } from "./qmp.ts";
 class FakeMachine implements MonitoredMachine {
   readonly runState = new RunStateHolder();
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
+  startBlocker: string | undefined;
   powerButton = () => false;
   onEvent(listener: (event: MachineEvent) => void) {
     this.#listeners.push(listener);
@@ -43,7 +44,6 @@ class FakeMigration implements MigrationControl {
     ["return-path", true],
   ]);
   autostart = true;
-  blocker: string | undefined;
   readonly started: MigrationAddress[] = [];
   readonly saved: string[] = [];
   readonly listeners: ((change: MigrationChange) => void)[] = [];
@@ -65,9 +65,6 @@ class FakeMigration implements MigrationControl {
   }
   setCapability(name: string, on: boolean) {
     this.capabilities.set(name, on);
-  }
-  startBlocker() {
-    return this.blocker;
   }
   async save(path: string) {
     this.saved.push(path);
@@ -222,13 +219,13 @@ test("run state: commands, events before their answer, ids of every kind", async
 });
 
 test("a machine that was handed over is not started", async () => {
-  const { connect, machine, migration } = setUp();
+  const { connect, machine } = setUp();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
-  migration.blocker = "The machine runs at tcp:127.0.0.1:4444 now";
-  expect(await client.ask('{"execute":"cont"}')).toEqual([error(migration.blocker)]);
+  machine.startBlocker = "The machine runs at tcp:127.0.0.1:4444 now";
+  expect(await client.ask('{"execute":"cont"}')).toEqual([error(machine.startBlocker)]);
   expect(await client.ask('{"execute":"migrate","arguments":{"uri":"unix:/x"}}')).toEqual([
-    error(migration.blocker),
+    error(machine.startBlocker),
   ]);
   expect(machine.runState.current).toBe("prelaunch");
 });

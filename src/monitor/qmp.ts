@@ -27,7 +27,7 @@ export class QmpMonitor {
     this.#wallNs = options.wallNs;
     const table: QmpCommand[] = [
       ...machineCommands(host, options.wherryVersion),
-      ...migrationCommands(host.migration),
+      ...migrationCommands(host.migration, host.machine),
       command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
       // Here only so that query-commands lists it: the session itself answers it.
       command("qmp_capabilities", { enable: optional(list(str)) }, () => {

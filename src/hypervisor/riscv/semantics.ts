@@ -1,0 +1,65 @@
+// What an instruction's meaning is written against. The interpreter gives operands that are read from the
+// instruction word at run time; the translator gives operands that are known when it translates.
+// A row is the one source of an instruction: name, encoding, extension, meaning.
+import type { I32, I64 } from "../../wasm/expr.ts";
+import type { Func, Local } from "../../wasm/function.ts";
+import { type Encoding, parsePattern } from "./encoding.ts";
+
+/** Width and extension of a load. */
+export type LoadKind = "8S" | "8U" | "16S" | "16U" | "32S" | "32U" | "64";
+export type StoreSize = 1 | 2 | 4 | 8;
+
+/**
+ * One instruction being executed or translated. Expressions are evaluated where they are used, each time they
+ * are used: bind a source with `f.let` if it is needed after `setRd`.
+ */
+export interface Semantics {
+  readonly f: Func;
+  /** Address of the hart's area. */
+  readonly hart: I32;
+  /** The instruction word; a compressed instruction is seen as its expansion. */
+  readonly word: I32;
+  readonly rs1: I64;
+  readonly rs2: I64;
+  /** Raw bits of the f registers; NaN boxes and all. */
+  readonly frs1: I64;
+  readonly frs2: I64;
+  readonly frs3: I64;
+  /** The sign-extended immediate of the row's format. */
+  readonly imm: I64;
+  readonly pc: I64;
+  /** Address of the instruction after this one. */
+  readonly nextPc: I64;
+  /** Unsigned field of the word. */
+  field(low: number, width: number): I32;
+  /** Number of a register operand is zero (x0). */
+  setRd(value: I64): void;
+  setFrd(value: I64): void;
+  /** Go to `target` instead of the next instruction. */
+  jump(target: I64): void;
+  /** Go to pc + imm if `condition`. */
+  branch(condition: I32): void;
+  /** pc + imm, always. */
+  jumpImmediate(): void;
+  load(kind: LoadKind, address: I64): I64;
+  store(size: StoreSize, address: I64, value: I64): void;
+  /** Call something that may trap or change what the interpreter has cached; its result if it did not trap. */
+  guard(call: I64): Local<I64>;
+  guardVoid(emitCall: () => void): void;
+  /** Raise an exception; what follows is not reached. */
+  trap(cause: number, tval: I64 | number): void;
+  illegal(): void;
+  /** Leave run() with this reason; pc as it is set by then. */
+  exit(reason: number, where: "here" | "next"): void;
+}
+
+export interface Row extends Encoding {
+  readonly name: string;
+  readonly extension: string;
+  readonly meaning: (s: Semantics) => void;
+}
+
+/** Make a table row; see encoding.ts for patterns. */
+export function row(name: string, extension: string, pattern: string, meaning: (s: Semantics) => void): Row {
+  return { name, extension, ...parsePattern(pattern), meaning };
+}

@@ -1,0 +1,138 @@
+// ONE_REG ids as RISC-V KVM lays them out (Linux arch/riscv/include/uapi/asm/kvm.h): the register
+// ABI that the two halves share. id = arch | size | type | subtype | index.
+// Wherry's own additions use subtype 0x7f of CSR (raw CSR numbers: machine mode, which KVM's guests
+// do not have) and type 0x7f (run state that KVM has no register for).
+
+const KVM_REG_RISCV = 0x8000000000000000n;
+const KVM_REG_SIZE_U32 = 0x0020000000000000n;
+const KVM_REG_SIZE_U64 = 0x0030000000000000n;
+
+export const REG_TYPE = {
+  CONFIG: 0x01,
+  CORE: 0x02,
+  CSR: 0x03,
+  TIMER: 0x04,
+  FP_F: 0x05,
+  FP_D: 0x06,
+  ISA_EXT: 0x07,
+  SBI_EXT: 0x08,
+  VECTOR: 0x09,
+  SBI_STATE: 0x0a,
+  WHERRY: 0x7f,
+} as const;
+
+export const CSR_SUBTYPE = { GENERAL: 0, AIA: 1, SMSTATEEN: 2, WHERRY_RAW: 0x7f } as const;
+
+/** Index order of struct kvm_riscv_csr. */
+export const CSR_GENERAL = [
+  "sstatus",
+  "sie",
+  "stvec",
+  "sscratch",
+  "sepc",
+  "scause",
+  "stval",
+  "sip",
+  "satp",
+  "scounteren",
+  "senvcfg",
+] as const;
+
+/** Index order of struct kvm_riscv_config. */
+export const CONFIG_REGS = [
+  "isa",
+  "zicbomBlockSize",
+  "mvendorid",
+  "marchid",
+  "mimpid",
+  "zicbozBlockSize",
+  "satpMode",
+] as const;
+
+/** Index order of struct kvm_riscv_timer. */
+export const TIMER_REGS = ["frequency", "time", "compare", "state"] as const;
+export const TIMER_STATE_OFF = 0n;
+export const TIMER_STATE_ON = 1n;
+
+/** enum KVM_RISCV_ISA_EXT_ID, those that this VMM knows. */
+export const ISA_EXT_ID = {
+  A: 0,
+  C: 1,
+  D: 2,
+  F: 3,
+  H: 4,
+  I: 5,
+  M: 6,
+  SSTC: 8,
+  ZICBOM: 11,
+  ZICBOZ: 12,
+  ZBB: 13,
+  V: 15,
+  ZBA: 17,
+  ZBS: 18,
+  ZICNTR: 19,
+  ZICSR: 20,
+  ZIFENCEI: 21,
+  ZIHPM: 22,
+  ZBC: 25,
+} as const;
+
+/** enum KVM_RISCV_SBI_EXT_ID. */
+export const SBI_EXT_ID = {
+  V01: 0,
+  TIME: 1,
+  IPI: 2,
+  RFENCE: 3,
+  SRST: 4,
+  HSM: 5,
+  PMU: 6,
+  EXPERIMENTAL: 7,
+  VENDOR: 8,
+  DBCN: 9,
+  STA: 10,
+  SUSP: 11,
+} as const;
+
+/** Index of Wherry's own run-state registers (type 0x7f). */
+export const WHERRY_REG = {
+  /** Waiting in WFI (QEMU's cpu_common.halted). */
+  halted: 0,
+  /** Hart-start address and argument of a pending SBI hart_start. */
+  startAddress: 1,
+  startArgument: 2,
+  /** SBI SUSP / HSM suspend type. */
+  suspendType: 3,
+  /** Accumulated steal time, ns. */
+  stealNs: 4,
+  /** Privilege mode including M (3), which core.mode cannot say. */
+  privilege: 5,
+  /** Software-owned pending bits of mip. */
+  pending: 6,
+} as const;
+
+/** Builds an id. `index` and `subtype` are small integers; size in bits. */
+export function oneReg(type: number, index: number, subtype = 0, size: 32 | 64 = 64): bigint {
+  const sizeBits = size === 64 ? KVM_REG_SIZE_U64 : KVM_REG_SIZE_U32;
+  return KVM_REG_RISCV | sizeBits | (BigInt(type) << 24n) | (BigInt(subtype) << 16n) | BigInt(index);
+}
+
+export interface DecodedReg {
+  readonly type: number;
+  readonly subtype: number;
+  readonly index: number;
+  readonly size: 32 | 64;
+}
+
+/** Splits an id; undefined if it is not a RISC-V register of 32 or 64 bits. */
+export function decodeOneReg(id: bigint): DecodedReg | undefined {
+  if ((id & 0xff00000000000000n) !== KVM_REG_RISCV) return undefined;
+  const sizeBits = id & 0x00f0000000000000n;
+  if (sizeBits !== KVM_REG_SIZE_U64 && sizeBits !== KVM_REG_SIZE_U32) return undefined;
+  const low = Number(id & 0xffffffffn);
+  return {
+    type: (low >>> 24) & 0xff,
+    subtype: (low >>> 16) & 0xff,
+    index: low & 0xffff,
+    size: sizeBits === KVM_REG_SIZE_U64 ? 64 : 32,
+  };
+}

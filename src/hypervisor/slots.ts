@@ -1,0 +1,136 @@
+// The memory-slot table in shared memory (KVM's memslots). It has two banks: a change is written to the
+// idle bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
+import { PAGE_SIZE } from "../memory/guest-memory.ts";
+import {
+  CTL_SLOT_BANK,
+  MAX_SLOTS,
+  SLOT_DIRTY_OFFSET,
+  SLOT_ENTRIES,
+  SLOT_ENTRY_SIZE,
+  SLOT_FLAG_LOG_DIRTY,
+  SLOT_FLAG_READONLY,
+  SLOT_FLAGS,
+  SLOT_GPA,
+  SLOT_HOST_OFFSET,
+  SLOT_SIZE,
+  VM_CURRENT_BANK,
+  VM_SLOT_BANK_0,
+  VM_SLOT_BANK_1,
+  hartBase,
+} from "./layout.ts";
+
+export interface Slot {
+  readonly slot: number;
+  readonly guestPhys: number;
+  readonly size: number;
+  readonly hostOffset: number;
+  readonly dirtyOffset: number;
+  readonly readonly: boolean;
+  readonly logDirty: boolean;
+}
+
+export class SlotTable {
+  readonly #view: DataView<SharedArrayBuffer>;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #slots = new Map<number, Slot>();
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#view = new DataView(buffer);
+    this.#words = new Int32Array(buffer);
+    Atomics.store(this.#words, VM_CURRENT_BANK >>> 2, VM_SLOT_BANK_0);
+  }
+
+  get(slot: number): Slot | undefined {
+    return this.#slots.get(slot);
+  }
+
+  /** Add, change or (size 0) remove a slot and publish the new table in the other bank. */
+  set(slot: Slot): void {
+    if (slot.guestPhys % PAGE_SIZE !== 0 || slot.size % PAGE_SIZE !== 0 || slot.hostOffset % PAGE_SIZE !== 0) {
+      throw new RangeError(`memory slot ${slot.slot}: address, size and offset must be multiples of ${PAGE_SIZE}`);
+    }
+    for (const other of this.#slots.values()) {
+      if (
+        other.slot !== slot.slot &&
+        slot.guestPhys < other.guestPhys + other.size &&
+        other.guestPhys < slot.guestPhys + slot.size
+      ) {
+        throw new RangeError(`memory slot ${slot.slot} overlaps slot ${other.slot}`);
+      }
+    }
+    if (slot.size === 0) this.#slots.delete(slot.slot);
+    else this.#slots.set(slot.slot, slot);
+    if (this.#slots.size > MAX_SLOTS) throw new RangeError(`more than ${MAX_SLOTS} memory slots`);
+    const current = Atomics.load(this.#words, VM_CURRENT_BANK >>> 2);
+    const bank = current === VM_SLOT_BANK_0 ? VM_SLOT_BANK_1 : VM_SLOT_BANK_0;
+    let entry = bank + SLOT_ENTRIES;
+    for (const s of this.#slots.values()) {
+      this.#view.setBigUint64(entry + SLOT_GPA, BigInt(s.guestPhys), true);
+      this.#view.setBigUint64(entry + SLOT_SIZE, BigInt(s.size), true);
+      this.#view.setUint32(entry + SLOT_HOST_OFFSET, s.hostOffset, true);
+      this.#view.setUint32(
+        entry + SLOT_FLAGS,
+        (s.readonly ? SLOT_FLAG_READONLY : 0) | (s.logDirty ? SLOT_FLAG_LOG_DIRTY : 0),
+        true,
+      );
+      this.#view.setUint32(entry + SLOT_DIRTY_OFFSET, s.dirtyOffset, true);
+      entry += SLOT_ENTRY_SIZE;
+    }
+    this.#view.setUint32(bank, this.#slots.size, true);
+    Atomics.store(this.#words, VM_CURRENT_BANK >>> 2, bank);
+  }
+}
+
+/** Guest memory as a vCPU thread sees it: through its own slot bank, by value, dirty pages marked. */
+export class SlotMemory {
+  readonly #view: DataView<SharedArrayBuffer>;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  readonly #bankAt: number;
+
+  constructor(buffer: SharedArrayBuffer, hart: number) {
+    this.#view = new DataView(buffer);
+    this.#words = new Int32Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
+    this.#bankAt = (hartBase(hart) + CTL_SLOT_BANK) >>> 2;
+  }
+
+  #entry(guestPhys: number, length: number): number | undefined {
+    const bank = Atomics.load(this.#words, this.#bankAt);
+    const count = this.#view.getUint32(bank, true);
+    for (let i = 0; i < count; i++) {
+      const entry = bank + SLOT_ENTRIES + i * SLOT_ENTRY_SIZE;
+      const gpa = Number(this.#view.getBigUint64(entry + SLOT_GPA, true));
+      const size = Number(this.#view.getBigUint64(entry + SLOT_SIZE, true));
+      if (guestPhys >= gpa && guestPhys + length <= gpa + size) return entry;
+    }
+    return undefined;
+  }
+
+  #hostOffset(entry: number, guestPhys: number): number {
+    const gpa = Number(this.#view.getBigUint64(entry + SLOT_GPA, true));
+    return this.#view.getUint32(entry + SLOT_HOST_OFFSET, true) + (guestPhys - gpa);
+  }
+
+  /** A copy of guest memory, or undefined if the range is not all in one slot. */
+  read(guestPhys: number, length: number): Uint8Array<ArrayBuffer> | undefined {
+    const entry = this.#entry(guestPhys, length);
+    if (entry === undefined) return undefined;
+    const at = this.#hostOffset(entry, guestPhys);
+    return this.#bytes.slice(at, at + length) as unknown as Uint8Array<ArrayBuffer>;
+  }
+
+  /** False (and nothing written) if the range is not all in one writable slot. */
+  write(guestPhys: number, source: Uint8Array): boolean {
+    const entry = this.#entry(guestPhys, source.length);
+    if (entry === undefined || (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0) return false;
+    this.#bytes.set(source, this.#hostOffset(entry, guestPhys));
+    const gpa = Number(this.#view.getBigUint64(entry + SLOT_GPA, true));
+    const bitmap = this.#view.getUint32(entry + SLOT_DIRTY_OFFSET, true) >>> 2;
+    const last = Math.floor((guestPhys - gpa + source.length - 1) / PAGE_SIZE);
+    for (let page = Math.floor((guestPhys - gpa) / PAGE_SIZE); page <= last; page++) {
+      Atomics.or(this.#words, bitmap + (page >>> 5), 1 << (page & 31));
+    }
+    return true;
+  }
+}

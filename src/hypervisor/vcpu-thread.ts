@@ -1,0 +1,488 @@
+// The vCPU thread: KVM_RUN's loop. Parks when the VMM wants it to, handles requests in their order, blocks
+// while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
+// calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
+// The engine (riscv/) is instantiated by the host and handed in; this file names no platform.
+import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "./aclint.ts";
+import { GuestClock, hostTicks } from "./guest-clock.ts";
+import { HartPending } from "./hart-pending.ts";
+import { type Hfence, HfenceQueue } from "./hfence.ts";
+import { Ioeventfds } from "./ioeventfd.ts";
+import {
+  CTL_DIRTY_COUNT,
+  CTL_DIRTY_QUOTA,
+  CTL_ENDED,
+  CTL_HALTED,
+  CTL_KICK,
+  CTL_LINES,
+  CTL_MMIO_DATA,
+  CTL_MP_STATE,
+  CTL_PARKED,
+  CTL_RUN,
+  CTL_SLOT_BANK,
+  hartBase,
+  RUN_CONSOLE,
+  RUN_CONSOLE_SIZE,
+  RUN_DATA,
+  RUN_EXIT_REASON,
+  RUN_GPA_HIGH,
+  RUN_GPA_LOW,
+  RUN_OK,
+  RUN_SIZE,
+  RUN_STATUS,
+  SBI_STA_SHMEM,
+  SBI_START_ADDRESS,
+  SBI_START_ARGUMENT,
+  SBI_STEAL_NS,
+  SBI_SUSPEND_TYPE,
+  VM_BUILTIN_FIRMWARE,
+  VM_CURRENT_BANK,
+  VM_VCPU_COUNT,
+} from "./layout.ts";
+import { MP } from "./mp-state.ts";
+import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
+import { REQ, VcpuRequests } from "./requests.ts";
+import { EXIT, type EngineExports, type EngineImports } from "./riscv/engine.ts";
+import { type HartImage, hartImage, hartLayout, resetHartForStart } from "./riscv/hart.ts";
+import { SbiFirmware, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
+import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
+import { SlotMemory } from "./slots.ts";
+
+/** Instructions between looks at the clock: about 0.2 ms. */
+const SLICE = 20_000;
+const STEAL_UPDATE_NS = 10_000_000;
+const MIP_STIP = 1 << 5;
+const MIP_MTIP = 1 << 7;
+const MENVCFG_STCE = 1n << 63n;
+const NEVER_MS = 0x7fffffff;
+const ALL_ONES = 0xffffffffffffffffn;
+
+/** What the platform gives a vCPU thread. */
+export interface VcpuThreadHost {
+  readonly monotonicNs: () => number;
+  /** Tell the VMM thread to look at this vCPU (run page, parked mark, doorbells). */
+  signal(): void;
+  /** CPU time this thread has used, in ns; without it there is no steal-time extension. */
+  readonly threadCpuNs?: () => number;
+  /** Make the engine for these imports. */
+  instantiate(imports: EngineImports): EngineExports;
+}
+
+export class VcpuThread {
+  readonly #hart: number;
+  readonly #base: number;
+  readonly #host: VcpuThreadHost;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #wide: BigUint64Array<SharedArrayBuffer>;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  readonly #me: VcpuRequests;
+  readonly #plic: Plic;
+  readonly #aclint: Aclint | undefined;
+  readonly #clock: GuestClock;
+  readonly #ioeventfds: Ioeventfds;
+  readonly #hfences: HfenceQueue;
+  readonly #sbi: SbiFirmware;
+  readonly #memory: SlotMemory;
+  readonly #image: HartImage;
+  readonly #engine: EngineExports;
+  /** 32-bit word indexes of the fields that every entry looks at. */
+  readonly #mip: number;
+  readonly #mie: number;
+  readonly #stimecmp: number;
+  readonly #menvcfg: number;
+  #stealMarkWall = 0;
+  #stealMarkCpu = 0;
+
+  constructor(buffer: SharedArrayBuffer, hart: number, host: VcpuThreadHost) {
+    this.#hart = hart;
+    this.#base = hartBase(hart);
+    this.#host = host;
+    this.#words = new Int32Array(buffer);
+    this.#wide = new BigUint64Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
+    const count = this.#words[VM_VCPU_COUNT >>> 2]!;
+    const vcpus = Array.from({ length: count }, (_, i) => new VcpuRequests(buffer, i));
+    const mipOffset = hartLayout.offsetOf("mip");
+    const pending = vcpus.map((v, i) => new HartPending(buffer, hartBase(i) + mipOffset, v));
+    const hfences = vcpus.map((_, i) => new HfenceQueue(buffer, i));
+    this.#me = vcpus[hart]!;
+    this.#clock = new GuestClock(buffer, host.monotonicNs, false);
+    this.#plic = new Plic(buffer, vcpus);
+    this.#aclint =
+      this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1 ? undefined : new Aclint(buffer, vcpus, pending, this.#clock);
+    this.#ioeventfds = new Ioeventfds(buffer);
+    this.#hfences = hfences[hart]!;
+    this.#memory = new SlotMemory(buffer, hart);
+    this.#image = hartImage(buffer, hart);
+    this.#mip = (this.#base + mipOffset) >>> 2;
+    this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;
+    this.#stimecmp = (this.#base + hartLayout.offsetOf("stimecmp")) >>> 2;
+    this.#menvcfg = (this.#base + hartLayout.offsetOf("menvcfg")) >>> 3;
+    const image = this.#image;
+    this.#sbi = new SbiFirmware({
+      hart,
+      vcpus,
+      pending,
+      hfences,
+      memory: this.#memory,
+      clock: this.#clock,
+      identity: { mvendorid: 0n, marchid: 0n, mimpid: 0n },
+      canCountSteal: host.threadCpuNs !== undefined,
+      getX: (i) => image.get("x", i),
+      setX: (i, value) => image.set("x", value, i),
+      setStimecmp: (ticks) => {
+        image.set("stimecmp", ticks);
+        this.#updateTimers();
+      },
+      read64: (offset) => this.#me.read64(offset),
+      write64: (offset, value) => this.#me.write64(offset, value),
+      systemEvent: (event, detail) => this.#systemEvent(event, detail),
+      consoleWrite: (bytes) => this.#consoleWrite(bytes),
+      consoleRead: (max) => this.#consoleRead(max),
+    });
+    this.#engine = host.instantiate({
+      hostTicks: () => hostTicks(host.monotonicNs),
+      mmioRead: (gpa, size) => this.#mmioRead(Number(gpa), size),
+      mmioWrite: (gpa, size, value) => this.#mmioWrite(Number(gpa), size, value),
+    });
+  }
+
+  /** Runs until the VMM ends the thread. */
+  run(): void {
+    const me = this.#me;
+    this.#loadSlotBank();
+    while (this.#park()) {
+      if (!this.#handleRequests()) continue;
+      if (!this.#runnable()) {
+        this.#block();
+        continue;
+      }
+      me.enterGuestMode();
+      // Whoever made a request after this mode change sees IN_GUEST_MODE and kicks; whoever made it before is seen here.
+      if (me.pending() || me.load(CTL_RUN) !== RUN.GO) {
+        me.leaveGuestMode();
+        continue;
+      }
+      this.#updateTimers();
+      const reason = this.#engine.run(this.#base, SLICE);
+      me.leaveGuestMode();
+      this.#handleExit(reason);
+      this.#accountSteal();
+      const quota = me.load(CTL_DIRTY_QUOTA);
+      if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
+    }
+    me.store(CTL_ENDED, 1);
+    this.#host.signal();
+  }
+
+  // ---- parking ----
+
+  /** Wait at an instruction boundary while the VMM wants it. False: the thread must end. */
+  #park(): boolean {
+    const me = this.#me;
+    let run = me.load(CTL_RUN);
+    if (run === RUN.GO) return true;
+    while (run !== RUN.GO) {
+      if (run === RUN.END) return false;
+      me.store(CTL_PARKED, 1);
+      this.#host.signal();
+      me.wait(CTL_RUN, run);
+      run = me.load(CTL_RUN);
+    }
+    this.#markSteal();
+    if (this.#host.threadCpuNs !== undefined && me.read64(SBI_STA_SHMEM) !== ALL_ONES) me.make(REQ.STEAL_UPDATE);
+    return true;
+  }
+
+  // ---- requests ----
+
+  /** In the order of design 03. False: start the loop over. */
+  #handleRequests(): boolean {
+    const me = this.#me;
+    if (!me.pending()) return true;
+    if (me.test(REQ.VM_DEAD)) {
+      // Stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
+      me.store(CTL_PARKED, 1);
+      this.#host.signal();
+      while (me.load(CTL_RUN) !== RUN.END) me.wait(CTL_RUN, me.load(CTL_RUN));
+      return false;
+    }
+    me.check(REQ.UNBLOCK);
+    if (me.check(REQ.SLEEP)) this.#block();
+    if (me.check(REQ.VCPU_RESET)) this.#resetForStart();
+    if (me.check(REQ.UPDATE_HGATP)) {
+      this.#loadSlotBank();
+      this.#engine.flushTlb(this.#base);
+    }
+    // The interpreter decodes from memory at each step, so fence.i needs the fetch translation dropped and no more.
+    if (me.check(REQ.FENCE_I)) this.#engine.flushTlb(this.#base);
+    if (me.check(REQ.TLB_FLUSH)) this.#engine.flushTlb(this.#base);
+    if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushTlb(this.#base);
+    if (me.check(REQ.HFENCE)) for (const fence of this.#hfences.drain()) this.#hfence(fence);
+    if (me.check(REQ.STEAL_UPDATE)) this.#writeSteal();
+    if (me.check(REQ.DIRTY_RING_SOFT_FULL)) {
+      me.store(CTL_DIRTY_COUNT, 0);
+      this.#exit(EXIT_REASON.DIRTY_RING_FULL, 0, 0, 0n);
+    }
+    return true;
+  }
+
+  #loadSlotBank(): void {
+    this.#me.store(CTL_SLOT_BANK, Atomics.load(this.#words, VM_CURRENT_BANK >>> 2));
+  }
+
+  #hfence({ start, size }: Hfence): void {
+    // Past this many pages a whole flush is cheaper.
+    if (size > 64n * 4096n) {
+      this.#engine.flushTlb(this.#base);
+      return;
+    }
+    const end = start + size;
+    for (let page = start & ~4095n; page < end; page += 4096n) this.#engine.flushTlbPage(this.#base, page);
+  }
+
+  #resetForStart(): void {
+    const me = this.#me;
+    resetHartForStart(this.#image, this.#hart, me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT));
+    me.store(CTL_HALTED, 0);
+    this.#engine.flushTlb(this.#base);
+    me.compareExchange(CTL_MP_STATE, MP.INIT_RECEIVED, MP.RUNNABLE);
+  }
+
+  // ---- blocking ----
+
+  #runnable(): boolean {
+    return this.#me.load(CTL_MP_STATE) === MP.RUNNABLE && this.#me.load(CTL_HALTED) === 0;
+  }
+
+  #interruptPending(): boolean {
+    this.#updateTimers();
+    const pending = Atomics.load(this.#words, this.#mip) | this.#me.load(CTL_LINES);
+    return (pending & this.#words[this.#mie]!) !== 0;
+  }
+
+  /** kvm_vcpu_block: sleep until the hart may run, a request wakes it, or the VMM wants it parked. */
+  #block(): void {
+    const me = this.#me;
+    while (me.load(CTL_RUN) === RUN.GO) {
+      const mp = me.load(CTL_MP_STATE);
+      const waitsForInterrupt = mp === MP.SUSPENDED || (mp === MP.RUNNABLE && me.load(CTL_HALTED) !== 0);
+      if (!waitsForInterrupt && mp !== MP.STOPPED) return;
+      if (waitsForInterrupt && this.#interruptPending()) {
+        this.#endWait(mp);
+        return;
+      }
+      me.block(
+        () =>
+          me.load(CTL_RUN) !== RUN.GO ||
+          me.check(REQ.UNBLOCK) ||
+          me.test(REQ.VM_DEAD) ||
+          me.test(REQ.VCPU_RESET) ||
+          (waitsForInterrupt && this.#interruptPending()),
+        waitsForInterrupt ? this.#msToDeadline() : NEVER_MS,
+      );
+      if (me.test(REQ.VM_DEAD) || me.test(REQ.VCPU_RESET)) return;
+    }
+  }
+
+  #endWait(mp: number): void {
+    const me = this.#me;
+    me.store(CTL_HALTED, 0);
+    if (mp !== MP.SUSPENDED) return;
+    if (me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE)) {
+      me.store(CTL_MP_STATE, MP.INIT_RECEIVED);
+      me.make(REQ.VCPU_RESET);
+    } else {
+      me.store(CTL_MP_STATE, MP.RUNNABLE);
+    }
+  }
+
+  // ---- timers ----
+
+  #stimecmpTicks(): number {
+    const words = this.#words;
+    return (words[this.#stimecmp + 1]! >>> 0) * 0x1_0000_0000 + (words[this.#stimecmp]! >>> 0);
+  }
+
+  #sstcEnabled(): boolean {
+    return (this.#wide[this.#menvcfg]! & MENVCFG_STCE) !== 0n;
+  }
+
+  /** Make the timer lines agree with the clock. */
+  #updateTimers(): void {
+    const now = this.#clock.now();
+    if (this.#sstcEnabled()) this.#line(MIP_STIP, now >= this.#stimecmpTicks());
+    if (this.#aclint !== undefined) this.#line(MIP_MTIP, now >= this.#aclint.deadline(this.#hart));
+  }
+
+  #line(line: number, level: boolean): void {
+    const now = (this.#me.load(CTL_LINES) & line) !== 0;
+    if (now === level) return;
+    if (level) this.#me.or(CTL_LINES, line);
+    else this.#me.and(CTL_LINES, ~line);
+  }
+
+  #msToDeadline(): number {
+    const now = this.#clock.now();
+    let next = Number.POSITIVE_INFINITY;
+    const add = (deadline: number): void => {
+      if (deadline > now && deadline < next) next = deadline;
+    };
+    if (this.#sstcEnabled()) add(this.#stimecmpTicks());
+    if (this.#aclint !== undefined) add(this.#aclint.deadline(this.#hart));
+    return Math.min((next - now) / 10_000, NEVER_MS);
+  }
+
+  // ---- exits ----
+
+  #handleExit(reason: number): void {
+    switch (reason) {
+      case EXIT.SLICE:
+      case EXIT.KICK:
+        return;
+      case EXIT.ECALL:
+        this.#image.set("pc", BigInt.asUintN(64, this.#image.get("pc") + 4n));
+        this.#sbi.call();
+        return;
+      case EXIT.WFI:
+        this.#me.store(CTL_HALTED, 1);
+        return;
+      default:
+        this.#exit(EXIT_REASON.INTERNAL_ERROR, reason, 0, 0n);
+    }
+  }
+
+  /** Post an exit on the run page and sleep until the VMM has answered. Outside guest mode. */
+  #exit(reason: number, gpa: number, size: number, data: bigint): boolean {
+    const me = this.#me;
+    me.store(RUN_EXIT_REASON, reason);
+    me.store(RUN_GPA_LOW, gpa | 0);
+    me.store(RUN_GPA_HIGH, Math.floor(gpa / 0x1_0000_0000));
+    me.store(RUN_SIZE, size);
+    me.write64(RUN_DATA, data);
+    me.store(RUN_STATUS, RUN_PAGE.POSTED);
+    this.#host.signal();
+    while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
+    me.store(RUN_STATUS, RUN_PAGE.IDLE);
+    return me.load(RUN_OK) !== 0;
+  }
+
+  /** An exit in the middle of run(): leave guest mode for it, and let run() end soon if anybody wants something. */
+  #exitFromGuest(reason: number, gpa: number, size: number, data: bigint): boolean {
+    const me = this.#me;
+    me.leaveGuestMode();
+    const ok = this.#exit(reason, gpa, size, data);
+    me.enterGuestMode();
+    if (me.pending() || me.load(CTL_RUN) !== RUN.GO) me.store(CTL_KICK, 1);
+    return ok;
+  }
+
+  #mmioRead(gpa: number, size: number): number {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+      if (size !== 4 || (gpa & 3) !== 0) return 0;
+      this.#me.write64(CTL_MMIO_DATA, BigInt(this.#plic.read(gpa - PLIC_BASE)));
+      return 1;
+    }
+    if (this.#aclint !== undefined) {
+      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+        if (size < 4) return 0;
+        this.#me.write64(CTL_MMIO_DATA, this.#aclint.read(gpa - ACLINT_BASE, size));
+        return 1;
+      }
+      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
+        this.#me.write64(CTL_MMIO_DATA, 0n);
+        return 1;
+      }
+    }
+    if (!this.#exitFromGuest(EXIT_REASON.MMIO_READ, gpa, size, 0n)) return 0;
+    this.#me.write64(CTL_MMIO_DATA, this.#me.read64(RUN_DATA));
+    return 1;
+  }
+
+  #mmioWrite(gpa: number, size: number, value: bigint): number {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+      if (size !== 4 || (gpa & 3) !== 0) return 0;
+      this.#plic.write(gpa - PLIC_BASE, Number(BigInt.asUintN(32, value)));
+      return 1;
+    }
+    if (this.#aclint !== undefined) {
+      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+        if (size < 4) return 0;
+        this.#aclint.write(gpa - ACLINT_BASE, size, value);
+        return 1;
+      }
+      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
+        this.#aclint.writeSswi(gpa - SSWI_BASE, value);
+        return 1;
+      }
+    }
+    if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
+      this.#host.signal();
+      return 1;
+    }
+    return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;
+  }
+
+  #systemEvent(event: SystemEventKind, detail: bigint): void {
+    this.#exit(EXIT_REASON.SYSTEM_EVENT, SYSTEM_EVENTS.indexOf(event), 0, detail);
+  }
+
+  #consoleWrite(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += RUN_CONSOLE_SIZE) {
+      const chunk = bytes.subarray(at, at + RUN_CONSOLE_SIZE);
+      this.#bytes.set(chunk, this.#base + RUN_CONSOLE);
+      this.#exit(EXIT_REASON.CONSOLE_WRITE, 0, chunk.length, 0n);
+    }
+  }
+
+  #consoleRead(max: number): Uint8Array {
+    this.#exit(EXIT_REASON.CONSOLE_READ, 0, Math.min(max, RUN_CONSOLE_SIZE), 0n);
+    const length = Math.min(this.#me.load(RUN_SIZE), RUN_CONSOLE_SIZE);
+    return this.#bytes.slice(this.#base + RUN_CONSOLE, this.#base + RUN_CONSOLE + length);
+  }
+
+  // ---- steal time (SBI STA) ----
+
+  #markSteal(): void {
+    this.#stealMarkWall = this.#host.monotonicNs();
+    this.#stealMarkCpu = this.#host.threadCpuNs?.() ?? 0;
+  }
+
+  /** Time this thread wanted a core and had none: wall time less its own CPU time, since the last mark. */
+  #accountSteal(): void {
+    const { threadCpuNs, monotonicNs } = this.#host;
+    if (threadCpuNs === undefined || this.#me.read64(SBI_STA_SHMEM) === ALL_ONES) return;
+    const wall = monotonicNs();
+    if (wall - this.#stealMarkWall < STEAL_UPDATE_NS) return;
+    const cpu = threadCpuNs();
+    const steal = wall - this.#stealMarkWall - (cpu - this.#stealMarkCpu);
+    this.#stealMarkWall = wall;
+    this.#stealMarkCpu = cpu;
+    if (!this.#runnable() || steal <= 0) return;
+    this.#me.write64(SBI_STEAL_NS, this.#me.read64(SBI_STEAL_NS) + BigInt(Math.floor(steal)));
+    this.#me.make(REQ.STEAL_UPDATE);
+  }
+
+  /** The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); odd sequence while it changes. */
+  #writeSteal(): void {
+    const me = this.#me;
+    const shmem = me.read64(SBI_STA_SHMEM);
+    if (shmem === ALL_ONES) return;
+    me.readingShadowPageTables(() => {
+      const at = Number(shmem);
+      const old = this.#memory.read(at, 4);
+      if (old === undefined) return;
+      const sequence = new DataView(old.buffer).getUint32(0, true);
+      const word = (value: number): Uint8Array => {
+        const bytes = new Uint8Array(4);
+        new DataView(bytes.buffer).setUint32(0, value, true);
+        return bytes;
+      };
+      const steal = new Uint8Array(8);
+      new DataView(steal.buffer).setBigUint64(0, me.read64(SBI_STEAL_NS), true);
+      this.#memory.write(at, word(sequence + 1));
+      this.#memory.write(at + 8, steal);
+      this.#memory.write(at, word(sequence + 2));
+    });
+  }
+
+}

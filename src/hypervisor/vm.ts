@@ -1,0 +1,423 @@
+// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
+// irqchip, the clock, doorbells, and vCPUs to run, pause and look into. It implements the accelerator interface
+// (src/vmm/accelerator.ts) without importing it. Threads are made by the host and handed in.
+import { WherryError } from "../base/errors.ts";
+import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
+import { Aclint, type AclintState } from "./aclint.ts";
+import { GuestClock } from "./guest-clock.ts";
+import { HartPending } from "./hart-pending.ts";
+import { Ioeventfds } from "./ioeventfd.ts";
+import {
+  CTL_DIRTY_COUNT,
+  CTL_DIRTY_QUOTA,
+  CTL_ENDED,
+  CTL_LINES,
+  CTL_PARKED,
+  CTL_RUN,
+  ENGINE_TABLES_SIZE,
+  hartBase,
+  MAX_VCPUS,
+  RUN_CONSOLE,
+  RUN_CONSOLE_SIZE,
+  RUN_DATA,
+  RUN_EXIT_REASON,
+  RUN_GPA_HIGH,
+  RUN_GPA_LOW,
+  RUN_OK,
+  RUN_SIZE,
+  RUN_STATUS,
+  SBI_STA_SHMEM,
+  VM_BUILTIN_FIRMWARE,
+  VM_DEAD_WORD,
+  VM_VCPU_COUNT,
+} from "./layout.ts";
+import { OneRegs } from "./one-reg.ts";
+import { Plic, type PlicState } from "./plic.ts";
+import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
+import { hartImage, hartLayout, resetHart, resetHartForStart } from "./riscv/hart.ts";
+import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
+import { SlotTable } from "./slots.ts";
+
+export class VmError extends WherryError {}
+
+export interface RamBlockPlan {
+  readonly name: string;
+  readonly guestPhys: number;
+  readonly size: number;
+  readonly readonly: boolean;
+}
+
+/** Where RAM blocks and their dirty bitmaps go, and how much shared memory that takes (bytes, of 64 KiB pages). */
+export function planMemory(
+  vcpuCount: number,
+  blocks: readonly RamBlockPlan[],
+): { size: number; tables: number; blocks: { hostOffset: number; dirtyOffset: number }[] } {
+  const align = (n: number, to: number): number => Math.ceil(n / to) * to;
+  const tables = hartBase(vcpuCount);
+  let dirty = tables + ENGINE_TABLES_SIZE;
+  const dirtyOffsets = blocks.map((b) => {
+    const at = dirty;
+    dirty = align(dirty + b.size / PAGE_SIZE / 8, 64);
+    return at;
+  });
+  let ram = align(dirty, 0x10000);
+  const placed = blocks.map((b, i) => {
+    const hostOffset = ram;
+    ram = align(ram + b.size, 0x10000);
+    return { hostOffset, dirtyOffset: dirtyOffsets[i]! };
+  });
+  // A guard page, so that an 8-byte load at the very end of RAM stays inside.
+  return { size: ram + 0x10000, tables, blocks: placed };
+}
+
+/** A running vCPU thread, as its host made it. */
+export interface ThreadHandle {
+  /** Called on the VMM thread whenever the vCPU thread signals. */
+  onSignal(listener: () => void): void;
+  /** The thread died of an internal fault. */
+  onFault(listener: (error: unknown) => void): void;
+  terminate(): Promise<void>;
+}
+
+export interface VmEventSink {
+  readonly mmio: {
+    read(guestPhys: number, size: number): bigint | undefined;
+    write(guestPhys: number, size: number, value: bigint): boolean;
+  };
+  systemEvent(event: (typeof SYSTEM_EVENTS)[number]): void;
+  consoleWrite(bytes: Uint8Array): void;
+  consoleRead(max: number): Uint8Array;
+  internalError(vcpu: number, message: string): void;
+  /** A vCPU used up its dirty quota; it goes on when the promise resolves. */
+  dirtyQuotaReached?(vcpu: number): Promise<void>;
+}
+
+export interface VmOptions {
+  readonly buffer: SharedArrayBuffer;
+  readonly vcpuCount: number;
+  readonly blocks: readonly RamBlockPlan[];
+  readonly builtinFirmware: boolean;
+  readonly monotonicNs: () => number;
+  readonly spawnVcpu: (hart: number) => ThreadHandle;
+}
+
+export class Vm {
+  readonly buffer: SharedArrayBuffer;
+  readonly memory: GuestMemory;
+  readonly vcpus: readonly Vcpu[];
+  readonly clock: GuestClock;
+  readonly builtinFirmware: boolean;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #requests: readonly VcpuRequests[];
+  readonly #slots: SlotTable;
+  readonly #plic: Plic;
+  readonly #aclint: Aclint;
+  readonly #ioeventfds: Ioeventfds;
+  readonly #dirtyOffsets: readonly number[];
+  #events: VmEventSink | undefined;
+
+  constructor(options: VmOptions) {
+    const { buffer, vcpuCount, blocks } = options;
+    if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
+      throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
+    }
+    const plan = planMemory(vcpuCount, blocks);
+    if (buffer.byteLength < plan.size) {
+      throw new VmError("vm.memory", `the shared memory has ${buffer.byteLength} bytes, the machine needs ${plan.size}`);
+    }
+    this.buffer = buffer;
+    this.builtinFirmware = options.builtinFirmware;
+    this.#words = new Int32Array(buffer);
+    this.#words[VM_VCPU_COUNT >>> 2] = vcpuCount;
+    this.#words[VM_BUILTIN_FIRMWARE >>> 2] = options.builtinFirmware ? 1 : 0;
+    this.#slots = new SlotTable(buffer);
+    this.#dirtyOffsets = plan.blocks.map((b) => b.dirtyOffset);
+    const ramBlocks: RamBlock[] = blocks.map((b, i) => ({
+      ...b,
+      hostOffset: plan.blocks[i]!.hostOffset,
+      dirty: new Int32Array(buffer, plan.blocks[i]!.dirtyOffset, Math.ceil(b.size / PAGE_SIZE / 32)),
+    }));
+    this.memory = new GuestMemory(buffer, ramBlocks);
+    this.clock = new GuestClock(buffer, options.monotonicNs, true);
+    const requests = Array.from({ length: vcpuCount }, (_, i) => new VcpuRequests(buffer, i));
+    this.#requests = requests;
+    const mip = hartLayout.offsetOf("mip");
+    const pending = requests.map((r, i) => new HartPending(buffer, hartBase(i) + mip, r));
+    this.#plic = new Plic(buffer, requests);
+    this.#aclint = new Aclint(buffer, requests, pending, this.clock);
+    this.#aclint.reset();
+    this.#ioeventfds = new Ioeventfds(buffer);
+    requests.forEach((r, i) => {
+      r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
+      if (options.builtinFirmware) resetHartForStart(hartImage(buffer, i), i, 0n, 0n);
+      else resetHart(hartImage(buffer, i), i, 0n);
+    });
+    ramBlocks.forEach((_, i) => {
+      this.#publishSlot(i, true);
+    });
+    this.vcpus = requests.map((r, i) => new Vcpu(this, i, r, options.spawnVcpu(i)));
+  }
+
+  /** Must be called before the first vCPU is resumed. */
+  setEvents(events: VmEventSink): void {
+    this.#events = events;
+  }
+  get events(): VmEventSink {
+    if (this.#events === undefined) throw new VmError("vm.events", "a vCPU left the guest before setEvents was called");
+    return this.#events;
+  }
+
+  // ---- memory ----
+
+  #publishSlot(index: number, logDirty: boolean, present = true): void {
+    const b = this.memory.blocks[index]!;
+    this.#slots.set({
+      slot: index,
+      guestPhys: b.guestPhys,
+      size: present ? b.size : 0,
+      hostOffset: b.hostOffset,
+      dirtyOffset: this.#dirtyOffsets[index]!,
+      readonly: b.readonly,
+      logDirty,
+    });
+    for (const r of this.#requests) r.make(REQ.UPDATE_HGATP);
+    makeRequests(REQ.TLB_FLUSH, this.#requests);
+  }
+
+  /** Map or unmap a block (KVM_SET_USER_MEMORY_REGION): all vCPUs drop their translations, waited for. */
+  setMemorySlot(index: number, present: boolean): void {
+    this.#publishSlot(index, this.#slots.get(index)?.logDirty ?? true, present);
+  }
+
+  /** Turn the dirty log of a block on or off. It starts with no page dirty. */
+  setDirtyLogging(index: number, on: boolean): void {
+    this.memory.blocks[index]!.dirty.fill(0);
+    this.#publishSlot(index, on);
+  }
+
+  /**
+   * Fetch and clear the dirty bits of a block, 32 pages a word. Order: clear, then drop every vCPU's write
+   * translations (waited for), then the caller reads the pages; a store after that marks its page again.
+   */
+  getAndClearDirtyLog(index: number): Int32Array {
+    const { dirty } = this.memory.blocks[index]!;
+    const log = new Int32Array(dirty.length);
+    for (let i = 0; i < dirty.length; i++) {
+      if (Atomics.load(dirty, i) !== 0) log[i] = Atomics.exchange(dirty, i, 0);
+    }
+    makeRequests(REQ.TLB_FLUSH, this.#requests);
+    return log;
+  }
+
+  // ---- interrupts, timers, doorbells ----
+
+  irqLine(source: number, level: boolean): void {
+    this.#plic.setLine(source, level);
+  }
+  ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
+    return this.#ioeventfds.add(guestPhys, datamatch, notify);
+  }
+  dispatchDoorbells(): void {
+    this.#ioeventfds.dispatch();
+  }
+
+  getIrqchip(): PlicState {
+    return this.#plic.get();
+  }
+  checkIrqchip(state: PlicState): void {
+    this.#plic.check(state);
+  }
+  setIrqchip(state: PlicState): void {
+    this.#plic.set(state);
+  }
+  getAclint(): AclintState {
+    return this.#aclint.get();
+  }
+  setAclint(state: AclintState): void {
+    this.#aclint.set(state);
+  }
+  resetIrqchip(): void {
+    this.#plic.reset();
+    this.#aclint.reset();
+  }
+
+  // ---- life ----
+
+  makeAllRequest(request: number): void {
+    makeRequests(request, this.#requests);
+  }
+
+  /** A fatal error: no vCPU of this VM runs again (KVM_REQ_VM_DEAD). */
+  markDead(): void {
+    Atomics.store(this.#words, VM_DEAD_WORD >>> 2, 1);
+    makeRequests(REQ.VM_DEAD, this.#requests);
+  }
+  get dead(): boolean {
+    return Atomics.load(this.#words, VM_DEAD_WORD >>> 2) !== 0;
+  }
+
+  async destroy(): Promise<void> {
+    await Promise.all(this.vcpus.map((v) => v.end()));
+  }
+}
+
+export class Vcpu {
+  readonly id: number;
+  readonly #vm: Vm;
+  readonly #requests: VcpuRequests;
+  readonly #thread: ThreadHandle;
+  readonly #regs: OneRegs;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  #parkWaiters: (() => void)[] = [];
+
+  constructor(vm: Vm, id: number, requests: VcpuRequests, thread: ThreadHandle) {
+    this.id = id;
+    this.#vm = vm;
+    this.#requests = requests;
+    this.#thread = thread;
+    this.#regs = new OneRegs(vm.buffer, id, requests, vm.clock);
+    this.#bytes = new Uint8Array(vm.buffer);
+    thread.onSignal(() => this.#onSignal());
+    thread.onFault((error) => {
+      vm.markDead();
+      vm.events.internalError(id, error instanceof Error ? error.message : String(error));
+    });
+  }
+
+  get paused(): boolean {
+    return this.#requests.load(CTL_RUN) === RUN.PAUSE && this.#requests.load(CTL_PARKED) === 1;
+  }
+
+  resume(): void {
+    if (this.#vm.dead) throw new VmError("vm.dead", `vCPU ${this.id}: the VM is dead and cannot run again`);
+    if (this.#requests.load(CTL_RUN) !== RUN.PAUSE) return;
+    this.#requests.store(CTL_PARKED, 0);
+    this.#requests.store(CTL_RUN, RUN.GO);
+    this.#requests.notify(CTL_RUN);
+  }
+
+  /**
+   * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request is
+   * OUTSIDE_GUEST_MODE: never logged, it only makes the target leave.
+   */
+  async pause(): Promise<void> {
+    const r = this.#requests;
+    if (r.load(CTL_RUN) === RUN.GO) r.store(CTL_RUN, RUN.PAUSE);
+    r.wake();
+    makeRequests(REQ.OUTSIDE_GUEST_MODE, [r]);
+    if (this.paused) return;
+    await new Promise<void>((resolve) => {
+      this.#parkWaiters.push(resolve);
+      if (r.load(CTL_PARKED) === 1) this.#wakeParkWaiters();
+    });
+  }
+
+  #wakeParkWaiters(): void {
+    const waiters = this.#parkWaiters;
+    this.#parkWaiters = [];
+    for (const waiter of waiters) waiter();
+  }
+
+  async end(): Promise<void> {
+    this.#requests.store(CTL_RUN, RUN.END);
+    this.#requests.notify(CTL_RUN);
+    this.#requests.wake();
+    this.#requests.kick();
+    if (this.#requests.load(CTL_ENDED) === 0) await this.#thread.terminate();
+  }
+
+  get #mustBePaused(): OneRegs {
+    if (!this.paused) {
+      throw new VmError("vcpu.running", `vCPU ${this.id} is running: pause it before its registers are read or written`);
+    }
+    return this.#regs;
+  }
+  getOneReg(id: bigint): bigint {
+    return this.#mustBePaused.get(id);
+  }
+  setOneReg(id: bigint, value: bigint): void {
+    this.#mustBePaused.set(id, value);
+    // Whatever was written may have changed what addresses mean.
+    this.#requests.make(REQ.TLB_FLUSH);
+  }
+  getMpState(): number {
+    return this.#mustBePaused.getMpState();
+  }
+  setMpState(state: number): void {
+    this.#mustBePaused.setMpState(state);
+  }
+  regList(): bigint[] {
+    return this.#regs.list();
+  }
+  /** Clear what no stream carries: the LR/SC reservation and the lines that others will drive again. */
+  clearTransient(): void {
+    this.#mustBePaused.clearTransient();
+    this.#requests.store(CTL_LINES, 0);
+  }
+
+  /** Newly dirtied pages after which the vCPU comes out to the VMM (0: never). */
+  setDirtyQuota(pages: number): void {
+    this.#requests.store(CTL_DIRTY_COUNT, 0);
+    this.#requests.store(CTL_DIRTY_QUOTA, pages);
+  }
+
+  // ---- exits ----
+
+  #onSignal(): void {
+    this.#vm.dispatchDoorbells();
+    const r = this.#requests;
+    if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) this.#handleExit();
+    if (r.load(CTL_PARKED) === 1) this.#wakeParkWaiters();
+  }
+
+  #answer(ok: boolean): void {
+    const r = this.#requests;
+    r.store(RUN_OK, ok ? 1 : 0);
+    r.store(RUN_STATUS, RUN_PAGE.ANSWERED);
+    r.notify(RUN_STATUS);
+  }
+
+  #handleExit(): void {
+    const r = this.#requests;
+    const { events } = this.#vm;
+    const reason = r.load(RUN_EXIT_REASON);
+    const gpa = r.load(RUN_GPA_HIGH) * 0x1_0000_0000 + (r.load(RUN_GPA_LOW) >>> 0);
+    const size = r.load(RUN_SIZE);
+    const consoleAt = hartBase(this.id) + RUN_CONSOLE;
+    switch (reason) {
+      case EXIT_REASON.MMIO_READ: {
+        const value = events.mmio.read(gpa, size);
+        r.write64(RUN_DATA, value ?? 0n);
+        this.#answer(value !== undefined);
+        return;
+      }
+      case EXIT_REASON.MMIO_WRITE:
+        this.#answer(events.mmio.write(gpa, size, r.read64(RUN_DATA)));
+        return;
+      case EXIT_REASON.SYSTEM_EVENT:
+        // No instruction of the guest runs after it asked to be reset or shut down.
+        if (SYSTEM_EVENTS[gpa] !== "suspend") r.store(CTL_RUN, RUN.PAUSE);
+        events.systemEvent(SYSTEM_EVENTS[gpa] ?? "crash");
+        this.#answer(true);
+        return;
+      case EXIT_REASON.CONSOLE_WRITE:
+        events.consoleWrite(this.#bytes.slice(consoleAt, consoleAt + size));
+        this.#answer(true);
+        return;
+      case EXIT_REASON.CONSOLE_READ: {
+        const input = events.consoleRead(Math.min(size, RUN_CONSOLE_SIZE)).subarray(0, RUN_CONSOLE_SIZE);
+        this.#bytes.set(input, consoleAt);
+        r.store(RUN_SIZE, input.length);
+        this.#answer(true);
+        return;
+      }
+      case EXIT_REASON.DIRTY_RING_FULL:
+        void (events.dirtyQuotaReached?.(this.id) ?? Promise.resolve()).finally(() => this.#answer(true));
+        return;
+      default:
+        this.#vm.markDead();
+        events.internalError(this.id, `the engine stopped with reason ${gpa}`);
+        this.#answer(false);
+    }
+  }
+}

@@ -29,7 +29,7 @@ import {
 } from "./layout.ts";
 import { checkRiscvMpState, MP } from "./mp-state.ts";
 import { REQ, type VcpuRequests } from "./requests.ts";
-import { type HartImage, hartImage, SCRATCH } from "./riscv/hart.ts";
+import { HartImage } from "./riscv/hart-image.ts";
 import { RAW_CSRS } from "./riscv/raw-csrs.ts";
 
 export class OneRegError extends WherryError {}
@@ -65,7 +65,7 @@ export class OneRegs {
 
   /** The thread must be parked whenever a method is called. */
   constructor(buffer: SharedArrayBuffer, hart: number, vcpu: VcpuRequests, clock: GuestClock) {
-    this.#image = hartImage(buffer, hart);
+    this.#image = new HartImage(buffer, hart);
     this.#vcpu = vcpu;
     this.#clock = clock;
   }
@@ -344,6 +344,6 @@ export class OneRegs {
   }
 
   clearTransient(): void {
-    this.#vcpu.write64(SCRATCH.reservation, 0n);
+    this.#image.clearReservation();
   }
 }

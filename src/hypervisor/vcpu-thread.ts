@@ -42,7 +42,8 @@ import { MP } from "./mp-state.ts";
 import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
 import { REQ, VcpuRequests } from "./requests.ts";
 import { EXIT, type EngineExports, type EngineImports } from "./riscv/engine.ts";
-import { type HartImage, hartImage, hartLayout, resetHartForStart } from "./riscv/hart.ts";
+import { hartLayout } from "./riscv/hart.ts";
+import { HartImage } from "./riscv/hart-image.ts";
 import { SbiFirmware, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
@@ -112,7 +113,7 @@ export class VcpuThread {
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#hfences = hfences[hart]!;
     this.#memory = new SlotMemory(buffer, hart);
-    this.#image = hartImage(buffer, hart);
+    this.#image = new HartImage(buffer, hart);
     this.#mip = (this.#base + mipOffset) >>> 2;
     this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;
     this.#stimecmp = (this.#base + hartLayout.offsetOf("stimecmp")) >>> 2;
@@ -242,7 +243,7 @@ export class VcpuThread {
 
   #resetForStart(): void {
     const me = this.#me;
-    resetHartForStart(this.#image, this.#hart, me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT));
+    this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT));
     me.store(CTL_HALTED, 0);
     this.#engine.flushTlb(this.#base);
     me.compareExchange(CTL_MP_STATE, MP.INIT_RECEIVED, MP.RUNNABLE);

@@ -34,7 +34,8 @@ import {
 import { OneRegs } from "./one-reg.ts";
 import { Plic, type PlicState } from "./plic.ts";
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
-import { hartImage, hartLayout, resetHart, resetHartForStart } from "./riscv/hart.ts";
+import { hartLayout } from "./riscv/hart.ts";
+import { HartImage } from "./riscv/hart-image.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotTable } from "./slots.ts";
 
@@ -149,8 +150,10 @@ export class Vm {
     this.#ioeventfds = new Ioeventfds(buffer);
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
-      if (options.builtinFirmware) resetHartForStart(hartImage(buffer, i), i, 0n, 0n);
-      else resetHart(hartImage(buffer, i), i, 0n);
+      const image = new HartImage(buffer, i);
+      image.setBuiltinFirmware(options.builtinFirmware);
+      if (options.builtinFirmware) image.resetForStart(0n, 0n);
+      else image.reset(0n);
     });
     ramBlocks.forEach((_, i) => {
       this.#publishSlot(i, true);

@@ -36,7 +36,10 @@ export interface ParsedCommandLine<O extends Options> {
 }
 
 /** Parses what comes after the command's name. Throws UsageError. */
-export function parseCommandLine<O extends Options>(options: O, args: readonly string[]): ParsedCommandLine<O> {
+export function parseCommandLine<O extends Options>(
+  options: O,
+  args: readonly string[],
+): ParsedCommandLine<O> {
   for (const arg of args) {
     if (arg === "--") break;
     // QEMU takes its long options with one dash; parseArgs would read them as several short ones.
@@ -48,7 +51,10 @@ export function parseCommandLine<O extends Options>(options: O, args: readonly s
     allowPositionals: true,
     tokens: true,
     options: Object.fromEntries(
-      Object.entries(options).map(([name, option]) => [name, { type: isValueOption(option) ? "string" : "boolean" }]),
+      Object.entries(options).map(([name, option]) => [
+        name,
+        { type: isValueOption(option) ? "string" : "boolean" },
+      ]),
     ),
   });
   const values: Record<string, unknown> = {};
@@ -64,7 +70,8 @@ export function parseCommandLine<O extends Options>(options: O, args: readonly s
     if (seen.has(token.name) && !many) throw new UsageError(`${token.rawName} is given twice`);
     seen.add(token.name);
     if (!isValueOption(option)) {
-      if (token.value !== undefined) throw new UsageError(`${token.rawName} takes no value, found '${token.value}'`);
+      if (token.value !== undefined)
+        throw new UsageError(`${token.rawName} takes no value, found '${token.value}'`);
       values[token.name] = true;
       continue;
     }
@@ -76,7 +83,12 @@ export function parseCommandLine<O extends Options>(options: O, args: readonly s
   return { values: values as ValuesOf<O>, positionals };
 }
 
-function parseValue(name: string, option: ValueOption<unknown>, value: string | undefined, inline: boolean): unknown {
+function parseValue(
+  name: string,
+  option: ValueOption<unknown>,
+  value: string | undefined,
+  inline: boolean,
+): unknown {
   // `--kernel --paused` has forgotten the file; one that starts with a dash is written `--kernel=-file`.
   if (value === undefined || (!inline && value.startsWith("-"))) {
     throw new UsageError(`${name} needs a value: ${name} ${option.value}`);
@@ -99,7 +111,9 @@ export function nearest(typed: string, words: readonly string[]): string | undef
   const ranked = words.map((word) => ({ word, distance: editDistance(typed, word) }));
   ranked.sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
-  return best !== undefined && best.distance <= Math.max(1, Math.floor(typed.length / 3)) ? best.word : undefined;
+  return best !== undefined && best.distance <= Math.max(1, Math.floor(typed.length / 3))
+    ? best.word
+    : undefined;
 }
 
 function editDistance(a: string, b: string): number {

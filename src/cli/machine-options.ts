@@ -3,7 +3,17 @@ import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import { UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
-import { type DriveSpec, drive, incoming, memorySize, type NetSpec, net, number, type SerialSpec, serial } from "./option-values.ts";
+import {
+  type DriveSpec,
+  drive,
+  incoming,
+  memorySize,
+  type NetSpec,
+  net,
+  number,
+  type SerialSpec,
+  serial,
+} from "./option-values.ts";
 
 /** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
 const VIRTIO_SLOTS = 8;
@@ -75,7 +85,8 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
   const slots = values.drive.length + (values.rng ? 1 : 0) + (values.net === undefined ? 0 : 1);
-  if (slots > VIRTIO_SLOTS) throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
+  if (slots > VIRTIO_SLOTS)
+    throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
   return {
     harts: values.smp ?? 1,
     memoryBytes: values.memory ?? 512 * 2 ** 20,

@@ -47,7 +47,11 @@ export function keyValues(text: string): Map<string, string> {
   return result;
 }
 
-function takeWord<const W extends string>(values: Map<string, string>, key: string, words: readonly W[]): W | undefined {
+function takeWord<const W extends string>(
+  values: Map<string, string>,
+  key: string,
+  words: readonly W[],
+): W | undefined {
   const value = values.get(key);
   values.delete(key);
   if (value === undefined) return undefined;
@@ -90,7 +94,8 @@ export interface NetSpec {
 /** `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as QEMU's. */
 export function net(text: string): NetSpec | undefined {
   if (text === "none") return undefined;
-  if (!text.startsWith("socket:")) throw new Error("expected none, socket:listen=HOST:PORT or socket:connect=HOST:PORT");
+  if (!text.startsWith("socket:"))
+    throw new Error("expected none, socket:listen=HOST:PORT or socket:connect=HOST:PORT");
   const values = keyValues(text.slice("socket:".length));
   const mode = values.has("listen") ? "listen" : "connect";
   const place = values.get(mode);

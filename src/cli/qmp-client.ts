@@ -39,7 +39,9 @@ export class QmpClient {
     await new Promise<void>((resolve, reject) => {
       socket.once("connect", resolve);
       socket.once("error", (cause: NodeJS.ErrnoException) => {
-        const why = ["ENOENT", "ECONNREFUSED"].includes(cause.code ?? "") ? "no machine listens there" : cause.message;
+        const why = ["ENOENT", "ECONNREFUSED"].includes(cause.code ?? "")
+          ? "no machine listens there"
+          : cause.message;
         reject(new CliError(`cannot reach ${name}: ${why}`, { cause }));
       });
     });

@@ -1,0 +1,198 @@
+// The commands that talk to a running machine over its QMP socket: status, stop, cont, quit, save, migrate.
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { migrationUri, parseMigrationUri } from "../monitor/migration-address.ts";
+import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
+import { CliError, UsageError } from "./cli-error.ts";
+import { type Options, type ValuesOf } from "./command-line.ts";
+import { absoluteAddress, number, size } from "./option-values.ts";
+import { bytesText, durationText, startProgress } from "./progress.ts";
+import { QmpClient } from "./qmp-client.ts";
+
+export const controlOptions = {
+  qmp: { value: "unix:PATH|tcp:H:P", parse: parseSocketAddress, help: "the machine's QMP socket (required)" },
+} satisfies Options;
+
+export const migrateOptions = {
+  ...controlOptions,
+  "downtime-limit": {
+    value: "MS",
+    parse: number(0, 2_000_000),
+    help: "how long the guest may stand still at the end, in milliseconds (default 300)",
+  },
+  "max-bandwidth": {
+    value: "SIZE",
+    parse: size(""),
+    help: "send at most so many bytes a second, such as 100M; 0 is no limit",
+  },
+} satisfies Options;
+
+/** QAPI MigrationInfo as far as we show it. */
+export interface MigrationReport {
+  readonly status?: string;
+  readonly "total-time"?: number;
+  readonly downtime?: number;
+  readonly "expected-downtime"?: number;
+  readonly "error-desc"?: string;
+  readonly ram?: {
+    readonly transferred: number;
+    readonly remaining: number;
+    readonly total: number;
+    readonly normal: number;
+    readonly duplicate: number;
+    readonly mbps: number;
+    readonly "dirty-sync-count": number;
+    readonly "dirty-pages-rate": number;
+  };
+}
+
+async function withClient<T>(
+  qmp: SocketAddress | undefined,
+  use: (client: QmpClient) => Promise<T>,
+): Promise<T> {
+  if (qmp === undefined) throw new UsageError("--qmp unix:PATH is required: which machine is meant?");
+  const client = await QmpClient.connect(qmp);
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
+}
+
+export function status({ qmp }: ValuesOf<typeof controlOptions>): Promise<void> {
+  return withClient(qmp, async (client) => {
+    const state = (await client.execute("query-status")) as { status: string };
+    const cpus = (await client.execute("query-cpus-fast")) as unknown[];
+    const memory = (await client.execute("query-memory-size-summary")) as { "base-memory": number };
+    const migration = (await client.execute("query-migrate")) as MigrationReport;
+    print(`status: ${state.status}`);
+    print(`harts: ${cpus.length}`);
+    print(`memory: ${bytesText(memory["base-memory"])}`);
+    if (migration.status !== undefined) print(`migration: ${migrationLine(migration)}`);
+  });
+}
+
+/** stop, cont or quit. */
+export function simple(
+  command: "stop" | "cont" | "quit",
+): (values: ValuesOf<typeof controlOptions>) => Promise<void> {
+  return ({ qmp }) => withClient(qmp, async (client) => void (await client.execute(command)));
+}
+
+export function save(file: string, { qmp }: ValuesOf<typeof controlOptions>): Promise<void> {
+  return withClient(qmp, async (client) => {
+    const path = resolve(file);
+    // The session answers in order: progress is asked for on a connection of its own.
+    const watcher = await QmpClient.connect(qmp as SocketAddress);
+    const watching = watch(watcher, "save");
+    try {
+      await client.execute("x-wherry-save", { file: path });
+    } finally {
+      await watching.stop();
+      watcher.close();
+    }
+    const { size: bytes } = await stat(path);
+    print(`saved ${file}, ${bytesText(bytes)}; the machine is ${await runState(client)}`);
+  });
+}
+
+export function migrate(uri: string, values: ValuesOf<typeof migrateOptions>): Promise<void> {
+  return withClient(values.qmp, async (client) => {
+    const address = migrationUri(absoluteAddress(parseMigrationUri(uri)));
+    const parameters = {
+      ...(values["downtime-limit"] === undefined ? {} : { "downtime-limit": values["downtime-limit"] }),
+      ...(values["max-bandwidth"] === undefined ? {} : { "max-bandwidth": values["max-bandwidth"] }),
+    };
+    const report = await move(client, address, parameters, "migrate");
+    print(`moved to ${uri}: ${reportLine(report)}`);
+  });
+}
+
+/** Moves the machine behind `client`, shows progress, and gives the last report. Ctrl-C cancels the move. */
+export async function move(
+  client: QmpClient,
+  uri: string,
+  parameters: Record<string, number>,
+  label: string,
+): Promise<MigrationReport> {
+  await client.execute("migrate-set-parameters", parameters);
+  await client.execute("migrate", { uri });
+  const cancel = () => void client.execute("migrate_cancel").catch(() => {});
+  process.once("SIGINT", cancel);
+  const watching = watch(client, label);
+  try {
+    const report = await watching.finished;
+    if (report.status === "completed") return report;
+    if (report.status === "cancelled")
+      throw new CliError(`the move was cancelled; the machine is ${await runState(client)} here`);
+    throw new CliError(
+      `the move failed: ${report["error-desc"] ?? "no reason given"}; the machine is ${await runState(client)} here`,
+    );
+  } finally {
+    process.off("SIGINT", cancel);
+    await watching.stop();
+  }
+}
+
+async function runState(client: QmpClient): Promise<string> {
+  return ((await client.execute("query-status")) as { status: string }).status;
+}
+
+const POLL_MS = 100;
+const FINAL = ["completed", "failed", "cancelled"];
+
+/** Polls query-migrate and draws it until it has ended or `stop` is called. */
+function watch(
+  client: QmpClient,
+  label: string,
+): { finished: Promise<MigrationReport>; stop(): Promise<void> } {
+  const progress = startProgress(label);
+  let stopped = false;
+  const poll = async (): Promise<MigrationReport> => {
+    for (;;) {
+      const report = (await client.execute("query-migrate")) as MigrationReport;
+      const { ram } = report;
+      if (ram !== undefined) progress.update(ram.total - ram.remaining, ram.total, migrationLine(report));
+      if (stopped || FINAL.includes(report.status ?? "")) return report;
+      await new Promise((done) => setTimeout(done, POLL_MS));
+    }
+  };
+  const finished = poll().finally(() => progress.stop());
+  return {
+    finished,
+    async stop() {
+      stopped = true;
+      await finished.catch(() => {});
+    },
+  };
+}
+
+/** The state of a move on one line. */
+function migrationLine(report: MigrationReport): string {
+  const { ram } = report;
+  if (report.status === "failed") return `failed: ${report["error-desc"] ?? "no reason given"}`;
+  if (ram === undefined) return report.status ?? "none";
+  return [
+    report.status,
+    `round ${ram["dirty-sync-count"]}`,
+    `${ram.normal + ram.duplicate} pages`,
+    `${bytesText(ram.remaining)} left`,
+    `${ram["dirty-pages-rate"]} dirtied/s`,
+    `${ram.mbps.toFixed(0)} Mbit/s`,
+  ].join(", ");
+}
+
+/** What a completed move has cost. */
+export function reportLine(report: MigrationReport): string {
+  const { ram } = report;
+  const parts = [
+    `${durationText(report["total-time"] ?? 0)}`,
+    `downtime ${durationText(report.downtime ?? 0)}`,
+  ];
+  if (ram !== undefined) parts.push(bytesText(ram.transferred), `${ram["dirty-sync-count"]} rounds`);
+  return parts.join(", ");
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,113 @@
+// The command line: which commands there are, their help, and how an error ends the process.
+import { messageOf, WherryError } from "../base/errors.ts";
+import { CliError, EXIT, UsageError } from "./cli-error.ts";
+import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
+import { controlOptions, migrate, migrateOptions, save, simple, status } from "./control.ts";
+import { machineOptions, machineOptionsOf } from "./machine-options.ts";
+import { run } from "./run.ts";
+
+interface Command {
+  readonly usage: string;
+  readonly summary: string;
+  readonly options: Options;
+  /** Gives the exit code, or nothing for 0. */
+  readonly run: (args: readonly string[]) => Promise<number | undefined>;
+}
+
+function command<O extends Options>(
+  usage: string,
+  summary: string,
+  options: O,
+  run: (values: ValuesOf<O>, ...positionals: string[]) => Promise<number | void>,
+): Command {
+  // The words in capitals of the usage are the positionals.
+  const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
+  return {
+    usage,
+    summary,
+    options,
+    async run(args) {
+      const { values, positionals } = parseCommandLine(options, args);
+      const missing = wanted[positionals.length];
+      if (missing !== undefined) throw new UsageError(`${missing} is missing: wherry ${usage}`);
+      const extra = positionals[wanted.length];
+      if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
+      return (await run(values, ...positionals)) ?? undefined;
+    },
+  };
+}
+
+const { incoming: _, ...restoreOptions } = machineOptions;
+
+const commands: Record<string, Command> = {
+  run: command("run", "start a machine", machineOptions, (values) => run(machineOptionsOf(values))),
+  restore: command("restore FILE", "start a machine from a saved file", restoreOptions, (values, file) =>
+    run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
+  ),
+  save: command("save FILE", "save a running machine to a file; it goes on", controlOptions, (values, file) =>
+    save(file as string, values),
+  ),
+  migrate: command(
+    "migrate URI",
+    "move a running machine to tcp:HOST:PORT or unix:PATH",
+    migrateOptions,
+    (values, uri) => migrate(uri as string, values),
+  ),
+  status: command("status", "what a machine is doing", controlOptions, status),
+  stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
+  cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
+  quit: command("quit", "end a machine", controlOptions, simple("quit")),
+};
+
+function generalHelp(): string {
+  const list = Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(18)}${summary}`);
+  return `usage: wherry COMMAND [options]
+
+${list.join("\n")}
+
+\`wherry COMMAND --help\` lists a command's options.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the guest failed, 128+n ended by signal n.
+`;
+}
+
+function commandHelp(name: string, { usage, summary, options }: Command): string {
+  const keys =
+    name === "run" || name === "restore"
+      ? "\nOn the console: Ctrl-A x ends the machine, Ctrl-A h shows the keys.\n"
+      : "";
+  return `usage: wherry ${usage} [options]\n\n${summary}\n\n${optionsHelp(options)}\n${keys}`;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "help") {
+    process.stdout.write(generalHelp());
+    return name === undefined ? EXIT.USAGE : EXIT.OK;
+  }
+  const found = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (found === undefined) {
+    const meant = nearest(name, Object.keys(commands));
+    throw new UsageError(`unknown command '${name}'${meant === undefined ? "" : `; did you mean ${meant}?`}`);
+  }
+  const end = rest.indexOf("--");
+  if (rest.slice(0, end < 0 ? undefined : end).includes("--help")) {
+    process.stdout.write(commandHelp(name, found));
+    return EXIT.OK;
+  }
+  return (await found.run(rest)) ?? EXIT.OK;
+}
+
+/** One line, never a stack trace, unless WHERRY_DEBUG asks for it. Gives the exit code. */
+function report(error: unknown): number {
+  process.stderr.write(`wherry: ${messageOf(error)}\n`);
+  if (error instanceof UsageError) process.stderr.write("try: wherry --help, or wherry COMMAND --help\n");
+  if (process.env["WHERRY_DEBUG"]) console.error(error);
+  else if (!(error instanceof WherryError)) {
+    process.stderr.write("this is a fault in wherry: run again with WHERRY_DEBUG=1 to see where\n");
+  }
+  return error instanceof CliError ? error.exitCode : EXIT.FAILURE;
+}
+
+// A fault outside of any command's promise: the terminal is put back by what listens for `exit`.
+process.on("uncaughtException", (error) => process.exit(report(error)));
+process.exitCode = await main(process.argv.slice(2)).catch(report);

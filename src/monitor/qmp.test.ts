@@ -1,119 +1,13 @@
 // A monitor in front of a machine that is only a run state: transcripts as QEMU 7.2 gives them for the same
 // requests (recorded from it), plus what is ours.
 import { expect, test } from "vitest";
-import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
-import type { MachineEvent } from "../vmm/machine.ts";
-import { RunStateHolder } from "../vmm/run-state.ts";
-import type { MonitoredMachine, QmpHost } from "./machine-commands.ts";
-import type { MigrationAddress } from "./migration-address.ts";
-import type { MigrationChange, MigrationControl, MigrationInfo } from "./migration-control.ts";
-import { QmpMonitor } from "./qmp.ts";
-
-class FakeMachine implements MonitoredMachine {
-  readonly runState = new RunStateHolder();
-  readonly #listeners: ((event: MachineEvent) => void)[] = [];
-  startBlocker: string | undefined;
-  powerButton = () => false;
-  onEvent(listener: (event: MachineEvent) => void) {
-    this.#listeners.push(listener);
-    return () => {};
-  }
-  emit(event: MachineEvent) {
-    for (const listener of this.#listeners) listener(event);
-  }
-  async start() {
-    if (this.runState.running) return;
-    this.runState.set("running");
-    this.emit({ event: "RESUME" });
-  }
-  async stop() {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    this.runState.set("paused");
-    this.emit({ event: "STOP" });
-  }
-  async reset(guest = false) {
-    this.emit({ event: "RESET", guest });
-  }
-}
-
-class FakeMigration implements MigrationControl {
-  info: MigrationInfo = { status: "none" };
-  parameters = { downtimeLimitMs: 300, maxBandwidthBytesPerSecond: 134217728 };
-  readonly capabilities = new Map([
-    ["events", false],
-    ["return-path", true],
-  ]);
-  autostart = true;
-  readonly started: MigrationAddress[] = [];
-  readonly saved: string[] = [];
-  readonly listeners: ((change: MigrationChange) => void)[] = [];
-  async start(address: MigrationAddress) {
-    this.started.push(address);
-    this.set({ status: "setup" });
-  }
-  async incoming(address: MigrationAddress) {
-    this.started.push(address);
-  }
-  cancel() {
-    this.set({ status: "cancelled" });
-  }
-  query() {
-    return this.info;
-  }
-  setParameters(p: Partial<MigrationControl["parameters"]>) {
-    this.parameters = { ...this.parameters, ...p };
-  }
-  setCapability(name: string, on: boolean) {
-    this.capabilities.set(name, on);
-  }
-  async save(path: string) {
-    this.saved.push(path);
-  }
-  onChange(listener: (change: MigrationChange) => void) {
-    this.listeners.push(listener);
-  }
-  set(info: MigrationInfo) {
-    this.info = info;
-    for (const listener of this.listeners) listener({ event: "status", status: info.status });
-  }
-}
-
-function setUp() {
-  const machine = new FakeMachine();
-  const migration = new FakeMigration();
-  let quits = 0;
-  const host: QmpHost = {
-    machine,
-    migration,
-    memoryBytes: 512 << 20,
-    vcpuThreads: [11, 12],
-    registers: async () => ({ pc: "0x80000000" }),
-    quit: () => quits++,
-  };
-  const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });
-  const connect = () => {
-    const lines: unknown[] = [];
-    const session = monitor.connect((bytes) => lines.push(JSON.parse(decodeUtf8(bytes))));
-    return {
-      session,
-      lines,
-      /** Sends, waits until the session is idle, gives what came back since the last call. */
-      async ask(text: string): Promise<unknown[]> {
-        lines.splice(0);
-        session.receive(encodeUtf8(`${text}\n`));
-        await new Promise((resolve) => setTimeout(resolve, 20));
-        return lines.slice();
-      },
-    };
-  };
-  return { machine, migration, monitor, connect, quits: () => quits };
-}
+import { fakeMonitor } from "../../test/cli/fake-monitor.ts";
 
 const error = (desc: string, errorClass = "GenericError") => ({ error: { class: errorClass, desc } });
 const timestamp = { seconds: 1_700_000_000, microseconds: 123456 };
 
 test("the greeting", () => {
-  expect(setUp().connect().lines).toEqual([
+  expect(fakeMonitor().connect().lines).toEqual([
     {
       QMP: {
         version: { qemu: { major: 10, minor: 0, micro: 0 }, package: "wherry 0.1.0" },
@@ -124,7 +18,7 @@ test("the greeting", () => {
 });
 
 test("before the negotiation only qmp_capabilities is known, after it no more", async () => {
-  const { connect } = setUp();
+  const { connect } = fakeMonitor();
   const client = connect();
   const expecting = error("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound");
   expect(await client.ask('{"execute":"query-status"}')).toEqual([expecting]);
@@ -139,7 +33,7 @@ test("before the negotiation only qmp_capabilities is known, after it no more", 
 });
 
 test("requests that are none, in QEMU's words", async () => {
-  const client = setUp().connect();
+  const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const transcript: [string, string, string?][] = [
     ["[1]", "QMP input must be a JSON object"],
@@ -195,7 +89,7 @@ test("requests that are none, in QEMU's words", async () => {
 });
 
 test("run state: commands, events before their answer, ids of every kind", async () => {
-  const { connect } = setUp();
+  const { connect } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   expect(await client.ask('{"execute":"query-status","id":{"a":[1,null,1.5]}}')).toEqual([
@@ -219,7 +113,7 @@ test("run state: commands, events before their answer, ids of every kind", async
 });
 
 test("a machine that was handed over is not started", async () => {
-  const { connect, machine } = setUp();
+  const { connect, machine } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   machine.startBlocker = "The machine runs at tcp:127.0.0.1:4444 now";
@@ -231,7 +125,7 @@ test("a machine that was handed over is not started", async () => {
 });
 
 test("events go to every client that has negotiated, and to nobody who left", async () => {
-  const { connect, machine } = setUp();
+  const { connect, machine } = fakeMonitor();
   const [a, b, c] = [connect(), connect(), connect()];
   await a.ask('{"execute":"qmp_capabilities"}');
   await c.ask('{"execute":"qmp_capabilities"}');
@@ -246,7 +140,7 @@ test("events go to every client that has negotiated, and to nobody who left", as
 });
 
 test("quit: SHUTDOWN, the answer, then the end", async () => {
-  const { connect, quits } = setUp();
+  const { connect, quits } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   expect(await client.ask('{"execute":"quit","id":9}')).toEqual([
@@ -257,7 +151,7 @@ test("quit: SHUTDOWN, the answer, then the end", async () => {
 });
 
 test("migration: both notations of the address, events only when asked for, progress in QAPI's shape", async () => {
-  const { connect, migration } = setUp();
+  const { connect, migration } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   expect(await client.ask('{"execute":"query-migrate"}')).toEqual([{ return: {} }]);
@@ -319,14 +213,14 @@ test("migration: both notations of the address, events only when asked for, prog
 });
 
 test("libvirt's idea of no bandwidth limit is accepted", async () => {
-  const client = setUp().connect();
+  const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const request = '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":9223372036853727232}}';
   expect(await client.ask(request)).toEqual([{ return: {} }]);
 });
 
 test("registers, and a CPU that is not there", async () => {
-  const client = setUp().connect();
+  const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const ask = (cpu: number) => client.ask(`{"execute":"x-wherry-registers","arguments":{"cpu":${cpu}}}`);
   expect(await ask(1)).toEqual([{ return: { pc: "0x80000000" } }]);
@@ -334,7 +228,7 @@ test("registers, and a CPU that is not there", async () => {
 });
 
 test("query-commands lists every command once", async () => {
-  const client = setUp().connect();
+  const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const [answer] = (await client.ask('{"execute":"query-commands"}')) as [{ return: { name: string }[] }];
   const names = answer.return.map(({ name }) => name);

@@ -1,0 +1,113 @@
+// A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
+import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
+import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
+import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
+import type {
+  MigrationChange,
+  MigrationControl,
+  MigrationInfo,
+} from "../../src/monitor/migration-control.ts";
+import { QmpMonitor } from "../../src/monitor/qmp.ts";
+import type { MachineEvent } from "../../src/vmm/machine.ts";
+import { RunStateHolder } from "../../src/vmm/run-state.ts";
+
+class FakeMachine implements MonitoredMachine {
+  readonly runState = new RunStateHolder();
+  readonly #listeners: ((event: MachineEvent) => void)[] = [];
+  startBlocker: string | undefined;
+  powerButton = () => false;
+  onEvent(listener: (event: MachineEvent) => void) {
+    this.#listeners.push(listener);
+    return () => {};
+  }
+  emit(event: MachineEvent) {
+    for (const listener of this.#listeners) listener(event);
+  }
+  async start() {
+    if (this.runState.running) return;
+    this.runState.set("running");
+    this.emit({ event: "RESUME" });
+  }
+  async stop() {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    this.runState.set("paused");
+    this.emit({ event: "STOP" });
+  }
+  async reset(guest = false) {
+    this.emit({ event: "RESET", guest });
+  }
+}
+
+class FakeMigration implements MigrationControl {
+  info: MigrationInfo = { status: "none" };
+  parameters = { downtimeLimitMs: 300, maxBandwidthBytesPerSecond: 134217728 };
+  readonly capabilities = new Map([
+    ["events", false],
+    ["return-path", true],
+  ]);
+  autostart = true;
+  readonly started: MigrationAddress[] = [];
+  readonly saved: string[] = [];
+  readonly listeners: ((change: MigrationChange) => void)[] = [];
+  async start(address: MigrationAddress) {
+    this.started.push(address);
+    this.set({ status: "setup" });
+  }
+  async incoming(address: MigrationAddress) {
+    this.started.push(address);
+  }
+  cancel() {
+    this.set({ status: "cancelled" });
+  }
+  query() {
+    return this.info;
+  }
+  setParameters(p: Partial<MigrationControl["parameters"]>) {
+    this.parameters = { ...this.parameters, ...p };
+  }
+  setCapability(name: string, on: boolean) {
+    this.capabilities.set(name, on);
+  }
+  async save(path: string) {
+    this.saved.push(path);
+  }
+  onChange(listener: (change: MigrationChange) => void) {
+    this.listeners.push(listener);
+  }
+  set(info: MigrationInfo) {
+    this.info = info;
+    for (const listener of this.listeners) listener({ event: "status", status: info.status });
+  }
+}
+
+/** A monitor and what is behind it. `connect` makes a client whose `ask` waits for the answers. */
+export function fakeMonitor() {
+  const machine = new FakeMachine();
+  const migration = new FakeMigration();
+  let quits = 0;
+  const host: QmpHost = {
+    machine,
+    migration,
+    memoryBytes: 512 << 20,
+    vcpuThreads: [11, 12],
+    registers: async () => ({ pc: "0x80000000" }),
+    quit: () => quits++,
+  };
+  const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });
+  const connect = () => {
+    const lines: unknown[] = [];
+    const session = monitor.connect((bytes) => lines.push(JSON.parse(decodeUtf8(bytes))));
+    return {
+      session,
+      lines,
+      /** Sends, waits until the session is idle, gives what came back since the last call. */
+      async ask(text: string): Promise<unknown[]> {
+        lines.splice(0);
+        session.receive(encodeUtf8(`${text}\n`));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return lines.slice();
+      },
+    };
+  };
+  return { machine, migration, monitor, connect, quits: () => quits };
+}

@@ -348,11 +348,11 @@ export const FP_OP = {
 } as const;
 export const FP_DOUBLE = 16;
 
-/** Operands are bit patterns in the low bits; the result is zero-extended. */
-export type FpSlow = (op: number, rm: number, a: bigint, b: bigint, c: bigint) => bigint;
+/** Operands and result are bit patterns, binary32 ones zero-extended; `hart` is passed on to `accrue`. */
+export type FpSlow = (hart: number, op: number, rm: number, a: bigint, b: bigint, c: bigint) => bigint;
 
 /** The engine's import. `accrue` gets the flags that the operation raised, possibly 0. */
-export function makeFpSlow(accrue: (flags: number) => void): FpSlow {
+export function makeFpSlow(accrue: (hart: number, flags: number) => void): FpSlow {
   const env: FpEnv = { rm: 0, flags: 0 };
   const compute = (op: number, f: FpFormat, a: bigint, b: bigint, c: bigint): bigint => {
     switch (op) {
@@ -386,12 +386,12 @@ export function makeFpSlow(accrue: (flags: number) => void): FpSlow {
         throw new RangeError(`fpSlow: no operation ${op}`);
     }
   };
-  return (op, rm, a, b, c) => {
+  return (hart, op, rm, a, b, c) => {
     const f = op & FP_DOUBLE ? BINARY64 : BINARY32;
     env.rm = rm;
     env.flags = 0;
     const result = compute(op & ~FP_DOUBLE, f, a, b, c);
-    accrue(env.flags);
+    accrue(hart, env.flags);
     return result;
   };
 }

@@ -65,6 +65,14 @@ export class GuestMemory {
     return true;
   }
 
+  /** The board's own writes, into read-only blocks too: images, flash programming. Marks the pages dirty. */
+  writeBlock(block: RamBlock, ramOffset: number, source: Uint8Array): void {
+    if (ramOffset + source.length > block.size)
+      throw new RangeError(`${block.name} ends before ${ramOffset + source.length}`);
+    this.bytes.set(source, block.hostOffset + ramOffset);
+    this.markDirty(block, ramOffset, source.length);
+  }
+
   /** Little-endian loads; undefined if out of range. u16 at an even address is one access (ring indexes). */
   readU16(guestPhys: number): number | undefined {
     const b = this.blockAt(guestPhys, 2);
@@ -76,7 +84,9 @@ export class GuestMemory {
   }
   readU64(guestPhys: number): bigint | undefined {
     const b = this.blockAt(guestPhys, 8);
-    return b === undefined ? undefined : this.#view.getBigUint64(b.hostOffset + guestPhys - b.guestPhys, true);
+    return b === undefined
+      ? undefined
+      : this.#view.getBigUint64(b.hostOffset + guestPhys - b.guestPhys, true);
   }
 
   writeU16(guestPhys: number, value: number): boolean {

@@ -1,0 +1,315 @@
+// QEMU's RISC-V `virt` board: the whole machine wired in one function. Addresses, interrupt numbers, RAM
+// block names and the order of sections are QEMU 7.2's. Interrupt controller, software interrupts and
+// timers live in the hypervisor half; this is everything else.
+import type { Clock, SetTimer } from "../base/clock.ts";
+import type { CharBackend } from "../devices/char-backend.ts";
+import { DeviceClock } from "../devices/device-clock.ts";
+import { FW_CFG_NB_CPUS, FW_CFG_SIZE, FW_CFG_UUID, FwCfg, fwCfgState } from "../devices/fw-cfg.ts";
+import { GOLDFISH_RTC_SIZE, GoldfishRtc, goldfishRtcState } from "../devices/goldfish-rtc.ts";
+import {
+  GpexHost,
+  gpexRootState,
+  pciBusState,
+  pciHostState,
+  unclaimedPciWindow,
+} from "../devices/gpex-host.ts";
+import { type FlashStorage, PflashCfi01, pflashState } from "../devices/pflash-cfi01.ts";
+import { Serial, serialState } from "../devices/serial.ts";
+import { SIFIVE_TEST_SIZE, SifiveTest } from "../devices/sifive-test.ts";
+import type { VirtioDevice, VirtioHost } from "../devices/virtio/device.ts";
+import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/mmio.ts";
+import { AddressSpace } from "../memory/address-space.ts";
+import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
+import type { IrqLine } from "../memory/irq-line.ts";
+import type { StateDefinition } from "../state/schema.ts";
+import type { AcceleratorVm, SystemEvent, VmEvents } from "../vmm/accelerator.ts";
+import { Machine, type Ownable, type Quiescable, type SynchronizeHooks } from "../vmm/machine.ts";
+import type { Section } from "../vmm/section.ts";
+import { stateSection } from "../vmm/state-section.ts";
+import { BootError, type Segment } from "./image.ts";
+import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
+import {
+  FLASH_SIZE,
+  MIB,
+  UART_CLOCK_HZ,
+  VIRT_IRQ,
+  VIRT_MEMMAP,
+  VIRTIO_COUNT,
+  virtioSlotBase,
+} from "./virt-map.ts";
+
+const VIRTIO_MMIO_SIZE = 0x200;
+const UART_SIZE = 8;
+const RNG_SEED_SIZE = 32;
+
+/** What a guest that started on QEMU's default `rv64` CPU was told it has, and what is here beyond that. */
+export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
+  ...["i", "m", "a", "f", "d", "c"],
+  ...["zicbom", "zicboz", "zicntr", "zicsr", "zifencei", "zihintpause", "zihpm"],
+  ...["zba", "zbb", "zbc", "zbs", "sstc"],
+];
+
+export interface VirtOptions extends BootOptions {
+  readonly harts: number;
+  /** Bytes of RAM, a multiple of 2 MiB. */
+  readonly memorySize: number;
+  /** Default: DEFAULT_ISA_EXTENSIONS. */
+  readonly isaExtensions?: readonly string[];
+  /** Default: `riscv,sv57`. */
+  readonly mmuType?: string;
+}
+
+// A board does not look at its devices' own state.
+// oxlint-disable-next-line typescript/no-explicit-any
+type AnyVirtioDevice = VirtioDevice<any>;
+
+/** What the host gives the board. */
+export interface VirtBackends {
+  readonly clock: Clock;
+  readonly setTimer: SetTimer;
+  readonly randomBytes: (length: number) => Uint8Array;
+  /** Run a task soon, after other events of the VMM thread had their turn. */
+  readonly defer: (task: () => void) => void;
+  readonly serial: CharBackend;
+  /** At most eight; the first goes into the highest slot, as in QEMU. */
+  readonly virtio?: readonly ((host: VirtioHost) => AnyVirtioDevice)[];
+  readonly drives?: readonly Ownable[];
+}
+
+/** Where the harts start after a reset, in terms of the cached vCPU states. */
+export interface VirtCpus extends SynchronizeHooks {
+  /**
+   * The reset under way leaves hart 0 at `pc` in S-mode with a0 = 0 and a1 = `argument`, the others stopped;
+   * undefined: every hart at the reset vector 0x1000 in M-mode.
+   */
+  setBoot(boot: { pc: bigint; argument: bigint } | undefined): void;
+}
+
+export interface VirtParts {
+  readonly vm: AcceleratorVm;
+  /** With the blocks of virtRamBlocks; block i is memory slot i. */
+  readonly memory: GuestMemory;
+  readonly cpus: VirtCpus;
+  /** Sections of the hypervisor half (vCPUs, timer, interrupt controller); the devices' follow them. */
+  readonly sections: readonly Section[];
+}
+
+/** The board's RAM blocks in QEMU's order. */
+export function virtRamBlocks(
+  memorySize: number,
+): { name: string; guestPhys: number; size: number; readonly: boolean }[] {
+  if (memorySize < 2 * MIB || memorySize % (2 * MIB) !== 0) {
+    const found = `${memorySize} bytes`;
+    throw new BootError("boot.memory", `memory size: expected a multiple of 2 MiB, found ${found}`);
+  }
+  const { dram, flash, mrom } = VIRT_MEMMAP;
+  return [
+    { name: "riscv_virt_board.ram", guestPhys: dram.base, size: memorySize, readonly: false },
+    { name: "virt.flash0", guestPhys: flash.base, size: FLASH_SIZE, readonly: true },
+    { name: "virt.flash1", guestPhys: flash.base + FLASH_SIZE, size: FLASH_SIZE, readonly: true },
+    { name: "riscv_virt_board.mrom", guestPhys: mrom.base, size: mrom.size, readonly: true },
+  ];
+}
+
+export class VirtMachine extends Machine {
+  /** Where the guest's accesses outside of RAM go. */
+  readonly addressSpace = new AddressSpace();
+  readonly boot: BootPlan;
+
+  constructor(parts: VirtParts, boot: BootPlan) {
+    super({ name: "virt", ...parts });
+    this.boot = boot;
+  }
+
+  /** What the accelerator calls. */
+  events(serial: CharBackend): VmEvents {
+    return {
+      mmio: this.addressSpace,
+      systemEvent: (event) => this.#systemEvent(event),
+      consoleWrite: (bytes) => serial.write(bytes),
+      consoleRead: (max) => serial.read(max),
+      internalError: (vcpu, message) => this.crash(`vCPU ${vcpu}: ${message}`, "internal-error"),
+    };
+  }
+
+  #systemEvent(event: SystemEvent): void {
+    if (event === "reset") this.resetByGuest();
+    else if (event === "shutdown") this.shutdownByGuest("guest-shutdown");
+    else if (event === "suspend") void this.stop("suspended");
+    else this.crash("the guest asked for a reset after a failure", "shutdown");
+  }
+
+  resetByGuest(): void {
+    if (this.boot.canReset) void this.reset(true);
+    else
+      this.shutdownByGuest("guest-reset (this machine arrived without a kernel that it could start again)");
+  }
+  shutdownByGuest(reason: string): void {
+    this.emit({ event: "SHUTDOWN", guest: true, reason });
+    void this.stop("shutdown");
+  }
+  crash(message: string, state: "internal-error" | "shutdown"): void {
+    this.emit({ event: "GUEST_PANICKED", message });
+    void this.stop(state);
+  }
+}
+
+/** Throws BootError if an image is unusable or does not fit. The machine is reset and ready to start. */
+export function createVirtMachine(
+  options: VirtOptions,
+  parts: VirtParts,
+  backends: VirtBackends,
+): VirtMachine {
+  const { vm, memory } = parts;
+  const plan = planBoot(options, {
+    harts: options.harts,
+    memorySize: options.memorySize,
+    isaExtensions: options.isaExtensions ?? DEFAULT_ISA_EXTENSIONS,
+    mmuType: options.mmuType ?? "riscv,sv57",
+  });
+  const machine = new VirtMachine(parts, plan);
+  const space = machine.addressSpace;
+  const irq = (source: number): IrqLine => ({ set: (level) => vm.irqLine(source, level) });
+  const guestTimeNs = (): bigint => (vm.clock.read() * 1_000_000_000n) / BigInt(vm.clock.frequencyHz);
+  const guestClock = new DeviceClock(guestTimeNs, backends.setTimer);
+  const wallClock = new DeviceClock(backends.clock.wallNs, backends.setTimer);
+  for (const clock of [guestClock, wallClock]) {
+    machine.devices.push({ quiesce: async () => clock.stop(), unquiesce: () => clock.start() });
+  }
+  for (const section of parts.sections) machine.addSection(section);
+  const addState = <T>(
+    definition: StateDefinition<T>,
+    state: T,
+    afterLoad: () => void = () => {},
+    idstr = definition.name,
+    instanceId = 0,
+  ): void => machine.addSection(stateSection(definition, { idstr, instanceId }, state, { afterLoad }));
+
+  const pci = new GpexHost();
+  space.add("pcie-ecam", VIRT_MEMMAP.pcieEcam.base, VIRT_MEMMAP.pcieEcam.size, pci);
+  space.add("pcie-pio", VIRT_MEMMAP.pciePio.base, VIRT_MEMMAP.pciePio.size, unclaimedPciWindow);
+  space.add("pcie-mmio", VIRT_MEMMAP.pcieMmio.base, VIRT_MEMMAP.pcieMmio.size, unclaimedPciWindow);
+  space.add(
+    "pcie-mmio-high",
+    VIRT_MEMMAP.pcieMmioHigh.base,
+    VIRT_MEMMAP.pcieMmioHigh.size,
+    unclaimedPciWindow,
+  );
+  machine.devices.push(pci);
+  addState(gpexRootState, pci.root, undefined, "0000:00:00.0/gpex_root");
+  addState(pciHostState, pci.host);
+  addState(pciBusState, pci.bus);
+
+  const serial = new Serial({
+    backend: backends.serial,
+    irq: irq(VIRT_IRQ.UART0),
+    clock: guestClock,
+    clockHz: UART_CLOCK_HZ,
+  });
+  space.add("serial", VIRT_MEMMAP.uart0.base, UART_SIZE, serial);
+  machine.devices.push(serial);
+  addState(serialState, serial.state, () => serial.afterLoad());
+
+  const rtc = new GoldfishRtc({ irq: irq(VIRT_IRQ.RTC), wallClock, guestTimeNs });
+  space.add("goldfish_rtc", VIRT_MEMMAP.rtc.base, GOLDFISH_RTC_SIZE, rtc);
+  machine.devices.push(rtc);
+  addState(goldfishRtcState, rtc.state, () => rtc.afterLoad());
+
+  for (const i of [0, 1]) {
+    const block = blockOf(memory, `virt.flash${i}`);
+    const flash = new PflashCfi01(flashStorage(vm, memory, block));
+    space.add(block.name, block.guestPhys, block.size, flash);
+    machine.devices.push(flash);
+    addState(pflashState, flash.state, () => flash.afterLoad(), pflashState.name, i);
+  }
+
+  const test = new SifiveTest({
+    shutdown: (code) => machine.shutdownByGuest(code === 0 ? "guest-shutdown" : `guest-failure ${code}`),
+    reset: () => machine.resetByGuest(),
+  });
+  space.add("sifive_test", VIRT_MEMMAP.test.base, SIFIVE_TEST_SIZE, test);
+
+  addVirtio(machine, backends, irq);
+
+  const fwCfg = new FwCfg(memory);
+  fwCfg.add(FW_CFG_UUID, new Uint8Array(16));
+  fwCfg.addU16(FW_CFG_NB_CPUS, options.harts);
+  fwCfg.addFile("bios-geometry", new Uint8Array(0));
+  fwCfg.addFile("bootorder", new Uint8Array(0));
+  fwCfg.addFile("etc/boot-fail-wait", Uint8Array.of(0xff, 0xff, 0xff, 0xff));
+  space.add("fw_cfg", VIRT_MEMMAP.fwCfg.base, FW_CFG_SIZE, fwCfg);
+  machine.devices.push(fwCfg);
+  addState(fwCfgState, fwCfg.state);
+
+  machine.drives.push(...(backends.drives ?? []));
+  machine.onReset = () => {
+    for (const segment of plan.segments) writeSegment(memory, segment);
+    writeSegment(memory, plan.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
+    const builtin = options.firmware === "builtin";
+    parts.cpus.setBoot(
+      builtin ? { pc: BigInt(plan.kernelEntry), argument: BigInt(plan.fdtAddress) } : undefined,
+    );
+  };
+  return machine;
+}
+
+function addVirtio(machine: VirtMachine, backends: VirtBackends, irq: (source: number) => IrqLine): void {
+  const devices = backends.virtio ?? [];
+  if (devices.length > VIRTIO_COUNT) {
+    throw new BootError(
+      "boot.virtio",
+      `${devices.length} virtio devices: the board has ${VIRTIO_COUNT} slots`,
+    );
+  }
+  const host: VirtioHost = { memory: machine.memory, defer: backends.defer };
+  for (let slot = VIRTIO_COUNT - 1; slot >= 0; slot--) {
+    const guestPhys = virtioSlotBase(slot);
+    const make = devices[VIRTIO_COUNT - 1 - slot];
+    if (make === undefined) {
+      machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, new EmptyVirtioMmio());
+      continue;
+    }
+    const device = make(host);
+    const transport = new VirtioMmio({ device, irq: irq(VIRT_IRQ.VIRTIO + slot), guestPhys });
+    machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, transport);
+    for (const i of device.queues.keys()) {
+      machine.vm.ioeventfd(guestPhys + VIRTIO_MMIO_QUEUE_NOTIFY, i, () => transport.notify(i));
+    }
+    machine.devices.push(transport satisfies Quiescable);
+    machine.addSection(transport.section);
+  }
+}
+
+function blockOf(memory: GuestMemory, name: string): RamBlock {
+  const block = memory.blockByName(name);
+  if (block === undefined)
+    throw new BootError("boot.memory", `guest memory has no block ${name}: see virtRamBlocks`);
+  return block;
+}
+
+function flashStorage(vm: AcceleratorVm, memory: GuestMemory, block: RamBlock): FlashStorage {
+  const slot = memory.blocks.indexOf(block);
+  let direct = true;
+  return {
+    size: block.size,
+    read: (offset) => memory.bytes[block.hostOffset + offset] ?? 0xff,
+    write: (offset, bytes) => memory.writeBlock(block, offset, bytes),
+    setDirectRead(on) {
+      if (on === direct) return;
+      direct = on;
+      vm.setMemorySlot({ ...block, slot, size: on ? block.size : 0, logDirty: true });
+    },
+  };
+}
+
+function writeSegment(memory: GuestMemory, segment: Segment): void {
+  const { guestPhys, bytes, memorySize } = segment;
+  const block = memory.blockAt(guestPhys, memorySize);
+  if (block === undefined) throw new BootError("boot.memory", `no RAM at ${guestPhys}+${memorySize}`);
+  memory.writeBlock(block, guestPhys - block.guestPhys, bytes);
+  memory.writeBlock(
+    block,
+    guestPhys - block.guestPhys + bytes.length,
+    new Uint8Array(memorySize - bytes.length),
+  );
+}

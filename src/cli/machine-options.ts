@@ -1,4 +1,5 @@
 // The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
+import { MAX_VCPUS } from "../hypervisor/layout.ts";
 import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import { UsageError } from "./cli-error.ts";
@@ -36,7 +37,7 @@ export interface MachineOptions {
 }
 
 export const machineOptions = {
-  smp: { value: "N", parse: number(1, 8), help: "number of harts, 1 to 8 (default 1)" },
+  smp: { value: "N", parse: number(1, MAX_VCPUS), help: `number of harts, 1 to ${MAX_VCPUS} (default 1)` },
   memory: { value: "SIZE", parse: memorySize, help: "guest memory, such as 512M or 2G (default 512M)" },
   kernel: { value: "FILE", parse: text, help: "Linux kernel image (Image, Image.gz) or ELF to start" },
   initrd: { value: "FILE", parse: text, help: "initial ramdisk for the kernel" },

@@ -1,12 +1,13 @@
 // A machine in a child process (`wherry run …`), with its QMP and its console on unix sockets: what the demo moves about.
 import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CliError } from "./cli-error.ts";
 import { ConsoleClient } from "./console-client.ts";
 import { QmpClient } from "./qmp-client.ts";
 
-const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
+// Compiled or straight from the sources: whichever we are.
+const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url));
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 50;
 /** How long a machine may take to end by itself before it is killed. */

@@ -1,0 +1,130 @@
+// The commands as processes, against a monitor that is served on a unix socket.
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { serveQmp } from "../../src/node/qmp-server.ts";
+import type { SocketServer } from "../../src/node/socket-server.ts";
+import { fakeMonitor } from "./fake-monitor.ts";
+
+const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+
+let directory: string;
+let server: SocketServer;
+let fake: ReturnType<typeof fakeMonitor>;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "wherry-cli-"));
+  fake = fakeMonitor();
+  server = await serveQmp({ kind: "unix", path: join(directory, "qmp") }, fake.monitor);
+});
+afterEach(async () => {
+  await server.close();
+  await rm(directory, { recursive: true });
+});
+
+function wherry(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      cwd: directory,
+    });
+    let [out, err] = ["", ""];
+    child.stdout.on("data", (text) => (out += text));
+    child.stderr.on("data", (text) => (err += text));
+    child.on("close", (code) => resolve({ code, out, err }));
+  });
+}
+const control = (...args: string[]) => wherry(...args, "--qmp", "unix:qmp");
+
+const ram = {
+  transferredBytes: 3 << 20,
+  remainingBytes: 1 << 20,
+  totalBytes: 4 << 20,
+  zeroPages: 4,
+  normalPages: 5,
+  dirtyPagesPerSecond: 6,
+  megabitsPerSecond: 7,
+  pagesPerSecond: 8,
+  rounds: 2,
+  precopyBytes: 10,
+  downtimeBytes: 11,
+};
+
+test("stop, cont, status, quit", async () => {
+  expect(await control("cont")).toEqual({ code: 0, out: "", err: "" });
+  expect((await control("status")).out).toBe("status: running\nharts: 2\nmemory: 512.0 MiB\n");
+  expect((await control("stop")).code).toBe(0);
+  expect((await control("status")).out).toContain("status: paused\n");
+  expect((await control("quit")).code).toBe(0);
+  expect(fake.quits()).toBe(1);
+});
+
+test("save: the path is ours, not the machine's", async () => {
+  await writeFile(join(directory, "state"), "x".repeat(2048));
+  const { code, out } = await control("save", "state");
+  expect({ code, out }).toEqual({ code: 0, out: "saved state, 2.0 KiB; the machine is prelaunch\n" });
+  expect(fake.migration.saved).toEqual([join(directory, "state")]);
+});
+
+test("migrate: parameters, progress, report", async () => {
+  setTimeout(() => fake.migration.set({ status: "active", ram }), 500);
+  const done = {
+    status: "completed",
+    totalTimeMs: 900,
+    downtimeMs: 31,
+    ram: { ...ram, remainingBytes: 0 },
+  } as const;
+  const poll = setInterval(() => {
+    if (fake.migration.info.status === "setup") setTimeout(() => fake.migration.set(done), 300);
+  }, 20);
+  const { code, out, err } = await control(
+    "migrate",
+    "unix:x",
+    "--downtime-limit",
+    "50",
+    "--max-bandwidth",
+    "10M",
+  );
+  clearInterval(poll);
+  expect({ code, out }).toEqual({
+    code: 0,
+    out: "moved to unix:x: 900 ms, downtime 31 ms, 3.0 MiB, 2 rounds\n",
+  });
+  expect(err).toContain("migrate: 100%  completed, round 2, 9 pages, 0 B left, 6 dirtied/s, 7 Mbit/s\n");
+  expect(fake.migration.started).toEqual([{ transport: "unix", path: join(directory, "x") }]);
+  expect(fake.migration.parameters).toEqual({ downtimeLimitMs: 50, maxBandwidthBytesPerSecond: 10 << 20 });
+});
+
+test("a move that fails is exit code 1, with the reason and where the machine is", async () => {
+  const poll = setInterval(() => {
+    if (fake.migration.info.status === "setup") fake.migration.set({ status: "failed", error: "no route" });
+  }, 20);
+  const { code, err } = await control("migrate", "tcp:127.0.0.1:1");
+  clearInterval(poll);
+  expect({ code, err }).toEqual({
+    code: 1,
+    err: "wherry: the move failed: no route; the machine is prelaunch here\n",
+  });
+});
+
+test("usage errors are exit code 2 and one line of advice", async () => {
+  const { code, out, err } = await wherry("run", "-smp", "4");
+  expect({ code, out }).toEqual({ code: 2, out: "" });
+  expect(err).toBe(
+    "wherry: unknown option -smp; did you mean --smp?\ntry: wherry --help, or wherry COMMAND --help\n",
+  );
+  expect((await wherry("status")).err).toContain("--qmp unix:PATH is required");
+  expect((await wherry()).code).toBe(2);
+  expect((await wherry("--help")).code).toBe(0);
+});
+
+test("nobody at the socket is exit code 1", async () => {
+  const { code, err } = await wherry("status", "--qmp", "unix:/nonexistent");
+  expect({ code, err }).toEqual({
+    code: 1,
+    err: "wherry: cannot reach unix:/nonexistent: no machine listens there\n",
+  });
+});

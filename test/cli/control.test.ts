@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { MigrationInfo } from "../../src/monitor/migration-control.ts";
 import { serveQmp } from "../../src/node/qmp-server.ts";
 import type { SocketServer } from "../../src/node/socket-server.ts";
 import { fakeMonitor } from "./fake-monitor.ts";
@@ -39,6 +40,14 @@ function wherry(...args: string[]): Promise<{ code: number | null; out: string; 
 }
 const control = (...args: string[]) => wherry(...args, "--qmp", "unix:qmp");
 
+/** The move that begins next ends like this. */
+function afterSetup(info: MigrationInfo, ms: number): void {
+  const { migration } = fake;
+  migration.onChange((change) => {
+    if (change.event === "status" && change.status === "setup") setTimeout(() => migration.set(info), ms);
+  });
+}
+
 const ram = {
   transferredBytes: 3 << 20,
   remainingBytes: 1 << 20,
@@ -70,16 +79,13 @@ test("save: the path is ours, not the machine's", async () => {
 });
 
 test("migrate: parameters, progress, report", async () => {
-  setTimeout(() => fake.migration.set({ status: "active", ram }), 500);
   const done = {
     status: "completed",
     totalTimeMs: 900,
     downtimeMs: 31,
     ram: { ...ram, remainingBytes: 0 },
   } as const;
-  const poll = setInterval(() => {
-    if (fake.migration.info.status === "setup") setTimeout(() => fake.migration.set(done), 300);
-  }, 20);
+  afterSetup(done, 300);
   const { code, out, err } = await control(
     "migrate",
     "unix:x",
@@ -88,7 +94,6 @@ test("migrate: parameters, progress, report", async () => {
     "--max-bandwidth",
     "10M",
   );
-  clearInterval(poll);
   expect({ code, out }).toEqual({
     code: 0,
     out: "moved to unix:x: 900 ms, downtime 31 ms, 3.0 MiB, 2 rounds\n",
@@ -99,11 +104,8 @@ test("migrate: parameters, progress, report", async () => {
 });
 
 test("a move that fails is exit code 1, with the reason and where the machine is", async () => {
-  const poll = setInterval(() => {
-    if (fake.migration.info.status === "setup") fake.migration.set({ status: "failed", error: "no route" });
-  }, 20);
+  afterSetup({ status: "failed", error: "no route" }, 0);
   const { code, err } = await control("migrate", "tcp:127.0.0.1:1");
-  clearInterval(poll);
   expect({ code, err }).toEqual({
     code: 1,
     err: "wherry: the move failed: no route; the machine is prelaunch here\n",

@@ -1,5 +1,6 @@
 // ACLINT in the hypervisor half: mtimer, mswi and sswi (RISC-V ACLINT specification 1.0-rc4; the first two
 // at the SiFive CLINT's offsets). vCPU threads answer guest accesses; mtime is the VM's clock.
+import { WherryError } from "../base/errors.ts";
 import { defineState, type StateOf, u32, varU32Array, varU64Array } from "../state/schema.ts";
 import type { GuestClock } from "./guest-clock.ts";
 import { CTL_LINES, MAX_VCPUS, VM_ACLINT } from "./layout.ts";
@@ -27,6 +28,8 @@ export const aclintState = defineState(
   },
 );
 export type AclintState = StateOf<typeof aclintState>;
+
+export class AclintError extends WherryError {}
 
 export class Aclint {
   readonly #timecmp: BigUint64Array<SharedArrayBuffer>;
@@ -122,7 +125,18 @@ export class Aclint {
     return state;
   }
 
+  /** Throws if the state is of a machine with another number of harts. */
+  check(state: AclintState): void {
+    if (state.numHarts !== this.#vcpus.length) {
+      throw new AclintError(
+        "aclint.harts",
+        `riscv_mtimer: the stream has ${state.numHarts} harts, this machine has ${this.#vcpus.length}: start it with --smp ${state.numHarts}`,
+      );
+    }
+  }
+
   set(state: AclintState): void {
+    this.check(state);
     for (let i = 0; i < this.#vcpus.length; i++) {
       Atomics.store(this.#timecmp, i, state.timecmp[i]!);
       if (state.msip[i] !== 0) this.#raise(this.#vcpus[i]!, MIP_MSIP);

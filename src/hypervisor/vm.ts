@@ -3,7 +3,7 @@
 // (src/vmm/accelerator.ts) without importing it. Threads are made by the host and handed in.
 import { WherryError } from "../base/errors.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
-import { Aclint, type AclintState } from "./aclint.ts";
+import { Aclint } from "./aclint.ts";
 import { GuestClock } from "./guest-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
@@ -11,7 +11,6 @@ import {
   CTL_DIRTY_COUNT,
   CTL_DIRTY_QUOTA,
   CTL_ENDED,
-  CTL_LINES,
   CTL_PARKED,
   CTL_RUN,
   ENGINE_TABLES_SIZE,
@@ -32,7 +31,7 @@ import {
   VM_VCPU_COUNT,
 } from "./layout.ts";
 import { OneRegs } from "./one-reg.ts";
-import { Plic, type PlicState } from "./plic.ts";
+import { Plic } from "./plic.ts";
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
@@ -224,20 +223,12 @@ export class Vm {
     this.#ioeventfds.dispatch();
   }
 
-  getIrqchip(): PlicState {
-    return this.#plic.get();
+  /** KVM_GET/SET_IRQCHIP: state of the PLIC and the ACLINT as their schemas have it. */
+  get plic(): Pick<Plic, "get" | "check" | "set"> {
+    return this.#plic;
   }
-  checkIrqchip(state: PlicState): void {
-    this.#plic.check(state);
-  }
-  setIrqchip(state: PlicState): void {
-    this.#plic.set(state);
-  }
-  getAclint(): AclintState {
-    return this.#aclint.get();
-  }
-  setAclint(state: AclintState): void {
-    this.#aclint.set(state);
+  get aclint(): Pick<Aclint, "get" | "check" | "set"> {
+    return this.#aclint;
   }
   resetIrqchip(): void {
     this.#plic.reset();
@@ -352,10 +343,9 @@ export class Vcpu {
   regList(): bigint[] {
     return this.#regs.list();
   }
-  /** Clear what no stream carries: the LR/SC reservation and the lines that others will drive again. */
+  /** Drop what no stream carries: the LR/SC reservation. Interrupt lines belong to those who drive them. */
   clearTransient(): void {
     this.#mustBePaused.clearTransient();
-    this.#requests.store(CTL_LINES, 0);
   }
 
   /** Newly dirtied pages after which the vCPU comes out to the VMM (0: never). */

@@ -1,0 +1,153 @@
+// The cached copy of each vCPU's state and its dirty mark, and the four hooks that are the only ones to
+// synchronise (seed 000; QEMU's cpu_synchronize_*). Whoever is dirty here is the truth; entry to the guest
+// writes it back. What is written at which level is the architecture's table (riscv-cpu-state.ts).
+import { WherryError } from "../base/errors.ts";
+import { type AcceleratorVcpu, type AcceleratorVm, MP_STATE } from "./accelerator.ts";
+import type { SynchronizeHooks } from "./machine.ts";
+import { CPU_ROWS, type CpuCommonState, type CpuState, cpuCommonState, cpuState, PUT, type PutLevel } from "./riscv-cpu-state.ts";
+
+export class CpusError extends WherryError {}
+
+const NEVER = 0xffffffffffffffffn;
+const PRIV_S = 1;
+const PRIV_M = 3;
+/** UXL and SXL: 64 bits. */
+const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
+
+export class Cpu {
+  readonly id: number;
+  readonly vcpu: AcceleratorVcpu;
+  /** Valid while `dirty`. */
+  readonly state: CpuState = cpuState.create();
+  readonly common: CpuCommonState = cpuCommonState.create();
+  /** True: `state` is newer than (or as new as) what the vCPU has, and is written back before it runs. */
+  dirty = false;
+
+  constructor(vcpu: AcceleratorVcpu) {
+    this.id = vcpu.id;
+    this.vcpu = vcpu;
+  }
+
+  /** kvm_arch_get_registers. The vCPU is paused. */
+  fetch(): void {
+    const fields = this.state as Record<string, unknown>;
+    for (const { field, element, id } of CPU_ROWS) {
+      const value = this.vcpu.getOneReg(id);
+      if (field === "halted") this.common.halted = Number(value);
+      else if (element === undefined) fields[field] = typeof fields[field] === "bigint" ? value : Number(value);
+      else if (fields[field] instanceof Uint8Array) fields[field][element] = Number(value);
+      else (fields[field] as BigUint64Array)[element] = value;
+    }
+    this.state.mpState = this.vcpu.getMpState();
+    this.dirty = true;
+  }
+
+  /** kvm_arch_put_registers. The vCPU is paused. */
+  put(level: PutLevel): void {
+    const fields = this.state as Record<string, unknown>;
+    for (const { field, element, id, from } of CPU_ROWS) {
+      if (level < from) continue;
+      const value = field === "halted" ? this.common.halted : fields[field];
+      const scalar = element === undefined ? value : (value as ArrayLike<bigint | number>)[element];
+      this.vcpu.setOneReg(id, BigInt(scalar as bigint | number));
+    }
+    if (level >= PUT.RESET) {
+      this.vcpu.setMpState(this.state.mpState);
+      this.vcpu.clearTransient();
+    }
+    this.dirty = false;
+  }
+}
+
+export class Cpus implements SynchronizeHooks {
+  readonly all: readonly Cpu[];
+  readonly #vm: AcceleratorVm;
+  /** Where harts start: set by the board. With the built-in firmware only hart 0 starts, in S-mode. */
+  resetVector = 0n;
+
+  constructor(vm: AcceleratorVm) {
+    this.#vm = vm;
+    this.all = vm.vcpus.map((v) => new Cpu(v));
+  }
+
+  /**
+   * For those who look at one vCPU (QMP register dumps, a debugger): run `use` on the synchronised copy. A running
+   * vCPU is paused for it and goes on afterwards; the others never stop.
+   */
+  async synchronizeState<T>(cpu: Cpu, use: (state: CpuState) => T): Promise<T> {
+    const wasRunning = !cpu.vcpu.paused;
+    if (wasRunning) await cpu.vcpu.pause();
+    try {
+      if (!cpu.dirty) cpu.fetch();
+      return use(cpu.state);
+    } finally {
+      if (wasRunning) this.#enter(cpu);
+    }
+  }
+
+  /** Entry to the guest writes a dirty copy back, at RUNTIME: other vCPUs keep running. */
+  #enter(cpu: Cpu): void {
+    if (cpu.dirty) cpu.put(PUT.RUNTIME);
+    cpu.vcpu.resume();
+  }
+
+  resumeAll(): void {
+    for (const cpu of this.all) if (cpu.dirty) cpu.put(PUT.RUNTIME);
+    for (const cpu of this.all) cpu.vcpu.resume();
+  }
+
+  async pauseAll(): Promise<void> {
+    await Promise.all(this.all.map((cpu) => cpu.vcpu.pause()));
+  }
+
+  async synchronizeAllStates(): Promise<void> {
+    await this.pauseAll();
+    for (const cpu of this.all) if (!cpu.dirty) cpu.fetch();
+  }
+
+  synchronizeAllPreLoad(): void {
+    for (const cpu of this.all) cpu.dirty = true;
+  }
+
+  synchronizeAllPostInit(): void {
+    for (const cpu of this.all) if (cpu.dirty) cpu.put(PUT.FULL);
+  }
+
+  synchronizeAllPostReset(): void {
+    for (const cpu of this.all) if (cpu.dirty) cpu.put(PUT.RESET);
+  }
+
+  /**
+   * Architectural reset of the cached copies; all vCPUs are stopped. What the built-in firmware set up in machine mode
+   * stays: with it, machine mode is the hypervisor half's. a0 and a1 are the hart id and the device tree's address.
+   */
+  resetAll(): void {
+    for (const cpu of this.all) {
+      if (!cpu.dirty) throw new CpusError("cpus.reset", `vCPU ${cpu.id} is reset before its state was synchronised`);
+      const { state } = cpu;
+      const kept = this.#vm.builtinFirmware ? this.#machineMode(state) : { priv: PRIV_M };
+      cpuState.assign(state, {
+        ...cpuState.create(),
+        mstatus: MSTATUS_RESET,
+        ...kept,
+        mhartid: BigInt(cpu.id),
+        pc: this.resetVector,
+        stealTimeShmem: NEVER,
+        timerCompare: NEVER,
+        mpState: !this.#vm.builtinFirmware || cpu.id === 0 ? MP_STATE.RUNNABLE : MP_STATE.STOPPED,
+      });
+      cpuCommonState.assign(cpu.common, cpuCommonState.create());
+    }
+  }
+
+  #machineMode(state: CpuState): Partial<CpuState> {
+    const { medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr } = state;
+    return { priv: PRIV_S, medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr };
+  }
+
+  /** First reset, at machine init: the state comes from the accelerator, and is written back at FULL by post-init. */
+  async init(): Promise<void> {
+    await this.synchronizeAllStates();
+    this.resetAll();
+  }
+}

@@ -23,7 +23,8 @@ import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { StateDefinition } from "../state/schema.ts";
 import type { AcceleratorVm, SystemEvent, VmEvents } from "../vmm/accelerator.ts";
-import { Machine, type Ownable, type Quiescable, type SynchronizeHooks } from "../vmm/machine.ts";
+import type { Cpus } from "../vmm/cpus.ts";
+import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
 import type { Section } from "../vmm/section.ts";
 import { stateSection } from "../vmm/state-section.ts";
 import { BootError, type Segment } from "./image.ts";
@@ -41,6 +42,8 @@ import {
 const VIRTIO_MMIO_SIZE = 0x200;
 const UART_SIZE = 8;
 const RNG_SEED_SIZE = 32;
+const A0 = 10;
+const A1 = 11;
 
 /** What a guest that started on QEMU's default `rv64` CPU was told it has, and what is here beyond that. */
 export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
@@ -76,20 +79,10 @@ export interface VirtBackends {
   readonly drives?: readonly Ownable[];
 }
 
-/** Where the harts start after a reset, in terms of the cached vCPU states. */
-export interface VirtCpus extends SynchronizeHooks {
-  /**
-   * The reset under way leaves hart 0 at `pc` in S-mode with a0 = 0 and a1 = `argument`, the others stopped;
-   * undefined: every hart at the reset vector 0x1000 in M-mode.
-   */
-  setBoot(boot: { pc: bigint; argument: bigint } | undefined): void;
-}
-
 export interface VirtParts {
+  /** With the memory blocks of virtRamBlocks, in their order. */
   readonly vm: AcceleratorVm;
-  /** With the blocks of virtRamBlocks; block i is memory slot i. */
-  readonly memory: GuestMemory;
-  readonly cpus: VirtCpus;
+  readonly cpus: Cpus;
   /** Sections of the hypervisor half (vCPUs, timer, interrupt controller); the devices' follow them. */
   readonly sections: readonly Section[];
 }
@@ -117,7 +110,7 @@ export class VirtMachine extends Machine {
   readonly boot: BootPlan;
 
   constructor(parts: VirtParts, boot: BootPlan) {
-    super({ name: "virt", ...parts });
+    super({ name: "virt", vm: parts.vm, memory: parts.vm.memory, cpus: parts.cpus });
     this.boot = boot;
   }
 
@@ -154,13 +147,14 @@ export class VirtMachine extends Machine {
   }
 }
 
-/** Throws BootError if an image is unusable or does not fit. The machine is reset and ready to start. */
+/** Throws BootError if an image is unusable or does not fit. Call `initialize` on the machine before it starts. */
 export function createVirtMachine(
   options: VirtOptions,
   parts: VirtParts,
   backends: VirtBackends,
 ): VirtMachine {
-  const { vm, memory } = parts;
+  const { vm, cpus } = parts;
+  const { memory } = vm;
   const plan = planBoot(options, {
     harts: options.harts,
     memorySize: options.memorySize,
@@ -242,14 +236,22 @@ export function createVirtMachine(
   addState(fwCfgState, fwCfg.state);
 
   machine.drives.push(...(backends.drives ?? []));
+  const builtin = options.firmware === "builtin";
+  cpus.resetVector = BigInt(builtin ? plan.kernelEntry : VIRT_MEMMAP.mrom.base);
+  let arriving = options.incoming === true;
   machine.onReset = () => {
-    for (const segment of plan.segments) writeSegment(memory, segment);
-    writeSegment(memory, plan.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
-    const builtin = options.firmware === "builtin";
-    parts.cpus.setBoot(
-      builtin ? { pc: BigInt(plan.kernelEntry), argument: BigInt(plan.fdtAddress) } : undefined,
-    );
+    if (!arriving) {
+      for (const segment of plan.segments) writeSegment(memory, segment);
+      writeSegment(memory, plan.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
+    }
+    arriving = false;
+    if (!builtin) return;
+    for (const cpu of cpus.all) {
+      cpu.state.x[A0] = BigInt(cpu.id);
+      cpu.state.x[A1] = BigInt(plan.fdtAddress);
+    }
   };
+  vm.setEvents(machine.events(backends.serial));
   return machine;
 }
 
@@ -297,7 +299,7 @@ function flashStorage(vm: AcceleratorVm, memory: GuestMemory, block: RamBlock): 
     setDirectRead(on) {
       if (on === direct) return;
       direct = on;
-      vm.setMemorySlot({ ...block, slot, size: on ? block.size : 0, logDirty: true });
+      vm.setMemorySlot(slot, on);
     },
   };
 }

@@ -97,7 +97,10 @@ export class Machine {
 
   addSection(section: Section): void {
     if (this.sections.some((s) => s.idstr === section.idstr && s.instanceId === section.instanceId)) {
-      throw new MachineError("machine.section", `section ${section.idstr}/${section.instanceId} is registered twice`);
+      throw new MachineError(
+        "machine.section",
+        `section ${section.idstr}/${section.instanceId} is registered twice`,
+      );
     }
     this.sections.push(section);
   }
@@ -123,6 +126,20 @@ export class Machine {
     if (!this.#drivesActive) return;
     this.#drivesActive = false;
     for (const drive of this.drives) await drive.inactivate();
+  }
+
+  /** Machine init: everything in its reset state; the hypervisor half takes the vCPU states at level FULL. */
+  async initialize(): Promise<void> {
+    await this.cpus.synchronizeAllStates();
+    this.#resetParts();
+    this.cpus.synchronizeAllPostInit();
+  }
+
+  #resetParts(): void {
+    for (const device of this.devices) device.reset?.();
+    this.vm.resetIrqchip();
+    this.cpus.resetAll();
+    this.onReset();
   }
 
   /** Run (or go on). The drives are activated first; if that fails nothing has changed. */
@@ -158,9 +175,7 @@ export class Machine {
       for (const device of this.devices) await device.quiesce?.();
     }
     await this.cpus.synchronizeAllStates();
-    for (const device of this.devices) device.reset?.();
-    this.cpus.resetAll();
-    this.onReset();
+    this.#resetParts();
     this.cpus.synchronizeAllPostReset();
     this.emit({ event: "RESET", guest });
     if (was) {

@@ -1,0 +1,247 @@
+// The contract of design 06 that every device with migratable state keeps: golden bytes, round trip, cut at
+// every byte, values out of range, older fixtures, no state outside its schema. A load that is refused names
+// the section and the field and leaves the device as it was.
+import { describe, expect, it } from "vitest";
+import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
+import { WherryError } from "../../src/base/errors.ts";
+import type { DescribedState } from "../../src/state/schema.ts";
+import type { Section } from "../../src/vmm/section.ts";
+import { readGolden, writeGolden } from "./golden.ts";
+
+/** A device with its sections, and whatever its world is (guest memory, lines) beside. */
+export interface Subject {
+  readonly device: object;
+  readonly sections: readonly Section[];
+}
+
+export interface ContractOptions<S extends Subject> {
+  /** Drive a new device to where as many fields and subsections as can be have something to say. */
+  readonly arrange: (subject: S) => void;
+  /** What else a load needs, such as guest memory as it was saved. */
+  readonly prepareLoad?: (target: S, source: S) => void;
+  /** Own properties that hold schema states. Default: `state`. */
+  readonly states?: readonly string[];
+  /** Own properties that are wiring or caches; private ones need not be listed. */
+  readonly wiring?: readonly string[];
+  /** Fields, as paths in the VMDESCRIPTION, in which some value must be refused. */
+  readonly refuses?: readonly string[];
+}
+
+const FOOTER = 0x7e;
+/** Large sections are cut at every byte of their first and last this many bytes, and at samples between. */
+const EVERY_CUT = 1500;
+const SAMPLED_CUT = 997;
+/** Elements of an array that are spoilt one by one; the rest are like them. */
+const SPOILT_ELEMENTS = 3;
+
+function encode(section: Section): Uint8Array {
+  const writer = new ByteWriter();
+  section.encode(writer);
+  return writer.finish();
+}
+
+/** Decode as the stream's reader does: the section must end where its footer starts. */
+function decode(section: Section, bytes: Uint8Array, version = section.version): () => void {
+  const reader = new ByteReader(bytes);
+  const apply = section.decode(reader, version);
+  if (reader.peekU8() !== FOOTER || reader.remaining !== 1) {
+    throw new WherryError(
+      "contract.footer",
+      `${section.idstr}: expected the footer at offset ${reader.offset}`,
+    );
+  }
+  return apply;
+}
+
+const framed = (bytes: Uint8Array): Uint8Array => Uint8Array.of(...bytes, FOOTER);
+
+/** A thrown error is clear if it is one of ours and says where. */
+function expectClear(error: unknown, section: Section): void {
+  expect(error).toBeInstanceOf(WherryError);
+  const { message } = error as WherryError;
+  expect(message.length).toBeGreaterThan(section.idstr.length);
+  const named = [section.idstr, section.vmsdName].some((where) => message.includes(where));
+  expect(named, `says where: ${message}`).toBe(true);
+}
+
+interface Span {
+  readonly path: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** Where each described element is. */
+function spansOf(
+  { fields, subsections = [] }: Pick<DescribedState, "fields" | "subsections">,
+  at = 0,
+  path = "",
+): { spans: Span[]; end: number } {
+  const spans: Span[] = [];
+  let end = at;
+  for (const field of fields) {
+    for (let i = 0; i < (field.array_len ?? 1); i++) {
+      const name = path + field.name + (field.array_len === undefined ? "" : `[${i}]`);
+      spans.push(
+        ...(field.struct === undefined
+          ? [{ path: name, offset: end, size: field.size }]
+          : spansOf(field.struct, end, `${name}.`).spans),
+      );
+      end += field.size;
+    }
+  }
+  for (const sub of subsections) {
+    const inner = spansOf(sub, end + 2 + sub.vmsd_name.length + 4, "");
+    spans.push(...inner.spans);
+    end = inner.end;
+  }
+  return { spans, end };
+}
+
+function isSample({ path }: Span): boolean {
+  return [...path.matchAll(/\[(\d+)\]/g)].every(([, index]) => Number(index) < SPOILT_ELEMENTS);
+}
+
+function* spoilt(bytes: Uint8Array, { offset, size }: Span): Generator<Uint8Array> {
+  for (const [first, rest] of [
+    [0xff, 0xff],
+    [0x80, 0x00],
+    [0x7f, 0xff],
+    [0x00, 0x00],
+  ] as const) {
+    const copy = bytes.slice();
+    copy.fill(rest, offset, offset + size);
+    if (size > 0) copy[offset] = first;
+    yield copy;
+  }
+}
+
+/** Registers the tests. `make` gives a new device each time, in its own world. */
+export function contractSuite<S extends Subject>(
+  name: string,
+  make: () => S,
+  options: ContractOptions<S>,
+): void {
+  const arranged = (): S => {
+    const subject = make();
+    options.arrange(subject);
+    return subject;
+  };
+  /** A new device that may load what `source` saved, with the section that matches `section`. */
+  const targetOf = (source: S, index: number): Section => {
+    const target = make();
+    options.prepareLoad?.(target, source);
+    return target.sections[index] as Section;
+  };
+
+  describe(`contract: ${name}`, () => {
+    it("has no state outside its schema", () => {
+      const listed = new Set([...(options.states ?? ["state"]), ...(options.wiring ?? [])]);
+      expect(Object.getOwnPropertyNames(arranged().device).filter((key) => !listed.has(key))).toEqual([]);
+    });
+
+    for (const [index, { idstr, instanceId }] of make().sections.entries()) {
+      describe(`${idstr}/${instanceId}`, () => {
+        it("has its golden bytes", () => {
+          const section = arranged().sections[index] as Section;
+          const bytes = encode(section);
+          if (process.env["WHERRY_GOLDEN"] === "write")
+            writeGolden(name, idstr, instanceId, { version: section.version, bytes });
+          const golden = readGolden(name, idstr, instanceId).find(
+            ({ version }) => version === section.version,
+          );
+          expect(Buffer.from(bytes).toString("hex")).toBe(Buffer.from(golden?.bytes ?? []).toString("hex"));
+        });
+
+        it("comes back as it was saved, and describes every byte", () => {
+          const source = arranged();
+          const section = source.sections[index] as Section;
+          const bytes = encode(section);
+          const target = targetOf(source, index);
+          decode(target, framed(bytes))();
+          expect(encode(target)).toEqual(bytes);
+          expect(spansOf(section.describe() as DescribedState).end).toBe(bytes.length);
+        });
+
+        it("changes only when the load is applied", () => {
+          const source = arranged();
+          const target = targetOf(source, index);
+          const before = encode(target);
+          decode(target, framed(encode(source.sections[index] as Section)));
+          expect(encode(target)).toEqual(before);
+        });
+
+        it("refuses a cut at any byte and stays as it was", () => {
+          const source = arranged();
+          const bytes = encode(source.sections[index] as Section);
+          const target = targetOf(source, index);
+          const before = encode(target);
+          for (let cut = 0; cut <= bytes.length; cut++) {
+            if (cut > EVERY_CUT && cut < bytes.length - EVERY_CUT && cut % SAMPLED_CUT !== 0) continue;
+            let error: unknown;
+            try {
+              decode(target, bytes.subarray(0, cut));
+            } catch (thrown) {
+              error = thrown;
+            }
+            expectClear(error, target);
+          }
+          expect(encode(target)).toEqual(before);
+        });
+
+        it("refuses versions that it does not know", () => {
+          const source = arranged();
+          const target = targetOf(source, index);
+          const bytes = framed(encode(source.sections[index] as Section));
+          for (const version of [target.minimumVersion - 1, target.version + 1, 0xffffffff]) {
+            expect(() => decode(target, bytes, version)).toThrow(/version/);
+          }
+        });
+
+        it("with any field spoilt refuses it clearly, or loads what it can save again", () => {
+          const source = arranged();
+          const section = source.sections[index] as Section;
+          const bytes = framed(encode(section));
+          const refused = new Set<string>();
+          for (const span of spansOf(section.describe() as DescribedState).spans.filter(isSample)) {
+            for (const wrong of spoilt(bytes, span)) {
+              const target = targetOf(source, index);
+              const before = encode(target);
+              let apply: () => void;
+              try {
+                apply = decode(target, wrong);
+              } catch (error) {
+                expectClear(error, target);
+                expect(encode(target)).toEqual(before);
+                refused.add(span.path);
+                continue;
+              }
+              apply();
+              decode(targetOf(source, index), framed(encode(target)));
+            }
+          }
+          const described = spansOf(section.describe() as DescribedState).spans.map(({ path }) => path);
+          const wanted = (options.refuses ?? []).filter((path) => described.includes(path));
+          expect([...refused]).toEqual(expect.arrayContaining(wanted));
+        });
+
+        it("still loads what older versions saved", () => {
+          const source = arranged();
+          const golden = readGolden(name, idstr, instanceId);
+          expect(golden.length).toBeGreaterThan(0);
+          for (const { version, bytes } of golden) {
+            const target = targetOf(source, index);
+            decode(target, framed(bytes), version)();
+            decode(targetOf(source, index), framed(encode(target)));
+          }
+        });
+      });
+    }
+
+    it("has the fields that refuse values", () => {
+      const known = arranged().sections.flatMap((s) =>
+        spansOf(s.describe() as DescribedState).spans.map(({ path }) => path),
+      );
+      expect(known).toEqual(expect.arrayContaining([...(options.refuses ?? [])]));
+    });
+  });
+}

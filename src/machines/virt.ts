@@ -2,6 +2,7 @@
 // block names and the order of sections are QEMU 7.2's. Interrupt controller, software interrupts and
 // timers live in the hypervisor half; this is everything else.
 import type { Clock, SetTimer } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import { DeviceClock } from "../devices/device-clock.ts";
 import { FW_CFG_NB_CPUS, FW_CFG_SIZE, FW_CFG_UUID, FwCfg, fwCfgState } from "../devices/fw-cfg.ts";
@@ -60,6 +61,8 @@ export interface VirtOptions extends BootOptions {
   readonly isaExtensions?: readonly string[];
   /** Default: `riscv,sv57`. */
   readonly mmuType?: string;
+  /** virtio-mmio version 1, as QEMU has by default. Default: version 2. */
+  readonly legacyVirtio?: boolean;
 }
 
 // A board does not look at its devices' own state.
@@ -125,25 +128,30 @@ export class VirtMachine extends Machine {
     };
   }
 
+  /** A suspended guest needs nothing from the board: its last hart waits in the hypervisor half for an interrupt. */
   #systemEvent(event: SystemEvent): void {
     if (event === "reset") this.resetByGuest();
     else if (event === "shutdown") this.shutdownByGuest("guest-shutdown");
-    else if (event === "suspend") void this.stop("suspended");
-    else this.crash("the guest asked for a reset after a failure", "shutdown");
+    else if (event === "crash") this.crash("the guest asked for a shutdown after a failure", "shutdown");
   }
 
+  // The guest asks from inside an access that its vCPU waits for, so what it asks for happens soon, not now.
+
   resetByGuest(): void {
-    if (this.boot.canReset) void this.reset(true);
-    else
-      this.shutdownByGuest("guest-reset (this machine arrived without a kernel that it could start again)");
+    if (this.boot.canReset) this.#soon(this.reset(true));
+    else this.shutdownByGuest("guest-reset: this machine arrived without a kernel that it could start again");
   }
   shutdownByGuest(reason: string): void {
     this.emit({ event: "SHUTDOWN", guest: true, reason });
-    void this.stop("shutdown");
+    this.#soon(this.stop("shutdown"));
   }
   crash(message: string, state: "internal-error" | "shutdown"): void {
     this.emit({ event: "GUEST_PANICKED", message });
-    void this.stop(state);
+    this.#soon(this.stop(state));
+  }
+
+  #soon(work: Promise<void>): void {
+    work.catch((error: unknown) => this.emit({ event: "GUEST_PANICKED", message: messageOf(error) }));
   }
 }
 
@@ -181,14 +189,9 @@ export function createVirtMachine(
 
   const pci = new GpexHost();
   space.add("pcie-ecam", VIRT_MEMMAP.pcieEcam.base, VIRT_MEMMAP.pcieEcam.size, pci);
-  space.add("pcie-pio", VIRT_MEMMAP.pciePio.base, VIRT_MEMMAP.pciePio.size, unclaimedPciWindow);
-  space.add("pcie-mmio", VIRT_MEMMAP.pcieMmio.base, VIRT_MEMMAP.pcieMmio.size, unclaimedPciWindow);
-  space.add(
-    "pcie-mmio-high",
-    VIRT_MEMMAP.pcieMmioHigh.base,
-    VIRT_MEMMAP.pcieMmioHigh.size,
-    unclaimedPciWindow,
-  );
+  for (const window of ["pciePio", "pcieMmio", "pcieMmioHigh"] as const) {
+    space.add(window, VIRT_MEMMAP[window].base, VIRT_MEMMAP[window].size, unclaimedPciWindow);
+  }
   machine.devices.push(pci);
   addState(gpexRootState, pci.root, undefined, "0000:00:00.0/gpex_root");
   addState(pciHostState, pci.host);
@@ -223,7 +226,7 @@ export function createVirtMachine(
   });
   space.add("sifive_test", VIRT_MEMMAP.test.base, SIFIVE_TEST_SIZE, test);
 
-  addVirtio(machine, backends, irq);
+  addVirtio(machine, backends, irq, options.legacyVirtio ?? false);
 
   const fwCfg = new FwCfg(memory);
   fwCfg.add(FW_CFG_UUID, new Uint8Array(16));
@@ -255,7 +258,12 @@ export function createVirtMachine(
   return machine;
 }
 
-function addVirtio(machine: VirtMachine, backends: VirtBackends, irq: (source: number) => IrqLine): void {
+function addVirtio(
+  machine: VirtMachine,
+  backends: VirtBackends,
+  irq: (source: number) => IrqLine,
+  legacy: boolean,
+): void {
   const devices = backends.virtio ?? [];
   if (devices.length > VIRTIO_COUNT) {
     throw new BootError(
@@ -263,12 +271,17 @@ function addVirtio(machine: VirtMachine, backends: VirtBackends, irq: (source: n
       `${devices.length} virtio devices: the board has ${VIRTIO_COUNT} slots`,
     );
   }
-  const host: VirtioHost = { memory: machine.memory, defer: backends.defer };
+  const host: VirtioHost = { memory: machine.memory, defer: backends.defer, legacy };
   for (let slot = VIRTIO_COUNT - 1; slot >= 0; slot--) {
     const guestPhys = virtioSlotBase(slot);
     const make = devices[VIRTIO_COUNT - 1 - slot];
     if (make === undefined) {
-      machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, new EmptyVirtioMmio());
+      machine.addressSpace.add(
+        `virtio-mmio.${slot}`,
+        guestPhys,
+        VIRTIO_MMIO_SIZE,
+        new EmptyVirtioMmio(legacy),
+      );
       continue;
     }
     const device = make(host);

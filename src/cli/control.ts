@@ -123,11 +123,11 @@ export async function move(
   try {
     const report = await watching.finished;
     if (report.status === "completed") return report;
-    if (report.status === "cancelled")
-      throw new CliError(`the move was cancelled; the machine is ${await runState(client)} here`);
-    throw new CliError(
-      `the move failed: ${report["error-desc"] ?? "no reason given"}; the machine is ${await runState(client)} here`,
-    );
+    const here = `the machine is ${await runState(client)} here`;
+    if (report.status === "cancelled") throw new CliError(`the move was cancelled; ${here}`);
+    const why = report["error-desc"] ?? "no reason given";
+    if (report.status === UNRESOLVED) throw new CliError(`${why} (QMP: x-wherry-migrate-decide)`);
+    throw new CliError(`the move failed: ${why}; ${here}`);
   } finally {
     process.off("SIGINT", cancel);
     await watching.stop();
@@ -139,7 +139,9 @@ async function runState(client: QmpClient): Promise<string> {
 }
 
 const POLL_MS = 100;
-const FINAL = ["completed", "failed", "cancelled"];
+/** QAPI's word for a move that needs a decision is postcopy-paused (docs/qmp.md). */
+const UNRESOLVED = "postcopy-paused";
+const FINAL = ["completed", "failed", "cancelled", UNRESOLVED];
 
 /** Polls query-migrate and draws it until it has ended or `stop` is called. */
 function watch(

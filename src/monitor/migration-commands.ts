@@ -1,28 +1,30 @@
 // The migration commands of QMP, shapes as in qapi/migration.json of QEMU 10.0.
 // Parameters and capabilities that Wherry has no use for are not listed, and setting one is an error that names it.
+import { PAGE_SIZE } from "../memory/guest-memory.ts";
+import type { MigrationProgress, MigrationStatus } from "../migration/progress.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
 import { type MonitoredMachine, refuseIfBlocked } from "./machine-commands.ts";
-import { addressMembers, addressOf } from "./migration-address.ts";
-import type { MigrationControl, MigrationInfo, RamProgress } from "./migration-control.ts";
+import { addressMembers, addressOf, type MigrationAddress } from "./migration-address.ts";
+import type { ArrivalInfo, MigrationControl } from "./migration-control.ts";
 import { bool, list, oneOf, optional, QmpError, str, struct, uint64 } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
 /** `downtime-limit` has this maximum in QEMU: 2000 s. */
 const MAX_DOWNTIME_LIMIT_MS = 2_000_000;
 
-function ramStats(ram: RamProgress): JsonObject {
+function ramStats(ram: MigrationProgress): JsonObject {
   return {
     transferred: ram.transferredBytes,
     remaining: ram.remainingBytes,
     total: ram.totalBytes,
     duplicate: ram.zeroPages,
     normal: ram.normalPages,
-    "normal-bytes": ram.normalPages * 4096,
+    "normal-bytes": ram.normalPages * PAGE_SIZE,
     "dirty-pages-rate": Math.round(ram.dirtyPagesPerSecond),
     mbps: ram.megabitsPerSecond,
     "dirty-sync-count": ram.rounds,
     "postcopy-requests": 0,
-    "page-size": 4096,
+    "page-size": PAGE_SIZE,
     "multifd-bytes": 0,
     "pages-per-second": Math.round(ram.pagesPerSecond),
     "precopy-bytes": ram.precopyBytes,
@@ -33,25 +35,36 @@ function ramStats(ram: RamProgress): JsonObject {
 }
 
 /** QAPI MigrationInfo. Members that do not apply are absent, as in QEMU: with no migration so far it is empty. */
-export function migrationInfo(info: MigrationInfo): JsonObject {
-  const result: JsonObject = {};
-  if (info.status !== "none") result["status"] = info.status;
-  const optionalMembers: [string, number | undefined][] = [
+export function migrationInfo(info: MigrationProgress | ArrivalInfo | undefined): JsonObject {
+  if (info === undefined) return {};
+  if ("listening" in info) {
+    return {
+      status: info.status,
+      ...(info.error === undefined ? {} : { "error-desc": info.error }),
+      "socket-address": socketAddresses(info.listening),
+    };
+  }
+  const result: JsonObject = { status: statusWord(info.status), ram: ramStats(info) };
+  const times: [string, number | undefined][] = [
     ["total-time", info.totalTimeMs],
     ["setup-time", info.setupTimeMs],
     ["expected-downtime", info.expectedDowntimeMs],
     ["downtime", info.downtimeMs],
   ];
-  for (const [name, ms] of optionalMembers) {
+  for (const [name, ms] of times) {
     if (ms !== undefined) result[name] = Math.round(ms);
   }
-  if (info.ram !== undefined) result["ram"] = ramStats(info.ram);
-  if (info.error !== undefined) result["error-desc"] = info.error;
-  if (info.listening !== undefined) result["socket-address"] = socketAddresses(info.listening);
+  const error = info.error ?? info.advice;
+  if (error !== undefined) result["error-desc"] = error;
   return result;
 }
 
-function socketAddresses(address: NonNullable<MigrationInfo["listening"]>): JsonValue {
+/** QAPI has no word for a move whose end is not known; `postcopy-paused` also means: keep both, a person decides. */
+export function statusWord(status: MigrationStatus): string {
+  return status === "unresolved" ? "postcopy-paused" : status;
+}
+
+function socketAddresses(address: MigrationAddress): JsonValue {
   switch (address.transport) {
     case "tcp":
       return [{ type: "inet", host: address.host, port: String(address.port) }];
@@ -62,7 +75,10 @@ function socketAddresses(address: NonNullable<MigrationInfo["listening"]>): Json
   }
 }
 
-const OBSOLETE_FALSE = {
+const UNDER_WAY = new Set(["setup", "active", "device", "cancelling"]);
+
+/** Old arguments of `migrate`, accepted where they ask for nothing. */
+const OBSOLETE = {
   blk: optional(bool),
   inc: optional(bool),
   detach: optional(bool),
@@ -70,9 +86,9 @@ const OBSOLETE_FALSE = {
 };
 
 export function migrationCommands(migration: MigrationControl, machine: MonitoredMachine): QmpCommand[] {
-  const underWay = () => ["setup", "active", "device", "cancelling"].includes(migration.query().status);
+  const underWay = () => UNDER_WAY.has(migration.query()?.status ?? "none");
   return [
-    command("migrate", { ...addressMembers, ...OBSOLETE_FALSE }, async (args) => {
+    command("migrate", { ...addressMembers, ...OBSOLETE }, async (args) => {
       const address = addressOf(args, "migrate");
       if (args.blk === true || args.inc === true)
         throw new QmpError("Parameter 'blk' is not supported: share the disks");
@@ -112,17 +128,30 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
     })),
     command(
       "migrate-set-capabilities",
-      { capabilities: list(struct({ capability: str, state: bool })) },
+      { capabilities: list(struct({ capability: oneOf(CAPABILITIES), state: bool })) },
       (args) => {
         if (underWay()) throw new QmpError("There's a migration process in progress");
-        const known = oneOf([...migration.capabilities.keys()]);
-        for (const { capability } of args.capabilities) known.read(capability, "capability");
-        for (const { capability, state } of args.capabilities) migration.setCapability(capability, state);
+        for (const { capability, state } of args.capabilities) {
+          if (state && !migration.capabilities.has(capability)) {
+            throw new QmpError(`Capability ${capability} is not supported by Wherry`);
+          }
+        }
+        for (const { capability, state } of args.capabilities) {
+          if (migration.capabilities.has(capability)) migration.setCapability(capability, state);
+        }
         return {};
       },
     ),
     command("query-migrate-capabilities", {}, () =>
       [...migration.capabilities].map(([capability, state]) => ({ capability, state })),
+    ),
+    command(
+      "x-wherry-migrate-decide",
+      { decision: oneOf(["there", "here", "ask"]) },
+      async ({ decision }) => {
+        await migration.decide(decision);
+        return {};
+      },
     ),
     command("x-wherry-save", { file: str }, async ({ file }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
@@ -132,5 +161,22 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
     }),
   ];
 }
+
+/** QAPI MigrationCapability of QEMU 10.0 and 7.2. Switching one off that we do not have is fine: it is off. */
+const CAPABILITIES = [
+  ...[
+    "xbzrle",
+    "rdma-pin-all",
+    "auto-converge",
+    "zero-blocks",
+    "compress",
+    "events",
+    "postcopy-ram",
+    "x-colo",
+  ],
+  ...["release-ram", "block", "return-path", "pause-before-switchover", "multifd", "dirty-bitmaps"],
+  ...["postcopy-blocktime", "late-block-activate", "x-ignore-shared", "validate-uuid", "background-snapshot"],
+  ...["zero-copy-send", "postcopy-preempt", "switchover-ack", "dirty-limit", "mapped-ram"],
+];
 
 const parameterMembers = { "max-bandwidth": optional(uint64), "downtime-limit": optional(uint64) };

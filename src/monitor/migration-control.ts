@@ -1,60 +1,19 @@
 // What the monitor asks of migration: QEMU's MigrationState as its QMP commands show it (qapi/migration.json).
 // Names and units are ours; migration-commands.ts turns them into QAPI's.
+import type { MigrationProgress } from "../migration/progress.ts";
+import type { MigrationChange, MigrationParameters } from "../migration/source.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 
-/** QAPI MigrationStatus, as far as precopy goes. */
-export type MigrationStatus =
-  | "none"
-  | "setup"
-  | "active"
-  | "device"
-  | "completed"
-  | "failed"
-  | "cancelling"
-  | "cancelled";
-
-/** Progress of RAM. Bytes and pages since the start of the migration; a page has 4096 bytes. */
-export interface RamProgress {
-  readonly transferredBytes: number;
-  readonly remainingBytes: number;
-  readonly totalBytes: number;
-  readonly zeroPages: number;
-  readonly normalPages: number;
-  /** Pages the guest dirtied a second, measured over the last round. */
-  readonly dirtyPagesPerSecond: number;
-  readonly megabitsPerSecond: number;
-  readonly pagesPerSecond: number;
-  /** Rounds so far: how often the dirty log was fetched. */
-  readonly rounds: number;
-  /** Bytes sent while the guest ran, and after it was stopped. */
-  readonly precopyBytes: number;
-  readonly downtimeBytes: number;
-}
-
-export interface MigrationInfo {
-  readonly status: MigrationStatus;
-  readonly totalTimeMs?: number;
-  readonly setupTimeMs?: number;
-  readonly expectedDowntimeMs?: number;
-  /** Measured by the source, once completed. */
-  readonly downtimeMs?: number;
-  readonly ram?: RamProgress;
-  /** Why it failed. */
+/** An incoming machine, as the destination sees it. */
+export interface ArrivalInfo {
+  readonly status: "setup" | "active" | "completed" | "failed";
+  /** Where it is waited for. */
+  readonly listening: MigrationAddress;
   readonly error?: string;
-  /** Where an incoming migration listens. */
-  readonly listening?: MigrationAddress;
 }
 
-export interface MigrationParameters {
-  /** How long the guest may stand still at the end. */
-  readonly downtimeLimitMs: number;
-  /** 0: no limit. */
-  readonly maxBandwidthBytesPerSecond: number;
-}
-
-export type MigrationChange =
-  | { readonly event: "status"; readonly status: MigrationStatus }
-  | { readonly event: "pass"; readonly pass: number };
+/** The user's word on a move whose end is not known: see MigrationSource.decide. */
+export type Decision = "there" | "here" | "ask";
 
 export interface MigrationControl {
   /** Starts an outgoing migration and resolves once it is under way; a failure after that is a status. */
@@ -63,12 +22,15 @@ export interface MigrationControl {
   incoming(address: MigrationAddress): Promise<void>;
   /** Does nothing if no migration is under way. The machine stays here. */
   cancel(): void;
-  query(): MigrationInfo;
-  readonly parameters: MigrationParameters;
+  /** Rejects if there is nothing to decide. */
+  decide(decision: Decision): Promise<void>;
+  /** The last outgoing move, else the arrival, else undefined. */
+  query(): MigrationProgress | ArrivalInfo | undefined;
+  readonly parameters: Readonly<MigrationParameters>;
   setParameters(parameters: Partial<MigrationParameters>): void;
-  /** The capabilities that can be switched, by QEMU's names. */
+  /** By QEMU's names: what this program can do, and whether it does. */
   readonly capabilities: ReadonlyMap<string, boolean>;
-  /** Throws if a capability cannot be switched now. */
+  /** Throws if this one cannot be switched. */
   setCapability(name: string, on: boolean): void;
   /** Whether an incoming machine is to run once it has arrived (`stop` and `cont` before it has change this). */
   autostart: boolean;

@@ -171,11 +171,11 @@ test("migration: both notations of the address, events only when asked for, prog
     { timestamp, event: "MIGRATION", data: { status: "setup" } },
     { return: {} },
   ]);
-  migration.info = { status: "none" };
+  migration.info = undefined;
   await run(channel({ transport: "socket", type: "inet", host: "localhost", port: "4444" }));
-  migration.info = { status: "none" };
+  migration.info = undefined;
   await run(channel({ transport: "file", filename: "/tmp/a,b", offset: 4096 }));
-  migration.info = { status: "none" };
+  migration.info = undefined;
   expect(await run(channel({ transport: "socket", type: "inet", host: "localhost" }))).toEqual([
     error("Parameter 'channels[0].addr.port' is missing"),
   ]);
@@ -185,24 +185,14 @@ test("migration: both notations of the address, events only when asked for, prog
     { transport: "tcp", host: "localhost", port: 4444 },
     { transport: "file", path: "/tmp/a,b", offset: 4096 },
   ]);
-  migration.info = {
+  migration.set({
     status: "completed",
     totalTimeMs: 812.4,
     downtimeMs: 31.2,
-    ram: {
-      transferredBytes: 1000,
-      remainingBytes: 0,
-      totalBytes: 4096,
-      zeroPages: 1,
-      normalPages: 2,
-      dirtyPagesPerSecond: 3.4,
-      megabitsPerSecond: 5.5,
-      pagesPerSecond: 7.7,
-      rounds: 4,
-      precopyBytes: 900,
-      downtimeBytes: 100,
-    },
-  };
+    normalPages: 2,
+    rounds: 4,
+    dirtyPagesPerSecond: 3.4,
+  });
   const [answer] = (await client.ask('{"execute":"query-migrate"}')) as [{ return: object }];
   expect(answer.return).toMatchObject({
     status: "completed",
@@ -210,6 +200,37 @@ test("migration: both notations of the address, events only when asked for, prog
     downtime: 31,
     ram: { "normal-bytes": 8192, "dirty-sync-count": 4, "page-size": 4096, "dirty-pages-rate": 3 },
   });
+});
+
+test("a move whose end is not known: the user's word", async () => {
+  const { connect, migration } = fakeMonitor();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  migration.set({ status: "unresolved", error: "look there" });
+  expect(await client.ask('{"execute":"query-migrate"}')).toEqual([
+    { return: expect.objectContaining({ status: "postcopy-paused", "error-desc": "look there" }) },
+  ]);
+  const decide = (decision: string) =>
+    client.ask(JSON.stringify({ execute: "x-wherry-migrate-decide", arguments: { decision } }));
+  expect(await decide("here")).toEqual([{ return: {} }]);
+  expect(await decide("everywhere")).toEqual([
+    error("Parameter 'decision' does not accept value 'everywhere'"),
+  ]);
+  expect(migration.decisions).toEqual(["here"]);
+});
+
+test("capabilities that we do not have stay off", async () => {
+  const client = fakeMonitor().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const set = (capability: string, state: boolean) =>
+    client.ask(
+      JSON.stringify({
+        execute: "migrate-set-capabilities",
+        arguments: { capabilities: [{ capability, state }] },
+      }),
+    );
+  expect(await set("xbzrle", false)).toEqual([{ return: {} }]);
+  expect(await set("xbzrle", true)).toEqual([error("Capability xbzrle is not supported by Wherry")]);
 });
 
 test("libvirt's idea of no bandwidth limit is accepted", async () => {

@@ -2,11 +2,11 @@
 // broadcasts events; each client has a session with its own negotiation, its own order and its own parser.
 // Left out: out-of-band execution. The greeting does not offer it, so clients that know it do without.
 import { messageOf } from "../base/errors.ts";
+import type { MigrationChange } from "../migration/source.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
 import { isObject, type JsonError, type JsonObject, JsonStream, type JsonValue, jsonLine } from "./json.ts";
 import { machineCommands, type QmpHost, versionInfo } from "./machine-commands.ts";
-import type { MigrationChange } from "./migration-control.ts";
-import { migrationCommands } from "./migration-commands.ts";
+import { migrationCommands, statusWord } from "./migration-commands.ts";
 import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
@@ -90,7 +90,7 @@ export class QmpMonitor {
   #migrationEvent(change: MigrationChange, capabilities: ReadonlyMap<string, boolean>): void {
     if (capabilities.get("events") !== true) return;
     if (change.event === "pass") this.broadcast("MIGRATION_PASS", { pass: change.pass });
-    else this.broadcast("MIGRATION", { status: change.status });
+    else this.broadcast("MIGRATION", { status: statusWord(change.status) });
   }
 }
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { MigrationInfo } from "../../src/monitor/migration-control.ts";
+import type { MigrationProgress } from "../../src/migration/progress.ts";
 import { serveQmp } from "../../src/node/qmp-server.ts";
 import type { SocketServer } from "../../src/node/socket-server.ts";
 import { fakeMonitor } from "./fake-monitor.ts";
@@ -41,26 +41,21 @@ function wherry(...args: string[]): Promise<{ code: number | null; out: string; 
 const control = (...args: string[]) => wherry(...args, "--qmp", "unix:qmp");
 
 /** The move that begins next ends like this. */
-function afterSetup(info: MigrationInfo, ms: number): void {
+function afterSetup(info: Partial<MigrationProgress>, ms: number): void {
   const { migration } = fake;
   migration.onChange((change) => {
     if (change.event === "status" && change.status === "setup") setTimeout(() => migration.set(info), ms);
   });
 }
 
-const ram = {
+const sent = {
   transferredBytes: 3 << 20,
-  remainingBytes: 1 << 20,
-  totalBytes: 4 << 20,
-  zeroPages: 4,
+  remainingBytes: 0,
   normalPages: 5,
-  dirtyPagesPerSecond: 6,
-  megabitsPerSecond: 7,
-  pagesPerSecond: 8,
+  zeroPages: 4,
   rounds: 2,
-  precopyBytes: 10,
-  downtimeBytes: 11,
-};
+} as const;
+const rates = { dirtyPagesPerSecond: 6, megabitsPerSecond: 7 } as const;
 
 test("stop, cont, status, quit", async () => {
   expect(await control("cont")).toEqual({ code: 0, out: "", err: "" });
@@ -79,12 +74,7 @@ test("save: the path is ours, not the machine's", async () => {
 });
 
 test("migrate: parameters, progress, report", async () => {
-  const done = {
-    status: "completed",
-    totalTimeMs: 900,
-    downtimeMs: 31,
-    ram: { ...ram, remainingBytes: 0 },
-  } as const;
+  const done = { status: "completed", totalTimeMs: 900, downtimeMs: 31, ...sent, ...rates } as const;
   afterSetup(done, 300);
   const { code, out, err } = await control(
     "migrate",
@@ -100,16 +90,17 @@ test("migrate: parameters, progress, report", async () => {
   });
   expect(err).toContain("migrate: 100%  completed, round 2, 9 pages, 0 B left, 6 dirtied/s, 7 Mbit/s\n");
   expect(fake.migration.started).toEqual([{ transport: "unix", path: join(directory, "x") }]);
-  expect(fake.migration.parameters).toEqual({ downtimeLimitMs: 50, maxBandwidthBytesPerSecond: 10 << 20 });
+  expect(fake.migration.parameters).toMatchObject({
+    downtimeLimitMs: 50,
+    maxBandwidthBytesPerSecond: 10 << 20,
+  });
 });
 
 test("a move that fails is exit code 1, with the reason and where the machine is", async () => {
   afterSetup({ status: "failed", error: "no route" }, 0);
   const { code, err } = await control("migrate", "tcp:127.0.0.1:1");
-  expect({ code, err }).toEqual({
-    code: 1,
-    err: "wherry: the move failed: no route; the machine is prelaunch here\n",
-  });
+  expect(code).toBe(1);
+  expect(err).toContain("wherry: the move failed: no route; the machine is prelaunch here\n");
 });
 
 test("usage errors are exit code 2 and one line of advice", async () => {

@@ -1,12 +1,14 @@
 // A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
 import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
+import type { MigrationProgress } from "../../src/migration/progress.ts";
+import {
+  defaultParameters,
+  type MigrationChange,
+  type MigrationParameters,
+} from "../../src/migration/source.ts";
 import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
-import type {
-  MigrationChange,
-  MigrationControl,
-  MigrationInfo,
-} from "../../src/monitor/migration-control.ts";
+import type { MigrationControl } from "../../src/monitor/migration-control.ts";
 import { QmpMonitor } from "../../src/monitor/qmp.ts";
 import type { MachineEvent } from "../../src/vmm/machine.ts";
 import { RunStateHolder } from "../../src/vmm/run-state.ts";
@@ -38,9 +40,30 @@ class FakeMachine implements MonitoredMachine {
   }
 }
 
+const nothingSoFar: MigrationProgress = {
+  status: "setup",
+  totalBytes: 4 << 20,
+  transferredBytes: 0,
+  remainingBytes: 4 << 20,
+  normalPages: 0,
+  zeroPages: 0,
+  rounds: 0,
+  dirtyPagesPerSecond: 0,
+  megabitsPerSecond: 0,
+  pagesPerSecond: 0,
+  precopyBytes: 0,
+  downtimeBytes: 0,
+  totalTimeMs: 0,
+  setupTimeMs: undefined,
+  expectedDowntimeMs: undefined,
+  downtimeMs: undefined,
+  error: undefined,
+  advice: undefined,
+};
+
 class FakeMigration implements MigrationControl {
-  info: MigrationInfo = { status: "none" };
-  parameters = { downtimeLimitMs: 300, maxBandwidthBytesPerSecond: 134217728 };
+  info: MigrationProgress | undefined;
+  parameters: MigrationParameters = { ...defaultParameters };
   readonly capabilities = new Map([
     ["events", false],
     ["return-path", true],
@@ -48,6 +71,7 @@ class FakeMigration implements MigrationControl {
   autostart = true;
   readonly started: MigrationAddress[] = [];
   readonly saved: string[] = [];
+  readonly decisions: string[] = [];
   readonly listeners: ((change: MigrationChange) => void)[] = [];
   async start(address: MigrationAddress) {
     this.started.push(address);
@@ -57,12 +81,15 @@ class FakeMigration implements MigrationControl {
     this.started.push(address);
   }
   cancel() {
-    this.set({ status: "cancelled" });
+    if (this.info?.status === "setup") this.set({ status: "cancelled" });
+  }
+  async decide(decision: string) {
+    this.decisions.push(decision);
   }
   query() {
     return this.info;
   }
-  setParameters(p: Partial<MigrationControl["parameters"]>) {
+  setParameters(p: Partial<MigrationParameters>) {
     this.parameters = { ...this.parameters, ...p };
   }
   setCapability(name: string, on: boolean) {
@@ -74,9 +101,9 @@ class FakeMigration implements MigrationControl {
   onChange(listener: (change: MigrationChange) => void) {
     this.listeners.push(listener);
   }
-  set(info: MigrationInfo) {
-    this.info = info;
-    for (const listener of this.listeners) listener({ event: "status", status: info.status });
+  set(info: Partial<MigrationProgress>) {
+    this.info = { ...nothingSoFar, ...info };
+    for (const listener of this.listeners) listener({ event: "status", status: this.info.status });
   }
 }
 

@@ -1,0 +1,188 @@
+// One machine's migration as a whole: outgoing moves, an arrival, snapshots, and the parameters for them.
+// The host injects how addresses become channels; what happens on a channel is in ../migration.
+import { messageOf } from "../base/errors.ts";
+import type { Channel, SnapshotSink } from "../migration/channel.ts";
+import { MigrationDestination } from "../migration/destination.ts";
+import type { MigrationProgress } from "../migration/progress.ts";
+import { loadSnapshot, saveSnapshot } from "../migration/snapshot.ts";
+import {
+  defaultParameters,
+  type MigrationChange,
+  type MigrationParameters,
+  type MigrationSource,
+  migrateOut,
+} from "../migration/source.ts";
+import type { Machine } from "../vmm/machine.ts";
+import type { MigrationAddress } from "./migration-address.ts";
+import type { ArrivalInfo, Decision, MigrationControl } from "./migration-control.ts";
+import { QmpError } from "./qapi.ts";
+
+export type SocketMigrationAddress = Exclude<MigrationAddress, { transport: "file" }>;
+
+export interface MigrationListener {
+  /** As asked for, with the port that was given for port 0. */
+  readonly address: SocketMigrationAddress;
+  close(): Promise<void>;
+}
+
+/** How the host makes channels. Everything rejects with a WherryError that names the address. */
+export interface MigrationTransport {
+  connect(address: SocketMigrationAddress): Promise<Channel>;
+  listen(address: SocketMigrationAddress, onChannel: (channel: Channel) => void): Promise<MigrationListener>;
+  openSnapshot(path: string, offset: number): Promise<Channel>;
+  openSink(path: string): Promise<SnapshotSink>;
+}
+
+export interface MigrationServiceOptions {
+  readonly transport: MigrationTransport;
+  /** The machine waits to arrive: `incoming` may be called, once. */
+  readonly expectsArrival: boolean;
+  readonly autostart: boolean;
+  /** The arrival came to its end: without an error the machine is here. */
+  readonly onArrival: (error?: Error) => void;
+}
+
+export class MigrationService implements MigrationControl {
+  readonly parameters: MigrationParameters = { ...defaultParameters };
+  readonly #machine: Machine;
+  readonly #options: MigrationServiceOptions;
+  readonly #listeners: ((change: MigrationChange) => void)[] = [];
+  #events = false;
+  #source: MigrationSource | undefined;
+  #destination: MigrationDestination | undefined;
+  #arrival: ArrivalInfo | undefined;
+  #autostart: boolean;
+  #listener: MigrationListener | undefined;
+
+  constructor(machine: Machine, options: MigrationServiceOptions) {
+    this.#machine = machine;
+    this.#options = options;
+    this.#autostart = options.autostart;
+  }
+
+  get autostart(): boolean {
+    return this.#autostart;
+  }
+  set autostart(on: boolean) {
+    this.#autostart = on;
+    if (this.#destination !== undefined) this.#destination.autostart = on;
+  }
+
+  /** The return path carries the acknowledgement without which no move completes: it cannot be switched off. */
+  get capabilities(): ReadonlyMap<string, boolean> {
+    return new Map([
+      ["events", this.#events],
+      ["return-path", true],
+    ]);
+  }
+  setCapability(name: string, on: boolean): void {
+    if (name === "events") this.#events = on;
+    else if (!on) throw new QmpError(`Capability ${name} is always on`);
+  }
+
+  setParameters(parameters: Partial<MigrationParameters>): void {
+    Object.assign(this.parameters, parameters);
+  }
+
+  query(): MigrationProgress | ArrivalInfo | undefined {
+    return this.#source?.progress ?? this.#arrival;
+  }
+
+  onChange(listener: (change: MigrationChange) => void): void {
+    this.#listeners.push(listener);
+  }
+  #changed(change: MigrationChange): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  async start(address: MigrationAddress): Promise<void> {
+    const { transport } = this.#options;
+    if (address.transport === "file") {
+      throw new QmpError(
+        "Migration to a file is not a move: use x-wherry-save, which leaves the machine here",
+      );
+    }
+    this.#source = migrateOut(this.#machine, () => transport.connect(address), {
+      parameters: this.parameters,
+      onChange: (change) => this.#changed(change),
+    });
+    this.#changed({ event: "status", status: "setup" });
+  }
+
+  cancel(): void {
+    this.#source?.cancel();
+  }
+
+  async decide(decision: Decision): Promise<void> {
+    if (this.#source === undefined)
+      throw new QmpError("No migration has been started: there is nothing to decide");
+    const { error, status } = await this.#source.decide(decision);
+    if (status === "unresolved") throw new QmpError(error?.message ?? "The move is still not resolved");
+  }
+
+  async save(path: string): Promise<void> {
+    await saveSnapshot(this.#machine, () => this.#options.transport.openSink(path));
+  }
+
+  async incoming(address: MigrationAddress): Promise<void> {
+    if (!this.#options.expectsArrival)
+      throw new QmpError("'-incoming' was not specified on the command line");
+    if (this.#arrival !== undefined) throw new QmpError("The incoming migration has already been started");
+    this.#arrival = { status: "setup", listening: address };
+    try {
+      if (address.transport === "file") {
+        const channel = await this.#options.transport.openSnapshot(address.path, address.offset);
+        void this.#load(channel, address);
+      } else await this.#receive(address);
+    } catch (error) {
+      // Nothing has begun: another address may be tried.
+      this.#arrival = undefined;
+      throw error;
+    }
+  }
+
+  async #load(channel: Channel, listening: MigrationAddress): Promise<void> {
+    this.#arriving("active", listening);
+    try {
+      const { runState } = await loadSnapshot(this.#machine, channel);
+      await channel.close();
+      if (runState === "running" && this.#autostart) await this.#machine.start();
+      else
+        this.#machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
+      this.#arriving("completed", listening);
+    } catch (error) {
+      channel.abort(error instanceof Error ? error : new Error(String(error)));
+      this.#arriving("failed", listening, error);
+    }
+  }
+
+  async #receive(address: SocketMigrationAddress): Promise<void> {
+    const destination = new MigrationDestination(this.#machine, { autostart: this.#autostart });
+    this.#destination = destination;
+    const listener = await this.#options.transport.listen(address, (channel) => {
+      if (this.#arrival?.status === "setup") this.#arriving("active", listener.address);
+      void destination.accept(channel);
+    });
+    this.#listener = listener;
+    this.#arriving("setup", listener.address);
+    void destination.done.then(({ status, error }) => {
+      this.#arriving(status === "arrived" ? "completed" : "failed", listener.address, error);
+    });
+    void destination.released.then(() => this.close());
+  }
+
+  #arriving(status: ArrivalInfo["status"], listening: MigrationAddress, error?: unknown): void {
+    this.#arrival = { status, listening, ...(error === undefined ? {} : { error: messageOf(error) }) };
+    this.#changed({ event: "status", status });
+    if (status === "completed") this.#options.onArrival();
+    else if (status === "failed") {
+      this.#options.onArrival(error instanceof Error ? error : new Error(messageOf(error)));
+    }
+  }
+
+  /** Stops listening for an arrival. */
+  async close(): Promise<void> {
+    await this.#listener?.close();
+    this.#listener = undefined;
+  }
+}

@@ -82,9 +82,14 @@ export function subsection<F extends Fields, const S extends Subsections = reado
   return new Subsection(name, options, fields, subsections ?? []);
 }
 
-export interface DecodeOptions {
+export interface PathOptions {
   /** Root of the paths in errors, such as the section's idstr. Default: the definition's name. */
   readonly path?: string;
+}
+
+export interface DecodeOptions<T> extends PathOptions {
+  /** Where the values of `known()` fields come from. Default: their initial values. */
+  readonly known?: Partial<T>;
 }
 
 export class StateDefinition<T> {
@@ -123,25 +128,25 @@ export class StateDefinition<T> {
   }
 
   /** Throws StateError if a value has the wrong type, is out of its range, or contradicts another. */
-  validate(state: T, options: DecodeOptions = {}): void {
+  validate(state: T, options: PathOptions = {}): void {
     const place = new Place(options.path ?? this.name);
     this.validateAt(state, place);
     for (const check of place.deferred) check();
   }
 
   /** Runs preSave, validates, then writes the fields and the subsections that are needed. */
-  encode(state: T, writer: ByteWriter, options: DecodeOptions = {}): void {
+  encode(state: T, writer: ByteWriter, options: PathOptions = {}): void {
     preSaveGroup(this.#group, state as StateRecord);
     this.validate(state, options);
     this.write(state, writer);
   }
 
   /** A new validated state. Throws StateError; whatever the bytes are, it reads no further than they go. */
-  decode(reader: ByteReader, version: number, options: DecodeOptions = {}): T {
+  decode(reader: ByteReader, version: number, options: DecodeOptions<T> = {}): T {
     const place = new Place(options.path ?? this.name);
     place.at(reader);
     try {
-      const state = this.readAt(reader, version, place);
+      const state = this.readAt(reader, version, place, options.known);
       const stray = peekSubsection(reader);
       if (stray !== undefined && /^[\x21-\x7e]+\/[\x21-\x7e]+$/.test(stray)) {
         place.at(reader);
@@ -182,9 +187,13 @@ export class StateDefinition<T> {
   validateAt(state: T, place: Place, version = this.version): void {
     validateGroup(this.#group, state as StateRecord, version, place);
   }
-  readAt(reader: ByteReader, version: number, place: Place): T {
+  readAt(reader: ByteReader, version: number, place: Place, known?: Partial<T>): T {
     const state = this.create();
-    decodeGroup(this.#group, reader, version, state as StateRecord, place);
+    const record = state as StateRecord;
+    for (const { key, field } of known === undefined ? [] : this.#group.members) {
+      if (field.options.known) record[key] = field.codec.assign(record[key], (known as StateRecord)[key]);
+    }
+    decodeGroup(this.#group, reader, version, record, place);
     return state;
   }
   write(state: T, writer: ByteWriter, version = this.version): void {

@@ -88,6 +88,7 @@ interface FieldOptions<T> {
   readonly bounds?: readonly [number | bigint, number | bigint];
   readonly check?: (value: T, state: LooseState) => string | undefined;
   readonly initial?: T;
+  readonly known?: true;
   readonly wireName?: string;
   readonly typeName?: string;
 }
@@ -126,6 +127,13 @@ export class Field<T> {
   init(value: T): Field<T> {
     return this.#with({ initial: value });
   }
+  /**
+   * Known without the stream, such as the number of harts that sizes an array: no byte on the wire. A
+   * loaded state takes it from the state that `decode` is told of.
+   */
+  known(): Field<T> {
+    return this.#with({ known: true });
+  }
   /** Name in the VMDESCRIPTION. Default: the key in snake_case. */
   named(wireName: string): Field<T> {
     return this.#with({ wireName });
@@ -150,7 +158,8 @@ export class Field<T> {
   }
 
   exists(state: StateRecord, version: number): boolean {
-    const { when, since } = this.options;
+    const { when, since, known } = this.options;
+    if (known === true) return false;
     return when === undefined ? (since ?? 0) <= version : when(state, version);
   }
 

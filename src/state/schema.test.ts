@@ -313,6 +313,29 @@ describe("checks and hooks", () => {
   });
 });
 
+describe("a known field", () => {
+  const sized = s.defineState(
+    "sized",
+    { version: 1 },
+    { harts: s.u32.known(), compare: s.varU64Array("harts", 8) },
+  );
+
+  it("is not on the wire; a load takes it from the state there is", () => {
+    const known = sized.create();
+    known.harts = 2;
+    known.compare = BigUint64Array.of(1n, 2n);
+    const bytes = bytesOf(sized, known);
+    expect(hexOf(bytes)).toBe("00000000000000010000000000000002");
+    expect(sized.decode(new ByteReader(bytes), 1, { known })).toEqual(known);
+    expect(sized.describe(known).fields).toEqual([
+      { name: "compare", array_len: 2, type: "uint64", size: 8 },
+    ]);
+    expect(sized.schema().fields).toEqual([
+      { name: "compare", type: "uint64", size: 8, count: "harts <= 8" },
+    ]);
+  });
+});
+
 describe("assign", () => {
   it("copies into the same arrays and structs", () => {
     const target = toy.create();

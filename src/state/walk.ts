@@ -220,13 +220,15 @@ export function schemaOf(group: Group): StateSchema {
     name: group.name,
     version: group.version,
     minimumVersion: group.minimumVersion,
-    fields: group.members.map(({ describedName, field }) => ({
-      name: describedName,
-      ...field.codec.schema,
-      type: field.type,
-      ...(field.options.since === undefined ? {} : { since: field.options.since }),
-      ...(field.options.when === undefined ? {} : { conditional: true }),
-    })),
+    fields: group.members
+      .filter(({ field }) => !field.options.known)
+      .map(({ describedName, field }) => ({
+        name: describedName,
+        ...field.codec.schema,
+        type: field.type,
+        ...(field.options.since === undefined ? {} : { since: field.options.since }),
+        ...(field.options.when === undefined ? {} : { conditional: true }),
+      })),
     ...(group.subsections.length === 0 ? {} : { subsections: group.subsections.map(schemaOf) }),
   };
 }

@@ -25,7 +25,7 @@ export function stateSection<T>(
     priority: definition.priority,
     encode: (writer: ByteWriter) => definition.encode(state, writer, { path: idstr }),
     decode(reader: ByteReader, version: number) {
-      const loaded = definition.decode(reader, version, { path: idstr });
+      const loaded = definition.decode(reader, version, { path: idstr, known: state });
       return () => {
         definition.assign(state, loaded);
         afterLoad?.();

@@ -1,0 +1,92 @@
+// The RTC: time, alarm, what survives a reset and a move.
+import { beforeEach, expect, it } from "vitest";
+import { FakeClock } from "../../test/support/fake-clock.ts";
+import { DeviceClock } from "./device-clock.ts";
+import { GoldfishRtc } from "./goldfish-rtc.ts";
+
+let time: FakeClock;
+let clock: DeviceClock;
+let level: boolean;
+let rtc: GoldfishRtc;
+
+beforeEach(() => {
+  time = new FakeClock();
+  time.nowNs = 1_700_000_000_000_000_000n;
+  clock = new DeviceClock(() => time.nowNs, time.setTimer);
+  clock.start();
+  level = false;
+  const irq = {
+    set: (on: boolean) => {
+      level = on;
+    },
+  };
+  rtc = new GoldfishRtc({ irq, wallClock: clock, guestTimeNs: () => 5_000n });
+});
+
+const now = (): bigint => BigInt(rtc.read(0x00)) | (BigInt(rtc.read(0x04)) << 32n);
+function setAlarm(at: bigint): void {
+  rtc.write(0x0c, 4, Number(at >> 32n));
+  rtc.write(0x08, 4, Number(at & 0xffff_ffffn));
+}
+
+it("tells the host's time, latching the high half", () => {
+  expect(now()).toBe(time.nowNs);
+  const low = rtc.read(0x00);
+  time.advanceNs(1n << 33n);
+  expect((BigInt(rtc.read(0x04)) << 32n) | BigInt(low)).toBe(1_700_000_000_000_000_000n);
+});
+
+it("fires at the alarm, once, and again when it lies in the past", () => {
+  rtc.write(0x10, 4, 1);
+  setAlarm(time.nowNs + 2_500_000_000n);
+  expect(rtc.read(0x18)).toBe(1);
+  time.advanceNs(2_499_000_000n);
+  expect(level).toBe(false);
+  time.advanceNs(2_000_000n);
+  expect(level).toBe(true);
+  expect(rtc.read(0x18)).toBe(0);
+  rtc.write(0x1c, 4, 1);
+  expect(level).toBe(false);
+  setAlarm(1n);
+  expect(level).toBe(true);
+});
+
+it("forgets an alarm that is cleared", () => {
+  rtc.write(0x10, 4, 1);
+  setAlarm(time.nowNs + 1_000_000n);
+  rtc.write(0x14, 4, 1);
+  time.advanceNs(10_000_000n);
+  expect(level).toBe(false);
+  expect(time.timers).toBe(0);
+});
+
+it("follows a guest that sets the time, over a reset too", () => {
+  rtc.write(0x04, 4, 1);
+  rtc.write(0x00, 4, 500);
+  expect(now()).toBe((1n << 32n) + 500n);
+  rtc.write(0x10, 4, 1);
+  setAlarm((1n << 32n) + 3_000_000_500n);
+  time.advanceNs(3_001_000_000n);
+  expect(level).toBe(true);
+  rtc.reset();
+  expect(level).toBe(false);
+  expect(now()).toBe((1n << 32n) + 3_001_000_500n);
+});
+
+it("fires after the pause in which the alarm went by", () => {
+  rtc.write(0x10, 4, 1);
+  setAlarm(time.nowNs + 1_000_000n);
+  clock.stop();
+  time.advanceNs(10_000_000n);
+  expect(level).toBe(false);
+  clock.start();
+  time.advanceNs(0n);
+  expect(level).toBe(true);
+});
+
+it("turns the offset of older streams, which is against guest time, into one against the wall clock", () => {
+  rtc.state.tickOffset = 0n;
+  rtc.state.tickOffsetVmstate = 1_700_000_000_000_000_000n;
+  rtc.afterLoad();
+  expect(now()).toBe(1_700_000_000_000_005_000n);
+});

@@ -1,0 +1,200 @@
+// The UART at register level, in the steps of a driver.
+import { beforeEach, describe, expect, it } from "vitest";
+import { FakeClock } from "../../test/support/fake-clock.ts";
+import { CharPipe } from "./char-backend.ts";
+import { DeviceClock } from "./device-clock.ts";
+import { Serial, serialState } from "./serial.ts";
+
+const RBR = 0;
+const THR = 0;
+const IER = 1;
+const IIR = 2;
+const FCR = 2;
+const LCR = 3;
+const MCR = 4;
+const LSR = 5;
+const MSR = 6;
+
+let time: FakeClock;
+let clock: DeviceClock;
+let sent: number[];
+let pipe: CharPipe;
+let irq: { level: boolean; set(level: boolean): void };
+let uart: Serial;
+
+const text = (s: string): Uint8Array => new Uint8Array(Buffer.from(s));
+const write = (register: number, value: number): void => uart.write(register, 1, value);
+const read = (register: number): number => uart.read(register);
+
+function make(): void {
+  time = new FakeClock();
+  clock = new DeviceClock(() => time.nowNs, time.setTimer);
+  clock.start();
+  sent = [];
+  pipe = new CharPipe((bytes) => sent.push(...bytes));
+  irq = {
+    level: false,
+    set(level) {
+      this.level = level;
+    },
+  };
+  uart = new Serial({ backend: pipe, irq, clock, clockHz: 3_686_400 });
+}
+
+beforeEach(make);
+
+describe("transmitter", () => {
+  it("sends at once and is empty again", () => {
+    for (const byte of text("hi")) write(THR, byte);
+    expect(Buffer.from(sent).toString()).toBe("hi");
+    expect(read(LSR) & 0x60).toBe(0x60);
+  });
+
+  it("raises THRE when enabled, drops it when IIR is read, raises it again after the next byte", () => {
+    write(IER, 0x02);
+    expect(irq.level).toBe(true);
+    expect(read(IIR)).toBe(0x02);
+    expect(irq.level).toBe(false);
+    expect(read(IIR)).toBe(0x01);
+    write(THR, 0x41);
+    expect(irq.level).toBe(true);
+    write(IER, 0);
+    expect(irq.level).toBe(false);
+    // IER.THRI once more: the empty register interrupts again.
+    write(IER, 0x02);
+    expect(irq.level).toBe(true);
+  });
+
+  it("does not touch the line between the bytes of a burst", () => {
+    write(FCR, 0x01);
+    write(IER, 0x02);
+    let calls = 0;
+    irq.set = () => calls++;
+    for (let i = 0; i < 16; i++) write(THR, i);
+    expect(calls).toBe(0);
+    expect(sent).toHaveLength(16);
+  });
+});
+
+describe("receiver", () => {
+  it("leaves input with the host until the guest looks", () => {
+    pipe.push(text("ab"));
+    expect(pipe.pending).toBe(2);
+    expect(read(LSR) & 1).toBe(1);
+    expect(read(RBR)).toBe(0x61);
+    expect(pipe.pending).toBe(1);
+    expect(read(LSR) & 1).toBe(1);
+    expect(read(RBR)).toBe(0x62);
+    expect(read(LSR) & 1).toBe(0);
+  });
+
+  it("fills the FIFO, holds the rest back, and takes it as the guest reads", () => {
+    write(FCR, 0xc1);
+    write(IER, 0x01);
+    const input = Uint8Array.from({ length: 40 }, (_, i) => i);
+    let drained = 0;
+    pipe.onDrained(() => drained++);
+    pipe.push(input);
+    expect(irq.level).toBe(true);
+    expect(read(IIR)).toBe(0xc4);
+    expect(pipe.pending).toBe(24);
+    const got: number[] = [];
+    while ((read(LSR) & 1) !== 0) got.push(read(RBR));
+    expect(got).toEqual([...input]);
+    expect(drained).toBe(1);
+    expect(read(LSR) & 0x02).toBe(0);
+    expect(irq.level).toBe(false);
+  });
+
+  it("signals a character timeout below the trigger level", () => {
+    write(FCR, 0x81);
+    write(IER, 0x01);
+    pipe.push(text("x"));
+    expect(irq.level).toBe(false);
+    time.advanceNs(10_000_000n);
+    expect(irq.level).toBe(true);
+    expect(read(IIR)).toBe(0xcc);
+    expect(read(RBR)).toBe(0x78);
+    expect(irq.level).toBe(false);
+    expect(time.timers).toBe(0);
+  });
+
+  it("times nothing while the machine is stopped, and goes on after it", () => {
+    write(FCR, 0x81);
+    write(IER, 0x01);
+    pipe.push(text("x"));
+    clock.stop();
+    expect(time.timers).toBe(0);
+    pipe.push(text("y"));
+    clock.start();
+    uart.unquiesce();
+    time.advanceNs(10_000_000n);
+    expect(irq.level).toBe(true);
+    expect([read(RBR), read(RBR)]).toEqual([0x78, 0x79]);
+  });
+});
+
+describe("registers", () => {
+  it("are a 16550A's to a driver that looks which UART it is", () => {
+    write(FCR, 0x01);
+    expect(read(IIR) >> 6).toBe(3);
+    write(FCR, 0x00);
+    expect(read(IIR) >> 6).toBe(0);
+    write(MCR, 0x1a);
+    expect(read(MSR) & 0xf0).toBe(0x90);
+    write(MCR, 0x08);
+    expect(read(MSR)).toBe(0xb0);
+  });
+
+  it("loop back in loopback mode", () => {
+    write(MCR, 0x10);
+    write(THR, 0x5a);
+    expect(sent).toEqual([]);
+    expect(read(RBR)).toBe(0x5a);
+    write(THR, 1);
+    write(THR, 2);
+    expect(read(LSR) & 0x02).toBe(0x02);
+    expect(read(LSR) & 0x02).toBe(0);
+  });
+
+  it("keep the divisor behind DLAB", () => {
+    write(LCR, 0x83);
+    write(0, 0x34);
+    write(1, 0x12);
+    expect([read(0), read(1)]).toEqual([0x34, 0x12]);
+    write(LCR, 0x03);
+    expect(read(IER)).toBe(0);
+    expect(uart.state.divider).toBe(0x1234);
+  });
+});
+
+describe("state", () => {
+  it("drives the line and the timer again after a load", () => {
+    write(FCR, 0x81);
+    write(IER, 0x01);
+    pipe.push(text("x"));
+    const saved = serialState.create();
+    serialState.assign(saved, uart.state);
+    make();
+    serialState.assign(uart.state, saved);
+    uart.afterLoad();
+    time.advanceNs(10_000_000n);
+    expect(irq.level).toBe(true);
+    expect(read(RBR)).toBe(0x78);
+  });
+
+  it("sends what another VMM's blocked backend left behind", () => {
+    const { state } = uart;
+    state.fcr = 0x01;
+    state.lsr = 0;
+    state.tsrRetry = 1;
+    state.tsr = 0x61;
+    state.xmitFifo.data.set([0x62, 0x63]);
+    state.xmitFifo.num = 2;
+    uart.afterLoad();
+    expect(sent).toEqual([]);
+    uart.unquiesce();
+    expect(Buffer.from(sent).toString()).toBe("abc");
+    expect(read(LSR)).toBe(0x60);
+  });
+});

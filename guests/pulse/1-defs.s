@@ -7,6 +7,8 @@
 .equ MAX_HARTS, 32
 .equ HART_SHIFT, 14                 # 16 KiB a hart: fields, trap stack, stack
 .equ HART_SIZE, 1 << HART_SHIFT
+.equ MAIL_SHIFT, 6
+.equ MAIL_CLAIMED, 1
 .equ PAGE, 4096
 .equ WINDOW, 0x2000000000           # each hart sees its arena here, in 4 KiB pages
 
@@ -67,7 +69,7 @@
 .equ H_STALL_REPORTS, 248           # reports since
 .equ H_IRQS, 256
 .equ H_WANT_STOP, 264               # hotplug: the hart is asked to stop itself
-.equ H_PLANT, 272                   # a fault to plant on this hart (its letter)
+.equ H_TOKEN, 272                   # of the IPI that is not acknowledged yet
 .equ H_CODE, 320                    # 16 bytes of code that the hart rewrites
 .equ H_XREGS, 512                   # 32 registers: trap frame
 .equ H_XCHECK, 768                  # 32 registers: what the pattern check saw

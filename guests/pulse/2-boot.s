@@ -128,7 +128,7 @@ hart_main:
   li t0, S_RUNNING
   fence
   sd t0, H_STATE(tp)
-  call take_ipis
+  call take_ipi
   li t0, SIE_SSIE | SIE_STIE | SIE_SEIE
   csrw sie, t0
   csrsi sstatus, SSTATUS_SIE

@@ -25,7 +25,7 @@ trap:
 2: li t1, 1
   bne t0, t1, 3f
   csrci sip, 2
-  call take_ipis
+  call take_ipi
   j 5f
 3: li t1, 9
   bne t0, t1, 4f
@@ -95,30 +95,28 @@ exception:
   sd a0, 0(t0)
   fail text_exception
 
-# Acknowledges every request in this hart's mailboxes. Interrupts are off.
-take_ipis:
+# Acknowledges the IPI in this hart's mailbox. Interrupts are off. An IPI may find the mailbox empty: a hart that
+# was just started looks there before it enables interrupts.
+take_ipi:
   fence
   ld t0, H_ID(tp)
-  slli t0, t0, 9
+  slli t0, t0, MAIL_SHIFT
   la t1, mail
   add t0, t0, t1
-  addi t1, t0, MAX_HARTS * 16
-1: ld t2, 0(t0)
-  ld t3, 8(t0)
-  beq t2, t3, 2f
-  addi t3, t3, 1
-  mv s10, t2
-  mv s11, t3
-  bne t2, t3, 3f
-  ld t4, H_IPIS(tp)
-  addi t4, t4, 1
-  sd t4, H_IPIS(tp)
+  ld t2, 0(t0)
+  li t3, MAIL_CLAIMED
+  bgeu t3, t2, 1f
   fence
-  sd t2, 8(t0)
-2: addi t0, t0, 16
-  bltu t0, t1, 1b
-  ret
-3: fail text_ipi_order
+  ld s10, 8(t0)
+  not s11, t2
+  bne s10, s11, 2f
+  ld t3, H_IPIS(tp)
+  addi t3, t3, 1
+  sd t3, H_IPIS(tp)
+  fence
+  sd zero, 0(t0)
+1: ret
+2: fail text_ipi_order
 
 # PLIC: the disk and the console belong to the boot hart.
 external:

@@ -425,41 +425,40 @@ fence_step:
   li s11, 0
   fail text_fence
 
-# Once a tick, when the last IPI is acknowledged: the next one, to each running hart in turn.
+# Once a tick, when the last one is acknowledged: an IPI to the next running hart. A mailbox holds one IPI, so that
+# no later one can hide that it was lost.
 ipi_step:
   enter
   ld s0, H_TARGET(tp)
-  ld s1, H_ID(tp)
-  slli t0, s0, 9
-  slli t1, s1, 4
-  add t0, t0, t1
-  la t1, mail
-  add s2, t0, t1
-  ld t0, 0(s2)
-  ld t1, 8(s2)
-  beq t0, t1, 1f
+  call mailbox
+  ld t0, H_TOKEN(tp)
+  beqz t0, 1f
+  ld t1, 0(s2)
+  mv s10, t1
+  mv s11, t0
+  sd zero, H_TOKEN(tp)
+  bne t0, t1, 1f
+  sd t0, H_TOKEN(tp)
   ld t2, H_IPI_LATE(tp)
   addi t2, t2, 1
   sd t2, H_IPI_LATE(tp)
   li t3, LATE_ITERATIONS
-  bltu t2, t3, 6f
+  bltu t2, t3, 3f
   rdtime t2
   ld t3, H_IPI_TIME(tp)
   sub t2, t2, t3
   li t3, LOST_IPI
-  bltu t2, t3, 6f
-  mv s10, t1
-  mv s11, t0
+  bltu t2, t3, 3f
   slli t0, s0, HART_SHIFT           # a hart that stopped meanwhile answers when it is back
   la t1, harts
   add t0, t0, t1
   ld t0, H_STATE(t0)
   li t1, S_RUNNING
-  bne t0, t1, 6f
+  bne t0, t1, 3f
   fail text_lost_ipi
 1: ld t0, H_SEEN_TICKS(tp)
   ld t1, H_SENT(tp)
-  bgeu t1, t0, 6f
+  bgeu t1, t0, 3f
 2: addi s0, s0, 1
   andi s0, s0, MAX_HARTS - 1
   slli t0, s0, HART_SHIFT
@@ -469,30 +468,47 @@ ipi_step:
   li t1, S_RUNNING
   bne t0, t1, 2b
   sd s0, H_TARGET(tp)
-  slli t0, s0, 9
-  slli t1, s1, 4
-  add t0, t0, t1
-  la t1, mail
-  add s2, t0, t1
-  ld t0, 0(s2)
+  call mailbox
+  ld t0, H_SENT(tp)
   addi t0, t0, 1
+  slli t1, t0, 8                    # the token: a count and the sender, never 0 or MAIL_CLAIMED
+  ld t2, H_ID(tp)
+  add t1, t1, t2
+4: lr.d.aq t2, (s2)
+  bnez t2, 3f                       # another hart's IPI is in it
+  li t3, MAIL_CLAIMED
+  sc.d t2, t3, (s2)
+  bnez t2, 4b
+  not t2, t1
+  sd t2, 8(s2)
+  fence
+  sd t1, 0(s2)
+  sd t0, H_SENT(tp)
+  sd t1, H_TOKEN(tp)
   rdtime t1
   sd t1, H_IPI_TIME(tp)
   sd zero, H_IPI_LATE(tp)
-  ld t1, H_SENT(tp)
-  addi t1, t1, 1
-  sd t1, H_SENT(tp)
-  sd t0, 0(s2)
   fence
+  la t0, plant_ipi
+  ld t1, 0(t0)
+  sd zero, 0(t0)
+  bnez t1, 3f
   li a0, 1
   sll a0, a0, s0
   li a1, 0
   sbi SBI_IPI, 0
   mv s10, a0
   li s11, 0
-  beqz a0, 6f
+  beqz a0, 3f
   fail text_sbi_ipi
-6: leave
+3: leave
+
+# s0: hart → s2: its mailbox: token, complement
+mailbox:
+  slli t0, s0, MAIL_SHIFT
+  la s2, mail
+  add s2, s2, t0
+  ret
 
 # With pulse.hotplug=N: every N ticks the next hart stops itself, and is started again.
 hotplug_step:
@@ -523,17 +539,20 @@ hotplug_step:
   bltu t1, t3, 9f
   add t1, t1, t0
   sd t1, 0(t2)
+  li s2, MAX_HARTS
+3: beqz s2, 9f
+  addi s2, s2, -1
   la t2, hotplug_next
   ld a0, 0(t2)
   addi a0, a0, 1
   andi a0, a0, MAX_HARTS - 1
   sd a0, 0(t2)
   ld t0, H_ID(tp)
-  beq t0, a0, 9f
+  beq t0, a0, 3b
   call hart_area
   ld t0, H_STATE(a0)
   li t1, S_RUNNING
-  bne t0, t1, 9f
+  bne t0, t1, 3b
   sd a0, 0(s0)
   li t0, 1
   sd t0, H_WANT_STOP(a0)
@@ -574,7 +593,7 @@ park:
   sd t0, H_STATE(tp)
   bnez s1, 6f
   tail finish
-6: call take_ipis                   # secondary harts answer until they are released
+6: call take_ipi                   # secondary harts answer until they are released
   global t0, released
   beqz t0, 6b
   csrw sie, zero

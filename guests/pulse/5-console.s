@@ -228,7 +228,7 @@ report:
 # Boot hart, at the end: all harts parked, all IPIs acknowledged, all sums exact, all of the disk as written.
 finish:
   la s0, harts
-1: call take_ipis
+1: call take_ipi
   ld t0, H_STATE(s0)
   li t1, S_RUNNING
   beq t0, t1, 1b
@@ -238,7 +238,7 @@ finish:
   add s0, s0, t0
   la t0, harts_end
   bltu s0, t0, 1b
-2: call take_ipis
+2: call take_ipi
   la s0, harts
   la s1, harts_end
   li t2, HART_SIZE
@@ -432,7 +432,12 @@ plant:
   addi t0, t0, 4
   addi t1, t1, -1
   bnez t1, 8b
-7: ret
+7: li t0, 'I'
+  bne s0, t0, 9f
+  li t1, 1
+  la t0, plant_ipi
+  sd t1, 0(t0)
+9: ret
 
 .section .rodata
 text_hello: .asciz "pulse: harts="

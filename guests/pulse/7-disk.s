@@ -234,9 +234,7 @@ check_block:
   sd ra, 0(sp)
   call block_of
   beqz a3, 1f
-  la a0, fail_cause
   ld t0, R_BLOCK(s0)
-  sd t0, 0(a0)
   ld s10, 0(s2)
   li s11, DISK_MAGIC
   bne s10, s11, 2f

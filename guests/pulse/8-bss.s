@@ -6,7 +6,7 @@ harts: .space MAX_HARTS * HART_SIZE
 harts_end:
 disk_queue: .space 2 * PAGE
 disk_buffers: .space SLOTS * PAGE
-mail: .space MAX_HARTS * MAX_HARTS * 16 # [to][from]: asked, answered
+mail: .space MAX_HARTS << MAIL_SHIFT
 disk_slots: .space SLOTS << SLOT_SHIFT
 disk_generations: .space MAX_BLOCKS * 4
 .align 6
@@ -28,6 +28,7 @@ variable stopping
 variable released
 variable fail_lock
 variable fail_cause
+variable plant_ipi
 variable hotplug_hart
 variable hotplug_next
 variable hotplug_time

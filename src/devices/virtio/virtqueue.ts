@@ -1,0 +1,350 @@
+// A split virtqueue (virtio 1.3 §2.7) as the device sees it: chains out of the available ring, lengths
+// into the used ring, when to interrupt. The rings are written by harts that run at the same time and
+// by drivers that may be broken or hostile: every index and address is checked, every descriptor is
+// read once, walks are bounded, and a mistake makes the device need a reset. The packed ring is left out.
+import { hex } from "../../base/hex.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
+import {
+  VIRTIO_F_NOTIFY_ON_EMPTY,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+  VIRTQUEUE_MAX_SIZE,
+} from "./features.ts";
+
+const VIRTQ_DESC_F_NEXT = 1;
+const VIRTQ_DESC_F_WRITE = 2;
+const VIRTQ_DESC_F_INDIRECT = 4;
+const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
+const DESC_SIZE = 16;
+const USED_ELEM_SIZE = 8;
+
+/** A piece of guest RAM; never empty, never across two RAM blocks. */
+export interface Segment {
+  readonly guestPhys: number;
+  readonly length: number;
+}
+
+/** A request: what the driver gave (`readable`) and where the answer goes (`writable`), in order. */
+export interface Chain {
+  /** The descriptor that the used ring will name. */
+  readonly head: number;
+  readonly readable: readonly Segment[];
+  readonly writable: readonly Segment[];
+}
+
+/** The migrated part of a queue. Addresses are guest-physical; 0 in `desc` means not set up. */
+export interface QueueState {
+  num: number;
+  align: number;
+  desc: bigint;
+  lastAvailIdx: number;
+}
+export interface RingState {
+  avail: bigint;
+  used: bigint;
+}
+
+/** What a queue asks of its device. */
+export interface QueueOwner {
+  /** True until reset once a mistake was found: nothing is popped any more. */
+  readonly broken: boolean;
+  has(featureBit: number): boolean;
+  needsReset(reason: string): void;
+}
+
+/** Bytes of a list of segments. */
+export function segmentsLength(segments: readonly Segment[]): number {
+  return segments.reduce((sum, s) => sum + s.length, 0);
+}
+
+/** Total size of each ring part of a queue of `num` entries, the event index included. */
+export function ringSizes(num: number): { desc: number; avail: number; used: number } {
+  return { desc: DESC_SIZE * num, avail: 6 + 2 * num, used: 6 + USED_ELEM_SIZE * num };
+}
+
+/** Where a legacy queue's rings are (§2.7.2): one area, the used ring at the next multiple of `align`. */
+export function legacyRings(queue: QueueState): RingState {
+  const avail = queue.desc + BigInt(DESC_SIZE * queue.num);
+  const align = BigInt(queue.align);
+  const used = BigInt.asUintN(64, (avail + BigInt(ringSizes(queue.num).avail) + align - 1n) & -align);
+  return queue.desc === 0n ? { avail: 0n, used: 0n } : { avail: BigInt.asUintN(64, avail), used };
+}
+
+export class Virtqueue {
+  readonly index: number;
+  readonly state: QueueState;
+  readonly rings: RingState;
+  /** False while a modern driver has not set QueueReady; set by the transport. */
+  enabled = false;
+  /** Changes when the queue is reset: what was popped before must not be pushed after. */
+  epoch = 0;
+  readonly #memory: GuestMemory;
+  readonly #owner: QueueOwner;
+  readonly #scratch = new Uint8Array(DESC_SIZE);
+  readonly #descView = new DataView(this.#scratch.buffer);
+  // Caches of `state` and of what this side last wrote to guest memory; rebuilt by `attach`.
+  #desc = 0;
+  #avail = 0;
+  #used = 0;
+  #usedIdx = 0;
+  #signalledUsed: number | undefined;
+
+  constructor(index: number, memory: GuestMemory, owner: QueueOwner, state: QueueState, rings: RingState) {
+    this.index = index;
+    this.#memory = memory;
+    this.#owner = owner;
+    this.state = state;
+    this.rings = rings;
+  }
+
+  get ready(): boolean {
+    return this.enabled && this.#desc !== 0 && !this.#owner.broken;
+  }
+  /** Popped and not yet pushed. */
+  get inUse(): number {
+    return (this.state.lastAvailIdx - this.#usedIdx) & 0xffff;
+  }
+
+  /** The ring addresses in `state` changed. `usedIdx` is where this side's writing stands (0 for a new queue). */
+  attach(usedIdx = 0): void {
+    this.#desc = Number(this.state.desc);
+    this.#avail = Number(this.rings.avail);
+    this.#used = Number(this.rings.used);
+    this.#usedIdx = usedIdx;
+    this.#signalledUsed = undefined;
+  }
+
+  /** Back to no rings, of `num` entries. The alignment stays: only legacy drivers choose one, and first. */
+  reset(num: number): void {
+    Object.assign(this.state, { num, desc: 0n, lastAvailIdx: 0 });
+    Object.assign(this.rings, { avail: 0n, used: 0n });
+    this.enabled = false;
+    this.epoch++;
+    this.attach();
+  }
+
+  /** What is wrong with the size or the ring addresses, or undefined. */
+  problem(): string | undefined {
+    return queueProblem(`queue ${this.index}`, this.#memory, this.state, this.rings);
+  }
+
+  /**
+   * The next request, or undefined when there is none; then the driver has been told to notify again
+   * and nothing was added meanwhile.
+   */
+  pop(): Chain | undefined {
+    if (!this.ready) return undefined;
+    const { state } = this;
+    let pending = this.#pending();
+    if (pending === 0 && this.#owner.has(VIRTIO_RING_F_EVENT_IDX)) {
+      // §2.7.10: publish avail_event, then look again, or the notification in between is lost.
+      this.#memory.writeU16(this.#used + 4 + USED_ELEM_SIZE * state.num, state.lastAvailIdx);
+      this.#memory.barrier();
+      pending = this.#pending();
+    }
+    if (pending === 0) return undefined;
+    if (pending > state.num) return this.#broken(this.#aheadBy(pending));
+    if (this.inUse >= state.num) return this.#broken(`more than ${state.num} requests in flight`);
+    // The entry must not be read before the index that covers it.
+    this.#memory.barrier();
+    const head = this.#memory.readU16(this.#avail + 4 + 2 * (state.lastAvailIdx & (state.num - 1)));
+    if (head === undefined || head >= state.num) return this.#broken(`descriptor ${head} of ${state.num}`);
+    const chain = this.#walk(head);
+    if (chain !== undefined) state.lastAvailIdx = (state.lastAvailIdx + 1) & 0xffff;
+    return chain;
+  }
+
+  /** Put the last `count` popped chains back, as if they had not been taken. */
+  unpop(count: number): void {
+    this.state.lastAvailIdx = (this.state.lastAvailIdx - count) & 0xffff;
+  }
+
+  /** Write used entry `ahead` places after the published ones; the driver sees it at `publish`. */
+  fill(chain: { head: number }, written: number, ahead = 0): void {
+    const slot = (this.#usedIdx + ahead) & (this.state.num - 1);
+    const at = this.#used + 4 + USED_ELEM_SIZE * slot;
+    this.#memory.writeU32(at, chain.head);
+    this.#memory.writeU32(at + 4, written);
+  }
+
+  /** Make `count` filled entries visible to the driver. */
+  publish(count: number): void {
+    // The entries must be visible before the index that covers them.
+    this.#memory.barrier();
+    this.#usedIdx = (this.#usedIdx + count) & 0xffff;
+    this.#memory.writeU16(this.#used + 2, this.#usedIdx);
+    if (this.#signalledUsed !== undefined && ((this.#usedIdx - this.#signalledUsed) & 0xffff) < count) {
+      this.#signalledUsed = undefined;
+    }
+  }
+
+  /** Return one request; `written` bytes of its writable part were written. */
+  push(chain: { head: number }, written: number): void {
+    this.fill(chain, written);
+    this.publish(1);
+  }
+
+  /** Does the driver want an interrupt for what has been published since it was last asked? */
+  shouldInterrupt(): boolean {
+    // What was published must be visible before the driver's wish is read (§2.7.8, §2.7.7.2).
+    this.#memory.barrier();
+    if (this.#owner.has(VIRTIO_F_NOTIFY_ON_EMPTY) && this.inUse === 0 && this.#pending() === 0) return true;
+    if (!this.#owner.has(VIRTIO_RING_F_EVENT_IDX)) {
+      return ((this.#memory.readU16(this.#avail) ?? 0) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    }
+    const before = this.#signalledUsed;
+    this.#signalledUsed = this.#usedIdx;
+    const event = this.#memory.readU16(this.#avail + 4 + 2 * this.state.num) ?? 0;
+    if (before === undefined) return true;
+    return ((this.#usedIdx - event - 1) & 0xffff) < ((this.#usedIdx - before) & 0xffff);
+  }
+
+  /** A driver cannot have added more than the queue holds: what is wrong, or undefined. */
+  indexProblem(): string | undefined {
+    const pending = this.ready ? this.#pending() : 0;
+    return pending > this.state.num ? `queue ${this.index}: ${this.#aheadBy(pending)}` : undefined;
+  }
+
+  #aheadBy(pending: number): string {
+    const { num, lastAvailIdx } = this.state;
+    const avail = (lastAvailIdx + pending) & 0xffff;
+    return `avail index ${hex(avail)} is more than ${num} ahead of last_avail_idx ${hex(lastAvailIdx)}`;
+  }
+
+  #pending(): number {
+    return ((this.#memory.readU16(this.#avail + 2) ?? 0) - this.state.lastAvailIdx) & 0xffff;
+  }
+
+  #broken(what: string): undefined {
+    this.#owner.needsReset(`queue ${this.index}: ${what}`);
+    return undefined;
+  }
+
+  /** §2.7.5: follow the chain from `head`, through an indirect table (§2.7.5.3) if it ends in one. */
+  #walk(head: number): Chain | undefined {
+    const readable: Segment[] = [];
+    const writable: Segment[] = [];
+    let table = this.#desc;
+    let count = this.state.num;
+    let indirect = false;
+    let left = count;
+    for (let at = head; ; ) {
+      if (!this.#memory.read(table + DESC_SIZE * at, this.#scratch)) {
+        return this.#broken(`descriptor ${at} at ${hex(table + DESC_SIZE * at)} is not in RAM`);
+      }
+      const guestPhys = Number(this.#descView.getBigUint64(0, true));
+      const length = this.#descView.getUint32(8, true);
+      const flags = this.#descView.getUint16(12, true);
+      const next = this.#descView.getUint16(14, true);
+      if (flags & VIRTQ_DESC_F_INDIRECT) {
+        if (!this.#owner.has(VIRTIO_RING_F_INDIRECT_DESC))
+          return this.#broken(`descriptor ${at} is indirect`);
+        if (indirect || flags & VIRTQ_DESC_F_NEXT)
+          return this.#broken(`descriptor ${at} nests indirect tables`);
+        count = length / DESC_SIZE;
+        if (count < 1 || count > VIRTQUEUE_MAX_SIZE || !Number.isInteger(count)) {
+          return this.#broken(`indirect table of ${length} bytes`);
+        }
+        indirect = true;
+        table = guestPhys;
+        left = count;
+        at = 0;
+        continue;
+      }
+      const write = (flags & VIRTQ_DESC_F_WRITE) !== 0;
+      if (!write && writable.length > 0)
+        return this.#broken(`readable descriptor ${at} after a writable one`);
+      if (length > 0) {
+        if (!this.#memory.contains(guestPhys, length, write)) {
+          return this.#broken(`descriptor ${at}: ${hex(guestPhys)}+${hex(length)} is not in RAM`);
+        }
+        (write ? writable : readable).push({ guestPhys, length });
+      }
+      if (!(flags & VIRTQ_DESC_F_NEXT)) return { head, readable, writable };
+      if (--left <= 0) return this.#broken(`descriptor chain from ${head} loops`);
+      if (next >= count) return this.#broken(`descriptor ${at} goes on at ${next} of ${count}`);
+      at = next;
+    }
+  }
+}
+
+/** What is wrong with a queue that the driver (or a stream) set up, or undefined. Sizes are powers of 2 (§2.7). */
+export function queueProblem(
+  name: string,
+  memory: GuestMemory,
+  state: QueueState,
+  rings: RingState,
+): string | undefined {
+  const { num } = state;
+  if (num < 1 || num > VIRTQUEUE_MAX_SIZE || (num & (num - 1)) !== 0) {
+    return `${name}: size ${num} is not a power of two of at most ${VIRTQUEUE_MAX_SIZE}`;
+  }
+  const sizes = ringSizes(num);
+  const parts = [
+    ["descriptor table", state.desc, sizes.desc, 16n, false],
+    ["available ring", rings.avail, sizes.avail, 2n, false],
+    ["used ring", rings.used, sizes.used, 4n, true],
+  ] as const;
+  for (const [part, address, size, align, write] of parts) {
+    if (address % align !== 0n) return `${name}: ${part} at ${hex(address)} is not aligned to ${align}`;
+    if (!memory.contains(Number(address), size, write)) {
+      return `${name}: ${part} at ${hex(address)}+${hex(size)} is not in RAM`;
+    }
+  }
+  return undefined;
+}
+
+/** What is wrong with a chain that came with a stream, or undefined. */
+export function chainProblem(memory: GuestMemory, chain: Chain): string | undefined {
+  const bad =
+    chain.readable.find((s) => !memory.contains(s.guestPhys, s.length)) ??
+    chain.writable.find((s) => !memory.contains(s.guestPhys, s.length, true));
+  if (bad === undefined) return undefined;
+  return `request ${chain.head}: ${hex(bad.guestPhys)}+${hex(bad.length)} is not in RAM`;
+}
+
+/** Copy out of `segments` from byte `offset` on. Returns the bytes copied: fewer than asked at their end. */
+export function readSegments(
+  memory: GuestMemory,
+  segments: readonly Segment[],
+  target: Uint8Array,
+  offset = 0,
+): number {
+  return eachPiece(segments, offset, target.length, (at, from, to) =>
+    memory.read(at, target.subarray(from, to)),
+  );
+}
+
+/** Copy `source` into `segments` from byte `offset` on. Returns the bytes copied. */
+export function writeSegments(
+  memory: GuestMemory,
+  segments: readonly Segment[],
+  source: Uint8Array,
+  offset = 0,
+): number {
+  return eachPiece(segments, offset, source.length, (at, from, to) =>
+    memory.write(at, source.subarray(from, to)),
+  );
+}
+
+function eachPiece(
+  segments: readonly Segment[],
+  offset: number,
+  length: number,
+  copy: (guestPhys: number, from: number, to: number) => void,
+): number {
+  let skip = offset;
+  let done = 0;
+  for (const { guestPhys, length: size } of segments) {
+    if (done >= length) break;
+    if (skip >= size) {
+      skip -= size;
+      continue;
+    }
+    const n = Math.min(size - skip, length - done);
+    copy(guestPhys + skip, done, done + n);
+    skip = 0;
+    done += n;
+  }
+  return done;
+}

@@ -1,0 +1,277 @@
+// virtio-blk over mmio, legacy and modern: every request type, errors, flush rules, several queues, reset.
+import { describe, expect, it } from "vitest";
+import { VirtioBlk, type VirtioBlkOptions } from "../../src/devices/virtio/blk.ts";
+import { MemoryBlock } from "./memory-block.ts";
+import { MockDriver, MODES, R, testHost } from "./mock-driver.ts";
+
+const IN = 0;
+const OUT = 1;
+const FLUSH = 4;
+const GET_ID = 8;
+const DISCARD = 11;
+const WRITE_ZEROES = 13;
+const OK = 0;
+const IOERR = 1;
+const UNSUPP = 2;
+const F_RO = 5;
+const F_FLUSH = 9;
+const F_CONFIG_WCE = 11;
+
+function header(type: number, sector = 0n): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  view.setUint32(0, type, true);
+  view.setBigUint64(8, sector, true);
+  return new Uint8Array(view.buffer);
+}
+function range(sector: bigint, sectors: number, flags = 0): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  view.setBigUint64(0, sector, true);
+  view.setUint32(8, sectors, true);
+  view.setUint32(12, flags, true);
+  return new Uint8Array(view.buffer);
+}
+const pattern = (length: number, seed: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
+
+interface SetUp extends Partial<VirtioBlkOptions> {
+  legacy?: boolean;
+  without?: readonly number[];
+  backing?: MemoryBlock;
+  num?: number;
+}
+function setUp(options: SetUp = {}) {
+  const host = testHost({ legacy: options.legacy ?? false });
+  const backend = options.backing ?? new MemoryBlock(64 * 512);
+  const device = new VirtioBlk(host, { ...options, backend });
+  const driver = new MockDriver(host, device).start({
+    without: options.without ?? [],
+    queues: options.queues ?? 1,
+    num: options.num ?? 16,
+  });
+  return { host, backend, device, driver, queue: driver.queue(0) };
+}
+const statusOf = (data: Uint8Array): number | undefined => data.at(-1);
+
+describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
+  it("writes, flushes and reads back", async () => {
+    const { backend, driver, queue } = setUp({ legacy, without });
+    const data = pattern(3 * 512, 1);
+    const written = await queue.request({
+      out: [header(OUT, 5n), data.subarray(0, 512), data.subarray(512)],
+      in: [1],
+    });
+    expect([statusOf(written.data), written.length]).toEqual([OK, 1]);
+    expect(backend.bytes.subarray(5 * 512, 8 * 512)).toEqual(data);
+    expect(statusOf((await queue.request({ out: [header(FLUSH)], in: [1] })).data)).toBe(OK);
+    expect(backend.log).toContain("flush");
+    const read = await queue.request({ out: [header(IN, 5n)], in: [1024, 512, 1] });
+    expect(read.length).toBe(3 * 512 + 1);
+    expect(read.data.subarray(0, 3 * 512)).toEqual(data);
+    expect(driver.irq).toBe(true);
+    expect(driver.acknowledge()).toBe(1);
+    expect(driver.irq).toBe(false);
+  });
+
+  it("has its data in indirect tables too, where they are negotiated", async () => {
+    const { backend, host, queue } = setUp({ legacy, without });
+    const data = pattern(512, 9);
+    if ((without as readonly number[]).includes(28)) {
+      queue.post({ out: [header(OUT, 1n), data], in: [1], indirect: true });
+      queue.notify();
+      expect(host.errors.join()).toMatch(/queue 0: descriptor 0 is indirect/);
+      return;
+    }
+    const done = await queue.request({ out: [header(OUT, 1n), data], in: [1], indirect: true });
+    expect(statusOf(done.data)).toBe(OK);
+    expect(backend.bytes.subarray(512, 1024)).toEqual(data);
+  });
+
+  it("takes the header in pieces and the status in its own buffer or not", async () => {
+    const { queue, backend } = setUp({ legacy, without });
+    backend.bytes.set(pattern(512, 3));
+    const h = header(IN, 0n);
+    const done = await queue.request({ out: [h.subarray(0, 7), h.subarray(7)], in: [513] });
+    expect(done.data).toEqual(Uint8Array.of(...pattern(512, 3), OK));
+  });
+
+  it("discards, writes zeroes, tells its serial number", async () => {
+    const { backend, queue } = setUp({ legacy, without, serial: "wherry-0" });
+    backend.bytes.fill(0xee);
+    expect(statusOf((await queue.request({ out: [header(DISCARD), range(2n, 4)], in: [1] })).data)).toBe(OK);
+    expect(
+      statusOf((await queue.request({ out: [header(WRITE_ZEROES), range(8n, 2, 1)], in: [1] })).data),
+    ).toBe(OK);
+    expect(backend.log.slice(-2)).toEqual(["discard 1024 2048", "zero 4096 1024 true"]);
+    expect(backend.bytes.subarray(8 * 512, 10 * 512).every((b) => b === 0)).toBe(true);
+    const id = await queue.request({ out: [header(GET_ID)], in: [20, 1] });
+    expect(Buffer.from(id.data.subarray(0, 20)).toString()).toBe(`wherry-0${"\0".repeat(12)}`);
+  });
+
+  it("serves many requests at once, in any order", async () => {
+    const { queue, backend } = setUp({ legacy, without, num: 64 });
+    let open = (): void => {};
+    backend.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    for (let i = 0; i < 16; i++) queue.post({ out: [header(OUT, BigInt(i)), pattern(512, i)], in: [1] });
+    queue.notify();
+    open();
+    await expect.poll(() => queue.collect().length + (16 - queue.posted.size)).toBeGreaterThanOrEqual(16);
+    for (let i = 0; i < 16; i++) {
+      expect(backend.bytes.subarray(i * 512, (i + 1) * 512)).toEqual(pattern(512, i));
+    }
+  });
+});
+
+describe("virtio-blk refuses", () => {
+  it.each([
+    ["a read past the end", { out: [header(IN, 63n)], in: [1024, 1] }, IOERR],
+    ["a sector number beyond all disks", { out: [header(IN, (1n << 64n) - 1n)], in: [512, 1] }, IOERR],
+    ["half a sector", { out: [header(IN, 0n)], in: [100, 1] }, IOERR],
+    ["a write past the end", { out: [header(OUT, 64n), pattern(512, 0)], in: [1] }, IOERR],
+    ["an unknown type", { out: [header(99)], in: [1] }, UNSUPP],
+    ["SCSI pass-through", { out: [header(2)], in: [1] }, UNSUPP],
+    ["a discard with the unmap flag", { out: [header(DISCARD), range(0n, 1, 1)], in: [1] }, UNSUPP],
+    ["unknown flags", { out: [header(WRITE_ZEROES), range(0n, 1, 2)], in: [1] }, UNSUPP],
+    ["a discard past the end", { out: [header(DISCARD), range(60n, 8)], in: [1] }, IOERR],
+    ["a range of the wrong size", { out: [header(DISCARD), range(0n, 1).subarray(8)], in: [1] }, IOERR],
+  ])("%s", async (_name, request, status) => {
+    const { queue, backend, host } = setUp();
+    expect(statusOf((await queue.request(request)).data)).toBe(status);
+    expect(backend.log).toEqual([]);
+    expect(host.errors).toEqual([]);
+  });
+
+  it("writes to a readonly disk", async () => {
+    const { queue, driver } = setUp({ backing: new MemoryBlock(4096, true) });
+    expect(driver.offered() & (1n << BigInt(F_RO))).not.toBe(0n);
+    expect(statusOf((await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] })).data)).toBe(
+      IOERR,
+    );
+    expect(statusOf((await queue.request({ out: [header(DISCARD), range(0n, 1)], in: [1] })).data)).toBe(
+      IOERR,
+    );
+  });
+
+  it.each([
+    ["no status byte", { out: [header(IN)] }],
+    ["a short header", { out: [header(IN).subarray(1)], in: [1] }],
+  ])("%s: the device needs a reset", (_name, request) => {
+    const { queue, driver, host } = setUp();
+    queue.post(request);
+    queue.notify();
+    expect(host.errors).toHaveLength(1);
+    expect(driver.read(R.status) & 0x40).toBe(0x40);
+    expect(driver.acknowledge() & 2).toBe(2);
+  });
+});
+
+describe("virtio-blk", () => {
+  it("answers VIRTIO_BLK_S_IOERR when the backend fails, and goes on", async () => {
+    const { queue, backend } = setUp();
+    backend.failure = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+    expect(statusOf((await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] })).data)).toBe(
+      IOERR,
+    );
+    backend.failure = undefined;
+    expect(statusOf((await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] })).data)).toBe(OK);
+  });
+
+  it("is write-through for a driver without flush, and when the driver turns the cache off", async () => {
+    const through = setUp({ without: [F_FLUSH, F_CONFIG_WCE] });
+    await through.queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    expect(through.backend.log).toEqual(["write 0 512", "flush"]);
+    const { queue, backend, driver } = setUp();
+    await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    expect(backend.log).toEqual(["write 0 512"]);
+    expect(driver.transport.read(R.config + 32, 1)).toBe(1);
+    driver.transport.write(R.config + 32, 1, 0);
+    await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    expect(backend.log.at(-1)).toBe("flush");
+  });
+
+  it("shows its geometry in the configuration space", () => {
+    const { driver } = setUp({ queues: 3, backing: new MemoryBlock(1 << 20) });
+    const read = (offset: number, size: 1 | 2 | 4): number => driver.transport.read(R.config + offset, size);
+    expect([read(0, 4), read(4, 4), read(12, 4), read(20, 4), read(34, 2)]).toEqual([2048, 0, 254, 512, 3]);
+    expect([read(36, 4), read(40, 4), read(44, 4), read(56, 1), read(57, 1)]).toEqual([0x3fffff, 1, 1, 1, 0]);
+  });
+
+  it("serves several queues", async () => {
+    const { driver, backend } = setUp({ queues: 3 });
+    await Promise.all(
+      [0, 1, 2].map((i) =>
+        driver.queue(i).request({ out: [header(OUT, BigInt(i)), pattern(512, i)], in: [1] }),
+      ),
+    );
+    for (const i of [0, 1, 2])
+      expect(backend.bytes.subarray(i * 512, (i + 1) * 512)).toEqual(pattern(512, i));
+  });
+
+  it("drains when the machine stops, and touches nothing afterwards", async () => {
+    const { queue, backend, driver } = setUp();
+    let open = (): void => {};
+    backend.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    queue.post({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    queue.notify();
+    let quiet = false;
+    const stopped = driver.transport.quiesce().then(() => {
+      quiet = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(quiet).toBe(false);
+    open();
+    await stopped;
+    expect(queue.collect()).toHaveLength(1);
+    queue.post({ out: [header(OUT), pattern(512, 2)], in: [1] });
+    queue.notify();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(queue.collect()).toHaveLength(0);
+    // The kick came while the machine was stopped: it is looked at when it goes on.
+    driver.transport.unquiesce();
+    await expect.poll(() => queue.collect().length).toBe(1);
+  });
+
+  it("forgets requests at reset; what follows waits until the disk is done with them", async () => {
+    const { queue, backend, driver } = setUp();
+    let open = (): void => {};
+    backend.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    queue.post({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    queue.notify();
+    driver.start();
+    const again = driver.queue(0);
+    const written = again.request({ out: [header(OUT), pattern(512, 2)], in: [1] });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(backend.log).toEqual(["write 0 512"]);
+    open();
+    expect(statusOf((await written).data)).toBe(OK);
+    expect(backend.bytes.subarray(0, 512)).toEqual(pattern(512, 2));
+    expect(queue.collect()).toEqual([]);
+  });
+
+  it("forgets the requests of one queue at QueueReset", async () => {
+    const { queue, backend, driver } = setUp({ queues: 2 });
+    let open = (): void => {};
+    backend.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    queue.post({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    queue.notify();
+    driver.queue(1).post({ out: [header(OUT, 1n), pattern(512, 3)], in: [1] });
+    driver.queue(1).notify();
+    driver.write(R.queueSel, 0);
+    driver.write(R.queueReset, 1);
+    expect([driver.read(R.queueReset), driver.read(R.queueReady)]).toEqual([0, 0]);
+    const fresh = driver.setUpQueue(0, 16);
+    open();
+    expect(statusOf((await fresh.request({ out: [header(OUT, 2n), pattern(512, 4)], in: [1] })).data)).toBe(
+      OK,
+    );
+    expect(queue.collect()).toEqual([]);
+    await expect.poll(() => driver.queue(1).collect().length).toBe(1);
+  });
+});

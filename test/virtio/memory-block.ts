@@ -1,0 +1,50 @@
+// A BlockBackend in memory for tests: records what was asked, can be made to wait or to fail.
+import type { BlockBackend } from "../../src/devices/virtio/block-backend.ts";
+
+export class MemoryBlock implements BlockBackend {
+  readonly bytes: Uint8Array;
+  readonly readonly: boolean;
+  readonly log: string[] = [];
+  /** What the next operations reject with. */
+  failure: Error | undefined;
+  /** While set, operations wait for it. */
+  gate: Promise<void> = Promise.resolve();
+
+  constructor(sizeBytes: number, readonly = false) {
+    this.bytes = new Uint8Array(sizeBytes);
+    this.readonly = readonly;
+  }
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+  async #enter(what: string): Promise<void> {
+    this.log.push(what);
+    await this.gate;
+    if (this.failure !== undefined) throw this.failure;
+  }
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    await this.#enter(`read ${offset} ${target.length}`);
+    target.set(this.bytes.subarray(offset, offset + target.length));
+  }
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    const copy = data.slice();
+    await this.#enter(`write ${offset} ${data.length}`);
+    this.bytes.set(copy, offset);
+  }
+  flush(): Promise<void> {
+    return this.#enter("flush");
+  }
+  discard(offset: number, length: number): Promise<void> {
+    return this.#enter(`discard ${offset} ${length}`);
+  }
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    await this.#enter(`zero ${offset} ${length} ${mayUnmap}`);
+    this.bytes.fill(0, offset, offset + length);
+  }
+  inactivate(): Promise<void> {
+    return this.#enter("inactivate");
+  }
+  activate(): Promise<void> {
+    return this.#enter("activate");
+  }
+}

@@ -19,7 +19,7 @@ const allowed: Record<RunState, readonly RunState[]> = {
   prelaunch: ["running", "inmigrate", "paused", "finish-migrate", "shutdown", "save-vm"],
   running: ["paused", "finish-migrate", "save-vm", "io-error", "shutdown", "suspended", "internal-error"],
   paused: ["running", "finish-migrate", "save-vm", "postmigrate", "shutdown", "prelaunch"],
-  inmigrate: ["running", "paused", "prelaunch", "shutdown", "internal-error"],
+  inmigrate: ["running", "paused", "prelaunch", "suspended", "shutdown", "internal-error"],
   "finish-migrate": ["running", "paused", "postmigrate", "prelaunch", "shutdown", "suspended", "internal-error"],
   postmigrate: ["running", "paused", "finish-migrate", "prelaunch", "shutdown"],
   "save-vm": ["running", "paused", "prelaunch", "suspended", "shutdown"],

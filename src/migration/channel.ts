@@ -1,0 +1,35 @@
+// The byte channel that streams go through. Hosts implement it: sockets and files in src/node, message
+// ports in a browser. At most one read and one write are under way at a time.
+import { WherryError } from "../base/errors.ts";
+
+export interface Channel {
+  /** Resolves once the bytes have been taken (back-pressure); until then they must not change. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream. */
+  read(target: Uint8Array): Promise<number>;
+  /** Ends our direction in an orderly way, after what was written; the peer reads to the end. */
+  close(): Promise<void>;
+  /** Drops the connection now. Reads and writes under way reject with `reason`, and so do later ones. */
+  abort(reason: Error): void;
+}
+
+/** Reads from a file, writes of a snapshot: a channel whose bytes count only after `commit`. */
+export interface SnapshotSink {
+  readonly channel: Channel;
+  /** Makes the file durable and puts it in its place. */
+  commit(): Promise<void>;
+  /** Removes what was written; what was at that place before is untouched. Never throws. */
+  discard(): Promise<void>;
+}
+
+/**
+ * Why no connection came about. `refused` with `isProof`: the peer's host answered that no process listens there,
+ * so the process that did is gone. Anything else says nothing about the peer.
+ */
+export class ConnectError extends WherryError {
+  readonly isProof: boolean;
+  constructor(kind: "refused" | "unreachable", message: string, isProof: boolean, cause?: unknown) {
+    super(`channel.${kind}`, message, { cause });
+    this.isProof = isProof;
+  }
+}

@@ -1,0 +1,265 @@
+// The destination of a live move: takes one machine, keeps answering what became of it (RESOLVE). States and
+// what happens on each failure: docs/migration.md. It never runs the machine without GO, the end of the stream,
+// and never after it has said `abandoned`.
+import { ByteReader } from "../base/bytes.ts";
+import { hex } from "../base/hex.ts";
+import type { Machine } from "../vmm/machine.ts";
+import type { Channel } from "./channel.ts";
+import { MigrationError } from "./errors.ts";
+import { defaultHost, type MigrationHost, withTimeout } from "./host.ts";
+import { StreamLoader } from "./load-stream.ts";
+import { readResolve, type ResolveAnswer, resolveMessage } from "./resolve.ts";
+import { pongMessage, shutMessage } from "./return-path.ts";
+import { beginArrival, failArrival } from "./snapshot.ts";
+import { StreamReader } from "./stream-reader.ts";
+import { MIG_CMD, PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "./wire.ts";
+
+export interface DestinationOptions {
+  /** Whether a machine that ran at the source runs here at once. May be changed until it has arrived. */
+  readonly autostart?: boolean;
+  /** How long a machine whose connection was lost before GO is kept for a RESOLVE. */
+  readonly resolveWaitMs?: number;
+  readonly host?: MigrationHost;
+}
+
+/** `lost`: loaded, but the connection went before GO. */
+export type DestinationState = "listening" | "loading" | "ready" | "starting" | "arrived" | "lost" | "failed";
+
+export interface Arrival {
+  /** `arrived`: the machine is ours. `failed`: it never runs here. */
+  readonly status: "arrived" | "failed";
+  readonly error?: MigrationError;
+}
+
+/** How long a connection may take to say what it wants, or a refused source to read why. */
+const GREETING_TIMEOUT_MS = 10_000;
+const LINGER_MS = 2_000;
+const SHUT_TIMEOUT_MS = 1_000;
+
+export class MigrationDestination {
+  autostart: boolean;
+  /** Never rejects. */
+  readonly done: Promise<Arrival>;
+  /** Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`. */
+  readonly released: Promise<void>;
+  readonly #machine: Machine;
+  readonly #host: MigrationHost;
+  readonly #resolveWaitMs: number;
+  #state: DestinationState = "listening";
+  #channel: Channel | undefined;
+  #loader: StreamLoader | undefined;
+  #end: (arrival: Arrival) => void = () => {};
+  #release: () => void = () => {};
+  /** Wakes who waits for GO or RESOLVE. */
+  #abandoned: (error: MigrationError) => void = () => {};
+
+  constructor(machine: Machine, options: DestinationOptions = {}) {
+    this.#machine = machine;
+    this.#host = options.host ?? defaultHost;
+    this.autostart = options.autostart ?? true;
+    this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
+    this.done = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.released = new Promise((resolve) => {
+      this.#release = resolve;
+    });
+    beginArrival(machine);
+  }
+
+  get state(): DestinationState {
+    return this.#state;
+  }
+
+  /** Serves one connection, to its end. Never rejects. */
+  async accept(channel: Channel): Promise<void> {
+    const reader = new StreamReader(channel);
+    try {
+      const late = () => new MigrationError("migration.timeout", "the connection says nothing");
+      await withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
+      const magic = reader.peekU32();
+      if (magic === RESOLVE_MAGIC) {
+        const asked = await withTimeout(this.#host, readResolve(reader), GREETING_TIMEOUT_MS, late);
+        await this.#answer(channel, asked);
+      } else if (magic === QEMU_VM_FILE_MAGIC && this.#state === "listening") {
+        this.#channel = channel;
+        this.#state = "loading";
+        await this.#receive(channel, reader);
+      } else {
+        channel.abort(new Error("not a stream for this machine"));
+      }
+    } catch (error) {
+      channel.abort(error as Error);
+    }
+  }
+
+  async #receive(channel: Channel, reader: StreamReader): Promise<void> {
+    const loader = new StreamLoader(this.#machine, reader, (command, data) =>
+      this.#command(channel, reader, command, data),
+    );
+    this.#loader = loader;
+    const abandoned = new Promise<never>((_, reject) => {
+      this.#abandoned = reject;
+    });
+    abandoned.catch(() => {});
+    try {
+      await Promise.race([loader.readState(), abandoned]);
+      loader.apply();
+      this.#state = "ready";
+      await Promise.race([loader.command(), abandoned]);
+    } catch (error) {
+      await this.#refuse(channel, error);
+      return;
+    }
+    try {
+      await Promise.race([loader.readTrailer(false), abandoned]);
+    } catch (error) {
+      await this.#withoutGo(channel, error);
+      return;
+    }
+    // A RESOLVE may have been answered between the last byte of GO and here.
+    if (this.#state === "ready") await this.#start(channel);
+  }
+
+  async #command(channel: Channel, reader: StreamReader, command: number, data: Uint8Array): Promise<void> {
+    if (command === MIG_CMD.OPEN_RETURN_PATH && data.length === 0) return;
+    if (command !== MIG_CMD.PING || data.length !== 4) {
+      reader.fail("migration.command", `unknown command ${command} with ${data.length} bytes`);
+    }
+    const cookie = new ByteReader(data).u32();
+    if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
+      reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
+    }
+    await channel.write(pongMessage(cookie));
+  }
+
+  /** The machine never runs here. */
+  #fail(cause: unknown): MigrationError {
+    const error = failArrival(this.#machine, cause);
+    this.#state = "failed";
+    return error;
+  }
+
+  /** Says why over the return path, and ends. */
+  async #refuse(channel: Channel, cause: unknown): Promise<void> {
+    if (this.#state === "failed") return;
+    const error = this.#fail(cause);
+    try {
+      await channel.write(shutMessage(1, error.message));
+      await this.#lingerUntilClosed(channel);
+    } catch {
+      // The source is gone: there is nobody to tell.
+    }
+    channel.abort(error);
+    this.#end({ status: "failed", error });
+    this.#release();
+  }
+
+  /** Reads on until the source closes, or for a while: closing with unread bytes could destroy our last message. */
+  async #lingerUntilClosed(channel: Channel): Promise<void> {
+    const drain = async () => {
+      const sink = new Uint8Array(65536);
+      while ((await channel.read(sink)) > 0);
+    };
+    await withTimeout(this.#host, drain(), LINGER_MS, () => new Error("the source does not close"));
+  }
+
+  /** The stream ended between the final PONG and GO. */
+  async #withoutGo(channel: Channel, cause: unknown): Promise<void> {
+    if (this.#state === "failed") return;
+    const isLost =
+      cause instanceof MigrationError && ["migration.connection", "migration.cut"].includes(cause.code);
+    if (!isLost) {
+      await this.#refuse(channel, cause);
+      return;
+    }
+    channel.abort(cause);
+    this.#state = "lost";
+    const timer = this.#host.setTimer(this.#resolveWaitMs, () => this.#abandon(cause));
+    await this.released;
+    timer.cancel();
+  }
+
+  /** Drops the machine for ever. */
+  #abandon(cause: unknown): void {
+    const error = this.#fail(cause);
+    this.#abandoned(error);
+    this.#channel?.abort(error);
+    this.#end({ status: "failed", error });
+    this.#release();
+  }
+
+  /** GO has come: take the drives, say so, run. */
+  async #start(channel: Channel): Promise<void> {
+    const machine = this.#machine;
+    this.#state = "starting";
+    try {
+      await machine.activateDrives();
+    } catch (error) {
+      await this.#refuse(channel, error);
+      return;
+    }
+    this.#state = "arrived";
+    machine.startBlocker = undefined;
+    try {
+      // The word that we run is on its way before we do, so if this process dies now the source hears it.
+      await withTimeout(
+        this.#host,
+        channel.write(shutMessage(0)),
+        SHUT_TIMEOUT_MS,
+        () => new Error("not taken"),
+      );
+    } catch {
+      // The source will ask.
+    }
+    let error: MigrationError | undefined;
+    try {
+      const { runState } = this.#loader!;
+      if (runState === "running" && this.autostart) await machine.start();
+      else machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
+    } catch (cause) {
+      error = new MigrationError("migration.start", "the machine has arrived but does not start", { cause });
+    }
+    this.#end(error === undefined ? { status: "arrived" } : { status: "arrived", error });
+    await this.#watchSource(channel);
+  }
+
+  /** An orderly end of the connection means that the source has heard us. */
+  async #watchSource(channel: Channel): Promise<void> {
+    try {
+      if ((await channel.read(new Uint8Array(1))) === 0) {
+        await channel.close();
+        this.#release();
+        return;
+      }
+    } catch {
+      // The connection was lost: the source will ask.
+    }
+    channel.abort(new Error("the source went away"));
+  }
+
+  async #answer(channel: Channel, asked: Uint8Array): Promise<void> {
+    const id = this.#loader?.moveId;
+    let answer: ResolveAnswer = "unknown";
+    if (id !== undefined && id.length === asked.length && id.every((byte, i) => byte === asked[i])) {
+      if (this.#state === "starting") await this.#started();
+      if (this.#state === "arrived") {
+        answer = "running";
+      } else {
+        answer = "abandoned";
+        if (this.#state !== "failed") {
+          this.#abandon(new MigrationError("migration.abandoned", "the source took the machine back"));
+        }
+      }
+    }
+    await channel.write(resolveMessage(answer));
+    await channel.close();
+    await this.#lingerUntilClosed(channel).catch(() => {});
+    channel.abort(new Error("answered"));
+    if (answer === "running") this.#release();
+  }
+
+  async #started(): Promise<void> {
+    while (this.#state === "starting") await this.#host.breathe();
+  }
+}

@@ -1,0 +1,27 @@
+// The migration layer's error: which section or RAM chunk, where in the stream, what was expected and found, what to do.
+import { WherryError } from "../base/errors.ts";
+import { hex } from "../base/hex.ts";
+
+export interface MigrationPlace {
+  /** What part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`. */
+  readonly where?: string;
+  /** Bytes from the start of the stream (or file). */
+  readonly offset?: number;
+  readonly cause?: unknown;
+}
+
+export class MigrationError extends WherryError {
+  readonly where: string | undefined;
+  readonly offset: number | undefined;
+
+  constructor(code: string, message: string, place: MigrationPlace = {}) {
+    const at = place.offset === undefined ? "" : ` at offset ${hex(place.offset)}`;
+    const prefix = place.where === undefined ? "" : `${place.where}${at}: `;
+    super(code, prefix + message, place.cause === undefined ? {} : { cause: place.cause });
+    this.where = place.where;
+    this.offset = place.offset;
+  }
+}
+
+/** Said of a stream that is cut or damaged. */
+export const GET_ANOTHER_COPY = "the data is cut or damaged: use another copy, or save again";

@@ -1,0 +1,51 @@
+// QEMU's section "globalstate": the run state the machine is to have once it has arrived.
+import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
+import type { ByteReader } from "../base/bytes.ts";
+import { MIG_PRI, type Section } from "../vmm/section.ts";
+import type { RunState } from "../vmm/run-state.ts";
+import { GET_ANOTHER_COPY, MigrationError } from "./errors.ts";
+import { GLOBALSTATE_IDSTR, GLOBALSTATE_RUNSTATE_SIZE } from "./wire.ts";
+
+/** Run states a machine can be moved or saved in. */
+const movable: readonly RunState[] = ["running", "paused", "prelaunch", "suspended", "shutdown", "io-error"];
+
+export function isMovable(state: RunState): boolean {
+  return movable.includes(state);
+}
+
+/** `loaded` hears the run state when the section is applied. */
+export function globalStateSection(current: RunState, loaded: (state: RunState) => void): Section {
+  return {
+    idstr: GLOBALSTATE_IDSTR,
+    instanceId: 0,
+    vmsdName: GLOBALSTATE_IDSTR,
+    version: 1,
+    minimumVersion: 1,
+    priority: MIG_PRI.DEFAULT,
+    encode(writer) {
+      const name = encodeUtf8(current);
+      writer.u32(name.length + 1).bytes(name);
+      for (let i = name.length; i < GLOBALSTATE_RUNSTATE_SIZE; i++) writer.u8(0);
+    },
+    decode(reader: ByteReader) {
+      const size = reader.u32();
+      const field = reader.bytes(GLOBALSTATE_RUNSTATE_SIZE);
+      const zero = field.indexOf(0);
+      const text = decodeUtf8(zero < 0 ? field : field.subarray(0, zero));
+      const state = movable.find((s) => s === text);
+      if (state === undefined || size > GLOBALSTATE_RUNSTATE_SIZE) {
+        throw new MigrationError(
+          "migration.run-state",
+          `globalstate.runstate: expected one of ${movable.join(", ")}, found ${JSON.stringify(text)} (size ${size}); ${GET_ANOTHER_COPY}`,
+        );
+      }
+      return () => loaded(state);
+    },
+    describe: () => ({
+      fields: [
+        { name: "size", type: "uint32", size: 4 },
+        { name: "runstate", type: "buffer", size: GLOBALSTATE_RUNSTATE_SIZE },
+      ],
+    }),
+  };
+}

@@ -1,0 +1,163 @@
+// A machine as a stream of Wherry's own profile: header, configuration, RAM, device sections by priority,
+// wherry/integrity, end, VMDESCRIPTION. Snapshots and moves write the same stream; only a move has commands in it.
+import { ByteWriter } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
+import { encodeUtf8 } from "../base/text.ts";
+import { xxh32 } from "../base/xxh32.ts";
+import { PAGE_SIZE } from "../memory/guest-memory.ts";
+import type { Machine } from "../vmm/machine.ts";
+import type { RunState } from "../vmm/run-state.ts";
+import type { Section } from "../vmm/section.ts";
+import { MigrationError } from "./errors.ts";
+import { globalStateSection } from "./globalstate.ts";
+import type { MigrationHost } from "./host.ts";
+import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "./integrity.ts";
+import { RamWriter } from "./ram-save.ts";
+import type { StreamWriter } from "./stream-writer.ts";
+import {
+  CONFIGURATION,
+  INTEGRITY_IDSTR,
+  INTEGRITY_VERSION,
+  MOVE_ID_SUBSECTION,
+  QEMU_VM,
+  QEMU_VM_FILE_MAGIC,
+  QEMU_VM_FILE_VERSION,
+} from "./wire.ts";
+
+const RAM_SECTION_ID = 1;
+
+/** Priority first, registration order among equals. */
+export function inSaveOrder(sections: readonly Section[]): Section[] {
+  return [...sections].sort((a, b) => b.priority - a.priority);
+}
+
+export class StreamSaver {
+  readonly ram: RamWriter;
+  readonly #machine: Machine;
+  readonly #stream: StreamWriter;
+  readonly #units = new UnitLog();
+  readonly #moveId: Uint8Array | undefined;
+  #nextSectionId = RAM_SECTION_ID + 1;
+  #vmdescription: Uint8Array<ArrayBuffer> | undefined;
+
+  /** With `moveId` the stream is a move's, without it a snapshot's. */
+  constructor(machine: Machine, stream: StreamWriter, host: MigrationHost, moveId?: Uint8Array) {
+    this.#machine = machine;
+    this.#stream = stream;
+    this.#moveId = moveId;
+    this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID);
+  }
+
+  /** Header and configuration. */
+  header(): void {
+    const { out } = this.#stream;
+    const name = encodeUtf8(this.#machine.name);
+    out.u32(QEMU_VM_FILE_MAGIC).u32(QEMU_VM_FILE_VERSION);
+    out.u8(QEMU_VM.CONFIGURATION).u32(name.length).bytes(name);
+    if (this.#moveId !== undefined) {
+      out.u8(QEMU_VM.SUBSECTION).countedString(MOVE_ID_SUBSECTION).u32(1).bytes(this.#moveId);
+    }
+  }
+
+  command(command: number, data: Uint8Array): void {
+    this.#stream.out.u8(QEMU_VM.COMMAND).u16(command).u16(data.length).bytes(data);
+  }
+
+  /** Closes the configuration's unit (with the commands so far) and starts RAM. */
+  startRam(): void {
+    this.#closeUnit(CONFIGURATION, 0);
+    this.ram.start();
+  }
+
+  #closeUnit(name: string, instanceId: number): void {
+    this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
+  }
+
+  /** All device sections, `runState` for the other side, and the integrity section. Synchronise first. */
+  async devices(runState: RunState): Promise<void> {
+    const data = new ByteWriter();
+    const devices: unknown[] = [];
+    const sections = inSaveOrder([...this.#machine.sections, globalStateSection(runState, () => {})]);
+    for (const section of sections) {
+      const { idstr: name, instanceId: instance_id, vmsdName: vmsd_name, version } = section;
+      try {
+        data.reset();
+        section.encode(data);
+        devices.push({ name, instance_id, vmsd_name, version, ...section.describe() });
+      } catch (error) {
+        throw new MigrationError("migration.encode", `cannot be saved: ${messageOf(error)}`, {
+          where: `section ${name}/${instance_id}`,
+          cause: error,
+        });
+      }
+      this.#fullSection(name, instance_id, version, data.view());
+      this.#closeUnit(name, instance_id);
+      if (this.#stream.full) await this.#stream.flush();
+    }
+    this.#integrity(devices);
+  }
+
+  #fullSection(idstr: string, instanceId: number, version: number, data: Uint8Array): void {
+    const id = this.#nextSectionId++;
+    const { out } = this.#stream;
+    out.u8(QEMU_VM.SECTION_FULL).u32(id).countedString(idstr).u32(instanceId).u32(version);
+    out.bytes(data);
+    out.u8(QEMU_VM.SECTION_FOOTER).u32(id);
+  }
+
+  #integrity(devices: unknown[]): void {
+    const { units } = this.#units;
+    const bodyOf = (json: Uint8Array) =>
+      integrityBody(new ByteWriter(), { units, vmdescLength: json.length, vmdescHash: xxh32(json) });
+    devices.push({
+      name: INTEGRITY_IDSTR,
+      instance_id: 0,
+      vmsd_name: INTEGRITY_IDSTR,
+      version: INTEGRITY_VERSION,
+      fields: describeIntegrity(bodyOf(new Uint8Array(0)).length),
+    });
+    const json = this.#describe(devices);
+    const data = new ByteWriter();
+    encodeIntegrity(data, bodyOf(json));
+    this.#fullSection(INTEGRITY_IDSTR, 0, INTEGRITY_VERSION, data.view());
+    this.#vmdescription = json;
+  }
+
+  #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
+    const name = encodeUtf8(this.#machine.name);
+    const subsection = {
+      vmsd_name: MOVE_ID_SUBSECTION,
+      version: 1,
+      fields: [{ name: "id", type: "buffer", size: this.#moveId?.length ?? 0 }],
+    };
+    const configuration = {
+      vmsd_name: CONFIGURATION,
+      version: 1,
+      fields: [
+        { name: "len", type: "uint32", size: 4 },
+        { name: "name", type: "buffer", size: name.length },
+      ],
+      ...(this.#moveId === undefined ? {} : { subsections: [subsection] }),
+    };
+    let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
+    // QEMU's analyze-migration.py looks for the first "{" after the last zero byte, which may be in the
+    // length: pad until no byte of the length is one.
+    while (lengthBytes(json.length).includes("{".charCodeAt(0))) {
+      const padded = new Uint8Array(json.length + 1).fill(" ".charCodeAt(0));
+      padded.set(json);
+      json = padded;
+    }
+    return json;
+  }
+
+  /** The end of the stream. Sending it is what makes a move's destination run (GO). */
+  trailer(): void {
+    const json = this.#vmdescription;
+    if (json === undefined) throw new MigrationError("migration.order", "devices() comes before trailer()");
+    this.#stream.out.u8(QEMU_VM.EOF).u8(QEMU_VM.VMDESCRIPTION).u32(json.length).bytes(json);
+  }
+}
+
+function lengthBytes(length: number): number[] {
+  return [length >>> 24, (length >>> 16) & 0xff, (length >>> 8) & 0xff, length & 0xff];
+}

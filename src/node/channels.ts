@@ -1,0 +1,302 @@
+// The channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written beside its
+// place and renamed into it once it is on the disk, so a file that was there survives any failure.
+import { randomBytes } from "node:crypto";
+import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
+import { basename, dirname, join, resolve as resolvePath } from "node:path";
+import { messageOf, WherryError } from "../base/errors.ts";
+import { type Channel, ConnectError, type SnapshotSink } from "../migration/channel.ts";
+
+export class ChannelError extends WherryError {}
+
+export type ChannelAddress =
+  | { readonly transport: "tcp"; readonly host: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string }
+  | { readonly transport: "file"; readonly path: string };
+
+/** Reads `tcp:HOST:PORT` (an empty host is 127.0.0.1), `unix:PATH` or `file:PATH`. */
+export function parseAddress(uri: string): ChannelAddress {
+  const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(uri);
+  if (tcp !== null && Number(tcp[3]) <= 65535) {
+    return { transport: "tcp", host: tcp[1] ?? (tcp[2] || "127.0.0.1"), port: Number(tcp[3]) };
+  }
+  const path = /^(unix|file):(.+)$/s.exec(uri);
+  if (path !== null) return { transport: path[1] as "unix" | "file", path: path[2] as string };
+  throw new ChannelError("channel.address", `expected tcp:HOST:PORT, unix:PATH or file:PATH, found ${uri}`);
+}
+
+export function formatAddress(address: ChannelAddress): string {
+  if (address.transport !== "tcp") return `${address.transport}:${address.path}`;
+  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  return `tcp:${host}:${address.port}`;
+}
+
+type SocketAddress = Exclude<ChannelAddress, { transport: "file" }>;
+
+/** Reads wait for this many bytes at most before the socket is paused. */
+const READ_AHEAD_BYTES = 2 * 1024 * 1024;
+
+/** A connected socket as a channel. */
+export function socketChannel(socket: Socket): Channel {
+  const chunks: Uint8Array[] = [];
+  let buffered = 0;
+  let ended = false;
+  let failure: Error | undefined;
+  let wake: (() => void) | undefined;
+  const notify = () => {
+    wake?.();
+    wake = undefined;
+  };
+  const fail = (error: Error) => {
+    failure ??= error;
+    notify();
+  };
+  socket.setNoDelay?.(true);
+  socket.setKeepAlive?.(true, 5000);
+  socket.on("data", (chunk: Uint8Array) => {
+    chunks.push(chunk);
+    buffered += chunk.length;
+    if (buffered >= READ_AHEAD_BYTES) socket.pause();
+    notify();
+  });
+  socket.on("end", () => {
+    ended = true;
+    notify();
+  });
+  socket.on("error", fail);
+  socket.on("close", () => fail(new ChannelError("channel.closed", "the connection is closed")));
+  return {
+    write: (bytes) =>
+      new Promise((resolve, reject) => {
+        if (failure !== undefined) {
+          reject(failure);
+          return;
+        }
+        // A socket that closes drops its queue without calling back.
+        const closed = () =>
+          reject(failure ?? new ChannelError("channel.closed", "the connection is closed"));
+        socket.once("close", closed);
+        socket.write(bytes, (error) => {
+          socket.off("close", closed);
+          if (error) reject(failure ?? error);
+          else resolve();
+        });
+      }),
+    async read(target) {
+      for (;;) {
+        const chunk = chunks[0];
+        if (chunk !== undefined) {
+          const n = Math.min(chunk.length, target.length);
+          target.set(n === chunk.length ? chunk : chunk.subarray(0, n));
+          if (n === chunk.length) chunks.shift();
+          else chunks[0] = chunk.subarray(n);
+          buffered -= n;
+          if (socket.isPaused() && buffered < READ_AHEAD_BYTES / 2) socket.resume();
+          return n;
+        }
+        if (ended) return 0;
+        if (failure !== undefined) throw failure;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    },
+    close: () =>
+      new Promise((resolve) => {
+        if (failure !== undefined) resolve();
+        else socket.end(resolve);
+        socket.once("close", () => resolve());
+      }),
+    abort(reason) {
+      failure ??= reason;
+      chunks.length = 0;
+      ended = false;
+      socket.destroy();
+      notify();
+    },
+  };
+}
+
+/** Connects; rejects with ConnectError. */
+export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<Channel> {
+  return new Promise((resolve, reject) => {
+    const name = formatAddress(address);
+    const socket =
+      address.transport === "tcp"
+        ? netConnect({ host: address.host, port: address.port, allowHalfOpen: true })
+        : netConnect({ path: address.path, allowHalfOpen: true });
+    const timer = setTimeout(() => {
+      socket.destroy();
+      reject(new ConnectError("unreachable", `${name}: no answer within ${timeoutMs} ms`, false));
+    }, timeoutMs);
+    const failed = (error: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
+      const refused =
+        error.code === "ECONNREFUSED" || (address.transport === "unix" && error.code === "ENOENT");
+      const kind = refused ? "refused" : "unreachable";
+      reject(
+        new ConnectError(
+          kind,
+          `${name}: ${refused ? "nobody listens there" : error.message}`,
+          refused && isSameHost(address),
+          error,
+        ),
+      );
+    };
+    socket.once("error", failed);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.off("error", failed);
+      resolve(socketChannel(socket));
+    });
+  });
+}
+
+/**
+ * Between hosts a refusal may come from a firewall, which says nothing of the process behind it; on the same host it
+ * comes from the kernel, and means that the process that listened has gone.
+ */
+function isSameHost(address: SocketAddress): boolean {
+  return address.transport === "unix" || /^(127\.|::1$|localhost$)/.test(address.host);
+}
+
+export interface Listener {
+  /** Where it listens; the port is the real one. */
+  readonly address: SocketAddress;
+  /** Accepts no more. Connections live on. */
+  close(): Promise<void>;
+  /** Does not keep the process alive. */
+  unref(): void;
+}
+
+/** Listens; a unix socket that a dead process left behind is replaced. Rejects with ChannelError. */
+export async function listenAt(
+  address: SocketAddress,
+  onChannel: (channel: Channel) => void,
+): Promise<Listener> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => onChannel(socketChannel(socket)));
+  if (address.transport === "unix") await removeStale(address.path);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) =>
+      reject(
+        new ChannelError("channel.listen", `cannot listen at ${formatAddress(address)}: ${error.message}`, {
+          cause: error,
+        }),
+      ),
+    );
+    if (address.transport === "tcp") server.listen(address.port, address.host, resolve);
+    else server.listen(address.path, resolve);
+  });
+  return {
+    address: address.transport === "tcp" ? { ...address, port: portOf(server) } : address,
+    close: () => new Promise((resolve) => server.close(() => resolve())),
+    unref: () => server.unref(),
+  };
+}
+
+function portOf(server: Server): number {
+  const bound = server.address();
+  return typeof bound === "object" && bound !== null ? bound.port : 0;
+}
+
+async function removeStale(path: string): Promise<void> {
+  try {
+    const channel = await connectTo({ transport: "unix", path }, 1000);
+    channel.abort(new Error("only looked"));
+  } catch (error) {
+    if (error instanceof ConnectError && error.code === "channel.refused") await unlink(path).catch(() => {});
+  }
+}
+
+/** Reads a file from its start. Call `close` when done. */
+export async function openFileSource(path: string): Promise<Channel> {
+  let file: FileHandle;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+  }
+  return fileChannel(file, path);
+}
+
+/** Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`. */
+export async function openFileSink(path: string): Promise<SnapshotSink> {
+  const place = resolvePath(path);
+  const temporary = join(dirname(place), `.${basename(place)}.${randomBytes(6).toString("hex")}.tmp`);
+  let file: FileHandle;
+  try {
+    file = await open(temporary, "wx", 0o600);
+  } catch (error) {
+    throw new ChannelError("channel.file", `cannot create ${temporary}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const channel = fileChannel(file, temporary);
+  return {
+    channel,
+    async commit() {
+      try {
+        await file.sync();
+        await file.close();
+        await rename(temporary, place);
+        await syncDirectory(dirname(place));
+      } catch (error) {
+        throw fileError("complete", path, error);
+      }
+    },
+    async discard() {
+      await file.close().catch(() => {});
+      await unlink(temporary).catch(() => {});
+    },
+  };
+}
+
+/** Makes a rename durable. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function fileError(what: string, path: string, error: unknown): ChannelError {
+  const code = (error as NodeJS.ErrnoException).code;
+  const advice =
+    code === "ENOSPC" || code === "EDQUOT" ? ": the disk is full; free some space or choose another" : "";
+  return new ChannelError("channel.file", `cannot ${what} ${path}: ${messageOf(error)}${advice}`, {
+    cause: error,
+  });
+}
+
+function fileChannel(file: FileHandle, path: string): Channel {
+  let failure: Error | undefined;
+  return {
+    async write(bytes) {
+      for (let at = 0; at < bytes.length; ) {
+        if (failure !== undefined) throw failure;
+        try {
+          const { bytesWritten } = await file.write(bytes, at, bytes.length - at);
+          at += bytesWritten;
+        } catch (error) {
+          throw fileError("write", path, error);
+        }
+      }
+    },
+    async read(target) {
+      if (failure !== undefined) throw failure;
+      try {
+        const { bytesRead } = await file.read(target, 0, target.length);
+        return bytesRead;
+      } catch (error) {
+        throw fileError("read", path, error);
+      }
+    },
+    close: () => file.close(),
+    abort(reason) {
+      failure ??= reason;
+      file.close().catch(() => {});
+    },
+  };
+}

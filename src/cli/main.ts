@@ -3,6 +3,7 @@ import { messageOf, WherryError } from "../base/errors.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
 import { controlOptions, migrate, migrateOptions, save, simple, status } from "./control.ts";
+import { demo, demoOptions } from "./demo.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import { run } from "./run.ts";
 
@@ -56,6 +57,13 @@ const commands: Record<string, Command> = {
   status: command("status", "what a machine is doing", controlOptions, status),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
   cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
+  demo: command(
+    "demo",
+    "boot a guest, move it while it works, let it prove that nothing was lost",
+    demoOptions,
+    (values) =>
+      demo({ harts: values.smp ?? 4, guest: values.guest, mirror: values.mirror, cache: values.cache }),
+  ),
   quit: command("quit", "end a machine", controlOptions, simple("quit")),
 };
 

@@ -1,0 +1,30 @@
+// The guests that the demo can move: how each is started, put to work, and asked for its own proof.
+import type { ConsoleClient } from "./console-client.ts";
+
+/** What the guest says of itself after the move. */
+export interface GuestProof {
+  readonly ok: boolean;
+  /** The longest time that the guest's own clock saw it stand still during the move. */
+  readonly downtimeMs: number;
+  /** What was checked, or what did not hold. */
+  readonly detail: string;
+}
+
+export interface DemoGuest {
+  readonly title: string;
+  /** Options for `wherry run` that make the machine; both processes get them. */
+  readonly machineArgs: readonly string[];
+  /** Options that only the source needs: what is loaded into memory. */
+  readonly bootArgs: readonly string[];
+  /** Resolves when the guest is up; `progress` gets 0…1. */
+  boot(console: ConsoleClient, progress: (done: number) => void): Promise<void>;
+  /** Puts it to work, and resolves when it works. */
+  startWork(console: ConsoleClient): Promise<void>;
+  /**
+   * On the destination's console, after the move: the guest's own check of all that happened since `startWork`.
+   * `before` is the source's output since then.
+   */
+  prove(console: ConsoleClient, before: string): Promise<GuestProof>;
+  /** Ends the work, so that a person finds a quiet console. */
+  settle(console: ConsoleClient): Promise<void>;
+}

@@ -11,6 +11,7 @@ import {
   type Fields,
   type Group,
   type Hooks,
+  type Member,
   membersOf,
   peekSubsection,
   preSaveGroup,
@@ -72,7 +73,7 @@ export class Subsection<T> {
   }
 }
 
-/** `name` is the parent's name, a slash and more: QEMU finds the parent by that prefix. */
+/** `name` is the parent's name and more, mostly after a slash: QEMU finds the parent by that prefix. */
 export function subsection<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: SubsectionOptions,
@@ -98,6 +99,8 @@ export class StateDefinition<T> {
   readonly minimumVersion: number;
   readonly priority: number;
   readonly #group: Group;
+  /** Of the fields and of all subsections. */
+  readonly #members: readonly Member[];
 
   constructor(name: string, options: StateOptions<T>, fields: Fields, subsections: Subsections) {
     this.name = name;
@@ -114,7 +117,8 @@ export class StateDefinition<T> {
       needed: () => true,
     };
     for (const sub of this.#group.subsections) requirePrefix(sub, name);
-    const keys = [...stateMembers(this.#group)].map((m) => m.key);
+    this.#members = [...stateMembers(this.#group)];
+    const keys = this.#members.map((m) => m.key);
     const twice = keys.find((key, i) => keys.indexOf(key) !== i);
     if (twice !== undefined)
       throw new StateError("state.definition", name, undefined, "each field once", `${twice} twice`);
@@ -123,7 +127,7 @@ export class StateDefinition<T> {
   /** A new state: every field at its initial value. No property can be added to it. */
   create(): T {
     const state: StateRecord = {};
-    for (const { key, field } of stateMembers(this.#group)) state[key] = field.create();
+    for (const { key, field } of this.#members) state[key] = field.create();
     return Object.seal(state) as T;
   }
 
@@ -170,7 +174,7 @@ export class StateDefinition<T> {
   /** Copy `source` into `target`, typed arrays and structs in place where the lengths agree. */
   assign(target: T, source: T): void {
     const [to, from] = [target as StateRecord, source as StateRecord];
-    for (const { key, field } of stateMembers(this.#group)) to[key] = field.codec.assign(to[key], from[key]);
+    for (const { key, field } of this.#members) to[key] = field.codec.assign(to[key], from[key]);
   }
 
   schema(): StateSchema {
@@ -180,7 +184,7 @@ export class StateDefinition<T> {
 
   /** Fields of the state with their keys, in the order of the schema, subsections last. */
   *entries(): Generator<readonly [key: string, field: Field<unknown>]> {
-    for (const { key, field } of stateMembers(this.#group)) yield [key, field];
+    for (const { key, field } of this.#members) yield [key, field];
   }
 
   /** For structs inside other states: as above, at a place in the containing state. */
@@ -211,12 +215,12 @@ export class StateDefinition<T> {
 }
 
 function requirePrefix(group: Group, parent: string): void {
-  if (!group.name.startsWith(`${parent}/`) || group.name.length > 255) {
+  if (!group.name.startsWith(parent) || group.name.length <= parent.length || group.name.length > 255) {
     throw new StateError(
       "state.definition",
       group.name,
       undefined,
-      `a name that starts with ${parent}/, at most 255 bytes`,
+      `a name that starts with ${parent}, at most 255 bytes`,
       group.name,
     );
   }

@@ -408,8 +408,14 @@ code_step:
   addi sp, sp, 16
   ret
 
-# Remote fences to all harts.
+# Remote fences to all harts. Not while one is being stopped: OpenSBI 1.1 then waits for its answer for ever.
 fence_step:
+  addi sp, sp, -16
+  sd ra, 0(sp)
+  la t0, harts_lock
+  li t1, 1
+  amoswap.d.aq t1, t1, (t0)
+  bnez t1, 2f
   li a0, 0
   li a1, -1
   sbi SBI_RFENCE, 0
@@ -420,6 +426,10 @@ fence_step:
   li a3, 16 * PAGE
   sbi SBI_RFENCE, 1
   bnez a0, 1f
+  la t0, harts_lock
+  amoswap.d.rl zero, zero, (t0)
+2: ld ra, 0(sp)
+  addi sp, sp, 16
   ret
 1: mv s10, a0
   li s11, 0
@@ -528,6 +538,8 @@ hotplug_step:
   mv a0, s1
   call start_hart
   sd zero, 0(s0)
+  la t0, harts_lock
+  amoswap.d.rl zero, zero, (t0)
   la t0, hotplug_count
   ld t1, 0(t0)
   addi t1, t1, 1
@@ -537,10 +549,14 @@ hotplug_step:
   la t2, hotplug_time
   ld t3, 0(t2)
   bltu t1, t3, 9f
+  la t4, harts_lock
+  li t5, 1
+  amoswap.d.aq t5, t5, (t4)
+  bnez t5, 9f
   add t1, t1, t0
   sd t1, 0(t2)
   li s2, MAX_HARTS
-3: beqz s2, 9f
+3: beqz s2, 4f
   addi s2, s2, -1
   la t2, hotplug_next
   ld a0, 0(t2)
@@ -556,6 +572,9 @@ hotplug_step:
   sd a0, 0(s0)
   li t0, 1
   sd t0, H_WANT_STOP(a0)
+  j 9f
+4: la t0, harts_lock
+  amoswap.d.rl zero, zero, (t0)
 9: leave
 
 # The end: every hart checks all its memory once more; the boot hart waits for all, and compares the sums.

@@ -29,6 +29,7 @@ variable released
 variable fail_lock
 variable fail_cause
 variable plant_ipi
+variable harts_lock             # held by a remote fence, or while a hart is being stopped and started
 variable hotplug_hart
 variable hotplug_next
 variable hotplug_time

@@ -1,0 +1,143 @@
+// Disk images in files: what is written is there, who may write, what is refused and how it says so.
+import { spawn } from "node:child_process";
+import { chmod, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type FileBlock, openFileBlock } from "./file-block.ts";
+
+let directory: string;
+let path: string;
+const opened: FileBlock[] = [];
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "wherry-disk-"));
+  path = join(directory, "disk.img");
+  await writeFile(path, new Uint8Array(1 << 20));
+});
+afterEach(async () => {
+  for (const block of opened.splice(0)) await block.close().catch(() => {});
+  await rm(directory, { recursive: true });
+});
+async function disk(readonly = false): Promise<FileBlock> {
+  const block = await openFileBlock({ path, readonly });
+  opened.push(block);
+  return block;
+}
+const ones = (length: number): Uint8Array => new Uint8Array(length).fill(1);
+
+describe("a file as a disk", () => {
+  it("keeps what is written", async () => {
+    const block = await disk();
+    expect(block.sizeBytes).toBe(1 << 20);
+    await block.activate();
+    await block.write(512, ones(1024));
+    await block.flush();
+    expect((await readFile(path)).subarray(512, 1536).every((b) => b === 1)).toBe(true);
+    const back = new Uint8Array(2048);
+    await block.read(0, back);
+    expect([back[511], back[512], back[1535], back[1536]]).toEqual([0, 1, 1, 0]);
+  });
+
+  it("writes zeroes without filling holes", async () => {
+    await truncate(path, 0);
+    await truncate(path, 8 << 20);
+    const block = await disk();
+    await block.activate();
+    await block.write(4 << 20, ones(512));
+    await block.writeZeroes(0, 8 << 20);
+    await block.discard();
+    const bytes = await readFile(path);
+    expect(bytes.every((b) => b === 0)).toBe(true);
+    expect((await stat(path)).blocks * 512).toBeLessThan(4 << 20);
+  });
+
+  it("is written only between activate and inactivate", async () => {
+    const block = await disk();
+    await expect(block.write(0, ones(512))).rejects.toThrow(/not activated/);
+    await block.activate();
+    await block.write(0, ones(512));
+    await block.inactivate();
+    await expect(block.write(0, ones(512))).rejects.toThrow(/not activated/);
+    const back = new Uint8Array(512);
+    await block.read(0, back);
+    expect(back[0]).toBe(1);
+    const readonly = await disk(true);
+    await readonly.activate();
+    await expect(readonly.write(0, ones(512))).rejects.toThrow(/readonly/);
+  });
+
+  it("has one writer at a time, also in one process; readers are free", async () => {
+    const [a, b, reader] = [await disk(), await disk(), await disk(true)];
+    await a.activate();
+    await reader.activate();
+    await expect(b.activate()).rejects.toThrow(/cannot be locked: another process, or another drive/);
+    await a.inactivate();
+    await b.activate();
+    await expect(a.activate()).rejects.toThrow(/cannot be locked/);
+    await b.close();
+    await a.activate();
+  });
+
+  it("is free again as soon as a process that held it was killed", async () => {
+    const module = new URL("./file-block.ts", import.meta.url).href;
+    const script = `import { openFileBlock } from ${JSON.stringify(module)};
+      const block = await openFileBlock({ path: ${JSON.stringify(path)} });
+      await block.activate(); console.log("locked"); setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise((resolve) => child.stdout.once("data", resolve));
+    const block = await disk();
+    await expect(block.activate()).rejects.toThrow(/cannot be locked/);
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+    await block.activate();
+    expect(block.active).toBe(true);
+  });
+
+  it("goes to one of many who ask at the same moment", async () => {
+    const blocks = await Promise.all(Array.from({ length: 8 }, () => disk()));
+    const results = await Promise.allSettled(blocks.map((block) => block.activate()));
+    expect(results.filter((r) => r.status === "fulfilled")).toHaveLength(1);
+  });
+});
+
+describe("refused with a reason", () => {
+  it.each([
+    ["a missing file", async () => join(directory, "none.img"), /none\.img: no such file; make one/],
+    ["a directory", async () => directory, /a directory/],
+    ["a device", async () => "/dev/null", /not a regular file/],
+    [
+      "an odd size",
+      async () => {
+        await truncate(path, 1000);
+        return path;
+      },
+      /1000 bytes; a raw image is a multiple of 512/,
+    ],
+    [
+      "an empty file",
+      async () => {
+        await truncate(path, 0);
+        return path;
+      },
+      /0 bytes/,
+    ],
+  ])("%s", async (_name, make, message) => {
+    await expect(openFileBlock({ path: await make() })).rejects.toThrow(message);
+  });
+
+  it.skipIf(process.getuid?.() === 0)("a file that may not be written", async () => {
+    await chmod(path, 0o444);
+    await expect(openFileBlock({ path })).rejects.toThrow(/no permission to write it; readonly=on/);
+    await (await openFileBlock({ path, readonly: true })).close();
+  });
+
+  it("a file that was cut meanwhile: the read fails, activation too", async () => {
+    const block = await disk();
+    await truncate(path, 4096);
+    await expect(block.read(8192, new Uint8Array(512))).rejects.toThrow(/it was truncated/);
+    await expect(block.activate()).rejects.toThrow(/4096 bytes, it had 1048576/);
+  });
+});

@@ -11,6 +11,10 @@
 .equ LOG_RECORD, 64
 
 base:
+    # No timer interrupt.
+    li    t0, 0x2004000
+    li    t1, -1
+    sd    t1, 0(t0)
     la    t0, slots
     lwu   t0, 0(t0)
     la    t1, remaining
@@ -171,7 +175,7 @@ finish:
     sd    x5, 0x238(x4)
     csrr  x5, pmpcfg0
     sd    x5, 0x240(x4)
-    csrr  x5, pmpaddr1
+    csrr  x5, 0x3b1
     sd    x5, 0x248(x4)
     csrr  x5, stvec
     sd    x5, 0x250(x4)
@@ -238,7 +242,7 @@ start_slot:
     csrw  pmpaddr0, x5
     li    x5, 0x1f
     csrw  pmpcfg0, x5
-    csrw  pmpaddr1, zero
+    csrw  0x3b1, zero
     csrw  sepc, zero
     csrw  scause, zero
     csrw  stval, zero

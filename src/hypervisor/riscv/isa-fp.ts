@@ -1,10 +1,11 @@
 // F and D (unprivileged specification, chapters 20 and 21): one row an instruction. Arithmetic is in softfloat-fast.ts;
 // here are moves, sign injection, comparisons, min, max and class, and what all rows share: mstatus.FS, the
 // rounding mode, NaN boxing, fflags. Any row that may change f registers or fflags marks FS dirty.
-// Compressed loads and stores are seen as their expansions. fcsr, frm and fflags are in the CSR table.
+// fcsr, frm and fflags are in the CSR table.
 import { type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn, imported } from "../../wasm/function.ts";
 import { hartLayout } from "./hart.ts";
+import { type CompressedRow, compressed } from "./isa-compressed.ts";
 import { type LoadKind, type Row, row, type Semantics } from "./semantics.ts";
 import { BINARY32, BINARY64, FFLAGS, RM } from "./softfloat.ts";
 import { boxed, type FastFloat, type FpBinary, fastFloats, type FpUnary, unboxed } from "./softfloat-fast.ts";
@@ -13,6 +14,7 @@ const MSTATUS = hartLayout.offsetOf("mstatus");
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 const FRM = hartLayout.offsetOf("frm");
 const MSTATUS_FS = 3 << 13;
+const SP = 2;
 
 const floats = fastFloats(imported("host", "fpSlow", [I32, I32, I32, I64, I64, I64], I64), FFLAGS_OFFSET);
 
@@ -284,4 +286,18 @@ export const fpRows: readonly Row[] = [
   rounded("fcvt.d.s", "0100001 00000 frs1 rm frd 1010011", (s, rm) => {
     s.setFrd(floats.singleToDouble.call(s.hart, rm, s.frs1));
   }),
+];
+
+/** Loads and stores of doubles; RV64C has none of floats. */
+export const fpCompressedRows: readonly CompressedRow[] = [
+  compressed("c.fld", "001 imm[5:3] rs1' imm[7:6] rd' 00", ({ rd, rs1, imm }) => [
+    "fld",
+    { frd: rd, rs1, imm },
+  ]),
+  compressed("c.fsd", "101 imm[5:3] rs1' imm[7:6] rs2' 00", ({ rs1, rs2, imm }) => [
+    "fsd",
+    { rs1, frs2: rs2, imm },
+  ]),
+  compressed("c.fldsp", "001 imm[5] rd imm[4:3|8:6] 10", ({ rd, imm }) => ["fld", { frd: rd, rs1: SP, imm }]),
+  compressed("c.fsdsp", "101 imm[5:3|8:6] rs2 10", ({ rs2, imm }) => ["fsd", { rs1: SP, frs2: rs2, imm }]),
 ];

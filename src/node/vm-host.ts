@@ -35,7 +35,7 @@ export function createVm(config: VmConfig): Vm {
     throw new WherryError("vm-host.memory", `cannot reserve ${Math.ceil(plan.size / 2 ** 20)} MiB of shared memory`, { cause });
   }
   const buffer = memory.buffer as unknown as SharedArrayBuffer;
-  const module = new WebAssembly.Module(buildEngineModule());
+  const module = new WebAssembly.Module(buildEngineModule(plan.tables));
   initEngineTables(buffer, plan.tables);
   return new Vm({
     buffer,
@@ -43,7 +43,7 @@ export function createVm(config: VmConfig): Vm {
     blocks: config.blocks,
     builtinFirmware: config.builtinFirmware,
     monotonicNs,
-    spawnVcpu: (hart) => spawnWorker({ module, memory, tablesBase: plan.tables, hart }),
+    spawnVcpu: (hart) => spawnWorker({ module, memory, hart }),
   });
 }
 

@@ -33,7 +33,10 @@ export type Local<T extends Value> = T & {
 type Params<P extends readonly ValueType[]> = { [K in keyof P]: Local<InstanceType<P[K]>> };
 type Args<P extends readonly ValueType[]> = { [K in keyof P]: Settable<InstanceType<P[K]>> };
 // A function with a result may also leave it to `f.return`, then its end is never reached.
-type Body<P extends readonly ValueType[], R> = (f: Func, ...params: Params<P>) => InstanceOf<R> | undefined | void;
+type Body<P extends readonly ValueType[], R> = (
+  f: Func,
+  ...params: Params<P>
+) => InstanceOf<R> | undefined | void;
 
 /** Target of a branch; only valid inside the body it was given to. */
 export interface Label {
@@ -63,7 +66,11 @@ export class Fn<
 
   /** The call as an expression; for a function without result, only `f.call` makes sense. */
   call(...args: Args<P>): InstanceOf<R> {
-    const code = [args.map((a, i) => constant(a as Value | number | bigint, this.params[i] as ValueType).code), 0x10, this];
+    const code = [
+      args.map((a, i) => constant(a as Value | number | bigint, this.params[i] as ValueType).code),
+      0x10,
+      this,
+    ];
     const result = this.result;
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
@@ -176,13 +183,27 @@ export class Func {
   brIf(label: Label, condition: I32): void {
     this.#emit(condition.code, 0x0d, uleb(this.#depth - label.depth));
   }
-  /** Case number `index` of `cases`, or `otherwise`. A case ends with a branch, or goes on after the switch. */
-  switch(index: I32, cases: readonly (() => void)[], otherwise: () => void): void {
+  /**
+   * Case number `targets[index]` of `cases` (`index` itself if there are no targets), or `otherwise` beyond either.
+   * A case ends with a branch, or goes on after the switch.
+   */
+  switch(
+    index: I32,
+    cases: readonly (() => void)[],
+    otherwise: () => void,
+    targets?: readonly number[],
+  ): void {
     this.block((done) => {
       const n = cases.length;
       for (let i = 0; i <= n; i++) this.#emit(BLOCK, NO_RESULT);
-      this.#emit(index.code, 0x0e, uleb(n));
-      for (let i = 0; i <= n; i++) this.#emit(uleb(i));
+      const table = targets ?? Array.from(cases.keys());
+      this.#emit(
+        index.code,
+        0x0e,
+        uleb(table.length),
+        table.map((t) => uleb(Math.min(t, n))),
+        uleb(n),
+      );
       this.#depth += n;
       for (const body of [...cases, otherwise]) {
         this.#emit(END);

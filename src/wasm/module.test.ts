@@ -18,7 +18,9 @@ function run(exports: Record<string, Fn<any, any>>, imports: Record<string, unkn
 describe("wasm builder", () => {
   it("encodes constants of every size", () => {
     const values = [0n, -1n, 63n, 64n, -64n, -65n, 2n ** 63n - 1n, -(2n ** 63n), 0x1234_5678_9abcn];
-    const exports = Object.fromEntries(values.map((v, i) => [`c${i}`, fn(`c${i}`, [], I64, () => I64.of(v))]));
+    const exports = Object.fromEntries(
+      values.map((v, i) => [`c${i}`, fn(`c${i}`, [], I64, () => I64.of(v))]),
+    );
     const { call } = run(exports);
     expect(values.map((_, i) => call[`c${i}`]?.())).toEqual(values);
   });

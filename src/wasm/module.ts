@@ -59,7 +59,12 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
     return typeEntries.push(entry) - 1;
   };
 
-  const importEntries = imports.map((f) => [...name(f.importedFrom ?? ""), ...name(f.name), 0, ...uleb(typeIndex(f))]);
+  const importEntries = imports.map((f) => [
+    ...name(f.importedFrom ?? ""),
+    ...name(f.name),
+    0,
+    ...uleb(typeIndex(f)),
+  ]);
   const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
   importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);
   const functionEntries = defined.map((d) => uleb(typeIndex(d.fn)));

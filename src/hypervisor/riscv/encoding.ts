@@ -19,12 +19,10 @@ const FIELDS = {
   rm: 3,
   aq: 1,
   rl: 1,
-  /** Bits that any value may have: of fence, and of what the specification tells us to ignore. */
-  any1: 1,
-  any3: 3,
-  any4: 4,
-  any5: 5,
-  any12: 12,
+  /** Of fence. */
+  fm: 4,
+  pred: 4,
+  succ: 4,
   /** I-type. */
   imm12: 12,
   /** S-type. */

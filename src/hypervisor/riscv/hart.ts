@@ -50,7 +50,6 @@ export const hartState = defineState(
 export type HartState = StateOf<typeof hartState>;
 export type HartField = keyof HartState;
 
-
 /** Rebuilt, never saved. */
 export const SCRATCH = {
   /** Host address of the LR reservation (0: none), and the value that LR read. */
@@ -66,6 +65,8 @@ export const SCRATCH = {
   tlbUsed: 0x10024,
   /** CONFIG_* bits. */
   config: 0x10028,
+  /** Non-zero once run() has made the TLBs' memory valid. */
+  ready: 0x1002c,
   /** Ranges of addresses, lower and upper half, that entries made from superpages may lie in: first, last page. */
   superpages: 0x10030,
 } as const;

@@ -25,13 +25,7 @@ const bit = (b: I64): I64 => I64.of(1).shl(b);
 
 /** Each byte: all ones if any bit of it is set. */
 const orCombine = fn("orc.b", [I64], I64, (_f, a) =>
-  a
-    .and(0x7f7f7f7f7f7f7f7fn)
-    .add(0x7f7f7f7f7f7f7f7fn)
-    .or(a)
-    .and(0x8080808080808080n)
-    .shrU(7)
-    .mul(0xff),
+  a.and(0x7f7f7f7f7f7f7f7fn).add(0x7f7f7f7f7f7f7f7fn).or(a).and(0x8080808080808080n).shrU(7).mul(0xff),
 );
 
 const reverseBytes = fn("rev8", [I64], I64, (f, a) => {

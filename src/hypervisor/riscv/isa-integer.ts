@@ -25,7 +25,8 @@ const store = (name: string, funct3: string, size: StoreSize): Row =>
   row(name, "I", `simm7 rs2 rs1 ${funct3} simm5 0100011`, (s) => s.store(size, s.rs1.add(s.imm), s.rs2));
 const branch = (name: string, funct3: string, taken: (a: I64, b: I64) => I32): Row =>
   row(name, "I", `bimm7 rs2 rs1 ${funct3} bimm5 1100011`, (s) => s.branch(taken(s.rs1, s.rs2)));
-const mul = (name: string, pattern: string, meaning: (s: Semantics) => void): Row => row(name, "M", pattern, meaning);
+const mul = (name: string, pattern: string, meaning: (s: Semantics) => void): Row =>
+  row(name, "M", pattern, meaning);
 
 export const integerRows: readonly Row[] = [
   row("lui", "I", "imm20 rd 0110111", (s) => s.setRd(s.imm)),

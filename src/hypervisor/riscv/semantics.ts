@@ -32,26 +32,44 @@ export interface Semantics {
   readonly nextPc: I64;
   /** Unsigned field of the word. */
   field(low: number, width: number): I32;
-  /** Number of a register operand is zero (x0). */
   setRd(value: I64): void;
   setFrd(value: I64): void;
-  /** Go to `target` instead of the next instruction. */
+  /** Go to `target` instead of the next instruction; what follows is not reached. */
   jump(target: I64): void;
   /** Go to pc + imm if `condition`. */
   branch(condition: I32): void;
-  /** pc + imm, always. */
+  /** Go to pc + imm; what follows is not reached. */
   jumpImmediate(): void;
   load(kind: LoadKind, address: I64): I64;
   store(size: StoreSize, address: I64, value: I64): void;
-  /** Call something that may trap or change what the interpreter has cached; its result if it did not trap. */
+  /** The value of a call that may trap or change what the engine has cached (SCRATCH.event); reached if it did not trap. */
   guard(call: I64): Local<I64>;
-  guardVoid(emitCall: () => void): void;
+  /** Obey SCRATCH.event; pc has been stored by `guard`, or nothing can trap. */
+  checkEvent(): void;
+  /** Bring mcycle and minstret up to date. */
+  syncCounters(): void;
   /** Raise an exception; what follows is not reached. */
   trap(cause: number, tval: I64 | number): void;
+  trapDynamic(cause: I64): void;
   illegal(): void;
-  /** Leave run() with this reason; pc as it is set by then. */
+  /** pc and privilege were set: go on there. */
+  resume(): void;
+  /** Leave run() with this reason, pc at this instruction or at the next. */
   exit(reason: number, where: "here" | "next"): void;
 }
+
+/** Why run() returned. */
+export const EXIT = {
+  /** The budget is used up. */
+  SLICE: 0,
+  /** The kick word is set. */
+  KICK: 1,
+  /** An ecall from S-mode with the built-in firmware; pc is the ecall's. */
+  ECALL: 2,
+  /** A wfi with nothing pending; pc is after it. */
+  WFI: 3,
+  INTERNAL_ERROR: 4,
+} as const;
 
 export interface Row extends Encoding {
   readonly name: string;

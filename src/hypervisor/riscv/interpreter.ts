@@ -1,0 +1,402 @@
+// The interpreter: every row's meaning, with operands read from the instruction word, in one function with one br_table.
+// An instruction is fetched through a host pointer into the current page, decoded by table (decoder.ts) and
+// executed; registers stay in the hart's area, so the state is in memory whenever run() returns or calls out.
+// See docs/decisions/0001-interpreter-dispatch.md for measurements.
+import { I32, I64 } from "../../wasm/expr.ts";
+import { type Fn, fn, type Func, type Label, type Local } from "../../wasm/function.ts";
+import { CTL_KICK } from "../layout.ts";
+import { decoder, EXPANSIONS, indexDecides, OPERATIONS } from "./decoder.ts";
+import type { ImmediateFormat } from "./encoding.ts";
+import { hartLayout, SCRATCH, TLB_WRITE } from "./hart.ts";
+import { dataTlb, fetchPage, fetchTlb, loadSlow, prepareTlb, storeSlow, tlbEntry } from "./mmu.ts";
+import { EXIT, type LoadKind, type Row, type Semantics, type StoreSize } from "./semantics.ts";
+import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./trap.ts";
+
+/** Instructions between two looks at kick and interrupts. */
+const POLL_INTERVAL = 1024;
+const PAGE_SIZE = 4096;
+
+const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
+  "8S": 1,
+  "8U": 1,
+  "16S": 2,
+  "16U": 2,
+  "32S": 4,
+  "32U": 4,
+  "64": 8,
+};
+
+/** Count `n` retired instructions, where mcountinhibit lets them be counted. */
+const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
+  const inhibited = f.let(get32(hart, "mcountinhibit"));
+  f.if(inhibited.and(1).eqz(), () => set(f, hart, "mcycle", get(hart, "mcycle").add(n.extendU())));
+  f.if(inhibited.and(4).eqz(), () => set(f, hart, "minstret", get(hart, "minstret").add(n.extendU())));
+});
+
+/** run(hart area, budget in instructions) → EXIT.*; the decode tables lie at `tables`. */
+export function makeRun(tables: number): Fn<readonly [typeof I32, typeof I32], typeof I32> {
+  return fn("run", [I32, I32], I32, (f, hart, budget) => {
+    f.call(prepareTlb, hart);
+    new Interpreter(f, hart, budget, tables).emit();
+  });
+}
+
+class Interpreter {
+  readonly #f: Func;
+  readonly #hart: I32;
+  readonly #tables: number;
+  /** Instructions left of the budget, without the current slice. */
+  readonly #remaining: Local<I32>;
+  /** Instructions of the current slice, and how many of them are left. */
+  readonly #slice: Local<I32>;
+  readonly #countdown: Local<I32>;
+  /** Host addresses of this instruction and the next, as long as they are in the page. */
+  readonly #ip: Local<I32>;
+  readonly #nextIp: Local<I32>;
+  /** The page we fetch from: host address and guest-virtual address. */
+  readonly #pageHost: Local<I32>;
+  readonly #pageVirt: Local<I64>;
+  readonly #word: Local<I32>;
+  readonly #operation: Local<I32>;
+  readonly #dataTlb: Local<I32>;
+  /** Look at everything again; pc is stored. */
+  #enter!: Label;
+  /** Find the page of the stored pc. */
+  #refetch!: Label;
+  /** The next instruction. */
+  #next!: Label;
+
+  constructor(f: Func, hart: I32, budget: Local<I32>, tables: number) {
+    this.#f = f;
+    this.#hart = hart;
+    this.#tables = tables;
+    this.#remaining = budget;
+    this.#slice = f.let(I32.of(0));
+    this.#countdown = f.let(I32.of(0));
+    this.#ip = f.let(I32.of(0));
+    this.#nextIp = f.let(I32.of(0));
+    this.#pageHost = f.let(I32.of(0));
+    this.#pageVirt = f.let(I64.of(0));
+    this.#word = f.let(I32.of(0));
+    this.#operation = f.let(I32.of(0));
+    this.#dataTlb = f.let(I32.of(0));
+  }
+
+  emit(): void {
+    const f = this.#f;
+    f.loop((enter) => {
+      this.#enter = enter;
+      this.#poll();
+      f.loop((refetch) => {
+        this.#refetch = refetch;
+        this.#findPage();
+        f.loop((next) => {
+          this.#next = next;
+          this.#fetch();
+          this.#decode();
+          const [illegal, ...operations] = decoder.operations;
+          const cases = [illegal, ...operations].map(
+            (rows) => () => this.#operationCode(rows as readonly Row[]),
+          );
+          f.switch(this.#operation, cases, () => f.unreachable());
+          f.br(next);
+        });
+      });
+    });
+  }
+
+  /** Account for the slice, leave if somebody wants us to, take an interrupt, start the next slice. */
+  #poll(): void {
+    const f = this.#f;
+    const hart = this.#hart;
+    this.#account();
+    f.if(hart.atomicLoad32(CTL_KICK), () => f.return(I32.of(EXIT.KICK)));
+    f.if(this.#remaining.leS(0), () => f.return(I32.of(EXIT.SLICE)));
+    f.call(takeInterrupt, hart);
+    f.store32(hart, EVENT.NONE, SCRATCH.event);
+    this.#dataTlb.set(dataTlb.call(hart));
+    this.#slice.set(this.#remaining.ltS(POLL_INTERVAL).select<I32>(this.#remaining, I32.of(POLL_INTERVAL)));
+    this.#countdown.set(this.#slice);
+  }
+
+  #account(): void {
+    const f = this.#f;
+    const executed = f.let(this.#slice.sub(this.#countdown));
+    f.call(retire, this.#hart, executed);
+    this.#remaining.set(this.#remaining.sub(executed));
+    this.#slice.set(this.#countdown);
+  }
+
+  #findPage(): void {
+    const f = this.#f;
+    const pc = f.let(get(this.#hart, "pc"));
+    this.#pageVirt.set(pc.and(-PAGE_SIZE));
+    this.#pageHost.set(this.#hostPage(pc));
+    this.#nextIp.set(this.#pageHost.add(pc.wrap().and(PAGE_SIZE - 1)));
+  }
+
+  /** Host address of the page to fetch from, from the TLB or by a walk; a trap that this raises is taken. */
+  #hostPage(va: Local<I64>): I32 {
+    const f = this.#f;
+    const entry = f.let(tlbEntry(fetchTlb(this.#hart), va));
+    const page = f.let(va.and(-PAGE_SIZE));
+    const host = f.let(page.wrap().add(entry.load32(8)));
+    f.if(entry.load64().ne(page), () => {
+      host.set(fetchPage.call(this.#hart, va));
+      f.if(host.eqz(), () => {
+        // Counts as an instruction, so that a handler that faults itself uses up its budget.
+        this.#countdown.set(this.#countdown.sub(1));
+        f.br(this.#enter);
+      });
+    });
+    return host;
+  }
+
+  #fetch(): void {
+    const f = this.#f;
+    this.#ip.set(this.#nextIp);
+    f.if(this.#countdown.eqz(), () => {
+      this.#storePc();
+      f.br(this.#enter);
+    });
+    const inPage = this.#ip.sub(this.#pageHost);
+    f.block((fetched) => {
+      f.block((edge) => {
+        f.brIf(edge, inPage.gtU(PAGE_SIZE - 4));
+        this.#word.set(this.#ip.load32());
+        f.br(fetched);
+      });
+      // Beyond the page, or the last halfword of it.
+      this.#storePc();
+      f.brIf(this.#refetch, inPage.geU(PAGE_SIZE));
+      this.#word.set(this.#ip.load16U());
+      f.if(this.#word.and(3).eq(3), () => {
+        const second = f.let(this.#pageVirt.add(PAGE_SIZE));
+        const host = this.#hostPage(second);
+        this.#word.set(this.#word.or(host.load16U().shl(16)));
+      });
+    });
+    this.#countdown.set(this.#countdown.sub(1));
+  }
+
+  #decode(): void {
+    const f = this.#f;
+    const word = this.#word;
+    f.if(
+      word.and(3).eq(3),
+      () => {
+        this.#nextIp.set(this.#ip.add(4));
+        const index = word.shrU(17).and(0x7f00).or(word.shrU(7).and(0xe0)).or(word.shrU(2).and(0x1f));
+        this.#operation.set(index.load8U(this.#tables + OPERATIONS));
+      },
+      () => {
+        this.#nextIp.set(this.#ip.add(2));
+        const entry = f.let(word.and(0xffff).shl(3));
+        word.set(entry.load32(this.#tables + EXPANSIONS));
+        this.#operation.set(entry.load32(this.#tables + EXPANSIONS + 4));
+      },
+    );
+  }
+
+  #operationCode(rows: readonly Row[]): void {
+    for (const row of rows) {
+      const semantics = this.#semantics(row.immediate);
+      if (rows.length === 1 && indexDecides(row)) {
+        row.meaning(semantics);
+        return;
+      }
+      // The meaning falls through to the end of the case, past the other candidates.
+      this.#f.block((other) => {
+        this.#f.brIf(other, this.#word.and(row.mask | 0).ne(row.match | 0));
+        row.meaning(semantics);
+        this.#f.br(this.#next);
+      });
+    }
+    this.#semantics(undefined).illegal();
+  }
+
+  #pc(): I64 {
+    return this.#pageVirt.add(this.#ip.sub(this.#pageHost).extendS());
+  }
+
+  #storePc(): void {
+    set(this.#f, this.#hart, "pc", this.#pc());
+  }
+
+  #semantics(format: ImmediateFormat | undefined): Semantics {
+    const f = this.#f;
+    const hart = this.#hart;
+    const word = this.#word;
+    const x = hartLayout.offsetOf("x");
+    const floats = hartLayout.offsetOf("f");
+    /** Address of the 8-byte register whose number is at bit `low` ≥ 7. */
+    const register = (low: number): I32 => hart.add(word.shrU(low - 3).and(0xf8));
+    const field = (low: number, width: number): I32 => {
+      const shifted = low === 0 ? word : word.shrU(low);
+      return low + width === 32 ? shifted : shifted.and(2 ** width - 1);
+    };
+    const imm = (): I32 => {
+      switch (format) {
+        case "I":
+          return word.shrS(20);
+        case "S":
+          return word.shrS(20).and(~31).or(field(7, 5));
+        case "B":
+          return word
+            .shrS(19)
+            .and(~0xfff)
+            .or(word.shl(4).and(0x800))
+            .or(word.shrU(20).and(0x7e0))
+            .or(word.shrU(7).and(0x1e));
+        case "U":
+          return word.and(~0xfff);
+        case "J":
+          return word
+            .shrS(11)
+            .and(~0xfffff)
+            .or(word.and(0xff000))
+            .or(word.shrU(9).and(0x800))
+            .or(word.shrU(20).and(0x7fe));
+        default:
+          throw new RangeError("the row's encoding has no immediate");
+      }
+    };
+    const loads: Record<LoadKind, [from: (host: I32) => I64, extend: (value: I64) => I64]> = {
+      "8S": [(h) => h.load64From8S(), (v) => v.extend8S()],
+      "8U": [(h) => h.load64From8U(), (v) => v],
+      "16S": [(h) => h.load64From16S(), (v) => v.extend16S()],
+      "16U": [(h) => h.load64From16U(), (v) => v],
+      "32S": [(h) => h.load64From32S(), (v) => v.extend32S()],
+      "32U": [(h) => h.load64From32U(), (v) => v],
+      "64": [(h) => h.load64(), (v) => v],
+    };
+    /** The address as a TLB tag: its page, and the low bits that a misaligned access would have. */
+    const tag = (va: I64, size: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1));
+    const trap = (cause: I64 | number, tval: I64 | number): void => {
+      this.#storePc();
+      f.call(raise, hart, cause, tval);
+      f.br(this.#enter);
+    };
+    const self: Semantics = {
+      f,
+      hart,
+      word,
+      get rs1() {
+        return register(15).load64(x);
+      },
+      get rs2() {
+        return register(20).load64(x);
+      },
+      get frs1() {
+        return register(15).load64(floats);
+      },
+      get frs2() {
+        return register(20).load64(floats);
+      },
+      get frs3() {
+        return register(27).load64(floats);
+      },
+      get imm() {
+        return imm().extendS();
+      },
+      pc: this.#pc(),
+      nextPc: this.#pageVirt.add(this.#nextIp.sub(this.#pageHost).extendS()),
+      field,
+      setRd: (value) => {
+        f.store64(register(7), value, x);
+        // Cheaper than asking whether rd is x0.
+        f.store64(hart, 0, x);
+      },
+      setFrd: (value) => f.store64(register(7), value, floats),
+      jump: (target) => {
+        const to = f.let(target);
+        const inPage = f.let(to.sub(this.#pageVirt));
+        f.if(
+          inPage.ltU(PAGE_SIZE),
+          () => this.#nextIp.set(this.#pageHost.add(inPage.wrap())),
+          () => {
+            set(f, hart, "pc", to);
+            f.br(this.#refetch);
+          },
+        );
+      },
+      branch: (condition) => f.if(condition, () => this.#nextIp.set(this.#ip.add(imm()))),
+      jumpImmediate: () => this.#nextIp.set(this.#ip.add(imm())),
+      load: (kind, address) => {
+        const [fromHost, extend] = loads[kind];
+        const size = SIZE_OF_LOAD[kind];
+        const va = f.let(address);
+        const value = f.let(I64.of(0));
+        const entry = f.let(tlbEntry(this.#dataTlb, va));
+        f.if(
+          entry.load64().eq(tag(va, size)),
+          () => value.set(fromHost(va.wrap().add(entry.load32(8)))),
+          () => {
+            this.#storePc();
+            value.set(extend(loadSlow.call(hart, va, size)));
+            self.checkEvent();
+          },
+        );
+        return value;
+      },
+      store: (size, address, value) => {
+        const va = f.let(address);
+        const entry = f.let(tlbEntry(this.#dataTlb, va));
+        f.if(
+          entry.load64(TLB_WRITE).eq(tag(va, size)),
+          () => {
+            const host = va.wrap().add(entry.load32(TLB_WRITE + 8));
+            if (size === 1) f.store8(host, value);
+            else if (size === 2) f.store16(host, value);
+            else if (size === 4) f.store32(host, value);
+            else f.store64(host, value);
+          },
+          () => {
+            this.#storePc();
+            f.call(storeSlow, hart, va, value, size);
+            self.checkEvent();
+          },
+        );
+      },
+      guard: (call) => {
+        this.#storePc();
+        const value = f.let(call);
+        self.checkEvent();
+        return value;
+      },
+      checkEvent: () => {
+        const event = f.let(hart.load32(SCRATCH.event));
+        f.if(event, () => {
+          f.brIf(this.#enter, event.eq(EVENT.TRAPPED));
+          // Ends the slice after this instruction.
+          f.store32(hart, EVENT.NONE, SCRATCH.event);
+          this.#slice.set(this.#slice.sub(this.#countdown));
+          this.#countdown.set(0);
+        });
+      },
+      syncCounters: () => {
+        // This instruction is not yet one of the retired.
+        this.#countdown.set(this.#countdown.add(1));
+        this.#account();
+        this.#countdown.set(this.#countdown.sub(1));
+      },
+      trap,
+      trapDynamic: (cause) => trap(cause, 0),
+      illegal: () => {
+        this.#storePc();
+        // The expansion is not what the program holds.
+        const short = this.#nextIp.sub(this.#ip).eq(2);
+        f.call(raiseIllegal, hart, short.choose(this.#ip.load16U(), word));
+        f.br(this.#enter);
+      },
+      resume: () => f.br(this.#enter),
+      exit: (reason, where) => {
+        if (where === "here") this.#storePc();
+        else set(f, hart, "pc", self.nextPc);
+        this.#account();
+        f.return(I32.of(reason));
+      },
+    };
+    return self;
+  }
+}

@@ -1,0 +1,106 @@
+// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers host
+// address and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
+// conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
+import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
+import { fn, type Func } from "../../wasm/function.ts";
+import { SCRATCH } from "./hart.ts";
+import { ACCESS, atomicAddress } from "./mmu.ts";
+import { type Row, row } from "./semantics.ts";
+
+type Width = 4 | 8;
+
+const letter = (width: Width): string => (width === 4 ? "w" : "d");
+const funct3 = (width: Width): string => (width === 4 ? "010" : "011");
+const read = (host: I32, width: Width): I64 =>
+  width === 4 ? host.atomicLoad32().extendS() : host.atomicLoad64();
+
+/** The reservation: the address with the width in its free low bits, so that LR.W does not serve SC.D. */
+const reservation = (host: I32, width: Width): I32 => host.or(width === 4 ? 1 : 2);
+
+function loadReserved(width: Width): Row {
+  const body = fn(`lr.${letter(width)}`, [I32, I64], I64, (f, hart, va) => {
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.LOAD, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    const value = f.let(read(host, width));
+    f.store32(hart, reservation(host, width), SCRATCH.reservation);
+    f.store64(hart, value, SCRATCH.reservedValue);
+    return value;
+  });
+  return row(`lr.${letter(width)}`, "A", `00010 aq rl 00000 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1))),
+  );
+}
+
+function storeConditional(width: Width): Row {
+  const body = fn(`sc.${letter(width)}`, [I32, I64, I64], I64, (f, hart, va, value) => {
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    const held = f.let(hart.load32(SCRATCH.reservation).eq(reservation(host, width)));
+    f.store32(hart, 0, SCRATCH.reservation);
+    f.if(held.eqz(), () => f.return(I64.of(1)));
+    const expected = hart.load64(SCRATCH.reservedValue);
+    if (width === 8) f.return(host.cmpxchg64(expected, value).ne(expected).extendU());
+    else f.return(host.cmpxchg32(expected.wrap(), value.wrap()).ne(expected.wrap()).extendU());
+  });
+  return row(`sc.${letter(width)}`, "A", `00011 aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
+  );
+}
+
+/** `modify` does the operation on the aligned host address and gives the old value. */
+function amo(
+  name: string,
+  funct5: string,
+  width: Width,
+  modify: (f: Func, host: I32, value: I64) => I64,
+): Row {
+  const full = `${name}.${letter(width)}`;
+  const body = fn(full, [I32, I64, I64], I64, (f, hart, va, value) => {
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    return modify(f, host, value);
+  });
+  return row(full, "A", `${funct5} aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
+  );
+}
+
+function rmw(op: RmwOp, name: string, funct5: string, width: Width): Row {
+  return amo(name, funct5, width, (_f, host, value) =>
+    width === 4 ? host.rmw32(op, value.wrap()).extendS() : host.rmw64(op, value),
+  );
+}
+
+/** Minimum and maximum: compare and swap until nobody was in between. */
+function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, value: I64) => I32): Row {
+  return amo(name, funct5, width, (f, host, value) => {
+    // Sign extension of both keeps the unsigned order too.
+    const operand = f.let(width === 4 ? value.extend32S() : value);
+    const old = f.let(read(host, width));
+    f.loop((again) => {
+      const next = f.let(keepsOld(old, operand).select<I64>(old, operand));
+      const seen = f.let(
+        width === 4 ? host.cmpxchg32(old.wrap(), next.wrap()).extendS() : host.cmpxchg64(old, next),
+      );
+      f.if(seen.ne(old), () => {
+        old.set(seen);
+        f.br(again);
+      });
+    });
+    return old;
+  });
+}
+
+export const atomicRows: readonly Row[] = ([4, 8] as const).flatMap((width) => [
+  loadReserved(width),
+  storeConditional(width),
+  rmw("xchg", "amoswap", "00001", width),
+  rmw("add", "amoadd", "00000", width),
+  rmw("xor", "amoxor", "00100", width),
+  rmw("and", "amoand", "01100", width),
+  rmw("or", "amoor", "01000", width),
+  pick("amomin", "10000", width, (old, value) => old.leS(value)),
+  pick("amomax", "10100", width, (old, value) => old.geS(value)),
+  pick("amominu", "11000", width, (old, value) => old.leU(value)),
+  pick("amomaxu", "11100", width, (old, value) => old.geU(value)),
+]);

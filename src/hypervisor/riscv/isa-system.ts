@@ -1,0 +1,120 @@
+// Environment calls, CSR instructions, fences, privileged instructions and cache-block operations (unprivileged
+// specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are not modelled:
+// Zicbom only checks rights.
+import type { I32 } from "../../wasm/expr.ts";
+import { csrAccess } from "./csr.ts";
+import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
+import { ACCESS, cacheBlockAddress, flushTlb, flushTlbPage } from "./mmu.ts";
+import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
+import {
+  CAUSE,
+  EVENT,
+  get32,
+  machineReturn,
+  MSTATUS,
+  pendingBits,
+  setEvent,
+  supervisorReturn,
+} from "./trap.ts";
+
+const BLOCK_SIZE = 64;
+const CBIE = 0x30;
+const CBCFE = 0x40;
+const CBZE = 0x80;
+
+/** In S-mode, if the mstatus bit traps it. */
+const trappedInS = (s: Semantics, bit: number): I32 =>
+  get32(s.hart, "priv").eq(1).and(get32(s.hart, "mstatus").shrU(bit));
+
+function csr(name: string, funct3: string): readonly Row[] {
+  return [
+    row(name, "Zicsr", `csr rs1 0${funct3} rd 1110011`, (s) => {
+      s.syncCounters();
+      s.setRd(s.guard(csrAccess.call(s.hart, s.word, s.rs1)));
+    }),
+    row(`${name}i`, "Zicsr", `csr uimm5 1${funct3} rd 1110011`, (s) => {
+      s.syncCounters();
+      s.setRd(s.guard(csrAccess.call(s.hart, s.word, s.field(15, 5).extendU())));
+    }),
+  ];
+}
+
+/** Illegal unless menvcfg (below M) and senvcfg (in U) have one of the bits set. */
+function requireEnvcfg(s: Semantics, bits: number): void {
+  const { f, hart } = s;
+  const priv = f.let(get32(hart, "priv"));
+  const fromM = get32(hart, "menvcfg").and(bits).ne(0);
+  const fromS = get32(hart, "senvcfg").and(bits).ne(0);
+  f.if(
+    priv
+      .eq(3)
+      .or(fromM.and(priv.or(fromS)))
+      .eqz(),
+    () => s.illegal(),
+  );
+}
+
+const cacheBlock = (name: string, selector: string, bits: number): Row =>
+  row(name, "Zicbom", `${selector} rs1 010 00000 0001111`, (s) => {
+    requireEnvcfg(s, bits);
+    s.guard(cacheBlockAddress.call(s.hart, s.rs1, ACCESS.LOAD).extendU());
+  });
+
+export const systemRows: readonly Row[] = [
+  row("ecall", "I", "00000000000000000000000001110011", (s) => {
+    const { f, hart } = s;
+    const priv = f.let(get32(hart, "priv"));
+    f.if(priv.eq(1).and(hart.load32(SCRATCH.config).and(CONFIG_BUILTIN_FIRMWARE)), () =>
+      s.exit(EXIT.ECALL, "here"),
+    );
+    s.trapDynamic(priv.add(CAUSE.ECALL).extendU());
+  }),
+  row("ebreak", "I", "00000000000100000000000001110011", (s) => s.trap(CAUSE.BREAKPOINT, 0)),
+  row("fence", "I", "fm pred succ rs1 000 rd 0001111", (s) => s.f.fence()),
+  // Nothing decoded is kept, so only the order of accesses matters.
+  row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => s.f.fence()),
+  ...csr("csrrw", "01"),
+  ...csr("csrrs", "10"),
+  ...csr("csrrc", "11"),
+
+  row("mret", "S", "00110000001000000000000001110011", (s) => {
+    s.f.if(get32(s.hart, "priv").ne(3), () => s.illegal());
+    s.f.call(machineReturn, s.hart);
+    s.resume();
+  }),
+  row("sret", "S", "00010000001000000000000001110011", (s) => {
+    const user = get32(s.hart, "priv").eqz();
+    s.f.if(user.or(trappedInS(s, MSTATUS.TSR).and(1)), () => s.illegal());
+    s.f.call(supervisorReturn, s.hart);
+    s.resume();
+  }),
+  row("wfi", "S", "00010000010100000000000001110011", (s) => {
+    const user = get32(s.hart, "priv").eqz();
+    s.f.if(user.or(trappedInS(s, MSTATUS.TW).and(1)), () => s.illegal());
+    // A pending interrupt ends the wait even if it is globally disabled (3.3.3).
+    s.f.if(pendingBits(s.hart).and(get32(s.hart, "mie")).eqz(), () => s.exit(EXIT.WFI, "next"));
+    setEvent(s.f, s.hart, EVENT.RESYNC);
+    s.checkEvent();
+  }),
+  row("sfence.vma", "S", "0001001 rs2 rs1 000 00000 1110011", (s) => {
+    const { f, hart } = s;
+    const user = get32(hart, "priv").eqz();
+    f.if(user.or(trappedInS(s, MSTATUS.TVM).and(1)), () => s.illegal());
+    f.if(
+      s.field(15, 5),
+      () => f.call(flushTlbPage, hart, s.rs1),
+      () => f.call(flushTlb, hart),
+    );
+    setEvent(f, hart, EVENT.RESYNC);
+    s.checkEvent();
+  }),
+
+  cacheBlock("cbo.inval", "000000000000", CBIE),
+  cacheBlock("cbo.clean", "000000000001", CBCFE),
+  cacheBlock("cbo.flush", "000000000010", CBCFE),
+  row("cbo.zero", "Zicboz", "000000000100 rs1 010 00000 0001111", (s) => {
+    requireEnvcfg(s, CBZE);
+    const host = s.guard(cacheBlockAddress.call(s.hart, s.rs1, ACCESS.STORE).extendU());
+    s.f.fill(host.wrap().and(-BLOCK_SIZE), 0, BLOCK_SIZE);
+  }),
+];

@@ -1,0 +1,76 @@
+// Physical memory protection (privileged specification, 3.7): 16 entries, OFF, TOR, NA4, NAPOT, lock bits.
+// As in QEMU, a hart with no active entry lets S and U pass; the specification would deny them.
+import { I32, I64 } from "../../wasm/expr.ts";
+import { fn } from "../../wasm/function.ts";
+import { hartLayout } from "./hart.ts";
+
+export const PMP_ENTRIES = 16;
+/** Access bits as in pmpcfg. */
+export const PMP_READ = 1;
+export const PMP_WRITE = 2;
+export const PMP_EXECUTE = 4;
+
+/** Results of pmpCheck. */
+export const PMP_DENIED = 0;
+export const PMP_ALLOWED = 1;
+/** The range is only partly in the entry that decides. For a single access that is a denial. */
+export const PMP_PARTIAL = 2;
+
+const CFG_LOCKED = 0x80;
+const MODE_TOR = 1;
+const MODE_NA4 = 2;
+
+/** (hart, guestPhys, size in bytes, PMP_* access, privilege) → PMP_* result. */
+export const pmpCheck = fn(
+  "pmpCheck",
+  [I32, I64, I32, I32, I32],
+  I32,
+  (f, hart, address, size, access, priv) => {
+    const cfgAt = hartLayout.offsetOf("pmpcfg");
+    const addrAt = hartLayout.offsetOf("pmpaddr");
+    f.if(
+      hart
+        .load64(cfgAt)
+        .or(hart.load64(cfgAt + 8))
+        .eqz(),
+      () => f.return(I32.of(PMP_ALLOWED)),
+    );
+    const active = f.let(I32.of(0));
+    const i = f.let(I32.of(0));
+    const previous = f.let(I64.of(0));
+    const last = f.let(address.add(size.extendU()));
+    f.loop((again) => {
+      const cfg = f.let(hart.add(i).load8U(cfgAt));
+      const mode = f.let(cfg.shrU(3).and(3));
+      const addr = f.let(hart.add(i.shl(3)).load64(addrAt));
+      f.if(mode, () => {
+        active.set(1);
+        const low = f.let(addr.shl(2));
+        const high = f.let(I64.of(0));
+        f.if(
+          mode.eq(MODE_TOR),
+          () => {
+            high.set(low);
+            low.set(previous.shl(2));
+          },
+          () => {
+            // Trailing ones of a NAPOT address say the size; NA4 has none.
+            const ones = mode.eq(MODE_NA4).select(I64.of(0), addr.xor(addr.add(1)));
+            const span = f.let(ones);
+            low.set(addr.and(span.not()).shl(2));
+            high.set(low.add(span.add(1).shl(2)));
+          },
+        );
+        f.if(address.ltU(high).and(last.gtU(low)), () => {
+          f.if(address.ltU(low).or(last.gtU(high)), () => f.return(I32.of(PMP_PARTIAL)));
+          f.if(priv.eq(3).and(cfg.and(CFG_LOCKED).eqz()), () => f.return(I32.of(PMP_ALLOWED)));
+          f.return(cfg.and(access).eq(access));
+        });
+      });
+      previous.set(addr);
+      i.set(i.add(1));
+      f.brIf(again, i.ltU(PMP_ENTRIES));
+    });
+    return priv.eq(3).or(active.eqz());
+  },
+);

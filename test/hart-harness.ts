@@ -1,0 +1,175 @@
+// One or more harts on a bare memory, for tests and benches of the engine: RAM at 0x80000000, no devices
+// unless given, M-mode at the start of RAM. Programs are words or the table's own assembler.
+import {
+  CTL_KICK,
+  CTL_LINES,
+  CTL_MMIO_DATA,
+  CTL_SLOT_BANK,
+  ENGINE_TABLES_SIZE,
+  hartBase,
+  SLOT_DIRTY_OFFSET,
+  SLOT_ENTRIES,
+  SLOT_ENTRY_SIZE,
+  SLOT_FLAG_LOG_DIRTY,
+  SLOT_FLAG_READONLY,
+  SLOT_FLAGS,
+  SLOT_GPA,
+  SLOT_HOST_OFFSET,
+  SLOT_SIZE,
+  VM_CLOCK_DELTA,
+  VM_SLOT_BANK_0,
+} from "../src/hypervisor/layout.ts";
+import {
+  buildEngineModule,
+  engineHost,
+  type EngineExports,
+  type EngineImports,
+  initEngineTables,
+} from "../src/hypervisor/riscv/engine.ts";
+import { HartImage } from "../src/hypervisor/riscv/hart-image.ts";
+import { PRIV } from "../src/hypervisor/riscv/hart.ts";
+import { assemble } from "../src/hypervisor/riscv/isa.ts";
+import type { Operands } from "../src/hypervisor/riscv/encoding.ts";
+
+export const RAM_BASE = 0x80000000n;
+export const ROM_BASE = 0x1000n;
+const ROM_SIZE = 0x1000;
+
+const TABLES = hartBase(8);
+const DIRTY = TABLES + ENGINE_TABLES_SIZE;
+const ROM = DIRTY + 0x10000;
+const RAM = ROM + 0x10000;
+
+const modules = new Map<number, WebAssembly.Module>();
+
+function engineModule(): WebAssembly.Module {
+  let module = modules.get(TABLES);
+  if (module === undefined) {
+    module = new WebAssembly.Module(buildEngineModule(TABLES));
+    modules.set(TABLES, module);
+  }
+  return module;
+}
+
+export interface HarnessOptions {
+  /** Bytes of RAM, a multiple of 64 KiB. Default 1 MiB. */
+  readonly ramSize?: number;
+  readonly imports?: Partial<EngineImports>;
+}
+
+export class HartHarness {
+  readonly buffer: SharedArrayBuffer;
+  readonly view: DataView<SharedArrayBuffer>;
+  readonly engine: EngineExports;
+  readonly hart: HartImage;
+  readonly ramSize: number;
+  /** Accesses that reached no memory: reads answer from here, writes land here. */
+  readonly devices = new Map<bigint, bigint>();
+  ticks = 0;
+
+  constructor({ ramSize = 0x100000, imports = {} }: HarnessOptions = {}) {
+    this.ramSize = ramSize;
+    const pages = (RAM + ramSize) / 0x10000 + 1;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    this.buffer = memory.buffer as unknown as SharedArrayBuffer;
+    this.view = new DataView(this.buffer);
+    initEngineTables(this.buffer, TABLES);
+    const host: EngineImports = {
+      hostTicks: () => this.ticks,
+      mmioRead: (address) => {
+        const value = this.devices.get(BigInt.asUintN(64, address));
+        if (value === undefined) return 0;
+        this.view.setBigUint64(hartBase(0) + CTL_MMIO_DATA, value, true);
+        return 1;
+      },
+      mmioWrite: (address, _size, value) => {
+        if (!this.devices.has(BigInt.asUintN(64, address))) return 0;
+        this.devices.set(BigInt.asUintN(64, address), BigInt.asUintN(64, value));
+        return 1;
+      },
+      ...imports,
+    };
+    const instance = new WebAssembly.Instance(engineModule(), {
+      host: { memory, ...engineHost(this.buffer, host) },
+    } as WebAssembly.Imports);
+    this.engine = instance.exports as unknown as EngineExports;
+    this.#slot(0, RAM_BASE, ramSize, RAM, SLOT_FLAG_LOG_DIRTY);
+    this.#slot(1, ROM_BASE, ROM_SIZE, ROM, SLOT_FLAG_READONLY);
+    this.view.setUint32(VM_SLOT_BANK_0, 2, true);
+    this.view.setUint32(hartBase(0) + CTL_SLOT_BANK, VM_SLOT_BANK_0, true);
+    this.hart = new HartImage(this.buffer, 0);
+    this.hart.set("pc", RAM_BASE);
+    this.hart.set("priv", BigInt(PRIV.M));
+  }
+
+  #slot(index: number, guestPhys: bigint, size: number, hostOffset: number, flags: number): void {
+    const entry = VM_SLOT_BANK_0 + SLOT_ENTRIES + index * SLOT_ENTRY_SIZE;
+    this.view.setBigUint64(entry + SLOT_GPA, guestPhys, true);
+    this.view.setBigUint64(entry + SLOT_SIZE, BigInt(size), true);
+    this.view.setUint32(entry + SLOT_HOST_OFFSET, hostOffset, true);
+    this.view.setUint32(entry + SLOT_FLAGS, flags, true);
+    this.view.setUint32(entry + SLOT_DIRTY_OFFSET, DIRTY, true);
+  }
+
+  /** Byte offset in the shared memory of a guest-physical address in RAM or ROM. */
+  offset(guestPhys: bigint): number {
+    return guestPhys >= RAM_BASE ? RAM + Number(guestPhys - RAM_BASE) : ROM + Number(guestPhys - ROM_BASE);
+  }
+  read64(guestPhys: bigint): bigint {
+    return this.view.getBigUint64(this.offset(guestPhys), true);
+  }
+  write64(guestPhys: bigint, value: bigint): void {
+    this.view.setBigUint64(this.offset(guestPhys), value, true);
+  }
+  /** True if the page's bit in the dirty log is set. */
+  dirty(guestPhys: bigint): boolean {
+    const page = Number((guestPhys - RAM_BASE) >> 12n);
+    return (this.view.getUint32(DIRTY + (page >>> 5) * 4, true) & (1 << (page & 31))) !== 0;
+  }
+  clearDirty(): void {
+    new Uint8Array(this.buffer, DIRTY, 0x10000).fill(0);
+    this.engine.flushTlb(hartBase(0));
+  }
+
+  /** Instruction words to memory. */
+  load(words: readonly number[], guestPhys = RAM_BASE): void {
+    words.forEach((word, i) => this.view.setUint32(this.offset(guestPhys) + i * 4, word, true));
+  }
+  /** 16-bit parcels to memory. */
+  loadHalves(halves: readonly number[], guestPhys = RAM_BASE): void {
+    halves.forEach((half, i) => this.view.setUint16(this.offset(guestPhys) + i * 2, half, true));
+  }
+
+  /** Run exactly `count` instructions (traps count as one); returns EXIT.*. */
+  run(count: number): number {
+    return this.engine.run(hartBase(0), count);
+  }
+  /** Load instructions at pc (or `at`) and run each once; returns EXIT.*. */
+  execute(words: readonly number[], at = this.hart.get("pc")): number {
+    this.load(words, at);
+    this.hart.set("pc", at);
+    return this.run(words.length);
+  }
+
+  x(register: number): bigint {
+    return this.hart.get("x", register);
+  }
+  setX(register: number, value: bigint): void {
+    this.hart.set("x", value, register);
+  }
+  set lines(bits: number) {
+    this.view.setUint32(hartBase(0) + CTL_LINES, bits, true);
+  }
+  get lines(): number {
+    return this.view.getUint32(hartBase(0) + CTL_LINES, true);
+  }
+  set kick(value: number) {
+    this.view.setUint32(hartBase(0) + CTL_KICK, value, true);
+  }
+  set clockDelta(ticks: bigint) {
+    this.view.setBigInt64(VM_CLOCK_DELTA, ticks, true);
+  }
+}
+
+/** Shorthand for `assemble`. */
+export const asm = (name: string, operands: Operands = {}): number => assemble(name, operands);

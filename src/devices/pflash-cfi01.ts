@@ -4,7 +4,7 @@
 // back to read-array. State as QEMU's `pflash_cfi01`. Leaves out: locking, suspend, timing. Like QEMU's,
 // programming stores the data as it is, without the AND of a real chip.
 import type { MmioDevice } from "../memory/mmio.ts";
-import { defineState, u64, u8 } from "../state/schema.ts";
+import { buffer, defineState, subsection, u32, u64, u8 } from "../state/schema.ts";
 
 export const PFLASH_SECTOR_SIZE = 256 * 1024;
 
@@ -14,7 +14,6 @@ const CHIPS = 2;
 const CMD_READ_ARRAY = 0x00;
 const CMD_PROGRAM_ALTERNATE = 0x10;
 const CMD_BLOCK_ERASE = 0x20;
-const CMD_BLOCK_ERASE_ALTERNATE = 0x28;
 const CMD_PROGRAM = 0x40;
 const CMD_CLEAR_STATUS = 0x50;
 const CMD_LOCK = 0x60;
@@ -27,6 +26,10 @@ const CMD_WRITE_BUFFER = 0xe8;
 const CMD_RESET = 0xff;
 
 const STATUS_READY = 0x80;
+const STATUS_PROGRAM_ERROR = 0x10;
+/** Bytes that one buffered write may touch; they lie in one such block. */
+const WRITE_BLOCK_SIZE = 2048;
+const NO_BLOCK = 0xffffffff;
 const MANUFACTURER_INTEL = 0x89;
 const DEVICE_ID = 0x18;
 const CFI_LENGTH = 0x52;
@@ -51,6 +54,19 @@ export const pflashState = defineState(
     /** Words of a buffered write still to come, less one. */
     counter: u64,
   },
+  [
+    subsection(
+      "pflash_cfi01_blk_write",
+      { version: 1, needed: (s) => s.blkOffset !== NO_BLOCK },
+      {
+        /** The block as it will be once the write is confirmed. */
+        blkBytes: buffer(WRITE_BLOCK_SIZE),
+        blkOffset: u32
+          .init(NO_BLOCK)
+          .check((at) => (at % WRITE_BLOCK_SIZE === 0 ? undefined : "a block's offset")),
+      },
+    ),
+  ],
 );
 
 export class PflashCfi01 implements MmioDevice {
@@ -79,7 +95,6 @@ export class PflashCfi01 implements MmioDevice {
       case CMD_PROGRAM_ALTERNATE:
       case CMD_PROGRAM:
       case CMD_BLOCK_ERASE:
-      case CMD_BLOCK_ERASE_ALTERNATE:
       case CMD_LOCK:
       case CMD_READ_STATUS:
       case CMD_WRITE_BUFFER:
@@ -101,7 +116,7 @@ export class PflashCfi01 implements MmioDevice {
     if (s.wcycle === 0) this.#command(offset, value & 0xff);
     else if (s.wcycle === 1) this.#secondCycle(offset, size, value);
     else if (s.wcycle === 2) this.#bufferWord(offset, size, value);
-    else if ((value & 0xff) === CMD_CONFIRM) this.#ready();
+    else if ((value & 0xff) === CMD_CONFIRM && (s.status & STATUS_PROGRAM_ERROR) === 0) this.#confirmBuffer();
     else this.#readArray();
   }
 
@@ -109,7 +124,6 @@ export class PflashCfi01 implements MmioDevice {
     const s = this.state;
     switch (cmd) {
       case CMD_BLOCK_ERASE:
-      case CMD_BLOCK_ERASE_ALTERNATE:
         this.#erase(offset);
         s.status |= STATUS_READY;
         break;
@@ -145,11 +159,10 @@ export class PflashCfi01 implements MmioDevice {
     switch (s.cmd) {
       case CMD_PROGRAM_ALTERNATE:
       case CMD_PROGRAM:
-        this.#program(offset, size, value);
+        this.#storage.write(offset, littleEndian(value, size));
         this.#ready();
         break;
       case CMD_BLOCK_ERASE:
-      case CMD_BLOCK_ERASE_ALTERNATE:
         if (byte === CMD_CONFIRM) this.#ready();
         else this.#readArray();
         break;
@@ -172,10 +185,23 @@ export class PflashCfi01 implements MmioDevice {
 
   #bufferWord(offset: number, size: number, value: number): void {
     const s = this.state;
-    this.#program(offset, size, value);
+    if (s.blkOffset === NO_BLOCK) {
+      s.blkOffset = offset - (offset % WRITE_BLOCK_SIZE);
+      for (let i = 0; i < WRITE_BLOCK_SIZE; i++) s.blkBytes[i] = this.#storage.read(s.blkOffset + i);
+    }
+    const at = offset - s.blkOffset;
+    if (at >= 0 && at + size <= WRITE_BLOCK_SIZE) s.blkBytes.set(littleEndian(value, size), at);
+    else s.status |= STATUS_PROGRAM_ERROR;
     s.status |= STATUS_READY;
     if (s.counter === 0n) s.wcycle = 3;
     s.counter = BigInt.asUintN(64, s.counter - 1n);
+  }
+
+  #confirmBuffer(): void {
+    const s = this.state;
+    if (s.blkOffset + WRITE_BLOCK_SIZE <= this.#storage.size) this.#storage.write(s.blkOffset, s.blkBytes);
+    s.blkOffset = NO_BLOCK;
+    this.#ready();
   }
 
   #ready(): void {
@@ -186,19 +212,18 @@ export class PflashCfi01 implements MmioDevice {
   #readArray(): void {
     this.state.wcycle = 0;
     this.state.cmd = CMD_READ_ARRAY;
+    this.state.blkOffset = NO_BLOCK;
     this.#storage.setDirectRead(true);
-  }
-
-  #program(offset: number, size: number, value: number): void {
-    const bytes = new Uint8Array(size);
-    for (let i = 0; i < size; i++) bytes[i] = value >>> (8 * i);
-    this.#storage.write(offset, bytes);
   }
 
   #erase(offset: number): void {
     const start = offset - (offset % PFLASH_SECTOR_SIZE);
     this.#storage.write(start, new Uint8Array(PFLASH_SECTOR_SIZE).fill(0xff));
   }
+}
+
+function littleEndian(value: number, size: number): Uint8Array {
+  return Uint8Array.from({ length: size }, (_, i) => value >>> (8 * i));
 }
 
 function bothChips(value: number): number {
@@ -208,7 +233,7 @@ function bothChips(value: number): number {
 /** What one chip of `size / 2` bytes answers to a CFI query; the values are QEMU's. */
 function cfiTable(size: number): Uint8Array {
   const chipSize = size / CHIPS;
-  const blocks = size / PFLASH_SECTOR_SIZE / CHIPS;
+  const blocks = size / PFLASH_SECTOR_SIZE;
   const table = new Uint8Array(CFI_LENGTH);
   // "QRY", Intel extended command set, extended table at 0x31.
   table.set([0x51, 0x52, 0x59, 0x01, 0x00, 0x31, 0x00], 0x10);
@@ -218,7 +243,7 @@ function cfiTable(size: number): Uint8Array {
   table.set([0x07, 0x07, 0x0a, 0x00, 0x04, 0x04, 0x04, 0x00], 0x1f);
   // Size, x8/x16 interface, 2 KiB write buffer, one erase region.
   table.set([Math.log2(chipSize), 0x02, 0x00, 0x0b, 0x00, 0x01], 0x27);
-  const sector = PFLASH_SECTOR_SIZE >> 8;
+  const sector = PFLASH_SECTOR_SIZE / CHIPS / 256;
   table.set([(blocks - 1) & 0xff, (blocks - 1) >> 8, sector & 0xff, sector >> 8], 0x2d);
   // "PRI" version 1.0, one protection field.
   table.set([0x50, 0x52, 0x49, 0x31, 0x30], 0x31);

@@ -1,0 +1,233 @@
+// virtio-rng, virtio-console and virtio-net over mmio, legacy and modern.
+import { describe, expect, it } from "vitest";
+import { CharPipe } from "../../src/devices/char-backend.ts";
+import { VirtioConsole } from "../../src/devices/virtio/console.ts";
+import { VirtioNet } from "../../src/devices/virtio/net.ts";
+import type { NetBackend } from "../../src/devices/virtio/net-backend.ts";
+import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { MockDriver, MODES, type MockQueue, R, testHost } from "./mock-driver.ts";
+
+interface Mode {
+  legacy: boolean;
+  without: readonly number[];
+}
+
+describe.each(MODES)("virtio-rng, $name", ({ legacy, without }) => {
+  it("fills buffers, at most 64 KiB of each request", async () => {
+    const host = testHost({ legacy });
+    const device = new VirtioRng(host, { random: (target) => target.fill(0xa5) });
+    const queue = new MockDriver(host, device).start({ without }).queue(0);
+    const done = await queue.request({ in: [3, 30] });
+    expect([done.length, done.data.every((b) => b === 0xa5)]).toEqual([33, true]);
+    expect((await queue.request({ in: [100_000] })).length).toBe(65536);
+    expect((await queue.request({ out: [new Uint8Array(4)] })).length).toBe(0);
+  });
+});
+
+describe.each(MODES)("virtio-console, $name", ({ legacy, without }) => {
+  function setUp() {
+    const host = testHost({ legacy });
+    const output: string[] = [];
+    const pipe = new CharPipe((bytes) => output.push(Buffer.from(bytes).toString()));
+    const device = new VirtioConsole(host, { backend: pipe, size: { cols: 80, rows: 24 } });
+    const driver = new MockDriver(host, device).start({ without, queues: 2 });
+    return { output, pipe, device, driver, rx: driver.queue(0), tx: driver.queue(1) };
+  }
+
+  it("prints what the driver sends, in order", async () => {
+    const { tx, output } = setUp();
+    for (const text of ["hel", "lo ", "world"]) tx.post({ out: [Buffer.from(text)] });
+    tx.notify();
+    await tx.request({ out: [Buffer.from("!"), Buffer.from("\n")] });
+    expect(output.join("")).toBe("hello world!\n");
+  });
+
+  it("keeps input until there are buffers", () => {
+    const { rx, pipe } = setUp();
+    pipe.push(Buffer.from("abcdef"));
+    expect(rx.collect()).toEqual([]);
+    rx.post({ in: [4] });
+    rx.notify();
+    expect(rx.collect().map((c) => Buffer.from(c.data.subarray(0, c.length)).toString())).toEqual(["abcd"]);
+    expect(pipe.pending).toBe(2);
+    rx.post({ in: [16] });
+    rx.post({ in: [16] });
+    rx.notify();
+    expect(rx.collect().map((c) => Buffer.from(c.data.subarray(0, c.length)).toString())).toEqual(["ef"]);
+    pipe.push(Buffer.from("g"));
+    expect(rx.collect().map((c) => c.length)).toEqual([1]);
+  });
+
+  it("tells its size, says when it changes, takes emergency characters", () => {
+    const { driver, device, output } = setUp();
+    const size = (): number[] => [driver.transport.read(R.config, 2), driver.transport.read(R.config + 2, 2)];
+    expect(size()).toEqual([80, 24]);
+    expect(driver.transport.read(R.config + 4, 4)).toBe(1);
+    const generation = legacy ? 0 : driver.read(R.configGeneration);
+    device.resize(132, 50);
+    expect(size()).toEqual([132, 50]);
+    expect(driver.acknowledge() & 2).toBe(2);
+    if (!legacy) expect(driver.read(R.configGeneration)).toBe(generation + 1);
+    driver.write(R.config + 8, 0x21);
+    expect(output).toEqual(["!"]);
+  });
+});
+
+class Wire implements NetBackend {
+  readonly sent: Uint8Array[] = [];
+  deliver: (frame: Uint8Array) => void = () => {};
+  send(frame: Uint8Array): void {
+    this.sent.push(frame.slice());
+  }
+  onFrame(listener: (frame: Uint8Array) => void): void {
+    this.deliver = listener;
+  }
+}
+const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
+const BROADCAST = new Uint8Array(6).fill(0xff);
+const MULTICAST = Uint8Array.of(1, 0, 0x5e, 0, 0, 1);
+function frame(to: Uint8Array, length: number): Uint8Array {
+  const bytes = Uint8Array.from({ length }, (_, i) => i);
+  bytes.set(to);
+  bytes.set([8, 0], 12);
+  return bytes;
+}
+function net(mode: Mode) {
+  const host = testHost({ legacy: mode.legacy });
+  const wire = new Wire();
+  const device = new VirtioNet(host, { backend: wire, mac: MAC });
+  const driver = new MockDriver(host, device).start({ without: mode.without, queues: 3 });
+  return { host, wire, device, driver, rx: driver.queue(0), tx: driver.queue(1), ctrl: driver.queue(2) };
+}
+
+const MRG_RXBUF = 15;
+const NET_MODES = MODES.flatMap(({ name, legacy, without }) => [
+  { name, legacy, without, headerBytes: 12, mergeable: true },
+  {
+    name: `${name}, without mergeable buffers`,
+    legacy,
+    without: [...without, MRG_RXBUF],
+    headerBytes: legacy ? 10 : 12,
+    mergeable: false,
+  },
+]);
+
+describe.each(NET_MODES)("virtio-net, $name", (mode) => {
+  const { headerBytes, mergeable } = mode;
+
+  it("sends frames without the header", async () => {
+    const { wire, tx } = net(mode);
+    const out = frame(BROADCAST, 60);
+    await tx.request({ out: [new Uint8Array(headerBytes), out] });
+    const joined = new Uint8Array(headerBytes + 60);
+    joined.set(out, headerBytes);
+    await tx.request({ out: [joined] });
+    expect(wire.sent).toEqual([out, out]);
+    await tx.request({ out: [new Uint8Array(headerBytes), new Uint8Array(13)] });
+    await tx.request({ out: [new Uint8Array(4)] });
+    expect(wire.sent).toHaveLength(2);
+  });
+
+  it("receives frames, and keeps them until there are buffers", () => {
+    const { wire, rx } = net(mode);
+    const first = frame(MAC, 64);
+    const second = frame(BROADCAST, 1500);
+    wire.deliver(first);
+    wire.deliver(second);
+    expect(rx.collect()).toEqual([]);
+    rx.post({ in: [2048] });
+    rx.post({ in: [headerBytes, 2000] });
+    rx.notify();
+    const [a, b] = rx.collect();
+    expect(a?.data.subarray(headerBytes, a.length)).toEqual(first);
+    expect(b?.data.subarray(headerBytes, b.length)).toEqual(second);
+    if (headerBytes === 12)
+      expect(a?.data.subarray(0, 12)).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+  });
+
+  it("spreads a frame over buffers only if they are mergeable", () => {
+    const { wire, rx, host } = net(mode);
+    const big = frame(MAC, 250);
+    wire.deliver(big);
+    rx.post({ in: [100] });
+    rx.post({ in: [100] });
+    rx.notify();
+    if (!mergeable) {
+      expect(rx.collect()).toEqual([]);
+      wire.deliver(frame(MAC, 64));
+      expect(rx.collect().map((c) => c.length)).toEqual([headerBytes + 64]);
+      return;
+    }
+    expect(rx.collect()).toEqual([]);
+    rx.post({ in: [100] });
+    rx.notify();
+    const parts = rx.collect();
+    expect(parts.map((c) => c.length)).toEqual([100, 100, 62]);
+    expect(parts[0]?.data[10]).toBe(3);
+    const joined = Buffer.concat(parts.map((c) => c.data.subarray(0, c.length)));
+    expect(new Uint8Array(joined.subarray(12))).toEqual(big);
+    expect(host.errors).toEqual([]);
+  });
+
+  it("filters as the driver asks on the control queue", async () => {
+    const { wire, rx, ctrl, driver } = net(mode);
+    const command = async (...bytes: number[]): Promise<number | undefined> =>
+      (
+        await ctrl.request({
+          out: [Uint8Array.of(...bytes.slice(0, 2)), Uint8Array.of(...bytes.slice(2))],
+          in: [1],
+        })
+      ).data[0];
+    const gets = (to: Uint8Array, post = true): boolean => {
+      if (post) rx.post({ in: [2048] });
+      wire.deliver(frame(to, 60));
+      return collectAll(rx) === 1;
+    };
+    const other = Uint8Array.of(2, 0, 0, 0, 0, 9);
+    expect(gets(other)).toBe(true);
+    expect(await command(0, 0, 0)).toBe(0); // promisc off
+    expect([gets(MAC), gets(other), gets(BROADCAST, false)]).toEqual([true, false, true]);
+    expect(gets(MULTICAST)).toBe(false);
+    const table = [1, 0, 0, 0, ...other, 1, 0, 0, 0, ...MULTICAST];
+    expect(await command(1, 0, ...table)).toBe(0);
+    expect([gets(other, false), gets(MULTICAST)]).toEqual([true, true]);
+    expect(await command(1, 0, 9, 0, 0, 0)).toBe(1);
+    expect(await command(0, 5, 1)).toBe(0); // nobcast
+    expect(gets(BROADCAST)).toBe(false);
+    expect(await command(1, 1, ...other)).toBe(0);
+    expect(driver.transport.read(R.config + 5, 1)).toBe(9);
+    expect(await command(2, 0, 0xff, 0xff)).toBe(1);
+    expect(await command(2, 0, 5, 0)).toBe(0);
+    expect(await command(77, 0)).toBe(1);
+    expect(await command(3, 0)).toBe(1);
+  });
+});
+
+function collectAll(queue: MockQueue): number {
+  return queue.collect().length;
+}
+
+describe("virtio-net", () => {
+  it("shows its address and link", () => {
+    const { driver } = net({ legacy: false, without: [] });
+    const config = Array.from({ length: 8 }, (_, i) => driver.transport.read(R.config + i, 1));
+    expect(config).toEqual([...MAC, 1, 0]);
+  });
+
+  it("needs a reset if a buffer cannot hold a header", () => {
+    const { wire, rx, host } = net({ legacy: false, without: [] });
+    rx.post({ in: [8] });
+    wire.deliver(frame(MAC, 60));
+    expect(host.errors.join()).toMatch(/receive buffer smaller/);
+  });
+
+  it("connects two machines", async () => {
+    const a = net({ legacy: false, without: [] });
+    const b = net({ legacy: true, without: [] });
+    a.wire.send = (sent) => b.wire.deliver(sent.slice());
+    b.rx.post({ in: [2048] });
+    const hello = frame(MAC, 100);
+    await a.tx.request({ out: [new Uint8Array(12), hello] });
+    expect(b.rx.collect()[0]?.data.subarray(12, 112)).toEqual(hello);
+  });
+});

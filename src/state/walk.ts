@@ -28,7 +28,7 @@ export interface Group {
   readonly hooks: Hooks<LooseState>;
   needed(state: LooseState): boolean;
 }
-interface Member {
+export interface Member {
   readonly key: string;
   /** Name in paths and, made unique as QEMU does, in the VMDESCRIPTION. */
   readonly wireName: string;
@@ -88,7 +88,7 @@ export function validateGroup(group: Group, state: StateRecord, version: number,
   }
   for (const sub of group.subsections) {
     if (!sub.needed(state)) continue;
-    place.path = sub.name;
+    place.path = subsectionPath(path, sub.name);
     validateGroup(sub, state, sub.version, place);
   }
   place.path = path;
@@ -154,6 +154,7 @@ export function decodeGroup(
       field.validate(value, place, state);
     }
   }
+  place.path = path;
   decodeSubsections(group, reader, state, place);
   const { postLoad } = group.hooks;
   if (postLoad !== undefined) place.deferred.push(() => postLoad(state, version));
@@ -168,14 +169,20 @@ export function peekSubsection(reader: ByteReader): string | undefined {
   return name === undefined ? undefined : decodeUtf8(name);
 }
 
+/** A subsection's name repeats its parent's, which the path may have already. */
+function subsectionPath(path: string, name: string): string {
+  return name.startsWith(`${path}/`) ? name : `${path}: ${name}`;
+}
+
 /** Subsections come in any order. One whose name does not start with ours belongs to who contains us. */
 function decodeSubsections(group: Group, reader: ByteReader, state: StateRecord, place: Place): void {
+  const { path } = place;
   const seen = new Set<string>();
   for (;;) {
     const name = peekSubsection(reader);
     if (name === undefined || name.length <= group.name.length || !name.startsWith(group.name)) return;
     place.at(reader);
-    place.path = group.name;
+    place.path = path;
     place.index = -1;
     const sub = group.subsections.find((s) => s.name === name);
     if (sub === undefined) failUnknownSubsection(group, name, place);
@@ -183,7 +190,7 @@ function decodeSubsections(group: Group, reader: ByteReader, state: StateRecord,
     seen.add(name);
     reader.u8();
     reader.countedString();
-    place.path = name;
+    place.path = subsectionPath(path, name);
     place.at(reader);
     decodeGroup(sub, reader, reader.u32(), state, place);
   }

@@ -16,7 +16,7 @@ export interface Subject {
 
 export interface ContractOptions<S extends Subject> {
   /** Drive a new device to where as many fields and subsections as can be have something to say. */
-  readonly arrange: (subject: S) => void;
+  readonly arrange: (subject: S) => void | Promise<void>;
   /** What else a load needs, such as guest memory as it was saved. */
   readonly prepareLoad?: (target: S, source: S) => void;
   /** Own properties that hold schema states. Default: `state`. */
@@ -28,11 +28,12 @@ export interface ContractOptions<S extends Subject> {
 }
 
 const FOOTER = 0x7e;
-/** Large sections are cut at every byte of their first and last this many bytes, and at samples between. */
-const EVERY_CUT = 1500;
+/** Large sections are cut at every byte of their start and end, and at samples between. */
+const FIRST_CUTS = 700;
+const LAST_CUTS = 100;
 const SAMPLED_CUT = 997;
-/** Elements of an array that are spoilt one by one; the rest are like them. */
-const SPOILT_ELEMENTS = 3;
+/** Of an array the first element is spoilt; the rest are like it. */
+const SPOILT_ELEMENTS = 1;
 
 function encode(section: Section): Uint8Array {
   const writer = new ByteWriter();
@@ -53,6 +54,7 @@ function decode(section: Section, bytes: Uint8Array, version = section.version):
   return apply;
 }
 
+const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 const framed = (bytes: Uint8Array): Uint8Array => Uint8Array.of(...bytes, FOOTER);
 
 /** A thrown error is clear if it is one of ours and says where. */
@@ -104,7 +106,6 @@ function isSample({ path }: Span): boolean {
 function* spoilt(bytes: Uint8Array, { offset, size }: Span): Generator<Uint8Array> {
   for (const [first, rest] of [
     [0xff, 0xff],
-    [0x80, 0x00],
     [0x7f, 0xff],
     [0x00, 0x00],
   ] as const) {
@@ -121,9 +122,9 @@ export function contractSuite<S extends Subject>(
   make: () => S,
   options: ContractOptions<S>,
 ): void {
-  const arranged = (): S => {
+  const arranged = async (): Promise<S> => {
     const subject = make();
-    options.arrange(subject);
+    await options.arrange(subject);
     return subject;
   };
   /** A new device that may load what `source` saved, with the section that matches `section`. */
@@ -134,15 +135,17 @@ export function contractSuite<S extends Subject>(
   };
 
   describe(`contract: ${name}`, () => {
-    it("has no state outside its schema", () => {
+    it("has no state outside its schema", async () => {
       const listed = new Set([...(options.states ?? ["state"]), ...(options.wiring ?? [])]);
-      expect(Object.getOwnPropertyNames(arranged().device).filter((key) => !listed.has(key))).toEqual([]);
+      expect(Object.getOwnPropertyNames((await arranged()).device).filter((key) => !listed.has(key))).toEqual(
+        [],
+      );
     });
 
     for (const [index, { idstr, instanceId }] of make().sections.entries()) {
       describe(`${idstr}/${instanceId}`, () => {
-        it("has its golden bytes", () => {
-          const section = arranged().sections[index] as Section;
+        it("has its golden bytes", async () => {
+          const section = (await arranged()).sections[index] as Section;
           const bytes = encode(section);
           if (process.env["WHERRY_GOLDEN"] === "write")
             writeGolden(name, idstr, instanceId, { version: section.version, bytes });
@@ -152,31 +155,31 @@ export function contractSuite<S extends Subject>(
           expect(Buffer.from(bytes).toString("hex")).toBe(Buffer.from(golden?.bytes ?? []).toString("hex"));
         });
 
-        it("comes back as it was saved, and describes every byte", () => {
-          const source = arranged();
+        it("comes back as it was saved, and describes every byte", async () => {
+          const source = await arranged();
           const section = source.sections[index] as Section;
           const bytes = encode(section);
           const target = targetOf(source, index);
           decode(target, framed(bytes))();
-          expect(encode(target)).toEqual(bytes);
+          expect(equal(encode(target), bytes)).toBe(true);
           expect(spansOf(section.describe() as DescribedState).end).toBe(bytes.length);
         });
 
-        it("changes only when the load is applied", () => {
-          const source = arranged();
+        it("changes only when the load is applied", async () => {
+          const source = await arranged();
           const target = targetOf(source, index);
           const before = encode(target);
           decode(target, framed(encode(source.sections[index] as Section)));
-          expect(encode(target)).toEqual(before);
+          expect(equal(encode(target), before)).toBe(true);
         });
 
-        it("refuses a cut at any byte and stays as it was", () => {
-          const source = arranged();
+        it("refuses a cut at any byte and stays as it was", async () => {
+          const source = await arranged();
           const bytes = encode(source.sections[index] as Section);
           const target = targetOf(source, index);
           const before = encode(target);
           for (let cut = 0; cut <= bytes.length; cut++) {
-            if (cut > EVERY_CUT && cut < bytes.length - EVERY_CUT && cut % SAMPLED_CUT !== 0) continue;
+            if (cut > FIRST_CUTS && cut < bytes.length - LAST_CUTS && cut % SAMPLED_CUT !== 0) continue;
             let error: unknown;
             try {
               decode(target, bytes.subarray(0, cut));
@@ -185,11 +188,11 @@ export function contractSuite<S extends Subject>(
             }
             expectClear(error, target);
           }
-          expect(encode(target)).toEqual(before);
+          expect(equal(encode(target), before)).toBe(true);
         });
 
-        it("refuses versions that it does not know", () => {
-          const source = arranged();
+        it("refuses versions that it does not know", async () => {
+          const source = await arranged();
           const target = targetOf(source, index);
           const bytes = framed(encode(source.sections[index] as Section));
           for (const version of [target.minimumVersion - 1, target.version + 1, 0xffffffff]) {
@@ -197,35 +200,39 @@ export function contractSuite<S extends Subject>(
           }
         });
 
-        it("with any field spoilt refuses it clearly, or loads what it can save again", () => {
-          const source = arranged();
+        it("with any field spoilt refuses it clearly, or loads what it can save again", async () => {
+          const source = await arranged();
           const section = source.sections[index] as Section;
           const bytes = framed(encode(section));
           const refused = new Set<string>();
-          for (const span of spansOf(section.describe() as DescribedState).spans.filter(isSample)) {
+          const { spans } = spansOf(section.describe() as DescribedState);
+          let target = targetOf(source, index);
+          const before = encode(target);
+          for (const span of spans.filter(isSample)) {
             for (const wrong of spoilt(bytes, span)) {
-              const target = targetOf(source, index);
-              const before = encode(target);
               let apply: () => void;
               try {
                 apply = decode(target, wrong);
               } catch (error) {
                 expectClear(error, target);
-                expect(encode(target)).toEqual(before);
                 refused.add(span.path);
                 continue;
               }
+              expect(equal(encode(target), before)).toBe(true);
               apply();
-              decode(targetOf(source, index), framed(encode(target)));
+              const loaded = framed(encode(target));
+              target = targetOf(source, index);
+              decode(target, loaded);
             }
           }
-          const described = spansOf(section.describe() as DescribedState).spans.map(({ path }) => path);
+          expect(equal(encode(target), before)).toBe(true);
+          const described = spans.map(({ path }) => path);
           const wanted = (options.refuses ?? []).filter((path) => described.includes(path));
           expect([...refused]).toEqual(expect.arrayContaining(wanted));
         });
 
-        it("still loads what older versions saved", () => {
-          const source = arranged();
+        it("still loads what older versions saved", async () => {
+          const source = await arranged();
           const golden = readGolden(name, idstr, instanceId);
           expect(golden.length).toBeGreaterThan(0);
           for (const { version, bytes } of golden) {
@@ -237,11 +244,11 @@ export function contractSuite<S extends Subject>(
       });
     }
 
-    it("has the fields that refuse values", () => {
-      const known = arranged().sections.flatMap((s) =>
+    it("has the fields that refuse values", async () => {
+      const known = (await arranged()).sections.flatMap((s) =>
         spansOf(s.describe() as DescribedState).spans.map(({ path }) => path),
       );
-      expect(known).toEqual(expect.arrayContaining([...(options.refuses ?? [])]));
+      expect((options.refuses ?? []).filter((path) => !known.includes(path))).toEqual([]);
     });
   });
 }

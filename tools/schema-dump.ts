@@ -9,32 +9,49 @@ import { argv } from "node:process";
 import { pathToFileURL } from "node:url";
 import { registeredSchemas } from "../src/state/definition.ts";
 import type { StateSchema } from "../src/state/schema.ts";
+import { VIRTIO_DEVICES, virtioSubject } from "../test/contract/virtio-devices.ts";
 import { schemaViolations } from "./schema-rule.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const DUMP = "test/schema-dump.json";
 
+/** Name of the core's definition, which each virtio device extends by its own fields. */
+const VIRTIO_CORE = "virtio";
+
 /**
- * Schemas of all definitions under src, sorted by name. Definitions that one function makes for several
- * devices share a name: the structs in them tell them apart. Throws if two are still of one name.
+ * Schemas of all definitions under src, sorted by name; a virtio device's under the device's name. Throws
+ * if two of one name differ, or if a definition or a virtio device in the sources was not met.
  */
 export async function allSchemas(): Promise<StateSchema[]> {
   const src = join(ROOT, "src");
+  const wanted = new Set<string>();
   const files = readdirSync(src, { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts") && !file.startsWith("state/"))
-    .filter((file) => /\bdefineState\(/.test(readFileSync(join(src, file), "utf8")));
-  for (const file of files.sort()) await import(pathToFileURL(join(src, file)).href);
-  const registered = registeredSchemas();
-  const schemas = registered.map((schema) =>
-    registered.filter(({ name }) => name === schema.name).length === 1
-      ? schema
-      : { ...schema, name: `${schema.name}(${schema.fields.flatMap(({ struct }) => struct?.name ?? [])})` },
-  );
+    .map((file) => ({ path: join(src, file), text: readFileSync(join(src, file), "utf8") }))
+    .filter(({ text }) => /\bdefineState\(|\bextends VirtioDevice\b/.test(text));
+  for (const { path, text } of files) {
+    await import(pathToFileURL(path).href);
+    for (const [, name] of text.matchAll(/\bdefineState\(\s*"([^"]+)"/g)) wanted.add(name ?? "");
+    const [, device] = /\bextends VirtioDevice\b[\s\S]*?\bname: "(virtio-\w+)"/.exec(text) ?? [];
+    if (device !== undefined) wanted.add(device);
+  }
+  wanted.delete(VIRTIO_CORE);
+
+  const schemas = registeredSchemas().filter(({ name }) => name !== VIRTIO_CORE);
+  const virtio = Object.values(VIRTIO_DEVICES).map((make) => {
+    const { kind, stateDefinition } = virtioSubject(make, false).device;
+    return { ...stateDefinition.schema(), name: kind.name };
+  });
+  for (const schema of virtio) {
+    if (!schemas.some((s) => JSON.stringify(s) === JSON.stringify(schema))) schemas.push(schema);
+  }
   const names = schemas.map(({ name }) => name);
+  for (const name of wanted)
+    if (!names.includes(name)) throw new Error(`${name} is defined, but by no module as it loads`);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new Error(`two different definitions are named ${twice}: give each its own name`);
-  return schemas;
+  return schemas.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 const parse = (text: string): StateSchema[] => JSON.parse(text) as StateSchema[];

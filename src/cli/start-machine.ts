@@ -2,13 +2,17 @@
 import { readFile } from "node:fs/promises";
 import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
+import { VirtioBlk } from "../devices/virtio/blk.ts";
+import { VirtioNet } from "../devices/virtio/net.ts";
 import { VirtioRng } from "../devices/virtio/rng.ts";
-import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
+import { createVirtMachine, type VirtBackends, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
 import { MigrationService } from "../monitor/migration-service.ts";
 import { QmpMonitor } from "../monitor/qmp.ts";
 import { readRegisters } from "../monitor/registers.ts";
+import { type FileBlock, openFileBlock } from "../node/file-block.ts";
 import { clock, randomBytes } from "../node/platform.ts";
 import { serveQmp } from "../node/qmp-server.ts";
+import { SocketNet } from "../node/socket-net.ts";
 import { createVm } from "../node/vm-host.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import { CliError } from "./cli-error.ts";
@@ -64,7 +68,8 @@ async function start(
   const console = await openConsole(options.serial, () => quit("host-ui"));
   open.push(() => console.close());
 
-  const { machine, cpus } = await createMachine(options, console.backend);
+  const devices = await openVirtio(options, open);
+  const { machine, cpus } = await createMachine(options, console.backend, devices);
   open.push(() => machine.vm.destroy());
   open.push(() => letGo(machine));
   const quit = (reason: string) => {
@@ -105,9 +110,41 @@ async function start(
   return { machine, ended, quit, close };
 }
 
+interface VirtioParts {
+  readonly virtio: NonNullable<VirtBackends["virtio"]>;
+  readonly drives: readonly FileBlock[];
+}
+
+/** QEMU's default address of the first card; a second guest on the same wire needs another (`mac=`). */
+const DEFAULT_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
+
+/** Opens what the virtio devices are backed by. The order decides the slots, so both ends of a move must agree. */
+async function openVirtio(options: MachineOptions, open: (() => Promise<void>)[]): Promise<VirtioParts> {
+  const virtio: VirtioParts["virtio"][number][] = [];
+  const drives: FileBlock[] = [];
+  for (const { file, readonly } of options.drives) {
+    const backend = await openFileBlock({ path: file, readonly });
+    open.push(() => backend.close());
+    drives.push(backend);
+    virtio.push((host) => new VirtioBlk(host, { backend }));
+  }
+  if (options.net !== undefined) {
+    const { mode, mac = DEFAULT_MAC, ...address } = options.net;
+    const backend = mode === "listen" ? await SocketNet.listen(address) : SocketNet.connect(address);
+    open.push(async () => backend.close());
+    virtio.push((host) => new VirtioNet(host, { backend, mac }));
+  }
+  if (options.rng) {
+    const random = (target: Uint8Array) => void target.set(randomBytes(target.length));
+    virtio.push((host) => new VirtioRng(host, { random }));
+  }
+  return { virtio, drives };
+}
+
 async function createMachine(
   options: MachineOptions,
   serial: CharBackend,
+  devices: VirtioParts,
 ): Promise<{ machine: VirtMachine; cpus: Cpus }> {
   const kernel = await readImage("--kernel", options.kernel);
   const initrd = await readImage("--initrd", options.initrd);
@@ -139,12 +176,7 @@ async function createMachine(
         randomBytes,
         defer: (task) => void setImmediate(task),
         serial,
-        virtio: options.rng
-          ? [
-              (host) =>
-                new VirtioRng(host, { random: (target) => void target.set(randomBytes(target.length)) }),
-            ]
-          : [],
+        ...devices,
       },
     );
     await machine.initialize();

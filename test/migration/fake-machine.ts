@@ -45,6 +45,8 @@ export class FakeMachine extends Machine {
   loggingChanges: string[] = [];
   /** Set to make the next activate of the drive fail. */
   refuseDrive: string | undefined;
+  /** Set to make letting go of the drive fail. */
+  keepDrive: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #random: () => number;
   readonly #dirtyPerMs: number;
@@ -109,6 +111,7 @@ export class FakeMachine extends Machine {
         this.world.driveOwner = this;
       },
       inactivate: async () => {
+        if (this.keepDrive !== undefined) throw new Error(this.keepDrive);
         if (this.world.driveOwner === this) this.world.driveOwner = undefined;
       },
     });

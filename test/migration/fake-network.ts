@@ -1,8 +1,10 @@
-// In-process channels with faults: a wire that breaks after a number of bytes in either direction, loudly (reset) or
-// silently (blackhole); a network of one address whose listener can be reachable, dead or out of reach.
+// In-process channels with faults: a wire that breaks after a number of bytes in either direction, loudly (reset),
+// silently (blackhole) or for a while (late); a network of one address whose listener can be reachable, dead or out of reach.
 import { type Channel, ConnectError, type SnapshotSink } from "../../src/migration/channel.ts";
 
-export type CutMode = "reset" | "blackhole";
+/** `late`: the bytes after the break arrive, but only after LATE_MS, whatever the sender does meanwhile. */
+export type CutMode = "reset" | "blackhole" | "late";
+const LATE_MS = 250;
 
 export interface WireFaults {
   /** Bytes that pass from the connecting to the accepting side, and back, before the wire breaks. */
@@ -18,6 +20,9 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 class Wire {
   readonly passed = [0, 0];
   broken = false;
+  /** The break has been reached in mode `late`; `held` until what follows is let through. */
+  late = false;
+  held = false;
   error: Error | undefined;
   readonly queues: Uint8Array[][] = [[], []];
   readonly ended = [false, false];
@@ -35,10 +40,21 @@ class Wire {
   /** How many of n bytes in direction d still pass. */
   admit(d: 0 | 1, n: number): number {
     if (this.broken) return 0;
+    if (this.late) return n;
     const limit = (d === 0 ? this.#faults.forward : this.#faults.back) ?? Number.POSITIVE_INFINITY;
     const admitted = Math.min(n, limit - (this.passed[d] as number));
     this.passed[d]! += admitted;
     if ((this.passed[d] as number) >= limit) {
+      if (this.#faults.mode === "late") {
+        this.late = true;
+        setTimeout(() => {
+          this.held = false;
+          this.wake();
+        }, LATE_MS);
+        this.held = true;
+        this.#faults.onCut?.();
+        return n;
+      }
       this.broken = true;
       if ((this.#faults.mode ?? "reset") === "reset") this.error = new Error("connection reset");
       this.#faults.onCut?.();
@@ -67,7 +83,7 @@ function end(wire: Wire, out: 0 | 1): Channel {
         if (aborted !== undefined) throw aborted;
         const queue = wire.queues[into] as Uint8Array[];
         const chunk = queue[0];
-        if (chunk !== undefined) {
+        if (chunk !== undefined && !wire.held) {
           const n = Math.min(chunk.length, target.length);
           target.set(chunk.subarray(0, n));
           if (n === chunk.length) queue.shift();
@@ -87,7 +103,7 @@ function end(wire: Wire, out: 0 | 1): Channel {
     },
     abort(reason) {
       aborted ??= reason;
-      if (!wire.broken) {
+      if (!wire.broken && !(wire.late && out === 0)) {
         wire.broken = true;
         wire.error = new Error("connection reset by peer");
       }

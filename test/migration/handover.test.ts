@@ -6,6 +6,7 @@ import { MigrationDestination } from "../../src/migration/destination.ts";
 import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
 import { defaultParameters, migrateOut, type MigrationResult } from "../../src/migration/source.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";
 
 /** Timeouts of seconds pass in milliseconds: 100 times faster. */
@@ -29,12 +30,13 @@ interface Outcome {
 async function move(
   faults: WireFaults | undefined,
   after: "ok" | "dead" | "partitioned",
-  options: { refuseDrive?: string; cancelAfterMs?: number } = {},
+  options: { refuseDrive?: string; keepDrive?: string; cancelAfterMs?: number } = {},
 ): Promise<Outcome> {
   const world = new World();
   const source = new FakeMachine({ ...small, world, seed: 5 });
   const target = new FakeMachine({ ...small, world, seed: 6 });
   if (options.refuseDrive !== undefined) target.refuseDrive = options.refuseDrive;
+  source.keepDrive = options.keepDrive;
   let targetEverRan = false;
   target.onEvent((e) => {
     if (e.event === "RESUME") targetEverRan = true;
@@ -65,6 +67,7 @@ async function move(
     network.reach = "ok";
     result = await move.decide("ask");
   }
+  if (faults?.mode === "late") await delay(300);
   if (result.status === "completed" && !target.dead) await destination.done;
   return { world, source, target, result, network, targetEverRan };
 }
@@ -127,8 +130,18 @@ describe("a move", () => {
   });
 });
 
+test("a source that fails after the destination is ready goes on, and the destination gives up", async () => {
+  const outcome = await move(undefined, "ok", { keepDrive: "disk.img: I/O error while flushing" });
+  expect(outcome.result).toMatchObject({
+    status: "failed",
+    error: { message: expect.stringMatching(/I\/O error while flushing/) },
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  check(outcome, "drive kept");
+});
+
 describe("the wire breaks at byte", () => {
-  const modes: CutMode[] = ["reset", "blackhole"];
+  const modes: CutMode[] = ["reset", "blackhole", "late"];
   const afters = ["ok", "dead", "partitioned"] as const;
   const cases = modes.flatMap((mode) => afters.map((after) => [mode, after] as const));
   const every = process.env["WHERRY_FULL"] === "1" ? 1 : 13;

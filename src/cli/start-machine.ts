@@ -5,6 +5,9 @@ import type { CharBackend } from "../devices/char-backend.ts";
 import { VirtioBlk } from "../devices/virtio/blk.ts";
 import { VirtioNet } from "../devices/virtio/net.ts";
 import { VirtioRng } from "../devices/virtio/rng.ts";
+import { aclintState } from "../hypervisor/aclint.ts";
+import { plicState } from "../hypervisor/plic.ts";
+import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
 import { createVirtMachine, type VirtBackends, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
 import { MigrationService } from "../monitor/migration-service.ts";
 import { QmpMonitor } from "../monitor/qmp.ts";
@@ -166,7 +169,15 @@ async function createMachine(
         append: options.append,
         incoming: options.incoming !== undefined,
       },
-      { vm, cpus, sections: [] },
+      {
+        vm,
+        cpus,
+        sections: [
+          ...cpuSections(cpus),
+          irqchipSection(aclintState, vm.aclint),
+          irqchipSection(plicState, vm.plic),
+        ],
+      },
       {
         clock,
         setTimer: (delayMs, fire) => {

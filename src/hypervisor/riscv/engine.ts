@@ -1,5 +1,6 @@
 // The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic bytes,
 // compiled once and shared by all workers. The host gives memory and the imports below.
+import { instantiateModule, type WasmMemory, type WasmModule } from "../../wasm/host.ts";
 import { buildModule } from "../../wasm/module.ts";
 import { hartLayout } from "./hart.ts";
 import { makeRun } from "./interpreter.ts";
@@ -54,4 +55,14 @@ export function engineHost(
     words[(hart + fflags) >>> 2] = (words[(hart + fflags) >>> 2] as number) | flags;
   });
   return { ...imports, fpSlow };
+}
+
+/** A hart's instance of the engine on the VM's memory. */
+export function instantiateEngine(
+  module: WasmModule,
+  memory: WasmMemory,
+  imports: EngineImports,
+): EngineExports {
+  const host = { memory, ...engineHost(memory.buffer, imports) };
+  return instantiateModule(module, { host }) as unknown as EngineExports;
 }

@@ -1,0 +1,188 @@
+/* vCPU requests, modes, kicks, block and WAIT as src/hypervisor/requests.ts, vcpu-thread.ts (run, #park, #block) and
+ * vm.ts (pause, resume) do them. One vCPU, three other threads: one makes a request that wakes (UNBLOCK), one a request
+ * with WAIT and NO_WAKEUP (TLB_FLUSH), one pauses and resumes. Atomics are sequentially consistent, as Promela is.
+ *
+ * Checked: a request that wakes is handled (no lost request, no lost wake-up); WAIT returns only once the guest code that
+ * ran when the request was made has been left; pause returns only with the vCPU outside; nobody waits for ever.
+ *   tools/check-model.sh runs spin on it, and again with each planted bug (-DBUG=1..4), which spin must find.
+ *   BUG 1: requests are looked at before, not after, the mode becomes IN_GUEST
+ *   BUG 2: block() looks for a reason to run before it raises the sleeping mark, and does not compare the wake counter
+ *   BUG 3: WAIT trusts the mode alone after it was woken, and skips one that is EXITING
+ *   BUG 4: resume does not take the parked mark down
+ */
+#ifndef BUG
+#define BUG 0
+#endif
+
+#define OUTSIDE 0
+#define IN_GUEST 1
+#define EXITING 2
+#define READING 3
+#define GO 1
+#define PAUSE 0
+#define CAP 3 /* voluntary exits: bounds the counters, so that they do not wrap */
+
+byte mode = OUTSIDE;
+bool req_wakes, req_nowake;   /* the request bitmap */
+bool kick;                    /* the word that the engine polls */
+bool sleeping;
+byte wake;
+byte exits;
+byte waiters;
+byte run_control = GO;
+bool parked;
+
+/* Atomics.wait on a word: asleep until somebody notifies. */
+bool asleep_wake, asleep_run, asleep_exits;
+
+/* Ghosts. */
+bool in_guest;        /* guest instructions are executing */
+bool stale;           /* ... and were when the WAIT request was made */
+bool made_wakes, handled_wakes;
+byte handled_nowake;
+byte voluntary;
+byte vmm_rounds;
+
+inline notify_exits() { if :: waiters > 0 -> asleep_exits = false :: else fi }
+
+inline leave_guest() {
+  mode = OUTSIDE;
+  exits++;
+  notify_exits()
+}
+
+inline handle_requests() {
+  if :: req_wakes -> req_wakes = false; handled_wakes = true :: else fi;
+  if :: req_nowake -> req_nowake = false; handled_nowake++ :: else fi
+}
+
+active proctype vcpu() {
+  byte seen;
+  bool reason;
+top:
+  /* #park */
+  do
+  :: run_control == GO -> break
+  :: else ->
+     parked = true;
+     atomic { if :: run_control == PAUSE -> asleep_run = true :: else fi };
+     !asleep_run
+  od;
+  handle_requests();
+  if
+  :: voluntary < CAP -> voluntary++; goto block   /* WFI with nothing pending */
+  :: voluntary < CAP -> voluntary++;              /* a walk of guest memory outside the guest */
+     mode = READING;
+     leave_guest();
+  :: true
+  fi;
+#if BUG == 1
+  if :: req_wakes || req_nowake || run_control != GO -> goto top :: else fi;
+#endif
+  kick = false;
+  mode = IN_GUEST;
+#if BUG != 1
+  if :: req_wakes || req_nowake || run_control != GO -> leave_guest(); goto top :: else fi;
+#endif
+  in_guest = true;
+  do
+  :: kick -> break
+  :: voluntary < CAP -> voluntary++; break       /* an exit of the guest's own */
+  od;
+  atomic { in_guest = false; stale = false };
+  leave_guest();
+  goto top;
+
+block:
+#if BUG == 2
+  reason = req_wakes || run_control != GO;
+  sleeping = true;
+  if :: !reason -> asleep_wake = true; !asleep_wake :: else fi;
+#else
+  seen = wake;
+  sleeping = true;
+  reason = req_wakes || run_control != GO;
+  if
+  :: !reason ->
+     atomic { if :: wake == seen -> asleep_wake = true :: else fi };
+     !asleep_wake
+  :: else
+  fi;
+#endif
+  sleeping = false;
+  goto top
+}
+
+inline wake_up() { wake++; asleep_wake = false }
+
+/* Result in `hit`: true if the target was in (or leaving) the guest, or reading. */
+inline do_kick(hit) {
+  byte previous;
+  atomic {
+    previous = mode;
+    if :: mode == IN_GUEST -> mode = EXITING :: else fi
+  };
+  if :: previous == IN_GUEST -> kick = true :: else fi;
+#if BUG == 3
+  hit = (previous == IN_GUEST)
+#else
+  hit = (previous != OUTSIDE)
+#endif
+}
+
+inline wait_outside(before) {
+  waiters++;
+  do
+  :: mode == OUTSIDE -> break
+  :: mode != OUTSIDE && exits != before -> break
+  :: mode != OUTSIDE && exits == before ->
+     atomic { if :: exits == before -> asleep_exits = true :: else fi };
+     !asleep_exits
+  od;
+  waiters--
+}
+
+active proctype unblocker() {
+  bool hit;
+  atomic { req_wakes = true; made_wakes = true };
+  if :: sleeping -> wake_up() :: else fi;
+  do_kick(hit)
+}
+
+active proctype flusher() {
+  bool hit;
+  byte before;
+  atomic { req_nowake = true; stale = in_guest };
+  before = exits;
+  do_kick(hit);
+  if :: hit -> wait_outside(before) :: else fi;
+  assert(!stale)
+}
+
+active proctype vmm() {
+  bool hit;
+  byte before;
+  do
+  :: vmm_rounds == 2 -> break
+  :: else ->
+     vmm_rounds++;
+     run_control = PAUSE;
+     wake_up();
+     before = exits;
+     do_kick(hit);
+     if :: hit -> wait_outside(before) :: else fi;
+     parked;
+     /* Registers are read here: nothing of the guest may run_control until resume. */
+     assert(!in_guest && mode != IN_GUEST && mode != EXITING);
+#if BUG != 4
+     parked = false;
+#endif
+     run_control = GO;
+     asleep_run = false
+  od
+}
+
+/* With no sender left, the vCPU may sleep for ever; that is the only valid end, and only with nothing pending. */
+ltl no_lost_request { [] (made_wakes -> <> handled_wakes) }
+ltl waiters_return { <> [] (waiters == 0) }
+ltl pause_returns { <> (vmm_rounds == 2 && run_control == GO) }

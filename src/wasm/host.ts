@@ -1,0 +1,40 @@
+// The host's WebAssembly (JavaScript API 2.0), which every platform has and only `dom` types: compile, instantiate,
+// shared memory. Modules and memories can be posted to workers as they are.
+
+/** A compiled module. Opaque. */
+export interface WasmModule {
+  readonly wasmModule?: never;
+}
+export interface WasmMemory {
+  readonly buffer: SharedArrayBuffer;
+}
+
+interface Api {
+  Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
+  Instance: new (
+    module: WasmModule,
+    imports: Record<string, Record<string, unknown>>,
+  ) => { readonly exports: Record<string, unknown> };
+  Memory: new (descriptor: { initial: number; maximum: number; shared: boolean }) => WasmMemory;
+}
+const { WebAssembly } = globalThis as unknown as { WebAssembly: Api };
+
+export const WASM_PAGE_SIZE = 0x10000;
+
+/** Throws the host's CompileError if the bytes are not a valid module. */
+export function compileModule(bytes: Uint8Array<ArrayBuffer>): WasmModule {
+  return new WebAssembly.Module(bytes);
+}
+
+/** The exports of a new instance. */
+export function instantiateModule(
+  module: WasmModule,
+  imports: Record<string, Record<string, unknown>>,
+): Record<string, unknown> {
+  return new WebAssembly.Instance(module, imports).exports;
+}
+
+/** Shared memory of `pages` × 64 KiB that never grows. Throws RangeError if the host cannot reserve it. */
+export function createSharedMemory(pages: number): WasmMemory {
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}

@@ -271,7 +271,9 @@ export class SbiFirmware {
     const type = this.#host.getX(10);
     const reason = this.#host.getX(11);
     if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
-    this.#host.systemEvent(type === 0n ? "shutdown" : "reset", reason);
+    // Reason 1 is "system failure": who watches the machine must be able to tell it from a shutdown as planned.
+    const shutdown = reason === 0n ? "shutdown" : "crash";
+    this.#host.systemEvent(type === 0n ? shutdown : "reset", reason);
     return fail(SBI_ERR_FAILED);
   }
 

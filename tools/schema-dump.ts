@@ -1,7 +1,8 @@
 // Dumps every state schema to test/schema-dump.json, which is committed: what saved states look like.
-//   node tools/schema-dump.ts --check   the dump is up to date, and its last change in git keeps old states loadable
-//   node tools/schema-dump.ts --write   bring it up to date; refused if that breaks states saved before (schema-rule.ts)
-// A module that defines a state is found by its text, so none is forgotten.
+//   node tools/schema-dump.ts --check   it is up to date, and states of the last release still load (schema-rule.ts)
+//   node tools/schema-dump.ts --write   bring it up to date; refused if states saved before would not load
+// A module that defines a state is found by its text, so none is forgotten. Before the first release a change
+// that breaks the rule is made by deleting the dump and writing it again.
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -58,38 +59,41 @@ const parse = (text: string): StateSchema[] => JSON.parse(text) as StateSchema[]
 const print = (schemas: readonly StateSchema[]): string =>
   `[\n${schemas.map((schema) => JSON.stringify(schema)).join(",\n")}\n]\n`;
 
-/** The dump as the last two commits that changed it left it, the older first; [] where there is no such history. */
-function history(): StateSchema[][] {
-  const git = (...args: string[]): string => execFileSync("git", args, { cwd: ROOT, encoding: "utf8" });
+/** The dump of the last release (git tag v…), or [] before the first. */
+function released(): StateSchema[] {
+  const git = (...args: string[]): string =>
+    execFileSync("git", args, { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   try {
-    const commits = git("log", "-2", "--format=%H", "--", DUMP).trim().split("\n");
-    return commits.length < 2
-      ? []
-      : commits.reverse().map((commit) => parse(git("show", `${commit}:${DUMP}`)));
+    const tag = git("describe", "--tags", "--abbrev=0", "--match", "v*").trim();
+    return parse(git("show", `${tag}:${DUMP}`));
   } catch {
     return [];
   }
 }
 
-async function main(mode: string | undefined): Promise<string[]> {
+/** What is wrong with `schemas` where `committed` is the dump in the work tree; one line each. */
+export function dumpProblems(schemas: readonly StateSchema[], committed: readonly StateSchema[]): string[] {
+  const broken = [...schemaViolations(committed, schemas), ...schemaViolations(released(), schemas)];
+  if (broken.length > 0) return [...new Set(broken)];
+  return print(schemas) === print(committed)
+    ? []
+    : [`${DUMP} is out of date: run node tools/schema-dump.ts --write and commit it`];
+}
+
+export function committedDump(): StateSchema[] {
   const path = join(ROOT, DUMP);
-  const committed = existsSync(path) ? parse(readFileSync(path, "utf8")) : [];
-  const schemas = await allSchemas();
-  const broken = schemaViolations(committed, schemas);
-  if (broken.length > 0) return broken;
-  if (mode === "--write") {
-    writeFileSync(path, print(schemas));
-    return [];
-  }
-  const [older, newer] = history();
-  if (older !== undefined && newer !== undefined) broken.push(...schemaViolations(older, newer));
-  if (print(schemas) !== print(committed))
-    broken.push(`${DUMP} is out of date: run node tools/schema-dump.ts --write and commit it`);
-  return broken;
+  return existsSync(path) ? parse(readFileSync(path, "utf8")) : [];
 }
 
 if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
-  const problems = await main(argv[2]);
+  const schemas = await allSchemas();
+  const write = argv[2] === "--write";
+  let problems = dumpProblems(schemas, committedDump());
+  const broken = schemaViolations(committedDump(), schemas);
+  if (write && broken.length === 0) {
+    writeFileSync(join(ROOT, DUMP), print(schemas));
+    problems = dumpProblems(schemas, schemas);
+  }
   for (const line of problems) console.error(line);
   console.log(`schemas: ${problems.length} problems`);
   process.exitCode = problems.length === 0 ? 0 : 1;

@@ -126,7 +126,7 @@ export class MockQueue {
     bytes.setUint32(8, length, true);
     bytes.setUint16(12, flags, true);
     bytes.setUint16(14, next, true);
-    this.driver.memory.write(table + 16 * i, new Uint8Array(bytes.buffer));
+    this.driver.poke(table + 16 * i, new Uint8Array(bytes.buffer));
   }
 
   /** Put a request on the available ring; visible to the device at once, without a notification. */
@@ -135,7 +135,7 @@ export class MockQueue {
     const parts = [
       ...(buffers.out ?? []).map((bytes) => {
         const at = driver.allocate(Math.max(1, bytes.length), 8);
-        driver.memory.write(at, bytes);
+        driver.poke(at, bytes);
         return { at, length: bytes.length, flags: 0 };
       }),
       ...(buffers.in ?? []).map((length) => ({
@@ -166,9 +166,9 @@ export class MockQueue {
   }
 
   makeAvailable(head: number): void {
-    this.driver.memory.writeU16(this.avail + 4 + 2 * (this.availIdx % this.num), head);
+    this.driver.pokeU16(this.avail + 4 + 2 * (this.availIdx % this.num), head);
     this.availIdx = (this.availIdx + 1) & 0xffff;
-    this.driver.memory.writeU16(this.avail + 2, this.availIdx);
+    this.driver.pokeU16(this.avail + 2, this.availIdx);
   }
 
   notify(): void {
@@ -177,10 +177,10 @@ export class MockQueue {
 
   /** The driver's wish for interrupts: at used index `event` (event index), or the flag. */
   setUsedEvent(event: number): void {
-    this.driver.memory.writeU16(this.avail + 4 + 2 * this.num, event);
+    this.driver.pokeU16(this.avail + 4 + 2 * this.num, event);
   }
   setNoInterrupt(on: boolean): void {
-    this.driver.memory.writeU16(this.avail, on ? 1 : 0);
+    this.driver.pokeU16(this.avail, on ? 1 : 0);
   }
   get availEvent(): number {
     return this.driver.memory.readU16(this.used + 4 + 8 * this.num) ?? -1;
@@ -220,7 +220,15 @@ export class MockQueue {
   }
 }
 
+/** What the driver did: a 4-byte register access, or a write to its RAM. */
+export type Operation =
+  | { readonly read: number }
+  | { readonly write: number; readonly value: number }
+  | { readonly guestPhys: number; readonly bytes: Uint8Array };
+
 export class MockDriver {
+  /** Everything so far, for replay on another implementation. */
+  readonly log: Operation[] = [];
   readonly memory: GuestMemory;
   readonly transport: VirtioMmio;
   readonly legacy: boolean;
@@ -245,10 +253,19 @@ export class MockDriver {
   }
 
   read(offset: number): number {
+    this.log.push({ read: offset });
     return this.transport.read(offset, 4);
   }
   write(offset: number, value: number): void {
+    this.log.push({ write: offset, value });
     this.transport.write(offset, 4, value);
+  }
+  poke(guestPhys: number, bytes: Uint8Array): void {
+    this.log.push({ guestPhys, bytes: bytes.slice() });
+    this.memory.write(guestPhys, bytes);
+  }
+  pokeU16(guestPhys: number, value: number): void {
+    this.poke(guestPhys, Uint8Array.of(value & 0xff, value >> 8));
   }
 
   allocate(size: number, align: number): number {

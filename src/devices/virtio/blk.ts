@@ -4,7 +4,7 @@
 import type { BlockBackend } from "./block-backend.ts";
 import { blkFields, type BlkRequest } from "./blk-state.ts";
 import { VirtioDevice, type VirtioHost } from "./device.ts";
-import { feature } from "./features.ts";
+import { feature, VIRTIO_F_ANY_LAYOUT } from "./features.ts";
 import type { VirtioState } from "./state.ts";
 import { chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
 import { encodeUtf8 } from "../../base/text.ts";
@@ -13,6 +13,7 @@ export const VIRTIO_BLK_F_SEG_MAX = 2;
 export const VIRTIO_BLK_F_GEOMETRY = 4;
 export const VIRTIO_BLK_F_RO = 5;
 export const VIRTIO_BLK_F_BLK_SIZE = 6;
+export const VIRTIO_BLK_F_SCSI = 7;
 export const VIRTIO_BLK_F_FLUSH = 9;
 export const VIRTIO_BLK_F_TOPOLOGY = 10;
 export const VIRTIO_BLK_F_CONFIG_WCE = 11;
@@ -79,7 +80,10 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
         feature(VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_CONFIG_WCE) |
         feature(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES) |
         (options.backend.readonly ? feature(VIRTIO_BLK_F_RO) : 0n) |
-        (queues > 1 ? feature(VIRTIO_BLK_F_MQ) : 0n),
+        (queues > 1 ? feature(VIRTIO_BLK_F_MQ) : 0n) |
+        (host.legacy ? feature(VIRTIO_BLK_F_SCSI) : 0n),
+      // As QEMU: a legacy driver has its header in one descriptor.
+      withheld: host.legacy ? feature(VIRTIO_F_ANY_LAYOUT) : 0n,
       queues: Array.from({ length: queues }, (_, i) => ({ name: `requestq${i}`, size: QUEUE_SIZE })),
       configSize: CONFIG_SIZE,
     });

@@ -41,8 +41,9 @@ export interface VirtioKind<F extends Fields> {
   /** Version of the section, and the device's own fields in it. */
   readonly version: number;
   readonly fields: F;
-  /** Device feature bits offered, on top of the core's. */
+  /** Device feature bits offered, on top of the core's, and bits of the core's that are not. */
   readonly features: bigint;
+  readonly withheld?: bigint;
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   readonly configSize: number;
 }
@@ -70,7 +71,8 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.stateDefinition = virtioState(kind.version, kind.fields, !this.legacy);
     const state = this.stateDefinition.create();
     this.state = state;
-    this.offeredFeatures = kind.features | COMMON_FEATURES | (this.legacy ? 0n : feature(VIRTIO_F_VERSION_1));
+    const version = this.legacy ? 0n : feature(VIRTIO_F_VERSION_1);
+    this.offeredFeatures = (kind.features | COMMON_FEATURES | version) & ~(kind.withheld ?? 0n);
     state.configLength = kind.configSize;
     state.config = new Uint8Array(kind.configSize);
     state.queueCount = kind.queues.length;
@@ -221,7 +223,8 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   /** The configuration space changed by itself. */
   protected configChanged(): void {
     this.generation = (this.generation + 1) >>> 0;
-    if (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) this.#raise(VIRTIO_ISR_CONFIG);
+    // With the used bit, as QEMU does: a driver that finds nothing used goes on.
+    if (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) this.#raise(VIRTIO_ISR_CONFIG | VIRTIO_ISR_USED);
   }
 
   /** Used buffers were published on `queue`: interrupt if the driver wants it. */

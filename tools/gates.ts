@@ -48,10 +48,11 @@ export const synchronizeGate: Gate = (files) =>
 /** The compiler keeps Node's and the DOM's types out of the lower layers; this says it in a word, for imports. */
 export const platformGate: Gate = (files) =>
   files
-    .filter(({ path }) => isProduct(path) && !/^src\/(node|cli)\//.test(path))
+    .filter(({ path }) => isProduct(path) && !/^src\/(node|cli|guest)\//.test(path))
     .flatMap(({ path, text }) =>
       [...withoutComments(text).matchAll(/["'`](node:\w+)/g)].map(
-        ([, name]) => `${path}: imports ${name}; only src/node and src/cli may: take it as a parameter`,
+        ([, name]) =>
+          `${path}: imports ${name}; only src/node, src/guest and src/cli may: take it as a parameter`,
       ),
     );
 

@@ -336,6 +336,22 @@ describe("a known field", () => {
   });
 });
 
+describe("a bitmap of varying length", () => {
+  const marks = s.defineState("marks", { version: 1 }, { bits: s.u32, map: s.varBitmap("bits", 100) });
+
+  it("takes as many words as its bits need", () => {
+    const state = marks.create();
+    state.bits = 65;
+    state.map = BigUint64Array.of(5n, 1n);
+    const bytes = bytesOf(marks, state);
+    expect(hexOf(bytes)).toBe("0000004100000000000000050000000000000001");
+    expect(load(marks, bytes)).toEqual(state);
+    expect(() => load(marks, fromHex("00000065"))).toThrow(
+      "marks.map at offset 4: expected 0 to 100 elements (bits), found 101",
+    );
+  });
+});
+
 describe("assign", () => {
   it("copies into the same arrays and structs", () => {
     const target = toy.create();

@@ -50,8 +50,6 @@ export const u64Array = (length: number): Field<BigUint64Array> =>
   new Field(arrayCodec<bigint, BigUint64Array>(U64, BigUint64Array, length));
 
 /** Arrays of as many elements as the earlier field `countKey` says, at most `max`. */
-export const varU16Array = (countKey: string, max: number): Field<Uint16Array> =>
-  new Field(arrayCodec<number, Uint16Array>(U16, Uint16Array, { key: countKey, max }));
 export const varU32Array = (countKey: string, max: number): Field<Uint32Array> =>
   new Field(arrayCodec<number, Uint32Array>(U32, Uint32Array, { key: countKey, max }));
 export const varU64Array = (countKey: string, max: number): Field<BigUint64Array> =>

@@ -103,8 +103,8 @@ test("values in QEMU's notations", () => {
 
 test.each([
   [memorySize, "lots", "expected a size"],
-  [memorySize, "8G", "expected 1M to 3584M"],
-  [memorySize, "1000.5K", "multiple of 4096"],
+  [memorySize, "8G", "expected 2M to 3584M"],
+  [memorySize, "3M", "multiple of 2M"],
   [drive, "disk.img", "expected key=value, found 'disk.img'"],
   [drive, "file=", "expected file=FILE"],
   [drive, "file=a,format=qcow2", "format must be raw, found 'qcow2'"],

@@ -22,7 +22,7 @@ export interface DemoGuest {
   startWork(console: ConsoleClient): Promise<void>;
   /**
    * On the destination's console, after the move: the guest's own check of all that happened since `startWork`.
-   * `before` is the source's output since then.
+   * `before` is the source's output since the move began.
    */
   prove(console: ConsoleClient, before: string): Promise<GuestProof>;
   /** Ends the work, so that a person finds a quiet console. */

@@ -86,7 +86,6 @@ async function bootAndMove(guest: DemoGuest, directory: string): Promise<Moved> 
   await guest.boot(source.console, (done) => booting.update(done, 1));
   booting.stop();
   await guest.startWork(source.console);
-  const workFrom = source.console.position;
 
   const address = `unix:${join(directory, "move")}`;
   const destination = await MachineProcess.start("destination", directory, [
@@ -94,11 +93,12 @@ async function bootAndMove(guest: DemoGuest, directory: string): Promise<Moved> 
     "--incoming",
     address,
   ]);
+  const moveFrom = source.console.position;
   say(`moving it to process ${destination.pid} while it works`);
   const report = await move(source.qmp, address, {}, "move");
   await source.quit();
   say(`process ${source.pid} is gone; the guest checks itself`);
-  const proof = await guest.prove(destination.console, source.console.textFrom(workFrom));
+  const proof = await guest.prove(destination.console, source.console.textFrom(moveFrom));
   return { destination, report, proof };
 }
 

@@ -27,11 +27,11 @@ export function size(bare: "" | "M"): (text: string) => number {
   };
 }
 
-/** Guest memory: whole pages, within what one WebAssembly memory can hold beside the machine's own areas. */
+/** Guest memory: what the board takes, within what one WebAssembly memory holds beside the machine's own areas. */
 export function memorySize(text: string): number {
   const bytes = size("M")(text);
-  if (bytes % 4096 !== 0) throw new Error("expected a multiple of 4096 bytes");
-  if (bytes < 2 ** 20 || bytes > 3.5 * 2 ** 30) throw new Error("expected 1M to 3584M");
+  if (bytes % 2 ** 21 !== 0) throw new Error("expected a multiple of 2M");
+  if (bytes < 2 ** 21 || bytes > 3.5 * 2 ** 30) throw new Error("expected 2M to 3584M");
   return bytes;
 }
 

@@ -9,7 +9,7 @@ export interface Progress {
 }
 
 /** Plain lines come at most this often. */
-const PLAIN_INTERVAL_MS = 2000;
+const PLAIN_INTERVAL_MS = 1000;
 
 /** Starts one. `label` says what is going on, such as `download`. */
 export function startProgress(label: string, stream: NodeJS.WriteStream = process.stderr): Progress {

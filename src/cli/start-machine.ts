@@ -209,7 +209,7 @@ async function readImage(option: string, path: string | undefined): Promise<Uint
 
 /** The guest's own end: it powers off, or it cannot go on. */
 function watchEnd(machine: VirtMachine, end: (end: MachineEnd) => void): void {
-  let last: MachineEnd = { kind: "shutdown", message: "" };
+  let last: MachineEnd | undefined;
   machine.onEvent((event) => {
     if (event.event === "GUEST_PANICKED") last = { kind: "guest-failed", message: event.message };
     else if (event.event === "SHUTDOWN") {
@@ -219,9 +219,9 @@ function watchEnd(machine: VirtMachine, end: (end: MachineEnd) => void): void {
       };
     }
   });
-  // Only once it has stopped: its disks are quiet then.
+  // Only once it has stopped: its disks are quiet then. (A failed arrival is an internal-error without an event.)
   machine.runState.onChange((state) => {
-    if (state === "shutdown" || state === "internal-error") end(last);
+    if ((state === "shutdown" || state === "internal-error") && last !== undefined) end(last);
   });
 }
 

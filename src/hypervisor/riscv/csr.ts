@@ -147,6 +147,15 @@ function counter(name: string, number: number, read: CsrRow["read"]): CsrRow {
   return { name, number, read, legal: (hart) => counterEnabled.call(hart, number & 31) };
 }
 
+/** The instruction that writes a counter is not counted by it (3.1.10), but will be: write one less. */
+function countingRow(name: string, number: number, field: HartField, inhibitBit: number): CsrRow {
+  return {
+    ...plain(name, number, field),
+    write: (f, hart, { value }) =>
+      set(f, hart, field, value.sub(get(hart, "mcountinhibit").shrU(inhibitBit).and(1).xor(1))),
+  };
+}
+
 /** TVM makes satp (and sfence.vma) illegal in S-mode. */
 const notTrappedByTvm = (hart: I32): I32 =>
   get32(hart, "priv").eq(1).and(get32(hart, "mstatus").shrU(MSTATUS.TVM)).eqz();
@@ -234,8 +243,8 @@ const counterRows: readonly CsrRow[] = [
   counter("time", 0xc01, () => readTime.call()),
   counter("instret", 0xc02, (_f, hart) => get(hart, "minstret")),
   ...range(29, (i) => counter(`hpmcounter${i + 3}`, 0xc03 + i, () => I64.of(0))),
-  plain("mcycle", 0xb00, "mcycle"),
-  plain("minstret", 0xb02, "minstret"),
+  countingRow("mcycle", 0xb00, "mcycle", 0),
+  countingRow("minstret", 0xb02, "minstret", 2),
   ...range(29, (i) => constant(`mhpmcounter${i + 3}`, 0xb03 + i, 0n)),
   ...range(29, (i) => constant(`mhpmevent${i + 3}`, 0x323 + i, 0n)),
   // Only cycle and instret can be held; time has no bit.

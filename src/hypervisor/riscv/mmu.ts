@@ -192,7 +192,10 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
         f.call(markDirty, hart, slot, pteAt);
         f.brIf(restart, host.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
       });
-      f.if(shift.ne(12), () => f.call(noteSuperpage, hart, va.and(~0xfffn)));
+      f.if(shift.ne(12), () => {
+        f.call(noteSuperpage, hart, va.and(inPage.not()));
+        f.call(noteSuperpage, hart, va.or(inPage).and(~0xfffn));
+      });
       f.return(leaf.or(va.and(inPage)));
     });
   });

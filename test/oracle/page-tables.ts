@@ -11,6 +11,9 @@ export interface PageTables {
 
 export const ROOT_PAGE = { 8: 0, 9: 4, 10: 5 } as const;
 
+/** This page of scratch memory has all permissions. */
+export const SAFE_PAGE = 3;
+
 const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
 const RWXAD = PTE.V | PTE.R | PTE.W | PTE.X | PTE.A | PTE.D;
 
@@ -37,19 +40,21 @@ export function randomPageTables(r: Random, slot: bigint, mode: "U" | "S" | "M")
   set(0, gigapage(RAM_BASE + HANDLER_ALIAS), pte(RAM_BASE, RWXAD));
   set(0, gigapage(SCRATCH_VIRT), pte(page(1), PTE.V));
   set(0, 5, pte(RAM_BASE + 0x1000n, RWXAD | user));
-  set(0, 511, pte(RAM_BASE, RWXAD | user));
+  set(0, 511, pte(page(1), PTE.V));
   // Page 1: 2 MiB each. Scratch pages; superpages, one misaligned; a non-leaf entry with reserved bits.
   set(1, 0, pte(page(2), PTE.V));
   set(1, 1, pte((slot >> 21n) << 21n, leafFlags(r, user)));
   set(1, 2, pte(slot, RWXAD | user));
   set(1, 3, pte(page(2), PTE.V | r.pick([PTE.U, PTE.A, PTE.D])));
   set(1, 4, pte(page(3), PTE.V));
+  set(1, 511, pte(page(2), PTE.V));
   // Page 2: scratch pages in some order, then random entries; page 3: random entries.
   for (let i = 0; i < 512; i++) {
     const target = slot + BigInt(SCRATCH + r.int(16) * 4096);
     set(2, i, pte(target, leafFlags(r, user)) | (r.oneIn(40) ? 1n << BigInt(54 + r.int(10)) : 0n));
     set(3, i, r.u64() & r.u64() & ~PTE.V);
   }
+  set(2, SAFE_PAGE, pte(slot + BigInt(SCRATCH + r.int(16) * 4096), RWXAD | user));
   // Pages 4 and 5: the roots of Sv48 and Sv57.
   set(4, 0, pte(page(0), PTE.V));
   set(4, 511, pte(page(0), PTE.V));

@@ -5,7 +5,7 @@
 import { encode, type FieldName, type Operands, operandsOf } from "../../src/hypervisor/riscv/encoding.ts";
 import type { Row } from "../../src/hypervisor/riscv/semantics.ts";
 import { CODE, RAM_BASE, SCRATCH, SCRATCH_SIZE, SCRATCH_VIRT, SLOT_SIZE, SLOTS } from "./layout.ts";
-import { type PageTables, randomPageTables } from "./page-tables.ts";
+import { type PageTables, randomPageTables, SAFE_PAGE } from "./page-tables.ts";
 import { Random } from "./random.ts";
 
 export type Mode = "U" | "S" | "M";
@@ -41,7 +41,9 @@ export interface Unit {
   readonly word: number;
 }
 
-export const POINTERS = [2, 8, 18] as const;
+const POINTERS = [2, 8, 18] as const;
+/** This one is aligned and points to a page with all permissions. */
+const SAFE_POINTER = 2;
 const WRONG_POINTER = 19;
 const RESERVED: readonly number[] = [...POINTERS, WRONG_POINTER];
 const DESTINATIONS = Array.from({ length: 32 }, (_, i) => i).filter((r) => !RESERVED.includes(r));
@@ -124,7 +126,9 @@ function randomOperands(r: Random, row: Row, given: Operands): Operands {
     // The immediate stands for the fields that hold its bits.
     if (!/^[sbj]?imm\d/.test(field)) operands[field as FieldName] = value;
   }
-  if (row.fields.has("rd")) operands.rd = r.pick(DESTINATIONS);
+  // Not for the sake of f registers: one bit further on the field may be an integer register.
+  for (const field of ["rd", "frd"] as const)
+    if (row.fields.has(field)) operands[field] = r.pick(DESTINATIONS);
   if (row.fields.has("rm")) operands.rm = r.weighted(ROUNDING);
   if (row.immediate !== undefined && row.immediate !== "U" && r.oneIn(3)) operands.imm = r.int(17) - 8;
   return { ...operands, ...given };
@@ -161,9 +165,13 @@ const OPCODE = {
 };
 const CONTROL = new Set(Object.values(OPCODE));
 
-/** Computes in registers only. */
+/** Rows that compute in registers only. QEMU 7.2's ctzw counts beyond a low word of zero. */
+function computations(rows: readonly Row[]): readonly Row[] {
+  return rows.filter((row) => !CONTROL.has(opcode(row)) && row.name !== "ctzw");
+}
+
 function computation({ r, rows }: Context): Item {
-  const row = r.pick(rows.filter((candidate) => !CONTROL.has(opcode(candidate))));
+  const row = r.pick(computations(rows));
   return fixedRow(row, randomOperands(r, row, {}));
 }
 
@@ -174,37 +182,49 @@ function floatComputation({ r, rows }: Context): Item {
   return fixedRow(row, randomOperands(r, row, {}));
 }
 
+/**
+ * With no translation the wrong pointer's address is no memory. There QEMU reports an AMO as a load, and does
+ * misaligned accesses in parts with addresses of their own: only aligned loads and stores.
+ */
 const pointer = (r: Random): number => (r.oneIn(16) ? WRONG_POINTER : r.pick(POINTERS));
 
-function access({ r, rows }: Context): Item {
+function access({ r, rows, bare }: Context): Item {
   const kinds = [OPCODE.LOAD, OPCODE.LOAD_FP, OPCODE.STORE, OPCODE.STORE_FP];
   const row = r.pick(rows.filter((candidate) => kinds.includes(opcode(candidate))));
   const size = 1 << ((row.match >> 12) & 3);
   const offset = r.int(4096) - 2048;
-  const imm = r.oneIn(5) ? offset : offset & -size;
-  return fixedRow(row, randomOperands(r, row, { rs1: pointer(r), imm }));
+  const rs1 = pointer(r);
+  const aligned = (bare && rs1 === WRONG_POINTER) || !r.oneIn(5);
+  return fixedRow(row, randomOperands(r, row, { rs1, imm: aligned ? offset & -size : offset }));
 }
 
-function atomic({ r, rows }: Context): Item {
+function atomic({ r, rows, bare }: Context): Item {
   const row = r.pick(
     rows.filter((candidate) => opcode(candidate) === OPCODE.AMO && !/^(lr|sc)\./.test(candidate.name)),
   );
-  return fixedRow(row, randomOperands(r, row, { rs1: pointer(r) }));
+  return fixedRow(row, randomOperands(r, row, { rs1: bare ? r.pick(POINTERS) : pointer(r) }));
 }
 
-/** Load-reserved, perhaps something between, store-conditional to the same or another place. */
+/**
+ * Load-reserved, perhaps something between, store-conditional to the same or another place, which is
+ * accessible: QEMU lets a store-conditional that fails for its address not fault, Wherry does not.
+ */
 function reservation(context: Context): Item {
   const { r, rows } = context;
   const width = r.pick(["w", "d"]);
   const lr = rows.find((row) => row.name === `lr.${width}`);
-  const sc = rows.find((row) => row.name === `sc.${r.oneIn(8) ? "w" : width}`);
+  const sc = rows.find((row) => row.name === `sc.${width}`);
   if (lr === undefined || sc === undefined) return computation(context);
-  const rs1 = r.pick(POINTERS);
+  const rs1 = SAFE_POINTER;
   const parts = [fixedRow(lr, randomOperands(r, lr, { rs1 }))];
   if (r.oneIn(3)) parts.push(computation(context));
   if (r.oneIn(8)) parts.push(access(context));
-  parts.push(fixedRow(sc, randomOperands(r, sc, { rs1: r.oneIn(8) ? r.pick(POINTERS) : rs1 })));
-  if (r.oneIn(4)) parts.push(fixedRow(sc, randomOperands(r, sc, { rs1 })));
+  if (r.oneIn(8)) {
+    const addi = rows.find((row) => row.name === "addi") as Row;
+    parts.push(fixedRow(addi, { rd: 18, rs1, imm: 8 * r.int(4) }));
+    parts.push(fixedRow(sc, randomOperands(r, sc, { rs1: 18 })));
+  }
+  parts.push(fixedRow(sc, randomOperands(r, sc, { rs1 })));
   return joined(parts);
 }
 
@@ -271,13 +291,43 @@ function jump({ r, rows }: Context): Item {
 
 // CSRs that a program may write as it likes; the runner owns mtvec, mscratch and mepc.
 const USER_CSRS = [0x001, 0x002, 0x003];
-const SUPERVISOR_CSRS = [...USER_CSRS, 0x104, 0x106, 0x10a, 0x140, 0x141, 0x142, 0x143, 0x144];
-const MACHINE_CSRS = [...SUPERVISOR_CSRS, 0x302, 0x303, 0x304, 0x306, 0x342, 0x343, 0x344, 0x320];
+const SUPERVISOR_CSRS = [...USER_CSRS, 0x10a, 0x140, 0x142, 0x143];
+const MACHINE_CSRS = [...SUPERVISOR_CSRS, 0x342, 0x343];
+
+/**
+ * CSRs that hold more in QEMU than in Wherry (the hypervisor extension's bits, 64 bits of a counter
+ * enable or inhibit, an odd sepc), and bits of them that both hold. sie, sip, scounteren, sepc; mie, mip, …
+ */
+const MASKED_SUPERVISOR: readonly [number, number][] = [
+  [0x104, 0x222],
+  [0x144, 0x222],
+  [0x106, 0x7f7],
+];
+const MASKED_MACHINE: readonly [number, number][] = [
+  ...MASKED_SUPERVISOR,
+  [0x304, 0x2aa],
+  [0x344, 0x222],
+  [0x302, 0x3f7],
+  [0x303, 0x222],
+  [0x320, 0x5],
+  [0x306, 0x7f7],
+];
+
 /** Counters, read-only, other privileges, absent: read or written for the trap, result dropped. */
 const OTHER_CSRS = [
   0xc00, 0xc01, 0xc02, 0xc03, 0xf11, 0xf14, 0x301, 0x100, 0x300, 0x180, 0x305, 0x3a0, 0x3a1, 0x3b0, 0x5a8,
   0x007, 0x4ff, 0xbff, 0x600, 0x200,
 ];
+
+function maskedCsr({ r, rows, mode }: Context): Item {
+  const [number, mask] = r.pick(mode === "M" ? MASKED_MACHINE : MASKED_SUPERVISOR);
+  const name = (wanted: string): Row => rows.find((row) => row.name === wanted) as Row;
+  const rs1 = r.pick(DESTINATIONS.filter((x) => x !== 0));
+  return joined([
+    fixedRow(name("addi"), { rd: rs1, imm: r.u32() & mask }),
+    fixedRow(name(r.pick(["csrrw", "csrrs", "csrrc"])), { rd: r.pick(DESTINATIONS), rs1, csr: number }),
+  ]);
+}
 
 function csr({ r, rows, mode }: Context): Item {
   const all = rows.filter((candidate) => candidate.fields.has("csr"));
@@ -290,10 +340,11 @@ function csr({ r, rows, mode }: Context): Item {
   return fixedRow(row, randomOperands(r, row, { csr: r.oneIn(12) ? r.pick(MACHINE_CSRS) : r.pick(own) }));
 }
 
-/** Bits of mstatus or sstatus that a program may change: not MPRV, not the previous modes. */
-const STATUS_BITS = [
-  0x2, 0x8, 0x20, 0x80, 0x2000, 0x4000, 0x6000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000,
-];
+/**
+ * Bits of mstatus or sstatus that a program may change: not MPRV, not the previous modes; FS as a whole,
+ * since QEMU leaves it as it is when only fflags change.
+ */
+const STATUS_BITS = [0x2, 0x8, 0x20, 0x80, 0x6000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000];
 
 function status({ r, rows, mode }: Context): Item {
   const name = (wanted: string): Row => rows.find((row) => row.name === wanted) as Row;
@@ -333,24 +384,28 @@ function system({ r, mode }: Context): Item {
   return plain(text, unit(4, word));
 }
 
+const CTZW = { mask: 0xfff0707f, match: 0x6010101b };
+const isCtzw = (word: number): boolean => (word & CTZW.mask) >>> 0 === CTZW.match;
+
 /** Any word of an opcode that cannot jump, access memory or change CSRs. */
-function rawWord({ r }: Context): Item {
+function rawWord(context: Context): Item {
+  const { r } = context;
   const rd = r.pick(DESTINATIONS);
   const op = r.pick([
     0x13, 0x1b, 0x33, 0x3b, 0x43, 0x47, 0x4b, 0x4f, 0x53, 0x0b, 0x2b, 0x57, 0x5b, 0x6b, 0x77, 0x7b, 0x1f,
     0x3f,
   ]);
   const word = ((r.u32() & ~0xfff) | (rd << 7) | op) >>> 0;
-  return plain(`raw ${word.toString(16)}`, unit(4, word));
+  return isCtzw(word) ? rawWord(context) : plain(`raw ${word.toString(16)}`, unit(4, word));
 }
 
 /** Like a known instruction but for one bit. */
 function nearlyRow(context: Context): Item {
   const { r, rows } = context;
-  const row = r.pick(rows.filter((candidate) => !CONTROL.has(opcode(candidate))));
+  const row = r.pick(computations(rows));
   const bit = 12 + r.int(20);
   const word = (encode(row, randomOperands(r, row, {})) ^ (1 << bit)) >>> 0;
-  return plain(`nearly ${row.name} ${word.toString(16)}`, unit(4, word));
+  return isCtzw(word) ? nearlyRow(context) : plain(`nearly ${row.name} ${word.toString(16)}`, unit(4, word));
 }
 
 /** Register fields of a compressed instruction: three bits (x8 to x15) without x8, our pointer. */
@@ -369,7 +424,7 @@ function compressed(context: Context): Item {
     [1, () => text("addi4spn", (any & 0x1fe0) | (short(r) << 2))],
     [2, () => text("load", (r.pick([1, 2, 3]) << 13) | (any & 0x1c60) | (short(r) << 2))],
     [2, () => text("store", (r.pick([5, 6, 7]) << 13) | (any & 0x1c60) | (r.int(8) << 2))],
-    [1, () => text("reserved", 0x8000 | (any & 0x1fff & ~0x1fe0) | (short(r) << 2))],
+    [1, () => text("reserved", 0x8000 | (any & 0x1fe0) | (short(r) << 2))],
     [2, () => text("addi", 0x0001 | rd | imm6)],
     [2, () => text("addiw", 0x2001 | rd | imm6)],
     [2, () => text("li", 0x4001 | rd | imm6)],
@@ -418,6 +473,7 @@ const GENERATORS: readonly (readonly [number, (context: Context) => Item])[] = [
   [3, jump],
   [14, compressed],
   [5, csr],
+  [2, maskedCsr],
   [1, status],
   [2, system],
   [2, rawWord],
@@ -430,8 +486,7 @@ function wrongPointer(r: Random, bare: boolean, ramEnd: bigint): bigint {
     return r.pick([
       0x50n,
       ramEnd,
-      ramEnd - 4n,
-      ramEnd - 1n,
+      ramEnd - 8n,
       1n << 40n,
       1n << 63n,
       (1n << 64n) - 8n,
@@ -451,7 +506,7 @@ function wrongPointer(r: Random, bare: boolean, ramEnd: bigint): bigint {
     1n << 47n,
     1n << 56n,
     1n << 63n,
-    RAM_BASE + 0x5000_0000n,
+    5n << 30n,
   ]);
 }
 
@@ -470,6 +525,7 @@ export function randomProgram(seed: number, slot: number, rows: readonly Row[], 
   const base = bare ? slotAddress(slot) + BigInt(SCRATCH) : SCRATCH_VIRT;
   const x = Array.from({ length: 32 }, () => integer(r));
   for (const p of POINTERS) x[p] = base + BigInt(SCRATCH_SIZE / 2 - 0x1000 + 8 * r.int(0x400));
+  x[SAFE_POINTER] = base + BigInt(SAFE_PAGE * 4096 + 8 * r.int(0x1f0));
   x[WRONG_POINTER] = wrongPointer(r, bare, ramEnd);
   const scratch = new Uint8Array(SCRATCH_SIZE);
   const words = new DataView(scratch.buffer);

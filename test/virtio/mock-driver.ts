@@ -110,6 +110,14 @@ export class MockQueue {
     } else {
       this.used = driver.allocate(6 + 8 * num, 4);
     }
+    // Not in the log: a fresh machine's RAM is zero.
+    for (const [at, size] of [
+      [this.desc, 16 * num],
+      [this.avail, 6 + 2 * num],
+      [this.used, 6 + 8 * num],
+    ] as const) {
+      driver.memory.write(at, new Uint8Array(size));
+    }
     for (let i = num - 1; i >= 0; i--) this.free.push(i);
   }
 

@@ -68,7 +68,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.host = host;
     this.kind = kind;
     this.legacy = host.legacy ?? false;
-    this.stateDefinition = virtioState(kind.version, kind.fields, !this.legacy);
+    this.stateDefinition = virtioState(kind.version, kind.fields, kind.queues.length, !this.legacy);
     const state = this.stateDefinition.create();
     this.state = state;
     const version = this.legacy ? 0n : feature(VIRTIO_F_VERSION_1);
@@ -339,6 +339,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     if (queue === undefined || rings === undefined) return;
     const name = `queue ${index} (${this.kind.queues[index]?.name})`;
     const last = queue.lastAvailIdx;
+    if (!this.legacy && state.mmio.vqs[index]?.enabled !== true && queue.desc !== 0n) return;
     if (queue.desc === 0n) {
       if (last !== 0) fail(`${name}: has no rings, but last_avail_idx ${hex(last)}`);
       return;

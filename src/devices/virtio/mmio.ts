@@ -145,7 +145,7 @@ export class VirtioMmio implements MmioDevice {
 
   #readModern(offset: number): number {
     if (offset >= VIRTIO_MMIO_SHM_LEN_LOW && offset <= VIRTIO_MMIO_SHM_BASE_HIGH) return 0xffff_ffff;
-    if (offset === VIRTIO_MMIO_QUEUE_READY) return this.#registers.enabled ? 1 : 0;
+    if (offset === VIRTIO_MMIO_QUEUE_READY) return this.#registers?.enabled ? 1 : 0;
     // A queue reset is over before the register can be read (§4.2.2.1).
     return offset === VIRTIO_MMIO_CONFIG_GENERATION ? this.device.generation : 0;
   }
@@ -157,11 +157,9 @@ export class VirtioMmio implements MmioDevice {
     return Number((offered >> BigInt(32 * state.hostFeaturesSel)) & 0xffff_ffffn);
   }
 
-  /** The modern per-queue registers of the selected queue. */
-  get #registers(): VirtioState<Record<never, never>>["mmio"]["vqs"][number] {
-    const registers = this.state.mmio.vqs[this.state.queueSel];
-    if (registers === undefined) throw new RangeError(`queue_sel ${this.state.queueSel}`);
-    return registers;
+  /** The modern per-queue registers of the selected queue; undefined if there is no such queue. */
+  get #registers(): VirtioState<Record<never, never>>["mmio"]["vqs"][number] | undefined {
+    return this.state.mmio.vqs[this.state.queueSel];
   }
 
   #writeRegister(offset: number, value: number): void {
@@ -217,7 +215,8 @@ export class VirtioMmio implements MmioDevice {
     }
     if (offset === VIRTIO_MMIO_QUEUE_PFN && value === 0) return this.#softReset();
     const queue = this.device.queues[state.queueSel];
-    if (queue === undefined) return;
+    // A live queue keeps its rings until the device is reset.
+    if (queue === undefined || queue.enabled) return;
     if (offset === VIRTIO_MMIO_QUEUE_NUM && isPowerOfTwo(value) && value <= VIRTQUEUE_MAX_SIZE) {
       queue.state.num = value;
     } else if (offset === VIRTIO_MMIO_QUEUE_ALIGN && isPowerOfTwo(value)) {
@@ -234,6 +233,7 @@ export class VirtioMmio implements MmioDevice {
 
   #writeModern(offset: number, value: number): void {
     const registers = this.#registers;
+    if (registers === undefined) return;
     switch (offset) {
       case VIRTIO_MMIO_QUEUE_NUM:
         registers.num = value & 0xffff;
@@ -272,18 +272,18 @@ export class VirtioMmio implements MmioDevice {
   #setReady(ready: boolean): void {
     const registers = this.#registers;
     const queue = this.device.queues[this.state.queueSel];
-    if (queue === undefined || ready === queue.enabled) return;
-    if (ready) {
-      if (registers.num > 0) queue.state.num = registers.num;
-      queue.state.desc = join(registers.desc);
-      queue.rings.avail = join(registers.avail);
-      queue.rings.used = join(registers.used);
-      queue.attach();
-      const problem = queue.problem();
-      if (problem !== undefined) return this.device.needsReset(problem);
-    }
-    queue.enabled = ready;
-    registers.enabled = ready;
+    if (registers === undefined || queue === undefined || ready === queue.enabled) return;
+    registers.enabled = false;
+    if (!ready) return this.device.resetQueue(queue.index);
+    if (registers.num > 0) queue.state.num = registers.num;
+    queue.state.desc = join(registers.desc);
+    queue.rings.avail = join(registers.avail);
+    queue.rings.used = join(registers.used);
+    queue.attach();
+    const problem = queue.problem();
+    if (problem !== undefined) return this.device.needsReset(problem);
+    queue.enabled = true;
+    registers.enabled = true;
   }
 
   /** The driver's reset: status 0, or page frame number 0. */

@@ -15,6 +15,7 @@ import {
   u32,
   u32Array,
   u64,
+  unused,
   varBuffer,
   varStructArray,
 } from "../../state/schema.ts";
@@ -58,15 +59,25 @@ const mmioQueue = defineState(
   { num: u16, enabled: bool, desc: u32Array(2), avail: u32Array(2), used: u32Array(2) },
 );
 
-const mmio = defineState("virtio_mmio", { version: 1 }, {}, [
-  subsection(
-    "virtio_mmio/state",
-    { version: 1, needed: () => true },
-    { guestFeatures: u32Array(2), vqs: structArray(mmioQueue, VIRTIO_QUEUE_MAX) },
-  ),
-]);
+/** QEMU's arrays have an element for each queue number that could be; those beyond the device's are zero. */
+function perQueue<T>(element: StateDefinition<T>, bytes: number, queues: number) {
+  return { used: structArray(element, queues), unused: unused(bytes * (VIRTIO_QUEUE_MAX - queues)) };
+}
 
-function define<F extends Fields>(version: number, fields: F, modern: boolean) {
+function mmioState(queues: number) {
+  const vqs = perQueue(mmioQueue, 27, queues);
+  return defineState("virtio_mmio", { version: 1 }, {}, [
+    subsection(
+      "virtio_mmio/state",
+      { version: 1, needed: () => true },
+      { guestFeatures: u32Array(2), vqs: vqs.used, vqsUnused: vqs.unused },
+    ),
+  ]);
+}
+
+function define<F extends Fields>(version: number, fields: F, queues: number, modern: boolean) {
+  const rings = perQueue(queueRings, 16, queues);
+  const sizes = perQueue(queueSize, 4, queues);
   return defineState(
     "virtio",
     {
@@ -100,18 +111,18 @@ function define<F extends Fields>(version: number, fields: F, modern: boolean) {
       subsection(
         "virtio/virtqueues",
         { version: 1, needed: () => modern },
-        { rings: structArray(queueRings, VIRTIO_QUEUE_MAX).named("vq") },
+        { rings: rings.used.named("vq"), ringsUnused: rings.unused },
       ),
       subsection(
         "virtio/ringsize",
         { version: 1, needed: (s) => sizesChanged(s) },
-        { sizes: structArray(queueSize, VIRTIO_QUEUE_MAX).named("vq") },
+        { sizes: sizes.used.named("vq"), sizesUnused: sizes.unused },
       ),
       subsection("virtio/broken", { version: 1, needed: (s) => s.broken }, { broken: bool }),
       subsection(
         "virtio/extra_state",
         { version: 1, needed: () => modern },
-        { mmio: struct(mmio).named("extra_state") },
+        { mmio: struct(mmioState(queues)).named("extra_state") },
       ),
       subsection("virtio/started", { version: 1, needed: (s) => s.started }, { started: bool }),
       subsection("virtio/disabled", { version: 1, needed: (s) => s.disabled }, { disabled: bool }),
@@ -129,11 +140,12 @@ type Values<F> = { -readonly [K in keyof F]: F[K] extends Field<infer T> ? T : n
 /** The whole state of a device: the core's, the transport's, and the device's own fields `F`. */
 export type VirtioState<F extends Fields> = CoreState & Values<F>;
 
-/** `version` is the section's; `modern` is mmio version 2. */
+/** `version` is the section's, `queues` how many the device has; `modern` is mmio version 2. */
 export function virtioState<F extends Fields>(
   version: number,
   fields: F,
+  queues: number,
   modern: boolean,
 ): StateDefinition<VirtioState<F>> {
-  return define(version, fields, modern) as unknown as StateDefinition<VirtioState<F>>;
+  return define(version, fields, queues, modern) as unknown as StateDefinition<VirtioState<F>>;
 }

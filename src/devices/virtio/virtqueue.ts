@@ -199,10 +199,14 @@ export class Virtqueue {
     return ((this.#usedIdx - event - 1) & 0xffff) < ((this.#usedIdx - before) & 0xffff);
   }
 
-  /** A driver cannot have added more than the queue holds: what is wrong, or undefined. */
+  /** What the driver has done to the indexes that cannot be, or undefined. */
   indexProblem(): string | undefined {
-    const pending = this.ready ? this.#pending() : 0;
-    return pending > this.state.num ? `queue ${this.index}: ${this.#aheadBy(pending)}` : undefined;
+    if (!this.ready) return undefined;
+    const pending = this.#pending();
+    if (pending > this.state.num) return `queue ${this.index}: ${this.#aheadBy(pending)}`;
+    const used = this.#memory.readU16(this.#used + 2) ?? 0;
+    if (used === this.#usedIdx) return undefined;
+    return `queue ${this.index}: the driver changed the used index from ${hex(this.#usedIdx)} to ${hex(used)}`;
   }
 
   #aheadBy(pending: number): string {

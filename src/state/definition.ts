@@ -1,7 +1,7 @@
 // A state definition: fields, versions, hooks and subsections (QEMU's VMStateDescription). The state
 // object's type, first value, bytes, checks, copies and description all follow from it.
 import { type ByteReader, type ByteWriter, EndOfBytes } from "../base/bytes.ts";
-import type { DescribedState, Field, LooseState, StateRecord } from "./field.ts";
+import type { DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
 import { Place, StateError } from "./place.ts";
 import {
   decodeGroup,
@@ -17,7 +17,6 @@ import {
   preSaveGroup,
   schemaOf,
   stateMembers,
-  type StateSchema,
   validateGroup,
 } from "./walk.ts";
 

@@ -37,7 +37,18 @@ export interface FieldSchema {
   count?: number | string;
   since?: number;
   conditional?: true;
-  struct?: { name: string; version: number };
+  struct?: StateSchema;
+}
+
+/** A definition as the committed schema dump shows it. */
+export interface StateSchema {
+  name: string;
+  version: number;
+  minimumVersion: number;
+  /** Of sections; a subsection has none of its own. */
+  priority?: number;
+  fields: FieldSchema[];
+  subsections?: StateSchema[];
 }
 
 /** How values of one field are made, checked, written and read. */

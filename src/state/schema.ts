@@ -24,9 +24,8 @@ import { Field } from "./field.ts";
 import { StructCodec } from "./struct.ts";
 
 export { defineState, StateDefinition, type StateOf, subsection } from "./definition.ts";
-export type { DescribedField, DescribedState, FieldSchema } from "./field.ts";
+export type { DescribedField, DescribedState, FieldSchema, StateSchema } from "./field.ts";
 export { StateError } from "./place.ts";
-export type { StateSchema } from "./walk.ts";
 
 export const u8: Field<number> = new Field(scalarCodec(U8));
 export const u16: Field<number> = new Field(scalarCodec(U16));

@@ -24,7 +24,7 @@ export class StructCodec<T> implements Codec<T | T[]> {
       type: "struct",
       size: 0,
       ...(count === undefined ? {} : countSchema(count)),
-      struct: { name: definition.name, version },
+      struct: { ...definition.schema(), version },
     };
   }
 

@@ -3,7 +3,7 @@
 // A subsection's fields are properties of the same flat state object as its parent's.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
-import type { DescribedField, DescribedState, Field, FieldSchema, LooseState, StateRecord } from "./field.ts";
+import type { DescribedField, DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
 import { type Place, StateError } from "./place.ts";
 
 const QEMU_VM_SUBSECTION = 0x05;
@@ -34,15 +34,6 @@ export interface Member {
   readonly wireName: string;
   readonly describedName: string;
   readonly field: Field<unknown>;
-}
-
-export interface StateSchema {
-  name: string;
-  version: number;
-  minimumVersion: number;
-  priority?: number;
-  fields: FieldSchema[];
-  subsections?: StateSchema[];
 }
 
 function snakeCase(key: string): string {

@@ -59,9 +59,7 @@ function isStated(path: string): boolean {
 for (const harts of [1, 4]) {
   it.skipIf(noOracle)(`is QEMU's with ${harts} harts, but for what is stated`, () => {
     const append = "console=ttyS0 quiet";
-    const args = ["-smp", `${harts}`, "-m", "512M", "-append", append];
-    args.push("-kernel", "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.elf");
-    const theirs = flatten(readFdt(qemuDeviceTree(args)));
+    const theirs = flatten(readFdt(qemuDeviceTree(append, ["-smp", `${harts}`, "-m", "512M"])));
     const tree = virtFdt({
       harts,
       memorySize: 512 * MIB,

@@ -2,7 +2,7 @@
 // the harts stopped), and its saved streams. Tests skip with a message where it is missing, except in CI.
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import { on, once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,22 +28,20 @@ export const noOracle = ((): string | undefined => {
 
 const COMMON = ["-machine", "virt", "-display", "none", "-nodefaults", "-serial", "null"];
 
-/** A scratch file that `make` writes, as bytes. */
-function scratch(make: (path: string) => void): Uint8Array {
+/** The device tree for a raw kernel with this command line. */
+export function qemuDeviceTree(append: string, args: readonly string[]): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), "wherry-board-"));
   try {
-    const path = join(directory, "out");
-    make(path);
-    return new Uint8Array(readFileSync(path));
+    const dtb = join(directory, "dtb");
+    const kernel = join(directory, "kernel");
+    writeFileSync(kernel, new Uint8Array(64));
+    const boot = ["-bios", "none", "-kernel", kernel, "-append", append];
+    const { stderr } = spawnSync(QEMU, [...COMMON, "-machine", `virt,dumpdtb=${dtb}`, ...boot, ...args]);
+    if (!existsSync(dtb)) throw new Error(`QEMU wrote no device tree: ${stderr}`);
+    return new Uint8Array(readFileSync(dtb));
   } finally {
     rmSync(directory, { recursive: true });
   }
-}
-
-export function qemuDeviceTree(args: readonly string[]): Uint8Array {
-  return scratch((path) => {
-    spawnSync(QEMU, [...COMMON, "-machine", `virt,dumpdtb=${path}`, ...args]);
-  });
 }
 
 /** A stopped machine whose devices answer to `read` and `write`. */

@@ -80,18 +80,12 @@ const withDirtySummary = (status: I64): I64 =>
       .shl(63),
   );
 
-/** Write mstatus fields under a mask; a changed MXR changes what read entries allow. */
+/** Write mstatus fields under a mask; a changed MXR changes what cached translations allow. */
 const writeStatus = fn("writeStatus", [I32, I64, I64], undefined, (f, hart, value, mask) => {
   const old = f.let(get(hart, "mstatus"));
-  const next = f.let(old.and(mask.not()).or(value.and(mask)));
   // MPP keeps its value if the level does not exist (WARL).
-  f.if(
-    mask
-      .and(MPP_MASK)
-      .ne(0)
-      .and(value.and(MPP_MASK).ne(2n << BigInt(MSTATUS.MPP))),
-    () => next.set(next.and(~MPP_MASK).or(value.and(MPP_MASK))),
-  );
+  f.if(value.and(MPP_MASK).eq(2n << BigInt(MSTATUS.MPP)), () => mask.set(mask.and(~MPP_MASK)));
+  const next = f.let(old.and(mask.not()).or(value.and(mask)));
   set(f, hart, "mstatus", next);
   f.if(old.xor(next).and(bit(MSTATUS.MXR)).ne(0), () => f.call(flushTlb, hart));
   resync(f, hart);

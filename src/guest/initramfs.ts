@@ -1,0 +1,68 @@
+// The Debian guest's initramfs: busybox, the kernel modules for our board, the witness, and the scripts of
+// guests/debian. Not compressed as a whole: the guest would pay for that at every boot.
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { assemble } from "../asm/assembler.ts";
+import { staticElf } from "../asm/elf.ts";
+import { encodeUtf8 } from "../base/text.ts";
+import { type CpioEntry, cpio } from "./cpio.ts";
+import { isLarge, type KernelModule, moduleFile, modulesDep } from "./kernel-modules.ts";
+
+const SOURCES = fileURLToPath(new URL("../../guests/debian/", import.meta.url));
+const WITNESS_ADDRESS = 0x10000n;
+
+const DIRECTORIES = "bin sbin usr usr/bin usr/sbin etc dev proc sys run tmp root mnt lib lib/modules".split(
+  " ",
+);
+
+/** Loaded at boot where they exist as modules; what they need comes along. */
+export const BOOT_MODULES = [
+  "virtio_mmio",
+  "virtio_blk",
+  "virtio_net",
+  "virtio_rng",
+  "virtio_console",
+  "rtc_goldfish",
+];
+/** There for mount and modprobe. */
+export const SPARE_MODULES = ["ext4", "crc32c_generic"];
+
+async function text(name: string): Promise<Uint8Array> {
+  return readFile(SOURCES + name);
+}
+
+/** The witness program (guests/debian/witness.s) as a static Linux executable. */
+export async function buildWitness(): Promise<Uint8Array<ArrayBuffer>> {
+  const source = { name: "witness.s", text: await readFile(`${SOURCES}witness.s`, "utf8") };
+  return staticElf(assemble([source], { base: WITNESS_ADDRESS, sectionAlign: 4096 }));
+}
+
+/** The archive's bytes. `kernelVersion` names the modules' directory, as `uname -r` gives it. */
+export async function buildInitramfs(
+  kernelVersion: string,
+  busybox: Uint8Array,
+  modules: readonly KernelModule[],
+): Promise<Buffer> {
+  const folder = `lib/modules/${kernelVersion}`;
+  const present = new Set(modules.map((module) => module.name));
+  const boot = BOOT_MODULES.filter((name) => present.has(name));
+  const entries: CpioEntry[] = [
+    ...[...DIRECTORIES, folder].map((name): CpioEntry => ({ name, type: "directory" })),
+    // The kernel opens the console for init before devtmpfs is there.
+    { name: "dev/console", type: "device", major: 5, minor: 1 },
+    { name: "bin/busybox", type: "file", bytes: busybox, executable: true },
+    { name: "init", type: "file", bytes: await text("init"), executable: true },
+    { name: "etc/inittab", type: "file", bytes: await text("inittab") },
+    { name: "etc/profile", type: "file", bytes: await text("profile") },
+    { name: "etc/workload", type: "file", bytes: await text("workload"), executable: true },
+    { name: "etc/modules", type: "file", bytes: encodeUtf8(boot.join("\n")) },
+    { name: "usr/bin/witness", type: "file", bytes: await buildWitness(), executable: true },
+    { name: `${folder}/modules.dep`, type: "file", bytes: encodeUtf8(modulesDep(modules)) },
+    ...modules.map((module): CpioEntry => {
+      const bytes = isLarge(module) ? gzipSync(module.bytes) : module.bytes;
+      return { name: `${folder}/${moduleFile(module)}`, type: "file", bytes };
+    }),
+  ];
+  return cpio(entries);
+}

@@ -64,7 +64,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   #running = 0;
   /** Runs of requests that a reset has cancelled: what follows waits for them, or the disk could see it first. */
   #cancelled = 0;
-  #settled: (() => void)[] = [];
+  readonly #settled: (() => void)[] = [];
   /** The driver's choice by way of CONFIG_WCE; a cache of the configuration space. */
   #writeback = true;
 

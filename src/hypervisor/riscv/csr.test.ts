@@ -33,10 +33,9 @@ function csr(
   return undefined;
 }
 
+const { SIE, MIE, SPIE, MPIE, SPP, SUM, MXR, TVM, TW, TSR, MPRV } = MSTATUS;
 const MSTATUS_WRITABLE =
-  [MSTATUS.SIE, MSTATUS.MIE, MSTATUS.SPIE, MSTATUS.MPIE, MSTATUS.SPP, MSTATUS.SUM, MSTATUS.MXR, MSTATUS.TVM]
-    .concat([MSTATUS.TW, MSTATUS.TSR, MSTATUS.MPRV])
-    .reduce((sum, b) => sum | (1n << BigInt(b)), 0n) |
+  [SIE, MIE, SPIE, MPIE, SPP, SUM, MXR, TVM, TW, TSR, MPRV].reduce((sum, b) => sum | (1n << BigInt(b)), 0n) |
   (3n << BigInt(MSTATUS.FS)) |
   (3n << BigInt(MSTATUS.MPP));
 const SSTATUS_WRITABLE = 0xde122n & ~(3n << 15n);

@@ -43,7 +43,7 @@ const fields = {
   mac: u8Array(6),
   txWaiting: u32,
   mergeableRxBufs: u32,
-  netStatus: u16.named("status").init(VIRTIO_NET_S_LINK_UP),
+  netStatus: u16.init(VIRTIO_NET_S_LINK_UP),
   promisc: u8.init(1),
   allmulti: u8,
   macTableInUse: u32.named("mac_table.in_use").range(0, MAC_TABLE_ENTRIES),

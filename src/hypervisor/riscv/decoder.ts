@@ -36,22 +36,31 @@ function build(): Decoder {
   const operations: Row[][] = [[]];
   const known = new Map<string, number>([["", 0]]);
   const operationOfIndex = new Uint8Array(0x8000);
-  for (let index = 0; index < operationOfIndex.length; index++) {
-    const word = wordOfIndex(index);
-    const candidates = rows.filter((row) => ((word ^ row.match) & row.mask & INDEXED_BITS) === 0);
-    const key = candidates.map((row) => row.name).join();
-    let operation = known.get(key);
-    if (operation === undefined) {
-      operation = operations.push(candidates) - 1;
-      known.set(key, operation);
+  for (let opcode = 0; opcode < 0x20; opcode++) {
+    const ofOpcode = rows.filter((row) => (row.match >>> 2) % 0x20 === opcode);
+    for (let index = opcode; index < operationOfIndex.length; index += 0x20) {
+      const word = wordOfIndex(index);
+      const candidates = ofOpcode.filter((row) => ((word ^ row.match) & row.mask & INDEXED_BITS) === 0);
+      const key = candidates.map((row) => row.name).join();
+      let operation = known.get(key);
+      if (operation === undefined) {
+        operation = operations.push(candidates) - 1;
+        known.set(key, operation);
+      }
+      operationOfIndex[index] = operation;
     }
-    operationOfIndex[index] = operation;
   }
   if (operations.length > 256) throw new RangeError(`${operations.length} operations do not fit a byte`);
   return { operations, operationOfIndex };
 }
 
-export const decoder: Decoder = build();
+let built: Decoder | undefined;
+
+/** Made when first asked for: vCPU threads, which run compiled code, never ask. */
+export function decoder(): Decoder {
+  built ??= build();
+  return built;
+}
 
 /** True if the index alone proves that the word is of this row. */
 export function indexDecides(row: Row): boolean {
@@ -60,13 +69,14 @@ export function indexDecides(row: Row): boolean {
 
 /** Write the tables into shared memory; once for a machine, before the first hart runs. */
 export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): void {
+  const { operationOfIndex } = decoder();
   const tables = new DataView(buffer, tablesBase, TABLES_SIZE);
   for (let half = 0; half < 0x10000; half++) {
     if ((half & 3) === 3) continue;
     const expansion = expandCompressed(half);
-    const operation = expansion === undefined ? 0 : decoder.operationOfIndex[decodeIndex(expansion.word)];
+    const operation = expansion === undefined ? 0 : operationOfIndex[decodeIndex(expansion.word)];
     tables.setUint32(EXPANSIONS + half * 8, expansion?.word ?? half, true);
     tables.setUint32(EXPANSIONS + half * 8 + 4, operation as number, true);
   }
-  new Uint8Array(buffer, tablesBase + OPERATIONS).set(decoder.operationOfIndex);
+  new Uint8Array(buffer, tablesBase + OPERATIONS).set(operationOfIndex);
 }

@@ -49,6 +49,8 @@ describe("patterns", () => {
   });
 });
 
+const { operations, operationOfIndex } = decoder();
+
 describe("the table", () => {
   it("has no two rows of one name, and no word with two rows", () => {
     expect(new Set(rows.map((row) => row.name)).size).toBe(rows.length);
@@ -67,7 +69,7 @@ describe("the table", () => {
         const word = ((random32() & ~row.mask) | row.match) >>> 0;
         expect(rowOf(word)?.name).toBe(row.name);
         expect(encode(row, operandsOf(row, word))).toBe(word);
-        expect(decoder.operations[decoder.operationOfIndex[decodeIndex(word)] as number]).toContain(row);
+        expect(operations[operationOfIndex[decodeIndex(word)] as number]).toContain(row);
       }
     }
   });
@@ -75,7 +77,7 @@ describe("the table", () => {
   it("decodes random words as a search through the rows does", () => {
     for (let n = 0; n < 20_000; n++) {
       const word = (random32() | 3) >>> 0;
-      const candidates = decoder.operations[decoder.operationOfIndex[decodeIndex(word)] as number];
+      const candidates = operations[operationOfIndex[decodeIndex(word)] as number];
       expect(candidates?.find((row) => (word & row.mask) >>> 0 === row.match)).toBe(rowOf(word));
     }
   });

@@ -94,10 +94,7 @@ class Interpreter {
           this.#next = next;
           this.#fetch();
           this.#decode();
-          const [illegal, ...operations] = decoder.operations;
-          const cases = [illegal, ...operations].map(
-            (rows) => () => this.#operationCode(rows as readonly Row[]),
-          );
+          const cases = decoder().operations.map((rows) => () => this.#operationCode(rows));
           f.switch(this.#operation, cases, () => f.unreachable());
           f.br(next);
         });

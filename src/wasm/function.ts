@@ -43,11 +43,21 @@ export interface Label {
   readonly depth: number;
 }
 
+/** A function of whatever type, as a module writes it. */
+export interface AnyFn extends Indexed {
+  readonly name: string;
+  readonly params: readonly ValueType[];
+  readonly result: ValueType | undefined;
+  /** The module it is imported from; undefined: it has a body. */
+  readonly importedFrom: string | undefined;
+  assemble(): Code;
+}
+
 /** A function of a module, imported or with a body. */
 export class Fn<
   P extends readonly ValueType[] = readonly ValueType[],
   R extends ValueType | undefined = ValueType | undefined,
-> implements Indexed
+> implements AnyFn
 {
   readonly indexSpace = "function";
   readonly name: string;

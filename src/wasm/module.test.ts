@@ -1,10 +1,10 @@
 // Functions built with the DSL, run by the host: arithmetic, control flow, memory, atomics, imports, data.
 import { describe, expect, it } from "vitest";
 import { F64, I32, I64 } from "./expr.ts";
-import { Data, fn, type Fn, imported } from "./function.ts";
+import { Data, fn, type AnyFn, type Fn, imported } from "./function.ts";
 import { buildModule } from "./module.ts";
 
-function run(exports: Record<string, Fn<any, any>>, imports: Record<string, unknown> = {}) {
+function run(exports: Record<string, AnyFn>, imports: Record<string, unknown> = {}) {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 4, shared: true });
   const bytes = buildModule({
     memory: { module: "host", name: "memory", initialPages: 1, maximumPages: 4, shared: true },

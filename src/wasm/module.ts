@@ -2,7 +2,7 @@
 // included, numbered in the order it is met, so the bytes depend only on the input. One imported memory.
 // Left out: tables, globals, start functions, exported memory.
 import { Bytes, type Code, type Indexed, name, uleb } from "./encode.ts";
-import { Data, Fn } from "./function.ts";
+import { type AnyFn, Data, Fn } from "./function.ts";
 
 export interface ModuleOptions {
   readonly memory: {
@@ -12,13 +12,13 @@ export interface ModuleOptions {
     readonly maximumPages: number;
     readonly shared: boolean;
   };
-  readonly exports: Readonly<Record<string, Fn<any, any>>>;
+  readonly exports: Readonly<Record<string, AnyFn>>;
 }
 
 /** The module's bytes. Function names are kept in a name section, for profilers. */
 export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<ArrayBuffer> {
-  const imports: Fn[] = [];
-  const defined: { fn: Fn; code: Code }[] = [];
+  const imports: AnyFn[] = [];
+  const defined: { fn: AnyFn; code: Code }[] = [];
   const data: Data[] = [];
   const seen = new Set<Indexed>();
 
@@ -31,7 +31,7 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
         imports.push(target);
         return;
       }
-      const entry = { fn: target as Fn, code: target.assemble() };
+      const entry = { fn: target, code: target.assemble() };
       defined.push(entry);
       references(entry.code, visit);
     }
@@ -45,7 +45,7 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
 
   const types = new Map<string, number>();
   const typeEntries: number[][] = [];
-  const typeIndex = (f: Fn): number => {
+  const typeIndex = (f: AnyFn): number => {
     const entry = [
       0x60,
       ...uleb(f.params.length),

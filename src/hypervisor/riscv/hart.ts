@@ -74,14 +74,14 @@ export const SCRATCH = {
 /** An ecall from S-mode leaves run() with EXIT.ECALL: the firmware is ours. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;
 
-/** TLBs: for each mode (U, S, S with SUM, M) a table for reads, writes and fetches. */
+/** TLBs: for each mode (U, S, S with SUM, M: 0 to 3) a table for reads, writes and fetches. */
 export const TLB_OFFSET = 0x20000;
 export const TLB_ENTRIES = 256;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
 export const TLB_WRITE = TLB_TABLE_SIZE;
 export const TLB_FETCH = TLB_TABLE_SIZE * 2;
 export const TLB_MODE_SIZE = TLB_TABLE_SIZE * 4;
-export const TLB_MODE = { U: 0, S: 1, S_SUM: 2, M: 3 } as const;
+export const TLB_MODES = 4;
 
 /** Every scalar has 8 bytes, arrays follow each other at multiples of 8. */
 function layoutOf(state: HartState): { offsets: ReadonlyMap<HartField, number>; end: number } {

@@ -1,5 +1,5 @@
 // Zba, Zbb, Zbc, Zbs (unprivileged specification, "B" chapter): one row an instruction.
-import { I32, I64 } from "../../wasm/expr.ts";
+import { type I32, I64 } from "../../wasm/expr.ts";
 import { fn } from "../../wasm/function.ts";
 import { type Row, row } from "./semantics.ts";
 

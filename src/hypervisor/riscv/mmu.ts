@@ -22,6 +22,7 @@ import {
   TLB_ENTRIES,
   TLB_FETCH,
   TLB_MODE_SIZE,
+  TLB_MODES,
   TLB_OFFSET,
   TLB_TABLE_SIZE,
   TLB_WRITE,
@@ -423,7 +424,7 @@ export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (
 
 /** Forget all translations of this hart. */
 export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
-  for (let mode = 0; mode < 4; mode++) {
+  for (let mode = 0; mode < TLB_MODES; mode++) {
     f.if(hart.load32(SCRATCH.tlbUsed).and(1 << mode), () =>
       // All ones is no page address: its low bits are not 0.
       f.fill(hart.add(TLB_OFFSET + mode * TLB_MODE_SIZE), 0xff, TLB_TABLE_SIZE * 3),
@@ -446,7 +447,7 @@ export const flushTlbPage = fn("flushTlbPage", [I32, I64], undefined, (f, hart, 
     f.call(flushTlb, hart);
     f.return();
   });
-  for (let mode = 0; mode < 3; mode++) {
+  for (let mode = 0; mode < TLB_MODES; mode++) {
     for (const table of [0, TLB_WRITE, TLB_FETCH]) {
       const entry = f.let(tlbEntry(hart.add(TLB_OFFSET + mode * TLB_MODE_SIZE + table), page));
       f.if(entry.load64().eq(page), () => f.store64(entry, -1));

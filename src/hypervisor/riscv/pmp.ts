@@ -10,8 +10,7 @@ export const PMP_READ = 1;
 export const PMP_WRITE = 2;
 export const PMP_EXECUTE = 4;
 
-/** Results of pmpCheck. */
-export const PMP_DENIED = 0;
+/** Results of pmpCheck; 0 is a denial. */
 export const PMP_ALLOWED = 1;
 /** The range is only partly in the entry that decides. For a single access that is a denial. */
 export const PMP_PARTIAL = 2;

@@ -1,0 +1,278 @@
+// A machine as its user has it: `wherry run` or `wherry restore` in a child process, its QMP and its console on unix
+// sockets. Written apart from the product's own clients, which it checks. No child outlives the check.
+import { type ChildProcess, spawn } from "node:child_process";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { directory, sleep, until, within } from "./cases.ts";
+
+const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const START_MS = 60_000;
+const QMP_MS = 60_000;
+
+const children = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface Command extends Exit {
+  readonly out: string;
+  readonly err: string;
+}
+
+/** `wherry …` to its end. `wrap` is a command that runs it (unshare, bash). */
+export async function wherry(args: readonly string[], limitMs = 60_000): Promise<Command> {
+  const { child, exit } = launch(args, []);
+  let out = "";
+  let err = "";
+  child.stdout?.on("data", (text) => (out += text));
+  child.stderr?.on("data", (text) => (err += text));
+  try {
+    return { ...(await within(limitMs, `wherry ${args[0]}`, exit)), out, err };
+  } finally {
+    child.kill("SIGKILL");
+  }
+}
+
+function launch(
+  args: readonly string[],
+  wrap: readonly string[],
+): { child: ChildProcess; exit: Promise<Exit> } {
+  const [program, ...rest] = [...wrap, process.execPath, MAIN, ...args];
+  const child = spawn(program as string, rest, { stdio: ["ignore", "pipe", "pipe"] });
+  children.add(child);
+  const exit = new Promise<Exit>((resolve) => {
+    child.once("error", () => resolve({ code: null, signal: null }));
+    child.once("close", (code, signal) => {
+      children.delete(child);
+      resolve({ code, signal });
+    });
+  });
+  return { child, exit };
+}
+
+export class QmpFailure extends Error {}
+
+/** One QMP session. */
+export class Qmp {
+  readonly #socket: Socket;
+  readonly events: { readonly event: string; readonly data?: Record<string, unknown> }[] = [];
+  readonly #waiting: ((message: Record<string, unknown> | Error) => void)[] = [];
+  #buffer = "";
+  #ended: Error | undefined;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setEncoding("utf8");
+    socket.on("data", (text: string) => {
+      const lines = (this.#buffer + text).split("\r\n");
+      this.#buffer = lines.pop() ?? "";
+      for (const line of lines) this.#take(JSON.parse(line));
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      this.#ended = new QmpFailure("the QMP connection is closed");
+      for (const settle of this.#waiting.splice(0)) settle(this.#ended);
+    });
+  }
+
+  static async connect(path: string): Promise<Qmp> {
+    const qmp = new Qmp(await connectUnix(path));
+    await qmp.#next();
+    await qmp.execute("qmp_capabilities");
+    return qmp;
+  }
+
+  #take(message: Record<string, unknown>): void {
+    if ("event" in message) this.events.push(message as { event: string });
+    else this.#waiting.shift()?.(message);
+  }
+
+  #next(): Promise<Record<string, unknown>> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) reject(this.#ended);
+      else this.#waiting.push((m) => (m instanceof Error ? reject(m) : resolve(m)));
+    });
+  }
+
+  /** Gives the answer's `return`; rejects with QmpFailure that has the machine's words. */
+  async execute<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
+    const answer = this.#next();
+    this.#socket.write(JSON.stringify({ execute: command, arguments: args }));
+    const message = await within(QMP_MS, `QMP ${command}`, answer);
+    if ("error" in message) throw new QmpFailure((message["error"] as { desc: string }).desc);
+    return message["return"] as T;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+function connectUnix(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", reject);
+  });
+}
+
+/** All that a guest has printed since we are connected. */
+export class Console {
+  readonly #socket: Socket;
+  text = "";
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setEncoding("latin1");
+    socket.on("data", (text: string) => (this.text += text));
+    socket.on("error", () => {});
+  }
+
+  static async connect(path: string): Promise<Console> {
+    return new Console(await connectUnix(path));
+  }
+
+  type(text: string): void {
+    this.#socket.write(text);
+  }
+
+  /** The first match from a position on. `refuse` in the text before it is an error. */
+  async see(pattern: RegExp, limitMs: number, from = 0, refuse?: RegExp): Promise<RegExpExecArray> {
+    try {
+      return await until(limitMs, `console: ${pattern}`, () => {
+        const text = this.text.slice(from);
+        const bad = refuse?.exec(text);
+        if (bad) throw new Error(`console: ${bad[0].trim()}`);
+        return pattern.exec(text) ?? undefined;
+      });
+    } catch (error) {
+      const last = this.text.trimEnd().split("\n").slice(-3).join(" ⏎ ").replaceAll("\r", "");
+      throw new Error(`${(error as Error).message}; last lines: ${last || "none"}`, { cause: error });
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+let serialNumber = 0;
+
+export interface Start {
+  readonly wrap?: readonly string[];
+  /** Made, its console joined, and only then started: nothing of its output is missed. */
+  readonly fromFirstByte?: boolean;
+}
+
+export class Machine {
+  readonly name: string;
+  readonly child: ChildProcess;
+  readonly exit: Promise<Exit>;
+  readonly qmpPath: string;
+  readonly qmp: Qmp;
+  readonly console: Console;
+  #complaints: () => string;
+
+  private constructor(
+    name: string,
+    { child, exit }: { child: ChildProcess; exit: Promise<Exit> },
+    qmpPath: string,
+    qmp: Qmp,
+    console: Console,
+    complaints: () => string,
+  ) {
+    this.name = name;
+    this.child = child;
+    this.exit = exit;
+    this.qmpPath = qmpPath;
+    this.qmp = qmp;
+    this.console = console;
+    this.#complaints = complaints;
+  }
+
+  /** `args` begin with the command, `run` or `restore`. Rejects with what the process said if it ends. */
+  static async start(
+    args: readonly string[],
+    { wrap = [], fromFirstByte = false }: Start = {},
+  ): Promise<Machine> {
+    const name = `m${serialNumber++}`;
+    const qmpPath = join(directory, `${name}.qmp`);
+    const consolePath = join(directory, `${name}.console`);
+    const [command, ...rest] = args;
+    const sockets = ["--qmp", `unix:${qmpPath}`, "--serial", `unix:${consolePath}`];
+    const paused = fromFirstByte ? ["--paused"] : [];
+    const launched = launch([command as string, ...rest, ...sockets, ...paused], wrap);
+    const { child, exit } = launched;
+    let err = "";
+    child.stderr?.on("data", (text) => (err += text));
+    child.stdout?.resume();
+    const end = performance.now() + START_MS;
+    for (;;) {
+      try {
+        const console = await Console.connect(consolePath);
+        const qmp = await Qmp.connect(qmpPath);
+        if (fromFirstByte) await qmp.execute("cont");
+        return new Machine(name, launched, qmpPath, qmp, console, () => err);
+      } catch (error) {
+        if (child.exitCode !== null || child.signalCode !== null) {
+          await exit;
+          throw new Error(
+            `wherry ${command} ended with ${child.exitCode ?? child.signalCode}: ${err.trim()}`,
+            {
+              cause: error,
+            },
+          );
+        }
+        if (performance.now() > end) {
+          child.kill("SIGKILL");
+          throw new Error(`wherry ${command} did not come up`, { cause: error });
+        }
+      }
+      await sleep(30);
+    }
+  }
+
+  get ended(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+  /** What it said on stderr. */
+  get complaints(): string {
+    return this.#complaints();
+  }
+
+  /** `gone` for a process that has ended. */
+  async status(): Promise<string> {
+    if (this.ended) return "gone";
+    try {
+      return (await this.qmp.execute<{ status: string }>("query-status")).status;
+    } catch (error) {
+      if (!(error instanceof QmpFailure)) throw error;
+      return "gone";
+    }
+  }
+
+  /** Waits for the end of the process. */
+  async ends(limitMs: number): Promise<Exit> {
+    return within(limitMs, `${this.name} ends`, this.exit);
+  }
+
+  /** Ends it in an orderly way, or by force. */
+  async quit(): Promise<void> {
+    this.qmp.execute("quit").catch(() => {});
+    await this.ends(10_000).catch(() => this.child.kill("SIGKILL"));
+    await this.kill();
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill("SIGKILL");
+    this.qmp.close();
+    this.console.close();
+    await this.exit;
+  }
+}

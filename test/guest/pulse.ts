@@ -1,0 +1,79 @@
+// Pulse as the judge of the guest checks: its reports, read and compared, and its closing proof (guests/pulse).
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { buildPulse } from "../../src/guest/pulse.ts";
+import { directory } from "./cases.ts";
+import type { Console, Machine } from "./machine.ts";
+
+export const REPORT = /^pulse: t=(\d+) (.*) sum=\w+ disk=(\d+) gap=(\d+) OK\r?$/m;
+const FAIL = /^pulse: FAIL .*$/m;
+const DONE = /^pulse: done t=.* OK\r?$/m;
+const REPORT_MS = 60_000;
+
+export interface Report {
+  /** Guest time, 10 MHz ticks. */
+  readonly time: number;
+  readonly harts: readonly { readonly count: number; readonly ticks: number; readonly ipis: number }[];
+  readonly disk: number;
+  /** Longest time between two iterations of a hart, µs. */
+  readonly gapUs: number;
+}
+
+/** Path of the kernel. */
+export async function pulseKernel(): Promise<string> {
+  const path = join(directory, "pulse.bin");
+  writeFileSync(path, await buildPulse());
+  return path;
+}
+
+export function emptyDisk(name: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, new Uint8Array(4 << 20));
+  return path;
+}
+
+/** All complete reports in a text, oldest first. */
+export function reports(text: string): Report[] {
+  return [...text.matchAll(new RegExp(REPORT, "gm"))].map(([, time, harts = "", disk, gap]) => ({
+    time: Number(time),
+    harts: harts.split(" ").map((hart) => {
+      const [count = 0, ticks = 0, ipis = 0] = (hart.split("=")[1] ?? "").split("/").map(Number);
+      return { count, ticks, ipis };
+    }),
+    disk: Number(disk),
+    gapUs: Number(gap),
+  }));
+}
+
+/** The next `count` reports from now on. */
+export async function nextReports(console: Console, count = 1): Promise<Report[]> {
+  const from = console.text.length;
+  const all = new RegExp(`(?:${REPORT.source}[^]*?){${count}}`, "m");
+  await console.see(all, count * REPORT_MS, from, FAIL);
+  return reports(console.text.slice(from));
+}
+
+/** Throws unless every hart has counted, ticked and got IPIs between the two, and the disk was written. */
+export function checkProgress(before: Report, after: Report): void {
+  const complain = (what: string): never => {
+    throw new Error(`${what} between guest times ${before.time} and ${after.time}`);
+  };
+  if (after.time <= before.time) complain("time did not go on");
+  if (after.harts.length !== before.harts.length) complain("harts came or went");
+  for (const [i, hart] of after.harts.entries()) {
+    const old = before.harts[i] as Report["harts"][number];
+    if (hart.count <= old.count) complain(`hart ${i} did not count (${old.count}, ${hart.count})`);
+    if (hart.ticks <= old.ticks) complain(`hart ${i} had no tick (${old.ticks}, ${hart.ticks})`);
+    if (hart.ipis < old.ipis) complain(`hart ${i} lost IPIs (${old.ipis}, ${hart.ipis})`);
+  }
+  if (after.disk < before.disk) complain("disk writes went back");
+}
+
+/** Ends the guest by its own proof: the line that says so. */
+export async function proof(machine: Machine): Promise<string> {
+  machine.console.type("q");
+  const [line] = await machine.console.see(DONE, 2 * REPORT_MS, 0, FAIL);
+  const { code } = await machine.ends(30_000);
+  if (code !== 0) throw new Error(`pulse is done, but the process ended with ${code}: ${machine.complaints}`);
+  return line.trim();
+}

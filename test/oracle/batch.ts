@@ -2,7 +2,6 @@
 // memory of each, compared between QEMU and Wherry. What is legally different is left out here, with the reason.
 import { readFileSync } from "node:fs";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
-import type { Row } from "../../src/hypervisor/riscv/semantics.ts";
 import {
   CODE,
   CODE_SIZE,
@@ -65,7 +64,8 @@ function writeSlot(image: Uint8Array<ArrayBuffer>, slot: number, { program, keep
   const at = SLOTS + slot * SLOT_SIZE;
   const view = new DataView(image.buffer, at, SLOT_SIZE);
   const { start, end, code } = assembleProgram(program, slot, keep);
-  if (code.length > CODE_SIZE) throw new Error(`program of ${code.length} bytes, ${CODE_SIZE} fit`);
+  if (program.codeOffset + code.length > CODE_SIZE)
+    throw new Error(`program of ${code.length} bytes, ${CODE_SIZE} fit`);
   const set = (offset: number, value: bigint): void =>
     view.setBigUint64(offset, BigInt.asUintN(64, value), true);
   set(HEADER.entry, start);
@@ -82,20 +82,25 @@ function writeSlot(image: Uint8Array<ArrayBuffer>, slot: number, { program, keep
   set(HEADER.fcsr, program.fcsr);
   set(HEADER.counteren, program.counteren);
   set(HEADER.menvcfg, program.menvcfg);
+  set(
+    HEADER.pmpcfg0,
+    program.pmp.reduce((cfg, entry, i) => cfg | (BigInt(entry.cfg) << BigInt(8 * i)), 0n),
+  );
+  for (const [i, entry] of program.pmp.entries()) set(HEADER.pmpaddr + 8 * i, entry.address);
   for (let i = 0; i < 32; i++) {
     set(HEADER.x + 8 * i, program.x[i] ?? 0n);
     set(HEADER.f + 8 * i, program.f[i] ?? 0n);
   }
-  image.set(code, at + CODE);
+  image.set(code, at + CODE + program.codeOffset);
   if (program.tables !== undefined) image.set(program.tables.bytes, at + TABLES);
   image.set(program.scratch, at + SCRATCH);
 }
 
 /** `count` programs from number `first` of the run `seed`. */
-export function randomBatch(seed: number, first: number, count: number, rows: readonly Row[]): Placed[] {
+export function randomBatch(seed: number, first: number, count: number): Placed[] {
   const ramEnd = RAM_BASE + BigInt(ramSize(count));
   return Array.from({ length: count }, (_, slot) => {
-    return { program: randomProgram(programSeed(seed, first + slot), slot, rows, ramEnd) };
+    return { program: randomProgram(programSeed(seed, first + slot), slot, ramEnd) };
   });
 }
 
@@ -110,8 +115,6 @@ function comparableStatus(value: bigint): bigint {
   const isOn = (value & MSTATUS_FS) !== 0n;
   return (value & ~(MSTATUS_FS | MSTATUS_SD)) | (isOn ? MSTATUS_FS : 0n);
 }
-
-const IGNORED: Partial<Record<(typeof DUMPED_CSRS)[number], bigint>> = {};
 
 /** What a program left, as lines `name = value`. */
 export function describeSlot(image: Uint8Array<ArrayBufferLike>, slot: number): string[] {
@@ -133,7 +136,7 @@ export function describeSlot(image: Uint8Array<ArrayBufferLike>, slot: number): 
   for (let i = 1; i < 32; i++) add(`x${i}`, u64(DUMP_X + 8 * i));
   for (let i = 0; i < 32; i++) add(`f${i}`, u64(DUMP_F + 8 * i));
   for (const [i, name] of DUMPED_CSRS.entries()) {
-    const value = u64(DUMP_CSRS + 8 * i) & ~(IGNORED[name] ?? 0n);
+    const value = u64(DUMP_CSRS + 8 * i);
     add(name, /^[ms]status$/.test(name) ? comparableStatus(value) : value);
   }
   for (let i = TABLES; i < SCRATCH + SCRATCH_SIZE; i += 8) add(`+${i.toString(16)}`, u64(i));

@@ -1,7 +1,6 @@
 // Random programs in QEMU and in Wherry's engine, compared: npm run check:qemu -- [--seed N] [--count M]
 // [--program I] [--items K]. A difference is narrowed down to the first instruction after which the two disagree.
 import { parseArgs } from "node:util";
-import { rows } from "../../src/hypervisor/riscv/isa.ts";
 import { batchImage, differences, type Placed, ramSize, randomBatch } from "./batch.ts";
 import { RAM_BASE } from "./layout.ts";
 import { assembleProgram, randomProgram } from "./program.ts";
@@ -18,7 +17,7 @@ interface Difference {
 
 /** Runs the programs `first` to `first + count - 1`. */
 export async function compareBatch(seed: number, first: number, count: number): Promise<Difference[]> {
-  const image = batchImage(randomBatch(seed, first, count, rows));
+  const image = batchImage(randomBatch(seed, first, count));
   const theirs = await runInQemu(image);
   const ours = runInWherry(image);
   return Array.from({ length: count }, (_, slot) => {
@@ -29,10 +28,10 @@ export async function compareBatch(seed: number, first: number, count: number): 
 /** The first item of the program after which the two disagree, with what differs then. */
 export async function narrow(seed: number, index: number): Promise<string[]> {
   const wanted = programSeed(seed, index);
-  const items = randomProgram(wanted, 0, rows, 0n).items.length;
+  const items = randomProgram(wanted, 0, 0n).items.length;
   const ramEnd = RAM_BASE + BigInt(ramSize(items));
   const programs: Placed[] = Array.from({ length: items }, (_, slot) => {
-    return { program: randomProgram(wanted, slot, rows, ramEnd), keep: slot + 1 };
+    return { program: randomProgram(wanted, slot, ramEnd), keep: slot + 1 };
   });
   const image = batchImage(programs);
   const theirs = await runInQemu(image);

@@ -25,6 +25,9 @@ export const HEADER = {
   fcsr: 0x40,
   counteren: 0x48,
   menvcfg: 0x50,
+  pmpcfg0: 0x58,
+  /** pmpaddr0 to 3. */
+  pmpaddr: 0x60,
   x: 0x100,
   f: 0x200,
 } as const;

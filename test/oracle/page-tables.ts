@@ -1,7 +1,7 @@
 // Page tables for a random program (privileged specification, 12.3 to 12.6): code mapped to itself, all of RAM
 // for the S-mode handler at its alias, scratch pages with random permissions, and around them superpages,
 // misaligned superpages and entries with reserved bits.
-import { HANDLER_ALIAS, RAM_BASE, SCRATCH, SCRATCH_VIRT, TABLE_PAGES, TABLES } from "./layout.ts";
+import { CODE, HANDLER_ALIAS, RAM_BASE, SCRATCH, SCRATCH_VIRT, TABLE_PAGES, TABLES } from "./layout.ts";
 import type { Random } from "./random.ts";
 
 export interface PageTables {
@@ -11,8 +11,11 @@ export interface PageTables {
 
 export const ROOT_PAGE = { 8: 0, 9: 4, 10: 5 } as const;
 
-/** This page of scratch memory has all permissions. */
+/** This page of scratch memory has all permissions, and no PMP entry is about it. */
 export const SAFE_PAGE = 3;
+
+/** This one is no scratch page but the table of the scratch pages itself. */
+export const TABLE_WINDOW_PAGE = 15;
 
 const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
 const RWXAD = PTE.V | PTE.R | PTE.W | PTE.X | PTE.A | PTE.D;
@@ -54,11 +57,33 @@ export function randomPageTables(r: Random, slot: bigint, mode: "U" | "S" | "M")
     set(2, i, pte(target, leafFlags(r, user)) | (r.oneIn(40) ? 1n << BigInt(54 + r.int(10)) : 0n));
     set(3, i, r.u64() & r.u64() & ~PTE.V);
   }
-  set(2, SAFE_PAGE, pte(slot + BigInt(SCRATCH + r.int(16) * 4096), RWXAD | user));
+  set(2, SAFE_PAGE, pte(slot + BigInt(SCRATCH + SAFE_PAGE * 4096), RWXAD | user));
+  set(2, TABLE_WINDOW_PAGE, pte(page(2), PTE.V | PTE.R | PTE.W | PTE.A | PTE.D | user));
+  if (r.oneIn(2)) smallCodePages(r, slot, user, set, page);
   // Pages 4 and 5: the roots of Sv48 and Sv57.
   set(4, 0, pte(page(0), PTE.V));
   set(4, 511, pte(page(0), PTE.V));
   set(5, 0, pte(page(4), PTE.V));
   set(5, 511, pte(page(4), PTE.V));
   return { bytes };
+}
+
+/** Pages 6 and 7: RAM to itself with 4 KiB pages about the program; the later pages of its code have random flags. */
+function smallCodePages(
+  r: Random,
+  slot: bigint,
+  user: bigint,
+  set: (table: number, index: number, value: bigint) => void,
+  page: (n: number) => bigint,
+): void {
+  set(0, gigapage(RAM_BASE), pte(page(6), PTE.V));
+  const region = (slot >> 21n) << 21n;
+  for (let i = 0; i < 512; i++) {
+    set(6, i, pte(RAM_BASE + BigInt(i) * 0x200000n, RWXAD | user));
+    set(7, i, pte(region + BigInt(i) * 4096n, RWXAD | user));
+  }
+  set(6, Number((slot >> 21n) & 0x1ffn), pte(page(7), PTE.V));
+  const code = Number((slot + BigInt(CODE) - region) >> 12n);
+  set(7, code, pte(slot + BigInt(CODE), (RWXAD & ~(r.oneIn(2) ? PTE.A | PTE.D : 0n)) | user));
+  for (const n of [1, 2]) set(7, code + n, pte(slot + BigInt(CODE + n * 4096), leafFlags(r, user)));
 }

@@ -244,11 +244,13 @@ start_slot:
     la    x5, msave
     sc.d  x6, x0, (x5)
     csrw  satp, zero
-    li    x5, -1
-    csrw  pmpaddr0, x5
-    li    x5, 0x1f
+    csrw  pmpcfg0, zero
+    .irp n, 0, 1, 2, 3
+    ld    x5, (0x60 + 8 * \n)(x3)
+    csrw  0x3b0 + \n, x5
+    .endr
+    ld    x5, 0x58(x3)
     csrw  pmpcfg0, x5
-    csrw  0x3b1, zero
     csrw  sepc, zero
     csrw  scause, zero
     csrw  stval, zero

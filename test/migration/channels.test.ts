@@ -72,16 +72,19 @@ describe("a snapshot file", () => {
     const script = join(import.meta.dirname, "full-disk-child.ts");
     const mount = join(directory, "full");
     const shell = 'mkdir -p "$1" && mount -t tmpfs -o size=400k none "$1" && exec "$2" "$3" "$1"';
-    let output: string;
     try {
       execFileSync("unshare", ["-rm", "true"], { stdio: "ignore" });
     } catch {
       context.skip("no user namespaces here: the full disk is not tested");
       return;
     }
-    output = execFileSync("unshare", ["-rm", "sh", "-c", shell, "sh", mount, process.execPath, script], {
-      encoding: "utf8",
-    });
+    const output = execFileSync(
+      "unshare",
+      ["-rm", "sh", "-c", shell, "sh", mount, process.execPath, script],
+      {
+        encoding: "utf8",
+      },
+    );
     const result = JSON.parse(output);
     expect(result.error).toMatch(/cannot write .*full.*ENOSPC.*the disk is full/);
     expect(result).toMatchObject({ runState: "running", files: ["a.wherry"], old: "the one before" });

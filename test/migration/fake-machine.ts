@@ -79,7 +79,7 @@ export class FakeMachine extends Machine {
     super({
       name: options.name ?? "virt",
       memory,
-      vm: fakeVm(buffer, memory, (s) => self.machine?.loggingChanges.push(s)),
+      vm: fakeVm(memory, (s) => self.machine?.loggingChanges.push(s)),
       cpus: fakeCpus(() => self.machine as FakeMachine),
     });
     self.machine = this;
@@ -199,19 +199,23 @@ function fakeCpus(machine: () => FakeMachine): SynchronizeHooks {
   };
 }
 
-function fakeVm(buffer: SharedArrayBuffer, memory: GuestMemory, log: (s: string) => void): AcceleratorVm {
+function fakeVm(memory: GuestMemory, log: (s: string) => void): AcceleratorVm {
   return {
-    buffer,
+    memory,
+    builtinFirmware: true,
+    vcpus: [],
+    setEvents: () => {},
     setMemorySlot: () => {},
-    setDirtyLogging: async (slot, on) => log(`${slot}${on ? "+" : "-"}`),
+    setDirtyLogging: (slot, on) => log(`${slot}${on ? "+" : "-"}`),
     getAndClearDirtyLog: async (slot) => {
       const { dirty } = memory.blocks[slot] as RamBlock;
       return Int32Array.from(dirty, (_, i) => Atomics.exchange(dirty, i, 0));
     },
-    vcpus: [],
     irqLine: () => {},
     ioeventfd: () => ({ remove: () => {} }),
+    resetIrqchip: () => {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write: () => {}, stop: () => {}, start: () => {} },
+    markDead: () => {},
     destroy: async () => {},
   };
 }

@@ -2,19 +2,10 @@
 import { MAX_VCPUS } from "../hypervisor/layout.ts";
 import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
+import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
 import { UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
-import {
-  type DriveSpec,
-  drive,
-  incoming,
-  memorySize,
-  type NetSpec,
-  net,
-  number,
-  type SerialSpec,
-  serial,
-} from "./option-values.ts";
+import { drive, incoming, memorySize, net, number, type SerialSpec, serial } from "./option-values.ts";
 
 /** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
 const VIRTIO_SLOTS = 8;

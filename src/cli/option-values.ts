@@ -3,6 +3,7 @@
 import { isAbsolute, resolve } from "node:path";
 import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
+import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
 
 /** A whole number within [min, max]. */
 export function number(min: number, max: number): (text: string) => number {
@@ -65,11 +66,6 @@ function refuseRest(values: Map<string, string>, known: string): void {
   if (key !== undefined) throw new Error(`unknown key '${key}'; known are ${known}`);
 }
 
-export interface DriveSpec {
-  readonly file: string;
-  readonly readonly: boolean;
-}
-
 /** `file=F[,readonly=on][,format=raw][,if=virtio]` */
 export function drive(text: string): DriveSpec {
   const values = keyValues(text);
@@ -81,14 +77,6 @@ export function drive(text: string): DriveSpec {
   takeWord(values, "if", ["virtio"]);
   refuseRest(values, "file, readonly, format, if");
   return { file, readonly };
-}
-
-export interface NetSpec {
-  readonly mode: "listen" | "connect";
-  readonly host: string;
-  readonly port: number;
-  /** Six bytes, or undefined for the default. */
-  readonly mac?: Uint8Array;
 }
 
 /** `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as QEMU's. */

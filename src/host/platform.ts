@@ -1,0 +1,15 @@
+// What a host (Node, a browser tab, another runtime) gives Wherry. Everything above it is the same code on all hosts.
+import type { Clock, SetTimer } from "../base/clock.ts";
+import type { ThreadHandle } from "../hypervisor/vm.ts";
+import type { VcpuThreadData } from "./vcpu.ts";
+
+export interface HostPlatform {
+  /** `monotonicNs` has one origin in the VMM's thread and all vCPU threads. */
+  readonly clock: Clock;
+  readonly setTimer: SetTimer;
+  readonly randomBytes: (length: number) => Uint8Array<ArrayBuffer>;
+  /** Run a task soon, after other events of the VMM thread had their turn. */
+  readonly defer: (task: () => void) => void;
+  /** Start a thread that calls `runVcpu` with this data. The data can be posted as it is. */
+  readonly spawnVcpu: (data: VcpuThreadData) => ThreadHandle;
+}

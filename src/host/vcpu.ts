@@ -1,0 +1,21 @@
+// What a host's vCPU worker runs: an engine instance on the shared memory and the vCPU thread's loop.
+import { instantiateEngine } from "../hypervisor/riscv/engine.ts";
+import { VcpuThread, type VcpuThreadHost } from "../hypervisor/vcpu-thread.ts";
+import type { WasmMemory, WasmModule } from "../wasm/host.ts";
+
+/** What a vCPU thread starts from. */
+export interface VcpuThreadData {
+  readonly module: WasmModule;
+  readonly memory: WasmMemory;
+  readonly hart: number;
+}
+
+/** Runs the vCPU; returns when the VMM ends it. Blocks its thread: nothing else can run there. */
+export function runVcpu(data: VcpuThreadData, host: Omit<VcpuThreadHost, "instantiate">): void {
+  const { module, memory, hart } = data;
+  const thread = new VcpuThread(memory.buffer, hart, {
+    ...host,
+    instantiate: (imports) => instantiateEngine(module, memory, imports),
+  });
+  thread.run();
+}

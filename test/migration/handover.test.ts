@@ -33,8 +33,9 @@ interface Outcome {
 async function move(
   faults: WireFaults | undefined,
   after: "ok" | "dead" | "partitioned",
-  options: { refuseDrive?: string; keepDrive?: string; cancelAfterTurns?: number } = {},
+  options: { refuseDrive?: string; keepDrive?: string; cancelAfterTurns?: number; host?: MigrationHost } = {},
 ): Promise<Outcome> {
+  const host = options.host ?? fastHost;
   const world = new World();
   const source = new FakeMachine({ ...small, world, seed: 5 });
   const target = new FakeMachine({ ...small, world, seed: 6 });
@@ -54,9 +55,9 @@ async function move(
       },
     },
   );
-  const destination = new MigrationDestination(target, { host: fastHost });
+  const destination = new MigrationDestination(target, { host });
   network.listener = (channel) => void destination.accept(channel);
-  const move = migrateOut(source, network.connect, { parameters: { ...parameters }, host: fastHost });
+  const move = migrateOut(source, network.connect, { parameters: { ...parameters }, host });
   if (options.cancelAfterTurns !== undefined) {
     for (let i = 0; i < options.cancelAfterTurns; i++) await immediate();
     move.cancel();
@@ -191,7 +192,10 @@ test("cancelled at random times, one machine runs", async () => {
   await forAll(
     Array.from({ length: 200 }, (_, i) => i),
     async () => {
-      const outcome = await move(undefined, "ok", { cancelAfterTurns: Math.floor(next() * 80) });
+      const outcome = await move(undefined, "ok", {
+        cancelAfterTurns: Math.floor(next() * 20),
+        host: defaultHost,
+      });
       expect(outcome.result.status).toMatch(/completed|cancelled/);
       counts[outcome.result.status]++;
       check(outcome, `seed ${seed}`);

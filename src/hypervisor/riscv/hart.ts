@@ -52,7 +52,7 @@ export type HartField = keyof HartState;
 
 /** Rebuilt, never saved. */
 export const SCRATCH = {
-  /** Host address of the LR reservation (0: none), and the value that LR read. */
+  /** Address of the LR reservation with the width in its low bits (0: none), and the value that LR read. */
   reservation: 0x10000,
   reservedValue: 0x10008,
   /** Exception cause of a translation that failed, or NO_FAULT. */

@@ -1,5 +1,5 @@
-// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers host
-// address and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
+// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers address
+// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
 // conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
@@ -15,14 +15,14 @@ const read = (host: I32, width: Width): I64 =>
   width === 4 ? host.atomicLoad32().extendS() : host.atomicLoad64();
 
 /** The reservation: the address with the width in its free low bits, so that LR.W does not serve SC.D. */
-const reservation = (host: I32, width: Width): I32 => host.or(width === 4 ? 1 : 2);
+const reservation = (va: I64, width: Width): I64 => va.or(width === 4 ? 1 : 2);
 
 function loadReserved(width: Width): Row {
   const body = fn(`lr.${letter(width)}`, [I32, I64], I64, (f, hart, va) => {
     const host = f.let(atomicAddress.call(hart, va, ACCESS.LOAD, width));
     f.if(host.eqz(), () => f.return(I64.of(0)));
     const value = f.let(read(host, width));
-    f.store32(hart, reservation(host, width), SCRATCH.reservation);
+    f.store64(hart, reservation(va, width), SCRATCH.reservation);
     f.store64(hart, value, SCRATCH.reservedValue);
     return value;
   });
@@ -33,11 +33,12 @@ function loadReserved(width: Width): Row {
 
 function storeConditional(width: Width): Row {
   const body = fn(`sc.${letter(width)}`, [I32, I64, I64], I64, (f, hart, va, value) => {
+    const held = f.let(hart.load64(SCRATCH.reservation).eq(reservation(va, width)));
+    f.store64(hart, 0, SCRATCH.reservation);
+    // Without a reservation it fails before it can fault, as in QEMU; a misaligned address still traps.
+    f.if(held.or(va.wrap().and(width - 1)).eqz(), () => f.return(I64.of(1)));
     const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
     f.if(host.eqz(), () => f.return(I64.of(0)));
-    const held = f.let(hart.load32(SCRATCH.reservation).eq(reservation(host, width)));
-    f.store32(hart, 0, SCRATCH.reservation);
-    f.if(held.eqz(), () => f.return(I64.of(1)));
     const expected = hart.load64(SCRATCH.reservedValue);
     if (width === 8) f.return(host.cmpxchg64(expected, value).ne(expected).extendU());
     else f.return(host.cmpxchg32(expected.wrap(), value.wrap()).ne(expected.wrap()).extendU());

@@ -123,7 +123,9 @@ export class SbiFirmware {
         this.#host.setStimecmp(this.#host.getX(10));
         return ok();
       case EXT_IPI:
-        return func === 0 ? this.#sendIpi(this.#host.getX(10), this.#host.getX(11)) : fail(SBI_ERR_NOT_SUPPORTED);
+        return func === 0
+          ? this.#sendIpi(this.#host.getX(10), this.#host.getX(11))
+          : fail(SBI_ERR_NOT_SUPPORTED);
       case EXT_RFENCE:
         return this.#rfence(func);
       case EXT_HSM:
@@ -199,12 +201,21 @@ export class SbiFirmware {
     const size = host.getX(13);
     switch (func) {
       case 0:
-        makeRequests(REQ.FENCE_I, targets.map((t) => host.vcpus[t]!));
+        makeRequests(
+          REQ.FENCE_I,
+          targets.map((t) => host.vcpus[t]!),
+        );
         return ok();
       case 1:
         return this.#sfence(targets, HFENCE_TYPE.VVMA, start, size, 0);
       case 2:
-        return this.#sfence(targets, HFENCE_TYPE.VVMA_ASID, start, size, Number(BigInt.asUintN(16, host.getX(14))));
+        return this.#sfence(
+          targets,
+          HFENCE_TYPE.VVMA_ASID,
+          start,
+          size,
+          Number(BigInt.asUintN(16, host.getX(14))),
+        );
       default:
         return fail(SBI_ERR_NOT_SUPPORTED);
     }
@@ -326,7 +337,8 @@ export class SbiFirmware {
       return ok();
     }
     if ((low & 63n) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    if (high !== 0n || !host.memory.write(Number(low), new Uint8Array(64))) return fail(SBI_ERR_INVALID_ADDRESS);
+    if (high !== 0n || !host.memory.write(Number(low), new Uint8Array(64)))
+      return fail(SBI_ERR_INVALID_ADDRESS);
     host.write64(SBI_STA_SHMEM, low);
     this.#me.make(REQ.STEAL_UPDATE);
     return ok();

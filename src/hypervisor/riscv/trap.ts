@@ -78,7 +78,7 @@ export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tv
   const priv = f.let(get32(hart, "priv"));
   const status = f.let(get(hart, "mstatus"));
   const delegated = f.let(cause.ltS(0).select(get(hart, "mideleg"), get(hart, "medeleg")).shrU(cause).and(1));
-  f.store32(hart, 0, SCRATCH.reservation);
+  f.store64(hart, 0, SCRATCH.reservation);
   setEvent(f, hart, EVENT.TRAPPED);
   f.if(
     priv.leU(1).and(delegated.wrap()),

@@ -8,7 +8,8 @@
  *   BUG 1: requests are looked at before, not after, the mode becomes IN_GUEST
  *   BUG 2: block() looks for a reason to run before it raises the sleeping mark, and does not compare the wake counter
  *   BUG 3: WAIT trusts the mode alone after it was woken, and skips one that is EXITING
- *   BUG 4: resume does not take the parked mark down
+ *   BUG 4: the thread says that it is parked by a mark of its own, beside the word it sleeps on: a resume and a new
+ *          pause between the mark and the sleep are slept through
  */
 #ifndef BUG
 #define BUG 0
@@ -20,7 +21,17 @@
 #define READING 3
 #define GO 1
 #define PAUSE 0
-#define CAP 3 /* voluntary exits: bounds the counters, so that they do not wrap */
+#define PARKED 2
+#ifndef CAP
+#define CAP 2
+#endif
+/* CAP: exits and blocks of the guest's own. It bounds the counters, so that they do not wrap. */
+#ifndef ROUNDS
+#define ROUNDS 2
+#endif
+#ifndef THREADS
+#define THREADS 7 /* 1 the unblocker, 2 the flusher, 4 the VMM */
+#endif
 
 byte mode = OUTSIDE;
 bool req_wakes, req_nowake;   /* the request bitmap */
@@ -30,7 +41,12 @@ byte wake;
 byte exits;
 byte waiters;
 byte run_control = GO;
-bool parked;
+#if BUG == 4
+bool parked_mark;
+#define parked (run_control == PAUSE && parked_mark)
+#else
+#define parked (run_control == PARKED)
+#endif
 
 /* Atomics.wait on a word: asleep until somebody notifies. */
 bool asleep_wake, asleep_run, asleep_exits;
@@ -64,8 +80,13 @@ top:
   do
   :: run_control == GO -> break
   :: else ->
-     parked = true;
+#if BUG == 4
+     parked_mark = true;
      atomic { if :: run_control == PAUSE -> asleep_run = true :: else fi };
+#else
+     atomic { if :: run_control == PAUSE -> run_control = PARKED :: else fi };
+     atomic { if :: run_control == PARKED -> asleep_run = true :: else fi };
+#endif
      !asleep_run
   od;
   handle_requests();
@@ -142,6 +163,7 @@ inline wait_outside(before) {
   waiters--
 }
 
+#if THREADS & 1
 active proctype unblocker() {
   bool hit;
   atomic { req_wakes = true; made_wakes = true };
@@ -149,6 +171,9 @@ active proctype unblocker() {
   do_kick(hit)
 }
 
+#endif
+
+#if THREADS & 2
 active proctype flusher() {
   bool hit;
   byte before;
@@ -159,11 +184,14 @@ active proctype flusher() {
   assert(!stale)
 }
 
+#endif
+
+#if THREADS & 4
 active proctype vmm() {
   bool hit;
   byte before;
   do
-  :: vmm_rounds == 2 -> break
+  :: vmm_rounds == ROUNDS -> break
   :: else ->
      vmm_rounds++;
      run_control = PAUSE;
@@ -174,15 +202,17 @@ active proctype vmm() {
      parked;
      /* Registers are read here: nothing of the guest may run_control until resume. */
      assert(!in_guest && mode != IN_GUEST && mode != EXITING);
-#if BUG != 4
-     parked = false;
+#if BUG == 4
+     parked_mark = false;
 #endif
      run_control = GO;
      asleep_run = false
   od
 }
 
+#endif
+
 /* With no sender left, the vCPU may sleep for ever; that is the only valid end, and only with nothing pending. */
 ltl no_lost_request { [] (made_wakes -> <> handled_wakes) }
 ltl waiters_return { <> [] (waiters == 0) }
-ltl pause_returns { <> (vmm_rounds == 2 && run_control == GO) }
+ltl pause_returns { <> ((THREADS & 4) == 0 || (vmm_rounds == ROUNDS && run_control == GO)) }

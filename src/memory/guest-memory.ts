@@ -106,8 +106,8 @@ export class GuestMemory {
 
   /** A full memory barrier: ring index reads and writes are ordered around it. */
   barrier(): void {
-    Atomics.load(this.#fence, 0);
     Atomics.store(this.#fence, 0, 0);
+    Atomics.load(this.#fence, 0);
   }
   readonly #fence = new Int32Array(new SharedArrayBuffer(4));
 

@@ -76,6 +76,8 @@ export class Machine {
   startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   #drivesActive = false;
+  /** The last of start, stop and reset: they wait for each other, whoever asks (QMP, a move, the guest). */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: MachineParts) {
     this.name = parts.name;
@@ -142,8 +144,17 @@ export class Machine {
     this.onReset();
   }
 
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
   /** Run (or go on). The drives are activated first; if that fails nothing has changed. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.#inTurn(() => this.#start());
+  }
+  async #start(): Promise<void> {
     if (this.runState.running) return;
     if (this.startBlocker !== undefined) throw new MachineError("machine.blocked", this.startBlocker);
     await this.activateDrives();
@@ -155,7 +166,10 @@ export class Machine {
   }
 
   /** All vCPUs outside the guest and parked, guest time frozen, devices quiet; then `state`. */
-  async stop(state: RunState = "paused"): Promise<void> {
+  stop(state: RunState = "paused"): Promise<void> {
+    return this.#inTurn(() => this.#stop(state));
+  }
+  async #stop(state: RunState): Promise<void> {
     if (!this.runState.running) {
       this.runState.set(state);
       return;
@@ -168,7 +182,10 @@ export class Machine {
   }
 
   /** System reset. Runs on if it was running. `guest` says who asked. */
-  async reset(guest = false): Promise<void> {
+  reset(guest = false): Promise<void> {
+    return this.#inTurn(() => this.#reset(guest));
+  }
+  async #reset(guest: boolean): Promise<void> {
     const was = this.runState.running;
     if (was) {
       await this.cpus.pauseAll();

@@ -81,10 +81,8 @@ export const CTL_WAKE = 0x4c;
 export const CTL_EXITS = 0x50;
 /** Number of threads that wait for an exit. */
 export const CTL_EXIT_WAITERS = 0x54;
-/** RunControl: what the VMM wants of the thread. */
+/** RUN: what the VMM wants of the thread, and whether it is parked. */
 export const CTL_RUN = 0x58;
-/** 1 while the thread is parked at an instruction boundary with no exit under way. */
-export const CTL_PARKED = 0x5c;
 /** Dirty quota: 0 off, else DIRTY_RING_SOFT_FULL is made when CTL_DIRTY_COUNT reaches it. */
 export const CTL_DIRTY_QUOTA = 0x60;
 /** 1 once the thread has ended. */

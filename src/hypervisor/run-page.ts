@@ -1,7 +1,7 @@
 // The run page's vocabulary (KVM's struct kvm_run): what a vCPU thread and the VMM thread say to each other.
 
-/** What the VMM wants of the thread. */
-export const RUN = { PAUSE: 0, GO: 1, END: 2 } as const;
+/** What the VMM wants of the thread; PARKED is the thread's answer to PAUSE, and nobody else's word. */
+export const RUN = { PAUSE: 0, GO: 1, END: 2, PARKED: 3 } as const;
 
 export const RUN_PAGE = { IDLE: 0, POSTED: 1, ANSWERED: 2 } as const;
 

@@ -16,7 +16,6 @@ import {
   CTL_LINES,
   CTL_MMIO_DATA,
   CTL_MP_STATE,
-  CTL_PARKED,
   CTL_RUN,
   CTL_SLOT_BANK,
   hartBase,
@@ -177,17 +176,17 @@ export class VcpuThread {
 
   // ---- parking ----
 
-  /** Wait at an instruction boundary while the VMM wants it. False: the thread must end. */
+  /**
+   * Wait at an instruction boundary while the VMM wants it. False: the thread must end. Only this thread turns PAUSE
+   * into PARKED, so a resume and a new pause that come before it sleeps cannot be slept through.
+   */
   #park(): boolean {
     const me = this.#me;
-    let run = me.load(CTL_RUN);
-    if (run === RUN.GO) return true;
-    while (run !== RUN.GO) {
+    if (me.load(CTL_RUN) === RUN.GO) return true;
+    for (let run = me.load(CTL_RUN); run !== RUN.GO; run = me.load(CTL_RUN)) {
       if (run === RUN.END) return false;
-      me.store(CTL_PARKED, 1);
-      this.#host.signal();
-      me.wait(CTL_RUN, run);
-      run = me.load(CTL_RUN);
+      if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#host.signal();
+      me.wait(CTL_RUN, RUN.PARKED);
     }
     this.#markSteal();
     if (this.#host.threadCpuNs !== undefined && me.read64(SBI_STA_SHMEM) !== ALL_ONES) me.make(REQ.STEAL_UPDATE);
@@ -202,9 +201,10 @@ export class VcpuThread {
     if (!me.pending()) return true;
     if (me.test(REQ.VM_DEAD)) {
       // Stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
-      me.store(CTL_PARKED, 1);
-      this.#host.signal();
-      while (me.load(CTL_RUN) !== RUN.END) me.wait(CTL_RUN, me.load(CTL_RUN));
+      while (this.#park()) {
+        // Whoever resumes it learns from `dead` that it will not run: it asks to be paused again.
+        me.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
+      }
       return false;
     }
     me.check(REQ.UNBLOCK);

@@ -11,7 +11,6 @@ import {
   CTL_DIRTY_COUNT,
   CTL_DIRTY_QUOTA,
   CTL_ENDED,
-  CTL_PARKED,
   CTL_RUN,
   ENGINE_TABLES_SIZE,
   hartBase,
@@ -279,13 +278,13 @@ export class Vcpu {
   }
 
   get paused(): boolean {
-    return this.#requests.load(CTL_RUN) === RUN.PAUSE && this.#requests.load(CTL_PARKED) === 1;
+    return this.#requests.load(CTL_RUN) === RUN.PARKED;
   }
 
   resume(): void {
     if (this.#vm.dead) throw new VmError("vm.dead", `vCPU ${this.id}: the VM is dead and cannot run again`);
-    if (this.#requests.load(CTL_RUN) !== RUN.PAUSE) return;
-    this.#requests.store(CTL_PARKED, 0);
+    const run = this.#requests.load(CTL_RUN);
+    if (run !== RUN.PAUSE && run !== RUN.PARKED) return;
     this.#requests.store(CTL_RUN, RUN.GO);
     this.#requests.notify(CTL_RUN);
   }
@@ -302,7 +301,7 @@ export class Vcpu {
     if (this.paused) return;
     await new Promise<void>((resolve) => {
       this.#parkWaiters.push(resolve);
-      if (r.load(CTL_PARKED) === 1) this.#wakeParkWaiters();
+      if (this.paused) this.#wakeParkWaiters();
     });
   }
 
@@ -360,7 +359,7 @@ export class Vcpu {
     this.#vm.dispatchDoorbells();
     const r = this.#requests;
     if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) this.#handleExit();
-    if (r.load(CTL_PARKED) === 1) this.#wakeParkWaiters();
+    if (this.paused) this.#wakeParkWaiters();
   }
 
   #answer(ok: boolean): void {

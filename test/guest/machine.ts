@@ -11,9 +11,12 @@ const START_MS = 60_000;
 const QMP_MS = 60_000;
 
 const children = new Set<ChildProcess>();
-process.on("exit", () => {
+process.on("exit", killAll);
+
+/** Ends every machine at once. */
+export function killAll(): void {
   for (const child of children) child.kill("SIGKILL");
-});
+}
 
 export interface Exit {
   readonly code: number | null;
@@ -25,7 +28,7 @@ export interface Command extends Exit {
   readonly err: string;
 }
 
-/** `wherry …` to its end. `wrap` is a command that runs it (unshare, bash). */
+/** `wherry …` to its end. */
 export async function wherry(args: readonly string[], limitMs = 60_000): Promise<Command> {
   const { child, exit } = launch(args, []);
   let out = "";
@@ -165,6 +168,7 @@ export class Console {
 let serialNumber = 0;
 
 export interface Start {
+  /** The command that runs it, such as unshare. */
   readonly wrap?: readonly string[];
   /** Made, its console joined, and only then started: nothing of its output is missed. */
   readonly fromFirstByte?: boolean;

@@ -318,7 +318,13 @@ const machineRows: readonly CsrRow[] = [
   },
   constant("misa", 0x301, MISA),
   plain("medeleg", 0x302, "medeleg", DELEGABLE),
-  plain("mideleg", 0x303, "mideleg", SUPERVISOR_INTERRUPTS),
+  {
+    ...plain("mideleg", 0x303, "mideleg"),
+    write: (f, hart, { value }) => {
+      set(f, hart, "mideleg", value.and(SUPERVISOR_INTERRUPTS));
+      resync(f, hart);
+    },
+  },
   {
     name: "mie",
     number: 0x304,
@@ -371,7 +377,7 @@ const machineRows: readonly CsrRow[] = [
       write: (f, hart, { value }) => f.call(writePmpaddr, hart, i, value),
     };
   }),
-  ...["tselect", "tdata1", "tdata2", "tdata3"].map((name, i) => constant(name, 0x7a0 + i, 0n)),
+  ...["tselect", "tdata1", "tdata2", "tdata3", "tinfo"].map((name, i) => constant(name, 0x7a0 + i, 0n)),
 ];
 
 export const csrRows: readonly CsrRow[] = [...floatRows, ...counterRows, ...supervisorRows, ...machineRows];

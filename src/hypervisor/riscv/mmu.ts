@@ -205,7 +205,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
 /**
  * Translate, check and cache: (hart, guestVirt, ACCESS, size) → host address of the byte. 0 if it is not memory:
  * then SCRATCH.fault is an exception's cause, or NO_FAULT and SCRATCH.guestPhys is a device's address.
- * Of `size` bytes the first is looked up.
+ * `size` bytes lie in one page.
  */
 const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
   f.store32(hart, NO_FAULT, SCRATCH.fault);
@@ -286,7 +286,7 @@ export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size)
     const second = f.let(va.or(PAGE_MASK).add(1));
     const rest = f.let(second.sub(va));
     const tail = f.let(size.sub(rest.wrap()));
-    const host = f.let(locate.call(hart, va, ACCESS.LOAD, size));
+    const host = f.let(locate.call(hart, va, ACCESS.LOAD, rest.wrap()));
     f.if(host.eqz(), () => {
       raiseFault(f, hart, va, CAUSE.LOAD_MISALIGNED);
       f.return(I64.of(0));
@@ -346,8 +346,7 @@ export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, ha
     const rest = f.let(second.sub(va));
     const tail = f.let(size.sub(rest.wrap()));
     // Both pages must be writable before a byte is written: traps are precise.
-    // PMP sees the whole size, as in QEMU.
-    const host = f.let(locate.call(hart, va, ACCESS.STORE, size));
+    const host = f.let(locate.call(hart, va, ACCESS.STORE, rest.wrap()));
     f.if(host.eqz(), () => {
       raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
       f.return();

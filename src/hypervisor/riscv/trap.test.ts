@@ -194,6 +194,16 @@ describe("interrupts", () => {
     expect([get("mepc"), h.x(9)]).toEqual([CODE + 4n, 0n]);
   });
 
+  it("are noticed right after a write of mideleg that gives them to M", () => {
+    h.hart.set("mideleg", bit(1));
+    h.hart.set("mie", bit(1));
+    h.hart.set("mip", bit(1));
+    start(PRIV.M, bit(MSTATUS.MIE));
+    h.load([asm("csrrw", { csr: 0x303 }), asm("addi", { rd: 9, imm: 1 })], CODE);
+    h.run(2);
+    expect([get("mepc"), get("mcause"), h.x(9)]).toEqual([CODE + 4n, INTERRUPT_BIT | 1n, 0n]);
+  });
+
   it("are noticed within 1024 instructions of a loop", () => {
     h.hart.set("mie", bit(7));
     h.load([asm("addi", { rd: 9, rs1: 9, imm: 1 }), asm("jal", { imm: -4 })], CODE);

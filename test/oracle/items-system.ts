@@ -16,7 +16,7 @@ import {
   unit,
 } from "./items.ts";
 import { SCRATCH_VIRT } from "./layout.ts";
-import { TABLE_WINDOW_PAGE } from "./page-tables.ts";
+import { SAFE_PAGE, TABLE_WINDOW_PAGE } from "./page-tables.ts";
 import type { Random } from "./random.ts";
 
 const CSR = {
@@ -170,7 +170,7 @@ export function lowerMode({ r, mode }: Context): Item {
 
 /** In M-mode: a load or store as S or U would do it. The handler clears MPRV, so only one. */
 export function mprv(context: Context): Item {
-  const { r, paged } = context;
+  const { r, paged, usesPmp } = context;
   const [rd, base] = [temporary(r), 18];
   const mpp = r.pick([0, 0x800]);
   const steps = [...load32(rd, 0x1800), op("csrrc", { rd: 0, rs1: rd, csr: CSR.mstatus })];
@@ -186,7 +186,8 @@ export function mprv(context: Context): Item {
     rs1: paged ? base : r.pick(POINTERS),
     ...(row.fields.has("rd") ? { rd: rd === 5 ? 6 : 5 } : {}),
   };
-  const imm = row.immediate === undefined ? {} : { imm: (r.int(4096) - 2048) & (r.oneIn(4) ? -1 : -8) };
+  const imm =
+    row.immediate === undefined ? {} : { imm: (r.int(4096) - 2048) & (usesPmp || !r.oneIn(4) ? -8 : -1) };
   steps.push(fixedRow(row, { ...randomOperands(r, row, {}), ...given, ...imm }));
   steps.push(op("csrrc", { rd: 0, rs1: rd, csr: CSR.mstatus }), op("addi", { rd: base, rs1: 8 }));
   return joined(steps);
@@ -195,7 +196,8 @@ export function mprv(context: Context): Item {
 /** In S-mode: swaps two entries of the table of scratch pages, and fences, all addresses or just these. */
 export function editPageTable({ r }: Context): Item {
   const [base, first, second] = [5, 6, 7];
-  const [i, j] = [r.int(15), r.int(15)];
+  const pages = Array.from({ length: TABLE_WINDOW_PAGE }, (_, n) => n).filter((n) => n !== SAFE_PAGE);
+  const [i, j] = [r.pick(pages), r.pick(pages)];
   const window = Number(SCRATCH_VIRT) + TABLE_WINDOW_PAGE * 4096;
   const address = (page: number): Item[] => [
     op("lui", { rd: first, imm: Number(SCRATCH_VIRT) + page * 4096 }),

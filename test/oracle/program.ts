@@ -159,10 +159,9 @@ const GENERATORS: readonly (readonly [number, (context: Context) => Item])[] = [
 ];
 
 /** Weights of what only some programs do. */
-function generators(context: Context): typeof GENERATORS {
-  const { mode, paged, tvm } = context;
-  // After mret to S-mode the pointers of a paged M-mode program fault, which a failing SC does not do in QEMU.
-  const usual = mode === "M" && paged ? GENERATORS.filter(([, make]) => make !== reservation) : GENERATORS;
+function generators({ mode, paged, tvm }: Context, lowers: boolean): typeof GENERATORS {
+  // After a return to a lower mode the safe page may fault, which a failing SC does not do in QEMU.
+  const usual = lowers && paged ? GENERATORS.filter(([, make]) => make !== reservation) : GENERATORS;
   return [
     ...usual,
     ...(mode === "U" ? [] : ([[1, interrupt]] as const)),
@@ -183,13 +182,13 @@ export function randomProgram(seed: number, slot: number, ramEnd: bigint): Progr
   const paged = satpMode !== 0;
   const bare = mode === "M" || !paged;
   const [tvm, tw] = [r.oneIn(6), r.oneIn(6)];
-  const context: Context = { r, mode, bare, paged, interrupt: r.pick([0x2, 0x20, 0x200]), tvm, tw };
-  const available = generators(context);
-  const items = Array.from({ length: 40 + r.int(80) }, () => r.weighted(available)(context));
-  // No delegation then, and no S-mode after M-mode: the S-mode handler might not be able to run.
   const usesPmp = r.oneIn(3);
-  if ((mode === "S" || (mode === "M" && !usesPmp)) && r.oneIn(3))
-    items.splice(10 + r.int(items.length - 10), 0, lowerMode(context));
+  const context: Context = { r, mode, bare, paged, interrupt: r.pick([0x2, 0x20, 0x200]), tvm, tw, usesPmp };
+  // With PMP no delegation, and no S-mode after M-mode: the S-mode handler might not be able to run.
+  const lowers = (mode === "S" || (mode === "M" && !usesPmp)) && r.oneIn(3);
+  const available = generators(context, lowers);
+  const items = Array.from({ length: 40 + r.int(80) }, () => r.weighted(available)(context));
+  if (lowers) items.splice(10 + r.int(items.length - 10), 0, lowerMode(context));
   const base = bare ? slotAddress(slot) + BigInt(SCRATCH) : SCRATCH_VIRT;
   const x = Array.from({ length: 32 }, () => integer(r));
   for (const p of POINTERS) x[p] = base + BigInt(SCRATCH_SIZE / 2 - 0x1000 + 8 * r.int(0x400));

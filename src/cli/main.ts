@@ -4,6 +4,7 @@ import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
 import { controlOptions, migrate, migrateOptions, save, simple, status } from "./control.ts";
 import { demo, demoOptions } from "./demo.ts";
+import { fetchOptions, guestFetch } from "./guest.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import { run } from "./run.ts";
 
@@ -57,6 +58,7 @@ const commands: Record<string, Command> = {
   status: command("status", "what a machine is doing", controlOptions, status),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
   cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
+  "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),
   demo: command(
     "demo",
     "boot a guest, move it while it works, let it prove that nothing was lost",
@@ -87,7 +89,10 @@ function commandHelp(name: string, { usage, summary, options }: Command): string
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const [name, ...rest] = args;
+  // `guest fetch` is one command of two words.
+  const words = args[0] === "guest" && args[1] !== undefined && !args[1].startsWith("-") ? 2 : 1;
+  const name = args.length === 0 ? undefined : args.slice(0, words).join(" ");
+  const rest = args.slice(words);
   if (name === undefined || name === "--help" || name === "help") {
     process.stdout.write(generalHelp());
     return name === undefined ? EXIT.USAGE : EXIT.OK;

@@ -11,9 +11,12 @@ import { QEMU_VM, RAM_IDSTR, RAM_SAVE_FLAG, RAM_VERSION } from "./wire.ts";
 export type PageSet = Int32Array[];
 
 const PAGE_WORDS = PAGE_SIZE / 4;
-/** How long a scan may keep the thread, in milliseconds, and how often that is looked at. */
-const MAX_TURN_MS = 8;
-const PAGES_PER_LOOK = 256;
+/**
+ * How long the sender may keep the thread, in milliseconds, and how often that is looked at. Each register access of the
+ * running guest waits for this thread, so a guest that prints a line waits that long for every byte of it.
+ */
+const MAX_TURN_MS = 0.5;
+const PAGES_PER_LOOK = 32;
 
 export function allPages(memory: GuestMemory): PageSet {
   return memory.blocks.map((block) => {

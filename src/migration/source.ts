@@ -96,6 +96,8 @@ export class MigrationSource {
   #channel: Channel | undefined;
   #stream: StreamWriter | undefined;
   #ram: RamWriter | undefined;
+  /** The destination has accepted everything. */
+  #isReady = false;
   /** GO is on its way, whole or in part: from here on only the destination's word counts. */
   #committed = false;
   #logging = false;
@@ -332,6 +334,7 @@ export class MigrationSource {
     saver.command(MIG_CMD.PING, cookieBytes(PING_FINAL));
     await stream.drain();
     await this.#acknowledged(returnPath, PING_FINAL);
+    this.#isReady = true;
     await machine.inactivateDrives();
     check();
     this.#committed = true;
@@ -397,6 +400,8 @@ export class MigrationSource {
         );
       }
     }
+    // A destination that waits for GO need not wait until it gives up by itself.
+    if (this.#isReady && !this.#committed) this.#ask(this.#host.nowMs() + 1000).catch(() => {});
     this.#error = outcome;
     this.#advice = undefined;
     this.#setStatus(status);

@@ -208,7 +208,9 @@ async function removeStale(path: string): Promise<void> {
   }
 }
 
-/** Reads a file from its start. Call `close` when done. */
+const FILE_READ_BYTES = 512 * 1024;
+
+/** Reads a file from its start, a piece ahead of who reads the channel. Call `close` when done. */
 export async function openFileSource(path: string): Promise<Channel> {
   let file: FileHandle;
   try {
@@ -216,7 +218,36 @@ export async function openFileSource(path: string): Promise<Channel> {
   } catch (error) {
     throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
   }
-  return fileChannel(file, path);
+  const readInto = (buffer: Uint8Array) => {
+    const reading = file.read(buffer, 0, buffer.length);
+    reading.catch(() => {});
+    return reading;
+  };
+  let spare = new Uint8Array(FILE_READ_BYTES);
+  let current = new Uint8Array(FILE_READ_BYTES);
+  let at = 0;
+  let end = 0;
+  let ahead: ReturnType<typeof readInto> | undefined;
+  return {
+    ...fileChannel(file, path),
+    async read(target) {
+      if (at === end) {
+        try {
+          const { bytesRead } = await (ahead ?? readInto(spare));
+          [current, spare] = [spare, current];
+          at = 0;
+          end = bytesRead;
+          ahead = bytesRead === 0 ? undefined : readInto(spare);
+        } catch (error) {
+          throw fileError("read", path, error);
+        }
+      }
+      const n = Math.min(target.length, end - at);
+      target.set(current.subarray(at, at + n));
+      at += n;
+      return n;
+    },
+  };
 }
 
 /** Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`. */
@@ -284,15 +315,7 @@ function fileChannel(file: FileHandle, path: string): Channel {
         }
       }
     },
-    async read(target) {
-      if (failure !== undefined) throw failure;
-      try {
-        const { bytesRead } = await file.read(target, 0, target.length);
-        return bytesRead;
-      } catch (error) {
-        throw fileError("read", path, error);
-      }
-    },
+    read: async () => 0,
     close: () => file.close(),
     abort(reason) {
       failure ??= reason;

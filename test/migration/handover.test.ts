@@ -147,6 +147,7 @@ test("a source that fails after the destination is ready goes on, and the destin
   });
   await new Promise((resolve) => setTimeout(resolve, 50));
   check(outcome, "drive kept");
+  expect(outcome.target.runState.current).toBe("internal-error");
 });
 
 describe("the wire breaks at byte", () => {

@@ -78,7 +78,7 @@ function source(uri: string, signedBy: string | undefined): AptSource {
 /** The Debian main archive's sources below `directory` (normally /etc/apt), each mirror once. None: empty. */
 export async function aptSources(directory = "/etc/apt"): Promise<AptSource[]> {
   const parts = join(directory, "sources.list.d");
-  const names = (await readdir(parts).catch(() => [])).sort().map((name) => join(parts, name));
+  const names = (await readdir(parts).catch((): string[] => [])).toSorted().map((name) => join(parts, name));
   const found = new Map<string, AptSource>();
   for (const path of [join(directory, "sources.list"), ...names]) {
     const text = await readFile(path, "utf8").catch(() => "");

@@ -8,7 +8,7 @@ import { type AptSource, aptSources } from "./apt-sources.ts";
 import { decompressBytes, unpackDeb } from "./deb.ts";
 import { download, fetchText } from "./download.ts";
 import { GuestError } from "./error.ts";
-import { BOOT_MODULES, buildInitramfs, SPARE_MODULES } from "./initramfs.ts";
+import { buildInitramfs, MODULES } from "./initramfs.ts";
 import { closeModules, moduleDepends, moduleName } from "./kernel-modules.ts";
 import { type Package, readPackages } from "./packages.ts";
 import { readKeyring, verifyRelease } from "./release.ts";
@@ -196,7 +196,7 @@ async function unpack(
       throw new GuestError("guest.deb", "the kernel package has no boot/vmlinux-…");
     await writeFile(join(temporary, "Image"), await rawImage(bytes));
     const modulePaths = new Map([...kernelFiles.keys()].map((name) => [moduleName(name), name]));
-    const modules = await closeModules([...BOOT_MODULES, ...SPARE_MODULES], async (name) => {
+    const modules = await closeModules(MODULES, async (name) => {
       const path = modulePaths.get(name);
       return path === undefined ? undefined : decompressBytes(kernelFiles.get(path) as Uint8Array, path);
     });

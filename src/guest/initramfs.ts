@@ -16,17 +16,19 @@ const DIRECTORIES = "bin sbin usr usr/bin usr/sbin etc dev proc sys run tmp root
   " ",
 );
 
-/** Loaded at boot where they exist as modules; what they need comes along. */
-export const BOOT_MODULES = [
+/**
+ * What the board's devices need, and ext4 for mount; what these need comes along. One that the kernel has built in
+ * does not exist as a module.
+ */
+export const MODULES = [
   "virtio_mmio",
   "virtio_blk",
   "virtio_net",
   "virtio_rng",
   "virtio_console",
-  "rtc_goldfish",
+  "ext4",
+  "crc32c_generic",
 ];
-/** There for mount and modprobe. */
-export const SPARE_MODULES = ["ext4", "crc32c_generic"];
 
 async function text(name: string): Promise<Uint8Array> {
   return readFile(SOURCES + name);
@@ -45,8 +47,6 @@ export async function buildInitramfs(
   modules: readonly KernelModule[],
 ): Promise<Buffer> {
   const folder = `lib/modules/${kernelVersion}`;
-  const present = new Set(modules.map((module) => module.name));
-  const boot = BOOT_MODULES.filter((name) => present.has(name));
   const entries: CpioEntry[] = [
     ...[...DIRECTORIES, folder].map((name): CpioEntry => ({ name, type: "directory" })),
     // The kernel opens the console for init before devtmpfs is there.
@@ -56,7 +56,6 @@ export async function buildInitramfs(
     { name: "etc/inittab", type: "file", bytes: await text("inittab") },
     { name: "etc/profile", type: "file", bytes: await text("profile") },
     { name: "etc/workload", type: "file", bytes: await text("workload"), executable: true },
-    { name: "etc/modules", type: "file", bytes: encodeUtf8(boot.join("\n")) },
     { name: "usr/bin/witness", type: "file", bytes: await buildWitness(), executable: true },
     { name: `${folder}/modules.dep`, type: "file", bytes: encodeUtf8(modulesDep(modules)) },
     ...modules.map((module): CpioEntry => {

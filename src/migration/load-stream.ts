@@ -364,20 +364,22 @@ export class StreamLoader {
 
   /**
    * QEMU's sections do not say how long they are, so the decoder runs on what has arrived, and again when that was
-   * too little. It must see DECODE_LOOKAHEAD bytes beyond its end, or it could take a subsection for the next thing.
+   * too little. It must see DECODE_LOOKAHEAD bytes beyond its end, or it could take a subsection for the next thing;
+   * only where the stream is cut there are fewer, and what is said of the cut is said by whoever misses the bytes.
    */
   async #decode(section: Section, version: number): Promise<() => void> {
     const stream: StreamReader = this.#stream;
     let needed = DECODE_LOOKAHEAD;
     for (;;) {
-      while (stream.available < needed) {
+      let cut = false;
+      while (stream.available < needed && !cut) {
         if (needed > MAX_SECTION_BYTES) {
           stream.fail(
             "migration.section-size",
             `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`,
           );
         }
-        await stream.need(needed);
+        cut = !(await stream.more(needed));
       }
       const data = stream.peekAll();
       const reader = new ByteReader(data);
@@ -389,10 +391,8 @@ export class StreamLoader {
         failure = error;
       }
       const shortage = shortageOf(failure);
-      if (
-        shortage === undefined &&
-        (data.length - reader.offset >= DECODE_LOOKAHEAD || data.length > MAX_SECTION_BYTES)
-      ) {
+      const seen = cut || data.length - reader.offset >= DECODE_LOOKAHEAD || data.length > MAX_SECTION_BYTES;
+      if (shortage === undefined && seen) {
         if (apply !== undefined) {
           stream.skip(reader.offset);
           return apply;
@@ -403,6 +403,7 @@ export class StreamLoader {
       }
       needed =
         shortage === undefined ? reader.offset + DECODE_LOOKAHEAD : Math.max(shortage, data.length + 1);
+      if (cut) await stream.need(needed);
     }
   }
 

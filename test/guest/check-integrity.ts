@@ -1,0 +1,186 @@
+// `npm run check:integrity`: a file of a real machine, cut at every section boundary and around it, and files with one
+// random bit flipped: each is refused with an error that names the section or RAM chunk, and nothing half-loaded can
+// run. Most are loaded in this process; some by `wherry restore`, which must end with exit code 1 and one line.
+//   --count N flips, --cli N files through the command line, --seed S
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { startMachine } from "../../src/cli/start-machine.ts";
+import { MigrationError } from "../../src/migration/errors.ts";
+import { loadSnapshot } from "../../src/migration/snapshot.ts";
+import { Random } from "../oracle/random.ts";
+import { Cases, directory, options, until, within } from "./cases.ts";
+import { Machine, wherry } from "./machine.ts";
+import { emptyDisk, nextReports, pulseKernel } from "./pulse.ts";
+import { type Span, spansOf } from "./sections.ts";
+
+const given = options({ count: 150, cli: 12 });
+const random = new Random(given.seed);
+const disk = emptyDisk("disk");
+const hardware = ["--smp", "2", "--memory", "16M", "--drive", `file=${disk}`, "--rng"];
+const LOAD_MS = 60_000;
+
+interface Damage {
+  readonly name: string;
+  readonly bytes: Buffer;
+  /** Where the damage is. */
+  readonly at: number;
+}
+
+async function savedMachine(): Promise<Buffer> {
+  const path = join(directory, "saved");
+  const kernel = ["--kernel", await pulseKernel(), "--append", "pulse.mem=1"];
+  const machine = await Machine.start(["run", ...hardware, ...kernel], { fromFirstByte: true });
+  await nextReports(machine.console, 1);
+  await machine.qmp.execute("x-wherry-save", { file: path });
+  await machine.quit();
+  return readFileSync(path);
+}
+
+/** A machine that is never started, for all loads. */
+async function shell(): Promise<Awaited<ReturnType<typeof startMachine>>> {
+  return startMachine({
+    harts: 2,
+    memoryBytes: 16 << 20,
+    kernel: undefined,
+    initrd: undefined,
+    append: "",
+    firmware: undefined,
+    drives: [{ file: disk, readonly: true }],
+    net: undefined,
+    rng: true,
+    serial: { kind: "none" },
+    qmp: undefined,
+    incoming: "defer",
+    paused: false,
+  });
+}
+
+const file = await savedMachine();
+const spans = spansOf(file);
+const running = await shell();
+const { machine } = running;
+
+function load(bytes: Buffer): Promise<unknown> {
+  let at = 0;
+  // As if nothing had come yet: what a process does only once.
+  if (machine.runState.current !== "inmigrate") machine.runState.set("prelaunch");
+  return loadSnapshot(machine, {
+    write: () => Promise.reject(new Error("nothing is written to a file that is loaded")),
+    async read(target) {
+      const n = bytes.copy(target, 0, at);
+      at += n;
+      return n;
+    },
+    close: async () => {},
+    abort: () => {},
+  });
+}
+
+/** The words that an error may use for the place of a damage. */
+function wordsFor(at: number): string[] {
+  // Where parts meet either may be named, and a part cut in its head has no name yet.
+  const near = spans.filter(({ start, end }, i) => {
+    const next = spans[i + 1];
+    const head = next === undefined ? 0 : 5 + 1 + next.name.length + 8;
+    return start <= at + 1 && at <= end + head;
+  });
+  return near.flatMap(({ name }) => {
+    if (name === "ram") return ["RAM chunk", "section ram"];
+    if (name === "header" || name === "configuration") return ["header", "configuration"];
+    if (name === "end" || name === "vmdescription") return ["VMDESCRIPTION", "end of the stream"];
+    // With the name itself damaged the error has the damaged one, and the list of those that are missing.
+    return [`section ${name}`, `waits for ${name}`];
+  });
+}
+
+function checkWords(words: string, at: number): string {
+  const wanted = wordsFor(at);
+  if (!wanted.some((word) => words.toLowerCase().includes(word.toLowerCase()))) {
+    throw new Error(`the error does not name ${wanted.join(" or ")}: ${words}`);
+  }
+  if (/\p{Cc}/u.test(words)) throw new Error(`control characters: ${JSON.stringify(words)}`);
+  return words;
+}
+
+async function refusedHere(damage: Damage): Promise<string> {
+  const error = await within(LOAD_MS, "loading", load(damage.bytes)).then(
+    () => undefined,
+    (cause: unknown) => cause,
+  );
+  if (error === undefined) throw new Error("it was loaded");
+  if (!(error instanceof MigrationError)) throw error;
+  if (machine.runState.current !== "internal-error") throw new Error(`then ${machine.runState.current}`);
+  const started = await machine.start().then(
+    () => true,
+    () => false,
+  );
+  if (started) throw new Error(`a half-loaded machine was started after: ${error.message}`);
+  return checkWords(error.message, damage.at);
+}
+
+async function refusedByCli(damage: Damage): Promise<string> {
+  const path = join(directory, "damaged");
+  writeFileSync(path, damage.bytes);
+  const { code, signal, out, err } = await wherry(
+    ["restore", path, ...hardware, "--serial", "none"],
+    LOAD_MS,
+  );
+  if (code !== 1) throw new Error(`exit code ${code ?? signal}: ${err}`);
+  if (!/^wherry: [^\n]+\n$/.test(err) || out !== "") throw new Error(`not one line: ${out}${err}`);
+  return checkWords(err.trim(), damage.at);
+}
+
+function cutAt(end: number, name: string): Damage {
+  return { name: `cut ${name} (${end})`, bytes: file.subarray(0, end), at: end };
+}
+
+/** At both ends of each section, a byte before and after them, and once within. */
+function cuts(): Damage[] {
+  return spans.flatMap(({ name, start, end }: Span) => [
+    cutAt(start, `before ${name}`),
+    ...(start > 0 ? [cutAt(start - 1, `a byte before ${name}`)] : []),
+    cutAt(Math.min(start + 1, file.length - 1), `a byte into ${name}`),
+    cutAt(start + random.int(end - start), `within ${name}`),
+  ]);
+}
+
+/** Every other one anywhere, the rest outside of RAM, where there is more to go wrong. */
+function flip(index: number): Damage {
+  const anywhere = { start: 0, end: file.length };
+  const { start, end } = index % 2 === 0 ? anywhere : random.pick(spans.filter(({ name }) => name !== "ram"));
+  const at = start + random.int(end - start);
+  const bit = random.int(8);
+  const bytes = Buffer.from(file);
+  bytes[at] = (bytes[at] as number) ^ (1 << bit);
+  return { name: `flip bit ${bit} of byte ${at}`, bytes, at };
+}
+
+const cutFiles = cuts();
+const total = cutFiles.length + given.count + given.cli + 2;
+const cases = new Cases(
+  `integrity: a file of ${file.length} bytes, ${cutFiles.length} cuts, ${given.count} flips, seed ${given.seed}`,
+  total,
+);
+for (const damage of cutFiles) await cases.run(damage.name, LOAD_MS, () => refusedHere(damage));
+for (let i = 0; i < given.count; i++) {
+  const damage = flip(i);
+  await cases.run(damage.name, LOAD_MS, () => refusedHere(damage));
+}
+for (let i = 0; i < given.cli; i++) {
+  const damage = i % 3 === 0 ? random.pick(cutFiles) : flip(i);
+  await cases.run(`wherry restore, ${damage.name}`, 2 * LOAD_MS, () => refusedByCli(damage));
+}
+await cases.run("the file as it was", LOAD_MS, async () => {
+  await load(file);
+  return "loaded";
+});
+await cases.run("wherry restore, the file as it was", LOAD_MS, async () => {
+  const path = join(directory, "saved");
+  const restored = await Machine.start(["restore", path, ...hardware]);
+  await until(30_000, "it runs", async () => ((await restored.status()) === "running" ? true : undefined));
+  await nextReports(restored.console, 1);
+  await restored.quit();
+  return "it runs";
+});
+await running.close();
+cases.end();

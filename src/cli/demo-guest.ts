@@ -4,8 +4,8 @@ import type { ConsoleClient } from "./console-client.ts";
 /** What the guest says of itself after the move. */
 export interface GuestProof {
   readonly ok: boolean;
-  /** The longest time that the guest's own clock saw it stand still during the move. */
-  readonly downtimeMs: number;
+  /** The longest time that the guest, by its own clock, saw itself stand still during the move. */
+  readonly gapMs: number;
   /** What was checked, or what did not hold. */
   readonly detail: string;
 }
@@ -18,13 +18,16 @@ export interface DemoGuest {
   readonly bootArgs: readonly string[];
   /** Resolves when the guest is up; `progress` gets 0…1. */
   boot(console: ConsoleClient, progress: (done: number) => void): Promise<void>;
-  /** Puts it to work, and resolves when it works. */
-  startWork(console: ConsoleClient): Promise<void>;
+  /**
+   * Puts it to work, and resolves when it has worked for some seconds, with the longest time in ms that it stood still
+   * in them: without a move that is the host's doing.
+   */
+  startWork(console: ConsoleClient): Promise<number>;
   /**
    * On the destination's console, after the move: the guest's own check of all that happened since `startWork`.
    * `before` is the source's output since the move began.
    */
   prove(console: ConsoleClient, before: string): Promise<GuestProof>;
-  /** Ends the work, so that a person finds a quiet console. */
+  /** Makes the console ready for a person. */
   settle(console: ConsoleClient): Promise<void>;
 }

@@ -70,6 +70,7 @@
 .equ H_IRQS, 256
 .equ H_WANT_STOP, 264               # hotplug: the hart is asked to stop itself
 .equ H_TOKEN, 272                   # of the IPI that is not acknowledged yet
+.equ H_SUSPENDED, 280               # the hart comes back from a non-retentive suspend
 .equ H_CODE, 320                    # 16 bytes of code that the hart rewrites
 .equ H_XREGS, 512                   # 32 registers: trap frame
 .equ H_XCHECK, 768                  # 32 registers: what the pattern check saw

@@ -122,13 +122,19 @@ hart_main:
 1: li t0, SSTATUS_FS
   csrs sstatus, t0
   call float_init
-  call timer_init
+  ld t0, H_SUSPENDED(tp)
+  beqz t0, 2f
+  sd zero, H_SUSPENDED(tp)          # the timer's deadline still stands
+  ld a0, H_DEADLINE(tp)
+  call set_timer
+  j 3f
+2: call timer_init
   rdtime t0
   sd t0, H_LAST(tp)
   li t0, S_RUNNING
   fence
   sd t0, H_STATE(tp)
-  call take_ipi
+3: call take_ipi
   li t0, SIE_SSIE | SIE_STIE | SIE_SEIE
   csrw sie, t0
   csrsi sstatus, SSTATUS_SIE

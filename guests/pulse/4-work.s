@@ -58,7 +58,9 @@ iterate:
   tail park
 7:
   ld t0, H_WANT_STOP(tp)
-  beqz t0, iterate
+  bnez t0, stop_self
+  call suspend_step                 # last: it may come back through hart_entry
+  j iterate
 
 stop_self:                          # until the boot hart starts this hart again
   csrci sstatus, SSTATUS_SIE
@@ -519,6 +521,25 @@ mailbox:
   la s2, mail
   add s2, s2, t0
   ret
+
+# With pulse.suspend=1 a retentive suspend, with 2 a non-retentive one, from which the hart comes back by hart_entry.
+suspend_step:
+  global t0, opt_suspend
+  beqz t0, 2f
+  li a0, 0
+  la a1, hart_entry
+  mv a2, tp
+  addi t0, t0, -1
+  beqz t0, 1f
+  li a0, 0x80000000
+  sd t0, H_SUSPENDED(tp)
+  csrci sstatus, SSTATUS_SIE
+1: sbi SBI_HSM, 3
+  mv s10, a0
+  li s11, 0
+  beq s10, s11, 2f
+  fail text_suspend
+2: ret
 
 # With pulse.hotplug=N: every N ticks the next hart stops itself, and is started again.
 hotplug_step:

@@ -197,6 +197,7 @@ opt_name_blocks: .asciz "pulse.blocks"
 opt_name_nodisk: .asciz "pulse.nodisk"
 opt_name_poll: .asciz "pulse.poll"
 opt_name_sbi_timer: .asciz "pulse.sbitimer"
+opt_name_suspend: .asciz "pulse.suspend"
 opt_name_hotplug: .asciz "pulse.hotplug"
 .data
 .align 3
@@ -213,5 +214,6 @@ options:                            # name, variable, default
   .dword opt_name_nodisk, opt_nodisk, 0
   .dword opt_name_poll, opt_poll, 0           # look at the used ring without waiting for the interrupt
   .dword opt_name_sbi_timer, opt_sbi_timer, 0 # SBI's timer though there is Sstc
+  .dword opt_name_suspend, opt_suspend, 0     # suspend each iteration: 1 retentive, 2 non-retentive
   .dword opt_name_hotplug, opt_hotplug, 0     # ticks between harts stopped and started again
   .dword 0

@@ -54,6 +54,7 @@ variable opt_blocks
 variable opt_nodisk
 variable opt_poll
 variable opt_sbi_timer
+variable opt_suspend
 variable opt_hotplug
 .align 12
 image_end:

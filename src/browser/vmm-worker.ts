@@ -1,0 +1,79 @@
+// The VMM thread in a browser: a worker that owns one machine and does what the page asks. Its vCPUs are workers of
+// its own. (The page's thread cannot be it: it must not wait.)
+import { messageOf, WherryError } from "../base/errors.ts";
+import { VirtioRng } from "../devices/virtio/rng.ts";
+import { HostedMachine } from "../host/hosted-machine.ts";
+import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
+import { browserMigrationHost, browserPlatform } from "./platform.ts";
+import type { VmmHandlers, VmmMessage, VmmRequest } from "./protocol.ts";
+
+const post = (message: VmmMessage): void => postMessage(message);
+
+let machine: HostedMachine | undefined;
+
+function theMachine(): HostedMachine {
+  if (machine === undefined)
+    throw new WherryError("browser.machine", "there is no machine yet: create it first");
+  return machine;
+}
+
+/** Console output of one turn of the event loop goes out as one message: guests write byte by byte. */
+let output: Uint8Array<ArrayBuffer>[] = [];
+
+function flushOutput(): void {
+  if (output.length === 0) return;
+  const bytes = new Uint8Array(output.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of output) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  output = [];
+  post({ kind: "console", bytes });
+}
+
+const handlers: VmmHandlers = {
+  async create({ rng, ...config }) {
+    const random = (target: Uint8Array) => target.set(browserPlatform.randomBytes(target.length));
+    machine = await HostedMachine.create(
+      {
+        ...config,
+        onConsole(bytes) {
+          if (output.push(bytes) === 1) browserPlatform.defer(flushOutput);
+        },
+        onRunState: (state) => post({ kind: "run-state", state }),
+      },
+      { virtio: rng === true ? [(host) => new VirtioRng(host, { random })] : [] },
+      browserPlatform,
+    );
+    void machine.ended.then((end) => {
+      flushOutput();
+      post({ kind: "ended", end });
+    });
+  },
+  start: async () => theMachine().start(),
+  pause: async () => theMachine().pause(),
+  reset: async () => theMachine().reset(),
+  write: async (input) => theMachine().write(input),
+  async save() {
+    const sink = new MemorySink();
+    await theMachine().save(async () => sink, browserMigrationHost);
+    return new Blob([...sink.chunks]);
+  },
+  async load(state) {
+    await theMachine().load(pieceChannel(state.stream()));
+  },
+  close: async () => theMachine().close(),
+};
+
+addEventListener("message", ({ data: { id, call, args } }: MessageEvent<VmmRequest>) => {
+  // The types of a call and of its arguments go together; TypeScript cannot say so of a union.
+  const handler = handlers[call] as (...args: unknown[]) => Promise<unknown>;
+  handler(...args).then(
+    (value) => post({ kind: "answer", id, value }),
+    (error: unknown) => {
+      const code = error instanceof WherryError ? error.code : "browser.internal";
+      post({ kind: "refusal", id, code, message: messageOf(error) });
+    },
+  );
+});

@@ -1,0 +1,96 @@
+// A machine as those who embed it see it, the same on all hosts: start, pause, its console, save, load, end.
+// Moves and QMP are not here: the command line joins those to a machine from createMachine itself.
+import { encodeUtf8 } from "../base/text.ts";
+import { CharPipe } from "../devices/char-backend.ts";
+import type { VirtMachine } from "../machines/virt.ts";
+import type { Channel, SnapshotSink } from "../migration/channel.ts";
+import type { MigrationHost } from "../migration/host.ts";
+import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot.ts";
+import type { RunState } from "../vmm/run-state.ts";
+import { createMachine, type MachineConfig, type MachineDevices } from "./create-machine.ts";
+import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
+import type { HostPlatform } from "./platform.ts";
+
+export interface HostedMachineOptions extends MachineConfig {
+  /** What the guest writes to its serial port, as it comes. */
+  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  readonly onRunState?: ((state: RunState) => void) | undefined;
+}
+
+export class HostedMachine {
+  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  readonly ended: Promise<GuestEnd>;
+  readonly #machine: VirtMachine;
+  readonly #console: CharPipe;
+  readonly #platform: HostPlatform;
+  #closed: Promise<void> | undefined;
+
+  private constructor(machine: VirtMachine, console: CharPipe, platform: HostPlatform) {
+    this.#machine = machine;
+    this.#console = console;
+    this.#platform = platform;
+    this.ended = new Promise((resolve) => watchEnd(machine, resolve));
+  }
+
+  /** Makes it, in its reset state and not started. Rejects with WherryError; nothing is left then. */
+  static async create(
+    options: HostedMachineOptions,
+    devices: Omit<MachineDevices, "serial">,
+    platform: HostPlatform,
+  ): Promise<HostedMachine> {
+    const console = new CharPipe((bytes) => options.onConsole?.(bytes.slice()));
+    const { machine } = await createMachine(options, { ...devices, serial: console }, platform);
+    machine.runState.onChange((state) => options.onRunState?.(state));
+    return new HostedMachine(machine, console, platform);
+  }
+
+  get runState(): RunState {
+    return this.#machine.runState.current;
+  }
+
+  /** Runs it, or lets it go on. No-op if it runs. */
+  start(): Promise<void> {
+    return this.#machine.start();
+  }
+  /** Resolves when no hart runs and guest time stands still. */
+  async pause(): Promise<void> {
+    if (this.#machine.runState.running) await this.#machine.stop("paused");
+  }
+  reset(): Promise<void> {
+    return this.#machine.reset();
+  }
+
+  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  write(input: string | Uint8Array): void {
+    this.#console.push(typeof input === "string" ? encodeUtf8(input) : input);
+  }
+
+  /** Writes a snapshot; the machine then does what it did before. Rejects with MigrationError; the machine goes on. */
+  save(openSink: () => Promise<SnapshotSink>, host?: MigrationHost): Promise<SnapshotResult> {
+    return saveSnapshot(this.#machine, openSink, host);
+  }
+
+  /**
+   * Loads a snapshot of a machine with the same harts, memory and devices into this one, which must have been made
+   * with `incoming` and not have run. It runs then if it ran when it was saved. On failure (MigrationError) the
+   * machine can only be closed.
+   */
+  async load(channel: Channel): Promise<void> {
+    const { runState } = await loadSnapshot(this.#machine, channel);
+    if (runState === "running") await this.start();
+    else this.#machine.runState.set(runState === "io-error" ? "paused" : runState);
+  }
+
+  /** Ends the harts and lets go of the disks. The machine is gone then. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+  async #close(): Promise<void> {
+    try {
+      await stopForGood(this.#machine, this.#platform.setTimer);
+    } finally {
+      await this.#machine.vm.destroy();
+    }
+  }
+}

@@ -1,0 +1,84 @@
+// The Node entry as an embedder has it: boot, save to memory and to a file, go on from both; what is refused.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { buildPulse } from "../guest/pulse.ts";
+import { createMachine, type MachineOptions, type NodeMachine } from "./index.ts";
+
+const HARDWARE = { harts: 2, memoryBytes: 32 << 20 };
+const REPORT = /^pulse: t=.* OK\r?$/m;
+
+class Guest {
+  #text = "";
+  #look = () => {};
+  readonly options = {
+    ...HARDWARE,
+    onConsole: (bytes: Uint8Array) => {
+      this.#text += Buffer.from(bytes).toString("latin1");
+      this.#look();
+    },
+  };
+  async see(pattern: RegExp): Promise<string> {
+    for (;;) {
+      const [found] = pattern.exec(this.#text) ?? [];
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve) => {
+        this.#look = resolve;
+      });
+    }
+  }
+}
+
+async function goOnWith(state: string | Uint8Array): Promise<void> {
+  const guest = new Guest();
+  const machine: NodeMachine = await createMachine({ ...guest.options, state });
+  expect(machine.runState).toBe("running");
+  await guest.see(REPORT);
+  machine.write("q");
+  await guest.see(/^pulse: done .* OK\r?$/m);
+  expect(await machine.ended).toEqual({ kind: "shutdown", message: "guest-shutdown" });
+  await machine.close();
+}
+
+test("a machine is saved while it runs, and others go on from its bytes and its file", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
+  const guest = new Guest();
+  const machine = await createMachine({
+    ...guest.options,
+    kernel: await buildPulse(),
+    append: "pulse.nodisk",
+  });
+  try {
+    await machine.start();
+    await guest.see(REPORT);
+    const bytes = await machine.save();
+    expect(machine.runState).toBe("running");
+    const file = join(directory, "state");
+    await machine.saveTo(file);
+    await machine.pause();
+    expect(machine.runState).toBe("paused");
+    await goOnWith(bytes);
+    await goOnWith(file);
+    const broken = bytes.slice();
+    const at = bytes.length >> 1;
+    broken[at] = (broken[at] ?? 0) ^ 1;
+    await expect(createMachine({ ...HARDWARE, state: broken })).rejects.toThrow("RAM chunk");
+  } finally {
+    await machine.close();
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("what cannot be made leaves nothing behind", async () => {
+  const refuses = (options: MachineOptions) => expect(createMachine(options)).rejects;
+  await refuses(HARDWARE).toThrow("nothing to run");
+  await refuses({ ...HARDWARE, kernel: new Uint8Array(100) }).toMatchObject({ code: "boot.kernel" });
+  await refuses({ ...HARDWARE, harts: 1000, state: new Uint8Array(0) }).toMatchObject({ code: "vm.vcpus" });
+  await refuses({ ...HARDWARE, state: new Uint8Array(0) }).toMatchObject({ code: "migration.cut" });
+  const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
+  await writeFile(join(directory, "disk"), new Uint8Array(512));
+  const drives = [{ file: join(directory, "disk"), readonly: false }];
+  await refuses({ ...HARDWARE, drives, state: join(directory, "none") }).toThrow("cannot open");
+  await rm(directory, { recursive: true });
+});

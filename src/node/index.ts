@@ -1,0 +1,111 @@
+// Entry `wherry/node`: machines in a Node process. The thread that calls is the VMM's: do not block it for long.
+// Moves and QMP are the command line's (`wherry run --qmp …`).
+import { type HostedMachineOptions as CommonOptions, HostedMachine } from "../host/hosted-machine.ts";
+import type { GuestEnd } from "../host/machine-end.ts";
+import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
+import type { RunState } from "../vmm/run-state.ts";
+import { openFileSink, openFileSource } from "./channels.ts";
+import { nodePlatform } from "./machine-host.ts";
+import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
+
+export { WherryError } from "../base/errors.ts";
+export type { DriveSpec, NetSpec } from "./virtio-backends.ts";
+export type { GuestEnd, RunState };
+
+/** Drives, network and entropy take the board's eight virtio slots in this order. */
+export interface MachineOptions extends Omit<CommonOptions, "incoming">, Partial<VirtioSpec> {
+  /** A saved machine to go on with: a path or its bytes. It runs at once if it ran when it was saved. */
+  readonly state?: string | Uint8Array | undefined;
+}
+
+/** Made by `createMachine`. Every call rejects with WherryError. */
+export class NodeMachine {
+  readonly #machine: HostedMachine;
+  readonly #virtio: VirtioBackends;
+
+  private constructor(machine: HostedMachine, virtio: VirtioBackends) {
+    this.#machine = machine;
+    this.#virtio = virtio;
+  }
+
+  /** See createMachine. */
+  static async create(options: MachineOptions): Promise<NodeMachine> {
+    const { state, drives = [], net, rng = false, ...common } = options;
+    const virtio = await openVirtio({ drives, net, rng });
+    try {
+      const incoming = state !== undefined;
+      const machine = await HostedMachine.create({ ...common, incoming }, virtio.devices, nodePlatform);
+      try {
+        if (state !== undefined) await load(machine, state);
+        return new NodeMachine(machine, virtio);
+      } catch (error) {
+        await machine.close();
+        throw error;
+      }
+    } catch (error) {
+      await virtio.close();
+      throw error;
+    }
+  }
+
+  get runState(): RunState {
+    return this.#machine.runState;
+  }
+  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  get ended(): Promise<GuestEnd> {
+    return this.#machine.ended;
+  }
+
+  /** Runs it, or lets it go on. */
+  start(): Promise<void> {
+    return this.#machine.start();
+  }
+  /** Resolves when no hart runs and guest time stands still. */
+  pause(): Promise<void> {
+    return this.#machine.pause();
+  }
+  reset(): Promise<void> {
+    return this.#machine.reset();
+  }
+  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  write(input: string | Uint8Array): void {
+    this.#machine.write(input);
+  }
+
+  /** A snapshot in memory; the machine then goes on as before. Disks are not in it. */
+  async save(): Promise<Uint8Array<ArrayBuffer>> {
+    const sink = new MemorySink();
+    await this.#machine.save(async () => sink);
+    return new Uint8Array(await new Blob([...sink.chunks]).arrayBuffer());
+  }
+  /** The same into a file, which appears complete or not at all. */
+  async saveTo(path: string): Promise<void> {
+    await this.#machine.save(() => openFileSink(path));
+  }
+
+  /** Ends the harts and lets go of disks and network; the machine is gone then. */
+  async close(): Promise<void> {
+    try {
+      await this.#machine.close();
+    } finally {
+      await this.#virtio.close();
+    }
+  }
+}
+
+async function load(machine: HostedMachine, state: string | Uint8Array): Promise<void> {
+  const channel = typeof state === "string" ? await openFileSource(state) : pieceChannel([state]);
+  try {
+    await machine.load(channel);
+  } finally {
+    await channel.close();
+  }
+}
+
+/**
+ * Makes a machine, in its reset state (`start` runs it) or as it was saved. Rejects with WherryError that says what is
+ * wrong with the options, the files or the state; nothing is left open then.
+ */
+export function createMachine(options: MachineOptions): Promise<NodeMachine> {
+  return NodeMachine.create(options);
+}

@@ -1,0 +1,210 @@
+// The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and goes on in Node from
+// the file; and the other way. Pulse's own checks are the judge. Runs what `tsc -b` has built.
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createMachine } from "../../src/node/index.ts";
+import { type BrowserServer, serveBrowser } from "../../tools/serve-browser.ts";
+import { hasChromium, withChromium } from "./chromium.ts";
+
+const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
+const REPORT = /^pulse: t=(\d+) h0=(\d+)\/(\d+)\/(\d+) h1=(\d+)\/(\d+)\/(\d+) .*OK$/gm;
+const DONE = /^pulse: done .* faults=0 .*OK$/m;
+const TIMEOUT_MS = 120_000;
+
+/** Guest time and, for each hart, its counter, ticks and IPIs, as pulse reports them. */
+type Report = number[];
+
+function reportsIn(text: string): Report[] {
+  return [...text.replaceAll("\r", "").matchAll(REPORT)].map(([, ...numbers]) => numbers.map(Number));
+}
+
+/** No number of a report is less than in the one before it. */
+function expectMonotonic(reports: readonly Report[]): void {
+  for (const [i, report] of reports.entries()) {
+    const before = reports[i - 1] ?? report;
+    for (const [j, value] of report.entries()) expect(value).toBeGreaterThanOrEqual(before[j] ?? 0);
+  }
+}
+
+async function consoleWith(page: Page, count: number): Promise<string> {
+  await page.waitForFunction(
+    (n) => (document.getElementById("console")?.textContent?.split(/ OK\n/).length ?? 0) > n,
+    count,
+    { timeout: TIMEOUT_MS },
+  );
+  return (await page.textContent("#console")) ?? "";
+}
+
+/** Opens a blank page of the server; `errors` gets what goes wrong in it. */
+async function openPage(page: Page, url: string, errors: string[]): Promise<void> {
+  page.on("pageerror", (error) => errors.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error") errors.push(message.text());
+  });
+  await page.goto(url);
+  expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+}
+
+/** `wherry restore` of a file until pulse has reported `count` times, then pulse's end. */
+async function restoreInNode(file: string, count: number): Promise<{ out: string; code: number | null }> {
+  const child = spawn(process.execPath, [MAIN, "restore", file, "--smp", "2", "--memory", "32M"], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  let out = "";
+  let asked = false;
+  child.stdout.on("data", (text) => {
+    out += text;
+    if (asked || reportsIn(out).length < count) return;
+    asked = true;
+    child.stdin.write("q");
+  });
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { out: out.replaceAll("\r", ""), code };
+}
+
+describe.skipIf(!hasChromium())("in Chromium", () => {
+  let directory: string;
+  let server: BrowserServer;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "wherry-browser-"));
+    server = await serveBrowser();
+  });
+  afterAll(async () => {
+    await server.close();
+    await rm(directory, { recursive: true });
+  });
+
+  test(
+    "pulse boots on two harts, is saved, goes on there, and goes on in Node from the file",
+    async () => {
+      const file = join(directory, "from-browser");
+      const errors: string[] = [];
+      const inBrowser = await withChromium(async (browser) => {
+        const page = await browser.newPage();
+        await openPage(page, `${server.url}?harts=2&memory=32`, errors);
+        await page.click("#start");
+        await consoleWith(page, 3);
+        const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
+        await download.saveAs(file);
+        const saved = reportsIn((await page.textContent("#console")) ?? "");
+        // It goes on here as if nothing had been; so does its console's input.
+        await consoleWith(page, saved.length + 2);
+        await page.focus("#console");
+        await page.keyboard.press("q");
+        await page.waitForSelector('#state[data-state="none"]', { timeout: TIMEOUT_MS });
+        const text = (await page.textContent("#console")) ?? "";
+        expect(text).toMatch(/^pulse: harts=2 /m);
+        expect(text).toMatch(DONE);
+        expect(text).not.toContain("FAIL");
+        expectMonotonic(reportsIn(text));
+        return saved;
+      });
+      expect(errors).toEqual([]);
+
+      const { out, code } = await restoreInNode(file, 3);
+      expect(out).not.toContain("FAIL");
+      expect(out).toMatch(DONE);
+      expect(code).toBe(0);
+      // A report may have been on its way while the machine was saved, so the last one seen may be in the file or not.
+      expectMonotonic([...inBrowser.slice(0, -1), ...reportsIn(out)]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a machine that was saved in Node goes on in the page, which can pause it",
+    async () => {
+      const file = join(directory, "from-node-2x32M.wherry");
+      let text = "";
+      const kernel = new Uint8Array(await (await fetch(`${server.url}guests/pulse.bin`)).arrayBuffer());
+      const hardware = { harts: 2, memoryBytes: 32 << 20 };
+      const machine = await createMachine({
+        ...hardware,
+        kernel,
+        append: "pulse.nodisk",
+        onConsole: (bytes) => (text += Buffer.from(bytes).toString("latin1")),
+      });
+      await machine.start();
+      await expect.poll(() => reportsIn(text).length, { timeout: TIMEOUT_MS }).toBeGreaterThan(1);
+      await machine.saveTo(file);
+      await machine.close();
+      const inNode = reportsIn(text);
+
+      const errors: string[] = [];
+      await withChromium(async (browser) => {
+        const page = await browser.newPage();
+        await openPage(page, server.url, errors);
+        await page.setInputFiles("#file", file);
+        await consoleWith(page, 1);
+        await page.click("#pause");
+        await page.waitForSelector('#state[data-state="paused"]');
+        const paused = await page.textContent("#console");
+        await page.waitForTimeout(1500);
+        expect(await page.textContent("#console")).toBe(paused);
+        await page.click("#pause");
+        const after = await consoleWith(page, reportsIn(paused ?? "").length + 1);
+        expect(after).not.toContain("FAIL");
+        expectMonotonic([...inNode.slice(0, -1), ...reportsIn(after)]);
+        // What is no saved machine is refused in words, and the page can be used again.
+        await page.setInputFiles("#file", {
+          name: "x",
+          mimeType: "",
+          buffer: Buffer.from("no machine at all"),
+        });
+        await page.waitForSelector("#note.error");
+        expect(await page.textContent("#note")).toContain("not a saved machine");
+        expect(await page.textContent("#state")).toBe("no machine");
+      });
+      expect(errors).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "workers of a page read one clock: what happens later has a later time",
+    async () => {
+      const least = await withChromium(async (browser) => {
+        const page = await browser.newPage();
+        await page.goto(server.url);
+        return page.evaluate(async (platform) => {
+          // Two workers take turns; each hands its time to the other, which compares it with its own.
+          const source = `import { monotonicSince } from "${platform}";
+          onmessage = ({ data: { buffer, me, originMs } }) => {
+            const now = monotonicSince(originMs);
+            const turn = new Int32Array(buffer, 0, 1), time = new Float64Array(buffer, 8, 1);
+            let least = Infinity;
+            for (let i = 0; i < 2000; i++) {
+              while (Atomics.load(turn, 0) !== me) Atomics.wait(turn, 0, 1 - me);
+              if (time[0] !== 0) least = Math.min(least, now() - time[0]);
+              time[0] = now();
+              Atomics.store(turn, 0, 1 - me);
+              Atomics.notify(turn, 0);
+            }
+            postMessage(least);
+          };`;
+          const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+          const buffer = new SharedArrayBuffer(16);
+          const originMs = performance.timeOrigin;
+          const run = async (me: number): Promise<number> => {
+            // Of different ages, so that their own `performance.now()` differ.
+            await new Promise((resolve) => setTimeout(resolve, me * 300));
+            const worker = new Worker(url, { type: "module" });
+            worker.postMessage({ buffer, me, originMs });
+            return new Promise((resolve, reject) => {
+              worker.onmessage = ({ data }) => resolve(data);
+              worker.onerror = () => reject(new Error("a worker failed"));
+            });
+          };
+          return Math.min(...(await Promise.all([run(0), run(1)])));
+        }, `${server.url}browser/platform.js`);
+      });
+      // Browsers give time in steps of 5 µs; each worker's origin is rounded too.
+      expect(least).toBeGreaterThan(-20_000);
+    },
+    TIMEOUT_MS,
+  );
+});

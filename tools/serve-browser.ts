@@ -1,0 +1,89 @@
+// Serves the browser page on loopback, with pulse to boot: `npm run browser [-- --port N] [-- --guests DIR]`; what is in
+// DIR can then be booted as /guests/FILE. Sends the headers that cross-origin isolation needs: without them a browser
+// gives a page no shared memory.
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { extname, join, normalize } from "node:path";
+import { argv } from "node:process";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { buildPulse } from "../src/guest/pulse.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const PAGE = "/src/browser/page";
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".map": "application/json",
+  ".bin": "application/octet-stream",
+};
+
+const HEADERS = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Cache-Control": "no-store",
+};
+
+export interface BrowserServer {
+  /** Of the page, such as `http://127.0.0.1:8080/`. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export interface BrowserServerOptions {
+  /** Default: any free one. */
+  readonly port?: number;
+  /** A directory with more guests. */
+  readonly guests?: string;
+}
+
+/** Builds pulse and serves what `tsc -b` has built. */
+export async function serveBrowser(options: BrowserServerOptions = {}): Promise<BrowserServer> {
+  const pulse = await buildPulse();
+  const server = createServer((request, response) => {
+    const path = normalize(new URL(request.url ?? "/", "http://localhost").pathname);
+    answer(path, pulse, options.guests).then(
+      (body) => {
+        const type = TYPES[path === "/" ? ".html" : extname(path)] ?? "application/octet-stream";
+        response.writeHead(200, { ...HEADERS, "Content-Type": type }).end(body);
+      },
+      () => response.writeHead(404, HEADERS).end("not found\n"),
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port ?? 0, "127.0.0.1", resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+/** `path` begins with a slash and has no `..`: URL and normalize have seen to that. */
+async function answer(path: string, pulse: Uint8Array, guests: string | undefined): Promise<Uint8Array> {
+  if (path === "/guests/pulse.bin") return pulse;
+  if (path.startsWith("/guests/") && guests !== undefined)
+    return readFile(join(guests, path.slice("/guests/".length)));
+  if (path === "/") return readFile(join(ROOT, PAGE, "index.html"));
+  if (path === "/style.css") return readFile(join(ROOT, PAGE, path));
+  return readFile(join(ROOT, "dist", path));
+}
+
+if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
+  const { values } = parseArgs({ options: { port: { type: "string" }, guests: { type: "string" } } });
+  const server = await serveBrowser({
+    port: Number(values.port ?? 8080),
+    ...(values.guests === undefined ? {} : { guests: values.guests }),
+  });
+  console.log(`Wherry's page is at ${server.url} (Ctrl-C ends it)`);
+}

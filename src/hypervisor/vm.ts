@@ -198,15 +198,17 @@ export class Vm {
 
   /**
    * Fetch and clear the dirty bits of a block, 32 pages a word. Order: clear, then drop every vCPU's write
-   * translations (waited for), then the caller reads the pages; a store after that marks its page again.
+   * translations (waited for), then the caller reads the pages; a store after that marks its page again. A page whose
+   * bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
    */
   getAndClearDirtyLog(index: number): Int32Array {
     const { dirty } = this.memory.blocks[index]!;
     const log = new Int32Array(dirty.length);
+    let some = 0;
     for (let i = 0; i < dirty.length; i++) {
-      if (Atomics.load(dirty, i) !== 0) log[i] = Atomics.exchange(dirty, i, 0);
+      if (Atomics.load(dirty, i) !== 0) some |= log[i] = Atomics.exchange(dirty, i, 0);
     }
-    makeRequests(REQ.TLB_FLUSH, this.#requests);
+    if (some !== 0) makeRequests(REQ.TLB_FLUSH, this.#requests);
     return log;
   }
 

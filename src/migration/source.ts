@@ -284,7 +284,6 @@ export class MigrationSource {
     this.#setStatus("active");
     const convergence = new Convergence(this.parameters.patienceRounds);
     const check = () => this.#checkOn(returnPath);
-    await this.#fetchDirty();
     let since = this.#host.nowMs();
     this.#bandwidth = new Bandwidth(since);
     let pending = allPages(this.#machine.memory);

@@ -152,7 +152,7 @@ export function atomic({ r, bare }: Context): Item {
 
 /**
  * Load-reserved, perhaps something between, store-conditional to the same or another place, which is
- * accessible: QEMU lets a store-conditional that fails for its address not fault, Wherry does not.
+ * accessible, so that they mostly succeed.
  */
 export function reservation(context: Context): Item {
   const { r } = context;

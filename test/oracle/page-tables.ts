@@ -85,5 +85,9 @@ function smallCodePages(
   set(6, Number((slot >> 21n) & 0x1ffn), pte(page(7), PTE.V));
   const code = Number((slot + BigInt(CODE) - region) >> 12n);
   set(7, code, pte(slot + BigInt(CODE), (RWXAD & ~(r.oneIn(2) ? PTE.A | PTE.D : 0n)) | user));
-  for (const n of [1, 2]) set(7, code + n, pte(slot + BigInt(CODE + n * 4096), leafFlags(r, user)));
+  for (const n of [1, 2]) {
+    // S-mode fetches from a user page in QEMU if a store with SUM has put it into the TLB: no such pages.
+    const flags = user === 0n ? leafFlags(r, 0n) & ~PTE.U : leafFlags(r, user);
+    set(7, code + n, pte(slot + BigInt(CODE + n * 4096), flags));
+  }
 }

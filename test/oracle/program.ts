@@ -159,11 +159,9 @@ const GENERATORS: readonly (readonly [number, (context: Context) => Item])[] = [
 ];
 
 /** Weights of what only some programs do. */
-function generators({ mode, paged, tvm }: Context, lowers: boolean): typeof GENERATORS {
-  // After a return to a lower mode the safe page may fault, which a failing SC does not do in QEMU.
-  const usual = lowers && paged ? GENERATORS.filter(([, make]) => make !== reservation) : GENERATORS;
+function generators({ mode, paged, tvm }: Context): typeof GENERATORS {
   return [
-    ...usual,
+    ...GENERATORS,
     ...(mode === "U" ? [] : ([[1, interrupt]] as const)),
     ...(mode === "M" ? ([[3, mprv]] as const) : []),
     ...(mode === "S" && paged && !tvm ? ([[2, editPageTable]] as const) : []),
@@ -186,7 +184,7 @@ export function randomProgram(seed: number, slot: number, ramEnd: bigint): Progr
   const context: Context = { r, mode, bare, paged, interrupt: r.pick([0x2, 0x20, 0x200]), tvm, tw, usesPmp };
   // With PMP no delegation, and no S-mode after M-mode: the S-mode handler might not be able to run.
   const lowers = (mode === "S" || (mode === "M" && !usesPmp)) && r.oneIn(3);
-  const available = generators(context, lowers);
+  const available = generators(context);
   const items = Array.from({ length: 40 + r.int(80) }, () => r.weighted(available)(context));
   if (lowers) items.splice(10 + r.int(items.length - 10), 0, lowerMode(context));
   const base = bare ? slotAddress(slot) + BigInt(SCRATCH) : SCRATCH_VIRT;

@@ -1,4 +1,4 @@
-// Runs programs of the riscv-tests suite (the `-p-` variants: physical memory, one hart) in Wherry's engine.
+// Runs programs of the riscv-tests suite (the `-p-` variants in physical, the `-v-` ones in virtual memory; one hart) in Wherry's engine.
 // They are not part of the repository: build them elsewhere and give the directory of ELF files:
 //   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING]
 // A test says how it went through the word at its symbol `tohost`: 1 passed, else 2 × (failed case) + 1.
@@ -63,7 +63,7 @@ if (directory === undefined) {
   process.exit(2);
 }
 const names = readdirSync(directory)
-  .filter((name) => name.includes("-p-") && name.includes(values.only))
+  .filter((name) => /-[pv]-/.test(name) && name.includes(values.only))
   .sort();
 let failed = 0;
 for (const name of names) {

@@ -1,6 +1,10 @@
-// One instruction to its bytes: operand syntax, range checks, pseudo-instructions, and the compressed
-// instructions that are written by name. Syntax and pseudo-instructions as in the RISC-V assembly manual.
-import { CSRS, encodingOf, FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./encode.ts";
+// One instruction to its bytes: encodings come from the engine's instruction table; here are operand syntax, range
+// checks, pseudo-instructions, and the compressed instructions that are written by name (never chosen by the
+// assembler). Syntax and pseudo-instructions as in the RISC-V assembly manual.
+import { encode, type FieldName, type Operands } from "../hypervisor/riscv/encoding.ts";
+import { rows } from "../hypervisor/riscv/isa.ts";
+import type { Row } from "../hypervisor/riscv/semantics.ts";
+import { CSRS, FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./names.ts";
 
 /** What an operand may refer to: expressions are evaluated at address `pc`. */
 export interface OperandContext {
@@ -43,100 +47,116 @@ function fenceSet(text: string): number {
   return bits;
 }
 
-function branchBits(offset: number): number {
-  return (
-    (((offset >> 12) & 1) << 31) |
-    (((offset >> 5) & 0x3f) << 25) |
-    (((offset >> 1) & 0xf) << 8) |
-    (((offset >> 11) & 1) << 7)
-  );
+type Field = keyof Operands;
+
+const OPCODE_LOADS = [0x03, 0x07, 0x67];
+/** The operands of an instruction in no special syntax, as the manual writes them. */
+const PLAIN_ORDER: readonly Field[] = [
+  "rd",
+  "frd",
+  "rs1",
+  "frs1",
+  "rs2",
+  "frs2",
+  "frs3",
+  "imm12",
+  "imm20",
+  "shamt5",
+  "shamt6",
+  "uimm5",
+  "rm",
+];
+
+/** How an instruction's operands are written: field names in order; (rs1) and imm(rs1) are addresses. */
+function syntaxOf(row: Row): readonly (Field | "(rs1)" | "imm(rs1)")[] {
+  const present = (...fields: Field[]): Field[] =>
+    fields.filter((field) => row.fields.has(field as FieldName));
+  const { fields } = row;
+  if (row.name === "fence") return ["pred", "succ"];
+  if (row.name === "fence.i") return [];
+  if (fields.has("csr")) return ["rd", "csr", ...present("rs1", "uimm5")];
+  if (fields.has("aq")) return ["rd", ...present("rs2"), "(rs1)"];
+  if (row.name.startsWith("cbo.")) return ["(rs1)"];
+  if (fields.has("simm5")) return [...present("rs2", "frs2"), "imm(rs1)"];
+  if (fields.has("bimm5")) return ["rs1", "rs2", "bimm5"];
+  if (fields.has("jimm20")) return ["rd", "jimm20"];
+  if (OPCODE_LOADS.includes(row.match & 0x7f)) return [...present("rd", "frd"), "imm(rs1)"];
+  return present(...PLAIN_ORDER);
 }
 
-function jumpBits(offset: number): number {
-  return (
-    (((offset >> 20) & 1) << 31) |
-    (((offset >> 1) & 0x3ff) << 21) |
-    (((offset >> 11) & 1) << 20) |
-    (((offset >> 12) & 0xff) << 12)
-  );
+const rowsByName = new Map(rows.map((row) => [row.name, row]));
+/** Conversions that are always exact; the rounding mode is then 0, as GNU as writes it. */
+const EXACT = ["fcvt.d.w", "fcvt.d.wu", "fcvt.d.s"];
+
+function roundingMode(text: string | undefined, row: Row): number {
+  const mode = text === undefined ? (EXACT.includes(row.name) ? 0 : 7) : ROUNDING_MODES.get(text);
+  if (mode === undefined) throw new Error(`expected a rounding mode, found '${text}'`);
+  return mode;
 }
 
+/** One 32-bit instruction by the engine's instruction table. */
 function encodeRow(name: string, operands: readonly string[], context: OperandContext): number {
-  const encoding = encodingOf(name);
-  if (!encoding) throw new Error(`unknown instruction '${name}'`);
-  let word = encoding.match;
-  let next = 0;
-  for (const kind of encoding.operands) {
-    const text = operands[next++];
+  const ordered = /^((?:amo|lr\.|sc\.).*?)\.(aq)?(rl)?$/.exec(name);
+  const row = rowsByName.get(name) ?? rowsByName.get(ordered?.[1] ?? "");
+  if (!row) throw new Error(`unknown instruction '${name}'`);
+  const values: Operands = row.fields.has("aq") ? { aq: ordered?.[2] ? 1 : 0, rl: ordered?.[3] ? 1 : 0 } : {};
+  const syntax = syntaxOf(row);
+  for (const [n, kind] of syntax.entries()) {
+    const text = operands[n];
     switch (kind) {
-      case "d":
-        word |= x(text) << 7;
+      case "rd":
+      case "rs1":
+      case "rs2":
+        values[kind] = x(text);
         break;
-      case "s":
-        word |= x(text) << 15;
+      case "frd":
+      case "frs1":
+      case "frs2":
+      case "frs3":
+        values[kind] = f(text);
         break;
-      case "t":
-        word |= x(text) << 20;
-        break;
-      case "D":
-        word |= f(text) << 7;
-        break;
-      case "S":
-        word |= f(text) << 15;
-        break;
-      case "T":
-        word |= f(text) << 20;
-        break;
-      case "R":
-        word |= f(text) << 27;
-        break;
-      case "i":
-        word |= immediate(text, -2048, 2047, context) << 20;
-        break;
-      case "h":
-        word |= immediate(text, 0, 63, context) << 20;
-        break;
-      case "w":
-        word |= immediate(text, 0, 31, context) << 20;
-        break;
-      case "z":
-        word |= immediate(text, 0, 31, context) << 15;
-        break;
-      case "u":
-        word |= immediate(text, 0, 0xfffff, context) << 12;
-        break;
-      case "a":
-      case "o":
-      case "q": {
+      case "(rs1)":
+      case "imm(rs1)": {
         const { offset, base } = split(text);
-        const value = immediate(offset, kind === "a" ? 0 : -2048, kind === "a" ? 0 : 2047, context);
-        word |= x(base) << 15;
-        word |= kind === "q" ? ((value >> 5) << 25) | ((value & 31) << 7) : value << 20;
+        values.rs1 = x(base);
+        const [low, high] = kind === "(rs1)" ? [0, 0] : [-2048, 2047];
+        const value = immediate(offset, low, high, context);
+        if (kind === "imm(rs1)") values.imm = value;
         break;
       }
-      case "b":
-        word |= branchBits(target(text, 12, context));
+      case "imm12":
+        values.imm = immediate(text, -2048, 2047, context);
         break;
-      case "J":
-        word |= jumpBits(target(text, 20, context));
+      case "imm20":
+        values.imm = immediate(text, 0, 0xfffff, context) << 12;
         break;
-      case "c":
-        word |= (CSRS.get(text ?? "") ?? immediate(text, 0, 0xfff, context)) << 20;
+      case "bimm5":
+        values.imm = target(text, 12, context);
         break;
-      case "m": {
-        const mode = text === undefined ? 7 : ROUNDING_MODES.get(text);
-        if (mode === undefined) throw new Error(`expected a rounding mode, found '${text}'`);
-        word |= mode << 12;
+      case "jimm20":
+        values.imm = target(text, 20, context);
         break;
-      }
-      case "p":
-        word |=
-          text === undefined ? 0x0ff00000 : (fenceSet(text) << 24) | (fenceSet(operands[next++] ?? "") << 20);
+      case "shamt6":
+        values.shamt6 = immediate(text, 0, 63, context);
+        break;
+      case "shamt5":
+      case "uimm5":
+        values[kind] = immediate(text, 0, 31, context);
+        break;
+      case "csr":
+        values.csr = CSRS.get(text ?? "") ?? immediate(text, 0, 0xfff, context);
+        break;
+      case "rm":
+        values.rm = roundingMode(text, row);
+        break;
+      case "pred":
+      case "succ":
+        values[kind] = fenceSet(text ?? (operands.length === 0 ? "iorw" : ""));
         break;
     }
   }
-  if (operands.length > next) throw new Error(`too many operands for ${name}`);
-  return word >>> 0;
+  if (operands.length > syntax.length) throw new Error(`too many operands for ${name}`);
+  return encode(row, values);
 }
 
 function immediate(text: string | undefined, low: number, high: number, context: OperandContext): number {

@@ -16,7 +16,7 @@ export function qemuVersion(): string | undefined {
 }
 
 /** Starts at the first byte of RAM in M-mode; the guest ends by writing 0x5555 to the test device. */
-export async function runInQemu(image: Uint8Array, timeoutMs = 30_000): Promise<Uint8Array> {
+export async function runInQemu(image: Uint8Array, timeoutMs = 120_000): Promise<Uint8Array> {
   const directory = mkdtempSync(join(tmpdir(), "wherry-qemu-"));
   try {
     const path = join(directory, "ram");

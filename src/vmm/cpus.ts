@@ -4,7 +4,15 @@
 import { WherryError } from "../base/errors.ts";
 import { type AcceleratorVcpu, type AcceleratorVm, MP_STATE } from "./accelerator.ts";
 import type { SynchronizeHooks } from "./machine.ts";
-import { CPU_ROWS, type CpuCommonState, type CpuState, cpuCommonState, cpuState, PUT, type PutLevel } from "./riscv-cpu-state.ts";
+import {
+  CPU_ROWS,
+  type CpuCommonState,
+  type CpuState,
+  cpuCommonState,
+  cpuState,
+  PUT,
+  type PutLevel,
+} from "./riscv-cpu-state.ts";
 
 export class CpusError extends WherryError {}
 
@@ -22,6 +30,9 @@ export class Cpu {
   readonly common: CpuCommonState = cpuCommonState.create();
   /** True: `state` is newer than (or as new as) what the vCPU has, and is written back before it runs. */
   dirty = false;
+  /** Calls of synchronizeState under way, and whether the last of them lets the vCPU go on. */
+  looks = 0;
+  goesOn = false;
 
   constructor(vcpu: AcceleratorVcpu) {
     this.id = vcpu.id;
@@ -34,7 +45,8 @@ export class Cpu {
     for (const { field, element, id } of CPU_ROWS) {
       const value = this.vcpu.getOneReg(id);
       if (field === "halted") this.common.halted = Number(value);
-      else if (element === undefined) fields[field] = typeof fields[field] === "bigint" ? value : Number(value);
+      else if (element === undefined)
+        fields[field] = typeof fields[field] === "bigint" ? value : Number(value);
       else if (fields[field] instanceof Uint8Array) fields[field][element] = Number(value);
       else (fields[field] as BigUint64Array)[element] = value;
     }
@@ -64,6 +76,8 @@ export class Cpus implements SynchronizeHooks {
   readonly #vm: AcceleratorVm;
   /** Where harts start: set by the board. With the built-in firmware only hart 0 starts, in S-mode. */
   resetVector = 0n;
+  /** Between resumeAll and pauseAll. */
+  #running = false;
 
   constructor(vm: AcceleratorVm) {
     this.#vm = vm;
@@ -72,31 +86,41 @@ export class Cpus implements SynchronizeHooks {
 
   /**
    * For those who look at one vCPU (QMP register dumps, a debugger): run `use` on the synchronised copy. A running
-   * vCPU is paused for it and goes on afterwards; the others never stop.
+   * vCPU is paused for it and goes on afterwards, unless the machine was stopped meanwhile; the others never stop.
    */
   async synchronizeState<T>(cpu: Cpu, use: (state: CpuState) => T): Promise<T> {
-    const wasRunning = !cpu.vcpu.paused;
-    if (wasRunning) await cpu.vcpu.pause();
+    cpu.looks++;
     try {
+      if (!cpu.vcpu.paused) {
+        cpu.goesOn = this.#running;
+        await cpu.vcpu.pause();
+      }
       if (!cpu.dirty) cpu.fetch();
       return use(cpu.state);
     } finally {
-      if (wasRunning) this.#enter(cpu);
+      cpu.looks--;
+      if (cpu.looks === 0 && cpu.goesOn) this.#enter(cpu);
     }
   }
 
   /** Entry to the guest writes a dirty copy back, at RUNTIME: other vCPUs keep running. */
   #enter(cpu: Cpu): void {
+    cpu.goesOn = false;
     if (cpu.dirty) cpu.put(PUT.RUNTIME);
     cpu.vcpu.resume();
   }
 
   resumeAll(): void {
-    for (const cpu of this.all) if (cpu.dirty) cpu.put(PUT.RUNTIME);
-    for (const cpu of this.all) cpu.vcpu.resume();
+    this.#running = true;
+    for (const cpu of this.all) cpu.goesOn = true;
+    const free = this.all.filter((cpu) => cpu.looks === 0);
+    for (const cpu of free) if (cpu.dirty) cpu.put(PUT.RUNTIME);
+    for (const cpu of free) this.#enter(cpu);
   }
 
   async pauseAll(): Promise<void> {
+    this.#running = false;
+    for (const cpu of this.all) cpu.goesOn = false;
     await Promise.all(this.all.map((cpu) => cpu.vcpu.pause()));
   }
 
@@ -123,7 +147,8 @@ export class Cpus implements SynchronizeHooks {
    */
   resetAll(): void {
     for (const cpu of this.all) {
-      if (!cpu.dirty) throw new CpusError("cpus.reset", `vCPU ${cpu.id} is reset before its state was synchronised`);
+      if (!cpu.dirty)
+        throw new CpusError("cpus.reset", `vCPU ${cpu.id} is reset before its state was synchronised`);
       const { state } = cpu;
       const kept = this.#vm.builtinFirmware ? this.#machineMode(state) : { priv: PRIV_M };
       cpuState.assign(state, {

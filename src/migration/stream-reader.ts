@@ -4,11 +4,13 @@ import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "./errors.ts";
 
+/** The buffer of a stream that has more than a greeting to say; until then it is small. */
 const CAPACITY = 1024 * 1024;
+const FIRST_CAPACITY = 4096;
 
 export class StreamReader {
   readonly #channel: Channel;
-  #buffer = new Uint8Array(CAPACITY);
+  #buffer = new Uint8Array(FIRST_CAPACITY);
   #view = new DataView(this.#buffer.buffer);
   #at = 0;
   #end = 0;
@@ -71,8 +73,8 @@ export class StreamReader {
     if (this.#end < this.#buffer.length && this.#at + room <= this.#buffer.length) return;
     this.#hashUp();
     const old = this.#buffer;
-    if (room > old.length) {
-      this.#buffer = new Uint8Array(Math.max(room, old.length * 2));
+    if (room > old.length || old.length < CAPACITY) {
+      this.#buffer = new Uint8Array(Math.max(room, old.length * 2, CAPACITY));
       this.#view = new DataView(this.#buffer.buffer);
       this.#buffer.set(old.subarray(this.#at, this.#end));
     } else {

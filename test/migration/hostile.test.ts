@@ -1,0 +1,129 @@
+// Streams that are whole and carry right hashes, but say what no honest source says.
+import { describe, expect, test } from "vitest";
+import { ByteWriter } from "../../src/base/bytes.ts";
+import { MigrationDestination } from "../../src/migration/destination.ts";
+import { defaultHost } from "../../src/migration/host.ts";
+import { allPages } from "../../src/migration/ram-save.ts";
+import { StreamSaver } from "../../src/migration/save-stream.ts";
+import { loadSnapshot } from "../../src/migration/snapshot.ts";
+import { StreamWriter } from "../../src/migration/stream-writer.ts";
+import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/migration/wire.ts";
+import { FakeMachine } from "./fake-machine.ts";
+import { channelPair, memorySink, memorySource } from "./fake-network.ts";
+
+const cookie = (value: number) => new ByteWriter().u32(value).finish();
+const id = new Uint8Array(16);
+
+async function file(write: (saver: StreamSaver, machine: FakeMachine) => Promise<void>): Promise<Uint8Array> {
+  const machine = new FakeMachine();
+  const sink = memorySink();
+  const stream = new StreamWriter(sink.channel);
+  await write(new StreamSaver(machine, stream, defaultHost), machine);
+  await stream.drain();
+  await sink.commit();
+  return sink.committed as Uint8Array;
+}
+
+async function refusal(bytes: Uint8Array): Promise<string> {
+  const machine = new FakeMachine();
+  return await loadSnapshot(machine, memorySource(bytes)).then(
+    () => "accepted",
+    (e: Error) => e.message,
+  );
+}
+
+describe("a file is refused", () => {
+  test("that leaves out a page", async () => {
+    const bytes = await file(async (saver, machine) => {
+      saver.header();
+      saver.startRam();
+      const pages = allPages(machine.memory);
+      pages[0]![1]! &= ~4;
+      await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => {});
+      await saver.devices("paused");
+      saver.trailer();
+    });
+    expect(await refusal(bytes)).toMatch(/page 0x22000 of RAM block riscv_virt_board.ram never came/);
+  });
+
+  test("that has a command in it", async () => {
+    const bytes = await file(async (saver) => {
+      saver.header();
+      saver.command(MIG_CMD.PING, cookie(1));
+    });
+    expect(await refusal(bytes)).toMatch(/after section configuration.*found command 2, expected none/);
+  });
+
+  test("that ends without the integrity section", async () => {
+    const bytes = await file(async (saver, machine) => {
+      saver.header();
+      saver.startRam();
+      await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
+    });
+    const end = Uint8Array.of(0, 6, 0, 0, 0, 2, 123, 125);
+    expect(await refusal(Buffer.concat([bytes, end]))).toMatch(
+      /after section ram\/0.*expected a device section, found/,
+    );
+  });
+});
+
+describe("a destination refuses and says why", () => {
+  async function sent(write: (saver: StreamSaver, machine: FakeMachine) => Promise<void>) {
+    const target = new FakeMachine();
+    const destination = new MigrationDestination(target);
+    const { near, far } = channelPair();
+    const serving = destination.accept(far);
+    const stream = new StreamWriter(near);
+    await write(new StreamSaver(new FakeMachine(), stream, defaultHost, id), new FakeMachine());
+    await stream.drain().catch(() => {});
+    await near.close();
+    const arrival = await destination.done;
+    await serving;
+    expect(arrival.status).toBe("failed");
+    expect(target.runState.current).toBe("internal-error");
+    expect(target.world.driveOwner).toBeUndefined();
+    await expect(target.start()).rejects.toThrow(/can never run/);
+    return arrival.error?.message;
+  }
+  const state = async (saver: StreamSaver, machine: FakeMachine) => {
+    saver.header();
+    saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
+    saver.command(MIG_CMD.PING, cookie(PING_SETUP));
+    saver.startRam();
+    await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
+    await saver.devices("running");
+  };
+
+  test("the final PING before the state", async () => {
+    const message = await sent(async (saver) => {
+      saver.header();
+      saver.command(MIG_CMD.PING, cookie(PING_FINAL));
+    });
+    expect(message).toMatch(/PING 0x57520001 comes in the wrong place/);
+  });
+
+  test("GO that nobody asked for: the end without a final PING", async () => {
+    const message = await sent(async (saver, machine) => {
+      await state(saver, machine);
+      saver.trailer();
+    });
+    expect(message).toMatch(/after section wherry\/integrity\/0.*expected a command, found type 0x0/);
+  });
+
+  test("a second final PING instead of the end", async () => {
+    const message = await sent(async (saver, machine) => {
+      await state(saver, machine);
+      saver.command(MIG_CMD.PING, cookie(PING_FINAL));
+      saver.command(MIG_CMD.PING, cookie(PING_FINAL));
+    });
+    expect(message).toMatch(/end of the stream.*expected the end \(0x0\), found type 0x8/);
+  });
+
+  test("an unknown command", async () => {
+    const message = await sent(async (saver) => {
+      saver.header();
+      saver.command(9, new Uint8Array(3));
+    });
+    expect(message).toMatch(/unknown command 9 with 3 bytes/);
+  });
+});

@@ -402,7 +402,8 @@ plant:
 2: li t0, 'T'
   bne s0, t0, 3f
   ld t1, H_DEADLINE(tp)
-  addi t1, t1, 2000
+  li t2, SECOND / 20
+  add t1, t1, t2
   sd t1, H_DEADLINE(tp)
 3: li t0, 'L'
   bne s0, t0, 4f

@@ -1,6 +1,6 @@
-// Serves the browser page on loopback, with pulse to boot: `npm run browser [-- --port N] [-- --guests DIR]`; what is in
-// DIR can then be booted as /guests/FILE. Sends the headers that cross-origin isolation needs: without them a browser
-// gives a page no shared memory.
+// Serves the browser page on loopback, with a guest to boot: pulse, Debian (`--debian`), or `--kernel FILE [--initrd FILE]
+// [--append TEXT]` as `wherry run` takes them; `--port N` for another port than 8080. Sends the headers that cross-origin
+// isolation needs: without them a browser gives a page no shared memory.
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -8,6 +8,7 @@ import { extname, join, normalize } from "node:path";
 import { argv } from "node:process";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { fetchDebianGuest } from "../src/guest/debian.ts";
 import { buildPulse } from "../src/guest/pulse.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -37,16 +38,17 @@ export interface BrowserServer {
 export interface BrowserServerOptions {
   /** Default: any free one. */
   readonly port?: number;
-  /** A directory with more guests. */
-  readonly guests?: string;
+  /** More files, served as /guests/NAME. */
+  readonly guests?: Readonly<Record<string, string>>;
 }
 
 /** Builds pulse and serves what `tsc -b` has built. */
 export async function serveBrowser(options: BrowserServerOptions = {}): Promise<BrowserServer> {
   const pulse = await buildPulse();
+  const guests = new Map(Object.entries(options.guests ?? {}));
   const server = createServer((request, response) => {
     const path = normalize(new URL(request.url ?? "/", "http://localhost").pathname);
-    answer(path, pulse, options.guests).then(
+    answer(path, pulse, guests).then(
       (body) => {
         const type = TYPES[path === "/" ? ".html" : extname(path)] ?? "application/octet-stream";
         response.writeHead(200, { ...HEADERS, "Content-Type": type }).end(body);
@@ -70,20 +72,45 @@ export async function serveBrowser(options: BrowserServerOptions = {}): Promise<
 }
 
 /** `path` begins with a slash and has no `..`: URL and normalize have seen to that. */
-async function answer(path: string, pulse: Uint8Array, guests: string | undefined): Promise<Uint8Array> {
+async function answer(
+  path: string,
+  pulse: Uint8Array,
+  guests: ReadonlyMap<string, string>,
+): Promise<Uint8Array> {
   if (path === "/guests/pulse.bin") return pulse;
-  if (path.startsWith("/guests/") && guests !== undefined)
-    return readFile(join(guests, path.slice("/guests/".length)));
+  const guest = guests.get(path.replace(/^\/guests\//, ""));
+  if (guest !== undefined) return readFile(guest);
   if (path === "/") return readFile(join(ROOT, PAGE, "index.html"));
   if (path === "/style.css") return readFile(join(ROOT, PAGE, path));
   return readFile(join(ROOT, "dist", path));
 }
 
-if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
-  const { values } = parseArgs({ options: { port: { type: "string" }, guests: { type: "string" } } });
+/** Serves until the process is ended. */
+async function main(): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    options: { port: text, kernel: text, initrd: text, append: text, debian: { type: "boolean" } },
+  });
+  const {
+    kernel,
+    initrd,
+    append = "",
+  } = values.debian ? { append: "console=ttyS0", ...(await fetchDebianGuest()) } : values;
   const server = await serveBrowser({
     port: Number(values.port ?? 8080),
-    ...(values.guests === undefined ? {} : { guests: values.guests }),
+    guests: {
+      ...(kernel === undefined ? {} : { kernel }),
+      ...(initrd === undefined ? {} : { initrd }),
+    },
   });
-  console.log(`Wherry's page is at ${server.url} (Ctrl-C ends it)`);
+  const query = new URLSearchParams({
+    kernel: "/guests/kernel",
+    append,
+    memory: "512",
+    ...(initrd === undefined ? {} : { initrd: "/guests/initrd" }),
+  });
+  const address = kernel === undefined ? server.url : `${server.url}?${query}`;
+  console.log(`Wherry's page is at ${address} (Ctrl-C ends it)`);
 }
+
+if (import.meta.url === pathToFileURL(argv[1] ?? "").href) await main();

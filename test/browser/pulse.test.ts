@@ -164,6 +164,21 @@ describe.skipIf(!hasChromium())("in Chromium", () => {
     TIMEOUT_MS,
   );
 
+  test("a page that is not isolated is told which headers it needs", async () => {
+    await withChromium(async (browser) => {
+      const page = await browser.newPage();
+      await page.route("**/*", async (route) => {
+        const response = await route.fetch();
+        const { "content-type": type = "" } = response.headers();
+        await route.fulfill({ body: await response.body(), contentType: type });
+      });
+      await page.goto(server.url);
+      await page.click("#start");
+      await page.waitForSelector("#note.error");
+      expect(await page.textContent("#note")).toContain("Cross-Origin-Opener-Policy: same-origin");
+    });
+  });
+
   test(
     "workers of a page read one clock: what happens later has a later time",
     async () => {

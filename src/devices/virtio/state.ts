@@ -75,7 +75,8 @@ function mmioState(queues: number) {
   ]);
 }
 
-function define<F extends Fields>(version: number, fields: F, queues: number, modern: boolean) {
+// The device's own fields are not in its result's type: a type that depends on them cannot be declared in words.
+function define(version: number, fields: Record<never, never>, queues: number, modern: boolean) {
   const rings = perQueue(queueRings, 16, queues);
   const sizes = perQueue(queueSize, 4, queues);
   return defineState(
@@ -134,7 +135,7 @@ function sizesChanged(s: { queues: { num: number }[]; sizes: { numDefault: numbe
   return s.queues.some((q, i) => q.num !== s.sizes[i]?.numDefault);
 }
 
-type CoreState = StateOf<ReturnType<typeof define<Record<never, never>>>>;
+type CoreState = StateOf<ReturnType<typeof define>>;
 type Values<F> = { -readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never };
 
 /** The whole state of a device: the core's, the transport's, and the device's own fields `F`. */

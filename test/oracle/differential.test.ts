@@ -18,5 +18,7 @@ describe("random programs in QEMU and in the engine", () => {
         [],
       );
     },
+    // On a loaded machine QEMU takes its time.
+    180_000,
   );
 });

@@ -41,7 +41,10 @@ const handlers: VmmHandlers = {
         onConsole(bytes) {
           if (output.push(bytes) === 1) browserPlatform.defer(flushOutput);
         },
-        onRunState: (state) => post({ kind: "run-state", state }),
+        onRunState(state) {
+          flushOutput();
+          post({ kind: "run-state", state });
+        },
       },
       { virtio: rng === true ? [(host) => new VirtioRng(host, { random })] : [] },
       browserPlatform,

@@ -75,7 +75,7 @@ async function deb(files: Record<string, Buffer>, xz = false): Promise<Buffer> {
 
 /** The least ELF that has a .modinfo section. */
 function kernelModule(depends: string): Buffer {
-  const info = Buffer.from(`license=GPL\0depends=${depends}\0`);
+  const info = Buffer.from(`license=GPL\0depends=${depends}\0alias=test:d1v*\0`);
   const names = Buffer.from("\0.modinfo\0.shstrtab\0");
   const elf = Buffer.alloc(64 + 3 * 64);
   elf.writeBigUInt64LE(64n, 40);
@@ -193,6 +193,7 @@ describe("a good mirror", () => {
       expect(initrd).toContain(`${name}\0`);
     }
     expect(initrd).toContain("virtio_blk.ko: helper_one.ko\n");
+    expect(initrd).toContain("alias test:d1v* virtio_blk\n");
     expect(initrd).not.toContain("unrelated");
     expect([...new Set(progress.map((each) => each.step))]).toEqual(["index", "download", "unpack"]);
     expect(progress.every((each) => each.done <= each.total)).toBe(true);

@@ -9,7 +9,7 @@ import { decompressBytes, unpackDeb } from "./deb.ts";
 import { download, fetchText } from "./download.ts";
 import { GuestError } from "./error.ts";
 import { buildInitramfs, MODULES } from "./initramfs.ts";
-import { closeModules, moduleDepends, moduleName } from "./kernel-modules.ts";
+import { closeModules, type KernelModule, moduleName } from "./kernel-modules.ts";
 import { type Package, readPackages } from "./packages.ts";
 import { readKeyring, verifyRelease } from "./release.ts";
 
@@ -17,6 +17,8 @@ export const DEFAULT_SUITE = "trixie";
 const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const INDEX = "main/binary-riscv64/Packages.xz";
 const KERNEL = "linux-image-riscv64";
+/** Of the unpacked directory; another one is unpacked anew. */
+const FORMAT = 2;
 
 export interface GuestProgress {
   readonly step: "index" | "download" | "unpack";
@@ -56,9 +58,10 @@ export interface DebianGuest {
 
 /** What an unpacked directory holds, and where it came from. */
 interface Manifest {
+  readonly format: number;
   readonly version: string;
   readonly packages: readonly Package[];
-  readonly modules: readonly string[];
+  readonly modules: readonly Omit<KernelModule, "bytes">[];
 }
 
 export function defaultCache(): string {
@@ -84,11 +87,14 @@ export async function fetchDebianGuest(options: DebianGuestOptions = {}): Promis
   return assembleGuest(unpacked, suite);
 }
 
+async function readManifest(unpacked: string): Promise<Manifest> {
+  return JSON.parse(await readFile(join(unpacked, "manifest.json"), "utf8")) as Manifest;
+}
+
 async function currentUnpacked(directory: string): Promise<string | undefined> {
   try {
     const unpacked = join(directory, (await readFile(join(directory, "current"), "utf8")).trim());
-    await access(join(unpacked, "manifest.json"));
-    return unpacked;
+    return (await readManifest(unpacked)).format === FORMAT ? unpacked : undefined;
   } catch {
     return undefined;
   }
@@ -138,7 +144,7 @@ async function fromMirror(
   await download(`${dists}/${INDEX}`, indexPath, index, report("index", "Packages.xz"), signal);
   const packages = await choosePackages(indexPath);
   const key = createHash("sha256")
-    .update(packages.map((each) => each.sha256).join())
+    .update([FORMAT, ...packages.map((each) => each.sha256)].join())
     .digest("hex")
     .slice(0, 16);
   const unpacked = join(directory, key);
@@ -198,15 +204,22 @@ async function unpack(
     const modulePaths = new Map([...kernelFiles.keys()].map((name) => [moduleName(name), name]));
     const modules = await closeModules(MODULES, async (name) => {
       const path = modulePaths.get(name);
-      return path === undefined ? undefined : decompressBytes(kernelFiles.get(path) as Uint8Array, path);
+      if (path === undefined) return undefined;
+      const packed = kernelFiles.get(path) as Uint8Array;
+      return { path, packed, bytes: await decompressBytes(packed, path) };
     });
-    for (const module of modules) await writeFile(join(temporary, `${module.name}.ko`), module.bytes);
+    for (const { file, bytes } of modules) await writeFile(join(temporary, file), bytes);
     await writeFile(join(temporary, "busybox"), await fileOf(busyboxDeb as string, /^(usr\/)?bin\/busybox$/));
     await writeFile(
       join(temporary, "opensbi.bin"),
       await fileOf(opensbiDeb as string, /\/generic\/fw_dynamic\.bin$/),
     );
-    const manifest: Manifest = { version, packages, modules: modules.map((module) => module.name) };
+    const manifest: Manifest = {
+      format: FORMAT,
+      version,
+      packages,
+      modules: modules.map(({ bytes: _, ...module }) => module),
+    };
     await writeFile(join(temporary, "manifest.json"), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await rename(temporary, target);
   } catch (error) {
@@ -233,12 +246,12 @@ async function rawImage(bytes: Uint8Array): Promise<Uint8Array> {
 
 /** The guest of an unpacked directory; its initramfs is made if our part of it changed. */
 async function assembleGuest(unpacked: string, suite: string): Promise<DebianGuest> {
-  const manifest = JSON.parse(await readFile(join(unpacked, "manifest.json"), "utf8")) as Manifest;
+  const manifest = await readManifest(unpacked);
   const modules = await Promise.all(
-    manifest.modules.map(async (name) => {
-      const bytes = await readFile(join(unpacked, `${name}.ko`));
-      return { name, bytes, depends: moduleDepends(bytes) };
-    }),
+    manifest.modules.map(async (module) => ({
+      ...module,
+      bytes: await readFile(join(unpacked, module.file)),
+    })),
   );
   const archive = await buildInitramfs(manifest.version, await readFile(join(unpacked, "busybox")), modules);
   const hash = createHash("sha256").update(archive).digest("hex").slice(0, 16);

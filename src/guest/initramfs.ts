@@ -2,12 +2,11 @@
 // guests/debian. Not compressed as a whole: the guest would pay for that at every boot.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
 import { assemble } from "../asm/assembler.ts";
 import { staticElf } from "../asm/elf.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import { type CpioEntry, cpio } from "./cpio.ts";
-import { isLarge, type KernelModule, moduleFile, modulesDep } from "./kernel-modules.ts";
+import { type KernelModule, modulesAlias, modulesDep } from "./kernel-modules.ts";
 
 const SOURCES = fileURLToPath(new URL("../../guests/debian/", import.meta.url));
 const WITNESS_ADDRESS = 0x10000n;
@@ -58,10 +57,8 @@ export async function buildInitramfs(
     { name: "etc/workload", type: "file", bytes: await text("workload"), executable: true },
     { name: "usr/bin/witness", type: "file", bytes: await buildWitness(), executable: true },
     { name: `${folder}/modules.dep`, type: "file", bytes: encodeUtf8(modulesDep(modules)) },
-    ...modules.map((module): CpioEntry => {
-      const bytes = isLarge(module) ? gzipSync(module.bytes) : module.bytes;
-      return { name: `${folder}/${moduleFile(module)}`, type: "file", bytes };
-    }),
+    { name: `${folder}/modules.alias`, type: "file", bytes: encodeUtf8(modulesAlias(modules)) },
+    ...modules.map(({ file, bytes }): CpioEntry => ({ name: `${folder}/${file}`, type: "file", bytes })),
   ];
   return cpio(entries);
 }

@@ -1,10 +1,16 @@
 // Kernel modules for an initramfs: which others each needs, as its .modinfo section says (Debian's package leaves
-// modules.dep to depmod at installation), and a modules.dep for busybox's modprobe.
+// modules.dep to depmod at installation), and the tables that busybox's modprobe reads.
 import { decodeUtf8 } from "../base/text.ts";
 import { GuestError } from "./error.ts";
 
-/** The "depends" of a module: names with underscores. `bytes`: the ELF-64 little-endian file, not compressed. */
-export function moduleDepends(bytes: Uint8Array): string[] {
+/** What a module says of itself. `depends` has names with underscores; aliases are patterns such as virtio:d00000002v*. */
+export interface ModuleInfo {
+  readonly depends: readonly string[];
+  readonly aliases: readonly string[];
+}
+
+/** `bytes`: the ELF-64 little-endian file, not compressed. */
+export function moduleInfo(bytes: Uint8Array): ModuleInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sections = Number(view.getBigUint64(40, true));
   const count = view.getUint16(60, true);
@@ -19,10 +25,12 @@ export function moduleDepends(bytes: Uint8Array): string[] {
     const start = names.offset + name;
     if (decodeUtf8(bytes.subarray(start, bytes.indexOf(0, start))) !== ".modinfo") continue;
     const entries = decodeUtf8(bytes.subarray(offset, offset + size)).split("\0");
-    const depends = entries.find((entry) => entry.startsWith("depends="))?.slice("depends=".length) ?? "";
-    return depends === "" ? [] : depends.split(",").map(moduleName);
+    const values = (key: string): string[] =>
+      entries.filter((entry) => entry.startsWith(`${key}=`)).map((entry) => entry.slice(key.length + 1));
+    const depends = values("depends").flatMap((list) => (list === "" ? [] : list.split(",")));
+    return { depends: depends.map(moduleName), aliases: values("alias") };
   }
-  return [];
+  return { depends: [], aliases: [] };
 }
 
 /** A module's name from its file's: virtio-rng.ko.xz is virtio_rng. */
@@ -30,48 +38,50 @@ export function moduleName(path: string): string {
   return (path.split("/").at(-1) as string).replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 }
 
-export interface KernelModule {
+export interface KernelModule extends ModuleInfo {
   readonly name: string;
-  /** Not compressed. */
+  /** Name and contents of its file in the initramfs; .xz is unpacked by the kernel. */
+  readonly file: string;
   readonly bytes: Uint8Array;
-  readonly depends: readonly string[];
 }
 
+/** A module's file as the package has it, and its contents unpacked. */
+export interface PackedModule {
+  readonly path: string;
+  readonly packed: Uint8Array;
+  readonly bytes: Uint8Array;
+}
+
+/** Modules above this size go into the initramfs as they come (ext4 is 7 MB); smaller ones unpacked: they load faster. */
+const LARGE = 1 << 20;
+
 /**
- * `wanted` and all that they need, dependencies first. `load` gives a module's bytes, or undefined for one that
- * does not exist: an optional name is then skipped (it may be built in), a missing dependency throws GuestError.
+ * `wanted` and all that they need, dependencies first. `load` gives undefined for a module that does not exist: a
+ * wanted one is then skipped (it may be built in), a missing dependency throws GuestError.
  */
 export async function closeModules(
   wanted: readonly string[],
-  load: (name: string) => Promise<Uint8Array | undefined>,
+  load: (name: string) => Promise<PackedModule | undefined>,
 ): Promise<KernelModule[]> {
   const done = new Map<string, KernelModule>();
   const visit = async (name: string, neededBy: string | undefined): Promise<void> => {
     if (done.has(name)) return;
-    const bytes = await load(name);
-    if (!bytes) {
+    const found = await load(name);
+    if (!found) {
       if (neededBy === undefined) return;
       throw new GuestError(
         "guest.modules",
         `kernel module ${neededBy} needs ${name}, which the package does not have`,
       );
     }
-    const depends = moduleDepends(bytes);
-    for (const each of depends) await visit(each, name);
-    done.set(name, { name, bytes, depends });
+    const info = moduleInfo(found.bytes);
+    for (const each of info.depends) await visit(each, name);
+    const large = found.bytes.length > LARGE;
+    const suffix = large ? (/\.ko(\.\w+)?$/.exec(found.path)?.[1] ?? "") : "";
+    done.set(name, { name, file: `${name}.ko${suffix}`, bytes: large ? found.packed : found.bytes, ...info });
   };
   for (const name of wanted) await visit(name, undefined);
   return [...done.values()];
-}
-
-/** A module that is better kept compressed (ext4 is 7 MB). */
-export function isLarge(module: KernelModule): boolean {
-  return module.bytes.length > 1 << 20;
-}
-
-/** The module's file name in the initramfs; busybox's modprobe unpacks .gz. */
-export function moduleFile(module: KernelModule): string {
-  return `${module.name}.ko${isLarge(module) ? ".gz" : ""}`;
 }
 
 /** modules.dep for modules that lie beside it. */
@@ -85,6 +95,11 @@ export function modulesDep(modules: readonly KernelModule[]): string {
     return into;
   };
   const line = (module: KernelModule): string =>
-    `${moduleFile(module)}:${[...needed(module, new Set())].map((each) => ` ${moduleFile(each)}`).join("")}\n`;
+    `${module.file}:${[...needed(module, new Set())].map((each) => ` ${each.file}`).join("")}\n`;
   return modules.map(line).join("");
+}
+
+/** modules.alias: by which names, patterns of devices for instance, a module is asked for. */
+export function modulesAlias(modules: readonly KernelModule[]): string {
+  return modules.flatMap(({ name, aliases }) => aliases.map((alias) => `alias ${alias} ${name}\n`)).join("");
 }

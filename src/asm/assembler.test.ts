@@ -164,9 +164,11 @@ it("makes a static ELF", () => {
   expect(() => staticElf(program, "main")).toThrow("no symbol 'main'");
 });
 
+const GNU = "riscv64-linux-gnu-";
+
 function gnuIsThere(): boolean {
   try {
-    execFileSync("riscv64-linux-gnu-as", ["--version"], { stdio: "ignore" });
+    execFileSync(`${GNU}as`, ["--version"], { stdio: "ignore" });
     return true;
   } catch {
     return false;
@@ -192,7 +194,7 @@ describe.runIf(gnuIsThere())("agrees with GNU as", () => {
         `SECTIONS { . = ${BASE}; ${[".text", ".rodata", ".data", ".bss"].map((s) => `${s} : { *(${s}) } . = ALIGN(16);`).join(" ")} }`,
       );
       const gnu = (tool: string, ...args: string[]) =>
-        execFileSync(`riscv64-linux-gnu-${tool}`, args, { cwd: work, stdio: ["ignore", "ignore", "ignore"] });
+        execFileSync(`${GNU}${tool}`, args, { cwd: work, stdio: ["ignore", "ignore", "ignore"] });
       gnu("as", "-march=rv64imafdc_zicsr_zifencei_zba_zbb", "-mno-relax", "-o", "a.o", "a.s");
       gnu("ld", "--no-relax", "-T", "a.ld", "-o", "a.elf", "a.o");
       gnu("objcopy", "-j", ".text", "-j", ".rodata", "-j", ".data", "-O", "binary", "a.elf", "a.bin");

@@ -40,9 +40,11 @@ it("has every entry, padded to four bytes, and a trailer", () => {
   expect(archive.length % 4).toBe(0);
 });
 
+const CPIO = "cpio";
+
 function cpioIsThere(): boolean {
   try {
-    execFileSync("cpio", ["--version"], { stdio: "ignore" });
+    execFileSync(CPIO, ["--version"], { stdio: "ignore" });
     return true;
   } catch {
     return false;
@@ -50,6 +52,6 @@ function cpioIsThere(): boolean {
 }
 
 it.runIf(cpioIsThere())("is read by cpio(1)", () => {
-  const list = execFileSync("cpio", ["-t"], { input: cpio(entries), stdio: ["pipe", "pipe", "ignore"] });
+  const list = execFileSync(CPIO, ["-t"], { input: cpio(entries), stdio: ["pipe", "pipe", "ignore"] });
   expect(list.toString().trim().split("\n")).toEqual(entries.map((entry) => entry.name));
 });

@@ -218,7 +218,7 @@ async function unpack(
       format: FORMAT,
       version,
       packages,
-      modules: modules.map(({ bytes: _, ...module }) => module),
+      modules: modules.map(({ name, file, depends, aliases }) => ({ name, file, depends, aliases })),
     };
     await writeFile(join(temporary, "manifest.json"), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await rename(temporary, target);

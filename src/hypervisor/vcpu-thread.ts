@@ -108,7 +108,9 @@ export class VcpuThread {
     this.#clock = new GuestClock(buffer, host.monotonicNs, false);
     this.#plic = new Plic(buffer, vcpus);
     this.#aclint =
-      this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1 ? undefined : new Aclint(buffer, vcpus, pending, this.#clock);
+      this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1
+        ? undefined
+        : new Aclint(buffer, vcpus, pending, this.#clock);
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#hfences = hfences[hart]!;
     this.#memory = new SlotMemory(buffer, hart);
@@ -134,7 +136,10 @@ export class VcpuThread {
         this.#updateTimers();
       },
       read64: (offset) => this.#me.read64(offset),
-      write64: (offset, value) => this.#me.write64(offset, value),
+      write64: (offset, value) => {
+        this.#me.write64(offset, value);
+        if (offset === SBI_STA_SHMEM) this.#markSteal();
+      },
       systemEvent: (event, detail) => this.#systemEvent(event, detail),
       consoleWrite: (bytes) => this.#consoleWrite(bytes),
       consoleRead: (max) => this.#consoleRead(max),
@@ -189,7 +194,7 @@ export class VcpuThread {
       me.wait(CTL_RUN, RUN.PARKED);
     }
     this.#markSteal();
-    if (this.#host.threadCpuNs !== undefined && me.read64(SBI_STA_SHMEM) !== ALL_ONES) me.make(REQ.STEAL_UPDATE);
+    if (this.#countsSteal) me.make(REQ.STEAL_UPDATE);
     return true;
   }
 
@@ -272,15 +277,13 @@ export class VcpuThread {
         this.#endWait(mp);
         return;
       }
-      me.block(
-        () =>
-          me.load(CTL_RUN) !== RUN.GO ||
-          me.check(REQ.UNBLOCK) ||
-          me.test(REQ.VM_DEAD) ||
-          me.test(REQ.VCPU_RESET) ||
-          (waitsForInterrupt && this.#interruptPending()),
-        waitsForInterrupt ? this.#msToDeadline() : NEVER_MS,
-      );
+      const runnable = (): boolean =>
+        me.load(CTL_RUN) !== RUN.GO ||
+        me.check(REQ.UNBLOCK) ||
+        me.test(REQ.VM_DEAD) ||
+        me.test(REQ.VCPU_RESET) ||
+        (waitsForInterrupt && this.#interruptPending());
+      this.#asleep(() => me.block(runnable, waitsForInterrupt ? this.#msToDeadline() : NEVER_MS));
       if (me.test(REQ.VM_DEAD) || me.test(REQ.VCPU_RESET)) return;
     }
   }
@@ -311,7 +314,7 @@ export class VcpuThread {
   /** Make the timer lines agree with the clock. */
   #updateTimers(): void {
     const now = this.#clock.now();
-    if (this.#sstcEnabled()) this.#line(MIP_STIP, now >= this.#stimecmpTicks());
+    this.#line(MIP_STIP, this.#sstcEnabled() && now >= this.#stimecmpTicks());
     if (this.#aclint !== undefined) this.#line(MIP_MTIP, now >= this.#aclint.deadline(this.#hart));
   }
 
@@ -361,8 +364,10 @@ export class VcpuThread {
     me.store(RUN_SIZE, size);
     me.write64(RUN_DATA, data);
     me.store(RUN_STATUS, RUN_PAGE.POSTED);
-    this.#host.signal();
-    while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
+    this.#asleep(() => {
+      this.#host.signal();
+      while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
+    });
     me.store(RUN_STATUS, RUN_PAGE.IDLE);
     return me.load(RUN_OK) !== 0;
   }
@@ -443,22 +448,34 @@ export class VcpuThread {
 
   // ---- steal time (SBI STA) ----
 
+  get #countsSteal(): boolean {
+    return this.#host.threadCpuNs !== undefined && this.#me.read64(SBI_STA_SHMEM) !== ALL_ONES;
+  }
+
   #markSteal(): void {
     this.#stealMarkWall = this.#host.monotonicNs();
     this.#stealMarkCpu = this.#host.threadCpuNs?.() ?? 0;
   }
 
-  /** Time this thread wanted a core and had none: wall time less its own CPU time, since the last mark. */
+  /** Run `sleep`: an asleep thread wants no core, so the mark moves on by as long as that takes. */
+  #asleep(sleep: () => void): void {
+    if (!this.#countsSteal) return sleep();
+    const from = this.#host.monotonicNs();
+    sleep();
+    this.#stealMarkWall += this.#host.monotonicNs() - from;
+  }
+
+  /** Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last mark. */
   #accountSteal(): void {
     const { threadCpuNs, monotonicNs } = this.#host;
-    if (threadCpuNs === undefined || this.#me.read64(SBI_STA_SHMEM) === ALL_ONES) return;
+    if (threadCpuNs === undefined || !this.#countsSteal) return;
     const wall = monotonicNs();
     if (wall - this.#stealMarkWall < STEAL_UPDATE_NS) return;
     const cpu = threadCpuNs();
     const steal = wall - this.#stealMarkWall - (cpu - this.#stealMarkCpu);
     this.#stealMarkWall = wall;
     this.#stealMarkCpu = cpu;
-    if (!this.#runnable() || steal <= 0) return;
+    if (steal <= 0) return;
     this.#me.write64(SBI_STEAL_NS, this.#me.read64(SBI_STEAL_NS) + BigInt(Math.floor(steal)));
     this.#me.make(REQ.STEAL_UPDATE);
   }
@@ -485,5 +502,4 @@ export class VcpuThread {
       this.#memory.write(at, word(sequence + 2));
     });
   }
-
 }

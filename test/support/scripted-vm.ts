@@ -1,0 +1,191 @@
+// A real Vm whose vCPU threads are run by the test, on the test's own thread and on a clock that it moves: the VMM
+// answers exits within signal(). The engine is a script of steps, or the real one. No thread sleeps here: a sleep in
+// block() moves the clock to its deadline, or does what the test has planned for it.
+import type { VmEvents } from "../../src/vmm/accelerator.ts";
+import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/layout.ts";
+import { VcpuRequests } from "../../src/hypervisor/requests.ts";
+import {
+  buildEngineModule,
+  type EngineExports,
+  type EngineImports,
+  EXIT,
+  initEngineTables,
+  instantiateEngine,
+} from "../../src/hypervisor/riscv/engine.ts";
+import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
+import { RUN, RUN_PAGE } from "../../src/hypervisor/run-page.ts";
+import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
+import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
+import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
+
+export const RAM = 0x80000000;
+const RAM_SIZE = 0x40000;
+const FOR_EVER_MS = 0x7fffffff;
+
+/** What a call of the engine's run() does; it gives EXIT.*. */
+export type Step = (imports: EngineImports) => number;
+
+export interface ScriptedOptions {
+  readonly harts?: number;
+  readonly builtinFirmware?: boolean;
+  /** The host can tell a thread's CPU time. */
+  readonly steal?: boolean;
+  /** The real engine runs; a script's steps come before each of its slices. */
+  readonly realEngine?: boolean;
+}
+
+export class ScriptedVm {
+  readonly vm: Vm;
+  readonly requests: readonly VcpuRequests[];
+  readonly images: readonly HartImage[];
+  /** Calls of the engines and exits, in their order. */
+  readonly log: string[] = [];
+  nowNs = 1e9;
+  cpuNs = 0;
+  readonly events: VmEvents = {
+    mmio: {
+      read: (gpa, size) => (this.log.push(`read ${gpa.toString(16)} ${size}`), 0x55n),
+      write: (gpa, size, value) => (this.log.push(`write ${gpa.toString(16)} ${size} ${value}`), true),
+    },
+    systemEvent: (event) => void this.log.push(event),
+    consoleWrite: (bytes) => void this.log.push(`console ${new TextDecoder().decode(bytes)}`),
+    consoleRead: (max) => new TextEncoder().encode(this.input).slice(0, max),
+    internalError: (vcpu, message) => void this.log.push(`error ${vcpu} ${message}`),
+    dirtyQuotaReached: async (vcpu) => void this.log.push(`quota ${vcpu}`),
+  };
+  input = "";
+  /** What happens while the thread sleeps in block(), sleep by sleep, or while it is parked. */
+  readonly sleeps: (() => void)[] = [];
+  readonly parks: (() => void)[] = [];
+  #steps: Step[] = [];
+  #parked = false;
+  readonly #threads: VcpuThread[] = [];
+  readonly #listeners: (() => void)[] = [];
+
+  constructor(options: ScriptedOptions = {}) {
+    const { harts = 1, builtinFirmware = true, steal = false, realEngine = false } = options;
+    const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
+    const plan = planMemory(harts, blocks);
+    const memory = createSharedMemory(Math.ceil(plan.size / 0x10000));
+    const module = realEngine ? compileModule(buildEngineModule(plan.tables)) : undefined;
+    if (realEngine) initEngineTables(memory.buffer, plan.tables);
+    const monotonicNs = (): number => this.nowNs;
+    this.vm = new Vm({
+      buffer: memory.buffer,
+      vcpuCount: harts,
+      blocks,
+      builtinFirmware,
+      monotonicNs,
+      spawnVcpu: (hart) => ({
+        onSignal: (listener) => void (this.#listeners[hart] = listener),
+        onFault: () => {},
+        terminate: async () => {},
+      }),
+    });
+    this.vm.setEvents(this.events);
+    this.requests = Array.from({ length: harts }, (_, i) => new VcpuRequests(memory.buffer, i));
+    this.images = this.requests.map((_, i) => new HartImage(memory.buffer, i));
+    for (let hart = 0; hart < harts; hart++) {
+      this.#threads.push(
+        new VcpuThread(memory.buffer, hart, {
+          monotonicNs,
+          signal: () => this.#listeners[hart]?.(),
+          instantiate: (imports) =>
+            this.#engine(
+              hart,
+              imports,
+              module === undefined ? undefined : instantiateEngine(module, memory, imports),
+            ),
+          ...(steal ? { threadCpuNs: () => this.cpuNs } : {}),
+        }),
+      );
+    }
+  }
+
+  #engine(hart: number, imports: EngineImports, real: EngineExports | undefined): EngineExports {
+    return {
+      run: (base, budget) => {
+        const step = this.#steps.shift();
+        if (this.#steps.length === 0) this.end(hart);
+        this.log.push("run");
+        const reason = step?.(imports) ?? EXIT.SLICE;
+        return real === undefined ? reason : real.run(base, budget);
+      },
+      flushTlb: (base) => {
+        this.log.push("flush");
+        real?.flushTlb(base);
+      },
+      flushTlbPage: (base, page) => {
+        this.log.push(`flush ${page.toString(16)}`);
+        real?.flushTlbPage(base, page);
+      },
+    };
+  }
+
+  end(hart: number): void {
+    this.requests[hart]?.store(CTL_RUN, RUN.END);
+  }
+
+  /** Lets a hart run until its steps are used up, or it sleeps with nothing that could wake it. */
+  run(hart: number, ...steps: Step[]): void {
+    const requests = this.requests[hart] as VcpuRequests;
+    this.#steps = steps;
+    requests.store(CTL_RUN, RUN.PARKED);
+    const { wait } = VcpuRequests.prototype;
+    VcpuRequests.prototype.wait = (offset, value, timeoutMs = Number.POSITIVE_INFINITY) => {
+      if (requests.load(offset) === value) this.#sleep(hart, offset, timeoutMs);
+    };
+    this.#parked = false;
+    try {
+      this.#threads[hart]?.run();
+    } finally {
+      VcpuRequests.prototype.wait = wait;
+    }
+    requests.store(CTL_RUN, RUN.PARKED);
+  }
+
+  #sleep(hart: number, offset: number, timeoutMs: number): void {
+    const requests = this.requests[hart] as VcpuRequests;
+    if (offset === RUN_STATUS) {
+      // Only what the VMM answers later, when a promise resolves.
+      requests.store(RUN_OK, 1);
+      requests.store(RUN_STATUS, RUN_PAGE.ANSWERED);
+      return;
+    }
+    if (offset === CTL_RUN && !this.#parked) {
+      // It begins parked, as every vCPU thread does.
+      this.#parked = true;
+      this.vm.vcpus[hart]?.resume();
+      return;
+    }
+    if (offset !== CTL_RUN && offset !== CTL_WAKE) throw new Error(`hart ${hart} waits for itself`);
+    this.log.push(offset === CTL_WAKE ? "sleep" : "parked");
+    const act = (offset === CTL_WAKE ? this.sleeps : this.parks).shift();
+    if (act !== undefined) act();
+    else if (timeoutMs < FOR_EVER_MS) this.nowNs += timeoutMs * 1e6;
+    else this.end(hart);
+  }
+
+  /** Bytes of guest memory. */
+  ram(guestPhys: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    if (!this.vm.memory.read(guestPhys, bytes)) throw new RangeError("not in RAM");
+    return bytes;
+  }
+
+  /** An SBI call of a hart: what a0 and a1 are afterwards. `steps` are what the hart does then. */
+  ecall(
+    hart: number,
+    extension: number,
+    func: number,
+    args: readonly bigint[] = [],
+    ...steps: Step[]
+  ): [bigint, bigint] {
+    const image = this.images[hart] as HartImage;
+    for (let i = 0; i < 6; i++) image.set("x", args[i] ?? 0n, 10 + i);
+    image.set("x", BigInt(func), 16);
+    image.set("x", BigInt(extension), 17);
+    this.run(hart, () => EXIT.ECALL, ...steps);
+    return [BigInt.asIntN(64, image.get("x", 10)), image.get("x", 11)];
+  }
+}

@@ -283,7 +283,9 @@ export class StreamLoader {
     const idstr = decodeUtf8(stream.bytes(length));
     const instanceId = stream.u32();
     const version = stream.u32();
-    stream.where = () => `section ${idstr}/${instanceId}`;
+    // Of a damaged stream it may be anything, and messages go to terminals.
+    const name = idstr.replace(/[^\x20-\x7e]/g, "?");
+    stream.where = () => `section ${name}/${instanceId}`;
     return { id, idstr, instanceId, version };
   }
 

@@ -145,7 +145,7 @@ export class SbiFirmware {
 
   #probe(extension: bigint): bigint {
     const known = [EXT_BASE, EXT_TIME, EXT_IPI, EXT_RFENCE, EXT_HSM, EXT_SRST, EXT_DBCN, EXT_SUSP];
-    if (extension <= BigInt(LEGACY_SHUTDOWN)) return 1n;
+    if (extension < BigInt(LEGACY_SEND_IPI) || extension === BigInt(LEGACY_SHUTDOWN)) return 1n;
     if (extension === BigInt(EXT_STA)) return this.#host.canCountSteal ? 1n : 0n;
     return known.some((e) => BigInt(e) === extension) ? 1n : 0n;
   }
@@ -242,7 +242,7 @@ export class SbiFirmware {
       case 0: {
         const target = host.vcpus[Number(host.getX(10))];
         if (target === undefined) return fail(SBI_ERR_INVALID_PARAM);
-        if (host.memory.read(Number(host.getX(11)), 4) === undefined) return fail(SBI_ERR_INVALID_ADDRESS);
+        if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
         return startHart(target, host.getX(11), host.getX(12)) ? ok() : fail(SBI_ERR_ALREADY_AVAILABLE);
       }
       case 1:
@@ -260,14 +260,18 @@ export class SbiFirmware {
     }
   }
 
+  /** A hart can begin there. */
+  #isMemory(address: bigint): boolean {
+    const read = (): Uint8Array | undefined => this.#host.memory.read(Number(address), 4);
+    return this.#me.readingShadowPageTables(read) !== undefined;
+  }
+
   #suspend(type: number, resumeAddress: bigint, argument: bigint): SbiReturn | undefined {
     const host = this.#host;
-    if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) {
-      return fail(type < 0x10000000 || type > 0x7fffffff ? SBI_ERR_NOT_SUPPORTED : SBI_ERR_INVALID_PARAM);
-    }
-    if (type === SUSPEND_NON_RETENTIVE && host.memory.read(Number(resumeAddress), 4) === undefined) {
+    // Reserved, or platform-specific and not implemented (SBI 2.0 §9.4).
+    if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) return fail(SBI_ERR_INVALID_PARAM);
+    if (type === SUSPEND_NON_RETENTIVE && !this.#isMemory(resumeAddress))
       return fail(SBI_ERR_INVALID_ADDRESS);
-    }
     host.write64(SBI_SUSPEND_TYPE, BigInt(type));
     host.write64(SBI_START_ADDRESS, resumeAddress);
     host.write64(SBI_START_ARGUMENT, argument);
@@ -320,7 +324,7 @@ export class SbiFirmware {
     for (let i = 0; i < host.vcpus.length; i++) {
       if (i !== host.hart && host.vcpus[i]!.load(CTL_MP_STATE) !== MP.STOPPED) return fail(SBI_ERR_DENIED);
     }
-    if (host.memory.read(Number(host.getX(11)), 4) === undefined) return fail(SBI_ERR_INVALID_ADDRESS);
+    if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
     const resume = this.#suspend(SUSPEND_NON_RETENTIVE, host.getX(11), host.getX(12));
     host.systemEvent("suspend", 0n);
     return resume;
@@ -337,8 +341,8 @@ export class SbiFirmware {
       return ok();
     }
     if ((low & 63n) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    if (high !== 0n || !host.memory.write(Number(low), new Uint8Array(64)))
-      return fail(SBI_ERR_INVALID_ADDRESS);
+    const zero = (): boolean => host.memory.write(Number(low), new Uint8Array(64));
+    if (high !== 0n || !this.#me.readingShadowPageTables(zero)) return fail(SBI_ERR_INVALID_ADDRESS);
     host.write64(SBI_STA_SHMEM, low);
     this.#me.make(REQ.STEAL_UPDATE);
     return ok();

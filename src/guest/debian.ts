@@ -18,7 +18,7 @@ const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const INDEX = "main/binary-riscv64/Packages.xz";
 const KERNEL = "linux-image-riscv64";
 /** Of the unpacked directory; another one is unpacked anew. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 export interface GuestProgress {
   readonly step: "index" | "download" | "unpack";
@@ -212,7 +212,7 @@ async function unpack(
     await writeFile(join(temporary, "busybox"), await fileOf(busyboxDeb as string, /^(usr\/)?bin\/busybox$/));
     await writeFile(
       join(temporary, "opensbi.bin"),
-      await fileOf(opensbiDeb as string, /\/generic\/fw_dynamic\.bin$/),
+      await fileOf(opensbiDeb as string, /\/riscv64[^/]*\/opensbi\/generic\/fw_dynamic\.bin$/),
     );
     const manifest: Manifest = {
       format: FORMAT,

@@ -103,6 +103,7 @@ export class FakeMachine extends Machine {
     this.drives.push({
       activate: async () => {
         if (this.refuseDrive !== undefined) throw new Error(this.refuseDrive);
+        if (this.dead) throw new Error("this process is dead");
         const { driveOwner } = this.world;
         if (driveOwner !== undefined && driveOwner !== this && !driveOwner.dead) {
           this.world.violations.push("both machines had the drive");

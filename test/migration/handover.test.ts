@@ -16,7 +16,8 @@ const fastHost: MigrationHost = {
   nowMs: () => defaultHost.nowMs() * 100,
 };
 const parameters = { ...defaultParameters, maxBandwidthBytesPerSecond: 0, downtimeLimitMs: 1e9 };
-const small = { ramPages: 3, dirtyPerMs: 1, fill: 0.3 };
+/** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
+const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
 console.log(`seed ${seed}`);
@@ -57,7 +58,12 @@ async function move(
   );
   const destination = new MigrationDestination(target, { host });
   network.listener = (channel) => void destination.accept(channel);
-  const move = migrateOut(source, network.connect, { parameters: { ...parameters }, host });
+  // Where an answer is to come, a slow test machine must not be taken for silence.
+  const patient = { ...parameters, resolveTimeoutMs: 200_000 };
+  const move = migrateOut(source, network.connect, {
+    parameters: after === "partitioned" ? { ...parameters } : patient,
+    host,
+  });
   if (options.cancelAfterTurns !== undefined) {
     for (let i = 0; i < options.cancelAfterTurns; i++) await immediate();
     move.cancel();
@@ -70,6 +76,7 @@ async function move(
     expect(result.error?.message).toMatch(/decide "there".*decide "here"/);
     expect(world.running === source).toBe(false);
     network.reach = "ok";
+    move.parameters.resolveTimeoutMs = patient.resolveTimeoutMs;
     result = await move.decide("ask");
   }
   if (faults?.mode === "late") await delay(300);
@@ -160,18 +167,11 @@ describe("the wire breaks at byte", () => {
     const clean = await move(undefined, "ok");
     check(clean, "clean");
     const total = clean.network.passed[0] as number;
-    // The last bytes: device sections, integrity, PING, GO. Rounds differ from run to run by whole pages, so
-    // positions go beyond one run's end. Without WHERRY_FULL every byte is met by some run, not by each.
-    const stride = full ? 1 : mode === "reset" ? 7 : 29;
-    const positions: number[] = [];
-    for (
-      let at = Math.max(1, total - 3300 + Math.floor(Math.random() * stride));
-      at < total + 300;
-      at += stride
-    ) {
-      positions.push(at);
-    }
-    for (let at = 1; at < total - 3300; at += 1999) positions.push(at);
+    // The last bytes: device sections, integrity, PING, GO. Without WHERRY_FULL not every byte in every run.
+    const stride = full ? 1 : 13;
+    const positions = [total - 1, total, total + 1];
+    for (let at = Math.max(1, total - 4500 + (seed % stride)); at < total; at += stride) positions.push(at);
+    for (let at = 1; at < total - 4500; at += 1999) positions.push(at);
     await forAll(positions, async (forward) => {
       check(await move({ forward, mode }, after), `${mode}/${after} after ${forward} of ${total} bytes`);
     });

@@ -8,7 +8,6 @@
 
 export const VM_SLOT_BANK_0 = 0x1000;
 export const VM_SLOT_BANK_1 = 0x1800;
-export const VM_SLOT_BANK_SIZE = 0x800;
 /** A bank: u32 count, then from +0x10 entries of 32 bytes. */
 export const SLOT_ENTRIES = 0x10;
 export const SLOT_ENTRY_SIZE = 32;
@@ -63,8 +62,6 @@ export const CTL_KICK = 0x08;
 /** Interrupt lines as mip bits, OR-ed with the hart's own mip. */
 export const CTL_LINES = 0x0c;
 export const CTL_MMIO_DATA = 0x10;
-export const CTL_EXIT_INFO = 0x18;
-export const CTL_EXIT_INFO_2 = 0x20;
 /** The memory-slot bank that this hart translates through (UPDATE_HGATP switches it). */
 export const CTL_SLOT_BANK = 0x28;
 /** Pages that this hart's stores newly dirtied since the VMM last harvested. */

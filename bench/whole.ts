@@ -1,0 +1,317 @@
+// Whole-process figures: boot against QEMU's, an idle guest, the move of an idle and a busy one, save and restore against a plain
+// copy. Rivals alternate within one run; medians with the spread. Writes docs/benchmarks.md with --write.
+//   node bench/whole.ts [--runs N] [--write]
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
+import { directory, options, sleep, until } from "../test/guest/cases.ts";
+import { Machine, wherry } from "../test/guest/machine.ts";
+
+const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const INTERPRETER = fileURLToPath(new URL("./interpreter.ts", import.meta.url));
+const DOCUMENT = fileURLToPath(new URL("../docs/benchmarks.md", import.meta.url));
+const PROMPT = /wherry:~# /;
+const BOOT_LIMIT_MS = 180_000;
+const GUEST_MIB = 512;
+
+const { runs, write } = options({ runs: 5, write: false });
+
+/** Median with the lowest and highest of several samples. */
+interface Spread {
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+function spread(samples: readonly number[]): Spread {
+  const sorted = samples.toSorted((a, b) => a - b);
+  const median = sorted[sorted.length >> 1] ?? Number.NaN;
+  return { median, low: sorted[0] ?? Number.NaN, high: sorted.at(-1) ?? Number.NaN };
+}
+
+const show = ({ median, low, high }: Spread, digits: number, unit: string): string =>
+  `${median.toFixed(digits)} ${unit} (${low.toFixed(digits)}–${high.toFixed(digits)})`;
+
+const lines: string[] = [];
+function say(line = ""): void {
+  lines.push(line);
+  console.log(line);
+}
+
+// ---- boot ----
+
+/** From the start of the process to the shell's prompt, in seconds. */
+async function bootSeconds(command: string, args: readonly string[]): Promise<number> {
+  const start = performance.now();
+  const child: ChildProcess = spawn(command, args, { stdio: ["pipe", "pipe", "ignore"] });
+  let text = "";
+  child.stdout?.on("data", (bytes) => (text += bytes));
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  try {
+    await until(BOOT_LIMIT_MS, `${command} boots`, () => {
+      if (child.exitCode !== null)
+        throw new Error(`${command} ended with ${child.exitCode}: ${text.slice(-300)}`);
+      return PROMPT.test(text) || undefined;
+    });
+    return (performance.now() - start) / 1000;
+  } finally {
+    child.kill("SIGKILL");
+    await ended;
+  }
+}
+
+/** QEMU's own words, or undefined if it is not installed. */
+function qemuVersion(): string | undefined {
+  try {
+    return execFileSync("qemu-system-riscv64", ["--version"], { encoding: "utf8" }).split("\n")[0];
+  } catch {
+    return undefined;
+  }
+}
+
+async function boot(guest: DebianGuest, qemu: string | undefined): Promise<void> {
+  const append = "console=ttyS0 quiet";
+  const files = (dash: string) => [
+    ...[`${dash}kernel`, guest.kernel, `${dash}initrd`, guest.initrd, `${dash}append`, append],
+  ];
+  say("## Boot: from the start of the process to the shell's prompt\n");
+  say("| harts | Wherry, built-in firmware | Wherry, OpenSBI | QEMU (TCG), its OpenSBI | built-in ÷ QEMU |");
+  say("|---|---|---|---|---|");
+  for (const harts of [1, 4]) {
+    const wherryArgs = [MAIN, "run", "--smp", `${harts}`, "--memory", `${GUEST_MIB}M`, ...files("--")];
+    const qemuArgs = [
+      "-machine",
+      "virt",
+      "-smp",
+      `${harts}`,
+      "-m",
+      `${GUEST_MIB}M`,
+      "-nographic",
+      ...files("-"),
+    ];
+    const builtin: number[] = [];
+    const opensbi: number[] = [];
+    const rival: number[] = [];
+    for (let i = 0; i < runs; i++) {
+      builtin.push(await bootSeconds(process.execPath, wherryArgs));
+      opensbi.push(await bootSeconds(process.execPath, [...wherryArgs, "--firmware", guest.opensbi]));
+      if (qemu !== undefined) rival.push(await bootSeconds("qemu-system-riscv64", qemuArgs));
+    }
+    const [ours, theirs] = [spread(builtin), spread(rival)];
+    const cells = [show(ours, 2, "s"), show(spread(opensbi), 2, "s")];
+    if (qemu === undefined) cells.push("not installed", "–");
+    else cells.push(show(theirs, 2, "s"), `${(ours.median / theirs.median).toFixed(1)}×`);
+    say(`| ${harts} | ${cells.join(" | ")} |`);
+  }
+  say();
+}
+
+// ---- idle ----
+
+/** CPU time of a process so far, in seconds. */
+async function cpuSeconds(pid: number): Promise<number> {
+  const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).replace(/.*\) /, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+const IDLE_SECONDS = 5;
+
+async function idle(guest: DebianGuest): Promise<void> {
+  const machine = await booted(guest);
+  const pid = machine.child.pid ?? 0;
+  const samples: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    await sleep(1000);
+    const before = await cpuSeconds(pid);
+    await sleep(IDLE_SECONDS * 1000);
+    samples.push((((await cpuSeconds(pid)) - before) / IDLE_SECONDS) * 100);
+  }
+  await machine.quit();
+  say("## An idle Debian guest on 4 harts, at its shell's prompt\n");
+  say(`The process uses ${show(spread(samples), 1, "%")} of one core.\n`);
+}
+
+// ---- moves ----
+
+/** Each hart keeps computing and writing 4 MiB of memory again and again. */
+const BUSY =
+  "for i in 1 2 3 4; do (while :; do dd if=/dev/zero of=/tmp/f$i bs=64k count=64 conv=notrunc 2>/dev/null; done) & done";
+
+async function booted(guest: DebianGuest): Promise<Machine> {
+  const machine = await Machine.start([
+    ...["run", "--smp", "4", "--memory", `${GUEST_MIB}M`],
+    ...["--kernel", guest.kernel, "--initrd", guest.initrd, "--append", "console=ttyS0 quiet"],
+  ]);
+  await machine.console.see(PROMPT, BOOT_LIMIT_MS);
+  return machine;
+}
+
+interface MoveFigures {
+  readonly downtime: number;
+  readonly totalTime: number;
+  readonly bytes: number;
+  readonly rounds: number;
+}
+
+async function moved(source: Machine): Promise<[Machine, MoveFigures]> {
+  const path = join(directory, `move-${performance.now()}`);
+  const destination = await Machine.start([
+    ...["run", "--incoming", `unix:${path}`, "--smp", "4", "--memory", `${GUEST_MIB}M`],
+  ]);
+  await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": 8 * 2 ** 30 });
+  await source.qmp.execute("migrate", { uri: `unix:${path}` });
+  interface Query {
+    readonly status: string;
+    readonly downtime: number;
+    readonly "total-time": number;
+    readonly ram: { readonly transferred: number; readonly "dirty-sync-count": number };
+  }
+  const result = await until(120_000, "the move", async () => {
+    const query = await source.qmp.execute<Query>("query-migrate");
+    if (query.status === "failed" || query.status === "cancelled")
+      throw new Error(`the move ${query.status}`);
+    return query.status === "completed" ? query : undefined;
+  });
+  await source.quit();
+  const { ram } = result;
+  return [
+    destination,
+    {
+      downtime: result.downtime,
+      totalTime: result["total-time"],
+      bytes: ram.transferred,
+      rounds: ram["dirty-sync-count"],
+    },
+  ];
+}
+
+async function moves(guest: DebianGuest): Promise<void> {
+  say(`## A live move of a ${GUEST_MIB} MiB Debian guest on 4 harts, over a unix socket on one host\n`);
+  say("| guest | downtime | total time | sent | rounds |");
+  say("|---|---|---|---|---|");
+  let machine = await booted(guest);
+  for (const kind of ["idle", "busy"] as const) {
+    if (kind === "busy") {
+      machine.console.type(`${BUSY}\n`);
+      await sleep(3000);
+    }
+    const figures: MoveFigures[] = [];
+    for (let i = 0; i < runs; i++) {
+      await sleep(1000);
+      const [next, figure] = await moved(machine);
+      machine = next;
+      figures.push(figure);
+    }
+    const column = (pick: (f: MoveFigures) => number) => spread(figures.map(pick));
+    say(
+      `| ${kind} | ${show(
+        column((f) => f.downtime),
+        0,
+        "ms",
+      )} | ${show(
+        column((f) => f.totalTime / 1000),
+        2,
+        "s",
+      )} | ${show(
+        column((f) => f.bytes / 2 ** 20),
+        0,
+        "MiB",
+      )} | ${column((f) => f.rounds).median} |`,
+    );
+  }
+  await machine.quit();
+  say();
+}
+
+// ---- save and restore ----
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1000;
+}
+
+/** A plain copy by one process, synced as a snapshot is. */
+async function plainCopy(from: string, to: string): Promise<void> {
+  const source = await open(from, "r");
+  const target = await open(to, "w");
+  const buffer = Buffer.allocUnsafe(2 ** 20);
+  for (;;) {
+    const { bytesRead } = await source.read(buffer);
+    if (bytesRead === 0) break;
+    await target.write(buffer, 0, bytesRead);
+  }
+  await target.sync();
+  await Promise.all([source.close(), target.close()]);
+}
+
+async function saveAndRestore(guest: DebianGuest): Promise<void> {
+  const machine = await booted(guest);
+  // Memory that is not zero, or there would be nothing to write.
+  machine.console.type("dd if=/dev/urandom of=/tmp/fill bs=1M count=192; echo fill''ed\n");
+  await machine.console.see(/filled/, 120_000);
+  const file = join(directory, "snapshot");
+  const copy = join(directory, "copy");
+  const saves: number[] = [];
+  const copies: number[] = [];
+  const restores: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    saves.push(
+      await timed(async () => {
+        const saved = await wherry(["save", file, "--qmp", `unix:${machine.qmpPath}`], 120_000);
+        if (saved.code !== 0) throw new Error(`save: ${saved.err}`);
+      }),
+    );
+    copies.push(await timed(() => plainCopy(file, copy)));
+    let restored: Machine | undefined;
+    restores.push(
+      await timed(async () => {
+        restored = await Machine.start(["restore", file, "--smp", "4", "--memory", `${GUEST_MIB}M`]);
+        await until(60_000, "it runs", async () => (await restored?.status()) === "running" || undefined);
+      }),
+    );
+    await restored?.quit();
+  }
+  const mib = (await stat(file)).size / 2 ** 20;
+  await machine.quit();
+  await Promise.all([rm(file), rm(copy)]);
+  const rate = (samples: readonly number[]) => spread(samples.map((s) => mib / s));
+  const [save, copied, restore] = [rate(saves), rate(copies), rate(restores)];
+  const of = (r: Spread) => `${(r.median / copied.median).toFixed(2)}×`;
+  say(
+    `## A snapshot of ${mib.toFixed(0)} MiB (${GUEST_MIB} MiB guest, 192 MiB of it random bytes), whole commands\n`,
+  );
+  say("| | throughput | of the plain copy's |");
+  say("|---|---|---|");
+  say(`| plain copy of the file, synced | ${show(copied, 0, "MiB/s")} | 1 |`);
+  say(`| \`wherry save\`, synced | ${show(save, 0, "MiB/s")} | ${of(save)} |`);
+  say(`| \`wherry restore\`, until the guest runs | ${show(restore, 0, "MiB/s")} | ${of(restore)} |`);
+  say();
+}
+
+// ---- all ----
+
+const qemu = qemuVersion();
+const guest = await fetchDebianGuest();
+say("# Benchmarks\n");
+say("`npm run bench -- --write` measures all of this in one run and writes this page. Medians of");
+say(
+  `${runs} runs (lowest–highest), rivals alternating. Machine: ${cpus().length} × ${cpus()[0]?.model.trim()}, `,
+);
+say(
+  `${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}; ${qemu ?? "QEMU is not installed"}; guest: Debian's`,
+);
+say(`${guest.version} with busybox.\n`);
+await boot(guest, qemu);
+say("## Interpreter, one hart\n");
+say("```");
+say(execFileSync(process.execPath, [INTERPRETER], { encoding: "utf8" }).trimEnd());
+say("```\n");
+await idle(guest);
+await moves(guest);
+await saveAndRestore(guest);
+if (write) await writeFile(DOCUMENT, `${lines.join("\n").trimEnd()}\n`);
+process.exit(0);

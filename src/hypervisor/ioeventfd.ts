@@ -22,6 +22,10 @@ export class Ioeventfds {
     return (VM_IOEVENTFD + IOEVENTFD_ENTRIES + i * IOEVENTFD_ENTRY_SIZE) >>> 2;
   }
 
+  #firedWord(i: number): number {
+    return ((VM_IOEVENTFD + IOEVENTFD_FIRED) >>> 2) + (i >>> 5);
+  }
+
   /** VMM thread: `notify` runs there after each burst of matching 4-byte writes. */
   add(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
     const count = Atomics.load(this.#words, VM_IOEVENTFD >>> 2);
@@ -35,7 +39,16 @@ export class Ioeventfds {
     this.#notify[i] = notify;
     Atomics.store(this.#words, entry + 3, 1);
     if (i === count) Atomics.store(this.#words, VM_IOEVENTFD >>> 2, count + 1);
-    return { remove: () => Atomics.store(this.#words, entry + 3, 0) };
+    let there = true;
+    return {
+      remove: () => {
+        if (!there) return;
+        there = false;
+        delete this.#notify[i];
+        Atomics.store(this.#words, entry + 3, 0);
+        Atomics.and(this.#words, this.#firedWord(i), ~(1 << (i & 31)));
+      },
+    };
   }
 
   /** vCPU thread: true if a doorbell took this write; the VMM thread must then be signalled. */
@@ -50,7 +63,7 @@ export class Ioeventfds {
         this.#words[entry + 1] === Math.floor(guestPhys / 0x1_0000_0000) &&
         Atomics.load(this.#words, entry + 3) !== 0
       ) {
-        Atomics.or(this.#words, ((VM_IOEVENTFD + IOEVENTFD_FIRED) >>> 2) + (i >>> 5), 1 << (i & 31));
+        Atomics.or(this.#words, this.#firedWord(i), 1 << (i & 31));
         return true;
       }
     }
@@ -60,7 +73,7 @@ export class Ioeventfds {
   /** VMM thread: run the notifiers of all doorbells that rang. */
   dispatch(): void {
     for (let w = 0; w < FIRED_WORDS; w++) {
-      let fired = Atomics.exchange(this.#words, ((VM_IOEVENTFD + IOEVENTFD_FIRED) >>> 2) + w, 0);
+      let fired = Atomics.exchange(this.#words, this.#firedWord(w * 32), 0);
       while (fired !== 0) {
         const bit = 31 - Math.clz32(fired & -fired);
         fired &= fired - 1;

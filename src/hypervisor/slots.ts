@@ -2,7 +2,6 @@
 // idle bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import {
-  CTL_SLOT_BANK,
   MAX_SLOTS,
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
@@ -16,7 +15,6 @@ import {
   VM_CURRENT_BANK,
   VM_SLOT_BANK_0,
   VM_SLOT_BANK_1,
-  hartBase,
 } from "./layout.ts";
 
 export interface Slot {
@@ -46,8 +44,14 @@ export class SlotTable {
 
   /** Add, change or (size 0) remove a slot and publish the new table in the other bank. */
   set(slot: Slot): void {
-    if (slot.guestPhys % PAGE_SIZE !== 0 || slot.size % PAGE_SIZE !== 0 || slot.hostOffset % PAGE_SIZE !== 0) {
-      throw new RangeError(`memory slot ${slot.slot}: address, size and offset must be multiples of ${PAGE_SIZE}`);
+    if (
+      slot.guestPhys % PAGE_SIZE !== 0 ||
+      slot.size % PAGE_SIZE !== 0 ||
+      slot.hostOffset % PAGE_SIZE !== 0
+    ) {
+      throw new RangeError(
+        `memory slot ${slot.slot}: address, size and offset must be multiples of ${PAGE_SIZE}`,
+      );
     }
     for (const other of this.#slots.values()) {
       if (
@@ -59,8 +63,11 @@ export class SlotTable {
       }
     }
     if (slot.size === 0) this.#slots.delete(slot.slot);
-    else this.#slots.set(slot.slot, slot);
-    if (this.#slots.size > MAX_SLOTS) throw new RangeError(`more than ${MAX_SLOTS} memory slots`);
+    else {
+      const more = this.#slots.has(slot.slot) ? 0 : 1;
+      if (this.#slots.size + more > MAX_SLOTS) throw new RangeError(`more than ${MAX_SLOTS} memory slots`);
+      this.#slots.set(slot.slot, slot);
+    }
     const current = Atomics.load(this.#words, VM_CURRENT_BANK >>> 2);
     const bank = current === VM_SLOT_BANK_0 ? VM_SLOT_BANK_1 : VM_SLOT_BANK_0;
     let entry = bank + SLOT_ENTRIES;
@@ -81,22 +88,23 @@ export class SlotTable {
   }
 }
 
-/** Guest memory as a vCPU thread sees it: through its own slot bank, by value, dirty pages marked. */
+/**
+ * Guest memory as a vCPU thread sees it outside the guest, by value, dirty pages marked. Through the current bank, not
+ * the hart's own: while it is READING_SHADOW_PAGE_TABLES either whoever removes a slot waits, or the slot is gone here.
+ */
 export class SlotMemory {
   readonly #view: DataView<SharedArrayBuffer>;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
-  readonly #bankAt: number;
 
-  constructor(buffer: SharedArrayBuffer, hart: number) {
+  constructor(buffer: SharedArrayBuffer) {
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
     this.#bytes = new Uint8Array(buffer);
-    this.#bankAt = (hartBase(hart) + CTL_SLOT_BANK) >>> 2;
   }
 
   #entry(guestPhys: number, length: number): number | undefined {
-    const bank = Atomics.load(this.#words, this.#bankAt);
+    const bank = Atomics.load(this.#words, VM_CURRENT_BANK >>> 2);
     const count = this.#view.getUint32(bank, true);
     for (let i = 0; i < count; i++) {
       const entry = bank + SLOT_ENTRIES + i * SLOT_ENTRY_SIZE;
@@ -123,7 +131,8 @@ export class SlotMemory {
   /** False (and nothing written) if the range is not all in one writable slot. */
   write(guestPhys: number, source: Uint8Array): boolean {
     const entry = this.#entry(guestPhys, source.length);
-    if (entry === undefined || (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0) return false;
+    if (entry === undefined || (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0)
+      return false;
     this.#bytes.set(source, this.#hostOffset(entry, guestPhys));
     const gpa = Number(this.#view.getBigUint64(entry + SLOT_GPA, true));
     const bitmap = this.#view.getUint32(entry + SLOT_DIRTY_OFFSET, true) >>> 2;

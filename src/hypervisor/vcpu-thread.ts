@@ -113,7 +113,7 @@ export class VcpuThread {
         : new Aclint(buffer, vcpus, pending, this.#clock);
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#hfences = hfences[hart]!;
-    this.#memory = new SlotMemory(buffer, hart);
+    this.#memory = new SlotMemory(buffer);
     this.#image = new HartImage(buffer, hart);
     this.#mip = (this.#base + mipOffset) >>> 2;
     this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;

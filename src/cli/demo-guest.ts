@@ -28,6 +28,6 @@ export interface DemoGuest {
    * `before` is the source's output since the move began.
    */
   prove(console: ConsoleClient, before: string): Promise<GuestProof>;
-  /** Makes the console ready for a person. */
-  settle(console: ConsoleClient): Promise<void>;
+  /** A person is at the console now: makes the guest show that it listens. */
+  greet(console: ConsoleClient): void;
 }

@@ -63,8 +63,9 @@ export async function demo(choice: DemoChoice): Promise<number> {
   }
   if (process.stdin.isTTY) {
     say("This is the moved guest's console. Ctrl-A x ends it, Ctrl-A h shows the keys.");
-    await guest.settle(destination.console);
-    await destination.console.attach();
+    const attached = destination.console.attach();
+    guest.greet(destination.console);
+    await attached;
     say("");
   }
   await destination.quit();

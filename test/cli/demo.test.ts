@@ -1,0 +1,60 @@
+// The demo unattended, with pulse: what `npm start` does where there is no terminal and no mirror.
+import { spawn } from "node:child_process";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "wherry-test-demo-"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+/** The demo with its temporary files in a directory of the test's own. */
+function demo(...args: string[]) {
+  const child = spawn(process.execPath, [MAIN, "demo", ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, TMPDIR: directory },
+  });
+  let [out, err] = ["", ""];
+  child.stdout.on("data", (text) => (out += text));
+  child.stderr.on("data", (text) => (err += text));
+  const ended = new Promise<{ code: number | null; out: string; err: string }>((resolve) => {
+    child.on("close", (code) => resolve({ code, out, err }));
+  });
+  return { child, ended, output: () => out };
+}
+
+test("without a mirror: pulse is moved, its check passes, and nothing stays behind", async () => {
+  const nowhere = ["--mirror", "http://127.0.0.1:9", "--cache", join(directory, "cache")];
+  const { code, out, err } = await demo("--smp", "2", ...nowhere).ended;
+  expect({ code, err: err.replace(/^(boot|move): .*\n/gm, "") }).toEqual({ code: 0, err: "" });
+  expect(out).toMatch(/^No Debian: .*127\.0\.0\.1:9/);
+  expect(out).toContain("pulse on 2 harts, moved while it worked");
+  expect(out).toMatch(/downtime +\S+ m?s as the guest saw it, \S+ m?s as the host saw it/);
+  expect(out).toMatch(/check +passed/);
+  expect((await readdir(directory)).filter((name) => name !== "cache")).toEqual([]);
+});
+
+test("ended by a signal it takes its machines and its files with it", async () => {
+  const { child, ended, output } = demo("--guest", "pulse", "--smp", "1");
+  while (!output().includes("runs it")) await new Promise((resolve) => setTimeout(resolve, 50));
+  const pid = Number(/process (\d+) runs it/.exec(output())?.[1]);
+  child.kill("SIGTERM");
+  expect((await ended).code).toBe(143);
+  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(await readdir(directory)).toEqual([]);
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -14,8 +14,7 @@ interface ValueOption<T> extends Flag {
   /** May be given several times; the result is an array. */
   readonly many?: true;
 }
-// biome-ignore lint/suspicious/noExplicitAny: the value's type is inferred from each row
-export type Options = { readonly [name: string]: Flag | ValueOption<any> };
+export type Options = { readonly [name: string]: Flag | ValueOption<unknown> };
 
 export type ValuesOf<O extends Options> = {
   readonly [K in keyof O]: O[K] extends ValueOption<infer T>

@@ -6,7 +6,7 @@ import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, type ValuesOf } from "./command-line.ts";
 import { absoluteAddress, number, size } from "./option-values.ts";
-import { bytesText, durationText, startProgress } from "./progress.ts";
+import { bytesText, durationText, type Progress, startProgress } from "./progress.ts";
 import { QmpClient } from "./qmp-client.ts";
 
 export const controlOptions = {
@@ -84,16 +84,27 @@ export function save(file: string, { qmp }: ValuesOf<typeof controlOptions>): Pr
     const path = resolve(file);
     // The session answers in order: progress is asked for on a connection of its own.
     const watcher = await QmpClient.connect(qmp as SocketAddress);
-    const watching = watch(watcher, "save");
+    const progress = startProgress("save");
+    const timer = setInterval(() => void showSaving(watcher, progress).catch(() => {}), POLL_MS);
     try {
       await client.execute("x-wherry-save", { file: path });
     } finally {
-      await watching.stop();
+      clearInterval(timer);
       watcher.close();
+      progress.stop();
     }
     const { size: bytes } = await stat(path);
     print(`saved ${file}, ${bytesText(bytes)}; the machine is ${await runState(client)}`);
   });
+}
+
+async function showSaving(client: QmpClient, progress: Progress): Promise<void> {
+  const saving = (await client.execute("x-wherry-query-save")) as Partial<
+    Record<"done-pages" | "total-pages", number>
+  >;
+  const total = saving["total-pages"] ?? 0;
+  const done = saving["done-pages"] ?? 0;
+  if (total > 0) progress.update(done, total, `${done} of ${total} pages`);
 }
 
 export function migrate(uri: string, values: ValuesOf<typeof migrateOptions>): Promise<void> {

@@ -8,7 +8,7 @@ import { MigrationError } from "./errors.ts";
 import { isMovable } from "./globalstate.ts";
 import { defaultHost, type MigrationHost } from "./host.ts";
 import { StreamLoader } from "./load-stream.ts";
-import { allPages } from "./ram-save.ts";
+import { allPages, countPages } from "./ram-save.ts";
 import { StreamSaver } from "./save-stream.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { StreamWriter } from "./stream-writer.ts";
@@ -30,6 +30,7 @@ export async function saveSnapshot(
   machine: Machine,
   openSink: () => Promise<SnapshotSink>,
   host: MigrationHost = defaultHost,
+  onProgress: (donePages: number, totalPages: number) => void = () => {},
 ): Promise<SnapshotResult> {
   const before = machine.runState.current;
   refuseToSave(machine, before);
@@ -42,7 +43,9 @@ export async function saveSnapshot(
       const saver = new StreamSaver(machine, stream, host);
       saver.header();
       saver.startRam();
-      await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
+      const pages = allPages(machine.memory);
+      const total = countPages(pages);
+      await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => onProgress(total - saver.ram.pagesLeft, total));
       await machine.cpus.synchronizeAllStates();
       await saver.devices(before);
       saver.trailer();

@@ -153,6 +153,11 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         return {};
       },
     ),
+    command("x-wherry-query-save", {}, () => {
+      const { saving } = migration;
+      if (saving === undefined) return {};
+      return { "done-pages": saving.donePages, "total-pages": saving.totalPages };
+    }),
     command("x-wherry-save", { file: str }, async ({ file }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);

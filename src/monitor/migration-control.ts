@@ -12,6 +12,11 @@ export interface ArrivalInfo {
   readonly error?: string;
 }
 
+export interface SaveProgress {
+  readonly donePages: number;
+  readonly totalPages: number;
+}
+
 /** The user's word on a move whose end is not known: see MigrationSource.decide. */
 export type Decision = "there" | "here" | "ask";
 
@@ -34,6 +39,8 @@ export interface MigrationControl {
   setCapability(name: string, on: boolean): void;
   /** Whether an incoming machine is to run once it has arrived (`stop` and `cont` before it has change this). */
   autostart: boolean;
+  /** How far a `save` under way is, in pages of 4096 bytes. */
+  readonly saving: SaveProgress | undefined;
   /** Writes the machine to a file and leaves it as it was: running if it ran. Resolves when the file is complete. */
   save(path: string): Promise<void>;
   onChange(listener: (change: MigrationChange) => void): void;

@@ -3,6 +3,7 @@
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../migration/channel.ts";
 import { MigrationDestination } from "../migration/destination.ts";
+import { defaultHost } from "../migration/host.ts";
 import type { MigrationProgress } from "../migration/progress.ts";
 import { loadSnapshot, saveSnapshot } from "../migration/snapshot.ts";
 import {
@@ -14,7 +15,7 @@ import {
 } from "../migration/source.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { MigrationAddress } from "./migration-address.ts";
-import type { ArrivalInfo, Decision, MigrationControl } from "./migration-control.ts";
+import type { ArrivalInfo, Decision, MigrationControl, SaveProgress } from "./migration-control.ts";
 import { QmpError } from "./qapi.ts";
 
 export type SocketMigrationAddress = Exclude<MigrationAddress, { transport: "file" }>;
@@ -44,6 +45,7 @@ export interface MigrationServiceOptions {
 
 export class MigrationService implements MigrationControl {
   readonly parameters: MigrationParameters = { ...defaultParameters };
+  saving: SaveProgress | undefined;
   readonly #machine: Machine;
   readonly #options: MigrationServiceOptions;
   readonly #listeners: ((change: MigrationChange) => void)[] = [];
@@ -121,7 +123,16 @@ export class MigrationService implements MigrationControl {
   }
 
   async save(path: string): Promise<void> {
-    await saveSnapshot(this.#machine, () => this.#options.transport.openSink(path));
+    if (this.saving !== undefined) throw new QmpError("The machine is being saved already");
+    this.saving = { donePages: 0, totalPages: 0 };
+    try {
+      const openSink = () => this.#options.transport.openSink(path);
+      await saveSnapshot(this.#machine, openSink, defaultHost, (donePages, totalPages) => {
+        this.saving = { donePages, totalPages };
+      });
+    } finally {
+      this.saving = undefined;
+    }
   }
 
   async incoming(address: MigrationAddress): Promise<void> {

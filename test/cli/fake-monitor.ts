@@ -8,7 +8,7 @@ import {
 } from "../../src/migration/source.ts";
 import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
-import type { MigrationControl } from "../../src/monitor/migration-control.ts";
+import type { MigrationControl, SaveProgress } from "../../src/monitor/migration-control.ts";
 import { QmpMonitor } from "../../src/monitor/qmp.ts";
 import type { MachineEvent } from "../../src/vmm/machine.ts";
 import { RunStateHolder } from "../../src/vmm/run-state.ts";
@@ -69,6 +69,7 @@ class FakeMigration implements MigrationControl {
     ["return-path", true],
   ]);
   autostart = true;
+  saving: SaveProgress | undefined;
   readonly started: MigrationAddress[] = [];
   readonly saved: string[] = [];
   readonly decisions: string[] = [];

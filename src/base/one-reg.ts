@@ -6,6 +6,8 @@
 const KVM_REG_RISCV = 0x8000000000000000n;
 const KVM_REG_SIZE_U32 = 0x0020000000000000n;
 const KVM_REG_SIZE_U64 = 0x0030000000000000n;
+/** Bits above type, subtype and index that are neither architecture nor size. */
+const UNUSED_BITS = 0x000fffff00000000n;
 
 export const REG_TYPE = {
   CONFIG: 0x01,
@@ -125,7 +127,7 @@ export interface DecodedReg {
 
 /** Splits an id; undefined if it is not a RISC-V register of 32 or 64 bits. */
 export function decodeOneReg(id: bigint): DecodedReg | undefined {
-  if ((id & 0xff00000000000000n) !== KVM_REG_RISCV) return undefined;
+  if ((id & 0xff00000000000000n) !== KVM_REG_RISCV || (id & UNUSED_BITS) !== 0n) return undefined;
   const sizeBits = id & 0x00f0000000000000n;
   if (sizeBits !== KVM_REG_SIZE_U64 && sizeBits !== KVM_REG_SIZE_U32) return undefined;
   const low = Number(id & 0xffffffffn);

@@ -41,6 +41,8 @@ const NEVER = 0xffffffffffffffffn;
 const CACHE_BLOCK_SIZE = 64n;
 const ISA_IMAFDC = 0x800000000014112dn;
 const SATP_MODE_SV57 = 10n;
+/** Index of fcsr among the D registers. */
+const FCSR = 32;
 
 /** KVM: 1 enabled, 0 disabled. */
 const ISA_EXT_PRESENT: readonly number[] = Object.entries(ISA_EXT_ID)
@@ -58,6 +60,15 @@ const SBI_EXT_PRESENT: readonly number[] = [
   SBI_EXT_ID.SUSP,
 ];
 
+/** Each register has one size, and only CSRs have subtypes. */
+function decode(id: bigint): DecodedReg | undefined {
+  const reg = decodeOneReg(id);
+  if (reg === undefined) return undefined;
+  const { type, subtype, index, size } = reg;
+  const expected = type === REG_TYPE.FP_D && index === FCSR ? 32 : 64;
+  return size === expected && (subtype === 0 || type === REG_TYPE.CSR) ? reg : undefined;
+}
+
 export class OneRegs {
   readonly #image: HartImage;
   readonly #vcpu: VcpuRequests;
@@ -72,7 +83,7 @@ export class OneRegs {
 
   /** Throws OneRegError for an id that this vCPU does not have. */
   get(id: bigint): bigint {
-    const reg = decodeOneReg(id);
+    const reg = decode(id);
     const value = reg === undefined ? undefined : this.#get(reg);
     if (value === undefined) throw this.#unknown(id);
     return value;
@@ -80,12 +91,15 @@ export class OneRegs {
 
   /** Throws OneRegError for an unknown id, or a configuration register set to another value than it has. */
   set(id: bigint, value: bigint): void {
-    const reg = decodeOneReg(id);
+    const reg = decode(id);
     if (reg === undefined || !this.#set(reg, value)) throw this.#unknown(id);
   }
 
   #unknown(id: bigint): OneRegError {
-    return new OneRegError("one-reg.unknown", `register ${hex(id)}: this vCPU has no such register (see regList)`);
+    return new OneRegError(
+      "one-reg.unknown",
+      `register ${hex(id)}: this vCPU has no such register (see regList)`,
+    );
   }
 
   list(): bigint[] {
@@ -99,7 +113,7 @@ export class OneRegs {
     for (const csr of RAW_CSRS.keys()) ids.push(oneReg(REG_TYPE.CSR, csr, CSR_SUBTYPE.WHERRY_RAW));
     range(REG_TYPE.TIMER, TIMER_REGS.length);
     range(REG_TYPE.FP_D, 32);
-    ids.push(oneReg(REG_TYPE.FP_D, 32, 0, 32));
+    ids.push(oneReg(REG_TYPE.FP_D, FCSR, 0, 32));
     for (const e of ISA_EXT_PRESENT) ids.push(oneReg(REG_TYPE.ISA_EXT, e));
     for (const e of SBI_EXT_PRESENT) ids.push(oneReg(REG_TYPE.SBI_EXT, e));
     range(REG_TYPE.SBI_STATE, 2);
@@ -130,9 +144,9 @@ export class OneRegs {
       case "sstatus":
         return merge("mstatus", SSTATUS_MASK);
       case "sie":
-        return merge("mie", S_INTERRUPTS);
+        return merge("mie", S_INTERRUPTS & image.get("mideleg"));
       case "sip":
-        return merge("mip", S_INTERRUPTS);
+        return merge("mip", S_INTERRUPTS & image.get("mideleg"));
       default:
         return image.set(name, value);
     }
@@ -188,7 +202,7 @@ export class OneRegs {
         }
       case REG_TYPE.FP_D:
         if (index < 32) return image.get("f", index);
-        return index === 32 ? image.get("fflags") | (image.get("frm") << 5n) : undefined;
+        return index === FCSR ? image.get("fflags") | (image.get("frm") << 5n) : undefined;
       case REG_TYPE.ISA_EXT:
         return ISA_EXT_PRESENT.includes(index) ? 1n : undefined;
       case REG_TYPE.SBI_EXT:
@@ -266,7 +280,10 @@ export class OneRegs {
         switch (TIMER_REGS[index]) {
           case "frequency":
             if (value !== BigInt(TIMEBASE_HZ)) {
-              throw new OneRegError("one-reg.fixed", `timer frequency is ${TIMEBASE_HZ} Hz, the state has ${value}`);
+              throw new OneRegError(
+                "one-reg.fixed",
+                `timer frequency is ${TIMEBASE_HZ} Hz, the state has ${value}`,
+              );
             }
             return true;
           case "time":
@@ -277,19 +294,28 @@ export class OneRegs {
             return true;
           case "state":
             if (value === TIMER_STATE_OFF) image.set("stimecmp", NEVER);
+            else if (value !== TIMER_STATE_ON) {
+              throw new OneRegError("one-reg.value", `timer state ${value}: expected 0 (off) or 1 (on)`);
+            }
             return true;
           default:
             return false;
         }
       case REG_TYPE.FP_D:
         if (index < 32) image.set("f", value, index);
-        else if (index === 32) {
+        else if (index === FCSR) {
           image.set("fflags", value & 31n);
           image.set("frm", (value >> 5n) & 7n);
         } else return false;
         return true;
       case REG_TYPE.SBI_STATE:
         if (index === 0) this.#vcpu.write64(SBI_STA_SHMEM, value);
+        else if (index === 1 && value !== 0n && value !== NEVER) {
+          throw new OneRegError(
+            "one-reg.value",
+            `shared page of steal time at ${hex(value)}·2^64: expected 0`,
+          );
+        }
         return index <= 1;
       case REG_TYPE.WHERRY:
         return this.#setRunState(index, value);
@@ -318,7 +344,10 @@ export class OneRegs {
         return true;
       case WHERRY_REG.privilege:
         if (value !== 0n && value !== 1n && value !== 3n) {
-          throw new OneRegError("one-reg.privilege", `privilege mode ${value}: expected 0 (U), 1 (S) or 3 (M)`);
+          throw new OneRegError(
+            "one-reg.privilege",
+            `privilege mode ${value}: expected 0 (U), 1 (S) or 3 (M)`,
+          );
         }
         this.#image.set("priv", value);
         return true;

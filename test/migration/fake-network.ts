@@ -74,6 +74,8 @@ function end(wire: Wire, out: 0 | 1): Channel {
       const n = wire.admit(out, bytes.length);
       if (n > 0) wire.queues[out]?.push(bytes.slice(0, n));
       wire.wake();
+      // What was sent before a reset may have arrived all the same.
+      if (wire.broken && wire.error !== undefined) throw wire.error;
       while ((wire.queues[out]?.length ?? 0) > 4 && aborted === undefined && wire.error === undefined)
         await wire.changed();
     },

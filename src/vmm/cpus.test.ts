@@ -144,6 +144,8 @@ test.each([
       expect([cleared, vcpu.registers.get(wherry(cleared))]).toEqual([cleared, 0n]);
     }
     expect(vcpu.registers.get(wherry("privilege"))).toBe(builtin ? 1n : 3n);
+    const scounteren = CPU_ROWS.find((row) => row.field === "scounteren")?.id as bigint;
+    expect(vcpu.registers.get(scounteren)).toBe(builtin ? 7n : 0n);
     expect(vcpu.registers.get(oneReg(REG_TYPE.TIMER, 1))).toBe(0n);
     expect(vcpu.registers.get(oneReg(REG_TYPE.TIMER, 2))).toBe(2n ** 64n - 1n);
     expect(vcpu.registers.get(oneReg(REG_TYPE.SBI_STATE, 0))).toBe(2n ** 64n - 1n);

@@ -21,6 +21,8 @@ const PRIV_S = 1;
 const PRIV_M = 3;
 /** UXL and SXL: 64 bits. */
 const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
+/** What an SBI firmware leaves to a kernel that does not set it: U-mode reads cycle, time and instret. */
+const SCOUNTEREN_RESET = 7n;
 
 export class Cpu {
   readonly id: number;
@@ -167,7 +169,7 @@ export class Cpus implements SynchronizeHooks {
 
   #machineMode(state: CpuState): Partial<CpuState> {
     const { medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr } = state;
-    return { priv: PRIV_S, medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr };
+    return { priv: PRIV_S, scounteren: SCOUNTEREN_RESET, medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr };
   }
 
   /** First reset, at machine init: the state comes from the accelerator, and is written back at FULL by post-init. */

@@ -8,6 +8,8 @@ const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
 /** Exceptions and interrupts that a guest in S-mode gets itself when the firmware is built in. */
 const BUILTIN_MEDELEG = 0xb1ffn;
 const BUILTIN_MIDELEG = 0x222n;
+/** CY, TM, IR: the kernel leaves it so, and its vDSO reads the time in U-mode. */
+const BUILTIN_SCOUNTEREN = 7n;
 /** STCE, and CBIE, CBCFE, CBZE: Sstc and the cache-block operations. */
 const BUILTIN_MENVCFG = (1n << 63n) | 0xf0n;
 const NEVER = 0xffffffffffffffffn;
@@ -73,6 +75,7 @@ export class HartImage {
     this.set("medeleg", BUILTIN_MEDELEG);
     this.set("mideleg", BUILTIN_MIDELEG);
     this.set("mcounteren", 0xffffffffn);
+    this.set("scounteren", BUILTIN_SCOUNTEREN);
     this.set("menvcfg", BUILTIN_MENVCFG);
     this.set("pmpcfg", PMP_ALL_CFG);
     this.set("pmpaddr", PMP_ALL_ADDR);

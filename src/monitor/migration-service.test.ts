@@ -1,0 +1,141 @@
+// The service on fake machines: moves between two of them, files in memory, and what is refused.
+import { expect, test } from "vitest";
+import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
+import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
+import type { MigrationAddress } from "./migration-address.ts";
+import { MigrationService, type MigrationTransport } from "./migration-service.ts";
+
+const socket = { transport: "unix", path: "/move" } as const;
+const file = (path: string): MigrationAddress => ({ transport: "file", path, offset: 0 });
+
+/** One network and one file system for all services of a test. */
+function setUp() {
+  const network = new FakeNetwork();
+  const files = new Map<string, Uint8Array>();
+  const transport: MigrationTransport = {
+    connect: () => network.connect(),
+    async listen(address, onChannel) {
+      network.listener = onChannel;
+      return {
+        address,
+        async close() {
+          network.listener = undefined;
+        },
+      };
+    },
+    async openSnapshot(path) {
+      const bytes = files.get(path);
+      if (bytes === undefined) throw new Error(`no file ${path}`);
+      return memorySource(bytes);
+    },
+    async openSink(path) {
+      const sink = memorySink();
+      const commit = sink.commit.bind(sink);
+      sink.commit = async () => {
+        await commit();
+        files.set(path, sink.committed ?? new Uint8Array(0));
+      };
+      return sink;
+    },
+  };
+  const world = new World();
+  const service = (options: { expectsArrival?: boolean; autostart?: boolean } = {}) => {
+    const machine = new FakeMachine({ world, seed: 1 });
+    const arrivals: (string | undefined)[] = [];
+    const migration = new MigrationService(machine, {
+      transport,
+      expectsArrival: options.expectsArrival ?? false,
+      autostart: options.autostart ?? true,
+      onArrival: (error) => arrivals.push(error?.message),
+    });
+    const events: string[] = [];
+    migration.onChange((change) =>
+      events.push(change.event === "status" ? change.status : `pass ${change.pass}`),
+    );
+    return { machine, migration, arrivals, events };
+  };
+  return { network, files, service };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+test.each([
+  [true, "running"],
+  [false, "paused"],
+])("a move, autostart %s", async (autostart, state) => {
+  const { service } = setUp();
+  const source = service();
+  const destination = service({ expectsArrival: true, autostart: true });
+  await source.machine.start();
+  await destination.migration.incoming(socket);
+  expect(destination.migration.query()).toEqual({ status: "setup", listening: socket });
+  destination.migration.autostart = autostart;
+  await source.migration.start(socket);
+  await until(() => destination.arrivals.length > 0);
+  await until(() => source.migration.query()?.status === "completed");
+  expect(destination.arrivals).toEqual([undefined]);
+  expect(destination.machine.runState.current).toBe(state);
+  expect(source.machine.startBlocker).toContain("must not run here again");
+  expect(source.events).toEqual(expect.arrayContaining(["setup", "active", "pass 1", "device", "completed"]));
+  expect(source.events.at(-1)).toBe("completed");
+  expect(destination.events).toEqual(["setup", "active", "completed"]);
+  if (state === "running") await destination.machine.stop();
+});
+
+test("a move to nowhere fails, and the machine runs on", async () => {
+  const { service } = setUp();
+  const source = service();
+  await source.machine.start();
+  await source.migration.start(socket);
+  await until(() => source.migration.query()?.status === "failed");
+  expect(source.migration.query()).toMatchObject({ error: expect.stringContaining("refused") });
+  expect(source.machine.runState.current).toBe("running");
+  await source.machine.stop();
+});
+
+test("save leaves the machine running; the file arrives elsewhere", async () => {
+  const { service, files } = setUp();
+  const source = service();
+  await source.machine.start();
+  const saving = source.migration.save("state");
+  expect(source.migration.saving).toBeDefined();
+  await expect(source.migration.save("other")).rejects.toThrow("being saved already");
+  await saving;
+  expect(source.migration.saving).toBeUndefined();
+  expect(source.machine.runState.current).toBe("running");
+  await source.machine.stop();
+  await source.machine.inactivateDrives();
+
+  const destination = service({ expectsArrival: true });
+  await expect(destination.migration.incoming(file("nothing"))).rejects.toThrow("no file nothing");
+  await destination.migration.incoming(file("state"));
+  await expect(destination.migration.incoming(file("state"))).rejects.toThrow("already been started");
+  await until(() => destination.arrivals.length > 0);
+  expect(destination.arrivals).toEqual([undefined]);
+  expect(destination.machine.runState.current).toBe("running");
+  await destination.machine.stop();
+
+  files.set("cut", (files.get("state") as Uint8Array).slice(0, 5000));
+  const another = service({ expectsArrival: true });
+  await another.migration.incoming(file("cut"));
+  await until(() => another.arrivals.length > 0);
+  expect(another.arrivals).toEqual([expect.stringContaining("cut")]);
+  expect(another.migration.query()).toMatchObject({
+    status: "failed",
+    error: expect.stringContaining("cut"),
+  });
+});
+
+test("what is refused, in QEMU's words where it has them", async () => {
+  const { migration } = setUp().service();
+  await expect(migration.incoming(socket)).rejects.toThrow(
+    "'-incoming' was not specified on the command line",
+  );
+  await expect(migration.start(file("x"))).rejects.toThrow("x-wherry-save");
+  await expect(migration.decide("here")).rejects.toThrow("nothing to decide");
+  expect(() => migration.setCapability("return-path", false)).toThrow("always on");
+  migration.setCapability("events", true);
+  expect(migration.capabilities.get("events")).toBe(true);
+});

@@ -169,7 +169,16 @@ export class Cpus implements SynchronizeHooks {
 
   #machineMode(state: CpuState): Partial<CpuState> {
     const { medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr } = state;
-    return { priv: PRIV_S, scounteren: SCOUNTEREN_RESET, medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr };
+    return {
+      priv: PRIV_S,
+      scounteren: SCOUNTEREN_RESET,
+      medeleg,
+      mideleg,
+      mcounteren,
+      menvcfg,
+      pmpcfg,
+      pmpaddr,
+    };
   }
 
   /** First reset, at machine init: the state comes from the accelerator, and is written back at FULL by post-init. */

@@ -1,6 +1,8 @@
 // The vCPU thread's loop on a scripted engine: requests and their order, entry, parking, blocking, timers, exits.
+import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { RAM, ScriptedVm } from "../../test/support/scripted-vm.ts";
+import { assemble, flatBinary } from "../asm/assembler.ts";
 import {
   CTL_DIRTY_COUNT,
   CTL_HALTED,
@@ -24,6 +26,7 @@ import { REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 import { EXIT } from "./riscv/engine.ts";
 import type { HartImage } from "./riscv/hart-image.ts";
 import { RUN } from "./run-page.ts";
+import type { Vcpu } from "./vm.ts";
 
 const STIP = 1 << 5;
 const MTIP = 1 << 7;
@@ -447,4 +450,118 @@ test("after a quota of newly dirtied pages the vCPU comes out to the VMM, and ag
   s.run(0, dirty, dirty, dirty, dirty, dirty, dirty, slice);
   const pages = s.log.map((l) => (l === "run" ? 1 : l));
   expect(pages).toEqual([1, 1, 1, "quota 0", 1, 1, 1, "quota 0", 1]);
+});
+
+test("every request has a maker, and is looked at by the vCPU thread", () => {
+  const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !name.endsWith("/requests.ts"))
+    .map((name) => ({ name, text: readFileSync(`src/${name}`, "utf8") }));
+  const thread = sources.find(({ name }) => name === "hypervisor/vcpu-thread.ts")?.text ?? "";
+  const madeIn = (request: string): string[] =>
+    sources
+      .filter(({ text }) => new RegExp(`make(Requests|AllRequest)?\\(\\s*REQ\\.${request}\\b`).test(text))
+      .map(({ name }) => name);
+  for (const request of Object.keys(REQ)) {
+    expect([request, madeIn(request)]).not.toEqual([request, []]);
+    const isHandled = new RegExp(`(check|test)\\(REQ\\.${request}\\)`).test(thread);
+    expect([request, isHandled]).toEqual([request, request !== "OUTSIDE_GUEST_MODE"]);
+  }
+});
+
+describe("with the real engine", () => {
+  const PAGE = 4096n;
+  function load(text: string): ReturnType<typeof one> {
+    const all = one({ realEngine: true, steal: true });
+    all.image.set("pc", BigInt(RAM));
+    all.s.vm.memory.write(RAM, flatBinary(assemble([{ name: "test", text }], { base: BigInt(RAM) })));
+    all.s.vm.getAndClearDirtyLog(0);
+    all.me.store(CTL_DIRTY_COUNT, 0);
+    return all;
+  }
+
+  test("pages that a store dirties first count towards the quota; dirty ones do not", () => {
+    const { s, me, image } = load(`
+      1: sd zero, 0(t0)
+         sd zero, 8(t0)
+         add t0, t0, t1
+         bne t0, t2, 1b
+      2: j 2b`);
+    const pass = (pages: bigint): void => {
+      image.set("pc", BigInt(RAM));
+      for (const [x, value] of [
+        [5, BigInt(RAM) + PAGE],
+        [6, PAGE],
+        [7, BigInt(RAM) + PAGE * (pages + 1n)],
+      ] as const) {
+        image.set("x", value, x);
+      }
+      s.log.length = 0;
+      s.run(0, slice, slice);
+    };
+    pass(10n);
+    expect(me.load(CTL_DIRTY_COUNT)).toBe(10);
+    pass(12n);
+    expect(me.load(CTL_DIRTY_COUNT)).toBe(12);
+    s.vm.vcpus[0]?.setDirtyQuota(5);
+    pass(12n);
+    expect([s.log.includes("quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([false, 0]);
+    expect(s.vm.getAndClearDirtyLog(0)[0]).toBe(0x1ffe);
+    pass(4n);
+    expect([s.log.includes("quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([false, 4]);
+    pass(6n);
+    expect([s.log.filter((l) => l === "quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([["quota 0"], 0]);
+    s.vm.vcpus[0]?.setDirtyQuota(0);
+    pass(40n);
+    expect(s.log).not.toContain("quota 0");
+  });
+
+  test("the guest asks for steal time and reads what was stolen from it", () => {
+    const { s, image } = load(`
+         li a0, ${RAM + 0x1000}
+         li a1, 0
+         li a2, 0
+         li a6, 0
+         li a7, 0x535441
+         ecall
+         mv s1, a0
+      1: lw t0, 0(s2)
+         j 1b`);
+    image.set("x", BigInt(RAM + 0x1000), 18);
+    const starve = (): number => {
+      s.nowNs += 25e6;
+      s.cpuNs += 5e6;
+      return EXIT.SLICE;
+    };
+    s.run(0, slice, slice, starve, starve, slice);
+    expect(image.get("x", 9)).toBe(0n);
+    const shared = new DataView(s.ram(RAM + 0x1000, 64).buffer);
+    expect(shared.getBigUint64(8, true)).toBe(40_000_000n);
+    expect(image.get("x", 5)).toBe(BigInt(shared.getUint32(0, true)));
+    expect(shared.getUint32(0, true) % 2).toBe(0);
+  });
+
+  test("wfi: masked and enabled interrupts, before and after the hart was saved and put back", () => {
+    const { s, me, image } = load(`
+         wfi
+         li s1, 1
+      1: j 1b`);
+    image.set("mie", 2n);
+    s.run(0, slice, slice);
+    expect([image.get("x", 9), me.load(CTL_HALTED)]).toEqual([0n, 1]);
+    expect(s.log.at(-1)).toBe("sleep");
+    const [vcpu] = s.vm.vcpus as [Vcpu];
+    const state = vcpu.regList().map((id) => [id, vcpu.getOneReg(id)] as const);
+
+    const other = load("1: j 1b");
+    other.s.vm.memory.write(RAM, s.ram(RAM, 64));
+    const [copy] = other.s.vm.vcpus as [Vcpu];
+    for (const [id, value] of state) copy.setOneReg(id, value);
+    copy.setMpState(vcpu.getMpState());
+    other.image.set("mip", 0x200n);
+    other.s.run(0, slice, slice);
+    expect([other.image.get("x", 9), other.me.load(CTL_HALTED)]).toEqual([0n, 1]);
+    other.image.set("mip", 2n);
+    other.s.run(0, slice, slice);
+    expect([other.image.get("x", 9), other.me.load(CTL_HALTED)]).toEqual([1n, 0]);
+  });
 });

@@ -152,7 +152,7 @@ async function runState(client: QmpClient): Promise<string> {
 const POLL_MS = 100;
 /** QAPI's word for a move that needs a decision is postcopy-paused (docs/qmp.md). */
 const UNRESOLVED = "postcopy-paused";
-const FINAL = ["completed", "failed", "cancelled", UNRESOLVED];
+const FAILED = ["failed", "cancelled", UNRESOLVED];
 
 /** Polls query-migrate and draws it until it has ended or `stop` is called. */
 function watch(
@@ -165,8 +165,10 @@ function watch(
     for (;;) {
       const report = (await client.execute("query-migrate")) as MigrationReport;
       const { ram } = report;
-      if (ram !== undefined) progress.update(ram.total - ram.remaining, ram.total, migrationLine(report));
-      if (stopped || FINAL.includes(report.status ?? "")) return report;
+      const ended = FAILED.includes(report.status ?? "");
+      if (ram !== undefined && !ended)
+        progress.update(ram.total - ram.remaining, ram.total, migrationLine(report));
+      if (stopped || ended || report.status === "completed") return report;
       await new Promise((done) => setTimeout(done, POLL_MS));
     }
   };

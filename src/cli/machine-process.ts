@@ -44,8 +44,10 @@ export class MachineProcess {
     });
     live.add(child);
     let complaints = "";
+    let isUp = false;
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      complaints = (complaints + text).slice(-4096);
+      if (isUp) process.stderr.write(`${name} process: ${text}`);
+      else complaints = (complaints + text).slice(-4096);
     });
     const exited = new Promise<void>((resolve) => {
       child.once("close", () => {
@@ -57,6 +59,7 @@ export class MachineProcess {
     for (;;) {
       try {
         const qmp = await QmpClient.connect({ kind: "unix", path: qmpPath });
+        isUp = true;
         return new MachineProcess(name, child, exited, qmp, await ConsoleClient.connect(consolePath));
       } catch (error) {
         if (child.exitCode !== null || child.signalCode !== null) {

@@ -148,19 +148,25 @@ async function fromMirror(
     .digest("hex")
     .slice(0, 16);
   const unpacked = join(directory, key);
-  const present = await access(join(unpacked, "manifest.json")).then(
-    () => true,
-    () => false,
-  );
-  if (!present) {
-    const paths: string[] = [];
-    for (const each of packages) {
-      const path = join(directory, basename(each.filename));
-      await download(`${source.uri}/${each.filename}`, path, each, report("download", each.name), signal);
-      paths.push(path);
+  const isThere = (): Promise<boolean> =>
+    access(join(unpacked, "manifest.json")).then(
+      () => true,
+      () => false,
+    );
+  if (!(await isThere())) {
+    try {
+      const paths: string[] = [];
+      for (const each of packages) {
+        const path = join(directory, basename(each.filename));
+        await download(`${source.uri}/${each.filename}`, path, each, report("download", each.name), signal);
+        paths.push(path);
+      }
+      await unpack(unpacked, packages, paths, report);
+      for (const path of paths) await rm(path, { force: true });
+    } catch (error) {
+      // Another process may have been faster, and removed the packages that this one was about to read.
+      if (!(await isThere())) throw error;
     }
-    await unpack(unpacked, packages, paths, report);
-    for (const path of paths) await rm(path, { force: true });
   }
   await writeAtomically(join(directory, "current"), key);
   return unpacked;

@@ -20,8 +20,6 @@ export function refuseIfBlocked(machine: MonitoredMachine): void {
 export interface QmpHost {
   readonly machine: MonitoredMachine;
   readonly migration: MigrationControl;
-  /** The guest's name (`--name`), if it has one. */
-  readonly name?: string;
   readonly memoryBytes: number;
   /** One entry a hart: the host's id of the thread that runs it. */
   readonly vcpuThreads: readonly number[];
@@ -46,7 +44,8 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       status: machine.runState.current,
     })),
     command("query-version", {}, () => versionInfo(wherryVersion)),
-    command("query-name", {}, () => (host.name === undefined ? {} : { name: host.name })),
+    // No machine has a name so far; the command is there because clients ask.
+    command("query-name", {}, () => ({})),
     command("query-kvm", {}, () => ({ enabled: false, present: false })),
     command("query-target", {}, () => ({ arch: "riscv64" })),
     command("query-uuid", {}, () => ({ UUID: "00000000-0000-0000-0000-000000000000" })),

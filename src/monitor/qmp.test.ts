@@ -1,5 +1,6 @@
 // A monitor in front of a machine that is only a run state: transcripts as QEMU 7.2 gives them for the same
 // requests (recorded from it), plus what is ours.
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fakeMonitor } from "../../test/cli/fake-monitor.ts";
 
@@ -257,4 +258,38 @@ test("query-commands lists every command once", async () => {
   expect(names).toEqual(
     expect.arrayContaining(["qmp_capabilities", "quit", "query-commands", "migrate_cancel"]),
   );
+});
+
+test("whatever a client sends, each request has one answer", async () => {
+  const seed = Number(process.env["WHERRY_SEED"] ?? 20_260_103);
+  const { monitor, connect } = fakeMonitor();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const request = fc.oneof(
+    fc.jsonValue().filter((value) => typeof value === "object"),
+    fc.record(
+      { execute: fc.constantFrom(...monitor.commands.keys()), arguments: fc.jsonValue(), id: fc.jsonValue() },
+      { requiredKeys: ["execute"] },
+    ),
+    fc.record({
+      execute: fc.constantFrom(
+        "migrate",
+        "migrate-set-parameters",
+        "migrate-set-capabilities",
+        "x-wherry-registers",
+      ),
+      arguments: fc.dictionary(
+        fc.constantFrom("uri", "channels", "downtime-limit", "capabilities", "cpu"),
+        fc.jsonValue(),
+      ),
+    }),
+  );
+  const property = fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 8 }), async (requests) => {
+    const answers = await client.ask(requests.map((r) => JSON.stringify(r)).join("\n"));
+    const replies = answers.filter((answer) => !("event" in (answer as object)));
+    expect(replies).toHaveLength(requests.length);
+    for (const reply of replies)
+      expect("return" in (reply as object) || "error" in (reply as object)).toBe(true);
+  });
+  await fc.assert(property, { seed, numRuns: 100 });
 });

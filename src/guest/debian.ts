@@ -161,7 +161,14 @@ async function fromMirror(
         await download(`${source.uri}/${each.filename}`, path, each, report("download", each.name), signal);
         paths.push(path);
       }
+      try {
       await unpack(unpacked, packages, paths, report);
+    } catch (error) {
+      // Another process that was faster has removed the packages under us: then the directory is there.
+      await access(join(unpacked, "manifest.json")).catch(() => {
+        throw error;
+      });
+    }
       for (const path of paths) await rm(path, { force: true });
     } catch (error) {
       // Another process may have been faster, and removed the packages that this one was about to read.

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { CTL_EXITS, CTL_KICK, CTL_MODE, CTL_SLEEPING, CTL_WAKE, hartBase } from "./layout.ts";
-import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
+import { makeRequests, makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 
 function twoVcpus(): [VcpuRequests, VcpuRequests] {
   const buffer = new SharedArrayBuffer(hartBase(2));
@@ -81,4 +81,18 @@ test("WAIT does not wait for a vCPU that is outside, and page-table readers coun
     expect(a.load(CTL_KICK)).toBe(0);
   });
   expect(a.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+});
+
+test("the VMM's wait lets its own events run, and ends when the vCPU has left", async () => {
+  const [v] = twoVcpus();
+  v.enterGuestMode();
+  let turns = 0;
+  const timer = setInterval(() => {
+    turns++;
+    if (turns === 3) v.leaveGuestMode();
+  }, 5);
+  await makeRequestsAsync(REQ.TLB_FLUSH, [v]);
+  clearInterval(timer);
+  expect(turns).toBe(3);
+  expect(v.test(REQ.TLB_FLUSH)).toBe(true);
 });

@@ -133,6 +133,16 @@ export class VcpuRequests {
     this.add(CTL_EXIT_WAITERS, -1);
   }
 
+  /** The same without holding up the calling thread's event loop: for the VMM thread, which vCPUs in an exit wait for. */
+  async waitOutsideAsync(exitsBefore: number): Promise<void> {
+    this.add(CTL_EXIT_WAITERS, 1);
+    while (this.load(CTL_MODE) !== VCPU_MODE.OUTSIDE_GUEST_MODE && this.load(CTL_EXITS) === exitsBefore) {
+      const { async, value } = Atomics.waitAsync(this.words, this.#at(CTL_EXITS), exitsBefore);
+      if (async) await value;
+    }
+    this.add(CTL_EXIT_WAITERS, -1);
+  }
+
   get exits(): number {
     return this.load(CTL_EXITS);
   }
@@ -206,12 +216,22 @@ export class VcpuRequests {
  * only once each target that had to be interrupted has left guest mode. Never waits for a sleeper.
  */
 export function makeRequests(request: number, targets: Iterable<VcpuRequests>): void {
+  for (const [target, exits] of makeAndKick(request, targets)) target.waitOutside(exits);
+}
+
+/** makeRequests for the VMM thread: waits without holding up its event loop. */
+export async function makeRequestsAsync(request: number, targets: Iterable<VcpuRequests>): Promise<void> {
+  for (const [target, exits] of makeAndKick(request, targets)) await target.waitOutsideAsync(exits);
+}
+
+/** Returns those that must be waited for, with their exit counts from before the kick. */
+function makeAndKick(request: number, targets: Iterable<VcpuRequests>): [VcpuRequests, number][] {
   const noWakeup = (request & REQUEST_NO_WAKEUP) !== 0;
   const waitFor: [VcpuRequests, number][] = [];
   for (const target of targets) {
     if ((request & REQUEST_NO_ACTION) === 0) target.make(request);
-    const exits = target.exits;
+    const { exits } = target;
     if (target.kick(noWakeup) && (request & REQUEST_WAIT) !== 0) waitFor.push([target, exits]);
   }
-  for (const [target, exits] of waitFor) target.waitOutside(exits);
+  return waitFor;
 }

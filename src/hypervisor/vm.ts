@@ -31,7 +31,7 @@ import {
 } from "./layout.ts";
 import { OneRegs } from "./one-reg.ts";
 import { Plic } from "./plic.ts";
-import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
+import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "./requests.ts";
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
@@ -181,6 +181,7 @@ export class Vm {
       readonly: b.readonly,
       logDirty,
     });
+    // Waited for on the spot: the bank that is idle now may be written again by the next change.
     for (const r of this.#requests) r.make(REQ.UPDATE_HGATP);
     makeRequests(REQ.TLB_FLUSH, this.#requests);
   }
@@ -201,14 +202,14 @@ export class Vm {
    * translations (waited for), then the caller reads the pages; a store after that marks its page again. A page whose
    * bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
    */
-  getAndClearDirtyLog(index: number): Int32Array {
+  async getAndClearDirtyLog(index: number): Promise<Int32Array> {
     const { dirty } = this.memory.blocks[index]!;
     const log = new Int32Array(dirty.length);
     let some = 0;
     for (let i = 0; i < dirty.length; i++) {
       if (Atomics.load(dirty, i) !== 0) some |= log[i] = Atomics.exchange(dirty, i, 0);
     }
-    if (some !== 0) makeRequests(REQ.TLB_FLUSH, this.#requests);
+    if (some !== 0) await makeRequestsAsync(REQ.TLB_FLUSH, this.#requests);
     return log;
   }
 

@@ -313,15 +313,15 @@ describe("DBCN", () => {
     expect(s.log).toEqual(["run", "console A"]);
     expect(s.ecall(0, DBCN, 0, [0n, 0n, 0n])).toEqual([SUCCESS, 0n]);
   });
-  test("reads what there is, and marks the page dirty", () => {
+  test("reads what there is, and marks the page dirty", async () => {
     const s = machine();
-    s.vm.getAndClearDirtyLog(0);
+    await s.vm.getAndClearDirtyLog(0);
     expect(s.ecall(0, DBCN, 1, [10n, at, 0n])).toEqual([SUCCESS, 0n]);
-    expect(s.vm.getAndClearDirtyLog(0)[0]).toBe(0);
+    expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(0);
     s.input = "hi";
     expect(s.ecall(0, DBCN, 1, [10n, at, 0n])).toEqual([SUCCESS, 2n]);
     expect(new TextDecoder().decode(s.ram(Number(at), 2))).toBe("hi");
-    expect(s.vm.getAndClearDirtyLog(0)[0]).toBe(2);
+    expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(2);
   });
   test("memory that is not there", () => {
     const s = machine();

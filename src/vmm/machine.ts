@@ -70,8 +70,6 @@ export class Machine {
   readonly drives: Ownable[] = [];
   /** Put the loaded kernel, device tree and boot registers back (run at reset, after the devices). */
   onReset: () => void = () => {};
-  /** Press the power button; false if the board has none. */
-  powerButton: () => boolean = () => false;
   /** Why this machine must not run now: it is arriving, half loaded, or lives elsewhere. `start` throws it. */
   startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];

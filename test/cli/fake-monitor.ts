@@ -17,7 +17,6 @@ class FakeMachine implements MonitoredMachine {
   readonly runState = new RunStateHolder();
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   startBlocker: string | undefined;
-  powerButton = () => false;
   onEvent(listener: (event: MachineEvent) => void) {
     this.#listeners.push(listener);
     return () => {};

@@ -56,6 +56,7 @@ function another(id: bigint): bigint {
     [csr("sie"), 0x202n],
     [csr("sip"), 0x2n],
     [oneReg(REG_TYPE.FP_D, 32, 0, 32), 0x75n],
+    [oneReg(REG_TYPE.FP_F, 32, 0, 32), 0x75n],
     [oneReg(REG_TYPE.CORE, 32), 0n],
     [oneReg(REG_TYPE.SBI_STATE, 1), NEVER],
     [timer(1), 0x123456789abcdn],
@@ -64,7 +65,8 @@ function another(id: bigint): bigint {
     [wherry("privilege"), 3n],
   ]);
   const byte = id >= raw(0x3a0) && id < raw(0x3b0);
-  return narrow.get(id) ?? (byte ? 0x9fn : 0x0123456789abcdefn);
+  const word = id >= oneReg(REG_TYPE.FP_F, 0, 0, 32) && id < oneReg(REG_TYPE.FP_F, 32, 0, 32);
+  return narrow.get(id) ?? (byte ? 0x9fn : word ? 0x89abcdefn : 0x0123456789abcdefn);
 }
 
 test("every register that is not fixed holds another value, alone", () => {
@@ -148,7 +150,8 @@ describe("refused:", () => {
     ["SBI PMU", oneReg(REG_TYPE.SBI_EXT, SBI_EXT_ID.PMU)],
     ["no such SBI state", oneReg(REG_TYPE.SBI_STATE, 2)],
     ["no such run state", oneReg(REG_TYPE.WHERRY, Object.keys(WHERRY_REG).length)],
-    ["single precision alone", oneReg(REG_TYPE.FP_F, 0)],
+    ["no such single-precision register", oneReg(REG_TYPE.FP_F, 33, 0, 32)],
+    ["single precision of 64 bits", oneReg(REG_TYPE.FP_F, 0)],
     ["a size that the register does not have", oneReg(REG_TYPE.CORE, 0, 0, 32)],
     ["a size that the register does not have", oneReg(REG_TYPE.FP_D, 32)],
     ["a subtype that the type does not have", oneReg(REG_TYPE.CORE, 0, 1)],
@@ -226,4 +229,14 @@ test("the reservation is not state, and can be dropped", () => {
   view.setBigUint64(SCRATCH.reservation, 0x80000008n, true);
   regs.clearTransient();
   expect(view.getBigUint64(SCRATCH.reservation, true)).toBe(0n);
+});
+
+test("single-precision registers are the low halves of the double-precision ones, and boxed when set", () => {
+  const { regs, image } = hart();
+  image.set("f", 0x123456789abcdef0n, 3);
+  expect(regs.get(oneReg(REG_TYPE.FP_F, 3, 0, 32))).toBe(0x9abcdef0n);
+  regs.set(oneReg(REG_TYPE.FP_F, 3, 0, 32), 0x3f800000n);
+  expect(image.get("f", 3)).toBe(0xffffffff3f800000n);
+  regs.set(oneReg(REG_TYPE.FP_F, 32, 0, 32), 0x21n);
+  expect([image.get("fflags"), image.get("frm")]).toEqual([1n, 1n]);
 });

@@ -44,6 +44,9 @@ const SATP_MODE_SV57 = 10n;
 /** Index of fcsr among the D registers. */
 const FCSR = 32;
 
+/** A single-precision value in a double's register (unprivileged specification, D: NaN boxing). */
+const NAN_BOX = 0xffffffff00000000n;
+
 /** KVM: 1 enabled, 0 disabled. */
 const ISA_EXT_PRESENT: readonly number[] = Object.entries(ISA_EXT_ID)
   .filter(([name]) => name !== "H" && name !== "V")
@@ -65,7 +68,8 @@ function decode(id: bigint): DecodedReg | undefined {
   const reg = decodeOneReg(id);
   if (reg === undefined) return undefined;
   const { type, subtype, index, size } = reg;
-  const expected = type === REG_TYPE.FP_D && index === FCSR ? 32 : 64;
+  const narrow = type === REG_TYPE.FP_F || (type === REG_TYPE.FP_D && index === FCSR);
+  const expected = narrow ? 32 : 64;
   return size === expected && (subtype === 0 || type === REG_TYPE.CSR) ? reg : undefined;
 }
 
@@ -112,6 +116,7 @@ export class OneRegs {
     range(REG_TYPE.CSR, CSR_GENERAL.length, CSR_SUBTYPE.GENERAL);
     for (const csr of RAW_CSRS.keys()) ids.push(oneReg(REG_TYPE.CSR, csr, CSR_SUBTYPE.WHERRY_RAW));
     range(REG_TYPE.TIMER, TIMER_REGS.length);
+    for (let i = 0; i <= FCSR; i++) ids.push(oneReg(REG_TYPE.FP_F, i, 0, 32));
     range(REG_TYPE.FP_D, 32);
     ids.push(oneReg(REG_TYPE.FP_D, FCSR, 0, 32));
     for (const e of ISA_EXT_PRESENT) ids.push(oneReg(REG_TYPE.ISA_EXT, e));
@@ -200,8 +205,9 @@ export class OneRegs {
           default:
             return undefined;
         }
+      case REG_TYPE.FP_F:
       case REG_TYPE.FP_D:
-        if (index < 32) return image.get("f", index);
+        if (index < 32) return BigInt.asUintN(type === REG_TYPE.FP_F ? 32 : 64, image.get("f", index));
         return index === FCSR ? image.get("fflags") | (image.get("frm") << 5n) : undefined;
       case REG_TYPE.ISA_EXT:
         return ISA_EXT_PRESENT.includes(index) ? 1n : undefined;
@@ -301,8 +307,9 @@ export class OneRegs {
           default:
             return false;
         }
+      case REG_TYPE.FP_F:
       case REG_TYPE.FP_D:
-        if (index < 32) image.set("f", value, index);
+        if (index < 32) image.set("f", type === REG_TYPE.FP_F ? NAN_BOX | value : value, index);
         else if (index === FCSR) {
           image.set("fflags", value & 31n);
           image.set("frm", (value >> 5n) & 7n);

@@ -172,6 +172,8 @@ export interface Start {
   readonly wrap?: readonly string[];
   /** Made, its console joined, and only then started: nothing of its output is missed. */
   readonly fromFirstByte?: boolean;
+  /** With `fromFirstByte`: called once all is made or loaded, before it runs. */
+  readonly beforeStart?: (qmp: Qmp) => Promise<void>;
 }
 
 export class Machine {
@@ -203,7 +205,7 @@ export class Machine {
   /** `args` begin with the command, `run` or `restore`. Rejects with what the process said if it ends. */
   static async start(
     args: readonly string[],
-    { wrap = [], fromFirstByte = false }: Start = {},
+    { wrap = [], fromFirstByte = false, beforeStart }: Start = {},
   ): Promise<Machine> {
     const name = `m${serialNumber++}`;
     const qmpPath = join(directory, `${name}.qmp`);
@@ -221,7 +223,14 @@ export class Machine {
       try {
         const console = await Console.connect(consolePath);
         const qmp = await Qmp.connect(qmpPath);
-        if (fromFirstByte) await qmp.execute("cont");
+        if (fromFirstByte) {
+          await until(START_MS, "it is ready to start", async () => {
+            const { status } = await qmp.execute<{ status: string }>("query-status");
+            return status === "inmigrate" ? undefined : status;
+          });
+          await beforeStart?.(qmp);
+          await qmp.execute("cont");
+        }
         return new Machine(name, launched, qmpPath, qmp, console, () => err);
       } catch (error) {
         if (child.exitCode !== null || child.signalCode !== null) {

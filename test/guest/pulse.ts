@@ -5,9 +5,9 @@ import { buildPulse } from "../../src/guest/pulse.ts";
 import { directory } from "./cases.ts";
 import type { Console, Machine } from "./machine.ts";
 
-export const REPORT = /^pulse: t=(\d+) (.*) sum=\w+ disk=(\d+) gap=(\d+) OK\r?$/m;
-const FAIL = /^pulse: FAIL .*$/m;
-const DONE = /^pulse: done t=.* OK\r?$/m;
+export const REPORT = /^pulse: t=(\d+) (.*) sum=\w+ disk=(\d+) gap=(\d+) OK\r?\n/m;
+const FAIL = /^pulse: FAIL .*\n/m;
+const DONE = /^pulse: done t=.* OK\r?\n/m;
 const REPORT_MS = 60_000;
 
 export interface Report {

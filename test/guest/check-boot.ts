@@ -1,0 +1,80 @@
+// `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and come
+// back; the guest reboots into its shell again, and powers off with exit code 0.
+//   --full for 1, 2, 4 and 8 harts with both; --harts H and --firmware builtin|opensbi for one machine
+import { Cases, options } from "./cases.ts";
+import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "./debian.ts";
+import { killAll, type Machine } from "./machine.ts";
+
+const given = options({ full: false, harts: 0, firmware: "" });
+const all: readonly [number, Firmware][] = [1, 2, 4, 8].flatMap((harts) => [
+  [harts, "builtin"],
+  [harts, "opensbi"],
+]);
+const few: readonly [number, Firmware][] = [
+  [4, "builtin"],
+  [2, "opensbi"],
+];
+const wanted =
+  given.harts > 0
+    ? all.filter(([harts, firmware]) => harts === given.harts && firmware.startsWith(given.firmware))
+    : given.full
+      ? all
+      : few;
+
+const CPU = "/sys/devices/system/cpu";
+
+async function boots(machine: Machine, harts: number): Promise<string> {
+  await prompt(machine.console);
+  const answer = await shell(machine.console, "echo $((6*7)) $(nproc)");
+  if (answer !== `42 ${harts}`) throw new Error(`echo says ${JSON.stringify(answer)}`);
+  const time = await shell(machine.console, "cut -d' ' -f1 /proc/uptime");
+  return `the shell answers; ${time} s of guest time`;
+}
+
+/** Every hart but the first goes and comes back, and works again. */
+async function hotplug({ console }: Machine, harts: number): Promise<string> {
+  for (let hart = 1; hart < harts; hart++) {
+    await shell(console, `echo 0 > ${CPU}/cpu${hart}/online`);
+    const without = await shell(console, "nproc");
+    if (without !== String(harts - 1)) throw new Error(`${without} harts with hart ${hart} offline`);
+    await shell(console, `echo 1 > ${CPU}/cpu${hart}/online`);
+    const pinned = await shell(console, `taskset -c ${hart} sh -c 'echo $((7*${hart}))'`);
+    if (pinned !== String(7 * hart)) throw new Error(`hart ${hart} says ${pinned}`);
+  }
+  return `${harts - 1} harts went and came back`;
+}
+
+async function reboots({ console }: Machine): Promise<string> {
+  const from = console.text.length;
+  console.type("reboot -f\n");
+  await console.see(/Linux version/, BOOT_MS, from);
+  await prompt(console, from + 20);
+  return "back in the shell";
+}
+
+async function powersOff(machine: Machine): Promise<string> {
+  machine.console.type("poweroff -f\n");
+  const { code, signal } = await machine.ends(60_000);
+  if (code !== 0) throw new Error(`ended with ${code ?? signal}: ${machine.complaints}`);
+  return "exit code 0";
+}
+
+const total = wanted.reduce((sum, [harts]) => sum + (harts === 1 ? 3 : 4), 0);
+const cases = new Cases(`boots of Debian: ${wanted.length} machines`, total);
+for (const [harts, firmware] of wanted) {
+  const name = `${harts} ${harts === 1 ? "hart" : "harts"}, ${firmware}`;
+  let machine: Machine | undefined;
+  const step = async (what: string, work: (machine: Machine) => Promise<string>): Promise<boolean> =>
+    cases.run(`${name}: ${what}`, 2 * BOOT_MS, async () => {
+      machine ??= await bootDebian(harts, firmware);
+      return work(machine);
+    });
+  if (
+    !(await step("boot", (m) => boots(m, harts))) ||
+    (harts > 1 && !(await step("hotplug", (m) => hotplug(m, harts)))) ||
+    !(await step("reboot", reboots)) ||
+    !(await step("poweroff", powersOff))
+  )
+    killAll();
+}
+cases.end();

@@ -1,0 +1,166 @@
+// `npm run check:save`: a booting Debian is saved at random moments while it runs, before and while its harts go
+// offline and come back in a loop; each file is restored and must come to the same end: same checksum over the loop,
+// all harts online, power off, exit code 0. MP states of the harts in the files are counted.
+//   --count N files, --harts H, --turns N of the loop, --firmware builtin|opensbi (default: both), --seed S
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cpio } from "../../src/guest/cpio.ts";
+import { Random } from "../oracle/random.ts";
+import { Cases, directory, options, sleep } from "./cases.ts";
+import { BOOT_MS, bootDebian, debian, debianHardware, type Firmware } from "./debian.ts";
+import { killAll, Machine } from "./machine.ts";
+
+const given = options({ count: 6, harts: 4, turns: 2, firmware: "" });
+const random = new Random(given.seed);
+/** Two machines on two cores. */
+const AT_ONCE = 2;
+const SAVES_A_BOOT = 20;
+const END = /^check: end sum=\w+ online=\S+\r?\n/m;
+const FAIL = /^check: FAIL.*$|Kernel panic|Oops[: ]|BUG:|Unable to handle/m;
+/** KVM's numbers. */
+const MP_STATES: Readonly<Record<string, string>> = {
+  "0x0": "runnable",
+  "0x2": "starting",
+  "0x5": "stopped",
+  "0xa": "suspended",
+};
+
+const SCRIPT = `#!/bin/sh
+cd /sys/devices/system/cpu
+sum=start turn=0
+while [ $turn -lt ${given.turns} ]; do
+  for cpu in cpu[1-9]*; do
+    for online in 0 1; do
+      echo $online > $cpu/online || echo "check: FAIL $cpu/online does not take $online"
+      [ "$(cat $cpu/online)" = $online ] || echo "check: FAIL $cpu/online is not $online"
+      sum=$(echo "$sum $turn $cpu $online" | md5sum | cut -d' ' -f1)
+    done
+  done
+  turn=$((turn + 1))
+done
+echo "check: end sum=$sum online=$(cat online)"
+poweroff -f
+`;
+
+/** Debian's initial ramdisk, and our script in an archive behind it, which Linux unpacks too. */
+function initrd(): string {
+  const path = join(directory, "initrd");
+  const first = readFileSync(debian.initrd);
+  const padding = Buffer.alloc(-first.length & 511);
+  const script = { name: "check", type: "file", bytes: Buffer.from(SCRIPT), executable: true } as const;
+  writeFileSync(path, Buffer.concat([first, padding, cpio([script])]));
+  return path;
+}
+
+interface Saved {
+  readonly path: string;
+  readonly firmware: Firmware;
+  readonly afterMs: number;
+}
+
+/** The line that every run must end with. */
+let end: string | undefined;
+
+/** Waits until the guest has come to its end and its process too. */
+async function toTheEnd(machine: Machine): Promise<string> {
+  const [line] = await machine.console.see(END, BOOT_MS, 0, FAIL);
+  const { code, signal } = await machine.ends(60_000);
+  if (code !== 0) throw new Error(`ended with ${code ?? signal}: ${machine.complaints}`);
+  end ??= line.trim();
+  if (line.trim() !== end) throw new Error(`expected ${end}, found ${line.trim()}`);
+  return line.trim();
+}
+
+/** How long a boot takes from its start to its end, without the saves: measured as we go. */
+const spanMs: Record<Firmware, number> = { builtin: 20_000, opensbi: 25_000 };
+let files = 0;
+
+/** Boots, and saves at up to `count` random moments; a boot may end before the last ones. */
+async function bootAndSave(firmware: Firmware, count: number, saved: Saved[]): Promise<string> {
+  const machine = await bootDebian(given.harts, firmware, {
+    append: "wherry.workload=/check",
+    initrd: initrd(),
+  });
+  const moments = Array.from({ length: count }, () => random.int(Math.round(spanMs[firmware])));
+  const began = performance.now();
+  let savingMs = 0;
+  let ended = false;
+  const finished = toTheEnd(machine).finally(() => {
+    ended = true;
+  });
+  finished.catch(() => {});
+  let done = 0;
+  for (const afterMs of moments.sort((a, b) => a - b)) {
+    while (!ended && performance.now() - began - savingMs < afterMs) await sleep(5);
+    const path = join(directory, `saved-${files++}`);
+    const at = performance.now();
+    try {
+      await machine.qmp.execute("x-wherry-save", { file: path });
+    } catch (error) {
+      rmSync(path, { force: true });
+      if (machine.ended || ended) break;
+      throw error;
+    }
+    savingMs += performance.now() - at;
+    saved.push({ path, firmware, afterMs: Math.round(afterMs) });
+    done++;
+  }
+  const line = await finished;
+  spanMs[firmware] = performance.now() - began - savingMs;
+  return `${done} files in ${Math.round(spanMs[firmware])} ms: ${line}`;
+}
+
+const met = new Map<string, number>();
+
+async function restore({ path, firmware }: Saved): Promise<string> {
+  const machine = await Machine.start(["restore", path, ...debianHardware(given.harts, firmware)], {
+    fromFirstByte: true,
+    beforeStart: async (qmp) => {
+      for (let cpu = 0; cpu < given.harts; cpu++) {
+        const { mpState = "?" } = await qmp.execute<Record<string, string>>("x-wherry-registers", { cpu });
+        const name = `${firmware} ${MP_STATES[mpState] ?? mpState}`;
+        met.set(name, (met.get(name) ?? 0) + 1);
+      }
+    },
+  });
+  try {
+    return await toTheEnd(machine);
+  } finally {
+    await machine.kill();
+    rmSync(path);
+  }
+}
+
+const firmwares = (["builtin", "opensbi"] as const).filter((each) => each.startsWith(given.firmware));
+const cases = new Cases(
+  `saves of a booting Debian on ${given.harts} harts: ${given.count}, seed ${given.seed}`,
+  given.count,
+);
+const left = new Map(firmwares.map((each, i) => [each, Math.floor((given.count + i) / firmwares.length)]));
+while ([...left.values()].some((count) => count > 0)) {
+  const saved: Saved[] = [];
+  const boots = [...left].filter(([, count]) => count > 0);
+  const outcomes = await Promise.allSettled(
+    boots.map(([firmware, count]) => bootAndSave(firmware, Math.min(count, SAVES_A_BOOT), saved)),
+  );
+  for (const [i, outcome] of outcomes.entries()) {
+    const [firmware, count] = boots[i] as [Firmware, number];
+    if (outcome.status === "rejected") {
+      await cases.run(`boot, ${firmware}`, 1000, () => Promise.reject(outcome.reason as Error));
+      left.delete(firmware);
+      continue;
+    }
+    console.log(`boot, ${firmware}: ${outcome.value}`);
+    left.set(firmware, count - saved.filter((each) => each.firmware === firmware).length);
+  }
+  const next = saved.values();
+  const work = async (): Promise<void> => {
+    for (const each of next) {
+      await cases.run(`saved after ${each.afterMs} ms, ${each.firmware}`, 2 * BOOT_MS, () => restore(each));
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+}
+killAll();
+console.log(`MP states met: ${[...met].map(([name, count]) => `${name} ${count}`).join(", ")}`);
+cases.end();

@@ -1,0 +1,47 @@
+// The Debian guest of the checks: where it is, and its shell on the console.
+import { type DebianGuest, fetchDebianGuest } from "../../src/guest/debian.ts";
+import { type Console, Machine } from "./machine.ts";
+
+export const BOOT_MS = 300_000;
+const COMMAND_MS = 60_000;
+export const PROMPT = /wherry:\S*# /;
+const DEAD = /Kernel panic|Oops[: ]|BUG:|rcu: INFO|soft lockup|hung task|Unable to handle/;
+
+export type Firmware = "builtin" | "opensbi";
+
+export const debian: DebianGuest = await fetchDebianGuest();
+
+/** Options of the machine that both ends of a move or save share. */
+export function debianHardware(harts: number, firmware: Firmware): string[] {
+  return [
+    ...["--smp", String(harts), "--memory", "256M"],
+    ...(firmware === "builtin" ? [] : ["--firmware", debian.opensbi]),
+  ];
+}
+
+export function bootDebian(
+  harts: number,
+  firmware: Firmware,
+  { append = "", initrd = debian.initrd } = {},
+): Promise<Machine> {
+  const kernel = ["--kernel", debian.kernel, "--initrd", initrd];
+  const command = ["--append", `console=ttyS0 panic=-1 ${append}`.trim()];
+  return Machine.start(["run", ...debianHardware(harts, firmware), ...kernel, ...command], {
+    fromFirstByte: true,
+  });
+}
+
+/** Waits for the shell's prompt. What kernels print when they are in trouble is an error. */
+export async function prompt(console: Console, from = 0): Promise<void> {
+  await console.see(PROMPT, BOOT_MS, from, DEAD);
+}
+
+/** Types a command and gives its output, without the echo of the command. A status other than 0 is an error. */
+export async function shell(console: Console, command: string): Promise<string> {
+  const from = console.text.length;
+  // Backslashes, so that the echo of the command does not look like its output.
+  console.type(`echo \\<\\<; ${command}; echo \\>\\>$?\n`);
+  const [, output = "", status] = await console.see(/^<<\r?\n([^]*?)>>(\d+)\r?\n/m, COMMAND_MS, from, DEAD);
+  if (status !== "0") throw new Error(`${command}: status ${status}: ${output.trim()}`);
+  return output.replaceAll("\r", "").trim();
+}

@@ -15,7 +15,8 @@ import { readKeyring, verifyRelease } from "./release.ts";
 
 export const DEFAULT_SUITE = "trixie";
 const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const INDEX = "main/binary-riscv64/Packages.xz";
+/** Every mirror has the first; a copy that apt made may have only the second. */
+const INDEXES = ["main/binary-riscv64/Packages.xz", "main/binary-riscv64/Packages"];
 const KERNEL = "linux-image-riscv64";
 /** Of the unpacked directory; another one is unpacked anew. */
 const FORMAT = 3;
@@ -134,14 +135,25 @@ async function fromMirror(
   const dists = `${source.uri}/dists/${suite}`;
   const release = await fetchText(`${dists}/InRelease`, signal);
   const keys = await readKeyring(options.keyring ?? source.signedBy ?? DEFAULT_KEYRING);
-  const index = (await verifyRelease(release, keys, suite)).get(INDEX);
-  if (!index) throw new GuestError("guest.index", `suite ${suite} has no index ${INDEX}`);
+  const files = await verifyRelease(release, keys, suite);
   const report =
     (step: GuestProgress["step"], what: string) =>
     (done: number, total: number): void =>
       onProgress({ step, what, done, total });
-  const indexPath = join(directory, "Packages.xz");
-  await download(`${dists}/${INDEX}`, indexPath, index, report("index", "Packages.xz"), signal);
+  const index = async (name: string): Promise<string> => {
+    const expected = files.get(name);
+    if (!expected) throw new GuestError("guest.index", `suite ${suite} has no index ${name}`);
+    const path = join(directory, basename(name));
+    await download(`${dists}/${name}`, path, expected, report("index", basename(name)), signal);
+    return path;
+  };
+  const [packed, plain] = INDEXES as [string, string];
+  const indexPath = await index(packed).catch((error: unknown) => {
+    if (!(error instanceof GuestError) || error.code !== "guest.mirror") throw error;
+    return index(plain).catch(() => {
+      throw error;
+    });
+  });
   const packages = await choosePackages(indexPath);
   const key = createHash("sha256")
     .update([FORMAT, ...packages.map((each) => each.sha256)].join())
@@ -162,13 +174,13 @@ async function fromMirror(
         paths.push(path);
       }
       try {
-      await unpack(unpacked, packages, paths, report);
-    } catch (error) {
-      // Another process that was faster has removed the packages under us: then the directory is there.
-      await access(join(unpacked, "manifest.json")).catch(() => {
-        throw error;
-      });
-    }
+        await unpack(unpacked, packages, paths, report);
+      } catch (error) {
+        // Another process that was faster has removed the packages under us: then the directory is there.
+        await access(join(unpacked, "manifest.json")).catch(() => {
+          throw error;
+        });
+      }
       for (const path of paths) await rm(path, { force: true });
     } catch (error) {
       // Another process may have been faster, and removed the packages that this one was about to read.

@@ -12,7 +12,7 @@ const FIRED_WORDS = MAX_IOEVENTFDS / 32;
 
 export class Ioeventfds {
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #notify: (() => void)[] = [];
+  readonly #notify: ((() => void) | undefined)[] = [];
 
   constructor(buffer: SharedArrayBuffer) {
     this.#words = new Int32Array(buffer);
@@ -44,7 +44,7 @@ export class Ioeventfds {
       remove: () => {
         if (!there) return;
         there = false;
-        delete this.#notify[i];
+        this.#notify[i] = undefined;
         Atomics.store(this.#words, entry + 3, 0);
         Atomics.and(this.#words, this.#firedWord(i), ~(1 << (i & 31)));
       },

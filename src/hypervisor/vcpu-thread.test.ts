@@ -470,17 +470,17 @@ test("every request has a maker, and is looked at by the vCPU thread", () => {
 
 describe("with the real engine", () => {
   const PAGE = 4096n;
-  function load(text: string): ReturnType<typeof one> {
+  async function load(text: string): Promise<ReturnType<typeof one>> {
     const all = one({ realEngine: true, steal: true });
     all.image.set("pc", BigInt(RAM));
     all.s.vm.memory.write(RAM, flatBinary(assemble([{ name: "test", text }], { base: BigInt(RAM) })));
-    all.s.vm.getAndClearDirtyLog(0);
+    await all.s.vm.getAndClearDirtyLog(0);
     all.me.store(CTL_DIRTY_COUNT, 0);
     return all;
   }
 
   test("pages that a store dirties first count towards the quota; dirty ones do not", async () => {
-    const { s, me, image } = load(`
+    const { s, me, image } = await load(`
       1: sd zero, 0(t0)
          sd zero, 8(t0)
          add t0, t0, t1
@@ -515,8 +515,8 @@ describe("with the real engine", () => {
     expect(s.log).not.toContain("quota 0");
   });
 
-  test("the guest asks for steal time and reads what was stolen from it", () => {
-    const { s, image } = load(`
+  test("the guest asks for steal time and reads what was stolen from it", async () => {
+    const { s, image } = await load(`
          li a0, ${RAM + 0x1000}
          li a1, 0
          li a2, 0
@@ -540,8 +540,8 @@ describe("with the real engine", () => {
     expect(shared.getUint32(0, true) % 2).toBe(0);
   });
 
-  test("wfi: masked and enabled interrupts, before and after the hart was saved and put back", () => {
-    const { s, me, image } = load(`
+  test("wfi: masked and enabled interrupts, before and after the hart was saved and put back", async () => {
+    const { s, me, image } = await load(`
          wfi
          li s1, 1
       1: j 1b`);
@@ -552,7 +552,7 @@ describe("with the real engine", () => {
     const [vcpu] = s.vm.vcpus as [Vcpu];
     const state = vcpu.regList().map((id) => [id, vcpu.getOneReg(id)] as const);
 
-    const other = load("1: j 1b");
+    const other = await load("1: j 1b");
     other.s.vm.memory.write(RAM, s.ram(RAM, 64));
     const [copy] = other.s.vm.vcpus as [Vcpu];
     for (const [id, value] of state) copy.setOneReg(id, value);

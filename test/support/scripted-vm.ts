@@ -132,8 +132,8 @@ export class ScriptedVm {
     this.#steps = steps;
     requests.store(CTL_RUN, RUN.PARKED);
     const { wait } = VcpuRequests.prototype;
-    VcpuRequests.prototype.wait = (offset, value, timeoutMs = Number.POSITIVE_INFINITY) => {
-      if (requests.load(offset) === value) this.#sleep(hart, offset, timeoutMs);
+    VcpuRequests.prototype.wait = (offset, value, timeoutMs: number | undefined) => {
+      if (requests.load(offset) === value) this.#sleep(hart, offset, timeoutMs ?? FOR_EVER_MS);
     };
     this.#parked = false;
     try {

@@ -12,7 +12,7 @@ import {
   SBI_START_ARGUMENT,
 } from "../layout.ts";
 import { MP } from "../mp-state.ts";
-import { REQ, VcpuRequests } from "../requests.ts";
+import { REQ, type VcpuRequests } from "../requests.ts";
 import { RUN } from "../run-page.ts";
 import { EXIT } from "./engine.ts";
 import type { HartImage } from "./hart-image.ts";

@@ -1,0 +1,135 @@
+// What the threads of the stress test write down beside the protocol's own words, to judge it by; and the bugs that
+// can be planted in it. One i32 a hart and ghost, behind the VM's memory.
+import { CTL_KICK, CTL_MODE, CTL_SLEEPING, CTL_WAKE } from "../../src/hypervisor/layout.ts";
+import { VCPU_MODE, VcpuRequests } from "../../src/hypervisor/requests.ts";
+
+export const GHOST_BYTES = 0x10000;
+
+const GHOSTS = [
+  /** Odd while guest instructions execute. */
+  "epoch",
+  /** 1 while the VMM relies on the vCPU being paused. */
+  "paused",
+  /** What every flush that was waited for has made invalid: translations older than this. */
+  "floor",
+  /** IPIs sent, and how many of them the guest had taken at last. */
+  "sent",
+  "handled",
+  /** Guest instructions. */
+  "count",
+] as const;
+const MAX_HARTS = 8;
+const GENERATION = GHOSTS.length * MAX_HARTS;
+const STOP = GENERATION + 1;
+const VIOLATION_LENGTH = GENERATION + 2;
+const VIOLATION_TEXT = GENERATION + 4;
+
+export class Ghosts {
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(buffer: SharedArrayBuffer, offset: number) {
+    this.#words = new Int32Array(buffer, offset, GHOST_BYTES / 4);
+  }
+  #at(name: (typeof GHOSTS)[number], hart: number): number {
+    return GHOSTS.indexOf(name) * MAX_HARTS + hart;
+  }
+  get(name: (typeof GHOSTS)[number], hart: number): number {
+    return Atomics.load(this.#words, this.#at(name, hart));
+  }
+  set(name: (typeof GHOSTS)[number], hart: number, value: number): void {
+    Atomics.store(this.#words, this.#at(name, hart), value);
+  }
+  /** The new value. */
+  increment(name: (typeof GHOSTS)[number], hart: number): number {
+    return Atomics.add(this.#words, this.#at(name, hart), 1) + 1;
+  }
+
+  /** The page tables that all translations are made from have changed: the new generation. */
+  changeTables(): number {
+    return Atomics.add(this.#words, GENERATION, 1) + 1;
+  }
+  get generation(): number {
+    return Atomics.load(this.#words, GENERATION);
+  }
+  /** A flush of these harts has been waited for: none may use what it read before that generation. */
+  flushed(harts: Iterable<number>, generation: number): void {
+    for (const hart of harts) {
+      const at = this.#at("floor", hart);
+      for (let old = Atomics.load(this.#words, at); old < generation; ) {
+        const seen = Atomics.compareExchange(this.#words, at, old, generation);
+        if (seen === old) break;
+        old = seen;
+      }
+    }
+  }
+
+  stop(): void {
+    Atomics.store(this.#words, STOP, 1);
+  }
+  get stopped(): boolean {
+    return Atomics.load(this.#words, STOP) !== 0;
+  }
+
+  /** The first one counts, and ends the run. */
+  violation(text: string): void {
+    if (Atomics.compareExchange(this.#words, VIOLATION_LENGTH, 0, text.length) !== 0) return;
+    for (let i = 0; i < text.length; i++) this.#words[VIOLATION_TEXT + i] = text.charCodeAt(i);
+    this.stop();
+  }
+  get found(): string | undefined {
+    const length = Atomics.load(this.#words, VIOLATION_LENGTH);
+    if (length === 0) return undefined;
+    return String.fromCharCode(...this.#words.subarray(VIOLATION_TEXT, VIOLATION_TEXT + length));
+  }
+}
+
+export const BUGS = [
+  "looks-before-entry",
+  "block-looks-before-mark",
+  "exiting-is-outside",
+  "sleeper-not-woken",
+] as const;
+export type Bug = (typeof BUGS)[number];
+
+/** Makes this thread's protocol wrong. */
+export function plant(bug: Bug | undefined): void {
+  const protocol = VcpuRequests.prototype;
+  const { enterGuestMode, pending, kick } = protocol;
+  const early = new WeakMap<VcpuRequests, boolean>();
+  switch (bug) {
+    case undefined:
+      return;
+    case "looks-before-entry":
+      protocol.enterGuestMode = function (this: VcpuRequests) {
+        early.set(this, pending.call(this));
+        enterGuestMode.call(this);
+      };
+      protocol.pending = function (this: VcpuRequests) {
+        const seen = early.get(this);
+        early.delete(this);
+        return seen ?? pending.call(this);
+      };
+      return;
+    case "block-looks-before-mark":
+      protocol.block = function (this: VcpuRequests, runnable, timeoutMs) {
+        if (runnable()) return;
+        this.store(CTL_SLEEPING, 1);
+        this.wait(CTL_WAKE, this.load(CTL_WAKE), timeoutMs);
+        this.store(CTL_SLEEPING, 0);
+      };
+      return;
+    case "exiting-is-outside":
+      protocol.kick = function (this: VcpuRequests, noWakeup = false) {
+        if (!noWakeup && this.load(CTL_SLEEPING) !== 0) this.wake();
+        const { IN_GUEST_MODE, EXITING_GUEST_MODE } = VCPU_MODE;
+        const was = this.compareExchange(CTL_MODE, IN_GUEST_MODE, EXITING_GUEST_MODE) === IN_GUEST_MODE;
+        if (was) this.store(CTL_KICK, 1);
+        return was;
+      };
+      return;
+    case "sleeper-not-woken":
+      protocol.kick = function (this: VcpuRequests) {
+        return kick.call(this, true);
+      };
+  }
+}

@@ -1,0 +1,22 @@
+// A few seconds of the stress on vCPU requests, and the proof that it finds what it looks for. npm run check:stress is
+// the long one. WHERRY_SEED replays the choices; threads are as the host runs them.
+import { expect, test } from "vitest";
+import { BUGS } from "./ghosts.ts";
+import { stress } from "./requests-stress.ts";
+
+const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
+
+test.each([false, true])(
+  `requests, modes and kicks on real threads (lonely: %s, WHERRY_SEED=${seed})`,
+  async (lonely) => {
+    const { violation, ...counts } = await stress({ seed, seconds: lonely ? 2 : 4, lonely });
+    expect(violation).toBeUndefined();
+    expect(counts.instructions).toBeGreaterThan(0);
+  },
+);
+
+test.each(BUGS)(`a planted bug is found: %s (WHERRY_SEED=${seed})`, async (bug) => {
+  const lonely = bug === "block-looks-before-mark" || bug === "sleeper-not-woken";
+  const { violation } = await stress({ seed, seconds: 40, lonely, bug });
+  expect(violation).toMatch(/translations|had not left|did not take an IPI/);
+});

@@ -275,6 +275,7 @@ export class Vcpu {
     this.#bytes = new Uint8Array(vm.buffer);
     thread.onSignal(() => this.#onSignal());
     thread.onFault((error) => {
+      this.#standInForThread();
       vm.markDead();
       vm.events.internalError(id, error instanceof Error ? error.message : String(error));
     });
@@ -306,6 +307,13 @@ export class Vcpu {
       this.#parkWaiters.push(resolve);
       if (this.paused) this.#wakeParkWaiters();
     });
+  }
+
+  /** The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for ever. */
+  #standInForThread(): void {
+    this.#requests.leaveGuestMode();
+    this.#requests.store(CTL_RUN, RUN.PARKED);
+    this.#wakeParkWaiters();
   }
 
   #wakeParkWaiters(): void {

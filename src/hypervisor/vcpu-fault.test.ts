@@ -1,0 +1,46 @@
+// A vCPU thread that dies of a fault in our own code: whoever waits for it goes on, and nothing of the VM runs again.
+import { expect, test } from "vitest";
+import { createSharedMemory } from "../wasm/host.ts";
+import { CTL_RUN } from "./layout.ts";
+import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
+import { RUN } from "./run-page.ts";
+import { planMemory, Vm } from "./vm.ts";
+
+test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor who waits for its exit", async () => {
+  const blocks = [{ name: "ram", guestPhys: 0x80000000, size: 0x10000, readonly: false }];
+  const memory = createSharedMemory(Math.ceil(planMemory(2, blocks).size / 0x10000));
+  const faults: ((error: unknown) => void)[] = [];
+  const vm = new Vm({
+    buffer: memory.buffer,
+    vcpuCount: 2,
+    blocks,
+    builtinFirmware: true,
+    monotonicNs: () => 0,
+    spawnVcpu: (hart) => ({
+      onSignal: () => {},
+      onFault: (listener) => void (faults[hart] = listener),
+      terminate: async () => {},
+    }),
+  });
+  const errors: string[] = [];
+  vm.setEvents({
+    mmio: { read: () => undefined, write: () => false },
+    systemEvent: () => {},
+    consoleWrite: () => {},
+    consoleRead: () => new Uint8Array(0),
+    internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
+  });
+  const requests = [0, 1].map((hart) => new VcpuRequests(memory.buffer, hart));
+  const [dead, other] = requests as [VcpuRequests, VcpuRequests];
+  other.store(CTL_RUN, RUN.PARKED);
+  dead.store(CTL_RUN, RUN.GO);
+  dead.enterGuestMode();
+  const waits = makeRequestsAsync(REQ.TLB_FLUSH, requests);
+  faults[0]?.(new Error("memory access out of bounds"));
+  await waits;
+  expect(dead.load(0)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+  expect(errors).toEqual(["0 memory access out of bounds"]);
+  expect(vm.dead).toBe(true);
+  await Promise.all(vm.vcpus.map((vcpu) => vcpu.pause()));
+  expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
+});

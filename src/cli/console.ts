@@ -32,15 +32,55 @@ export async function openConsole(spec: SerialSpec, onQuit: () => void): Promise
   }
 }
 
+/** A guest prints byte by byte, and a host's write costs more than the guest's: these are joined. */
+const BATCH_BYTES = 4096;
+
+interface Batch {
+  write(bytes: Uint8Array): void;
+  /** Hands over what has come so far, in this turn of the event loop; after it that happens by itself. */
+  flush(): void;
+}
+
+/** Joins what is written within one turn of the event loop. The sink may keep the bytes. */
+function batched(sink: (bytes: Uint8Array) => void): Batch {
+  let pending = new Uint8Array(BATCH_BYTES);
+  let used = 0;
+  const flush = () => {
+    if (used === 0) return;
+    const whole = pending.subarray(0, used);
+    pending = new Uint8Array(BATCH_BYTES);
+    used = 0;
+    sink(whole);
+  };
+  return {
+    flush,
+    write(bytes) {
+      for (let rest = bytes; rest.length > 0; ) {
+        if (used === 0) setImmediate(flush);
+        const part = rest.subarray(0, BATCH_BYTES - used);
+        pending.set(part, used);
+        used += part.length;
+        rest = rest.subarray(part.length);
+        if (used === BATCH_BYTES) flush();
+      }
+    },
+  };
+}
+
 function terminalConsole(onQuit: () => void): Console {
-  const backend = new CharPipe((bytes) => terminal.write(bytes.slice()));
+  const output = batched((bytes) => terminal.write(bytes));
+  const backend = new CharPipe(output.write);
   const terminal = openTerminal({
     input: (bytes) => backend.push(bytes),
     quit: onQuit,
     // A pipe that has ended is only no more input; the guest runs on.
     end: () => {},
   });
-  return { backend, close: async () => terminal.restore() };
+  const close = async () => {
+    output.flush();
+    terminal.restore();
+  };
+  return { backend, close };
 }
 
 async function fileConsole(path: string): Promise<Console> {
@@ -50,19 +90,23 @@ async function fileConsole(path: string): Promise<Console> {
     file.once("error", (cause) => reject(new CliError(`--serial file:${path}: ${cause.message}`, { cause })));
   });
   file.on("error", (error) => process.stderr.write(`wherry: --serial file:${path}: ${error.message}\n`));
-  const backend = new CharPipe((bytes) => void file.write(bytes.slice()));
-  return { backend, close: () => new Promise((resolve) => file.end(() => resolve())) };
+  const output = batched((bytes) => void file.write(bytes));
+  const close = () => {
+    output.flush();
+    return new Promise<void>((resolve) => file.end(() => resolve()));
+  };
+  return { backend: new CharPipe(output.write), close };
 }
 
 async function socketConsole(address: Extract<SerialSpec, { kind: "socket" }>["address"]): Promise<Console> {
   const clients = new Set<Socket>();
-  const backend = new CharPipe((bytes) => {
-    const copy = bytes.slice();
+  const output = batched((bytes) => {
     for (const socket of clients) {
-      socket.write(copy);
+      socket.write(bytes);
       if (socket.writableLength > MAX_UNREAD_BYTES) socket.destroy();
     }
   });
+  const backend = new CharPipe(output.write);
   backend.onDrained(() => {
     for (const socket of clients) socket.resume();
   });
@@ -74,5 +118,9 @@ async function socketConsole(address: Extract<SerialSpec, { kind: "socket" }>["a
       if (backend.pending > MAX_PENDING_INPUT) socket.pause();
     });
   });
-  return { backend, close: () => server.close() };
+  const close = () => {
+    output.flush();
+    return server.close();
+  };
+  return { backend, close };
 }

@@ -21,6 +21,8 @@ export interface MachineConfig {
   readonly firmware?: Uint8Array | undefined;
   /** The machine's state arrives: it starts with neither kernel nor device tree in its memory. Default: false. */
   readonly incoming?: boolean | undefined;
+  /** virtio-mmio version 1, for drivers from before virtio 1.0. Default: version 2. */
+  readonly legacyVirtio?: boolean | undefined;
 }
 
 /** What is plugged in. */
@@ -60,6 +62,7 @@ export async function createMachine(
         ...(initrd === undefined ? {} : { initrd }),
         append: config.append ?? "",
         incoming: config.incoming ?? false,
+        legacyVirtio: config.legacyVirtio ?? false,
       },
       {
         vm,

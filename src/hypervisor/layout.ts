@@ -2,7 +2,7 @@
 // share. All little-endian. Offsets are bytes. What a hart's architectural state looks like inside
 // its area is the hart schema's business (riscv/hart.ts); this file owns the words around it.
 //
-//   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT
+//   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 256 KiB each: control block, hart state (+0x400), engine scratch and TLBs (+0x10000)
 //   …        engine tables (1 MiB), dirty bitmaps, RAM blocks
 
@@ -41,6 +41,16 @@ export const MAX_IOEVENTFDS = 96;
 
 export const VM_PLIC = 0x4000;
 export const VM_ACLINT = 0x8000;
+
+/** Coalesced writes: u32 lock, head, tail, zone count; zones {gpa u32 low, gpa u32 high, size u32, 0}; the ring's entries {gpa u32 low, gpa u32 high, size u32, data u32}. */
+export const VM_COALESCED = 0xa000;
+export const COALESCED_ZONES = 0x10;
+export const COALESCED_ZONE_SIZE = 16;
+export const MAX_COALESCED_ZONES = 8;
+export const COALESCED_ENTRIES = 0x100;
+export const COALESCED_ENTRY_SIZE = 16;
+/** A power of two. */
+export const COALESCED_CAPACITY = 128;
 
 export const HART_AREA_BASE = 0x10000;
 export const HART_AREA_SIZE = 0x40000;

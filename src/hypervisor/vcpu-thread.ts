@@ -3,6 +3,7 @@
 // calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
 // The engine (riscv/) is instantiated by the host and handed in; this file names no platform.
 import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "./aclint.ts";
+import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock, hostTicks } from "./guest-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { type Hfence, HfenceQueue } from "./hfence.ts";
@@ -79,6 +80,7 @@ export class VcpuThread {
   readonly #aclint: Aclint | undefined;
   readonly #clock: GuestClock;
   readonly #ioeventfds: Ioeventfds;
+  readonly #coalesced: CoalescedMmio;
   readonly #hfences: HfenceQueue;
   readonly #sbi: SbiFirmware;
   readonly #memory: SlotMemory;
@@ -89,6 +91,8 @@ export class VcpuThread {
   readonly #mie: number;
   readonly #stimecmp: number;
   readonly #menvcfg: number;
+  /** Writes of ours may wait in the ring without the VMM thread knowing. */
+  #writesWait = false;
   #stealMarkWall = 0;
   #stealMarkCpu = 0;
 
@@ -112,6 +116,7 @@ export class VcpuThread {
         ? undefined
         : new Aclint(buffer, vcpus, pending, this.#clock);
     this.#ioeventfds = new Ioeventfds(buffer);
+    this.#coalesced = new CoalescedMmio(buffer);
     this.#hfences = hfences[hart]!;
     this.#memory = new SlotMemory(buffer);
     this.#image = new HartImage(buffer, hart);
@@ -171,6 +176,7 @@ export class VcpuThread {
       const reason = this.#engine.run(this.#base, SLICE);
       me.leaveGuestMode();
       this.#handleExit(reason);
+      if (this.#writesWait) this.#signal();
       this.#accountSteal();
       const quota = me.load(CTL_DIRTY_QUOTA);
       if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
@@ -338,6 +344,11 @@ export class VcpuThread {
 
   // ---- exits ----
 
+  #signal(): void {
+    this.#writesWait = false;
+    this.#host.signal();
+  }
+
   #handleExit(reason: number): void {
     switch (reason) {
       case EXIT.SLICE:
@@ -365,7 +376,7 @@ export class VcpuThread {
     me.write64(RUN_DATA, data);
     me.store(RUN_STATUS, RUN_PAGE.POSTED);
     this.#asleep(() => {
-      this.#host.signal();
+      this.#signal();
       while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
     });
     me.store(RUN_STATUS, RUN_PAGE.IDLE);
@@ -420,6 +431,10 @@ export class VcpuThread {
         this.#aclint.writeSswi(gpa - SSWI_BASE, value);
         return 1;
       }
+    }
+    if (this.#coalesced.push(gpa, size, value)) {
+      this.#writesWait = true;
+      return 1;
     }
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
       this.#host.signal();

@@ -4,6 +4,7 @@
 import { WherryError } from "../base/errors.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
 import { Aclint } from "./aclint.ts";
+import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock } from "./guest-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
@@ -112,6 +113,7 @@ export class Vm {
   readonly #plic: Plic;
   readonly #aclint: Aclint;
   readonly #ioeventfds: Ioeventfds;
+  readonly #coalesced: CoalescedMmio;
   readonly #dirtyOffsets: readonly number[];
   #events: VmEventSink | undefined;
 
@@ -122,7 +124,10 @@ export class Vm {
     }
     const plan = planMemory(vcpuCount, blocks);
     if (buffer.byteLength < plan.size) {
-      throw new VmError("vm.memory", `the shared memory has ${buffer.byteLength} bytes, the machine needs ${plan.size}`);
+      throw new VmError(
+        "vm.memory",
+        `the shared memory has ${buffer.byteLength} bytes, the machine needs ${plan.size}`,
+      );
     }
     this.buffer = buffer;
     this.builtinFirmware = options.builtinFirmware;
@@ -146,6 +151,7 @@ export class Vm {
     this.#aclint = new Aclint(buffer, requests, pending, this.clock);
     this.#aclint.reset();
     this.#ioeventfds = new Ioeventfds(buffer);
+    this.#coalesced = new CoalescedMmio(buffer);
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
       const image = new HartImage(buffer, i);
@@ -164,7 +170,8 @@ export class Vm {
     this.#events = events;
   }
   get events(): VmEventSink {
-    if (this.#events === undefined) throw new VmError("vm.events", "a vCPU left the guest before setEvents was called");
+    if (this.#events === undefined)
+      throw new VmError("vm.events", "a vCPU left the guest before setEvents was called");
     return this.#events;
   }
 
@@ -220,6 +227,12 @@ export class Vm {
   }
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
     return this.#ioeventfds.add(guestPhys, datamatch, notify);
+  }
+  coalesceMmio(guestPhys: number, size: number): void {
+    this.#coalesced.addZone(guestPhys, size);
+  }
+  drainCoalesced(): void {
+    this.#coalesced.drain((guestPhys, size, value) => this.events.mmio.write(guestPhys, size, value));
   }
   dispatchDoorbells(): void {
     this.#ioeventfds.dispatch();
@@ -302,11 +315,13 @@ export class Vcpu {
     if (r.load(CTL_RUN) === RUN.GO) r.store(CTL_RUN, RUN.PAUSE);
     r.wake();
     makeRequests(REQ.OUTSIDE_GUEST_MODE, [r]);
-    if (this.paused) return;
-    await new Promise<void>((resolve) => {
-      this.#parkWaiters.push(resolve);
-      if (this.paused) this.#wakeParkWaiters();
-    });
+    if (!this.paused) {
+      await new Promise<void>((resolve) => {
+        this.#parkWaiters.push(resolve);
+        if (this.paused) this.#wakeParkWaiters();
+      });
+    }
+    this.#vm.drainCoalesced();
   }
 
   /** The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for ever. */
@@ -332,7 +347,10 @@ export class Vcpu {
 
   get #mustBePaused(): OneRegs {
     if (!this.paused) {
-      throw new VmError("vcpu.running", `vCPU ${this.id} is running: pause it before its registers are read or written`);
+      throw new VmError(
+        "vcpu.running",
+        `vCPU ${this.id} is running: pause it before its registers are read or written`,
+      );
     }
     return this.#regs;
   }
@@ -367,6 +385,7 @@ export class Vcpu {
   // ---- exits ----
 
   #onSignal(): void {
+    this.#vm.drainCoalesced();
     this.#vm.dispatchDoorbells();
     const r = this.#requests;
     if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) this.#handleExit();

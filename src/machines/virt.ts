@@ -204,6 +204,8 @@ export function createVirtMachine(
     clockHz: UART_CLOCK_HZ,
   });
   space.add("serial", VIRT_MEMMAP.uart0.base, UART_SIZE, serial);
+  // THR, at one byte an exit the dearest register; what a driver waits for it reads.
+  vm.coalesceMmio?.(VIRT_MEMMAP.uart0.base, 1);
   machine.devices.push(serial);
   addState(serialState, serial.state, () => serial.afterLoad());
 

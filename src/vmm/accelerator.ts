@@ -69,6 +69,8 @@ export interface AcceleratorVm {
   irqLine(source: number, level: boolean): void;
   /** A 4-byte write of `datamatch` at `guestPhys` only runs `notify` on the VMM thread; the vCPU goes on. */
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void };
+  /** Writes of 1 to 4 bytes in this range may reach the VMM late, but before any other exit and any pause is over. */
+  coalesceMmio?(guestPhys: number, size: number): void;
   resetIrqchip(): void;
   /** Guest time (mtime ticks); frozen between stop and start. */
   readonly clock: {

@@ -164,6 +164,16 @@ describe("virtio-blk refuses", () => {
     expect(driver.read(R.status) & 0x40).toBe(0x40);
     expect(driver.acknowledge() & 2).toBe(2);
   });
+
+  it("a request behind good ones: the good ones still end, and the machine can stop", async () => {
+    const { queue, device, backend } = setUp();
+    queue.post({ out: [header(OUT, 1n), pattern(512, 4)], in: [1] });
+    queue.post({ out: [header(OUT)] });
+    queue.notify();
+    await device.quiesce();
+    expect(backend.log).toEqual(["write 512 512"]);
+    expect(device.state.requests).toEqual([]);
+  });
 });
 
 describe("virtio-blk", () => {

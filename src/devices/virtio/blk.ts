@@ -145,9 +145,8 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
       const lengths = [segmentsLength(chain.readable), segmentsLength(chain.writable)] as const;
       if (lengths[0] < HEADER_BYTES || lengths[1] < 1) {
-        return this.needsReset(
-          `queue ${index}: a request of ${lengths[0]} bytes with ${lengths[1]} for the answer`,
-        );
+        this.needsReset(`queue ${index}: a request of ${lengths[0]} bytes with ${lengths[1]} for the answer`);
+        break;
       }
       this.#accept({ queue: index, ...chain });
     }

@@ -62,6 +62,9 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
     command("stop", {}, async () => {
       // Before the machine has arrived there is nothing to stop: remember that it is to stay stopped.
       if (machine.runState.current === "inmigrate") migration.autostart = false;
+      // It runs on in a moment, here or there: a word said now would be lost.
+      else if (["finish-migrate", "save-vm"].includes(machine.runState.current))
+        throw new QmpError("Migration is not finalized yet");
       else if (machine.runState.running) await machine.stop();
       return {};
     }),

@@ -125,6 +125,17 @@ test("a machine that was handed over is not started", async () => {
   expect(machine.runState.current).toBe("prelaunch");
 });
 
+test("a stop while the machine stands still for a save or a hand-over is refused, not lost", async () => {
+  for (const state of ["save-vm", "finish-migrate"] as const) {
+    const { connect, machine } = fakeMonitor();
+    const client = connect();
+    await client.ask('{"execute":"qmp_capabilities"}');
+    machine.runState.set("running");
+    machine.runState.set(state);
+    expect(await client.ask('{"execute":"stop"}')).toEqual([error("Migration is not finalized yet")]);
+  }
+});
+
 test("events go to every client that has negotiated, and to nobody who left", async () => {
   const { connect, machine } = fakeMonitor();
   const [a, b, c] = [connect(), connect(), connect()];

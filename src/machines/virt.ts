@@ -150,7 +150,7 @@ export class VirtMachine extends Machine {
     this.#soon(this.stop(state));
   }
 
-  #soon(work: Promise<void>): void {
+  #soon(work: Promise<unknown>): void {
     work.catch((error: unknown) => this.emit({ event: "GUEST_PANICKED", message: messageOf(error) }));
   }
 }

@@ -32,12 +32,11 @@ export async function saveSnapshot(
   host: MigrationHost = defaultHost,
   onProgress: (donePages: number, totalPages: number) => void = () => {},
 ): Promise<SnapshotResult> {
-  const before = machine.runState.current;
-  refuseToSave(machine, before);
+  refuseToSave(machine);
   const sink = await openSink();
   const began = host.nowMs();
   try {
-    await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
+    const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
     try {
       const stream = new StreamWriter(sink.channel);
       const saver = new StreamSaver(machine, stream, host);
@@ -67,26 +66,44 @@ export async function saveSnapshot(
 }
 
 /** Throws if the machine is in no state to be saved or moved. */
-export function refuseToSave(machine: Machine, state: RunState): void {
+export function refuseToSave(machine: Machine): void {
+  const state = machine.runState.current;
   const why = machine.startBlocker ?? (isMovable(state) ? undefined : `the machine is ${state}`);
-  if (why !== undefined) {
-    throw new MigrationError("migration.state", `the machine cannot be saved or moved now: ${why}`);
-  }
+  if (why !== undefined) throw refusal(why);
 }
 
-/** Stops the machine for `state`; until `goOn` nobody can start it. */
+function refusal(why: string): MigrationError {
+  return new MigrationError("migration.state", `the machine cannot be saved or moved now: ${why}`);
+}
+
+/**
+ * Stops the machine for `state` and gives the state it was in; until `goOn` nobody can start it. Rejects with
+ * MigrationError if it cannot be stopped for that.
+ */
 export async function stopFor(
   machine: Machine,
   state: "save-vm" | "finish-migrate",
   why: string,
-): Promise<void> {
+): Promise<RunState> {
+  refuseToSave(machine);
   machine.startBlocker = why;
-  await machine.stop(state);
+  try {
+    const before = await machine.stop(state);
+    // A reset or a power-off that the guest asked for with its last instructions comes before anything is sent.
+    await machine.settled();
+    const { current } = machine.runState;
+    if (current !== state) throw refusal(`it is ${current}`);
+    return before;
+  } catch (error) {
+    machine.startBlocker = undefined;
+    throw error;
+  }
 }
 
-/** Back to what the machine was before `stopFor`. */
+/** Back to what the machine was before `stopFor`, unless something else has become of it. */
 export async function goOn(machine: Machine, before: RunState): Promise<void> {
   machine.startBlocker = undefined;
+  if (!["finish-migrate", "save-vm"].includes(machine.runState.current)) return;
   if (before === "running") await machine.start();
   else machine.runState.set(before === "io-error" ? "paused" : before);
 }

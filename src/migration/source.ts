@@ -101,7 +101,8 @@ export class MigrationSource {
   /** GO is on its way, whole or in part: from here on only the destination's word counts. */
   #committed = false;
   #logging = false;
-  #before: RunState = "running";
+  /** What the machine did until it was stopped to be handed over. */
+  #before: RunState | undefined;
   #bandwidth: Bandwidth;
   #rounds = 0;
   #remainingPages = 0;
@@ -200,7 +201,7 @@ export class MigrationSource {
     await Promise.resolve();
     let returnPath: ReturnPath | undefined;
     try {
-      refuseToSave(this.#machine, this.#machine.runState.current);
+      refuseToSave(this.#machine);
       const channel = await this.#connected();
       returnPath = new ReturnPath(channel);
       const saver = await this.#setup(channel, returnPath);
@@ -315,27 +316,30 @@ export class MigrationSource {
     const stream = this.#stream!;
     const check = () => this.#checkOn(returnPath);
     check();
-    this.#before = machine.runState.current;
-    refuseToSave(machine, this.#before);
+    refuseToSave(machine);
     this.#setStatus("device");
     this.#stoppedAtMs = this.#host.nowMs();
     this.#precopyBytes = stream.offset;
-    await stopFor(
+    const before = await stopFor(
       machine,
       "finish-migrate",
       "the machine is being handed over: wait until the move has ended",
     );
+    this.#before = before;
     addPages(pending, await this.#fetchDirty());
     this.#remainingPages = 0;
     await saver.ram.pages(QEMU_VM.SECTION_END, pending, check);
     await machine.cpus.synchronizeAllStates();
-    await saver.devices(this.#before);
+    await saver.devices(before);
     saver.command(MIG_CMD.PING, cookieBytes(PING_FINAL));
     await stream.drain();
     await this.#acknowledged(returnPath, PING_FINAL);
     this.#isReady = true;
     await machine.inactivateDrives();
     check();
+    if (machine.runState.current !== "finish-migrate") {
+      throw new MigrationError("migration.state", `the machine is ${machine.runState.current}`);
+    }
     this.#committed = true;
     saver.trailer();
     await stream.drain();
@@ -387,7 +391,7 @@ export class MigrationSource {
     this.#totalMs = this.#host.nowMs() - this.#startedMs;
     let outcome = error;
     if (this.#logging) await this.#setLogging(false);
-    if (this.#stoppedAtMs !== undefined) {
+    if (this.#before !== undefined) {
       try {
         await goOn(machine, this.#before);
       } catch (cause) {

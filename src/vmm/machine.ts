@@ -163,20 +163,27 @@ export class Machine {
     this.emit({ event: "RESUME" });
   }
 
-  /** All vCPUs outside the guest and parked, guest time frozen, devices quiet; then `state`. */
-  stop(state: RunState = "paused"): Promise<void> {
+  /** All vCPUs outside the guest and parked, guest time frozen, devices quiet; then `state`. Gives the state before. */
+  stop(state: RunState = "paused"): Promise<RunState> {
     return this.#inTurn(() => this.#stop(state));
   }
-  async #stop(state: RunState): Promise<void> {
-    if (!this.runState.running) {
+  async #stop(state: RunState): Promise<RunState> {
+    const before = this.runState.current;
+    if (before !== "running") {
       this.runState.set(state);
-      return;
+      return before;
     }
     await this.cpus.pauseAll();
     this.vm.clock.stop();
     for (const device of this.devices) await device.quiesce?.();
     this.runState.set(state);
     this.emit({ event: "STOP" });
+    return before;
+  }
+
+  /** Resolves when all that was asked for so far (start, stop, reset) has been done. */
+  settled(): Promise<void> {
+    return this.#inTurn(async () => {});
   }
 
   /** System reset. Runs on if it was running. `guest` says who asked. */

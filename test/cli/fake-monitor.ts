@@ -30,9 +30,11 @@ class FakeMachine implements MonitoredMachine {
     this.emit({ event: "RESUME" });
   }
   async stop() {
+    const before = this.runState.current;
     await new Promise((resolve) => setTimeout(resolve, 5));
     this.runState.set("paused");
     this.emit({ event: "STOP" });
+    return before;
   }
   async reset(guest = false) {
     this.emit({ event: "RESET", guest });

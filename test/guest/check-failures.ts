@@ -127,9 +127,21 @@ async function afterLateKill(destination: Machine, before: MoveReport, when: str
   return `${when}: it had arrived (${before.status}) and died with its process; a new one was booted`;
 }
 
-async function cutConnection(): Promise<string> {
+async function moveThrough(cut: Cut): Promise<string> {
   const destination = await destinationAt("tcp:127.0.0.1:0");
   const port = Number((await listening(destination)).split(":").at(-1));
+  const proxy = await CuttingProxy.start(port, cut);
+  try {
+    await machine.qmp.execute("migrate", { uri: proxy.uri });
+    const outcome = await judge(machine, destination);
+    const place = cut.mark === undefined ? "" : cut.mark === finalPing ? " of GO" : " of the devices";
+    return `${cut.how} at ${cut.side} byte ${cut.after}${place}${proxy.cut ? "" : " (not met)"}: ${outcome}`;
+  } finally {
+    proxy.close();
+  }
+}
+
+async function cutConnection(): Promise<string> {
   const how = random.weighted<Cut["how"]>([
     [10, "reset"],
     [6, "end"],
@@ -143,15 +155,12 @@ async function cutConnection(): Promise<string> {
     [3, { side: "forward", mark: finalPing, after: random.int(16_000), how }],
     [5, { side: "back", after: random.int(26), how }],
   ]);
-  const proxy = await CuttingProxy.start(port, cut);
-  try {
-    await machine.qmp.execute("migrate", { uri: proxy.uri });
-    const outcome = await judge(machine, destination);
-    const place = cut.mark === undefined ? "" : cut.mark === finalPing ? " of GO" : " of the devices";
-    return `${cut.how} at ${cut.side} byte ${cut.after}${place}${proxy.cut ? "" : " (not met)"}: ${outcome}`;
-  } finally {
-    proxy.close();
-  }
+  return moveThrough(cut);
+}
+
+/** A tunnel on this host that ends in the hand-over: that nobody listens there any more proves nothing. */
+function tunnelDies(): Promise<string> {
+  return moveThrough({ side: "back", after: 17 + random.int(7), how: "death" });
 }
 
 async function cancel(): Promise<string> {
@@ -211,7 +220,7 @@ async function saveOnFullDisk(): Promise<string> {
   return `room for ${room} of ${size} bytes: ${error.slice(0, 150)}`;
 }
 
-const kinds = { cutConnection, killDestination, cancel, saveOnFullDisk, killSource };
+const kinds = { cutConnection, killDestination, cancel, saveOnFullDisk, killSource, tunnelDies };
 type Kind = keyof typeof kinds;
 if (given.only !== "" && !Object.hasOwn(kinds, given.only)) {
   console.error(`--only ${Object.keys(kinds).join("|")}`);

@@ -2,11 +2,13 @@
 // offline and come back in a loop; each file is restored and must come to the same end: same checksum over the loop,
 // all harts online, power off, exit code 0. MP states of the harts in the files are counted.
 //   --count N files, --harts H, --turns N of the loop, --firmware builtin|opensbi (default: both), --seed S
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { messageOf } from "../../src/base/errors.ts";
 import { cpio } from "../../src/guest/cpio.ts";
 import { Random } from "../oracle/random.ts";
-import { Cases, directory, options, sleep } from "./cases.ts";
+import { Cases, directory, options, sleep, within } from "./cases.ts";
 import { BOOT_MS, bootDebian, debian, debianHardware, type Firmware } from "./debian.ts";
 import { killAll, Machine } from "./machine.ts";
 
@@ -124,10 +126,16 @@ async function restore({ path, firmware }: Saved): Promise<string> {
     },
   });
   try {
-    return await toTheEnd(machine);
+    const line = await toTheEnd(machine);
+    rmSync(path);
+    return line;
+  } catch (error) {
+    const kept = join(tmpdir(), `wherry-failed-${process.pid}-${basename(path)}`);
+    renameSync(path, kept);
+    const doing = await within(10_000, "looking", machine.doing()).catch(messageOf);
+    throw new Error(`${messageOf(error)}; ${doing}; the file is kept: ${kept}`, { cause: error });
   } finally {
     await machine.kill();
-    rmSync(path);
   }
 }
 

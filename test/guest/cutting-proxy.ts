@@ -9,8 +9,8 @@ export interface Cut {
   /** Bytes that still pass, from the start or from the end of the first `mark` on. */
   readonly after: number;
   readonly mark?: Buffer;
-  /** A reset, an orderly end towards both, or nothing at all any more. */
-  readonly how: "reset" | "end" | "silence";
+  /** A reset, an orderly end towards both, nothing at all any more, or the death of the proxy, listener and all. */
+  readonly how: "reset" | "end" | "silence" | "death";
 }
 
 export class CuttingProxy {
@@ -89,6 +89,7 @@ export class CuttingProxy {
       to.removeAllListeners("data").resume();
       return;
     }
+    if (how === "death") this.#server.close();
     // What has been written is on its way before the reset is.
     setTimeout(() => {
       to.resetAndDestroy();

@@ -270,6 +270,17 @@ export class Machine {
     }
   }
 
+  /** What it is doing, for the report of a failure. */
+  async doing(): Promise<string> {
+    const harts = await this.qmp.execute<unknown[]>("query-cpus-fast");
+    const words = harts.map(async (_, cpu) => {
+      const hart = await this.qmp.execute<Record<string, string>>("x-wherry-registers", { cpu });
+      const names = ["pc", "x1", "mpState", "mie", "mip", "scause", "timerTime", "timerCompare"];
+      return `hart ${cpu} ${names.map((name) => `${name}=${hart[name]}`).join(" ")}`;
+    });
+    return [await this.status(), ...(await Promise.all(words))].join("; ");
+  }
+
   /** Waits for the end of the process. */
   async ends(limitMs: number): Promise<Exit> {
     return within(limitMs, `${this.name} ends`, this.exit);

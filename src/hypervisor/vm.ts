@@ -201,7 +201,7 @@ export class Vm {
   /** Turn the dirty log of a block on or off. It starts with no page dirty. */
   setDirtyLogging(index: number, on: boolean): void {
     this.memory.blocks[index]!.dirty.fill(0);
-    this.#publishSlot(index, on);
+    this.#publishSlot(index, on, this.#slots.get(index) !== undefined);
   }
 
   /**

@@ -1,17 +1,21 @@
-// A vCPU thread that dies of a fault in our own code: whoever waits for it goes on, and nothing of the VM runs again.
+// The VM as the VMM thread sees it, with no thread behind its vCPUs.
 import { expect, test } from "vitest";
 import { createSharedMemory } from "../wasm/host.ts";
 import { CTL_RUN } from "./layout.ts";
 import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 import { RUN } from "./run-page.ts";
+import { SlotMemory } from "./slots.ts";
 import { planMemory, Vm } from "./vm.ts";
 
-test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor who waits for its exit", async () => {
-  const blocks = [{ name: "ram", guestPhys: 0x80000000, size: 0x10000, readonly: false }];
-  const memory = createSharedMemory(Math.ceil(planMemory(2, blocks).size / 0x10000));
+const RAM = 0x80000000;
+const RAM_SIZE = 0x10000;
+
+function parked() {
+  const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
+  const { buffer } = createSharedMemory(Math.ceil(planMemory(2, blocks).size / 0x10000));
   const faults: ((error: unknown) => void)[] = [];
   const vm = new Vm({
-    buffer: memory.buffer,
+    buffer,
     vcpuCount: 2,
     blocks,
     builtinFirmware: true,
@@ -22,6 +26,22 @@ test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor
       terminate: async () => {},
     }),
   });
+  return { vm, buffer, faults };
+}
+
+test("turning the dirty log on and off does not map a block that is out of the address space", () => {
+  const { vm, buffer } = parked();
+  const memory = new SlotMemory(buffer);
+  vm.setMemorySlot(0, false);
+  vm.setDirtyLogging(0, true);
+  vm.setDirtyLogging(0, false);
+  expect(memory.read(RAM, 1)).toBeUndefined();
+  vm.setMemorySlot(0, true);
+  expect(memory.read(RAM, 1)).toBeDefined();
+});
+
+test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor who waits for its exit", async () => {
+  const { vm, buffer, faults } = parked();
   const errors: string[] = [];
   vm.setEvents({
     mmio: { read: () => undefined, write: () => false },
@@ -30,7 +50,7 @@ test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor
     consoleRead: () => new Uint8Array(0),
     internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
   });
-  const requests = [0, 1].map((hart) => new VcpuRequests(memory.buffer, hart));
+  const requests = [0, 1].map((hart) => new VcpuRequests(buffer, hart));
   const [dead, other] = requests as [VcpuRequests, VcpuRequests];
   other.store(CTL_RUN, RUN.PARKED);
   dead.store(CTL_RUN, RUN.GO);

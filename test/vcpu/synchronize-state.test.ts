@@ -42,7 +42,7 @@ test(`pulse does not notice that its harts are looked at and written back (WHERR
       if (random.oneIn(8)) await new Promise((resolve) => setTimeout(resolve, random.int(5)));
     }
     expect(looks).toBeGreaterThan(10);
-    expect(seen.size).toBeGreaterThan(looks / 20);
+    expect(seen.size).toBeGreaterThan(10);
     for (const { vcpu } of cpus.all) expect(vcpu.paused).toBe(false);
     serial.push(Uint8Array.of("q".charCodeAt(0)));
     await see(/^pulse: done .* OK\r?$/m);

@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { type OutputEvent, terminalSvg } from "./terminal-svg.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const COLUMNS = 116;
+const COLUMNS = 120;
 const COMMANDS = ["uname -a", "nproc", "cat /proc/uptime"];
 // The shell asks for the cursor's position after its prompt.
 // oxlint-disable-next-line no-control-regex -- so an escape sequence may follow

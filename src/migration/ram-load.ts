@@ -57,6 +57,7 @@ export class RamReader {
 
   /** After the END section. */
   checkComplete(): void {
+    if (this.#targets.size === 0) this.#damaged("the list of RAM blocks never came");
     for (const { block, come } of this.#targets.values()) {
       const pages = block.size >>> PAGE_SHIFT;
       for (let page = 0; page < pages; page++) {

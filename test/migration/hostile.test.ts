@@ -7,18 +7,29 @@ import { allPages } from "../../src/migration/ram-save.ts";
 import { StreamSaver } from "../../src/migration/save-stream.ts";
 import { loadSnapshot } from "../../src/migration/snapshot.ts";
 import { StreamWriter } from "../../src/migration/stream-writer.ts";
-import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/migration/wire.ts";
+import {
+  MIG_CMD,
+  PING_FINAL,
+  PING_SETUP,
+  QEMU_VM,
+  RAM_IDSTR,
+  RAM_SAVE_FLAG,
+  RAM_VERSION,
+} from "../../src/migration/wire.ts";
 import { FakeMachine } from "./fake-machine.ts";
 import { channelPair, memorySink, memorySource } from "./fake-network.ts";
 
 const cookie = (value: number) => new ByteWriter().u32(value).finish();
 const id = new Uint8Array(16);
+const RAM_SECTION_ID = 1;
 
-async function file(write: (saver: StreamSaver, machine: FakeMachine) => Promise<void>): Promise<Uint8Array> {
+async function file(
+  write: (saver: StreamSaver, machine: FakeMachine, stream: StreamWriter) => Promise<void>,
+): Promise<Uint8Array> {
   const machine = new FakeMachine();
   const sink = memorySink();
   const stream = new StreamWriter(sink.channel);
-  await write(new StreamSaver(machine, stream, defaultHost), machine);
+  await write(new StreamSaver(machine, stream, defaultHost), machine, stream);
   await stream.drain();
   await sink.commit();
   return sink.committed as Uint8Array;
@@ -44,6 +55,24 @@ describe("a file is refused", () => {
       saver.trailer();
     });
     expect(await refusal(bytes)).toMatch(/page 0x22000 of RAM block riscv_virt_board.ram never came/);
+  });
+
+  test("that has no RAM at all", async () => {
+    const bytes = await file(async (saver, machine, { out }) => {
+      saver.header();
+      Object.assign(saver.ram, {
+        start: () => {
+          out.u8(QEMU_VM.SECTION_START).u32(RAM_SECTION_ID).countedString(RAM_IDSTR).u32(0).u32(RAM_VERSION);
+          out.u32(0).u32(RAM_SAVE_FLAG.EOS).u8(QEMU_VM.SECTION_FOOTER).u32(RAM_SECTION_ID);
+        },
+      });
+      saver.startRam();
+      const none = allPages(machine.memory).map((bits) => bits.fill(0));
+      await saver.ram.pages(QEMU_VM.SECTION_END, none, () => {});
+      await saver.devices("paused");
+      saver.trailer();
+    });
+    expect(await refusal(bytes)).toMatch(/the list of RAM blocks never came/);
   });
 
   test("that has a command in it", async () => {

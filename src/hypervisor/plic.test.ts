@@ -35,7 +35,7 @@ describe("claim and complete", () => {
     expect(plic.read(claimAt(1))).toBe(0);
     // The gateway forwards nothing more before completion.
     plic.setLine(10, true);
-    expect(lines()).toEqual([0, 0]);
+    expect([plic.read(0x1000), lines()]).toEqual([0, [0, 0]]);
     plic.write(claimAt(1), 10);
     expect(lines()).toEqual([SEIP, 0]);
     expect(plic.read(claimAt(1))).toBe(10);

@@ -106,10 +106,9 @@ function checkWords(words: string, at: number): string {
 
 async function refusedHere(damage: Damage): Promise<string> {
   const error = await within(LOAD_MS, "loading", load(damage.bytes)).then(
-    () => undefined,
-    (cause: unknown) => cause,
+    () => new Error("it was loaded"),
+    (cause: unknown) => (cause instanceof Error ? cause : new Error(String(cause))),
   );
-  if (error === undefined) throw new Error("it was loaded");
   if (!(error instanceof MigrationError)) throw error;
   if (machine.runState.current !== "internal-error") throw new Error(`then ${machine.runState.current}`);
   const started = await machine.start().then(

@@ -183,7 +183,7 @@ export class Machine {
   readonly qmpPath: string;
   readonly qmp: Qmp;
   readonly console: Console;
-  #complaints: () => string;
+  readonly #complaints: () => string;
 
   private constructor(
     name: string,

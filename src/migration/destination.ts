@@ -93,6 +93,12 @@ export class MigrationDestination {
     }
   }
 
+  /** This process is about to end: a machine that it has not been told to run is dropped for ever. */
+  giveUp(): void {
+    if (!["listening", "loading", "ready", "lost"].includes(this.#state)) return;
+    this.#abandon(new MigrationError("migration.abandoned", "this process is ending"));
+  }
+
   async #receive(channel: Channel, reader: StreamReader): Promise<void> {
     const loader = new StreamLoader(this.#machine, reader, (command, data) =>
       this.#command(channel, reader, command, data),

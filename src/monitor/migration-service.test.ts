@@ -128,6 +128,39 @@ test("save leaves the machine running; the file arrives elsewhere", async () => 
   });
 });
 
+test("closing gives up a move; the machine is the source's, and the destination waits for nothing", async () => {
+  const { service } = setUp();
+  const slow = { maxBandwidthBytesPerSecond: 1 };
+  for (const end of ["source", "destination"] as const) {
+    const source = service();
+    const destination = service({ expectsArrival: true });
+    source.migration.setParameters(slow);
+    await source.machine.start();
+    await destination.migration.incoming(socket);
+    await source.migration.start(socket);
+    await until(() => source.migration.query()?.status === "active");
+    await (end === "source" ? source : destination).migration.close();
+    await until(() => destination.arrivals.length > 0);
+    expect(destination.machine.runState.current).toBe("internal-error");
+    await until(() => ["cancelled", "failed"].includes(source.migration.query()?.status ?? ""));
+    expect(source.machine.runState.current).toBe("running");
+    await source.machine.stop();
+    await source.machine.inactivateDrives();
+  }
+});
+
+test("closing gives up a save, and leaves no file", async () => {
+  const { service, files } = setUp();
+  const source = service();
+  await source.machine.start();
+  const saving = expect(source.migration.save("state")).rejects.toThrow("this process is ending");
+  await source.migration.close();
+  expect(source.migration.saving).toBeUndefined();
+  await saving;
+  expect([...files]).toEqual([]);
+  await source.machine.stop();
+});
+
 test("what is refused, in QEMU's words where it has them", async () => {
   const { migration } = setUp().service();
   await expect(migration.incoming(socket)).rejects.toThrow(

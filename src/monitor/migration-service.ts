@@ -55,6 +55,10 @@ export class MigrationService implements MigrationControl {
   #arrival: ArrivalInfo | undefined;
   #autostart: boolean;
   #listener: MigrationListener | undefined;
+  /** The snapshot under way, out or in. */
+  #file: Channel | undefined;
+  #fileWork: Promise<unknown> = Promise.resolve();
+  #closing: Error | undefined;
 
   constructor(machine: Machine, options: MigrationServiceOptions) {
     this.#machine = machine;
@@ -125,14 +129,19 @@ export class MigrationService implements MigrationControl {
   async save(path: string): Promise<void> {
     if (this.saving !== undefined) throw new QmpError("The machine is being saved already");
     this.saving = { donePages: 0, totalPages: 0 };
-    try {
-      const openSink = () => this.#options.transport.openSink(path);
-      await saveSnapshot(this.#machine, openSink, defaultHost, (donePages, totalPages) => {
-        this.saving = { donePages, totalPages };
-      });
-    } finally {
+    const openSink = async () => {
+      const sink = await this.#options.transport.openSink(path);
+      this.#file = sink.channel;
+      if (this.#closing !== undefined) sink.channel.abort(this.#closing);
+      return sink;
+    };
+    const progress = (donePages: number, totalPages: number) => {
+      this.saving = { donePages, totalPages };
+    };
+    this.#fileWork = saveSnapshot(this.#machine, openSink, defaultHost, progress).finally(() => {
       this.saving = undefined;
-    }
+    });
+    await this.#fileWork;
   }
 
   async incoming(address: MigrationAddress): Promise<void> {
@@ -143,7 +152,8 @@ export class MigrationService implements MigrationControl {
     try {
       if (address.transport === "file") {
         const channel = await this.#options.transport.openSnapshot(address.path, address.offset);
-        void this.#load(channel, address);
+        this.#file = channel;
+        this.#fileWork = this.#load(channel, address);
       } else await this.#receive(address);
     } catch (error) {
       // Nothing has begun: another address may be tried.
@@ -179,7 +189,7 @@ export class MigrationService implements MigrationControl {
     void destination.done.then(({ status, error }) => {
       this.#arriving(status === "arrived" ? "completed" : "failed", listener.address, error);
     });
-    void destination.released.then(() => this.close());
+    void destination.released.then(() => this.#stopListening());
   }
 
   #arriving(status: ArrivalInfo["status"], listening: MigrationAddress, error?: unknown): void {
@@ -191,8 +201,20 @@ export class MigrationService implements MigrationControl {
     }
   }
 
-  /** Stops listening for an arrival. */
+  /**
+   * This process is about to end. What is under way is given up and leaves nothing behind: no half file, and no
+   * machine at a destination whose source goes on, or the other way round. Never rejects.
+   */
   async close(): Promise<void> {
+    this.#closing = new Error("this process is ending");
+    this.#file?.abort(this.#closing);
+    await this.#fileWork.catch(() => {});
+    if (this.#source?.cancel() === true) await this.#source.done;
+    this.#destination?.giveUp();
+    await this.#stopListening();
+  }
+
+  async #stopListening(): Promise<void> {
     await this.#listener?.close();
     this.#listener = undefined;
   }

@@ -151,19 +151,24 @@ export class FakeNetwork {
 /** A snapshot in memory. */
 export function memorySink(): SnapshotSink & { committed: Uint8Array | undefined; discarded: boolean } {
   const parts: Uint8Array[] = [];
+  let failure: Error | undefined;
   const sink = {
     committed: undefined as Uint8Array | undefined,
     discarded: false,
     channel: {
       write: async (bytes: Uint8Array) => {
         await turn();
+        if (failure !== undefined) throw failure;
         parts.push(bytes.slice());
       },
       read: async () => 0,
       close: async () => {},
-      abort: () => {},
+      abort: (reason: Error) => {
+        failure ??= reason;
+      },
     },
     async commit() {
+      if (failure !== undefined) throw failure;
       sink.committed = Buffer.concat(parts);
     },
     async discard() {

@@ -63,6 +63,7 @@ function another(id: bigint): bigint {
     [timer(3), 0n],
     [wherry("halted"), 1n],
     [wherry("privilege"), 3n],
+    [wherry("pending"), 0x222n],
   ]);
   const byte = id >= raw(0x3a0) && id < raw(0x3b0);
   const word = id >= oneReg(REG_TYPE.FP_F, 0, 0, 32) && id < oneReg(REG_TYPE.FP_F, 32, 0, 32);
@@ -239,4 +240,9 @@ test("single-precision registers are the low halves of the double-precision ones
   expect(image.get("f", 3)).toBe(0xffffffff3f800000n);
   regs.set(oneReg(REG_TYPE.FP_F, 32, 0, 32), 0x21n);
   expect([image.get("fflags"), image.get("frm")]).toEqual([1n, 1n]);
+});
+
+test("pending bits that belong to a controller's line are refused", () => {
+  const { regs } = hart();
+  expect(() => regs.set(wherry("pending"), 1n << 7n)).toThrow("software owns the bits 0x222 alone");
 });

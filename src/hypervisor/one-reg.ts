@@ -359,6 +359,13 @@ export class OneRegs {
         this.#image.set("priv", value);
         return true;
       case WHERRY_REG.pending:
+        // Machine-level bits are lines of their controllers: a stream that sets them would leave them set for ever.
+        if ((value & ~S_INTERRUPTS) !== 0n) {
+          throw new OneRegError(
+            "one-reg.pending",
+            `pending interrupts ${hex(value)}: software owns the bits ${hex(S_INTERRUPTS)} alone`,
+          );
+        }
         this.#image.set("mip", value);
         return true;
       default:

@@ -1,7 +1,7 @@
 // The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
 // irqchip, the clock, doorbells, and vCPUs to run, pause and look into. It implements the accelerator interface
 // (src/vmm/accelerator.ts) without importing it. Threads are made by the host and handed in.
-import { WherryError } from "../base/errors.ts";
+import { messageOf, WherryError } from "../base/errors.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
 import { Aclint } from "./aclint.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
@@ -434,7 +434,9 @@ export class Vcpu {
         return;
       }
       case EXIT_REASON.DIRTY_RING_FULL:
-        void (events.dirtyQuotaReached?.(this.id) ?? Promise.resolve()).finally(() => this.#answer(true));
+        (events.dirtyQuotaReached?.(this.id) ?? Promise.resolve())
+          .catch((error: unknown) => events.internalError(this.id, messageOf(error)))
+          .finally(() => this.#answer(true));
         return;
       default:
         this.#vm.markDead();

@@ -148,3 +148,25 @@ test("migrate: the guest goes on in the other process and finds nothing lost", a
   await destination.see(DONE);
   expect(await destination.exit).toBe(0);
 });
+
+test("SIGTERM in the middle of a move: of the destination, the source goes on; of the source, both end", async () => {
+  const source = new Wherry(...START, "--qmp", "unix:c.qmp");
+  await source.see(REPORT);
+  const underWay = async (name: string): Promise<[Wherry, ReturnType<typeof control>]> => {
+    const destination = new Wherry("run", ...HARDWARE, "--incoming", `unix:${name}`, "--qmp", "unix:d.qmp");
+    while ((await control("status", "--qmp", "unix:d.qmp")).code !== 0);
+    const moving = control("migrate", `unix:${name}`, "--max-bandwidth", "64K", "--qmp", "unix:c.qmp");
+    while (!(await control("status", "--qmp", "unix:c.qmp")).out.includes("migration: active"));
+    return [destination, moving];
+  };
+  const [first, failed] = await underWay("first");
+  first.child.kill("SIGTERM");
+  expect(await first.exit).toBe(143);
+  expect((await failed).err).toContain("the machine is running here");
+  const [second, ended] = await underWay("second");
+  source.child.kill("SIGTERM");
+  expect(await source.exit).toBe(143);
+  expect(await second.exit).toBe(1);
+  expect((await ended).code).toBe(1);
+  expect([source.err, second.err]).toEqual(["", expect.stringMatching(/^wherry: .*\n$/)]);
+});

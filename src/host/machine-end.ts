@@ -32,12 +32,11 @@ const STOP_TIMEOUT_MS = 5000;
 
 /** Stops it and lets its disks go. Rejects with WherryError if a hart does not stop. */
 export async function stopForGood(machine: Machine, setTimer: SetTimer): Promise<void> {
-  if (machine.runState.running) {
-    let timer: { cancel(): void } | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimer(STOP_TIMEOUT_MS, () => reject(new WherryError("host.stop", "a hart does not stop")));
-    });
-    await Promise.race([machine.stop("shutdown"), late]).finally(() => timer?.cancel());
-  }
+  let timer: { cancel(): void } | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimer(STOP_TIMEOUT_MS, () => reject(new WherryError("host.stop", "a hart does not stop")));
+  });
+  // Even if it does not run: who has stopped it for a while must not let it go on.
+  await Promise.race([machine.stop("shutdown"), late]).finally(() => timer?.cancel());
   await machine.inactivateDrives();
 }

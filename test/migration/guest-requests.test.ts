@@ -1,7 +1,9 @@
 // What the guest (or a user) asks for in the moment that a machine is stopped to be moved or saved: a reset, a power-off,
 // a stop. It is done before anything is sent, or ends the move; it is never lost, and no machine is of two moments.
 import { describe, expect, test } from "vitest";
+import { stopForGood } from "../../src/host/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/destination.ts";
+import { defaultHost } from "../../src/migration/host.ts";
 import { saveSnapshot } from "../../src/migration/snapshot.ts";
 import { defaultParameters, migrateOut, type MigrationResult } from "../../src/migration/source.ts";
 import { FakeMachine, World } from "./fake-machine.ts";
@@ -96,6 +98,19 @@ describe("a save", () => {
       return memorySink();
     });
     expect(source.runState.current).toBe("paused");
+  });
+
+  test("of a machine that is ended meanwhile does not start it again, nor take its drive", async () => {
+    const source = await running(new World());
+    const sink = memorySink();
+    const commit = sink.commit.bind(sink);
+    sink.commit = async () => {
+      await stopForGood(source, defaultHost.setTimer);
+      await commit();
+    };
+    await saveSnapshot(source, async () => sink);
+    expect(source.runState.current).toBe("shutdown");
+    expect(source.drivesActive).toBe(false);
   });
 
   test("of a machine that hits an internal error meanwhile does not let it run on", async () => {

@@ -158,6 +158,17 @@ export class VcpuThread {
 
   /** Runs until the VMM ends the thread. */
   run(): void {
+    try {
+      this.#loop();
+    } finally {
+      // A fault of ours may have thrown out of the guest: nobody must wait for this thread to leave it.
+      this.#me.leaveGuestMode();
+      this.#me.store(CTL_ENDED, 1);
+      this.#host.signal();
+    }
+  }
+
+  #loop(): void {
     const me = this.#me;
     this.#loadSlotBank();
     while (this.#park()) {
@@ -181,8 +192,6 @@ export class VcpuThread {
       const quota = me.load(CTL_DIRTY_QUOTA);
       if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
     }
-    me.store(CTL_ENDED, 1);
-    this.#host.signal();
   }
 
   // ---- parking ----

@@ -1,7 +1,8 @@
 // The VM as the VMM thread sees it, with no thread behind its vCPUs.
 import { expect, test } from "vitest";
+import { ScriptedVm } from "../../test/support/scripted-vm.ts";
 import { createSharedMemory } from "../wasm/host.ts";
-import { CTL_RUN } from "./layout.ts";
+import { CTL_ENDED, CTL_MODE, CTL_RUN } from "./layout.ts";
 import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 import { RUN } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
@@ -58,9 +59,19 @@ test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor
   const waits = makeRequestsAsync(REQ.TLB_FLUSH, requests);
   faults[0]?.(new Error("memory access out of bounds"));
   await waits;
-  expect(dead.load(0)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+  expect(dead.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
   expect(errors).toEqual(["0 memory access out of bounds"]);
   expect(vm.dead).toBe(true);
   await Promise.all(vm.vcpus.map((vcpu) => vcpu.pause()));
   expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
+});
+
+test("a thread that an engine's fault ends has left the guest before anybody hears of it", () => {
+  const s = new ScriptedVm();
+  const fault = (): number => {
+    throw new WebAssembly.RuntimeError("memory access out of bounds");
+  };
+  expect(() => s.run(0, fault)).toThrow("memory access out of bounds");
+  expect(s.requests[0]?.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+  expect(s.requests[0]?.load(CTL_ENDED)).toBe(1);
 });

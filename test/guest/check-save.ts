@@ -18,7 +18,7 @@ const random = new Random(given.seed);
 const AT_ONCE = 2;
 const SAVES_A_BOOT = 20;
 const END = /^check: end sum=\w+ online=\S+\r?\n/m;
-const FAIL = /^check: FAIL.*$|Kernel panic|Oops[: ]|BUG:|Unable to handle/m;
+const FAIL = /^check: FAIL.*$|Kernel panic|Oops[: ]|BUG: (?!soft lockup)|Unable to handle/m;
 /** KVM's numbers. */
 const MP_STATES: Readonly<Record<string, string>> = {
   "0x0": "runnable",

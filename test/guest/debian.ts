@@ -5,8 +5,8 @@ import { type Console, Machine } from "./machine.ts";
 export const BOOT_MS = 300_000;
 const COMMAND_MS = 60_000;
 export const PROMPT = /wherry:\S*# /;
-/** Not RCU's complaints of stalls: with more harts than cores, on a busy host, they say that the host is slow. */
-const DEAD = /Kernel panic|Oops[: ]|BUG:|Unable to handle/;
+/** Not complaints of stalls and soft lockups: with more harts than cores, on a busy host, they say that the host is slow. */
+const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup)|Unable to handle/;
 
 export type Firmware = "builtin" | "opensbi";
 

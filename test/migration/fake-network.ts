@@ -31,6 +31,9 @@ class Wire {
   constructor(faults: WireFaults) {
     this.#faults = faults;
   }
+  throwIfBroken(): void {
+    if (this.broken && this.error !== undefined) throw this.error;
+  }
   wake(): void {
     for (const waker of this.wakers.splice(0)) waker();
   }
@@ -75,7 +78,7 @@ function end(wire: Wire, out: 0 | 1): Channel {
       if (n > 0) wire.queues[out]?.push(bytes.slice(0, n));
       wire.wake();
       // What was sent before a reset may have arrived all the same.
-      if (wire.broken && wire.error !== undefined) throw wire.error;
+      wire.throwIfBroken();
       while ((wire.queues[out]?.length ?? 0) > 4 && aborted === undefined && wire.error === undefined)
         await wire.changed();
     },

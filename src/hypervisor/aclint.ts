@@ -62,7 +62,7 @@ export class Aclint {
     }
     let value: bigint | undefined;
     if (offset >= MTIME && offset < MTIME + 8) value = BigInt(this.#clock.now());
-    else if (((offset - MTIMECMP) >>> 3) < this.#vcpus.length) {
+    else if ((offset - MTIMECMP) >>> 3 < this.#vcpus.length) {
       value = Atomics.load(this.#timecmp, (offset - MTIMECMP) >>> 3);
     }
     if (value === undefined) return 0n;

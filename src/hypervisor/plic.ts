@@ -86,10 +86,13 @@ export class Plic {
   read(offset: number): number {
     const words = this.#words;
     if (offset < PLIC_SOURCES * 4) return words[PRIORITY + (offset >>> 2)]!;
-    if (offset >= 0x1000 && offset < 0x1000 + SOURCE_WORDS * 4) return words[PENDING + ((offset - 0x1000) >>> 2)]! >>> 0;
+    if (offset >= 0x1000 && offset < 0x1000 + SOURCE_WORDS * 4)
+      return words[PENDING + ((offset - 0x1000) >>> 2)]! >>> 0;
     if (offset >= 0x2000 && offset < 0x2000 + this.#contexts * 0x80) {
       const word = (offset & 0x7f) >>> 2;
-      return word < SOURCE_WORDS ? words[ENABLE + ((offset - 0x2000) >>> 7) * ENABLE_STRIDE + word]! >>> 0 : 0;
+      return word < SOURCE_WORDS
+        ? words[ENABLE + ((offset - 0x2000) >>> 7) * ENABLE_STRIDE + word]! >>> 0
+        : 0;
     }
     if (offset >= 0x200000 && offset < 0x200000 + this.#contexts * 0x1000) {
       const context = (offset - 0x200000) >>> 12;
@@ -198,9 +201,11 @@ export class Plic {
     const words = this.#words;
     const contexts = this.#contexts;
     return withLock(words, LOCK, () => {
-      const take = (from: number, n: number): Uint32Array<ArrayBuffer> => Uint32Array.from(words.subarray(from, from + n));
+      const take = (from: number, n: number): Uint32Array<ArrayBuffer> =>
+        Uint32Array.from(words.subarray(from, from + n));
       const enable = new Uint32Array(contexts * SOURCE_WORDS);
-      for (let c = 0; c < contexts; c++) enable.set(take(ENABLE + c * ENABLE_STRIDE, SOURCE_WORDS), c * SOURCE_WORDS);
+      for (let c = 0; c < contexts; c++)
+        enable.set(take(ENABLE + c * ENABLE_STRIDE, SOURCE_WORDS), c * SOURCE_WORDS);
       return {
         numSources: PLIC_SOURCES,
         numContexts: contexts,

@@ -102,7 +102,8 @@ export class VcpuRequests {
 
   /** kvm_make_request: log it. The data that it is about must have been written before. */
   make(request: number): void {
-    if ((request & REQUEST_NO_ACTION) !== 0) throw new RangeError(`request ${request & REQUEST_MASK} is never logged`);
+    if ((request & REQUEST_NO_ACTION) !== 0)
+      throw new RangeError(`request ${request & REQUEST_MASK} is never logged`);
     this.or(CTL_REQUESTS, bitOf(request));
   }
 

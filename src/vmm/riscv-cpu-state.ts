@@ -44,7 +44,9 @@ export const cpuState = defineState(
     pmpcfg: u8Array(16),
     pmpaddr: u64Array(16),
     mip: u64.check((m) => ((m & ~0x222n) === 0n ? undefined : "software-owned bits alone (0x222)")),
-    mpState: u32.check((m) => (RISCV_MP_STATES.includes(m) ? undefined : `one of ${RISCV_MP_STATES.join(", ")}`)),
+    mpState: u32.check((m) =>
+      RISCV_MP_STATES.includes(m) ? undefined : `one of ${RISCV_MP_STATES.join(", ")}`,
+    ),
     startAddress: u64,
     startArgument: u64,
     suspendType: u64,

@@ -4,7 +4,12 @@
 import { describe, expect, test } from "vitest";
 import { MigrationDestination } from "../../src/migration/destination.ts";
 import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
-import { defaultParameters, migrateOut, type MigrationResult } from "../../src/migration/source.ts";
+import {
+  defaultParameters,
+  migrateOut,
+  type MigrationResult,
+  type MigrationSource,
+} from "../../src/migration/source.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";
@@ -34,7 +39,13 @@ interface Outcome {
 async function move(
   faults: WireFaults | undefined,
   after: "ok" | "dead" | "partitioned",
-  options: { refuseDrive?: string; keepDrive?: string; cancelAfterTurns?: number; host?: MigrationHost } = {},
+  options: {
+    refuseDrive?: string;
+    keepDrive?: string;
+    cancelAfterTurns?: number;
+    host?: MigrationHost;
+    decide?: (move: MigrationSource) => Promise<MigrationResult>;
+  } = {},
 ): Promise<Outcome> {
   const host = options.host ?? fastHost;
   const world = new World();
@@ -77,7 +88,7 @@ async function move(
     expect(world.running === source).toBe(false);
     network.reach = "ok";
     move.parameters.resolveTimeoutMs = patient.resolveTimeoutMs;
-    result = await move.decide("ask");
+    result = await (options.decide?.(move) ?? move.decide("ask"));
   }
   if (faults?.mode === "late") await delay(300);
   if (result.status === "completed" && !target.dead) await destination.done;
@@ -155,6 +166,21 @@ test("a source that fails after the destination is ready goes on, and the destin
   await new Promise((resolve) => setTimeout(resolve, 50));
   check(outcome, "drive kept");
   expect(outcome.target.runState.current).toBe("internal-error");
+});
+
+test("one decision at a time: while the destination is asked, nobody else decides", async () => {
+  const clean = await move(undefined, "ok");
+  check(clean, "clean");
+  const faults = { forward: (clean.network.passed[0] as number) - 1, mode: "blackhole" } as const;
+  const outcome = await move(faults, "partitioned", {
+    decide: async (undecided) => {
+      const asked = undecided.decide("ask");
+      await expect(undecided.decide("there")).rejects.toThrow(/being asked/);
+      return asked;
+    },
+  });
+  expect(outcome.result.status).toBe("failed");
+  check(outcome, "asked");
 });
 
 describe("the wire breaks at byte", () => {

@@ -9,7 +9,7 @@ const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
 test.each([false, true])(
   `requests, modes and kicks on real threads (lonely: %s, WHERRY_SEED=${seed})`,
   async (lonely) => {
-    const { violation, ...counts } = await stress({ seed, seconds: lonely ? 2 : 4, lonely });
+    const { violation, ...counts } = await stress({ seed, seconds: lonely ? 8 : 4, lonely });
     expect(violation).toBeUndefined();
     expect(counts.instructions).toBeGreaterThan(0);
   },

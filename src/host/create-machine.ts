@@ -8,7 +8,7 @@ import { createVm } from "./create-vm.ts";
 import type { HostPlatform } from "./platform.ts";
 
 export interface MachineConfig {
-  /** 1 to 8 harts. */
+  /** 1 to 32 harts. */
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
   readonly memoryBytes: number;

@@ -100,6 +100,7 @@ export class MigrationSource {
   #isReady = false;
   /** GO is on its way, whole or in part: from here on only the destination's word counts. */
   #committed = false;
+  #isAsking = false;
   #logging = false;
   /** What the machine did until it was stopped to be handed over. */
   #before: RunState | undefined;
@@ -156,8 +157,17 @@ export class MigrationSource {
     if (this.#status !== "unresolved") {
       throw new MigrationError("migration.decide", `nothing to decide: the move is ${this.#status}`);
     }
-    if (answer === "ask") return await this.#resolve(this.#error);
-    return answer === "there" ? this.#complete() : await this.#back("failed", this.#error);
+    if (this.#isAsking) {
+      throw new MigrationError("migration.decide", "the destination is being asked: wait for its answer");
+    }
+    if (answer === "there") return this.#complete();
+    if (answer === "here") return await this.#back("failed", this.#error);
+    this.#isAsking = true;
+    try {
+      return await this.#resolve(this.#error);
+    } finally {
+      this.#isAsking = false;
+    }
   }
 
   get progress(): MigrationProgress {

@@ -1,0 +1,452 @@
+// `npm run check:devices`: a Debian guest works its devices: disk, entropy, network, clock, console, and the ways out.
+// Two guests are joined by a wire and one of them is moved; a machine is killed and its disks are held against what its
+// guest was told; a guest panics and finds its devices reset; a guest has virtio-mmio version 1.
+//   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
+import { createHash } from "node:crypto";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { createMachine } from "../../src/node/index.ts";
+import { Random } from "../oracle/random.ts";
+import { Cases, directory, options, sleep, until } from "./cases.ts";
+import { BOOT_MS, debian, debianHardware, prompt, shell } from "./debian.ts";
+import { Console, killAll, Machine, wherry } from "./machine.ts";
+import { finishedMove, moveLine } from "./move.ts";
+
+const given = options({ only: "", harts: 4, seconds: 15 });
+const random = new Random(given.seed);
+const MIB = 2 ** 20;
+const STEP_MS = 120_000;
+
+const parts: Record<string, { readonly cases: number; readonly run: () => Promise<void> }> = {
+  guests: { cases: 10, run: twoGuests },
+  killed: { cases: 5, run: killed },
+  legacy: { cases: 2, run: legacy },
+  hotplug: { cases: 2, run: hotplug },
+};
+const wanted = Object.entries(parts).filter(([name]) => given.only === "" || name === given.only);
+const cases = new Cases(
+  `devices of Debian guests, seed ${given.seed}`,
+  wanted.reduce((sum, [, part]) => sum + part.cases, 0),
+);
+// ---- what the cases share ----
+
+/** A raw image with this content, then zeroes. */
+function image(name: string, bytes: number, content = ""): string {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  truncateSync(path, bytes);
+  return path;
+}
+
+/** What `seq FIRST LAST` prints. */
+function seq(first: number, last: number): string {
+  return `${Array.from({ length: last - first + 1 }, (_, i) => first + i).join("\n")}\n`;
+}
+
+function md5(data: string | Uint8Array): string {
+  return createHash("md5").update(data).digest("hex");
+}
+
+function expect(what: string, found: unknown, expected: unknown): void {
+  if (found === expected) return;
+  throw new Error(`${what}: found ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function boot(harts: number, devices: readonly string[], append = ""): Promise<Machine> {
+  const guest = ["--kernel", debian.kernel, "--initrd", debian.initrd];
+  const command = ["--append", `console=ttyS0 panic=-1 ${append}`.trim()];
+  return Machine.start(["run", ...debianHardware(harts, "builtin"), ...guest, ...command, ...devices], {
+    fromFirstByte: true,
+  });
+}
+
+/** Waits for the shell, and lets its line editor leave long commands in one line. */
+async function ready(console: Console, from = 0): Promise<void> {
+  await prompt(console, from);
+  await shell(console, "stty cols 2000");
+}
+
+/** The first word of what a command prints. */
+async function word(console: Console, command: string): Promise<string> {
+  return (await shell(console, command)).split(/\s/)[0] ?? "";
+}
+
+/** A command that must fail; gives what it says. */
+async function refused(console: Console, command: string): Promise<string> {
+  return shell(console, `if ${command} 2>&1; then false; else true; fi`);
+}
+
+/** Waits for the process to end by itself. */
+async function endsWith(machine: Machine, code: number): Promise<void> {
+  const exit = await machine.ends(60_000);
+  if (exit.code !== code) throw new Error(`ended with ${exit.code ?? exit.signal}: ${machine.complaints}`);
+}
+
+const MOUNT = "modprobe ext4 && mount -t ext4 /dev/vda /mnt";
+/** The checksum of all files. */
+const FILES = "(cd /mnt; find . -type f | sort | xargs md5sum | md5sum)";
+/** A file system with files in it; gives their checksum. */
+async function makeFiles(console: Console): Promise<string> {
+  await shell(console, `mke2fs -q /dev/vda > /dev/null && ${MOUNT}`);
+  await shell(
+    console,
+    "mkdir /mnt/a; for i in 1 2 3 4 5 6 7 8; do head -c ${i}0001 /dev/urandom > /mnt/a/$i; done; cp /bin/busybox /mnt",
+  );
+  await shell(console, "sync");
+  return word(console, FILES);
+}
+
+// ---- two guests and a wire ----
+
+async function twoGuests(): Promise<void> {
+  const [data, fixed, third] = [
+    image("data", 64 * MIB),
+    image("fixed", MIB, seq(1, 9999)),
+    image("third", 4 * MIB),
+  ];
+  const port = await freePort();
+  const drives = [`file=${data}`, `file=${fixed},readonly=on`, `file=${third}`].flatMap((d) => [
+    "--drive",
+    d,
+  ]);
+  const wire = ["--net", `socket:connect=127.0.0.1:${port},mac=52:54:00:00:00:02`];
+  let a!: Machine;
+  let b!: Machine;
+
+  const booted = await cases.run("two guests boot", BOOT_MS, async () => {
+    const first = [...drives, "--net", `socket:listen=127.0.0.1:${port}`, "--rng"];
+    [a, b] = await Promise.all([boot(2, first, "iomem=relaxed"), boot(1, wire)]);
+    await Promise.all([ready(a.console), ready(b.console)]);
+    return "both are in their shells";
+  });
+  if (!booted) return;
+
+  await cases.run("disks", STEP_MS, async () => {
+    const disks = await shell(
+      a.console,
+      "cd /sys/block; for d in vd*; do echo $d $(cat $d/size $d/ro $d/serial); done; cd",
+    );
+    expect("disks", disks.replaceAll("\n", ", "), "vda 131072 0, vdb 2048 1, vdc 8192 0");
+    const text = seq(1, 9999);
+    expect("contents", await word(a.console, `head -c ${text.length} /dev/vdb | md5sum`), md5(text));
+    return "sizes, read-only mark, contents of three";
+  });
+
+  await cases.run("a read-only disk", STEP_MS, async () => {
+    await refused(a.console, "dd if=/dev/zero of=/dev/vdb count=1 conv=fsync");
+    await refused(a.console, "mke2fs -q /dev/vdb");
+    const text = seq(1, 9999);
+    expect("image", md5(readFileSync(fixed).subarray(0, text.length)), md5(text));
+    return "refuses writes";
+  });
+
+  await cases.run("a file system", STEP_MS, async () => {
+    const before = await makeFiles(a.console);
+    await shell(a.console, `umount /mnt && echo 3 > /proc/sys/vm/drop_caches && ${MOUNT}`);
+    expect("files after mounting anew", await word(a.console, FILES), before);
+    await shell(a.console, `mv /mnt/a/8 /tmp && sync && fstrim /mnt && umount /mnt && ${MOUNT}`);
+    await shell(a.console, "cp /tmp/8 /mnt/a && sync && echo 3 > /proc/sys/vm/drop_caches");
+    expect("files after trimming", await word(a.console, FILES), before);
+    await shell(a.console, "blkdiscard /dev/vdc && seq 1 20000 | dd of=/dev/vdc conv=fsync 2> /dev/null");
+    const written = seq(1, 20_000);
+    expect("image after discard", md5(readFileSync(third).subarray(0, written.length)), md5(written));
+    return "same files after umount, trim and drop_caches";
+  });
+
+  await cases.run("entropy", STEP_MS, async () => {
+    expect("source", await word(a.console, "cat /sys/class/misc/hw_random/rng_current"), "virtio_rng.0");
+    const sums = await shell(
+      a.console,
+      "for i in 1 2; do head -c 4096 /dev/hwrng | tee /tmp/r | md5sum; done",
+    );
+    expect("different draws", new Set(sums.split("\n")).size, 2);
+    const kinds = await word(a.console, "hexdump -ve '/1 \"%d\\n\"' /tmp/r | sort -u | wc -l");
+    if (Number(kinds) < 250) throw new Error(`4096 random bytes have ${kinds} values`);
+    return `${kinds} values in 4096 bytes`;
+  });
+
+  await cases.run("clock and alarm", STEP_MS, async () => {
+    const guest = Number(await word(a.console, "date +%s"));
+    const host = Date.now() / 1000;
+    const rtc =
+      Date.parse(`${(await shell(a.console, "TZ=UTC hwclock -u -r")).replace(/ +0\.0+ seconds$/, "")} UTC`) /
+      1000;
+    if (Math.abs(guest - host) > 2) throw new Error(`the guest's time is ${guest}, the host's ${host}`);
+    if (!(Math.abs(rtc - host) < 3)) throw new Error(`the RTC says ${rtc}, the host ${host}`);
+    // The driver has no wakealarm; its interrupt handler is there all the same.
+    const irqs = "awk '/rtc/ { print $2 + $3 }' /proc/interrupts";
+    expect("alarms before", await word(a.console, irqs), "0");
+    const low = "t=$(devmem 0x101000); h=$(devmem 0x101004)";
+    const alarm =
+      "n=$((h * 4294967296 + t + 1000000000)); devmem 0x10100c 32 $((n >> 32)); devmem 0x101010 32 1";
+    await shell(a.console, `${low}; ${alarm}; devmem 0x101008 32 $((n & 4294967295))`);
+    const seen = await shell(a.console, `${irqs}; sleep 2; ${irqs}`);
+    expect("alarms", seen.split("\n").at(-1), "1");
+    return `guest ${(guest - host).toFixed(1)} s, RTC ${(rtc - host).toFixed(1)} s off; the alarm rang once`;
+  });
+
+  await cases.run("console", 3 * STEP_MS, async () => {
+    const { console } = a;
+    const text = seq(1, 20_000).slice(0, 100_000);
+    const from = console.text.length;
+    console.type(
+      "stty raw -echo; echo READY; head -c 100000 > /tmp/paste; stty sane; stty cols 2000; echo DONE\n",
+    );
+    await console.see(/\nREADY/, 30_000, from);
+    const began = performance.now();
+    console.type(text);
+    await console.see(/\nDONE\r?\n/, 60_000, from);
+    const pasted = performance.now() - began;
+    expect("a paste of 100 kB", await word(console, "md5sum /tmp/paste"), md5(text));
+    const start = performance.now();
+    const before = console.text.length;
+    // Long lines: each end of a line costs the guest an interrupt more.
+    console.type("seq 1 165000 | tr '\\n' ' '; echo EN''D\n");
+    const [printed] = await console.see(/\n1 2 [^]*END/, 2 * STEP_MS, before);
+    const expected = `\n${seq(1, 165_000).replaceAll("\n", " ")}END`;
+    expect("1 MB of output", md5(printed), md5(expected));
+    const rate = 1.04e6 / (performance.now() - start);
+    return `100 kB in: ${(1e5 / pasted).toFixed(0)} kB/s, 1 MB out: ${rate.toFixed(0)} kB/s`;
+  });
+
+  await cases.run("a wire between two guests", STEP_MS, async () => {
+    const up = (machine: Machine, last: number): Promise<string> =>
+      shell(
+        machine.console,
+        `ip addr add 10.0.0.${last}/24 dev eth0 && ip link set eth0 up && mkdir -p /tmp/www`,
+      );
+    await Promise.all([up(a, 1), up(b, 2)]);
+    const pings = await shell(a.console, "ping -c 3 -W 5 10.0.0.2");
+    if (!pings.includes("3 packets received")) throw new Error(pings);
+    const sums: string[] = [];
+    for (const { console } of [a, b]) {
+      await shell(console, "head -c 2000000 /dev/urandom > /tmp/www/f && httpd -h /tmp/www");
+      sums.push(await word(console, "md5sum /tmp/www/f"));
+    }
+    const got = (machine: Machine, last: number): Promise<string> =>
+      word(machine.console, `wget -q -O - http://10.0.0.${last}/f | md5sum`);
+    const began = performance.now();
+    const [atA, atB] = await Promise.all([got(a, 2), got(b, 1)]);
+    expect("file from b", atA, sums[1]);
+    expect("file from a", atB, sums[0]);
+    return `ping, 2 MB each way at once: ${(4000 / (performance.now() - began)).toFixed(1)} MB/s in all`;
+  });
+
+  await cases.run("a guest moves with its wire", STEP_MS, async () => {
+    // The end that connects can move: its new process tries again until the listener's old peer has gone.
+    await shell(a.console, "head -c 8000000 /dev/urandom > /tmp/www/big");
+    const sum = await word(a.console, "md5sum /tmp/www/big");
+    const from = b.console.text.length;
+    const fetch = "(wget -q -O - http://10.0.0.1/big | md5sum > /tmp/sum; echo GO''T) &";
+    b.console.type(`${fetch} seq 1 60000 | tr '\\n' ' '; wait; echo; cat /tmp/sum; echo EN''D\n`);
+    const destination = await Machine.start([
+      ...["run", ...debianHardware(1, "builtin"), ...wire, "--incoming", `unix:${join(directory, "move")}`],
+    ]);
+    await b.console.see(/ 1000 /, 60_000, from);
+    const report = await finishedMove(b, destination);
+    const before = b.console.text.slice(from);
+    if (before.includes("GOT")) throw new Error("the transfer ended before the move");
+    const began = performance.now();
+    await b.quit();
+    b = destination;
+    await b.console.see(/\nEND/, STEP_MS);
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    const printed = (before + b.console.text).replace("GOT\r\n", "");
+    if (!printed.includes(`\n${seq(1, 60_000).replaceAll("\n", " ")}`)) {
+      writeFileSync("/tmp/wherry-printed", printed);
+      throw new Error(
+        "what the guest printed on both sides is not what it should print: /tmp/wherry-printed",
+      );
+    }
+    if (!printed.includes(sum)) throw new Error(`the transfer's checksum is not ${sum}`);
+    return `${moveLine(report)}; the transfer ended within ${seconds} s, intact, as all that was printed meanwhile`;
+  });
+
+  await cases.run("ways out", STEP_MS, async () => {
+    b.console.type("reboot -f\n");
+    await endsWith(b, 0);
+    await shell(a.console, "sync");
+    a.console.type("halt -f\n");
+    await endsWith(a, 0);
+    return "halt: 0; reboot where no kernel is: 0";
+  });
+}
+
+// ---- a killed machine ----
+
+async function killed(): Promise<void> {
+  const [files, raw] = [image("files", 64 * MIB), image("raw", 16 * MIB)];
+  const drives = [files, raw].flatMap((file) => ["--drive", `file=${file}`]);
+  let machine!: Machine;
+  let sum = "";
+  const start = async (): Promise<void> => {
+    machine = await boot(2, drives);
+    await ready(machine.console);
+  };
+
+  const made = await cases.run("a guest writes", BOOT_MS, async () => {
+    await start();
+    sum = await makeFiles(machine.console);
+    return "files, synced";
+  });
+  if (!made) return;
+
+  await cases.run("a disk has one writer", STEP_MS, async () => {
+    const run = ["run", "--kernel", debian.kernel, "--serial", "none"];
+    const second = await wherry([...run, "--drive", `file=${files}`]);
+    if (second.code !== 1 || !/cannot be locked: another process/.test(second.err)) {
+      throw new Error(`a second machine ended with ${second.code}: ${second.err}`);
+    }
+    return second.err.trim().replace(directory, "…");
+  });
+
+  await cases.run("kill -9", STEP_MS, async () => {
+    // Each block is numbered; its number is printed when the guest's fsync of it has returned.
+    const write =
+      "(echo block $i; seq $i 900) | dd of=/dev/vdb bs=4096 seek=$i conv=notrunc,fsync 2> /dev/null";
+    const { console } = machine;
+    const from = console.text.length;
+    console.type(`i=1; while ${write}; do echo at $i; i=$((i + 1)); done\n`);
+    await console.see(/\nat 20\r/, 60_000, from);
+    await sleep(random.int(1000));
+    await machine.kill();
+    const last = Number([...console.text.slice(from).matchAll(/\nat (\d+)\r/g)].at(-1)?.[1]);
+    const bytes = await readFile(raw);
+    for (let i = 1; i <= last; i++) {
+      const text = `block ${i}\n${seq(i, 900)}`.slice(0, 4096);
+      const found = bytes.subarray(i * 4096, i * 4096 + text.length).toString("latin1");
+      if (found !== text) throw new Error(`block ${i} of ${last} is not in the file`);
+    }
+    return `all ${last} blocks that the guest had flushed are in the file`;
+  });
+
+  const again = await cases.run("the next boot", BOOT_MS, async () => {
+    await start();
+    await shell(machine.console, MOUNT);
+    expect("files", await word(machine.console, FILES), sum);
+    return "no lock is left, all files are there";
+  });
+  if (!again) return;
+
+  await cases.run("panic, reboot, poweroff", BOOT_MS, async () => {
+    const { console } = machine;
+    const from = console.text.length;
+    console.type("echo c > /proc/sysrq-trigger\n");
+    await console.see(/Kernel panic[^]*Linux version/, BOOT_MS, from);
+    await ready(console, from + console.text.slice(from).lastIndexOf("Linux version"));
+    await shell(console, MOUNT);
+    expect("files", await word(console, FILES), sum);
+    await shell(console, "umount /mnt");
+    console.type("poweroff -f\n");
+    await endsWith(machine, 0);
+    return "the disk works after the reset; exit code 0";
+  });
+}
+
+// ---- virtio-mmio version 1 ----
+
+async function legacy(): Promise<void> {
+  const file = image("legacy", 16 * MIB);
+  const path = join(directory, "legacy.console");
+  const clients = new Set<Socket>();
+  const machine = await createMachine({
+    ...{ harts: 1, memoryBytes: 256 * MIB, legacyVirtio: true, rng: true },
+    ...{ kernel: readFileSync(debian.kernel), initrd: readFileSync(debian.initrd), append: "console=ttyS0" },
+    drives: [{ file, readonly: false }],
+    onConsole: (bytes) => {
+      for (const client of clients) client.write(bytes);
+    },
+  });
+  const server = createServer((client) => {
+    clients.add(client);
+    client.on("data", (bytes: Buffer) => machine.write(bytes));
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const console = await Console.connect(path);
+  try {
+    const booted = await cases.run("a guest with legacy virtio boots", BOOT_MS, async () => {
+      await until(10_000, "the console is joined", () => clients.size > 0 || undefined);
+      await machine.start();
+      await ready(console);
+      return "it is in its shell";
+    });
+    if (!booted) return;
+    await cases.run("legacy disk and entropy", STEP_MS, async () => {
+      // VIRTIO_F_VERSION_1 is bit 32 of the features.
+      const features = await shell(console, "cut -c33 /sys/bus/virtio/devices/*/features");
+      expect("VERSION_1 of both", features.replaceAll("\n", ""), "00");
+      const before = await makeFiles(console);
+      await shell(console, `umount /mnt && echo 3 > /proc/sys/vm/drop_caches && ${MOUNT}`);
+      expect("files after mounting anew", await word(console, FILES), before);
+      expect("entropy", await word(console, "head -c 1000 /dev/hwrng | wc -c"), "1000");
+      await shell(console, "umount /mnt");
+      console.type("poweroff -f\n");
+      expect("end", (await machine.ended).kind, "shutdown");
+      return "files, random bytes, poweroff";
+    });
+  } finally {
+    console.close();
+    server.close();
+    await machine.close();
+  }
+}
+
+// ---- harts come and go while the console prints ----
+
+async function hotplug(): Promise<void> {
+  const { harts, seconds } = given;
+  let machine!: Machine;
+  const booted = await cases.run(`${harts} harts boot`, BOOT_MS, async () => {
+    machine = await boot(harts, []);
+    await ready(machine.console);
+    return "they are in their shell";
+  });
+  if (!booted) return;
+  await cases.run(`hotplug for ${seconds} s`, STEP_MS + 4 * seconds * 1000, async () => {
+    const { console } = machine;
+    const all = Array.from({ length: harts - 1 }, (_, i) => i + 1).join(" ");
+    const set = (to: number): string =>
+      `for c in ${all}; do echo ${to} > /sys/devices/system/cpu/cpu$c/online; done`;
+    const time = "$(date +%s)";
+    const loop = `n=0; while [ ${time} -lt $end ]; do ${set(0)}; ${set(1)}; n=$((n+1)); done; echo $n > /tmp/n`;
+    const from = console.text.length;
+    console.type(
+      `end=$((${time}+${seconds})); (${loop}) & i=0; while [ ! -f /tmp/n ]; do i=$((i+1)); echo at $i; done; `,
+    );
+    console.type("wait; echo rounds $(cat /tmp/n) EN''D\n");
+    const end = await console.see(
+      /rounds (\d+) END/,
+      STEP_MS + 3 * seconds * 1000,
+      from,
+      /Oops|BUG:|rcu: INFO|soft lockup/,
+    );
+    // The kernel's own messages come in between, in the middle of a line too.
+    const printed = console.text.slice(from).replaceAll(/\[ *\d+\.\d+\] .*?\r?\n/g, "");
+    const lines = [...printed.matchAll(/^at (\d+)\r?$/gm)].map((line) => Number(line[1]));
+    const wrong = lines.findIndex((line, i) => line !== i + 1);
+    if (wrong >= 0) {
+      const near = printed.slice(printed.indexOf(`at ${wrong}\r`)).slice(0, 100);
+      throw new Error(`after line ${wrong} the console has ${JSON.stringify(near)}`);
+    }
+    expect("harts at the end", await word(console, "nproc"), String(harts));
+    console.type("poweroff -f\n");
+    await endsWith(machine, 0);
+    return `${end[1]} rounds of ${harts - 1} harts, ${lines.length} lines meanwhile`;
+  });
+}
+
+for (const [, part] of wanted) {
+  await part.run();
+  killAll();
+}
+cases.end();

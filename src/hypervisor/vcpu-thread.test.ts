@@ -25,6 +25,7 @@ import { MP } from "./mp-state.ts";
 import { REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 import { EXIT } from "./riscv/engine.ts";
 import type { HartImage } from "./riscv/hart-image.ts";
+import { startHart } from "./riscv/sbi.ts";
 import { RUN } from "./run-page.ts";
 import type { Vcpu } from "./vm.ts";
 
@@ -244,6 +245,28 @@ describe("blocking", () => {
     s.run(0, slice);
     expect([image.get("pc"), image.get("x", 11)]).toEqual([0x80002000n, 9n]);
     expect(me.load(CTL_MP_STATE)).toBe(MP.RUNNABLE);
+  });
+
+  test("a hart that resumes still has the interrupt that woke it and its timer; one that starts has neither", () => {
+    const { s, me, image } = one();
+    const afterReset = (act: () => void): bigint[] => {
+      image.set("mie", 2n);
+      image.set("mip", 2n);
+      image.set("stimecmp", 12345n);
+      act();
+      s.run(0, slice);
+      return [image.get("mip"), image.get("stimecmp")];
+    };
+    const resume = (): void => {
+      me.store(CTL_MP_STATE, MP.SUSPENDED);
+      me.write64(SBI_SUSPEND_TYPE, 0x80000000n);
+    };
+    const start = (): void => {
+      me.store(CTL_MP_STATE, MP.STOPPED);
+      expect(startHart(me, 0x80002000n, 0n)).toBe(true);
+    };
+    expect(afterReset(resume)).toEqual([2n, 12345n]);
+    expect(afterReset(start)).toEqual([0n, NEVER]);
   });
 
   test("a sleeper handles a NO_WAKEUP request when it wakes for another reason", () => {

@@ -263,7 +263,10 @@ export class VcpuThread {
 
   #resetForStart(): void {
     const me = this.#me;
-    this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT));
+    // A hart that resumes must find the interrupt that woke it: who sent it does not send it again.
+    const resumes = me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE);
+    const kept = resumes ? (["mip", "stimecmp"] as const) : [];
+    this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT), kept);
     me.store(CTL_HALTED, 0);
     this.#engine.flushTlb(this.#base);
     me.compareExchange(CTL_MP_STATE, MP.INIT_RECEIVED, MP.RUNNABLE);

@@ -51,9 +51,10 @@ export class HartImage {
     this.#view.setUint32(SCRATCH.config, on ? CONFIG_BUILTIN_FIRMWARE : 0, true);
   }
 
-  /** Reset (privileged specification §3.4): M-mode at `pc`, no translation, interrupts off, all else 0. */
-  reset(pc: bigint): void {
+  /** Reset (privileged specification §3.4): M-mode at `pc`, no translation, interrupts off, all else 0 but `kept`. */
+  reset(pc: bigint, kept: readonly HartField[] = []): void {
     for (const [field, value] of Object.entries(hartState.create())) {
+      if (kept.includes(field as HartField)) continue;
       const length = typeof value === "object" ? value.length : 1;
       for (let i = 0; i < length; i++) this.set(field as HartField, 0n, i);
     }
@@ -61,7 +62,7 @@ export class HartImage {
     this.set("mhartid", BigInt(this.#hart));
     this.set("priv", BigInt(PRIV.M));
     this.set("mstatus", MSTATUS_RESET);
-    this.set("stimecmp", NEVER);
+    if (!kept.includes("stimecmp")) this.set("stimecmp", NEVER);
     this.clearReservation();
   }
 
@@ -69,8 +70,8 @@ export class HartImage {
    * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 2.0 §9.1): S-mode at `address`,
    * satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is what the built-in firmware would have set up.
    */
-  resetForStart(address: bigint, argument: bigint): void {
-    this.reset(address);
+  resetForStart(address: bigint, argument: bigint, kept: readonly HartField[] = []): void {
+    this.reset(address, kept);
     this.set("priv", BigInt(PRIV.S));
     this.set("medeleg", BUILTIN_MEDELEG);
     this.set("mideleg", BUILTIN_MIDELEG);

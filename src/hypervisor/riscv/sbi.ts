@@ -383,6 +383,7 @@ export function startHart(target: VcpuRequests, address: bigint, argument: bigin
   if (target.compareExchange(CTL_MP_STATE, MP.STOPPED, MP.INIT_RECEIVED) !== MP.STOPPED) return false;
   target.write64(SBI_START_ADDRESS, address);
   target.write64(SBI_START_ARGUMENT, argument);
+  target.write64(SBI_SUSPEND_TYPE, BigInt(SUSPEND_RETENTIVE));
   target.make(REQ.VCPU_RESET);
   target.kick();
   return true;

@@ -75,3 +75,12 @@ test("a thread that an engine's fault ends has left the guest before anybody hea
   expect(s.requests[0]?.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
   expect(s.requests[0]?.load(CTL_ENDED)).toBe(1);
 });
+
+test("nobody waits for ever for a vCPU of a VM that is destroyed", async () => {
+  const { vm } = parked();
+  vm.vcpus[0]?.resume();
+  const [first, second] = vm.vcpus.map((vcpu) => expect(vcpu.pause()).rejects.toThrow("has ended"));
+  await vm.destroy();
+  await Promise.all([first, second]);
+  await expect(vm.vcpus[0]?.pause()).rejects.toThrow("has ended");
+});

@@ -308,7 +308,7 @@ export class Vcpu {
 
   /**
    * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request is
-   * OUTSIDE_GUEST_MODE: never logged, it only makes the target leave.
+   * OUTSIDE_GUEST_MODE: never logged, it only makes the target leave. Rejects with VmError once the VM is destroyed.
    */
   async pause(): Promise<void> {
     const r = this.#requests;
@@ -318,9 +318,10 @@ export class Vcpu {
     if (!this.paused) {
       await new Promise<void>((resolve) => {
         this.#parkWaiters.push(resolve);
-        if (this.paused) this.#wakeParkWaiters();
+        if (this.paused || this.#isEnded) this.#wakeParkWaiters();
       });
     }
+    if (this.#isEnded) throw new VmError("vcpu.ended", `vCPU ${this.id} has ended: its VM was destroyed`);
     this.#vm.drainCoalesced();
   }
 
@@ -337,12 +338,17 @@ export class Vcpu {
     for (const waiter of waiters) waiter();
   }
 
+  get #isEnded(): boolean {
+    return this.#requests.load(CTL_RUN) === RUN.END;
+  }
+
   async end(): Promise<void> {
     this.#requests.store(CTL_RUN, RUN.END);
     this.#requests.notify(CTL_RUN);
     this.#requests.wake();
     this.#requests.kick();
     if (this.#requests.load(CTL_ENDED) === 0) await this.#thread.terminate();
+    this.#wakeParkWaiters();
   }
 
   get #mustBePaused(): OneRegs {
@@ -418,7 +424,7 @@ export class Vcpu {
         return;
       case EXIT_REASON.SYSTEM_EVENT:
         // No instruction of the guest runs after it asked to be reset or shut down.
-        if (SYSTEM_EVENTS[gpa] !== "suspend") r.store(CTL_RUN, RUN.PAUSE);
+        if (SYSTEM_EVENTS[gpa] !== "suspend") r.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
         events.systemEvent(SYSTEM_EVENTS[gpa] ?? "crash");
         this.#answer(true);
         return;

@@ -1,9 +1,9 @@
 // Disk images in files: what is written is there, who may write, what is refused and how it says so.
 import { spawn } from "node:child_process";
-import { chmod, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
 
 let directory: string;
@@ -49,6 +49,16 @@ describe("a file as a disk", () => {
     const bytes = await readFile(path);
     expect(bytes.every((b) => b === 0)).toBe(true);
     expect((await stat(path)).blocks * 512).toBeLessThan(4 << 20);
+  });
+
+  it("is let go of even if its last flush fails", async () => {
+    const block = await disk();
+    await block.activate();
+    const someFile = await open(path);
+    vi.spyOn(Object.getPrototypeOf(someFile), "datasync").mockRejectedValueOnce(new Error("EIO: i/o error"));
+    await someFile.close();
+    await expect(block.close()).rejects.toThrow("EIO");
+    await (await disk()).activate();
   });
 
   it("is written only between activate and inactivate", async () => {

@@ -91,9 +91,12 @@ export class FileBlock implements BlockBackend {
 
   /** The machine is gone. */
   async close(): Promise<void> {
-    if (this.#active && !this.readonly) await this.#handle.datasync();
-    this.#active = false;
-    await this.#handle.close();
+    try {
+      await this.flush();
+    } finally {
+      this.#active = false;
+      await this.#handle.close();
+    }
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {

@@ -45,7 +45,8 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
   const open: (() => void | Promise<void>)[] = [];
   const close = async () => {
-    for (const one of open.splice(0).reverse()) await one();
+    const closed = await Promise.allSettled(open.splice(0).map(async (one) => one()));
+    for (const one of closed) if (one.status === "rejected") throw one.reason as Error;
   };
   try {
     for (const { file, readonly } of spec.drives) {

@@ -1,5 +1,6 @@
 // The mmio registers, negotiation, interrupts and notifications, without regard to the kind of device.
 import { describe, expect, it } from "vitest";
+import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { VirtioRng } from "../../src/devices/virtio/rng.ts";
 import { EmptyVirtioMmio } from "../../src/devices/virtio/mmio.ts";
 import { MockDriver, MODES, R, testHost } from "./mock-driver.ts";
@@ -110,6 +111,11 @@ describe("a modern queue", () => {
     expect(driver.read(R.queueReady)).toBe(0);
     expect(driver.read(R.status) & 0x40).toBe(0x40);
     expect(host.errors).toHaveLength(1);
+    // The machine can still be saved, and loaded from that.
+    const { section } = driver.transport;
+    const saved = new ByteWriter();
+    section.encode(saved);
+    expect(() => section.decode(new ByteReader(saved.finish()), section.version)).not.toThrow();
     driver.start();
     expect(driver.read(R.status)).toBe(0xf);
   });

@@ -275,6 +275,11 @@ export class VirtioMmio implements MmioDevice {
     if (registers === undefined || queue === undefined || ready === queue.enabled) return;
     registers.enabled = false;
     if (!ready) return this.device.resetQueue(queue.index);
+    if (registers.num > VIRTQUEUE_MAX_SIZE) {
+      return this.device.needsReset(
+        `queue ${queue.index}: size ${registers.num} is above ${VIRTQUEUE_MAX_SIZE}`,
+      );
+    }
     if (registers.num > 0) queue.state.num = registers.num;
     queue.state.desc = join(registers.desc);
     queue.rings.avail = join(registers.avail);

@@ -120,6 +120,21 @@ describe("a modern queue", () => {
     expect(driver.read(R.status)).toBe(0xf);
   });
 
+  it("keeps its rings in a save even if the driver has negotiated nothing", () => {
+    const { driver, host } = setUp();
+    driver.write(R.status, 3);
+    driver.setUpQueue(0, 16);
+    const { section } = driver.transport;
+    const saved = new ByteWriter();
+    section.encode(saved);
+    const bytes = saved.finish();
+    const other = new MockDriver(host, new VirtioRng(host, { random: () => {} }));
+    other.transport.section.decode(new ByteReader(bytes), section.version)();
+    const again = new ByteWriter();
+    other.transport.section.encode(again);
+    expect(Buffer.from(again.finish()).equals(bytes)).toBe(true);
+  });
+
   it("addresses beyond 2^53 are refused too", () => {
     const { driver } = setUp();
     driver.start({ queues: 0, driverOk: false });

@@ -327,7 +327,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       for (const [i, { size }] of this.kind.queues.entries())
         Object.assign(state.sizes[i] ?? {}, { numDefault: size });
     }
-    if ((state.guestFeatures & feature(VIRTIO_F_VERSION_1)) === 0n) {
+    if (this.legacy) {
       for (const [i, queue] of state.queues.entries())
         Object.assign(state.rings[i] ?? {}, legacyRings(queue));
     }

@@ -71,11 +71,15 @@ function terminalConsole(onQuit: () => void): Console {
   const output = batched((bytes) => terminal.write(bytes));
   const backend = new CharPipe(output.write);
   const terminal = openTerminal({
-    input: (bytes) => backend.push(bytes),
+    input: (bytes) => {
+      backend.push(bytes);
+      if (backend.pending > MAX_PENDING_INPUT) terminal.pauseInput();
+    },
     quit: onQuit,
     // A pipe that has ended is only no more input; the guest runs on.
     end: () => {},
   });
+  backend.onDrained(() => terminal.resumeInput());
   const close = async () => {
     output.flush();
     terminal.restore();

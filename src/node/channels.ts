@@ -184,8 +184,14 @@ export async function listenAt(
         }),
       ),
     );
-    if (address.transport === "tcp") server.listen(address.port, address.host, resolve);
-    else server.listen(address.path, resolve);
+    if (address.transport === "tcp") {
+      server.listen(address.port, address.host, resolve);
+      return;
+    }
+    // Who may connect may put a machine here: the socket is its owner's alone from its first moment.
+    const mask = process.umask(0o177);
+    server.listen(address.path, resolve);
+    process.umask(mask);
   });
   return {
     address: address.transport === "tcp" ? { ...address, port: portOf(server) } : address,

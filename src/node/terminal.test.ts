@@ -1,5 +1,6 @@
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
-import { EscapeFilter } from "./terminal.ts";
+import { EscapeFilter, openTerminal } from "./terminal.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const feed = (...typed: string[]) => {
@@ -22,4 +23,31 @@ test.each([
   [["\x03"], "\x03", []],
 ])("%j", (typed, data, actions) => {
   expect(feed(...typed)).toEqual({ data, actions });
+});
+
+test("a pipe's input stops while the guest has not caught up, and nothing of it is lost", async () => {
+  const stdin = new PassThrough() as unknown as NodeJS.ReadStream;
+  const stdout = new PassThrough() as unknown as NodeJS.WriteStream;
+  let taken = "";
+  const terminal = openTerminal(
+    {
+      input: (bytes) => {
+        taken += new TextDecoder().decode(bytes);
+        terminal.pauseInput();
+      },
+      quit: () => {},
+      end: () => {},
+    },
+    { stdin, stdout },
+  );
+  const feed = stdin as unknown as PassThrough;
+  feed.write("first ");
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  feed.write("second");
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(taken).toBe("first ");
+  terminal.resumeInput();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(taken).toBe("first second");
+  terminal.restore();
 });

@@ -41,6 +41,9 @@ export interface TerminalEvents {
 }
 
 export interface Terminal {
+  /** Stop taking input until the guest has caught up. A terminal goes on: its keys must reach us. */
+  pauseInput(): void;
+  resumeInput(): void;
   write(bytes: Uint8Array): void;
   /** Puts the terminal back as it was. Harmless when repeated. */
   restore(): void;
@@ -81,5 +84,10 @@ export function openTerminal(events: TerminalEvents, streams: TerminalStreams = 
   stdin.on("data", onData);
   stdin.on("end", onEnd);
   stdin.resume();
-  return { write: (bytes) => void stdout.write(bytes), restore };
+  return {
+    pauseInput: () => void (raw || stdin.pause()),
+    resumeInput: () => void (raw || restored || stdin.resume()),
+    write: (bytes) => void stdout.write(bytes),
+    restore,
+  };
 }

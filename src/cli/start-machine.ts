@@ -10,6 +10,7 @@ import { QmpMonitor } from "../monitor/qmp.ts";
 import { readRegisters } from "../monitor/registers.ts";
 import { nodePlatform } from "../node/machine-host.ts";
 import { clock } from "../node/platform.ts";
+import { nodeMigrationHost } from "../node/migration-host.ts";
 import { serveQmp } from "../node/qmp-server.ts";
 import { openVirtio } from "../node/virtio-backends.ts";
 import { CliError } from "./cli-error.ts";
@@ -78,6 +79,7 @@ async function start(
 
   const migration = new MigrationService(machine, {
     transport: migrationTransport,
+    host: nodeMigrationHost,
     expectsArrival: options.incoming !== undefined,
     autostart: !options.paused,
     onArrival: (error) => {

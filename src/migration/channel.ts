@@ -23,13 +23,11 @@ export interface SnapshotSink {
 }
 
 /**
- * Why no connection came about. `refused` with `isProof`: the peer's host answered that no process listens there,
- * so the process that did is gone. Anything else says nothing about the peer.
+ * Why no connection came about. Neither kind says what became of the peer: a refusal may come from a relay that has
+ * died, or from a firewall.
  */
 export class ConnectError extends WherryError {
-  readonly isProof: boolean;
-  constructor(kind: "refused" | "unreachable", message: string, isProof: boolean, cause?: unknown) {
+  constructor(kind: "refused" | "unreachable", message: string, cause?: unknown) {
     super(`channel.${kind}`, message, { cause });
-    this.isProof = isProof;
   }
 }

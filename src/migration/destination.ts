@@ -9,7 +9,7 @@ import { MigrationError } from "./errors.ts";
 import { defaultHost, type MigrationHost, withTimeout } from "./host.ts";
 import { StreamLoader } from "./load-stream.ts";
 import { readResolve, type ResolveAnswer, resolveMessage } from "./resolve.ts";
-import { pongMessage, shutMessage } from "./return-path.ts";
+import { pongMessage, processMessage, shutMessage } from "./return-path.ts";
 import { beginArrival, failArrival } from "./snapshot.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { MIG_CMD, PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "./wire.ts";
@@ -136,6 +136,8 @@ export class MigrationDestination {
     if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
       reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
     }
+    const identity = cookie === PING_FINAL ? undefined : this.#host.ownIdentity?.();
+    if (identity !== undefined) await channel.write(processMessage(identity));
     await channel.write(pongMessage(cookie));
   }
 

@@ -9,6 +9,10 @@ export interface MigrationHost {
   /** Lets other work of the thread go first: resolves after pending events have been handled. */
   breathe(): Promise<void>;
   randomBytes(length: number): Uint8Array<ArrayBuffer>;
+  /** Names this process among all processes; undefined (or absent) if the platform cannot. */
+  ownIdentity?(): string | undefined;
+  /** True only if the process of that name has certainly ended. */
+  isGone?(identity: string): boolean;
 }
 
 interface Globals {

@@ -13,6 +13,12 @@ export function pongMessage(cookie: number): Uint8Array {
   return new ByteWriter(8).u16(MIG_RP_MSG.PONG).u16(4).u32(cookie).finish();
 }
 
+/** Which process the destination is (MigrationHost.ownIdentity). */
+export function processMessage(identity: string): Uint8Array {
+  const text = encodeUtf8(identity);
+  return new ByteWriter().u16(MIG_RP_MSG.WHERRY_PROCESS).u16(text.length).bytes(text).finish();
+}
+
 /** SHUT; a failure says why before it. */
 export function shutMessage(code: number, reason?: string): Uint8Array {
   const writer = new ByteWriter();
@@ -33,6 +39,8 @@ export class ReturnPath {
   readonly shut: Promise<number>;
   /** The other side's reason, if it gave one. */
   reason: string | undefined;
+  /** Which process the other side is, if it said so. */
+  peerProcess: string | undefined;
   /** Set once the return path has ended: no further message comes. */
   ended: MigrationError | undefined;
 
@@ -67,6 +75,8 @@ export class ReturnPath {
           return code;
         } else if (type === MIG_RP_MSG.WHERRY_REASON) {
           this.reason = decodeUtf8(this.#reader.bytes(length));
+        } else if (type === MIG_RP_MSG.WHERRY_PROCESS) {
+          this.peerProcess = decodeUtf8(this.#reader.bytes(length));
         } else {
           this.#reader.fail("migration.return-path", `unknown message ${type} of ${length} bytes`);
         }

@@ -6,7 +6,7 @@ import { messageOf } from "../base/errors.ts";
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
-import { type Channel, ConnectError } from "./channel.ts";
+import type { Channel } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
 import { defaultHost, type MigrationHost, sleep, withTimeout } from "./host.ts";
 import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } from "./progress.ts";
@@ -94,6 +94,7 @@ export class MigrationSource {
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted: Promise<never>;
   #channel: Channel | undefined;
+  #returnPath: ReturnPath | undefined;
   #stream: StreamWriter | undefined;
   #ram: RamWriter | undefined;
   /** The destination has accepted everything. */
@@ -214,6 +215,7 @@ export class MigrationSource {
       refuseToSave(this.#machine);
       const channel = await this.#connected();
       returnPath = new ReturnPath(channel);
+      this.#returnPath = returnPath;
       const saver = await this.#setup(channel, returnPath);
       this.#logging = true;
       await this.#setLogging(true);
@@ -432,8 +434,8 @@ export class MigrationSource {
         const answer = await this.#ask(deadline);
         return answer === "running" ? this.#complete() : await this.#back("failed", lost);
       } catch (error) {
-        // Nobody listens there: the process that had the machine is dead.
-        if (error instanceof ConnectError && error.isProof) return await this.#back("failed", lost);
+        // That nobody answers proves nothing; that the process which had the machine has ended does.
+        if (this.#peerIsGone()) return await this.#back("failed", lost);
         last = asMigrationError(error);
       }
       await sleep(this.#host, Math.min(200, this.parameters.resolveTimeoutMs));
@@ -446,6 +448,11 @@ export class MigrationSource {
     );
     this.#setStatus("unresolved");
     return { status: "unresolved", error: this.#error };
+  }
+
+  #peerIsGone(): boolean {
+    const identity = this.#returnPath?.peerProcess;
+    return identity !== undefined && this.#host.isGone?.(identity) === true;
   }
 
   async #ask(deadline: number): Promise<ResolveAnswer> {

@@ -24,6 +24,8 @@ export const MIG_RP_MSG = {
   PONG: 2,
   /** Wherry's own: UTF-8 text of why a SHUT with an error follows. */
   WHERRY_REASON: 0x5752,
+  /** Wherry's own: which process the destination is, before its first PONG. */
+  WHERRY_PROCESS: 0x5750,
 } as const;
 
 export const RAM_SAVE_FLAG = { ZERO: 0x02, MEM_SIZE: 0x04, PAGE: 0x08, EOS: 0x10, CONTINUE: 0x20 } as const;

@@ -3,7 +3,7 @@
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../migration/channel.ts";
 import { MigrationDestination } from "../migration/destination.ts";
-import { defaultHost } from "../migration/host.ts";
+import { defaultHost, type MigrationHost } from "../migration/host.ts";
 import type { MigrationProgress } from "../migration/progress.ts";
 import { loadSnapshot, saveSnapshot } from "../migration/snapshot.ts";
 import {
@@ -39,6 +39,8 @@ export interface MigrationServiceOptions {
   /** The machine waits to arrive: `incoming` may be called, once. */
   readonly expectsArrival: boolean;
   readonly autostart: boolean;
+  /** What the platform gives a move. Default: what all have. */
+  readonly host?: MigrationHost;
   /** The arrival came to its end: without an error the machine is here. */
   readonly onArrival: (error?: Error) => void;
 }
@@ -48,6 +50,7 @@ export class MigrationService implements MigrationControl {
   saving: SaveProgress | undefined;
   readonly #machine: Machine;
   readonly #options: MigrationServiceOptions;
+  readonly #host: MigrationHost;
   readonly #listeners: ((change: MigrationChange) => void)[] = [];
   #events = false;
   #source: MigrationSource | undefined;
@@ -63,6 +66,7 @@ export class MigrationService implements MigrationControl {
   constructor(machine: Machine, options: MigrationServiceOptions) {
     this.#machine = machine;
     this.#options = options;
+    this.#host = options.host ?? defaultHost;
     this.#autostart = options.autostart;
   }
 
@@ -110,6 +114,7 @@ export class MigrationService implements MigrationControl {
     }
     this.#source = migrateOut(this.#machine, () => transport.connect(address), {
       parameters: this.parameters,
+      host: this.#host,
       onChange: (change) => this.#changed(change),
     });
     this.#changed({ event: "status", status: "setup" });
@@ -138,7 +143,7 @@ export class MigrationService implements MigrationControl {
     const progress = (donePages: number, totalPages: number) => {
       this.saving = { donePages, totalPages };
     };
-    this.#fileWork = saveSnapshot(this.#machine, openSink, defaultHost, progress).finally(() => {
+    this.#fileWork = saveSnapshot(this.#machine, openSink, this.#host, progress).finally(() => {
       this.saving = undefined;
     });
     await this.#fileWork;
@@ -178,7 +183,10 @@ export class MigrationService implements MigrationControl {
   }
 
   async #receive(address: SocketMigrationAddress): Promise<void> {
-    const destination = new MigrationDestination(this.#machine, { autostart: this.#autostart });
+    const destination = new MigrationDestination(this.#machine, {
+      autostart: this.#autostart,
+      host: this.#host,
+    });
     this.#destination = destination;
     const listener = await this.#options.transport.listen(address, (channel) => {
       if (this.#arrival?.status === "setup") this.#arriving("active", listener.address);

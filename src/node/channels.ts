@@ -127,21 +127,14 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
         : netConnect({ path: address.path, allowHalfOpen: true });
     const timer = setTimeout(() => {
       socket.destroy();
-      reject(new ConnectError("unreachable", `${name}: no answer within ${timeoutMs} ms`, false));
+      reject(new ConnectError("unreachable", `${name}: no answer within ${timeoutMs} ms`));
     }, timeoutMs);
     const failed = (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
       const refused =
         error.code === "ECONNREFUSED" || (address.transport === "unix" && error.code === "ENOENT");
       const kind = refused ? "refused" : "unreachable";
-      reject(
-        new ConnectError(
-          kind,
-          `${name}: ${refused ? "nobody listens there" : error.message}`,
-          refused && isSameHost(address),
-          error,
-        ),
-      );
+      reject(new ConnectError(kind, `${name}: ${refused ? "nobody listens there" : error.message}`, error));
     };
     socket.once("error", failed);
     socket.once("connect", () => {
@@ -150,14 +143,6 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
       resolve(socketChannel(socket));
     });
   });
-}
-
-/**
- * Between hosts a refusal may come from a firewall, which says nothing of the process behind it; on the same host it
- * comes from the kernel, and means that the process that listened has gone.
- */
-function isSameHost(address: SocketAddress): boolean {
-  return address.transport === "unix" || /^(127\.|::1$|localhost$)/.test(address.host);
 }
 
 export interface Listener {

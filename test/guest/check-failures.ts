@@ -34,6 +34,12 @@ finalPing.writeUInt16BE(4, 3);
 finalPing.writeUInt32BE(PING_FINAL, 5);
 const firstDevice = Buffer.from("\x0acpu_common");
 
+/** Its PONG on the return path. What follows is SHUT: the destination's word that it runs. */
+const finalPong = Buffer.alloc(8);
+finalPong.writeUInt16BE(2);
+finalPong.writeUInt16BE(4, 2);
+finalPong.writeUInt32BE(PING_FINAL, 4);
+
 let machine: Machine;
 let last: Report;
 /** How long the moves take that go well, about. */
@@ -127,6 +133,12 @@ async function afterLateKill(destination: Machine, before: MoveReport, when: str
   return `${when}: it had arrived (${before.status}) and died with its process; a new one was booted`;
 }
 
+const places = new Map<Buffer | undefined, string>([
+  [firstDevice, " of the devices"],
+  [finalPing, " of GO"],
+  [finalPong, " of the last answers"],
+]);
+
 async function moveThrough(cut: Cut): Promise<string> {
   const destination = await destinationAt("tcp:127.0.0.1:0");
   const port = Number((await listening(destination)).split(":").at(-1));
@@ -134,7 +146,7 @@ async function moveThrough(cut: Cut): Promise<string> {
   try {
     await machine.qmp.execute("migrate", { uri: proxy.uri });
     const outcome = await judge(machine, destination);
-    const place = cut.mark === undefined ? "" : cut.mark === finalPing ? " of GO" : " of the devices";
+    const place = places.get(cut.mark) ?? "";
     return `${cut.how} at ${cut.side} byte ${cut.after}${place}${proxy.cut ? "" : " (not met)"}: ${outcome}`;
   } finally {
     proxy.close();
@@ -153,14 +165,15 @@ async function cutConnection(): Promise<string> {
     [3, { side: "forward", mark: firstDevice, after: random.int(6000), how }],
     [2, { side: "forward", mark: finalPing, after: random.int(64), how }],
     [3, { side: "forward", mark: finalPing, after: random.int(16_000), how }],
-    [5, { side: "back", after: random.int(26), how }],
+    [2, { side: "back", after: random.int(100), how }],
+    [3, { side: "back", mark: finalPong, after: random.int(10), how }],
   ]);
   return moveThrough(cut);
 }
 
 /** A tunnel on this host that ends in the hand-over: that nobody listens there any more proves nothing. */
 function tunnelDies(): Promise<string> {
-  return moveThrough({ side: "back", after: 17 + random.int(7), how: "death" });
+  return moveThrough({ side: "back", mark: finalPong, after: random.int(8), how: "death" });
 }
 
 async function cancel(): Promise<string> {
@@ -228,7 +241,15 @@ if (given.only !== "" && !Object.hasOwn(kinds, given.only)) {
 }
 const order: readonly Kind[] =
   given.only === ""
-    ? ["cutConnection", "killDestination", "cancel", "cutConnection", "saveOnFullDisk", "killSource"]
+    ? [
+        "cutConnection",
+        "killDestination",
+        "cancel",
+        "cutConnection",
+        "saveOnFullDisk",
+        "killSource",
+        "tunnelDies",
+      ]
     : [given.only as Kind];
 
 const cases = new Cases(

@@ -1,11 +1,13 @@
 // A process that waits for a fake machine at the address in its argument, to be killed by a test.
 import { MigrationDestination } from "../../src/migration/destination.ts";
 import { listenAt, parseAddress } from "../../src/node/channels.ts";
+import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { FakeMachine } from "./fake-machine.ts";
 
 const address = parseAddress(process.argv[2] ?? "");
 if (address.transport === "file") throw new Error("a socket address is needed");
-const destination = new MigrationDestination(new FakeMachine({ ramPages: 2000, seed: 99 }));
+const machine = new FakeMachine({ ramPages: 2000, seed: 99 });
+const destination = new MigrationDestination(machine, { host: nodeMigrationHost });
 await listenAt(address, (channel) => void destination.accept(channel));
 process.send?.("listening");
 process.send?.((await destination.done).status);

@@ -67,13 +67,19 @@ async function move(
       },
     },
   );
-  const destination = new MigrationDestination(target, { host });
+  // The destination's process is known by name, and its death seen; a cut or silent network is not.
+  const named: MigrationHost = {
+    ...host,
+    ownIdentity: () => "destination",
+    isGone: (identity) => identity === "destination" && target.dead,
+  };
+  const destination = new MigrationDestination(target, { host: named });
   network.listener = (channel) => void destination.accept(channel);
   // Where an answer is to come, a slow test machine must not be taken for silence.
   const patient = { ...parameters, resolveTimeoutMs: 200_000 };
   const move = migrateOut(source, network.connect, {
     parameters: after === "partitioned" ? { ...parameters } : patient,
-    host,
+    host: named,
   });
   if (options.cancelAfterTurns !== undefined) {
     for (let i = 0; i < options.cancelAfterTurns; i++) await immediate();

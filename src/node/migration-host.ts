@@ -1,0 +1,5 @@
+// What Node gives a move beyond the globals: which process it is.
+import { defaultHost, type MigrationHost } from "../migration/host.ts";
+import { isGone, ownIdentity } from "./process-identity.ts";
+
+export const nodeMigrationHost: MigrationHost = { ...defaultHost, ownIdentity, isGone };

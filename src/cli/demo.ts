@@ -100,9 +100,12 @@ async function bootAndMove(guest: DemoGuest, directory: string): Promise<Moved> 
   ]);
   say(`${guest.title}: process ${source.pid} runs it`);
   const booting = startProgress("boot");
-  await source.qmp.execute("cont");
-  await guest.boot(source.console, (done) => booting.update(done, 1));
-  booting.stop();
+  try {
+    await source.qmp.execute("cont");
+    await guest.boot(source.console, (done) => booting.update(done, 1));
+  } finally {
+    booting.stop();
+  }
   say("it is up; its workload starts");
   const usualGapMs = await guest.startWork(source.console);
 

@@ -1,4 +1,5 @@
 // The command line: which commands there are, their help, and how an error ends the process.
+import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
@@ -7,6 +8,7 @@ import { demo, demoOptions } from "./demo.ts";
 import { fetchOptions, guestFetch } from "./guest.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import { run } from "./run.ts";
+import { VERSION } from "./version.ts";
 
 interface Command {
   readonly usage: string;
@@ -93,9 +95,13 @@ async function main(args: readonly string[]): Promise<number> {
   const words = args[0] === "guest" && args[1] !== undefined && !args[1].startsWith("-") ? 2 : 1;
   const name = args.length === 0 ? undefined : args.slice(0, words).join(" ");
   const rest = args.slice(words);
-  if (name === undefined || name === "--help" || name === "help") {
+  if (name === undefined || ["--help", "-h", "help"].includes(name)) {
     process.stdout.write(generalHelp());
     return name === undefined ? EXIT.USAGE : EXIT.OK;
+  }
+  if (name === "--version") {
+    process.stdout.write(`wherry ${VERSION}\n`);
+    return EXIT.OK;
   }
   const found = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (found === undefined) {
@@ -103,7 +109,7 @@ async function main(args: readonly string[]): Promise<number> {
     throw new UsageError(`unknown command '${name}'${meant === undefined ? "" : `; did you mean ${meant}?`}`);
   }
   const end = rest.indexOf("--");
-  if (rest.slice(0, end < 0 ? undefined : end).includes("--help")) {
+  if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
     process.stdout.write(commandHelp(name, found));
     return EXIT.OK;
   }
@@ -123,4 +129,16 @@ function report(error: unknown): number {
 
 // A fault outside of any command's promise: the terminal is put back by what listens for `exit`.
 process.on("uncaughtException", (error) => process.exit(report(error)));
-process.exitCode = await main(process.argv.slice(2)).catch(report);
+// Who reads our output has gone, or its disk is full: no fault of ours, and nobody to tell at length.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
+    process.exit(report(new CliError(`standard output: ${error.message}`, { cause: error })));
+  });
+}
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  const code = report(error);
+  // A failed demo leaves machines behind that would keep us alive; they end with us.
+  if (process.argv[2] === "demo") process.exit(code);
+  return code;
+});

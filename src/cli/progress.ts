@@ -26,8 +26,8 @@ function bar(label: string, stream: NodeJS.WriteStream): Progress {
     linewrap: false,
     stream,
   });
-  // The cursor comes back on every way out.
-  const showCursor = () => stream.write("\x1b[?25h");
+  // The cursor, line wrap and a line of its own for what follows come back on every way out.
+  const showCursor = () => stream.write("\x1b[?25h\x1b[?7h\n");
   let active = false;
   return {
     update(done, total, detail = "") {

@@ -2,6 +2,7 @@
 import { aclintState } from "../hypervisor/aclint.ts";
 import { plicState } from "../hypervisor/plic.ts";
 import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
+import { identitySection } from "../machines/identity-section.ts";
 import { createVirtMachine, type VirtBackends, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import { createVm } from "./create-vm.ts";
@@ -68,6 +69,7 @@ export async function createMachine(
         vm,
         cpus,
         sections: [
+          identitySection({ harts: config.harts, builtinFirmware: vm.builtinFirmware }),
           ...cpuSections(cpus),
           irqchipSection(aclintState, vm.aclint),
           irqchipSection(plicState, vm.plic),

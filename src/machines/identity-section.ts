@@ -1,0 +1,42 @@
+// What both ends of a move must have been started with alike and no device's section shows: the number of harts and who
+// owns machine mode. It is decoded before any vCPU, so that a wrong option is named as what it is.
+import { WherryError } from "../base/errors.ts";
+import { bool, defineState, type StateOf, u32 } from "../state/schema.ts";
+import { MIG_PRI, type Section } from "../vmm/section.ts";
+import { stateSection } from "../vmm/state-section.ts";
+
+export const machineIdentity = defineState(
+  "wherry/machine",
+  { version: 1, minimumVersion: 1, priority: MIG_PRI.GICV3 },
+  { harts: u32, builtinFirmware: bool },
+);
+
+export class IdentityError extends WherryError {}
+
+/** `own` is what this machine was started with. */
+export function identitySection(own: StateOf<typeof machineIdentity>): Section {
+  const idstr = machineIdentity.name;
+  return {
+    ...stateSection(machineIdentity, { idstr, instanceId: 0 }, own),
+    decode(reader, version) {
+      const { harts, builtinFirmware } = machineIdentity.decode(reader, version, { path: idstr });
+      if (harts !== own.harts) {
+        throw new IdentityError(
+          "machine.harts",
+          `the machine has ${harts} harts, this one was started with ${own.harts}: give --smp ${harts}`,
+        );
+      }
+      if (builtinFirmware !== own.builtinFirmware) {
+        const [theirs, ours] = builtinFirmware
+          ? ["the built-in firmware", "a firmware file"]
+          : ["a firmware file in machine mode", "the built-in firmware"];
+        const advice = builtinFirmware ? "leave --firmware out" : "give the same --firmware FILE";
+        throw new IdentityError(
+          "machine.firmware",
+          `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,
+        );
+      }
+      return () => {};
+    },
+  };
+}

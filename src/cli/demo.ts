@@ -149,7 +149,9 @@ function summary(guest: DemoGuest, report: MigrationReport, proof: GuestProof): 
     ["check", proof.ok ? `passed: ${proof.detail}` : `FAILED: ${proof.detail}`],
   ];
   const table = rows.map(([name, value]) => `  ${name?.padEnd(11)}${value}`).join("\n");
-  return `\n${guest.title}, moved while it worked\n${table}\n`;
+  const note =
+    "  (The guest's figure is its longest pause around the move: the downtime, and waits for a busy host's cores.)";
+  return `\n${guest.title}, moved while it worked\n${table}\n${note}\n`;
 }
 
 function say(line: string): void {

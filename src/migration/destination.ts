@@ -100,6 +100,8 @@ export class MigrationDestination {
   }
 
   async #receive(channel: Channel, reader: StreamReader): Promise<void> {
+    reader.endAdvice =
+      "the source closed the connection: the move was cancelled, or the source's process has ended";
     const loader = new StreamLoader(this.#machine, reader, (command, data) =>
       this.#command(channel, reader, command, data),
     );

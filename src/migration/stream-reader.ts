@@ -86,13 +86,16 @@ export class StreamReader {
     this.#end = available;
   }
 
+  /** What is said of a stream that ends too early. */
+  endAdvice = GET_ANOTHER_COPY;
+
   /** Resolves once n bytes can be read. Check `available` first where speed matters. */
   async need(n: number): Promise<void> {
     while (this.available < n) {
       if (!(await this.more(n))) {
         this.fail(
           "migration.cut",
-          `the stream ends ${n - this.available} bytes too early; ${GET_ANOTHER_COPY}`,
+          `the stream ends ${n - this.available} bytes too early; ${this.endAdvice}`,
           this.#base + this.#end,
         );
       }

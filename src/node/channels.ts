@@ -209,6 +209,10 @@ export async function openFileSource(path: string): Promise<Channel> {
   } catch (error) {
     throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
   }
+  if ((await file.stat()).isDirectory()) {
+    await file.close();
+    throw new ChannelError("channel.file", `${path} is a directory, expected a saved machine`);
+  }
   const readInto = (buffer: Uint8Array) => {
     const reading = file.read(buffer, 0, buffer.length);
     reading.catch(() => {});

@@ -4,21 +4,6 @@
 // src/hypervisor implements it structurally; a real /dev/kvm could too.
 import type { GuestMemory } from "../memory/guest-memory.ts";
 
-/** KVM_MP_STATE_*: all of KVM's states; each architecture accepts its own. */
-export const MP_STATE = {
-  RUNNABLE: 0,
-  UNINITIALIZED: 1,
-  INIT_RECEIVED: 2,
-  HALTED: 3,
-  SIPI_RECEIVED: 4,
-  STOPPED: 5,
-  CHECK_STOP: 6,
-  OPERATING: 7,
-  LOAD: 8,
-  AP_RESET_HOLD: 9,
-  SUSPENDED: 10,
-} as const;
-
 /** Why a vCPU came out to the VMM (KVM_EXIT_MMIO). The vCPU waits for the answer. */
 export interface MmioHandler {
   /** Little-endian value of `size` bytes (1, 2, 4, 8), or undefined: nothing there (access fault). */

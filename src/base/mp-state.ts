@@ -1,0 +1,16 @@
+// KVM_MP_STATE_*: all of KVM's states, shared by the two halves. Each architecture accepts its own.
+
+export const MP_STATE = {
+  RUNNABLE: 0,
+  UNINITIALIZED: 1,
+  INIT_RECEIVED: 2,
+  HALTED: 3,
+  SIPI_RECEIVED: 4,
+  STOPPED: 5,
+  CHECK_STOP: 6,
+  OPERATING: 7,
+  LOAD: 8,
+  AP_RESET_HOLD: 9,
+  SUSPENDED: 10,
+} as const;
+export type MpState = (typeof MP_STATE)[keyof typeof MP_STATE];

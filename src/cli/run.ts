@@ -4,6 +4,9 @@ import { EXIT } from "./cli-error.ts";
 import type { MachineOptions } from "./machine-options.ts";
 import { startMachine } from "./start-machine.ts";
 
+const PAUSED =
+  "wherry: the machine is paused, as it was when it was saved: let it go on with `wherry cont`\n";
+
 /** Runs the machine to its end and gives the exit code. */
 export async function run(options: MachineOptions): Promise<number> {
   const running = await startMachine(options);
@@ -14,6 +17,14 @@ export async function run(options: MachineOptions): Promise<number> {
   };
   const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) process.on(signal, onSignal);
+  // A machine that was saved while its guest was stopped comes back stopped: a silent console needs an explanation.
+  if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
+    const { runState } = running.machine;
+    runState.onChange((next, previous) => {
+      if (previous === "inmigrate" && next === "paused") process.stderr.write(PAUSED);
+    });
+    if (runState.current === "paused") process.stderr.write(PAUSED);
+  }
   try {
     const end = await running.ended;
     if (end.kind === "guest-failed" || end.kind === "incoming-failed")

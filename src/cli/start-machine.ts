@@ -1,9 +1,11 @@
 // Makes the machine that the options describe and joins it to this host: files, disks, console, QMP, moves.
 import { readFile } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
 import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import { type CreatedMachine, createMachine, type MachineDevices } from "../host/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../host/machine-end.ts";
+import { BootError } from "../machines/image.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import { MigrationService } from "../monitor/migration-service.ts";
 import { QmpMonitor } from "../monitor/qmp.ts";
@@ -124,13 +126,23 @@ async function openMachine(
     append: options.append,
     incoming: options.incoming !== undefined,
   };
-  return createMachine(config, { ...devices, serial }, nodePlatform);
+  try {
+    return await createMachine(config, { ...devices, serial }, nodePlatform);
+  } catch (error) {
+    if (!(error instanceof BootError)) throw error;
+    const { kernel, initrd, firmware } = options;
+    const files = Object.entries({ kernel, initrd, firmware }).filter(([, path]) => path !== undefined);
+    const given = files.map(([option, path]) => `--${option} ${path}`).join(" ");
+    throw new CliError(`${error.message} (given: ${given === "" ? "no kernel" : given})`, { cause: error });
+  }
 }
 
 async function readImage(option: string, path: string | undefined): Promise<Uint8Array | undefined> {
   if (path === undefined) return undefined;
   try {
-    return await readFile(path);
+    const bytes = await readFile(path);
+    // A compressed kernel, as distributions ship it (Image.gz). Initial ramdisks are the kernel's to unpack.
+    return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
   } catch (cause) {
     throw new CliError(`${option} ${path}: ${messageOf(cause)}`, { cause });
   }

@@ -1,7 +1,7 @@
 // The channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written beside its
 // place and renamed into it once it is on the disk, so a file that was there survives any failure.
 import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { open, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
 import { messageOf, WherryError } from "../base/errors.ts";
@@ -248,6 +248,11 @@ export async function openFileSource(path: string): Promise<Channel> {
 /** Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`. */
 export async function openFileSink(path: string): Promise<SnapshotSink> {
   const place = resolvePath(path);
+  const there = await stat(place).catch(() => undefined);
+  if (path === "" || there?.isDirectory()) {
+    const what = path === "" ? "an empty name" : `${path}, which is a directory`;
+    throw new ChannelError("channel.file", `cannot save to ${what}: name a file`);
+  }
   const temporary = join(dirname(place), `.${basename(place)}.${randomBytes(6).toString("hex")}.tmp`);
   let file: FileHandle;
   try {

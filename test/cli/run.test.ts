@@ -122,7 +122,7 @@ test("save, then restore: the guest finds all as it was; a wrong machine and a c
   expect(await restored.exit).toBe(0);
 
   const other = await control("restore", "state", "--serial", "none", ...hardware.slice(2));
-  expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*cpu/) });
+  expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*give --smp 2/) });
   const { length } = await readFile(join(directory, "state"));
   await truncate(join(directory, "state"), length >> 1);
   const cut = await control("restore", "state", "--serial", "none", ...hardware);

@@ -17,7 +17,7 @@ const random = new Random(given.seed);
 /** Two machines on two cores. */
 const AT_ONCE = 2;
 const SAVES_A_BOOT = 20;
-const END = /^check: end sum=\w+ online=\S+\r?\n/m;
+const END = /^check: end sum=\w+ online=[\d,-]+(?=\r|\n|\[)/m;
 const FAIL = /^check: FAIL.*$|Kernel panic|Oops[: ]|BUG: (?!soft lockup)|Unable to handle/m;
 /** KVM's numbers. */
 const MP_STATES: Readonly<Record<string, string>> = {

@@ -66,7 +66,8 @@ async function restoreInNode(file: string, count: number): Promise<{ out: string
   return { out: out.replaceAll("\r", ""), code };
 }
 
-describe.skipIf(!hasChromium())("in Chromium", () => {
+// One more try, in a new browser: once, on a host at load 15, one of these did not end within its time.
+describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
   let directory: string;
   let server: BrowserServer;
   beforeAll(async () => {

@@ -140,7 +140,8 @@ export class FakeNetwork {
   }
   readonly connect = async (): Promise<Channel> => {
     await turn();
-    if (this.reach === "partitioned") throw new ConnectError("unreachable", "no route");
+    if (this.reach === "partitioned")
+      throw new ConnectError("refused", "nobody listens, which proves nothing");
     if (this.reach === "dead" || this.listener === undefined) throw new ConnectError("refused", "refused");
     const pair = channelPair(this.#faults);
     if (this.#faults !== undefined || this.passed[0] === 0) this.passed = pair.passed;

@@ -370,6 +370,8 @@ async function legacy(): Promise<void> {
   const server = createServer((client) => {
     clients.add(client);
     client.on("data", (bytes: Buffer) => machine.write(bytes));
+    // Closing the other end with unread output resets this one.
+    client.on("error", () => clients.delete(client));
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const console = await Console.connect(path);

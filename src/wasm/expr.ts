@@ -1,7 +1,8 @@
 // Typed WebAssembly expressions: I32, I64, F32, F64 objects whose methods are the instructions of the
 // core spec (chapter 4.3) and of the threads proposal (atomics). An expression is a tree that has not run
 // yet: mentioned twice it is evaluated twice, and it is evaluated where the statement that uses it stands.
-// Bind it with `f.let(expr)` to evaluate once. Left out: vectors, references, globals.
+// Bind it with `f.let(expr)` to evaluate once. Integer operations on constants give constants, so a meaning
+// written for run-time fields costs nothing where they are known. Left out: vectors, references, globals.
 import { type Code, floatBytes, sleb, uleb } from "./encode.ts";
 
 type AsI32 = I32 | number;
@@ -22,52 +23,68 @@ export class I32 {
   static readonly type = 0x7f;
   readonly type = 0x7f as const;
   readonly code: Code;
-  constructor(code: Code) {
+  /** The value, signed, where it is known; operations on such expressions are done here and now. */
+  readonly constant: number | undefined;
+  constructor(code: Code, constant?: number) {
     this.code = code;
+    this.constant = constant;
   }
   /** A constant; taken modulo 2^32. */
   static of(n: number): I32 {
-    return new I32([0x41, sleb(BigInt(n | 0))]);
+    return new I32([0x41, sleb(BigInt(n | 0))], n | 0);
   }
-  #op(opcode: number, o: AsI32): I32 {
-    return new I32([this.code, i32(o).code, opcode]);
+  /** `right`, `left`: the constant that as this operand leaves the other one as it is. */
+  #op(
+    opcode: number,
+    o: AsI32,
+    fold: (a: number, b: number) => number | boolean | undefined,
+    right?: number,
+    left?: number,
+  ): I32 {
+    const other = i32(o);
+    if (other.constant !== undefined) {
+      const known = this.constant === undefined ? undefined : fold(this.constant, other.constant);
+      if (known !== undefined) return I32.of(Number(known));
+      if (other.constant === right) return this;
+    } else if (this.constant !== undefined && this.constant === left) return other;
+    return new I32([this.code, other.code, opcode]);
   }
 
   eqz(): I32 {
-    return new I32([this.code, 0x45]);
+    return this.constant === undefined ? new I32([this.code, 0x45]) : I32.of(Number(this.constant === 0));
   }
   eq(o: AsI32): I32 {
-    return this.#op(0x46, o);
+    return this.#op(0x46, o, (a, b) => a === b);
   }
   ne(o: AsI32): I32 {
-    return this.#op(0x47, o);
+    return this.#op(0x47, o, (a, b) => a !== b);
   }
   ltS(o: AsI32): I32 {
-    return this.#op(0x48, o);
+    return this.#op(0x48, o, (a, b) => a < b);
   }
   ltU(o: AsI32): I32 {
-    return this.#op(0x49, o);
+    return this.#op(0x49, o, (a, b) => a >>> 0 < b >>> 0);
   }
   gtS(o: AsI32): I32 {
-    return this.#op(0x4a, o);
+    return this.#op(0x4a, o, (a, b) => a > b);
   }
   gtU(o: AsI32): I32 {
-    return this.#op(0x4b, o);
+    return this.#op(0x4b, o, (a, b) => a >>> 0 > b >>> 0);
   }
   leS(o: AsI32): I32 {
-    return this.#op(0x4c, o);
+    return this.#op(0x4c, o, (a, b) => a <= b);
   }
   leU(o: AsI32): I32 {
-    return this.#op(0x4d, o);
+    return this.#op(0x4d, o, (a, b) => a >>> 0 <= b >>> 0);
   }
   geS(o: AsI32): I32 {
-    return this.#op(0x4e, o);
+    return this.#op(0x4e, o, (a, b) => a >= b);
   }
   geU(o: AsI32): I32 {
-    return this.#op(0x4f, o);
+    return this.#op(0x4f, o, (a, b) => a >>> 0 >= b >>> 0);
   }
   clz(): I32 {
-    return new I32([this.code, 0x67]);
+    return this.constant === undefined ? new I32([this.code, 0x67]) : I32.of(Math.clz32(this.constant));
   }
   ctz(): I32 {
     return new I32([this.code, 0x68]);
@@ -76,63 +93,63 @@ export class I32 {
     return new I32([this.code, 0x69]);
   }
   add(o: AsI32): I32 {
-    return this.#op(0x6a, o);
+    return this.#op(0x6a, o, (a, b) => a + b, 0, 0);
   }
   sub(o: AsI32): I32 {
-    return this.#op(0x6b, o);
+    return this.#op(0x6b, o, (a, b) => a - b, 0);
   }
   mul(o: AsI32): I32 {
-    return this.#op(0x6c, o);
+    return this.#op(0x6c, o, (a, b) => Math.imul(a, b), 1, 1);
   }
   divS(o: AsI32): I32 {
-    return this.#op(0x6d, o);
+    return this.#op(0x6d, o, unfolded);
   }
   divU(o: AsI32): I32 {
-    return this.#op(0x6e, o);
+    return this.#op(0x6e, o, unfolded);
   }
   remS(o: AsI32): I32 {
-    return this.#op(0x6f, o);
+    return this.#op(0x6f, o, unfolded);
   }
   remU(o: AsI32): I32 {
-    return this.#op(0x70, o);
+    return this.#op(0x70, o, unfolded);
   }
   and(o: AsI32): I32 {
-    return this.#op(0x71, o);
+    return this.#op(0x71, o, (a, b) => a & b, -1, -1);
   }
   or(o: AsI32): I32 {
-    return this.#op(0x72, o);
+    return this.#op(0x72, o, (a, b) => a | b, 0, 0);
   }
   xor(o: AsI32): I32 {
-    return this.#op(0x73, o);
+    return this.#op(0x73, o, (a, b) => a ^ b, 0, 0);
   }
   shl(o: AsI32): I32 {
-    return this.#op(0x74, o);
+    return this.#op(0x74, o, (a, b) => a << b, 0);
   }
   shrS(o: AsI32): I32 {
-    return this.#op(0x75, o);
+    return this.#op(0x75, o, (a, b) => a >> b, 0);
   }
   shrU(o: AsI32): I32 {
-    return this.#op(0x76, o);
+    return this.#op(0x76, o, (a, b) => a >>> b, 0);
   }
   rotl(o: AsI32): I32 {
-    return this.#op(0x77, o);
+    return this.#op(0x77, o, (a, b) => (a << b) | (a >>> -b), 0);
   }
   rotr(o: AsI32): I32 {
-    return this.#op(0x78, o);
+    return this.#op(0x78, o, (a, b) => (a >>> b) | (a << -b), 0);
   }
   extend8S(): I32 {
-    return new I32([this.code, 0xc0]);
+    return this.constant === undefined ? new I32([this.code, 0xc0]) : I32.of((this.constant << 24) >> 24);
   }
   extend16S(): I32 {
-    return new I32([this.code, 0xc1]);
+    return this.constant === undefined ? new I32([this.code, 0xc1]) : I32.of((this.constant << 16) >> 16);
   }
   /** Sign-extended to 64 bits. */
   extendS(): I64 {
-    return new I64([this.code, 0xac]);
+    return this.constant === undefined ? new I64([this.code, 0xac]) : I64.of(this.constant);
   }
   /** Zero-extended to 64 bits. */
   extendU(): I64 {
-    return new I64([this.code, 0xad]);
+    return this.constant === undefined ? new I64([this.code, 0xad]) : I64.of(this.constant >>> 0);
   }
   toF64S(): F64 {
     return new F64([this.code, 0xb7]);
@@ -149,12 +166,14 @@ export class I32 {
   reinterpretF32(): F32 {
     return new F32([this.code, 0xbe]);
   }
-  /** `this` non-zero ? a : b, both evaluated. */
+  /** `this` non-zero ? a : b, both evaluated (if `this` is constant, only the chosen one). */
   select<T extends Value>(a: T, b: T): T {
+    if (this.constant !== undefined) return this.constant === 0 ? b : a;
     return make(a, [a.code, b.code, this.code, 0x1b]);
   }
   /** `this` non-zero ? a : b, only the chosen one evaluated. */
   choose<T extends Value>(a: T, b: T): T {
+    if (this.constant !== undefined) return this.constant === 0 ? b : a;
     return make(a, [this.code, 0x04, a.type, a.code, 0x05, b.code, 0x0b]);
   }
 
@@ -229,52 +248,72 @@ export class I64 {
   static readonly type = 0x7e;
   readonly type = 0x7e as const;
   readonly code: Code;
-  constructor(code: Code) {
+  /** As for I32. */
+  readonly constant: bigint | undefined;
+  constructor(code: Code, constant?: bigint) {
     this.code = code;
+    this.constant = constant;
   }
   /** A constant; taken modulo 2^64. */
   static of(n: number | bigint): I64 {
-    return new I64([0x42, sleb(BigInt(n))]);
+    const value = BigInt.asIntN(64, BigInt(n));
+    return new I64([0x42, sleb(value)], value);
   }
-  #op(opcode: number, o: AsI64): I64 {
-    return new I64([this.code, i64(o).code, opcode]);
+  #op(
+    opcode: number,
+    o: AsI64,
+    fold: (a: bigint, b: bigint) => bigint | undefined,
+    right?: bigint,
+    left?: bigint,
+  ): I64 {
+    const other = i64(o);
+    if (other.constant !== undefined) {
+      const known = this.constant === undefined ? undefined : fold(this.constant, other.constant);
+      if (known !== undefined) return I64.of(known);
+      if (other.constant === right) return this;
+    } else if (this.constant !== undefined && this.constant === left) return other;
+    return new I64([this.code, other.code, opcode]);
   }
-  #test(opcode: number, o: AsI64): I32 {
-    return new I32([this.code, i64(o).code, opcode]);
+  #test(opcode: number, o: AsI64, fold: (a: bigint, b: bigint) => boolean): I32 {
+    const other = i64(o);
+    if (this.constant !== undefined && other.constant !== undefined) {
+      return I32.of(Number(fold(this.constant, other.constant)));
+    }
+    return new I32([this.code, other.code, opcode]);
   }
 
   eqz(): I32 {
-    return new I32([this.code, 0x50]);
+    return this.constant === undefined ? new I32([this.code, 0x50]) : I32.of(Number(this.constant === 0n));
   }
   eq(o: AsI64): I32 {
-    return this.#test(0x51, o);
+    return this.#test(0x51, o, (a, b) => a === b);
   }
   ne(o: AsI64): I32 {
-    return this.#test(0x52, o);
+    return this.#test(0x52, o, (a, b) => a !== b);
   }
   ltS(o: AsI64): I32 {
-    return this.#test(0x53, o);
+    return this.#test(0x53, o, (a, b) => a < b);
   }
   ltU(o: AsI64): I32 {
-    return this.#test(0x54, o);
+    return this.#test(0x54, o, (a, b) => u64(a) < u64(b));
   }
   gtS(o: AsI64): I32 {
-    return this.#test(0x55, o);
+    return this.#test(0x55, o, (a, b) => a > b);
   }
   gtU(o: AsI64): I32 {
-    return this.#test(0x56, o);
+    return this.#test(0x56, o, (a, b) => u64(a) > u64(b));
   }
   leS(o: AsI64): I32 {
-    return this.#test(0x57, o);
+    return this.#test(0x57, o, (a, b) => a <= b);
   }
   leU(o: AsI64): I32 {
-    return this.#test(0x58, o);
+    return this.#test(0x58, o, (a, b) => u64(a) <= u64(b));
   }
   geS(o: AsI64): I32 {
-    return this.#test(0x59, o);
+    return this.#test(0x59, o, (a, b) => a >= b);
   }
   geU(o: AsI64): I32 {
-    return this.#test(0x5a, o);
+    return this.#test(0x5a, o, (a, b) => u64(a) >= u64(b));
   }
   clz(): I64 {
     return new I64([this.code, 0x79]);
@@ -286,65 +325,71 @@ export class I64 {
     return new I64([this.code, 0x7b]);
   }
   add(o: AsI64): I64 {
-    return this.#op(0x7c, o);
+    return this.#op(0x7c, o, (a, b) => a + b, 0n, 0n);
   }
   sub(o: AsI64): I64 {
-    return this.#op(0x7d, o);
+    return this.#op(0x7d, o, (a, b) => a - b, 0n);
   }
   mul(o: AsI64): I64 {
-    return this.#op(0x7e, o);
+    return this.#op(0x7e, o, (a, b) => a * b, 1n, 1n);
   }
   divS(o: AsI64): I64 {
-    return this.#op(0x7f, o);
+    return this.#op(0x7f, o, unfolded);
   }
   divU(o: AsI64): I64 {
-    return this.#op(0x80, o);
+    return this.#op(0x80, o, unfolded);
   }
   remS(o: AsI64): I64 {
-    return this.#op(0x81, o);
+    return this.#op(0x81, o, unfolded);
   }
   remU(o: AsI64): I64 {
-    return this.#op(0x82, o);
+    return this.#op(0x82, o, unfolded);
   }
   and(o: AsI64): I64 {
-    return this.#op(0x83, o);
+    return this.#op(0x83, o, (a, b) => a & b, -1n, -1n);
   }
   or(o: AsI64): I64 {
-    return this.#op(0x84, o);
+    return this.#op(0x84, o, (a, b) => a | b, 0n, 0n);
   }
   xor(o: AsI64): I64 {
-    return this.#op(0x85, o);
+    return this.#op(0x85, o, (a, b) => a ^ b, 0n, 0n);
   }
   not(): I64 {
     return this.xor(-1);
   }
   shl(o: AsI64): I64 {
-    return this.#op(0x86, o);
+    return this.#op(0x86, o, (a, b) => a << (b & 63n), 0n);
   }
   shrS(o: AsI64): I64 {
-    return this.#op(0x87, o);
+    return this.#op(0x87, o, (a, b) => a >> (b & 63n), 0n);
   }
   shrU(o: AsI64): I64 {
-    return this.#op(0x88, o);
+    return this.#op(0x88, o, (a, b) => u64(a) >> (b & 63n), 0n);
   }
   rotl(o: AsI64): I64 {
-    return this.#op(0x89, o);
+    return this.#op(0x89, o, unfolded);
   }
   rotr(o: AsI64): I64 {
-    return this.#op(0x8a, o);
+    return this.#op(0x8a, o, unfolded);
   }
   extend8S(): I64 {
-    return new I64([this.code, 0xc2]);
+    return this.constant === undefined ? new I64([this.code, 0xc2]) : I64.of(BigInt.asIntN(8, this.constant));
   }
   extend16S(): I64 {
-    return new I64([this.code, 0xc3]);
+    return this.constant === undefined
+      ? new I64([this.code, 0xc3])
+      : I64.of(BigInt.asIntN(16, this.constant));
   }
   extend32S(): I64 {
-    return new I64([this.code, 0xc4]);
+    return this.constant === undefined
+      ? new I64([this.code, 0xc4])
+      : I64.of(BigInt.asIntN(32, this.constant));
   }
   /** The low 32 bits. */
   wrap(): I32 {
-    return new I32([this.code, 0xa7]);
+    return this.constant === undefined
+      ? new I32([this.code, 0xa7])
+      : I32.of(Number(BigInt.asIntN(32, this.constant)));
   }
   toF64S(): F64 {
     return new F64([this.code, 0xb9]);
@@ -574,6 +619,11 @@ export function make<T extends Value>(like: T, code: Code): T {
   const types = { [I32.type]: I32, [I64.type]: I64, [F32.type]: F32, [F64.type]: F64 };
   return new types[like.type](code) as T;
 }
+
+/** Left to run time: rare, and divisions may trap. */
+const unfolded = (): undefined => undefined;
+
+const u64 = (v: bigint): bigint => BigInt.asUintN(64, v);
 
 function i32(v: AsI32): I32 {
   return typeof v === "number" ? I32.of(v) : v;

@@ -101,6 +101,62 @@ describe("wasm builder", () => {
     expect(call.root?.(16)).toBe(4);
   });
 
+  // Constants fold to what the host computes from the same operands at run time.
+  it("folds integer constants", () => {
+    const words = [0, 1, -1, 5, 31, 33, 0x7fff_ffff, -0x8000_0000, 0x1234_5678];
+    const longs = [0n, 1n, -1n, 63n, 65n, 2n ** 63n - 1n, -(2n ** 63n), 0x1234_5678_9abc_def0n, -300n];
+    const binary32 = "eq ne ltS ltU gtS gtU leS leU geS geU add sub mul and or xor shl shrS shrU rotl rotr";
+    const binary64 = "eq ne ltS ltU gtS gtU leS leU geS geU add sub mul and or xor shl shrS shrU";
+    const unary32 = "eqz clz extend8S extend16S extendS extendU";
+    const unary64 = "eqz extend8S extend16S extend32S wrap";
+    type Operations = Record<string, (o?: I32 | I64) => I32 | I64>;
+    const operation = (x: I32 | I64, name: string, y?: I32 | I64) => (x as unknown as Operations)[name]?.(y);
+    const check = (type: typeof I32 | typeof I64, values: readonly (number | bigint)[], names: string[]) => {
+      const of = type.of as (v: number | bigint) => I32 | I64;
+      for (const name of names) {
+        const { call } = run({
+          at: fn(
+            "at",
+            [type, type],
+            operation(of(values[0] ?? 0), name, of(1))?.type === I32.type ? I32 : I64,
+            (_, x, y) => operation(x, name, y) as never,
+          ),
+        });
+        for (const a of values) {
+          for (const b of values) {
+            const folded = operation(of(a), name, of(b));
+            expect(`${name} ${a} ${b} ${folded?.constant}`).toBe(`${name} ${a} ${b} ${call.at?.(a, b)}`);
+          }
+        }
+      }
+    };
+    check(I32, words, `${binary32} ${unary32}`.split(" "));
+    check(I64, longs, `${binary64} ${unary64}`.split(" "));
+  });
+
+  it("leaves out what constants make void", () => {
+    const missing = imported("host", "missing", [], I32);
+    const same = fn("same", [I32, I64], I64, (f, x, y) => {
+      f.if(I32.of(0), () => f.call(missing));
+      f.if(
+        I32.of(2),
+        () => {
+          const t = f.let(x.add(0).or(0).shl(0));
+          f.block((exit) => {
+            f.brIf(exit, I32.of(0).eq(1));
+            f.if(I32.of(1), () => f.brIf(exit, t.eq(x)));
+            f.unreachable();
+          });
+        },
+        () => f.call(missing),
+      );
+      return I32.of(0).choose(missing.call().extendS(), I64.of(0).add(y).mul(1));
+    });
+    // `missing` is not even imported.
+    expect(run({ same }).call.same?.(3, 4n)).toBe(4n);
+    expect(I32.of(7).divU(0).constant).toBeUndefined();
+  });
+
   it("writes the same bytes each time", () => {
     const f1 = fn("f", [], I32, () => I32.of(1));
     const memory = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: false };

@@ -3,11 +3,21 @@
 
 /** Something whose index is known only when the module is written. */
 export interface Indexed {
-  readonly indexSpace: "function" | "data";
+  readonly indexSpace: "function" | "data" | "type";
 }
 
-/** A piece of code: a byte, a sequence, or a reference that is written as its LEB128 index. */
-export type Code = number | readonly Code[] | Indexed;
+/** No byte: says of the branch that follows whether it is likely taken (branch hinting proposal). */
+export class BranchHint {
+  static readonly likely = new BranchHint(1);
+  static readonly unlikely = new BranchHint(0);
+  readonly value: 0 | 1;
+  private constructor(value: 0 | 1) {
+    this.value = value;
+  }
+}
+
+/** A piece of code: a byte, a sequence, a reference that is written as its LEB128 index, or a hint. */
+export type Code = number | readonly Code[] | Indexed | BranchHint;
 
 /** Unsigned LEB128 of 0 ≤ n < 2^53. */
 export function uleb(n: number): number[] {
@@ -63,11 +73,12 @@ export class Bytes {
     this.#bytes.set(source, this.length);
     this.length += source.length;
   }
-  /** Flatten a rope; `index` gives the index of a referenced function. */
-  code(code: Code, index: (ref: Indexed) => number): void {
+  /** Flatten a rope; `index` gives the index of a reference, `hint` is told where a hinted branch begins. */
+  code(code: Code, index: (ref: Indexed) => number, hint: (at: number, hint: BranchHint) => void): void {
     if (typeof code === "number") this.push(code);
-    else if ("indexSpace" in code) this.append(uleb(index(code)));
-    else for (const part of code) this.code(part, index);
+    else if (Array.isArray(code)) for (const part of code as readonly Code[]) this.code(part, index, hint);
+    else if (code instanceof BranchHint) hint(this.length, code);
+    else this.append(uleb(index(code as Indexed)));
   }
   finish(): Uint8Array<ArrayBuffer> {
     return this.#bytes.slice(0, this.length);

@@ -17,7 +17,7 @@
 //
 // `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a statement.
 // A local made by `f.let` lives to the end of the enclosing body (its slot is reused after that).
-import { type Code, type Indexed, uleb } from "./encode.ts";
+import { BranchHint, type Code, type Indexed, uleb } from "./encode.ts";
 import { F32, F64, I32, I64, make, memarg, type Value, type ValueType } from "./expr.ts";
 
 type InstanceOf<T> = T extends ValueType ? InstanceType<T> : undefined;
@@ -76,11 +76,7 @@ export class Fn<
 
   /** The call as an expression; for a function without result, only `f.call` makes sense. */
   call(...args: Args<P>): InstanceOf<R> {
-    const code = [
-      args.map((a, i) => constant(a as Value | number | bigint, this.params[i] as ValueType).code),
-      0x10,
-      this,
-    ];
+    const code = [argumentsOf(this.params, args), 0x10, this];
     const result = this.result;
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
@@ -111,6 +107,31 @@ export function imported<const P extends readonly ValueType[], R extends ValueTy
   result: R,
 ): Fn<P, R> {
   return new Fn(name, params, result, { importedFrom: module });
+}
+
+/** A function type, for calls through the module's table. Make one object per type and use it everywhere. */
+export class FnType<
+  P extends readonly ValueType[] = readonly ValueType[],
+  R extends ValueType | undefined = ValueType | undefined,
+> implements Indexed
+{
+  readonly indexSpace = "type";
+  readonly params: P;
+  readonly result: R;
+  constructor(params: P, result: R) {
+    this.params = params;
+    this.result = result;
+  }
+
+  /** Call entry `index` of the table; traps if there is none of this type. */
+  callIndirect(index: I32, ...args: Args<P>): InstanceOf<R> {
+    const code = [argumentsOf(this.params, args), index.code, 0x11, this, 0];
+    return (this.result === undefined ? { code } : new this.result(code)) as InstanceOf<R>;
+  }
+}
+
+function argumentsOf<P extends readonly ValueType[]>(params: P, args: Args<P>): Code {
+  return args.map((a, i) => constant(a as Value | number | bigint, params[i] as ValueType).code);
 }
 
 /** Bytes that `f.init` copies into memory (a passive data segment). */
@@ -162,12 +183,33 @@ export class Func {
   return(value?: Value): void {
     this.#emit(value?.code ?? [], 0x0f);
   }
+  /** Leave for another function of the same result type: no frame of this one stays (tail call). */
+  returnCall<P extends readonly ValueType[]>(target: Fn<P, ValueType | undefined>, ...args: Args<P>): void {
+    this.#emit(argumentsOf(target.params, args), 0x12, target);
+  }
+  /** As `returnCall`, through entry `index` of the table. */
+  returnCallIndirect<P extends readonly ValueType[]>(
+    type: FnType<P, ValueType | undefined>,
+    index: I32,
+    ...args: Args<P>
+  ): void {
+    this.#emit(argumentsOf(type.params, args), index.code, 0x13, type, 0);
+  }
   unreachable(): void {
     this.#emit(0x00);
   }
 
-  if(condition: I32, then: () => void, otherwise?: () => void): void {
-    this.#emit(condition.code, IF, NO_RESULT);
+  /**
+   * `likely` says whether `then` is (left out: unknown); code that is not goes out of the way. Of a constant
+   * condition only the arm that is taken is emitted.
+   */
+  if(condition: I32, then: () => void, otherwise?: () => void, likely?: boolean): void {
+    if (condition.constant !== undefined) {
+      const taken = condition.constant === 0 ? otherwise : then;
+      if (taken !== undefined) this.#inScope(taken);
+      return;
+    }
+    this.#emit(condition.code, hint(likely), IF, NO_RESULT);
     this.#nested(then);
     if (otherwise !== undefined) {
       this.#emit(ELSE);
@@ -190,8 +232,17 @@ export class Func {
   br(label: Label): void {
     this.#emit(0x0c, uleb(this.#depth - label.depth));
   }
-  brIf(label: Label, condition: I32): void {
-    this.#emit(condition.code, 0x0d, uleb(this.#depth - label.depth));
+  brIf(label: Label, condition: I32, likely?: boolean): void {
+    if (condition.constant !== undefined) {
+      if (condition.constant !== 0) this.br(label);
+      return;
+    }
+    this.#emit(condition.code, hint(likely), 0x0d, uleb(this.#depth - label.depth));
+  }
+  /** To label `index`, the last one beyond. */
+  brTable(index: I32, labels: readonly Label[]): void {
+    const depths = labels.map((label) => uleb(this.#depth - label.depth));
+    this.#emit(index.code, 0x0e, uleb(labels.length - 1), depths);
   }
   /**
    * Case number `targets[index]` of `cases` (`index` itself if there are no targets), or `otherwise` beyond either.
@@ -310,6 +361,10 @@ export class Func {
     }
     this.#scope = outer;
   }
+}
+
+function hint(likely: boolean | undefined): Code {
+  return likely === undefined ? [] : likely ? BranchHint.likely : BranchHint.unlikely;
 }
 
 function typeOf(value: Value): ValueType {

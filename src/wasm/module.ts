@@ -1,8 +1,8 @@
 // A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): everything that they reach is
-// included, numbered in the order it is met, so the bytes depend only on the input. One imported memory.
-// Left out: tables, globals, start functions, exported memory.
-import { Bytes, type Code, type Indexed, name, uleb } from "./encode.ts";
-import { type AnyFn, Data, Fn } from "./function.ts";
+// included, numbered in the order it is met, so the bytes depend only on the input. One imported memory, and one
+// imported table if asked for. Left out: globals, start functions, exported memory.
+import { BranchHint, Bytes, type Code, type Indexed, name, sleb, uleb } from "./encode.ts";
+import { type AnyFn, Data, Fn, FnType } from "./function.ts";
 
 export interface ModuleOptions {
   readonly memory: {
@@ -13,10 +13,16 @@ export interface ModuleOptions {
     readonly shared: boolean;
   };
   readonly exports: Readonly<Record<string, AnyFn>>;
+  /** The table that calls go through; `elements` are put into it when the module is instantiated. */
+  readonly table?: {
+    readonly module: string;
+    readonly name: string;
+    readonly elements?: readonly { readonly at: number; readonly fn: AnyFn }[];
+  };
 }
 
 /** The module's bytes. Function names are kept in a name section, for profilers. */
-export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<ArrayBuffer> {
+export function buildModule({ memory, exports, table }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const imports: AnyFn[] = [];
   const defined: { fn: AnyFn; code: Code }[] = [];
   const data: Data[] = [];
@@ -36,16 +42,19 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
       references(entry.code, visit);
     }
   };
+  const elements = table?.elements ?? [];
   for (const target of Object.values(exports)) visit(target);
+  for (const { fn } of elements) visit(fn);
 
   const indexes = new Map<Indexed, number>();
   [...imports, ...defined.map((d) => d.fn)].forEach((f, i) => indexes.set(f, i));
   data.forEach((d, i) => indexes.set(d, i));
-  const index = (ref: Indexed): number => indexes.get(ref) as number;
+  const index = (ref: Indexed): number =>
+    ref instanceof FnType ? typeIndex(ref) : (indexes.get(ref) as number);
 
   const types = new Map<string, number>();
   const typeEntries: number[][] = [];
-  const typeIndex = (f: AnyFn): number => {
+  const typeIndex = (f: Pick<AnyFn, "params" | "result">): number => {
     const entry = [
       0x60,
       ...uleb(f.params.length),
@@ -67,8 +76,18 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
   ]);
   const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
   importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);
+  if (table !== undefined) importEntries.push([...name(table.module), ...name(table.name), 1, 0x70, 0, 0]);
   const functionEntries = defined.map((d) => uleb(typeIndex(d.fn)));
   const exportEntries = Object.entries(exports).map(([as, f]) => [...name(as), 0, ...uleb(index(f))]);
+
+  const hints: (readonly [at: number, hint: BranchHint])[][] = [];
+  const bodies = defined.map(({ code }) => {
+    const body = new Bytes();
+    const hinted: (readonly [number, BranchHint])[] = [];
+    body.code(code, index, (at, hint) => hinted.push([at, hint]));
+    hints.push(hinted);
+    return sized(body.finish());
+  });
 
   const out = new Bytes();
   out.append([0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
@@ -76,16 +95,23 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
   section(out, 2, importEntries);
   section(out, 3, functionEntries);
   section(out, 7, exportEntries);
+  if (elements.length > 0) {
+    const segments = elements.map(({ at, fn }) => [
+      0,
+      0x41,
+      ...sleb(BigInt(at)),
+      0x0b,
+      1,
+      ...uleb(index(fn)),
+    ]);
+    section(out, 9, segments);
+  }
   if (data.length > 0) rawSection(out, 12, uleb(data.length));
-  section(
+  branchHints(
     out,
-    10,
-    defined.map(({ code }) => {
-      const body = new Bytes();
-      body.code(code, index);
-      return sized(body.finish());
-    }),
+    defined.map((d, i) => [index(d.fn), hints[i] ?? []]),
   );
+  section(out, 10, bodies);
   if (data.length > 0) {
     section(
       out,
@@ -105,10 +131,28 @@ export function buildModule({ memory, exports }: ModuleOptions): Uint8Array<Arra
   return out.finish();
 }
 
+/** The custom section of the branch hinting proposal: for each function its hinted branches by their offset. */
+function branchHints(
+  out: Bytes,
+  functions: readonly (readonly [index: number, hints: readonly (readonly [number, BranchHint])[]])[],
+): void {
+  const entries = functions.flatMap(([index, hints]) => {
+    if (hints.length === 0) return [];
+    const list = hints.flatMap(([at, { value }]) => [...uleb(at), 1, value]);
+    return [[...uleb(index), ...uleb(hints.length), ...list]];
+  });
+  if (entries.length === 0) return;
+  const content = new Bytes();
+  content.append(name("metadata.code.branch_hint"));
+  content.append(uleb(entries.length));
+  for (const entry of entries) content.append(entry);
+  rawSection(out, 0, content.finish());
+}
+
 function references(code: Code, visit: (ref: Indexed) => void): void {
-  if (typeof code === "number") return;
-  if ("indexSpace" in code) visit(code);
-  else for (const part of code) references(part, visit);
+  if (typeof code === "number" || code instanceof BranchHint) return;
+  if (Array.isArray(code)) for (const part of code as readonly Code[]) references(part, visit);
+  else visit(code as Indexed);
 }
 
 function sized(content: Uint8Array): Uint8Array {

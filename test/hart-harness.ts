@@ -21,15 +21,18 @@ import {
 } from "../src/hypervisor/layout.ts";
 import {
   buildEngineModule,
-  engineHost,
   type EngineExports,
   type EngineImports,
   initEngineTables,
+  instantiateEngine,
 } from "../src/hypervisor/riscv/engine.ts";
+import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
 import { HartImage } from "../src/hypervisor/riscv/hart-image.ts";
 import { PRIV } from "../src/hypervisor/riscv/hart.ts";
 import { assemble } from "../src/hypervisor/riscv/isa.ts";
 import type { Operands } from "../src/hypervisor/riscv/encoding.ts";
+import { compileModule, createSharedMemory, type WasmModule } from "../src/wasm/host.ts";
+import { testEngine } from "./support/engine.ts";
 
 export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;
@@ -40,21 +43,19 @@ const DIRTY = TABLES + ENGINE_TABLES_SIZE;
 const ROM = DIRTY + 0x10000;
 const RAM = ROM + 0x10000;
 
-const modules = new Map<number, WebAssembly.Module>();
+let compiled: WasmModule | undefined;
 
-function engineModule(): WebAssembly.Module {
-  let module = modules.get(TABLES);
-  if (module === undefined) {
-    module = new WebAssembly.Module(buildEngineModule(TABLES));
-    modules.set(TABLES, module);
-  }
-  return module;
+function engineModule(): WasmModule {
+  compiled ??= compileModule(buildEngineModule(TABLES));
+  return compiled;
 }
 
 export interface HarnessOptions {
   /** Bytes of RAM, a multiple of 64 KiB. Default 1 MiB. */
   readonly ramSize?: number;
   readonly imports?: Partial<EngineImports>;
+  /** Default: testEngine. */
+  readonly engine?: EngineKind;
 }
 
 export class HartHarness {
@@ -67,11 +68,11 @@ export class HartHarness {
   readonly devices = new Map<bigint, bigint>();
   ticks = 0;
 
-  constructor({ ramSize = 0x100000, imports = {} }: HarnessOptions = {}) {
+  constructor({ ramSize = 0x100000, imports = {}, engine = testEngine }: HarnessOptions = {}) {
     this.ramSize = ramSize;
     const pages = (RAM + ramSize) / 0x10000 + 1;
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.buffer = memory.buffer as unknown as SharedArrayBuffer;
+    const memory = createSharedMemory(pages);
+    this.buffer = memory.buffer;
     this.view = new DataView(this.buffer);
     initEngineTables(this.buffer, TABLES);
     const host: EngineImports = {
@@ -89,10 +90,7 @@ export class HartHarness {
       },
       ...imports,
     };
-    const instance = new WebAssembly.Instance(engineModule(), {
-      host: { memory, ...engineHost(this.buffer, host) },
-    } as WebAssembly.Imports);
-    this.engine = instance.exports as unknown as EngineExports;
+    this.engine = instantiateEngine(engineModule(), memory, host, engine);
     this.#slot(0, RAM_BASE, ramSize, RAM, SLOT_FLAG_LOG_DIRTY);
     this.#slot(1, ROM_BASE, ROM_SIZE, ROM, SLOT_FLAG_READONLY);
     this.view.setUint32(VM_SLOT_BANK_0, 2, true);

@@ -3,6 +3,7 @@
 import type { MonotonicNs } from "../base/clock.ts";
 import type { ThreadHandle } from "../hypervisor/vm.ts";
 import type { HostPlatform } from "../host/platform.ts";
+import type { TranslatorThreadData } from "../host/translator.ts";
 import type { VcpuThreadData } from "../host/vcpu.ts";
 import { defaultHost, type MigrationHost } from "../migration/host.ts";
 
@@ -57,7 +58,16 @@ export const browserPlatform: HostPlatform = {
   },
   randomBytes,
   defer,
-  spawnVcpu,
+  spawnVcpu: (data) =>
+    handle(
+      new Worker(new URL("./vcpu-worker.js", import.meta.url), { type: "module", name: `vcpu-${data.hart}` }),
+      { ...data, originMs } satisfies VcpuWorkerData,
+    ),
+  spawnTranslator: (data) =>
+    handle(
+      new Worker(new URL("./translator-worker.js", import.meta.url), { type: "module", name: "translator" }),
+      data,
+    ),
 };
 
 export const browserMigrationHost: MigrationHost = {
@@ -65,12 +75,8 @@ export const browserMigrationHost: MigrationHost = {
   breathe: () => new Promise((resolve) => defer(resolve)),
 };
 
-function spawnVcpu(data: VcpuThreadData): ThreadHandle {
-  const worker = new Worker(new URL("./vcpu-worker.js", import.meta.url), {
-    type: "module",
-    name: `vcpu-${data.hart}`,
-  });
-  worker.postMessage({ ...data, originMs } satisfies VcpuWorkerData);
+function handle(worker: Worker, data: VcpuWorkerData | TranslatorThreadData): ThreadHandle {
+  worker.postMessage(data);
   return {
     onSignal: (listener) => worker.addEventListener("message", listener),
     onFault: (listener) =>

@@ -1,11 +1,24 @@
 // The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
+import type { EngineConfig } from "../host/create-vm.ts";
+import { DEFAULT_ENGINE, ENGINE_KINDS } from "../hypervisor/engine-kind.ts";
 import { MAX_VCPUS } from "../hypervisor/layout.ts";
+import { DEFAULT_TRANSLATE_AFTER } from "../hypervisor/translation-thread.ts";
 import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
 import { UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
-import { drive, incoming, memorySize, net, number, type SerialSpec, serial } from "./option-values.ts";
+import {
+  codeCacheSize,
+  drive,
+  incoming,
+  memorySize,
+  net,
+  number,
+  type SerialSpec,
+  serial,
+  word,
+} from "./option-values.ts";
 
 /** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
 const VIRTIO_SLOTS = 8;
@@ -25,6 +38,7 @@ export interface MachineOptions {
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
   readonly paused: boolean;
+  readonly engine?: EngineConfig;
 }
 
 export const machineOptions = {
@@ -65,6 +79,21 @@ export const machineOptions = {
     parse: incoming,
     help: "take a moved machine from tcp:HOST:PORT, unix:PATH or file:FILE; defer waits for migrate-incoming",
   },
+  engine: {
+    value: ENGINE_KINDS.join("|"),
+    parse: word(ENGINE_KINDS),
+    help: `what runs the guest's code (default ${DEFAULT_ENGINE})`,
+  },
+  "code-cache": {
+    value: "SIZE",
+    parse: codeCacheSize,
+    help: "the translator: how much translated code is kept (default 64M)",
+  },
+  "translate-after": {
+    value: "N",
+    parse: number(0, 1_000_000_000),
+    help: `the translator: how often code is executed before it is translated (default ${DEFAULT_TRANSLATE_AFTER})`,
+  },
   paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
 } satisfies Options;
 
@@ -93,5 +122,10 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     qmp: values.qmp,
     incoming: from,
     paused: values.paused,
+    engine: {
+      engine: values.engine,
+      codeCacheBytes: values["code-cache"],
+      translateAfter: values["translate-after"],
+    },
   };
 }

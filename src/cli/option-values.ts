@@ -36,6 +36,22 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
+/** Translated code to keep. */
+export function codeCacheSize(text: string): number {
+  const bytes = size("M")(text);
+  if (bytes < 2 ** 20 || bytes > 2 ** 30) throw new Error("expected 1M to 1G");
+  return bytes;
+}
+
+/** One of these words. */
+export function word<const W extends string>(words: readonly W[]): (text: string) => W {
+  return (text) => {
+    const found = words.find((w) => w === text);
+    if (found === undefined) throw new Error(`expected ${words.join(" or ")}`);
+    return found;
+  };
+}
+
 /** QEMU's `key=value,key=value`; a comma within a value is doubled. */
 export function keyValues(text: string): Map<string, string> {
   const result = new Map<string, string>();

@@ -125,6 +125,7 @@ async function openMachine(
     firmware: await readImage("--firmware", options.firmware),
     append: options.append,
     incoming: options.incoming !== undefined,
+    ...options.engine,
   };
   try {
     return await createMachine(config, { ...devices, serial }, nodePlatform);

@@ -5,10 +5,10 @@ import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts
 import { identitySection } from "../machines/identity-section.ts";
 import { createVirtMachine, type VirtBackends, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
 import { Cpus } from "../vmm/cpus.ts";
-import { createVm } from "./create-vm.ts";
+import { createVm, type EngineConfig } from "./create-vm.ts";
 import type { HostPlatform } from "./platform.ts";
 
-export interface MachineConfig {
+export interface MachineConfig extends EngineConfig {
   /** 1 to 32 harts. */
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
@@ -46,6 +46,7 @@ export async function createMachine(
   const { firmware, kernel, initrd } = config;
   const vm = createVm(
     {
+      ...config,
       vcpuCount: config.harts,
       blocks: virtRamBlocks(config.memoryBytes),
       builtinFirmware: firmware === undefined,

@@ -1,11 +1,28 @@
-// A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU.
+// A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU and one that
+// translates.
 import { WherryError } from "../base/errors.ts";
+import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/engine-kind.ts";
 import { buildEngineModule, ENGINE_MAXIMUM_PAGES, initEngineTables } from "../hypervisor/riscv/engine.ts";
+import {
+  DEFAULT_CODE_CACHE_BYTES,
+  DEFAULT_TRANSLATE_AFTER,
+  type TranslationOptions,
+} from "../hypervisor/translation-thread.ts";
 import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm.ts";
 import { compileModule, createSharedMemory, WASM_PAGE_SIZE, type WasmMemory } from "../wasm/host.ts";
 import type { HostPlatform } from "./platform.ts";
 
-export interface VmConfig {
+/** What runs the guest's instructions. */
+export interface EngineConfig {
+  /** Default: the platform's, or the hypervisor's. */
+  readonly engine?: EngineKind | undefined;
+  /** The translator: how much translated code is kept, in bytes. Default: 64 MiB. */
+  readonly codeCacheBytes?: number | undefined;
+  /** The translator: how often code is executed before it is translated. */
+  readonly translateAfter?: number | undefined;
+}
+
+export interface VmConfig extends EngineConfig {
   readonly vcpuCount: number;
   readonly blocks: readonly RamBlockPlan[];
   readonly builtinFirmware: boolean;
@@ -28,14 +45,24 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
   } catch (cause) {
     throw new WherryError("host.memory", `cannot reserve ${mebibytes} MiB of shared memory`, { cause });
   }
+  platform.beforeCompile?.();
   const module = compileModule(buildEngineModule(plan.tables));
   initEngineTables(memory.buffer, plan.tables);
+  const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
+  const options: TranslationOptions = {
+    codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
+    translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
+    exact: false,
+  };
   return new Vm({
     buffer: memory.buffer,
     vcpuCount: config.vcpuCount,
     blocks: config.blocks,
     builtinFirmware: config.builtinFirmware,
     monotonicNs: platform.clock.monotonicNs,
-    spawnVcpu: (hart) => platform.spawnVcpu({ module, memory, hart }),
+    spawnVcpu: (hart) => platform.spawnVcpu({ module, memory, hart, engine }),
+    ...(engine === "translator"
+      ? { spawnTranslator: () => platform.spawnTranslator({ memory, options }) }
+      : {}),
   });
 }

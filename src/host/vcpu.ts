@@ -1,4 +1,5 @@
 // What a host's vCPU worker runs: an engine instance on the shared memory and the vCPU thread's loop.
+import type { EngineKind } from "../hypervisor/engine-kind.ts";
 import { instantiateEngine } from "../hypervisor/riscv/engine.ts";
 import { VcpuThread, type VcpuThreadHost } from "../hypervisor/vcpu-thread.ts";
 import type { WasmMemory, WasmModule } from "../wasm/host.ts";
@@ -8,14 +9,15 @@ export interface VcpuThreadData {
   readonly module: WasmModule;
   readonly memory: WasmMemory;
   readonly hart: number;
+  readonly engine: EngineKind;
 }
 
 /** Runs the vCPU; returns when the VMM ends it. Blocks its thread: nothing else can run there. */
 export function runVcpu(data: VcpuThreadData, host: Omit<VcpuThreadHost, "instantiate">): void {
-  const { module, memory, hart } = data;
+  const { module, memory, hart, engine } = data;
   const thread = new VcpuThread(memory.buffer, hart, {
     ...host,
-    instantiate: (imports) => instantiateEngine(module, memory, imports),
+    instantiate: (imports) => instantiateEngine(module, memory, imports, engine),
   });
   thread.run();
 }

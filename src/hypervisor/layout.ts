@@ -3,7 +3,7 @@
 // its area is the hart schema's business (riscv/hart.ts); this file owns the words around it.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
-//   0x10000  hart 0, 256 KiB each: control block, hart state (+0x400), engine scratch and TLBs (+0x10000)
+//   0x10000  hart 0, 1 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x20000)
 //   …        engine tables (1 MiB), dirty bitmaps, RAM blocks
 
 export const VM_SLOT_BANK_0 = 0x1000;
@@ -32,6 +32,30 @@ export const VM_BUILTIN_FIRMWARE = 0x2018;
 /** u32: byte offset of the memory-slot bank that is current. */
 export const VM_CURRENT_BANK = 0x201c;
 
+/** u32: TRANSLATOR_RUN, what the VMM wants of the translation thread. */
+export const VM_TRANSLATOR_RUN = 0x2024;
+
+/** Counters that the translation thread keeps, u64 each: TRANSLATION_STATS are their offsets from here. */
+export const VM_TRANSLATION_STATS = 0x2040;
+export const VM_TRANSLATION_STATS_SIZE = 0xc0;
+export const TRANSLATION_STATS = {
+  /** Regions and modules made so far, and their bytes of WebAssembly. */
+  regions: 0x00,
+  modules: 0x08,
+  bytes: 0x10,
+  /** Time spent translating and compiling, in ns. */
+  translateNs: 0x18,
+  compileNs: 0x20,
+  /** Regions that made room for others, and those whose guest code has changed. */
+  evictions: 0x28,
+  staleDrops: 0x30,
+  /** What is kept now: regions, and bytes of WebAssembly. */
+  liveRegions: 0x38,
+  liveBytes: 0x40,
+  /** Guest instructions that the regions made so far stand for. */
+  guestInstructions: 0x48,
+} as const;
+
 /** ioeventfds: u32 count, entries of 16 bytes from +0x10 {gpa u32 low, gpa u32 high, datamatch u32, armed u32}; fired bits at +0x800. */
 export const VM_IOEVENTFD = 0x3000;
 export const IOEVENTFD_ENTRIES = 0x10;
@@ -53,7 +77,7 @@ export const COALESCED_ENTRY_SIZE = 16;
 export const COALESCED_CAPACITY = 128;
 
 export const HART_AREA_BASE = 0x10000;
-export const HART_AREA_SIZE = 0x40000;
+export const HART_AREA_SIZE = 0x100000;
 export const HART_STATE_OFFSET = 0x400;
 export const ENGINE_TABLES_SIZE = 0x100000;
 export const MAX_VCPUS = 32;

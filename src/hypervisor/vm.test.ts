@@ -2,16 +2,17 @@
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../test/support/scripted-vm.ts";
 import { createSharedMemory } from "../wasm/host.ts";
-import { CTL_ENDED, CTL_MODE, CTL_RUN } from "./layout.ts";
+import { CTL_ENDED, CTL_MODE, CTL_RUN, VM_TRANSLATOR_RUN } from "./layout.ts";
 import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
 import { RUN } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
-import { planMemory, Vm } from "./vm.ts";
+import { TRANSLATOR_RUN } from "./translation-thread.ts";
+import { planMemory, type ThreadHandle, Vm } from "./vm.ts";
 
 const RAM = 0x80000000;
 const RAM_SIZE = 0x10000;
 
-function parked() {
+function parked(spawnTranslator?: (faults: ((error: unknown) => void)[]) => ThreadHandle) {
   const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
   const { buffer } = createSharedMemory(Math.ceil(planMemory(2, blocks).size / 0x10000));
   const faults: ((error: unknown) => void)[] = [];
@@ -20,6 +21,7 @@ function parked() {
     vcpuCount: 2,
     blocks,
     builtinFirmware: true,
+    spawnTranslator: spawnTranslator === undefined ? undefined : () => spawnTranslator(faults),
     monotonicNs: () => 0,
     spawnVcpu: (hart) => ({
       onSignal: () => {},
@@ -64,6 +66,45 @@ test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor
   expect(vm.dead).toBe(true);
   await Promise.all(vm.vcpus.map((vcpu) => vcpu.pause()));
   expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
+});
+
+test("the translation thread is asked to end and has the time for it", async () => {
+  const ends: string[] = [];
+  const { vm, buffer } = parked(() => ({
+    onSignal: () => {},
+    onFault: () => {},
+    terminate: async () => void ends.push("terminated"),
+  }));
+  const words = new Int32Array(buffer);
+  const run = VM_TRANSLATOR_RUN >>> 2;
+  const asked = Atomics.waitAsync(words, run, TRANSLATOR_RUN.GO);
+  const destroyed = vm.destroy();
+  await asked.value;
+  expect(words[run]).toBe(TRANSLATOR_RUN.END);
+  expect(ends).toEqual([]);
+  Atomics.store(words, run, TRANSLATOR_RUN.ENDED);
+  Atomics.notify(words, run);
+  await destroyed;
+  expect(ends).toEqual(["terminated"]);
+});
+
+test("a translation thread that dies takes the VM with it, and says why", async () => {
+  const { vm, faults } = parked((f) => ({
+    onSignal: () => {},
+    onFault: (listener) => void (f[9] = listener),
+    terminate: async () => {},
+  }));
+  const errors: string[] = [];
+  vm.setEvents({
+    mmio: { read: () => undefined, write: () => false },
+    systemEvent: () => {},
+    consoleWrite: () => {},
+    consoleRead: () => new Uint8Array(0),
+    internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
+  });
+  faults[9]?.(new Error("no memory"));
+  expect(vm.dead).toBe(true);
+  expect(errors).toEqual(["undefined the translation thread: no memory"]);
 });
 
 test("a thread that an engine's fault ends has left the guest before anybody hears of it", () => {

@@ -28,6 +28,7 @@ import {
   SBI_STA_SHMEM,
   VM_BUILTIN_FIRMWARE,
   VM_DEAD_WORD,
+  VM_TRANSLATOR_RUN,
   VM_VCPU_COUNT,
 } from "./layout.ts";
 import { OneRegs } from "./one-reg.ts";
@@ -37,8 +38,12 @@ import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotTable } from "./slots.ts";
+import { TRANSLATOR_RUN } from "./translation-thread.ts";
 
 export class VmError extends WherryError {}
+
+/** How long the translation thread may take to end by itself. */
+const TRANSLATOR_END_MS = 2000;
 
 export interface RamBlockPlan {
   readonly name: string;
@@ -70,9 +75,9 @@ export function planMemory(
   return { size: ram + 0x10000, tables, blocks: placed };
 }
 
-/** A running vCPU thread, as its host made it. */
+/** A running thread of this VM, as its host made it. */
 export interface ThreadHandle {
-  /** Called on the VMM thread whenever the vCPU thread signals. */
+  /** Called on the VMM thread whenever the thread signals. */
   onSignal(listener: () => void): void;
   /** The thread died of an internal fault. */
   onFault(listener: (error: unknown) => void): void;
@@ -87,7 +92,8 @@ export interface VmEventSink {
   systemEvent(event: (typeof SYSTEM_EVENTS)[number]): void;
   consoleWrite(bytes: Uint8Array): void;
   consoleRead(max: number): Uint8Array;
-  internalError(vcpu: number, message: string): void;
+  /** `vcpu` is undefined if no single one is to blame. */
+  internalError(vcpu: number | undefined, message: string): void;
   /** A vCPU used up its dirty quota; it goes on when the promise resolves. */
   dirtyQuotaReached?(vcpu: number): Promise<void>;
 }
@@ -99,6 +105,8 @@ export interface VmOptions {
   readonly builtinFirmware: boolean;
   readonly monotonicNs: () => number;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
+  /** Start the translation thread; without it there is none. */
+  readonly spawnTranslator?: (() => ThreadHandle) | undefined;
 }
 
 export class Vm {
@@ -115,6 +123,7 @@ export class Vm {
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
   readonly #dirtyOffsets: readonly number[];
+  readonly #translator: ThreadHandle | undefined;
   #events: VmEventSink | undefined;
 
   constructor(options: VmOptions) {
@@ -161,6 +170,11 @@ export class Vm {
     });
     ramBlocks.forEach((_, i) => {
       this.#publishSlot(i, true);
+    });
+    this.#translator = options.spawnTranslator?.();
+    this.#translator?.onFault((error) => {
+      this.markDead();
+      this.events.internalError(undefined, `the translation thread: ${messageOf(error)}`);
     });
     this.vcpus = requests.map((r, i) => new Vcpu(this, i, r, options.spawnVcpu(i)));
   }
@@ -266,7 +280,18 @@ export class Vm {
   }
 
   async destroy(): Promise<void> {
-    await Promise.all(this.vcpus.map((v) => v.end()));
+    await Promise.all([...this.vcpus.map((v) => v.end()), this.#endTranslator()]);
+  }
+
+  async #endTranslator(): Promise<void> {
+    if (this.#translator === undefined) return;
+    const words = this.#words;
+    const run = VM_TRANSLATOR_RUN >>> 2;
+    if (Atomics.compareExchange(words, run, TRANSLATOR_RUN.GO, TRANSLATOR_RUN.END) === TRANSLATOR_RUN.GO) {
+      Atomics.notify(words, run);
+      await Atomics.waitAsync(words, run, TRANSLATOR_RUN.END, TRANSLATOR_END_MS).value;
+    }
+    await this.#translator.terminate();
   }
 }
 

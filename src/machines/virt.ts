@@ -124,7 +124,8 @@ export class VirtMachine extends Machine {
       systemEvent: (event) => this.#systemEvent(event),
       consoleWrite: (bytes) => serial.write(bytes),
       consoleRead: (max) => serial.read(max),
-      internalError: (vcpu, message) => this.crash(`vCPU ${vcpu}: ${message}`, "internal-error"),
+      internalError: (vcpu, message) =>
+        this.crash(vcpu === undefined ? message : `vCPU ${vcpu}: ${message}`, "internal-error"),
     };
   }
 

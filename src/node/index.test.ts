@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { buildPulse } from "../guest/pulse.ts";
+import type { EngineKind } from "../hypervisor/engine-kind.ts";
 import { createMachine, type MachineOptions, type NodeMachine } from "./index.ts";
 
 const HARDWARE = { harts: 2, memoryBytes: 32 << 20 };
@@ -30,9 +31,9 @@ class Guest {
   }
 }
 
-async function goOnWith(state: string | Uint8Array): Promise<void> {
+async function goOnWith(state: string | Uint8Array, engine: EngineKind): Promise<void> {
   const guest = new Guest();
-  const machine: NodeMachine = await createMachine({ ...guest.options, state });
+  const machine: NodeMachine = await createMachine({ ...guest.options, state, engine });
   expect(machine.runState).toBe("running");
   await guest.see(REPORT);
   machine.write("q");
@@ -58,8 +59,8 @@ test("a machine is saved while it runs, and others go on from its bytes and its 
     await machine.saveTo(file);
     await machine.pause();
     expect(machine.runState).toBe("paused");
-    await goOnWith(bytes);
-    await goOnWith(file);
+    await goOnWith(bytes, "translator");
+    await goOnWith(file, "interpreter");
     const broken = bytes.slice();
     const at = bytes.length >> 1;
     broken[at] = (broken[at] ?? 0) ^ 1;

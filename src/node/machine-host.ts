@@ -1,12 +1,15 @@
-// Machines in this Node process: a worker thread for each vCPU; this thread is the VMM's.
+// Machines in this Node process: a worker thread for each vCPU and one that translates; this thread is the VMM's.
 import { Worker } from "node:worker_threads";
+import { WherryError } from "../base/errors.ts";
+import { ENGINE_KINDS, type EngineKind } from "../hypervisor/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm.ts";
 import type { HostPlatform } from "../host/platform.ts";
+import type { TranslatorThreadData } from "../host/translator.ts";
 import type { VcpuThreadData } from "../host/vcpu.ts";
-import { clock, randomBytes } from "./platform.ts";
+import { clock, configureV8, randomBytes } from "./platform.ts";
 
 /** `.ts` when run from source, `.js` when built. */
-const workerUrl = new URL(`./vcpu-worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url);
+const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 
 export const nodePlatform: HostPlatform = {
   clock,
@@ -16,11 +19,29 @@ export const nodePlatform: HostPlatform = {
   },
   randomBytes,
   defer: (task) => void setImmediate(task),
-  spawnVcpu,
+  spawnVcpu: (data) => spawn("vcpu-worker", data, `vcpu-${data.hart}`),
+  spawnTranslator: (data) => spawn("translator-worker", data, "translator"),
+  get defaultEngine() {
+    return engineOfEnvironment();
+  },
+  beforeCompile: configureV8,
 };
 
-function spawnVcpu(data: VcpuThreadData): ThreadHandle {
-  const worker = new Worker(workerUrl, { workerData: data, name: `vcpu-${data.hart}` });
+/** WHERRY_ENGINE: how whole test suites are run with one engine or the other. */
+function engineOfEnvironment(): EngineKind | undefined {
+  const name = process.env["WHERRY_ENGINE"];
+  if (name === undefined || name === "") return undefined;
+  const kind = ENGINE_KINDS.find((k) => k === name);
+  if (kind !== undefined) return kind;
+  throw new WherryError("host.engine", `WHERRY_ENGINE=${name}: expected ${ENGINE_KINDS.join(" or ")}`);
+}
+
+function spawn(
+  script: string,
+  workerData: VcpuThreadData | TranslatorThreadData,
+  name: string,
+): ThreadHandle {
+  const worker = new Worker(new URL(`./${script}${suffix}`, import.meta.url), { workerData, name });
   return {
     onSignal: (listener) => worker.on("message", listener),
     onFault: (listener) => worker.on("error", listener),

@@ -23,8 +23,8 @@ export interface VmEvents {
   consoleWrite(bytes: Uint8Array): void;
   /** Up to `max` bytes of console input for SBI reads; empty if none. */
   consoleRead(max: number): Uint8Array;
-  /** A vCPU hit something that cannot go on (an internal error): the VM is dead. */
-  internalError(vcpu: number, message: string): void;
+  /** A vCPU (undefined: no single one) hit something that cannot go on (an internal error): the VM is dead. */
+  internalError(vcpu: number | undefined, message: string): void;
   /** A vCPU used up its dirty quota (setDirtyQuota); it goes on when the promise resolves. */
   dirtyQuotaReached?(vcpu: number): Promise<void>;
 }

@@ -4,9 +4,9 @@ import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
 import {
   buildEngineModule,
   EXIT,
-  type EngineExports,
-  engineHost,
+  type EngineImports,
   initEngineTables,
+  instantiateEngine,
 } from "../../src/hypervisor/riscv/engine.ts";
 import {
   CTL_KICK,
@@ -21,6 +21,8 @@ import {
   SLOT_SIZE,
   VM_SLOT_BANK_0,
 } from "../../src/hypervisor/layout.ts";
+import { compileModule, createSharedMemory, type WasmModule } from "../../src/wasm/host.ts";
+import { testEngine } from "../support/engine.ts";
 import { RAM_BASE } from "./layout.ts";
 
 const TABLES = HART_AREA_BASE + HART_AREA_SIZE;
@@ -32,7 +34,7 @@ const TEST_DEVICE_PASS = 0x5555n;
 const ACLINT = 0x2000000n;
 const ACLINT_END = 0x2010000n;
 
-let compiled: WebAssembly.Module | undefined;
+let compiled: WasmModule | undefined;
 
 export interface OracleHart {
   readonly ram: Uint8Array<SharedArrayBuffer>;
@@ -43,10 +45,9 @@ export interface OracleHart {
 
 /** Reset to the start of RAM in M-mode. */
 export function createHart(ramBytes: number, entry = RAM_BASE): OracleHart {
-  compiled ??= new WebAssembly.Module(buildEngineModule(TABLES));
-  const pages = Math.ceil((RAM_OFFSET + ramBytes) / PAGE);
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
-  const buffer = memory.buffer as unknown as SharedArrayBuffer;
+  compiled ??= compileModule(buildEngineModule(TABLES));
+  const memory = createSharedMemory(Math.ceil((RAM_OFFSET + ramBytes) / PAGE));
+  const { buffer } = memory;
   initEngineTables(buffer, TABLES);
   const view = new DataView(buffer);
   view.setUint32(VM_SLOT_BANK_0, 1, true);
@@ -57,7 +58,7 @@ export function createHart(ramBytes: number, entry = RAM_BASE): OracleHart {
   const base = hartBase(0);
   view.setUint32(base + CTL_SLOT_BANK, VM_SLOT_BANK_0, true);
   let isOff = false;
-  const host = engineHost(buffer, {
+  const imports: EngineImports = {
     hostTicks: () => 0,
     mmioRead: () => 0,
     mmioWrite: (guestPhys, size, value) => {
@@ -68,9 +69,8 @@ export function createHart(ramBytes: number, entry = RAM_BASE): OracleHart {
       }
       return guestPhys >= ACLINT && guestPhys < ACLINT_END ? 1 : 0;
     },
-  });
-  const instance = new WebAssembly.Instance(compiled, { host: { memory, ...host } });
-  const engine = instance.exports as unknown as EngineExports;
+  };
+  const engine = instantiateEngine(compiled, memory, imports, testEngine);
   const state = new HartImage(buffer, 0);
   state.reset(entry);
   return {

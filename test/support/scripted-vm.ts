@@ -12,11 +12,13 @@ import {
   initEngineTables,
   instantiateEngine,
 } from "../../src/hypervisor/riscv/engine.ts";
+import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
 import { RUN, RUN_PAGE } from "../../src/hypervisor/run-page.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
 import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
+import { testEngine } from "./engine.ts";
 
 export const RAM = 0x80000000;
 const RAM_SIZE = 0x40000;
@@ -32,6 +34,8 @@ export interface ScriptedOptions {
   readonly steal?: boolean;
   /** The real engine runs; a script's steps come before each of its slices. */
   readonly realEngine?: boolean;
+  /** Which real engine. Default: testEngine. */
+  readonly engine?: EngineKind;
 }
 
 export class ScriptedVm {
@@ -63,7 +67,13 @@ export class ScriptedVm {
   readonly #listeners: (() => void)[] = [];
 
   constructor(options: ScriptedOptions = {}) {
-    const { harts = 1, builtinFirmware = true, steal = false, realEngine = false } = options;
+    const {
+      harts = 1,
+      builtinFirmware = true,
+      steal = false,
+      realEngine = false,
+      engine = testEngine,
+    } = options;
     const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
     const plan = planMemory(harts, blocks);
     const memory = createSharedMemory(Math.ceil(plan.size / 0x10000));
@@ -94,7 +104,7 @@ export class ScriptedVm {
             this.#engine(
               hart,
               imports,
-              module === undefined ? undefined : instantiateEngine(module, memory, imports),
+              module === undefined ? undefined : instantiateEngine(module, memory, imports, engine),
             ),
           ...(steal ? { threadCpuNs: () => this.cpuNs } : {}),
         }),

@@ -2,10 +2,11 @@
 // compiled once and shared by all workers. The host gives memory and the imports below.
 import { instantiateModule, type WasmMemory, type WasmModule } from "../../wasm/host.ts";
 import { buildModule } from "../../wasm/module.ts";
+import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { hartLayout } from "./hart.ts";
 import { makeRun } from "./interpreter.ts";
-import { flushTlb, flushTlbPage } from "./mmu.ts";
 import { makeFpSlow } from "./softfloat.ts";
+import { flushTlb, flushTlbPage } from "./tlb.ts";
 
 export { initEngineTables } from "./decoder.ts";
 export { EXIT } from "./semantics.ts";
@@ -62,6 +63,7 @@ export function instantiateEngine(
   module: WasmModule,
   memory: WasmMemory,
   imports: EngineImports,
+  _kind: EngineKind = DEFAULT_ENGINE,
 ): EngineExports {
   const host = { memory, ...engineHost(memory.buffer, imports) };
   return instantiateModule(module, { host }) as unknown as EngineExports;

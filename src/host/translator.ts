@@ -1,0 +1,25 @@
+// What a host's translation worker runs.
+import { VM_TRANSLATOR_RUN } from "../hypervisor/layout.ts";
+import {
+  runTranslationThread,
+  TRANSLATOR_RUN,
+  type TranslationOptions,
+} from "../hypervisor/translation-thread.ts";
+import type { WasmMemory } from "../wasm/host.ts";
+
+/** What the translation thread starts from. */
+export interface TranslatorThreadData {
+  readonly memory: WasmMemory;
+  readonly options: TranslationOptions;
+}
+
+/** Translates until the VMM ends it. Blocks its thread: nothing else can run there. */
+export function runTranslator({ memory, options }: TranslatorThreadData): void {
+  try {
+    runTranslationThread(memory, options);
+  } finally {
+    const words = new Int32Array(memory.buffer);
+    Atomics.store(words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
+    Atomics.notify(words, VM_TRANSLATOR_RUN >>> 2);
+  }
+}

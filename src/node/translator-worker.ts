@@ -1,0 +1,5 @@
+// The translation thread in Node.
+import { workerData } from "node:worker_threads";
+import { runTranslator, type TranslatorThreadData } from "../host/translator.ts";
+
+runTranslator(workerData as TranslatorThreadData);

@@ -1,0 +1,152 @@
+// The rivals: a machine under Wherry or under a QEMU, worked over its console and QMP. It is stopped except while a
+// program runs in it, so that only one machine computes at a time; a stopped machine's clock stands.
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { directory, sleep, until } from "../test/guest/cases.ts";
+import { Console, Qmp } from "../test/guest/machine.ts";
+
+const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const START_MS = 20_000;
+const BOOT_MS = 180_000;
+const PROGRAM_MS = 600_000;
+const PROMPT = /wherry:~# /;
+const APPEND = "console=ttyS0 quiet";
+
+/** A monitor: how it is started. */
+export interface Monitor {
+  readonly name: string;
+  readonly command: string;
+  arguments(machine: Hardware): string[];
+}
+
+export interface Hardware {
+  readonly harts: number;
+  readonly memoryMib: number;
+  readonly kernel: string;
+  readonly initrd: string;
+  /** Paths of the sockets. */
+  readonly qmp: string;
+  readonly console: string;
+}
+
+export function wherryMonitor(engine: string): Monitor {
+  return {
+    name: "Wherry",
+    command: process.execPath,
+    arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
+      ...[MAIN, "run", "--paused", "--smp", `${harts}`, "--memory", `${memoryMib}M`],
+      ...["--kernel", kernel, "--initrd", initrd, "--append", APPEND],
+      ...["--qmp", `unix:${qmp}`, "--serial", `unix:${console}`],
+      ...(engine === "" ? [] : ["--engine", engine]),
+    ],
+  };
+}
+
+/** `prefix`: what comes before QEMU's own arguments. All QEMUs run the same firmware. */
+export function qemuMonitor(
+  name: string,
+  command: string,
+  prefix: readonly string[],
+  firmware: string,
+): Monitor {
+  return {
+    name,
+    command,
+    arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
+      ...prefix,
+      ...["-machine", "virt", "-smp", `${harts}`, "-m", `${memoryMib}M`, "-display", "none", "-S"],
+      ...["-bios", firmware, "-kernel", kernel, "-initrd", initrd, "-append", APPEND],
+      ...["-qmp", `unix:${qmp},server=on,wait=off`, "-serial", `unix:${console},server=on,wait=off`],
+    ],
+  };
+}
+
+const children = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+let serialNumber = 0;
+
+export class BenchMachine {
+  readonly #child: ChildProcess;
+  readonly #qmp: Qmp;
+  readonly #console: Console;
+  /** From the start of the process to the shell's prompt. */
+  readonly bootSeconds: number;
+
+  private constructor(child: ChildProcess, qmp: Qmp, console: Console, bootSeconds: number) {
+    this.#child = child;
+    this.#qmp = qmp;
+    this.#console = console;
+    this.bootSeconds = bootSeconds;
+  }
+
+  /** Boots to the shell's prompt, and stops there. */
+  static async boot(monitor: Monitor, hardware: Omit<Hardware, "qmp" | "console">): Promise<BenchMachine> {
+    const stem = join(directory, `bench${serialNumber++}`);
+    const sockets = { qmp: `${stem}.qmp`, console: `${stem}.console` };
+    const start = performance.now();
+    const args = monitor.arguments({ ...hardware, ...sockets });
+    const child = spawn(monitor.command, args, { stdio: ["ignore", "ignore", "pipe"] });
+    children.add(child);
+    let complaints = "";
+    child.stderr?.on("data", (text) => (complaints += text));
+    child.once("error", (error) => (complaints += error.message));
+    child.once("close", () => children.delete(child));
+    try {
+      const connected = async <T>(connect: () => Promise<T>): Promise<T> =>
+        until(START_MS, `${monitor.name} listens`, () => {
+          if (child.exitCode !== null || child.pid === undefined) throw new Error("it ended");
+          return connect().catch(() => undefined);
+        });
+      const console = await connected(() => Console.connect(sockets.console));
+      const qmp = await connected(() => Qmp.connect(sockets.qmp));
+      // A machine may be made a little later than its sockets.
+      await until(START_MS, `${monitor.name} starts`, () =>
+        qmp.execute("cont").then(
+          () => true,
+          () => undefined,
+        ),
+      );
+      await console.see(PROMPT, BOOT_MS);
+      const seconds = (performance.now() - start) / 1000;
+      await qmp.execute("stop");
+      return new BenchMachine(child, qmp, console, seconds);
+    } catch (cause) {
+      child.kill("SIGKILL");
+      throw new Error(`${monitor.name} does not boot: ${(cause as Error).message} ${complaints.trim()}`, {
+        cause,
+      });
+    }
+  }
+
+  /** What a command of the guest's shell prints. The machine runs only meanwhile. */
+  async run(command: string): Promise<string> {
+    const from = this.#console.text.length;
+    const mark = `end-${from}`;
+    await this.#qmp.execute("cont");
+    // The echo of the line has quotes in it, so it is not taken for the mark.
+    this.#console.type(`${command}; echo e''nd-${from}=$?\n`);
+    const ended = await this.#console.see(new RegExp(`${mark}=(\\d+)`), PROGRAM_MS, from);
+    await this.#qmp.execute("stop");
+    const text = this.#console.text.slice(from, from + ended.index).replaceAll("\r", "");
+    if (ended[1] !== "0") throw new Error(`${command}: ended with ${ended[1]}: ${text.trim()}`);
+    return text.slice(text.indexOf("\n") + 1);
+  }
+
+  /** Peak resident memory of the process, in MiB. */
+  async peakMib(): Promise<number> {
+    const status = await readFile(`/proc/${this.#child.pid}/status`, "utf8");
+    return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1]) / 1024;
+  }
+
+  async end(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    this.#qmp.close();
+    this.#console.close();
+    while (children.has(this.#child)) await sleep(5);
+  }
+}

@@ -5,8 +5,8 @@ import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
 import { type HartField, hartLayout, SCRATCH } from "./hart.ts";
-import { flushTlb } from "./mmu.ts";
 import { PMP_ENTRIES } from "./pmp.ts";
+import { flushTlb } from "./tlb.ts";
 import { EVENT, get, get32, INTERRUPT, MSTATUS, pendingBits, raiseIllegal, set, setEvent } from "./trap.ts";
 
 const hostTicks = imported("host", "hostTicks", [], F64);

@@ -61,27 +61,45 @@ export const SCRATCH = {
   guestPhys: 0x10018,
   /** EVENT_*: what the last slow path wants of the interpreter. */
   event: 0x10020,
-  /** A bit for each TLB mode that has entries. */
-  tlbUsed: 0x10024,
   /** CONFIG_* bits. */
   config: 0x10028,
   /** Non-zero once run() has made the TLBs' memory valid. */
   ready: 0x1002c,
   /** Ranges of addresses, lower and upper half, that entries made from superpages may lie in: first, last page. */
   superpages: 0x10030,
+  /** Addresses of the contexts in use (tlb.ts): of loads and stores, of fetches and jumps. */
+  dataContext: 0x10050,
+  fetchContext: 0x10054,
+  /** u64: walks that filled a TLB entry. */
+  refills: 0x10058,
 } as const;
 
 /** An ecall from S-mode leaves run() with EXIT.ECALL: the firmware is ours. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;
 
-/** TLBs: for each mode (U, S, S with SUM, M: 0 to 3) a table for reads, writes and fetches. */
-export const TLB_OFFSET = 0x20000;
+/**
+ * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped tables for
+ * reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address i32}, see tlbEntry),
+ * and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at index pc >> 1). An empty entry's first word is
+ * all ones. A jump may be entered only while the fetch table has its page; tlb.ts drops it when it drops that.
+ */
 export const TLB_ENTRIES = 256;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
-export const TLB_WRITE = TLB_TABLE_SIZE;
-export const TLB_FETCH = TLB_TABLE_SIZE * 2;
-export const TLB_MODE_SIZE = TLB_TABLE_SIZE * 4;
-export const TLB_MODES = 4;
+export const JUMP_ENTRIES = 1024;
+export const CTX_READ = 0;
+export const CTX_WRITE = TLB_TABLE_SIZE;
+export const CTX_FETCH = TLB_TABLE_SIZE * 2;
+export const CTX_JUMPS = TLB_TABLE_SIZE * 3;
+/** A bit for each table that has entries: 1 read, 2 write, 4 fetch and jumps. */
+export const CTX_USED = CTX_JUMPS + JUMP_ENTRIES * 16;
+/** A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps. */
+export const CTX_JUMP_PAGES = CTX_USED + 0x100;
+export const JUMP_PAGES_SIZE = 512;
+export const CONTEXT_SIZE = CTX_USED + 0x1000;
+/** SUM follows SUPERVISOR: S-mode without and with SUM. */
+export const CONTEXT = { USER: 0, SUPERVISOR: 1, SUM: 2, MACHINE: 3 } as const;
+export const CONTEXT_COUNT = 4;
+export const CONTEXTS_OFFSET = 0x20000;
 
 /** Every scalar has 8 bytes, arrays follow each other at multiples of 8. */
 function layoutOf(state: HartState): { offsets: ReadonlyMap<HartField, number>; end: number } {

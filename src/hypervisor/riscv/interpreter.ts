@@ -7,9 +7,10 @@ import { type Fn, fn, type Func, type Label, type Local } from "../../wasm/funct
 import { CTL_KICK } from "../layout.ts";
 import { decoder, EXPANSIONS, indexDecides, OPERATIONS } from "./decoder.ts";
 import type { ImmediateFormat } from "./encoding.ts";
-import { hartLayout, SCRATCH, TLB_WRITE } from "./hart.ts";
-import { dataTlb, fetchPage, fetchTlb, loadSlow, prepareTlb, storeSlow, tlbEntry } from "./mmu.ts";
+import { CTX_FETCH, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
+import { fetchPage, loadSlow, storeSlow } from "./mmu.ts";
 import { EXIT, type LoadKind, type Row, type Semantics, type StoreSize } from "./semantics.ts";
+import { chooseContexts, dataContext, fetchContext, prepareTlb, tlbEntry } from "./tlb.ts";
 import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./trap.ts";
 
 /** Instructions between two looks at kick and interrupts. */
@@ -58,7 +59,7 @@ class Interpreter {
   readonly #pageVirt: Local<I64>;
   readonly #word: Local<I32>;
   readonly #operation: Local<I32>;
-  readonly #dataTlb: Local<I32>;
+  readonly #dataContext: Local<I32>;
   /** Look at everything again; pc is stored. */
   #enter!: Label;
   /** Find the page of the stored pc. */
@@ -79,7 +80,7 @@ class Interpreter {
     this.#pageVirt = f.let(I64.of(0));
     this.#word = f.let(I32.of(0));
     this.#operation = f.let(I32.of(0));
-    this.#dataTlb = f.let(I32.of(0));
+    this.#dataContext = f.let(I32.of(0));
   }
 
   emit(): void {
@@ -111,7 +112,8 @@ class Interpreter {
     f.if(this.#remaining.leS(0), () => f.return(I32.of(EXIT.SLICE)));
     f.call(takeInterrupt, hart);
     f.store32(hart, EVENT.NONE, SCRATCH.event);
-    this.#dataTlb.set(dataTlb.call(hart));
+    f.call(chooseContexts, hart);
+    this.#dataContext.set(dataContext(hart));
     this.#slice.set(this.#remaining.ltS(POLL_INTERVAL).select<I32>(this.#remaining, I32.of(POLL_INTERVAL)));
     this.#countdown.set(this.#slice);
   }
@@ -135,10 +137,10 @@ class Interpreter {
   /** Host address of the page to fetch from, from the TLB or by a walk; a trap that this raises is taken. */
   #hostPage(va: Local<I64>): I32 {
     const f = this.#f;
-    const entry = f.let(tlbEntry(fetchTlb(this.#hart), va));
+    const entry = f.let(tlbEntry(fetchContext(this.#hart), va));
     const page = f.let(va.and(-PAGE_SIZE));
-    const host = f.let(page.wrap().add(entry.load32(8)));
-    f.if(entry.load64().ne(page), () => {
+    const host = f.let(page.wrap().add(entry.load32(CTX_FETCH + 8)));
+    f.if(entry.load64(CTX_FETCH).ne(page), () => {
       host.set(fetchPage.call(this.#hart, va));
       f.if(host.eqz(), () => {
         // Counts as an instruction, so that a handler that faults itself uses up its budget.
@@ -324,10 +326,10 @@ class Interpreter {
         const size = SIZE_OF_LOAD[kind];
         const va = f.let(address);
         const value = f.let(I64.of(0));
-        const entry = f.let(tlbEntry(this.#dataTlb, va));
+        const entry = f.let(tlbEntry(this.#dataContext, va));
         f.if(
-          entry.load64().eq(tag(va, size)),
-          () => value.set(fromHost(va.wrap().add(entry.load32(8)))),
+          entry.load64(CTX_READ).eq(tag(va, size)),
+          () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
           () => {
             this.#storePc();
             value.set(extend(loadSlow.call(hart, va, size)));
@@ -338,11 +340,11 @@ class Interpreter {
       },
       store: (size, address, value) => {
         const va = f.let(address);
-        const entry = f.let(tlbEntry(this.#dataTlb, va));
+        const entry = f.let(tlbEntry(this.#dataContext, va));
         f.if(
-          entry.load64(TLB_WRITE).eq(tag(va, size)),
+          entry.load64(CTX_WRITE).eq(tag(va, size)),
           () => {
-            const host = va.wrap().add(entry.load32(TLB_WRITE + 8));
+            const host = va.wrap().add(entry.load32(CTX_WRITE + 8));
             if (size === 1) f.store8(host, value);
             else if (size === 2) f.store16(host, value);
             else if (size === 4) f.store32(host, value);

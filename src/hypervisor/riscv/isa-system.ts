@@ -4,8 +4,9 @@
 import type { I32 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
-import { ACCESS, cacheBlockAddress, flushTlb, flushTlbPage } from "./mmu.ts";
+import { ACCESS, cacheBlockAddress } from "./mmu.ts";
 import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
+import { flushTlb, flushTlbPage } from "./tlb.ts";
 import {
   CAUSE,
   EVENT,

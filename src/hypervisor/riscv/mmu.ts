@@ -1,6 +1,6 @@
 // Address translation and guest memory access beyond the inline TLB hit (privileged specification, 4.3–4.6):
 // page walk of Sv39, Sv48 and Sv57 with hardware A and D bits (Svadu), PMP, memory slots, dirty log, MMIO.
-// A write TLB entry exists only for a page whose dirty bit is set. ASIDs are not kept: a changed satp flushes.
+// A write TLB entry exists only for a page whose dirty bit is set.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import {
@@ -17,18 +17,10 @@ import {
   SLOT_HOST_OFFSET,
   SLOT_SIZE,
 } from "../layout.ts";
-import {
-  SCRATCH,
-  TLB_ENTRIES,
-  TLB_FETCH,
-  TLB_MODE_SIZE,
-  TLB_MODES,
-  TLB_OFFSET,
-  TLB_TABLE_SIZE,
-  TLB_WRITE,
-} from "./hart.ts";
+import { CTX_FETCH, CTX_READ, CTX_WRITE, SCRATCH } from "./hart.ts";
 import { PMP_ALLOWED, PMP_EXECUTE, PMP_PARTIAL, PMP_READ, PMP_WRITE, pmpCheck } from "./pmp.ts";
-import { CAUSE, EVENT, get, get32, MSTATUS, raise, setEvent, statusBit } from "./trap.ts";
+import { dataContext, dataPrivilege, fetchContext, insert, noteSuperpage, tlbEntry } from "./tlb.ts";
+import { CAUSE, EVENT, get, get32, MSTATUS, raise, setEvent } from "./trap.ts";
 
 const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
 const mmioWrite = imported("host", "mmioWrite", [I64, I32, I64], I32);
@@ -74,42 +66,6 @@ const markDirty = fn("markDirty", [I32, I32, I64], undefined, (f, hart, slot, gu
       f.store32(hart, hart.load32(CTL_DIRTY_COUNT).add(1), CTL_DIRTY_COUNT);
     });
   });
-});
-
-/** Privilege of loads and stores: MPP's in M-mode with MPRV (3.1.6.3). */
-const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
-  const priv = f.let(get32(hart, "priv"));
-  f.if(priv.eq(3).and(statusBit(hart, MSTATUS.MPRV)), () =>
-    f.return(get32(hart, "mstatus").shrU(MSTATUS.MPP).and(3)),
-  );
-  return priv;
-});
-
-/** Address of the read table that loads use now; the write table follows at TLB_WRITE. */
-export const dataTlb = fn("dataTlb", [I32], I32, (f, hart) => {
-  const mode = f.let(dataPrivilege.call(hart));
-  f.if(mode.eq(1), () => mode.set(statusBit(hart, MSTATUS.SUM).add(1)));
-  return hart.add(TLB_OFFSET).add(mode.mul(TLB_MODE_SIZE));
-});
-
-/** Address of the table that fetches use now. */
-export const fetchTlb = (hart: I32): I32 =>
-  hart.add(TLB_OFFSET + TLB_FETCH).add(get32(hart, "priv").mul(TLB_MODE_SIZE));
-
-/** The TLB entry that a page of this address would have in the table. */
-export const tlbEntry = (table: I32, guestVirt: I64): I32 =>
-  table.add(
-    guestVirt
-      .wrap()
-      .shrU(8)
-      .and((TLB_ENTRIES - 1) << 4),
-  );
-
-/** Widen the range of pages that came from superpages. */
-const noteSuperpage = fn("noteSuperpage", [I32, I64], undefined, (f, hart, page) => {
-  const range = f.let(hart.add(page.shrU(63).wrap().shl(4)));
-  f.if(page.ltU(range.load64(SCRATCH.superpages)), () => f.store64(range, page, SCRATCH.superpages));
-  f.if(page.gtU(range.load64(SCRATCH.superpages + 8)), () => f.store64(range, page, SCRATCH.superpages + 8));
 });
 
 /**
@@ -235,23 +191,18 @@ const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) =
   });
   const host = f.let(hostAddress(slot, pa));
   f.if(page.eq(PMP_ALLOWED), () => {
-    const table = isStore.choose(
-      dataTlb.call(hart).add(TLB_WRITE),
-      access.choose(dataTlb.call(hart), fetchTlb(hart)),
-    );
-    const entry = f.let(tlbEntry(table, va));
-    f.store64(entry, va.and(~0xfffn));
-    f.store32(entry, host.sub(va.wrap()), 8);
-    const mode = entry.sub(hart.add(TLB_OFFSET)).divU(TLB_MODE_SIZE);
-    f.store32(hart, hart.load32(SCRATCH.tlbUsed).or(I32.of(1).shl(mode)), SCRATCH.tlbUsed);
+    const context = f.let(access.choose(dataContext(hart), fetchContext(hart)));
+    const table = isStore.select(I32.of(CTX_WRITE), access.select(I32.of(CTX_READ), I32.of(CTX_FETCH)));
+    f.call(insert, context, table, va, host);
+    f.store64(hart, hart.load64(SCRATCH.refills).add(1), SCRATCH.refills);
   });
   return host;
 });
 
 /** As `fill`, but looks into the TLB first; misaligned addresses are fine. */
 const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
-  const table = access.eq(ACCESS.STORE).choose(dataTlb.call(hart).add(TLB_WRITE), dataTlb.call(hart));
-  const entry = f.let(tlbEntry(table, va));
+  const table = access.eq(ACCESS.STORE).select(I32.of(CTX_WRITE), I32.of(CTX_READ));
+  const entry = f.let(tlbEntry(dataContext(hart).add(table), va));
   f.if(entry.load64().eq(va.and(~0xfffn)), () => f.return(va.wrap().add(entry.load32(8))));
   return fill.call(hart, va, access, size);
 });
@@ -420,45 +371,4 @@ export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (
     f.call(raise, hart, fault.extendU(), va);
   });
   return host;
-});
-
-/** Forget all translations of this hart. */
-export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
-  for (let mode = 0; mode < TLB_MODES; mode++) {
-    f.if(hart.load32(SCRATCH.tlbUsed).and(1 << mode), () =>
-      // All ones is no page address: its low bits are not 0.
-      f.fill(hart.add(TLB_OFFSET + mode * TLB_MODE_SIZE), 0xff, TLB_TABLE_SIZE * 3),
-    );
-  }
-  f.store32(hart, 0, SCRATCH.tlbUsed);
-  for (const half of [0, 16]) {
-    f.store64(hart, -1, SCRATCH.superpages + half);
-    f.store64(hart, 0, SCRATCH.superpages + half + 8);
-  }
-});
-
-/** Forget the translations of the page of an address. Superpages are cached in pieces, so there all goes. */
-export const flushTlbPage = fn("flushTlbPage", [I32, I64], undefined, (f, hart, va) => {
-  const page = f.let(va.and(~0xfffn));
-  const range = f.let(hart.add(page.shrU(63).wrap().shl(4)));
-  const first = range.load64(SCRATCH.superpages);
-  const last = range.load64(SCRATCH.superpages + 8);
-  f.if(page.geU(first).and(page.leU(last)), () => {
-    f.call(flushTlb, hart);
-    f.return();
-  });
-  for (let mode = 0; mode < TLB_MODES; mode++) {
-    for (const table of [0, TLB_WRITE, TLB_FETCH]) {
-      const entry = f.let(tlbEntry(hart.add(TLB_OFFSET + mode * TLB_MODE_SIZE + table), page));
-      f.if(entry.load64().eq(page), () => f.store64(entry, -1));
-    }
-  }
-});
-
-/** Make an area that was never run in valid: zeroes would be entries for page 0. */
-export const prepareTlb = fn("prepareTlb", [I32], undefined, (f, hart) => {
-  f.if(hart.load32(SCRATCH.ready), () => f.return());
-  f.store32(hart, 0b1111, SCRATCH.tlbUsed);
-  f.call(flushTlb, hart);
-  f.store32(hart, 1, SCRATCH.ready);
 });

@@ -7,7 +7,6 @@ import { hartLayout } from "./hart.ts";
 import { makeRun } from "./interpreter.ts";
 import { makeFpSlow } from "./softfloat.ts";
 import { flushTlb, flushTlbPage } from "./tlb.ts";
-import { flushTlb, flushTlbPage } from "./tlb.ts";
 
 export { initEngineTables } from "./decoder.ts";
 export { EXIT } from "./semantics.ts";

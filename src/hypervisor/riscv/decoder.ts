@@ -30,6 +30,8 @@ export interface Decoder {
   /** Operation 0 is the illegal instruction. */
   readonly operations: readonly Operation[];
   readonly operationOfIndex: Uint8Array;
+  /** The row of a 32-bit word; undefined: illegal. */
+  rowOf(word: number): Row | undefined;
 }
 
 function build(): Decoder {
@@ -51,7 +53,11 @@ function build(): Decoder {
     }
   }
   if (operations.length > 256) throw new RangeError(`${operations.length} operations do not fit a byte`);
-  return { operations, operationOfIndex };
+  const rowOf = (word: number): Row | undefined => {
+    const candidates = operations[operationOfIndex[decodeIndex(word)] as number] as Operation;
+    return candidates.find((row) => (word & row.mask) >>> 0 === row.match);
+  };
+  return { operations, operationOfIndex, rowOf };
 }
 
 let built: Decoder | undefined;

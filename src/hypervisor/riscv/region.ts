@@ -1,0 +1,259 @@
+// Regions: the guest code that the translator makes one function of. From hot entries in a 4 KiB page all blocks are
+// found that direct branches and jumps within the page lead to, and the points that calls come back to. A region never leaves its page, so it is
+// the same in every address space that maps it. Also: the order and the dominators that structured control flow needs.
+import { decoder } from "./decoder.ts";
+import { decodeImmediate } from "./encoding.ts";
+import { expandCompressed } from "./isa.ts";
+import type { Row } from "./semantics.ts";
+
+export const PAGE_SIZE = 4096;
+
+/** Instructions in a region at most: what is beyond is another region's. */
+const MAX_INSTRUCTIONS = 400;
+/** Entry numbers have 8 bits. */
+const MAX_ENTRIES = 200;
+
+export interface Instruction {
+  /** Byte offset in the page. */
+  readonly offset: number;
+  readonly size: 2 | 4;
+  /** The full word; a compressed instruction's expansion. */
+  readonly word: number;
+  /** Undefined: illegal. */
+  readonly row: Row | undefined;
+  readonly flow: Flow;
+}
+
+/**
+ * How an instruction goes on. "step": the interpreter must do it. `target` is an offset that may lie outside the page.
+ */
+type Flow =
+  | { readonly kind: "next" | "step" | "indirect" | "indirectCall" }
+  | { readonly kind: "branch" | "jump" | "call"; readonly target: number };
+
+export interface Block {
+  readonly start: number;
+  readonly instructions: readonly Instruction[];
+  /** Offset after the last instruction. */
+  readonly end: number;
+  /** Blocks of the region that it may go to directly. */
+  readonly successors: readonly Block[];
+  /** Place in reverse postorder. */
+  readonly order: number;
+  /** Immediate dominator; undefined: control comes from outside or from blocks that have no dominator in common. */
+  readonly dominator: Block | undefined;
+  /** Edges from blocks before it in order, the way in from outside counted as one. */
+  readonly forwardEdges: number;
+  /** An edge from a block that it dominates comes back to it. */
+  readonly isLoop: boolean;
+}
+
+export interface Region {
+  /** Host address of the page: its offset in shared memory. */
+  readonly page: number;
+  /** In reverse postorder. */
+  readonly blocks: readonly Block[];
+  /** Blocks that can be entered from outside; the place in this list is the entry number. */
+  readonly entries: readonly Block[];
+}
+
+/** What needs the privilege, leaves the guest, or looks at the counters: rare, or ends a region anyway. */
+const STEPPED = new Set(["ecall", "ebreak", "mret", "sret", "wfi", "sfence.vma", "fence.i"]);
+/** frm and fcsr change what translated code was told on entry; counters are exact only between slices. */
+const STEPPED_CSRS = new Set([0x002, 0x003, 0xc00, 0xc02, 0xb00, 0xb02, 0x320]);
+
+const expansions = new Map<number, number>();
+
+function expansionOf(half: number): number {
+  let word = expansions.get(half);
+  if (word === undefined) {
+    // 0 is no instruction.
+    word = expandCompressed(half)?.word ?? 0;
+    expansions.set(half, word);
+  }
+  return word;
+}
+
+function flowOf(row: Row | undefined, word: number, offset: number): Flow {
+  if (row === undefined || STEPPED.has(row.name)) return { kind: "step" };
+  if (row.extension === "Zicsr") return { kind: STEPPED_CSRS.has(word >>> 20) ? "step" : "next" };
+  const links = ((word >>> 7) & 31) !== 0;
+  if (row.immediate === "B") return { kind: "branch", target: offset + decodeImmediate("B", word) };
+  if (row.immediate === "J") {
+    return { kind: links ? "call" : "jump", target: offset + decodeImmediate("J", word) };
+  }
+  if (row.name === "jalr") return { kind: links ? "indirectCall" : "indirect" };
+  return { kind: "next" };
+}
+
+function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number): Instruction {
+  const half = view.getUint16(page + offset, true);
+  if ((half & 3) !== 3) {
+    const word = expansionOf(half);
+    const row = word === 0 ? undefined : decoder().rowOf(word);
+    return { offset, size: 2, word, row, flow: flowOf(row, word, offset) };
+  }
+  // The other half lies in the next page, which may be mapped to anywhere.
+  if (offset + 4 > PAGE_SIZE) return { offset, size: 4, word: 0, row: undefined, flow: { kind: "step" } };
+  const word = view.getUint32(page + offset, true);
+  const row = decoder().rowOf(word);
+  return { offset, size: 4, word, row, flow: flowOf(row, word, offset) };
+}
+
+const isInPage = (offset: number): boolean => offset >= 0 && offset < PAGE_SIZE;
+
+interface Draft {
+  readonly start: number;
+  readonly instructions: Instruction[];
+  readonly end: number;
+  readonly targets: number[];
+}
+
+/**
+ * Find the region of these entries (byte offsets in the page at host address `page`). Reads the code as it is now; who
+ * calls sees to it that a later change is noticed.
+ */
+export function findRegion(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entryOffsets: readonly number[],
+): Region {
+  const decoded = new Map<number, Instruction>();
+  const leaders = new Set<number>();
+  const entries = new Set<number>();
+  const queue: number[] = [];
+  const lead = (offset: number): void => {
+    if (!isInPage(offset) || leaders.has(offset)) return;
+    leaders.add(offset);
+    queue.push(offset);
+  };
+  const enter = (offset: number): void => {
+    if (!isInPage(offset) || entries.size >= MAX_ENTRIES) return;
+    entries.add(offset);
+    lead(offset);
+  };
+  for (const offset of entryOffsets) enter(offset);
+
+  for (let start = queue.shift(); start !== undefined; start = queue.shift()) {
+    if (decoded.size >= MAX_INSTRUCTIONS) break;
+    let offset = start;
+    while (isInPage(offset) && !decoded.has(offset)) {
+      const instruction = decode(view, page, offset);
+      decoded.set(offset, instruction);
+      const { flow } = instruction;
+      offset += instruction.size;
+      if (flow.kind === "next") continue;
+      if (flow.kind === "branch") {
+        lead(flow.target);
+        lead(offset);
+        // Where a slice may end, the next one starts.
+        if (flow.target <= instruction.offset) enter(flow.target);
+      } else if (flow.kind === "jump") {
+        lead(flow.target);
+        if (flow.target <= instruction.offset) enter(flow.target);
+      } else if (flow.kind !== "indirect") {
+        // A call comes back here; after a step the interpreter does.
+        enter(offset);
+      }
+      break;
+    }
+  }
+
+  const drafts = new Map<number, Draft>();
+  for (const start of leaders) {
+    if (!decoded.has(start)) continue;
+    const instructions: Instruction[] = [];
+    const targets: number[] = [];
+    let offset = start;
+    for (;;) {
+      const instruction = decoded.get(offset);
+      if (instruction === undefined) break;
+      instructions.push(instruction);
+      offset += instruction.size;
+      const { flow } = instruction;
+      if (flow.kind === "branch") targets.push(offset, flow.target);
+      else if (flow.kind === "jump") targets.push(flow.target);
+      if (flow.kind !== "next") break;
+      if (leaders.has(offset)) {
+        targets.push(offset);
+        break;
+      }
+    }
+    drafts.set(start, { start, instructions, end: offset, targets });
+  }
+  return arrange(page, drafts, [...entries].filter((offset) => drafts.has(offset)));
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Reverse postorder from the entries, dominators (Cooper, Harvey and Kennedy's iteration), loops. */
+function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets: readonly number[]): Region {
+  const blocks = new Map<number, Mutable<Block>>();
+  const postorder: Mutable<Block>[] = [];
+  const visit = (offset: number): Mutable<Block> | undefined => {
+    const draft = drafts.get(offset);
+    if (draft === undefined) return undefined;
+    const known = blocks.get(offset);
+    if (known !== undefined) return known;
+    const { start, instructions, end } = draft;
+    const block: Mutable<Block> = {
+      ...{ start, instructions, end, successors: [], order: 0 },
+      ...{ dominator: undefined, forwardEdges: 0, isLoop: false },
+    };
+    blocks.set(offset, block);
+    block.successors = draft.targets.flatMap((target) => visit(target) ?? []);
+    postorder.push(block);
+    return block;
+  };
+  const entries = entryOffsets.flatMap((offset) => visit(offset) ?? []);
+  const ordered = postorder.reverse();
+  ordered.forEach((block, i) => {
+    block.order = i;
+  });
+
+  const predecessors = new Map<Block, Block[]>(ordered.map((block) => [block, []]));
+  for (const block of ordered) for (const next of block.successors) predecessors.get(next)?.push(block);
+  // ROOT stands for whoever enters: it dominates all, and is nobody's dominator that we name.
+  const ROOT = -1;
+  const idom = new Array<number | undefined>(ordered.length).fill(undefined);
+  const common = (a: number, b: number): number => {
+    let [x, y] = [a, b];
+    while (x !== y) {
+      while (x > y) x = idom[x] as number;
+      while (y > x) y = idom[y] as number;
+    }
+    return x;
+  };
+  const isEntry = new Set<Block>(entries);
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const block of ordered) {
+      let found: number | undefined = isEntry.has(block) ? ROOT : undefined;
+      for (const { order } of predecessors.get(block) as Block[]) {
+        if (idom[order] === undefined) continue;
+        found = found === undefined ? order : common(order, found);
+      }
+      if (idom[block.order] !== found) {
+        idom[block.order] = found;
+        changed = true;
+      }
+    }
+  }
+  for (const block of ordered) {
+    const dominator = idom[block.order] as number;
+    block.dominator = dominator === ROOT ? undefined : ordered[dominator];
+    const from = predecessors.get(block) as Block[];
+    block.forwardEdges = from.filter((b) => b.order < block.order).length + (isEntry.has(block) ? 1 : 0);
+  }
+  for (const block of ordered) {
+    for (const next of block.successors) {
+      if (next.order <= block.order && dominates(next, block)) (next as Mutable<Block>).isLoop = true;
+    }
+  }
+  return { page, blocks: ordered, entries };
+}
+
+export function dominates(a: Block, b: Block): boolean {
+  for (let at: Block | undefined = b; at !== undefined; at = at.dominator) if (at === a) return true;
+  return false;
+}

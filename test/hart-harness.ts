@@ -1,12 +1,14 @@
 // One or more harts on a bare memory, for tests and benches of the engine: RAM at 0x80000000, no devices
 // unless given, M-mode at the start of RAM. Programs are words or the table's own assembler.
 import {
+  codeBitmapSize,
   CTL_KICK,
   CTL_LINES,
   CTL_MMIO_DATA,
   CTL_SLOT_BANK,
   ENGINE_TABLES_SIZE,
   hartBase,
+  SLOT_CODE_OFFSET,
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
@@ -17,6 +19,7 @@ import {
   SLOT_HOST_OFFSET,
   SLOT_SIZE,
   VM_CLOCK_DELTA,
+  VM_CODE_STALE,
   VM_SLOT_BANK_0,
 } from "../src/hypervisor/layout.ts";
 import {
@@ -40,7 +43,8 @@ const ROM_SIZE = 0x1000;
 
 const TABLES = hartBase(8);
 const DIRTY = TABLES + ENGINE_TABLES_SIZE;
-const ROM = DIRTY + 0x10000;
+const CODE = DIRTY + 0x10000;
+const ROM = CODE + 0x10000;
 const RAM = ROM + 0x10000;
 
 let compiled: WasmModule | undefined;
@@ -107,6 +111,7 @@ export class HartHarness {
     this.view.setUint32(entry + SLOT_HOST_OFFSET, hostOffset, true);
     this.view.setUint32(entry + SLOT_FLAGS, flags, true);
     this.view.setUint32(entry + SLOT_DIRTY_OFFSET, DIRTY, true);
+    this.view.setUint32(entry + SLOT_CODE_OFFSET, index === 0 ? CODE : 0, true);
   }
 
   /** Byte offset in the shared memory of a guest-physical address in RAM or ROM. */
@@ -127,6 +132,25 @@ export class HartHarness {
   clearDirty(): void {
     new Uint8Array(this.buffer, DIRTY, 0x10000).fill(0);
     this.engine.flushTlb(hartBase(0));
+  }
+
+  /** Make a page of RAM a code page, as a translation of it would. */
+  markCode(guestPhys: bigint): void {
+    const page = Number((guestPhys - RAM_BASE) >> 12n);
+    const at = CODE + (page >>> 5) * 4;
+    this.view.setUint32(at, this.view.getUint32(at, true) | (1 << (page & 31)), true);
+    this.engine.protectCode(hartBase(0));
+  }
+  /** What the page is: "code", "stale" or both; and how many pages have become stale so far. */
+  codeState(guestPhys: bigint): string {
+    const page = Number((guestPhys - RAM_BASE) >> 12n);
+    const is = (bitmap: number): boolean =>
+      (this.view.getUint32(bitmap + (page >>> 5) * 4, true) & (1 << (page & 31))) !== 0;
+    const states = [
+      ...(is(CODE) ? ["code"] : []),
+      ...(is(CODE + codeBitmapSize(this.ramSize)) ? ["stale"] : []),
+    ];
+    return `${states.join(" and ")} ${this.view.getUint32(VM_CODE_STALE, true)}`;
   }
 
   /** Instruction words to memory. */

@@ -4,7 +4,7 @@
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 1 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x20000)
-//   …        engine tables (1 MiB), dirty bitmaps, RAM blocks
+//   …        engine tables (1 MiB), dirty bitmaps and code pages, RAM blocks
 
 export const VM_SLOT_BANK_0 = 0x1000;
 export const VM_SLOT_BANK_1 = 0x1800;
@@ -16,6 +16,8 @@ export const SLOT_SIZE = 8;
 export const SLOT_HOST_OFFSET = 16;
 export const SLOT_FLAGS = 20;
 export const SLOT_DIRTY_OFFSET = 24;
+/** The slot's code pages (a bit a page, as in the dirty log), 0: none; their stale pages follow at codeBitmapSize. */
+export const SLOT_CODE_OFFSET = 28;
 export const SLOT_FLAG_READONLY = 1;
 export const SLOT_FLAG_LOG_DIRTY = 2;
 export const MAX_SLOTS = 32;
@@ -31,6 +33,9 @@ export const VM_BUILTIN_FIRMWARE = 0x2018;
 
 /** u32: byte offset of the memory-slot bank that is current. */
 export const VM_CURRENT_BANK = 0x201c;
+
+/** u32: counts the code pages that were written to (CodePages). */
+export const VM_CODE_STALE = 0x2020;
 
 /** u32: TRANSLATOR_RUN, what the VMM wants of the translation thread. */
 export const VM_TRANSLATOR_RUN = 0x2024;
@@ -81,6 +86,11 @@ export const HART_AREA_SIZE = 0x100000;
 export const HART_STATE_OFFSET = 0x400;
 export const ENGINE_TABLES_SIZE = 0x100000;
 export const MAX_VCPUS = 32;
+
+/** Bytes of a bitmap of code pages or of stale pages for a memory slot of `size` bytes. */
+export function codeBitmapSize(size: number): number {
+  return (Math.ceil(size / 4096 / 8) + 63) & ~63;
+}
 
 export function hartBase(hart: number): number {
   return HART_AREA_BASE + hart * HART_AREA_SIZE;

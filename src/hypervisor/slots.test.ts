@@ -1,5 +1,12 @@
 import { expect, test } from "vitest";
-import { ENGINE_TABLES_SIZE, hartBase, MAX_SLOTS, SLOT_ENTRIES, VM_CURRENT_BANK } from "./layout.ts";
+import {
+  ENGINE_TABLES_SIZE,
+  hartBase,
+  MAX_SLOTS,
+  SLOT_ENTRIES,
+  VM_CODE_STALE,
+  VM_CURRENT_BANK,
+} from "./layout.ts";
 import { type Slot, SlotMemory, SlotTable } from "./slots.ts";
 
 const DIRTY = hartBase(1) + ENGINE_TABLES_SIZE;
@@ -11,7 +18,16 @@ function memory(): { buffer: SharedArrayBuffer; table: SlotTable; view: DataView
   return { buffer, table: new SlotTable(buffer), view, bank: () => view.getUint32(VM_CURRENT_BANK, true) };
 }
 const slot = (index: number, guestPhys: number, size: number, more: Partial<Slot> = {}): Slot => ({
-  ...{ slot: index, guestPhys, size, hostOffset: RAM, dirtyOffset: DIRTY, readonly: false, logDirty: true },
+  ...{
+    slot: index,
+    guestPhys,
+    size,
+    hostOffset: RAM,
+    dirtyOffset: DIRTY,
+    codeOffset: 0,
+    readonly: false,
+    logDirty: true,
+  },
   ...more,
 });
 
@@ -91,6 +107,22 @@ test("guest memory as a vCPU thread has it: within one slot, dirty bits, read-on
   expect(guest.read(0x7fff, 1)).toBeUndefined();
   expect(guest.read(0xaffe, 2)).toEqual(Uint8Array.of(0, 0));
   expect(view.getUint32(DIRTY + 64, true)).toBe(0);
+});
+
+test("what a vCPU thread writes makes code stale, page by page", () => {
+  const { buffer, table, view } = memory();
+  const code = DIRTY + 0x1000;
+  table.set(slot(0, 0x8000, 0x3000, { codeOffset: code }));
+  view.setUint32(code, 0b101, true);
+  const guest = new SlotMemory(buffer);
+  guest.write(0x9000, Uint8Array.of(1));
+  guest.write(0x8000, new Uint8Array(0));
+  expect([view.getUint32(code, true), view.getUint32(code + 64, true)]).toEqual([0b101, 0]);
+  guest.write(0x8fff, Uint8Array.of(1, 2));
+  expect([view.getUint32(code, true), view.getUint32(code + 64, true)]).toEqual([0b100, 0b001]);
+  guest.write(0x9ffe, Uint8Array.of(1, 2, 3));
+  expect([view.getUint32(code, true), view.getUint32(code + 64, true)]).toEqual([0, 0b101]);
+  expect(view.getUint32(VM_CODE_STALE, true)).toBe(2);
 });
 
 test("a removed slot is gone at once, before any request was handled", () => {

@@ -1,8 +1,10 @@
 // The memory-slot table in shared memory (KVM's memslots). It has two banks: a change is written to the
 // idle bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
-import { PAGE_SIZE } from "../memory/guest-memory.ts";
+import { CodePages, PAGE_SIZE } from "../memory/guest-memory.ts";
 import {
+  codeBitmapSize,
   MAX_SLOTS,
+  SLOT_CODE_OFFSET,
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
@@ -12,6 +14,7 @@ import {
   SLOT_GPA,
   SLOT_HOST_OFFSET,
   SLOT_SIZE,
+  VM_CODE_STALE,
   VM_CURRENT_BANK,
   VM_SLOT_BANK_0,
   VM_SLOT_BANK_1,
@@ -23,6 +26,8 @@ export interface Slot {
   readonly size: number;
   readonly hostOffset: number;
   readonly dirtyOffset: number;
+  /** 0: code pages are not kept. */
+  readonly codeOffset: number;
   readonly readonly: boolean;
   readonly logDirty: boolean;
 }
@@ -81,6 +86,7 @@ export class SlotTable {
         true,
       );
       this.#view.setUint32(entry + SLOT_DIRTY_OFFSET, s.dirtyOffset, true);
+      this.#view.setUint32(entry + SLOT_CODE_OFFSET, s.codeOffset, true);
       entry += SLOT_ENTRY_SIZE;
     }
     this.#view.setUint32(bank, this.#slots.size, true);
@@ -89,7 +95,7 @@ export class SlotTable {
 }
 
 /**
- * Guest memory as a vCPU thread sees it outside the guest, by value, dirty pages marked. Through the current bank, not
+ * Guest memory as a vCPU thread sees it outside the guest, by value, pages marked dirty and code stale. Through the current bank, not
  * the hart's own: while it is READING_SHADOW_PAGE_TABLES either whoever removes a slot waits, or the slot is gone here.
  */
 export class SlotMemory {
@@ -139,6 +145,11 @@ export class SlotMemory {
     const last = Math.floor((guestPhys - gpa + source.length - 1) / PAGE_SIZE);
     for (let page = Math.floor((guestPhys - gpa) / PAGE_SIZE); page <= last; page++) {
       Atomics.or(this.#words, bitmap + (page >>> 5), 1 << (page & 31));
+    }
+    const code = this.#view.getUint32(entry + SLOT_CODE_OFFSET, true);
+    if (code !== 0) {
+      const size = codeBitmapSize(Number(this.#view.getBigUint64(entry + SLOT_SIZE, true)));
+      new CodePages(this.#words.buffer, code, size, VM_CODE_STALE).written(guestPhys - gpa, source.length);
     }
     return true;
   }

@@ -2,13 +2,14 @@
 // irqchip, the clock, doorbells, and vCPUs to run, pause and look into. It implements the accelerator interface
 // (src/vmm/accelerator.ts) without importing it. Threads are made by the host and handed in.
 import { messageOf, WherryError } from "../base/errors.ts";
-import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
+import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
 import { Aclint } from "./aclint.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock } from "./guest-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
 import {
+  codeBitmapSize,
   CTL_DIRTY_COUNT,
   CTL_DIRTY_QUOTA,
   CTL_ENDED,
@@ -27,6 +28,7 @@ import {
   RUN_STATUS,
   SBI_STA_SHMEM,
   VM_BUILTIN_FIRMWARE,
+  VM_CODE_STALE,
   VM_DEAD_WORD,
   VM_TRANSLATOR_RUN,
   VM_VCPU_COUNT,
@@ -52,24 +54,29 @@ export interface RamBlockPlan {
   readonly readonly: boolean;
 }
 
-/** Where RAM blocks and their dirty bitmaps go, and how much shared memory that takes (bytes, of 64 KiB pages). */
+/** Where RAM blocks, their dirty bitmaps and code pages go, and how much shared memory that takes (bytes, of 64 KiB pages). */
 export function planMemory(
   vcpuCount: number,
   blocks: readonly RamBlockPlan[],
-): { size: number; tables: number; blocks: { hostOffset: number; dirtyOffset: number }[] } {
+): {
+  size: number;
+  tables: number;
+  blocks: { hostOffset: number; dirtyOffset: number; codeOffset: number }[];
+} {
   const align = (n: number, to: number): number => Math.ceil(n / to) * to;
   const tables = hartBase(vcpuCount);
-  let dirty = tables + ENGINE_TABLES_SIZE;
-  const dirtyOffsets = blocks.map((b) => {
-    const at = dirty;
-    dirty = align(dirty + b.size / PAGE_SIZE / 8, 64);
-    return at;
+  let end = tables + ENGINE_TABLES_SIZE;
+  const bitmaps = blocks.map((b) => {
+    const dirtyOffset = end;
+    const codeOffset = align(dirtyOffset + b.size / PAGE_SIZE / 8, 64);
+    end = codeOffset + 2 * codeBitmapSize(b.size);
+    return { dirtyOffset, codeOffset };
   });
-  let ram = align(dirty, 0x10000);
+  let ram = align(end, 0x10000);
   const placed = blocks.map((b, i) => {
     const hostOffset = ram;
     ram = align(ram + b.size, 0x10000);
-    return { hostOffset, dirtyOffset: dirtyOffsets[i]! };
+    return { hostOffset, ...bitmaps[i]! };
   });
   // A guard page, so that an 8-byte load at the very end of RAM stays inside.
   return { size: ram + 0x10000, tables, blocks: placed };
@@ -122,7 +129,7 @@ export class Vm {
   readonly #aclint: Aclint;
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
-  readonly #dirtyOffsets: readonly number[];
+  readonly #plan: ReturnType<typeof planMemory>;
   readonly #translator: ThreadHandle | undefined;
   #events: VmEventSink | undefined;
 
@@ -144,11 +151,12 @@ export class Vm {
     this.#words[VM_VCPU_COUNT >>> 2] = vcpuCount;
     this.#words[VM_BUILTIN_FIRMWARE >>> 2] = options.builtinFirmware ? 1 : 0;
     this.#slots = new SlotTable(buffer);
-    this.#dirtyOffsets = plan.blocks.map((b) => b.dirtyOffset);
+    this.#plan = plan;
     const ramBlocks: RamBlock[] = blocks.map((b, i) => ({
       ...b,
       hostOffset: plan.blocks[i]!.hostOffset,
       dirty: new Int32Array(buffer, plan.blocks[i]!.dirtyOffset, Math.ceil(b.size / PAGE_SIZE / 32)),
+      code: new CodePages(buffer, plan.blocks[i]!.codeOffset, codeBitmapSize(b.size), VM_CODE_STALE),
     }));
     this.memory = new GuestMemory(buffer, ramBlocks);
     this.clock = new GuestClock(buffer, options.monotonicNs, true);
@@ -198,7 +206,8 @@ export class Vm {
       guestPhys: b.guestPhys,
       size: present ? b.size : 0,
       hostOffset: b.hostOffset,
-      dirtyOffset: this.#dirtyOffsets[index]!,
+      dirtyOffset: this.#plan.blocks[index]!.dirtyOffset,
+      codeOffset: this.#plan.blocks[index]!.codeOffset,
       readonly: b.readonly,
       logDirty,
     });

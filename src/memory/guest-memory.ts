@@ -5,6 +5,38 @@
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
 
+/**
+ * Pages of a block that translated code was made from, and those of them that were written since: two bitmaps, a bit
+ * a page, shared with the harts, whose write translations do the same (riscv/mmu.ts). Whoever marks a code page makes
+ * the harts drop their write translations, then reads it.
+ */
+export class CodePages {
+  readonly #pages: Int32Array<SharedArrayBuffer>;
+  readonly #stale: Int32Array<SharedArrayBuffer>;
+  readonly #count: Int32Array<SharedArrayBuffer>;
+
+  /** Bitmaps of `size` bytes at byte `offset` and after it; the u32 at `countOffset` counts pages that went stale. */
+  constructor(buffer: SharedArrayBuffer, offset: number, size: number, countOffset: number) {
+    this.#pages = new Int32Array(buffer, offset, size / 4);
+    this.#stale = new Int32Array(buffer, offset + size, size / 4);
+    this.#count = new Int32Array(buffer, countOffset, 1);
+  }
+
+  /** The pages of [offset, offset + length) in the block were written. */
+  written(offset: number, length: number): void {
+    if (length <= 0) return;
+    const last = (offset + length - 1) >>> PAGE_SHIFT;
+    for (let page = offset >>> PAGE_SHIFT; page <= last; page++) {
+      const bit = 1 << (page & 31);
+      if ((Atomics.load(this.#pages, page >>> 5) & bit) === 0) continue;
+      // In this order: who finds the page stale may mark it again, and that mark must stay.
+      if ((Atomics.and(this.#pages, page >>> 5, ~bit) & bit) === 0) continue;
+      Atomics.or(this.#stale, page >>> 5, bit);
+      Atomics.add(this.#count, 0, 1);
+    }
+  }
+}
+
 /** One block of guest RAM or ROM. Offsets and sizes are multiples of PAGE_SIZE. */
 export interface RamBlock {
   /** QEMU's name of the block, such as `riscv_virt_board.ram`. */
@@ -16,6 +48,8 @@ export interface RamBlock {
   readonly readonly: boolean;
   /** Dirty bits, a bit a page, bit 0 of word 0 first; shared with the harts, so only touched by Atomics. */
   readonly dirty: Int32Array<SharedArrayBuffer>;
+  /** Left out where nothing is translated. */
+  readonly code?: CodePages;
 }
 
 export class GuestMemory {
@@ -111,12 +145,13 @@ export class GuestMemory {
   }
   readonly #fence = new Int32Array(new SharedArrayBuffer(4));
 
-  /** Mark the pages of [ramOffset, ramOffset + length) dirty. Always logged; who does not ask pays one `or`. */
+  /** The pages of [ramOffset, ramOffset + length) were written: dirty (always logged), and code made from them stale. */
   markDirty(block: RamBlock, ramOffset: number, length: number): void {
     if (length <= 0) return;
     const last = (ramOffset + length - 1) >>> PAGE_SHIFT;
     for (let page = ramOffset >>> PAGE_SHIFT; page <= last; page++) {
       Atomics.or(block.dirty, page >>> 5, 1 << (page & 31));
     }
+    block.code?.written(ramOffset, length);
   }
 }

@@ -147,6 +147,7 @@ export class RamReader {
       if (stream.available < PAGE_SIZE) await stream.need(PAGE_SIZE);
       this.#memory.bytes.set(stream.bytes(PAGE_SIZE), host);
     }
+    block.code?.written(offset, PAGE_SIZE);
     const page = offset >>> PAGE_SHIFT;
     come[page >>> 5]! |= 1 << (page & 31);
     this.#units.touch(block.name, offset, PAGE_SIZE);

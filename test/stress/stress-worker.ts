@@ -78,6 +78,9 @@ class ToyEngine implements EngineExports {
   flushTlbPage(): void {
     this.flushTlb();
   }
+  protectCode(): void {
+    this.flushTlb();
+  }
 
   run(): number {
     const hart = this.#hart;

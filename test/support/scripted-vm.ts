@@ -129,6 +129,10 @@ export class ScriptedVm {
         this.log.push(`flush ${page.toString(16)}`);
         real?.flushTlbPage(base, page);
       },
+      protectCode: (base) => {
+        this.log.push("protect");
+        real?.protectCode(base);
+      },
     };
   }
 

@@ -6,7 +6,7 @@ import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { hartLayout } from "./hart.ts";
 import { makeRun } from "./interpreter.ts";
 import { makeFpSlow } from "./softfloat.ts";
-import { flushTlb, flushTlbPage } from "./tlb.ts";
+import { flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
 
 export { initEngineTables } from "./decoder.ts";
 export { EXIT } from "./semantics.ts";
@@ -29,6 +29,8 @@ export interface EngineExports {
   flushTlb(hartBase: number): void;
   /** Forget the page of a guest-virtual address. */
   flushTlbPage(hartBase: number, guestVirt: bigint): void;
+  /** Forget translations for writing: after pages became code pages. */
+  protectCode(hartBase: number): void;
 }
 
 /** The module's bytes; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
@@ -41,7 +43,7 @@ export function buildEngineModule(tablesBase: number): Uint8Array<ArrayBuffer> {
       maximumPages: ENGINE_MAXIMUM_PAGES,
       shared: true,
     },
-    exports: { run: makeRun(tablesBase), flushTlb, flushTlbPage },
+    exports: { run: makeRun(tablesBase), flushTlb, flushTlbPage, protectCode },
   });
 }
 

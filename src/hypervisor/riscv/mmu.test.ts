@@ -399,6 +399,39 @@ describe("physical memory", () => {
   });
 });
 
+describe("code pages", () => {
+  it("become stale by the first store to them, once, though the page was written before", () => {
+    store(PAGE, 1n);
+    store(PAGE2, 1n);
+    h.markCode(PAGE);
+    expect(h.codeState(PAGE)).toBe("code 0");
+    load(PAGE);
+    store(PAGE2, 2n);
+    expect(h.codeState(PAGE)).toBe("code 0");
+    store(PAGE + 8n, 1n);
+    expect([h.codeState(PAGE), h.codeState(PAGE2)]).toEqual(["stale 1", " 1"]);
+    store(PAGE + 16n, 1n);
+    expect(h.codeState(PAGE)).toBe("stale 1");
+  });
+
+  it("become stale by what lies in two pages, by atomics, and by the walk's A and D bits", () => {
+    h.markCode(PAGE);
+    h.markCode(PAGE2);
+    store(PAGE + 0xffcn, 1n);
+    expect([h.codeState(PAGE), h.codeState(PAGE2)]).toEqual(["stale 2", "stale 2"]);
+    h.markCode(PAGE);
+    h.setX(5, PAGE);
+    h.execute([asm("amoadd.d", { rd: 6, rs1: 5, rs2: 5 })], CODE);
+    expect(h.codeState(PAGE)).toBe("stale 3");
+    const pte = map(3, 0x4000_0000n, PAGE, V | R | W);
+    h.markCode(pte & -4096n);
+    accessAs(3, PRIV.S);
+    lastMpp = 1n << BigInt(MSTATUS.MPP);
+    load(0x4000_0000n);
+    expect(h.codeState(pte & -4096n)).toBe("stale 4");
+  });
+});
+
 describe("PMP", () => {
   const R_ONLY = 1n;
   const TOR = 1n << 3n;

@@ -1,12 +1,13 @@
 // Address translation and guest memory access beyond the inline TLB hit (privileged specification, 4.3–4.6):
 // page walk of Sv39, Sv48 and Sv57 with hardware A and D bits (Svadu), PMP, memory slots, dirty log, MMIO.
-// A write TLB entry exists only for a page whose dirty bit is set.
+// A write TLB entry exists only for a page whose dirty bit is set and that is no code page.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import {
   CTL_DIRTY_COUNT,
   CTL_MMIO_DATA,
   CTL_SLOT_BANK,
+  SLOT_CODE_OFFSET,
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
@@ -16,6 +17,7 @@ import {
   SLOT_GPA,
   SLOT_HOST_OFFSET,
   SLOT_SIZE,
+  VM_CODE_STALE,
 } from "../layout.ts";
 import { CTX_FETCH, CTX_READ, CTX_WRITE, SCRATCH } from "./hart.ts";
 import { PMP_ALLOWED, PMP_EXECUTE, PMP_PARTIAL, PMP_READ, PMP_WRITE, pmpCheck } from "./pmp.ts";
@@ -56,15 +58,28 @@ const findSlot = fn("findSlot", [I32, I64], I32, (f, hart, guestPhys) => {
 const hostAddress = (slot: I32, guestPhys: I64): I32 =>
   slot.load32(SLOT_HOST_OFFSET).add(guestPhys.sub(slot.load64(SLOT_GPA)).wrap());
 
-/** Set the page's bit in the slot's dirty log, if it has one, and count it if it is new. */
-const markDirty = fn("markDirty", [I32, I32, I64], undefined, (f, hart, slot, guestPhys) => {
+/**
+ * Before a page is written: set its bit in the slot's dirty log, if it has one, and count it if it is new; if code was
+ * made from the page, that is stale now (CodePages.written, in the same order).
+ */
+const markWritten = fn("markWritten", [I32, I32, I64], undefined, (f, hart, slot, guestPhys) => {
+  const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
+  const bit = f.let(I32.of(1).shl(page));
+  const word = f.let(page.shrU(5).shl(2));
   f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_LOG_DIRTY), () => {
-    const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
-    const word = f.let(slot.load32(SLOT_DIRTY_OFFSET).add(page.shrU(5).shl(2)));
-    const bit = f.let(I32.of(1).shl(page));
-    f.if(word.rmw32("or", bit).and(bit).eqz(), () => {
+    f.if(slot.load32(SLOT_DIRTY_OFFSET).add(word).rmw32("or", bit).and(bit).eqz(), () => {
       f.store32(hart, hart.load32(CTL_DIRTY_COUNT).add(1), CTL_DIRTY_COUNT);
     });
+  });
+  const code = f.let(slot.load32(SLOT_CODE_OFFSET));
+  f.if(code.eqz(), () => f.return());
+  word.set(word.add(code));
+  f.if(word.atomicLoad32().and(bit).eqz(), () => f.return());
+  f.if(word.rmw32("and", bit.xor(-1)).and(bit), () => {
+    // codeBitmapSize(SLOT_SIZE)
+    const size = slot.load64(SLOT_SIZE).shrU(12).wrap().add(7).shrU(3).add(63).and(~63);
+    f.drop(word.add(size).rmw32("or", bit));
+    f.drop(I32.of(VM_CODE_STALE).rmw32("add", 1));
   });
 });
 
@@ -146,7 +161,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
         f.if(writable.eqz().or(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_READONLY)), () =>
           fail(accessFault(access)),
         );
-        f.call(markDirty, hart, slot, pteAt);
+        f.call(markWritten, hart, slot, pteAt);
         f.brIf(restart, host.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
       });
       f.if(shift.ne(12), () => {
@@ -187,7 +202,7 @@ const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) =
   f.if(slot.eqz(), () => f.return(I32.of(0)));
   f.if(isStore, () => {
     f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_READONLY), () => f.return(I32.of(0)));
-    f.call(markDirty, hart, slot, pa);
+    f.call(markWritten, hart, slot, pa);
   });
   const host = f.let(hostAddress(slot, pa));
   f.if(page.eq(PMP_ALLOWED), () => {

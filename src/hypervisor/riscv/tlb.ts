@@ -119,6 +119,17 @@ export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
   }
 });
 
+/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
+export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
+  for (let i = 0; i < CONTEXT_COUNT; i++) {
+    const context = f.let(contextAt(hart, i));
+    f.if(context.load32(CTX_USED).and(2), () => {
+      f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
+      f.store32(context, context.load32(CTX_USED).and(~2), CTX_USED);
+    });
+  }
+});
+
 /** Drop the jumps to a page that may have some. */
 const flushJumps = fn("flushJumps", [I32, I64], undefined, (f, context, page) => {
   const { byte, mask } = jumpPage(context, page);

@@ -172,7 +172,7 @@ export class Vm {
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
       const image = new HartImage(buffer, i);
-      image.setBuiltinFirmware(options.builtinFirmware);
+      image.configure({ builtinFirmware: options.builtinFirmware });
       if (options.builtinFirmware) image.resetForStart(0n, 0n);
       else image.reset(0n);
     });

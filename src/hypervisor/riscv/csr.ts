@@ -3,8 +3,8 @@
 // the trigger registers. Absent: mseccfg, debug, hypervisor and state-enable registers.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
-import { CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
-import { type HartField, hartLayout, SCRATCH } from "./hart.ts";
+import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
+import { CONFIG_EXACT_TIMER, type HartField, hartLayout, SCRATCH } from "./hart.ts";
 import { PMP_ENTRIES } from "./pmp.ts";
 import { flushTlb } from "./tlb.ts";
 import { EVENT, get, get32, INTERRUPT, MSTATUS, pendingBits, raiseIllegal, set, setEvent } from "./trap.ts";
@@ -98,6 +98,7 @@ export const readTime = fn("readTime", [], I64, () =>
 
 /** Make the Sstc timer line agree with stimecmp (Sstc, 2.1). */
 const updateTimerLine = fn("updateTimerLine", [I32], undefined, (f, hart) => {
+  f.if(hart.load32(SCRATCH.config).and(CONFIG_EXACT_TIMER), () => f.atomicStore32(hart, 1, CTL_KICK));
   const line = 1 << INTERRUPT.STI;
   f.if(get(hart, "menvcfg").ltS(0), () =>
     f.if(

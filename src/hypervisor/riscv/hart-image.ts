@@ -1,7 +1,15 @@
 // A hart's state in shared memory, field by field: what ONE_REG, resets and the firmware read and write while the
 // vCPU is outside the guest. Offsets are the schema's (hart.ts).
 import { hartBase } from "../layout.ts";
-import { CONFIG_BUILTIN_FIRMWARE, type HartField, hartLayout, hartState, PRIV, SCRATCH } from "./hart.ts";
+import {
+  CONFIG_BUILTIN_FIRMWARE,
+  CONFIG_EXACT_TIMER,
+  type HartField,
+  hartLayout,
+  hartState,
+  PRIV,
+  SCRATCH,
+} from "./hart.ts";
 
 /** UXL and SXL say 64 bits and cannot change. */
 const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
@@ -46,9 +54,12 @@ export class HartImage {
     this.#view.setBigUint64(SCRATCH.reservation, 0n, true);
   }
 
-  /** Who answers ecalls from S-mode: the built-in firmware, or the guest's own machine mode. */
-  setBuiltinFirmware(on: boolean): void {
-    this.#view.setUint32(SCRATCH.config, on ? CONFIG_BUILTIN_FIRMWARE : 0, true);
+  /** What is fixed for a hart's life, no part of its state: who answers ecalls from S-mode, and CONFIG_EXACT_TIMER. */
+  configure(config: { readonly builtinFirmware: boolean; readonly exactTimer?: boolean }): void {
+    const bits =
+      (config.builtinFirmware ? CONFIG_BUILTIN_FIRMWARE : 0) |
+      (config.exactTimer === true ? CONFIG_EXACT_TIMER : 0);
+    this.#view.setUint32(SCRATCH.config, bits, true);
   }
 
   /** Reset (privileged specification §3.4): M-mode at `pc`, no translation, interrupts off, all else 0 but `kept`. */

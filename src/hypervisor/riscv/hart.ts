@@ -72,10 +72,16 @@ export const SCRATCH = {
   fetchContext: 0x10054,
   /** u64: walks that filled a TLB entry. */
   refills: 0x10058,
+  /** u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO is accessed. */
+  executed: 0x10060,
+  /** u64: those of them that translated code executed. */
+  translated: 0x10068,
 } as const;
 
 /** An ecall from S-mode leaves run() with EXIT.ECALL: the firmware is ours. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;
+/** A write of stimecmp leaves run(), whose budget depends on it. */
+export const CONFIG_EXACT_TIMER = 2;
 
 /**
  * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped tables for

@@ -27,8 +27,9 @@ const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
   "64": 8,
 };
 
-/** Count `n` retired instructions, where mcountinhibit lets them be counted. */
+/** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */
 const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
+  f.store64(hart, hart.load64(SCRATCH.executed).add(n.extendU()), SCRATCH.executed);
   const inhibited = f.let(get32(hart, "mcountinhibit"));
   f.if(inhibited.and(1).eqz(), () => set(f, hart, "mcycle", get(hart, "mcycle").add(n.extendU())));
   f.if(inhibited.and(4).eqz(), () => set(f, hart, "minstret", get(hart, "minstret").add(n.extendU())));
@@ -332,6 +333,8 @@ class Interpreter {
           () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
           () => {
             this.#storePc();
+            // A device may look at the clock, which instructions drive under --icount.
+            self.syncCounters();
             value.set(extend(loadSlow.call(hart, va, size)));
             self.checkEvent();
           },
@@ -352,6 +355,7 @@ class Interpreter {
           },
           () => {
             this.#storePc();
+            self.syncCounters();
             f.call(storeSlow, hart, va, value, size);
             self.checkEvent();
           },

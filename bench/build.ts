@@ -1,37 +1,30 @@
-// The bench's own part of the guest: bench/programs compiled for RISC-V and for this host, and an initramfs of the
-// Debian guest with it. Cached per user by the content of the sources.
+// The bench's part of the guest: bench/programs compiled for RISC-V and for this host, and an initramfs of the Debian
+// guest with it and, where wanted, Debian's packages below /debian. Compiled programs are cached by their sources.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { access, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CpioEntry, cpio } from "../src/guest/cpio.ts";
-import { defaultCache } from "../src/guest/debian.ts";
+import { cache, exists } from "./cache.ts";
 
 const SOURCES = fileURLToPath(new URL("./programs/", import.meta.url));
 /** Contraction would make other sums where the host has no fused multiply-add. */
 const FLAGS = ["-O2", "-static", "-pthread", "-ffp-contract=off", "-Wall", "-Werror"];
-const RISCV_COMPILER = "riscv64-linux-gnu-gcc";
+const DATA_BYTES = 2 ** 20;
 
-export const cache: string = join(defaultCache(), "bench");
-
-export const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
-
-function compilerVersion(compiler: string): string {
+function compilerVersion(compiler: string, debian: string): string {
   try {
     return execFileSync(compiler, ["--version"], { encoding: "utf8" }).split("\n")[0] as string;
   } catch (cause) {
-    throw new Error(`no ${compiler}: install Debian's gcc-riscv64-linux-gnu and gcc`, { cause });
+    throw new Error(`no ${compiler} here: apt-get install ${debian}`, { cause });
   }
 }
 
-async function compile(compiler: string, name: string): Promise<string> {
+/** `wbench`, by a compiler of the Debian packages `debian`. */
+async function compile(compiler: string, debian: string, name: string): Promise<string> {
   const files = (await readdir(SOURCES)).toSorted();
-  const hash = createHash("sha256").update([compilerVersion(compiler), ...FLAGS].join("\n"));
+  const hash = createHash("sha256").update([compilerVersion(compiler, debian), ...FLAGS].join("\n"));
   for (const file of files) hash.update(file).update(await readFile(SOURCES + file));
   const path = join(cache, `${name}-${hash.digest("hex").slice(0, 16)}`);
   if (await exists(path)) return path;
@@ -43,21 +36,72 @@ async function compile(compiler: string, name: string): Promise<string> {
   return path;
 }
 
-export interface Built {
-  /** `wbench` for this host. */
-  readonly native: string;
-  /** The guest's initramfs with `wbench`. */
-  readonly initrd: string;
+export const compileNative = (): Promise<string> => compile("gcc", "gcc libc6-dev", "wbench-native");
+export const compileGuest = (): Promise<string> =>
+  compile("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu libc6-dev-riscv64-cross", "wbench-riscv64");
+
+/** What gzip and xz compress: words of a small vocabulary, the same bytes each time. */
+export function dataFile(): Buffer {
+  let state = 1;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 16) % below;
+  };
+  const letters = (count: number): string =>
+    Array.from({ length: count }, () => String.fromCharCode(97 + random(26))).join("");
+  const words = Array.from({ length: 3000 }, () => letters(2 + random(9)));
+  let text = "";
+  while (text.length < DATA_BYTES)
+    text += `${words[random(1 + random(3000))]}${random(9) === 0 ? "\n" : " "}`;
+  return Buffer.from(text.slice(0, DATA_BYTES));
 }
 
-/** Compiles, and appends to the guest's initramfs: Linux unpacks archives one after the other. */
-export async function build(guestInitrd: string): Promise<Built> {
-  const native = await compile("gcc", "wbench-native");
-  const riscv = await compile(RISCV_COMPILER, "wbench-riscv64");
+/** What of a package's files the programs need. */
+const isNeeded = (path: string): boolean =>
+  /^usr\/(bin|lib)(\/|$)/.test(path) && !/\/(gconv|engines-3|__pycache__)(\/|$)/.test(path);
+
+async function tree(folder: string, under: string, below: string): Promise<CpioEntry[]> {
+  const entries: CpioEntry[] = [];
+  for (const item of (await readdir(join(folder, below), { withFileTypes: true })).toSorted((a, b) =>
+    a.name < b.name ? -1 : 1,
+  )) {
+    const path = join(below, item.name);
+    if (path !== "usr" && !isNeeded(path)) continue;
+    const name = `${under}/${path}`;
+    const source = join(folder, path);
+    if (item.isSymbolicLink()) entries.push({ name, type: "link", target: await readlink(source) });
+    else if (item.isDirectory())
+      entries.push({ name, type: "directory" }, ...(await tree(folder, under, path)));
+    else if (item.isFile())
+      entries.push({
+        name,
+        type: "file",
+        bytes: await readFile(source),
+        executable: path.startsWith("usr/bin/") || item.name.includes(".so"),
+      });
+  }
+  return entries;
+}
+
+/**
+ * Writes to `path` the guest's initramfs with `wbench`, and with the packages of the folder `packages` for chroot to
+ * /debian. Linux unpacks archives one after the other.
+ */
+export async function writeInitramfs(
+  path: string,
+  guestInitrd: string,
+  wbench: string,
+  packages: string | undefined,
+): Promise<void> {
   const entries: CpioEntry[] = [
-    { name: "usr/bin/wbench", type: "file", bytes: await readFile(riscv), executable: true },
+    { name: "usr/bin/wbench", type: "file", bytes: await readFile(wbench), executable: true },
   ];
-  const initrd = join(cache, `initrd-${process.pid}.cpio`);
-  await writeFile(initrd, Buffer.concat([await readFile(guestInitrd), cpio(entries)]));
-  return { native, initrd };
+  if (packages !== undefined)
+    entries.push(
+      { name: "debian", type: "directory" },
+      { name: "debian/lib", type: "link", target: "usr/lib" },
+      { name: "debian/data", type: "file", bytes: dataFile() },
+      ...(await tree(packages, "debian", "")),
+    );
+  await writeFile(path, Buffer.concat([await readFile(guestInitrd), cpio(entries)]));
 }

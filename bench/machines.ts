@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { directory, sleep, until } from "../test/guest/cases.ts";
 import { Console, Qmp } from "../test/guest/machine.ts";
+import { WHERRY } from "./figures.ts";
 
 const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const START_MS = 20_000;
@@ -33,7 +34,7 @@ export interface Hardware {
 
 export function wherryMonitor(engine: string): Monitor {
   return {
-    name: "Wherry",
+    name: WHERRY,
     command: process.execPath,
     arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
       ...[MAIN, "run", "--paused", "--smp", `${harts}`, "--memory", `${memoryMib}M`],
@@ -44,16 +45,12 @@ export function wherryMonitor(engine: string): Monitor {
   };
 }
 
-/** `prefix`: what comes before QEMU's own arguments. All QEMUs run the same firmware. */
-export function qemuMonitor(
-  name: string,
-  command: string,
-  prefix: readonly string[],
-  firmware: string,
-): Monitor {
+/** `command`: QEMU with what comes before its other arguments. All QEMUs run the same firmware. */
+export function qemuMonitor(name: string, command: readonly string[], firmware: string): Monitor {
+  const [program, ...prefix] = command;
   return {
     name,
-    command,
+    command: program as string,
     arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
       ...prefix,
       ...["-machine", "virt", "-smp", `${harts}`, "-m", `${memoryMib}M`, "-display", "none", "-S"],

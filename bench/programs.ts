@@ -1,37 +1,85 @@
-// What the bench runs: kernels of our own (bench/programs) and commands of Debian's packages, with the number of
-// iterations that keeps QEMU busy for a second or two. `quick` is what CI runs.
-
-export type Program = Kernel | Command | Speed;
+// What the bench runs: kernels of our own (bench/programs) and commands of Debian's packages, with as many iterations
+// as keep QEMU busy for a second or so.
 
 interface Common {
   readonly name: string;
-  /** Of the guest; 1 if not given. */
-  readonly harts?: number;
+  /** That the guest must have. */
+  readonly harts: number;
 }
 
-/** A kernel of `wbench`. */
+/** A kernel of `wbench`, run `n` times. */
 export interface Kernel extends Common {
   readonly kind: "kernel";
   readonly n: number;
 }
 
-/** A command of a Debian package, timed from the outside; its output must be the same everywhere. */
+/** A command of a Debian package, timed from outside. It prints the same everywhere. DATA stands for the file. */
 export interface Command extends Common {
   readonly kind: "command";
   readonly argv: readonly string[];
 }
 
-/** `openssl speed`, which tells bytes per second. */
+/** `openssl speed`, which counts for a second; taken as the time of SPEED_BYTES at the rate that it tells. */
 export interface Speed extends Common {
   readonly kind: "speed";
   readonly argv: readonly string[];
 }
 
-const kernel = (name: string, n: number, harts = 1): Kernel => ({ kind: "kernel", name, n, harts });
+export type Program = Kernel | Command | Speed;
 
+export const DATA = "@data";
+export const SPEED_BYTES = 2 ** 24;
+
+const kernel = (name: string, n: number, harts = 1): Kernel => ({ kind: "kernel", name, n, harts });
+const command = (name: string, ...argv: string[]): Command => ({ kind: "command", name, argv, harts: 1 });
+const speed = (name: string, cipher: string): Speed => ({
+  kind: "speed",
+  name,
+  argv: ["openssl", "speed", "-elapsed", "-mr", "-seconds", "1", "-bytes", "16384", "-evp", cipher],
+  harts: 1,
+});
+
+const PYTHON = [
+  "d = {}",
+  "[d.__setitem__(i * 7919 % 5003, d.get(i % 5003, 0) + i) for i in range(60000)]",
+  "w = sorted(str(i * i % 10007) for i in range(20000))",
+  "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)",
+  'print(sum(d.values()), len("".join(w)), f(16), sum(i * 0.5 for i in range(50000)))',
+].join("; ");
+
+/** One line each: what it exercises is at the top of its source. */
 export const PROGRAMS: readonly Program[] = [
-  kernel("xorshift", 800),
-  kernel("sieve", 150),
-  kernel("crc32", 2500),
-  kernel("fib", 400),
+  kernel("mix", 7000),
+  kernel("sieve", 120),
+  kernel("crc32", 3500),
+  kernel("fib", 250),
+  kernel("calls", 15),
+  kernel("gotos", 45),
+  kernel("strings", 3500),
+  kernel("memcpy", 600),
+  kernel("hash", 45),
+  kernel("chase", 45),
+  kernel("sort", 150),
+  kernel("sha256", 250),
+  kernel("xorshift", 700),
+  kernel("json", 350),
+  kernel("matmul", 180),
+  kernel("nbody", 700),
+  kernel("mandelbrot", 140),
+  kernel("fft", 1100),
+  kernel("fma", 500),
+  command("gzip", "gzip", "-9", "-n", "-c", DATA),
+  command("xz", "xz", "-1", "-T1", "-c", DATA),
+  speed("openssl-sha256", "sha256"),
+  speed("openssl-aes", "aes-128-cbc"),
+  command("python3", "python3.13", "-S", "-I", "-c", PYTHON),
+  kernel("syscall", 1300),
+  kernel("forkexec", 200),
+  kernel("switch", 80),
+  kernel("fault", 12),
+  kernel("scale-1", 3000, 2),
+  kernel("scale-2", 3000, 2),
+  kernel("lock", 1500, 2),
+  kernel("ipi", 150, 2),
+  kernel("wake", 100, 2),
 ];

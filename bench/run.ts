@@ -1,57 +1,299 @@
-// `npm run bench`: the same programs in the same Debian guest under Wherry and under QEMU, and natively. All machines
-// are booted first and take turns, program by program; medians with the spread, ratios, geometric means.
-//   node bench/run.ts [--only a,b] [--rounds N] [--quick] [--engine E] [--no-qemu]
+// `npm run bench`: the same programs in the same Debian guest under Wherry and two QEMUs, and natively. All machines
+// boot first and then take turns, program by program, so that the host's moods meet all of them. Also boot and memory.
+// Options: --only a,b (programs, or `boot`) --rounds N --engine E --no-qemu --no-native --memory MIB --quick
+//   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs there, and end)
 import { execFileSync } from "node:child_process";
-import { rm } from "node:fs/promises";
-import { fetchDebianGuest } from "../src/guest/debian.ts";
-import { options } from "../test/guest/cases.ts";
-import { build } from "./build.ts";
-import { BenchMachine, qemuMonitor, wherryMonitor } from "./machines.ts";
-import { PROGRAMS, type Kernel } from "./programs.ts";
+import { rmSync } from "node:fs";
+import { copyFile, writeFile } from "node:fs/promises";
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
+import { directory, options } from "../test/guest/cases.ts";
+import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";
+import { chart } from "./chart.ts";
+import { guestPrograms, hosted, hostPrograms, newQemu } from "./debian.ts";
+import { writeSection } from "./document.ts";
+import {
+  type BootFigures,
+  type Figures,
+  type MemoryFigures,
+  NATIVE,
+  type ProgramFigures,
+  report,
+} from "./figures.ts";
+import { BenchMachine, type Monitor, qemuMonitor, wherryMonitor } from "./machines.ts";
+import { DATA, type Program, PROGRAMS, SPEED_BYTES } from "./programs.ts";
 
-const given = options({ only: "", rounds: 3, quick: false, engine: "", "no-qemu": false });
+const given = options({
+  only: "",
+  rounds: 3,
+  engine: "",
+  "no-qemu": false,
+  "no-native": false,
+  memory: 512,
+  quick: false,
+  json: "",
+  svg: "",
+  write: false,
+  initrd: "",
+});
+/** Of the iterations, in a quick run. */
+const QUICK = 1 / 100;
 const rounds = given.quick ? 1 : given.rounds;
+const iterations = (n: number): number => (given.quick ? Math.max(1, Math.round(n * QUICK)) : n);
+/** The first line says what; the rest is for who debugs it. */
+const why = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).trim().split("\n", 1)[0] as string;
 
-const chosen =
-  given.only === "" ? PROGRAMS : PROGRAMS.filter(({ name }) => given.only.split(",").includes(name));
+// ---- what to run ----
 
-const guest = await fetchDebianGuest();
-const built = await build(guest.initrd);
-process.on("exit", () => rm(built.initrd, { force: true }));
-const monitors = [wherryMonitor(given.engine)];
-if (!given["no-qemu"]) monitors.push(qemuMonitor("QEMU 7.2", "qemu-system-riscv64", [], guest.opensbi));
-const machines = await Promise.all(
-  monitors.map(async (monitor) => ({
-    name: monitor.name,
-    machine: await BenchMachine.boot(monitor, {
-      harts: 1,
-      memoryMib: 512,
-      kernel: guest.kernel,
-      initrd: built.initrd,
-    }),
-  })),
-);
-const parse = (text: string) => {
-  const match = /^(\S+) (\d+) ([0-9a-f]{16})$/m.exec(text);
-  if (!match) throw new Error(`no result in ${text}`);
-  return { ns: Number(match[2]), sum: match[3] };
-};
-for (const program of chosen as Kernel[]) {
-  const n = given.quick ? Math.max(1, Math.round(program.n / 50)) : program.n;
-  for (let round = 0; round < rounds; round++) {
-    const native = parse(execFileSync(built.native, [program.name, `${n}`], { encoding: "utf8" }));
-    const cells = [`native ${(native.ns / 1e9).toFixed(3)}`];
-    for (const { name, machine } of machines) {
-      const result = parse(await machine.run(`wbench ${program.name} ${n}`));
-      if (result.sum !== native.sum)
-        throw new Error(`${program.name}: ${name} ${result.sum}, native ${native.sum}`);
-      cells.push(`${name} ${(result.ns / 1e9).toFixed(3)}`);
-    }
-    console.log(program.name, cells.join("  "));
+function choose(): { programs: Program[]; boot: boolean } {
+  const names = given.only.split(",").filter((name) => name !== "");
+  const unknown = names.filter((name) => name !== "boot" && !PROGRAMS.some((p) => p.name === name));
+  if (unknown.length > 0) {
+    console.error(
+      `no program ${unknown.join(", ")}; there are: boot ${PROGRAMS.map((p) => p.name).join(" ")}`,
+    );
+    process.exit(2);
+  }
+  // A quick run needs no packages.
+  const all = given.quick ? PROGRAMS.filter((p) => p.kind === "kernel") : PROGRAMS;
+  if (names.length === 0) return { programs: [...all], boot: !given.quick };
+  return { programs: PROGRAMS.filter((p) => names.includes(p.name)), boot: names.includes("boot") };
+}
+
+/** What cannot be had is left out, with a word. */
+async function orWithout<T>(what: string, get: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await get();
+  } catch (error) {
+    console.log(`without ${what}: ${why(error)}`);
+    return undefined;
   }
 }
-for (const { name, machine } of machines) {
-  console.log(name, "peak", await machine.peakMib());
-  await machine.end();
+
+/** "QEMU 11.1", or undefined if it does not start. */
+function qemuName(command: readonly string[]): string | undefined {
+  try {
+    const text = execFileSync(command[0] as string, [...command.slice(1), "--version"], { encoding: "utf8" });
+    return `QEMU ${/version (\d+\.\d+)/.exec(text)?.[1]}`;
+  } catch {
+    return undefined;
+  }
 }
-process.exit(0);
+
+async function chooseMonitors(guest: DebianGuest): Promise<Monitor[]> {
+  const monitors: Monitor[] = [];
+  if (!given["no-qemu"]) {
+    const system = ["qemu-system-riscv64"];
+    const newer = given.quick ? undefined : await orWithout("QEMU from the backports", newQemu);
+    for (const command of [system, ...(newer ? [newer] : [])]) {
+      const name = qemuName(command);
+      if (name === undefined) console.log(`without ${command[0]}: it does not start`);
+      else if (!monitors.some((monitor) => monitor.name === name))
+        monitors.push(qemuMonitor(name, command, guest.opensbi));
+    }
+  }
+  return [...monitors, wherryMonitor(given.engine)];
+}
+
+// ---- one program ----
+
+interface Result {
+  readonly nanoseconds: number;
+  /** Undefined where the output is a measurement itself. */
+  readonly checksum: string | undefined;
+}
+
+function parse(program: Program, text: string): Result {
+  if (program.kind === "speed") {
+    const rate = /^\+F:\d+:[^:]+:([\d.]+)$/m.exec(text)?.[1];
+    if (rate === undefined) throw new Error(`openssl tells no rate: ${text.trim()}`);
+    return { nanoseconds: (SPEED_BYTES / Number(rate)) * 1e9, checksum: undefined };
+  }
+  const match = /^(\S+) (\d+) ([0-9a-f]{16})$/m.exec(text);
+  if (match?.[1] !== program.name) throw new Error(`no result in: ${text.trim()}`);
+  return { nanoseconds: Number(match[2]), checksum: match[3] };
+}
+
+function guestCommand(program: Program): string {
+  if (program.kind === "kernel") return `wbench ${program.name} ${iterations(program.n)}`;
+  const argv = ["chroot", "/debian", ...program.argv.map((word) => (word === DATA ? "/data" : `'${word}'`))];
+  // openssl says on stderr what it is doing.
+  return program.kind === "speed"
+    ? `${argv.join(" ")} 2>/dev/null`
+    : `wbench run ${program.name} ${argv.join(" ")}`;
+}
+
+interface Host {
+  readonly wbench: string;
+  readonly packages: string | undefined;
+  readonly data: string;
+}
+
+/** Undefined: this host has not got the program. */
+function runNative(program: Program, { wbench, packages, data }: Host): Result | undefined {
+  let argv: string[];
+  if (program.kind === "kernel") argv = [wbench, program.name, String(iterations(program.n))];
+  else {
+    if (packages === undefined) return undefined;
+    const [name, ...rest] = program.argv.map((word) => (word === DATA ? data : word));
+    const command = [...hosted(packages, name as string), ...rest];
+    argv = program.kind === "speed" ? command : [wbench, "run", program.name, ...command];
+  }
+  const environment = { PATH: process.env["PATH"] ?? "", OPENSSL_CONF: "/dev/null" };
+  const [command, ...rest] = argv;
+  const text = execFileSync(command as string, rest, {
+    encoding: "utf8",
+    env: environment,
+    stdio: ["ignore", "pipe", program.kind === "speed" ? "ignore" : "inherit"],
+  });
+  return parse(program, text);
+}
+
+// ---- all programs ----
+
+/** A monitor with its machines by number of harts; one that fails is booted anew. */
+class Rival {
+  readonly monitor: Monitor;
+  readonly #kernel: string;
+  readonly #initrd: string;
+  readonly #machines = new Map<number, BenchMachine>();
+
+  constructor(monitor: Monitor, kernel: string, initrd: string) {
+    this.monitor = monitor;
+    this.#kernel = kernel;
+    this.#initrd = initrd;
+  }
+
+  async machine(harts: number): Promise<BenchMachine> {
+    const present = this.#machines.get(harts);
+    if (present) return present;
+    const hardware = { harts, memoryMib: given.memory, kernel: this.#kernel, initrd: this.#initrd };
+    const machine = await BenchMachine.boot(this.monitor, hardware);
+    this.#machines.set(harts, machine);
+    return machine;
+  }
+
+  async run(program: Program): Promise<Result> {
+    const machine = await this.machine(program.harts);
+    try {
+      return parse(program, await machine.run(guestCommand(program)));
+    } catch (error) {
+      await machine.end();
+      this.#machines.delete(program.harts);
+      throw error;
+    }
+  }
+
+  async end(): Promise<MemoryFigures[]> {
+    const figures: MemoryFigures[] = [];
+    for (const [harts, machine] of this.#machines) {
+      const peakMib = await machine.peakMib();
+      figures.push({ column: this.monitor.name, harts, guestMib: given.memory, peakMib });
+      await machine.end();
+    }
+    return figures;
+  }
+}
+
+async function runPrograms(
+  programs: readonly Program[],
+  host: Host,
+  rivals: readonly Rival[],
+): Promise<ProgramFigures[]> {
+  const figures = programs.map(
+    ({ name, harts }): ProgramFigures => ({ name, harts, samples: {}, failures: {} }),
+  );
+  for (let round = 1; round <= rounds; round++)
+    for (const [i, program] of programs.entries()) {
+      const { samples, failures } = figures[i] as ProgramFigures;
+      let expected: Result | undefined;
+      const take = async (column: string, measure: () => Promise<Result | undefined>): Promise<string> => {
+        if (failures[column] !== undefined) return "failed";
+        try {
+          const result = await measure();
+          if (result === undefined) return "–";
+          expected ??= result;
+          if (result.checksum !== expected.checksum)
+            throw new Error(`checksum ${result.checksum}, where the first one had ${expected.checksum}`);
+          (samples[column] ??= []).push(result.nanoseconds);
+          return (result.nanoseconds / 1e9).toFixed(3);
+        } catch (error) {
+          failures[column] = why(error);
+          return `FAILED: ${why(error)}`;
+        }
+      };
+      const cells: string[] = [];
+      if (!given["no-native"])
+        cells.push(`${NATIVE} ${await take(NATIVE, async () => runNative(program, host))}`);
+      for (const each of rivals)
+        cells.push(`${each.monitor.name} ${await take(each.monitor.name, () => each.run(program))}`);
+      console.log(`${round}/${rounds} ${program.name}: ${cells.join(", ")}`);
+    }
+  return figures;
+}
+
+async function runBoots(monitors: readonly Monitor[], guest: DebianGuest): Promise<BootFigures[]> {
+  const figures: BootFigures[] = [];
+  for (const harts of [1, 4]) {
+    const samples: Record<string, number[]> = {};
+    for (let round = 1; round <= rounds; round++)
+      for (const monitor of monitors) {
+        const { kernel, initrd } = guest;
+        const machine = await BenchMachine.boot(monitor, { harts, memoryMib: given.memory, kernel, initrd });
+        (samples[monitor.name] ??= []).push(machine.bootSeconds);
+        await machine.end();
+        console.log(
+          `${round}/${rounds} boot, ${harts} harts: ${monitor.name} ${machine.bootSeconds.toFixed(2)}`,
+        );
+      }
+    figures.push({ harts, samples });
+  }
+  return figures;
+}
+
+// ---- all ----
+
+const { programs, boot } = choose();
+const guest = await fetchDebianGuest();
+const initrd = join(directory, "initrd.cpio");
+const needPackages = programs.some(({ kind }) => kind !== "kernel");
+const packages = needPackages ? await orWithout("Debian's programs", guestPrograms) : undefined;
+await writeInitramfs(initrd, guest.initrd, await compileGuest(), packages);
+if (given.initrd !== "") {
+  await copyFile(initrd, given.initrd);
+  console.log(`kernel ${guest.kernel}, initrd ${given.initrd}`);
+  process.exit(0);
+}
+const host: Host = {
+  wbench: await compileNative(),
+  packages:
+    packages && !given["no-native"] ? await orWithout("Debian's programs natively", hostPrograms) : undefined,
+  data: join(directory, "data"),
+};
+await writeFile(host.data, dataFile());
+const possible = programs.filter(({ kind }) => kind === "kernel" || packages !== undefined);
+
+const monitors = await chooseMonitors(guest);
+const rivals = monitors.map((monitor) => new Rival(monitor, guest.kernel, initrd));
+const programFigures = await runPrograms(possible, host, rivals);
+const memory: MemoryFigures[] = [];
+for (const each of rivals) memory.push(...(await each.end()));
+rmSync(initrd);
+const figures: Figures = {
+  host: `${cpus().length} × ${cpus()[0]?.model.trim()}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}`,
+  guest: `Debian's ${guest.version}, ${given.memory} MiB`,
+  engine: given.engine === "" ? "the default" : given.engine,
+  rounds,
+  columns: monitors.map(({ name }) => name),
+  programs: programFigures,
+  boots: boot ? await runBoots(monitors, guest) : [],
+  memory,
+};
+const text = report(figures);
+console.log(`\n${text}`);
+if (given.json !== "") await writeFile(given.json, `${JSON.stringify(figures, undefined, 2)}\n`);
+if (given.svg !== "") await writeFile(given.svg, chart(figures));
+if (given.write) await writeSection("programs", text);
+process.exit(programFigures.some(({ failures }) => Object.keys(failures).length > 0) ? 1 : 0);

@@ -1,0 +1,193 @@
+// What the bench has measured, its medians and ratios, and how they read as text.
+
+export interface ProgramFigures {
+  readonly name: string;
+  readonly harts: number;
+  /** Nanoseconds, by column. A column without samples has failed or does not have the program. */
+  readonly samples: Record<string, number[]>;
+  /** Why, by column. */
+  readonly failures: Record<string, string>;
+}
+
+export interface BootFigures {
+  readonly harts: number;
+  /** Seconds, by column. */
+  readonly samples: Record<string, number[]>;
+}
+
+export interface MemoryFigures {
+  readonly column: string;
+  readonly harts: number;
+  readonly guestMib: number;
+  /** The process's peak resident memory after all programs. */
+  readonly peakMib: number;
+}
+
+export interface Figures {
+  readonly host: string;
+  readonly guest: string;
+  readonly engine: string;
+  readonly rounds: number;
+  /** The monitors, Wherry last, the rival to beat before it. */
+  readonly columns: readonly string[];
+  readonly programs: readonly ProgramFigures[];
+  readonly boots: readonly BootFigures[];
+  readonly memory: readonly MemoryFigures[];
+}
+
+export const NATIVE = "native";
+export const WHERRY = "Wherry";
+
+/** Median with the lowest and highest of several samples. */
+export interface Spread {
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export function spread(samples: readonly number[]): Spread {
+  const sorted = samples.toSorted((a, b) => a - b);
+  const median = sorted[sorted.length >> 1] ?? Number.NaN;
+  return { median, low: sorted[0] ?? Number.NaN, high: sorted.at(-1) ?? Number.NaN };
+}
+
+export const show = ({ median, low, high }: Spread, digits: number, unit: string): string =>
+  `${median.toFixed(digits)} ${unit} (${low.toFixed(digits)}–${high.toFixed(digits)})`;
+
+/** The QEMU that counts, if any ran. */
+export const rival = (figures: Figures): string | undefined =>
+  figures.columns.filter((column) => column !== WHERRY).at(-1);
+
+/** How many times faster `column` was than `other`; undefined where either has no samples. */
+export function speedOf(
+  samples: Record<string, readonly number[]>,
+  column: string,
+  other: string,
+): number | undefined {
+  const [mine, theirs] = [samples[column] ?? [], samples[other] ?? []];
+  if (mine.length === 0 || theirs.length === 0) return undefined;
+  return spread(theirs).median / spread(mine).median;
+}
+
+export const geometricMean = (values: readonly number[]): number =>
+  Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+
+/** Geometric mean of Wherry's speed over `other`'s, of the programs on so many harts, with how many they are. */
+export function meanSpeed(figures: Figures, harts: number, other: string): { mean: number; count: number } {
+  const speeds = figures.programs
+    .filter((program) => program.harts === harts)
+    .map(({ samples }) => speedOf(samples, WHERRY, other))
+    .filter((speed) => speed !== undefined);
+  return { mean: geometricMean(speeds), count: speeds.length };
+}
+
+/** A Markdown table whose columns also line up as plain text. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((cell, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? cell).length)));
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(" | ")} |`;
+  return [
+    line(head),
+    `|${widths.map((width, i) => (i === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`,
+    ...rows.map(line),
+  ];
+}
+
+const seconds = (nanoseconds: readonly number[] | undefined): string =>
+  nanoseconds === undefined || nanoseconds.length === 0
+    ? "–"
+    : show(spread(nanoseconds.map((ns) => ns / 1e9)), 3, "s");
+
+const times = (ratio: number | undefined): string =>
+  ratio === undefined || Number.isNaN(ratio) ? "–" : `${ratio.toFixed(2)}×`;
+
+function programLines(figures: Figures): string[] {
+  const { columns, programs } = figures;
+  const qemu = rival(figures);
+  const rows = programs.map(({ name, samples, failures }) => [
+    name,
+    ...[NATIVE, ...columns].map((column) =>
+      failures[column] === undefined ? seconds(samples[column]) : "FAILED",
+    ),
+    ...(qemu === undefined ? [] : [times(speedOf(samples, WHERRY, qemu))]),
+    times(speedOf(samples, NATIVE, WHERRY)),
+  ]);
+  const head = [
+    ...["program", NATIVE, ...columns],
+    ...(qemu === undefined ? [] : [`${WHERRY} ÷ ${qemu}`]),
+    `${NATIVE} ÷ ${WHERRY}`,
+  ];
+  const lines = table(head, rows);
+  const means = columns
+    .filter((column) => column !== WHERRY)
+    .concat(NATIVE)
+    .flatMap((other) =>
+      [1, 2].flatMap((harts) => {
+        const { mean, count } = meanSpeed(figures, harts, other);
+        const what = harts === 1 ? "programs on one hart" : "programs of two threads on two harts";
+        return count === 0
+          ? []
+          : [`- of ${other}'s speed, ${count} ${what}: **${mean.toFixed(mean < 0.1 ? 3 : 2)}×**`];
+      }),
+    );
+  if (means.length > 0) lines.push("", `Geometric means, ${WHERRY}:`, "", ...means);
+  const scaling = [NATIVE, ...columns].flatMap((column) => {
+    const [one, two] = ["scale-1", "scale-2"].map(
+      (name) => programs.find((program) => program.name === name)?.samples[column] ?? [],
+    );
+    if (!one?.length || !two?.length) return [];
+    return [`${column} ${((2 * spread(one).median) / spread(two).median).toFixed(2)}×`];
+  });
+  if (scaling.length > 0) lines.push("", `Two busy harts do the work of one: ${scaling.join(", ")}.`);
+  const failed = programs.flatMap(({ name, failures }) =>
+    Object.entries(failures).map(([column, why]) => `- ${name}, ${column}: ${why}`),
+  );
+  if (failed.length > 0) lines.push("", "Failed:", "", ...failed);
+  return lines;
+}
+
+function bootLines(figures: Figures): string[] {
+  const qemu = rival(figures);
+  const rows = figures.boots.map(({ harts, samples }) => [
+    String(harts),
+    ...figures.columns.map((column) => (samples[column] ? show(spread(samples[column]), 2, "s") : "–")),
+    ...(qemu === undefined ? [] : [times(speedOf(samples, qemu, WHERRY))]),
+  ]);
+  return table(
+    ["harts", ...figures.columns, ...(qemu === undefined ? [] : [`${WHERRY}'s time ÷ ${qemu}'s`])],
+    rows,
+  );
+}
+
+function memoryLines({ memory }: Figures): string[] {
+  return table(
+    ["", "harts", "guest RAM", "peak of the process", "over guest RAM"],
+    memory.map(({ column, harts, guestMib, peakMib }) => [
+      column,
+      String(harts),
+      `${guestMib} MiB`,
+      `${peakMib.toFixed(0)} MiB`,
+      `${(peakMib - guestMib).toFixed(0)} MiB`,
+    ]),
+  );
+}
+
+/** All of it, as Markdown that reads as text. */
+export function report(figures: Figures): string {
+  const lines = [
+    `Medians of ${figures.rounds} round${figures.rounds === 1 ? "" : "s"} (lowest–highest); the monitors take turns, program by program, each`,
+    `standing still while another computes. Host: ${figures.host}. Guest: ${figures.guest}. Wherry's engine: ${figures.engine}.`,
+    "",
+  ];
+  if (figures.programs.length > 0) lines.push("### Programs", "", ...programLines(figures), "");
+  if (figures.boots.length > 0)
+    lines.push(
+      "### Boot: from the start of the process to the shell's prompt",
+      "",
+      ...bootLines(figures),
+      "",
+    );
+  if (figures.memory.length > 0)
+    lines.push("### Memory, after all programs", "", ...memoryLines(figures), "");
+  return lines.join("\n").trimEnd();
+}

@@ -1,13 +1,15 @@
-// Guest time: mtime ticks at 10 MHz = host ticks + delta. Stopping freezes it, so a pause or a move is not
+// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount ticks that instructions make). Stopping freezes it, so a pause or a move is not
 // seen by the guest (QEMU's virtual clock). delta is in shared memory because the engine's rdtime adds it.
 import type { MonotonicNs } from "../base/clock.ts";
 import { VM_CLOCK_DELTA } from "./layout.ts";
 
 export const TIMEBASE_HZ = 10_000_000;
 
+const NS_PER_TICK = 100;
+
 /** Host ticks of 100 ns, whole, as a double. */
 export function hostTicks(monotonicNs: MonotonicNs): number {
-  return Math.floor(monotonicNs() / 100);
+  return Math.floor(monotonicNs() / NS_PER_TICK);
 }
 
 export class GuestClock {
@@ -17,6 +19,7 @@ export class GuestClock {
   /** Only the VMM's instance stops and starts; undefined while guest time runs. */
   #frozen: number | undefined;
 
+  /** `monotonicNs`: the host's, or an InstructionClock's. */
   constructor(buffer: SharedArrayBuffer, monotonicNs: MonotonicNs, frozen: boolean) {
     this.#delta = new BigInt64Array(buffer, VM_CLOCK_DELTA, 1);
     this.#monotonicNs = monotonicNs;
@@ -26,6 +29,11 @@ export class GuestClock {
   /** Ticks now; exact below 2^53 (28 years). */
   now(): number {
     return this.#frozen ?? hostTicks(this.#monotonicNs) + Number(Atomics.load(this.#delta, 0));
+  }
+
+  /** How long until guest time is `ticks`, in ns; negative if it has been. Never while it stands still. */
+  nsUntil(ticks: number): number {
+    return (ticks - Number(Atomics.load(this.#delta, 0))) * NS_PER_TICK - this.#monotonicNs();
   }
 
   read(): bigint {

@@ -24,6 +24,13 @@ export const MAX_SLOTS = 32;
 
 /** i64 ticks: guest mtime = host ticks + delta. */
 export const VM_CLOCK_DELTA = 0x2000;
+/** u32: VmPerf's generation, 0 while nobody counts. */
+export const VM_PERF = 0x2008;
+/** u32: 0, or how instructions make time (InstructionClock). */
+export const VM_ICOUNT = 0x200c;
+/** f64: under --icount, ns of idle time; and the host's ns when the hart fell asleep. */
+export const VM_ICOUNT_WARP = 0x2030;
+export const VM_ICOUNT_IDLE_SINCE = 0x2038;
 /** u32: the VM is dead (VM_DEAD was made); later runs fail. */
 export const VM_DEAD_WORD = 0x2010;
 /** u32: number of vCPUs. */
@@ -84,6 +91,8 @@ export const COALESCED_CAPACITY = 128;
 export const HART_AREA_BASE = 0x10000;
 export const HART_AREA_SIZE = 0x100000;
 export const HART_STATE_OFFSET = 0x400;
+/** What VcpuPerf counts. */
+export const HART_PERF = 0xf000;
 export const ENGINE_TABLES_SIZE = 0x100000;
 export const MAX_VCPUS = 32;
 

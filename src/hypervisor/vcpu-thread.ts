@@ -5,6 +5,7 @@
 import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "./aclint.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock, hostTicks } from "./guest-clock.ts";
+import { InstructionClock } from "./instruction-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { type Hfence, HfenceQueue } from "./hfence.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
@@ -39,12 +40,13 @@ import {
   VM_VCPU_COUNT,
 } from "./layout.ts";
 import { MP } from "./mp-state.ts";
+import { type Activity, perfGeneration, VcpuPerf } from "./perf.ts";
 import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
 import { REQ, VcpuRequests } from "./requests.ts";
 import { EXIT, type EngineExports, type EngineImports } from "./riscv/engine.ts";
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
-import { SbiFirmware, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
+import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
 
@@ -55,6 +57,8 @@ const MIP_STIP = 1 << 5;
 const MIP_MTIP = 1 << 7;
 const MENVCFG_STCE = 1n << 63n;
 const NEVER_MS = 0x7fffffff;
+/** 2^53 ticks are 28 years: who sets a timer further away wants none. */
+const NEVER_TICKS = 2 ** 53;
 const ALL_ONES = 0xffffffffffffffffn;
 
 /** What the platform gives a vCPU thread. */
@@ -72,6 +76,7 @@ export class VcpuThread {
   readonly #hart: number;
   readonly #base: number;
   readonly #host: VcpuThreadHost;
+  readonly #threadCpuNs: (() => number) | undefined;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #wide: BigUint64Array<SharedArrayBuffer>;
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
@@ -79,11 +84,14 @@ export class VcpuThread {
   readonly #plic: Plic;
   readonly #aclint: Aclint | undefined;
   readonly #clock: GuestClock;
+  /** Under --icount: what makes guest time. */
+  readonly #instructions: InstructionClock | undefined;
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
   readonly #hfences: HfenceQueue;
   readonly #sbi: SbiFirmware;
   readonly #memory: SlotMemory;
+  readonly #buffer: SharedArrayBuffer;
   readonly #image: HartImage;
   readonly #engine: EngineExports;
   /** 32-bit word indexes of the fields that every entry looks at. */
@@ -93,10 +101,15 @@ export class VcpuThread {
   readonly #menvcfg: number;
   /** Writes of ours may wait in the ring without the VMM thread knowing. */
   #writesWait = false;
+  /** How the last write went on its way, if it did not wait for an answer. */
+  #late: Activity | undefined;
+  /** While somebody wants to know where the time goes. */
+  #perf: VcpuPerf | undefined;
   #stealMarkWall = 0;
   #stealMarkCpu = 0;
 
   constructor(buffer: SharedArrayBuffer, hart: number, host: VcpuThreadHost) {
+    this.#buffer = buffer;
     this.#hart = hart;
     this.#base = hartBase(hart);
     this.#host = host;
@@ -109,7 +122,12 @@ export class VcpuThread {
     const pending = vcpus.map((v, i) => new HartPending(buffer, hartBase(i) + mipOffset, v));
     const hfences = vcpus.map((_, i) => new HfenceQueue(buffer, i));
     this.#me = vcpus[hart]!;
-    this.#clock = new GuestClock(buffer, host.monotonicNs, false);
+    const instructions = InstructionClock.of(buffer, host.monotonicNs);
+    this.#instructions = instructions;
+    const timeNs = instructions === undefined ? host.monotonicNs : () => instructions.now();
+    // Steal time depends on the host.
+    this.#threadCpuNs = instructions === undefined ? host.threadCpuNs : undefined;
+    this.#clock = new GuestClock(buffer, timeNs, false);
     this.#plic = new Plic(buffer, vcpus);
     this.#aclint =
       this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1
@@ -133,7 +151,7 @@ export class VcpuThread {
       memory: this.#memory,
       clock: this.#clock,
       identity: { mvendorid: 0n, marchid: 0n, mimpid: 0n },
-      canCountSteal: host.threadCpuNs !== undefined,
+      canCountSteal: this.#threadCpuNs !== undefined,
       getX: (i) => image.get("x", i),
       setX: (i, value) => image.set("x", value, i),
       setStimecmp: (ticks) => {
@@ -150,9 +168,9 @@ export class VcpuThread {
       consoleRead: (max) => this.#consoleRead(max),
     });
     this.#engine = host.instantiate({
-      hostTicks: () => hostTicks(host.monotonicNs),
-      mmioRead: (gpa, size) => this.#mmioRead(Number(gpa), size),
-      mmioWrite: (gpa, size, value) => this.#mmioWrite(Number(gpa), size, value),
+      hostTicks: () => hostTicks(timeNs),
+      mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
+      mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),
     });
   }
 
@@ -172,6 +190,7 @@ export class VcpuThread {
     const me = this.#me;
     this.#loadSlotBank();
     while (this.#park()) {
+      this.#lookAtPerf();
       if (!this.#handleRequests()) continue;
       if (!this.#runnable()) {
         this.#block();
@@ -184,7 +203,9 @@ export class VcpuThread {
         continue;
       }
       this.#updateTimers();
-      const reason = this.#engine.run(this.#base, SLICE);
+      this.#perf?.mark("other", "engine");
+      const reason = this.#engine.run(this.#base, this.#budget());
+      this.#perf?.mark("engine");
       me.leaveGuestMode();
       this.#handleExit(reason);
       if (this.#writesWait) this.#signal();
@@ -192,6 +213,14 @@ export class VcpuThread {
       const quota = me.load(CTL_DIRTY_QUOTA);
       if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
     }
+  }
+
+  #lookAtPerf(): void {
+    const generation = perfGeneration(this.#buffer);
+    if (generation === (this.#perf?.generation ?? 0)) return;
+    const { monotonicNs, threadCpuNs } = this.#host;
+    this.#perf =
+      generation === 0 ? undefined : new VcpuPerf(this.#buffer, this.#hart, monotonicNs, threadCpuNs);
   }
 
   // ---- parking ----
@@ -203,11 +232,13 @@ export class VcpuThread {
   #park(): boolean {
     const me = this.#me;
     if (me.load(CTL_RUN) === RUN.GO) return true;
+    this.#perf?.mark("other", "parked");
     for (let run = me.load(CTL_RUN); run !== RUN.GO; run = me.load(CTL_RUN)) {
       if (run === RUN.END) return false;
       if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#host.signal();
       me.wait(CTL_RUN, RUN.PARKED);
     }
+    this.#perf?.mark("parked");
     this.#markSteal();
     if (this.#countsSteal) me.make(REQ.STEAL_UPDATE);
     return true;
@@ -219,6 +250,14 @@ export class VcpuThread {
   #handleRequests(): boolean {
     const me = this.#me;
     if (!me.pending()) return true;
+    this.#perf?.mark("other", "requests");
+    const goOn = this.#handlePending();
+    this.#perf?.mark("requests");
+    return goOn;
+  }
+
+  #handlePending(): boolean {
+    const me = this.#me;
     if (me.test(REQ.VM_DEAD)) {
       // Stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
       while (this.#park()) {
@@ -301,7 +340,17 @@ export class VcpuThread {
         me.test(REQ.VM_DEAD) ||
         me.test(REQ.VCPU_RESET) ||
         (waitsForInterrupt && this.#interruptPending());
-      this.#asleep(() => me.block(runnable, waitsForInterrupt ? this.#msToDeadline() : NEVER_MS));
+      const idleNs = waitsForInterrupt ? this.#nsToDeadline() : Number.POSITIVE_INFINITY;
+      if (this.#instructions?.sleeps === false && idleNs < Number.POSITIVE_INFINITY) {
+        this.#instructions.jump(idleNs);
+        continue;
+      }
+      this.#perf?.mark("other", "blocked");
+      this.#instructions?.fallAsleep();
+      this.#asleep(() => me.block(runnable, Math.min(idleNs / 1e6, NEVER_MS)));
+      this.#instructions?.wakeUp(idleNs);
+      this.#perf?.mark("blocked");
+      this.#lookAtPerf();
       if (me.test(REQ.VM_DEAD) || me.test(REQ.VCPU_RESET)) return;
     }
   }
@@ -343,15 +392,22 @@ export class VcpuThread {
     else this.#me.and(CTL_LINES, ~line);
   }
 
-  #msToDeadline(): number {
-    const now = this.#clock.now();
+  /** How long until the next timer is due. Infinity: there is none, or all are. */
+  #nsToDeadline(): number {
     let next = Number.POSITIVE_INFINITY;
     const add = (deadline: number): void => {
-      if (deadline > now && deadline < next) next = deadline;
+      const ns = deadline < NEVER_TICKS ? this.#clock.nsUntil(deadline) : next;
+      if (ns > 0 && ns < next) next = ns;
     };
     if (this.#sstcEnabled()) add(this.#stimecmpTicks());
     if (this.#aclint !== undefined) add(this.#aclint.deadline(this.#hart));
-    return Math.min((next - now) / 10_000, NEVER_MS);
+    return next;
+  }
+
+  /** Instructions to execute before the clock is looked at. By the instructions' own clock that is when a timer is due. */
+  #budget(): number {
+    if (this.#instructions === undefined) return SLICE;
+    return Math.min(SLICE, this.#instructions.instructions(this.#nsToDeadline()));
   }
 
   // ---- exits ----
@@ -364,13 +420,20 @@ export class VcpuThread {
   #handleExit(reason: number): void {
     switch (reason) {
       case EXIT.SLICE:
+        this.#perf?.count("slice");
+        return;
       case EXIT.KICK:
+        this.#perf?.count("kick");
         return;
-      case EXIT.ECALL:
+      case EXIT.ECALL: {
         this.#image.set("pc", BigInt.asUintN(64, this.#image.get("pc") + 4n));
+        const activity = this.#perf === undefined ? undefined : sbiActivity(this.#image.get("x", 17));
         this.#sbi.call();
+        if (activity !== undefined) this.#perf?.mark(activity);
         return;
+      }
       case EXIT.WFI:
+        this.#perf?.count("wfi");
         this.#me.store(CTL_HALTED, 1);
         return;
       default:
@@ -403,6 +466,29 @@ export class VcpuThread {
     me.enterGuestMode();
     if (me.pending() || me.load(CTL_RUN) !== RUN.GO) me.store(CTL_KICK, 1);
     return ok;
+  }
+
+  #onMmioRead(gpa: number, size: number): number {
+    if (this.#perf === undefined) return this.#mmioRead(gpa, size);
+    this.#perf.mark("engine");
+    const ok = this.#mmioRead(gpa, size);
+    this.#perf.mark(this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
+    return ok;
+  }
+
+  #onMmioWrite(gpa: number, size: number, value: bigint): number {
+    if (this.#perf === undefined) return this.#mmioWrite(gpa, size, value);
+    this.#perf.mark("engine");
+    this.#late = undefined;
+    const ok = this.#mmioWrite(gpa, size, value);
+    this.#perf.mark(this.#late ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"), "engine");
+    return ok;
+  }
+
+  /** Who answers at an address: for counting. */
+  #within(gpa: number, plic: Activity, aclint: Activity, vmm: Activity): Activity {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) return plic;
+    return this.#aclint !== undefined && gpa >= ACLINT_BASE && gpa < SSWI_BASE + SSWI_SIZE ? aclint : vmm;
   }
 
   #mmioRead(gpa: number, size: number): number {
@@ -446,10 +532,12 @@ export class VcpuThread {
     }
     if (this.#coalesced.push(gpa, size, value)) {
       this.#writesWait = true;
+      this.#late = "coalesced-write";
       return 1;
     }
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
       this.#host.signal();
+      this.#late = "doorbell";
       return 1;
     }
     return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;
@@ -476,12 +564,12 @@ export class VcpuThread {
   // ---- steal time (SBI STA) ----
 
   get #countsSteal(): boolean {
-    return this.#host.threadCpuNs !== undefined && this.#me.read64(SBI_STA_SHMEM) !== ALL_ONES;
+    return this.#threadCpuNs !== undefined && this.#me.read64(SBI_STA_SHMEM) !== ALL_ONES;
   }
 
   #markSteal(): void {
     this.#stealMarkWall = this.#host.monotonicNs();
-    this.#stealMarkCpu = this.#host.threadCpuNs?.() ?? 0;
+    this.#stealMarkCpu = this.#threadCpuNs?.() ?? 0;
   }
 
   /** Run `sleep`: an asleep thread wants no core, so the mark moves on by as long as that takes. */
@@ -494,9 +582,9 @@ export class VcpuThread {
 
   /** Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last mark. */
   #accountSteal(): void {
-    const { threadCpuNs, monotonicNs } = this.#host;
+    const threadCpuNs = this.#threadCpuNs;
     if (threadCpuNs === undefined || !this.#countsSteal) return;
-    const wall = monotonicNs();
+    const wall = this.#host.monotonicNs();
     if (wall - this.#stealMarkWall < STEAL_UPDATE_NS) return;
     const cpu = threadCpuNs();
     const steal = wall - this.#stealMarkWall - (cpu - this.#stealMarkCpu);

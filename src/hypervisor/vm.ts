@@ -6,6 +6,7 @@ import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/gues
 import { Aclint } from "./aclint.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock } from "./guest-clock.ts";
+import { type IcountOptions, InstructionClock } from "./instruction-clock.ts";
 import { HartPending } from "./hart-pending.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
 import {
@@ -34,6 +35,7 @@ import {
   VM_VCPU_COUNT,
 } from "./layout.ts";
 import { OneRegs } from "./one-reg.ts";
+import { VmPerf } from "./perf.ts";
 import { Plic } from "./plic.ts";
 import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "./requests.ts";
 import { hartLayout } from "./riscv/hart.ts";
@@ -111,6 +113,8 @@ export interface VmOptions {
   readonly blocks: readonly RamBlockPlan[];
   readonly builtinFirmware: boolean;
   readonly monotonicNs: () => number;
+  /** Guest time is made by instructions; one hart only. Doorbells and coalesced writes become exits that are waited for. */
+  readonly icount?: IcountOptions | undefined;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
   /** Start the translation thread; without it there is none. */
   readonly spawnTranslator?: (() => ThreadHandle) | undefined;
@@ -121,6 +125,7 @@ export class Vm {
   readonly memory: GuestMemory;
   readonly vcpus: readonly Vcpu[];
   readonly clock: GuestClock;
+  readonly perf: VmPerf;
   readonly builtinFirmware: boolean;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #requests: readonly VcpuRequests[];
@@ -131,12 +136,19 @@ export class Vm {
   readonly #coalesced: CoalescedMmio;
   readonly #plan: ReturnType<typeof planMemory>;
   readonly #translator: ThreadHandle | undefined;
+  readonly #exact: boolean;
   #events: VmEventSink | undefined;
 
   constructor(options: VmOptions) {
     const { buffer, vcpuCount, blocks } = options;
     if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
       throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
+    }
+    if (options.icount !== undefined && vcpuCount !== 1) {
+      throw new VmError(
+        "vm.icount",
+        `instructions can make the time of one hart, this machine has ${vcpuCount}: give it one, or leave icount off`,
+      );
     }
     const plan = planMemory(vcpuCount, blocks);
     if (buffer.byteLength < plan.size) {
@@ -159,11 +171,20 @@ export class Vm {
       code: new CodePages(buffer, plan.blocks[i]!.codeOffset, codeBitmapSize(b.size), VM_CODE_STALE),
     }));
     this.memory = new GuestMemory(buffer, ramBlocks);
-    this.clock = new GuestClock(buffer, options.monotonicNs, true);
+    if (options.icount !== undefined) InstructionClock.configure(buffer, options.icount);
+    const instructions = InstructionClock.of(buffer, options.monotonicNs);
+    this.#exact = instructions !== undefined;
+    this.clock = new GuestClock(buffer, () => instructions?.now() ?? options.monotonicNs(), true);
     const requests = Array.from({ length: vcpuCount }, (_, i) => new VcpuRequests(buffer, i));
     this.#requests = requests;
     const mip = hartLayout.offsetOf("mip");
     const pending = requests.map((r, i) => new HartPending(buffer, hartBase(i) + mip, r));
+    this.perf = new VmPerf(buffer, options.monotonicNs, () => {
+      for (const r of requests) {
+        r.make(REQ.UNBLOCK);
+        r.kick();
+      }
+    });
     this.#plic = new Plic(buffer, requests);
     this.#aclint = new Aclint(buffer, requests, pending, this.clock);
     this.#aclint.reset();
@@ -172,7 +193,7 @@ export class Vm {
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
       const image = new HartImage(buffer, i);
-      image.configure({ builtinFirmware: options.builtinFirmware });
+      image.configure({ builtinFirmware: options.builtinFirmware, exactTimer: this.#exact });
       if (options.builtinFirmware) image.resetForStart(0n, 0n);
       else image.reset(0n);
     });
@@ -249,10 +270,12 @@ export class Vm {
     this.#plic.setLine(source, level);
   }
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
+    // When the notification runs must not depend on the host.
+    if (this.#exact) return { remove: () => {} };
     return this.#ioeventfds.add(guestPhys, datamatch, notify);
   }
   coalesceMmio(guestPhys: number, size: number): void {
-    this.#coalesced.addZone(guestPhys, size);
+    if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
   }
   drainCoalesced(): void {
     this.#coalesced.drain((guestPhys, size, value) => this.events.mmio.write(guestPhys, size, value));

@@ -13,6 +13,7 @@ import {
   SBI_SUSPEND_TYPE,
 } from "../layout.ts";
 import { MP } from "../mp-state.ts";
+import type { Activity } from "../perf.ts";
 import { makeRequests, REQ, type VcpuRequests } from "../requests.ts";
 import type { SlotMemory } from "../slots.ts";
 
@@ -57,6 +58,24 @@ export const SUSPEND_NON_RETENTIVE = 0x80000000;
 
 const MIP_SSIP = 1 << 1;
 const ALL_ONES = 0xffffffffffffffffn;
+
+const ACTIVITY: ReadonlyMap<number, Activity> = new Map<number, Activity>([
+  [EXT_BASE, "sbi-base"],
+  [EXT_TIME, "sbi-time"],
+  [EXT_IPI, "sbi-ipi"],
+  [EXT_RFENCE, "sbi-rfence"],
+  [EXT_HSM, "sbi-hsm"],
+  [EXT_SRST, "sbi-srst"],
+  [EXT_DBCN, "sbi-dbcn"],
+  [EXT_SUSP, "sbi-susp"],
+  [EXT_STA, "sbi-sta"],
+]);
+
+/** What a call with this a7 counts as. */
+export function sbiActivity(extension: bigint): Activity {
+  if (extension <= BigInt(LEGACY_SHUTDOWN)) return "sbi-legacy";
+  return ACTIVITY.get(Number(extension)) ?? "sbi-unknown";
+}
 
 export type SystemEventKind = "shutdown" | "reset" | "crash" | "suspend";
 
@@ -221,18 +240,20 @@ export class SbiFirmware {
     }
   }
 
-  /** Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL where the queue is full. */
+  /** Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL if it is all, or the queue is full. */
   #sfence(targets: number[], type: number, start: bigint, size: bigint, asid: number): SbiReturn {
     const { vcpus, hfences } = this.#host;
     const whole = size === ALL_ONES || (start === 0n && size === 0n);
+    const all = whole && type === HFENCE_TYPE.VVMA;
+    const fence = { type, start, size: whole ? ALL_ONES : size, asid };
     const queued: VcpuRequests[] = [];
-    const all: VcpuRequests[] = [];
+    const flushed: VcpuRequests[] = [];
     for (const t of targets) {
-      if (!whole && hfences[t]!.push({ type, start, size, asid })) queued.push(vcpus[t]!);
-      else all.push(vcpus[t]!);
+      if (!all && hfences[t]!.push(fence)) queued.push(vcpus[t]!);
+      else flushed.push(vcpus[t]!);
     }
     makeRequests(REQ.HFENCE, queued);
-    makeRequests(REQ.HFENCE_VVMA_ALL, all);
+    makeRequests(REQ.HFENCE_VVMA_ALL, flushed);
     return ok();
   }
 

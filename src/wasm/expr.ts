@@ -13,6 +13,7 @@ const RMW = { add: 0, sub: 1, and: 2, or: 3, xor: 4, xchg: 5 } as const;
 export type RmwOp = keyof typeof RMW;
 
 const ATOMIC = 0xfe;
+const SIMD = 0xfd;
 
 /** Memory immediate: log2 alignment and offset in bytes. */
 export function memarg(align: number, offset: number): Code {
@@ -488,6 +489,11 @@ export class F64 {
   copysign(o: F64): F64 {
     return this.#op(0xa6, o);
   }
+  /** this × y + z, rounded once or twice as the host likes (relaxed SIMD; see fused.ts). */
+  relaxedMadd(y: F64, z: F64): F64 {
+    const splat = [SIMD, 0x14];
+    return new F64([this.code, splat, y.code, splat, z.code, splat, SIMD, 0x87, 0x02, SIMD, 0x21, 0]);
+  }
   /** Rounded to float, to nearest even. */
   demote(): F32 {
     return new F32([this.code, 0xb6]);
@@ -589,6 +595,11 @@ export class F32 {
   }
   copysign(o: F32): F32 {
     return this.#op(0x98, o);
+  }
+  /** As for F64. */
+  relaxedMadd(y: F32, z: F32): F32 {
+    const splat = [SIMD, 0x13];
+    return new F32([this.code, splat, y.code, splat, z.code, splat, SIMD, 0x85, 0x02, SIMD, 0x1f, 0]);
   }
   promote(): F64 {
     return new F64([this.code, 0xbb]);

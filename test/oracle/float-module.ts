@@ -1,14 +1,18 @@
-// The engine's float functions (softfloat-fast.ts) as a module of their own, for tests that call them
-// directly. Left out: what the instruction rows do (rounding mode decoding, boxing of results in x registers).
-import { fastFloats } from "../../src/hypervisor/riscv/softfloat-fast.ts";
+// The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a row's
+// meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal modes.
+import type { FloatSemantics } from "../../src/hypervisor/riscv/float-semantics.ts";
+import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
+import { fpRows } from "../../src/hypervisor/riscv/isa-fp.ts";
+import type { Row, Semantics } from "../../src/hypervisor/riscv/semantics.ts";
 import { makeFpSlow } from "../../src/hypervisor/riscv/softfloat.ts";
+import { FFLAGS } from "../../src/hypervisor/riscv/softfloat-format.ts";
 import { I32, I64 } from "../../src/wasm/expr.ts";
-import { type Fn, imported } from "../../src/wasm/function.ts";
+import { type Fn, fn, type Func, type Local } from "../../src/wasm/function.ts";
 import { buildModule } from "../../src/wasm/module.ts";
 
-const FFLAGS_OFFSET = 8;
+const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 
-/** Calls function `name` (such as "fadd.d") on register values. */
+/** Calls the row of this name (such as "fadd.d") on register values, x registers or f registers as it wants them. */
 export type FloatCall = (
   name: string,
   rm: number,
@@ -16,15 +20,69 @@ export type FloatCall = (
   flagsBefore: number,
 ) => { result: bigint; flags: number; slow: boolean };
 
+export interface FloatModuleOptions {
+  /** With the relaxed multiply-add; it must be fused here. */
+  readonly isFused: boolean;
+  /** Rounding modes as constants, as a translator knows them; else read at run time. */
+  readonly isStatic: boolean;
+}
+
+const params = [I32, I32, I64, I64, I64] as const;
+
+function rowFunction(row: Row, name: string, mode: number | undefined, isFused: boolean): Fn {
+  return fn(name, params, I64, (f: Func, hart: I32, rm: I32, ...registers: Local<I64>[]) => {
+    const result = f.let(I64.of(0));
+    const source = (n: number): I64 => registers[n - 1] as I64;
+    const nx = f.let(hart.load32(FFLAGS_OFFSET).and(FFLAGS.NX));
+    const float: Partial<FloatSemantics> = {
+      isFused,
+      require: () => {},
+      markDirty: () => {},
+      frm: () => I32.of(0),
+      inexact: () => nx,
+      accrued: () => nx.set(1),
+      double: (n) => source(n).reinterpretF64(),
+      single: (n) => ({ low: source(n).wrap().reinterpretF32(), isBoxed: source(n).shrS(32).eq(-1) }),
+      setDouble: (value) => result.set(value.reinterpret()),
+      setSingle: (value) =>
+        result.set(
+          value
+            .reinterpret()
+            .extendU()
+            .or(-1n << 32n),
+        ),
+    };
+    const field = (low: number): I32 => {
+      if (low === 12) return mode === undefined ? rm : I32.of(mode);
+      return I32.of(low);
+    };
+    const semantics: Partial<Semantics> = {
+      f,
+      hart,
+      float: float as FloatSemantics,
+      rs1: source(1),
+      field,
+      setRd: (value) => result.set(value),
+      illegal: () => f.unreachable(),
+    };
+    row.meaning(semantics as Semantics);
+    return result;
+  }) as unknown as Fn;
+}
+
 /** `slow` in an answer tells whether the exact path was asked. */
-export function instantiateFloats(): FloatCall {
-  const params = [I32, I32, I32, I64, I64, I64] as const;
-  const floats = fastFloats(imported("host", "fpSlow", params, I64), FFLAGS_OFFSET);
-  const functions: Fn[] = [floats.s, floats.d].flatMap((format) => Object.values(format) as Fn[]);
-  functions.push(floats.singleToDouble as Fn, floats.doubleToSingle as Fn);
+export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): FloatCall {
+  const exported: Record<string, Fn> = {};
+  for (const row of fpRows) {
+    if (row.fields.has("imm12") || row.immediate !== undefined) continue;
+    for (const mode of isStatic ? [0, 1, 2, 3, 4] : [undefined]) {
+      const name = mode === undefined ? row.name : `${row.name}/${mode}`;
+      exported[name] = rowFunction(row, name, mode, isFused);
+    }
+  }
   const bytes = buildModule({
     memory: { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true },
-    exports: Object.fromEntries(functions.map((f) => [f.name, f])),
+    exports: exported,
   });
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   const state = new Uint32Array(memory.buffer);
@@ -36,11 +94,12 @@ export function instantiateFloats(): FloatCall {
   const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host: { memory, fpSlow } });
   const exports = instance.exports as Record<string, (...args: (number | bigint)[]) => bigint>;
   return (name, rm, operands, flagsBefore) => {
-    const call = exports[name];
-    if (call === undefined) throw new Error(`no float function ${name}`);
+    const call = exports[isStatic ? `${name}/${rm}` : name];
+    if (call === undefined) throw new Error(`no float instruction ${name}`);
     asked = false;
     state[FFLAGS_OFFSET / 4] = flagsBefore;
-    const result = BigInt.asUintN(64, call(0, rm, ...operands));
+    const [a = 0n, b = 0n, c = 0n] = operands;
+    const result = BigInt.asUintN(64, call(0, rm, a, b, c));
     return { result, flags: state[FFLAGS_OFFSET / 4] ?? 0, slow: asked };
   };
 }

@@ -2,7 +2,7 @@
 // (softfloat*.test.ts); random programs against QEMU are in test/oracle.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
-import { FFLAGS } from "./softfloat.ts";
+import { FFLAGS } from "./softfloat-format.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";
 
 const HANDLER = RAM_BASE + 0x2000n;

@@ -1,163 +1,183 @@
-// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. Arithmetic is in softfloat-fast.ts;
-// here are moves, sign injection, comparisons, min, max and class, and what all rows share: mstatus.FS, the
-// rounding mode, NaN boxing, fflags. Any row that may change f registers or fflags marks FS dirty.
-// fcsr, frm and fflags are in the CSR table.
-import { type F64, I32, I64 } from "../../wasm/expr.ts";
+// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row answers with the host's
+// operation where one look at the result tells that it is right and that no flag changes; all else is in
+// softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may change f
+// registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table.
+import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn, imported } from "../../wasm/function.ts";
+import type { FpSource } from "./float-semantics.ts";
 import { hartLayout } from "./hart.ts";
 import { type CompressedRow, compressed } from "./isa-compressed.ts";
-import { type LoadKind, type Row, row, type Semantics } from "./semantics.ts";
-import { BINARY32, BINARY64, FFLAGS, RM } from "./softfloat.ts";
-import { boxed, type FastFloat, type FpBinary, fastFloats, type FpUnary, unboxed } from "./softfloat-fast.ts";
+import { type Row, row, type Semantics } from "./semantics.ts";
+import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
+import {
+  both,
+  canonicalNan,
+  either,
+  type FastFloat,
+  fastFloats,
+  type FastFloats,
+  type HostFormat,
+  hostDouble,
+  hostSingle,
+  inRange,
+  isFinite,
+} from "./softfloat-fast.ts";
 
-const MSTATUS = hartLayout.offsetOf("mstatus");
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
-const FRM = hartLayout.offsetOf("frm");
-const MSTATUS_FS = 3 << 13;
 const SP = 2;
 
-const floats = fastFloats(imported("host", "fpSlow", [I32, I32, I32, I64, I64, I64], I64), FFLAGS_OFFSET);
+const fpSlow = imported("host", "fpSlow", [I32, I32, I32, I64, I64, I64], I64);
+const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
+const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
+const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);
 
-/** Illegal while FS is off. */
-function requireFp(s: Semantics): void {
-  s.f.if(s.hart.load32(MSTATUS).and(MSTATUS_FS).eqz(), () => s.illegal());
-}
-
-function markDirty(s: Semantics): void {
-  s.f.store32(s.hart, s.hart.load32(MSTATUS).or(MSTATUS_FS), MSTATUS);
+/** Evaluate once, unless it is constant. */
+function bind(f: Func, value: I32): I32 {
+  return value.constant === undefined ? f.let(value) : value;
 }
 
 /** The row's rounding mode, 0 to 4; a reserved one, or a reserved `frm`, is an illegal instruction. */
 function roundingMode(s: Semantics): I32 {
-  const rm = s.f.let(s.field(12, 3));
-  s.f.if(rm.eq(RM.DYN), () => rm.set(s.hart.load32(FRM)));
-  s.f.if(rm.gtU(RM.RMM), () => s.illegal());
+  const field = s.field(12, 3);
+  const rm = bind(s.f, field.eq(RM.DYN).choose<I32>(s.float.frm(), field));
+  s.f.if(rm.gtU(RM.RMM), () => s.illegal(), undefined, false);
   return rm;
 }
 
 /** `dirties`: the row changes f registers or fflags. */
 const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semantics) => void): Row => {
   return row(name, /\.d|fld|fsd/.test(name) ? "D" : "F", pattern, (s) => {
-    requireFp(s);
-    if (dirties) markDirty(s);
+    s.float.require();
+    if (dirties) s.float.markDirty();
     meaning(s);
   });
 };
 /** A row with a rounding mode. */
 const rounded = (name: string, pattern: string, meaning: (s: Semantics, rm: I32) => void): Row => {
   return row(name, /\.d/.test(name) ? "D" : "F", pattern, (s) => {
-    requireFp(s);
+    s.float.require();
     const rm = roundingMode(s);
-    markDirty(s);
+    s.float.markDirty();
     meaning(s, rm);
   });
 };
+
+/** A source register as a number: `value` where `isProper`, else it is the canonical NaN. */
+interface Operand {
+  readonly value: F64;
+  readonly isProper: I32;
+  readonly number: F64;
+}
+
+/** What the rows of the two formats differ in. As in softfloat-fast.ts, F64 stands for F32 too. */
+interface RegisterFormat extends FpFormat {
+  /** fmt field of the encoding. */
+  readonly fmt: string;
+  readonly host: HostFormat;
+  readonly minNormal: bigint;
+  functions(s: Semantics): FastFloat;
+  source(s: Semantics, source: FpSource): Operand;
+  set(s: Semantics, value: F64): void;
+  /** x with the sign of x × y. */
+  multiplySign(x: F64, y: F64): F64;
+}
+
+const single: RegisterFormat = {
+  ...BINARY32,
+  fmt: "00",
+  host: hostSingle,
+  minNormal: 1n << 23n,
+  functions: (s) => floatsOf(s).s,
+  source: (s, source) => {
+    const { low, isBoxed } = s.float.single(source);
+    const value = low as unknown as F64;
+    return { value, isProper: isBoxed, number: isBoxed.choose(value, canonicalNan(hostSingle)) };
+  },
+  set: (s, value) => s.float.setSingle(value as unknown as F32),
+  multiplySign: (x, y) => {
+    const [p, q] = [x, y].map((v) => (v as unknown as F32).reinterpret()) as [I32, I32];
+    return p.xor(q.and(1 << 31)).reinterpretF32() as unknown as F64;
+  },
+};
+const double: RegisterFormat = {
+  ...BINARY64,
+  fmt: "01",
+  host: hostDouble,
+  minNormal: 1n << 52n,
+  functions: (s) => floatsOf(s).d,
+  source: (s, source) => {
+    const value = s.float.double(source);
+    return { value, isProper: I32.of(1), number: value };
+  },
+  set: (s, value) => s.float.setDouble(value),
+  multiplySign: (x, y) =>
+    x
+      .reinterpret()
+      .xor(y.reinterpret().and(1n << 63n))
+      .reinterpretF64(),
+};
+
+/**
+ * The host's `result` where the mode is RNE, the operands are numbers of the format, and `isSafe` (of the result)
+ * says that nothing but NX can come of it, which has accrued; else `rest`.
+ */
+function hostOr(
+  s: Semantics,
+  format: RegisterFormat,
+  rm: I32,
+  operands: readonly Operand[],
+  result: F64,
+  isSafe: (host: HostFormat, r: F64) => I32,
+  rest: () => F64,
+): void {
+  const r = s.f.let(result);
+  let isAnswer = both(s.float.inexact(), isSafe(format.host, r));
+  for (const { isProper } of operands) isAnswer = both(isProper, isAnswer);
+  s.f.if(
+    both(rm.eqz(), isAnswer),
+    () => format.set(s, r),
+    () => {
+      format.set(s, rest());
+      s.float.accrued();
+    },
+    true,
+  );
+}
+
+const isNan = (value: F64): I32 => value.ne(value);
 
 function accrueInvalid(f: Func, hart: I32): void {
   f.store32(hart, hart.load32(FFLAGS_OFFSET).or(FFLAGS.NV), FFLAGS_OFFSET);
 }
 
-/** What the rows of the two formats differ in. Registers come and go as 64 bits. */
-interface RegisterFormat {
-  readonly suffix: "s" | "d";
-  /** fmt field of the encoding. */
-  readonly fmt: string;
-  readonly arithmetic: FastFloat;
-  /** The bits of an operand, zero-extended; and bits as a register. */
-  bits(register: I64): I64;
-  register(bits: I64): I64;
-  /** Exact: a binary32 number is compared as a double. */
-  value(bits: I64): F64;
-  readonly signBit: bigint;
-  readonly quietBit: bigint;
-  readonly infinity: bigint;
-  readonly canonicalNan: bigint;
-  readonly minNormal: bigint;
+/** NV if `value` is a signaling NaN. */
+function invalidIfSignaling(f: Func, hart: I32, format: RegisterFormat, value: F64): void {
+  f.if(isNan(value).and(format.host.toBits(value).and(format.quietBit).eqz()), () => accrueInvalid(f, hart));
 }
 
-const single: RegisterFormat = {
-  ...BINARY32,
-  suffix: "s",
-  fmt: "00",
-  arithmetic: floats.s,
-  bits: (register) => unboxed(register).extendU(),
-  register: (bits) => boxed(bits.wrap()),
-  value: (bits) => bits.wrap().reinterpretF32().promote(),
-  minNormal: 1n << 23n,
-};
-const double: RegisterFormat = {
-  ...BINARY64,
-  suffix: "d",
-  fmt: "01",
-  arithmetic: floats.d,
-  bits: (register) => register,
-  register: (bits) => bits,
-  value: (bits) => bits.reinterpretF64(),
-  minNormal: 1n << 52n,
-};
+type Binary = Fn<readonly [typeof I32, typeof F64, typeof F64], typeof F64>;
 
-const isNan = (value: F64): I32 => value.ne(value);
-
-/** (hart, x, y) → 0 or 1, or a register for min and max. */
-type Comparison = Fn<readonly [typeof I32, typeof I64, typeof I64], typeof I64>;
-
-/** NV if one of the operands, as bits, is a signaling NaN; `signals`: any NaN is invalid. */
-function invalidIfNan(
-  f: Func,
-  hart: I32,
-  format: RegisterFormat,
-  operands: readonly I64[],
-  signals: boolean,
-): void {
-  for (const x of operands) {
-    const nan = isNan(format.value(x));
-    const isQuiet = x.and(format.quietBit).ne(0);
-    f.if(signals ? nan : nan.and(isQuiet.eqz()), () => accrueInvalid(f, hart));
-  }
-}
-
-function comparison(
-  format: RegisterFormat,
-  name: string,
-  signals: boolean,
-  test: (x: F64, y: F64) => I32,
-): Comparison {
-  return fn(`${name}.${format.suffix}`, [I32, I64, I64], I64, (f, hart, a, b) => {
-    const x = f.let(format.bits(a));
-    const y = f.let(format.bits(b));
-    const p = f.let(format.value(x));
-    const q = f.let(format.value(y));
-    f.if(isNan(p).or(isNan(q)), () => {
-      invalidIfNan(f, hart, format, [x, y], signals);
-      f.return(I64.of(0));
-    });
-    return test(p, q).extendU();
+/** Of fmin and fmax of operands one of which is a NaN: the other one. */
+function numberOf(format: RegisterFormat): Binary {
+  const { host } = format;
+  return fn(`number.${host.suffix}`, [I32, host.type, host.type], host.type, (f, hart, x, y) => {
+    for (const operand of [x, y]) invalidIfSignaling(f, hart, format, operand);
+    f.if(isNan(x), () => f.return(isNan(y).choose<F64>(canonicalNan(host), y)));
+    return x;
   });
 }
 
-/** WebAssembly's min and max are IEEE's minimum and maximum: right but for NaNs. */
-function minMax(format: RegisterFormat, name: "fmin" | "fmax"): Comparison {
-  return fn(`${name}.${format.suffix}`, [I32, I64, I64], I64, (f, hart, a, b) => {
-    const x = f.let(format.bits(a));
-    const y = f.let(format.bits(b));
-    const p = f.let(format.value(x));
-    const q = f.let(format.value(y));
-    f.if(isNan(p).or(isNan(q)), () => {
-      invalidIfNan(f, hart, format, [x, y], false);
-      const other = isNan(p).select<I64>(y, x);
-      const bothNan = isNan(p).and(isNan(q));
-      f.return(format.register(bothNan.select<I64>(I64.of(format.canonicalNan), other)));
-    });
-    const p0 = name === "fmin" ? p.min(q) : p.max(q);
-    const bits = format.suffix === "s" ? p0.demote().reinterpret().extendU() : p0.reinterpret();
-    return format.register(bits);
+/** feq of operands one of which is a NaN. */
+function equalNan(format: RegisterFormat) {
+  const { host } = format;
+  return fn(`feq.${host.suffix}`, [I32, host.type, host.type], undefined, (f, hart, x, y) => {
+    for (const operand of [x, y]) invalidIfSignaling(f, hart, format, operand);
   });
 }
 
-/** (register) → the mask of fclass: one bit of 0 (-∞) … 7 (+∞), 8 signaling, 9 quiet NaN. */
+/** (bits) → the mask of fclass: one bit of 0 (-∞) … 7 (+∞), 8 signaling, 9 quiet NaN. */
 function classOf(format: RegisterFormat): Fn<readonly [typeof I64], typeof I64> {
-  return fn(`fclass.${format.suffix}`, [I64], I64, (f, register) => {
-    const bits = f.let(format.bits(register));
+  return fn(`fclass.${format.host.suffix}`, [I64], I64, (f, bits) => {
     const magnitude = f.let(bits.and(format.signBit - 1n));
     f.if(magnitude.gtU(format.infinity), () => {
       f.return(
@@ -176,115 +196,251 @@ function classOf(format: RegisterFormat): Fn<readonly [typeof I64], typeof I64> 
   });
 }
 
+/** Range of the results of a conversion to an integer, and the conversion of a number known to be in it. */
+interface IntegerTarget {
+  readonly name: "w" | "wu" | "l" | "lu";
+  readonly function: "toW" | "toWu" | "toL" | "toLu";
+  readonly isSigned: boolean;
+  readonly limit: number;
+  convert(x: F64): I64;
+}
+const integerTargets: readonly IntegerTarget[] = [
+  { name: "w", function: "toW", isSigned: true, limit: 2 ** 31, convert: (x) => x.toI32S().extendS() },
+  { name: "wu", function: "toWu", isSigned: false, limit: 2 ** 32, convert: (x) => x.toI32U().extendS() },
+  { name: "l", function: "toL", isSigned: true, limit: 2 ** 63, convert: (x) => x.toI64S() },
+  { name: "lu", function: "toLu", isSigned: false, limit: 2 ** 64, convert: (x) => x.toI64U() },
+];
+
 function formatRows(format: RegisterFormat): Row[] {
-  const { suffix, fmt, arithmetic, signBit } = format;
-  const binary = (name: string, funct5: string, compute: FpBinary): Row => {
-    const pattern = `${funct5}${fmt} frs2 frs1 rm frd 1010011`;
-    return rounded(`${name}.${suffix}`, pattern, (s, rm) =>
-      s.setFrd(compute.call(s.hart, rm, s.frs1, s.frs2)),
-    );
+  const { fmt, host } = format;
+  const { suffix } = host;
+  const binary = (
+    name: "add" | "sub" | "mul" | "div",
+    funct5: string,
+    operation: (x: F64, y: F64) => F64,
+    isSafe: (host: HostFormat, r: F64) => I32,
+  ): Row => {
+    return rounded(`f${name}.${suffix}`, `${funct5}${fmt} frs2 frs1 rm frd 1010011`, (s, rm) => {
+      const x = format.source(s, 1);
+      const y = format.source(s, 2);
+      hostOr(s, format, rm, [x, y], operation(x.value, y.value), isSafe, () => {
+        return format.functions(s)[name].call(s.hart, rm, x.number, y.number);
+      });
+    });
   };
-  // Flipping bit 31 or 63 of the register negates, and leaves an improper box improper.
-  const negated = (x: I64, negate: boolean): I64 => (negate ? x.xor(BigInt.asIntN(64, signBit)) : x);
   const fused = (name: string, opcode: string, negateProduct: boolean, negateAddend: boolean): Row => {
     return rounded(`${name}.${suffix}`, `frs3 ${fmt} frs2 frs1 rm frd ${opcode}`, (s, rm) => {
-      const a = negated(s.frs1, negateProduct);
-      const c = negated(s.frs3, negateAddend);
-      s.setFrd(arithmetic.fma.call(s.hart, rm, a, s.frs2, c));
+      const operands = ([1, 2, 3] as const).map((source) => format.source(s, source));
+      const [x, y, z] = operands as [Operand, Operand, Operand];
+      const negated = (value: F64, negate: boolean): F64 => (negate ? value.neg() : value);
+      const rest = (): F64 => {
+        const [p, r] = [negated(x.number, negateProduct), negated(z.number, negateAddend)];
+        return format.functions(s).fma.call(s.hart, rm, p, y.number, r);
+      };
+      if (s.float.isFused) {
+        const product = negated(x.value, negateProduct);
+        const result = product.relaxedMadd(y.value, negated(z.value, negateAddend));
+        hostOr(s, format, rm, operands, result, inRange, rest);
+      } else {
+        format.set(s, rest());
+        s.float.accrued();
+      }
     });
   };
-  const sign = (name: string, funct3: string, combine: (x: I64, y: I64) => I64): Row => {
+  /** `same`: what comes of two sources that are one register, as in fmv, fneg and fabs. */
+  const sign = (
+    name: string,
+    funct3: string,
+    same: (x: F64) => F64,
+    combine: (x: F64, y: F64) => F64,
+  ): Row => {
     return fp(`${name}.${suffix}`, `00100${fmt} frs2 frs1 ${funct3} frd 1010011`, true, (s) => {
-      const magnitude = format.bits(s.frs1).and(signBit - 1n);
-      const bits = magnitude.or(
-        combine(format.bits(s.frs1), format.bits(s.frs2)).and(BigInt.asIntN(64, signBit)),
-      );
-      s.setFrd(format.register(bits));
+      const x = format.source(s, 1).number;
+      const isSame = s.field(15, 5).eq(s.field(20, 5)).constant === 1;
+      format.set(s, isSame ? same(x) : combine(x, format.source(s, 2).number));
     });
   };
-  const select = (name: "fmin" | "fmax", funct3: string): Row => {
-    const compute = minMax(format, name);
+  const select = (name: "fmin" | "fmax", funct3: string, choose: (x: F64, y: F64) => F64): Row => {
+    const otherwise = numberOf(format);
     return fp(`${name}.${suffix}`, `00101${fmt} frs2 frs1 ${funct3} frd 1010011`, true, (s) => {
-      s.setFrd(compute.call(s.hart, s.frs1, s.frs2));
+      const x = s.f.let(format.source(s, 1).number);
+      const y = s.f.let(format.source(s, 2).number);
+      // WebAssembly's min and max are IEEE's minimum and maximum: right but for NaNs.
+      s.f.if(
+        x.lt(y).or(x.ge(y)),
+        () => format.set(s, choose(x, y)),
+        () => format.set(s, otherwise.call(s.hart, x, y)),
+        true,
+      );
     });
   };
-  const compare = (name: string, funct3: string, signals: boolean, test: (x: F64, y: F64) => I32): Row => {
-    const compute = comparison(format, name, signals, test);
+  /** `complement`: unless this or the test holds, the operands are unordered. */
+  const compare = (
+    name: string,
+    funct3: string,
+    test: (x: F64, y: F64) => I32,
+    complement: (x: F64, y: F64) => I32,
+    unordered: (s: Semantics, x: F64, y: F64) => void,
+  ): Row => {
     return fp(`${name}.${suffix}`, `10100${fmt} frs2 frs1 ${funct3} rd 1010011`, true, (s) => {
-      s.setRd(compute.call(s.hart, s.frs1, s.frs2));
+      const x = s.f.let(format.source(s, 1).number);
+      const y = s.f.let(format.source(s, 2).number);
+      const result = s.f.let(test(x, y));
+      s.f.if(result.or(complement(x, y)).eqz(), () => unordered(s, x, y), undefined, false);
+      s.setRd(result.extendU());
     });
   };
-  const toInt = (name: string, code: string, compute: FpUnary): Row => {
-    return rounded(`fcvt.${name}.${suffix}`, `11000${fmt} ${code} frs1 rm rd 1010011`, (s, rm) => {
-      s.setRd(compute.call(s.hart, rm, s.frs1));
+  const signals = (s: Semantics): void => accrueInvalid(s.f, s.hart);
+  const equal = equalNan(format);
+  const toInt = (target: IntegerTarget, code: string): Row => {
+    const { limit, isSigned } = target;
+    return rounded(`fcvt.${target.name}.${suffix}`, `11000${fmt} ${code} frs1 rm rd 1010011`, (s, rm) => {
+      const source = format.source(s, 1);
+      const x = s.f.let(source.value);
+      const isExact = either(s.float.inexact(), x.trunc().eq(x));
+      const isInside = isSigned ? x.abs().lt(host.of(limit)) : x.ge(host.of(0)).and(x.lt(host.of(limit)));
+      s.f.if(
+        both(both(rm.eq(RM.RTZ), source.isProper), both(isInside, isExact)),
+        () => s.setRd(target.convert(x)),
+        () => {
+          s.setRd(format.functions(s)[target.function].call(s.hart, rm, source.number));
+          s.float.accrued();
+        },
+        true,
+      );
     });
   };
-  const fromInt = (name: string, code: string, compute: FpUnary, extend: (x: I64) => I64): Row => {
+  const fromInt = (name: string, code: string, isSigned: boolean, operand: (s: Semantics) => I64): Row => {
     return rounded(`fcvt.${suffix}.${name}`, `11010${fmt} ${code} rs1 rm frd 1010011`, (s, rm) => {
-      s.setFrd(compute.call(s.hart, rm, extend(s.rs1)));
+      const value = operand(s);
+      // 32 bits fit a double.
+      if (suffix === "d" && name.startsWith("w")) return format.set(s, host.fromI64(value, true));
+      s.f.if(
+        both(rm.eqz(), s.float.inexact()),
+        () => format.set(s, host.fromI64(value, isSigned)),
+        () => {
+          const { fromI64, fromU64 } = format.functions(s);
+          format.set(s, (isSigned ? fromI64 : fromU64).call(s.hart, rm, value));
+          s.float.accrued();
+        },
+        true,
+      );
     });
   };
   const fclass = classOf(format);
   return [
-    binary("fadd", "00000", arithmetic.add),
-    binary("fsub", "00001", arithmetic.sub),
-    binary("fmul", "00010", arithmetic.mul),
-    binary("fdiv", "00011", arithmetic.div),
+    binary("add", "00000", (x, y) => x.add(y), isFinite),
+    binary("sub", "00001", (x, y) => x.sub(y), isFinite),
+    binary("mul", "00010", (x, y) => x.mul(y), inRange),
+    binary("div", "00011", (x, y) => x.div(y), inRange),
     rounded(`fsqrt.${suffix}`, `01011${fmt} 00000 frs1 rm frd 1010011`, (s, rm) => {
-      s.setFrd(arithmetic.sqrt.call(s.hart, rm, s.frs1));
+      const x = format.source(s, 1);
+      hostOr(s, format, rm, [x], x.value.sqrt(), isFinite, () => {
+        return format.functions(s).sqrt.call(s.hart, rm, x.number);
+      });
     }),
     fused("fmadd", "1000011", false, false),
     fused("fmsub", "1000111", false, true),
     fused("fnmsub", "1001011", true, false),
     fused("fnmadd", "1001111", true, true),
-    sign("fsgnj", "000", (_, y) => y),
-    sign("fsgnjn", "001", (_, y) => y.not()),
-    sign("fsgnjx", "010", (x, y) => x.xor(y)),
-    select("fmin", "000"),
-    select("fmax", "001"),
-    compare("fle", "000", true, (x, y) => x.le(y)),
-    compare("flt", "001", true, (x, y) => x.lt(y)),
-    compare("feq", "010", false, (x, y) => x.eq(y)),
-    fp(`fclass.${suffix}`, `11100${fmt} 00000 frs1 001 rd 1010011`, false, (s) =>
-      s.setRd(fclass.call(s.frs1)),
+    sign(
+      "fsgnj",
+      "000",
+      (x) => x,
+      (x, y) => x.copysign(y),
     ),
-    toInt("w", "00000", arithmetic.toW),
-    toInt("wu", "00001", arithmetic.toWu),
-    toInt("l", "00010", arithmetic.toL),
-    toInt("lu", "00011", arithmetic.toLu),
-    fromInt("w", "00000", arithmetic.fromI64, (x) => x.extend32S()),
-    fromInt("wu", "00001", arithmetic.fromU64, (x) => x.and(0xffff_ffff)),
-    fromInt("l", "00010", arithmetic.fromI64, (x) => x),
-    fromInt("lu", "00011", arithmetic.fromU64, (x) => x),
+    sign(
+      "fsgnjn",
+      "001",
+      (x) => x.neg(),
+      (x, y) => x.copysign(y.neg()),
+    ),
+    sign("fsgnjx", "010", (x) => x.abs(), format.multiplySign),
+    select("fmin", "000", (x, y) => x.min(y)),
+    select("fmax", "001", (x, y) => x.max(y)),
+    compare(
+      "fle",
+      "000",
+      (x, y) => x.le(y),
+      (x, y) => x.gt(y),
+      signals,
+    ),
+    compare(
+      "flt",
+      "001",
+      (x, y) => x.lt(y),
+      (x, y) => x.ge(y),
+      signals,
+    ),
+    compare(
+      "feq",
+      "010",
+      (x, y) => x.eq(y),
+      (x, y) => x.lt(y).or(x.gt(y)),
+      (s, x, y) => s.f.call(equal, s.hart, x, y),
+    ),
+    fp(`fclass.${suffix}`, `11100${fmt} 00000 frs1 001 rd 1010011`, false, (s) =>
+      s.setRd(fclass.call(host.toBits(format.source(s, 1).number))),
+    ),
+    ...integerTargets.map((target, i) => toInt(target, `000${i >> 1}${i & 1}`)),
+    fromInt("w", "00000", true, (s) => s.rs1.extend32S()),
+    fromInt("wu", "00001", true, (s) => s.rs1.and(0xffff_ffff)),
+    fromInt("l", "00010", true, (s) => s.rs1),
+    fromInt("lu", "00011", false, (s) => s.rs1),
   ];
 }
 
 /** FS gets dirty only if the load did not trap. */
-const load = (name: string, width: string, kind: LoadKind, toRegister: (x: I64) => I64): Row => {
-  return fp(name, `imm12 rs1 ${width} frd 0000111`, false, (s) => {
-    const value = s.f.let(s.load(kind, s.rs1.add(s.imm)));
-    markDirty(s);
-    s.setFrd(toRegister(value));
-  });
+const load = (name: string, width: string, transfer: (s: Semantics, address: I64) => void): Row => {
+  return fp(name, `imm12 rs1 ${width} frd 0000111`, false, (s) => transfer(s, s.rs1.add(s.imm)));
 };
 
 export const fpRows: readonly Row[] = [
-  load("flw", "010", "32U", (x) => boxed(x.wrap())),
-  load("fld", "011", "64", (x) => x),
-  fp("fsw", "simm7 frs2 rs1 010 simm5 0100111", false, (s) => s.store(4, s.rs1.add(s.imm), s.frs2)),
-  fp("fsd", "simm7 frs2 rs1 011 simm5 0100111", false, (s) => s.store(8, s.rs1.add(s.imm), s.frs2)),
+  load("flw", "010", (s, address) => {
+    const value = s.float.loadSingle(address);
+    s.float.markDirty();
+    s.float.setSingle(value);
+  }),
+  load("fld", "011", (s, address) => {
+    const value = s.float.loadDouble(address);
+    s.float.markDirty();
+    s.float.setDouble(value);
+  }),
+  fp("fsw", "simm7 frs2 rs1 010 simm5 0100111", false, (s) => {
+    s.float.storeSingle(s.rs1.add(s.imm), s.float.single(2).low);
+  }),
+  fp("fsd", "simm7 frs2 rs1 011 simm5 0100111", false, (s) => {
+    s.float.storeDouble(s.rs1.add(s.imm), s.float.double(2));
+  }),
   ...formatRows(single),
   ...formatRows(double),
   // Moves take the low bits as they are, boxed or not.
-  fp("fmv.x.w", "1110000 00000 frs1 000 rd 1010011", false, (s) => s.setRd(s.frs1.extend32S())),
-  fp("fmv.w.x", "1111000 00000 rs1 000 frd 1010011", true, (s) => s.setFrd(boxed(s.rs1.wrap()))),
-  fp("fmv.x.d", "1110001 00000 frs1 000 rd 1010011", false, (s) => s.setRd(s.frs1)),
-  fp("fmv.d.x", "1111001 00000 rs1 000 frd 1010011", true, (s) => s.setFrd(s.rs1)),
-  rounded("fcvt.s.d", "0100000 00001 frs1 rm frd 1010011", (s, rm) => {
-    s.setFrd(floats.doubleToSingle.call(s.hart, rm, s.frs1));
+  fp("fmv.x.w", "1110000 00000 frs1 000 rd 1010011", false, (s) => {
+    s.setRd(s.float.single(1).low.reinterpret().extendS());
   }),
+  fp("fmv.w.x", "1111000 00000 rs1 000 frd 1010011", true, (s) => {
+    s.float.setSingle(s.rs1.wrap().reinterpretF32());
+  }),
+  fp("fmv.x.d", "1110001 00000 frs1 000 rd 1010011", false, (s) => s.setRd(s.float.double(1).reinterpret())),
+  fp("fmv.d.x", "1111001 00000 rs1 000 frd 1010011", true, (s) => {
+    s.float.setDouble(s.rs1.reinterpretF64());
+  }),
+  rounded("fcvt.s.d", "0100000 00001 frs1 rm frd 1010011", (s, rm) => {
+    const x = double.source(s, 1);
+    const result = x.value.demote() as unknown as F64;
+    hostOr(s, single, rm, [x], result, inRange, () => {
+      return floatsOf(s).doubleToSingle.call(s.hart, rm, x.value) as unknown as F64;
+    });
+  }),
+  // Widening is exact; only a NaN needs care.
   rounded("fcvt.d.s", "0100001 00000 frs1 rm frd 1010011", (s, rm) => {
-    s.setFrd(floats.singleToDouble.call(s.hart, rm, s.frs1));
+    const x = s.f.let(single.source(s, 1).number as unknown as F32);
+    s.f.if(
+      x.eq(x),
+      () => s.float.setDouble(x.promote()),
+      () => s.float.setDouble(floatsOf(s).singleToDouble.call(s.hart, rm, x)),
+      true,
+    );
   }),
 ];
 

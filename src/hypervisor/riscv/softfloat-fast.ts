@@ -1,80 +1,85 @@
 // F and D arithmetic in WebAssembly. The host rounds to nearest even and has no flags, so a function here
 // answers only when the rounding mode is RNE (conversions to integers: any but RMM), the result is finite
 // and clear of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
-// else, and so every flag, comes from `fpSlow` (softfloat.ts). Error-free transformations: TwoSum, Dekker's
-// product, and round to odd for the fused multiply-add (Boldo and Melquiond, IEEE TC 57(4), 2008).
+// else, and so every flag, comes from `fpSlow`. Error-free transformations: TwoSum, the fused
+// multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and Melquiond, IEEE
+// TC 57(4), 2008).
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
-import { FFLAGS, FP_DOUBLE, FP_OP, RM } from "./softfloat.ts";
+import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";
+import { FP_DOUBLE, FP_OP } from "./softfloat.ts";
 
-/** fpSlow(hart, op, rm, a, b, c): the import. Accrues flags into the hart's state. */
+/** fpSlow(hart, op, rm, a, b, c), operands and result as bits. Accrues flags into the hart's state. */
 export type FpSlowFn = Fn<
   readonly [typeof I32, typeof I32, typeof I32, typeof I64, typeof I64, typeof I64],
   typeof I64
 >;
 
-/** (hart, rm, a, …) → register value. Operands are whole registers; binary32 ones are unboxed here. */
-export type FpUnary = Fn<readonly [typeof I32, typeof I32, typeof I64], typeof I64>;
-export type FpBinary = Fn<readonly [typeof I32, typeof I32, typeof I64, typeof I64], typeof I64>;
-export type FpTernary = Fn<readonly [typeof I32, typeof I32, typeof I64, typeof I64, typeof I64], typeof I64>;
+type Hart = typeof I32;
+type Rm = typeof I32;
+/** (hart, rm, x, …) → result; `rm` is a resolved mode, 0 to 4. F64 stands for F32 in binary32's functions. */
+export type FpUnary = Fn<readonly [Hart, Rm, typeof F64], typeof F64>;
+export type FpBinary = Fn<readonly [Hart, Rm, typeof F64, typeof F64], typeof F64>;
+export type FpTernary = Fn<readonly [Hart, Rm, typeof F64, typeof F64, typeof F64], typeof F64>;
+/** The result as an x register has it. */
+export type FpToInt = Fn<readonly [Hart, Rm, typeof F64], typeof I64>;
+/** From all 64 bits of an x register; the w forms extend first. */
+export type FpFromInt = Fn<readonly [Hart, Rm, typeof I64], typeof F64>;
 
-interface HostFormat<T extends F32 | F64> {
-  readonly suffix: string;
+/** A format as the host computes in it. F64 stands for F32 as well: the two have the methods used here in common. */
+export interface HostFormat {
+  readonly suffix: "s" | "d";
   readonly opFlag: number;
+  readonly type: typeof F64;
+  readonly fracBits: number;
+  of(value: number): F64;
+  toBits(value: F64): I64;
+  fromBits(bits: I64): F64;
   /** Twice the smallest normal number: results from here on cannot underflow. */
-  readonly safeMin: T;
-  readonly infinity: T;
-  readonly zero: T;
-  /** Register to value; an improperly boxed binary32 is a NaN. */
-  fromRegister(x: I64): T;
-  toRegister(value: T): I64;
-  /** A register as `fpSlow` takes it, and its result as a register. */
-  toSlow(x: I64): I64;
-  fromSlow(bits: I64): I64;
-  /** 1 only if r = x × y exactly. */
-  isProduct(r: T, x: T, y: T): I32;
+  readonly safeMin: number;
+  /** From here on the error of a product or quotient is itself a number. */
+  readonly residualMin: number;
+  fromI64(v: I64, isSigned: boolean): F64;
 }
 
-const CANONICAL_NAN_32 = 0x7fc00000;
+const asSingle = (x: F64): F32 => x as unknown as F32;
+const asF64 = (x: F32): F64 => x as unknown as F64;
 
-/** The low half of a NaN-boxed register, else the canonical NaN. */
-export const unboxed = (x: I64): I32 => x.shrS(32).eq(-1).select(x.wrap(), I32.of(CANONICAL_NAN_32));
-export const boxed = (bits: I32): I64 => bits.extendU().or(-1n << 32n);
-
-const single: HostFormat<F32> = {
+export const hostSingle: HostFormat = {
   suffix: "s",
   opFlag: 0,
-  safeMin: F32.of(2 ** -125),
-  infinity: F32.of(Number.POSITIVE_INFINITY),
-  zero: F32.of(0),
-  fromRegister: (x) => unboxed(x).reinterpretF32(),
-  toRegister: (value) => boxed(value.reinterpret()),
-  toSlow: (x) => unboxed(x).extendU(),
-  fromSlow: (bits) => boxed(bits.wrap()),
-  // A product of two floats is exact in double.
-  isProduct: (r, x, y) => x.promote().mul(y.promote()).eq(r.promote()),
+  type: F32 as unknown as typeof F64,
+  fracBits: 23,
+  of: (value) => asF64(F32.of(value)),
+  toBits: (value) => asSingle(value).reinterpret().extendU(),
+  fromBits: (bits) => asF64(bits.wrap().reinterpretF32()),
+  safeMin: 2 ** -125,
+  residualMin: 2 ** -98,
+  fromI64: (v, isSigned) => asF64(isSigned ? v.toF32S() : v.toF32U()),
 };
 
-/** Trailing zero bits of a double's 53-bit significand. */
-const trailingZeros = (value: F64): I64 =>
-  value
-    .reinterpret()
-    .or(1n << 52n)
-    .ctz();
-
-const double: HostFormat<F64> = {
+export const hostDouble: HostFormat = {
   suffix: "d",
   opFlag: FP_DOUBLE,
-  safeMin: F64.of(2 ** -1021),
-  infinity: F64.of(Number.POSITIVE_INFINITY),
-  zero: F64.of(0),
-  fromRegister: (x) => x.reinterpretF64(),
-  toRegister: (value) => value.reinterpret(),
-  toSlow: (x) => x,
-  fromSlow: (bits) => bits,
-  // Significands that together have at most 53 bits: the host's product is exact.
-  isProduct: (r, x, y) => trailingZeros(x).add(trailingZeros(y)).geU(53).and(x.mul(y).eq(r)),
+  type: F64,
+  fracBits: 52,
+  of: (value) => F64.of(value),
+  toBits: (value) => value.reinterpret(),
+  fromBits: (bits) => bits.reinterpretF64(),
+  safeMin: 2 ** -1021,
+  residualMin: 2 ** -960,
+  fromI64: (v, isSigned) => (isSigned ? v.toF64S() : v.toF64U()),
 };
+
+export const isFinite = (h: HostFormat, r: F64): I32 => r.abs().lt(h.of(Number.POSITIVE_INFINITY));
+/** Finite, and too large to have underflowed. */
+export const inRange = (h: HostFormat, r: F64): I32 => r.abs().ge(h.of(h.safeMin)).and(isFinite(h, r));
+export const canonicalNan = (h: HostFormat): F64 =>
+  h.suffix === "s" ? asF64(I32.of(Number(BINARY32.canonicalNan)).reinterpretF32()) : F64.of(Number.NaN);
+
+/** Both: `b` is evaluated only where `a` holds, and what is constant is decided here. */
+export const both = (a: I32, b: I32): I32 => (b.constant === 1 ? a : a.choose(b, I32.of(0)));
+export const either = (a: I32, b: I32): I32 => (b.constant === 0 ? a : a.choose(I32.of(1), b));
 
 export interface FastFloat {
   readonly add: FpBinary;
@@ -82,23 +87,24 @@ export interface FastFloat {
   readonly mul: FpBinary;
   readonly div: FpBinary;
   readonly sqrt: FpUnary;
-  /** a × b + c */
+  /** x × y + z */
   readonly fma: FpTernary;
-  readonly toW: FpUnary;
-  readonly toWu: FpUnary;
-  readonly toL: FpUnary;
-  readonly toLu: FpUnary;
-  /** From all 64 bits of an integer register; the w forms extend first. */
-  readonly fromI64: FpUnary;
-  readonly fromU64: FpUnary;
+  readonly toW: FpToInt;
+  readonly toWu: FpToInt;
+  readonly toL: FpToInt;
+  readonly toLu: FpToInt;
+  readonly fromI64: FpFromInt;
+  readonly fromU64: FpFromInt;
 }
 
 export interface FastFloats {
   readonly s: FastFloat;
   readonly d: FastFloat;
-  readonly singleToDouble: FpUnary;
-  readonly doubleToSingle: FpUnary;
+  readonly singleToDouble: Fn<readonly [Hart, Rm, typeof F32], typeof F64>;
+  readonly doubleToSingle: Fn<readonly [Hart, Rm, typeof F64], typeof F32>;
 }
+
+const ZERO = F64.of(0);
 
 /** The rounding error of r = x + y (Knuth's TwoSum); NaN should it overflow. */
 function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
@@ -111,7 +117,7 @@ function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
   const sum = f.let(x.add(y));
   const error = f.let(sumError(f, sum, x, y));
   const bits = f.let(sum.reinterpret());
-  f.if(error.ne(F64.of(0)).and(bits.wrap().and(1).eqz()), () => {
+  f.if(error.ne(ZERO).and(bits.wrap().and(1).eqz()), () => {
     // The exact sum lies beyond `sum`, away from zero, where error and sum have the same sign.
     const outward = error.reinterpret().xor(bits).geS(0);
     bits.set(bits.add(outward.select(I64.of(1), I64.of(-1))));
@@ -133,137 +139,99 @@ function exactProduct(f: Func, x: F64, y: F64): { high: F64; low: F64 } {
   return { high, low: f.let(cross.add(a.tail.mul(b.tail))) };
 }
 
+/** Trailing zero bits of a double's 53-bit significand. */
+const trailingZeros = (value: F64): I64 =>
+  value
+    .reinterpret()
+    .or(1n << 52n)
+    .ctz();
+
 /**
- * Builds the functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to.
- * A function's `rm` is a resolved mode, 0 to 4.
+ * Builds the functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to; with the
+ * relaxed multiply-add if it `isFused`.
  */
-export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number): FastFloats {
+export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: boolean): FastFloats {
   const nxIsSet = (hart: I32): I32 => hart.load32(fflagsOffset).and(FFLAGS.NX);
-  /** Return `result` if it is `safe` and raises no flag that is not set yet. */
-  const answer = (f: Func, hart: I32, result: I64, safe: I32, exact: I32): void => {
-    f.if(safe.choose(nxIsSet(hart).choose(I32.of(1), exact), I32.of(0)), () => f.return(result));
-  };
 
-  // Written for F64, works for F32 as well: the two classes have the methods used here in common.
-  function arithmetic(h: HostFormat<F64>) {
-    const slow = (op: number, hart: I32, rm: I32, a: I64, b: I64 = I64.of(0), c: I64 = I64.of(0)): I64 => {
-      return h.fromSlow(fpSlow.call(hart, op | h.opFlag, rm, h.toSlow(a), h.toSlow(b), h.toSlow(c)));
+  function arithmetic(
+    h: HostFormat,
+  ): Omit<FastFloat, "fma"> & { slow: typeof slow; mayReturn: typeof mayReturn } {
+    const zero = h.of(0);
+    const slow = (op: number, hart: I32, rm: I32, ...operands: F64[]): F64 => {
+      const [a = I64.of(0), b = I64.of(0), c = I64.of(0)] = operands.map((x) => h.toBits(x));
+      return h.fromBits(fpSlow.call(hart, op | h.opFlag, rm, a, b, c));
     };
-    const isFinite = (r: F64): I32 => r.abs().lt(h.infinity);
-    const inRange = (r: F64): I32 => r.abs().ge(h.safeMin).and(isFinite(r));
-    type Operands = { f: Func; hart: I32; x: F64; y: F64 };
+    /** Return `r` if it is `safe` and raises no flag that is not set yet. */
+    const mayReturn = (f: Func, hart: I32, r: F64, safe: I32, exact: I32): void => {
+      f.if(both(safe, either(nxIsSet(hart), exact)), () => f.return(r));
+    };
+    /** 1 only if r = x × y exactly. */
+    const isProduct = (r: F64, x: F64, y: F64): I32 => {
+      if (isFused) return both(r.abs().ge(h.of(h.residualMin)), x.relaxedMadd(y, r.neg()).eq(zero));
+      // A product of two floats is exact in double.
+      if (h.suffix === "s") {
+        const [p, q, product] = [x, y, r].map((v) => asSingle(v).promote()) as [F64, F64, F64];
+        return p.mul(q).eq(product);
+      }
+      // Significands that together have at most 53 bits: the host's product is exact.
+      return trailingZeros(x).add(trailingZeros(y)).geU(53).and(x.mul(y).eq(r));
+    };
 
-    const binary = (name: string, op: number, fast: (operands: Operands) => void): FpBinary => {
-      return fn(`${name}.${h.suffix}`, [I32, I32, I64, I64], I64, (f, hart, rm, a, b) => {
-        f.if(rm.eqz(), () => {
-          fast({ f, hart, x: f.let(h.fromRegister(a)), y: f.let(h.fromRegister(b)) });
-        });
-        return slow(op, hart, rm, a, b);
+    const binary = (
+      name: string,
+      op: number,
+      fast: (f: Func, hart: I32, x: F64, y: F64) => void,
+    ): FpBinary => {
+      return fn(`${name}.${h.suffix}`, [I32, I32, h.type, h.type], h.type, (f, hart, rm, x, y) => {
+        f.if(rm.eqz(), () => fast(f, hart, x, y));
+        return slow(op, hart, rm, x, y);
       });
     };
     // A sum that is subnormal or zero is exact.
-    const add = binary("fadd", FP_OP.ADD, ({ f, hart, x, y }) => {
+    const add = binary("fadd", FP_OP.ADD, (f, hart, x, y) => {
       const r = f.let(x.add(y));
-      f.if(isFinite(r), () => {
-        f.if(nxIsSet(hart), () => f.return(h.toRegister(r)));
-        f.if(sumError(f, r, x, y).eq(h.zero), () => f.return(h.toRegister(r)));
+      f.if(isFinite(h, r), () => {
+        f.if(nxIsSet(hart), () => f.return(r));
+        f.if(sumError(f, r, x, y).eq(zero), () => f.return(r));
       });
     });
-    const sub = binary("fsub", FP_OP.SUB, ({ f, hart, x, y }) => {
+    const sub = binary("fsub", FP_OP.SUB, (f, hart, x, y) => {
       const r = f.let(x.sub(y));
-      f.if(isFinite(r), () => {
-        f.if(nxIsSet(hart), () => f.return(h.toRegister(r)));
+      f.if(isFinite(h, r), () => {
+        f.if(nxIsSet(hart), () => f.return(r));
         const part = f.let(x.sub(r));
         const error = x.sub(r.add(part)).add(part.sub(y));
-        f.if(error.eq(h.zero), () => f.return(h.toRegister(r)));
+        f.if(error.eq(zero), () => f.return(r));
       });
     });
-    const mul = binary("fmul", FP_OP.MUL, ({ f, hart, x, y }) => {
+    const mul = binary("fmul", FP_OP.MUL, (f, hart, x, y) => {
       const r = f.let(x.mul(y));
-      const isZero = f.let(r.eq(h.zero).and(x.eq(h.zero).or(y.eq(h.zero))));
-      answer(f, hart, h.toRegister(r), inRange(r).or(isZero), isZero.or(h.isProduct(r, x, y)));
+      const isZero = f.let(r.eq(zero).and(x.eq(zero).or(y.eq(zero))));
+      mayReturn(f, hart, r, either(inRange(h, r), isZero), either(isZero, isProduct(r, x, y)));
     });
-    const div = binary("fdiv", FP_OP.DIV, ({ f, hart, x, y }) => {
+    const div = binary("fdiv", FP_OP.DIV, (f, hart, x, y) => {
       const r = f.let(x.div(y));
-      const isZero = f.let(r.eq(h.zero).and(x.eq(h.zero)));
-      answer(f, hart, h.toRegister(r), inRange(r).or(isZero), isZero.or(h.isProduct(x, r, y)));
+      const isZero = f.let(r.eq(zero).and(x.eq(zero)));
+      mayReturn(f, hart, r, either(inRange(h, r), isZero), either(isZero, isProduct(x, r, y)));
     });
-    const sqrt: FpUnary = fn(`fsqrt.${h.suffix}`, [I32, I32, I64], I64, (f, hart, rm, a) => {
+    const sqrt: FpUnary = fn(`fsqrt.${h.suffix}`, [I32, I32, h.type], h.type, (f, hart, rm, x) => {
       f.if(rm.eqz(), () => {
-        const x = f.let(h.fromRegister(a));
         const r = f.let(x.sqrt());
-        const isZero = f.let(x.eq(h.zero));
-        answer(f, hart, h.toRegister(r), inRange(r).or(isZero), isZero.or(h.isProduct(x, r, r)));
+        const isZero = f.let(x.eq(zero));
+        mayReturn(f, hart, r, isFinite(h, r), either(isZero, isProduct(x, r, r)));
       });
-      return slow(FP_OP.SQRT, hart, rm, a);
+      return slow(FP_OP.SQRT, hart, rm, x);
     });
-    return { slow, inRange, add, sub, mul, div, sqrt };
-  }
 
-  const s = arithmetic(single as unknown as HostFormat<F64>);
-  const d = arithmetic(double);
-
-  const singleInRange = (r: F32): I32 => r.abs().ge(single.safeMin).and(r.abs().lt(single.infinity));
-
-  // binary32: the product is exact in double, and a double sum rounded to odd may be rounded once more.
-  const fmaS: FpTernary = fn("fma.s", [I32, I32, I64, I64, I64], I64, (f, hart, rm, a, b, c) => {
-    f.if(rm.eqz(), () => {
-      const product = f.let(single.fromRegister(a).promote().mul(single.fromRegister(b).promote()));
-      const { sum, error } = sumToOdd(f, product, f.let(single.fromRegister(c).promote()));
-      const r = f.let(sum.reinterpretF64().demote());
-      const exact = error.eq(F64.of(0)).and(r.promote().eq(sum.reinterpretF64()));
-      const isZero = sum.shl(1).eqz();
-      answer(f, hart, single.toRegister(r), singleInRange(r).or(isZero), exact);
-    });
-    return s.slow(FP_OP.FMA, hart, rm, a, b, c);
-  });
-
-  // The range where no part of the computation overflows or underflows, by biased exponents.
-  const exponent = (x: I64): I32 => x.shrU(52).wrap().and(0x7ff);
-  const within = (x: I64, range: number): I32 =>
-    exponent(x)
-      .sub(1023 - range)
-      .leU(2 * range);
-  const fmaD: FpTernary = fn("fma.d", [I32, I32, I64, I64, I64], I64, (f, hart, rm, a, b, c) => {
-    const x = a.reinterpretF64();
-    const y = b.reinterpretF64();
-    const z = c.reinterpretF64();
-    f.if(rm.eqz(), () => {
-      const safe = within(a, 400)
-        .and(within(b, 400))
-        .and(within(c, 800).or(z.eq(F64.of(0))));
-      f.if(safe, () => {
-        const product = exactProduct(f, x, y);
-        const low = f.let(z.add(product.low));
-        const lowError = f.let(sumError(f, low, z, product.low));
-        const high = f.let(product.high.add(low));
-        const highError = f.let(sumError(f, high, product.high, low));
-        const { sum, error } = sumToOdd(f, lowError, highError);
-        const rest = f.let(sum.reinterpretF64());
-        const r = f.let(high.add(rest));
-        const exact = error.eq(F64.of(0)).and(sumError(f, r, high, rest).eq(F64.of(0)));
-        answer(f, hart, double.toRegister(r), d.inRange(r), exact);
-      });
-      // 0 × y + z is exact and signed as the host signs it.
-      f.if(x.eq(F64.of(0)).or(y.eq(F64.of(0))), () => {
-        const r = f.let(x.mul(y).add(z));
-        f.if(r.abs().lt(double.infinity), () => f.return(double.toRegister(r)));
-      });
-    });
-    return d.slow(FP_OP.FMA, hart, rm, a, b, c);
-  });
-
-  function conversions(h: HostFormat<F32> | HostFormat<F64>) {
-    const isSingle = h.suffix === "s";
     const toInt = (
       name: string,
       op: number,
       low: number,
       high: number,
       convert: (t: F64) => I64,
-    ): FpUnary => {
-      return fn(`fcvt.${name}.${h.suffix}`, [I32, I32, I64], I64, (f, hart, rm, a) => {
-        const x = f.let(isSingle ? single.fromRegister(a).promote() : a.reinterpretF64());
+    ): FpToInt => {
+      return fn(`fcvt.${name}.${h.suffix}`, [I32, I32, h.type], I64, (f, hart, rm, operand) => {
+        const x = h.suffix === "s" ? f.let(asSingle(operand).promote()) : operand;
         const rounded = f.let(x.trunc());
         f.if(rm.ne(RM.RTZ), () => {
           rounded.set(x.nearest());
@@ -273,27 +241,29 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number): FastFloats {
           .ne(RM.RMM)
           .and(rounded.ge(F64.of(low)))
           .and(rounded.le(F64.of(high)));
-        answer(f, hart, convert(rounded), safe, rounded.eq(x));
-        // Not `slow`: the result is an integer, which is not boxed.
-        return fpSlow.call(hart, op | h.opFlag, rm, h.toSlow(a), 0, 0);
+        const exact = rounded.eq(x);
+        f.if(both(safe, either(nxIsSet(hart), exact)), () => f.return(convert(rounded)));
+        return fpSlow.call(hart, op | h.opFlag, rm, h.toBits(operand), 0, 0);
       });
     };
-    /** `bits` is the number of significant bits from which the magnitude may be inexact. */
-    const fromInt = (name: string, op: number, isSigned: boolean): FpUnary => {
-      const bits = isSingle ? 24 : 53;
-      return fn(`fcvt.${h.suffix}.${name}`, [I32, I32, I64], I64, (f, hart, rm, v) => {
+    const fromInt = (name: string, op: number, isSigned: boolean): FpFromInt => {
+      return fn(`fcvt.${h.suffix}.${name}`, [I32, I32, I64], h.type, (f, hart, rm, v) => {
         const magnitude = f.let(isSigned ? v.ltS(0).select(I64.of(0).sub(v), v) : v);
         const significant = I64.of(64).sub(magnitude.clz()).sub(magnitude.ctz());
-        const exact = significant.leS(bits);
-        const inSingle = isSigned ? v.toF32S() : v.toF32U();
-        const inDouble = isSigned ? v.toF64S() : v.toF64U();
-        const result = isSingle ? single.toRegister(inSingle) : double.toRegister(inDouble);
-        f.if(exact.or(nxIsSet(hart).and(rm.eqz())), () => f.return(result));
-        return h.fromSlow(fpSlow.call(hart, op | h.opFlag, rm, v, 0, 0));
+        const exact = significant.leS(h.fracBits + 1);
+        f.if(either(exact, both(nxIsSet(hart), rm.eqz())), () => f.return(h.fromI64(v, isSigned)));
+        return h.fromBits(fpSlow.call(hart, op | h.opFlag, rm, v, 0, 0));
       });
     };
-    // The largest double below 2^63 and 2^64 bounds the 64-bit targets.
     return {
+      slow,
+      mayReturn,
+      add,
+      sub,
+      mul,
+      div,
+      sqrt,
+      // The largest double below 2^63 and 2^64 bounds the 64-bit targets.
       toW: toInt("w", FP_OP.TO_W, -(2 ** 31), 2 ** 31 - 1, (t) => t.toI64S()),
       toWu: toInt("wu", FP_OP.TO_WU, 0, 2 ** 32 - 1, (t) => t.toI64S().extend32S()),
       toL: toInt("l", FP_OP.TO_L, -(2 ** 63), 2 ** 63 - 1024, (t) => t.toI64S()),
@@ -303,29 +273,97 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number): FastFloats {
     };
   }
 
-  // Widening is exact; only a NaN needs care.
-  const singleToDouble: FpUnary = fn("fcvt.d.s", [I32, I32, I64], I64, (f, hart, rm, a) => {
-    const x = f.let(single.fromRegister(a));
-    f.if(x.eq(x), () => f.return(double.toRegister(x.promote())));
-    return fpSlow.call(hart, FP_OP.CONVERT, rm, single.toSlow(a), 0, 0);
-  });
-  const doubleToSingle: FpUnary = fn("fcvt.s.d", [I32, I32, I64], I64, (f, hart, rm, a) => {
-    const x = a.reinterpretF64();
-    f.if(rm.eqz(), () => {
-      const r = f.let(x.demote());
-      const isZero = x.eq(F64.of(0));
-      answer(f, hart, single.toRegister(r), singleInRange(r).or(isZero), r.promote().eq(x));
+  const s = arithmetic(hostSingle);
+  const d = arithmetic(hostDouble);
+
+  /** By the host's multiply-add. Proven exact: an exact product and an exact sum. */
+  const hostFma = (h: HostFormat, a: typeof s): FpTernary => {
+    return fn(`fma.${h.suffix}`, [I32, I32, h.type, h.type, h.type], h.type, (f, hart, rm, x, y, z) => {
+      f.if(rm.eqz(), () => {
+        const r = f.let(x.relaxedMadd(y, z));
+        f.if(isFinite(h, r), () => {
+          f.if(both(nxIsSet(hart), inRange(h, r)), () => f.return(r));
+          const product = f.let(x.mul(y));
+          const isZero = x.eq(h.of(0)).or(y.eq(h.of(0)));
+          const productIsExact = both(
+            product.abs().ge(h.of(h.residualMin)),
+            x.relaxedMadd(y, product.neg()).eq(h.of(0)),
+          );
+          f.if(either(isZero, productIsExact), () => {
+            f.if(sumError(f, r, product, z).eq(h.of(0)), () => f.return(r));
+          });
+        });
+      });
+      return a.slow(FP_OP.FMA, hart, rm, x, y, z);
     });
-    return single.fromSlow(fpSlow.call(hart, FP_OP.CONVERT | FP_DOUBLE, rm, a, 0, 0));
+  };
+
+  // binary32: the product is exact in double, and a double sum rounded to odd may be rounded once more.
+  const fmaS = fn("fma.s", [I32, I32, F32, F32, F32], F32, (f, hart, rm, x, y, z) => {
+    f.if(rm.eqz(), () => {
+      const product = f.let(x.promote().mul(y.promote()));
+      const { sum, error } = sumToOdd(f, product, f.let(z.promote()));
+      const r = f.let(sum.reinterpretF64().demote());
+      const exact = error.eq(ZERO).and(r.promote().eq(sum.reinterpretF64()));
+      const isZero = sum.shl(1).eqz();
+      s.mayReturn(f, hart, asF64(r), either(inRange(hostSingle, asF64(r)), isZero), exact);
+    });
+    return asSingle(s.slow(FP_OP.FMA, hart, rm, asF64(x), asF64(y), asF64(z)));
   });
 
-  const functions = (
-    h: HostFormat<F32> | HostFormat<F64>,
-    a: typeof s | typeof d,
-    fma: FpTernary,
-  ): FastFloat => {
-    const { add, sub, mul, div, sqrt } = a;
-    return { add, sub, mul, div, sqrt, fma, ...conversions(h) };
+  // The range where no part of the computation overflows or underflows, by biased exponents.
+  const exponent = (x: F64): I32 => x.reinterpret().shrU(52).wrap().and(0x7ff);
+  const within = (x: F64, range: number): I32 =>
+    exponent(x)
+      .sub(1023 - range)
+      .leU(2 * range);
+  const fmaD: FpTernary = fn("fma.d", [I32, I32, F64, F64, F64], F64, (f, hart, rm, x, y, z) => {
+    f.if(rm.eqz(), () => {
+      const safe = within(x, 400)
+        .and(within(y, 400))
+        .and(within(z, 800).or(z.eq(ZERO)));
+      f.if(safe, () => {
+        const product = exactProduct(f, x, y);
+        const low = f.let(z.add(product.low));
+        const lowError = f.let(sumError(f, low, z, product.low));
+        const high = f.let(product.high.add(low));
+        const highError = f.let(sumError(f, high, product.high, low));
+        const { sum, error } = sumToOdd(f, lowError, highError);
+        const rest = f.let(sum.reinterpretF64());
+        const r = f.let(high.add(rest));
+        const exact = error.eq(ZERO).and(sumError(f, r, high, rest).eq(ZERO));
+        d.mayReturn(f, hart, r, inRange(hostDouble, r), exact);
+      });
+      // 0 × y + z is exact and signed as the host signs it.
+      f.if(x.eq(ZERO).or(y.eq(ZERO)), () => {
+        const r = f.let(x.mul(y).add(z));
+        f.if(isFinite(hostDouble, r), () => f.return(r));
+      });
+    });
+    return d.slow(FP_OP.FMA, hart, rm, x, y, z);
+  });
+
+  // Widening is exact; only a NaN needs care.
+  const singleToDouble = fn("fcvt.d.s", [I32, I32, F32], F64, (f, hart, rm, x) => {
+    f.if(x.eq(x), () => f.return(x.promote()));
+    return fpSlow.call(hart, FP_OP.CONVERT, rm, hostSingle.toBits(asF64(x)), 0, 0).reinterpretF64();
+  });
+  const doubleToSingle = fn("fcvt.s.d", [I32, I32, F64], F32, (f, hart, rm, x) => {
+    f.if(rm.eqz(), () => {
+      const r = f.let(x.demote());
+      const safe = either(inRange(hostSingle, asF64(r)), x.eq(ZERO));
+      s.mayReturn(f, hart, asF64(r), safe, r.promote().eq(x));
+    });
+    return fpSlow
+      .call(hart, FP_OP.CONVERT | FP_DOUBLE, rm, x.reinterpret(), 0, 0)
+      .wrap()
+      .reinterpretF32();
+  });
+
+  return {
+    s: { ...s, fma: isFused ? hostFma(hostSingle, s) : (fmaS as unknown as FpTernary) },
+    d: { ...d, fma: isFused ? hostFma(hostDouble, d) : fmaD },
+    singleToDouble,
+    doubleToSingle,
   };
-  return { s: functions(single, s, fmaS), d: functions(double, d, fmaD), singleToDouble, doubleToSingle };
 }

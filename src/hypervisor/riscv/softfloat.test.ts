@@ -3,13 +3,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  BINARY32,
-  BINARY64,
-  FFLAGS,
   FP_DOUBLE,
   FP_OP,
   type FpEnv,
-  type FpFormat,
   fpAdd,
   fpClass,
   fpConvert,
@@ -26,8 +22,8 @@ import {
   fpSub,
   fpToInt,
   makeFpSlow,
-  RM,
 } from "./softfloat.ts";
+import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 function forAll<T>(values: fc.Arbitrary<T>, body: (value: T) => void): void {

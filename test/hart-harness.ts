@@ -20,8 +20,13 @@ import {
   SLOT_SIZE,
   VM_CLOCK_DELTA,
   VM_CODE_STALE,
+  VM_CURRENT_BANK,
   VM_SLOT_BANK_0,
 } from "../src/hypervisor/layout.ts";
+import { CodePages } from "../src/memory/guest-memory.ts";
+import { CodeCache } from "../src/hypervisor/code-cache.ts";
+import { RegionModules } from "../src/hypervisor/riscv/region-module.ts";
+import { Translations } from "../src/hypervisor/translations.ts";
 import {
   buildEngineModule,
   type EngineExports,
@@ -47,11 +52,26 @@ const CODE = DIRTY + 0x10000;
 const ROM = CODE + 0x10000;
 const RAM = ROM + 0x10000;
 
-let compiled: WasmModule | undefined;
+const compiled = new Map<EngineKind, WasmModule>();
 
-function engineModule(): WasmModule {
-  compiled ??= compileModule(buildEngineModule(TABLES));
-  return compiled;
+function engineModule(engine: EngineKind): WasmModule {
+  let module = compiled.get(engine);
+  if (module === undefined) {
+    module = compileModule(buildEngineModule(TABLES, engine));
+    compiled.set(engine, module);
+  }
+  return module;
+}
+
+const regionModules = new Map<boolean, RegionModules>();
+
+function regionModulesOf(exact: boolean): RegionModules {
+  let modules = regionModules.get(exact);
+  if (modules === undefined) {
+    modules = new RegionModules(TABLES, { exact });
+    regionModules.set(exact, modules);
+  }
+  return modules;
 }
 
 export interface HarnessOptions {
@@ -60,6 +80,12 @@ export interface HarnessOptions {
   readonly imports?: Partial<EngineImports>;
   /** Default: testEngine. */
   readonly engine?: EngineKind;
+  /** The translator: how often code is executed before it is translated, there and then. Default 0: never interpreted. */
+  readonly threshold?: number;
+  /** The translator: slices end at exactly their budget. Default false. */
+  readonly exact?: boolean;
+  /** The translator: bytes of WebAssembly that it keeps. */
+  readonly codeCacheBytes?: number;
 }
 
 export class HartHarness {
@@ -68,18 +94,33 @@ export class HartHarness {
   readonly engine: EngineExports;
   readonly hart: HartImage;
   readonly ramSize: number;
+  readonly #codePages: CodePages;
   /** Accesses that reached no memory: reads answer from here, writes land here. */
   readonly devices = new Map<bigint, bigint>();
   ticks = 0;
 
-  constructor({ ramSize = 0x100000, imports = {}, engine = testEngine }: HarnessOptions = {}) {
+  constructor({
+    ramSize = 0x100000,
+    imports = {},
+    engine = testEngine,
+    threshold = 0,
+    exact = false,
+    codeCacheBytes = 1 << 24,
+  }: HarnessOptions = {}) {
     this.ramSize = ramSize;
     const pages = (RAM + ramSize) / 0x10000 + 1;
     const memory = createSharedMemory(pages);
     this.buffer = memory.buffer;
     this.view = new DataView(this.buffer);
     initEngineTables(this.buffer, TABLES);
+    new CodeCache(this.buffer).heat = threshold;
+    let translations: Translations | undefined;
     const host: EngineImports = {
+      hot: (address) => {
+        translations ??= new Translations(this.buffer, regionModulesOf(exact), codeCacheBytes);
+        translations.translate([address >>> 0]);
+        return 1;
+      },
       hostTicks: () => this.ticks,
       mmioRead: (address) => {
         const value = this.devices.get(BigInt.asUintN(64, address));
@@ -94,10 +135,12 @@ export class HartHarness {
       },
       ...imports,
     };
-    this.engine = instantiateEngine(engineModule(), memory, host, engine);
+    this.engine = instantiateEngine(engineModule(engine), memory, host, engine);
     this.#slot(0, RAM_BASE, ramSize, RAM, SLOT_FLAG_LOG_DIRTY);
     this.#slot(1, ROM_BASE, ROM_SIZE, ROM, SLOT_FLAG_READONLY);
     this.view.setUint32(VM_SLOT_BANK_0, 2, true);
+    this.view.setUint32(VM_CURRENT_BANK, VM_SLOT_BANK_0, true);
+    this.#codePages = new CodePages(this.buffer, CODE, codeBitmapSize(ramSize), VM_CODE_STALE);
     this.view.setUint32(hartBase(0) + CTL_SLOT_BANK, VM_SLOT_BANK_0, true);
     this.hart = new HartImage(this.buffer, 0);
     this.hart.set("pc", RAM_BASE);
@@ -123,6 +166,11 @@ export class HartHarness {
   }
   write64(guestPhys: bigint, value: bigint): void {
     this.view.setBigUint64(this.offset(guestPhys), value, true);
+    this.#written(guestPhys, 8);
+  }
+  /** As a device's write: translations of what was there are stale. */
+  #written(guestPhys: bigint, length: number): void {
+    if (guestPhys >= RAM_BASE) this.#codePages.written(Number(guestPhys - RAM_BASE), length);
   }
   /** True if the page's bit in the dirty log is set. */
   dirty(guestPhys: bigint): boolean {
@@ -156,10 +204,12 @@ export class HartHarness {
   /** Instruction words to memory. */
   load(words: readonly number[], guestPhys = RAM_BASE): void {
     words.forEach((word, i) => this.view.setUint32(this.offset(guestPhys) + i * 4, word, true));
+    this.#written(guestPhys, words.length * 4);
   }
   /** 16-bit parcels to memory. */
   loadHalves(halves: readonly number[], guestPhys = RAM_BASE): void {
     halves.forEach((half, i) => this.view.setUint16(this.offset(guestPhys) + i * 2, half, true));
+    this.#written(guestPhys, halves.length * 2);
   }
 
   /** Run exactly `count` instructions (traps count as one); returns EXIT.*. */

@@ -1,6 +1,7 @@
 // A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU and one that
 // translates.
 import { WherryError } from "../base/errors.ts";
+import { CodeCache } from "../hypervisor/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/engine-kind.ts";
 import { buildEngineModule, ENGINE_MAXIMUM_PAGES, initEngineTables } from "../hypervisor/riscv/engine.ts";
 import {
@@ -46,14 +47,15 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
     throw new WherryError("host.memory", `cannot reserve ${mebibytes} MiB of shared memory`, { cause });
   }
   platform.beforeCompile?.();
-  const module = compileModule(buildEngineModule(plan.tables));
-  initEngineTables(memory.buffer, plan.tables);
   const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
+  const module = compileModule(buildEngineModule(plan.tables, engine));
+  initEngineTables(memory.buffer, plan.tables);
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
     translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
     exact: false,
   };
+  new CodeCache(memory.buffer).heat = options.translateAfter;
   return new Vm({
     buffer: memory.buffer,
     vcpuCount: config.vcpuCount,

@@ -4,7 +4,7 @@
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 1 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x20000)
-//   …        engine tables (1 MiB), dirty bitmaps and code pages, RAM blocks
+//   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
 
 export const VM_SLOT_BANK_0 = 0x1000;
 export const VM_SLOT_BANK_1 = 0x1800;
@@ -46,6 +46,9 @@ export const VM_CODE_STALE = 0x2020;
 
 /** u32: TRANSLATOR_RUN, what the VMM wants of the translation thread. */
 export const VM_TRANSLATOR_RUN = 0x2024;
+
+/** u32: byte offset of the code cache (code-cache.ts). */
+export const VM_CODE_CACHE = 0x2028;
 
 /** Counters that the translation thread keeps, u64 each: TRANSLATION_STATS are their offsets from here. */
 export const VM_TRANSLATION_STATS = 0x2040;
@@ -93,7 +96,10 @@ export const HART_AREA_SIZE = 0x100000;
 export const HART_STATE_OFFSET = 0x400;
 /** What VcpuPerf counts. */
 export const HART_PERF = 0xf000;
-export const ENGINE_TABLES_SIZE = 0x100000;
+/** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
+export const DECODE_TABLES_SIZE = 0x100000;
+export const CODE_CACHE_SIZE = 0x3240000;
+export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
 export const MAX_VCPUS = 32;
 
 /** Bytes of a bitmap of code pages or of stale pages for a memory slot of `size` bytes. */

@@ -154,3 +154,64 @@ export class SlotMemory {
     return true;
   }
 }
+
+/** The code pages of all slots, by host address: which pages have translations, and which of those were written to. */
+export class CodePageSet {
+  readonly #view: DataView<SharedArrayBuffer>;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#view = new DataView(buffer);
+    this.#words = new Int32Array(buffer);
+  }
+
+  /** Word index of a page's mark and its bit. */
+  #mark(page: number): { word: number; bit: number } | undefined {
+    for (const { hostOffset, size, codeOffset } of this.#slots()) {
+      if (page < hostOffset || page >= hostOffset + size) continue;
+      const number = (page - hostOffset) / PAGE_SIZE;
+      return { word: (codeOffset >>> 2) + (number >>> 5), bit: 1 << (number & 31) };
+    }
+    return undefined;
+  }
+
+  *#slots(): Generator<{ hostOffset: number; size: number; codeOffset: number }> {
+    const bank = Atomics.load(this.#words, VM_CURRENT_BANK >>> 2);
+    const count = this.#view.getUint32(bank, true);
+    for (let i = 0; i < count; i++) {
+      const entry = bank + SLOT_ENTRIES + i * SLOT_ENTRY_SIZE;
+      const codeOffset = this.#view.getUint32(entry + SLOT_CODE_OFFSET, true);
+      if (codeOffset === 0) continue;
+      const hostOffset = this.#view.getUint32(entry + SLOT_HOST_OFFSET, true);
+      yield { hostOffset, size: Number(this.#view.getBigUint64(entry + SLOT_SIZE, true)), codeOffset };
+    }
+  }
+
+  /** Whether the page can have a mark: it is memory of a slot that has marks. */
+  has(page: number): boolean {
+    return this.#mark(page) !== undefined;
+  }
+  isMarked(page: number): boolean {
+    const mark = this.#mark(page);
+    return mark !== undefined && (Atomics.load(this.#words, mark.word) & mark.bit) !== 0;
+  }
+  mark(page: number): void {
+    const mark = this.#mark(page);
+    if (mark !== undefined) Atomics.or(this.#words, mark.word, mark.bit);
+  }
+
+  /** Take the marks of all pages that were written to while they were code pages. */
+  takeStale(take: (page: number) => void): void {
+    for (const { hostOffset, size, codeOffset } of this.#slots()) {
+      const bytes = codeBitmapSize(size);
+      const stale = (codeOffset + bytes) >>> 2;
+      for (let i = 0; i < bytes / 4; i++) {
+        if (Atomics.load(this.#words, stale + i) === 0) continue;
+        const bits = Atomics.exchange(this.#words, stale + i, 0);
+        for (let b = 0; b < 32; b++) {
+          if ((bits & (1 << b)) !== 0) take(hostOffset + (i * 32 + b) * PAGE_SIZE);
+        }
+      }
+    }
+  }
+}

@@ -1,7 +1,10 @@
 // The translation thread of a VM: makes WebAssembly of guest code that is hot, away from the harts. It talks with them
 // through the shared memory alone (layout.ts), and there is none where the engine is the interpreter alone.
 import type { WasmMemory } from "../wasm/host.ts";
-import { VM_TRANSLATOR_RUN } from "./layout.ts";
+import { CodeCache } from "./code-cache.ts";
+import { DECODE_TABLES_SIZE, VM_CODE_CACHE, VM_TRANSLATOR_RUN } from "./layout.ts";
+import { RegionModules } from "./riscv/region-module.ts";
+import { Translations } from "./translations.ts";
 
 /** VM_TRANSLATOR_RUN: what the VMM wants of the thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
@@ -18,9 +21,23 @@ export interface TranslationOptions {
 export const DEFAULT_CODE_CACHE_BYTES = 64 * 2 ** 20;
 export const DEFAULT_TRANSLATE_AFTER = 64;
 
+/** How long requests are gathered before a module is made of them: one for many regions is cheaper. */
+const GATHER_MS = 1;
+/** Sleeps end by themselves now and then, so that changed code is forgotten even if nothing new gets hot. */
+const IDLE_MS = 1000;
+
 /** Works until the VMM says END. Blocks its thread. */
-export function runTranslationThread(memory: WasmMemory, _options: TranslationOptions): void {
-  const words = new Int32Array(memory.buffer);
+export function runTranslationThread(memory: WasmMemory, options: TranslationOptions): void {
+  const { buffer } = memory;
+  const words = new Int32Array(buffer);
   const run = VM_TRANSLATOR_RUN >>> 2;
-  while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) Atomics.wait(words, run, TRANSLATOR_RUN.GO);
+  const cache = new CodeCache(buffer);
+  const tables = (words[VM_CODE_CACHE >>> 2] as number) - DECODE_TABLES_SIZE;
+  const modules = new RegionModules(tables, { exact: options.exact });
+  const translations = new Translations(buffer, modules, options.codeCacheBytes);
+  while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
+    if (!cache.waitForRequest(IDLE_MS)) continue;
+    Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);
+    translations.translate(cache.takeRequests());
+  }
 }

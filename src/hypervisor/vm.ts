@@ -4,6 +4,7 @@
 import { messageOf, WherryError } from "../base/errors.ts";
 import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
 import { Aclint } from "./aclint.ts";
+import { CodeCache } from "./code-cache.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock } from "./guest-clock.ts";
 import { type IcountOptions, InstructionClock } from "./instruction-clock.ts";
@@ -321,6 +322,7 @@ export class Vm {
     const run = VM_TRANSLATOR_RUN >>> 2;
     if (Atomics.compareExchange(words, run, TRANSLATOR_RUN.GO, TRANSLATOR_RUN.END) === TRANSLATOR_RUN.GO) {
       Atomics.notify(words, run);
+      new CodeCache(this.buffer).wake();
       await Atomics.waitAsync(words, run, TRANSLATOR_RUN.END, TRANSLATOR_END_MS).value;
     }
     await this.#translator.terminate();

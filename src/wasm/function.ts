@@ -276,6 +276,11 @@ export class Func {
     });
   }
 
+  /** Locals made in `body` are free again after it. */
+  scope(body: () => void): void {
+    this.#inScope(body);
+  }
+
   // Stores take the low bits of the value. Little-endian, any alignment.
   store8(address: I32, value: I32 | I64 | number, offset = 0): void {
     this.#store(address, value, 0x3a, 0x3c, offset);

@@ -9,6 +9,13 @@ export interface WasmMemory {
   readonly buffer: SharedArrayBuffer;
 }
 
+/** A table of functions; belongs to one thread. */
+export interface WasmTable {
+  /** Adds `count` entries. */
+  grow(count: number, value: unknown): number;
+  set(index: number, value: unknown): void;
+}
+
 interface Api {
   Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
   Instance: new (
@@ -16,6 +23,7 @@ interface Api {
     imports: Record<string, Record<string, unknown>>,
   ) => { readonly exports: Record<string, unknown> };
   Memory: new (descriptor: { initial: number; maximum: number; shared: boolean }) => WasmMemory;
+  Table: new (descriptor: { initial: number; element: string }) => WasmTable;
 }
 const { WebAssembly } = globalThis as unknown as { WebAssembly: Api };
 
@@ -32,6 +40,11 @@ export function instantiateModule(
   imports: Record<string, Record<string, unknown>>,
 ): Record<string, unknown> {
   return new WebAssembly.Instance(module, imports).exports;
+}
+
+/** An empty table of functions. */
+export function createFunctionTable(): WasmTable {
+  return new WebAssembly.Table({ initial: 0, element: "anyfunc" });
 }
 
 /** Shared memory of `pages` × 64 KiB that never grows. Throws RangeError if the host cannot reserve it. */

@@ -19,10 +19,24 @@ export interface ModuleOptions {
     readonly name: string;
     readonly elements?: readonly { readonly at: number; readonly fn: AnyFn }[];
   };
+  /** Functions that another module exports under these names: imported from it instead of being included. */
+  readonly externals?: { readonly module: string; readonly names: ReadonlyMap<AnyFn, string> };
+}
+
+/** The functions with a body that these reach, themselves included, in the order a module numbers them. */
+export function reachableFunctions(roots: readonly AnyFn[]): AnyFn[] {
+  const found = new Set<Indexed>();
+  const visit = (target: Indexed): void => {
+    if (!(target instanceof Fn) || target.importedFrom !== undefined || found.has(target)) return;
+    found.add(target);
+    references(target.assemble(), visit);
+  };
+  for (const root of roots) visit(root);
+  return [...found] as AnyFn[];
 }
 
 /** The module's bytes. Function names are kept in a name section, for profilers. */
-export function buildModule({ memory, exports, table }: ModuleOptions): Uint8Array<ArrayBuffer> {
+export function buildModule({ memory, exports, table, externals }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const imports: AnyFn[] = [];
   const defined: { fn: AnyFn; code: Code }[] = [];
   const data: Data[] = [];
@@ -33,7 +47,7 @@ export function buildModule({ memory, exports, table }: ModuleOptions): Uint8Arr
     seen.add(target);
     if (target instanceof Data) data.push(target);
     else if (target instanceof Fn) {
-      if (target.importedFrom !== undefined) {
+      if (target.importedFrom !== undefined || externals?.names.has(target)) {
         imports.push(target);
         return;
       }
@@ -68,12 +82,11 @@ export function buildModule({ memory, exports, table }: ModuleOptions): Uint8Arr
     return typeEntries.push(entry) - 1;
   };
 
-  const importEntries = imports.map((f) => [
-    ...name(f.importedFrom ?? ""),
-    ...name(f.name),
-    0,
-    ...uleb(typeIndex(f)),
-  ]);
+  const importEntries = imports.map((f) => {
+    const external = externals?.names.get(f);
+    const from = external === undefined ? (f.importedFrom ?? "") : (externals?.module ?? "");
+    return [...name(from), ...name(external ?? f.name), 0, ...uleb(typeIndex(f))];
+  });
   const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
   importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);
   if (table !== undefined) importEntries.push([...name(table.module), ...name(table.name), 1, 0x70, 0, 0]);

@@ -45,7 +45,7 @@ export interface OracleHart {
 
 /** Reset to the start of RAM in M-mode. */
 export function createHart(ramBytes: number, entry = RAM_BASE): OracleHart {
-  compiled ??= compileModule(buildEngineModule(TABLES));
+  compiled ??= compileModule(buildEngineModule(TABLES, testEngine));
   const memory = createSharedMemory(Math.ceil((RAM_OFFSET + ramBytes) / PAGE));
   const { buffer } = memory;
   initEngineTables(buffer, TABLES);

@@ -14,6 +14,7 @@ import {
 } from "../../src/hypervisor/riscv/engine.ts";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
+import { ALL_SPACES } from "../../src/hypervisor/riscv/tlb.ts";
 import { RUN, RUN_PAGE } from "../../src/hypervisor/run-page.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
@@ -77,7 +78,7 @@ export class ScriptedVm {
     const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
     const plan = planMemory(harts, blocks);
     const memory = createSharedMemory(Math.ceil(plan.size / 0x10000));
-    const module = realEngine ? compileModule(buildEngineModule(plan.tables)) : undefined;
+    const module = realEngine ? compileModule(buildEngineModule(plan.tables, engine)) : undefined;
     if (realEngine) initEngineTables(memory.buffer, plan.tables);
     const monotonicNs = (): number => this.nowNs;
     this.vm = new Vm({
@@ -125,9 +126,13 @@ export class ScriptedVm {
         this.log.push("flush");
         real?.flushTlb(base);
       },
-      flushTlbPage: (base, page) => {
-        this.log.push(`flush ${page.toString(16)}`);
-        real?.flushTlbPage(base, page);
+      flushTlbPage: (base, page, asid) => {
+        this.log.push(`flush ${page.toString(16)}${asid === ALL_SPACES ? "" : ` of ${asid}`}`);
+        real?.flushTlbPage(base, page, asid);
+      },
+      flushSpace: (base, asid) => {
+        this.log.push(asid === ALL_SPACES ? "flush spaces" : `flush space ${asid}`);
+        real?.flushSpace(base, asid);
       },
       protectCode: (base) => {
         this.log.push("protect");

@@ -4,6 +4,7 @@
 //
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index
+import { DECODE_TABLES_SIZE, VM_CODE_CACHE } from "../layout.ts";
 import { expandCompressed, rows } from "./isa.ts";
 import type { Row } from "./semantics.ts";
 
@@ -85,4 +86,5 @@ export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): v
     tables.setUint32(EXPANSIONS + half * 8 + 4, operation as number, true);
   }
   new Uint8Array(buffer, tablesBase + OPERATIONS).set(operationOfIndex);
+  new DataView(buffer).setUint32(VM_CODE_CACHE, tablesBase + DECODE_TABLES_SIZE, true);
 }

@@ -1,12 +1,23 @@
 // The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic bytes,
 // compiled once and shared by all workers. The host gives memory and the imports below.
-import { instantiateModule, type WasmMemory, type WasmModule } from "../../wasm/host.ts";
-import { buildModule } from "../../wasm/module.ts";
+import type { AnyFn } from "../../wasm/function.ts";
+import {
+  compileModule,
+  createFunctionTable,
+  instantiateModule,
+  type WasmMemory,
+  type WasmModule,
+} from "../../wasm/host.ts";
+import { buildModule, reachableFunctions } from "../../wasm/module.ts";
+import { CodeCache, type CachedModule, SLOT_COUNT } from "../code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
+import { DECODE_TABLES_SIZE } from "../layout.ts";
+import { CodePageSet } from "../slots.ts";
+import { notAdopted } from "./dispatch.ts";
 import { hartLayout } from "./hart.ts";
-import { makeRun } from "./interpreter.ts";
+import { makeRun, makeSyncCode } from "./interpreter.ts";
 import { makeFpSlow } from "./softfloat.ts";
-import { flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
+import { flushSpace, flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
 
 export { initEngineTables } from "./decoder.ts";
 export { EXIT } from "./semantics.ts";
@@ -20,31 +31,66 @@ export interface EngineImports {
   /** 1 if something answered (value at CTL_MMIO_DATA), 0: access fault. `size` is 1, 2, 4 or 8, naturally aligned. */
   mmioRead(guestPhys: bigint, size: number): number;
   mmioWrite(guestPhys: bigint, size: number, value: bigint): number;
+  /** The translator: code at this host address is hot; non-zero if it is translated on return. Default: ask for it. */
+  hot?(address: number): number;
 }
 
 /** `hartBase` is the byte offset of the hart's area in shared memory. */
 export interface EngineExports {
   /** Execute about `budget` instructions; returns EXIT.*. The state is in memory whenever this is not executing. */
   run(hartBase: number, budget: number): number;
+  /** Forget all: state, memory slots or dirty bits changed. */
   flushTlb(hartBase: number): void;
-  /** Forget the page of a guest-virtual address. */
-  flushTlbPage(hartBase: number, guestVirt: bigint): void;
+  /** sfence.vma: forget the page of a guest-virtual address in the address space with this ASID, or in ALL_SPACES. */
+  flushTlbPage(hartBase: number, guestVirt: bigint, asid: number): void;
+  /** sfence.vma: forget the address space with this ASID, but global pages; or ALL_SPACES. */
+  flushSpace(hartBase: number, asid: number): void;
   /** Forget translations for writing: after pages became code pages. */
   protectCode(hartBase: number): void;
 }
 
+/** The memory that the engine and translated code import: the VM's. */
+export const ENGINE_MEMORY = {
+  module: "host",
+  name: "memory",
+  initialPages: 1,
+  maximumPages: ENGINE_MAXIMUM_PAGES,
+  shared: true,
+} as const;
+
 /** The module's bytes; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
-export function buildEngineModule(tablesBase: number): Uint8Array<ArrayBuffer> {
+export function buildEngineModule(
+  tablesBase: number,
+  kind: EngineKind = DEFAULT_ENGINE,
+): Uint8Array<ArrayBuffer> {
+  const calls = { flushTlb, flushTlbPage, flushSpace, protectCode };
+  if (kind === "interpreter") {
+    return buildModule({ memory: ENGINE_MEMORY, exports: { run: makeRun(tablesBase, undefined), ...calls } });
+  }
+  const cache = tablesBase + DECODE_TABLES_SIZE;
+  const syncCode = makeSyncCode(cache);
+  const run = makeRun(tablesBase, { cache, syncCode });
+  const helpers = [...helperNames(run, syncCode)].map(([fn, name]) => [name, fn] as const);
   return buildModule({
-    memory: {
-      module: "host",
-      name: "memory",
-      initialPages: 1,
-      maximumPages: ENGINE_MAXIMUM_PAGES,
-      shared: true,
-    },
-    exports: { run: makeRun(tablesBase), flushTlb, flushTlbPage, protectCode },
+    memory: ENGINE_MEMORY,
+    exports: { run, ...calls, notAdopted, ...Object.fromEntries(helpers) },
+    table: { module: "host", name: "table" },
   });
+}
+
+/** What translated code may import from the engine's module, by the names that it exports them under. */
+export function engineHelpers(tablesBase: number): ReadonlyMap<AnyFn, string> {
+  const cache = tablesBase + DECODE_TABLES_SIZE;
+  const syncCode = makeSyncCode(cache);
+  return helperNames(makeRun(tablesBase, { cache, syncCode }), syncCode);
+}
+
+function helperNames(run: AnyFn, syncCode: AnyFn): ReadonlyMap<AnyFn, string> {
+  const names = new Map<AnyFn, string>();
+  for (const fn of reachableFunctions([run])) {
+    if (fn !== run && fn !== syncCode) names.set(fn, `${names.size} ${fn.name}`);
+  }
+  return names;
 }
 
 /** What the module imports from "host", but the memory: the caller's functions and the slow path of float arithmetic. */
@@ -65,8 +111,60 @@ export function instantiateEngine(
   module: WasmModule,
   memory: WasmMemory,
   imports: EngineImports,
-  _kind: EngineKind = DEFAULT_ENGINE,
+  kind: EngineKind = DEFAULT_ENGINE,
 ): EngineExports {
   const host = { memory, ...engineHost(memory.buffer, imports) };
-  return instantiateModule(module, { host }) as unknown as EngineExports;
+  if (kind === "interpreter") return instantiateModule(module, { host }) as unknown as EngineExports;
+  return new TranslatingEngine(module, host, memory.buffer).exports;
+}
+
+/** A hart's function table, and the modules that it has adopted into it. */
+class TranslatingEngine {
+  readonly exports: EngineExports;
+  readonly #cache: CodeCache;
+  readonly #codePages: CodePageSet;
+  readonly #table = createFunctionTable();
+  readonly #imports: Record<string, Record<string, unknown>>;
+  readonly #empty: unknown;
+  /** By their id. */
+  readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
+
+  constructor(module: WasmModule, host: Record<string, unknown>, buffer: SharedArrayBuffer) {
+    this.#cache = new CodeCache(buffer);
+    this.#codePages = new CodePageSet(buffer);
+    const askFor = (address: number): number => {
+      this.#cache.request(address >>> 0);
+      return 0;
+    };
+    const imports = {
+      hot: askFor,
+      ...host,
+      table: this.#table,
+      adopt: (slot: number) => this.#adopt(slot),
+      dropStale: () => this.#cache.dropStale(this.#codePages),
+      dropRetired: () => this.#dropRetired(),
+    };
+    const exports = instantiateModule(module, { host: imports });
+    this.#empty = exports["notAdopted"];
+    this.#table.grow(SLOT_COUNT, this.#empty);
+    this.#imports = { host: imports, engine: exports };
+    this.exports = exports as unknown as EngineExports;
+  }
+
+  /** Instantiating a module puts its functions into the table. */
+  #adopt(slot: number): void {
+    const found = this.#cache.moduleOfSlot(slot);
+    if (found === undefined) return;
+    const { bytes, ...module } = found;
+    instantiateModule(compileModule(bytes), this.#imports);
+    this.#adopted.set(module.id, module);
+  }
+
+  #dropRetired(): void {
+    for (const [id, { generation, firstSlot, slotCount }] of this.#adopted) {
+      if (this.#cache.generationOf(id) === generation) continue;
+      for (let i = 0; i < slotCount; i++) this.#table.set(firstSlot + i, this.#empty);
+      this.#adopted.delete(id);
+    }
+  }
 }

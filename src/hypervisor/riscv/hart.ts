@@ -65,8 +65,12 @@ export const SCRATCH = {
   config: 0x10028,
   /** Non-zero once run() has made the TLBs' memory valid. */
   ready: 0x1002c,
-  /** Ranges of addresses, lower and upper half, that entries made from superpages may lie in: first, last page. */
-  superpages: 0x10030,
+  /** LEAF_* of the last translation. */
+  leaf: 0x10030,
+  /** Address of the context of U-mode in the current address space. */
+  userContext: 0x10034,
+  /** u32: counts address-space switches. */
+  spaceClock: 0x10038,
   /** Addresses of the contexts in use (tlb.ts): of loads and stores, of fetches and jumps. */
   dataContext: 0x10050,
   fetchContext: 0x10054,
@@ -76,7 +80,19 @@ export const SCRATCH = {
   executed: 0x10060,
   /** u64: those of them that translated code executed. */
   translated: 0x10068,
+  /** LEAVE_*: why translated code came back (dispatch.ts). */
+  leave: 0x10070,
+  /** Instructions that translated code gave up of its slice, to end it early. */
+  forfeit: 0x10074,
+  /** CODE_EPOCH of the code cache when the jump caches were last emptied for it. */
+  codeEpoch: 0x10078,
+  /** The same for CODE_PROTECTION and translations for writing. */
+  codeProtection: 0x1007c,
 } as const;
+
+/** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
+export const HEAT_OFFSET = 0xe0000;
+export const HEAT_ENTRIES = 0x10000;
 
 /** An ecall from S-mode leaves run() with EXIT.ECALL: the firmware is ours. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;
@@ -85,9 +101,9 @@ export const CONFIG_EXACT_TIMER = 2;
 
 /**
  * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped tables for
- * reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address i32}, see tlbEntry),
- * and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at index pc >> 1). An empty entry's first word is
- * all ones. A jump may be entered only while the fetch table has its page; tlb.ts drops it when it drops that.
+ * reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address i32, LEAF_* u32}, see
+ * tlbEntry), and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at index pc >> 1). An empty entry's
+ * first word is all ones. A jump may be entered only while the fetch table has its page; tlb.ts drops it when it drops that.
  */
 export const TLB_ENTRIES = 256;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
@@ -98,14 +114,36 @@ export const CTX_FETCH = TLB_TABLE_SIZE * 2;
 export const CTX_JUMPS = TLB_TABLE_SIZE * 3;
 /** A bit for each table that has entries: 1 read, 2 write, 4 fetch and jumps. */
 export const CTX_USED = CTX_JUMPS + JUMP_ENTRIES * 16;
+/** Of a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or SPACE_FREE. */
+export const CTX_STAMP = CTX_USED + 0x04;
+export const CTX_SATP = CTX_USED + 0x08;
+/** Of the S-mode contexts: how many entries were made from pages that are not global, and where the first ones are. */
+export const CTX_LOCAL_COUNT = CTX_USED + 0x10;
+export const CTX_LOCAL_FETCHED = CTX_USED + 0x14;
+export const CTX_LOCAL_ENTRIES = CTX_USED + 0x200;
+export const MAX_LOCAL_ENTRIES = 64;
+/** Pages that entries made from superpages may have: first and last, lower and upper half, data and then fetches. */
+export const CTX_SUPERPAGES = CTX_USED + 0x40;
 /** A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps. */
-export const CTX_JUMP_PAGES = CTX_USED + 0x100;
+export const CTX_JUMP_PAGES = CTX_USED + 0x400;
 export const JUMP_PAGES_SIZE = 512;
 export const CONTEXT_SIZE = CTX_USED + 0x1000;
-/** SUM follows SUPERVISOR: S-mode without and with SUM. */
-export const CONTEXT = { USER: 0, SUPERVISOR: 1, SUM: 2, MACHINE: 3 } as const;
-export const CONTEXT_COUNT = 4;
+/** U-mode has a context for each of the last address spaces; S-mode has one without and one with SUM. */
+export const USER_CONTEXTS = 8;
+export const CONTEXT = {
+  USER: 0,
+  SUPERVISOR: USER_CONTEXTS,
+  SUM: USER_CONTEXTS + 1,
+  MACHINE: USER_CONTEXTS + 2,
+} as const;
+export const CONTEXT_COUNT = USER_CONTEXTS + 3;
 export const CONTEXTS_OFFSET = 0x20000;
+/** What no satp can be. */
+export const SPACE_FREE = -1n;
+
+/** What is kept of a leaf page-table entry: its size (log2 of bytes) in the low bits, whether it is global. */
+export const LEAF_SHIFT = 0xff;
+export const LEAF_GLOBAL = 0x100;
 
 /** Every scalar has 8 bytes, arrays follow each other at multiples of 8. */
 function layoutOf(state: HartState): { offsets: ReadonlyMap<HartField, number>; end: number } {

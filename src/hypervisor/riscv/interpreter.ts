@@ -3,29 +3,42 @@
 // executed; registers stay in the hart's area, so the state is in memory whenever run() returns or calls out.
 // See docs/decisions/0001-interpreter-dispatch.md for measurements.
 import { I32, I64 } from "../../wasm/expr.ts";
-import { type Fn, fn, type Func, type Label, type Local } from "../../wasm/function.ts";
-import { CTL_KICK } from "../layout.ts";
+import { type Fn, fn, type Func, imported, type Label, type Local } from "../../wasm/function.ts";
+import { CODE_EPOCH, CODE_HEAT, CODE_PROTECTION, CODE_STALE_DONE } from "../code-cache.ts";
+import { CTL_KICK, VM_CODE_STALE } from "../layout.ts";
 import { decoder, EXPANSIONS, indexDecides, OPERATIONS } from "./decoder.ts";
 import type { ImmediateFormat } from "./encoding.ts";
-import { CTX_FETCH, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
+import { entryOf, findTranslation, jumpEntry, LEAVE, REGION, slotOf } from "./dispatch.ts";
+import {
+  CTX_FETCH,
+  CTX_JUMPS,
+  CTX_READ,
+  CTX_WRITE,
+  HEAT_ENTRIES,
+  HEAT_OFFSET,
+  hartLayout,
+  SCRATCH,
+} from "./hart.ts";
 import { fetchPage, loadSlow, storeSlow } from "./mmu.ts";
-import { EXIT, type LoadKind, type Row, type Semantics, type StoreSize } from "./semantics.ts";
-import { chooseContexts, dataContext, fetchContext, prepareTlb, tlbEntry } from "./tlb.ts";
+import { interpretedFloat } from "./interpreter-float.ts";
+import { EXIT, loadAccess, type Row, type Semantics, SIZE_OF_LOAD, storeAccess } from "./semantics.ts";
+import {
+  chooseContexts,
+  dataContext,
+  fetchContext,
+  flushAllJumps,
+  isSplit,
+  prepareTlb,
+  protectCode,
+  tlbEntry,
+} from "./tlb.ts";
 import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./trap.ts";
 
 /** Instructions between two looks at kick and interrupts. */
 const POLL_INTERVAL = 1024;
+/** The same where most code is translated: some 10 µs. */
+const TRANSLATED_POLL_INTERVAL = 8192;
 const PAGE_SIZE = 4096;
-
-const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
-  "8S": 1,
-  "8U": 1,
-  "16S": 2,
-  "16U": 2,
-  "32S": 4,
-  "32U": 4,
-  "64": 8,
-};
 
 /** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */
 const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
@@ -35,11 +48,55 @@ const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
   f.if(inhibited.and(4).eqz(), () => set(f, hart, "minstret", get(hart, "minstret").add(n.extendU())));
 });
 
+/** Asked of the host: code at this host address is hot → non-zero if it is translated now. */
+const hot = imported("host", "hot", [I32], I32);
+/** Make an instance of the module that fills this slot of the function table. */
+const adopt = imported("host", "adopt", [I32], undefined);
+/** Drop translations of code that has changed. */
+const dropStale = imported("host", "dropStale", [], undefined);
+
+/** Forget instances of modules that nothing leads to any more. */
+const dropRetired = imported("host", "dropRetired", [], undefined);
+
+/** Before code that may have changed is executed: no jump leads to a translation of what was there before. */
+export function makeSyncCode(cache: number): Fn<readonly [typeof I32], undefined> {
+  return fn("syncCode", [I32], undefined, (f, hart) => {
+    const seen = I32.of(cache + CODE_STALE_DONE).atomicLoad32();
+    f.if(I32.of(VM_CODE_STALE).atomicLoad32().ne(seen), () => f.call(dropStale));
+    const epoch = f.let(I32.of(cache + CODE_EPOCH).atomicLoad32());
+    f.if(epoch.ne(hart.load32(SCRATCH.codeEpoch)), () => {
+      f.store32(hart, epoch, SCRATCH.codeEpoch);
+      f.call(flushAllJumps, hart);
+      f.call(dropRetired);
+    });
+    const protection = f.let(I32.of(cache + CODE_PROTECTION).atomicLoad32());
+    f.if(protection.ne(hart.load32(SCRATCH.codeProtection)), () => {
+      f.store32(hart, protection, SCRATCH.codeProtection);
+      f.call(protectCode, hart);
+    });
+  });
+}
+
+/** Where translated code is found. */
+export interface Translation {
+  /** Address of the code cache. */
+  readonly cache: number;
+  readonly syncCode: Fn<readonly [typeof I32], undefined>;
+}
+
 /** run(hart area, budget in instructions) → EXIT.*; the decode tables lie at `tables`. */
-export function makeRun(tables: number): Fn<readonly [typeof I32, typeof I32], typeof I32> {
+export function makeRun(
+  tables: number,
+  translation: Translation | undefined,
+): Fn<readonly [typeof I32, typeof I32], typeof I32> {
   return fn("run", [I32, I32], I32, (f, hart, budget) => {
+    if (translation !== undefined) {
+      f.if(hart.load32(SCRATCH.ready).eqz(), () =>
+        f.fill(hart.add(HEAT_OFFSET), I32.of(translation.cache).load32(CODE_HEAT), HEAT_ENTRIES),
+      );
+    }
     f.call(prepareTlb, hart);
-    new Interpreter(f, hart, budget, tables).emit();
+    new Interpreter(f, hart, budget, tables, translation).emit();
   });
 }
 
@@ -61,15 +118,23 @@ class Interpreter {
   readonly #word: Local<I32>;
   readonly #operation: Local<I32>;
   readonly #dataContext: Local<I32>;
+  /** Undefined: there is only the interpreter. */
+  readonly #translation: Translation | undefined;
+  /** Non-zero: interpret until the slice ends. */
+  readonly #interpretOnly: Local<I32>;
   /** Look at everything again; pc is stored. */
   #enter!: Label;
+  /** Go on at the stored pc, in translated code if there is some. */
+  #dispatch!: Label;
   /** Find the page of the stored pc. */
   #refetch!: Label;
   /** The next instruction. */
   #next!: Label;
 
-  constructor(f: Func, hart: I32, budget: Local<I32>, tables: number) {
+  constructor(f: Func, hart: I32, budget: Local<I32>, tables: number, translation: Translation | undefined) {
     this.#f = f;
+    this.#translation = translation;
+    this.#interpretOnly = f.let(I32.of(0));
     this.#hart = hart;
     this.#tables = tables;
     this.#remaining = budget;
@@ -89,19 +154,101 @@ class Interpreter {
     f.loop((enter) => {
       this.#enter = enter;
       this.#poll();
-      f.loop((refetch) => {
-        this.#refetch = refetch;
-        this.#findPage();
-        f.loop((next) => {
-          this.#next = next;
-          this.#fetch();
-          this.#decode();
-          const cases = decoder().operations.map((rows) => () => this.#operationCode(rows));
-          f.switch(this.#operation, cases, () => f.unreachable());
-          f.br(next);
+      f.loop((dispatch) => {
+        this.#dispatch = dispatch;
+        this.#enterTranslated();
+        f.loop((refetch) => {
+          this.#refetch = refetch;
+          this.#findPage();
+          this.#lookUp();
+          f.loop((next) => {
+            this.#next = next;
+            this.#fetch();
+            this.#decode();
+            const cases = decoder().operations.map((rows) => () => this.#operationCode(rows));
+            f.switch(this.#operation, cases, () => f.unreachable());
+            f.br(next);
+          });
         });
       });
     });
+  }
+
+  // ---- translated code ----
+
+  /** Run what the jump cache has for the stored pc, until it comes back for something that must be interpreted. */
+  #enterTranslated(): void {
+    if (this.#translation === undefined) return;
+    const f = this.#f;
+    const hart = this.#hart;
+    const pc = f.let(get(hart, "pc"));
+    const entry = f.let(jumpEntry(this.#dataContext, pc));
+    const found = this.#interpretOnly.eqz().and(entry.load64(CTX_JUMPS).eq(pc));
+    f.if(found, () => {
+      const translation = f.let(entry.load32(CTX_JUMPS + 8));
+      const slot = slotOf(translation);
+      this.#countdown.set(
+        REGION.callIndirect(slot, hart, this.#dataContext, this.#countdown, pc, entryOf(translation)),
+      );
+      // It ends the slice by giving up the rest of it.
+      this.#slice.set(this.#slice.sub(hart.load32(SCRATCH.forfeit)));
+      f.store32(hart, 0, SCRATCH.forfeit);
+      const leave = f.let(hart.load32(SCRATCH.leave));
+      f.if(leave.eq(LEAVE.ADOPT), () => {
+        // By tail calls it may have come to another slot than ours.
+        const adopted = jumpEntry(this.#dataContext, get(hart, "pc"));
+        f.call(adopt, slotOf(adopted.load32(CTX_JUMPS + 8)));
+        f.br(this.#enter);
+      });
+      f.brIf(this.#enter, this.#countdown.leS(0).or(leave.eq(LEAVE.EVENT)));
+      f.brIf(this.#dispatch, leave.eq(LEAVE.LOOKUP));
+      this.#interpretOnly.set(1);
+      f.if(leave.eq(LEAVE.STEP), () => {
+        this.#slice.set(this.#slice.sub(this.#countdown).add(1));
+        this.#countdown.set(1);
+      });
+    });
+  }
+
+  /** The page of the stored pc is found: if there is a translation, put it into the jump cache and go. */
+  #lookUp(): void {
+    if (this.#translation === undefined) return;
+    const f = this.#f;
+    const { cache } = this.#translation;
+    f.if(this.#interpretOnly.eqz(), () => {
+      const translation = f.let(findTranslation(cache, this.#nextIp));
+      f.if(translation, () => {
+        const pc = get(this.#hart, "pc");
+        const entry = f.let(jumpEntry(this.#dataContext, pc));
+        f.store64(entry, pc, CTX_JUMPS);
+        f.store32(entry, translation, CTX_JUMPS + 8);
+        f.br(this.#dispatch);
+      });
+      const heat = f.let(this.#heat());
+      const left = f.let(heat.load8U(HEAT_OFFSET));
+      f.store8(heat, left.sub(1), HEAT_OFFSET);
+      f.if(left.eqz(), () => f.brIf(this.#enter, hot.call(this.#nextIp)));
+    });
+  }
+
+  /** Where the heat of the next instruction is counted, at HEAT_OFFSET from here. At 0 it is hot; then it starts anew from 255. */
+  #heat(): I32 {
+    return this.#hart.add(this.#nextIp.shrU(1).and(HEAT_ENTRIES - 1));
+  }
+
+  /** After a jump within the page: go over to translated code if there is some, or if it is time to ask for some. */
+  #arrive(): void {
+    if (this.#translation === undefined) return;
+    const f = this.#f;
+    const pc = f.let(this.#pageVirt.add(this.#nextIp.sub(this.#pageHost).extendS()));
+    const heat = f.let(this.#heat());
+    const left = f.let(heat.load8U(HEAT_OFFSET));
+    const known = jumpEntry(this.#dataContext, pc).load64(CTX_JUMPS).eq(pc);
+    f.if(known.or(left.eqz()), () => {
+      set(f, this.#hart, "pc", pc);
+      f.br(this.#dispatch);
+    });
+    f.store8(heat, left.sub(1), HEAT_OFFSET);
   }
 
   /** Account for the slice, leave if somebody wants us to, take an interrupt, start the next slice. */
@@ -115,7 +262,13 @@ class Interpreter {
     f.store32(hart, EVENT.NONE, SCRATCH.event);
     f.call(chooseContexts, hart);
     this.#dataContext.set(dataContext(hart));
-    this.#slice.set(this.#remaining.ltS(POLL_INTERVAL).select<I32>(this.#remaining, I32.of(POLL_INTERVAL)));
+    if (this.#translation !== undefined) {
+      f.call(this.#translation.syncCode, hart);
+      // Translated code has one context for loads, stores and jumps.
+      this.#interpretOnly.set(isSplit(hart));
+    }
+    const slice = this.#translation === undefined ? POLL_INTERVAL : TRANSLATED_POLL_INTERVAL;
+    this.#slice.set(this.#remaining.ltS(slice).select<I32>(this.#remaining, I32.of(slice)));
     this.#countdown.set(this.#slice);
   }
 
@@ -228,7 +381,6 @@ class Interpreter {
     const hart = this.#hart;
     const word = this.#word;
     const x = hartLayout.offsetOf("x");
-    const floats = hartLayout.offsetOf("f");
     /** Address of the 8-byte register whose number is at bit `low` ≥ 7. */
     const register = (low: number): I32 => hart.add(word.shrU(low - 3).and(0xf8));
     const field = (low: number, width: number): I32 => {
@@ -261,21 +413,19 @@ class Interpreter {
           throw new RangeError("the row's encoding has no immediate");
       }
     };
-    const loads: Record<LoadKind, [from: (host: I32) => I64, extend: (value: I64) => I64]> = {
-      "8S": [(h) => h.load64From8S(), (v) => v.extend8S()],
-      "8U": [(h) => h.load64From8U(), (v) => v],
-      "16S": [(h) => h.load64From16S(), (v) => v.extend16S()],
-      "16U": [(h) => h.load64From16U(), (v) => v],
-      "32S": [(h) => h.load64From32S(), (v) => v.extend32S()],
-      "32U": [(h) => h.load64From32U(), (v) => v],
-      "64": [(h) => h.load64(), (v) => v],
-    };
     /** The address as a TLB tag: its page, and the low bits that a misaligned access would have. */
     const tag = (va: I64, size: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1));
     const trap = (cause: I64 | number, tval: I64 | number): void => {
       this.#storePc();
       f.call(raise, hart, cause, tval);
       f.br(this.#enter);
+    };
+    // A jump out of the page is noticed at the next fetch.
+    const jumpBy = (offset: I32): void => {
+      this.#nextIp.set(this.#ip.add(offset));
+      if (this.#translation === undefined) return;
+      const isInPage = this.#nextIp.sub(this.#pageHost).ltU(PAGE_SIZE);
+      f.if(this.#nextIp.leU(this.#ip).and(isInPage), () => this.#arrive());
     };
     const self: Semantics = {
       f,
@@ -287,14 +437,8 @@ class Interpreter {
       get rs2() {
         return register(20).load64(x);
       },
-      get frs1() {
-        return register(15).load64(floats);
-      },
-      get frs2() {
-        return register(20).load64(floats);
-      },
-      get frs3() {
-        return register(27).load64(floats);
+      get float() {
+        return interpretedFloat(self, register);
       },
       get imm() {
         return imm().extendS();
@@ -307,23 +451,25 @@ class Interpreter {
         // Cheaper than asking whether rd is x0.
         f.store64(hart, 0, x);
       },
-      setFrd: (value) => f.store64(register(7), value, floats),
       jump: (target) => {
         const to = f.let(target);
         const inPage = f.let(to.sub(this.#pageVirt));
         f.if(
           inPage.ltU(PAGE_SIZE),
-          () => this.#nextIp.set(this.#pageHost.add(inPage.wrap())),
+          () => {
+            this.#nextIp.set(this.#pageHost.add(inPage.wrap()));
+            this.#arrive();
+          },
           () => {
             set(f, hart, "pc", to);
-            f.br(this.#refetch);
+            f.br(this.#dispatch);
           },
         );
       },
-      branch: (condition) => f.if(condition, () => this.#nextIp.set(this.#ip.add(imm()))),
-      jumpImmediate: () => this.#nextIp.set(this.#ip.add(imm())),
+      branch: (condition) => f.if(condition, () => jumpBy(imm())),
+      jumpImmediate: () => jumpBy(imm()),
       load: (kind, address) => {
-        const [fromHost, extend] = loads[kind];
+        const [fromHost, extend] = loadAccess[kind];
         const size = SIZE_OF_LOAD[kind];
         const va = f.let(address);
         const value = f.let(I64.of(0));
@@ -346,13 +492,7 @@ class Interpreter {
         const entry = f.let(tlbEntry(this.#dataContext, va));
         f.if(
           entry.load64(CTX_WRITE).eq(tag(va, size)),
-          () => {
-            const host = va.wrap().add(entry.load32(CTX_WRITE + 8));
-            if (size === 1) f.store8(host, value);
-            else if (size === 2) f.store16(host, value);
-            else if (size === 4) f.store32(host, value);
-            else f.store64(host, value);
-          },
+          () => storeAccess(f, size, va.wrap().add(entry.load32(CTX_WRITE + 8)), value),
           () => {
             this.#storePc();
             self.syncCounters();

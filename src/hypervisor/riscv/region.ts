@@ -19,6 +19,8 @@ export interface Instruction {
   readonly size: 2 | 4;
   /** The full word; a compressed instruction's expansion. */
   readonly word: number;
+  /** What the program holds: the half or the word. */
+  readonly bits: number;
   /** Undefined: illegal. */
   readonly row: Row | undefined;
   readonly flow: Flow;
@@ -91,13 +93,20 @@ function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number)
   if ((half & 3) !== 3) {
     const word = expansionOf(half);
     const row = word === 0 ? undefined : decoder().rowOf(word);
-    return { offset, size: 2, word, row, flow: flowOf(row, word, offset) };
+    return { offset, size: 2, word, bits: half, row, flow: flowOf(row, word, offset) };
   }
   // The other half lies in the next page, which may be mapped to anywhere.
-  if (offset + 4 > PAGE_SIZE) return { offset, size: 4, word: 0, row: undefined, flow: { kind: "step" } };
+  if (offset + 4 > PAGE_SIZE) {
+    return { offset, size: 4, word: 0, bits: half, row: undefined, flow: { kind: "step" } };
+  }
   const word = view.getUint32(page + offset, true);
   const row = decoder().rowOf(word);
-  return { offset, size: 4, word, row, flow: flowOf(row, word, offset) };
+  return { offset, size: 4, word, bits: word, row, flow: flowOf(row, word, offset) };
+}
+
+/** A call comes back to the instruction after it, and so does the interpreter after most steps. */
+function comesBack({ row, flow }: Instruction): boolean {
+  return flow.kind !== "step" || (row !== undefined && !/^[ms]ret$/.test(row.name));
 }
 
 const isInPage = (offset: number): boolean => offset >= 0 && offset < PAGE_SIZE;
@@ -151,10 +160,7 @@ export function findRegion(
       } else if (flow.kind === "jump") {
         lead(flow.target);
         if (flow.target <= instruction.offset) enter(flow.target);
-      } else if (flow.kind !== "indirect") {
-        // A call comes back here; after a step the interpreter does.
-        enter(offset);
-      }
+      } else if (flow.kind !== "indirect" && comesBack(instruction)) enter(offset);
       break;
     }
   }
@@ -181,7 +187,11 @@ export function findRegion(
     }
     drafts.set(start, { start, instructions, end: offset, targets });
   }
-  return arrange(page, drafts, [...entries].filter((offset) => drafts.has(offset)));
+  return arrange(
+    page,
+    drafts,
+    [...entries].filter((offset) => drafts.has(offset)),
+  );
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

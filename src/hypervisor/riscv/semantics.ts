@@ -3,11 +3,42 @@
 // A row is the one source of an instruction: name, encoding, extension, meaning.
 import type { I32, I64 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
+import type { FloatSemantics } from "./float-semantics.ts";
 import { type Encoding, parsePattern } from "./encoding.ts";
 
 /** Width and extension of a load. */
 export type LoadKind = "8S" | "8U" | "16S" | "16U" | "32S" | "32U" | "64";
 export type StoreSize = 1 | 2 | 4 | 8;
+
+export const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
+  "8S": 1,
+  "8U": 1,
+  "16S": 2,
+  "16U": 2,
+  "32S": 4,
+  "32U": 4,
+  "64": 8,
+};
+
+/** A load from a host address, and how zero-extended bytes become its value. */
+export const loadAccess: Record<LoadKind, readonly [from: (host: I32) => I64, extend: (value: I64) => I64]> =
+  {
+    "8S": [(h) => h.load64From8S(), (v) => v.extend8S()],
+    "8U": [(h) => h.load64From8U(), (v) => v],
+    "16S": [(h) => h.load64From16S(), (v) => v.extend16S()],
+    "16U": [(h) => h.load64From16U(), (v) => v],
+    "32S": [(h) => h.load64From32S(), (v) => v.extend32S()],
+    "32U": [(h) => h.load64From32U(), (v) => v],
+    "64": [(h) => h.load64(), (v) => v],
+  };
+
+/** Store the low bytes of a value at a host address. */
+export function storeAccess(f: Func, size: StoreSize, host: I32, value: I64): void {
+  if (size === 1) f.store8(host, value);
+  else if (size === 2) f.store16(host, value);
+  else if (size === 4) f.store32(host, value);
+  else f.store64(host, value);
+}
 
 /**
  * One instruction being executed or translated. Expressions are evaluated where they are used, each time they
@@ -21,10 +52,7 @@ export interface Semantics {
   readonly word: I32;
   readonly rs1: I64;
   readonly rs2: I64;
-  /** Raw bits of the f registers; NaN boxes and all. */
-  readonly frs1: I64;
-  readonly frs2: I64;
-  readonly frs3: I64;
+  readonly float: FloatSemantics;
   /** The sign-extended immediate of the row's format. */
   readonly imm: I64;
   readonly pc: I64;
@@ -33,7 +61,6 @@ export interface Semantics {
   /** Unsigned field of the word. */
   field(low: number, width: number): I32;
   setRd(value: I64): void;
-  setFrd(value: I64): void;
   /** Go to `target` instead of the next instruction; what follows is not reached. */
   jump(target: I64): void;
   /** Go to pc + imm if `condition`. */

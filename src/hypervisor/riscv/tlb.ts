@@ -1,8 +1,9 @@
 // What translations a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps, chosen by
-// what an access may do (privileged specification, 3.1.6.3, 4.1.1: privilege, MPRV, SUM). Filled by the walk (mmu.ts) and,
-// jumps, by who finds translated code; dropped here. ASIDs are not kept: a changed satp flushes.
+// what an access may do and, in U-mode, by address space (privileged specification, 3.1.6.3, 4.1.1, 4.1.11: privilege, MPRV,
+// SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code; dropped here, as sfence.vma (4.2.1) asks.
+// S-mode's contexts hold global entries of any address space and others of the current one only.
 import { I32, I64 } from "../../wasm/expr.ts";
-import { fn } from "../../wasm/function.ts";
+import { type Fn, fn, type Func } from "../../wasm/function.ts";
 import {
   CONTEXT,
   CONTEXT_COUNT,
@@ -11,23 +12,37 @@ import {
   CTX_FETCH,
   CTX_JUMP_PAGES,
   CTX_JUMPS,
+  CTX_LOCAL_COUNT,
+  CTX_LOCAL_ENTRIES,
+  CTX_LOCAL_FETCHED,
   CTX_READ,
+  CTX_SATP,
+  CTX_STAMP,
+  CTX_SUPERPAGES,
   CTX_USED,
   CTX_WRITE,
   JUMP_ENTRIES,
   JUMP_PAGES_SIZE,
+  LEAF_GLOBAL,
+  LEAF_SHIFT,
+  MAX_LOCAL_ENTRIES,
   SCRATCH,
+  SPACE_FREE,
   TLB_ENTRIES,
   TLB_TABLE_SIZE,
+  USER_CONTEXTS,
 } from "./hart.ts";
-import { get32, MSTATUS, statusBit } from "./trap.ts";
+import { get, get32, MSTATUS, set, statusBit } from "./trap.ts";
 
 const JUMPS_SIZE = JUMP_ENTRIES * 16;
+/** In place of an ASID: every address space, global translations too. */
+export const ALL_SPACES = -1;
 
-const contextAt = (hart: I32, index: I32 | number): I32 =>
-  typeof index === "number"
-    ? hart.add(CONTEXTS_OFFSET + index * CONTEXT_SIZE)
-    : hart.add(CONTEXTS_OFFSET).add(index.mul(CONTEXT_SIZE));
+const contextAt = (hart: I32, index: number): I32 => hart.add(CONTEXTS_OFFSET + index * CONTEXT_SIZE);
+
+const asidOf = (satp: I64): I32 => satp.shrU(44).wrap().and(0xffff);
+
+// ---- choosing ----
 
 /** Privilege of loads and stores: MPP's in M-mode with MPRV (3.1.6.3). */
 export const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
@@ -39,14 +54,17 @@ export const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
 });
 
 const contextOf = fn("contextOf", [I32, I32], I32, (f, hart, priv) => {
-  f.if(priv.eqz(), () => f.return(contextAt(hart, CONTEXT.USER)));
+  f.if(priv.eqz(), () => f.return(hart.load32(SCRATCH.userContext)));
   f.if(priv.eq(3), () => f.return(contextAt(hart, CONTEXT.MACHINE)));
-  return contextAt(hart, statusBit(hart, MSTATUS.SUM).add(CONTEXT.SUPERVISOR));
+  return statusBit(hart, MSTATUS.SUM).select(
+    contextAt(hart, CONTEXT.SUM),
+    contextAt(hart, CONTEXT.SUPERVISOR),
+  );
 });
 
 /**
- * Choose the contexts for the hart's privilege, MPRV and SUM, after anything that may have changed them (traps and
- * returns, EVENT.RESYNC); all else here and in mmu.ts works on what was chosen.
+ * Choose the contexts for the hart's privilege, MPRV, SUM and address space, after anything that may have changed them
+ * (traps and returns, EVENT.RESYNC); all else here and in mmu.ts works on what was chosen.
  */
 export const chooseContexts = fn("chooseContexts", [I32], undefined, (f, hart) => {
   const priv = get32(hart, "priv");
@@ -64,6 +82,8 @@ export const dataContext = (hart: I32): I32 => hart.load32(SCRATCH.dataContext);
 export const fetchContext = (hart: I32): I32 => hart.load32(SCRATCH.fetchContext);
 /** Non-zero where loads and stores use another context than fetches do: M-mode with MPRV. */
 export const isSplit = (hart: I32): I32 => dataContext(hart).ne(fetchContext(hart));
+
+// ---- entries ----
 
 /** The entry that a page of this address would have; its table is `entry`'s at CTX_READ, CTX_WRITE or CTX_FETCH. */
 export const tlbEntry = (context: I32, guestVirt: I64): I32 =>
@@ -83,50 +103,132 @@ const jumpPage = (context: I32, page: I64): { byte: I32; mask: I32 } => {
   };
 };
 
-/** Make an entry in the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH). `host` is where `va` itself is. */
-export const insert = fn("insert", [I32, I32, I64, I32], undefined, (f, context, table, va, host) => {
-  const entry = f.let(tlbEntry(context.add(table), va));
-  const page = f.let(va.and(~0xfffn));
-  f.store64(entry, page);
-  f.store32(entry, host.sub(va.wrap()), 8);
-  const bit = f.let(I32.of(1).shl(table.divU(TLB_TABLE_SIZE)));
-  f.store32(context, context.load32(CTX_USED).or(bit), CTX_USED);
-  f.if(table.eq(CTX_FETCH), () => {
-    const { byte, mask } = jumpPage(context, page);
-    const at = f.let(byte);
-    f.store8(at, at.load8U(CTX_JUMP_PAGES).or(mask), CTX_JUMP_PAGES);
+/** The range of superpages, of data or fetches, that a page of this half would be in. */
+const superpages = (context: I32, page: I64, isFetch: I32): I32 =>
+  context.add(page.shrU(63).wrap().shl(4)).add(isFetch.shl(5));
+
+/** Widen the range of pages that came from superpages by the one around `va`. */
+const noteSuperpage = fn(
+  "noteSuperpage",
+  [I32, I32, I64, I32],
+  undefined,
+  (f, context, isFetch, va, shift) => {
+    const inPage = f.let(I64.of(1).shl(shift.extendU()).sub(1));
+    const first = f.let(va.and(inPage.not()));
+    const last = f.let(va.or(inPage).and(~0xfffn));
+    const range = f.let(superpages(context, va, isFetch));
+    f.if(first.ltU(range.load64(CTX_SUPERPAGES)), () => f.store64(range, first, CTX_SUPERPAGES));
+    f.if(last.gtU(range.load64(CTX_SUPERPAGES + 8)), () => f.store64(range, last, CTX_SUPERPAGES + 8));
+  },
+);
+
+/**
+ * Make an entry in the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host, leaf). `host`
+ * is where `va` itself is.
+ */
+export const insert = fn(
+  "insert",
+  [I32, I32, I64, I32, I32],
+  undefined,
+  (f, context, table, va, host, leaf) => {
+    const entry = f.let(tlbEntry(context.add(table), va));
+    const page = f.let(va.and(~0xfffn));
+    f.store64(entry, page);
+    f.store32(entry, host.sub(va.wrap()), 8);
+    f.store32(entry, leaf, 12);
+    const bit = f.let(I32.of(1).shl(table.divU(TLB_TABLE_SIZE)));
+    f.store32(context, context.load32(CTX_USED).or(bit), CTX_USED);
+    const isFetch = f.let(table.eq(CTX_FETCH));
+    f.if(isFetch, () => {
+      const { byte, mask } = jumpPage(context, page);
+      const at = f.let(byte);
+      f.store8(at, at.load8U(CTX_JUMP_PAGES).or(mask), CTX_JUMP_PAGES);
+    });
+    const shift = leaf.and(LEAF_SHIFT);
+    f.if(shift.ne(12), () => f.call(noteSuperpage, context, isFetch, va, shift));
+    f.if(leaf.and(LEAF_GLOBAL).eqz(), () => {
+      const count = f.let(context.load32(CTX_LOCAL_COUNT));
+      f.store32(context, context.load32(CTX_LOCAL_FETCHED).or(isFetch), CTX_LOCAL_FETCHED);
+      f.if(count.ltU(MAX_LOCAL_ENTRIES), () =>
+        f.store32(context.add(count.shl(2)), entry, CTX_LOCAL_ENTRIES),
+      );
+      f.if(count.leU(MAX_LOCAL_ENTRIES), () => f.store32(context, count.add(1), CTX_LOCAL_COUNT));
+    });
+  },
+);
+
+// ---- dropping ----
+
+/** Drop an entry: all ones is no page address and no pc. */
+const drop = (f: Func, entry: I32, offset = 0): void => f.store64(entry, -1, offset);
+
+/** For each entry of the tables of a context that `used` says have any. */
+function eachEntry(f: Func, context: I32, used: I32, body: (entry: I32) => void): void {
+  for (const [bit, table] of [
+    [1, CTX_READ],
+    [2, CTX_WRITE],
+    [4, CTX_FETCH],
+  ] as const) {
+    f.if(used.and(bit), () => eachOf(f, context.add(table), TLB_TABLE_SIZE, body));
+  }
+}
+function eachOf(f: Func, start: I32, size: number, body: (entry: I32) => void): void {
+  const entry = f.let(start);
+  const end = f.let(entry.add(size));
+  f.loop((again) => {
+    body(entry);
+    entry.set(entry.add(16));
+    f.brIf(again, entry.ne(end));
   });
+}
+
+const dropFetches = fn("dropFetches", [I32], undefined, (f, context) => {
+  f.fill(context.add(CTX_FETCH), 0xff, TLB_TABLE_SIZE + JUMPS_SIZE);
+  f.fill(context.add(CTX_JUMP_PAGES), 0, JUMP_PAGES_SIZE);
 });
 
-/** Forget a context's translations; only tables that were used. All ones is no page address and no pc. */
+/** Forget a context's translations: of the tables that were used. */
 const flushContext = fn("flushContext", [I32], undefined, (f, context) => {
   const used = f.let(context.load32(CTX_USED));
+  f.if(used.eqz(), () => f.return());
   f.if(used.and(1), () => f.fill(context.add(CTX_READ), 0xff, TLB_TABLE_SIZE));
   f.if(used.and(2), () => f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE));
-  f.if(used.and(4), () => {
-    f.fill(context.add(CTX_FETCH), 0xff, TLB_TABLE_SIZE + JUMPS_SIZE);
-    f.fill(context.add(CTX_JUMP_PAGES), 0, JUMP_PAGES_SIZE);
-  });
+  f.if(used.and(4), () => f.call(dropFetches, context));
   f.store32(context, 0, CTX_USED);
-});
-
-/** Forget all translations of this hart. */
-export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
-  for (let i = 0; i < CONTEXT_COUNT; i++) f.call(flushContext, contextAt(hart, i));
-  for (const half of [0, 16]) {
-    f.store64(hart, -1, SCRATCH.superpages + half);
-    f.store64(hart, 0, SCRATCH.superpages + half + 8);
+  f.store32(context, 0, CTX_LOCAL_COUNT);
+  f.store32(context, 0, CTX_LOCAL_FETCHED);
+  for (const range of [0, 16, 32, 48]) {
+    f.store64(context, -1, CTX_SUPERPAGES + range);
+    f.store64(context, 0, CTX_SUPERPAGES + range + 8);
   }
 });
 
-/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
-export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
+/** Forget what a context has from pages that are not global. */
+const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
+  const count = f.let(context.load32(CTX_LOCAL_COUNT));
+  f.if(count.eqz(), () => f.return());
+  const dropLocal = (entry: I32): void => f.if(entry.load32(12).and(LEAF_GLOBAL).eqz(), () => drop(f, entry));
+  f.if(context.load32(CTX_LOCAL_FETCHED), () => f.call(dropFetches, context));
+  f.if(
+    count.leU(MAX_LOCAL_ENTRIES),
+    () =>
+      f.loop((again) => {
+        count.set(count.sub(1));
+        const entry = f.let(context.add(count.shl(2)).load32(CTX_LOCAL_ENTRIES));
+        dropLocal(entry);
+        f.brIf(again, count);
+      }),
+    () => eachEntry(f, context, context.load32(CTX_USED).and(3), dropLocal),
+  );
+  f.store32(context, 0, CTX_LOCAL_COUNT);
+  f.store32(context, 0, CTX_LOCAL_FETCHED);
+});
+
+/** Drop all jumps of this hart: what they lead to may be of code that has changed. */
+export const flushAllJumps = fn("flushAllJumps", [I32], undefined, (f, hart) => {
   for (let i = 0; i < CONTEXT_COUNT; i++) {
     const context = f.let(contextAt(hart, i));
-    f.if(context.load32(CTX_USED).and(2), () => {
-      f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
-      f.store32(context, context.load32(CTX_USED).and(~2), CTX_USED);
-    });
+    f.if(context.load32(CTX_USED).and(4), () => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE));
   }
 });
 
@@ -134,48 +236,153 @@ export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
 const flushJumps = fn("flushJumps", [I32, I64], undefined, (f, context, page) => {
   const { byte, mask } = jumpPage(context, page);
   f.if(byte.load8U(CTX_JUMP_PAGES).and(mask).eqz(), () => f.return());
-  const entry = f.let(context.add(CTX_JUMPS));
-  const end = f.let(context.add(CTX_JUMPS + JUMPS_SIZE));
-  f.loop((again) => {
-    f.if(entry.load64().xor(page).ltU(0x1000), () => f.store64(entry, -1));
-    entry.set(entry.add(16));
-    f.brIf(again, entry.ne(end));
-  });
+  eachOf(f, context.add(CTX_JUMPS), JUMPS_SIZE, (entry) =>
+    f.if(entry.load64().xor(page).ltU(0x1000), () => drop(f, entry)),
+  );
 });
 
-/** Forget the translations of the page of an address. Superpages are cached in pieces, so there all goes. */
-export const flushTlbPage = fn("flushTlbPage", [I32, I64], undefined, (f, hart, va) => {
-  const page = f.let(va.and(~0xfffn));
-  const range = f.let(hart.add(page.shrU(63).wrap().shl(4)));
-  const first = range.load64(SCRATCH.superpages);
-  const last = range.load64(SCRATCH.superpages + 8);
-  f.if(page.geU(first).and(page.leU(last)), () => {
-    f.call(flushTlb, hart);
-    f.return();
-  });
-  for (let i = 0; i < CONTEXT_COUNT; i++) {
-    const context = f.let(contextAt(hart, i));
-    f.if(context.load32(CTX_USED), () => {
-      const entry = f.let(tlbEntry(context, page));
-      for (const table of [CTX_READ, CTX_WRITE, CTX_FETCH]) {
-        f.if(entry.load64(table).eq(page), () => f.store64(entry, -1, table));
-      }
-      f.call(flushJumps, context, page);
-    });
+/** Forget a context's translations of a page, and those that were made from a superpage that it is in. */
+const flushContextPage = fn("flushContextPage", [I32, I64], undefined, (f, context, page) => {
+  const used = f.let(context.load32(CTX_USED));
+  f.if(used.eqz(), () => f.return());
+  const entry = f.let(tlbEntry(context, page));
+  for (const table of [CTX_READ, CTX_WRITE, CTX_FETCH]) {
+    f.if(entry.load64(table).eq(page), () => drop(f, entry, table));
   }
+  const isInSuperpage = (isFetch: 0 | 1): I32 => {
+    const range = f.let(superpages(context, page, I32.of(isFetch)));
+    return page.geU(range.load64(CTX_SUPERPAGES)).and(page.leU(range.load64(CTX_SUPERPAGES + 8)));
+  };
+  f.if(isInSuperpage(0), () =>
+    eachEntry(f, context, used.and(3), (each) => {
+      const shift = each.load32(12).and(LEAF_SHIFT).extendU();
+      f.if(each.load64().xor(page).shrU(shift).eqz(), () => drop(f, each));
+    }),
+  );
+  f.if(
+    isInSuperpage(1),
+    () => f.call(dropFetches, context),
+    () => f.call(flushJumps, context, page),
+  );
 });
 
-/** Widen the range of pages that came from superpages. */
-export const noteSuperpage = fn("noteSuperpage", [I32, I64], undefined, (f, hart, page) => {
-  const range = f.let(hart.add(page.shrU(63).wrap().shl(4)));
-  f.if(page.ltU(range.load64(SCRATCH.superpages)), () => f.store64(range, page, SCRATCH.superpages));
-  f.if(page.gtU(range.load64(SCRATCH.superpages + 8)), () => f.store64(range, page, SCRATCH.superpages + 8));
+// ---- address spaces ----
+
+/** Give U-mode the context of the address space of satp; it may have translations of an earlier stay. */
+const chooseSpace = fn("chooseSpace", [I32], undefined, (f, hart) => {
+  const satp = f.let(get(hart, "satp"));
+  const context = f.let(contextAt(hart, CONTEXT.USER));
+  const end = f.let(contextAt(hart, USER_CONTEXTS));
+  const found = f.let(I32.of(0));
+  const oldest = f.let<I32>(context);
+  f.loop((again) => {
+    const its = f.let(context.load64(CTX_SATP));
+    f.if(its.ne(SPACE_FREE).and(asidOf(its).eq(asidOf(satp))), () => found.set(context));
+    f.if(context.load32(CTX_STAMP).ltU(oldest.load32(CTX_STAMP)), () => oldest.set(context));
+    context.set(context.add(CONTEXT_SIZE));
+    f.brIf(again, context.ne(end));
+  });
+  context.set(found.choose<I32>(found, oldest));
+  // No fence is due if the same ASID comes with another table, but QEMU makes one, and software is written on that.
+  f.if(context.load64(CTX_SATP).ne(satp), () => f.call(flushContext, context));
+  f.store64(context, satp, CTX_SATP);
+  const now = f.let(hart.load32(SCRATCH.spaceClock).add(1));
+  f.store32(hart, now, SCRATCH.spaceClock);
+  f.store32(context, now, CTX_STAMP);
+  f.store32(hart, context, SCRATCH.userContext);
+});
+
+const freeSpace = (f: Func, context: I32): void => {
+  f.store64(context, SPACE_FREE, CTX_SATP);
+  f.store32(context, 0, CTX_STAMP);
+};
+
+/** satp takes this value, which is legal. */
+export const switchSpace = fn("switchSpace", [I32, I64], undefined, (f, hart, value) => {
+  const old = f.let(get(hart, "satp"));
+  f.if(old.eq(value), () => f.return());
+  set(f, hart, "satp", value);
+  // A new mode counts at once, for global pages too (4.1.11).
+  const forget = (flush: Fn<readonly [typeof I32], undefined>): void => {
+    f.call(flush, contextAt(hart, CONTEXT.SUPERVISOR));
+    f.call(flush, contextAt(hart, CONTEXT.SUM));
+  };
+  f.if(
+    old.xor(value).shrU(60).eqz(),
+    () => forget(flushLocal),
+    () => forget(flushContext),
+  );
+  f.call(chooseSpace, hart);
+});
+
+/** Forget the translations of an address space that are not global, or all of ALL_SPACES: (hart, ASID). */
+export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid) => {
+  const current = f.let(hart.load32(SCRATCH.userContext));
+  for (let i = 0; i < USER_CONTEXTS; i++) {
+    const context = f.let(contextAt(hart, CONTEXT.USER + i));
+    f.if(asid.eq(ALL_SPACES).or(asidOf(context.load64(CTX_SATP)).eq(asid)), () =>
+      f.if(
+        context.eq(current),
+        () => f.call(flushContext, context),
+        // Emptied when it is needed again.
+        () => freeSpace(f, context),
+      ),
+    );
+  }
+  const forget = (flush: Fn<readonly [typeof I32], undefined>): void => {
+    f.call(flush, contextAt(hart, CONTEXT.SUPERVISOR));
+    f.call(flush, contextAt(hart, CONTEXT.SUM));
+  };
+  f.if(
+    asid.eq(ALL_SPACES),
+    () => forget(flushContext),
+    () => f.if(asid.eq(asidOf(get(hart, "satp"))), () => forget(flushLocal)),
+  );
+});
+
+/** Forget the translations of the page of an address, or of the superpage that it is in: (hart, guestVirt, ASID). */
+export const flushTlbPage = fn("flushTlbPage", [I32, I64, I32], undefined, (f, hart, va, asid) => {
+  const page = f.let(va.and(~0xfffn));
+  for (let i = 0; i < USER_CONTEXTS; i++) {
+    const context = f.let(contextAt(hart, CONTEXT.USER + i));
+    const satp = f.let(context.load64(CTX_SATP));
+    f.if(satp.ne(SPACE_FREE).and(asid.eq(ALL_SPACES).or(asidOf(satp).eq(asid))), () =>
+      f.call(flushContextPage, context, page),
+    );
+  }
+  f.if(asid.eq(ALL_SPACES).or(asid.eq(asidOf(get(hart, "satp")))), () => {
+    f.call(flushContextPage, contextAt(hart, CONTEXT.SUPERVISOR), page);
+    f.call(flushContextPage, contextAt(hart, CONTEXT.SUM), page);
+  });
+});
+
+/** Forget all that this hart has: what its state or the memory slots say may have changed in any way. */
+export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
+  f.if(hart.load32(SCRATCH.ready).eqz(), () => f.return());
+  f.call(flushSpace, hart, ALL_SPACES);
+  f.call(flushContext, contextAt(hart, CONTEXT.MACHINE));
+  f.store64(hart.load32(SCRATCH.userContext), get(hart, "satp"), CTX_SATP);
+});
+
+/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
+export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
+  const context = f.let(contextAt(hart, 0));
+  const end = f.let(contextAt(hart, CONTEXT_COUNT));
+  f.loop((again) => {
+    f.if(context.load32(CTX_USED).and(2), () => {
+      f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
+      f.store32(context, context.load32(CTX_USED).and(~2), CTX_USED);
+    });
+    context.set(context.add(CONTEXT_SIZE));
+    f.brIf(again, context.ne(end));
+  });
 });
 
 /** Make an area that was never run in valid: zeroes would be entries for page 0. */
 export const prepareTlb = fn("prepareTlb", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.ready), () => f.return());
   for (let i = 0; i < CONTEXT_COUNT; i++) f.store32(contextAt(hart, i), 7, CTX_USED);
-  f.call(flushTlb, hart);
+  f.store32(hart, contextAt(hart, CONTEXT.USER), SCRATCH.userContext);
   f.store32(hart, 1, SCRATCH.ready);
+  f.call(flushTlb, hart);
 });

@@ -1,0 +1,471 @@
+// The translator: a region's blocks as one WebAssembly function, from the same rows that the interpreter is made of.
+// Guest registers are locals, loaded on entry and written back on every way out; a load or store that hits the
+// TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
+// region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: dispatch.ts.
+import { F64, I32, I64 } from "../../wasm/expr.ts";
+import { fn, type AnyFn, Func, type Label, type Local } from "../../wasm/function.ts";
+import { decodeImmediate } from "./encoding.ts";
+import { jumpEntry, LEAVE, REGION, slotOf, entryOf } from "./dispatch.ts";
+import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
+import { loadSlow, storeSlow } from "./mmu.ts";
+import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
+import {
+  loadAccess,
+  type LoadKind,
+  SIZE_OF_LOAD,
+  type Semantics,
+  storeAccess,
+  type StoreSize,
+} from "./semantics.ts";
+import { tlbEntry } from "./tlb.ts";
+import { inexactNow, translatedFloat } from "./translator-float.ts";
+import { EVENT, get32, MSTATUS, raise, raiseIllegal, set } from "./trap.ts";
+
+const MSTATUS_FS = 3 << MSTATUS.FS;
+
+export interface TranslationMode {
+  /** Never execute more than `countdown` says: slices end at exactly their budget. */
+  readonly exact: boolean;
+}
+
+/** The region as a function of type REGION. */
+export function translateRegion(name: string, region: Region, mode: TranslationMode): AnyFn {
+  return fn(name, REGION.params, I32, (f, hart, context, countdown, pc, entry) => {
+    new RegionWriter(f, region, mode, { hart, context, countdown, pc, entry }).emit();
+  });
+}
+
+interface Parameters {
+  readonly hart: Local<I32>;
+  readonly context: Local<I32>;
+  readonly countdown: Local<I32>;
+  readonly pc: Local<I64>;
+  readonly entry: Local<I32>;
+}
+
+/** The registers that a region's instructions name. */
+interface RegisterUse {
+  readonly read: ReadonlySet<number>;
+  readonly written: ReadonlySet<number>;
+}
+
+function registersOf(
+  region: Region,
+  sources: readonly ("rs1" | "rs2" | "frs1" | "frs2" | "frs3")[],
+  target: "rd" | "frd",
+): RegisterUse {
+  const read = new Set<number>();
+  const written = new Set<number>();
+  for (const { instructions } of region.blocks) {
+    for (const { row, word, flow } of instructions) {
+      if (row === undefined || flow.kind === "step") continue;
+      for (const source of sources) {
+        const low = row.fields.get(source);
+        if (low !== undefined) read.add((word >>> low) & 31);
+      }
+      const low = row.fields.get(target);
+      if (low !== undefined) written.add((word >>> low) & 31);
+    }
+  }
+  if (target === "rd") {
+    read.delete(0);
+    written.delete(0);
+  }
+  return { read, written };
+}
+
+class RegionWriter {
+  readonly #f: Func;
+  readonly #region: Region;
+  readonly #mode: TranslationMode;
+  readonly #p: Parameters;
+  /** Guest-virtual address of the page. */
+  readonly #base: Local<I64>;
+  /** Where to go on, or why not, for the ways out below. */
+  readonly #target: Local<I64>;
+  readonly #reason: Local<I32>;
+  readonly #x: (Local<I64> | undefined)[] = [];
+  readonly #d: (Local<F64> | undefined)[] = [];
+  readonly #xUse: RegisterUse;
+  readonly #dUse: RegisterUse;
+  /** Non-zero: the flag NX has accrued. In a region with float instructions. */
+  #inexact: Local<I32> | undefined;
+  /** Go on at #target, in another region if there is one. */
+  #leave!: Label;
+  /** Leave for the interpreter for #reason; pc is stored. */
+  #stop!: Label;
+  readonly #blockLabels = new Map<Block, Label>();
+  readonly #loopLabels = new Map<Block, Label>();
+  readonly #blocks: ReadonlyMap<number, Block>;
+  readonly #children = new Map<Block | undefined, Block[]>();
+  /** Instructions from a block on to the next look at the countdown, at most. */
+  readonly #longest = new Map<Block, number>();
+
+  constructor(f: Func, region: Region, mode: TranslationMode, parameters: Parameters) {
+    this.#f = f;
+    this.#region = region;
+    this.#mode = mode;
+    this.#p = parameters;
+    this.#xUse = registersOf(region, ["rs1", "rs2"], "rd");
+    this.#dUse = registersOf(region, ["frs1", "frs2", "frs3"], "frd");
+    this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
+    for (const block of region.blocks) {
+      const siblings = this.#children.get(block.dominator);
+      if (siblings === undefined) this.#children.set(block.dominator, [block]);
+      else siblings.push(block);
+    }
+    for (const block of region.blocks.toReversed()) {
+      const after = block.successors
+        .filter((next) => next.order > block.order && !next.isLoop)
+        .map((next) => this.#longest.get(next) as number);
+      this.#longest.set(block, block.instructions.length + Math.max(0, ...after));
+    }
+    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)));
+    this.#target = f.let(I64.of(0));
+    this.#reason = f.let(I32.of(0));
+  }
+
+  emit(): void {
+    const f = this.#f;
+    const { hart, countdown, pc } = this.#p;
+    const entries = this.#region.entries;
+    const needed = this.#mode.exact ? Math.max(...entries.map((b) => this.#longest.get(b) as number)) : 1;
+    const leaveAtOnce = (reason: number): void => {
+      set(f, hart, "pc", pc);
+      f.store32(hart, reason, SCRATCH.leave);
+      f.return(countdown);
+    };
+    f.if(countdown.ltS(needed), () => leaveAtOnce(LEAVE.BUDGET), undefined, false);
+    // What float instructions would look at each time: FS is dirty, and frm is round-to-nearest.
+    if (this.#usesFloat) {
+      const dirty = get32(hart, "mstatus").and(MSTATUS_FS).eq(MSTATUS_FS);
+      f.if(dirty.and(get32(hart, "frm").eqz()).eqz(), () => leaveAtOnce(LEAVE.STEP), undefined, false);
+      this.#inexact = f.let(inexactNow(hart));
+    }
+    this.#loadRegisters();
+    f.block((stop) => {
+      this.#stop = stop;
+      f.block((leave) => {
+        this.#leave = leave;
+        this.#enter();
+        f.unreachable();
+      });
+      this.#writeBack();
+      this.#goOn();
+    });
+    this.#writeBack();
+    f.store32(hart, this.#reason, SCRATCH.leave);
+    f.return(countdown);
+  }
+
+  get #usesFloat(): boolean {
+    return this.#region.blocks.some((b) =>
+      b.instructions.some(
+        ({ row, flow }) => flow.kind !== "step" && row !== undefined && /^[FD]$/.test(row.extension),
+      ),
+    );
+  }
+
+  // ---- registers ----
+
+  #loadRegisters(): void {
+    const f = this.#f;
+    const { hart } = this.#p;
+    for (const i of union(this.#xUse)) this.#x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i));
+    for (const i of union(this.#dUse)) this.#d[i] = f.let(hart.loadF64(hartLayout.offsetOf("f") + 8 * i));
+  }
+
+  #writeBack(): void {
+    const f = this.#f;
+    const { hart } = this.#p;
+    for (const i of this.#xUse.written) {
+      f.store64(hart, this.#x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
+    }
+    for (const i of this.#dUse.written) {
+      f.storeF64(hart, this.#d[i] as Local<F64>, hartLayout.offsetOf("f") + 8 * i);
+    }
+  }
+
+  // ---- ways out ----
+
+  /** Registers are written back: to the region at #target by the jump cache, else back to the interpreter. */
+  #goOn(): void {
+    const f = this.#f;
+    const { hart, context, countdown } = this.#p;
+    const entry = f.let(jumpEntry(context, this.#target));
+    f.if(entry.load64(CTX_JUMPS).eq(this.#target), () => {
+      const value = f.let(entry.load32(CTX_JUMPS + 8));
+      f.returnCallIndirect(REGION, slotOf(value), hart, context, countdown, this.#target, entryOf(value));
+    });
+    set(f, hart, "pc", this.#target);
+    f.store32(hart, LEAVE.LOOKUP, SCRATCH.leave);
+    f.return(countdown);
+  }
+
+  #leaveTo(target: I64): void {
+    this.#target.set(target);
+    this.#f.br(this.#leave);
+  }
+
+  #stopFor(reason: number): void {
+    this.#reason.set(reason);
+    this.#f.br(this.#stop);
+  }
+
+  #address(offset: number): I64 {
+    return this.#base.add(offset);
+  }
+
+  #storePc(offset: number): void {
+    set(this.#f, this.#p.hart, "pc", this.#address(offset));
+  }
+
+  // ---- control flow ----
+
+  #enter(): void {
+    const { entries } = this.#region;
+    this.#within(undefined, () => {
+      const only = entries.length === 1 ? entries[0] : undefined;
+      if (only !== undefined) this.#toward(undefined, only);
+      else {
+        const labels = entries.map((block) => this.#blockLabels.get(block) as Label);
+        this.#f.brTable(this.#p.entry, labels);
+      }
+    });
+  }
+
+  /** Blocks that several edges lead to follow their dominator, each after a block that is left to get there. */
+  #within(dominator: Block | undefined, body: () => void): void {
+    const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
+    const nest = (n: number): void => {
+      const block = merges[n];
+      if (block === undefined) return body();
+      this.#f.block((label) => {
+        this.#blockLabels.set(block, label);
+        nest(n + 1);
+      });
+      this.#emitBlock(block);
+    };
+    // The last in reverse postorder is placed last, so its label is the outermost.
+    merges.sort((a, b) => b.order - a.order);
+    nest(0);
+  }
+
+  #isMerge(block: Block): boolean {
+    const { entries } = this.#region;
+    return block.forwardEdges > 1 || (entries.length > 1 && entries.includes(block));
+  }
+
+  #emitBlock(block: Block): void {
+    const inside = (): void => this.#within(block, () => this.#emitInstructions(block));
+    if (!block.isLoop) return inside();
+    this.#f.loop((again) => {
+      this.#loopLabels.set(block, again);
+      inside();
+    });
+  }
+
+  /** Go from a block (undefined: from outside) to another. */
+  #toward(from: Block | undefined, to: Block): void {
+    if (from === undefined || to.order > from.order) {
+      if (!this.#isMerge(to)) return this.#emitBlock(to);
+      return this.#f.br(this.#blockLabels.get(to) as Label);
+    }
+    if (!dominates(to, from)) return this.#leaveTo(this.#address(to.start));
+    if (!this.#mode.exact) this.#poll(to);
+    this.#f.br(this.#loopLabels.get(to) as Label);
+  }
+
+  #poll(at: Block): void {
+    const needed = this.#mode.exact ? (this.#longest.get(at) as number) : 1;
+    this.#f.if(
+      this.#p.countdown.ltS(needed),
+      () => {
+        this.#storePc(at.start);
+        this.#stopFor(LEAVE.BUDGET);
+      },
+      undefined,
+      false,
+    );
+  }
+
+  #edge(from: Block, offset: number): void {
+    const to = this.#blocks.get(offset);
+    if (to !== undefined && from.successors.includes(to)) this.#toward(from, to);
+    else this.#leaveTo(this.#address(offset));
+  }
+
+  #emitInstructions(block: Block): void {
+    const f = this.#f;
+    const { countdown } = this.#p;
+    if (block.isLoop && this.#mode.exact) this.#poll(block);
+    const { instructions } = block;
+    const last = instructions.at(-1) as Instruction;
+    const stepped = last.flow.kind === "step" ? 1 : 0;
+    const executed = instructions.length - stepped;
+    if (executed > 0) countdown.set(countdown.sub(executed));
+    for (const [i, instruction] of instructions.entries()) {
+      if (instruction.flow.kind === "step") {
+        this.#storePc(instruction.offset);
+        this.#stopFor(LEAVE.STEP);
+        return;
+      }
+      f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
+    }
+    if (last.flow.kind === "next") this.#edge(block, block.end);
+  }
+
+  /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
+  #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
+    const { row, offset, size, flow } = instruction;
+    if (row === undefined) return;
+    const semantics = this.#semantics(block, instruction, unexecuted);
+    row.meaning(semantics);
+    if (flow.kind !== "next") return;
+    const isAccess = row.fields.has("rs1") && row.extension !== "M";
+    if (row.extension !== "Zicsr" && !(this.#mode.exact && isAccess)) return;
+    // Whatever the instruction has set off is looked at before the next one.
+    const f = this.#f;
+    f.if(
+      this.#p.hart.load32(SCRATCH.event),
+      () => {
+        this.#storePc(offset + size);
+        this.#stopAfter(unexecuted);
+      },
+      undefined,
+      false,
+    );
+  }
+
+  /** Stop in the middle of a block, the trap or event is in memory. */
+  #stopAfter(unexecuted: number): void {
+    const { countdown } = this.#p;
+    if (unexecuted > 0) countdown.set(countdown.add(unexecuted));
+    this.#stopFor(LEAVE.EVENT);
+  }
+
+  // ---- meanings ----
+
+  #semantics(block: Block, instruction: Instruction, unexecuted: number): Semantics {
+    const f = this.#f;
+    const { hart, context, countdown } = this.#p;
+    const { word, offset, size } = instruction;
+    const row = instruction.row as NonNullable<typeof instruction.row>;
+    const number = (low: number): number => (word >>> low) & 31;
+    const x = (low: number): I64 => this.#x[number(low)] ?? I64.of(0);
+    const storePc = (): void => this.#storePc(offset);
+    const stopIfTrapped = (): void => {
+      f.if(hart.load32(SCRATCH.event).eq(EVENT.TRAPPED), () => this.#stopAfter(unexecuted), undefined, false);
+    };
+    /** After a slow access: a trap stops at once, anything else ends the slice at the next look at the countdown. */
+    const afterAccess = (): void => {
+      const event = f.let(hart.load32(SCRATCH.event));
+      f.if(
+        event,
+        () => {
+          f.if(event.eq(EVENT.TRAPPED), () => this.#stopAfter(unexecuted));
+          if (this.#mode.exact) return;
+          f.store32(hart, EVENT.NONE, SCRATCH.event);
+          f.store32(hart, hart.load32(SCRATCH.forfeit).add(countdown), SCRATCH.forfeit);
+          countdown.set(0);
+        },
+        undefined,
+        false,
+      );
+    };
+    const trap = (cause: I64 | number, tval: I64 | number): void => {
+      storePc();
+      f.call(raise, hart, cause, tval);
+      this.#stopAfter(unexecuted);
+    };
+    const target = (): number => offset + decodeImmediate(row.immediate as "B" | "J", word);
+    const tag = (va: I64, bytes: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(bytes - 1));
+    const self: Semantics = {
+      f,
+      hart,
+      word: I32.of(word),
+      get rs1() {
+        return x(15);
+      },
+      get rs2() {
+        return x(20);
+      },
+      get float() {
+        return float;
+      },
+      get imm() {
+        if (row.immediate === undefined) throw new RangeError(`${row.name} has no immediate`);
+        return I64.of(decodeImmediate(row.immediate, word));
+      },
+      pc: this.#address(offset),
+      nextPc: this.#address(offset + size),
+      field: (low, width) => I32.of((word >>> low) & (2 ** width - 1)),
+      setRd: (value) => this.#x[number(7)]?.set(value),
+      jump: (to) => this.#leaveTo(to),
+      branch: (condition) => {
+        f.if(condition, () => this.#edge(block, target()));
+        this.#edge(block, offset + size);
+      },
+      jumpImmediate: () => this.#edge(block, target()),
+      load: (kind: LoadKind, address: I64) => {
+        const [fromHost, extend] = loadAccess[kind];
+        const bytes = SIZE_OF_LOAD[kind];
+        const va = f.let(address);
+        const value = f.let(I64.of(0));
+        const entry = f.let(tlbEntry(context, va));
+        f.if(
+          entry.load64(CTX_READ).eq(tag(va, bytes)),
+          () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
+          () => {
+            storePc();
+            value.set(extend(loadSlow.call(hart, va, bytes)));
+            afterAccess();
+          },
+          true,
+        );
+        return value;
+      },
+      store: (bytes: StoreSize, address: I64, value: I64) => {
+        const va = f.let(address);
+        const entry = f.let(tlbEntry(context, va));
+        f.if(
+          entry.load64(CTX_WRITE).eq(tag(va, bytes)),
+          () => storeAccess(f, bytes, va.wrap().add(entry.load32(CTX_WRITE + 8)), value),
+          () => {
+            storePc();
+            f.call(storeSlow, hart, va, value, bytes);
+            afterAccess();
+          },
+          true,
+        );
+      },
+      guard: (call) => {
+        storePc();
+        const value = f.let(call);
+        stopIfTrapped();
+        return value;
+      },
+      checkEvent: stopIfTrapped,
+      // Instructions that look at the counters are stepped.
+      syncCounters: () => {},
+      trap,
+      trapDynamic: (cause) => trap(cause, 0),
+      illegal: () => {
+        storePc();
+        f.call(raiseIllegal, hart, instruction.bits);
+        this.#stopAfter(unexecuted);
+      },
+      resume: () => this.#stopAfter(unexecuted),
+      exit: () => {
+        throw new RangeError(`${row.name} leaves the guest: it must be stepped`);
+      },
+    };
+    const register = (low: number): Local<F64> => this.#d[number(low)] as Local<F64>;
+    const float = translatedFloat(self, register, this.#inexact as Local<I32>);
+    return self;
+  }
+}
+
+function union({ read, written }: RegisterUse): number[] {
+  return [...new Set([...read, ...written])].sort((a, b) => a - b);
+}

@@ -77,7 +77,7 @@ const INTERESTING: readonly bigint[] = [
   0x0102_0408_1020_4080n,
 ];
 
-function integer(r: Random): bigint {
+export function integer(r: Random): bigint {
   return r.weighted([
     [3, () => r.u64()],
     [3, () => r.pick(INTERESTING)],

@@ -1,0 +1,128 @@
+// npm run check:lockstep -- [--instructions N] [--seed S] [--engine translator|interpreter] [--threshold T]
+// [--group G [--program P]]: random programs on the interpreter and on the engine under test, step by step the same.
+// First it finds its planted mistakes. Programs come in groups that share their two harts, so that what one leaves in
+// caches meets the next; a difference is shrunk to the items that it needs.
+import { parseArgs } from "node:util";
+import type { HarnessOptions } from "../hart-harness.ts";
+import { programSeed, Random } from "../oracle/random.ts";
+import { type Difference, Pair, type Planted, type RunOptions } from "./lockstep.ts";
+import { type LockstepProgram, lockstepProgram, programImage } from "./program.ts";
+import { shrink, trace } from "./shrink.ts";
+
+const GROUP = 8;
+
+interface Group {
+  readonly options: HarnessOptions;
+  readonly programs: readonly LockstepProgram[];
+  readonly runs: readonly RunOptions[];
+}
+
+/** Group `index` of a run: its programs, how long each runs, and the engine under test. */
+function groupOf(seed: number, index: number, tested: HarnessOptions): Group {
+  const r = new Random(programSeed(seed, index));
+  const programs = Array.from({ length: GROUP }, () => lockstepProgram(r.u32()));
+  const runs = programs.map(() => ({
+    steps: r.pick([3000, 10_000, 40_000]),
+    largestSlice: r.pick([16, 300, 3000, 3000, 20_000]),
+  }));
+  return { options: tested, programs, runs };
+}
+
+interface Found {
+  readonly program: number;
+  readonly difference: Difference;
+}
+
+/** Runs a group, or its program `only`; the first difference. */
+function runGroup(pair: Pair, { programs, runs }: Group, only?: number): Found | undefined {
+  for (const [i, program] of programs.entries()) {
+    if (only !== undefined && only !== i) continue;
+    const difference = pair.run(program, runs[i] as RunOptions);
+    if (difference !== undefined) return { program: i, difference };
+  }
+  return undefined;
+}
+
+const PLANTED: readonly Planted["kind"][] = ["x", "f", "fflags", "mcause", "minstret", "ram"];
+
+/** Each planted mistake is found, two of the engine's own kind against itself otherwise agree. */
+function checkPlanted(seed: number): void {
+  for (const [i, kind] of PLANTED.entries()) {
+    const pair = new Pair({}, { kind, after: 20_000 });
+    let found: Found | undefined;
+    for (let g = 0; g < 4 && found === undefined; g++) found = runGroup(pair, groupOf(seed, i * 4 + g, {}));
+    const line = found?.difference.lines[0];
+    if (line === undefined) throw new Error(`planted ${kind}: not found`);
+    console.log(`planted ${kind}: found, ${line}`);
+  }
+}
+
+function report(seed: number, group: number, { program, difference }: Found, whole: Group): void {
+  console.log(`seed ${seed}, group ${group}, program ${program}: DIFFERENT ${difference.where}`);
+  console.log(`  ${(whole.programs[program] as LockstepProgram).summary}`);
+  for (const line of difference.lines.slice(0, 12)) console.log(`  ${line}`);
+  const subject = whole.programs[program] as LockstepProgram;
+  const options = whole.runs[program] as RunOptions;
+  const alone = new Pair(whole.options).run(subject, options);
+  if (alone === undefined) {
+    console.log(`  only after the programs before it: --group ${group} runs them all`);
+    return;
+  }
+  const { kept, difference: least } = shrink(subject, options, whole.options, alone);
+  const { listing } = programImage(subject, (i) => kept.has(i));
+  console.log(`  alone, with ${kept.size} of ${subject.entries.length} items: ${least.where}`);
+  for (const line of [...least.lines.slice(0, 12), ...listing]) console.log(`    ${line}`);
+  console.log("  the judge's last steps:");
+  for (const line of trace(subject, options, kept, least)) console.log(`    ${line}`);
+}
+
+const { values } = parseArgs({
+  options: {
+    instructions: { type: "string", default: "1500000" },
+    seed: { type: "string", default: String(Date.now() % 2 ** 31) },
+    engine: { type: "string", default: "interpreter" },
+    threshold: { type: "string", default: "1" },
+    group: { type: "string" },
+    program: { type: "string" },
+    seconds: { type: "string" },
+    report: { type: "string", default: "3" },
+  },
+});
+const seed = Number(values.seed);
+const wanted = Number(values.instructions);
+const tested = (
+  values.engine === "interpreter" ? {} : { engine: values.engine, threshold: Number(values.threshold) }
+) as HarnessOptions;
+console.log(`lock-step of the interpreter and the ${values.engine}: ${wanted} instructions, seed ${seed}`);
+
+let steps = 0;
+let slices = 0;
+let programs = 0;
+let failures = 0;
+const began = performance.now();
+const isLate = (): boolean =>
+  values.seconds !== undefined && performance.now() - began > 1000 * Number(values.seconds);
+
+function runOne(index: number, only?: number): void {
+  const group = groupOf(seed, index, tested);
+  const pair = new Pair(tested);
+  const found = runGroup(pair, group, only);
+  steps += pair.steps;
+  slices += pair.slices;
+  programs += only === undefined ? GROUP : 1;
+  if (found === undefined) return;
+  failures++;
+  report(seed, index, found, group);
+}
+
+if (values.group !== undefined) {
+  runOne(Number(values.group), values.program === undefined ? undefined : Number(values.program));
+} else {
+  checkPlanted(seed);
+  for (let index = 0; steps < wanted && failures < Number(values.report) && !isLate(); index++) runOne(index);
+}
+const time = ((performance.now() - began) / 1000).toFixed(1);
+console.log(
+  `${steps} instructions of ${programs} programs in ${slices} slices, ${time} s: ${failures === 0 ? "no difference" : `${failures} groups differ`}`,
+);
+process.exitCode = failures === 0 ? 0 : 1;

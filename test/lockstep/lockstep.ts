@@ -1,0 +1,214 @@
+// Two harts, the judge (the interpreter) and the engine under test, run the same program from the same image. After
+// each slice of the one under test the judge runs as many steps, in slices of its own, and all state is compared: the
+// hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
+import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/layout.ts";
+import { EXIT } from "../../src/hypervisor/riscv/engine.ts";
+import { type HartField, hartLayout, hartState, SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
+import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
+import { Random } from "../oracle/random.ts";
+import { RAM_SIZE } from "./layout.ts";
+import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
+
+/** A mistake planted in the engine under test once it has run so many steps. */
+export interface Planted {
+  readonly kind: "x" | "f" | "fflags" | "mcause" | "minstret" | "ram";
+  readonly after: number;
+}
+
+export interface Difference {
+  readonly where: string;
+  readonly lines: readonly string[];
+  /** Steps of this program that were equal, and the slice that was not. */
+  readonly equalSteps: number;
+  readonly slice: number;
+}
+
+export interface RunOptions {
+  /** Steps of the program in all. */
+  readonly steps: number;
+  /** Largest slice of the engine under test. */
+  readonly largestSlice: number;
+  readonly isKept?: (index: number) => boolean;
+}
+
+export class Pair {
+  readonly judge: HartHarness;
+  readonly tested: HartHarness;
+  readonly #planted: Planted | undefined;
+  /** Steps compared and traps taken, over all programs. */
+  steps = 0;
+  slices = 0;
+  #isPlanted = false;
+
+  constructor(tested: HarnessOptions, planted?: Planted) {
+    this.judge = new HartHarness({ ramSize: RAM_SIZE });
+    this.tested = new HartHarness({ ...tested, ramSize: RAM_SIZE });
+    this.#planted = planted;
+  }
+
+  /** Runs a program on both; the first difference, if there is one. */
+  run(program: LockstepProgram, { steps, largestSlice, isKept }: RunOptions): Difference | undefined {
+    const r = new Random(program.seed ^ 0x5bd1e995);
+    const { ram } = programImage(program, isKept);
+    for (const harness of [this.judge, this.tested]) start(harness, program, ram);
+    let done = 0;
+    let fruitless = 0;
+    while (done < steps) {
+      const budget = r.weighted([
+        [2, () => 1 + r.int(16)],
+        [4, () => 1 + r.int(300)],
+        [4, () => 1 + r.int(largestSlice)],
+      ])();
+      const result = this.#slice(r, Math.min(budget, largestSlice), done);
+      if (typeof result === "object") return result;
+      done += result;
+      this.steps += result;
+      fruitless = result === 0 ? fruitless + 1 : 0;
+      if (fruitless > 100) throw new Error(`program ${program.seed}: run() does nothing`);
+      this.#betweenSlices(r);
+    }
+    return undefined;
+  }
+
+  /** Steps done, or the difference. */
+  #slice(r: Random, budget: number, done: number): number | Difference {
+    const { judge, tested } = this;
+    const pc = judge.hart.get("pc");
+    const mode = judge.hart.get("priv");
+    judge.ticks += r.int(20);
+    tested.ticks = judge.ticks;
+    this.slices++;
+    const before = [executed(judge), executed(tested)] as const;
+    const judged = (): number => Number(executed(judge) - before[0]);
+    const count = (): number => Number(executed(tested) - before[1]);
+    let reason = tested.run(budget);
+    let expected: number = EXIT.SLICE;
+    if (count() > 0 || reason !== EXIT.SLICE) expected = this.#judge(r, count(), judged);
+    // A fetch that traps counts as a step, and comes a step late when the slice is over: then the other catches up.
+    for (let tries = 0; judged() !== count() && tries < CATCH_UP; tries++) {
+      const behind = count() - judged();
+      if (behind > 0) expected = judge.run(behind);
+      else reason = tested.run(-behind);
+    }
+    this.#plant(done + count());
+    const lines = this.#compare();
+    if (judged() !== count()) lines.unshift(`steps: ${judged()}, tested ${count()}`);
+    if (expected !== reason) lines.unshift(`run(): ${exitName(expected)}, tested ${exitName(reason)}`);
+    if (lines.length === 0) {
+      if (reason === EXIT.ECALL) for (const harness of [judge, tested]) answerCall(harness);
+      return count();
+    }
+    const where = `from pc ${pc.toString(16)} mode ${mode}, budget ${budget}, ${count()} steps`;
+    return { where, lines, equalSteps: done, slice: Math.max(count(), judged()) };
+  }
+
+  /** The judge's run(), in one to three slices or so; gives the last one's reason. */
+  #judge(r: Random, count: number, done: () => number): number {
+    for (let tries = 0; tries < 4; tries++) {
+      const left = count - done();
+      const reason = this.judge.run(tries === 3 || r.oneIn(2) ? left : 1 + r.int(left));
+      if (reason !== EXIT.SLICE || done() >= count) return reason;
+    }
+    return EXIT.SLICE;
+  }
+
+  #plant(steps: number): void {
+    const planted = this.#planted;
+    if (planted === undefined || this.#isPlanted || this.steps + steps < planted.after) return;
+    this.#isPlanted = true;
+    const { hart } = this.tested;
+    if (planted.kind === "ram")
+      this.tested.write64(RAM_BASE + 0x70000n, ~this.tested.read64(RAM_BASE + 0x70000n));
+    else {
+      const index = planted.kind === "x" || planted.kind === "f" ? 9 : 0;
+      hart.set(planted.kind, hart.get(planted.kind, index) ^ 1n, index);
+    }
+  }
+
+  #compare(): string[] {
+    const [a, b] = [this.judge, this.tested];
+    const lines: string[] = [];
+    const base = hartBase(0);
+    const bytes = (h: HartHarness, from: number, length: number): Buffer =>
+      Buffer.from(h.buffer, from, length);
+    const size = hartLayout.end - HART_STATE_OFFSET;
+    if (bytes(a, base + HART_STATE_OFFSET, size).compare(bytes(b, base + HART_STATE_OFFSET, size)) !== 0) {
+      lines.push(...differentFields(a, b));
+    }
+    const ram = a.offset(RAM_BASE);
+    const other = b.offset(RAM_BASE);
+    if (bytes(a, ram, RAM_SIZE).compare(bytes(b, other, RAM_SIZE)) !== 0) {
+      for (let i = 0; i < RAM_SIZE && lines.length < 20; i += 8) {
+        const at = RAM_BASE + BigInt(i);
+        if (a.read64(at) !== b.read64(at)) lines.push(different(at.toString(16), a.read64(at), b.read64(at)));
+      }
+    }
+    if (a.lines !== b.lines) lines.push(different("lines", BigInt(a.lines), BigInt(b.lines)));
+    for (const [address, value] of a.devices) {
+      const theirs = b.devices.get(address) ?? 0n;
+      if (value !== theirs) lines.push(different(`device ${address.toString(16)}`, value, theirs));
+    }
+    for (let i = 0; i < RAM_SIZE; i += 4096) {
+      const at = RAM_BASE + BigInt(i);
+      if (a.dirty(at) && !b.dirty(at)) lines.push(`dirty log: page ${at.toString(16)} is missing`);
+    }
+    return lines;
+  }
+
+  /** What others do to a hart while it is out of the guest. */
+  #betweenSlices(r: Random): void {
+    const both = [this.judge, this.tested];
+    if (r.oneIn(40)) {
+      const bits = r.pick([0, 0, 0x80, 0x200, 0x800]);
+      for (const h of both) h.lines = (h.lines & 0x20) | bits;
+    }
+    if (r.oneIn(60)) for (const h of both) h.engine.flushTlb(hartBase(0));
+    if (r.oneIn(60)) for (const h of both) h.clearDirty();
+  }
+}
+
+const CATCH_UP = 20;
+
+/** Steps of a hart: instructions, and those that trapped. */
+const executed = (harness: HartHarness): bigint =>
+  harness.view.getBigUint64(hartBase(0) + SCRATCH.executed, true);
+
+export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8Array): void {
+  new Uint8Array(harness.buffer, harness.offset(RAM_BASE), RAM_SIZE).set(ram);
+  const { hart } = harness;
+  for (const [field, value] of Object.entries(hartState.create())) {
+    const length = typeof value === "object" ? value.length : 1;
+    for (let i = 0; i < length; i++) hart.set(field as HartField, 0n, i);
+  }
+  for (const [field, value, index] of program.state) hart.set(field, value, index);
+  hart.clearReservation();
+  hart.configure({ builtinFirmware: program.builtinFirmware });
+  harness.lines = 0;
+  harness.ticks = 1000;
+  harness.devices.clear();
+  harness.devices.set(DEVICE, 0x1122334455667788n);
+  harness.devices.set(DEVICE + 8n, 1n);
+}
+
+/** What a firmware would do: an answer in a0, and on with the next instruction. */
+function answerCall({ hart }: HartHarness): void {
+  hart.set("pc", hart.get("pc") + 4n);
+  hart.set("x", hart.get("x", 17) ^ 0x5an, 10);
+}
+
+const exitName = (reason: number): string =>
+  Object.entries(EXIT).find(([, value]) => value === reason)?.[0] ?? String(reason);
+const different = (name: string, judged: bigint, tested: bigint): string =>
+  `${name}: ${judged.toString(16)}, tested ${tested.toString(16)}`;
+
+function differentFields(a: HartHarness, b: HartHarness): string[] {
+  return Object.entries(hartState.create()).flatMap(([name, value]) => {
+    const field = name as HartField;
+    const length = typeof value === "object" ? value.length : 1;
+    return Array.from({ length }, (_, i) => i)
+      .filter((i) => a.hart.get(field, i) !== b.hart.get(field, i))
+      .map((i) =>
+        different(length === 1 ? field : `${field}[${i}]`, a.hart.get(field, i), b.hart.get(field, i)),
+      );
+  });
+}

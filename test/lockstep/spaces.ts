@@ -1,0 +1,108 @@
+// Four address spaces with ASIDs 1 to 4 (two of Sv39, Sv48, Sv57): each maps RAM four times into a window of 4 KiB
+// pages, data pages in an order of its own, some pages with random flags; and two superpages that are the same in
+// all of them. Privileged specification, 12.3 to 12.6.
+import { RAM_BASE } from "../hart-harness.ts";
+import type { Random } from "../oracle/random.ts";
+import {
+  CODE,
+  KERNEL_ALIAS,
+  PROGRAM_ALIAS,
+  RAM_SIZE,
+  SCRATCH,
+  STACK,
+  TABLES,
+  TABLES_END,
+  WINDOW_COUNT,
+} from "./layout.ts";
+
+export interface Space {
+  readonly satp: bigint;
+  /** Virtual address of its window, 2 MiB. */
+  readonly window: bigint;
+  /** Place of the table of the window's pages. */
+  readonly leaves: number;
+}
+
+export const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
+const PAGES = RAM_SIZE / 4096;
+const MEGAPAGE = 1;
+
+/** Canonical in Sv39; the last two only in the larger ones. Both ends of the address space are among them. */
+const WINDOWS = [
+  0x4000_0000n,
+  0x3f_ffe0_0000n,
+  0xffff_ffc0_0000_0000n,
+  0xffff_ffff_ffe0_0000n,
+  0x20_0000n,
+  0x7fff_ffe0_0000n,
+  0xffff_8000_0000_0000n,
+];
+
+/** Good flags of code and data pages, of S-mode and then of U-mode: what the kernel mends a page with. */
+export function goodFlags(r: Random): bigint[] {
+  const accessed = r.oneIn(2) ? PTE.A : 0n;
+  const code = PTE.V | PTE.R | PTE.X | accessed | (r.oneIn(10) ? 0n : PTE.W) | (r.oneIn(2) ? PTE.D : 0n);
+  const data = PTE.V | PTE.R | PTE.W | accessed | (r.oneIn(2) ? PTE.D : 0n) | (r.oneIn(4) ? PTE.X : 0n);
+  return [code, data, code | PTE.U, data | PTE.U];
+}
+
+/** Writes the tables into `ram`; `landing` is a place on the one code page that keeps good flags. */
+export function buildSpaces(
+  r: Random,
+  ram: DataView,
+  good: readonly bigint[],
+  landing: number,
+): readonly Space[] {
+  let free = TABLES;
+  const newTable = (): number => {
+    const at = free;
+    free += 4096;
+    if (free > TABLES_END) throw new RangeError("page tables do not fit");
+    return at;
+  };
+  const pte = (place: number, flags: bigint): bigint => (((RAM_BASE + BigInt(place)) >> 12n) << 10n) | flags;
+  /** The table of `level` for an address, made on the way. */
+  const tableOf = (root: number, top: number, va: bigint, level: number): number => {
+    let table = root;
+    for (let l = top; l > level; l--) {
+      const at = table + Number((va >> BigInt(12 + 9 * l)) & 511n) * 8;
+      const entry = ram.getBigUint64(at, true);
+      if (entry !== 0n) table = Number(((entry >> 10n) << 12n) - RAM_BASE);
+      else {
+        table = newTable();
+        ram.setBigUint64(at, pte(table, PTE.V), true);
+      }
+    }
+    return table;
+  };
+  const map = (root: number, top: number, va: bigint, level: number, value: bigint): void => {
+    const at = tableOf(root, top, va, level) + Number((va >> BigInt(12 + 9 * level)) & 511n) * 8;
+    ram.setBigUint64(at, value, true);
+  };
+  const kernel = PTE.V | PTE.R | PTE.W | PTE.X | PTE.A | PTE.D | PTE.G;
+  const program =
+    PTE.V | PTE.R | PTE.G | PTE.A | (r.oneIn(3) ? PTE.U : 0n) | (r.oneIn(3) ? 0n : PTE.W | PTE.D);
+  const modes = [8n, 8n, 9n, 10n];
+  return modes.map((mode, i) => {
+    const top = Number(mode) - 6;
+    const root = newTable();
+    const window = r.pick(WINDOWS.slice(0, mode === 8n ? 5 : 7));
+    map(root, top, KERNEL_ALIAS, MEGAPAGE, pte(0, kernel));
+    map(root, top, PROGRAM_ALIAS, MEGAPAGE, pte(0, program));
+    const leaves = tableOf(root, top, window, 0);
+    const shift = r.int(32);
+    for (let n = 0; n < WINDOW_COUNT * PAGES; n++) {
+      const place = (n % PAGES) * 4096;
+      const isUser = n >= 2 * PAGES;
+      const isData = place >= SCRATCH;
+      if (place !== STACK && place < CODE) continue;
+      const flags = good[(isUser ? 2 : 0) + (isData || place === STACK ? 1 : 0)] as bigint;
+      const steady = place === STACK || place >> 12 === landing >> 12;
+      const given = steady || !r.oneIn(6) ? flags : (r.u64() & 0xdfn) | (r.oneIn(6) ? 0n : PTE.V);
+      const target = isData ? SCRATCH + ((place - SCRATCH + shift * 4096) % (RAM_SIZE - SCRATCH)) : place;
+      ram.setBigUint64(leaves + n * 8, pte(target, given), true);
+    }
+    const asid = BigInt(i + 1);
+    return { satp: (mode << 60n) | (asid << 44n) | ((RAM_BASE + BigInt(root)) >> 12n), window, leaves };
+  });
+}

@@ -77,7 +77,7 @@ describe("requests", () => {
       ...["UNBLOCK", "SLEEP", "VCPU_RESET", "UPDATE_HGATP", "FENCE_I", "TLB_FLUSH", "HFENCE_VVMA_ALL"],
       ...["HFENCE", "STEAL_UPDATE", "DIRTY_RING_SOFT_FULL"],
     ]);
-    expect(s.log).toEqual([...Array(5).fill("flush"), "flush 5000", "quota 0", "run"]);
+    expect(s.log).toEqual([...Array(4).fill("flush"), "flush spaces", "flush 5000", "quota 0", "run"]);
     expect(me.pending()).toBe(false);
     expect(me.load(CTL_MP_STATE)).toBe(MP.RUNNABLE);
     expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([0x80001000n, 0n, 77n]);
@@ -129,16 +129,19 @@ describe("requests", () => {
   test("a range of more than 64 pages, and one that is whole, flush all", () => {
     const { s, me } = one();
     const queue = new HfenceQueue(s.vm.buffer, 0);
-    const fence = (start: bigint, size: bigint): string[] => {
+    const fence = (start: bigint, size: bigint, asid?: number): string[] => {
       s.log.length = 0;
-      queue.push({ type: 1, asid: 0, start, size });
+      queue.push({ type: asid === undefined ? 1 : 2, asid: asid ?? 0, start, size });
       me.make(REQ.HFENCE);
       s.run(0, slice);
       return s.log.filter((l) => l !== "run");
     };
     expect(fence(0x1800n, 0x1000n)).toEqual(["flush 1000", "flush 2000"]);
-    expect(fence(0n, 65n * 4096n)).toEqual(["flush"]);
+    expect(fence(0n, 65n * 4096n)).toEqual(["flush spaces"]);
     expect(fence(0n, 64n * 4096n)).toHaveLength(64);
+    expect(fence(0x1000n, 1n, 7)).toEqual(["flush 1000 of 7"]);
+    expect(fence(0n, 65n * 4096n, 0)).toEqual(["flush space 0"]);
+    expect(fence(0n, (1n << 64n) - 1n, 0xffff)).toEqual(["flush space 65535"]);
   });
 
   test("VM_DEAD: never runs again, and can still be parked and ended", () => {

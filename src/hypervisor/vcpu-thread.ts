@@ -7,7 +7,7 @@ import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock, hostTicks } from "./guest-clock.ts";
 import { InstructionClock } from "./instruction-clock.ts";
 import { HartPending } from "./hart-pending.ts";
-import { type Hfence, HfenceQueue } from "./hfence.ts";
+import { type Hfence, HFENCE_TYPE, HfenceQueue } from "./hfence.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
 import {
   CTL_DIRTY_COUNT,
@@ -47,6 +47,7 @@ import { EXIT, type EngineExports, type EngineImports } from "./riscv/engine.ts"
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
 import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
+import { ALL_SPACES } from "./riscv/tlb.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
 
@@ -276,7 +277,7 @@ export class VcpuThread {
     // The interpreter decodes from memory at each step, so fence.i needs the fetch translation dropped and no more.
     if (me.check(REQ.FENCE_I)) this.#engine.flushTlb(this.#base);
     if (me.check(REQ.TLB_FLUSH)) this.#engine.flushTlb(this.#base);
-    if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushTlb(this.#base);
+    if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushSpace(this.#base, ALL_SPACES);
     if (me.check(REQ.HFENCE)) for (const fence of this.#hfences.drain()) this.#hfence(fence);
     if (me.check(REQ.STEAL_UPDATE)) this.#writeSteal();
     if (me.check(REQ.DIRTY_RING_SOFT_FULL)) {
@@ -290,14 +291,17 @@ export class VcpuThread {
     this.#me.store(CTL_SLOT_BANK, Atomics.load(this.#words, VM_CURRENT_BANK >>> 2));
   }
 
-  #hfence({ start, size }: Hfence): void {
+  #hfence({ type, asid, start, size }: Hfence): void {
+    const space = type === HFENCE_TYPE.VVMA_ASID ? asid : ALL_SPACES;
     // Past this many pages a whole flush is cheaper.
     if (size > 64n * 4096n) {
-      this.#engine.flushTlb(this.#base);
+      this.#engine.flushSpace(this.#base, space);
       return;
     }
     const end = start + size;
-    for (let page = start & ~4095n; page < end; page += 4096n) this.#engine.flushTlbPage(this.#base, page);
+    for (let page = start & ~4095n; page < end; page += 4096n) {
+      this.#engine.flushTlbPage(this.#base, page, space);
+    }
   }
 
   #resetForStart(): void {

@@ -78,6 +78,9 @@ class ToyEngine implements EngineExports {
   flushTlbPage(): void {
     this.flushTlb();
   }
+  flushSpace(): void {
+    this.flushTlb();
+  }
   protectCode(): void {
     this.flushTlb();
   }

@@ -6,7 +6,7 @@ import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
 import { CONFIG_EXACT_TIMER, type HartField, hartLayout, SCRATCH } from "./hart.ts";
 import { PMP_ENTRIES } from "./pmp.ts";
-import { flushTlb } from "./tlb.ts";
+import { ALL_SPACES, flushSpace, flushTlb, switchSpace } from "./tlb.ts";
 import { EVENT, get, get32, INTERRUPT, MSTATUS, pendingBits, raiseIllegal, set, setEvent } from "./trap.ts";
 
 const hostTicks = imported("host", "hostTicks", [], F64);
@@ -87,7 +87,7 @@ const writeStatus = fn("writeStatus", [I32, I64, I64], undefined, (f, hart, valu
   f.if(value.and(MPP_MASK).eq(2n << BigInt(MSTATUS.MPP)), () => mask.set(mask.and(~MPP_MASK)));
   const next = f.let(old.and(mask.not()).or(value.and(mask)));
   set(f, hart, "mstatus", next);
-  f.if(old.xor(next).and(bit(MSTATUS.MXR)).ne(0), () => f.call(flushTlb, hart));
+  f.if(old.xor(next).and(bit(MSTATUS.MXR)).ne(0), () => f.call(flushSpace, hart, ALL_SPACES));
   resync(f, hart);
 });
 
@@ -158,10 +158,7 @@ const notTrappedByTvm = (hart: I32): I32 =>
 const writeSatp = fn("writeSatp", [I32, I64], undefined, (f, hart, value) => {
   const mode = f.let(value.shrU(60));
   f.if(mode.eqz().or(mode.sub(8).ltU(3)).eqz(), () => f.return());
-  f.if(get(hart, "satp").ne(value), () => {
-    set(f, hart, "satp", value);
-    f.call(flushTlb, hart);
-  });
+  f.call(switchSpace, hart, value);
   resync(f, hart);
 });
 

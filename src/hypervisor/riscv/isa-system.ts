@@ -1,12 +1,12 @@
 // Environment calls, CSR instructions, fences, privileged instructions and cache-block operations (unprivileged
 // specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are not modelled:
 // Zicbom only checks rights.
-import type { I32 } from "../../wasm/expr.ts";
+import { I32 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
 import { ACCESS, cacheBlockAddress } from "./mmu.ts";
 import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
-import { flushTlb, flushTlbPage } from "./tlb.ts";
+import { ALL_SPACES, flushSpace, flushTlbPage } from "./tlb.ts";
 import {
   CAUSE,
   EVENT,
@@ -101,10 +101,11 @@ export const systemRows: readonly Row[] = [
     const { f, hart } = s;
     const user = get32(hart, "priv").eqz();
     f.if(user.or(trappedInS(s, MSTATUS.TVM).and(1)), () => s.illegal());
+    const asid = f.let(s.field(20, 5).choose(s.rs2.wrap().and(0xffff), I32.of(ALL_SPACES)));
     f.if(
       s.field(15, 5),
-      () => f.call(flushTlbPage, hart, s.rs1),
-      () => f.call(flushTlb, hart),
+      () => f.call(flushTlbPage, hart, s.rs1, asid),
+      () => f.call(flushSpace, hart, asid),
     );
     setEvent(f, hart, EVENT.RESYNC);
     s.checkEvent();

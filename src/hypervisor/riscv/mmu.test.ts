@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { PRIV } from "./hart.ts";
+import { ALL_SPACES } from "./tlb.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";
 
 const V = 1n;
@@ -272,7 +273,7 @@ describe("TLB", () => {
     lastMpp = 1n << BigInt(MSTATUS.MPP);
     expect([load(data + (PAGE - RAM_BASE)), load(data + (PAGE - RAM_BASE) + 0x8000n)]).toEqual([1n, 2n]);
     h.write64(pte, 0n);
-    h.engine.flushTlbPage(hartBase(0), data);
+    h.engine.flushTlbPage(hartBase(0), data, ALL_SPACES);
     expect(load(data + (PAGE - RAM_BASE) + 0x8000n)).toMatch(/^13 /);
   });
 

@@ -19,9 +19,9 @@ import {
   SLOT_SIZE,
   VM_CODE_STALE,
 } from "../layout.ts";
-import { CTX_FETCH, CTX_READ, CTX_WRITE, SCRATCH } from "./hart.ts";
+import { CTX_FETCH, CTX_READ, CTX_WRITE, LEAF_GLOBAL, SCRATCH } from "./hart.ts";
 import { PMP_ALLOWED, PMP_EXECUTE, PMP_PARTIAL, PMP_READ, PMP_WRITE, pmpCheck } from "./pmp.ts";
-import { dataContext, dataPrivilege, fetchContext, insert, noteSuperpage, tlbEntry } from "./tlb.ts";
+import { dataContext, dataPrivilege, fetchContext, insert, tlbEntry } from "./tlb.ts";
 import { CAUSE, EVENT, get, get32, MSTATUS, raise, setEvent } from "./trap.ts";
 
 const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
@@ -34,7 +34,7 @@ export const ACCESS = { FETCH: 0, LOAD: 1, STORE: 3 } as const;
 const NO_FAULT = -1;
 const PAGE_MASK = 0xfff;
 
-const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, A: 64, D: 128 } as const;
+const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, G: 32, A: 64, D: 128 } as const;
 const PPN_MASK = (1n << 44n) - 1n;
 
 const pageFault = (access: I32): I32 => access.add(CAUSE.INSTRUCTION_PAGE);
@@ -84,7 +84,8 @@ const markWritten = fn("markWritten", [I32, I32, I64], undefined, (f, hart, slot
 });
 
 /**
- * Walk the page table: (hart, guestVirt, ACCESS, privilege) → guest-physical address. Sets SCRATCH.fault on failure.
+ * Walk the page table: (hart, guestVirt, ACCESS, privilege) → guest-physical address, SCRATCH.leaf; on failure
+ * SCRATCH.fault.
  * Updates A and D by compare-and-swap and starts over if the entry changed meanwhile (4.3.2, steps 1–9).
  */
 const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, access, priv) => {
@@ -94,6 +95,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
   };
   const satp = f.let(get(hart, "satp"));
   const mode = f.let(satp.shrU(60).wrap());
+  f.store32(hart, 12, SCRATCH.leaf);
   f.if(priv.eq(3).or(mode.eqz()), () => f.return(va));
 
   // Sv39 is mode 8 and has 3 levels; the address must be sign-extended from its top bit.
@@ -109,6 +111,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
   f.loop((restart) => {
     const table = f.let(satp.and(PPN_MASK).shl(12));
     const shift = f.let(top.mul(9).add(12).extendU());
+    const global = f.let(I32.of(0));
     f.loop((descend) => {
       const pteAt = f.let(table.add(va.shrU(shift).and(511).shl(3)));
       f.if(pmpCheck.call(hart, pteAt, 8, PMP_READ, 1).ne(PMP_ALLOWED), () => fail(accessFault(access)));
@@ -125,6 +128,8 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
         .or(pte.shrU(54).ne(0));
       f.if(invalid, () => fail(pageFault(access)));
 
+      // Global in a pointer: all below it is.
+      global.set(global.or(bits.and(PTE.G)));
       f.if(bits.and(PTE.R | PTE.W | PTE.X).eqz(), () => {
         const mustBeZero = bits.and(PTE.D | PTE.A | PTE.U);
         f.if(mustBeZero.or(shift.eq(12)), () => fail(pageFault(access)));
@@ -164,10 +169,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
         f.call(markWritten, hart, slot, pteAt);
         f.brIf(restart, host.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
       });
-      f.if(shift.ne(12), () => {
-        f.call(noteSuperpage, hart, va.and(inPage.not()));
-        f.call(noteSuperpage, hart, va.or(inPage).and(~0xfffn));
-      });
+      f.store32(hart, shift.wrap().or(global.mul(LEAF_GLOBAL / PTE.G)), SCRATCH.leaf);
       f.return(leaf.or(va.and(inPage)));
     });
   });
@@ -208,7 +210,7 @@ const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) =
   f.if(page.eq(PMP_ALLOWED), () => {
     const context = f.let(access.choose(dataContext(hart), fetchContext(hart)));
     const table = isStore.select(I32.of(CTX_WRITE), access.select(I32.of(CTX_READ), I32.of(CTX_FETCH)));
-    f.call(insert, context, table, va, host);
+    f.call(insert, context, table, va, host, hart.load32(SCRATCH.leaf));
     f.store64(hart, hart.load64(SCRATCH.refills).add(1), SCRATCH.refills);
   });
   return host;

@@ -159,6 +159,8 @@ describe("RFENCE", () => {
     s.ecall(0, RFENCE, 1, [0b10n, 0n, start, size]);
     expect(made(s)).toEqual(["", "HFENCE_VVMA_ALL", ""]);
     expect(new HfenceQueue(s.vm.buffer, 1).drain()).toEqual([]);
+    s.ecall(0, RFENCE, 2, [0b1n, 0n, start, size, 7n], slice);
+    expect(s.log.slice(-2)).toEqual(["flush space 7", "run"]);
   });
 
   test("a target whose queue is full flushes all; the others get their range", () => {

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH, TLB_ENTRIES } from "./hart.ts";
+import { ALL_SPACES } from "./tlb.ts";
 import { MSTATUS } from "./trap.ts";
 
 const bit = (n: number): bigint => 1n << BigInt(n);
@@ -54,6 +55,13 @@ describe("jumps", () => {
   };
   const jump = (pc: bigint): bigint => h.view.getBigInt64(slot(pc), true);
 
+  /** A hart in S-mode: fences do not reach M-mode's addresses, which are not translated. */
+  const supervisor = (ramSize = 0x100000): void => {
+    h = new HartHarness({ ramSize });
+    h.hart.set("priv", BigInt(PRIV.S));
+  };
+  beforeEach(() => supervisor());
+
   it("start empty", () => {
     h.execute([NOP], RAM_BASE);
     const { fetch } = contexts();
@@ -69,9 +77,9 @@ describe("jumps", () => {
     enter(RAM_BASE + 4n);
     enter(RAM_BASE + 0x406n);
     enter(other + 8n);
-    h.engine.flushTlbPage(hartBase(0), RAM_BASE + 0x2000n);
+    h.engine.flushTlbPage(hartBase(0), RAM_BASE + 0x2000n, ALL_SPACES);
     expect(jump(RAM_BASE + 4n)).toBe(RAM_BASE + 4n);
-    h.engine.flushTlbPage(hartBase(0), RAM_BASE + 0xfffn);
+    h.engine.flushTlbPage(hartBase(0), RAM_BASE + 0xfffn, ALL_SPACES);
     expect([jump(RAM_BASE + 4n), jump(RAM_BASE + 0x406n), jump(other + 8n)]).toEqual([
       EMPTY,
       EMPTY,
@@ -80,22 +88,22 @@ describe("jumps", () => {
   });
 
   it("go with their page when its fetch entry has long been replaced", () => {
-    h = new HartHarness({ ramSize: TLB_ENTRIES * 4096 + 0x10000 });
+    supervisor(TLB_ENTRIES * 4096 + 0x10000);
     h.execute([NOP], RAM_BASE);
     enter(RAM_BASE + 4n);
     h.execute([NOP], RAM_BASE + BigInt(TLB_ENTRIES * 4096));
-    h.engine.flushTlbPage(hartBase(0), RAM_BASE);
+    h.engine.flushTlbPage(hartBase(0), RAM_BASE, ALL_SPACES);
     expect(jump(RAM_BASE + 4n)).toBe(EMPTY);
   });
 
   it("go when all goes, in every context", () => {
     contextsAs(PRIV.S);
     enter(RAM_BASE + 4n);
-    const supervisor = slot(RAM_BASE + 4n);
+    const inSupervisor = slot(RAM_BASE + 4n);
     contextsAs(PRIV.U);
     enter(RAM_BASE + 6n);
     h.engine.flushTlb(hartBase(0));
     expect(jump(RAM_BASE + 6n)).toBe(EMPTY);
-    expect(h.view.getBigInt64(supervisor, true)).toBe(EMPTY);
+    expect(h.view.getBigInt64(inSupervisor, true)).toBe(EMPTY);
   });
 });

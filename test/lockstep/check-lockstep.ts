@@ -48,7 +48,7 @@ const PLANTED: readonly Planted["kind"][] = ["x", "f", "fflags", "mcause", "mins
 /** Each planted mistake is found, two of the engine's own kind against itself otherwise agree. */
 function checkPlanted(seed: number): void {
   for (const [i, kind] of PLANTED.entries()) {
-    const pair = new Pair({}, { kind, after: 20_000 });
+    const pair = new Pair({ engine: "interpreter" }, { kind, after: 20_000 });
     let found: Found | undefined;
     for (let g = 0; g < 4 && found === undefined; g++) found = runGroup(pair, groupOf(seed, i * 4 + g, {}));
     const line = found?.difference.lines[0];
@@ -80,8 +80,8 @@ const { values } = parseArgs({
   options: {
     instructions: { type: "string", default: "1500000" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
-    engine: { type: "string", default: "interpreter" },
-    threshold: { type: "string", default: "1" },
+    engine: { type: "string", default: "translator" },
+    threshold: { type: "string", default: "0" },
     group: { type: "string" },
     program: { type: "string" },
     seconds: { type: "string" },
@@ -90,9 +90,9 @@ const { values } = parseArgs({
 });
 const seed = Number(values.seed);
 const wanted = Number(values.instructions);
-const tested = (
-  values.engine === "interpreter" ? {} : { engine: values.engine, threshold: Number(values.threshold) }
-) as HarnessOptions;
+if (values.engine !== "interpreter" && values.engine !== "translator")
+  throw new Error(`no engine ${values.engine}`);
+const tested: HarnessOptions = { engine: values.engine, threshold: Number(values.threshold) };
 console.log(`lock-step of the interpreter and the ${values.engine}: ${wanted} instructions, seed ${seed}`);
 
 let steps = 0;

@@ -41,7 +41,7 @@ export class Pair {
   #isPlanted = false;
 
   constructor(tested: HarnessOptions, planted?: Planted) {
-    this.judge = new HartHarness({ ramSize: RAM_SIZE });
+    this.judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
     this.tested = new HartHarness({ ...tested, ramSize: RAM_SIZE });
     this.#planted = planted;
   }
@@ -175,6 +175,9 @@ const executed = (harness: HartHarness): bigint =>
 
 export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8Array): void {
   new Uint8Array(harness.buffer, harness.offset(RAM_BASE), RAM_SIZE).set(ram);
+  // Each page as a device writes it: what was translated from it is stale.
+  for (let at = RAM_BASE; at < RAM_BASE + BigInt(RAM_SIZE); at += 4096n)
+    harness.write64(at, harness.read64(at));
   const { hart } = harness;
   for (const [field, value] of Object.entries(hartState.create())) {
     const length = typeof value === "object" ? value.length : 1;

@@ -44,7 +44,7 @@ export function trace(
   difference: Difference,
 ): string[] {
   const { ram } = programImage(program, (i) => kept.has(i));
-  const hart = new HartHarness({ ramSize: RAM_SIZE });
+  const hart = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
   start(hart, program, ram);
   const lines: string[] = [];
   const end = Math.min(difference.equalSteps + difference.slice + 1, options.steps + difference.slice);

@@ -282,6 +282,8 @@ class Interpreter {
 
   #findPage(): void {
     const f = this.#f;
+    // Not for the sake of an instruction that the slice has no room for: its trap, and the page's A bit, can wait.
+    f.brIf(this.#enter, this.#countdown.leS(0));
     const pc = f.let(get(this.#hart, "pc"));
     this.#pageVirt.set(pc.and(-PAGE_SIZE));
     this.#pageHost.set(this.#hostPage(pc));

@@ -56,6 +56,16 @@ describe("exceptions", () => {
     expect(get("mstatus")).toBe(bit(MSTATUS.MPIE) | field(MSTATUS.MPP, priv));
   });
 
+  it("of a fetch wait until the instruction is to be executed", () => {
+    start(PRIV.M);
+    h.setX(5, 0x100n);
+    h.load([asm("jalr", { rd: 0, rs1: 5, imm: 0 })], CODE);
+    h.run(1);
+    expect([get("pc"), get("mcause")]).toEqual([0x100n, 0n]);
+    h.run(1);
+    expect([get("pc"), get("mcause"), get("mepc")]).toEqual([M_HANDLER, 1n, 0x100n]);
+  });
+
   it("are delegated from S and U, never from M", () => {
     h.hart.set("medeleg", bit(CAUSE.BREAKPOINT));
     for (const priv of [PRIV.U, PRIV.S]) {

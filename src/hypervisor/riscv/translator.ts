@@ -400,7 +400,12 @@ class RegionWriter {
       pc: this.#address(offset),
       nextPc: this.#address(offset + size),
       field: (low, width) => I32.of((word >>> low) & (2 ** width - 1)),
-      setRd: (value) => this.#x[number(7)]?.set(value),
+      setRd: (value) => {
+        const rd = this.#x[number(7)];
+        // A call has effects, on fflags say, whatever becomes of its result.
+        if (rd === undefined) f.drop(value);
+        else rd.set(value);
+      },
       jump: (to) => this.#leaveTo(to),
       branch: (condition) => {
         f.if(condition, () => this.#edge(block, target()));

@@ -2,13 +2,12 @@
 // meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal modes.
 import type { FloatSemantics } from "../../src/hypervisor/riscv/float-semantics.ts";
 import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
-import { fpRows } from "../../src/hypervisor/riscv/isa-fp.ts";
+import { fpRows, fpSlow } from "../../src/hypervisor/riscv/isa-fp.ts";
 import type { Row, Semantics } from "../../src/hypervisor/riscv/semantics.ts";
-import { makeFpSlow } from "../../src/hypervisor/riscv/softfloat.ts";
 import { FFLAGS } from "../../src/hypervisor/riscv/softfloat-format.ts";
 import { I32, I64 } from "../../src/wasm/expr.ts";
 import { type Fn, fn, type Func, type Local } from "../../src/wasm/function.ts";
-import { buildModule } from "../../src/wasm/module.ts";
+import { buildModule, type ModuleOptions } from "../../src/wasm/module.ts";
 
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 
@@ -70,6 +69,26 @@ function rowFunction(row: Row, name: string, mode: number | undefined, isFused: 
   }) as unknown as Fn;
 }
 
+const MEMORY = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
+type Exports = Record<string, (...args: (number | bigint)[]) => bigint>;
+
+function instantiate(options: ModuleOptions, imports: WebAssembly.Imports): Exports {
+  return new WebAssembly.Instance(new WebAssembly.Module(buildModule(options)), imports).exports as Exports;
+}
+
+/** The exact path alone: (hart area at 0, op, rm, a, b, c) → bits. Flags accrue into `flags`. */
+export function instantiateSlow(): {
+  call(op: number, rm: number, a: bigint, b: bigint, c: bigint): bigint;
+  flags: Uint32Array;
+} {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const slow = instantiate({ memory: MEMORY, exports: { fpSlow } }, { host: { memory } })["fpSlow"];
+  return {
+    call: (op, rm, a, b, c) => (slow as NonNullable<typeof slow>)(0, op, rm, a, b, c),
+    flags: new Uint32Array(memory.buffer, FFLAGS_OFFSET, 1),
+  };
+}
+
 /** `slow` in an answer tells whether the exact path was asked. */
 export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): FloatCall {
   const exported: Record<string, Fn> = {};
@@ -80,19 +99,27 @@ export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): Fl
       exported[name] = rowFunction(row, name, mode, isFused);
     }
   }
-  const bytes = buildModule({
-    memory: { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true },
-    exports: exported,
-  });
+  // The exact path is a module of its own, with a look at each call in between.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  const state = new Uint32Array(memory.buffer);
   let asked = false;
-  const fpSlow = makeFpSlow((hart, flags) => {
-    asked = true;
-    state[(hart + FFLAGS_OFFSET) / 4] = (state[(hart + FFLAGS_OFFSET) / 4] ?? 0) | flags;
-  });
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host: { memory, fpSlow } });
-  const exports = instance.exports as Record<string, (...args: (number | bigint)[]) => bigint>;
+  const exact = instantiate({ memory: MEMORY, exports: { fpSlow } }, { host: { memory } })["fpSlow"];
+  const exports = instantiate(
+    {
+      memory: MEMORY,
+      exports: exported,
+      externals: { module: "exact", names: new Map([[fpSlow, "fpSlow"]]) },
+    },
+    {
+      host: { memory },
+      exact: {
+        fpSlow: (...args: (number | bigint)[]) => {
+          asked = true;
+          return exact?.(...args);
+        },
+      },
+    },
+  );
+  const state = new Uint32Array(memory.buffer);
   return (name, rm, operands, flagsBefore) => {
     const call = exports[isStatic ? `${name}/${rm}` : name];
     if (call === undefined) throw new Error(`no float instruction ${name}`);

@@ -14,9 +14,7 @@ import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { DECODE_TABLES_SIZE } from "../layout.ts";
 import { CodePageSet } from "../slots.ts";
 import { notAdopted } from "./dispatch.ts";
-import { hartLayout } from "./hart.ts";
 import { makeRun, makeSyncCode } from "./interpreter.ts";
-import { makeFpSlow } from "./softfloat.ts";
 import { flushSpace, flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
 
 export { initEngineTables } from "./decoder.ts";
@@ -93,19 +91,6 @@ function helperNames(run: AnyFn, syncCode: AnyFn): ReadonlyMap<AnyFn, string> {
   return names;
 }
 
-/** What the module imports from "host", but the memory: the caller's functions and the slow path of float arithmetic. */
-export function engineHost(
-  buffer: SharedArrayBuffer,
-  imports: EngineImports,
-): Record<string, CallableFunction> {
-  const words = new Int32Array(buffer);
-  const fflags = hartLayout.offsetOf("fflags");
-  const fpSlow = makeFpSlow((hart, flags) => {
-    words[(hart + fflags) >>> 2] = (words[(hart + fflags) >>> 2] as number) | flags;
-  });
-  return { ...imports, fpSlow };
-}
-
 /** A hart's instance of the engine on the VM's memory. */
 export function instantiateEngine(
   module: WasmModule,
@@ -113,7 +98,7 @@ export function instantiateEngine(
   imports: EngineImports,
   kind: EngineKind = DEFAULT_ENGINE,
 ): EngineExports {
-  const host = { memory, ...engineHost(memory.buffer, imports) };
+  const host = { memory, ...imports };
   if (kind === "interpreter") return instantiateModule(module, { host }) as unknown as EngineExports;
   return new TranslatingEngine(module, host, memory.buffer).exports;
 }

@@ -1,6 +1,6 @@
 // The interpreter's side of float-semantics.ts: f registers and float state are read from and written to the hart's
 // area each time.
-import { I32 } from "../../wasm/expr.ts";
+import type { I32 } from "../../wasm/expr.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FloatSemantics, FpSource } from "./float-semantics.ts";
 import { hartLayout } from "./hart.ts";

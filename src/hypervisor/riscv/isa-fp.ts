@@ -3,7 +3,7 @@
 // softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may change f
 // registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table.
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
-import { type Fn, type Func, fn, imported } from "../../wasm/function.ts";
+import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import type { FpSource } from "./float-semantics.ts";
 import { hartLayout } from "./hart.ts";
 import { type CompressedRow, compressed } from "./isa-compressed.ts";
@@ -22,11 +22,13 @@ import {
   inRange,
   isFinite,
 } from "./softfloat-fast.ts";
+import { softFloat } from "./softfloat-slow.ts";
 
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 const SP = 2;
 
-const fpSlow = imported("host", "fpSlow", [I32, I32, I32, I64, I64, I64], I64);
+/** What `fpSlow` of softfloat-slow.ts is in all engines. */
+export const fpSlow = softFloat(FFLAGS_OFFSET);
 const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
 const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
 const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);

@@ -1,19 +1,13 @@
 // F and D arithmetic in WebAssembly. The host rounds to nearest even and has no flags, so a function here
 // answers only when the rounding mode is RNE (conversions to integers: any but RMM), the result is finite
 // and clear of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
-// else, and so every flag, comes from `fpSlow`. Error-free transformations: TwoSum, the fused
+// else, and so every flag, comes from `fpSlow` (softfloat-slow.ts). Error-free transformations: TwoSum, the fused
 // multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and Melquiond, IEEE
 // TC 57(4), 2008).
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";
-import { FP_DOUBLE, FP_OP } from "./softfloat.ts";
-
-/** fpSlow(hart, op, rm, a, b, c), operands and result as bits. Accrues flags into the hart's state. */
-export type FpSlowFn = Fn<
-  readonly [typeof I32, typeof I32, typeof I32, typeof I64, typeof I64, typeof I64],
-  typeof I64
->;
+import { FP_DOUBLE, FP_OP, type FpSlowFn } from "./softfloat-slow.ts";
 
 type Hart = typeof I32;
 type Rm = typeof I32;

@@ -3,8 +3,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  FP_DOUBLE,
-  FP_OP,
   type FpEnv,
   fpAdd,
   fpClass,
@@ -21,7 +19,6 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-  makeFpSlow,
 } from "./softfloat.ts";
 import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
 
@@ -248,28 +245,5 @@ describe("between formats", () => {
       expect(fpConvert(wide, BINARY32, BINARY64, narrow)).toBe(fromHost(BINARY64, toHost(BINARY32, narrow)));
       expect(wide.flags).toBe(0);
     });
-  });
-});
-
-describe("makeFpSlow", () => {
-  it("dispatches, takes signed bigints as WebAssembly gives them, and hands over the flags", () => {
-    let flags = 0;
-    const slow = makeFpSlow((_hart, raised) => {
-      flags |= raised;
-    });
-    const minusThree = BigInt.asIntN(64, fromHost(BINARY64, -3));
-    const two = fromHost(BINARY64, 2);
-    const d = (op: number, rm: number, ...x: bigint[]) => {
-      return BigInt.asUintN(64, slow(0, op | FP_DOUBLE, rm, x[0] ?? 0n, x[1] ?? 0n, x[2] ?? 0n));
-    };
-    expect(toHost(BINARY64, d(FP_OP.DIV, RM.RNE, minusThree, two))).toBe(-1.5);
-    expect(flags).toBe(0);
-    expect(BigInt.asIntN(64, d(FP_OP.TO_W, RM.RDN, fromHost(BINARY64, -1.5)))).toBe(-2n);
-    expect(flags).toBe(FFLAGS.NX);
-    expect(toHost(BINARY64, d(FP_OP.FMA, RM.RNE, two, two, minusThree))).toBe(1);
-    expect(toHost(BINARY64, d(FP_OP.FROM_I64, RM.RNE, -5n))).toBe(-5);
-    expect(toHost(BINARY64, d(FP_OP.FROM_U64, RM.RNE, -1n))).toBe(2 ** 64);
-    expect(toHost(BINARY32, d(FP_OP.CONVERT, RM.RNE, two))).toBe(2);
-    expect(() => slow(0, 15, 0, 0n, 0n, 0n)).toThrow(/no operation/);
   });
 });

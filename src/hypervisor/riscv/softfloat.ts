@@ -1,9 +1,8 @@
 // IEEE 754-2019 binary32 and binary64 as RISC-V's F and D extensions use them (unprivileged ISA, chapters
 // "F" and "D"): exact BigInt arithmetic, one rounding, five modes, sticky flags, tininess after
-// rounding, canonical NaNs. It is the reference of the tests and the slow path of the engine (`makeFpSlow`).
+// rounding, canonical NaNs. It is the reference of the tests; the engine has softfloat-fast.ts and softfloat-slow.ts.
 // Left out: NaN boxing and sign injection, which are bit moves and live in the instruction rows.
-
-import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
+import { FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
 
 /** In: the rounding mode. Out: flags, only ever set. */
 export interface FpEnv {
@@ -292,73 +291,4 @@ export function fpConvert(env: FpEnv, from: FpFormat, to: FpFormat, a: bigint): 
   const x = unpack(from, a);
   if (x.kind === "nan") return nan(env, to, x);
   return x.kind === "infinite" ? infinity(to, x.negative) : round(env, to, x);
-}
-
-/** Operations of `fpSlow`. `FP_DOUBLE` is or-ed in for binary64 (the source format of conversions from floats). */
-export const FP_OP = {
-  ADD: 0,
-  SUB: 1,
-  MUL: 2,
-  DIV: 3,
-  SQRT: 4,
-  FMA: 5,
-  /** Float to integer: w, wu, l, lu. */
-  TO_W: 6,
-  TO_WU: 7,
-  TO_L: 8,
-  TO_LU: 9,
-  /** Integer (all 64 bits of `a`) to float. */
-  FROM_I64: 10,
-  FROM_U64: 11,
-  /** binary32 ↔ binary64. */
-  CONVERT: 12,
-} as const;
-export const FP_DOUBLE = 16;
-
-/** Operands and result are bit patterns, binary32 ones zero-extended; `hart` is passed on to `accrue`. */
-export type FpSlow = (hart: number, op: number, rm: number, a: bigint, b: bigint, c: bigint) => bigint;
-
-/** The engine's import. `accrue` gets the flags that the operation raised, possibly 0. */
-export function makeFpSlow(accrue: (hart: number, flags: number) => void): FpSlow {
-  const env: FpEnv = { rm: 0, flags: 0 };
-  const compute = (op: number, f: FpFormat, a: bigint, b: bigint, c: bigint): bigint => {
-    switch (op) {
-      case FP_OP.ADD:
-        return fpAdd(env, f, a, b);
-      case FP_OP.SUB:
-        return fpSub(env, f, a, b);
-      case FP_OP.MUL:
-        return fpMul(env, f, a, b);
-      case FP_OP.DIV:
-        return fpDiv(env, f, a, b);
-      case FP_OP.SQRT:
-        return fpSqrt(env, f, a);
-      case FP_OP.FMA:
-        return fpFma(env, f, a, b, c);
-      case FP_OP.TO_W:
-        return fpToInt(env, f, a, 32, true);
-      case FP_OP.TO_WU:
-        return fpToInt(env, f, a, 32, false);
-      case FP_OP.TO_L:
-        return fpToInt(env, f, a, 64, true);
-      case FP_OP.TO_LU:
-        return fpToInt(env, f, a, 64, false);
-      case FP_OP.FROM_I64:
-        return fpFromInt(env, f, BigInt.asIntN(64, a));
-      case FP_OP.FROM_U64:
-        return fpFromInt(env, f, BigInt.asUintN(64, a));
-      case FP_OP.CONVERT:
-        return fpConvert(env, f, f === BINARY64 ? BINARY32 : BINARY64, a);
-      default:
-        throw new RangeError(`fpSlow: no operation ${op}`);
-    }
-  };
-  return (hart, op, rm, a, b, c) => {
-    const f = op & FP_DOUBLE ? BINARY64 : BINARY32;
-    env.rm = rm;
-    env.flags = 0;
-    const result = compute(op & ~FP_DOUBLE, f, a, b, c);
-    accrue(hart, env.flags);
-    return result;
-  };
 }

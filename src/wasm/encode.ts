@@ -19,8 +19,20 @@ export class BranchHint {
 /** A piece of code: a byte, a sequence, a reference that is written as its LEB128 index, or a hint. */
 export type Code = number | readonly Code[] | Indexed | BranchHint;
 
+const ULEB_CACHE: (readonly number[])[] = [];
+
 /** Unsigned LEB128 of 0 ≤ n < 2^53. */
-export function uleb(n: number): number[] {
+export function uleb(n: number): readonly number[] {
+  if (n >= 0x4000) return encodeUleb(n);
+  let known = ULEB_CACHE[n];
+  if (known === undefined) {
+    known = encodeUleb(n);
+    ULEB_CACHE[n] = known;
+  }
+  return known;
+}
+
+function encodeUleb(n: number): number[] {
   const out: number[] = [];
   let rest = n;
   do {
@@ -31,10 +43,26 @@ export function uleb(n: number): number[] {
   return out;
 }
 
-/** Signed LEB128 of a 64-bit integer (also right for i32 constants, sign-extended). */
-export function sleb(n: bigint): number[] {
+/** Signed LEB128 of a 32-bit integer. */
+export function sleb32(n: number): readonly number[] {
   const out: number[] = [];
+  let rest = n | 0;
+  for (;;) {
+    const low = rest & 0x7f;
+    rest >>= 7;
+    if ((rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0)) {
+      out.push(low);
+      return out;
+    }
+    out.push(low | 0x80);
+  }
+}
+
+/** Signed LEB128 of a 64-bit integer (also right for i32 constants, sign-extended). */
+export function sleb(n: bigint): readonly number[] {
   let rest = BigInt.asIntN(64, n);
+  if (rest === BigInt.asIntN(32, rest)) return sleb32(Number(rest));
+  const out: number[] = [];
   for (;;) {
     const low = Number(rest & 0x7fn);
     rest >>= 7n;
@@ -73,13 +101,6 @@ export class Bytes {
     this.#bytes.set(source, this.length);
     this.length += source.length;
   }
-  /** Flatten a rope; `index` gives the index of a reference, `hint` is told where a hinted branch begins. */
-  code(code: Code, index: (ref: Indexed) => number, hint: (at: number, hint: BranchHint) => void): void {
-    if (typeof code === "number") this.push(code);
-    else if (Array.isArray(code)) for (const part of code as readonly Code[]) this.code(part, index, hint);
-    else if (code instanceof BranchHint) hint(this.length, code);
-    else this.append(uleb(index(code as Indexed)));
-  }
   finish(): Uint8Array<ArrayBuffer> {
     return this.#bytes.slice(0, this.length);
   }
@@ -87,5 +108,39 @@ export class Bytes {
     const next = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
     next.set(this.#bytes);
     this.#bytes = next;
+  }
+}
+
+/** An index that is known when the module is written, in a field of this many bytes (padded LEB128). */
+const INDEX_BYTES = 5;
+
+/** Instructions as bytes, with the places that wait for an index and those of hinted branches. */
+export class CodeBytes {
+  readonly bytes = new Bytes();
+  readonly references: { readonly at: number; readonly to: Indexed }[] = [];
+  readonly hints: { readonly at: number; readonly hint: BranchHint }[] = [];
+
+  emit(code: Code): void {
+    if (typeof code === "number") this.bytes.push(code);
+    else if (Array.isArray(code)) {
+      for (let i = 0; i < code.length; i++) this.emit((code as readonly Code[])[i] as Code);
+    } else if (code instanceof BranchHint) this.hints.push({ at: this.bytes.length, hint: code });
+    else {
+      this.references.push({ at: this.bytes.length, to: code as Indexed });
+      for (let i = 0; i < INDEX_BYTES; i++) this.bytes.push(0);
+    }
+  }
+
+  /** The bytes with all indices filled in. */
+  resolved(index: (ref: Indexed) => number): Uint8Array<ArrayBuffer> {
+    const out = this.bytes.finish();
+    for (const { at, to } of this.references) {
+      let rest = index(to);
+      for (let i = 0; i < INDEX_BYTES; i++) {
+        out[at + i] = (rest & 0x7f) | (i === INDEX_BYTES - 1 ? 0 : 0x80);
+        rest >>>= 7;
+      }
+    }
+    return out;
   }
 }

@@ -3,7 +3,7 @@
 // yet: mentioned twice it is evaluated twice, and it is evaluated where the statement that uses it stands.
 // Bind it with `f.let(expr)` to evaluate once. Integer operations on constants give constants, so a meaning
 // written for run-time fields costs nothing where they are known. Left out: vectors, references, globals.
-import { type Code, floatBytes, sleb, uleb } from "./encode.ts";
+import { type Code, floatBytes, sleb, sleb32, uleb } from "./encode.ts";
 
 type AsI32 = I32 | number;
 type AsI64 = I64 | number | bigint;
@@ -32,7 +32,7 @@ export class I32 {
   }
   /** A constant; taken modulo 2^32. */
   static of(n: number): I32 {
-    return new I32([0x41, sleb(BigInt(n | 0))], n | 0);
+    return new I32([0x41, sleb32(n)], n | 0);
   }
   /** `right`, `left`: the constant that as this operand leaves the other one as it is. */
   #op(
@@ -625,10 +625,11 @@ export class F32 {
 export type Value = I32 | I64 | F32 | F64;
 export type ValueType = typeof I32 | typeof I64 | typeof F32 | typeof F64;
 
+const TYPES = { [I32.type]: I32, [I64.type]: I64, [F32.type]: F32, [F64.type]: F64 };
+
 /** A new expression of the same type as `like`. */
 export function make<T extends Value>(like: T, code: Code): T {
-  const types = { [I32.type]: I32, [I64.type]: I64, [F32.type]: F32, [F64.type]: F64 };
-  return new types[like.type](code) as T;
+  return new TYPES[like.type](code) as T;
 }
 
 /** Left to run time: rare, and divisions may trap. */

@@ -17,8 +17,8 @@
 //
 // `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a statement.
 // A local made by `f.let` lives to the end of the enclosing body (its slot is reused after that).
-import { BranchHint, type Code, type Indexed, uleb } from "./encode.ts";
-import { F32, F64, I32, I64, make, memarg, type Value, type ValueType } from "./expr.ts";
+import { BranchHint, type Code, CodeBytes, type Indexed, uleb } from "./encode.ts";
+import { F32, F64, I32, I64, memarg, type Value, type ValueType } from "./expr.ts";
 
 type InstanceOf<T> = T extends ValueType ? InstanceType<T> : undefined;
 type Settable<T extends Value> = T | (T extends I32 ? number : T extends I64 ? number | bigint : never);
@@ -50,7 +50,14 @@ export interface AnyFn extends Indexed {
   readonly result: ValueType | undefined;
   /** The module it is imported from; undefined: it has a body. */
   readonly importedFrom: string | undefined;
-  assemble(): Code;
+  assemble(): FunctionCode;
+}
+
+/** What a function's code entry is made of. */
+export interface FunctionCode {
+  /** Types of the locals after the parameters. */
+  readonly locals: readonly ValueType[];
+  readonly code: CodeBytes;
 }
 
 /** A function of a module, imported or with a body. */
@@ -81,8 +88,8 @@ export class Fn<
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
 
-  /** Run the body: the rope of the function's code entry (locals and instructions, without its size). */
-  assemble(): Code {
+  /** Run the body. */
+  assemble(): FunctionCode {
     const f = new Func(this.params);
     const value = this.#body?.(f, ...(f.params as unknown as Params<P>)) as Value | undefined;
     return f.finish(value, this.result !== undefined);
@@ -153,7 +160,7 @@ const NO_RESULT = 0x40;
 /** Emits one function's statements. */
 export class Func {
   readonly params: readonly Local<Value>[];
-  readonly #code: Code[] = [];
+  readonly #code = new CodeBytes();
   readonly #localTypes: ValueType[] = [];
   readonly #free = new Map<number, number[]>();
   #scope: [type: number, index: number][] = [];
@@ -324,15 +331,15 @@ export class Func {
   }
 
   /** Locals and code, closed. `mustReturn`: the function has a result. */
-  finish(value: Value | undefined, mustReturn: boolean): Code {
+  finish(value: Value | undefined, mustReturn: boolean): FunctionCode {
     if (value !== undefined) this.#emit(value.code);
     else if (mustReturn) this.unreachable();
-    const locals = this.#localTypes.map((t) => [1, t.type]);
-    return [uleb(locals.length), ...locals, ...this.#code, END];
+    this.#emit(END);
+    return { locals: this.#localTypes, code: this.#code };
   }
 
   #emit(...code: Code[]): void {
-    this.#code.push(...code);
+    this.#code.emit(code);
   }
   #store(address: I32, value: I32 | I64 | number, op32: number, op64: number, offset: number): void {
     const v = typeof value === "number" ? I32.of(value) : value;
@@ -342,13 +349,7 @@ export class Func {
     return this.#localTypes.push(typeOf(like)) - 1;
   }
   #local<T extends Value>(like: T, index: number): Local<T> {
-    const expression = make(like, [0x20, uleb(index)]);
-    const type = typeOf(like);
-    const code = (value: Settable<T>): Code => constant(value as Value | number | bigint, type).code;
-    return Object.assign(expression, {
-      set: (value: Settable<T>) => this.#emit(code(value), 0x21, uleb(index)),
-      tee: (value: Settable<T>) => make(like, [code(value), 0x22, uleb(index)]),
-    }) as Local<T>;
+    return new LOCALS[like.type]((code) => this.#code.emit(code), index) as unknown as Local<T>;
   }
   #nested(body: (label: Label) => void): void {
     this.#depth++;
@@ -367,6 +368,35 @@ export class Func {
     this.#scope = outer;
   }
 }
+
+type Emit = (code: Code) => void;
+
+/** Expressions of a type that can be assigned. */
+function assignable<B extends ValueType>(type: B) {
+  // A class expression that extends a type parameter must take any arguments.
+  const Base = type as unknown as new (...args: any[]) => I32;
+  return class extends Base {
+    readonly #emit: Emit;
+    readonly #index: readonly number[];
+    constructor(emit: Emit, index: number) {
+      super([0x20, uleb(index)]);
+      this.#emit = emit;
+      this.#index = uleb(index);
+    }
+    set(value: Settable<Value>): void {
+      this.#emit([constant(value, type).code, 0x21, this.#index]);
+    }
+    tee(value: Settable<Value>): Value {
+      return new Base([constant(value, type).code, 0x22, this.#index]);
+    }
+  };
+}
+const LOCALS = {
+  [I32.type]: assignable(I32),
+  [I64.type]: assignable(I64),
+  [F32.type]: assignable(F32),
+  [F64.type]: assignable(F64),
+};
 
 function hint(likely: boolean | undefined): Code {
   return likely === undefined ? [] : likely ? BranchHint.likely : BranchHint.unlikely;

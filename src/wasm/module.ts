@@ -1,8 +1,8 @@
 // A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): everything that they reach is
 // included, numbered in the order it is met, so the bytes depend only on the input. One imported memory, and one
 // imported table if asked for. Left out: globals, start functions, exported memory.
-import { BranchHint, Bytes, type Code, type Indexed, name, sleb, uleb } from "./encode.ts";
-import { type AnyFn, Data, Fn, FnType } from "./function.ts";
+import { type BranchHint, Bytes, type Indexed, name, sleb, uleb } from "./encode.ts";
+import { type AnyFn, Data, Fn, FnType, type FunctionCode } from "./function.ts";
 
 export interface ModuleOptions {
   readonly memory: {
@@ -29,7 +29,7 @@ export function reachableFunctions(roots: readonly AnyFn[]): AnyFn[] {
   const visit = (target: Indexed): void => {
     if (!(target instanceof Fn) || target.importedFrom !== undefined || found.has(target)) return;
     found.add(target);
-    references(target.assemble(), visit);
+    for (const { to } of target.assemble().code.references) visit(to);
   };
   for (const root of roots) visit(root);
   return [...found] as AnyFn[];
@@ -38,7 +38,7 @@ export function reachableFunctions(roots: readonly AnyFn[]): AnyFn[] {
 /** The module's bytes. Function names are kept in a name section, for profilers. */
 export function buildModule({ memory, exports, table, externals }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const imports: AnyFn[] = [];
-  const defined: { fn: AnyFn; code: Code }[] = [];
+  const defined: { fn: AnyFn; body: FunctionCode }[] = [];
   const data: Data[] = [];
   const seen = new Set<Indexed>();
 
@@ -51,9 +51,9 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
         imports.push(target);
         return;
       }
-      const entry = { fn: target, code: target.assemble() };
+      const entry = { fn: target, body: target.assemble() };
       defined.push(entry);
-      references(entry.code, visit);
+      for (const { to } of entry.body.code.references) visit(to);
     }
   };
   const elements = table?.elements ?? [];
@@ -94,12 +94,12 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   const exportEntries = Object.entries(exports).map(([as, f]) => [...name(as), 0, ...uleb(index(f))]);
 
   const hints: (readonly [at: number, hint: BranchHint])[][] = [];
-  const bodies = defined.map(({ code }) => {
-    const body = new Bytes();
-    const hinted: (readonly [number, BranchHint])[] = [];
-    body.code(code, index, (at, hint) => hinted.push([at, hint]));
-    hints.push(hinted);
-    return sized(body.finish());
+  const bodies = defined.map(({ body: { locals, code } }) => {
+    const entry = new Bytes();
+    entry.append([...uleb(locals.length), ...locals.flatMap((type) => [1, type.type])]);
+    hints.push(code.hints.map(({ at, hint }) => [at + entry.length, hint] as const));
+    entry.append(code.resolved(index));
+    return sized(entry.finish());
   });
 
   const out = new Bytes();
@@ -160,12 +160,6 @@ function branchHints(
   content.append(uleb(entries.length));
   for (const entry of entries) content.append(entry);
   rawSection(out, 0, content.finish());
-}
-
-function references(code: Code, visit: (ref: Indexed) => void): void {
-  if (typeof code === "number" || code instanceof BranchHint) return;
-  if (Array.isArray(code)) for (const part of code as readonly Code[]) references(part, visit);
-  else visit(code as Indexed);
 }
 
 function sized(content: Uint8Array): Uint8Array {

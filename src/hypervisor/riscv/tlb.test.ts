@@ -107,3 +107,105 @@ describe("jumps", () => {
     expect(h.view.getBigInt64(inSupervisor, true)).toBe(EMPTY);
   });
 });
+
+describe("address spaces", () => {
+  const V = 1n;
+  const LEAF = V | 2n | 4n | 8n | 64n | 128n;
+  const USER = 16n;
+  const GLOBAL = 32n;
+  const VA = 0x4000_0000n;
+  const CODE = RAM_BASE + 0x1000n;
+  const rootOf = (space: number): bigint => RAM_BASE + 0x1_0000n + BigInt(space) * 0x1000n;
+  const satpOf = (space: number, asid = space + 1): bigint =>
+    (8n << 60n) | (BigInt(asid) << 44n) | (rootOf(space) >> 12n);
+
+  /** A gigapage at VA in each of the spaces. */
+  function mapAll(flags: bigint, spaces = 12): void {
+    for (let space = 0; space < spaces; space++) {
+      h.write64(rootOf(space) + ((VA >> 30n) & 511n) * 8n, ((RAM_BASE >> 12n) << 10n) | LEAF | flags);
+    }
+  }
+  const refills = (): number => h.view.getUint32(hartBase(0) + SCRATCH.refills, true);
+  /** In M-mode: write satp, then load as `priv` from a page; how many walks the load needed. */
+  function walks(satp: bigint, priv: number, page = 0n, status = 0n): number {
+    h.hart.set("priv", BigInt(PRIV.M));
+    h.hart.set("mstatus", status | bit(MSTATUS.MPRV) | (BigInt(priv) << BigInt(MSTATUS.MPP)));
+    h.setX(5, satp);
+    h.execute([asm("csrrw", { csr: 0x180, rs1: 5 })], CODE);
+    const before = refills();
+    h.setX(5, VA + page * 0x1000n);
+    h.execute([asm("ld", { rd: 6, rs1: 5 })], CODE);
+    expect(h.hart.get("pc")).toBe(CODE + 4n);
+    return refills() - before;
+  }
+  const fence = (asid: number): void => {
+    h.hart.set("priv", BigInt(PRIV.M));
+    h.setX(7, BigInt(asid));
+    h.execute([asm("sfence.vma", { rs2: 7 })], CODE);
+  };
+  beforeEach(() => {
+    h.execute([NOP], CODE);
+  });
+
+  it("keep their user pages while others run, the last eight; the oldest makes room", () => {
+    mapAll(USER);
+    for (let space = 0; space < 8; space++) expect(walks(satpOf(space), PRIV.U)).toBe(1);
+    for (let space = 0; space < 8; space++) expect(walks(satpOf(space), PRIV.U)).toBe(0);
+    expect(walks(satpOf(8), PRIV.U)).toBe(1);
+    expect(walks(satpOf(1), PRIV.U)).toBe(0);
+    expect(walks(satpOf(0), PRIV.U)).toBe(1);
+    expect(walks(satpOf(2), PRIV.U)).toBe(1);
+  });
+
+  it("share global pages in S-mode, and nothing else", () => {
+    mapAll(GLOBAL);
+    expect(walks(satpOf(0), PRIV.S)).toBe(1);
+    expect(walks(satpOf(1), PRIV.S)).toBe(0);
+    fence(2);
+    expect(walks(satpOf(1), PRIV.S)).toBe(0);
+    mapAll(0n);
+    expect(walks(satpOf(1), PRIV.S, 1n)).toBe(1);
+    expect(walks(satpOf(2), PRIV.S, 1n)).toBe(1);
+    expect(walks(satpOf(2), PRIV.S)).toBe(0);
+  });
+
+  it("drop many pages that are not global as well as few", () => {
+    mapAll(0n);
+    for (let page = 0n; page < 100n; page++) walks(satpOf(0), PRIV.S, page);
+    for (let page = 0n; page < 100n; page++) expect(walks(satpOf(1), PRIV.S, page)).toBe(1);
+  });
+
+  it("are other ones with another table, and with another mode at once", () => {
+    mapAll(USER);
+    walks(satpOf(0, 5), PRIV.U);
+    expect(walks(satpOf(1, 5), PRIV.U)).toBe(1);
+    expect(walks(satpOf(0, 5), PRIV.U)).toBe(1);
+    mapAll(GLOBAL);
+    walks(satpOf(0), PRIV.S);
+    h.setX(5, 0n);
+    h.execute([asm("csrrw", { csr: 0x180, rs1: 5 })], CODE);
+    expect(walks(satpOf(0), PRIV.S)).toBe(1);
+  });
+
+  it("lose their pages, but those of others stay, by a fence of their ASID", () => {
+    mapAll(USER);
+    for (const space of [0, 1, 2]) walks(satpOf(space), PRIV.U);
+    fence(1);
+    fence(3 | 0x10000);
+    expect([0, 1, 2].map((space) => walks(satpOf(space), PRIV.U))).toEqual([1, 0, 1]);
+    walks(satpOf(0), PRIV.S, 0n, bit(MSTATUS.SUM));
+    expect(walks(satpOf(0), PRIV.S, 0n, bit(MSTATUS.SUM))).toBe(0);
+    fence(1);
+    expect(walks(satpOf(0), PRIV.S, 0n, bit(MSTATUS.SUM))).toBe(1);
+  });
+
+  it("are the hart's again after satp was set from outside", () => {
+    mapAll(USER);
+    walks(satpOf(0), PRIV.U);
+    h.hart.set("satp", satpOf(1));
+    h.engine.flushTlb(hartBase(0));
+    expect(walks(satpOf(1), PRIV.U)).toBe(1);
+    expect(walks(satpOf(1), PRIV.U)).toBe(0);
+    expect(walks(satpOf(0), PRIV.U)).toBe(1);
+  });
+});

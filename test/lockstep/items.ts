@@ -321,6 +321,14 @@ export function switchSpace({ r, spaces }: LockstepContext): Item {
   return joined([load64(rd, spare, r.pick(spaces).satp), op("csrrw", { rd: 0, rs1: rd, csr: CSR.satp })]);
 }
 
+/** Flags and rounding modes: cleared, set, exchanged. */
+export function floatCsr({ r }: LockstepContext): Item {
+  const row = r.pick(CSR_ROWS);
+  const csr = r.pick([1, 1, 1, 2, 3]);
+  const value = r.oneIn(3) ? {} : { rs1: 0, uimm5: csr === 2 ? r.int(5) : r.pick([0, 1, r.int(32)]) };
+  return fixedRow(row, randomOperands(r, row, { rd: r.oneIn(3) ? 0 : temporary(r), csr, ...value }));
+}
+
 const SYSTEM = 0x73;
 const MISC_MEM = 0x0f;
 const RETURNS = ["mret", "sret"];

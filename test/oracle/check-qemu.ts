@@ -1,12 +1,13 @@
 // Random programs in QEMU and in Wherry's engine, compared: npm run check:qemu -- [--seed N] [--count M]
-// [--program I] [--items K]. A difference is narrowed down to the first instruction after which the two disagree.
+// [--program I] [--engine translator|interpreter] [--threshold N]. A difference is narrowed down to the first instruction after which the two disagree.
 import { parseArgs } from "node:util";
+import { engineOf, engineOptions } from "./engine-option.ts";
 import { batchImage, differences, type Placed, ramSize, randomBatch } from "./batch.ts";
 import { RAM_BASE } from "./layout.ts";
 import { assembleProgram, randomProgram } from "./program.ts";
 import { qemuVersion, runInQemu } from "./qemu.ts";
 import { programSeed } from "./random.ts";
-import { runInWherry } from "./wherry.ts";
+import { type OracleEngine, runInWherry } from "./wherry.ts";
 
 const BATCH = 100;
 
@@ -16,17 +17,22 @@ interface Difference {
 }
 
 /** Runs the programs `first` to `first + count - 1`. */
-export async function compareBatch(seed: number, first: number, count: number): Promise<Difference[]> {
+export async function compareBatch(
+  seed: number,
+  first: number,
+  count: number,
+  engine: OracleEngine = {},
+): Promise<Difference[]> {
   const image = batchImage(randomBatch(seed, first, count));
   const theirs = await runInQemu(image);
-  const ours = runInWherry(image);
+  const ours = runInWherry(image, engine);
   return Array.from({ length: count }, (_, slot) => {
     return { index: first + slot, lines: differences(theirs, ours, slot) };
   }).filter(({ lines }) => lines.length > 0);
 }
 
 /** The first item of the program after which the two disagree, with what differs then. */
-export async function narrow(seed: number, index: number): Promise<string[]> {
+export async function narrow(seed: number, index: number, engine: OracleEngine = {}): Promise<string[]> {
   const wanted = programSeed(seed, index);
   const items = randomProgram(wanted, 0, 0n).items.length;
   const ramEnd = RAM_BASE + BigInt(ramSize(items));
@@ -35,7 +41,7 @@ export async function narrow(seed: number, index: number): Promise<string[]> {
   });
   const image = batchImage(programs);
   const theirs = await runInQemu(image);
-  const ours = runInWherry(image);
+  const ours = runInWherry(image, engine);
   for (const [slot, { program, keep }] of programs.entries()) {
     const lines = differences(theirs, ours, slot);
     if (lines.length === 0) continue;
@@ -54,24 +60,26 @@ async function main(): Promise<void> {
       count: { type: "string", default: "2000" },
       program: { type: "string" },
       report: { type: "string", default: "10" },
+      ...engineOptions,
     },
   });
+  const engine = engineOf(values);
   const version = qemuVersion();
   if (version === undefined)
     throw new Error("check:qemu needs qemu-system-riscv64 (Debian: qemu-system-misc)");
   const seed = Number(values.seed);
-  console.log(`${version}; seed ${seed}`);
+  console.log(`${version}; ${engine.engine}, threshold ${engine.threshold}; seed ${seed}`);
   if (values.program !== undefined) {
-    console.log((await narrow(seed, Number(values.program))).join("\n  "));
+    console.log((await narrow(seed, Number(values.program), engine)).join("\n  "));
     return;
   }
   const count = Number(values.count);
   const found: Difference[] = [];
   for (let first = 0; first < count; first += BATCH) {
-    found.push(...(await compareBatch(seed, first, Math.min(BATCH, count - first))));
+    found.push(...(await compareBatch(seed, first, Math.min(BATCH, count - first), engine)));
   }
   for (const { index } of found.slice(0, Number(values.report))) {
-    console.log(`program ${index}: ${(await narrow(seed, index)).join("\n  ")}`);
+    console.log(`program ${index}: ${(await narrow(seed, index, engine)).join("\n  ")}`);
   }
   console.log(`${count} programs, ${found.length} differ: ${found.map(({ index }) => index).join(" ")}`);
   process.exitCode = found.length === 0 ? 0 : 1;

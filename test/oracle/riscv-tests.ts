@@ -1,11 +1,12 @@
 // Runs programs of the riscv-tests suite (the `-p-` variants in physical, the `-v-` ones in virtual memory; one hart) in Wherry's engine.
 // They are not part of the repository: build them elsewhere and give the directory of ELF files:
-//   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING]
+//   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING] [--engine translator|interpreter] [--threshold N]
 // A test says how it went through the word at its symbol `tohost`: 1 passed, else 2 × (failed case) + 1.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { RAM_BASE } from "./layout.ts";
+import { engineOf, engineOptions } from "./engine-option.ts";
 import { createHart } from "./wherry.ts";
 
 const RAM_SIZE = 0x1000000;
@@ -41,7 +42,7 @@ function loadElf(file: Uint8Array, ram: Uint8Array): { entry: bigint; tohost: bi
 /** Undefined if it passed, else what happened. */
 function runTest(path: string): string | undefined {
   try {
-    const hart = createHart(RAM_SIZE);
+    const hart = createHart(RAM_SIZE, engine);
     const { entry, tohost } = loadElf(readFileSync(path), hart.ram);
     hart.state.set("pc", entry);
     const word = new DataView(hart.ram.buffer, hart.ram.byteOffset + Number(tohost - RAM_BASE), 8);
@@ -55,11 +56,14 @@ function runTest(path: string): string | undefined {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: "string", default: "" } },
+  options: { only: { type: "string", default: "" }, ...engineOptions },
 });
+const engine = engineOf(values);
 const directory = positionals[0];
 if (directory === undefined) {
-  console.error("usage: node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING]");
+  console.error(
+    "usage: node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING] [--engine E] [--threshold N]",
+  );
   process.exit(2);
 }
 const names = readdirSync(directory)
@@ -72,5 +76,5 @@ for (const name of names) {
   failed++;
   console.log(`${name}: ${result}`);
 }
-console.log(`${names.length} tests, ${failed} failed`);
+console.log(`${engine.engine}, threshold ${engine.threshold}: ${names.length} tests, ${failed} failed`);
 process.exitCode = failed === 0 && names.length > 0 ? 0 : 1;

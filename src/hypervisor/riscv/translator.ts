@@ -324,6 +324,8 @@ class RegionWriter {
     if (flow.kind !== "next") return;
     const isAccess = row.fields.has("rs1") && row.extension !== "M";
     if (row.extension !== "Zicsr" && !(this.#mode.exact && isAccess)) return;
+    // It may have cleared fflags.
+    if (row.extension === "Zicsr") this.#inexact?.set(inexactNow(this.#p.hart));
     // Whatever the instruction has set off is looked at before the next one.
     const f = this.#f;
     f.if(

@@ -1,0 +1,19 @@
+// --engine and --threshold of the oracles: which engine they judge, and how often code is executed before the translator
+// translates it there and then. 0: nothing that can be translated is interpreted.
+import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/engine-kind.ts";
+import { testEngine } from "../support/engine.ts";
+
+export const engineOptions = {
+  engine: { type: "string", default: testEngine },
+  threshold: { type: "string", default: "0" },
+} as const;
+
+/** Throws on an engine that there is not. */
+export function engineOf(values: { readonly engine: string; readonly threshold: string }): {
+  readonly engine: EngineKind;
+  readonly threshold: number;
+} {
+  const engine = ENGINE_KINDS.find((kind) => kind === values.engine);
+  if (engine === undefined) throw new Error(`--engine is ${ENGINE_KINDS.join(" or ")}, not ${values.engine}`);
+  return { engine, threshold: Number(values.threshold) };
+}

@@ -130,6 +130,21 @@ describe("flags", () => {
   });
 });
 
+describe.each(["interpreter", "translator"] as const)("flags that a program clears, %s", (engine) => {
+  it("accrue anew", () => {
+    h = new HartHarness({ engine });
+    h.hart.set("mstatus", FS.dirty << BigInt(MSTATUS.FS));
+    h.hart.set("fflags", BigInt(FFLAGS.NX));
+    setF(1, BOX | ONE);
+    setF(2, BOX | THREE);
+    const divide = asm("fdiv.s", { frd: 3, frs1: 1, frs2: 2, rm: 0 });
+    h.load([divide, asm("csrrwi", { rd: 5, csr: 1, uimm5: 0 }), divide, asm("jal", { imm: 0 })], CODE);
+    h.hart.set("pc", CODE);
+    h.run(10);
+    expect([h.x(5), h.hart.get("fflags")]).toEqual([BigInt(FFLAGS.NX), BigInt(FFLAGS.NX)]);
+  });
+});
+
 describe("compressed", () => {
   it("c.fsd, c.fld, c.fsdsp, c.fldsp", () => {
     setF(9, 0x0123_4567_89ab_cdefn);

@@ -1,5 +1,5 @@
 // The bench as an SVG bar chart: Wherry's speed over the rival QEMU's, program by program, on a logarithmic scale.
-import { type Figures, meanSpeed, rival, speedOf, WHERRY } from "./figures.ts";
+import { type Figures, meanSpeed, rival, speedOf, taken, WHERRY } from "./figures.ts";
 
 const WIDTH = 720;
 const LABELS = 130;
@@ -24,12 +24,13 @@ const escape = (text: string): string =>
 export function chart(figures: Figures): string {
   const qemu = rival(figures);
   if (qemu === undefined) throw new Error("a chart needs a QEMU to compare with");
-  const bars = figures.programs.flatMap(({ name, harts, samples }) => {
-    const speed = speedOf(samples, WHERRY, qemu);
+  const bars = figures.programs.flatMap((program) => {
+    const { name, harts } = program;
+    const speed = speedOf(taken(figures, program), WHERRY, qemu);
     return speed === undefined ? [] : [{ name, speed, kind: speed >= 1 ? "faster" : "slower", harts }];
   });
   const { mean, count } = meanSpeed(figures, 1, qemu);
-  if (count > 0) bars.push({ name: "geometric mean", speed: mean, kind: "mean", harts: 1 });
+  if (count > 0) bars.push({ name: "mean, one hart", speed: mean, kind: "mean", harts: 1 });
   const logs = bars.map(({ speed }) => Math.log2(speed));
   const [low, high] = [Math.floor(Math.min(-1, ...logs)), Math.ceil(Math.max(1, ...logs))];
   const x = (speed: number): number =>

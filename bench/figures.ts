@@ -5,6 +5,8 @@ export interface ProgramFigures {
   readonly harts: number;
   /** Nanoseconds, by column. A column without samples has failed or does not have the program. */
   readonly samples: Record<string, number[]>;
+  /** Nanoseconds of the processes' processor time, by column. */
+  readonly cpu: Record<string, number[]>;
   /** Why, by column. */
   readonly failures: Record<string, string>;
 }
@@ -27,6 +29,8 @@ export interface Figures {
   readonly host: string;
   readonly guest: string;
   readonly engine: string;
+  /** What is compared: the programs' own clock, or the processor time of the processes. */
+  readonly clock: "guest" | "cpu";
   readonly rounds: number;
   /** The monitors, Wherry last, the rival to beat before it. */
   readonly columns: readonly string[];
@@ -47,12 +51,19 @@ export interface Spread {
 
 export function spread(samples: readonly number[]): Spread {
   const sorted = samples.toSorted((a, b) => a - b);
-  const median = sorted[sorted.length >> 1] ?? Number.NaN;
+  const [below, above] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  const median = ((below ?? Number.NaN) + (above ?? Number.NaN)) / 2;
   return { median, low: sorted[0] ?? Number.NaN, high: sorted.at(-1) ?? Number.NaN };
 }
 
-export const show = ({ median, low, high }: Spread, digits: number, unit: string): string =>
-  `${median.toFixed(digits)} ${unit} (${low.toFixed(digits)}–${high.toFixed(digits)})`;
+export function show({ median, low, high }: Spread, digits: number, unit: string): string {
+  const range = low === high ? "" : ` (${low.toFixed(digits)}–${high.toFixed(digits)})`;
+  return `${median.toFixed(digits)} ${unit}${range}`;
+}
+
+/** The samples that count. */
+export const taken = ({ clock }: Figures, { samples, cpu }: ProgramFigures): Record<string, number[]> =>
+  clock === "cpu" ? cpu : samples;
 
 /** The QEMU that counts, if any ran. */
 export const rival = (figures: Figures): string | undefined =>
@@ -76,7 +87,7 @@ export const geometricMean = (values: readonly number[]): number =>
 export function meanSpeed(figures: Figures, harts: number, other: string): { mean: number; count: number } {
   const speeds = figures.programs
     .filter((program) => program.harts === harts)
-    .map(({ samples }) => speedOf(samples, WHERRY, other))
+    .map((program) => speedOf(taken(figures, program), WHERRY, other))
     .filter((speed) => speed !== undefined);
   return { mean: geometricMean(speeds), count: speeds.length };
 }
@@ -104,14 +115,18 @@ const times = (ratio: number | undefined): string =>
 function programLines(figures: Figures): string[] {
   const { columns, programs } = figures;
   const qemu = rival(figures);
-  const rows = programs.map(({ name, samples, failures }) => [
-    name,
-    ...[NATIVE, ...columns].map((column) =>
-      failures[column] === undefined ? seconds(samples[column]) : "FAILED",
-    ),
-    ...(qemu === undefined ? [] : [times(speedOf(samples, WHERRY, qemu))]),
-    times(speedOf(samples, NATIVE, WHERRY)),
-  ]);
+  const rows = programs.map((program) => {
+    const { name, failures } = program;
+    const samples = taken(figures, program);
+    return [
+      name,
+      ...[NATIVE, ...columns].map((column) =>
+        failures[column] === undefined ? seconds(samples[column]) : "FAILED",
+      ),
+      ...(qemu === undefined ? [] : [times(speedOf(samples, WHERRY, qemu))]),
+      times(speedOf(samples, NATIVE, WHERRY)),
+    ];
+  });
   const head = [
     ...["program", NATIVE, ...columns],
     ...(qemu === undefined ? [] : [`${WHERRY} ÷ ${qemu}`]),
@@ -176,7 +191,7 @@ function memoryLines({ memory }: Figures): string[] {
 export function report(figures: Figures): string {
   const lines = [
     `Medians of ${figures.rounds} round${figures.rounds === 1 ? "" : "s"} (lowest–highest); the monitors take turns, program by program, each`,
-    `standing still while another computes. Host: ${figures.host}. Guest: ${figures.guest}. Wherry's engine: ${figures.engine}.`,
+    `standing still while another computes. Host: ${figures.host}. Guest: ${figures.guest}. Wherry's engine: ${figures.engine}.${figures.clock === "cpu" ? " Processor time of the processes." : ""}`,
     "",
   ];
   if (figures.programs.length > 0) lines.push("### Programs", "", ...programLines(figures), "");

@@ -121,7 +121,8 @@ export class BenchMachine {
   }
 
   /** What a command of the guest's shell prints. The machine runs only meanwhile. */
-  async run(command: string): Promise<string> {
+  async run(command: string): Promise<{ text: string; cpuNanoseconds: number }> {
+    const before = await this.#cpuNanoseconds();
     const from = this.#console.text.length;
     const mark = `end-${from}`;
     await this.#qmp.execute("cont");
@@ -131,7 +132,14 @@ export class BenchMachine {
     await this.#qmp.execute("stop");
     const text = this.#console.text.slice(from, from + ended.index).replaceAll("\r", "");
     if (ended[1] !== "0") throw new Error(`${command}: ended with ${ended[1]}: ${text.trim()}`);
-    return text.slice(text.indexOf("\n") + 1);
+    const cpuNanoseconds = (await this.#cpuNanoseconds()) - before;
+    return { text: text.slice(text.indexOf("\n") + 1), cpuNanoseconds };
+  }
+
+  /** Processor time of the process so far, all threads, as the kernel counts it: in steps of 10 ms. */
+  async #cpuNanoseconds(): Promise<number> {
+    const fields = (await readFile(`/proc/${this.#child.pid}/stat`, "utf8")).replace(/.*\) /s, "").split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * 1e7;
   }
 
   /** Peak resident memory of the process, in MiB. */

@@ -80,6 +80,6 @@ export const PROGRAMS: readonly Program[] = [
   kernel("scale-1", 3000, 2),
   kernel("scale-2", 3000, 2),
   kernel("lock", 1500, 2),
-  kernel("ipi", 150, 2),
+  kernel("ipi", 60, 2),
   kernel("wake", 100, 2),
 ];

@@ -1,112 +1,28 @@
-// Whole-process figures: boot against QEMU's, an idle guest, the move of an idle and a busy one, save and restore against a plain
-// copy. Rivals alternate within one run; medians with the spread. Writes docs/benchmarks.md with --write.
+// Whole-process figures: an idle guest, the move of an idle and a busy one, save and restore against a plain copy; medians
+// with the spread. Writes its section of docs/benchmarks.md with --write. Programs and boot against QEMU: bench/run.ts.
 //   node bench/whole.ts [--runs N] [--write]
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { open, readFile, rm, stat } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
 import { directory, options, sleep, until } from "../test/guest/cases.ts";
 import { Machine, wherry } from "../test/guest/machine.ts";
+import { writeSection } from "./document.ts";
+import { show, type Spread, spread } from "./figures.ts";
 
-const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const INTERPRETER = fileURLToPath(new URL("./interpreter.ts", import.meta.url));
-const DOCUMENT = fileURLToPath(new URL("../docs/benchmarks.md", import.meta.url));
 const PROMPT = /wherry:~# /;
 const BOOT_LIMIT_MS = 180_000;
 const GUEST_MIB = 512;
 
 const { runs, write } = options({ runs: 5, write: false });
 
-/** Median with the lowest and highest of several samples. */
-interface Spread {
-  readonly median: number;
-  readonly low: number;
-  readonly high: number;
-}
-
-function spread(samples: readonly number[]): Spread {
-  const sorted = samples.toSorted((a, b) => a - b);
-  const median = sorted[sorted.length >> 1] ?? Number.NaN;
-  return { median, low: sorted[0] ?? Number.NaN, high: sorted.at(-1) ?? Number.NaN };
-}
-
-const show = ({ median, low, high }: Spread, digits: number, unit: string): string =>
-  `${median.toFixed(digits)} ${unit} (${low.toFixed(digits)}–${high.toFixed(digits)})`;
-
 const lines: string[] = [];
 function say(line = ""): void {
   lines.push(line);
   console.log(line);
-}
-
-// ---- boot ----
-
-/** From the start of the process to the shell's prompt, in seconds. */
-async function bootSeconds(command: string, args: readonly string[]): Promise<number> {
-  const start = performance.now();
-  const child: ChildProcess = spawn(command, args, { stdio: ["pipe", "pipe", "ignore"] });
-  let text = "";
-  child.stdout?.on("data", (bytes) => (text += bytes));
-  const ended = new Promise((resolve) => child.once("close", resolve));
-  try {
-    await until(BOOT_LIMIT_MS, `${command} boots`, () => {
-      if (child.exitCode !== null)
-        throw new Error(`${command} ended with ${child.exitCode}: ${text.slice(-300)}`);
-      return PROMPT.test(text) || undefined;
-    });
-    return (performance.now() - start) / 1000;
-  } finally {
-    child.kill("SIGKILL");
-    await ended;
-  }
-}
-
-/** QEMU's own words, or undefined if it is not installed. */
-function qemuVersion(): string | undefined {
-  try {
-    return execFileSync("qemu-system-riscv64", ["--version"], { encoding: "utf8" }).split("\n")[0];
-  } catch {
-    return undefined;
-  }
-}
-
-async function boot(guest: DebianGuest, qemu: string | undefined): Promise<void> {
-  const append = "console=ttyS0 quiet";
-  const files = (dash: string) => [
-    ...[`${dash}kernel`, guest.kernel, `${dash}initrd`, guest.initrd, `${dash}append`, append],
-  ];
-  say("## Boot: from the start of the process to the shell's prompt\n");
-  say("| harts | Wherry, built-in firmware | Wherry, OpenSBI | QEMU (TCG), its OpenSBI | built-in ÷ QEMU |");
-  say("|---|---|---|---|---|");
-  for (const harts of [1, 4]) {
-    const wherryArgs = [MAIN, "run", "--smp", `${harts}`, "--memory", `${GUEST_MIB}M`, ...files("--")];
-    const qemuArgs = [
-      "-machine",
-      "virt",
-      "-smp",
-      `${harts}`,
-      "-m",
-      `${GUEST_MIB}M`,
-      "-nographic",
-      ...files("-"),
-    ];
-    const builtin: number[] = [];
-    const opensbi: number[] = [];
-    const rival: number[] = [];
-    for (let i = 0; i < runs; i++) {
-      builtin.push(await bootSeconds(process.execPath, wherryArgs));
-      opensbi.push(await bootSeconds(process.execPath, [...wherryArgs, "--firmware", guest.opensbi]));
-      if (qemu !== undefined) rival.push(await bootSeconds("qemu-system-riscv64", qemuArgs));
-    }
-    const [ours, theirs] = [spread(builtin), spread(rival)];
-    const cells = [show(ours, 2, "s"), show(spread(opensbi), 2, "s")];
-    if (qemu === undefined) cells.push("not installed", "–");
-    else cells.push(show(theirs, 2, "s"), `${(ours.median / theirs.median).toFixed(1)}×`);
-    say(`| ${harts} | ${cells.join(" | ")} |`);
-  }
-  say();
 }
 
 // ---- idle ----
@@ -130,7 +46,7 @@ async function idle(guest: DebianGuest): Promise<void> {
     samples.push((((await cpuSeconds(pid)) - before) / IDLE_SECONDS) * 100);
   }
   await machine.quit();
-  say("## An idle Debian guest on 4 harts, at its shell's prompt\n");
+  say("### An idle Debian guest on 4 harts, at its shell's prompt\n");
   say(`The process uses ${show(spread(samples), 1, "%")} of one core.\n`);
 }
 
@@ -189,7 +105,7 @@ async function moved(source: Machine): Promise<[Machine, MoveFigures]> {
 }
 
 async function moves(guest: DebianGuest): Promise<void> {
-  say(`## A live move of a ${GUEST_MIB} MiB Debian guest on 4 harts, over a unix socket on one host\n`);
+  say(`### A live move of a ${GUEST_MIB} MiB Debian guest on 4 harts, over a unix socket on one host\n`);
   say("| guest | downtime | total time | sent | rounds |");
   say("|---|---|---|---|---|");
   let machine = await booted(guest);
@@ -282,7 +198,7 @@ async function saveAndRestore(guest: DebianGuest): Promise<void> {
   const [save, copied, restore] = [rate(saves), rate(copies), rate(restores)];
   const of = (r: Spread) => `${(r.median / copied.median).toFixed(2)}×`;
   say(
-    `## A snapshot of ${mib.toFixed(0)} MiB (${GUEST_MIB} MiB guest, 192 MiB of it random bytes), whole commands\n`,
+    `### A snapshot of ${mib.toFixed(0)} MiB (${GUEST_MIB} MiB guest, 192 MiB of it random bytes), whole commands\n`,
   );
   say("| | throughput | of the plain copy's |");
   say("|---|---|---|");
@@ -294,24 +210,17 @@ async function saveAndRestore(guest: DebianGuest): Promise<void> {
 
 // ---- all ----
 
-const qemu = qemuVersion();
 const guest = await fetchDebianGuest();
-say("# Benchmarks\n");
-say("`npm run bench -- --write` measures all of this in one run and writes this page. Medians of");
 say(
-  `${runs} runs (lowest–highest), rivals alternating. Machine: ${cpus().length} × ${cpus()[0]?.model.trim()}, `,
+  `Medians of ${runs} run${runs === 1 ? "" : "s"} (lowest–highest). Host: ${cpus().length} × ${cpus()[0]?.model.trim()},`,
 );
-say(
-  `${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}; ${qemu ?? "QEMU is not installed"}; guest: Debian's`,
-);
-say(`${guest.version} with busybox.\n`);
-await boot(guest, qemu);
-say("## Interpreter, one hart\n");
+say(`${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}. Guest: Debian's ${guest.version}.\n`);
+say("### Interpreter, one hart\n");
 say("```");
 say(execFileSync(process.execPath, [INTERPRETER], { encoding: "utf8" }).trimEnd());
 say("```\n");
 await idle(guest);
 await moves(guest);
 await saveAndRestore(guest);
-if (write) await writeFile(DOCUMENT, `${lines.join("\n").trimEnd()}\n`);
+if (write) await writeSection("whole", lines.join("\n").trimEnd());
 process.exit(0);

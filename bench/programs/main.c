@@ -1,10 +1,12 @@
-// `wbench NAME N`: runs a kernel N times and prints `NAME nanoseconds checksum`.
+// `wbench NAME N`: runs a kernel N times and prints `NAME nanoseconds checksum cpu`, cpu being nanoseconds of processor
+// time with that of its children.
 // `wbench run NAME COMMAND…`: the same for a command; its checksum is of what it prints. `wbench`: the names.
 #include "bench.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,8 +55,16 @@ static uint64_t run_command(char **command) {
   return sum;
 }
 
+static uint64_t cpu_time(int who) {
+  struct rusage use;
+  getrusage(who, &use);
+  return (uint64_t)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000000000u +
+         (uint64_t)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1000u;
+}
+
 static void report(const char *name, uint64_t start, uint64_t sum) {
-  printf("%s %llu %016llx\n", name, (unsigned long long)(now() - start), (unsigned long long)sum);
+  unsigned long long wall = now() - start, cpu = cpu_time(RUSAGE_SELF) + cpu_time(RUSAGE_CHILDREN);
+  printf("%s %llu %016llx %llu\n", name, wall, (unsigned long long)sum, cpu);
 }
 
 int main(int argc, char **argv) {

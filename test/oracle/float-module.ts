@@ -37,7 +37,7 @@ function rowFunction(row: Row, name: string, mode: number | undefined, isFused: 
       isFused,
       require: () => {},
       markDirty: () => {},
-      frm: () => I32.of(0),
+      roundingMode: (field) => field,
       inexact: () => nx,
       accrued: () => nx.set(1),
       double: (n) => source(n).reinterpretF64(),

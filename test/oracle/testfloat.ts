@@ -1,7 +1,9 @@
-// Berkeley TestFloat as the judge of softfloat.ts, and with --engine of the instruction rows: every operation, every rounding mode, results and flags.
+// Berkeley TestFloat as the judge of softfloat.ts, and with --engine of an engine that executes the instruction, or of the
+// rows alone ("rows"): every operation, every rounding mode, results and flags.
 // TestFloat is not part of the repository: build its `testfloat_gen` elsewhere, against a SoftFloat
 // specialised for RISCV, and give its path:
-//   node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME] [--engine]
+//   node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME]
+//     [--engine rows|interpreter|translator] [--threshold N]
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
@@ -23,6 +25,9 @@ import {
 
 import { BINARY32, BINARY64, FFLAGS, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
 import { hasFusedMultiplyAdd } from "../../src/wasm/fused.ts";
+import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
+import { engineOf } from "./engine-option.ts";
+import { BATCH, FloatGuest, type FloatResult } from "./float-guest.ts";
 import { instantiateFloats } from "./float-module.ts";
 
 type Operation = (env: FpEnv, operands: bigint[]) => bigint;
@@ -77,19 +82,25 @@ function instructionName(name: string): string {
   return `${op === "mulAdd" ? "fmadd" : `f${op}`}.${formats[format]}`;
 }
 
-/**
- * The operation through WebAssembly: as interpreter and translator have it, each with NX clear and set. A difference
- * between them is one in flags.
- */
-function engineOperation(name: string): Operation {
-  const ours = instructionName(name);
+/** Operands as registers hold them, and the bits of the result that TestFloat gives. */
+function registersOf(name: string): { toRegister: (x: bigint) => bigint; mask: bigint } {
   const [, from = "", to = ""] = /^(?:(\w+)_to_)?(\w+?)(?:_\w+)?$/.exec(name) ?? [];
   const source = from === "" ? to : from;
   const toRegister = (x: bigint): bigint => {
     if (source === "f32") return x | 0xffff_ffff_0000_0000n;
     return source === "i32" ? BigInt.asIntN(32, x) : x;
   };
-  const mask = to === "f32" || /^u?i32$/.test(to) ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn;
+  const isShort = (to === "f32" && !/_(eq|lt|le)$/.test(name)) || /^u?i32$/.test(to);
+  return { toRegister, mask: isShort ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn };
+}
+
+/**
+ * The operation through WebAssembly: as interpreter and translator have it, each with NX clear and set. A difference
+ * between them is one in flags.
+ */
+function rowsOperation(name: string): Operation {
+  const ours = instructionName(name);
+  const { toRegister, mask } = registersOf(name);
   return (env, operands) => {
     const registers = operands.map(toRegister);
     const [first, ...others] = calls.flatMap((call) => {
@@ -110,52 +121,110 @@ const calls = [
 /** TestFloat's options, in the order of RISC-V's rounding modes. */
 const modes = ["-rnear_even", "-rminMag", "-rmin", "-rmax", "-rnear_maxMag"];
 
+interface Vector {
+  readonly line: string;
+  readonly operands: readonly bigint[];
+  readonly expected: FloatResult;
+}
+/** What a batch of vectors gives in a rounding mode; bits above the result's format are 0. */
+type Judged = (rm: number, batch: readonly Vector[]) => FloatResult[];
+
+const oneByOne = (op: Operation): Judged => {
+  return (rm, batch) =>
+    batch.map(({ operands }) => {
+      const env: FpEnv = { rm, flags: 0 };
+      const result = op(env, [...operands]);
+      return { result, flags: env.flags };
+    });
+};
+
+/** By the instruction, executed: batches in turns with its own mode and by frm, with NX clear and set before. */
+function executed(name: string, guest: FloatGuest): Judged {
+  const instruction = instructionName(name);
+  const { toRegister, mask } = registersOf(name);
+  const hasMode = rowNamed(instruction).fields.has("rm");
+  let turn = 0;
+  return (rm, batch) => {
+    const flagsBefore = (turn & 2) === 0 ? 0 : FFLAGS.NX;
+    const vectors = batch.map(({ operands }) => ({
+      operands: operands.map((x) => BigInt.asUintN(64, toRegister(x))),
+      flagsBefore,
+    }));
+    const found = guest.run(instruction, rm, hasMode && (turn & 1) === 1, vectors);
+    turn++;
+    return found.map(({ result, flags }, i) => {
+      // NX stays, and says no more of this vector.
+      const judged =
+        flags & flagsBefore ? (flags & ~FFLAGS.NX) | ((batch[i] as Vector).expected.flags & FFLAGS.NX) : -1;
+      return { result: result & mask, flags: flagsBefore === 0 ? flags : judged };
+    });
+  };
+}
+
 /** Runs one operation in one mode; returns the number of vectors and the lines that differ. */
-async function check(generator: string, level: string, name: string, op: Operation, rm: number) {
+async function check(generator: string, level: string, name: string, judged: Judged, rm: number) {
   const args = ["-level", level, "-tininessafter", "-exact", modes[rm] ?? "", name];
   const child = spawn(generator, args, { stdio: ["ignore", "pipe", "ignore"] });
   const failed = new Promise<never>((_, reject) => child.once("error", reject));
   let vectors = 0;
   const differences: string[] = [];
+  let batch: Vector[] = [];
+  const judge = (): void => {
+    for (const [i, found] of judged(rm, batch).entries()) {
+      const { line, expected } = batch[i] as Vector;
+      if (found.result === expected.result && found.flags === expected.flags) continue;
+      differences.push(
+        `${name} rm=${rm}: ${line}: found ${found.result.toString(16)} ${found.flags.toString(16)}`,
+      );
+    }
+    vectors += batch.length;
+    batch = [];
+  };
   const readAll = async (): Promise<void> => {
     for await (const line of createInterface({ input: child.stdout })) {
       const words = line.split(" ").map((word) => BigInt(`0x${word}`));
       const flags = Number(words.pop());
-      const expected = words.pop();
-      const env: FpEnv = { rm, flags: 0 };
-      const found = op(env, words);
-      vectors++;
-      if (found !== expected || env.flags !== flags) {
-        differences.push(`${name} rm=${rm}: ${line}: found ${found.toString(16)} ${env.flags.toString(16)}`);
-      }
+      const result = words.pop() ?? 0n;
+      batch.push({ line, operands: words, expected: { result, flags } });
+      if (batch.length === BATCH) judge();
     }
+    if (batch.length > 0) judge();
   };
   await Promise.race([readAll(), failed]);
   return { vectors, differences };
 }
 
+const usage =
+  "usage: node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME] [--engine rows|interpreter|translator]";
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     level: { type: "string", default: "1" },
     only: { type: "string" },
-    engine: { type: "boolean", default: false },
+    engine: { type: "string" },
+    threshold: { type: "string", default: "0" },
   },
 });
 const generator = positionals[0];
 if (generator === undefined) {
-  console.error(
-    "usage: node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME] [--engine]",
-  );
+  console.error(usage);
   process.exit(2);
 }
+const guest =
+  values.engine === undefined || values.engine === "rows"
+    ? undefined
+    : new FloatGuest(engineOf({ engine: values.engine, threshold: values.threshold }));
+const judgedBy = (name: string, reference: Operation): Judged => {
+  if (guest !== undefined) return executed(name, guest);
+  return oneByOne(values.engine === "rows" ? rowsOperation(name) : reference);
+};
 let total = 0;
 let wrong = 0;
 for (const [name, reference] of operations) {
-  const op = values.engine ? engineOperation(name) : reference;
+  const judged = judgedBy(name, reference);
   if (values.only !== undefined && values.only !== name) continue;
   for (let rm = 0; rm < modes.length; rm++) {
-    const { vectors, differences } = await check(generator, values.level, name, op, rm);
+    const { vectors, differences } = await check(generator, values.level, name, judged, rm);
     if (vectors === 0) throw new Error(`${generator} gave no vectors for ${name}`);
     total += vectors;
     wrong += differences.length;

@@ -74,6 +74,17 @@ export const SCRATCH = {
   /** Addresses of the contexts in use (tlb.ts): of loads and stores, of fetches and jumps. */
   dataContext: 0x10050,
   fetchContext: 0x10054,
+  /**
+   * The window: guest-physical addresses, of one slot, where PMP lets every privilege do all and the slot may be
+   * written. First address, bytes (0: none), the slot's entry, host address − guest-physical address.
+   */
+  windowStart: 0x10100,
+  windowSize: 0x10108,
+  windowSlot: 0x10110,
+  windowDelta: 0x10114,
+  /** What pmpOpenRange found: first address, and the one after the last. */
+  openStart: 0x10118,
+  openEnd: 0x10120,
   /** u64: walks that filled a TLB entry. */
   refills: 0x10058,
   /** u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO is accessed. */

@@ -4,8 +4,9 @@
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
 import { SCRATCH } from "./hart.ts";
-import { ACCESS, atomicAddress } from "./mmu.ts";
+import { atomicAddress } from "./mmu.ts";
 import { type Row, row } from "./semantics.ts";
+import { ACCESS } from "./walk.ts";
 
 type Width = 4 | 8;
 

@@ -4,7 +4,7 @@
 import { I32 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
-import { ACCESS, cacheBlockAddress } from "./mmu.ts";
+import { cacheBlockAddress } from "./mmu.ts";
 import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
 import { ALL_SPACES, flushSpace, flushTlbPage } from "./tlb.ts";
 import {
@@ -17,6 +17,7 @@ import {
   setEvent,
   supervisorReturn,
 } from "./trap.ts";
+import { ACCESS } from "./walk.ts";
 
 const BLOCK_SIZE = 64;
 const CBIE = 0x30;

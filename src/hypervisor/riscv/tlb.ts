@@ -361,6 +361,7 @@ export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.ready).eqz(), () => f.return());
   f.call(flushSpace, hart, ALL_SPACES);
   f.call(flushContext, contextAt(hart, CONTEXT.MACHINE));
+  f.store64(hart, 0, SCRATCH.windowSize);
   f.store64(hart.load32(SCRATCH.userContext), get(hart, "satp"), CTX_SATP);
 });
 

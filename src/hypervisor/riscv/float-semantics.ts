@@ -22,8 +22,8 @@ export interface FloatSemantics {
   require(): void;
   /** f registers or fflags may change: FS becomes dirty. */
   markDirty(): void;
-  /** As it is in fcsr, 0 to 7. */
-  frm(): I32;
+  /** The mode that an rm field means, 0 to 4; illegal instruction if it, or frm where that decides, is reserved. */
+  roundingMode(field: I32): I32;
   /** 1 if NX has accrued, so that one more inexact result changes no flag. May be 0 for some time after it has. */
   inexact(): I32;
   /** Flags may have accrued: `inexact` may look again. */

@@ -5,10 +5,11 @@ import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FloatSemantics, FpSource } from "./float-semantics.ts";
 import { hartLayout } from "./hart.ts";
 import type { Semantics } from "./semantics.ts";
-import { FFLAGS } from "./softfloat-format.ts";
+import { FFLAGS, RM } from "./softfloat-format.ts";
 import { MSTATUS } from "./trap.ts";
 
 const FLOATS = hartLayout.offsetOf("f");
+const FRM = hartLayout.offsetOf("frm");
 const STATUS = hartLayout.offsetOf("mstatus");
 const FS = 3 << MSTATUS.FS;
 const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
@@ -23,7 +24,12 @@ export function interpretedFloat(
     isFused: hasFusedMultiplyAdd(),
     require: () => f.if(hart.load32(STATUS).and(FS).eqz(), () => s.illegal(), undefined, false),
     markDirty: () => f.store32(hart, hart.load32(STATUS).or(FS), STATUS),
-    frm: () => hart.load32(hartLayout.offsetOf("frm")),
+    roundingMode: (field) => {
+      const rm = f.let(field);
+      f.if(rm.eq(RM.DYN), () => rm.set(hart.load32(FRM)));
+      f.if(rm.gtU(RM.RMM), () => s.illegal(), undefined, false);
+      return rm;
+    },
     inexact: () => hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX),
     accrued: () => {},
     double: (source) => register(FIELD[source]).loadF64(FLOATS),

@@ -33,19 +33,6 @@ const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
 const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
 const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);
 
-/** Evaluate once, unless it is constant. */
-function bind(f: Func, value: I32): I32 {
-  return value.constant === undefined ? f.let(value) : value;
-}
-
-/** The row's rounding mode, 0 to 4; a reserved one, or a reserved `frm`, is an illegal instruction. */
-function roundingMode(s: Semantics): I32 {
-  const field = s.field(12, 3);
-  const rm = bind(s.f, field.eq(RM.DYN).choose<I32>(s.float.frm(), field));
-  s.f.if(rm.gtU(RM.RMM), () => s.illegal(), undefined, false);
-  return rm;
-}
-
 /** `dirties`: the row changes f registers or fflags. */
 const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semantics) => void): Row => {
   return row(name, /\.d|fld|fsd/.test(name) ? "D" : "F", pattern, (s) => {
@@ -58,7 +45,7 @@ const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semant
 const rounded = (name: string, pattern: string, meaning: (s: Semantics, rm: I32) => void): Row => {
   return row(name, /\.d/.test(name) ? "D" : "F", pattern, (s) => {
     s.float.require();
-    const rm = roundingMode(s);
+    const rm = s.float.roundingMode(s.field(12, 3));
     s.float.markDirty();
     meaning(s, rm);
   });

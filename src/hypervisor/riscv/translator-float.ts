@@ -1,42 +1,175 @@
-// The translator's side of float-semantics.ts: f registers are locals; a region is entered only while FS is dirty and
-// frm is round-to-nearest, so both are known; whether NX has accrued is a local too.
-import { type F64, I32 } from "../../wasm/expr.ts";
-import type { Local } from "../../wasm/function.ts";
+// The translator's side of float-semantics.ts: the f registers that a region names are locals, and so is what its
+// instructions would look up each time: whether FS is dirty, frm, and whether NX has accrued. A register that only
+// binary32 instructions name is a binary32 local and a word on whether it is boxed; the others are binary64.
+import { F32, F64, I32, type I64, type Value } from "../../wasm/expr.ts";
+import type { Func, Local } from "../../wasm/function.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
-import type { FloatSemantics, FpSource } from "./float-semantics.ts";
+import type { FieldName } from "./encoding.ts";
+import type { BoxedSingle, FloatSemantics, FpSource } from "./float-semantics.ts";
 import { hartLayout } from "./hart.ts";
-import type { Semantics } from "./semantics.ts";
+import type { Region } from "./region.ts";
+import type { Row, Semantics, StoreSize } from "./semantics.ts";
 import { FFLAGS, RM } from "./softfloat-format.ts";
+import { MSTATUS } from "./trap.ts";
 
-const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
+const SOURCES = ["frs1", "frs2", "frs3"] as const;
+const REGISTERS = hartLayout.offsetOf("f");
+const FS = 3 << MSTATUS.FS;
 const BOX = -1n << 32n;
 
-/** What the local for `inexact` holds. */
-export const inexactNow = (hart: I32): I32 => hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX);
+/** Loads and stores of any type of value: at a host address, or as bits if that is not known. */
+export interface Accesses {
+  load<T extends Value>(
+    size: StoreSize,
+    address: I64,
+    zero: T,
+    fromHost: (host: I32) => T,
+    fromBits: (bits: I64) => T,
+  ): T;
+  store(size: StoreSize, address: I64, toHost: (host: I32) => void, bits: I64): void;
+  /** Have the interpreter do this instruction. */
+  step(): void;
+}
 
-/** `register` is the f register whose number is at that bit of the word. */
-export function translatedFloat(
-  s: Pick<Semantics, "hart" | "load" | "store">,
-  register: (low: number) => Local<F64>,
-  inexact: Local<I32>,
-): FloatSemantics {
-  return {
-    isFused: hasFusedMultiplyAdd(),
-    require: () => {},
-    markDirty: () => {},
-    frm: () => I32.of(RM.RNE),
-    inexact: () => inexact,
-    accrued: () => inexact.set(inexactNow(s.hart)),
-    double: (source) => register(FIELD[source]),
-    single: (source) => {
-      const bits = register(FIELD[source]).reinterpret();
+/** An f register: one or the other. */
+interface Register {
+  readonly double?: Local<F64>;
+  readonly single?: { readonly low: Local<F32>; readonly isBoxed: Local<I32> };
+}
+
+/** The field names a binary32 register. */
+function isSingle(row: Row, field: FieldName): boolean {
+  if (row.name === "fcvt.s.d") return field === "frd";
+  if (row.name === "fcvt.d.s") return field !== "frd";
+  return row.extension === "F";
+}
+
+/** The float side of a region being written. */
+export class RegionFloat {
+  readonly #f: Func;
+  readonly #hart: I32;
+  readonly #registers = new Map<number, Register>();
+  readonly #written = new Set<number>();
+  /** Non-zero: FS is dirty and frm not reserved. */
+  readonly #isReady: Local<I32>;
+  readonly #frm: Local<I32>;
+  readonly #inexact: Local<I32>;
+
+  /** Emits the loads of what the region needs. */
+  constructor(f: Func, hart: I32, region: Region) {
+    this.#f = f;
+    this.#hart = hart;
+    this.#frm = f.let(hart.load32(hartLayout.offsetOf("frm")));
+    const isDirty = hart.load32(hartLayout.offsetOf("mstatus")).and(FS).eq(FS);
+    this.#isReady = f.let(isDirty.and(this.#frm.leU(RM.RMM)));
+    this.#inexact = f.let(this.#inexactNow());
+    const singles = new Map<number, boolean>();
+    for (const { instructions } of region.blocks) {
+      for (const { row, word, flow } of instructions) {
+        if (row === undefined || flow.kind === "step") continue;
+        for (const field of [...SOURCES, "frd"] as const) {
+          const low = row.fields.get(field);
+          if (low === undefined) continue;
+          const register = (word >>> low) & 31;
+          singles.set(register, isSingle(row, field) && (singles.get(register) ?? true));
+          if (field === "frd") this.#written.add(register);
+        }
+      }
+    }
+    for (const [i, only] of singles) {
+      const at = REGISTERS + 8 * i;
+      if (!only) this.#registers.set(i, { double: f.let(hart.loadF64(at)) });
+      else {
+        const low = f.let(hart.loadF32(at));
+        const isBoxed = f.let(hart.load32(at + 4).eq(-1));
+        this.#registers.set(i, { single: { low, isBoxed } });
+      }
+    }
+  }
+
+  /** Is there anything to do with f registers in the region? */
+  static isUsedBy(region: Region): boolean {
+    return region.blocks.some(({ instructions }) =>
+      instructions.some(
+        ({ row, flow }) => flow.kind !== "step" && row !== undefined && /^[FD]$/.test(row.extension),
+      ),
+    );
+  }
+
+  writeBack(): void {
+    for (const i of this.#written) {
+      const at = REGISTERS + 8 * i;
+      const { double, single } = this.#registers.get(i) as Register;
+      if (double !== undefined) this.#f.storeF64(this.#hart, double, at);
+      // Not boxed, it has not been written.
+      else if (single !== undefined) {
+        this.#f.if(single.isBoxed, () => {
+          this.#f.storeF32(this.#hart, single.low, at);
+          this.#f.store32(this.#hart, -1, at + 4);
+        });
+      }
+    }
+  }
+
+  /** fflags may have changed. */
+  flagsChanged(): void {
+    this.#inexact.set(this.#inexactNow());
+  }
+
+  #inexactNow(): I32 {
+    return this.#hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX);
+  }
+
+  /** For one instruction. */
+  semantics(s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses): FloatSemantics {
+    const { f } = s;
+    const register = (low: number): Register => this.#registers.get((word >>> low) & 31) as Register;
+    const source = (n: FpSource): Register => register({ 1: 15, 2: 20, 3: 27 }[n]);
+    const asSingle = ({ double, single }: Register): BoxedSingle => {
+      if (single !== undefined) return single;
+      const bits = (double as Local<F64>).reinterpret();
       return { low: bits.wrap().reinterpretF32(), isBoxed: bits.geU(BOX) };
-    },
-    setDouble: (value) => register(7).set(value),
-    setSingle: (value) => register(7).set(value.reinterpret().extendU().or(BOX).reinterpretF64()),
-    loadDouble: (address) => s.load("64", address).reinterpretF64(),
-    loadSingle: (address) => s.load("32U", address).wrap().reinterpretF32(),
-    storeDouble: (address, value) => s.store(8, address, value.reinterpret()),
-    storeSingle: (address, value) => s.store(4, address, value.reinterpret().extendU()),
-  };
+    };
+    return {
+      isFused: hasFusedMultiplyAdd(),
+      require: () => f.if(this.#isReady.eqz(), () => access.step(), undefined, false),
+      markDirty: () => {},
+      roundingMode: (field) => {
+        if (field.constant === RM.DYN) return this.#frm;
+        f.if(field.gtU(RM.RMM), () => s.illegal());
+        return field;
+      },
+      inexact: () => this.#inexact,
+      accrued: () => this.flagsChanged(),
+      double: (n) => source(n).double as Local<F64>,
+      single: (n) => asSingle(source(n)),
+      setDouble: (value) => register(7).double?.set(value),
+      setSingle: (value) => {
+        const { double, single } = register(7);
+        single?.low.set(value);
+        single?.isBoxed.set(1);
+        double?.set(value.reinterpret().extendU().or(BOX).reinterpretF64());
+      },
+      loadDouble: (address) =>
+        access.load<F64>(
+          8,
+          address,
+          F64.of(0),
+          (host) => host.loadF64(),
+          (bits) => bits.reinterpretF64(),
+        ),
+      loadSingle: (address) =>
+        access.load<F32>(
+          4,
+          address,
+          F32.of(0),
+          (host) => host.loadF32(),
+          (bits) => bits.wrap().reinterpretF32(),
+        ),
+      storeDouble: (address, value) =>
+        access.store(8, address, (host) => f.storeF64(host, value), value.reinterpret()),
+      storeSingle: (address, value) =>
+        access.store(4, address, (host) => f.storeF32(host, value), value.reinterpret().extendU()),
+    };
+  }
 }

@@ -2,9 +2,10 @@
 // Guest registers are locals, loaded on entry and written back on every way out; a load or store that hits the
 // TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
 // region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: dispatch.ts.
-import { F64, I32, I64 } from "../../wasm/expr.ts";
+import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, Func, type Label, type Local } from "../../wasm/function.ts";
 import { decodeImmediate } from "./encoding.ts";
+import type { FloatSemantics } from "./float-semantics.ts";
 import { jumpEntry, LEAVE, REGION, slotOf, entryOf } from "./dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
 import { loadSlow, storeSlow } from "./mmu.ts";
@@ -18,10 +19,8 @@ import {
   type StoreSize,
 } from "./semantics.ts";
 import { tlbEntry } from "./tlb.ts";
-import { inexactNow, translatedFloat } from "./translator-float.ts";
-import { EVENT, get32, MSTATUS, raise, raiseIllegal, set } from "./trap.ts";
-
-const MSTATUS_FS = 3 << MSTATUS.FS;
+import { type Accesses, RegionFloat } from "./translator-float.ts";
+import { EVENT, raise, raiseIllegal, set } from "./trap.ts";
 
 export interface TranslationMode {
   /** Never execute more than `countdown` says: slices end at exactly their budget. */
@@ -85,11 +84,9 @@ class RegionWriter {
   readonly #target: Local<I64>;
   readonly #reason: Local<I32>;
   readonly #x: (Local<I64> | undefined)[] = [];
-  readonly #d: (Local<F64> | undefined)[] = [];
   readonly #xUse: RegisterUse;
-  readonly #dUse: RegisterUse;
-  /** Non-zero: the flag NX has accrued. In a region with float instructions. */
-  #inexact: Local<I32> | undefined;
+  /** In a region with float instructions. */
+  #float: RegionFloat | undefined;
   /** Go on at #target, in another region if there is one. */
   #leave!: Label;
   /** Leave for the interpreter for #reason; pc is stored. */
@@ -107,7 +104,6 @@ class RegionWriter {
     this.#mode = mode;
     this.#p = parameters;
     this.#xUse = registersOf(region, ["rs1", "rs2"], "rd");
-    this.#dUse = registersOf(region, ["frs1", "frs2", "frs3"], "frd");
     this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
     for (const block of region.blocks) {
       const siblings = this.#children.get(block.dominator);
@@ -136,12 +132,6 @@ class RegionWriter {
       f.return(countdown);
     };
     f.if(countdown.ltS(needed), () => leaveAtOnce(LEAVE.BUDGET), undefined, false);
-    // What float instructions would look at each time: FS is dirty, and frm is round-to-nearest.
-    if (this.#usesFloat) {
-      const dirty = get32(hart, "mstatus").and(MSTATUS_FS).eq(MSTATUS_FS);
-      f.if(dirty.and(get32(hart, "frm").eqz()).eqz(), () => leaveAtOnce(LEAVE.STEP), undefined, false);
-      this.#inexact = f.let(inexactNow(hart));
-    }
     this.#loadRegisters();
     f.block((stop) => {
       this.#stop = stop;
@@ -158,21 +148,13 @@ class RegionWriter {
     f.return(countdown);
   }
 
-  get #usesFloat(): boolean {
-    return this.#region.blocks.some((b) =>
-      b.instructions.some(
-        ({ row, flow }) => flow.kind !== "step" && row !== undefined && /^[FD]$/.test(row.extension),
-      ),
-    );
-  }
-
   // ---- registers ----
 
   #loadRegisters(): void {
     const f = this.#f;
     const { hart } = this.#p;
     for (const i of union(this.#xUse)) this.#x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i));
-    for (const i of union(this.#dUse)) this.#d[i] = f.let(hart.loadF64(hartLayout.offsetOf("f") + 8 * i));
+    if (RegionFloat.isUsedBy(this.#region)) this.#float = new RegionFloat(f, hart, this.#region);
   }
 
   #writeBack(): void {
@@ -181,9 +163,7 @@ class RegionWriter {
     for (const i of this.#xUse.written) {
       f.store64(hart, this.#x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
     }
-    for (const i of this.#dUse.written) {
-      f.storeF64(hart, this.#d[i] as Local<F64>, hartLayout.offsetOf("f") + 8 * i);
-    }
+    this.#float?.writeBack();
   }
 
   // ---- ways out ----
@@ -325,7 +305,7 @@ class RegionWriter {
     const isAccess = row.fields.has("rs1") && row.extension !== "M";
     if (row.extension !== "Zicsr" && !(this.#mode.exact && isAccess)) return;
     // It may have cleared fflags.
-    if (row.extension === "Zicsr") this.#inexact?.set(inexactNow(this.#p.hart));
+    if (row.extension === "Zicsr") this.#float?.flagsChanged();
     // Whatever the instruction has set off is looked at before the next one.
     const f = this.#f;
     f.if(
@@ -382,6 +362,49 @@ class RegionWriter {
     };
     const target = (): number => offset + decodeImmediate(row.immediate as "B" | "J", word);
     const tag = (va: I64, bytes: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(bytes - 1));
+    const access: Accesses = {
+      load: <T extends Value>(
+        bytes: StoreSize,
+        address: I64,
+        zero: T,
+        fromHost: (host: I32) => T,
+        fromBits: (bits: I64) => T,
+      ): T => {
+        const va = f.let(address);
+        const value = f.let(zero);
+        const entry = f.let(tlbEntry(context, va));
+        f.if(
+          entry.load64(CTX_READ).eq(tag(va, bytes)),
+          () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
+          () => {
+            storePc();
+            value.set(fromBits(loadSlow.call(hart, va, bytes)));
+            afterAccess();
+          },
+          true,
+        );
+        return value;
+      },
+      store: (bytes, address, toHost, bits) => {
+        const va = f.let(address);
+        const entry = f.let(tlbEntry(context, va));
+        f.if(
+          entry.load64(CTX_WRITE).eq(tag(va, bytes)),
+          () => toHost(va.wrap().add(entry.load32(CTX_WRITE + 8))),
+          () => {
+            storePc();
+            f.call(storeSlow, hart, va, bits, bytes);
+            afterAccess();
+          },
+          true,
+        );
+      },
+      step: () => {
+        storePc();
+        countdown.set(countdown.add(unexecuted + 1));
+        this.#stopFor(LEAVE.STEP);
+      },
+    };
     const self: Semantics = {
       f,
       hart,
@@ -393,7 +416,7 @@ class RegionWriter {
         return x(20);
       },
       get float() {
-        return float;
+        return float as FloatSemantics;
       },
       get imm() {
         if (row.immediate === undefined) throw new RangeError(`${row.name} has no immediate`);
@@ -416,35 +439,10 @@ class RegionWriter {
       jumpImmediate: () => this.#edge(block, target()),
       load: (kind: LoadKind, address: I64) => {
         const [fromHost, extend] = loadAccess[kind];
-        const bytes = SIZE_OF_LOAD[kind];
-        const va = f.let(address);
-        const value = f.let(I64.of(0));
-        const entry = f.let(tlbEntry(context, va));
-        f.if(
-          entry.load64(CTX_READ).eq(tag(va, bytes)),
-          () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
-          () => {
-            storePc();
-            value.set(extend(loadSlow.call(hart, va, bytes)));
-            afterAccess();
-          },
-          true,
-        );
-        return value;
+        return access.load<I64>(SIZE_OF_LOAD[kind], address, I64.of(0), fromHost, extend);
       },
       store: (bytes: StoreSize, address: I64, value: I64) => {
-        const va = f.let(address);
-        const entry = f.let(tlbEntry(context, va));
-        f.if(
-          entry.load64(CTX_WRITE).eq(tag(va, bytes)),
-          () => storeAccess(f, bytes, va.wrap().add(entry.load32(CTX_WRITE + 8)), value),
-          () => {
-            storePc();
-            f.call(storeSlow, hart, va, value, bytes);
-            afterAccess();
-          },
-          true,
-        );
+        access.store(bytes, address, (host) => storeAccess(f, bytes, host, value), value);
       },
       guard: (call) => {
         storePc();
@@ -467,8 +465,7 @@ class RegionWriter {
         throw new RangeError(`${row.name} leaves the guest: it must be stepped`);
       },
     };
-    const register = (low: number): Local<F64> => this.#d[number(low)] as Local<F64>;
-    const float = translatedFloat(self, register, this.#inexact as Local<I32>);
+    const float = this.#float?.semantics(self, word, access);
     return self;
   }
 }

@@ -82,7 +82,7 @@ export interface HarnessOptions {
   readonly engine?: EngineKind;
   /** The translator: how often code is executed before it is translated, there and then. Default 0: never interpreted. */
   readonly threshold?: number;
-  /** The translator: slices end at exactly their budget. Default false. */
+  /** The translator: slices end at exactly their budget. Default true. */
   readonly exact?: boolean;
   /** The translator: bytes of WebAssembly that it keeps. */
   readonly codeCacheBytes?: number;
@@ -104,7 +104,7 @@ export class HartHarness {
     imports = {},
     engine = testEngine,
     threshold = 0,
-    exact = false,
+    exact = true,
     codeCacheBytes = 1 << 24,
   }: HarnessOptions = {}) {
     this.ramSize = ramSize;

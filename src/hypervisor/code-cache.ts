@@ -96,15 +96,15 @@ export class CodeCache {
     Atomics.notify(this.#words, this.#word(REQUESTS_HEAD));
   }
 
-  takeRequests(): number[] {
+  /** The oldest requests, at most `count`. */
+  takeRequests(count: number): number[] {
     return this.locked(() => {
-      const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
-      const taken: number[] = [];
-      for (let tail = this.#words[this.#word(REQUESTS_TAIL)] as number; tail < head; tail++) {
-        taken.push((this.#words[this.#word(REQUESTS + (tail % REQUESTS_CAPACITY) * 4)] as number) >>> 0);
-      }
-      this.#words[this.#word(REQUESTS_TAIL)] = head;
-      return taken;
+      const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
+      const end = Math.min(this.#words[this.#word(REQUESTS_HEAD)] as number, tail + count);
+      this.#words[this.#word(REQUESTS_TAIL)] = end;
+      return Array.from({ length: end - tail }, (_, i) => {
+        return (this.#words[this.#word(REQUESTS + ((tail + i) % REQUESTS_CAPACITY) * 4)] as number) >>> 0;
+      });
     });
   }
 

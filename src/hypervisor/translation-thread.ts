@@ -23,6 +23,8 @@ export const DEFAULT_TRANSLATE_AFTER = 64;
 
 /** How long requests are gathered before a module is made of them: one for many regions is cheaper. */
 const GATHER_MS = 1;
+/** Requests to a module, at most: the first regions of many are not to wait for the last. */
+const BATCH = 48;
 /** Sleeps end by themselves now and then, so that changed code is forgotten even if nothing new gets hot. */
 const IDLE_MS = 1000;
 
@@ -38,6 +40,6 @@ export function runTranslationThread(memory: WasmMemory, options: TranslationOpt
   while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
     if (!cache.waitForRequest(IDLE_MS)) continue;
     Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);
-    translations.translate(cache.takeRequests());
+    translations.translate(cache.takeRequests(BATCH));
   }
 }

@@ -11,10 +11,11 @@ import {
   type PublishedRegion,
   SLOT_COUNT,
 } from "./code-cache.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET } from "./riscv/hart.ts";
 import { ENTRY_SHIFT } from "./riscv/dispatch.ts";
-import { findRegion, PAGE_SIZE, type Region } from "./riscv/region.ts";
+import { findRegion, PAGE_SIZE, type Profile, type Region } from "./riscv/region.ts";
 import type { RegionModules } from "./riscv/region-module.ts";
-import { TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "./layout.ts";
+import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "./layout.ts";
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
 import { CodePageSet } from "./slots.ts";
 
@@ -77,7 +78,7 @@ export class Translations {
     for (const [page, offsets] of wanted) {
       for (const offset of offsets) {
         const covered = regions.some((r) => r.page === page && r.entries.some((b) => b.start === offset));
-        if (!covered) regions.push(findRegion(this.#view, page, [offset]));
+        if (!covered) regions.push(findRegion(this.#view, page, [offset], this.#profile(page)));
       }
     }
     const usable = regions.filter((region) => region.entries.length > 0);
@@ -88,6 +89,18 @@ export class Translations {
     this.#count(TRANSLATION_STATS.translateNs, (translated - start) * 1e6);
     this.#count(TRANSLATION_STATS.compileNs, (performanceNow() - translated) * 1e6);
     this.#publish(usable, firstSlot, bytes, compiled);
+  }
+
+  /** What harts have done in a page. With no heat at all everything counts as reached. */
+  #profile(page: number): Profile {
+    const initial = this.#cache.heat;
+    return {
+      isTranslated: (offset) => this.#cache.translationOf(page + offset) !== 0,
+      isReached: (offset) => {
+        const at = HEAT_OFFSET + (((page + offset) >>> 1) & (HEAT_ENTRIES - 1));
+        return initial === 0 || this.#vcpus.some((_, i) => this.#view.getUint8(hartBase(i) + at) !== initial);
+      },
+    };
   }
 
   /** Entry offsets by page, of code that has no translation yet. */

@@ -13,7 +13,7 @@ import { CodeCache, type CachedModule, SLOT_COUNT } from "../code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { DECODE_TABLES_SIZE } from "../layout.ts";
 import { CodePageSet } from "../slots.ts";
-import { notAdopted } from "./dispatch.ts";
+import { loadSlowAt, notAdopted, storeSlowAt } from "./dispatch.ts";
 import { makeRun, makeSyncCode } from "./interpreter.ts";
 import { flushSpace, flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
 
@@ -85,7 +85,7 @@ export function engineHelpers(tablesBase: number): ReadonlyMap<AnyFn, string> {
 
 function helperNames(run: AnyFn, syncCode: AnyFn): ReadonlyMap<AnyFn, string> {
   const names = new Map<AnyFn, string>();
-  for (const fn of reachableFunctions([run])) {
+  for (const fn of reachableFunctions([run, loadSlowAt, storeSlowAt])) {
     if (fn !== run && fn !== syncCode) names.set(fn, `${names.size} ${fn.name}`);
   }
   return names;

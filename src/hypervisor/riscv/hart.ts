@@ -93,8 +93,6 @@ export const SCRATCH = {
   translated: 0x10068,
   /** LEAVE_*: why translated code came back (dispatch.ts). */
   leave: 0x10070,
-  /** Instructions that translated code gave up of its slice, to end it early. */
-  forfeit: 0x10074,
   /** CODE_EPOCH of the code cache when the jump caches were last emptied for it. */
   codeEpoch: 0x10078,
   /** The same for CODE_PROTECTION and translations for writing. */

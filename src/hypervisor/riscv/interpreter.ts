@@ -187,12 +187,12 @@ class Interpreter {
     f.if(found, () => {
       const translation = f.let(entry.load32(CTX_JUMPS + 8));
       const slot = slotOf(translation);
+      const before = f.let<I32>(this.#countdown);
       this.#countdown.set(
         REGION.callIndirect(slot, hart, this.#dataContext, this.#countdown, pc, entryOf(translation)),
       );
-      // It ends the slice by giving up the rest of it.
-      this.#slice.set(this.#slice.sub(hart.load32(SCRATCH.forfeit)));
-      f.store32(hart, 0, SCRATCH.forfeit);
+      const executed = before.sub(this.#countdown).extendS();
+      f.store64(hart, hart.load64(SCRATCH.translated).add(executed), SCRATCH.translated);
       const leave = f.let(hart.load32(SCRATCH.leave));
       f.if(leave.eq(LEAVE.ADOPT), () => {
         // By tail calls it may have come to another slot than ours.
@@ -427,7 +427,18 @@ class Interpreter {
       this.#nextIp.set(this.#ip.add(offset));
       if (this.#translation === undefined) return;
       const isInPage = this.#nextIp.sub(this.#pageHost).ltU(PAGE_SIZE);
-      f.if(this.#nextIp.leU(this.#ip).and(isInPage), () => this.#arrive());
+      f.if(isInPage, () =>
+        f.if(
+          this.#nextIp.leU(this.#ip),
+          () => this.#arrive(),
+          () => {
+            // The translator leaves out what branches never lead to.
+            const heat = f.let(this.#heat());
+            const left = f.let(heat.load8U(HEAT_OFFSET));
+            f.store8(heat, left.sub(left.ne(0)), HEAT_OFFSET);
+          },
+        ),
+      );
     };
     const self: Semantics = {
       f,

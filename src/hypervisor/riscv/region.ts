@@ -118,6 +118,14 @@ interface Draft {
   readonly targets: number[];
 }
 
+/** What is known of code, by byte offsets in the page. */
+export interface Profile {
+  /** A branch to here has been taken; without that it is left out. */
+  isReached(offset: number): boolean;
+  /** It can be entered in another region: this one goes there instead of having it too. */
+  isTranslated(offset: number): boolean;
+}
+
 /**
  * Find the region of these entries (byte offsets in the page at host address `page`). Reads the code as it is now; who
  * calls sees to it that a later change is noticed.
@@ -126,6 +134,7 @@ export function findRegion(
   view: DataView<SharedArrayBuffer>,
   page: number,
   entryOffsets: readonly number[],
+  profile?: Profile,
 ): Region {
   const decoded = new Map<number, Instruction>();
   const leaders = new Set<number>();
@@ -133,13 +142,14 @@ export function findRegion(
   const queue: number[] = [];
   const lead = (offset: number): void => {
     if (!isInPage(offset) || leaders.has(offset)) return;
+    if (profile?.isTranslated(offset) && !entryOffsets.includes(offset)) return;
     leaders.add(offset);
     queue.push(offset);
   };
   const enter = (offset: number): void => {
     if (!isInPage(offset) || entries.size >= MAX_ENTRIES) return;
-    entries.add(offset);
     lead(offset);
+    if (leaders.has(offset)) entries.add(offset);
   };
   for (const offset of entryOffsets) enter(offset);
 
@@ -153,8 +163,9 @@ export function findRegion(
       offset += instruction.size;
       if (flow.kind === "next") continue;
       if (flow.kind === "branch") {
-        lead(flow.target);
         lead(offset);
+        if (profile !== undefined && isInPage(flow.target) && !profile.isReached(flow.target)) break;
+        lead(flow.target);
         // Where a slice may end, the next one starts.
         if (flow.target <= instruction.offset) enter(flow.target);
       } else if (flow.kind === "jump") {

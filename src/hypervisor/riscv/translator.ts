@@ -6,9 +6,8 @@ import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, Func, type Label, type Local } from "../../wasm/function.ts";
 import { decodeImmediate } from "./encoding.ts";
 import type { FloatSemantics } from "./float-semantics.ts";
-import { jumpEntry, LEAVE, REGION, slotOf, entryOf } from "./dispatch.ts";
+import { entryOf, jumpEntry, LEAVE, loadSlowAt, REGION, slotOf, storeSlowAt } from "./dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
-import { loadSlow, storeSlow } from "./mmu.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
 import {
   loadAccess,
@@ -91,6 +90,9 @@ class RegionWriter {
   #leave!: Label;
   /** Leave for the interpreter for #reason; pc is stored. */
   #stop!: Label;
+  /** The same for SCRATCH.event, with #unexecuted instructions of the block not done. */
+  #stopForEvent!: Label;
+  readonly #unexecuted: Local<I32>;
   readonly #blockLabels = new Map<Block, Label>();
   readonly #loopLabels = new Map<Block, Label>();
   readonly #blocks: ReadonlyMap<number, Block>;
@@ -119,6 +121,7 @@ class RegionWriter {
     this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)));
     this.#target = f.let(I64.of(0));
     this.#reason = f.let(I32.of(0));
+    this.#unexecuted = f.let(I32.of(0));
   }
 
   emit(): void {
@@ -135,13 +138,18 @@ class RegionWriter {
     this.#loadRegisters();
     f.block((stop) => {
       this.#stop = stop;
-      f.block((leave) => {
-        this.#leave = leave;
-        this.#enter();
-        f.unreachable();
+      f.block((stopForEvent) => {
+        this.#stopForEvent = stopForEvent;
+        f.block((leave) => {
+          this.#leave = leave;
+          this.#enter();
+          f.unreachable();
+        });
+        this.#writeBack();
+        this.#goOn();
       });
-      this.#writeBack();
-      this.#goOn();
+      countdown.set(countdown.add(this.#unexecuted));
+      this.#reason.set(LEAVE.EVENT);
     });
     this.#writeBack();
     f.store32(hart, this.#reason, SCRATCH.leave);
@@ -321,9 +329,8 @@ class RegionWriter {
 
   /** Stop in the middle of a block, the trap or event is in memory. */
   #stopAfter(unexecuted: number): void {
-    const { countdown } = this.#p;
-    if (unexecuted > 0) countdown.set(countdown.add(unexecuted));
-    this.#stopFor(LEAVE.EVENT);
+    if (unexecuted > 0) this.#unexecuted.set(unexecuted);
+    this.#f.br(this.#stopForEvent);
   }
 
   // ---- meanings ----
@@ -337,23 +344,8 @@ class RegionWriter {
     const x = (low: number): I64 => this.#x[number(low)] ?? I64.of(0);
     const storePc = (): void => this.#storePc(offset);
     const stopIfTrapped = (): void => {
+      // Any other event waits for the end of the slice, but where slices end exactly.
       f.if(hart.load32(SCRATCH.event).eq(EVENT.TRAPPED), () => this.#stopAfter(unexecuted), undefined, false);
-    };
-    /** After a slow access: a trap stops at once, anything else ends the slice at the next look at the countdown. */
-    const afterAccess = (): void => {
-      const event = f.let(hart.load32(SCRATCH.event));
-      f.if(
-        event,
-        () => {
-          f.if(event.eq(EVENT.TRAPPED), () => this.#stopAfter(unexecuted));
-          if (this.#mode.exact) return;
-          f.store32(hart, EVENT.NONE, SCRATCH.event);
-          f.store32(hart, hart.load32(SCRATCH.forfeit).add(countdown), SCRATCH.forfeit);
-          countdown.set(0);
-        },
-        undefined,
-        false,
-      );
     };
     const trap = (cause: I64 | number, tval: I64 | number): void => {
       storePc();
@@ -377,9 +369,8 @@ class RegionWriter {
           entry.load64(CTX_READ).eq(tag(va, bytes)),
           () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
           () => {
-            storePc();
-            value.set(fromBits(loadSlow.call(hart, va, bytes)));
-            afterAccess();
+            value.set(fromBits(loadSlowAt.call(hart, va, self.pc, bytes)));
+            stopIfTrapped();
           },
           true,
         );
@@ -392,9 +383,8 @@ class RegionWriter {
           entry.load64(CTX_WRITE).eq(tag(va, bytes)),
           () => toHost(va.wrap().add(entry.load32(CTX_WRITE + 8))),
           () => {
-            storePc();
-            f.call(storeSlow, hart, va, bits, bytes);
-            afterAccess();
+            f.call(storeSlowAt, hart, va, bits, self.pc, bytes);
+            stopIfTrapped();
           },
           true,
         );

@@ -21,6 +21,8 @@ import {
   hostSingle,
   inRange,
   isFinite,
+  isFusedProduct,
+  sumError,
 } from "./softfloat-fast.ts";
 import { softFloat } from "./softfloat-slow.ts";
 
@@ -107,8 +109,8 @@ const double: RegisterFormat = {
 };
 
 /**
- * The host's `result` where the mode is RNE, the operands are numbers of the format, and `isSafe` (of the result)
- * says that nothing but NX can come of it, which has accrued; else `rest`.
+ * The host's `result` where the mode is RNE, the operands are numbers of the format, `isSafe` (of the result) says
+ * that nothing but NX can come of it, and that has accrued or `isExact` proves that it does not; else `rest`.
  */
 function hostOr(
   s: Semantics,
@@ -117,20 +119,23 @@ function hostOr(
   operands: readonly Operand[],
   result: F64,
   isSafe: (host: HostFormat, r: F64) => I32,
+  isExact: (r: F64) => I32,
   rest: () => F64,
 ): void {
-  const r = s.f.let(result);
-  let isAnswer = both(s.float.inexact(), isSafe(format.host, r));
+  const { f } = s;
+  const r = f.let(result);
+  let isAnswer = isSafe(format.host, r);
   for (const { isProper } of operands) isAnswer = both(isProper, isAnswer);
-  s.f.if(
-    both(rm.eqz(), isAnswer),
-    () => format.set(s, r),
-    () => {
-      format.set(s, rest());
-      s.float.accrued();
-    },
-    true,
-  );
+  f.block((done) => {
+    f.block((other) => {
+      f.brIf(other, both(rm.eqz(), isAnswer).eqz(), false);
+      f.if(s.float.inexact().eqz(), () => f.brIf(other, isExact(r).eqz()), undefined, false);
+      format.set(s, r);
+      f.br(done);
+    });
+    format.set(s, rest());
+    s.float.accrued();
+  });
 }
 
 const isNan = (value: F64): I32 => value.ne(value);
@@ -208,13 +213,21 @@ function formatRows(format: RegisterFormat): Row[] {
     funct5: string,
     operation: (x: F64, y: F64) => F64,
     isSafe: (host: HostFormat, r: F64) => I32,
+    isExact: (s: Semantics, r: F64, x: F64, y: F64) => I32,
   ): Row => {
     return rounded(`f${name}.${suffix}`, `${funct5}${fmt} frs2 frs1 rm frd 1010011`, (s, rm) => {
       const x = format.source(s, 1);
       const y = format.source(s, 2);
-      hostOr(s, format, rm, [x, y], operation(x.value, y.value), isSafe, () => {
-        return format.functions(s)[name].call(s.hart, rm, x.number, y.number);
-      });
+      hostOr(
+        s,
+        format,
+        rm,
+        [x, y],
+        operation(x.value, y.value),
+        isSafe,
+        (r) => isExact(s, r, x.value, y.value),
+        () => format.functions(s)[name].call(s.hart, rm, x.number, y.number),
+      );
     });
   };
   const fused = (name: string, opcode: string, negateProduct: boolean, negateAddend: boolean): Row => {
@@ -229,7 +242,12 @@ function formatRows(format: RegisterFormat): Row[] {
       if (s.float.isFused) {
         const product = negated(x.value, negateProduct);
         const result = product.relaxedMadd(y.value, negated(z.value, negateAddend));
-        hostOr(s, format, rm, operands, result, inRange, rest);
+        const isExact = (r: F64): I32 => {
+          const p = s.f.let(product.mul(y.value));
+          const isSum = sumError(s.f, r, p, negated(z.value, negateAddend)).eq(host.of(0));
+          return isFusedProduct(host, p, product, y.value).and(isSum);
+        };
+        hostOr(s, format, rm, operands, result, inRange, isExact, rest);
       } else {
         format.set(s, rest());
         s.float.accrued();
@@ -317,16 +335,42 @@ function formatRows(format: RegisterFormat): Row[] {
     });
   };
   const fclass = classOf(format);
+  const isSum = (s: Semantics, r: F64, x: F64, y: F64): I32 => sumError(s.f, r, x, y).eq(host.of(0));
+  const isProduct = (s: Semantics, r: F64, x: F64, y: F64): I32 =>
+    s.float.isFused ? isFusedProduct(host, r, x, y) : I32.of(0);
   return [
-    binary("add", "00000", (x, y) => x.add(y), isFinite),
-    binary("sub", "00001", (x, y) => x.sub(y), isFinite),
-    binary("mul", "00010", (x, y) => x.mul(y), inRange),
-    binary("div", "00011", (x, y) => x.div(y), inRange),
+    binary(
+      "add",
+      "00000",
+      (x, y) => x.add(y),
+      isFinite,
+      (s, r, x, y) => isSum(s, r, x, y),
+    ),
+    binary(
+      "sub",
+      "00001",
+      (x, y) => x.sub(y),
+      isFinite,
+      (s, r, x, y) => isSum(s, r, x, y.neg()),
+    ),
+    binary(
+      "mul",
+      "00010",
+      (x, y) => x.mul(y),
+      inRange,
+      (s, r, x, y) => isProduct(s, r, x, y),
+    ),
+    binary(
+      "div",
+      "00011",
+      (x, y) => x.div(y),
+      inRange,
+      (s, r, x, y) => isProduct(s, x, r, y),
+    ),
     rounded(`fsqrt.${suffix}`, `01011${fmt} 00000 frs1 rm frd 1010011`, (s, rm) => {
       const x = format.source(s, 1);
-      hostOr(s, format, rm, [x], x.value.sqrt(), isFinite, () => {
-        return format.functions(s).sqrt.call(s.hart, rm, x.number);
-      });
+      const root = (): F64 => format.functions(s).sqrt.call(s.hart, rm, x.number);
+      hostOr(s, format, rm, [x], x.value.sqrt(), isFinite, () => I32.of(0), root);
     }),
     fused("fmadd", "1000011", false, false),
     fused("fmsub", "1000111", false, true),
@@ -417,7 +461,8 @@ export const fpRows: readonly Row[] = [
   rounded("fcvt.s.d", "0100000 00001 frs1 rm frd 1010011", (s, rm) => {
     const x = double.source(s, 1);
     const result = x.value.demote() as unknown as F64;
-    hostOr(s, single, rm, [x], result, inRange, () => {
+    const isExact = (r: F64): I32 => (r as unknown as F32).promote().eq(x.value);
+    hostOr(s, single, rm, [x], result, inRange, isExact, () => {
       return floatsOf(s).doubleToSingle.call(s.hart, rm, x.value) as unknown as F64;
     });
   }),

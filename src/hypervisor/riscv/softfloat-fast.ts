@@ -101,10 +101,14 @@ export interface FastFloats {
 const ZERO = F64.of(0);
 
 /** The rounding error of r = x + y (Knuth's TwoSum); NaN should it overflow. */
-function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
+export function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
   const part = f.let(r.sub(x));
   return x.sub(r.sub(part)).add(y.sub(part));
 }
+
+/** 1 only if r = x × y exactly; with a fused multiply-add. */
+export const isFusedProduct = (h: HostFormat, r: F64, x: F64, y: F64): I32 =>
+  both(r.abs().ge(h.of(h.residualMin)), x.relaxedMadd(y, r.neg()).eq(h.of(0)));
 
 /** x + y rounded to odd: the last bit is set if the sum was inexact. */
 function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
@@ -161,7 +165,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
     };
     /** 1 only if r = x × y exactly. */
     const isProduct = (r: F64, x: F64, y: F64): I32 => {
-      if (isFused) return both(r.abs().ge(h.of(h.residualMin)), x.relaxedMadd(y, r.neg()).eq(zero));
+      if (isFused) return isFusedProduct(h, r, x, y);
       // A product of two floats is exact in double.
       if (h.suffix === "s") {
         const [p, q, product] = [x, y, r].map((v) => asSingle(v).promote()) as [F64, F64, F64];
@@ -279,11 +283,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
           f.if(both(nxIsSet(hart), inRange(h, r)), () => f.return(r));
           const product = f.let(x.mul(y));
           const isZero = x.eq(h.of(0)).or(y.eq(h.of(0)));
-          const productIsExact = both(
-            product.abs().ge(h.of(h.residualMin)),
-            x.relaxedMadd(y, product.neg()).eq(h.of(0)),
-          );
-          f.if(either(isZero, productIsExact), () => {
+          f.if(either(isZero, isFusedProduct(h, product, x, y)), () => {
             f.if(sumError(f, r, product, z).eq(h.of(0)), () => f.return(r));
           });
         });

@@ -2,6 +2,7 @@
 // its own. (The page's thread cannot be it: it must not wait.)
 import { messageOf, WherryError } from "../base/errors.ts";
 import { VirtioRng } from "../devices/virtio/rng.ts";
+import { randomSource } from "../host/create-machine.ts";
 import { HostedMachine } from "../host/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
 import { browserMigrationHost, browserPlatform } from "./platform.ts";
@@ -34,7 +35,8 @@ function flushOutput(): void {
 
 const handlers: VmmHandlers = {
   async create({ rng, ...config }) {
-    const random = (target: Uint8Array) => target.set(browserPlatform.randomBytes(target.length));
+    const randomBytes = randomSource(config, browserPlatform);
+    const random = (target: Uint8Array) => target.set(randomBytes(target.length));
     machine = await HostedMachine.create(
       {
         ...config,

@@ -2,7 +2,18 @@ import { expect, test } from "vitest";
 import { UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, text } from "./command-line.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
-import { drive, incoming, memorySize, net, number, serial } from "./option-values.ts";
+import {
+  codeCacheSize,
+  drive,
+  icount,
+  incoming,
+  memorySize,
+  net,
+  number,
+  rtc,
+  serial,
+  word,
+} from "./option-values.ts";
 
 const options = {
   smp: { value: "N", parse: number(1, 8), help: "harts" },
@@ -65,6 +76,13 @@ test("run's defaults", () => {
     qmp: undefined,
     incoming: undefined,
     paused: false,
+    perf: false,
+  });
+  const engine = ["--engine", "translator", "--code-cache", "32", "--translate-after=0"];
+  expect(machine("--kernel", "k", ...engine)).toMatchObject({
+    engine: "translator",
+    codeCacheBytes: 32 << 20,
+    translateAfter: 0,
   });
   expect(machine("--firmware", "builtin", "--incoming", "defer").incoming).toBe("defer");
 });
@@ -75,6 +93,7 @@ test("options that do not fit together", () => {
   const drives = Array.from({ length: 8 }, () => "--drive=file=x");
   expect(machine("--kernel=k", ...drives).drives).toHaveLength(8);
   expect(() => machine("--kernel=k", "--rng", ...drives)).toThrow("9 virtio devices");
+  expect(() => machine("--kernel=k", "--icount", "3", "--smp", "2")).toThrow("--icount needs --smp 1");
 });
 
 test("values in QEMU's notations", () => {
@@ -99,10 +118,28 @@ test("values in QEMU's notations", () => {
     address: { kind: "unix", path: "/s" },
   });
   expect(incoming("defer")).toBe("defer");
+  expect(icount("shift=5,sleep=off")).toEqual({ shift: 5, sleep: false });
+  expect(icount("7")).toEqual({ shift: 7, sleep: true });
+  expect(icount("sleep=on")).toEqual({ shift: 3, sleep: true });
+  expect(rtc("base=2006-06-17T16:01:21,clock=vm")).toEqual({
+    baseNs: 1_150_560_081_000_000_000n,
+    clock: "vm",
+  });
+  expect(rtc("base=1970-01-02")).toEqual({ baseNs: 86_400_000_000_000n });
+  expect(rtc("base=utc")).toEqual({});
+  expect(codeCacheSize("16M")).toBe(16 << 20);
 });
 
 test.each([
   [memorySize, "lots", "expected a size"],
+  [icount, "auto", "shift=auto would follow the host's clock"],
+  [icount, "shift=11", "expected a number from 0 to 10"],
+  [icount, "align=on", "unknown key 'align'; known are shift, sleep"],
+  [rtc, "base=yesterday", "expected base=utc or a date"],
+  [rtc, "base=2006-13-17", "expected base=utc or a date"],
+  [rtc, "clock=rt", "clock must be host or vm, found 'rt'"],
+  [codeCacheSize, "2G", "expected 1M to 1G"],
+  [word(["a", "b"]), "c", "expected a or b"],
   [memorySize, "8G", "expected 2M to 3584M"],
   [memorySize, "3M", "multiple of 2M"],
   [drive, "disk.img", "expected key=value, found 'disk.img'"],

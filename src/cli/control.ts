@@ -46,7 +46,8 @@ export interface MigrationReport {
   };
 }
 
-async function withClient<T>(
+/** Rejects with UsageError if nobody said which machine is meant. */
+export async function withClient<T>(
   qmp: SocketAddress | undefined,
   use: (client: QmpClient) => Promise<T>,
 ): Promise<T> {

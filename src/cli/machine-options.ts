@@ -1,8 +1,10 @@
 // The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
 import type { EngineConfig } from "../host/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../hypervisor/engine-kind.ts";
+import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../hypervisor/instruction-clock.ts";
 import { MAX_VCPUS } from "../hypervisor/layout.ts";
 import { DEFAULT_TRANSLATE_AFTER } from "../hypervisor/translation-thread.ts";
+import type { RtcOptions } from "../machines/virt.ts";
 import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
@@ -11,10 +13,12 @@ import { type Options, text, type ValuesOf } from "./command-line.ts";
 import {
   codeCacheSize,
   drive,
+  icount,
   incoming,
   memorySize,
   net,
   number,
+  rtc,
   type SerialSpec,
   serial,
   word,
@@ -23,7 +27,7 @@ import {
 /** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
 const VIRTIO_SLOTS = 8;
 
-export interface MachineOptions {
+export interface MachineOptions extends EngineConfig {
   readonly harts: number;
   readonly memoryBytes: number;
   readonly kernel: string | undefined;
@@ -38,7 +42,9 @@ export interface MachineOptions {
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
   readonly paused: boolean;
-  readonly engine?: EngineConfig;
+  readonly icount?: IcountOptions | undefined;
+  readonly rtc?: RtcOptions | undefined;
+  readonly perf?: boolean;
 }
 
 export const machineOptions = {
@@ -94,6 +100,17 @@ export const machineOptions = {
     parse: number(0, 1_000_000_000),
     help: `the translator: how often code is executed before it is translated (default ${DEFAULT_TRANSLATE_AFTER})`,
   },
+  icount: {
+    value: "[shift=N][,sleep=off]",
+    parse: icount,
+    help: `each instruction takes 2^N ns of guest time (default ${DEFAULT_ICOUNT_SHIFT}), so that runs repeat exactly; sleep=off: an idle guest's time jumps; one hart only`,
+  },
+  rtc: {
+    value: "base=utc|DATE[,clock=host|vm]",
+    parse: rtc,
+    help: "where the real-time clock starts (default: now; with --icount 2025-01-01) and what drives it",
+  },
+  perf: { help: "count where time goes, and show it at the end; also: `wherry perf`" },
   paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
 } satisfies Options;
 
@@ -105,6 +122,8 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
+  if (values.icount !== undefined && (values.smp ?? 1) > 1)
+    throw new UsageError("--icount needs --smp 1: instructions make the time of one hart");
   const slots = values.drive.length + (values.rng ? 1 : 0) + (values.net === undefined ? 0 : 1);
   if (slots > VIRTIO_SLOTS)
     throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
@@ -122,10 +141,11 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     qmp: values.qmp,
     incoming: from,
     paused: values.paused,
-    engine: {
-      engine: values.engine,
-      codeCacheBytes: values["code-cache"],
-      translateAfter: values["translate-after"],
-    },
+    icount: values.icount,
+    rtc: values.rtc,
+    perf: values.perf,
+    engine: values.engine,
+    codeCacheBytes: values["code-cache"],
+    translateAfter: values["translate-after"],
   };
 }

@@ -7,6 +7,7 @@ import { controlOptions, migrate, migrateOptions, save, simple, status } from ".
 import { demo, demoOptions } from "./demo.ts";
 import { fetchOptions, guestFetch } from "./guest.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
+import { perf, perfOptions } from "./perf.ts";
 import { run } from "./run.ts";
 import { VERSION } from "./version.ts";
 
@@ -58,6 +59,7 @@ const commands: Record<string, Command> = {
     (values, uri) => migrate(uri as string, values),
   ),
   status: command("status", "what a machine is doing", controlOptions, status),
+  perf: command("perf", "where a machine's time goes", perfOptions, perf),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
   cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
   "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),

@@ -1,6 +1,12 @@
 // The values of options, in QEMU's notations: sizes, drives, networks, serial ports, where a machine comes from.
 // Every parser throws an Error whose message says what was expected; command-line.ts puts the option before it.
 import { isAbsolute, resolve } from "node:path";
+import {
+  DEFAULT_ICOUNT_SHIFT,
+  type IcountOptions,
+  MAX_ICOUNT_SHIFT,
+} from "../hypervisor/instruction-clock.ts";
+import type { RtcOptions } from "../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
@@ -41,6 +47,35 @@ export function codeCacheSize(text: string): number {
   const bytes = size("M")(text);
   if (bytes < 2 ** 20 || bytes > 2 ** 30) throw new Error("expected 1M to 1G");
   return bytes;
+}
+
+/** `[shift=]N[,sleep=on|off]`, of QEMU's -icount. */
+export function icount(text: string): IcountOptions {
+  const values = keyValues(/^[0-9a-z]+(,|$)/.test(text) ? `shift=${text}` : text);
+  const shift = values.get("shift") ?? String(DEFAULT_ICOUNT_SHIFT);
+  values.delete("shift");
+  if (shift === "auto") throw new Error("shift=auto would follow the host's clock: give a number");
+  const sleep = takeWord(values, "sleep", ["on", "off"]) !== "off";
+  refuseRest(values, "shift, sleep");
+  return { shift: number(0, MAX_ICOUNT_SHIFT)(shift), sleep };
+}
+
+/** `[base=utc|DATE][,clock=host|vm]`, of QEMU's -rtc. */
+export function rtc(text: string): RtcOptions {
+  const values = keyValues(text);
+  const base = values.get("base") ?? "utc";
+  values.delete("base");
+  const clock = takeWord(values, "clock", ["host", "vm"]);
+  refuseRest(values, "base, clock");
+  return { ...(clock === undefined ? {} : { clock }), ...(base === "utc" ? {} : { baseNs: dateNs(base) }) };
+}
+
+function dateNs(text: string): bigint {
+  const ms = /^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2})?$/.test(text)
+    ? Date.parse(text.length > 10 ? `${text}Z` : text)
+    : Number.NaN;
+  if (Number.isNaN(ms)) throw new Error("expected base=utc or a date such as 2006-06-17T16:01:21");
+  return BigInt(ms) * 1_000_000n;
 }
 
 /** One of these words. */

@@ -1,7 +1,9 @@
 // `wherry run` and `wherry restore`: one machine in this process until it ends.
 import { constants } from "node:os";
 import { EXIT } from "./cli-error.ts";
+import { perfInfo } from "../monitor/perf-commands.ts";
 import type { MachineOptions } from "./machine-options.ts";
+import { perfTable } from "./perf-table.ts";
 import { startMachine } from "./start-machine.ts";
 
 const PAUSED =
@@ -33,7 +35,9 @@ export async function run(options: MachineOptions): Promise<number> {
     if (end.kind === "guest-failed") return EXIT.GUEST;
     return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
   } finally {
+    const perf = running.perf.counting ? perfInfo(running.perf.read()) : undefined;
     await running.close();
+    if (perf !== undefined) process.stderr.write(perfTable(perf));
     for (const signal of signals) process.off(signal, onSignal);
   }
 }

@@ -2,8 +2,14 @@
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import { messageOf } from "../base/errors.ts";
+import type { PerfControl } from "../base/perf-report.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
-import { type CreatedMachine, createMachine, type MachineDevices } from "../host/create-machine.ts";
+import {
+  type CreatedMachine,
+  createMachine,
+  type MachineDevices,
+  randomSource,
+} from "../host/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../host/machine-end.ts";
 import { BootError } from "../machines/image.ts";
 import type { VirtMachine } from "../machines/virt.ts";
@@ -29,6 +35,7 @@ export interface MachineEnd {
 
 export interface RunningMachine {
   readonly machine: VirtMachine;
+  readonly perf: PerfControl;
   /** Resolves once, when the machine has come to its end by itself, by its user or by QMP. */
   readonly ended: Promise<MachineEnd>;
   /** Asks for the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
@@ -68,10 +75,11 @@ async function start(
   const console = await openConsole(options.serial, () => quit("host-ui"));
   open.push(() => console.close());
 
-  const virtio = await openVirtio(options);
+  const virtio = await openVirtio({ ...options, randomBytes: randomSource(options, nodePlatform) });
   open.push(() => virtio.close());
-  const { machine, cpus } = await openMachine(options, console.backend, virtio.devices);
+  const { machine, cpus, perf } = await openMachine(options, console.backend, virtio.devices);
   open.push(() => machine.vm.destroy());
+  if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
   const quit = (reason: string) => {
     machine.emit({ event: "SHUTDOWN", guest: false, reason });
@@ -97,6 +105,7 @@ async function start(
       // Node does not tell the host's id of a worker's thread: all of them belong to this process.
       vcpuThreads: cpus.all.map(() => process.pid),
       registers: (hart: number) => readRegisters(cpus, hart),
+      perf,
       quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
     };
     const server = await serveQmp(
@@ -109,7 +118,7 @@ async function start(
     if (!options.paused) await machine.start();
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
-  return { machine, ended, quit, close };
+  return { machine, perf, ended, quit, close };
 }
 
 async function openMachine(
@@ -125,7 +134,11 @@ async function openMachine(
     firmware: await readImage("--firmware", options.firmware),
     append: options.append,
     incoming: options.incoming !== undefined,
-    ...options.engine,
+    engine: options.engine,
+    codeCacheBytes: options.codeCacheBytes,
+    translateAfter: options.translateAfter,
+    icount: options.icount,
+    rtc: options.rtc,
   };
   try {
     return await createMachine(config, { ...devices, serial }, nodePlatform);

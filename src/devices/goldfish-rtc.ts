@@ -108,10 +108,10 @@ export class GoldfishRtc implements MmioDevice {
     const s = this.state;
     switch (offset) {
       case RTC_TIME_LOW:
-        this.#setTime((this.#now() & ~LOW_32) | BigInt(value));
+        this.setTime((this.#now() & ~LOW_32) | BigInt(value));
         break;
       case RTC_TIME_HIGH:
-        this.#setTime((this.#now() & LOW_32) | (BigInt(value) << 32n));
+        this.setTime((this.#now() & LOW_32) | (BigInt(value) << 32n));
         break;
       case RTC_ALARM_LOW:
         s.alarmNext = (s.alarmNext & ~LOW_32) | BigInt(value);
@@ -143,7 +143,8 @@ export class GoldfishRtc implements MmioDevice {
     return (this.state.tickOffset + this.#wallClock.nowNs()) & MASK_64;
   }
 
-  #setTime(time: bigint): void {
+  /** ns since 1970. */
+  setTime(time: bigint): void {
     this.state.tickOffset = (time - this.#wallClock.nowNs()) & MASK_64;
     this.#alarm.update();
   }

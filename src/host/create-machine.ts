@@ -1,12 +1,21 @@
 // A whole machine on this host: the VM, the VMM's copy of its vCPUs, and the `virt` board around them.
+import type { PerfControl } from "../base/perf-report.ts";
 import { aclintState } from "../hypervisor/aclint.ts";
+import type { IcountOptions } from "../hypervisor/instruction-clock.ts";
 import { plicState } from "../hypervisor/plic.ts";
 import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
 import { identitySection } from "../machines/identity-section.ts";
-import { createVirtMachine, type VirtBackends, type VirtMachine, virtRamBlocks } from "../machines/virt.ts";
+import {
+  createVirtMachine,
+  type RtcOptions,
+  type VirtBackends,
+  type VirtMachine,
+  virtRamBlocks,
+} from "../machines/virt.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import { createVm, type EngineConfig } from "./create-vm.ts";
 import type { HostPlatform } from "./platform.ts";
+import { seededRandom } from "./seeded-random.ts";
 
 export interface MachineConfig extends EngineConfig {
   /** 1 to 32 harts. */
@@ -22,6 +31,13 @@ export interface MachineConfig extends EngineConfig {
   readonly firmware?: Uint8Array | undefined;
   /** The machine's state arrives: it starts with neither kernel nor device tree in its memory. Default: false. */
   readonly incoming?: boolean | undefined;
+  /**
+   * Instructions make guest time (one hart only), and what looks random is the same in each run: runs without input
+   * from outside repeat exactly.
+   */
+  readonly icount?: IcountOptions | undefined;
+  /** The real-time clock. Default: the host's time, or with `icount` ICOUNT_EPOCH_NS and guest time. */
+  readonly rtc?: RtcOptions | undefined;
   /** virtio-mmio version 1, for drivers from before virtio 1.0. Default: version 2. */
   readonly legacyVirtio?: boolean | undefined;
 }
@@ -29,7 +45,19 @@ export interface MachineConfig extends EngineConfig {
 /** What is plugged in. */
 export type MachineDevices = Pick<VirtBackends, "serial" | "virtio" | "drives">;
 
+/** The real-time clock's default start with `icount`: 2025-01-01. */
+export const ICOUNT_EPOCH_NS = BigInt(Date.UTC(2025, 0, 1)) * 1_000_000n;
+
+/** What a machine's entropy device gives: the host's randomness, or with `icount` what repeats. */
+export function randomSource(
+  { icount }: Pick<MachineConfig, "icount">,
+  platform: Pick<HostPlatform, "randomBytes">,
+): HostPlatform["randomBytes"] {
+  return icount === undefined ? platform.randomBytes : seededRandom();
+}
+
 export interface CreatedMachine {
+  readonly perf: PerfControl;
   readonly machine: VirtMachine;
   readonly cpus: Cpus;
 }
@@ -43,7 +71,8 @@ export async function createMachine(
   devices: MachineDevices,
   platform: HostPlatform,
 ): Promise<CreatedMachine> {
-  const { firmware, kernel, initrd } = config;
+  const { firmware, kernel, initrd, icount } = config;
+  const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS, clock: "vm" as const };
   const vm = createVm(
     {
       ...config,
@@ -65,6 +94,7 @@ export async function createMachine(
         append: config.append ?? "",
         incoming: config.incoming ?? false,
         legacyVirtio: config.legacyVirtio ?? false,
+        rtc: { ...rtc, ...config.rtc },
       },
       {
         vm,
@@ -79,13 +109,13 @@ export async function createMachine(
       {
         clock: platform.clock,
         setTimer: platform.setTimer,
-        randomBytes: platform.randomBytes,
+        randomBytes: randomSource(config, platform),
         defer: platform.defer,
         ...devices,
       },
     );
     await machine.initialize();
-    return { machine, cpus };
+    return { machine, cpus, perf: vm.perf };
   } catch (error) {
     await vm.destroy();
     throw error;

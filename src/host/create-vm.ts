@@ -3,6 +3,7 @@
 import { WherryError } from "../base/errors.ts";
 import { CodeCache } from "../hypervisor/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/engine-kind.ts";
+import type { IcountOptions } from "../hypervisor/instruction-clock.ts";
 import { buildEngineModule, ENGINE_MAXIMUM_PAGES, initEngineTables } from "../hypervisor/riscv/engine.ts";
 import {
   DEFAULT_CODE_CACHE_BYTES,
@@ -24,6 +25,7 @@ export interface EngineConfig {
 }
 
 export interface VmConfig extends EngineConfig {
+  readonly icount?: IcountOptions | undefined;
   readonly vcpuCount: number;
   readonly blocks: readonly RamBlockPlan[];
   readonly builtinFirmware: boolean;
@@ -53,7 +55,7 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
     translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
-    exact: false,
+    exact: config.icount !== undefined,
   };
   new CodeCache(memory.buffer).heat = options.translateAfter;
   return new Vm({
@@ -62,6 +64,7 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
     blocks: config.blocks,
     builtinFirmware: config.builtinFirmware,
     monotonicNs: platform.clock.monotonicNs,
+    icount: config.icount,
     spawnVcpu: (hart) => platform.spawnVcpu({ module, memory, hart, engine }),
     ...(engine === "translator"
       ? { spawnTranslator: () => platform.spawnTranslator({ memory, options }) }

@@ -14,6 +14,8 @@ export interface IcountOptions {
 }
 
 export const MAX_ICOUNT_SHIFT = 10;
+/** 8 ns: a hart of 125 MHz, about what the interpreter makes of one. */
+export const DEFAULT_ICOUNT_SHIFT = 3;
 const SLEEP_OFF = 1 << 8;
 
 export class InstructionClock {

@@ -52,7 +52,6 @@ export const VM_CODE_CACHE = 0x2028;
 
 /** Counters that the translation thread keeps, u64 each: TRANSLATION_STATS are their offsets from here. */
 export const VM_TRANSLATION_STATS = 0x2040;
-export const VM_TRANSLATION_STATS_SIZE = 0xc0;
 export const TRANSLATION_STATS = {
   /** Regions and modules made so far, and their bytes of WebAssembly. */
   regions: 0x00,

@@ -2,6 +2,7 @@
 // last one to an activity. Nothing is looked at but one shared word while counting is off. Cells lie in the hart's area,
 // written by its thread alone, so anybody may read them while the hart runs.
 import type { MonotonicNs } from "../base/clock.ts";
+import type { HartPerf, PerfControl, PerfReport } from "../base/perf-report.ts";
 import {
   hartBase,
   HART_PERF,
@@ -132,29 +133,8 @@ export function perfGeneration(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), VM_PERF >>> 2);
 }
 
-export interface HartPerf {
-  /** Instructions executed, and those of them that translated code executed. */
-  readonly instructions: number;
-  readonly translated: number;
-  /** Walks that filled a TLB entry. */
-  readonly refills: number;
-  /** Time that the thread wanted a core and had none; undefined where the host cannot tell. */
-  readonly stealNs: number | undefined;
-  readonly activities: Record<Activity, { readonly count: number; readonly ns: number }>;
-}
-
-export type TranslationPerf = Record<keyof typeof TRANSLATION_STATS, number>;
-
-export interface PerfReport {
-  /** Since counting began. */
-  readonly elapsedNs: number;
-  readonly harts: readonly HartPerf[];
-  /** Since the VM was made. */
-  readonly translation: TranslationPerf;
-}
-
 /** Counting as the VMM sees it. */
-export class VmPerf {
+export class VmPerf implements PerfControl {
   readonly #buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #nowNs: MonotonicNs;
@@ -199,7 +179,7 @@ export class VmPerf {
     return {
       elapsedNs: now - this.#started,
       harts: Array.from({ length: harts }, (_, hart) => this.#readHart(hart, now)),
-      translation: Object.fromEntries(stats) as TranslationPerf,
+      translation: Object.fromEntries(stats) as PerfReport["translation"],
     };
   }
 

@@ -53,7 +53,15 @@ export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
   ...["zba", "zbb", "zbc", "zbs", "sstc"],
 ];
 
+export interface RtcOptions {
+  /** Where it starts, in ns since 1970. Default: the host's time. A machine that arrives brings its own. */
+  readonly baseNs?: bigint | undefined;
+  /** What it goes on with: the host's wall clock (the default), or guest time, which stands still with the machine. */
+  readonly clock?: "host" | "vm" | undefined;
+}
+
 export interface VirtOptions extends BootOptions {
+  readonly rtc?: RtcOptions;
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
   readonly memorySize: number;
@@ -152,6 +160,9 @@ export class VirtMachine extends Machine {
   }
 
   #soon(work: Promise<unknown>): void {
+    // The vCPU that asks executes nothing more, nor do others for long: which instruction is the last must not depend on
+    // the host. Should `work` find the VM destroyed, so does this.
+    this.cpus.pauseAll().catch(() => {});
     work.catch((error: unknown) => this.emit({ event: "GUEST_PANICKED", message: messageOf(error) }));
   }
 }
@@ -175,7 +186,11 @@ export function createVirtMachine(
   const irq = (source: number): IrqLine => ({ set: (level) => vm.irqLine(source, level) });
   const guestTimeNs = (): bigint => (vm.clock.read() * 1_000_000_000n) / BigInt(vm.clock.frequencyHz);
   const guestClock = new DeviceClock(guestTimeNs, backends.setTimer);
-  const wallClock = new DeviceClock(backends.clock.wallNs, backends.setTimer);
+  const { baseNs, clock: rtcClock = "host" } = options.rtc ?? {};
+  const wallClock = new DeviceClock(
+    rtcClock === "vm" ? guestTimeNs : backends.clock.wallNs,
+    backends.setTimer,
+  );
   for (const clock of [guestClock, wallClock]) {
     machine.devices.push({ quiesce: async () => clock.stop(), unquiesce: () => clock.start() });
   }
@@ -211,6 +226,7 @@ export function createVirtMachine(
   addState(serialState, serial.state, () => serial.afterLoad());
 
   const rtc = new GoldfishRtc({ irq: irq(VIRT_IRQ.RTC), wallClock, guestTimeNs });
+  if (rtcClock === "vm" || baseNs !== undefined) rtc.setTime(baseNs ?? backends.clock.wallNs());
   space.add("goldfish_rtc", VIRT_MEMMAP.rtc.base, GOLDFISH_RTC_SIZE, rtc);
   machine.devices.push(rtc);
   addState(goldfishRtcState, rtc.state, () => rtc.afterLoad());

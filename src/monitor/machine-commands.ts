@@ -1,5 +1,6 @@
 // The QMP commands about the machine itself: run state, vCPUs, reset, power, and what clients ask first.
 // Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
+import type { PerfControl } from "../base/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { JsonObject } from "./json.ts";
 import type { MigrationControl } from "./migration-control.ts";
@@ -25,6 +26,7 @@ export interface QmpHost {
   readonly vcpuThreads: readonly number[];
   /** A hart's registers by name, values as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */
   registers(hart: number): Promise<Record<string, string>>;
+  readonly perf: PerfControl;
   /** Ends the machine and its process. Called once, after the answer to `quit` is on its way. */
   quit(): void;
 }

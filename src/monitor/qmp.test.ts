@@ -260,6 +260,36 @@ test("registers, and a CPU that is not there", async () => {
   expect(await ask(2)).toEqual([error("CPU 2 not found: the machine has 2", "DeviceNotFound")]);
 });
 
+test("where time goes: only once it is counted", async () => {
+  const client = fakeMonitor().connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const query = () => client.ask('{"execute":"x-wherry-query-perf"}');
+  expect(await query()).toEqual([error("Nothing is counted: enable it with x-wherry-perf")]);
+  await client.ask('{"execute":"x-wherry-perf","arguments":{"enable":true}}');
+  expect(await query()).toEqual([
+    {
+      return: {
+        "elapsed-ns": 2e9,
+        harts: [
+          {
+            "cpu-index": 0,
+            instructions: 1000,
+            "translated-instructions": 10,
+            "tlb-refills": 3,
+            activities: [
+              { name: "engine", count: 4, ns: 1e9 },
+              { name: "mmio-read", count: 2, ns: 5000 },
+            ],
+          },
+        ],
+        translation: { regions: 7, "live-bytes": 4096 },
+      },
+    },
+  ]);
+  await client.ask('{"execute":"x-wherry-perf","arguments":{"enable":false}}');
+  expect(await query()).toHaveLength(1);
+});
+
 test("query-commands lists every command once", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');

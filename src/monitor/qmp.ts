@@ -7,6 +7,7 @@ import type { MachineEvent } from "../vmm/machine.ts";
 import { isObject, type JsonError, type JsonObject, JsonStream, type JsonValue, jsonLine } from "./json.ts";
 import { machineCommands, type QmpHost, versionInfo } from "./machine-commands.ts";
 import { migrationCommands, statusWord } from "./migration-commands.ts";
+import { perfCommands } from "./perf-commands.ts";
 import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
@@ -28,6 +29,7 @@ export class QmpMonitor {
     const table: QmpCommand[] = [
       ...machineCommands(host, options.wherryVersion),
       ...migrationCommands(host.migration, host.machine),
+      ...perfCommands(host.perf),
       command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
       // Here only so that query-commands lists it: the session itself answers it.
       command("qmp_capabilities", { enable: optional(list(str)) }, () => {

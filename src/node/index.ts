@@ -1,5 +1,6 @@
 // Entry `wherry/node`: machines in a Node process. The thread that calls is the VMM's: do not block it for long.
 // Moves and QMP are the command line's (`wherry run --qmp …`).
+import { randomSource } from "../host/create-machine.ts";
 import { type HostedMachineOptions as CommonOptions, HostedMachine } from "../host/hosted-machine.ts";
 import type { GuestEnd } from "../host/machine-end.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
@@ -13,7 +14,9 @@ export type { DriveSpec, NetSpec } from "./virtio-backends.ts";
 export type { GuestEnd, RunState };
 
 /** Drives, network and entropy take the board's eight virtio slots in this order. */
-export interface MachineOptions extends Omit<CommonOptions, "incoming">, Partial<VirtioSpec> {
+export interface MachineOptions
+  extends Omit<CommonOptions, "incoming">,
+    Partial<Omit<VirtioSpec, "randomBytes">> {
   /** A saved machine to go on with: a path or its bytes. It runs at once if it ran when it was saved. */
   readonly state?: string | Uint8Array | undefined;
 }
@@ -31,7 +34,7 @@ export class NodeMachine {
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
     const { state, drives = [], net, rng = false, ...common } = options;
-    const virtio = await openVirtio({ drives, net, rng });
+    const virtio = await openVirtio({ drives, net, rng, randomBytes: randomSource(common, nodePlatform) });
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create({ ...common, incoming }, virtio.devices, nodePlatform);

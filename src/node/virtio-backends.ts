@@ -26,6 +26,8 @@ export interface VirtioSpec {
   readonly drives: readonly DriveSpec[];
   readonly net: NetSpec | undefined;
   readonly rng: boolean;
+  /** What the entropy device gives. Default: the host's randomness. */
+  readonly randomBytes?: ((length: number) => Uint8Array) | undefined;
 }
 
 export interface VirtioBackends {
@@ -66,7 +68,8 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
     throw error;
   }
   if (spec.rng) {
-    const random = (target: Uint8Array) => void target.set(randomBytes(target.length));
+    const bytes = spec.randomBytes ?? randomBytes;
+    const random = (target: Uint8Array) => void target.set(bytes(target.length));
     virtio.push((host) => new VirtioRng(host, { random }));
   }
   return { devices: { virtio, drives }, close };

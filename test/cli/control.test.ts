@@ -66,6 +66,17 @@ test("stop, cont, status, quit", async () => {
   expect(fake.quits()).toBe(1);
 });
 
+test("perf counts for a while, and shows what a machine with --perf has counted", async () => {
+  expect((await control("perf", "--seconds", "0")).err).toContain("Nothing is counted");
+  const { code, out } = await control("perf", "--seconds", "1");
+  expect(code).toBe(0);
+  expect(out).toContain("perf: 0 ns of 1 hart\n");
+  expect(fake.perf.counting).toBe(false);
+  fake.perf.start();
+  expect((await control("perf", "--seconds", "0")).out).toContain("hart 0: 1000 instructions");
+  expect(fake.perf.counting).toBe(true);
+});
+
 test("save: the path is ours, not the machine's", async () => {
   await writeFile(join(directory, "state"), "x".repeat(2048));
   const { code, out } = await control("save", "state");

@@ -1,4 +1,5 @@
 // A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
+import type { PerfControl } from "../../src/base/perf-report.ts";
 import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
 import type { MigrationProgress } from "../../src/migration/progress.ts";
 import {
@@ -109,10 +110,35 @@ class FakeMigration implements MigrationControl {
   }
 }
 
+function fakePerf(): PerfControl {
+  let counting = false;
+  return {
+    get counting() {
+      return counting;
+    },
+    start: () => void (counting = true),
+    stop: () => void (counting = false),
+    read: () => ({
+      elapsedNs: 2e9,
+      harts: [
+        {
+          instructions: 1000,
+          translated: 10,
+          refills: 3,
+          stealNs: undefined,
+          activities: { engine: { count: 4, ns: 1e9 }, "mmio-read": { count: 2, ns: 5000.4 } },
+        },
+      ],
+      translation: { regions: 7, liveBytes: 4096 },
+    }),
+  };
+}
+
 /** A monitor and what is behind it. `connect` makes a client whose `ask` waits for the answers. */
 export function fakeMonitor() {
   const machine = new FakeMachine();
   const migration = new FakeMigration();
+  const perf = fakePerf();
   let quits = 0;
   const host: QmpHost = {
     machine,
@@ -120,6 +146,7 @@ export function fakeMonitor() {
     memoryBytes: 512 << 20,
     vcpuThreads: [11, 12],
     registers: async () => ({ pc: "0x80000000" }),
+    perf,
     quit: () => quits++,
   };
   const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });
@@ -138,5 +165,5 @@ export function fakeMonitor() {
       },
     };
   };
-  return { machine, migration, monitor, connect, quits: () => quits };
+  return { machine, migration, perf, monitor, connect, quits: () => quits };
 }

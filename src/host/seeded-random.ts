@@ -1,0 +1,13 @@
+// Bytes that look random and are the same in each run, for machines whose runs must repeat (--icount). No entropy:
+// a guest's keys are worth nothing there. Marsaglia's xorshift, 32 bits (Xorshift RNGs, 2003).
+
+export function seededRandom(seed = 0x57686572): (length: number) => Uint8Array<ArrayBuffer> {
+  let state = seed | 0 || 1;
+  return (length) =>
+    Uint8Array.from({ length }, () => {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      return state & 0xff;
+    });
+}

@@ -1,0 +1,56 @@
+// The QMP commands about where time goes: ours, since QEMU counts nothing of the kind.
+import type { PerfControl, PerfReport } from "../base/perf-report.ts";
+import { bool, QmpError } from "./qapi.ts";
+import { command, type QmpCommand } from "./qmp-command.ts";
+
+/** A report as QMP has it: times in ns. */
+export type PerfInfo = {
+  readonly "elapsed-ns": number;
+  readonly harts: {
+    readonly "cpu-index": number;
+    readonly instructions: number;
+    readonly "translated-instructions": number;
+    readonly "tlb-refills": number;
+    /** Absent where the host cannot tell. */
+    readonly "steal-ns"?: number;
+    readonly activities: { readonly name: string; readonly count: number; readonly ns: number }[];
+  }[];
+  readonly translation: Readonly<Record<string, number>>;
+};
+
+const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+export function perfInfo(report: PerfReport): PerfInfo {
+  return {
+    "elapsed-ns": Math.round(report.elapsedNs),
+    harts: report.harts.map(({ instructions, translated, refills, stealNs, activities }, hart) => ({
+      "cpu-index": hart,
+      instructions,
+      "translated-instructions": translated,
+      "tlb-refills": refills,
+      ...(stealNs === undefined ? {} : { "steal-ns": Math.round(stealNs) }),
+      activities: Object.entries(activities).map(([name, { count, ns }]) => ({
+        name,
+        count,
+        ns: Math.round(ns),
+      })),
+    })),
+    translation: Object.fromEntries(
+      Object.entries(report.translation).map(([name, value]) => [kebab(name), value]),
+    ),
+  };
+}
+
+export function perfCommands(perf: PerfControl): QmpCommand[] {
+  return [
+    command("x-wherry-perf", { enable: bool }, ({ enable }) => {
+      if (enable) perf.start();
+      else perf.stop();
+      return {};
+    }),
+    command("x-wherry-query-perf", {}, () => {
+      if (!perf.counting) throw new QmpError("Nothing is counted: enable it with x-wherry-perf");
+      return perfInfo(perf.read());
+    }),
+  ];
+}

@@ -1,0 +1,57 @@
+// `npm run check:icount`: Debian boots and powers off under --icount, twice with each firmware: both runs print the same
+// bytes and leave the same memory. WHERRY_ENGINE says with which engine.
+//   --runs N for more than two; --firmware builtin|opensbi for one
+import { readFile } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
+import type { MachineConfig } from "../../src/host/create-machine.ts";
+import { type Run, runToEnd } from "../support/repeatable-run.ts";
+import { Cases, options } from "./cases.ts";
+import { debian, type Firmware } from "./debian.ts";
+
+const RUN_MS = 600_000;
+const given = options({ runs: 2, firmware: "" });
+const firmwares = (["builtin", "opensbi"] satisfies Firmware[]).filter((f) => f.startsWith(given.firmware));
+const cases = new Cases(`Debian boots under --icount, ${given.runs} runs each`, firmwares.length);
+const kernelFile = await readFile(debian.kernel);
+const kernel = kernelFile[0] === 0x1f ? gunzipSync(kernelFile) : kernelFile;
+const initrd = await readFile(debian.initrd);
+
+/** Where two texts part. */
+function firstDifference(a: string, b: string): string {
+  let at = 0;
+  while (at < a.length && a[at] === b[at]) at++;
+  const line = (text: string): string => JSON.stringify(text.slice(text.lastIndexOf("\n", at) + 1, at + 80));
+  return `the consoles part at byte ${at}: ${line(a)} and ${line(b)}`;
+}
+
+async function repeats(config: MachineConfig): Promise<string> {
+  let first: Run | undefined;
+  const times: number[] = [];
+  for (let i = 0; i < given.runs; i++) {
+    const started = performance.now();
+    const run = await runToEnd(config);
+    times.push((performance.now() - started) / 1000);
+    if (run.end.kind !== "shutdown") throw new Error(`${run.end.kind}: ${run.end.message}`);
+    if (!run.console.includes("Run /init as init process")) throw new Error("no boot on the console");
+    first ??= run;
+    if (run.console !== first.console) throw new Error(firstDifference(first.console, run.console));
+    if (run.memory !== first.memory) throw new Error("the memories differ");
+  }
+  const seconds = times.map((s) => s.toFixed(1)).join(", ");
+  return `${first?.console.length} bytes of console, memory ${first?.memory.toString(16)}; runs of ${seconds} s`;
+}
+
+for (const firmware of firmwares) {
+  await cases.run(`Debian, ${firmware}`, RUN_MS, async () =>
+    repeats({
+      harts: 1,
+      memoryBytes: 256 << 20,
+      kernel,
+      initrd,
+      append: "console=ttyS0 panic=-1 wherry.workload=poweroff%20-f",
+      firmware: firmware === "builtin" ? undefined : await readFile(debian.opensbi),
+      icount: { shift: 3, sleep: false },
+    }),
+  );
+}
+cases.end();

@@ -1,0 +1,84 @@
+// --icount: two runs of a machine without input from outside are the same, to the byte: console and memory at the end.
+import { expect, test } from "vitest";
+import { encodeUtf8 } from "../../src/base/text.ts";
+import { buildPulse } from "../../src/guest/pulse.ts";
+import { createMachine } from "../../src/host/create-machine.ts";
+import { createVm } from "../../src/host/create-vm.ts";
+import type { VirtMachine } from "../../src/machines/virt.ts";
+import { nodePlatform } from "../../src/node/machine-host.ts";
+import { type Run, runToEnd } from "../support/repeatable-run.ts";
+
+const REPORTS = 3;
+
+/** Runs pulse for some reports, then types its `q`. `disturb` is called at each report. */
+async function runPulse(
+  sleep: boolean,
+  options: string,
+  disturb: (machine: VirtMachine) => void = () => {},
+): Promise<Run> {
+  const kernel = await buildPulse();
+  const append = `pulse.nodisk pulse.report=200 ${options}`;
+  const config = { harts: 1, memoryBytes: 16 << 20, kernel, append, icount: { shift: 3, sleep } };
+  let reports = 0;
+  return runToEnd(config, (line, serial, machine) => {
+    if (!/ OK\r?\n$/.test(line)) return;
+    disturb(machine);
+    if (++reports === REPORTS) serial.push(encodeUtf8("q"));
+  });
+}
+
+test.each([
+  ["sleep=on", true, ""],
+  ["sleep=on, idling", true, "pulse.idle=1"],
+  ["sleep=off, idling", false, "pulse.idle=1"],
+  ["sleep=off, suspending, timer by SBI", false, "pulse.suspend=2 pulse.sbitimer"],
+])("%s: two runs are the same", async (_, sleep, options) => {
+  const first = await runPulse(sleep, options);
+  expect(first.console).toMatch(/^pulse: done .* OK\r?$/m);
+  expect(await runPulse(sleep, options)).toEqual(first);
+});
+
+test("pauses change nothing", async () => {
+  const first = await runPulse(true, "pulse.idle=1");
+  let pauses = 0;
+  const paused = await runPulse(true, "pulse.idle=1", (machine) => {
+    void (async () => {
+      await machine.stop();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      pauses++;
+      await machine.start();
+    })();
+  });
+  expect(paused).toEqual(first);
+  expect(pauses).toBeGreaterThanOrEqual(REPORTS);
+});
+
+test("sleep=off: an idle guest's time takes none of the host's", async () => {
+  const started = performance.now();
+  // Ten reports of a second each, by the guest's clock.
+  let text = "";
+  const { console } = await runToEnd(
+    {
+      harts: 1,
+      memoryBytes: 16 << 20,
+      kernel: await buildPulse(),
+      append: "pulse.nodisk pulse.idle=1 pulse.period=100000 pulse.report=60000",
+      icount: { shift: 0, sleep: false },
+    },
+    (line, serial) => {
+      text += line;
+      if (/ OK\r?\n$/.test(text)) serial.push(encodeUtf8("q"));
+    },
+  );
+  const [, ticks = "0"] = /^pulse: done t=(\d+) /m.exec(console) ?? [];
+  expect(Number(ticks) / 10_000).toBeGreaterThan(60_000);
+  expect(performance.now() - started).toBeLessThan(Number(ticks) / 10_000);
+});
+
+test("instructions make the time of one hart only", async () => {
+  const config = { vcpuCount: 2, blocks: [], builtinFirmware: true, icount: { shift: 3, sleep: true } };
+  expect(() => createVm(config, nodePlatform)).toThrow("one hart");
+  const two = { harts: 2, memoryBytes: 16 << 20, kernel: await buildPulse(), icount: config.icount };
+  const serial = { write: () => {}, read: () => new Uint8Array(0), onReadable: () => {} };
+  await expect(createMachine(two, { serial }, nodePlatform)).rejects.toMatchObject({ code: "vm.icount" });
+});

@@ -11,7 +11,7 @@ import { WHERRY } from "./figures.ts";
 const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const START_MS = 20_000;
 const BOOT_MS = 180_000;
-const PROGRAM_MS = 600_000;
+const PROGRAM_MS = 240_000;
 const PROMPT = /wherry:~# /;
 const APPEND = "console=ttyS0 quiet";
 
@@ -142,10 +142,12 @@ export class BenchMachine {
     return (Number(fields[11]) + Number(fields[12])) * 1e7;
   }
 
-  /** Peak resident memory of the process, in MiB. */
-  async peakMib(): Promise<number> {
+  /** Resident memory of the process, now and at its peak, in MiB. */
+  async memory(): Promise<{ now: number; peak: number }> {
     const status = await readFile(`/proc/${this.#child.pid}/status`, "utf8");
-    return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1]) / 1024;
+    const mib = (name: string): number =>
+      Number(new RegExp(`${name}:\\s*(\\d+) kB`).exec(status)?.[1]) / 1024;
+    return { now: mib("VmRSS"), peak: mib("VmHWM") };
   }
 
   async end(): Promise<void> {

@@ -4,7 +4,6 @@
 //   --clock cpu (processor time of the processes instead of the programs' own clock, for a host that is busy)
 //   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs there, and end)
 import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
 import { copyFile, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
@@ -12,7 +11,7 @@ import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
 import { directory, options } from "../test/guest/cases.ts";
 import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";
 import { chart } from "./chart.ts";
-import { guestPrograms, hosted, hostPrograms, newQemu } from "./debian.ts";
+import { guestPrograms, hostPrograms, newQemu } from "./debian.ts";
 import { writeSection } from "./document.ts";
 import {
   type BootFigures,
@@ -23,7 +22,8 @@ import {
   report,
 } from "./figures.ts";
 import { BenchMachine, type Monitor, qemuMonitor, wherryMonitor } from "./machines.ts";
-import { DATA, type Program, PROGRAMS, SPEED_BYTES } from "./programs.ts";
+import { guestCommand, type Host, hostCommand, parseResult, type Result } from "./program-commands.ts";
+import { type Program, PROGRAMS } from "./programs.ts";
 
 const given = options({
   only: "",
@@ -39,10 +39,9 @@ const given = options({
   write: false,
   initrd: "",
 });
-/** Of the iterations, in a quick run. */
-const QUICK = 1 / 50;
 const rounds = given.quick ? 1 : given.rounds;
-const iterations = (n: number): number => (given.quick ? Math.max(1, Math.round(n * QUICK)) : n);
+/** Of the iterations. */
+const scale = given.quick ? 1 / 50 : 1;
 /** The first line says what; the rest is for who debugs it. */
 const why = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).trim().split("\n", 1)[0] as string;
@@ -99,71 +98,16 @@ async function chooseMonitors(guest: DebianGuest): Promise<Monitor[]> {
   return [...monitors, wherryMonitor(given.engine)];
 }
 
-// ---- one program ----
-
-interface Result {
-  readonly nanoseconds: number;
-  /** Of the process on this host, with all its threads. */
-  readonly cpuNanoseconds: number;
-  /** Undefined where the output is a measurement itself. */
-  readonly checksum: string | undefined;
-}
-
-/** `cpuNanoseconds`: of the monitor; without it, what the program says of itself. */
-function parse(program: Program, text: string, cpuNanoseconds?: number): Result {
-  if (program.kind === "speed") {
-    const rate = /^\+F:\d+:[^:]+:([\d.]+)$/m.exec(text)?.[1];
-    if (rate === undefined) throw new Error(`openssl tells no rate: ${text.trim()}`);
-    const seconds = SPEED_BYTES / Number(rate);
-    // It counts for a second, so that long it computes; the process's start counts against it.
-    return {
-      nanoseconds: seconds * 1e9,
-      cpuNanoseconds: seconds * (cpuNanoseconds ?? 1e9),
-      checksum: undefined,
-    };
-  }
-  const match = /^(\S+) (\d+) ([0-9a-f]{16}) (\d+)$/m.exec(text);
-  if (match?.[1] !== program.name) throw new Error(`no result in: ${text.trim()}`);
-  return {
-    nanoseconds: Number(match[2]),
-    cpuNanoseconds: cpuNanoseconds ?? Number(match[4]),
-    checksum: match[3],
-  };
-}
-
-function guestCommand(program: Program): string {
-  if (program.kind === "kernel") return `wbench ${program.name} ${iterations(program.n)}`;
-  const argv = ["chroot", "/debian", ...program.argv.map((word) => (word === DATA ? "/data" : `'${word}'`))];
-  // openssl says on stderr what it is doing.
-  return program.kind === "speed"
-    ? `${argv.join(" ")} 2>/dev/null`
-    : `wbench run ${program.name} ${argv.join(" ")}`;
-}
-
-interface Host {
-  readonly wbench: string;
-  readonly packages: string | undefined;
-  readonly data: string;
-}
-
 /** Undefined: this host has not got the program. */
-function runNative(program: Program, { wbench, packages, data }: Host): Result | undefined {
-  let argv: string[];
-  if (program.kind === "kernel") argv = [wbench, program.name, String(iterations(program.n))];
-  else {
-    if (packages === undefined) return undefined;
-    const [name, ...rest] = program.argv.map((word) => (word === DATA ? data : word));
-    const command = [...hosted(packages, name as string), ...rest];
-    argv = program.kind === "speed" ? command : [wbench, "run", program.name, ...command];
-  }
-  const environment = { PATH: process.env["PATH"] ?? "", OPENSSL_CONF: "/dev/null" };
-  const [command, ...rest] = argv;
-  const text = execFileSync(command as string, rest, {
+function runNative(program: Program, host: Host): Result | undefined {
+  const [command, ...rest] = hostCommand(program, scale, host) ?? [];
+  if (command === undefined) return undefined;
+  const text = execFileSync(command, rest, {
     encoding: "utf8",
-    env: environment,
+    env: { PATH: process.env["PATH"] ?? "", OPENSSL_CONF: "/dev/null" },
     stdio: ["ignore", "pipe", program.kind === "speed" ? "ignore" : "inherit"],
   });
-  return parse(program, text);
+  return parseResult(program, text);
 }
 
 // ---- all programs ----
@@ -193,8 +137,8 @@ class Rival {
   async run(program: Program): Promise<Result> {
     const machine = await this.machine(program.harts);
     try {
-      const { text, cpuNanoseconds } = await machine.run(guestCommand(program));
-      return parse(program, text, cpuNanoseconds);
+      const { text, cpuNanoseconds } = await machine.run(guestCommand(program, scale));
+      return parseResult(program, text, cpuNanoseconds);
     } catch (error) {
       await machine.end();
       this.#machines.delete(program.harts);
@@ -205,7 +149,7 @@ class Rival {
   async end(): Promise<MemoryFigures[]> {
     const figures: MemoryFigures[] = [];
     for (const [harts, machine] of this.#machines) {
-      const peakMib = await machine.peakMib();
+      const { peak: peakMib } = await machine.memory();
       figures.push({ column: this.monitor.name, harts, guestMib: given.memory, peakMib });
       await machine.end();
     }
@@ -298,7 +242,6 @@ const rivals = monitors.map((monitor) => new Rival(monitor, guest.kernel, initrd
 const programFigures = await runPrograms(possible, host, rivals);
 const memory: MemoryFigures[] = [];
 for (const each of rivals) memory.push(...(await each.end()));
-rmSync(initrd);
 const figures: Figures = {
   host: `${cpus().length} × ${cpus()[0]?.model.trim()}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}, load ${load}`,
   guest: `Debian's ${guest.version}, ${given.memory} MiB`,

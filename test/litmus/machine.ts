@@ -1,0 +1,107 @@
+// A VM on real threads for litmus programs: harts in M-mode with no translation, each with an entry and registers of
+// its own, run until each has set its word at DONE. The next program meets the same harts and what they have cached.
+import { assemble, flatBinary } from "../../src/asm/assembler.ts";
+import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
+import { createVm } from "../../src/host/create-vm.ts";
+import { CTL_HALTED, CTL_MP_STATE, hartBase } from "../../src/hypervisor/layout.ts";
+import { MP } from "../../src/hypervisor/mp-state.ts";
+import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
+import { SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
+import { planMemory, type Vm } from "../../src/hypervisor/vm.ts";
+import { nodePlatform } from "../../src/node/machine-host.ts";
+
+export const HARTS = 4;
+const RAM = 0x80000000;
+const RAM_SIZE = 0x200000;
+const CODE = RAM;
+/** A word a hart, 64 bytes apart. */
+const DONE = RAM + 0x8000;
+/** What programs work on. */
+export const DATA = RAM + 0x10000;
+export const DATA_SIZE = RAM_SIZE - 0x10000;
+const BLOCKS = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
+
+/** Text at the end of each hart's code: says that it is done and sleeps. */
+export const finish = (hart: number): string => `
+  fence rw, rw
+  li t0, ${DONE + hart * 64}
+  li t1, 1
+  sw t1, 0(t0)
+1: wfi
+  j 1b
+`;
+
+export class LitmusMachine {
+  readonly #vm: Vm;
+  readonly #ram: Uint8Array;
+  /** RAM from DATA on. */
+  readonly data: DataView;
+
+  constructor(engine: EngineKind) {
+    const options = { vcpuCount: HARTS, blocks: BLOCKS, builtinFirmware: false, engine, translateAfter: 0 };
+    this.#vm = createVm(options, nodePlatform);
+    const offset = planMemory(HARTS, BLOCKS).blocks[0]?.hostOffset ?? 0;
+    this.#ram = new Uint8Array(this.#vm.buffer, offset, RAM_SIZE);
+    this.data = new DataView(this.#vm.buffer, offset + DATA - RAM, DATA_SIZE);
+    const fault = (): never => {
+      throw new Error("a litmus program left its memory");
+    };
+    this.#vm.setEvents({
+      mmio: { read: fault, write: fault },
+      systemEvent: fault,
+      consoleWrite: fault,
+      consoleRead: fault,
+      internalError: (hart, message) => {
+        throw new Error(`hart ${hart}: ${message}`);
+      },
+    });
+  }
+
+  /**
+   * Runs a program: hart n starts at label `hart<n>` with these registers. Throws if one is not done in time, with
+   * where they all are.
+   */
+  async run(
+    source: string,
+    registers: readonly Readonly<Record<number, number>>[],
+    limitMs: number,
+  ): Promise<void> {
+    const assembled = assemble([{ name: "litmus", text: source }], { base: BigInt(CODE) });
+    this.#vm.memory.write(CODE, flatBinary(assembled));
+    this.#ram.fill(0, DONE - RAM, DONE - RAM + 64 * HARTS);
+    const harts = registers.map((_, i) => i);
+    for (const [hart, values] of registers.entries()) {
+      const image = new HartImage(this.#vm.buffer, hart);
+      image.reset(assembled.symbols.get(`hart${hart}`) ?? 0n);
+      for (const [x, value] of Object.entries(values)) image.set("x", BigInt(value), Number(x));
+      const words = new Int32Array(this.#vm.buffer);
+      Atomics.store(words, (hartBase(hart) + CTL_HALTED) >>> 2, 0);
+      Atomics.store(words, (hartBase(hart) + CTL_MP_STATE) >>> 2, MP.RUNNABLE);
+    }
+    for (const hart of harts) this.#vm.vcpus[hart]?.resume();
+    const end = performance.now() + limitMs;
+    while (!harts.every((hart) => this.#ram[DONE - RAM + 64 * hart] === 1) && performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await Promise.all(this.#vm.vcpus.slice(0, harts.length).map((vcpu) => vcpu.pause()));
+    const late = harts.filter((hart) => this.#ram[DONE - RAM + 64 * hart] !== 1);
+    if (late.length === 0) return;
+    const where = harts.map((hart) => new HartImage(this.#vm.buffer, hart).get("pc").toString(16));
+    throw new Error(`harts ${late.join(", ")} not done within ${limitMs} ms; pcs ${where.join(" ")}`);
+  }
+
+  /** Instructions executed, and of them by translated code. */
+  get instructions(): { executed: number; translated: number } {
+    const view = new DataView(this.#vm.buffer);
+    const sum = (offset: number): number =>
+      this.#vm.vcpus.reduce(
+        (total, { id }) => total + Number(view.getBigUint64(hartBase(id) + offset, true)),
+        0,
+      );
+    return { executed: sum(SCRATCH.executed), translated: sum(SCRATCH.translated) };
+  }
+
+  destroy(): Promise<void> {
+    return this.#vm.destroy();
+  }
+}

@@ -22,9 +22,14 @@ import { type Accesses, RegionFloat } from "./translator-float.ts";
 import { EVENT, raise, raiseIllegal, set } from "./trap.ts";
 
 export interface TranslationMode {
-  /** Never execute more than `countdown` says: slices end at exactly their budget. */
+  /**
+   * Never execute more than `countdown` says: slices end at exactly their budget. And what may look at the clock that
+   * instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
+   */
   readonly exact: boolean;
 }
+
+const TIME_CSR = 0xc01;
 
 /** The region as a function of type REGION. */
 export function translateRegion(name: string, region: Region, mode: TranslationMode): AnyFn {
@@ -307,6 +312,10 @@ class RegionWriter {
   #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
+    if (this.#mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
+      this.#step(instruction, unexecuted);
+      return;
+    }
     const semantics = this.#semantics(block, instruction, unexecuted);
     row.meaning(semantics);
     if (flow.kind !== "next") return;
@@ -327,6 +336,14 @@ class RegionWriter {
     );
   }
 
+  /** The interpreter does this instruction and goes on. */
+  #step({ offset }: Instruction, unexecuted: number): void {
+    const { countdown } = this.#p;
+    this.#storePc(offset);
+    countdown.set(countdown.add(unexecuted + 1));
+    this.#stopFor(LEAVE.STEP);
+  }
+
   /** Stop in the middle of a block, the trap or event is in memory. */
   #stopAfter(unexecuted: number): void {
     if (unexecuted > 0) this.#unexecuted.set(unexecuted);
@@ -337,7 +354,7 @@ class RegionWriter {
 
   #semantics(block: Block, instruction: Instruction, unexecuted: number): Semantics {
     const f = this.#f;
-    const { hart, context, countdown } = this.#p;
+    const { hart, context } = this.#p;
     const { word, offset, size } = instruction;
     const row = instruction.row as NonNullable<typeof instruction.row>;
     const number = (low: number): number => (word >>> low) & 31;
@@ -369,6 +386,7 @@ class RegionWriter {
           entry.load64(CTX_READ).eq(tag(va, bytes)),
           () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
           () => {
+            if (this.#mode.exact) return access.step();
             value.set(fromBits(loadSlowAt.call(hart, va, self.pc, bytes)));
             stopIfTrapped();
           },
@@ -383,17 +401,14 @@ class RegionWriter {
           entry.load64(CTX_WRITE).eq(tag(va, bytes)),
           () => toHost(va.wrap().add(entry.load32(CTX_WRITE + 8))),
           () => {
+            if (this.#mode.exact) return access.step();
             f.call(storeSlowAt, hart, va, bits, self.pc, bytes);
             stopIfTrapped();
           },
           true,
         );
       },
-      step: () => {
-        storePc();
-        countdown.set(countdown.add(unexecuted + 1));
-        this.#stopFor(LEAVE.STEP);
-      },
+      step: () => this.#step(instruction, unexecuted),
     };
     const self: Semantics = {
       f,

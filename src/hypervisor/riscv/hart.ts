@@ -114,7 +114,7 @@ export const CONFIG_EXACT_TIMER = 2;
  * tlbEntry), and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at index pc >> 1). An empty entry's
  * first word is all ones. A jump may be entered only while the fetch table has its page; tlb.ts drops it when it drops that.
  */
-export const TLB_ENTRIES = 256;
+export const TLB_ENTRIES = 1024;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
 export const JUMP_ENTRIES = 1024;
 export const CTX_READ = 0;

@@ -4,7 +4,7 @@
 import { expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
-import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH } from "./hart.ts";
+import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH, TLB_ENTRIES } from "./hart.ts";
 import { ALL_SPACES } from "./tlb.ts";
 import { MSTATUS } from "./trap.ts";
 
@@ -43,8 +43,9 @@ const TABLES_OF_ROOT = 7;
 /** More than there are contexts for. */
 const ASIDS = 12;
 
-/** Two 2 MiB regions in each half, and of each these pages; 256 apart share a TLB entry. */
-const REGIONS = [0x4000_0000n, 0x4020_0000n, 0xffff_ffc0_0000_0000n, 0xffff_ffc0_0020_0000n];
+/** Two 2 MiB regions in each half, whose pages share TLB entries, and of each these pages. */
+const APART = BigInt(TLB_ENTRIES) * PAGE;
+const REGIONS = [0x4000_0000n, 0xffff_ffc0_0000_0000n].flatMap((half) => [half, half + APART]);
 const PAGES = [0n, 1n, 2n, 256n];
 const ADDRESSES = REGIONS.flatMap((region) => PAGES.map((page) => region + page * PAGE));
 const BASES = [RAM_BASE + SUPERPAGE, RAM_BASE + 2n * SUPERPAGE];

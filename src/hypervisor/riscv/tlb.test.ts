@@ -1,8 +1,17 @@
 // Contexts: which one an access uses, and that jumps go when the fetch translations they rest on go.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
-import { hartBase } from "../layout.ts";
-import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH, TLB_ENTRIES } from "./hart.ts";
+import { HART_AREA_SIZE, hartBase } from "../layout.ts";
+import {
+  CONTEXT_COUNT,
+  CONTEXT_SIZE,
+  CONTEXTS_OFFSET,
+  CTX_JUMPS,
+  JUMP_ENTRIES,
+  PRIV,
+  SCRATCH,
+  TLB_ENTRIES,
+} from "./hart.ts";
 import { ALL_SPACES } from "./tlb.ts";
 import { MSTATUS } from "./trap.ts";
 
@@ -44,6 +53,10 @@ it("has one for U, S, S with SUM and M; only MPRV splits data from fetches", () 
   expect(contextsAs(PRIV.M, mprv(PRIV.S, bit(MSTATUS.SUM)))).toEqual({ data: withSum, fetch: machine });
   expect(contextsAs(PRIV.M, mprv(PRIV.M))).toEqual({ data: machine, fetch: machine });
   expect(contextsAs(PRIV.U, mprv(PRIV.M))).toEqual({ data: user, fetch: user });
+});
+
+it("lies in the hart's area with all its contexts", () => {
+  expect(CONTEXTS_OFFSET + CONTEXT_COUNT * CONTEXT_SIZE).toBeLessThanOrEqual(HART_AREA_SIZE);
 });
 
 describe("jumps", () => {

@@ -1,7 +1,16 @@
 // The arithmetic and the text of the bench's figures, and that its chart and its table have what was measured.
 import { describe, expect, it } from "vitest";
 import { chart } from "./chart.ts";
-import { type Figures, geometricMean, meanSpeed, report, rival, speedOf, spread } from "./figures.ts";
+import {
+  type Figures,
+  geometricMean,
+  meanSpeed,
+  type ProgramFigures,
+  report,
+  rival,
+  speedOf,
+  spread,
+} from "./figures.ts";
 import { guestCommand, hostCommand, parseResult } from "./program-commands.ts";
 import { type Program, PROGRAMS } from "./programs.ts";
 
@@ -65,6 +74,24 @@ describe("figures", () => {
     expect(text).toMatch(/\| 4 +\|.*2\.50 s \(2\.00–3\.00\).*5\.00 s \| +2\.00× \|/);
     expect(text).toMatch(/600 MiB \| +88 MiB/);
     expect(report({ ...figures, columns: ["Wherry"] })).not.toContain("÷ QEMU");
+  });
+
+  it("says where the time of a counted run went", () => {
+    const hart = {
+      "cpu-index": 0,
+      instructions: 2e9,
+      "translated-instructions": 1e9,
+      "tlb-refills": 1000,
+      activities: [
+        { name: "engine", count: 1, ns: 3e9 },
+        { name: "mmio-read", count: 5, ns: 1e9 },
+        { name: "kick", count: 5, ns: 0 },
+      ],
+    };
+    const perf = { "elapsed-ns": 4e9, harts: [hart], translation: {} };
+    const [first, ...rest] = figures.programs;
+    const text = report({ ...figures, programs: [{ ...(first as ProgramFigures), perf }, ...rest] });
+    expect(text).toMatch(/\| fast +\| +2.00 \| +667 \| +50.0 % \| +0.5 \| 75.0 % \| +mmio-read 25.0 % \|/);
   });
 
   it("draws a bar for each program that both ran, and the mean", () => {

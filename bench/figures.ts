@@ -1,5 +1,7 @@
 // What the bench has measured, its medians and ratios, and how they read as text.
 
+import type { PerfInfo } from "../src/monitor/perf-commands.ts";
+
 export interface ProgramFigures {
   readonly name: string;
   readonly harts: number;
@@ -7,6 +9,8 @@ export interface ProgramFigures {
   readonly samples: Record<string, number[]>;
   /** Nanoseconds of the processes' processor time, by column. */
   readonly cpu: Record<string, number[]>;
+  /** Where Wherry's time went in one more run, if asked for. */
+  perf?: PerfInfo;
   /** Why, by column. */
   readonly failures: Record<string, string>;
 }
@@ -161,6 +165,43 @@ function programLines(figures: Figures): string[] {
   return lines;
 }
 
+/** One line a program: the harts' own time by activity, the largest first. */
+function perfLines({ programs }: Figures): string[] {
+  const rows = programs.flatMap(({ name, perf }) => {
+    if (perf === undefined) return [];
+    const sum = (pick: (hart: PerfInfo["harts"][number]) => number): number =>
+      perf.harts.reduce((total, hart) => total + pick(hart), 0);
+    const instructions = sum((hart) => hart.instructions);
+    const share = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(1)} %`;
+    const spent = (activity: string): number =>
+      sum((hart) => hart.activities.find((each) => each.name === activity)?.ns ?? 0);
+    const names = [...new Set(perf.harts.flatMap((hart) => hart.activities.map((each) => each.name)))];
+    const total = names.reduce((all, each) => all + spent(each), 0);
+    const others = names
+      .filter((each) => each !== "engine" && spent(each) > total / 200)
+      .toSorted((a, b) => spent(b) - spent(a))
+      .map((each) => `${each} ${share(spent(each), total)}`);
+    return [
+      [
+        name,
+        (instructions / 1e9).toFixed(2),
+        ((instructions * 1e3) / spent("engine")).toFixed(0),
+        share(
+          sum((hart) => hart["translated-instructions"]),
+          instructions,
+        ),
+        ((1e6 * sum((hart) => hart["tlb-refills"])) / instructions).toFixed(1),
+        share(spent("engine"), total),
+        others.join(", "),
+      ],
+    ];
+  });
+  return table(
+    ["program", "10⁹ instructions", "MIPS", "translated", "TLB refills, 10⁻⁶", "engine", "other activities"],
+    rows,
+  );
+}
+
 function bootLines(figures: Figures): string[] {
   const qemu = rival(figures);
   const rows = figures.boots.map(({ harts, samples }) => [
@@ -195,6 +236,8 @@ export function report(figures: Figures): string {
     "",
   ];
   if (figures.programs.length > 0) lines.push("### Programs", "", ...programLines(figures), "");
+  if (figures.programs.some(({ perf }) => perf !== undefined))
+    lines.push("### Where Wherry's time goes", "", ...perfLines(figures), "");
   if (figures.boots.length > 0)
     lines.push(
       "### Boot: from the start of the process to the shell's prompt",

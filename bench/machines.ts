@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 import { directory, sleep, until } from "../test/guest/cases.ts";
 import { Console, Qmp } from "../test/guest/machine.ts";
 import { WHERRY } from "./figures.ts";
@@ -134,6 +135,15 @@ export class BenchMachine {
     if (ended[1] !== "0") throw new Error(`${command}: ended with ${ended[1]}: ${text.trim()}`);
     const cpuNanoseconds = (await this.#cpuNanoseconds()) - before;
     return { text: text.slice(text.indexOf("\n") + 1), cpuNanoseconds };
+  }
+
+  /** The same with counting where the time goes, which costs a little. Wherry only. */
+  async runCounted(command: string): Promise<PerfInfo> {
+    await this.#qmp.execute("x-wherry-perf", { enable: true });
+    await this.run(command);
+    const info = await this.#qmp.execute<PerfInfo>("x-wherry-query-perf");
+    await this.#qmp.execute("x-wherry-perf", { enable: false });
+    return info;
   }
 
   /** Processor time of the process so far, all threads, as the kernel counts it: in steps of 10 ms. */

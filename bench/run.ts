@@ -1,6 +1,7 @@
 // `npm run bench`: the same programs in the same Debian guest under Wherry and two QEMUs, and natively. All machines
 // boot first and then take turns, program by program, so that the host's moods meet all of them. Also boot and memory.
 // Options: --only a,b (programs, or `boot`) --rounds N --engine E --no-qemu --no-native --memory MIB --quick
+//   --perf (one more run of each under Wherry: where the time goes)
 //   --clock cpu (processor time of the processes instead of the programs' own clock, for a host that is busy)
 //   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs there, and end)
 import { execFileSync } from "node:child_process";
@@ -8,6 +9,8 @@ import { copyFile, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
+import { perfTable } from "../src/cli/perf-table.ts";
+import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 import { directory, options } from "../test/guest/cases.ts";
 import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";
 import { chart } from "./chart.ts";
@@ -34,6 +37,7 @@ const given = options({
   "no-native": false,
   memory: 512,
   quick: false,
+  perf: false,
   json: "",
   svg: "",
   write: false,
@@ -135,15 +139,21 @@ class Rival {
   }
 
   async run(program: Program): Promise<Result> {
-    const machine = await this.machine(program.harts);
+    // A quick run boots one machine for all.
+    const harts = given.quick ? 2 : program.harts;
+    const machine = await this.machine(harts);
     try {
       const { text, cpuNanoseconds } = await machine.run(guestCommand(program, scale));
       return parseResult(program, text, cpuNanoseconds);
     } catch (error) {
       await machine.end();
-      this.#machines.delete(program.harts);
+      this.#machines.delete(harts);
       throw error;
     }
+  }
+
+  async perf(program: Program): Promise<PerfInfo> {
+    return (await this.machine(program.harts)).runCounted(guestCommand(program, scale));
   }
 
   async end(): Promise<MemoryFigures[]> {
@@ -240,6 +250,13 @@ const possible = programs.filter(({ kind }) => kind === "kernel" || packages !==
 const monitors = await chooseMonitors(guest);
 const rivals = monitors.map((monitor) => new Rival(monitor, guest.kernel, initrd));
 const programFigures = await runPrograms(possible, host, rivals);
+if (given.perf)
+  for (const [i, program] of possible.entries()) {
+    const info = await orWithout(`counts of ${program.name}`, async () => rivals.at(-1)?.perf(program));
+    if (info === undefined) continue;
+    (programFigures[i] as ProgramFigures).perf = info;
+    console.log(`${program.name}, ${perfTable(info)}`);
+  }
 const memory: MemoryFigures[] = [];
 for (const each of rivals) memory.push(...(await each.end()));
 const figures: Figures = {

@@ -3,6 +3,7 @@
 // First it finds its planted mistakes. Programs come in groups that share their two harts, so that what one leaves in
 // caches meets the next; a difference is shrunk to the items that it needs.
 import { parseArgs } from "node:util";
+import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import type { HarnessOptions } from "../hart-harness.ts";
 import { programSeed, Random } from "../oracle/random.ts";
 import { type Difference, Pair, type Planted, type RunOptions } from "./lockstep.ts";
@@ -18,14 +19,14 @@ interface Group {
 }
 
 /** Group `index` of a run: its programs, how long each runs, and the engine under test. */
-function groupOf(seed: number, index: number, tested: HarnessOptions): Group {
+function groupOf(seed: number, index: number): Group {
   const r = new Random(programSeed(seed, index));
   const programs = Array.from({ length: GROUP }, () => lockstepProgram(r.u32()));
   const runs = programs.map(() => ({
     steps: r.pick([3000, 10_000, 40_000]),
     largestSlice: r.pick([16, 300, 3000, 3000, 20_000]),
   }));
-  return { options: tested, programs, runs };
+  return { options: engineOptions(r), programs, runs };
 }
 
 interface Found {
@@ -50,7 +51,7 @@ function checkPlanted(seed: number): void {
   for (const [i, kind] of PLANTED.entries()) {
     const pair = new Pair({ engine: "interpreter" }, { kind, after: 20_000 });
     let found: Found | undefined;
-    for (let g = 0; g < 4 && found === undefined; g++) found = runGroup(pair, groupOf(seed, i * 4 + g, {}));
+    for (let g = 0; g < 4 && found === undefined; g++) found = runGroup(pair, groupOf(seed, i * 4 + g));
     const line = found?.difference.lines[0];
     if (line === undefined) throw new Error(`planted ${kind}: not found`);
     console.log(`planted ${kind}: found, ${line}`);
@@ -59,7 +60,7 @@ function checkPlanted(seed: number): void {
 
 function report(seed: number, group: number, { program, difference }: Found, whole: Group): void {
   console.log(`seed ${seed}, group ${group}, program ${program}: DIFFERENT ${difference.where}`);
-  console.log(`  ${(whole.programs[program] as LockstepProgram).summary}`);
+  console.log(`  ${JSON.stringify(whole.options)}; ${(whole.programs[program] as LockstepProgram).summary}`);
   for (const line of difference.lines.slice(0, 12)) console.log(`  ${line}`);
   const subject = whole.programs[program] as LockstepProgram;
   const options = whole.runs[program] as RunOptions;
@@ -81,7 +82,7 @@ const { values } = parseArgs({
     instructions: { type: "string", default: "1500000" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
     engine: { type: "string", default: "translator" },
-    threshold: { type: "string", default: "0" },
+    threshold: { type: "string" },
     group: { type: "string" },
     program: { type: "string" },
     seconds: { type: "string" },
@@ -92,7 +93,18 @@ const seed = Number(values.seed);
 const wanted = Number(values.instructions);
 if (values.engine !== "interpreter" && values.engine !== "translator")
   throw new Error(`no engine ${values.engine}`);
-const tested: HarnessOptions = { engine: values.engine, threshold: Number(values.threshold) };
+const { engine, threshold } = { engine: values.engine as EngineKind, threshold: values.threshold };
+
+/** Mostly all is translated at once; sometimes later, in little memory for code, or in slices that end exactly. */
+function engineOptions(r: Random): HarnessOptions {
+  const heat = r.pick([0, 0, 0, 1, 4, 30]);
+  return {
+    engine,
+    threshold: threshold === undefined ? heat : Number(threshold),
+    exact: r.oneIn(4),
+    ...(r.oneIn(4) ? { codeCacheBytes: r.pick([1 << 14, 1 << 16, 1 << 18]) } : {}),
+  };
+}
 console.log(`lock-step of the interpreter and the ${values.engine}: ${wanted} instructions, seed ${seed}`);
 
 let steps = 0;
@@ -104,8 +116,8 @@ const isLate = (): boolean =>
   values.seconds !== undefined && performance.now() - began > 1000 * Number(values.seconds);
 
 function runOne(index: number, only?: number): void {
-  const group = groupOf(seed, index, tested);
-  const pair = new Pair(tested);
+  const group = groupOf(seed, index);
+  const pair = new Pair(group.options);
   const found = runGroup(pair, group, only);
   steps += pair.steps;
   slices += pair.slices;

@@ -20,7 +20,7 @@ import {
   unit,
 } from "../oracle/items.ts";
 import type { Random } from "../oracle/random.ts";
-import { PROGRAM_ALIAS } from "./layout.ts";
+import { PROGRAM_ALIAS, SCRATCH, SCRATCH_SIZE } from "./layout.ts";
 import type { Space } from "./spaces.ts";
 
 /** Return address, stack pointer, loop counters, saved return address: no other item writes them. */
@@ -370,6 +370,23 @@ export function modifyPrivilege(context: LockstepContext): Item {
     op("addi", { rd: 18, rs1: 8, imm: 0 }),
   ]);
 }
+
+/** In M-mode: another range in scratch memory for one of the first PMP entries, other rights; the specification wants a fence. */
+export function protect({ r }: LockstepContext): Item {
+  const [rd, spare] = two(r);
+  const entry = r.int(2);
+  const at = (RAM_BASE + BigInt(SCRATCH + r.int(SCRATCH_SIZE / 8) * 8)) >> 2n;
+  const ones = (1n << BigInt(r.pick([0, 1, 3, 5, 9, 10, 11]))) - 1n;
+  const bits = r.int(8) << (8 * entry);
+  return joined([
+    load64(rd, spare, (at & ~(ones * 2n + 1n)) | ones),
+    op("csrrw", { rd: 0, rs1: rd, csr: PMPADDR0 + entry }),
+    load32(rd, (0x18 << (8 * entry)) | bits),
+    op(r.pick(["csrrs", "csrrc"]), { rd: 0, rs1: rd, csr: PMPCFG0 }),
+    op("sfence.vma", {}),
+  ]);
+}
+const [PMPCFG0, PMPADDR0] = [0x3a0, 0x3b0];
 
 /** Fresh numbers for f registers, which tend to NaN. */
 export function refresh({ r }: LockstepContext): Item {

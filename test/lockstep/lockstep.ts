@@ -33,7 +33,8 @@ export interface RunOptions {
 
 export class Pair {
   readonly judge: HartHarness;
-  readonly tested: HartHarness;
+  tested: HartHarness;
+  readonly #options: HarnessOptions;
   readonly #planted: Planted | undefined;
   /** Steps compared and traps taken, over all programs. */
   steps = 0;
@@ -42,7 +43,8 @@ export class Pair {
 
   constructor(tested: HarnessOptions, planted?: Planted) {
     this.judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
-    this.tested = new HartHarness({ ...tested, ramSize: RAM_SIZE });
+    this.#options = { ...tested, ramSize: RAM_SIZE };
+    this.tested = new HartHarness(this.#options);
     this.#planted = planted;
   }
 
@@ -65,7 +67,7 @@ export class Pair {
       this.steps += result;
       fruitless = result === 0 ? fruitless + 1 : 0;
       if (fruitless > 100) throw new Error(`program ${program.seed}: run() does nothing`);
-      this.#betweenSlices(r);
+      this.#betweenSlices(r, program);
     }
     return undefined;
   }
@@ -82,6 +84,7 @@ export class Pair {
     const judged = (): number => Number(executed(judge) - before[0]);
     const count = (): number => Number(executed(tested) - before[1]);
     let reason = tested.run(budget);
+    const isInexact = this.#options.exact === true && reason === EXIT.SLICE && count() !== budget;
     let expected: number = EXIT.SLICE;
     if (count() > 0 || reason !== EXIT.SLICE) expected = this.#judge(r, count(), judged);
     // A fetch that traps counts as a step, and comes a step late when the slice is over: then the other catches up.
@@ -93,6 +96,7 @@ export class Pair {
     this.#plant(done + count());
     const lines = this.#compare();
     if (judged() !== count()) lines.unshift(`steps: ${judged()}, tested ${count()}`);
+    if (isInexact) lines.unshift(`steps: budget ${budget}, tested ${count()}`);
     if (expected !== reason) lines.unshift(`run(): ${exitName(expected)}, tested ${exitName(reason)}`);
     if (lines.length === 0) {
       if (reason === EXIT.ECALL) for (const harness of [judge, tested]) answerCall(harness);
@@ -155,19 +159,43 @@ export class Pair {
     return lines;
   }
 
+  /** The engine under test goes on as another that knows the state and nothing else. */
+  #moveTested(program: LockstepProgram): void {
+    const old = this.tested;
+    this.tested = new HartHarness(this.#options);
+    copyState(old, this.tested);
+    this.tested.hart.configure({ builtinFirmware: program.builtinFirmware });
+    // Neither is state.
+    this.judge.hart.clearReservation();
+    this.judge.clearDirty();
+  }
+
   /** What others do to a hart while it is out of the guest. */
-  #betweenSlices(r: Random): void {
+  #betweenSlices(r: Random, program: LockstepProgram): void {
     const both = [this.judge, this.tested];
+    // What a TLB holds must not be seen, so either may lose it.
+    if (r.oneIn(8)) this.judge.engine.flushTlb(hartBase(0));
+    const { engine, hart } = this.tested;
+    if (r.oneIn(30)) engine.flushTlb(hartBase(0));
+    if (r.oneIn(10)) engine.flushTlbPage(hartBase(0), hart.get(r.pick(["pc", "mtval"])), r.int(6) - 1);
+    if (r.oneIn(30)) engine.flushSpace(hartBase(0), r.int(6) - 1);
+    if (r.oneIn(20)) rewriteSame(this.tested, hart.get("pc"));
     if (r.oneIn(40)) {
       const bits = r.pick([0, 0, 0x80, 0x200, 0x800]);
       for (const h of both) h.lines = (h.lines & 0x20) | bits;
     }
-    if (r.oneIn(60)) for (const h of both) h.engine.flushTlb(hartBase(0));
     if (r.oneIn(60)) for (const h of both) h.clearDirty();
+    if (r.oneIn(200)) this.#moveTested(program);
   }
 }
 
 const CATCH_UP = 20;
+
+/** A device writes to the page that the hart is about to execute, and changes nothing. */
+function rewriteSame(harness: HartHarness, pc: bigint): void {
+  const at = RAM_BASE + (pc & BigInt(RAM_SIZE - 1) & ~7n);
+  harness.write64(at, harness.read64(at));
+}
 
 /** Steps of a hart: instructions, and those that trapped. */
 const executed = (harness: HartHarness): bigint =>
@@ -185,12 +213,25 @@ export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8
   }
   for (const [field, value, index] of program.state) hart.set(field, value, index);
   hart.clearReservation();
+  harness.engine.flushTlb(hartBase(0));
   hart.configure({ builtinFirmware: program.builtinFirmware });
   harness.lines = 0;
   harness.ticks = 1000;
   harness.devices.clear();
   harness.devices.set(DEVICE, 0x1122334455667788n);
   harness.devices.set(DEVICE + 8n, 1n);
+}
+
+/** All state of the one to the other, and RAM. */
+function copyState(from: HartHarness, to: HartHarness): void {
+  const copy = (source: number, target: number, size: number): void =>
+    new Uint8Array(to.buffer, target, size).set(new Uint8Array(from.buffer, source, size));
+  copy(from.offset(RAM_BASE), to.offset(RAM_BASE), RAM_SIZE);
+  const state = hartBase(0) + HART_STATE_OFFSET;
+  copy(state, state, hartLayout.end - HART_STATE_OFFSET);
+  to.lines = from.lines;
+  to.ticks = from.ticks;
+  for (const [address, value] of from.devices) to.devices.set(address, value);
 }
 
 /** What a firmware would do: an answer in a0, and on with the next instruction. */

@@ -40,6 +40,7 @@ import {
   loopEnd,
   modifyPrivilege,
   movePage,
+  protect,
   recursion,
   refresh,
   ret,
@@ -116,6 +117,7 @@ const RARE: readonly (readonly [number, Generator])[] = [
   [1, lowerMode],
   [1, switchSpace],
   [1, modifyPrivilege],
+  [1, protect],
   [4, anySystem],
   [3, anyCsr],
   [2, rewrite],
@@ -233,7 +235,8 @@ function pmpEntries(r: Random): { cfg: bigint; address: bigint }[] {
     const ones = (1n << BigInt(r.pick([0, 1, 3, 5, 9, 10]))) - 1n;
     return { cfg, address: (at & ~(ones * 2n + 1n)) | ones };
   });
-  return [...entries, PMP_ALL];
+  const off = { cfg: 0n, address: 0n };
+  return [...entries, ...Array.from({ length: 15 - entries.length }, () => off), PMP_ALL];
 }
 
 /** Makes the program of this seed. */

@@ -1,10 +1,9 @@
 // Debian packages with all they depend on, unpacked into a folder, as debootstrap unpacks its first stage: the
 // guest's programs (riscv64), the same ones for this host, and a newer QEMU. apt fetches and verifies them; nothing
-// is installed and no maintainer script runs. Kept in the user's cache.
+// is installed and no maintainer script runs. Kept in the user's cache until that is removed.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DEFAULT_SUITE } from "../src/guest/debian.ts";
 import { separateApt } from "../tools/apt.ts";
@@ -29,7 +28,8 @@ async function unpacked(
   const folder = join(cache, `${name}-${architecture}-${key}`);
   if (await exists(folder)) return folder;
   console.log(`fetching Debian's ${packages.join(", ")} for ${architecture} into ${folder}`);
-  const root = await mkdtemp(join(tmpdir(), "wherry-bench-apt-"));
+  await mkdir(cache, { recursive: true });
+  const root = await mkdtemp(join(cache, "apt-"));
   try {
     const suites = backports ? [DEFAULT_SUITE, BACKPORTS] : [DEFAULT_SUITE];
     const { archives, run } = await separateApt(root, architecture, suites);
@@ -41,9 +41,10 @@ async function unpacked(
     for (const file of await readdir(archives)) {
       if (file.endsWith(".deb")) execFileSync("dpkg-deb", ["-x", join(archives, file), part]);
     }
-    await mkdir(cache, { recursive: true });
-    execFileSync("cp", ["-a", part, `${folder}.${process.pid}`]);
-    await rename(`${folder}.${process.pid}`, folder);
+    await rename(part, folder).catch(async (error: unknown) => {
+      // Another process may have been faster.
+      if (!(await exists(folder))) throw error;
+    });
   } finally {
     await rm(root, { recursive: true, force: true });
   }

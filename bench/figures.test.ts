@@ -44,7 +44,7 @@ const figures: Figures = {
       failures: { Wherry: "checksum 1, where the first one had 2" },
     },
   ],
-  boots: [{ harts: 4, samples: { "QEMU 7.2": [2], "QEMU 11.1": [2, 2.5, 3], Wherry: [5] } }],
+  boots: [{ harts: 4, samples: { "QEMU 7.2": [2], "QEMU 11.1": [2, 2.5, 3], Wherry: [5] }, cpu: {} }],
   memory: [{ column: "Wherry", harts: 1, guestMib: 512, peakMib: 600 }],
 };
 

@@ -19,6 +19,8 @@ export interface BootFigures {
   readonly harts: number;
   /** Seconds, by column. */
   readonly samples: Record<string, number[]>;
+  /** Seconds of the processes' processor time. */
+  readonly cpu: Record<string, number[]>;
 }
 
 export interface MemoryFigures {
@@ -66,8 +68,10 @@ export function show({ median, low, high }: Spread, digits: number, unit: string
 }
 
 /** The samples that count. */
-export const taken = ({ clock }: Figures, { samples, cpu }: ProgramFigures): Record<string, number[]> =>
-  clock === "cpu" ? cpu : samples;
+export const taken = (
+  { clock }: Figures,
+  { samples, cpu }: ProgramFigures | BootFigures,
+): Record<string, number[]> => (clock === "cpu" ? cpu : samples);
 
 /** The QEMU that counts, if any ran. */
 export const rival = (figures: Figures): string | undefined =>
@@ -204,11 +208,14 @@ function perfLines({ programs }: Figures): string[] {
 
 function bootLines(figures: Figures): string[] {
   const qemu = rival(figures);
-  const rows = figures.boots.map(({ harts, samples }) => [
-    String(harts),
-    ...figures.columns.map((column) => (samples[column] ? show(spread(samples[column]), 2, "s") : "–")),
-    ...(qemu === undefined ? [] : [times(speedOf(samples, qemu, WHERRY))]),
-  ]);
+  const rows = figures.boots.map((boot) => {
+    const samples = taken(figures, boot);
+    return [
+      String(boot.harts),
+      ...figures.columns.map((column) => (samples[column] ? show(spread(samples[column]), 2, "s") : "–")),
+      ...(qemu === undefined ? [] : [times(speedOf(samples, qemu, WHERRY))]),
+    ];
+  });
   return table(
     ["harts", ...figures.columns, ...(qemu === undefined ? [] : [`${WHERRY}'s time ÷ ${qemu}'s`])],
     rows,

@@ -73,13 +73,14 @@ export class BenchMachine {
   readonly #qmp: Qmp;
   readonly #console: Console;
   /** From the start of the process to the shell's prompt. */
-  readonly bootSeconds: number;
+  bootSeconds = 0;
+  /** Processor time until then. */
+  bootCpuSeconds = 0;
 
-  private constructor(child: ChildProcess, qmp: Qmp, console: Console, bootSeconds: number) {
+  private constructor(child: ChildProcess, qmp: Qmp, console: Console) {
     this.#child = child;
     this.#qmp = qmp;
     this.#console = console;
-    this.bootSeconds = bootSeconds;
   }
 
   /** Boots to the shell's prompt, and stops there. */
@@ -110,9 +111,11 @@ export class BenchMachine {
         ),
       );
       await console.see(PROMPT, BOOT_MS);
-      const seconds = (performance.now() - start) / 1000;
+      const machine = new BenchMachine(child, qmp, console);
+      machine.bootSeconds = (performance.now() - start) / 1000;
+      machine.bootCpuSeconds = (await machine.#cpuNanoseconds()) / 1e9;
       await qmp.execute("stop");
-      return new BenchMachine(child, qmp, console, seconds);
+      return machine;
     } catch (cause) {
       child.kill("SIGKILL");
       throw new Error(`${monitor.name} does not boot: ${(cause as Error).message} ${complaints.trim()}`, {

@@ -68,7 +68,7 @@ export const PROGRAMS: readonly Program[] = [
   kernel("mandelbrot", 140),
   kernel("fft", 1100),
   kernel("fma", 500),
-  command("gzip", "gzip", "-9", "-n", "-c", DATA),
+  command("gzip", "gzip", "-9", "-n", "-c", DATA, DATA, DATA, DATA, DATA),
   command("xz", "xz", "-1", "-T1", "-c", DATA),
   speed("openssl-sha256", "sha256"),
   speed("openssl-aes", "aes-128-cbc"),

@@ -78,19 +78,19 @@ function registersOf(
 }
 
 class RegionWriter {
-  readonly #f: Func;
+  readonly f: Func;
   readonly #region: Region;
-  readonly #mode: TranslationMode;
-  readonly #p: Parameters;
+  readonly mode: TranslationMode;
+  readonly p: Parameters;
   /** Guest-virtual address of the page. */
   readonly #base: Local<I64>;
   /** Where to go on, or why not, for the ways out below. */
   readonly #target: Local<I64>;
   readonly #reason: Local<I32>;
-  readonly #x: (Local<I64> | undefined)[] = [];
+  readonly x: (Local<I64> | undefined)[] = [];
   readonly #xUse: RegisterUse;
   /** In a region with float instructions. */
-  #float: RegionFloat | undefined;
+  float: RegionFloat | undefined;
   /** Go on at #target, in another region if there is one. */
   #leave!: Label;
   /** Leave for the interpreter for #reason; pc is stored. */
@@ -106,10 +106,10 @@ class RegionWriter {
   readonly #longest = new Map<Block, number>();
 
   constructor(f: Func, region: Region, mode: TranslationMode, parameters: Parameters) {
-    this.#f = f;
+    this.f = f;
     this.#region = region;
-    this.#mode = mode;
-    this.#p = parameters;
+    this.mode = mode;
+    this.p = parameters;
     this.#xUse = registersOf(region, ["rs1", "rs2"], "rd");
     this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
     for (const block of region.blocks) {
@@ -130,10 +130,10 @@ class RegionWriter {
   }
 
   emit(): void {
-    const f = this.#f;
-    const { hart, countdown, pc } = this.#p;
+    const f = this.f;
+    const { hart, countdown, pc } = this.p;
     const entries = this.#region.entries;
-    const needed = this.#mode.exact ? Math.max(...entries.map((b) => this.#longest.get(b) as number)) : 1;
+    const needed = this.mode.exact ? Math.max(...entries.map((b) => this.#longest.get(b) as number)) : 1;
     const leaveAtOnce = (reason: number): void => {
       set(f, hart, "pc", pc);
       f.store32(hart, reason, SCRATCH.leave);
@@ -164,27 +164,27 @@ class RegionWriter {
   // ---- registers ----
 
   #loadRegisters(): void {
-    const f = this.#f;
-    const { hart } = this.#p;
-    for (const i of union(this.#xUse)) this.#x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i));
-    if (RegionFloat.isUsedBy(this.#region)) this.#float = new RegionFloat(f, hart, this.#region);
+    const f = this.f;
+    const { hart } = this.p;
+    for (const i of union(this.#xUse)) this.x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i));
+    if (RegionFloat.isUsedBy(this.#region)) this.float = new RegionFloat(f, hart, this.#region);
   }
 
   #writeBack(): void {
-    const f = this.#f;
-    const { hart } = this.#p;
+    const f = this.f;
+    const { hart } = this.p;
     for (const i of this.#xUse.written) {
-      f.store64(hart, this.#x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
+      f.store64(hart, this.x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
     }
-    this.#float?.writeBack();
+    this.float?.writeBack();
   }
 
   // ---- ways out ----
 
   /** Registers are written back: to the region at #target by the jump cache, else back to the interpreter. */
   #goOn(): void {
-    const f = this.#f;
-    const { hart, context, countdown } = this.#p;
+    const f = this.f;
+    const { hart, context, countdown } = this.p;
     const entry = f.let(jumpEntry(context, this.#target));
     f.if(entry.load64(CTX_JUMPS).eq(this.#target), () => {
       const value = f.let(entry.load32(CTX_JUMPS + 8));
@@ -195,22 +195,22 @@ class RegionWriter {
     f.return(countdown);
   }
 
-  #leaveTo(target: I64): void {
+  leaveTo(target: I64): void {
     this.#target.set(target);
-    this.#f.br(this.#leave);
+    this.f.br(this.#leave);
   }
 
   #stopFor(reason: number): void {
     this.#reason.set(reason);
-    this.#f.br(this.#stop);
+    this.f.br(this.#stop);
   }
 
-  #address(offset: number): I64 {
+  address(offset: number): I64 {
     return this.#base.add(offset);
   }
 
-  #storePc(offset: number): void {
-    set(this.#f, this.#p.hart, "pc", this.#address(offset));
+  storePc(offset: number): void {
+    set(this.f, this.p.hart, "pc", this.address(offset));
   }
 
   // ---- control flow ----
@@ -222,7 +222,7 @@ class RegionWriter {
       if (only !== undefined) this.#toward(undefined, only);
       else {
         const labels = entries.map((block) => this.#blockLabels.get(block) as Label);
-        this.#f.brTable(this.#p.entry, labels);
+        this.f.brTable(this.p.entry, labels);
       }
     });
   }
@@ -233,7 +233,7 @@ class RegionWriter {
     const nest = (n: number): void => {
       const block = merges[n];
       if (block === undefined) return body();
-      this.#f.block((label) => {
+      this.f.block((label) => {
         this.#blockLabels.set(block, label);
         nest(n + 1);
       });
@@ -252,7 +252,7 @@ class RegionWriter {
   #emitBlock(block: Block): void {
     const inside = (): void => this.#within(block, () => this.#emitInstructions(block));
     if (!block.isLoop) return inside();
-    this.#f.loop((again) => {
+    this.f.loop((again) => {
       this.#loopLabels.set(block, again);
       inside();
     });
@@ -262,19 +262,19 @@ class RegionWriter {
   #toward(from: Block | undefined, to: Block): void {
     if (from === undefined || to.order > from.order) {
       if (!this.#isMerge(to)) return this.#emitBlock(to);
-      return this.#f.br(this.#blockLabels.get(to) as Label);
+      return this.f.br(this.#blockLabels.get(to) as Label);
     }
-    if (!dominates(to, from)) return this.#leaveTo(this.#address(to.start));
-    if (!this.#mode.exact) this.#poll(to);
-    this.#f.br(this.#loopLabels.get(to) as Label);
+    if (!dominates(to, from)) return this.leaveTo(this.address(to.start));
+    if (!this.mode.exact) this.#poll(to);
+    this.f.br(this.#loopLabels.get(to) as Label);
   }
 
   #poll(at: Block): void {
-    const needed = this.#mode.exact ? (this.#longest.get(at) as number) : 1;
-    this.#f.if(
-      this.#p.countdown.ltS(needed),
+    const needed = this.mode.exact ? (this.#longest.get(at) as number) : 1;
+    this.f.if(
+      this.p.countdown.ltS(needed),
       () => {
-        this.#storePc(at.start);
+        this.storePc(at.start);
         this.#stopFor(LEAVE.BUDGET);
       },
       undefined,
@@ -282,16 +282,16 @@ class RegionWriter {
     );
   }
 
-  #edge(from: Block, offset: number): void {
+  edge(from: Block, offset: number): void {
     const to = this.#blocks.get(offset);
     if (to !== undefined && from.successors.includes(to)) this.#toward(from, to);
-    else this.#leaveTo(this.#address(offset));
+    else this.leaveTo(this.address(offset));
   }
 
   #emitInstructions(block: Block): void {
-    const f = this.#f;
-    const { countdown } = this.#p;
-    if (block.isLoop && this.#mode.exact) this.#poll(block);
+    const f = this.f;
+    const { countdown } = this.p;
+    if (block.isLoop && this.mode.exact) this.#poll(block);
     const { instructions } = block;
     const last = instructions.at(-1) as Instruction;
     const stepped = last.flow.kind === "step" ? 1 : 0;
@@ -299,37 +299,36 @@ class RegionWriter {
     if (executed > 0) countdown.set(countdown.sub(executed));
     for (const [i, instruction] of instructions.entries()) {
       if (instruction.flow.kind === "step") {
-        this.#storePc(instruction.offset);
+        this.storePc(instruction.offset);
         this.#stopFor(LEAVE.STEP);
         return;
       }
       f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
     }
-    if (last.flow.kind === "next") this.#edge(block, block.end);
+    if (last.flow.kind === "next") this.edge(block, block.end);
   }
 
   /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
   #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
-    if (this.#mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
-      this.#step(instruction, unexecuted);
+    if (this.mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
+      this.step(instruction, unexecuted);
       return;
     }
-    const semantics = this.#semantics(block, instruction, unexecuted);
-    row.meaning(semantics);
+    row.meaning(new InstructionWriter(this, block, instruction, unexecuted));
     if (flow.kind !== "next") return;
     const isAccess = row.fields.has("rs1") && row.extension !== "M";
-    if (row.extension !== "Zicsr" && !(this.#mode.exact && isAccess)) return;
+    if (row.extension !== "Zicsr" && !(this.mode.exact && isAccess)) return;
     // It may have cleared fflags.
-    if (row.extension === "Zicsr") this.#float?.flagsChanged();
+    if (row.extension === "Zicsr") this.float?.flagsChanged();
     // Whatever the instruction has set off is looked at before the next one.
-    const f = this.#f;
+    const f = this.f;
     f.if(
-      this.#p.hart.load32(SCRATCH.event),
+      this.p.hart.load32(SCRATCH.event),
       () => {
-        this.#storePc(offset + size);
-        this.#stopAfter(unexecuted);
+        this.storePc(offset + size);
+        this.stopAfter(unexecuted);
       },
       undefined,
       false,
@@ -337,143 +336,186 @@ class RegionWriter {
   }
 
   /** The interpreter does this instruction and goes on. */
-  #step({ offset }: Instruction, unexecuted: number): void {
-    const { countdown } = this.#p;
-    this.#storePc(offset);
+  step({ offset }: Instruction, unexecuted: number): void {
+    const { countdown } = this.p;
+    this.storePc(offset);
     countdown.set(countdown.add(unexecuted + 1));
     this.#stopFor(LEAVE.STEP);
   }
 
   /** Stop in the middle of a block, the trap or event is in memory. */
-  #stopAfter(unexecuted: number): void {
+  stopAfter(unexecuted: number): void {
     if (unexecuted > 0) this.#unexecuted.set(unexecuted);
-    this.#f.br(this.#stopForEvent);
-  }
-
-  // ---- meanings ----
-
-  #semantics(block: Block, instruction: Instruction, unexecuted: number): Semantics {
-    const f = this.#f;
-    const { hart, context } = this.#p;
-    const { word, offset, size } = instruction;
-    const row = instruction.row as NonNullable<typeof instruction.row>;
-    const number = (low: number): number => (word >>> low) & 31;
-    const x = (low: number): I64 => this.#x[number(low)] ?? I64.of(0);
-    const storePc = (): void => this.#storePc(offset);
-    const stopIfTrapped = (): void => {
-      // Any other event waits for the end of the slice, but where slices end exactly.
-      f.if(hart.load32(SCRATCH.event).eq(EVENT.TRAPPED), () => this.#stopAfter(unexecuted), undefined, false);
-    };
-    const trap = (cause: I64 | number, tval: I64 | number): void => {
-      storePc();
-      f.call(raise, hart, cause, tval);
-      this.#stopAfter(unexecuted);
-    };
-    const target = (): number => offset + decodeImmediate(row.immediate as "B" | "J", word);
-    const tag = (va: I64, bytes: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(bytes - 1));
-    const access: Accesses = {
-      load: <T extends Value>(
-        bytes: StoreSize,
-        address: I64,
-        zero: T,
-        fromHost: (host: I32) => T,
-        fromBits: (bits: I64) => T,
-      ): T => {
-        const va = f.let(address);
-        const value = f.let(zero);
-        const entry = f.let(tlbEntry(context, va));
-        f.if(
-          entry.load64(CTX_READ).eq(tag(va, bytes)),
-          () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
-          () => {
-            if (this.#mode.exact) return access.step();
-            value.set(fromBits(loadSlowAt.call(hart, va, self.pc, bytes)));
-            stopIfTrapped();
-          },
-          true,
-        );
-        return value;
-      },
-      store: (bytes, address, toHost, bits) => {
-        const va = f.let(address);
-        const entry = f.let(tlbEntry(context, va));
-        f.if(
-          entry.load64(CTX_WRITE).eq(tag(va, bytes)),
-          () => toHost(va.wrap().add(entry.load32(CTX_WRITE + 8))),
-          () => {
-            if (this.#mode.exact) return access.step();
-            f.call(storeSlowAt, hart, va, bits, self.pc, bytes);
-            stopIfTrapped();
-          },
-          true,
-        );
-      },
-      step: () => this.#step(instruction, unexecuted),
-    };
-    const self: Semantics = {
-      f,
-      hart,
-      word: I32.of(word),
-      get rs1() {
-        return x(15);
-      },
-      get rs2() {
-        return x(20);
-      },
-      get float() {
-        return float as FloatSemantics;
-      },
-      get imm() {
-        if (row.immediate === undefined) throw new RangeError(`${row.name} has no immediate`);
-        return I64.of(decodeImmediate(row.immediate, word));
-      },
-      pc: this.#address(offset),
-      nextPc: this.#address(offset + size),
-      field: (low, width) => I32.of((word >>> low) & (2 ** width - 1)),
-      setRd: (value) => {
-        const rd = this.#x[number(7)];
-        // A call has effects, on fflags say, whatever becomes of its result.
-        if (rd === undefined) f.drop(value);
-        else rd.set(value);
-      },
-      jump: (to) => this.#leaveTo(to),
-      branch: (condition) => {
-        f.if(condition, () => this.#edge(block, target()));
-        this.#edge(block, offset + size);
-      },
-      jumpImmediate: () => this.#edge(block, target()),
-      load: (kind: LoadKind, address: I64) => {
-        const [fromHost, extend] = loadAccess[kind];
-        return access.load<I64>(SIZE_OF_LOAD[kind], address, I64.of(0), fromHost, extend);
-      },
-      store: (bytes: StoreSize, address: I64, value: I64) => {
-        access.store(bytes, address, (host) => storeAccess(f, bytes, host, value), value);
-      },
-      guard: (call) => {
-        storePc();
-        const value = f.let(call);
-        stopIfTrapped();
-        return value;
-      },
-      checkEvent: stopIfTrapped,
-      // Instructions that look at the counters are stepped.
-      syncCounters: () => {},
-      trap,
-      trapDynamic: (cause) => trap(cause, 0),
-      illegal: () => {
-        storePc();
-        f.call(raiseIllegal, hart, instruction.bits);
-        this.#stopAfter(unexecuted);
-      },
-      resume: () => this.#stopAfter(unexecuted),
-      exit: () => {
-        throw new RangeError(`${row.name} leaves the guest: it must be stepped`);
-      },
-    };
-    const float = this.#float?.semantics(self, word, access);
-    return self;
+    this.f.br(this.#stopForEvent);
   }
 }
+
+/** One instruction: what its row's meaning is written against, with operands known. */
+class InstructionWriter implements Semantics, Accesses {
+  readonly f: Func;
+  readonly hart: I32;
+  readonly #region: RegionWriter;
+  readonly #block: Block;
+  readonly #instruction: Instruction;
+  readonly #unexecuted: number;
+
+  /** `unexecuted`: instructions of the block after this one. */
+  constructor(region: RegionWriter, block: Block, instruction: Instruction, unexecuted: number) {
+    this.f = region.f;
+    this.hart = region.p.hart;
+    this.#region = region;
+    this.#block = block;
+    this.#instruction = instruction;
+    this.#unexecuted = unexecuted;
+  }
+
+  get word(): I32 {
+    return I32.of(this.#instruction.word);
+  }
+  #number(low: number): number {
+    return (this.#instruction.word >>> low) & 31;
+  }
+  get rs1(): I64 {
+    return this.#region.x[this.#number(15)] ?? I64.of(0);
+  }
+  get rs2(): I64 {
+    return this.#region.x[this.#number(20)] ?? I64.of(0);
+  }
+  get float(): FloatSemantics {
+    const { float } = this.#region;
+    if (float === undefined) throw new RangeError("a float instruction in a region that has none");
+    return float.semantics(this, this.#instruction.word, this);
+  }
+  get #immediate(): number {
+    const { row, word } = this.#instruction;
+    if (row?.immediate === undefined) throw new RangeError(`${row?.name} has no immediate`);
+    return decodeImmediate(row.immediate, word);
+  }
+  get imm(): I64 {
+    return I64.of(this.#immediate);
+  }
+  get pc(): I64 {
+    return this.#region.address(this.#instruction.offset);
+  }
+  get nextPc(): I64 {
+    return this.#region.address(this.#instruction.offset + this.#instruction.size);
+  }
+  field(low: number, width: number): I32 {
+    return I32.of((this.#instruction.word >>> low) & (2 ** width - 1));
+  }
+  setRd(value: I64): void {
+    const rd = this.#region.x[this.#number(7)];
+    // A call has effects, on fflags say, whatever becomes of its result.
+    if (rd === undefined) this.f.drop(value);
+    else rd.set(value);
+  }
+
+  jump(target: I64): void {
+    this.#region.leaveTo(target);
+  }
+  branch(condition: I32): void {
+    const { offset, size } = this.#instruction;
+    this.f.if(condition, () => this.#region.edge(this.#block, offset + this.#immediate));
+    this.#region.edge(this.#block, offset + size);
+  }
+  jumpImmediate(): void {
+    this.#region.edge(this.#block, this.#instruction.offset + this.#immediate);
+  }
+
+  load(kind: LoadKind, address: I64): I64;
+  load<T extends Value>(
+    size: StoreSize,
+    address: I64,
+    zero: T,
+    fromHost: (host: I32) => T,
+    fromBits: (bits: I64) => T,
+  ): T;
+  load(
+    kind: LoadKind | StoreSize,
+    address: I64,
+    zero: Value = I64.of(0),
+    fromHost?: (host: I32) => Value,
+    fromBits?: (bits: I64) => Value,
+  ): Value {
+    const [host, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
+    const size = typeof kind === "number" ? kind : SIZE_OF_LOAD[kind];
+    const { f, hart } = this;
+    const va = f.let(address);
+    const value = f.let(zero);
+    const entry = f.let(tlbEntry(this.#region.p.context, va));
+    f.if(
+      entry.load64(CTX_READ).eq(tag(va, size)),
+      () => value.set((host as (host: I32) => Value)(va.wrap().add(entry.load32(CTX_READ + 8)))),
+      () => {
+        if (this.#region.mode.exact) return this.step();
+        value.set((bits as (bits: I64) => Value)(loadSlowAt.call(hart, va, this.pc, size)));
+        this.checkEvent();
+      },
+      true,
+    );
+    return value;
+  }
+  store(size: StoreSize, address: I64, value: I64): void;
+  store(size: StoreSize, address: I64, toHost: (host: I32) => void, bits: I64): void;
+  store(size: StoreSize, address: I64, value: I64 | ((host: I32) => void), bits?: I64): void {
+    const { f, hart } = this;
+    const va = f.let(address);
+    const entry = f.let(tlbEntry(this.#region.p.context, va));
+    f.if(
+      entry.load64(CTX_WRITE).eq(tag(va, size)),
+      () => {
+        const host = va.wrap().add(entry.load32(CTX_WRITE + 8));
+        if (typeof value === "function") value(host);
+        else storeAccess(f, size, host, value);
+      },
+      () => {
+        if (this.#region.mode.exact) return this.step();
+        f.call(storeSlowAt, hart, va, typeof value === "function" ? (bits as I64) : value, this.pc, size);
+        this.checkEvent();
+      },
+      true,
+    );
+  }
+
+  guard(call: I64): Local<I64> {
+    this.#region.storePc(this.#instruction.offset);
+    const value = this.f.let(call);
+    this.checkEvent();
+    return value;
+  }
+  /** Only a trap: any other event waits for the end of the slice, but where slices end exactly. */
+  checkEvent(): void {
+    const isTrapped = this.hart.load32(SCRATCH.event).eq(EVENT.TRAPPED);
+    this.f.if(isTrapped, () => this.resume(), undefined, false);
+  }
+  /** Instructions that look at the counters are stepped. */
+  syncCounters(): void {}
+  trap(cause: I64 | number, tval: I64 | number): void {
+    this.#region.storePc(this.#instruction.offset);
+    this.f.call(raise, this.hart, cause, tval);
+    this.resume();
+  }
+  trapDynamic(cause: I64): void {
+    this.trap(cause, 0);
+  }
+  illegal(): void {
+    this.#region.storePc(this.#instruction.offset);
+    this.f.call(raiseIllegal, this.hart, this.#instruction.bits);
+    this.resume();
+  }
+  resume(): void {
+    this.#region.stopAfter(this.#unexecuted);
+  }
+  exit(): void {
+    throw new RangeError(`${this.#instruction.row?.name} leaves the guest: it must be stepped`);
+  }
+  step(): void {
+    this.#region.step(this.#instruction, this.#unexecuted);
+  }
+}
+
+/** An address as a TLB tag: its page, and the low bits that a misaligned access would have. */
+const tag = (va: I64, size: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1));
 
 function union({ read, written }: RegisterUse): number[] {
   return [...new Set([...read, ...written])].sort((a, b) => a - b);

@@ -1,11 +1,12 @@
 // npm run check:lockstep -- [--instructions N] [--seed S] [--engine translator|interpreter] [--threshold T]
-// [--group G [--program P]]: random programs on the interpreter and on the engine under test, step by step the same.
+// [--group G [--program P]] [--no-kicks]: random programs on the interpreter and on the engine under test, step by step the same.
 // First it finds its planted mistakes. Programs come in groups that share their two harts, so that what one leaves in
 // caches meets the next; a difference is shrunk to the items that it needs.
 import { parseArgs } from "node:util";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import type { HarnessOptions } from "../hart-harness.ts";
 import { programSeed, Random } from "../oracle/random.ts";
+import { Kicker } from "./kicker.ts";
 import { type Difference, Pair, type Planted, type RunOptions } from "./lockstep.ts";
 import { type LockstepProgram, lockstepProgram, programImage } from "./program.ts";
 import { shrink, trace } from "./shrink.ts";
@@ -49,7 +50,7 @@ const PLANTED: readonly Planted["kind"][] = ["x", "f", "fflags", "mcause", "mins
 /** Each planted mistake is found, two of the engine's own kind against itself otherwise agree. */
 function checkPlanted(seed: number): void {
   for (const [i, kind] of PLANTED.entries()) {
-    const pair = new Pair({ engine: "interpreter" }, { kind, after: 20_000 });
+    const pair = new Pair({ engine: "interpreter" }, { planted: { kind, after: 20_000 } });
     let found: Found | undefined;
     for (let g = 0; g < 4 && found === undefined; g++) found = runGroup(pair, groupOf(seed, i * 4 + g));
     const line = found?.difference.lines[0];
@@ -66,7 +67,7 @@ function report(seed: number, group: number, { program, difference }: Found, who
   const options = whole.runs[program] as RunOptions;
   const alone = new Pair(whole.options).run(subject, options);
   if (alone === undefined) {
-    console.log(`  only after the programs before it: --group ${group} runs them all`);
+    console.log(`  not alone: --group ${group} runs the programs before it too, kicked if it is odd`);
     return;
   }
   const { kept, difference: least } = shrink(subject, options, whole.options, alone);
@@ -78,6 +79,7 @@ function report(seed: number, group: number, { program, difference }: Found, who
 }
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     instructions: { type: "string", default: "1500000" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
@@ -87,6 +89,7 @@ const { values } = parseArgs({
     program: { type: "string" },
     seconds: { type: "string" },
     report: { type: "string", default: "3" },
+    kicks: { type: "boolean", default: true },
   },
 });
 const seed = Number(values.seed);
@@ -109,18 +112,24 @@ console.log(`lock-step of the interpreter and the ${values.engine}: ${wanted} in
 
 let steps = 0;
 let slices = 0;
+let kicks = 0;
 let programs = 0;
 let failures = 0;
 const began = performance.now();
 const isLate = (): boolean =>
   values.seconds !== undefined && performance.now() - began > 1000 * Number(values.seconds);
 
+/** Every second group is kicked by another thread. */
+const kicker = values.kicks ? new Kicker() : undefined;
+
 function runOne(index: number, only?: number): void {
   const group = groupOf(seed, index);
-  const pair = new Pair(group.options);
+  const isKicked = kicker !== undefined && index % 2 === 1;
+  const pair = new Pair(group.options, isKicked ? { kicker } : {});
   const found = runGroup(pair, group, only);
   steps += pair.steps;
   slices += pair.slices;
+  kicks += pair.kicks;
   programs += only === undefined ? GROUP : 1;
   if (found === undefined) return;
   failures++;
@@ -133,8 +142,9 @@ if (values.group !== undefined) {
   checkPlanted(seed);
   for (let index = 0; steps < wanted && failures < Number(values.report) && !isLate(); index++) runOne(index);
 }
+await kicker?.end();
 const time = ((performance.now() - began) / 1000).toFixed(1);
 console.log(
-  `${steps} instructions of ${programs} programs in ${slices} slices, ${time} s: ${failures === 0 ? "no difference" : `${failures} groups differ`}`,
+  `${steps} instructions of ${programs} programs in ${slices} slices with ${kicks} kicks, ${time} s: ${failures === 0 ? "no difference" : `${failures} groups differ`}`,
 );
 process.exitCode = failures === 0 ? 0 : 1;

@@ -1,0 +1,22 @@
+// A thread that kicks a hart at random moments, so that the engine under test leaves run() wherever it polls.
+import { parentPort } from "node:worker_threads";
+import { CTL_KICK, hartBase } from "../../src/hypervisor/layout.ts";
+import { Random } from "../oracle/random.ts";
+
+/** Spins between two kicks, at most: some hundred microseconds. */
+const LONGEST = 100_000;
+
+let words: Int32Array | undefined;
+const random = new Random(Date.now());
+
+function kick(): void {
+  let spin = random.int(LONGEST);
+  while (spin > 0) spin--;
+  if (words !== undefined) Atomics.store(words, (hartBase(0) + CTL_KICK) >>> 2, 1);
+  setImmediate(kick);
+}
+
+parentPort?.on("message", (buffer: SharedArrayBuffer) => {
+  words = new Int32Array(buffer);
+});
+kick();

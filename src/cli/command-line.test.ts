@@ -77,6 +77,7 @@ test("run's defaults", () => {
     incoming: undefined,
     paused: false,
     perf: false,
+    trace: [],
   });
   const engine = ["--engine", "translator", "--code-cache", "32", "--translate-after=0"];
   expect(machine("--kernel", "k", ...engine)).toMatchObject({

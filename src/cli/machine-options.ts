@@ -11,6 +11,7 @@ import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
 import { UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import {
+  address,
   codeCacheSize,
   drive,
   icount,
@@ -45,6 +46,7 @@ export interface MachineOptions extends EngineConfig {
   readonly icount?: IcountOptions | undefined;
   readonly rtc?: RtcOptions | undefined;
   readonly perf?: boolean;
+  readonly trace?: readonly bigint[];
 }
 
 export const machineOptions = {
@@ -111,6 +113,12 @@ export const machineOptions = {
     help: "where the real-time clock starts (default: now; with --icount 2025-01-01) and what drives it",
   },
   perf: { help: "count where time goes, and show it at the end; also: `wherry perf`" },
+  trace: {
+    value: "ADDRESS",
+    parse: address,
+    many: true,
+    help: "show at the end what the translator makes of the code there; also: `wherry trace`",
+  },
   paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
 } satisfies Options;
 
@@ -144,6 +152,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     icount: values.icount,
     rtc: values.rtc,
     perf: values.perf,
+    trace: values.trace,
     engine: values.engine,
     codeCacheBytes: values["code-cache"],
     translateAfter: values["translate-after"],

@@ -9,6 +9,7 @@ import { fetchOptions, guestFetch } from "./guest.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import { perf, perfOptions } from "./perf.ts";
 import { run } from "./run.ts";
+import { trace, traceOptions } from "./trace.ts";
 import { VERSION } from "./version.ts";
 
 interface Command {
@@ -60,6 +61,9 @@ const commands: Record<string, Command> = {
   ),
   status: command("status", "what a machine is doing", controlOptions, status),
   perf: command("perf", "where a machine's time goes", perfOptions, perf),
+  trace: command("trace ADDRESS", "what the translator makes of code", traceOptions, (values, at) =>
+    trace(at as string, values),
+  ),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
   cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
   "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),

@@ -78,6 +78,13 @@ function dateNs(text: string): bigint {
   return BigInt(ms) * 1_000_000n;
 }
 
+/** An address of the guest. */
+export function address(text: string): bigint {
+  if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,19})$/i.test(text))
+    throw new Error("expected an address such as 0x80200000");
+  return BigInt(text);
+}
+
 /** One of these words. */
 export function word<const W extends string>(words: readonly W[]): (text: string) => W {
   return (text) => {

@@ -1,10 +1,11 @@
 // `wherry run` and `wherry restore`: one machine in this process until it ends.
 import { constants } from "node:os";
 import { EXIT } from "./cli-error.ts";
+import { messageOf } from "../base/errors.ts";
 import { perfInfo } from "../monitor/perf-commands.ts";
 import type { MachineOptions } from "./machine-options.ts";
 import { perfTable } from "./perf-table.ts";
-import { startMachine } from "./start-machine.ts";
+import { type RunningMachine, startMachine } from "./start-machine.ts";
 
 const PAUSED =
   "wherry: the machine is paused, as it was when it was saved: let it go on with `wherry cont`\n";
@@ -36,8 +37,19 @@ export async function run(options: MachineOptions): Promise<number> {
     return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
   } finally {
     const perf = running.perf.counting ? perfInfo(running.perf.read()) : undefined;
+    const traces = await traced(running, options.trace);
     await running.close();
     if (perf !== undefined) process.stderr.write(perfTable(perf));
+    process.stderr.write(traces);
     for (const signal of signals) process.off(signal, onSignal);
   }
+}
+
+/** What became of the code at these addresses, as hart 0 sees it at the end. */
+async function traced(machine: RunningMachine, addresses: readonly bigint[] = []): Promise<string> {
+  const texts: string[] = [];
+  for (const address of addresses) {
+    texts.push(await machine.trace(0, address).catch((error) => `wherry: ${messageOf(error)}\n`));
+  }
+  return texts.join("\n");
 }

@@ -11,11 +11,12 @@ import {
   randomSource,
 } from "../host/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../host/machine-end.ts";
+import { traceCode } from "../host/trace.ts";
 import { BootError } from "../machines/image.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import { MigrationService } from "../monitor/migration-service.ts";
 import { QmpMonitor } from "../monitor/qmp.ts";
-import { readRegisters } from "../monitor/registers.ts";
+import { readRegisters, readTranslation } from "../monitor/registers.ts";
 import { nodePlatform } from "../node/machine-host.ts";
 import { clock } from "../node/platform.ts";
 import { nodeMigrationHost } from "../node/migration-host.ts";
@@ -35,6 +36,8 @@ export interface MachineEnd {
 
 export interface RunningMachine {
   readonly machine: VirtMachine;
+  /** What the translator makes of the code at a hart's virtual address. Rejects with WherryError. */
+  trace(hart: number, address: bigint): Promise<string>;
   readonly perf: PerfControl;
   /** Resolves once, when the machine has come to its end by itself, by its user or by QMP. */
   readonly ended: Promise<MachineEnd>;
@@ -85,6 +88,8 @@ async function start(
     machine.emit({ event: "SHUTDOWN", guest: false, reason });
     end({ kind: "quit", message: reason });
   };
+  const trace = async (hart: number, address: bigint) =>
+    traceCode(machine.memory, await readTranslation(cpus, hart), address);
   watchEnd(machine, end);
 
   const migration = new MigrationService(machine, {
@@ -106,6 +111,7 @@ async function start(
       vcpuThreads: cpus.all.map(() => process.pid),
       registers: (hart: number) => readRegisters(cpus, hart),
       perf,
+      trace,
       quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
     };
     const server = await serveQmp(
@@ -118,7 +124,7 @@ async function start(
     if (!options.paused) await machine.start();
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
-  return { machine, perf, ended, quit, close };
+  return { machine, perf, trace, ended, quit, close };
 }
 
 async function openMachine(

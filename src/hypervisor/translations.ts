@@ -19,6 +19,23 @@ import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
 import { CodePageSet } from "./slots.ts";
 
+/** What harts have done in a page at this host address, with no regard to what is translated. With no heat at all everything counts as reached. */
+export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
+  const view = new DataView(buffer);
+  const initial = new CodeCache(buffer).heat;
+  const harts = view.getUint32(VM_VCPU_COUNT, true);
+  return {
+    isTranslated: () => false,
+    isReached: (offset) => {
+      const at = HEAT_OFFSET + (((page + offset) >>> 1) & (HEAT_ENTRIES - 1));
+      if (initial === 0) return true;
+      for (let hart = 0; hart < harts; hart++)
+        if (view.getUint8(hartBase(hart) + at) !== initial) return true;
+      return false;
+    },
+  };
+}
+
 interface TranslatedPage {
   readonly table: number;
   readonly modules: Set<LiveModule>;
@@ -91,15 +108,10 @@ export class Translations {
     this.#publish(usable, firstSlot, bytes, compiled);
   }
 
-  /** What harts have done in a page. With no heat at all everything counts as reached. */
   #profile(page: number): Profile {
-    const initial = this.#cache.heat;
     return {
+      ...reachProfile(this.#view.buffer, page),
       isTranslated: (offset) => this.#cache.translationOf(page + offset) !== 0,
-      isReached: (offset) => {
-        const at = HEAT_OFFSET + (((page + offset) >>> 1) & (HEAT_ENTRIES - 1));
-        return initial === 0 || this.#vcpus.some((_, i) => this.#view.getUint8(hartBase(i) + at) !== initial);
-      },
     };
   }
 

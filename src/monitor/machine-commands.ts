@@ -4,7 +4,7 @@ import type { PerfControl } from "../base/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { JsonObject } from "./json.ts";
 import type { MigrationControl } from "./migration-control.ts";
-import { int, QmpError } from "./qapi.ts";
+import { int, optional, QmpError, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
 /** The part of the machine that the monitor works on. */
@@ -27,6 +27,8 @@ export interface QmpHost {
   /** A hart's registers by name, values as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */
   registers(hart: number): Promise<Record<string, string>>;
   readonly perf: PerfControl;
+  /** What the translator makes of the code at a virtual address of a hart. Rejects with WherryError. */
+  trace(hart: number, address: bigint): Promise<string>;
   /** Ends the machine and its process. Called once, after the answer to `quit` is on its way. */
   quit(): void;
 }
@@ -40,6 +42,11 @@ export function versionInfo(wherryVersion: string): JsonObject {
 
 export function machineCommands(host: QmpHost, wherryVersion: string): QmpCommand[] {
   const { machine, migration } = host;
+  const refuseNoHart = (cpu: number): void => {
+    const harts = host.vcpuThreads.length;
+    if (cpu >= 0 && cpu < harts) return;
+    throw new QmpError(`CPU ${cpu} not found: the machine has ${harts}`, "DeviceNotFound");
+  };
   return [
     command("query-status", {}, () => ({
       running: machine.runState.running,
@@ -98,13 +105,14 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       machine.emit({ event: "POWERDOWN" });
       return {};
     }),
+    command("x-wherry-trace-region", { cpu: optional(int), address: str }, async ({ cpu = 0, address }) => {
+      if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,19})$/i.test(address))
+        throw new QmpError(`Parameter 'address' expects a number such as 0xffffffff80002000`);
+      refuseNoHart(cpu);
+      return { text: await host.trace(cpu, BigInt(address)) };
+    }),
     command("x-wherry-registers", { cpu: int }, async ({ cpu }) => {
-      if (cpu < 0 || cpu >= host.vcpuThreads.length) {
-        throw new QmpError(
-          `CPU ${cpu} not found: the machine has ${host.vcpuThreads.length}`,
-          "DeviceNotFound",
-        );
-      }
+      refuseNoHart(cpu);
       return host.registers(cpu);
     }),
   ];

@@ -10,6 +10,16 @@ export async function readRegisters(cpus: Cpus, hart: number): Promise<Record<st
   return cpus.synchronizeState(cpu, registerTexts);
 }
 
+/** What decides what a hart's addresses mean. */
+export async function readTranslation(
+  cpus: Cpus,
+  hart: number,
+): Promise<{ readonly satp: bigint; readonly priv: number }> {
+  const cpu = cpus.all[hart];
+  if (cpu === undefined) throw new RangeError(`hart ${hart} does not exist`);
+  return cpus.synchronizeState(cpu, ({ satp, priv }) => ({ satp, priv }));
+}
+
 function registerTexts(state: CpuState): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(state)) {

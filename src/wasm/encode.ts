@@ -114,11 +114,13 @@ export class Bytes {
 /** An index that is known when the module is written, in a field of this many bytes (padded LEB128). */
 const INDEX_BYTES = 5;
 
-/** Instructions as bytes, with the places that wait for an index and those of hinted branches. */
+/** Instructions as bytes, with the places that wait for an index, those of hinted branches, and notes. */
 export class CodeBytes {
   readonly bytes = new Bytes();
   readonly references: { readonly at: number; readonly to: Indexed }[] = [];
   readonly hints: { readonly at: number; readonly hint: BranchHint }[] = [];
+  /** What the code from here on is for, in the terms of who builds it; for text.ts alone. */
+  readonly notes: { readonly at: number; readonly note: number }[] = [];
 
   emit(code: Code): void {
     if (typeof code === "number") this.bytes.push(code);

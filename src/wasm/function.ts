@@ -57,6 +57,8 @@ export interface AnyFn extends Indexed {
 export interface FunctionCode {
   /** Types of the locals after the parameters. */
   readonly locals: readonly ValueType[];
+  /** By index; those that have a name. */
+  readonly localNames: ReadonlyMap<number, string>;
   readonly code: CodeBytes;
 }
 
@@ -162,6 +164,7 @@ export class Func {
   readonly params: readonly Local<Value>[];
   readonly #code = new CodeBytes();
   readonly #localTypes: ValueType[] = [];
+  readonly #localNames = new Map<number, string>();
   readonly #free = new Map<number, number[]>();
   #scope: [type: number, index: number][] = [];
   #depth = 0;
@@ -170,15 +173,20 @@ export class Func {
     this.params = params.map((type, i) => this.#local(new type([]), i));
   }
 
-  /** A fresh local with this value. */
-  let<T extends Value>(value: T): Local<T> {
+  /** A fresh local with this value. Its name is for people; it is the last one that the slot had. */
+  let<T extends Value>(value: T, localName?: string): Local<T> {
     const index = this.#free.get(value.type)?.pop() ?? this.params.length + this.#addLocal(value);
+    if (localName !== undefined) this.#localNames.set(index, localName);
     this.#scope.push([value.type, index]);
     const local = this.#local(value, index);
     this.#emit(value.code, 0x21, uleb(index));
     return local;
   }
 
+  /** What follows is for `note`, whatever that is to the caller (text.ts). */
+  note(note: number): void {
+    this.#code.notes.push({ at: this.#code.bytes.length, note });
+  }
   /** Evaluate for the effect only. */
   drop(value: Value): void {
     this.#emit(value.code, 0x1a);
@@ -335,7 +343,7 @@ export class Func {
     if (value !== undefined) this.#emit(value.code);
     else if (mustReturn) this.unreachable();
     this.#emit(END);
-    return { locals: this.#localTypes, code: this.#code };
+    return { locals: this.#localTypes, localNames: this.#localNames, code: this.#code };
   }
 
   #emit(...code: Code[]): void {

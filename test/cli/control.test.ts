@@ -77,6 +77,12 @@ test("perf counts for a while, and shows what a machine with --perf has counted"
   expect(fake.perf.counting).toBe(true);
 });
 
+test("trace asks for the code at an address", async () => {
+  expect((await control("trace", "0x80200000")).out).toBe("hart 0 80200000\n");
+  expect((await control("trace", "4096", "--cpu", "1")).out).toBe("hart 1 1000\n");
+  expect((await control("trace", "main")).code).toBe(2);
+});
+
 test("save: the path is ours, not the machine's", async () => {
   await writeFile(join(directory, "state"), "x".repeat(2048));
   const { code, out } = await control("save", "state");

@@ -147,6 +147,7 @@ export function fakeMonitor() {
     vcpuThreads: [11, 12],
     registers: async () => ({ pc: "0x80000000" }),
     perf,
+    trace: async (hart, address) => `hart ${hart} ${address.toString(16)}\n`,
     quit: () => quits++,
   };
   const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });

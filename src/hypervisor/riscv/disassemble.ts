@@ -4,12 +4,13 @@ import { csrName } from "./csr.ts";
 import { expandCompressed, rowOf } from "./isa.ts";
 import type { Row } from "./semantics.ts";
 
-const X_NAMES =
+const X_TEXT =
   "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6";
-const F_NAMES =
+const F_TEXT =
   "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 ft8 ft9 ft10 ft11";
-const xNames = X_NAMES.split(" ");
-const fNames = F_NAMES.split(" ");
+/** The integer registers' names by number. */
+export const X_NAMES: readonly string[] = X_TEXT.split(" ");
+const fNames = F_TEXT.split(" ");
 const ROUNDING = ["rne", "rtz", "rdn", "rup", "rmm"];
 
 /** Destination first, then sources, as assemblers write them. */
@@ -33,7 +34,7 @@ const isAccess = (row: Row): boolean => /^(l[bhwd]u?|s[bhwd]|f[ls][wd])$/.test(r
 function operandText(field: FieldName, value: number): string | undefined {
   if (field === "csr") return csrName(value);
   if (field.startsWith("f")) return fNames[value];
-  return field.startsWith("r") ? xNames[value] : String(value);
+  return field.startsWith("r") ? X_NAMES[value] : String(value);
 }
 
 function fullText(row: Row, word: number, pc: bigint | undefined): string {
@@ -50,8 +51,8 @@ function fullText(row: Row, word: number, pc: bigint | undefined): string {
     if (text !== undefined) parts.push(text);
   }
   const { imm, rs1 } = operands;
-  if (address) parts.push(`(${xNames[rs1 as number]})`);
-  else if (isAccess(row)) parts.push(`${imm}(${xNames[rs1 as number]})`);
+  if (address) parts.push(`(${X_NAMES[rs1 as number]})`);
+  else if (isAccess(row)) parts.push(`${imm}(${X_NAMES[rs1 as number]})`);
   else if (row.immediate === "U") parts.push(`0x${((imm as number) >>> 12).toString(16)}`);
   else if (row.immediate === "B" || row.immediate === "J") {
     const target = pc === undefined ? undefined : BigInt.asUintN(64, pc + BigInt(imm as number));

@@ -3,7 +3,8 @@
 // TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
 // region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: dispatch.ts.
 import { I32, I64, type Value } from "../../wasm/expr.ts";
-import { fn, type AnyFn, Func, type Label, type Local } from "../../wasm/function.ts";
+import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
+import { X_NAMES } from "./disassemble.ts";
 import { decodeImmediate } from "./encoding.ts";
 import type { FloatSemantics } from "./float-semantics.ts";
 import { entryOf, jumpEntry, LEAVE, loadSlowAt, REGION, slotOf, storeSlowAt } from "./dispatch.ts";
@@ -30,6 +31,8 @@ export interface TranslationMode {
 }
 
 const TIME_CSR = 0xc01;
+/** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
+const NOT_AN_INSTRUCTION = -1;
 
 /** The region as a function of type REGION. */
 export function translateRegion(name: string, region: Region, mode: TranslationMode): AnyFn {
@@ -123,10 +126,10 @@ class RegionWriter {
         .map((next) => this.#longest.get(next) as number);
       this.#longest.set(block, block.instructions.length + Math.max(0, ...after));
     }
-    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)));
-    this.#target = f.let(I64.of(0));
-    this.#reason = f.let(I32.of(0));
-    this.#unexecuted = f.let(I32.of(0));
+    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)), "page");
+    this.#target = f.let(I64.of(0), "target");
+    this.#reason = f.let(I32.of(0), "reason");
+    this.#unexecuted = f.let(I32.of(0), "unexecuted");
   }
 
   emit(): void {
@@ -150,6 +153,7 @@ class RegionWriter {
           this.#enter();
           f.unreachable();
         });
+        f.note(NOT_AN_INSTRUCTION);
         this.#writeBack();
         this.#goOn();
       });
@@ -166,7 +170,9 @@ class RegionWriter {
   #loadRegisters(): void {
     const f = this.f;
     const { hart } = this.p;
-    for (const i of union(this.#xUse)) this.x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i));
+    for (const i of union(this.#xUse)) {
+      this.x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i), X_NAMES[i]);
+    }
     if (RegionFloat.isUsedBy(this.#region)) this.float = new RegionFloat(f, hart, this.#region);
   }
 
@@ -291,6 +297,7 @@ class RegionWriter {
   #emitInstructions(block: Block): void {
     const f = this.f;
     const { countdown } = this.p;
+    f.note(block.start);
     if (block.isLoop && this.mode.exact) this.#poll(block);
     const { instructions } = block;
     const last = instructions.at(-1) as Instruction;
@@ -312,6 +319,7 @@ class RegionWriter {
   #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
+    this.f.note(offset);
     if (this.mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
       this.step(instruction, unexecuted);
       return;

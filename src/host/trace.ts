@@ -1,0 +1,50 @@
+// What the translator makes of the code at a guest address, for people (`wherry trace`, x-wherry-trace-region): finds the code
+// as a hart sees it now, by its page tables (privileged specification §4.3 to 4.5), and has it traced.
+import { WherryError } from "../base/errors.ts";
+import { hex } from "../base/hex.ts";
+import { pageOf, traceRegion } from "../hypervisor/riscv/trace-region.ts";
+import { reachProfile } from "../hypervisor/translations.ts";
+import type { GuestMemory } from "../memory/guest-memory.ts";
+
+const PRIV_M = 3;
+/** Levels of page tables by satp.MODE: Sv39, Sv48, Sv57. */
+const LEVELS: Readonly<Record<number, number>> = { 8: 3, 9: 4, 10: 5 };
+const PTE_V = 1n;
+const PTE_LEAF = 0b1010n;
+
+/** Guest-physical address of a virtual one; undefined: not mapped. */
+export function walk(memory: GuestMemory, satp: bigint, address: bigint): number | undefined {
+  const levels = LEVELS[Number(satp >> 60n)];
+  if (levels === undefined) return Number(address);
+  let table = Number((satp & ((1n << 44n) - 1n)) << 12n);
+  for (let level = levels - 1; level >= 0; level--) {
+    const shift = BigInt(12 + 9 * level);
+    const entry = memory.readU64(table + Number((address >> shift) & 0x1ffn) * 8);
+    if (entry === undefined || (entry & PTE_V) === 0n) return undefined;
+    const page = Number(((entry >> 10n) & ((1n << 44n) - 1n)) << 12n);
+    if ((entry & PTE_LEAF) !== 0n) return page + Number(address & ((1n << shift) - 1n));
+    table = page;
+  }
+  return undefined;
+}
+
+/** The text for an address as a hart with these registers sees it. Throws WherryError if there is no memory. */
+export function traceCode(
+  memory: GuestMemory,
+  { satp, priv }: { readonly satp: bigint; readonly priv: number },
+  address: bigint,
+): string {
+  const refuse = (why: string): never => {
+    throw new WherryError("trace.address", `${hex(address)}, as the hart sees it now, ${why}`);
+  };
+  const code = address & ~1n;
+  const guestPhys = priv === PRIV_M ? Number(code) : walk(memory, satp, code);
+  if (guestPhys === undefined) return refuse("is not mapped");
+  const block = memory.blockAt(guestPhys, 2);
+  if (block === undefined) return refuse(`is guest-physical ${hex(guestPhys)}, where there is no memory`);
+  const { page, offset } = pageOf(block.hostOffset + guestPhys - block.guestPhys);
+  const buffer = memory.bytes.buffer;
+  return traceRegion(new DataView(buffer), page, offset, address & ~0xfffn, {
+    profile: reachProfile(buffer, page),
+  });
+}

@@ -134,7 +134,45 @@ const PETERSON = ["0", "1"].map((me) => {
 3: fence rw, rw`;
 });
 
+/** Stores, atomics and blocks of zeros all over 256 KiB while the VMM copies what the dirty log names: it misses nothing. */
+const dirtyLog: CountingTest = {
+  name: "pages that the dirty log names",
+  run: async (machine, r) => {
+    const harts = some(r);
+    const body = `
+  slli t0, s4, 13
+  xor s4, s4, t0
+  srli t0, s4, 7
+  xor s4, s4, t0
+  slli t0, s4, 17
+  xor s4, s4, t0
+  li t1, 0x3fff8
+  srli t2, s4, 9
+  and t1, t1, t2
+  add t1, t1, s5
+  sd s4, 0(t1)
+  sb s4, 9(t1)
+  fsd fa0, 1024(t1)
+  andi t2, s4, 7
+  bnez t2, 2f
+  amoadd.d x0, s4, (t1)
+  sh s4, 2043(t1)
+2: andi t2, s4, 31
+  bnez t2, 3f
+  cbo.zero (t1)
+3:`;
+    const before = `li s4, ${r.u32() | 1}\n  li s5, ${DATA + 0x8000}\n  li t0, 0x6000\n  csrs mstatus, t0\n  fmv.d.x fa0, s4`;
+    const texts = Array.from({ length: harts }, (_, n) => hart(n, harts, body, before));
+    new Uint8Array(machine.data.buffer, machine.data.byteOffset, 0x8000).fill(0);
+    const arguments_ = texts.map(() => ({ 11: 20_000 }));
+    const { copy, ram, rounds } = await machine.runAndCopy(texts.join("\n"), arguments_, LIMIT_MS);
+    const page = copy.findIndex((byte, at) => byte !== ram[at]);
+    return page < 0 ? undefined : `byte ${page.toString(16)} of RAM is not in the copy, ${rounds} rounds`;
+  },
+};
+
 export const countingTests: readonly CountingTest[] = [
+  dirtyLog,
   sum("amoadd.w", `li t0, 1\n  amoadd.w x0, t0, (s0)`),
   sum("amoadd.d", `li t0, 1\n  slli t0, t0, 30\n  amoadd.d t1, t0, (s0)`, (n) => n << 30n),
   sum("lr.w and sc.w", exchange("w")),

@@ -90,6 +90,34 @@ export class LitmusMachine {
     throw new Error(`harts ${late.join(", ")} not done within ${limitMs} ms; pcs ${where.join(" ")}`);
   }
 
+  /** Runs the program and, until it is done and once more, copies the pages that the dirty log names, as a move does; the copy. */
+  async runAndCopy(
+    source: string,
+    registers: readonly Readonly<Record<number, number>>[],
+    limitMs: number,
+  ): Promise<{ copy: Uint8Array; ram: Uint8Array; rounds: number }> {
+    await this.#vm.getAndClearDirtyLog(0);
+    const copy = this.#ram.slice();
+    const copyDirty = async (): Promise<void> => {
+      const log = await this.#vm.getAndClearDirtyLog(0);
+      for (let page = 0; page < RAM_SIZE / 4096; page++) {
+        if (((log[page >>> 5] as number) >>> (page & 31)) % 2 === 0) continue;
+        copy.set(this.#ram.subarray(page * 4096, page * 4096 + 4096), page * 4096);
+      }
+    };
+    let isDone = false;
+    const run = this.run(source, registers, limitMs).finally(() => (isDone = true));
+    let rounds = 0;
+    while (!isDone) {
+      await copyDirty();
+      rounds++;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await run;
+    await copyDirty();
+    return { copy, ram: this.#ram, rounds };
+  }
+
   /** Instructions executed, and of them by translated code. */
   get instructions(): { executed: number; translated: number } {
     const view = new DataView(this.#vm.buffer);

@@ -5,7 +5,6 @@ import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, FnType, type Local } from "../../wasm/function.ts";
 import { CODE_PAGE_TABLES, CODE_PAGES, PAGE_TABLE_SIZE } from "../code-cache.ts";
 import { JUMP_ENTRIES, SCRATCH } from "./hart.ts";
-import { loadSlow, storeSlow } from "./mmu.ts";
 import { set } from "./trap.ts";
 
 /**
@@ -41,21 +40,6 @@ export const jumpEntry = (context: I32, pc: I64): I32 =>
       .shl(3)
       .and((JUMP_ENTRIES - 1) << 4),
   );
-
-/** The slow paths as translated code calls them, which has not stored its pc. */
-export const loadSlowAt = fn("loadSlowAt", [I32, I64, I64, I32], I64, (f, hart, va, pc, size) => {
-  set(f, hart, "pc", pc);
-  return loadSlow.call(hart, va, size);
-});
-export const storeSlowAt = fn(
-  "storeSlowAt",
-  [I32, I64, I64, I64, I32],
-  undefined,
-  (f, hart, va, value, pc, size) => {
-    set(f, hart, "pc", pc);
-    f.call(storeSlow, hart, va, value, size);
-  },
-);
 
 /** What a function table holds where nothing is adopted. */
 export const notAdopted = fn("notAdopted", REGION.params, I32, (f, hart, _context, countdown, pc) => {

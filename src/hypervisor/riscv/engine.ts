@@ -13,7 +13,8 @@ import { CodeCache, type CachedModule, SLOT_COUNT } from "../code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { DECODE_TABLES_SIZE } from "../layout.ts";
 import { CodePageSet } from "../slots.ts";
-import { loadSlowAt, notAdopted, storeSlowAt } from "./dispatch.ts";
+import { notAdopted } from "./dispatch.ts";
+import { loadSlowAt, storeSlowAt } from "./mmu.ts";
 import { makeRun, makeSyncCode } from "./interpreter.ts";
 import { flushSpace, flushTlb, flushTlbPage, protectCode } from "./tlb.ts";
 

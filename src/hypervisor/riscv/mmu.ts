@@ -5,7 +5,7 @@ import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_MMIO_DATA } from "../layout.ts";
 import { CTX_READ, CTX_WRITE, SCRATCH } from "./hart.ts";
 import { dataContext, tlbEntry } from "./tlb.ts";
-import { CAUSE, EVENT, raise, setEvent } from "./trap.ts";
+import { CAUSE, EVENT, raise, set, setEvent } from "./trap.ts";
 import { ACCESS, accessFault, fill, NO_FAULT, PAGE_MASK } from "./walk.ts";
 
 const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
@@ -43,8 +43,11 @@ function raiseFault(f: Func, hart: I32, va: I64, ifDevice: number): void {
   f.call(raise, hart, fault.extendU(), va);
 }
 
-/** Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so. */
-export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size) => {
+/**
+ * Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so; a device's address
+ * is left to loadDevice.
+ */
+const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) => {
   f.if(splitsPage(va, size), () => {
     const second = f.let(va.or(PAGE_MASK).add(1));
     const rest = f.let(second.sub(va));
@@ -74,12 +77,26 @@ export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size)
     raiseFault(f, hart, va, CAUSE.LOAD_MISALIGNED);
     f.return(I64.of(0));
   });
+  setEvent(f, hart, EVENT.DEVICE);
+  return I64.of(0);
+});
+
+/** Load, from a device too: the slice ends after that. */
+export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size) => {
+  const value = f.let(loadMemory.call(hart, va, size));
+  f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return(value));
   setEvent(f, hart, EVENT.RESYNC);
   f.if(mmioRead.call(hart.load64(SCRATCH.guestPhys), size).eqz(), () => {
     f.call(raise, hart, CAUSE.LOAD_ACCESS, va);
     f.return(I64.of(0));
   });
   return hart.load64(CTL_MMIO_DATA);
+});
+
+/** Load as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+export const loadSlowAt = fn("loadSlowAt", [I32, I64, I64, I32], I64, (f, hart, va, pc, size) => {
+  set(f, hart, "pc", pc);
+  return loadMemory.call(hart, va, size);
 });
 
 /** `count` < 8 bytes, little-endian. */
@@ -103,7 +120,7 @@ const storeBytes = fn("storeBytes", [I32, I64, I32], undefined, (f, host, value,
 });
 
 /** Store the low 1, 2, 4 or 8 bytes of the value when the TLB did not hit. */
-export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
+const storeMemory = fn("storeMemory", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
   f.if(splitsPage(va, size), () => {
     const second = f.let(va.or(PAGE_MASK).add(1));
     const rest = f.let(second.sub(va));
@@ -145,11 +162,29 @@ export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, ha
     raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
     f.return();
   });
+  setEvent(f, hart, EVENT.DEVICE);
+});
+
+/** Store, to a device too: the slice ends after that. */
+export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
+  f.call(storeMemory, hart, va, value, size);
+  f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return());
   setEvent(f, hart, EVENT.RESYNC);
   f.if(mmioWrite.call(hart.load64(SCRATCH.guestPhys), size, value).eqz(), () =>
     f.call(raise, hart, CAUSE.STORE_ACCESS, va),
   );
 });
+
+/** Store as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+export const storeSlowAt = fn(
+  "storeSlowAt",
+  [I32, I64, I64, I64, I32],
+  undefined,
+  (f, hart, va, value, pc, size) => {
+    set(f, hart, "pc", pc);
+    f.call(storeMemory, hart, va, value, size);
+  },
+);
 
 /**
  * Host address of an atomic's operand: (hart, guestVirt, ACCESS, size). 0: the trap is taken. Must be aligned

@@ -7,8 +7,9 @@ import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/fu
 import { X_NAMES } from "./disassemble.ts";
 import { decodeImmediate } from "./encoding.ts";
 import type { FloatSemantics } from "./float-semantics.ts";
-import { entryOf, jumpEntry, LEAVE, loadSlowAt, REGION, slotOf, storeSlowAt } from "./dispatch.ts";
+import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "./dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
+import { loadSlowAt, storeSlowAt } from "./mmu.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
 import {
   loadAccess,
@@ -159,6 +160,11 @@ class RegionWriter {
       });
       countdown.set(countdown.add(this.#unexecuted));
       this.#reason.set(LEAVE.EVENT);
+      f.if(hart.load32(SCRATCH.event).eq(EVENT.DEVICE), () => {
+        f.store32(hart, EVENT.NONE, SCRATCH.event);
+        countdown.set(countdown.add(1));
+        this.#reason.set(LEAVE.STEP);
+      });
     });
     this.#writeBack();
     f.store32(hart, this.#reason, SCRATCH.leave);
@@ -457,7 +463,7 @@ class InstructionWriter implements Semantics, Accesses {
       () => {
         if (this.#region.mode.exact) return this.step();
         value.set((bits as (bits: I64) => Value)(loadSlowAt.call(hart, va, this.pc, size)));
-        this.checkEvent();
+        this.#stopIfNotDone();
       },
       true,
     );
@@ -479,7 +485,7 @@ class InstructionWriter implements Semantics, Accesses {
       () => {
         if (this.#region.mode.exact) return this.step();
         f.call(storeSlowAt, hart, va, typeof value === "function" ? (bits as I64) : value, this.pc, size);
-        this.checkEvent();
+        this.#stopIfNotDone();
       },
       true,
     );
@@ -491,10 +497,13 @@ class InstructionWriter implements Semantics, Accesses {
     this.checkEvent();
     return value;
   }
-  /** Only a trap: any other event waits for the end of the slice, but where slices end exactly. */
   checkEvent(): void {
     const isTrapped = this.hart.load32(SCRATCH.event).eq(EVENT.TRAPPED);
     this.f.if(isTrapped, () => this.resume(), undefined, false);
+  }
+  /** Stop here if a slow access could not be done: a trap, or EVENT.DEVICE. */
+  #stopIfNotDone(): void {
+    this.f.if(this.hart.load32(SCRATCH.event), () => this.resume(), undefined, false);
   }
   /** Instructions that look at the counters are stepped. */
   syncCounters(): void {}

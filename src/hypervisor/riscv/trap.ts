@@ -27,6 +27,8 @@ export const EVENT = {
   TRAPPED: 1,
   /** Finish the instruction, then look at kick, interrupts and translation again. */
   RESYNC: 2,
+  /** Nothing was done: the address is a device's, which is for the interpreter. */
+  DEVICE: 3,
 } as const;
 
 /** Bit positions in mstatus. */

@@ -86,7 +86,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
       const errors: string[] = [];
       const inBrowser = await withChromium(async (browser) => {
         const page = await browser.newPage();
-        await openPage(page, `${server.url}?harts=2&memory=32`, errors);
+        await openPage(page, `${server.url}?harts=2&memory=32&engine=translator`, errors);
         await page.click("#start");
         const before = reportsIn(await consoleWith(page, 3));
         const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);

@@ -1,5 +1,6 @@
 // The page: a form for the machine, its console, and buttons to start, pause, save and open it. The form's fields can
 // be given in the page's address (`?kernel=…&harts=4`).
+import { ENGINE_KINDS } from "../../hypervisor/engine-kind.ts";
 import { type BrowserMachine, createMachine } from "../index.ts";
 import { ConsoleText, keyInput } from "./console-text.ts";
 
@@ -84,6 +85,7 @@ async function make(saved?: Blob): Promise<BrowserMachine> {
     harts: Number(field("harts")),
     memoryBytes: Number(field("memory")) * 2 ** 20,
     append: field("append"),
+    engine: ENGINE_KINDS.find((kind) => kind === field("engine")),
     ...(saved === undefined ? await images() : { state: saved }),
     onConsole(bytes) {
       text.write(bytes);

@@ -401,6 +401,12 @@ describe("physical memory", () => {
 });
 
 describe("code pages", () => {
+  // The tests mark pages themselves; translated code would mark more.
+  beforeEach(() => {
+    h = new HartHarness({ engine: "interpreter" });
+    h.hart.set("mtvec", HANDLER);
+  });
+
   it("become stale by the first store to them, once, though the page was written before", () => {
     store(PAGE, 1n);
     store(PAGE2, 1n);

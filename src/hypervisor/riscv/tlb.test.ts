@@ -70,7 +70,7 @@ describe("jumps", () => {
 
   /** A hart in S-mode: fences do not reach M-mode's addresses, which are not translated. */
   const supervisor = (ramSize = 0x100000): void => {
-    h = new HartHarness({ ramSize });
+    h = new HartHarness({ ramSize, engine: "interpreter" });
     h.hart.set("priv", BigInt(PRIV.S));
   };
   beforeEach(() => supervisor());

@@ -27,5 +27,5 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
  */
 export function configureV8(): void {
   setFlagsFromString("--experimental-wasm-branch-hinting");
-  setFlagsFromString("--wasm-tiering-budget=1000000");
+  setFlagsFromString("--wasm-tiering-budget=30000000");
 }

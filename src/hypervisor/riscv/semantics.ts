@@ -20,24 +20,26 @@ export const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
   "64": 8,
 };
 
-/** A load from a host address, and how zero-extended bytes become its value. */
-export const loadAccess: Record<LoadKind, readonly [from: (host: I32) => I64, extend: (value: I64) => I64]> =
-  {
-    "8S": [(h) => h.load64From8S(), (v) => v.extend8S()],
-    "8U": [(h) => h.load64From8U(), (v) => v],
-    "16S": [(h) => h.load64From16S(), (v) => v.extend16S()],
-    "16U": [(h) => h.load64From16U(), (v) => v],
-    "32S": [(h) => h.load64From32S(), (v) => v.extend32S()],
-    "32U": [(h) => h.load64From32U(), (v) => v],
-    "64": [(h) => h.load64(), (v) => v],
-  };
+/** A load at an offset from a host address, and how zero-extended bytes become its value. */
+export const loadAccess: Record<
+  LoadKind,
+  readonly [from: (host: I32, offset?: number) => I64, extend: (value: I64) => I64]
+> = {
+  "8S": [(h, at) => h.load64From8S(at), (v) => v.extend8S()],
+  "8U": [(h, at) => h.load64From8U(at), (v) => v],
+  "16S": [(h, at) => h.load64From16S(at), (v) => v.extend16S()],
+  "16U": [(h, at) => h.load64From16U(at), (v) => v],
+  "32S": [(h, at) => h.load64From32S(at), (v) => v.extend32S()],
+  "32U": [(h, at) => h.load64From32U(at), (v) => v],
+  "64": [(h, at) => h.load64(at), (v) => v],
+};
 
-/** Store the low bytes of a value at a host address. */
-export function storeAccess(f: Func, size: StoreSize, host: I32, value: I64): void {
-  if (size === 1) f.store8(host, value);
-  else if (size === 2) f.store16(host, value);
-  else if (size === 4) f.store32(host, value);
-  else f.store64(host, value);
+/** Store the low bytes of a value at an offset from a host address. */
+export function storeAccess(f: Func, size: StoreSize, host: I32, value: I64, offset = 0): void {
+  if (size === 1) f.store8(host, value, offset);
+  else if (size === 2) f.store16(host, value, offset);
+  else if (size === 4) f.store32(host, value, offset);
+  else f.store64(host, value, offset);
 }
 
 /**

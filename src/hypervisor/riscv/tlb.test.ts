@@ -212,6 +212,18 @@ describe("address spaces", () => {
     expect(walks(satpOf(0), PRIV.S, 0n, bit(MSTATUS.SUM))).toBe(1);
   });
 
+  it("lose all of a gigapage by any address in it", () => {
+    mapAll(USER);
+    for (const page of [0n, 5n, 700n]) walks(satpOf(0), PRIV.U, page);
+    walks(satpOf(1), PRIV.U);
+    h.hart.set("priv", BigInt(PRIV.M));
+    h.setX(5, VA + 0x3000n);
+    h.setX(7, 1n);
+    h.execute([asm("sfence.vma", { rs1: 5, rs2: 7 })], CODE);
+    expect([0n, 5n, 700n].map((page) => walks(satpOf(0), PRIV.U, page))).toEqual([1, 1, 1]);
+    expect(walks(satpOf(1), PRIV.U)).toBe(0);
+  });
+
   it("are the hart's again after satp was set from outside", () => {
     mapAll(USER);
     walks(satpOf(0), PRIV.U);

@@ -3,12 +3,17 @@
 // SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code; dropped here, as sfence.vma (4.2.1) asks.
 // S-mode's contexts hold global entries of any address space and others of the current one only.
 import { I32, I64 } from "../../wasm/expr.ts";
-import { type Fn, fn, type Func } from "../../wasm/function.ts";
+import { type Fn, fn, type Func, type Local } from "../../wasm/function.ts";
 import {
   CONTEXT,
   CONTEXT_COUNT,
   CONTEXT_SIZE,
   CONTEXTS_OFFSET,
+  CTX_HAS_FETCH,
+  CTX_HAS_GLOBAL,
+  CTX_HAS_HUGE,
+  CTX_HAS_READ,
+  CTX_HAS_WRITE,
   CTX_FETCH,
   CTX_JUMP_PAGES,
   CTX_JUMPS,
@@ -35,6 +40,9 @@ import {
 import { get, get32, MSTATUS, set, statusBit } from "./trap.ts";
 
 const JUMPS_SIZE = JUMP_ENTRIES * 16;
+/** The smallest superpage: 2 MiB. */
+const SUPERPAGE_SHIFT = 21;
+const PIECES_SIZE = 2 ** (SUPERPAGE_SHIFT - 12) * 16;
 /** In place of an ASID: every address space, global translations too. */
 export const ALL_SPACES = -1;
 
@@ -136,24 +144,31 @@ export const insert = fn(
     f.store64(entry, page);
     f.store32(entry, host.sub(va.wrap()), 8);
     f.store32(entry, leaf, 12);
-    const bit = f.let(I32.of(1).shl(table.divU(TLB_TABLE_SIZE)));
-    f.store32(context, context.load32(CTX_USED).or(bit), CTX_USED);
+    const used = f.let(context.load32(CTX_USED).or(I32.of(1).shl(table.divU(TLB_TABLE_SIZE))));
     const isFetch = f.let(table.eq(CTX_FETCH));
     f.if(isFetch, () => {
       const { byte, mask } = jumpPage(context, page);
       const at = f.let(byte);
       f.store8(at, at.load8U(CTX_JUMP_PAGES).or(mask), CTX_JUMP_PAGES);
     });
-    const shift = leaf.and(LEAF_SHIFT);
-    f.if(shift.ne(12), () => f.call(noteSuperpage, context, isFetch, va, shift));
-    f.if(leaf.and(LEAF_GLOBAL).eqz(), () => {
-      const count = f.let(context.load32(CTX_LOCAL_COUNT));
-      f.store32(context, context.load32(CTX_LOCAL_FETCHED).or(isFetch), CTX_LOCAL_FETCHED);
-      f.if(count.ltU(MAX_LOCAL_ENTRIES), () =>
-        f.store32(context.add(count.shl(2)), entry, CTX_LOCAL_ENTRIES),
-      );
-      f.if(count.leU(MAX_LOCAL_ENTRIES), () => f.store32(context, count.add(1), CTX_LOCAL_COUNT));
+    const shift = f.let(leaf.and(LEAF_SHIFT));
+    f.if(shift.ne(12), () => {
+      f.call(noteSuperpage, context, isFetch, va, shift);
+      f.if(shift.ne(SUPERPAGE_SHIFT), () => used.set(used.or(CTX_HAS_HUGE)));
     });
+    f.if(
+      leaf.and(LEAF_GLOBAL),
+      () => used.set(used.or(CTX_HAS_GLOBAL)),
+      () => {
+        const count = f.let(context.load32(CTX_LOCAL_COUNT));
+        f.store32(context, context.load32(CTX_LOCAL_FETCHED).or(isFetch), CTX_LOCAL_FETCHED);
+        f.if(count.ltU(MAX_LOCAL_ENTRIES), () =>
+          f.store32(context.add(count.shl(2)), entry, CTX_LOCAL_ENTRIES),
+        );
+        f.if(count.leU(MAX_LOCAL_ENTRIES), () => f.store32(context, count.add(1), CTX_LOCAL_COUNT));
+      },
+    );
+    f.store32(context, used, CTX_USED);
   },
 );
 
@@ -162,16 +177,6 @@ export const insert = fn(
 /** Drop an entry: all ones is no page address and no pc. */
 const drop = (f: Func, entry: I32, offset = 0): void => f.store64(entry, -1, offset);
 
-/** For each entry of the tables of a context that `used` says have any. */
-function eachEntry(f: Func, context: I32, used: I32, body: (entry: I32) => void): void {
-  for (const [bit, table] of [
-    [1, CTX_READ],
-    [2, CTX_WRITE],
-    [4, CTX_FETCH],
-  ] as const) {
-    f.if(used.and(bit), () => eachOf(f, context.add(table), TLB_TABLE_SIZE, body));
-  }
-}
 function eachOf(f: Func, start: I32, size: number, body: (entry: I32) => void): void {
   const entry = f.let(start);
   const end = f.let(entry.add(size));
@@ -181,19 +186,43 @@ function eachOf(f: Func, start: I32, size: number, body: (entry: I32) => void): 
     f.brIf(again, entry.ne(end));
   });
 }
+/** For each of the `count` entries of a context that were made from pages that are not global. */
+function eachLocal(f: Func, context: I32, count: Local<I32>, body: (entry: I32) => void): void {
+  f.loop((again) =>
+    f.if(count, () => {
+      count.set(count.sub(1));
+      body(f.let(context.add(count.shl(2)).load32(CTX_LOCAL_ENTRIES)));
+      f.br(again);
+    }),
+  );
+}
 
-const dropFetches = fn("dropFetches", [I32], undefined, (f, context) => {
-  f.fill(context.add(CTX_FETCH), 0xff, TLB_TABLE_SIZE + JUMPS_SIZE);
+const dropJumps = fn("dropJumps", [I32], undefined, (f, context) => {
+  f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE);
   f.fill(context.add(CTX_JUMP_PAGES), 0, JUMP_PAGES_SIZE);
 });
+const dropFetches = fn("dropFetches", [I32], undefined, (f, context) => {
+  f.fill(context.add(CTX_FETCH), 0xff, TLB_TABLE_SIZE);
+  f.call(dropJumps, context);
+});
 
-/** Forget a context's translations: of the tables that were used. */
+/** Forget a context's translations: those that it lists, or all tables that were used. */
 const flushContext = fn("flushContext", [I32], undefined, (f, context) => {
   const used = f.let(context.load32(CTX_USED));
   f.if(used.eqz(), () => f.return());
-  f.if(used.and(1), () => f.fill(context.add(CTX_READ), 0xff, TLB_TABLE_SIZE));
-  f.if(used.and(2), () => f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE));
-  f.if(used.and(4), () => f.call(dropFetches, context));
+  const count = f.let(context.load32(CTX_LOCAL_COUNT));
+  f.if(
+    used.and(CTX_HAS_GLOBAL).eqz().and(count.leU(MAX_LOCAL_ENTRIES)),
+    () => {
+      eachLocal(f, context, count, (entry) => drop(f, entry));
+      f.if(used.and(CTX_HAS_FETCH), () => f.call(dropJumps, context));
+    },
+    () => {
+      f.if(used.and(CTX_HAS_READ), () => f.fill(context.add(CTX_READ), 0xff, TLB_TABLE_SIZE));
+      f.if(used.and(CTX_HAS_WRITE), () => f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE));
+      f.if(used.and(CTX_HAS_FETCH), () => f.call(dropFetches, context));
+    },
+  );
   f.store32(context, 0, CTX_USED);
   f.store32(context, 0, CTX_LOCAL_COUNT);
   f.store32(context, 0, CTX_LOCAL_FETCHED);
@@ -208,18 +237,12 @@ const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
   const count = f.let(context.load32(CTX_LOCAL_COUNT));
   f.if(count.eqz(), () => f.return());
   const dropLocal = (entry: I32): void => f.if(entry.load32(12).and(LEAF_GLOBAL).eqz(), () => drop(f, entry));
-  f.if(context.load32(CTX_LOCAL_FETCHED), () => f.call(dropFetches, context));
   f.if(
     count.leU(MAX_LOCAL_ENTRIES),
-    () =>
-      f.loop((again) => {
-        count.set(count.sub(1));
-        const entry = f.let(context.add(count.shl(2)).load32(CTX_LOCAL_ENTRIES));
-        dropLocal(entry);
-        f.brIf(again, count);
-      }),
-    () => eachEntry(f, context, context.load32(CTX_USED).and(3), dropLocal),
+    () => eachLocal(f, context, count, dropLocal),
+    () => eachOf(f, context.add(CTX_READ), 2 * TLB_TABLE_SIZE, dropLocal),
   );
+  f.if(context.load32(CTX_LOCAL_FETCHED), () => f.call(dropFetches, context));
   f.store32(context, 0, CTX_LOCAL_COUNT);
   f.store32(context, 0, CTX_LOCAL_FETCHED);
 });
@@ -228,7 +251,7 @@ const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
 export const flushAllJumps = fn("flushAllJumps", [I32], undefined, (f, hart) => {
   for (let i = 0; i < CONTEXT_COUNT; i++) {
     const context = f.let(contextAt(hart, i));
-    f.if(context.load32(CTX_USED).and(4), () => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE));
+    f.if(context.load32(CTX_USED).and(CTX_HAS_FETCH), () => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE));
   }
 });
 
@@ -253,11 +276,22 @@ const flushContextPage = fn("flushContextPage", [I32, I64], undefined, (f, conte
     const range = f.let(superpages(context, page, I32.of(isFetch)));
     return page.geU(range.load64(CTX_SUPERPAGES)).and(page.leU(range.load64(CTX_SUPERPAGES + 8)));
   };
+  const dropPieces = (start: I32, size: number): void =>
+    eachOf(f, start, size, (piece) => {
+      const shift = piece.load32(12).and(LEAF_SHIFT).extendU();
+      f.if(piece.load64().xor(page).shrU(shift).eqz(), () => drop(f, piece));
+    });
   f.if(isInSuperpage(0), () =>
-    eachEntry(f, context, used.and(3), (each) => {
-      const shift = each.load32(12).and(LEAF_SHIFT).extendU();
-      f.if(each.load64().xor(page).shrU(shift).eqz(), () => drop(f, each));
-    }),
+    f.if(
+      used.and(CTX_HAS_HUGE),
+      () => dropPieces(context.add(CTX_READ), 2 * TLB_TABLE_SIZE),
+      () => {
+        // The pieces of 2 MiB have successive entries.
+        const first = f.let(tlbEntry(context, page.and(-1n << BigInt(SUPERPAGE_SHIFT))));
+        dropPieces(first.add(CTX_READ), PIECES_SIZE);
+        dropPieces(first.add(CTX_WRITE), PIECES_SIZE);
+      },
+    ),
   );
   f.if(
     isInSuperpage(1),
@@ -370,9 +404,9 @@ export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
   const context = f.let(contextAt(hart, 0));
   const end = f.let(contextAt(hart, CONTEXT_COUNT));
   f.loop((again) => {
-    f.if(context.load32(CTX_USED).and(2), () => {
+    f.if(context.load32(CTX_USED).and(CTX_HAS_WRITE), () => {
       f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
-      f.store32(context, context.load32(CTX_USED).and(~2), CTX_USED);
+      f.store32(context, context.load32(CTX_USED).and(~CTX_HAS_WRITE), CTX_USED);
     });
     context.set(context.add(CONTEXT_SIZE));
     f.brIf(again, context.ne(end));
@@ -382,7 +416,9 @@ export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
 /** Make an area that was never run in valid: zeroes would be entries for page 0. */
 export const prepareTlb = fn("prepareTlb", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.ready), () => f.return());
-  for (let i = 0; i < CONTEXT_COUNT; i++) f.store32(contextAt(hart, i), 7, CTX_USED);
+  // All tables, and with a global page there is no list.
+  const all = CTX_HAS_READ | CTX_HAS_WRITE | CTX_HAS_FETCH | CTX_HAS_GLOBAL;
+  for (let i = 0; i < CONTEXT_COUNT; i++) f.store32(contextAt(hart, i), all, CTX_USED);
   f.store32(hart, contextAt(hart, CONTEXT.USER), SCRATCH.userContext);
   f.store32(hart, 1, SCRATCH.ready);
   f.call(flushTlb, hart);

@@ -23,10 +23,10 @@ export interface Accesses {
     size: StoreSize,
     address: I64,
     zero: T,
-    fromHost: (host: I32) => T,
+    fromHost: (host: I32, offset?: number) => T,
     fromBits: (bits: I64) => T,
   ): T;
-  store(size: StoreSize, address: I64, toHost: (host: I32) => void, bits: I64): void;
+  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
   /** Have the interpreter do this instruction. */
   step(): void;
 }
@@ -155,7 +155,7 @@ export class RegionFloat {
           8,
           address,
           F64.of(0),
-          (host) => host.loadF64(),
+          (host, at) => host.loadF64(at),
           (bits) => bits.reinterpretF64(),
         ),
       loadSingle: (address) =>
@@ -163,13 +163,13 @@ export class RegionFloat {
           4,
           address,
           F32.of(0),
-          (host) => host.loadF32(),
+          (host, at) => host.loadF32(at),
           (bits) => bits.wrap().reinterpretF32(),
         ),
       storeDouble: (address, value) =>
-        access.store(8, address, (host) => f.storeF64(host, value), value.reinterpret()),
+        access.store(8, address, (host, at) => f.storeF64(host, value, at), value.reinterpret()),
       storeSingle: (address, value) =>
-        access.store(4, address, (host) => f.storeF32(host, value), value.reinterpret().extendU()),
+        access.store(4, address, (host, at) => f.storeF32(host, value, at), value.reinterpret().extendU()),
     };
   }
 }

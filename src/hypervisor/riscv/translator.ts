@@ -14,6 +14,7 @@ import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from 
 import {
   loadAccess,
   type LoadKind,
+  type Row,
   SIZE_OF_LOAD,
   type Semantics,
   storeAccess,
@@ -102,6 +103,8 @@ class RegionWriter {
   /** The same for SCRATCH.event, with #unexecuted instructions of the block not done. */
   #stopForEvent!: Label;
   readonly #unexecuted: Local<I32>;
+  /** Accesses that need no look into the TLB of their own. */
+  readonly windows = new Map<Instruction, Window>();
   readonly #blockLabels = new Map<Block, Label>();
   readonly #loopLabels = new Map<Block, Label>();
   readonly #blocks: ReadonlyMap<number, Block>;
@@ -310,15 +313,37 @@ class RegionWriter {
     const stepped = last.flow.kind === "step" ? 1 : 0;
     const executed = instructions.length - stepped;
     if (executed > 0) countdown.set(countdown.sub(executed));
+    const windows = findWindows(instructions);
+    // Blocks that overlap have instructions in common.
+    for (const instruction of instructions) this.windows.delete(instruction);
     for (const [i, instruction] of instructions.entries()) {
       if (instruction.flow.kind === "step") {
         this.storePc(instruction.offset);
         this.#stopFor(LEAVE.STEP);
         return;
       }
+      const window = windows.get(instruction);
+      if (window !== undefined) this.#openWindow(window);
       f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
     }
     if (last.flow.kind === "next") this.edge(block, block.end);
+  }
+
+  #openWindow(accesses: readonly Access[]): void {
+    const { f } = this;
+    const { base, instruction } = accesses[0] as Access;
+    const low = Math.min(...accesses.map((a) => a.offset));
+    const span = Math.max(...accesses.map((a) => a.offset + a.size)) - low;
+    const table = instruction.row?.immediate === "S" ? CTX_WRITE : CTX_READ;
+    const host = f.let(I32.of(0));
+    f.scope(() => {
+      const va = f.let((this.x[base] as Local<I64>).add(low));
+      const entry = f.let(tlbEntry(this.p.context, va));
+      const isInside = va.sub(entry.load64(table)).leU(PAGE_SIZE - span);
+      host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
+    });
+    for (const { instruction: each, offset } of accesses)
+      this.windows.set(each, { host, offset: offset - low });
   }
 
   /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
@@ -441,54 +466,69 @@ class InstructionWriter implements Semantics, Accesses {
     size: StoreSize,
     address: I64,
     zero: T,
-    fromHost: (host: I32) => T,
+    fromHost: (host: I32, offset?: number) => T,
     fromBits: (bits: I64) => T,
   ): T;
   load(
     kind: LoadKind | StoreSize,
     address: I64,
     zero: Value = I64.of(0),
-    fromHost?: (host: I32) => Value,
+    fromHost?: (host: I32, offset?: number) => Value,
     fromBits?: (bits: I64) => Value,
   ): Value {
     const [host, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
+    const read = host as (host: I32, offset?: number) => Value;
     const size = typeof kind === "number" ? kind : SIZE_OF_LOAD[kind];
-    const { f, hart } = this;
-    const va = f.let(address);
-    const value = f.let(zero);
-    const entry = f.let(tlbEntry(this.#region.p.context, va));
-    f.if(
-      entry.load64(CTX_READ).eq(tag(va, size)),
-      () => value.set((host as (host: I32) => Value)(va.wrap().add(entry.load32(CTX_READ + 8)))),
-      () => {
-        if (this.#region.mode.exact) return this.step();
-        value.set((bits as (bits: I64) => Value)(loadSlowAt.call(hart, va, this.pc, size)));
-        this.#stopIfNotDone();
-      },
-      true,
+    const value = this.f.let(zero);
+    this.#access(
+      CTX_READ,
+      size,
+      address,
+      (at, offset) => value.set(read(at, offset)),
+      (va) => value.set((bits as (bits: I64) => Value)(loadSlowAt.call(this.hart, va, this.pc, size))),
     );
     return value;
   }
   store(size: StoreSize, address: I64, value: I64): void;
-  store(size: StoreSize, address: I64, toHost: (host: I32) => void, bits: I64): void;
-  store(size: StoreSize, address: I64, value: I64 | ((host: I32) => void), bits?: I64): void {
-    const { f, hart } = this;
+  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
+  store(
+    size: StoreSize,
+    address: I64,
+    value: I64 | ((host: I32, offset?: number) => void),
+    bits?: I64,
+  ): void {
+    const { f } = this;
+    const write =
+      typeof value === "function" ? value : (at: I32, offset = 0) => storeAccess(f, size, at, value, offset);
+    const whole = typeof value === "function" ? (bits as I64) : value;
+    this.#access(CTX_WRITE, size, address, write, (va) =>
+      f.call(storeSlowAt, this.hart, va, whole, this.pc, size),
+    );
+  }
+
+  /** `table` is CTX_READ or CTX_WRITE. */
+  #access(
+    table: number,
+    size: StoreSize,
+    address: I64,
+    fast: (host: I32, offset: number) => void,
+    slow: (va: I64) => void,
+  ): void {
+    const { f } = this;
+    const notFound = (va: I64) => () => {
+      if (this.#region.mode.exact) return this.step();
+      slow(va);
+      this.#stopIfNotDone();
+    };
+    const window = this.#region.windows.get(this.#instruction);
+    if (window !== undefined) {
+      f.if(window.host, () => fast(window.host, window.offset), notFound(address), true);
+      return;
+    }
     const va = f.let(address);
     const entry = f.let(tlbEntry(this.#region.p.context, va));
-    f.if(
-      entry.load64(CTX_WRITE).eq(tag(va, size)),
-      () => {
-        const host = va.wrap().add(entry.load32(CTX_WRITE + 8));
-        if (typeof value === "function") value(host);
-        else storeAccess(f, size, host, value);
-      },
-      () => {
-        if (this.#region.mode.exact) return this.step();
-        f.call(storeSlowAt, hart, va, typeof value === "function" ? (bits as I64) : value, this.pc, size);
-        this.#stopIfNotDone();
-      },
-      true,
-    );
+    const found = entry.load64(table).eq(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
+    f.if(found, () => fast(va.wrap().add(entry.load32(table + 8)), 0), notFound(va), true);
   }
 
   guard(call: I64): Local<I64> {
@@ -531,8 +571,64 @@ class InstructionWriter implements Semantics, Accesses {
   }
 }
 
-/** An address as a TLB tag: its page, and the low bits that a misaligned access would have. */
-const tag = (va: I64, size: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1));
+/** Memory near a base register that several accesses of a block share one look into the TLB for. */
+interface Window {
+  /** Host address of the lowest byte, 0: not all of it is in a page that the TLB has. */
+  readonly host: Local<I32>;
+  /** Of this access from there. */
+  readonly offset: number;
+}
+
+/** Bytes that a window spans at most. */
+const WINDOW_SIZE = 512;
+
+interface Access {
+  readonly instruction: Instruction;
+  readonly base: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** The accesses of a block that share a window, by the first of them. */
+function findWindows(instructions: readonly Instruction[]): Map<Instruction, readonly Access[]> {
+  const windows = new Map<Instruction, Access[]>();
+  const open = new Map<string, Access[]>();
+  const close = (key: string): void => {
+    const accesses = open.get(key) as Access[];
+    if (accesses.length > 1) windows.set((accesses[0] as Access).instruction, accesses);
+    open.delete(key);
+  };
+  for (const instruction of instructions) {
+    const { row, word } = instruction;
+    if (row === undefined) break;
+    const size = accessSize(row);
+    if (size !== undefined) {
+      const base = (word >>> 15) & 31;
+      const offset = decodeImmediate(row.immediate as "I" | "S", word);
+      const key = `${row.immediate} ${base}`;
+      const access = { instruction, base, offset, size };
+      const together = open.get(key);
+      const lowest = Math.min(offset, ...(together ?? []).map((a) => a.offset));
+      const end = Math.max(offset + size, ...(together ?? []).map((a) => a.offset + a.size));
+      if (together !== undefined && end - lowest <= WINDOW_SIZE) together.push(access);
+      else {
+        if (together !== undefined) close(key);
+        if (base !== 0) open.set(key, [access]);
+      }
+    }
+    if (!row.fields.has("rd")) continue;
+    const rd = (word >>> 7) & 31;
+    for (const key of [`I ${rd}`, `S ${rd}`]) if (open.has(key)) close(key);
+  }
+  for (const key of [...open.keys()]) close(key);
+  return windows;
+}
+
+/** Bytes that a plain load or store accesses at rs1 + immediate; undefined: it is another instruction. */
+function accessSize({ name }: Row): number | undefined {
+  const letter = /^f?[ls]([bhwd])u?$/.exec(name)?.[1];
+  return letter === undefined ? undefined : 1 << "bhwd".indexOf(letter);
+}
 
 function union({ read, written }: RegisterUse): number[] {
   return [...new Set([...read, ...written])].sort((a, b) => a - b);

@@ -3,7 +3,7 @@
 // its area is the hart schema's business (riscv/hart.ts); this file owns the words around it.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
-//   0x10000  hart 0, 1 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x20000)
+//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x100000)
 //   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
 
 export const VM_SLOT_BANK_0 = 0x1000;
@@ -91,7 +91,7 @@ export const COALESCED_ENTRY_SIZE = 16;
 export const COALESCED_CAPACITY = 128;
 
 export const HART_AREA_BASE = 0x10000;
-export const HART_AREA_SIZE = 0x100000;
+export const HART_AREA_SIZE = 0x400000;
 export const HART_STATE_OFFSET = 0x400;
 /** What VcpuPerf counts. */
 export const HART_PERF = 0xf000;

@@ -161,7 +161,7 @@ class Model {
   edit(): void {
     const root = chance(80) ? this.#asid % ROOTS : random(ROOTS);
     const region = this.#region();
-    const bits = pick([R, R | W, R | W | X, R | W | X, R | W | X, R | X, W]);
+    const bits = pick([R, R | W | X, R | W | X, R | W | X, R | W | X, R | X, W]);
     const flags =
       (chance(90) ? V : 0n) |
       bits |

@@ -3,14 +3,14 @@ import { parentPort } from "node:worker_threads";
 import { CTL_KICK, hartBase } from "../../src/hypervisor/layout.ts";
 import { Random } from "../oracle/random.ts";
 
-/** Spins between two kicks, at most: some hundred microseconds. */
-const LONGEST = 100_000;
+/** Spins between two kicks, at most, as a power of two: some milliseconds. */
+const LONGEST = 22;
 
 let words: Int32Array | undefined;
 const random = new Random(Date.now());
 
 function kick(): void {
-  let spin = random.int(LONGEST);
+  let spin = random.int(2 ** random.int(LONGEST));
   while (spin > 0) spin--;
   if (words !== undefined) Atomics.store(words, (hartBase(0) + CTL_KICK) >>> 2, 1);
   setImmediate(kick);

@@ -42,6 +42,8 @@ export class Pair {
   steps = 0;
   slices = 0;
   kicks = 0;
+  /** Steps of the engine under test that translated code did. */
+  translated = 0;
   #isPlanted = false;
   readonly #kicker: Kicker | undefined;
 
@@ -64,9 +66,9 @@ export class Pair {
     let fruitless = 0;
     while (done < steps) {
       const budget = r.weighted([
-        [2, () => 1 + r.int(16)],
-        [4, () => 1 + r.int(300)],
-        [4, () => 1 + r.int(largestSlice)],
+        [1, () => 1 + r.int(16)],
+        [2, () => 1 + r.int(300)],
+        [8, () => 1 + r.int(largestSlice)],
       ])();
       const result = this.#slice(r, Math.min(budget, largestSlice), done);
       if (typeof result === "object") return result;
@@ -88,6 +90,7 @@ export class Pair {
     tested.ticks = judge.ticks;
     this.slices++;
     const before = [executed(judge), executed(tested)] as const;
+    const translatedBefore = translated(tested);
     const judged = (): number => Number(executed(judge) - before[0]);
     const count = (): number => Number(executed(tested) - before[1]);
     let reason = tested.run(budget);
@@ -104,6 +107,7 @@ export class Pair {
       if (behind > 0) expected = judge.run(behind);
       else reason = this.#unkicked(-behind);
     }
+    this.translated += Number(translated(tested) - translatedBefore);
     if (isKicked) this.#adoptAccessed();
     this.#plant(done + count());
     const lines = this.#compare();
@@ -222,6 +226,9 @@ export class Pair {
 }
 
 const CATCH_UP = 20;
+
+const translated = (harness: HartHarness): bigint =>
+  harness.view.getBigUint64(hartBase(0) + SCRATCH.translated, true);
 
 /** A device writes to the page that the hart is about to execute, and changes nothing. */
 function rewriteSame(harness: HartHarness, pc: bigint): void {

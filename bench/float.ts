@@ -113,6 +113,14 @@ const loops: Record<string, Loop> = {
       r("fsgnj.d", 7, 6, 4),
     ],
   },
+  "floor, as glibc has it": {
+    body: [
+      asm("csrrs", { rd: 6, csr: 1, rs1: 0 }),
+      asm("fcvt.l.d", { rd: 7, frs1: 4, rm: 2 }),
+      asm("fcvt.d.l", { frd: 1, rs1: 7, rm: 2 }),
+      asm("csrrw", { rd: 0, csr: 1, rs1: 6 }),
+    ],
+  },
   "directed rounding": { body: directed },
   "directed rounding, NX clear": { body: directed, value: (n) => (n === 7 ? 2 : n % 7), fcsr: 0n },
   "subnormal numbers": {

@@ -205,6 +205,14 @@ const integerTargets: readonly IntegerTarget[] = [
   { name: "lu", function: "toLu", isSigned: false, limit: 2 ** 64, convert: (x) => x.toI64U() },
 ];
 
+/** Rounding to an integer, by mode; for ties away the host has no instruction. */
+const ROUND: readonly ((x: F64) => F64)[] = [
+  (x) => x.nearest(),
+  (x) => x.trunc(),
+  (x) => x.floor(),
+  (x) => x.ceil(),
+];
+
 function formatRows(format: RegisterFormat): Row[] {
   const { fmt, host } = format;
   const { suffix } = host;
@@ -303,27 +311,35 @@ function formatRows(format: RegisterFormat): Row[] {
     const { limit, isSigned } = target;
     return rounded(`fcvt.${target.name}.${suffix}`, `11000${fmt} ${code} frs1 rm rd 1010011`, (s, rm) => {
       const source = format.source(s, 1);
-      const x = s.f.let(source.value);
-      const isExact = either(s.float.inexact(), x.trunc().eq(x));
+      const rest = (): void => {
+        s.setRd(format.functions(s)[target.function].call(s.hart, rm, source.number));
+        s.float.accrued();
+      };
+      // A mode that is not known is likely a cast's in C, the dynamic one nearest-even.
+      const mode = rm.constant ?? (s.field(12, 3).constant === undefined ? RM.RTZ : RM.RNE);
+      const round = ROUND[mode];
+      if (round === undefined) return rest();
+      const value = s.f.let(source.value);
+      const x = s.f.let(round(value));
+      const isExact = either(s.float.inexact(), x.eq(value));
       const isInside = isSigned ? x.abs().lt(host.of(limit)) : x.ge(host.of(0)).and(x.lt(host.of(limit)));
       s.f.if(
-        both(both(rm.eq(RM.RTZ), source.isProper), both(isInside, isExact)),
+        both(both(rm.eq(mode), source.isProper), both(isInside, isExact)),
         () => s.setRd(target.convert(x)),
-        () => {
-          s.setRd(format.functions(s)[target.function].call(s.hart, rm, source.number));
-          s.float.accrued();
-        },
+        rest,
         true,
       );
     });
   };
   const fromInt = (name: string, code: string, isSigned: boolean, operand: (s: Semantics) => I64): Row => {
     return rounded(`fcvt.${suffix}.${name}`, `11010${fmt} ${code} rs1 rm frd 1010011`, (s, rm) => {
-      const value = operand(s);
       // 32 bits fit a double.
-      if (suffix === "d" && name.startsWith("w")) return format.set(s, host.fromI64(value, true));
+      if (suffix === "d" && name.startsWith("w")) return format.set(s, host.fromI64(operand(s), true));
+      const value = s.f.let(operand(s));
+      const limit = 1n << BigInt(host.fracBits + 1);
+      const isExact = isSigned ? value.add(limit).leU(2n * limit) : value.leU(limit);
       s.f.if(
-        both(rm.eqz(), s.float.inexact()),
+        either(isExact, both(rm.eqz(), s.float.inexact())),
         () => format.set(s, host.fromI64(value, isSigned)),
         () => {
           const { fromI64, fromU64 } = format.functions(s);
@@ -421,6 +437,24 @@ function formatRows(format: RegisterFormat): Row[] {
     fromInt("l", "00010", true, (s) => s.rs1),
     fromInt("lu", "00011", false, (s) => s.rs1),
   ];
+}
+
+/**
+ * An access to fflags by its own number, as libm makes around conversions: "rw", "rs" or "rc" of `operand`. `writes`
+ * is 0 if it only reads.
+ */
+export function accessFflags(s: Semantics, kind: "rw" | "rs" | "rc", operand: I64, writes: I32): void {
+  const { f, hart } = s;
+  s.float.require();
+  const old = f.let(hart.load32(FFLAGS_OFFSET));
+  f.if(kind === "rw" ? I32.of(1) : writes, () => {
+    const bits = operand.wrap().and(31);
+    const flags = kind === "rw" ? bits : kind === "rs" ? old.or(bits) : old.and(bits.xor(-1));
+    s.float.markDirty();
+    f.store32(hart, flags, FFLAGS_OFFSET);
+    s.float.accrued();
+  });
+  s.setRd(old.extendU());
 }
 
 /** FS gets dirty only if the load did not trap. */

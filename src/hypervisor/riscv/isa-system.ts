@@ -1,10 +1,11 @@
 // Environment calls, CSR instructions, fences, privileged instructions and cache-block operations (unprivileged
 // specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are not modelled:
 // Zicbom only checks rights.
-import { I32 } from "../../wasm/expr.ts";
+import { I32, type I64 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
 import { cacheBlockAddress } from "./mmu.ts";
+import { accessFflags } from "./isa-fp.ts";
 import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
 import { ALL_SPACES, flushSpace, flushTlbPage } from "./tlb.ts";
 import {
@@ -19,6 +20,7 @@ import {
 } from "./trap.ts";
 import { ACCESS } from "./walk.ts";
 
+const CSR_FFLAGS = 1;
 const BLOCK_SIZE = 64;
 const CBIE = 0x30;
 const CBCFE = 0x40;
@@ -28,15 +30,17 @@ const CBZE = 0x80;
 const trappedInS = (s: Semantics, bit: number): I32 =>
   get32(s.hart, "priv").eq(1).and(get32(s.hart, "mstatus").shrU(bit));
 
-function csr(name: string, funct3: string): readonly Row[] {
+function csr(kind: "rw" | "rs" | "rc", funct3: string): readonly Row[] {
+  const access = (s: Semantics, operand: I64): void => {
+    // Where the number is known.
+    if (s.field(20, 12).constant === CSR_FFLAGS) return accessFflags(s, kind, operand, s.field(15, 5));
+    s.syncCounters();
+    s.setRd(s.guard(csrAccess.call(s.hart, s.word, operand)));
+  };
   return [
-    row(name, "Zicsr", `csr rs1 0${funct3} rd 1110011`, (s) => {
-      s.syncCounters();
-      s.setRd(s.guard(csrAccess.call(s.hart, s.word, s.rs1)));
-    }),
-    row(`${name}i`, "Zicsr", `csr uimm5 1${funct3} rd 1110011`, (s) => {
-      s.syncCounters();
-      s.setRd(s.guard(csrAccess.call(s.hart, s.word, s.field(15, 5).extendU())));
+    row(`csr${kind}`, "Zicsr", `csr rs1 0${funct3} rd 1110011`, (s) => access(s, s.rs1)),
+    row(`csr${kind}i`, "Zicsr", `csr uimm5 1${funct3} rd 1110011`, (s) => {
+      access(s, s.field(15, 5).extendU());
     }),
   ];
 }
@@ -75,9 +79,9 @@ export const systemRows: readonly Row[] = [
   row("fence", "I", "fm pred succ rs1 000 rd 0001111", (s) => s.f.fence()),
   // Nothing decoded is kept, so only the order of accesses matters.
   row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => s.f.fence()),
-  ...csr("csrrw", "01"),
-  ...csr("csrrs", "10"),
-  ...csr("csrrc", "11"),
+  ...csr("rw", "01"),
+  ...csr("rs", "10"),
+  ...csr("rc", "11"),
 
   row("mret", "S", "00110000001000000000000001110011", (s) => {
     s.f.if(get32(s.hart, "priv").ne(3), () => s.illegal());

@@ -1,5 +1,5 @@
 // F and D arithmetic in WebAssembly. The host rounds to nearest even and has no flags, so a function here
-// answers only when the rounding mode is RNE (conversions to integers: any but RMM), the result is finite
+// answers only when the rounding mode is RNE (conversions to integers: any), the result is finite
 // and clear of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
 // else, and so every flag, comes from `fpSlow` (softfloat-slow.ts). Error-free transformations: TwoSum, the fused
 // multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and Melquiond, IEEE
@@ -231,14 +231,13 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
       return fn(`fcvt.${name}.${h.suffix}`, [I32, I32, h.type], I64, (f, hart, rm, operand) => {
         const x = h.suffix === "s" ? f.let(asSingle(operand).promote()) : operand;
         const rounded = f.let(x.trunc());
-        f.if(rm.ne(RM.RTZ), () => {
-          rounded.set(x.nearest());
-          f.if(rm.ne(RM.RNE), () => rounded.set(rm.eq(RM.RDN).select(x.floor(), x.ceil())));
+        f.if(rm.eq(RM.RNE), () => rounded.set(x.nearest()));
+        f.if(rm.eq(RM.RDN), () => rounded.set(x.floor()));
+        f.if(rm.eq(RM.RUP), () => rounded.set(x.ceil()));
+        f.if(rm.eq(RM.RMM).and(x.sub(rounded).abs().ge(F64.of(0.5))), () => {
+          rounded.set(rounded.add(F64.of(1).copysign(x)));
         });
-        const safe = rm
-          .ne(RM.RMM)
-          .and(rounded.ge(F64.of(low)))
-          .and(rounded.le(F64.of(high)));
+        const safe = rounded.ge(F64.of(low)).and(rounded.le(F64.of(high)));
         const exact = rounded.eq(x);
         f.if(both(safe, either(nxIsSet(hart), exact)), () => f.return(convert(rounded)));
         return fpSlow.call(hart, op | h.opFlag, rm, h.toBits(operand), 0, 0);

@@ -13,6 +13,7 @@ import { FFLAGS, RM } from "./softfloat-format.ts";
 import { MSTATUS } from "./trap.ts";
 
 const SOURCES = ["frs1", "frs2", "frs3"] as const;
+const CSR_FFLAGS = 1;
 const REGISTERS = hartLayout.offsetOf("f");
 const FS = 3 << MSTATUS.FS;
 const BOX = -1n << 32n;
@@ -87,12 +88,13 @@ export class RegionFloat {
     }
   }
 
-  /** Is there anything to do with f registers in the region? */
+  /** Is there anything to do with f registers or fflags in the region? */
   static isUsedBy(region: Region): boolean {
     return region.blocks.some(({ instructions }) =>
-      instructions.some(
-        ({ row, flow }) => flow.kind !== "step" && row !== undefined && /^[FD]$/.test(row.extension),
-      ),
+      instructions.some(({ row, word, flow }) => {
+        if (row === undefined || flow.kind === "step") return false;
+        return /^[FD]$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS);
+      }),
     );
   }
 

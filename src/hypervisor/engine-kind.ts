@@ -4,4 +4,4 @@
 export const ENGINE_KINDS = ["interpreter", "translator"] as const;
 export type EngineKind = (typeof ENGINE_KINDS)[number];
 
-export const DEFAULT_ENGINE: EngineKind = "interpreter";
+export const DEFAULT_ENGINE: EngineKind = "translator";

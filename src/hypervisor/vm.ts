@@ -66,6 +66,9 @@ export function planMemory(
   tables: number;
   blocks: { hostOffset: number; dirtyOffset: number; codeOffset: number }[];
 } {
+  if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
+    throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
+  }
   const align = (n: number, to: number): number => Math.ceil(n / to) * to;
   const tables = hartBase(vcpuCount);
   let end = tables + ENGINE_TABLES_SIZE;
@@ -142,9 +145,6 @@ export class Vm {
 
   constructor(options: VmOptions) {
     const { buffer, vcpuCount, blocks } = options;
-    if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
-      throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
-    }
     if (options.icount !== undefined && vcpuCount !== 1) {
       throw new VmError(
         "vm.icount",

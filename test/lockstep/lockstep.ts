@@ -3,7 +3,14 @@
 // hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/layout.ts";
 import { EXIT } from "../../src/hypervisor/riscv/engine.ts";
-import { type HartField, hartLayout, hartState, SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
+import {
+  HEAT_ENTRIES,
+  HEAT_OFFSET,
+  type HartField,
+  hartLayout,
+  hartState,
+  SCRATCH,
+} from "../../src/hypervisor/riscv/hart.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
 import { Random } from "../oracle/random.ts";
 import type { Kicker } from "./kicker.ts";
@@ -62,6 +69,7 @@ export class Pair {
     const r = new Random(program.seed ^ 0x5bd1e995);
     const { ram } = programImage(program, isKept);
     for (const harness of [this.judge, this.tested]) start(harness, program, ram);
+    this.#heat();
     let done = 0;
     let fruitless = 0;
     while (done < steps) {
@@ -151,6 +159,12 @@ export class Pair {
     }
   }
 
+  /** Code whose translation was dropped would be translated anew only when it has been executed often. */
+  #heat(): void {
+    const { threshold = 0 } = this.#options;
+    new Uint8Array(this.tested.buffer, hartBase(0) + HEAT_OFFSET, HEAT_ENTRIES).fill(threshold);
+  }
+
   /** A kick may come after the next page was looked up: its A bit may be set early (12.3.1), the judge's is then set too. */
   #adoptAccessed(): void {
     const [a, b] = [this.judge, this.tested];
@@ -215,6 +229,7 @@ export class Pair {
     if (r.oneIn(30)) engine.flushTlb(hartBase(0));
     if (r.oneIn(10)) engine.flushTlbPage(hartBase(0), hart.get(r.pick(["pc", "mtval"])), r.int(6) - 1);
     if (r.oneIn(30)) engine.flushSpace(hartBase(0), r.int(6) - 1);
+    if (r.oneIn(4)) this.#heat();
     if (r.oneIn(20)) rewriteSame(this.tested, hart.get("pc"));
     if (r.oneIn(40)) {
       const bits = r.pick([0, 0, 0x80, 0x200, 0x800]);

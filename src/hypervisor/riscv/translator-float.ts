@@ -1,7 +1,7 @@
 // The translator's side of float-semantics.ts: the f registers that a region names are locals, and so is what its
 // instructions would look up each time: whether FS is dirty, frm, and whether NX has accrued. A register that only
 // binary32 instructions name is a binary32 local and a word on whether it is boxed; the others are binary64.
-import { F32, F64, I32, type I64, type Value } from "../../wasm/expr.ts";
+import { F32, F64, type I32, type I64, type Value } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FieldName } from "./encoding.ts";
@@ -49,21 +49,21 @@ function isSingle(row: Row, field: FieldName): boolean {
 export class RegionFloat {
   readonly #f: Func;
   readonly #hart: I32;
-  readonly #registers = new Map<number, Register>();
+  readonly registers = new Map<number, Register>();
   readonly #written = new Set<number>();
   /** Non-zero: FS is dirty and frm not reserved. */
-  readonly #isReady: Local<I32>;
-  readonly #frm: Local<I32>;
-  readonly #inexact: Local<I32>;
+  readonly isReady: Local<I32>;
+  readonly frm: Local<I32>;
+  readonly inexact: Local<I32>;
 
   /** Emits the loads of what the region needs. */
   constructor(f: Func, hart: I32, region: Region) {
     this.#f = f;
     this.#hart = hart;
-    this.#frm = f.let(hart.load32(hartLayout.offsetOf("frm")));
+    this.frm = f.let(hart.load32(hartLayout.offsetOf("frm")));
     const isDirty = hart.load32(hartLayout.offsetOf("mstatus")).and(FS).eq(FS);
-    this.#isReady = f.let(isDirty.and(this.#frm.leU(RM.RMM)));
-    this.#inexact = f.let(this.#inexactNow());
+    this.isReady = f.let(isDirty.and(this.frm.leU(RM.RMM)));
+    this.inexact = f.let(this.#inexactNow());
     const singles = new Map<number, boolean>();
     for (const { instructions } of region.blocks) {
       for (const { row, word, flow } of instructions) {
@@ -79,11 +79,11 @@ export class RegionFloat {
     }
     for (const [i, only] of singles) {
       const at = REGISTERS + 8 * i;
-      if (!only) this.#registers.set(i, { double: f.let(hart.loadF64(at)) });
+      if (!only) this.registers.set(i, { double: f.let(hart.loadF64(at)) });
       else {
         const low = f.let(hart.loadF32(at));
         const isBoxed = f.let(hart.load32(at + 4).eq(-1));
-        this.#registers.set(i, { single: { low, isBoxed } });
+        this.registers.set(i, { single: { low, isBoxed } });
       }
     }
   }
@@ -101,7 +101,7 @@ export class RegionFloat {
   writeBack(): void {
     for (const i of this.#written) {
       const at = REGISTERS + 8 * i;
-      const { double, single } = this.#registers.get(i) as Register;
+      const { double, single } = this.registers.get(i) as Register;
       if (double !== undefined) this.#f.storeF64(this.#hart, double, at);
       // Not boxed, it has not been written.
       else if (single !== undefined) {
@@ -115,7 +115,7 @@ export class RegionFloat {
 
   /** fflags may have changed. */
   flagsChanged(): void {
-    this.#inexact.set(this.#inexactNow());
+    this.inexact.set(this.#inexactNow());
   }
 
   #inexactNow(): I32 {
@@ -124,54 +124,90 @@ export class RegionFloat {
 
   /** For one instruction. */
   semantics(s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses): FloatSemantics {
-    const { f } = s;
-    const register = (low: number): Register => this.#registers.get((word >>> low) & 31) as Register;
-    const source = (n: FpSource): Register => register({ 1: 15, 2: 20, 3: 27 }[n]);
-    const asSingle = ({ double, single }: Register): BoxedSingle => {
-      if (single !== undefined) return single;
-      const bits = (double as Local<F64>).reinterpret();
-      return { low: bits.wrap().reinterpretF32(), isBoxed: bits.geU(BOX) };
-    };
-    return {
-      isFused: hasFusedMultiplyAdd(),
-      require: () => f.if(this.#isReady.eqz(), () => access.step(), undefined, false),
-      markDirty: () => {},
-      roundingMode: (field) => {
-        if (field.constant === RM.DYN) return this.#frm;
-        f.if(field.gtU(RM.RMM), () => s.illegal());
-        return field;
-      },
-      inexact: () => this.#inexact,
-      accrued: () => this.flagsChanged(),
-      double: (n) => source(n).double as Local<F64>,
-      single: (n) => asSingle(source(n)),
-      setDouble: (value) => register(7).double?.set(value),
-      setSingle: (value) => {
-        const { double, single } = register(7);
-        single?.low.set(value);
-        single?.isBoxed.set(1);
-        double?.set(value.reinterpret().extendU().or(BOX).reinterpretF64());
-      },
-      loadDouble: (address) =>
-        access.load<F64>(
-          8,
-          address,
-          F64.of(0),
-          (host, at) => host.loadF64(at),
-          (bits) => bits.reinterpretF64(),
-        ),
-      loadSingle: (address) =>
-        access.load<F32>(
-          4,
-          address,
-          F32.of(0),
-          (host, at) => host.loadF32(at),
-          (bits) => bits.wrap().reinterpretF32(),
-        ),
-      storeDouble: (address, value) =>
-        access.store(8, address, (host, at) => f.storeF64(host, value, at), value.reinterpret()),
-      storeSingle: (address, value) =>
-        access.store(4, address, (host, at) => f.storeF32(host, value, at), value.reinterpret().extendU()),
-    };
+    return new InstructionFloat(this, s, word, access);
+  }
+}
+
+const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
+
+class InstructionFloat implements FloatSemantics {
+  readonly isFused = hasFusedMultiplyAdd();
+  readonly #region: RegionFloat;
+  readonly #s: Pick<Semantics, "f" | "illegal">;
+  readonly #word: number;
+  readonly #access: Accesses;
+
+  constructor(region: RegionFloat, s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses) {
+    this.#region = region;
+    this.#s = s;
+    this.#word = word;
+    this.#access = access;
+  }
+
+  #register(low: number): Register {
+    return this.#region.registers.get((this.#word >>> low) & 31) as Register;
+  }
+
+  require(): void {
+    this.#s.f.if(this.#region.isReady.eqz(), () => this.#access.step(), undefined, false);
+  }
+  markDirty(): void {}
+  roundingMode(field: I32): I32 {
+    if (field.constant === RM.DYN) return this.#region.frm;
+    this.#s.f.if(field.gtU(RM.RMM), () => this.#s.illegal());
+    return field;
+  }
+  inexact(): I32 {
+    return this.#region.inexact;
+  }
+  accrued(): void {
+    this.#region.flagsChanged();
+  }
+
+  double(source: FpSource): F64 {
+    return this.#register(FIELD[source]).double as Local<F64>;
+  }
+  single(source: FpSource): BoxedSingle {
+    const { double, single } = this.#register(FIELD[source]);
+    if (single !== undefined) return single;
+    const bits = (double as Local<F64>).reinterpret();
+    return { low: bits.wrap().reinterpretF32(), isBoxed: bits.geU(BOX) };
+  }
+  setDouble(value: F64): void {
+    this.#register(7).double?.set(value);
+  }
+  setSingle(value: F32): void {
+    const { double, single } = this.#register(7);
+    single?.low.set(value);
+    single?.isBoxed.set(1);
+    double?.set(value.reinterpret().extendU().or(BOX).reinterpretF64());
+  }
+
+  loadDouble(address: I64): F64 {
+    return this.#access.load<F64>(
+      8,
+      address,
+      F64.of(0),
+      (host, at) => host.loadF64(at),
+      (bits) => bits.reinterpretF64(),
+    );
+  }
+  loadSingle(address: I64): F32 {
+    return this.#access.load<F32>(
+      4,
+      address,
+      F32.of(0),
+      (host, at) => host.loadF32(at),
+      (bits) => bits.wrap().reinterpretF32(),
+    );
+  }
+  storeDouble(address: I64, value: F64): void {
+    const { f } = this.#s;
+    this.#access.store(8, address, (host, at) => f.storeF64(host, value, at), value.reinterpret());
+  }
+  storeSingle(address: I64, value: F32): void {
+    const { f } = this.#s;
+    const bits = value.reinterpret().extendU();
+    this.#access.store(4, address, (host, at) => f.storeF32(host, value, at), bits);
   }
 }

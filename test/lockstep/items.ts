@@ -390,12 +390,12 @@ const [PMPCFG0, PMPADDR0] = [0x3a0, 0x3b0];
 
 /** Fresh numbers for f registers, which tend to NaN. */
 export function refresh({ r }: LockstepContext): Item {
-  const frd = (): number => r.int(32);
-  const rs1 = r.pick(DESTINATIONS);
-  return r.pick([
-    () => op("fmv.d.x", { frd: frd(), rs1 }),
-    () => op("fcvt.d.l", { frd: frd(), rs1, rm: 7 }),
-    () => op("fcvt.s.lu", { frd: frd(), rs1, rm: r.int(5) }),
-    () => op("fmv.w.x", { frd: frd(), rs1 }),
-  ])();
+  const row = r.pick(FROM_INTEGER);
+  return fixedRow(
+    row,
+    randomOperands(r, row, row.fields.has("rm") ? { rm: r.pick([0, 0, 7, r.int(5)]) } : {}),
+  );
 }
+const FROM_INTEGER = rows.filter(
+  (row) => row.fields.has("frd") && row.fields.has("rs1") && !row.fields.has("imm12"),
+);

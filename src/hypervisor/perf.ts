@@ -13,9 +13,10 @@ import {
 } from "./layout.ts";
 import { SCRATCH } from "./riscv/hart.ts";
 
-/** What a thread does; the first five have all of its time between them and the exits. */
+/** What a thread does; the first six have all of its time between them and the exits. */
 export const ACTIVITIES = [
   "engine",
+  "adopt",
   "blocked",
   "parked",
   "requests",

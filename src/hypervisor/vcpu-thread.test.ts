@@ -306,6 +306,25 @@ describe("timers", () => {
     expect(lines).toEqual([STIP, 0, STIP, 0]);
   });
 
+  test("slices last about 0.2 ms, however fast the engine is; those that end early say nothing", () => {
+    const { s } = one();
+    s.vm.clock.start();
+    const budgets: number[] = [];
+    const takes = (ns: number, reason: number = EXIT.SLICE) => {
+      return (_: unknown, budget: number): number => {
+        budgets.push(budget);
+        s.nowNs += ns;
+        return reason;
+      };
+    };
+    const [fast, right, slow] = [takes(10_000), takes(200_000), takes(1_000_000)];
+    s.run(0, fast, fast, takes(10_000, EXIT.KICK), right, slow, fast, right);
+    expect(budgets).toEqual([1, 2, 4, 4, 4, 2, 4].map((n) => n * 20_000));
+    budgets.length = 0;
+    s.run(0, ...Array.from({ length: 10 }, () => fast), ...Array.from({ length: 10 }, () => slow));
+    expect([Math.max(...budgets), budgets.at(-1)]).toEqual([2_000_000, 20_000]);
+  });
+
   test("the machine timer's line follows mtimecmp where the guest has M-mode, and the built-in firmware has none", () => {
     for (const builtinFirmware of [false, true]) {
       const { s, me } = one({ builtinFirmware });

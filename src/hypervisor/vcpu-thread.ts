@@ -51,8 +51,14 @@ import { ALL_SPACES } from "./riscv/tlb.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
 
-/** Instructions between looks at the clock: about 0.2 ms. */
-const SLICE = 20_000;
+/**
+ * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the least of them
+ * in that time, translated code a hundred times as many, and each look costs some microseconds.
+ */
+const SLICE_LEAST = 20_000;
+const SLICE_MOST = 2_000_000;
+/** 0.2 ms. */
+const SLICE_TICKS = 2000;
 const STEAL_UPDATE_NS = 10_000_000;
 const MIP_STIP = 1 << 5;
 const MIP_MTIP = 1 << 7;
@@ -102,6 +108,9 @@ export class VcpuThread {
   readonly #menvcfg: number;
   /** Writes of ours may wait in the ring without the VMM thread knowing. */
   #writesWait = false;
+  #slice = SLICE_LEAST;
+  /** Guest time when the timer lines were last made to agree with it. */
+  #lastLook = 0;
   /** How the last write went on its way, if it did not wait for an answer. */
   #late: Activity | undefined;
   /** While somebody wants to know where the time goes. */
@@ -172,6 +181,11 @@ export class VcpuThread {
       hostTicks: () => hostTicks(timeNs),
       mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
       mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),
+      adopting: (work) => {
+        this.#perf?.mark("engine");
+        work();
+        this.#perf?.mark("adopt", "engine");
+      },
     });
   }
 
@@ -190,6 +204,7 @@ export class VcpuThread {
   #loop(): void {
     const me = this.#me;
     this.#loadSlotBank();
+    let usedUp = false;
     while (this.#park()) {
       this.#lookAtPerf();
       if (!this.#handleRequests()) continue;
@@ -203,9 +218,12 @@ export class VcpuThread {
         me.leaveGuestMode();
         continue;
       }
+      const before = this.#lastLook;
       this.#updateTimers();
+      if (usedUp) this.#adaptSlice(this.#lastLook - before);
       this.#perf?.mark("other", "engine");
       const reason = this.#engine.run(this.#base, this.#budget());
+      usedUp = reason === EXIT.SLICE;
       this.#perf?.mark("engine");
       me.leaveGuestMode();
       this.#handleExit(reason);
@@ -385,6 +403,7 @@ export class VcpuThread {
   /** Make the timer lines agree with the clock. */
   #updateTimers(): void {
     const now = this.#clock.now();
+    this.#lastLook = now;
     this.#line(MIP_STIP, this.#sstcEnabled() && now >= this.#stimecmpTicks());
     if (this.#aclint !== undefined) this.#line(MIP_MTIP, now >= this.#aclint.deadline(this.#hart));
   }
@@ -410,8 +429,14 @@ export class VcpuThread {
 
   /** Instructions to execute before the clock is looked at. By the instructions' own clock that is when a timer is due. */
   #budget(): number {
-    if (this.#instructions === undefined) return SLICE;
-    return Math.min(SLICE, this.#instructions.instructions(this.#nsToDeadline()));
+    if (this.#instructions === undefined) return this.#slice;
+    return Math.min(SLICE_MOST, this.#instructions.instructions(this.#nsToDeadline()));
+  }
+
+  /** A slice has been used up since the last look at the clock. */
+  #adaptSlice(ticks: number): void {
+    if (ticks < SLICE_TICKS / 2) this.#slice = Math.min(this.#slice * 2, SLICE_MOST);
+    else if (ticks > SLICE_TICKS * 2) this.#slice = Math.max(this.#slice / 2, SLICE_LEAST);
   }
 
   // ---- exits ----

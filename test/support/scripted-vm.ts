@@ -26,7 +26,7 @@ const RAM_SIZE = 0x40000;
 const FOR_EVER_MS = 0x7fffffff;
 
 /** What a call of the engine's run() does; it gives EXIT.*. */
-export type Step = (imports: EngineImports) => number;
+export type Step = (imports: EngineImports, budget: number) => number;
 
 export interface ScriptedOptions {
   readonly harts?: number;
@@ -119,7 +119,7 @@ export class ScriptedVm {
         const step = this.#steps.shift();
         if (this.#steps.length === 0) this.end(hart);
         this.log.push("run");
-        const reason = step?.(imports) ?? EXIT.SLICE;
+        const reason = step?.(imports, budget) ?? EXIT.SLICE;
         return real === undefined ? reason : real.run(base, budget);
       },
       flushTlb: (base) => {

@@ -32,6 +32,8 @@ export interface EngineImports {
   mmioWrite(guestPhys: bigint, size: number, value: bigint): number;
   /** The translator: code at this host address is hot; non-zero if it is translated on return. Default: ask for it. */
   hot?(address: number): number;
+  /** Does what the hart's thread itself has to do for translated code: adopt it, forget it. Default: just that. */
+  adopting?(work: () => void): void;
 }
 
 /** `hartBase` is the byte offset of the hart's area in shared memory. */
@@ -115,9 +117,10 @@ class TranslatingEngine {
   /** By their id. */
   readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
 
-  constructor(module: WasmModule, host: Record<string, unknown>, buffer: SharedArrayBuffer) {
+  constructor(module: WasmModule, host: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
     this.#cache = new CodeCache(buffer);
     this.#codePages = new CodePageSet(buffer);
+    const { adopting = (work: () => void) => work() } = host;
     const askFor = (address: number): number => {
       this.#cache.request(address >>> 0);
       return 0;
@@ -126,9 +129,9 @@ class TranslatingEngine {
       hot: askFor,
       ...host,
       table: this.#table,
-      adopt: (slot: number) => this.#adopt(slot),
-      dropStale: () => this.#cache.dropStale(this.#codePages),
-      dropRetired: () => this.#dropRetired(),
+      adopt: (slot: number) => adopting(() => this.#adopt(slot)),
+      dropStale: () => adopting(() => this.#cache.dropStale(this.#codePages)),
+      dropRetired: () => adopting(() => this.#dropRetired()),
     };
     const exports = instantiateModule(module, { host: imports });
     this.#empty = exports["notAdopted"];

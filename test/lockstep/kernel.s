@@ -19,6 +19,10 @@
 .equ MEDELEG, 0x40
 .equ MIDELEG, 0x48
 .equ SPACES, 0x80
+# What a place of code is xored with where a space has the copy; and a PTE.
+.equ COPY_DELTA, 24
+.equ COPY, 0x80000
+.equ COPY_PTE, 0x20000
 .equ save_m, 0x80002200
 .equ save_s, 0x80002300
 
@@ -40,7 +44,7 @@ s_vector:
 
 # x4 RAM, x5 data page, x6 cause, x7 epc, x8 tval, x9 status, x12 coin, x14 mode before, x15 its space,
 # x18 base of the place it ran at, x31 saved registers.
-.macro handler p, status, epc, cause, tval, scratch, ie, ip, return
+.macro handler p, status, epc, cause, tval, scratch, ie, ip, return, mode
 entry_\p:
     csrw  \scratch, x31
     li    x31, 0x20000
@@ -70,10 +74,26 @@ entry_\p:
     slli  x27, x27, 1
     add   x27, x27, x29
     sd    x27, HASH(x28)
+    # The copy that it was in.
+    csrr  x27, satp
+    srli  x27, x27, 44
+    andi  x27, x27, 7
+    csrr  x29, \status
+    srli  x29, x29, 11
+    andi  x29, x29, \mode
+    addi  x29, x29, -3
+    snez  x29, x29
+    sub   x29, x0, x29
+    and   x27, x27, x29
+    slli  x27, x27, 5
+    la    x28, base + DATA + SPACES + COPY_DELTA
+    add   x27, x27, x28
+    ld    x27, 0(x27)
     la    x28, base
     slli  x29, x30, PLACE_BITS
     srli  x29, x29, PLACE_BITS
     add   x29, x29, x28
+    add   x29, x29, x27
     lhu   x29, 0(x29)
     andi  x29, x29, 3
     addi  x29, x29, -3
@@ -147,8 +167,14 @@ all_\p:
 2:  jal   x1, next_pc
     jal   x1, teleport_\p
     j     go_\p
-3:  jal   x1, break_page
+3:  srli  x20, x12, 10
+    andi  x20, x20, 3
+    beqz  x20, 4f
+    jal   x1, break_page
     j     skip_\p
+4:  jal   x1, next_pc
+    jal   x1, swap_code
+    j     go_\p
 
 interrupt_\p:
     li    x20, 1
@@ -210,9 +236,9 @@ restore_\p:
 .endm
 
 .balign 16
-    handler m, mstatus, mepc, mcause, mtval, mscratch, mie, mip, mret
+    handler m, mstatus, mepc, mcause, mtval, mscratch, mie, mip, mret, 3
 .balign 16
-    handler s, sstatus, sepc, scause, stval, sscratch, sie, sip, sret
+    handler s, sstatus, sepc, scause, stval, sscratch, sie, sip, sret, 0
 
 previous_m:
     srli  x14, x9, 11
@@ -270,6 +296,8 @@ next_pc:
     slli  x20, x7, PLACE_BITS
     srli  x20, x20, PLACE_BITS
     add   x20, x20, x4
+    ld    x21, COPY_DELTA(x15)
+    add   x20, x20, x21
     lhu   x21, 0(x20)
     andi  x21, x21, 3
     addi  x21, x21, -3
@@ -401,6 +429,43 @@ break_page:
 3:  sfence.vma x21
     ret
 4:  sfence.vma x0, x22
+    ret
+
+# Some space gets the other copy of the code, in all its windows.
+swap_code:
+    srli  x20, x12, 24
+    andi  x20, x20, 3
+    addi  x20, x20, 1
+    slli  x20, x20, 5
+    add   x20, x20, x5
+    addi  x20, x20, SPACES
+    ld    x21, COPY_DELTA(x20)
+    li    x22, COPY
+    xor   x21, x21, x22
+    sd    x21, COPY_DELTA(x20)
+    ld    x21, 16(x20)
+    add   x21, x21, x4
+    addi  x21, x21, 8 * FIRST_FREE_PAGE
+    li    x23, COPY_PTE
+    li    x24, 4
+1:  li    x25, 32
+2:  ld    x26, 0(x21)
+    xor   x26, x26, x23
+    sd    x26, 0(x21)
+    addi  x21, x21, 8
+    addi  x25, x25, -1
+    bnez  x25, 2b
+    addi  x21, x21, 8 * 96
+    addi  x24, x24, -1
+    bnez  x24, 1b
+    ld    x22, 0(x20)
+    srli  x22, x22, 44
+    andi  x22, x22, 7
+    andi  x23, x12, 64
+    beqz  x23, 3f
+    sfence.vma x0, x22
+    ret
+3:  sfence.vma
     ret
 
 # The page of x8 gets good flags; x22 non-zero if it is none of the program's in the space x15.

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { RAM_BASE } from "../hart-harness.ts";
-import { DATA, KERNEL_DATA } from "./layout.ts";
+import { COPY, DATA, KERNEL_DATA } from "./layout.ts";
 import type { Space } from "./spaces.ts";
 
 let assembled: { code: Uint8Array; labels: ReadonlyMap<string, bigint> } | undefined;
@@ -49,5 +49,6 @@ export function writeKernel(ram: DataView<ArrayBuffer>, data: KernelData): void 
     set(at, space.satp);
     set(at + 8, space.window);
     set(at + 16, BigInt(space.leaves));
+    set(at + 24, space.hasCopy ? BigInt(COPY) : 0n);
   }
 }

@@ -1,8 +1,11 @@
-// Where things are in the 512 KiB of RAM that a lock-step program runs in, and where its address spaces map them.
-// A place is an offset in RAM; the kernel (kernel.s, which has its own copies) moves pc and pointers between the
+// Where things are in the RAM that a lock-step program runs in, and where its address spaces map them.
+// A place is an offset in its first 512 KiB; the kernel (kernel.s, which has its own copies) moves pc and pointers between the
 // spaces by keeping their low 19 bits.
 
 export const RAM_SIZE = 0x80000;
+/** So far behind the code is another, of the same layout: some spaces have that instead. RAM ends behind it. */
+export const COPY = 0x80000;
+export const RAM_TOTAL = 0x100000;
 /** The kernel's data page; see kernel.s for the offsets in it. */
 export const KERNEL_DATA = 0x2000;
 export const DATA = {

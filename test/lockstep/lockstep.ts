@@ -14,7 +14,7 @@ import {
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
 import { Random } from "../oracle/random.ts";
 import type { Kicker } from "./kicker.ts";
-import { RAM_SIZE, TABLES, TABLES_END } from "./layout.ts";
+import { RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
 import { PTE } from "./spaces.ts";
 import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
 
@@ -57,8 +57,8 @@ export class Pair {
   /** With a kicker the tested engine leaves run() at moments that no seed can tell. */
   constructor(tested: HarnessOptions, { planted, kicker }: { planted?: Planted; kicker?: Kicker } = {}) {
     this.#kicker = kicker;
-    this.judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
-    this.#options = { ...tested, ramSize: RAM_SIZE };
+    this.judge = new HartHarness({ engine: "interpreter", ramSize: RAM_TOTAL });
+    this.#options = { ...tested, ramSize: RAM_TOTAL };
     this.tested = new HartHarness(this.#options);
     kicker?.aim(this.tested.buffer);
     this.#planted = planted;
@@ -190,8 +190,8 @@ export class Pair {
     }
     const ram = a.offset(RAM_BASE);
     const other = b.offset(RAM_BASE);
-    if (bytes(a, ram, RAM_SIZE).compare(bytes(b, other, RAM_SIZE)) !== 0) {
-      for (let i = 0; i < RAM_SIZE && lines.length < 20; i += 8) {
+    if (bytes(a, ram, RAM_TOTAL).compare(bytes(b, other, RAM_TOTAL)) !== 0) {
+      for (let i = 0; i < RAM_TOTAL && lines.length < 20; i += 8) {
         const at = RAM_BASE + BigInt(i);
         if (a.read64(at) !== b.read64(at)) lines.push(different(at.toString(16), a.read64(at), b.read64(at)));
       }
@@ -201,7 +201,7 @@ export class Pair {
       const theirs = b.devices.get(address) ?? 0n;
       if (value !== theirs) lines.push(different(`device ${address.toString(16)}`, value, theirs));
     }
-    for (let i = 0; i < RAM_SIZE; i += 4096) {
+    for (let i = 0; i < RAM_TOTAL; i += 4096) {
       const at = RAM_BASE + BigInt(i);
       if (a.dirty(at) && !b.dirty(at)) lines.push(`dirty log: page ${at.toString(16)} is missing`);
     }
@@ -256,9 +256,9 @@ const executed = (harness: HartHarness): bigint =>
   harness.view.getBigUint64(hartBase(0) + SCRATCH.executed, true);
 
 export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8Array): void {
-  new Uint8Array(harness.buffer, harness.offset(RAM_BASE), RAM_SIZE).set(ram);
+  new Uint8Array(harness.buffer, harness.offset(RAM_BASE), RAM_TOTAL).set(ram);
   // Each page as a device writes it: what was translated from it is stale.
-  for (let at = RAM_BASE; at < RAM_BASE + BigInt(RAM_SIZE); at += 4096n)
+  for (let at = RAM_BASE; at < RAM_BASE + BigInt(RAM_TOTAL); at += 4096n)
     harness.write64(at, harness.read64(at));
   const { hart } = harness;
   for (const [field, value] of Object.entries(hartState.create())) {
@@ -280,7 +280,7 @@ export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8
 function copyState(from: HartHarness, to: HartHarness): void {
   const copy = (source: number, target: number, size: number): void =>
     new Uint8Array(to.buffer, target, size).set(new Uint8Array(from.buffer, source, size));
-  copy(from.offset(RAM_BASE), to.offset(RAM_BASE), RAM_SIZE);
+  copy(from.offset(RAM_BASE), to.offset(RAM_BASE), RAM_TOTAL);
   const state = hartBase(0) + HART_STATE_OFFSET;
   copy(state, state, hartLayout.end - HART_STATE_OFFSET);
   to.lines = from.lines;

@@ -19,6 +19,7 @@ import {
   rawWord,
   reservation,
   SAFE_POINTER,
+  type Unit,
   WRONG_POINTER,
 } from "../oracle/items.ts";
 import { compressed } from "../oracle/items-compressed.ts";
@@ -57,7 +58,9 @@ import {
   CODE_SIZE,
   KERNEL_ALIAS,
   PROGRAM_ALIAS,
+  COPY,
   RAM_SIZE,
+  RAM_TOTAL,
   SCRATCH,
   SCRATCH_SIZE,
   STACK,
@@ -71,6 +74,8 @@ export interface Entry {
   readonly target?: number;
   /** Place where it starts; others follow the one before. */
   readonly place?: number;
+  /** What the copy of the code has in its place, of the same size. */
+  readonly other?: Item;
   /** It ends a part: falling out of it would lead nowhere. */
   readonly fixed?: boolean;
 }
@@ -149,7 +154,13 @@ class Builder {
         const mode = this.#context.r.pick<Mode>(["M", "S", "U"]);
         item = this.#context.r.weighted(this.#choices)({ ...this.#context, mode });
       } while (!isHarmless(item) || (isCostly(item) && !this.#context.r.oneIn(this.#thrift)));
-      this.add(item);
+      this.add(item, item.size === 4 && this.#context.r.oneIn(3) ? { other: this.#other() } : {});
+    }
+  }
+  #other(): Item {
+    for (;;) {
+      const item = computation(this.#context);
+      if (isHarmless(item) && !isCostly(item)) return item;
     }
   }
   /** A loop about `body`. */
@@ -205,7 +216,7 @@ function wrongPointer(r: Random, spaces: readonly Space[]): bigint {
       DEVICE,
       PROGRAM_ALIAS + BigInt(SCRATCH) + 0x8000n,
       ...[0, 1, 2, 3].map((n) => window + BigInt(n * RAM_SIZE + SCRATCH) + 0x8000n),
-      PROGRAM_ALIAS + BigInt(RAM_SIZE),
+      PROGRAM_ALIAS + BigInt(RAM_TOTAL),
       KERNEL_ALIAS + BigInt(SCRATCH) + 0x8000n,
       window + 0x1f_fff8n,
       window - 4n,
@@ -214,7 +225,7 @@ function wrongPointer(r: Random, spaces: readonly Space[]): bigint {
       1n << 56n,
       1n << 63n,
       (1n << 64n) - 8n,
-      RAM_BASE + BigInt(RAM_SIZE),
+      RAM_BASE + BigInt(RAM_TOTAL),
     ]),
   );
 }
@@ -242,7 +253,7 @@ function pmpEntries(r: Random): { cfg: bigint; address: bigint }[] {
 /** Makes the program of this seed. */
 export function lockstepProgram(seed: number): LockstepProgram {
   const r = new Random(seed);
-  const ram = new Uint8Array(RAM_SIZE);
+  const ram = new Uint8Array(RAM_TOTAL);
   const view = new DataView(ram.buffer);
   const good = goodFlags(r);
   const landing = CODE + (PARTS - 1) * PART_SIZE + 0x1000 * r.int(PART_SIZE / 0x1000) + 2 * r.int(0x700);
@@ -364,6 +375,15 @@ function layOut(entries: readonly Entry[], isKept: (index: number) => boolean = 
 /** Reach of a branch that looks so many items on: a compressed one's, or half a page. */
 const REACH = { 2: 240, 4: 2000 } as const;
 
+function write(view: DataView, start: number, units: readonly Unit[]): void {
+  let at = start;
+  for (const { size, word } of units) {
+    if (size === 2) view.setUint16(at, word, true);
+    else view.setUint32(at, word, true);
+    at += size;
+  }
+}
+
 /** RAM with the program's code, and its listing. */
 export function programImage(
   program: LockstepProgram,
@@ -390,13 +410,11 @@ export function programImage(
     }
     const units = item.encode(address(start), address(to));
     const words = units.map((u) => u.word.toString(16)).join(" ");
-    listing.push(`${i}: ${address(start).toString(16)} ${words}  ${item.text} → ${address(to).toString(16)}`);
-    let at = start;
-    for (const { size, word } of units) {
-      if (size === 2) view.setUint16(at, word, true);
-      else view.setUint32(at, word, true);
-      at += size;
-    }
+    listing.push(
+      `${i}: ${address(start).toString(16)} ${words}  ${item.text} → ${address(to).toString(16)}${entry.other === undefined ? "" : `; in the copy ${entry.other.text}`}`,
+    );
+    write(view, start, units);
+    write(view, start + COPY, entry.other?.encode(address(start), address(to)) ?? units);
   }
   return { ram, listing };
 }

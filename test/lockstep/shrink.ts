@@ -2,7 +2,7 @@
 // And the judge's way to the difference, instruction by instruction.
 import { disassemble } from "../../src/hypervisor/riscv/disassemble.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
-import { RAM_SIZE } from "./layout.ts";
+import { RAM_SIZE, RAM_TOTAL } from "./layout.ts";
 import { type Difference, Pair, type RunOptions, start } from "./lockstep.ts";
 import { type LockstepProgram, programImage } from "./program.ts";
 
@@ -44,7 +44,7 @@ export function trace(
   difference: Difference,
 ): string[] {
   const { ram } = programImage(program, (i) => kept.has(i));
-  const hart = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
+  const hart = new HartHarness({ engine: "interpreter", ramSize: RAM_TOTAL });
   start(hart, program, ram);
   const lines: string[] = [];
   const end = Math.min(difference.equalSteps + difference.slice + 1, options.steps + difference.slice);

@@ -5,6 +5,7 @@ import { RAM_BASE } from "../hart-harness.ts";
 import type { Random } from "../oracle/random.ts";
 import {
   CODE,
+  COPY,
   KERNEL_ALIAS,
   PROGRAM_ALIAS,
   RAM_SIZE,
@@ -21,6 +22,8 @@ export interface Space {
   readonly window: bigint;
   /** Place of the table of the window's pages. */
   readonly leaves: number;
+  /** Its code is the copy. */
+  readonly hasCopy: boolean;
 }
 
 export const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
@@ -91,6 +94,7 @@ export function buildSpaces(
     map(root, top, PROGRAM_ALIAS, MEGAPAGE, pte(0, program));
     const leaves = tableOf(root, top, window, 0);
     const shift = r.int(32);
+    const hasCopy = r.oneIn(2);
     for (let n = 0; n < WINDOW_COUNT * PAGES; n++) {
       const place = (n % PAGES) * 4096;
       const isUser = n >= 2 * PAGES;
@@ -99,10 +103,17 @@ export function buildSpaces(
       const flags = good[(isUser ? 2 : 0) + (isData || place === STACK ? 1 : 0)] as bigint;
       const steady = place === STACK || place >> 12 === landing >> 12;
       const given = steady || !r.oneIn(6) ? flags : (r.u64() & 0xdfn) | (r.oneIn(6) ? 0n : PTE.V);
-      const target = isData ? SCRATCH + ((place - SCRATCH + shift * 4096) % (RAM_SIZE - SCRATCH)) : place;
+      const isCode = place >= CODE && !isData;
+      const data = SCRATCH + ((place - SCRATCH + shift * 4096) % (RAM_SIZE - SCRATCH));
+      const target = isData ? data : isCode && hasCopy ? place + COPY : place;
       ram.setBigUint64(leaves + n * 8, pte(target, given), true);
     }
     const asid = BigInt(i + 1);
-    return { satp: (mode << 60n) | (asid << 44n) | ((RAM_BASE + BigInt(root)) >> 12n), window, leaves };
+    return {
+      satp: (mode << 60n) | (asid << 44n) | ((RAM_BASE + BigInt(root)) >> 12n),
+      window,
+      leaves,
+      hasCopy,
+    };
   });
 }

@@ -39,7 +39,6 @@ function rowFunction(row: Row, name: string, mode: number | undefined, isFused: 
       markDirty: () => {},
       roundingMode: (field) => field,
       inexact: () => nx,
-      accrued: () => nx.set(1),
       double: (n) => source(n).reinterpretF64(),
       single: (n) => ({ low: source(n).wrap().reinterpretF32(), isBoxed: source(n).shrS(32).eq(-1) }),
       setDouble: (value) => result.set(value.reinterpret()),

@@ -26,8 +26,6 @@ export interface FloatSemantics {
   roundingMode(field: I32): I32;
   /** 1 if NX has accrued, so that one more inexact result changes no flag. May be 0 for some time after it has. */
   inexact(): I32;
-  /** Flags may have accrued: `inexact` may look again. */
-  accrued(): void;
   double(source: FpSource): F64;
   single(source: FpSource): BoxedSingle;
   setDouble(value: F64): void;

@@ -31,7 +31,6 @@ export function interpretedFloat(
       return rm;
     },
     inexact: () => hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX),
-    accrued: () => {},
     double: (source) => register(FIELD[source]).loadF64(FLOATS),
     single: (source) => ({
       low: register(FIELD[source]).loadF32(FLOATS),

@@ -22,7 +22,7 @@ import {
   inRange,
   isFinite,
   isFusedProduct,
-  sumError,
+  isSum,
 } from "./softfloat-fast.ts";
 import { softFloat } from "./softfloat-slow.ts";
 
@@ -134,7 +134,6 @@ function hostOr(
       f.br(done);
     });
     format.set(s, rest());
-    s.float.accrued();
   });
 }
 
@@ -252,13 +251,12 @@ function formatRows(format: RegisterFormat): Row[] {
         const result = product.relaxedMadd(y.value, negated(z.value, negateAddend));
         const isExact = (r: F64): I32 => {
           const p = s.f.let(product.mul(y.value));
-          const isSum = sumError(s.f, r, p, negated(z.value, negateAddend)).eq(host.of(0));
-          return isFusedProduct(host, p, product, y.value).and(isSum);
+          const isExactSum = isSum(r, p, negated(z.value, negateAddend));
+          return isFusedProduct(host, p, product, y.value).and(isExactSum);
         };
         hostOr(s, format, rm, operands, result, inRange, isExact, rest);
       } else {
         format.set(s, rest());
-        s.float.accrued();
       }
     });
   };
@@ -313,7 +311,6 @@ function formatRows(format: RegisterFormat): Row[] {
       const source = format.source(s, 1);
       const rest = (): void => {
         s.setRd(format.functions(s)[target.function].call(s.hart, rm, source.number));
-        s.float.accrued();
       };
       // A mode that is not known is likely a cast's in C, the dynamic one nearest-even.
       const mode = rm.constant ?? (s.field(12, 3).constant === undefined ? RM.RTZ : RM.RNE);
@@ -344,14 +341,12 @@ function formatRows(format: RegisterFormat): Row[] {
         () => {
           const { fromI64, fromU64 } = format.functions(s);
           format.set(s, (isSigned ? fromI64 : fromU64).call(s.hart, rm, value));
-          s.float.accrued();
         },
         true,
       );
     });
   };
   const fclass = classOf(format);
-  const isSum = (s: Semantics, r: F64, x: F64, y: F64): I32 => sumError(s.f, r, x, y).eq(host.of(0));
   const isProduct = (s: Semantics, r: F64, x: F64, y: F64): I32 =>
     s.float.isFused ? isFusedProduct(host, r, x, y) : I32.of(0);
   return [
@@ -360,14 +355,14 @@ function formatRows(format: RegisterFormat): Row[] {
       "00000",
       (x, y) => x.add(y),
       isFinite,
-      (s, r, x, y) => isSum(s, r, x, y),
+      (_, r, x, y) => isSum(r, x, y),
     ),
     binary(
       "sub",
       "00001",
       (x, y) => x.sub(y),
       isFinite,
-      (s, r, x, y) => isSum(s, r, x, y.neg()),
+      (_, r, x, y) => isSum(r, x, y.neg()),
     ),
     binary(
       "mul",
@@ -452,7 +447,6 @@ export function accessFflags(s: Semantics, kind: "rw" | "rs" | "rc", operand: I6
     const flags = kind === "rw" ? bits : kind === "rs" ? old.or(bits) : old.and(bits.xor(-1));
     s.float.markDirty();
     f.store32(hart, flags, FFLAGS_OFFSET);
-    s.float.accrued();
   });
   s.setRd(old.extendU());
 }

@@ -29,10 +29,12 @@ export interface HostFormat {
   of(value: number): F64;
   toBits(value: F64): I64;
   fromBits(bits: I64): F64;
-  /** Twice the smallest normal number: results from here on cannot underflow. */
-  readonly safeMin: number;
-  /** From here on the error of a product or quotient is itself a number. */
-  readonly residualMin: number;
+  /** Biased. */
+  exponent(value: F64): I32;
+  /** The exponent of infinities and NaNs. */
+  readonly special: number;
+  /** From this exponent on the error of a product or quotient is itself a number. */
+  readonly residual: number;
   fromI64(v: I64, isSigned: boolean): F64;
 }
 
@@ -47,8 +49,9 @@ export const hostSingle: HostFormat = {
   of: (value) => asF64(F32.of(value)),
   toBits: (value) => asSingle(value).reinterpret().extendU(),
   fromBits: (bits) => asF64(bits.wrap().reinterpretF32()),
-  safeMin: 2 ** -125,
-  residualMin: 2 ** -98,
+  exponent: (value) => asSingle(value).reinterpret().shrU(23).and(0xff),
+  special: 0xff,
+  residual: 127 - 98,
   fromI64: (v, isSigned) => asF64(isSigned ? v.toF32S() : v.toF32U()),
 };
 
@@ -60,14 +63,19 @@ export const hostDouble: HostFormat = {
   of: (value) => F64.of(value),
   toBits: (value) => value.reinterpret(),
   fromBits: (bits) => bits.reinterpretF64(),
-  safeMin: 2 ** -1021,
-  residualMin: 2 ** -960,
+  exponent: (value) => value.reinterpret().shrU(52).wrap().and(0x7ff),
+  special: 0x7ff,
+  residual: 1023 - 960,
   fromI64: (v, isSigned) => (isSigned ? v.toF64S() : v.toF64U()),
 };
 
 export const isFinite = (h: HostFormat, r: F64): I32 => r.abs().lt(h.of(Number.POSITIVE_INFINITY));
-/** Finite, and too large to have underflowed. */
-export const inRange = (h: HostFormat, r: F64): I32 => r.abs().ge(h.of(h.safeMin)).and(isFinite(h, r));
+/** Finite, and at least twice the smallest normal number: it has not underflowed. */
+export const inRange = (h: HostFormat, r: F64): I32 =>
+  h
+    .exponent(r)
+    .sub(2)
+    .ltU(h.special - 2);
 export const canonicalNan = (h: HostFormat): F64 =>
   h.suffix === "s" ? asF64(I32.of(Number(BINARY32.canonicalNan)).reinterpretF32()) : F64.of(Number.NaN);
 
@@ -101,14 +109,20 @@ export interface FastFloats {
 const ZERO = F64.of(0);
 
 /** The rounding error of r = x + y (Knuth's TwoSum); NaN should it overflow. */
-export function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
+function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
   const part = f.let(r.sub(x));
   return x.sub(r.sub(part)).add(y.sub(part));
 }
 
+/**
+ * 1 only if r, the host's sum of x and y, is exact: the larger operand taken from it leaves a number without rounding
+ * (Dekker's Fast2Sum), so that one of the two tests is exact, and the other does no harm.
+ */
+export const isSum = (r: F64, x: F64, y: F64): I32 => r.sub(x).eq(y).and(r.sub(y).eq(x));
+
 /** 1 only if r = x × y exactly; with a fused multiply-add. */
 export const isFusedProduct = (h: HostFormat, r: F64, x: F64, y: F64): I32 =>
-  both(r.abs().ge(h.of(h.residualMin)), x.relaxedMadd(y, r.neg()).eq(h.of(0)));
+  both(h.exponent(r).geU(h.residual), x.relaxedMadd(y, r.neg()).eq(h.of(0)));
 
 /** x + y rounded to odd: the last bit is set if the sum was inexact. */
 function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
@@ -190,16 +204,14 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
       const r = f.let(x.add(y));
       f.if(isFinite(h, r), () => {
         f.if(nxIsSet(hart), () => f.return(r));
-        f.if(sumError(f, r, x, y).eq(zero), () => f.return(r));
+        f.if(isSum(r, x, y), () => f.return(r));
       });
     });
     const sub = binary("fsub", FP_OP.SUB, (f, hart, x, y) => {
       const r = f.let(x.sub(y));
       f.if(isFinite(h, r), () => {
         f.if(nxIsSet(hart), () => f.return(r));
-        const part = f.let(x.sub(r));
-        const error = x.sub(r.add(part)).add(part.sub(y));
-        f.if(error.eq(zero), () => f.return(r));
+        f.if(isSum(r, x, y.neg()), () => f.return(r));
       });
     });
     const mul = binary("fmul", FP_OP.MUL, (f, hart, x, y) => {
@@ -283,7 +295,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
           const product = f.let(x.mul(y));
           const isZero = x.eq(h.of(0)).or(y.eq(h.of(0)));
           f.if(either(isZero, isFusedProduct(h, product, x, y)), () => {
-            f.if(sumError(f, r, product, z).eq(h.of(0)), () => f.return(r));
+            f.if(isSum(r, product, z), () => f.return(r));
           });
         });
       });

@@ -54,6 +54,8 @@ export class RegionFloat {
   /** Non-zero: FS is dirty and frm not reserved. */
   readonly isReady: Local<I32>;
   readonly frm: Local<I32>;
+  /** `isReady` has been tested before in the block. */
+  isRequired = false;
   readonly inexact: Local<I32>;
 
   /** Emits the loads of what the region needs. */
@@ -113,7 +115,12 @@ export class RegionFloat {
     }
   }
 
-  /** fflags may have changed. */
+  /** Before the instructions of a block. */
+  startBlock(): void {
+    this.isRequired = false;
+  }
+
+  /** fflags may have been cleared. That arithmetic has set flags is seen when the region is entered again. */
   flagsChanged(): void {
     this.inexact.set(this.#inexactNow());
   }
@@ -149,6 +156,9 @@ class InstructionFloat implements FloatSemantics {
   }
 
   require(): void {
+    // What makes FS other than dirty leaves the region.
+    if (this.#region.isRequired) return;
+    this.#region.isRequired = true;
     this.#s.f.if(this.#region.isReady.eqz(), () => this.#access.step(), undefined, false);
   }
   markDirty(): void {}
@@ -159,9 +169,6 @@ class InstructionFloat implements FloatSemantics {
   }
   inexact(): I32 {
     return this.#region.inexact;
-  }
-  accrued(): void {
-    this.#region.flagsChanged();
   }
 
   double(source: FpSource): F64 {

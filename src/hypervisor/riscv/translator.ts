@@ -307,6 +307,7 @@ class RegionWriter {
     const f = this.f;
     const { countdown } = this.p;
     f.note(block.start);
+    this.float?.startBlock();
     if (block.isLoop && this.mode.exact) this.#poll(block);
     const { instructions } = block;
     const last = instructions.at(-1) as Instruction;

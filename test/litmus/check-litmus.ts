@@ -8,6 +8,7 @@ import { countingTests } from "./counting.ts";
 import { runBatch } from "./guest.ts";
 import { LitmusMachine } from "./machine.ts";
 import type { Outcome } from "./program.ts";
+import { remoteTests } from "./remote.ts";
 import { allowedOutcomes } from "./rvwmo.ts";
 import { litmusTests } from "./tests.ts";
 
@@ -15,7 +16,7 @@ const given = options({ seconds: 40, engine: "", only: "" });
 const engines = ENGINE_KINDS.filter((kind) => given.engine === "" || kind === given.engine);
 if (engines.length === 0) throw new Error(`--engine is ${ENGINE_KINDS.join(" or ")}`);
 const chosen = litmusTests.filter(({ name }) => name.includes(given.only));
-const counting = countingTests.filter(({ name }) => name.includes(given.only));
+const counting = [...countingTests, ...remoteTests].filter(({ name }) => name.includes(given.only));
 if (chosen.length + counting.length === 0) throw new Error(`no test is named ${given.only}`);
 const secondsEach = given.seconds / engines.length / (chosen.length + counting.length);
 console.log(
@@ -25,6 +26,7 @@ console.log(
 let failed = 0;
 for (const engine of engines) {
   const machine = new LitmusMachine(engine);
+  const firmware = counting.some((t) => t.needsFirmware) ? new LitmusMachine(engine, true) : undefined;
   const r = new Random(given.seed);
   try {
     for (const test of chosen) {
@@ -46,7 +48,7 @@ for (const engine of engines) {
       let rounds = 0;
       let wrong: string | undefined;
       do {
-        wrong = await test.run(machine, r);
+        wrong = await test.run(test.needsFirmware && firmware !== undefined ? firmware : machine, r);
         rounds++;
       } while (wrong === undefined && performance.now() < end);
       console.log(
@@ -54,11 +56,13 @@ for (const engine of engines) {
       );
       if (wrong !== undefined) failed++;
     }
-    const { executed, translated } = machine.instructions;
+    const counts = [machine, firmware].map((m) => m?.instructions ?? { executed: 0, translated: 0 });
+    const executed = counts.reduce((sum, c) => sum + c.executed, 0);
+    const translated = counts.reduce((sum, c) => sum + c.translated, 0);
     const share = executed === 0 ? 0 : Math.round((100 * translated) / executed);
     console.log(`${engine}: ${executed} instructions, ${share} % of them translated`);
   } finally {
-    await machine.destroy();
+    await Promise.all([machine.destroy(), firmware?.destroy()]);
   }
 }
 console.log(failed === 0 ? "nothing that RVWMO forbids" : `${failed} tests failed`);

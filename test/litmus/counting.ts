@@ -5,6 +5,8 @@ import { DATA, finish, HARTS, type LitmusMachine } from "./machine.ts";
 
 export interface CountingTest {
   readonly name: string;
+  /** It needs the built-in firmware, and runs in S-mode. */
+  readonly needsFirmware?: boolean;
   /** What was wrong, or undefined. */
   readonly run: (machine: LitmusMachine, r: Random) => Promise<string | undefined>;
 }
@@ -14,7 +16,7 @@ const LIMIT_MS = 60_000;
 const [WORD, OTHER, LOCK, TURN, ERRORS, ARRAY] = [0, 128, 256, 384, 512, 4096];
 const START = 1024;
 
-/** s0 data; a1 rounds; all harts start together. `body` goes round a1 times; t and s4 on are free in it. */
+/** s0 data; s1 rounds; all harts start together. `body` goes round s1 times; t and s4 on are free in it. */
 function hart(n: number, harts: number, body: string, before = ""): string {
   return `
 hart${n}:
@@ -29,8 +31,8 @@ hart${n}:
   ${before}
 round${n}:
   ${body}
-  addi a1, a1, -1
-  bnez a1, round${n}
+  addi s1, s1, -1
+  bnez s1, round${n}
   ${finish(n)}
 `;
 }
@@ -54,7 +56,7 @@ function test(name: string, plan: (r: Random) => Plan): CountingTest {
       const texts = Array.from({ length: harts }, (_, n) => hart(n, harts, body(n), before?.(n)));
       await machine.run(
         `${texts.join("\n")}\n${after ?? ""}`,
-        texts.map(() => ({ 11: rounds })),
+        texts.map(() => ({ 9: rounds })),
         LIMIT_MS,
       );
       return check(machine.data);
@@ -164,7 +166,7 @@ const dirtyLog: CountingTest = {
     const before = `li s4, ${r.u32() | 1}\n  li s5, ${DATA + 0x8000}\n  li t0, 0x6000\n  csrs mstatus, t0\n  fmv.d.x fa0, s4`;
     const texts = Array.from({ length: harts }, (_, n) => hart(n, harts, body, before));
     new Uint8Array(machine.data.buffer, machine.data.byteOffset, 0x8000).fill(0);
-    const arguments_ = texts.map(() => ({ 11: 20_000 }));
+    const arguments_ = texts.map(() => ({ 9: 20_000 }));
     const { copy, ram, rounds } = await machine.runAndCopy(texts.join("\n"), arguments_, LIMIT_MS);
     const page = copy.findIndex((byte, at) => byte !== ram[at]);
     return page < 0 ? undefined : `byte ${page.toString(16)} of RAM is not in the copy, ${rounds} rounds`;
@@ -230,7 +232,7 @@ export const countingTests: readonly CountingTest[] = [
       harts: 2,
       rounds,
       body: (n) => `
-  slli t0, a1, 1
+  slli t0, s1, 1
   addi t0, t0, ${n}
   amomaxu.d t5, t0, (s0)
   neg t0, t0
@@ -383,18 +385,18 @@ export const countingTests: readonly CountingTest[] = [
     body: (n) =>
       [
         `
-  neg t0, a1
+  neg t0, s1
   srli t0, t0, 32
   slli t0, t0, 32
-  slli t1, a1, 32
+  slli t1, s1, 32
   srli t1, t1, 32
   slli t2, t1, 32
   or t0, t1, t2
   sd t0, ${WORD}(s0)`,
         `
-  sw a1, ${OTHER}(s0)
+  sw s1, ${OTHER}(s0)
   fence w, w
-  sw a1, ${OTHER + 4}(s0)
+  sw s1, ${OTHER + 4}(s0)
   fence w, w`,
         `
   ld t5, ${WORD}(s0)

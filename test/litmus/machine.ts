@@ -1,5 +1,5 @@
-// A VM on real threads for litmus programs: harts in M-mode with no translation, each with an entry and registers of
-// its own, run until each has set its word at DONE. The next program meets the same harts and what they have cached.
+// A VM on real threads for litmus programs: harts in M-mode, or in S-mode above the built-in firmware, each with an entry
+// and registers of its own, run until each has set its word at DONE. The next program meets the same harts and what they have cached.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import { createVm } from "../../src/host/create-vm.ts";
@@ -36,9 +36,11 @@ export class LitmusMachine {
   readonly #ram: Uint8Array;
   /** RAM from DATA on. */
   readonly data: DataView;
+  readonly #builtinFirmware: boolean;
 
-  constructor(engine: EngineKind) {
-    const options = { vcpuCount: HARTS, blocks: BLOCKS, builtinFirmware: false, engine, translateAfter: 0 };
+  constructor(engine: EngineKind, builtinFirmware = false) {
+    this.#builtinFirmware = builtinFirmware;
+    const options = { vcpuCount: HARTS, blocks: BLOCKS, builtinFirmware, engine, translateAfter: 0 };
     this.#vm = createVm(options, nodePlatform);
     const offset = planMemory(HARTS, BLOCKS).blocks[0]?.hostOffset ?? 0;
     this.#ram = new Uint8Array(this.#vm.buffer, offset, RAM_SIZE);
@@ -72,7 +74,9 @@ export class LitmusMachine {
     const harts = registers.map((_, i) => i);
     for (const [hart, values] of registers.entries()) {
       const image = new HartImage(this.#vm.buffer, hart);
-      image.reset(assembled.symbols.get(`hart${hart}`) ?? 0n);
+      const entry = assembled.symbols.get(`hart${hart}`) ?? 0n;
+      if (this.#builtinFirmware) image.resetForStart(entry, 0n);
+      else image.reset(entry);
       for (const [x, value] of Object.entries(values)) image.set("x", BigInt(value), Number(x));
       const words = new Int32Array(this.#vm.buffer);
       Atomics.store(words, (hartBase(hart) + CTL_HALTED) >>> 2, 0);
@@ -88,6 +92,11 @@ export class LitmusMachine {
     if (late.length === 0) return;
     const where = harts.map((hart) => new HartImage(this.#vm.buffer, hart).get("pc").toString(16));
     throw new Error(`harts ${late.join(", ")} not done within ${limitMs} ms; pcs ${where.join(" ")}`);
+  }
+
+  /** Writes as a device does, so that no translation of what was there is used. */
+  write(address: number, bytes: Uint8Array): void {
+    this.#vm.memory.write(address, bytes);
   }
 
   /** Runs the program and, until it is done and once more, copies the pages that the dirty log names, as a move does; the copy. */

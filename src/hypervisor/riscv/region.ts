@@ -57,6 +57,8 @@ export interface Region {
   readonly blocks: readonly Block[];
   /** Blocks that can be entered from outside; the place in this list is the entry number. */
   readonly entries: readonly Block[];
+  /** Blocks that are entered as from outside by edges of the region for which structured control flow has no form. */
+  readonly inner: readonly Block[];
 }
 
 /** What needs the privilege, leaves the guest, or looks at the counters: rare, or ends a region anyway. */
@@ -171,7 +173,10 @@ export function findRegion(
       } else if (flow.kind === "jump") {
         lead(flow.target);
         if (flow.target <= instruction.offset) enter(flow.target);
-      } else if (flow.kind !== "indirect" && comesBack(instruction)) enter(offset);
+      } else if (flow.kind !== "indirect" && comesBack(instruction)) {
+        if (flow.kind === "call") lead(flow.target);
+        enter(offset);
+      }
       break;
     }
   }
@@ -189,7 +194,7 @@ export function findRegion(
       offset += instruction.size;
       const { flow } = instruction;
       if (flow.kind === "branch") targets.push(offset, flow.target);
-      else if (flow.kind === "jump") targets.push(flow.target);
+      else if (flow.kind === "jump" || flow.kind === "call") targets.push(flow.target);
       if (flow.kind !== "next") break;
       if (leaders.has(offset)) {
         targets.push(offset);
@@ -231,7 +236,26 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
   ordered.forEach((block, i) => {
     block.order = i;
   });
+  // An edge into the middle of a loop has its target entered as from outside, which may make other edges such.
+  const inner = new Set<Block>();
+  for (let before = -1; inner.size !== before; ) {
+    before = inner.size;
+    findDominators(ordered, new Set([...entries, ...inner]));
+    for (const block of ordered) {
+      for (const next of block.successors) {
+        if (isIrregular(block, next) && !entries.includes(next as Mutable<Block>)) inner.add(next);
+      }
+    }
+  }
+  for (const block of ordered) {
+    for (const next of block.successors) {
+      if (next.order <= block.order && dominates(next, block)) (next as Mutable<Block>).isLoop = true;
+    }
+  }
+  return { page, blocks: ordered, entries, inner: [...inner] };
+}
 
+function findDominators(ordered: readonly Mutable<Block>[], entered: ReadonlySet<Block>): void {
   const predecessors = new Map<Block, Block[]>(ordered.map((block) => [block, []]));
   for (const block of ordered) for (const next of block.successors) predecessors.get(next)?.push(block);
   // ROOT stands for whoever enters: it dominates all, and is nobody's dominator that we name.
@@ -245,11 +269,10 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
     }
     return x;
   };
-  const isEntry = new Set<Block>(entries);
   for (let changed = true; changed; ) {
     changed = false;
     for (const block of ordered) {
-      let found: number | undefined = isEntry.has(block) ? ROOT : undefined;
+      let found: number | undefined = entered.has(block) ? ROOT : undefined;
       for (const { order } of predecessors.get(block) as Block[]) {
         if (idom[order] === undefined) continue;
         found = found === undefined ? order : common(order, found);
@@ -264,17 +287,16 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
     const dominator = idom[block.order] as number;
     block.dominator = dominator === ROOT ? undefined : ordered[dominator];
     const from = predecessors.get(block) as Block[];
-    block.forwardEdges = from.filter((b) => b.order < block.order).length + (isEntry.has(block) ? 1 : 0);
+    block.forwardEdges = from.filter((b) => b.order < block.order).length + (entered.has(block) ? 1 : 0);
   }
-  for (const block of ordered) {
-    for (const next of block.successors) {
-      if (next.order <= block.order && dominates(next, block)) (next as Mutable<Block>).isLoop = true;
-    }
-  }
-  return { page, blocks: ordered, entries };
 }
 
 export function dominates(a: Block, b: Block): boolean {
   for (let at: Block | undefined = b; at !== undefined; at = at.dominator) if (at === a) return true;
   return false;
+}
+
+/** An edge back that does not lead to the head of a loop around it. */
+export function isIrregular(from: Block, to: Block): boolean {
+  return to.order <= from.order && !dominates(to, from);
 }

@@ -1,7 +1,7 @@
-// Exact binary32 and binary64 arithmetic in WebAssembly, for what the host's cannot answer: any rounding mode, all
-// flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as RISC-V's "F" wants them). Written to
-// be small: an operand becomes an exponent and a 64-bit significand, sums and products are one 128-bit fused
-// multiply-add, and everything ends in one rounding. Quotient and root start from the host's own, whose
+// Exact binary32 and binary64 arithmetic in WebAssembly, for what the host's cannot answer: any rounding mode,
+// all flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as RISC-V's "F" wants).
+// Written to be small: an operand becomes an exponent and a 64-bit significand, sums and products are one 128-bit
+// fused multiply-add, and everything ends in one rounding. Quotient and root start from the host's own, whose
 // remainder fits 64 bits and tells what is missing. softfloat.ts is what the tests compare it with.
 // Left out: comparisons, which need no rounding.
 import { I32, I64 } from "../../wasm/expr.ts";
@@ -29,7 +29,7 @@ export const FP_OP = {
 } as const;
 export const FP_DOUBLE = 16;
 
-/** fpSlow(hart, op, rm, a, b, c), operands and result as bits, binary32's zero-extended. Accrues flags into the hart's state. */
+/** fpSlow(hart, op, rm, a, b, c): operands and result are bits, binary32's zero-extended. Flags accrue in the hart. */
 export type FpSlowFn = Fn<
   readonly [typeof I32, typeof I32, typeof I32, typeof I64, typeof I64, typeof I64],
   typeof I64

@@ -10,7 +10,8 @@ import type { FloatSemantics } from "./float-semantics.ts";
 import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "./dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
 import { loadSlowAt, storeSlowAt } from "./mmu.ts";
-import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
+import { type Block, type Instruction, isIrregular, PAGE_SIZE, type Region } from "./region.ts";
+import { analyzeFlow, type RegionFlow, registersOf } from "./region-flow.ts";
 import {
   loadAccess,
   type LoadKind,
@@ -33,14 +34,30 @@ export interface TranslationMode {
 }
 
 const TIME_CSR = 0xc01;
+const RETURN_ADDRESS = 1;
+/** Registers that all entries rather load than look which of them need to. */
+const FEW = 6;
 /** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
 const NOT_AN_INSTRUCTION = -1;
 
 /** The region as a function of type REGION. */
-export function translateRegion(name: string, region: Region, mode: TranslationMode): AnyFn {
+export function translateRegion(
+  name: string,
+  region: Region,
+  mode: TranslationMode,
+  place?: RegionPlace,
+): AnyFn {
   return fn(name, REGION.params, I32, (f, hart, context, countdown, pc, entry) => {
-    new RegionWriter(f, region, mode, { hart, context, countdown, pc, entry }).emit();
+    new RegionWriter(f, region, mode, place, { hart, context, countdown, pc, entry }).emit();
   });
+}
+
+/** Where the region will be found, if that is known: its indirect jumps can then tell which lead back to itself. */
+export interface RegionPlace {
+  /** Its slot of the function table. */
+  readonly slot: number;
+  /** Address of its page's table of translations. */
+  readonly table: number;
 }
 
 interface Parameters {
@@ -49,37 +66,6 @@ interface Parameters {
   readonly countdown: Local<I32>;
   readonly pc: Local<I64>;
   readonly entry: Local<I32>;
-}
-
-/** The registers that a region's instructions name. */
-interface RegisterUse {
-  readonly read: ReadonlySet<number>;
-  readonly written: ReadonlySet<number>;
-}
-
-function registersOf(
-  region: Region,
-  sources: readonly ("rs1" | "rs2" | "frs1" | "frs2" | "frs3")[],
-  target: "rd" | "frd",
-): RegisterUse {
-  const read = new Set<number>();
-  const written = new Set<number>();
-  for (const { instructions } of region.blocks) {
-    for (const { row, word, flow } of instructions) {
-      if (row === undefined || flow.kind === "step") continue;
-      for (const source of sources) {
-        const low = row.fields.get(source);
-        if (low !== undefined) read.add((word >>> low) & 31);
-      }
-      const low = row.fields.get(target);
-      if (low !== undefined) written.add((word >>> low) & 31);
-    }
-  }
-  if (target === "rd") {
-    read.delete(0);
-    written.delete(0);
-  }
-  return { read, written };
 }
 
 class RegionWriter {
@@ -93,15 +79,16 @@ class RegionWriter {
   readonly #target: Local<I64>;
   readonly #reason: Local<I32>;
   readonly x: (Local<I64> | undefined)[] = [];
-  readonly #xUse: RegisterUse;
   /** In a region with float instructions. */
   float: RegionFloat | undefined;
   /** Go on at #target, in another region if there is one. */
   #leave!: Label;
   /** Leave for the interpreter for #reason; pc is stored. */
   #stop!: Label;
-  /** The same for SCRATCH.event, with #unexecuted instructions of the block not done. */
-  #stopForEvent!: Label;
+  /** Enter the block that the entry number says, without looking at what lies outside. */
+  #again: Label | undefined;
+  /** Stop in the middle of the block being written, with #unexecuted of its instructions not done. */
+  #stopInBlock!: Label;
   readonly #unexecuted: Local<I32>;
   /** Accesses that need no look into the TLB of their own. */
   readonly windows = new Map<Instruction, Window>();
@@ -112,12 +99,31 @@ class RegionWriter {
   /** Instructions from a block on to the next look at the countdown, at most. */
   readonly #longest = new Map<Block, number>();
 
-  constructor(f: Func, region: Region, mode: TranslationMode, parameters: Parameters) {
+  readonly #place: RegionPlace | undefined;
+  readonly #flow: RegionFlow;
+  /** All that can be entered, those from outside first. */
+  readonly #entered: readonly Block[];
+
+  constructor(
+    f: Func,
+    region: Region,
+    mode: TranslationMode,
+    place: RegionPlace | undefined,
+    parameters: Parameters,
+  ) {
+    // Calls within the region come back within it, and jump tables mostly lead to where they are.
+    const jumpsAround = region.blocks.some(({ instructions, successors }) => {
+      const { flow, word } = instructions.at(-1) as Instruction;
+      const isTable = flow.kind === "indirect" && ((word >>> 15) & 31) !== RETURN_ADDRESS;
+      return isTable || (flow.kind === "call" && successors.length > 0);
+    });
+    this.#place = jumpsAround ? place : undefined;
+    this.#flow = analyzeFlow(region, this.#place !== undefined);
+    this.#entered = [...region.entries, ...region.inner];
     this.f = f;
     this.#region = region;
     this.mode = mode;
     this.p = parameters;
-    this.#xUse = registersOf(region, ["rs1", "rs2"], "rd");
     this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
     for (const block of region.blocks) {
       const siblings = this.#children.get(block.dominator);
@@ -132,71 +138,93 @@ class RegionWriter {
     }
     this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)), "page");
     this.#target = f.let(I64.of(0), "target");
-    this.#reason = f.let(I32.of(0), "reason");
+    this.#reason = f.let(I32.of(LEAVE.EVENT), "reason");
     this.#unexecuted = f.let(I32.of(0), "unexecuted");
   }
 
   emit(): void {
     const f = this.f;
     const { hart, countdown, pc } = this.p;
-    const entries = this.#region.entries;
-    const needed = this.mode.exact ? Math.max(...entries.map((b) => this.#longest.get(b) as number)) : 1;
     const leaveAtOnce = (reason: number): void => {
       set(f, hart, "pc", pc);
       f.store32(hart, reason, SCRATCH.leave);
       f.return(countdown);
     };
-    f.if(countdown.ltS(needed), () => leaveAtOnce(LEAVE.BUDGET), undefined, false);
+    f.if(countdown.ltS(this.#needed), () => leaveAtOnce(LEAVE.BUDGET), undefined, false);
     this.#loadRegisters();
     f.block((stop) => {
       this.#stop = stop;
-      f.block((stopForEvent) => {
-        this.#stopForEvent = stopForEvent;
-        f.block((leave) => {
-          this.#leave = leave;
-          this.#enter();
-          f.unreachable();
-        });
-        f.note(NOT_AN_INSTRUCTION);
-        this.#writeBack();
-        this.#goOn();
+      f.block((leave) => {
+        this.#leave = leave;
+        this.#enter();
+        f.unreachable();
       });
-      countdown.set(countdown.add(this.#unexecuted));
-      this.#reason.set(LEAVE.EVENT);
-      f.if(hart.load32(SCRATCH.event).eq(EVENT.DEVICE), () => {
-        f.store32(hart, EVENT.NONE, SCRATCH.event);
-        countdown.set(countdown.add(1));
-        this.#reason.set(LEAVE.STEP);
-      });
+      f.note(NOT_AN_INSTRUCTION);
+      this.float?.writeBack();
+      this.#goOn();
     });
-    this.#writeBack();
+    f.note(NOT_AN_INSTRUCTION);
+    this.float?.writeBack();
+    countdown.set(countdown.add(this.#unexecuted));
+    // What a device is asked for was not done: that is for the interpreter.
+    f.if(hart.load32(SCRATCH.event).eq(EVENT.DEVICE), () => {
+      f.store32(hart, EVENT.NONE, SCRATCH.event);
+      countdown.set(countdown.add(1));
+      this.#reason.set(LEAVE.STEP);
+    });
     f.store32(hart, this.#reason, SCRATCH.leave);
     f.return(countdown);
+  }
+
+  /** Instructions that must be left of the slice to enter. */
+  get #needed(): number {
+    if (!this.mode.exact) return 1;
+    return Math.max(...this.#region.entries.map((b) => this.#longest.get(b) as number));
   }
 
   // ---- registers ----
 
   #loadRegisters(): void {
     const f = this.f;
-    const { hart } = this.p;
-    for (const i of union(this.#xUse)) {
-      this.x[i] = f.let(hart.load64(hartLayout.offsetOf("x") + 8 * i), X_NAMES[i]);
+    const { hart, entry } = this.p;
+    const { entries, blocks } = this.#region;
+    let named = 0;
+    for (const { instructions } of blocks) {
+      for (const instruction of instructions) {
+        const { reads, writes } = registersOf(instruction);
+        named |= reads | writes;
+      }
+    }
+    for (const i of bitsOf(named)) this.x[i] = f.let(I64.of(0), X_NAMES[i]);
+    const load = (mask: number): void => {
+      for (const i of bitsOf(mask)) {
+        (this.x[i] as Local<I64>).set(hart.load64(hartLayout.offsetOf("x") + 8 * i));
+      }
+    };
+    const masks = entries.map((block) => this.#flow.loads(block));
+    const all = masks.reduce((a, b) => a | b, 0);
+    const common = masks.reduce((a, b) => a & b, -1);
+    if (bitsOf(all & ~common).length <= FEW) load(all);
+    else {
+      load(common);
+      f.switch(
+        entry,
+        masks.map((mask) => () => load(mask & ~common)),
+        () => {},
+      );
     }
     if (RegionFloat.isUsedBy(this.#region)) this.float = new RegionFloat(f, hart, this.#region);
   }
 
-  #writeBack(): void {
-    const f = this.f;
-    const { hart } = this.p;
-    for (const i of this.#xUse.written) {
-      f.store64(hart, this.x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
+  #store(mask: number): void {
+    for (const i of bitsOf(mask)) {
+      this.f.store64(this.p.hart, this.x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
     }
-    this.float?.writeBack();
   }
 
   // ---- ways out ----
 
-  /** Registers are written back: to the region at #target by the jump cache, else back to the interpreter. */
+  /** x registers are stored: to the region at #target by the jump cache, else back to the interpreter. */
   #goOn(): void {
     const f = this.f;
     const { hart, context, countdown } = this.p;
@@ -210,12 +238,33 @@ class RegionWriter {
     f.return(countdown);
   }
 
-  leaveTo(target: I64): void {
+  leaveTo(block: Block, target: I64): void {
     this.#target.set(target);
+    this.#store(this.#flow.writtenAfter(block));
     this.f.br(this.#leave);
   }
 
-  #stopFor(reason: number): void {
+  /** As `leaveTo`, but if the target is an entry of this region the registers stay where they are. */
+  jumpTo(block: Block, target: I64): void {
+    const { f } = this;
+    const place = this.#place;
+    if (place === undefined || this.#again === undefined) return this.leaveTo(block, target);
+    const again = this.#again;
+    this.#target.set(target);
+    const offset = f.let(this.#target.sub(this.#base));
+    f.if(offset.ltU(PAGE_SIZE).and(this.p.countdown.geS(this.#needed)), () => {
+      const translation = f.let(offset.wrap().shl(1).and(~3).load32(place.table));
+      f.if(slotOf(translation).eq(place.slot), () => {
+        this.p.entry.set(entryOf(translation));
+        f.br(again);
+      });
+    });
+    this.#store(this.#flow.writtenAfter(block));
+    f.br(this.#leave);
+  }
+
+  #stopFor(reason: number, stored: number): void {
+    this.#store(stored);
     this.#reason.set(reason);
     this.f.br(this.#stop);
   }
@@ -231,14 +280,24 @@ class RegionWriter {
   // ---- control flow ----
 
   #enter(): void {
-    const { entries } = this.#region;
-    this.#within(undefined, () => {
-      const only = entries.length === 1 ? entries[0] : undefined;
-      if (only !== undefined) this.#toward(undefined, only);
-      else {
-        const labels = entries.map((block) => this.#blockLabels.get(block) as Label);
-        this.f.brTable(this.p.entry, labels);
-      }
+    const { entry } = this.p;
+    const dispatch = (): void => {
+      this.#within(undefined, () => {
+        const only = this.#entered.length === 1 ? this.#entered[0] : undefined;
+        if (only !== undefined) this.#toward(undefined, only);
+        else {
+          const labels = this.#entered.map((block) => this.#blockLabels.get(block) as Label);
+          this.f.brTable(entry, labels);
+        }
+      });
+    };
+    const isEnteredAgain =
+      this.#place !== undefined ||
+      this.#region.blocks.some((b) => b.successors.some((to) => isIrregular(b, to)));
+    if (!isEnteredAgain) return dispatch();
+    this.f.loop((again) => {
+      this.#again = again;
+      dispatch();
     });
   }
 
@@ -260,8 +319,7 @@ class RegionWriter {
   }
 
   #isMerge(block: Block): boolean {
-    const { entries } = this.#region;
-    return block.forwardEdges > 1 || (entries.length > 1 && entries.includes(block));
+    return block.forwardEdges > 1 || (this.#entered.length > 1 && this.#entered.includes(block));
   }
 
   #emitBlock(block: Block): void {
@@ -279,18 +337,23 @@ class RegionWriter {
       if (!this.#isMerge(to)) return this.#emitBlock(to);
       return this.f.br(this.#blockLabels.get(to) as Label);
     }
-    if (!dominates(to, from)) return this.leaveTo(this.address(to.start));
-    if (!this.mode.exact) this.#poll(to);
+    if (isIrregular(from, to)) {
+      this.#poll(to, this.#flow.writtenAfter(from));
+      this.p.entry.set(this.#entered.indexOf(to));
+      return this.f.br(this.#again as Label);
+    }
+    if (!this.mode.exact) this.#poll(to, this.#flow.writtenAfter(from));
     this.f.br(this.#loopLabels.get(to) as Label);
   }
 
-  #poll(at: Block): void {
+  /** Is there enough left of the slice to go on at a block? `written`: registers to be stored if not. */
+  #poll(at: Block, written: number): void {
     const needed = this.mode.exact ? (this.#longest.get(at) as number) : 1;
     this.f.if(
       this.p.countdown.ltS(needed),
       () => {
         this.storePc(at.start);
-        this.#stopFor(LEAVE.BUDGET);
+        this.#stopFor(LEAVE.BUDGET, written);
       },
       undefined,
       false,
@@ -300,15 +363,25 @@ class RegionWriter {
   edge(from: Block, offset: number): void {
     const to = this.#blocks.get(offset);
     if (to !== undefined && from.successors.includes(to)) this.#toward(from, to);
-    else this.leaveTo(this.address(offset));
+    else this.leaveTo(from, this.address(offset));
   }
 
   #emitInstructions(block: Block): void {
     const f = this.f;
-    const { countdown } = this.p;
     f.note(block.start);
     this.float?.startBlock();
-    if (block.isLoop && this.mode.exact) this.#poll(block);
+    if (block.isLoop && this.mode.exact) this.#poll(block, this.#flow.writtenBefore(block));
+    f.block((stopInBlock) => {
+      this.#stopInBlock = stopInBlock;
+      this.#emitBody(block);
+    });
+    this.#store(this.#flow.writtenAfter(block));
+    f.br(this.#stop);
+  }
+
+  #emitBody(block: Block): void {
+    const f = this.f;
+    const { countdown } = this.p;
     const { instructions } = block;
     const last = instructions.at(-1) as Instruction;
     const stepped = last.flow.kind === "step" ? 1 : 0;
@@ -320,7 +393,7 @@ class RegionWriter {
     for (const [i, instruction] of instructions.entries()) {
       if (instruction.flow.kind === "step") {
         this.storePc(instruction.offset);
-        this.#stopFor(LEAVE.STEP);
+        this.#stopFor(LEAVE.STEP, this.#flow.writtenAfter(block));
         return;
       }
       const window = windows.get(instruction);
@@ -380,13 +453,14 @@ class RegionWriter {
     const { countdown } = this.p;
     this.storePc(offset);
     countdown.set(countdown.add(unexecuted + 1));
-    this.#stopFor(LEAVE.STEP);
+    this.#reason.set(LEAVE.STEP);
+    this.f.br(this.#stopInBlock);
   }
 
   /** Stop in the middle of a block, the trap or event is in memory. */
   stopAfter(unexecuted: number): void {
     if (unexecuted > 0) this.#unexecuted.set(unexecuted);
-    this.f.br(this.#stopForEvent);
+    this.f.br(this.#stopInBlock);
   }
 }
 
@@ -451,7 +525,7 @@ class InstructionWriter implements Semantics, Accesses {
   }
 
   jump(target: I64): void {
-    this.#region.leaveTo(target);
+    this.#region.jumpTo(this.#block, target);
   }
   branch(condition: I32): void {
     const { offset, size } = this.#instruction;
@@ -631,6 +705,9 @@ function accessSize({ name }: Row): number | undefined {
   return letter === undefined ? undefined : 1 << "bhwd".indexOf(letter);
 }
 
-function union({ read, written }: RegisterUse): number[] {
-  return [...new Set([...read, ...written])].sort((a, b) => a - b);
+/** Numbers of the registers in a mask, ascending. */
+function bitsOf(mask: number): number[] {
+  const bits: number[] = [];
+  for (let rest = mask; rest !== 0; rest &= rest - 1) bits.push(31 - Math.clz32(rest & -rest));
+  return bits;
 }

@@ -1,0 +1,80 @@
+// Which guest registers a region must have in locals where: those that may have been written since it was entered must be
+// stored on a way out, and whatever is read or stored later must have been loaded on the way in. Two passes over
+// the blocks, registers as bits of a word; x0 is none. Float registers are kept whole (translator-float.ts).
+import type { Block, Instruction, Region } from "./region.ts";
+
+export interface RegionFlow {
+  /** Registers that a region's entry must load. */
+  loads(entry: Block): number;
+  /** Registers that may have been written since the region was entered, before this block. */
+  writtenBefore(block: Block): number;
+  /** And after it. */
+  writtenAfter(block: Block): number;
+}
+
+/** Registers that an instruction reads and writes. */
+export function registersOf({ row, word, flow }: Instruction): { reads: number; writes: number } {
+  if (row === undefined || flow.kind === "step") return { reads: 0, writes: 0 };
+  const bit = (field: "rs1" | "rs2" | "rd"): number => {
+    const low = row.fields.get(field);
+    return low === undefined ? 0 : (1 << ((word >>> low) & 31)) & ~1;
+  };
+  return { reads: bit("rs1") | bit("rs2"), writes: bit("rd") };
+}
+
+/** `comesBack`: an indirect jump of the region may go to any of its entries without leaving it. */
+export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
+  const { blocks, entries } = region;
+  const count = blocks.length;
+  const writes = new Int32Array(count);
+  /** Read before written. */
+  const exposed = new Int32Array(count);
+  const nextOf = blocks.map((block) => {
+    const goesAnywhere = comesBack && /^indirect/.test(block.instructions.at(-1)?.flow.kind ?? "");
+    return goesAnywhere ? [...block.successors, ...entries] : block.successors;
+  });
+  for (const { order, instructions } of blocks) {
+    for (const instruction of instructions) {
+      const of = registersOf(instruction);
+      exposed[order] = (exposed[order] as number) | (of.reads & ~(writes[order] as number));
+      writes[order] = (writes[order] as number) | of.writes;
+    }
+  }
+
+  const before = new Int32Array(count);
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const { order } of blocks) {
+      const after = (before[order] as number) | (writes[order] as number);
+      for (const next of nextOf[order] as readonly Block[]) {
+        const more = (before[next.order] as number) | after;
+        if (more !== before[next.order]) {
+          before[next.order] = more;
+          changed = true;
+        }
+      }
+    }
+  }
+
+  // Any block may be left in the middle, by a trap: then what may have been written is stored, so it must be valid.
+  const live = new Int32Array(count);
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (let order = count - 1; order >= 0; order--) {
+      let after = 0;
+      for (const next of nextOf[order] as readonly Block[]) after |= live[next.order] as number;
+      const stored = (before[order] as number) | (writes[order] as number);
+      const needed = (exposed[order] as number) | stored | (after & ~(writes[order] as number));
+      if (needed !== live[order]) {
+        live[order] = needed;
+        changed = true;
+      }
+    }
+  }
+
+  return {
+    loads: (entry) => live[entry.order] as number,
+    writtenBefore: (block) => before[block.order] as number,
+    writtenAfter: (block) => (before[block.order] as number) | (writes[block.order] as number),
+  };
+}

@@ -122,6 +122,8 @@ class Rival {
   readonly #kernel: string;
   readonly #initrd: string;
   readonly #machines = new Map<number, BenchMachine>();
+  /** One attempt that takes minutes is enough. */
+  #cannotBoot: Error | undefined;
 
   constructor(monitor: Monitor, kernel: string, initrd: string) {
     this.monitor = monitor;
@@ -132,8 +134,12 @@ class Rival {
   async machine(harts: number): Promise<BenchMachine> {
     const present = this.#machines.get(harts);
     if (present) return present;
+    if (this.#cannotBoot) throw this.#cannotBoot;
     const hardware = { harts, memoryMib: given.memory, kernel: this.#kernel, initrd: this.#initrd };
-    const machine = await BenchMachine.boot(this.monitor, hardware);
+    const machine = await BenchMachine.boot(this.monitor, hardware).catch((error: Error) => {
+      this.#cannotBoot = error;
+      throw error;
+    });
     this.#machines.set(harts, machine);
     return machine;
   }

@@ -1,6 +1,7 @@
 // The UART at register level, in the steps of a driver.
 import { beforeEach, describe, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { Random } from "../../test/oracle/random.ts";
 import { CharPipe } from "./char-backend.ts";
 import { DeviceClock } from "./device-clock.ts";
 import { Serial, serialState } from "./serial.ts";
@@ -21,6 +22,7 @@ let sent: number[];
 let pipe: CharPipe;
 let irq: { level: boolean; set(level: boolean): void };
 let uart: Serial;
+let shadow: number | undefined;
 
 const text = (s: string): Uint8Array => new Uint8Array(Buffer.from(s));
 const write = (register: number, value: number): void => uart.write(register, 1, value);
@@ -38,10 +40,66 @@ function make(): void {
       this.level = level;
     },
   };
-  uart = new Serial({ backend: pipe, irq, clock, clockHz: 3_686_400 });
+  shadow = undefined;
+  const lsrShadow = { set: (value: number | undefined) => void (shadow = value) };
+  uart = new Serial({ backend: pipe, irq, clock, clockHz: 3_686_400, lsrShadow });
 }
 
 beforeEach(make);
+
+describe("the shadow of LSR", () => {
+  it("is there after a read, outlives bytes that are sent, and goes with whatever may change it", () => {
+    expect(shadow).toBeUndefined();
+    const changes: readonly (() => void)[] = [
+      () => pipe.push(text("x")),
+      () => read(RBR),
+      () => write(FCR, 0x07),
+      () => write(IER, 0x01),
+      () => write(LCR, 0x03),
+      () => uart.reset(),
+      () => uart.afterLoad(),
+    ];
+    for (const change of changes) {
+      const lsr = read(LSR);
+      expect(shadow).toBe(lsr);
+      write(THR, 0x41);
+      expect(shadow).toBe(lsr);
+      change();
+      expect(shadow).toBeUndefined();
+    }
+  });
+
+  it("is not there while reading LSR has an effect, nor in loopback, where sending is receiving", () => {
+    write(IER, 0x01);
+    pipe.push(text("ab"));
+    expect(read(LSR) & 0x01).toBe(1);
+    expect(shadow).toBe(0x61);
+    write(MCR, 0x10);
+    for (let i = 0; i < 2; i++) write(THR, 0x41);
+    // An overrun, which reading clears.
+    expect(read(LSR) & 0x02).toBe(2);
+    expect(shadow).toBeUndefined();
+    read(LSR);
+    expect(shadow).toBeUndefined();
+  });
+
+  it("never differs from what a read gives, in random use", () => {
+    const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
+    const random = new Random(seed);
+    for (let i = 0; i < 5000; i++) {
+      const known = shadow;
+      const action = random.int(8);
+      if (action < 2) {
+        if (known !== undefined) expect([seed, read(LSR)]).toEqual([seed, known]);
+      } else if (action === 2) pipe.push(text("abcdefghijklmnopqrstuvwxyz".slice(0, 1 + random.int(20))));
+      else if (action === 3) write(random.pick([IER, FCR, MCR]), random.int(256));
+      else if (action === 4) read(random.pick([RBR, IIR, MSR]));
+      else if (action === 5) write(LCR, 0x03);
+      else if (action === 6) write(THR, random.int(256));
+      else read(LSR);
+    }
+  });
+});
 
 describe("transmitter", () => {
   it("sends at once and is empty again", () => {

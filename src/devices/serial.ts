@@ -20,6 +20,8 @@ import type { CharBackend } from "./char-backend.ts";
 import { type DeviceClock, type DeviceTimer, TIMER_OFF } from "./device-clock.ts";
 
 export const UART_FIFO_LENGTH = 16;
+/** Offset of the line status register. */
+export const UART_LSR = 5;
 
 const IER_RDI = 0x01;
 const IER_THRI = 0x02;
@@ -157,6 +159,8 @@ export interface SerialParts {
   readonly irq: IrqLine;
   /** Guest time. */
   readonly clock: DeviceClock;
+  /** Where LSR is while it can be read without asking us; undefined: ask. */
+  readonly lsrShadow?: { set(value: number | undefined): void } | undefined;
   /** Input clock of the baud-rate generator; a divisor of 1 gives a sixteenth of it. */
   readonly clockHz: number;
 }
@@ -167,6 +171,7 @@ export class Serial implements MmioDevice {
   readonly #irq: IrqLine;
   readonly #clock: DeviceClock;
   readonly #clockHz: number;
+  readonly #lsrShadow: SerialParts["lsrShadow"];
   readonly #timeout: DeviceTimer;
   readonly #byte = new Uint8Array(1);
 
@@ -175,11 +180,13 @@ export class Serial implements MmioDevice {
     this.#irq = parts.irq;
     this.#clock = parts.clock;
     this.#clockHz = parts.clockHz;
+    this.#lsrShadow = parts.lsrShadow;
     this.#timeout = parts.clock.timer(
       () => this.state.fifoTimeoutTimer,
       () => this.#receiveTimeout(),
     );
     this.#backend.onReadable(() => {
+      this.#lsrShadow?.set(undefined);
       if (this.#clock.running && (this.state.ier & IER_RDI) !== 0) this.#receive();
     });
     this.reset();
@@ -187,6 +194,7 @@ export class Serial implements MmioDevice {
 
   reset(): void {
     const s = this.state;
+    this.#lsrShadow?.set(undefined);
     serialState.assign(s, serialState.create());
     s.iir = IIR_NO_INT;
     s.lsr = LSR_TEMT | LSR_THRE;
@@ -200,6 +208,7 @@ export class Serial implements MmioDevice {
 
   /** Rebuilds the irq level and the timer from the state. */
   afterLoad(): void {
+    this.#lsrShadow?.set(undefined);
     this.#timeout.update();
     this.#updateIrq(true);
   }
@@ -233,7 +242,7 @@ export class Serial implements MmioDevice {
         return s.lcr;
       case 4:
         return s.mcr;
-      case 5:
+      case UART_LSR:
         return this.#readLsr();
       case 6:
         return this.#readMsr();
@@ -245,6 +254,8 @@ export class Serial implements MmioDevice {
   write(offset: number, _size: number, value: number): void {
     const s = this.state;
     const byte = value & 0xff;
+    // A byte that is sent changes nothing: the transmitter is empty again.
+    if ((offset & 7) !== 0) this.#lsrShadow?.set(undefined);
     switch (offset & 7) {
       case 0:
         if ((s.lcr & LCR_DLAB) !== 0) s.divider = (s.divider & 0xff00) | byte;
@@ -273,6 +284,7 @@ export class Serial implements MmioDevice {
 
   #readRbr(): number {
     const s = this.state;
+    this.#lsrShadow?.set(undefined);
     let byte = s.rbr;
     if ((s.fcr & FCR_FE) === 0) {
       s.lsr &= ~(LSR_DR | LSR_BI);
@@ -296,6 +308,8 @@ export class Serial implements MmioDevice {
       s.lsr &= ~(LSR_BI | LSR_OE);
       this.#updateIrq();
     }
+    // Until a write, a byte from outside or a read of one the next look finds the same. Not in loopback: there sending is receiving.
+    if ((s.mcr & MCR_LOOP) === 0 && s.lsr === lsr) this.#lsrShadow?.set(lsr);
     return lsr;
   }
 
@@ -378,6 +392,7 @@ export class Serial implements MmioDevice {
   /** A byte has come in. An overrun leaves the FIFO as it is. */
   #accept(byte: number): void {
     const s = this.state;
+    this.#lsrShadow?.set(undefined);
     if ((s.fcr & FCR_FE) !== 0) {
       if (s.recvFifo.num < UART_FIFO_LENGTH) fifoPush(s.recvFifo, byte);
       else s.lsr |= LSR_OE;

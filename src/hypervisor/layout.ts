@@ -90,6 +90,11 @@ export const COALESCED_ENTRY_SIZE = 16;
 /** A power of two. */
 export const COALESCED_CAPACITY = 128;
 
+/** Registers of known value: u32 count, then entries {gpa u32 low, gpa u32 high, value | 0x100 or 0, 0} (mmio-shadow.ts). */
+export const VM_MMIO_SHADOWS = 0xb000;
+export const MMIO_SHADOW_SIZE = 16;
+export const MAX_MMIO_SHADOWS = 8;
+
 export const HART_AREA_BASE = 0x10000;
 export const HART_AREA_SIZE = 0x400000;
 export const HART_STATE_OFFSET = 0x400;

@@ -41,6 +41,7 @@ export const ACTIVITIES = [
   "aclint-write",
   "doorbell",
   "coalesced-write",
+  "shadow-read",
   "mmio-read",
   "mmio-write",
 ] as const;

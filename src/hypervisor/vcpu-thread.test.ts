@@ -23,7 +23,7 @@ import {
 import { HfenceQueue } from "./hfence.ts";
 import { MP } from "./mp-state.ts";
 import { REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
-import { EXIT } from "./riscv/engine.ts";
+import { type EngineImports, EXIT } from "./riscv/engine.ts";
 import type { HartImage } from "./riscv/hart-image.ts";
 import { startHart } from "./riscv/sbi.ts";
 import { RUN } from "./run-page.ts";
@@ -408,6 +408,30 @@ describe("exits", () => {
     expect(rung).toHaveBeenCalledTimes(1);
     expect(s.log).toEqual(["run", "write 10001050 4 2", "write 10001050 2 1"]);
   });
+});
+
+test("a register of known value is read without an exit, until it is known no more", () => {
+  const { s, me } = one();
+  const shadow = s.vm.shadowRead(0x10000005);
+  const values: bigint[] = [];
+  const look = (imports: EngineImports, size: number): void => {
+    expect(imports.mmioRead(0x10000005n, size)).toBe(1);
+    values.push(me.read64(CTL_MMIO_DATA));
+  };
+  s.run(0, (imports) => {
+    look(imports, 1);
+    shadow.set(0x60);
+    look(imports, 1);
+    look(imports, 2);
+    shadow.set(0);
+    look(imports, 1);
+    shadow.set(undefined);
+    look(imports, 1);
+    return EXIT.SLICE;
+  });
+  expect(values).toEqual([0x55n, 0x60n, 0x55n, 0n, 0x55n]);
+  const [first, second] = ["read 10000005 1", "read 10000005 2"];
+  expect(s.log.filter((line) => line.startsWith("read"))).toEqual([first, second, first]);
 });
 
 describe("steal time", () => {

@@ -39,6 +39,7 @@ import {
   VM_CURRENT_BANK,
   VM_VCPU_COUNT,
 } from "./layout.ts";
+import { MmioShadows } from "./mmio-shadow.ts";
 import { MP } from "./mp-state.ts";
 import { type Activity, perfGeneration, VcpuPerf } from "./perf.ts";
 import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
@@ -95,6 +96,7 @@ export class VcpuThread {
   readonly #instructions: InstructionClock | undefined;
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
+  readonly #shadows: MmioShadows;
   readonly #hfences: HfenceQueue;
   readonly #sbi: SbiFirmware;
   readonly #memory: SlotMemory;
@@ -111,8 +113,8 @@ export class VcpuThread {
   #slice = SLICE_LEAST;
   /** Guest time when the timer lines were last made to agree with it. */
   #lastLook = 0;
-  /** How the last write went on its way, if it did not wait for an answer. */
-  #late: Activity | undefined;
+  /** How the last access was answered, if the VMM's thread had no part in it. */
+  #answered: Activity | undefined;
   /** While somebody wants to know where the time goes. */
   #perf: VcpuPerf | undefined;
   #stealMarkWall = 0;
@@ -145,6 +147,7 @@ export class VcpuThread {
         : new Aclint(buffer, vcpus, pending, this.#clock);
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#coalesced = new CoalescedMmio(buffer);
+    this.#shadows = new MmioShadows(buffer);
     this.#hfences = hfences[hart]!;
     this.#memory = new SlotMemory(buffer);
     this.#image = new HartImage(buffer, hart);
@@ -500,17 +503,21 @@ export class VcpuThread {
   #onMmioRead(gpa: number, size: number): number {
     if (this.#perf === undefined) return this.#mmioRead(gpa, size);
     this.#perf.mark("engine");
+    this.#answered = undefined;
     const ok = this.#mmioRead(gpa, size);
-    this.#perf.mark(this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
+    this.#perf.mark(this.#answered ?? this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
     return ok;
   }
 
   #onMmioWrite(gpa: number, size: number, value: bigint): number {
     if (this.#perf === undefined) return this.#mmioWrite(gpa, size, value);
     this.#perf.mark("engine");
-    this.#late = undefined;
+    this.#answered = undefined;
     const ok = this.#mmioWrite(gpa, size, value);
-    this.#perf.mark(this.#late ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"), "engine");
+    this.#perf.mark(
+      this.#answered ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"),
+      "engine",
+    );
     return ok;
   }
 
@@ -537,6 +544,12 @@ export class VcpuThread {
         return 1;
       }
     }
+    const known = this.#shadows.read(gpa, size);
+    if (known >= 0) {
+      this.#answered = "shadow-read";
+      this.#me.write64(CTL_MMIO_DATA, BigInt(known));
+      return 1;
+    }
     if (!this.#exitFromGuest(EXIT_REASON.MMIO_READ, gpa, size, 0n)) return 0;
     this.#me.write64(CTL_MMIO_DATA, this.#me.read64(RUN_DATA));
     return 1;
@@ -561,12 +574,12 @@ export class VcpuThread {
     }
     if (this.#coalesced.push(gpa, size, value)) {
       this.#writesWait = true;
-      this.#late = "coalesced-write";
+      this.#answered = "coalesced-write";
       return 1;
     }
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
       this.#host.signal();
-      this.#late = "doorbell";
+      this.#answered = "doorbell";
       return 1;
     }
     return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;

@@ -35,6 +35,7 @@ import {
   VM_TRANSLATOR_RUN,
   VM_VCPU_COUNT,
 } from "./layout.ts";
+import { MmioShadows } from "./mmio-shadow.ts";
 import { OneRegs } from "./one-reg.ts";
 import { VmPerf } from "./perf.ts";
 import { Plic } from "./plic.ts";
@@ -138,6 +139,7 @@ export class Vm {
   readonly #aclint: Aclint;
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
+  readonly #shadows: MmioShadows;
   readonly #plan: ReturnType<typeof planMemory>;
   readonly #translator: ThreadHandle | undefined;
   readonly #exact: boolean;
@@ -191,6 +193,7 @@ export class Vm {
     this.#aclint.reset();
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#coalesced = new CoalescedMmio(buffer);
+    this.#shadows = new MmioShadows(buffer);
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
       const image = new HartImage(buffer, i);
@@ -277,6 +280,10 @@ export class Vm {
   }
   coalesceMmio(guestPhys: number, size: number): void {
     if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
+  }
+  /** The byte at `guestPhys` may have a known value, which vCPUs then read without an exit; `undefined`: it has none. */
+  shadowRead(guestPhys: number): { set(value: number | undefined): void } {
+    return this.#exact ? { set: () => {} } : this.#shadows.add(guestPhys);
   }
   drainCoalesced(): void {
     this.#coalesced.drain((guestPhys, size, value) => this.events.mmio.write(guestPhys, size, value));

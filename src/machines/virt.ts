@@ -15,7 +15,7 @@ import {
   unclaimedPciWindow,
 } from "../devices/gpex-host.ts";
 import { type FlashStorage, PflashCfi01, pflashState } from "../devices/pflash-cfi01.ts";
-import { Serial, serialState } from "../devices/serial.ts";
+import { Serial, serialState, UART_LSR } from "../devices/serial.ts";
 import { SIFIVE_TEST_SIZE, SifiveTest } from "../devices/sifive-test.ts";
 import type { VirtioDevice, VirtioHost } from "../devices/virtio/device.ts";
 import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/mmio.ts";
@@ -218,6 +218,8 @@ export function createVirtMachine(
     irq: irq(VIRT_IRQ.UART0),
     clock: guestClock,
     clockHz: UART_CLOCK_HZ,
+    // A driver reads it before each byte that it sends.
+    lsrShadow: vm.shadowRead?.(VIRT_MEMMAP.uart0.base + UART_LSR),
   });
   space.add("serial", VIRT_MEMMAP.uart0.base, UART_SIZE, serial);
   // THR, at one byte an exit the dearest register; what a driver waits for it reads.

@@ -56,6 +56,8 @@ export interface AcceleratorVm {
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void };
   /** Writes of 1 to 4 bytes in this range may reach the VMM late, but before any other exit and any pause is over. */
   coalesceMmio?(guestPhys: number, size: number): void;
+  /** The byte at this address may have a known value, which vCPUs then read by themselves; undefined: ask the device. */
+  shadowRead?(guestPhys: number): { set(value: number | undefined): void };
   resetIrqchip(): void;
   /** Guest time (mtime ticks); frozen between stop and start. */
   readonly clock: {

@@ -40,8 +40,8 @@ const csr = (name: string, number: number, rd: number, rs1: number): number =>
 const STVEC_CODE = 0x800n;
 
 class Machine {
-  readonly h = new HartHarness({ ramSize: Number(DATA - RAM_BASE) + DATA_SIZE, engine });
-  #next = new Array<bigint>(SPACES).fill(0n);
+  readonly h = new HartHarness({ ramSize: Number(DATA - RAM_BASE) + DATA_SIZE, engine, exact: false });
+  readonly #next = new Array<bigint>(SPACES).fill(0n);
 
   constructor() {
     for (let space = 0; space < SPACES; space++) {
@@ -201,7 +201,7 @@ function rounds(
 
 function switches(): void {
   const m = new Machine();
-  for (const pages of [1, 32, 256]) {
+  for (const pages of [1, 256]) {
     rounds("system call", pages, undefined, []);
     rounds("switch to another ASID", pages, [m.satp(0), m.satp(1)], []);
     rounds("switch, all with ASID 0", pages, [m.satp(0, 0), m.satp(1, 0)], []);

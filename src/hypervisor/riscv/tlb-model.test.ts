@@ -67,7 +67,7 @@ interface Leaf {
 class Model {
   readonly h = new HartHarness({ ramSize: 0x60_0000, engine: "interpreter" });
   /** What walks have found since fences. */
-  #seen = new Map<string, Leaf>();
+  readonly #seen = new Map<string, Leaf>();
   #satp = 0n;
   readonly #satpOfAsid = new Map<number, bigint>();
   readonly #superpages: boolean;

@@ -82,6 +82,7 @@ describe("figures", () => {
       instructions: 2e9,
       "translated-instructions": 1e9,
       "tlb-refills": 1000,
+      hot: [],
       activities: [
         { name: "engine", count: 1, ns: 3e9 },
         { name: "mmio-read", count: 5, ns: 1e9 },

@@ -13,6 +13,8 @@ export interface HartPerf {
   readonly refills: number;
   /** Time that the thread wanted a core and had none; undefined where the host cannot tell. */
   readonly stealNs: number | undefined;
+  /** Where slices of instructions ended, the most frequent first. */
+  readonly hot: readonly { readonly address: bigint; readonly count: number }[];
   /** By name; their times have all of the thread's time between them. */
   readonly activities: Readonly<Record<string, ActivityPerf>>;
 }

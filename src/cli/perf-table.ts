@@ -1,8 +1,10 @@
 // What counting where time goes (--perf, `wherry perf`) looks like on a terminal.
+import { PLACE_SHIFT } from "../hypervisor/hot-code.ts";
 import type { PerfInfo } from "../monitor/perf-commands.ts";
 
 /** They are entered again after every interruption: how often says nothing. */
 const UNCOUNTED = ["engine", "other"];
+const HOT_SHOWN = 8;
 
 /** Several lines, each ended. Times are sums over the harts, shares are of all their time. */
 export function perfTable(info: PerfInfo): string {
@@ -30,6 +32,7 @@ export function perfTable(info: PerfInfo): string {
     ...lines,
     ...info.harts.map((hart) => hartLine(hart, info["elapsed-ns"])),
     ...translationLines(info.translation),
+    ...hotLines(info.harts),
     "",
   ].join("\n");
 }
@@ -55,6 +58,25 @@ function translationLines(translation: PerfInfo["translation"]): string[] {
       name.endsWith("-ns") ? `${name.slice(0, -3)} ${timeText(value)}` : `${name} ${countText(value)}`,
     );
   return parts.length === 0 ? [] : [`  translation: ${parts.join(", ")}`];
+}
+
+/** The places of all harts, by the share of their instructions. */
+function hotLines(harts: PerfInfo["harts"]): string[] {
+  const places = new Map<bigint, { readonly address: string; count: number }>();
+  let samples = 0;
+  for (const { hot, activities } of harts) {
+    samples += activities.find(({ name }) => name === "slice")?.count ?? 0;
+    for (const { address, count } of hot) {
+      const place = BigInt(address) >> PLACE_SHIFT;
+      const known = places.get(place) ?? { address, count: 0 };
+      known.count += count;
+      places.set(place, known);
+    }
+  }
+  const most = [...places.values()].filter(({ count }) => count > 0).sort((a, b) => b.count - a.count);
+  if (most.length === 0) return [];
+  const shown = most.slice(0, HOT_SHOWN).map(({ address, count }) => `${address} ${percent(count, samples)}`);
+  return [`  hot: ${shown.join(", ")}`];
 }
 
 function percent(part: number, whole: number): string {

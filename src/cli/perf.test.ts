@@ -11,6 +11,10 @@ const info = (seconds: number): PerfInfo => ({
     "translated-instructions": seconds * 25e6,
     "tlb-refills": seconds * 7,
     ...(hart === 0 ? { "steal-ns": seconds * 2e6 } : {}),
+    hot: [
+      { address: "0x1000", count: seconds * 2 },
+      { address: `0x20${hart}4`, count: seconds },
+    ],
     activities: [
       { name: "engine", count: 9, ns: seconds * 0.5e9 },
       { name: "blocked", count: seconds * 10, ns: seconds * 0.5e9 },
@@ -31,6 +35,7 @@ test("the table has sums over the harts, shares of all their time, and no empty 
     "  hart 0: 200.0 M instructions, 100.0 MIPS, 200.0 in the engine, 25.0% translated, 14 TLB refills, 4.0 ms stolen by the host",
     "  hart 1: 200.0 M instructions, 100.0 MIPS, 200.0 in the engine, 25.0% translated, 14 TLB refills",
     "  translation: regions 22, live-regions 5, compile 2.0 ms",
+    "  hot: 0x1000 66.7%, 0x2004 33.3%",
     "",
   ]);
 });

@@ -41,7 +41,13 @@ export function perf({ qmp, seconds = DEFAULT_SECONDS }: ValuesOf<typeof perfOpt
 export function difference(after: PerfInfo, before: PerfInfo): PerfInfo {
   const subtract = (a: unknown, b: unknown, key = ""): unknown => {
     if (typeof a === "number") return key === "cpu-index" || key.startsWith("live-") ? a : a - Number(b ?? 0);
-    if (Array.isArray(a)) return a.map((one, i) => subtract(one, (b as unknown[] | undefined)?.[i]));
+    if (Array.isArray(a)) {
+      const before = (b ?? []) as { address?: string }[];
+      // Hot places come by their frequency, all other lists in a fixed order.
+      return a.map((one: { address?: string }, i) =>
+        subtract(one, one.address === undefined ? before[i] : before.find((o) => o.address === one.address)),
+      );
+    }
     if (typeof a !== "object" || a === null) return a;
     return Object.fromEntries(
       Object.entries(a).map(([name, value]) => [

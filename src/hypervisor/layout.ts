@@ -98,7 +98,9 @@ export const MAX_MMIO_SHADOWS = 8;
 export const HART_AREA_BASE = 0x10000;
 export const HART_AREA_SIZE = 0x400000;
 export const HART_STATE_OFFSET = 0x400;
-/** What VcpuPerf counts. */
+/** Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts. */
+export const HART_HOT = 0xd000;
+export const HOT_ROWS = 512;
 export const HART_PERF = 0xf000;
 /** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
 export const DECODE_TABLES_SIZE = 0x100000;

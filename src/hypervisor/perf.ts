@@ -3,6 +3,7 @@
 // written by its thread alone, so anybody may read them while the hart runs.
 import type { MonotonicNs } from "../base/clock.ts";
 import type { HartPerf, PerfControl, PerfReport } from "../base/perf-report.ts";
+import { HotCode, hotPlaces } from "./hot-code.ts";
 import {
   hartBase,
   HART_PERF,
@@ -69,6 +70,9 @@ const CELL_COUNT = CELLS + 2 * ACTIVITIES.length;
 /** The engine's own counters, u64 each. */
 const ENGINE_COUNTERS = [SCRATCH.executed, SCRATCH.translated, SCRATCH.refills];
 
+/** Places in a report. */
+const HOT_PLACES = 32;
+
 const CPU_UPDATE_NS = 20_000_000;
 
 function cellsOf(buffer: SharedArrayBuffer, hart: number): Float64Array<SharedArrayBuffer> {
@@ -86,12 +90,14 @@ export class VcpuPerf {
   readonly #nowNs: MonotonicNs;
   readonly #threadCpuNs: (() => number) | undefined;
   readonly #cpuAtStart: number;
+  readonly #hot: HotCode;
   #cpuLooked = 0;
 
   /** Counting begins, from zero. */
   constructor(buffer: SharedArrayBuffer, hart: number, nowNs: MonotonicNs, threadCpuNs?: () => number) {
     const cells = cellsOf(buffer, hart);
     this.#cells = cells;
+    this.#hot = new HotCode(buffer, hart);
     this.#nowNs = nowNs;
     this.#threadCpuNs = threadCpuNs;
     this.#cpuAtStart = threadCpuNs?.() ?? 0;
@@ -109,6 +115,12 @@ export class VcpuPerf {
   count(activity: Activity): void {
     const at = CELLS + 2 * indexOf(activity);
     this.#cells[at] = (this.#cells[at] as number) + 1;
+  }
+
+  /** A slice is used up. */
+  sliceEnded(pc: bigint): void {
+    this.count("slice");
+    this.#hot.sample(pc);
   }
 
   /** The stretch since the last mark was `activity`; what follows is `next`. */
@@ -205,6 +217,7 @@ export class VmPerf implements PerfControl {
       instructions,
       translated,
       refills,
+      hot: counts ? hotPlaces(this.#buffer, hart, HOT_PLACES) : [],
       stealNs: cell(CPU) > 0 ? Math.max(0, cell(AWAKE_THEN) - cell(CPU)) : undefined,
       activities: Object.fromEntries(activities) as HartPerf["activities"],
     };

@@ -452,7 +452,7 @@ export class VcpuThread {
   #handleExit(reason: number): void {
     switch (reason) {
       case EXIT.SLICE:
-        this.#perf?.count("slice");
+        this.#perf?.sliceEnded(this.#image.get("pc"));
         return;
       case EXIT.KICK:
         this.#perf?.count("kick");

@@ -1,4 +1,5 @@
 // The QMP commands about where time goes: ours, since QEMU counts nothing of the kind.
+import { hex } from "../base/hex.ts";
 import type { PerfControl, PerfReport } from "../base/perf-report.ts";
 import { bool, QmpError } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
@@ -13,6 +14,8 @@ export type PerfInfo = {
     readonly "tlb-refills": number;
     /** Absent where the host cannot tell. */
     readonly "steal-ns"?: number;
+    /** Samples by place; `activities` has their number as slice. */
+    readonly hot: { readonly address: string; readonly count: number }[];
     readonly activities: { readonly name: string; readonly count: number; readonly ns: number }[];
   }[];
   readonly translation: Readonly<Record<string, number>>;
@@ -23,12 +26,13 @@ const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${l
 export function perfInfo(report: PerfReport): PerfInfo {
   return {
     "elapsed-ns": Math.round(report.elapsedNs),
-    harts: report.harts.map(({ instructions, translated, refills, stealNs, activities }, hart) => ({
+    harts: report.harts.map(({ instructions, translated, refills, stealNs, hot, activities }, hart) => ({
       "cpu-index": hart,
       instructions,
       "translated-instructions": translated,
       "tlb-refills": refills,
       ...(stealNs === undefined ? {} : { "steal-ns": Math.round(stealNs) }),
+      hot: hot.map(({ address, count }) => ({ address: hex(address), count })),
       activities: Object.entries(activities).map(([name, { count, ns }]) => ({
         name,
         count,

@@ -276,6 +276,7 @@ test("where time goes: only once it is counted", async () => {
             instructions: 1000,
             "translated-instructions": 10,
             "tlb-refills": 3,
+            hot: [{ address: "0xffffffff80001234", count: 7 }],
             activities: [
               { name: "engine", count: 4, ns: 1e9 },
               { name: "mmio-read", count: 2, ns: 5000 },

@@ -126,6 +126,7 @@ function fakePerf(): PerfControl {
           translated: 10,
           refills: 3,
           stealNs: undefined,
+          hot: [{ address: 0xffffffff80001234n, count: 7 }],
           activities: { engine: { count: 4, ns: 1e9 }, "mmio-read": { count: 2, ns: 5000.4 } },
         },
       ],

@@ -7,6 +7,7 @@ import { createMachine } from "../../src/host/create-machine.ts";
 import { createVm } from "../../src/host/create-vm.ts";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
+import { createMachine as createNodeMachine } from "../../src/node/index.ts";
 import { nodePlatform } from "../../src/node/machine-host.ts";
 import { type Run, runToEnd } from "../support/repeatable-run.ts";
 
@@ -79,6 +80,35 @@ test("sleep=off: an idle guest's time takes none of the host's", async () => {
   const [, ticks = "0"] = /^pulse: done t=(\d+) /m.exec(console) ?? [];
   expect(Number(ticks) / 10_000).toBeGreaterThan(60_000);
   expect(performance.now() - started).toBeLessThan(Number(ticks) / 10_000);
+});
+
+test("guest time goes on where it was in a machine that is restored, there and back without --icount", async () => {
+  const hardware = { harts: 1, memoryBytes: 16 << 20 };
+  const icount = { shift: 2, sleep: false };
+  let state: Uint8Array | undefined;
+  let times: number[] = [];
+  // Made, restored without, restored with it again.
+  for (const [i, mode] of [icount, undefined, icount].entries()) {
+    let text = "";
+    const machine = await createNodeMachine({
+      ...hardware,
+      icount: mode,
+      ...(state === undefined
+        ? { kernel: await buildPulse(), append: "pulse.nodisk pulse.idle=1 pulse.report=300" }
+        : { state }),
+      onConsole: (bytes) => (text += Buffer.from(bytes).toString("latin1")),
+    });
+    await machine.start();
+    await expect.poll(() => text.match(/ OK\r?$/gm)?.length ?? 0, { timeout: 30_000 }).toBeGreaterThan(1);
+    await machine.pause();
+    state = await machine.save();
+    await machine.close();
+    expect(text).not.toContain("FAIL");
+    const seen = [...text.matchAll(/^pulse: t=(\d+) /gm)].map(([, t]) => Number(t));
+    expect(seen.length, `machine ${i}`).toBeGreaterThan(1);
+    times = [...times, ...seen];
+    expect(times).toEqual(times.toSorted((a, b) => a - b));
+  }
 });
 
 test("instructions make the time of one hart only", async () => {

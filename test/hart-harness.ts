@@ -24,7 +24,7 @@ import {
   VM_SLOT_BANK_0,
 } from "../src/hypervisor/layout.ts";
 import { CodePages } from "../src/memory/guest-memory.ts";
-import { CodeCache } from "../src/hypervisor/code-cache.ts";
+import { CodeCache, IMPROVE } from "../src/hypervisor/code-cache.ts";
 import { RegionModules } from "../src/hypervisor/riscv/region-module.ts";
 import { Translations } from "../src/hypervisor/translations.ts";
 import {
@@ -121,6 +121,7 @@ export class HartHarness {
         translations.translate([address >>> 0]);
         return 1;
       },
+      improve: (address) => translations?.translate([(address | IMPROVE) >>> 0]),
       hostTicks: () => this.ticks,
       mmioRead: (address) => {
         const value = this.devices.get(BigInt.asUintN(64, address));

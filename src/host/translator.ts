@@ -5,6 +5,7 @@ import {
   TRANSLATOR_RUN,
   type TranslationOptions,
 } from "../hypervisor/translation-thread.ts";
+import type { BeforeCompile } from "../hypervisor/translations.ts";
 import type { WasmMemory } from "../wasm/host.ts";
 
 /** What the translation thread starts from. */
@@ -14,9 +15,12 @@ export interface TranslatorThreadData {
 }
 
 /** Translates until the VMM ends it. Blocks its thread: nothing else can run there. */
-export function runTranslator({ memory, options }: TranslatorThreadData): void {
+export function runTranslator(
+  { memory, options }: TranslatorThreadData,
+  beforeCompile?: BeforeCompile,
+): void {
   try {
-    runTranslationThread(memory, options);
+    runTranslationThread(memory, options, beforeCompile);
   } finally {
     const words = new Int32Array(memory.buffer);
     Atomics.store(words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);

@@ -19,6 +19,9 @@ export const CODE_HEAT = 0x14;
 /** Counts pages becoming code pages: a hart that saw another number must drop what lets it write to them unnoticed. */
 export const CODE_PROTECTION = 0x18;
 
+/** In a request, whose address is even: the page has translations, and is to get better ones. */
+export const IMPROVE = 1;
+
 const REQUESTS = 0x1000;
 const REQUESTS_CAPACITY = 1024;
 /** u16 for each slot of the function tables: the module that fills it. */
@@ -35,14 +38,6 @@ export const PAGE_TABLE_SIZE = 0x2000;
 export const PAGE_TABLE_COUNT = 0x1000;
 const CODE_BYTES = CODE_PAGE_TABLES + PAGE_TABLE_COUNT * PAGE_TABLE_SIZE;
 export const CODE_BYTES_SIZE = 0x1000000;
-
-/** A function of a module: the region's page (host address), where it can be entered, its slot. */
-export interface PublishedRegion {
-  readonly page: number;
-  readonly slot: number;
-  /** Byte offsets in the page, in the order of the entry numbers. */
-  readonly entries: readonly number[];
-}
 
 export interface CachedModule {
   readonly id: number;
@@ -141,6 +136,11 @@ export class CodeCache {
   }
   #entry(table: number, offset: number): number {
     return this.#word(CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE + offset * 2);
+  }
+
+  /** Address of a table. */
+  tableAddress(table: number): number {
+    return this.#base + CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE;
   }
 
   /** Under the lock: give a page an empty table, or with 0 none. */

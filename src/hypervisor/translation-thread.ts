@@ -4,7 +4,7 @@ import type { WasmMemory } from "../wasm/host.ts";
 import { CodeCache } from "./code-cache.ts";
 import { DECODE_TABLES_SIZE, VM_CODE_CACHE, VM_TRANSLATOR_RUN } from "./layout.ts";
 import { RegionModules } from "./riscv/region-module.ts";
-import { Translations } from "./translations.ts";
+import { type BeforeCompile, Translations } from "./translations.ts";
 
 /** VM_TRANSLATOR_RUN: what the VMM wants of the thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
@@ -29,14 +29,18 @@ const BATCH = 48;
 const IDLE_MS = 1000;
 
 /** Works until the VMM says END. Blocks its thread. */
-export function runTranslationThread(memory: WasmMemory, options: TranslationOptions): void {
+export function runTranslationThread(
+  memory: WasmMemory,
+  options: TranslationOptions,
+  beforeCompile?: BeforeCompile,
+): void {
   const { buffer } = memory;
   const words = new Int32Array(buffer);
   const run = VM_TRANSLATOR_RUN >>> 2;
   const cache = new CodeCache(buffer);
   const tables = (words[VM_CODE_CACHE >>> 2] as number) - DECODE_TABLES_SIZE;
   const modules = new RegionModules(tables, { exact: options.exact });
-  const translations = new Translations(buffer, modules, options.codeCacheBytes);
+  const translations = new Translations(buffer, modules, options.codeCacheBytes, beforeCompile);
   while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
     if (!cache.waitForRequest(IDLE_MS)) continue;
     Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);

@@ -6,9 +6,9 @@ import { compileModule, type WasmModule } from "../wasm/host.ts";
 import {
   CODE_BYTES_SIZE,
   CodeCache,
+  IMPROVE,
   MODULE_COUNT,
   PAGE_TABLE_COUNT,
-  type PublishedRegion,
   SLOT_COUNT,
 } from "./code-cache.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET } from "./riscv/hart.ts";
@@ -39,6 +39,8 @@ export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
 interface TranslatedPage {
   readonly table: number;
   readonly modules: Set<LiveModule>;
+  /** Its translated code is one region. */
+  isImproved: boolean;
 }
 
 interface LiveModule {
@@ -53,6 +55,12 @@ interface LiveModule {
   /** Regions that can still be entered. */
   live: number;
 }
+
+/** Instructions of an improved region at most. */
+const IMPROVED_INSTRUCTIONS = 1200;
+
+/** Told before a module is compiled whether it is known to be hot. */
+export type BeforeCompile = (isHot: boolean) => void;
 
 export class Translations {
   readonly #view: DataView<SharedArrayBuffer>;
@@ -73,7 +81,15 @@ export class Translations {
   /** And its slots; slot 0 is no translation. */
   #nextSlot = 1;
 
-  constructor(buffer: SharedArrayBuffer, builder: RegionModules, codeCacheBytes: number) {
+  readonly #beforeCompile: BeforeCompile | undefined;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    builder: RegionModules,
+    codeCacheBytes: number,
+    beforeCompile?: BeforeCompile,
+  ) {
+    this.#beforeCompile = beforeCompile;
     this.#view = new DataView(buffer);
     this.#stats = new BigUint64Array(buffer, VM_TRANSLATION_STATS);
     this.#cache = new CodeCache(buffer);
@@ -84,28 +100,65 @@ export class Translations {
     this.#vcpus = Array.from({ length: count }, (_, i) => new VcpuRequests(buffer, i));
   }
 
-  /** Translate the code at these host addresses and all that belongs to it. */
-  translate(addresses: readonly number[]): void {
+  /**
+   * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code of the page
+   * as one region.
+   */
+  translate(requests: readonly number[]): void {
     this.#reclaim();
-    const wanted = this.#wanted(addresses);
-    if (wanted.size === 0) return;
-    this.#protect([...wanted.keys()]);
-    const start = performanceNow();
-    const regions: Region[] = [];
-    for (const [page, offsets] of wanted) {
-      for (const offset of offsets) {
-        const covered = regions.some((r) => r.page === page && r.entries.some((b) => b.start === offset));
-        if (!covered) regions.push(findRegion(this.#view, page, [offset], this.#profile(page)));
+    const wanted = this.#wanted(requests.filter((request) => (request & IMPROVE) === 0));
+    if (wanted.size > 0) {
+      this.#protect([...wanted.keys()]);
+      const regions: Region[] = [];
+      for (const [page, offsets] of wanted) {
+        for (const offset of offsets) {
+          const covered = regions.some((r) => r.page === page && r.entries.some((b) => b.start === offset));
+          if (!covered) regions.push(findRegion(this.#view, page, [offset], this.#profile(page)));
+        }
       }
+      this.#make(regions, false);
     }
+    const pages = new Set(requests.filter((r) => (r & IMPROVE) !== 0).map((r) => r - (r % PAGE_SIZE)));
+    for (const page of pages) this.#improve(page);
+  }
+
+  /** Once for each table that the page gets: what is new in it later is translated as usual. */
+  #improve(page: number): void {
+    const known = this.#pages.get(page);
+    if (known === undefined || known.isImproved || this.#cache.tableOf(page) !== known.table) return;
+    if (!this.#codePages.isMarked(page)) return;
+    known.isImproved = true;
+    const entries: number[] = [];
+    for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
+      if (this.#cache.translationOf(page + offset) !== 0) entries.push(offset);
+    }
+    const { isReached } = this.#profile(page);
+    const profile = { isReached, isTranslated: () => false };
+    this.#make([findRegion(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS)], true);
+  }
+
+  /** One module of these regions; `replaces`: what the pages have is not entered any more. */
+  #make(regions: readonly Region[], replaces: boolean): void {
+    const start = performanceNow();
     const usable = regions.filter((region) => region.entries.length > 0);
     const firstSlot = this.#takeSlots(usable.length);
-    const bytes = this.#builder.build(usable.map((region, i) => ({ region, slot: firstSlot + i })));
+    while (this.#freeTables.length < usable.length) this.#evictOldest();
+    const pages = this.#cache.locked(() => usable.map((region) => this.#pageFor(region.page)));
+    const bytes = this.#builder.build(
+      usable.map((region, i) => {
+        return {
+          region,
+          slot: firstSlot + i,
+          table: this.#cache.tableAddress((pages[i] as TranslatedPage).table),
+        };
+      }),
+    );
     const translated = performanceNow();
+    this.#beforeCompile?.(replaces);
     const compiled = compileModule(bytes);
     this.#count(TRANSLATION_STATS.translateNs, (translated - start) * 1e6);
     this.#count(TRANSLATION_STATS.compileNs, (performanceNow() - translated) * 1e6);
-    this.#publish(usable, firstSlot, bytes, compiled);
+    this.#publish(usable, pages, firstSlot, bytes, compiled, replaces);
   }
 
   #profile(page: number): Profile {
@@ -140,9 +193,11 @@ export class Translations {
 
   #publish(
     regions: readonly Region[],
+    tables: readonly TranslatedPage[],
     firstSlot: number,
     bytes: Uint8Array<ArrayBuffer>,
     compiled: WasmModule,
+    replaces: boolean,
   ): void {
     const at = this.#makeRoom(bytes.length);
     if (at === undefined) return;
@@ -164,18 +219,20 @@ export class Translations {
     this.#modules.add(module);
     this.#cache.locked(() => {
       regions.forEach((region, i) => {
-        if (!this.#codePages.isMarked(region.page)) return;
-        const page = this.#pageFor(region.page);
-        if (page === undefined) return;
+        const page = tables[i] as TranslatedPage;
+        const isCurrent =
+          this.#pages.get(region.page) === page && this.#cache.tableOf(region.page) === page.table;
+        if (!isCurrent || !this.#codePages.isMarked(region.page)) return;
         page.modules.add(module);
         module.live++;
-        this.#enter({
-          page: region.page,
-          slot: firstSlot + i,
-          entries: region.entries.map((block) => block.start),
+        region.entries.forEach(({ start }, entry) => {
+          if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;
+          this.#cache.setTranslation(region.page + start, (firstSlot + i) | (entry << ENTRY_SHIFT));
         });
       });
     });
+    // Jump caches lead to what was there before.
+    if (replaces) this.#cache.nextEpoch();
     this.#count(TRANSLATION_STATS.regions, regions.length);
     this.#count(TRANSLATION_STATS.modules, 1);
     this.#count(TRANSLATION_STATS.bytes, bytes.length);
@@ -184,22 +241,14 @@ export class Translations {
     this.#countLive();
   }
 
-  #enter({ page, slot, entries }: PublishedRegion): void {
-    entries.forEach((offset, i) => {
-      if (this.#cache.translationOf(page + offset) !== 0) return;
-      this.#cache.setTranslation(page + offset, slot | (i << ENTRY_SHIFT));
-    });
-  }
-
-  /** Under the lock. */
-  #pageFor(page: number): TranslatedPage | undefined {
+  /** Under the lock: the page with its table, which is a new one if a hart has dropped it. */
+  #pageFor(page: number): TranslatedPage {
     const known = this.#pages.get(page);
     if (known !== undefined && this.#cache.tableOf(page) === known.table) return known;
-    const table = this.#freeTables.pop();
-    if (table === undefined) return undefined;
     if (known !== undefined) this.#forget(page, known);
+    const table = this.#freeTables.pop() as number;
     this.#cache.setTable(page, table);
-    const fresh: TranslatedPage = { table, modules: new Set() };
+    const fresh: TranslatedPage = { table, modules: new Set(), isImproved: false };
     this.#pages.set(page, fresh);
     return fresh;
   }
@@ -244,8 +293,16 @@ export class Translations {
 
   #evictOldest(): void {
     const [oldest] = this.#modules;
-    if (oldest === undefined) throw new RangeError("the code cache has no module to evict");
-    this.#evict(oldest);
+    if (oldest !== undefined) this.#evict(oldest);
+    else {
+      // Tables of pages that were written to before they got anything.
+      this.#cache.locked(() => {
+        for (const [page, known] of this.#pages) {
+          this.#cache.setTable(page, 0);
+          this.#forget(page, known);
+        }
+      });
+    }
     this.#reclaim();
   }
 

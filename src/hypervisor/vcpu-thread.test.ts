@@ -77,7 +77,7 @@ describe("requests", () => {
       ...["UNBLOCK", "SLEEP", "VCPU_RESET", "UPDATE_HGATP", "FENCE_I", "TLB_FLUSH", "HFENCE_VVMA_ALL"],
       ...["HFENCE", "STEAL_UPDATE", "DIRTY_RING_SOFT_FULL"],
     ]);
-    expect(s.log).toEqual([...Array(4).fill("flush"), "flush spaces", "flush 5000", "quota 0", "run"]);
+    expect(s.log).toEqual([...Array(3).fill("flush"), "flush spaces", "flush 5000", "quota 0", "run"]);
     expect(me.pending()).toBe(false);
     expect(me.load(CTL_MP_STATE)).toBe(MP.RUNNABLE);
     expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([0x80001000n, 0n, 77n]);

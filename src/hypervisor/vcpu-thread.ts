@@ -295,8 +295,8 @@ export class VcpuThread {
       this.#loadSlotBank();
       this.#engine.flushTlb(this.#base);
     }
-    // The interpreter decodes from memory at each step, so fence.i needs the fetch translation dropped and no more.
-    if (me.check(REQ.FENCE_I)) this.#engine.flushTlb(this.#base);
+    // Nothing more to do: when run() begins it drops what was translated from code that has changed.
+    me.check(REQ.FENCE_I);
     if (me.check(REQ.TLB_FLUSH)) this.#engine.flushTlb(this.#base);
     if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushSpace(this.#base, ALL_SPACES);
     if (me.check(REQ.HFENCE)) for (const fence of this.#hfences.drain()) this.#hfence(fence);

@@ -21,11 +21,19 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
 
 /**
  * Sets V8 up for what Wherry compiles. Flags are the whole process's and count for modules that are compiled later, so
- * this comes before the first of them. Both change how fast WebAssembly runs, never what it does: branch hints
- * (the custom section metadata.code.branch_hint) keep unlikely paths out of the way of likely ones, and a smaller
- * budget has hot functions optimised earlier (V8's own is 13,000,000, about the bytes that a function executes first).
+ * this comes before the first of them. They change how fast WebAssembly runs, never what it does. Branch hints (the
+ * custom section metadata.code.branch_hint) keep unlikely paths out of the way of likely ones.
  */
 export function configureV8(): void {
   setFlagsFromString("--experimental-wasm-branch-hinting");
-  setFlagsFromString("--wasm-tiering-budget=30000000");
+  setTieringBudget(false);
+}
+
+/**
+ * How much the functions of modules compiled from now on execute before they are optimised: about bytes, V8's own
+ * choice is 13,000,000. Most translated code is executed too little for that to pay; what is known to be hot need
+ * not prove it again.
+ */
+export function setTieringBudget(isHot: boolean): void {
+  setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 30_000_000}`);
 }

@@ -9,7 +9,7 @@ import {
   type WasmModule,
 } from "../../wasm/host.ts";
 import { buildModule, reachableFunctions } from "../../wasm/module.ts";
-import { CodeCache, type CachedModule, SLOT_COUNT } from "../code-cache.ts";
+import { CodeCache, type CachedModule, IMPROVE, SLOT_COUNT } from "../code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../engine-kind.ts";
 import { DECODE_TABLES_SIZE } from "../layout.ts";
 import { CodePageSet } from "../slots.ts";
@@ -32,6 +32,8 @@ export interface EngineImports {
   mmioWrite(guestPhys: bigint, size: number, value: bigint): number;
   /** The translator: code at this host address is hot; non-zero if it is translated on return. Default: ask for it. */
   hot?(address: number): number;
+  /** The translator: much time is spent in the translated code of this address's page. Default: ask for better code. */
+  improve?(address: number): void;
   /** Does what the hart's thread itself has to do for translated code: adopt it, forget it. Default: just that. */
   adopting?(work: () => void): void;
 }
@@ -127,6 +129,7 @@ class TranslatingEngine {
     };
     const imports = {
       hot: askFor,
+      improve: (address: number) => this.#cache.request((address | IMPROVE) >>> 0),
       ...host,
       table: this.#table,
       adopt: (slot: number) => adopting(() => this.#adopt(slot)),

@@ -102,6 +102,9 @@ export const SCRATCH = {
 /** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
 export const HEAT_OFFSET = 0xe0000;
 export const HEAT_ENTRIES = 0x10000;
+/** How often a slice ended in translated code of a page: a byte each, by bits of the virtual page number. */
+export const SAMPLES_OFFSET = HEAT_OFFSET + HEAT_ENTRIES;
+export const SAMPLES_ENTRIES = 0x1000;
 
 /** An ecall from S-mode leaves run() with EXIT.ECALL: the firmware is ours. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;

@@ -16,6 +16,8 @@ import {
   CTX_WRITE,
   HEAT_ENTRIES,
   HEAT_OFFSET,
+  SAMPLES_ENTRIES,
+  SAMPLES_OFFSET,
   hartLayout,
   SCRATCH,
 } from "./hart.ts";
@@ -38,6 +40,8 @@ import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./tr
 const POLL_INTERVAL = 1024;
 /** The same where most code is translated: some 10 µs. */
 const TRANSLATED_POLL_INTERVAL = 8192;
+/** Slices that end in a page's translated code before it is translated anew, and better. */
+const HOT_SAMPLES = 24;
 const PAGE_SIZE = 4096;
 
 /** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */
@@ -50,6 +54,8 @@ const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
 
 /** Asked of the host: code at this host address is hot → non-zero if it is translated now. */
 const hot = imported("host", "hot", [I32], I32);
+/** Much time is spent in the translated code of the page at this host address. */
+const improve = imported("host", "improve", [I32], undefined);
 /** Make an instance of the module that fills this slot of the function table. */
 const adopt = imported("host", "adopt", [I32], undefined);
 /** Drop translations of code that has changed. */
@@ -200,13 +206,38 @@ class Interpreter {
         f.call(adopt, slotOf(adopted.load32(CTX_JUMPS + 8)));
         f.br(this.#enter);
       });
-      f.brIf(this.#enter, this.#countdown.leS(0).or(leave.eq(LEAVE.EVENT)));
+      f.if(this.#countdown.leS(0), () => {
+        this.#sample();
+        f.br(this.#enter);
+      });
+      f.brIf(this.#enter, leave.eq(LEAVE.EVENT));
       f.brIf(this.#dispatch, leave.eq(LEAVE.LOOKUP));
       this.#interpretOnly.set(1);
       f.if(leave.eq(LEAVE.STEP), () => {
         this.#slice.set(this.#slice.sub(this.#countdown).add(1));
         this.#countdown.set(1);
       });
+    });
+  }
+
+  /** A slice has ended in translated code: where that happens again and again, better code pays. */
+  #sample(): void {
+    const f = this.#f;
+    const pc = f.let(get(this.#hart, "pc"));
+    const counter = f.let(
+      this.#hart.add(
+        pc
+          .shrU(12)
+          .wrap()
+          .and(SAMPLES_ENTRIES - 1),
+      ),
+    );
+    const count = f.let(counter.load8U(SAMPLES_OFFSET).add(1));
+    f.store8(counter, count, SAMPLES_OFFSET);
+    f.if(count.eq(HOT_SAMPLES), () => {
+      const entry = f.let(tlbEntry(this.#dataContext, pc));
+      const isMapped = entry.load64(CTX_FETCH).eq(pc.and(-PAGE_SIZE));
+      f.if(isMapped, () => f.call(improve, pc.wrap().add(entry.load32(CTX_FETCH + 8))));
     });
   }
 

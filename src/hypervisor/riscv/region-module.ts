@@ -9,6 +9,8 @@ import { translateRegion, type TranslationMode } from "./translator.ts";
 export interface PlacedRegion {
   readonly region: Region;
   readonly slot: number;
+  /** Address of its page's table of translations. */
+  readonly table: number;
 }
 
 export class RegionModules {
@@ -28,9 +30,12 @@ export class RegionModules {
       table: {
         module: "host",
         name: "table",
-        elements: regions.map(({ region, slot }) => ({
+        elements: regions.map(({ region, slot, table }) => ({
           at: slot,
-          fn: translateRegion(`region ${region.page.toString(16)} ${slot}`, region, this.#mode),
+          fn: translateRegion(`region ${region.page.toString(16)} ${slot}`, region, this.#mode, {
+            slot,
+            table,
+          }),
         })),
       },
       externals: { module: "engine", names: this.#helpers },

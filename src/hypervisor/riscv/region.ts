@@ -137,6 +137,7 @@ export function findRegion(
   page: number,
   entryOffsets: readonly number[],
   profile?: Profile,
+  maxInstructions = MAX_INSTRUCTIONS,
 ): Region {
   const decoded = new Map<number, Instruction>();
   const leaders = new Set<number>();
@@ -156,7 +157,7 @@ export function findRegion(
   for (const offset of entryOffsets) enter(offset);
 
   for (let start = queue.shift(); start !== undefined; start = queue.shift()) {
-    if (decoded.size >= MAX_INSTRUCTIONS) break;
+    if (decoded.size >= maxInstructions) break;
     let offset = start;
     while (isInPage(offset) && !decoded.has(offset)) {
       const instruction = decode(view, page, offset);

@@ -368,7 +368,6 @@ class RegionWriter {
 
   #emitInstructions(block: Block): void {
     const f = this.f;
-    f.note(block.start);
     this.float?.startBlock();
     if (block.isLoop && this.mode.exact) this.#poll(block, this.#flow.writtenBefore(block));
     f.block((stopInBlock) => {
@@ -383,6 +382,7 @@ class RegionWriter {
     const f = this.f;
     const { countdown } = this.p;
     const { instructions } = block;
+    f.note(block.start);
     const last = instructions.at(-1) as Instruction;
     const stepped = last.flow.kind === "step" ? 1 : 0;
     const executed = instructions.length - stepped;

@@ -10,6 +10,7 @@ import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
 import { perfTable } from "../src/cli/perf-table.ts";
+import { DEFAULT_ENGINE } from "../src/hypervisor/engine-kind.ts";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 import { directory, options } from "../test/guest/cases.ts";
 import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";
@@ -270,7 +271,7 @@ for (const each of rivals) memory.push(...(await each.end()));
 const figures: Figures = {
   host: `${cpus().length} × ${cpus()[0]?.model.trim()}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}, load ${load}`,
   guest: `Debian's ${guest.version}, ${given.memory} MiB`,
-  engine: given.engine === "" ? "the default" : given.engine,
+  engine: given.engine === "" ? DEFAULT_ENGINE : given.engine,
   clock: given.clock === "cpu" ? "cpu" : "guest",
   rounds,
   columns: monitors.map(({ name }) => name),

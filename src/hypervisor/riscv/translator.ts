@@ -83,8 +83,10 @@ class RegionWriter {
   float: RegionFloat | undefined;
   /** Go on at #target, in another region if there is one. */
   #leave!: Label;
-  /** Leave for the interpreter for #reason; pc is stored. */
+  /** Leave for the interpreter for #reason; pc is stored, and the registers of set #stored are to be. */
   #stop!: Label;
+  readonly #stored: Local<I32>;
+  readonly #storedSets: number[] = [];
   /** Enter the block that the entry number says, without looking at what lies outside. */
   #again: Label | undefined;
   /** Stop in the middle of the block being written, with #unexecuted of its instructions not done. */
@@ -140,6 +142,7 @@ class RegionWriter {
     this.#target = f.let(I64.of(0), "target");
     this.#reason = f.let(I32.of(LEAVE.EVENT), "reason");
     this.#unexecuted = f.let(I32.of(0), "unexecuted");
+    this.#stored = f.let(I32.of(0), "stored");
   }
 
   emit(): void {
@@ -164,6 +167,11 @@ class RegionWriter {
       this.#goOn();
     });
     f.note(NOT_AN_INSTRUCTION);
+    f.switch(
+      this.#stored,
+      this.#storedSets.map((mask) => () => this.#store(mask)),
+      () => {},
+    );
     this.float?.writeBack();
     countdown.set(countdown.add(this.#unexecuted));
     // What a device is asked for was not done: that is for the interpreter.
@@ -263,10 +271,16 @@ class RegionWriter {
     f.br(this.#leave);
   }
 
-  #stopFor(reason: number, stored: number): void {
-    this.#store(stored);
-    this.#reason.set(reason);
+  /** Stop, and store these registers: rare ways out share the code that does it. */
+  #stopAndStore(mask: number): void {
+    const known = this.#storedSets.indexOf(mask);
+    this.#stored.set(known >= 0 ? known : this.#storedSets.push(mask) - 1);
     this.f.br(this.#stop);
+  }
+
+  #stopFor(reason: number, mask: number): void {
+    this.#reason.set(reason);
+    this.#stopAndStore(mask);
   }
 
   address(offset: number): I64 {
@@ -374,8 +388,7 @@ class RegionWriter {
       this.#stopInBlock = stopInBlock;
       this.#emitBody(block);
     });
-    this.#store(this.#flow.writtenAfter(block));
-    f.br(this.#stop);
+    this.#stopAndStore(this.#flow.writtenAfter(block));
   }
 
   #emitBody(block: Block): void {

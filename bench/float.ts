@@ -2,6 +2,7 @@
 // iteration, and for each of its float instructions (loads and stores not counted).
 // npm run bench:float [-- --only WORD]
 import { parseArgs } from "node:util";
+import { configureV8 } from "../src/node/platform.ts";
 import { hasFusedMultiplyAdd } from "../src/wasm/fused.ts";
 import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
 
@@ -14,7 +15,7 @@ const fld = (frd: number, imm: number): number => asm("fld", { frd, rs1: 5, imm 
 const fsd = (frs2: number, imm: number): number => asm("fsd", { frs2, rs1: 5, imm });
 const flw = (frd: number, imm: number): number => asm("flw", { frd, rs1: 5, imm });
 
-/** x10 counts down, x11 is a buffer of doubles, x12 one of floats; x5 walks through one of them, results go behind it. */
+/** x10 counts down, x11 is a buffer of doubles, x12 of floats; x5 walks through one, results go behind it. */
 interface Loop {
   readonly body: readonly number[];
   /** Numbers in the buffers and in f0 to f31; default: without a pattern, of the order of 1. */
@@ -182,6 +183,7 @@ function measure(
   return samples[SAMPLES >> 1] as number;
 }
 
+configureV8();
 const { values } = parseArgs({ options: { only: { type: "string", default: "" } } });
 const isFloat = (word: number): boolean => (word & 0x7f) === 0x53 || (word & 0x73) === 0x43;
 console.log(

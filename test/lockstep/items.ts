@@ -192,6 +192,41 @@ export function movePage({ r }: LockstepContext): Item {
   return joined([op("lui", { rd, imm: pages * 4096 }), op("add", { rd: 18, rs1: 8, rs2: rd })]);
 }
 
+const ACCESS_OPCODES = [0x03, 0x07, 0x23, 0x27];
+const ACCESS_ROWS = rows.filter((row) => ACCESS_OPCODES.includes(row.match & 0x7f));
+
+/** Several accesses close to one another by one register, in a page or about the edge of one; the register may move on. */
+export function nearby(context: LockstepContext): Item {
+  const { r } = context;
+  const [base, spare] = two(r);
+  const from = r.pick([18, 18, 8, 2]);
+  const parts = [op("addi", { rd: base, rs1: from, imm: 8 * (r.int(64) - 32) })];
+  if (r.oneIn(3)) {
+    parts.push(op("lui", { rd: spare, imm: -4096 }), op("and", { rd: base, rs1: base, rs2: spare }));
+    if (r.oneIn(2)) parts.push(op("addi", { rd: base, rs1: base, imm: r.int(33) - 16 }));
+  }
+  const other = (): number => r.pick(DESTINATIONS.filter((x) => x !== base && !RESERVED.includes(x)));
+  const count = 2 + r.int(8);
+  for (let i = 0; i < count; i++) {
+    const row = r.pick(ACCESS_ROWS);
+    const size = 1 << ((row.match >> 12) & 3);
+    const offset = r.int(r.pick([17, 129, 4096])) - 64;
+    const imm = Math.max(-2048, Math.min(2040, r.oneIn(6) ? offset : offset & -size));
+    const rd = i === count - 1 && r.oneIn(4) ? base : other();
+    parts.push(
+      fixedRow(row, randomOperands(r, row, { rs1: base, imm, ...(row.fields.has("rd") ? { rd } : {}) })),
+    );
+    const between = r.int(24);
+    if (between === 0) parts.push(op("addi", { rd: base, rs1: base, imm: r.pick([1, 4, 8, -8, 64, 512]) }));
+    if (between === 1) parts.push(op("amoadd.d", { rd: other(), rs1: base, rs2: r.pick(DESTINATIONS) }));
+    if (between === 2) parts.push(op("addi", { rd: other(), rs1: base, imm: 0 }));
+    if (between === 3) parts.push(op(r.pick(["ecall", "sfence.vma"]), {}));
+    if (between === 4) parts.push(op("csrrwi", { rd: other(), uimm5: 0, csr: 1 }));
+    if (between === 5) parts.push(op("fence.i", {}));
+  }
+  return joined(parts);
+}
+
 /** Data among code: stored and loaded where instructions are all about, without a fence. */
 export function literal({ r }: LockstepContext): Item {
   const base = temporary(r);

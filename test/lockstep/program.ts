@@ -41,6 +41,7 @@ import {
   loopEnd,
   modifyPrivilege,
   movePage,
+  nearby,
   protect,
   recursion,
   refresh,
@@ -107,6 +108,7 @@ const COMMON: readonly (readonly [number, Generator])[] = [
   [3, floatCsr],
   [1, anySystem],
   [1, burst],
+  [3, nearby],
   [1, selfModify],
   [1, rewrite],
   [2, literal],
@@ -169,7 +171,9 @@ class Builder {
     this.add(op("addi", { rd: counter, imm: 1 + r.int(12) }));
     const head = this.next;
     body();
-    this.add(loopEnd(r, counter), { target: head });
+    // Mostly to its head; else into its middle.
+    const target = r.oneIn(4) ? head + r.int(this.next - head) : head;
+    this.add(loopEnd(r, counter), { target });
   }
 }
 
@@ -182,12 +186,14 @@ function placeOfPart(r: Random, n: number): number {
   return r.oneIn(3) ? start + 2 * r.int(0x600) : start + 0x1000 - 2 * r.int(0x100);
 }
 
-function functions(r: Random, build: Builder, count: number): number[] {
+/** `isCompact`: one after the other, so that calls stay in the page. */
+function functions(r: Random, build: Builder, count: number, isCompact: boolean): number[] {
   const starts: number[] = [];
   for (let n = 0; n < count; n++) {
     const isLeaf = n === 0 || r.oneIn(2);
     starts.push(build.next);
-    build.add(op("addi", { rd: 0, rs1: 0, imm: n }), { place: placeOfPart(r, n + 1) });
+    const place = isCompact && n > 0 ? {} : { place: placeOfPart(r, n + 1) };
+    build.add(op("addi", { rd: 0, rs1: 0, imm: n }), place);
     if (!isLeaf) build.add(op("addi", { rd: SAVED_LINK, rs1: LINK, imm: 0 }));
     const own = starts.at(-1) as number;
     const self = build.next;
@@ -273,10 +279,13 @@ export function lockstepProgram(seed: number): LockstepProgram {
   const calm = r.oneIn(2);
   const build = new Builder(context, calm ? COMMON : [...COMMON, ...RARE], r.pick([6, 60, 60, 1000]));
   const count = 1 + r.int(PARTS - 2);
-  const starts = functions(r, build, count);
+  const isCompact = r.oneIn(2);
+  const starts = functions(r, build, count, isCompact);
   const main = build.next;
-  build.add(op("addi", { rd: DEPTH, imm: r.int(8) }), { place: placeOfPart(r, 0) });
-  for (let n = 0; n < 2 + r.int(5); n++) {
+  // Parts that follow have room for what has no place of its own, of the first two.
+  build.add(op("addi", { rd: DEPTH, imm: r.int(8) }), isCompact ? {} : { place: placeOfPart(r, 0) });
+  const pieces = r.oneIn(8) ? 16 : 2 + r.int(5);
+  for (let n = 0; n < pieces; n++) {
     build.random(2 + r.int(20));
     const call = (): void => build.add(transfer(r, LINK), { target: r.pick(starts) });
     const loop = (inner: () => void): void =>

@@ -82,7 +82,7 @@ test("sleep=off: an idle guest's time takes none of the host's", async () => {
   expect(performance.now() - started).toBeLessThan(Number(ticks) / 10_000);
 });
 
-test("guest time goes on where it was in a machine that is restored, there and back without --icount", async () => {
+test("guest time goes on where it was in a machine that is restored, there and back without --icount and under the other engine", async () => {
   const hardware = { harts: 1, memoryBytes: 16 << 20 };
   const icount = { shift: 2, sleep: false };
   let state: Uint8Array | undefined;
@@ -93,6 +93,7 @@ test("guest time goes on where it was in a machine that is restored, there and b
     const machine = await createNodeMachine({
       ...hardware,
       icount: mode,
+      engine: i === 1 ? "interpreter" : "translator",
       ...(state === undefined
         ? { kernel: await buildPulse(), append: "pulse.nodisk pulse.idle=1 pulse.report=300" }
         : { state }),

@@ -145,6 +145,46 @@ describe.each(["interpreter", "translator"] as const)("flags that a program clea
   });
 });
 
+describe.each(["interpreter", "translator"] as const)("in the middle of a block, %s", (engine) => {
+  const run = (status: bigint, frm: bigint) => {
+    h = new HartHarness({ engine });
+    h.hart.set("mtvec", HANDLER);
+    h.hart.set("mstatus", status << BigInt(MSTATUS.FS));
+    h.hart.set("frm", frm);
+    setF(1, BOX | ONE);
+    setF(2, BOX | THREE);
+    h.load([asm("jal", { imm: 0 })], HANDLER);
+    const body = [
+      asm("addi", { rd: 5, rs1: 5, imm: 1 }),
+      asm("fdiv.s", { frd: 3, frs1: 1, frs2: 2, rm: 7 }),
+      asm("fdiv.s", { frd: 4, frs1: 3, frs2: 2, rm: 7 }),
+      asm("addi", { rd: 6, rs1: 6, imm: 1 }),
+    ];
+    h.load([...body, asm("jal", { imm: -4 * body.length })], CODE);
+    h.hart.set("pc", CODE);
+    h.run(10 * (body.length + 1));
+  };
+
+  it("float instructions are illegal while FS is off, or frm reserved", () => {
+    for (const [status, frm] of [
+      [FS.off, 0n],
+      [FS.dirty, 5n],
+    ] as const) {
+      run(status, frm);
+      expect([h.hart.get("mcause"), h.hart.get("mepc"), h.x(5), h.x(6)]).toEqual([2n, CODE + 4n, 1n, 0n]);
+    }
+  });
+
+  it("FS becomes dirty, and frm is obeyed", () => {
+    const quotients = [0n, 2n, 3n].map((frm) => {
+      run(FS.initial, frm);
+      expect([fs(), h.x(5), h.x(6), h.hart.get("fflags")]).toEqual([FS.dirty, 10n, 10n, 1n]);
+      return f(4) - BOX;
+    });
+    expect(quotients).toEqual([0x3de3_8e39n, 0x3de3_8e38n, 0x3de3_8e3an]);
+  });
+});
+
 describe("compressed", () => {
   it("c.fsd, c.fld, c.fsdsp, c.fldsp", () => {
     setF(9, 0x0123_4567_89ab_cdefn);

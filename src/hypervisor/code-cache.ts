@@ -37,7 +37,7 @@ export const CODE_PAGE_TABLES = 0x240000;
 export const PAGE_TABLE_SIZE = 0x2000;
 export const PAGE_TABLE_COUNT = 0x1000;
 const CODE_BYTES = CODE_PAGE_TABLES + PAGE_TABLE_COUNT * PAGE_TABLE_SIZE;
-export const CODE_BYTES_SIZE = 0x1000000;
+export const CODE_BYTES_SIZE = 0x2000000;
 
 export interface CachedModule {
   readonly id: number;

@@ -104,7 +104,7 @@ export const HOT_ROWS = 512;
 export const HART_PERF = 0xf000;
 /** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
 export const DECODE_TABLES_SIZE = 0x100000;
-export const CODE_CACHE_SIZE = 0x3240000;
+export const CODE_CACHE_SIZE = 0x4240000;
 export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
 export const MAX_VCPUS = 32;
 

@@ -175,12 +175,19 @@ export class Func {
 
   /** A fresh local with this value. Its name is for people; it is the last one that the slot had. */
   let<T extends Value>(value: T, localName?: string): Local<T> {
-    const index = this.#free.get(value.type)?.pop() ?? this.params.length + this.#addLocal(value);
-    if (localName !== undefined) this.#localNames.set(index, localName);
-    this.#scope.push([value.type, index]);
-    const local = this.#local(value, index);
+    const { local, index } = this.#fresh(value, localName);
     this.#emit(value.code, 0x21, uleb(index));
     return local;
+  }
+  /** A fresh local that has no value yet, or any. */
+  declare<T extends ValueType>(type: T, localName?: string): Local<InstanceType<T>> {
+    return this.#fresh(new type([]) as InstanceType<T>, localName).local;
+  }
+  #fresh<T extends Value>(like: T, localName: string | undefined): { local: Local<T>; index: number } {
+    const index = this.#free.get(like.type)?.pop() ?? this.params.length + this.#addLocal(like);
+    if (localName !== undefined) this.#localNames.set(index, localName);
+    this.#scope.push([like.type, index]);
+    return { local: this.#local(like, index), index };
   }
 
   /** What follows is for `note`, whatever that is to the caller (text.ts). */

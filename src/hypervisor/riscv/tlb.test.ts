@@ -228,6 +228,29 @@ describe("address spaces", () => {
     expect(walks(satpOf(1), PRIV.U)).toBe(0);
   });
 
+  it("see code pages made while others ran", () => {
+    h = new HartHarness({ engine: "interpreter" });
+    mapAll(USER);
+    const store = (space: number): void => {
+      walks(satpOf(space), PRIV.U);
+      h.setX(5, VA + 0x80000n);
+      h.execute([asm("sd", { rs1: 5 })], CODE);
+    };
+    const page = RAM_BASE + 0x80000n;
+    for (const space of [0, 1]) store(space);
+    h.markCode(page);
+    expect(h.codeState(page)).toBe("code 0");
+    store(0);
+    expect(h.codeState(page)).toBe("stale 1");
+    h.markCode(page);
+    store(0);
+    store(1);
+    expect(h.codeState(page)).toBe("stale 2");
+    h.markCode(page);
+    store(1);
+    expect(h.codeState(page)).toBe("stale 3");
+  });
+
   it("are the hart's again after satp was set from outside", () => {
     mapAll(USER);
     walks(satpOf(0), PRIV.U);

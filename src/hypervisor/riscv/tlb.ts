@@ -22,6 +22,8 @@ import {
   CTX_LOCAL_FETCHED,
   CTX_READ,
   CTX_SATP,
+  CTX_STALE_JUMPS,
+  CTX_STALE_WRITES,
   CTX_STAMP,
   CTX_SUPERPAGES,
   CTX_USED,
@@ -206,6 +208,9 @@ const dropFetches = fn("dropFetches", [I32], undefined, (f, context) => {
   f.call(dropJumps, context);
 });
 
+const dropWrites = (f: Func, context: I32): void => f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
+const dropAllJumps = (f: Func, context: I32): void => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE);
+
 /** Forget a context's translations: those that it lists, or all tables that were used. */
 const flushContext = fn("flushContext", [I32], undefined, (f, context) => {
   const used = f.let(context.load32(CTX_USED));
@@ -245,14 +250,6 @@ const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
   f.if(context.load32(CTX_LOCAL_FETCHED), () => f.call(dropFetches, context));
   f.store32(context, 0, CTX_LOCAL_COUNT);
   f.store32(context, 0, CTX_LOCAL_FETCHED);
-});
-
-/** Drop all jumps of this hart: what they lead to may be of code that has changed. */
-export const flushAllJumps = fn("flushAllJumps", [I32], undefined, (f, hart) => {
-  for (let i = 0; i < CONTEXT_COUNT; i++) {
-    const context = f.let(contextAt(hart, i));
-    f.if(context.load32(CTX_USED).and(CTX_HAS_FETCH), () => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE));
-  }
 });
 
 /** Drop the jumps to a page that may have some. */
@@ -319,6 +316,10 @@ const chooseSpace = fn("chooseSpace", [I32], undefined, (f, hart) => {
   context.set(found.choose<I32>(found, oldest));
   // No fence is due if the same ASID comes with another table, but QEMU makes one, and software is written on that.
   f.if(context.load64(CTX_SATP).ne(satp), () => f.call(flushContext, context));
+  const used = f.let(context.load32(CTX_USED));
+  f.if(used.and(CTX_STALE_WRITES), () => dropWrites(f, context));
+  f.if(used.and(CTX_STALE_JUMPS), () => dropAllJumps(f, context));
+  f.store32(context, used.and(~(CTX_STALE_WRITES | CTX_STALE_JUMPS)), CTX_USED);
   f.store64(context, satp, CTX_SATP);
   const now = f.let(hart.load32(SCRATCH.spaceClock).add(1));
   f.store32(hart, now, SCRATCH.spaceClock);
@@ -399,18 +400,40 @@ export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
   f.store64(hart.load32(SCRATCH.userContext), get(hart, "satp"), CTX_SATP);
 });
 
-/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
-export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
+/** Drop a part of all contexts that have it; of U-mode's that are not in use when they are used again. */
+function dropPart(
+  f: Func,
+  hart: I32,
+  part: number,
+  stale: number,
+  dropNow: (f: Func, context: I32) => void,
+): void {
   const context = f.let(contextAt(hart, 0));
+  const users = f.let(contextAt(hart, USER_CONTEXTS));
   const end = f.let(contextAt(hart, CONTEXT_COUNT));
+  const current = f.let(hart.load32(SCRATCH.userContext));
   f.loop((again) => {
-    f.if(context.load32(CTX_USED).and(CTX_HAS_WRITE), () => {
-      f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
-      f.store32(context, context.load32(CTX_USED).and(~CTX_HAS_WRITE), CTX_USED);
-    });
+    const used = f.let(context.load32(CTX_USED));
+    f.if(used.and(part), () =>
+      f.if(
+        context.ltU(users).and(context.ne(current)),
+        () => f.store32(context, used.or(stale), CTX_USED),
+        () => dropNow(f, context),
+      ),
+    );
     context.set(context.add(CONTEXT_SIZE));
     f.brIf(again, context.ne(end));
   });
+}
+
+/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
+export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
+  dropPart(f, hart, CTX_HAS_WRITE, CTX_STALE_WRITES, dropWrites);
+});
+
+/** Drop all jumps of this hart: what they lead to may be of code that has changed. */
+export const flushAllJumps = fn("flushAllJumps", [I32], undefined, (f, hart) => {
+  dropPart(f, hart, CTX_HAS_FETCH, CTX_STALE_JUMPS, dropAllJumps);
 });
 
 /** Make an area that was never run in valid: zeroes would be entries for page 0. */

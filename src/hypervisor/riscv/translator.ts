@@ -35,8 +35,6 @@ export interface TranslationMode {
 
 const TIME_CSR = 0xc01;
 const RETURN_ADDRESS = 1;
-/** Registers that all entries rather load than look which of them need to. */
-const FEW = 6;
 /** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
 const NOT_AN_INSTRUCTION = -1;
 
@@ -203,18 +201,20 @@ class RegionWriter {
         named |= reads | writes;
       }
     }
-    for (const i of bitsOf(named)) this.x[i] = f.let(I64.of(0), X_NAMES[i]);
+    for (const i of bitsOf(named)) this.x[i] = f.declare(I64, X_NAMES[i]);
     const load = (mask: number): void => {
       for (const i of bitsOf(mask)) {
         (this.x[i] as Local<I64>).set(hart.load64(hartLayout.offsetOf("x") + 8 * i));
       }
     };
     const masks = entries.map((block) => this.#flow.loads(block));
-    const all = masks.reduce((a, b) => a | b, 0);
-    const common = masks.reduce((a, b) => a & b, -1);
-    if (bitsOf(all & ~common).length <= FEW) load(all);
-    else {
-      load(common);
+    // A load too many costs less than the code of all that differ.
+    const needs = (i: number): number => masks.filter((mask) => ((mask >>> i) & 1) !== 0).length;
+    const common = bitsOf(masks.reduce((a, b) => a | b, 0))
+      .filter((i) => needs(i) * 2 >= masks.length)
+      .reduce((mask, i) => mask | (1 << i), 0);
+    load(common);
+    if (masks.some((mask) => (mask & ~common) !== 0)) {
       f.switch(
         entry,
         masks.map((mask) => () => load(mask & ~common)),

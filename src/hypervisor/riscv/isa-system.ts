@@ -77,8 +77,12 @@ export const systemRows: readonly Row[] = [
   }),
   row("ebreak", "I", "00000000000100000000000001110011", (s) => s.trap(CAUSE.BREAKPOINT, 0)),
   row("fence", "I", "fm pred succ rs1 000 rd 0001111", (s) => s.f.fence()),
-  // Nothing decoded is kept, so only the order of accesses matters.
-  row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => s.f.fence()),
+  // The slice ends: translations of code that was written to go before the next one.
+  row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => {
+    s.f.fence();
+    setEvent(s.f, s.hart, EVENT.RESYNC);
+    s.checkEvent();
+  }),
   ...csr("rw", "01"),
   ...csr("rs", "10"),
   ...csr("rc", "11"),

@@ -486,6 +486,27 @@ describe("PMP", () => {
     expect(store(PAGE2, 1n)).toMatch(/^7 /);
   });
 
+  it("keeps S out of a part of RAM whatever was reached around it before, for pages and for tables", () => {
+    entry(0, NAPOT, napot(PAGE, 0x1000n));
+    entry(1, NAPOT | 7n, (1n << 54n) - 1n);
+    asS();
+    for (const _ of [1, 2]) {
+      for (const page of [PAGE2, PAGE - 0x1000n]) {
+        expect(load(page)).toBe(0n);
+        expect(store(page + 8n, 1n)).toBeUndefined();
+        expect(load(PAGE)).toBe(`${CAUSE.LOAD_ACCESS} ${PAGE.toString(16)}`);
+        expect(store(PAGE + 0xff8n, 1n)).toBe(`${CAUSE.STORE_ACCESS} ${(PAGE + 0xff8n).toString(16)}`);
+      }
+    }
+    const va = 0x4000_0000n;
+    map(3, va, PAGE2, V | R | W | A | D);
+    accessAs(3, PRIV.S);
+    expect(load(va)).toBe(0n);
+    h.write64(TABLES + ((va >> 30n) & 511n) * 8n, ((PAGE >> 12n) << 10n) | V);
+    accessAs(3, PRIV.S);
+    expect(load(va)).toBe(`${CAUSE.LOAD_ACCESS} ${va.toString(16)}`);
+  });
+
   it("binds M with locked entries, also for fetches", () => {
     entry(0, NAPOT | LOCK | R_ONLY, napot(PAGE, 0x1000n));
     h.engine.flushTlb(hartBase(0));

@@ -1,7 +1,11 @@
-// Speed of the interpreter: guest instructions per second on loops assembled by hand, one hart, M-mode.
-// npm run bench:interpreter
+// Speed of the interpreter, or of the translator by the same means: guest instructions per second on loops assembled by
+// hand, one hart, M-mode.
+// npm run bench:interpreter [-- --engine translator]
+import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
+import { ENGINE_KINDS } from "../src/hypervisor/engine-kind.ts";
 import { buildEngineModule } from "../src/hypervisor/riscv/engine.ts";
+import { configureV8 } from "../src/node/platform.ts";
 
 const r = (name: string, rd: number, rs1: number, rs2: number): number => asm(name, { rd, rs1, rs2 });
 const i = (name: string, rd: number, rs1: number, imm: number): number => asm(name, { rd, rs1, imm });
@@ -51,7 +55,12 @@ const loops: Record<string, number[]> = {
     i("addi", 10, 10, -1),
   ],
 };
-const BUDGET = 20_000_000;
+const { values } = parseArgs({ options: { engine: { type: "string", default: "interpreter" } } });
+const engine = ENGINE_KINDS.find((kind) => kind === values.engine);
+if (engine === undefined) throw new Error(`--engine is ${ENGINE_KINDS.join(" or ")}`);
+
+// CPU time comes in steps of 4 ms.
+const BUDGET = engine === "translator" ? 500_000_000 : 20_000_000;
 const WARM_UP = 3;
 const SAMPLES = 15;
 
@@ -60,7 +69,7 @@ const cpuMs = (): number => process.threadCpuUsage().user / 1000;
 
 /** Prints millions of guest instructions a second of CPU time. */
 function measure(name: string, body: readonly number[]): void {
-  const harness = new HartHarness();
+  const harness = new HartHarness({ engine, exact: false });
   harness.load([...body, asm("bne", { rs1: 10, rs2: 0, imm: -4 * body.length })]);
   harness.setX(10, 1n << 60n);
   harness.setX(11, RAM_BASE + 0x10000n);
@@ -79,11 +88,11 @@ function measure(name: string, body: readonly number[]): void {
 /** How long the engine takes from nothing, and when the optimised code takes over from the baseline. */
 function measureStart(): void {
   const start = performance.now();
-  const bytes = buildEngineModule(0x1000000);
+  const bytes = buildEngineModule(0x1000000, engine);
   const built = performance.now();
   new WebAssembly.Module(bytes);
   const compiled = performance.now();
-  const harness = new HartHarness();
+  const harness = new HartHarness({ engine, exact: false });
   harness.load([asm("addi", { rd: 5, rs1: 5, imm: 1 }), asm("jal", { imm: -4 })]);
   const running = performance.now();
   let first = 0;
@@ -102,5 +111,6 @@ function measureStart(): void {
   );
 }
 
+configureV8();
 measureStart();
 for (const [name, body] of Object.entries(loops)) measure(name, body);

@@ -1,5 +1,6 @@
 // Entry `wherry`: the machine without a host. For Node and browsers there are `wherry/node` and `wherry/browser`; with
-// this one it can be joined to another platform: implement HostPlatform, and call `runVcpu` in the threads it starts.
+// this one it can be joined to another platform: implement HostPlatform, and call `runVcpu` and `runTranslator` in the
+// threads it starts.
 export type { Clock, SetTimer } from "./base/clock.ts";
 export { messageOf, WherryError } from "./base/errors.ts";
 export { type CharBackend, CharPipe } from "./devices/char-backend.ts";
@@ -17,7 +18,9 @@ export { HostedMachine, type HostedMachineOptions } from "./host/hosted-machine.
 export type { GuestEnd } from "./host/machine-end.ts";
 export { MemorySink, pieceChannel } from "./host/memory-snapshot.ts";
 export type { HostPlatform } from "./host/platform.ts";
+export { runTranslator, type TranslatorThreadData } from "./host/translator.ts";
 export { runVcpu, type VcpuThreadData } from "./host/vcpu.ts";
+export type { EngineKind } from "./hypervisor/engine-kind.ts";
 export type { ThreadHandle } from "./hypervisor/vm.ts";
 export type { Channel, SnapshotSink } from "./migration/channel.ts";
 export { loadSnapshot, type SnapshotResult, saveSnapshot } from "./migration/snapshot.ts";

@@ -3,7 +3,7 @@ import type { EngineConfig } from "../host/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../hypervisor/engine-kind.ts";
 import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../hypervisor/instruction-clock.ts";
 import { MAX_VCPUS } from "../hypervisor/layout.ts";
-import { DEFAULT_TRANSLATE_AFTER } from "../hypervisor/translation-thread.ts";
+import { DEFAULT_CODE_CACHE_BYTES, DEFAULT_TRANSLATE_AFTER } from "../hypervisor/translation-thread.ts";
 import type { RtcOptions } from "../machines/virt.ts";
 import type { MigrationAddress } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
@@ -95,7 +95,7 @@ export const machineOptions = {
   "code-cache": {
     value: "SIZE",
     parse: codeCacheSize,
-    help: "the translator: how much translated code is kept (default 64M)",
+    help: `the translator: how much translated code is kept (default ${DEFAULT_CODE_CACHE_BYTES / 2 ** 20}M, the most)`,
   },
   "translate-after": {
     value: "N",

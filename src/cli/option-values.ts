@@ -6,6 +6,7 @@ import {
   type IcountOptions,
   MAX_ICOUNT_SHIFT,
 } from "../hypervisor/instruction-clock.ts";
+import { DEFAULT_CODE_CACHE_BYTES } from "../hypervisor/translation-thread.ts";
 import type { RtcOptions } from "../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
@@ -45,7 +46,8 @@ export function memorySize(text: string): number {
 /** Translated code to keep. */
 export function codeCacheSize(text: string): number {
   const bytes = size("M")(text);
-  if (bytes < 2 ** 20 || bytes > 2 ** 30) throw new Error("expected 1M to 1G");
+  if (bytes < 2 ** 20 || bytes > DEFAULT_CODE_CACHE_BYTES)
+    throw new Error(`expected 1M to ${DEFAULT_CODE_CACHE_BYTES / 2 ** 20}M`);
   return bytes;
 }
 

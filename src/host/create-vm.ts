@@ -18,7 +18,7 @@ import type { HostPlatform } from "./platform.ts";
 export interface EngineConfig {
   /** Default: the platform's, or the hypervisor's. */
   readonly engine?: EngineKind | undefined;
-  /** The translator: how much translated code is kept, in bytes. Default: 64 MiB. */
+  /** The translator: how much translated code is kept, in bytes. Default: all that there is room for. */
   readonly codeCacheBytes?: number | undefined;
   /** The translator: how often code is executed before it is translated. */
   readonly translateAfter?: number | undefined;

@@ -1,7 +1,7 @@
 // The translation thread of a VM: makes WebAssembly of guest code that is hot, away from the harts. It talks with them
 // through the shared memory alone (layout.ts), and there is none where the engine is the interpreter alone.
 import type { WasmMemory } from "../wasm/host.ts";
-import { CodeCache } from "./code-cache.ts";
+import { CODE_BYTES_SIZE, CodeCache } from "./code-cache.ts";
 import { DECODE_TABLES_SIZE, VM_CODE_CACHE, VM_TRANSLATOR_RUN } from "./layout.ts";
 import { RegionModules } from "./riscv/region-module.ts";
 import { type BeforeCompile, Translations } from "./translations.ts";
@@ -18,7 +18,8 @@ export interface TranslationOptions {
   readonly exact: boolean;
 }
 
-export const DEFAULT_CODE_CACHE_BYTES = 64 * 2 ** 20;
+/** All that there is room for. */
+export const DEFAULT_CODE_CACHE_BYTES = CODE_BYTES_SIZE;
 export const DEFAULT_TRANSLATE_AFTER = 64;
 
 /** How long requests are gathered before a module is made of them: one for many regions is cheaper. */

@@ -79,7 +79,7 @@ export interface HarnessOptions {
   readonly ramSize?: number;
   readonly imports?: Partial<EngineImports>;
   /** Default: testEngine. */
-  readonly engine?: EngineKind;
+  readonly engine?: EngineKind | undefined;
   /** The translator: how often code is executed before it is translated, there and then. Default 0: never interpreted. */
   readonly threshold?: number;
   /** The translator: slices end at exactly their budget. Default true. */

@@ -388,8 +388,8 @@ type Emit = (code: Code) => void;
 
 /** Expressions of a type that can be assigned. */
 function assignable<B extends ValueType>(type: B) {
-  // A class expression that extends a type parameter must take any arguments.
-  const Base = type as unknown as new (...args: any[]) => I32;
+  // As if they were all I32: who gets a local is told its real type.
+  const Base = type as unknown as new (code: Code) => I32;
   return class extends Base {
     readonly #emit: Emit;
     readonly #index: readonly number[];

@@ -41,7 +41,7 @@ const POLL_INTERVAL = 1024;
 /** The same where most code is translated: some 10 µs. */
 const TRANSLATED_POLL_INTERVAL = 8192;
 /** Slices that end in a page's translated code before it is translated anew, and better. */
-const HOT_SAMPLES = 24;
+const HOT_SAMPLES = 100;
 const PAGE_SIZE = 4096;
 
 /** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */

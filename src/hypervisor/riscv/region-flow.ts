@@ -30,7 +30,7 @@ export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
   /** Read before written. */
   const exposed = new Int32Array(count);
   const nextOf = blocks.map((block) => {
-    const goesAnywhere = comesBack && /^indirect/.test(block.instructions.at(-1)?.flow.kind ?? "");
+    const goesAnywhere = comesBack && block.instructions.at(-1)?.flow.kind.startsWith("indirect");
     return goesAnywhere ? [...block.successors, ...entries] : block.successors;
   });
   for (const { order, instructions } of blocks) {

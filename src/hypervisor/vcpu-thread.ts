@@ -63,7 +63,8 @@ const SLICE_TICKS = 2000;
 const STEAL_UPDATE_NS = 10_000_000;
 const MIP_STIP = 1 << 5;
 const MIP_MTIP = 1 << 7;
-const MENVCFG_STCE = 1n << 63n;
+/** In the upper half of menvcfg. */
+const MENVCFGH_STCE = 1 << 31;
 const NEVER_MS = 0x7fffffff;
 /** 2^53 ticks are 28 years: who sets a timer further away wants none. */
 const NEVER_TICKS = 2 ** 53;
@@ -86,7 +87,6 @@ export class VcpuThread {
   readonly #host: VcpuThreadHost;
   readonly #threadCpuNs: (() => number) | undefined;
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #wide: BigUint64Array<SharedArrayBuffer>;
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
   readonly #me: VcpuRequests;
   readonly #plic: Plic;
@@ -126,7 +126,6 @@ export class VcpuThread {
     this.#base = hartBase(hart);
     this.#host = host;
     this.#words = new Int32Array(buffer);
-    this.#wide = new BigUint64Array(buffer);
     this.#bytes = new Uint8Array(buffer);
     const count = this.#words[VM_VCPU_COUNT >>> 2]!;
     const vcpus = Array.from({ length: count }, (_, i) => new VcpuRequests(buffer, i));
@@ -154,7 +153,7 @@ export class VcpuThread {
     this.#mip = (this.#base + mipOffset) >>> 2;
     this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;
     this.#stimecmp = (this.#base + hartLayout.offsetOf("stimecmp")) >>> 2;
-    this.#menvcfg = (this.#base + hartLayout.offsetOf("menvcfg")) >>> 3;
+    this.#menvcfg = (this.#base + hartLayout.offsetOf("menvcfg")) >>> 2;
     const image = this.#image;
     this.#sbi = new SbiFirmware({
       hart,
@@ -400,7 +399,7 @@ export class VcpuThread {
   }
 
   #sstcEnabled(): boolean {
-    return (this.#wide[this.#menvcfg]! & MENVCFG_STCE) !== 0n;
+    return (this.#words[this.#menvcfg + 1]! & MENVCFGH_STCE) !== 0;
   }
 
   /** Make the timer lines agree with the clock. */

@@ -36,3 +36,15 @@ test.each([0, 4, 200])("fence.i that is interpreted drops what was translated, t
   h.run(5);
   expect(h.x(10)).toBe(16n);
 });
+
+test.each(["lw", "sw"])("%s through a null pointer traps, though others are near it", (name) => {
+  const h = new HartHarness({ engine: "translator", threshold: 0 });
+  const access = (imm: number): number =>
+    asm(name, { rs1: 5, imm, ...(name === "lw" ? { rd: 6 } : { rs2: 6 }) });
+  h.load([access(0), access(8)]);
+  h.setX(5, 0x40n);
+  h.hart.set("mtvec", RAM_BASE + 0x1000n);
+  h.run(1);
+  expect([h.hart.get("mepc"), h.hart.get("mtval")]).toEqual([RAM_BASE, 0x40n]);
+  expect(h.hart.get("mcause")).toBe(name === "lw" ? 5n : 7n);
+});

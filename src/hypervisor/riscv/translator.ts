@@ -426,7 +426,14 @@ class RegionWriter {
     f.scope(() => {
       const va = f.let((this.x[base] as Local<I64>).add(low));
       const entry = f.let(tlbEntry(this.p.context, va));
-      const isInside = va.sub(entry.load64(table)).leU(PAGE_SIZE - span);
+      // Not by one comparison of their difference: an empty entry's tag is just before page 0.
+      const isPage = va.and(-PAGE_SIZE).eq(entry.load64(table));
+      const isInside = isPage.and(
+        va
+          .wrap()
+          .and(PAGE_SIZE - 1)
+          .leU(PAGE_SIZE - span),
+      );
       host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
     });
     for (const { instruction: each, offset } of accesses)

@@ -89,6 +89,23 @@ test("a guest that powers off is exit code 0, one that fails is 3", async () => 
   expect(bad.err).toContain("wherry: the guest asked for a shutdown after a failure");
 });
 
+test.each(["interpreter", "translator"])("%s: --perf, --trace, and both from outside", async (engine) => {
+  const see = ["--perf", "--trace", "0x80200000", "--trace", "0x1"];
+  const run = new Wherry(...START, "--engine", engine, ...see, "--qmp", "unix:see.qmp");
+  await run.see(REPORT);
+  const perf = await control("perf", "--seconds", "1", "--qmp", "unix:see.qmp");
+  expect(perf.out).toMatch(/^perf: 1\.\d+ s of \d harts?\n/);
+  expect(perf.out).toMatch(/^ {2}engine /m);
+  expect(perf.out).toMatch(/ hart 0: .* MIPS/);
+  const trace = await control("trace", "0x80200000", "--qmp", "unix:see.qmp");
+  expect(trace.out).toMatch(/^; region at 0x80200000: /);
+  run.type("q");
+  expect(await run.exit).toBe(0);
+  expect(run.err).toMatch(/^perf: .* s of /m);
+  expect(run.err).toContain("; region at 0x80200000: ");
+  expect(run.err).toMatch(/^wherry: 0x1, as the hart sees it now, .*no memory/m);
+});
+
 test("SIGTERM ends it in an orderly way", async () => {
   const run = new Wherry(...START, "--qmp", "unix:term.qmp");
   await run.see(REPORT);

@@ -76,6 +76,7 @@ export const ISA_EXT_ID = {
   ZICSR: 20,
   ZIFENCEI: 21,
   ZIHPM: 22,
+  ZICOND: 24,
   ZBC: 25,
 } as const;
 

@@ -270,6 +270,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
     mode: "M",
     bare: false,
     paged: true,
+    everyRow: true,
     interrupt: r.pick([0x2, 0x20, 0x200]),
     tvm,
     tw,

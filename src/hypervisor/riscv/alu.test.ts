@@ -96,6 +96,8 @@ const reference: Record<string, Reference> = {
   divuw: (a, b) => S32(divide(U32(a), U32(b), MIN64)),
   remw: (a, b) => S32(remainder(S32(a), S32(b))),
   remuw: (a, b) => S32(remainder(U32(a), U32(b))),
+  "czero.eqz": (a, b) => (b === 0n ? 0n : a),
+  "czero.nez": (a, b) => (b === 0n ? a : 0n),
   "add.uw": (a, b) => U32(a) + b,
   sh1add: (a, b) => (a << 1n) + b,
   sh2add: (a, b) => (a << 2n) + b,
@@ -163,7 +165,7 @@ const NOT_PURE = new Set(
     " ",
   ),
 );
-const pure = rows.filter((row) => /^(I|M|Z[b].*)$/.test(row.extension) && !NOT_PURE.has(row.name));
+const pure = rows.filter((row) => /^(I|M|Zicond|Zb.*)$/.test(row.extension) && !NOT_PURE.has(row.name));
 
 it("has a reference for every row that only computes", () => {
   expect(pure.map((row) => row.name).sort()).toEqual(Object.keys(reference).sort());

@@ -1,4 +1,4 @@
-// RV64I and M (unprivileged specification, chapters 2, 4 and 13): one row an instruction.
+// RV64I, M and Zicond (unprivileged specification, chapters 2, 4, 13 and "Zicond"): one row an instruction.
 // Environment calls and CSRs are in isa-system.ts.
 import { I64 } from "../../wasm/expr.ts";
 import type { I32 } from "../../wasm/expr.ts";
@@ -146,6 +146,13 @@ export const integerRows: readonly Row[] = [
     const a = s.f.let(s.rs1.wrap());
     const b = s.f.let(s.rs2.wrap());
     s.setRd(b.eqz().choose<I32>(a, a.remU(b)).extendS());
+  }),
+
+  row("czero.eqz", "Zicond", "0000111 rs2 rs1 101 rd 0110011", (s) => {
+    s.setRd(s.rs2.eqz().select<I64>(I64.of(0), s.rs1));
+  }),
+  row("czero.nez", "Zicond", "0000111 rs2 rs1 111 rd 0110011", (s) => {
+    s.setRd(s.rs2.eqz().select<I64>(s.rs1, I64.of(0)));
   }),
 ];
 

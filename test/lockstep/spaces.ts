@@ -37,6 +37,8 @@ const WINDOWS = [
   0xffff_ffc0_0000_0000n,
   0xffff_ffff_ffe0_0000n,
   0x20_0000n,
+  // Where RAM is: what M-mode calls by the same addresses is other code, if the space has the copy.
+  0x8000_0000n,
   0x7fff_ffe0_0000n,
   0xffff_8000_0000_0000n,
 ];
@@ -89,7 +91,7 @@ export function buildSpaces(
   return modes.map((mode, i) => {
     const top = Number(mode) - 6;
     const root = newTable();
-    const window = r.pick(WINDOWS.slice(0, mode === 8n ? 5 : 7));
+    const window = r.pick(WINDOWS.slice(0, mode === 8n ? 6 : 8));
     map(root, top, KERNEL_ALIAS, MEGAPAGE, pte(0, kernel));
     map(root, top, PROGRAM_ALIAS, MEGAPAGE, pte(0, program));
     const leaves = tableOf(root, top, window, 0);

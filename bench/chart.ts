@@ -40,7 +40,7 @@ export function chart(figures: Figures): string {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">`,
     `<style>${STYLE}\n</style>`,
     `<text x="8" y="20" class="title">Speed of Wherry over ${escape(qemu)} (TCG) on the same machine</text>`,
-    `<text x="8" y="38" class="small">${escape(figures.guest)}; ${escape(figures.host)}; medians of ${figures.rounds}, log scale</text>`,
+    `<text x="8" y="38" class="small">${escape(figures.guest)}; ${escape(figures.host)}; medians of ${figures.rounds}${figures.clock === "cpu" ? ", processor time" : ""}, log scale</text>`,
   ];
   for (let power = low; power <= high; power++) {
     const at = x(2 ** power).toFixed(1);

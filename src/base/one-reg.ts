@@ -78,6 +78,7 @@ export const ISA_EXT_ID = {
   ZIHPM: 22,
   ZICOND: 24,
   ZBC: 25,
+  ZAWRS: 61,
 } as const;
 
 /** enum KVM_RISCV_SBI_EXT_ID. */

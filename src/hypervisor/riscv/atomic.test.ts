@@ -16,6 +16,73 @@ beforeEach(() => {
   h.setX(5, DATA);
 });
 
+describe("wrs.nto, wrs.sto", () => {
+  const TW = 1n << 21n;
+  /** Executes lr.w, another instruction, and the wait; gives how many were executed, or the cause of its trap. */
+  function wait(
+    name: string,
+    between: number,
+    priv: number,
+    status = 0n,
+  ): { steps: bigint } | { cause: bigint } {
+    h.load([asm("lr.w", { rd: 6, rs1: 5 }), between, asm(name)], CODE);
+    const { hart } = h;
+    hart.set("pc", CODE);
+    hart.set("priv", BigInt(priv));
+    hart.set("mstatus", status);
+    hart.set("mcause", 0n);
+    const before = hart.get("minstret");
+    h.run(3);
+    if (hart.get("mcause") !== 0n) {
+      expect([hart.get("mepc"), hart.get("mtval")]).toEqual([CODE + 8n, BigInt(asm(name))]);
+      return { cause: hart.get("mcause") };
+    }
+    expect(hart.get("pc")).toBe(CODE + 12n);
+    return { steps: hart.get("minstret") - before };
+  }
+  const nop = asm("addi", {});
+  const store = asm("sw", { rs1: 5, rs2: 5, imm: 0 });
+
+  it.each(["wrs.nto", "wrs.sto"])("%s always comes to an end", (name) => {
+    for (const between of [nop, store, asm("sc.w", { rd: 0, rs1: 5, rs2: 5 })]) {
+      expect(wait(name, between, PRIV.M, TW)).toEqual({ steps: 3n });
+    }
+  });
+
+  it("wrs.nto is illegal below M-mode with TW, where it would have to wait", () => {
+    for (const priv of [PRIV.S, PRIV.U]) {
+      expect(wait("wrs.nto", nop, priv)).toEqual({ steps: 3n });
+      expect(wait("wrs.nto", nop, priv, TW)).toEqual({ cause: 2n });
+      expect(wait("wrs.sto", nop, priv, TW)).toEqual({ steps: 3n });
+      // The reservation is lost, or a pending interrupt, though globally disabled, ends the wait.
+      h.write64(DATA, 1n);
+      expect(wait("wrs.nto", store, priv, TW)).toEqual({ steps: 3n });
+    }
+    h.hart.set("mie", 2n);
+    h.hart.set("mideleg", 2n);
+    h.hart.set("mip", 2n);
+    expect(wait("wrs.nto", nop, PRIV.S, TW)).toEqual({ steps: 3n });
+  });
+
+  it("waits of a double word look at all of it", () => {
+    h.write64(DATA, 1n);
+    const high = asm("sw", { rs1: 5, rs2: 5, imm: 4 });
+    h.execute([asm("lr.d", { rd: 6, rs1: 5 }), high], CODE);
+    h.hart.set("priv", BigInt(PRIV.S));
+    h.hart.set("mstatus", TW);
+    h.execute([asm("wrs.nto")], CODE + 8n);
+    expect(h.hart.get("mcause")).toBe(0n);
+    expect(h.hart.get("pc")).toBe(CODE + 12n);
+  });
+
+  it("the slice ends, so that a kick is seen", () => {
+    h.load([asm("lr.w", { rd: 6, rs1: 5 }), asm("wrs.nto"), asm("jal", { imm: -8 })], CODE);
+    h.hart.set("pc", CODE);
+    h.kick = 1;
+    expect(h.run(10_000_000)).toBe(1);
+  });
+});
+
 describe("AMO", () => {
   const operations: Record<string, (old: bigint, value: bigint) => bigint> = {
     amoswap: (_old, value) => value,

@@ -99,6 +99,8 @@ describe("disassembler", () => {
     [0x1005a52f, "lr.w a0, (a1)"],
     [0x60055513, "rori a0, a0, 0"],
     [0x00000073, "ecall"],
+    [0x00d00073, "wrs.nto"],
+    [0x01d00073, "wrs.sto"],
     [0x0ec5d533, "czero.eqz a0, a1, a2"],
     [0x0ec5f533, "czero.nez a0, a1, a2"],
     [0x0000007f, ".word 0x7f"],

@@ -85,6 +85,8 @@ export const SCRATCH = {
   /** What pmpOpenRange found: first address, and the one after the last. */
   openStart: 0x10118,
   openEnd: 0x10120,
+  /** Host address of what the reservation is on. */
+  reservedHost: 0x1003c,
   /** u64: walks that filled a TLB entry. */
   refills: 0x10058,
   /** u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO is accessed. */

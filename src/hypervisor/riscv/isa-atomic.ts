@@ -1,11 +1,14 @@
 // The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers address
 // and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
 // conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
+// Zawrs (same specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice, with
+// its look at kick and interrupts; the program comes round and waits again.
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
 import { SCRATCH } from "./hart.ts";
 import { atomicAddress } from "./mmu.ts";
 import { type Row, row } from "./semantics.ts";
+import { EVENT, get32, MSTATUS, pendingBits, setEvent, statusBit } from "./trap.ts";
 import { ACCESS } from "./walk.ts";
 
 type Width = 4 | 8;
@@ -25,6 +28,7 @@ function loadReserved(width: Width): Row {
     const value = f.let(read(host, width));
     f.store64(hart, reservation(va, width), SCRATCH.reservation);
     f.store64(hart, value, SCRATCH.reservedValue);
+    f.store32(hart, host, SCRATCH.reservedHost);
     return value;
   });
   return row(`lr.${letter(width)}`, "A", `00010 aq rl 00000 rs1 ${funct3(width)} rd 0101111`, (s) =>
@@ -92,6 +96,32 @@ function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, v
     return old;
   });
 }
+
+/** Is there a reservation, as far as values tell, and no interrupt pending that would end a wait (as wfi's)? */
+const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
+  const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
+  f.if(reserved.eqz().or(pendingBits(hart).and(get32(hart, "mie"))), () => f.return(I32.of(0)));
+  const host = f.let(hart.load32(SCRATCH.reservedHost));
+  const value = f.let(hart.load64(SCRATCH.reservedValue));
+  f.if(reserved.eq(1), () => f.return(read(host, 4).eq(value)));
+  return read(host, 8).eq(value);
+});
+
+/** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, as the limit on waits is 0. */
+const waitOnReservation = (name: string, funct12: string, trapsWaits: boolean): Row =>
+  row(name, "Zawrs", `${funct12} 00000 000 00000 1110011`, (s) => {
+    const { f, hart } = s;
+    f.if(mustWait.call(hart), () => {
+      if (trapsWaits) f.if(get32(hart, "priv").ne(3).and(statusBit(hart, MSTATUS.TW)), () => s.illegal());
+      setEvent(f, hart, EVENT.RESYNC);
+      s.checkEvent();
+    });
+  });
+
+export const zawrsRows: readonly Row[] = [
+  waitOnReservation("wrs.nto", "000000001101", true),
+  waitOnReservation("wrs.sto", "000000011101", false),
+];
 
 export const atomicRows: readonly Row[] = ([4, 8] as const).flatMap((width) => [
   loadReserved(width),

@@ -1,6 +1,6 @@
 // The instruction table: all rows of all extensions, and look-ups by name and by word.
 import { encode, type Operands } from "./encoding.ts";
-import { atomicRows } from "./isa-atomic.ts";
+import { atomicRows, zawrsRows } from "./isa-atomic.ts";
 import { bitmanipRows } from "./isa-bitmanip.ts";
 import { type CompressedRow, compressedRows } from "./isa-compressed.ts";
 import { fpCompressedRows, fpRows } from "./isa-fp.ts";
@@ -11,6 +11,7 @@ import type { Row } from "./semantics.ts";
 export const rows: readonly Row[] = [
   ...integerRows,
   ...atomicRows,
+  ...zawrsRows,
   ...bitmanipRows,
   ...fpRows,
   ...systemRows,

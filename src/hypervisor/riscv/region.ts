@@ -62,7 +62,17 @@ export interface Region {
 }
 
 /** What needs the privilege, leaves the guest, or looks at the counters: rare, or ends a region anyway. */
-const STEPPED = new Set(["ecall", "ebreak", "mret", "sret", "wfi", "sfence.vma", "fence.i"]);
+const STEPPED = new Set([
+  "ecall",
+  "ebreak",
+  "mret",
+  "sret",
+  "wfi",
+  "wrs.nto",
+  "wrs.sto",
+  "sfence.vma",
+  "fence.i",
+]);
 /** frm and fcsr change what translated code was told on entry; counters are exact only between slices. */
 const STEPPED_CSRS = new Set([0x002, 0x003, 0xc00, 0xc02, 0xb00, 0xb02, 0x320]);
 

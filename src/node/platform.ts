@@ -21,19 +21,21 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
 
 /**
  * Sets V8 up for what Wherry compiles. Flags are the whole process's and count for modules that are compiled later, so
- * this comes before the first of them. They change how fast WebAssembly runs, never what it does. Branch hints (the
- * custom section metadata.code.branch_hint) keep unlikely paths out of the way of likely ones.
+ * this comes before the first of them, the engine's. They change how fast WebAssembly runs, never what it does. Branch
+ * hints (the custom section metadata.code.branch_hint) keep unlikely paths out of the way of likely ones. Nothing is
+ * compiled lazily: the translation thread does it, not the hart that comes to it first.
  */
 export function configureV8(): void {
   setFlagsFromString("--experimental-wasm-branch-hinting");
-  setTieringBudget(false);
+  setFlagsFromString("--no-wasm-lazy-compilation");
+  setTieringBudget(true);
 }
 
 /**
  * How much the functions of modules compiled from now on execute before they are optimised: about bytes, V8's own
- * choice is 13,000,000. Most translated code is executed too little for that to pay; what is known to be hot need
- * not prove it again.
+ * choice is 13,000,000. Most translated code is executed too little for that to pay, and the hot pages are translated
+ * anew; what is known to be hot need not prove it again.
  */
 export function setTieringBudget(isHot: boolean): void {
-  setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 30_000_000}`);
+  setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 200_000_000}`);
 }

@@ -99,12 +99,14 @@ export const SCRATCH = {
   codeEpoch: 0x10078,
   /** The same for CODE_PROTECTION and translations for writing. */
   codeProtection: 0x1007c,
+  /** Instructions to the next sample of where translated code spends its time. */
+  untilSample: 0x10080,
 } as const;
 
 /** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
 export const HEAT_OFFSET = 0xe0000;
 export const HEAT_ENTRIES = 0x10000;
-/** How often a slice ended in translated code of a page: a byte each, by bits of the virtual page number. */
+/** How often a sample fell into translated code of a page: a byte each, by bits of the virtual page number. */
 export const SAMPLES_OFFSET = HEAT_OFFSET + HEAT_ENTRIES;
 export const SAMPLES_ENTRIES = 0x1000;
 

@@ -40,8 +40,8 @@ import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./tr
 const POLL_INTERVAL = 1024;
 /** The same where most code is translated: some 10 µs. */
 const TRANSLATED_POLL_INTERVAL = 8192;
-/** Slices that end in a page's translated code before it is translated anew, and better. */
-const HOT_SAMPLES = 100;
+/** Samples in a page's translated code before it is translated anew, and better. */
+const HOT_SAMPLES = 64;
 const PAGE_SIZE = 4096;
 
 /** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */
@@ -207,7 +207,7 @@ class Interpreter {
         f.br(this.#enter);
       });
       f.if(this.#countdown.leS(0), () => {
-        this.#sample();
+        f.if(this.#slice.sub(this.#countdown).geS(hart.load32(SCRATCH.untilSample)), () => this.#sample());
         f.br(this.#enter);
       });
       f.brIf(this.#enter, leave.eq(LEAVE.EVENT));
@@ -220,7 +220,7 @@ class Interpreter {
     });
   }
 
-  /** A slice has ended in translated code: where that happens again and again, better code pays. */
+  /** A sample falls here: where that happens again and again, better code pays. */
   #sample(): void {
     const f = this.#f;
     const pc = f.let(get(this.#hart, "pc"));
@@ -298,8 +298,16 @@ class Interpreter {
       // Translated code has one context for loads, stores and jumps.
       this.#interpretOnly.set(isSplit(hart));
     }
-    const slice = this.#translation === undefined ? POLL_INTERVAL : TRANSLATED_POLL_INTERVAL;
-    this.#slice.set(this.#remaining.ltS(slice).select<I32>(this.#remaining, I32.of(slice)));
+    const slice = f.let(I32.of(POLL_INTERVAL));
+    if (this.#translation !== undefined) {
+      // A slice ends where a sample is due, however many were cut short before.
+      slice.set(hart.load32(SCRATCH.untilSample));
+      f.if(slice.leS(0), () => {
+        slice.set(TRANSLATED_POLL_INTERVAL);
+        f.store32(hart, slice, SCRATCH.untilSample);
+      });
+    }
+    this.#slice.set(this.#remaining.ltS(slice).select<I32>(this.#remaining, slice));
     this.#countdown.set(this.#slice);
   }
 
@@ -307,6 +315,10 @@ class Interpreter {
     const f = this.#f;
     const executed = f.let(this.#slice.sub(this.#countdown));
     f.call(retire, this.#hart, executed);
+    if (this.#translation !== undefined) {
+      const left = this.#hart.load32(SCRATCH.untilSample).sub(executed);
+      f.store32(this.#hart, left, SCRATCH.untilSample);
+    }
     this.#remaining.set(this.#remaining.sub(executed));
     this.#slice.set(this.#countdown);
   }

@@ -39,7 +39,7 @@ export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
 interface TranslatedPage {
   readonly table: number;
   readonly modules: Set<LiveModule>;
-  /** Its translated code is one region. */
+  /** Its translated code is one region; until there is more. */
   isImproved: boolean;
 }
 
@@ -122,12 +122,11 @@ export class Translations {
     for (const page of pages) this.#improve(page);
   }
 
-  /** Once for each table that the page gets: what is new in it later is translated as usual. */
+  /** Not again before the page has got something new. */
   #improve(page: number): void {
     const known = this.#pages.get(page);
     if (known === undefined || known.isImproved || this.#cache.tableOf(page) !== known.table) return;
     if (!this.#codePages.isMarked(page)) return;
-    known.isImproved = true;
     const entries: number[] = [];
     for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
       if (this.#cache.translationOf(page + offset) !== 0) entries.push(offset);
@@ -224,6 +223,7 @@ export class Translations {
           this.#pages.get(region.page) === page && this.#cache.tableOf(region.page) === page.table;
         if (!isCurrent || !this.#codePages.isMarked(region.page)) return;
         page.modules.add(module);
+        page.isImproved = replaces;
         module.live++;
         region.entries.forEach(({ start }, entry) => {
           if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;

@@ -86,7 +86,7 @@ function syntaxOf(row: Row): readonly (Field | "(rs1)" | "imm(rs1)")[] {
 
 const rowsByName = new Map(rows.map((row) => [row.name, row]));
 /** Conversions that are always exact; the rounding mode is then 0, as GNU as writes it. */
-const EXACT = ["fcvt.d.w", "fcvt.d.wu", "fcvt.d.s"];
+const EXACT = ["fcvt.d.w", "fcvt.d.wu", "fcvt.d.s", "fcvt.s.h", "fcvt.d.h"];
 
 function roundingMode(text: string | undefined, row: Row): number {
   const mode = text === undefined ? (EXACT.includes(row.name) ? 0 : 7) : ROUNDING_MODES.get(text);

@@ -78,6 +78,8 @@ export const ISA_EXT_ID = {
   ZIHPM: 22,
   ZICOND: 24,
   ZBC: 25,
+  ZFH: 46,
+  ZFHMIN: 47,
   ZAWRS: 61,
 } as const;
 

@@ -20,7 +20,7 @@ import {
   fpToInt,
 } from "../../src/hypervisor/riscv/softfloat.ts";
 import { rows } from "../../src/hypervisor/riscv/isa.ts";
-import { BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
+import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
 import type { Random } from "./random.ts";
 
 interface Format {
@@ -31,6 +31,7 @@ interface Format {
   readonly format: FpFormat;
 }
 const FORMATS: readonly Format[] = [
+  { letter: "h", move: "h", width: 16n, format: BINARY16 },
   { letter: "s", move: "w", width: 32n, format: BINARY32 },
   { letter: "d", move: "d", width: 64n, format: BINARY64 },
 ];

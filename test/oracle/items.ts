@@ -131,7 +131,7 @@ export function computation({ r, everyRow = false }: Context): Item {
 
 export function floatComputation({ r }: Context): Item {
   const row = r.pick(
-    rows.filter((candidate) => /^[FD]$/.test(candidate.extension) && !CONTROL.has(opcode(candidate))),
+    rows.filter((candidate) => /^([FD]|Zfh)$/.test(candidate.extension) && !CONTROL.has(opcode(candidate))),
   );
   return fixedRow(row, randomOperands(r, row, {}));
 }

@@ -87,24 +87,29 @@ export function integer(r: Random): bigint {
   ])();
 }
 
-/** A float register: numbers near one another, few bits, corners, NaNs; binary32 mostly boxed. */
+/** A float register: numbers near one another, few bits, corners, NaNs; halves and binary32 mostly boxed. */
 export function float(r: Random): bigint {
-  const single = r.oneIn(2);
-  const fraction = single ? 23n : 52n;
-  const exponents = single ? 0xff : 0x7ff;
+  const width = r.weighted([
+    [1, 16n],
+    [2, 32n],
+    [2, 64n],
+  ]);
+  const fraction = width === 16n ? 10n : width === 32n ? 23n : 52n;
+  const exponents = 2 ** Number(width - fraction - 1n) - 1;
+  const spread = Math.min(20, exponents >> 2);
   const biased = r.weighted([
-    [6, (exponents >> 1) + r.int(41) - 20],
+    [6, (exponents >> 1) + r.int(2 * spread + 1) - spread],
     [2, r.int(exponents + 1)],
     [1, 0],
     [1, exponents],
     [1, exponents - 1],
     [1, r.int(4)],
   ]);
-  const width = r.pick([0n, 1n, 4n, fraction, fraction, fraction]);
-  const mantissa = (r.u64() & ((1n << width) - 1n)) << (fraction - width);
-  const sign = r.oneIn(2) ? 1n << (single ? 31n : 63n) : 0n;
+  const length = r.pick([0n, 1n, 4n, fraction, fraction, fraction]);
+  const mantissa = (r.u64() & ((1n << length) - 1n)) << (fraction - length);
+  const sign = r.oneIn(2) ? 1n << (width - 1n) : 0n;
   const bits = sign | (BigInt(biased) << fraction) | mantissa;
-  return single && !r.oneIn(12) ? bits | 0xffff_ffff_0000_0000n : bits;
+  return width < 64n && !r.oneIn(12) ? BigInt.asUintN(64, bits | (-1n << width)) : bits;
 }
 
 /** Addresses that fault, or nearly. */

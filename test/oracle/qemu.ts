@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 
 const QEMU = "qemu-system-riscv64";
 /** The default CPU without the hypervisor extension, which Wherry refuses. */
-const CPU = "rv64,h=off";
+const CPU = "rv64,h=off,Zfh=true";
 
 /** Undefined if there is none. */
 export function qemuVersion(): string | undefined {

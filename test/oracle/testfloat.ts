@@ -23,7 +23,13 @@ import {
   fpToInt,
 } from "../../src/hypervisor/riscv/softfloat.ts";
 
-import { BINARY32, BINARY64, FFLAGS, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
+import {
+  BINARY16,
+  BINARY32,
+  BINARY64,
+  FFLAGS,
+  type FpFormat,
+} from "../../src/hypervisor/riscv/softfloat-format.ts";
 import { hasFusedMultiplyAdd } from "../../src/wasm/fused.ts";
 import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
 import { engineOf } from "./engine-option.ts";
@@ -63,8 +69,13 @@ function operationsOf(name: string, f: FpFormat): [string, Operation][] {
 }
 
 const operations: [string, Operation][] = [
+  ...operationsOf("f16", BINARY16),
   ...operationsOf("f32", BINARY32),
   ...operationsOf("f64", BINARY64),
+  ["f16_to_f32", (env, x) => fpConvert(env, BINARY16, BINARY32, operand(x, 0))],
+  ["f16_to_f64", (env, x) => fpConvert(env, BINARY16, BINARY64, operand(x, 0))],
+  ["f32_to_f16", (env, x) => fpConvert(env, BINARY32, BINARY16, operand(x, 0))],
+  ["f64_to_f16", (env, x) => fpConvert(env, BINARY64, BINARY16, operand(x, 0))],
   ["f32_to_f64", (env, x) => fpConvert(env, BINARY32, BINARY64, operand(x, 0))],
   ["f64_to_f32", (env, x) => fpConvert(env, BINARY64, BINARY32, operand(x, 0))],
 ];
@@ -72,7 +83,7 @@ const operations: [string, Operation][] = [
 /** The instruction that is an operation of TestFloat's. */
 function instructionName(name: string): string {
   const ints: Record<string, string> = { i32: "w", ui32: "wu", i64: "l", ui64: "lu" };
-  const formats: Record<string, string> = { f32: "s", f64: "d" };
+  const formats: Record<string, string> = { f16: "h", f32: "s", f64: "d" };
   const conversion = /^(\w+)_to_(\w+)$/.exec(name);
   if (conversion) {
     const [from, to] = conversion.slice(1).map((type) => formats[type] ?? ints[type] ?? type);
@@ -87,10 +98,13 @@ function registersOf(name: string): { toRegister: (x: bigint) => bigint; mask: b
   const [, from = "", to = ""] = /^(?:(\w+)_to_)?(\w+?)(?:_\w+)?$/.exec(name) ?? [];
   const source = from === "" ? to : from;
   const toRegister = (x: bigint): bigint => {
+    if (source === "f16") return x | 0xffff_ffff_ffff_0000n;
     if (source === "f32") return x | 0xffff_ffff_0000_0000n;
     return source === "i32" ? BigInt.asIntN(32, x) : x;
   };
-  const isShort = (to === "f32" && !/_(eq|lt|le)$/.test(name)) || /^u?i32$/.test(to);
+  const isComparison = /_(eq|lt|le)$/.test(name);
+  const isShort = (to === "f32" && !isComparison) || /^u?i32$/.test(to);
+  if (to === "f16" && !isComparison) return { toRegister, mask: 0xffffn };
   return { toRegister, mask: isShort ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn };
 }
 

@@ -29,7 +29,7 @@ const ORDER: readonly FieldName[] = [
 ];
 
 /** Instructions whose address operand is written `imm(rs1)`. */
-const isAccess = (row: Row): boolean => /^(l[bhwd]u?|s[bhwd]|f[ls][wd])$/.test(row.name);
+const isAccess = (row: Row): boolean => /^(l[bhwd]u?|s[bhwd]|f[ls][hwd])$/.test(row.name);
 
 function operandText(field: FieldName, value: number): string | undefined {
   if (field === "csr") return csrName(value);

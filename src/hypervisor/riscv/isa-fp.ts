@@ -1,7 +1,7 @@
 // F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row answers with the host's
 // operation where one look at the result tells that it is right and that no flag changes; all else is in
 // softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may change f
-// registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table.
+// registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in isa-half.ts.
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import type { FpSource } from "./float-semantics.ts";
@@ -33,19 +33,22 @@ const SP = 2;
 export const fpSlow = softFloat(FFLAGS_OFFSET);
 const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
 const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
-const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);
+export const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);
+
+const extensionOf = (name: string): string =>
+  /\.h|fl?h$|fsh$/.test(name) ? "Zfh" : /\.d|fld|fsd/.test(name) ? "D" : "F";
 
 /** `dirties`: the row changes f registers or fflags. */
-const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semantics) => void): Row => {
-  return row(name, /\.d|fld|fsd/.test(name) ? "D" : "F", pattern, (s) => {
+export const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semantics) => void): Row => {
+  return row(name, extensionOf(name), pattern, (s) => {
     s.float.require();
     if (dirties) s.float.markDirty();
     meaning(s);
   });
 };
 /** A row with a rounding mode. */
-const rounded = (name: string, pattern: string, meaning: (s: Semantics, rm: I32) => void): Row => {
-  return row(name, /\.d/.test(name) ? "D" : "F", pattern, (s) => {
+export const rounded = (name: string, pattern: string, meaning: (s: Semantics, rm: I32) => void): Row => {
+  return row(name, extensionOf(name), pattern, (s) => {
     s.float.require();
     const rm = s.float.roundingMode(s.field(12, 3));
     s.float.markDirty();
@@ -60,10 +63,14 @@ interface Operand {
   readonly number: F64;
 }
 
-/** What the rows of the two formats differ in. As in softfloat-fast.ts, F64 stands for F32 too. */
-interface RegisterFormat extends FpFormat {
+/** What the rows of the formats differ in. As in softfloat-fast.ts, F64 stands for F32 too. */
+export interface RegisterFormat extends FpFormat {
   /** fmt field of the encoding. */
   readonly fmt: string;
+  readonly letter: "h" | "s" | "d";
+  /** The host rounds to it. */
+  readonly isHosted: boolean;
+  /** What values are held in. */
   readonly host: HostFormat;
   readonly minNormal: bigint;
   functions(s: Semantics): FastFloat;
@@ -73,9 +80,11 @@ interface RegisterFormat extends FpFormat {
   multiplySign(x: F64, y: F64): F64;
 }
 
-const single: RegisterFormat = {
+export const single: RegisterFormat = {
   ...BINARY32,
   fmt: "00",
+  letter: "s",
+  isHosted: true,
   host: hostSingle,
   minNormal: 1n << 23n,
   functions: (s) => floatsOf(s).s,
@@ -90,9 +99,11 @@ const single: RegisterFormat = {
     return p.xor(q.and(1 << 31)).reinterpretF32() as unknown as F64;
   },
 };
-const double: RegisterFormat = {
+export const double: RegisterFormat = {
   ...BINARY64,
   fmt: "01",
+  letter: "d",
+  isHosted: true,
   host: hostDouble,
   minNormal: 1n << 52n,
   functions: (s) => floatsOf(s).d,
@@ -122,6 +133,7 @@ function hostOr(
   isExact: (r: F64) => I32,
   rest: () => F64,
 ): void {
+  if (!format.isHosted) return format.set(s, rest());
   const { f } = s;
   const r = f.let(result);
   let isAnswer = isSafe(format.host, r);
@@ -144,7 +156,7 @@ function accrueInvalid(f: Func, hart: I32): void {
 }
 
 /** NV if `value` is a signaling NaN. */
-function invalidIfSignaling(f: Func, hart: I32, format: RegisterFormat, value: F64): void {
+export function invalidIfSignaling(f: Func, hart: I32, format: RegisterFormat, value: F64): void {
   f.if(isNan(value).and(format.host.toBits(value).and(format.quietBit).eqz()), () => accrueInvalid(f, hart));
 }
 
@@ -212,9 +224,8 @@ const ROUND: readonly ((x: F64) => F64)[] = [
   (x) => x.ceil(),
 ];
 
-function formatRows(format: RegisterFormat): Row[] {
-  const { fmt, host } = format;
-  const { suffix } = host;
+export function formatRows(format: RegisterFormat): Row[] {
+  const { fmt, host, letter: suffix } = format;
   const binary = (
     name: "add" | "sub" | "mul" | "div",
     funct5: string,
@@ -246,7 +257,7 @@ function formatRows(format: RegisterFormat): Row[] {
         const [p, r] = [negated(x.number, negateProduct), negated(z.number, negateAddend)];
         return format.functions(s).fma.call(s.hart, rm, p, y.number, r);
       };
-      if (s.float.isFused) {
+      if (s.float.isFused && format.isHosted) {
         const product = negated(x.value, negateProduct);
         const result = product.relaxedMadd(y.value, negated(z.value, negateAddend));
         const isExact = (r: F64): I32 => {
@@ -333,15 +344,15 @@ function formatRows(format: RegisterFormat): Row[] {
       // 32 bits fit a double.
       if (suffix === "d" && name.startsWith("w")) return format.set(s, host.fromI64(operand(s), true));
       const value = s.f.let(operand(s));
+      const { fromI64, fromU64 } = format.functions(s);
+      const rest = (): void => format.set(s, (isSigned ? fromI64 : fromU64).call(s.hart, rm, value));
+      if (!format.isHosted) return rest();
       const limit = 1n << BigInt(host.fracBits + 1);
       const isExact = isSigned ? value.add(limit).leU(2n * limit) : value.leU(limit);
       s.f.if(
         either(isExact, both(rm.eqz(), s.float.inexact())),
         () => format.set(s, host.fromI64(value, isSigned)),
-        () => {
-          const { fromI64, fromU64 } = format.functions(s);
-          format.set(s, (isSigned ? fromI64 : fromU64).call(s.hart, rm, value));
-        },
+        rest,
         true,
       );
     });

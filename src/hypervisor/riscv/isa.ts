@@ -4,6 +4,7 @@ import { atomicRows, zawrsRows } from "./isa-atomic.ts";
 import { bitmanipRows } from "./isa-bitmanip.ts";
 import { type CompressedRow, compressedRows } from "./isa-compressed.ts";
 import { fpCompressedRows, fpRows } from "./isa-fp.ts";
+import { halfRows } from "./isa-half.ts";
 import { integerRows } from "./isa-integer.ts";
 import { systemRows } from "./isa-system.ts";
 import type { Row } from "./semantics.ts";
@@ -14,6 +15,7 @@ export const rows: readonly Row[] = [
   ...zawrsRows,
   ...bitmanipRows,
   ...fpRows,
+  ...halfRows,
   ...systemRows,
 ];
 export const allCompressedRows: readonly CompressedRow[] = [...compressedRows, ...fpCompressedRows];

@@ -7,6 +7,7 @@
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";
+import { type HalfFloat, halfFloats } from "./softfloat-half.ts";
 import { FP_DOUBLE, FP_OP, type FpSlowFn } from "./softfloat-slow.ts";
 
 type Hart = typeof I32;
@@ -102,6 +103,8 @@ export interface FastFloat {
 export interface FastFloats {
   readonly s: FastFloat;
   readonly d: FastFloat;
+  /** Halves are held as doubles. */
+  readonly h: HalfFloat;
   readonly singleToDouble: Fn<readonly [Hart, Rm, typeof F32], typeof F64>;
   readonly doubleToSingle: Fn<readonly [Hart, Rm, typeof F64], typeof F32>;
 }
@@ -365,9 +368,11 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
       .reinterpretF32();
   });
 
+  const doubles = { ...d, fma: isFused ? hostFma(hostDouble, d) : fmaD };
   return {
     s: { ...s, fma: isFused ? hostFma(hostSingle, s) : (fmaS as unknown as FpTernary) },
-    d: { ...d, fma: isFused ? hostFma(hostDouble, d) : fmaD },
+    d: doubles,
+    h: halfFloats(doubles, fflagsOffset),
     singleToDouble,
     doubleToSingle,
   };

@@ -1,4 +1,4 @@
-// binary32 and binary64 of IEEE 754-2019 as numbers of bits, and RISC-V's names of exception flags and rounding
+// binary16, binary32 and binary64 of IEEE 754-2019 as numbers of bits, and RISC-V's names of exception flags and rounding
 // modes (unprivileged ISA, "F", floating-point control and status register).
 
 /** Accrued exception bits, as in `fflags`. */
@@ -33,5 +33,6 @@ function format(expBits: number, fracBits: number): FpFormat {
   };
 }
 
+export const BINARY16 = format(5, 10);
 export const BINARY32 = format(8, 23);
 export const BINARY64 = format(11, 52);

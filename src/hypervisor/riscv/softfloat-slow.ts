@@ -73,7 +73,7 @@ const significandOf = fn("fpSignificand", [I32, I64], I64, (f, format, bits) => 
 });
 
 /** x / 2^n, n ≥ 0, with bit 0 set if anything was lost. */
-const shiftSticky = fn("fpShift", [I64, I32], I64, (f, x, n) => {
+export const shiftSticky = fn("fpShift", [I64, I32], I64, (f, x, n) => {
   f.if(n.eqz(), () => f.return(x));
   f.if(n.gtU(63), () => f.return(x.ne(0).extendU()));
   const by = n.extendU();
@@ -81,16 +81,16 @@ const shiftSticky = fn("fpShift", [I64, I32], I64, (f, x, n) => {
 });
 
 /** How a magnitude is rounded, whatever the sign. */
-const TOWARD = { EVEN: RM.RNE, ZERO: 1, AWAY: 2, TIES_AWAY: RM.RMM } as const;
+export const TOWARD = { EVEN: RM.RNE, ZERO: 1, AWAY: 2, TIES_AWAY: RM.RMM } as const;
 
-const towardOf = (rm: I32, sign: I32): I32 =>
+export const towardOf = (rm: I32, sign: I32): I32 =>
   rm
     .shrU(1)
     .eq(1)
     .select<I32>(rm.and(1).xor(sign).select(I32.of(TOWARD.AWAY), I32.of(TOWARD.ZERO)), rm);
 
 /** x / 2^shift, 0 ≤ shift ≤ 63, rounded to an integer. */
-const roundShift = fn("fpRoundShift", [I64, I64, I32], I64, (f, x, shift, toward) => {
+export const roundShift = fn("fpRoundShift", [I64, I64, I32], I64, (f, x, shift, toward) => {
   const int = f.let(x.shrU(shift));
   const rest = f.let(x.sub(int.shl(shift)));
   f.if(rest.eqz().or(toward.eq(TOWARD.ZERO)), () => f.return(int));

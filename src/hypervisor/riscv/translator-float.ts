@@ -95,7 +95,9 @@ export class RegionFloat {
     return region.blocks.some(({ instructions }) =>
       instructions.some(({ row, word, flow }) => {
         if (row === undefined || flow.kind === "step") return false;
-        return /^[FD]$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS);
+        return (
+          /^([FD]|Zfh)$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS)
+        );
       }),
     );
   }

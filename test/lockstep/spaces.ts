@@ -28,6 +28,7 @@ export interface Space {
 
 export const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
 const PAGES = RAM_SIZE / 4096;
+const DATA_PAGES = (RAM_SIZE - SCRATCH) / 4096;
 const MEGAPAGE = 1;
 
 /** Canonical in Sv39; the last two only in the larger ones. Both ends of the address space are among them. */
@@ -42,6 +43,13 @@ const WINDOWS = [
   0x7fff_ffe0_0000n,
   0xffff_8000_0000_0000n,
 ];
+
+/** The numbers from 0 to n - 1 in some order. */
+function shuffled(r: Random, n: number): number[] {
+  const list: number[] = [];
+  for (let i = 0; i < n; i++) list.splice(r.int(i + 1), 0, i);
+  return list;
+}
 
 /** Good flags of code and data pages, of S-mode and then of U-mode: what the kernel mends a page with. */
 export function goodFlags(r: Random): bigint[] {
@@ -95,7 +103,8 @@ export function buildSpaces(
     map(root, top, KERNEL_ALIAS, MEGAPAGE, pte(0, kernel));
     map(root, top, PROGRAM_ALIAS, MEGAPAGE, pte(0, program));
     const leaves = tableOf(root, top, window, 0);
-    const shift = r.int(32);
+    // Pages that follow one another in the window do not in memory.
+    const pages = shuffled(r, DATA_PAGES);
     const hasCopy = r.oneIn(2);
     for (let n = 0; n < WINDOW_COUNT * PAGES; n++) {
       const place = (n % PAGES) * 4096;
@@ -106,8 +115,8 @@ export function buildSpaces(
       const steady = place === STACK || place >> 12 === landing >> 12;
       const given = steady || !r.oneIn(6) ? flags : (r.u64() & 0xdfn) | (r.oneIn(6) ? 0n : PTE.V);
       const isCode = place >= CODE && !isData;
-      const data = SCRATCH + ((place - SCRATCH + shift * 4096) % (RAM_SIZE - SCRATCH));
-      const target = isData ? data : isCode && hasCopy ? place + COPY : place;
+      const data = (): number => SCRATCH + (pages[(place - SCRATCH) / 4096] as number) * 4096;
+      const target = isData ? data() : isCode && hasCopy ? place + COPY : place;
       ram.setBigUint64(leaves + n * 8, pte(target, given), true);
     }
     const asid = BigInt(i + 1);

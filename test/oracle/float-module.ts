@@ -3,6 +3,7 @@
 import type { FloatSemantics } from "../../src/hypervisor/riscv/float-semantics.ts";
 import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
 import { fpRows, fpSlow } from "../../src/hypervisor/riscv/isa-fp.ts";
+import { halfRows } from "../../src/hypervisor/riscv/isa-half.ts";
 import type { Row, Semantics } from "../../src/hypervisor/riscv/semantics.ts";
 import { FFLAGS } from "../../src/hypervisor/riscv/softfloat-format.ts";
 import { I32, I64 } from "../../src/wasm/expr.ts";
@@ -91,7 +92,7 @@ export function instantiateSlow(): {
 /** `slow` in an answer tells whether the exact path was asked. */
 export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): FloatCall {
   const exported: Record<string, Fn> = {};
-  for (const row of fpRows) {
+  for (const row of [...fpRows, ...halfRows]) {
     if (row.fields.has("imm12") || row.immediate !== undefined) continue;
     for (const mode of isStatic ? [0, 1, 2, 3, 4] : [undefined]) {
       const name = mode === undefined ? row.name : `${row.name}/${mode}`;

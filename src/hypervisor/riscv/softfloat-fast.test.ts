@@ -16,7 +16,7 @@ import {
   fpSub,
   fpToInt,
 } from "./softfloat.ts";
-import { BINARY32, BINARY64, FFLAGS, type FpFormat } from "./softfloat-format.ts";
+import { BINARY16, BINARY32, BINARY64, FFLAGS, type FpFormat } from "./softfloat-format.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 /** As the interpreter has the rows, and as the translator has them. */
@@ -29,8 +29,9 @@ const calls = [
 function patterns(f: FpFormat): fc.Arbitrary<bigint> {
   const any = fc.bigInt({ min: 0n, max: f.signBit * 2n - 1n });
   const one = BigInt(f.maxExp) << BigInt(f.fracBits);
+  const spread = Math.min(30, f.maxExp - 1);
   const near = (bits: number) => {
-    return fc.tuple(any, fc.integer({ min: -30, max: 30 })).map(([x, e]) => {
+    return fc.tuple(any, fc.integer({ min: -spread, max: spread })).map(([x, e]) => {
       const fraction = (x >> BigInt(f.fracBits - bits)) & ((1n << BigInt(bits)) - 1n);
       const biased = one + (BigInt(e) << BigInt(f.fracBits));
       return (x & f.signBit) | (biased + (fraction << BigInt(f.fracBits - bits)));
@@ -51,7 +52,8 @@ function patterns(f: FpFormat): fc.Arbitrary<bigint> {
   return fc.oneof(any, near(f.fracBits), near(5), corner);
 }
 
-const box = (f: FpFormat, bits: bigint): bigint => (f === BINARY32 ? bits | 0xffff_ffff_0000_0000n : bits);
+const box = (f: FpFormat, bits: bigint): bigint =>
+  f === BINARY64 ? bits : BigInt.asUintN(64, bits | -(f.signBit << 1n));
 
 type Reference = (env: FpEnv, f: FpFormat, x: readonly bigint[]) => bigint;
 const at = (x: readonly bigint[], i: number): bigint => x[i] ?? 0n;
@@ -88,6 +90,7 @@ function same(name: string, operands: readonly bigint[], reference: (env: FpEnv)
 }
 
 describe.each([
+  ["h", BINARY16],
   ["s", BINARY32],
   ["d", BINARY64],
 ] as [string, FpFormat][])("format %s", (suffix, f) => {
@@ -119,7 +122,7 @@ describe.each([
     );
   });
 
-  it.each(calls)("stays in WebAssembly for ordinary numbers", (call) => {
+  it.skipIf(f === BINARY16).each(calls)("stays in WebAssembly for ordinary numbers", (call) => {
     const bits = (value: number): bigint => {
       const view = new DataView(new ArrayBuffer(8));
       if (f === BINARY64) view.setFloat64(0, value);
@@ -161,6 +164,46 @@ describe("between formats", () => {
       }),
       { seed, numRuns: 1000 },
     );
+  });
+
+  it("fcvt.h.s, fcvt.h.d, fcvt.s.h and fcvt.d.h", () => {
+    for (const [letter, f] of [
+      ["s", BINARY32],
+      ["d", BINARY64],
+    ] as const) {
+      // Numbers that a half can nearly hold, and others.
+      const scaled = patterns(f).map((x) => {
+        const exponent = BigInt(f.maxExp - 30) + (((x & (f.signBit - 1n)) >> BigInt(f.fracBits)) & 63n);
+        return (x & ~f.infinity) | (exponent << BigInt(f.fracBits));
+      });
+      fc.assert(
+        fc.property(fc.oneof(patterns(f), scaled), (x) => {
+          same(`fcvt.h.${letter}`, [box(f, x)], (env) => box(BINARY16, fpConvert(env, f, BINARY16, x)));
+        }),
+        { seed, numRuns: 1000 },
+      );
+      for (let x = 0n; x < 0x1_0000n; x += 61n) {
+        same(`fcvt.${letter}.h`, [box(BINARY16, x)], (env) => box(f, fpConvert(env, BINARY16, f, x)));
+      }
+    }
+  });
+
+  it("fsgnj.h changes no bit of a half, be it a NaN", () => {
+    for (const call of calls) {
+      for (let x = 0n; x < 0x1_0000n; x++) {
+        expect(call("fsgnj.h", 0, [box(BINARY16, x), box(BINARY16, x)], 0).result).toBe(box(BINARY16, x));
+      }
+    }
+  });
+
+  it("takes an improperly boxed half as the canonical NaN", () => {
+    for (const wrong of [0x3c00n, 0xffff_ffff_0000_3c00n, 0xffff_0000_ffff_3c00n, 0xfffe_ffff_ffff_3c00n]) {
+      for (const call of calls) {
+        const sum = call("fadd.h", 0, [wrong, box(BINARY16, 0x3c00n)], 0);
+        expect(sum).toMatchObject({ result: box(BINARY16, BINARY16.canonicalNan), flags: 0 });
+        expect(call("fmv.x.h", 0, [wrong], 0).result).toBe(0x3c00n);
+      }
+    }
   });
 
   it("takes an improperly boxed binary32 as the canonical NaN", () => {

@@ -26,6 +26,7 @@ export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
   const harts = view.getUint32(VM_VCPU_COUNT, true);
   return {
     isTranslated: () => false,
+    isCovered: () => false,
     isReached: (offset) => {
       const at = HEAT_OFFSET + (((page + offset) >>> 1) & (HEAT_ENTRIES - 1));
       if (initial === 0) return true;
@@ -41,6 +42,8 @@ interface TranslatedPage {
   readonly modules: Set<LiveModule>;
   /** Its translated code is one region; until there is more. */
   isImproved: boolean;
+  /** By halfword: some region has this instruction. */
+  readonly covered: Uint8Array;
 }
 
 interface LiveModule {
@@ -132,7 +135,7 @@ export class Translations {
       if (this.#cache.translationOf(page + offset) !== 0) entries.push(offset);
     }
     const { isReached } = this.#profile(page);
-    const profile = { isReached, isTranslated: () => false };
+    const profile = { isReached, isTranslated: () => false, isCovered: () => false };
     this.#make([findRegion(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS)], true);
   }
 
@@ -164,6 +167,7 @@ export class Translations {
     return {
       ...reachProfile(this.#view.buffer, page),
       isTranslated: (offset) => this.#cache.translationOf(page + offset) !== 0,
+      isCovered: (offset) => this.#pages.get(page)?.covered[offset >>> 1] === 1,
     };
   }
 
@@ -224,6 +228,9 @@ export class Translations {
         if (!isCurrent || !this.#codePages.isMarked(region.page)) return;
         page.modules.add(module);
         page.isImproved = replaces;
+        for (const { instructions } of region.blocks) {
+          for (const { offset } of instructions) page.covered[offset >>> 1] = 1;
+        }
         module.live++;
         region.entries.forEach(({ start }, entry) => {
           if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;
@@ -248,7 +255,12 @@ export class Translations {
     if (known !== undefined) this.#forget(page, known);
     const table = this.#freeTables.pop() as number;
     this.#cache.setTable(page, table);
-    const fresh: TranslatedPage = { table, modules: new Set(), isImproved: false };
+    const fresh: TranslatedPage = {
+      table,
+      modules: new Set(),
+      isImproved: false,
+      covered: new Uint8Array(PAGE_SIZE / 2),
+    };
     this.#pages.set(page, fresh);
     return fresh;
   }

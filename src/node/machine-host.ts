@@ -22,7 +22,7 @@ export const nodePlatform: HostPlatform = {
   spawnVcpu: (data) => spawn("vcpu-worker", data, `vcpu-${data.hart}`),
   // Translating makes much short-lived garbage: in a larger young generation most of it dies before it is looked at.
   spawnTranslator: (data) => {
-    return spawn("translator-worker", data, "translator", { maxYoungGenerationSizeMb: 64 });
+    return spawn("translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
   },
   get defaultEngine() {
     return engineOfEnvironment();

@@ -136,7 +136,12 @@ export interface Profile {
   isReached(offset: number): boolean;
   /** It can be entered in another region: this one goes there instead of having it too. */
   isTranslated(offset: number): boolean;
+  /** Another region has it, but not to be entered. */
+  isCovered(offset: number): boolean;
 }
+
+/** Instructions of a region that others may have as well: beyond, what others have is left to them. */
+const MAX_SHARED = 48;
 
 /**
  * Find the region of these entries (byte offsets in the page at host address `page`). Reads the code as it is now; who
@@ -155,7 +160,10 @@ export function findRegion(
   const queue: number[] = [];
   const lead = (offset: number): void => {
     if (!isInPage(offset) || leaders.has(offset)) return;
-    if (profile?.isTranslated(offset) && !entryOffsets.includes(offset)) return;
+    if (profile !== undefined && !entryOffsets.includes(offset)) {
+      if (profile.isTranslated(offset)) return;
+      if (decoded.size >= MAX_SHARED && profile.isCovered(offset)) return;
+    }
     leaders.add(offset);
     queue.push(offset);
   };

@@ -42,7 +42,7 @@ test("only what was reached is in it, if that is known", () => {
     assemble("add", { rd: 10, rs1: 0, rs2: 0 }),
     assemble("jalr", { rd: 0, rs1: 1, imm: 0 }),
   ]);
-  const profile = { isReached: () => false, isTranslated: () => false };
+  const profile = { isReached: () => false, isTranslated: () => false, isCovered: () => false };
   expect(traceRegion(view, PAGE, 0x100, 0n)).toContain("add a0, zero, zero");
   expect(traceRegion(view, PAGE, 0x100, 0n, { profile })).not.toContain("add a0, zero, zero");
 });

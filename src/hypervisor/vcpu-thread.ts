@@ -77,6 +77,8 @@ export interface VcpuThreadHost {
   signal(): void;
   /** CPU time this thread has used, in ns; without it there is no steal-time extension. */
   readonly threadCpuNs?: () => number;
+  /** Free what nothing refers to; without it the host does so when it sees fit. */
+  readonly collectGarbage?: () => void;
   /** Make the engine for these imports. */
   instantiate(imports: EngineImports): EngineExports;
 }
@@ -180,6 +182,7 @@ export class VcpuThread {
       consoleRead: (max) => this.#consoleRead(max),
     });
     this.#engine = host.instantiate({
+      ...(host.collectGarbage === undefined ? {} : { collectGarbage: host.collectGarbage }),
       hostTicks: () => hostTicks(timeNs),
       mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
       mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),

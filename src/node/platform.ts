@@ -1,6 +1,7 @@
 // What Node gives: time, randomness, and V8's compiler.
 import { randomFillSync } from "node:crypto";
 import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { Clock } from "../base/clock.ts";
 
 /** Monotonic and the same in all threads of all processes of this host: CLOCK_MONOTONIC. */
@@ -38,4 +39,15 @@ export function configureV8(): void {
  */
 export function setTieringBudget(isHot: boolean): void {
   setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 200_000_000}`);
+}
+
+let gc: (() => void) | undefined;
+
+/** A full garbage collection of this thread, now. */
+export function collectGarbage(): void {
+  if (gc === undefined) {
+    setFlagsFromString("--expose-gc");
+    gc = runInNewContext("gc") as () => void;
+  }
+  gc();
 }

@@ -1,7 +1,7 @@
 // The worker thread of one vCPU in Node.
 import { parentPort, workerData } from "node:worker_threads";
 import { runVcpu, type VcpuThreadData } from "../host/vcpu.ts";
-import { monotonicNs } from "./platform.ts";
+import { collectGarbage, monotonicNs } from "./platform.ts";
 
 /** CPU time of this thread; Node has it from 23.9 on. */
 const { threadCpuUsage } = process as { threadCpuUsage?: () => { user: number; system: number } };
@@ -9,6 +9,7 @@ const { threadCpuUsage } = process as { threadCpuUsage?: () => { user: number; s
 runVcpu(workerData as VcpuThreadData, {
   monotonicNs,
   signal: () => parentPort?.postMessage(0),
+  collectGarbage,
   ...(threadCpuUsage === undefined
     ? {}
     : {

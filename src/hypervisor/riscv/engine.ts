@@ -34,6 +34,11 @@ export interface EngineImports {
   hot?(address: number): number;
   /** The translator: much time is spent in the translated code of this address's page. Default: ask for better code. */
   improve?(address: number): void;
+  /**
+   * The translator: many modules were dropped. A hart's thread makes so little garbage that its host would keep their
+   * machine code for long.
+   */
+  collectGarbage?(): void;
   /** Does what the hart's thread itself has to do for translated code: adopt it, forget it. Default: just that. */
   adopting?(work: () => void): void;
 }
@@ -108,6 +113,9 @@ export function instantiateEngine(
   return new TranslatingEngine(module, host, memory.buffer).exports;
 }
 
+/** Some 10 MB of machine code. */
+const MANY_DROPPED = 64;
+
 /** A hart's function table, and the modules that it has adopted into it. */
 class TranslatingEngine {
   readonly exports: EngineExports;
@@ -117,12 +125,16 @@ class TranslatingEngine {
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #empty: unknown;
   /** By their id. */
+  readonly #collectGarbage: (() => void) | undefined;
+  /** Modules dropped since garbage was collected. */
+  #dropped = 0;
   readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
 
   constructor(module: WasmModule, host: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
     this.#cache = new CodeCache(buffer);
     this.#codePages = new CodePageSet(buffer);
     const { adopting = (work: () => void) => work() } = host;
+    this.#collectGarbage = host.collectGarbage;
     const askFor = (address: number): number => {
       this.#cache.request(address >>> 0);
       return 0;
@@ -157,6 +169,10 @@ class TranslatingEngine {
       if (this.#cache.generationOf(id) === generation) continue;
       for (let i = 0; i < slotCount; i++) this.#table.set(firstSlot + i, this.#empty);
       this.#adopted.delete(id);
+      this.#dropped++;
     }
+    if (this.#dropped < MANY_DROPPED) return;
+    this.#dropped = 0;
+    this.#collectGarbage?.();
   }
 }

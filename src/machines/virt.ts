@@ -49,7 +49,8 @@ const A1 = 11;
 /** What a guest that started on QEMU's default `rv64` CPU was told it has, and what is here beyond that. */
 export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
   ...["i", "m", "a", "f", "d", "c"],
-  ...["zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihintpause", "zihpm", "zawrs", "zfh"],
+  ...["zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihintpause", "zihpm"],
+  ...["zawrs", "zfh", "zfhmin"],
   ...["zba", "zbb", "zbc", "zbs", "sstc"],
 ];
 

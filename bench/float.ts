@@ -1,4 +1,4 @@
-// Speed of F and D: loops assembled by hand, on one hart in M-mode, in both engines. Figures are CPU time: ns for an
+// Speed of F, D and Zfh: loops assembled by hand, on one hart in M-mode, in both engines. Figures are CPU time: ns for an
 // iteration, and for each of its float instructions (loads and stores not counted).
 // npm run bench:float [-- --only WORD]
 import { parseArgs } from "node:util";
@@ -45,6 +45,18 @@ const loops: Record<string, Loop> = {
     body: [...walk(11), fld(1, 0), fld(2, 8), r("fmul.d", 4, 1, 2), r("fadd.d", 3, 3, 4)],
     value: (n) => (n % 7) - 3,
     fcsr: 0n,
+  },
+  "halves: two conversions, mul, add, fmadd": {
+    body: [
+      ...walk(11),
+      fld(1, 0),
+      fld(2, 8),
+      asm("fcvt.h.d", { frd: 1, frs1: 1, rm: 7 }),
+      asm("fcvt.h.d", { frd: 2, frs1: 2, rm: 7 }),
+      r("fmul.h", 4, 1, 2),
+      r("fadd.h", 3, 4, 2),
+      fma("fmadd.h", 5, 1, 2, 3),
+    ],
   },
   "planets: distance, root, quotient": {
     body: [

@@ -26,7 +26,7 @@ import {
 } from "./softfloat-fast.ts";
 import { softFloat } from "./softfloat-slow.ts";
 
-const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
+export const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 const SP = 2;
 
 /** What `fpSlow` of softfloat-slow.ts is in all engines. */

@@ -3,6 +3,7 @@
 import { type F32, type F64, I64 } from "../../wasm/expr.ts";
 import {
   double,
+  FFLAGS_OFFSET,
   floatsOf,
   formatRows,
   fp,
@@ -11,12 +12,20 @@ import {
   rounded,
   single,
 } from "./isa-fp.ts";
-import type { Row } from "./semantics.ts";
-import { canonicalNan } from "./softfloat-fast.ts";
+import type { Row, Semantics } from "./semantics.ts";
+import { canonicalNan, type FastFloat } from "./softfloat-fast.ts";
 import { BINARY16, BINARY64 } from "./softfloat-format.ts";
-import { fromHalf, toHalf } from "./softfloat-half.ts";
+import { fromHalf, type HalfFloat, halfFloats, toHalf } from "./softfloat-half.ts";
 
 const BOX = -1n << 16n;
+
+const halves = new Map<FastFloat, HalfFloat>();
+function halvesOf(s: Semantics): HalfFloat {
+  const { d } = floatsOf(s);
+  const known = halves.get(d) ?? halfFloats(d, FFLAGS_OFFSET);
+  halves.set(d, known);
+  return known;
+}
 
 const half: RegisterFormat = {
   ...double,
@@ -24,7 +33,7 @@ const half: RegisterFormat = {
   letter: "h",
   isHosted: false,
   minNormal: BigInt(BINARY64.maxExp + BINARY16.minExp) << BigInt(BINARY64.fracBits),
-  functions: (s) => floatsOf(s).h,
+  functions: halvesOf,
   source: (s, source) => {
     const bits = s.f.let(s.float.double(source).reinterpret());
     const boxed = bits.geU(BOX).select<I64>(bits, I64.of(BINARY16.canonicalNan));
@@ -67,14 +76,14 @@ export const halfRows: readonly Row[] = [
     s.float.setDouble(s.rs1.or(BOX).reinterpretF64());
   }),
   rounded("fcvt.h.s", "0100010 00000 frs1 rm frd 1010011", (s, rm) => {
-    const { h, singleToDouble } = floatsOf(s);
+    const { singleToDouble } = floatsOf(s);
     const x = single.source(s, 1).number as unknown as F32;
-    half.set(s, h.round.call(s.hart, rm, singleToDouble.call(s.hart, rm, x)));
+    half.set(s, halvesOf(s).round.call(s.hart, rm, singleToDouble.call(s.hart, rm, x)));
   }),
   rounded("fcvt.h.d", "0100010 00001 frs1 rm frd 1010011", (s, rm) => {
     const x = s.f.let(double.source(s, 1).number);
     invalidIfSignaling(s.f, s.hart, double, x);
-    half.set(s, floatsOf(s).h.round.call(s.hart, rm, x));
+    half.set(s, halvesOf(s).round.call(s.hart, rm, x));
   }),
   widening("fcvt.s.h", "0100000 00010 frs1 rm frd 1010011", single, (x) => x.demote() as unknown as F64),
   widening("fcvt.d.h", "0100001 00010 frs1 rm frd 1010011", double, (x) => x),

@@ -7,7 +7,6 @@
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";
-import { type HalfFloat, halfFloats } from "./softfloat-half.ts";
 import { FP_DOUBLE, FP_OP, type FpSlowFn } from "./softfloat-slow.ts";
 
 type Hart = typeof I32;
@@ -103,8 +102,6 @@ export interface FastFloat {
 export interface FastFloats {
   readonly s: FastFloat;
   readonly d: FastFloat;
-  /** Halves are held as doubles. */
-  readonly h: HalfFloat;
   readonly singleToDouble: Fn<readonly [Hart, Rm, typeof F32], typeof F64>;
   readonly doubleToSingle: Fn<readonly [Hart, Rm, typeof F64], typeof F32>;
 }
@@ -128,7 +125,7 @@ export const isFusedProduct = (h: HostFormat, r: F64, x: F64, y: F64): I32 =>
   both(h.exponent(r).geU(h.residual), x.relaxedMadd(y, r.neg()).eq(h.of(0)));
 
 /** x + y rounded to odd: the last bit is set if the sum was inexact. */
-function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
+export function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
   const sum = f.let(x.add(y));
   const error = f.let(sumError(f, sum, x, y));
   const bits = f.let(sum.reinterpret());
@@ -368,11 +365,9 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
       .reinterpretF32();
   });
 
-  const doubles = { ...d, fma: isFused ? hostFma(hostDouble, d) : fmaD };
   return {
     s: { ...s, fma: isFused ? hostFma(hostSingle, s) : (fmaS as unknown as FpTernary) },
-    d: doubles,
-    h: halfFloats(doubles, fflagsOffset),
+    d: { ...d, fma: isFused ? hostFma(hostDouble, d) : fmaD },
     singleToDouble,
     doubleToSingle,
   };

@@ -1,12 +1,19 @@
 // binary16 by way of binary64 (Zfh; IEEE 754-2019). A half is held as the double of the same value. Sums and products of
-// halves are exact in double. A quotient or root of halves that is no half, nor half-way between two, is further from those
-// than a double's last bits can tell, so rounding it to double first does no harm. A fused multiply-add can lose what
-// breaks a tie: it is rounded to odd (Boldo and Melquiond, IEEE TC 57(4), 2008). What is left is one rounding, here.
-// Left out: comparisons and conversions to integers, which are those of the double.
+// halves are exact in double. A quotient or root of halves that is neither a half nor half-way between two is further from
+// those than the last bits of a double reach, so the host's, rounded as it may be, lies on the right side. The sum of a fused
+// multiply-add can lose what breaks a tie: it is rounded to odd (Boldo and Melquiond, IEEE TC 57(4), 2008). What is left is
+// one rounding, here. Left out: comparisons and conversions to integers, which are those of the double.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn } from "../../wasm/function.ts";
-import type { FastFloat, FpBinary, FpFromInt, FpUnary } from "./softfloat-fast.ts";
-import { BINARY16, BINARY64, FFLAGS, RM } from "./softfloat-format.ts";
+import {
+  type FastFloat,
+  type FpBinary,
+  type FpFromInt,
+  type FpTernary,
+  type FpUnary,
+  sumToOdd,
+} from "./softfloat-fast.ts";
+import { BINARY16, BINARY64, FFLAGS } from "./softfloat-format.ts";
 import { roundShift, shiftSticky, TOWARD, towardOf } from "./softfloat-slow.ts";
 
 const SIGN = BINARY64.signBit;
@@ -107,39 +114,46 @@ export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
     return result.copysign(x);
   });
 
-  const unary = (name: string, of: FpUnary): FpUnary =>
-    fn(`f${name}.h`, [I32, I32, F64], F64, (_f, hart, rm, x) => round.call(hart, rm, of.call(hart, rm, x)));
-  const binary = (name: string, of: FpBinary): FpBinary => {
-    return fn(`f${name}.h`, [I32, I32, F64, F64], F64, (_f, hart, rm, x, y) =>
-      round.call(hart, rm, of.call(hart, rm, x, y)),
-    );
+  // What is not finite, and the sign of a sum of nothing, is left to doubles: no rounding there.
+  const isFinite = (r: F64): I32 => r.abs().lt(F64.of(Number.POSITIVE_INFINITY));
+  const binary = (
+    name: string,
+    of: (x: F64, y: F64) => F64,
+    isZeroSure: boolean,
+    rest: FpBinary,
+  ): FpBinary => {
+    return fn(`f${name}.h`, [I32, I32, F64, F64], F64, (f, hart, rm, x, y) => {
+      const r = f.let(of(x, y));
+      const isSure = isZeroSure ? isFinite(r) : isFinite(r).and(r.ne(F64.of(0)));
+      f.if(isSure, () => f.return(round.call(hart, rm, r)));
+      return round.call(hart, rm, rest.call(hart, rm, x, y));
+    });
   };
+  const sqrt: FpUnary = fn("fsqrt.h", [I32, I32, F64], F64, (f, hart, rm, x) => {
+    const r = f.let(x.sqrt());
+    f.if(isFinite(r), () => f.return(round.call(hart, rm, r)));
+    return round.call(hart, rm, d.sqrt.call(hart, rm, x));
+  });
+  const fma: FpTernary = fn("fma.h", [I32, I32, F64, F64, F64], F64, (f, hart, rm, x, y, z) => {
+    const { sum, error } = sumToOdd(f, f.let(x.mul(y)), z);
+    const r = f.let(sum.reinterpretF64());
+    f.if(isFinite(error).and(r.ne(F64.of(0))), () => f.return(round.call(hart, rm, r)));
+    return round.call(hart, rm, d.fma.call(hart, rm, x, y, z));
+  });
   // From 2^53 on a double need not be exact, but all that is a half's infinity, or its largest number.
   const fromInt = (name: string, isSigned: boolean): FpFromInt => {
     return fn(`fcvt.h.${name}`, [I32, I32, I64], F64, (_f, hart, rm, v) =>
       round.call(hart, rm, isSigned ? v.toF64S() : v.toF64U()),
     );
   };
-  const fma = fn("fma.h", [I32, I32, F64, F64, F64], F64, (f, hart, rm, x, y, z) => {
-    // Rounding twice in one direction is rounding once.
-    f.if(rm.ne(RM.RNE).and(rm.ne(RM.RMM)), () =>
-      f.return(round.call(hart, rm, d.fma.call(hart, rm, x, y, z))),
-    );
-    const flags = f.let(hart.load32(fflagsOffset));
-    f.store32(hart, flags.and(~FFLAGS.NX), fflagsOffset);
-    const sum = f.let(d.fma.call(hart, RM.RTZ, x, y, z).reinterpret());
-    const isInexact = f.let(hart.load32(fflagsOffset).and(FFLAGS.NX));
-    f.store32(hart, hart.load32(fflagsOffset).or(flags), fflagsOffset);
-    return round.call(hart, rm, sum.or(isInexact.extendU()).reinterpretF64());
-  });
   return {
     ...d,
     round,
-    add: binary("add", d.add),
-    sub: binary("sub", d.sub),
-    mul: binary("mul", d.mul),
-    div: binary("div", d.div),
-    sqrt: unary("sqrt", d.sqrt),
+    add: binary("add", (x, y) => x.add(y), false, d.add),
+    sub: binary("sub", (x, y) => x.sub(y), false, d.sub),
+    mul: binary("mul", (x, y) => x.mul(y), true, d.mul),
+    div: binary("div", (x, y) => x.div(y), true, d.div),
+    sqrt,
     fma,
     fromI64: fromInt("l", true),
     fromU64: fromInt("lu", false),

@@ -32,6 +32,13 @@ const loops: Record<string, number[]> = {
     i("lbu", 8, 5, 1),
     i("addi", 10, 10, -1),
   ],
+  "memory: eight accesses by a register": [
+    i("andi", 5, 10, 2040),
+    r("add", 5, 5, 11),
+    ...[0, 8, 16, 24].map((imm) => asm("sd", { rs1: 5, rs2: 6, imm })),
+    ...[0, 8, 16, 24].map((imm) => i("ld", 13 + imm / 8, 5, imm)),
+    i("addi", 10, 10, -1),
+  ],
   "branches and calls": [
     i("andi", 5, 10, 1),
     asm("beq", { rs1: 5, rs2: 0, imm: 8 }),

@@ -19,7 +19,10 @@ import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
 import { CodePageSet } from "./slots.ts";
 
-/** What harts have done in a page at this host address, with no regard to what is translated. With no heat at all everything counts as reached. */
+/**
+ * What harts have done in a page at this host address, with no regard to what is translated. With no heat at all
+ * everything counts as reached.
+ */
 export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
   const view = new DataView(buffer);
   const initial = new CodeCache(buffer).heat;
@@ -55,7 +58,7 @@ interface LiveModule {
   readonly pages: readonly number[];
   /** Kept so that harts which compile the same bytes find them compiled. */
   readonly compiled: WasmModule;
-  /** Regions that can still be entered. */
+  /** Regions that can still be entered, as far as pages tell. */
   live: number;
 }
 
@@ -236,6 +239,7 @@ export class Translations {
           if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;
           this.#cache.setTranslation(region.page + start, (firstSlot + i) | (entry << ENTRY_SHIFT));
         });
+        if (replaces) this.#dropReplaced(region.page, page);
       });
     });
     // Jump caches lead to what was there before.
@@ -246,6 +250,20 @@ export class Translations {
     const instructions = regions.flatMap((r) => r.blocks).reduce((n, b) => n + b.instructions.length, 0);
     this.#count(TRANSLATION_STATS.guestInstructions, instructions);
     this.#countLive();
+  }
+
+  /** Under the lock: modules that nothing in the page's table leads to any more are not the page's. */
+  #dropReplaced(address: number, page: TranslatedPage): void {
+    const slots = new Set<number>();
+    for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
+      slots.add(this.#cache.translationOf(address + offset) & (SLOT_COUNT - 1));
+    }
+    for (const module of page.modules) {
+      const own = range(module.firstSlot, module.firstSlot + module.slotCount);
+      if (own.some((slot) => slots.has(slot))) continue;
+      page.modules.delete(module);
+      this.#retireIfUnused(module);
+    }
   }
 
   /** Under the lock: the page with its table, which is a new one if a hart has dropped it. */
@@ -278,8 +296,12 @@ export class Translations {
       const regions = module.pages.length === 1 ? module.live : 1;
       module.live -= regions;
       this.#count(TRANSLATION_STATS.staleDrops, regions);
-      if (module.pages.every((p) => !this.#pages.get(p)?.modules.has(module))) this.#retire(module);
+      this.#retireIfUnused(module);
     }
+  }
+
+  #retireIfUnused(module: LiveModule): void {
+    if (module.pages.every((page) => !this.#pages.get(page)?.modules.has(module))) this.#retire(module);
   }
 
   #retire(module: LiveModule): void {

@@ -6,7 +6,7 @@ import type { ThreadHandle } from "../hypervisor/vm.ts";
 import type { HostPlatform } from "../host/platform.ts";
 import type { TranslatorThreadData } from "../host/translator.ts";
 import type { VcpuThreadData } from "../host/vcpu.ts";
-import { clock, configureV8, randomBytes } from "./platform.ts";
+import { clock, configureV8, randomBytes, yieldToHarts } from "./platform.ts";
 
 /** `.ts` when run from source, `.js` when built. */
 const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
@@ -22,7 +22,10 @@ export const nodePlatform: HostPlatform = {
   spawnVcpu: (data) => spawn("vcpu-worker", data, `vcpu-${data.hart}`),
   // Translating makes much short-lived garbage: in a larger young generation most of it dies before it is looked at.
   spawnTranslator: (data) => {
-    return spawn("translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
+    const thread = spawn("translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
+    // It has started when it first asks V8 to compile; its signal is that.
+    thread.onSignal(yieldToHarts);
+    return thread;
   },
   get defaultEngine() {
     return engineOfEnvironment();

@@ -1,5 +1,7 @@
 // What Node gives: time, randomness, and V8's compiler.
 import { randomFillSync } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Clock } from "../base/clock.ts";
@@ -39,6 +41,25 @@ export function configureV8(): void {
  */
 export function setTieringBudget(isHot: boolean): void {
   setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 200_000_000}`);
+}
+
+/** How much the threads that translate and compile are to wait for those that run guests, as `nice` has it. */
+const BACKGROUND_NICENESS = 10;
+
+/**
+ * Lets the translation thread and V8's own threads wait for the harts where there are too few cores for all: code that
+ * is not translated yet runs, a hart without a core does not. Linux has a niceness for each thread; elsewhere, or if
+ * it is not allowed, nothing changes.
+ */
+export function yieldToHarts(): void {
+  try {
+    for (const thread of readdirSync("/proc/self/task")) {
+      const name = readFileSync(`/proc/self/task/${thread}/comm`, "latin1").trim();
+      if (name === "V8Worker" || name === "translator") setPriority(Number(thread), BACKGROUND_NICENESS);
+    }
+  } catch {
+    // A thread has ended meanwhile, or this is no Linux.
+  }
 }
 
 let gc: (() => void) | undefined;

@@ -690,7 +690,7 @@ function findWindows(instructions: readonly Instruction[]): Map<Instruction, rea
   const open = new Map<string, Access[]>();
   const close = (key: string): void => {
     const accesses = open.get(key) as Access[];
-    if (accesses.length > 1) windows.set((accesses[0] as Access).instruction, accesses);
+    if (accesses.length > 2) windows.set((accesses[0] as Access).instruction, accesses);
     open.delete(key);
   };
   for (const instruction of instructions) {

@@ -23,6 +23,7 @@ export const CODE_PROTECTION = 0x18;
 export const IMPROVE = 1;
 
 const REQUESTS = 0x1000;
+/** A power of two: the ring's counters wrap. */
 const REQUESTS_CAPACITY = 1024;
 /** u16 for each slot of the function tables: the module that fills it. */
 const SLOT_MODULES = 0x8000;
@@ -84,22 +85,26 @@ export class CodeCache {
     this.locked(() => {
       const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
       const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
-      if (head - tail >= REQUESTS_CAPACITY) return;
-      this.#words[this.#word(REQUESTS + (head % REQUESTS_CAPACITY) * 4)] = address;
+      if (((head - tail) | 0) >= REQUESTS_CAPACITY) return;
+      this.#words[this.#request(head)] = address;
       Atomics.store(this.#words, this.#word(REQUESTS_HEAD), head + 1);
     });
     Atomics.notify(this.#words, this.#word(REQUESTS_HEAD));
+  }
+
+  /** Word index of a request by its number. */
+  #request(number: number): number {
+    return this.#word(REQUESTS + (number & (REQUESTS_CAPACITY - 1)) * 4);
   }
 
   /** The oldest requests, at most `count`. */
   takeRequests(count: number): number[] {
     return this.locked(() => {
       const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
-      const end = Math.min(this.#words[this.#word(REQUESTS_HEAD)] as number, tail + count);
-      this.#words[this.#word(REQUESTS_TAIL)] = end;
-      return Array.from({ length: end - tail }, (_, i) => {
-        return (this.#words[this.#word(REQUESTS + ((tail + i) % REQUESTS_CAPACITY) * 4)] as number) >>> 0;
-      });
+      const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
+      const length = Math.min((head - tail) | 0, count);
+      this.#words[this.#word(REQUESTS_TAIL)] = tail + length;
+      return Array.from({ length }, (_, i) => (this.#words[this.#request(tail + i)] as number) >>> 0);
     });
   }
 

@@ -43,8 +43,7 @@ export function runTranslationThread(
   const modules = new RegionModules(tables, { exact: options.exact });
   const translations = new Translations(buffer, modules, options.codeCacheBytes, beforeCompile);
   while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
-    if (!cache.waitForRequest(IDLE_MS)) continue;
-    Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);
+    if (cache.waitForRequest(IDLE_MS)) Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);
     translations.translate(cache.takeRequests(BATCH));
   }
 }

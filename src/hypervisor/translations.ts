@@ -108,7 +108,7 @@ export class Translations {
 
   /**
    * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code of the page
-   * as one region.
+   * as one region. Without requests it only forgets what harts found changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
@@ -144,6 +144,8 @@ export class Translations {
 
   /** One module of these regions; `replaces`: what the pages have is not entered any more. */
   #make(regions: readonly Region[], replaces: boolean): void {
+    // What was retired since is not in the way any more, but its slots are still in the harts' tables.
+    this.#reclaim();
     const start = performanceNow();
     const usable = regions.filter((region) => region.entries.length > 0);
     const firstSlot = this.#takeSlots(usable.length);

@@ -205,11 +205,7 @@ export class Func {
   return(value?: Value): void {
     this.#emit(value?.code ?? [], 0x0f);
   }
-  /** Leave for another function of the same result type: no frame of this one stays (tail call). */
-  returnCall<P extends readonly ValueType[]>(target: Fn<P, ValueType | undefined>, ...args: Args<P>): void {
-    this.#emit(argumentsOf(target.params, args), 0x12, target);
-  }
-  /** As `returnCall`, through entry `index` of the table. */
+  /** Leave for entry `index` of the table, of the same result type: no frame of this function stays (tail call). */
   returnCallIndirect<P extends readonly ValueType[]>(
     type: FnType<P, ValueType | undefined>,
     index: I32,

@@ -37,12 +37,13 @@ test.each([0, 4, 200])("fence.i that is interpreted drops what was translated, t
   expect(h.x(10)).toBe(16n);
 });
 
+// Three accesses near one register share a look into the TLB.
 test.each(["lw", "sw"])("%s through a null pointer traps, though others are near it", (name) => {
   const h = new HartHarness({ engine: "translator", threshold: 0 });
   const access = (imm: number): number =>
     asm(name, { rs1: 5, imm, ...(name === "lw" ? { rd: 6 } : { rs2: 6 }) });
   const handler = RAM_BASE + 0x1000n;
-  h.load([access(0), access(8), asm("jal", { imm: 0 })]);
+  h.load([access(0), access(8), access(16), asm("jal", { imm: 0 })]);
   // Counts, and does it again.
   h.load([asm("addi", { rd: 9, rs1: 9, imm: 1 }), asm("jalr", { rs1: 8 })], handler);
   h.setX(5, 0x40n);

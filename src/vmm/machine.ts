@@ -3,6 +3,7 @@
 import { WherryError } from "../base/errors.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { AcceleratorVm } from "./accelerator.ts";
+import type { ForeignProfiles } from "./profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
 import type { Section } from "./section.ts";
 
@@ -66,6 +67,8 @@ export class Machine {
   readonly runState = new RunStateHolder();
   /** In registration order; migration orders them by priority. */
   readonly sections: Section[] = [];
+  /** Other streams than Wherry's own that this board can be traded in. */
+  foreign: ForeignProfiles | undefined;
   readonly devices: Quiescable[] = [];
   readonly drives: Ownable[] = [];
   /** Put the loaded kernel, device tree and boot registers back (run at reset, after the devices). */

@@ -1,0 +1,102 @@
+// What is found in a migration stream, as data: sections with their fields, RAM by block, commands, and where and why
+// reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts, judged by check.ts.
+// Everything here can be told of a stream from any board, of any architecture.
+
+/** A scalar as it is in the stream: integers as bigint whatever their width, bytes as a copy. */
+export type FieldValue = bigint | boolean | string | Uint8Array;
+
+/** A field of a section. A container (struct, array, subsection) has children and no value. */
+export interface Field {
+  /** As in the VMDESCRIPTION; an element of an array is `[3]`, a subsection its whole name (`fw_cfg/dma`). */
+  readonly name: string;
+  /** In the stream, in bytes from its start. */
+  readonly offset: number;
+  /** Bytes in the stream, those of all children included. */
+  readonly size: number;
+  /** The VMDESCRIPTION's type (`uint32`, `struct`, `buffer`…); `subsection`; or the decoder's word for it. */
+  readonly type: string;
+  readonly value?: FieldValue;
+  /** The value in words: `VIRTIO_NET_F_MAC VIRTIO_F_VERSION_1`, `postmigrate`. */
+  readonly meaning?: string;
+  readonly children?: readonly Field[];
+}
+
+/** Why a stream cannot be read on (or what QEMU would refuse in it), for people. */
+export interface Problem {
+  /** Stable, such as `stream.footer`, `stream.cut`. */
+  readonly code: string;
+  /** Section, block or field: `section cpu/0`, `ram block pc.ram`. */
+  readonly where: string;
+  /** In the stream; undefined if it is not about a place in it. */
+  readonly offset?: number;
+  readonly expected: string;
+  readonly found: string;
+  /** What makes streams like this, if known. */
+  readonly cause?: string;
+  /** What to do. */
+  readonly cure: string;
+}
+
+export interface SectionReport {
+  readonly kind: "full" | "start" | "part" | "end";
+  readonly id: number;
+  readonly idstr: string;
+  readonly instanceId: number;
+  /** Of the START for parts and ends. */
+  readonly version: number;
+  /** Of the section's type byte. */
+  readonly offset: number;
+  /** Of its data, without head and footer. */
+  readonly dataOffset: number;
+  readonly size: number;
+  /** QEMU's MIG_PRI_* by name, where known. */
+  readonly priority?: string;
+  readonly vmsdName?: string;
+  readonly fields: readonly Field[];
+  /** Bytes of data that no field covers: not described, or more than described. */
+  readonly unaccounted: number;
+}
+
+export interface RamBlockReport {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Page size in bytes of the records for this block. */
+  readonly pageSize: number;
+  /** Records of each kind. */
+  readonly records: { readonly page: number; readonly zero: number; readonly xbzrle: number };
+  /** Pages that came at least once, and how many came again. */
+  readonly pages: number;
+  readonly repeated: number;
+  /** Per page, how often it came, at most 255; for a heat map. */
+  readonly heat: Uint8Array;
+}
+
+export interface CommandReport {
+  readonly offset: number;
+  readonly command: number;
+  /** `OPEN_RETURN_PATH`, `PING`… */
+  readonly name: string;
+  readonly data: Uint8Array;
+  readonly meaning?: string;
+}
+
+export interface StreamReport {
+  /** Of the file header (3). */
+  readonly streamVersion: number;
+  /** From the CONFIGURATION section; undefined in a stream without one. */
+  readonly configuration?: { readonly machine: string; readonly fields: readonly Field[] };
+  readonly sections: readonly SectionReport[];
+  readonly ram: readonly RamBlockReport[];
+  readonly commands: readonly CommandReport[];
+  /** Parsed VMDESCRIPTION; undefined if the stream ends before it or has none. */
+  readonly vmDescription?: unknown;
+  /** Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`, `postcopy-ram`… */
+  readonly capabilities: readonly string[];
+  /** Bytes read. */
+  readonly size: number;
+  /** Why reading stopped before the end; undefined if the whole stream was read. */
+  readonly problem?: Problem;
+  /** What can be read but QEMU would refuse, or would load wrongly. */
+  readonly warnings: readonly Problem[];
+}

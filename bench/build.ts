@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, readlink, rename, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CpioEntry, cpio } from "../src/guest/cpio.ts";
-import { cache, exists } from "./cache.ts";
+import { cache, exists } from "../tools/unpacked.ts";
 
 const SOURCES = fileURLToPath(new URL("./programs/", import.meta.url));
 /** Contraction would make other sums where the host has no fused multiply-add. */

@@ -1,5 +1,5 @@
 // How a program of the bench is started in the guest and on the host, and what it prints.
-import { hosted } from "./debian.ts";
+import { hosted } from "../tools/unpacked.ts";
 import { DATA, type Program, SPEED_BYTES } from "./programs.ts";
 
 export interface Result {

@@ -1,0 +1,146 @@
+// Debian packages with all they depend on, unpacked into a folder, as debootstrap unpacks its first stage: programs
+// for a guest, the same for this host, and QEMUs of other releases than the machine's own. apt fetches and verifies
+// them; nothing is installed and no maintainer script runs. Kept in the user's cache until that is removed.
+//   node tools/unpacked.ts      fetches every QEMU that the checks use (CI does this once, early)
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { access, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { DEFAULT_SUITE, defaultCache } from "../src/guest/debian.ts";
+import { separateApt } from "./apt.ts";
+
+/** Where everything is that was fetched, and what the bench builds of it: per user, outside the tree. */
+export const cache: string = join(defaultCache(), "bench");
+
+export const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+export interface Packages {
+  /** First part of the folder's name; the rest comes from architecture and packages, not from the suite. */
+  readonly name: string;
+  readonly architecture: string;
+  readonly packages: readonly string[];
+  /** Debian's suite; of backports its base suite is used too. Default: the guest's. */
+  readonly suite?: string;
+}
+
+/** The folder with `packages` and their dependencies; fetched if it is not there yet. Throws if apt cannot. */
+export async function unpacked(wanted: Packages): Promise<string> {
+  const { name, architecture, packages, suite = DEFAULT_SUITE } = wanted;
+  const key = createHash("sha256")
+    .update([architecture, ...packages].join())
+    .digest("hex")
+    .slice(0, 8);
+  const folder = join(cache, `${name}-${architecture}-${key}`);
+  if (await exists(folder)) return folder;
+  // Not on stdout: the output of some callers is a list.
+  console.error(`fetching ${suite}'s ${packages.join(", ")} for ${architecture} into ${folder}`);
+  await mkdir(cache, { recursive: true });
+  const root = await mkdtemp(join(cache, "apt-"));
+  try {
+    const suites = new Set([suite.replace(/-backports$/, ""), suite]);
+    const { archives, run } = await separateApt(root, architecture, [...suites]);
+    const flags = ["-q", "-y", "--no-install-recommends", "--download-only", "--target-release", suite];
+    run("apt-get", "install", ...flags, ...packages);
+    const part = join(root, "unpacked");
+    await mkdir(part);
+    for (const file of await readdir(archives)) {
+      if (file.endsWith(".deb")) execFileSync("dpkg-deb", ["-x", join(archives, file), part]);
+    }
+    await rename(part, folder).catch(async (error: unknown) => {
+      // Another process may have been faster.
+      if (!(await exists(folder))) throw error;
+    });
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+/** A program of a folder for this host, by the folder's own dynamic linker and libraries. */
+export function hosted(folder: string, program: string): string[] {
+  const libraries = join(folder, "usr/lib/x86_64-linux-gnu");
+  return [
+    join(libraries, "ld-linux-x86-64.so.2"),
+    "--library-path",
+    libraries,
+    join(folder, "usr/bin", program),
+  ];
+}
+
+export function needX64(): void {
+  if (process.arch !== "x64") throw new Error("Debian's packages are unpacked and run for amd64 only");
+}
+
+export type QemuRelease = "7.2" | "10.0" | "11.1";
+export type QemuTarget = "riscv64" | "x86_64" | "aarch64" | "s390x" | "ppc64";
+
+const SUITE: Record<QemuRelease, string> = {
+  "7.2": "bookworm",
+  "10.0": "trixie",
+  "11.1": "trixie-backports",
+};
+const OTHER_TARGETS = [
+  "qemu-system-x86",
+  "qemu-system-arm",
+  "qemu-system-ppc",
+  "qemu-system-s390x",
+  "qemu-efi-aarch64",
+];
+/** Below a folder's root: QEMU's own firmware, SeaBIOS, option ROMs. */
+const FIRMWARE = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
+
+function folderOf(release: QemuRelease, target: QemuTarget): Promise<string> {
+  const riscv = release === "7.2" ? ["qemu-system-misc"] : ["qemu-system-riscv"];
+  return unpacked({
+    // The newest one's name is what the bench has always called it.
+    name: release === "11.1" ? "qemu" : `qemu-${release}`,
+    architecture: "amd64",
+    packages: target === "riscv64" ? riscv : OTHER_TARGETS,
+    suite: SUITE[release],
+  });
+}
+
+function releaseOf(command: readonly string[]): string | undefined {
+  const [program = "", ...args] = command;
+  try {
+    const text = execFileSync(program, [...args, "--version"], { encoding: "utf8" });
+    return /version (\d+\.\d+)\./.exec(text)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * QEMU's command with arguments that come before all others: the machine's own if it is of that release, else
+ * Debian's packages in the cache, fetched if need be. Throws if neither can be had.
+ */
+export async function qemu(release: QemuRelease, target: QemuTarget): Promise<string[]> {
+  const program = `qemu-system-${target}`;
+  if (releaseOf([program]) === release) return [program];
+  needX64();
+  const folder = await folderOf(release, target);
+  const command = hosted(folder, program);
+  const found = releaseOf(command);
+  if (found !== release) {
+    throw new Error(
+      `expected QEMU ${release} in Debian's ${SUITE[release]}, found ${found ?? "a program that does not run"} in ${folder}`,
+    );
+  }
+  return [...command, ...FIRMWARE.flatMap((path) => ["-L", join(folder, path)])];
+}
+
+/** Path of a firmware file of the packages that come with `release`, such as `usr/share/AAVMF/AAVMF_CODE.fd`. */
+export async function qemuFile(release: QemuRelease, target: QemuTarget, path: string): Promise<string> {
+  return join(await folderOf(release, target), path);
+}
+
+if (import.meta.main) {
+  for (const release of ["7.2", "10.0", "11.1"] as const) {
+    console.log(`QEMU ${release}: ${(await qemu(release, "riscv64")).join(" ")}`);
+  }
+  console.log(`QEMU 11.1: ${(await qemu("11.1", "x86_64")).join(" ")}`);
+}

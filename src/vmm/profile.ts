@@ -15,10 +15,17 @@ export interface Refusal {
 export interface StreamProfile {
   /** `qemu-7.2`. */
   readonly name: string;
-  /** Everything but RAM, in the order in which it is written. `encode` is called while the machine stands still. */
+  /**
+   * Everything but RAM and globalstate (which migration writes, as the last one, since it knows what the machine did
+   * before), in the order in which it is written. `encode` is called while the machine stands still.
+   */
   readonly sections: readonly Section[];
-  /** RAM blocks in the release's order; each is one of the machine's own or bytes that the profile holds. */
-  readonly ramBlocks: readonly { readonly name: string; readonly size: number }[];
+  /** RAM blocks in the release's order: each is one of the machine's own, or has `bytes` that the profile holds. */
+  readonly ramBlocks: readonly {
+    readonly name: string;
+    readonly size: number;
+    readonly bytes?: Uint8Array<ArrayBuffer>;
+  }[];
   /** Commands that the release does not understand are left out: SWITCHOVER_START before 10.x. */
   readonly switchoverStart: boolean;
   /** Empty if the machine can go. May fetch vCPU state; the machine goes on running. */
@@ -35,6 +42,11 @@ export interface ForeignLoader {
   readonly sections: readonly Section[];
   /** Why a section is dropped (`slirp`: connections end), or undefined if it is not known at all. */
   dropped(idstr: string): string | undefined;
+  /**
+   * Why a RAM block that this board does not have is read and dropped (`/rom@etc/acpi/tables`: made anew at each start),
+   * or undefined if it is not known at all.
+   */
+  droppedBlock(name: string): string | undefined;
   /** After all sections were applied and before vCPUs are written back: what the release did not say is rebuilt. */
   rebuild(): void;
 }

@@ -55,6 +55,8 @@ export interface SectionReport {
   readonly fields: readonly Field[];
   /** Bytes of data that no field covers: not described, or more than described. */
   readonly unaccounted: number;
+  /** Of the data, if `keepBytes` asks for it; not of sections that are streamed (`ram` and others with parts). */
+  readonly bytes?: Uint8Array;
 }
 
 export interface RamBlockReport {
@@ -63,14 +65,23 @@ export interface RamBlockReport {
   readonly size: number;
   /** Page size in bytes of the records for this block. */
   readonly pageSize: number;
-  /** Records of each kind. */
-  readonly records: { readonly page: number; readonly zero: number; readonly xbzrle: number };
+  /** Records of each kind. In a mapped-ram file a page that the bitmap names counts as a record. */
+  readonly records: Readonly<Record<PageKind, number>>;
   /** Pages that came at least once, and how many came again. */
   readonly pages: number;
   readonly repeated: number;
-  /** Per page, how often it came, at most 255; for a heat map. */
+  /** Per page, how often it came, at most 255; for a heat map. Pages beyond its end are not counted in it. */
   readonly heat: Uint8Array;
+  /** Host page size in bytes of a block of huge pages, in a stream for postcopy. */
+  readonly hostPageSize?: number;
+  /** Guest-physical address, in a stream with x-ignore-shared. */
+  readonly address?: bigint;
+  /** Where the pages lie in a mapped-ram file: page n at `pagesOffset` + n × `pageSize`. */
+  readonly mapped?: { readonly bitmapOffset: number; readonly pagesOffset: number };
 }
+
+/** How a page comes: whole; as one byte that fills it; as a difference to what it was; deflated. */
+export type PageKind = "page" | "zero" | "xbzrle" | "compressed";
 
 export interface CommandReport {
   readonly offset: number;
@@ -81,6 +92,17 @@ export interface CommandReport {
   readonly meaning?: string;
 }
 
+/** A dirty bitmap, disk block or other thing that a section with parts carries, counted. */
+export interface IterativeReport {
+  /** `dirty-bitmap`, `spapr/htab`… */
+  readonly idstr: string;
+  readonly instanceId: number;
+  /** What was counted, in words of the format: `bits`, `valid`, `bytes`. */
+  readonly counts: Readonly<Record<string, number>>;
+  /** Names that came in it: bitmaps, drives. */
+  readonly names: readonly string[];
+}
+
 export interface StreamReport {
   /** Of the file header (3). */
   readonly streamVersion: number;
@@ -88,11 +110,17 @@ export interface StreamReport {
   readonly configuration?: { readonly machine: string; readonly fields: readonly Field[] };
   readonly sections: readonly SectionReport[];
   readonly ram: readonly RamBlockReport[];
+  /** Sections with parts other than `ram`. */
+  readonly iterative: readonly IterativeReport[];
   readonly commands: readonly CommandReport[];
   /** Parsed VMDESCRIPTION; undefined if the stream ends before it or has none. */
   readonly vmDescription?: unknown;
   /** Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`, `postcopy-ram`… */
   readonly capabilities: readonly string[];
+  /** Of the target's pages, in bytes. */
+  readonly pageSize: number;
+  /** Whether the hashes in Wherry's own section agree; undefined in a stream without it. */
+  readonly integrity?: "agrees" | "differs" | "not checked";
   /** Bytes read. */
   readonly size: number;
   /** Why reading stopped before the end; undefined if the whole stream was read. */

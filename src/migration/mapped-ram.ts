@@ -1,0 +1,96 @@
+// mapped-ram (QEMU 9.0 and later, files only): every page has its fixed place in the file. In the list of blocks a header
+// follows each block; after it lie the block's bitmap (a bit a page, little-endian 64-bit words, as all hosts but s390x
+// write it) and, 1 MiB-aligned, its pages; the list goes on after them. Pages whose bit is clear are zeros.
+import type { ByteReader, ByteWriter } from "../base/bytes.ts";
+
+export const MAPPED_RAM_HEADER_BYTES = 28;
+const MAPPED_RAM_VERSION = 1;
+const PAGES_ALIGNMENT = 1024 * 1024;
+/** As in our own RAM and in everybody's: 256 GiB of pages of 4 KiB. */
+const MAX_BITMAP_BYTES = 8 * 1024 * 1024;
+
+export interface MappedRamHeader {
+  readonly version: number;
+  readonly pageSize: number;
+  /** From the start of the file. */
+  readonly bitmapOffset: number;
+  readonly pagesOffset: number;
+}
+
+/** Throws EndOfBytes. Nothing is checked: see `mappedRamFault`. */
+export function decodeMappedRamHeader(reader: ByteReader): MappedRamHeader {
+  const version = reader.u32();
+  const pageSize = Number(reader.u64());
+  return { version, pageSize, bitmapOffset: Number(reader.u64()), pagesOffset: Number(reader.u64()) };
+}
+
+export function encodeMappedRamHeader(writer: ByteWriter, header: MappedRamHeader): void {
+  writer.u32(header.version).u64(BigInt(header.pageSize));
+  writer.u64(BigInt(header.bitmapOffset)).u64(BigInt(header.pagesOffset));
+}
+
+/** Bytes of the bitmap of a block of `size` bytes. */
+export function mappedRamBitmapBytes(size: number, pageSize: number): number {
+  return Math.ceil(Math.ceil(size / pageSize) / 64) * 8;
+}
+
+/** Where bitmap and pages of a block of `size` bytes go whose header starts at file offset `at`. */
+export function placeMappedRam(at: number, size: number, pageSize: number): MappedRamHeader {
+  const bitmapOffset = at + MAPPED_RAM_HEADER_BYTES;
+  const bitmapEnd = bitmapOffset + mappedRamBitmapBytes(size, pageSize);
+  const pagesOffset = Math.ceil(bitmapEnd / PAGES_ALIGNMENT) * PAGES_ALIGNMENT;
+  return { version: MAPPED_RAM_VERSION, pageSize, bitmapOffset, pagesOffset };
+}
+
+/**
+ * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be read from
+ * front to back. A size of 0: the block's pages are not in the file (ignore-shared).
+ */
+export function mappedRamFault(header: MappedRamHeader, size: number, end: number): string | undefined {
+  const { version, pageSize, bitmapOffset, pagesOffset } = header;
+  if (version !== MAPPED_RAM_VERSION) return `mapped-ram version ${version}, expected ${MAPPED_RAM_VERSION}`;
+  if (pageSize < 512 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0)
+    return `pages of ${pageSize} bytes, expected a power of two from 512 to 65536`;
+  if (isWithoutPages(header)) return undefined;
+  const bitmapBytes = mappedRamBitmapBytes(size, pageSize);
+  if (bitmapBytes > MAX_BITMAP_BYTES)
+    return `a bitmap of ${bitmapBytes} bytes, at most ${MAX_BITMAP_BYTES} are read`;
+  if (bitmapOffset < end || bitmapOffset > end + PAGES_ALIGNMENT)
+    return `its bitmap is at file offset ${bitmapOffset}, expected ${end}`;
+  const bitmapEnd = bitmapOffset + bitmapBytes;
+  if (
+    pagesOffset < bitmapEnd ||
+    pagesOffset > bitmapEnd + 16 * PAGES_ALIGNMENT ||
+    pagesOffset % pageSize !== 0
+  )
+    return `its pages are at file offset ${pagesOffset}, expected an aligned place soon after ${bitmapEnd}`;
+  return undefined;
+}
+
+/** With ignore-shared: the block is in a file of its own. */
+export function isWithoutPages(header: MappedRamHeader): boolean {
+  return header.bitmapOffset === 0 && header.pagesOffset === 0;
+}
+
+/** Runs of set bits among the first `pages` of a bitmap as it is in the file. */
+export function* mappedRamRuns(
+  bitmap: Uint8Array,
+  pages: number,
+): Generator<{ readonly first: number; readonly count: number }> {
+  let first = -1;
+  for (let page = 0; page < pages; page++) {
+    const byte = bitmap[page >>> 3] ?? 0;
+    if ((page & 7) === 0 && (first < 0 ? byte === 0 : byte === 0xff) && page + 8 <= pages) {
+      page += 7;
+      continue;
+    }
+    const set = ((byte >>> (page & 7)) & 1) === 1;
+    if (set === first >= 0) continue;
+    if (set) first = page;
+    else {
+      yield { first, count: page - first };
+      first = -1;
+    }
+  }
+  if (first >= 0) yield { first, count: pages - first };
+}

@@ -7,6 +7,8 @@ export interface Channel {
   write(bytes: Uint8Array): Promise<void>;
   /** Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream. */
   read(target: Uint8Array): Promise<number>;
+  /** Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is written. */
+  skip?(bytes: number): Promise<void>;
   /** Ends our direction in an orderly way, after what was written; the peer reads to the end. */
   close(): Promise<void>;
   /** Drops the connection now. Reads and writes under way reject with `reason`, and so do later ones. */

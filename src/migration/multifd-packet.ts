@@ -39,7 +39,8 @@ export interface MultifdPacket {
   readonly pagesAlloc: number;
   /** Counts the packets of all channels. */
   readonly packetNumber: bigint;
-  /** Bytes after the packet: the `normal` pages, as they are or compressed. */
+  /** Bytes after the packet: the `normal` pages, as they are or compressed. (Releases before 8.2 send a stale number in
+   * packets without pages: nothing follows those.) */
   readonly payloadBytes: number;
   /** The RAM block; empty if there are no pages. */
   readonly block: string;
@@ -99,7 +100,7 @@ export function decodeMultifdPacket(bytes: Uint8Array, pageSize: number): Multif
     );
   const pagesAlloc = reader.u32();
   const normalPages = reader.u32();
-  const payloadBytes = reader.u32();
+  const announcedBytes = reader.u32();
   const packetNumber = reader.u64();
   const zeroPages = reader.u32();
   reader.bytes(HEAD_RESERVED_BYTES);
@@ -109,6 +110,7 @@ export function decodeMultifdPacket(bytes: Uint8Array, pageSize: number): Multif
     damaged(
       `${normalPages} pages and ${zeroPages} of zeros (of ${pagesAlloc}), at most ${most} fit in a packet`,
     );
+  const payloadBytes = normalPages === 0 ? 0 : announcedBytes;
   const mostBytes = compression === "none" ? normalPages * pageSize : 2 * PACKET_PAYLOAD_BYTES;
   if (payloadBytes > mostBytes || (compression === "none" && payloadBytes !== mostBytes))
     damaged(`${payloadBytes} bytes for ${normalPages} pages of ${pageSize} bytes (${compression})`);

@@ -132,4 +132,24 @@ export class StreamReader {
   skip(n: number): void {
     this.#take(n);
   }
+  /** Goes on to a stream offset that is not behind; a file is not read in between, if the channel can skip. */
+  async skipTo(offset: number): Promise<void> {
+    while (this.offset < offset) {
+      const missing = offset - this.offset - this.available;
+      if (missing <= 0) {
+        this.skip(offset - this.offset);
+        return;
+      }
+      this.skip(this.available);
+      if (this.#channel.skip === undefined) await this.need(1);
+      else {
+        await this.#channel.skip(missing);
+        this.#hashUp();
+        this.#base += this.#at + missing;
+        this.#at = 0;
+        this.#end = 0;
+        this.#hashedTo = 0;
+      }
+    }
+  }
 }

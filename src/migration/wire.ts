@@ -17,7 +17,19 @@ export const QEMU_VM = {
   SECTION_FOOTER: 0x7e,
 } as const;
 
-export const MIG_CMD = { OPEN_RETURN_PATH: 1, PING: 2 } as const;
+export const MIG_CMD = {
+  OPEN_RETURN_PATH: 1,
+  PING: 2,
+  POSTCOPY_ADVISE: 3,
+  POSTCOPY_LISTEN: 4,
+  POSTCOPY_RUN: 5,
+  POSTCOPY_RAM_DISCARD: 6,
+  PACKAGED: 7,
+  ENABLE_COLO: 8,
+  POSTCOPY_RESUME: 9,
+  RECV_BITMAP: 10,
+  SWITCHOVER_START: 11,
+} as const;
 
 export const MIG_RP_MSG = {
   SHUT: 1,
@@ -28,7 +40,18 @@ export const MIG_RP_MSG = {
   WHERRY_PROCESS: 0x5750,
 } as const;
 
-export const RAM_SAVE_FLAG = { ZERO: 0x02, MEM_SIZE: 0x04, PAGE: 0x08, EOS: 0x10, CONTINUE: 0x20 } as const;
+export const RAM_SAVE_FLAG = {
+  ZERO: 0x02,
+  MEM_SIZE: 0x04,
+  PAGE: 0x08,
+  EOS: 0x10,
+  CONTINUE: 0x20,
+  XBZRLE: 0x40,
+  /** RDMA's. */
+  HOOK: 0x80,
+  COMPRESS_PAGE: 0x100,
+  MULTIFD_FLUSH: 0x200,
+} as const;
 export const RAM_SAVE_FLAGS = 0xfff;
 export const RAM_IDSTR = "ram";
 export const RAM_VERSION = 4;
@@ -38,6 +61,10 @@ export const GLOBALSTATE_IDSTR = "globalstate";
 export const GLOBALSTATE_RUNSTATE_SIZE = 100;
 
 export const CONFIGURATION = "configuration";
+/** Subsections that QEMU writes where they are not what all its machines have. */
+export const CAPABILITIES_SUBSECTION = "configuration/capabilities";
+export const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
+export const UUID_SUBSECTION = "configuration/uuid";
 export const MOVE_ID_SUBSECTION = "configuration/wherry-move";
 export const MOVE_ID_SIZE = 16;
 

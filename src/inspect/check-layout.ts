@@ -1,0 +1,343 @@
+// Whether state written by one description can be read by another, as QEMU reads it: fields have no names on the wire,
+// so only order, sizes, conditions and subsections count. Finds the best alignment of the two field lists; names
+// are for messages and for choosing among alignments. So a renamed field, a struct around or no longer around the same
+// fields, padding of the size of what it replaces and a field that may be absent are no problems.
+import type { FieldLayout, Layout } from "./dump-vmstate.ts";
+
+export interface LayoutFinding {
+  /** `certain`: state of this layout does not load. `possible`: it depends on the device, or on what no dump says. */
+  readonly kind: "certain" | "possible";
+  readonly code: "check.version" | "check.subsection" | "check.layout" | "check.size";
+  /** Field or subsection, from the description on. */
+  readonly path: string;
+  readonly expected: string;
+  readonly found: string;
+}
+
+interface Result {
+  readonly cost: number;
+  readonly findings: readonly LayoutFinding[];
+}
+
+// Costs of an alignment. Whatever cannot load is dearer than any number of harmless differences.
+const CANNOT = 1000;
+const COST = {
+  same: 0,
+  /** The target's condition may say that it is not there. */
+  targetConditional: 0.3,
+  padding: 0.5,
+  renamed: 1,
+  unclearSize: 2,
+  /** The source may write it. */
+  sourceConditional: 5,
+  otherSize: CANNOT,
+  /** Dearer than another size of a field of the same name, cheaper than leaving out both. */
+  otherSizeAndName: 1.5 * CANNOT,
+  leftOut: CANNOT,
+} as const;
+/** Cells of alignment tables for one comparison: more than any of QEMU's devices needs, and a second's work at most. */
+const BUDGET = 8_000_000;
+
+const SCALAR_SIZES = new Set([1, 2, 4, 8]);
+/** The VMDESCRIPTION's types whose bytes on the wire are the bytes that a dump shows. */
+const PLAIN =
+  /^(bool|u?int(8|16|32|64)|u?int(8|16|32|64) equal|buffer|unused_buffer|timer|float64|CPU_Double_U|uint64 leq)$/;
+
+const isPadding = (field: FieldLayout) => field.name === "unused" || field.type === "unused_buffer";
+/** Bytes on the wire, if they are known. */
+function bytesOf(field: FieldLayout): number | undefined {
+  return field.streamBytes ?? (field.size === undefined ? undefined : field.size * (field.count ?? 1));
+}
+const sizeText = (field: FieldLayout) => {
+  const bytes = bytesOf(field);
+  return bytes === undefined ? "of varying size" : `${bytes} byte${bytes === 1 ? "" : "s"}`;
+};
+const fieldText = (field: FieldLayout | undefined) =>
+  field === undefined ? "nothing more" : `'${field.name}' (${sizeText(field)})`;
+
+function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" | "unclear" {
+  if (source.size === undefined || target.size === undefined) return "same";
+  if (source.streamBytes !== undefined) {
+    // What an opaque type has on the wire is not what it has in memory.
+    if (!PLAIN.test(source.type ?? "")) return "same";
+    if (target.streamBytes !== undefined || target.count !== undefined) {
+      return source.streamBytes === bytesOf(target) ? "same" : "different";
+    }
+    const multiple = target.size === 1 || source.size === target.size;
+    return multiple && source.streamBytes % target.size === 0 ? "same" : "different";
+  }
+  if (source.size === target.size) {
+    const known = source.count !== undefined && target.count !== undefined;
+    return known && source.count !== target.count ? "different" : "same";
+  }
+  if (bytesOf(source) === bytesOf(target)) return "same";
+  // An array of a QEMU that does not print its length, or a type whose bytes in memory are not those on the wire.
+  const scalars = SCALAR_SIZES.has(source.size) && SCALAR_SIZES.has(target.size);
+  return scalars && (source.count === undefined) === (target.count === undefined) ? "different" : "unclear";
+}
+
+class Comparison {
+  #budget = BUDGET;
+  readonly #known = new Map<Layout, Map<Layout, Result>>();
+
+  /** `version` is what the target is told to load; a struct's is not in the stream, so it is the target's own. */
+  layouts(source: Layout, target: Layout, version: number): Result {
+    const memo = this.#known.get(source)?.get(target);
+    if (memo !== undefined) return memo;
+    const written = source.fields.filter((field) => field.conditional || field.version <= source.version);
+    const read = target.fields.filter((field) => field.conditional || field.version <= version);
+    let result = this.#fields(written, read);
+    let subsections = this.#subsections(source.subsections, target.subsections);
+    if (result.cost >= CANNOT) {
+      // Fields that moved into a struct, or out of one, are the same bytes.
+      const flat = this.#fields(flattened(written), flattened(read));
+      if (flat.cost < CANNOT) {
+        result = flat;
+        subsections = this.#subsections(allSubsections(source), allSubsections(target));
+      }
+    }
+    result = {
+      cost: result.cost + subsections.cost,
+      findings: [...result.findings, ...subsections.findings],
+    };
+    const memos = this.#known.get(source) ?? new Map<Layout, Result>();
+    this.#known.set(source, memos.set(target, result));
+    return result;
+  }
+
+  #subsections(source: readonly Layout[], target: readonly Layout[]): Result {
+    let cost = 0;
+    const findings: LayoutFinding[] = [];
+    for (const written of source) {
+      const known = target.find(({ name }) => name === written.name);
+      const add = (
+        kind: LayoutFinding["kind"],
+        code: LayoutFinding["code"],
+        expected: string,
+        found: string,
+      ) => {
+        cost += kind === "certain" ? CANNOT : COST.sourceConditional;
+        findings.push({ kind, code, path: written.name, expected, found });
+      };
+      // A dump lists subsections that are written only when they are needed; a stream has those that were.
+      const kind = written.minimumVersion === undefined ? "certain" : "possible";
+      if (known === undefined) {
+        const names = target.map(({ name }) => name).join(", ");
+        add(kind, "check.subsection", names === "" ? "no subsection" : `one of ${names}`, written.name);
+        continue;
+      }
+      const range = versionFinding(written, known);
+      if (range !== undefined) {
+        add(kind, "check.version", range, `version ${written.version}`);
+        continue;
+      }
+      const inside = this.layouts(written, known, written.version);
+      cost += inside.cost;
+      findings.push(...inside.findings.map((finding) => within(written.name, finding, kind)));
+    }
+    return { cost, findings };
+  }
+
+  #field(source: FieldLayout, target: FieldLayout): Result {
+    const name = source.name === target.name || isPadding(source) || isPadding(target) ? 0 : COST.renamed;
+    const [struct] = target.structs;
+    if (struct !== undefined && source.structs.length > 0) {
+      let cost = name;
+      const findings: LayoutFinding[] = [];
+      const counts = [source.count, target.count];
+      if (counts[0] !== counts[1] && !counts.includes(undefined)) {
+        // How many there are may depend on the device; where both are fixed they must agree.
+        cost += COST.otherSize;
+        findings.push(sizeFinding("certain", source, `${target.count} elements`, `${source.count} elements`));
+      }
+      for (const variant of source.structs) {
+        const inside = this.layouts(variant, struct, struct.version);
+        cost += inside.cost;
+        findings.push(...inside.findings.map((finding) => within(source.name, finding)));
+      }
+      return { cost, findings };
+    }
+    if (struct !== undefined || source.structs.length > 0) {
+      const opaque = struct === undefined ? target : source;
+      // Bytes of a kind that QEMU does not describe may well be those of the struct.
+      const kind = opaque.size === undefined ? "possible" : "certain";
+      const finding = sizeFinding(kind, source, shape(target), shape(source));
+      return { cost: name + (kind === "certain" ? COST.otherSize : COST.unclearSize), findings: [finding] };
+    }
+    switch (sizes(source, target)) {
+      case "same":
+        return { cost: name, findings: [] };
+      case "unclear":
+        return {
+          cost: name + COST.unclearSize,
+          findings: [sizeFinding("possible", source, sizeText(target), sizeText(source))],
+        };
+      case "different":
+        return {
+          cost: name === 0 ? COST.otherSize : COST.otherSizeAndName,
+          findings: [sizeFinding("certain", source, sizeText(target), sizeText(source))],
+        };
+    }
+  }
+
+  /** The cheapest alignment, by dynamic programming from the end. */
+  #fields(source: readonly FieldLayout[], target: readonly FieldLayout[]): Result {
+    const [n, m] = [source.length, target.length];
+    this.#budget -= (n + 1) * (m + 1);
+    if (this.#budget < 0) {
+      const finding = { kind: "possible", code: "check.layout", path: "" } as const;
+      const findings = [{ ...finding, expected: "fields that can be compared", found: "too many of them" }];
+      return { cost: COST.unclearSize, findings };
+    }
+    const width = m + 1;
+    const best = new Float64Array((n + 1) * width).fill(Infinity);
+    const step: Step[] = new Array((n + 1) * width);
+    best[n * width + m] = 0;
+    for (let i = n; i >= 0; i--) {
+      for (let j = m; j >= 0; j--) {
+        const at = i * width + j;
+        for (const candidate of this.#steps(source, target, i, j)) {
+          const cost =
+            candidate.cost + (best[(i + candidate.source) * width + j + candidate.target] as number);
+          if (cost < (best[at] as number)) {
+            best[at] = cost;
+            step[at] = candidate;
+          }
+        }
+      }
+    }
+    const findings: LayoutFinding[] = [];
+    for (let i = 0, j = 0; i < n || j < m; ) {
+      const taken = step[i * width + j] as Step;
+      findings.push(...taken.findings);
+      i += taken.source;
+      j += taken.target;
+    }
+    return { cost: best[0] as number, findings };
+  }
+
+  *#steps(
+    source: readonly FieldLayout[],
+    target: readonly FieldLayout[],
+    i: number,
+    j: number,
+  ): Iterable<Step> {
+    const written = source[i];
+    const read = target[j];
+    if (written !== undefined && read !== undefined) {
+      yield { source: 1, target: 1, ...this.#field(written, read) };
+      if (isPadding(written)) {
+        const covered = covers(written, target, j);
+        if (covered > 1) yield { source: 1, target: covered, cost: COST.padding, findings: [] };
+      }
+      if (isPadding(read)) {
+        const covered = covers(read, source, i);
+        if (covered > 1) yield { source: covered, target: 1, cost: COST.padding, findings: [] };
+      }
+    }
+    if (read !== undefined) yield leftOutOfSource(read, written);
+    if (written !== undefined) yield leftOutOfTarget(written, read);
+  }
+}
+
+interface Step extends Result {
+  /** Fields of each side that the step consumes. */
+  readonly source: number;
+  readonly target: number;
+}
+
+function leftOutOfSource(read: FieldLayout, next: FieldLayout | undefined): Step {
+  if (read.conditional) return { source: 0, target: 1, cost: COST.targetConditional, findings: [] };
+  const found = fieldText(next);
+  const finding = { kind: "certain", code: "check.layout", path: read.name } as const;
+  return {
+    source: 0,
+    target: 1,
+    cost: COST.leftOut,
+    findings: [{ ...finding, expected: fieldText(read), found }],
+  };
+}
+
+function leftOutOfTarget(written: FieldLayout, next: FieldLayout | undefined): Step {
+  const finding = {
+    kind: written.conditional ? "possible" : "certain",
+    code: "check.layout",
+    path: written.name,
+    expected: fieldText(next),
+    found: fieldText(written),
+  } as const;
+  const cost = written.conditional ? COST.sourceConditional : COST.leftOut;
+  return { source: 1, target: 0, cost, findings: [finding] };
+}
+
+/** How many fields from `from` on have together exactly the bytes of this padding; 0 if no number has. */
+function covers(padding: FieldLayout, fields: readonly FieldLayout[], from: number): number {
+  const bytes = bytesOf(padding);
+  let sum = 0;
+  for (let count = 1; bytes !== undefined && from + count <= fields.length; count++) {
+    const next = fields[from + count - 1] as FieldLayout;
+    const size = next.structs.length > 0 ? undefined : bytesOf(next);
+    if (size === undefined) return 0;
+    sum += size;
+    if (sum >= bytes) return sum === bytes ? count : 0;
+  }
+  return 0;
+}
+
+/** Structs that are no arrays, replaced by their fields. */
+function flattened(fields: readonly FieldLayout[]): FieldLayout[] {
+  return fields.flatMap((field) => {
+    const [struct] = field.structs;
+    const single = struct !== undefined && field.structs.length === 1 && (field.count ?? 1) === 1;
+    if (!single) return [field];
+    const inner = struct.fields.filter((inside) => inside.conditional || inside.version <= struct.version);
+    return flattened(field.conditional ? inner.map((inside) => ({ ...inside, conditional: true })) : inner);
+  });
+}
+
+function allSubsections(layout: Layout): Layout[] {
+  return [...layout.fields.flatMap(({ structs }) => structs.flatMap(allSubsections)), ...layout.subsections];
+}
+
+function shape(field: FieldLayout): string {
+  return field.structs.length > 0
+    ? `a struct (${field.structs[0]?.name})`
+    : `'${field.name}', ${sizeText(field)}`;
+}
+
+function sizeFinding(
+  kind: LayoutFinding["kind"],
+  field: FieldLayout,
+  expected: string,
+  found: string,
+): LayoutFinding {
+  return { kind, code: "check.size", path: field.name, expected, found };
+}
+
+function within(name: string, finding: LayoutFinding, kind = finding.kind): LayoutFinding {
+  // What may not be written at all cannot fail for certain.
+  const weaker = kind === "possible" ? kind : finding.kind;
+  return { ...finding, kind: weaker, path: finding.path === "" ? name : `${name}.${finding.path}` };
+}
+
+/** The versions that `target` loads, if `source` is none of them. */
+export function versionFinding(source: Layout, target: Layout): string | undefined {
+  const minimum = target.minimumVersion;
+  if (source.version <= target.version && source.version >= (minimum ?? 0)) return undefined;
+  return minimum === undefined || minimum === target.version
+    ? `version ${target.version}`
+    : `version ${minimum} to ${target.version}`;
+}
+
+/**
+ * What keeps state that `source` describes from loading into `target`, fields and subsections; the version of the two
+ * themselves is the caller's (versionFinding). Of several structs of one array all findings are given once.
+ */
+export function compareLayouts(source: Layout, target: Layout): LayoutFinding[] {
+  const { findings } = new Comparison().layouts(source, target, source.version);
+  const seen = new Set<string>();
+  return findings.filter((finding) => {
+    const key = JSON.stringify(finding);
+    return !seen.has(key) && seen.add(key);
+  });
+}

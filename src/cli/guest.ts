@@ -1,10 +1,6 @@
 // `wherry guest fetch`: gets the Debian guest, and says where it is and how to start it.
-import {
-  DEFAULT_SUITE,
-  type DebianGuest,
-  type DebianGuestOptions,
-  fetchDebianGuest,
-} from "../guest/debian.ts";
+import type { DebianGuest, DebianGuestOptions } from "../guest/debian.ts";
+import { DEFAULT_SUITE } from "../guest/suite.ts";
 import { type Options, text } from "./command-line.ts";
 import { bytesText, type Progress, startProgress } from "./progress.ts";
 
@@ -25,6 +21,8 @@ export const fetchOptions = {
 
 /** The guest, with a progress bar for each download. Rejects with GuestError. */
 export async function fetchWithProgress(options: DebianGuestOptions): Promise<DebianGuest> {
+  // Not before it is needed: HTTP and OpenPGP take longer to load than all of a machine.
+  const { fetchDebianGuest } = await import("../guest/debian.ts");
   let progress: Progress | undefined;
   let label = "";
   try {

@@ -12,8 +12,8 @@ import { buildInitramfs, MODULES } from "./initramfs.ts";
 import { closeModules, type KernelModule, moduleName } from "./kernel-modules.ts";
 import { type Package, readPackages } from "./packages.ts";
 import { readKeyring, verifyRelease } from "./release.ts";
+import { DEFAULT_SUITE } from "./suite.ts";
 
-export const DEFAULT_SUITE = "trixie";
 const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /** Every mirror has the first; a copy that apt made may have only the second. */
 const INDEXES = ["main/binary-riscv64/Packages.xz", "main/binary-riscv64/Packages"];

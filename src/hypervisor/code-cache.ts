@@ -80,12 +80,12 @@ export class CodeCache {
 
   // ---- requests: harts ask, the translation thread takes ----
 
-  /** Ask for the code at a host address; a request too many is lost, the code will be asked for again. */
+  /** Ask for the code at a host address; of too many requests the oldest is lost: its code is asked for again if need be. */
   request(address: number): void {
     this.locked(() => {
       const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
       const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
-      if (((head - tail) | 0) >= REQUESTS_CAPACITY) return;
+      if (((head - tail) | 0) >= REQUESTS_CAPACITY) this.#words[this.#word(REQUESTS_TAIL)] = tail + 1;
       this.#words[this.#request(head)] = address;
       Atomics.store(this.#words, this.#word(REQUESTS_HEAD), head + 1);
     });
@@ -97,14 +97,18 @@ export class CodeCache {
     return this.#word(REQUESTS + (number & (REQUESTS_CAPACITY - 1)) * 4);
   }
 
-  /** The oldest requests, at most `count`. */
+  /**
+   * The newest requests, at most `count`: what harts execute now comes first. A boot asks for more than can be translated
+   * meanwhile; taken in the order of the requests, what is hot waited behind a thousand that were.
+   */
   takeRequests(count: number): number[] {
     return this.locked(() => {
       const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
       const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
       const length = Math.min((head - tail) | 0, count);
-      this.#words[this.#word(REQUESTS_TAIL)] = tail + length;
-      return Array.from({ length }, (_, i) => (this.#words[this.#request(tail + i)] as number) >>> 0);
+      const from = head - length;
+      Atomics.store(this.#words, this.#word(REQUESTS_HEAD), from);
+      return Array.from({ length }, (_, i) => (this.#words[this.#request(from + i)] as number) >>> 0);
     });
   }
 

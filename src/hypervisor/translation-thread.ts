@@ -25,7 +25,7 @@ export const DEFAULT_TRANSLATE_AFTER = 64;
 /** How long requests are gathered before a module is made of them: one for many regions is cheaper. */
 const GATHER_MS = 1;
 /** Requests to a module, at most: the first regions of many are not to wait for the last. */
-const BATCH = 48;
+const BATCH = 24;
 /** Sleeps end by themselves now and then, so that changed code is forgotten even if nothing new gets hot. */
 const IDLE_MS = 1000;
 

@@ -74,6 +74,7 @@ export class Fn<
   readonly result: R;
   readonly importedFrom: string | undefined;
   readonly #body: Body<P, R> | undefined;
+  #assembled: FunctionCode | undefined;
 
   constructor(name: string, params: P, result: R, source: { body: Body<P, R> } | { importedFrom: string }) {
     this.name = name;
@@ -90,8 +91,12 @@ export class Fn<
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
 
-  /** Run the body. */
+  /** Runs the body, once: modules that share the function, and who asks what it calls, get the same code. */
   assemble(): FunctionCode {
+    this.#assembled ??= this.#assemble();
+    return this.#assembled;
+  }
+  #assemble(): FunctionCode {
     const f = new Func(this.params);
     const value = this.#body?.(f, ...(f.params as unknown as Params<P>)) as Value | undefined;
     return f.finish(value, this.result !== undefined);

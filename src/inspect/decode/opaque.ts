@@ -2,6 +2,15 @@
 // PCI config space, data of sections that have no description). Called by the reader for each such field; what
 // no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
 import type { FieldReader } from "../fields.ts";
+import {
+  CONFIG_SIZE,
+  EXPRESS_CONFIG_SIZE,
+  readConfigSpace,
+  readIrqState,
+  readMsix,
+  vectorsOf,
+} from "./pci-config.ts";
+import { readVirtio } from "./virtio.ts";
 
 /** Where an opaque field is, as far as the stream says. */
 export interface OpaqueContext {
@@ -20,10 +29,28 @@ export interface OpaqueContext {
   readonly machine?: string;
 }
 
-type Decoder = (context: OpaqueContext, reader: FieldReader) => void;
+type Decoder = (reader: FieldReader, context: OpaqueContext) => void;
 
-function decoderOf(_context: OpaqueContext): Decoder | undefined {
-  return undefined;
+/** By the VMDESCRIPTION's type. */
+const BY_TYPE: Readonly<Record<string, Decoder>> = {
+  virtio: readVirtio,
+  "pci config": (reader) => readConfigSpace(reader, reader.remaining),
+  "pci irq state": readIrqState,
+  "msix state": (reader) => readMsix(reader, vectorsOf(reader.remaining) ?? 0),
+};
+
+const fits: Readonly<Record<string, (size: number) => boolean>> = {
+  "pci config": (size) => size === CONFIG_SIZE || size === EXPRESS_CONFIG_SIZE,
+  "pci irq state": (size) => size === 16,
+  "msix state": (size) => vectorsOf(size) !== undefined,
+};
+
+function decoderOf(context: OpaqueContext, reader: FieldReader): Decoder | undefined {
+  if (fits[context.type]?.(reader.remaining) === false) return undefined;
+  // Before QEMU 2.7 some devices were whole sections without description.
+  if (context.field === "data" && context.type === "buffer" && /(^|\/)virtio-/.test(context.idstr))
+    return readVirtio;
+  return BY_TYPE[context.type];
 }
 
 /**
@@ -32,8 +59,8 @@ function decoderOf(_context: OpaqueContext): Decoder | undefined {
  * they should be: the fields so far are in the reader.
  */
 export function decodeOpaque(context: OpaqueContext, reader: FieldReader): boolean {
-  const decode = decoderOf(context);
+  const decode = decoderOf(context, reader);
   if (decode === undefined) return false;
-  decode(context, reader);
+  decode(reader, context);
   return true;
 }

@@ -4,9 +4,10 @@
 //   node tools/unpacked.ts      fetches every QEMU that the checks use (CI does this once, early)
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { access, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DEFAULT_SUITE, defaultCache } from "../src/guest/debian.ts";
+import { defaultCache } from "../src/guest/debian.ts";
+import { DEFAULT_SUITE } from "../src/guest/suite.ts";
 import { separateApt } from "./apt.ts";
 
 /** Where everything is that was fetched, and what the bench builds of it: per user, outside the tree. */
@@ -93,6 +94,8 @@ const OTHER_TARGETS = [
 /** Below a folder's root: QEMU's own firmware, SeaBIOS, option ROMs. */
 const FIRMWARE = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
+const MODULES = "usr/lib/x86_64-linux-gnu/qemu";
+
 function folderOf(release: QemuRelease, target: QemuTarget): Promise<string> {
   const riscv = release === "7.2" ? ["qemu-system-misc"] : ["qemu-system-riscv"];
   return unpacked({
@@ -115,6 +118,20 @@ function releaseOf(command: readonly string[]): string | undefined {
 }
 
 /**
+ * Where a folder's QEMU has its modules. It would look for those that are missing there among the machine's own, which
+ * are of another release, and die of them: empty files stand in for these.
+ */
+async function ownModules(folder: string): Promise<string> {
+  const modules = join(folder, MODULES);
+  const machine = await readdir(join("/", MODULES)).catch((): string[] => []);
+  for (const name of machine) {
+    const path = join(modules, name);
+    if (name.endsWith(".so") && !(await exists(path))) await writeFile(path, "");
+  }
+  return modules;
+}
+
+/**
  * QEMU's command with arguments that come before all others: the machine's own if it is of that release, else
  * Debian's packages in the cache, fetched if need be. Throws if neither can be had.
  */
@@ -130,7 +147,12 @@ export async function qemu(release: QemuRelease, target: QemuTarget): Promise<st
       `expected QEMU ${release} in Debian's ${SUITE[release]}, found ${found ?? "a program that does not run"} in ${folder}`,
     );
   }
-  return [...command, ...FIRMWARE.flatMap((path) => ["-L", join(folder, path)])];
+  return [
+    "env",
+    `QEMU_MODULE_DIR=${await ownModules(folder)}`,
+    ...command,
+    ...FIRMWARE.flatMap((path) => ["-L", join(folder, path)]),
+  ];
 }
 
 /** Path of a firmware file of the packages that come with `release`, such as `usr/share/AAVMF/AAVMF_CODE.fd`. */
@@ -142,5 +164,5 @@ if (import.meta.main) {
   for (const release of ["7.2", "10.0", "11.1"] as const) {
     console.log(`QEMU ${release}: ${(await qemu(release, "riscv64")).join(" ")}`);
   }
-  console.log(`QEMU 11.1: ${(await qemu("11.1", "x86_64")).join(" ")}`);
+  console.log(`QEMU 10.0: ${(await qemu("10.0", "x86_64")).join(" ")}`);
 }

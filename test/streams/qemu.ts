@@ -1,0 +1,135 @@
+// A QEMU that makes a stream: started with a table's arguments, spoken to by QMP on its standard streams, asked at the
+// stopped point for all it tells of itself, and migrated into a file.
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+type Members = Record<string, Json>;
+
+/** After the monitor's own answer, which comes at once. */
+const MIGRATION_LIMIT_MS = 120_000;
+
+/** What QEMU says of itself, by QMP command or human monitor command. What a release does not know is left out. */
+export interface Answers {
+  readonly qmp: Record<string, Json>;
+  readonly hmp: Record<string, string>;
+  /** Path of a virtio device → its x-query-virtio-status and x-query-virtio-queue-status by queue. */
+  readonly virtio: Record<string, { readonly status: Json; readonly queues: Json[] }>;
+}
+
+export class QemuProcess {
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #replies: ((reply: Members) => void)[] = [];
+  #errors = "";
+  #closed = false;
+
+  constructor(command: readonly string[]) {
+    const [program = "", ...args] = command;
+    this.#child = spawn(program, [...args, "-display", "none", "-monitor", "none", "-qmp", "stdio"]);
+    this.#child.stderr.on("data", (data: Buffer) => {
+      this.#errors = (this.#errors + data.toString()).slice(-2000);
+    });
+    this.#child.on("close", () => {
+      this.#closed = true;
+      for (const reply of this.#replies.splice(0)) reply({ error: { desc: `QEMU ended: ${this.#errors}` } });
+    });
+    this.#child.stdin.on("error", () => {});
+    createInterface({ input: this.#child.stdout }).on("line", (line) => {
+      const message = JSON.parse(line);
+      if (!("event" in message || "QMP" in message)) this.#replies.shift()?.(message);
+    });
+  }
+
+  /** Resolves with what the command returns. Rejects with what QEMU says is wrong. */
+  async execute(command: string, args: Members = {}): Promise<Json> {
+    if (this.#closed) throw new Error(`QEMU ended: ${this.#errors}`);
+    const reply = await new Promise<Members>((resolve) => {
+      this.#replies.push(resolve);
+      this.#child.stdin.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
+    });
+    if (reply["error"] === undefined) return reply["return"] ?? null;
+    throw new Error(`${command}: ${(reply["error"] as Members)["desc"]}`);
+  }
+  async human(line: string): Promise<string> {
+    return String(await this.execute("human-monitor-command", { "command-line": line }));
+  }
+  async capabilities(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return;
+    const capabilities = names.map((capability) => ({ capability, state: true }));
+    await this.execute("migrate-set-capabilities", { capabilities });
+  }
+  async status(): Promise<Members> {
+    return (await this.execute("query-migrate")) as Members;
+  }
+  /** Until the migration has reached one of the states. Rejects when it fails instead. */
+  async migration(...wanted: string[]): Promise<Members> {
+    const end = Date.now() + MIGRATION_LIMIT_MS;
+    for (;;) {
+      const info = await this.status();
+      const state = String(info["status"]);
+      if (wanted.includes(state)) return info;
+      if (["failed", "cancelled"].includes(state) || Date.now() > end) {
+        throw new Error(`expected the migration to be ${wanted.join(" or ")}, found ${JSON.stringify(info)}`);
+      }
+      await sleep(20);
+    }
+  }
+
+  /** Of a stopped machine. */
+  async answers(): Promise<Answers> {
+    const qmp: Record<string, Json> = {};
+    const hmp: Record<string, string> = {};
+    const virtio: Record<string, { status: Json; queues: Json[] }> = {};
+    const commands = ["version", "target", "status", "cpus-fast", "memory-size-summary", "block", "pci"];
+    for (const name of [...commands, "migrate-capabilities", "migrate-parameters", "current-machine"]) {
+      await this.execute(`query-${name}`).then(
+        (answer) => {
+          qmp[`query-${name}`] = answer;
+        },
+        () => {},
+      );
+    }
+    for (const line of [
+      "registers -a",
+      "qtree",
+      "mtree -f",
+      "pci",
+      "irq",
+      "pic",
+      "roms",
+      "ramblock",
+      "virtio",
+    ]) {
+      await this.human(`info ${line}`).then(
+        (answer) => {
+          hmp[`info ${line}`] = answer;
+        },
+        () => {},
+      );
+    }
+    // Debian's 11.1 dies of x-query-virtio-status, whatever the device.
+    const dies = JSON.stringify(qmp["query-version"]).includes('"major":11');
+    const devices = (await this.execute("x-query-virtio").catch(() => [])) as Members[];
+    for (const { path = "" } of dies ? [] : devices) {
+      const status = (await this.execute("x-query-virtio-status", { path })) as Members;
+      const queues: Json[] = [];
+      for (let queue = 0; queue < Number(status["num-vqs"]); queue++) {
+        queues.push(await this.execute("x-query-virtio-queue-status", { path, queue }).catch(() => null));
+      }
+      virtio[String(path)] = { status, queues };
+    }
+    return { qmp, hmp, virtio };
+  }
+
+  get errors(): string {
+    return this.#errors;
+  }
+  async end(): Promise<void> {
+    if (this.#closed) return;
+    const closed = once(this.#child, "close");
+    this.#child.kill("SIGKILL");
+    await closed;
+  }
+}

@@ -19,7 +19,7 @@ const parsed = new Map<string, readonly Item[]>();
 function itemsOf(layout: string): readonly Item[] {
   let items = parsed.get(layout);
   if (items === undefined) {
-    items = layout.split(" ").flatMap((word): Item[] => {
+    items = (layout === "" ? [] : layout.split(" ")).flatMap((word): Item[] => {
       const [, name = "", count, kind = ""] = /^([^[:]+)(?:\[(\d+)\])?:(b?\d+|\?)$/.exec(word) ?? [];
       const item: Item =
         kind === "?"
@@ -76,7 +76,7 @@ export function readLayout(
   return values;
 }
 
-/** Reads `length` bytes as far as `layout` goes; a tail that it does not cover is one field, `tail`. */
+/** Reads `length` bytes as far as `layout` goes (bytes may be cut short); a tail that it does not cover is `tail`. */
 export function readPrefix(
   reader: FieldReader,
   layout: string,
@@ -86,9 +86,10 @@ export function readPrefix(
 ): void {
   let left = length;
   for (const item of itemsOf(layout)) {
-    if (item.size > left) break;
-    readItem(reader, item, order, meanings[item.name]);
-    left -= item.size;
+    const size = item.kind === "bytes" ? Math.min(item.size, left) : item.size;
+    if (size > left || size === 0) break;
+    readItem(reader, { ...item, size }, order, meanings[item.name]);
+    left -= size;
   }
   if (left > 0) reader.bytes("tail", left);
 }

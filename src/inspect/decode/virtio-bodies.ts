@@ -97,9 +97,10 @@ const NET_SUBSECTIONS: SubsectionReaders = {
 
 const net: Body = (reader, { features }) => {
   reader.bytes("mac", 6);
+  reader.u32("vqs[0].tx_waiting");
   const { "mac_table.in_use": macs = 0 } = readLayout(
     reader,
-    "vqs[0].tx_waiting:4 mergeable_rx_bufs:4 status:2 promisc:1 allmulti:1 mac_table.in_use:4",
+    "mergeable_rx_bufs:4 status:2 promisc:1 allmulti:1 mac_table.in_use:4",
     "big",
     { status: (value) => bitNames(value, { 0: "LINK_UP", 1: "ANNOUNCE" }) },
   );

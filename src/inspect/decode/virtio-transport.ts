@@ -45,7 +45,7 @@ export function readTransport(reader: FieldReader, idstr: string): Transport {
     if (name === "pci") return { name, align: false, vector: pci(reader) };
     if (name === "ccw") {
       ccw(reader);
-      return { name, align: true, vector: true };
+      return { name, align: false, vector: true };
     }
     readLayout(reader, "host_features_sel:4 guest_features_sel:4 guest_page_shift:4");
     return { name, align: true, vector: false };

@@ -94,11 +94,15 @@ export function readPrefix(
   if (left > 0) reader.bytes("tail", left);
 }
 
-/** Reads `count` elements of `layout` as groups `[i]`; the zero ones at the end are one field. */
+/**
+ * Reads `count` elements of `layout` as groups `[i]`; those at the end that are zero are one field, but the first `least`
+ * are always elements, so that two streams of one machine have the same fields.
+ */
 export function readElements(
   reader: FieldReader,
   layout: string,
   count: number,
+  least: number,
   title: (index: number) => string | undefined = () => undefined,
 ): void {
   const size = layoutSize(layout);
@@ -107,7 +111,7 @@ export function readElements(
   if (bytes !== undefined) {
     let end = bytes.length;
     while (end > 0 && bytes[end - 1] === 0) end--;
-    used = Math.ceil(end / size);
+    used = Math.max(Math.ceil(end / size), Math.min(least, count));
     if (count - used < 2) used = count;
   }
   for (let i = 0; i < used; i++) {

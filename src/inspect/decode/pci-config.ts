@@ -142,10 +142,13 @@ export function readConfigSpace(reader: FieldReader, size: number): void {
     gap(reader, at, offset);
     const capability = capabilityAt(u16, offset);
     reader.group(
-      capability?.name ?? `capability ${hex(u16(offset) & 0xff)}`,
+      unique(reader, capability?.name ?? `capability ${hex(u16(offset) & 0xff)}`, offset),
       "capability",
       () => {
-        const layout = clipped(`id:1 next:1${capability ? ` ${capability.layout}` : ""}`, end - offset);
+        const layout = clipped(
+          `cap_id:1 cap_next:1${capability ? ` ${capability.layout}` : ""}`,
+          end - offset,
+        );
         readLayout(reader, layout, "little");
       },
       `at ${hex(offset)}`,
@@ -155,6 +158,10 @@ export function readConfigSpace(reader: FieldReader, size: number): void {
   gap(reader, at, CONFIG_SIZE);
   if (size > CONFIG_SIZE) extended(reader, u16, size);
 }
+
+/** The second capability of a kind has its place in its name. */
+const unique = (reader: FieldReader, name: string, offset: number): string =>
+  reader.fields.some((field) => field.name === name) ? `${name} ${hex(offset)}` : name;
 
 /** Bytes of the group that was read last. */
 const consumed = (reader: FieldReader): number => reader.fields.at(-1)?.size ?? 0;
@@ -168,12 +175,12 @@ function extended(reader: FieldReader, u16: (offset: number) => number, size: nu
     gap(reader, at, offset);
     const capability = extendedCapability(u16(offset));
     reader.group(
-      capability?.name ?? `extended capability ${hex(u16(offset))}`,
+      unique(reader, capability?.name ?? `extended capability ${hex(u16(offset))}`, offset),
       "capability",
       () =>
         readLayout(
           reader,
-          clipped(`id:2 version_next:2 ${capability?.layout ?? ""}`.trim(), end - offset),
+          clipped(`cap_id:2 version_next:2 ${capability?.layout ?? ""}`.trim(), end - offset),
           "little",
         ),
       `at ${hex(offset)}`,

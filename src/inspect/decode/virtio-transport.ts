@@ -87,7 +87,7 @@ function ccw(reader: FieldReader): void {
     readLayout(reader, "last_cmd_valid:?");
     reader.group("id", "struct", () => {
       readLayout(reader, "reserved:1 cu_type:2 cu_model:1 dev_type:2 dev_model:1 unused:1");
-      readElements(reader, "type:1 command:1 count:2", COMMAND_INFORMATION_WORDS);
+      readElements(reader, "type:1 command:1 count:2", COMMAND_INFORMATION_WORDS, 0);
     });
     readLayout(reader, "ccw_fmt_1:? ccw_no_data_cnt:1");
     readSubsections(reader, "s390_subch_dev", SUBCHANNEL_SUBSECTIONS);
@@ -107,8 +107,11 @@ function ccw(reader: FieldReader): void {
 
 const MODERN_QUEUE = "enabled:? desc[2]:4 avail[2]:4 used[2]:4";
 
-/** `title` names a queue by its number. */
-type Title = (index: number) => string | undefined;
+/** The queues that a device has, of all that a stream has room for. */
+export interface Queues {
+  readonly count: number;
+  readonly title: (index: number) => string | undefined;
+}
 
 const features =
   (name: (value: bigint, shift: number) => string | undefined, shift: number) =>
@@ -119,7 +122,7 @@ const features =
 export function readExtraState(
   reader: FieldReader,
   transport: Transport,
-  title: Title,
+  queues: Queues,
   name: (value: bigint, shift: number) => string | undefined,
 ): void {
   const meanings = { "guest_features[0]": features(name, 0), "guest_features[1]": features(name, 32) };
@@ -127,7 +130,9 @@ export function readExtraState(
     readSubsections(reader, "virtio_mmio", {
       "virtio_mmio/state": (r) => {
         readLayout(r, "guest_features[2]:4", "big", meanings);
-        r.group("vqs", "array", () => readElements(r, `num:2 ${MODERN_QUEUE}`, QUEUE_MAX, title));
+        r.group("vqs", "array", () =>
+          readElements(r, `num:2 ${MODERN_QUEUE}`, QUEUE_MAX, queues.count, queues.title),
+        );
       },
     });
     return;
@@ -136,7 +141,9 @@ export function readExtraState(
     "virtio_pci/modern_state": (r) => {
       readLayout(r, "dfselect:4 gfselect:4 guest_features[2]:4", "big", meanings);
       // `enabled` was two bytes once.
-      r.group("vqs", "array", () => readElements(r, `num:2 unused:1 ${MODERN_QUEUE}`, QUEUE_MAX, title));
+      r.group("vqs", "array", () =>
+        readElements(r, `num:2 unused:1 ${MODERN_QUEUE}`, QUEUE_MAX, queues.count, queues.title),
+      );
       readSubsections(r, "virtio_pci/modern_state", {
         "virtio_pci/modern_state/features128": (inner) =>
           void readLayout(inner, "guest_features_2:4 guest_features_3:4", "big", {

@@ -52,7 +52,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
   reader.u8("status", statusNames);
   reader.u8("isr", (value) => (value === 0n ? undefined : (value & 1n) === 0n ? "config" : "queue"));
   reader.u16("queue_sel");
-  const features = reader.u32("guest_features (low)", names);
+  const features = reader.u32("guest_features", names);
   const length = reader.u32("config_len");
   reader.group("config", "struct", () =>
     readPrefix(reader, device.config, length, device.littleEndian ? "little" : order),
@@ -86,7 +86,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
   const perQueue =
     (fields: string) =>
     (r: FieldReader): void =>
-      r.group("vq", "array", () => readElements(r, fields, QUEUE_MAX, title));
+      r.group("vq", "array", () => readElements(r, fields, QUEUE_MAX, queues, title));
   const subsections: SubsectionReaders = {
     "virtio/device_endian": (r) => void r.u8("device_endian", (value) => DEVICE_ENDIAN[value.toString()]),
     "virtio/64bit_features": (r) => void r.u64("guest_features", (value) => names(value)),
@@ -99,7 +99,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
     "virtio/packed_virtqueues": perQueue(
       "last_avail_idx:2 last_avail_wrap_counter:? used_idx:2 used_wrap_counter:? inuse:4",
     ),
-    "virtio/extra_state": (r) => readExtraState(r, transport, title, names),
+    "virtio/extra_state": (r) => readExtraState(r, transport, { count: queues, title }, names),
   };
   readSubsections(reader, "virtio", subsections);
 }

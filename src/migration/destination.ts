@@ -6,7 +6,8 @@ import { hex } from "../base/hex.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { Channel } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
-import { defaultHost, type MigrationHost, withTimeout } from "./host.ts";
+import { acceptCommand } from "./foreign-load.ts";
+import { defaultHost, type MigrationHost, sleep, withTimeout } from "./host.ts";
 import { StreamLoader } from "./load-stream.ts";
 import { readResolve, type ResolveAnswer, resolveMessage } from "./resolve.ts";
 import { pongMessage, processMessage, shutMessage } from "./return-path.ts";
@@ -35,6 +36,9 @@ export interface Arrival {
 const GREETING_TIMEOUT_MS = 10_000;
 const LINGER_MS = 2_000;
 const SHUT_TIMEOUT_MS = 1_000;
+/** QEMU sends the VMDESCRIPTION with the end, if at all. */
+const VMDESCRIPTION_TIMEOUT_MS = 200;
+const notTaken = () => new MigrationError("migration.timeout", "the source does not take our word");
 
 export class MigrationDestination {
   autostart: boolean;
@@ -48,6 +52,8 @@ export class MigrationDestination {
   #state: DestinationState = "listening";
   #channel: Channel | undefined;
   #loader: StreamLoader | undefined;
+  /** The source has opened its return path: it waits for our word. */
+  #hasReturnPath = false;
   #end: (arrival: Arrival) => void = () => {};
   #release: () => void = () => {};
   /** Wakes who waits for GO or RESOLVE. */
@@ -112,6 +118,10 @@ export class MigrationDestination {
     abandoned.catch(() => {});
     try {
       await Promise.race([loader.readState(), abandoned]);
+      if (loader.isForeign) {
+        await this.#takeForeign(channel, reader, loader, abandoned);
+        return;
+      }
       loader.apply();
       this.#state = "ready";
       await Promise.race([loader.command(), abandoned]);
@@ -130,15 +140,21 @@ export class MigrationDestination {
   }
 
   async #command(channel: Channel, reader: StreamReader, command: number, data: Uint8Array): Promise<void> {
-    if (command === MIG_CMD.OPEN_RETURN_PATH && data.length === 0) return;
+    if (command === MIG_CMD.OPEN_RETURN_PATH && data.length === 0) {
+      this.#hasReturnPath = true;
+      return;
+    }
     if (command !== MIG_CMD.PING || data.length !== 4) {
-      reader.fail("migration.command", `unknown command ${command} with ${data.length} bytes`);
+      acceptCommand(reader, command, data);
+      return;
     }
     const cookie = new ByteReader(data).u32();
     if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
       reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
     }
-    const identity = cookie === PING_FINAL ? undefined : this.#host.ownIdentity?.();
+    // Only who has given the move an id knows our own messages.
+    const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
+    const identity = isNamed ? this.#host.ownIdentity?.() : undefined;
     if (identity !== undefined) await channel.write(processMessage(identity));
     await channel.write(pongMessage(cookie));
   }
@@ -154,14 +170,60 @@ export class MigrationDestination {
   async #refuse(channel: Channel, cause: unknown): Promise<void> {
     if (this.#state === "failed") return;
     const error = this.#fail(cause);
+    const isQemu = this.#loader?.moveId === undefined;
     try {
-      await channel.write(shutMessage(1, error.message));
+      if (!isQemu) await channel.write(shutMessage(1, error.message));
+      else if (this.#hasReturnPath) await channel.write(shutMessage(1));
       await this.#lingerUntilClosed(channel);
     } catch {
       // The source is gone: there is nobody to tell.
     }
     channel.abort(error);
     this.#end({ status: "failed", error });
+    this.#release();
+  }
+
+  /**
+   * The end of QEMU's stream. There is no GO: QEMU has let go of its drives, and the machine is ours once all is read,
+   * applied and the drives are taken. A source with a return path waits for our word, and takes the machine back if the
+   * connection ends before it.
+   */
+  async #takeForeign(
+    channel: Channel,
+    reader: StreamReader,
+    loader: StreamLoader,
+    abandoned: Promise<never>,
+  ): Promise<void> {
+    const late = this.#hasReturnPath ? sleep(this.#host, VMDESCRIPTION_TIMEOUT_MS) : undefined;
+    await Promise.race([loader.readForeignTrailer(late), abandoned]);
+    let isGone = false;
+    if (this.#hasReturnPath) {
+      const gone = () => {
+        isGone = true;
+      };
+      void (loader.pendingRead ?? reader.more()).then((come) => come || gone(), gone);
+    }
+    loader.apply();
+    if (this.#state === "failed") return;
+    this.#state = "starting";
+    await this.#machine.activateDrives();
+    await this.#host.breathe();
+    if (isGone) {
+      await this.#machine.inactivateDrives();
+      reader.fail("migration.connection", `the connection was lost; ${reader.endAdvice}`);
+    }
+    if (this.#hasReturnPath) {
+      try {
+        await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+      } catch (error) {
+        await this.#machine.inactivateDrives();
+        throw error;
+      }
+    }
+    this.#state = "arrived";
+    this.#machine.startBlocker = undefined;
+    await this.#run(loader);
+    channel.close().catch(() => {});
     this.#release();
   }
 
@@ -213,25 +275,25 @@ export class MigrationDestination {
     machine.startBlocker = undefined;
     try {
       // The word that we run is on its way before we do, so if this process dies now the source hears it.
-      await withTimeout(
-        this.#host,
-        channel.write(shutMessage(0)),
-        SHUT_TIMEOUT_MS,
-        () => new Error("not taken"),
-      );
+      await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
     } catch {
       // The source will ask.
     }
+    await this.#run(this.#loader!);
+    await this.#watchSource(channel);
+  }
+
+  /** The machine is ours: it does what it did at the source. */
+  async #run({ runState }: StreamLoader): Promise<void> {
+    const machine = this.#machine;
     let error: MigrationError | undefined;
     try {
-      const { runState } = this.#loader!;
       if (runState === "running" && this.autostart) await machine.start();
       else machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
     } catch (cause) {
       error = new MigrationError("migration.start", "the machine has arrived but does not start", { cause });
     }
     this.#end(error === undefined ? { status: "arrived" } : { status: "arrived", error });
-    await this.#watchSource(channel);
   }
 
   /** An orderly end of the connection means that the source has heard us. */

@@ -13,6 +13,28 @@ export function isMovable(state: RunState): boolean {
   return movable.includes(state);
 }
 
+/**
+ * As QEMU writes it: a machine that cannot go on as it was (moved already, or its guest panicked) arrives paused. The
+ * rest of the field is QEMU's since 9.0: whether a suspended guest was stopped.
+ */
+export function foreignGlobalStateSection(loaded: (state: RunState) => void): Section {
+  const section = globalStateSection("paused", loaded);
+  return {
+    ...section,
+    decode(reader: ByteReader) {
+      const { text } = readRunState(reader);
+      return () => loaded(movable.find((state) => state === text) ?? "paused");
+    },
+  };
+}
+
+function readRunState(reader: ByteReader): { size: number; text: string } {
+  const size = reader.u32();
+  const field = reader.bytes(GLOBALSTATE_RUNSTATE_SIZE);
+  const zero = field.indexOf(0);
+  return { size, text: decodeUtf8(zero < 0 ? field : field.subarray(0, zero)) };
+}
+
 /** `loaded` hears the run state when the section is applied. */
 export function globalStateSection(current: RunState, loaded: (state: RunState) => void): Section {
   return {
@@ -28,10 +50,7 @@ export function globalStateSection(current: RunState, loaded: (state: RunState) 
       for (let i = name.length; i < GLOBALSTATE_RUNSTATE_SIZE; i++) writer.u8(0);
     },
     decode(reader: ByteReader) {
-      const size = reader.u32();
-      const field = reader.bytes(GLOBALSTATE_RUNSTATE_SIZE);
-      const zero = field.indexOf(0);
-      const text = decodeUtf8(zero < 0 ? field : field.subarray(0, zero));
+      const { size, text } = readRunState(reader);
       const state = movable.find((s) => s === text);
       if (state === undefined || size > GLOBALSTATE_RUNSTATE_SIZE) {
         throw new MigrationError(

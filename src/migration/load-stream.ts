@@ -1,25 +1,28 @@
-// A stream of Wherry's own profile into a machine that does not run: decode all, verify the hashes, then apply all.
+// A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of Wherry's own
+// profile or QEMU's is told by its configuration or its first device section (foreign-load.ts has what differs).
 // RAM is written in place on the way. Every error says which section or RAM chunk, where, and what to do.
 // The caller sees to it that a machine whose load failed never runs.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
-import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import { xxh32 } from "../base/xxh32.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
+import type { ForeignLoader } from "../vmm/profile.ts";
 import type { Section } from "../vmm/section.ts";
+import { CAPABILITIES_SUBSECTION, decodeCapabilities } from "./capabilities.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "./errors.ts";
+import { applyError, ForeignSections } from "./foreign-load.ts";
 import { globalStateSection } from "./globalstate.ts";
 import {
   checkIntegrityLength,
-  DECODE_LOOKAHEAD,
   decodeIntegrity,
   type IntegrityTable,
   UnitLog,
   verifyUnits,
 } from "./integrity.ts";
-import { RamReader } from "./ram-load.ts";
+import { type ForeignRam, RamReader } from "./ram-load.ts";
+import { type Head, SectionReader } from "./section-reader.ts";
 import type { StreamReader } from "./stream-reader.ts";
 import {
   CONFIGURATION,
@@ -27,38 +30,42 @@ import {
   INTEGRITY_VERSION,
   MOVE_ID_SIZE,
   MOVE_ID_SUBSECTION,
+  PAGE_BITS_SUBSECTION,
   QEMU_VM,
   QEMU_VM_FILE_MAGIC,
   QEMU_VM_FILE_VERSION,
   RAM_IDSTR,
   RAM_VERSION,
+  UUID_SUBSECTION,
 } from "./wire.ts";
 
-/** No device has more state than this (RAM is not in device sections). */
-const MAX_SECTION_BYTES = 32 * 1024 * 1024;
-const FOOTER_BYTES = 5;
+/** What only Wherry's own sections are called: the first of its streams is wherry/machine. */
+const OWN_SECTIONS = "wherry/";
 const MAX_MACHINE_NAME = 255;
+const PAGE_BITS = 12;
+const UUID_BYTES = 16;
 
 /** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
 export type CommandHandler = (command: number, data: Uint8Array) => Promise<void>;
-
-interface Head {
-  readonly id: number;
-  readonly idstr: string;
-  readonly instanceId: number;
-  readonly version: number;
-}
 
 export class StreamLoader {
   /** What the machine did when it was saved; set by `apply`. */
   runState: RunState = "paused";
   /** The move's id, once the configuration has been read. */
   moveId: Uint8Array | undefined;
+  /** What QEMU's configuration lists: capabilities that both sides must have alike. */
+  readonly capabilities: string[] = [];
+  /** Of a live stream that ended without VMDESCRIPTION: the read that waited for one. */
+  pendingRead: Promise<boolean> | undefined;
   readonly #machine: Machine;
   readonly #stream: StreamReader;
   readonly #onCommand: CommandHandler | undefined;
   readonly #units = new UnitLog();
+  readonly #reader: SectionReader;
   readonly #ram: RamReader;
+  /** What reads QEMU's streams; undefined if this board knows none. */
+  readonly #foreignLoader: ForeignLoader | undefined;
+  #foreign: ForeignSections | undefined;
   readonly #sections = new Map<string, Section>();
   readonly #apply: { section: Section; apply: () => void }[] = [];
   #table: IntegrityTable | undefined;
@@ -67,46 +74,82 @@ export class StreamLoader {
     this.#machine = machine;
     this.#stream = stream;
     this.#onCommand = onCommand;
-    this.#ram = new RamReader(machine.memory, stream, this.#units);
+    this.#reader = new SectionReader(stream);
+    const loader = machine.foreign?.loader();
+    this.#foreignLoader = loader;
+    const foreignRam: ForeignRam | undefined =
+      loader === undefined
+        ? undefined
+        : { droppedBlock: (name) => loader.droppedBlock(name), capabilities: this.capabilities };
+    this.#ram = new RamReader(machine.memory, stream, this.#units, foreignRam);
     const globalState = globalStateSection("paused", (state) => {
       this.runState = state;
     });
     for (const s of [...machine.sections, globalState]) this.#sections.set(`${s.idstr}/${s.instanceId}`, s);
   }
 
-  /** Everything up to the integrity section, verified. Applies nothing but RAM. */
+  /** True once the stream is known to be QEMU's. */
+  get isForeign(): boolean {
+    return this.#foreign !== undefined;
+  }
+
+  /**
+   * Everything up to the integrity section, verified; of QEMU's stream, which has none, up to its end. Applies nothing
+   * but RAM.
+   */
   async readState(): Promise<void> {
     await this.#header();
-    await this.#commandsBefore(QEMU_VM.SECTION_START, "the start of RAM");
+    await this.#commandsBefore([QEMU_VM.SECTION_START], "the start of RAM");
     this.#closeUnit(CONFIGURATION, 0);
     await this.#readRam();
-    for (;;) {
-      await this.#commandsBefore(QEMU_VM.SECTION_FULL, "a device section");
-      const head = await this.#head();
-      if (head.idstr === INTEGRITY_IDSTR) {
-        await this.#integrity(head);
-        return;
-      }
-      await this.#device(head);
+    await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
+    let head = await this.#reader.head();
+    const loader = this.#foreignLoader;
+    const isForeign =
+      loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
+    const { where } = this.#stream;
+    this.#ram.checkComplete(isForeign);
+    this.#stream.where = where;
+    if (isForeign) {
+      await this.#foreignState(loader, head);
+      return;
     }
+    while (head.idstr !== INTEGRITY_IDSTR) {
+      await this.#device(head);
+      await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
+      head = await this.#reader.head();
+    }
+    await this.#integrity(head);
+  }
+
+  async #foreignState(loader: ForeignLoader, first: Head): Promise<void> {
+    const foreign = new ForeignSections(this.#machine, loader, this.#stream, this.#reader);
+    this.#foreign = foreign;
+    await foreign.section(first);
+    for (;;) {
+      const next = await this.#commandsBefore(
+        [QEMU_VM.SECTION_FULL, QEMU_VM.EOF],
+        "a device section or the end",
+      );
+      if (next === QEMU_VM.EOF) break;
+      await foreign.section(await this.#reader.head());
+    }
+    foreign.checkComplete();
   }
 
   /** Applies all device state in the order of the stream. A throw leaves the machine unusable. */
   apply(): void {
     const { cpus } = this.#machine;
     cpus.synchronizeAllPreLoad();
+    if (this.#foreign !== undefined) {
+      this.#foreign.apply();
+      this.runState = this.#foreign.runState;
+    }
     for (const { section, apply } of this.#apply) {
       try {
         apply();
       } catch (error) {
-        throw new MigrationError(
-          "migration.apply",
-          `its state does not fit this machine: ${messageOf(error)}`,
-          {
-            where: `section ${section.idstr}/${section.instanceId}`,
-            cause: error,
-          },
-        );
+        throw applyError(`section ${section.idstr}/${section.instanceId}`, error);
       }
     }
     cpus.synchronizeAllPostInit();
@@ -117,7 +160,7 @@ export class StreamLoader {
     this.#stream.where = () => `after section ${INTEGRITY_IDSTR}/0`;
     await this.#stream.need(1);
     const type = this.#stream.u8();
-    if (type !== QEMU_VM.COMMAND) this.#unexpected(type, "a command");
+    if (type !== QEMU_VM.COMMAND) this.#reader.unexpected(type, "a command");
     await this.#command();
   }
 
@@ -127,12 +170,12 @@ export class StreamLoader {
     stream.where = () => "end of the stream";
     await stream.need(1);
     const type = stream.u8();
-    if (type !== QEMU_VM.EOF) this.#unexpected(type, "the end (0x0)");
+    if (type !== QEMU_VM.EOF) this.#reader.unexpected(type, "the end (0x0)");
     stream.where = () => "VMDESCRIPTION";
     await stream.need(5);
     const at = stream.offset;
     const marker = stream.u8();
-    if (marker !== QEMU_VM.VMDESCRIPTION) this.#unexpected(marker, "the VMDESCRIPTION (0x6)");
+    if (marker !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(marker, "the VMDESCRIPTION (0x6)");
     const length = stream.u32();
     const table = this.#table;
     if (table === undefined)
@@ -160,17 +203,36 @@ export class StreamLoader {
     }
   }
 
-  #closeUnit(name: string, instanceId: number): void {
-    this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
+  /**
+   * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where the other
+   * side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read that still waits then.
+   */
+  async readForeignTrailer(late?: Promise<void>): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    stream.where = () => "end of the stream";
+    await stream.need(1);
+    stream.skip(1);
+    stream.where = () => "VMDESCRIPTION";
+    if (stream.available === 0) {
+      const reading = stream.more();
+      reading.catch(() => {});
+      const come = late === undefined ? await reading : await Promise.race([reading, late]);
+      if (come === undefined) this.pendingRead = reading;
+      if (come !== true) return;
+    }
+    await stream.need(5);
+    const type = stream.u8();
+    if (type !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(type, "the VMDESCRIPTION (0x6)");
+    for (let left = stream.u32(); left > 0; ) {
+      await stream.need(1);
+      const piece = Math.min(left, stream.available);
+      stream.skip(piece);
+      left -= piece;
+    }
   }
 
-  #unexpected(type: number, expected: string): never {
-    const { offset } = this.#stream;
-    this.#stream.fail(
-      "migration.type",
-      `expected ${expected}, found type ${hex(type)}; ${GET_ANOTHER_COPY}`,
-      offset - 1,
-    );
+  #closeUnit(name: string, instanceId: number): void {
+    this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
   }
 
   async #header(): Promise<void> {
@@ -196,7 +258,7 @@ export class StreamLoader {
     stream.where = () => `section ${CONFIGURATION}`;
     await stream.need(5);
     const type = stream.u8();
-    if (type !== QEMU_VM.CONFIGURATION) this.#unexpected(type, "the configuration (0x7)");
+    if (type !== QEMU_VM.CONFIGURATION) this.#reader.unexpected(type, "the configuration (0x7)");
     const length = stream.u32();
     if (length > MAX_MACHINE_NAME) {
       stream.fail(
@@ -227,28 +289,61 @@ export class StreamLoader {
     stream.skip(2);
     const name = decodeUtf8(stream.bytes(length));
     const version = stream.u32();
-    if (name !== MOVE_ID_SUBSECTION || version !== 1 || this.moveId !== undefined) {
+    if (name === MOVE_ID_SUBSECTION && version === 1 && this.moveId === undefined) {
+      await stream.need(MOVE_ID_SIZE + 1);
+      this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
+      return;
+    }
+    const isKnown = this.#foreignLoader !== undefined && version === 1;
+    if (isKnown && name === CAPABILITIES_SUBSECTION) await this.#capabilities();
+    else if (isKnown && name === PAGE_BITS_SUBSECTION) await this.#pageBits();
+    else if (isKnown && name === UUID_SUBSECTION) {
+      await stream.need(UUID_BYTES);
+      stream.skip(UUID_BYTES);
+    } else {
       stream.fail(
         "migration.subsection",
         `expected subsection ${MOVE_ID_SUBSECTION} version 1, once; found ${JSON.stringify(name)} version ${version}`,
         at,
       );
     }
-    await stream.need(MOVE_ID_SIZE + 1);
-    this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
+    await stream.need(1);
   }
 
-  /** Handles commands until a section of type `type` is next. */
-  async #commandsBefore(type: number, expected: string): Promise<void> {
+  async #capabilities(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    for (;;) {
+      const reader = new ByteReader(stream.peekAll());
+      try {
+        this.capabilities.push(...decodeCapabilities(reader));
+        stream.skip(reader.offset);
+        return;
+      } catch (error) {
+        if (!(error instanceof EndOfBytes)) throw error;
+        await stream.need(error.offset + error.needed);
+      }
+    }
+  }
+
+  async #pageBits(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    await stream.need(4);
+    const bits = stream.u32();
+    if (bits !== PAGE_BITS)
+      stream.fail("migration.page-size", `pages of 2^${bits} bytes, this machine has 2^${PAGE_BITS}`);
+  }
+
+  /** Handles commands until something of one of these types is next; which. */
+  async #commandsBefore(types: readonly number[], expected: string): Promise<number> {
     const stream: StreamReader = this.#stream;
     const before = stream.where();
     stream.where = () => `after ${before}`;
     for (;;) {
       await stream.need(1);
-      const next = stream.peekAll()[0];
-      if (next === type) return;
+      const next = stream.peekAll()[0] ?? 0;
+      if (types.includes(next)) return next;
       stream.skip(1);
-      if (next !== QEMU_VM.COMMAND) this.#unexpected(next ?? 0, expected);
+      if (next !== QEMU_VM.COMMAND) this.#reader.unexpected(next, expected);
       await this.#command();
     }
   }
@@ -271,42 +366,10 @@ export class StreamLoader {
     await this.#onCommand(command, data);
   }
 
-  /** Type byte, section id, name, instance and version of a START or FULL section. */
-  async #head(): Promise<Head> {
-    const stream: StreamReader = this.#stream;
-    await stream.need(6);
-    const length = stream.peekAll()[5] ?? 0;
-    await stream.need(6 + length + 8);
-    stream.skip(1);
-    const id = stream.u32();
-    stream.skip(1);
-    const idstr = decodeUtf8(stream.bytes(length));
-    const instanceId = stream.u32();
-    const version = stream.u32();
-    // Of a damaged stream it may be anything, and messages go to terminals.
-    const name = idstr.replace(/[^\x20-\x7e]/g, "?");
-    stream.where = () => `section ${name}/${instanceId}`;
-    return { id, idstr, instanceId, version };
-  }
-
-  async #footer(id: number): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    await stream.need(FOOTER_BYTES);
-    const at = stream.offset;
-    const type = stream.u8();
-    const found = stream.u32();
-    if (type === QEMU_VM.SECTION_FOOTER && found === id) return;
-    stream.fail(
-      "migration.footer",
-      `expected its footer (${hex(QEMU_VM.SECTION_FOOTER)}, section id ${id}), found ${hex(type)}, ${found}; ${GET_ANOTHER_COPY}`,
-      at,
-    );
-  }
-
   async #readRam(): Promise<void> {
     const stream: StreamReader = this.#stream;
     const at = stream.offset;
-    const { id, idstr, instanceId, version } = await this.#head();
+    const { id, idstr, instanceId, version } = await this.#reader.head();
     if (idstr !== RAM_IDSTR || instanceId !== 0 || version !== RAM_VERSION) {
       stream.fail(
         "migration.ram",
@@ -319,23 +382,24 @@ export class StreamLoader {
     let type: number = QEMU_VM.SECTION_START;
     for (;;) {
       await this.#ram.records();
-      await this.#footer(id);
+      await this.#reader.footer(id);
       if (type === QEMU_VM.SECTION_END) break;
+      // QEMU says that it switches over between two parts.
+      await this.#commandsBefore([QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END], "more of RAM");
       await stream.need(5);
       const next = stream.offset;
       type = stream.u8();
       const found = stream.u32();
-      if ((type !== QEMU_VM.SECTION_PART && type !== QEMU_VM.SECTION_END) || found !== id) {
+      if (found !== id) {
         stream.fail(
           "migration.ram",
-          `expected more of RAM (type 0x2 or 0x3, section id ${id}), found ${hex(type)}, ${found}; ${GET_ANOTHER_COPY}`,
+          `expected more of RAM (section id ${id}), found section id ${found}; ${GET_ANOTHER_COPY}`,
           next,
         );
       }
     }
     this.#ram.closeChunk();
     stream.where = () => `section ${RAM_IDSTR}/0`;
-    this.#ram.checkComplete();
   }
 
   async #device(head: Head): Promise<void> {
@@ -359,54 +423,9 @@ export class StreamLoader {
       );
     }
     this.#sections.delete(key);
-    this.#apply.push({ section, apply: await this.#decode(section, version) });
-    await this.#footer(id);
+    this.#apply.push({ section, apply: await this.#reader.decode(section, version, id) });
+    await this.#reader.footer(id);
     this.#closeUnit(idstr, instanceId);
-  }
-
-  /**
-   * QEMU's sections do not say how long they are, so the decoder runs on what has arrived, and again when that was
-   * too little. It must see DECODE_LOOKAHEAD bytes beyond its end, or it could take a subsection for the next thing;
-   * only where the stream is cut there are fewer, and what is said of the cut is said by whoever misses the bytes.
-   */
-  async #decode(section: Section, version: number): Promise<() => void> {
-    const stream: StreamReader = this.#stream;
-    let needed = DECODE_LOOKAHEAD;
-    for (;;) {
-      let cut = false;
-      while (stream.available < needed && !cut) {
-        if (needed > MAX_SECTION_BYTES) {
-          stream.fail(
-            "migration.section-size",
-            `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`,
-          );
-        }
-        cut = !(await stream.more(needed));
-      }
-      const data = stream.peekAll();
-      const reader = new ByteReader(data);
-      let failure: unknown;
-      let apply: (() => void) | undefined;
-      try {
-        apply = section.decode(reader, version);
-      } catch (error) {
-        failure = error;
-      }
-      const shortage = shortageOf(failure);
-      const seen = cut || data.length - reader.offset >= DECODE_LOOKAHEAD || data.length > MAX_SECTION_BYTES;
-      if (shortage === undefined && seen) {
-        if (apply !== undefined) {
-          stream.skip(reader.offset);
-          return apply;
-        }
-        const offset =
-          failure instanceof WherryError && "offset" in failure ? Number(failure.offset ?? 0) : 0;
-        stream.fail("migration.decode", messageOf(failure), stream.offset + offset, failure);
-      }
-      needed =
-        shortage === undefined ? reader.offset + DECODE_LOOKAHEAD : Math.max(shortage, data.length + 1);
-      if (cut) await stream.need(needed);
-    }
   }
 
   async #integrity(head: Head): Promise<void> {
@@ -423,7 +442,7 @@ export class StreamLoader {
     checkIntegrityLength(length, stream.offset - 4);
     await stream.need(length);
     const table = decodeIntegrity(stream.bytes(length), stream.offset - length);
-    await this.#footer(id);
+    await this.#reader.footer(id);
     verifyUnits(table.units, this.#units.units);
     if (this.#sections.size > 0) {
       stream.fail(
@@ -433,11 +452,4 @@ export class StreamLoader {
     }
     this.#table = table;
   }
-}
-
-/** How many bytes from the section's start a decoder that ran out of them asked for, if that is why it failed. */
-function shortageOf(error: unknown): number | undefined {
-  if (error instanceof EndOfBytes) return error.offset + error.needed;
-  if (error instanceof WherryError && error.code === "state.end") return 0;
-  return error instanceof Error && error.cause !== undefined ? shortageOf(error.cause) : undefined;
 }

@@ -48,6 +48,7 @@ export class RamReader {
   readonly #units: UnitLog;
   readonly #foreign: ForeignRam | undefined;
   readonly #targets = new Map<string, RamTarget>();
+  /** Of the last record, of whichever section: QEMU's CONTINUE goes on across sections. */
   #target: RamTarget | undefined;
   /** Releases before 8.1 synchronise multifd's channels at the end of each section, later ones where they say so. */
   #flushes = false;
@@ -62,7 +63,6 @@ export class RamReader {
   /** Records of one section up to and with its EOS. */
   async records(): Promise<void> {
     const stream: StreamReader = this.#stream;
-    this.#target = undefined;
     for (;;) {
       if (stream.available < 8) await stream.need(8);
       const at = stream.offset;

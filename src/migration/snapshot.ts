@@ -5,6 +5,7 @@ import type { Machine } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { Channel, SnapshotSink } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
+import { acceptCommand } from "./foreign-load.ts";
 import { isMovable } from "./globalstate.ts";
 import { defaultHost, type MigrationHost } from "./host.ts";
 import { StreamLoader } from "./load-stream.ts";
@@ -115,16 +116,23 @@ export interface LoadedMachine {
 }
 
 /**
- * Loads a snapshot into a machine that has not run. It does not start it: `machine.start()` does, if the result's
+ * Loads a snapshot, Wherry's or QEMU's, into a machine that has not run. It does not start it: `machine.start()` does, if the result's
  * run state (or the user) says so. On failure the machine is in `internal-error` and can never be started.
  */
 export async function loadSnapshot(machine: Machine, channel: Channel): Promise<LoadedMachine> {
   beginArrival(machine);
   try {
     const stream = new StreamReader(channel);
-    const loader = new StreamLoader(machine, stream);
+    // QEMU says in its files too that it switches over.
+    const onCommand = async (command: number, data: Uint8Array) => acceptCommand(stream, command, data);
+    const loader = new StreamLoader(machine, stream, machine.foreign === undefined ? undefined : onCommand);
     await loader.readState();
-    await loader.readTrailer(true);
+    if (loader.isForeign) {
+      await loader.readForeignTrailer();
+      // What a file has after its end is not ours; a command that the stream comes from is to end well.
+      do stream.skip(stream.available);
+      while (await stream.more());
+    } else await loader.readTrailer(true);
     loader.apply();
     machine.startBlocker = undefined;
     return { runState: loader.runState, bytes: stream.offset };

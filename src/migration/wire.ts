@@ -62,7 +62,6 @@ export const GLOBALSTATE_RUNSTATE_SIZE = 100;
 
 export const CONFIGURATION = "configuration";
 /** Subsections that QEMU writes where they are not what all its machines have. */
-export const CAPABILITIES_SUBSECTION = "configuration/capabilities";
 export const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
 export const UUID_SUBSECTION = "configuration/uuid";
 export const MOVE_ID_SUBSECTION = "configuration/wherry-move";

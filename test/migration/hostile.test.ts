@@ -151,8 +151,8 @@ describe("a destination refuses and says why", () => {
   test("an unknown command", async () => {
     const message = await sent(async (saver) => {
       saver.header();
-      saver.command(9, new Uint8Array(3));
+      saver.command(99, new Uint8Array(3));
     });
-    expect(message).toMatch(/unknown command 9 with 3 bytes/);
+    expect(message).toMatch(/unknown command 99 with 3 bytes/);
   });
 });

@@ -61,10 +61,17 @@ function launch(
 
 export class QmpFailure extends Error {}
 
+interface QmpEvent {
+  readonly event: string;
+  readonly data?: Record<string, unknown>;
+  /** Of the host. */
+  readonly timestamp?: { readonly seconds: number; readonly microseconds: number };
+}
+
 /** One QMP session. */
 export class Qmp {
   readonly #socket: Socket;
-  readonly events: { readonly event: string; readonly data?: Record<string, unknown> }[] = [];
+  readonly events: QmpEvent[] = [];
   readonly #waiting: ((message: Record<string, unknown> | Error) => void)[] = [];
   #buffer = "";
   #ended: Error | undefined;

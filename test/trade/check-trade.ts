@@ -1,0 +1,74 @@
+// `npm run check:trade-RELEASE`: a running Debian travels between QEMU and Wherry, over every transport, idle and busy, on one
+// hart and four: its own proof holds, its clock neither jumps nor freezes, its kernel says nothing (issue 4, done-when 1).
+//   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --at-once N, --logs FOLDER
+import { mkdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { QemuRelease } from "../../tools/unpacked.ts";
+import { Cases, directory, options } from "../guest/cases.ts";
+import { type Cell, nameOf, runCell } from "./cell.ts";
+import { buildGuest } from "./guest.ts";
+import { TRANSPORTS } from "./hop.ts";
+import type { Kind } from "./sides.ts";
+
+const given = options({
+  release: "7.2,10.0,11.1",
+  route: "QW,WQ,WQW,QWQ",
+  harts: "1,4",
+  load: "idle,busy",
+  transport: TRANSPORTS.join(),
+  "at-once": 2,
+  logs: join(tmpdir(), "wherry-trade-logs"),
+});
+const CELL_MS = 300_000;
+
+const kinds = (route: string): Kind[] => [...route].map((letter) => (letter === "Q" ? "qemu" : "wherry"));
+const transports = TRANSPORTS.filter((transport) => given.transport.split(",").includes(transport));
+
+/** All of them; transports and virtio's version go round, so that each release has each of them in both directions. */
+function matrix(): Cell[] {
+  const cells: Cell[] = [];
+  for (const release of given.release.split(",") as QemuRelease[]) {
+    let turn = 0;
+    for (const route of given.route.split(",")) {
+      for (const harts of given.harts.split(",").map(Number)) {
+        for (const load of given.load.split(",")) {
+          const moves = Array.from(
+            { length: route.length - 1 },
+            (_, i) => transports[(turn + i) % transports.length],
+          );
+          cells.push({
+            release,
+            route: kinds(route),
+            harts,
+            busy: load === "busy",
+            transports: moves as Cell["transports"],
+            legacy: turn % 3 !== 2,
+          });
+          turn++;
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+const cells = matrix();
+const cases = new Cases(`trade: ${cells.length} journeys, logs of failures in ${given.logs}`, cells.length);
+const guest = buildGuest(directory);
+const next = cells.values();
+
+async function travel(cell: Cell): Promise<string> {
+  const { complaints, facts, log } = await runCell(cell, guest);
+  if (complaints.length === 0) return facts;
+  mkdirSync(given.logs, { recursive: true });
+  const path = join(given.logs, `${nameOf(cell).replace(/[^\w.]+/g, "-")}.log`);
+  writeFileSync(path, `${complaints.join("\n")}\n${facts}\n${log}`);
+  throw new Error(`${complaints.slice(0, 3).join("; ")} (${path})`);
+}
+
+async function work(): Promise<void> {
+  for (const cell of next) await cases.run(nameOf(cell), CELL_MS, () => travel(cell));
+}
+await Promise.all(Array.from({ length: given["at-once"] }, work));
+cases.end();

@@ -1,0 +1,113 @@
+// One move of the guest from a side to the next, by the commands that a user of either monitor has, over any transport
+// that both of them know.
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import type { QemuRelease } from "../../tools/unpacked.ts";
+import { sleep, until } from "../guest/cases.ts";
+import type { Side } from "./sides.ts";
+
+/**
+ * `exec` is a pipe between two processes, live as a socket is; `file` is a file that is read when it is complete (QEMU
+ * 7.2, which has no `file:`, writes and reads it by `exec:cat`).
+ */
+export const TRANSPORTS = ["unix", "tcp", "exec", "file"] as const;
+export type Transport = (typeof TRANSPORTS)[number];
+
+const MOVE_MS = 60_000;
+const FINAL = ["completed", "failed", "cancelled", "postcopy-paused"];
+
+interface Info {
+  readonly status?: string;
+  readonly "error-desc"?: string;
+  readonly downtime?: number;
+  readonly "socket-address"?: readonly { readonly host: string; readonly port: string }[];
+}
+
+const query = (side: Side): Promise<Info> => side.qmp.execute<Info>("query-migrate");
+
+let serialNumber = 0;
+
+/** The address for the source and for the destination; `file` is fresh. */
+function addresses(
+  transport: Transport,
+  folder: string,
+  release: QemuRelease,
+  from: Side,
+  to: Side,
+): [string, string] {
+  const path = join(folder, `move-${serialNumber++}`);
+  const asFile = (side: Side, command: string): string =>
+    side.kind === "qemu" && release === "7.2" ? `exec:${command}` : `file:${path}`;
+  switch (transport) {
+    case "unix":
+      return [`unix:${path}`, `unix:${path}`];
+    case "tcp":
+      return ["", "tcp:127.0.0.1:0"];
+    case "exec":
+      execFileSync("mkfifo", [path]);
+      return [`exec:cat > ${path}`, `exec:cat ${path}`];
+    case "file":
+      return [asFile(from, `cat > ${path}`), asFile(to, `cat ${path}`)];
+  }
+}
+
+async function boundPort(to: Side): Promise<string> {
+  return until(10_000, "the destination listens", async () => {
+    const port = (await query(to))["socket-address"]?.[0]?.port;
+    return port === undefined ? undefined : `tcp:127.0.0.1:${port}`;
+  });
+}
+
+async function migrate(from: Side, uri: string, release: QemuRelease, foreign: boolean): Promise<void> {
+  await from.qmp.execute("migrate", {
+    uri,
+    ...(from.kind === "wherry" && foreign ? { "x-wherry-profile": `qemu-${release}` } : {}),
+  });
+}
+
+async function left(from: Side, to: Side): Promise<Info> {
+  return until(MOVE_MS, `${from.name} has sent the machine`, async () => {
+    if (to.ended) throw new Error(`${to.name} has ended: ${to.complaints()}`);
+    const info = await query(from);
+    if (!FINAL.includes(info.status ?? "")) return undefined;
+    if (info.status === "completed") return info;
+    await sleep(200);
+    throw new Error(
+      `the move is ${info.status}: ${info["error-desc"] ?? ""} ${from.complaints()} ${to.complaints()}`,
+    );
+  });
+}
+
+/** Resolves when the guest runs on `to`; gives the downtime that the source tells, in ms. `from` still exists, stopped. */
+export async function hop(
+  from: Side,
+  to: Side,
+  transport: Transport,
+  release: QemuRelease,
+  folder: string,
+): Promise<number> {
+  const [source, destination] = addresses(transport, folder, release, from, to);
+  const foreign = to.kind === "qemu";
+  let info: Info;
+  if (transport === "file") {
+    await migrate(from, source, release, foreign);
+    info = await left(from, to);
+    await to.qmp.execute("migrate-incoming", { uri: destination });
+  } else {
+    // A pipe opens when both ends are there, so neither command may wait for the other's answer.
+    const arrives = to.qmp.execute("migrate-incoming", { uri: destination });
+    if (transport !== "exec") await arrives;
+    await migrate(from, transport === "tcp" ? await boundPort(to) : source, release, foreign);
+    await arrives;
+    info = await left(from, to);
+  }
+  await until(MOVE_MS, `${to.name} runs`, async () => {
+    if (to.ended) throw new Error(`${to.name} has ended: ${to.complaints()}`);
+    const status = await to.status();
+    if (status === "running") return true;
+    if (status === "internal-error" || status === "io-error")
+      throw new Error(`${to.name} is in ${status}: ${to.complaints()} ${JSON.stringify(await query(to))}`);
+    return undefined;
+  });
+  return info.downtime ?? 0;
+}

@@ -1,0 +1,228 @@
+// What a travelling guest printed on each side that it was on, and whether that holds: every line there once and
+// whole, its own proofs, time that neither jumps nor freezes, timers that go on, a silent kernel. Pure: no clock, no process.
+
+/** Bytes of a console as they came. */
+export interface Chunk {
+  /** Host time, ms. */
+  readonly at: number;
+  readonly text: string;
+}
+
+/** What the guest printed on one side. */
+export interface Leg {
+  readonly name: string;
+  readonly chunks: readonly Chunk[];
+  /** Host times, ms, when it began to run there (undefined: booted there), and when it stopped to leave. */
+  readonly resumedAt: number | undefined;
+  readonly stoppedAt: number | undefined;
+}
+
+/** A line `T …` of traveller.c. */
+export interface Report {
+  readonly leg: number;
+  /** Host time, ms, of its last byte. */
+  readonly at: number;
+  /** Guest times, ms. */
+  readonly mono: number;
+  readonly real: number;
+  readonly rtc: number;
+  readonly ticks: readonly number[];
+  readonly chains: number;
+  readonly pages: number;
+  readonly blocks: number;
+  readonly tokens: number;
+  readonly draws: number;
+  readonly back: number;
+  readonly busy: boolean;
+}
+
+export interface Journal {
+  readonly reports: readonly Report[];
+  /** Lines of the kernel's log. */
+  readonly kernel: readonly string[];
+  /** The guest's verdict. */
+  readonly passed: boolean;
+  /** What is wrong with the lines themselves, or what the guest found. */
+  readonly complaints: readonly string[];
+}
+
+/** Clocks: what a noisy host may do to a line on its way, and how much slower its guest may run than real time. */
+const JUMP_MS = 1000;
+const RTC_MS = 3000;
+const SLOWEST = 0.6;
+const FASTEST = 1.5;
+/** Timer interrupts that each hart must take on each side. */
+export const LEAST_TICKS = 10;
+
+/** The kernel's words for a host that is slow, moves or not. */
+const SLOW_HOST = /hrtimer: interrupt took|workqueue: \S+ hogged CPU/;
+
+function checksum(text: string): string {
+  let sum = 2166136261;
+  for (let i = 0; i < text.length; i++) sum = Math.imul(sum ^ text.charCodeAt(i), 16777619);
+  return (sum >>> 0).toString(16).padStart(8, "0");
+}
+
+interface Line {
+  readonly leg: number;
+  readonly at: number;
+  readonly text: string;
+}
+
+/** Complete lines from the guest program's first one on; one may begin on a side and end on the next. */
+function linesOf(legs: readonly Leg[]): Line[] {
+  const lines: Line[] = [];
+  let kept = "";
+  for (const [leg, { chunks }] of legs.entries()) {
+    for (const { at, text } of chunks) {
+      const parts = (kept + text).split("\n");
+      kept = parts.pop() as string;
+      for (const part of parts) lines.push({ leg, at, text: part });
+    }
+  }
+  const first = lines.findIndex(({ text }) => text.startsWith("@1 START"));
+  return first < 0 ? [] : lines.slice(first);
+}
+
+function reportOf({ leg, at }: Line, text: string): Report {
+  const fields = new Map(text.split(" ").map((word) => word.split("=") as [string, string]));
+  const value = (name: string): number => Number(fields.get(name));
+  return {
+    leg,
+    at,
+    mono: value("mono") / 1000,
+    real: value("real") / 1000,
+    rtc: value("rtc") * 1000,
+    ticks: (fields.get("ticks") ?? "").split(",").map(Number),
+    chains: value("chains"),
+    pages: value("pages"),
+    blocks: value("blocks"),
+    tokens: value("tokens"),
+    draws: value("draws"),
+    back: value("back"),
+    busy: value("busy") === 1,
+  };
+}
+
+/** Reads the lines. Stops at the first one that is not as the guest printed it. */
+export function readJournal(legs: readonly Leg[]): Journal {
+  const reports: Report[] = [];
+  const kernel: string[] = [];
+  const complaints: string[] = [];
+  let passed = false;
+  let expected = 1;
+  for (const line of linesOf(legs)) {
+    const [, number, text = "", sum] = /^@(\d+) (.*) ~([0-9a-f]{8})$/s.exec(line.text) ?? [];
+    if (number === undefined || checksum(`@${number} ${text}`) !== sum || Number(number) !== expected) {
+      const where = legs[line.leg]?.name;
+      complaints.push(`console of ${where}: expected line ${expected}, found ${JSON.stringify(line.text)}`);
+      break;
+    }
+    expected++;
+    if (text.startsWith("T ")) reports.push(reportOf(line, text));
+    else if (text.startsWith("KMSG ")) kernel.push(text.slice(5));
+    else if (text.startsWith("FAIL")) complaints.push(`the guest: ${text}`);
+    else if (text.startsWith("PASS")) passed = true;
+  }
+  return { reports, kernel, passed, complaints };
+}
+
+/** A counter's name and value. */
+type Counter = readonly [string, (report: Report) => number];
+
+const ALWAYS: readonly Counter[] = [
+  ["entropy", (report) => report.draws],
+  ["frames that came back", (report) => report.back],
+];
+const WHILE_BUSY: readonly Counter[] = [
+  ["float chains", (report) => report.chains],
+  ["pages", (report) => report.pages],
+  ["disk blocks", (report) => report.blocks],
+  ["tokens", (report) => report.tokens],
+];
+
+/** Whether a side has been stayed on for long enough to be judged. */
+export function stayedEnough(journal: Journal, leg: number, leastMs: number): boolean {
+  const here = journal.reports.filter((report) => report.leg === leg);
+  const [first, last] = [here[0], here.at(-1)];
+  if (first === undefined || last === undefined || last.mono - first.mono < leastMs) return false;
+  const counters = [...ALWAYS, ...(last.busy && first.busy ? WHILE_BUSY : [])];
+  return (
+    last.ticks.every((ticks, hart) => ticks - (first.ticks[hart] ?? 0) >= LEAST_TICKS) &&
+    counters.every(([, value]) => value(last) > value(first))
+  );
+}
+
+function clockComplaints(reports: readonly Report[]): string[] {
+  const complaints: string[] = [];
+  const first = reports[0] as Report;
+  for (const [i, report] of reports.entries()) {
+    const before = reports[i - 1];
+    if (before !== undefined && report.mono <= before.mono)
+      complaints.push(`monotonic time ${report.mono} ms after ${before.mono} ms`);
+    const drift = report.real - report.mono - (first.real - first.mono);
+    if (Math.abs(drift) > JUMP_MS) complaints.push(`real time is ${drift} ms off monotonic time`);
+    const rtc = report.rtc - report.real - (first.rtc - first.real);
+    if (Math.abs(rtc) > RTC_MS) complaints.push(`the real-time clock is ${rtc} ms off the guest's time`);
+    if (complaints.length > 0) break;
+  }
+  return complaints;
+}
+
+/** What the guest's clock shows beyond the time for which it ran, over the move to side `leg`, in ms. */
+export function jumpMs(legs: readonly Leg[], reports: readonly Report[], leg: number): number | undefined {
+  const before = reports.findLast((report) => report.leg === leg - 1);
+  const after = reports.find((report) => report.leg === leg);
+  const stopped = legs[leg - 1]?.stoppedAt;
+  const resumed = legs[leg]?.resumedAt;
+  if (before === undefined || after === undefined || stopped === undefined || resumed === undefined)
+    return undefined;
+  // A line that was on its way when the guest stopped came later than that.
+  const ran = Math.max(0, stopped - before.at) + Math.max(0, after.at - resumed);
+  return after.mono - before.mono - ran;
+}
+
+function legComplaints(legs: readonly Leg[], reports: readonly Report[], leg: number): string[] {
+  const name = legs[leg]?.name;
+  const here = reports.filter((report) => report.leg === leg);
+  const [first, last] = [here[0], here.at(-1)];
+  if (first === undefined || last === undefined || first === last) return [`${name}: the guest is silent`];
+  const complaints: string[] = [];
+  const jump = jumpMs(legs, reports, leg);
+  if (jump === undefined && leg > 0)
+    complaints.push(`${name}: it is not known when the guest stopped or resumed`);
+  if (jump !== undefined && Math.abs(jump) > JUMP_MS)
+    complaints.push(`${name}: the guest's clock is ${Math.round(jump)} ms off after the move`);
+  const speed = (last.mono - first.mono) / (last.at - first.at);
+  if (speed < SLOWEST || speed > FASTEST)
+    complaints.push(`${name}: guest time passes ${speed.toFixed(2)} times as fast as the host's`);
+  for (const [hart, ticks] of last.ticks.entries()) {
+    const made = ticks - (first.ticks[hart] as number);
+    if (made < LEAST_TICKS) {
+      const ms = Math.round(last.mono - first.mono);
+      complaints.push(`${name}: hart ${hart} made ${made} ticks in ${ms} ms of guest time`);
+    }
+  }
+  for (const [what, value] of [...ALWAYS, ...(first.busy ? WHILE_BUSY : [])])
+    if (value(last) <= value(first)) complaints.push(`${name}: ${what} stand at ${value(last)}`);
+  return complaints;
+}
+
+export interface Verdict {
+  readonly complaints: readonly string[];
+  /** Lines of the kernel's log that a slow host explains. */
+  readonly forgiven: number;
+}
+
+/** All that is wrong with a journey that has come to its end. */
+export function judge(legs: readonly Leg[], journal: Journal): Verdict {
+  const { reports, kernel, passed } = journal;
+  const complaints = [...journal.complaints];
+  for (const line of kernel) if (!SLOW_HOST.test(line)) complaints.push(`kernel log: ${line}`);
+  if (reports.length === 0) complaints.push("the guest has reported nothing");
+  else complaints.push(...clockComplaints(reports));
+  // Where it booted the host was busy with other things, and nothing has been moved yet.
+  for (let leg = 1; leg < legs.length; leg++) complaints.push(...legComplaints(legs, reports, leg));
+  if (!passed) complaints.push("the guest has not said that all held");
+  return { complaints, forgiven: kernel.filter((line) => SLOW_HOST.test(line)).length };
+}

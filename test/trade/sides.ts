@@ -1,0 +1,203 @@
+// A monitor that the guest travels through, a QEMU of some release or Wherry, as a child process: QMP, the console
+// with the host time of each piece of it, and an end on which nothing stays behind.
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type QemuRelease, qemu } from "../../tools/unpacked.ts";
+import { sleep, until } from "../guest/cases.ts";
+import { Qmp } from "../guest/machine.ts";
+import type { Guest } from "./guest.ts";
+import type { Chunk } from "./journal.ts";
+
+const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const START_MS = 60_000;
+export const MEMORY_MIB = 128;
+
+export type Kind = "qemu" | "wherry";
+
+/** What both sides of a move have alike. */
+export interface Hardware {
+  /** Of the QEMUs, and the one that a Wherry trades with. */
+  readonly release: QemuRelease;
+  readonly harts: number;
+  readonly disk: string;
+  /** HOST:PORT of the wire's other end. */
+  readonly wire: string;
+  /** virtio-mmio version 1, QEMU's default. */
+  readonly legacy: boolean;
+  /** OpenSBI's file. */
+  readonly firmware: string;
+}
+
+interface Sockets {
+  readonly qmp: string;
+  readonly console: string;
+}
+
+async function qemuCommand(
+  hardware: Hardware,
+  guest: Guest | undefined,
+  sockets: Sockets,
+): Promise<string[]> {
+  const { release, harts, disk, wire, legacy } = hardware;
+  const what =
+    guest === undefined
+      ? ["-incoming", "defer"]
+      : ["-S", "-kernel", guest.kernel, "-initrd", guest.initrd, "-append", guest.append];
+  return [
+    ...(await qemu(release, "riscv64")),
+    ...[
+      "-machine",
+      "virt",
+      "-smp",
+      `${harts}`,
+      "-m",
+      `${MEMORY_MIB}M`,
+      "-display",
+      "none",
+      "-monitor",
+      "none",
+    ],
+    ...(legacy ? [] : ["-global", "virtio-mmio.force-legacy=false"]),
+    ...["-drive", `file=${disk},format=raw,if=none,id=disk,cache=writethrough`],
+    ...["-device", "virtio-blk-device,drive=disk,bus=virtio-mmio-bus.0"],
+    ...[
+      "-netdev",
+      `socket,id=wire,connect=${wire}`,
+      "-device",
+      "virtio-net-device,netdev=wire,bus=virtio-mmio-bus.1",
+    ],
+    ...["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"],
+    ...[
+      "-qmp",
+      `unix:${sockets.qmp},server=on,wait=off`,
+      "-serial",
+      `unix:${sockets.console},server=on,wait=off`,
+    ],
+    ...["-bios", hardware.firmware, ...what],
+  ];
+}
+
+async function wherryCommand(
+  hardware: Hardware,
+  guest: Guest | undefined,
+  sockets: Sockets,
+): Promise<string[]> {
+  const { harts, disk, wire } = hardware;
+  const what =
+    guest === undefined
+      ? ["--incoming", "defer"]
+      : ["--paused", "--kernel", guest.kernel, "--initrd", guest.initrd, "--append", guest.append];
+  return [
+    ...[process.execPath, MAIN, "run", "--smp", `${harts}`, "--memory", `${MEMORY_MIB}M`],
+    ...["--drive", `file=${disk}`, "--net", `socket:connect=${wire}`, "--rng"],
+    ...["--qmp", `unix:${sockets.qmp}`, "--serial", `unix:${sockets.console}`],
+    ...["--firmware", hardware.firmware, ...what],
+  ];
+}
+
+const children = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+let serialNumber = 0;
+
+export class Side {
+  readonly kind: Kind;
+  readonly name: string;
+  readonly qmp: Qmp;
+  readonly chunks: Chunk[] = [];
+  /** What its process said. */
+  readonly complaints: () => string;
+  readonly #child: ChildProcess;
+  readonly #console: Socket;
+
+  private constructor(
+    kind: Kind,
+    name: string,
+    child: ChildProcess,
+    qmp: Qmp,
+    console: Socket,
+    complaints: () => string,
+  ) {
+    this.kind = kind;
+    this.name = name;
+    this.#child = child;
+    this.qmp = qmp;
+    this.#console = console;
+    this.complaints = complaints;
+    console.setEncoding("latin1");
+    console.on("data", (text: string) => this.chunks.push({ at: Date.now(), text }));
+    console.on("error", () => {});
+  }
+
+  /** Not running yet: with a guest it waits for `cont`, without one for `migrate-incoming`. */
+  static async start(
+    kind: Kind,
+    hardware: Hardware,
+    guest: Guest | undefined,
+    folder: string,
+  ): Promise<Side> {
+    const name = `${serialNumber++}-${kind}`;
+    const sockets = { qmp: join(folder, `${name}.qmp`), console: join(folder, `${name}.console`) };
+    const [program, ...args] = await (kind === "qemu" ? qemuCommand : wherryCommand)(
+      hardware,
+      guest,
+      sockets,
+    );
+    const child = spawn(program as string, args, { stdio: ["ignore", "ignore", "pipe"] });
+    children.add(child);
+    let said = "";
+    child.stderr?.on("data", (text) => (said += text));
+    child.once("error", (error) => (said += error.message));
+    child.once("close", () => children.delete(child));
+    const reach = <T>(what: string, one: () => Promise<T>): Promise<T> =>
+      until(START_MS, `${name}: ${what}`, () => {
+        if (!children.has(child))
+          throw new Error(`${name} has ended: ${said.trim()}\n${[program, ...args].join(" ")}`);
+        return one().catch(() => undefined);
+      });
+    try {
+      const console = await reach("console", () => connected(sockets.console));
+      const qmp = await reach("QMP", () => Qmp.connect(sockets.qmp));
+      return new Side(kind, name, child, qmp, console, () => said.trim());
+    } catch (error) {
+      child.kill("SIGKILL");
+      throw error;
+    }
+  }
+
+  type(text: string): void {
+    this.#console.write(text);
+  }
+
+  /** The host's time, ms, of the last event of that name. */
+  eventTime(name: string): number | undefined {
+    const stamp = this.qmp.events.findLast(({ event }) => event === name)?.timestamp;
+    return stamp === undefined ? undefined : stamp.seconds * 1000 + stamp.microseconds / 1000;
+  }
+
+  async status(): Promise<string> {
+    return (await this.qmp.execute<{ status: string }>("query-status")).status;
+  }
+
+  get ended(): boolean {
+    return !children.has(this.#child);
+  }
+
+  async end(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    this.qmp.close();
+    this.#console.destroy();
+    while (!this.ended) await sleep(5);
+  }
+}
+
+async function connected(path: string): Promise<Socket> {
+  const socket = connect({ path });
+  await once(socket, "connect");
+  return socket;
+}

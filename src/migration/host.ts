@@ -1,6 +1,7 @@
 // What migration needs of its platform: time, a timer, a turn of the event loop, randomness. All hosts
 // have them as globals that only `dom` and `node` type; tests may inject others.
 import type { SetTimer } from "../base/clock.ts";
+import type { Compression } from "./compression.ts";
 
 export interface MigrationHost {
   /** Monotonic milliseconds. */
@@ -13,6 +14,8 @@ export interface MigrationHost {
   ownIdentity?(): string | undefined;
   /** True only if the process of that name has certainly ended. */
   isGone?(identity: string): boolean;
+  /** For the pages of multifd's channels; absent where the platform has none. */
+  readonly compression?: Compression;
 }
 
 interface Globals {

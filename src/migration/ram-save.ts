@@ -1,14 +1,53 @@
 // RAM on the way out: QEMU's section "ram", version 4, as records (design 04). Pages of zeros are one record
-// without payload. No XBZRLE, no mapped-ram, no multifd.
+// without payload. For QEMU also as mapped-ram, where pages have their places in a file, and with the other pages over
+// multifd's channels. No XBZRLE.
+import type { ByteWriter } from "../base/bytes.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { MigrationHost } from "./host.ts";
 import type { UnitLog } from "./integrity.ts";
+import { encodeMappedRamHeader, mappedRamBitmapBytes, mappedRamRuns, placeMappedRam } from "./mapped-ram.ts";
 import type { StreamWriter } from "./stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR, RAM_SAVE_FLAG, RAM_VERSION } from "./wire.ts";
 
 /** A bit a page for each block of the memory, in the order of its blocks. */
 export type PageSet = Int32Array[];
+
+/** Takes pages that are not zero to the other side, beside the main stream. */
+export interface RamSendChannels {
+  /** True if the next page of this block can be added before `send`. */
+  fits(block: string): boolean;
+  /** Copies the page. */
+  add(block: string, offset: number, page: Uint8Array): void;
+  /** Puts what was added on its way. */
+  send(): Promise<void>;
+  /** Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken that. */
+  synchronize(): Promise<void>;
+}
+
+/** How QEMU's RAM is written; our own has none of this. */
+export interface RamForm {
+  /** Blocks in the stream's order: each the machine's of that name, or of these bytes. */
+  readonly blocks: readonly {
+    readonly name: string;
+    readonly size: number;
+    readonly bytes?: Uint8Array<ArrayBuffer>;
+  }[];
+  readonly channels?: RamSendChannels | undefined;
+  /** Synchronisation points have a record of their own (8.1 and later); else the end of each section is one. */
+  readonly multifdFlush: boolean;
+}
+
+/** A block of the stream: `size` bytes of `bytes` from `at`. */
+interface Source {
+  readonly name: string;
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  readonly words: Int32Array;
+  readonly at: number;
+  /** Among the machine's blocks; undefined for bytes that the profile holds. */
+  readonly index: number | undefined;
+}
 
 const PAGE_WORDS = PAGE_SIZE / 4;
 /**
@@ -19,12 +58,14 @@ const MAX_TURN_MS = 0.5;
 const PAGES_PER_LOOK = 32;
 
 export function allPages(memory: GuestMemory): PageSet {
-  return memory.blocks.map((block) => {
-    const pages = block.size >>> PAGE_SHIFT;
-    const bits = new Int32Array(Math.ceil(pages / 32)).fill(-1);
-    if ((pages & 31) !== 0) bits[bits.length - 1] = 2 ** (pages & 31) - 1;
-    return bits;
-  });
+  return memory.blocks.map((block) => allBits(block.size));
+}
+
+function allBits(size: number): Int32Array {
+  const pages = size >>> PAGE_SHIFT;
+  const bits = new Int32Array(Math.ceil(pages / 32)).fill(-1);
+  if ((pages & 31) !== 0) bits[bits.length - 1] = 2 ** (pages & 31) - 1;
+  return bits;
 }
 
 export function countPages(set: PageSet): number {
@@ -66,9 +107,24 @@ export function isZeroPage(words: Int32Array, at: number): boolean {
   return true;
 }
 
+function sourcesOf(memory: GuestMemory, form: RamForm | undefined): Source[] {
+  const words = new Int32Array(memory.bytes.buffer);
+  return (form?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
+    const index = memory.blocks.findIndex((block) => block.name === name);
+    const block = memory.blocks[index];
+    if (block !== undefined) {
+      if (block.size !== size) throw new RangeError(`${name} has ${block.size} bytes, not ${size}`);
+      return { name, size, bytes: memory.bytes, words, at: block.hostOffset, index };
+    }
+    const bytes = new Uint8Array(size);
+    if ("bytes" in more && more.bytes !== undefined) bytes.set(more.bytes);
+    return { name, size, bytes, words: new Int32Array(bytes.buffer), at: 0, index: undefined };
+  });
+}
+
 export class RamWriter {
-  readonly #memory: GuestMemory;
-  readonly #words: Int32Array;
+  readonly #sources: readonly Source[];
+  readonly #form: RamForm | undefined;
   readonly #stream: StreamWriter;
   readonly #units: UnitLog;
   readonly #host: MigrationHost;
@@ -77,6 +133,8 @@ export class RamWriter {
   normalPages = 0;
   /** Pages of the set under way that are not appended yet. */
   pagesLeft = 0;
+  #turn = 0;
+  #look = PAGES_PER_LOOK;
 
   constructor(
     memory: GuestMemory,
@@ -84,23 +142,29 @@ export class RamWriter {
     units: UnitLog,
     host: MigrationHost,
     sectionId: number,
+    form?: RamForm,
   ) {
-    this.#memory = memory;
-    this.#words = new Int32Array(memory.bytes.buffer);
+    this.#sources = sourcesOf(memory, form);
+    this.#form = form;
     this.#stream = stream;
     this.#units = units;
     this.#host = host;
     this.#sectionId = sectionId;
   }
 
-  /** The START section: names and sizes of all blocks. */
-  start(): void {
+  #startHead(): void {
     const { out } = this.#stream;
     out.u8(QEMU_VM.SECTION_START).u32(this.#sectionId).countedString(RAM_IDSTR).u32(0).u32(RAM_VERSION);
-    const total = this.#memory.blocks.reduce((sum, block) => sum + block.size, 0);
+    const total = this.#sources.reduce((sum, block) => sum + block.size, 0);
     this.#header(total, RAM_SAVE_FLAG.MEM_SIZE);
-    for (const block of this.#memory.blocks) out.countedString(block.name).u64(BigInt(block.size));
-    this.#endOfSection();
+  }
+
+  /** The START section: names and sizes of all blocks. */
+  async start(): Promise<void> {
+    this.#startHead();
+    const { out } = this.#stream;
+    for (const block of this.#sources) out.countedString(block.name).u64(BigInt(block.size));
+    await this.#endOfSection();
   }
 
   /** A PART section (or the END section) with the pages of `set`; `check` runs often and may throw. */
@@ -111,56 +175,128 @@ export class RamWriter {
   ): Promise<void> {
     this.#stream.out.u8(type).u32(this.#sectionId);
     this.pagesLeft = countPages(set);
-    for (const [index, bits] of set.entries()) await this.#blockPages(index, bits, check);
-    this.#endOfSection();
+    this.#beginTurn();
+    for (const source of this.#sources) {
+      if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);
+      else if (type === QEMU_VM.SECTION_END) await this.#blockPages(source, allBits(source.size), check);
+    }
+    await this.#endOfSection();
     if (type === QEMU_VM.SECTION_END) this.closeChunk();
   }
 
-  async #blockPages(index: number, bits: Int32Array, check: () => void): Promise<void> {
-    const block = this.#memory.blocks[index]!;
+  async #blockPages(source: Source, bits: Int32Array, check: () => void): Promise<void> {
     const stream = this.#stream;
+    const channels = this.#form?.channels;
     let named = false;
-    let turn = this.#host.nowMs();
-    let look = PAGES_PER_LOOK;
     for (let w = 0; w < bits.length; w++) {
       let word = bits[w]!;
       while (word !== 0) {
         const bit = 31 - Math.clz32(word & -word);
         word &= word - 1;
-        this.#page(block.name, block.hostOffset, (w * 32 + bit) * PAGE_SIZE, named);
-        named = true;
+        const offset = (w * 32 + bit) * PAGE_SIZE;
+        const at = source.at + offset;
+        if (isZeroPage(source.words, at >>> 2)) {
+          this.#record(RAM_SAVE_FLAG.ZERO, source.name, offset, named).u8(0);
+          this.zeroPages++;
+          named = true;
+        } else {
+          const page = source.bytes.subarray(at, at + PAGE_SIZE);
+          this.normalPages++;
+          if (channels === undefined) {
+            this.#record(RAM_SAVE_FLAG.PAGE, source.name, offset, named).bytes(page);
+            named = true;
+          } else {
+            if (!channels.fits(source.name)) {
+              await channels.send();
+              check();
+            }
+            channels.add(source.name, offset, page);
+          }
+        }
         this.pagesLeft--;
         if (this.#units.full(stream.offset)) this.closeChunk();
         if (stream.full) {
           await stream.flush();
           check();
-          turn = this.#host.nowMs();
+          this.#beginTurn();
         }
-        if (--look > 0) continue;
-        look = PAGES_PER_LOOK;
-        if (this.#host.nowMs() - turn < MAX_TURN_MS) continue;
-        await this.#host.breathe();
-        check();
-        turn = this.#host.nowMs();
+        if (--this.#look <= 0) await this.#yield(check);
       }
     }
   }
 
-  #page(name: string, hostOffset: number, ramOffset: number, named: boolean): void {
+  #beginTurn(): void {
+    this.#turn = this.#host.nowMs();
+    this.#look = PAGES_PER_LOOK;
+  }
+
+  /** Lets others have the thread if this has had it for long enough. */
+  async #yield(check: () => void): Promise<void> {
+    this.#look = PAGES_PER_LOOK;
+    if (this.#host.nowMs() - this.#turn < MAX_TURN_MS) return;
+    await this.#host.breathe();
+    check();
+    this.#beginTurn();
+  }
+
+  /** The head of a page's record; its payload is to follow. */
+  #record(kind: number, name: string, offset: number, named: boolean): ByteWriter {
     const { out } = this.#stream;
-    const zero = isZeroPage(this.#words, (hostOffset + ramOffset) >>> 2);
-    const kind = zero ? RAM_SAVE_FLAG.ZERO : RAM_SAVE_FLAG.PAGE;
-    this.#header(ramOffset, named ? kind | RAM_SAVE_FLAG.CONTINUE : kind);
+    this.#header(offset, named ? kind | RAM_SAVE_FLAG.CONTINUE : kind);
     if (!named) out.countedString(name);
-    if (zero) {
-      out.u8(0);
-      this.zeroPages++;
-    } else {
-      const at = hostOffset + ramOffset;
-      out.bytes(this.#memory.bytes.subarray(at, at + PAGE_SIZE));
-      this.normalPages++;
+    this.#units.touch(name, offset, PAGE_SIZE);
+    return out;
+  }
+
+  /**
+   * All of RAM as mapped-ram, START and END section, from front to back: for a machine that stands still and a file. The
+   * places of zero pages are left out of it.
+   */
+  async mapped(check: () => void): Promise<void> {
+    const stream = this.#stream;
+    this.pagesLeft = this.#sources.reduce((sum, { size }) => sum + (size >>> PAGE_SHIFT), 0);
+    this.#beginTurn();
+    this.#startHead();
+    for (const source of this.#sources) {
+      const { name, size } = source;
+      stream.out.countedString(name).u64(BigInt(size));
+      const place = placeMappedRam(stream.offset, size, PAGE_SIZE);
+      encodeMappedRamHeader(stream.out, place);
+      const bitmap = await this.#bitmap(source, check);
+      stream.out.bytes(bitmap);
+      for (const { first, count } of mappedRamRuns(bitmap, size >>> PAGE_SHIFT)) {
+        await stream.skipTo(place.pagesOffset + first * PAGE_SIZE);
+        for (let page = first; page < first + count; page++) {
+          const at = source.at + page * PAGE_SIZE;
+          stream.out.bytes(source.bytes.subarray(at, at + PAGE_SIZE));
+          this.pagesLeft--;
+          if (!stream.full) continue;
+          await stream.flush();
+          check();
+        }
+      }
+      await stream.skipTo(place.pagesOffset + size);
     }
-    this.#units.touch(name, ramOffset, PAGE_SIZE);
+    await this.#endOfSection();
+    stream.out.u8(QEMU_VM.SECTION_END).u32(this.#sectionId);
+    await this.#endOfSection();
+    this.closeChunk();
+  }
+
+  /** Which pages are not zero, as mapped-ram has it. */
+  async #bitmap(source: Source, check: () => void): Promise<Uint8Array> {
+    const bitmap = new Uint8Array(mappedRamBitmapBytes(source.size, PAGE_SIZE));
+    for (let page = 0; page < source.size >>> PAGE_SHIFT; page++) {
+      if (isZeroPage(source.words, (source.at + page * PAGE_SIZE) >>> 2)) {
+        this.zeroPages++;
+        this.pagesLeft--;
+      } else {
+        bitmap[page >>> 3]! |= 1 << (page & 7);
+        this.normalPages++;
+      }
+      if (--this.#look <= 0) await this.#yield(check);
+    }
+    return bitmap;
   }
 
   /** be64 (offset | flags); offsets go beyond 2^32. */
@@ -168,7 +304,12 @@ export class RamWriter {
     this.#stream.out.u32(Math.floor(offset / 2 ** 32)).u32((offset % 2 ** 32) + flags);
   }
 
-  #endOfSection(): void {
+  async #endOfSection(): Promise<void> {
+    const { channels, multifdFlush } = this.#form ?? {};
+    if (channels !== undefined) {
+      await channels.synchronize();
+      if (multifdFlush === true) this.#header(0, RAM_SAVE_FLAG.MULTIFD_FLUSH);
+    }
     this.#header(0, RAM_SAVE_FLAG.EOS);
     this.#stream.out.u8(QEMU_VM.SECTION_FOOTER).u32(this.#sectionId);
   }

@@ -64,9 +64,9 @@ export class StreamSaver {
   }
 
   /** Closes the configuration's unit (with the commands so far) and starts RAM. */
-  startRam(): void {
+  async startRam(): Promise<void> {
     this.#closeUnit(CONFIGURATION, 0);
-    this.ram.start();
+    await this.ram.start();
   }
 
   #closeUnit(name: string, instanceId: number): void {

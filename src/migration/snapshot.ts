@@ -42,7 +42,7 @@ export async function saveSnapshot(
       const stream = new StreamWriter(sink.channel);
       const saver = new StreamSaver(machine, stream, host);
       saver.header();
-      saver.startRam();
+      await saver.startRam();
       const pages = allPages(machine.memory);
       const total = countPages(pages);
       await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => onProgress(total - saver.ram.pagesLeft, total));

@@ -273,7 +273,7 @@ export class MigrationSource {
     saver.header();
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
-    saver.startRam();
+    await saver.startRam();
     await stream.flush();
     await this.#acknowledged(returnPath, PING_SETUP);
     this.#setupMs = this.#host.nowMs() - this.#startedMs;

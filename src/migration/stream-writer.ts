@@ -5,6 +5,7 @@ import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";
 
 const BATCH_BYTES = 512 * 1024;
+const ZEROS = new Uint8Array(4096);
 
 export class StreamWriter {
   readonly #channel: Channel;
@@ -71,6 +72,24 @@ export class StreamWriter {
     });
     // A failure is reported by the next flush; it is not unhandled until then.
     this.#inFlight.catch(() => {});
+  }
+
+  /** The next byte goes to a stream offset that is not behind: zeros are between, or nothing if the channel can skip. */
+  async skipTo(offset: number): Promise<void> {
+    const bytes = offset - this.offset;
+    if (bytes === 0) return;
+    if (this.#channel.skip === undefined || bytes < BATCH_BYTES) {
+      for (let left = bytes; left > 0; ) {
+        const piece = Math.min(left, ZEROS.length);
+        this.#out.bytes(ZEROS.subarray(0, piece));
+        left -= piece;
+        if (this.full) await this.flush();
+      }
+      return;
+    }
+    await this.drain();
+    await this.#channel.skip(bytes);
+    this.#flushed += bytes;
   }
 
   /** Flushes and waits until the channel has taken everything. */

@@ -1,5 +1,11 @@
-// What Node gives a move beyond the globals: which process it is.
+// What Node gives a move beyond the globals: which process it is, and compression for multifd.
 import { defaultHost, type MigrationHost } from "../migration/host.ts";
+import { nodeCompression } from "./compression.ts";
 import { isGone, ownIdentity } from "./process-identity.ts";
 
-export const nodeMigrationHost: MigrationHost = { ...defaultHost, ownIdentity, isGone };
+export const nodeMigrationHost: MigrationHost = {
+  ...defaultHost,
+  ownIdentity,
+  isGone,
+  compression: nodeCompression,
+};

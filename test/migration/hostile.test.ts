@@ -47,7 +47,7 @@ describe("a file is refused", () => {
   test("that leaves out a page", async () => {
     const bytes = await file(async (saver, machine) => {
       saver.header();
-      saver.startRam();
+      await saver.startRam();
       const pages = allPages(machine.memory);
       pages[0]![1]! &= ~4;
       await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => {});
@@ -66,7 +66,7 @@ describe("a file is refused", () => {
           out.u32(0).u32(RAM_SAVE_FLAG.EOS).u8(QEMU_VM.SECTION_FOOTER).u32(RAM_SECTION_ID);
         },
       });
-      saver.startRam();
+      await saver.startRam();
       const none = allPages(machine.memory).map((bits) => bits.fill(0));
       await saver.ram.pages(QEMU_VM.SECTION_END, none, () => {});
       await saver.devices("paused");
@@ -86,7 +86,7 @@ describe("a file is refused", () => {
   test("that ends without the integrity section", async () => {
     const bytes = await file(async (saver, machine) => {
       saver.header();
-      saver.startRam();
+      await saver.startRam();
       await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
     });
     const end = Uint8Array.of(0, 6, 0, 0, 0, 2, 123, 125);
@@ -118,7 +118,7 @@ describe("a destination refuses and says why", () => {
     saver.header();
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookie(PING_SETUP));
-    saver.startRam();
+    await saver.startRam();
     await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
     await saver.devices("running");
   };

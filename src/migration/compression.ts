@@ -1,0 +1,25 @@
+// What compresses the pages of multifd's channels: given by the host, since browsers have no zstd. The state of each
+// direction of a channel goes on from packet to packet; the end of a packet is flushed, the stream never ended.
+
+export type CompressionMethod = "zlib" | "zstd";
+
+export interface Compressor {
+  /** All of `data`, flushed. `data` must not change until then. One call at a time. */
+  encode(data: Uint8Array): Promise<Uint8Array>;
+  close(): void;
+}
+
+export interface Decompressor {
+  /**
+   * `payload` as exactly `size` bytes. Rejects if it is damaged, or holds fewer or more: no more than `size` bytes are
+   * kept. One call at a time.
+   */
+  decode(payload: Uint8Array, size: number): Promise<Uint8Array>;
+  close(): void;
+}
+
+export interface Compression {
+  /** `level` as the method's own; QEMU's default is 1 for both. */
+  compressor(method: CompressionMethod, level: number): Compressor;
+  decompressor(method: CompressionMethod): Decompressor;
+}

@@ -2,6 +2,8 @@
 // reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts, judged by check.ts.
 // Everything here can be told of a stream from any board, of any architecture.
 
+import type { Description } from "./description.ts";
+
 /** A scalar as it is in the stream: integers as bigint whatever their width, bytes as a copy. */
 export type FieldValue = bigint | boolean | string | Uint8Array;
 
@@ -72,6 +74,8 @@ export interface RamBlockReport {
   readonly repeated: number;
   /** Per page, how often it came, at most 255; for a heat map. Pages beyond its end are not counted in it. */
   readonly heat: Uint8Array;
+  /** Whole pages that are all zeros, if `lookForZeros` asked for it. */
+  readonly zeroContent?: number;
   /** Host page size in bytes of a block of huge pages, in a stream for postcopy. */
   readonly hostPageSize?: number;
   /** Guest-physical address, in a stream with x-ignore-shared. */
@@ -114,7 +118,7 @@ export interface StreamReport {
   readonly iterative: readonly IterativeReport[];
   readonly commands: readonly CommandReport[];
   /** Parsed VMDESCRIPTION; undefined if the stream ends before it or has none. */
-  readonly vmDescription?: unknown;
+  readonly vmDescription?: Description;
   /** Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`, `postcopy-ram`… */
   readonly capabilities: readonly string[];
   /** Of the target's pages, in bytes. */

@@ -1,45 +1,424 @@
 // Reads a migration stream of any QEMU, from its header to its end, into a StreamReport (model.ts): the frame here, RAM
-// in ram.ts, device sections by the VMDESCRIPTION in description.ts. Facts: docs/stream-format.md.
+// in ram.ts, device sections by the VMDESCRIPTION in walk.ts. Facts: docs/stream-format.md.
 // Bytes are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
-import type { PageKind, RamBlockReport, StreamReport } from "./model.ts";
+import { messageOf } from "../base/errors.ts";
+import { hex } from "../base/hex.ts";
+import {
+  INTEGRITY_IDSTR,
+  MIG_CMD,
+  QEMU_VM,
+  QEMU_VM_FILE_MAGIC,
+  QEMU_VM_FILE_VERSION,
+  RAM_IDSTR,
+  RAM_VERSION,
+} from "../migration/wire.ts";
+import { priorityOf } from "./decode/priorities.ts";
+import { readCommand } from "./commands.ts";
+import { readConfiguration } from "./configuration.ts";
+import { type DescribedDevice, describedSize, type Description, parseDescription } from "./description.ts";
+import { checkIntegrity } from "./integrity.ts";
+import { type Progress, partReaderOf } from "./iterative.ts";
+import { otherFormat } from "./magic.ts";
+import type { CommandReport, IterativeReport, Problem, SectionReport, StreamReport } from "./model.ts";
+import { InspectError, problem, stop } from "./problems.ts";
+import { type PageVisitor, RamScan } from "./ram.ts";
+import { Scan } from "./scan.ts";
+import { findEnd, FOOTER_BYTES } from "./section-end.ts";
 import { type ByteSource, Cursor } from "./source.ts";
+import { findDescription, MAX_DESCRIPTION } from "./trailer.ts";
+import { MAX_FIELDS, walkSection } from "./walk.ts";
 
-/**
- * Called for each page in the order of the stream. `bytes` is valid during the call only: the page itself (`page`), its
- * XBZRLE encoding (`xbzrle`), its deflated bytes (`compressed`); for `zero` undefined, `fill` is the byte.
- */
-export type PageVisitor = (
-  block: RamBlockReport,
-  offset: number,
-  kind: PageKind,
-  bytes: Uint8Array | undefined,
-  fill: number,
-) => void;
+export type { PageVisitor };
 
 export interface ReadOptions {
   readonly onPage?: PageVisitor;
+  /** Count whole pages that are all zeros (`zeroContent`). */
+  readonly lookForZeros?: boolean;
   /** Keep each device section's bytes in its report. */
   readonly keepBytes?: boolean;
   /** Do not compare the hashes of Wherry's own streams. */
   readonly skipIntegrity?: boolean;
   /** Where the stream starts in the source, in bytes. */
   readonly offset?: number;
+  /** Of the target, in bytes, for a stream that does not say it. */
+  readonly pageSize?: number;
 }
 
 /** Reads the whole stream. Rejects only if the source does: bad bytes are in the report. */
-export async function readStream(source: ByteSource, options: ReadOptions = {}): Promise<StreamReport> {
-  const cursor = new Cursor(source, options.offset ?? 0);
-  const whole = await cursor.need(8);
-  if (whole) cursor.u32();
-  return {
-    streamVersion: whole ? cursor.u32() : 0,
-    sections: [],
-    ram: [],
-    iterative: [],
-    commands: [],
-    capabilities: [],
-    pageSize: 4096,
-    size: cursor.offset,
-    warnings: [],
-  };
+export function readStream(source: ByteSource, options: ReadOptions = {}): Promise<StreamReport> {
+  return new StreamScan(source, options).read();
+}
+
+const MAX_SECTIONS = 262_144;
+const MAX_SECTION_BYTES = 256 * 1024 * 1024;
+/** Of all device sections that wait for their description. */
+const MAX_WAITING_BYTES = 512 * 1024 * 1024;
+
+type Kind = SectionReport["kind"];
+const KINDS = new Map<number, Kind>([
+  [QEMU_VM.SECTION_START, "start"],
+  [QEMU_VM.SECTION_PART, "part"],
+  [QEMU_VM.SECTION_END, "end"],
+  [QEMU_VM.SECTION_FULL, "full"],
+]);
+
+interface Head {
+  readonly kind: Kind;
+  readonly id: number;
+  readonly idstr: string;
+  readonly instanceId: number;
+  readonly version: number;
+  readonly offset: number;
+}
+
+type OpenSection = { -readonly [K in keyof SectionReport]: SectionReport[K] };
+
+class StreamScan {
+  readonly #scan: Scan;
+  readonly #options: ReadOptions;
+  readonly #ram: RamScan;
+  readonly #sections: OpenSection[] = [];
+  readonly #commands: CommandReport[] = [];
+  readonly #heads = new Map<number, Head>();
+  readonly #open = new Set<number>();
+  readonly #iterative = new Map<number, Progress>();
+  readonly #budget = { left: MAX_FIELDS };
+  /** Device sections of a pipe, until the VMDESCRIPTION comes. */
+  readonly #waiting: {
+    readonly section: OpenSection;
+    readonly bytes: Uint8Array;
+    readonly guessed: boolean;
+  }[] = [];
+  #waitingBytes = 0;
+  #streamVersion = 0;
+  #configuration: StreamReport["configuration"];
+  #description: Description | undefined;
+  #devices = new Map<string, DescribedDevice>();
+  #descriptionAt: number | undefined;
+  /** Whether sections end with a footer; undefined until one has ended. */
+  #footers: boolean | undefined;
+  #guessed: string[] = [];
+  #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
+
+  constructor(source: ByteSource, options: ReadOptions) {
+    this.#scan = new Scan(new Cursor(source, options.offset ?? 0));
+    this.#scan.pageSize = options.pageSize;
+    this.#options = options;
+    this.#ram = new RamScan(this.#scan, options.onPage, options.lookForZeros === true);
+  }
+
+  async read(): Promise<StreamReport> {
+    let end: Problem | undefined;
+    try {
+      await this.#header();
+      await this.#body();
+    } catch (error) {
+      if (!(error instanceof InspectError)) throw error;
+      end = error.problem;
+    }
+    this.#walkWaiting();
+    return this.#report(end);
+  }
+
+  async #header(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    const at = scan.offset;
+    await cursor.need(64);
+    const other = otherFormat(cursor.bytes.subarray(0, cursor.available));
+    if (other !== undefined) scan.warnings.push(other);
+    await scan.need(8);
+    const magic = cursor.u32();
+    if (magic !== QEMU_VM_FILE_MAGIC) {
+      const known = other === undefined ? {} : { cause: other.cause ?? "", cure: other.cure };
+      const expected = `${hex(QEMU_VM_FILE_MAGIC)} ("QEVM")`;
+      stop("stream.magic", "header", at, expected, other?.found ?? hex(magic), known);
+    }
+    this.#streamVersion = cursor.u32();
+    if (this.#streamVersion !== QEMU_VM_FILE_VERSION)
+      stop("stream.version", "header", at + 4, `version ${QEMU_VM_FILE_VERSION}`, `${this.#streamVersion}`);
+  }
+
+  async #body(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const found = await findDescription(scan.cursor.source, scan.offset);
+    if (found !== undefined) {
+      this.#descriptionAt = found.offset;
+      this.#useDescription(found.description);
+    }
+    await this.#parts(undefined);
+    await this.#trailer();
+  }
+
+  #useDescription(description: Description): void {
+    this.#description = description;
+    for (const device of description.devices) {
+      const key = `${device.name}/${device.instanceId}`;
+      if (!this.#devices.has(key)) this.#devices.set(key, device);
+    }
+    const { pageSize } = description;
+    if (
+      pageSize === undefined ||
+      !Number.isInteger(Math.log2(pageSize)) ||
+      pageSize < 256 ||
+      pageSize > 65536
+    )
+      return;
+    this.#scan.pageSize ??= pageSize;
+  }
+
+  /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */
+  async #parts(end: number | undefined): Promise<void> {
+    const scan: Scan = this.#scan;
+    for (;;) {
+      const at = scan.offset;
+      if (end !== undefined && at >= end) {
+        if (at === end) return;
+        stop(
+          "stream.size",
+          "command PACKAGED",
+          at,
+          `sections up to offset ${hex(end)}`,
+          "one that ends behind it",
+        );
+      }
+      scan.where = this.#sections.length === 0 ? "header" : `behind ${scan.where.replace(/^behind /, "")}`;
+      const type = await scan.u8();
+      const kind = KINDS.get(type);
+      if (kind !== undefined) await this.#section(await this.#head(kind, at));
+      else if (type === QEMU_VM.EOF && end === undefined) return;
+      else if (type === QEMU_VM.COMMAND) await this.#command(at, end);
+      else if (
+        type === QEMU_VM.CONFIGURATION &&
+        this.#configuration === undefined &&
+        this.#sections.length === 0
+      ) {
+        this.#configuration = await readConfiguration(scan);
+      } else
+        stop("stream.section-type", scan.where, at, "a section, a command or the end", `type ${hex(type)}`);
+    }
+  }
+
+  async #command(at: number, end: number | undefined): Promise<void> {
+    const scan: Scan = this.#scan;
+    const command = await readCommand(scan, at);
+    if (this.#commands.length >= MAX_SECTIONS) this.#limit(at, `${MAX_SECTIONS} commands`);
+    this.#commands.push(command);
+    if (command.command !== MIG_CMD.PACKAGED) return;
+    if (end !== undefined)
+      stop("stream.command", "command PACKAGED", at, "no other in its payload", "another");
+    const { data } = command;
+    await this.#parts(scan.offset + new DataView(data.buffer, data.byteOffset).getUint32(0));
+  }
+
+  #limit(at: number, expected: string, found = "more"): never {
+    stop("stream.limit", this.#scan.where, at, `at most ${expected}`, found);
+  }
+
+  async #head(kind: Kind, offset: number): Promise<Head> {
+    const scan: Scan = this.#scan;
+    const id = await scan.u32();
+    if (kind === "part" || kind === "end") {
+      const start = this.#heads.get(id);
+      if (start === undefined || !this.#open.has(id)) {
+        stop(
+          "stream.section-id",
+          `section ${id}`,
+          offset,
+          "its start before its parts",
+          `a ${kind} of section ${id}`,
+        );
+      }
+      if (kind === "end") this.#open.delete(id);
+      return { ...start, kind, offset };
+    }
+    const idstr = await scan.countedString();
+    const head = { kind, id, idstr, instanceId: await scan.u32(), version: await scan.u32(), offset };
+    if (kind === "start") this.#open.add(id);
+    this.#heads.set(id, head);
+    return head;
+  }
+
+  async #section(head: Head): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { idstr, instanceId, kind, id } = head;
+    scan.where = `section ${idstr}/${instanceId}`;
+    if (this.#sections.length >= MAX_SECTIONS) this.#limit(head.offset, `${MAX_SECTIONS} sections`);
+    const section: OpenSection = { ...head, dataOffset: scan.offset, size: 0, fields: [], unaccounted: 0 };
+    this.#sections.push(section);
+    try {
+      const reader = kind === "full" ? undefined : partReaderOf(idstr);
+      if (kind !== "full" && idstr === RAM_IDSTR) {
+        if (head.version < 3 || head.version > RAM_VERSION)
+          stop(
+            "stream.section-version",
+            scan.where,
+            head.offset,
+            `version 3 or ${RAM_VERSION}`,
+            `${head.version}`,
+          );
+        await this.#ram.records();
+      } else if (reader !== undefined) {
+        let progress = this.#iterative.get(id);
+        if (progress === undefined) {
+          progress = { idstr, instanceId, counts: {}, names: [] };
+          this.#iterative.set(id, progress);
+        }
+        await reader(scan, progress);
+      } else await this.#device(section, kind);
+    } finally {
+      section.size = scan.offset - section.dataOffset;
+    }
+    await this.#footer(id);
+  }
+
+  /** A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found. */
+  async #device(section: OpenSection, kind: Kind): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    const described =
+      kind === "full" ? this.#devices.get(`${section.idstr}/${section.instanceId}`) : undefined;
+    let size = described === undefined ? undefined : describedSize(described);
+    if (size !== undefined && size > MAX_SECTION_BYTES)
+      this.#limit(scan.offset, `${MAX_SECTION_BYTES} bytes`, `${size}`);
+    const guessed = size === undefined || !(await this.#endsAt(size, section.id));
+    if (guessed) {
+      const limit = MAX_SECTION_BYTES;
+      size =
+        (await findEnd(scan, { id: section.id, footers: this.#footers, open: this.#open, limit })) ?? size;
+      if (size === undefined) {
+        const expected = "its size in the VMDESCRIPTION, or its footer";
+        stop("stream.no-size", scan.where, scan.offset, expected, "neither");
+      }
+    }
+    const length = size ?? 0;
+    await scan.need(length);
+    const bytes = cursor.take(length);
+    if (this.#options.keepBytes === true) section.bytes = bytes.slice();
+    if (section.idstr === INTEGRITY_IDSTR)
+      this.#integrity = { data: bytes.slice(), offset: section.dataOffset };
+    if (described !== undefined || this.#description !== undefined || kind !== "full") {
+      this.#walk(section, bytes, described);
+      if (described === undefined) this.#guessed.push(`${section.idstr}/${section.instanceId}`);
+      return;
+    }
+    this.#waitingBytes += length;
+    if (this.#waitingBytes > MAX_WAITING_BYTES)
+      this.#limit(scan.offset, `${MAX_WAITING_BYTES} bytes of devices`);
+    this.#waiting.push({ section, bytes: bytes.slice(), guessed });
+  }
+
+  /** Whether a section of `size` more bytes would end as sections of this stream do. */
+  async #endsAt(size: number, id: number): Promise<boolean> {
+    if (this.#footers === false) return true;
+    const { cursor } = this.#scan;
+    if (!(await cursor.need(size + FOOTER_BYTES))) return true;
+    const at = cursor.at + size;
+    if (cursor.bytes[at] === QEMU_VM.SECTION_FOOTER && cursor.view.getUint32(at + 1) === id) return true;
+    return this.#footers === undefined;
+  }
+
+  #walk(section: OpenSection, bytes: Uint8Array, described: DescribedDevice | undefined): void {
+    const { idstr, instanceId, version } = section;
+    const context = { idstr, instanceId, version, machine: this.#scan.machine };
+    const walked = walkSection(bytes, section.dataOffset, described, context, this.#budget);
+    section.fields = walked.fields;
+    section.unaccounted = walked.unaccounted;
+    if (described?.vmsdName !== undefined) section.vmsdName = described.vmsdName;
+    this.#scan.warnings.push(...walked.warnings);
+  }
+
+  #walkWaiting(): void {
+    for (const { section, bytes, guessed } of this.#waiting) {
+      const described = this.#devices.get(`${section.idstr}/${section.instanceId}`);
+      this.#walk(section, bytes, described);
+      if (described === undefined && guessed) this.#guessed.push(`${section.idstr}/${section.instanceId}`);
+    }
+  }
+
+  async #footer(id: number): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    if (this.#footers === false) return;
+    const at = scan.offset;
+    if (this.#footers === undefined) {
+      await cursor.need(1);
+      this.#footers = cursor.available > 0 && cursor.bytes[cursor.at] === QEMU_VM.SECTION_FOOTER;
+      if (!this.#footers) return;
+    }
+    await scan.need(FOOTER_BYTES);
+    const mark = cursor.u8();
+    const found = cursor.u32();
+    if (mark === QEMU_VM.SECTION_FOOTER && found === id) return;
+    const expected = `footer ${hex(QEMU_VM.SECTION_FOOTER)} of section ${id}`;
+    const what = mark === QEMU_VM.SECTION_FOOTER ? `the footer of section ${found}` : `byte ${hex(mark)}`;
+    stop("stream.footer", scan.where, at, expected, what);
+  }
+
+  /** Behind EOF: the VMDESCRIPTION, and nothing. */
+  async #trailer(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    scan.where = "vmdescription";
+    if (!(await cursor.need(1))) return;
+    const at = scan.offset;
+    if (cursor.bytes[cursor.at] === QEMU_VM.VMDESCRIPTION) {
+      await scan.need(5);
+      cursor.u8();
+      const length = cursor.u32();
+      if (length > MAX_DESCRIPTION) this.#limit(at, `${MAX_DESCRIPTION} bytes`, `${length}`);
+      await scan.need(length);
+      const bytes = cursor.take(length);
+      if (this.#descriptionAt !== at) {
+        try {
+          this.#useDescription(parseDescription(bytes));
+        } catch (error) {
+          stop("stream.description", scan.where, at, "JSON that describes the sections", messageOf(error));
+        }
+      }
+    }
+    if (!(await cursor.need(1))) return;
+    const { size } = cursor.source;
+    const found = size === undefined ? "more" : `${size - scan.offset} bytes more`;
+    scan.warnings.push(problem("stream.trailing", "behind the end", scan.offset, "nothing", found));
+  }
+
+  async #report(end: Problem | undefined): Promise<StreamReport> {
+    const scan: Scan = this.#scan;
+    const { warnings } = scan;
+    const { blocks } = this.#ram;
+    if (this.#guessed.length > 0) {
+      const names = this.#guessed.slice(0, 8).join(", ") + (this.#guessed.length > 8 ? "…" : "");
+      const found = `no description of ${this.#guessed.length} (${names})`;
+      warnings.push(problem("stream.guessed", "sections", undefined, "all described", found));
+    }
+    const records = blocks.reduce((sum, { records: { page, zero } }) => sum + page + zero, 0);
+    if (blocks.length > 0 && records === 0 && scan.capabilities.has("multifd"))
+      warnings.push(problem("ram.elsewhere", "section ram/0", undefined, "pages of RAM", "none"));
+    if (blocks.some(({ mapped }) => mapped !== undefined)) scan.capabilities.add("mapped-ram");
+    const integrity =
+      this.#integrity === undefined
+        ? undefined
+        : await checkIntegrity(scan, this.#integrity, this.#descriptionAt, this.#options);
+    for (const section of this.#sections) {
+      const priority = priorityOf(section.idstr, section.vmsdName);
+      if (priority !== undefined) section.priority = priority;
+    }
+    const iterative: IterativeReport[] = [...this.#iterative.values()];
+    return {
+      streamVersion: this.#streamVersion,
+      ...(this.#configuration === undefined ? {} : { configuration: this.#configuration }),
+      sections: this.#sections,
+      ram: blocks,
+      iterative,
+      commands: this.#commands,
+      ...(this.#description === undefined ? {} : { vmDescription: this.#description }),
+      capabilities: [...scan.capabilities],
+      pageSize: scan.pageSize ?? 4096,
+      ...(integrity === undefined ? {} : { integrity }),
+      size: scan.offset - (this.#options.offset ?? 0),
+      ...(end === undefined ? {} : { problem: end }),
+      warnings,
+    };
+  }
 }

@@ -1,0 +1,58 @@
+// What a file is that does not begin as a migration stream does: the things that people give to `wherry inspect`.
+import { decodeUtf8 } from "../base/text.ts";
+import { MULTIFD_MAGIC } from "../migration/multifd-packet.ts";
+import { RESOLVE_MAGIC } from "../migration/wire.ts";
+import type { Problem } from "./model.ts";
+import { problem } from "./problems.ts";
+
+interface Format {
+  /** The first bytes, as hexadecimal. */
+  readonly bytes: string;
+  readonly name: string;
+  readonly cure: string;
+}
+
+const UNPACK = "unpack it first";
+const FORMATS: readonly Format[] = [
+  { bytes: "1f8b", name: "gzip", cure: `${UNPACK}: zcat FILE | wherry inspect -` },
+  { bytes: "fd377a585a00", name: "xz", cure: `${UNPACK}: xzcat FILE | wherry inspect -` },
+  { bytes: "28b52ffd", name: "zstd", cure: `${UNPACK}: zstdcat FILE | wherry inspect -` },
+  { bytes: "425a68", name: "bzip2", cure: `${UNPACK}: bzcat FILE | wherry inspect -` },
+  { bytes: "894c5a4f", name: "lzop", cure: `${UNPACK}: lzop -dc FILE | wherry inspect -` },
+  {
+    bytes: "514649fb",
+    name: "a qcow2 image",
+    cure: "the state of a snapshot is inside it: load the snapshot in QEMU and migrate to a file",
+  },
+  { bytes: "7f454c46", name: "an ELF file", cure: "a core dump is no stream: migrate to a file" },
+  {
+    bytes: MULTIFD_MAGIC.toString(16),
+    name: "a multifd channel",
+    cure: "give the stream of the main channel: a channel holds pages only",
+  },
+  {
+    bytes: RESOLVE_MAGIC.toString(16),
+    name: "Wherry's question after a move",
+    cure: "give the stream itself",
+  },
+];
+
+/** Undefined for a stream, and for what is not known. */
+export function otherFormat(bytes: Uint8Array): Problem | undefined {
+  const hexText = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const format = FORMATS.find((known) => hexText.startsWith(known.bytes));
+  if (format !== undefined) {
+    const { name, cure } = format;
+    return problem("stream.magic", "header", 0, "a migration stream", name, {
+      cause: "it is something else",
+      cure,
+    });
+  }
+  if (decodeUtf8(bytes.subarray(0, 12)) !== "LibvirtQemud") return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  // Its header's numbers are in the host's order; the stream follows 92 bytes and the domain's XML.
+  const offset = bytes.length < 32 ? undefined : 92 + view.getUint32(20, true);
+  const cure = offset === undefined ? "it is cut" : `the stream follows its header: --offset ${offset}`;
+  const cause = "virsh save puts a header and the domain's XML before the stream";
+  return problem("stream.magic", "header", 0, "a migration stream", "a file of libvirt", { cause, cure });
+}

@@ -1,0 +1,68 @@
+// What the readers of a stream's parts share: the cursor, where it is in words, and what the stream has said so far.
+import type { Problem } from "./model.ts";
+import { stop } from "./problems.ts";
+import type { Cursor } from "./source.ts";
+
+export class Scan {
+  readonly cursor: Cursor;
+  /** What is being read, for messages. */
+  where = "header";
+  readonly warnings: Problem[] = [];
+  readonly capabilities = new Set<string>();
+  /** Of the target, in bytes; undefined until the stream says it, or RAM shows it. */
+  pageSize: number | undefined;
+  /** From the CONFIGURATION section. */
+  machine: string | undefined;
+  /** Command POSTCOPY_ADVISE has come. */
+  postcopyAdvised = false;
+
+  constructor(cursor: Cursor) {
+    this.cursor = cursor;
+  }
+
+  get offset(): number {
+    return this.cursor.offset;
+  }
+
+  /** Stops the reading with what it lacks. */
+  cut(missing: number): never {
+    const { cursor } = this;
+    const end = cursor.offset + cursor.available;
+    stop("stream.cut", this.where, end, `${missing} more ${missing === 1 ? "byte" : "bytes"}`, "the end");
+  }
+
+  /** Buffers n bytes, or stops: the stream is cut. Check `cursor.available` first where speed matters. */
+  async need(n: number): Promise<void> {
+    const { cursor } = this;
+    if (cursor.available < n && !(await cursor.need(n))) this.cut(n - cursor.available);
+  }
+
+  async skip(n: number): Promise<void> {
+    const { cursor } = this;
+    const end = cursor.offset + n;
+    if (!(await cursor.skip(n))) this.cut(end - cursor.offset);
+  }
+
+  async u8(): Promise<number> {
+    await this.need(1);
+    return this.cursor.u8();
+  }
+  async u16(): Promise<number> {
+    await this.need(2);
+    return this.cursor.u16();
+  }
+  async u32(): Promise<number> {
+    await this.need(4);
+    return this.cursor.u32();
+  }
+  async u64(): Promise<bigint> {
+    await this.need(8);
+    return this.cursor.u64();
+  }
+  /** u8 length and characters. */
+  async countedString(): Promise<string> {
+    await this.need(1);
+    await this.need(1 + this.cursor.bytes[this.cursor.at]!);
+    return this.cursor.text(this.cursor.u8());
+  }
+}

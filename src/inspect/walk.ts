@@ -1,0 +1,373 @@
+// Walks the bytes of a device section along its description: every field by name, arrays, structs, lists, trees, and
+// subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). What the description leaves opaque goes
+// to decode/opaque.ts. The description is as hostile as the bytes: sizes are checked against what is there.
+import { EndOfBytes } from "../base/bytes.ts";
+import { decodeUtf8 } from "../base/text.ts";
+import { decodeOpaque, type OpaqueContext } from "./decode/opaque.ts";
+import type { DescribedField, DescribedStruct } from "./description.ts";
+import { FieldReader } from "./fields.ts";
+import type { Field, FieldValue, Problem } from "./model.ts";
+import { InspectError, problem, stop } from "./problems.ts";
+
+export interface WalkContext {
+  readonly idstr: string;
+  readonly instanceId: number;
+  readonly version: number;
+  readonly machine: string | undefined;
+}
+
+export interface Walked {
+  readonly fields: Field[];
+  /** Bytes that no field explains: behind the described ones, or left over by a decoder. */
+  readonly unaccounted: number;
+  readonly warnings: Problem[];
+}
+
+/** How many Field objects a stream may make; what comes after is shown as plain bytes. */
+export interface FieldBudget {
+  left: number;
+}
+export const MAX_FIELDS = 4_000_000;
+
+/** Elements of an array that become fields of their own; a longer one is one field. */
+const MAX_ELEMENTS = 16_384;
+const SUBSECTION_MARK = 0x05;
+const NULL_MARK = 0x30;
+
+type OpenField = { -readonly [K in keyof Field]: Field[K] };
+type Scope = Pick<OpaqueContext, "version" | "vmsdName">;
+
+/** Reads all of `bytes`, which start at stream offset `base`. Without a description all is one opaque field. */
+export function walkSection(
+  bytes: Uint8Array,
+  base: number,
+  description: DescribedStruct | undefined,
+  context: WalkContext,
+  budget: FieldBudget,
+): Walked {
+  return new Walker(bytes, base, context, budget).section(description);
+}
+
+class Walker {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #base: number;
+  readonly #context: WalkContext;
+  readonly #budget: FieldBudget;
+  readonly #warnings: Problem[] = [];
+  #unaccounted = 0;
+  #at = 0;
+
+  constructor(bytes: Uint8Array, base: number, context: WalkContext, budget: FieldBudget) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#base = base;
+    this.#context = context;
+    this.#budget = budget;
+  }
+
+  get #where(): string {
+    return `section ${this.#context.idstr}/${this.#context.instanceId}`;
+  }
+  get #left(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  section(description: DescribedStruct | undefined): Walked {
+    const fields: Field[] = [];
+    const scope: Scope = { version: this.#context.version };
+    if (description === undefined) {
+      const field: DescribedField = { name: "data", type: "data", size: this.#left, structs: [] };
+      this.#opaque(field, field.name, scope, fields, true);
+    } else {
+      try {
+        this.#struct(description, scope, fields, "");
+      } catch (error) {
+        if (!(error instanceof InspectError)) throw error;
+        this.#warnings.push(error.problem);
+      }
+      this.#rest(fields);
+    }
+    return { fields, unaccounted: this.#unaccounted, warnings: this.#warnings };
+  }
+
+  #rest(fields: Field[]): void {
+    const size = this.#left;
+    if (size === 0) return;
+    const value = this.#bytes.slice(this.#at);
+    fields.push({ name: "rest", offset: this.#base + this.#at, size, type: "unknown", value });
+    this.#at += size;
+    this.#unaccounted += size;
+    if (this.#warnings.length > 0) return;
+    this.#warnings.push(
+      problem(
+        "stream.size",
+        this.#where,
+        this.#base + this.#at - size,
+        `${this.#bytes.length - size} bytes, as the VMDESCRIPTION says`,
+        `${this.#bytes.length} bytes`,
+      ),
+    );
+  }
+
+  #need(size: number, path: string): void {
+    if (size <= this.#left) return;
+    stop(
+      "stream.size",
+      this.#where,
+      this.#base + this.#at,
+      `${size} bytes for ${path}`,
+      `${this.#left} bytes to the section's end`,
+    );
+  }
+
+  /** Adds a container to `fields`, which `read` fills; its size is right also if that throws. */
+  #container(
+    name: string,
+    type: string,
+    fields: Field[],
+    read: (children: Field[]) => void,
+    meaning?: string,
+  ): void {
+    const children: Field[] = [];
+    const start = this.#at;
+    const field: OpenField = { name, offset: this.#base + start, size: 0, type, children };
+    if (meaning !== undefined) field.meaning = meaning;
+    fields.push(field);
+    this.#budget.left--;
+    try {
+      read(children);
+    } finally {
+      field.size = this.#at - start;
+    }
+  }
+
+  #struct(struct: DescribedStruct, outer: Scope, fields: Field[], path: string): void {
+    const scope: Scope = {
+      version: struct.version ?? outer.version,
+      ...(struct.vmsdName === undefined ? {} : { vmsdName: struct.vmsdName }),
+    };
+    const all = struct.fields;
+    for (let i = 0; i < all.length; ) {
+      const first = all[i]!;
+      let behind = i + 1;
+      while (all[behind]?.name === first.name) behind++;
+      const group = all.slice(i, behind);
+      i = behind;
+      if (group.length === 1 && first.arrayLength === undefined && first.index === undefined) {
+        this.#field(first, first.name, scope, fields, `${path}${first.name}`);
+      } else this.#array(group, scope, fields, path);
+    }
+    for (const subsection of struct.subsections) this.#subsection(subsection, fields, path);
+  }
+
+  #subsection(struct: DescribedStruct, fields: Field[], path: string): void {
+    const name = struct.vmsdName ?? "";
+    const start = this.#at;
+    const head = this.#bytes.subarray(start, start + 2);
+    const found = decodeUtf8(this.#bytes.subarray(start + 2, start + 2 + (head[1] ?? 0)));
+    if (head[0] !== SUBSECTION_MARK || found !== name || this.#left < 2 + (head[1] ?? 0) + 4) {
+      const what = head[0] === SUBSECTION_MARK ? `subsection ${found}` : `byte ${head[0] ?? "none"}`;
+      stop("stream.subsection", this.#where, this.#base + start, `subsection ${name}`, what);
+    }
+    const version = this.#view.getUint32(start + 2 + head[1]!);
+    this.#container(
+      name,
+      "subsection",
+      fields,
+      (children) => {
+        this.#at += 2 + head[1]! + 4;
+        this.#struct(struct, { version }, children, `${path}${name}/`);
+      },
+      `version ${version}`,
+    );
+  }
+
+  /** Elements of one array: each described for itself, or many of one kind by the first, or runs of both. */
+  #array(group: readonly DescribedField[], scope: Scope, fields: Field[], path: string): void {
+    const first = group[0]!;
+    const name = `${path}${first.name}`;
+    const total = group.reduce((sum, field) => sum + (field.arrayLength ?? 1), 0);
+    if (group.length === 1 && total > MAX_ELEMENTS) {
+      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all.
+      const size = first.size * total;
+      this.#need(size, name);
+      const type = `${first.type}[${total}]`;
+      this.#opaque({ ...first, type, size }, first.name, scope, fields, false);
+      return;
+    }
+    const type = group.at(-1)!.type;
+    this.#container(first.name, `${type}[${total}]`, fields, (children) => {
+      let index = 0;
+      for (const field of group) {
+        const count = field.size === 0 && field.structs.length === 0 ? 1 : (field.arrayLength ?? 1);
+        for (let i = 0; i < count; i++) {
+          // The mark before an element that is not null belongs to it.
+          const marked = field.type === "ptr-marker" && this.#bytes[this.#at] !== NULL_MARK;
+          const label = `[${index}]`;
+          this.#field(field, marked ? `${label}.marker` : label, scope, children, `${name}${label}`);
+          if (!marked) index++;
+        }
+      }
+    });
+  }
+
+  #field(field: DescribedField, name: string, scope: Scope, fields: Field[], path: string): void {
+    const { size, structs, type } = field;
+    this.#need(size, path);
+    if (this.#budget.left <= 0) return this.#plain(name, type, size, fields);
+    const end = this.#at + size;
+    const only = structs[0];
+    if (only === undefined) return this.#value(field, name, scope, fields);
+    if (size === 1 && only.fields.length === 0 && this.#bytes[this.#at] === NULL_MARK) {
+      return this.#null(name, fields);
+    }
+    if (type === "struct" || type === "vstruct" || type === "tmp") {
+      this.#container(name, type, fields, (children) => this.#struct(only, scope, children, `${path}.`));
+    } else if (LISTS.has(type)) {
+      this.#container(name, type, fields, (children) => this.#list(field, scope, children, path));
+    } else if (structs.reduce((sum, struct) => sum + describedBytes(struct), 0) === size) {
+      this.#container(name, type, fields, (children) => {
+        for (const struct of structs) this.#struct(struct, scope, children, `${path}.`);
+      });
+    } else this.#opaque(field, name, scope, fields, false);
+    if (this.#at !== end) {
+      const found = `${size - end + this.#at} bytes in its fields`;
+      stop("stream.size", this.#where, this.#base + end - size, `${size} bytes for ${path}`, found);
+    }
+  }
+
+  /** QTAILQ and QLIST: a 1 before each element, a 0 behind. GTREE: the count before, each node with key and value. */
+  #list({ type, structs }: DescribedField, scope: Scope, fields: Field[], path: string): void {
+    const byte = (name: string): number => {
+      this.#need(1, `${path}.${name}`);
+      const value = this.#bytes[this.#at]!;
+      this.#add(name, "uint8", 1, BigInt(value), fields);
+      return value;
+    };
+    const mark = (name: string, expected: number): void => {
+      const found = byte(name);
+      if (found === expected) return;
+      stop(
+        "stream.size",
+        this.#where,
+        this.#base + this.#at - 1,
+        `${expected} as ${path}.${name}`,
+        `${found}`,
+      );
+    };
+    let nodes = structs.length;
+    const tree = type === "gtree";
+    if (tree) {
+      this.#need(4, `${path}.nodes`);
+      nodes = this.#view.getUint32(this.#at);
+      this.#add("nodes", "uint32", 4, BigInt(nodes), fields);
+    }
+    const perNode = tree && structs.length === 2 * nodes ? 2 : 1;
+    for (let i = 0; i < structs.length; i += perNode) {
+      const label = `[${i / perNode}]`;
+      mark(`${label}.more`, 1);
+      if (tree && perNode === 1) {
+        this.#need(8, `${path}${label}.key`);
+        this.#add(`${label}.key`, "uint64", 8, this.#view.getBigUint64(this.#at), fields);
+      }
+      for (const struct of structs.slice(i, i + perNode)) {
+        const name = perNode === 2 && struct === structs[i] ? `${label}.key` : label;
+        this.#container(name, "struct", fields, (children) =>
+          this.#struct(struct, scope, children, `${path}${label}.`),
+        );
+      }
+    }
+    mark("end", 0);
+  }
+
+  #add(name: string, type: string, size: number, value: FieldValue, fields: Field[], meaning?: string): void {
+    const offset = this.#base + this.#at;
+    fields.push({ name, offset, size, type, value, ...(meaning === undefined ? {} : { meaning }) });
+    this.#at += size;
+    this.#budget.left--;
+  }
+  #plain(name: string, type: string, size: number, fields: Field[]): void {
+    this.#add(name, type, size, this.#bytes.slice(this.#at, this.#at + size), fields);
+  }
+  #null(name: string, fields: Field[]): void {
+    this.#add(name, "nullptr", 1, BigInt(NULL_MARK), fields, "null");
+  }
+
+  #value(field: DescribedField, name: string, scope: Scope, fields: Field[]): void {
+    const { type, size } = field;
+    const mark = this.#bytes[this.#at];
+    if (type === "nullptr" || (type === "uint64" && size === 1 && mark === NULL_MARK)) {
+      if (size === 1) return this.#null(name, fields);
+    }
+    const scalar = size === 0 ? undefined : SCALARS.get(type);
+    if (scalar === undefined || (scalar.size !== undefined && scalar.size !== size)) {
+      return this.#opaque(field, name, scope, fields, false);
+    }
+    if (type === "bool") return this.#add(name, type, size, mark !== 0, fields);
+    let value = 0n;
+    for (let i = 0; i < size; i++) {
+      value = (value << 8n) | BigInt(this.#bytes[this.#at + i]!);
+    }
+    if (scalar.signed === true) value = BigInt.asIntN(size * 8, value);
+    this.#add(name, type, size, value, fields, type === "ptr-marker" ? "pointer" : undefined);
+  }
+
+  /** `whole`: it is a section without a description; what no decoder knows of it is not accounted for. */
+  #opaque(field: DescribedField, name: string, scope: Scope, fields: Field[], whole: boolean): void {
+    const { size, type } = field;
+    const start = this.#at;
+    if (size === 0 || type === "unused_buffer") return this.#plain(name, type, size, fields);
+    const offset = this.#base + start;
+    const reader = new FieldReader(this.#bytes.subarray(start, start + size), offset);
+    const { idstr, instanceId, machine } = this.#context;
+    const context = { ...scope, idstr, instanceId, field: field.name, type, ...(machine && { machine }) };
+    try {
+      if (!decodeOpaque(context, reader)) {
+        if (whole) this.#unaccounted += size;
+        return this.#plain(name, type, size, fields);
+      }
+      this.#unaccounted += reader.remaining;
+      reader.rest();
+    } catch (error) {
+      if (!(error instanceof InspectError || error instanceof EndOfBytes)) throw error;
+      const read = offset + size - reader.remaining;
+      const expected = error instanceof InspectError ? error.problem.expected : "more bytes";
+      const found = error instanceof InspectError ? error.problem.found : `the end of its ${size} bytes`;
+      this.#warnings.push(problem("opaque.bytes", `${this.#where} ${field.name}`, read, expected, found));
+      this.#unaccounted += reader.remaining;
+      reader.rest();
+    }
+    fields.push({ name, offset, size, type, children: reader.fields });
+    this.#at += size;
+    this.#budget.left -= 1 + reader.fields.length;
+  }
+}
+
+/** As the fields say; unlike describedSize, each field's own size is not believed. */
+function describedBytes(struct: DescribedStruct): number {
+  return struct.fields.reduce((sum, { size, arrayLength = 1 }) => sum + size * arrayLength, 0);
+}
+
+const LISTS = new Set(["qtailq", "qlist", "gtree"]);
+
+interface Scalar {
+  readonly size?: number;
+  readonly signed?: true;
+}
+const SCALARS: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
+  ["bool", { size: 1 }],
+  ["timer", { size: 8 }],
+  ["ptimer", { size: 8 }],
+  ["float64", { size: 8 }],
+  ["CPU_Double_U", { size: 8 }],
+  ["ptr-marker", { size: 1 }],
+  // Less or equal, big-endian like the others.
+  ["int32 le", { size: 4, signed: true }],
+  ...[1, 2, 4, 8].flatMap((size): [string, Scalar][] => [
+    [`uint${size * 8}`, { size }],
+    [`uint${size * 8} equal`, { size }],
+    [`int${size * 8}`, { size, signed: true }],
+    [`int${size * 8} equal`, { size, signed: true }],
+  ]),
+]);

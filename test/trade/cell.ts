@@ -30,6 +30,8 @@ export interface Cell {
   /** One for each move. */
   readonly transports: readonly Transport[];
   readonly legacy: boolean;
+  /** To see that the judge sees it: the guest's clock is put forward in the file of a `file` move. */
+  readonly plantedJumpNs?: bigint;
 }
 
 export interface Outcome {
@@ -124,7 +126,8 @@ class Journey {
     const from = this.#last;
     const to = await Side.start(kind, this.#hardware, undefined, this.#folder);
     try {
-      this.downtimes.push(await hop(from, to, transport, this.#cell.release, this.#folder));
+      const { release, plantedJumpNs } = this.#cell;
+      this.downtimes.push(await hop(from, to, transport, release, this.#folder, plantedJumpNs));
     } finally {
       this.#stoppedAt.push(from.eventTime("STOP"));
       this.sides.push(to);
@@ -157,6 +160,8 @@ export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
     await journey.travel();
   } catch (error) {
     complaints.push((error as Error).message);
+    for (const { name, complaints: said } of journey.sides)
+      if (said() !== "" && !complaints.join().includes(said())) complaints.push(`${name} says: ${said()}`);
   } finally {
     for (const side of journey.sides) await side.end();
     echo.close();

@@ -1,6 +1,6 @@
 // `npm run check:trade-RELEASE`: a running Debian travels between QEMU and Wherry, over every transport, idle and busy, on one
 // hart and four: its own proof holds, its clock neither jumps nor freezes, its kernel says nothing (issue 4, done-when 1).
-//   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --at-once N, --logs FOLDER
+//   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --at-once N, --logs FOLDER; --planted: faults that must be found, and nothing else
 import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,7 @@ const given = options({
   load: "idle,busy",
   transport: TRANSPORTS.join(),
   "at-once": 2,
+  planted: false,
   logs: join(tmpdir(), "wherry-trade-logs"),
 });
 const CELL_MS = 300_000;
@@ -53,6 +54,36 @@ function matrix(): Cell[] {
   return cells;
 }
 
+/** What must be found: QEMU 7.2 freezes the timers of its own guests, and a file whose clock was put forward. */
+const PLANTED: readonly { readonly cell: Cell; readonly found: RegExp }[] = [
+  {
+    cell: { release: "7.2", route: kinds("QQ"), harts: 4, busy: true, transports: ["unix"], legacy: true },
+    found: /clock, timers and work go on: not within/,
+  },
+  {
+    cell: {
+      ...{ release: "10.0", route: kinds("QQ"), harts: 1, busy: false, transports: ["file"], legacy: true },
+      plantedJumpNs: 5_000_000_000n,
+    },
+    found: /the guest's clock is [45]\d{3} ms off after the move/,
+  },
+];
+
+async function findsPlanted(): Promise<never> {
+  const cases = new Cases("trade: planted faults", PLANTED.length);
+  const guest = buildGuest(directory);
+  for (const { cell, found } of PLANTED) {
+    await cases.run(nameOf(cell), CELL_MS, async () => {
+      const { complaints } = await runCell(cell, guest);
+      const finding = complaints.find((complaint) => found.test(complaint));
+      if (finding === undefined) throw new Error(`not found: ${complaints.join("; ")}`);
+      return `found: ${finding}`;
+    });
+  }
+  return cases.end();
+}
+
+if (given.planted) await findsPlanted();
 const cells = matrix();
 const cases = new Cases(`trade: ${cells.length} journeys, logs of failures in ${given.logs}`, cells.length);
 const guest = buildGuest(directory);

@@ -57,7 +57,8 @@ export const LEAST_TICKS = 10;
 /** The kernel's words for a host that is slow, moves or not. */
 const SLOW_HOST = /hrtimer: interrupt took|workqueue: \S+ hogged CPU/;
 
-function checksum(text: string): string {
+/** FNV-1a of the bytes, as traveller.c has it. */
+export function checksum(text: string): string {
   let sum = 2166136261;
   for (let i = 0; i < text.length; i++) sum = Math.imul(sum ^ text.charCodeAt(i), 16777619);
   return (sum >>> 0).toString(16).padStart(8, "0");

@@ -40,6 +40,8 @@ export interface MachineConfig extends EngineConfig {
   readonly rtc?: RtcOptions | undefined;
   /** virtio-mmio version 1, for drivers from before virtio 1.0. Default: version 2. */
   readonly legacyVirtio?: boolean | undefined;
+  /** What the guest is told its harts have, in canonical order. Default: all that they have. */
+  readonly isaExtensions?: readonly string[] | undefined;
 }
 
 /** What is plugged in. */
@@ -94,6 +96,7 @@ export async function createMachine(
         append: config.append ?? "",
         incoming: config.incoming ?? false,
         legacyVirtio: config.legacyVirtio ?? false,
+        ...(config.isaExtensions === undefined ? {} : { isaExtensions: config.isaExtensions }),
         rtc: { ...rtc, ...config.rtc },
       },
       {
@@ -105,6 +108,7 @@ export async function createMachine(
           irqchipSection(aclintState, vm.aclint),
           irqchipSection(plicState, vm.plic),
         ],
+        irqchip: vm,
       },
       {
         clock: platform.clock,

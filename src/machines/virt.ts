@@ -29,6 +29,8 @@ import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
 import type { Section } from "../vmm/section.ts";
 import { stateSection } from "../vmm/state-section.ts";
 import { BootError, type Segment } from "./image.ts";
+import type { Irqchip, TradedVirtio } from "./qemu/parts.ts";
+import { QemuProfiles } from "./qemu/profiles.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import {
   FLASH_SIZE,
@@ -97,6 +99,8 @@ export interface VirtParts {
   readonly cpus: Cpus;
   /** Sections of the hypervisor half (vCPUs, timer, interrupt controller); the devices' follow them. */
   readonly sections: readonly Section[];
+  /** Interrupt controller and timer of the hypervisor half. Without it the machine is not traded with QEMU. */
+  readonly irqchip?: Irqchip;
 }
 
 /** The board's RAM blocks in QEMU's order. */
@@ -248,7 +252,7 @@ export function createVirtMachine(
   });
   space.add("sifive_test", VIRT_MEMMAP.test.base, SIFIVE_TEST_SIZE, test);
 
-  addVirtio(machine, backends, irq, options.legacyVirtio ?? false);
+  const virtio = addVirtio(machine, backends, irq, options.legacyVirtio ?? false);
 
   const fwCfg = new FwCfg(memory);
   fwCfg.add(FW_CFG_UUID, new Uint8Array(16));
@@ -259,6 +263,23 @@ export function createVirtMachine(
   space.add("fw_cfg", VIRT_MEMMAP.fwCfg.base, FW_CFG_SIZE, fwCfg);
   machine.devices.push(fwCfg);
   addState(fwCfgState, fwCfg.state);
+
+  if (parts.irqchip !== undefined) {
+    const profiles = new QemuProfiles({
+      machine,
+      cpus,
+      irqchip: parts.irqchip,
+      memorySize: options.memorySize,
+      isaExtensions: options.isaExtensions ?? DEFAULT_ISA_EXTENSIONS,
+      legacyVirtio: options.legacyVirtio ?? false,
+      virtio,
+      fwCfg: fwCfg.state,
+      serial: { state: serial.state, update: () => serial.afterLoad() },
+    });
+    machine.foreign = profiles;
+    // A guest that starts anew knows what this board told it, not what QEMU's did.
+    machine.devices.push({ reset: () => profiles.forget() });
+  }
 
   machine.drives.push(...(backends.drives ?? []));
   const builtin = options.firmware === "builtin";
@@ -285,7 +306,8 @@ function addVirtio(
   backends: VirtBackends,
   irq: (source: number) => IrqLine,
   legacy: boolean,
-): void {
+): TradedVirtio[] {
+  const traded: TradedVirtio[] = [];
   const devices = backends.virtio ?? [];
   if (devices.length > VIRTIO_COUNT) {
     throw new BootError(
@@ -314,7 +336,14 @@ function addVirtio(
     }
     machine.devices.push(transport satisfies Quiescable);
     machine.addSection(transport.section);
+    traded.push({
+      kind: device.kind.name,
+      queues: device.queues.length,
+      offeredFeatures: device.offeredFeatures,
+      guestFeatures: () => device.state.guestFeatures,
+    });
   }
+  return traded;
 }
 
 function blockOf(memory: GuestMemory, name: string): RamBlock {

@@ -244,8 +244,18 @@ export function defineState<F extends Fields, const S extends Subsections = read
   fields: F,
   subsections?: S,
 ): StateDefinition<Flat<F, S>> {
-  const definition = new StateDefinition<Flat<F, S>>(name, options, fields, subsections ?? []);
+  const definition = foreignState(name, options, fields, subsections);
   const schema = definition.schema();
   registry.set(`${name} ${JSON.stringify(schema)}`, schema);
   return definition;
+}
+
+/** A state as somebody else's release writes it: how it may change is not ours to say, so it is not in the schema dump. */
+export function foreignState<F extends Fields, const S extends Subsections = readonly []>(
+  name: string,
+  options: StateOptions<Flat<F, S>>,
+  fields: F,
+  subsections?: S,
+): StateDefinition<Flat<F, S>> {
+  return new StateDefinition<Flat<F, S>>(name, options, fields, subsections ?? []);
 }

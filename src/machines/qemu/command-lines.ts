@@ -1,0 +1,64 @@
+// The two command lines that make machines which can take each other's place.
+import type { Kept, QemuParts, TradedVirtio } from "./parts.ts";
+import type { Release } from "./releases.ts";
+
+const MIB = 1024 * 1024;
+const VIRTIO_BLK_F_RO = 1n << 5n;
+
+export function commandLines(
+  parts: QemuParts,
+  release: Release,
+  kept: Kept | undefined,
+): { qemu: readonly string[]; wherry: readonly string[] } {
+  return { qemu: qemu(parts, release, kept), wherry: wherry(parts) };
+}
+
+function qemu(parts: QemuParts, release: Release, kept: Kept | undefined): string[] {
+  const { cpus, memorySize, isaExtensions, legacyVirtio, virtio } = parts;
+  const asked = kept === undefined ? isaExtensions.map((e) => release.extensions[e]) : [];
+  const cpu = ["rv64", ...asked.filter((option) => option !== undefined)].join(",");
+  return [
+    ...["qemu-system-riscv64", "-M", "virt", "-cpu", cpu],
+    ...["-smp", String(cpus.all.length), "-m", `${memorySize / MIB}M`, "-bios", "default", "-nographic"],
+    ...(legacyVirtio ? [] : ["-global", "virtio-mmio.force-legacy=false"]),
+    ...virtio.flatMap(qemuDevice),
+    ...["-incoming", "URI"],
+  ];
+}
+
+/** In the board's order: the first takes the highest slot there too. */
+function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number): string[] {
+  switch (kind) {
+    case "virtio-blk":
+      return [
+        ...[
+          "-drive",
+          `if=none,id=drive${i},format=raw,file=FILE${(offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on"}`,
+        ],
+        ...["-device", `virtio-blk-device,drive=drive${i}${queues > 1 ? `,num-queues=${queues}` : ""}`],
+      ];
+    case "virtio-net":
+      return [...["-netdev", `user,id=net${i}`], ...["-device", `virtio-net-device,netdev=net${i},mac=MAC`]];
+    case "virtio-console":
+      return [
+        ...["-device", "virtio-serial-device,max_ports=1", "-chardev", `stdio,id=console${i}`],
+        ...["-device", `virtconsole,chardev=console${i}`],
+      ];
+    default:
+      return ["-device", `${kind}-device`];
+  }
+}
+
+function wherry({ cpus, memorySize, virtio }: QemuParts): string[] {
+  const option: Record<string, string[]> = {
+    "virtio-blk": ["--drive", "file=FILE"],
+    "virtio-net": ["--net", "socket:connect=HOST:PORT"],
+    "virtio-rng": ["--rng"],
+  };
+  return [
+    ...["wherry", "run", "--smp", String(cpus.all.length), "--memory", `${memorySize / MIB}M`],
+    ...["--firmware", "FILE"],
+    ...virtio.flatMap(({ kind }) => option[kind] ?? []),
+    ...["--incoming", "URI"],
+  ];
+}

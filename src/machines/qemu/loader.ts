@@ -1,0 +1,205 @@
+// A stream of any of the three releases into this board. Sections are decoded and checked as they come; the harts, whose
+// interrupt lines and time are the controllers' here, are put together when all have been applied.
+import type { ForeignLoader } from "../../vmm/profile.ts";
+import type { Section } from "../../vmm/section.ts";
+import {
+  acpiBuildState,
+  clockState,
+  commonState,
+  fwCfgWithAcpiState,
+  type MtimerState,
+  mtimerDefinition,
+  plicDefinition,
+  PLIC_SOURCES,
+  PLIC_WORDS,
+  type QemuPlicState,
+} from "./board-state.ts";
+import { checkHart, hartFromQemu, MIP } from "./hart.ts";
+import { hartDefinition, NOT_ARMED, type QemuHart } from "./hart-state.ts";
+import type { Kept, QemuParts } from "./parts.ts";
+import { type Release, RELEASES, TradeError } from "./releases.ts";
+import { foreignSection } from "./sections.ts";
+import { RESHAPED } from "./writer.ts";
+
+const NS_PER_TICK = 100n;
+const MASK_64 = (1n << 64n) - 1n;
+/** More than any machine here has. */
+const MANY_HARTS = 64;
+
+const DROPPED: Readonly<Record<string, string>> = {
+  slirp: "QEMU's user network: its connections end where it ends",
+};
+const DROPPED_BLOCKS: readonly string[] = [
+  ...["/rom@etc/acpi/tables", "/rom@etc/table-loader", "/rom@etc/acpi/rsdp"],
+];
+
+export class QemuLoader implements ForeignLoader {
+  readonly sections: readonly Section[];
+  readonly #parts: QemuParts;
+  readonly #keep: (kept: Kept) => void;
+  readonly #harts: QemuHart[] = [];
+  readonly #halted: number[] = [];
+  #release: Release | undefined;
+  #clock = 0n;
+  #mtimer: MtimerState | undefined;
+
+  constructor(parts: QemuParts, keep: (kept: Kept) => void) {
+    this.#parts = parts;
+    this.#keep = keep;
+    const { machine, cpus } = parts;
+    const ids = cpus.all.map(({ id }) => id);
+    this.sections = [
+      foreignSection({
+        idstr: "timer",
+        definitions: [clockState],
+        take: ({ clock }) => {
+          this.#clock = clock;
+        },
+      }),
+      ...ids.flatMap((id) => this.#hartSections(id)),
+      ...this.#surplusHarts(ids.length),
+      this.#mtimerSection(),
+      this.#plicSection(),
+      this.#fwCfgSection(),
+      foreignSection({ idstr: "virt_acpi_build", definitions: [acpiBuildState], take: () => {} }),
+      ...machine.sections.filter((s) => !RESHAPED.includes(s.idstr)),
+    ];
+  }
+
+  get release(): string | undefined {
+    return this.#release?.name;
+  }
+
+  dropped(idstr: string): string | undefined {
+    return DROPPED[idstr];
+  }
+
+  droppedBlock(name: string): string | undefined {
+    return DROPPED_BLOCKS.includes(name) ? "ACPI tables, which QEMU makes anew at each start" : undefined;
+  }
+
+  #hartSections(id: number): Section[] {
+    return [
+      foreignSection({
+        idstr: "cpu_common",
+        instanceId: id,
+        definitions: [commonState],
+        take: ({ halted }) => {
+          this.#halted[id] = halted;
+        },
+      }),
+      foreignSection({
+        idstr: "cpu",
+        instanceId: id,
+        definitions: RELEASES.map(hartDefinition),
+        check: (hart, version) => {
+          checkHart(hart, id);
+          this.#release = RELEASES.find((r) => r.cpu === version);
+        },
+        take: (hart) => {
+          this.#harts[id] = hart;
+        },
+      }),
+    ];
+  }
+
+  /** The first of them in a stream says that this machine has too few. */
+  #surplusHarts(ours: number): Section[] {
+    return Array.from({ length: MANY_HARTS - ours }, (_, i) =>
+      foreignSection({
+        idstr: "cpu_common",
+        instanceId: ours + i,
+        definitions: [commonState],
+        check: () => {
+          throw new TradeError(
+            "trade.harts",
+            `the stream has more than ${ours} harts: start this machine with as many (--smp)`,
+          );
+        },
+        take: () => {},
+      }),
+    );
+  }
+
+  #mtimerSection(): Section {
+    const harts = this.#parts.cpus.all.length;
+    return foreignSection({
+      idstr: "riscv_mtimer",
+      definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
+      take: (state) => {
+        this.#mtimer = state;
+      },
+    });
+  }
+
+  #plicSection(): Section {
+    const { plic } = this.#parts.irqchip;
+    const contexts = 2 * this.#parts.cpus.all.length;
+    const ours = (state: QemuPlicState) => ({
+      ...state,
+      numSources: PLIC_SOURCES,
+      numContexts: contexts,
+      numEnableWords: contexts * PLIC_WORDS,
+      numBitWords: PLIC_WORDS,
+      // Lines are the devices', who drive them when they are loaded.
+      level: plic.get().level,
+    });
+    return foreignSection({
+      idstr: "riscv_sifive_plic",
+      definitions: [plicDefinition(contexts / 2)],
+      check: (state) => plic.check(ours(state)),
+      take: (state) => plic.set(ours(state)),
+    });
+  }
+
+  #fwCfgSection(): Section {
+    const { fwCfg } = this.#parts;
+    return foreignSection({
+      idstr: "fw_cfg",
+      definitions: [fwCfgWithAcpiState],
+      take: ({ curEntry, curOffset, dmaAddr }) => Object.assign(fwCfg, { curEntry, curOffset, dmaAddr }),
+    });
+  }
+
+  rebuild(): void {
+    const { cpus, irqchip, serial } = this.#parts;
+    const missing = cpus.all.find(
+      ({ id }) => this.#harts[id] === undefined || this.#halted[id] === undefined,
+    );
+    const release = this.#release;
+    const mtimer = this.#mtimer;
+    if (missing !== undefined || release === undefined) {
+      throw new TradeError(
+        "trade.harts",
+        `the stream has no hart ${missing?.id}, this machine has ${cpus.all.length}: start it with as many (--smp)`,
+      );
+    }
+    if (mtimer === undefined) throw new TradeError("trade.section", "the stream has no section riscv_mtimer");
+    const delta = BigInt.asIntN(64, mtimer.delta);
+    const now = (this.#clock / NS_PER_TICK + delta) & MASK_64;
+    for (const cpu of cpus.all) {
+      hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);
+      cpu.state.timerTime = now;
+    }
+    const msip = Uint32Array.from(this.#harts, ({ mip }) => ((mip & MIP.MSIP) === 0n ? 0 : 1));
+    irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
+    this.#raiseLines();
+    if (serial.state.fifoTimeoutTimer !== NOT_ARMED && delta !== 0n) {
+      serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + delta * NS_PER_TICK);
+      serial.update();
+    }
+    this.#keep({ release, harts: this.#harts });
+  }
+
+  /** A line that is high makes its source pending here as soon as it is not served; there only when it is raised. */
+  #raiseLines(): void {
+    const { plic } = this.#parts.irqchip;
+    const state = plic.get();
+    for (const i of state.pending.keys()) state.pending[i]! |= state.level[i]! & ~state.claimed[i]!;
+    plic.set(state);
+  }
+}
+
+function clampNs(ns: bigint): bigint {
+  return ns < 0n ? 0n : ns & MASK_64;
+}

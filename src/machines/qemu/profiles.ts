@@ -1,0 +1,43 @@
+// The `virt` board as QEMU's streams have it: reading those of three releases, writing as one of them.
+import type { ForeignLoader, ForeignProfiles, StreamProfile } from "../../vmm/profile.ts";
+import { commandLines } from "./command-lines.ts";
+import { QemuLoader } from "./loader.ts";
+import type { Kept, QemuParts } from "./parts.ts";
+import { refusals } from "./refusals.ts";
+import { RELEASES, releaseNamed } from "./releases.ts";
+import { sectionsToWrite } from "./writer.ts";
+
+export class QemuProfiles implements ForeignProfiles {
+  readonly names: readonly string[] = RELEASES.map((r) => r.name);
+  readonly #parts: QemuParts;
+  /** What QEMU said and no device here holds: given back. */
+  #kept: Kept | undefined;
+
+  constructor(parts: QemuParts) {
+    this.#parts = parts;
+  }
+
+  /** A guest that starts anew was told of this board, not of QEMU's. */
+  forget(): void {
+    this.#kept = undefined;
+  }
+
+  profile(name: string): StreamProfile {
+    const release = releaseNamed(name);
+    const parts = this.#parts;
+    return {
+      name,
+      sections: sectionsToWrite(parts, release, () => this.#kept),
+      ramBlocks: parts.machine.memory.blocks.map(({ name: block, size }) => ({ name: block, size })),
+      switchoverStart: release.switchoverStart,
+      refusals: () => Promise.resolve(refusals(parts, release, this.#kept)),
+      commandLines: () => commandLines(parts, release, this.#kept),
+    };
+  }
+
+  loader(): ForeignLoader {
+    return new QemuLoader(this.#parts, (kept) => {
+      this.#kept = kept;
+    });
+  }
+}

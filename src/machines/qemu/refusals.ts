@@ -1,0 +1,51 @@
+// Why a machine cannot go to a release of QEMU as it is: found out while it runs.
+import type { Refusal } from "../../vmm/profile.ts";
+import type { Kept, QemuParts } from "./parts.ts";
+import { type Release, RELEASES } from "./releases.ts";
+
+const VIRTIO_CONSOLE_F_SIZE = 1n;
+
+export function refusals(parts: QemuParts, release: Release, kept: Kept | undefined): readonly Refusal[] {
+  const { machine, isaExtensions, virtio } = parts;
+  const found: Refusal[] = [];
+  if (machine.vm.builtinFirmware) {
+    found.push({
+      code: "trade.firmware",
+      message: "Wherry's built-in firmware owns machine mode: QEMU's harts would have none",
+      cure: "start the guest with --firmware FILE (OpenSBI)",
+    });
+  }
+  if (kept === undefined) {
+    const missing = isaExtensions.filter(
+      (e) => e in release.extensions && release.extensions[e] === undefined,
+    );
+    if (missing.length > 0) {
+      found.push({
+        code: "trade.extensions",
+        message: `the guest was told of ${missing.join(", ")}, which harts of ${release.name} have not`,
+        cure: `start the guest with fewer extensions (--isa ${release.name}), or move it to a newer QEMU`,
+      });
+    }
+  } else if (RELEASES.indexOf(kept.release) > RELEASES.indexOf(release)) {
+    found.push({
+      code: "trade.extensions",
+      message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,
+      cure: `move it to ${kept.release.name} or newer`,
+    });
+  }
+  for (const { kind, guestFeatures } of virtio) {
+    if (kind === "virtio-console" && (guestFeatures() & VIRTIO_CONSOLE_F_SIZE) !== 0n) {
+      found.push({
+        code: "trade.features",
+        message: "virtio-console: the guest uses VIRTIO_CONSOLE_F_SIZE, which QEMU does not offer",
+        cure: "start the guest with a console that has no size",
+      });
+    }
+  }
+  return found;
+}
+
+/** What guests may be told of so that they can go to `release`. */
+export function tradableExtensions(isaExtensions: readonly string[], release: Release): string[] {
+  return isaExtensions.filter((e) => !(e in release.extensions) || release.extensions[e] !== undefined);
+}

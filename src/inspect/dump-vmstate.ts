@@ -3,6 +3,7 @@
 // so that check-layout.ts compares either with either. Left out: sections that belong to no device type (cpu of most
 // targets, ram, globalstate), which QEMU does not list.
 import { messageOf } from "../base/errors.ts";
+import type { DescribedField, DescribedStruct, Description } from "./description.ts";
 import { InspectError } from "./problems.ts";
 
 export interface FieldLayout {
@@ -46,7 +47,7 @@ const MAX_DEPTH = 64;
 const MAX_VARIANTS = 16;
 
 type Json = Record<string, unknown>;
-export const asObject = (value: unknown): Json | undefined =>
+const asObject = (value: unknown): Json | undefined =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 const asText = (value: unknown): string => (typeof value === "string" ? value : "");
@@ -130,46 +131,40 @@ export function parseDump(text: string): VmstateDump {
   return { types, ...(typeof machine === "string" ? { machine } : {}) };
 }
 
-function streamLayout(value: Json, depth: number): Layout {
-  const name = asText(value["vmsd_name"]);
-  if (depth > MAX_DEPTH) throw tooDeep(name);
+function streamLayout(struct: DescribedStruct): Layout {
   const fields: FieldLayout[] = [];
   let open: { name: string; index: number } | undefined;
-  for (const item of asList(value["fields"])) {
-    const json = asObject(item);
-    if (json === undefined) continue;
-    const field = describedField(json, depth);
-    const index = asCount(json["index"]);
+  for (const described of struct.fields) {
+    // Says whether the next element is there; to a dump it is a part of that.
+    if (described.type === "ptr-marker") continue;
+    const field = describedField(described);
+    const { index } = described;
     const last = fields.at(-1);
-    if (last !== undefined && index !== undefined && open?.name === field.name && index === open.index + 1) {
+    if (last !== undefined && index !== undefined && open?.name === field.name && index > open.index) {
       fields[fields.length - 1] = joined(last, field);
     } else fields.push(field);
     open = index === undefined ? undefined : { name: field.name, index };
   }
   return {
-    name,
-    version: asCount(value["version"]) ?? 0,
+    name: struct.vmsdName ?? "",
+    version: struct.version ?? 0,
     fields,
-    subsections: asList(value["subsections"])
-      .map(asObject)
-      .filter((item) => item !== undefined)
-      .map((item) => streamLayout(item, depth + 1)),
+    subsections: struct.subsections.map(streamLayout),
   };
 }
 
-function describedField(value: Json, depth: number): FieldLayout {
-  const size = asCount(value["size"]);
-  const count = asCount(value["array_len"]) ?? 1;
-  const struct = asObject(value["struct"]);
+function describedField({ name, type, size, arrayLength = 1, structs }: DescribedField): FieldLayout {
   return {
     // Fields of one name are numbered in the stream only.
-    name: asText(value["name"]).replace(/\[\d+\]$/, ""),
+    name: name.replace(/\[\d+\]$/, ""),
     version: 0,
     conditional: false,
-    ...(size === undefined ? {} : { size, streamBytes: size * count }),
-    count,
-    type: asText(value["type"]),
-    structs: struct === undefined ? [] : [streamLayout(struct, depth + 1)],
+    size,
+    streamBytes: size * arrayLength,
+    count: arrayLength,
+    type,
+    // Of a list or tree a dump shows no elements.
+    structs: type === "struct" || type === "vstruct" ? structs.map(streamLayout) : [],
   };
 }
 
@@ -188,13 +183,11 @@ function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   };
 }
 
-/** What a VMDESCRIPTION (parsed) says of each section, by `idstr/instance`. Sections without a layout are left out. */
-export function describedSections(vmDescription: unknown): ReadonlyMap<string, Layout> {
+/** What a stream's VMDESCRIPTION says of each section, by `idstr/instance`. Those without a description are left out. */
+export function describedSections(description: Description): ReadonlyMap<string, Layout> {
   const found = new Map<string, Layout>();
-  for (const item of asList(asObject(vmDescription)?.["devices"])) {
-    const device = asObject(item);
-    if (device === undefined || typeof device["vmsd_name"] !== "string") continue;
-    found.set(`${asText(device["name"])}/${asCount(device["instance_id"]) ?? 0}`, streamLayout(device, 0));
+  for (const device of description.devices) {
+    if (device.vmsdName !== undefined) found.set(`${device.name}/${device.instanceId}`, streamLayout(device));
   }
   return found;
 }

@@ -1,0 +1,432 @@
+// Will this stream load in that QEMU? Judged by what the target says of itself: its `-dump-vmstate` (which states it can
+// read), a stream that it wrote (which devices, RAM blocks, machine and capabilities it has), or both. Follows what QEMU's
+// loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device checks in its own code after loading, other
+// than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
+import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
+import { featureWarnings } from "./check-virtio.ts";
+import type { Description } from "./description.ts";
+import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate.ts";
+import type { Problem, RamBlockReport, SectionReport, StreamReport } from "./model.ts";
+
+/** What is known of the QEMU that is to load. `name` is for messages: a file's name. */
+export type CheckTarget =
+  | { readonly kind: "dump"; readonly name: string; readonly dump: VmstateDump }
+  | { readonly kind: "stream"; readonly name: string; readonly report: StreamReport };
+
+export interface CheckReport {
+  /** It would not load: each with its cure. */
+  readonly problems: readonly Problem[];
+  /** It may not load, or what loads may not be what was saved. */
+  readonly warnings: readonly Problem[];
+  /** What could not be judged with what is known of the target, in words. */
+  readonly unchecked: readonly string[];
+}
+
+class Findings {
+  readonly problems: Problem[] = [];
+  readonly warnings: Problem[] = [];
+  readonly unchecked: string[] = [];
+
+  problem(problem: Problem): void {
+    this.problems.push(problem);
+  }
+  warn(problem: Problem): void {
+    this.warnings.push(problem);
+  }
+}
+
+const sectionKey = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanceId}`;
+/** Sections that stand for a device or subsystem: not the parts of one. */
+const heads = (report: StreamReport) =>
+  report.sections.filter(({ kind }) => kind === "full" || kind === "start");
+
+/** Judges a stream by all that is known of one target. */
+export function checkStream(report: StreamReport, targets: readonly CheckTarget[]): CheckReport {
+  const findings = new Findings();
+  if (report.problem !== undefined) findings.problem(report.problem);
+  for (const warning of report.warnings) findings.warn(warning);
+  const dumps = targets.filter((target) => target.kind === "dump");
+  const streams = targets.filter((target) => target.kind === "stream");
+  const layouts = describedSections((report.vmDescription as Description | undefined) ?? { devices: [] });
+  for (const target of targets) checkMachine(report, target, findings);
+  for (const section of heads(report)) {
+    for (const { report: target } of streams) checkPresence(section, target, findings);
+    const layout = layouts.get(sectionKey(section));
+    if (dumps.length > 0) for (const { dump } of dumps) checkByDump(section, layout, dump, findings);
+    else for (const { report: target } of streams) checkByStream(section, layout, target, findings);
+  }
+  for (const { report: target } of streams) {
+    checkConfiguration(report, target, findings);
+    checkMissing(report, target, findings);
+    checkRam(report, target, findings);
+    for (const warning of featureWarnings(report, target)) findings.warn(warning);
+  }
+  if (streams.length === 0) {
+    findings.unchecked.push(
+      "which devices, RAM blocks, capabilities and virtio features the target has: give a stream that it wrote, too",
+    );
+  }
+  if (dumps.length === 0) {
+    findings.unchecked.push(
+      "which older versions and which subsections the target can read: give its -dump-vmstate, too",
+    );
+  }
+  return findings;
+}
+
+function checkMachine(report: StreamReport, target: CheckTarget, findings: Findings): void {
+  const machine = report.configuration?.machine;
+  const wanted = target.kind === "dump" ? target.dump.machine : target.report.configuration?.machine;
+  if (machine === undefined || wanted === undefined || machine === wanted) return;
+  findings.problem({
+    code: "check.machine",
+    where: "configuration",
+    expected: `machine type ${wanted}, as in ${target.name}`,
+    found: `machine type ${machine}`,
+    cause:
+      "QEMU loads a stream only into the very machine type that it was written by; aliases (pc, q35) change per release",
+    cure:
+      target.kind === "dump"
+        ? `start the target with -M ${machine}, and make the dump with it; or start the source with -M ${wanted}`
+        : `start the target with -M ${machine}; or start the source with -M ${wanted}`,
+  });
+}
+
+// --- Sections -------------------------------------------------------------------------------------------------
+
+/** A device by its place: `0000:00:03.0/e1000e` is what at what address. */
+function splitPath(idstr: string): { bus: string; device: string } {
+  const slash = idstr.lastIndexOf("/");
+  return { bus: slash < 0 ? "" : idstr.slice(0, slash), device: idstr.slice(slash + 1) };
+}
+
+function checkPresence(section: SectionReport, target: StreamReport, findings: Findings): void {
+  const key = sectionKey(section);
+  if (heads(target).some((known) => sectionKey(known) === key)) return;
+  const { bus, device } = splitPath(section.idstr);
+  const alike = heads(target).filter((known) => splitPath(known.idstr).device === device);
+  const elsewhere = alike.filter(
+    (known) => !findings.problems.some(({ where }) => where === `section ${sectionKey(known)}`),
+  );
+  const pci = /^[0-9a-f]{4}:([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/i.exec(bus);
+  const address = pci === null ? "" : `,addr=0x${Number.parseInt(pci[2] ?? "0", 16).toString(16)}`;
+  findings.problem({
+    code: "check.device.missing",
+    where: `section ${key}`,
+    offset: section.offset,
+    expected:
+      elsewhere.length === 0
+        ? "a device that the target has"
+        : `one of the target's: ${elsewhere.map(sectionKey).join(", ")}`,
+    found: key,
+    cause:
+      elsewhere.length === 0
+        ? `the target has no '${device}' ("Unknown savevm section or instance '${section.idstr}' ${section.instanceId}")`
+        : "the target has this device at another place or with another number: order or addresses of -device differ",
+    cure:
+      elsewhere.length === 0
+        ? `start the target with the device that the source has${address === "" ? "" : ` (-device …${address})`}, or take it from the source before the migration`
+        : `give the devices the same addresses and order on both sides${address === "" ? "" : ` (-device …${address})`}`,
+  });
+}
+
+function checkByDump(
+  section: SectionReport,
+  layout: Layout | undefined,
+  dump: VmstateDump,
+  findings: Findings,
+): void {
+  const key = sectionKey(section);
+  if (section.idstr === "ram") return;
+  if (layout === undefined) {
+    if (section.vmsdName === undefined) findings.unchecked.push(`${key}: the stream does not describe it`);
+    return;
+  }
+  const types = [...dump.types].filter(([, known]) => known.name === layout.name);
+  if (types.length === 0) {
+    if (!section.idstr.includes("/")) {
+      findings.unchecked.push(`${key}: the dump has no '${layout.name}' (dumps list device types only)`);
+      return;
+    }
+    // What has a bus address is a device, and all types of devices are listed.
+    findings.problem({
+      code: "check.device.unknown",
+      where: `section ${key}`,
+      offset: section.offset,
+      expected: "a device type that the target knows",
+      found: `state '${layout.name}'`,
+      cause: "the target QEMU was built without this device, is older than it, or lacks the module with it",
+      cure: "use a target that has the device (qemu -device help), or take it from the source before the migration",
+    });
+    return;
+  }
+  const source = { ...layout, version: section.version };
+  const [best = []] = types
+    .map(([, known]) => known)
+    .filter((known, i, all) => all.indexOf(known) === i)
+    .map((known) => sectionProblems(section, source, known))
+    .sort((a, b) => severity(a) - severity(b));
+  for (const { certain, problem } of best) (certain ? findings.problems : findings.warnings).push(problem);
+}
+
+function checkByStream(
+  section: SectionReport,
+  layout: Layout | undefined,
+  target: StreamReport,
+  findings: Findings,
+): void {
+  const key = sectionKey(section);
+  const other = heads(target).find((known) => sectionKey(known) === key);
+  if (other === undefined || section.idstr === "ram") return;
+  if (section.version > other.version) {
+    findings.problem(tooNew(section, section.version, `version ${other.version} or older`));
+    return;
+  }
+  if (section.version < other.version) {
+    findings.warn({
+      ...tooOld(section, section.version, `version ${other.version}, perhaps older ones`),
+      cure: `give the target's -dump-vmstate to see which versions it reads; ${CURE_OLD}`,
+    });
+    return;
+  }
+  const known = describedSections((target.vmDescription as Description | undefined) ?? { devices: [] }).get(
+    key,
+  );
+  if (layout === undefined || known === undefined) return;
+  const seen = new Set<string>();
+  for (const finding of compareLayouts(layout, known)) {
+    // A subsection or field that the target's own stream lacks may be one that it only did not need.
+    const problem = layoutProblem(section, finding);
+    if (!seen.has(problem.where)) findings.warn(problem);
+    seen.add(problem.where);
+  }
+}
+
+interface Judged {
+  readonly certain: boolean;
+  readonly problem: Problem;
+}
+const severity = (problems: readonly Judged[]) =>
+  problems.filter(({ certain }) => certain).length * 1000 + problems.length;
+
+function sectionProblems(section: SectionReport, source: Layout, known: Layout): Judged[] {
+  const range = versionFinding(source, known);
+  if (range !== undefined) {
+    const problem = source.version > known.version ? tooNew : tooOld;
+    return [{ certain: true, problem: problem(section, source.version, range) }];
+  }
+  return compareLayouts(source, known).map((finding) => ({
+    certain: finding.kind === "certain",
+    problem: layoutProblem(section, finding),
+  }));
+}
+
+const CURE_OLD =
+  "go there over a release that reads the old version and writes a newer one, or use a target that is nearer to the source's release";
+
+function tooNew(section: SectionReport, version: number, range: string): Problem {
+  return {
+    code: "check.version.new",
+    where: `section ${sectionKey(section)}`,
+    offset: section.offset,
+    expected: range,
+    found: `version ${version}`,
+    cause:
+      'the source is newer than the target (QEMU: "is too new for local version_id", "unsupported version")',
+    cure: "use a target at least as new as the source; or start the source with an older versioned machine type (-M help), if it then writes the older version",
+  };
+}
+
+function tooOld(section: SectionReport, version: number, range: string): Problem {
+  return {
+    code: "check.version.old",
+    where: `section ${sectionKey(section)}`,
+    offset: section.offset,
+    expected: range,
+    found: `version ${version}`,
+    cause:
+      'the target no longer reads what this release wrote (QEMU: "is too old for local minimum version_id")',
+    cure: CURE_OLD,
+  };
+}
+
+const LAYOUT_CURES: Readonly<Record<LayoutFinding["code"], { cause: string; cure: string }>> = {
+  "check.version": {
+    cause: "the two releases have different versions of a subsection",
+    cure: "use a target at least as new as the source, or the machine type of the older one on both sides",
+  },
+  "check.subsection": {
+    cause:
+      "the source is newer than the target, and the device uses what the subsection is for (QEMU: error -2 while loading)",
+    cure: "use a target that knows the subsection; or turn the feature off on the source: its versioned machine types (-M help) or a property of the device (-device NAME,help)",
+  },
+  "check.layout": {
+    cause: "the two releases or builds have different fields in this state, without a new version",
+    cure: "use the same release on both sides, or the machine type of the older one on both",
+  },
+  "check.size": {
+    cause: "a field or array has another size in the target: another release, build or device property",
+    cure: "give the device the same properties on both sides (numbers of queues, ports, lines), or use the same release",
+  },
+};
+
+function layoutProblem(section: SectionReport, finding: LayoutFinding): Problem {
+  return {
+    code: finding.code,
+    where: `section ${sectionKey(section)}, ${finding.path}`,
+    offset: section.offset,
+    expected: finding.expected,
+    found: finding.found,
+    ...LAYOUT_CURES[finding.code],
+  };
+}
+
+/** Devices that the target has and the stream does not: QEMU loads without a word. */
+function checkMissing(report: StreamReport, target: StreamReport, findings: Findings): void {
+  const there = new Set(heads(report).map(sectionKey));
+  for (const section of heads(target)) {
+    const key = sectionKey(section);
+    if (there.has(key)) continue;
+    findings.warn({
+      code: "check.device.extra",
+      where: `section ${key}`,
+      expected: "state for a device of the target",
+      found: "none in the stream",
+      cause:
+        "the target has a device that the source has not, or the source is a release that did not save its state",
+      cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
+    });
+  }
+}
+
+// --- Configuration and RAM ------------------------------------------------------------------------------------
+
+/** Capabilities that QEMU compares (migration/savevm.c). */
+const COMPARED_CAPABILITIES = ["x-ignore-shared", "mapped-ram"];
+
+function checkConfiguration(report: StreamReport, target: StreamReport, findings: Findings): void {
+  const [sent, wanted] = [new Set(report.capabilities), new Set(target.capabilities)];
+  for (const name of COMPARED_CAPABILITIES) {
+    if (sent.has(name) === wanted.has(name)) continue;
+    const state = (on: boolean) => (on ? "on" : "off");
+    findings.warn({
+      code: "check.capability",
+      where: "configuration/capabilities",
+      expected: `${name} ${state(wanted.has(name))}, as when the target's stream was written`,
+      found: `${name} ${state(sent.has(name))}`,
+      cause: "QEMU compares this capability of both sides",
+      cure: `on the target, before migrate-incoming: migrate-set-capabilities ${name} ${state(sent.has(name))}`,
+    });
+  }
+  if (report.pageSize !== target.pageSize) {
+    findings.problem({
+      code: "check.page-size",
+      where: "configuration/target-page-bits",
+      expected: `pages of ${target.pageSize} bytes`,
+      found: `pages of ${report.pageSize} bytes`,
+      cause: "another architecture, CPU model or machine type",
+      cure: "use the same architecture, -cpu and -M on both sides",
+    });
+  }
+}
+
+function checkRam(report: StreamReport, target: StreamReport, findings: Findings): void {
+  for (const block of report.ram) {
+    const known = target.ram.find(({ name }) => name === block.name);
+    if (known === undefined) findings.problem(unknownBlock(block));
+    else if (known.size !== block.size) checkBlockSize(block, known, findings);
+    else if (
+      known.hostPageSize !== undefined &&
+      block.hostPageSize !== undefined &&
+      known.hostPageSize !== block.hostPageSize
+    ) {
+      findings.problem({
+        code: "check.ram.host-page",
+        where: `ram block ${block.name}`,
+        expected: `host pages of ${known.hostPageSize} bytes`,
+        found: `host pages of ${block.hostPageSize} bytes`,
+        cause: "postcopy needs the same kind of memory on both sides",
+        cure: "use the same memory backend (huge pages or not) on both sides",
+      });
+    }
+  }
+  for (const block of target.ram) {
+    if (report.ram.some(({ name }) => name === block.name)) continue;
+    findings.warn({
+      code: "check.ram.extra",
+      where: `ram block ${block.name}`,
+      expected: "its pages",
+      found: "none in the stream",
+      cause: "the target has a device or firmware with RAM of its own that the source has not",
+      cure: "start the target without it; QEMU loads and leaves that RAM as it is",
+    });
+  }
+}
+
+/** What a block is by its name, and how its size is chosen. */
+function sizeCure(name: string): { cause: string; cure: string } {
+  if (name.endsWith(".rom")) {
+    return {
+      cause:
+        "the option ROM's file has another size on the two hosts (another release of iPXE or SeaVGABIOS)",
+      cure: "give the target's device a file of the source's size (romfile=…), or the source's size (romsize=…, QEMU 5.2 on), or none on both sides (romfile=)",
+    };
+  }
+  if (/bios|pc\.rom/.test(name)) {
+    return {
+      cause: "the firmware's file has another size on the two hosts",
+      cure: "start the target with the source's firmware file (-bios), or one padded to its size",
+    };
+  }
+  if (/flash/.test(name)) {
+    return {
+      cause: "the two flash images have different sizes",
+      cure: "use an image of the source's size for this pflash drive; pad it with truncate",
+    };
+  }
+  if (/vga|vram|qxl/i.test(name)) {
+    return {
+      cause: "the two display devices have different memory",
+      cure: "give the device the same vgamem_mb (vram_size_mb) on both sides",
+    };
+  }
+  return {
+    cause: "the two machines have different amounts of RAM",
+    cure: "start the target with the same -m (and the same memory backends) as the source",
+  };
+}
+
+function unknownBlock(block: RamBlockReport): Problem {
+  const acpi = block.name.startsWith("/rom@etc/acpi") || block.name === "/rom@etc/table-loader";
+  return {
+    code: "check.ram.unknown",
+    where: `ram block ${block.name}`,
+    expected: "a RAM block that the target has",
+    found: `'${block.name}' of ${block.size} bytes`,
+    cause: acpi
+      ? "the source has ACPI tables, the target has none: an older release (RISC-V: before 8.1), or ACPI is off"
+      : 'a device or firmware with RAM of its own that the target lacks, or RAM of another name ("Unknown ramblock")',
+    cure: acpi
+      ? "start the source with -M …,acpi=off, or the target with ACPI on"
+      : "give the target the same devices, firmware and memory backends (id= of the backend is the block's name) as the source",
+  };
+}
+
+function checkBlockSize(block: RamBlockReport, known: RamBlockReport, findings: Findings): void {
+  const problem: Problem = {
+    code: "check.ram.size",
+    where: `ram block ${block.name}`,
+    expected: `${known.size} bytes (0x${known.size.toString(16)})`,
+    found: `${block.size} bytes (0x${block.size.toString(16)})`,
+    ...sizeCure(block.name),
+  };
+  // Blocks of firmware files are resized to what comes, up to a maximum that no stream says.
+  if (!block.name.startsWith("/rom@")) findings.problem(problem);
+  else if (block.size > known.size) {
+    findings.warn({
+      ...problem,
+      cause: "tables made for the source's devices; QEMU makes room for them up to a limit",
+      cure: "if QEMU says `Size too large`, give the target the source's machine type, devices and firmware",
+    });
+  }
+}

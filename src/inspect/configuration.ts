@@ -59,9 +59,8 @@ export async function readConfiguration(scan: Scan): Promise<NonNullable<StreamR
     }
     await part(2 + nameLength + 4 + body, (reader) => {
       reader.group(name, "subsection", () => {
-        reader.bytes("mark", 1);
-        reader.countedString("name");
-        reader.u32("version");
+        const headSize = 2 + nameLength + 4;
+        reader.bytes("header", headSize, undefined, "subsection header");
         readBody(scan, name, reader);
       });
     });

@@ -8,6 +8,8 @@ export const FOOTER_BYTES = 5;
 /** Type, id, counted name, instance, version. */
 const MAX_HEAD = 1 + 4 + 1 + 255 + 4 + 4;
 const MAX_VERSION = 0xffff;
+/** MIG_CMD_SWITCHOVER_START; a newer one is not known here at all. */
+const MAX_COMMAND = 11;
 
 export interface EndSearch {
   readonly id: number;
@@ -46,11 +48,12 @@ function isFooter(scan: Scan, at: number, search: EndSearch): boolean {
   if (bytes[at] !== QEMU_VM.SECTION_FOOTER || at + FOOTER_BYTES > end) return false;
   if (view.getUint32(at + 1) !== search.id) return false;
   const next = at + FOOTER_BYTES;
+  // All that can follow is buffered, unless the stream ends here.
   if (next === end) return true;
-  const type = bytes[next];
-  // A stream ends with EOF; a command's number is small.
-  if (type === QEMU_VM.EOF) return true;
-  if (type === QEMU_VM.COMMAND) return bytes[next + 1] === 0;
+  if (bytes[next] === QEMU_VM.COMMAND && next + 3 <= end) {
+    const command = view.getUint16(next + 1);
+    return command > 0 && command <= MAX_COMMAND;
+  }
   return isHead(scan, next, search);
 }
 

@@ -93,11 +93,11 @@ class StreamScan {
   #streamVersion = 0;
   #configuration: StreamReport["configuration"];
   #description: Description | undefined;
-  #devices = new Map<string, DescribedDevice>();
+  readonly #devices = new Map<string, DescribedDevice>();
   #descriptionAt: number | undefined;
   /** Whether sections end with a footer; undefined until one has ended. */
   #footers: boolean | undefined;
-  #guessed: string[] = [];
+  readonly #guessed: string[] = [];
   #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
 
   constructor(source: ByteSource, options: ReadOptions) {

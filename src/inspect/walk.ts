@@ -122,17 +122,10 @@ class Walker {
   }
 
   /** Adds a container to `fields`, which `read` fills; its size is right also if that throws. */
-  #container(
-    name: string,
-    type: string,
-    fields: Field[],
-    read: (children: Field[]) => void,
-    meaning?: string,
-  ): void {
+  #container(name: string, type: string, fields: Field[], read: (children: Field[]) => void): void {
     const children: Field[] = [];
     const start = this.#at;
     const field: OpenField = { name, offset: this.#base + start, size: 0, type, children };
-    if (meaning !== undefined) field.meaning = meaning;
     fields.push(field);
     this.#budget.left--;
     try {
@@ -170,17 +163,13 @@ class Walker {
       const what = head[0] === SUBSECTION_MARK ? `subsection ${found}` : `byte ${head[0] ?? "none"}`;
       stop("stream.subsection", this.#where, this.#base + start, `subsection ${name}`, what);
     }
-    const version = this.#view.getUint32(start + 2 + head[1]!);
-    this.#container(
-      name,
-      "subsection",
-      fields,
-      (children) => {
-        this.#at += 2 + head[1]! + 4;
-        this.#struct(struct, { version }, children, `${path}${name}/`);
-      },
-      `version ${version}`,
-    );
+    const headSize = 2 + head[1]! + 4;
+    const version = this.#view.getUint32(start + headSize - 4);
+    this.#container(name, "subsection", fields, (children) => {
+      const value = this.#bytes.slice(start, start + headSize);
+      this.#add("header", "subsection header", headSize, value, children, `version ${version}`);
+      this.#struct(struct, { version }, children, `${path}${name}/`);
+    });
   }
 
   /** Elements of one array: each described for itself, or many of one kind by the first, or runs of both. */

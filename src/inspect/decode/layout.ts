@@ -6,6 +6,10 @@ import { decodeUtf8 } from "../../base/text.ts";
 import type { FieldReader, Meaning } from "../fields.ts";
 
 export type ByteOrder = "big" | "little";
+/** A table whose keys come out of a stream: unlike an object it has nothing that was not put there. */
+export const table = <V>(entries: Readonly<Record<string, V>>): ReadonlyMap<string, V> =>
+  new Map(Object.entries(entries));
+
 export type Meanings = Readonly<Record<string, Meaning>>;
 
 interface Item {

@@ -2,6 +2,7 @@
 // PCI config space, data of sections that have no description). Called by the reader for each such field; what
 // no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
 import type { FieldReader } from "../fields.ts";
+import { readLayout, table } from "./layout.ts";
 import {
   CONFIG_SIZE,
   EXPRESS_CONFIG_SIZE,
@@ -10,7 +11,10 @@ import {
   readMsix,
   vectorsOf,
 } from "./pci-config.ts";
+import { readScsiRequests } from "./scsi-requests.ts";
 import { readVirtio } from "./virtio.ts";
+import { readGpu, readGpuBlobs } from "./virtio-gpu.ts";
+import { wholeSection } from "./whole-sections.ts";
 
 /** Where an opaque field is, as far as the stream says. */
 export interface OpaqueContext {
@@ -31,26 +35,33 @@ export interface OpaqueContext {
 
 type Decoder = (reader: FieldReader, context: OpaqueContext) => void;
 
-/** By the VMDESCRIPTION's type. */
-const BY_TYPE: Readonly<Record<string, Decoder>> = {
-  virtio: readVirtio,
-  "pci config": (reader) => readConfigSpace(reader, reader.remaining),
-  "pci irq state": readIrqState,
-  "msix state": (reader) => readMsix(reader, vectorsOf(reader.remaining) ?? 0),
-};
+/** By the VMDESCRIPTION's type: how it is read, and whether so many bytes can be one. */
+const BY_TYPE = table<{ readonly read: Decoder; readonly fits?: (size: number) => boolean }>({
+  virtio: { read: readVirtio },
+  "pci config": {
+    read: (reader) => readConfigSpace(reader, reader.remaining),
+    fits: (size) => size === CONFIG_SIZE || size === EXPRESS_CONFIG_SIZE,
+  },
+  "pci irq state": { read: readIrqState, fits: (size) => size === 16 },
+  "msix state": {
+    read: (reader) => readMsix(reader, vectorsOf(reader.remaining) ?? 0),
+    fits: (size) => vectorsOf(size) !== undefined,
+  },
+  "scsi-requests": { read: (reader, { idstr }) => readScsiRequests(reader, idstr) },
+  "virtio-gpu": { read: readGpu },
+  blob: { read: readGpuBlobs },
+  /** A vector register of POWER. */
+  avr: { read: (reader) => void readLayout(reader, "high:8 low:8"), fits: (size) => size === 16 },
+  /** An entry of POWER's segment look-aside buffer. */
+  slbe: { read: (reader) => void readLayout(reader, "esid:8 vsid:8"), fits: (size) => size === 16 },
+});
 
-const fits: Readonly<Record<string, (size: number) => boolean>> = {
-  "pci config": (size) => size === CONFIG_SIZE || size === EXPRESS_CONFIG_SIZE,
-  "pci irq state": (size) => size === 16,
-  "msix state": (size) => vectorsOf(size) !== undefined,
-};
-
-function decoderOf(context: OpaqueContext, reader: FieldReader): Decoder | undefined {
-  if (fits[context.type]?.(reader.remaining) === false) return undefined;
-  // Before QEMU 2.7 some devices were whole sections without description.
-  if (context.field === "data" && context.type === "buffer" && /(^|\/)virtio-/.test(context.idstr))
-    return readVirtio;
-  return BY_TYPE[context.type];
+function decoderOf({ field, type, idstr, vmsdName }: OpaqueContext, size: number): Decoder | undefined {
+  // An old-style section has one field `data` and no description's name; type `data`: there is no VMDESCRIPTION.
+  if (vmsdName === undefined && field === "data" && (type === "data" || type === "buffer"))
+    return wholeSection(idstr);
+  const known = BY_TYPE.get(type);
+  return known?.fits?.(size) === false ? undefined : known?.read;
 }
 
 /**
@@ -59,7 +70,7 @@ function decoderOf(context: OpaqueContext, reader: FieldReader): Decoder | undef
  * they should be: the fields so far are in the reader.
  */
 export function decodeOpaque(context: OpaqueContext, reader: FieldReader): boolean {
-  const decode = decoderOf(context, reader);
+  const decode = decoderOf(context, reader.remaining);
   if (decode === undefined) return false;
   decode(reader, context);
   return true;

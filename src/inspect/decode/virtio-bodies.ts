@@ -2,7 +2,7 @@
 // filters, counters. As QEMU 2.x to 11.x write them; what depends on a property that the stream does not tell (such
 // as how many queue pairs a card has) is found by where the next known thing begins.
 import type { FieldReader } from "../fields.ts";
-import { readLayout, readSubsections, type SubsectionReaders, subsectionOrEnd } from "./layout.ts";
+import { readLayout, readSubsections, type SubsectionReaders, subsectionOrEnd, table } from "./layout.ts";
 import { readElement } from "./virtio-element.ts";
 import { bitNames } from "./virtio-features.ts";
 
@@ -187,8 +187,8 @@ const fs: Body = (reader) => {
   });
 };
 
-const BODIES: Readonly<Record<string, Body>> = { blk, console, net, balloon, mem, iommu, fs };
+const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu, fs });
 
 /** Of a device type; undefined if it writes nothing of its own, or is not known. vhost-user-blk's requests are in its back-end. */
 export const bodyOf = (type: string, vmsdName: string): Body | undefined =>
-  type === "blk" && vmsdName.startsWith("vhost") ? undefined : BODIES[type];
+  type === "blk" && vmsdName.startsWith("vhost") ? undefined : BODIES.get(type);

@@ -1,6 +1,8 @@
 // Device types of virtio by the names that QEMU's streams have for them, the fields of their config space and the names of
 // their queues: virtio 1.3 section 5.
 
+import { table } from "./layout.ts";
+
 /** A run of fields as in layout.ts. */
 type Layout = string;
 
@@ -22,7 +24,8 @@ const numbered =
   (index: number): string =>
     before[index] ?? `${kind} ${index - before.length + 1}`;
 
-const DEVICES: Readonly<Record<string, VirtioDevice>> = {
+// Maps, since the names to look up come out of a stream: `constructor` is none of a device.
+const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
   net: {
     config:
       "mac:b6 status:2 max_virtqueue_pairs:2 mtu:2 speed:4 duplex:1 rss_max_key_size:1 " +
@@ -65,7 +68,7 @@ const DEVICES: Readonly<Record<string, VirtioDevice>> = {
   },
   "9p": { config: "tag_len:2", queue: named("requestq") },
   gpu: {
-    config: "events_read:4 events_clear:4 num_scanouts:4 num_capsets:4",
+    config: "events_read:4 events_clear:4 num_scanouts:4 num_capsets:4 blob_alignment:4",
     queue: named("controlq", "cursorq"),
   },
   input: {
@@ -99,23 +102,23 @@ const DEVICES: Readonly<Record<string, VirtioDevice>> = {
   i2c: { config: "", queue: named("requestq") },
   gpio: { config: "ngpio:2 padding:b2 gpio_names_size:4", queue: named("requestq", "eventq") },
   scmi: { config: "", queue: named("cmdq", "eventq") },
-};
+});
 
 const UNKNOWN: VirtioDevice = { config: "", queue: (index) => `queue ${index}` };
 
 /** Names that QEMU has for a type, without `virtio-`, `vhost-` or `vhost-user-`. */
-const ALIASES: Readonly<Record<string, string>> = {
+const ALIASES: ReadonlyMap<string, string> = table({
   block: "blk",
   serial: "console",
   snd: "sound",
   vhost_vsock: "vsock",
   vhost_scsi: "scsi",
-};
+});
 
 /** Type (`net`, `blk`…) of a device by the name of its VMState description or the tail of its idstr. */
 export function virtioType(name: string): string {
   const bare = name.replace(/^(virtio|vhost-user|vhost)-/, "").replace(/-device$/, "");
-  return ALIASES[bare] ?? bare;
+  return ALIASES.get(bare) ?? bare;
 }
 
-export const virtioDevice = (type: string): VirtioDevice => DEVICES[type] ?? UNKNOWN;
+export const virtioDevice = (type: string): VirtioDevice => DEVICES.get(type) ?? UNKNOWN;

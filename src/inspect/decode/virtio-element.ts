@@ -27,6 +27,11 @@ function orderAhead(reader: FieldReader, ahead: number): ByteOrder | undefined {
   return undefined;
 }
 
+/** Whether an element begins `ahead` bytes after the cursor, or its ndescs, and there is room for all of it. */
+export const elementAhead = (reader: FieldReader, ahead: number): boolean =>
+  reader.remaining >= ahead + SIZE &&
+  (orderAhead(reader, ahead) !== undefined || orderAhead(reader, ahead + 4) !== undefined);
+
 /** An array of MAX of which `used` are in use; the others are one field. */
 function array(reader: FieldReader, name: string, used: number, size: number, read: (name: string) => void) {
   reader.group(name, "array", () => {

@@ -1,6 +1,8 @@
 // Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what QEMU's devices
 // have besides (vhost, vhost-user).
 
+import { table } from "./layout.ts";
+
 export type Bits = Readonly<Record<number, string>>;
 
 /** Bits that a device type has of its own are 0 to 23 and 50 up; these are of the ring and the transport. */
@@ -25,16 +27,16 @@ const COMMON: Bits = {
 
 /** As written in the tables: `first:NAME,NAME,,NAME` gives bits from `first` on, empty ones skipped. */
 function bits(prefix: string, ...runs: readonly string[]): Bits {
-  const table: Record<number, string> = {};
+  const names: Record<number, string> = {};
   for (const run of runs) {
-    const [first = "", names = ""] = run.split(":");
-    for (const [i, name] of names.split(",").entries())
-      if (name !== "") table[Number(first) + i] = prefix + name;
+    const [first = "", list = ""] = run.split(":");
+    for (const [i, name] of list.split(",").entries())
+      if (name !== "") names[Number(first) + i] = prefix + name;
   }
-  return table;
+  return names;
 }
 
-const DEVICE_FEATURES: Readonly<Record<string, Bits>> = {
+const DEVICE_FEATURES: ReadonlyMap<string, Bits> = table({
   net: bits(
     "VIRTIO_NET_F_",
     "0:CSUM,GUEST_CSUM,CTRL_GUEST_OFFLOADS,MTU,,MAC,GSO,GUEST_TSO4,GUEST_TSO6,GUEST_ECN,GUEST_UFO",
@@ -55,7 +57,7 @@ const DEVICE_FEATURES: Readonly<Record<string, Bits>> = {
   ),
   scsi: bits("VIRTIO_SCSI_F_", "0:INOUT,HOTPLUG,CHANGE,T10_PI"),
   "9p": bits("VIRTIO_9P_F_", "0:MOUNT_TAG"),
-  gpu: bits("VIRTIO_GPU_F_", "0:VIRGL,EDID,RESOURCE_UUID,RESOURCE_BLOB,CONTEXT_INIT"),
+  gpu: bits("VIRTIO_GPU_F_", "0:VIRGL,EDID,RESOURCE_UUID,RESOURCE_BLOB,CONTEXT_INIT,BLOB_ALIGNMENT"),
   vsock: bits("VIRTIO_VSOCK_F_", "0:STREAM,SEQPACKET,NO_IMPLIED_STREAM"),
   crypto: bits(
     "VIRTIO_CRYPTO_F_",
@@ -70,7 +72,7 @@ const DEVICE_FEATURES: Readonly<Record<string, Bits>> = {
   i2c: bits("VIRTIO_I2C_F_", "0:ZERO_LENGTH_REQUEST"),
   gpio: bits("VIRTIO_GPIO_F_", "0:IRQ"),
   scmi: bits("VIRTIO_SCMI_F_", "0:P2A_CHANNELS,SHARED_MEMORY"),
-};
+});
 
 const STATUS: Bits = {
   0: "ACKNOWLEDGE",
@@ -93,6 +95,6 @@ export function bitNames(value: bigint, ...tables: readonly Bits[]): string | un
 
 /** `device` as in devices of virtio-devices.ts (`net`, `blk`…); `shift` is the number of value's lowest bit. */
 export const featureNames = (device: string, value: bigint, shift = 0): string | undefined =>
-  bitNames(value << BigInt(shift), DEVICE_FEATURES[device] ?? {}, COMMON);
+  bitNames(value << BigInt(shift), DEVICE_FEATURES.get(device) ?? {}, COMMON);
 
 export const statusNames = (value: bigint): string | undefined => bitNames(value, STATUS) ?? "reset";

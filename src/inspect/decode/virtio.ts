@@ -25,7 +25,8 @@ export interface VirtioContext {
 }
 
 /** Boards whose processors start big-endian, by the beginnings of their names. */
-const BIG_ENDIAN = /^(s390|pseries|powernv|ppce|g3beige|mac99|sam460ex|bamboo|40p|q800|SS-|sun4|hppa|malta)/;
+export const BIG_ENDIAN =
+  /^(s390|pseries|powernv|ppce|g3beige|mac99|sam460ex|bamboo|40p|q800|SS-|sun4|hppa|malta)/;
 
 const DEVICE_ENDIAN: Readonly<Record<string, string>> = { 0: "unknown", 1: "little", 2: "big" };
 const VERSION_1 = 1 << 0;

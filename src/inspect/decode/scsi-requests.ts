@@ -1,0 +1,83 @@
+// Requests that a SCSI device of QEMU has not finished (a disk that stopped the machine on an error, say): for each the
+// command, then what its host adapter keeps of it, then what the device does. A byte is before each (1: to be started
+// again; 2: goes on), a 0 at the end. Neither adapter nor direction of the data is named: they are told from the
+// bytes and from the command. Adapters: virtio-scsi, spapr-vscsi, and those that keep nothing; not mptsas.
+import type { FieldReader } from "../fields.ts";
+import { readLayout } from "./layout.ts";
+import { elementAhead, readElement } from "./virtio-element.ts";
+
+const COMMAND_SIZE = 16;
+/** Commands that send data to the device: SPC-5, SBC-4, MMC-6. */
+const TO_DEVICE = new Set([
+  0x04, 0x07, 0x0a, 0x15, 0x18, 0x1d, 0x24, 0x2a, 0x2e, 0x2f, 0x30, 0x31, 0x32, 0x38, 0x39, 0x3a, 0x3b, 0x3d,
+  0x3f, 0x40, 0x41, 0x42, 0x4c, 0x55, 0x5d, 0x5f, 0x8a, 0x8e, 0x8f, 0x93, 0xa4, 0xaa, 0xae, 0xaf, 0xb0, 0xb1,
+  0xb2, 0xb6, 0xbf,
+]);
+const COMMANDS: Readonly<Record<number, string>> = {
+  0x00: "TEST UNIT READY",
+  0x08: "READ(6)",
+  0x0a: "WRITE(6)",
+  0x12: "INQUIRY",
+  0x25: "READ CAPACITY(10)",
+  0x28: "READ(10)",
+  0x2a: "WRITE(10)",
+  0x35: "SYNCHRONIZE CACHE(10)",
+  0x42: "UNMAP",
+  0x88: "READ(16)",
+  0x8a: "WRITE(16)",
+  0x93: "WRITE SAME(16)",
+  0xa8: "READ(12)",
+  0xaa: "WRITE(12)",
+};
+const SECTOR = 512;
+
+const VSCSI_QTAG_AT = 16 + 256;
+const VSCSI =
+  "crq:b16 viosrp_iu_buf:b256 qtag:4 active:? data_len:4 writing:? senselen:4 sense:b252 dma_fmt:1 local_desc:2 " +
+  "total_desc:2 cdb_offset:2";
+
+function adapter(reader: FieldReader, tag: number): void {
+  if (elementAhead(reader, 4)) {
+    reader.group("virtio-scsi", "struct", () => {
+      reader.u32("request queue");
+      readElement(reader);
+    });
+    return;
+  }
+  const qtag = reader.peek(4, VSCSI_QTAG_AT);
+  if (tag !== 0 && qtag !== undefined && new DataView(qtag.buffer, qtag.byteOffset).getUint32(0) === tag) {
+    reader.group("spapr-vscsi", "struct", () => readLayout(reader, VSCSI));
+  }
+}
+
+function disk(reader: FieldReader, toDevice: boolean, retry: boolean): void {
+  const { sector_count = 0, buflen = 0 } = readLayout(reader, "sector:8 sector_count:4 buflen:4");
+  if (buflen === 0) return;
+  if (toDevice) reader.bytes("data", Math.min(sector_count * SECTOR, buflen));
+  else if (!retry) reader.bytes("data", reader.u32("iov_len"));
+}
+
+/** Disks that pass commands on to the host. */
+function generic(reader: FieldReader, toDevice: boolean): void {
+  const length = reader.u32("buflen");
+  // The command's own length is what is written; the two are the same unless its author erred.
+  if (length !== 0 && toDevice) reader.bytes("data", length);
+}
+
+/** `idstr` of the section tells disks from others. Throws EndOfBytes. */
+export function readScsiRequests(reader: FieldReader, idstr: string): void {
+  for (let i = 0; reader.peek(1)?.[0] !== 0; i++) {
+    reader.group(`[${i}]`, "struct", () => {
+      const retry = reader.u8("state", (value) => (value === 1n ? "starts again" : "goes on")) === 1;
+      const opcode = reader.peek(1)?.[0] ?? 0;
+      reader.bytes("command", COMMAND_SIZE, COMMANDS[opcode]);
+      const tag = reader.u32("tag");
+      reader.u32("lun");
+      adapter(reader, tag);
+      const toDevice = TO_DEVICE.has(opcode);
+      if (idstr.endsWith("scsi-generic")) generic(reader, toDevice);
+      else disk(reader, toDevice, retry);
+    });
+  }
+  reader.u8("end");
+}

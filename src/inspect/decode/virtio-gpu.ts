@@ -1,0 +1,52 @@
+// What a virtio-gpu writes behind its virtio state: the pictures the guest has made with their pixels (2D), or, in a
+// subsection, where in guest memory they are (blobs), and what each output shows. QEMU 2.x to 11.x.
+import type { FieldReader } from "../fields.ts";
+import { readLayout } from "./layout.ts";
+
+const BYTES_PER_PIXEL = 4;
+const SCANOUT =
+  "resource_id:4 width:4 height:4 x:4 y:4 cursor.resource_id:4 cursor.hot_x:4 cursor.hot_y:4 cursor.pos.x:4 cursor.pos.y:4";
+/** Since QEMU 8.2. */
+const FRAMEBUFFER = " fb.format:4 fb.bytes_pp:4 fb.width:4 fb.height:4 fb.stride:4 fb.offset:4";
+const SCANOUT_SIZE = 40;
+
+function guestPages(reader: FieldReader, count: number): void {
+  reader.group("iov", "array", () => {
+    for (let i = 0; i < count; i++)
+      reader.group(`[${i}]`, "struct", () => readLayout(reader, "addr:8 len:4"));
+  });
+}
+
+/** A list of resources, whose ids are not zero, and a zero. */
+function resources(reader: FieldReader, read: () => void): void {
+  reader.group("resources", "list", () => {
+    for (let i = 0; reader.peek(4)?.some((byte) => byte !== 0) === true; i++) {
+      reader.group(`[${i}]`, "struct", () => {
+        reader.u32("resource_id");
+        read();
+      });
+    }
+    reader.u32("end");
+  });
+}
+
+export function readGpu(reader: FieldReader): void {
+  resources(reader, () => {
+    const { width = 0, height = 0, iov_cnt = 0 } = readLayout(reader, "width:4 height:4 format:4 iov_cnt:4");
+    guestPages(reader, iov_cnt);
+    reader.bytes("pixels", width * height * BYTES_PER_PIXEL);
+  });
+  reader.u32("enable");
+  const outputs = reader.u32("max_outputs");
+  const layout = reader.remaining > outputs * SCANOUT_SIZE ? SCANOUT + FRAMEBUFFER : SCANOUT;
+  reader.group("scanout", "array", () => {
+    for (let i = 0; i < outputs; i++) reader.group(`[${i}]`, "struct", () => readLayout(reader, layout));
+  });
+}
+
+export function readGpuBlobs(reader: FieldReader): void {
+  resources(reader, () => {
+    const { iov_cnt = 0 } = readLayout(reader, "blob_size:4 iov_cnt:4");
+    guestPages(reader, iov_cnt);
+  });
+}

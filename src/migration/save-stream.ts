@@ -1,11 +1,13 @@
 // A machine as a stream of Wherry's own profile: header, configuration, RAM, device sections by priority,
 // wherry/integrity, end, VMDESCRIPTION. Snapshots and moves write the same stream; only a move has commands in it.
+// Of a QEMU release's profile the device sections are that profile's, in its order, and there is no integrity section.
 import { ByteWriter } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import { xxh32 } from "../base/xxh32.ts";
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { Machine } from "../vmm/machine.ts";
+import type { StreamProfile } from "../vmm/profile.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { Section } from "../vmm/section.ts";
 import { MigrationError } from "./errors.ts";
@@ -31,20 +33,27 @@ export function inSaveOrder(sections: readonly Section[]): Section[] {
   return [...sections].sort((a, b) => b.priority - a.priority);
 }
 
+/** Whose stream it is: a release's; or Wherry's own, with `moveId` a move's and without it a snapshot's. */
+export interface StreamForm {
+  readonly profile?: StreamProfile | undefined;
+  readonly moveId?: Uint8Array;
+}
+
 export class StreamSaver {
   readonly ram: RamWriter;
   readonly #machine: Machine;
   readonly #stream: StreamWriter;
   readonly #units = new UnitLog();
+  readonly #profile: StreamProfile | undefined;
   readonly #moveId: Uint8Array | undefined;
   #nextSectionId = RAM_SECTION_ID + 1;
   #vmdescription: Uint8Array<ArrayBuffer> | undefined;
 
-  /** With `moveId` the stream is a move's, without it a snapshot's. */
-  constructor(machine: Machine, stream: StreamWriter, host: MigrationHost, moveId?: Uint8Array) {
+  constructor(machine: Machine, stream: StreamWriter, host: MigrationHost, form: StreamForm = {}) {
     this.#machine = machine;
     this.#stream = stream;
-    this.#moveId = moveId;
+    this.#profile = form.profile;
+    this.#moveId = form.moveId;
     this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID);
   }
 
@@ -73,11 +82,15 @@ export class StreamSaver {
     this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
   }
 
-  /** All device sections, `runState` for the other side, and the integrity section. Synchronise first. */
+  /** All device sections, `runState` for the other side, and the own integrity section. Synchronise first. */
   async devices(runState: RunState): Promise<void> {
     const data = new ByteWriter();
     const devices: unknown[] = [];
-    const sections = inSaveOrder([...this.#machine.sections, globalStateSection(runState, () => {})]);
+    const globalState = globalStateSection(runState, () => {});
+    const sections =
+      this.#profile === undefined
+        ? inSaveOrder([...this.#machine.sections, globalState])
+        : [...this.#profile.sections, globalState];
     for (const section of sections) {
       const { idstr: name, instanceId: instance_id, vmsdName: vmsd_name, version } = section;
       try {
@@ -94,7 +107,8 @@ export class StreamSaver {
       this.#closeUnit(name, instance_id);
       if (this.#stream.full) await this.#stream.flush();
     }
-    this.#integrity(devices);
+    if (this.#profile === undefined) this.#integrity(devices);
+    else this.#vmdescription = this.#describe(devices);
   }
 
   #fullSection(idstr: string, instanceId: number, version: number, data: Uint8Array): void {
@@ -156,6 +170,11 @@ export class StreamSaver {
     if (json === undefined) throw new MigrationError("migration.order", "devices() comes before trailer()");
     this.#stream.out.u8(QEMU_VM.EOF).u8(QEMU_VM.VMDESCRIPTION).u32(json.length).bytes(json);
   }
+}
+
+/** Of a PING. */
+export function cookieBytes(cookie: number): Uint8Array {
+  return new ByteWriter(4).u32(cookie).finish();
 }
 
 function lengthBytes(length: number): number[] {

@@ -1,7 +1,7 @@
 // What the monitor asks of migration: QEMU's MigrationState as its QMP commands show it (qapi/migration.json).
 // Names and units are ours; migration-commands.ts turns them into QAPI's.
 import type { MigrationProgress } from "../migration/progress.ts";
-import type { MigrationChange, MigrationParameters } from "../migration/source.ts";
+import type { MigrationChange, MigrationParameters } from "../migration/outgoing.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 
 /** An incoming machine, as the destination sees it. */

@@ -10,9 +10,8 @@ import {
   defaultParameters,
   type MigrationChange,
   type MigrationParameters,
-  type MigrationSource,
-  migrateOut,
-} from "../migration/source.ts";
+} from "../migration/outgoing.ts";
+import { type MigrationSource, migrateOut } from "../migration/source.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import type { ArrivalInfo, Decision, MigrationControl, SaveProgress } from "./migration-control.ts";

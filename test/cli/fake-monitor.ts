@@ -6,7 +6,7 @@ import {
   defaultParameters,
   type MigrationChange,
   type MigrationParameters,
-} from "../../src/migration/source.ts";
+} from "../../src/migration/outgoing.ts";
 import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
 import type { MigrationControl, SaveProgress } from "../../src/monitor/migration-control.ts";

@@ -5,7 +5,8 @@ import { stopForGood } from "../../src/host/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/destination.ts";
 import { defaultHost } from "../../src/migration/host.ts";
 import { saveSnapshot } from "../../src/migration/snapshot.ts";
-import { defaultParameters, migrateOut, type MigrationResult } from "../../src/migration/source.ts";
+import { defaultParameters, type MigrationResult } from "../../src/migration/outgoing.ts";
+import { migrateOut } from "../../src/migration/source.ts";
 import { FakeMachine, World } from "./fake-machine.ts";
 import { FakeNetwork, memorySink } from "./fake-network.ts";
 

@@ -4,12 +4,8 @@
 import { describe, expect, test } from "vitest";
 import { MigrationDestination } from "../../src/migration/destination.ts";
 import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
-import {
-  defaultParameters,
-  migrateOut,
-  type MigrationResult,
-  type MigrationSource,
-} from "../../src/migration/source.ts";
+import { defaultParameters, type MigrationResult } from "../../src/migration/outgoing.ts";
+import { migrateOut, type MigrationSource } from "../../src/migration/source.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";

@@ -103,7 +103,7 @@ describe("a destination refuses and says why", () => {
     const { near, far } = channelPair();
     const serving = destination.accept(far);
     const stream = new StreamWriter(near);
-    await write(new StreamSaver(new FakeMachine(), stream, defaultHost, id), new FakeMachine());
+    await write(new StreamSaver(new FakeMachine(), stream, defaultHost, { moveId: id }), new FakeMachine());
     await stream.drain().catch(() => {});
     await near.close();
     const arrival = await destination.done;

@@ -209,12 +209,18 @@ export async function openFileSource(path: string): Promise<Channel> {
   } catch (error) {
     throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
   }
-  if ((await file.stat()).isDirectory()) {
+  const stats = await file.stat();
+  if (stats.isDirectory()) {
     await file.close();
     throw new ChannelError("channel.file", `${path} is a directory, expected a saved machine`);
   }
+  // A pipe has no places.
+  const isSeekable = stats.isFile();
+  /** In the file, of the byte behind all that was asked for. */
+  let position = 0;
   const readInto = (buffer: Uint8Array) => {
-    const reading = file.read(buffer, 0, buffer.length);
+    const reading = file.read(buffer, 0, buffer.length, isSeekable ? position : null);
+    position += buffer.length;
     reading.catch(() => {});
     return reading;
   };
@@ -223,8 +229,23 @@ export async function openFileSource(path: string): Promise<Channel> {
   let at = 0;
   let end = 0;
   let ahead: ReturnType<typeof readInto> | undefined;
+  const skip = async (bytes: number) => {
+    const n = Math.min(bytes, end - at);
+    at += n;
+    if (n === bytes) return;
+    if (ahead !== undefined) {
+      // To where the read ahead began.
+      position -= spare.length;
+      await ahead.catch(() => {});
+      ahead = undefined;
+    }
+    position += bytes - n;
+  };
+  const { write, close, abort } = fileChannel(file, path);
   return {
-    ...fileChannel(file, path),
+    write,
+    close,
+    abort,
     async read(target) {
       if (at === end) {
         try {
@@ -232,6 +253,7 @@ export async function openFileSource(path: string): Promise<Channel> {
           [current, spare] = [spare, current];
           at = 0;
           end = bytesRead;
+          position += bytesRead - current.length;
           ahead = bytesRead === 0 ? undefined : readInto(spare);
         } catch (error) {
           throw fileError("read", path, error);
@@ -242,6 +264,7 @@ export async function openFileSource(path: string): Promise<Channel> {
       at += n;
       return n;
     },
+    ...(isSeekable ? { skip } : {}),
   };
 }
 
@@ -303,17 +326,22 @@ function fileError(what: string, path: string, error: unknown): ChannelError {
 
 function fileChannel(file: FileHandle, path: string): Channel {
   let failure: Error | undefined;
+  let position = 0;
   return {
     async write(bytes) {
       for (let at = 0; at < bytes.length; ) {
         if (failure !== undefined) throw failure;
         try {
-          const { bytesWritten } = await file.write(bytes, at, bytes.length - at);
+          const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position);
           at += bytesWritten;
+          position += bytesWritten;
         } catch (error) {
           throw fileError("write", path, error);
         }
       }
+    },
+    async skip(bytes) {
+      position += bytes;
     },
     read: async () => 0,
     close: () => file.close(),

@@ -8,7 +8,7 @@ import type { QemuRelease } from "../../tools/unpacked.ts";
 import { Cases, directory, options } from "../guest/cases.ts";
 import { type Cell, nameOf, runCell } from "./cell.ts";
 import { buildGuest } from "./guest.ts";
-import { TRANSPORTS } from "./hop.ts";
+import { TRANSPORTS, transportsOf } from "./hop.ts";
 import type { Kind } from "./sides.ts";
 
 const given = options({
@@ -24,12 +24,14 @@ const given = options({
 const CELL_MS = 300_000;
 
 const kinds = (route: string): Kind[] => [...route].map((letter) => (letter === "Q" ? "qemu" : "wherry"));
-const transports = TRANSPORTS.filter((transport) => given.transport.split(",").includes(transport));
 
 /** All of them; transports and virtio's version go round, so that each release has each of them in both directions. */
 function matrix(): Cell[] {
   const cells: Cell[] = [];
   for (const release of given.release.split(",") as QemuRelease[]) {
+    const transports = transportsOf(release).filter((transport) =>
+      given.transport.split(",").includes(transport),
+    );
     let turn = 0;
     for (const route of given.route.split(",")) {
       for (const harts of given.harts.split(",").map(Number)) {

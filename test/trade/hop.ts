@@ -9,10 +9,28 @@ import type { Side } from "./sides.ts";
 
 /**
  * `exec` is a pipe between two processes, live as a socket is; `file` is a file that is read when it is complete (QEMU
- * 7.2, which has no `file:`, writes and reads it by `exec:cat`).
+ * 7.2, which has no `file:`, writes and reads it by `exec:cat`). `multifd` has several sockets and zstd; `mapped-ram` is a
+ * file with each page at its place.
  */
-export const TRANSPORTS = ["unix", "tcp", "exec", "file"] as const;
+export const TRANSPORTS = ["unix", "tcp", "exec", "file", "multifd", "mapped-ram"] as const;
 export type Transport = (typeof TRANSPORTS)[number];
+
+/** Which of them a release has. */
+export function transportsOf(release: QemuRelease): Transport[] {
+  return TRANSPORTS.filter((transport) => release !== "7.2" || transport !== "mapped-ram");
+}
+
+async function prepare(side: Side, transport: Transport): Promise<void> {
+  if (transport !== "multifd" && transport !== "mapped-ram") return;
+  await side.qmp.execute("migrate-set-capabilities", {
+    capabilities: [{ capability: transport, state: true }],
+  });
+  if (transport === "multifd")
+    await side.qmp.execute("migrate-set-parameters", {
+      "multifd-channels": 2,
+      "multifd-compression": "zstd",
+    });
+}
 
 const MOVE_MS = 60_000;
 const FINAL = ["completed", "failed", "cancelled", "postcopy-paused"];
@@ -41,6 +59,7 @@ function addresses(
     side.kind === "qemu" && release === "7.2" ? `exec:${command}` : `file:${path}`;
   switch (transport) {
     case "unix":
+    case "multifd":
       return [`unix:${path}`, `unix:${path}`];
     case "tcp":
       return ["", "tcp:127.0.0.1:0"];
@@ -48,6 +67,7 @@ function addresses(
       execFileSync("mkfifo", [path]);
       return [`exec:cat > ${path}`, `exec:cat ${path}`];
     case "file":
+    case "mapped-ram":
       return [asFile(from, `cat > ${path}`), asFile(to, `cat ${path}`)];
   }
 }
@@ -104,7 +124,8 @@ export async function hop(
   const [source, destination] = addresses(transport, folder, release, from, to);
   const foreign = to.kind === "qemu";
   let info: Info;
-  if (transport === "file") {
+  for (const side of [from, to]) await prepare(side, transport);
+  if (transport === "file" || transport === "mapped-ram") {
     await migrate(from, source, release, foreign);
     info = await left(from, to);
     if (plantedJumpNs !== 0n) plantJump(destination.replace(/^file:/, ""), plantedJumpNs);

@@ -324,8 +324,9 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       state.configLength = config.length;
     }
     if (state.sizes.every((s) => s.numDefault === 0)) {
-      for (const [i, { size }] of this.kind.queues.entries())
-        Object.assign(state.sizes[i] ?? {}, { numDefault: size });
+      // Left out where no queue's size was changed: it is the default still, whatever the other side's default is.
+      for (const [i, { num }] of state.queues.entries())
+        Object.assign(state.sizes[i] ?? {}, { numDefault: num });
     }
     if (this.legacy) {
       for (const [i, queue] of state.queues.entries())

@@ -58,6 +58,9 @@ export interface MigrationOptions {
   readonly onChange?: (change: MigrationChange) => void;
 }
 
+/** Why a machine that was moved does not start. */
+export const MOVED = "the machine was moved and runs at its destination: it must not run here again";
+
 export class Cancelled extends MigrationError {
   constructor() {
     super("migration.cancelled", "the move was cancelled; the machine goes on here");
@@ -149,7 +152,7 @@ export abstract class OutgoingMove {
     if (this.#status !== "unresolved") {
       throw new MigrationError("migration.decide", `nothing to decide: the move is ${this.#status}`);
     }
-    if (answer === "there") return this.complete();
+    if (answer === "there") return this.complete(MOVED);
     if (answer === "here") return await this.back("failed", this.error);
     return await this.ask();
   }
@@ -223,12 +226,7 @@ export abstract class OutgoingMove {
   protected shut(returnPath: ReturnPath): Promise<number> {
     const ms = this.parameters.startTimeoutMs;
     const text = `the destination did not say within ${ms} ms whether it runs`;
-    return withTimeout(
-      this.host,
-      returnPath.shut,
-      ms,
-      () => new MigrationError("migration.timeout", text),
-    );
+    return withTimeout(this.host, returnPath.shut, ms, () => new MigrationError("migration.timeout", text));
   }
 
   /** A stream on `channel`, paced while the guest runs. */
@@ -322,10 +320,8 @@ export abstract class OutgoingMove {
     }
   }
 
-  /** It is there now. `blocker`: why it must not run here again. */
-  protected complete(
-    blocker: string | undefined = "the machine was moved and runs at its destination: it must not run here again",
-  ): MigrationResult {
+  /** It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so. */
+  protected complete(blocker: string | undefined): MigrationResult {
     const now = this.host.nowMs();
     this.#totalMs = now - this.#startedMs;
     this.#downtimeMs = now - (this.#stoppedAtMs ?? now);

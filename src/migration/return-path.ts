@@ -44,9 +44,11 @@ export class ReturnPath {
   /** Set once the return path has ended: no further message comes. */
   ended: MigrationError | undefined;
 
-  constructor(channel: Channel) {
+  /** `peer`: who is at the other end, for messages. */
+  constructor(channel: Channel, peer = "the destination") {
     this.#reader = new StreamReader(channel);
     this.#reader.where = () => "return path";
+    this.#reader.endAdvice = `${peer} has given up or its process has ended; its own messages say why`;
     this.shut = this.#run();
     this.shut.catch(() => {});
   }

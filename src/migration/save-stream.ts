@@ -54,7 +54,8 @@ export class StreamSaver {
     this.#stream = stream;
     this.#profile = form.profile;
     this.#moveId = form.moveId;
-    this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID);
+    const ramForm = form.profile && { blocks: form.profile.ramBlocks, multifdFlush: false };
+    this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID, ramForm);
   }
 
   /** Header and configuration. */

@@ -10,6 +10,7 @@ import {
   asMigrationError,
   type MigrationOptions,
   type MigrationResult,
+  MOVED,
   OutgoingMove,
 } from "./outgoing.ts";
 import type { PageSet } from "./ram-save.ts";
@@ -47,7 +48,9 @@ export class MigrationSource extends OutgoingMove {
     let returnPath: ReturnPath | undefined;
     try {
       refuseToSave(this.machine);
-      const channel = await this.unlessCancelled(this.#connect(), (late) => late.abort(new Error("too late")));
+      const channel = await this.unlessCancelled(this.#connect(), (late) =>
+        late.abort(new Error("too late")),
+      );
       returnPath = new ReturnPath(channel);
       this.#returnPath = returnPath;
       const saver = await this.#setup(channel, returnPath);
@@ -68,7 +71,7 @@ export class MigrationSource extends OutgoingMove {
     saver.header();
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
-    saver.startRam();
+    await saver.startRam();
     await stream.flush();
     await this.acknowledged(returnPath, PING_SETUP);
     this.setUp();
@@ -108,7 +111,7 @@ export class MigrationSource extends OutgoingMove {
     }
     // An orderly end tells the destination that nobody will ask for the machine.
     await this.channel?.close().catch(() => {});
-    return this.complete();
+    return this.complete(MOVED);
   }
 
   /** A destination that waits for GO need not wait until it gives up by itself. */
@@ -141,7 +144,7 @@ export class MigrationSource extends OutgoingMove {
     do {
       try {
         const answer = await this.#ask(deadline);
-        return answer === "running" ? this.complete() : await this.back("failed", lost);
+        return answer === "running" ? this.complete(MOVED) : await this.back("failed", lost);
       } catch (error) {
         // That nobody answers proves nothing; that the process which had the machine has ended does.
         if (this.#peerIsGone()) return await this.back("failed", lost);

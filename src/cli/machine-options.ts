@@ -16,6 +16,7 @@ import {
   drive,
   icount,
   incoming,
+  isa,
   memorySize,
   net,
   number,
@@ -25,7 +26,7 @@ import {
   word,
 } from "./option-values.ts";
 
-/** The `virt` board's eight virtio slots hold drives, the network and the entropy source. */
+/** The `virt` board's eight virtio slots hold drives, the network, the entropy source and a console. */
 const VIRTIO_SLOTS = 8;
 
 export interface MachineOptions extends EngineConfig {
@@ -40,6 +41,11 @@ export interface MachineOptions extends EngineConfig {
   readonly net: NetSpec | undefined;
   readonly rng: boolean;
   readonly serial: SerialSpec;
+  readonly console?: SerialSpec | undefined;
+  /** virtio-mmio version 1. */
+  readonly legacyVirtio?: boolean | undefined;
+  /** What the guest is told of. */
+  readonly isaExtensions?: readonly string[] | undefined;
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
   readonly paused: boolean;
@@ -76,6 +82,21 @@ export const machineOptions = {
     value: "stdio|none|file:F|unix:PATH",
     parse: serial,
     help: "console: this terminal (default), none, a file that gets the output, or a unix socket that is served",
+  },
+  console: {
+    value: "none|file:F|unix:PATH",
+    parse: serial,
+    help: "a virtio console (hvc0) as well: none, a file that gets the output, or a unix socket that is served",
+  },
+  virtio: {
+    value: "legacy|modern",
+    parse: word(["legacy", "modern"] as const),
+    help: "virtio-mmio version 1, which is QEMU's default, or 2, which is the default here",
+  },
+  isa: {
+    value: "ISA|RELEASE",
+    parse: isa,
+    help: "what the guest is told of its harts, such as rv64imafdc_zba: all that they have (default), or what a release of QEMU has too (qemu-7.2, qemu-10.0, qemu-11.1)",
   },
   qmp: {
     value: "unix:PATH|tcp:H:P",
@@ -132,7 +153,10 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
   if (values.icount !== undefined && (values.smp ?? 1) > 1)
     throw new UsageError("--icount needs --smp 1: instructions make the time of one hart");
-  const slots = values.drive.length + (values.rng ? 1 : 0) + (values.net === undefined ? 0 : 1);
+  if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
+    throw new UsageError("--console stdio: the terminal is the serial console's (--serial none frees it)");
+  const single = [values.net, values.console, values.rng ? true : undefined].filter((d) => d !== undefined);
+  const slots = values.drive.length + single.length;
   if (slots > VIRTIO_SLOTS)
     throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
   return {
@@ -146,6 +170,9 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     net: values.net,
     rng: values.rng,
     serial: values.serial ?? { kind: "stdio" },
+    console: values.console,
+    legacyVirtio: values.virtio === "legacy",
+    isaExtensions: values.isa,
     qmp: values.qmp,
     incoming: from,
     paused: values.paused,

@@ -7,7 +7,9 @@ import {
   MAX_ICOUNT_SHIFT,
 } from "../hypervisor/instruction-clock.ts";
 import { DEFAULT_CODE_CACHE_BYTES } from "../hypervisor/translation-thread.ts";
-import type { RtcOptions } from "../machines/virt.ts";
+import { tradableExtensions } from "../machines/qemu/refusals.ts";
+import { RELEASES } from "../machines/qemu/releases.ts";
+import { DEFAULT_ISA_EXTENSIONS, type RtcOptions } from "../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../node/virtio-backends.ts";
@@ -78,6 +80,20 @@ function dateNs(text: string): bigint {
     : Number.NaN;
   if (Number.isNaN(ms)) throw new Error("expected base=utc or a date such as 2006-06-17T16:01:21");
   return BigInt(ms) * 1_000_000n;
+}
+
+/** `rv64imac_zba_zbb`, or a release of QEMU: what its harts have as well. */
+export function isa(text: string): readonly string[] {
+  const release = RELEASES.find((r) => r.name === text);
+  if (release !== undefined) return tradableExtensions(DEFAULT_ISA_EXTENSIONS, release);
+  const [, letters = "", rest = ""] = /^rv64([a-z]+)((?:_[a-z0-9]+)*)$/.exec(text) ?? [];
+  const wanted = [...letters, ...rest.split("_").slice(1)];
+  const unknown = wanted.find((e) => !DEFAULT_ISA_EXTENSIONS.includes(e));
+  if (unknown !== undefined) throw new Error(`harts here have no extension ${unknown}`);
+  if (!wanted.includes("i")) {
+    throw new Error(`expected such as rv64imafdc_zicsr, or one of ${RELEASES.map((r) => r.name).join(", ")}`);
+  }
+  return DEFAULT_ISA_EXTENSIONS.filter((e) => wanted.includes(e));
 }
 
 /** An address of the guest. */

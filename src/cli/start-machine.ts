@@ -78,7 +78,14 @@ async function start(
   const console = await openConsole(options.serial, () => quit("host-ui"));
   open.push(() => console.close());
 
-  const virtio = await openVirtio({ ...options, randomBytes: randomSource(options, nodePlatform) });
+  const second = options.console && (await openConsole(options.console, () => quit("host-ui")));
+  if (second !== undefined) open.push(() => second.close());
+
+  const virtio = await openVirtio({
+    ...options,
+    console: second?.backend,
+    randomBytes: randomSource(options, nodePlatform),
+  });
   open.push(() => virtio.close());
   const { machine, cpus, perf } = await openMachine(options, console.backend, virtio.devices);
   open.push(() => machine.vm.destroy());
@@ -145,6 +152,8 @@ async function openMachine(
     translateAfter: options.translateAfter,
     icount: options.icount,
     rtc: options.rtc,
+    legacyVirtio: options.legacyVirtio,
+    isaExtensions: options.isaExtensions,
   };
   try {
     return await createMachine(config, { ...devices, serial }, nodePlatform);

@@ -1,5 +1,7 @@
 // The virtio devices of a machine in Node, by their backends: disk images, a network wire, entropy.
+import type { CharBackend } from "../devices/char-backend.ts";
 import { VirtioBlk } from "../devices/virtio/blk.ts";
+import { VirtioConsole } from "../devices/virtio/console.ts";
 import { VirtioNet } from "../devices/virtio/net.ts";
 import { VirtioRng } from "../devices/virtio/rng.ts";
 import type { MachineDevices } from "../host/create-machine.ts";
@@ -26,6 +28,8 @@ export interface VirtioSpec {
   readonly drives: readonly DriveSpec[];
   readonly net: NetSpec | undefined;
   readonly rng: boolean;
+  /** What a console is connected to. Default: there is none. */
+  readonly console?: CharBackend | undefined;
   /** What the entropy device gives. Default: the host's randomness. */
   readonly randomBytes?: ((length: number) => Uint8Array) | undefined;
 }
@@ -40,7 +44,7 @@ const DEFAULT_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
 
 /**
  * Opens what the devices are backed by; rejects with WherryError, and nothing is left open then. The order (drives,
- * network, entropy) decides the slots, so both ends of a move must agree.
+ * network, entropy, console) decides the slots, so both ends of a move must agree.
  */
 export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const virtio: VirtioBackends["devices"]["virtio"][number][] = [];
@@ -72,5 +76,7 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
     const random = (target: Uint8Array) => void target.set(bytes(target.length));
     virtio.push((host) => new VirtioRng(host, { random }));
   }
+  const { console: backend } = spec;
+  if (backend !== undefined) virtio.push((host) => new VirtioConsole(host, { backend }));
   return { devices: { virtio, drives }, close };
 }

@@ -49,16 +49,19 @@ function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number):
   }
 }
 
-function wherry({ cpus, memorySize, virtio }: QemuParts): string[] {
-  const option: Record<string, string[]> = {
-    "virtio-blk": ["--drive", "file=FILE"],
-    "virtio-net": ["--net", "socket:connect=HOST:PORT"],
-    "virtio-rng": ["--rng"],
-  };
+const WHERRY_DEVICE: Readonly<Record<string, readonly string[]>> = {
+  "virtio-blk": ["--drive", "file=FILE"],
+  "virtio-net": ["--net", "socket:connect=HOST:PORT"],
+  "virtio-rng": ["--rng"],
+  "virtio-console": ["--console", "unix:PATH"],
+};
+
+function wherry({ cpus, memorySize, legacyVirtio, virtio }: QemuParts): string[] {
   return [
     ...["wherry", "run", "--smp", String(cpus.all.length), "--memory", `${memorySize / MIB}M`],
     ...["--firmware", "FILE"],
-    ...virtio.flatMap(({ kind }) => option[kind] ?? []),
+    ...(legacyVirtio ? ["--virtio", "legacy"] : []),
+    ...virtio.flatMap(({ kind }) => WHERRY_DEVICE[kind] ?? []),
     ...["--incoming", "URI"],
   ];
 }

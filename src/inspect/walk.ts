@@ -3,6 +3,7 @@
 // to decode/opaque.ts. The description is as hostile as the bytes: sizes are checked against what is there.
 import { EndOfBytes } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
+import { describeValue } from "./decode/meanings.ts";
 import { decodeOpaque, type OpaqueContext } from "./decode/opaque.ts";
 import type { DescribedField, DescribedStruct } from "./description.ts";
 import { FieldReader } from "./fields.ts";
@@ -277,7 +278,8 @@ class Walker {
     this.#budget.left--;
   }
   #plain(name: string, type: string, size: number, fields: Field[]): void {
-    this.#add(name, type, size, this.#bytes.slice(this.#at, this.#at + size), fields);
+    const value = this.#bytes.slice(this.#at, this.#at + size);
+    this.#add(name, type, size, value, fields, describeValue(name, type, value));
   }
   #null(name: string, fields: Field[]): void {
     this.#add(name, "nullptr", 1, BigInt(NULL_MARK), fields, "null");
@@ -299,7 +301,9 @@ class Walker {
       value = (value << 8n) | BigInt(this.#bytes[this.#at + i]!);
     }
     if (scalar.signed === true) value = BigInt.asIntN(size * 8, value);
-    this.#add(name, type, size, value, fields, type === "ptr-marker" ? "pointer" : undefined);
+    const full = name.startsWith("[") ? field.name + name : field.name;
+    const meaning = type === "ptr-marker" ? "pointer" : describeValue(full, type, value);
+    this.#add(name, type, size, value, fields, meaning);
   }
 
   /** `whole`: it is a section without a description; what no decoder knows of it is not accounted for. */
@@ -353,6 +357,24 @@ const SCALARS: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ["ptr-marker", { size: 1 }],
   // Less or equal, big-endian like the others.
   ["int32 le", { size: 4, signed: true }],
+  // Registers and the like that have their own type but are one big-endian number each.
+  ...[
+    "cpsr",
+    "fpscr",
+    "powered_off",
+    "cpu/altivec/vscr",
+    "fpr",
+    "vsr",
+    "sr",
+    "psr",
+    "msr",
+    "psw",
+    "fpcr",
+    "sreg",
+    "eind",
+  ].map((type): [string, Scalar] => [type, {}]),
+  ["uint16_from_uint8", {}],
+  ["int32_as_uint16", {}],
   ...[1, 2, 4, 8].flatMap((size): [string, Scalar][] => [
     [`uint${size * 8}`, { size }],
     [`uint${size * 8} equal`, { size }],

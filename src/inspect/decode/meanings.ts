@@ -1,0 +1,274 @@
+// Plain fields of QEMU's sections in words, where their numbers are flags or codes that people would look up: registers of
+// processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture Principles of Operation; Power
+// ISA), interrupt requests, timers, run state, clocks. By the field's name alone, so only names that mean one thing.
+import { decodeUtf8 } from "../../base/text.ts";
+import type { FieldValue } from "../model.ts";
+import { sysregName } from "./arm-sysregs.ts";
+import { table } from "./layout.ts";
+import { type Bits, bitNames } from "./virtio-features.ts";
+
+type Words = (value: bigint, index: number) => string | undefined;
+
+const flags =
+  (bits: Bits): Words =>
+  (value) =>
+    bitNames(value, bits);
+const codes =
+  (...names: readonly string[]): Words =>
+  (value) =>
+    names[Number(value)];
+
+// RISC-V.
+const INTERRUPTS: Bits = {
+  1: "SSIP",
+  2: "VSSIP",
+  3: "MSIP",
+  5: "STIP",
+  6: "VSTIP",
+  7: "MTIP",
+  9: "SEIP",
+  10: "VSEIP",
+  11: "MEIP",
+  12: "SGEIP",
+  13: "LCOFIP",
+};
+const EXCEPTIONS = [
+  "instruction address misaligned",
+  "instruction access fault",
+  "illegal instruction",
+  "breakpoint",
+  "load address misaligned",
+  "load access fault",
+  "store address misaligned",
+  "store access fault",
+  "ecall from U",
+  "ecall from S",
+  "ecall from VS",
+  "ecall from M",
+  "instruction page fault",
+  "load page fault",
+  undefined,
+  "store page fault",
+];
+/** An exception's number with the interrupt bit above; of 64-bit harts. */
+const cause: Words = (value) => {
+  const code = Number(value & 0x3fn);
+  return value >> 63n === 1n ? `interrupt ${INTERRUPTS[code] ?? code}` : EXCEPTIONS[code];
+};
+const PRIVILEGES = ["U", "S", undefined, "M"];
+const FP_STATES = ["off", "initial", "clean", "dirty"];
+const field = (value: bigint, at: number, width: number): number =>
+  Number((value >> BigInt(at)) & ((1n << BigInt(width)) - 1n));
+const MSTATUS: Bits = {
+  1: "SIE",
+  3: "MIE",
+  5: "SPIE",
+  6: "UBE",
+  7: "MPIE",
+  8: "SPP",
+  17: "MPRV",
+  18: "SUM",
+  19: "MXR",
+  20: "TVM",
+  21: "TW",
+  22: "TSR",
+  36: "SBE",
+  37: "MBE",
+  38: "GVA",
+  39: "MPV",
+  63: "SD",
+};
+const MSTATUS_FIELDS = (0x3n << 9n) | (0x3n << 11n) | (0x3n << 13n) | (0x3n << 15n) | (0xfn << 32n);
+const mstatus: Words = (value) =>
+  [
+    bitNames(value & ~MSTATUS_FIELDS, MSTATUS),
+    `MPP=${PRIVILEGES[field(value, 11, 2)] ?? "reserved"}`,
+    `VS=${FP_STATES[field(value, 9, 2)]}`,
+    `FS=${FP_STATES[field(value, 13, 2)]}`,
+  ]
+    .filter((part) => part !== undefined)
+    .join(" ");
+const SATP_MODES = table({ 0: "bare", 8: "Sv39", 9: "Sv48", 10: "Sv57" });
+const satp: Words = (value) => {
+  const mode = SATP_MODES.get(String(field(value, 60, 4)));
+  if (mode === undefined || mode === "bare") return mode;
+  return `${mode}, ASID ${field(value, 44, 16)}, root 0x${((value & 0xfffffffffffn) << 12n).toString(16)}`;
+};
+const misa: Words = (value) => {
+  const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].filter((_, i) => field(value, i, 1) === 1);
+  return letters.join("") || undefined;
+};
+
+// x86.
+const CR0: Bits = {
+  0: "PE",
+  1: "MP",
+  2: "EM",
+  3: "TS",
+  4: "ET",
+  5: "NE",
+  16: "WP",
+  18: "AM",
+  29: "NW",
+  30: "CD",
+  31: "PG",
+};
+const CR4 = namesFrom(
+  "VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP LA57 VMXE SMXE . FSGSBASE PCIDE OSXSAVE KL SMEP SMAP PKE CET PKS",
+);
+const EFER: Bits = { 0: "SCE", 8: "LME", 10: "LMA", 11: "NXE", 12: "SVME", 14: "FFXSR", 15: "TCE" };
+const EFLAGS = namesFrom("CF . PF . AF . ZF SF TF IF DF OF . . NT . RF VM AC VIF VIP ID");
+const EFLAGS_ALWAYS = 2n;
+const controlRegister: Words = (value, index) => {
+  if (index === 0) return bitNames(value, CR0);
+  return index === 4 ? bitNames(value, CR4) : undefined;
+};
+const MP_STATES = codes("runnable", "uninitialized", "init received", "halted", "SIPI received");
+
+/** A table of bits from 0 up, by their names; `.` has none. */
+function namesFrom(names: string): Bits {
+  return Object.fromEntries([...names.split(" ").entries()].filter(([, name]) => name !== "."));
+}
+
+// Arm, s390, POWER.
+const PSTATE_MODES = table({ 0: "EL0t", 4: "EL1t", 5: "EL1h", 8: "EL2t", 9: "EL2h", 12: "EL3t", 13: "EL3h" });
+const AARCH32_MODES = table({
+  16: "USR",
+  17: "FIQ",
+  18: "IRQ",
+  19: "SVC",
+  22: "MON",
+  23: "ABT",
+  26: "HYP",
+  27: "UND",
+  31: "SYS",
+});
+const CPSR: Bits = { 6: "F", 7: "I", 8: "A", 9: "D", 20: "IL", 21: "SS", 28: "V", 29: "C", 30: "Z", 31: "N" };
+const CPSR_NAMED = 0xf03003c0n;
+const cpsr: Words = (value) => {
+  const wide = (value & 0x10n) === 0n;
+  const mode = wide ? PSTATE_MODES.get(String(value & 0xfn)) : AARCH32_MODES.get(String(value & 0x1fn));
+  return (
+    [mode, bitNames(value & CPSR_NAMED, CPSR)].filter((part) => part !== undefined).join(" ") || undefined
+  );
+};
+/** Bit 0 of a PSW is its highest. */
+const PSW_MASK: Bits = {
+  62: "PER",
+  58: "DAT",
+  57: "I/O",
+  56: "external",
+  50: "machine check",
+  49: "wait",
+  48: "problem",
+  32: "31-bit",
+  31: "64-bit",
+};
+const MSR: Bits = {
+  0: "LE",
+  1: "RI",
+  4: "DR",
+  5: "IR",
+  8: "FE1",
+  9: "BE",
+  10: "SE",
+  11: "FE0",
+  12: "ME",
+  13: "FP",
+  14: "PR",
+  15: "EE",
+  23: "VSX",
+  25: "VEC",
+  60: "HV",
+  63: "SF",
+};
+
+// All of them.
+const INTERRUPT_REQUEST: Bits = { 1: "hard", 2: "exit", 5: "halt", 7: "debug", 10: "reset" };
+const NANOSECONDS = 1_000_000_000n;
+const seconds = (value: bigint): string => {
+  const whole = value / NANOSECONDS;
+  return `${whole}.${(value % NANOSECONDS).toString().padStart(9, "0")} s`;
+};
+const NEVER = 0xffffffffffffffffn;
+/** Expiry in the clock's nanoseconds; a timer that is not armed has -1. */
+const timer: Words = (value) => (value === NEVER || value < 0n ? "not armed" : seconds(value));
+const date = (milliseconds: bigint): string | undefined =>
+  milliseconds > 0n && milliseconds < 253402300800000n
+    ? new Date(Number(milliseconds)).toISOString()
+    : undefined;
+/** Goldfish's clock counts nanoseconds, PL031's seconds. */
+const clock: Words = (value) => date(value > 0xffffffffn ? value / 1_000_000n : value * 1000n);
+const duration: Words = (value) => (value < 0n ? `-${seconds(-value)}` : seconds(value));
+
+const WORDS: ReadonlyMap<string, Words> = table<Words>({
+  "env.priv": (value) => PRIVILEGES[Number(value)],
+  "env.mstatus": mstatus,
+  "env.vsstatus": mstatus,
+  "env.mstatus_hs": mstatus,
+  "env.mip": flags(INTERRUPTS),
+  "env.mie": flags(INTERRUPTS),
+  "env.mideleg": flags(INTERRUPTS),
+  "env.hideleg": flags(INTERRUPTS),
+  "env.miclaim": flags(INTERRUPTS),
+  "env.mcause": cause,
+  "env.scause": cause,
+  "env.vscause": cause,
+  "env.satp": satp,
+  "env.vsatp": satp,
+  "env.misa_ext": misa,
+  "env.misa_ext_mask": misa,
+  "env.misa_mxl": codes("", "RV32", "RV64", "RV128"),
+  "env.misa_mxl_max": codes("", "RV32", "RV64", "RV128"),
+  "env.priv_ver": codes("1.10", "1.11", "1.12", "1.13"),
+  "env.frm": codes("nearest, ties to even", "toward zero", "down", "up", "nearest, ties away"),
+  "env.stimecmp": (value) => (value === NEVER ? "never" : undefined),
+
+  "env.cr": controlRegister,
+  "env.efer": flags(EFER),
+  "env.eflags": (value) => bitNames(value & ~EFLAGS_ALWAYS, EFLAGS),
+  "env.mp_state": MP_STATES,
+
+  cpreg_vmstate_indexes: sysregName,
+  cpsr,
+  "env.psw.mask": flags(PSW_MASK),
+  "env.cpu_state": codes("uninitialized", "stopped", "check stop", "operating", "load"),
+  "env.msr": flags(MSR),
+
+  interrupt_request: flags(INTERRUPT_REQUEST),
+  crash_occurred: (value) => (value === 0n ? undefined : "the guest has crashed"),
+  power_state: codes("on", "off", "turning on"),
+  cpu_clock_offset: duration,
+  base_rtc: (value) => date(value * 1000n),
+  tick_offset: clock,
+  tick_offset_vmstate: clock,
+  config_reg: (value) => ((value & 0x80000000n) === 0n ? undefined : configAddress(value)),
+});
+
+/** The register 0xcf8 of a PC's host bridge: which function's config space 0xcfc shows. */
+function configAddress(value: bigint): string {
+  const part = (at: number, width: number): string => field(value, at, width).toString(16).padStart(2, "0");
+  return `${part(16, 8)}:${part(11, 5)}.${field(value, 8, 3)} register 0x${part(0, 8)}`;
+}
+
+const TEXTS = new Set(["runstate", "name"]);
+
+/** Characters up to the first zero, if they are printable. */
+function text(bytes: Uint8Array): string | undefined {
+  const end = bytes.indexOf(0);
+  const used = end < 0 ? bytes : bytes.subarray(0, end);
+  return used.length > 0 && used.every((byte) => byte >= 0x20 && byte < 0x7f) ? decodeUtf8(used) : undefined;
+}
+
+/**
+ * A plain value in words; undefined if there is nothing to say. `name` is the field's in the VMDESCRIPTION, with
+ * `[3]` behind it for an element of an array. `type` is the VMDESCRIPTION's.
+ */
+export function describeValue(name: string, type: string, value: FieldValue): string | undefined {
+  if (value instanceof Uint8Array) return type === "buffer" && TEXTS.has(name) ? text(value) : undefined;
+  if (typeof value !== "bigint") return undefined;
+  if (type === "timer") return timer(value, 0);
+  const bracket = name.endsWith("]") ? name.lastIndexOf("[") : -1;
+  const words = WORDS.get(bracket < 0 ? name : name.slice(0, bracket));
+  return words?.(value, bracket < 0 ? 0 : Number(name.slice(bracket + 1, -1)));
+}

@@ -18,6 +18,10 @@ export function problemText(problem: Problem): string {
   return `${problem.where}${at}: expected ${problem.expected}, found ${problem.found}; ${problem.cure}`;
 }
 
+/** Of a warning: whether something is wrong with the stream, and not only unusual. */
+export const isFault = ({ code }: Problem): boolean => !HARMLESS.has(code);
+const HARMLESS = new Set(["stream.guessed", "stream.trailing", "ram.elsewhere"]);
+
 /** The causes that streams of any kind can stop with, and what to do about each. */
 const KNOWN = {
   "stream.magic": {

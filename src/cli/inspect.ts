@@ -1,0 +1,150 @@
+// `wherry inspect`: what is in a migration stream, of any QEMU or of Wherry. Reads it once, in constant memory.
+import { reportJson, stringify } from "../inspect/json.ts";
+import type { SectionReport, StreamReport } from "../inspect/model.ts";
+import { isFault } from "../inspect/problems.ts";
+import { fieldAt, namesAt, sectionsNamed } from "../inspect/select.ts";
+import { type PageVisitor, type ReadOptions, readStream } from "../inspect/stream.ts";
+import {
+  fieldLines,
+  hexdump,
+  overview,
+  problemLines,
+  sectionName,
+  sectionText,
+  valueText,
+} from "../inspect/text.ts";
+import { CliError, EXIT } from "./cli-error.ts";
+import { nearest, type Options, text, type ValuesOf } from "./command-line.ts";
+import { number, size } from "./option-values.ts";
+import { extractSpec, RamExtract } from "./ram-extract.ts";
+import { withStreamFile } from "./stream-file.ts";
+
+export const inspectOptions = {
+  json: { help: "all of it as JSON (or what --section or --field picks)" },
+  section: {
+    value: "NAME[/INSTANCE]",
+    parse: text,
+    many: true,
+    help: "the fields of this section; may be given several times; `all` for every one",
+  },
+  field: {
+    value: "SECTION/FIELD",
+    parse: text,
+    many: true,
+    help: "the value of this field, such as cpu/0/env.pc; may be given several times",
+  },
+  hexdump: { help: "the bytes of the sections too (of all that are read as a whole, without --section)" },
+  "ram-extract": {
+    value: "BLOCK=FILE",
+    parse: extractSpec,
+    many: true,
+    help: "write this RAM block to a file; BLOCK:OFFSET+LENGTH=FILE a part of it; may be given several times",
+  },
+  zeros: { help: "look into whole pages and count those that are zeros" },
+  offset: { value: "BYTES", parse: size(""), help: "where the stream starts in the file (default 0)" },
+  "page-size": {
+    value: "BYTES",
+    parse: number(256, 65536),
+    help: "the target's page size, for a stream that does not say it",
+  },
+} satisfies Options;
+
+type InspectValues = ValuesOf<typeof inspectOptions>;
+
+/** Prints what was asked for. Gives the exit code: 1 if something is wrong with the stream. */
+export async function inspect(path: string, values: InspectValues): Promise<number> {
+  const extracts = values["ram-extract"].map((spec) => new RamExtract(spec));
+  let report: StreamReport;
+  try {
+    report = await withStreamFile(path, EXIT.FAILURE, (source) =>
+      readStream(source, readOptions(values, extracts)),
+    );
+  } finally {
+    for (const extract of extracts) extract.close();
+  }
+  const printed = print(report, values);
+  for (const extract of extracts) process.stderr.write(`${extract.finish(report.ram)}\n`);
+  if (printed === "part") {
+    for (const problem of [...report.warnings.filter(isFault), ...(report.problem ? [report.problem] : [])]) {
+      process.stderr.write(`${problemLines(problem).join("\n")}\n`);
+    }
+  }
+  return report.problem !== undefined || report.warnings.some(isFault) ? EXIT.FAILURE : EXIT.OK;
+}
+
+function readOptions(values: InspectValues, extracts: readonly RamExtract[]): ReadOptions {
+  const [first] = extracts;
+  const onPage: PageVisitor | undefined =
+    extracts.length > 1
+      ? (...page) => {
+          for (const extract of extracts) extract.visit(...page);
+        }
+      : first?.visit;
+  return {
+    keepBytes: values.hexdump,
+    lookForZeros: values.zeros,
+    ...(onPage === undefined ? {} : { onPage }),
+    ...(values.offset === undefined ? {} : { offset: values.offset }),
+    ...(values["page-size"] === undefined ? {} : { pageSize: values["page-size"] }),
+  };
+}
+
+const write = (lines: readonly string[]): void => {
+  process.stdout.write(`${lines.join("\n")}\n`);
+};
+
+function print(report: StreamReport, values: InspectValues): "all" | "part" {
+  const { json, hexdump: dump } = values;
+  if (values.field.length > 0) {
+    printFields(report, values.field, json);
+    return "part";
+  }
+  if (values.section.length > 0) {
+    const sections = values.section.flatMap((name) => named(report, name));
+    if (json) write([stringify(sections)]);
+    else write(sections.flatMap((section) => [...sectionText(section), ...(dump ? dumped(section) : [])]));
+    return "part";
+  }
+  if (json) write([reportJson(report)]);
+  else if (values["ram-extract"].length > 0) return "part";
+  else {
+    write(overview(report));
+    if (dump)
+      write(report.sections.filter(({ bytes }) => bytes !== undefined).flatMap((s) => ["", ...dumped(s)]));
+  }
+  return "all";
+}
+
+function named(report: StreamReport, name: string): SectionReport[] {
+  const sections =
+    name === "all" ? report.sections.filter(({ fields }) => fields.length > 0) : sectionsNamed(report, name);
+  if (sections.length > 0) return sections;
+  const names = report.sections.map(sectionName);
+  const meant = nearest(name, names);
+  const hint = meant === undefined ? `it has ${[...new Set(names)].join(", ")}` : `did you mean ${meant}?`;
+  throw new CliError(
+    `the stream has no section ${name}${report.problem ? " up to where it stops" : ""}; ${hint}`,
+  );
+}
+
+function dumped(section: SectionReport): string[] {
+  const { bytes, dataOffset } = section;
+  const head = `bytes of section ${sectionName(section)}:`;
+  return bytes === undefined
+    ? [`${head} not kept, it comes in parts`]
+    : [head, ...hexdump(bytes, dataOffset)];
+}
+
+function printFields(report: StreamReport, paths: readonly string[], json: boolean): void {
+  for (const path of paths) {
+    const field = fieldAt(report, path);
+    if (field === undefined) {
+      const names = namesAt(report, path);
+      const known = names.length > 40 ? [...names.slice(0, 40), "…"] : names;
+      throw new CliError(`the stream has no field ${path}; there are ${known.join(", ")}`);
+    }
+    if (json) write([stringify(field)]);
+    else if (field.children === undefined) write([valueText(field, Number.POSITIVE_INFINITY)]);
+    else write(fieldLines([field]));
+  }
+}

@@ -3,9 +3,12 @@ import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
+import { check, checkOptions } from "./check.ts";
 import { controlOptions, migrate, migrateOptions, save, simple, status } from "./control.ts";
 import { demo, demoOptions } from "./demo.ts";
+import { diff, diffOptions } from "./diff.ts";
 import { fetchOptions, guestFetch } from "./guest.ts";
+import { inspect, inspectOptions } from "./inspect.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import { perf, perfOptions } from "./perf.ts";
 import { run } from "./run.ts";
@@ -26,8 +29,9 @@ function command<O extends Options>(
   options: O,
   run: (values: ValuesOf<O>, ...positionals: string[]) => Promise<number | void>,
 ): Command {
-  // The words in capitals of the usage are the positionals.
+  // The words in capitals of the usage are the positionals; one in brackets may be left out.
   const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
+  const needed = usage.includes("[") ? wanted.length - 1 : wanted.length;
   return {
     usage,
     summary,
@@ -35,7 +39,8 @@ function command<O extends Options>(
     async run(args) {
       const { values, positionals } = parseCommandLine(options, args);
       const missing = wanted[positionals.length];
-      if (missing !== undefined) throw new UsageError(`${missing} is missing: wherry ${usage}`);
+      if (missing !== undefined && positionals.length < needed)
+        throw new UsageError(`${missing} is missing: wherry ${usage}`);
       const extra = positionals[wanted.length];
       if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
       return (await run(values, ...positionals)) ?? undefined;
@@ -59,11 +64,21 @@ const commands: Record<string, Command> = {
     migrateOptions,
     (values, uri) => migrate(uri as string, values),
   ),
+  inspect: command(
+    "inspect FILE",
+    "open a migration stream of QEMU or Wherry; - is standard input",
+    inspectOptions,
+    (values, file) => inspect(file as string, values),
+  ),
   status: command("status", "what a machine is doing", controlOptions, status),
   perf: command("perf", "where a machine's time goes", perfOptions, perf),
   trace: command("trace ADDRESS", "what the translator makes of code", traceOptions, (values, at) =>
     trace(at as string, values),
   ),
+  diff: command("diff A B", "what differs between two streams", diffOptions, (values, a, b) =>
+    diff(values, a as string, b as string),
+  ),
+  check: command("check [STREAM]", "will this stream load in that QEMU", checkOptions, check),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
   cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
   "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),

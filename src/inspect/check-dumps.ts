@@ -12,6 +12,8 @@ export interface DumpCheck {
   readonly warnings: readonly Problem[];
   /** Types of the first that the second has not. */
   readonly missing: readonly string[];
+  /** Types that the first QEMU has without any state: it does not migrate machines with them. */
+  readonly unmigratable: readonly string[];
   /** Types that were compared. */
   readonly compared: number;
 }
@@ -44,9 +46,14 @@ export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly st
   // Many types have one description (a flash chip, a hundred parts): its findings are told once.
   const found = new Map<string, { types: string[]; name: string; finding: LayoutFinding }>();
   const missing: string[] = [];
+  const unmigratable: string[] = [];
   let compared = 0;
   const types = [...from.types].filter(([type]) => only.length === 0 || only.includes(type));
   for (const [type, layout] of types.sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (layout.fields.length + layout.subsections.length === 0) {
+      unmigratable.push(type);
+      continue;
+    }
     const known = counterpart(type, layout, to);
     if (known === undefined) {
       missing.push(type);
@@ -82,7 +89,7 @@ export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly st
       cure: "types are compared all the same; a stream loads only into the machine type that it was written by",
     });
   }
-  return { problems, warnings, missing, compared };
+  return { problems, warnings, missing, unmigratable, compared };
 }
 
 function typeFindings(layout: Layout, known: Layout): LayoutFinding[] {

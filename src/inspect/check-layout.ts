@@ -44,6 +44,9 @@ const PLAIN =
   /^(bool|u?int(8|16|32|64)|u?int(8|16|32|64) equal|buffer|unused_buffer|timer|float64|CPU_Double_U|uint64 leq)$/;
 
 const isPadding = (field: FieldLayout) => field.name === "unused" || field.type === "unused_buffer";
+/** A buffer, of whose end new fields were made. */
+const isRoom = (buffer: FieldLayout, start: FieldLayout) =>
+  buffer.type === "buffer" && start.type === "buffer" && buffer.name === start.name;
 /** Bytes on the wire, if they are known. */
 function bytesOf(field: FieldLayout): number | undefined {
   return field.streamBytes ?? (field.size === undefined ? undefined : field.size * (field.count ?? 1));
@@ -71,6 +74,13 @@ function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" |
     return known && source.count !== target.count ? "different" : "same";
   }
   if (bytesOf(source) === bytesOf(target)) return "same";
+  if (isPadding(source) || isPadding(target)) {
+    // What is padded may be an array whose length is not printed.
+    const [padding, field] = isPadding(source) ? [source, target] : [target, source];
+    return field.count === undefined && (bytesOf(padding) ?? 0) % (field.size ?? 1) === 0
+      ? "same"
+      : "different";
+  }
   // An array of a QEMU that does not print its length, or a type whose bytes in memory are not those on the wire.
   const scalars = SCALAR_SIZES.has(source.size) && SCALAR_SIZES.has(target.size);
   return scalars && (source.count === undefined) === (target.count === undefined) ? "different" : "unclear";
@@ -226,11 +236,11 @@ class Comparison {
     const read = target[j];
     if (written !== undefined && read !== undefined) {
       yield { source: 1, target: 1, ...this.#field(written, read) };
-      if (isPadding(written)) {
+      if (isPadding(written) || isRoom(written, read)) {
         const covered = covers(written, target, j);
         if (covered > 1) yield { source: 1, target: covered, cost: COST.padding, findings: [] };
       }
-      if (isPadding(read)) {
+      if (isPadding(read) || isRoom(read, written)) {
         const covered = covers(read, source, i);
         if (covered > 1) yield { source: covered, target: 1, cost: COST.padding, findings: [] };
       }

@@ -4,7 +4,6 @@
 // than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import { featureWarnings } from "./check-virtio.ts";
-import type { Description } from "./description.ts";
 import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate.ts";
 import type { Problem, RamBlockReport, SectionReport, StreamReport } from "./model.ts";
 
@@ -47,13 +46,17 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   for (const warning of report.warnings) findings.warn(warning);
   const dumps = targets.filter((target) => target.kind === "dump");
   const streams = targets.filter((target) => target.kind === "stream");
-  const layouts = describedSections((report.vmDescription as Description | undefined) ?? { devices: [] });
+  const layouts = describedSections(report.vmDescription ?? { devices: [] });
+  const unjudged: string[] = [];
   for (const target of targets) checkMachine(report, target, findings);
   for (const section of heads(report)) {
     for (const { report: target } of streams) checkPresence(section, target, findings);
     const layout = layouts.get(sectionKey(section));
-    if (dumps.length > 0) for (const { dump } of dumps) checkByDump(section, layout, dump, findings);
-    else for (const { report: target } of streams) checkByStream(section, layout, target, findings);
+    if (section.idstr === "ram") continue;
+    const judged = dumps.filter(({ dump }) => checkByDump(section, layout, dump, findings)).length > 0;
+    // Of what is no device type a stream tells more than a dump.
+    if (!judged) for (const { report: target } of streams) checkByStream(section, layout, target, findings);
+    if (!judged && streams.length === 0) unjudged.push(sectionKey(section));
   }
   for (const { report: target } of streams) {
     checkConfiguration(report, target, findings);
@@ -64,6 +67,11 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   if (streams.length === 0) {
     findings.unchecked.push(
       "which devices, RAM blocks, capabilities and virtio features the target has: give a stream that it wrote, too",
+    );
+  }
+  if (unjudged.length > 0) {
+    findings.unchecked.push(
+      `${unjudged.join(", ")}: no states of device types, which are all that a dump lists`,
     );
   }
   if (dumps.length === 0) {
@@ -100,11 +108,15 @@ function splitPath(idstr: string): { bus: string; device: string } {
   return { bus: slash < 0 ? "" : idstr.slice(0, slash), device: idstr.slice(slash + 1) };
 }
 
+const ACPI_CURE = "start the source with -M …,acpi=off, or use a target with ACPI on";
+
+/** Whether the target has the section's device. */
 function checkPresence(section: SectionReport, target: StreamReport, findings: Findings): void {
   const key = sectionKey(section);
   if (heads(target).some((known) => sectionKey(known) === key)) return;
   const { bus, device } = splitPath(section.idstr);
   const alike = heads(target).filter((known) => splitPath(known.idstr).device === device);
+  const acpi = device.includes("acpi_build");
   const elsewhere = alike.filter(
     (known) => !findings.problems.some(({ where }) => where === `section ${sectionKey(known)}`),
   );
@@ -123,42 +135,36 @@ function checkPresence(section: SectionReport, target: StreamReport, findings: F
       elsewhere.length === 0
         ? `the target has no '${device}' ("Unknown savevm section or instance '${section.idstr}' ${section.instanceId}")`
         : "the target has this device at another place or with another number: order or addresses of -device differ",
-    cure:
-      elsewhere.length === 0
+    cure: acpi
+      ? ACPI_CURE
+      : elsewhere.length === 0
         ? `start the target with the device that the source has${address === "" ? "" : ` (-device …${address})`}, or take it from the source before the migration`
         : `give the devices the same addresses and order on both sides${address === "" ? "" : ` (-device …${address})`}`,
   });
 }
 
+/** False if the dump does not say how the target reads this section. */
 function checkByDump(
   section: SectionReport,
   layout: Layout | undefined,
   dump: VmstateDump,
   findings: Findings,
-): void {
-  const key = sectionKey(section);
-  if (section.idstr === "ram") return;
-  if (layout === undefined) {
-    if (section.vmsdName === undefined) findings.unchecked.push(`${key}: the stream does not describe it`);
-    return;
-  }
+): boolean {
+  if (layout === undefined) return false;
   const types = [...dump.types].filter(([, known]) => known.name === layout.name);
   if (types.length === 0) {
-    if (!section.idstr.includes("/")) {
-      findings.unchecked.push(`${key}: the dump has no '${layout.name}' (dumps list device types only)`);
-      return;
-    }
     // What has a bus address is a device, and all types of devices are listed.
+    if (!/^[0-9a-f]{4}:[0-9a-f]{2}/i.test(section.idstr)) return false;
     findings.problem({
       code: "check.device.unknown",
-      where: `section ${key}`,
+      where: `section ${sectionKey(section)}`,
       offset: section.offset,
       expected: "a device type that the target knows",
       found: `state '${layout.name}'`,
       cause: "the target QEMU was built without this device, is older than it, or lacks the module with it",
       cure: "use a target that has the device (qemu -device help), or take it from the source before the migration",
     });
-    return;
+    return true;
   }
   const source = { ...layout, version: section.version };
   const [best = []] = types
@@ -167,6 +173,7 @@ function checkByDump(
     .map((known) => sectionProblems(section, source, known))
     .sort((a, b) => severity(a) - severity(b));
   for (const { certain, problem } of best) (certain ? findings.problems : findings.warnings).push(problem);
+  return true;
 }
 
 function checkByStream(
@@ -177,9 +184,13 @@ function checkByStream(
 ): void {
   const key = sectionKey(section);
   const other = heads(target).find((known) => sectionKey(known) === key);
-  if (other === undefined || section.idstr === "ram") return;
+  if (other === undefined) return;
   if (section.version > other.version) {
     findings.problem(tooNew(section, section.version, `version ${other.version} or older`));
+    return;
+  }
+  if (section.version < other.version && isRiscvCpu(section)) {
+    findings.problem(tooOld(section, section.version, `version ${other.version}`));
     return;
   }
   if (section.version < other.version) {
@@ -189,9 +200,7 @@ function checkByStream(
     });
     return;
   }
-  const known = describedSections((target.vmDescription as Description | undefined) ?? { devices: [] }).get(
-    key,
-  );
+  const known = describedSections(target.vmDescription ?? { devices: [] }).get(key);
   if (layout === undefined || known === undefined) return;
   const seen = new Set<string>();
   for (const finding of compareLayouts(layout, known)) {
@@ -201,6 +210,10 @@ function checkByStream(
     seen.add(problem.where);
   }
 }
+
+/** No release read an older version of this state than the one it wrote, and no dump lists it. */
+const isRiscvCpu = ({ vmsdName, fields }: SectionReport) =>
+  vmsdName === "cpu" && ["env.gpr", "env.fpr"].every((name) => fields.some((field) => field.name === name));
 
 interface Judged {
   readonly certain: boolean;
@@ -407,7 +420,7 @@ function unknownBlock(block: RamBlockReport): Problem {
       ? "the source has ACPI tables, the target has none: an older release (RISC-V: before 8.1), or ACPI is off"
       : 'a device or firmware with RAM of its own that the target lacks, or RAM of another name ("Unknown ramblock")',
     cure: acpi
-      ? "start the source with -M …,acpi=off, or the target with ACPI on"
+      ? ACPI_CURE
       : "give the target the same devices, firmware and memory backends (id= of the backend is the block's name) as the source",
   };
 }

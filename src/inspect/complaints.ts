@@ -338,7 +338,8 @@ function features(found: string, allowed: string, device: string | undefined): T
   return {
     ...(device === undefined ? {} : { where: `section ${device}` }),
     expected: `features within 0x${allowed}`,
-    found: `0x${found}: ${names.join(" ")} not offered`,
+    found:
+      missing === 0n ? `0x${found}, which are all offered` : `0x${found}: ${names.join(" ")} not offered`,
     cause:
       "the guest uses virtio features that the target's device does not offer: other properties, another release or machine type, or another backend (a tap without vnet_hdr, a vhost without the feature)",
     cure:

@@ -54,7 +54,27 @@ export function diffStreams(
     first.ram === undefined || second.ram === undefined
       ? []
       : diffRam({ report: a, ram: first.ram }, { report: b, ram: second.ram });
-  return { state, ram: ram.filter(({ block }) => !ignored(`ram/${block}`)) };
+  return { state: gathered(state), ram: ram.filter(({ block }) => !ignored(`ram/${block}`)) };
+}
+
+/** Neighbouring elements of an array that are absent or other in the same words become one: `pmp[16..63]`. */
+function gathered(differences: readonly Difference[]): Difference[] {
+  const found: Difference[] = [];
+  const runs = new Map<string, { readonly place: number; readonly first: number; last: number }>();
+  for (const difference of differences) {
+    const [, head, index, tail] = /^(.*)\[(\d+)\]([^[]*)$/.exec(difference.path) ?? [];
+    if (difference.kind === "changed" || head === undefined) {
+      found.push(difference);
+      continue;
+    }
+    const key = JSON.stringify([difference.kind, difference.first, difference.second, head, tail]);
+    const run = runs.get(key);
+    if (run?.last === Number(index) - 1) {
+      run.last = Number(index);
+      found[run.place] = { ...difference, path: `${head}[${run.first}..${run.last}]${tail}` };
+    } else runs.set(key, { place: found.push(difference) - 1, first: Number(index), last: Number(index) });
+  }
+  return found;
 }
 
 /** Sections with state of devices, by `idstr/instance`; what comes in parts is told by `iterative` and `ram`. */
@@ -151,6 +171,8 @@ class FieldDiff {
 
   #field(path: string, a: Field, b: Field, siblings: readonly Field[]): void {
     if (a.children !== undefined && b.children !== undefined) {
+      const [version, other] = [header(a), header(b)];
+      if (version !== other) this.#report({ path, kind: "layout", ...sides(version, other) });
       const before = registerName(siblings, a.name);
       if (before === undefined) this.fields(path, a.children, b.children);
       else
@@ -198,11 +220,16 @@ const sides = (first: string | undefined, second: string | undefined) => ({
 
 const joined = (path: string, name: string) => (name.startsWith("[") ? path + name : `${path}.${name}`);
 
+/** The header of a subsection is its name, by which it was found, and its version. */
+const isHeader = ({ type }: Field) => type === "subsection header";
+const header = (field: Field) => field.children?.find(isHeader)?.meaning;
+
 /** Names made unique: QEMU has descriptions with several fields of one name. */
 function byName(fields: readonly Field[]): Map<string, Field> {
   const found = new Map<string, Field>();
   const seen = new Map<string, number>();
   for (const field of fields) {
+    if (isHeader(field)) continue;
     const count = (seen.get(field.name) ?? 0) + 1;
     seen.set(field.name, count);
     found.set(count === 1 ? field.name : `${field.name}#${count}`, field);

@@ -1,6 +1,6 @@
 // Control and status registers (privileged specification, chapters 2–4; unprivileged 6 and 7): one row each, with
 // what may be read, what a write keeps, and what it sets off. Counters that count nothing read as 0, as do
-// the trigger registers. Absent: mseccfg, debug, hypervisor and state-enable registers.
+// the trigger registers. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
@@ -375,6 +375,9 @@ const machineRows: readonly CsrRow[] = [
       write: (f, hart, { value }) => f.call(writePmpaddr, hart, i, value),
     };
   }),
+  // H's, without H: firmware that has started on QEMU's harts reads them at each trap, wherever it is by then.
+  constant("mtinst", 0x34a, 0n),
+  constant("mtval2", 0x34b, 0n),
   ...["tselect", "tdata1", "tdata2", "tdata3", "tinfo"].map((name, i) => constant(name, 0x7a0 + i, 0n)),
 ];
 

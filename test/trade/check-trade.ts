@@ -1,6 +1,6 @@
 // `npm run check:trade-RELEASE`: a running Debian travels between QEMU and Wherry, over every transport, idle and busy, on one
 // hart and four: its own proof holds, its clock neither jumps nor freezes, its kernel says nothing (issue 4, done-when 1).
-//   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --at-once N, --logs FOLDER; --planted: faults that must be found, and nothing else
+//   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --virtio legacy|modern, --at-once N, --logs FOLDER; --planted: faults that must be found, and nothing else
 import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,7 @@ const given = options({
   load: "idle,busy",
   transport: TRANSPORTS.join(),
   "at-once": 2,
+  virtio: "",
   planted: false,
   logs: join(tmpdir(), "wherry-trade-logs"),
 });
@@ -46,7 +47,7 @@ function matrix(): Cell[] {
             harts,
             busy: load === "busy",
             transports: moves as Cell["transports"],
-            legacy: turn % 3 !== 2,
+            legacy: given.virtio === "" ? turn % 3 !== 2 : given.virtio === "legacy",
           });
           turn++;
         }

@@ -62,14 +62,9 @@ async function qemuCommand(
     ],
     ...(legacy ? [] : ["-global", "virtio-mmio.force-legacy=false"]),
     ...["-drive", `file=${disk},format=raw,if=none,id=disk,cache=writethrough`],
-    ...["-device", "virtio-blk-device,drive=disk,bus=virtio-mmio-bus.0"],
-    ...[
-      "-netdev",
-      `socket,id=wire,connect=${wire}`,
-      "-device",
-      "virtio-net-device,netdev=wire,bus=virtio-mmio-bus.1",
-    ],
-    ...["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"],
+    ...["-device", "virtio-blk-device,drive=disk"],
+    ...["-netdev", `socket,id=wire,connect=${wire}`, "-device", "virtio-net-device,netdev=wire"],
+    ...["-device", "virtio-rng-device"],
     ...[
       "-qmp",
       `unix:${sockets.qmp},server=on,wait=off`,
@@ -85,7 +80,7 @@ async function wherryCommand(
   guest: Guest | undefined,
   sockets: Sockets,
 ): Promise<string[]> {
-  const { harts, disk, wire } = hardware;
+  const { harts, disk, wire, legacy } = hardware;
   const what =
     guest === undefined
       ? ["--incoming", "defer"]
@@ -93,6 +88,7 @@ async function wherryCommand(
   return [
     ...[process.execPath, MAIN, "run", "--smp", `${harts}`, "--memory", `${MEMORY_MIB}M`],
     ...["--drive", `file=${disk}`, "--net", `socket:connect=${wire}`, "--rng"],
+    ...(legacy ? ["--virtio", "legacy"] : []),
     ...["--qmp", `unix:${sockets.qmp}`, "--serial", `unix:${sockets.console}`],
     ...["--firmware", hardware.firmware, ...what],
   ];

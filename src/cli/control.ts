@@ -3,8 +3,8 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { migrationUri, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
-import { CliError, UsageError } from "./cli-error.ts";
-import { type Options, type ValuesOf } from "./command-line.ts";
+import { CliError, EXIT, UsageError } from "./cli-error.ts";
+import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { absoluteAddress, number, size } from "./option-values.ts";
 import { bytesText, durationText, type Progress, startProgress } from "./progress.ts";
 import { QmpClient } from "./qmp-client.ts";
@@ -13,8 +13,20 @@ export const controlOptions = {
   qmp: { value: "unix:PATH|tcp:H:P", parse: parseSocketAddress, help: "the machine's QMP socket (required)" },
 } satisfies Options;
 
+const profile = {
+  value: "NAME",
+  parse: text,
+  help: "write what this release of QEMU loads: qemu-7.2, qemu-10.0 or qemu-11.1",
+} as const;
+
+export const saveOptions = { ...controlOptions, profile } satisfies Options;
+
 export const migrateOptions = {
   ...controlOptions,
+  profile,
+  explain: {
+    help: "do not move: say whether the machine can go to --profile, and how both sides are to be started",
+  },
   "downtime-limit": {
     value: "MS",
     parse: number(0, 2_000_000),
@@ -80,7 +92,7 @@ export function simple(
   return ({ qmp }) => withClient(qmp, async (client) => void (await client.execute(command)));
 }
 
-export function save(file: string, { qmp }: ValuesOf<typeof controlOptions>): Promise<void> {
+export function save(file: string, { qmp, profile: release }: ValuesOf<typeof saveOptions>): Promise<void> {
   return withClient(qmp, async (client) => {
     const path = resolve(file);
     // The session answers in order: progress is asked for on a connection of its own.
@@ -88,7 +100,8 @@ export function save(file: string, { qmp }: ValuesOf<typeof controlOptions>): Pr
     const progress = startProgress("save");
     const timer = setInterval(() => void showSaving(watcher, progress).catch(() => {}), POLL_MS);
     try {
-      await client.execute("x-wherry-save", { file: path });
+      const form = release === undefined ? {} : { profile: release };
+      await client.execute("x-wherry-save", { file: path, ...form });
     } finally {
       clearInterval(timer);
       watcher.close();
@@ -108,23 +121,53 @@ async function showSaving(client: QmpClient, progress: Progress): Promise<void> 
   if (total > 0) progress.update(done, total, `${done} of ${total} pages`);
 }
 
-export function migrate(uri: string, values: ValuesOf<typeof migrateOptions>): Promise<void> {
-  return withClient(values.qmp, async (client) => {
+export async function migrate(
+  uri: string | undefined,
+  values: ValuesOf<typeof migrateOptions>,
+): Promise<number | void> {
+  if (values.explain) return await withClient(values.qmp, (client) => explain(client, values.profile));
+  if (uri === undefined) throw new UsageError("URI is missing: wherry migrate URI");
+  await withClient(values.qmp, async (client) => {
     const address = migrationUri(absoluteAddress(parseMigrationUri(uri)));
     const parameters = {
       ...(values["downtime-limit"] === undefined ? {} : { "downtime-limit": values["downtime-limit"] }),
       ...(values["max-bandwidth"] === undefined ? {} : { "max-bandwidth": values["max-bandwidth"] }),
+      "x-wherry-profile": values.profile ?? "",
     };
     const report = await move(client, address, parameters, "migrate");
     print(`moved to ${uri}: ${reportLine(report)}`);
   });
 }
 
+/** Gives the exit code: a failure if the machine cannot go. */
+async function explain(client: QmpClient, release: string | undefined): Promise<number> {
+  if (release === undefined) throw new UsageError("--explain needs --profile NAME: where is it to go?");
+  const { refusals, qemu, wherry } = (await client.execute("x-wherry-explain-profile", {
+    profile: release,
+  })) as {
+    readonly refusals: readonly { readonly message: string; readonly cure: string }[];
+    readonly qemu: readonly string[];
+    readonly wherry: readonly string[];
+  };
+  print(`the machine ${refusals.length === 0 ? "can go" : "cannot go as it is"} to ${release}`);
+  for (const { message, cure } of refusals) print(`  - ${message}\n    ${cure}`);
+  print(`start QEMU like this:\n  ${commandLine(qemu)}`);
+  print(`and Wherry:\n  ${commandLine(wherry)}`);
+  return refusals.length === 0 ? EXIT.OK : EXIT.FAILURE;
+}
+
+/** As a shell reads it back. */
+function commandLine(words: readonly string[]): string {
+  return words
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(" ");
+}
+
 /** Moves the machine behind `client`, shows progress, and gives the last report. Ctrl-C cancels the move. */
 export async function move(
   client: QmpClient,
   uri: string,
-  parameters: Record<string, number>,
+  parameters: Record<string, number | string>,
   label: string,
 ): Promise<MigrationReport> {
   await client.execute("migrate-set-parameters", parameters);

@@ -106,7 +106,7 @@ export const machineOptions = {
   incoming: {
     value: "URI|defer",
     parse: incoming,
-    help: "take a moved machine from tcp:HOST:PORT, unix:PATH or file:FILE; defer waits for migrate-incoming",
+    help: "take a moved machine, Wherry's or QEMU's, from tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND; defer waits for migrate-incoming",
   },
   engine: {
     value: ENGINE_KINDS.join("|"),

@@ -4,7 +4,7 @@ import { messageOf, WherryError } from "../base/errors.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
 import { check, checkOptions } from "./check.ts";
-import { controlOptions, migrate, migrateOptions, save, simple, status } from "./control.ts";
+import { controlOptions, migrate, migrateOptions, save, saveOptions, simple, status } from "./control.ts";
 import { demo, demoOptions } from "./demo.ts";
 import { diff, diffOptions } from "./diff.ts";
 import { fetchOptions, guestFetch } from "./guest.ts";
@@ -55,14 +55,14 @@ const commands: Record<string, Command> = {
   restore: command("restore FILE", "start a machine from a saved file", restoreOptions, (values, file) =>
     run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
   ),
-  save: command("save FILE", "save a running machine to a file; it goes on", controlOptions, (values, file) =>
+  save: command("save FILE", "save a running machine to a file; it goes on", saveOptions, (values, file) =>
     save(file as string, values),
   ),
   migrate: command(
-    "migrate URI",
-    "move a running machine to tcp:HOST:PORT or unix:PATH",
+    "migrate [URI]",
+    "move a running machine to tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND, to Wherry or QEMU",
     migrateOptions,
-    (values, uri) => migrate(uri as string, values),
+    (values, uri) => migrate(uri, values),
   ),
   inspect: command(
     "inspect FILE",

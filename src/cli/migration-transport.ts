@@ -1,15 +1,18 @@
 // How addresses become channels on this host.
 import type { MigrationTransport } from "../monitor/migration-service.ts";
-import { connectTo, listenAt, openFileSink, openFileSource } from "../node/channels.ts";
-import { CliError } from "./cli-error.ts";
+import { connectTo, listenAt, openFileSink, openFileSinkAt, openFileSource } from "../node/channels.ts";
+import { openCommandSink, openCommandSource } from "../node/command-channels.ts";
 
 export const migrationTransport: MigrationTransport = {
   connect: (address) => connectTo(address),
   listen: (address, onChannel) => listenAt(address, onChannel),
-  openSnapshot(path, offset) {
-    if (offset !== 0)
-      throw new CliError(`file:${path}: an offset other than 0 is not supported, found ${offset}`);
-    return openFileSource(path);
+  async openSource(address) {
+    if (address.transport === "exec") return openCommandSource(address.command);
+    return await openFileSource(address.path, address.offset);
   },
-  openSink: (path) => openFileSink(path),
+  async openSink(address) {
+    if (address.transport === "exec") return openCommandSink(address.command);
+    const { path, offset } = address;
+    return await (offset === 0 ? openFileSink(path) : openFileSinkAt(path, offset));
+  },
 };

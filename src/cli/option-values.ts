@@ -194,13 +194,13 @@ export function serial(text: string): SerialSpec {
   throw new Error("expected stdio, none, file:FILE or unix:PATH");
 }
 
-/** `tcp:HOST:PORT`, `unix:PATH`, `file:FILE` or `defer` (the address comes by migrate-incoming). */
+/** `tcp:HOST:PORT`, `unix:PATH`, `file:FILE`, `exec:COMMAND` or `defer` (the address comes by migrate-incoming). */
 export function incoming(text: string): MigrationAddress | "defer" {
   return text === "defer" ? "defer" : parseMigrationUri(text);
 }
 
 /** The address as the machine's process sees it: it may have another working directory than we. */
 export function absoluteAddress(address: MigrationAddress): MigrationAddress {
-  if (address.transport === "tcp" || isAbsolute(address.path)) return address;
+  if (address.transport === "tcp" || address.transport === "exec" || isAbsolute(address.path)) return address;
   return { ...address, path: resolve(address.path) };
 }

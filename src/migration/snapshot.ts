@@ -2,6 +2,7 @@
 // when its sink has committed, so whatever goes wrong, a file that was there before survives and the machine goes on.
 import { messageOf } from "../base/errors.ts";
 import type { Machine } from "../vmm/machine.ts";
+import type { StreamProfile } from "../vmm/profile.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { Channel, SnapshotSink } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
@@ -24,7 +25,7 @@ export interface SnapshotResult {
 }
 
 /**
- * Writes `machine` to a sink and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot
+ * Writes `machine` to a sink, as `profile`'s release does or in Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot
  * be written; the machine goes on all the same.
  */
 export async function saveSnapshot(
@@ -32,6 +33,7 @@ export async function saveSnapshot(
   openSink: () => Promise<SnapshotSink>,
   host: MigrationHost = defaultHost,
   onProgress: (donePages: number, totalPages: number) => void = () => {},
+  profile?: StreamProfile,
 ): Promise<SnapshotResult> {
   refuseToSave(machine);
   const sink = await openSink();
@@ -40,7 +42,7 @@ export async function saveSnapshot(
     const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
     try {
       const stream = new StreamWriter(sink.channel);
-      const saver = new StreamSaver(machine, stream, host);
+      const saver = new StreamSaver(machine, stream, host, { profile });
       saver.header();
       await saver.startRam();
       const pages = allPages(machine.memory);

@@ -8,6 +8,7 @@ test.each([
   ["unix:/a b:c", { transport: "unix", path: "/a b:c" }],
   ["file:/a,b", { transport: "file", path: "/a,b", offset: 0 }],
   ["file:/a,offset=0x1000", { transport: "file", path: "/a", offset: 4096 }],
+  ["exec:cat > 'a b'", { transport: "exec", command: "cat > 'a b'" }],
 ])("%s", (uri, address) => {
   const parsed = parseMigrationUri(uri);
   expect(parsed).toEqual(address);
@@ -22,7 +23,8 @@ test.each([
   ["unix:", "empty"],
   ["file:", "empty"],
   ["file:/a,offset=-1", "number of bytes"],
-  ["exec:cat", "not supported"],
+  ["exec:", "empty"],
+  ["fd:3", "not supported"],
 ])("%s is refused", (uri, message) => {
   expect(() => parseMigrationUri(uri)).toThrow(message);
 });

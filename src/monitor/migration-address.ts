@@ -1,6 +1,6 @@
 // Where a machine is moved to or comes from: QEMU's two notations, the URI (`tcp:HOST:PORT`, `unix:PATH`,
-// `file:PATH[,offset=N]`) and the `channels` list of QAPI (MigrationChannel, since 8.2), as one type.
-// Left out: rdma:, exec: and fd:, vsock, and channels other than the main one.
+// `file:PATH[,offset=N]`, `exec:COMMAND`) and the `channels` list of QAPI (MigrationChannel, since 8.2), as one type.
+// Left out: rdma:, fd:, vsock, and channels other than the main one.
 import type { JsonObject } from "./json.ts";
 import {
   type ArgumentsOf,
@@ -18,7 +18,9 @@ import {
 export type MigrationAddress =
   | { readonly transport: "tcp"; readonly host: string; readonly port: number }
   | { readonly transport: "unix"; readonly path: string }
-  | { readonly transport: "file"; readonly path: string; readonly offset: number };
+  | { readonly transport: "file"; readonly path: string; readonly offset: number }
+  /** A shell's command line. */
+  | { readonly transport: "exec"; readonly command: string };
 
 /** Reads a URI. Port 0 (any free port) is only for listening. Throws QmpError. */
 export function parseMigrationUri(uri: string): MigrationAddress {
@@ -32,12 +34,14 @@ export function parseMigrationUri(uri: string): MigrationAddress {
       return { transport: "unix", path: rest };
     case "file":
       return fileAddress(rest);
-    case "rdma":
     case "exec":
+      if (rest === "") throw new QmpError(`the command in '${uri}' is empty: write exec:COMMAND`);
+      return { transport: "exec", command: rest };
+    case "rdma":
     case "fd":
     case "vsock":
       throw new QmpError(
-        `'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH or file:PATH`,
+        `'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH, file:PATH or exec:COMMAND`,
       );
     default:
       throw new QmpError("Parameter 'uri' expects a valid migration protocol");
@@ -53,6 +57,8 @@ export function migrationUri(address: MigrationAddress): string {
       return `unix:${address.path}`;
     case "file":
       return `file:${address.path}${address.offset === 0 ? "" : `,offset=${address.offset}`}`;
+    case "exec":
+      return `exec:${address.command}`;
   }
 }
 
@@ -111,9 +117,14 @@ function channelAddress(addr: JsonObject): MigrationAddress {
   const at = "channels[0].addr.";
   const { transport, ...rest } = addr;
   if (transport === undefined) throw new QmpError(`Parameter '${at}transport' is missing`);
-  if (oneOf(["socket", "file"]).read(transport, `${at}transport`) === "file") {
+  const kind = oneOf(["socket", "file", "exec"]).read(transport, `${at}transport`);
+  if (kind === "file") {
     const { filename, offset } = readMembers({ filename: str, offset: uint64 }, rest, at);
     return { transport: "file", path: filename, offset };
+  }
+  if (kind === "exec") {
+    const { args } = readMembers({ args: list(str) }, rest, at);
+    return { transport: "exec", command: shellCommand(args) };
   }
   const { type, ...socket } = rest;
   if (type === undefined) throw new QmpError(`Parameter '${at}type' is missing`);
@@ -122,4 +133,12 @@ function channelAddress(addr: JsonObject): MigrationAddress {
   }
   const { host, port } = readMembers({ host: str, port: str }, socket, at);
   return { transport: "tcp", host, port: portOf(port, `${host}:${port}`) };
+}
+
+/** The command line that runs a program with these arguments. */
+function shellCommand(args: readonly string[]): string {
+  const [shell, dashC, command, ...more] = args;
+  if (shell === "/bin/sh" && dashC === "-c" && command !== undefined && more.length === 0) return command;
+  if (args.length === 0) throw new QmpError("Parameter 'args' names no program");
+  return args.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
 }

@@ -71,6 +71,7 @@ function socketAddresses(address: MigrationAddress): JsonValue {
     case "unix":
       return [{ type: "unix", path: address.path }];
     case "file":
+    case "exec":
       return [];
   }
 }
@@ -116,6 +117,8 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         );
       }
       const bandwidth = args["max-bandwidth"];
+      const profile = args["x-wherry-profile"];
+      if (profile !== undefined) migration.profile = profile === "" ? undefined : profile;
       migration.setParameters({
         ...(limit === undefined ? {} : { downtimeLimitMs: limit }),
         ...(bandwidth === undefined ? {} : { maxBandwidthBytesPerSecond: bandwidth }),
@@ -125,7 +128,16 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
     command("query-migrate-parameters", {}, () => ({
       "max-bandwidth": migration.parameters.maxBandwidthBytesPerSecond,
       "downtime-limit": migration.parameters.downtimeLimitMs,
+      "x-wherry-profile": migration.profile ?? "",
     })),
+    command("x-wherry-explain-profile", { profile: str }, async ({ profile }) => {
+      const { refusals, qemu, wherry } = await migration.explain(profile);
+      return {
+        refusals: refusals.map(({ code, message, cure }) => ({ code, message, cure })),
+        qemu: [...qemu],
+        wherry: [...wherry],
+      };
+    }),
     command(
       "migrate-set-capabilities",
       { capabilities: list(struct({ capability: oneOf(CAPABILITIES), state: bool })) },
@@ -158,10 +170,10 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       if (saving === undefined) return {};
       return { "done-pages": saving.donePages, "total-pages": saving.totalPages };
     }),
-    command("x-wherry-save", { file: str }, async ({ file }) => {
+    command("x-wherry-save", { file: str, profile: optional(str) }, async ({ file, profile }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);
-      await migration.save(file);
+      await migration.save(file, profile);
       return {};
     }),
   ];
@@ -184,4 +196,9 @@ const CAPABILITIES = [
   ...["zero-copy-send", "postcopy-preempt", "switchover-ack", "dirty-limit", "mapped-ram"],
 ];
 
-const parameterMembers = { "max-bandwidth": optional(uint64), "downtime-limit": optional(uint64) };
+const parameterMembers = {
+  "max-bandwidth": optional(uint64),
+  "downtime-limit": optional(uint64),
+  /** Ours: the release whose streams are written; empty for Wherry's own protocol. */
+  "x-wherry-profile": optional(str),
+};

@@ -2,6 +2,7 @@
 // Names and units are ours; migration-commands.ts turns them into QAPI's.
 import type { MigrationProgress } from "../migration/progress.ts";
 import type { MigrationChange, MigrationParameters } from "../migration/outgoing.ts";
+import type { Refusal } from "../vmm/profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 
 /** An incoming machine, as the destination sees it. */
@@ -10,6 +11,15 @@ export interface ArrivalInfo {
   /** Where it is waited for. */
   readonly listening: MigrationAddress;
   readonly error?: string;
+}
+
+/** What it takes to go to a release of QEMU. */
+export interface Explanation {
+  /** Why the machine, as it is, cannot go; empty if it can. */
+  readonly refusals: readonly Refusal[];
+  /** Command lines whose machines fit each other. */
+  readonly qemu: readonly string[];
+  readonly wherry: readonly string[];
 }
 
 export interface SaveProgress {
@@ -21,8 +31,17 @@ export interface SaveProgress {
 export type Decision = "there" | "here" | "ask";
 
 export interface MigrationControl {
-  /** Starts an outgoing migration and resolves once it is under way; a failure after that is a status. */
+  /**
+   * Starts an outgoing migration and resolves once it is under way; a failure after that is a status. Rejects, and
+   * nothing was done, if the machine cannot go as `profile` asks.
+   */
   start(address: MigrationAddress): Promise<void>;
+  /** The release whose streams are written: one of `profiles`, or undefined for Wherry's own protocol. */
+  profile: string | undefined;
+  /** Releases that this machine's streams can be written for, newest last. */
+  readonly profiles: readonly string[];
+  /** Whether the machine can go there, and what it takes. Rejects if there is no such release. */
+  explain(profile: string): Promise<Explanation>;
   /** Listens (or opens the file) for a machine that was started with `--incoming defer`. */
   incoming(address: MigrationAddress): Promise<void>;
   /** Does nothing if no migration is under way. The machine stays here. */
@@ -41,7 +60,10 @@ export interface MigrationControl {
   autostart: boolean;
   /** How far a `save` under way is, in pages of 4096 bytes. */
   readonly saving: SaveProgress | undefined;
-  /** Writes the machine to a file and leaves it as it was: running if it ran. Resolves when the file is complete. */
-  save(path: string): Promise<void>;
+  /**
+   * Writes the machine to a file, for a release if `profile` is given, and leaves it as it was: running if it ran.
+   * Resolves when the file is complete.
+   */
+  save(path: string, profile?: string): Promise<void>;
   onChange(listener: (change: MigrationChange) => void): void;
 }

@@ -9,15 +9,27 @@ import { loadSnapshot, saveSnapshot } from "../migration/snapshot.ts";
 import {
   defaultParameters,
   type MigrationChange,
+  type MigrationOptions,
   type MigrationParameters,
+  type OutgoingMove,
 } from "../migration/outgoing.ts";
-import { type MigrationSource, migrateOut } from "../migration/source.ts";
+import { migrateOut } from "../migration/source.ts";
+import { refuseToTrade, TradeSource, type TradeTarget } from "../migration/trade-source.ts";
 import type { Machine } from "../vmm/machine.ts";
+import type { StreamProfile } from "../vmm/profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
-import type { ArrivalInfo, Decision, MigrationControl, SaveProgress } from "./migration-control.ts";
+import type {
+  ArrivalInfo,
+  Decision,
+  Explanation,
+  MigrationControl,
+  SaveProgress,
+} from "./migration-control.ts";
 import { QmpError } from "./qapi.ts";
 
-export type SocketMigrationAddress = Exclude<MigrationAddress, { transport: "file" }>;
+export type SocketMigrationAddress = Extract<MigrationAddress, { transport: "tcp" | "unix" }>;
+/** Files and commands: streams that nobody answers. */
+export type StreamMigrationAddress = Exclude<MigrationAddress, SocketMigrationAddress>;
 
 export interface MigrationListener {
   /** As asked for, with the port that was given for port 0. */
@@ -29,8 +41,8 @@ export interface MigrationListener {
 export interface MigrationTransport {
   connect(address: SocketMigrationAddress): Promise<Channel>;
   listen(address: SocketMigrationAddress, onChannel: (channel: Channel) => void): Promise<MigrationListener>;
-  openSnapshot(path: string, offset: number): Promise<Channel>;
-  openSink(path: string): Promise<SnapshotSink>;
+  openSource(address: StreamMigrationAddress): Promise<Channel>;
+  openSink(address: StreamMigrationAddress): Promise<SnapshotSink>;
 }
 
 export interface MigrationServiceOptions {
@@ -52,7 +64,8 @@ export class MigrationService implements MigrationControl {
   readonly #host: MigrationHost;
   readonly #listeners: ((change: MigrationChange) => void)[] = [];
   #events = false;
-  #source: MigrationSource | undefined;
+  #source: OutgoingMove | undefined;
+  #profile: StreamProfile | undefined;
   #destination: MigrationDestination | undefined;
   #arrival: ArrivalInfo | undefined;
   #autostart: boolean;
@@ -104,19 +117,47 @@ export class MigrationService implements MigrationControl {
     for (const listener of this.#listeners) listener(change);
   }
 
-  async start(address: MigrationAddress): Promise<void> {
-    const { transport } = this.#options;
-    if (address.transport === "file") {
-      throw new QmpError(
-        "Migration to a file is not a move: use x-wherry-save, which leaves the machine here",
-      );
+  get profiles(): readonly string[] {
+    return this.#machine.foreign?.names ?? [];
+  }
+  get profile(): string | undefined {
+    return this.#profile?.name;
+  }
+  set profile(name: string | undefined) {
+    this.#profile = name === undefined ? undefined : this.#profileNamed(name);
+  }
+  #profileNamed(name: string): StreamProfile {
+    if (!this.profiles.includes(name) || this.#machine.foreign === undefined) {
+      throw new QmpError(`There is no profile '${name}': expected ${this.profiles.join(", ") || "none"}`);
     }
-    this.#source = migrateOut(this.#machine, () => transport.connect(address), {
+    return this.#machine.foreign.profile(name);
+  }
+
+  async explain(name: string): Promise<Explanation> {
+    const profile = this.#profileNamed(name);
+    return { refusals: await profile.refusals(), ...profile.commandLines() };
+  }
+
+  async start(address: MigrationAddress): Promise<void> {
+    const profile = this.#profile;
+    const options: MigrationOptions = {
       parameters: this.parameters,
       host: this.#host,
       onChange: (change) => this.#changed(change),
-    });
+    };
+    const { transport } = this.#options;
+    if (profile !== undefined) await refuseToTrade(profile);
+    if (profile === undefined && isSocket(address)) {
+      this.#source = migrateOut(this.#machine, () => transport.connect(address), options);
+    } else this.#source = new TradeSource(this.#machine, this.#target(address), profile, options);
     this.#changed({ event: "status", status: "setup" });
+  }
+
+  #target(address: MigrationAddress): TradeTarget {
+    const { transport } = this.#options;
+    if (isSocket(address)) return { kind: "socket", connect: () => transport.connect(address) };
+    const kind = address.transport === "file" ? "file" : "command";
+    return { kind, open: () => transport.openSink(address) };
   }
 
   cancel(): void {
@@ -130,11 +171,12 @@ export class MigrationService implements MigrationControl {
     if (status === "unresolved") throw new QmpError(error?.message ?? "The move is still not resolved");
   }
 
-  async save(path: string): Promise<void> {
+  async save(path: string, profileName?: string): Promise<void> {
+    const profile = profileName === undefined ? undefined : this.#profileNamed(profileName);
     if (this.saving !== undefined) throw new QmpError("The machine is being saved already");
     this.saving = { donePages: 0, totalPages: 0 };
     const openSink = async () => {
-      const sink = await this.#options.transport.openSink(path);
+      const sink = await this.#options.transport.openSink({ transport: "file", path, offset: 0 });
       this.#file = sink.channel;
       if (this.#closing !== undefined) sink.channel.abort(this.#closing);
       return sink;
@@ -142,7 +184,11 @@ export class MigrationService implements MigrationControl {
     const progress = (donePages: number, totalPages: number) => {
       this.saving = { donePages, totalPages };
     };
-    this.#fileWork = saveSnapshot(this.#machine, openSink, this.#host, progress).finally(() => {
+    const work = async () => {
+      if (profile !== undefined) await refuseToTrade(profile);
+      await saveSnapshot(this.#machine, openSink, this.#host, progress, profile);
+    };
+    this.#fileWork = work().finally(() => {
       this.saving = undefined;
     });
     await this.#fileWork;
@@ -154,11 +200,12 @@ export class MigrationService implements MigrationControl {
     if (this.#arrival !== undefined) throw new QmpError("The incoming migration has already been started");
     this.#arrival = { status: "setup", listening: address };
     try {
-      if (address.transport === "file") {
-        const channel = await this.#options.transport.openSnapshot(address.path, address.offset);
+      if (isSocket(address)) await this.#receive(address);
+      else {
+        const channel = await this.#options.transport.openSource(address);
         this.#file = channel;
         this.#fileWork = this.#load(channel, address);
-      } else await this.#receive(address);
+      }
     } catch (error) {
       // Nothing has begun: another address may be tried.
       this.#arrival = undefined;
@@ -225,4 +272,8 @@ export class MigrationService implements MigrationControl {
     await this.#listener?.close();
     this.#listener = undefined;
   }
+}
+
+function isSocket(address: MigrationAddress): address is SocketMigrationAddress {
+  return address.transport === "tcp" || address.transport === "unix";
 }

@@ -1,7 +1,7 @@
 // The channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written beside its
 // place and renamed into it once it is on the disk, so a file that was there survives any failure.
 import { randomBytes } from "node:crypto";
-import { open, rename, stat, type FileHandle, unlink } from "node:fs/promises";
+import { constants, open, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
 import { messageOf, WherryError } from "../base/errors.ts";
@@ -201,8 +201,8 @@ async function removeStale(path: string): Promise<void> {
 
 const FILE_READ_BYTES = 512 * 1024;
 
-/** Reads a file from its start, a piece ahead of who reads the channel. Call `close` when done. */
-export async function openFileSource(path: string): Promise<Channel> {
+/** Reads a file from `offset`, a piece ahead of who reads the channel. Call `close` when done. */
+export async function openFileSource(path: string, offset = 0): Promise<Channel> {
   let file: FileHandle;
   try {
     file = await open(path, "r");
@@ -216,8 +216,12 @@ export async function openFileSource(path: string): Promise<Channel> {
   }
   // A pipe has no places.
   const isSeekable = stats.isFile();
+  if (!isSeekable && offset !== 0) {
+    await file.close();
+    throw new ChannelError("channel.file", `${path} is not a file: only a file has an offset ${offset}`);
+  }
   /** In the file, of the byte behind all that was asked for. */
-  let position = 0;
+  let position = offset;
   const readInto = (buffer: Uint8Array) => {
     const reading = file.read(buffer, 0, buffer.length, isSeekable ? position : null);
     position += buffer.length;
@@ -305,6 +309,28 @@ export async function openFileSink(path: string): Promise<SnapshotSink> {
   };
 }
 
+/** Writes into a file from `offset` on; what is before stays as it is. The file is made if there is none. */
+export async function openFileSinkAt(path: string, offset: number): Promise<SnapshotSink> {
+  let file: FileHandle;
+  try {
+    file = await open(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
+  } catch (error) {
+    throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+  }
+  return {
+    channel: fileChannel(file, path, offset),
+    async commit() {
+      try {
+        await file.sync();
+        await file.close();
+      } catch (error) {
+        throw fileError("complete", path, error);
+      }
+    },
+    discard: () => file.close().catch(() => {}),
+  };
+}
+
 /** Makes a rename durable. */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, "r");
@@ -324,9 +350,9 @@ function fileError(what: string, path: string, error: unknown): ChannelError {
   });
 }
 
-function fileChannel(file: FileHandle, path: string): Channel {
+function fileChannel(file: FileHandle, path: string, offset = 0): Channel {
   let failure: Error | undefined;
-  let position = 0;
+  let position = offset;
   return {
     async write(bytes) {
       for (let at = 0; at < bytes.length; ) {

@@ -1,0 +1,112 @@
+// A stream through a command, as QEMU's `exec:` has it: `/bin/sh -c COMMAND`, which gets the machine on its standard
+// input, or gives one on its standard output. A command that ends with another status than 0 has failed, whatever it took
+// or gave before. What it prints otherwise goes to our standard error.
+import { type ChildProcess, spawn } from "node:child_process";
+import { messageOf } from "../base/errors.ts";
+import type { Channel, SnapshotSink } from "../migration/channel.ts";
+import { ChannelError } from "./channels.ts";
+
+const nothing = (): void => {};
+
+/** Resolves when the command has ended with status 0. */
+function endOf(child: ChildProcess, command: string): Promise<void> {
+  const end = new Promise<void>((resolve, reject) => {
+    const fail = (how: string) => reject(new ChannelError("channel.exec", `the command ${command} ${how}`));
+    child.once("error", (error) => fail(`was not started: ${error.message}`));
+    child.once("exit", (status, signal) => {
+      if (status === 0) resolve();
+      else fail(signal === null ? `ended with status ${status}` : `was ended by ${signal}`);
+    });
+  });
+  end.catch(nothing);
+  return end;
+}
+
+/** Gives a stream to a command. `commit` ends its input and waits until it has ended well. */
+export function openCommandSink(command: string): SnapshotSink {
+  const child = spawn("/bin/sh", ["-c", command], { stdio: ["pipe", process.stderr, "inherit"] });
+  const end = endOf(child, command);
+  const input = child.stdin;
+  let failure: Error | undefined;
+  input.on("error", nothing);
+  const abort = (reason: Error) => {
+    failure ??= reason;
+    input.destroy();
+    child.kill();
+  };
+  const write = (bytes: Uint8Array) =>
+    new Promise<void>((resolve, reject) => {
+      if (failure !== undefined) {
+        reject(failure);
+        return;
+      }
+      const closed = () => reject(failure ?? new ChannelError("channel.closed", "it takes no more"));
+      input.once("close", closed);
+      input.write(bytes, (error) => {
+        input.off("close", closed);
+        if (error) reject(failure ?? error);
+        else resolve();
+      });
+    });
+  return {
+    channel: {
+      // Why a command takes no more is best said by how it ended.
+      write: (bytes) =>
+        write(bytes).catch(async (error: unknown) => {
+          if (failure === undefined) await Promise.race([end, late()]);
+          throw new ChannelError("channel.exec", `the command ${command}: ${messageOf(error)}`, {
+            cause: error,
+          });
+        }),
+      read: async () => 0,
+      close: async () => void input.end(),
+      abort,
+    },
+    async commit() {
+      input.end();
+      await end;
+    },
+    async discard() {
+      abort(failure ?? new ChannelError("channel.exec", "given up"));
+    },
+  };
+}
+
+/** How long a command that closed its input may take to say why, by its end. */
+const LATE_MS = 1000;
+const late = () => new Promise<void>((resolve) => setTimeout(resolve, LATE_MS).unref());
+
+/** Reads what a command prints. The end of that is the stream's only if the command has ended well. */
+export function openCommandSource(command: string): Channel {
+  const child = spawn("/bin/sh", ["-c", command], { stdio: ["ignore", "pipe", "inherit"] });
+  const end = endOf(child, command);
+  const output = child.stdout;
+  const pieces = output[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  let piece = new Uint8Array(0);
+  let failure: Error | undefined;
+  return {
+    write: async () => {},
+    async read(target) {
+      if (piece.length === 0) {
+        const next = await pieces.next().catch((error: unknown) => {
+          throw failure ?? error;
+        });
+        if (next.done === true) {
+          await end;
+          return 0;
+        }
+        piece = Uint8Array.from(next.value);
+      }
+      const n = Math.min(target.length, piece.length);
+      target.set(piece.subarray(0, n));
+      piece = piece.subarray(n);
+      return n;
+    },
+    close: async () => void output.destroy(),
+    abort(reason) {
+      failure ??= reason;
+      output.destroy(reason);
+      child.kill();
+    },
+  };
+}

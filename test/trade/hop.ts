@@ -134,8 +134,8 @@ export async function hop(
     // A pipe opens when both ends are there, so neither command may wait for the other's answer.
     const arrives = to.qmp.execute("migrate-incoming", { uri: destination });
     if (transport !== "exec") await arrives;
-    await migrate(from, transport === "tcp" ? await boundPort(to) : source, release, foreign);
-    await arrives;
+    const leaves = migrate(from, transport === "tcp" ? await boundPort(to) : source, release, foreign);
+    await Promise.all([arrives, leaves]);
     info = await left(from, to);
   }
   await until(MOVE_MS, `${to.name} runs`, async () => {

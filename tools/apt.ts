@@ -17,11 +17,15 @@ export interface Apt {
   run(command: "apt-get" | "apt-cache", ...args: string[]): string;
 }
 
-/** Below `root`, which exists. Ends with up-to-date indexes. Throws if the machine has no Debian mirror or no apt. */
+/**
+ * Below `root`, which exists; `sources`: source packages are known too (their indexes are another 10 MB). Ends with 
+ * up-to-date indexes. Throws if the machine has no Debian mirror or no apt.
+ */
 export async function separateApt(
   root: string,
   architecture: string,
   suites: readonly string[],
+  sources = false,
 ): Promise<Apt> {
   const [source] = await aptSources();
   if (source === undefined) throw new Error("the machine's apt sources name no Debian mirror");
@@ -30,8 +34,10 @@ export async function separateApt(
   for (const directory of [lists, archives]) await mkdir(join(directory, "partial"), { recursive: true });
   const keyring = source.signedBy ?? "/usr/share/keyrings/debian-archive-keyring.gpg";
   const list = join(root, "sources.list");
-  const lines = suites.map(
-    (suite) => `deb [arch=${architecture} signed-by=${keyring}] ${source.uri} ${suite} main\n`,
+  const lines = suites.flatMap((suite) =>
+    (sources ? ["deb", "deb-src"] : ["deb"]).map(
+      (type) => `${type} [arch=${architecture} signed-by=${keyring}] ${source.uri} ${suite} main\n`,
+    ),
   );
   await writeFile(list, lines.join(""));
   const settings = {

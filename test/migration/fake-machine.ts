@@ -200,7 +200,7 @@ function fakeCpus(machine: () => FakeMachine): SynchronizeHooks {
   };
 }
 
-function fakeVm(memory: GuestMemory, log: (s: string) => void): AcceleratorVm {
+export function fakeVm(memory: GuestMemory, log: (s: string) => void): AcceleratorVm {
   return {
     memory,
     builtinFirmware: true,

@@ -59,7 +59,7 @@ const LINUX = "-m 128M -smp 2 -kernel {kernel} -initrd {initrd} -append console=
 const LOOP = "-M virt -m 64M -nodefaults -bios none -kernel {loop}";
 
 function linux(release: QemuRelease): StreamSpec[] {
-  const common = { release, target: "riscv64", seconds: 150, until: "demo:/#" } as const;
+  const common = { release, target: "riscv64", seconds: 150, until: "wherry:~#" } as const;
   return [
     { ...common, name: `riscv64-${release}-linux-legacy`, args: words(`${riscvMmio(true)} ${LINUX}`) },
     {

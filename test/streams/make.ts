@@ -3,6 +3,7 @@
 //   node test/streams/make.ts [--all] [--only REGEX] [FOLDER]
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
@@ -118,7 +119,7 @@ async function relay(at: string, to: string, file: (connection: number) => strin
     from.pipe(on);
     on.pipe(from);
     from.pipe(kept);
-    ends.push(new Promise((resolve) => kept.on("close", resolve)));
+    ends.push(once(kept, "close"));
     from.on("close", () => kept.end());
   });
   await new Promise<void>((resolve) => server.listen(at, resolve));
@@ -126,7 +127,7 @@ async function relay(at: string, to: string, file: (connection: number) => strin
     /** When all connections are over: how many there were. */
     async done(): Promise<number> {
       await Promise.all(ends);
-      await new Promise((resolve) => server.close(resolve));
+      server.close();
       return connections;
     },
   };

@@ -1,0 +1,141 @@
+// Fuzzes the inspector and the loader with structure-aware mutations of streams: no crash, no hang, no runaway memory,
+// and reports that agree with themselves. A case is its seed and number, so a finding can be had again:
+//   node test/streams/check-fuzz.ts [--cases N] [--seed S] [--case I] [--minutes M]
+// The cases run in a thread; this one watches its heart beat and its memory.
+import { writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { random } from "../migration/fake-machine.ts";
+import { allSeeds } from "./fuzz/corpus.ts";
+import { runCase } from "./fuzz/run-case.ts";
+import { caseOf } from "./fuzz/mutate.ts";
+
+const CASES = 150_000;
+/** Longer than that a case hangs; it took 100 ms at the most when this was written. */
+const HANG_MS = 20_000;
+/** Of the whole process. */
+const MAX_RSS = 2 * 1024 * 1024 * 1024;
+const BEATS = 2048;
+const MAX_FINDINGS = 20;
+
+interface Work {
+  readonly seed: number;
+  readonly first: number;
+  readonly cases: number;
+  readonly endMs: number;
+  /** The case that runs, and how many were accepted. */
+  readonly beat: Int32Array;
+}
+
+interface Outcome {
+  readonly finding?: string;
+  readonly index: number;
+  readonly slowest: { readonly ms: number; readonly index: number };
+}
+
+async function work({ seed, first, cases, endMs, beat }: Work): Promise<Outcome> {
+  const seeds = await allSeeds();
+  let slowest = { ms: 0, index: first };
+  for (let index = first; index < first + cases; index++) {
+    Atomics.store(beat, 0, index);
+    const started = performance.now();
+    try {
+      const outcome = await runCase(caseOf(random, seed, index, seeds));
+      if (outcome.whole) Atomics.add(beat, 1, 1);
+      if (outcome.loaded) Atomics.add(beat, 2, 1);
+    } catch (error) {
+      return {
+        finding: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        index,
+        slowest,
+      };
+    }
+    const ms = performance.now() - started;
+    if (ms > slowest.ms) slowest = { ms, index };
+    if (index % BEATS === 0 && Date.now() > endMs) return { index: index + 1, slowest };
+  }
+  return { index: first + cases, slowest };
+}
+
+/** Until the thread is done, or something is wrong with it. */
+async function watch(data: Work): Promise<Outcome> {
+  const worker = new Worker(new URL(import.meta.url), { workerData: data });
+  let outcome: Outcome | undefined;
+  const slowest = { ms: 0, index: 0 };
+  worker.on("message", (message: Outcome) => {
+    outcome = message;
+  });
+  worker.on("error", (error) => {
+    outcome ??= { finding: `the thread ended: ${error.message}`, index: data.beat[0] ?? 0, slowest };
+  });
+  let before = -1;
+  let since = Date.now();
+  while (outcome === undefined) {
+    await sleep(100);
+    const index = Atomics.load(data.beat, 0);
+    if (index !== before) {
+      before = index;
+      since = Date.now();
+    }
+    const rss = process.memoryUsage.rss();
+    const finding =
+      Date.now() - since > HANG_MS
+        ? `hangs: over ${HANG_MS} ms`
+        : rss > MAX_RSS
+          ? `memory: ${rss} bytes resident (this case, or one before it)`
+          : undefined;
+    if (finding !== undefined) outcome ??= { finding, index, slowest };
+  }
+  await worker.terminate();
+  return outcome;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      cases: { type: "string" },
+      seed: { type: "string" },
+      case: { type: "string" },
+      minutes: { type: "string" },
+      keep: { type: "string" },
+    },
+  });
+  const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
+  if (values.case !== undefined) {
+    const one = caseOf(random, seed, Number(values.case), await allSeeds());
+    if (values.keep !== undefined) writeFileSync(values.keep, one.bytes);
+    console.log(`seed ${seed}, case ${values.case}: of ${one.seed.name}, ${one.bytes.length} bytes`);
+    console.log(await runCase(one));
+    return;
+  }
+  const cases = Number(values.cases ?? CASES);
+  const endMs =
+    values.minutes === undefined ? Number.MAX_SAFE_INTEGER : Date.now() + Number(values.minutes) * 60_000;
+  console.log(`seed ${seed}, ${cases} cases`);
+  const beat = new Int32Array(new SharedArrayBuffer(12));
+  const started = Date.now();
+  let slowest = { ms: 0, index: 0 };
+  let next = 0;
+  let found = 0;
+  while (next < cases && found < MAX_FINDINGS && Date.now() < endMs) {
+    const outcome = await watch({ seed, first: next, cases: cases - next, endMs, beat });
+    if (outcome.slowest.ms > slowest.ms) ({ slowest } = outcome);
+    next = outcome.index;
+    if (outcome.finding === undefined) break;
+    next++;
+    found++;
+    console.log(`FOUND in case ${outcome.index}: ${outcome.finding}`);
+    console.log(`again: node test/streams/check-fuzz.ts --seed ${seed} --case ${outcome.index} --keep FILE`);
+  }
+  const seconds = (Date.now() - started) / 1000;
+  console.log(
+    `${next} cases in ${seconds.toFixed(0)} s (${Math.round(next / seconds)} a second), ${found} found: ` +
+      `${beat[1]} read whole, ${beat[2]} loaded; slowest ${slowest.ms.toFixed(0)} ms (case ${slowest.index}); ` +
+      `${Math.round(process.resourceUsage().maxRSS / 1024)} MB at most`,
+  );
+  if (found > 0) process.exitCode = 1;
+}
+
+if (isMainThread) await main();
+else parentPort?.postMessage(await work(workerData as Work));

@@ -1,0 +1,94 @@
+// Machines for the loader's cases: small, and with a loader of foreign streams that knows the seeds' devices.
+import type { ByteReader } from "../../../src/base/bytes.ts";
+import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
+import { Machine, type SynchronizeHooks } from "../../../src/vmm/machine.ts";
+import type { ForeignLoader, ForeignProfiles } from "../../../src/vmm/profile.ts";
+import { MIG_PRI, type Section } from "../../../src/vmm/section.ts";
+import { fakeVm, toySection } from "../../migration/fake-machine.ts";
+
+/** As seed.ts writes it. */
+function toy(): Section {
+  return {
+    idstr: "toy",
+    instanceId: 0,
+    vmsdName: "toy",
+    version: 2,
+    minimumVersion: 1,
+    priority: MIG_PRI.DEFAULT,
+    encode: () => {},
+    decode: (reader: ByteReader) => {
+      const count = reader.u32();
+      reader.bytes(count > 100 ? 4 : 1 + 24 + 18 + 4 + 2);
+      while (reader.peekU8() === 5) {
+        reader.u8();
+        if (!reader.countedString().startsWith("toy/")) throw new Error("not the toy's subsection");
+        reader.u32();
+        reader.u64();
+      }
+      return () => {};
+    },
+    describe: () => ({ fields: [] }),
+  };
+}
+
+function loader(): ForeignLoader {
+  return {
+    release: undefined,
+    sections: [toy()],
+    dropped: (idstr) => (idstr === "slirp" ? "connections end" : undefined),
+    droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
+    rebuild: () => {},
+  };
+}
+
+const PROFILES: ForeignProfiles = {
+  names: [],
+  profile: () => {
+    throw new Error("the seeds' machine writes nothing");
+  },
+  loader,
+};
+
+/** Of the seeds' machine, in pages. */
+const BLOCKS: readonly [string, number][] = [
+  ["riscv_virt_board.ram", 16],
+  ["virt.flash0", 2],
+  ["riscv_virt_board.mrom", 3],
+];
+
+/** One for all cases: what is in it does not matter. */
+function memory(): GuestMemory {
+  const pages = BLOCKS.reduce((sum, [, count]) => sum + count + 1, 1);
+  let page = 1;
+  const blocks = BLOCKS.map(([name, count], i): RamBlock => {
+    const hostOffset = page * PAGE_SIZE;
+    page += count + 1;
+    const dirty = new Int32Array(new SharedArrayBuffer(4));
+    const guestPhys = 0x8000_0000 + i * 0x1000_0000;
+    return { name, guestPhys, size: count * PAGE_SIZE, hostOffset, readonly: i === 2, dirty };
+  });
+  return new GuestMemory(new SharedArrayBuffer(pages * PAGE_SIZE), blocks);
+}
+
+const MEMORY = memory();
+const CPUS: SynchronizeHooks = {
+  synchronizeAllStates: async () => {},
+  synchronizeAllPreLoad: () => {},
+  synchronizeAllPostInit: () => {},
+  synchronizeAllPostReset: () => {},
+  resetAll: () => {},
+  resumeAll: () => {},
+  pauseAll: async () => {},
+};
+const SECTIONS = [
+  toySection("timer", 0, MIG_PRI.DEFAULT, 24),
+  toySection("virtio-mmio@0000000010008000/virtio-blk", 0, MIG_PRI.DEFAULT, 100),
+];
+
+/** Made in microseconds, to be thrown away. Reads Wherry's own streams; `foreign`: those of the seeds too. */
+export function fuzzMachine(foreign: boolean): Machine {
+  const machine = new Machine({ name: "virt", memory: MEMORY, vm: fakeVm(MEMORY, () => {}), cpus: CPUS });
+  for (const section of SECTIONS) machine.addSection(section);
+  if (foreign) machine.foreign = PROFILES;
+  return machine;
+}

@@ -1,0 +1,88 @@
+// What the fuzzer feeds, and what must hold of it whatever the bytes: the inspector answers with a report that agrees
+// with itself; the loader loads, or refuses with a MigrationError.
+import { WherryError } from "../../../src/base/errors.ts";
+import type { Field, StreamReport } from "../../../src/inspect/model.ts";
+import { bytesSource } from "../../../src/inspect/source.ts";
+import { readStream } from "../../../src/inspect/stream.ts";
+import type { Machine } from "../../../src/vmm/machine.ts";
+import { loadSnapshot } from "../../../src/migration/snapshot.ts";
+import { memorySource } from "../../migration/fake-network.ts";
+
+/** Thrown by a check: the case is a finding. */
+export class Finding extends Error {}
+
+function require(holds: boolean, what: string): void {
+  if (!holds) throw new Finding(what);
+}
+
+/** Depth of what is printed and compared by recursion. */
+const MAX_DEPTH = 500;
+/** A report may have this many fields for each byte of the stream and its description, and so many more. */
+const FIELDS_PER_BYTE = 2;
+const FIELDS_FREE = 10_000;
+
+function checkFields(
+  fields: readonly Field[],
+  from: number,
+  to: number,
+  where: string,
+  depth: number,
+): number {
+  require(depth < MAX_DEPTH, `${where}: fields nested ${depth} deep`);
+  let at = from;
+  let count = fields.length;
+  for (const { name, offset, size, children, value } of fields) {
+    const path = depth > 20 ? where : `${where}.${name.slice(0, 40)}`;
+    require(offset >= at, `${path}: at ${offset}, but the one before ends at ${at}`);
+    require(size >= 0 && offset + size <= to, `${path}: ends at ${offset + size}, its container at ${to}`);
+    require(children === undefined || value === undefined, `${path}: a value and children`);
+    if (children !== undefined) count += checkFields(children, offset, offset + size, path, depth + 1);
+    at = offset + size;
+  }
+  return count;
+}
+
+/** What every report must be, of whatever bytes. */
+export function checkReport(report: StreamReport, length: number): void {
+  require(report.size <= length, `read ${report.size} of ${length} bytes`);
+  require(report.problem !== undefined || report.size <= length, "neither read whole nor a problem");
+  let fields = 0;
+  for (const section of report.sections) {
+    const { offset, dataOffset, size, unaccounted, idstr } = section;
+    require(offset <= dataOffset && dataOffset + size <= length, `section ${idstr}: outside the stream`);
+    require(unaccounted >= 0 &&
+      unaccounted <= size, `section ${idstr}: ${unaccounted} of ${size} unaccounted`);
+    fields += checkFields(section.fields, dataOffset, dataOffset + size, idstr, 0);
+  }
+  require(fields <= FIELDS_FREE + FIELDS_PER_BYTE * length, `${fields} fields of ${length} bytes`);
+  require(report.warnings.length <= FIELDS_FREE, `${report.warnings.length} warnings`);
+  for (const problem of [report.problem, ...report.warnings]) {
+    if (problem === undefined) continue;
+    const { code, where, expected, found, cure } = problem;
+    for (const text of [code, where, expected, found, cure]) {
+      require(typeof text === "string" && text.length < 20_000, `problem ${code}: a text of ${text.length}`);
+    }
+  }
+  for (const block of report.ram) {
+    require(block.pages >= 0 && block.repeated >= 0, `block ${block.name}: pages ${block.pages}`);
+  }
+}
+
+/** The inspector. Rejects with a Finding, or with whatever it threw, which is one too. */
+export async function inspect(bytes: Uint8Array): Promise<StreamReport> {
+  const report = await readStream(bytesSource(bytes), { keepBytes: (bytes.length & 1) === 0 });
+  checkReport(report, bytes.length);
+  return report;
+}
+
+/** The loader, into a machine that is thrown away. Gives whether the stream was accepted. */
+export async function load(bytes: Uint8Array, machine: Machine): Promise<boolean> {
+  try {
+    await loadSnapshot(machine, memorySource(bytes));
+    return true;
+  } catch (error) {
+    if (!(error instanceof WherryError)) throw error;
+    require(error.message.length < 20_000, `a message of ${error.message.length} characters`);
+    return false;
+  }
+}

@@ -89,7 +89,7 @@ const OBSOLETE = {
 export function migrationCommands(migration: MigrationControl, machine: MonitoredMachine): QmpCommand[] {
   const underWay = () => UNDER_WAY.has(migration.query()?.status ?? "none");
   return [
-    command("migrate", { ...addressMembers, ...OBSOLETE }, async (args) => {
+    command("migrate", { ...addressMembers, ...OBSOLETE, ...profileMember }, async (args) => {
       const address = addressOf(args, "migrate");
       if (args.blk === true || args.inc === true)
         throw new QmpError("Parameter 'blk' is not supported: share the disks");
@@ -97,7 +97,7 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         throw new QmpError("Parameter 'resume' is not supported: there is no postcopy to resume");
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);
-      await migration.start(address);
+      await migration.start(address, args["x-wherry-profile"]);
       return {};
     }),
     command("migrate-incoming", { ...addressMembers, "exit-on-error": optional(bool) }, async (args) => {
@@ -128,7 +128,7 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
     command("query-migrate-parameters", {}, () => ({
       "max-bandwidth": migration.parameters.maxBandwidthBytesPerSecond,
       "downtime-limit": migration.parameters.downtimeLimitMs,
-      "x-wherry-profile": migration.profile ?? "",
+      ...(migration.profile === undefined ? {} : { "x-wherry-profile": migration.profile }),
     })),
     command("x-wherry-explain-profile", { profile: str }, async ({ profile }) => {
       const { refusals, qemu, wherry } = await migration.explain(profile);
@@ -196,9 +196,11 @@ const CAPABILITIES = [
   ...["zero-copy-send", "postcopy-preempt", "switchover-ack", "dirty-limit", "mapped-ram"],
 ];
 
+/** Ours: the release whose streams are written. As a parameter, empty for Wherry's own protocol. */
+const profileMember = { "x-wherry-profile": optional(str) };
+
 const parameterMembers = {
   "max-bandwidth": optional(uint64),
   "downtime-limit": optional(uint64),
-  /** Ours: the release whose streams are written; empty for Wherry's own protocol. */
-  "x-wherry-profile": optional(str),
+  ...profileMember,
 };

@@ -33,10 +33,10 @@ export type Decision = "there" | "here" | "ask";
 export interface MigrationControl {
   /**
    * Starts an outgoing migration and resolves once it is under way; a failure after that is a status. Rejects, and
-   * nothing was done, if the machine cannot go as `profile` asks.
+   * nothing was done, if the machine cannot go as `profile` asks (default: this object's).
    */
-  start(address: MigrationAddress): Promise<void>;
-  /** The release whose streams are written: one of `profiles`, or undefined for Wherry's own protocol. */
+  start(address: MigrationAddress, profile?: string): Promise<void>;
+  /** The release whose streams moves have: one of `profiles`, or undefined for Wherry's own protocol. */
   profile: string | undefined;
   /** Releases that this machine's streams can be written for, newest last. */
   readonly profiles: readonly string[];

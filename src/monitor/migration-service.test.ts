@@ -3,10 +3,15 @@ import { expect, test } from "vitest";
 import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
 import type { MigrationAddress } from "./migration-address.ts";
-import { MigrationService, type MigrationTransport } from "./migration-service.ts";
+import {
+  MigrationService,
+  type MigrationTransport,
+  type StreamMigrationAddress,
+} from "./migration-service.ts";
 
 const socket = { transport: "unix", path: "/move" } as const;
 const file = (path: string): MigrationAddress => ({ transport: "file", path, offset: 0 });
+const pathOf = (address: StreamMigrationAddress) => (address.transport === "file" ? address.path : "");
 
 /** One network and one file system for all services of a test. */
 function setUp() {
@@ -23,17 +28,17 @@ function setUp() {
         },
       };
     },
-    async openSnapshot(path) {
-      const bytes = files.get(path);
-      if (bytes === undefined) throw new Error(`no file ${path}`);
+    async openSource(address) {
+      const bytes = files.get(pathOf(address));
+      if (bytes === undefined) throw new Error(`no file ${pathOf(address)}`);
       return memorySource(bytes);
     },
-    async openSink(path) {
+    async openSink(address) {
       const sink = memorySink();
       const commit = sink.commit.bind(sink);
       sink.commit = async () => {
         await commit();
-        files.set(path, sink.committed ?? new Uint8Array(0));
+        files.set(pathOf(address), sink.committed ?? new Uint8Array(0));
       };
       return sink;
     },
@@ -128,6 +133,27 @@ test("save leaves the machine running; the file arrives elsewhere", async () => 
   });
 });
 
+test("a move into a file leaves the machine stopped, and it may go on by the user's word, as QEMU's does", async () => {
+  const { service, files } = setUp();
+  const source = service();
+  await source.machine.start();
+  await source.migration.start(file("state"));
+  await until(() => source.migration.query()?.status === "completed");
+  expect(source.machine.runState.current).toBe("postmigrate");
+  expect(source.machine.drivesActive).toBe(false);
+
+  const destination = service({ expectsArrival: true });
+  await destination.migration.incoming(file("state"));
+  await until(() => destination.arrivals.length > 0);
+  expect(destination.machine.runState.current).toBe("running");
+  await destination.machine.stop();
+  await destination.machine.inactivateDrives();
+  expect(files.size).toBe(1);
+  await source.machine.start();
+  expect(source.machine.runState.current).toBe("running");
+  await source.machine.stop();
+});
+
 test("closing gives up a move; the machine is the source's, and the destination waits for nothing", async () => {
   const { service } = setUp();
   const slow = { maxBandwidthBytesPerSecond: 1 };
@@ -166,7 +192,7 @@ test("what is refused, in QEMU's words where it has them", async () => {
   await expect(migration.incoming(socket)).rejects.toThrow(
     "'-incoming' was not specified on the command line",
   );
-  await expect(migration.start(file("x"))).rejects.toThrow("x-wherry-save");
+  await expect(migration.start(socket, "qemu-1.0")).rejects.toThrow("no profile 'qemu-1.0': expected none");
   await expect(migration.decide("here")).rejects.toThrow("nothing to decide");
   expect(() => migration.setCapability("return-path", false)).toThrow("always on");
   migration.setCapability("events", true);

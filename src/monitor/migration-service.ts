@@ -138,8 +138,8 @@ export class MigrationService implements MigrationControl {
     return { refusals: await profile.refusals(), ...profile.commandLines() };
   }
 
-  async start(address: MigrationAddress): Promise<void> {
-    const profile = this.#profile;
+  async start(address: MigrationAddress, profileName?: string): Promise<void> {
+    const profile = profileName === undefined ? this.#profile : this.#profileNamed(profileName);
     const options: MigrationOptions = {
       parameters: this.parameters,
       host: this.#host,

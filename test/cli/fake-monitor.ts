@@ -71,6 +71,8 @@ class FakeMigration implements MigrationControl {
     ["return-path", true],
   ]);
   autostart = true;
+  profile: string | undefined;
+  readonly profiles = ["qemu-1.0"];
   saving: SaveProgress | undefined;
   readonly started: MigrationAddress[] = [];
   readonly saved: string[] = [];
@@ -97,6 +99,10 @@ class FakeMigration implements MigrationControl {
   }
   setCapability(name: string, on: boolean) {
     this.capabilities.set(name, on);
+  }
+  async explain(profile: string) {
+    const refusals = [{ code: "trade.device", message: `no way to ${profile}`, cure: "none" }];
+    return { refusals, qemu: ["qemu"], wherry: ["wherry"] };
   }
   async save(path: string) {
     this.saved.push(path);

@@ -44,7 +44,7 @@ interface Block {
   readonly name: string;
   readonly size: number;
   readonly records: Record<PageKind, number>;
-  readonly heat: Uint8Array;
+  heat: Uint8Array;
   pages: number;
   repeated: number;
   pageSize: number;
@@ -151,7 +151,14 @@ export class RamScan {
     cursor.at = at;
   }
 
+  #makeHeat(block: Block): void {
+    const pages = Math.min(Math.ceil(block.size / block.pageSize), this.#heatLeft);
+    this.#heatLeft -= pages;
+    block.heat = new Uint8Array(pages);
+  }
+
   #touch(block: Block, offset: number): void {
+    if (block.pages === 0) this.#makeHeat(block);
     const page = offset / block.pageSize;
     const count = block.heat[page];
     if (count !== undefined && count > 0) {
@@ -254,8 +261,6 @@ export class RamScan {
           `${JSON.stringify(name)} of ${hex(size)}`,
         );
       left -= size;
-      const pages = Math.min(Math.ceil(size / (scan.pageSize ?? 4096)), this.#heatLeft);
-      this.#heatLeft -= pages;
       const block: Block = {
         name,
         size,
@@ -264,7 +269,7 @@ export class RamScan {
         pages: 0,
         repeated: 0,
         zeroContent: 0,
-        heat: new Uint8Array(pages),
+        heat: new Uint8Array(0),
       };
       this.#blocks.set(name, block);
       await this.#additions(block);

@@ -23,10 +23,8 @@ export interface EndSearch {
 
 /** Bytes from the cursor to the footer or the next head, all of them buffered; undefined if none was found. */
 export async function findEnd(scan: Scan, search: EndSearch): Promise<number | undefined> {
-  if (search.footers !== false) {
-    const end = await find(scan, search, isFooter);
-    if (end !== undefined || search.footers === true) return end;
-  }
+  const end = search.footers === false ? undefined : await find(scan, search, isFooter);
+  if (end !== undefined || search.footers === true) return end;
   return find(scan, search, isHead);
 }
 
@@ -50,11 +48,22 @@ function isFooter(scan: Scan, at: number, search: EndSearch): boolean {
   const next = at + FOOTER_BYTES;
   // All that can follow is buffered, unless the stream ends here.
   if (next === end) return true;
-  if (bytes[next] === QEMU_VM.COMMAND && next + 3 <= end) {
+  if (bytes[next] === QEMU_VM.EOF && bytes[next + 1] === QEMU_VM.VMDESCRIPTION) return true;
+  if (bytes[next] === QEMU_VM.COMMAND) {
+    if (next + 3 > end) return true;
     const command = view.getUint16(next + 1);
     return command > 0 && command <= MAX_COMMAND;
   }
-  return isHead(scan, next, search);
+  return isHead(scan, next, search) || isCutHead(scan, next);
+}
+
+/** The first bytes of a section's head, before the stream ends. */
+function isCutHead(scan: Scan, at: number): boolean {
+  const { bytes, end } = scan.cursor;
+  const type = bytes[at];
+  if (type === QEMU_VM.SECTION_PART || type === QEMU_VM.SECTION_END) return at + 5 > end;
+  if (type !== QEMU_VM.SECTION_START && type !== QEMU_VM.SECTION_FULL) return false;
+  return at + 6 > end || at + 6 + bytes[at + 5]! + 8 > end;
 }
 
 function isHead(scan: Scan, at: number, search: EndSearch): boolean {

@@ -41,7 +41,10 @@ export function piecesSource(pieces: AsyncIterable<Uint8Array>): ByteSource {
   };
 }
 
+const FIRST_READ_BYTES = 64 * 1024;
 const READ_BYTES = 4 * 1024 * 1024;
+/** The least that is taken at first, of a small source. */
+const FIRST_BYTES = 4096;
 
 /** A place in a stream. `need` what is to be looked at; then the integers (big-endian) and bytes can be taken. */
 export class Cursor {
@@ -55,10 +58,12 @@ export class Cursor {
   base: number;
   #ended = false;
 
-  constructor(source: ByteSource, offset = 0, readBytes = READ_BYTES) {
+  constructor(source: ByteSource, offset = 0) {
     this.source = source;
     this.base = offset;
-    this.bytes = new Uint8Array(readBytes);
+    this.bytes = new Uint8Array(
+      Math.min(FIRST_READ_BYTES, Math.max(FIRST_BYTES, source.size ?? FIRST_READ_BYTES)),
+    );
     this.view = new DataView(this.bytes.buffer);
   }
 
@@ -82,29 +87,23 @@ export class Cursor {
     return true;
   }
 
-  /** Room for n bytes from the cursor on. Grows by doubling, with what was really read: no claimed length is believed. */
+  /**
+   * Room to read into, behind what is buffered. Grows twofold, to the size of a good read, then only as what is needed in
+   * one piece really comes: no length that a stream claims is believed.
+   */
   #makeRoom(n: number): void {
-    if (this.at === this.end) {
-      this.base += this.at;
-      this.at = 0;
-      this.end = 0;
-    }
-    if (this.at + n <= this.bytes.length) return;
     const { available } = this;
     const old = this.bytes;
-    if (available * 2 > old.length) {
+    const small = old.length < READ_BYTES && this.end === old.length;
+    const full = this.at === 0 && this.end === old.length;
+    if (small || full) {
       this.bytes = new Uint8Array(old.length * 2);
       this.view = new DataView(this.bytes.buffer);
-    }
-    if (this.bytes !== old || this.at > 0) this.bytes.set(old.subarray(this.at, this.end));
+    } else if (available > 0 && this.at + n <= old.length) return;
+    if (this.bytes !== old || available > 0) this.bytes.set(old.subarray(this.at, this.end));
     this.base += this.at;
     this.at = 0;
     this.end = available;
-    if (this.end === this.bytes.length) {
-      this.bytes = new Uint8Array(old.length * 2);
-      this.bytes.set(old);
-      this.view = new DataView(this.bytes.buffer);
-    }
   }
 
   u8(): number {
@@ -149,6 +148,7 @@ export class Cursor {
         this.base = to;
         this.at = 0;
         this.end = 0;
+        if (left > 0) return false;
       } else if (!(await this.need(1))) return false;
     }
   }

@@ -282,16 +282,8 @@ class StreamScan {
     if (size !== undefined && size > MAX_SECTION_BYTES)
       this.#limit(scan.offset, `${MAX_SECTION_BYTES} bytes`, `${size}`);
     const guessed = size === undefined || !(await this.#endsAt(size, section.id));
-    if (guessed) {
-      const limit = MAX_SECTION_BYTES;
-      size =
-        (await findEnd(scan, { id: section.id, footers: this.#footers, open: this.#open, limit })) ?? size;
-      if (size === undefined) {
-        const expected = "its size in the VMDESCRIPTION, or its footer";
-        stop("stream.no-size", scan.where, scan.offset, expected, "neither");
-      }
-    }
-    const length = size ?? 0;
+    if (guessed) size = (await this.#findEnd(section.id)) ?? size ?? (await this.#noEnd(section.id));
+    const length: number = size ?? 0;
     await scan.need(length);
     const bytes = cursor.take(length);
     if (this.#options.keepBytes === true) section.bytes = bytes.slice();
@@ -306,6 +298,22 @@ class StreamScan {
     if (this.#waitingBytes > MAX_WAITING_BYTES)
       this.#limit(scan.offset, `${MAX_WAITING_BYTES} bytes of devices`);
     this.#waiting.push({ section, bytes: bytes.slice(), guessed });
+  }
+
+  #findEnd(id: number, footers = this.#footers): Promise<number | undefined> {
+    return findEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
+  }
+
+  /** Why no end of a section was found. */
+  async #noEnd(id: number): Promise<never> {
+    const scan: Scan = this.#scan;
+    const expected = "its size in the VMDESCRIPTION, or its footer";
+    if (this.#footers !== true) stop("stream.no-size", scan.where, scan.offset, expected, "neither");
+    const next = await this.#findEnd(id, false);
+    // A zero at the very end is taken for the stream's end, which a cut stream does not have.
+    if (next !== undefined && next + 1 < scan.cursor.available)
+      stop("stream.footer", scan.where, scan.offset + next, expected, "another section's head");
+    return scan.cut(1);
   }
 
   /** Whether a section of `size` more bytes would end as sections of this stream do. */

@@ -17,6 +17,7 @@ const HANG_MS = 20_000;
 /** Of the whole process. */
 const MAX_RSS = 2 * 1024 * 1024 * 1024;
 const BEATS = 2048;
+const TELL_MS = 60_000;
 const MAX_FINDINGS = 20;
 
 interface Work {
@@ -71,12 +72,17 @@ async function watch(data: Work): Promise<Outcome> {
   });
   let before = -1;
   let since = Date.now();
+  let told = Date.now();
   while (outcome === undefined) {
     await sleep(100);
     const index = Atomics.load(data.beat, 0);
     if (index !== before) {
       before = index;
       since = Date.now();
+    }
+    if (Date.now() - told > TELL_MS) {
+      told = Date.now();
+      console.log(`${index} cases`);
     }
     const rss = process.memoryUsage.rss();
     const finding =

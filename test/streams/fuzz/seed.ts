@@ -150,7 +150,7 @@ function pages(draft: Draft): void {
 const eos = (draft: Draft): Draft => draft.flags(0, RAM_SAVE_FLAG.EOS);
 
 /** RAM as it most often comes: list, pages in parts, end. */
-export function ram(draft: Draft, records: (draft: Draft) => void = pages): void {
+function ram(draft: Draft, records: (draft: Draft) => void = pages, ends = true): void {
   draft.section(QEMU_VM.SECTION_START, 2, "ram", 4, () => {
     blockList(draft);
     eos(draft);
@@ -159,6 +159,7 @@ export function ram(draft: Draft, records: (draft: Draft) => void = pages): void
     records(draft);
     eos(draft);
   });
+  if (!ends) return;
   draft.section(QEMU_VM.SECTION_END, 2, "ram", 4, () => {
     page(draft, RAM_SAVE_FLAG.ZERO, BLOCKS[0][0], PAGE, () => draft.u8(0));
     eos(draft);
@@ -172,7 +173,12 @@ function xbzrle(draft: Draft): void {
   page(draft, RAM_SAVE_FLAG.XBZRLE, BLOCKS[0][0], 0, () =>
     draft.u8(1).u16(DELTA.length, "length").bytes(DELTA),
   );
-  page(draft, RAM_SAVE_FLAG.XBZRLE, "", 0, () => draft.u8(1).u16(2, "length").bytes(DELTA.subarray(0, 2)));
+  page(draft, RAM_SAVE_FLAG.XBZRLE, "", 0, () =>
+    draft
+      .u8(1)
+      .u16(3, "length")
+      .bytes(Uint8Array.of(0, 1, 0xdd)),
+  );
 }
 
 function mappedRam(draft: Draft): void {
@@ -280,6 +286,7 @@ export function synthesised(): Seed[] {
         blockList(draft, () => draft.u64(0x8000_0000));
         eos(draft);
       });
+      draft.section(QEMU_VM.SECTION_END, 2, "ram", 4, () => eos(draft));
       device(draft);
     }),
     whole(
@@ -288,9 +295,9 @@ export function synthesised(): Seed[] {
         draft.command(MIG_CMD.OPEN_RETURN_PATH);
         draft.command(MIG_CMD.PING, Uint8Array.of(0, 0, 0, 1));
         draft.command(MIG_CMD.POSTCOPY_ADVISE, new Uint8Array(16).fill(16, 6, 7).fill(16, 14, 15));
-        ram(draft);
+        ram(draft, pages, false);
         const discard = new Draft();
-        discard.u8(0).name(BLOCKS[0][0]).u64(0).u64(PAGE);
+        discard.u8(0).name(BLOCKS[0][0]).u8(0).u64(0).u64(PAGE);
         draft.command(MIG_CMD.POSTCOPY_RAM_DISCARD, discard.out.finish());
         const inner = new Draft();
         inner.command(MIG_CMD.POSTCOPY_LISTEN);
@@ -301,7 +308,7 @@ export function synthesised(): Seed[] {
           const size = new ByteWriter().u32(packaged.length).finish();
           draft.command(MIG_CMD.PACKAGED, size).bytes(packaged);
         });
-        draft.section(QEMU_VM.SECTION_PART, 2, "ram", 4, () => {
+        draft.section(QEMU_VM.SECTION_END, 2, "ram", 4, () => {
           page(draft, RAM_SAVE_FLAG.PAGE, BLOCKS[0][0], 0, () => draft.bytes(CONTENT));
           eos(draft);
         });
@@ -336,7 +343,9 @@ function odd(): Seed[] {
   iterative.section(QEMU_VM.SECTION_END, 6, "spapr/htab", 1, () => {
     iterative.u32(0).u32(7).u16(1, "length").u16(2, "length").bytes(new Uint8Array(16)).u32(0).u16(0).u16(0);
   });
-  iterative.section(QEMU_VM.SECTION_START, 7, "s390-storage_attributes", 0, () => iterative.u64(2, "flags"));
+  iterative.section(QEMU_VM.SECTION_START, 7, "s390-storage_attributes", 0, () => {
+    iterative.u64(2, "flags").u64(16, "length").bytes(new Uint8Array(16)).u64(1, "flags");
+  });
   iterative.section(QEMU_VM.SECTION_START, 8, "block", 1, () => iterative.u64(2, "flags"));
   return [bare.end().seed("bare"), iterative.end(DESCRIPTION).seed("iterative")];
 }

@@ -1,0 +1,44 @@
+// The fuzzer's corpus: its seeds are whole streams, so that a mutation reaches what lies behind the first check; and what
+// the fuzzer found once (found-….stream) has stayed mended.
+import { describe, expect, test } from "vitest";
+import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
+import { fuzzMachine } from "./fuzz/machines.ts";
+import { inspect, load } from "./fuzz/targets.ts";
+
+const files = await corpusFiles();
+
+test.each(files)("$name is read, and loaded or refused", async ({ name, bytes }) => {
+  const report = await inspect(bytes);
+  for (const foreign of [true, false]) await load(bytes, fuzzMachine(foreign));
+  if (name.startsWith("found-")) return;
+  expect(report.problem).toBeUndefined();
+  expect(report.sections.filter(({ unaccounted }) => unaccounted > 0)).toEqual([]);
+});
+
+describe("seeds", async () => {
+  test.each((await allSeeds()).map((seed) => ({ ...seed })))(
+    "$name knows what lies where",
+    ({ bytes, spans }) => {
+      expect(spans.length).toBeGreaterThan(5);
+      for (const { at, size } of spans) expect(at + size).toBeLessThanOrEqual(bytes.length);
+    },
+  );
+});
+
+test("synthesised streams are whole", async () => {
+  const whole: string[] = [];
+  for (const { name, bytes } of await allSeeds()) {
+    if (/^[a-z-]+$/.test(name) && (await inspect(bytes)).problem === undefined) whole.push(name);
+  }
+  expect(whole).toEqual([
+    ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main bare iterative own".split(" "),
+  ]);
+});
+
+test("the loader accepts the seeds that it knows", async () => {
+  const loaded: string[] = [];
+  for (const { name, bytes } of await allSeeds()) {
+    if (await load(bytes, fuzzMachine(name !== "own"))) loaded.push(name);
+  }
+  expect(loaded).toEqual(expect.arrayContaining(["ram", "xbzrle", "mapped-ram", "own"]));
+});

@@ -6,6 +6,25 @@ import { table } from "./layout.ts";
 
 const NAMES = table({
   "3_0_0_0_5": "MPIDR_EL1",
+  "3_0_0_4_0": "ID_AA64PFR0_EL1",
+  "3_0_0_4_1": "ID_AA64PFR1_EL1",
+  "3_0_0_5_0": "ID_AA64DFR0_EL1",
+  "3_0_0_6_0": "ID_AA64ISAR0_EL1",
+  "3_0_0_6_1": "ID_AA64ISAR1_EL1",
+  "3_0_0_6_2": "ID_AA64ISAR2_EL1",
+  "3_0_0_7_0": "ID_AA64MMFR0_EL1",
+  "3_0_0_7_1": "ID_AA64MMFR1_EL1",
+  "3_0_0_7_2": "ID_AA64MMFR2_EL1",
+  "3_0_2_1_0": "APIAKeyLo_EL1",
+  "3_0_2_1_1": "APIAKeyHi_EL1",
+  "3_0_2_1_2": "APIBKeyLo_EL1",
+  "3_0_2_1_3": "APIBKeyHi_EL1",
+  "3_0_2_2_0": "APDAKeyLo_EL1",
+  "3_0_2_2_1": "APDAKeyHi_EL1",
+  "3_0_2_2_2": "APDBKeyLo_EL1",
+  "3_0_2_2_3": "APDBKeyHi_EL1",
+  "3_0_2_3_0": "APGAKeyLo_EL1",
+  "3_0_2_3_1": "APGAKeyHi_EL1",
   "3_0_1_0_0": "SCTLR_EL1",
   "3_0_1_0_1": "ACTLR_EL1",
   "3_0_1_0_2": "CPACR_EL1",
@@ -62,6 +81,18 @@ const NAMES = table({
   "3_4_14_0_3": "CNTVOFF_EL2",
 });
 
+const DEBUG_FAMILIES = table({ 4: "DBGBVR", 5: "DBGBCR", 6: "DBGWVR", 7: "DBGWCR" });
+
+/** Registers of which there are several: breakpoints and watchpoints, event counters. */
+function numbered([op0, op1, crn, crm = 0, op2 = 0]: readonly number[]): string | undefined {
+  if (op0 === 2 && op1 === 0 && crn === 0) {
+    const name = DEBUG_FAMILIES.get(String(op2));
+    return name && `${name}${crm}_EL1`;
+  }
+  if (op0 !== 3 || op1 !== 3 || crn !== 14 || crm < 8) return undefined;
+  return `${crm < 12 ? "PMEVCNTR" : "PMEVTYPER"}${(crm % 4) * 8 + op2}_EL0`;
+}
+
 const ARM = 0x4n;
 const ARM64 = 0x6n;
 const SYSTEM = 0x13n;
@@ -74,7 +105,7 @@ export function sysregName(index: bigint): string | undefined {
   if (index >> 60n === ARM64 && coprocessor === SYSTEM) {
     const parts = [part(14, 2), part(11, 3), part(7, 4), part(3, 4), part(0, 3)];
     const [op0, op1, crn, crm, op2] = parts;
-    return NAMES.get(parts.join("_")) ?? `S${op0}_${op1}_C${crn}_C${crm}_${op2}`;
+    return NAMES.get(parts.join("_")) ?? numbered(parts) ?? `S${op0}_${op1}_C${crn}_C${crm}_${op2}`;
   }
   if (index >> 60n !== ARM) return undefined;
   const wide = part(52, 4) === 3;

@@ -191,12 +191,17 @@ const seconds = (value: bigint): string => {
   return `${whole}.${(value % NANOSECONDS).toString().padStart(9, "0")} s`;
 };
 const NEVER = 0xffffffffffffffffn;
-/** Expiry in the clock's nanoseconds; a timer that is not armed has -1. */
-const timer: Words = (value) => (value === NEVER || value < 0n ? "not armed" : seconds(value));
+const FAR = 1n << 62n;
+/** Milliseconds since 1970, from 2001 to 2099; other numbers are something else. */
 const date = (milliseconds: bigint): string | undefined =>
-  milliseconds > 0n && milliseconds < 253402300800000n
+  milliseconds >= 1_000_000_000_000n && milliseconds < 4_102_444_800_000n
     ? new Date(Number(milliseconds)).toISOString()
     : undefined;
+/** Expiry in the clock's nanoseconds, of the host's clock as a date; a timer that is not armed has -1. */
+const timer: Words = (value) => {
+  if (value === NEVER || value < 0n) return "not armed";
+  return value >= FAR ? "never" : (date(value / 1_000_000n) ?? seconds(value));
+};
 /** Goldfish's clock counts nanoseconds, PL031's seconds. */
 const clock: Words = (value) => date(value > 0xffffffffn ? value / 1_000_000n : value * 1000n);
 const duration: Words = (value) => (value < 0n ? `-${seconds(-value)}` : seconds(value));

@@ -1,14 +1,15 @@
 // PCI configuration space as QEMU writes it: an image of 256 bytes, or 4096 of a PCI Express device, little-endian: header,
 // the linked capabilities wherever they lie, and between them what none of them covers. Also what goes with it in a
 // stream: interrupt levels and MSI-X vectors.
-import type { FieldReader } from "../fields.ts";
-import { readLayout } from "./layout.ts";
+import type { FieldReader, Meaning } from "../fields.ts";
+import { type Meanings, readLayout } from "./layout.ts";
 import { capabilityAt, extendedCapability } from "./pci-capabilities.ts";
 import { type Bits, bitNames } from "./virtio-features.ts";
 
 export const CONFIG_SIZE = 256;
 export const EXPRESS_CONFIG_SIZE = 4096;
 const HEADER_SIZE = 64;
+const BARS_AT = 0x10;
 
 const COMMAND: Bits = { 0: "I/O", 1: "memory", 2: "bus master", 6: "parity", 8: "SERR", 10: "no INTx" };
 const STATUS: Bits = { 3: "interrupt", 4: "capabilities", 5: "66 MHz", 7: "fast back-to-back" };
@@ -92,37 +93,56 @@ function clipped(layout: string, room: number): string {
   return words.join(" ");
 }
 
-function bar(value: bigint): string | undefined {
-  if (value === 0n) return undefined;
-  if ((value & 1n) === 1n) return `I/O at ${hex(value & ~3n)}`;
-  const kind = (value & 6n) === 4n ? "64-bit memory" : "memory";
-  return `${kind}${(value & 8n) === 0n ? "" : ", prefetchable,"} at ${hex(value & ~15n)}`;
+const IO_BAR = 1;
+const WIDE_BAR = 4;
+
+/** What each of `count` base address registers says; the second of a wide one is its upper half. */
+function barMeanings(reader: FieldReader, count: number): Meanings {
+  const bytes = reader.peek(BARS_AT + count * 4);
+  if (bytes === undefined) return {};
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const meanings: Record<string, Meaning> = {};
+  const low = (i: number): number => view.getUint32(BARS_AT + i * 4, true);
+  for (let i = 0; i < count; i++) {
+    const value = low(i);
+    if ((value & IO_BAR) !== 0) {
+      meanings[`bar[${i}]`] = () => `I/O at ${hex(value - (value % 4))}`;
+      continue;
+    }
+    const prefetchable = (value & 8) === 0 ? "" : ", prefetchable,";
+    const wide = (value & 6) === WIDE_BAR && i + 1 < count;
+    const address = BigInt(value - (value % 16)) + (wide ? BigInt(low(i + 1)) << 32n : 0n);
+    if (wide) {
+      meanings[`bar[${i}]`] = () => `64-bit memory${prefetchable} at ${hex(address)}`;
+      meanings[`bar[${++i}]`] = () => `upper half of bar[${i - 1}]`;
+    } else if (value !== 0) meanings[`bar[${i}]`] = () => `memory${prefetchable} at ${hex(address)}`;
+  }
+  return meanings;
 }
 
-const BARS = { "bar[0]": bar, "bar[1]": bar, "bar[2]": bar, "bar[3]": bar, "bar[4]": bar, "bar[5]": bar };
 const PIN = (value: bigint): string | undefined =>
   value >= 1n && value <= 4n ? `INT${"ABCD"[Number(value) - 1] ?? ""}` : undefined;
 
 function header(reader: FieldReader): void {
   const type = reader.peek(1, 0x0e)?.[0] ?? 0;
-  const meanings = {
+  const bridge = (type & 0x7f) === 1;
+  const meanings: Meanings = {
+    ...barMeanings(reader, bridge ? 2 : 6),
     command: (value: bigint) => bitNames(value, COMMAND),
     status: (value: bigint) => bitNames(value & 0xf9ffn, STATUS),
     class: (value: bigint) => CLASSES[Number(value)],
     interrupt_pin: PIN,
-    ...BARS,
   };
   const common =
     "vendor_id:2 device_id:2 command:2 status:2 revision:1 prog_if:1 class:2 cache_line_size:1 latency_timer:1 " +
     "header_type:1 bist:1";
-  const own =
-    (type & 0x7f) === 1
-      ? "bar[2]:4 primary_bus:1 secondary_bus:1 subordinate_bus:1 secondary_latency:1 io_base:1 io_limit:1 " +
-        "secondary_status:2 memory_base:2 memory_limit:2 prefetch_base:2 prefetch_limit:2 prefetch_base_hi:4 " +
-        "prefetch_limit_hi:4 io_base_hi:2 io_limit_hi:2 capabilities:1 reserved:b3 rom:4 interrupt_line:1 " +
-        "interrupt_pin:1 bridge_control:2"
-      : "bar[6]:4 cis:4 subsystem_vendor_id:2 subsystem_id:2 rom:4 capabilities:1 reserved:b7 interrupt_line:1 " +
-        "interrupt_pin:1 min_gnt:1 max_lat:1";
+  const own = bridge
+    ? "bar[2]:4 primary_bus:1 secondary_bus:1 subordinate_bus:1 secondary_latency:1 io_base:1 io_limit:1 " +
+      "secondary_status:2 memory_base:2 memory_limit:2 prefetch_base:2 prefetch_limit:2 prefetch_base_hi:4 " +
+      "prefetch_limit_hi:4 io_base_hi:2 io_limit_hi:2 capabilities:1 reserved:b3 rom:4 interrupt_line:1 " +
+      "interrupt_pin:1 bridge_control:2"
+    : "bar[6]:4 cis:4 subsystem_vendor_id:2 subsystem_id:2 rom:4 capabilities:1 reserved:b7 interrupt_line:1 " +
+      "interrupt_pin:1 min_gnt:1 max_lat:1";
   readLayout(reader, `${common} ${own}`, "little", meanings);
 }
 

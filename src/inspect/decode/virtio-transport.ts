@@ -33,7 +33,7 @@ const PCI_START = [0, 0, 0, 2, 0xf4, 0x1a];
 /** By the section's name (which bus made it), or else, as some boards name devices without their bus, by the bytes. */
 function kindOf(idstr: string, reader: FieldReader): Transport["name"] {
   if (/^\/?[0-9a-f]{2}\.[0-9a-f]\.[0-9a-f]{4}\//i.test(idstr)) return "ccw";
-  if (/^virtio-mmio@/.test(idstr)) return "mmio";
+  if (idstr.startsWith("virtio-mmio@")) return "mmio";
   if (/(^|:)[0-9a-f]{2}\.[0-7]\//i.test(idstr)) return "pci";
   const start = reader.peek(PCI_START.length);
   return start !== undefined && PCI_START.every((byte, i) => start[i] === byte) ? "pci" : "mmio";

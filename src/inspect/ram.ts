@@ -192,9 +192,12 @@ export class RamScan {
       this.#stop("ram.block", at, "a record that names its block", "one that does not");
     const kind = KINDS.get(flags & ~CONTINUE);
     if (kind === undefined) this.#stop("ram.flags", at, "a record's flags", hex(flags));
-    if (scan.pageSize === undefined && kind === "page") await this.#detectPageSize();
+    if (scan.pageSize === undefined) {
+      if (kind === "page") await this.#detectPageSize();
+      else if (offset % PAGE_SIZES[0]! !== 0) scan.pageSize = PAGE_SIZES.find((size) => offset % size === 0);
+    }
     const pageSize = scan.pageSize ?? PAGE_SIZES[0]!;
-    if (block.pageSize !== pageSize) this.#setPageSize(block, pageSize);
+    if (block.pageSize !== pageSize) this.#resize(block, pageSize);
     if (offset >= block.size || offset % pageSize !== 0)
       this.#stop("ram.range", at, `a page below ${hex(block.size)}`, hex(offset));
     let length = pageSize;
@@ -220,8 +223,16 @@ export class RamScan {
     else this.#onPage?.(block, offset, kind, bytes, 0);
   }
 
-  #setPageSize(block: Block, pageSize: number): void {
+  /** The size turned out to be another one after zero pages had come. */
+  #resize(block: Block, pageSize: number): void {
+    const { heat, pageSize: before } = block;
     block.pageSize = pageSize;
+    if (block.pages === 0) return;
+    this.#heatLeft += heat.length;
+    this.#makeHeat(block);
+    heat.forEach((count, page) => {
+      if (count > 0) block.heat[(page * before) / pageSize] = count;
+    });
   }
 
   /** The size with which a record follows the page at the cursor. */
@@ -280,16 +291,19 @@ export class RamScan {
   async #additions(block: Block): Promise<void> {
     const scan: Scan = this.#scan;
     const { cursor, capabilities } = scan;
-    const word = async (): Promise<bigint> => {
-      await scan.need(8);
-      return cursor.view.getBigUint64(cursor.at);
-    };
+    const shared = capabilities.has("x-ignore-shared");
     if (scan.postcopyAdvised) {
-      const size = await word();
-      if (size >= 4096n && size < 1n << 56n && (size & (size - 1n)) === 0n)
-        block.hostPageSize = Number(await scan.u64());
+      const word = async (ahead: number): Promise<bigint> => {
+        await scan.need(ahead + 8);
+        return cursor.view.getBigUint64(cursor.at + ahead);
+      };
+      const size = await word(0);
+      const isSize = size >= 4096n && size < 1n << 56n && (size & (size - 1n)) === 0n;
+      // An address can look like a size of pages: then it is one if another address comes after it.
+      const next = isSize && shared ? await word(8) : 0n;
+      if (isSize && next < 1n << 56n && (next & 0xfffn) === 0n) block.hostPageSize = Number(await scan.u64());
     }
-    if (capabilities.has("x-ignore-shared")) block.address = await scan.u64();
+    if (shared) block.address = await scan.u64();
     if (!capabilities.has("mapped-ram")) return;
     const at = scan.offset;
     await scan.need(MAPPED_RAM_HEADER_BYTES);

@@ -30,6 +30,10 @@ const COST = {
   unclearSize: 2,
   /** The source may write it. */
   sourceConditional: 5,
+  /** An array of structs that has no elements in the stream. */
+  emptyArray: 5,
+  /** It may be an array without elements, and may be a field that the source does not have. */
+  absent: 50,
   otherSize: CANNOT,
   /** Dearer than another size of a field of the same name, cheaper than leaving out both. */
   otherSizeAndName: 1.5 * CANNOT,
@@ -87,8 +91,14 @@ function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" |
 }
 
 class Comparison {
+  /** The source is a stream, which does not show arrays without elements. */
+  readonly #fromStream: boolean;
   #budget = BUDGET;
   readonly #known = new Map<Layout, Map<Layout, Result>>();
+
+  constructor(fromStream: boolean) {
+    this.#fromStream = fromStream;
+  }
 
   /** `version` is what the target is told to load; a struct's is not in the stream, so it is the target's own. */
   layouts(source: Layout, target: Layout, version: number): Result {
@@ -166,6 +176,9 @@ class Comparison {
         findings.push(...inside.findings.map((finding) => within(source.name, finding)));
       }
       return { cost, findings };
+    }
+    if (struct !== undefined && source.streamBytes !== undefined && source.size === undefined) {
+      return { cost: name, findings: [] };
     }
     if (struct !== undefined || source.structs.length > 0) {
       const opaque = struct === undefined ? target : source;
@@ -245,7 +258,7 @@ class Comparison {
         if (covered > 1) yield { source: covered, target: 1, cost: COST.padding, findings: [] };
       }
     }
-    if (read !== undefined) yield leftOutOfSource(read, written);
+    if (read !== undefined) yield leftOutOfSource(read, written, this.#fromStream);
     if (written !== undefined) yield leftOutOfTarget(written, read);
   }
 }
@@ -256,14 +269,19 @@ interface Step extends Result {
   readonly target: number;
 }
 
-function leftOutOfSource(read: FieldLayout, next: FieldLayout | undefined): Step {
+function leftOutOfSource(read: FieldLayout, next: FieldLayout | undefined, fromStream: boolean): Step {
   if (read.conditional) return { source: 0, target: 1, cost: COST.targetConditional, findings: [] };
+  const perhapsEmpty = fromStream && read.count === undefined;
+  if (perhapsEmpty && read.structs.length > 0) {
+    return { source: 0, target: 1, cost: COST.emptyArray, findings: [] };
+  }
   const found = fieldText(next);
-  const finding = { kind: "certain", code: "check.layout", path: read.name } as const;
+  const kind = perhapsEmpty ? "possible" : "certain";
+  const finding = { kind, code: "check.layout", path: read.name } as const;
   return {
     source: 0,
     target: 1,
-    cost: COST.leftOut,
+    cost: perhapsEmpty ? COST.absent : COST.leftOut,
     findings: [{ ...finding, expected: fieldText(read), found }],
   };
 }
@@ -344,7 +362,8 @@ export function versionFinding(source: Layout, target: Layout): string | undefin
  * themselves is the caller's (versionFinding). Of several structs of one array all findings are given once.
  */
 export function compareLayouts(source: Layout, target: Layout): LayoutFinding[] {
-  const { findings } = new Comparison().layouts(source, target, source.version);
+  const fromStream = source.minimumVersion === undefined;
+  const { findings } = new Comparison(fromStream).layouts(source, target, source.version);
   const seen = new Set<string>();
   return findings.filter((finding) => {
     const key = JSON.stringify(finding);

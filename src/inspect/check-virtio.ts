@@ -57,10 +57,9 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
   const virtio = virtioField(section.fields);
   if (virtio === undefined) return undefined;
   const high = child(virtio, "virtio/64bit_features");
-  const features =
-    high === undefined ? integer(child(virtio, "guest_features (low)")) : integer(high.children?.[0]);
+  const features = integer(child(high ?? virtio, "guest_features"));
   const modern = (features & VERSION_1) !== 0n;
-  const endian = integer(child(virtio, "virtio/device_endian")?.children?.[0]);
+  const endian = integer(child(child(virtio, "virtio/device_endian"), "device_endian"));
   const bigEndian = !modern && (endian === 2n || (endian === 0n && BIG_ENDIAN.test(machine)));
   const addresses = child(child(virtio, "virtio/virtqueues"), "vq")?.children ?? [];
   const queues = (child(virtio, "vq")?.children ?? []).map((queue, index): VirtioQueue => {

@@ -39,6 +39,20 @@ const sectionKey = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanc
 const heads = (report: StreamReport) =>
   report.sections.filter(({ kind }) => kind === "full" || kind === "start");
 
+const layoutsByReport = new WeakMap<StreamReport, ReadonlyMap<string, Layout>>();
+function layoutsOf(report: StreamReport): ReadonlyMap<string, Layout> {
+  const known = layoutsByReport.get(report) ?? describedSections(report.vmDescription ?? { devices: [] });
+  layoutsByReport.set(report, known);
+  return known;
+}
+
+function sameLayout(section: SectionReport, layout: Layout, target: StreamReport): boolean {
+  const key = sectionKey(section);
+  const other = heads(target).find((known) => sectionKey(known) === key);
+  const known = layoutsOf(target).get(key);
+  return other?.version === section.version && JSON.stringify(known) === JSON.stringify(layout);
+}
+
 /** Judges a stream by all that is known of one target. */
 export function checkStream(report: StreamReport, targets: readonly CheckTarget[]): CheckReport {
   const findings = new Findings();
@@ -46,13 +60,17 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   for (const warning of report.warnings) findings.warn(warning);
   const dumps = targets.filter((target) => target.kind === "dump");
   const streams = targets.filter((target) => target.kind === "stream");
-  const layouts = describedSections(report.vmDescription ?? { devices: [] });
+  const layouts = layoutsOf(report);
   const unjudged: string[] = [];
   for (const target of targets) checkMachine(report, target, findings);
   for (const section of heads(report)) {
     for (const { report: target } of streams) checkPresence(section, target, findings);
     const layout = layouts.get(sectionKey(section));
     if (section.idstr === "ram") continue;
+    // A target that wrote this very layout itself reads it, whatever its dump leaves open.
+    const proven =
+      layout !== undefined && streams.some(({ report: target }) => sameLayout(section, layout, target));
+    if (proven) continue;
     const judged = dumps.filter(({ dump }) => checkByDump(section, layout, dump, findings)).length > 0;
     // Of what is no device type a stream tells more than a dump.
     if (!judged) for (const { report: target } of streams) checkByStream(section, layout, target, findings);
@@ -200,7 +218,7 @@ function checkByStream(
     });
     return;
   }
-  const known = describedSections(target.vmDescription ?? { devices: [] }).get(key);
+  const known = layoutsOf(target).get(key);
   if (layout === undefined || known === undefined) return;
   const seen = new Set<string>();
   for (const finding of compareLayouts(layout, known)) {

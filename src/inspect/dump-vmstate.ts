@@ -133,17 +133,16 @@ export function parseDump(text: string): VmstateDump {
 
 function streamLayout(struct: DescribedStruct): Layout {
   const fields: FieldLayout[] = [];
-  let open: { name: string; index: number } | undefined;
+  let last: string | undefined;
   for (const described of struct.fields) {
     // Says whether the next element is there; to a dump it is a part of that.
     if (described.type === "ptr-marker") continue;
     const field = describedField(described);
-    const { index } = described;
-    const last = fields.at(-1);
-    if (last !== undefined && index !== undefined && open?.name === field.name && index > open.index) {
-      fields[fields.length - 1] = joined(last, field);
-    } else fields.push(field);
-    open = index === undefined ? undefined : { name: field.name, index };
+    const array = fields.at(-1);
+    // Elements of one array have one name; different fields have different ones.
+    if (array !== undefined && described.name === last) fields[fields.length - 1] = joined(array, field);
+    else fields.push(field);
+    last = described.name;
   }
   return {
     name: struct.vmsdName ?? "",
@@ -153,17 +152,19 @@ function streamLayout(struct: DescribedStruct): Layout {
   };
 }
 
+/** Lists and trees: a dump shows what their elements are, a stream those that there are. */
+const LISTS = /^(qtailq|qlist|gtree)$/;
+
 function describedField({ name, type, size, arrayLength = 1, structs }: DescribedField): FieldLayout {
   return {
     // Fields of one name are numbered in the stream only.
     name: name.replace(/\[\d+\]$/, ""),
     version: 0,
     conditional: false,
-    size,
+    ...(LISTS.test(type) ? {} : { size }),
     streamBytes: size * arrayLength,
     count: arrayLength,
     type,
-    // Of a list or tree a dump shows no elements.
     structs: type === "struct" || type === "vstruct" ? structs.map(streamLayout) : [],
   };
 }
@@ -177,7 +178,7 @@ function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   );
   return {
     ...array,
-    count: (array.count ?? 0) + 1,
+    count: (array.count ?? 0) + (element.count ?? 0),
     streamBytes: (array.streamBytes ?? 0) + (element.streamBytes ?? 0),
     structs: added.length === 0 ? array.structs : [...array.structs, ...added],
   };

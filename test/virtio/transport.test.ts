@@ -18,7 +18,7 @@ describe("registers", () => {
       const id = [R.magic, R.version, R.deviceId, R.vendor].map((r) => driver.read(r));
       expect(id).toEqual([0x74726976, legacy ? 1 : 2, 4, 0x554d4551]);
       expect(driver.transport.read(R.magic, 1)).toBe(0);
-      expect(driver.read(R.queueNumMax)).toBe(1024);
+      expect(driver.read(R.queueNumMax)).toBe(8);
       driver.write(R.queueSel, 1);
       expect(driver.read(R.queueNumMax)).toBe(0);
     }

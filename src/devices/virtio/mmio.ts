@@ -127,7 +127,8 @@ export class VirtioMmio implements MmioDevice {
       case VIRTIO_MMIO_DEVICE_FEATURES:
         return this.#deviceFeatures();
       case VIRTIO_MMIO_QUEUE_NUM_MAX:
-        return device.queues[state.queueSel] === undefined ? 0 : VIRTQUEUE_MAX_SIZE;
+        // QEMU before 10.2 answers 1024 for every queue, takes that much, and newer ones refuse it when it is loaded.
+        return state.sizes[state.queueSel]?.numDefault ?? 0;
       case VIRTIO_MMIO_INTERRUPT_STATUS:
         return state.isr;
       case VIRTIO_MMIO_STATUS:

@@ -180,17 +180,18 @@ function clockComplaints(legs: readonly Leg[], reports: readonly Report[]): stri
   return complaints;
 }
 
+/** Host time less guest time on a side, ms, by the line that was the quickest on its way; all came late, none early. */
+function offsetMs(reports: readonly Report[], leg: number): number {
+  return Math.min(...reports.filter((report) => report.leg === leg).map(({ at, mono }) => at - mono));
+}
+
 /** What the guest's clock shows beyond the time for which it ran, over the move to side `leg`, in ms. */
 export function jumpMs(legs: readonly Leg[], reports: readonly Report[], leg: number): number | undefined {
-  const before = reports.findLast((report) => report.leg === leg - 1);
-  const after = reports.find((report) => report.leg === leg);
   const stopped = legs[leg - 1]?.stoppedAt;
   const resumed = legs[leg]?.resumedAt;
-  if (before === undefined || after === undefined || stopped === undefined || resumed === undefined)
-    return undefined;
-  // A line that was on its way when the guest stopped came later than that.
-  const ran = Math.max(0, stopped - before.at) + Math.max(0, after.at - resumed);
-  return after.mono - before.mono - ran;
+  const jump = offsetMs(reports, leg - 1) - offsetMs(reports, leg);
+  if (!Number.isFinite(jump) || stopped === undefined || resumed === undefined) return undefined;
+  return jump + resumed - stopped;
 }
 
 function legComplaints(legs: readonly Leg[], reports: readonly Report[], leg: number): string[] {

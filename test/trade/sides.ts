@@ -80,11 +80,21 @@ async function wherryCommand(
   guest: Guest | undefined,
   sockets: Sockets,
 ): Promise<string[]> {
-  const { harts, disk, wire, legacy } = hardware;
+  const { release, harts, disk, wire, legacy } = hardware;
   const what =
     guest === undefined
       ? ["--incoming", "defer"]
-      : ["--paused", "--kernel", guest.kernel, "--initrd", guest.initrd, "--append", guest.append];
+      : [
+          "--paused",
+          "--isa",
+          `qemu-${release}`,
+          "--kernel",
+          guest.kernel,
+          "--initrd",
+          guest.initrd,
+          "--append",
+          guest.append,
+        ];
   return [
     ...[process.execPath, MAIN, "run", "--smp", `${harts}`, "--memory", `${MEMORY_MIB}M`],
     ...["--drive", `file=${disk}`, "--net", `socket:connect=${wire}`, "--rng"],

@@ -99,8 +99,8 @@ export class Cursor {
     if (small || full) {
       this.bytes = new Uint8Array(old.length * 2);
       this.view = new DataView(this.bytes.buffer);
-    } else if (available > 0 && this.at + n <= old.length) return;
-    if (this.bytes !== old || available > 0) this.bytes.set(old.subarray(this.at, this.end));
+    } else if (this.at === 0 || (available > 0 && this.at + n <= old.length)) return;
+    if (available > 0) this.bytes.set(old.subarray(this.at, this.end));
     this.base += this.at;
     this.at = 0;
     this.end = available;

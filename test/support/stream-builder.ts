@@ -6,7 +6,9 @@ export const PAGE = 4096;
 
 /** A page whose bytes are not all the same. */
 export function pageOf(seed: number, size = PAGE): Uint8Array {
-  return Uint8Array.from({ length: size }, (_, i) => (seed * 31 + i * 7) & 0xff);
+  const bytes = new Uint8Array(size);
+  for (let i = 0; i < size; i++) bytes[i] = seed * 31 + i * 7;
+  return bytes;
 }
 
 export class StreamBuilder {

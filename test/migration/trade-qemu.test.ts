@@ -1,0 +1,199 @@
+// Trade with the QEMU that is installed (Debian 12's 7.2), with OpenSBI as the whole guest: both ways, over each
+// transport, with and without a return path; and what a move that fails leaves on either side.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
+import type { JsonObject } from "../../src/monitor/json.ts";
+import { MachineProcess } from "../../src/cli/machine-process.ts";
+import { QemuProcess } from "../streams/qemu.ts";
+
+const QEMU = "qemu-system-riscv64";
+const FIRMWARE = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
+const LIMIT_MS = 30_000;
+
+function isInstalled(): boolean {
+  try {
+    return execFileSync(QEMU, ["--version"], { encoding: "utf8" }).includes("7.2.") && existsSync(FIRMWARE);
+  } catch {
+    return false;
+  }
+}
+
+const directory = mkdtempSync(join(tmpdir(), "wherry-trade-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const open: { end(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.end();
+});
+
+let serial = 0;
+const fresh = (name: string) => join(directory, `${serial++}-${name}`);
+
+async function qemu(args: readonly string[] = [], harts = 1): Promise<QemuProcess> {
+  const board = ["-machine", "virt", "-smp", `${harts}`, "-m", "32M", "-bios", FIRMWARE, "-serial", "null"];
+  const process = new QemuProcess([QEMU, ...board, ...args]);
+  open.push(process);
+  await process.execute("qmp_capabilities");
+  return process;
+}
+
+async function wherry(args: readonly string[] = [], harts = 1): Promise<MachineProcess> {
+  const board = ["--smp", `${harts}`, "--memory", "32M", "--firmware", FIRMWARE, "--virtio", "legacy"];
+  const machine = await MachineProcess.start(`${serial++}-w`, directory, [...board, ...args]);
+  open.push({ end: () => machine.quit() });
+  return machine;
+}
+
+interface Monitor {
+  execute(command: string, args?: JsonObject): Promise<unknown>;
+}
+
+async function statusOf(machine: Monitor, command = "query-status"): Promise<string | undefined> {
+  return ((await machine.execute(command)) as { status?: string }).status;
+}
+
+async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + LIMIT_MS; !(await condition()); await sleep(20)) {
+    if (Date.now() > end) throw new Error(`expected within ${LIMIT_MS} ms: ${what}`);
+  }
+}
+
+const reaches = (machine: Monitor, status: string, command = "query-status") =>
+  until(`${command} ${status}`, async () => (await statusOf(machine, command)) === status);
+
+/** What QEMU 7.2's harts have, so that a guest which starts here can go there. */
+const ISA = ["--isa", "qemu-7.2"];
+const QEMU_PROFILE = { "x-wherry-profile": "qemu-7.2" };
+
+/** Source's and destination's URIs. */
+function uris(transport: "unix" | "exec" | "file"): [string, string] {
+  const path = fresh("stream");
+  if (transport === "unix") return [`unix:${path}`, `unix:${path}`];
+  if (transport === "file") return [`exec:cat > ${path}`, `exec:cat ${path}`];
+  execFileSync("mkfifo", [path]);
+  return [`exec:cat > ${path}`, `exec:cat ${path}`];
+}
+
+describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
+  test.each([
+    ["unix", true, 1],
+    ["unix", false, 2],
+    ["exec", false, 1],
+    ["file", false, 1],
+  ] as const)("from QEMU over %s, return path: %s, harts: %i", async (transport, returnPath, harts) => {
+    const [to, from] = uris(transport);
+    const source = await qemu([], harts);
+    await reaches(source, "running");
+    if (returnPath) await source.capabilities(["return-path"]);
+    const destination = await wherry(["--incoming", transport === "file" ? "defer" : from], harts);
+    await source.execute("migrate", { uri: to });
+    await reaches(source, "completed", "query-migrate");
+    if (transport === "file") await destination.qmp.execute("migrate-incoming", { uri: from });
+    await reaches(destination.qmp, "running");
+    expect(await statusOf(source)).toBe("postmigrate");
+    expect(await statusOf(destination.qmp, "query-migrate")).toBe("completed");
+  });
+
+  test.each([
+    ["unix", 1],
+    ["unix", 2],
+    ["exec", 1],
+    ["file", 1],
+  ] as const)("to QEMU over %s, harts: %i", async (transport, harts) => {
+    const [to, from] = uris(transport);
+    const source = await wherry(ISA, harts);
+    const destination = await qemu(["-incoming", transport === "file" ? "defer" : from], harts);
+    await source.qmp.execute("migrate", { uri: to, ...QEMU_PROFILE });
+    await reaches(source.qmp, "completed", "query-migrate");
+    if (transport === "file") await destination.execute("migrate-incoming", { uri: from });
+    await reaches(destination, "running");
+    expect(await statusOf(source.qmp)).toBe("postmigrate");
+    await expect(source.qmp.execute("cont")).rejects.toThrow("must not run here again");
+  });
+
+  test("there and back, with a machine that is paused", async () => {
+    const path = fresh("stream");
+    const source = await qemu();
+    await source.execute("stop");
+    const middle = await wherry(["--incoming", `unix:${path}`]);
+    await source.execute("migrate", { uri: `unix:${path}` });
+    await reaches(middle.qmp, "paused");
+    const back = await qemu(["-incoming", `unix:${path}-back`]);
+    await middle.qmp.execute("migrate", { uri: `unix:${path}-back`, ...QEMU_PROFILE });
+    await reaches(middle.qmp, "completed", "query-migrate");
+    await reaches(back, "paused");
+  });
+
+  test("QEMU loads a file that was saved for it, and Wherry goes on", async () => {
+    const path = fresh("stream");
+    const source = await wherry(ISA);
+    await source.qmp.execute("x-wherry-save", { file: path, profile: "qemu-7.2" });
+    expect(await statusOf(source.qmp)).toBe("running");
+    const destination = await qemu(["-incoming", `exec:cat ${path}`]);
+    await reaches(destination, "running");
+  });
+
+  test("a machine that does not fit stays with QEMU, with and without a return path", async () => {
+    for (const returnPath of [true, false]) {
+      const path = fresh("stream");
+      const source = await qemu([], 2);
+      if (returnPath) await source.capabilities(["return-path"]);
+      const destination = await wherry(["--incoming", `unix:${path}`], 1);
+      await source.execute("migrate", { uri: `unix:${path}` });
+      await destination.exited;
+      // Without a return path QEMU may have written all before we refused; it is told nothing, and its user is.
+      await until("QEMU's move ends", async () =>
+        ["failed", "completed"].includes((await statusOf(source, "query-migrate")) ?? ""),
+      );
+      if (returnPath) expect(await statusOf(source, "query-migrate")).toBe("failed");
+      else await source.execute("cont");
+      await reaches(source, "running");
+    }
+  });
+
+  test("a QEMU that does not fit gives the machine back before the end", async () => {
+    const path = fresh("stream");
+    const source = await wherry(ISA, 2);
+    await qemu(["-incoming", `unix:${path}`], 1);
+    await source.qmp.execute("migrate", { uri: `unix:${path}`, ...QEMU_PROFILE });
+    await reaches(source.qmp, "failed", "query-migrate");
+    expect(await source.qmp.execute("query-migrate")).toMatchObject({
+      "error-desc": expect.stringContaining("QEMU has given up"),
+    });
+    await reaches(source.qmp, "running");
+  });
+
+  test("a machine that QEMU cannot be is refused before anything is sent", async () => {
+    const source = await wherry();
+    const missing = /told of .*zawrs.*--isa qemu-7.2/;
+    const move = { uri: "unix:/nowhere", ...QEMU_PROFILE };
+    await expect(source.qmp.execute("migrate", move)).rejects.toThrow(missing);
+    await expect(
+      source.qmp.execute("x-wherry-save", { file: fresh("none"), profile: "qemu-7.2" }),
+    ).rejects.toThrow(missing);
+    expect(await source.qmp.execute("query-migrate")).toEqual({});
+    expect(await statusOf(source.qmp)).toBe("running");
+    expect(await source.qmp.execute("x-wherry-explain-profile", { profile: "qemu-7.2" })).toMatchObject({
+      refusals: [{ code: "trade.extensions" }],
+      qemu: expect.arrayContaining(["-smp", "1"]),
+    });
+    await expect(
+      source.qmp.execute("migrate", { uri: "unix:/nowhere", "x-wherry-profile": "qemu-1.0" }),
+    ).rejects.toThrow("expected qemu-7.2, qemu-10.0, qemu-11.1");
+  });
+
+  test("postcopy is refused before anything has moved", async () => {
+    const path = fresh("stream");
+    const source = await qemu();
+    await source.capabilities(["postcopy-ram"]);
+    const destination = await wherry(["--incoming", `unix:${path}`]);
+    await source.execute("migrate", { uri: `unix:${path}` });
+    await destination.exited;
+    await reaches(source, "failed", "query-migrate");
+    await reaches(source, "running");
+  });
+});

@@ -70,9 +70,10 @@ class Journey {
   }
 
   legs(): Leg[] {
-    return this.sides.map(({ name, chunks }, i) => ({
+    return this.sides.map(({ name, chunks, words }, i) => ({
       name,
       chunks,
+      words,
       resumedAt: this.#resumedAt[i],
       stoppedAt: this.#stoppedAt[i],
     }));

@@ -18,6 +18,7 @@ interface Plant {
   readonly deadDisk?: boolean;
   readonly extra?: Readonly<Record<number, string>>;
   readonly verdict?: string;
+  readonly words?: string;
 }
 
 function numbered(number: number, text: string): string {
@@ -47,14 +48,20 @@ function journey(plant: Plant = {}): Leg[] {
       moved ? 1 : 0,
       at,
       `T mono=${micros} real=${HOST_EPOCH * 1000 + micros} rtc=${Math.floor((HOST_EPOCH + mono) / 1000)} ticks=${ticks} ` +
-        `chains=${i} pages=${i} blocks=${moved && plant.deadDisk ? MOVED_AT : i} tokens=${i} draws=${i} sent=${i} back=${i} busy=1`,
+        `chains=${i} pages=${i} blocks=${moved && plant.deadDisk ? MOVED_AT : i} tokens=${i} draws=${i} sent=${i} back=${i} words=${i} busy=1`,
     );
   }
   const leftAt = HOST_EPOCH + MOVED_AT * LINE_MS + 20;
   say(1, HOST_EPOCH + LINES * LINE_MS + DOWN_MS, plant.verdict ?? "PASS failures=0");
   return [
-    { name: "a", chunks: legs[0] ?? [], resumedAt: undefined, stoppedAt: leftAt },
-    { name: "b", chunks: legs[1] ?? [], resumedAt: leftAt + DOWN_MS, stoppedAt: undefined },
+    { name: "a", chunks: legs[0] ?? [], words: "0\n1\n2\n3", resumedAt: undefined, stoppedAt: leftAt },
+    {
+      name: "b",
+      chunks: legs[1] ?? [],
+      words: plant.words ?? "\n4\n5\n",
+      resumedAt: leftAt + DOWN_MS,
+      stoppedAt: undefined,
+    },
   ];
 }
 
@@ -102,6 +109,7 @@ describe("a journey", () => {
       { extra: { 40: "FAIL hart 1: floats" } },
       /^the guest: FAIL hart 1: floats$/,
     ],
+    ["a word lost on the virtio console", { words: "\n5\n" }, /^virtio console: expected 4, found "5"$/],
     ["a guest without a verdict", { verdict: "FAILED failures=1" }, /^the guest/],
   ])("%s", (_, plant, expected) => {
     expect(complaints(journey(plant))).toContainEqual(expect.stringMatching(expected));

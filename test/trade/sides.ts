@@ -34,6 +34,7 @@ export interface Hardware {
 interface Sockets {
   readonly qmp: string;
   readonly console: string;
+  readonly virtio: string;
 }
 
 async function qemuCommand(
@@ -64,7 +65,13 @@ async function qemuCommand(
     ...["-drive", `file=${disk},format=raw,if=none,id=disk,cache=writethrough`],
     ...["-device", "virtio-blk-device,drive=disk"],
     ...["-netdev", `socket,id=wire,connect=${wire}`, "-device", "virtio-net-device,netdev=wire"],
-    ...["-device", "virtio-rng-device"],
+    ...[
+      "-device",
+      "virtio-rng-device",
+      "-chardev",
+      `socket,id=second,path=${sockets.virtio},server=on,wait=off`,
+    ],
+    ...["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=second"],
     ...[
       "-qmp",
       `unix:${sockets.qmp},server=on,wait=off`,
@@ -98,6 +105,7 @@ async function wherryCommand(
   return [
     ...[process.execPath, MAIN, "run", "--smp", `${harts}`, "--memory", `${MEMORY_MIB}M`],
     ...["--drive", `file=${disk}`, "--net", `socket:connect=${wire}`, "--rng"],
+    ...["--console", `unix:${sockets.virtio}`],
     ...(legacy ? ["--virtio", "legacy"] : []),
     ...["--qmp", `unix:${sockets.qmp}`, "--serial", `unix:${sockets.console}`],
     ...["--firmware", hardware.firmware, ...what],
@@ -116,10 +124,13 @@ export class Side {
   readonly name: string;
   readonly qmp: Qmp;
   readonly chunks: Chunk[] = [];
+  /** What came on the virtio console, whose other end we are: all of it goes back. */
+  words = "";
   /** What its process said. */
   readonly complaints: () => string;
   readonly #child: ChildProcess;
   readonly #console: Socket;
+  readonly #second: Socket;
 
   private constructor(
     kind: Kind,
@@ -127,6 +138,7 @@ export class Side {
     child: ChildProcess,
     qmp: Qmp,
     console: Socket,
+    second: Socket,
     complaints: () => string,
   ) {
     this.kind = kind;
@@ -134,10 +146,17 @@ export class Side {
     this.#child = child;
     this.qmp = qmp;
     this.#console = console;
+    this.#second = second;
     this.complaints = complaints;
     console.setEncoding("latin1");
     console.on("data", (text: string) => this.chunks.push({ at: Date.now(), text }));
     console.on("error", () => {});
+    second.setEncoding("latin1");
+    second.on("data", (text: string) => {
+      this.words += text;
+      second.write(text);
+    });
+    second.on("error", () => {});
   }
 
   /** Not running yet: with a guest it waits for `cont`, without one for `migrate-incoming`. */
@@ -148,7 +167,8 @@ export class Side {
     folder: string,
   ): Promise<Side> {
     const name = `${serialNumber++}-${kind}`;
-    const sockets = { qmp: join(folder, `${name}.qmp`), console: join(folder, `${name}.console`) };
+    const path = (what: string): string => join(folder, `${name}.${what}`);
+    const sockets = { qmp: path("qmp"), console: path("console"), virtio: path("virtio") };
     const [program, ...args] = await (kind === "qemu" ? qemuCommand : wherryCommand)(
       hardware,
       guest,
@@ -168,8 +188,9 @@ export class Side {
       });
     try {
       const console = await reach("console", () => connected(sockets.console));
+      const second = await reach("virtio console", () => connected(sockets.virtio));
       const qmp = await reach("QMP", () => Qmp.connect(sockets.qmp));
-      return new Side(kind, name, child, qmp, console, () => said.trim());
+      return new Side(kind, name, child, qmp, console, second, () => said.trim());
     } catch (error) {
       child.kill("SIGKILL");
       throw error;
@@ -198,6 +219,7 @@ export class Side {
     this.#child.kill("SIGKILL");
     this.qmp.close();
     this.#console.destroy();
+    this.#second.destroy();
     while (!this.ended) await sleep(5);
   }
 }

@@ -1,6 +1,6 @@
 // The guest's own proof that a move did not hurt it. Each hart has a ticker, and while the guest is busy a worker:
 // floats against what the same chain gave at the start, memory, a disk region past the page cache, a token on a ring of pipes.
-// Beside them: entropy, frames to an echo on the wire, the real-time clock, the kernel's log. Every line on the console
+// Beside them: entropy, frames to an echo on the wire, words to one on the virtio console, the real-time clock, the kernel's log. Every line on the console
 // is numbered and has a checksum (traveller.ts reads them). Keys: b busy, i idle, w wake each hart once, q quit with the verdict.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,10 +41,10 @@ typedef struct {
 } Hart;
 
 static Hart harts[MAX_HARTS];
-static int hart_count, disk = -1, wire = -1;
+static int hart_count, disk = -1, wire = -1, second = -1;
 static atomic_bool busy, ending;
 static atomic_ulong latest_ns, draws, failures;
-static unsigned long line_number, frames_sent, frames_back;
+static unsigned long line_number, frames_sent, frames_back, words_sent, words_back;
 static pthread_mutex_t printing = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t now_ns(clockid_t clock) {
@@ -241,6 +241,23 @@ static void frame_turn(void) {
   while (read(wire, frame, sizeof frame) == sizeof frame) frames_back++;
 }
 
+// A numbered word on the virtio console, whose other end repeats it.
+static void word_turn(void) {
+  char text[64];
+  if (second < 0) return;
+  int length = sprintf(text, "%lu\n", words_sent);
+  if (write(second, text, length) == length) words_sent++;
+  for (ssize_t got; (got = read(second, text, sizeof text)) > 0;)
+    for (ssize_t i = 0; i < got; i++) words_back += text[i] == '\n';
+}
+
+static void make_raw(int terminal) {
+  struct termios settings;
+  if (tcgetattr(terminal, &settings) != 0) return;
+  cfmakeraw(&settings);
+  tcsetattr(terminal, TCSANOW, &settings);
+}
+
 static int open_wire(void) {
   int control = socket(AF_INET, SOCK_DGRAM, 0);
   struct ifreq request = {.ifr_name = "eth0"};
@@ -277,9 +294,9 @@ static void report(void) {
   for (int i = 0, at = 0; i < hart_count; i++)
     at += sprintf(ticks + at, "%s%lu", i == 0 ? "" : ",", atomic_load(&harts[i].ticks));
   uint64_t now = checked_now(-1);
-  line("T mono=%lu real=%lu rtc=%ld ticks=%s chains=%lu pages=%lu blocks=%lu tokens=%lu draws=%lu sent=%lu back=%lu busy=%d",
+  line("T mono=%lu real=%lu rtc=%ld ticks=%s chains=%lu pages=%lu blocks=%lu tokens=%lu draws=%lu sent=%lu back=%lu words=%lu busy=%d",
        now / 1000, now_ns(CLOCK_REALTIME) / 1000, rtc_seconds(), ticks, SUM(chains), SUM(pages), SUM(blocks),
-       SUM(tokens), atomic_load(&draws), frames_sent, frames_back, (int)busy);
+       SUM(tokens), atomic_load(&draws), frames_sent, frames_back, words_back, (int)busy);
 }
 
 static void kernel_log(int log) {
@@ -320,11 +337,7 @@ static void key(char key, int timer) {
 }
 
 int main(void) {
-  struct termios terminal;
-  if (tcgetattr(0, &terminal) == 0) {
-    cfmakeraw(&terminal);
-    tcsetattr(0, TCSANOW, &terminal);
-  }
+  make_raw(0);
   hart_count = sysconf(_SC_NPROCESSORS_ONLN);
   if (hart_count > MAX_HARTS) hart_count = MAX_HARTS;
   int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), entropy = open("/dev/hwrng", O_RDONLY);
@@ -332,8 +345,11 @@ int main(void) {
   // What the boot said is of no interest.
   lseek(log, 0, SEEK_END);
   disk = open("/dev/vda", O_RDWR | O_DIRECT);
+  second = open("/dev/hvc0", O_RDWR | O_NONBLOCK | O_NOCTTY);
+  make_raw(second);
   wire = open_wire();
-  line("START harts=%d disk=%d wire=%d entropy=%d rtc=%d", hart_count, disk >= 0, wire >= 0, entropy >= 0, rtc_seconds() > 0);
+  line("START harts=%d disk=%d wire=%d console=%d entropy=%d rtc=%d", hart_count, disk >= 0, wire >= 0, second >= 0,
+       entropy >= 0, rtc_seconds() > 0);
   for (int i = 0; i < hart_count; i++) {
     Hart *hart = &harts[i];
     hart->number = i;
@@ -357,6 +373,7 @@ int main(void) {
       uint64_t expirations;
       if (read(timer, &expirations, sizeof expirations) == sizeof expirations) {
         frame_turn();
+        word_turn();
         report();
       }
     }

@@ -12,14 +12,15 @@ const PROGRAM = `
 import { HostedMachine, type HostPlatform } from "wherry";
 import { createMachine } from "wherry/node";
 import type { BrowserMachine } from "wherry/browser";
-import { StreamReader, pieceChannel, schema, wire } from "wherry/stream";
+import { StreamReader, bytesSource, pieceChannel, readStream, schema, type StreamReport, wire } from "wherry/stream";
 
 export type Parts = [HostPlatform, HostedMachine, BrowserMachine];
 const reader = new StreamReader(pieceChannel([Uint8Array.of(0x51, 0x45, 0x56, 0x4d)]));
 await reader.need(4);
 const state = schema.defineState("x", { version: 1 }, { a: schema.u8 }).create();
 const refused = await createMachine({ harts: 1, memoryBytes: 2 ** 21 }).catch((error: unknown) => error);
-console.log(reader.u32() === wire.QEMU_VM_FILE_MAGIC, state, refused instanceof Error);
+const report: StreamReport = await readStream(bytesSource(Uint8Array.of(0x51, 0x45)));
+console.log(reader.u32() === wire.QEMU_VM_FILE_MAGIC, state, refused instanceof Error, report.problem?.code);
 `;
 
 test("a package that depends on this one compiles strictly, and runs", async () => {
@@ -37,7 +38,7 @@ test("a package that depends on this one compiles strictly, and runs", async () 
       stdio: "pipe",
     });
     const out = execFileSync(process.execPath, ["main.js"], { cwd: directory, encoding: "utf8" });
-    expect(out).toBe("true { a: 0 } true\n");
+    expect(out).toBe("true { a: 0 } true stream.cut\n");
   } finally {
     rmSync(directory, { recursive: true });
   }

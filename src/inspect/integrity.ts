@@ -27,8 +27,10 @@ export async function checkIntegrity(
   };
   try {
     const table = decodeIntegrity(section.data.subarray(4), section.offset + 4);
-    const parts = table.units.map(({ name, instanceId, offset, length, hash }) => {
-      return { where: `${name}/${instanceId}`, offset: start + offset, length, hash };
+    const parts = table.units.map(({ name, instanceId, offset, length, hash, ranges }) => {
+      const pages = ranges.map(({ block, first, end }) => `${block} ${hex(first)}..${hex(end)}`).join(", ");
+      const where = pages === "" ? `section ${name}/${instanceId}` : `RAM chunk (${pages})`;
+      return { where, offset: start + offset, length, hash };
     });
     if (descriptionAt !== undefined) {
       const { vmdescLength: length, vmdescHash: hash } = table;

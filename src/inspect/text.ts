@@ -140,9 +140,15 @@ function ramLines(blocks: readonly RamBlockReport[]): string[] {
     ];
     if (more.length > 0) lines.push(`${printable(name)}: ${more.join(", ")}`);
   }
-  const hot = blocks.filter(({ heat, pages }) => pages > 0 && heat.length >= HEAT_LEAST_PAGES);
+  const hot = blocks.filter(
+    ({ heat, pages, repeated }) =>
+      pages > 0 && heat.length >= HEAT_LEAST_PAGES && (repeated > 0 || pages < heat.length),
+  );
   if (hot.length === 0) return lines;
-  lines.push("", "heat (how often the pages of each part came: blank never, . some, 1 to 9, # more)");
+  lines.push(
+    "",
+    "heat (how often the pages of each part came: blank never, . some once, 1 to 9 times, # more)",
+  );
   for (const { name, heat } of hot) {
     lines.push(`|${heatLine(heat)}| ${printable(name)}`);
   }

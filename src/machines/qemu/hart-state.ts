@@ -132,6 +132,8 @@ function define(release: Release) {
       mfromhost: u64.named(env("mfromhost")).when(old),
       mtohost: u64.named(env("mtohost")).when(old),
       stimecmp: u64.named(env("stimecmp")),
+      /** `cpu/timer` is there: the hart has Sstc, and the release carries its timers. */
+      supervisorTimers: bool.known(),
     },
     [
       subsection(
@@ -206,7 +208,13 @@ function define(release: Release) {
       ),
       subsection(
         "cpu/timer",
-        { version: 1, needed: () => release.supervisorTimers },
+        {
+          version: 1,
+          needed: (s) => s.supervisorTimers,
+          postLoad(s) {
+            s.supervisorTimers = true;
+          },
+        },
         {
           stimer: timer.init(NOT_ARMED).named(env("stimer")),
           vstimer: timer.init(NOT_ARMED).named(env("vstimer")),

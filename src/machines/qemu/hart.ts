@@ -184,6 +184,9 @@ export function hartToQemu(
   });
   q.stimecmp = state.timerCompare;
   q.loadReservation = NEVER;
+  const sstc = (state.menvcfg & MENVCFG_STCE) !== 0n;
+  // What it was without when it came it is without there: an older 10.0, or a hart without Sstc.
+  q.supervisorTimers = release.supervisorTimers && (kept?.release === release ? old.supervisorTimers : sstc);
   pendingToQemu(q, state, release, around);
   return q;
 }
@@ -215,7 +218,7 @@ function pendingToQemu(
   const machineDue = now >= timecmp;
   const machineArmed = !machineDue && timecmp !== NEVER && (state.mie & MIP.MTIP) !== 0n;
   q.mip = (sstc ? state.mip & ~MIP.STIP : state.mip) | lines;
-  if (supervisorDue || (supervisorArmed && !release.supervisorTimers)) q.mip |= MIP.STIP;
+  if (supervisorDue || (supervisorArmed && !q.supervisorTimers)) q.mip |= MIP.STIP;
   if (machineDue || (machineArmed && release.mtimer === 1)) q.mip |= MIP.MTIP;
   q.stimer = supervisorArmed ? timerNs(state.timerCompare) : NOT_ARMED;
 }

@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 import { checkStream, type CheckTarget } from "../inspect/check.ts";
 import { checkDumps } from "../inspect/check-dumps.ts";
-import { queueProblems } from "../inspect/check-virtio.ts";
+import { checkQueues } from "../inspect/check-virtio.ts";
 import { explainComplaint } from "../inspect/complaints.ts";
 import { parseDump, type VmstateDump } from "../inspect/dump-vmstate.ts";
 import { stringify } from "../inspect/json.ts";
@@ -88,7 +88,12 @@ async function checkFile(stream: string, targets: readonly string[]): Promise<Re
         unchecked: [...result.unchecked, "virtio's queues, which needs a file, not a pipe"],
       };
     }
-    return { ...result, warnings: [...result.warnings, ...(await queueProblems(report, source))] };
+    const queues = await checkQueues(report, source);
+    return {
+      ...result,
+      problems: [...result.problems, ...queues.problems],
+      warnings: [...result.warnings, ...queues.warnings],
+    };
   });
 }
 

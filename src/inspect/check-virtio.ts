@@ -7,7 +7,7 @@ import { applyXbzrle } from "../migration/xbzrle.ts";
 import { BIG_ENDIAN } from "./decode/virtio.ts";
 import { virtioType } from "./decode/virtio-devices.ts";
 import { featureNames } from "./decode/virtio-features.ts";
-import { guestMemory } from "./guest-memory-map.ts";
+import { guestMemory, type RamPlace } from "./guest-memory-map.ts";
 import type { Field, Problem, SectionReport, StreamReport } from "./model.ts";
 import type { ByteSource } from "./source.ts";
 import { type PageVisitor, readStream } from "./stream.ts";
@@ -31,6 +31,8 @@ interface VirtioState {
   readonly features: bigint;
   readonly bigEndian: boolean;
   readonly queues: readonly VirtioQueue[];
+  /** The source itself had found the queues wrong, and stopped the device. */
+  readonly broken: boolean;
 }
 
 const VERSION_1 = 1n << 32n;
@@ -60,6 +62,7 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
   const features = integer(child(high ?? virtio, "guest_features"));
   const modern = (features & VERSION_1) !== 0n;
   const endian = integer(child(child(virtio, "virtio/device_endian"), "device_endian"));
+  const broken = child(child(virtio, "virtio/broken"), "broken")?.value === true;
   const bigEndian = !modern && (endian === 2n || (endian === 0n && BIG_ENDIAN.test(machine)));
   const addresses = child(child(virtio, "virtio/virtqueues"), "vq")?.children ?? [];
   const queues = (child(virtio, "vq")?.children ?? []).map((queue, index): VirtioQueue => {
@@ -82,7 +85,7 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
       offset: child(queue, "last_avail_idx")?.offset ?? queue.offset,
     };
   });
-  return { section, type: virtioType(section.vmsdName ?? ""), features, bigEndian, queues };
+  return { section, type: virtioType(section.vmsdName ?? ""), features, bigEndian, queues, broken };
 }
 
 function virtioStates(report: StreamReport): VirtioState[] {
@@ -193,24 +196,27 @@ async function readPages(
 /** More queues than any guest has: their pages are kept. */
 const MAX_QUEUES = 4096;
 
+export interface QueueCheck {
+  /** QEMU does not load the stream. */
+  readonly problems: readonly Problem[];
+  /** It loads, and the device is of no use to the guest. */
+  readonly warnings: readonly Problem[];
+}
+
 /**
  * Compares each queue's indexes with its rings in guest memory, as QEMU does after loading. Reads the stream once more:
- * the source must be one that can be (a file). Gives what QEMU would refuse or drop; boards whose map is not known
- * give nothing.
+ * the source must be one that can be (a file). Boards whose memory map is not known give nothing.
  */
-export async function queueProblems(
-  report: StreamReport,
-  source: ByteSource,
-  offset = 0,
-): Promise<Problem[]> {
-  const memory = guestMemory(report);
+export async function checkQueues(report: StreamReport, source: ByteSource, offset = 0): Promise<QueueCheck> {
   const states = virtioStates(report);
-  const problems = states.flatMap(({ section, queues }) =>
-    queues
+  const problems = states.flatMap((state) =>
+    state.queues
       .filter(({ desc, lastAvail }) => desc === 0n && lastAvail !== 0)
-      .map((queue) => noAddress(section, queue)),
+      .map((queue) => inconsistent(state, queue, NO_ADDRESS)),
   );
-  if (memory === undefined) return problems;
+  const warnings: Problem[] = [];
+  const memory = guestMemory(report);
+  if (memory === undefined) return { problems, warnings };
   const checked = states
     .filter(({ features }) => (features & (ACCESS_PLATFORM | PACKED)) === 0n)
     .flatMap((state) => state.queues.map((queue) => ({ state, queue })))
@@ -222,67 +228,74 @@ export async function queueProblems(
       availAt: memory(item.queue.avail + 2n),
       usedAt: memory(item.queue.used + 2n),
     }));
-  const wanted = new Set(
-    checked.flatMap(({ availAt, usedAt }) =>
-      [availAt, usedAt].filter((at) => at !== undefined).map(({ page }) => page),
-    ),
-  );
-  if (wanted.size === 0) return problems;
+  const wanted = new Set(checked.flatMap(({ availAt, usedAt }) => [availAt?.page ?? "", usedAt?.page ?? ""]));
+  if (checked.length === 0) return { problems, warnings };
   const pages = await readPages(source, wanted, offset);
   for (const { state, queue, availAt, usedAt } of checked) {
-    const index = (at: typeof availAt): number | undefined => {
-      const page = at === undefined ? undefined : pages.get(at.page);
-      if (page === undefined || at === undefined || at.offset + 2 > page.length) return undefined;
-      return new DataView(page.buffer, page.byteOffset).getUint16(at.offset, !state.bigEndian);
-    };
-    const [avail, used] = [index(availAt), index(usedAt)];
+    const avail = indexAt(pages, availAt, state.bigEndian);
+    const used = indexAt(pages, usedAt, state.bigEndian);
     const ahead = avail === undefined ? 0 : (avail - queue.lastAvail) & 0xffff;
     const inUse = used === undefined ? 0 : (queue.lastAvail - used) & 0xffff;
-    if (avail !== undefined && ahead > queue.size)
-      problems.push(guestIndex(state.section, queue, avail, ahead));
-    else if (used !== undefined && inUse > queue.size)
-      problems.push(usedIndex(state.section, queue, used, inUse));
+    if (ahead > queue.size) {
+      const found = `guest index ${hex(avail ?? 0)}, delta ${hex(ahead)}`;
+      warnings.push(inconsistent(state, queue, { ...GUEST_INDEX, found }));
+    } else if (inUse > queue.size) {
+      const found = `used index ${hex(used ?? 0)}, ${hex(inUse)} requests in use`;
+      problems.push(inconsistent(state, queue, { ...USED_INDEX, found }));
+    }
   }
-  return problems;
+  return { problems, warnings };
 }
 
-const queueName = ({ index, title }: VirtioQueue) => `VQ ${index}${title === undefined ? "" : ` (${title})`}`;
-const place = (section: SectionReport, queue: VirtioQueue) => ({
-  code: "virtio.queue-index",
-  where: `section ${section.idstr}/${section.instanceId}, ${queueName(queue)}`,
-  offset: queue.offset,
-});
-const CAUSE =
-  "device state and guest memory are not of one moment: RAM was written after the device was saved (a vhost or other backend that went on, a stream put together of two), or the stream is damaged";
-const CURE =
-  "save again with the guest stopped first (QMP stop), and with vhost=off if a vhost device is in use; a guest that is loaded all the same needs the device reset (unbind and bind its driver)";
-
-function guestIndex(section: SectionReport, queue: VirtioQueue, avail: number, ahead: number): Problem {
-  return {
-    ...place(section, queue),
-    expected: `a guest index at most ${hex(queue.size)} (the queue's size) ahead of last_avail_idx ${hex(queue.lastAvail)}`,
-    found: `guest index ${hex(avail)}, delta ${hex(ahead)}`,
-    cause: `${CAUSE} (QEMU: "Guest index … inconsistent with Host index …"; it loads, and the device is broken)`,
-    cure: CURE,
-  };
+/** Undefined where the stream has no such page. */
+function indexAt(
+  pages: ReadonlyMap<string, Uint8Array>,
+  at: RamPlace | undefined,
+  bigEndian: boolean,
+): number | undefined {
+  const page = at === undefined ? undefined : pages.get(at.page);
+  if (page === undefined || at === undefined || at.offset + 2 > page.length) return undefined;
+  return new DataView(page.buffer, page.byteOffset).getUint16(at.offset, !bigEndian);
 }
 
-function usedIndex(section: SectionReport, queue: VirtioQueue, used: number, inUse: number): Problem {
-  return {
-    ...place(section, queue),
-    expected: `a used index at most ${hex(queue.size)} (the queue's size) behind last_avail_idx ${hex(queue.lastAvail)}`,
-    found: `used index ${hex(used)}, ${hex(inUse)} requests in use`,
-    cause: `${CAUSE} (QEMU: "VQ … size … < last_avail_idx … - used_idx …"; it does not load)`,
-    cure: CURE,
-  };
+interface Inconsistency {
+  /** What there should be, before the queue's size and its last_avail_idx. */
+  readonly expected: string;
+  readonly found: string;
+  /** QEMU's words for it. */
+  readonly said: string;
 }
+const NO_ADDRESS: Inconsistency = {
+  expected: "an address in guest memory",
+  found: "address 0",
+  said: "VQ … address 0x0 inconsistent with Host index …; it does not load",
+};
+const GUEST_INDEX = {
+  expected: "a guest index that is not further than the queue's size ahead of last_avail_idx",
+  said: "Guest index … inconsistent with Host index …; it loads, and the device is broken",
+};
+const USED_INDEX = {
+  expected: "a used index that is not further than the queue's size behind last_avail_idx",
+  said: "VQ … size … < last_avail_idx … - used_idx …; it does not load",
+};
 
-function noAddress(section: SectionReport, queue: VirtioQueue): Problem {
+function inconsistent(
+  { section, broken }: VirtioState,
+  { index, title, size, lastAvail, offset }: VirtioQueue,
+  { expected, found, said }: Inconsistency,
+): Problem {
+  const cause = broken
+    ? "the source itself had stopped the device (virtio/broken): its guest or firmware overwrote the ring"
+    : "device state and guest memory are not of one moment: memory was written after the device was saved (a vhost or other backend that went on, a stream put together of two), or the stream is damaged";
   return {
-    ...place(section, queue),
-    expected: "an address, or last_avail_idx 0",
-    found: `address 0, last_avail_idx ${hex(queue.lastAvail)}`,
-    cause: `${CAUSE} (QEMU: "VQ … address 0x0 inconsistent with Host index …"; it does not load)`,
-    cure: CURE,
+    code: "virtio.queue-index",
+    where: `section ${section.idstr}/${section.instanceId}, VQ ${index}${title === undefined ? "" : ` (${title})`}`,
+    offset,
+    expected: `${expected}; size ${hex(size)}, last_avail_idx ${hex(lastAvail)}`,
+    found,
+    cause: `${cause} (QEMU: "${said}")`,
+    cure: broken
+      ? "reset the device on the source (unbind and bind its driver, or reset the guest), then save again"
+      : "save again with the guest stopped first (QMP stop), and with vhost=off if a vhost device is in use; a guest that is loaded all the same needs the device reset (unbind and bind its driver)",
   };
 }

@@ -3,6 +3,7 @@
 // loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device checks in its own code after loading, other
 // than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
+import { pciProblems } from "./check-pci.ts";
 import { featureWarnings } from "./check-virtio.ts";
 import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate.ts";
 import type { Problem, RamBlockReport, SectionReport, StreamReport } from "./model.ts";
@@ -72,14 +73,15 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
       layout !== undefined && streams.some(({ report: target }) => sameLayout(section, layout, target));
     if (proven) continue;
     const judged = dumps.filter(({ dump }) => checkByDump(section, layout, dump, findings)).length > 0;
-    // Of what is no device type a stream tells more than a dump.
-    if (!judged) for (const { report: target } of streams) checkByStream(section, layout, target, findings);
+    for (const { report: target } of streams) checkByStream(section, layout, target, judged, findings);
     if (!judged && streams.length === 0) unjudged.push(sectionKey(section));
   }
   for (const { report: target } of streams) {
     checkConfiguration(report, target, findings);
     checkMissing(report, target, findings);
     checkRam(report, target, findings);
+    for (const problem of pciProblems(report, target)) findings.problem(problem);
+    for (const warning of commandWarnings(report, target)) findings.warn(warning);
     for (const warning of featureWarnings(report, target)) findings.warn(warning);
   }
   if (streams.length === 0) {
@@ -194,38 +196,43 @@ function checkByDump(
   return true;
 }
 
+/** `judged`: a dump said which versions and subsections are known; a stream says which conditions hold. */
 function checkByStream(
   section: SectionReport,
   layout: Layout | undefined,
   target: StreamReport,
+  judged: boolean,
   findings: Findings,
 ): void {
   const key = sectionKey(section);
   const other = heads(target).find((known) => sectionKey(known) === key);
   if (other === undefined) return;
-  if (section.version > other.version) {
-    findings.problem(tooNew(section, section.version, `version ${other.version} or older`));
-    return;
-  }
-  if (section.version < other.version && isRiscvCpu(section)) {
-    findings.problem(tooOld(section, section.version, `version ${other.version}`));
-    return;
-  }
-  if (section.version < other.version) {
-    findings.warn({
-      ...tooOld(section, section.version, `version ${other.version}, perhaps older ones`),
-      cure: `give the target's -dump-vmstate to see which versions it reads; ${CURE_OLD}`,
-    });
+  if (section.version !== other.version) {
+    if (!judged) checkStreamVersion(section, other.version, findings);
     return;
   }
   const known = layoutsOf(target).get(key);
   if (layout === undefined || known === undefined) return;
   const seen = new Set<string>();
   for (const finding of compareLayouts(layout, known)) {
+    if (judged && finding.code === "check.subsection") continue;
     // A subsection or field that the target's own stream lacks may be one that it only did not need.
     const problem = layoutProblem(section, finding);
     if (!seen.has(problem.where)) findings.warn(problem);
     seen.add(problem.where);
+  }
+}
+
+function checkStreamVersion(section: SectionReport, version: number, findings: Findings): void {
+  if (section.version > version) {
+    findings.problem(tooNew(section, section.version, `version ${version} or older`));
+  } else if (isRiscvCpu(section)) {
+    findings.problem(tooOld(section, section.version, `version ${version}`));
+  } else {
+    findings.warn({
+      ...tooOld(section, section.version, `version ${version}, perhaps older ones`),
+      cure: `give the target's -dump-vmstate to see which versions it reads; ${CURE_OLD}`,
+    });
   }
 }
 
@@ -359,6 +366,22 @@ function checkConfiguration(report: StreamReport, target: StreamReport, findings
       cure: "use the same architecture, -cpu and -M on both sides",
     });
   }
+}
+
+/** Commands of the stream that the target does not send itself: older releases end at one they do not know. */
+function commandWarnings(report: StreamReport, target: StreamReport): Problem[] {
+  if (target.commands.some(({ name }) => name === "SWITCHOVER_START")) return [];
+  return report.commands
+    .filter(({ name }) => name === "SWITCHOVER_START")
+    .map(({ name, command, offset }) => ({
+      code: "check.command",
+      where: "commands",
+      offset,
+      expected: "commands that the target knows",
+      found: `${name} (0x${command.toString(16)})`,
+      cause: 'QEMU before 10.0 does not know it ("MIG_CMD 0xb unknown"); the target does not send it itself',
+      cure: "if the target is older than 10.0: start the source with -global migration.send-switchover-start=off, or a machine type before 10.0",
+    }));
 }
 
 function checkRam(report: StreamReport, target: StreamReport, findings: Findings): void {

@@ -73,7 +73,9 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
     }),
   },
   "complaint.length-mismatch": {
-    pattern: /Length mismatch: (?<block>.+): 0x(?<found>[0-9a-f]+) in != 0x(?<wanted>[0-9a-f]+)/,
+    // "in" up to 9.1, "Size" from then on.
+    pattern:
+      /(?:Length|Size) mismatch: (?<block>.+): 0x(?<found>[0-9a-f]+)(?: in)? != 0x(?<wanted>[0-9a-f]+)/,
     tell: ({ block = "", found = "", wanted = "" }) => ({
       where: `ram block ${block}`,
       expected: `0x${wanted} bytes`,
@@ -150,6 +152,33 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
       cause:
         "the device's state and the guest's memory are not of one moment: memory was written after the device was saved (vhost or another backend that went on), the RAM is not this stream's (x-ignore-shared, another file), or the ring's address was read wrongly (IOMMU loaded after the device)",
       cure: "save with the guest stopped and vhost=off; load RAM and devices of one save; `wherry check` says which queue and both indexes; a guest that runs all the same needs the device's driver bound anew",
+    }),
+  },
+  "complaint.pci-config": {
+    pattern: /Bad config data: i=0x(?<at>[0-9a-f]+) read: (?<found>[0-9a-f]+) device: (?<wanted>[0-9a-f]+)/,
+    tell: ({ at = "", found = "", wanted = "" }) => ({
+      where: `PCI config space, ${configRegister(Number.parseInt(at, 16))}`,
+      expected: `0x${wanted}, as in the target's device`,
+      found: `0x${found}`,
+      cause:
+        "a register that the guest cannot write differs: the device has other properties on the two sides, or its machine type gives it others",
+      cure: "give the device the same properties on both sides (vectors, queues, disable-modern, disable-legacy, romsize) and use the same machine type; `wherry check STREAM --target STREAM_OF_THE_TARGET` names the register",
+    }),
+  },
+  "complaint.command": {
+    pattern: /MIG_CMD 0x(?<command>[0-9a-f]+) unknown/,
+    tell: ({ command = "" }) => ({
+      where: "commands",
+      expected: "a command that the target knows",
+      found: `command 0x${command}`,
+      cause:
+        command === "b"
+          ? "the source is QEMU 10.0 or newer and sends SWITCHOVER_START, which older ones do not know"
+          : "the source is newer, or the stream is damaged",
+      cure:
+        command === "b"
+          ? "start the source with -global migration.send-switchover-start=off, or a machine type before 10.0"
+          : INSPECT,
     }),
   },
   "complaint.queue-address": {
@@ -258,7 +287,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.cut": {
     pattern:
-      /Unable to read|load of migration failed: (?:Input\/output error|Connection reset)|error -5\b|Failed to read section ID|Read section footer failed/,
+      /Unable to read|Getting RAM address failed|load of migration failed: (?:Input\/output error|Connection reset)|error -5\b|Failed to read section ID|Read section footer failed/,
     tell: () => ({
       expected: "more of the stream",
       found: "its end",
@@ -310,6 +339,25 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
 
 /** Of codes that only repeat that something failed. */
 const GENERAL = new Set(["complaint.device", "complaint.einval", "complaint.enoent", "complaint.eperm"]);
+
+/** Of the type 0 header; behind it are the capabilities. */
+const CONFIG_REGISTERS: readonly (readonly [behind: number, name: string])[] = [
+  [0x02, "vendor id"],
+  [0x04, "device id"],
+  [0x08, "status"],
+  [0x09, "revision"],
+  [0x0c, "class"],
+  [0x0f, "header type"],
+  [0x28, "base address (size or kind of a BAR)"],
+  [0x34, "expansion ROM"],
+  [0x35, "pointer to the capabilities"],
+  [0x40, "header"],
+  [0x100, "a capability"],
+];
+function configRegister(at: number): string {
+  const name = CONFIG_REGISTERS.find(([behind]) => at < behind)?.[1] ?? "an extended capability";
+  return `${name} at 0x${at.toString(16)}`;
+}
 
 function sectionCause(idstr: string): string {
   if (/^[0-9a-f]{4}:[0-9a-f]{2}/i.test(idstr)) {

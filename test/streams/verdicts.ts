@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkStream, type CheckReport, type CheckTarget } from "../../src/inspect/check.ts";
-import { queueProblems } from "../../src/inspect/check-virtio.ts";
+import { checkQueues } from "../../src/inspect/check-virtio.ts";
 import { parseDump } from "../../src/inspect/dump-vmstate.ts";
 import { bytesSource } from "../../src/inspect/source.ts";
 import { readStream } from "../../src/inspect/stream.ts";
@@ -217,12 +217,16 @@ async function judge({ name, from, to, damage }: Case): Promise<boolean> {
   const report = await readStream(source);
   const [dump, stream] = await targetOf(to);
   const both = checkStream(report, [dump, stream]);
-  const queues = await queueProblems(report, source);
+  const queues = await checkQueues(report, source);
   const answers = [
     refused === undefined ? "yes" : "no",
     verdict(checkStream(report, [dump])),
     verdict(checkStream(report, [stream])),
-    verdict({ ...both, warnings: [...both.warnings, ...queues] }),
+    verdict({
+      ...both,
+      problems: [...both.problems, ...queues.problems],
+      warnings: [...both.warnings, ...queues.warnings],
+    }),
   ];
   const [first] = both.problems.length > 0 ? both.problems : both.warnings;
   const why = first === undefined ? "" : `${first.code} ${first.where}`;

@@ -114,8 +114,17 @@ async function wherryCommand(
 
 const children = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
+  for (const child of children) kill(child);
 });
+
+/** With the commands that it has started for `exec:`, which may wait for ever for their other end. */
+function kill({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
+}
 
 let serialNumber = 0;
 
@@ -174,7 +183,7 @@ export class Side {
       guest,
       sockets,
     );
-    const child = spawn(program as string, args, { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(program as string, args, { stdio: ["ignore", "ignore", "pipe"], detached: true });
     children.add(child);
     let said = "";
     child.stderr?.on("data", (text) => (said += text));
@@ -192,7 +201,7 @@ export class Side {
       const qmp = await reach("QMP", () => Qmp.connect(sockets.qmp));
       return new Side(kind, name, child, qmp, console, second, () => said.trim());
     } catch (error) {
-      child.kill("SIGKILL");
+      kill(child);
       throw error;
     }
   }
@@ -216,7 +225,7 @@ export class Side {
   }
 
   async end(): Promise<void> {
-    this.#child.kill("SIGKILL");
+    kill(this.#child);
     this.qmp.close();
     this.#console.destroy();
     this.#second.destroy();

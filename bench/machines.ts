@@ -12,7 +12,7 @@ import { WHERRY } from "./figures.ts";
 const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const START_MS = 20_000;
 const BOOT_MS = 180_000;
-const PROGRAM_MS = 240_000;
+const PROGRAM_MS = 600_000;
 const PROMPT = /wherry:~# /;
 const APPEND = "console=ttyS0 quiet";
 

@@ -16,7 +16,6 @@ const GUEST_MIB = 512;
 const SCALE = 1 / 4;
 /** From the second to the last quarter of the time: what the garbage collector's moods may explain. */
 const MAX_GROWTH_MIB = 16;
-const MAX_OVER_GUEST_MIB = 250;
 
 let state = given.seed | 1;
 function random(below: number): number {
@@ -73,10 +72,6 @@ console.log(
   `${samples.length} runs; medians of the quarters: ${[0, 1, 2, 3].map((n) => `${quarter(n).toFixed(0)} MiB`).join(", ")}; ` +
     `peak ${peak.toFixed(0)} MiB, ${(peak - GUEST_MIB).toFixed(0)} over the guest's RAM`,
 );
-const bad = !(growth <= MAX_GROWTH_MIB) || peak > GUEST_MIB + MAX_OVER_GUEST_MIB;
-console.log(
-  bad
-    ? `FAILED: it grows by ${growth.toFixed(0)} MiB, or is too large`
-    : `ok: growth ${growth.toFixed(0)} MiB`,
-);
-process.exit(bad ? 1 : 0);
+const grows = !(growth <= MAX_GROWTH_MIB);
+console.log(`${grows ? "FAILED: it grows by" : "ok: growth"} ${growth.toFixed(0)} MiB`);
+process.exit(grows ? 1 : 0);

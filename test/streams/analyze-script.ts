@@ -8,15 +8,20 @@ import { cache, exists } from "../../tools/unpacked.ts";
 
 const SUITE = "trixie-backports";
 
-/** Its path; fetched if it is not there yet (40 MB, of which it keeps one file). Throws if apt cannot. */
+/**
+ * Its path: $WHERRY_ANALYZE_MIGRATION, or in the cache; fetched if it is not there yet (40 MB, of which it keeps one
+ * file). Throws if apt cannot: a mirror need not have sources.
+ */
 export async function analyzeScript(): Promise<string> {
+  const given = process.env["WHERRY_ANALYZE_MIGRATION"];
+  if (given !== undefined) return given;
   const path = join(cache, "analyze-migration.py");
   if (await exists(path)) return path;
   await mkdir(cache, { recursive: true });
   const root = await mkdtemp(join(cache, "apt-"));
   try {
     const { archives, run } = await separateApt(root, "amd64", ["trixie", SUITE], true);
-    run("apt-get", "source", "-q", "--download-only", `qemu/${SUITE}`);
+    run("apt-get", "source", "-qq", "--download-only", `qemu/${SUITE}`);
     const archive = (await readdir(archives)).find((name) => /\.orig\.tar\.\w+$/.test(name));
     if (archive === undefined) throw new Error("Debian's source package of QEMU has no sources");
     const one = ["--wildcards", "--strip-components=2", "*/scripts/analyze-migration.py"];

@@ -1,0 +1,97 @@
+// Streams of every architecture and form, made by QEMU here and now (or found in the cache): the inspector reads each
+// whole, with no byte unaccounted and no field unknown; what it shows is what QEMU's analyze-migration script and its
+// monitor show.
+//   node test/streams/check-streams.ts [--all] [--only REGEX] [FOLDER]
+// The script is fetched by apt, or found where WHERRY_ANALYZE_MIGRATION says; without it the monitor alone judges.
+import { readFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import type { Field, StreamReport } from "../../src/inspect/model.ts";
+import { bytesSource } from "../../src/inspect/source.ts";
+import { readStream } from "../../src/inspect/stream.ts";
+import { analyzeScript } from "./analyze-script.ts";
+import { analyzed, compareAnalyzed, compareMonitor } from "./judges.ts";
+import { SPECS } from "./machines.ts";
+import { type MadeStream, makeStreams, streamsFolder } from "./make.ts";
+
+/** Of these streams no description tells the fields. */
+const UNDESCRIBED = /-(bare|no-vmdesc|no-configuration|postcopy)$/;
+/** What the script does not read. */
+const BEYOND_THE_SCRIPT =
+  /-(xbzrle|ignore-shared|multifd|multifd-zstd|postcopy|bare|no-vmdesc|no-configuration|return-path)$/;
+/** The guest went on after the stream was taken. */
+const WENT_ON = /-background-snapshot$/;
+
+function unknown(fields: readonly Field[], path: string): string[] {
+  return fields.flatMap(({ name, type, children, size }) => [
+    ...(type === "unknown" ? [`${path}.${name}: ${size} bytes unknown`] : []),
+    ...unknown(children ?? [], `${path}.${name}`),
+  ]);
+}
+
+function complaints(name: string, report: StreamReport, size: number): string[] {
+  const { problem } = report;
+  const found =
+    problem === undefined ? [] : [`${problem.where}: expected ${problem.expected}, found ${problem.found}`];
+  if (report.size !== size) found.push(`${report.size} of ${size} bytes were read`);
+  if (UNDESCRIBED.test(name)) return found;
+  for (const { idstr, instanceId, unaccounted, fields } of report.sections) {
+    if (unaccounted > 0) found.push(`${idstr}/${instanceId}: ${unaccounted} bytes unaccounted`);
+    found.push(...unknown(fields, idstr));
+  }
+  return found;
+}
+
+interface Result {
+  readonly wrong: readonly string[];
+  readonly line: string;
+}
+
+async function check(
+  { name, files, spec, answers }: MadeStream,
+  script: string | undefined,
+): Promise<Result> {
+  const path = files[0] ?? "";
+  const bytes = await readFile(path);
+  const report = await readStream(bytesSource(bytes));
+  const wrong = complaints(name, report, bytes.length);
+  const judged: string[] = [];
+  if (script !== undefined && !BEYOND_THE_SCRIPT.test(name)) {
+    const theirs = analyzed(script, path);
+    if (typeof theirs === "string") judged.push(`the script cannot: ${theirs}`);
+    else {
+      const verdict = compareAnalyzed(theirs, report, bytes);
+      wrong.push(...verdict.wrong);
+      judged.push(`${verdict.compared} values as the script's`);
+    }
+  }
+  if (!UNDESCRIBED.test(name) && !WENT_ON.test(name)) {
+    const verdict = compareMonitor(spec.target, answers, report);
+    wrong.push(...verdict.wrong);
+    judged.push(`${verdict.compared} as the monitor's`);
+  }
+  return { wrong, line: `${name}: ${report.sections.length} sections, ${judged.join(", ")}` };
+}
+
+const { values, positionals } = parseArgs({
+  options: { only: { type: "string" }, all: { type: "boolean" } },
+  allowPositionals: true,
+});
+const wanted = SPECS.filter(
+  ({ name, extra }) =>
+    (values.all === true || extra !== true) &&
+    (values.only === undefined || new RegExp(values.only).test(name)),
+);
+const { streams, failed } = await makeStreams(wanted, positionals[0] ?? streamsFolder);
+const script = await analyzeScript().catch((error: unknown) => {
+  console.log(`without analyze-migration.py: ${String(error).split("\n").slice(0, 2).join(" ")}`);
+  return undefined;
+});
+const wrong = failed.map((what) => `not made: ${what}`);
+for (const stream of streams) {
+  const result = await check(stream, script);
+  console.log(result.line);
+  for (const what of result.wrong.slice(0, 10)) console.log(`  WRONG ${what}`);
+  wrong.push(...result.wrong.map((what) => `${stream.name}: ${what}`));
+}
+console.log(`${streams.length} streams, ${wrong.length} disagreements`);
+if (wrong.length > 0 || streams.length === 0) process.exitCode = 1;

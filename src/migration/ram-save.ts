@@ -312,6 +312,8 @@ export class RamWriter {
     }
     this.#header(0, RAM_SAVE_FLAG.EOS);
     this.#stream.out.u8(QEMU_VM.SECTION_FOOTER).u32(this.#sectionId);
+    // The other side takes nothing more from the channels before it has this.
+    if (channels !== undefined) await this.#stream.drain();
   }
 
   closeChunk(): void {

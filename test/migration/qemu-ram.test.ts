@@ -1,0 +1,237 @@
+// RAM in all of QEMU's forms, both ways, with real QEMUs: a guest is stopped, its RAM saved by QEMU as records, as
+// mapped-ram and over multifd's channels, and read; then written by us in each form, loaded by another QEMU and saved by
+// that as records again. All must be the same memory. Devices are QEMU's own bytes.
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Channel } from "../../src/migration/channel.ts";
+import { MultifdReceiver } from "../../src/migration/multifd-load.ts";
+import { MULTIFD_MAGIC } from "../../src/migration/multifd-packet.ts";
+import { MultifdSender } from "../../src/migration/multifd-save.ts";
+import { StreamReader } from "../../src/migration/stream-reader.ts";
+import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/channels.ts";
+import { nodeMigrationHost } from "../../src/node/migration-host.ts";
+import { dirtyLoop } from "../streams/dirty-loop.ts";
+import { QemuProcess } from "../streams/qemu.ts";
+import { blocksOf, command, missing, type ReadRam, readRam, until, writeRam } from "./qemu-ram.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "wherry-ram-"));
+const loop = join(folder, "loop");
+writeFileSync(loop, dirtyLoop());
+const ARGS = ["-M", "virt", "-m", "64M", "-nodefaults", "-bios", "none", "-kernel", loop];
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.each(["7.2", "11.1"] as const)("QEMU %s", (release) => {
+  const why = missing(release);
+  if (why !== undefined) console.log(`skipped: ${why}`);
+  const here = why === undefined ? test : test.skip;
+  const processes: QemuProcess[] = [];
+  let program: string[];
+  let ram: ReadRam;
+
+  const start = (...more: string[]) => {
+    const process = new QemuProcess([...program, ...ARGS, ...more]);
+    processes.push(process);
+    return process;
+  };
+  const save = async (from: QemuProcess, name: string): Promise<Uint8Array> => {
+    const path = join(folder, `${release}-${name}`);
+    await from.execute("migrate", { uri: `exec:cat > ${path}` });
+    await from.migration("completed");
+    return readFileSync(path);
+  };
+  const fileOf = async (bytes: Uint8Array): Promise<Channel> => {
+    const path = join(folder, `${release}-copy`);
+    writeFileSync(path, bytes);
+    return openFileSource(path);
+  };
+  const set = async (process: QemuProcess, capability: string, on: boolean) =>
+    process.execute("migrate-set-capabilities", { capabilities: [{ capability, state: on }] });
+  const same = (other: ReadRam) =>
+    expect(Buffer.compare(Buffer.from(other.memory.bytes), Buffer.from(ram.memory.bytes))).toBe(0);
+
+  beforeAll(async () => {
+    if (why !== undefined) return;
+    program = await command(release);
+    const source = start();
+    await source.execute("qmp_capabilities");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await source.execute("stop");
+    const plain = await save(source, "plain");
+    await source.end();
+    ram = await readRam(await fileOf(plain), blocksOf(plain));
+  }, 60_000);
+  afterAll(async () => {
+    for (const process of processes) await process.end();
+  });
+
+  /** A QEMU that `arrive` has sent the machine to, after `prepare`; it does not run. */
+  async function loaded(
+    arrive: (process: QemuProcess) => Promise<unknown>,
+    prepare: (process: QemuProcess) => Promise<unknown> = async () => {},
+  ): Promise<QemuProcess> {
+    const target = start("-incoming", "defer", "-S");
+    await target.execute("qmp_capabilities");
+    await prepare(target);
+    await arrive(target);
+    await until("the machine to arrive", async () => {
+      const { status } = (await target.execute("query-status")) as { status: string };
+      return status === "inmigrate" ? undefined : status;
+    });
+    return target;
+  }
+  /** A machine is migrated once: each test has its own, of the same RAM. */
+  const again = () =>
+    loaded((target) =>
+      target.execute("migrate-incoming", { uri: `exec:cat ${join(folder, `${release}-plain`)}` }),
+    );
+  /** What such a QEMU saves. */
+  async function through(...args: Parameters<typeof loaded>): Promise<ReadRam> {
+    const target = await loaded(...args);
+    for (const name of ["mapped-ram", "multifd"]) await set(target, name, false).catch(() => {});
+    const bytes = await save(target, "again");
+    await target.end();
+    return readRam(await fileOf(bytes), blocksOf(bytes));
+  }
+
+  here("records: its RAM is not empty, and what we write it reads", async () => {
+    expect(ram.memory.bytes.some((byte) => byte !== 0)).toBe(true);
+    const path = join(folder, `${release}-records`);
+    const sink = await openFileSink(path);
+    await writeRam(sink.channel, ram, { blocks: ram.memory.blocks, multifdFlush: false, rounds: 2 });
+    await sink.commit();
+    const back = await through((target) => target.execute("migrate-incoming", { uri: `exec:cat ${path}` }));
+    same(back);
+  });
+
+  const mapped = release === "7.2" ? test.skip : here;
+  mapped.each([false, true])(
+    "mapped-ram is read (multifd: %s)",
+    async (multifd) => {
+      const path = join(folder, `${release}-mapped`);
+      const source = await again();
+      await set(source, "mapped-ram", true);
+      await set(source, "multifd", multifd);
+      await source.execute("migrate", { uri: `file:${path}` });
+      await source.migration("completed");
+      await source.end();
+      const read = await readRam(await openFileSource(path), ram.memory.blocks);
+      expect(read.capabilities).toEqual(["mapped-ram"]);
+      same(read);
+    },
+    30_000,
+  );
+
+  mapped(
+    "mapped-ram that we write is loaded, and is as small as QEMU's",
+    async () => {
+      const path = join(folder, `${release}-ours`);
+      const sink = await openFileSink(path);
+      await writeRam(sink.channel, ram, { blocks: ram.memory.blocks, multifdFlush: true, mapped: true });
+      await sink.commit();
+      const stats = statSync(path);
+      expect(stats.size).toBeLessThan(ram.memory.bytes.length + 16 * 1024 * 1024);
+      expect(stats.blocks * 512).toBeLessThan(16 * 1024 * 1024);
+      same(await readRam(await openFileSource(path), ram.memory.blocks));
+      const back = await through(
+        (target) => target.execute("migrate-incoming", { uri: `file:${path}` }),
+        (target) => set(target, "mapped-ram", true),
+      );
+      same(back);
+    },
+    30_000,
+  );
+
+  const KINDS = [
+    { channels: 1, compression: "none" },
+    { channels: 4, compression: "none" },
+    { channels: 3, compression: "zlib" },
+    { channels: 2, compression: "zstd" },
+  ] as const;
+  const parameters = ({ channels, compression }: (typeof KINDS)[number]) => ({
+    "multifd-channels": channels,
+    "multifd-compression": compression,
+  });
+
+  here.each(KINDS)(
+    "multifd is read: $channels channels, $compression",
+    async (kind) => {
+      const source = await again();
+      await set(source, "multifd", true);
+      await source.execute("migrate-set-parameters", parameters(kind));
+      const receiver = new MultifdReceiver({
+        host: nodeMigrationHost,
+        required: true,
+        channels: kind.channels,
+      });
+      let main: (channel: Channel) => void;
+      const whole = new Promise<Channel>((resolve) => {
+        main = resolve;
+      });
+      const listener = await listenAt({ transport: "tcp", host: "127.0.0.1", port: 0 }, (channel) => {
+        void (async () => {
+          const reader = new StreamReader(channel);
+          await reader.need(4);
+          if (reader.peekU32() === MULTIFD_MAGIC) await receiver.accept(channel, reader);
+          else main(unread(channel, reader));
+        })();
+      });
+      const { address } = listener;
+      if (address.transport !== "tcp") throw new Error("not tcp");
+      await source.execute("migrate", { uri: `tcp:127.0.0.1:${address.port}` });
+      const read = await readRam(await whole, ram.memory.blocks, receiver);
+      receiver.close();
+      await source.migration("completed");
+      await listener.close();
+      await source.end();
+      same(read);
+    },
+    30_000,
+  );
+
+  here.each(KINDS)(
+    "multifd is written: $channels channels, $compression",
+    async (kind) => {
+      const path = join(folder, `${release}-socket`);
+      const connect = () => connectTo({ transport: "unix", path });
+      const back = await through(
+        async () => {
+          const main = await connect();
+          const channels = await MultifdSender.open(connect, {
+            ...kind,
+            host: nodeMigrationHost,
+            level: 1,
+            pace: async () => {},
+          });
+          const multifdFlush = release !== "7.2";
+          await writeRam(main, ram, { blocks: ram.memory.blocks, multifdFlush, channels, rounds: 3 });
+          await main.close();
+          await channels.close();
+        },
+        async (target) => {
+          await set(target, "multifd", true);
+          await target.execute("migrate-set-parameters", parameters(kind));
+          await target.execute("migrate-incoming", { uri: `unix:${path}` });
+        },
+      );
+      same(back);
+    },
+    30_000,
+  );
+});
+
+/** The channel as it was before the reader looked at its first bytes. */
+function unread(channel: Channel, reader: StreamReader): Channel {
+  let first: Uint8Array = reader.bytes(reader.available).slice();
+  return {
+    ...channel,
+    async read(target) {
+      if (first.length === 0) return channel.read(target);
+      const n = Math.min(first.length, target.length);
+      target.set(first.subarray(0, n));
+      first = first.subarray(n);
+      return n;
+    },
+  };
+}

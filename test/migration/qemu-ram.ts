@@ -1,0 +1,170 @@
+// RAM of a real QEMU's streams without its devices: the RAM of a stream into memory of the same blocks, and memory back
+// into a stream whose other sections are those of a stream that QEMU wrote. Judged by another QEMU, which must load it.
+import { readdirSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ByteReader } from "../../src/base/bytes.ts";
+import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
+import {
+  CAPABILITIES_SUBSECTION,
+  decodeCapabilities,
+  encodeCapabilities,
+} from "../../src/migration/capabilities.ts";
+import type { Channel } from "../../src/migration/channel.ts";
+import { defaultHost } from "../../src/migration/host.ts";
+import { UnitLog } from "../../src/migration/integrity.ts";
+import { type RamChannels, RamReader } from "../../src/migration/ram-load.ts";
+import { decodeRamListEntry } from "../../src/migration/ram-list.ts";
+import { allPages, type RamForm, RamWriter } from "../../src/migration/ram-save.ts";
+import { StreamReader } from "../../src/migration/stream-reader.ts";
+import { StreamWriter } from "../../src/migration/stream-writer.ts";
+import { QEMU_VM, RAM_IDSTR } from "../../src/migration/wire.ts";
+import { cache, qemu, type QemuRelease } from "../../tools/unpacked.ts";
+
+/** Why the tests with this release cannot run here; undefined if they can. Fetches nothing. */
+export function missing(release: QemuRelease): string | undefined {
+  const folders = { "7.2": "qemu-7.2-", "10.0": "qemu-10.0-amd64", "11.1": "qemu-amd64" };
+  const isCached = () => readdirSync(cache).some((name) => name.startsWith(folders[release]));
+  try {
+    if (release === "7.2" || isCached()) return undefined;
+  } catch {
+    // There is no cache.
+  }
+  return `QEMU ${release} is not in ${cache}: node tools/unpacked.ts fetches it`;
+}
+
+export const command = (release: QemuRelease): Promise<string[]> => qemu(release, "riscv64");
+
+/** Zeroed memory of blocks of these names and sizes. */
+export function memoryOf(blocks: readonly { readonly name: string; readonly size: number }[]): GuestMemory {
+  let hostOffset = 0;
+  const made: RamBlock[] = [];
+  for (const { name, size } of blocks) {
+    const dirty = new Int32Array(new SharedArrayBuffer(Math.ceil(size / PAGE_SIZE / 32) * 4));
+    made.push({ name, size, guestPhys: 0, hostOffset, readonly: false, dirty });
+    hostOffset += size;
+  }
+  return new GuestMemory(new SharedArrayBuffer(hostOffset), made);
+}
+
+export interface ReadRam {
+  readonly memory: GuestMemory;
+  readonly capabilities: readonly string[];
+  /** Everything behind RAM: commands and devices to the end. */
+  readonly rest: Uint8Array;
+}
+
+/** Reads the head of a stream and all of its RAM; `blocks` are those that the stream's first bytes list. */
+export async function readRam(
+  channel: Channel,
+  blocks: readonly { readonly name: string; readonly size: number }[],
+  channels?: RamChannels,
+): Promise<ReadRam> {
+  const stream = new StreamReader(channel);
+  await stream.need(13);
+  stream.skip(9);
+  const name = stream.u32();
+  await stream.need(name + 1);
+  stream.skip(name);
+  let capabilities: string[] = [];
+  if (stream.peekAll()[0] === QEMU_VM.SUBSECTION) {
+    await stream.need(80);
+    const reader = new ByteReader(stream.peekAll());
+    reader.u8();
+    if (reader.countedString() !== CAPABILITIES_SUBSECTION) throw new Error("an unknown subsection");
+    reader.u32();
+    capabilities = decodeCapabilities(reader);
+    stream.skip(reader.offset);
+  }
+  const memory = memoryOf(blocks);
+  const ram = new RamReader(memory, stream, new UnitLog(), {
+    droppedBlock: () => undefined,
+    capabilities,
+    channels,
+  });
+  for (let type = 0; type !== QEMU_VM.SECTION_END; ) {
+    await stream.need(5);
+    type = stream.u8();
+    if (type === QEMU_VM.COMMAND) {
+      stream.skip(2);
+      const length = stream.u16();
+      await stream.need(length);
+      stream.skip(length);
+      continue;
+    }
+    stream.skip(4);
+    if (type === QEMU_VM.SECTION_START) {
+      await stream.need(1 + RAM_IDSTR.length + 8);
+      stream.skip(1 + RAM_IDSTR.length + 8);
+    } else if (type !== QEMU_VM.SECTION_PART && type !== QEMU_VM.SECTION_END) throw new Error(`type ${type}`);
+    await ram.records();
+    await stream.need(5);
+    stream.skip(5);
+  }
+  ram.checkComplete(true);
+  const rest: Uint8Array[] = [];
+  do {
+    rest.push(stream.bytes(stream.available).slice());
+  } while (await stream.more());
+  await channel.close();
+  return { memory, capabilities, rest: Buffer.concat(rest) };
+}
+
+/** The blocks that a plain stream of QEMU lists. */
+export function blocksOf(stream: Uint8Array): { name: string; size: number }[] {
+  const reader = new ByteReader(stream);
+  reader.bytes(9);
+  reader.bytes(reader.u32());
+  reader.bytes(1 + 4);
+  reader.countedString();
+  reader.bytes(8);
+  let left = Number(reader.u64() & ~0xfffn);
+  const blocks: { name: string; size: number }[] = [];
+  while (left > 0) {
+    const entry = decodeRamListEntry(reader, {
+      ignoreShared: false,
+      postcopyAdvised: false,
+      mappedRam: false,
+    });
+    blocks.push({ name: entry.name, size: entry.size });
+    left -= entry.size;
+  }
+  return blocks;
+}
+
+/** A stream with this RAM and the sections of another. `rounds` times all pages are sent. */
+export async function writeRam(
+  channel: Channel,
+  ram: ReadRam,
+  form: RamForm & { readonly mapped?: boolean; readonly rounds?: number },
+): Promise<void> {
+  const stream = new StreamWriter(channel);
+  const { out } = stream;
+  const name = new TextEncoder().encode("virt");
+  out.u32(0x5145564d).u32(3).u8(QEMU_VM.CONFIGURATION).u32(name.length).bytes(name);
+  const capabilities = form.mapped === true ? ["mapped-ram"] : [];
+  if (capabilities.length > 0) {
+    out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
+    encodeCapabilities(out, capabilities);
+  }
+  const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultHost, 1, form);
+  if (form.mapped === true) await writer.mapped(() => {});
+  else {
+    await writer.start();
+    const pages = allPages(ram.memory);
+    for (let round = 1; round < (form.rounds ?? 1); round++) {
+      await writer.pages(QEMU_VM.SECTION_PART, pages, () => {});
+    }
+    await writer.pages(QEMU_VM.SECTION_END, pages, () => {});
+  }
+  stream.out.bytes(ram.rest);
+  await stream.drain();
+}
+
+export async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
+  for (const end = Date.now() + 60_000; ; ) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    if (Date.now() > end) throw new Error(`expected ${what} within 60 s`);
+    await sleep(20);
+  }
+}

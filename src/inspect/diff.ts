@@ -8,7 +8,7 @@ import type { Field, FieldValue, SectionReport, StreamReport } from "./model.ts"
 import { registerName } from "./register-names.ts";
 
 export interface Difference {
-  /** `cpu/0.env.gpr[10]`, `0000:00:02.0/virtio-blk/0.virtio.queues[0].last_avail_idx`, `ram/pc.ram`. */
+  /** `cpu/0/env.gpr[10]`, `0000:00:02.0/virtio-blk/0/virtio.vq[0].last_avail_idx`, `ram/pc.ram`. */
   readonly path: string;
   readonly kind: "changed" | "only in first" | "only in second" | "layout";
   /** In words; absent on the side that has nothing there. */
@@ -44,10 +44,10 @@ export function diffStreams(
     if (!ignored(difference.path)) state.push(difference);
   });
   const [a, b] = [first.report, second.report];
-  differ.text("configuration.machine", a.configuration?.machine, b.configuration?.machine);
+  differ.text("configuration/machine", a.configuration?.machine, b.configuration?.machine);
   const named = (fields: readonly Field[] | undefined) =>
     (fields ?? []).filter(({ name }) => !["len", "name"].includes(name));
-  differ.fields("configuration", named(a.configuration?.fields), named(b.configuration?.fields));
+  differ.fields("configuration/", named(a.configuration?.fields), named(b.configuration?.fields));
   differ.sections(deviceSections(a), deviceSections(b));
   differ.blocks(a, b);
   const ram =
@@ -93,7 +93,7 @@ function deviceSections(report: StreamReport): Map<string, SectionReport> {
 function ignorer(patterns: readonly string[]): (path: string) => boolean {
   const tests = patterns.map((pattern) => {
     const parts = pattern.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
-    return new RegExp(`^${parts.join(".*")}($|[.[#])`);
+    return new RegExp(`^${parts.join(".*")}($|[/.[#])`);
   });
   return (path) => tests.some((test) => test.test(path));
 }
@@ -119,7 +119,7 @@ class FieldDiff {
       if (a.version !== b.version) {
         this.#report({ path, kind: "layout", first: `version ${a.version}`, second: `version ${b.version}` });
       }
-      this.fields(path, a.fields, b.fields);
+      this.fields(`${path}/`, a.fields, b.fields);
     }
     for (const [path, b] of second) {
       if (!first.has(path)) this.#report({ path, kind: "only in second", second: sectionText(b) });
@@ -218,7 +218,9 @@ const sides = (first: string | undefined, second: string | undefined) => ({
   ...(second === undefined ? {} : { second }),
 });
 
-const joined = (path: string, name: string) => (name.startsWith("[") ? path + name : `${path}.${name}`);
+/** Paths are those of `wherry inspect --field`: `/` behind the section, `.` between fields. */
+const joined = (path: string, name: string) =>
+  path.endsWith("/") || name.startsWith("[") ? path + name : `${path}.${name}`;
 
 /** The header of a subsection is its name, by which it was found, and its version. */
 const isHeader = ({ type }: Field) => type === "subsection header";

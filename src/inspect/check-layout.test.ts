@@ -1,0 +1,176 @@
+// What is and what is no obstacle between two layouts: each of the false alarms that comparing names gives, and each
+// difference that makes QEMU read on at a wrong place.
+import { describe, expect, test } from "vitest";
+import { compareLayouts, versionFinding } from "./check-layout.ts";
+import type { FieldLayout, Layout } from "./dump-vmstate.ts";
+
+type Rest = Partial<Omit<FieldLayout, "name">>;
+/** Of a dump. */
+const field = (name: string, size: number | undefined, rest: Rest = {}): FieldLayout => ({
+  name,
+  version: 0,
+  conditional: false,
+  ...(size === undefined ? {} : { size }),
+  structs: [],
+  ...rest,
+});
+/** Of a stream. */
+const sent = (name: string, type: string, size: number, count = 1): FieldLayout =>
+  field(name, size, { type, count, streamBytes: size * count });
+const layout = (
+  fields: readonly FieldLayout[],
+  subsections: readonly Layout[] = [],
+  name = "dev",
+): Layout => ({
+  name,
+  version: 2,
+  minimumVersion: 1,
+  fields,
+  subsections,
+});
+const stream = (
+  fields: readonly FieldLayout[],
+  subsections: readonly Layout[] = [],
+  name = "dev",
+): Layout => ({
+  name,
+  version: 2,
+  fields,
+  subsections,
+});
+const struct = (name: string, inner: Layout, rest: Rest = {}) =>
+  field(name, 100, { structs: [inner], ...rest });
+const told = (source: Layout, target: Layout) =>
+  compareLayouts(source, target).map(({ kind, code, path }) => `${kind} ${code} ${path}`);
+
+const a = field("a", 4);
+const b = field("b", 2);
+const c = field("c", 8);
+
+describe("no obstacle", () => {
+  test("the same", () => {
+    expect(told(layout([a, b, c]), layout([a, b, c]))).toEqual([]);
+  });
+  test("a renamed field of the same size", () => {
+    expect(told(layout([a, b, c]), layout([a, field("bee", 2), c]))).toEqual([]);
+  });
+  test("padding of the size of what it replaces, on either side, of one field or several", () => {
+    const padded = layout([a, field("unused", 10)]);
+    expect(told(layout([a, b, c]), padded)).toEqual([]);
+    expect(told(padded, layout([a, b, c]))).toEqual([]);
+    expect(told(layout([field("unused", 4), b]), layout([a, b]))).toEqual([]);
+  });
+  test("padding of an array whose length an old dump does not say", () => {
+    const array = layout([a, field("flags", 1)]);
+    expect(told(array, layout([a, field("unused", 5, { count: 1 })]))).toEqual([]);
+  });
+  test("fields that moved into a struct, or out of one", () => {
+    const inner = layout([b, c], [], "inner");
+    expect(told(layout([a, b, c]), layout([a, struct("state", inner)]))).toEqual([]);
+    expect(told(layout([a, struct("state", inner)]), layout([a, b, c]))).toEqual([]);
+  });
+  test("a field that only the target has, if a condition decides on it", () => {
+    const conditional = field("extra", 4, { conditional: true });
+    expect(told(layout([a, c]), layout([a, conditional, c]))).toEqual([]);
+  });
+  test("two alternatives of which one is there", () => {
+    const config = [
+      field("config", 256, { conditional: true }),
+      field("config", 4096, { conditional: true }),
+    ];
+    expect(told(stream([sent("config", "pci config", 4096), a]), layout([...config, a]))).toEqual([]);
+    expect(told(layout([...config, a]), layout([...config, a]))).toEqual([]);
+  });
+  test("a field that came with a version newer than the one that is sent", () => {
+    const old = { ...layout([a]), version: 1 };
+    expect(told(old, layout([a, field("new", 4, { version: 2 })]))).toEqual([]);
+    expect(told(layout([a, field("new", 4, { version: 3 })]), layout([a]))).toEqual([]);
+  });
+  test("another size in memory of what has its own form on the wire", () => {
+    expect(told(stream([sent("fpu", "fpreg", 10)]), layout([field("fpu", 16)]))).toEqual([]);
+  });
+  test("an array told as a whole, as elements or as a buffer", () => {
+    const target = layout([field("regs", 1, { count: 16 })]);
+    expect(told(stream([sent("regs", "uint8", 1, 16)]), target)).toEqual([]);
+    expect(told(stream([sent("regs", "buffer", 16)]), target)).toEqual([]);
+    expect(told(stream([sent("regs", "uint32", 4, 7)]), layout([field("regs", 4)]))).toEqual([]);
+  });
+  test("an array of structs without elements, which a stream does not show", () => {
+    expect(told(stream([sent("a", "uint32", 4)]), layout([a, struct("devs", layout([b]))]))).toEqual([]);
+  });
+  test("a list, of which a dump shows the element and a stream the elements", () => {
+    const list = field("io", undefined, { type: "qlist", streamBytes: 1, count: 1 });
+    expect(told(stream([list]), layout([struct("io", layout([b]))]))).toEqual([]);
+  });
+  test("room at a buffer's end that became fields", () => {
+    const fields = [sent("runstate", "buffer", 32), sent("flag", "uint8", 1), sent("unused", "buffer", 67)];
+    expect(told(stream([sent("runstate", "buffer", 100)]), stream(fields))).toEqual([]);
+  });
+  test("another version of a struct: it is not in the stream", () => {
+    const inner = layout([b], [], "inner");
+    expect(told(layout([struct("s", inner)]), layout([struct("s", { ...inner, version: 1 })]))).toEqual([]);
+  });
+  test("a subsection that only the target has", () => {
+    expect(told(stream([a]), layout([a], [layout([b], [], "dev/new")]))).toEqual([]);
+  });
+});
+
+describe("obstacles", () => {
+  test("a field that the target does not read, and one that it wants", () => {
+    expect(told(layout([a, b, c]), layout([a, c]))).toEqual(["certain check.layout b"]);
+    expect(told(layout([a, c]), layout([a, b, c]))).toEqual(["certain check.layout b"]);
+  });
+  test("another size, alone and in a struct", () => {
+    expect(told(layout([a, b]), layout([a, field("b", 4)]))).toEqual(["certain check.size b"]);
+    const inner = (size: number) => struct("s", layout([field("x", size)], [], "s"));
+    expect(told(layout([inner(4)]), layout([inner(8)]))).toEqual(["certain check.size s.x"]);
+  });
+  test("another number of elements, where both say it", () => {
+    const array = (count: number) => layout([field("regs", 4, { count })]);
+    expect(told(array(3), array(4))).toEqual(["certain check.size regs"]);
+    expect(told(stream([sent("regs", "uint32", 4, 3)]), array(4))).toEqual(["certain check.size regs"]);
+  });
+  test("padding that is too small", () => {
+    expect(told(layout([a, b]), layout([a, field("unused", 1, { count: 1 }), c]))).not.toEqual([]);
+  });
+  test("a subsection that the target does not know: certain in a stream, possible in a dump", () => {
+    const subsection = stream([b], [], "dev/extra");
+    expect(told(stream([a], [subsection]), layout([a]))).toEqual(["certain check.subsection dev/extra"]);
+    const dumped = layout([a], [layout([b], [], "dev/extra")]);
+    expect(told(dumped, layout([a]))).toEqual(["possible check.subsection dev/extra"]);
+  });
+  test("a subsection with another layout or version", () => {
+    const target = layout([a], [layout([b], [], "dev/x")]);
+    expect(told(stream([a], [stream([sent("b", "uint64", 8)], [], "dev/x")]), target)).toEqual([
+      "certain check.size dev/x.b",
+    ]);
+    expect(told(stream([a], [{ ...stream([], [], "dev/x"), version: 3 }]), target)).toEqual([
+      "certain check.version dev/x",
+    ]);
+  });
+  test("a subsection of a struct, of an element of an array", () => {
+    const plain = stream([sent("x", "uint8", 1)], [], "queue");
+    const more = { ...plain, subsections: [stream([], [], "queue/late")] };
+    const array = { ...sent("q", "struct", 1, 2), structs: [plain, more] };
+    const target = layout([struct("q", layout([field("x", 1)], [], "queue"), { count: 2 })]);
+    expect(told(stream([array]), target)).toEqual(["certain check.subsection q.queue/late"]);
+  });
+  test("a conditional field of the source that the target lacks: possible", () => {
+    const source = layout([a, field("extra", 4, { conditional: true }), c]);
+    expect(told(source, layout([a, c]))).toEqual(["possible check.layout extra"]);
+  });
+});
+
+test("the range of versions", () => {
+  const target = layout([]);
+  expect(versionFinding({ ...target, version: 1 }, target)).toBeUndefined();
+  expect(versionFinding({ ...target, version: 3 }, target)).toBe("version 1 to 2");
+  expect(versionFinding({ ...target, version: 0 }, target)).toBe("version 1 to 2");
+});
+
+test("layouts that are too large are not compared for ever", () => {
+  const many = Array.from({ length: 5000 }, (_, i) => field(`f${i}`, 4));
+  const start = performance.now();
+  expect(told(layout(many), layout(many))).toEqual(["possible check.layout "]);
+  expect(performance.now() - start).toBeLessThan(5000);
+});

@@ -3,24 +3,18 @@
 import type { Field } from "../model.ts";
 
 /** What is wrong with fields that should cover `size` bytes from `offset`, a line each; empty if nothing is. */
-export function accountingErrors(
-  fields: readonly Field[],
-  offset: number,
-  size: number,
-  path = "",
-): string[] {
+export function accountingErrors(fields: readonly Field[], offset: number, size: number): string[] {
   const errors: string[] = [];
   let at = offset;
-  for (const field of fields) {
-    const name = path === "" ? field.name : `${path}.${field.name}`;
-    if (field.offset !== at) errors.push(`${name}: at ${field.offset}, expected at ${at}`);
-    if (field.children !== undefined) {
-      errors.push(...accountingErrors(field.children, field.offset, field.size, name));
-    } else if (field.value === undefined) {
+  for (const { name, offset: start, size: length, children, value } of fields) {
+    if (start !== at) errors.push(`${name}: at ${start}, expected at ${at}`);
+    if (children !== undefined) {
+      errors.push(...accountingErrors(children, start, length).map((error) => `${name}.${error}`));
+    } else if (value === undefined) {
       errors.push(`${name}: neither value nor children`);
     }
-    at = field.offset + field.size;
+    at = start + length;
   }
-  if (at !== offset + size) errors.push(`${path || "all"}: ends at ${at}, expected ${offset + size}`);
+  if (at !== offset + size) errors.push(`all: ends at ${at}, expected ${offset + size}`);
   return errors;
 }

@@ -99,8 +99,8 @@ export function readPrefix(
 }
 
 /**
- * Reads `count` elements of `layout` as groups `[i]`; those at the end that are zero are one field, but the first `least`
- * are always elements, so that two streams of one machine have the same fields.
+ * Reads `count` elements of `layout` as groups `[i]`; those at the end that are all alike are one field, but the first
+ * `least` are always elements, so that two streams of one machine have the same fields.
  */
 export function readElements(
   reader: FieldReader,
@@ -112,16 +112,20 @@ export function readElements(
   const size = layoutSize(layout);
   const bytes = reader.peek(size * count);
   let used = count;
-  if (bytes !== undefined) {
-    let end = bytes.length;
-    while (end > 0 && bytes[end - 1] === 0) end--;
-    used = Math.max(Math.ceil(end / size), Math.min(least, count));
+  if (bytes !== undefined && count > 0) {
+    // Compared with what is one element further on: the last element's bytes, backwards.
+    let same = bytes.length - size;
+    while (same > 0 && bytes[same - 1] === bytes[same - 1 + size]) same--;
+    used = Math.max(Math.ceil(same / size), Math.min(least, count));
     if (count - used < 2) used = count;
   }
   for (let i = 0; i < used; i++) {
     reader.group(`[${i}]`, "struct", () => readLayout(reader, layout), title(i));
   }
-  if (used < count) reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, "all zero", "zeros");
+  if (used === count) return;
+  const zero = bytes?.subarray(used * size, (used + 1) * size).every((byte) => byte === 0) === true;
+  const type = zero ? "zeros" : "buffer";
+  reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, zero ? "all zero" : "all alike", type);
 }
 
 const SUBSECTION = 0x05;

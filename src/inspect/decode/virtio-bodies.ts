@@ -149,7 +149,7 @@ const mem: Body = (reader) => {
   }
   const { region_size = 0, block_size = 1 } = readLayout(reader, MEM_CHECKS);
   readLayout(reader, "usable_region_size:8 size:8 requested_size:8");
-  bitmap(reader, "bitmap", region_size / block_size);
+  bitmap(reader, "bitmap", block_size === 0 ? 0 : region_size / block_size);
 };
 
 /** GLib trees in streams: how many, then each with a byte 1 before it, then a byte 0. */

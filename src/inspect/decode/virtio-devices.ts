@@ -58,7 +58,14 @@ const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
   balloon: {
     config: "num_pages:4 actual:4 free_page_hint_cmd_id:4 poison_val:4",
     littleEndian: true,
-    queue: named("inflateq", "deflateq", "statsq"),
+    // With four, the last is one of the two: their features say which, and guests need not take them up.
+    queue: (index, count) =>
+      named(
+        "inflateq",
+        "deflateq",
+        "statsq",
+        ...(count === 5 ? ["free_page_vq", "reporting_vq"] : []),
+      )(index),
   },
   scsi: {
     config:

@@ -337,6 +337,10 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
 };
 
+const MAX_TEXT = 100_000;
+/** Characters of a line that are looked at. */
+const MAX_LINE = 1000;
+
 /** Of codes that only repeat that something failed. */
 const GENERAL = new Set(["complaint.device", "complaint.einval", "complaint.enoent", "complaint.eperm"]);
 
@@ -403,8 +407,9 @@ function features(found: string, allowed: string, device: string | undefined): T
  */
 export function explainComplaint(text: string): Problem[] {
   const found: Problem[] = [];
-  const device = COMPLAINTS["complaint.device"]?.pattern.exec(text)?.groups?.["device"];
-  for (const line of text.split("\n")) {
+  const device = COMPLAINTS["complaint.device"]?.pattern.exec(text.slice(0, MAX_TEXT))?.groups?.["device"];
+  for (const whole of text.split("\n")) {
+    const line = whole.slice(0, MAX_LINE);
     for (const [code, { pattern, tell }] of Object.entries(COMPLAINTS)) {
       const match = pattern.exec(line);
       if (match === null) continue;

@@ -22,7 +22,8 @@ import { foreignSection } from "./sections.ts";
 import { RESHAPED } from "./writer.ts";
 
 const NS_PER_TICK = 100n;
-const MASK_64 = (1n << 64n) - 1n;
+/** What the clock here counts to exactly: 28 years. */
+const LAST_TICK = (1n << 53n) - 1n;
 /** More than any machine here has. */
 const MANY_HARTS = 64;
 
@@ -52,9 +53,10 @@ export class QemuLoader implements ForeignLoader {
       foreignSection({
         idstr: "timer",
         definitions: [clockState],
-        take: ({ clock }) => {
+        check: ({ clock }) => {
           this.#clock = clock;
         },
+        take: () => {},
       }),
       ...ids.flatMap((id) => this.#hartSections(id)),
       ...this.#surplusHarts(ids.length),
@@ -126,6 +128,11 @@ export class QemuLoader implements ForeignLoader {
     return foreignSection({
       idstr: "riscv_mtimer",
       definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
+      check: (state) => {
+        const now = this.#now(state);
+        if (now >= 0n && now <= LAST_TICK) return;
+        throw new TradeError("trade.time", `riscv_mtimer: mtime is ${now}, expected 0 to ${LAST_TICK}`);
+      },
       take: (state) => {
         this.#mtimer = state;
       },
@@ -175,8 +182,7 @@ export class QemuLoader implements ForeignLoader {
       );
     }
     if (mtimer === undefined) throw new TradeError("trade.section", "the stream has no section riscv_mtimer");
-    const delta = BigInt.asIntN(64, mtimer.delta);
-    const now = (this.#clock / NS_PER_TICK + delta) & MASK_64;
+    const now = this.#now(mtimer);
     for (const cpu of cpus.all) {
       hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);
       cpu.state.timerTime = now;
@@ -184,11 +190,17 @@ export class QemuLoader implements ForeignLoader {
     const msip = Uint32Array.from(this.#harts, ({ mip }) => ((mip & MIP.MSIP) === 0n ? 0 : 1));
     irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
     this.#raiseLines();
-    if (serial.state.fifoTimeoutTimer !== NOT_ARMED && delta !== 0n) {
-      serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + delta * NS_PER_TICK);
+    const shift = BigInt.asIntN(64, mtimer.delta) * NS_PER_TICK;
+    if (serial.state.fifoTimeoutTimer !== NOT_ARMED && shift !== 0n) {
+      serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + shift);
       serial.update();
     }
     this.#keep({ release, harts: this.#harts });
+  }
+
+  /** mtime, in ticks. */
+  #now({ delta }: MtimerState): bigint {
+    return this.#clock / NS_PER_TICK + BigInt.asIntN(64, delta);
   }
 
   /** A line that is high makes its source pending here as soon as it is not served; there only when it is raised. */
@@ -201,5 +213,5 @@ export class QemuLoader implements ForeignLoader {
 }
 
 function clampNs(ns: bigint): bigint {
-  return ns < 0n ? 0n : ns & MASK_64;
+  return ns < 0n ? 0n : BigInt.asUintN(64, ns);
 }

@@ -94,7 +94,7 @@ qemu-system-x86_64: load of migration failed: Operation not permitted`;
   });
   test("numbers of any length do no harm", () => {
     const line = `Features 0x${"f".repeat(10_000)} unsupported. Allowed features: 0x0`;
-    expect(explainComplaint(line)).toHaveLength(1);
+    expect(explainComplaint(line)).toEqual([]);
     expect(explainComplaint("Length mismatch: ".repeat(20_000))).toEqual([]);
     expect(explainComplaint("error while loading state for instance 0x".repeat(20_000))).toEqual([]);
   });

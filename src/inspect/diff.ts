@@ -71,7 +71,9 @@ function gathered(differences: readonly Difference[]): Difference[] {
     const run = runs.get(key);
     if (run?.last === Number(index) - 1) {
       run.last = Number(index);
-      found[run.place] = { ...difference, path: `${head}[${run.first}..${run.last}]${tail}` };
+      // One register's name does not name them all.
+      const { meaning: _, ...rest } = difference;
+      found[run.place] = { ...rest, path: `${head}[${run.first}..${run.last}]${tail}` };
     } else runs.set(key, { place: found.push(difference) - 1, first: Number(index), last: Number(index) });
   }
   return found;

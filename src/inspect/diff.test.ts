@@ -1,0 +1,192 @@
+// Differences of streams made by hand: fields by path, arrays, subsections, sections and blocks of one side, RAM by page.
+import { describe, expect, test } from "vitest";
+import type { ByteWriter } from "../base/bytes.ts";
+import {
+  page,
+  PAGE,
+  pageOf,
+  smallStream,
+  StreamBuilder,
+  zeroPage,
+} from "../../test/support/stream-builder.ts";
+import { virtioStream } from "../../test/support/virtio-stream.ts";
+import { diffStreams } from "./diff.ts";
+import { readWithRam } from "./diff-ram.ts";
+import { bytesSource } from "./source.ts";
+
+const diff = async (a: Uint8Array, b: Uint8Array, ignore: readonly string[] = []) =>
+  diffStreams(await readWithRam(bytesSource(a)), await readWithRam(bytesSource(b)), { ignore });
+
+/** A device with one struct of registers. */
+function device(
+  values: { pc?: bigint; gpr?: number[]; mode?: number; extra?: boolean; version?: number } = {},
+) {
+  const { pc = 0x1000n, gpr = [1, 2, 3], mode = 0, extra = false, version = 1 } = values;
+  const stream = new StreamBuilder().configuration("virt").ramStart({ ram: PAGE });
+  const fields = [
+    { name: "env.pc", type: "uint64", size: 8 },
+    { name: "env.gpr", type: "uint32", size: 4, array_len: gpr.length },
+    { name: "env.fpr", type: "uint8", size: 1 },
+    { name: "mode", type: "uint8", size: 1 },
+  ];
+  const subsections = [{ vmsd_name: "cpu/x", version, fields: [{ name: "on", type: "bool", size: 1 }] }];
+  return stream
+    .device(2, "cpu", { fields, ...(extra ? { subsections } : {}) }, (out) => {
+      out.u64(pc);
+      for (const value of gpr) out.u32(value);
+      out.u8(0).u8(mode);
+      if (extra) out.u8(5).countedString("cpu/x").u32(version).u8(1);
+    })
+    .end();
+}
+
+describe("state", () => {
+  test("the same stream", async () => {
+    const bytes = smallStream().end();
+    expect(await diff(bytes, bytes)).toEqual({ state: [], ram: [] });
+  });
+  test("fields, with the register's name and the bits", async () => {
+    const { state } = await diff(device(), device({ pc: 0x1004n, gpr: [1, 2, 0xfff], mode: 3 }));
+    expect(state).toEqual([
+      { path: "cpu/0/env.pc", kind: "changed", first: "0x1000", second: "0x1004", meaning: "+bit 2" },
+      { path: "cpu/0/env.gpr[2]", kind: "changed", first: "0x3", second: "0xfff", meaning: "sp" },
+      { path: "cpu/0/mode", kind: "changed", first: "0x0", second: "0x3", meaning: "+bit 0 +bit 1" },
+    ]);
+  });
+  test("neighbouring elements of one side are one difference", async () => {
+    const { state } = await diff(device(), device({ gpr: [1, 2, 3, 0, 0, 0] }));
+    expect(state).toEqual([
+      { path: "cpu/0/env.gpr[3..5]", kind: "only in second", second: "0x0 (uint32, 4 bytes)" },
+    ]);
+  });
+  test("a subsection of one side, another version of it", async () => {
+    expect((await diff(device({ extra: true }), device())).state).toMatchObject([
+      { path: "cpu/0/cpu/x", kind: "only in first" },
+    ]);
+    expect((await diff(device({ extra: true }), device({ extra: true, version: 2 }))).state).toEqual([
+      { path: "cpu/0/cpu/x", kind: "layout", first: "version 1", second: "version 2" },
+    ]);
+  });
+  test("sections, blocks and machine types of one side", async () => {
+    const { state } = await diff(smallStream().end(), device());
+    expect(state.map(({ path, kind }) => `${path} ${kind}`)).toEqual([
+      "configuration/machine changed",
+      "timer/0 only in first",
+      "serial/1 only in first",
+      "cpu/0 only in second",
+      "ram/pc.ram only in first",
+      "ram/pc.rom only in first",
+      "ram/ram only in second",
+    ]);
+  });
+  test("which queue, which feature", async () => {
+    const { state } = await diff(
+      virtioStream(),
+      virtioStream({ lastAvail: 7, features: (1n << 32n) | (1n << 29n) }),
+    );
+    const found = Object.fromEntries(
+      state.map(({ path, meaning }) => [path.slice(path.lastIndexOf("/0/") + 3), meaning]),
+    );
+    expect(found["virtio.guest_features"]).toBe("+VIRTIO_RING_F_EVENT_IDX");
+    expect(Object.keys(found)).toContain("virtio.vq[0].last_avail_idx");
+  });
+  test("--ignore: a section, a field and what is below, by pattern", async () => {
+    const a = device();
+    const b = device({ pc: 1n, gpr: [9, 9, 9], mode: 1 });
+    const paths = async (...ignore: string[]) => (await diff(a, b, ignore)).state.map(({ path }) => path);
+    expect(await paths("cpu/0")).toEqual([]);
+    expect(await paths("cpu/0/env.gpr", "*.pc")).toEqual(["cpu/0/mode"]);
+    expect(await paths("cpu/0/env.g")).toHaveLength(5);
+    expect(await paths("cpu/0/env.gpr[1]", "cpu/0/(.*)")).toHaveLength(4);
+  });
+});
+
+const ram = (write: (out: ByteWriter) => void, before = (stream: StreamBuilder) => stream) =>
+  before(new StreamBuilder().configuration("virt"))
+    .ramStart({ ram: 64 * PAGE, other: 4 * PAGE })
+    .ramPart(write, 3)
+    .end();
+
+describe("RAM", () => {
+  test("the last content of a page counts; a page of zeros is a zero record", async () => {
+    const a = ram((out) => {
+      page(out, "ram", 0, pageOf(1));
+      page(out, "ram", PAGE, pageOf(9));
+      page(out, "ram", PAGE, pageOf(2));
+      page(out, "ram", 2 * PAGE, new Uint8Array(PAGE));
+      zeroPage(out, "ram", 3 * PAGE, 0x55);
+    });
+    const b = ram((out) => {
+      page(out, "ram", 3 * PAGE, new Uint8Array(PAGE).fill(0x55));
+      zeroPage(out, "ram", 2 * PAGE);
+      page(out, "ram", PAGE, pageOf(2));
+      zeroPage(out, "ram", 0);
+      page(out, "ram", 0, pageOf(1));
+    });
+    expect(await diff(a, b)).toEqual({ state: [], ram: [] });
+  });
+  test("ranges of pages that differ, by block and kind", async () => {
+    const a = ram((out) => {
+      for (const n of [0, 1, 2, 9]) page(out, "ram", n * PAGE, pageOf(n));
+      zeroPage(out, "other", 0);
+    });
+    const b = ram((out) => {
+      for (const n of [0, 1, 2, 3]) page(out, "ram", n * PAGE, pageOf(n === 0 ? 0 : n + 1));
+      page(out, "other", 0, pageOf(5));
+    });
+    const { ram: found } = await diff(a, b);
+    expect(found).toEqual([
+      {
+        block: "ram",
+        ranges: [
+          { block: "ram", start: PAGE, end: 3 * PAGE, pages: 2, kind: "changed" },
+          { block: "ram", start: 3 * PAGE, end: 4 * PAGE, pages: 1, kind: "only in second" },
+          { block: "ram", start: 9 * PAGE, end: 10 * PAGE, pages: 1, kind: "only in first" },
+        ],
+      },
+      { block: "other", ranges: [{ block: "other", start: 0, end: PAGE, pages: 1, kind: "changed" }] },
+    ]);
+    expect((await diff(a, b, ["ram/other"])).ram).toHaveLength(1);
+  });
+  test("one changed byte anywhere in a page is seen", async () => {
+    const at = Number(process.env["WHERRY_SEED"] ?? Date.now()) % PAGE;
+    console.log(`diff.test.ts: WHERRY_SEED=${at}`);
+    const changed = pageOf(1);
+    changed[at]! ^= 1;
+    const one = (bytes: Uint8Array) => ram((out) => page(out, "ram", 0, bytes));
+    expect((await diff(one(pageOf(1)), one(changed))).ram).toHaveLength(1);
+  });
+  test("differences of XBZRLE are followed; a damaged one makes its page unknown", async () => {
+    const xbzrle = (out: ByteWriter, delta: readonly number[]) =>
+      out
+        .u64(BigInt(PAGE) | 0x40n)
+        .countedString("ram")
+        .u8(1)
+        .u16(delta.length)
+        .bytes(Uint8Array.from(delta));
+    const expected = pageOf(1);
+    expected.set([0xaa, 0xbb], 16);
+    const plain = ram((out) => page(out, "ram", PAGE, expected));
+    const encoded = (delta: readonly number[]) =>
+      ram((out) => {
+        page(out, "ram", PAGE, pageOf(1));
+        xbzrle(out, delta);
+      });
+    const whole = encoded([16, 2, 0xaa, 0xbb]);
+    expect((await diff(whole, plain)).ram).toEqual([]);
+    expect((await diff(encoded([16, 2, 0xaa, 0xcc]), plain)).ram[0]?.ranges).toMatchObject([
+      { kind: "changed" },
+    ]);
+    expect((await diff(encoded([16, 200, 0xaa]), plain)).ram[0]?.ranges).toMatchObject([{ kind: "unknown" }]);
+  });
+  test("a block whose pages are of another size is not compared", async () => {
+    const { ram: found } = await diff(
+      ram((out) => page(out, "ram", 0, pageOf(1))),
+      ram(
+        (out) => page(out, "ram", 0, pageOf(1, 2 * PAGE)),
+        (stream) => stream.pageBits(13),
+      ),
+    );
+    expect(found[0]).toMatchObject({ block: "ram", reason: expect.stringContaining("4096 and of 8192") });
+  });
+});

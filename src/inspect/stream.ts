@@ -49,10 +49,13 @@ export function readStream(source: ByteSource, options: ReadOptions = {}): Promi
   return new StreamScan(source, options).read();
 }
 
+/** Sections that are reported; parts that come after as many are read, not listed. */
 const MAX_SECTIONS = 262_144;
+const MAX_COMMANDS = 1_000_000;
+const MAX_COMMAND_BYTES = 128 * 1024 * 1024;
 const MAX_SECTION_BYTES = 256 * 1024 * 1024;
-/** Of all device sections that wait for their description. */
-const MAX_WAITING_BYTES = 512 * 1024 * 1024;
+/** Of all device sections. */
+const MAX_DEVICE_BYTES = 512 * 1024 * 1024;
 
 type Kind = SectionReport["kind"];
 const KINDS = new Map<number, Kind>([
@@ -89,7 +92,8 @@ class StreamScan {
     readonly bytes: Uint8Array;
     readonly guessed: boolean;
   }[] = [];
-  #waitingBytes = 0;
+  #deviceBytes = 0;
+  #commandBytes = 0;
   #streamVersion = 0;
   #configuration: StreamReport["configuration"];
   #description: Description | undefined;
@@ -202,7 +206,9 @@ class StreamScan {
   async #command(at: number, end: number | undefined): Promise<void> {
     const scan: Scan = this.#scan;
     const command = await readCommand(scan, at);
-    if (this.#commands.length >= MAX_SECTIONS) this.#limit(at, `${MAX_SECTIONS} commands`);
+    this.#commandBytes += command.data.length;
+    if (this.#commands.length >= MAX_COMMANDS || this.#commandBytes > MAX_COMMAND_BYTES)
+      this.#limit(at, `${MAX_COMMANDS} commands of ${MAX_COMMAND_BYTES} bytes`);
     this.#commands.push(command);
     if (command.command !== MIG_CMD.PACKAGED) return;
     if (end !== undefined)
@@ -243,9 +249,9 @@ class StreamScan {
     const scan: Scan = this.#scan;
     const { idstr, instanceId, kind, id } = head;
     scan.where = `section ${idstr}/${instanceId}`;
-    if (this.#sections.length >= MAX_SECTIONS) this.#limit(head.offset, `${MAX_SECTIONS} sections`);
     const section: OpenSection = { ...head, dataOffset: scan.offset, size: 0, fields: [], unaccounted: 0 };
-    this.#sections.push(section);
+    if (this.#sections.length < MAX_SECTIONS) this.#sections.push(section);
+    else if (kind === "full" || kind === "start") this.#limit(head.offset, `${MAX_SECTIONS} sections`);
     try {
       const reader = kind === "full" ? undefined : partReaderOf(idstr);
       if (kind !== "full" && idstr === RAM_IDSTR) {
@@ -284,6 +290,9 @@ class StreamScan {
     const guessed = size === undefined || !(await this.#endsAt(size, section.id));
     if (guessed) size = (await this.#findEnd(section.id)) ?? size ?? (await this.#noEnd(section.id));
     const length: number = size ?? 0;
+    this.#deviceBytes += length;
+    if (this.#deviceBytes > MAX_DEVICE_BYTES)
+      this.#limit(scan.offset, `${MAX_DEVICE_BYTES} bytes of devices`);
     await scan.need(length);
     const bytes = cursor.take(length);
     if (this.#options.keepBytes === true) section.bytes = bytes.slice();
@@ -294,9 +303,6 @@ class StreamScan {
       if (described === undefined) this.#guessed.push(`${section.idstr}/${section.instanceId}`);
       return;
     }
-    this.#waitingBytes += length;
-    if (this.#waitingBytes > MAX_WAITING_BYTES)
-      this.#limit(scan.offset, `${MAX_WAITING_BYTES} bytes of devices`);
     this.#waiting.push({ section, bytes: bytes.slice(), guessed });
   }
 

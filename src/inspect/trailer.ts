@@ -7,6 +7,8 @@ import type { ByteSource } from "./source.ts";
 export const MAX_DESCRIPTION = 64 * 1024 * 1024;
 const FIRST_WINDOW = 256 * 1024;
 const HEAD = 5;
+/** Places that look like its start and are looked into, so that noise cannot take for ever. */
+const MAX_TRIES = 16;
 const BRACE = "{".charCodeAt(0);
 const CLOSING_BRACE = "}".charCodeAt(0);
 
@@ -23,6 +25,7 @@ export async function findDescription(
 ): Promise<FoundDescription | undefined> {
   const { size } = source;
   if (size === undefined) return undefined;
+  let tries = 0;
   for (let window = FIRST_WINDOW; ; window *= 4) {
     const from = Math.max(start, size - window);
     const bytes = await readAll(source, from, size - from);
@@ -35,7 +38,8 @@ export async function findDescription(
     ) {
       if (at + HEAD < bytes.length && bytes[at + HEAD] === BRACE) {
         const end = at + HEAD + view.getUint32(at + 1);
-        if (end <= bytes.length && bytes.subarray(at + HEAD, end).lastIndexOf(CLOSING_BRACE) >= 0) {
+        if (end <= bytes.length && lastOf(bytes, end) === CLOSING_BRACE) {
+          if (tries++ === MAX_TRIES) return undefined;
           try {
             return { offset: from + at, description: parseDescription(bytes.subarray(at + HEAD, end)) };
           } catch {
@@ -47,6 +51,13 @@ export async function findDescription(
     }
     if (from === start || window >= MAX_DESCRIPTION) return undefined;
   }
+}
+
+/** The last byte before `end` that is no white space. */
+function lastOf(bytes: Uint8Array, end: number): number | undefined {
+  let at = end - 1;
+  while (at > 0 && (bytes[at] === 0x20 || bytes[at] === 0x0a)) at--;
+  return bytes[at];
 }
 
 /** Fewer bytes if the source ends before. */

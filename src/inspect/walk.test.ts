@@ -123,14 +123,36 @@ test("subsections, in each other", () => {
   expect(t?.children?.[1]).toMatchObject({ name: "c", value: 5n });
 });
 
-test("what disagrees is shown up to there, and the rest as bytes", () => {
+test("what disagrees is shown up to there, the rest of it as bytes, and what follows in full", () => {
   const { fields, unaccounted, warnings } = walk(
     `{"name":"a","type":"uint8","size":1},{"name":"s","type":"struct","struct":{"fields":[{"name":"x","type":"uint8","size":1}]},"size":3},{"name":"b","type":"uint8","size":1}`,
     (out) => out.u8(1).u8(2).u8(3).u8(4).u8(5),
   );
-  expect(show(fields)).toBe("a=1 s{x=2} rest=unknown:030405");
-  expect(unaccounted).toBe(3);
+  expect(show(fields)).toBe("a=1 s{x=2 rest=unknown:0304} b=5");
+  expect(unaccounted).toBe(2);
   expect(warnings.map(({ code, offset }) => [code, offset])).toEqual([["stream.size", BASE + 1]]);
+});
+
+test("a struct that takes more than its size ends the section's fields", () => {
+  const { fields, unaccounted, warnings } = walk(
+    `{"name":"s","type":"struct","struct":{"fields":[{"name":"x","type":"uint16","size":2}]},"size":1},{"name":"b","type":"uint8","size":1}`,
+    (out) => out.u16(1).u8(5),
+  );
+  expect(show(fields)).toBe("s{x=1} rest=unknown:05");
+  expect([unaccounted, warnings.map(({ code }) => code)]).toEqual([1, ["stream.size"]]);
+});
+
+test("runs of very many elements among others", () => {
+  const { fields } = walk(
+    `{"name":"a","array_len":2,"type":"uint8","size":1},{"name":"a","array_len":20000,"type":"uint8","size":1},{"name":"a","type":"uint8","size":1}`,
+    (out) => out.u8(1).u8(2).bytes(new Uint8Array(20_000)).u8(3),
+  );
+  expect(fields[0]?.children?.map(({ name, type }) => `${name} ${type}`)).toEqual([
+    "[0] uint8",
+    "[1] uint8",
+    "[2] uint8[20000]",
+    "[20002] uint8",
+  ]);
 });
 
 test("large arrays, and all when there are too many fields, are one field of bytes", () => {

@@ -28,7 +28,7 @@ export interface Walked {
 export interface FieldBudget {
   left: number;
 }
-export const MAX_FIELDS = 4_000_000;
+export const MAX_FIELDS = 1_000_000;
 
 /** Elements of an array that become fields of their own; a longer one is one field. */
 const MAX_ELEMENTS = 16_384;
@@ -92,22 +92,22 @@ class Walker {
     return { fields, unaccounted: this.#unaccounted, warnings: this.#warnings };
   }
 
-  #rest(fields: Field[]): void {
-    const size = this.#left;
+  /** Bytes up to `end` that no field explains. */
+  #unknown(end: number, fields: Field[]): void {
+    const size = end - this.#at;
     if (size === 0) return;
-    const value = this.#bytes.slice(this.#at);
-    fields.push({ name: "rest", offset: this.#base + this.#at, size, type: "unknown", value });
-    this.#at += size;
     this.#unaccounted += size;
-    if (this.#warnings.length > 0) return;
+    this.#add("rest", "unknown", size, this.#bytes.slice(this.#at, end), fields);
+  }
+
+  #rest(fields: Field[]): void {
+    const described = this.#at;
+    const all = this.#bytes.length;
+    this.#unknown(all, fields);
+    if (described === all || this.#warnings.length > 0) return;
+    const expected = `${described} bytes, as the VMDESCRIPTION says`;
     this.#warnings.push(
-      problem(
-        "stream.size",
-        this.#where,
-        this.#base + this.#at - size,
-        `${this.#bytes.length - size} bytes, as the VMDESCRIPTION says`,
-        `${this.#bytes.length} bytes`,
-      ),
+      problem("stream.size", this.#where, this.#base + described, expected, `${all} bytes`),
     );
   }
 
@@ -190,13 +190,17 @@ class Walker {
     this.#container(first.name, `${type}[${total}]`, fields, (children) => {
       let index = 0;
       for (const field of group) {
-        const count = field.size === 0 && field.structs.length === 0 ? 1 : (field.arrayLength ?? 1);
-        for (let i = 0; i < count; i++) {
+        const { arrayLength = 1 } = field;
+        const many = arrayLength > MAX_ELEMENTS;
+        const run = many
+          ? { ...field, type: `${field.type}[${arrayLength}]`, size: field.size * arrayLength, structs: [] }
+          : field;
+        for (let i = 0; i < (many ? 1 : arrayLength); i++) {
           // The mark before an element that is not null belongs to it.
           const marked = field.type === "ptr-marker" && this.#bytes[this.#at] !== NULL_MARK;
           const label = `[${index}]`;
-          this.#field(field, marked ? `${label}.marker` : label, scope, children, `${name}${label}`);
-          if (!marked) index++;
+          this.#field(run, marked ? `${label}.marker` : label, scope, children, `${name}${label}`);
+          if (!marked) index += many ? arrayLength : 1;
         }
       }
     });
@@ -212,19 +216,41 @@ class Walker {
     if (size === 1 && only.fields.length === 0 && this.#bytes[this.#at] === NULL_MARK) {
       return this.#null(name, fields);
     }
+    const inside = (read: (children: Field[]) => void): void =>
+      this.#container(name, type, fields, (children) => this.#within(end, path, children, read));
     if (type === "struct" || type === "vstruct" || type === "tmp") {
-      this.#container(name, type, fields, (children) => this.#struct(only, scope, children, `${path}.`));
+      inside((children) => this.#struct(only, scope, children, `${path}.`));
     } else if (LISTS.has(type)) {
-      this.#container(name, type, fields, (children) => this.#list(field, scope, children, path));
+      inside((children) => this.#list(field, scope, children, path));
     } else if (structs.reduce((sum, struct) => sum + describedBytes(struct), 0) === size) {
-      this.#container(name, type, fields, (children) => {
+      inside((children) => {
         for (const struct of structs) this.#struct(struct, scope, children, `${path}.`);
       });
     } else this.#opaque(field, name, scope, fields, false);
-    if (this.#at !== end) {
-      const found = `${size - end + this.#at} bytes in its fields`;
-      stop("stream.size", this.#where, this.#base + end - size, `${size} bytes for ${path}`, found);
+  }
+
+  /** A container that should end at `end`: what its fields leave of it is shown as it is, and reading goes on behind. */
+  #within(end: number, path: string, children: Field[], read: (children: Field[]) => void): void {
+    const start = this.#at;
+    let wrong: Problem | undefined;
+    try {
+      read(children);
+    } catch (error) {
+      if (!(error instanceof InspectError) || this.#at > end) throw error;
+      wrong = error.problem;
     }
+    if (this.#at === end && wrong === undefined) return;
+    const expected = `${end - start} bytes for ${path}`;
+    wrong ??= problem(
+      "stream.size",
+      this.#where,
+      this.#base + start,
+      expected,
+      `${this.#at - start} bytes in its fields`,
+    );
+    if (this.#at > end) throw new InspectError(wrong);
+    this.#warnings.push(wrong);
+    this.#unknown(end, children);
   }
 
   /** QTAILQ and QLIST: a 1 before each element, a 0 behind. GTREE: the count before, each node with key and value. */

@@ -9,6 +9,8 @@ import { MigrationError } from "./errors.ts";
 import { acceptCommand } from "./foreign-load.ts";
 import { defaultHost, type MigrationHost, sleep, withTimeout } from "./host.ts";
 import { StreamLoader } from "./load-stream.ts";
+import { MULTIFD_MAGIC } from "./multifd-packet.ts";
+import { MultifdReceiver } from "./multifd-load.ts";
 import { readResolve, type ResolveAnswer, resolveMessage } from "./resolve.ts";
 import { pongMessage, processMessage, shutMessage } from "./return-path.ts";
 import { beginArrival, failArrival } from "./snapshot.ts";
@@ -20,6 +22,8 @@ export interface DestinationOptions {
   readonly autostart?: boolean;
   /** How long a machine whose connection was lost before GO is kept for a RESOLVE. */
   readonly resolveWaitMs?: number;
+  /** A source that uses multifd has so many channels (default 2); `required`: it must use them. */
+  readonly multifd?: { readonly required: boolean; readonly channels: number };
   readonly host?: MigrationHost;
 }
 
@@ -49,6 +53,7 @@ export class MigrationDestination {
   readonly #machine: Machine;
   readonly #host: MigrationHost;
   readonly #resolveWaitMs: number;
+  readonly #multifd: MultifdReceiver;
   #state: DestinationState = "listening";
   #channel: Channel | undefined;
   #loader: StreamLoader | undefined;
@@ -64,6 +69,8 @@ export class MigrationDestination {
     this.#host = options.host ?? defaultHost;
     this.autostart = options.autostart ?? true;
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
+    const multifd = options.multifd ?? { required: false, channels: 2 };
+    this.#multifd = new MultifdReceiver({ host: this.#host, ...multifd });
     this.done = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -91,6 +98,8 @@ export class MigrationDestination {
         this.#channel = channel;
         this.#state = "loading";
         await this.#receive(channel, reader);
+      } else if (magic === MULTIFD_MAGIC && ["listening", "loading"].includes(this.#state)) {
+        await this.#multifd.accept(channel, reader);
       } else {
         channel.abort(new Error("not a stream for this machine"));
       }
@@ -108,8 +117,11 @@ export class MigrationDestination {
   async #receive(channel: Channel, reader: StreamReader): Promise<void> {
     reader.endAdvice =
       "the source closed the connection: the move was cancelled, or the source's process has ended";
-    const loader = new StreamLoader(this.#machine, reader, (command, data) =>
-      this.#command(channel, reader, command, data),
+    const loader = new StreamLoader(
+      this.#machine,
+      reader,
+      (command, data) => this.#command(channel, reader, command, data),
+      this.#multifd,
     );
     this.#loader = loader;
     const abandoned = new Promise<never>((_, reject) => {
@@ -117,7 +129,7 @@ export class MigrationDestination {
     });
     abandoned.catch(() => {});
     try {
-      await Promise.race([loader.readState(), abandoned]);
+      await Promise.race([loader.readState(), abandoned, this.#multifd.failed]);
       if (loader.isForeign) {
         await this.#takeForeign(channel, reader, loader, abandoned);
         return;
@@ -163,6 +175,7 @@ export class MigrationDestination {
   #fail(cause: unknown): MigrationError {
     const error = failArrival(this.#machine, cause);
     this.#state = "failed";
+    this.#multifd.close(error);
     return error;
   }
 
@@ -196,6 +209,7 @@ export class MigrationDestination {
   ): Promise<void> {
     const late = this.#hasReturnPath ? sleep(this.#host, VMDESCRIPTION_TIMEOUT_MS) : undefined;
     await Promise.race([loader.readForeignTrailer(late), abandoned]);
+    this.#multifd.close();
     let isGone = false;
     if (this.#hasReturnPath) {
       const gone = () => {

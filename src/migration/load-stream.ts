@@ -21,7 +21,7 @@ import {
   UnitLog,
   verifyUnits,
 } from "./integrity.ts";
-import { type ForeignRam, RamReader } from "./ram-load.ts";
+import { type ForeignRam, type RamChannels, RamReader } from "./ram-load.ts";
 import { type Head, SectionReader } from "./section-reader.ts";
 import type { StreamReader } from "./stream-reader.ts";
 import {
@@ -70,22 +70,31 @@ export class StreamLoader {
   readonly #apply: { section: Section; apply: () => void }[] = [];
   #table: IntegrityTable | undefined;
 
-  constructor(machine: Machine, stream: StreamReader, onCommand?: CommandHandler) {
+  /** `channels`: those of multifd, which only a source that is QEMU uses. */
+  constructor(machine: Machine, stream: StreamReader, onCommand?: CommandHandler, channels?: RamChannels) {
     this.#machine = machine;
     this.#stream = stream;
     this.#onCommand = onCommand;
     this.#reader = new SectionReader(stream);
     const loader = machine.foreign?.loader();
     this.#foreignLoader = loader;
-    const foreignRam: ForeignRam | undefined =
-      loader === undefined
-        ? undefined
-        : { droppedBlock: (name) => loader.droppedBlock(name), capabilities: this.capabilities };
+    const foreignRam = loader && this.#foreignRam(loader, channels);
     this.#ram = new RamReader(machine.memory, stream, this.#units, foreignRam);
     const globalState = globalStateSection("paused", (state) => {
       this.runState = state;
     });
     for (const s of [...machine.sections, globalState]) this.#sections.set(`${s.idstr}/${s.instanceId}`, s);
+  }
+
+  #foreignRam(loader: ForeignLoader, channels: RamChannels | undefined): ForeignRam {
+    const isOwn = () => this.moveId !== undefined;
+    return {
+      droppedBlock: (name) => loader.droppedBlock(name),
+      capabilities: this.capabilities,
+      get channels() {
+        return isOwn() ? undefined : channels;
+      },
+    };
   }
 
   /** True once the stream is known to be QEMU's. */

@@ -58,11 +58,19 @@ export class MultifdReceiver implements RamChannels {
   #reached = 0;
   #passed = 0;
   #failure: MigrationError | undefined;
+  /** Nothing is written to memory any more. */
   #done = false;
   #wakers: (() => void)[] = [];
+  /** Rejects when a channel fails. */
+  readonly failed: Promise<never>;
+  #reject: (error: MigrationError) => void = () => {};
 
   constructor(options: MultifdReceiverOptions) {
     this.#options = options;
+    this.failed = new Promise((_, reject) => {
+      this.#reject = reject;
+    });
+    this.failed.catch(() => {});
   }
 
   /** Serves a connection that began with MULTIFD_MAGIC, to its end. Never rejects: failures reach the main stream. */
@@ -90,8 +98,9 @@ export class MultifdReceiver implements RamChannels {
       this.#channels.set(id, receiving);
       this.#wake();
       try {
-        while (reader.available > 0 || (await isOpen(receiving, reader)))
+        while (!this.#done && (reader.available > 0 || (await isOpen(receiving, reader)))) {
           await this.#packet(receiving, reader);
+        }
       } finally {
         receiving.decompressor?.close();
       }
@@ -175,6 +184,7 @@ export class MultifdReceiver implements RamChannels {
         ? error
         : new MigrationError("migration.multifd", messageOf(error), { cause: error });
     for (const { channel } of this.#channels.values()) channel.abort(this.#failure);
+    this.#reject(this.#failure);
     this.#wake();
   }
 
@@ -203,7 +213,8 @@ export class MultifdReceiver implements RamChannels {
   }
 
   async #pages(receiving: Receiving, reader: StreamReader, packet: MultifdPacket, at: number): Promise<void> {
-    await this.#until(() => this.#targets !== undefined);
+    await this.#until(() => this.#done || this.#targets !== undefined);
+    if (this.#done) return;
     const target = this.#targets?.get(packet.block);
     if (target === undefined) {
       const known = [...(this.#targets?.keys() ?? [])].join(", ");
@@ -222,6 +233,7 @@ export class MultifdReceiver implements RamChannels {
     if (packet.compression === "none") {
       for (const offset of packet.normal) {
         await reader.need(PAGE_SIZE);
+        if (this.#done) return;
         target.set(offset, reader.bytes(PAGE_SIZE));
       }
     } else if (packet.normal.length > 0) {
@@ -234,6 +246,7 @@ export class MultifdReceiver implements RamChannels {
       } catch (error) {
         reader.fail("migration.multifd", messageOf(error), at, error);
       }
+      if (this.#done) return;
       for (const [i, offset] of packet.normal.entries()) {
         target.set(offset, pages.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE));
       }

@@ -8,6 +8,7 @@ import type { RunState } from "../vmm/run-state.ts";
 import type { Channel } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
 import { defaultHost, type MigrationHost, withTimeout } from "./host.ts";
+import { MultifdSender } from "./multifd-save.ts";
 import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } from "./progress.ts";
 import { addPages, allPages, countPages, type PageSet, type RamWriter } from "./ram-save.ts";
 import { RateLimiter } from "./rate-limit.ts";
@@ -30,6 +31,17 @@ export interface MigrationParameters {
   resolveTimeoutMs: number;
   /** Rounds without progress before the move says so. It goes on. */
   patienceRounds: number;
+  /** With capability multifd: how many, beside the main one; the same on both sides. */
+  multifdChannels: number;
+  multifdCompression: "none" | "zlib" | "zstd";
+}
+
+/** By QEMU's names multifd and mapped-ram. Only for streams of QEMU's. */
+export interface RamCapabilities {
+  /** Pages go over several channels. */
+  readonly multifd: boolean;
+  /** In a file each page has its place. */
+  readonly mappedRam: boolean;
 }
 
 /** QEMU's defaults where it has them. */
@@ -40,6 +52,8 @@ export const defaultParameters: Readonly<MigrationParameters> = {
   startTimeoutMs: 10_000,
   resolveTimeoutMs: 10_000,
   patienceRounds: 8,
+  multifdChannels: 2,
+  multifdCompression: "none",
 };
 
 export type MigrationChange =
@@ -56,6 +70,8 @@ export interface MigrationOptions {
   readonly parameters?: MigrationParameters;
   readonly host?: MigrationHost;
   readonly onChange?: (change: MigrationChange) => void;
+  /** Default: none. */
+  readonly capabilities?: RamCapabilities;
 }
 
 /** Why a machine that was moved does not start. */
@@ -76,6 +92,8 @@ export abstract class OutgoingMove {
   protected channel: Channel | undefined;
   protected stream: StreamWriter | undefined;
   protected ram: RamWriter | undefined;
+  /** With multifd. */
+  protected channels: MultifdSender | undefined;
   /** The end of the stream is on its way, whole or in part: from here on only the destination's word counts. */
   protected committed = false;
   /** Why it failed or is not resolved. */
@@ -102,6 +120,7 @@ export abstract class OutgoingMove {
   #downtimeMs: number | undefined;
   #totalMs: number | undefined;
   #advice: string | undefined;
+  #pace: (bytes: number) => Promise<void> = () => Promise.resolve();
 
   constructor(machine: Machine, options: MigrationOptions) {
     this.parameters = options.parameters ?? { ...defaultParameters };
@@ -141,6 +160,7 @@ export abstract class OutgoingMove {
     const error = new Cancelled();
     this.#interrupt(error);
     this.channel?.abort(error);
+    this.channels?.abort(error);
     return true;
   }
 
@@ -162,7 +182,7 @@ export abstract class OutgoingMove {
 
   get progress(): MigrationProgress {
     const now = this.host.nowMs();
-    const taken = this.stream?.taken ?? 0;
+    const taken = this.#taken;
     const rate = this.#bandwidth.at(now, taken);
     const normalPages = this.ram?.normalPages ?? 0;
     const zeroPages = this.ram?.zeroPages ?? 0;
@@ -188,6 +208,11 @@ export abstract class OutgoingMove {
       error: this.error?.message,
       advice: this.#advice,
     };
+  }
+
+  /** Bytes, over all channels. */
+  get #taken(): number {
+    return (this.stream?.taken ?? 0) + (this.channels?.taken ?? 0);
   }
 
   protected setStatus(status: MigrationStatus): void {
@@ -233,14 +258,23 @@ export abstract class OutgoingMove {
   protected openStream(channel: Channel, returnPath: ReturnPath | undefined): StreamWriter {
     this.channel = channel;
     const limiter = new RateLimiter(this.host);
-    const stream = new StreamWriter(channel, async (bytes) => {
+    this.#pace = async (bytes) => {
       // The guest stands still once it has been stopped: no limit then, as in QEMU.
       const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
       await limiter.take(bytes, limit, () => this.checkOn(returnPath));
-      this.#bandwidth.sample(this.host.nowMs(), stream.taken);
-    });
-    this.stream = stream;
-    return stream;
+      this.#bandwidth.sample(this.host.nowMs(), this.#taken);
+    };
+    this.stream = new StreamWriter(channel, this.#pace);
+    return this.stream;
+  }
+
+  /** multifd's channels beside an open stream. */
+  protected async openChannels(connect: () => Promise<Channel>): Promise<MultifdSender> {
+    const { multifdChannels: channels, multifdCompression: compression } = this.parameters;
+    const { host } = this;
+    const opening = MultifdSender.open(connect, { host, channels, compression, level: 1, pace: this.#pace });
+    this.channels = await this.unlessCancelled(opening, (late) => late.abort(new Error("too late")));
+    return this.channels;
   }
 
   /** The other side is there, and the list of RAM blocks is on its way. */
@@ -284,7 +318,7 @@ export abstract class OutgoingMove {
       this.#dirtyPagesPerMs = dirty / Math.max(now - since, 1);
       since = now;
       this.#remainingPages = dirty;
-      const bytesPerMs = this.#bandwidth.at(now, stream.taken);
+      const bytesPerMs = this.#bandwidth.at(now, this.#taken);
       this.#expectedDowntimeMs = (dirty * PAGE_SIZE) / Math.max(bytesPerMs, 0.001);
       const limitMs = this.parameters.downtimeLimitMs;
       if (dirty === 0 || this.#expectedDowntimeMs <= limitMs || !this.machine.runState.running)
@@ -298,7 +332,7 @@ export abstract class OutgoingMove {
     refuseToSave(this.machine);
     this.setStatus("device");
     this.#stoppedAtMs = this.host.nowMs();
-    this.#precopyBytes = this.stream!.offset;
+    this.#precopyBytes = this.stream!.offset + (this.channels?.taken ?? 0);
     const before = await stopFor(
       this.machine,
       "finish-migrate",
@@ -336,6 +370,7 @@ export abstract class OutgoingMove {
   /** What the end of a move that was not committed comes to: the machine is here. */
   protected async failed(error: unknown): Promise<MigrationResult> {
     this.channel?.abort(asError(error));
+    this.channels?.abort(asError(error));
     if (this.#cancelled) return await this.back("cancelled");
     return await this.back("failed", asMigrationError(error));
   }

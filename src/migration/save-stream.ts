@@ -10,11 +10,12 @@ import type { Machine } from "../vmm/machine.ts";
 import type { StreamProfile } from "../vmm/profile.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { Section } from "../vmm/section.ts";
+import { CAPABILITIES_SUBSECTION, encodeCapabilities } from "./capabilities.ts";
 import { MigrationError } from "./errors.ts";
 import { globalStateSection } from "./globalstate.ts";
 import type { MigrationHost } from "./host.ts";
 import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "./integrity.ts";
-import { RamWriter } from "./ram-save.ts";
+import { type RamSendChannels, RamWriter } from "./ram-save.ts";
 import type { StreamWriter } from "./stream-writer.ts";
 import {
   CONFIGURATION,
@@ -37,6 +38,9 @@ export function inSaveOrder(sections: readonly Section[]): Section[] {
 export interface StreamForm {
   readonly profile?: StreamProfile | undefined;
   readonly moveId?: Uint8Array;
+  /** Of a release's stream only: pages go over these, or have their places in a file (`mappedRam()` writes them). */
+  readonly channels?: RamSendChannels | undefined;
+  readonly isMappedRam?: boolean;
 }
 
 export class StreamSaver {
@@ -46,6 +50,8 @@ export class StreamSaver {
   readonly #units = new UnitLog();
   readonly #profile: StreamProfile | undefined;
   readonly #moveId: Uint8Array | undefined;
+  /** Of the configuration. */
+  readonly #capabilities: readonly string[];
   #nextSectionId = RAM_SECTION_ID + 1;
   #vmdescription: Uint8Array<ArrayBuffer> | undefined;
 
@@ -54,7 +60,14 @@ export class StreamSaver {
     this.#stream = stream;
     this.#profile = form.profile;
     this.#moveId = form.moveId;
-    const ramForm = form.profile && { blocks: form.profile.ramBlocks, multifdFlush: false };
+    this.#capabilities = form.isMappedRam === true ? ["mapped-ram"] : [];
+    const { channels } = form;
+    // Both came to QEMU with 8.1 or later, and no profile's release is between.
+    const ramForm = form.profile && {
+      blocks: form.profile.ramBlocks,
+      multifdFlush: form.profile.switchoverStart,
+      channels,
+    };
     this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID, ramForm);
   }
 
@@ -67,6 +80,14 @@ export class StreamSaver {
     if (this.#moveId !== undefined) {
       out.u8(QEMU_VM.SUBSECTION).countedString(MOVE_ID_SUBSECTION).u32(1).bytes(this.#moveId);
     }
+    this.#writeCapabilities();
+  }
+
+  #writeCapabilities(): void {
+    if (this.#capabilities.length === 0) return;
+    const { out } = this.#stream;
+    out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
+    encodeCapabilities(out, this.#capabilities);
   }
 
   command(command: number, data: Uint8Array): void {
@@ -77,6 +98,12 @@ export class StreamSaver {
   async startRam(): Promise<void> {
     this.#closeUnit(CONFIGURATION, 0);
     await this.ram.start();
+  }
+
+  /** Closes the configuration's unit and writes all of RAM as mapped-ram; the machine stands still. */
+  async mappedRam(check: () => void): Promise<void> {
+    this.#closeUnit(CONFIGURATION, 0);
+    await this.ram.mapped(check);
   }
 
   #closeUnit(name: string, instanceId: number): void {
@@ -140,11 +167,22 @@ export class StreamSaver {
 
   #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
     const name = encodeUtf8(this.#machine.name);
-    const subsection = {
-      vmsd_name: MOVE_ID_SUBSECTION,
-      version: 1,
-      fields: [{ name: "id", type: "buffer", size: this.#moveId?.length ?? 0 }],
-    };
+    const subsections: unknown[] = [];
+    if (this.#moveId !== undefined) {
+      const fields = [{ name: "id", type: "buffer", size: this.#moveId.length }];
+      subsections.push({ vmsd_name: MOVE_ID_SUBSECTION, version: 1, fields });
+    }
+    if (this.#capabilities.length > 0) {
+      const fields = [
+        { name: "caps_count", type: "uint32", size: 4 },
+        ...this.#capabilities.map((it) => ({
+          name: "capabilities",
+          type: "capability",
+          size: it.length + 1,
+        })),
+      ];
+      subsections.push({ vmsd_name: CAPABILITIES_SUBSECTION, version: 1, fields });
+    }
     const configuration = {
       vmsd_name: CONFIGURATION,
       version: 1,
@@ -152,7 +190,7 @@ export class StreamSaver {
         { name: "len", type: "uint32", size: 4 },
         { name: "name", type: "buffer", size: name.length },
       ],
-      ...(this.#moveId === undefined ? {} : { subsections: [subsection] }),
+      ...(subsections.length === 0 ? {} : { subsections }),
     };
     let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
     // QEMU's analyze-migration.py looks for the first "{" after the last zero byte, which may be in the

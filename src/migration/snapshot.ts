@@ -25,8 +25,9 @@ export interface SnapshotResult {
 }
 
 /**
- * Writes `machine` to a sink, as `profile`'s release does or in Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot
- * be written; the machine goes on all the same.
+ * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the file) or in
+ * Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot be written;
+ * the machine goes on all the same.
  */
 export async function saveSnapshot(
   machine: Machine,
@@ -34,6 +35,7 @@ export async function saveSnapshot(
   host: MigrationHost = defaultHost,
   onProgress: (donePages: number, totalPages: number) => void = () => {},
   profile?: StreamProfile,
+  isMappedRam = false,
 ): Promise<SnapshotResult> {
   refuseToSave(machine);
   const sink = await openSink();
@@ -42,12 +44,16 @@ export async function saveSnapshot(
     const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
     try {
       const stream = new StreamWriter(sink.channel);
-      const saver = new StreamSaver(machine, stream, host, { profile });
+      const saver = new StreamSaver(machine, stream, host, { profile, isMappedRam });
       saver.header();
-      await saver.startRam();
       const pages = allPages(machine.memory);
       const total = countPages(pages);
-      await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => onProgress(total - saver.ram.pagesLeft, total));
+      const check = () => onProgress(total - saver.ram.pagesLeft, total);
+      if (isMappedRam) await saver.mappedRam(check);
+      else {
+        await saver.startRam();
+        await saver.ram.pages(QEMU_VM.SECTION_END, pages, check);
+      }
       await machine.cpus.synchronizeAllStates();
       await saver.devices(before);
       saver.trailer();

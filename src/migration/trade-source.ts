@@ -7,11 +7,19 @@ import type { StreamProfile } from "../vmm/profile.ts";
 import type { Channel, SnapshotSink } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
 import { withTimeout } from "./host.ts";
-import { asError, type MigrationOptions, type MigrationResult, MOVED, OutgoingMove } from "./outgoing.ts";
-import type { PageSet } from "./ram-save.ts";
+import {
+  asError,
+  type MigrationOptions,
+  type MigrationResult,
+  MOVED,
+  OutgoingMove,
+  type RamCapabilities,
+} from "./outgoing.ts";
+import { allPages, type PageSet } from "./ram-save.ts";
 import { ReturnPath } from "./return-path.ts";
-import { cookieBytes, StreamSaver } from "./save-stream.ts";
+import { cookieBytes, type StreamForm, StreamSaver } from "./save-stream.ts";
 import { refuseToSave } from "./snapshot.ts";
+import type { StreamWriter } from "./stream-writer.ts";
 import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "./wire.ts";
 
 /** Where the stream goes. */
@@ -35,6 +43,7 @@ export async function refuseToTrade(profile: StreamProfile): Promise<void> {
 export class TradeSource extends OutgoingMove {
   readonly #target: TradeTarget;
   readonly #profile: StreamProfile | undefined;
+  readonly #capabilities: RamCapabilities;
   #sink: SnapshotSink | undefined;
   /** Whether the command has come to a good end. */
   #commandEnd: Promise<void> | undefined;
@@ -48,6 +57,7 @@ export class TradeSource extends OutgoingMove {
     super(machine, options);
     this.#target = target;
     this.#profile = profile;
+    this.#capabilities = options.capabilities ?? { multifd: false, mappedRam: false };
   }
 
   protected async run(): Promise<MigrationResult> {
@@ -67,7 +77,9 @@ export class TradeSource extends OutgoingMove {
   async #toSocket(connect: () => Promise<Channel>): Promise<MigrationResult> {
     const channel = await this.unlessCancelled(connect(), (late) => late.abort(new Error("too late")));
     const returnPath = new ReturnPath(channel, "QEMU");
-    const saver = this.#begin(channel, returnPath);
+    const stream = this.openStream(channel, returnPath);
+    const channels = this.#capabilities.multifd ? await this.openChannels(connect) : undefined;
+    const saver = this.#begin(stream, { channels });
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
     await saver.startRam();
@@ -97,6 +109,7 @@ export class TradeSource extends OutgoingMove {
       channel.abort(new Error("refused"));
       return await this.back("failed", returnPath.ended);
     }
+    await channels?.close();
     await channel.close().catch(() => {});
     return this.complete(MOVED);
   }
@@ -104,11 +117,16 @@ export class TradeSource extends OutgoingMove {
   async #toSink(kind: "file" | "command", open: () => Promise<SnapshotSink>): Promise<MigrationResult> {
     const sink = await this.unlessCancelled(open(), (late) => void late.discard());
     this.#sink = sink;
-    const saver = this.#begin(sink.channel, undefined);
-    await saver.startRam();
-    this.setUp();
-    await this.#send(saver, undefined);
-    await this.stream!.drain();
+    const stream = this.openStream(sink.channel, undefined);
+    const isMappedRam = this.#capabilities.mappedRam;
+    const saver = this.#begin(stream, { isMappedRam });
+    if (isMappedRam) await this.#sendMapped(saver);
+    else {
+      await saver.startRam();
+      this.setUp();
+      await this.#send(saver, undefined);
+    }
+    await stream.drain();
     await this.letGo(() => this.checkOn(undefined));
     if (kind === "file") {
       saver.trailer();
@@ -138,9 +156,8 @@ export class TradeSource extends OutgoingMove {
     return this.complete(MOVED);
   }
 
-  #begin(channel: Channel, returnPath: ReturnPath | undefined): StreamSaver {
-    const stream = this.openStream(channel, returnPath);
-    const saver = new StreamSaver(this.machine, stream, this.host, { profile: this.#profile });
+  #begin(stream: StreamWriter, form: StreamForm): StreamSaver {
+    const saver = new StreamSaver(this.machine, stream, this.host, { ...form, profile: this.#profile });
     this.ram = saver.ram;
     saver.header();
     return saver;
@@ -156,6 +173,16 @@ export class TradeSource extends OutgoingMove {
     const before = await this.stopGuest(pending);
     if (this.#profile?.switchoverStart === true) saver.command(MIG_CMD.SWITCHOVER_START, new Uint8Array(0));
     await saver.ram.pages(QEMU_VM.SECTION_END, pending, check);
+    await this.machine.cpus.synchronizeAllStates();
+    await saver.devices(before);
+  }
+
+  /** All but the end, as mapped-ram: the guest stands still meanwhile. */
+  async #sendMapped(saver: StreamSaver): Promise<void> {
+    this.setUp();
+    this.setStatus("active");
+    const before = await this.stopGuest(allPages(this.machine.memory));
+    await saver.mappedRam(() => this.checkOn(undefined));
     await this.machine.cpus.synchronizeAllStates();
     await saver.devices(before);
   }

@@ -9,6 +9,7 @@ import {
   QEMU_VM,
   UUID_SUBSECTION,
 } from "../migration/wire.ts";
+import { describedSize } from "./description.ts";
 import { FieldReader } from "./fields.ts";
 import type { Field, StreamReport } from "./model.ts";
 import { stop } from "./problems.ts";
@@ -61,19 +62,27 @@ export async function readConfiguration(scan: Scan): Promise<NonNullable<StreamR
       reader.group(name, "subsection", () => {
         const headSize = 2 + nameLength + 4;
         reader.bytes("header", headSize, undefined, "subsection header");
-        readBody(scan, name, reader);
+        readBody(scan, name, reader, body);
       });
     });
   }
   return { machine, fields };
 }
 
+const NAMES = new Map([
+  [UUID_SUBSECTION, "uuid.data"],
+  [MOVE_ID_SUBSECTION, "id"],
+]);
+
 /** Of a subsection whose head, `head` bytes at the cursor, is buffered. */
 async function bodySize(scan: Scan, name: string, head: number): Promise<number | undefined> {
   if (name === PAGE_BITS_SUBSECTION) return 4;
   if (name === UUID_SUBSECTION) return 16;
   if (name === MOVE_ID_SUBSECTION) return MOVE_ID_SIZE;
-  if (name !== CAPABILITIES_SUBSECTION) return undefined;
+  if (name !== CAPABILITIES_SUBSECTION) {
+    const described = scan.configuration?.subsections.find(({ vmsdName }) => vmsdName === name);
+    return described === undefined ? undefined : describedSize(described);
+  }
   const { cursor } = scan;
   await scan.need(head + 4);
   const count = cursor.view.getUint32(cursor.at + head);
@@ -88,7 +97,7 @@ async function bodySize(scan: Scan, name: string, head: number): Promise<number 
   return size;
 }
 
-function readBody(scan: Scan, name: string, reader: FieldReader): void {
+function readBody(scan: Scan, name: string, reader: FieldReader, size: number): void {
   if (name === CAPABILITIES_SUBSECTION) {
     const count = reader.u32("caps_count");
     for (let i = 0; i < count; i++) scan.capabilities.add(reader.countedString(`capabilities[${i}]`));
@@ -99,6 +108,5 @@ function readBody(scan: Scan, name: string, reader: FieldReader): void {
     );
     if (bits < 8 || bits > 16) stop("stream.configuration", WHERE, at, "8 to 16 page bits", `${bits}`);
     scan.pageSize = 2 ** bits;
-  } else if (name === UUID_SUBSECTION) reader.bytes("uuid.data", 16);
-  else reader.bytes("id", MOVE_ID_SIZE);
+  } else reader.bytes(NAMES.get(name) ?? "data", size);
 }

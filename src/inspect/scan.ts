@@ -1,4 +1,5 @@
 // What the readers of a stream's parts share: the cursor, where it is in words, and what the stream has said so far.
+import type { DescribedStruct } from "./description.ts";
 import type { Problem } from "./model.ts";
 import { stop } from "./problems.ts";
 import type { Cursor } from "./source.ts";
@@ -13,6 +14,8 @@ export class Scan {
   pageSize: number | undefined;
   /** From the CONFIGURATION section. */
   machine: string | undefined;
+  /** What the VMDESCRIPTION says of the CONFIGURATION section, where it is known before. */
+  configuration: DescribedStruct | undefined;
   /** Command POSTCOPY_ADVISE has come. */
   postcopyAdvised = false;
 

@@ -133,6 +133,69 @@ describe("a whole stream", () => {
   });
 });
 
+describe("the configuration", () => {
+  const withSubsections = (): StreamBuilder => {
+    const stream = new StreamBuilder()
+      .configuration("virt")
+      .capabilities("x-ignore-shared", "mapped")
+      .pageBits(14);
+    stream.out.u8(5).countedString("configuration/uuid").u32(1).bytes(new Uint8Array(16).fill(7));
+    return stream;
+  };
+
+  test("with all subsections that there are", async () => {
+    const report = await read(withSubsections().end("{}"));
+    expect(report.problem).toBeUndefined();
+    expect(report.capabilities).toEqual(["x-ignore-shared", "mapped"]);
+    expect(report.pageSize).toBe(16384);
+    const fields = report.configuration?.fields ?? [];
+    expect(
+      accountingErrors(
+        fields,
+        9,
+        fields.reduce((sum, { size }) => sum + size, 0),
+      ),
+    ).toEqual([]);
+    expect(fields.map(({ name }) => name)).toEqual([
+      "len",
+      "name",
+      "configuration/capabilities",
+      "configuration/target-page-bits",
+      "configuration/uuid",
+    ]);
+  });
+
+  test("one that is not known is read if the VMDESCRIPTION has its size", async () => {
+    const newer = () => {
+      const stream = withSubsections();
+      stream.out.u8(5).countedString("configuration/new").u32(1).u32(3);
+      return stream;
+    };
+    expect((await read(newer().end("{}"))).problem).toMatchObject({ code: "stream.configuration" });
+    const subsections = [
+      { vmsd_name: "configuration/new", version: 1, fields: [{ name: "x", type: "uint32", size: 4 }] },
+    ];
+    const json = JSON.stringify({
+      configuration: { vmsd_name: "configuration", fields: [], subsections },
+      devices: [],
+    });
+    const report = await read(newer().end(json));
+    expect(report.problem).toBeUndefined();
+    expect(report.configuration?.fields.at(-1)?.name).toBe("configuration/new");
+  });
+
+  test("with numbers that cannot be", async () => {
+    const codeOf = async (stream: StreamBuilder) => (await read(stream.end("{}"))).problem?.code;
+    expect(await codeOf(new StreamBuilder().configuration("m").pageBits(40))).toBe("stream.configuration");
+    const many = new StreamBuilder().configuration("m");
+    many.out.u8(5).countedString("configuration/capabilities").u32(1).u32(1e9);
+    expect(await codeOf(many)).toBe("stream.configuration");
+    const long = new StreamBuilder();
+    long.out.u8(7).u32(1e9);
+    expect(await codeOf(long)).toBe("stream.configuration");
+  });
+});
+
 describe("commands", () => {
   test("each has its name and meaning; a package's sections are read", async () => {
     const inner = new StreamBuilder();

@@ -148,6 +148,7 @@ class StreamScan {
     const found = await findDescription(scan.cursor.source, scan.offset);
     if (found !== undefined) {
       this.#descriptionAt = found.offset;
+      scan.configuration = found.description.configuration;
       this.#useDescription(found.description);
     }
     await this.#parts(undefined);

@@ -202,6 +202,15 @@ describe("refused with the reason", () => {
       "the guest uses features 0x400000000 that are not offered here",
     ],
     [
+      "a legacy driver's device",
+      "rng",
+      (state) => {
+        for (const registers of state.mmio.vqs) registers.enabled = false;
+        Object.assign(state, { guestFeatures: 0n, guestFeaturesLow: 0 });
+      },
+      "the guest drives a legacy device, this one is modern: start with --virtio legacy",
+    ],
+    [
       "a big-endian guest",
       "rng",
       (state) => Object.assign(state, { deviceEndian: 2 }),

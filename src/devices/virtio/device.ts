@@ -300,6 +300,12 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     if (Number(state.guestFeatures & 0xffff_ffffn) !== state.guestFeaturesLow) {
       fail(`features ${hex(state.guestFeatures)} and their low half ${hex(state.guestFeaturesLow)} differ`);
     }
+    const modern = (state.guestFeatures & feature(VIRTIO_F_VERSION_1)) !== 0n;
+    const driven = (state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
+    if (modern === this.legacy && (modern || (driven && !state.mmio.vqs.some(({ enabled }) => enabled)))) {
+      const [theirs, ours] = modern ? ["modern", "legacy"] : ["legacy", "modern"];
+      fail(`the guest drives a ${theirs} device, this one is ${ours}: start with --virtio ${theirs}`);
+    }
     const missing = state.guestFeatures & ~this.offeredFeatures;
     if (missing !== 0n) {
       fail(

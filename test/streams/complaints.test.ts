@@ -1,0 +1,291 @@
+// What users complain of when a stream does not load: for each a stream that shows it, and the answers of the inspector,
+// of check and, where it reads such streams, of Wherry's loader: each names cause and cure. What QEMU says of such streams is
+// compared with check by verdicts.ts; the loader's answers about virtio are in test/virtio/{state,hostile}.test.ts.
+import { describe, expect, test } from "vitest";
+import { checkStream, type CheckTarget } from "../../src/inspect/check.ts";
+import { checkQueues } from "../../src/inspect/check-virtio.ts";
+import { explainComplaint } from "../../src/inspect/complaints.ts";
+import { parseDump } from "../../src/inspect/dump-vmstate.ts";
+import type { Problem, StreamReport } from "../../src/inspect/model.ts";
+import { bytesSource } from "../../src/inspect/source.ts";
+import { readStream } from "../../src/inspect/stream.ts";
+import { defaultHost } from "../../src/migration/host.ts";
+import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
+import { MIG_PRI } from "../../src/vmm/section.ts";
+import { toySection } from "../migration/fake-machine.ts";
+import { memorySink, memorySource } from "../migration/fake-network.ts";
+import { TradingMachine } from "../migration/fake-qemu.ts";
+import { PAGE, page, pageOf, StreamBuilder } from "../support/stream-builder.ts";
+import { VIRTIO_IDSTR, virtioStream } from "../support/virtio-stream.ts";
+
+const inspect = (bytes: Uint8Array): Promise<StreamReport> => readStream(bytesSource(bytes));
+
+/** Check against a stream of the target. */
+async function check(bytes: Uint8Array, target: Uint8Array) {
+  const known: CheckTarget = { kind: "stream", name: "target", report: await inspect(target) };
+  return checkStream(await inspect(bytes), [known]);
+}
+
+/** A board as QEMU's profile writes it, with a serial port of some version and what a test adds. */
+function board(more: (stream: StreamBuilder) => void = () => {}, machine = "pc-q35-9.0", ram = 16 * PAGE) {
+  const stream = new StreamBuilder().configuration(machine);
+  stream.ramStart({ "pc.ram": ram, "0000:00:03.0/e1000.rom": 4 * PAGE });
+  stream.ramPart((out) => page(out, "pc.ram", 0, pageOf(1)), 3);
+  serial(stream, 3);
+  more(stream);
+  return stream;
+}
+function serial(stream: StreamBuilder, version: number): void {
+  const fields = [{ name: "ier", type: "uint8", size: 1 }];
+  stream.devices.push({ name: "serial", instance_id: 0, vmsd_name: "serial", version, fields });
+  stream.section(4, 5, "serial", version, (out) => void out.u8(1));
+}
+/** Its -dump-vmstate. */
+const dumpOf = (version: number, minimum: number): CheckTarget => ({
+  kind: "dump",
+  name: "dump",
+  dump: parseDump(
+    JSON.stringify({
+      vmschkmachine: { Name: "pc-q35-9.0" },
+      "isa-serial": {
+        Description: {
+          name: "serial",
+          version_id: version,
+          minimum_version_id: minimum,
+          Fields: [{ field: "ier", version_id: 0, field_exists: false, size: 1 }],
+        },
+      },
+    }),
+  ),
+});
+
+const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
+/** What Wherry saves in QEMU's form. */
+async function traded(machine = new TradingMachine(small)): Promise<Buffer> {
+  const sink = memorySink();
+  await saveSnapshot(machine, async () => sink, defaultHost, undefined, machine.profile);
+  return Buffer.from(sink.committed as Uint8Array);
+}
+/** What Wherry's loader says. */
+const load = (bytes: Uint8Array) =>
+  loadSnapshot(new TradingMachine(small), memorySource(bytes)).then(
+    () => "accepted",
+    (error: Error) => error.message,
+  );
+
+/** Every answer has a cause and something to do. */
+function expectAnswer(problem: Problem | undefined, expected: Partial<Problem>, cure: RegExp): void {
+  expect(problem).toMatchObject(expected);
+  expect(problem?.cause).toMatch(/\w/);
+  expect(problem?.cure).toMatch(cure);
+}
+
+test("a stream without faults raises none", async () => {
+  const bytes = board().end();
+  const { problems, warnings } = await check(bytes, bytes);
+  expect([problems, warnings]).toEqual([[], []]);
+  expect(await load(await traded())).toBe("accepted");
+});
+
+test("missing section footer", async () => {
+  const bytes = await traded();
+  const { sections } = await inspect(bytes);
+  const globalstate = sections.find(({ idstr }) => idstr === "globalstate");
+  bytes[(globalstate?.dataOffset ?? 0) + (globalstate?.size ?? 0)] = 0x55;
+  const { problem } = await inspect(bytes);
+  expectAnswer(problem, { code: "stream.footer", where: "section globalstate/0" }, /machine type/);
+  const checked = await check(bytes, await traded());
+  expect(checked.problems[0]).toEqual(problem);
+  expect(await load(bytes)).toMatch(/section globalstate\/0.*footer/);
+  const [said] = explainComplaint("Missing section footer for globalstate");
+  expectAnswer(said, { where: "section globalstate" }, /wherry check/);
+});
+
+describe("unknown savevm section or instance", () => {
+  test("a device that the target lacks", async () => {
+    const bytes = board((stream) => stream.device(9, "0000:00:04.0/e1000", { fields: [] }, () => {})).end();
+    const { problems } = await check(bytes, board().end());
+    expectAnswer(
+      problems[0],
+      { code: "check.device.missing", where: "section 0000:00:04.0/e1000/0" },
+      /addr=0x4/,
+    );
+    expect(problems).toHaveLength(1);
+  });
+  test("the same device elsewhere", async () => {
+    const at = (address: string) =>
+      board((stream) => stream.device(9, `0000:00:${address}.0/e1000`, { fields: [] }, () => {})).end();
+    const { problems } = await check(at("04"), at("05"));
+    expectAnswer(problems[0], { code: "check.device.missing" }, /same addresses and order/);
+    expect(problems[0]?.expected).toContain("0000:00:05.0/e1000/0");
+  });
+  test("a second instance, and Wherry's answer", async () => {
+    const two = board((stream) => stream.device(9, "serial", { fields: [] }, () => {}, 1)).end();
+    const { problems } = await check(two, board().end());
+    expect(problems).toMatchObject([{ where: "section serial/1" }]);
+    const source = new TradingMachine(small);
+    source.profiles.extra.push(toySection("virtio-net", 0, MIG_PRI.DEFAULT, 5));
+    expect(await load(await traded(source))).toMatch(/virtio-net\/0.*no such device.*same order/);
+  });
+});
+
+describe("ROM or RAM block size mismatch", () => {
+  test("of an option ROM, of RAM", async () => {
+    const stream = new StreamBuilder().configuration("pc-q35-9.0");
+    stream.ramStart({ "pc.ram": 32 * PAGE, "0000:00:03.0/e1000.rom": 8 * PAGE });
+    stream.ramPart(() => {}, 3);
+    serial(stream, 3);
+    const { problems } = await check(stream.end(), board().end());
+    expectAnswer(
+      problems[0],
+      { code: "check.ram.size", where: "ram block pc.ram", expected: "65536 bytes (0x10000)" },
+      /same -m/,
+    );
+    expectAnswer(
+      problems[1],
+      { code: "check.ram.size", where: "ram block 0000:00:03.0/e1000.rom" },
+      /romfile/,
+    );
+  });
+  test("Wherry's answer", async () => {
+    const message = await load(await traded(new TradingMachine({ ...small, ramPages: 4 })));
+    expect(message).toMatch(/riscv_virt_board\.ram.*(0x4000|16384).*(0x3000|12288)/s);
+  });
+});
+
+test("unknown ramblock", async () => {
+  const stream = new StreamBuilder().configuration("pc-q35-9.0");
+  stream.ramStart({ "pc.ram": 16 * PAGE, "/rom@etc/acpi/tables": 4 * PAGE, "0000:00:02.0/vga.vram": PAGE });
+  stream.ramPart(() => {}, 3);
+  serial(stream, 3);
+  const { problems, warnings } = await check(stream.end(), board().end());
+  expectAnswer(
+    problems[0],
+    { code: "check.ram.unknown", where: "ram block /rom@etc/acpi/tables" },
+    /acpi=off/,
+  );
+  expectAnswer(
+    problems[1],
+    { code: "check.ram.unknown", where: "ram block 0000:00:02.0/vga.vram" },
+    /same devices/,
+  );
+  // The other way round QEMU says nothing.
+  expect(warnings).toMatchObject([{ code: "check.ram.extra", where: "ram block 0000:00:03.0/e1000.rom" }]);
+});
+
+test("virtio features unsupported", async () => {
+  const version1 = 1n << 32n;
+  const bytes = virtioStream({ features: version1 | (1n << 29n) });
+  const { warnings } = await check(bytes, virtioStream({ features: version1 }));
+  expectAnswer(
+    warnings[0],
+    { code: "check.virtio.features", where: `section ${VIRTIO_IDSTR}/0, features` },
+    /event_idx=on/,
+  );
+  const [said] = explainComplaint(`Features 0x120000000 unsupported. Allowed features: 0x100000000
+error while loading state for instance 0x0 of device '${VIRTIO_IDSTR}'`);
+  expectAnswer(said, { where: `section ${VIRTIO_IDSTR}` }, /event_idx=on/);
+});
+
+test("virtio queue index inconsistent", async () => {
+  const bytes = virtioStream({ queueSize: 128, lastAvail: 0x33, availIndex: 0x12c, usedIndex: 0x33 });
+  const { warnings } = await checkQueues(await inspect(bytes), bytesSource(bytes));
+  expectAnswer(
+    warnings[0],
+    { code: "virtio.queue-index", where: `section ${VIRTIO_IDSTR}/0, VQ 0 (requestq)` },
+    /vhost=off/,
+  );
+});
+
+describe("version too new or too old", () => {
+  const version = (n: number) => {
+    const stream = new StreamBuilder().configuration("pc-q35-9.0").ramStart({ "pc.ram": PAGE });
+    serial(
+      stream.ramPart(() => {}, 3),
+      n,
+    );
+    return stream.end();
+  };
+  test("by the target's dump", async () => {
+    const checked = checkStream(await inspect(version(4)), [dumpOf(3, 2)]);
+    expectAnswer(
+      checked.problems[0],
+      {
+        code: "check.version.new",
+        where: "section serial/0",
+        expected: "version 2 to 3",
+        found: "version 4",
+      },
+      /at least as new/,
+    );
+    const old = checkStream(await inspect(version(1)), [dumpOf(3, 2)]);
+    expectAnswer(old.problems[0], { code: "check.version.old" }, /over a release/);
+    expect(checkStream(await inspect(version(2)), [dumpOf(3, 2)])).toMatchObject({
+      problems: [],
+      warnings: [],
+    });
+  });
+  test("by a stream of the target: too new for certain, too old perhaps", async () => {
+    expect((await check(version(4), version(3))).problems).toMatchObject([{ code: "check.version.new" }]);
+    const old = await check(version(2), version(3));
+    expect(old.problems).toEqual([]);
+    expectAnswer(old.warnings[0], { code: "check.version.old" }, /-dump-vmstate/);
+  });
+  test("Wherry's answer", async () => {
+    const extra = { ...small, extraSections: [toySection("rng", 0, MIG_PRI.DEFAULT, 9)] };
+    const newer = new TradingMachine(small);
+    newer.profiles.extra.push({ ...toySection("rng", 0, MIG_PRI.DEFAULT, 9), version: 7 });
+    const message = await loadSnapshot(new TradingMachine(extra), memorySource(await traded(newer))).then(
+      () => "accepted",
+      (error: Error) => error.message,
+    );
+    expect(message).toMatch(/section rng\/0.*version 7.*docs\/qemu\.md/);
+  });
+});
+
+test("a cut stream", async () => {
+  const bytes = await traded();
+  for (const part of [0.1, 0.5, 0.9]) {
+    const cut = bytes.subarray(0, Math.floor(bytes.length * part));
+    const { problem } = await inspect(cut);
+    expectAnswer(problem, { code: "stream.cut" }, /whole copy/);
+    expect((await check(cut, bytes)).problems[0]).toEqual(problem);
+    expect(await load(cut)).toMatch(/ends .* too early/);
+  }
+});
+
+test("machine type mismatch", async () => {
+  const { problems } = await check(board(() => {}, "pc-q35-9.1").end(), board().end());
+  expectAnswer(
+    problems[0],
+    {
+      code: "check.machine",
+      expected: "machine type pc-q35-9.0, as in target",
+      found: "machine type pc-q35-9.1",
+    },
+    /-M pc-q35-9.1/,
+  );
+  const bytes = await traded();
+  const at = bytes.indexOf("virt", 8);
+  bytes.write("vert", at);
+  expect(await load(bytes)).toMatch(/vert/);
+});
+
+test('"Error -22 while loading VM state"', async () => {
+  const [said] = explainComplaint("Error -22 while loading VM state");
+  expectAnswer(said, { code: "complaint.einval" }, /wherry check/);
+  // Which then has the reasons, all of them, where QEMU stops at the first.
+  const stream = new StreamBuilder().configuration("pc-i440fx-9.0").ramStart({ "pc.ram": 2 * PAGE });
+  serial(
+    stream.ramPart(() => {}, 3),
+    4,
+  );
+  stream.device(9, "hpet", { fields: [] }, () => {});
+  const { problems } = await check(stream.end(), board().end());
+  expect(problems.map(({ code }) => code)).toEqual([
+    "check.machine",
+    "check.version.new",
+    "check.device.missing",
+    "check.ram.size",
+  ]);
+});

@@ -1,6 +1,7 @@
 // The fuzzer's corpus: its seeds are whole streams, so that a mutation reaches what lies behind the first check; and what
 // the fuzzer found once (found-….stream) has stayed mended.
 import { describe, expect, test } from "vitest";
+import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
 import { fuzzMachine } from "./fuzz/machines.ts";
 import { inspect, load } from "./fuzz/targets.ts";
@@ -34,6 +35,13 @@ test("synthesised streams are whole", async () => {
     ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main bare iterative own".split(" "),
   ]);
 });
+
+test.each(files.filter(({ name }) => name.startsWith("board-")))(
+  "the board accepts $name",
+  async ({ bytes }) => {
+    await loadDevices(bytes);
+  },
+);
 
 test("the loader accepts the seeds that it knows", async () => {
   const loaded: string[] = [];

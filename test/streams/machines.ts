@@ -52,7 +52,7 @@ const Q35 = pci(
 const riscvMmio = (legacy: boolean): string =>
   `-M virt ${legacy ? "" : "-global virtio-mmio.force-legacy=false"} ${DISKS} -nodefaults -serial chardev:con
    -netdev user,id=n0 -device virtio-blk-device,drive=d0 -device virtio-net-device,netdev=n0 -device virtio-rng-device
-   -device virtio-serial-device -device virtconsole,chardev=c0 -chardev null,id=c0`;
+   -device virtio-serial-device,max_ports=1 -device virtconsole,chardev=c0 -chardev null,id=c0`;
 const RISCV_PCI = `-M virt,aia=aplic-imsic ${pci(`-serial chardev:con -device virtio-balloon-pci -device virtio-iommu-pci`, ",romfile=")}`;
 const LINUX = "-m 128M -smp 2 -kernel {kernel} -initrd {initrd} -append console=ttyS0";
 /** A guest of a few instructions that changes memory for ever: see dirty-loop.ts. */

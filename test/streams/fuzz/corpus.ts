@@ -6,6 +6,7 @@ import type { Field } from "../../../src/inspect/model.ts";
 import { bytesSource } from "../../../src/inspect/source.ts";
 import { readStream } from "../../../src/inspect/stream.ts";
 import { memorySink } from "../../migration/fake-network.ts";
+import { setRings } from "./board.ts";
 import { fuzzMachine } from "./machines.ts";
 import { type Seed, type Span, synthesised } from "./seed.ts";
 
@@ -31,6 +32,7 @@ function fieldSpans(fields: readonly Field[], spans: Span[]): void {
 /** A seed of a whole stream. */
 export async function seedOf(name: string, bytes: Uint8Array): Promise<Seed> {
   const report = await readStream(bytesSource(bytes));
+  if (name.startsWith("board-")) setRings(report);
   const spans: Span[] = [
     { at: 0, size: 4, kind: "int" },
     { at: 4, size: 4, kind: "int" },

@@ -233,11 +233,14 @@ export function caseOf(
 
 /** Of `seeds`, one is changed; others lend it parts. */
 function mutated(random: Random, seeds: readonly Seed[]): { seed: Seed; bytes: Uint8Array } {
-  const seed = pick(random, seeds);
+  const one = pick(random, seeds);
+  const two = pick(random, seeds);
+  // Short ones more often: they are quick.
+  const seed = one.bytes.length < two.bytes.length || random() < 0.4 ? one : two;
   const times = 1 + Math.floor(random() * random() * 5);
   const spans: Span[] = [];
   for (let i = 0; i < times; i++) {
-    const span = random() < 0.1 ? seed.spans.at(-1) : pick(random, seed.spans);
+    const span = random() < 0.06 ? seed.spans.at(-1) : pick(random, seed.spans);
     // One inside another would be lost with it.
     if (span !== undefined && !spans.some((s) => s.at < span.at + span.size && span.at < s.at + s.size))
       spans.push(span);

@@ -17,13 +17,14 @@ const STREAMS = [
   "x86_64-q35-10.0",
   "s390x-ccw-10.0",
   "aarch64-virt-10.0",
-  "riscv64-11.1-linux-legacy",
   "ppc64-pseries-10.0",
   "x86_64-pc-10.0",
   "riscv64-7.2-linux-modern",
   "x86_64-microvm-10.0",
 ];
 const MAX_ALL = 160_000;
+/** Whole, for the loader of QEMU's streams: each has all devices of its board. */
+const BOARDS = ["7.2", "10.0", "11.1"].map((release) => `riscv64-${release}-linux-legacy`);
 
 interface Device {
   readonly name: string;
@@ -39,6 +40,7 @@ async function strip(
   folder: string,
   name: string,
   known: Set<string>,
+  whole: boolean,
 ): Promise<{ name: string; bytes: Uint8Array }[]> {
   const bytes = new Uint8Array(await readFile(join(folder, `${name}.stream`)));
   const report = await readStream(bytesSource(bytes));
@@ -61,7 +63,13 @@ async function strip(
   for (const { kind, idstr, instanceId, offset, dataOffset, size } of report.sections) {
     const device = description.devices.find((d) => d.name === idstr && d.instance_id === instanceId);
     const model = `${device?.vmsd_name} ${/virtio/.test(idstr) ? idstr.replace(/^.*\//, "") + name.slice(0, 5) : ""}`;
-    if (kind !== "full" || device === undefined || size > MAX_SECTION || known.has(model)) continue;
+    if (kind !== "full" || device === undefined) continue;
+    if (whole) {
+      out.bytes(bytes.subarray(offset, dataOffset + size + 5));
+      devices.push(device);
+      continue;
+    }
+    if (size > MAX_SECTION || known.has(model)) continue;
     const described = JSON.stringify(device).length;
     if (described > MAX_DESCRIBED) continue;
     known.add(model);
@@ -78,8 +86,10 @@ const known = new Set<string>();
 const corpus = new URL("../corpus/", import.meta.url);
 const present = await readdir(corpus);
 let all = 0;
-for (const name of STREAMS) {
-  for (const file of await strip(folder, name, known)) {
+for (const name of [...BOARDS, ...STREAMS]) {
+  const isBoard = BOARDS.includes(name);
+  for (const stripped of await strip(folder, name, known, isBoard)) {
+    const file = isBoard ? { ...stripped, name: `board-${stripped.name}` } : stripped;
     all += file.bytes.length;
     console.log(file.name, file.bytes.length, all, present.includes(file.name) ? "again" : "new");
     if (all <= MAX_ALL) await writeFile(new URL(file.name, corpus), file.bytes);

@@ -75,14 +75,24 @@ export async function inspect(bytes: Uint8Array): Promise<StreamReport> {
   return report;
 }
 
-/** The loader, into a machine that is thrown away. Gives whether the stream was accepted. */
-export async function load(bytes: Uint8Array, machine: Machine): Promise<boolean> {
+/** Whether `work` refuses its stream in the way it should. Rejects with whatever else it throws, which is a finding. */
+export async function refused(work: Promise<unknown>): Promise<boolean> {
   try {
-    await loadSnapshot(machine, memorySource(bytes));
-    return true;
+    await work;
+    return false;
   } catch (error) {
     if (!(error instanceof WherryError)) throw error;
     require(error.message.length < 20_000, `a message of ${error.message.length} characters`);
-    return false;
+    // What was no WherryError where it arose is a fault that the loader made look like a refusal.
+    for (let cause = error.cause; cause instanceof Error; { cause } = cause) {
+      if (cause instanceof TypeError || cause instanceof RangeError || cause instanceof ReferenceError)
+        throw cause;
+    }
+    return true;
   }
+}
+
+/** The loader, into a machine that is thrown away. Gives whether the stream was accepted. */
+export async function load(bytes: Uint8Array, machine: Machine): Promise<boolean> {
+  return !(await refused(loadSnapshot(machine, memorySource(bytes))));
 }

@@ -1,0 +1,131 @@
+// QEMU's side of trade, for tests that cut wires: fake machines that have a foreign profile, and both ends of a move as
+// QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the machine from the end of the
+// stream on and only then says SHUT, and closes without a word if it cannot load; a source that knows no GO.
+import type { Channel } from "../../src/migration/channel.ts";
+import { acceptCommand } from "../../src/migration/foreign-load.ts";
+import { defaultHost } from "../../src/migration/host.ts";
+import { StreamLoader } from "../../src/migration/load-stream.ts";
+import { allPages } from "../../src/migration/ram-save.ts";
+import { pongMessage, ReturnPath, shutMessage } from "../../src/migration/return-path.ts";
+import { cookieBytes, StreamSaver } from "../../src/migration/save-stream.ts";
+import { beginArrival, failArrival } from "../../src/migration/snapshot.ts";
+import { StreamReader } from "../../src/migration/stream-reader.ts";
+import { StreamWriter } from "../../src/migration/stream-writer.ts";
+import { MIG_CMD, QEMU_VM } from "../../src/migration/wire.ts";
+import { ByteReader } from "../../src/base/bytes.ts";
+import type { ForeignLoader, ForeignProfiles, Refusal, StreamProfile } from "../../src/vmm/profile.ts";
+import type { Section } from "../../src/vmm/section.ts";
+import { FakeMachine, type FakeOptions } from "./fake-machine.ts";
+
+export const PROFILE = "qemu-0.1";
+
+export class FakeProfiles implements ForeignProfiles {
+  readonly names = [PROFILE];
+  readonly reasons: Refusal[] = [];
+  rebuilds = 0;
+  /** Of other devices than the machine has. */
+  readonly extra: Section[] = [];
+  readonly #machine: FakeMachine;
+
+  constructor(machine: FakeMachine) {
+    this.#machine = machine;
+  }
+
+  profile(name: string): StreamProfile {
+    return {
+      name,
+      sections: [...this.#machine.sections, ...this.extra],
+      ramBlocks: this.#machine.memory.blocks.map(({ name: block, size }) => ({ name: block, size })),
+      switchoverStart: true,
+      refusals: async () => this.reasons,
+      commandLines: () => ({ qemu: ["qemu"], wherry: ["wherry"] }),
+    };
+  }
+  loader(): ForeignLoader {
+    return {
+      release: PROFILE,
+      sections: this.#machine.sections,
+      dropped: (idstr) => (idstr === "slirp" ? "connections end" : undefined),
+      droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
+      rebuild: () => this.rebuilds++,
+    };
+  }
+}
+
+export class TradingMachine extends FakeMachine {
+  readonly profiles: FakeProfiles;
+  constructor(options: FakeOptions = {}) {
+    super(options);
+    this.profiles = new FakeProfiles(this);
+    this.foreign = this.profiles;
+  }
+  get profile(): StreamProfile {
+    return this.profiles.profile(PROFILE);
+  }
+}
+
+/** A QEMU that was started with -incoming, and has one connection. True if the machine runs there. */
+export async function qemuDestination(machine: TradingMachine, channel: Channel): Promise<boolean> {
+  beginArrival(machine);
+  const reader = new StreamReader(channel);
+  let hasReturnPath = false;
+  const loader = new StreamLoader(machine, reader, async (command, data) => {
+    if (command === MIG_CMD.OPEN_RETURN_PATH) hasReturnPath = true;
+    else if (command === MIG_CMD.PING) await channel.write(pongMessage(new ByteReader(data).u32()));
+    else acceptCommand(reader, command, data);
+  });
+  try {
+    await loader.readState();
+    // From the end on it runs, whatever becomes of the VMDESCRIPTION.
+    await reader.need(1);
+    await loader.readForeignTrailer().catch(() => {});
+    loader.apply();
+    await machine.activateDrives();
+  } catch (error) {
+    failArrival(machine, error);
+    channel.abort(error as Error);
+    return false;
+  }
+  machine.startBlocker = undefined;
+  await machine.start();
+  if (hasReturnPath) await channel.write(shutMessage(0)).catch(() => {});
+  await channel.close();
+  return true;
+}
+
+/** A QEMU that migrates. True if its migration is `completed`; else it goes on, unless somebody has its drive. */
+export async function qemuSource(
+  machine: TradingMachine,
+  channel: Channel,
+  hasReturnPath: boolean,
+): Promise<boolean> {
+  const stream = new StreamWriter(channel);
+  const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+  const returnPath = hasReturnPath ? new ReturnPath(channel) : undefined;
+  try {
+    saver.header();
+    if (hasReturnPath) {
+      saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
+      saver.command(MIG_CMD.PING, cookieBytes(1));
+    }
+    await saver.startRam();
+    await saver.ram.pages(QEMU_VM.SECTION_PART, allPages(machine.memory), () => {});
+    await stream.drain();
+    await machine.stop("finish-migrate");
+    saver.command(MIG_CMD.SWITCHOVER_START, new Uint8Array(0));
+    await saver.ram.pages(QEMU_VM.SECTION_END, allPages(machine.memory), () => {});
+    await saver.devices("running");
+    await machine.inactivateDrives();
+    saver.trailer();
+    await stream.drain();
+    if (returnPath !== undefined && (await returnPath.shut) !== 0) throw new Error("refused");
+    await channel.close();
+    machine.runState.set("postmigrate");
+    return true;
+  } catch (error) {
+    channel.abort(error as Error);
+    const { driveOwner } = machine.world;
+    if (driveOwner === undefined || driveOwner === machine) await machine.start();
+    return false;
+  }
+}

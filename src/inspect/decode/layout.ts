@@ -155,10 +155,22 @@ export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: rea
 /** How the fields of a subsection are read; `next` is whatever comes after them. */
 export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader) => void>>;
 
-/**
- * Reads the subsections of `parent` that come now. After one whose fields are not known nothing more can be told
- * apart: the rest becomes one field.
- */
+/** Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows. */
+const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
+
+/** Reads bytes that nobody knows, up to where the next subsection seems to begin, as one field. */
+export function readUnknown(reader: FieldReader, name: string): void {
+  const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
+  let end = bytes.indexOf(SUBSECTION);
+  for (; end >= 0; end = bytes.indexOf(SUBSECTION, end + 1)) {
+    const text = bytes.subarray(end + 2, end + 2 + (bytes[end + 1] ?? 0));
+    if (text.length === bytes[end + 1] && PLAUSIBLE.test(decodeUtf8(text))) break;
+  }
+  const length = end < 0 ? bytes.length : end;
+  if (length > 0) reader.bytes(name, length, undefined, "unknown");
+}
+
+/** Reads the subsections of `parent` that come now; bytes of those that are not known up to the next one's head. */
 export function readSubsections(reader: FieldReader, parent: string, readers: SubsectionReaders): void {
   for (;;) {
     const ahead = subsectionAhead(reader, parent);
@@ -167,7 +179,7 @@ export function readSubsections(reader: FieldReader, parent: string, readers: Su
     reader.group(ahead.name, "subsection", () => {
       reader.bytes("header", ahead.header, `version ${version}`, "subsection header");
       const read = readers[ahead.name];
-      if (read === undefined) reader.rest();
+      if (read === undefined) readUnknown(reader, "rest");
       else read(reader);
     });
   }

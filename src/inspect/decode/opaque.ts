@@ -13,6 +13,7 @@ import {
 } from "./pci-config.ts";
 import { readScsiRequests } from "./scsi-requests.ts";
 import { readVirtio } from "./virtio.ts";
+import { readBackend } from "./virtio-bodies.ts";
 import { readGpu, readGpuBlobs } from "./virtio-gpu.ts";
 import { wholeSection } from "./whole-sections.ts";
 
@@ -50,6 +51,7 @@ const BY_TYPE = table<{ readonly read: Decoder; readonly fits?: (size: number) =
   "scsi-requests": { read: (reader, { idstr }) => readScsiRequests(reader, idstr) },
   "virtio-gpu": { read: readGpu },
   blob: { read: readGpuBlobs },
+  "virtio-fs back-end state": { read: readBackend },
   /** A vector register of POWER. */
   avr: { read: (reader) => void readLayout(reader, "high:8 low:8"), fits: (size) => size === 16 },
   /** An entry of POWER's segment look-aside buffer. */

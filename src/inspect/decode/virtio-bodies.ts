@@ -81,7 +81,17 @@ const console: Body = (reader) => {
   }
 };
 
+/** What a vhost-user back-end gave of its own state: pieces with their lengths, an empty one at the end. */
+export function readBackend(reader: FieldReader): void {
+  for (let i = 0; ; i++) {
+    const length = reader.u32(`length[${i}]`);
+    if (length === 0) return;
+    reader.bytes(`data[${i}]`, length);
+  }
+}
+
 const NET_SUBSECTIONS: SubsectionReaders = {
+  "virtio-net-device/backend": readBackend,
   "virtio-net-device/rss": (reader) => {
     const { indirections_len: entries = 0 } = readLayout(
       reader,
@@ -175,19 +185,7 @@ const iommu: Body = (reader, { version }) => {
   if (version >= 2) reader.u8("config.bypass");
 };
 
-/** What a vhost-user back-end gave of its own: pieces with their lengths, an empty one at the end. */
-const fs: Body = (reader) => {
-  if (subsectionOrEnd(reader, 0, ["virtio"])) return;
-  reader.group("back-end", "array", () => {
-    for (let i = 0; ; i++) {
-      const length = reader.u32(`length[${i}]`);
-      if (length === 0) return;
-      reader.bytes(`data[${i}]`, length);
-    }
-  });
-};
-
-const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu, fs });
+const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu });
 
 /** Of a device type; undefined if it writes nothing of its own, or is not known. vhost-user-blk's requests are in its back-end. */
 export const bodyOf = (type: string, vmsdName: string): Body | undefined =>

@@ -156,8 +156,10 @@ describe("what streams at hand lack", () => {
       .u16(0)
       .bytes(zeros(40))
       .bytes(zeros(8));
+    subsection(out, "virtio-net-device/backend").u32(2).u16(9).u32(0);
     subsection(out, "virtio/started").u8(1);
     const fields = decode(out.finish(), mmio("net", 11));
+    expect(at(fields, "device", "virtio-net-device/backend", "data[0]").size).toBe(2);
     expect(at(fields, "device", "curr_guest_offloads").meaning).toBe("bit 0 CSUM");
     expect(at(fields, "device", "mac_table.macs").children).toHaveLength(3);
     expect(at(fields, "device", "virtio-net-device/rss", "hash_types").meaning).toBe("IPv4 UDPv4");

@@ -9,12 +9,12 @@ import {
   readLayout,
   readPrefix,
   readSubsections,
+  readUnknown,
   type SubsectionReaders,
-  subsectionOrEnd,
 } from "./layout.ts";
 import { bodyOf } from "./virtio-bodies.ts";
 import { virtioDevice, virtioType } from "./virtio-devices.ts";
-import { featureNames, statusNames } from "./virtio-features.ts";
+import { type Bits, bitNames, featureNames, statusNames } from "./virtio-features.ts";
 import { QUEUE_MAX, readExtraState, readTransport, vectorName } from "./virtio-transport.ts";
 
 export interface VirtioContext {
@@ -30,6 +30,7 @@ export const BIG_ENDIAN =
 
 const DEVICE_ENDIAN: Readonly<Record<string, string>> = { 0: "unknown", 1: "little", 2: "big" };
 const VERSION_1 = 1 << 0;
+const ISR: Bits = { 0: "queue", 1: "config" };
 
 /** Of config space, and whether the guest drives the device as virtio 1.x. */
 function byteOrder(reader: FieldReader, context: VirtioContext): ByteOrder {
@@ -51,7 +52,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
 
   const transport = readTransport(reader, context.idstr);
   reader.u8("status", statusNames);
-  reader.u8("isr", (value) => (value === 0n ? undefined : (value & 1n) === 0n ? "config" : "queue"));
+  reader.u8("isr", (value) => bitNames(value, ISR));
   reader.u16("queue_sel");
   const features = reader.u32("guest_features", names);
   const length = reader.u32("config_len");
@@ -80,9 +81,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
   const body = bodyOf(type, vmsdName);
   if (body !== undefined) {
     reader.group("device", type, () => body(reader, { version: context.version, features, queues }));
-  } else if (!subsectionOrEnd(reader, 0, ["virtio"])) {
-    unknownBody(reader);
-  }
+  } else readUnknown(reader, "device");
 
   const perQueue =
     (fields: string) =>
@@ -103,26 +102,4 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
     "virtio/extra_state": (r) => readExtraState(r, transport, { count: queues, title }, names),
   };
   readSubsections(reader, "virtio", subsections);
-}
-
-/** A device type that is not known: what comes before the first common subsection is one field. */
-function unknownBody(reader: FieldReader): void {
-  const starts = [
-    "device_endian",
-    "64bit_features",
-    "128bit_features",
-    "virtqueues",
-    "ringsize",
-    "broken",
-    "extra_state",
-    "started",
-    "packed_virtqueues",
-    "disabled",
-  ].flatMap((name) => {
-    const full = `virtio/${name}`;
-    const fields = findSubsection(reader, full);
-    return fields === undefined ? [] : [fields - full.length - 6];
-  });
-  const length = Math.min(reader.remaining, ...starts);
-  if (length > 0) reader.bytes("device", length, undefined, "unknown");
 }

@@ -5,9 +5,11 @@ import { migrationUri, parseMigrationUri } from "../monitor/migration-address.ts
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
-import { absoluteAddress, number, size } from "./option-values.ts";
+import { absoluteAddress, number, size, word } from "./option-values.ts";
 import { bytesText, durationText, type Progress, startProgress } from "./progress.ts";
 import { QmpClient } from "./qmp-client.ts";
+
+const MULTIFD_COMPRESSIONS = ["none", "zlib", "zstd"] as const;
 
 export const controlOptions = {
   qmp: { value: "unix:PATH|tcp:H:P", parse: parseSocketAddress, help: "the machine's QMP socket (required)" },
@@ -19,7 +21,11 @@ const profile = {
   help: "write what this release of QEMU loads: qemu-7.2, qemu-10.0 or qemu-11.1",
 } as const;
 
-export const saveOptions = { ...controlOptions, profile } satisfies Options;
+const mappedRam = {
+  help: "with --profile: a file with each page at its place (QEMU's capability mapped-ram, 9.0 and later)",
+} as const;
+
+export const saveOptions = { ...controlOptions, profile, "mapped-ram": mappedRam } satisfies Options;
 
 export const migrateOptions = {
   ...controlOptions,
@@ -37,6 +43,17 @@ export const migrateOptions = {
     parse: size(""),
     help: "send at most so many bytes a second, such as 100M; 0 is no limit",
   },
+  multifd: {
+    value: "CHANNELS",
+    parse: number(1, 255),
+    help: "with --profile: QEMU has capability multifd on, with so many channels",
+  },
+  "multifd-compression": {
+    value: MULTIFD_COMPRESSIONS.join("|"),
+    parse: word(MULTIFD_COMPRESSIONS),
+    help: "what compresses the pages on multifd's channels; as in QEMU (default none)",
+  },
+  "mapped-ram": mappedRam,
 } satisfies Options;
 
 /** QAPI MigrationInfo as far as we show it. */
@@ -92,7 +109,8 @@ export function simple(
   return ({ qmp }) => withClient(qmp, async (client) => void (await client.execute(command)));
 }
 
-export function save(file: string, { qmp, profile: release }: ValuesOf<typeof saveOptions>): Promise<void> {
+export function save(file: string, values: ValuesOf<typeof saveOptions>): Promise<void> {
+  const { qmp, profile: release } = values;
   return withClient(qmp, async (client) => {
     const path = resolve(file);
     // The session answers in order: progress is asked for on a connection of its own.
@@ -101,7 +119,7 @@ export function save(file: string, { qmp, profile: release }: ValuesOf<typeof sa
     const timer = setInterval(() => void showSaving(watcher, progress).catch(() => {}), POLL_MS);
     try {
       const form = release === undefined ? {} : { profile: release };
-      await client.execute("x-wherry-save", { file: path, ...form });
+      await client.execute("x-wherry-save", { file: path, "mapped-ram": values["mapped-ram"], ...form });
     } finally {
       clearInterval(timer);
       watcher.close();
@@ -133,7 +151,15 @@ export async function migrate(
       ...(values["downtime-limit"] === undefined ? {} : { "downtime-limit": values["downtime-limit"] }),
       ...(values["max-bandwidth"] === undefined ? {} : { "max-bandwidth": values["max-bandwidth"] }),
       "x-wherry-profile": values.profile ?? "",
+      ...(values.multifd === undefined ? {} : { "multifd-channels": values.multifd }),
+      "multifd-compression": values["multifd-compression"] ?? "none",
     };
+    await client.execute("migrate-set-capabilities", {
+      capabilities: [
+        { capability: "multifd", state: values.multifd !== undefined },
+        { capability: "mapped-ram", state: values["mapped-ram"] },
+      ],
+    });
     const report = await move(client, address, parameters, "migrate");
     print(`moved to ${uri}: ${reportLine(report)}`);
   });

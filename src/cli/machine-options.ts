@@ -48,6 +48,8 @@ export interface MachineOptions extends EngineConfig {
   readonly isaExtensions?: readonly string[] | undefined;
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
+  /** Channels. */
+  readonly multifd: number | undefined;
   readonly paused: boolean;
   readonly icount?: IcountOptions | undefined;
   readonly rtc?: RtcOptions | undefined;
@@ -108,6 +110,11 @@ export const machineOptions = {
     parse: incoming,
     help: "take a moved machine, Wherry's or QEMU's, from tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND; defer waits for migrate-incoming",
   },
+  multifd: {
+    value: "CHANNELS",
+    parse: number(1, 255),
+    help: "with --incoming: the QEMU that it comes from has capability multifd on, with so many channels (default: used if any come, with 2)",
+  },
   engine: {
     value: ENGINE_KINDS.join("|"),
     parse: word(ENGINE_KINDS),
@@ -151,6 +158,8 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
+  if (values.multifd !== undefined && from === undefined)
+    throw new UsageError("--multifd needs --incoming: it is about the moved machine");
   if (values.icount !== undefined && (values.smp ?? 1) > 1)
     throw new UsageError("--icount needs --smp 1: instructions make the time of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
@@ -175,6 +184,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     isaExtensions: values.isa,
     qmp: values.qmp,
     incoming: from,
+    multifd: values.multifd,
     paused: values.paused,
     icount: values.icount,
     rtc: values.rtc,

@@ -109,6 +109,10 @@ async function start(
     },
   });
   open.push(() => migration.close());
+  if (options.multifd !== undefined) {
+    migration.setCapability("multifd", true);
+    migration.setParameters({ multifdChannels: options.multifd });
+  }
   if (options.qmp !== undefined) {
     const host = {
       machine,

@@ -192,6 +192,7 @@ export abstract class OutgoingMove {
       status: this.#status,
       totalBytes: this.#totalBytes,
       transferredBytes: taken,
+      multifdBytes: this.channels?.taken ?? 0,
       remainingBytes: ended ? 0 : (this.#remainingPages + (this.ram?.pagesLeft ?? 0)) * PAGE_SIZE,
       normalPages,
       zeroPages,

@@ -17,6 +17,8 @@ export interface MigrationProgress {
   readonly status: MigrationStatus;
   readonly totalBytes: number;
   readonly transferredBytes: number;
+  /** Of those, over multifd's channels. */
+  readonly multifdBytes: number;
   readonly remainingBytes: number;
   readonly normalPages: number;
   readonly zeroPages: number;

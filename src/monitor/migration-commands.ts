@@ -25,7 +25,7 @@ function ramStats(ram: MigrationProgress): JsonObject {
     "dirty-sync-count": ram.rounds,
     "postcopy-requests": 0,
     "page-size": PAGE_SIZE,
-    "multifd-bytes": 0,
+    "multifd-bytes": ram.multifdBytes,
     "pages-per-second": Math.round(ram.pagesPerSecond),
     "precopy-bytes": ram.precopyBytes,
     "downtime-bytes": ram.downtimeBytes,
@@ -117,17 +117,25 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         );
       }
       const bandwidth = args["max-bandwidth"];
+      const channels = args["multifd-channels"];
+      if (channels !== undefined && (channels < 1 || channels > 255))
+        throw new QmpError("Parameter 'multifd_channels' expects a value between 1 and 255");
+      const compression = args["multifd-compression"];
       const profile = args["x-wherry-profile"];
       if (profile !== undefined) migration.profile = profile === "" ? undefined : profile;
       migration.setParameters({
         ...(limit === undefined ? {} : { downtimeLimitMs: limit }),
         ...(bandwidth === undefined ? {} : { maxBandwidthBytesPerSecond: bandwidth }),
+        ...(channels === undefined ? {} : { multifdChannels: channels }),
+        ...(compression === undefined ? {} : { multifdCompression: compression }),
       });
       return {};
     }),
     command("query-migrate-parameters", {}, () => ({
       "max-bandwidth": migration.parameters.maxBandwidthBytesPerSecond,
       "downtime-limit": migration.parameters.downtimeLimitMs,
+      "multifd-channels": migration.parameters.multifdChannels,
+      "multifd-compression": migration.parameters.multifdCompression,
       ...(migration.profile === undefined ? {} : { "x-wherry-profile": migration.profile }),
     })),
     command("x-wherry-explain-profile", { profile: str }, async ({ profile }) => {
@@ -170,10 +178,10 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       if (saving === undefined) return {};
       return { "done-pages": saving.donePages, "total-pages": saving.totalPages };
     }),
-    command("x-wherry-save", { file: str, profile: optional(str) }, async ({ file, profile }) => {
+    command("x-wherry-save", saveMembers, async ({ file, profile, "mapped-ram": mappedRam }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);
-      await migration.save(file, profile);
+      await migration.save(file, profile, mappedRam);
       return {};
     }),
   ];
@@ -202,5 +210,9 @@ const profileMember = { "x-wherry-profile": optional(str) };
 const parameterMembers = {
   "max-bandwidth": optional(uint64),
   "downtime-limit": optional(uint64),
+  "multifd-channels": optional(uint64),
+  "multifd-compression": optional(oneOf(["none", "zlib", "zstd"])),
   ...profileMember,
 };
+
+const saveMembers = { file: str, profile: optional(str), "mapped-ram": optional(bool) };

@@ -62,8 +62,8 @@ export interface MigrationControl {
   readonly saving: SaveProgress | undefined;
   /**
    * Writes the machine to a file, for a release if `profile` is given, and leaves it as it was: running if it ran.
-   * Resolves when the file is complete.
+   * Resolves when the file is complete. `mappedRam` (default: the capability): with each page at its place.
    */
-  save(path: string, profile?: string): Promise<void>;
+  save(path: string, profile?: string, mappedRam?: boolean): Promise<void>;
   onChange(listener: (change: MigrationChange) => void): void;
 }

@@ -10,6 +10,7 @@ import {
   defaultParameters,
   type MigrationChange,
   type MigrationOptions,
+  type RamCapabilities,
   type MigrationParameters,
   type OutgoingMove,
 } from "../migration/outgoing.ts";
@@ -63,7 +64,12 @@ export class MigrationService implements MigrationControl {
   readonly #options: MigrationServiceOptions;
   readonly #host: MigrationHost;
   readonly #listeners: ((change: MigrationChange) => void)[] = [];
-  #events = false;
+  readonly #capabilities = new Map([
+    ["events", false],
+    ["return-path", true],
+    ["multifd", false],
+    ["mapped-ram", false],
+  ]);
   #source: OutgoingMove | undefined;
   #profile: StreamProfile | undefined;
   #destination: MigrationDestination | undefined;
@@ -92,14 +98,14 @@ export class MigrationService implements MigrationControl {
 
   /** The return path carries the acknowledgement without which no move completes: it cannot be switched off. */
   get capabilities(): ReadonlyMap<string, boolean> {
-    return new Map([
-      ["events", this.#events],
-      ["return-path", true],
-    ]);
+    return this.#capabilities;
   }
   setCapability(name: string, on: boolean): void {
-    if (name === "events") this.#events = on;
-    else if (!on) throw new QmpError(`Capability ${name} is always on`);
+    if (name === "return-path" && !on) throw new QmpError(`Capability ${name} is always on`);
+    this.#capabilities.set(name, on);
+  }
+  #has(capability: string): boolean {
+    return this.#capabilities.get(capability) === true;
   }
 
   setParameters(parameters: Partial<MigrationParameters>): void {
@@ -140,7 +146,10 @@ export class MigrationService implements MigrationControl {
 
   async start(address: MigrationAddress, profileName?: string): Promise<void> {
     const profile = profileName === undefined ? this.#profile : this.#profileNamed(profileName);
+    const capabilities = { multifd: this.#has("multifd"), mappedRam: this.#has("mapped-ram") };
+    refuseCapabilities(capabilities, address, profile);
     const options: MigrationOptions = {
+      capabilities,
       parameters: this.parameters,
       host: this.#host,
       onChange: (change) => this.#changed(change),
@@ -171,8 +180,10 @@ export class MigrationService implements MigrationControl {
     if (status === "unresolved") throw new QmpError(error?.message ?? "The move is still not resolved");
   }
 
-  async save(path: string, profileName?: string): Promise<void> {
+  async save(path: string, profileName?: string, mappedRam?: boolean): Promise<void> {
     const profile = profileName === undefined ? undefined : this.#profileNamed(profileName);
+    const isMappedRam = mappedRam ?? this.#has("mapped-ram");
+    if (isMappedRam) refuseMappedRam(profile);
     if (this.saving !== undefined) throw new QmpError("The machine is being saved already");
     this.saving = { donePages: 0, totalPages: 0 };
     const openSink = async () => {
@@ -186,7 +197,7 @@ export class MigrationService implements MigrationControl {
     };
     const work = async () => {
       if (profile !== undefined) await refuseToTrade(profile);
-      await saveSnapshot(this.#machine, openSink, this.#host, progress, profile);
+      await saveSnapshot(this.#machine, openSink, this.#host, progress, profile, isMappedRam);
     };
     this.#fileWork = work().finally(() => {
       this.saving = undefined;
@@ -232,6 +243,7 @@ export class MigrationService implements MigrationControl {
     const destination = new MigrationDestination(this.#machine, {
       autostart: this.#autostart,
       host: this.#host,
+      multifd: { required: this.#has("multifd"), channels: this.parameters.multifdChannels },
     });
     this.#destination = destination;
     const listener = await this.#options.transport.listen(address, (channel) => {
@@ -277,3 +289,26 @@ export class MigrationService implements MigrationControl {
 function isSocket(address: MigrationAddress): address is SocketMigrationAddress {
   return address.transport === "tcp" || address.transport === "unix";
 }
+
+/** What QEMU's RAM can be sent as, and where. Wherry's own protocol has neither: its pages are hashed in one stream. */
+function refuseCapabilities(
+  { multifd, mappedRam }: RamCapabilities,
+  address: MigrationAddress,
+  profile: StreamProfile | undefined,
+): void {
+  if (mappedRam) {
+    if (address.transport !== "file") throw new QmpError("Migration requires seekable transport (e.g. file)");
+    refuseMappedRam(profile);
+  } else if (multifd) {
+    if (profile === undefined) throw new QmpError(`Capability multifd ${FOR_QEMU}`);
+    if (!isSocket(address)) throw new QmpError("Capability multifd needs tcp: or unix:, or mapped-ram too");
+  }
+}
+
+function refuseMappedRam(profile: StreamProfile | undefined): void {
+  if (profile === undefined) throw new QmpError(`Capability mapped-ram ${FOR_QEMU}`);
+  if (!profile.switchoverStart)
+    throw new QmpError(`Capability mapped-ram is not known to ${profile.name}: it came with 9.0`);
+}
+
+const FOR_QEMU = "is for QEMU: name the release it is to load in as x-wherry-profile";

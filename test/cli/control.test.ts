@@ -50,6 +50,7 @@ function afterSetup(info: Partial<MigrationProgress>, ms: number): void {
 
 const sent = {
   transferredBytes: 3 << 20,
+  multifdBytes: 0,
   remainingBytes: 0,
   normalPages: 5,
   zeroPages: 4,

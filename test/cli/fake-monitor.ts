@@ -46,6 +46,7 @@ const nothingSoFar: MigrationProgress = {
   status: "setup",
   totalBytes: 4 << 20,
   transferredBytes: 0,
+  multifdBytes: 0,
   remainingBytes: 4 << 20,
   normalPages: 0,
   zeroPages: 0,

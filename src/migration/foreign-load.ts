@@ -39,6 +39,12 @@ export class ForeignSections {
       this.runState = state;
     });
     for (const section of [...loader.sections, globalState]) this.#known.set(keyOf(section), section);
+    if (!machine.vm.builtinFirmware) return;
+    stream.fail(
+      "migration.firmware",
+      "the stream is QEMU's, whose machine has a firmware of its own in machine mode; this one was started with the " +
+        "built-in firmware: give --firmware FILE, such as the OpenSBI that QEMU has",
+    );
   }
 
   /** The rest of a section whose head has been read. */

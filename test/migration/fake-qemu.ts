@@ -57,6 +57,7 @@ export class TradingMachine extends FakeMachine {
   constructor(options: FakeOptions = {}) {
     super(options);
     this.profiles = new FakeProfiles(this);
+    Object.assign(this.vm, { builtinFirmware: false });
     this.foreign = this.profiles;
   }
   get profile(): StreamProfile {

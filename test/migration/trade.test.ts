@@ -90,7 +90,7 @@ describe("a stream of QEMU in a file", () => {
     const at = (length: number) => Math.floor(next() * length);
     const places = Array.from({ length: 60 }, () => at(bytes.length));
     const end = endOf(bytes);
-    for (let i = end - 200; i < bytes.length; i++) if (i !== end + 1) places.push(i);
+    for (let i = end - 120; i < end + 20; i++) places.push(i);
     for (const place of places) {
       if (place === end + 1) continue;
       const machine = new TradingMachine(small);
@@ -132,6 +132,12 @@ describe("a stream of QEMU in a file", () => {
     expect(await loadSnapshot(new TradingMachine(small), memorySource(bytes))).toMatchObject({
       runState: "paused",
     });
+  });
+
+  test("is refused by a machine whose firmware is the built-in one", async () => {
+    const target = new TradingMachine(small);
+    Object.assign(target.vm, { builtinFirmware: true });
+    expect(await refusalOf(await saved(new TradingMachine(small)), target)).toMatch(/give --firmware FILE/);
   });
 
   test("a section without an end is not read for ever", async () => {

@@ -23,6 +23,8 @@ export { MigrationError, type MigrationPlace } from "./migration/errors.ts";
 export { decodeIntegrity, type IntegrityTable, type Unit, type UnitRange } from "./migration/integrity.ts";
 export { StreamReader } from "./migration/stream-reader.ts";
 export { StreamWriter } from "./migration/stream-writer.ts";
+export { type Description } from "./inspect/description.ts";
+export { findDescription } from "./inspect/trailer.ts";
 export { applyXbzrle } from "./migration/xbzrle.ts";
 export * as wire from "./migration/wire.ts";
 export * as schema from "./state/schema.ts";

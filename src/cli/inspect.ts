@@ -1,4 +1,5 @@
 // `wherry inspect`: what is in a migration stream, of any QEMU or of Wherry. Reads it once, in constant memory.
+import type { Description } from "../inspect/description.ts";
 import { reportJson, stringify } from "../inspect/json.ts";
 import type { SectionReport, StreamReport } from "../inspect/model.ts";
 import { isFault } from "../inspect/problems.ts";
@@ -13,6 +14,7 @@ import {
   sectionText,
   valueText,
 } from "../inspect/text.ts";
+import { findDescription } from "../inspect/trailer.ts";
 import { CliError, EXIT } from "./cli-error.ts";
 import { nearest, type Options, text, type ValuesOf } from "./command-line.ts";
 import { number, size } from "./option-values.ts";
@@ -40,6 +42,11 @@ export const inspectOptions = {
     many: true,
     help: "write this RAM block to a file; BLOCK:OFFSET+LENGTH=FILE a part of it; may be given several times",
   },
+  like: {
+    value: "FILE",
+    parse: text,
+    help: "name the fields as in this stream of the same machine, if FILE is cut or has no VMDESCRIPTION",
+  },
   zeros: { help: "look into whole pages and count those that are zeros" },
   offset: { value: "BYTES", parse: size(""), help: "where the stream starts in the file (default 0)" },
   "page-size": {
@@ -56,8 +63,10 @@ export async function inspect(path: string, values: InspectValues): Promise<numb
   const extracts = values["ram-extract"].map((spec) => new RamExtract(spec));
   let report: StreamReport;
   try {
+    const options = readOptions(values, extracts);
+    const like = values.like === undefined ? {} : { description: await descriptionOf(values.like) };
     report = await withStreamFile(path, EXIT.FAILURE, (source) =>
-      readStream(source, readOptions(values, extracts)),
+      readStream(source, { ...options, ...like }),
     );
   } finally {
     for (const extract of extracts) extract.close();
@@ -70,6 +79,12 @@ export async function inspect(path: string, values: InspectValues): Promise<numb
     }
   }
   return report.problem !== undefined || report.warnings.some(isFault) ? EXIT.FAILURE : EXIT.OK;
+}
+
+async function descriptionOf(path: string): Promise<Description> {
+  const found = await withStreamFile(path, EXIT.FAILURE, (source) => findDescription(source, 0));
+  if (found === undefined) throw new CliError(`${path}: there is no VMDESCRIPTION at its end`);
+  return found.description;
 }
 
 function readOptions(values: InspectValues, extracts: readonly RamExtract[]): ReadOptions {

@@ -92,7 +92,7 @@ const KNOWN = {
   "stream.guessed": {
     cause:
       "the stream has no VMDESCRIPTION for this section (postcopy, suppress-vmdesc, an unknown section with parts)",
-    cure: "its end was found by the next section's head: take its size with care; its fields have no names",
+    cure: "their ends were found by what follows them; --like names the fields, from a whole stream of the same machine",
   },
   "ram.flags": {
     cause:

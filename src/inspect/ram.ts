@@ -35,6 +35,8 @@ const ONE_PAGE = ZERO | PAGE | XBZRLE | COMPRESS_PAGE;
 const MAX_BLOCKS = 65_536;
 /** 512 GiB of pages of 4 KiB; made of untouched memory. */
 const MAX_HEAT = 2 ** 27;
+/** Of a block in a mapped-ram file: 2 TiB of pages of 4 KiB. */
+const MAX_BITMAP_BYTES = 2 ** 26;
 /** Tried in this order where the stream does not say it. */
 const PAGE_SIZES = [4096, 8192, 1024, 16384, 65536, 2048, 512];
 const MAX_PAGE_SIZE = 65536;
@@ -308,7 +310,7 @@ export class RamScan {
     const at = scan.offset;
     await scan.need(MAPPED_RAM_HEADER_BYTES);
     const header = decodeMappedRamHeader(new ByteReader(cursor.take(MAPPED_RAM_HEADER_BYTES)));
-    const fault = mappedRamFault(header, block.size, scan.offset);
+    const fault = mappedRamFault(header, block.size, scan.offset, MAX_BITMAP_BYTES);
     if (fault !== undefined) stop("ram.list", `ram block ${block.name}`, at, "a mapped-ram header", fault);
     if (isWithoutPages(header)) return;
     scan.pageSize ??= header.pageSize;

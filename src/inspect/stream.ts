@@ -40,6 +40,8 @@ export interface ReadOptions {
   readonly skipIntegrity?: boolean;
   /** Where the stream starts in the source, in bytes. */
   readonly offset?: number;
+  /** For a stream without a VMDESCRIPTION: that of another one of the same machine (`findDescription`). */
+  readonly description?: Description;
   /** Of the target, in bytes, for a stream that does not say it. */
   readonly pageSize?: number;
 }
@@ -99,6 +101,8 @@ class StreamScan {
   #description: Description | undefined;
   readonly #devices = new Map<string, DescribedDevice>();
   #descriptionAt: number | undefined;
+  /** The description is another stream's. */
+  #borrowed = false;
   /** Whether sections end with a footer; undefined until one has ended. */
   #footers: boolean | undefined;
   readonly #guessed: string[] = [];
@@ -146,6 +150,11 @@ class StreamScan {
   async #body(): Promise<void> {
     const scan: Scan = this.#scan;
     const found = await findDescription(scan.cursor.source, scan.offset);
+    const { description } = this.#options;
+    if (found === undefined && description !== undefined) {
+      this.#useDescription(description);
+      this.#borrowed = true;
+    }
     if (found !== undefined) {
       this.#descriptionAt = found.offset;
       scan.configuration = found.description.configuration;
@@ -387,6 +396,7 @@ class StreamScan {
       if (this.#descriptionAt !== at) {
         try {
           this.#useDescription(parseDescription(bytes));
+          this.#borrowed = false;
         } catch (error) {
           stop("stream.description", scan.where, at, "JSON that describes the sections", messageOf(error));
         }
@@ -427,7 +437,7 @@ class StreamScan {
       ram: blocks,
       iterative,
       commands: this.#commands,
-      ...(this.#description === undefined ? {} : { vmDescription: this.#description }),
+      ...(this.#description === undefined || this.#borrowed ? {} : { vmDescription: this.#description }),
       capabilities: [...scan.capabilities],
       pageSize: scan.pageSize ?? 4096,
       ...(integrity === undefined ? {} : { integrity }),

@@ -46,15 +46,20 @@ export function placeMappedRam(at: number, size: number, pageSize: number): Mapp
  * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be read from
  * front to back. A size of 0: the block's pages are not in the file (ignore-shared).
  */
-export function mappedRamFault(header: MappedRamHeader, size: number, end: number): string | undefined {
+export function mappedRamFault(
+  header: MappedRamHeader,
+  size: number,
+  end: number,
+  maxBitmapBytes: number = MAX_BITMAP_BYTES,
+): string | undefined {
   const { version, pageSize, bitmapOffset, pagesOffset } = header;
   if (version !== MAPPED_RAM_VERSION) return `mapped-ram version ${version}, expected ${MAPPED_RAM_VERSION}`;
   if (pageSize < 512 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0)
     return `pages of ${pageSize} bytes, expected a power of two from 512 to 65536`;
   if (isWithoutPages(header)) return undefined;
   const bitmapBytes = mappedRamBitmapBytes(size, pageSize);
-  if (bitmapBytes > MAX_BITMAP_BYTES)
-    return `a bitmap of ${bitmapBytes} bytes, at most ${MAX_BITMAP_BYTES} are read`;
+  if (bitmapBytes > maxBitmapBytes)
+    return `a bitmap of ${bitmapBytes} bytes, at most ${maxBitmapBytes} are read`;
   if (bitmapOffset < end || bitmapOffset > end + PAGES_ALIGNMENT)
     return `its bitmap is at file offset ${bitmapOffset}, expected ${end}`;
   const bitmapEnd = bitmapOffset + bitmapBytes;

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deflateSync } from "node:zlib";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { bytesSource } from "../../src/inspect/source.ts";
+import { readStream } from "../../src/inspect/stream.ts";
 import { page, PAGE, pageOf, smallStream, StreamBuilder, zeroPage } from "../support/stream-builder.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -76,6 +78,24 @@ test("exit codes, and what is said", async () => {
   expect(noSection.err).toContain("did you mean timer/0?");
   expect(noField).toMatchObject({ code: 1, out: "" });
   expect(noField.err).toContain("there are ticks, regs");
+});
+
+test("a stream without names takes them from a whole one", async () => {
+  const whole = smallStream().end();
+  await writeFile(join(directory, "whole"), whole);
+  const { sections } = await readStream(bytesSource(whole));
+  const { dataOffset, size } = sections.at(-1)!;
+  await writeFile(join(directory, "cut"), whole.subarray(0, dataOffset + size + 5));
+  const field = ["cut", "--field", "timer/0/timer/extra.x"];
+  const [without, like, none] = await Promise.all([
+    inspect(field),
+    inspect([...field, "--like", "whole"]),
+    inspect(["whole", "--like", "cut"]),
+  ]);
+  expect(without.out).toBe("");
+  expect(like).toMatchObject({ code: 1, out: "-1\n" });
+  expect(like.err).toContain("[stream.cut]");
+  expect(none.err).toContain("no VMDESCRIPTION");
 });
 
 test("RAM blocks as files: whole, zero, XBZRLE and deflated pages, pages that come again, a part", async () => {

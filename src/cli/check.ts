@@ -36,7 +36,7 @@ export const checkOptions = {
   message: {
     value: "TEXT",
     parse: text,
-    help: "what QEMU said when it did not load (- reads it from standard input)",
+    help: "what QEMU said when it did not load (--message=- reads it from standard input)",
   },
   strict: { help: "warnings count: exit code 1 for them, too" },
   json: { help: "print the result as JSON" },
@@ -53,13 +53,12 @@ export async function check(values: ValuesOf<typeof checkOptions>, stream?: stri
   const { target, from, to, message } = values;
   const ways = [stream !== undefined, from !== undefined || to !== undefined, message !== undefined];
   if (ways.filter(Boolean).length !== 1) {
-    throw new UsageError("give one of: STREAM --target FILE; --from DUMP --to DUMP; --message TEXT");
+    throw new UsageError("give one of: STREAM [--target FILE]; --from DUMP --to DUMP; --message TEXT");
   }
   if (message !== undefined) return explain(message, values.json);
   if (stream !== undefined) {
-    if (target.length === 0)
-      throw new UsageError("--target is missing: the target's -dump-vmstate, or a stream of it");
-    return print(await checkFile(stream, target), values, "it loads", "it does not load");
+    const yes = target.length === 0 ? "the stream itself is in order" : "it loads";
+    return print(await checkFile(stream, target), values, yes, "it does not load");
   }
   if (from === undefined || to === undefined) throw new UsageError("--from and --to belong together");
   const result = checkDumps(await dumpFile(from), await dumpFile(to), values.type);

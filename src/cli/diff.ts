@@ -85,7 +85,7 @@ function lineOf({ path, kind, first, second, meaning }: Difference): string {
 function ramLines({ block, ranges, reason }: RamDifference, how: Ram): string[] {
   if (reason !== undefined) return [`ram/${block}: not compared: ${reason}`];
   const pages = ranges.reduce((sum, range) => sum + range.pages, 0);
-  const summary = `ram/${block}: ${pages} page${pages === 1 ? "" : "s"} differ in ${ranges.length} range${ranges.length === 1 ? "" : "s"}`;
+  const summary = `ram/${block}: ${pages} page${pages === 1 ? " differs" : "s differ"} in ${ranges.length} range${ranges.length === 1 ? "" : "s"}`;
   if (how === "summary") return [summary];
   const hex = (value: number) => `0x${value.toString(16)}`;
   return [

@@ -3,10 +3,10 @@
 // inconsistent with Host index …"). The fields are those of decode/virtio.ts. Left out: packed rings (their state is in
 // no memory that could be compared) and rings behind an IOMMU.
 import { hex } from "../base/hex.ts";
-import { applyXbzrle } from "../migration/xbzrle.ts";
 import { BIG_ENDIAN } from "./decode/virtio.ts";
 import { virtioType } from "./decode/virtio-devices.ts";
 import { featureNames } from "./decode/virtio-features.ts";
+import { followed } from "./diff-ram.ts";
 import { guestMemory, type RamPlace } from "./guest-memory-map.ts";
 import type { Field, Problem, SectionReport, StreamReport } from "./model.ts";
 import type { ByteSource } from "./source.ts";
@@ -172,22 +172,32 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
 
 // --- Queues ---------------------------------------------------------------------------------------------------
 
+/** By block, offsets of pages. */
+type PageSet = ReadonlyMap<string, ReadonlySet<number>>;
+
+function pageSet(places: readonly (RamPlace | undefined)[]): PageSet {
+  const set = new Map<string, Set<number>>();
+  for (const place of places) {
+    if (place !== undefined) set.set(place.block, (set.get(place.block) ?? new Set()).add(place.page));
+  }
+  return set;
+}
+
 /** The wanted pages of a stream's RAM, as they are at its end: by `block/page`. */
 async function readPages(
   source: ByteSource,
-  wanted: ReadonlySet<string>,
+  wanted: PageSet,
   offset: number,
 ): Promise<Map<string, Uint8Array>> {
   const pages = new Map<string, Uint8Array>();
   const onPage: PageVisitor = (block, at, kind, bytes, fill) => {
+    if (wanted.get(block.name)?.has(at) !== true) return;
     const key = `${block.name}/${at}`;
-    if (!wanted.has(key)) return;
     const page = pages.get(key) ?? new Uint8Array(block.pageSize);
     pages.set(key, page);
     if (kind === "zero") page.fill(fill);
     else if (kind === "page" && bytes !== undefined) page.set(bytes);
-    else if (kind === "xbzrle" && bytes !== undefined) applyXbzrle(bytes, page);
-    else pages.delete(key);
+    else if (!(kind === "xbzrle" && bytes !== undefined && followed(bytes, page))) pages.delete(key);
   };
   await readStream(source, { onPage, skipIntegrity: true, offset });
   return pages;
@@ -228,7 +238,7 @@ export async function checkQueues(report: StreamReport, source: ByteSource, offs
       availAt: memory(item.queue.avail + 2n),
       usedAt: memory(item.queue.used + 2n),
     }));
-  const wanted = new Set(checked.flatMap(({ availAt, usedAt }) => [availAt?.page ?? "", usedAt?.page ?? ""]));
+  const wanted = pageSet(checked.flatMap(({ availAt, usedAt }) => [availAt, usedAt]));
   if (checked.length === 0) return { problems, warnings };
   const pages = await readPages(source, wanted, offset);
   for (const { state, queue, availAt, usedAt } of checked) {
@@ -253,7 +263,7 @@ function indexAt(
   at: RamPlace | undefined,
   bigEndian: boolean,
 ): number | undefined {
-  const page = at === undefined ? undefined : pages.get(at.page);
+  const page = at === undefined ? undefined : pages.get(`${at.block}/${at.page}`);
   if (page === undefined || at === undefined || at.offset + 2 > page.length) return undefined;
   return new DataView(page.buffer, page.byteOffset).getUint16(at.offset, !bigEndian);
 }

@@ -54,7 +54,7 @@ function sameLayout(section: SectionReport, layout: Layout, target: StreamReport
   return other?.version === section.version && JSON.stringify(known) === JSON.stringify(layout);
 }
 
-/** Judges a stream by all that is known of one target. */
+/** Judges a stream by all that is known of one target; by itself, if nothing is. */
 export function checkStream(report: StreamReport, targets: readonly CheckTarget[]): CheckReport {
   const findings = new Findings();
   if (report.problem !== undefined) findings.problem(report.problem);

@@ -118,7 +118,7 @@ export class RamPages {
         kept.set(key, contents);
         if (kind === "zero") contents.fill(fill);
         else if (kind === "page" && bytes !== undefined) contents.set(bytes);
-        else if (!(kind === "xbzrle" && bytes !== undefined && applied(bytes, contents))) kept.delete(key);
+        else if (!(kind === "xbzrle" && bytes !== undefined && followed(bytes, contents))) kept.delete(key);
         if (kept.has(key)) this.#record(block, page, "page", contents, 0);
         else this.#record(block, page, kind, bytes, fill);
       };
@@ -127,8 +127,8 @@ export class RamPages {
   }
 }
 
-/** False if the difference is damaged: the page's contents are unknown from then on. */
-function applied(delta: Uint8Array, page: Uint8Array): boolean {
+/** Makes the page new. False if the difference is damaged: the page's contents are unknown from then on. */
+export function followed(delta: Uint8Array, page: Uint8Array): boolean {
   try {
     applyXbzrle(delta, page);
     return true;

@@ -34,8 +34,9 @@ const BOARDS: readonly Board[] = [
 ];
 
 export interface RamPlace {
-  /** `block/offset of its page`. */
-  readonly page: string;
+  readonly block: string;
+  /** Offset of its page in the block. */
+  readonly page: number;
   /** In the page. */
   readonly offset: number;
 }
@@ -57,7 +58,8 @@ export function guestMemory(report: StreamReport): ((address: bigint) => RamPlac
   const low = board.split !== undefined && size >= board.split.least ? board.split.low : size;
   const pageSize = BigInt(block.pageSize);
   const place = (offset: bigint): RamPlace => ({
-    page: `${block.name}/${offset - (offset % pageSize)}`,
+    block: block.name,
+    page: Number(offset - (offset % pageSize)),
     offset: Number(offset % pageSize),
   });
   return (address) => {

@@ -15,13 +15,13 @@ import {
   type QemuPlicState,
 } from "./board-state.ts";
 import { checkHart, hartFromQemu, MIP } from "./hart.ts";
+import { NS_PER_TICK, timeOffset } from "./guest-time.ts";
 import { hartDefinition, NOT_ARMED, type QemuHart } from "./hart-state.ts";
 import type { Kept, QemuParts } from "./parts.ts";
 import { type Release, RELEASES, TradeError } from "./releases.ts";
 import { foreignSection } from "./sections.ts";
 import { RESHAPED } from "./writer.ts";
 
-const NS_PER_TICK = 100n;
 /** What the clock here counts to exactly: 28 years. */
 const LAST_TICK = (1n << 53n) - 1n;
 /** More than any machine here has. */
@@ -41,7 +41,9 @@ export class QemuLoader implements ForeignLoader {
   readonly #harts: QemuHart[] = [];
   readonly #halted: number[] = [];
   #release: Release | undefined;
+  /** The virtual one, in ns, and mtime − that, in ticks. */
   #clock = 0n;
+  #offset = 0n;
   #mtimer: MtimerState | undefined;
 
   constructor(parts: QemuParts, keep: (kept: Kept) => void) {
@@ -97,10 +99,9 @@ export class QemuLoader implements ForeignLoader {
         check: (hart, version) => {
           checkHart(hart, id);
           this.#release = RELEASES.find((r) => r.cpu === version);
-        },
-        take: (hart) => {
           this.#harts[id] = hart;
         },
+        take: () => {},
       }),
     ];
   }
@@ -128,14 +129,14 @@ export class QemuLoader implements ForeignLoader {
     return foreignSection({
       idstr: "riscv_mtimer",
       definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
-      check: (state) => {
-        const now = this.#now(state);
+      check: (state, version) => {
+        this.#mtimer = state;
+        this.#offset = timeOffset(version, this.#clock, state, this.#harts);
+        const now = this.#clock / NS_PER_TICK + this.#offset;
         if (now >= 0n && now <= LAST_TICK) return;
         throw new TradeError("trade.time", `riscv_mtimer: mtime is ${now}, expected 0 to ${LAST_TICK}`);
       },
-      take: (state) => {
-        this.#mtimer = state;
-      },
+      take: () => {},
     });
   }
 
@@ -182,7 +183,7 @@ export class QemuLoader implements ForeignLoader {
       );
     }
     if (mtimer === undefined) throw new TradeError("trade.section", "the stream has no section riscv_mtimer");
-    const now = this.#now(mtimer);
+    const now = this.#clock / NS_PER_TICK + this.#offset;
     for (const cpu of cpus.all) {
       hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);
       cpu.state.timerTime = now;
@@ -190,17 +191,12 @@ export class QemuLoader implements ForeignLoader {
     const msip = Uint32Array.from(this.#harts, ({ mip }) => ((mip & MIP.MSIP) === 0n ? 0 : 1));
     irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
     this.#raiseLines();
-    const shift = BigInt.asIntN(64, mtimer.delta) * NS_PER_TICK;
+    const shift = this.#offset * NS_PER_TICK;
     if (serial.state.fifoTimeoutTimer !== NOT_ARMED && shift !== 0n) {
       serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + shift);
       serial.update();
     }
     this.#keep({ release, harts: this.#harts });
-  }
-
-  /** mtime, in ticks. */
-  #now({ delta }: MtimerState): bigint {
-    return this.#clock / NS_PER_TICK + BigInt.asIntN(64, delta);
   }
 
   /** A line that is high makes its source pending here as soon as it is not served; there only when it is raised. */

@@ -10,13 +10,13 @@ import {
   plicDefinition,
   type QemuPlicState,
 } from "./board-state.ts";
+import { NS_PER_TICK } from "./guest-time.ts";
 import { hartToQemu, INTERRUPT_HARD, MIP, type Surroundings, timerNs } from "./hart.ts";
 import { hartDefinition, NOT_ARMED } from "./hart-state.ts";
 import type { Kept, PlicPortState, QemuParts } from "./parts.ts";
 import type { Release } from "./releases.ts";
 import { foreignSection } from "./sections.ts";
 
-const NS_PER_TICK = 100n;
 const NEVER = 0xffffffffffffffffn;
 
 /** Sections of Wherry's own profile that a QEMU has in another shape, or not at all. */

@@ -1,0 +1,44 @@
+// mtime in a QEMU's stream: the virtual clock plus an offset, which is not 0 once the guest was reset, and which mtimer's
+// version 1 forgets. It is told from what the harts wait for: closely where supervisor timers are in the stream, else
+// from comparators that are long past and yet have raised nothing. The guest's clock may go ahead by a little, never back.
+import type { MtimerState } from "./board-state.ts";
+import { MIP } from "./hart.ts";
+import { NOT_ARMED, type QemuHart } from "./hart-state.ts";
+
+export const NS_PER_TICK = 100n;
+const NEVER = 0xffffffffffffffffn;
+const INT64_MAX = (1n << 63n) - 1n;
+const MENVCFG_STCE = 1n << 63n;
+/** A QEMU is late by less than that when it arms timers and when it sees to them; no guest is reset so soon. */
+const LATE = 10_000_000n;
+/** What a QEMU that is not preempted takes to arm a timer is less. */
+const ARMING = 10_000n;
+
+/** mtime − virtual clock in ticks. `clock`: the virtual one, in ns. */
+export function timeOffset(
+  version: number,
+  clock: bigint,
+  mtimer: MtimerState,
+  harts: readonly QemuHart[],
+): bigint {
+  if (version >= 3) return BigInt.asIntN(64, mtimer.delta);
+  const now = clock / NS_PER_TICK;
+  const armed = harts
+    .filter(({ stimer, stimecmp }) => isArmed(stimer) && stimecmp !== NEVER)
+    .map(({ stimer, stimecmp }) => stimecmp - stimer / NS_PER_TICK);
+  const latest = armed.sort(byValue).at(-1);
+  if (latest !== undefined) return latest < -LATE ? latest + ARMING : 0n;
+  const past = harts.flatMap((hart, id) => unraised(hart, mtimer.timecmp[id] ?? NEVER)).sort(byValue)[0];
+  // The nearest of them is due now: the guest's clock is ahead by what was left to it, not by its time before the reset.
+  return past !== undefined && past + LATE < now ? past - now : 0n;
+}
+
+const isArmed = (timer: bigint): boolean => timer !== NOT_ARMED && timer < INT64_MAX;
+const byValue = (a: bigint, b: bigint): number => (a < b ? -1 : 1);
+
+/** Comparators that would have raised their interrupt if mtime had come to them. */
+function unraised({ mip, mie, menvcfg, stimecmp }: QemuHart, timecmp: bigint): bigint[] {
+  const supervisor = (menvcfg & MENVCFG_STCE) !== 0n && (mip & MIP.STIP) === 0n ? [stimecmp] : [];
+  const machine = (mie & MIP.MTIP) !== 0n && (mip & MIP.MTIP) === 0n ? [timecmp] : [];
+  return [...supervisor, ...machine].filter((ticks) => ticks !== NEVER);
+}

@@ -7,6 +7,7 @@ export { Xxh32, xxh32 } from "./base/xxh32.ts";
 export { pieceChannel } from "./host/memory-snapshot.ts";
 export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check.ts";
 export { checkDumps, type DumpCheck } from "./inspect/check-dumps.ts";
+export { checkQueues, type QueueCheck } from "./inspect/check-virtio.ts";
 export { explainComplaint } from "./inspect/complaints.ts";
 export { type DiffOptions, type Difference, diffStreams, type StreamDifferences } from "./inspect/diff.ts";
 export { readWithRam } from "./inspect/diff-ram.ts";

@@ -110,6 +110,18 @@ describe("virtio-gpu", () => {
     expect(at(reader.fields, "resources", "[0]", "pixels")?.size).toBe(32);
     expect(at(reader.fields, "scanout", "[0]", "fb.stride") !== undefined).toBe(framebuffer > 0);
   });
+  it("two outputs of which QEMU wrote one framebuffer", () => {
+    const out = new ByteWriter()
+      .u32(0)
+      .u32(1)
+      .u32(2)
+      .bytes(zeros(40 + 64));
+    const reader = new FieldReader(out.finish(), 0);
+    const gpu = { idstr: "0000:00:01.0/virtio-gpu", instanceId: 0, version: 1, vmsdName: "virtio-gpu" };
+    expect(decodeOpaque({ ...gpu, field: "virtio-gpu", type: "virtio-gpu" }, reader)).toBe(true);
+    expect(at(reader.fields, "scanout")?.meaning).toContain("1 of them with a framebuffer");
+    expect(reader.remaining).toBe(0);
+  });
   it("blobs", () => {
     const out = new ByteWriter().u32(7).u32(4096).u32(1).u64(0x8000_0000n).u32(4096).u32(0);
     const fields = decode(out, { vmsdName: "virtio-gpu/blob", field: "virtio-gpu/blob", type: "blob" });

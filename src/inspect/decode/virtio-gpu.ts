@@ -9,6 +9,7 @@ const SCANOUT =
 /** Since QEMU 8.2. */
 const FRAMEBUFFER = " fb.format:4 fb.bytes_pp:4 fb.width:4 fb.height:4 fb.stride:4 fb.offset:4";
 const SCANOUT_SIZE = 40;
+const FRAMEBUFFER_SIZE = 24;
 
 function guestPages(reader: FieldReader, count: number): void {
   reader.group("iov", "array", () => {
@@ -37,8 +38,21 @@ export function readGpu(reader: FieldReader): void {
     reader.bytes("pixels", width * height * BYTES_PER_PIXEL);
   });
   reader.u32("enable");
-  const outputs = reader.u32("max_outputs");
-  const layout = reader.remaining > outputs * SCANOUT_SIZE ? SCANOUT + FRAMEBUFFER : SCANOUT;
+  scanouts(reader, reader.u32("max_outputs"));
+}
+
+/**
+ * QEMU decides for each output whether it writes the framebuffer, and looks in the wrong place for all but the first (seen
+ * in 10.0 and 11.1): streams of several outputs have it for some of them, and nothing tells for which.
+ */
+function scanouts(reader: FieldReader, outputs: number): void {
+  const more = reader.remaining - outputs * SCANOUT_SIZE;
+  if (more > 0 && more < outputs * FRAMEBUFFER_SIZE) {
+    const meaning = `${outputs} outputs, ${more / FRAMEBUFFER_SIZE} of them with a framebuffer: the stream does not say which`;
+    reader.bytes("scanout", reader.remaining, meaning);
+    return;
+  }
+  const layout = more > 0 ? SCANOUT + FRAMEBUFFER : SCANOUT;
   reader.group("scanout", "array", () => {
     for (let i = 0; i < outputs; i++) reader.group(`[${i}]`, "struct", () => readLayout(reader, layout));
   });

@@ -454,6 +454,14 @@ describe("refused", () => {
     ["virtualised mode", (h) => (h.virt = 1n), /hypervisor extension/],
     ["vectors", (h) => (h.mstatus |= 0x600n), /v=off/],
     ["PMP entries that are not here", (h) => (h.pmp[16]!.config = 0x1f), /PMP entry 16/],
+    [
+      "a counter of events",
+      (h) => {
+        h.mhpmevent[5] = 0x10019n;
+        h.mcountinhibit = 0n;
+      },
+      /counter 5 counts event 0x10019.*end perf/,
+    ],
     ["a debug trigger", (h) => (h.tdata1[1]! |= 4n), /debug trigger 1/],
     ["letters of misa", (h) => (h.misaExt |= 1n << 21n), /misa has V/],
     ["another hart's state", (h) => (h.mhartid = 3n), /mhartid is 3, expected 0/],

@@ -28,6 +28,7 @@ const DELEGABLE = 0xb3ffn;
 const COUNTINHIBIT = 0b101n;
 const CYCLE = 0;
 const INSTRET = 2;
+const FIRST_EVENT_COUNTER = 3;
 const MENVCFG_STCE = bit(63);
 const MENVCFG_ADUE = bit(61);
 const ENVCFG_MASK = 0xf1n;
@@ -74,6 +75,17 @@ export function checkHart(q: QemuHart, id: number): void {
     fail("trade.vector", "mstatus.VS is on, harts here have no vectors: start QEMU with -cpu rv64,v=off");
   const entry = q.pmp.findIndex(({ config }, i) => i >= PMP_ENTRIES && config !== 0);
   if (entry >= 0) fail("trade.pmp", `PMP entry ${entry} is in use, harts here have ${PMP_ENTRIES}`);
+  const counter = q.mhpmevent.findIndex((event, i) => {
+    return i >= FIRST_EVENT_COUNTER && (event & LOW_32) !== 0n && (q.mcountinhibit & bit(i)) === 0n;
+  });
+  if (counter >= 0) {
+    const event = hex(q.mhpmevent[counter]! & LOW_32);
+    fail(
+      "trade.counter",
+      `performance counter ${counter} counts event ${event}, harts here count cycles and instructions alone: ` +
+        "end perf in the guest",
+    );
+  }
   const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
   if (trigger >= 0) fail("trade.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
   const mode = q.satp >> 60n;

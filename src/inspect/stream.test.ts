@@ -320,7 +320,8 @@ describe("a broken stream", () => {
     const deep = "[".repeat(100_000);
     for (const json of ["{", "[]", '{"devices":3}', deep, '{"devices":[{"name":1}]}']) {
       const report = await readStream(pipe(smallStream().end(json)));
-      expect([json.slice(0, 20), report.problem?.code]).toEqual([json.slice(0, 20), "stream.description"]);
+      expect(report.problem).toBeUndefined();
+      expect(report.warnings.map(({ code }) => code)).toContain("stream.description");
     }
   });
 

@@ -398,7 +398,8 @@ class StreamScan {
           this.#useDescription(parseDescription(bytes));
           this.#borrowed = false;
         } catch (error) {
-          stop("stream.description", scan.where, at, "JSON that describes the sections", messageOf(error));
+          const expected = "JSON that describes the sections";
+          scan.warnings.push(problem("stream.description", scan.where, at, expected, messageOf(error)));
         }
       }
     }

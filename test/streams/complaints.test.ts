@@ -271,6 +271,23 @@ test("machine type mismatch", async () => {
   expect(await load(bytes)).toMatch(/vert/);
 });
 
+test("a stream of Wherry's own form in QEMU", async () => {
+  const sink = memorySink();
+  await saveSnapshot(new TradingMachine(small), async () => sink);
+  const own = Buffer.from(sink.committed as Uint8Array);
+  const { sections } = await inspect(own);
+  // The fake machine has no board, whose section this is.
+  expect(sections.map(({ idstr }) => idstr)).toContain("wherry/integrity");
+  const board = new StreamBuilder()
+    .configuration("virt")
+    .ramStart({ ram: PAGE })
+    .ramPart(() => {}, 3);
+  board.device(2, "wherry/machine", { fields: [] }, () => {});
+  const { problems } = await check(board.end(), await traded());
+  expect(problems).toHaveLength(1);
+  expectAnswer(problems[0], { code: "check.own-form" }, /--profile/);
+});
+
 test('"Error -22 while loading VM state"', async () => {
   const [said] = explainComplaint("Error -22 while loading VM state");
   expectAnswer(said, { code: "complaint.einval" }, /wherry check/);

@@ -11,7 +11,7 @@ import { QEMU_VM } from "../../../src/migration/wire.ts";
 
 const MAX_SECTION = 1500;
 const MAX_DESCRIBED = 5000;
-const MAX_FILE = 9000;
+const MAX_FILE = 2500;
 /** In turn, so that each has its share of the whole, which is limited. */
 const STREAMS = [
   "x86_64-q35-10.0",

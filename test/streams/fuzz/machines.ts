@@ -87,7 +87,9 @@ const SECTIONS = [
 
 /** Made in microseconds, to be thrown away. Reads Wherry's own streams; `foreign`: those of the seeds too. */
 export function fuzzMachine(foreign: boolean): Machine {
-  const machine = new Machine({ name: "virt", memory: MEMORY, vm: fakeVm(MEMORY, () => {}), cpus: CPUS });
+  // QEMU's machines have a firmware of their own.
+  const vm = { ...fakeVm(MEMORY, () => {}), builtinFirmware: !foreign };
+  const machine = new Machine({ name: "virt", memory: MEMORY, vm, cpus: CPUS });
   for (const section of SECTIONS) machine.addSection(section);
   if (foreign) machine.foreign = PROFILES;
   return machine;

@@ -3,10 +3,11 @@
 // loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device checks in its own code after loading, other
 // than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
+import { ACPI_CURE, checkMachine, checkSettings, Findings, NO_ACPI } from "./check-machine.ts";
 import { pciProblems } from "./check-pci.ts";
 import { featureWarnings } from "./check-virtio.ts";
 import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate.ts";
-import type { Problem, RamBlockReport, SectionReport, StreamReport } from "./model.ts";
+import type { Problem, SectionReport, StreamReport } from "./model.ts";
 
 /** What is known of the QEMU that is to load. `name` is for messages: a file's name. */
 export type CheckTarget =
@@ -20,19 +21,6 @@ export interface CheckReport {
   readonly warnings: readonly Problem[];
   /** What could not be judged with what is known of the target, in words. */
   readonly unchecked: readonly string[];
-}
-
-class Findings {
-  readonly problems: Problem[] = [];
-  readonly warnings: Problem[] = [];
-  readonly unchecked: string[] = [];
-
-  problem(problem: Problem): void {
-    this.problems.push(problem);
-  }
-  warn(problem: Problem): void {
-    this.warnings.push(problem);
-  }
 }
 
 const sectionKey = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanceId}`;
@@ -62,8 +50,15 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   const dumps = targets.filter((target) => target.kind === "dump");
   const streams = targets.filter((target) => target.kind === "stream");
   const layouts = layoutsOf(report);
+  if (isOwnForm(report) && targets.some((target) => target.kind === "dump" || !isOwnForm(target.report))) {
+    findings.problem(OWN_FORM);
+    return findings;
+  }
   const unjudged: string[] = [];
-  for (const target of targets) checkMachine(report, target, findings);
+  for (const target of targets) {
+    const wanted = target.kind === "dump" ? target.dump.machine : target.report.configuration?.machine;
+    checkMachine(report, wanted, target.name, findings);
+  }
   for (const section of heads(report)) {
     for (const { report: target } of streams) checkPresence(section, target, findings);
     const layout = layouts.get(sectionKey(section));
@@ -77,11 +72,9 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
     if (!judged && streams.length === 0) unjudged.push(sectionKey(section));
   }
   for (const { report: target } of streams) {
-    checkConfiguration(report, target, findings);
     checkMissing(report, target, findings);
-    checkRam(report, target, findings);
+    checkSettings(report, target, findings);
     for (const problem of pciProblems(report, target)) findings.problem(problem);
-    for (const warning of commandWarnings(report, target)) findings.warn(warning);
     for (const warning of featureWarnings(report, target)) findings.warn(warning);
   }
   if (streams.length === 0) {
@@ -102,33 +95,22 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   return findings;
 }
 
-function checkMachine(report: StreamReport, target: CheckTarget, findings: Findings): void {
-  const machine = report.configuration?.machine;
-  const wanted = target.kind === "dump" ? target.dump.machine : target.report.configuration?.machine;
-  if (machine === undefined || wanted === undefined || machine === wanted) return;
-  findings.problem({
-    code: "check.machine",
-    where: "configuration",
-    expected: `machine type ${wanted}, as in ${target.name}`,
-    found: `machine type ${machine}`,
-    cause:
-      "QEMU loads a stream only into the very machine type that it was written by; aliases (pc, q35) change per release",
-    cure:
-      target.kind === "dump"
-        ? `start the target with -M ${machine}, and make the dump with it; or start the source with -M ${wanted}`
-        : `start the target with -M ${machine}; or start the source with -M ${wanted}`,
-  });
-}
-
-// --- Sections -------------------------------------------------------------------------------------------------
+/** Of Wherry's streams the first device section is its own. */
+const isOwnForm = (report: StreamReport) => report.sections.some(({ idstr }) => idstr === "wherry/machine");
+const OWN_FORM: Problem = {
+  code: "check.own-form",
+  where: "section wherry/machine/0",
+  expected: "a stream in QEMU's form",
+  found: "Wherry's own",
+  cause: "Wherry saved or sent it without a profile",
+  cure: "save or migrate with --profile qemu-7.2, qemu-10.0 or qemu-11.1 (docs/qemu.md)",
+};
 
 /** A device by its place: `0000:00:03.0/e1000e` is what at what address. */
 function splitPath(idstr: string): { bus: string; device: string } {
   const slash = idstr.lastIndexOf("/");
   return { bus: slash < 0 ? "" : idstr.slice(0, slash), device: idstr.slice(slash + 1) };
 }
-
-const ACPI_CURE = "start the source with -M …,acpi=off, or use a target with ACPI on";
 
 /** Whether the target has the section's device. */
 function checkPresence(section: SectionReport, target: StreamReport, findings: Findings): void {
@@ -319,6 +301,11 @@ function layoutProblem(section: SectionReport, finding: LayoutFinding): Problem 
   };
 }
 
+const EXTRA_DEVICE = {
+  cause:
+    "the target has a device that the source has not, or the source is a release that did not save its state",
+  cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
+};
 /** Devices that the target has and the stream does not: QEMU loads without a word. */
 function checkMissing(report: StreamReport, target: StreamReport, findings: Findings): void {
   const there = new Set(heads(report).map(sectionKey));
@@ -330,157 +317,7 @@ function checkMissing(report: StreamReport, target: StreamReport, findings: Find
       where: `section ${key}`,
       expected: "state for a device of the target",
       found: "none in the stream",
-      cause:
-        "the target has a device that the source has not, or the source is a release that did not save its state",
-      cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
-    });
-  }
-}
-
-// --- Configuration and RAM ------------------------------------------------------------------------------------
-
-/** Capabilities that QEMU compares (migration/savevm.c). */
-const COMPARED_CAPABILITIES = ["x-ignore-shared", "mapped-ram"];
-
-function checkConfiguration(report: StreamReport, target: StreamReport, findings: Findings): void {
-  const [sent, wanted] = [new Set(report.capabilities), new Set(target.capabilities)];
-  for (const name of COMPARED_CAPABILITIES) {
-    if (sent.has(name) === wanted.has(name)) continue;
-    const state = (on: boolean) => (on ? "on" : "off");
-    findings.warn({
-      code: "check.capability",
-      where: "configuration/capabilities",
-      expected: `${name} ${state(wanted.has(name))}, as when the target's stream was written`,
-      found: `${name} ${state(sent.has(name))}`,
-      cause: "QEMU compares this capability of both sides",
-      cure: `on the target, before migrate-incoming: migrate-set-capabilities ${name} ${state(sent.has(name))}`,
-    });
-  }
-  if (report.pageSize !== target.pageSize) {
-    findings.problem({
-      code: "check.page-size",
-      where: "configuration/target-page-bits",
-      expected: `pages of ${target.pageSize} bytes`,
-      found: `pages of ${report.pageSize} bytes`,
-      cause: "another architecture, CPU model or machine type",
-      cure: "use the same architecture, -cpu and -M on both sides",
-    });
-  }
-}
-
-/** Commands of the stream that the target does not send itself: older releases end at one they do not know. */
-function commandWarnings(report: StreamReport, target: StreamReport): Problem[] {
-  if (target.commands.some(({ name }) => name === "SWITCHOVER_START")) return [];
-  return report.commands
-    .filter(({ name }) => name === "SWITCHOVER_START")
-    .map(({ name, command, offset }) => ({
-      code: "check.command",
-      where: "commands",
-      offset,
-      expected: "commands that the target knows",
-      found: `${name} (0x${command.toString(16)})`,
-      cause: 'QEMU before 10.0 does not know it ("MIG_CMD 0xb unknown"); the target does not send it itself',
-      cure: "if the target is older than 10.0: start the source with -global migration.send-switchover-start=off, or a machine type before 10.0",
-    }));
-}
-
-function checkRam(report: StreamReport, target: StreamReport, findings: Findings): void {
-  for (const block of report.ram) {
-    const known = target.ram.find(({ name }) => name === block.name);
-    if (known === undefined) findings.problem(unknownBlock(block));
-    else if (known.size !== block.size) checkBlockSize(block, known, findings);
-    else if (
-      known.hostPageSize !== undefined &&
-      block.hostPageSize !== undefined &&
-      known.hostPageSize !== block.hostPageSize
-    ) {
-      findings.problem({
-        code: "check.ram.host-page",
-        where: `ram block ${block.name}`,
-        expected: `host pages of ${known.hostPageSize} bytes`,
-        found: `host pages of ${block.hostPageSize} bytes`,
-        cause: "postcopy needs the same kind of memory on both sides",
-        cure: "use the same memory backend (huge pages or not) on both sides",
-      });
-    }
-  }
-  for (const block of target.ram) {
-    if (report.ram.some(({ name }) => name === block.name)) continue;
-    findings.warn({
-      code: "check.ram.extra",
-      where: `ram block ${block.name}`,
-      expected: "its pages",
-      found: "none in the stream",
-      cause: "the target has a device or firmware with RAM of its own that the source has not",
-      cure: "start the target without it; QEMU loads and leaves that RAM as it is",
-    });
-  }
-}
-
-/** What a block is by its name, and how its size is chosen. */
-function sizeCure(name: string): { cause: string; cure: string } {
-  if (name.endsWith(".rom")) {
-    return {
-      cause:
-        "the option ROM's file has another size on the two hosts (another release of iPXE or SeaVGABIOS)",
-      cure: "give the target's device a file of the source's size (romfile=…), or the source's size (romsize=…, QEMU 5.2 on), or none on both sides (romfile=)",
-    };
-  }
-  if (/bios|pc\.rom/.test(name)) {
-    return {
-      cause: "the firmware's file has another size on the two hosts",
-      cure: "start the target with the source's firmware file (-bios), or one padded to its size",
-    };
-  }
-  if (/flash/.test(name)) {
-    return {
-      cause: "the two flash images have different sizes",
-      cure: "use an image of the source's size for this pflash drive; pad it with truncate",
-    };
-  }
-  if (/vga|vram|qxl/i.test(name)) {
-    return {
-      cause: "the two display devices have different memory",
-      cure: "give the device the same vgamem_mb (vram_size_mb) on both sides",
-    };
-  }
-  return {
-    cause: "the two machines have different amounts of RAM",
-    cure: "start the target with the same -m (and the same memory backends) as the source",
-  };
-}
-
-function unknownBlock(block: RamBlockReport): Problem {
-  const acpi = block.name.startsWith("/rom@etc/acpi") || block.name === "/rom@etc/table-loader";
-  return {
-    code: "check.ram.unknown",
-    where: `ram block ${block.name}`,
-    expected: "a RAM block that the target has",
-    found: `'${block.name}' of ${block.size} bytes`,
-    cause: acpi
-      ? "the source has ACPI tables, the target has none: an older release (RISC-V: before 8.1), or ACPI is off"
-      : 'a device or firmware with RAM of its own that the target lacks, or RAM of another name ("Unknown ramblock")',
-    cure: acpi
-      ? ACPI_CURE
-      : "give the target the same devices, firmware and memory backends (id= of the backend is the block's name) as the source",
-  };
-}
-
-function checkBlockSize(block: RamBlockReport, known: RamBlockReport, findings: Findings): void {
-  const problem: Problem = {
-    code: "check.ram.size",
-    where: `ram block ${block.name}`,
-    expected: `${known.size} bytes (0x${known.size.toString(16)})`,
-    found: `${block.size} bytes (0x${block.size.toString(16)})`,
-    ...sizeCure(block.name),
-  };
-  // Blocks of firmware files are resized to what comes, up to a maximum that no stream says.
-  if (!block.name.startsWith("/rom@")) findings.problem(problem);
-  else if (block.size > known.size) {
-    findings.warn({
-      ...problem,
-      cause: "tables made for the source's devices; QEMU makes room for them up to a limit",
-      cure: "if QEMU says `Size too large`, give the target the source's machine type, devices and firmware",
+      ...(section.idstr.includes("acpi_build") ? NO_ACPI : EXTRA_DEVICE),
     });
   }
 }

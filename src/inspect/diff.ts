@@ -57,23 +57,25 @@ export function diffStreams(
   return { state: gathered(state), ram: ram.filter(({ block }) => !ignored(`ram/${block}`)) };
 }
 
-/** Neighbouring elements of an array that are absent or other in the same words become one: `pmp[16..63]`. */
+/** Neighbouring elements of an array that differ in the same words become one: `pmp[16..63]`. */
 function gathered(differences: readonly Difference[]): Difference[] {
   const found: Difference[] = [];
   const runs = new Map<string, { readonly place: number; readonly first: number; last: number }>();
   for (const difference of differences) {
     const [, head, index, tail] = /^(.*)\[(\d+)\]([^[]*)$/.exec(difference.path) ?? [];
-    if (difference.kind === "changed" || head === undefined) {
+    if (head === undefined) {
       found.push(difference);
       continue;
     }
-    const key = JSON.stringify([difference.kind, difference.first, difference.second, head, tail]);
+    const { path: _path, meaning, ...rest } = difference;
+    // A register's name does not tell elements apart of which one stream has none at all.
+    const alike = difference.kind === "changed" ? { ...rest, meaning } : rest;
+    const key = JSON.stringify([alike, head, tail]);
     const run = runs.get(key);
     if (run?.last === Number(index) - 1) {
       run.last = Number(index);
-      // One register's name does not name them all.
-      const { meaning: _, ...rest } = difference;
-      found[run.place] = { ...rest, path: `${head}[${run.first}..${run.last}]${tail}` };
+      const shared = difference.kind === "changed" && meaning !== undefined ? { meaning } : {};
+      found[run.place] = { ...rest, ...shared, path: `${head}[${run.first}..${run.last}]${tail}` };
     } else runs.set(key, { place: found.push(difference) - 1, first: Number(index), last: Number(index) });
   }
   return found;
@@ -301,7 +303,8 @@ function changeMeaning(a: Field, b: Field): string | undefined {
       new Set((text ?? "").split(/\s+/).filter((word) => word !== ""));
     const [before, after] = [words(a.meaning), words(b.meaning)];
     const flags = [...before, ...after].every((word) => /^[A-Z0-9_]+$/.test(word));
-    if (!flags) return `${a.meaning ?? valueText(a.value ?? "")} → ${b.meaning ?? valueText(b.value ?? "")}`;
+    if (!flags || (before.size === 1 && after.size === 1))
+      return `${a.meaning ?? valueText(a.value ?? "")} → ${b.meaning ?? valueText(b.value ?? "")}`;
     const gone = [...before].filter((word) => !after.has(word)).map((word) => `-${word}`);
     const come = [...after].filter((word) => !before.has(word)).map((word) => `+${word}`);
     if (gone.length + come.length > 0) return [...gone, ...come].join(" ");

@@ -61,12 +61,15 @@ describe("SCSI requests", () => {
     expect(at(fields, "[2]", "data")).toBeUndefined();
     expect(at(fields, "[2]", "sector")?.value).toBe(300n);
   });
-  it("of virtio-scsi with its element, and of spapr-vscsi with its SRP unit", () => {
+  it("of virtio-scsi with its element, of spapr-vscsi with its SRP unit, of mptsas with its buffers", () => {
     const out = new ByteWriter();
     out.u8(1).bytes(command(0x00)).u32(9).u32(0).u32(1).bytes(zeros(49168)).u64(0n).u32(0).u32(0);
-    out.u8(1).bytes(command(0x00)).u32(3).u32(0);
+    const srp = zeros(256);
+    srp.set(command(0x28), 32);
+    out.u8(1).bytes(command(0x28)).u32(3).u32(0);
     out
-      .bytes(zeros(272).fill(1))
+      .bytes(zeros(16))
+      .bytes(srp)
       .u32(3)
       .u8(1)
       .u32(0)
@@ -77,9 +80,13 @@ describe("SCSI requests", () => {
       .u16(0)
       .u16(0)
       .u16(0);
+    out.u64(0n).u32(0).u32(0);
+    out.u8(1).bytes(command(0x2a)).u32(4).u32(0);
+    out.bytes(zeros(24)).bytes(command(0x2a)).u32(0).u32(0).u32(1).u64(0x7c00n).u64(512n);
     const fields = decode(out.u64(0n).u32(0).u32(0).u8(0), disk);
     expect(at(fields, "[0]", "virtio-scsi", "request queue")?.value).toBe(1n);
     expect(at(fields, "[1]", "spapr-vscsi", "qtag")?.value).toBe(3n);
+    expect(at(fields, "[2]", "mptsas", "sg[0]", "base")?.value).toBe(0x7c00n);
   });
   it("of a device passed through", () => {
     const out = new ByteWriter().u8(2).bytes(command(0x2a)).u32(1).u32(0).u32(16).bytes(zeros(16)).u8(0);

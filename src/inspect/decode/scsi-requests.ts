@@ -1,7 +1,7 @@
 // Requests that a SCSI device of QEMU has not finished (a disk that stopped the machine on an error, say): for each the
 // command, then what its host adapter keeps of it, then what the device does. A byte is before each (1: to be started
 // again; 2: goes on), a 0 at the end. Neither adapter nor direction of the data is named: they are told from the
-// bytes and from the command. Adapters: virtio-scsi, spapr-vscsi, and those that keep nothing; not mptsas.
+// bytes and from the command. Adapters: virtio-scsi, spapr-vscsi, mptsas, and those that keep nothing.
 import type { FieldReader } from "../fields.ts";
 import { readLayout } from "./layout.ts";
 import { elementAhead, readElement } from "./virtio-element.ts";
@@ -31,22 +31,35 @@ const COMMANDS: Readonly<Record<number, string>> = {
 };
 const SECTOR = 512;
 
-const VSCSI_QTAG_AT = 16 + 256;
+/** SRP command in a unit of 256 bytes, behind 16 of its queue; the command's own bytes are 32 into it. */
 const VSCSI =
   "crq:b16 viosrp_iu_buf:b256 qtag:4 active:? data_len:4 writing:? senselen:4 sense:b252 dma_fmt:1 local_desc:2 " +
   "total_desc:2 cdb_offset:2";
+const VSCSI_COMMAND_AT = 16 + 32;
+/** SCSI I/O request of Fusion-MPT, as the guest wrote it but in the byte order of QEMU's host. */
+const MPTSAS =
+  "target_id:1 bus:1 chain_offset:1 function:1 cdb_length:1 sense_buffer_length:1 reserved:1 msg_flags:1 " +
+  "msg_context:4 lun:b8 control:4 cdb:b16 data_length:4 sense_buffer_low_addr:4";
+const MPTSAS_COMMAND_AT = 24;
 
-function adapter(reader: FieldReader, tag: number): void {
+function adapter(reader: FieldReader, command: Uint8Array): void {
+  const commandAt = (offset: number): boolean =>
+    reader.peek(COMMAND_SIZE, offset)?.every((byte, i) => byte === command[i]) === true;
   if (elementAhead(reader, 4)) {
     reader.group("virtio-scsi", "struct", () => {
       reader.u32("request queue");
       readElement(reader);
     });
-    return;
-  }
-  const qtag = reader.peek(4, VSCSI_QTAG_AT);
-  if (tag !== 0 && qtag !== undefined && new DataView(qtag.buffer, qtag.byteOffset).getUint32(0) === tag) {
+  } else if (commandAt(VSCSI_COMMAND_AT)) {
     reader.group("spapr-vscsi", "struct", () => readLayout(reader, VSCSI));
+  } else if (commandAt(MPTSAS_COMMAND_AT)) {
+    reader.group("mptsas", "struct", () => {
+      readLayout(reader, MPTSAS, "little");
+      const parts = reader.u32("nsg");
+      for (let i = 0; i < parts; i++) {
+        reader.group(`sg[${i}]`, "struct", () => readLayout(reader, "base:8 len:8"));
+      }
+    });
   }
 }
 
@@ -70,10 +83,10 @@ export function readScsiRequests(reader: FieldReader, idstr: string): void {
     reader.group(`[${i}]`, "struct", () => {
       const retry = reader.u8("state", (value) => (value === 1n ? "starts again" : "goes on")) === 1;
       const opcode = reader.peek(1)?.[0] ?? 0;
-      reader.bytes("command", COMMAND_SIZE, COMMANDS[opcode]);
-      const tag = reader.u32("tag");
+      const command = reader.bytes("command", COMMAND_SIZE, COMMANDS[opcode]);
+      reader.u32("tag");
       reader.u32("lun");
-      adapter(reader, tag);
+      adapter(reader, command);
       const toDevice = TO_DEVICE.has(opcode);
       if (idstr.endsWith("scsi-generic")) generic(reader, toDevice);
       else disk(reader, toDevice, retry);

@@ -50,7 +50,7 @@ export interface Journal {
 }
 
 /** Clocks: what a noisy host may do to a line on its way, and how much slower its guest may run than real time. */
-const JUMP_MS = 1000;
+const JUMP_MS = 500;
 const RTC_MS = 3000;
 const SLOWEST = 0.5;
 const FASTEST = 2;

@@ -2,7 +2,7 @@
 // with the host time of each piece of it, and an end on which nothing stays behind.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type QemuRelease, qemu } from "../../tools/unpacked.ts";
@@ -33,6 +33,7 @@ export interface Hardware {
 
 interface Sockets {
   readonly qmp: string;
+  /** QEMU's: HOST:PORT that it connects to. Wherry's: the path that it serves. */
   readonly console: string;
   readonly virtio: string;
 }
@@ -72,12 +73,7 @@ async function qemuCommand(
       `socket,id=second,path=${sockets.virtio},server=on,wait=off`,
     ],
     ...["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=second"],
-    ...[
-      "-qmp",
-      `unix:${sockets.qmp},server=on,wait=off`,
-      "-serial",
-      `unix:${sockets.console},server=on,wait=off`,
-    ],
+    ...["-qmp", `unix:${sockets.qmp},server=on,wait=off`, "-serial", `tcp:${sockets.console}`],
     ...["-bios", hardware.firmware, ...what],
   ];
 }
@@ -177,7 +173,9 @@ export class Side {
   ): Promise<Side> {
     const name = `${serialNumber++}-${kind}`;
     const path = (what: string): string => join(folder, `${name}.${what}`);
-    const sockets = { qmp: path("qmp"), console: path("console"), virtio: path("virtio") };
+    const caller = kind === "qemu" ? await listen() : undefined;
+    const served = caller?.address ?? path("console");
+    const sockets = { qmp: path("qmp"), console: served, virtio: path("virtio") };
     const [program, ...args] = await (kind === "qemu" ? qemuCommand : wherryCommand)(
       hardware,
       guest,
@@ -189,14 +187,16 @@ export class Side {
     child.stderr?.on("data", (text) => (said += text));
     child.once("error", (error) => (said += error.message));
     child.once("close", () => children.delete(child));
-    const reach = <T>(what: string, one: () => Promise<T>): Promise<T> =>
+    const reach = <T>(what: string, one: () => Promise<T | undefined>): Promise<T> =>
       until(START_MS, `${name}: ${what}`, () => {
         if (!children.has(child))
           throw new Error(`${name} has ended: ${said.trim()}\n${[program, ...args].join(" ")}`);
         return one().catch(() => undefined);
       });
     try {
-      const console = await reach("console", () => connected(sockets.console));
+      const console = await reach("console", async () =>
+        caller === undefined ? connected(served) : caller.socket(),
+      );
       const second = await reach("virtio console", () => connected(sockets.virtio));
       const qmp = await reach("QMP", () => Qmp.connect(sockets.qmp));
       return new Side(kind, name, child, qmp, console, second, () => said.trim());
@@ -231,6 +231,22 @@ export class Side {
     this.#second.destroy();
     while (!this.ended) await sleep(5);
   }
+}
+
+/**
+ * Waits for one connection. A console of QEMU's is better TCP than a unix socket: with bytes one by one in it that one is
+ * full after 277, and what a full one leaves in the UART's FIFO QEMU still sends after it has saved it.
+ */
+async function listen(): Promise<{ address: string; socket: () => Socket | undefined }> {
+  const server = createServer();
+  let found: Socket | undefined;
+  server.once("connection", (socket) => {
+    found = socket;
+    server.close();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  server.unref();
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, socket: () => found };
 }
 
 async function connected(path: string): Promise<Socket> {

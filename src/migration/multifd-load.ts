@@ -60,7 +60,7 @@ export class MultifdReceiver implements RamChannels {
   #failure: MigrationError | undefined;
   /** Nothing is written to memory any more. */
   #done = false;
-  #wakers: (() => void)[] = [];
+  readonly #wakers: (() => void)[] = [];
   /** Rejects when a channel fails. */
   readonly failed: Promise<never>;
   #reject: (error: MigrationError) => void = () => {};
@@ -129,6 +129,7 @@ export class MultifdReceiver implements RamChannels {
   async synchronize(): Promise<void> {
     const { required, channels, host } = this.#options;
     this.#reached++;
+    if (this.#failure !== undefined) throw this.#failure;
     if (required || this.#channels.size > 0) {
       const late = host.setTimer(CONNECT_TIMEOUT_MS, () => {
         const { size } = this.#channels;

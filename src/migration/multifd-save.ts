@@ -60,7 +60,7 @@ export class MultifdSender implements RamSendChannels {
   #packets = 0n;
   #taken = 0;
   #failure: Error | undefined;
-  #wakers: (() => void)[] = [];
+  readonly #wakers: (() => void)[] = [];
 
   /** Connects all channels, after the main one. Rejects with MigrationError, or as `connect` does. */
   static async open(connect: () => Promise<Channel>, options: MultifdSenderOptions): Promise<MultifdSender> {

@@ -78,13 +78,15 @@ export class TradeSource extends OutgoingMove {
     const channel = await this.unlessCancelled(connect(), (late) => late.abort(new Error("too late")));
     const returnPath = new ReturnPath(channel, "QEMU");
     const stream = this.openStream(channel, returnPath);
-    const channels = this.#capabilities.multifd ? await this.openChannels(connect) : undefined;
+    const channels = this.#capabilities.multifd
+      ? await this.#hinted(() => this.openChannels(connect))
+      : undefined;
     const saver = this.#begin(stream, { channels });
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
     await saver.startRam();
     await this.stream!.flush();
-    await this.acknowledged(returnPath, PING_SETUP);
+    await this.#hinted(() => this.acknowledged(returnPath, PING_SETUP));
     this.setUp();
     await this.#send(saver, returnPath);
     // QEMU answers a PING in its turn: its PONG says that all before it was loaded.
@@ -112,6 +114,21 @@ export class TradeSource extends OutgoingMove {
     await channels?.close();
     await channel.close().catch(() => {});
     return this.complete(MOVED);
+  }
+
+  /** QEMU does not say what it misses: it waits for more channels, or refuses those it does not expect. */
+  async #hinted<T>(step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (error) {
+      if (!this.#capabilities.multifd || this.cancelled) throw error;
+      const { multifdChannels } = this.parameters;
+      throw new MigrationError(
+        "migration.multifd",
+        `${messageOf(error)}: is capability multifd on in the destination, with multifd-channels ${multifdChannels}?`,
+        { cause: error },
+      );
+    }
   }
 
   async #toSink(kind: "file" | "command", open: () => Promise<SnapshotSink>): Promise<MigrationResult> {

@@ -1,7 +1,8 @@
 // How fast `wherry inspect` reads RAM pages, beside plainly reading the same file with reads of the same size, and how much
 // memory that takes. The file is made in the temporary directory and removed again; it is read once before, so that it comes
 // from the page cache. Every figure is the best of three runs, in processes of their own.
-//   npm run bench:inspect [-- --gib 4] [--dir DIRECTORY]
+// With --check it fails where reading streams is much slower than reading, or memory grows with the stream.
+//   npm run bench:inspect [-- --gib 4] [--dir DIRECTORY]; npm run check:inspect
 import { execFileSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -15,6 +16,9 @@ const PAGE = 4096;
 const GIB = 2 ** 30;
 const READ_BYTES = 4 * 1024 * 1024;
 const RUNS = 3;
+/** What --check wants: a share of the plain reading's speed, and a peak of memory. */
+const LEAST_SHARE = 0.25;
+const MOST_MIB = 200;
 /** How each way to read is called, and what it does with a page. */
 const MODES = ["plain", "inspect", "visit", "zeros"] as const;
 type Mode = (typeof MODES)[number];
@@ -30,6 +34,7 @@ const { values } = parseArgs({
   options: {
     gib: { type: "string", default: "4" },
     dir: { type: "string", default: tmpdir() },
+    check: { type: "boolean", default: false },
     child: { type: "string" },
     file: { type: "string" },
   },
@@ -56,6 +61,7 @@ function parent(gib: number, directory: string): void {
       const rate = size / Math.min(...runs.map(({ seconds }) => seconds)) / 1e9;
       const memory = Math.max(...runs.map(({ peakBytes }) => peakBytes)) / 2 ** 20;
       if (mode === "plain") plain = rate;
+      if (values.check && (rate < LEAST_SHARE * plain || memory > MOST_MIB)) process.exitCode = 1;
       const ratio = `${((100 * rate) / plain).toFixed(0)}%`.padStart(5);
       console.log(
         `${NAMES[mode].padEnd(42)} ${rate.toFixed(2)} GB/s ${ratio} of reading   peak ${memory.toFixed(0)} MiB`,

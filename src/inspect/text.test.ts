@@ -33,6 +33,18 @@ ram
   );
 });
 
+test("the configuration's subsections", async () => {
+  const stream = new StreamBuilder().configuration("virt").capabilities("mapped-ram").pageBits(14);
+  stream.out.u8(5).countedString("configuration/uuid").u32(1).bytes(new Uint8Array(16).fill(0xab));
+  expect(overview(await readStream(bytesSource(stream.end()))).slice(1)).toEqual([
+    "machine        virt",
+    "target page    16 KiB",
+    "target-page-bits 0xe (14) (pages of 16384 bytes)",
+    `uuid           ${"ab".repeat(16)}`,
+    "capabilities   mapped-ram",
+  ]);
+});
+
 test("problems and warnings, with what to do", async () => {
   const bytes = smallStream().end();
   const cut = overview(await readStream(bytesSource(bytes.subarray(0, 5000)))).join("\n");
@@ -94,7 +106,9 @@ test("values: numbers, text, bytes, and nothing that a terminal would act upon",
   expect(valueText(field(500n, { meaning: "five hundred" }))).toBe("0x1f4 (500) (five hundred)");
   expect(valueText(field(-500n, { type: "int64" }))).toBe("-500 (0xfffffffffffffe0c)");
   expect(valueText(field("a\u001b[31m\u009b"))).toBe(String.raw`"a\x1b[31m\x9b"`);
-  expect(valueText(field(new Uint8Array(100)))).toBe(`${"00".repeat(32)}… 100 bytes`);
+  expect(valueText(field(new Uint8Array(100).fill(1)))).toBe(`${"01".repeat(32)}… 100 bytes`);
+  expect(valueText(field(new Uint8Array(100)))).toBe("100 bytes of zeros");
+  expect(valueText(field(new Uint8Array(100)), Number.POSITIVE_INFINITY)).toBe("00".repeat(100));
   expect(valueText(field(new Uint8Array([114, 117, 110, 0])))).toBe('72756e00 "run"');
 });
 

@@ -44,6 +44,12 @@ export function overview(report: StreamReport): string[] {
     `machine        ${configuration === undefined ? "not said (no configuration section)" : printable(configuration.machine)}`,
     `target page    ${sizeText(report.pageSize)}`,
   ];
+  for (const { name, children = [] } of configuration?.fields ?? []) {
+    for (const field of children) {
+      if (name !== "configuration/capabilities" && field.name !== "header")
+        lines.push(`${name.replace("configuration/", "").padEnd(14)} ${valueText(field)}`);
+    }
+  }
   if (capabilities.length > 0) lines.push(`capabilities   ${printable(capabilities.join(", "))}`);
   if (integrity !== undefined) lines.push(`hashes         ${INTEGRITY[integrity]}`);
   if (report.sections.length > 0) lines.push("", "sections", ...indent(sectionTable(report)));
@@ -205,6 +211,9 @@ export function valueText({ value, meaning, type, size }: Field, limit = MAX_VAL
   if (typeof value === "boolean") return `${value}${words}`;
   if (typeof value === "string") return `"${printable(value)}"${words}`;
   if (value instanceof Uint8Array) {
+    if (value.length > 8 && limit === MAX_VALUE && value.every((byte) => byte === 0)) {
+      return `${value.length} bytes of zeros${words}`;
+    }
     const shown = value.subarray(0, limit / 2);
     const more = value.length > shown.length ? `… ${value.length} bytes` : "";
     const text = asText(value);

@@ -26,7 +26,7 @@ export async function findDescription(
   const { size } = source;
   if (size === undefined) return undefined;
   let tries = 0;
-  for (let window = FIRST_WINDOW; ; window *= 4) {
+  for (let window = FIRST_WINDOW; ; window *= 16) {
     const from = Math.max(start, size - window);
     const bytes = await readAll(source, from, size - from);
     const view = new DataView(bytes.buffer);

@@ -43,8 +43,9 @@ const MPTSAS =
 const MPTSAS_COMMAND_AT = 24;
 
 function adapter(reader: FieldReader, command: Uint8Array): void {
+  const opcode = command[0];
   const commandAt = (offset: number): boolean =>
-    reader.peek(COMMAND_SIZE, offset)?.every((byte, i) => byte === command[i]) === true;
+    opcode !== 0 && reader.peek(COMMAND_SIZE, offset)?.every((byte, i) => byte === command[i]) === true;
   if (elementAhead(reader, 4)) {
     reader.group("virtio-scsi", "struct", () => {
       reader.u32("request queue");

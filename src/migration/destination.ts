@@ -185,9 +185,11 @@ export class MigrationDestination {
     const error = this.#fail(cause);
     const isQemu = this.#loader?.moveId === undefined;
     try {
-      if (!isQemu) await channel.write(shutMessage(1, error.message));
-      else if (this.#hasReturnPath) await channel.write(shutMessage(1));
-      await this.#lingerUntilClosed(channel);
+      // A QEMU without a return path learns of it by what it cannot write any more, so the sooner the better.
+      if (!isQemu || this.#hasReturnPath) {
+        await channel.write(isQemu ? shutMessage(1) : shutMessage(1, error.message));
+        await this.#lingerUntilClosed(channel);
+      }
     } catch {
       // The source is gone: there is nobody to tell.
     }

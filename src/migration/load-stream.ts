@@ -286,10 +286,11 @@ export class StreamLoader {
       );
     }
     await stream.need(1);
-    while (stream.peekAll()[0] === QEMU_VM.SUBSECTION) await this.#configurationSubsection();
+    const come = new Set<string>();
+    while (stream.peekAll()[0] === QEMU_VM.SUBSECTION) await this.#configurationSubsection(come);
   }
 
-  async #configurationSubsection(): Promise<void> {
+  async #configurationSubsection(come: Set<string>): Promise<void> {
     const stream: StreamReader = this.#stream;
     const at = stream.offset;
     await stream.need(2);
@@ -298,12 +299,14 @@ export class StreamLoader {
     stream.skip(2);
     const name = decodeUtf8(stream.bytes(length));
     const version = stream.u32();
-    if (name === MOVE_ID_SUBSECTION && version === 1 && this.moveId === undefined) {
+    const isFirst = version === 1 && !come.has(name);
+    come.add(name);
+    if (name === MOVE_ID_SUBSECTION && isFirst) {
       await stream.need(MOVE_ID_SIZE + 1);
       this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
       return;
     }
-    const isKnown = this.#foreignLoader !== undefined && version === 1;
+    const isKnown = this.#foreignLoader !== undefined && isFirst;
     if (isKnown && name === CAPABILITIES_SUBSECTION) await this.#capabilities();
     else if (isKnown && name === PAGE_BITS_SUBSECTION) await this.#pageBits();
     else if (isKnown && name === UUID_SUBSECTION) {

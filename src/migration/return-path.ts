@@ -30,6 +30,9 @@ export function shutMessage(code: number, reason?: string): Uint8Array {
   return writer.u16(MIG_RP_MSG.SHUT).u16(4).u32(code).finish();
 }
 
+const GAVE_UP =
+  "the destination has given up or its process has ended; its own messages say why (if it is a QEMU: give --profile)";
+
 /** The source's end: reads messages as they come. */
 export class ReturnPath {
   readonly #reader: StreamReader;
@@ -44,11 +47,11 @@ export class ReturnPath {
   /** Set once the return path has ended: no further message comes. */
   ended: MigrationError | undefined;
 
-  /** `peer`: who is at the other end, for messages. */
-  constructor(channel: Channel, peer = "the destination") {
+  /** `endAdvice`: what is said if the other end closes the connection. */
+  constructor(channel: Channel, endAdvice = GAVE_UP) {
     this.#reader = new StreamReader(channel);
     this.#reader.where = () => "return path";
-    this.#reader.endAdvice = `${peer} has given up or its process has ended; its own messages say why`;
+    this.#reader.endAdvice = endAdvice;
     this.shut = this.#run();
     this.shut.catch(() => {});
   }

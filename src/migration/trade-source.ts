@@ -31,6 +31,8 @@ export type TradeTarget =
   /** Whoever is behind the command has the machine once it has got the whole stream. `commit` waits for its end. */
   | { readonly kind: "command"; readonly open: () => Promise<SnapshotSink> };
 
+const QEMU_GAVE_UP = "QEMU has given up or its process has ended; its own messages say why";
+
 /** Rejects with MigrationError if the machine, as it is, cannot be what the profile's release loads. */
 export async function refuseToTrade(profile: StreamProfile): Promise<void> {
   const refusals = await profile.refusals();
@@ -76,7 +78,7 @@ export class TradeSource extends OutgoingMove {
 
   async #toSocket(connect: () => Promise<Channel>): Promise<MigrationResult> {
     const channel = await this.unlessCancelled(connect(), (late) => late.abort(new Error("too late")));
-    const returnPath = new ReturnPath(channel, "QEMU");
+    const returnPath = new ReturnPath(channel, QEMU_GAVE_UP);
     const stream = this.openStream(channel, returnPath);
     const channels = this.#capabilities.multifd
       ? await this.#hinted(() => this.openChannels(connect))

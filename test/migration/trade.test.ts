@@ -152,6 +152,27 @@ describe("a stream of QEMU in a file", () => {
   });
 });
 
+test("the configuration's subsections come once each, and those that are not understood are refused", async () => {
+  const bytes = Buffer.from(await saved(new TradingMachine(small)));
+  const head = 4 + 4 + 1 + 4 + "virt".length;
+  const withSubsections = (...subsections: [name: string, data: Uint8Array][]) => {
+    const writer = new ByteWriter().bytes(bytes.subarray(0, head));
+    for (const [name, data] of subsections) {
+      writer.u8(QEMU_VM.SUBSECTION).countedString(`configuration/${name}`).u32(1).bytes(data);
+    }
+    return writer.bytes(bytes.subarray(head)).finish();
+  };
+  const uuid = ["uuid", new Uint8Array(16)] as [string, Uint8Array];
+  const pageBits = (bits: number) =>
+    ["target-page-bits", new ByteWriter().u32(bits).finish()] as [string, Uint8Array];
+  expect(await refusalOf(withSubsections(uuid, pageBits(12)))).toBe("accepted");
+  expect(await refusalOf(withSubsections(uuid, uuid))).toMatch(
+    /configuration\/uuid.*once|once.*configuration\/uuid/,
+  );
+  expect(await refusalOf(withSubsections(pageBits(14)))).toMatch(/pages of 2\^14 bytes/);
+  expect(await refusalOf(withSubsections(["new", new Uint8Array(1)]))).toMatch(/found "configuration\/new"/);
+});
+
 test.each([
   [MIG_CMD.POSTCOPY_ADVISE, 16, /may go on in postcopy mode.*postcopy-ram off/],
   [MIG_CMD.PACKAGED, 4, /started in postcopy mode/],
@@ -435,6 +456,20 @@ describe("QEMU → Wherry", () => {
       source.halt();
       target.halt();
     }
+  });
+
+  test("a QEMU that waits for our word and sends no VMDESCRIPTION gets it", async () => {
+    const { source, target } = pair();
+    const { near, far } = channelPair();
+    const destination = new MigrationDestination(target, { host: fastHost });
+    void destination.accept(far);
+    await source.start();
+    const write = near.write.bind(near);
+    near.write = (bytes) =>
+      write(bytes[0] === 0 && bytes[1] === QEMU_VM.VMDESCRIPTION ? bytes.subarray(0, 1) : bytes);
+    expect(await qemuSource(source, near, true)).toBe(true);
+    expect((await destination.done).status).toBe("arrived");
+    target.halt();
   });
 
   test("a drive that another has: QEMU is told and goes on", async () => {

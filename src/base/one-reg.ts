@@ -80,6 +80,7 @@ export const ISA_EXT_ID = {
   ZBC: 25,
   ZFH: 46,
   ZFHMIN: 47,
+  ZFA: 51,
   ZAWRS: 61,
 } as const;
 

@@ -52,7 +52,7 @@ const A1 = 11;
 export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
   ...["i", "m", "a", "f", "d", "c"],
   ...["zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihintpause", "zihpm"],
-  ...["zawrs", "zfh", "zfhmin"],
+  ...["zawrs", "zfa", "zfh", "zfhmin"],
   ...["zba", "zbb", "zbc", "zbs", "sstc"],
 ];
 

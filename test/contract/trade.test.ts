@@ -496,7 +496,7 @@ describe("refused", () => {
     const { machine } = await board({ builtin: true });
     const found = await machine.foreign!.profile("qemu-7.2").refusals();
     expect(found.map((r) => r.code)).toEqual(["trade.firmware", "trade.extensions"]);
-    expect(found[1]!.message).toContain("zicbom, zicboz, zicond, zawrs");
+    expect(found[1]!.message).toContain("zicbom, zicboz, zicond, zawrs, zfa");
     const other = await board({ isa: ["i", "m", "a", "f", "d", "c", "sstc"] });
     expect(await other.machine.foreign!.profile("qemu-7.2").refusals()).toEqual([]);
   });

@@ -168,7 +168,39 @@ function arithmetic(f: Format): FloatOperation[] {
     sign("fsgnjn", (_, b) => ~b),
     sign("fsgnjx", (a, b) => a ^ b),
     float("fclass", 1, false, (_, [a]) => BigInt(fpClass(format, a)), asIs),
+    float("fminm", 2, false, (env, [a, b]) => strict(format, fpMin(env, format, a, b), a, b)),
+    float("fmaxm", 2, false, (env, [a, b]) => strict(format, fpMax(env, format, a, b), a, b)),
+    compare("fleq", quiet(fpLe)),
+    compare("fltq", quiet(fpLt)),
+    float("fround", 1, true, (env, [a]) => whole(env, format, a, false)),
+    float("froundnx", 1, true, (env, [a]) => whole(env, format, a, true)),
   ];
+}
+
+const isNan = (format: FpFormat, bits: bigint): boolean => fpClass(format, bits) >= 0x100;
+
+/** Zfa: a NaN is the result. */
+const strict = (format: FpFormat, result: bigint, a: bigint, b: bigint): bigint =>
+  isNan(format, a) || isNan(format, b) ? format.canonicalNan : result;
+
+/** Zfa: only a signaling NaN is invalid, as for feq. */
+const quiet =
+  (test: typeof fpEq): typeof fpEq =>
+  (env, format, a, b) => {
+    fpEq(env, format, a, b);
+    return test({ ...env, flags: 0 }, format, a, b);
+  };
+
+/** Zfa: to an integer and back. */
+function whole(env: FpEnv, format: FpFormat, bits: bigint, reports: boolean): bigint {
+  const { fracBits, signBit } = format;
+  if (isNan(format, bits)) return fpAdd(env, format, bits, bits);
+  const exact = (BigInt(format.maxExp + fracBits) << BigInt(fracBits)) | 0n;
+  if ((bits & ~signBit) >= exact) return bits;
+  const own = { ...env, flags: 0 };
+  const integer = fpToInt(own, format, bits, 64, true);
+  if (reports) env.flags |= own.flags;
+  return (fpFromInt({ rm: 0, flags: 0 }, format, BigInt.asIntN(64, integer)) & ~signBit) | (bits & signBit);
 }
 
 const INTEGERS = [
@@ -205,6 +237,12 @@ function conversions(f: Format): FloatOperation[] {
     });
   }
   list.push({
+    name: `fcvtmod.w.${f.letter}`,
+    rounds: false,
+    operands: one,
+    expected: (env, [x = 0n]) => wordModulo(env, f.format, unboxed(f, x)),
+  });
+  list.push({
     name: `fmv.x.${f.move}`,
     rounds: false,
     operands: one,
@@ -219,8 +257,22 @@ function conversions(f: Format): FloatOperation[] {
   return list;
 }
 
+/** Zfa: towards zero, modulo 2^32; the flags are those of a conversion that does not wrap. */
+function wordModulo(env: FpEnv, format: FpFormat, bits: bigint): bigint {
+  const { fracBits, maxExp, signBit } = format;
+  env.rm = 1;
+  fpToInt(env, format, bits, 32, true);
+  const biased = Number((bits & ~signBit) >> BigInt(fracBits));
+  if (biased === 0 || biased === 2 * maxExp + 1) return 0n;
+  const significand = (bits & ((1n << BigInt(fracBits)) - 1n)) | (1n << BigInt(fracBits));
+  const shift = biased - maxExp - fracBits;
+  const magnitude = shift < 0 ? significand >> BigInt(-shift) : significand << BigInt(shift);
+  return signExtended((bits & signBit) === 0n ? magnitude : -magnitude, 32n);
+}
+
 const known = new Set(rows.map((row) => row.name));
-const NOT_JUDGED = /^f(l|s)[a-z]$/;
+/** Loads and stores, and constants, which have no operands (isa-fa.test.ts). */
+const NOT_JUDGED = /^f(l|s)[a-z]$|^fli\./;
 
 /** All operations on the formats that the instruction table has. Throws if it has one that is not among them. */
 export function floatOperations(): readonly FloatOperation[] {

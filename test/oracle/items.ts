@@ -115,7 +115,7 @@ const OPCODE = {
 const CONTROL = new Set(Object.values(OPCODE));
 
 /** Extensions that QEMU 7.2 does not have. */
-const UNKNOWN_TO_QEMU = new Set(["Zicond", "Zawrs"]);
+const UNKNOWN_TO_QEMU = new Set(["Zicond", "Zawrs", "Zfa"]);
 /** QEMU 7.2's ctzw counts beyond a low word of zero. */
 const isOtherInQemu = (row: Row | undefined): boolean =>
   row !== undefined && (UNKNOWN_TO_QEMU.has(row.extension) || row.name === "ctzw");
@@ -129,10 +129,11 @@ export function computation({ r, everyRow = false }: Context): Item {
   return fixedRow(row, randomOperands(r, row, {}));
 }
 
-export function floatComputation({ r }: Context): Item {
-  const row = r.pick(
-    rows.filter((candidate) => /^([FD]|Zfh)$/.test(candidate.extension) && !CONTROL.has(opcode(candidate))),
-  );
+const FLOAT_COMPUTATIONS = COMPUTATIONS.filter((row) => /^([FD]|Zf[ah])$/.test(row.extension));
+const JUDGED_FLOAT_COMPUTATIONS = FLOAT_COMPUTATIONS.filter((row) => !isOtherInQemu(row));
+
+export function floatComputation({ r, everyRow = false }: Context): Item {
+  const row = r.pick(everyRow ? FLOAT_COMPUTATIONS : JUDGED_FLOAT_COMPUTATIONS);
   return fixedRow(row, randomOperands(r, row, {}));
 }
 

@@ -35,8 +35,10 @@ const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
 const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
 export const floatsOf = (s: Semantics): FastFloats => (s.float.isFused ? fusedFloats : plainFloats);
 
-const extensionOf = (name: string): string =>
-  /\.h|fl?h$|fsh$/.test(name) ? "Zfh" : /\.d|fld|fsd/.test(name) ? "D" : "F";
+const extensionOf = (name: string): string => {
+  if (/^f(li|minm|maxm|round|roundnx|leq|ltq|cvtmod)\./.test(name)) return "Zfa";
+  return /\.h|fl?h$|fsh$/.test(name) ? "Zfh" : /\.d|fld|fsd/.test(name) ? "D" : "F";
+};
 
 /** `dirties`: the row changes f registers or fflags. */
 export const fp = (name: string, pattern: string, dirties: boolean, meaning: (s: Semantics) => void): Row => {
@@ -149,11 +151,12 @@ function hostOr(
   });
 }
 
-const isNan = (value: F64): I32 => value.ne(value);
+export const isNan = (value: F64): I32 => value.ne(value);
 
-function accrueInvalid(f: Func, hart: I32): void {
-  f.store32(hart, hart.load32(FFLAGS_OFFSET).or(FFLAGS.NV), FFLAGS_OFFSET);
+export function accrue(f: Func, hart: I32, flag: number): void {
+  f.store32(hart, hart.load32(FFLAGS_OFFSET).or(flag), FFLAGS_OFFSET);
 }
+const accrueInvalid = (f: Func, hart: I32): void => accrue(f, hart, FFLAGS.NV);
 
 /** NV if `value` is a signaling NaN. */
 export function invalidIfSignaling(f: Func, hart: I32, format: RegisterFormat, value: F64): void {

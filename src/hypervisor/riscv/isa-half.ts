@@ -27,7 +27,7 @@ function halvesOf(s: Semantics): HalfFloat {
   return known;
 }
 
-const half: RegisterFormat = {
+export const half: RegisterFormat = {
   ...double,
   fmt: "10",
   letter: "h",

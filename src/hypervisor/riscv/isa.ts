@@ -3,6 +3,7 @@ import { encode, type Operands } from "./encoding.ts";
 import { atomicRows, zawrsRows } from "./isa-atomic.ts";
 import { bitmanipRows } from "./isa-bitmanip.ts";
 import { type CompressedRow, compressedRows } from "./isa-compressed.ts";
+import { additionalFloatRows } from "./isa-fa.ts";
 import { fpCompressedRows, fpRows } from "./isa-fp.ts";
 import { halfRows } from "./isa-half.ts";
 import { integerRows } from "./isa-integer.ts";
@@ -16,6 +17,7 @@ export const rows: readonly Row[] = [
   ...bitmanipRows,
   ...fpRows,
   ...halfRows,
+  ...additionalFloatRows,
   ...systemRows,
 ];
 export const allCompressedRows: readonly CompressedRow[] = [...compressedRows, ...fpCompressedRows];

@@ -96,7 +96,7 @@ export class RegionFloat {
       instructions.some(({ row, word, flow }) => {
         if (row === undefined || flow.kind === "step") return false;
         return (
-          /^([FD]|Zfh)$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS)
+          /^([FD]|Zf[ah])$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS)
         );
       }),
     );

@@ -48,7 +48,7 @@ export const RELEASES: readonly Release[] = [
     switchoverStart: false,
     extensions: {
       ...{ zfh: "Zfh=on", zfhmin: "Zfhmin=on" },
-      ...{ zicbom: undefined, zicboz: undefined, zicond: undefined, zawrs: undefined },
+      ...{ zicbom: undefined, zicboz: undefined, zicond: undefined, zawrs: undefined, zfa: undefined },
     },
   },
   {

@@ -3,8 +3,12 @@
 // monitor show.
 //   node test/streams/check-streams.ts [--all] [--only REGEX] [FOLDER]
 // The script is fetched by apt, or found where WHERRY_ANALYZE_MIGRATION says; without it the monitor alone judges.
-import { readFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { RamExtract } from "../../src/cli/ram-extract.ts";
 import type { Field, StreamReport } from "../../src/inspect/model.ts";
 import { bytesSource } from "../../src/inspect/source.ts";
 import { readStream } from "../../src/inspect/stream.ts";
@@ -17,7 +21,10 @@ import { type MadeStream, makeStreams, streamsFolder } from "./make.ts";
 const UNDESCRIBED = /-(bare|no-vmdesc|no-configuration|postcopy)$/;
 /** What the script does not read. */
 const BEYOND_THE_SCRIPT =
-  /-(xbzrle|ignore-shared|multifd|multifd-zstd|postcopy|bare|no-vmdesc|no-configuration|return-path)$/;
+  /^loop-[^-]+-(xbzrle|ignore-shared|multifd|multifd-zstd|postcopy|bare|no-vmdesc|no-configuration|return-path)$/;
+/** Whose pages come in other connections, or not at all. */
+const PAGES_ELSEWHERE = /^loop-[^-]+-(ignore-shared|multifd|multifd-zstd|postcopy)$/;
+const RAM_BLOCK = "riscv_virt_board.ram";
 /** The guest went on after the stream was taken. */
 const WENT_ON = /-background-snapshot$/;
 
@@ -41,6 +48,22 @@ function complaints(name: string, report: StreamReport, size: number): string[] 
   return found;
 }
 
+/** SHA-256 of the RAM that the stream's pages make, in every form they come. */
+async function memoryOf(bytes: Uint8Array): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "wherry-ram-"));
+  try {
+    const path = join(folder, "ram");
+    const extract = new RamExtract({ block: RAM_BLOCK, path });
+    await readStream(bytesSource(bytes), { onPage: extract.visit });
+    extract.close();
+    return createHash("sha256")
+      .update(await readFile(path))
+      .digest("hex");
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
 interface Result {
   readonly wrong: readonly string[];
   readonly line: string;
@@ -57,7 +80,7 @@ async function check(
   const judged: string[] = [];
   if (script !== undefined && !BEYOND_THE_SCRIPT.test(name)) {
     const theirs = analyzed(script, path);
-    if (typeof theirs === "string") judged.push(`the script cannot: ${theirs}`);
+    if (typeof theirs === "string") wrong.push(`the script cannot read it: ${theirs}`);
     else {
       const verdict = compareAnalyzed(theirs, report, bytes);
       wrong.push(...verdict.wrong);
@@ -69,7 +92,15 @@ async function check(
     wrong.push(...verdict.wrong);
     judged.push(`${verdict.compared} as the monitor's`);
   }
-  return { wrong, line: `${name}: ${report.sections.length} sections, ${judged.join(", ")}` };
+  if (answers.memory !== undefined && !PAGES_ELSEWHERE.test(name) && !WENT_ON.test(name)) {
+    const memory = await memoryOf(bytes);
+    if (memory !== answers.memory) wrong.push(`RAM: SHA-256 ${memory}, the monitor's ${answers.memory}`);
+    judged.push("RAM as the monitor's");
+  }
+  return {
+    wrong,
+    line: `${name}: ${report.sections.length} sections, ${judged.join(", ") || "not judged by others"}`,
+  };
 }
 
 const { values, positionals } = parseArgs({

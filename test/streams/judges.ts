@@ -143,26 +143,66 @@ function find(fields: readonly Field[], name: string): Field | undefined {
   return undefined;
 }
 
-/** Where the program counter of a vCPU is, by target: what the monitor calls it, and the field. */
-const COUNTERS: Record<string, { readonly told: RegExp; readonly field: string }> = {
-  riscv64: { told: /^ pc +([0-9a-f]+)/gm, field: "env.pc" },
-  x86_64: { told: /\b[RE]IP=([0-9a-f]+)/g, field: "env.eip" },
-  aarch64: { told: /\bPC=([0-9a-f]+)/g, field: "env.pc" },
-  ppc64: { told: /\bNIP ([0-9a-f]+)/g, field: "env.nip" },
-  s390x: { told: /PSW=mask [0-9a-f]+ addr ([0-9a-f]+)/g, field: "env.psw.addr" },
+/** What the monitor prints of each vCPU (one value or several in the brackets), and the field that has it. */
+interface Register {
+  readonly field: string;
+  readonly told: RegExp;
+  /** The field's index of each printed value, if that is not its place. */
+  readonly order?: readonly number[];
+}
+const CSRS = "medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch satp mie".split(" ");
+const REGISTERS: Record<string, readonly Register[]> = {
+  riscv64: [
+    { field: "env.pc", told: /^ pc +([0-9a-f]+)/gm },
+    { field: "env.gpr", told: /\bx\d+\/\w+ +([0-9a-f]+)/g },
+    ...CSRS.map((name) => ({ field: `env.${name}`, told: new RegExp(`^ ${name} +([0-9a-f]+)`, "gm") })),
+  ],
+  x86_64: [
+    { field: "env.eip", told: /\b[RE]IP=([0-9a-f]+)/g },
+    { field: "env.eflags", told: /\b[RE]FL=([0-9a-f]+)/g },
+    {
+      field: "env.regs",
+      told: /\b[RE](?:[ABCD]X|[SD]I|[BS]P)=([0-9a-f]+)/g,
+      order: [0, 3, 1, 2, 6, 7, 5, 4],
+    },
+  ],
+  aarch64: [
+    { field: "env.pc", told: /\bPC=([0-9a-f]+)/g },
+    { field: "env.xregs", told: /\b(?:X\d\d|SP)=([0-9a-f]+)/g },
+  ],
+  ppc64: [
+    { field: "env.nip", told: /\bNIP ([0-9a-f]+)/g },
+    { field: "env.gpr", told: /^GPR\d\d ([0-9a-f ]+)/gm },
+    { field: "env.msr", told: /^MSR ([0-9a-f]+)/gm },
+  ],
+  s390x: [
+    { field: "env.psw.addr", told: /PSW=mask [0-9a-f]+ addr ([0-9a-f]+)/g },
+    { field: "env.psw.mask", told: /PSW=mask ([0-9a-f]+)/g },
+    { field: "env.regs", told: /\bR\d\d=([0-9a-f]+)/g },
+    { field: "env.cregs", told: /\bC\d\d=([0-9a-f]+)/g },
+  ],
 };
 
-function compareCounters(verdict: Verdict, target: string, answers: Answers, report: StreamReport): void {
-  const { told, field } = COUNTERS[target] ?? {};
-  const text = answers.hmp["info registers -a"];
-  if (told === undefined || field === undefined || text === undefined) return;
-  const theirs = [...text.matchAll(told)].map(([, value]) => BigInt(`0x${value}`));
-  const ours = report.sections
-    .map(({ fields }) => find(fields, field)?.value)
-    .filter((value) => value !== undefined);
-  verdict.compared += theirs.length;
-  if (theirs.length === 0 || theirs.join() !== ours.join())
-    verdict.wrong.push(`program counters: the monitor says ${theirs.join()}, the inspector ${ours.join()}`);
+function compareRegisters(verdict: Verdict, target: string, text: string, report: StreamReport): void {
+  for (const { field, told, order } of REGISTERS[target] ?? []) {
+    const theirs = [...text.matchAll(told)].flatMap(([, words = ""]) => words.trim().split(" "));
+    const harts = report.sections.flatMap(({ fields }) => find(fields, field) ?? []);
+    const ours = harts.flatMap(({ value, children = [] }) => {
+      const values = value === undefined ? children.map((child) => child.value) : [value];
+      return order === undefined ? values : order.map((index) => values[index]);
+    });
+    if (theirs.length !== ours.length || theirs.length === 0)
+      verdict.wrong.push(`${field}: the monitor has ${theirs.length} values, the inspector ${ours.length}`);
+    for (const [i, word] of theirs.entries()) {
+      verdict.compared++;
+      const value = ours[i];
+      // A 32-bit mode is printed in 32 bits.
+      if (typeof value !== "bigint" || BigInt.asUintN(4 * word.length, value) !== BigInt(`0x${word}`))
+        verdict.wrong.push(
+          `${field}: value ${i} is ${word} to the monitor, ${String(value)} to the inspector`,
+        );
+    }
+  }
 }
 
 interface Queue {
@@ -245,7 +285,7 @@ function compareVirtio(verdict: Verdict, answers: Answers, report: StreamReport)
 /** What the monitor said at the stopped point against the report. */
 export function compareMonitor(target: string, answers: Answers, report: StreamReport): Verdict {
   const verdict: Verdict = { compared: 0, wrong: [] };
-  compareCounters(verdict, target, answers, report);
+  compareRegisters(verdict, target, answers.hmp["info registers -a"] ?? "", report);
   compareVirtio(verdict, answers, report);
   return verdict;
 }

@@ -18,7 +18,7 @@ import { type Place, SPECS, type StreamSpec } from "./machines.ts";
 import { type Answers, QemuProcess } from "./qemu.ts";
 
 /** Of what is written beside a stream; another one is made anew. */
-const FORMAT = 1;
+const FORMAT = 2;
 const DISK_BYTES = 2 ** 24;
 /** Bytes a second at first, where a guest shall be running through several rounds. */
 const SLOW = 8_000_000;
@@ -216,7 +216,7 @@ export async function makeStream(spec: StreamSpec, folder: string = streamsFolde
       await machine.execute("qmp_capabilities");
       await booted(spec, log);
       const connections = await migrate(spec, machine, command, work);
-      const told: Told = { key, connections, command, answers: await machine.answers() };
+      const told: Told = { key, connections, command, answers: await machine.answers(join(work, "ram")) };
       const result = made(folder, spec, told);
       for (const [i, path] of result.files.entries())
         await move(join(work, i ? `stream.${i}` : "stream"), path);

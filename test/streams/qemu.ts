@@ -1,13 +1,18 @@
 // A QEMU that makes a stream: started with a table's arguments, spoken to by QMP on its standard streams, asked at the
 // stopped point for all it tells of itself, and migrated into a file.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { createReadStream } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type Members = Record<string, Json>;
 
+/** riscv64's RAM. */
+const RAM_BASE = 0x8000_0000;
 /** After the monitor's own answer, which comes at once. */
 const MIGRATION_LIMIT_MS = 120_000;
 
@@ -15,6 +20,8 @@ const MIGRATION_LIMIT_MS = 120_000;
 export interface Answers {
   readonly qmp: Record<string, Json>;
   readonly hmp: Record<string, string>;
+  /** SHA-256 of riscv64's RAM. */
+  readonly memory?: string;
   /** Path of a virtio device → its x-query-virtio-status and x-query-virtio-queue-status by queue. */
   readonly virtio: Record<string, { readonly status: Json; readonly queues: Json[] }>;
 }
@@ -77,8 +84,8 @@ export class QemuProcess {
     }
   }
 
-  /** Of a stopped machine. */
-  async answers(): Promise<Answers> {
+  /** Of a stopped machine. `scratch` is a path for its RAM. */
+  async answers(scratch: string): Promise<Answers> {
     const qmp: Record<string, Json> = {};
     const hmp: Record<string, string> = {};
     const virtio: Record<string, { status: Json; queues: Json[] }> = {};
@@ -120,7 +127,17 @@ export class QemuProcess {
       }
       virtio[String(path)] = { status, queues };
     }
-    return { qmp, hmp, virtio };
+    return { qmp, hmp, virtio, ...(await this.#memory(qmp, scratch)) };
+  }
+
+  async #memory(qmp: Record<string, Json>, scratch: string): Promise<{ memory?: string }> {
+    if ((qmp["query-target"] as Members)["arch"] !== "riscv64") return {};
+    const size = (qmp["query-memory-size-summary"] as Members)["base-memory"] ?? 0;
+    await this.execute("pmemsave", { val: RAM_BASE, size, filename: scratch });
+    const hash = createHash("sha256");
+    for await (const part of createReadStream(scratch)) hash.update(part as Buffer);
+    await rm(scratch);
+    return { memory: hash.digest("hex") };
   }
 
   get errors(): string {

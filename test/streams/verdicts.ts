@@ -126,6 +126,59 @@ const CASES: readonly Case[] = [
     to: x86("10.0", "pc-i440fx-10.0", `${DISK},vectors=0`),
   },
   {
+    name: "pc virtio-blk, feature in use not offered",
+    from: x86("10.0", "pc-i440fx-10.0", `${DISK},disable-legacy=on,iommu_platform=on`),
+    to: x86("10.0", "pc-i440fx-10.0", `${DISK},disable-legacy=on`),
+  },
+  {
+    name: "pc virtio-blk, feature not in use not offered",
+    from: x86("10.0", "pc-i440fx-10.0", `${DISK},packed=on`),
+    to: x86("10.0", "pc-i440fx-10.0", `${DISK},event_idx=off`),
+  },
+  {
+    name: "pc other CPU model",
+    from: x86("10.0", "pc-i440fx-10.0", "-cpu Nehalem"),
+    to: x86("10.0", "pc-i440fx-10.0", "-cpu qemu64"),
+  },
+  {
+    name: "pc serial port missing",
+    from: x86("10.0", "pc-i440fx-10.0", "-device isa-serial,chardev=s -chardev null,id=s"),
+    to: x86("10.0", "pc-i440fx-10.0"),
+  },
+  {
+    name: "pc old machine type, 10.0 to 11.1",
+    from: x86("10.0", "pc-i440fx-7.2", "-device e1000,addr=3 -device piix3-usb-uhci"),
+    to: x86("11.1", "pc-i440fx-7.2", "-device e1000,addr=3 -device piix3-usb-uhci"),
+  },
+  {
+    name: "arm 10.0 to 11.1",
+    from: { release: "10.0", target: "aarch64", args: "-M virt-10.0 -cpu cortex-a57 -m 64M -nodefaults" },
+    to: { release: "11.1", target: "aarch64", args: "-M virt-10.0 -cpu cortex-a57 -m 64M -nodefaults" },
+  },
+  {
+    name: "arm gicv2 to gicv3",
+    from: { release: "10.0", target: "aarch64", args: "-M virt-10.0,gic-version=2 -m 64M -nodefaults" },
+    to: { release: "10.0", target: "aarch64", args: "-M virt-10.0,gic-version=3 -m 64M -nodefaults" },
+  },
+  {
+    name: "s390x 10.0 to 11.1",
+    from: {
+      release: "10.0",
+      target: "s390x",
+      args: "-M s390-ccw-virtio-10.0 -action panic=pause -m 128M -nodefaults",
+    },
+    to: {
+      release: "11.1",
+      target: "s390x",
+      args: "-M s390-ccw-virtio-10.0 -action panic=pause -m 128M -nodefaults",
+    },
+  },
+  {
+    name: "ppc64 10.0 to 11.1",
+    from: { release: "10.0", target: "ppc64", args: "-M pseries-10.0 -m 256M -nodefaults" },
+    to: { release: "11.1", target: "ppc64", args: "-M pseries-10.0 -m 256M -nodefaults" },
+  },
+  {
     name: "q35 e1000e, field left out by a property",
     from: x86("10.0", "pc-q35-10.0", "-device e1000e,addr=3"),
     to: x86("10.0", "pc-q35-10.0", "-device e1000e,addr=3 -global e1000e.migrate-timadj=off"),

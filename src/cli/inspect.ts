@@ -2,7 +2,7 @@
 import type { Description } from "../inspect/description.ts";
 import { reportJson, stringify } from "../inspect/json.ts";
 import type { SectionReport, StreamReport } from "../inspect/model.ts";
-import { isFault } from "../inspect/problems.ts";
+import { isFault, problemText } from "../inspect/problems.ts";
 import { fieldAt, namesAt, sectionsNamed } from "../inspect/select.ts";
 import { type PageVisitor, type ReadOptions, readStream } from "../inspect/stream.ts";
 import {
@@ -136,10 +136,10 @@ function named(report: StreamReport, name: string): SectionReport[] {
   if (sections.length > 0) return sections;
   const names = report.sections.map(sectionName);
   const meant = nearest(name, names);
-  const hint = meant === undefined ? `it has ${[...new Set(names)].join(", ")}` : `did you mean ${meant}?`;
-  throw new CliError(
-    `the stream has no section ${name}${report.problem ? " up to where it stops" : ""}; ${hint}`,
-  );
+  const known = names.length === 0 ? "no section at all" : [...new Set(names)].join(", ");
+  const hint = meant === undefined ? `it has ${known}` : `did you mean ${meant}?`;
+  const stop = report.problem === undefined ? "" : ` up to where it stops (${problemText(report.problem)})`;
+  throw new CliError(`the stream has no section ${name}${stop}; ${hint}`);
 }
 
 function dumped(section: SectionReport): string[] {

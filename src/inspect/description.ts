@@ -36,6 +36,8 @@ export interface Description {
 }
 
 const MAX_DEPTH = 100;
+/** A guest of 256 CPUs has a million. */
+const MAX_VALUES = 2_000_000;
 
 type Json = null | boolean | number | string | Json[] | JsonObject;
 /** In order, keys repeated as they come. */
@@ -56,6 +58,7 @@ class DescriptionError extends WherryError {
 class JsonParser {
   readonly #text: string;
   #at = 0;
+  #values = 0;
   constructor(text: string) {
     this.#text = text;
   }
@@ -85,6 +88,7 @@ class JsonParser {
   }
   #value(depth: number): Json {
     if (depth > MAX_DEPTH) this.#fail(`at most ${MAX_DEPTH} levels`);
+    if (++this.#values > MAX_VALUES) this.#fail(`at most ${MAX_VALUES} values`);
     this.#space();
     const char = this.#text[this.#at];
     if (char === "{") return this.#object(depth);

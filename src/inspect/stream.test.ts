@@ -318,7 +318,8 @@ describe("a broken stream", () => {
 
   test("a description that is no JSON, or says too much", async () => {
     const deep = "[".repeat(100_000);
-    for (const json of ["{", "[]", '{"devices":3}', deep, '{"devices":[{"name":1}]}']) {
+    const many = `[${"{},".repeat(2_000_000)}{}]`;
+    for (const json of ["{", "[]", '{"devices":3}', deep, many, '{"devices":[{"name":1}]}']) {
       const report = await readStream(pipe(smallStream().end(json)));
       expect(report.problem).toBeUndefined();
       expect(report.warnings.map(({ code }) => code)).toContain("stream.description");

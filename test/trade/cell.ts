@@ -175,6 +175,7 @@ export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
   const jumps = legs
     .slice(1)
     .map((_, i) => `${Math.round(jumpMs(legs, journal.reports, i + 1) ?? Number.NaN)}`);
+  const lost = journal.reports.at(-1)?.lost ?? 0;
   const log = legs
     .map(({ name, chunks }) => `=== ${name}\n${chunks.map(({ text }) => text).join("")}`)
     .join("\n");
@@ -182,6 +183,7 @@ export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
     complaints,
     facts:
       `downtime ${journey.downtimes.join(", ")} ms; clock off by ${jumps.join(", ")} ms` +
+      (lost > 0 ? `; ${lost} exception flags lost` : "") +
       (verdict.forgiven > 0 ? `; ${verdict.forgiven} kernel lines of a slow host` : ""),
     log,
   };

@@ -19,6 +19,8 @@ interface Plant {
   readonly extra?: Readonly<Record<number, string>>;
   readonly verdict?: string;
   readonly words?: string;
+  /** Two may be, of two harts. */
+  readonly lost?: number;
 }
 
 function numbered(number: number, text: string): string {
@@ -48,7 +50,7 @@ function journey(plant: Plant = {}): Leg[] {
       moved ? 1 : 0,
       at,
       `T mono=${micros} real=${HOST_EPOCH * 1000 + micros} rtc=${Math.floor((HOST_EPOCH + mono) / 1000)} ticks=${ticks} ` +
-        `chains=${i} pages=${i} blocks=${moved && plant.deadDisk ? MOVED_AT : i} tokens=${i} draws=${i} sent=${i} back=${i} words=${i} busy=1`,
+        `chains=${i} pages=${i} blocks=${moved && plant.deadDisk ? MOVED_AT : i} tokens=${i} draws=${i} sent=${i} back=${i} words=${i} lost=${moved ? (plant.lost ?? 2) : 0} busy=1`,
     );
   }
   const leftAt = HOST_EPOCH + MOVED_AT * LINE_MS + 20;
@@ -110,6 +112,7 @@ describe("a journey", () => {
       /^the guest: FAIL hart 1: floats$/,
     ],
     ["a word lost on the virtio console", { words: "\n5\n" }, /^virtio console: expected 4, found "5"$/],
+    ["exception flags lost without end", { lost: 3 }, /^3 times an exception flag was lost$/],
     ["a guest without a verdict", { verdict: "FAILED failures=1" }, /^the guest/],
   ])("%s", (_, plant, expected) => {
     expect(complaints(journey(plant))).toContainEqual(expect.stringMatching(expected));

@@ -1,6 +1,7 @@
 // The service on fake machines: moves between two of them, files in memory, and what is refused.
 import { expect, test } from "vitest";
 import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
+import { PROFILE, qemuDestination, TradingMachine } from "../../test/migration/fake-qemu.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import {
@@ -59,7 +60,7 @@ function setUp() {
     );
     return { machine, migration, arrivals, events };
   };
-  return { network, files, service };
+  return { network, files, service, transport };
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -152,6 +153,43 @@ test("a move into a file leaves the machine stopped, and it may go on by the use
   await source.machine.start();
   expect(source.machine.runState.current).toBe("running");
   await source.machine.stop();
+});
+
+test("a profile: what it takes is explained, refusals reject at once, a save and a move are QEMU's to load", async () => {
+  const { network, files, transport } = setUp();
+  const world = new World();
+  const machine = new TradingMachine({ world });
+  const migration = new MigrationService(machine, {
+    transport,
+    expectsArrival: false,
+    autostart: true,
+    onArrival: () => {},
+  });
+  await machine.start();
+  expect(migration.profiles).toEqual([PROFILE]);
+  expect(await migration.explain(PROFILE)).toEqual({ refusals: [], qemu: ["qemu"], wherry: ["wherry"] });
+  await expect(migration.explain("qemu-9")).rejects.toThrow(`no profile 'qemu-9': expected ${PROFILE}`);
+
+  machine.profiles.reasons.push({ code: "trade.x", message: "too large", cure: "make it small" });
+  await expect(migration.start(socket, PROFILE)).rejects.toThrow("too large: make it small");
+  await expect(migration.save("state", PROFILE)).rejects.toThrow("too large: make it small");
+  expect(migration.query()).toBeUndefined();
+  expect([...files.keys()]).toEqual([]);
+
+  machine.profiles.reasons.length = 0;
+  await migration.save("state", PROFILE);
+  expect(machine.runState.current).toBe("running");
+  const target = new TradingMachine({ world });
+  network.listener = (channel) => void qemuDestination(target, channel);
+  migration.profile = PROFILE;
+  await migration.start(socket);
+  await until(() => migration.query()?.status === "completed");
+  expect(target.runState.current).toBe("running");
+  await target.stop();
+  await target.inactivateDrives();
+  const saved = memorySource(files.get("state") as Uint8Array);
+  expect(await qemuDestination(new TradingMachine({ world }), saved)).toBe(true);
+  world.running?.halt();
 });
 
 test("closing gives up a move; the machine is the source's, and the destination waits for nothing", async () => {

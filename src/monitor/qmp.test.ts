@@ -188,6 +188,10 @@ test("migration: both notations of the address, events only when asked for, prog
   migration.info = undefined;
   await run(channel({ transport: "file", filename: "/tmp/a,b", offset: 4096 }));
   migration.info = undefined;
+  await run(channel({ transport: "exec", args: ["/bin/sh", "-c", "cat > 'a b'"] }));
+  migration.info = undefined;
+  await run(channel({ transport: "exec", args: ["tee", "it's"] }));
+  migration.info = undefined;
   expect(await run(channel({ transport: "socket", type: "inet", host: "localhost" }))).toEqual([
     error("Parameter 'channels[0].addr.port' is missing"),
   ]);
@@ -196,6 +200,8 @@ test("migration: both notations of the address, events only when asked for, prog
     { transport: "unix", path: "/run/x" },
     { transport: "tcp", host: "localhost", port: 4444 },
     { transport: "file", path: "/tmp/a,b", offset: 4096 },
+    { transport: "exec", command: "cat > 'a b'" },
+    { transport: "exec", command: "'tee' 'it'\\''s'" },
   ]);
   migration.set({
     status: "completed",
@@ -229,6 +235,30 @@ test("a move whose end is not known: the user's word", async () => {
     error("Parameter 'decision' does not accept value 'everywhere'"),
   ]);
   expect(migration.decisions).toEqual(["here"]);
+});
+
+test("the profile of QEMU's streams: a parameter, and what it takes", async () => {
+  const { connect, migration } = fakeMonitor();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const ask = (execute: string, args: object = {}) =>
+    client.ask(JSON.stringify({ execute, arguments: args }));
+  await ask("migrate-set-parameters", { "x-wherry-profile": "qemu-1.0" });
+  expect(migration.profile).toBe("qemu-1.0");
+  expect(await ask("query-migrate-parameters")).toEqual([
+    { return: expect.objectContaining({ "x-wherry-profile": "qemu-1.0" }) },
+  ]);
+  await ask("migrate-set-parameters", { "x-wherry-profile": "" });
+  expect(migration.profile).toBeUndefined();
+  expect(await ask("x-wherry-explain-profile", { profile: "qemu-1.0" })).toEqual([
+    {
+      return: {
+        refusals: [{ code: "trade.device", message: "no way to qemu-1.0", cure: "none" }],
+        qemu: ["qemu"],
+        wherry: ["wherry"],
+      },
+    },
+  ]);
 });
 
 test("capabilities that we do not have stay off", async () => {

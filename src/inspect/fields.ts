@@ -1,7 +1,8 @@
 // Makes fields out of bytes: a cursor for decoders of what the VMDESCRIPTION leaves opaque. Every read names what it
 // reads and becomes a field; nothing is skipped silently, so that all bytes are accounted for. Input is hostile:
-// reading past the end throws EndOfBytes.
+// reading past the end throws EndOfBytes, and more fields than there may be TooManyFields.
 import { ByteReader } from "../base/bytes.ts";
+import { WherryError } from "../base/errors.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import type { Field, FieldValue } from "./model.ts";
 
@@ -10,14 +11,27 @@ type Order = "big" | "little";
 /** Says a value in words; undefined if there is nothing to say. */
 export type Meaning = (value: bigint) => string | undefined;
 
+/** Fields take far more memory than the bytes they are made of. */
+export class TooManyFields extends WherryError {
+  constructor(limit: number, offset: number) {
+    super(
+      "inspect.fields",
+      `more than ${limit} fields, at offset ${offset}: what follows is not taken apart`,
+    );
+  }
+}
+
 export class FieldReader {
   readonly #bytes: Uint8Array;
   readonly #reader: ByteReader;
   readonly #base: number;
+  readonly #limit: number;
   #fields: Field[] = [];
+  #count = 0;
 
-  /** `base` is the stream offset of bytes[0]. */
-  constructor(bytes: Uint8Array, base: number) {
+  /** `base` is the stream offset of bytes[0]; `limit` how many fields may be made. */
+  constructor(bytes: Uint8Array, base: number, limit = Number.POSITIVE_INFINITY) {
+    this.#limit = limit;
     this.#bytes = bytes;
     this.#reader = new ByteReader(bytes);
     this.#base = base;
@@ -34,11 +48,19 @@ export class FieldReader {
   get fields(): readonly Field[] {
     return this.#fields;
   }
+  /** How many fields were made, those inside of others too. */
+  get count(): number {
+    return this.#count;
+  }
   /** n bytes ahead of the cursor, not consumed; undefined if there are fewer. */
   peek(n: number, ahead = 0): Uint8Array | undefined {
     return this.#reader.peek(ahead, n);
   }
 
+  #make(): void {
+    if (this.#count >= this.#limit) throw new TooManyFields(this.#limit, this.offset);
+    this.#count++;
+  }
   #add<V extends FieldValue>(
     name: string,
     type: string,
@@ -51,6 +73,7 @@ export class FieldReader {
     return value;
   }
   #integer(name: string, bytes: number, order: Order, meaning?: Meaning): bigint {
+    this.#make();
     let value = 0n;
     const raw = this.#reader.bytes(bytes);
     for (let i = 0; i < bytes; i++) {
@@ -72,15 +95,18 @@ export class FieldReader {
   }
   /** Bytes as one field. */
   bytes(name: string, length: number, meaning?: string, type = "buffer"): Uint8Array {
+    this.#make();
     return this.#add(name, type, length, this.#reader.bytes(length).slice(), meaning);
   }
   /** u8 length and characters (QEMU's counted string). */
   countedString(name: string): string {
+    this.#make();
     const length = this.#reader.u8();
     return this.#add(name, "string", length + 1, decodeUtf8(this.#reader.bytes(length)), undefined);
   }
   /** A container of what `read` reads. */
   group<T>(name: string, type: string, read: () => T, meaning?: string): T {
+    this.#make();
     const outer = this.#fields;
     const offset = this.offset;
     this.#fields = [];
@@ -93,9 +119,10 @@ export class FieldReader {
       outer.push({ name, offset, size, type, children, ...(meaning === undefined ? {} : { meaning }) });
     }
   }
-  /** The rest as one field, if there is any: what no decoder knows. */
+  /** The rest as one field, if there is any: what no decoder knows. Not counted. */
   rest(name = "rest"): Uint8Array | undefined {
-    return this.remaining === 0 ? undefined : this.bytes(name, this.remaining, undefined, "unknown");
+    if (this.remaining === 0) return undefined;
+    return this.#add(name, "unknown", this.remaining, this.#reader.bytes(this.remaining).slice(), undefined);
   }
   /** All bytes, from the first. */
   get all(): Uint8Array {

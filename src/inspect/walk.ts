@@ -6,7 +6,7 @@ import { decodeUtf8 } from "../base/text.ts";
 import { describeValue } from "./decode/meanings.ts";
 import { decodeOpaque, type OpaqueContext } from "./decode/opaque.ts";
 import type { DescribedField, DescribedStruct } from "./description.ts";
-import { FieldReader } from "./fields.ts";
+import { FieldReader, TooManyFields } from "./fields.ts";
 import type { Field, FieldValue, Problem } from "./model.ts";
 import { InspectError, problem, stop } from "./problems.ts";
 
@@ -338,7 +338,7 @@ class Walker {
     const start = this.#at;
     if (size === 0 || type === "unused_buffer") return this.#plain(name, type, size, fields);
     const offset = this.#base + start;
-    const reader = new FieldReader(this.#bytes.subarray(start, start + size), offset);
+    const reader = new FieldReader(this.#bytes.subarray(start, start + size), offset, this.#budget.left);
     const { idstr, instanceId, machine } = this.#context;
     const context = { ...scope, idstr, instanceId, field: field.name, type, ...(machine && { machine }) };
     try {
@@ -349,17 +349,19 @@ class Walker {
       this.#unaccounted += reader.remaining;
       reader.rest();
     } catch (error) {
-      if (!(error instanceof InspectError || error instanceof EndOfBytes)) throw error;
+      const tooMany = error instanceof TooManyFields;
+      if (!(error instanceof InspectError || error instanceof EndOfBytes || tooMany)) throw error;
       const read = offset + size - reader.remaining;
-      const expected = error instanceof InspectError ? error.problem.expected : "more bytes";
-      const found = error instanceof InspectError ? error.problem.found : `the end of its ${size} bytes`;
+      let expected = tooMany ? `at most ${MAX_FIELDS} fields in a stream` : "more bytes";
+      let found = tooMany ? "more" : `the end of its ${size} bytes`;
+      if (error instanceof InspectError) ({ expected, found } = error.problem);
       this.#warnings.push(problem("opaque.bytes", `${this.#where} ${field.name}`, read, expected, found));
       this.#unaccounted += reader.remaining;
       reader.rest();
     }
     fields.push({ name, offset, size, type, children: reader.fields });
     this.#at += size;
-    this.#budget.left -= 1 + reader.fields.length;
+    this.#budget.left -= 1 + reader.count;
   }
 }
 

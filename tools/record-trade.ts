@@ -2,7 +2,7 @@
 // is asked what happened, and moves back. What is shown is what the programs and the guest printed, in this order; the
 // commands are the ones that ran, with the files' folders left out. `node tools/record-trade.ts > FILE`.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -106,7 +106,8 @@ async function ask(client: QmpClient, command: string, args: Record<string, stri
 const guest = await fetchDebianGuest({});
 const qemuCommand = await qemu("11.1", "riscv64");
 const image = at("disk.img");
-execFileSync("truncate", ["-s", "64M", image]);
+writeFileSync(image, "");
+truncateSync(image, 64 * 2 ** 20);
 
 function qemuWords(name: string, rest: readonly string[]): string[] {
   return [

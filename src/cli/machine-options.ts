@@ -49,7 +49,7 @@ export interface MachineOptions extends EngineConfig {
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
   /** Channels. */
-  readonly multifd: number | undefined;
+  readonly multifd?: number | undefined;
   readonly paused: boolean;
   readonly icount?: IcountOptions | undefined;
   readonly rtc?: RtcOptions | undefined;

@@ -303,15 +303,21 @@ describe("a broken stream", () => {
     stream.device(7, "short", { fields }, (out) => out.u16(1));
     stream.device(8, "long", { fields }, (out) => out.u32(1).u8(9));
     const subsections = [{ vmsd_name: "lacks/x", version: 1, fields: [] }];
+    stream.device(11, "huge", { fields: [{ name: "a", type: "buffer", size: 2 ** 40 }] }, (out) => out.u8(1));
+    stream.device(12, "beyond", { fields: [{ name: "a", type: "buffer", size: 100_000 }] }, (out) =>
+      out.u8(1),
+    );
     stream.device(9, "lacks", { fields, subsections }, (out) => out.u32(1));
     stream.device(10, "last", { fields }, (out) => out.u32(6));
     const report = await read(stream.end());
     expect(report.problem).toBeUndefined();
     expect(value(report, "last/0/a")).toBe(6n);
-    expect(report.sections.slice(-4).map(({ unaccounted }) => unaccounted)).toEqual([2, 1, 0, 0]);
+    expect(report.sections.slice(-6).map(({ unaccounted }) => unaccounted)).toEqual([2, 1, 1, 1, 0, 0]);
     expect(report.warnings.map(({ code, where }) => [code, where])).toEqual([
       ["stream.size", "section short/0"],
       ["stream.size", "section long/0"],
+      ["stream.size", "section huge/0"],
+      ["stream.size", "section beyond/0"],
       ["stream.subsection", "section lacks/0"],
     ]);
   });

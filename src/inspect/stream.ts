@@ -295,8 +295,8 @@ class StreamScan {
     const described =
       kind === "full" ? this.#devices.get(`${section.idstr}/${section.instanceId}`) : undefined;
     let size = described === undefined ? undefined : describedSize(described);
-    if (size !== undefined && size > MAX_SECTION_BYTES)
-      this.#limit(scan.offset, `${MAX_SECTION_BYTES} bytes`, `${size}`);
+    // A description that lies must not hide what the section has.
+    if (size !== undefined && size > MAX_SECTION_BYTES) size = undefined;
     const guessed = size === undefined || !(await this.#endsAt(size, section.id));
     if (guessed) size = (await this.#findEnd(section.id)) ?? size ?? (await this.#noEnd(section.id));
     const length: number = size ?? 0;
@@ -336,7 +336,7 @@ class StreamScan {
   async #endsAt(size: number, id: number): Promise<boolean> {
     if (this.#footers === false) return true;
     const { cursor } = this.#scan;
-    if (!(await cursor.need(size + FOOTER_BYTES))) return true;
+    if (!(await cursor.need(size + FOOTER_BYTES))) return false;
     const at = cursor.at + size;
     if (cursor.bytes[at] === QEMU_VM.SECTION_FOOTER && cursor.view.getUint32(at + 1) === id) return true;
     return this.#footers === undefined;

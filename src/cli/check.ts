@@ -9,7 +9,7 @@ import { stringify } from "../inspect/json.ts";
 import type { Problem, StreamReport } from "../inspect/model.ts";
 import { InspectError } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
-import { problemLines } from "../inspect/text.ts";
+import { printable, problemLines } from "../inspect/text.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { withStreamFile } from "./stream-file.ts";
@@ -101,7 +101,7 @@ function whole(name: string, report: StreamReport): StreamReport {
   if (report.problem === undefined) return report;
   const { where, found, expected } = report.problem;
   throw new CliError(
-    `${name}: the target's stream cannot be read: ${where}: expected ${expected}, found ${found}`,
+    printable(`${name}: the target's stream cannot be read: ${where}: expected ${expected}, found ${found}`),
     {
       exitCode: TROUBLE,
     },
@@ -159,7 +159,7 @@ const MAX_MESSAGE = 1024 * 1024;
 
 const linesOf = (kind: string, problem: Problem) => {
   const [first = "", ...more] = problemLines(problem);
-  return [`${kind}${first}`, ...more].map((line) => `${line}\n`).join("");
+  return [`${kind}${first}`, ...more].map((line) => `${printable(line)}\n`).join("");
 };
 
 function print(
@@ -177,7 +177,7 @@ function print(
   const text = [
     ...problems.map((problem) => linesOf("problem: ", problem)),
     ...warnings.map((problem) => linesOf("warning: ", problem)),
-    ...unchecked.map((what) => `not checked: ${what}\n`),
+    ...unchecked.map((what) => `not checked: ${printable(what)}\n`),
     `${problems.length > 0 ? no : yes}${warnings.length === 0 ? "" : `; ${warnings.length} warnings`}\n`,
   ];
   process.stdout.write(text.join(""));

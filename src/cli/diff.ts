@@ -5,6 +5,7 @@ import { stringify } from "../inspect/json.ts";
 import type { Problem } from "../inspect/model.ts";
 import { problemText } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
+import { printable } from "../inspect/text.ts";
 import { UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { withStreamFile } from "./stream-file.ts";
@@ -64,13 +65,13 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
 
 function warn(path: string, problem: Problem): void {
   process.stderr.write(
-    `wherry: ${path}: compared only up to where it can be read: ${problemText(problem)}\n`,
+    `wherry: ${path}: compared only up to where it can be read: ${printable(problemText(problem))}\n`,
   );
 }
 
 function textOf({ state, ram }: StreamDifferences, how: Ram): string {
   return [...state.map(lineOf), ...ram.flatMap((block) => ramLines(block, how))]
-    .map((line) => `${line}\n`)
+    .map((line) => `${printable(line)}\n`)
     .join("");
 }
 

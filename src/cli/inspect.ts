@@ -10,6 +10,7 @@ import {
   hexdump,
   overview,
   problemLines,
+  printable,
   sectionName,
   sectionText,
   valueText,
@@ -144,7 +145,7 @@ function named(report: StreamReport, name: string): SectionReport[] {
 
 function dumped(section: SectionReport): string[] {
   const { bytes, dataOffset } = section;
-  const head = `bytes of section ${sectionName(section)}:`;
+  const head = `bytes of section ${printable(sectionName(section))}:`;
   return bytes === undefined
     ? [`${head} not kept, it comes in parts`]
     : [head, ...hexdump(bytes, dataOffset)];

@@ -1,6 +1,7 @@
 // The command line: which commands there are, their help, and how an error ends the process.
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
+import { printable } from "../inspect/text.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
 import { check, checkOptions } from "./check.ts";
@@ -139,7 +140,9 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** One line, never a stack trace, unless WHERRY_DEBUG asks for it. Gives the exit code. */
 function report(error: unknown): number {
-  process.stderr.write(`wherry: ${messageOf(error)}\n`);
+  // What a stream or a peer said may be in it.
+  const lines = messageOf(error).split("\n").map(printable);
+  process.stderr.write(`wherry: ${lines.join("\n")}\n`);
   if (error instanceof UsageError) process.stderr.write("try: wherry --help, or wherry COMMAND --help\n");
   if (process.env["WHERRY_DEBUG"]) console.error(error);
   else if (!(error instanceof WherryError)) {

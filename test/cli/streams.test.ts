@@ -8,7 +8,7 @@ import { check, checkOptions } from "../../src/cli/check.ts";
 import { CliError } from "../../src/cli/cli-error.ts";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
 import { diff, diffOptions } from "../../src/cli/diff.ts";
-import { smallStream } from "../support/stream-builder.ts";
+import { smallStream, StreamBuilder } from "../support/stream-builder.ts";
 import { virtioStream } from "../support/virtio-stream.ts";
 
 let folder = "";
@@ -111,6 +111,22 @@ describe("diff", () => {
     expect(await run("diff", [at("a"), folder])).toMatchObject({ status: 2 });
     expect(await run("diff", ["--ram", "all", at("a"), at("a")])).toMatchObject({ status: 2 });
   });
+});
+
+test("nothing of a stream's own words makes a terminal do something", async () => {
+  const hostile = new StreamBuilder().configuration("virt\u001b[2J");
+  hostile.section(4, 3, "\u001b]0;title\u0007/x", 1, (out) => out.u32(7));
+  writeFileSync(at("hostile"), hostile.end());
+  writeFileSync(at("hostile-cut"), hostile.end().subarray(0, 40));
+  for (const [command, ...args] of [
+    ["diff", at("a"), at("hostile")],
+    ["diff", at("hostile"), at("hostile-cut")],
+    ["check", at("hostile"), "--target", at("a"), "--target", at("dump1.json")],
+    ["check", at("a"), "--target", at("hostile"), "--target", at("hostile-cut")],
+  ] as const) {
+    const { stdout, stderr } = await run(command, args);
+    expect((stdout + stderr).replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+  }
 });
 
 describe("check", () => {

@@ -123,6 +123,18 @@ const controlRegister: Words = (value, index) => {
   if (index === 0) return bitNames(value, CR0);
   return index === 4 ? bitNames(value, CR4) : undefined;
 };
+const DELIVERY = ["fixed", "lowest priority", "SMI", undefined, "NMI", "INIT", undefined, "ExtINT"];
+/** An entry of an I/O APIC's table or of a local APIC's vector table: the low half has the same meaning in both. */
+const interruptEntry: Words = (value) =>
+  [
+    `vector 0x${field(value, 0, 8).toString(16)}`,
+    field(value, 8, 3) === 0 ? undefined : DELIVERY[field(value, 8, 3)],
+    field(value, 15, 1) === 1 ? "level" : undefined,
+    field(value, 16, 1) === 1 ? "masked" : undefined,
+  ]
+    .filter((part) => part !== undefined)
+    .join(", ");
+const APIC_BASE: Bits = { 8: "boot processor", 10: "x2APIC", 11: "enabled" };
 const MP_STATES = codes("runnable", "uninitialized", "init received", "halted", "SIPI received");
 
 /** A table of bits from 0 up, by their names; `.` has none. */
@@ -233,6 +245,9 @@ const WORDS: ReadonlyMap<string, Words> = table<Words>({
   "env.efer": flags(EFER),
   "env.eflags": (value) => bitNames(value & ~EFLAGS_ALWAYS, EFLAGS),
   "env.mp_state": MP_STATES,
+  apicbase: (value) => bitNames(value & 0xfffn, APIC_BASE),
+  ioredtbl: interruptEntry,
+  lvt: interruptEntry,
 
   cpreg_vmstate_indexes: sysregName,
   cpsr,
@@ -240,6 +255,12 @@ const WORDS: ReadonlyMap<string, Words> = table<Words>({
   "env.cpu_state": codes("uninitialized", "stopped", "check stop", "operating", "load"),
   "env.msr": flags(MSR),
 
+  // A serial port (16550), in QEMU's `serial`.
+  ier: flags(namesFrom("received transmitted line modem")),
+  lcr: (value) => `${5 + field(value, 0, 2)} bits${field(value, 7, 1) === 1 ? ", divisor shown" : ""}`,
+  lsr: flags(namesFrom("data overrun parity framing break THRE TEMT FIFO")),
+
+  halted: codes("", "waits for an interrupt"),
   interrupt_request: flags(INTERRUPT_REQUEST),
   crash_occurred: (value) => (value === 0n ? undefined : "the guest has crashed"),
   power_state: codes("on", "off", "turning on"),
@@ -275,5 +296,5 @@ export function describeValue(name: string, type: string, value: FieldValue): st
   if (type === "timer") return timer(value, 0);
   const bracket = name.endsWith("]") ? name.lastIndexOf("[") : -1;
   const words = WORDS.get(bracket < 0 ? name : name.slice(0, bracket));
-  return words?.(value, bracket < 0 ? 0 : Number(name.slice(bracket + 1, -1)));
+  return words?.(value, bracket < 0 ? 0 : Number(name.slice(bracket + 1, -1))) || undefined;
 }

@@ -30,6 +30,8 @@ export function checkMachine(
 ): void {
   const machine = report.configuration?.machine;
   if (machine === undefined || wanted === undefined || machine === wanted) return;
+  // Dump and stream of one target say the same.
+  if (findings.problems.some(({ code }) => code === "check.machine")) return;
   findings.problem({
     code: "check.machine",
     where: "configuration",
@@ -43,9 +45,45 @@ export function checkMachine(
 
 /** Everything but the machine type, by a stream of the target. */
 export function checkSettings(report: StreamReport, target: StreamReport, findings: Findings): void {
+  checkFrame(report, target, findings);
   checkConfiguration(report, target, findings);
   for (const warning of commandWarnings(report, target)) findings.warn(warning);
   checkRam(report, target, findings);
+}
+
+/** Whether footers stand between sections; undefined if there are too few to tell. */
+function hasFooters({ sections }: StreamReport): boolean | undefined {
+  const gaps = sections.slice(1).map(({ offset }, i) => {
+    const before = sections[i];
+    return before === undefined ? 0 : offset - before.dataOffset - before.size;
+  });
+  return gaps.length === 0 ? undefined : gaps.every((gap) => gap > 0);
+}
+
+/** What machine types before 2.4 leave out, and properties of the migration can. */
+function checkFrame(report: StreamReport, target: StreamReport, findings: Findings): void {
+  const parts = [
+    ["a configuration section", "send-configuration", report.configuration, target.configuration],
+    [
+      "section footers",
+      "send-section-footer",
+      hasFooters(report) || undefined,
+      hasFooters(target) || undefined,
+    ],
+  ] as const;
+  for (const [part, property, sent, wanted] of parts) {
+    if ((sent === undefined) === (wanted === undefined)) continue;
+    const onOff = sent === undefined ? "off" : "on";
+    findings.problem({
+      code: "check.frame",
+      where: "frame of the stream",
+      expected: `${wanted === undefined ? "no" : "with"} ${part.replace(/^a /, "")}, as the target writes it`,
+      found: `${sent === undefined ? "none" : part}`,
+      cause:
+        'machine types before 2.4 have none, and -global migration.… can leave it out (QEMU: "Configuration section missing", "Missing section footer")',
+      cure: `use the same machine type on both sides, or start the target with -global migration.${property}=${onOff}`,
+    });
+  }
 }
 
 /** Capabilities that QEMU compares (migration/savevm.c). */

@@ -43,6 +43,11 @@ const LINES: readonly (readonly [code: string, line: string, words: RegExp])[] =
     /vectors/,
   ],
   ["command", "qemu-system-riscv64: MIG_CMD 0xb unknown (len 0x0)", /send-switchover-start=off/],
+  [
+    "arm-register",
+    "handle_cpreg_only_in_incoming_stream: system register 0x1013c030 in the incoming stream but unknown on the destination: fail migration",
+    /same -cpu/,
+  ],
   ["too-new", "cpu: incoming version_id 12 is too new for local version_id 10", /at least as new/],
   ["unsupported-version", "savevm: unsupported version 12 for 'cpu' v10", /at least as new/],
   ["too-old", "cpu: incoming version_id 5 is too old for local minimum version_id  10", /between the two/],

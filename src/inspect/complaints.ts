@@ -165,6 +165,16 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
       cure: "give the device the same properties on both sides (vectors, queues, disable-modern, disable-legacy, romsize) and use the same machine type; `wherry check STREAM --target STREAM_OF_THE_TARGET` names the register",
     }),
   },
+  "complaint.arm-register": {
+    pattern: /system register 0x(?<index>[0-9a-f]+) in the incoming stream but unknown on the destination/,
+    tell: ({ index = "" }) => ({
+      where: "CPU, system registers",
+      expected: "registers that the target's CPU has",
+      found: `register 0x${index}`,
+      cause: "another -cpu or CPU property, or a release that gives this CPU other registers",
+      cure: "use the same -cpu with the same properties on both sides, and a release of the target whose CPU has the register; `wherry check STREAM --target STREAM_OF_THE_TARGET` lists all of them by name",
+    }),
+  },
   "complaint.command": {
     pattern: /MIG_CMD 0x(?<command>[0-9a-f]+) unknown/,
     tell: ({ command = "" }) => ({

@@ -188,7 +188,14 @@ export function diffRam(
     const a = first.ram.blocks.get(block.name) ?? nothing;
     const b = second.ram.blocks.get(block.name) ?? nothing;
     const zeros = zero.filled(block.pageSize, 0);
-    const ranges = blockRanges(a, b, [zerosAreLeftOut(first.report), zerosAreLeftOut(second.report)], zeros);
+    const pages = Math.ceil(Math.max(block.size, other.size) / block.pageSize);
+    const ranges = blockRanges(
+      a,
+      b,
+      pages,
+      [zerosAreLeftOut(first.report), zerosAreLeftOut(second.report)],
+      zeros,
+    );
     if (ranges.length > 0) found.push({ block: block.name, ranges });
   }
   return found;
@@ -197,6 +204,7 @@ export function diffRam(
 function blockRanges(
   a: BlockPages,
   b: BlockPages,
+  pages: number,
   absentIsZero: readonly [boolean, boolean],
   [zeroLow, zeroHigh]: readonly [number, number],
 ): RamRange[] {
@@ -213,7 +221,8 @@ function blockRanges(
   for (const index of indexes) {
     const left = a.segments.get(index) ?? none;
     const right = b.segments.get(index) ?? none;
-    for (let page = 0; page < SEGMENT_PAGES; page++) {
+    const inBlock = Math.min(SEGMENT_PAGES, pages - index * SEGMENT_PAGES);
+    for (let page = 0; page < inBlock; page++) {
       let [leftLow, leftHigh] = [left[2 * page] as number, left[2 * page + 1] as number];
       let [rightLow, rightHigh] = [right[2 * page] as number, right[2 * page + 1] as number];
       if (absentIsZero[0] && leftLow === ABSENT && leftHigh === ABSENT) {

@@ -179,6 +179,18 @@ describe("RAM", () => {
     ]);
     expect((await diff(encoded([16, 200, 0xaa]), plain)).ram[0]?.ranges).toMatchObject([{ kind: "unknown" }]);
   });
+  test("a mapped-ram file leaves zeros out", async () => {
+    const sparse = await readWithRam(bytesSource(ram((out) => page(out, "ram", PAGE, pageOf(1)))));
+    const mapped = { ...sparse, report: { ...sparse.report, capabilities: ["mapped-ram"] } };
+    const whole = ram((out) => {
+      page(out, "ram", PAGE, pageOf(1));
+      for (let n = 2; n < 64; n++) zeroPage(out, "ram", n * PAGE);
+      for (let n = 0; n < 4; n++) zeroPage(out, "other", n * PAGE);
+      page(out, "ram", 0, pageOf(2));
+    });
+    const { ram: found } = diffStreams(mapped, await readWithRam(bytesSource(whole)));
+    expect(found).toMatchObject([{ block: "ram", ranges: [{ start: 0, end: PAGE, kind: "changed" }] }]);
+  });
   test("a block whose pages are of another size is not compared", async () => {
     const { ram: found } = await diff(
       ram((out) => page(out, "ram", 0, pageOf(1))),

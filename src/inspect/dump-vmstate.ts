@@ -133,11 +133,13 @@ export function parseDump(text: string): VmstateDump {
 
 function streamLayout(struct: DescribedStruct): Layout {
   const fields: FieldLayout[] = [];
+  // Arrays of pointers: how many elements are described depends on which of them are null.
+  const sparse = new Set(struct.fields.filter(({ type }) => POINTERS.test(type)).map(({ name }) => name));
   let last: string | undefined;
   for (const described of struct.fields) {
-    // Says whether the next element is there; to a dump it is a part of that.
-    if (described.type === "ptr-marker") continue;
-    const field = describedField(described);
+    if (POINTERS.test(described.type)) continue;
+    const { count, ...rest } = describedField(described);
+    const field = sparse.has(described.name) || count === undefined ? rest : { ...rest, count };
     const array = fields.at(-1);
     // Elements of one array have one name; different fields have different ones.
     if (array !== undefined && described.name === last) fields[fields.length - 1] = joined(array, field);
@@ -152,6 +154,8 @@ function streamLayout(struct: DescribedStruct): Layout {
   };
 }
 
+/** The mark before an element of an array of pointers, and what stands for one that is null. */
+const POINTERS = /^(ptr-marker|nullptr)$/;
 /** Lists and trees: a dump shows what their elements are, a stream those that there are. */
 const LISTS = /^(qtailq|qlist|gtree)$/;
 
@@ -178,7 +182,9 @@ function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   );
   return {
     ...array,
-    count: (array.count ?? 0) + (element.count ?? 0),
+    ...(array.count === undefined || element.count === undefined
+      ? {}
+      : { count: array.count + element.count }),
     streamBytes: (array.streamBytes ?? 0) + (element.streamBytes ?? 0),
     structs: added.length === 0 ? array.structs : [...array.structs, ...added],
   };

@@ -101,6 +101,23 @@ test("missing section footer", async () => {
   expectAnswer(said, { where: "section globalstate" }, /wherry check/);
 });
 
+test("no section footers, no configuration, where the target has them", async () => {
+  const plain = new StreamBuilder(false).configuration("pc-q35-9.0").ramStart({ "pc.ram": PAGE });
+  serial(
+    plain.ramPart(() => {}, 3),
+    3,
+  );
+  const { problems } = await check(plain.end(), board(() => {}, "pc-q35-9.0", PAGE).end());
+  expectAnswer(problems[0], { code: "check.frame", found: "none" }, /send-section-footer=off/);
+  const bare = new StreamBuilder().ramStart({ "pc.ram": PAGE });
+  serial(
+    bare.ramPart(() => {}, 3),
+    3,
+  );
+  const checked = await check(bare.end(), board(() => {}, "pc-q35-9.0", PAGE).end());
+  expectAnswer(checked.problems[0], { code: "check.frame" }, /send-configuration=off/);
+});
+
 describe("unknown savevm section or instance", () => {
   test("a device that the target lacks", async () => {
     const bytes = board((stream) => stream.device(9, "0000:00:04.0/e1000", { fields: [] }, () => {})).end();

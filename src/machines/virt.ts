@@ -265,7 +265,7 @@ export function createVirtMachine(
   addState(fwCfgState, fwCfg.state);
 
   if (parts.irqchip !== undefined) {
-    const profiles = new QemuProfiles({
+    machine.foreign = new QemuProfiles({
       machine,
       cpus,
       irqchip: parts.irqchip,
@@ -276,9 +276,6 @@ export function createVirtMachine(
       fwCfg: fwCfg.state,
       serial: { state: serial.state, update: () => serial.afterLoad() },
     });
-    machine.foreign = profiles;
-    // A guest that starts anew knows what this board told it, not what QEMU's did.
-    machine.devices.push({ reset: () => profiles.forget() });
   }
 
   machine.drives.push(...(backends.drives ?? []));

@@ -1,7 +1,16 @@
 // A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back at which level.
 // Each row of the table joins a field to its ONE_REG id; the levels are design 03's.
 import { CSR_GENERAL, CSR_SUBTYPE, oneReg, REG_TYPE, TIMER_REGS, WHERRY_REG } from "../base/one-reg.ts";
-import { defineState, type StateOf, u32, u64, u64Array, u8Array } from "../state/schema.ts";
+import {
+  defineState,
+  type StateOf,
+  subsection,
+  u32,
+  u64,
+  u64Array,
+  u8Array,
+  varBuffer,
+} from "../state/schema.ts";
 
 /** QEMU's KVM_PUT_*_STATE. */
 export const PUT = { RUNTIME: 1, RESET: 2, FULL: 3 } as const;
@@ -9,6 +18,10 @@ export type PutLevel = (typeof PUT)[keyof typeof PUT];
 
 const RISCV_MP_STATES = [0, 2, 5, 10];
 
+/**
+ * `kept` is another VMM's section of this hart, as it came the last time, and `keptVersion` that section's: what it says
+ * beyond what a hart here has is given back if the guest returns. A reset forgets it.
+ */
 export const cpuState = defineState(
   "cpu",
   { version: 1, minimumVersion: 1 },
@@ -55,6 +68,13 @@ export const cpuState = defineState(
     timerTime: u64,
     timerCompare: u64,
   },
+  [
+    subsection(
+      "cpu/kept",
+      { version: 1, needed: (s) => s.keptVersion !== 0 },
+      { keptVersion: u32, keptLength: u32, kept: varBuffer("keptLength", 16384) },
+    ),
+  ],
 );
 export type CpuState = StateOf<typeof cpuState>;
 

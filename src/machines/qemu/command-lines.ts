@@ -1,5 +1,6 @@
 // The two command lines that make machines which can take each other's place.
-import type { Kept, QemuParts, TradedVirtio } from "./parts.ts";
+import { keptHart } from "./kept.ts";
+import type { QemuParts, TradedVirtio } from "./parts.ts";
 import type { Release } from "./releases.ts";
 
 const MIB = 1024 * 1024;
@@ -8,14 +9,14 @@ const VIRTIO_BLK_F_RO = 1n << 5n;
 export function commandLines(
   parts: QemuParts,
   release: Release,
-  kept: Kept | undefined,
 ): { qemu: readonly string[]; wherry: readonly string[] } {
-  return { qemu: qemu(parts, release, kept), wherry: wherry(parts) };
+  return { qemu: qemu(parts, release), wherry: wherry(parts) };
 }
 
-function qemu(parts: QemuParts, release: Release, kept: Kept | undefined): string[] {
+function qemu(parts: QemuParts, release: Release): string[] {
   const { cpus, memorySize, isaExtensions, legacyVirtio, virtio } = parts;
-  const asked = kept === undefined ? isaExtensions.map((e) => release.extensions[e]) : [];
+  const isOurs = cpus.all[0] === undefined || keptHart(cpus.all[0]) === undefined;
+  const asked = isOurs ? isaExtensions.map((e) => release.extensions[e]) : [];
   const cpu = ["rv64", ...asked.filter((option) => option !== undefined)].join(",");
   return [
     ...["qemu-system-riscv64", "-M", "virt", "-cpu", cpu],

@@ -5,6 +5,7 @@
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../base/mp-state.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
+import type { Kept } from "./kept.ts";
 import { hartDefinition, MISA_H, NOT_ARMED, type QemuHart } from "./hart-state.ts";
 import { type Release, TradeError } from "./releases.ts";
 
@@ -158,7 +159,7 @@ const merge = (kept: bigint, ours: bigint, mask: bigint): bigint => (kept & ~mas
 export function hartToQemu(
   { state }: Cpu,
   release: Release,
-  kept: { readonly hart: QemuHart; readonly release: Release } | undefined,
+  kept: Kept | undefined,
   around: Surroundings,
 ): QemuHart {
   const definition = hartDefinition(release);

@@ -17,7 +17,8 @@ import {
 import { checkHart, hartFromQemu, MIP } from "./hart.ts";
 import { NS_PER_TICK, timeOffset } from "./guest-time.ts";
 import { hartDefinition, NOT_ARMED, type QemuHart } from "./hart-state.ts";
-import type { Kept, QemuParts } from "./parts.ts";
+import { keepHart } from "./kept.ts";
+import type { QemuParts } from "./parts.ts";
 import { type Release, RELEASES, TradeError } from "./releases.ts";
 import { foreignSection } from "./sections.ts";
 import { RESHAPED } from "./writer.ts";
@@ -37,7 +38,6 @@ const DROPPED_BLOCKS: readonly string[] = [
 export class QemuLoader implements ForeignLoader {
   readonly sections: readonly Section[];
   readonly #parts: QemuParts;
-  readonly #keep: (kept: Kept) => void;
   readonly #harts: QemuHart[] = [];
   readonly #halted: number[] = [];
   #release: Release | undefined;
@@ -46,9 +46,8 @@ export class QemuLoader implements ForeignLoader {
   #offset = 0n;
   #mtimer: MtimerState | undefined;
 
-  constructor(parts: QemuParts, keep: (kept: Kept) => void) {
+  constructor(parts: QemuParts) {
     this.#parts = parts;
-    this.#keep = keep;
     const { machine, cpus } = parts;
     const ids = cpus.all.map(({ id }) => id);
     this.sections = [
@@ -187,6 +186,7 @@ export class QemuLoader implements ForeignLoader {
     for (const cpu of cpus.all) {
       hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);
       cpu.state.timerTime = now;
+      keepHart(cpu, release, this.#harts[cpu.id]!);
     }
     const msip = Uint32Array.from(this.#harts, ({ mip }) => ((mip & MIP.MSIP) === 0n ? 0 : 1));
     irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
@@ -196,7 +196,6 @@ export class QemuLoader implements ForeignLoader {
       serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + shift);
       serial.update();
     }
-    this.#keep({ release, harts: this.#harts });
   }
 
   /** A line that is high makes its source pending here as soon as it is not served; there only when it is raised. */

@@ -2,8 +2,6 @@
 import type { IrqchipPort } from "../../vmm/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
-import type { QemuHart } from "./hart-state.ts";
-import type { Release } from "./releases.ts";
 
 /** State of the interrupt controllers as the hypervisor half has it (src/hypervisor/plic.ts, aclint.ts). */
 export interface PlicPortState {
@@ -49,10 +47,4 @@ export interface QemuParts {
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
   /** The UART's timer is in guest time; call `update` after it was changed. */
   readonly serial: { readonly state: { fifoTimeoutTimer: bigint }; update(): void };
-}
-
-/** What came from a QEMU the last time, and from which. */
-export interface Kept {
-  readonly release: Release;
-  readonly harts: readonly QemuHart[];
 }

@@ -2,7 +2,7 @@
 import type { ForeignLoader, ForeignProfiles, StreamProfile } from "../../vmm/profile.ts";
 import { commandLines } from "./command-lines.ts";
 import { QemuLoader } from "./loader.ts";
-import type { Kept, QemuParts } from "./parts.ts";
+import type { QemuParts } from "./parts.ts";
 import { refusals } from "./refusals.ts";
 import { RELEASES, releaseNamed } from "./releases.ts";
 import { sectionsToWrite } from "./writer.ts";
@@ -10,16 +10,9 @@ import { sectionsToWrite } from "./writer.ts";
 export class QemuProfiles implements ForeignProfiles {
   readonly names: readonly string[] = RELEASES.map((r) => r.name);
   readonly #parts: QemuParts;
-  /** What QEMU said and no device here holds: given back. */
-  #kept: Kept | undefined;
 
   constructor(parts: QemuParts) {
     this.#parts = parts;
-  }
-
-  /** A guest that starts anew was told of this board, not of QEMU's. */
-  forget(): void {
-    this.#kept = undefined;
   }
 
   profile(name: string): StreamProfile {
@@ -27,17 +20,15 @@ export class QemuProfiles implements ForeignProfiles {
     const parts = this.#parts;
     return {
       name,
-      sections: sectionsToWrite(parts, release, () => this.#kept),
+      sections: sectionsToWrite(parts, release),
       ramBlocks: parts.machine.memory.blocks.map(({ name: block, size }) => ({ name: block, size })),
       switchoverStart: release.switchoverStart,
-      refusals: () => Promise.resolve(refusals(parts, release, this.#kept)),
-      commandLines: () => commandLines(parts, release, this.#kept),
+      refusals: () => Promise.resolve(refusals(parts, release)),
+      commandLines: () => commandLines(parts, release),
     };
   }
 
   loader(): ForeignLoader {
-    return new QemuLoader(this.#parts, (kept) => {
-      this.#kept = kept;
-    });
+    return new QemuLoader(this.#parts);
   }
 }

@@ -1,12 +1,14 @@
 // Why a machine cannot go to a release of QEMU as it is: found out while it runs.
 import type { Refusal } from "../../vmm/profile.ts";
-import type { Kept, QemuParts } from "./parts.ts";
+import { keptHart } from "./kept.ts";
+import type { QemuParts } from "./parts.ts";
 import { type Release, RELEASES } from "./releases.ts";
 
 const VIRTIO_CONSOLE_F_SIZE = 1n;
 
-export function refusals(parts: QemuParts, release: Release, kept: Kept | undefined): readonly Refusal[] {
-  const { machine, isaExtensions, virtio } = parts;
+export function refusals(parts: QemuParts, release: Release): readonly Refusal[] {
+  const { machine, cpus, isaExtensions, virtio } = parts;
+  const kept = cpus.all[0] && keptHart(cpus.all[0]);
   const found: Refusal[] = [];
   if (machine.vm.builtinFirmware) {
     found.push({

@@ -1,5 +1,6 @@
 // The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset between them
 // is 0, which is what a release assumes that does not carry it.
+import type { Cpu } from "../../vmm/cpus.ts";
 import type { Section } from "../../vmm/section.ts";
 import {
   clockState,
@@ -13,7 +14,8 @@ import {
 import { NS_PER_TICK } from "./guest-time.ts";
 import { hartToQemu, INTERRUPT_HARD, MIP, type Surroundings, timerNs } from "./hart.ts";
 import { hartDefinition, NOT_ARMED } from "./hart-state.ts";
-import type { Kept, PlicPortState, QemuParts } from "./parts.ts";
+import { keptHart } from "./kept.ts";
+import type { PlicPortState, QemuParts } from "./parts.ts";
 import type { Release } from "./releases.ts";
 import { foreignSection } from "./sections.ts";
 
@@ -24,49 +26,35 @@ export const RESHAPED: readonly string[] = [
   ...["wherry/machine", "cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"],
 ];
 
-export function sectionsToWrite(
-  parts: QemuParts,
-  release: Release,
-  kept: () => Kept | undefined,
-): readonly Section[] {
+export function sectionsToWrite(parts: QemuParts, release: Release): readonly Section[] {
   const { machine, cpus } = parts;
   const harts = cpus.all.length;
   const now = (): bigint => machine.vm.clock.read();
   const take = (): void => {};
-  const hartOf = (id: number) => {
-    const cpu = cpus.all[id]!;
-    const came = kept();
-    const hart = came?.harts[id];
-    return hartToQemu(
-      cpu,
-      release,
-      came === undefined || hart === undefined ? undefined : { hart, release: came.release },
-      surroundings(parts, id, now()),
-    );
-  };
+  const hartOf = (cpu: Cpu) => hartToQemu(cpu, release, keptHart(cpu), surroundings(parts, cpu.id, now()));
   const clock = foreignSection({
     idstr: "timer",
     definitions: [clockState],
     get: () => ({ ...clockState.create(), clock: now() * NS_PER_TICK }),
     take,
   });
-  const cpuSections = cpus.all.flatMap(({ id, common }) => [
+  const cpuSections = cpus.all.flatMap((cpu) => [
     foreignSection({
       idstr: "cpu_common",
-      instanceId: id,
+      instanceId: cpu.id,
       definitions: [commonState],
       get: () => ({
         ...commonState.create(),
-        halted: common.halted,
-        interruptRequest: hartOf(id).mip === 0n ? 0 : INTERRUPT_HARD,
+        halted: cpu.common.halted,
+        interruptRequest: hartOf(cpu).mip === 0n ? 0 : INTERRUPT_HARD,
       }),
       take,
     }),
     foreignSection({
       idstr: "cpu",
-      instanceId: id,
+      instanceId: cpu.id,
       definitions: [hartDefinition(release)],
-      get: () => hartOf(id),
+      get: () => hartOf(cpu),
       take,
     }),
   ]);

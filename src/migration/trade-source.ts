@@ -8,7 +8,6 @@ import type { Channel, SnapshotSink } from "./channel.ts";
 import { MigrationError } from "./errors.ts";
 import { withTimeout } from "./host.ts";
 import {
-  asError,
   type MigrationOptions,
   type MigrationResult,
   MOVED,
@@ -47,6 +46,8 @@ export class TradeSource extends OutgoingMove {
   readonly #profile: StreamProfile | undefined;
   readonly #capabilities: RamCapabilities;
   #sink: SnapshotSink | undefined;
+  /** Of a QEMU that was given the end of the stream. */
+  #returnPath: ReturnPath | undefined;
   /** Whether the command has come to a good end. */
   #commandEnd: Promise<void> | undefined;
 
@@ -97,25 +98,33 @@ export class TradeSource extends OutgoingMove {
     await this.acknowledged(returnPath, PING_FINAL);
     await this.letGo(() => this.checkOn(returnPath));
     this.committed = true;
+    this.#returnPath = returnPath;
+    saver.trailer();
+    // If only the writing failed, the answer may still come.
+    await stream.drain().catch(() => {});
+    return await this.#afterEnd(returnPath);
+  }
+
+  /** QEMU has the whole stream, or will have it: it is in doubt until its SHUT comes. */
+  async #afterEnd(returnPath: ReturnPath): Promise<MigrationResult> {
     let code: number;
     try {
-      saver.trailer();
-      // If only the writing failed, the answer may still come.
-      await this.stream!.drain().catch(() => {});
       code = await this.shut(returnPath);
     } catch (error) {
-      channel.abort(asError(error));
       return this.#doubt(
-        `the connection to QEMU was lost while the machine was handed over (${messageOf(error)})`,
+        `QEMU was given the whole machine and did not say that it runs (${messageOf(error)})`,
       );
     }
-    if (code !== 0) {
-      channel.abort(new Error("refused"));
-      return await this.back("failed", returnPath.ended);
-    }
-    await channels?.close();
-    await channel.close().catch(() => {});
+    if (code !== 0) return await this.back("failed", returnPath.ended);
+    await this.channels?.close();
+    await this.channel?.close().catch(() => {});
     return this.complete(MOVED);
+  }
+
+  /** A QEMU that has the machine or may yet say so is not listened to any more. */
+  protected override takenBack(): void {
+    this.channel?.abort(new Error("the machine is here"));
+    this.channels?.abort(new Error("the machine is here"));
   }
 
   /** QEMU does not say what it misses: it waits for more channels, or refuses those it does not expect. */
@@ -216,6 +225,8 @@ export class TradeSource extends OutgoingMove {
 
   protected async ask(): Promise<MigrationResult> {
     if (this.#commandEnd !== undefined) return await this.#afterCommand(this.#commandEnd);
+    if (this.#returnPath !== undefined && this.#returnPath.ended === undefined)
+      return await this.#afterEnd(this.#returnPath);
     throw new MigrationError(
       "migration.decide",
       'QEMU cannot be asked what became of the machine: look there, and decide "there" or "here"',

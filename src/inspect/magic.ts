@@ -1,6 +1,5 @@
 // What a file is that does not begin as a migration stream does: the things that people give to `wherry inspect`.
 import { decodeUtf8 } from "../base/text.ts";
-import { MULTIFD_MAGIC } from "../migration/multifd-packet.ts";
 import { RESOLVE_MAGIC } from "../migration/wire.ts";
 import type { Problem } from "./model.ts";
 import { problem } from "./problems.ts";
@@ -25,11 +24,6 @@ const FORMATS: readonly Format[] = [
     cure: "the state of a snapshot is inside it: load the snapshot in QEMU and migrate to a file",
   },
   { bytes: "7f454c46", name: "an ELF file", cure: "a core dump is no stream: migrate to a file" },
-  {
-    bytes: MULTIFD_MAGIC.toString(16),
-    name: "a multifd channel",
-    cure: "give the stream of the main channel: a channel holds pages only",
-  },
   {
     bytes: RESOLVE_MAGIC.toString(16),
     name: "Wherry's question after a move",

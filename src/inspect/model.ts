@@ -110,6 +110,8 @@ export interface IterativeReport {
 export interface StreamReport {
   /** Of the file header (3). */
   readonly streamVersion: number;
+  /** Of a multifd channel that was kept in a file: it has RAM pages only, and says no sizes of blocks. */
+  readonly channel?: { readonly id: number; readonly uuid: Uint8Array; readonly packets: number };
   /** From the CONFIGURATION section; undefined in a stream without one. */
   readonly configuration?: { readonly machine: string; readonly fields: readonly Field[] };
   readonly sections: readonly SectionReport[];

@@ -115,6 +115,10 @@ const KNOWN = {
     cause: "with multifd the pages go through connections of their own, not through this one",
     cure: "save to `file:` with mapped-ram and multifd, or without multifd, to have the pages in the file",
   },
+  "multifd.packet": {
+    cause: "damage, a channel that is cut in the middle, or a newer QEMU",
+    cure: "use another copy of the channel; give the target's page size with --page-size if it is not 4 KiB",
+  },
   "opaque.bytes": {
     cause: "a version or variant of the device that its decoder does not know, or damage",
     cure: "its bytes are shown as they are",

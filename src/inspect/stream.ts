@@ -3,6 +3,7 @@
 // Bytes are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
 import { messageOf } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
+import { MULTIFD_MAGIC } from "../migration/multifd-packet.ts";
 import {
   INTEGRITY_IDSTR,
   MIG_CMD,
@@ -13,6 +14,7 @@ import {
   RAM_VERSION,
 } from "../migration/wire.ts";
 import { priorityOf } from "./decode/priorities.ts";
+import { ChannelScan } from "./channel.ts";
 import { readCommand } from "./commands.ts";
 import { readConfiguration } from "./configuration.ts";
 import { type DescribedDevice, describedSize, type Description, parseDescription } from "./description.ts";
@@ -82,6 +84,8 @@ class StreamScan {
   readonly #scan: Scan;
   readonly #options: ReadOptions;
   readonly #ram: RamScan;
+  readonly #pages: ChannelScan;
+  #channel: StreamReport["channel"];
   readonly #sections: OpenSection[] = [];
   readonly #commands: CommandReport[] = [];
   readonly #heads = new Map<number, Head>();
@@ -113,13 +117,17 @@ class StreamScan {
     this.#scan.pageSize = options.pageSize;
     this.#options = options;
     this.#ram = new RamScan(this.#scan, options.onPage, options.lookForZeros === true);
+    this.#pages = new ChannelScan(this.#scan, options.onPage);
   }
 
   async read(): Promise<StreamReport> {
     let end: Problem | undefined;
     try {
-      await this.#header();
-      await this.#body();
+      if (await this.#isChannel()) await this.#pages.read((channel) => (this.#channel = channel));
+      else {
+        await this.#header();
+        await this.#body();
+      }
     } catch (error) {
       if (!(error instanceof InspectError)) throw error;
       end = error.problem;
@@ -128,13 +136,17 @@ class StreamScan {
     return this.#report(end);
   }
 
+  async #isChannel(): Promise<boolean> {
+    const { cursor } = this.#scan;
+    return (await cursor.need(4)) && cursor.view.getUint32(cursor.at) === MULTIFD_MAGIC;
+  }
+
   async #header(): Promise<void> {
     const scan: Scan = this.#scan;
     const { cursor } = scan;
     const at = scan.offset;
     await cursor.need(64);
     const other = otherFormat(cursor.bytes.subarray(0, cursor.available));
-    if (other !== undefined) scan.warnings.push(other);
     await scan.need(8);
     const magic = cursor.u32();
     if (magic !== QEMU_VM_FILE_MAGIC) {
@@ -412,14 +424,15 @@ class StreamScan {
   async #report(end: Problem | undefined): Promise<StreamReport> {
     const scan: Scan = this.#scan;
     const { warnings } = scan;
-    const { blocks } = this.#ram;
+    const channel = this.#channel;
+    const { blocks } = channel === undefined ? this.#ram : this.#pages;
     if (this.#guessed.length > 0) {
       const names = this.#guessed.slice(0, 8).join(", ") + (this.#guessed.length > 8 ? "…" : "");
       const found = `no description of ${this.#guessed.length} (${names})`;
       warnings.push(problem("stream.guessed", "sections", undefined, "all described", found));
     }
     const records = blocks.reduce((sum, { records: { page, zero } }) => sum + page + zero, 0);
-    if (blocks.length > 0 && records === 0 && scan.capabilities.has("multifd"))
+    if (channel === undefined && blocks.length > 0 && records === 0 && scan.capabilities.has("multifd"))
       warnings.push(problem("ram.elsewhere", "section ram/0", undefined, "pages of RAM", "none"));
     if (blocks.some(({ mapped }) => mapped !== undefined)) scan.capabilities.add("mapped-ram");
     const integrity =
@@ -433,6 +446,7 @@ class StreamScan {
     const iterative: IterativeReport[] = [...this.#iterative.values()];
     return {
       streamVersion: this.#streamVersion,
+      ...(channel === undefined ? {} : { channel }),
       ...(this.#configuration === undefined ? {} : { configuration: this.#configuration }),
       sections: this.#sections,
       ram: blocks,

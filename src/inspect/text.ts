@@ -37,13 +37,20 @@ export const sectionName = ({ idstr, instanceId }: SectionReport): string => `${
 
 /** The whole of a stream on a few screens. */
 export function overview(report: StreamReport): string[] {
-  const { configuration, capabilities, commands, iterative, integrity } = report;
+  const { channel, configuration, capabilities, commands, iterative, integrity } = report;
   const opened = report.problem === undefined ? "whole" : "not whole";
-  const lines = [
-    `stream         version ${report.streamVersion}, ${report.size} bytes read, ${opened}`,
-    `machine        ${configuration === undefined ? "not said (no configuration section)" : printable(configuration.machine)}`,
-    `target page    ${sizeText(report.pageSize)}`,
-  ];
+  const machine =
+    configuration === undefined ? "not said (no configuration section)" : printable(configuration.machine);
+  const what =
+    channel === undefined
+      ? [
+          `stream         version ${report.streamVersion}, ${report.size} bytes read, ${opened}`,
+          `machine        ${machine}`,
+        ]
+      : [
+          `multifd        channel ${channel.id}, ${channel.packets} packets, ${report.size} bytes read, ${opened}`,
+        ];
+  const lines = [...what, `target page    ${sizeText(report.pageSize)}`];
   for (const { name, children = [] } of configuration?.fields ?? []) {
     for (const field of children) {
       if (name !== "configuration/capabilities" && field.name !== "header")

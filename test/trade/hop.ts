@@ -21,6 +21,11 @@ export function transportsOf(release: QemuRelease): Transport[] {
 }
 
 async function prepare(side: Side, transport: Transport): Promise<void> {
+  // With it QEMU learns how the move ended, without it it believes that all went well: both are in use.
+  if (transport === "tcp" && side.kind === "qemu")
+    await side.qmp.execute("migrate-set-capabilities", {
+      capabilities: [{ capability: "return-path", state: true }],
+    });
   if (transport !== "multifd" && transport !== "mapped-ram") return;
   await side.qmp.execute("migrate-set-capabilities", {
     capabilities: [{ capability: transport, state: true }],

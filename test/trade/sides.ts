@@ -235,7 +235,7 @@ export class Side {
 
 /**
  * Waits for one connection. A console of QEMU's is better TCP than a unix socket: with bytes one by one in it that one is
- * full after 277, and what a full one leaves in the UART's FIFO QEMU still sends after it has saved it.
+ * full after 278, and what a full one leaves in the UART's FIFO QEMU still sends after it has saved it.
  */
 async function listen(): Promise<{ address: string; socket: () => Socket | undefined }> {
   const server = createServer();

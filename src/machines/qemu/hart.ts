@@ -204,15 +204,14 @@ export function hartToQemu(
   return q;
 }
 
-/** The value is as it is now; what QEMU adds while it counts are its host's ticks. */
+/**
+ * The value is as it is now. What QEMU adds while a counter counts are its host's ticks since `previous`, which stays: on
+ * the same host the guest's counter goes ahead by its time here, and never back.
+ */
 function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; minstret: bigint }): void {
-  for (const [i, value] of [
-    [CYCLE, mcycle],
-    [INSTRET, minstret],
-  ] as const) {
-    const counter = q.counters[i];
-    if (counter !== undefined && counter.value !== value) Object.assign(counter, { value, previous: 0n });
-  }
+  const [cycle, instret] = [q.counters[CYCLE], q.counters[INSTRET]];
+  if (cycle !== undefined) cycle.value = mcycle;
+  if (instret !== undefined) instret.value = minstret;
 }
 
 /**

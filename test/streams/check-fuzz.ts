@@ -18,7 +18,7 @@ const HANG_MS = 20_000;
 const MAX_RSS = 2 * 1024 * 1024 * 1024;
 const BEATS = 2048;
 const TELL_MS = 60_000;
-const MAX_FINDINGS = 20;
+const MAX_FINDINGS = 5;
 
 interface Work {
   readonly seed: number;

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
-import { fuzzMachine } from "./fuzz/machines.ts";
+import { fuzzMachine, loadMultifd } from "./fuzz/machines.ts";
 import { inspect, load } from "./fuzz/targets.ts";
 
 const files = await corpusFiles();
@@ -32,7 +32,7 @@ test("synthesised streams are whole", async () => {
     if (/^[a-z-]+$/.test(name) && (await inspect(bytes)).problem === undefined) whole.push(name);
   }
   expect(whole).toEqual([
-    ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main bare iterative own".split(" "),
+    ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main multifd-channel bare iterative own".split(" "),
   ]);
 });
 
@@ -42,6 +42,11 @@ test.each(files.filter(({ name }) => name.startsWith("board-")))(
     await loadDevices(bytes);
   },
 );
+
+test("multifd's channel is accepted", async () => {
+  const seed = (await allSeeds()).find(({ name }) => name === "multifd-channel");
+  await loadMultifd(seed?.bytes ?? new Uint8Array(0));
+});
 
 test("the loader accepts the seeds that it knows", async () => {
   const loaded: string[] = [];

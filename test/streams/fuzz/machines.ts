@@ -4,6 +4,12 @@ import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest
 import { Machine, type SynchronizeHooks } from "../../../src/vmm/machine.ts";
 import type { ForeignLoader, ForeignProfiles } from "../../../src/vmm/profile.ts";
 import { MIG_PRI, type Section } from "../../../src/vmm/section.ts";
+import type { Compression } from "../../../src/migration/compression.ts";
+import { defaultHost } from "../../../src/migration/host.ts";
+import { MultifdReceiver } from "../../../src/migration/multifd-load.ts";
+import { RamTarget } from "../../../src/migration/ram-target.ts";
+import { StreamReader } from "../../../src/migration/stream-reader.ts";
+import { memorySource } from "../../migration/fake-network.ts";
 import { fakeVm, toySection } from "../../migration/fake-machine.ts";
 
 /** As seed.ts writes it. */
@@ -93,4 +99,33 @@ export function fuzzMachine(foreign: boolean): Machine {
   for (const section of SECTIONS) machine.addSection(section);
   if (foreign) machine.foreign = PROFILES;
   return machine;
+}
+
+/** Its payload is not looked at: zlib and zstd are Node's. */
+const NO_COMPRESSION: Compression = {
+  compressor() {
+    throw new Error("nothing is compressed");
+  },
+  decompressor: () => ({ decode: async (_payload, size) => new Uint8Array(size), close() {} }),
+};
+
+/** Bytes as one channel of multifd brings them into the small machine's memory. Rejects as the main stream would. */
+export async function loadMultifd(bytes: Uint8Array): Promise<void> {
+  const receiver = new MultifdReceiver({
+    host: { ...defaultHost, compression: NO_COMPRESSION },
+    required: true,
+    channels: 1,
+  });
+  const targets = MEMORY.blocks.map((block) => new RamTarget(MEMORY, block.name, block.size, block));
+  receiver.begin(new Map(targets.map((target) => [target.name, target])));
+  const channel = memorySource(bytes);
+  const accepted = receiver.accept(channel, new StreamReader(channel));
+  try {
+    // The main stream's two synchronisation points; a channel that ends before them is cut.
+    await receiver.synchronize();
+    await receiver.synchronize();
+  } finally {
+    receiver.close();
+    await accepted;
+  }
 }

@@ -1,17 +1,30 @@
 // One case: the inspector reads its bytes, or a loader, or both. The board's seeds are long: they are the loader's most of
 // the time.
+import type { StreamReport } from "../../../src/inspect/model.ts";
+import { bytesSource } from "../../../src/inspect/source.ts";
+import { readStream } from "../../../src/inspect/stream.ts";
 import { loadDevices } from "./board.ts";
-import { fuzzMachine } from "./machines.ts";
+import { fuzzMachine, loadMultifd } from "./machines.ts";
 import type { Case } from "./mutate.ts";
-import { inspect, load, refused } from "./targets.ts";
+import type { Seed } from "./seed.ts";
+import { inspect, load, refused, show } from "./targets.ts";
 
 /** Cases that one board serves. */
 const NEW_BOARD = 64;
 
+const reports = new WeakMap<Seed, StreamReport>();
+async function seedReport(seed: Seed): Promise<StreamReport> {
+  const report = reports.get(seed) ?? (await readStream(bytesSource(seed.bytes)));
+  reports.set(seed, report);
+  return report;
+}
+
 /** Throws if something is found. */
 export async function runCase({ index, bytes, seed }: Case): Promise<{ whole: boolean; loaded: boolean }> {
+  if (seed.name === "multifd-channel") return { whole: false, loaded: !(await refused(loadMultifd(bytes))) };
   const isBoard = seed.name.startsWith("board-");
   const report = isBoard && index % 8 !== 0 ? undefined : await inspect(bytes);
+  if (report !== undefined && index % 8 === 0) show(report, await seedReport(seed));
   let loaded = false;
   if (isBoard) loaded = !(await refused(loadDevices(bytes, index % NEW_BOARD === 0)));
   else if (seed.name.startsWith("own")) loaded = await load(bytes, fuzzMachine(false));

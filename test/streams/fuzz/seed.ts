@@ -2,6 +2,7 @@
 // rather than any byte. Synthesised here: every form that RAM takes in a stream, commands, and a device section.
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
+import { MULTIFD_MAGIC } from "../../../src/migration/multifd-packet.ts";
 import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../../src/migration/wire.ts";
 
 /** `length` counts what follows; `json` is a VMDESCRIPTION with its length; `part` has others in it. */
@@ -22,7 +23,7 @@ export interface Seed {
   readonly description: unknown;
 }
 
-export const PAGE = 4096;
+const PAGE = 4096;
 
 /** Writes a stream and notes what it wrote. */
 export class Draft {
@@ -263,6 +264,31 @@ function whole(name: string, write: (draft: Draft) => void, description: unknown
   return draft.end(description).seed(name);
 }
 
+/** What comes by a channel of multifd: packets of pages as they are, of zeros, compressed, and a synchronisation point. */
+function multifdChannel(): Seed {
+  const draft = new Draft();
+  draft.part(() =>
+    draft.u32(MULTIFD_MAGIC, "flags").u32(1).bytes(new Uint8Array(16)).u8(0).bytes(new Uint8Array(39)),
+  );
+  const packet = (flags: number, offsets: readonly number[], zeros: readonly number[], payload: Uint8Array) =>
+    draft.part(() => {
+      draft.u32(MULTIFD_MAGIC).u32(1).u32(flags, "flags").u32(128, "length");
+      draft.u32(offsets.length, "length").u32(payload.length, "length").u64(1).u32(zeros.length, "length");
+      draft.bytes(new Uint8Array(28));
+      const name = new Uint8Array(256);
+      name.set(encodeUtf8(BLOCKS[0][0]));
+      draft.bytes(name);
+      for (const offset of [...offsets, ...zeros]) draft.u64(offset);
+      draft.bytes(new Uint8Array(8 * (128 - offsets.length - zeros.length)));
+      draft.bytes(payload);
+    });
+  packet(0, [PAGE], [2 * PAGE, 3 * PAGE], CONTENT);
+  packet(2, [4 * PAGE], [], new Uint8Array(100).fill(3));
+  packet(1, [], [], new Uint8Array(0));
+  packet(1, [], [0], new Uint8Array(0));
+  return draft.seed("multifd-channel");
+}
+
 /** Of every form, each a few kilobytes. */
 export function synthesised(): Seed[] {
   return [
@@ -328,6 +354,7 @@ export function synthesised(): Seed[] {
       draft.command(MIG_CMD.SWITCHOVER_START);
       device(draft);
     }),
+    multifdChannel(),
     ...odd(),
   ];
 }

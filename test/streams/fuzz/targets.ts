@@ -2,6 +2,10 @@
 // with itself; the loader loads, or refuses with a MigrationError.
 import { WherryError } from "../../../src/base/errors.ts";
 import type { Field, StreamReport } from "../../../src/inspect/model.ts";
+import { checkStream } from "../../../src/inspect/check.ts";
+import { diffStreams } from "../../../src/inspect/diff.ts";
+import { reportJson } from "../../../src/inspect/json.ts";
+import { overview, sectionText } from "../../../src/inspect/text.ts";
 import { bytesSource } from "../../../src/inspect/source.ts";
 import { readStream } from "../../../src/inspect/stream.ts";
 import type { Machine } from "../../../src/vmm/machine.ts";
@@ -73,6 +77,24 @@ export async function inspect(bytes: Uint8Array): Promise<StreamReport> {
   const report = await readStream(bytesSource(bytes), { keepBytes: (bytes.length & 1) === 0 });
   checkReport(report, bytes.length);
   return report;
+}
+
+// oxlint-disable-next-line no-control-regex
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+
+/**
+ * All that is made of a report: its texts (on which a terminal acts on nothing that a stream says), its JSON, what differs
+ * from `other`, whether it loads there. Throws a Finding, or whatever these throw.
+ */
+export function show(report: StreamReport, other: StreamReport): void {
+  for (const line of [...overview(report), ...report.sections.flatMap(sectionText)]) {
+    require(!CONTROL.test(line), `a control character is printed: ${JSON.stringify(line).slice(0, 200)}`);
+  }
+  JSON.parse(reportJson(report));
+  diffStreams({ report }, { report: other });
+  checkStream(report, []);
+  checkStream(report, [{ kind: "stream", name: "other", report: other }]);
+  checkStream(other, [{ kind: "stream", name: "damaged", report }]);
 }
 
 /** Whether `work` refuses its stream in the way it should. Rejects with whatever else it throws, which is a finding. */

@@ -12,7 +12,7 @@ import {
 import type { PageKind, RamBlockReport, StreamReport } from "./model.ts";
 import { stop } from "./problems.ts";
 import type { PageVisitor } from "./ram.ts";
-import type { Scan } from "./scan.ts";
+import { isPageSize, type Scan } from "./scan.ts";
 
 /** QEMU's MULTIFD_PACKET_SIZE: pages of a packet times their size. */
 const PACKET_PAGES_BYTES = 512 * 1024;
@@ -140,5 +140,5 @@ export class ChannelScan {
 
 function pageSizeOf(pagesInPacket: number): number {
   const size = PACKET_PAGES_BYTES / pagesInPacket;
-  return Number.isInteger(Math.log2(size)) && size >= 512 && size <= 65536 ? size : 4096;
+  return isPageSize(size) ? size : 4096;
 }

@@ -47,9 +47,7 @@ function meaningOf(scan: Scan, command: number, data: Uint8Array): string | unde
       scan.capabilities.add(targetPageSize === undefined ? "dirty-bitmaps" : "postcopy-ram");
       if (targetPageSize === undefined) return "dirty bitmaps only";
       scan.postcopyAdvised = true;
-      if (Number.isInteger(Math.log2(targetPageSize)) && targetPageSize >= 256 && targetPageSize <= 65536) {
-        scan.pageSize ??= targetPageSize;
-      }
+      scan.sayPageSize(targetPageSize);
       return `target pages of ${targetPageSize} bytes, host pages of ${(pageSizes ?? []).join(", ")}`;
     }
     case MIG_CMD.POSTCOPY_RAM_DISCARD: {

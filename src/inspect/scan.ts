@@ -27,6 +27,11 @@ export class Scan {
     return this.cursor.offset;
   }
 
+  /** The stream says the target's page size; the first word counts, and only one that can be. */
+  sayPageSize(bytes: number): void {
+    if (isPageSize(bytes)) this.pageSize ??= bytes;
+  }
+
   /** Stops the reading with what it lacks. */
   cut(missing: number): never {
     const { cursor } = this;
@@ -68,4 +73,9 @@ export class Scan {
     await this.need(1 + this.cursor.bytes[this.cursor.at]!);
     return this.cursor.text(this.cursor.u8());
   }
+}
+
+/** In bytes: a power of two, as small as AVR's or as large as Hexagon's. */
+export function isPageSize(bytes: number): boolean {
+  return bytes >= 256 && bytes <= 65536 && Number.isInteger(Math.log2(bytes));
 }

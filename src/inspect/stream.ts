@@ -182,15 +182,7 @@ class StreamScan {
       const key = `${device.name}/${device.instanceId}`;
       if (!this.#devices.has(key)) this.#devices.set(key, device);
     }
-    const { pageSize } = description;
-    if (
-      pageSize === undefined ||
-      !Number.isInteger(Math.log2(pageSize)) ||
-      pageSize < 256 ||
-      pageSize > 65536
-    )
-      return;
-    this.#scan.pageSize ??= pageSize;
+    if (description.pageSize !== undefined) this.#scan.sayPageSize(description.pageSize);
   }
 
   /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */

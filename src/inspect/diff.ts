@@ -30,7 +30,8 @@ export interface DiffOptions {
 
 const SHOWN_BYTES = 8;
 const SHOWN_RANGES = 4;
-const SHOWN_BITS = 4;
+/** More of them are a number that changed rather than flags. */
+const SHOWN_BITS = 2;
 
 /** Differences in order: configuration, sections as in the first stream, those only in the second, RAM. */
 export function diffStreams(
@@ -177,14 +178,11 @@ class FieldDiff {
     if (a.children !== undefined && b.children !== undefined) {
       const [version, other] = [header(a), header(b)];
       if (version !== other) this.#report({ path, kind: "layout", ...sides(version, other) });
-      const before = registerName(siblings, a.name);
-      if (before === undefined) this.fields(path, a.children, b.children);
-      else
-        new FieldDiff((difference) => this.#named(path, difference, before)).fields(
-          path,
-          a.children,
-          b.children,
-        );
+      const register = registerName(siblings, a.name);
+      let diff: FieldDiff = this;
+      if (register !== undefined) diff = new FieldDiff((found) => this.#register(path, found, register));
+      else if (a.name.startsWith("[") && a.meaning !== undefined) diff = this.#named(a.meaning);
+      diff.fields(path, a.children, b.children);
       return;
     }
     if (a.value === undefined || b.value === undefined) {
@@ -207,13 +205,19 @@ class FieldDiff {
     });
   }
 
+  /** Adds the name of an element, such as a queue's, to what differs in it. */
+  #named(name: string): FieldDiff {
+    return new FieldDiff(({ meaning, ...rest }) =>
+      this.#report({ ...rest, meaning: meaning === undefined ? name : `${name}: ${meaning}` }),
+    );
+  }
+
   /** Adds the register's name to a difference in an array of registers. */
-  #named(path: string, difference: Difference, name: (index: number) => string | undefined): void {
-    const index = /^\[(\d+)\]/.exec(difference.path.slice(path.length))?.[1];
+  #register(path: string, found: Difference, name: (index: number) => string | undefined): void {
+    const index = /^\[(\d+)\]/.exec(found.path.slice(path.length))?.[1];
     const register = index === undefined ? undefined : name(Number(index));
-    if (register === undefined) return this.#report(difference);
-    const meaning = difference.meaning === undefined ? register : `${register}: ${difference.meaning}`;
-    this.#report({ ...difference, meaning });
+    if (register === undefined) this.#report(found);
+    else this.#named(register).#report(found);
   }
 }
 

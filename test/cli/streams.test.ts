@@ -88,7 +88,7 @@ describe("diff", () => {
     const { status, stdout } = await run("diff", [at("virtio"), at("changed")]);
     expect(status).toBe(1);
     expect(stdout).toBe(
-      "virtio-mmio@0000000010008000/virtio-rng/0/virtio.vq[0].last_avail_idx: 0x5 → 0x4  (-bit 0)\n",
+      "virtio-mmio@0000000010008000/virtio-rng/0/virtio.vq[0].last_avail_idx: 0x5 → 0x4  (requestq: -bit 0)\n",
     );
     const { stdout: json } = await run("diff", ["--json", at("virtio"), at("changed")]);
     expect(JSON.parse(json)).toMatchObject({ state: [{ kind: "changed", first: "0x5" }], ram: [] });

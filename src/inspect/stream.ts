@@ -61,6 +61,8 @@ const MAX_SECTION_BYTES = 256 * 1024 * 1024;
 /** Of all device sections. */
 const MAX_DEVICE_BYTES = 512 * 1024 * 1024;
 
+const MAX_WARNINGS = 10_000;
+
 type Kind = SectionReport["kind"];
 const KINDS = new Map<number, Kind>([
   [QEMU_VM.SECTION_START, "start"],
@@ -353,7 +355,7 @@ class StreamScan {
     section.fields = walked.fields;
     section.unaccounted = walked.unaccounted;
     if (described?.vmsdName !== undefined) section.vmsdName = described.vmsdName;
-    this.#scan.warnings.push(...walked.warnings);
+    if (this.#scan.warnings.length < MAX_WARNINGS) this.#scan.warnings.push(...walked.warnings);
   }
 
   #walkWaiting(): void {

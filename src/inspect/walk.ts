@@ -32,6 +32,8 @@ export const MAX_FIELDS = 1_000_000;
 
 /** Elements of an array that become fields of their own; a longer one is one field. */
 const MAX_ELEMENTS = 16_384;
+/** Of one section: where everything is wrong, the first ones say enough. */
+const MAX_WARNINGS = 20;
 const SUBSECTION_MARK = 0x05;
 const NULL_MARK = 0x30;
 
@@ -85,7 +87,7 @@ class Walker {
         this.#struct(description, scope, fields, "");
       } catch (error) {
         if (!(error instanceof InspectError)) throw error;
-        this.#warnings.push(error.problem);
+        this.#warn(error.problem);
       }
       this.#rest(fields);
     }
@@ -106,9 +108,11 @@ class Walker {
     this.#unknown(all, fields);
     if (described === all || this.#warnings.length > 0) return;
     const expected = `${described} bytes, as the VMDESCRIPTION says`;
-    this.#warnings.push(
-      problem("stream.size", this.#where, this.#base + described, expected, `${all} bytes`),
-    );
+    this.#warn(problem("stream.size", this.#where, this.#base + described, expected, `${all} bytes`));
+  }
+
+  #warn(warning: Problem): void {
+    if (this.#warnings.length < MAX_WARNINGS) this.#warnings.push(warning);
   }
 
   #need(size: number, path: string): void {
@@ -249,7 +253,7 @@ class Walker {
       `${this.#at - start} bytes in its fields`,
     );
     if (this.#at > end) throw new InspectError(wrong);
-    this.#warnings.push(wrong);
+    this.#warn(wrong);
     this.#unknown(end, children);
   }
 
@@ -355,7 +359,7 @@ class Walker {
       let expected = tooMany ? `at most ${MAX_FIELDS} fields in a stream` : "more bytes";
       let found = tooMany ? "more" : `the end of its ${size} bytes`;
       if (error instanceof InspectError) ({ expected, found } = error.problem);
-      this.#warnings.push(problem("opaque.bytes", `${this.#where} ${field.name}`, read, expected, found));
+      this.#warn(problem("opaque.bytes", `${this.#where} ${field.name}`, read, expected, found));
       this.#unaccounted += reader.remaining;
       reader.rest();
     }

@@ -9,7 +9,7 @@ import { isMainThread, parentPort, Worker, workerData } from "node:worker_thread
 import { random } from "../migration/fake-machine.ts";
 import { allSeeds } from "./fuzz/corpus.ts";
 import { runCase } from "./fuzz/run-case.ts";
-import { caseOf } from "./fuzz/mutate.ts";
+import { type Case, caseOf } from "./fuzz/mutate.ts";
 
 const CASES = 150_000;
 /** Longer than that a case hangs; it took 100 ms at the most when this was written. */
@@ -35,9 +35,21 @@ interface Outcome {
   readonly slowest: { readonly ms: number; readonly index: number };
 }
 
+/** With a stack, if it can be had again. */
+async function explained(error: unknown, found: Case): Promise<string> {
+  Error.stackTraceLimit = 20;
+  const again = await runCase(found).then(
+    () => error,
+    (second: unknown) => second,
+  );
+  return again instanceof Error ? (again.stack ?? again.message) : String(again);
+}
+
 async function work({ seed, first, cases, endMs, beat }: Work): Promise<Outcome> {
   const seeds = await allSeeds();
   let slowest = { ms: 0, index: first };
+  // Most cases end in an error, and stacks cost more than the rest of it: a finding is run again for its own.
+  Error.stackTraceLimit = 0;
   for (let index = first; index < first + cases; index++) {
     Atomics.store(beat, 0, index);
     const started = performance.now();
@@ -46,11 +58,7 @@ async function work({ seed, first, cases, endMs, beat }: Work): Promise<Outcome>
       if (outcome.whole) Atomics.add(beat, 1, 1);
       if (outcome.loaded) Atomics.add(beat, 2, 1);
     } catch (error) {
-      return {
-        finding: error instanceof Error ? (error.stack ?? error.message) : String(error),
-        index,
-        slowest,
-      };
+      return { finding: await explained(error, caseOf(random, seed, index, seeds)), index, slowest };
     }
     const ms = performance.now() - started;
     if (ms > slowest.ms) slowest = { ms, index };

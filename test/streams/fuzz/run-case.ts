@@ -9,6 +9,8 @@ import type { Case } from "./mutate.ts";
 import type { Seed } from "./seed.ts";
 import { inspect, load, refused, show } from "./targets.ts";
 
+/** Of so many cases one goes through all that is made of reports. */
+const SHOWN = 16;
 /** Cases that one board serves. */
 const NEW_BOARD = 64;
 
@@ -23,8 +25,8 @@ async function seedReport(seed: Seed): Promise<StreamReport> {
 export async function runCase({ index, bytes, seed }: Case): Promise<{ whole: boolean; loaded: boolean }> {
   if (seed.name === "multifd-channel") return { whole: false, loaded: !(await refused(loadMultifd(bytes))) };
   const isBoard = seed.name.startsWith("board-");
-  const report = isBoard && index % 8 !== 0 ? undefined : await inspect(bytes);
-  if (report !== undefined && index % 8 === 0) show(report, await seedReport(seed));
+  const report = isBoard && index % SHOWN !== 0 ? undefined : await inspect(bytes);
+  if (report !== undefined && index % SHOWN === 0) show(report, await seedReport(seed));
   let loaded = false;
   if (isBoard) loaded = !(await refused(loadDevices(bytes, index % NEW_BOARD === 0)));
   else if (seed.name.startsWith("own")) loaded = await load(bytes, fuzzMachine(false));

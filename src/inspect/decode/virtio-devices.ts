@@ -73,7 +73,7 @@ const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
       "max_channel:2 max_target:2 max_lun:4",
     queue: numbered("requestq", "controlq", "eventq"),
   },
-  "9p": { config: "tag_len:2", queue: named("requestq") },
+  "9p": { config: "tag_len:2 tag:b255", queue: named("requestq") },
   gpu: {
     config: "events_read:4 events_clear:4 num_scanouts:4 num_capsets:4 blob_alignment:4",
     queue: named("controlq", "cursorq"),

@@ -272,6 +272,7 @@ export function createVirtMachine(
       memorySize: options.memorySize,
       isaExtensions: options.isaExtensions ?? DEFAULT_ISA_EXTENSIONS,
       legacyVirtio: options.legacyVirtio ?? false,
+      rtcClock,
       virtio,
       fwCfg: fwCfg.state,
       serial: { state: serial.state, update: () => serial.afterLoad() },

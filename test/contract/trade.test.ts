@@ -14,6 +14,8 @@ import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { RUN } from "../../src/hypervisor/run-page.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
+import { VirtioConsole } from "../../src/devices/virtio/console.ts";
+import { VirtioRng } from "../../src/devices/virtio/rng.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import {
   clockState,
@@ -23,7 +25,13 @@ import {
 } from "../../src/machines/qemu/board-state.ts";
 import { hartDefinition, type QemuHart } from "../../src/machines/qemu/hart-state.ts";
 import { releaseNamed } from "../../src/machines/qemu/releases.ts";
-import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../../src/machines/virt.ts";
+import {
+  createVirtMachine,
+  type VirtBackends,
+  type VirtMachine,
+  type VirtOptions,
+  virtRamBlocks,
+} from "../../src/machines/virt.ts";
 import type { StateDefinition } from "../../src/state/schema.ts";
 import { Cpus } from "../../src/vmm/cpus.ts";
 import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
@@ -65,15 +73,15 @@ interface World {
 }
 
 /** A board with a real PLIC, ACLINT and clock; no hart ever runs. */
-async function board({
-  harts = HARTS,
-  builtin = false,
-  isa,
-}: {
-  harts?: number;
-  builtin?: boolean;
-  isa?: string[];
-} = {}): Promise<World> {
+interface BoardOptions extends Pick<VirtOptions, "rtc">, Pick<VirtBackends, "virtio"> {
+  readonly harts?: number;
+  readonly builtin?: boolean;
+  readonly legacy?: boolean;
+  readonly isa?: string[];
+}
+
+async function board(options: BoardOptions = {}): Promise<World> {
+  const { harts = HARTS, builtin = false, isa, legacy = false, rtc, virtio = [] } = options;
   const blocks = virtRamBlocks(4 * MIB);
   const plan = planMemory(harts, blocks);
   const { buffer } = createSharedMemory(Math.ceil(plan.size / 0x10000));
@@ -95,6 +103,8 @@ async function board({
       firmware: builtin ? "builtin" : Uint8Array.of(0x6f, 0, 0, 0),
       incoming: true,
       ...(isa === undefined ? {} : { isaExtensions: isa }),
+      ...(rtc === undefined ? {} : { rtc }),
+      legacyVirtio: legacy,
     },
     {
       vm,
@@ -112,6 +122,7 @@ async function board({
       randomBytes: (length) => new Uint8Array(length),
       defer: () => {},
       serial: new CharPipe(() => {}),
+      virtio,
     },
   );
   await machine.initialize();
@@ -480,6 +491,39 @@ describe("time", () => {
   });
 });
 
+describe("command lines", () => {
+  const lines = async (world: World, name: string): Promise<string[]> => {
+    const { qemu, wherry } = world.machine.foreign!.profile(name).commandLines();
+    return [qemu.join(" "), wherry.join(" ")];
+  };
+
+  it("ask QEMU for what the guest was told of", async () => {
+    expect(await lines(await board(), "qemu-11.1")).toEqual([
+      "qemu-system-riscv64 -M virt -cpu rv64,zicond=on,zfh=on,zfhmin=on -smp 2 -m 4M -bios default -nographic " +
+        "-global virtio-mmio.force-legacy=false -incoming URI",
+      "wherry run --smp 2 --memory 4M --firmware FILE --incoming URI",
+    ]);
+  });
+
+  it("name the devices in the board's order", async () => {
+    const backend = new CharPipe(() => {});
+    const world = await board({
+      legacy: true,
+      virtio: [
+        (host) => new VirtioRng(host, { random: () => {} }),
+        (host) => new VirtioConsole(host, { backend }),
+      ],
+    });
+    load(world, streamOf("qemu-7.2"));
+    expect(await lines(world, "qemu-7.2")).toEqual([
+      "qemu-system-riscv64 -M virt -cpu rv64 -smp 2 -m 4M -bios default -nographic -device virtio-rng-device " +
+        "-device virtio-serial-device,max_ports=1 -chardev stdio,id=console1 -device virtconsole,chardev=console1 " +
+        "-incoming URI",
+      "wherry run --smp 2 --memory 4M --firmware FILE --virtio legacy --rng --console unix:PATH --incoming URI",
+    ]);
+  });
+});
+
 describe("refused", () => {
   const cases: [string, (hart: QemuHart) => void, RegExp][] = [
     ["a guest of the guest", (h) => (h.hgatp = 8n << 60n), /hypervisor extension.*h=off/],
@@ -540,6 +584,32 @@ describe("refused", () => {
       "trade.extensions",
     ]);
     expect(await world.machine.foreign!.profile("qemu-11.1").refusals()).toEqual([]);
+  });
+
+  it("a clock that stands still with the guest", async () => {
+    const { machine } = await board({ rtc: { clock: "vm" } });
+    const [only, ...more] = await machine.foreign!.profile("qemu-11.1").refusals();
+    expect([only?.code, more]).toEqual(["trade.rtc", []]);
+  });
+
+  it("features that no QEMU offers", async () => {
+    const size = { cols: 80, rows: 25 };
+    const world = await board({
+      virtio: [(host) => new VirtioConsole(host, { backend: new CharPipe(() => {}), size })],
+    });
+    const profile = world.machine.foreign!.profile("qemu-11.1");
+    expect(await profile.refusals()).toEqual([]);
+    const at = 0x10008000;
+    for (const [offset, value] of [
+      [0x24, 0],
+      [0x20, 1],
+      [0x24, 1],
+      [0x20, 1],
+      [0x70, 11],
+    ] as const) {
+      world.machine.addressSpace.write(at + offset, 4, BigInt(value));
+    }
+    expect((await profile.refusals()).map((r) => r.code)).toEqual(["trade.features"]);
   });
 
   it("an unknown release", async () => {

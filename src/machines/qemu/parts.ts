@@ -43,6 +43,8 @@ export interface QemuParts {
   /** What guests that start here are told of. */
   readonly isaExtensions: readonly string[];
   readonly legacyVirtio: boolean;
+  /** What the real-time clock follows: QEMU's follows the host. */
+  readonly rtcClock: "host" | "vm";
   readonly virtio: readonly TradedVirtio[];
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
   /** The UART's timer is in guest time; call `update` after it was changed. */

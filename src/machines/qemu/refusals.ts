@@ -7,7 +7,7 @@ import { type Release, RELEASES } from "./releases.ts";
 const VIRTIO_CONSOLE_F_SIZE = 1n;
 
 export function refusals(parts: QemuParts, release: Release): readonly Refusal[] {
-  const { machine, cpus, isaExtensions, virtio } = parts;
+  const { machine, cpus, isaExtensions, rtcClock, virtio } = parts;
   const kept = cpus.all[0] && keptHart(cpus.all[0]);
   const found: Refusal[] = [];
   if (machine.vm.builtinFirmware) {
@@ -33,6 +33,13 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
       code: "trade.extensions",
       message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,
       cure: `move it to ${kept.release.name} or newer`,
+    });
+  }
+  if (rtcClock === "vm") {
+    found.push({
+      code: "trade.rtc",
+      message: "the real-time clock follows the guest's time, QEMU's follows the host's: the date would jump",
+      cure: "start the guest with --rtc clock=host, and without --icount",
     });
   }
   for (const { kind, guestFeatures } of virtio) {

@@ -15,12 +15,19 @@ const PIECE = 1024 * 1024;
 export async function checkIntegrity(
   scan: Scan,
   section: { readonly data: Uint8Array; readonly offset: number },
-  descriptionAt: number | undefined,
-  options: { readonly skipIntegrity?: boolean; readonly offset?: number },
+  {
+    start,
+    descriptionAt,
+    skip,
+  }: {
+    /** Of the stream in its source. */
+    readonly start: number;
+    readonly descriptionAt: number | undefined;
+    readonly skip: boolean;
+  },
 ): Promise<NonNullable<StreamReport["integrity"]>> {
   const { source } = scan.cursor;
-  if (source.size === undefined || options.skipIntegrity === true) return "not checked";
-  const start = options.offset ?? 0;
+  if (source.size === undefined || skip) return "not checked";
   const differs = (where: string, offset: number, expected: string, found: string) => {
     scan.warnings.push(problem("integrity.differs", where, offset, expected, found));
     return "differs" as const;

@@ -42,11 +42,28 @@ export function otherFormat(bytes: Uint8Array): Problem | undefined {
       cure,
     });
   }
-  if (decodeUtf8(bytes.subarray(0, 12)) !== "LibvirtQemud") return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  // Its header's numbers are in the host's order; the stream follows 92 bytes and the domain's XML.
-  const offset = bytes.length < 32 ? undefined : 92 + view.getUint32(20, true);
-  const cure = offset === undefined ? "it is cut" : `the stream follows its header: --offset ${offset}`;
+  const libvirt = libvirtHeader(bytes);
+  if (libvirt === undefined) return undefined;
+  const { offset } = libvirt;
   const cause = "virsh save puts a header and the domain's XML before the stream";
+  const packed =
+    libvirt.format === 0 ? "" : ", packed by what save_image_format says: unpack what follows them";
+  const cure = `header and XML are ${offset} bytes${packed}; see --offset`;
   return problem("stream.magic", "header", 0, "a migration stream", "a file of libvirt", { cause, cure });
+}
+
+const LIBVIRT_HEADER_BYTES = 92;
+
+/**
+ * What `virsh save` puts before a stream: 16 characters, then 32-bit numbers in the host's order: version, length of XML
+ * and cookie, whether it ran, how the stream is packed (0: it is not), …
+ */
+export function libvirtHeader(
+  bytes: Uint8Array,
+): { readonly format: number; readonly offset: number } | undefined {
+  if (bytes.length < LIBVIRT_HEADER_BYTES || decodeUtf8(bytes.subarray(0, 12)) !== "LibvirtQemud")
+    return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const little = view.getUint32(16, true) < 256;
+  return { format: view.getUint32(28, little), offset: LIBVIRT_HEADER_BYTES + view.getUint32(20, little) };
 }

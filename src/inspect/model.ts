@@ -110,6 +110,8 @@ export interface IterativeReport {
 export interface StreamReport {
   /** Of the file header (3). */
   readonly streamVersion: number;
+  /** Bytes before the stream that libvirt put there: its header and the domain's XML. */
+  readonly libvirtBytes?: number;
   /** Of a multifd channel that was kept in a file: it has RAM pages only, and says no sizes of blocks. */
   readonly channel?: { readonly id: number; readonly uuid: Uint8Array; readonly packets: number };
   /** From the CONFIGURATION section; undefined in a stream without one. */

@@ -272,8 +272,26 @@ describe("a broken stream", () => {
     expect(await stops(start(0x51, 0x46, 0x49, 0xfb))).toMatchObject({ found: "a qcow2 image" });
     expect(await stops(start(1, 2, 3, 4))).toMatchObject({ code: "stream.magic", found: "0x1020304" });
     expect(await stops(start(0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 2))).toMatchObject({ code: "stream.version" });
-    const libvirt = start(...Buffer.from("LibvirtQemudSave"), 3, 0, 0, 0, 0x10, 2, 0, 0);
-    expect((await stops(libvirt))?.cure).toContain("--offset 620");
+  });
+
+  test("what virsh save puts before a stream is passed over, unless the stream is packed", async () => {
+    const bytes = smallStream().end();
+    const file = (format: number, offset = 92 + 300) => {
+      const whole = new Uint8Array(offset + bytes.length);
+      whole.set(new TextEncoder().encode("LibvirtQemudSave"));
+      const view = new DataView(whole.buffer);
+      [2, 300, 1, format].forEach((number, i) => view.setUint32(16 + 4 * i, number, true));
+      whole.set(format === 0 ? bytes : new Uint8Array(bytes.length), offset);
+      return whole;
+    };
+    const report = await read(file(0));
+    expect(report.problem).toBeUndefined();
+    expect(report).toMatchObject({ libvirtBytes: 392, size: bytes.length });
+    expect(report.sections[0]?.offset).toBe(392 + 8 + 5 + "pc-test-1.0".length);
+    expect(await readStream(pipe(file(0)))).toEqual(report);
+    const packed = (await read(file(5))).problem;
+    expect(packed).toMatchObject({ code: "stream.magic", found: "a file of libvirt" });
+    expect(packed?.cure).toContain("392 bytes, packed");
   });
 
   test("footers, types, ids, versions", async () => {

@@ -20,7 +20,7 @@ import { readConfiguration } from "./configuration.ts";
 import { type DescribedDevice, describedSize, type Description, parseDescription } from "./description.ts";
 import { checkIntegrity } from "./integrity.ts";
 import { type Progress, partReaderOf } from "./iterative.ts";
-import { otherFormat } from "./magic.ts";
+import { libvirtHeader, otherFormat } from "./magic.ts";
 import type { CommandReport, IterativeReport, Problem, SectionReport, StreamReport } from "./model.ts";
 import { InspectError, problem, stop } from "./problems.ts";
 import { type PageVisitor, RamScan } from "./ram.ts";
@@ -53,6 +53,10 @@ export function readStream(source: ByteSource, options: ReadOptions = {}): Promi
   return new StreamScan(source, options).read();
 }
 
+/** Enough to see what a file is. */
+const HEAD_BYTES = 128;
+/** Of a domain's XML. */
+const MAX_LIBVIRT = 16 * 1024 * 1024;
 /** Sections that are reported; parts that come after as many are read, not listed. */
 const MAX_SECTIONS = 262_144;
 const MAX_COMMANDS = 1_000_000;
@@ -88,6 +92,7 @@ class StreamScan {
   readonly #ram: RamScan;
   readonly #pages: ChannelScan;
   #channel: StreamReport["channel"];
+  #libvirtBytes = 0;
   readonly #sections: OpenSection[] = [];
   readonly #commands: CommandReport[] = [];
   readonly #heads = new Map<number, Head>();
@@ -125,6 +130,7 @@ class StreamScan {
   async read(): Promise<StreamReport> {
     let end: Problem | undefined;
     try {
+      await this.#skipLibvirt();
       if (await this.#isChannel()) await this.#pages.read((channel) => (this.#channel = channel));
       else {
         await this.#header();
@@ -138,6 +144,18 @@ class StreamScan {
     return this.#report(end);
   }
 
+  /** A file of `virsh save` whose stream is not packed. */
+  async #skipLibvirt(): Promise<void> {
+    const { cursor } = this.#scan;
+    await cursor.need(HEAD_BYTES);
+    const libvirt = libvirtHeader(cursor.bytes.subarray(cursor.at, cursor.end));
+    if (libvirt === undefined || libvirt.offset > MAX_LIBVIRT || !(await cursor.need(libvirt.offset + 4)))
+      return;
+    if (cursor.view.getUint32(cursor.at + libvirt.offset) !== QEMU_VM_FILE_MAGIC) return;
+    cursor.at += libvirt.offset;
+    this.#libvirtBytes = libvirt.offset;
+  }
+
   async #isChannel(): Promise<boolean> {
     const { cursor } = this.#scan;
     return (await cursor.need(4)) && cursor.view.getUint32(cursor.at) === MULTIFD_MAGIC;
@@ -147,8 +165,8 @@ class StreamScan {
     const scan: Scan = this.#scan;
     const { cursor } = scan;
     const at = scan.offset;
-    await cursor.need(64);
-    const other = otherFormat(cursor.bytes.subarray(0, cursor.available));
+    await cursor.need(HEAD_BYTES);
+    const other = otherFormat(cursor.bytes.subarray(cursor.at, cursor.end));
     await scan.need(8);
     const magic = cursor.u32();
     if (magic !== QEMU_VM_FILE_MAGIC) {
@@ -419,6 +437,8 @@ class StreamScan {
     const scan: Scan = this.#scan;
     const { warnings } = scan;
     const channel = this.#channel;
+    const libvirtBytes = this.#libvirtBytes;
+    const start = (this.#options.offset ?? 0) + libvirtBytes;
     const { blocks } = channel === undefined ? this.#ram : this.#pages;
     if (this.#guessed.length > 0) {
       const names = this.#guessed.slice(0, 8).join(", ") + (this.#guessed.length > 8 ? "…" : "");
@@ -432,7 +452,11 @@ class StreamScan {
     const integrity =
       this.#integrity === undefined
         ? undefined
-        : await checkIntegrity(scan, this.#integrity, this.#descriptionAt, this.#options);
+        : await checkIntegrity(scan, this.#integrity, {
+            start,
+            descriptionAt: this.#descriptionAt,
+            skip: this.#options.skipIntegrity === true,
+          });
     for (const section of this.#sections) {
       const priority = priorityOf(section.idstr, section.vmsdName);
       if (priority !== undefined) section.priority = priority;
@@ -440,6 +464,7 @@ class StreamScan {
     const iterative: IterativeReport[] = [...this.#iterative.values()];
     return {
       streamVersion: this.#streamVersion,
+      ...(libvirtBytes === 0 ? {} : { libvirtBytes }),
       ...(channel === undefined ? {} : { channel }),
       ...(this.#configuration === undefined ? {} : { configuration: this.#configuration }),
       sections: this.#sections,
@@ -450,7 +475,7 @@ class StreamScan {
       capabilities: [...scan.capabilities],
       pageSize: scan.pageSize ?? 4096,
       ...(integrity === undefined ? {} : { integrity }),
-      size: scan.offset - (this.#options.offset ?? 0),
+      size: scan.offset - start,
       ...(end === undefined ? {} : { problem: end }),
       warnings,
     };

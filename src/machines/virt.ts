@@ -336,7 +336,8 @@ function addVirtio(
     machine.addSection(transport.section);
     traded.push({
       kind: device.kind.name,
-      queues: device.queues.length,
+      queues: device.kind.queues.map(({ size }) => size),
+      queueSizes: () => device.queues.map(({ state }) => state.num),
       offeredFeatures: device.offeredFeatures,
       guestFeatures: () => device.state.guestFeatures,
     });

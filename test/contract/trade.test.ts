@@ -612,6 +612,18 @@ describe("refused", () => {
     expect((await profile.refusals()).map((r) => r.code)).toEqual(["trade.features"]);
   });
 
+  it("queues that are larger than 11.1 takes", async () => {
+    const world = await board({
+      virtio: [(host) => new VirtioRng(host, { random: () => {} })],
+      legacy: true,
+    });
+    world.machine.addressSpace.write(0x10008038, 4, 1024n);
+    const codes = async (name: string): Promise<string[]> =>
+      (await world.machine.foreign!.profile(name).refusals()).map((r) => r.code);
+    load(world, streamOf("qemu-10.0"));
+    expect([await codes("qemu-10.0"), await codes("qemu-11.1")]).toEqual([[], ["trade.queue-size"]]);
+  });
+
   it("an unknown release", async () => {
     const { machine } = await board();
     expect(() => machine.foreign!.profile("qemu-2.0")).toThrow(

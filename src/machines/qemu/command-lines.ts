@@ -36,7 +36,10 @@ function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number):
           "-drive",
           `if=none,id=drive${i},format=raw,file=FILE${(offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on"}`,
         ],
-        ...["-device", `virtio-blk-device,drive=drive${i}${queues > 1 ? `,num-queues=${queues}` : ""}`],
+        ...[
+          "-device",
+          `virtio-blk-device,drive=drive${i}${queues.length > 1 ? `,num-queues=${queues.length}` : ""}`,
+        ],
       ];
     case "virtio-net":
       return [...["-netdev", `user,id=net${i}`], ...["-device", `virtio-net-device,netdev=net${i},mac=MAC`]];

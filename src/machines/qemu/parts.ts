@@ -30,7 +30,10 @@ export interface Irqchip {
 export interface TradedVirtio {
   /** `virtio-blk`, … */
   readonly kind: string;
-  readonly queues: number;
+  /** The device's own size of each queue. */
+  readonly queues: readonly number[];
+  /** What the driver has chosen. */
+  readonly queueSizes: () => readonly number[];
   readonly offeredFeatures: bigint;
   readonly guestFeatures: () => bigint;
 }

@@ -42,7 +42,15 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
       cure: "start the guest with --rtc clock=host, and without --icount",
     });
   }
-  for (const { kind, guestFeatures } of virtio) {
+  for (const { kind, guestFeatures, queues, queueSizes } of virtio) {
+    const large = queueSizes().findIndex((size, i) => size > (queues[i] ?? 0));
+    if (release.ownQueueSizes && large >= 0) {
+      found.push({
+        code: "trade.queue-size",
+        message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} takes at most ${queues[large]}`,
+        cure: "move it to an older release, or restart the guest there",
+      });
+    }
     if (kind === "virtio-console" && (guestFeatures() & VIRTIO_CONSOLE_F_SIZE) !== 0n) {
       found.push({
         code: "trade.features",

@@ -26,6 +26,8 @@ export interface Release {
   readonly fwCfgEarly: boolean;
   /** A/D bits of page tables are updated by hardware only where menvcfg.ADUE is set. */
   readonly adue: boolean;
+  /** It takes no queue larger than its device's own; the others take 1024, whatever the device's own is. */
+  readonly ownQueueSizes: boolean;
   readonly switchoverStart: boolean;
   /** What this board tells its guests of and the release's `-cpu rv64` has not: the option that adds it, or undefined. */
   readonly extensions: Readonly<Record<string, string | undefined>>;
@@ -45,6 +47,7 @@ export const RELEASES: readonly Release[] = [
     supervisorTimers: false,
     fwCfgEarly: false,
     adue: false,
+    ownQueueSizes: false,
     switchoverStart: false,
     extensions: {
       ...{ zfh: "Zfh=on", zfhmin: "Zfhmin=on" },
@@ -64,6 +67,7 @@ export const RELEASES: readonly Release[] = [
     supervisorTimers: true,
     fwCfgEarly: true,
     adue: true,
+    ownQueueSizes: false,
     switchoverStart: true,
     extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
   },
@@ -80,6 +84,7 @@ export const RELEASES: readonly Release[] = [
     supervisorTimers: true,
     fwCfgEarly: true,
     adue: true,
+    ownQueueSizes: true,
     switchoverStart: true,
     extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
   },

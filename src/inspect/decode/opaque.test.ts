@@ -164,6 +164,26 @@ describe("sections without a description", () => {
     expect(at(fields, "keys[0]")?.value).toEqual(new Uint8Array([1, 2, 3]));
     expect(at(fields, "address[1]")?.meaning).toBe("end");
   });
+  it("what went ahead of a virtio-mem, and what is called virtio but is none", () => {
+    const early = new ByteWriter()
+      .u64(0n)
+      .u64(512n << 20n)
+      .u64(2n << 20n)
+      .u32(0)
+      .u64(0n)
+      .bytes(zeros(32));
+    const fields = decode(early, { idstr: "0000:00:05.0/virtio-mem-device-early", type: "data" });
+    expect(at(fields, "bitmap")?.size).toBe(32);
+    const reader = new FieldReader(zeros(1000), 0);
+    const context = {
+      idstr: "0000:00:03.0/virtio-vga",
+      instanceId: 0,
+      version: 2,
+      field: "data",
+      type: "data",
+    };
+    expect(decodeOpaque(context, reader)).toBe(false);
+  });
   it("a field that happens to be called data, of a device that has a description, is not one of them", () => {
     const reader = new FieldReader(zeros(16), 0);
     const context = { idstr: "0000:00:01.0/virtio-x", instanceId: 0, version: 1, vmsdName: "Fifo8" };

@@ -149,17 +149,20 @@ function bitmap(reader: FieldReader, name: string, bits: number): void {
   reader.bytes(name, Math.ceil(bits / 64) * 8, undefined, "bitmap");
 }
 
-const MEM_CHECKS = "addr:8 region_size:8 block_size:8 node:4";
-
-/** The part that QEMU 8.1 and later send ahead of RAM as a section of its own has what is left out here. */
-const mem: Body = (reader) => {
-  if (subsectionOrEnd(reader, 16, ["virtio"])) {
-    readLayout(reader, "usable_region_size:8 requested_size:8");
-    return;
-  }
-  const { region_size = 0, block_size = 1 } = readLayout(reader, MEM_CHECKS);
-  readLayout(reader, "usable_region_size:8 size:8 requested_size:8");
+/** What must be the same at both ends, and the blocks that are plugged. */
+function memBlocks(reader: FieldReader, fields: string): void {
+  const { region_size = 0, block_size = 0 } = readLayout(reader, "addr:8 region_size:8 block_size:8 node:4");
+  readLayout(reader, fields);
   bitmap(reader, "bitmap", block_size === 0 ? 0 : region_size / block_size);
+}
+
+/** Section `virtio-mem-device-early` of QEMU 8.1 and later, ahead of RAM. */
+export const readEarlyMem = (reader: FieldReader): void => memBlocks(reader, "size:8");
+
+/** What the early section has is left out here. */
+const mem: Body = (reader) => {
+  if (subsectionOrEnd(reader, 16, ["virtio"])) readLayout(reader, "usable_region_size:8 requested_size:8");
+  else memBlocks(reader, "usable_region_size:8 size:8 requested_size:8");
 };
 
 /** GLib trees in streams: how many, then each with a byte 1 before it, then a byte 0. */

@@ -128,4 +128,6 @@ export function virtioType(name: string): string {
   return ALIASES.get(bare) ?? bare;
 }
 
+export const isVirtioType = (type: string): boolean => DEVICES.has(type);
+
 export const virtioDevice = (type: string): VirtioDevice => DEVICES.get(type) ?? UNKNOWN;

@@ -2,6 +2,8 @@
 // machine was told to leave the VMDESCRIPTION out. libslirp writes its part itself (its src/state.c and bootp.h).
 import type { FieldReader } from "../fields.ts";
 import { readLayout, table } from "./layout.ts";
+import { readEarlyMem } from "./virtio-bodies.ts";
+import { isVirtioType, virtioType } from "./virtio-devices.ts";
 import { readGpu } from "./virtio-gpu.ts";
 import { readVirtio, type VirtioContext } from "./virtio.ts";
 
@@ -64,5 +66,8 @@ const virtio: Whole = (reader, context) => {
 /** Reader of a section by its name alone; undefined if it is not known. */
 export function wholeSection(idstr: string): Whole | undefined {
   const name = idstr.slice(idstr.lastIndexOf("/") + 1);
-  return WHOLE.get(idstr) ?? (/^(virtio|vhost)-/.test(name) ? virtio : undefined);
+  if (name === "virtio-mem-device-early") return readEarlyMem;
+  return (
+    WHOLE.get(idstr) ?? (/^(virtio|vhost)-/.test(name) && isVirtioType(virtioType(name)) ? virtio : undefined)
+  );
 }

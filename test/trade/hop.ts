@@ -20,16 +20,13 @@ export function transportsOf(release: QemuRelease): Transport[] {
   return TRANSPORTS.filter((transport) => release !== "7.2" || transport !== "mapped-ram");
 }
 
-async function prepare(side: Side, transport: Transport): Promise<void> {
-  // With it QEMU learns how the move ended, without it it believes that all went well: both are in use.
-  if (transport === "tcp" && side.kind === "qemu")
-    await side.qmp.execute("migrate-set-capabilities", {
-      capabilities: [{ capability: "return-path", state: true }],
-    });
-  if (transport !== "multifd" && transport !== "mapped-ram") return;
-  await side.qmp.execute("migrate-set-capabilities", {
-    capabilities: [{ capability: transport, state: true }],
-  });
+/** The capabilities that a transport needs. With `return-path` QEMU learns how the move ended, without it guesses. */
+async function switchCapabilities(side: Side, transport: Transport, state: boolean): Promise<void> {
+  const wanted: string[] = transport === "multifd" || transport === "mapped-ram" ? [transport] : [];
+  if (transport === "tcp" && side.kind === "qemu") wanted.push("return-path");
+  if (wanted.length === 0) return;
+  const capabilities = wanted.map((capability) => ({ capability, state }));
+  await side.qmp.execute("migrate-set-capabilities", { capabilities });
   if (transport === "multifd")
     await side.qmp.execute("migrate-set-parameters", {
       "multifd-channels": 2,
@@ -129,7 +126,7 @@ export async function hop(
   const [source, destination] = addresses(transport, folder, release, from, to);
   const foreign = to.kind === "qemu";
   let info: Info;
-  for (const side of [from, to]) await prepare(side, transport);
+  for (const side of [from, to]) await switchCapabilities(side, transport, true);
   if (transport === "file" || transport === "mapped-ram") {
     await migrate(from, source, release, foreign);
     info = await left(from, to);
@@ -151,5 +148,7 @@ export async function hop(
       throw new Error(`${to.name} is in ${status}: ${to.complaints()} ${JSON.stringify(await query(to))}`);
     return undefined;
   });
+  // The next move from there may be of another kind.
+  await switchCapabilities(to, transport, false);
   return info.downtime ?? 0;
 }

@@ -30,7 +30,7 @@ async function switchCapabilities(side: Side, transport: Transport, state: boole
   if (transport === "multifd")
     await side.qmp.execute("migrate-set-parameters", {
       "multifd-channels": 2,
-      "multifd-compression": "zstd",
+      "multifd-compression": state ? "zstd" : "none",
     });
 }
 

@@ -71,6 +71,10 @@ export class MigrationDestination {
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
     const multifd = options.multifd ?? { required: false, channels: 2 };
     this.#multifd = new MultifdReceiver({ host: this.#host, ...multifd });
+    // The source may give up before it has said anything on its main channel.
+    this.#multifd.failed.catch((error: unknown) => {
+      if (this.#state === "listening") this.#abandon(error);
+    });
     this.done = new Promise((resolve) => {
       this.#end = resolve;
     });

@@ -84,7 +84,9 @@ export class MultifdReceiver implements RamChannels {
       const { channels } = this.#options;
       if (id >= channels || this.#channels.has(id)) {
         const what =
-          id >= channels ? `channel ${id} came, expected ${channels} from 0` : `channel ${id} came twice`;
+          id >= channels
+            ? `channel ${id} came, expected ${channels} channels, numbered from 0`
+            : `channel ${id} came twice`;
         reader.fail("migration.multifd", `${what}: set multifd-channels to the same number on both sides`, 0);
       }
       reader.where = () => `multifd channel ${id}`;

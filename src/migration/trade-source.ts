@@ -81,15 +81,10 @@ export class TradeSource extends OutgoingMove {
     const channel = await this.unlessCancelled(connect(), (late) => late.abort(new Error("too late")));
     const returnPath = new ReturnPath(channel, QEMU_GAVE_UP);
     const stream = this.openStream(channel, returnPath);
-    const channels = this.#capabilities.multifd
-      ? await this.#hinted(() => this.openChannels(connect))
-      : undefined;
-    const saver = this.#begin(stream, { channels });
-    saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
-    saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
-    await saver.startRam();
-    await this.stream!.flush();
-    await this.#hinted(() => this.acknowledged(returnPath, PING_SETUP));
+    const saver = await this.#hinted(async () => {
+      const channels = this.#capabilities.multifd ? await this.openChannels(connect) : undefined;
+      return await this.#greet(this.#begin(stream, { channels }), returnPath);
+    });
     this.setUp();
     await this.#send(saver, returnPath);
     // QEMU answers a PING in its turn: its PONG says that all before it was loaded.
@@ -125,6 +120,16 @@ export class TradeSource extends OutgoingMove {
   protected override takenBack(): void {
     this.channel?.abort(new Error("the machine is here"));
     this.channels?.abort(new Error("the machine is here"));
+  }
+
+  /** The start of the stream, up to the list of RAM blocks, which QEMU has answered when this resolves. */
+  async #greet(saver: StreamSaver, returnPath: ReturnPath): Promise<StreamSaver> {
+    saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
+    saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
+    await saver.startRam();
+    await this.stream!.flush();
+    await this.acknowledged(returnPath, PING_SETUP);
+    return saver;
   }
 
   /** QEMU does not say what it misses: it waits for more channels, or refuses those it does not expect. */

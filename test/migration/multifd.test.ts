@@ -180,7 +180,11 @@ describe("a receiver refuses", () => {
     ],
     ["a page between pages", [hello(0), packet({ normal: [8] })], /page 0x8 lies outside/],
     ["no packet", [hello(0), new Uint8Array(2000)], /expected a multifd packet/],
-    ["a channel too many", [hello(2)], /channel 2 came, expected 2 from 0: set multifd-channels/],
+    [
+      "a channel too many",
+      [hello(2)],
+      /channel 2 came, expected 2 channels, numbered from 0: set multifd-channels/,
+    ],
     [
       "packets that go back",
       [hello(1), packet({ packetNumber: 5n }), page, packet({ packetNumber: 4n })],

@@ -1,0 +1,80 @@
+// Machines of both kinds with OpenSBI as the whole guest, for tests of trade. What a test starts ends with it.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach } from "vitest";
+import type { JsonObject } from "../../src/monitor/json.ts";
+import { MachineProcess } from "../../src/cli/machine-process.ts";
+import { QemuProcess } from "../streams/qemu.ts";
+
+const QEMU = "qemu-system-riscv64";
+const FIRMWARE = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
+export const LIMIT_MS = 60_000;
+
+export function isInstalled(): boolean {
+  try {
+    return execFileSync(QEMU, ["--version"], { encoding: "utf8" }).includes("7.2.") && existsSync(FIRMWARE);
+  } catch {
+    return false;
+  }
+}
+
+const directory = mkdtempSync(join(tmpdir(), "wherry-trade-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const open: { end(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.end();
+});
+
+let serial = 0;
+export const fresh = (name: string) => join(directory, `${serial++}-${name}`);
+
+export async function qemu(
+  args: readonly string[] = [],
+  harts = 1,
+  program: readonly string[] = [QEMU],
+): Promise<QemuProcess> {
+  const board = ["-machine", "virt", "-smp", `${harts}`, "-m", "32M", "-bios", FIRMWARE, "-serial", "null"];
+  const process = new QemuProcess([...program, ...board, ...args]);
+  open.push(process);
+  await process.execute("qmp_capabilities");
+  return process;
+}
+
+export async function wherry(args: readonly string[] = [], harts = 1): Promise<MachineProcess> {
+  const board = ["--smp", `${harts}`, "--memory", "32M", "--firmware", FIRMWARE, "--virtio", "legacy"];
+  const machine = await MachineProcess.start(`${serial++}-w`, directory, [...board, ...args]);
+  open.push({ end: () => machine.quit() });
+  return machine;
+}
+
+/** Runs a command of the command line that speaks to `machine`. */
+export function cli(machine: MachineProcess, command: string, ...args: string[]): void {
+  const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+  const socket = `unix:${join(directory, `${machine.name}.qmp`)}`;
+  execFileSync(process.execPath, [main, command, ...args, "--qmp", socket], { stdio: "pipe" });
+}
+
+interface Monitor {
+  execute(command: string, args?: JsonObject): Promise<unknown>;
+}
+
+export async function statusOf(machine: Monitor, command = "query-status"): Promise<string | undefined> {
+  return ((await machine.execute(command)) as { status?: string }).status;
+}
+
+export async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + LIMIT_MS; !(await condition()); await sleep(20)) {
+    if (Date.now() > end) throw new Error(`expected within ${LIMIT_MS} ms: ${what}`);
+  }
+}
+
+export const reaches = (machine: Monitor, status: string, command = "query-status") =>
+  until(`${command} ${status}`, async () => (await statusOf(machine, command)) === status);
+
+/** What QEMU 7.2's harts have, so that a guest which starts here can go there. */
+export const ISA = ["--isa", "qemu-7.2"];

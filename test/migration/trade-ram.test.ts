@@ -1,0 +1,135 @@
+// QEMU's other forms of RAM in whole moves of running machines, OpenSBI as their guest: multifd both ways, told and untold
+// of; files with mapped-ram both ways; and what is said where both sides do not fit. RAM alone: qemu-ram.test.ts.
+import { describe, expect, test } from "vitest";
+import type { MachineProcess } from "../../src/cli/machine-process.ts";
+import type { QemuProcess } from "../streams/qemu.ts";
+import { cli, fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, wherry } from "./opensbi.ts";
+import { command, missing } from "./qemu-ram.ts";
+
+describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT_MS }, (release) => {
+  const why = isInstalled() ? missing(release) : "QEMU 7.2 with its OpenSBI is not installed";
+  if (why !== undefined) console.log(`skipped: ${why}`);
+  const here = test.runIf(why === undefined);
+  const mapped = test.runIf(why === undefined && release !== "7.2");
+  const profile = { "x-wherry-profile": `qemu-${release}` };
+  const own = async (...args: string[]) => qemu(args, 1, await command(release));
+
+  const multifd = async (
+    machine: QemuProcess | MachineProcess["qmp"],
+    channels: number,
+    compression = "none",
+  ): Promise<void> => {
+    await machine.execute("migrate-set-capabilities", {
+      capabilities: [{ capability: "multifd", state: true }],
+    });
+    await machine.execute("migrate-set-parameters", {
+      "multifd-channels": channels,
+      "multifd-compression": compression,
+    });
+  };
+
+  here.each([
+    [1, "none", true],
+    [3, "zstd", true],
+    [2, "zlib", false],
+  ] as const)("there and back over %i channels, %s, told of it: %s", async (channels, compression, told) => {
+    const socket = `unix:${fresh("multifd")}`;
+    const source = await own();
+    await reaches(source, "running");
+    await multifd(source, channels, compression);
+    const middle = await wherry([...(told ? ["--multifd", `${channels}`] : []), "--incoming", socket]);
+    await source.execute("migrate", { uri: socket });
+    await reaches(source, "completed", "query-migrate");
+    await reaches(middle.qmp, "running");
+
+    const back = await own("-incoming", "defer");
+    await multifd(back, channels, compression);
+    await back.execute("migrate-incoming", { uri: `${socket}-back` });
+    await multifd(middle.qmp, channels, compression);
+    await middle.qmp.execute("migrate", { uri: `${socket}-back`, ...profile });
+    await reaches(middle.qmp, "completed", "query-migrate");
+    await reaches(back, "running");
+    const { ram } = (await middle.qmp.execute("query-migrate")) as { ram: Record<string, number> };
+    expect(ram["multifd-bytes"]).toBeGreaterThan(0);
+    expect(ram["transferred"]).toBeGreaterThan(ram["multifd-bytes"] ?? 0);
+  });
+
+  here("a source with more channels than are waited for goes on, and both say why", async () => {
+    const socket = `unix:${fresh("multifd")}`;
+    const source = await own();
+    await reaches(source, "running");
+    await multifd(source, 4);
+    const destination = await wherry(["--incoming", socket]);
+    await source.execute("migrate", { uri: socket });
+    await destination.exited;
+    await reaches(source, "failed", "query-migrate");
+    await reaches(source, "running");
+  });
+
+  here("to a QEMU that waits for no channels, or for more: the machine goes on here", async () => {
+    const socket = `unix:${fresh("multifd")}`;
+    const source = await wherry(ISA);
+    await own("-incoming", socket);
+    await multifd(source.qmp, 2);
+    await source.qmp.execute("migrate", { uri: socket, ...profile });
+    await reaches(source.qmp, "failed", "query-migrate");
+    expect(await source.qmp.execute("query-migrate")).toMatchObject({
+      "error-desc": expect.stringContaining("is capability multifd on in the destination"),
+    });
+    await reaches(source.qmp, "running");
+
+    const more = await own("-incoming", "defer");
+    await multifd(more, 3);
+    await more.execute("migrate-incoming", { uri: `${socket}-more` });
+    await source.qmp.execute("migrate", { uri: `${socket}-more`, ...profile });
+    await reaches(source.qmp, "setup", "query-migrate");
+    await source.qmp.execute("migrate_cancel");
+    await reaches(source.qmp, "cancelled", "query-migrate");
+    await reaches(source.qmp, "running");
+  });
+
+  mapped("files with mapped-ram, there and back, and saved on the way", async () => {
+    const file = `file:${fresh("mapped")}`;
+    const source = await own();
+    await reaches(source, "running");
+    await source.capabilities(["mapped-ram", "multifd"]);
+    await source.execute("migrate", { uri: file });
+    await reaches(source, "completed", "query-migrate");
+    const middle = await wherry(["--incoming", file]);
+    await reaches(middle.qmp, "running");
+
+    const saved = fresh("saved");
+    const form = ["--profile", `qemu-${release}`, "--mapped-ram"];
+    cli(middle, "save", saved, ...form);
+    await reaches(middle.qmp, "running");
+    cli(middle, "migrate", `${file}-back`, ...form);
+    await reaches(middle.qmp, "postmigrate");
+    for (const uri of [`file:${saved}`, `${file}-back`]) {
+      const back = await own("-incoming", "defer");
+      await back.capabilities(["mapped-ram"]);
+      await back.execute("migrate-incoming", { uri });
+      await reaches(back, "running");
+    }
+  });
+
+  here("what cannot be is refused at once", async () => {
+    const source = await wherry(ISA);
+    const migrate = (uri: string, more = {}) => source.qmp.execute("migrate", { uri, ...more });
+    await multifd(source.qmp, 2);
+    await expect(migrate("unix:/nowhere")).rejects.toThrow("multifd is for QEMU: name the release");
+    await expect(migrate("exec:cat", profile)).rejects.toThrow("multifd needs tcp: or unix:");
+    await expect(multifd(source.qmp, 0)).rejects.toThrow("expects a value between 1 and 255");
+    await expect(multifd(source.qmp, 2, "qpl")).rejects.toThrow("does not accept value 'qpl'");
+    await source.qmp.execute("migrate-set-capabilities", {
+      capabilities: [
+        { capability: "multifd", state: false },
+        { capability: "mapped-ram", state: true },
+      ],
+    });
+    await expect(migrate("unix:/nowhere", profile)).rejects.toThrow("requires seekable transport");
+    await expect(migrate("file:/nowhere")).rejects.toThrow("mapped-ram is for QEMU");
+    if (release === "7.2")
+      await expect(migrate("file:/nowhere", profile)).rejects.toThrow("it came with 9.0");
+    await reaches(source.qmp, "running");
+  });
+});

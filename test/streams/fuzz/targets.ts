@@ -6,7 +6,7 @@ import { checkStream } from "../../../src/inspect/check.ts";
 import { diffStreams } from "../../../src/inspect/diff.ts";
 import { reportJson } from "../../../src/inspect/json.ts";
 import { overview, sectionText } from "../../../src/inspect/text.ts";
-import { bytesSource } from "../../../src/inspect/source.ts";
+import { bytesSource, piecesSource } from "../../../src/inspect/source.ts";
 import { readStream } from "../../../src/inspect/stream.ts";
 import type { Machine } from "../../../src/vmm/machine.ts";
 import { loadSnapshot } from "../../../src/migration/snapshot.ts";
@@ -72,9 +72,17 @@ export function checkReport(report: StreamReport, length: number): void {
   }
 }
 
-/** The inspector. Rejects with a Finding, or with whatever it threw, which is one too. */
-export async function inspect(bytes: Uint8Array): Promise<StreamReport> {
-  const report = await readStream(bytesSource(bytes), { keepBytes: (bytes.length & 1) === 0 });
+async function* pieces(bytes: Uint8Array, length: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
+
+/**
+ * The inspector, on a file or, with `piece`, on a pipe that gives so many bytes at a time. Rejects with a Finding, or
+ * with whatever it threw, which is one too.
+ */
+export async function inspect(bytes: Uint8Array, piece?: number): Promise<StreamReport> {
+  const source = piece === undefined ? bytesSource(bytes) : piecesSource(pieces(bytes, piece));
+  const report = await readStream(source, { keepBytes: (bytes.length & 1) === 0 });
   checkReport(report, bytes.length);
   return report;
 }
@@ -114,7 +122,7 @@ export async function refused(work: Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** The loader, into a machine that is thrown away. Gives whether the stream was accepted. */
-export async function load(bytes: Uint8Array, machine: Machine): Promise<boolean> {
-  return !(await refused(loadSnapshot(machine, memorySource(bytes))));
+/** The loader, into a machine that is thrown away, `piece` bytes at a time. Gives whether the stream was accepted. */
+export async function load(bytes: Uint8Array, machine: Machine, piece?: number): Promise<boolean> {
+  return !(await refused(loadSnapshot(machine, memorySource(bytes, piece))));
 }

@@ -57,8 +57,14 @@ export async function check(values: ValuesOf<typeof checkOptions>, stream?: stri
   }
   if (message !== undefined) return explain(message, values.json);
   if (stream !== undefined) {
-    const yes = target.length === 0 ? "the stream itself is in order" : "it loads";
-    return print(await checkFile(stream, target), values, yes, "it does not load");
+    const result = await checkFile(stream, target);
+    const yes =
+      target.length === 0
+        ? "the stream itself is in order"
+        : result.unchecked.length === 0
+          ? "it loads"
+          : "it loads, as far as could be judged";
+    return print(result, values, yes, "it does not load");
   }
   if (from === undefined || to === undefined) throw new UsageError("--from and --to belong together");
   const result = checkDumps(await dumpFile(from), await dumpFile(to), values.type);

@@ -309,7 +309,8 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     const missing = state.guestFeatures & ~this.offeredFeatures;
     if (missing !== 0n) {
       fail(
-        `the guest uses features ${hex(missing)} that are not offered here (${hex(this.offeredFeatures)})`,
+        `the guest uses features ${hex(missing)} that are not offered here (${hex(this.offeredFeatures)}): turn them ` +
+          "off in the device that the guest starts with (QEMU: -device NAME,help lists its properties)",
       );
     }
     if (state.queueCount !== this.queues.length) {
@@ -359,7 +360,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     if (pending > queue.num) {
       fail(
         `${name}: avail index ${hex(avail)} − last_avail_idx ${hex(last)} is ${hex(pending)}, more than its ` +
-          `size ${hex(queue.num)}: device state and RAM are not of the same moment`,
+          `size ${hex(queue.num)}: device state and RAM are not of the same moment; stop the guest before it is saved`,
       );
     }
     const inUse = (last - used) & 0xffff;

@@ -16,7 +16,7 @@ export interface PlicPortState {
   enable: Uint32Array;
   level: Uint32Array;
 }
-export interface AclintPortState {
+interface AclintPortState {
   numHarts: number;
   timecmp: BigUint64Array;
   msip: Uint32Array;

@@ -2,7 +2,7 @@
 import type { Refusal } from "../../vmm/profile.ts";
 import { keptHart } from "./kept.ts";
 import type { QemuParts } from "./parts.ts";
-import { type Release, RELEASES } from "./releases.ts";
+import type { Release } from "./releases.ts";
 
 const VIRTIO_CONSOLE_F_SIZE = 1n;
 
@@ -28,7 +28,7 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
         cure: `start the guest with fewer extensions (--isa ${release.name}), or move it to a newer QEMU`,
       });
     }
-  } else if (RELEASES.indexOf(kept.release) > RELEASES.indexOf(release)) {
+  } else if (kept.release.generation > release.generation) {
     found.push({
       code: "trade.extensions",
       message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,

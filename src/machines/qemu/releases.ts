@@ -29,6 +29,8 @@ export interface Release {
   /** It takes no queue larger than its device's own; the others take 1024, whatever the device's own is. */
   readonly ownQueueSizes: boolean;
   readonly switchoverStart: boolean;
+  /** Guests of its `rv64` were told of no more than those of any release of the same generation. */
+  readonly generation: number;
   /** What this board tells its guests of and the release's `-cpu rv64` has not: the option that adds it, or undefined. */
   readonly extensions: Readonly<Record<string, string | undefined>>;
 }
@@ -49,6 +51,7 @@ export const RELEASES: readonly Release[] = [
     adue: false,
     ownQueueSizes: false,
     switchoverStart: false,
+    generation: 7,
     extensions: {
       ...{ zfh: "Zfh=on", zfhmin: "Zfhmin=on" },
       ...{ zicbom: undefined, zicboz: undefined, zicond: undefined, zawrs: undefined, zfa: undefined },
@@ -69,6 +72,7 @@ export const RELEASES: readonly Release[] = [
     adue: true,
     ownQueueSizes: false,
     switchoverStart: true,
+    generation: 10,
     extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
   },
   {
@@ -86,6 +90,7 @@ export const RELEASES: readonly Release[] = [
     adue: true,
     ownQueueSizes: true,
     switchoverStart: true,
+    generation: 10,
     extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
   },
 ];

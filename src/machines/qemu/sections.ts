@@ -4,7 +4,7 @@ import type { ByteReader } from "../../base/bytes.ts";
 import type { StateDefinition } from "../../state/schema.ts";
 import { MIG_PRI, type Section } from "../../vmm/section.ts";
 
-export interface ForeignSectionParts<T> {
+interface ForeignSectionParts<T> {
   readonly idstr: string;
   readonly instanceId?: number;
   /** Of each version that is read, the last one of which the messages name as the newest. */

@@ -9,7 +9,9 @@ import type { Case } from "./mutate.ts";
 import type { Seed } from "./seed.ts";
 import { inspect, load, refused, show } from "./targets.ts";
 
-const PIECES = [1, 3, 100, 1000, 5000];
+const PIECES = [1, 3, 100, 1000];
+const LARGE_PIECE = 5000;
+const SHORT = 2000;
 /** Of so many cases one goes through all that is made of reports. */
 const SHOWN = 16;
 /** Cases that one board serves. */
@@ -25,8 +27,8 @@ async function seedReport(seed: Seed): Promise<StreamReport> {
 /** Throws if something is found. */
 export async function runCase({ index, bytes, seed }: Case): Promise<{ whole: boolean; loaded: boolean }> {
   if (seed.name === "multifd-channel") return { whole: false, loaded: !(await refused(loadMultifd(bytes))) };
-  // Most short streams come whole, some byte by byte.
-  const piece = PIECES[index % PIECES.length] ?? 1;
+  // Short streams may come byte by byte.
+  const piece = bytes.length < SHORT ? (PIECES[index % PIECES.length] ?? 1) : LARGE_PIECE;
   const isBoard = seed.name.startsWith("board-");
   const report =
     isBoard && index % SHOWN !== 0 ? undefined : await inspect(bytes, index % 4 === 1 ? piece : undefined);
@@ -35,6 +37,6 @@ export async function runCase({ index, bytes, seed }: Case): Promise<{ whole: bo
   if (isBoard) loaded = !(await refused(loadDevices(bytes, index % NEW_BOARD === 0)));
   else if (seed.name.startsWith("own")) loaded = await load(bytes, fuzzMachine(false));
   else if (index % 2 === 0)
-    loaded = await load(bytes, fuzzMachine(true), index % 8 === 0 && bytes.length < 2000 ? piece : undefined);
+    loaded = await load(bytes, fuzzMachine(true), index % 8 === 0 ? piece : undefined);
   return { whole: report !== undefined && report.problem === undefined, loaded };
 }

@@ -5,7 +5,7 @@ import type { Field, StreamReport } from "../../../src/inspect/model.ts";
 import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
 import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../../../src/machines/virt.ts";
-import type { AclintPortState, Irqchip, PlicPortState } from "../../../src/machines/qemu/parts.ts";
+import type { Irqchip, PlicPortState } from "../../../src/machines/qemu/parts.ts";
 import { ForeignSections } from "../../../src/migration/foreign-load.ts";
 import { MigrationError } from "../../../src/migration/errors.ts";
 import { SectionReader } from "../../../src/migration/section-reader.ts";
@@ -96,11 +96,7 @@ function irqchip(): Irqchip {
     enable: new Uint32Array(2 * HARTS * WORDS),
     level: new Uint32Array(WORDS),
   };
-  const aclint: AclintPortState = {
-    numHarts: HARTS,
-    timecmp: new BigUint64Array(HARTS),
-    msip: new Uint32Array(HARTS),
-  };
+  const aclint = { numHarts: HARTS, timecmp: new BigUint64Array(HARTS), msip: new Uint32Array(HARTS) };
   return { plic: port(plic), aclint: port(aclint) };
 }
 

@@ -153,7 +153,7 @@ export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: rea
 }
 
 /** How the fields of a subsection are read; `next` is whatever comes after them. */
-export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader) => void>>;
+export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, version: number) => void>>;
 
 /** Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows. */
 const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
@@ -180,7 +180,7 @@ export function readSubsections(reader: FieldReader, parent: string, readers: Su
       reader.bytes("header", ahead.header, `version ${version}`, "subsection header");
       const read = readers[ahead.name];
       if (read === undefined) readUnknown(reader, "rest");
-      else read(reader);
+      else read(reader, version);
     });
   }
 }

@@ -92,12 +92,14 @@ export function readBackend(reader: FieldReader): void {
 
 const NET_SUBSECTIONS: SubsectionReaders = {
   "virtio-net-device/backend": readBackend,
-  "virtio-net-device/rss": (reader) => {
+  "virtio-net-device/rss": (reader, version) => {
+    const hashes = (value: bigint): string | undefined => bitNames(value, RSS_HASH_TYPES);
+    const supported = version >= 2 ? "supported_hash_types:4 " : "";
     const { indirections_len: entries = 0 } = readLayout(
       reader,
-      "enabled:? redirect:? populate_hash:? hash_types:4 indirections_len:2 default_queue:2 key:b40",
+      `enabled:? redirect:? populate_hash:? hash_types:4 ${supported}indirections_len:2 default_queue:2 key:b40`,
       "big",
-      { hash_types: (value) => bitNames(value, RSS_HASH_TYPES) },
+      { hash_types: hashes, supported_hash_types: hashes },
     );
     reader.group("indirections_table", "array", () => {
       for (let i = 0; i < entries; i++) reader.u16(`[${i}]`);

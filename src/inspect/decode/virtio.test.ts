@@ -167,6 +167,17 @@ describe("what streams at hand lack", () => {
     expect(at(fields, "vq", `[${2 * pairs}]`).meaning).toBe("controlq");
   });
 
+  it("hashes of QEMU 11.1, which say which ones it supports", () => {
+    const out = netBody(legacy(0, zeros(12), 3), 0)
+      .u8(5)
+      .countedString("virtio-net-device/rss")
+      .u32(2);
+    out.u8(1).u8(1).u8(0).u32(0x3f).u32(0x1ff).u16(2).u16(0).bytes(zeros(40)).u16(7).u16(8);
+    const rss = at(decode(out.finish(), mmio("net", 11)), "device", "virtio-net-device/rss").children ?? [];
+    expect(words(at(rss, "supported_hash_types").meaning)).toHaveLength(9);
+    expect(number(rss, "indirections_table", "[1]")).toBe(8);
+  });
+
   it("a console port whose write is half done", () => {
     const out = legacy(2, zeros(12), 4).u16(80).u16(25).u32(31).u32(1).u32(1);
     out.u32(0).u8(1).u8(1).u32(1).u32(0).u64(100n);

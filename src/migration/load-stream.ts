@@ -398,6 +398,7 @@ export class StreamLoader {
       if (type === QEMU_VM.SECTION_END) break;
       // QEMU says that it switches over between two parts.
       await this.#commandsBefore([QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END], "more of RAM");
+      stream.where = inRam;
       await stream.need(5);
       const next = stream.offset;
       type = stream.u8();

@@ -100,6 +100,20 @@ describe("a stream of QEMU in a file", () => {
     }
   });
 
+  test("says where it was cut, however many rounds there were", async () => {
+    const machine = new TradingMachine(small);
+    const sink = memorySink();
+    const stream = new StreamWriter(sink.channel);
+    const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+    saver.header();
+    await saver.startRam();
+    const none = allPages(machine.memory).map((bits) => new Int32Array(bits.length));
+    for (let i = 0; i < 20_000; i++) await saver.ram.pages(QEMU_VM.SECTION_PART, none, () => {});
+    await stream.drain();
+    await sink.commit();
+    expect(await refusalOf(sink.committed as Uint8Array)).toMatch(/^after RAM chunk 0 at offset/);
+  });
+
   test.each([
     ["a device that this machine lacks", "virtio-net", /section virtio-net\/0.*no such device.*same order/],
     ["more harts", "cpu", /section cpu\/1.*more harts.*--smp/],

@@ -73,6 +73,13 @@ test("port 0 is some port", async () => {
   await server.close();
 });
 
+test("a web page's request is not served, whatever its body says", async () => {
+  const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
+  const body = '{"execute":"qmp_capabilities"}';
+  expect(await talk(server.address, `POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\n${body}`)).toBe("hello\n");
+  await server.close();
+});
+
 test("a stale socket is replaced; a live one and a file are not", async () => {
   const path = join(directory, "qmp");
   const address = { kind: "unix", path } as const;

@@ -5,6 +5,9 @@ import { listen, type SocketAddress, type SocketServer } from "./socket-server.t
 /** A client that lets this much pile up has stopped reading; events must not fill our memory. */
 const MAX_UNREAD_BYTES = 8 << 20;
 
+/** A method and a space. No QMP client begins with a letter: requests are objects. */
+const HTTP_REQUEST = /^[A-Z]{3,9} /;
+
 /** Serves `monitor` to any number of clients. Rejects with SocketServerError. */
 export function serveQmp(address: SocketAddress, monitor: QmpMonitor): Promise<SocketServer> {
   return listen(address, (socket) => {
@@ -13,7 +16,13 @@ export function serveQmp(address: SocketAddress, monitor: QmpMonitor): Promise<S
       socket.write(bytes);
       if (socket.writableLength > MAX_UNREAD_BYTES) socket.destroy();
     });
-    socket.on("data", (bytes: Buffer) => session.receive(bytes));
+    let isFirst = true;
+    socket.on("data", (bytes: Buffer) => {
+      // A web page can send HTTP to this host's ports, and commands as its body; `exec:` would run what it says.
+      if (isFirst && HTTP_REQUEST.test(bytes.toString("latin1", 0, 16))) socket.destroy();
+      else session.receive(bytes);
+      isFirst = false;
+    });
     socket.on("close", () => session.close());
   });
 }

@@ -113,6 +113,7 @@ describe("two dumps", () => {
     const from = dump("virt", { nvme: description("nvme", {}, { version_id: 0 }) });
     const to = dump("virt", { nvme: description("nvme", { a: 4 }) });
     expect(checkDumps(from, to)).toMatchObject({ problems: [], unmigratable: ["nvme"], compared: 0 });
+    expect(checkDumps(to, from).problems).toMatchObject([{ code: "check.unmigratable", where: "nvme" }]);
   });
   test("another machine type is said", () => {
     const types = { uart: description("uart", { a: 4 }) };

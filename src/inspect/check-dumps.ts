@@ -18,7 +18,10 @@ export interface DumpCheck {
   readonly compared: number;
 }
 
-const CURES: Readonly<Record<LayoutFinding["code"], string>> = {
+type Finding = Omit<LayoutFinding, "code"> & { readonly code: LayoutFinding["code"] | "check.unmigratable" };
+
+const CURES: Readonly<Record<Finding["code"], string>> = {
+  "check.unmigratable": "move machines with this device only to a QEMU that can migrate it",
   "check.version": "move machines with this device only to a QEMU that reads the version",
   "check.subsection":
     "move to a QEMU that knows the subsection, or use the older one's machine type on both sides, if it keeps the feature off",
@@ -44,7 +47,7 @@ function counterpart(type: string, layout: Layout, target: VmstateDump): Layout 
 /** `only`: names of the types to compare; all by default. */
 export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly string[] = []): DumpCheck {
   // Many types have one description (a flash chip, a hundred parts): its findings are told once.
-  const found = new Map<string, { types: string[]; name: string; finding: LayoutFinding }>();
+  const found = new Map<string, { types: string[]; name: string; finding: Finding }>();
   const missing: string[] = [];
   const unmigratable: string[] = [];
   let compared = 0;
@@ -92,7 +95,19 @@ export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly st
   return { problems, warnings, missing, unmigratable, compared };
 }
 
-function typeFindings(layout: Layout, known: Layout): LayoutFinding[] {
+function typeFindings(layout: Layout, known: Layout): Finding[] {
+  if (known.fields.length + known.subsections.length === 0) {
+    const found = "none: it cannot migrate this device";
+    return [
+      {
+        kind: "certain",
+        code: "check.unmigratable",
+        path: "",
+        expected: "state that the second loads",
+        found,
+      },
+    ];
+  }
   const range = versionFinding(layout, known);
   if (range === undefined) return compareLayouts(layout, known);
   return [

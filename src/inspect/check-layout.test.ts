@@ -120,6 +120,22 @@ describe("obstacles", () => {
     expect(told(layout([a, b, c]), layout([a, c]))).toEqual(["certain check.layout b"]);
     expect(told(layout([a, c]), layout([a, b, c]))).toEqual(["certain check.layout b"]);
   });
+  test("neighbouring fields of one side are one finding", () => {
+    const more = [field("x", 1), field("y", 2), field("z", 4)];
+    expect(compareLayouts(layout([a, ...more, c]), layout([a, c]))).toEqual([
+      {
+        kind: "certain",
+        code: "check.layout",
+        path: "x",
+        expected: "'c' (8 bytes)",
+        found: "'x' (1 byte) and 2 more",
+      },
+    ]);
+    expect(compareLayouts(layout([a, c]), layout([a, ...more, c]))).toMatchObject([
+      { path: "x", expected: "'x' (1 byte) and 2 more" },
+    ]);
+    expect(told(layout([field("x", 1), a, field("y", 2)]), layout([a]))).toHaveLength(2);
+  });
   test("another size, alone and in a struct", () => {
     expect(told(layout([a, b]), layout([a, field("b", 4)]))).toEqual(["certain check.size b"]);
     const inner = (size: number) => struct("s", layout([field("x", size)], [], "s"));
@@ -173,4 +189,52 @@ test("layouts that are too large are not compared for ever", () => {
   const start = performance.now();
   expect(told(layout(many), layout(many))).toEqual(["possible check.layout "]);
   expect(performance.now() - start).toBeLessThan(5000);
+});
+
+describe("random layouts", () => {
+  const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
+  console.log(`check-layout.test.ts: WHERRY_SEED=${seed}`);
+  let state = seed;
+  const next = (n: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return (state >>> 8) % n;
+  };
+  const fields = () =>
+    Array.from({ length: 2 + next(8) }, (_, i) =>
+      field(`f${i}`, [1, 2, 4, 8][next(4)], { count: 1 + next(3) }),
+    );
+  /** The same bytes, described otherwise. */
+  const same = (given: readonly FieldLayout[], ways = 4): FieldLayout[] => {
+    const renamed = given.map((one) => (next(3) === 0 ? { ...one, name: `${one.name}_new` } : one));
+    const start = next(renamed.length);
+    const part = renamed.slice(start, start + 1 + next(3));
+    const bytes = part.reduce((sum, one) => sum + (one.size ?? 0) * (one.count ?? 1), 0);
+    const instead = [
+      part,
+      [struct("s", layout(part, [], "s"), { count: 1 })],
+      [field("unused", bytes, { count: 1 })],
+      [field("perhaps", 4, { conditional: true }), ...part],
+    ][next(ways)] as FieldLayout[];
+    return [...renamed.slice(0, start), ...instead, ...renamed.slice(start + part.length)];
+  };
+  test("the same bytes described otherwise are no obstacle", () => {
+    for (let n = 0; n < 300; n++) {
+      const source = fields();
+      const target = same(source);
+      expect(compareLayouts(layout(source), layout(target)), JSON.stringify({ source, target })).toEqual([]);
+    }
+  });
+  test("bytes more or less are one, however they are described", () => {
+    for (let n = 0; n < 300; n++) {
+      const source = fields();
+      const at = next(source.length);
+      // A field that may be there could take the place of the one that is not: that way is left out.
+      const less = source.filter((_, i) => i !== at);
+      const findings = compareLayouts(layout(source), layout(same(less, 3)));
+      expect(
+        findings.some(({ kind }) => kind === "certain"),
+        JSON.stringify({ source, at, findings }),
+      ).toBe(true);
+    }
+  });
 });

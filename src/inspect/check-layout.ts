@@ -230,11 +230,29 @@ class Comparison {
       }
     }
     const findings: LayoutFinding[] = [];
+    // Neighbouring fields that only one side has are one finding.
+    let run:
+      | { readonly first: LayoutFinding; readonly side: "found" | "expected"; length: number }
+      | undefined;
     for (let i = 0, j = 0; i < n || j < m; ) {
       const taken = step[i * width + j] as Step;
-      findings.push(...taken.findings);
       i += taken.source;
       j += taken.target;
+      const [finding] = taken.findings;
+      const side = taken.target === 0 ? "found" : "expected";
+      if (taken.source + taken.target !== 1 || finding === undefined) {
+        if (taken.source > 0) run = undefined;
+        findings.push(...taken.findings);
+      } else if (run === undefined || run.side !== side || run.first.kind !== finding.kind) {
+        run = { first: finding, side, length: 1 };
+        findings.push(finding);
+      } else {
+        run.length++;
+        findings[findings.length - 1] = {
+          ...run.first,
+          [side]: `${run.first[side]} and ${run.length - 1} more`,
+        };
+      }
     }
     return { cost: best[0] as number, findings };
   }

@@ -18,7 +18,7 @@ export interface Apt {
 }
 
 /**
- * Below `root`, which exists; `sources`: source packages are known too (their indexes are another 10 MB). Ends with 
+ * Below `root`, which exists; `sources`: source packages are known too (their indexes are another 10 MB). Ends with
  * up-to-date indexes. Throws if the machine has no Debian mirror or no apt.
  */
 export async function separateApt(
@@ -60,7 +60,13 @@ export async function separateApt(
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
   const run: Apt["run"] = (command, ...args) =>
-    execFileSync(command, [...flags, ...args], { cwd: archives, encoding: "utf8", maxBuffer: 2 ** 26 });
+    execFileSync(command, [...flags, ...args], {
+      cwd: archives,
+      encoding: "utf8",
+      maxBuffer: 2 ** 26,
+      // What apt complains of is in the error's message.
+      stdio: ["ignore", "pipe", "pipe"],
+    });
   run("apt-get", "update", "-q");
   return { uri: source.uri, keyring, lists, archives, run };
 }

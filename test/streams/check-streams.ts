@@ -114,7 +114,8 @@ const wanted = SPECS.filter(
 );
 const { streams, failed } = await makeStreams(wanted, positionals[0] ?? streamsFolder);
 const script = await analyzeScript().catch((error: unknown) => {
-  console.log(`without analyze-migration.py: ${String(error).split("\n").slice(0, 2).join(" ")}`);
+  const why = /^E: .*/m.exec(String(error))?.[0] ?? String(error);
+  console.log(`QEMU's script is not to be had, its monitor judges alone: ${why}`);
   return undefined;
 });
 const wrong = failed.map((what) => `not made: ${what}`);

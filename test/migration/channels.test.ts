@@ -11,7 +11,14 @@ import { MigrationDestination } from "../../src/migration/destination.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
 import { defaultParameters, type MigrationChange } from "../../src/migration/outgoing.ts";
 import { migrateOut } from "../../src/migration/source.ts";
-import { connectTo, listenAt, openFileSink, openFileSource, parseAddress } from "../../src/node/channels.ts";
+import {
+  connectTo,
+  listenAt,
+  openFileSink,
+  openFileSinkAt,
+  openFileSource,
+  parseAddress,
+} from "../../src/node/channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 
@@ -60,6 +67,22 @@ describe("a snapshot file", () => {
     await loadSnapshot(target, file);
     await file.close();
     expect(target.memoryHash()).toBe(machine.memoryHash());
+  });
+
+  test("may begin in the middle of a file, and leaves what is before it", async () => {
+    const path = join(directory, "envelope");
+    writeFileSync(path, "what somebody else keeps before it");
+    const machine = new FakeMachine({ ramPages: 300, fill: 1 });
+    await saveSnapshot(machine, () => openFileSinkAt(path, 4096));
+    expect(readFileSync(path).toString("latin1", 0, 34)).toBe("what somebody else keeps before it");
+    const target = new FakeMachine({ ramPages: 300, fill: 0 });
+    const file = await openFileSource(path, 4096);
+    await loadSnapshot(target, file);
+    await file.close();
+    expect(target.memoryHash()).toBe(machine.memoryHash());
+    await expect(openFileSinkAt(join(directory, "none", "a"), 1)).rejects.toThrow(/cannot open .*none.a/);
+    await expect(openFileSource("/dev/null", 1)).rejects.toThrow(/is not a file/);
+    rmSync(path);
   });
 
   test("that cannot be created or opened says which", async () => {

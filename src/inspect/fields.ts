@@ -28,6 +28,7 @@ export class FieldReader {
   readonly #limit: number;
   #fields: Field[] = [];
   #count = 0;
+  #unknown = 0;
 
   /** `base` is the stream offset of bytes[0]; `limit` how many fields may be made. */
   constructor(bytes: Uint8Array, base: number, limit = Number.POSITIVE_INFINITY) {
@@ -52,6 +53,10 @@ export class FieldReader {
   get count(): number {
     return this.#count;
   }
+  /** Bytes in fields of type `unknown`, whose decoder could not say what they are. */
+  get unknown(): number {
+    return this.#unknown;
+  }
   /** n bytes ahead of the cursor, not consumed; undefined if there are fewer. */
   peek(n: number, ahead = 0): Uint8Array | undefined {
     return this.#reader.peek(ahead, n);
@@ -69,6 +74,7 @@ export class FieldReader {
     meaning: string | undefined,
   ): V {
     const offset = this.offset - size;
+    if (type === "unknown") this.#unknown += size;
     this.#fields.push({ name, offset, size, type, value, ...(meaning === undefined ? {} : { meaning }) });
     return value;
   }

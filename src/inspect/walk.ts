@@ -350,7 +350,6 @@ class Walker {
         if (whole) this.#unaccounted += size;
         return this.#plain(name, type, size, fields);
       }
-      this.#unaccounted += reader.remaining;
       reader.rest();
     } catch (error) {
       const tooMany = error instanceof TooManyFields;
@@ -360,9 +359,9 @@ class Walker {
       let found = tooMany ? "more" : `the end of its ${size} bytes`;
       if (error instanceof InspectError) ({ expected, found } = error.problem);
       this.#warn(problem("opaque.bytes", `${this.#where} ${field.name}`, read, expected, found));
-      this.#unaccounted += reader.remaining;
       reader.rest();
     }
+    this.#unaccounted += reader.unknown;
     fields.push({ name, offset, size, type, children: reader.fields });
     this.#at += size;
     this.#budget.left -= 1 + reader.count;

@@ -95,7 +95,7 @@ export function readPrefix(
     readItem(reader, { ...item, size }, order, meanings[item.name]);
     left -= size;
   }
-  if (left > 0) reader.bytes("tail", left);
+  if (left > 0) reader.bytes("tail", left, undefined, "unknown");
 }
 
 /**
@@ -158,13 +158,15 @@ export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, ve
 /** Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows. */
 const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
 
-/** Reads bytes that nobody knows, up to where the next subsection seems to begin, as one field. */
-export function readUnknown(reader: FieldReader, name: string): void {
+/** Reads bytes that nobody knows, up to where the next subsection (of `parent`) seems to begin, as one field. */
+export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
   const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
   let end = bytes.indexOf(SUBSECTION);
   for (; end >= 0; end = bytes.indexOf(SUBSECTION, end + 1)) {
-    const text = bytes.subarray(end + 2, end + 2 + (bytes[end + 1] ?? 0));
-    if (text.length === bytes[end + 1] && PLAUSIBLE.test(decodeUtf8(text))) break;
+    const size = bytes[end + 1] ?? 0;
+    const text = decodeUtf8(bytes.subarray(end + 2, end + 2 + size));
+    if (text.length === size && PLAUSIBLE.test(text) && (parent === "" || text.startsWith(`${parent}/`)))
+      break;
   }
   const length = end < 0 ? bytes.length : end;
   if (length > 0) reader.bytes(name, length, undefined, "unknown");

@@ -242,6 +242,21 @@ describe("what streams at hand lack", () => {
     expect(at(fields, "config", "tail").size).toBe(4);
   });
 
+  it("fields that a later version adds do not hide what follows", () => {
+    const out = netBody(legacy(0, zeros(12), 3), 0);
+    subsection(out, "virtio-net-device/rss")
+      .bytes(zeros(11 + 40))
+      .u32(0x12345678);
+    subsection(out, "virtio-net-device/backend").u32(0);
+    subsection(out, "virtio/started").u8(1).u32(0x9abcdef0);
+    subsection(out, "virtio/disabled").u8(1);
+    const fields = decode(out.finish(), mmio("net", 11));
+    expect(at(fields, "unknown[0]").size).toBe(4 + 31 + 4);
+    expect(at(fields, "unknown[1]").size).toBe(4);
+    expect(number(fields, "virtio/started", "started")).toBe(1);
+    expect(number(fields, "virtio/disabled", "disabled")).toBe(1);
+  });
+
   it.each(["constructor", "__proto__", "toString"])("a device called %s is no more than unknown", (name) => {
     expect(() => decode(legacy(0, zeros(0), 1).finish(), mmio(name))).not.toThrow();
   });

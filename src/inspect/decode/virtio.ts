@@ -81,7 +81,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
   const body = bodyOf(type, vmsdName);
   if (body !== undefined) {
     reader.group("device", type, () => body(reader, { version: context.version, features, queues }));
-  } else readUnknown(reader, "device");
+  } else readUnknown(reader, "device", "virtio");
 
   const perQueue =
     (fields: string) =>
@@ -102,4 +102,9 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
     "virtio/extra_state": (r) => readExtraState(r, transport, { count: queues, title }, names),
   };
   readSubsections(reader, "virtio", subsections);
+  // A subsection may be of a newer version than is known here, with more fields; those after it are still found.
+  for (let i = 0; reader.remaining > 0; i++) {
+    readUnknown(reader, `unknown[${i}]`, "virtio");
+    readSubsections(reader, "virtio", subsections);
+  }
 }

@@ -397,22 +397,34 @@ export class StreamLoader {
       await this.#reader.footer(id);
       if (type === QEMU_VM.SECTION_END) break;
       // QEMU says that it switches over between two parts.
-      await this.#commandsBefore([QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END], "more of RAM");
+      const parts = [QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END];
+      const next = await this.#commandsBefore([...parts, QEMU_VM.SECTION_START], "more of RAM");
+      if (next === QEMU_VM.SECTION_START) await this.#liveSection();
       stream.where = inRam;
       await stream.need(5);
-      const next = stream.offset;
+      const partAt = stream.offset;
       type = stream.u8();
       const found = stream.u32();
       if (found !== id) {
         stream.fail(
           "migration.ram",
           `expected more of RAM (section id ${id}), found section id ${found}; ${GET_ANOTHER_COPY}`,
-          next,
+          partAt,
         );
       }
     }
     this.#ram.closeChunk();
     stream.where = () => `section ${RAM_IDSTR}/0`;
+  }
+
+  /** Something beside RAM that is sent while the guest runs. */
+  async #liveSection(): Promise<never> {
+    await this.#reader.head();
+    this.#stream.fail(
+      "migration.live-section",
+      "is sent beside RAM while the guest runs, which is not read here: migrate without it (of block, dirty-bitmap: " +
+        "switch QEMU's capabilities block and dirty-bitmaps off)",
+    );
   }
 
   async #device(head: Head): Promise<void> {

@@ -100,6 +100,21 @@ describe("a stream of QEMU in a file", () => {
     }
   });
 
+  test("with another live section beside RAM is refused by its name", async () => {
+    const machine = new TradingMachine(small);
+    const sink = memorySink();
+    const stream = new StreamWriter(sink.channel);
+    const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+    saver.header();
+    await saver.startRam();
+    stream.out.u8(QEMU_VM.SECTION_START).u32(9).countedString("dirty-bitmap").u32(0).u32(1).u32(0);
+    await stream.drain();
+    await sink.commit();
+    expect(await refusalOf(sink.committed as Uint8Array)).toMatch(
+      /section dirty-bitmap\/0.*dirty-bitmaps off/,
+    );
+  });
+
   test("says where it was cut, however many rounds there were", async () => {
     const machine = new TradingMachine(small);
     const sink = memorySink();

@@ -56,6 +56,21 @@ const noFooter = async (path: string) => {
   await file.close();
 };
 
+/** Moves the first virtio queue's last_avail_idx. */
+const queueIndex = (change: number) => async (path: string) => {
+  const { sections } = await readStream(bytesSource(await readFile(path)));
+  const disk = sections.find(({ vmsdName }) => vmsdName === "virtio-blk");
+  const virtio = disk?.fields.find(({ name }) => name === "virtio");
+  const queue = virtio?.children?.find(({ name }) => name === "vq")?.children?.[0];
+  const index = queue?.children?.find(({ name }) => name === "last_avail_idx");
+  if (typeof index?.value !== "bigint" || index.value === 0n) throw new Error("no queue in use");
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE((Number(index.value) + change) & 0xffff);
+  const file = await open(path, "r+");
+  await file.write(bytes, 0, 2, index.offset);
+  await file.close();
+};
+
 const CASES: readonly Case[] = [
   { name: "riscv same, 7.2", from: riscv("7.2"), to: riscv("7.2") },
   { name: "riscv same, 11.1", from: riscv("11.1"), to: riscv("11.1") },
@@ -111,6 +126,18 @@ const CASES: readonly Case[] = [
     name: "pc virtio-blk, same",
     from: x86("10.0", "pc-i440fx-10.0", DISK),
     to: x86("10.0", "pc-i440fx-10.0", DISK),
+  },
+  {
+    name: "pc virtio-blk, index behind the used ring",
+    from: x86("10.0", "pc-i440fx-10.0", DISK),
+    to: x86("10.0", "pc-i440fx-10.0", DISK),
+    damage: queueIndex(-1),
+  },
+  {
+    name: "pc virtio-blk, index far from the guest's",
+    from: x86("10.0", "pc-i440fx-10.0", DISK),
+    to: x86("10.0", "pc-i440fx-10.0", DISK),
+    damage: queueIndex(0x4000),
   },
   {
     name: "pc virtio-blk, legacy at the target",
@@ -283,7 +310,7 @@ async function judge({ name, from, to, damage }: Case): Promise<boolean> {
       warnings: [...both.warnings, ...queues.warnings],
     }),
   ];
-  const [first] = both.problems.length > 0 ? both.problems : both.warnings;
+  const [first] = [...both.problems, ...queues.problems, ...both.warnings, ...queues.warnings];
   const why = first === undefined ? "" : `${first.code} ${first.where}`;
   console.log(`| ${[name, ...answers, why].join(" | ")} |`);
   if (refused !== undefined) console.error(`  ${name}: ${refused.split("\n").join("\n    ")}`);

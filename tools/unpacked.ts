@@ -4,6 +4,7 @@
 //   node tools/unpacked.ts      fetches every QEMU that the checks use (CI does this once, early)
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { access, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { defaultCache } from "../src/guest/debian.ts";
@@ -61,15 +62,15 @@ export async function unpacked(wanted: Packages): Promise<string> {
   return folder;
 }
 
+/** Where Debian's packages have libraries; before trixie some are outside of usr. */
+const LIBRARIES = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+
 /** A program of a folder for this host, by the folder's own dynamic linker and libraries. */
 export function hosted(folder: string, program: string): string[] {
-  const libraries = join(folder, "usr/lib/x86_64-linux-gnu");
-  return [
-    join(libraries, "ld-linux-x86-64.so.2"),
-    "--library-path",
-    libraries,
-    join(folder, "usr/bin", program),
-  ];
+  const libraries = LIBRARIES.map((path) => join(folder, path));
+  const linkers = libraries.map((path) => join(path, "ld-linux-x86-64.so.2"));
+  const linker = linkers.find((path) => existsSync(path)) ?? "";
+  return [linker, "--library-path", libraries.join(":"), join(folder, "usr/bin", program)];
 }
 
 export function needX64(): void {
@@ -84,25 +85,22 @@ const SUITE: Record<QemuRelease, string> = {
   "10.0": "trixie",
   "11.1": "trixie-backports",
 };
-const OTHER_TARGETS = [
-  "qemu-system-x86",
-  "qemu-system-arm",
-  "qemu-system-ppc",
-  "qemu-system-s390x",
-  "qemu-efi-aarch64",
-];
+const OTHER_TARGETS = ["qemu-system-x86", "qemu-system-arm", "qemu-system-ppc"];
+const EFI = "qemu-efi-aarch64";
 /** Below a folder's root: QEMU's own firmware, SeaBIOS, option ROMs. */
 const FIRMWARE = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
 const MODULES = "usr/lib/x86_64-linux-gnu/qemu";
 
 function folderOf(release: QemuRelease, target: QemuTarget): Promise<string> {
-  const riscv = release === "7.2" ? ["qemu-system-misc"] : ["qemu-system-riscv"];
+  const old = release === "7.2";
+  const riscv = old ? "qemu-system-misc" : "qemu-system-riscv";
+  const others = [...OTHER_TARGETS, old ? "qemu-system-misc" : "qemu-system-s390x", EFI];
   return unpacked({
     // The newest one's name is what the bench has always called it.
     name: release === "11.1" ? "qemu" : `qemu-${release}`,
     architecture: "amd64",
-    packages: target === "riscv64" ? riscv : OTHER_TARGETS,
+    packages: target === "riscv64" ? [riscv] : others,
     suite: SUITE[release],
   });
 }

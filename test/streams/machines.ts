@@ -232,8 +232,24 @@ const others = (release: "10.0" | "11.1"): StreamSpec[] => [
   },
 ];
 
+/** Machine types of old releases, whose streams lack what came later. */
+function old(version: string): StreamSpec {
+  const [, minor = 0] = version.split(".").map(Number);
+  return {
+    name: `x86_64-pc-${version}-by-7.2`,
+    release: "7.2",
+    target: "x86_64",
+    // Footers and configuration came with 2.4.
+    args: words(`-M pc-i440fx-${version}${minor < 4 ? ",suppress-vmdesc=off" : ""} -m 64M -serial chardev:con
+      -netdev user,id=n0 -device virtio-net-pci,netdev=n0 ${drive("d0", "disk")} -device virtio-blk-pci,drive=d0`),
+    seconds: 4,
+    extra: true,
+  };
+}
+
 export const SPECS: readonly StreamSpec[] = [
   ...others("10.0"),
   ...others("11.1").map((spec) => ({ ...spec, extra: true })),
+  ...["2.0", "2.3", "2.12", "5.2"].map(old),
   ...(["7.2", "10.0", "11.1"] as const).flatMap((release) => [...linux(release), ...variants(release)]),
 ];

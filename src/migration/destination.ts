@@ -40,6 +40,8 @@ export interface Arrival {
 const GREETING_TIMEOUT_MS = 10_000;
 const LINGER_MS = 2_000;
 const SHUT_TIMEOUT_MS = 1_000;
+/** The event loop accepts all connections that wait in one turn; one more for the turn that it is in. */
+const ACCEPT_TURNS = 3;
 /** QEMU sends the VMDESCRIPTION with the end, if at all. */
 const VMDESCRIPTION_TIMEOUT_MS = 200;
 const notTaken = () => new MigrationError("migration.timeout", "the source does not take our word");
@@ -54,6 +56,8 @@ export class MigrationDestination {
   readonly #host: MigrationHost;
   readonly #resolveWaitMs: number;
   readonly #multifd: MultifdReceiver;
+  /** Connections that have not said what they are. */
+  readonly #greetings = new Set<Promise<void>>();
   #state: DestinationState = "listening";
   #channel: Channel | undefined;
   #loader: StreamLoader | undefined;
@@ -70,7 +74,11 @@ export class MigrationDestination {
     this.autostart = options.autostart ?? true;
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
     const multifd = options.multifd ?? { required: false, channels: 2 };
-    this.#multifd = new MultifdReceiver({ host: this.#host, ...multifd });
+    this.#multifd = new MultifdReceiver({
+      host: this.#host,
+      settled: () => this.#settled(),
+      ...multifd,
+    });
     // The source may give up before it has said anything on its main channel.
     this.#multifd.failed.catch((error: unknown) => {
       if (this.#state === "listening") this.#abandon(error);
@@ -93,7 +101,9 @@ export class MigrationDestination {
     const reader = new StreamReader(channel);
     try {
       const late = () => new MigrationError("migration.timeout", "the connection says nothing");
-      await withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
+      const greeting = withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
+      this.#greetings.add(greeting);
+      await greeting.finally(() => this.#greetings.delete(greeting));
       const magic = reader.peekU32();
       if (magic === RESOLVE_MAGIC) {
         const asked = await withTimeout(this.#host, readResolve(reader), GREETING_TIMEOUT_MS, late);
@@ -110,6 +120,13 @@ export class MigrationDestination {
     } catch (error) {
       channel.abort(error as Error);
     }
+  }
+
+  /** All connections that were made until now are accepted, and have said what they are (or too long nothing). */
+  async #settled(): Promise<void> {
+    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#host.breathe();
+    await Promise.allSettled(this.#greetings);
+    await this.#host.breathe();
   }
 
   /** This process is about to end: a machine that it has not been told to run is dropped for ever. */
@@ -215,7 +232,7 @@ export class MigrationDestination {
   ): Promise<void> {
     const late = this.#hasReturnPath ? sleep(this.#host, VMDESCRIPTION_TIMEOUT_MS) : undefined;
     await Promise.race([loader.readForeignTrailer(late), abandoned]);
-    this.#multifd.close();
+    await this.#multifd.finish();
     let isGone = false;
     if (this.#hasReturnPath) {
       const gone = () => {

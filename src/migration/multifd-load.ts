@@ -29,6 +29,8 @@ export interface MultifdReceiverOptions {
   readonly required: boolean;
   /** How many there are. */
   readonly channels: number;
+  /** Resolves when all connections made until now have been accepted, and have said what they are. */
+  readonly settled: () => Promise<void>;
 }
 
 interface Receiving {
@@ -53,6 +55,8 @@ async function isOpen({ channel }: Receiving, reader: StreamReader): Promise<boo
 export class MultifdReceiver implements RamChannels {
   readonly #options: MultifdReceiverOptions;
   readonly #channels = new Map<number, Receiving>();
+  /** Connections whose hello has not come. */
+  readonly #hellos = new Set<Promise<void>>();
   #targets: ReadonlyMap<string, RamTarget> | undefined;
   /** Synchronisation points that the main stream has come to, and that all have passed. */
   #reached = 0;
@@ -79,7 +83,7 @@ export class MultifdReceiver implements RamChannels {
       if (this.#done) throw new MigrationError("migration.multifd", "the machine has come already");
       if (this.#failure !== undefined) throw this.#failure;
       reader.where = () => "multifd channel";
-      await reader.need(MULTIFD_HELLO_BYTES);
+      await this.#awaited(reader.need(MULTIFD_HELLO_BYTES));
       const { id } = decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES));
       const { channels } = this.#options;
       if (id >= channels || this.#channels.has(id)) {
@@ -123,16 +127,38 @@ export class MultifdReceiver implements RamChannels {
     await receiving.channel.close();
   }
 
+  async #awaited(hello: Promise<void>): Promise<void> {
+    this.#hellos.add(hello);
+    try {
+      await hello;
+    } finally {
+      this.#hellos.delete(hello);
+    }
+  }
+
+  /**
+   * The source connects all its channels, and each says hello, before it goes on from the first synchronisation point: what
+   * has not come after this was not sent.
+   */
+  async #settled(): Promise<void> {
+    await this.#options.settled();
+    await Promise.allSettled(this.#hellos);
+    // Whoever waited for the hello goes first.
+    await this.#options.host.breathe();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
   begin(targets: ReadonlyMap<string, RamTarget>): void {
     this.#targets = targets;
     this.#wake();
   }
 
-  async synchronize(): Promise<void> {
+  async synchronize(isMarked: boolean): Promise<void> {
     const { required, channels, host } = this.#options;
     this.#reached++;
+    if (this.#reached === 1) await this.#settled();
     if (this.#failure !== undefined) throw this.#failure;
-    if (required || this.#channels.size > 0) {
+    if (required || isMarked || this.#channels.size > 0) {
       const late = host.setTimer(CONNECT_TIMEOUT_MS, () => {
         const { size } = this.#channels;
         if (size === channels) return;
@@ -153,6 +179,19 @@ export class MultifdReceiver implements RamChannels {
     }
     this.#passed = this.#reached;
     this.#wake();
+  }
+
+  /** The stream has ended. Rejects if there is a channel that was not waited for: its pages are lost. */
+  async finish(): Promise<void> {
+    await this.#settled();
+    const { size } = this.#channels;
+    if (size > 0 && (size !== this.#options.channels || !this.#allReached())) {
+      throw new MigrationError(
+        "migration.multifd",
+        "a multifd channel came too late, its pages are lost: tell this side of them (capability multifd)",
+      );
+    }
+    this.close();
   }
 
   /** The machine has come, or never will: connections end. */

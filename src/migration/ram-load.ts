@@ -29,8 +29,11 @@ const MAX_BLOCKS = 256;
 export interface RamChannels {
   /** The list of blocks has come: pages may be written. */
   begin(targets: ReadonlyMap<string, RamTarget>): void;
-  /** A synchronisation point of the main stream: resolves when all channels have come to theirs. Rejects if one fails. */
-  synchronize(): Promise<void>;
+  /**
+   * A synchronisation point of the main stream: resolves when all channels have come to theirs. Rejects if one fails.
+   * `isMarked`: by a record, which only sources with multifd write.
+   */
+  synchronize(isMarked: boolean): Promise<void>;
 }
 
 /** What a stream of QEMU may have that our own has not. */
@@ -72,13 +75,13 @@ export class RamReader {
       const offset = high * 2 ** 32 + (low - flags);
       if (flags === RAM_SAVE_FLAG.EOS) {
         if (offset !== 0) this.#damaged(`expected the end of the section, found ${hex(offset + flags)}`, at);
-        if (!this.#flushes) await this.#synchronize();
+        if (!this.#flushes) await this.#foreign?.channels?.synchronize(false);
         return;
       }
       if (flags === RAM_SAVE_FLAG.MEM_SIZE) await this.#sizes(offset, at);
       else if (flags === RAM_SAVE_FLAG.MULTIFD_FLUSH && this.#foreign !== undefined) {
         this.#flushes = true;
-        await this.#synchronize();
+        await this.#foreign.channels?.synchronize(true);
       } else await this.#page(flags, offset, at);
       if (this.#units.full(stream.offset)) this.closeChunk();
     }
@@ -110,10 +113,6 @@ export class RamReader {
 
   #has(capability: string): boolean {
     return this.#foreign?.capabilities.includes(capability) === true;
-  }
-
-  async #synchronize(): Promise<void> {
-    await this.#foreign?.channels?.synchronize();
   }
 
   #damaged(what: string, offset = this.#stream.offset): never {

@@ -31,6 +31,7 @@ const BLOCKS = [
   { name: "ram", size: 700 * PAGE_SIZE },
   { name: "rom", size: 3 * PAGE_SIZE },
 ];
+const settled = async () => {};
 const HEAD_BYTES = 1 + 4 + 1 + 3 + 8;
 
 /** Changes random pages of the memory, some to zeros; which. */
@@ -89,7 +90,12 @@ describe("all rounds arrive", () => {
     for (const channels of [1, 2, 5]) {
       for (const multifdFlush of [false, true]) {
         test(`${channels} channels, ${compression}, ${multifdFlush ? "FLUSH" : "ends of sections"}`, async () => {
-          const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: true, channels });
+          const receiver = new MultifdReceiver({
+            host: nodeMigrationHost,
+            required: true,
+            channels,
+            settled,
+          });
           const served: Promise<void>[] = [];
           const connect = async () => {
             const { near, far } = channelPair();
@@ -134,7 +140,7 @@ describe("a receiver refuses", () => {
     given: readonly (readonly Uint8Array[])[],
     { host = nodeMigrationHost, channels = 2 }: { host?: MigrationHost; channels?: number } = {},
   ): Promise<string> {
-    const receiver = new MultifdReceiver({ host, required: false, channels });
+    const receiver = new MultifdReceiver({ host, required: false, channels, settled });
     const memory = memoryOf(BLOCKS);
     const targets = memory.blocks.map((b) => [b.name, new RamTarget(memory, b.name, b.size, b)] as const);
     receiver.begin(new Map(targets));
@@ -144,7 +150,7 @@ describe("a receiver refuses", () => {
       for (const bytes of pieces) await near.write(bytes).catch(() => {});
       await near.close().catch(() => {});
     }
-    const synchronizing = receiver.synchronize();
+    const synchronizing = receiver.synchronize(false);
     const message = await receiver.failed.catch((error: Error) => error.message);
     await expect(synchronizing).rejects.toThrow();
     return message;
@@ -237,15 +243,35 @@ describe("a receiver refuses", () => {
       ...nodeMigrationHost,
       setTimer: (delayMs, fire) => nodeMigrationHost.setTimer(delayMs / 200, fire),
     };
-    const receiver = new MultifdReceiver({ host, required: true, channels: 3 });
+    const receiver = new MultifdReceiver({ host, required: true, channels: 3, settled });
     const { far } = channelPair();
-    await expect(receiver.synchronize()).rejects.toThrow(/0 of 3 multifd channels came/);
+    await expect(receiver.synchronize(false)).rejects.toThrow(/0 of 3 multifd channels came/);
     await receiver.accept(far, new StreamReader(far));
     await expect(far.read(new Uint8Array(1))).rejects.toThrow(/0 of 3/);
   });
 
+  test.each([0, 2])("channel %i when all has been read without it", async (id) => {
+    const connections: (() => void)[] = [];
+    const settled = async () => {
+      if (synchronized) connections.pop()?.();
+    };
+    const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: false, channels: 2, settled });
+    let synchronized = false;
+    await receiver.synchronize(false);
+    await receiver.synchronize(false);
+    synchronized = true;
+    connections.push(() => {
+      const { near, far } = channelPair();
+      void receiver.accept(far, new StreamReader(far));
+      void near.write(hello(id)).catch(() => {});
+    });
+    await expect(receiver.finish()).rejects.toThrow(
+      id === 0 ? /came too late/ : /channel 2 came, expected 2/,
+    );
+  });
+
   test("pages once the machine is here: it may run", async () => {
-    const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: false, channels: 1 });
+    const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: false, channels: 1, settled });
     const memory = memoryOf(BLOCKS);
     const targets = memory.blocks.map((b) => [b.name, new RamTarget(memory, b.name, b.size, b)] as const);
     receiver.begin(new Map(targets));
@@ -263,7 +289,7 @@ describe("a receiver refuses", () => {
 });
 
 test("a source without multifd needs no channels", async () => {
-  const receiver = new MultifdReceiver({ host: defaultHost, required: false, channels: 2 });
-  await receiver.synchronize();
-  await receiver.synchronize();
+  const receiver = new MultifdReceiver({ host: defaultHost, required: false, channels: 2, settled });
+  await receiver.synchronize(false);
+  await receiver.synchronize(false);
 });

@@ -22,7 +22,9 @@ writeFileSync(loop, dirtyLoop());
 const ARGS = ["-M", "virt", "-m", "64M", "-nodefaults", "-bios", "none", "-kernel", loop];
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe.each(["7.2", "11.1"] as const)("QEMU %s", (release) => {
+const settled = async () => {};
+
+describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
   const why = missing(release);
   if (why !== undefined) console.log(`skipped: ${why}`);
   const here = why === undefined ? test : test.skip;
@@ -164,6 +166,7 @@ describe.each(["7.2", "11.1"] as const)("QEMU %s", (release) => {
         host: nodeMigrationHost,
         required: true,
         channels: kind.channels,
+        settled,
       });
       let main: (channel: Channel) => void;
       const whole = new Promise<Channel>((resolve) => {

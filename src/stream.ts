@@ -8,6 +8,7 @@ export { pieceChannel } from "./host/memory-snapshot.ts";
 export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check.ts";
 export { checkDumps, type DumpCheck } from "./inspect/check-dumps.ts";
 export { checkQueues, type QueueCheck } from "./inspect/check-virtio.ts";
+export { parseVirtioStatus, type VirtioOffer } from "./inspect/virtio-status.ts";
 export { explainComplaint } from "./inspect/complaints.ts";
 export { type DiffOptions, type Difference, diffStreams, type StreamDifferences } from "./inspect/diff.ts";
 export { readWithRam } from "./inspect/diff-ram.ts";

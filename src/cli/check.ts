@@ -10,6 +10,7 @@ import type { Problem, StreamReport } from "../inspect/model.ts";
 import { InspectError } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
 import { printable, problemLines } from "../inspect/text.ts";
+import { parseVirtioStatus } from "../inspect/virtio-status.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { withStreamFile } from "./stream-file.ts";
@@ -23,7 +24,7 @@ export const checkOptions = {
     value: "FILE",
     parse: text,
     many: true,
-    help: "the QEMU that is to load: its -dump-vmstate, or a stream that it wrote; best both",
+    help: "the QEMU that is to load: its -dump-vmstate, a stream that it wrote, its answers to x-query-virtio-status; best all",
   },
   from: { value: "DUMP", parse: text, help: "-dump-vmstate of the QEMU that writes; with --to" },
   to: { value: "DUMP", parse: text, help: "-dump-vmstate of the QEMU that loads" },
@@ -82,7 +83,7 @@ async function checkFile(stream: string, targets: readonly string[]): Promise<Re
     if (await isStream(name)) {
       const report = await withStreamFile(name, TROUBLE, (source) => readStream(source));
       known.push({ kind: "stream", name, report: whole(name, report) });
-    } else known.push({ kind: "dump", name, dump: await dumpFile(name) });
+    } else known.push(await jsonTarget(name));
   }
   return withStreamFile(stream, TROUBLE, async (source) => {
     const report = await readStream(source);
@@ -126,14 +127,22 @@ async function isStream(path: string): Promise<boolean> {
 /** More than any QEMU prints. */
 const MAX_DUMP_BYTES = 256 * 1024 * 1024;
 
-async function dumpFile(path: string): Promise<VmstateDump> {
+async function jsonTarget(name: string): Promise<CheckTarget> {
+  const offers = await jsonFile(name, parseVirtioStatus).catch(() => undefined);
+  if (offers !== undefined) return { kind: "virtio", name, offers };
+  return { kind: "dump", name, dump: await dumpFile(name) };
+}
+
+const dumpFile = (path: string): Promise<VmstateDump> => jsonFile(path, parseDump);
+
+async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T> {
   const file = await open(path).catch((cause: Error) => {
     throw new CliError(cause.message, { exitCode: TROUBLE, cause });
   });
   try {
     if ((await file.stat()).size > MAX_DUMP_BYTES)
       throw new CliError(`${path}: too large for a dump`, { exitCode: TROUBLE });
-    return parseDump(await file.readFile("utf8"));
+    return parse(await file.readFile("utf8"));
   } catch (error) {
     if (!(error instanceof InspectError || (error instanceof Error && "syscall" in error))) throw error;
     throw new CliError(`${path}: ${error.message}`, { exitCode: TROUBLE, cause: error });

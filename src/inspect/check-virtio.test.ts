@@ -2,8 +2,10 @@
 import { describe, expect, test } from "vitest";
 import { type VirtioStream, virtioStream } from "../../test/support/virtio-stream.ts";
 import { checkQueues, featureCure, featureWarnings } from "./check-virtio.ts";
+import { checkStream } from "./check.ts";
 import { bytesSource } from "./source.ts";
 import { readStream } from "./stream.ts";
+import { parseVirtioStatus } from "./virtio-status.ts";
 
 const read = (wanted: VirtioStream) => readStream(bytesSource(virtioStream(wanted)));
 
@@ -91,6 +93,32 @@ describe("features", () => {
     const report = await read({});
     expect(featureWarnings(report, report)).toEqual([]);
     expect(featureWarnings(report, await read({ features: 0n }))).toEqual([]);
+  });
+  test("against what the target says that it offers", async () => {
+    const status = (...transports: string[]) => ({
+      name: "virtio-rng",
+      "host-features": { transports: transports.map((name) => `${name}: in words`), "dev-features": [] },
+    });
+    const given = (...answers: unknown[]) => {
+      const offers = parseVirtioStatus(JSON.stringify({ return: answers }));
+      return { kind: "virtio", name: "status", offers: offers ?? [] } as const;
+    };
+    const report = await read({ features: (1n << 32n) | (1n << 29n) });
+    const [all, less] = [
+      status("VIRTIO_F_VERSION_1", "VIRTIO_RING_F_EVENT_IDX", "VIRTIO_F_RING_PACKED"),
+      status("VIRTIO_F_VERSION_1"),
+    ];
+    expect(checkStream(report, [given(all)])).toMatchObject({ problems: [], warnings: [] });
+    const { problems } = checkStream(report, [given(less)]);
+    expect(problems).toMatchObject([
+      { code: "check.virtio.features", found: "VIRTIO_RING_F_EVENT_IDX in use" },
+    ]);
+    expect(problems[0]?.cure).toContain("event_idx=on");
+    expect(checkStream(report, [given(all, less)])).toMatchObject({ problems: [], warnings: [{}] });
+    // What it offers is known better than what its own guest uses.
+    const target = { kind: "stream", name: "t", report: await read({ features: 1n << 32n }) } as const;
+    expect(checkStream(report, [target, given(all)])).toMatchObject({ problems: [], warnings: [] });
+    expect(parseVirtioStatus('{"return": []}')).toBeUndefined();
   });
   test("offloads are the backend's", () => {
     expect(featureCure(["VIRTIO_NET_F_GUEST_TSO4", "VIRTIO_NET_F_MQ"])).toMatch(

@@ -88,7 +88,8 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
   return { section, type: virtioType(section.vmsdName ?? ""), features, bigEndian, queues, broken };
 }
 
-function virtioStates(report: StreamReport): VirtioState[] {
+/** Every virtio device of a stream. */
+export function virtioStates(report: StreamReport): VirtioState[] {
   return report.sections
     .filter(({ kind }) => kind === "full")
     .map((section) => virtioState(section, report.configuration?.machine ?? ""))
@@ -164,7 +165,7 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
       found: `${hex(features)}, with ${names.join(" ")} besides`,
       cause:
         'the target may not offer them (QEMU: "Features 0x… unsupported. Allowed features: 0x…"); a stream says what is used, not what is offered',
-      cure: `see with x-query-virtio-status what the target offers; if it lacks them: ${featureCure(names)}`,
+      cure: `see with x-query-virtio-status what the target offers; give its answer as another target; if it lacks them: ${featureCure(names)}`,
     });
   }
   return warnings;

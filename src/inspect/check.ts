@@ -9,11 +9,14 @@ import { pciProblems } from "./check-pci.ts";
 import { featureWarnings } from "./check-virtio.ts";
 import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate.ts";
 import type { Problem, SectionReport, StreamReport } from "./model.ts";
+import { checkOffers, type VirtioOffer } from "./virtio-status.ts";
 
 /** What is known of the QEMU that is to load. `name` is for messages: a file's name. */
 export type CheckTarget =
   | { readonly kind: "dump"; readonly name: string; readonly dump: VmstateDump }
-  | { readonly kind: "stream"; readonly name: string; readonly report: StreamReport };
+  | { readonly kind: "stream"; readonly name: string; readonly report: StreamReport }
+  /** Its answers to x-query-virtio-status. */
+  | { readonly kind: "virtio"; readonly name: string; readonly offers: readonly VirtioOffer[] };
 
 export interface CheckReport {
   /** It would not load: each with its cure. */
@@ -50,15 +53,17 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   for (const warning of report.warnings) findings.warn(warning);
   const dumps = targets.filter((target) => target.kind === "dump");
   const streams = targets.filter((target) => target.kind === "stream");
+  const offers = targets.flatMap((target) => (target.kind === "virtio" ? target.offers : []));
   const layouts = layoutsOf(report);
-  if (isOwnForm(report) && targets.some((target) => target.kind === "dump" || !isOwnForm(target.report))) {
+  const isQemu = (target: CheckTarget) => target.kind !== "stream" || !isOwnForm(target.report);
+  if (isOwnForm(report) && targets.some(isQemu)) {
     findings.problem(OWN_FORM);
     return findings;
   }
   const unjudged: string[] = [];
-  for (const target of targets) {
-    const wanted = target.kind === "dump" ? target.dump.machine : target.report.configuration?.machine;
-    checkMachine(report, wanted, target.name, findings);
+  for (const { name, dump } of dumps) checkMachine(report, dump.machine, name, findings);
+  for (const { name, report: target } of streams) {
+    checkMachine(report, target.configuration?.machine, name, findings);
   }
   for (const section of heads(report)) {
     for (const { report: target } of streams) checkPresence(section, target, findings);
@@ -77,7 +82,13 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
     checkSettings(report, target, findings);
     for (const problem of systemRegisterProblems(report, target)) findings.problem(problem);
     for (const problem of pciProblems(report, target)) findings.problem(problem);
+    if (offers.length > 0) continue;
     for (const warning of featureWarnings(report, target)) findings.warn(warning);
+  }
+  if (offers.length > 0) {
+    const { problems, warnings } = checkOffers(report, offers);
+    problems.forEach((problem) => findings.problem(problem));
+    warnings.forEach((problem) => findings.warn(problem));
   }
   if (streams.length === 0) {
     findings.unchecked.push(

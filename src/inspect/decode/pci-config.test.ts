@@ -48,7 +48,7 @@ describe("config space", () => {
         0x3d: 2,
       }),
     );
-    expect(named(fields, "vendor_id")?.value).toBe(0x8086n);
+    expect(named(fields, "vendor_id")).toMatchObject({ value: 0x8086n, meaning: "Intel" });
     expect(named(fields, "class")?.meaning).toBe("Ethernet controller");
     expect(named(fields, "command")?.meaning).toBe("I/O memory bus master");
     expect(named(fields, "bar[0]")?.meaning).toBe("64-bit memory, prefetchable, at 0x80fe000000");

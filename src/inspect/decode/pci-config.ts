@@ -32,6 +32,21 @@ const CLASSES: Readonly<Record<number, string>> = {
   3077: "SMBus controller",
 };
 
+/** Makers of what QEMU emulates. */
+const VENDORS: Readonly<Record<number, string>> = {
+  4096: "LSI",
+  4115: "Cirrus Logic",
+  4116: "IBM",
+  4130: "AMD",
+  4203: "Apple",
+  4332: "Realtek",
+  4660: "QEMU (standard VGA, edu)",
+  5549: "VMware",
+  6900: "Red Hat (virtio)",
+  6966: "Red Hat (QEMU)",
+  32902: "Intel",
+};
+
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
 /** `view` must hold 256 bytes. */
@@ -128,6 +143,7 @@ function header(reader: FieldReader): void {
   const bridge = (type & 0x7f) === 1;
   const meanings: Meanings = {
     ...barMeanings(reader, bridge ? 2 : 6),
+    vendor_id: (value: bigint) => VENDORS[Number(value)],
     command: (value: bigint) => bitNames(value, COMMAND),
     status: (value: bigint) => bitNames(value & 0xf9ffn, STATUS),
     class: (value: bigint) => CLASSES[Number(value)],

@@ -169,6 +169,9 @@ export async function readWithRam(
 /** Whether a page that a stream does not have is a page of zeros in it. */
 const zerosAreLeftOut = (report: StreamReport) => report.capabilities.includes("mapped-ram");
 
+/** Pages that went over connections of their own. */
+const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
+
 /** Blocks of the first stream in its order; those that differ. Blocks of one side only are for diffStreams. */
 export function diffRam(
   first: { report: StreamReport; ram: RamPages },
@@ -182,6 +185,11 @@ export function diffRam(
     if (other.pageSize !== block.pageSize) {
       const reason = `pages of ${block.pageSize} and of ${other.pageSize} bytes are not compared`;
       found.push({ block: block.name, ranges: [], reason });
+      continue;
+    }
+    const elsewhere = pagesElsewhere(first.report) || pagesElsewhere(second.report);
+    if (elsewhere) {
+      found.push({ block: block.name, ranges: [], reason: "a stream has its pages elsewhere (multifd)" });
       continue;
     }
     const nothing = new BlockPages(block);

@@ -191,6 +191,15 @@ describe("RAM", () => {
     const { ram: found } = diffStreams(mapped, await readWithRam(bytesSource(whole)));
     expect(found).toMatchObject([{ block: "ram", ranges: [{ start: 0, end: PAGE, kind: "changed" }] }]);
   });
+  test("pages that went over other connections are not compared", async () => {
+    const whole = await readWithRam(bytesSource(ram((out) => page(out, "ram", PAGE, pageOf(1)))));
+    const warnings = [{ code: "ram.elsewhere", where: "section ram/0", expected: "", found: "", cure: "" }];
+    const { ram: found } = diffStreams({ ...whole, report: { ...whole.report, warnings } }, whole);
+    expect(found).toMatchObject([
+      { block: "ram", reason: expect.stringContaining("multifd") },
+      { block: "other" },
+    ]);
+  });
   test("a block whose pages are of another size is not compared", async () => {
     const { ram: found } = await diff(
       ram((out) => page(out, "ram", 0, pageOf(1))),

@@ -139,7 +139,7 @@ function variants(release: QemuRelease): StreamSpec[] {
   ];
 }
 
-const others = (release: "10.0" | "11.1"): StreamSpec[] => [
+const others = (release: QemuRelease): StreamSpec[] => [
   {
     name: `x86_64-q35-${release}`,
     release,
@@ -247,9 +247,12 @@ function old(version: string): StreamSpec {
   };
 }
 
+/** 7.2 has not all of it, and describes arrays with null pointers (Arm's, s390x's) wrongly. */
+const OLD_OTHERS = others("7.2").filter(({ target }) => target === "x86_64" || target === "ppc64");
+
 export const SPECS: readonly StreamSpec[] = [
   ...others("10.0"),
-  ...others("11.1").map((spec) => ({ ...spec, extra: true })),
+  ...[...OLD_OTHERS, ...others("11.1")].map((spec) => ({ ...spec, extra: true })),
   ...["2.0", "2.3", "2.12", "5.2"].map(old),
   ...(["7.2", "10.0", "11.1"] as const).flatMap((release) => [...linux(release), ...variants(release)]),
 ];

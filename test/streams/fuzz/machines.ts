@@ -115,6 +115,7 @@ export async function loadMultifd(bytes: Uint8Array): Promise<void> {
     host: { ...defaultHost, compression: NO_COMPRESSION },
     required: true,
     channels: 1,
+    settled: async () => {},
   });
   const targets = MEMORY.blocks.map((block) => new RamTarget(MEMORY, block.name, block.size, block));
   receiver.begin(new Map(targets.map((target) => [target.name, target])));
@@ -122,8 +123,8 @@ export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const accepted = receiver.accept(channel, new StreamReader(channel));
   try {
     // The main stream's two synchronisation points; a channel that ends before them is cut.
-    await receiver.synchronize();
-    await receiver.synchronize();
+    await receiver.synchronize(true);
+    await receiver.synchronize(true);
   } finally {
     receiver.close();
     await accepted;

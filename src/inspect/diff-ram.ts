@@ -206,6 +206,8 @@ export function diffRam(
     );
     if (ranges.length > 0) found.push({ block: block.name, ranges });
   }
+  const beyond = first.ram.beyond + second.ram.beyond;
+  if (beyond > 0) found.push({ block: "*", ranges: [], reason: `${beyond} pages beyond 128 GiB of RAM` });
   return found;
 }
 

@@ -25,8 +25,6 @@ import { RESHAPED } from "./writer.ts";
 
 /** What the clock here counts to exactly: 28 years. */
 const LAST_TICK = (1n << 53n) - 1n;
-/** More than any machine here has. */
-const MANY_HARTS = 64;
 
 const DROPPED: Readonly<Record<string, string>> = {
   slirp: "QEMU's user network: its connections end where it ends",
@@ -60,7 +58,6 @@ export class QemuLoader implements ForeignLoader {
         take: () => {},
       }),
       ...ids.flatMap((id) => this.#hartSections(id)),
-      ...this.#surplusHarts(ids.length),
       this.#mtimerSection(),
       this.#plicSection(),
       this.#fwCfgSection(),
@@ -87,9 +84,10 @@ export class QemuLoader implements ForeignLoader {
         idstr: "cpu_common",
         instanceId: id,
         definitions: [commonState],
-        take: ({ halted }) => {
+        check: ({ halted }) => {
           this.#halted[id] = halted;
         },
+        take: () => {},
       }),
       foreignSection({
         idstr: "cpu",
@@ -105,29 +103,13 @@ export class QemuLoader implements ForeignLoader {
     ];
   }
 
-  /** The first of them in a stream says that this machine has too few. */
-  #surplusHarts(ours: number): Section[] {
-    return Array.from({ length: MANY_HARTS - ours }, (_, i) =>
-      foreignSection({
-        idstr: "cpu_common",
-        instanceId: ours + i,
-        definitions: [commonState],
-        check: () => {
-          throw new TradeError(
-            "trade.harts",
-            `the stream has more than ${ours} harts: start this machine with as many (--smp)`,
-          );
-        },
-        take: () => {},
-      }),
-    );
-  }
-
   #mtimerSection(): Section {
     const harts = this.#parts.cpus.all.length;
     return foreignSection({
       idstr: "riscv_mtimer",
       definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
+      // It comes behind the harts and is as long as they are many.
+      before: () => this.#checkHarts(),
       check: (state, version) => {
         this.#mtimer = state;
         this.#offset = timeOffset(version, this.#clock, state, this.#harts);
@@ -168,19 +150,24 @@ export class QemuLoader implements ForeignLoader {
     });
   }
 
+  #checkHarts(): void {
+    const ours = this.#parts.cpus.all.length;
+    const theirs = this.#parts.cpus.all.filter(
+      ({ id }) => this.#harts[id] !== undefined && this.#halted[id] !== undefined,
+    ).length;
+    if (theirs === ours) return;
+    throw new TradeError(
+      "trade.harts",
+      `the stream has ${theirs} harts, this machine has ${ours}: start it with --smp ${theirs}`,
+    );
+  }
+
   rebuild(): void {
     const { cpus, irqchip, serial } = this.#parts;
-    const missing = cpus.all.find(
-      ({ id }) => this.#harts[id] === undefined || this.#halted[id] === undefined,
-    );
+    this.#checkHarts();
     const release = this.#release;
     const mtimer = this.#mtimer;
-    if (missing !== undefined || release === undefined) {
-      throw new TradeError(
-        "trade.harts",
-        `the stream has no hart ${missing?.id}, this machine has ${cpus.all.length}: start it with as many (--smp)`,
-      );
-    }
+    if (release === undefined) throw new TradeError("trade.section", "the stream has no section cpu");
     if (mtimer === undefined) throw new TradeError("trade.section", "the stream has no section riscv_mtimer");
     const now = this.#clock / NS_PER_TICK + this.#offset;
     for (const cpu of cpus.all) {

@@ -13,6 +13,8 @@ interface ForeignSectionParts<T> {
   readonly written?: StateDefinition<T>;
   /** What is written. */
   get?(): T;
+  /** Throws if the section cannot be read now. */
+  before?(): void;
   /** Throws if a state of that version cannot be taken. Changes nothing. */
   check?(state: T, version: number): void;
   take(state: T, version: number): void;
@@ -32,6 +34,7 @@ export function foreignSection<T>(parts: ForeignSectionParts<T>): Section {
     priority: MIG_PRI.DEFAULT,
     encode: (writer) => written.encode(state(), writer, { path: idstr }),
     decode(reader: ByteReader, version: number) {
+      parts.before?.();
       const definition =
         definitions.find((d) => version >= d.minimumVersion && version <= d.version) ??
         (definitions.at(-1) as StateDefinition<T>);

@@ -253,6 +253,8 @@ export class MigrationDestination {
       try {
         await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
       } catch (error) {
+        // It must not reach QEMU later, when the machine is no more.
+        channel.abort(error as Error);
         await this.#machine.inactivateDrives();
         throw error;
       }

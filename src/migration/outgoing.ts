@@ -103,6 +103,7 @@ export abstract class OutgoingMove {
   readonly #totalBytes: number;
   #status: MigrationStatus = "setup";
   #cancelled = false;
+  #isDeciding = false;
   /** Rejects whatever waits for the other side, when the move is cancelled. */
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted: Promise<never>;
@@ -172,9 +173,18 @@ export abstract class OutgoingMove {
     if (this.#status !== "unresolved") {
       throw new MigrationError("migration.decide", `nothing to decide: the move is ${this.#status}`);
     }
-    if (answer === "there") return this.complete(MOVED);
-    if (answer === "here") return await this.back("failed", this.error);
-    return await this.ask();
+    // Two answers at once could both be followed: the machine would run here and be given away.
+    if (this.#isDeciding) {
+      throw new MigrationError("migration.decide", "the destination is being asked: wait for its answer");
+    }
+    this.#isDeciding = true;
+    try {
+      if (answer === "there") return this.complete(MOVED);
+      if (answer === "here") return await this.back("failed", this.error);
+      return await this.ask();
+    } finally {
+      this.#isDeciding = false;
+    }
   }
 
   /** The destination is asked once more what became of the machine. Rejects if it cannot be. */

@@ -36,7 +36,6 @@ export class MigrationSource extends OutgoingMove {
   #returnPath: ReturnPath | undefined;
   /** The destination has accepted everything. */
   #isReady = false;
-  #isAsking = false;
 
   constructor(machine: Machine, connect: () => Promise<Channel>, options: MigrationOptions) {
     super(machine, options);
@@ -119,20 +118,8 @@ export class MigrationSource extends OutgoingMove {
     if (this.#isReady && !this.committed) this.#ask(this.host.nowMs() + 1000).catch(() => {});
   }
 
-  override async decide(answer: "there" | "here" | "ask"): Promise<MigrationResult> {
-    if (this.#isAsking) {
-      throw new MigrationError("migration.decide", "the destination is being asked: wait for its answer");
-    }
-    return await super.decide(answer);
-  }
-
   protected async ask(): Promise<MigrationResult> {
-    this.#isAsking = true;
-    try {
-      return await this.#resolve(this.error);
-    } finally {
-      this.#isAsking = false;
-    }
+    return await this.#resolve(this.error);
   }
 
   /** GO was sent and the connection lost before the destination's word: ask it. */

@@ -48,6 +48,8 @@ export class TradeSource extends OutgoingMove {
   #sink: SnapshotSink | undefined;
   /** Of a QEMU that was given the end of the stream. */
   #returnPath: ReturnPath | undefined;
+  /** The end of the stream was written to its last byte. */
+  #isWhole = false;
   /** Whether the command has come to a good end. */
   #commandEnd: Promise<void> | undefined;
 
@@ -96,7 +98,8 @@ export class TradeSource extends OutgoingMove {
     this.#returnPath = returnPath;
     saver.trailer();
     // If only the writing failed, the answer may still come.
-    await stream.drain().catch(() => {});
+    const whole = stream.drain().then(() => (this.#isWhole = true));
+    await whole.catch(() => {});
     return await this.#afterEnd(returnPath);
   }
 
@@ -110,6 +113,9 @@ export class TradeSource extends OutgoingMove {
         `QEMU was given the whole machine and did not say that it runs (${messageOf(error)})`,
       );
     }
+    // QEMU also says so when it runs and only the VMDESCRIPTION has not come whole.
+    if (code !== 0 && !this.#isWhole)
+      return this.#doubt(`QEMU was given the machine by a connection that broke, and says error ${code}`);
     if (code !== 0) return await this.back("failed", returnPath.ended);
     await this.channels?.close();
     await this.channel?.close().catch(() => {});

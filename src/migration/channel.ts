@@ -9,6 +9,8 @@ export interface Channel {
   read(target: Uint8Array): Promise<number>;
   /** Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is written. */
   skip?(bytes: number): Promise<void>;
+  /** Of files that are written: bytes at any place; `write` goes on where it was. One write of either kind at a time. */
+  writeAt?(offset: number, bytes: Uint8Array): Promise<void>;
   /** Ends our direction in an orderly way, after what was written; the peer reads to the end. */
   close(): Promise<void>;
   /** Drops the connection now. Reads and writes under way reject with `reason`, and so do later ones. */

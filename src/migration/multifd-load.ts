@@ -83,6 +83,7 @@ export class MultifdReceiver implements RamChannels {
       if (this.#done) throw new MigrationError("migration.multifd", "the machine has come already");
       if (this.#failure !== undefined) throw this.#failure;
       reader.where = () => "multifd channel";
+      reader.isHashed = false;
       await this.#awaited(reader.need(MULTIFD_HELLO_BYTES));
       const { id } = decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES));
       const { channels } = this.#options;
@@ -274,7 +275,7 @@ export class MultifdReceiver implements RamChannels {
     }
     if (packet.compression === "none") {
       for (const offset of packet.normal) {
-        await reader.need(PAGE_SIZE);
+        if (reader.available < PAGE_SIZE) await reader.need(PAGE_SIZE);
         if (this.#done) return;
         target.set(offset, reader.bytes(PAGE_SIZE));
       }

@@ -100,7 +100,7 @@ export class MultifdSender implements RamSendChannels {
     return this.#taken;
   }
 
-  fits(block: string): boolean {
+  fits(block: string, _offset: number): boolean {
     const { length } = this.#batch.offsets;
     return length === 0 || (length < PACKET_PAGES && this.#batch.block === block);
   }

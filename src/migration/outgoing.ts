@@ -343,7 +343,7 @@ export abstract class OutgoingMove {
     refuseToSave(this.machine);
     this.setStatus("device");
     this.#stoppedAtMs = this.host.nowMs();
-    this.#precopyBytes = this.stream!.offset + (this.channels?.taken ?? 0);
+    this.#precopyBytes = this.stream!.handed + (this.channels?.taken ?? 0);
     const before = await stopFor(
       this.machine,
       "finish-migrate",

@@ -1,26 +1,30 @@
 // RAM on the way out: QEMU's section "ram", version 4, as records (design 04). Pages of zeros are one record
-// without payload. For QEMU also as mapped-ram, where pages have their places in a file, and with the other pages over
-// multifd's channels. No XBZRLE.
+// without payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
+// (mapped-ram). No XBZRLE.
 import type { ByteWriter } from "../base/bytes.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { MigrationHost } from "./host.ts";
 import type { UnitLog } from "./integrity.ts";
-import { encodeMappedRamHeader, mappedRamBitmapBytes, mappedRamRuns, placeMappedRam } from "./mapped-ram.ts";
+import type { MappedRamWriter } from "./mapped-ram-save.ts";
 import type { StreamWriter } from "./stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR, RAM_SAVE_FLAG, RAM_VERSION } from "./wire.ts";
 
 /** A bit a page for each block of the memory, in the order of its blocks. */
 export type PageSet = Int32Array[];
 
-/** Takes pages that are not zero to the other side, beside the main stream. */
-export interface RamSendChannels {
-  /** True if the next page of this block can be added before `send`. */
-  fits(block: string): boolean;
+/** Where pages that are not zero go, if not into the main stream. */
+export interface RamPages {
+  /** True if this page can be added before `send`. */
+  fits(block: string, offset: number): boolean;
   /** Copies the page. */
   add(block: string, offset: number, page: Uint8Array): void;
   /** Puts what was added on its way. */
   send(): Promise<void>;
+}
+
+/** Channels beside the main stream (multifd). */
+export interface RamSendChannels extends RamPages {
   /** Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken that. */
   synchronize(): Promise<void>;
 }
@@ -34,6 +38,8 @@ export interface RamForm {
     readonly bytes?: Uint8Array<ArrayBuffer>;
   }[];
   readonly channels?: RamSendChannels | undefined;
+  /** Each page has its place in the file. */
+  readonly mapped?: MappedRamWriter | undefined;
   /** Synchronisation points have a record of their own (8.1 and later); else the end of each section is one. */
   readonly multifdFlush: boolean;
 }
@@ -152,18 +158,16 @@ export class RamWriter {
     this.#sectionId = sectionId;
   }
 
-  #startHead(): void {
+  /** The START section: names and sizes of all blocks. */
+  async start(): Promise<void> {
     const { out } = this.#stream;
     out.u8(QEMU_VM.SECTION_START).u32(this.#sectionId).countedString(RAM_IDSTR).u32(0).u32(RAM_VERSION);
     const total = this.#sources.reduce((sum, block) => sum + block.size, 0);
     this.#header(total, RAM_SAVE_FLAG.MEM_SIZE);
-  }
-
-  /** The START section: names and sizes of all blocks. */
-  async start(): Promise<void> {
-    this.#startHead();
-    const { out } = this.#stream;
-    for (const block of this.#sources) out.countedString(block.name).u64(BigInt(block.size));
+    for (const { name, size } of this.#sources) {
+      this.#stream.out.countedString(name).u64(BigInt(size));
+      await this.#form?.mapped?.place(name, size);
+    }
     await this.#endOfSection();
   }
 
@@ -180,13 +184,15 @@ export class RamWriter {
       if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);
       else if (type === QEMU_VM.SECTION_END) await this.#blockPages(source, allBits(source.size), check);
     }
+    if (type === QEMU_VM.SECTION_END) await this.#form?.mapped?.finish();
     await this.#endOfSection();
     if (type === QEMU_VM.SECTION_END) this.closeChunk();
   }
 
   async #blockPages(source: Source, bits: Int32Array, check: () => void): Promise<void> {
     const stream = this.#stream;
-    const channels = this.#form?.channels;
+    const mapped = this.#form?.mapped;
+    const beside = mapped ?? this.#form?.channels;
     let named = false;
     for (let w = 0; w < bits.length; w++) {
       let word = bits[w]!;
@@ -196,21 +202,23 @@ export class RamWriter {
         const offset = (w * 32 + bit) * PAGE_SIZE;
         const at = source.at + offset;
         if (isZeroPage(source.words, at >>> 2)) {
-          this.#record(RAM_SAVE_FLAG.ZERO, source.name, offset, named).u8(0);
           this.zeroPages++;
-          named = true;
+          if (mapped === undefined) {
+            this.#record(RAM_SAVE_FLAG.ZERO, source.name, offset, named).u8(0);
+            named = true;
+          } else mapped.zero(source.name, offset);
         } else {
           const page = source.bytes.subarray(at, at + PAGE_SIZE);
           this.normalPages++;
-          if (channels === undefined) {
+          if (beside === undefined) {
             this.#record(RAM_SAVE_FLAG.PAGE, source.name, offset, named).bytes(page);
             named = true;
           } else {
-            if (!channels.fits(source.name)) {
-              await channels.send();
+            if (!beside.fits(source.name, offset)) {
+              await beside.send();
               check();
             }
-            channels.add(source.name, offset, page);
+            beside.add(source.name, offset, page);
           }
         }
         this.pagesLeft--;
@@ -246,57 +254,6 @@ export class RamWriter {
     if (!named) out.countedString(name);
     this.#units.touch(name, offset, PAGE_SIZE);
     return out;
-  }
-
-  /**
-   * All of RAM as mapped-ram, START and END section, from front to back: for a machine that stands still and a file. The
-   * places of zero pages are left out of it.
-   */
-  async mapped(check: () => void): Promise<void> {
-    const stream = this.#stream;
-    this.pagesLeft = this.#sources.reduce((sum, { size }) => sum + (size >>> PAGE_SHIFT), 0);
-    this.#beginTurn();
-    this.#startHead();
-    for (const source of this.#sources) {
-      const { name, size } = source;
-      stream.out.countedString(name).u64(BigInt(size));
-      const place = placeMappedRam(stream.offset, size, PAGE_SIZE);
-      encodeMappedRamHeader(stream.out, place);
-      const bitmap = await this.#bitmap(source, check);
-      stream.out.bytes(bitmap);
-      for (const { first, count } of mappedRamRuns(bitmap, size >>> PAGE_SHIFT)) {
-        await stream.skipTo(place.pagesOffset + first * PAGE_SIZE);
-        for (let page = first; page < first + count; page++) {
-          const at = source.at + page * PAGE_SIZE;
-          stream.out.bytes(source.bytes.subarray(at, at + PAGE_SIZE));
-          this.pagesLeft--;
-          if (!stream.full) continue;
-          await stream.flush();
-          check();
-        }
-      }
-      await stream.skipTo(place.pagesOffset + size);
-    }
-    await this.#endOfSection();
-    stream.out.u8(QEMU_VM.SECTION_END).u32(this.#sectionId);
-    await this.#endOfSection();
-    this.closeChunk();
-  }
-
-  /** Which pages are not zero, as mapped-ram has it. */
-  async #bitmap(source: Source, check: () => void): Promise<Uint8Array> {
-    const bitmap = new Uint8Array(mappedRamBitmapBytes(source.size, PAGE_SIZE));
-    for (let page = 0; page < source.size >>> PAGE_SHIFT; page++) {
-      if (isZeroPage(source.words, (source.at + page * PAGE_SIZE) >>> 2)) {
-        this.zeroPages++;
-        this.pagesLeft--;
-      } else {
-        bitmap[page >>> 3]! |= 1 << (page & 7);
-        this.normalPages++;
-      }
-      if (--this.#look <= 0) await this.#yield(check);
-    }
-    return bitmap;
   }
 
   /** be64 (offset | flags); offsets go beyond 2^32. */

@@ -15,6 +15,7 @@ import { MigrationError } from "./errors.ts";
 import { globalStateSection } from "./globalstate.ts";
 import type { MigrationHost } from "./host.ts";
 import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "./integrity.ts";
+import { MappedRamWriter } from "./mapped-ram-save.ts";
 import { type RamSendChannels, RamWriter } from "./ram-save.ts";
 import type { StreamWriter } from "./stream-writer.ts";
 import {
@@ -38,7 +39,7 @@ export function inSaveOrder(sections: readonly Section[]): Section[] {
 export interface StreamForm {
   readonly profile?: StreamProfile | undefined;
   readonly moveId?: Uint8Array;
-  /** Of a release's stream only: pages go over these, or have their places in a file (`mappedRam()` writes them). */
+  /** Of a release's stream only: pages go over these, or have their places in a file. */
   readonly channels?: RamSendChannels | undefined;
   readonly isMappedRam?: boolean;
 }
@@ -67,6 +68,7 @@ export class StreamSaver {
       blocks: form.profile.ramBlocks,
       multifdFlush: form.profile.switchoverStart,
       channels,
+      mapped: form.isMappedRam === true ? new MappedRamWriter(stream) : undefined,
     };
     this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID, ramForm);
   }
@@ -98,12 +100,6 @@ export class StreamSaver {
   async startRam(): Promise<void> {
     this.#closeUnit(CONFIGURATION, 0);
     await this.ram.start();
-  }
-
-  /** Closes the configuration's unit and writes all of RAM as mapped-ram; the machine stands still. */
-  async mappedRam(check: () => void): Promise<void> {
-    this.#closeUnit(CONFIGURATION, 0);
-    await this.ram.mapped(check);
   }
 
   #closeUnit(name: string, instanceId: number): void {

@@ -49,11 +49,8 @@ export async function saveSnapshot(
       const pages = allPages(machine.memory);
       const total = countPages(pages);
       const check = () => onProgress(total - saver.ram.pagesLeft, total);
-      if (isMappedRam) await saver.mappedRam(check);
-      else {
-        await saver.startRam();
-        await saver.ram.pages(QEMU_VM.SECTION_END, pages, check);
-      }
+      await saver.startRam();
+      await saver.ram.pages(QEMU_VM.SECTION_END, pages, check);
       await machine.cpus.synchronizeAllStates();
       await saver.devices(before);
       saver.trailer();

@@ -3,6 +3,7 @@
 import { ByteWriter } from "../base/bytes.ts";
 import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";
+import { MigrationError } from "./errors.ts";
 
 const BATCH_BYTES = 512 * 1024;
 const ZEROS = new Uint8Array(4096);
@@ -14,6 +15,8 @@ export class StreamWriter {
   #out = new ByteWriter(BATCH_BYTES + 8192);
   #spare = new ByteWriter(BATCH_BYTES + 8192);
   #flushed = 0;
+  /** Bytes written at other places, less those skipped. */
+  #elsewhere = 0;
   #acknowledged = 0;
   readonly #hash = new Xxh32();
   #hashedTo = 0;
@@ -31,6 +34,10 @@ export class StreamWriter {
   /** Bytes appended so far: the stream offset of the next byte. */
   get offset(): number {
     return this.#flushed + this.#out.length;
+  }
+  /** Bytes handed over so far to be written, wherever in the file. */
+  get handed(): number {
+    return this.offset + this.#elsewhere;
   }
   /** Bytes that the channel has taken. */
   get taken(): number {
@@ -90,6 +97,22 @@ export class StreamWriter {
     await this.drain();
     await this.#channel.skip(bytes);
     this.#flushed += bytes;
+    this.#elsewhere -= bytes;
+  }
+
+  /** Files only: bytes at any place, at once; what is appended goes on where it was. */
+  async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
+    await this.#inFlight;
+    await this.#pace(bytes.length);
+    if (this.#channel.writeAt === undefined) {
+      throw new MigrationError(
+        "migration.seek",
+        "pages at their places (mapped-ram) need a file to write to",
+      );
+    }
+    await this.#channel.writeAt(offset, bytes);
+    this.#elsewhere += bytes.length;
+    this.#acknowledged += bytes.length;
   }
 
   /** Flushes and waits until the channel has taken everything. */

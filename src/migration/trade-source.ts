@@ -14,7 +14,7 @@ import {
   OutgoingMove,
   type RamCapabilities,
 } from "./outgoing.ts";
-import { allPages, type PageSet } from "./ram-save.ts";
+import type { PageSet } from "./ram-save.ts";
 import { ReturnPath } from "./return-path.ts";
 import { cookieBytes, type StreamForm, StreamSaver } from "./save-stream.ts";
 import { refuseToSave } from "./snapshot.ts";
@@ -157,14 +157,10 @@ export class TradeSource extends OutgoingMove {
     const sink = await this.unlessCancelled(open(), (late) => void late.discard());
     this.#sink = sink;
     const stream = this.openStream(sink.channel, undefined);
-    const isMappedRam = this.#capabilities.mappedRam;
-    const saver = this.#begin(stream, { isMappedRam });
-    if (isMappedRam) await this.#sendMapped(saver);
-    else {
-      await saver.startRam();
-      this.setUp();
-      await this.#send(saver, undefined);
-    }
+    const saver = this.#begin(stream, { isMappedRam: this.#capabilities.mappedRam });
+    await saver.startRam();
+    this.setUp();
+    await this.#send(saver, undefined);
     await stream.drain();
     await this.letGo(() => this.checkOn(undefined));
     if (kind === "file") {
@@ -212,16 +208,6 @@ export class TradeSource extends OutgoingMove {
     const before = await this.stopGuest(pending);
     if (this.#profile?.switchoverStart === true) saver.command(MIG_CMD.SWITCHOVER_START, new Uint8Array(0));
     await saver.ram.pages(QEMU_VM.SECTION_END, pending, check);
-    await this.machine.cpus.synchronizeAllStates();
-    await saver.devices(before);
-  }
-
-  /** All but the end, as mapped-ram: the guest stands still meanwhile. */
-  async #sendMapped(saver: StreamSaver): Promise<void> {
-    this.setUp();
-    this.setStatus("active");
-    const before = await this.stopGuest(allPages(this.machine.memory));
-    await saver.mappedRam(() => this.checkOn(undefined));
     await this.machine.cpus.synchronizeAllStates();
     await saver.devices(before);
   }

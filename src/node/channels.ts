@@ -353,22 +353,26 @@ function fileError(what: string, path: string, error: unknown): ChannelError {
 function fileChannel(file: FileHandle, path: string, offset = 0): Channel {
   let failure: Error | undefined;
   let position = offset;
+  const writeAll = async (place: number, bytes: Uint8Array) => {
+    for (let at = 0; at < bytes.length; ) {
+      if (failure !== undefined) throw failure;
+      try {
+        const { bytesWritten } = await file.write(bytes, at, bytes.length - at, place + at);
+        at += bytesWritten;
+      } catch (error) {
+        throw fileError("write", path, error);
+      }
+    }
+  };
   return {
     async write(bytes) {
-      for (let at = 0; at < bytes.length; ) {
-        if (failure !== undefined) throw failure;
-        try {
-          const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position);
-          at += bytesWritten;
-          position += bytesWritten;
-        } catch (error) {
-          throw fileError("write", path, error);
-        }
-      }
+      await writeAll(position, bytes);
+      position += bytes.length;
     },
     async skip(bytes) {
       position += bytes;
     },
+    writeAt: (place, bytes) => writeAll(offset + place, bytes),
     read: async () => 0,
     close: () => file.close(),
     abort(reason) {

@@ -130,7 +130,12 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     async () => {
       const path = join(folder, `${release}-ours`);
       const sink = await openFileSink(path);
-      await writeRam(sink.channel, ram, { blocks: ram.memory.blocks, multifdFlush: true, mapped: true });
+      await writeRam(sink.channel, ram, {
+        blocks: ram.memory.blocks,
+        multifdFlush: true,
+        mapped: true,
+        rounds: 2,
+      });
       await sink.commit();
       const stats = statSync(path);
       expect(stats.size).toBeLessThan(ram.memory.bytes.length + 16 * 1024 * 1024);

@@ -12,6 +12,7 @@ import {
 import type { Channel } from "../../src/migration/channel.ts";
 import { defaultHost } from "../../src/migration/host.ts";
 import { UnitLog } from "../../src/migration/integrity.ts";
+import { MappedRamWriter } from "../../src/migration/mapped-ram-save.ts";
 import { type RamChannels, RamReader } from "../../src/migration/ram-load.ts";
 import { decodeRamListEntry } from "../../src/migration/ram-list.ts";
 import { allPages, type RamForm, RamWriter } from "../../src/migration/ram-save.ts";
@@ -135,7 +136,7 @@ export function blocksOf(stream: Uint8Array): { name: string; size: number }[] {
 export async function writeRam(
   channel: Channel,
   ram: ReadRam,
-  form: RamForm & { readonly mapped?: boolean; readonly rounds?: number },
+  form: Omit<RamForm, "mapped"> & { readonly mapped?: boolean; readonly rounds?: number },
 ): Promise<void> {
   const stream = new StreamWriter(channel);
   const { out } = stream;
@@ -146,16 +147,14 @@ export async function writeRam(
     out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
     encodeCapabilities(out, capabilities);
   }
-  const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultHost, 1, form);
-  if (form.mapped === true) await writer.mapped(() => {});
-  else {
-    await writer.start();
-    const pages = allPages(ram.memory);
-    for (let round = 1; round < (form.rounds ?? 1); round++) {
-      await writer.pages(QEMU_VM.SECTION_PART, pages, () => {});
-    }
-    await writer.pages(QEMU_VM.SECTION_END, pages, () => {});
+  const mapped = form.mapped === true ? new MappedRamWriter(stream) : undefined;
+  const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultHost, 1, { ...form, mapped });
+  await writer.start();
+  const pages = allPages(ram.memory);
+  for (let round = 1; round < (form.rounds ?? 1); round++) {
+    await writer.pages(QEMU_VM.SECTION_PART, pages, () => {});
   }
+  await writer.pages(QEMU_VM.SECTION_END, pages, () => {});
   stream.out.bytes(ram.rest);
   await stream.drain();
 }

@@ -58,6 +58,8 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     const socket = `unix:${fresh("multifd")}`;
     const source = await own();
     await reaches(source, "running");
+    // Without it QEMU might have written all before it is refused.
+    await source.capabilities(["return-path"]);
     await multifd(source, 4);
     const destination = await wherry(["--incoming", socket]);
     await source.execute("migrate", { uri: socket });

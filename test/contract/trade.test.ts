@@ -558,6 +558,15 @@ describe("refused", () => {
     );
   });
 
+  it("a release that is not known", async () => {
+    const world = await board();
+    const stream = streamOf("qemu-11.1");
+    stream.set("cpu/0", { ...stream.get("cpu/0")!, version: 11 });
+    expect(() => load(world, stream)).toThrow(
+      "cpu: version 11 is of another release of QEMU, read are 5, 10, 12 (QEMU 7.2, 10.0, 11.1)",
+    );
+  });
+
   it("another number of harts, with the option that helps", async () => {
     const large = await board({ harts: 3 });
     expect(() => load(large, streamOf("qemu-7.2"))).toThrow(

@@ -3,14 +3,13 @@
 import type { ByteReader } from "../../base/bytes.ts";
 import type { StateDefinition } from "../../state/schema.ts";
 import { MIG_PRI, type Section } from "../../vmm/section.ts";
+import { RELEASES, TradeError } from "./releases.ts";
 
 interface ForeignSectionParts<T> {
   readonly idstr: string;
   readonly instanceId?: number;
-  /** Of each version that is read, the last one of which the messages name as the newest. */
+  /** Of each version that is read; the last one is written. */
   readonly definitions: readonly StateDefinition<T>[];
-  /** The one that is written. Default: the last. */
-  readonly written?: StateDefinition<T>;
   /** What is written. */
   get?(): T;
   /** Throws if the section cannot be read now. */
@@ -22,22 +21,27 @@ interface ForeignSectionParts<T> {
 
 export function foreignSection<T>(parts: ForeignSectionParts<T>): Section {
   const { idstr, instanceId = 0, definitions } = parts;
-  const written = parts.written ?? (definitions.at(-1) as StateDefinition<T>);
+  const written = definitions.at(-1) as StateDefinition<T>;
   const versions = definitions.map((d) => d.version);
   const state = (): T => parts.get?.() ?? written.create();
   return {
     idstr,
     instanceId,
     vmsdName: written.name,
-    version: parts.written === undefined ? Math.max(...versions) : written.version,
+    version: Math.max(...versions),
     minimumVersion: Math.min(...definitions.map((d) => d.minimumVersion)),
     priority: MIG_PRI.DEFAULT,
     encode: (writer) => written.encode(state(), writer, { path: idstr }),
     decode(reader: ByteReader, version: number) {
       parts.before?.();
-      const definition =
-        definitions.find((d) => version >= d.minimumVersion && version <= d.version) ??
-        (definitions.at(-1) as StateDefinition<T>);
+      const definition = definitions.find((d) => version >= d.minimumVersion && version <= d.version);
+      if (definition === undefined) {
+        const read = RELEASES.map((r) => r.name.replace("qemu-", "")).join(", ");
+        throw new TradeError(
+          "trade.version",
+          `${idstr}: version ${version} is of another release of QEMU, read are ${[...versions].sort((x, y) => x - y).join(", ")} (QEMU ${read})`,
+        );
+      }
       const decoded = definition.decode(reader, version, { path: idstr });
       parts.check?.(decoded, version);
       return () => parts.take(decoded, version);

@@ -72,6 +72,7 @@ test("run's defaults", () => {
     drives: [],
     net: undefined,
     rng: false,
+    legacyVirtio: false,
     serial: { kind: "stdio" },
     qmp: undefined,
     incoming: undefined,

@@ -168,3 +168,22 @@ test("large arrays, and all when there are too many fields, are one field of byt
   );
   expect(show(few.fields)).toBe("a=1 b=uint16:0002");
 });
+
+test("arrays that come when a stream has made all its fields stay one field each", () => {
+  const array = (name: string) => `{"name":"${name}","type":"uint8","size":1,"array_len":1000}`;
+  const { fields } = walk(
+    ["a", "b", "b", "c"].map(array).join(),
+    (out) => out.bytes(new Uint8Array(4000)),
+    "",
+    10,
+  );
+  const count = (list: readonly Field[]): number =>
+    list.reduce((sum, { children = [] }) => sum + 1 + count(children), 0);
+  expect(fields.map(({ name, size }) => `${name} ${size}`)).toEqual(["a 1000", "b 2000", "c 1000"]);
+  expect(fields.slice(1).map(({ children }) => children?.map(({ size }) => size))).toEqual([
+    [1000, 1000],
+    [1000],
+  ]);
+  // The array in which the last one was made is taken apart to its end.
+  expect(count(fields)).toBe(1 + 1000 + (1 + 2) + (1 + 1));
+});

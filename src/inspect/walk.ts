@@ -195,7 +195,8 @@ class Walker {
       let index = 0;
       for (const field of group) {
         const { arrayLength = 1 } = field;
-        const many = arrayLength > MAX_ELEMENTS;
+        // Elements that may not become fields any more stay together as well.
+        const many = arrayLength > MAX_ELEMENTS || (arrayLength > 1 && this.#budget.left <= 0);
         const run = many
           ? { ...field, type: `${field.type}[${arrayLength}]`, size: field.size * arrayLength, structs: [] }
           : field;

@@ -119,19 +119,17 @@ static void *ticker(void *argument) {
   return NULL;
 }
 
-// Each step depends on the one before; single and double precision, fused and not, conversions, the rounding mode.
+// Each step depends on the one before; single and double precision, fused and not, conversions, the rounding mode. A
+// chaotic map that stays between 0 and 1, so that every step is inexact and no rounding is forgotten.
 static uint64_t chain(int seed, int steps) {
-  double x = 0.1 + seed * 0.37;
+  double x = 0.1 + seed * 0.07;
   float y = 1.5f + seed;
   int64_t turns = 0;
   for (int i = 0; i < steps; i++) {
-    x = fma(x, 1.7320508075688772, -0.3 / (x + 1.25));
-    if (x > 4) {
-      x = sqrt(x) / 3;
-      turns += (int64_t)(x * 1e9);
-    }
+    x = fma(-x, x, x) * 2.9 + 0.125 / (1 + y);
+    if (i % 8 == 0) x = sqrt(x);
     y = y * 0.875f + (float)x / (y + 2);
-    x += y * 0x1p-20;
+    turns += (int64_t)(x * 1e9);
   }
   uint64_t bits;
   memcpy(&bits, &x, 8);

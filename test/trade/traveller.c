@@ -126,7 +126,7 @@ static uint64_t chain(int seed, int steps) {
   float y = 1.5f + seed;
   int64_t turns = 0;
   for (int i = 0; i < steps; i++) {
-    x = fma(-x, x, x) * 2.9 + 0.125 / (1 + y);
+    x = fma(-x, x, x) * 3.7 + 0.125 / (1 + y);
     if (i % 8 == 0) x = sqrt(x);
     y = y * 0.875f + (float)x / (y + 2);
     turns += (int64_t)(x * 1e9);

@@ -65,7 +65,8 @@ export class RamPages {
     const page = Math.floor(offset / block.pageSize);
     if (kind === "xbzrle") {
       const pages = this.#differences.get(block.name) ?? new Set();
-      this.#differences.set(block.name, pages.add(page));
+      // More than all passes together take would only take memory.
+      if (pages.size < MAX_PASSES * KEPT_PAGES) this.#differences.set(block.name, pages.add(page));
     }
     this.#record(block, page, kind, bytes, fill);
   };

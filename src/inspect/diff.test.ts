@@ -53,6 +53,27 @@ describe("state", () => {
       { path: "cpu/0/mode", kind: "changed", first: "0x0", second: "0x3", meaning: "+bit 0 +bit 1" },
     ]);
   });
+  test("bytes: the first ranges that differ, and how many more there are", async () => {
+    const pixels = (value: (i: number) => number) =>
+      new StreamBuilder()
+        .configuration("virt")
+        .ramStart({ ram: PAGE })
+        .device(2, "gpu", { fields: [{ name: "pixels", type: "buffer", size: 64 }] }, (out) => {
+          for (let i = 0; i < 64; i++) out.u8(value(i));
+        })
+        .end();
+    const ranges = async (value: (i: number) => number) =>
+      (
+        await diff(
+          pixels(() => 0),
+          pixels(value),
+        )
+      ).state[0]?.meaning;
+    expect(await ranges((i) => (i >= 3 && i < 9 ? 1 : 0))).toBe("bytes 0x3..0x9");
+    expect(await ranges((i) => (i % 8 < 2 ? 1 : 0))).toBe(
+      "bytes 0x0..0x2, 0x8..0xa, 0x10..0x12, 0x18..0x1a and 4 more",
+    );
+  });
   test("neighbouring elements of one side are one difference", async () => {
     const { state } = await diff(device(), device({ gpr: [1, 2, 3, 0, 0, 0] }));
     expect(state).toEqual([

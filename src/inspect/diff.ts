@@ -278,28 +278,33 @@ function valueTexts(a: Field, b: Field): { first: string; second: string } {
   if (!(a.value instanceof Uint8Array && b.value instanceof Uint8Array)) {
     return { first: valueText(a.value as FieldValue), second: valueText(b.value as FieldValue) };
   }
-  const [start = 0] = changedRanges(a.value, b.value)[0] ?? [];
+  const [start = 0] = changedRanges(a.value, b.value).first[0] ?? [];
   const part = (value: Uint8Array) => (start < value.length ? bytesText(value.subarray(start)) : "nothing");
   return { first: part(a.value), second: part(b.value) };
 }
 
-function changedRanges(a: Uint8Array, b: Uint8Array): [number, number][] {
-  const ranges: [number, number][] = [];
+/** The first of them and how many there are: of a picture there may be millions. */
+function changedRanges(a: Uint8Array, b: Uint8Array): { first: [number, number][]; count: number } {
+  const first: [number, number][] = [];
+  let count = 0;
+  let end = -1;
   for (let i = 0; i < Math.max(a.length, b.length); i++) {
     if (a[i] === b[i]) continue;
-    const last = ranges.at(-1);
-    if (last !== undefined && last[1] === i) last[1] = i + 1;
-    else ranges.push([i, i + 1]);
+    if (end !== i) count++;
+    end = i + 1;
+    if (count > SHOWN_RANGES) continue;
+    if (first.length < count) first.push([i, end]);
+    else first[count - 1]![1] = end;
   }
-  return ranges;
+  return { first, count };
 }
 
 /** Words for what changed: flags by name, or else single bits; ranges of bytes. */
 function changeMeaning(a: Field, b: Field): string | undefined {
   if (a.value instanceof Uint8Array && b.value instanceof Uint8Array) {
-    const ranges = changedRanges(a.value, b.value);
-    const shown = ranges.slice(0, SHOWN_RANGES).map(([start, end]) => `${hex(start)}..${hex(end)}`);
-    const more = ranges.length > shown.length ? ` and ${ranges.length - shown.length} more` : "";
+    const { first, count } = changedRanges(a.value, b.value);
+    const shown = first.map(([start, end]) => `${hex(start)}..${hex(end)}`);
+    const more = count > shown.length ? ` and ${count - shown.length} more` : "";
     return `bytes ${shown.join(", ")}${more}`;
   }
   if (a.meaning !== undefined || b.meaning !== undefined) {

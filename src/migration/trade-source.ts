@@ -85,10 +85,11 @@ export class TradeSource extends OutgoingMove {
     const stream = this.openStream(channel, returnPath);
     const saver = await this.#hinted(async () => {
       const channels = this.#capabilities.multifd ? await this.openChannels(connect) : undefined;
-      return await this.#greet(this.#begin(stream, { channels }), returnPath);
+      const begun = await this.#greet(this.#begin(stream, { channels }), returnPath);
+      this.setUp();
+      await this.#send(begun, returnPath);
+      return begun;
     });
-    this.setUp();
-    await this.#send(saver, returnPath);
     // QEMU answers a PING in its turn: its PONG says that all before it was loaded.
     saver.command(MIG_CMD.PING, cookieBytes(PING_FINAL));
     await this.stream!.drain();
@@ -138,12 +139,13 @@ export class TradeSource extends OutgoingMove {
     return saver;
   }
 
-  /** QEMU does not say what it misses: it waits for more channels, or refuses those it does not expect. */
+  /** QEMU does not say what it misses: it waits for more channels, or drops those that it does not expect. */
   async #hinted<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
-      if (!this.#capabilities.multifd || this.cancelled) throw error;
+      const isLost = !(error instanceof MigrationError) || error.code === "migration.timeout";
+      if (!this.#capabilities.multifd || !isLost) throw error;
       const { multifdChannels } = this.parameters;
       throw new MigrationError(
         "migration.multifd",

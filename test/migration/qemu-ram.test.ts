@@ -167,31 +167,11 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
       const source = await again();
       await set(source, "multifd", true);
       await source.execute("migrate-set-parameters", parameters(kind));
-      const receiver = new MultifdReceiver({
-        host: nodeMigrationHost,
-        required: true,
-        channels: kind.channels,
-        settled,
-      });
-      let main: (channel: Channel) => void;
-      const whole = new Promise<Channel>((resolve) => {
-        main = resolve;
-      });
-      const listener = await listenAt({ transport: "tcp", host: "127.0.0.1", port: 0 }, (channel) => {
-        void (async () => {
-          const reader = new StreamReader(channel);
-          await reader.need(4);
-          if (reader.peekU32() === MULTIFD_MAGIC) await receiver.accept(channel, reader);
-          else main(unread(channel, reader));
-        })();
-      });
-      const { address } = listener;
-      if (address.transport !== "tcp") throw new Error("not tcp");
-      await source.execute("migrate", { uri: `tcp:127.0.0.1:${address.port}` });
-      const read = await readRam(await whole, ram.memory.blocks, receiver);
-      receiver.close();
+      const incoming = await listen(kind.channels);
+      await source.execute("migrate", { uri: incoming.uri });
+      const read = await incoming.read(ram.memory.blocks);
       await source.migration("completed");
-      await listener.close();
+      await incoming.close();
       await source.end();
       same(read);
     },
@@ -227,7 +207,74 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     },
     30_000,
   );
+
+  here.each(["xbzrle", "multifd", "mapped-ram"])(
+    "a guest that changes its memory meanwhile, with %s",
+    async (capability) => {
+      if (capability === "mapped-ram" && release === "7.2") return;
+      const source = start();
+      await source.execute("qmp_capabilities");
+      await set(source, capability, true);
+      await source.execute("migrate-set-parameters", {
+        "max-bandwidth": 60_000_000,
+        "downtime-limit": 1,
+        "xbzrle-cache-size": 2 ** 26,
+        ...parameters({ channels: 2, compression: "none" }),
+      });
+      const path = join(folder, `${release}-live`);
+      const incoming = capability === "multifd" ? await listen(2) : undefined;
+      const file = capability === "mapped-ram" ? `file:${path}` : `exec:cat > ${path}`;
+      const reading = incoming?.read(ram.memory.blocks);
+      await source.execute("migrate", { uri: incoming?.uri ?? file });
+      await until("four rounds, if so many are needed", async () => {
+        const { status, ram: counts } = await source.status();
+        const rounds = (counts as Record<string, number> | undefined)?.["dirty-sync-count"] ?? 0;
+        return rounds >= 4 || status === "completed" ? true : undefined;
+      });
+      await source.execute("migrate-set-parameters", { "max-bandwidth": 2 ** 32, "downtime-limit": 2000 });
+      const info = await source.migration("completed");
+      const read = (await reading) ?? (await readRam(await openFileSource(path), ram.memory.blocks));
+      await incoming?.close();
+      if (capability === "xbzrle")
+        expect((info["xbzrle-cache"] as Record<string, number>)["pages"]).toBeGreaterThan(100);
+      // What QEMU's own memory is now.
+      const truth = join(folder, `${release}-truth`);
+      await source.execute("pmemsave", { val: 0x8000_0000, size: 2 ** 26, filename: truth });
+      const block = read.memory.blockByName("riscv_virt_board.ram");
+      const bytes = read.memory.bytes.subarray(block?.hostOffset, (block?.hostOffset ?? 0) + 2 ** 26);
+      expect(Buffer.compare(Buffer.from(bytes), readFileSync(truth))).toBe(0);
+      await source.end();
+    },
+    60_000,
+  );
 });
+
+/** Waits for a QEMU with multifd. */
+async function listen(channels: number) {
+  const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: true, channels, settled });
+  let main: (channel: Channel) => void;
+  const whole = new Promise<Channel>((resolve) => {
+    main = resolve;
+  });
+  const { address, close } = await listenAt({ transport: "tcp", host: "127.0.0.1", port: 0 }, (channel) => {
+    void (async () => {
+      const reader = new StreamReader(channel);
+      await reader.need(4);
+      if (reader.peekU32() === MULTIFD_MAGIC) await receiver.accept(channel, reader);
+      else main(unread(channel, reader));
+    })();
+  });
+  if (address.transport !== "tcp") throw new Error("not tcp");
+  return {
+    uri: `tcp:127.0.0.1:${address.port}`,
+    async read(blocks: Parameters<typeof readRam>[1]) {
+      const read = await Promise.race([readRam(await whole, blocks, receiver), receiver.failed]);
+      receiver.close();
+      return read;
+    },
+    close,
+  };
+}
 
 /** The channel as it was before the reader looked at its first bytes. */
 function unread(channel: Channel, reader: StreamReader): Channel {

@@ -540,6 +540,7 @@ describe("refused", () => {
     ["a debug trigger", (h) => (h.tdata1[1]! |= 4n), /debug trigger 1/],
     ["letters of misa", (h) => (h.misaExt |= 1n << 21n), /misa has V/],
     ["another hart's state", (h) => (h.mhartid = 3n), /mhartid is 3, expected 0/],
+    ["double traps", (h) => (h.menvcfg |= 1n << 59n), /menvcfg is 0x.*bits 0x800000000000000 .*-cpu rv64/],
     ["a translation mode that is not here", (h) => (h.satp = 11n << 60n), /satp's mode is 11/],
   ];
   it.each(cases)("%s", async (_what, change, message) => {
@@ -556,6 +557,12 @@ describe("refused", () => {
     expect(() => load(world, new Map(stream).set("cpu/0", { version, bytes: grown }))).toThrow(
       /cpu\/vector.*expected a hart without the V extension \(start QEMU with -cpu rv64,v=off\)/,
     );
+  });
+
+  it("sections of a name that only looks known", async () => {
+    const loader = (await board()).machine.foreign!.loader();
+    expect(loader.dropped("slirp")).toMatch(/connections end/);
+    for (const name of ["constructor", "__proto__", "toString"]) expect(loader.dropped(name)).toBeUndefined();
   });
 
   it("a release that is not known", async () => {

@@ -31,6 +31,7 @@ const CYCLE = 0;
 const INSTRET = 2;
 const FIRST_EVENT_COUNTER = 3;
 const MENVCFG_STCE = bit(63);
+const MENVCFG_PBMTE = bit(62);
 const MENVCFG_ADUE = bit(61);
 const ENVCFG_MASK = 0xf1n;
 const PMP_ENTRIES = 16;
@@ -89,6 +90,14 @@ export function checkHart(q: QemuHart, id: number): void {
   }
   const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
   if (trigger >= 0) fail("trade.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
+  // PBMTE says nothing: harts of 7.2 let firmware set it whether they have Svpbmt or not, and it does.
+  const more = q.menvcfg & ~(ENVCFG_MASK | MENVCFG_STCE | MENVCFG_ADUE | MENVCFG_PBMTE);
+  if (more !== 0n) {
+    fail(
+      "trade.extension",
+      `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} turn extensions on that harts here have not: start QEMU with -cpu rv64`,
+    );
+  }
   const mode = q.satp >> 60n;
   if (mode !== 0n && (mode < 8n || mode > 10n))
     fail("trade.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);

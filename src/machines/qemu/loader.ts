@@ -26,9 +26,9 @@ import { RESHAPED } from "./writer.ts";
 /** What the clock here counts to exactly: 28 years. */
 const LAST_TICK = (1n << 53n) - 1n;
 
-const DROPPED: Readonly<Record<string, string>> = {
-  slirp: "QEMU's user network: its connections end where it ends",
-};
+const DROPPED: ReadonlyMap<string, string> = new Map([
+  ["slirp", "QEMU's user network: its connections end where it ends"],
+]);
 const DROPPED_BLOCKS: readonly string[] = [
   ...["/rom@etc/acpi/tables", "/rom@etc/table-loader", "/rom@etc/acpi/rsdp"],
 ];
@@ -71,7 +71,7 @@ export class QemuLoader implements ForeignLoader {
   }
 
   dropped(idstr: string): string | undefined {
-    return DROPPED[idstr];
+    return DROPPED.get(idstr);
   }
 
   droppedBlock(name: string): string | undefined {

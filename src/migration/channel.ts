@@ -7,6 +7,8 @@ export interface Channel {
   write(bytes: Uint8Array): Promise<void>;
   /** Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream. */
   read(target: Uint8Array): Promise<number>;
+  /** Of files: where in it the stream begins (default 0). mapped-ram counts from the file's start. */
+  readonly base?: number;
   /** Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is written. */
   skip?(bytes: number): Promise<void>;
   /** Of files that are written: bytes at any place; `write` goes on where it was. One write of either kind at a time. */

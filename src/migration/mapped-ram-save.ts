@@ -32,14 +32,15 @@ export class MappedRamWriter implements RamPages {
 
   /** After the block's entry in the list: its header, and the space for its bitmap and pages. */
   async place(block: string, size: number): Promise<void> {
-    const header = placeMappedRam(this.#stream.offset, size, PAGE_SIZE);
-    encodeMappedRamHeader(this.#stream.out, header);
-    await this.#stream.skipTo(header.pagesOffset + size);
+    const { base, offset, out } = this.#stream;
+    const header = placeMappedRam(base + offset, size, PAGE_SIZE);
+    encodeMappedRamHeader(out, header);
+    await this.#stream.skipTo(header.pagesOffset - base + size);
     this.#places.set(block, { header, bitmap: new Uint8Array(mappedRamBitmapBytes(size, PAGE_SIZE)) });
   }
 
   #at(block: string, offset: number): number {
-    return (this.#places.get(block)?.header.pagesOffset ?? 0) + offset;
+    return (this.#places.get(block)?.header.pagesOffset ?? 0) - this.#stream.base + offset;
   }
 
   fits(block: string, offset: number): boolean {
@@ -76,7 +77,7 @@ export class MappedRamWriter implements RamPages {
   async finish(): Promise<void> {
     await this.send();
     for (const { header, bitmap } of this.#places.values()) {
-      await this.#stream.writeAt(header.bitmapOffset, bitmap);
+      await this.#stream.writeAt(header.bitmapOffset - this.#stream.base, bitmap);
     }
   }
 }

@@ -197,7 +197,8 @@ export class RamReader {
   /** mapped-ram: the block's bitmap and pages, which lie between its entry and the next. */
   async #mapped(target: RamTarget, header: MappedRamHeader): Promise<void> {
     const stream: StreamReader = this.#stream;
-    const fault = mappedRamFault(header, target.size, stream.offset);
+    const { base } = stream;
+    const fault = mappedRamFault(header, target.size, base + stream.offset);
     if (fault !== undefined || header.pageSize !== PAGE_SIZE) {
       this.#damaged(
         `RAM block ${target.name}: ${fault ?? `pages of ${header.pageSize} bytes, expected 4096`}`,
@@ -205,13 +206,13 @@ export class RamReader {
     }
     if (isWithoutPages(header)) return;
     const bytes = mappedRamBitmapBytes(target.size, PAGE_SIZE);
-    await stream.skipTo(header.bitmapOffset);
+    await stream.skipTo(header.bitmapOffset - base);
     await stream.need(bytes);
     const bitmap = stream.bytes(bytes).slice();
     for (const { first, count } of mappedRamRuns(bitmap, target.size >>> PAGE_SHIFT)) {
       let offset = first * PAGE_SIZE;
       const end = offset + count * PAGE_SIZE;
-      await stream.skipTo(header.pagesOffset + offset);
+      await stream.skipTo(header.pagesOffset - base + offset);
       while (offset < end) {
         const piece = Math.min(end - offset, PIECE_BYTES);
         await stream.need(piece);
@@ -219,7 +220,7 @@ export class RamReader {
         offset += piece;
       }
     }
-    await stream.skipTo(header.pagesOffset + target.size);
+    await stream.skipTo(header.pagesOffset - base + target.size);
   }
 
   async #page(flags: number, offset: number, at: number): Promise<void> {

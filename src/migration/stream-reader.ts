@@ -31,6 +31,10 @@ export class StreamReader {
   get offset(): number {
     return this.#base + this.#at;
   }
+  /** Where in its file the stream begins. */
+  get base(): number {
+    return this.#channel.base ?? 0;
+  }
   get available(): number {
     return this.#end - this.#at;
   }

@@ -35,6 +35,10 @@ export class StreamWriter {
   get offset(): number {
     return this.#flushed + this.#out.length;
   }
+  /** Where in its file the stream begins. */
+  get base(): number {
+    return this.#channel.base ?? 0;
+  }
   /** Bytes handed over so far to be written, wherever in the file. */
   get handed(): number {
     return this.offset + this.#elsewhere;

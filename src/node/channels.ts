@@ -247,6 +247,7 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
   };
   const { write, close, abort } = fileChannel(file, path);
   return {
+    base: offset,
     write,
     close,
     abort,
@@ -369,6 +370,7 @@ function fileChannel(file: FileHandle, path: string, offset = 0): Channel {
       await writeAll(position, bytes);
       position += bytes.length;
     },
+    base: offset,
     async skip(bytes) {
       position += bytes;
     },

@@ -6,7 +6,7 @@ import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 export const MAPPED_RAM_HEADER_BYTES = 28;
 const MAPPED_RAM_VERSION = 1;
 const PAGES_ALIGNMENT = 1024 * 1024;
-/** As in our own RAM and in everybody's: 256 GiB of pages of 4 KiB. */
+/** Of a block of 256 GiB in pages of 4 KiB. */
 const MAX_BITMAP_BYTES = 8 * 1024 * 1024;
 
 export interface MappedRamHeader {

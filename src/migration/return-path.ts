@@ -36,6 +36,7 @@ const GAVE_UP =
 /** The source's end: reads messages as they come. */
 export class ReturnPath {
   readonly #reader: StreamReader;
+  readonly #endAdvice: string;
   readonly #pongs = new Map<number, () => void>();
   readonly #seenPongs = new Set<number>();
   /** Resolves with the SHUT's code; rejects if the connection is lost before. */
@@ -51,6 +52,7 @@ export class ReturnPath {
   constructor(channel: Channel, endAdvice = GAVE_UP) {
     this.#reader = new StreamReader(channel);
     this.#reader.where = () => "return path";
+    this.#endAdvice = endAdvice;
     this.#reader.endAdvice = endAdvice;
     this.shut = this.#run();
     this.shut.catch(() => {});
@@ -59,6 +61,8 @@ export class ReturnPath {
   async #run(): Promise<number> {
     try {
       for (;;) {
+        if (this.#reader.available === 0 && !(await this.#reader.more()))
+          throw new MigrationError("migration.connection", this.#endAdvice);
         await this.#reader.need(4);
         const type = this.#reader.u16();
         const length = this.#reader.u16();

@@ -17,7 +17,10 @@ export type { GuestEnd, RunState };
 export interface MachineOptions
   extends Omit<CommonOptions, "incoming">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
-  /** A saved machine to go on with: a path or its bytes. It runs at once if it ran when it was saved. */
+  /**
+   * A saved machine to go on with, Wherry's or (with `firmware`) a QEMU's: a path or its bytes. It runs at once if it ran
+   * when it was saved.
+   */
   readonly state?: string | Uint8Array | undefined;
 }
 

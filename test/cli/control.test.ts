@@ -114,6 +114,25 @@ test("migrate: parameters, progress, report", async () => {
   });
 });
 
+test("migrate and save for a QEMU; what it takes is explained", async () => {
+  afterSetup({ status: "completed", totalTimeMs: 1, downtimeMs: 1, ...sent, ...rates }, 0);
+  expect((await control("migrate", "exec:cat > x", "--profile", "qemu-1.0")).code).toBe(0);
+  expect(fake.migration.started).toEqual([{ transport: "exec", command: "cat > x" }]);
+  expect(fake.migration.profile).toBe("qemu-1.0");
+  afterSetup({ status: "completed", totalTimeMs: 1, downtimeMs: 1, ...sent, ...rates }, 0);
+  await control("migrate", "unix:x");
+  expect(fake.migration.profile).toBeUndefined();
+  expect(await control("migrate", "--explain", "--profile", "qemu-1.0")).toEqual({
+    code: 1,
+    out:
+      "the machine cannot go as it is to qemu-1.0\n  - no way to qemu-1.0\n    none\n" +
+      "start QEMU like this:\n  qemu\nand Wherry:\n  wherry\n",
+    err: "",
+  });
+  expect((await control("migrate", "--explain")).err).toContain("--explain needs --profile NAME");
+  expect((await control("migrate")).err).toContain("URI is missing");
+});
+
 test("a move that fails is exit code 1, with the reason and where the machine is", async () => {
   afterSetup({ status: "failed", error: "no route" }, 0);
   const { code, err } = await control("migrate", "tcp:127.0.0.1:1");

@@ -132,8 +132,10 @@ function commandWarnings(report: StreamReport, target: StreamReport): Problem[] 
 }
 
 function checkRam(report: StreamReport, target: StreamReport, findings: Findings): void {
+  const blocks = new Map(target.ram.map((block) => [block.name, block]));
+  const sent = new Set(report.ram.map(({ name }) => name));
   for (const block of report.ram) {
-    const known = target.ram.find(({ name }) => name === block.name);
+    const known = blocks.get(block.name);
     if (known === undefined) findings.problem(unknownBlock(block));
     else if (known.size !== block.size) checkBlockSize(block, known, findings);
     else if (
@@ -151,9 +153,7 @@ function checkRam(report: StreamReport, target: StreamReport, findings: Findings
       });
     }
   }
-  const extra = target.ram
-    .map(({ name }) => name)
-    .filter((name) => !report.ram.some((block) => block.name === name));
+  const extra = target.ram.map(({ name }) => name).filter((name) => !sent.has(name));
   const tables = extra.filter(isTable);
   const others = extra.filter((name) => !isTable(name));
   for (const names of [...others.map((name) => [name]), ...(tables.length === 0 ? [] : [tables])]) {

@@ -32,6 +32,32 @@ const sectionKey = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanc
 const heads = (report: StreamReport) =>
   report.sections.filter(({ kind }) => kind === "full" || kind === "start");
 
+/** The first of a device's head, by key; and all heads of a kind of device. */
+interface Heads {
+  readonly byKey: ReadonlyMap<string, SectionReport>;
+  readonly byDevice: ReadonlyMap<string, readonly SectionReport[]>;
+}
+const headsByReport = new WeakMap<StreamReport, Heads>();
+function headsOf(report: StreamReport): Heads {
+  const before = headsByReport.get(report);
+  if (before !== undefined) return before;
+  const byKey = new Map<string, SectionReport>();
+  const byDevice = new Map<string, SectionReport[]>();
+  for (const section of heads(report)) {
+    const key = sectionKey(section);
+    if (!byKey.has(key)) byKey.set(key, section);
+    const { device } = splitPath(section.idstr);
+    const alike = byDevice.get(device);
+    if (alike === undefined) byDevice.set(device, [section]);
+    else alike.push(section);
+  }
+  const found = { byKey, byDevice };
+  headsByReport.set(report, found);
+  return found;
+}
+/** Of these no more are named in one message. */
+const MAX_NAMED = 20;
+
 const layoutsByReport = new WeakMap<StreamReport, ReadonlyMap<string, Layout>>();
 function layoutsOf(report: StreamReport): ReadonlyMap<string, Layout> {
   const known = layoutsByReport.get(report) ?? describedSections(report.vmDescription ?? { devices: [] });
@@ -41,7 +67,7 @@ function layoutsOf(report: StreamReport): ReadonlyMap<string, Layout> {
 
 function sameLayout(section: SectionReport, layout: Layout, target: StreamReport): boolean {
   const key = sectionKey(section);
-  const other = heads(target).find((known) => sectionKey(known) === key);
+  const other = headsOf(target).byKey.get(key);
   const known = layoutsOf(target).get(key);
   return other?.version === section.version && JSON.stringify(known) === JSON.stringify(layout);
 }
@@ -128,9 +154,9 @@ function splitPath(idstr: string): { bus: string; device: string } {
 /** Whether the target has the section's device. */
 function checkPresence(section: SectionReport, target: StreamReport, findings: Findings): void {
   const key = sectionKey(section);
-  if (heads(target).some((known) => sectionKey(known) === key)) return;
+  if (headsOf(target).byKey.has(key)) return;
   const { bus, device } = splitPath(section.idstr);
-  const alike = heads(target).filter((known) => splitPath(known.idstr).device === device);
+  const alike = (headsOf(target).byDevice.get(device) ?? []).slice(0, MAX_NAMED);
   const acpi = device.includes("acpi_build");
   const elsewhere = alike.filter(
     (known) => !findings.problems.some(({ where }) => where === `section ${sectionKey(known)}`),
@@ -200,7 +226,7 @@ function checkByStream(
   findings: Findings,
 ): void {
   const key = sectionKey(section);
-  const other = heads(target).find((known) => sectionKey(known) === key);
+  const other = headsOf(target).byKey.get(key);
   if (other === undefined) return;
   if (section.version !== other.version) {
     if (!judged) checkStreamVersion(section, other.version, findings);

@@ -132,9 +132,11 @@ class FieldDiff {
   }
 
   blocks(a: StreamReport, b: StreamReport): void {
+    const named = ({ ram }: StreamReport) => new Map(ram.map((block) => [block.name, block]));
+    const [first, second] = [named(a), named(b)];
     for (const block of a.ram) {
       const path = `ram/${block.name}`;
-      const other = b.ram.find(({ name }) => name === block.name);
+      const other = second.get(block.name);
       if (other === undefined) this.#report({ path, kind: "only in first", first: `${block.size} bytes` });
       else if (other.size !== block.size) {
         const texts = { first: `${block.size} bytes`, second: `${other.size} bytes` };
@@ -142,7 +144,7 @@ class FieldDiff {
       }
     }
     for (const block of b.ram) {
-      if (a.ram.some(({ name }) => name === block.name)) continue;
+      if (first.has(block.name)) continue;
       this.#report({ path: `ram/${block.name}`, kind: "only in second", second: `${block.size} bytes` });
     }
     const counts = (report: StreamReport) =>

@@ -59,17 +59,21 @@ export function overview(report: StreamReport): string[] {
   }
   if (capabilities.length > 0) lines.push(`capabilities   ${printable(capabilities.join(", "))}`);
   if (integrity !== undefined) lines.push(`hashes         ${INTEGRITY[integrity]}`);
-  if (report.sections.length > 0) lines.push("", "sections", ...indent(sectionTable(report)));
-  if (report.ram.length > 0) lines.push("", "ram", ...indent(ramLines(report.ram)));
+  // Not by spreading into push: there may be more lines than a call has arguments.
+  const add = (title: string, body: readonly string[]): void => {
+    lines.push("", title);
+    for (const line of indent(body)) lines.push(line);
+  };
+  if (report.sections.length > 0) add("sections", sectionTable(report));
+  if (report.ram.length > 0) add("ram", ramLines(report.ram));
   for (const { idstr, instanceId, counts, names } of iterative) {
     const parts = Object.entries(counts).map(([name, count]) => `${name} ${count}`);
-    lines.push("", `${printable(idstr)}/${instanceId}`, ...indent([parts.join(", ") || "nothing"]));
-    if (names.length > 0) lines.push(...indent([printable(names.join(", "))]));
+    const said = names.length > 0 ? [printable(names.join(", "))] : [];
+    add(`${printable(idstr)}/${instanceId}`, [parts.join(", ") || "nothing", ...said]);
   }
-  if (commands.length > 0) lines.push("", "commands", ...indent(commandLines(report)));
-  if (report.warnings.length > 0)
-    lines.push("", "warnings", ...indent(report.warnings.flatMap(problemLines)));
-  if (report.problem !== undefined) lines.push("", "stops here", ...indent(problemLines(report.problem)));
+  if (commands.length > 0) add("commands", commandLines(report));
+  if (report.warnings.length > 0) add("warnings", report.warnings.flatMap(problemLines));
+  if (report.problem !== undefined) add("stops here", problemLines(report.problem));
   return lines;
 }
 

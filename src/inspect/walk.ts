@@ -182,8 +182,8 @@ class Walker {
     const first = group[0]!;
     const name = `${path}${first.name}`;
     const total = group.reduce((sum, field) => sum + (field.arrayLength ?? 1), 0);
-    if (group.length === 1 && total > MAX_ELEMENTS) {
-      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all.
+    if (group.length === 1 && (total > MAX_ELEMENTS || (total > 1 && first.size === 0))) {
+      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all, or of nothing.
       const size = first.size * total;
       this.#need(size, name);
       const type = `${first.type}[${total}]`;

@@ -32,7 +32,9 @@ test("synthesised streams are whole", async () => {
     if (/^[a-z-]+$/.test(name) && (await inspect(bytes)).problem === undefined) whole.push(name);
   }
   expect(whole).toEqual([
-    ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main multifd-channel bare iterative own".split(" "),
+    ..."devices ram xbzrle mapped-ram ignore-shared postcopy multifd-main multifd-channel bare iterative own".split(
+      " ",
+    ),
   ]);
 });
 

@@ -106,6 +106,8 @@ const steps: readonly Step[] = [
     async (driver) => {
       const queue = driver.start().queue(0);
       await queue.request({ in: [100] });
+      // Served by a device of ours before it stops; not by all others.
+      await driver.transport.quiesce();
       queue.post({ in: [20] });
     },
   ],

@@ -263,6 +263,9 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
 
   /** The vCPUs have stopped. Nothing is written to guest memory once it resolves. */
   async quiesce(): Promise<void> {
+    // A kick that came too late for the last look is served now: if the machine goes on in another VMM, that one looks at
+    // a queue only when it is kicked. Twice, since the first look at a full queue ends before it asks for the next kick.
+    if (this.#running) for (let looks = 0; looks < 2; looks++) this.#lookAtQueues();
     this.#running = false;
     await this.settle();
     // A queue that its driver has just ruined must not make a stream that cannot be loaded.

@@ -26,18 +26,21 @@ describe.each(MODES)("virtio-rng, $name", ({ legacy, without }) => {
 });
 
 describe.each(MODES)("a device that stops, $name", ({ legacy, without }) => {
-  it.each([1, 8])("leaves nothing of %i requests in its queue, and asks to be notified of the next", async (n) => {
-    const host = testHost({ legacy });
-    const device = new VirtioRng(host, { random: (target) => target.fill(1) });
-    const driver = new MockDriver(host, device).start({ without });
-    const queue = driver.queue(0);
-    for (let i = 0; i < n; i++) queue.post({ in: [4] });
-    // The notification is lost: the machine stops first. Not every VMM looks at queues when it goes on.
-    await driver.transport.quiesce();
-    expect(queue.collect()).toHaveLength(n);
-    if (device.has(VIRTIO_RING_F_EVENT_IDX))
-      expect(host.memory.readU16(queue.used + 4 + 8 * queue.num)).toBe(n);
-  });
+  it.each([1, 8])(
+    "leaves nothing of %i requests in its queue, and asks to be notified of the next",
+    async (n) => {
+      const host = testHost({ legacy });
+      const device = new VirtioRng(host, { random: (target) => target.fill(1) });
+      const driver = new MockDriver(host, device).start({ without });
+      const queue = driver.queue(0);
+      for (let i = 0; i < n; i++) queue.post({ in: [4] });
+      // The notification is lost: the machine stops first. Not every VMM looks at queues when it goes on.
+      await driver.transport.quiesce();
+      expect(queue.collect()).toHaveLength(n);
+      if (device.has(VIRTIO_RING_F_EVENT_IDX))
+        expect(host.memory.readU16(queue.used + 4 + 8 * queue.num)).toBe(n);
+    },
+  );
 });
 
 describe.each(MODES)("virtio-console, $name", ({ legacy, without }) => {

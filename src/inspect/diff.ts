@@ -85,12 +85,13 @@ function gathered(differences: readonly Difference[]): Difference[] {
 /** Sections with state of devices, by `idstr/instance`; what comes in parts is told by `iterative` and `ram`. */
 function deviceSections(report: StreamReport): Map<string, SectionReport> {
   const found = new Map<string, SectionReport>();
+  const seen = new Map<string, number>();
   for (const section of report.sections) {
     if (section.kind !== "full") continue;
     const name = `${section.idstr}/${section.instanceId}`;
-    let key = name;
-    for (let again = 2; found.has(key); again++) key = `${name}#${again}`;
-    found.set(key, section);
+    const count = (seen.get(name) ?? 0) + 1;
+    seen.set(name, count);
+    found.set(count === 1 ? name : `${name}#${count}`, section);
   }
   return found;
 }

@@ -48,6 +48,12 @@ const STREAMS: Record<string, () => Uint8Array> = {
     for (let i = 0; i < N; i++) section(out, i, `s${i}`, 8);
     return finish(out);
   },
+  "many sections of one name": () => {
+    const out = start();
+    for (let i = 0; i < N; i++)
+      out.u8(QEMU_VM.SECTION_FULL).u32(2).countedString("s").u32(0).u32(1).u8(7).u8(0x7e).u32(2);
+    return finish(out);
+  },
   "many sections without footers": () => {
     const out = start();
     for (let i = 0; i < N; i++) section(out, i, `s${i}`, 8, false);

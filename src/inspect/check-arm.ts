@@ -11,11 +11,13 @@ const SHOWN = 4;
 /** One problem for each CPU of the stream with registers that the same CPU of the target's stream lacks. */
 export function systemRegisterProblems(report: StreamReport, target: StreamReport): Problem[] {
   return report.sections.flatMap((section) => {
+    const sent = indexes(section);
+    if (sent === undefined) return [];
     const same = target.sections.find(
       ({ idstr, instanceId }) => idstr === section.idstr && instanceId === section.instanceId,
     );
-    const [sent, known] = [indexes(section), indexes(same)];
-    if (sent === undefined || known === undefined) return [];
+    const known = indexes(same);
+    if (known === undefined) return [];
     const values = new Set(known.map(({ value }) => value));
     const unknown = sent.filter(({ value }) => !values.has(value));
     const [first] = unknown;

@@ -4,6 +4,8 @@ import { describe, expect, test } from "vitest";
 import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
 import { fuzzMachine, loadMultifd } from "./fuzz/machines.ts";
+import { random } from "../migration/fake-machine.ts";
+import { caseOf } from "./fuzz/mutate.ts";
 import { inspect, load } from "./fuzz/targets.ts";
 
 const files = await corpusFiles();
@@ -44,6 +46,16 @@ test.each(files.filter(({ name }) => name.startsWith("board-")))(
     await loadDevices(bytes);
   },
 );
+
+test("a case is the same again, whatever ran before it", async () => {
+  const seeds = await allSeeds();
+  const bytes = seeds.map((seed) => seed.bytes.slice());
+  const first = Array.from({ length: 300 }, (_, i) => caseOf(random, 7, i, seeds).bytes.slice());
+  expect(seeds.map((seed) => seed.bytes)).toEqual(bytes);
+  for (const [i, before] of first.entries()) {
+    expect(Buffer.compare(caseOf(random, 7, i, seeds).bytes, before)).toBe(0);
+  }
+});
 
 test("multifd's channel is accepted", async () => {
   const seed = (await allSeeds()).find(({ name }) => name === "multifd-channel");

@@ -30,7 +30,9 @@ function fieldSpans(fields: readonly Field[], spans: Span[]): void {
 }
 
 /** A seed of a whole stream. */
-export async function seedOf(name: string, bytes: Uint8Array): Promise<Seed> {
+export async function seedOf(name: string, data: Uint8Array): Promise<Seed> {
+  // A Buffer's slice() is a view: mutations would change the seed itself.
+  const bytes = new Uint8Array(data);
   const report = await readStream(bytesSource(bytes));
   if (name.startsWith("board-")) setRings(report);
   const spans: Span[] = [

@@ -3,7 +3,7 @@
 import type { StreamReport } from "./model.ts";
 import { heatCells } from "./text.ts";
 
-// In every engine since 2023, not yet in the compiler's library.
+// In V8 since 2023, in the other browsers' engines since 2025, not yet in the compiler's library.
 const { rawJSON } = JSON as unknown as { rawJSON: (text: string) => unknown };
 
 /** Indented by two spaces. */

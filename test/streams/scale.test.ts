@@ -10,10 +10,11 @@ import { bytesSource, piecesSource } from "../../src/inspect/source.ts";
 import { readStream } from "../../src/inspect/stream.ts";
 import { overview, sectionText } from "../../src/inspect/text.ts";
 import { QEMU_VM, RAM_SAVE_FLAG } from "../../src/migration/wire.ts";
-import { checkReport } from "./fuzz/targets.ts";
+import { fuzzMachine } from "./fuzz/machines.ts";
+import { checkReport, load } from "./fuzz/targets.ts";
 
-/** Of processor time, of this whole process; they take a tenth of it. */
-const LIMIT_MS = 8000;
+/** Of processor time, of this whole process; they take a tenth of it, or less. */
+const LIMIT_MS = 20_000;
 
 const start = (): ByteWriter => new ByteWriter().u32(0x5145564d).u32(3);
 const finish = (out: ByteWriter, json?: string): Uint8Array => {
@@ -130,6 +131,23 @@ const STREAMS: Record<string, () => Uint8Array> = {
     for (let i = 0; i < 200_000; i++) out.u8(QEMU_VM.COMMAND).u16(2).u16(4).u32(i);
     return finish(out);
   },
+  "a long section that is dropped": () => {
+    // RAM of the fuzzer's machine without pages, then QEMU's user network with what looks like footers.
+    const out = start().u8(QEMU_VM.CONFIGURATION).u32(4).bytes(Buffer.from("virt"));
+    out.u8(QEMU_VM.SECTION_START).u32(2).countedString("ram").u32(0).u32(4);
+    out.u64(BigInt(21 * 4096) | BigInt(RAM_SAVE_FLAG.MEM_SIZE));
+    out
+      .countedString("riscv_virt_board.ram")
+      .u64(16n * 4096n)
+      .countedString("virt.flash0")
+      .u64(2n * 4096n);
+    out.countedString("riscv_virt_board.mrom").u64(3n * 4096n);
+    out.u64(BigInt(RAM_SAVE_FLAG.EOS)).u8(QEMU_VM.SECTION_FOOTER).u32(2);
+    out.u8(QEMU_VM.SECTION_END).u32(2).u64(BigInt(RAM_SAVE_FLAG.EOS)).u8(QEMU_VM.SECTION_FOOTER).u32(2);
+    section(out, 0x7e7e7e7e, "slirp", 0, false);
+    out.bytes(new Uint8Array(4_000_000).fill(0x7e));
+    return finish(out);
+  },
   "many names of bitmaps": () => {
     const out = start();
     out.u8(QEMU_VM.SECTION_START).u32(1).countedString("dirty-bitmap").u32(0).u32(1);
@@ -158,6 +176,7 @@ test.each(Object.entries(STREAMS))("%s", { timeout: 120_000 }, async (_, make) =
   checkReport(report, bytes.length);
   await readStream(piecesSource(piecesOf(bytes)));
   all(report);
+  await load(bytes, fuzzMachine(true));
   const { user, system } = process.cpuUsage(before);
   expect((user + system) / 1000).toBeLessThan(LIMIT_MS);
 });

@@ -73,12 +73,21 @@ export class RamExtract {
     if (kind === "page") return bytes!;
     if (this.#page.length !== pageSize) this.#page = new Uint8Array(pageSize);
     const page = this.#page.fill(fill);
-    if (kind === "compressed") page.set(inflateSync(bytes!, { maxOutputLength: pageSize }));
-    if (kind !== "xbzrle") return page;
-    const from = Math.max(offset, this.#start);
-    const to = Math.min(offset + pageSize, this.#end);
-    readSync(this.#file!, page, from - offset, to - from, from - this.#start);
-    applyXbzrle(bytes!, page);
+    if (kind === "zero") return page;
+    if (kind === "xbzrle") {
+      const from = Math.max(offset, this.#start);
+      const to = Math.min(offset + pageSize, this.#end);
+      readSync(this.#file!, page, from - offset, to - from, from - this.#start);
+    }
+    try {
+      if (kind === "xbzrle") applyXbzrle(bytes!, page);
+      else page.set(inflateSync(bytes!, { maxOutputLength: pageSize }));
+    } catch (error) {
+      throw new CliError(
+        `page ${hex(offset)} of RAM block ${block.name} is damaged in the stream: ${messageOf(error)}`,
+        { cause: error },
+      );
+    }
     return page;
   }
 

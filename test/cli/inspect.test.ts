@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deflateSync } from "node:zlib";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { ByteWriter } from "../../src/base/bytes.ts";
 import { bytesSource } from "../../src/inspect/source.ts";
 import { readStream } from "../../src/inspect/stream.ts";
 import { page, PAGE, pageOf, smallStream, StreamBuilder, zeroPage } from "../support/stream-builder.ts";
@@ -96,6 +97,28 @@ test("a stream without names takes them from a whole one", async () => {
   expect(like).toMatchObject({ code: 1, out: "-1\n" });
   expect(like.err).toContain("[stream.cut]");
   expect(none.err).toContain("no VMDESCRIPTION");
+});
+
+test("a page that is damaged is said to be that, not a fault of the file that it goes to", async () => {
+  const damaged = (flags: bigint, write: (out: ByteWriter) => void) =>
+    new StreamBuilder()
+      .ramStart({ r: 2 * PAGE })
+      .ramPart((out) => {
+        page(out, "r", 0, pageOf(1));
+        write(out.u64(BigInt(PAGE) | flags));
+      })
+      .end();
+  const streams = {
+    deflated: damaged(0x120n, (out) => void out.u32(3).bytes(Uint8Array.of(1, 2, 3))),
+    xbzrle: damaged(0x60n, (out) => void out.u8(1).u16(2).bytes(Uint8Array.of(1, 0))),
+  };
+  for (const [name, bytes] of Object.entries(streams)) {
+    await writeFile(join(directory, name), bytes);
+    const { code, err } = await inspect([name, "--ram-extract", "r=out"]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/page 0x1000 of RAM block r is damaged in the stream: (incorrect header|XBZRLE)/);
+    expect(err).not.toMatch(/cannot write/);
+  }
 });
 
 test("RAM blocks as files: whole, zero, XBZRLE and deflated pages, pages that come again, a part", async () => {

@@ -52,7 +52,7 @@ test("a whole stream: overview, section, field, JSON, from a file and a pipe", a
   expect(piped).toEqual(all);
   expect(section.out).toContain("ticks: int64 -2\n");
   expect(section.out).toContain("|bcd...M..timer/e|\n");
-  expect(field.out).toBe("-2\n0x60 (96)\n");
+  expect(field.out).toBe("-2\n0x60 (96) (THRE TEMT)\n");
   expect(JSON.parse(json.out)).toMatchObject({ streamVersion: 3, configuration: { machine: "pc-test-1.0" } });
 });
 

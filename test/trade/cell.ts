@@ -2,10 +2,9 @@
 // printed on the way.
 import { truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { QemuRelease } from "../../tools/unpacked.ts";
-import { sleep, until } from "../guest/cases.ts";
+import { directory, sleep, until } from "../guest/cases.ts";
 import { Echo } from "./echo.ts";
 import type { Guest } from "./guest.ts";
 import { hop, type Transport } from "./hop.ts";
@@ -153,7 +152,7 @@ class Journey {
 
 /** Never rejects for what the guest or a monitor does: that is a complaint. */
 export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
-  const folder = await mkdtemp(join(tmpdir(), "wherry-trade-"));
+  const folder = await mkdtemp(join(directory, "cell-"));
   const echo = await Echo.start();
   const journey = new Journey(cell, guest, folder, echo.address);
   const complaints: string[] = [];

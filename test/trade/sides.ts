@@ -11,7 +11,7 @@ import { Qmp } from "../guest/machine.ts";
 import type { Guest } from "./guest.ts";
 import type { Chunk } from "./journal.ts";
 
-const MAIN = process.env["TRADE_MAIN"] ?? fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const START_MS = 60_000;
 export const MEMORY_MIB = 128;
 

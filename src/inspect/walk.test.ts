@@ -86,6 +86,16 @@ test("structs within structs, arrays of them, null pointers as old releases desc
   );
 });
 
+test("pointers that are not null, of an array that old releases describe by its first, which is: what follows is right", () => {
+  const { fields, unaccounted, warnings } = walk(
+    '{"name":"css","array_len":4,"type":"struct","struct":{},"size":1},{"name":"last","type":"uint8","size":1}',
+    (out) => out.u8(0x30).u8(0x30).u32(0x01320100).u8(0x30).u8(0xfe),
+  );
+  expect(show(fields)).toBe("css{[0]=48 [1]=48 rest=unknown:0132010030} last=254");
+  expect(unaccounted).toBe(5);
+  expect(warnings).toMatchObject([{ code: "stream.size", offset: BASE + 2 }]);
+});
+
 test("lists and trees, whose elements repeat keys in one object", () => {
   const element = (size: number) =>
     `"vmsd_name":"e","version":1,"fields":[{"name":"x","type":"uint${size * 8}","size":${size}}]`;

@@ -5,7 +5,7 @@ import { EndOfBytes } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import { describeValue } from "./decode/meanings.ts";
 import { decodeOpaque, type OpaqueContext } from "./decode/opaque.ts";
-import type { DescribedField, DescribedStruct } from "./description.ts";
+import { type DescribedField, type DescribedStruct, describedSize } from "./description.ts";
 import { FieldReader, TooManyFields } from "./fields.ts";
 import type { Field, FieldValue, Problem } from "./model.ts";
 import { InspectError, problem, stop } from "./problems.ts";
@@ -60,6 +60,8 @@ class Walker {
   readonly #warnings: Problem[] = [];
   #unaccounted = 0;
   #at = 0;
+  /** Bytes of the section that its description does not know of. */
+  #surplus = 0;
 
   constructor(bytes: Uint8Array, base: number, context: WalkContext, budget: FieldBudget) {
     this.#bytes = bytes;
@@ -83,6 +85,7 @@ class Walker {
       const field: DescribedField = { name: "data", type: "data", size: this.#left, structs: [] };
       this.#opaque(field, field.name, scope, fields, true);
     } else {
+      this.#surplus = this.#left - describedSize(description);
       try {
         this.#struct(description, scope, fields, "");
       } catch (error) {
@@ -201,6 +204,10 @@ class Walker {
           ? { ...field, type: `${field.type}[${arrayLength}]`, size: field.size * arrayLength, structs: [] }
           : field;
         for (let i = 0; i < (many ? 1 : arrayLength); i++) {
+          if (!many && this.#hidesElement(field)) {
+            this.#hidden(arrayLength - i, name, children);
+            break;
+          }
           // The mark before an element that is not null belongs to it.
           const marked = field.type === "ptr-marker" && this.#bytes[this.#at] !== NULL_MARK;
           const label = `[${index}]`;
@@ -209,6 +216,31 @@ class Walker {
         }
       }
     });
+  }
+
+  /** Before 10.0 an array of pointers is described by its first one: if that is null, nothing tells what the others are. */
+  #hidesElement({ structs, size }: DescribedField): boolean {
+    const [only] = structs;
+    const mark = this.#bytes[this.#at];
+    return only?.fields.length === 0 && size === 1 && this.#surplus > 0 && mark !== NULL_MARK;
+  }
+
+  /** The rest of such an array, so that what comes behind it is read where it is. */
+  #hidden(elements: number, path: string, children: Field[]): void {
+    const size = elements + this.#surplus;
+    this.#need(size, path);
+    const expected = `${elements} null pointers at the end of ${path}`;
+    this.#warn(
+      problem(
+        "stream.size",
+        this.#where,
+        this.#base + this.#at,
+        expected,
+        `${size} bytes, not all of them null`,
+      ),
+    );
+    this.#surplus = 0;
+    this.#unknown(this.#at + size, children);
   }
 
   #field(field: DescribedField, name: string, scope: Scope, fields: Field[], path: string): void {

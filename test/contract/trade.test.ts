@@ -14,7 +14,9 @@ import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { RUN } from "../../src/hypervisor/run-page.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
+import { VirtioBlk } from "../../src/devices/virtio/blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/console.ts";
+import type { VirtioHost } from "../../src/devices/virtio/device.ts";
 import { VirtioRng } from "../../src/devices/virtio/rng.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import {
@@ -38,6 +40,7 @@ import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
 import type { StreamProfile } from "../../src/vmm/profile.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { MemoryBlock } from "../virtio/memory-block.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 console.log(`trade: WHERRY_SEED=${seed}`);
@@ -514,12 +517,22 @@ describe("command lines", () => {
       ],
     });
     load(world, streamOf("qemu-7.2"));
+    // Its standard input and output are the serial console's: QEMU gives them to one device only.
     expect(await lines(world, "qemu-7.2")).toEqual([
       "qemu-system-riscv64 -M virt -cpu rv64 -smp 2 -m 4M -bios default -nographic -device virtio-rng-device " +
-        "-device virtio-serial-device,max_ports=1 -chardev stdio,id=console1 -device virtconsole,chardev=console1 " +
-        "-incoming URI",
+        "-device virtio-serial-device,max_ports=1 -chardev socket,id=console1,path=PATH,server=on,wait=off " +
+        "-device virtconsole,chardev=console1 -incoming URI",
       "wherry run --smp 2 --memory 4M --firmware FILE --virtio legacy --rng --console unix:PATH --incoming URI",
     ]);
+  });
+
+  it("say which drives cannot be written, on both sides", async () => {
+    const drive = (readonly: boolean) => (host: VirtioHost) =>
+      new VirtioBlk(host, { backend: new MemoryBlock(512, readonly) });
+    const world = await board({ virtio: [drive(true), drive(false)] });
+    const [qemu, wherry] = await lines(world, "qemu-11.1");
+    expect(qemu).toMatch(/id=drive0,format=raw,file=FILE,readonly=on .*id=drive1,format=raw,file=FILE /);
+    expect(wherry).toContain("--drive file=FILE,readonly=on --drive file=FILE --incoming");
   });
 });
 

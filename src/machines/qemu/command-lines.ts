@@ -27,15 +27,15 @@ function qemu(parts: QemuParts, release: Release): string[] {
   ];
 }
 
+const readonlyOption = (offeredFeatures: bigint): string =>
+  (offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on";
+
 /** In the board's order: the first takes the highest slot there too. */
 function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number): string[] {
   switch (kind) {
     case "virtio-blk":
       return [
-        ...[
-          "-drive",
-          `if=none,id=drive${i},format=raw,file=FILE${(offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on"}`,
-        ],
+        ...["-drive", `if=none,id=drive${i},format=raw,file=FILE${readonlyOption(offeredFeatures)}`],
         ...[
           "-device",
           `virtio-blk-device,drive=drive${i}${queues.length > 1 ? `,num-queues=${queues.length}` : ""}`,
@@ -45,7 +45,9 @@ function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number):
       return [...["-netdev", `user,id=net${i}`], ...["-device", `virtio-net-device,netdev=net${i},mac=MAC`]];
     case "virtio-console":
       return [
-        ...["-device", "virtio-serial-device,max_ports=1", "-chardev", `stdio,id=console${i}`],
+        ...["-device", "virtio-serial-device,max_ports=1"],
+        // Standard input and output are the serial console's, with -nographic.
+        ...["-chardev", `socket,id=console${i},path=PATH,server=on,wait=off`],
         ...["-device", `virtconsole,chardev=console${i}`],
       ];
     default:
@@ -54,7 +56,6 @@ function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number):
 }
 
 const WHERRY_DEVICE: Readonly<Record<string, readonly string[]>> = {
-  "virtio-blk": ["--drive", "file=FILE"],
   "virtio-net": ["--net", "socket:connect=HOST:PORT"],
   "virtio-rng": ["--rng"],
   "virtio-console": ["--console", "unix:PATH"],
@@ -65,7 +66,11 @@ function wherry({ cpus, memorySize, legacyVirtio, virtio }: QemuParts): string[]
     ...["wherry", "run", "--smp", String(cpus.all.length), "--memory", `${memorySize / MIB}M`],
     ...["--firmware", "FILE"],
     ...(legacyVirtio ? ["--virtio", "legacy"] : []),
-    ...virtio.flatMap(({ kind }) => WHERRY_DEVICE[kind] ?? []),
+    ...virtio.flatMap(({ kind, offeredFeatures }) =>
+      kind === "virtio-blk"
+        ? ["--drive", `file=FILE${readonlyOption(offeredFeatures)}`]
+        : (WHERRY_DEVICE[kind] ?? []),
+    ),
     ...["--incoming", "URI"],
   ];
 }

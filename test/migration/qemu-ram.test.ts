@@ -156,7 +156,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     { channels: 3, compression: "zlib" },
     { channels: 2, compression: "zstd" },
   ] as const;
-  const parameters = ({ channels, compression }: (typeof KINDS)[number]) => ({
+  const parameters = ({ channels, compression }: { channels: number; compression: string }) => ({
     "multifd-channels": channels,
     "multifd-compression": compression,
   });

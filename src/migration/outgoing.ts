@@ -297,6 +297,12 @@ export abstract class OutgoingMove {
     for (const slot of this.machine.memory.blocks.keys()) await this.machine.vm.setDirtyLogging(slot, on);
   }
 
+  /** The machine may go on here: its writes are not to be watched any more. */
+  protected async endLogging(): Promise<void> {
+    if (this.#logging) await this.#setLogging(false);
+    this.#logging = false;
+  }
+
   async #fetchDirty(): Promise<PageSet> {
     const set: PageSet = [];
     for (const slot of this.machine.memory.blocks.keys()) {
@@ -391,7 +397,7 @@ export abstract class OutgoingMove {
     const { machine } = this;
     this.#totalMs = this.host.nowMs() - this.#startedMs;
     let outcome = error;
-    if (this.#logging) await this.#setLogging(false);
+    await this.endLogging();
     if (this.#before !== undefined) {
       try {
         await goOn(machine, this.#before);

@@ -171,6 +171,7 @@ export class TradeSource extends OutgoingMove {
       this.checkOn(undefined);
       this.committed = true;
       await sink.commit();
+      await this.endLogging();
       return this.complete(undefined);
     }
     this.committed = true;

@@ -43,7 +43,7 @@ function hartLine(hart: PerfInfo["harts"][number], elapsedNs: number): string {
   const mips = (ns: number): string => (ns > 0 ? ((instructions * 1e3) / ns).toFixed(1) : "0");
   const parts = [
     `${countText(instructions)} instructions`,
-    `${mips(elapsedNs)} MIPS, ${mips(engineNs)} in the engine`,
+    `${mips(elapsedNs)} MIPS, ${mips(engineNs)} MIPS in the engine`,
     `${percent(hart["translated-instructions"], instructions)} translated`,
     `${countText(hart["tlb-refills"])} TLB refills`,
   ];

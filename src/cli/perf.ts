@@ -40,6 +40,8 @@ export function perf({ qmp, seconds = DEFAULT_SECONDS }: ValuesOf<typeof perfOpt
 /** Of two reports of the same shape: the numbers that count, subtracted. */
 export function difference(after: PerfInfo, before: PerfInfo): PerfInfo {
   const subtract = (a: unknown, b: unknown, key = ""): unknown => {
+    // Stolen time is a difference of two clocks already, of which one goes in steps.
+    if (key === "steal-ns") return Math.max(0, Number(a) - Number(b ?? 0));
     if (typeof a === "number") return key === "cpu-index" || key.startsWith("live-") ? a : a - Number(b ?? 0);
     if (Array.isArray(a)) {
       const before = (b ?? []) as { address?: string }[];

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../test/support/scripted-vm.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
+import { Ioeventfds } from "./ioeventfd.ts";
 import { COALESCED_CAPACITY, HART_AREA_BASE } from "./layout.ts";
 import { EXIT } from "./riscv/engine.ts";
 
@@ -100,6 +101,19 @@ test("a full ring is drained by the write that finds it full", () => {
   });
   const writes = Array.from({ length: COALESCED_CAPACITY + 1 }, (_, i) => `write 10000000 1 ${i & 0x7f}`);
   expect(s.log).toEqual(["run", ...writes]);
+});
+
+test("the device has writes that come while the VMM thread is on its way to the exit behind them", () => {
+  const s = scripted();
+  const doorbell = 0x10001050;
+  // The VMM thread has drained; the vCPU goes on writing until it finds the ring full, and posts that write.
+  s.vm.ioeventfd(doorbell, 0, () => new CoalescedMmio(s.vm.buffer).push(UART, 1, 66n));
+  s.run(0, ({ mmioWrite }) => {
+    new Ioeventfds(s.vm.buffer).match(doorbell, 0);
+    mmioWrite(BigInt(UART + 1), 1, 67n);
+    return EXIT.SLICE;
+  });
+  expect(s.log).toEqual(["run", "write 10000000 1 66", "write 10000001 1 67"]);
 });
 
 test("nothing waits when a pause is over", async () => {

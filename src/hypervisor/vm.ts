@@ -460,7 +460,11 @@ export class Vcpu {
     this.#vm.drainCoalesced();
     this.#vm.dispatchDoorbells();
     const r = this.#requests;
-    if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) this.#handleExit();
+    if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) {
+      // Posted since the first look, perhaps: by a write that found the ring full of others.
+      this.#vm.drainCoalesced();
+      this.#handleExit();
+    }
     if (this.paused) this.#wakeParkWaiters();
   }
 

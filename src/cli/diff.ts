@@ -6,7 +6,7 @@ import type { Problem } from "../inspect/model.ts";
 import { problemText } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
 import { printable } from "../inspect/text.ts";
-import { UsageError } from "./cli-error.ts";
+import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { withStreamFile } from "./stream-file.ts";
 
@@ -42,9 +42,12 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
   if (a === "-" && b === "-") throw new UsageError("only one stream can come from standard input");
   const ram = values.ram ?? "pages";
   const read = (path: string) =>
-    withStreamFile(path, TROUBLE, async (source) =>
-      ram === "none" ? { report: await readStream(source) } : readWithRam(source),
-    );
+    withStreamFile(path, TROUBLE, async (source) => {
+      const opened = ram === "none" ? { report: await readStream(source) } : await readWithRam(source);
+      const { problem } = opened.report;
+      if (problem?.code === "stream.magic") throw notAStream(path, problem);
+      return opened;
+    });
   const [first, second] = [await read(a), await read(b)];
   const found = diffStreams(first, second, { ignore: values.ignore });
   if (values.json) {
@@ -62,6 +65,10 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
   if (trouble) return TROUBLE;
   return found.state.length + found.ram.length > 0 ? DIFFER : 0;
 }
+
+/** There is nothing in it to compare: all of the other stream would be told as its differences. */
+const notAStream = (path: string, problem: Problem) =>
+  new CliError(`${path}: ${printable(problemText(problem))}`, { exitCode: TROUBLE });
 
 function warn(path: string, problem: Problem): void {
   process.stderr.write(

@@ -48,7 +48,7 @@ export function otherFormat(bytes: Uint8Array): Problem | undefined {
   const cause = "virsh save puts a header and the domain's XML before the stream";
   const packed =
     libvirt.format === 0 ? "" : ", packed by what save_image_format says: unpack what follows them";
-  const cure = `header and XML are ${offset} bytes${packed}; see --offset`;
+  const cure = `header and XML are ${offset} bytes${packed} (tail -c +${offset + 1} FILE)`;
   return problem("stream.magic", "header", 0, "a migration stream", "a file of libvirt", { cause, cure });
 }
 

@@ -26,7 +26,7 @@ const HARMLESS = new Set(["stream.guessed", "stream.trailing", "ram.elsewhere"])
 const KNOWN = {
   "stream.magic": {
     cause: "this is no migration stream, or something stands before it",
-    cure: "give the file that migrate or savevm wrote, unpacked; skip what stands before it with --offset",
+    cure: "give the file that migrate or savevm wrote, unpacked; cut off what stands before it (`wherry inspect --offset` passes over it)",
   },
   "stream.version": {
     cause: "QEMU before 0.9.1 wrote version 2; nothing has written another since",

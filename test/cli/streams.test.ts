@@ -74,6 +74,7 @@ beforeAll(() => {
   writeFileSync(at("changed"), virtioStream({ lastAvail: 4 }));
   writeFileSync(at("broken-queue"), virtioStream({ availIndex: 0x4000 }));
   writeFileSync(at("cut"), smallStream().end().subarray(0, 3000));
+  writeFileSync(at("no-stream"), "root:x:0:0:root:/root:/bin/bash\n");
   writeFileSync(at("dump1.json"), dump(1));
   writeFileSync(at("dump2.json"), dump(2));
 });
@@ -110,6 +111,18 @@ describe("diff", () => {
     expect(await run("diff", [at("a"), at("none")])).toMatchObject({ status: 2 });
     expect(await run("diff", [at("a"), folder])).toMatchObject({ status: 2 });
     expect(await run("diff", ["--ram", "all", at("a"), at("a")])).toMatchObject({ status: 2 });
+  });
+  test("a file that is no stream is refused at once, with the reason alone", async () => {
+    for (const files of [
+      ["a", "no-stream"],
+      ["no-stream", "a"],
+    ]) {
+      const { status, stdout, stderr } = await run("diff", files.map(at));
+      expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+      expect(stderr).toMatch(/^wherry: .*no-stream: .*expected 0x5145564d \("QEVM"\), found 0x726f6f74;/);
+      expect(stderr).toMatch(/wherry inspect --offset/);
+      expect(stderr).not.toMatch(/compared/);
+    }
   });
 });
 

@@ -10,9 +10,10 @@ import {
   zeroPage,
 } from "../../test/support/stream-builder.ts";
 import { virtioStream } from "../../test/support/virtio-stream.ts";
-import { diffStreams } from "./diff.ts";
+import { diffStreams, type StreamDifferences } from "./diff.ts";
 import { readWithRam } from "./diff-ram.ts";
 import { bytesSource } from "./source.ts";
+import { readStream } from "./stream.ts";
 
 const diff = async (a: Uint8Array, b: Uint8Array, ignore: readonly string[] = []) =>
   diffStreams(await readWithRam(bytesSource(a)), await readWithRam(bytesSource(b)), { ignore });
@@ -120,6 +121,31 @@ describe("state", () => {
     expect(await paths("cpu/0/env.g")).toHaveLength(5);
     expect(await paths("cpu/0/env.gpr[1]", "cpu/0/(.*)")).toHaveLength(4);
   });
+});
+
+/** As Wherry's own streams end: hashes of all that stands before. */
+const own = (byte: number, hash: number) =>
+  new StreamBuilder()
+    .configuration("virt")
+    .ramStart({ ram: PAGE })
+    .device(2, "uart", { fields: [{ name: "lcr", type: "uint8", size: 1 }] }, (out) => void out.u8(byte))
+    .device(
+      3,
+      "wherry/integrity",
+      { fields: [{ name: "table", type: "buffer", size: 4 }] },
+      (out) => void out.u32(hash),
+    )
+    .end();
+
+test("Wherry's hashes are told only if all was compared and nothing else differs", async () => {
+  const paths = ({ state }: StreamDifferences) => state.map(({ path }) => path);
+  expect(paths(await diff(own(1, 1), own(2, 2)))).toEqual(["uart/0/lcr"]);
+  const hashes = paths(await diff(own(1, 1), own(1, 2)));
+  expect(hashes).toEqual([expect.stringMatching(/^wherry\/integrity\/0/)]);
+  expect(paths(await diff(own(1, 1), own(2, 2), ["uart"]))).toEqual([]);
+  const withoutRam = async (bytes: Uint8Array) => ({ report: await readStream(bytesSource(bytes)) });
+  expect(paths(diffStreams(await withoutRam(own(1, 1)), await withoutRam(own(1, 2))))).toEqual([]);
+  expect(paths(await diff(own(1, 1), device()))).not.toContain("wherry/integrity/0");
 });
 
 const ram = (write: (out: ByteWriter) => void, before = (stream: StreamBuilder) => stream) =>

@@ -28,6 +28,8 @@ export interface DiffOptions {
   readonly ignore?: readonly string[];
 }
 
+/** The section of hashes over all others that ends Wherry's own streams. */
+const HASHES = /^wherry\/integrity\//;
 const SHOWN_BYTES = 8;
 const SHOWN_RANGES = 4;
 /** More of them are a number that changed rather than flags. */
@@ -41,8 +43,12 @@ export function diffStreams(
 ): StreamDifferences {
   const ignored = ignorer(options.ignore ?? []);
   const state: Difference[] = [];
+  const hashes: Difference[] = [];
+  let others = 0;
   const differ = new FieldDiff((difference) => {
-    if (!ignored(difference.path)) state.push(difference);
+    const isHash = HASHES.test(difference.path);
+    if (!isHash) others++;
+    if (!ignored(difference.path)) (isHash ? hashes : state).push(difference);
   });
   const [a, b] = [first.report, second.report];
   differ.text("configuration/machine", a.configuration?.machine, b.configuration?.machine);
@@ -53,9 +59,11 @@ export function diffStreams(
   differ.blocks(a, b);
   const ram =
     first.ram === undefined || second.ram === undefined
-      ? []
+      ? undefined
       : diffRam({ report: a, ram: first.ram }, { report: b, ram: second.ram });
-  return { state: gathered(state), ram: ram.filter(({ block }) => !ignored(`ram/${block}`)) };
+  // They differ whenever anything does; alone they tell of what was not seen otherwise.
+  if (others === 0 && ram?.length === 0) state.push(...hashes);
+  return { state: gathered(state), ram: (ram ?? []).filter(({ block }) => !ignored(`ram/${block}`)) };
 }
 
 /** Neighbouring elements of an array that differ in the same words become one: `pmp[16..63]`. */

@@ -10,6 +10,8 @@ it.each([
   ["env.gpr", 2, "sp", fields("env.gpr", "env.fpr", "env.pc")],
   ["env.gpr", 2, "r2", fields("env.gpr", "env.spr")],
   ["env.fpr", 0, "ft0", fields("env.gpr", "env.fpr", "env.pc")],
+  ["x", 5, "t0", fields("pc", "x", "f")],
+  ["f", 10, "fa0", fields("pc", "x", "f")],
   ["env.spr", 8, "LR", fields("env.spr")],
   ["env.spr", 1023, "SPR 1023", fields("env.spr")],
   ["env.regs", 4, "rsp", fields("env.regs", "env.eip")],
@@ -35,5 +37,6 @@ it("Arm's system registers are named by their list", () => {
 
 it("other arrays have no names", () => {
   expect(registerName(fields("env.gpr"), "env.gpr")).toBeUndefined();
+  expect(registerName(fields("x", "y"), "x")).toBeUndefined();
   expect(registerName([], "palette")).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-// Names of the registers in the arrays of QEMU's cpu sections, told from the names of the fields beside them: RISC-V by
+// Names of the registers in the arrays of QEMU's and Wherry's cpu sections, told from the names of the fields beside them: RISC-V by
 // its calling convention (riscv-elf-psabi-doc), x86-64 in the order of its encoding (Intel SDM volume 2, REX), Arm,
 // s390x and POWER by number, special ones of POWER by the Power ISA (book III, SPRs), Arm's system registers by the list of
 // their encodings that comes with them.
@@ -53,6 +53,10 @@ export function registerName(siblings: readonly Field[], array: string): Name | 
       return beside("env.spr") ? numbered("r") : undefined;
     case "env.fpr":
       return beside("env.gpr") && beside("env.pc") ? listed(RISCV_FLOAT) : undefined;
+    case "x":
+      return beside("f") && beside("pc") ? listed(RISCV) : undefined;
+    case "f":
+      return beside("x") && beside("pc") ? listed(RISCV_FLOAT) : undefined;
     case "env.spr":
       return (index) => POWER_SPECIAL[index] ?? `SPR ${index}`;
     case "env.regs":

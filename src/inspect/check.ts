@@ -4,6 +4,7 @@
 // than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import { systemRegisterProblems } from "./check-arm.ts";
+import { cpuCure, perCpuCure } from "./check-cpus.ts";
 import { ACPI_CURE, checkMachine, checkSettings, Findings, NO_ACPI } from "./check-machine.ts";
 import { pciProblems } from "./check-pci.ts";
 import { featureWarnings } from "./check-virtio.ts";
@@ -92,7 +93,7 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
     checkMachine(report, target.configuration?.machine, name, findings);
   }
   for (const section of heads(report)) {
-    for (const { report: target } of streams) checkPresence(section, target, findings);
+    for (const { report: target } of streams) checkPresence(section, report, target, findings);
     const layout = layouts.get(sectionKey(section));
     if (section.idstr === "ram") continue;
     // A target that wrote this very layout itself reads it, whatever its dump leaves open.
@@ -152,7 +153,12 @@ function splitPath(idstr: string): { bus: string; device: string } {
 }
 
 /** Whether the target has the section's device. */
-function checkPresence(section: SectionReport, target: StreamReport, findings: Findings): void {
+function checkPresence(
+  section: SectionReport,
+  report: StreamReport,
+  target: StreamReport,
+  findings: Findings,
+): void {
   const key = sectionKey(section);
   if (headsOf(target).byKey.has(key)) return;
   const { bus, device } = splitPath(section.idstr);
@@ -181,6 +187,7 @@ function checkPresence(section: SectionReport, target: StreamReport, findings: F
       : elsewhere.length === 0
         ? `start the target with the device that the source has${address === "" ? "" : ` (-device …${address})`}, or take it from the source before the migration`
         : `give the devices the same addresses and order on both sides${address === "" ? "" : ` (-device …${address})`}`,
+    ...cpuCure(section, report, target),
   });
 }
 
@@ -239,9 +246,10 @@ function checkByStream(
     if (judged && finding.code === "check.subsection") continue;
     // Arrays of the length that is sent with them; check-arm.ts compares what is in them.
     if (finding.path.startsWith("cpreg_vmstate_")) continue;
-    // A subsection or field that the target's own stream lacks may be one that it only did not need.
     const problem = layoutProblem(section, finding);
-    if (!seen.has(problem.where)) findings.warn(problem);
+    const certain = finding.code === "check.size" && perCpuCure(section, finding.path) !== undefined;
+    // A subsection or field that the target's own stream lacks may be one that it only did not need.
+    if (!seen.has(problem.where)) (certain ? findings.problems : findings.warnings).push(problem);
     seen.add(problem.where);
   }
 }
@@ -339,6 +347,7 @@ function layoutProblem(section: SectionReport, finding: LayoutFinding): Problem 
     expected: finding.expected,
     found: finding.found,
     ...LAYOUT_CURES[finding.code],
+    ...(finding.code === "check.size" ? perCpuCure(section, finding.path) : undefined),
   };
 }
 
@@ -359,6 +368,7 @@ function checkMissing(report: StreamReport, target: StreamReport, findings: Find
       expected: "state for a device of the target",
       found: "none in the stream",
       ...(section.idstr.includes("acpi_build") ? NO_ACPI : EXTRA_DEVICE),
+      ...cpuCure(section, report, target),
     });
   }
 }

@@ -11,7 +11,7 @@ const LINES: readonly (readonly [code: string, line: string, words: RegExp])[] =
     "Unknown savevm section or instance '0000:00:05.0/1/usb-ptr' 0. Make sure that your current VM setup matches your saved VM setup, including any hotplugged devices",
     /same order/,
   ],
-  ["unknown-section", "qemu: Unknown savevm section or instance 'cpu_common' 1", /same devices/],
+  ["unknown-section", "qemu: Unknown savevm section or instance 'cpu_common' 1", /same devices.*-smp/],
   ["unknown-section-id", "qemu-system-x86_64: Unknown savevm section 42", /wherry inspect/],
   ["section-type", "Unknown savevm section type 5", /subsection/],
   [

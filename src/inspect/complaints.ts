@@ -47,7 +47,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
       expected: "a device that the target has",
       found: `${idstr} ${instance}`,
       cause: sectionCause(idstr),
-      cure: "give both sides the same devices in the same order and at the same addresses (addr=, bus=), hot-plugged ones too; `wherry check STREAM --target STREAM_OF_THE_TARGET` lists what is missing",
+      cure: "give both sides the same devices in the same order and at the same addresses (addr=, bus=), hot-plugged ones too, and as many CPUs (-smp); `wherry check STREAM --target STREAM_OF_THE_TARGET` lists what is missing",
     }),
   },
   "complaint.unknown-section-id": {

@@ -193,7 +193,7 @@ function print(
     ...problems.map((problem) => linesOf("problem: ", problem)),
     ...warnings.map((problem) => linesOf("warning: ", problem)),
     ...unchecked.map((what) => `not checked: ${printable(what)}\n`),
-    `${problems.length > 0 ? no : yes}${warnings.length === 0 ? "" : `; ${warnings.length} warnings`}\n`,
+    `${problems.length > 0 ? no : yes}${warnings.length === 0 ? "" : `; ${warnings.length} warning${warnings.length === 1 ? "" : "s"}`}\n`,
   ];
   process.stdout.write(text.join(""));
   return fails ? NO : 0;

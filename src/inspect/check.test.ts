@@ -60,3 +60,11 @@ describe("another number of CPUs", () => {
     ]);
   });
 });
+
+test("user networking of the target needs nothing from the stream; of the source it needs a place", async () => {
+  const extra = await judge({}, { also: ["slirp", "dev"] });
+  expect(extra.problems).toEqual([]);
+  expect(extra.warnings).toMatchObject([{ code: "check.device.extra", where: "section dev/0" }]);
+  const { problems } = await judge({ also: ["slirp"] }, {});
+  expect(problems).toMatchObject([{ where: "section slirp/0", cure: expect.stringContaining("-nic user") }]);
+});

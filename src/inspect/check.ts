@@ -187,7 +187,9 @@ function checkPresence(
       : elsewhere.length === 0
         ? `start the target with the device that the source has${address === "" ? "" : ` (-device …${address})`}, or take it from the source before the migration`
         : `give the devices the same addresses and order on both sides${address === "" ? "" : ` (-device …${address})`}`,
-    ...cpuCure(section, report, target),
+    ...(device === USER_NETWORK
+      ? { cure: "start the target with user networking (-nic user, -netdev user), as the source was" }
+      : cpuCure(section, report, target)),
   });
 }
 
@@ -356,12 +358,14 @@ const EXTRA_DEVICE = {
     "the target has a device that the source has not, or the source is a release that did not save its state",
   cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
 };
+/** Starts empty: connections to the outside end with the QEMU that had them. */
+const USER_NETWORK = "slirp";
 /** Devices that the target has and the stream does not: QEMU loads without a word. */
 function checkMissing(report: StreamReport, target: StreamReport, findings: Findings): void {
   const there = new Set(heads(report).map(sectionKey));
   for (const section of heads(target)) {
     const key = sectionKey(section);
-    if (there.has(key)) continue;
+    if (there.has(key) || section.idstr === USER_NETWORK) continue;
     findings.warn({
       code: "check.device.extra",
       where: `section ${key}`,

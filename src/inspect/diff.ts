@@ -1,8 +1,9 @@
 // What differs between two streams, whoever wrote them: configuration, sections field by field, RAM page by page
-// (diff-ram.ts). Sections are told by idstr and instance, fields by name, so that streams of different QEMUs, or of
-// QEMU and Wherry, can be compared: where their layouts differ, that is what is said. Left out: order of sections,
-// commands, how pages are encoded; they are no part of the machine.
+// (diff-ram.ts). Sections are told by idstr and instance, fields by name or place (diff-align.ts), so that streams of
+// different QEMUs, or of QEMU and Wherry, can be compared: where their layouts differ, that is what is said. Left out:
+// order of sections, commands, how pages are encoded; they are no part of the machine.
 import { hex } from "../base/hex.ts";
+import { isHeader, pairFields, type Starts } from "./diff-align.ts";
 import { diffRam, type RamDifference, type RamPages } from "./diff-ram.ts";
 import type { Field, FieldValue, SectionReport, StreamReport } from "./model.ts";
 import { registerName } from "./register-names.ts";
@@ -133,7 +134,8 @@ class FieldDiff {
       if (a.version !== b.version) {
         this.#report({ path, kind: "layout", first: `version ${a.version}`, second: `version ${b.version}` });
       }
-      this.fields(`${path}/`, a.fields, b.fields);
+      const starts = a.version === b.version ? ([a.dataOffset, b.dataOffset] as const) : undefined;
+      this.fields(`${path}/`, a.fields, b.fields, starts);
     }
     for (const [path, b] of second) {
       if (!first.has(path)) this.#report({ path, kind: "only in second", second: sectionText(b) });
@@ -171,21 +173,17 @@ class FieldDiff {
     }
   }
 
-  fields(path: string, first: readonly Field[], second: readonly Field[]): void {
-    const [a, b] = [byName(first), byName(second)];
-    for (const [name, field] of a) {
+  /** With `starts` also by their bytes. */
+  fields(path: string, first: readonly Field[], second: readonly Field[], starts?: Starts): void {
+    for (const { name, first: a, second: b } of pairFields(first, second, starts)) {
       const at = joined(path, name);
-      const other = b.get(name);
-      if (other === undefined) this.#report({ path: at, kind: "only in first", first: fieldText(field) });
-      else this.#field(at, field, other, first);
-    }
-    for (const [name, field] of b) {
-      if (a.has(name)) continue;
-      this.#report({ path: joined(path, name), kind: "only in second", second: fieldText(field) });
+      if (a !== undefined && b !== undefined) this.#field(at, a, b, first, starts);
+      else if (a !== undefined) this.#report({ path: at, kind: "only in first", first: fieldText(a) });
+      else if (b !== undefined) this.#report({ path: at, kind: "only in second", second: fieldText(b) });
     }
   }
 
-  #field(path: string, a: Field, b: Field, siblings: readonly Field[]): void {
+  #field(path: string, a: Field, b: Field, siblings: readonly Field[], starts: Starts | undefined): void {
     if (a.children !== undefined && b.children !== undefined) {
       const [version, other] = [header(a), header(b)];
       if (version !== other) this.#report({ path, kind: "layout", ...sides(version, other) });
@@ -193,7 +191,9 @@ class FieldDiff {
       let diff: FieldDiff = this;
       if (register !== undefined) diff = new FieldDiff((found) => this.#register(path, found, register));
       else if (a.name.startsWith("[") && a.meaning !== undefined) diff = this.#named(a.meaning);
-      diff.fields(path, a.children, b.children);
+      const inside: Starts | undefined =
+        starts === undefined || version !== other ? undefined : [a.offset, b.offset];
+      diff.fields(path, a.children, b.children, inside);
       return;
     }
     if (a.value === undefined || b.value === undefined) {
@@ -241,22 +241,7 @@ const sides = (first: string | undefined, second: string | undefined) => ({
 const joined = (path: string, name: string) =>
   path.endsWith("/") || name.startsWith("[") ? path + name : `${path}.${name}`;
 
-/** The header of a subsection is its name, by which it was found, and its version. */
-const isHeader = ({ type }: Field) => type === "subsection header";
 const header = (field: Field) => field.children?.find(isHeader)?.meaning;
-
-/** Names made unique: QEMU has descriptions with several fields of one name. */
-function byName(fields: readonly Field[]): Map<string, Field> {
-  const found = new Map<string, Field>();
-  const seen = new Map<string, number>();
-  for (const field of fields) {
-    if (isHeader(field)) continue;
-    const count = (seen.get(field.name) ?? 0) + 1;
-    seen.set(field.name, count);
-    found.set(count === 1 ? field.name : `${field.name}#${count}`, field);
-  }
-  return found;
-}
 
 const sectionText = ({ version, size, vmsdName }: SectionReport) =>
   `${vmsdName === undefined ? "" : `${vmsdName}, `}version ${version}, ${size} bytes`;

@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, assert, expect, test, vi } from "vitest";
 import type { Channel } from "../migration/channel.ts";
 import { openCommandSink, openCommandSource } from "./command-channels.ts";
 
@@ -57,11 +57,24 @@ test("what a command prints is read to its end, or until it is given up", async 
   await expect(reading).rejects.toThrow("given up");
 });
 
-test("a command that is given up is ended", async () => {
-  const sink = openCommandSink("sleep 1000");
+test("a command that is given up is ended, with all that it started", async () => {
+  const pidFile = join(directory, "pid");
+  const sink = openCommandSink(`sleep 1000 & echo $! > ${pidFile}; wait`);
+  const started = await vi.waitFor(() =>
+    Number(readFileSync(pidFile, "utf8").trim() || assert.fail("not yet")),
+  );
   const writing = sink.channel.write(megabyte);
   const reason = new Error("cancelled");
   sink.channel.abort(reason);
   await expect(writing).rejects.toThrow("cancelled");
   await expect(sink.commit()).rejects.toThrow(/SIGTERM/);
+  // It may be a zombie for a while: not every system's first process reaps at once.
+  const commandLine = (): string => {
+    try {
+      return readFileSync(`/proc/${started}/cmdline`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  await vi.waitFor(() => expect(commandLine()).toBe(""));
 });

@@ -8,6 +8,16 @@ import { ChannelError } from "./channels.ts";
 
 const nothing = (): void => {};
 
+/** Ends the shell and all that it started: they are a process group of their own (`detached`). */
+function endAll(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid);
+  } catch {
+    // All of them have ended meanwhile.
+  }
+}
+
 /** Resolves when the command has ended with status 0. */
 function endOf(child: ChildProcess, command: string): Promise<void> {
   const end = new Promise<void>((resolve, reject) => {
@@ -24,7 +34,10 @@ function endOf(child: ChildProcess, command: string): Promise<void> {
 
 /** Gives a stream to a command. `commit` ends its input and waits until it has ended well. */
 export function openCommandSink(command: string): SnapshotSink {
-  const child = spawn("/bin/sh", ["-c", command], { stdio: ["pipe", process.stderr, "inherit"] });
+  const child = spawn("/bin/sh", ["-c", command], {
+    stdio: ["pipe", process.stderr, "inherit"],
+    detached: true,
+  });
   const end = endOf(child, command);
   const input = child.stdin;
   let failure: Error | undefined;
@@ -32,7 +45,7 @@ export function openCommandSink(command: string): SnapshotSink {
   const abort = (reason: Error) => {
     failure ??= reason;
     input.destroy();
-    child.kill();
+    endAll(child);
   };
   const write = (bytes: Uint8Array) =>
     new Promise<void>((resolve, reject) => {
@@ -78,7 +91,10 @@ const late = () => new Promise<void>((resolve) => setTimeout(resolve, LATE_MS).u
 
 /** Reads what a command prints. The end of that is the stream's only if the command has ended well. */
 export function openCommandSource(command: string): Channel {
-  const child = spawn("/bin/sh", ["-c", command], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn("/bin/sh", ["-c", command], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+  });
   const end = endOf(child, command);
   const output = child.stdout;
   const pieces = output[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
@@ -106,7 +122,7 @@ export function openCommandSource(command: string): Channel {
     abort(reason) {
       failure ??= reason;
       output.destroy(reason);
-      child.kill();
+      endAll(child);
     },
   };
 }

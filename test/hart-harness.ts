@@ -27,13 +27,7 @@ import { CodePages } from "../src/memory/guest-memory.ts";
 import { CodeCache, IMPROVE } from "../src/hypervisor/code-cache.ts";
 import { RegionModules } from "../src/hypervisor/riscv/region-module.ts";
 import { Translations } from "../src/hypervisor/translations.ts";
-import {
-  buildEngineModule,
-  type EngineExports,
-  type EngineImports,
-  initEngineTables,
-  instantiateEngine,
-} from "../src/hypervisor/riscv/engine.ts";
+import { buildEngineModule, initEngineTables } from "../src/hypervisor/riscv/engine.ts";
 import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
 import { HartImage } from "../src/hypervisor/riscv/hart-image.ts";
 import { PRIV } from "../src/hypervisor/riscv/hart.ts";
@@ -41,6 +35,11 @@ import { assemble } from "../src/hypervisor/riscv/isa.ts";
 import type { Operands } from "../src/hypervisor/riscv/encoding.ts";
 import { compileModule, createSharedMemory, type WasmModule } from "../src/wasm/host.ts";
 import { testEngine } from "./support/engine.ts";
+import {
+  type EngineExports,
+  type EngineImports,
+  instantiateEngine,
+} from "../src/hypervisor/riscv/engine-instance.ts";
 
 export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;

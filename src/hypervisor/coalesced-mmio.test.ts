@@ -5,7 +5,7 @@ import { ScriptedVm } from "../../test/support/scripted-vm.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { Ioeventfds } from "./ioeventfd.ts";
 import { COALESCED_CAPACITY, HART_AREA_BASE } from "./layout.ts";
-import { EXIT } from "./riscv/engine.ts";
+import { EXIT } from "./riscv/engine-instance.ts";
 
 const UART = 0x10000000;
 

@@ -2,8 +2,8 @@
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../test/support/scripted-vm.ts";
 import { HART_PERF, hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS } from "./layout.ts";
-import { EXIT } from "./riscv/engine.ts";
 import { SCRATCH } from "./riscv/hart.ts";
+import { EXIT } from "./riscv/engine-instance.ts";
 
 const MS = 1e6;
 const UART = 0x10000000n;

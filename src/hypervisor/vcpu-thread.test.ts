@@ -23,11 +23,11 @@ import {
 import { HfenceQueue } from "./hfence.ts";
 import { MP } from "./mp-state.ts";
 import { REQ, VCPU_MODE, VcpuRequests } from "./requests.ts";
-import { type EngineImports, EXIT } from "./riscv/engine.ts";
 import type { HartImage } from "./riscv/hart-image.ts";
 import { startHart } from "./riscv/sbi.ts";
 import { RUN } from "./run-page.ts";
 import type { Vcpu } from "./vm.ts";
+import { type EngineImports, EXIT } from "./riscv/engine-instance.ts";
 
 const STIP = 1 << 5;
 const MTIP = 1 << 7;

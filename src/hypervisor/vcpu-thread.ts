@@ -44,13 +44,12 @@ import { MP } from "./mp-state.ts";
 import { type Activity, perfGeneration, VcpuPerf } from "./perf.ts";
 import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
 import { REQ, VcpuRequests } from "./requests.ts";
-import { EXIT, type EngineExports, type EngineImports } from "./riscv/engine.ts";
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
 import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
-import { ALL_SPACES } from "./riscv/tlb.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
+import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "./riscv/engine-instance.ts";
 
 /**
  * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the least of them

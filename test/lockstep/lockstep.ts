@@ -2,7 +2,6 @@
 // each slice of the one under test the judge runs as many steps, in slices of its own, and all state is compared: the
 // hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/layout.ts";
-import { EXIT } from "../../src/hypervisor/riscv/engine.ts";
 import {
   HEAT_ENTRIES,
   HEAT_OFFSET,
@@ -17,6 +16,7 @@ import type { Kicker } from "./kicker.ts";
 import { RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
 import { PTE } from "./spaces.ts";
 import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
+import { EXIT } from "../../src/hypervisor/riscv/engine-instance.ts";
 
 /** A mistake planted in the engine under test once it has run so many steps. */
 export interface Planted {

@@ -14,7 +14,6 @@ import {
 } from "../../src/hypervisor/layout.ts";
 import { MP } from "../../src/hypervisor/mp-state.ts";
 import { makeRequests, REQ, VcpuRequests } from "../../src/hypervisor/requests.ts";
-import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/riscv/engine.ts";
 import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
 import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
 import { startHart } from "../../src/hypervisor/riscv/sbi.ts";
@@ -22,6 +21,7 @@ import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
 import { monotonicNs } from "../../src/node/platform.ts";
 import { Random } from "../oracle/random.ts";
 import { type Bug, Ghosts, plant } from "./ghosts.ts";
+import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/riscv/engine-instance.ts";
 
 export interface StressThread {
   readonly buffer: SharedArrayBuffer;

@@ -4,22 +4,21 @@
 import type { VmEvents } from "../../src/vmm/accelerator.ts";
 import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/layout.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests.ts";
-import {
-  buildEngineModule,
-  type EngineExports,
-  type EngineImports,
-  EXIT,
-  initEngineTables,
-  instantiateEngine,
-} from "../../src/hypervisor/riscv/engine.ts";
+import { buildEngineModule, initEngineTables } from "../../src/hypervisor/riscv/engine.ts";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
-import { ALL_SPACES } from "../../src/hypervisor/riscv/tlb.ts";
 import { RUN, RUN_PAGE } from "../../src/hypervisor/run-page.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
 import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
 import { testEngine } from "./engine.ts";
+import {
+  type EngineExports,
+  type EngineImports,
+  EXIT,
+  instantiateEngine,
+  ALL_SPACES,
+} from "../../src/hypervisor/riscv/engine-instance.ts";
 
 export const RAM = 0x80000000;
 const RAM_SIZE = 0x40000;

@@ -6,8 +6,9 @@ import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../layout.ts";
 import { CONFIG_EXACT_TIMER, type HartField, hartLayout, SCRATCH } from "./hart.ts";
 import { PMP_ENTRIES } from "./pmp.ts";
-import { ALL_SPACES, flushSpace, flushTlb, switchSpace } from "./tlb.ts";
+import { flushSpace, flushTlb, switchSpace } from "./tlb.ts";
 import { EVENT, get, get32, INTERRUPT, MSTATUS, pendingBits, raiseIllegal, set, setEvent } from "./trap.ts";
+import { ALL_SPACES } from "./engine-instance.ts";
 
 const hostTicks = imported("host", "hostTicks", [], F64);
 

@@ -23,7 +23,7 @@ import {
 } from "./hart.ts";
 import { fetchPage, loadSlow, storeSlow } from "./mmu.ts";
 import { interpretedFloat } from "./interpreter-float.ts";
-import { EXIT, loadAccess, type Row, type Semantics, SIZE_OF_LOAD, storeAccess } from "./semantics.ts";
+import { loadAccess, type Row, type Semantics, SIZE_OF_LOAD, storeAccess } from "./semantics.ts";
 import {
   chooseContexts,
   dataContext,
@@ -35,6 +35,7 @@ import {
   tlbEntry,
 } from "./tlb.ts";
 import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "./trap.ts";
+import { EXIT } from "./engine-instance.ts";
 
 /** Instructions between two looks at kick and interrupts. */
 const POLL_INTERVAL = 1024;

@@ -6,8 +6,8 @@ import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "./hart.ts";
 import { cacheBlockAddress } from "./mmu.ts";
 import { accessFflags } from "./isa-fp.ts";
-import { EXIT, type Row, row, type Semantics } from "./semantics.ts";
-import { ALL_SPACES, flushSpace, flushTlbPage } from "./tlb.ts";
+import { type Row, row, type Semantics } from "./semantics.ts";
+import { flushSpace, flushTlbPage } from "./tlb.ts";
 import {
   CAUSE,
   EVENT,
@@ -19,6 +19,7 @@ import {
   supervisorReturn,
 } from "./trap.ts";
 import { ACCESS } from "./walk.ts";
+import { EXIT, ALL_SPACES } from "./engine-instance.ts";
 
 const CSR_FFLAGS = 1;
 const BLOCK_SIZE = 64;

@@ -4,8 +4,8 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { PRIV } from "./hart.ts";
-import { ALL_SPACES } from "./tlb.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";
+import { ALL_SPACES } from "./engine-instance.ts";
 
 const V = 1n;
 const R = 2n;

@@ -14,9 +14,9 @@ import {
 import { MP } from "../mp-state.ts";
 import { REQ, type VcpuRequests } from "../requests.ts";
 import { RUN } from "../run-page.ts";
-import { EXIT } from "./engine.ts";
 import type { HartImage } from "./hart-image.ts";
 import { startHart } from "./sbi.ts";
+import { EXIT } from "./engine-instance.ts";
 
 const SUCCESS = 0n;
 const FAILED = -1n;

@@ -87,19 +87,6 @@ export interface Semantics {
   exit(reason: number, where: "here" | "next"): void;
 }
 
-/** Why run() returned. */
-export const EXIT = {
-  /** The budget is used up. */
-  SLICE: 0,
-  /** The kick word is set. */
-  KICK: 1,
-  /** An ecall from S-mode with the built-in firmware; pc is the ecall's. */
-  ECALL: 2,
-  /** A wfi with nothing pending; pc is after it. */
-  WFI: 3,
-  INTERNAL_ERROR: 4,
-} as const;
-
 export interface Row extends Encoding {
   readonly name: string;
   readonly extension: string;

@@ -5,8 +5,8 @@ import { expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH, TLB_ENTRIES } from "./hart.ts";
-import { ALL_SPACES } from "./tlb.ts";
 import { MSTATUS } from "./trap.ts";
+import { ALL_SPACES } from "./engine-instance.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 console.log(`tlb-model.test.ts: WHERRY_SEED=${seed}`);

@@ -13,8 +13,8 @@ import {
   SCRATCH,
   TLB_ENTRIES,
 } from "./hart.ts";
-import { ALL_SPACES } from "./tlb.ts";
 import { MSTATUS } from "./trap.ts";
+import { ALL_SPACES } from "./engine-instance.ts";
 
 const bit = (n: number): bigint => 1n << BigInt(n);
 const NOP = asm("addi");

@@ -40,13 +40,12 @@ import {
   USER_CONTEXTS,
 } from "./hart.ts";
 import { get, get32, MSTATUS, set, statusBit } from "./trap.ts";
+import { ALL_SPACES } from "./engine-instance.ts";
 
 const JUMPS_SIZE = JUMP_ENTRIES * 16;
 /** The smallest superpage: 2 MiB. */
 const SUPERPAGE_SHIFT = 21;
 const PIECES_SIZE = 2 ** (SUPERPAGE_SHIFT - 12) * 16;
-/** In place of an ASID: every address space, global translations too. */
-export const ALL_SPACES = -1;
 
 const contextAt = (hart: I32, index: number): I32 => hart.add(CONTEXTS_OFFSET + index * CONTEXT_SIZE);
 

@@ -2,9 +2,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
-import { EXIT } from "./engine.ts";
 import { CONFIG_BUILTIN_FIRMWARE, PRIV, SCRATCH } from "./hart.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";
+import { EXIT } from "./engine-instance.ts";
 
 const M_HANDLER = RAM_BASE + 0x2000n;
 const S_HANDLER = RAM_BASE + 0x3000n;

@@ -1,8 +1,8 @@
 // RAM of QEMU's streams in its forms, from bytes made here: what is read, and what is refused with which words.
 import { describe, expect, test } from "vitest";
+import { memorySource } from "../../test/migration/fake-network.ts";
 import { ByteWriter } from "../base/bytes.ts";
 import { GuestMemory, PAGE_SIZE } from "../memory/guest-memory.ts";
-import type { Channel } from "./channel.ts";
 import { UnitLog } from "./integrity.ts";
 import { encodeMappedRamHeader, placeMappedRam } from "./mapped-ram.ts";
 import { type ForeignRam, RamReader } from "./ram-load.ts";
@@ -53,21 +53,6 @@ class Records {
 const records = () => new Records();
 const RAM: [string, number] = ["ram", PAGES * PAGE_SIZE];
 
-function pieces(bytes: Uint8Array, piece: number): Channel {
-  let at = 0;
-  return {
-    async read(target) {
-      const n = Math.min(piece, target.length, bytes.length - at);
-      target.set(bytes.subarray(at, at + n));
-      at += n;
-      return n;
-    },
-    write: async () => {},
-    close: async () => {},
-    abort: () => {},
-  };
-}
-
 /** The first byte of each page after these sections. */
 async function load(
   sections: readonly Uint8Array[],
@@ -75,7 +60,7 @@ async function load(
   piece = 1000,
 ): Promise<number[]> {
   const target = memory();
-  const stream = new StreamReader(pieces(Buffer.concat(sections), piece));
+  const stream = new StreamReader(memorySource(Buffer.concat(sections), piece));
   const reader = new RamReader(target, stream, new UnitLog(), foreign);
   for (const _ of sections) await reader.records();
   reader.checkComplete(foreign !== undefined);

@@ -14,15 +14,21 @@ const moments = Array.from({ length: process.env["WHERRY_FULL"] === "1" ? 20 : 2
 const BANDWIDTH = 64 * 1024;
 const WITHIN_MS = 2000;
 
+/** A machine that moves from Wherry to a QEMU, so slowly that it is still under way at that moment. */
+async function movingToQemu(moment: number) {
+  const uri = `unix:${fresh("stream")}`;
+  const source = await wherry(ISA);
+  const destination = await qemu(["-incoming", uri]);
+  await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH });
+  await source.qmp.execute("migrate", { uri, "x-wherry-profile": "qemu-7.2" });
+  await sleep(moment * WITHIN_MS);
+  expect(await statusOf(source.qmp, "query-migrate")).toBe("active");
+  return { source, destination };
+}
+
 describe.runIf(isInstalled())("killed", { timeout: 2 * LIMIT_MS }, () => {
   test.each(moments)("QEMU, which the machine moves to, at %d", async (moment) => {
-    const uri = `unix:${fresh("stream")}`;
-    const source = await wherry(ISA);
-    const destination = await qemu(["-incoming", uri]);
-    await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH });
-    await source.qmp.execute("migrate", { uri, "x-wherry-profile": "qemu-7.2" });
-    await sleep(moment * WITHIN_MS);
-    expect(await statusOf(source.qmp, "query-migrate")).toBe("active");
+    const { source, destination } = await movingToQemu(moment);
     await destination.end();
     await reaches(source.qmp, "failed", "query-migrate");
     await reaches(source.qmp, "running");
@@ -58,13 +64,7 @@ describe.runIf(isInstalled())("killed", { timeout: 2 * LIMIT_MS }, () => {
   });
 
   test.each(moments)("Wherry, which the machine comes from, at %d", async (moment) => {
-    const uri = `unix:${fresh("stream")}`;
-    const source = await wherry(ISA);
-    const destination = await qemu(["-incoming", uri]);
-    await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH });
-    await source.qmp.execute("migrate", { uri, "x-wherry-profile": "qemu-7.2" });
-    await sleep(moment * WITHIN_MS);
-    expect(await statusOf(source.qmp, "query-migrate")).toBe("active");
+    const { source, destination } = await movingToQemu(moment);
     process.kill(source.pid as number, "SIGKILL");
     await until("QEMU gives up", async () =>
       statusOf(destination).then(

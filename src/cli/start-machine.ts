@@ -113,7 +113,12 @@ async function start(
     migration.setCapability("multifd", true);
     migration.setParameters({ multifdChannels: options.multifd });
   }
+  let isUp = () => {};
   if (options.qmp !== undefined) {
+    // Its path or port is taken before the guest runs. A client may rely on the address of `--incoming` being open.
+    const up = new Promise<void>((resolve) => {
+      isUp = resolve;
+    });
     const host = {
       machine,
       migration,
@@ -128,6 +133,7 @@ async function start(
     const server = await serveQmp(
       options.qmp,
       new QmpMonitor(host, { wherryVersion: VERSION, wallNs: clock.wallNs }),
+      up,
     );
     open.push(() => server.close());
   }
@@ -135,6 +141,7 @@ async function start(
     if (!options.paused) await machine.start();
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
+  isUp();
   return { machine, perf, trace, ended, quit, close };
 }
 

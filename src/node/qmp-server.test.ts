@@ -67,6 +67,23 @@ test("several clients over a unix socket that only its owner can open; the path 
   await expect(stat(address.path)).rejects.toThrow("ENOENT");
 });
 
+test("a client that comes early waits for its greeting; what it sent is not lost", async () => {
+  const address = { kind: "unix", path: join(directory, "qmp") } as const;
+  let isReady = () => {};
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
+  const server = await serveQmp(address, echo, ready);
+  const early = talk(address, "x");
+  let heard: string | undefined;
+  void early.then((text) => (heard = text));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(heard).toBeUndefined();
+  isReady();
+  expect(await early).toBe("hello\nx");
+  await server.close();
+});
+
 test("port 0 is some port", async () => {
   const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
   expect(await talk(server.address, "x")).toBe("hello\nx");

@@ -1,4 +1,5 @@
 // QMP over a unix socket or loopback TCP: joins clients to a monitor. The protocol is in ../monitor/qmp.ts.
+import type { Socket } from "node:net";
 import type { QmpMonitor } from "../monitor/qmp.ts";
 import { listen, type SocketAddress, type SocketServer } from "./socket-server.ts";
 
@@ -8,21 +9,34 @@ const MAX_UNREAD_BYTES = 8 << 20;
 /** A method and a space. No QMP client begins with a letter: requests are objects. */
 const HTTP_REQUEST = /^[A-Z]{3,9} /;
 
-/** Serves `monitor` to any number of clients. Rejects with SocketServerError. */
-export function serveQmp(address: SocketAddress, monitor: QmpMonitor): Promise<SocketServer> {
+/**
+ * Serves `monitor` to any number of clients; who comes before `ready` resolves waits for the greeting until then.
+ * Rejects with SocketServerError.
+ */
+export function serveQmp(
+  address: SocketAddress,
+  monitor: QmpMonitor,
+  ready: Promise<void> = Promise.resolve(),
+): Promise<SocketServer> {
   return listen(address, (socket) => {
-    socket.setNoDelay();
-    const session = monitor.connect((bytes) => {
-      socket.write(bytes);
-      if (socket.writableLength > MAX_UNREAD_BYTES) socket.destroy();
+    void ready.then(() => {
+      if (!socket.destroyed) join(socket, monitor);
     });
-    let isFirst = true;
-    socket.on("data", (bytes: Buffer) => {
-      // A web page can send HTTP to this host's ports, and commands as its body; `exec:` would run what it says.
-      if (isFirst && HTTP_REQUEST.test(bytes.toString("latin1", 0, 16))) socket.destroy();
-      else session.receive(bytes);
-      isFirst = false;
-    });
-    socket.on("close", () => session.close());
   });
+}
+
+function join(socket: Socket, monitor: QmpMonitor): void {
+  socket.setNoDelay();
+  const session = monitor.connect((bytes) => {
+    socket.write(bytes);
+    if (socket.writableLength > MAX_UNREAD_BYTES) socket.destroy();
+  });
+  let isFirst = true;
+  socket.on("data", (bytes: Buffer) => {
+    // A web page can send HTTP to this host's ports, and commands as its body; `exec:` would run what it says.
+    if (isFirst && HTTP_REQUEST.test(bytes.toString("latin1", 0, 16))) socket.destroy();
+    else session.receive(bytes);
+    isFirst = false;
+  });
+  socket.on("close", () => session.close());
 }

@@ -1,7 +1,9 @@
 // `wherry run`, `restore`, `save`, `migrate` as a user has them: processes, files and sockets, with pulse as the guest,
 // whose own checks are the judge.
 import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -164,6 +166,34 @@ test("migrate: the guest goes on in the other process and finds nothing lost", a
   destination.type("q");
   await destination.see(DONE);
   expect(await destination.exit).toBe(0);
+});
+
+test("who is greeted by QMP finds the address of --incoming open", async () => {
+  for (let i = 0; i < 3; i++) {
+    const place = join(directory, `early${i}`);
+    const destination = new Wherry(
+      "run",
+      ...HARDWARE,
+      "--incoming",
+      `unix:${place}`,
+      "--qmp",
+      `unix:${place}.qmp`,
+    );
+    const isOpenWhenGreeted = (): Promise<boolean | undefined> =>
+      new Promise((resolve) => {
+        const socket = connect({ path: `${place}.qmp` });
+        socket.once("error", () => resolve(undefined));
+        socket.once("data", () => {
+          resolve(existsSync(place));
+          socket.destroy();
+        });
+      });
+    let isOpen: boolean | undefined;
+    while (isOpen === undefined) isOpen = await isOpenWhenGreeted();
+    expect(isOpen).toBe(true);
+    destination.child.kill("SIGTERM");
+    expect(await destination.exit).toBe(143);
+  }
 });
 
 test("SIGTERM in the middle of a move: of the destination, the source goes on; of the source, both end", async () => {

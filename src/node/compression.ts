@@ -1,15 +1,5 @@
 // zlib and zstd of Node for multifd's channels. Both run in Node's thread pool.
-import {
-  constants,
-  createDeflate,
-  createInflate,
-  createZstdCompress,
-  createZstdDecompress,
-  type Deflate,
-  type Inflate,
-  type ZstdCompress,
-  type ZstdDecompress,
-} from "node:zlib";
+import zlib, { type Deflate, type Inflate, type ZstdCompress, type ZstdDecompress } from "node:zlib";
 import { WherryError } from "../base/errors.ts";
 import type { Compression, CompressionMethod } from "../migration/compression.ts";
 
@@ -59,6 +49,15 @@ async function run(
   }
 }
 
+/** Older releases of Node have no zstd. */
+function refuseWithoutZstd(method: CompressionMethod): void {
+  if (method === "zlib" || "createZstdCompress" in zlib) return;
+  throw new CompressionError(
+    "compression.zstd",
+    `Node ${process.versions.node} has no zstd: use Node 22.15 or newer, or multifd-compression zlib or none`,
+  );
+}
+
 function failing(codec: Codec): Codec {
   // An error between two calls is reported by the next one.
   codec.on("error", () => {});
@@ -67,12 +66,13 @@ function failing(codec: Codec): Codec {
 
 export const nodeCompression: Compression = {
   compressor(method: CompressionMethod, level: number) {
+    refuseWithoutZstd(method);
     const codec = failing(
       method === "zlib"
-        ? createDeflate({ level })
-        : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: level } }),
+        ? zlib.createDeflate({ level })
+        : zlib.createZstdCompress({ params: { [zlib.constants.ZSTD_c_compressionLevel]: level } }),
     );
-    const flush = method === "zlib" ? constants.Z_SYNC_FLUSH : constants.ZSTD_e_flush;
+    const flush = method === "zlib" ? zlib.constants.Z_SYNC_FLUSH : zlib.constants.ZSTD_e_flush;
     return {
       async encode(data) {
         const pieces: Uint8Array[] = [];
@@ -84,7 +84,8 @@ export const nodeCompression: Compression = {
   },
 
   decompressor(method: CompressionMethod) {
-    const codec = failing(method === "zlib" ? createInflate() : createZstdDecompress());
+    refuseWithoutZstd(method);
+    const codec = failing(method === "zlib" ? zlib.createInflate() : zlib.createZstdDecompress());
     return {
       async decode(payload, size) {
         const target = new Uint8Array(size);

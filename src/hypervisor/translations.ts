@@ -13,7 +13,7 @@ import {
 } from "./code-cache.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET } from "./riscv/hart.ts";
 import { ENTRY_SHIFT } from "./riscv/dispatch.ts";
-import { findRegion, PAGE_SIZE, type Profile, type Region } from "./riscv/region.ts";
+import { findRegion, findRegions, PAGE_SIZE, type Profile, type Region } from "./riscv/region.ts";
 import type { RegionModules } from "./riscv/region-module.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "./layout.ts";
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
@@ -43,8 +43,10 @@ export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
 interface TranslatedPage {
   readonly table: number;
   readonly modules: Set<LiveModule>;
-  /** Its translated code is one region; until there is more. */
+  /** Its translated code is as few regions as can be; until there is more. */
   isImproved: boolean;
+  /** By slot: what its improved regions are of, as `shapeOf` says. */
+  readonly improved: Map<number, string>;
   /** By halfword: some region has this instruction. */
   readonly covered: Uint8Array;
 }
@@ -108,7 +110,7 @@ export class Translations {
 
   /**
    * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code of the page
-   * as one region. Without requests it only forgets what harts found changed.
+   * anew, what is connected as one region. Without requests it only forgets what harts found changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
@@ -119,7 +121,7 @@ export class Translations {
       for (const [page, offsets] of wanted) {
         for (const offset of offsets) {
           const covered = regions.some((r) => r.page === page && r.entries.some((b) => b.start === offset));
-          if (!covered) regions.push(findRegion(this.#view, page, [offset], this.#profile(page)));
+          if (!covered) regions.push(findRegion(this.#view, page, offset, this.#profile(page)));
         }
       }
       this.#make(regions, false);
@@ -139,7 +141,20 @@ export class Translations {
     }
     const { isReached } = this.#profile(page);
     const profile = { isReached, isTranslated: () => false, isCovered: () => false };
-    this.#make([findRegion(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS)], true);
+    const regions = findRegions(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS);
+    // What has got nothing new keeps the code that V8 has optimised by now.
+    const changed = regions.filter((region) => {
+      const slots = new Set(region.entries.map(({ start }) => this.#slotOf(page + start)));
+      const [slot] = slots;
+      return slots.size !== 1 || known.improved.get(slot as number) !== shapeOf(region);
+    });
+    if (changed.length > 0) this.#make(changed, true);
+    known.isImproved = true;
+  }
+
+  /** The slot of the translation at this address; 0: it has none. */
+  #slotOf(address: number): number {
+    return this.#cache.translationOf(address) & (SLOT_COUNT - 1);
   }
 
   /** One module of these regions; `replaces`: what the pages have is not entered any more. */
@@ -241,7 +256,10 @@ export class Translations {
           if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;
           this.#cache.setTranslation(region.page + start, (firstSlot + i) | (entry << ENTRY_SHIFT));
         });
-        if (replaces) this.#dropReplaced(region.page, page);
+        if (replaces) {
+          page.improved.set(firstSlot + i, shapeOf(region));
+          this.#dropReplaced(region.page, page);
+        }
       });
     });
     // Jump caches lead to what was there before.
@@ -258,7 +276,7 @@ export class Translations {
   #dropReplaced(address: number, page: TranslatedPage): void {
     const slots = new Set<number>();
     for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
-      slots.add(this.#cache.translationOf(address + offset) & (SLOT_COUNT - 1));
+      slots.add(this.#slotOf(address + offset));
     }
     for (const module of page.modules) {
       const own = range(module.firstSlot, module.firstSlot + module.slotCount);
@@ -266,6 +284,7 @@ export class Translations {
       page.modules.delete(module);
       this.#retireIfUnused(module);
     }
+    for (const slot of page.improved.keys()) if (!slots.has(slot)) page.improved.delete(slot);
   }
 
   /** Under the lock: the page with its table, which is a new one if a hart has dropped it. */
@@ -279,6 +298,7 @@ export class Translations {
       table,
       modules: new Set(),
       isImproved: false,
+      improved: new Map(),
       covered: new Uint8Array(PAGE_SIZE / 2),
     };
     this.#pages.set(page, fresh);
@@ -395,6 +415,11 @@ export class Translations {
     this.#stats[TRANSLATION_STATS.liveBytes >>> 3] = BigInt(bytes);
     this.#stats[TRANSLATION_STATS.liveRegions >>> 3] = BigInt(regions);
   }
+}
+
+/** Two regions of a page that have the same shape are the same, as long as its code is. */
+function shapeOf({ blocks, entries }: Region): string {
+  return [...blocks.map(({ start, end }) => `${start}-${end}`), ...entries.map(({ start }) => start)].join();
 }
 
 function range(from: number, to: number): number[] {

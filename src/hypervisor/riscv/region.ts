@@ -10,6 +10,7 @@ export const PAGE_SIZE = 4096;
 
 /** Instructions in a region at most: what is beyond is another region's. */
 const MAX_INSTRUCTIONS = 400;
+const RETURN_ADDRESS = 1;
 /** Entry numbers have 8 bits. */
 const MAX_ENTRIES = 200;
 
@@ -121,6 +122,11 @@ function comesBack({ row, flow }: Instruction): boolean {
   return flow.kind !== "step" || (row !== undefined && !/^[ms]ret$/.test(row.name));
 }
 
+/** It may lead to anywhere in its page. */
+export function isTableJump({ flow, word }: Instruction): boolean {
+  return flow.kind === "indirect" && ((word >>> 15) & 31) !== RETURN_ADDRESS;
+}
+
 const isInPage = (offset: number): boolean => offset >= 0 && offset < PAGE_SIZE;
 
 interface Draft {
@@ -143,20 +149,70 @@ export interface Profile {
 /** Instructions of a region that others may have as well: beyond, what others have is left to them. */
 const MAX_SHARED = 48;
 
-/**
- * Find the region of these entries (byte offsets in the page at host address `page`). Reads the code as it is now; who
- * calls sees to it that a later change is noticed.
- */
+/** The region of one entry, a byte offset in the page at host address `page`. See `findRegions`. */
 export function findRegion(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entry: number,
+  profile?: Profile,
+): Region {
+  return findRegions(view, page, [entry], profile)[0] as Region;
+}
+
+/**
+ * Find the regions of these entries (byte offsets in the page at host address `page`): code that nothing connects,
+ * functions that do not call each other say, makes a region each. Of several entries those are left out that lie in the
+ * middle of what others lead to. Reads the code as it is now; who calls sees to it that a later change is noticed.
+ */
+export function findRegions(
   view: DataView<SharedArrayBuffer>,
   page: number,
   entryOffsets: readonly number[],
   profile?: Profile,
   maxInstructions = MAX_INSTRUCTIONS,
-): Region {
+): Region[] {
+  const code = explore(view, page, entryOffsets, profile, maxInstructions);
+  const { leaders, entries, targets, following } = code;
+  let drafts = draftsOf(code);
+  let groups = connected(drafts, entries);
+  if (entryOffsets.length > 1) {
+    // Where an interrupt came back to is no place to enter at: it splits a block, and opens a loop in its middle.
+    const incidental = groups
+      .filter((group) => !group.hasTableJump)
+      .flatMap((group) => group.entries)
+      .filter((offset) => following.has(offset) && !targets.has(offset));
+    for (const offset of incidental) {
+      entries.delete(offset);
+      leaders.delete(offset);
+    }
+    drafts = draftsOf(code);
+    groups = connected(drafts, entries);
+  }
+  return together(groups).map((offsets) => arrange(page, drafts, offsets));
+}
+
+interface Code {
+  readonly decoded: ReadonlyMap<number, Instruction>;
+  /** Where blocks begin. */
+  readonly leaders: Set<number>;
+  readonly entries: Set<number>;
+  /** Offsets that some instruction goes to, and those that one goes to only because they come next. */
+  readonly targets: ReadonlySet<number>;
+  readonly following: ReadonlySet<number>;
+}
+
+function explore(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entryOffsets: readonly number[],
+  profile: Profile | undefined,
+  maxInstructions: number,
+): Code {
   const decoded = new Map<number, Instruction>();
   const leaders = new Set<number>();
   const entries = new Set<number>();
+  const targets = new Set<number>();
+  const following = new Set<number>();
   const queue: number[] = [];
   const lead = (offset: number): void => {
     if (!isInPage(offset) || leaders.has(offset)) return;
@@ -182,7 +238,12 @@ export function findRegion(
       decoded.set(offset, instruction);
       const { flow } = instruction;
       offset += instruction.size;
-      if (flow.kind === "next") continue;
+      if (flow.kind === "next") {
+        following.add(offset);
+        continue;
+      }
+      targets.add(offset);
+      if ("target" in flow) targets.add(flow.target);
       if (flow.kind === "branch") {
         lead(offset);
         if (profile !== undefined && isInPage(flow.target) && !profile.isReached(flow.target)) break;
@@ -199,7 +260,10 @@ export function findRegion(
       break;
     }
   }
+  return { decoded, leaders, entries, targets, following };
+}
 
+function draftsOf({ decoded, leaders }: Code): Map<number, Draft> {
   const drafts = new Map<number, Draft>();
   for (const start of leaders) {
     if (!decoded.has(start)) continue;
@@ -222,11 +286,60 @@ export function findRegion(
     }
     drafts.set(start, { start, instructions, end: offset, targets });
   }
-  return arrange(
-    page,
-    drafts,
-    [...entries].filter((offset) => drafts.has(offset)),
-  );
+  return drafts;
+}
+
+/** Entries between which there are ways, whichever way they lead. */
+interface Group {
+  readonly entries: number[];
+  size: number;
+  hasTableJump: boolean;
+  hasIndirectCall: boolean;
+}
+
+function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<number>): Group[] {
+  const neighbours = new Map<number, number[]>([...drafts.keys()].map((start) => [start, []]));
+  for (const { start, instructions, end, targets } of drafts.values()) {
+    const { kind } = (instructions.at(-1) as Instruction).flow;
+    // After a call it goes on behind it.
+    for (const next of kind === "jump" || kind === "indirect" ? targets : [...targets, end]) {
+      if (!drafts.has(next)) continue;
+      neighbours.get(start)?.push(next);
+      neighbours.get(next)?.push(start);
+    }
+  }
+  const seen = new Set<number>();
+  const groups: Group[] = [];
+  for (const entry of entries) {
+    if (!drafts.has(entry) || seen.has(entry)) continue;
+    const group: Group = { entries: [], size: 0, hasTableJump: false, hasIndirectCall: false };
+    groups.push(group);
+    const queue = [entry];
+    for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+      if (seen.has(at)) continue;
+      seen.add(at);
+      if (entries.has(at)) group.entries.push(at);
+      queue.push(...(neighbours.get(at) as number[]));
+      const { instructions } = drafts.get(at) as Draft;
+      const last = instructions.at(-1) as Instruction;
+      group.size += instructions.length;
+      group.hasTableJump ||= isTableJump(last);
+      group.hasIndirectCall ||= last.flow.kind === "indirectCall";
+    }
+  }
+  return groups;
+}
+
+/** Instructions of a function that may well be called by a pointer, at most. */
+const MAX_POINTED = 32;
+
+/** The entries of each region. Where indirect jumps and calls lead is not known: all that have them are one, with what is small. */
+function together(groups: readonly Group[]): number[][] {
+  const isPart = (group: Group): boolean =>
+    group.hasTableJump || group.hasIndirectCall || group.size <= MAX_POINTED;
+  const one = groups.filter(isPart).flatMap((group) => group.entries);
+  const others = groups.filter((group) => !isPart(group)).map((group) => group.entries);
+  return one.length > 0 ? [...others, one] : others;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -26,7 +26,7 @@ export function traceRegion(
   virtualPage: bigint,
   { profile, exact = false }: TraceOptions = {},
 ): string {
-  const region = findRegion(view, page, [offset], profile);
+  const region = findRegion(view, page, offset, profile);
   const address = (at: number): string => hex(BigInt.asUintN(64, virtualPage + BigInt(at)));
   const instructions = new Map(
     region.blocks.flatMap((block) => block.instructions.map((one) => [one.offset, one] as const)),

@@ -10,12 +10,12 @@ import type { FloatSemantics } from "./float-semantics.ts";
 import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "./dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE, hartLayout, SCRATCH } from "./hart.ts";
 import { loadSlowAt, storeSlowAt } from "./mmu.ts";
-import { type Block, type Instruction, isIrregular, PAGE_SIZE, type Region } from "./region.ts";
+import { type Block, type Instruction, isIrregular, isTableJump, PAGE_SIZE, type Region } from "./region.ts";
 import { analyzeFlow, type RegionFlow, registersOf } from "./region-flow.ts";
+import { accessSize, findStreams } from "./region-streams.ts";
 import {
   loadAccess,
   type LoadKind,
-  type Row,
   SIZE_OF_LOAD,
   type Semantics,
   storeAccess,
@@ -34,7 +34,6 @@ export interface TranslationMode {
 }
 
 const TIME_CSR = 0xc01;
-const RETURN_ADDRESS = 1;
 /** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
 const NOT_AN_INSTRUCTION = -1;
 
@@ -92,6 +91,7 @@ class RegionWriter {
   readonly #unexecuted: Local<I32>;
   /** Accesses that need no look into the TLB of their own. */
   readonly windows = new Map<Instruction, Window>();
+  readonly #streams = new Map<Instruction, Lookup>();
   readonly #blockLabels = new Map<Block, Label>();
   readonly #loopLabels = new Map<Block, Label>();
   readonly #blocks: ReadonlyMap<number, Block>;
@@ -113,9 +113,8 @@ class RegionWriter {
   ) {
     // Calls within the region come back within it, and jump tables mostly lead to where they are.
     const jumpsAround = region.blocks.some(({ instructions, successors }) => {
-      const { flow, word } = instructions.at(-1) as Instruction;
-      const isTable = flow.kind === "indirect" && ((word >>> 15) & 31) !== RETURN_ADDRESS;
-      return isTable || (flow.kind === "call" && successors.length > 0);
+      const last = instructions.at(-1) as Instruction;
+      return isTableJump(last) || (last.flow.kind === "call" && successors.length > 0);
     });
     this.#place = jumpsAround ? place : undefined;
     this.#flow = analyzeFlow(region, this.#place !== undefined);
@@ -141,6 +140,11 @@ class RegionWriter {
     this.#reason = f.let(I32.of(LEAVE.EVENT), "reason");
     this.#unexecuted = f.let(I32.of(0), "unexecuted");
     this.#stored = f.let(I32.of(0), "stored");
+    const lookups: Lookup[] = [];
+    for (const [access, number] of findStreams(region)) {
+      lookups[number] ??= { page: f.let(I64.of(NO_PAGE)), toHost: f.let(I32.of(0)) };
+      this.#streams.set(access, lookups[number]);
+    }
   }
 
   emit(): void {
@@ -425,19 +429,45 @@ class RegionWriter {
     const host = f.let(I32.of(0));
     f.scope(() => {
       const va = f.let((this.x[base] as Local<I64>).add(low));
+      const isWhole = va
+        .wrap()
+        .and(PAGE_SIZE - 1)
+        .leU(PAGE_SIZE - span);
+      const stream = this.#streams.get(instruction);
+      if (stream !== undefined) {
+        const page = f.let(va.and(-PAGE_SIZE));
+        f.if(page.ne(stream.page), () => this.lookUp(stream, table, page, () => {}), undefined, false);
+        const isInside = page.eq(stream.page).and(isWhole);
+        host.set(isInside.select<I32>(va.wrap().add(stream.toHost), I32.of(0)));
+        return;
+      }
       const entry = f.let(tlbEntry(this.p.context, va));
       // Not by one comparison of their difference: an empty entry's tag is just before page 0.
-      const isPage = va.and(-PAGE_SIZE).eq(entry.load64(table));
-      const isInside = isPage.and(
-        va
-          .wrap()
-          .and(PAGE_SIZE - 1)
-          .leU(PAGE_SIZE - span),
-      );
+      const isInside = va.and(-PAGE_SIZE).eq(entry.load64(table)).and(isWhole);
       host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
     });
     for (const { instruction: each, offset } of accesses)
       this.windows.set(each, { host, offset: offset - low });
+  }
+
+  /** The last look of a stream that this access is in. */
+  streamOf(access: Instruction): Lookup | undefined {
+    return this.#streams.get(access);
+  }
+
+  /** Look for a page in the TLB, and have it in the stream. */
+  lookUp(stream: Lookup, table: number, page: Local<I64>, notFound: () => void): void {
+    const { f } = this;
+    const entry = f.let(tlbEntry(this.p.context, page));
+    f.if(
+      entry.load64(table).eq(page),
+      () => {
+        stream.page.set(page);
+        stream.toHost.set(entry.load32(table + 8));
+      },
+      notFound,
+      true,
+    );
   }
 
   /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
@@ -621,6 +651,19 @@ class InstructionWriter implements Semantics, Accesses {
       return;
     }
     const va = f.let(address);
+    const stream = this.#region.streamOf(this.#instruction);
+    if (stream !== undefined) {
+      f.block((done) => {
+        const page = f.let(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
+        const missed = (): void => {
+          notFound(va)();
+          f.br(done);
+        };
+        f.if(page.ne(stream.page), () => this.#region.lookUp(stream, table, page, missed), undefined, false);
+        fast(va.wrap().add(stream.toHost), 0);
+      });
+      return;
+    }
     const entry = f.let(tlbEntry(this.#region.p.context, va));
     const found = entry.load64(table).eq(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
     f.if(found, () => fast(va.wrap().add(entry.load32(table + 8)), 0), notFound(va), true);
@@ -665,6 +708,16 @@ class InstructionWriter implements Semantics, Accesses {
     this.#region.step(this.#instruction, this.#unexecuted);
   }
 }
+
+/** What the TLB said last, while the region is not left: nothing that is dropped meanwhile must be out of use before. */
+interface Lookup {
+  readonly page: Local<I64>;
+  /** To be added to a virtual address in that page. */
+  readonly toHost: Local<I32>;
+}
+
+/** No address with its offset in the page taken off. */
+const NO_PAGE = -1n;
 
 /** Memory near a base register that several accesses of a block share one look into the TLB for. */
 interface Window {
@@ -717,12 +770,6 @@ function findWindows(instructions: readonly Instruction[]): Map<Instruction, rea
   }
   for (const key of [...open.keys()]) close(key);
   return windows;
-}
-
-/** Bytes that a plain load or store accesses at rs1 + immediate; undefined: it is another instruction. */
-function accessSize({ name }: Row): number | undefined {
-  const letter = /^f?[ls]([bhwd])u?$/.exec(name)?.[1];
-  return letter === undefined ? undefined : 1 << "bhwd".indexOf(letter);
 }
 
 /** Numbers of the registers in a mask, ascending. */

@@ -6,10 +6,13 @@ import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from 
 import { registersOf } from "./region-flow.ts";
 import type { Row } from "./semantics.ts";
 
+/** Bytes of what lies more often in one page than in two. To and fro between two, the guess would be wrong half the time. */
+const IN_ONE_PAGE = PAGE_SIZE / 4;
+
 /** Each costs two locals, and an instruction wherever the region is entered. */
 const MAX_STREAMS = 16;
 
-/** The stream's number for each access that is in one. */
+/** The stream of each access that is in one, 0 for the region's first. */
 export function findStreams(region: Region): ReadonlyMap<Instruction, number> {
   const streams = new Map<Instruction, number>();
   const numbers = new Map<string, number>();
@@ -22,11 +25,11 @@ export function findStreams(region: Region): ReadonlyMap<Instruction, number> {
     for (const block of loop) {
       if (seen.has(block)) continue;
       seen.add(block);
-      for (const [access, base] of streamedBases(block, motions)) {
-        const key = `${i} ${access.row?.immediate} ${base}`;
-        const number = numbers.get(key) ?? numbers.size;
+      for (const [access, place] of placesOf(block, motions)) {
+        const name = `${i} ${place}`;
+        const number = numbers.get(name) ?? numbers.size;
         if (number >= MAX_STREAMS) continue;
-        numbers.set(key, number);
+        numbers.set(name, number);
         streams.set(access, number);
       }
     }
@@ -91,28 +94,29 @@ function motionsIn(loop: ReadonlySet<Block>): Motions {
   };
 }
 
-/** The accesses of a block that are in a stream, with the register that tells which. */
-function streamedBases(block: Block, motions: Motions): Map<Instruction, number> {
-  const found = new Map<Instruction, number>();
+/** Where those accesses of a block go that mostly stay there; what goes to one place has one name. */
+function placesOf(block: Block, motions: Motions): Map<Instruction, string> {
+  const found = new Map<Instruction, string>();
   /** Registers that hold a number below this. */
   const bounds = new Map<number, number>();
-  /** Registers that hold something steady and less than a page, which is told by a number above those of registers. */
-  const near = new Map<number, number>();
+  /** Registers that hold a sum of others that is such a place. */
+  const sums = new Map<number, string>();
   for (const instruction of block.instructions) {
     const { row, word } = instruction;
     if (row === undefined) break;
     if (accessSize(row) !== undefined) {
       const base = rs1(word);
-      const stream = motions.steady(base) ? base : near.get(base);
-      if (stream !== undefined) found.set(instruction, stream);
+      const place = motions.steady(base) ? `x${base}` : sums.get(base);
+      const distance = Math.floor(decodeImmediate(row.immediate as "I" | "S", word) / IN_ONE_PAGE);
+      if (place !== undefined) found.set(instruction, `${row.immediate} ${place} ${distance}`);
     }
     if (!row.fields.has("rd")) continue;
     const bound = boundOf(row, word, bounds);
     const sum = sumOf(row, word, bounds, motions);
     bounds.delete(rd(word));
-    near.delete(rd(word));
+    sums.delete(rd(word));
     if (bound !== undefined) bounds.set(rd(word), bound);
-    if (sum !== undefined) near.set(rd(word), sum);
+    if (sum !== undefined) sums.set(rd(word), sum);
   }
   return found;
 }
@@ -139,25 +143,24 @@ function boundOf(row: Row, word: number, bounds: ReadonlyMap<number, number>): n
   }
 }
 
-const small = (bound: number): number | undefined => (bound <= PAGE_SIZE ? bound : undefined);
+const small = (bound: number): number | undefined => (bound <= IN_ONE_PAGE ? bound : undefined);
 
-/** What the result is less than a page beyond: a fixed register, or a fixed and a steady one. */
+/** A fixed register and a small index, or a fixed and a steady register. */
 function sumOf(
   { name }: Row,
   word: number,
   bounds: ReadonlyMap<number, number>,
   { fixed, steady }: Motions,
-): number | undefined {
+): string | undefined {
   const shift = ["add", "sh1add", "sh2add", "sh3add"].indexOf(name);
   if (shift < 0) return undefined;
-  const [index, base] = [rs1(word), (word >>> 20) & 31];
-  const isSmall = (register: number, scale: number): boolean =>
-    small((bounds.get(register) ?? Infinity) * scale) !== undefined;
-  if (fixed(base) && isSmall(index, 2 ** shift)) return 32 + base;
+  const isIndex = (register: number): boolean =>
+    small((bounds.get(register) ?? Infinity) * 2 ** shift) !== undefined;
+  const [a, b] = [rs1(word), (word >>> 20) & 31];
+  if (fixed(b) && isIndex(a)) return `table x${b}`;
   if (shift > 0) return undefined;
-  if (fixed(index) && isSmall(base, 1)) return 32 + index;
-  const isSteady = (fixed(base) && steady(index)) || (fixed(index) && steady(base));
-  return isSteady ? 1024 + 32 * index + base : undefined;
+  if (fixed(a) && isIndex(b)) return `table x${a}`;
+  return (fixed(a) && steady(b)) || (fixed(b) && steady(a)) ? `x${a} + x${b}` : undefined;
 }
 
 const rd = (word: number): number => (word >>> 7) & 31;

@@ -436,7 +436,7 @@ class RegionWriter {
       const stream = this.#streams.get(instruction);
       if (stream !== undefined) {
         const page = f.let(va.and(-PAGE_SIZE));
-        f.if(page.ne(stream.page), () => this.lookUp(stream, table, page, () => {}), undefined, false);
+        this.lookUp(stream, table, page, () => {});
         const isInside = page.eq(stream.page).and(isWhole);
         host.set(isInside.select<I32>(va.wrap().add(stream.toHost), I32.of(0)));
         return;
@@ -455,19 +455,18 @@ class RegionWriter {
     return this.#streams.get(access);
   }
 
-  /** Look for a page in the TLB, and have it in the stream. */
+  /** Look for a page in the TLB if the stream does not know it. */
   lookUp(stream: Lookup, table: number, page: Local<I64>, notFound: () => void): void {
     const { f } = this;
-    const entry = f.let(tlbEntry(this.p.context, page));
-    f.if(
-      entry.load64(table).eq(page),
-      () => {
+    const look = (): void => {
+      const entry = f.let(tlbEntry(this.p.context, page));
+      const found = (): void => {
         stream.page.set(page);
         stream.toHost.set(entry.load32(table + 8));
-      },
-      notFound,
-      true,
-    );
+      };
+      f.if(entry.load64(table).eq(page), found, notFound, true);
+    };
+    f.if(page.ne(stream.page), look, undefined, false);
   }
 
   /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
@@ -659,7 +658,7 @@ class InstructionWriter implements Semantics, Accesses {
           notFound(va)();
           f.br(done);
         };
-        f.if(page.ne(stream.page), () => this.#region.lookUp(stream, table, page, missed), undefined, false);
+        this.#region.lookUp(stream, table, page, missed);
         fast(va.wrap().add(stream.toHost), 0);
       });
       return;
@@ -709,7 +708,7 @@ class InstructionWriter implements Semantics, Accesses {
   }
 }
 
-/** What the TLB said last, while the region is not left: nothing that is dropped meanwhile must be out of use before. */
+/** A stream's last look into the TLB. It holds while the region is not left: whoever drops translations waits for that. */
 interface Lookup {
   readonly page: Local<I64>;
   /** To be added to a virtual address in that page. */

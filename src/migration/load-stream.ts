@@ -438,7 +438,7 @@ export class StreamLoader {
         "migration.section",
         twice
           ? `came twice; ${GET_ANOTHER_COPY}`
-          : `this machine has no such device (it waits for ${[...this.#sections.keys()].join(", ") || INTEGRITY_IDSTR}): start it with the same options`,
+          : `this machine has no such device (it waits for ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
       );
     }
     if (version < section.minimumVersion || version > section.version) {

@@ -17,6 +17,7 @@ import { findRegion, findRegions, PAGE_SIZE, type Profile, type Region } from ".
 import type { RegionModules } from "./riscv/region-module.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "./layout.ts";
 import { makeRequests, REQ, VcpuRequests } from "./requests.ts";
+import { RestlessPages } from "./restless-pages.ts";
 import { CodePageSet } from "./slots.ts";
 
 /**
@@ -78,6 +79,7 @@ export class Translations {
   readonly #codePages: CodePageSet;
   readonly #builder: RegionModules;
   readonly #pages = new Map<number, TranslatedPage>();
+  readonly #restless = new RestlessPages();
   /** Oldest first. */
   readonly #modules = new Set<LiveModule>();
   readonly #freeTables: number[] = range(1, PAGE_TABLE_COUNT).reverse();
@@ -194,10 +196,13 @@ export class Translations {
   /** Entry offsets by page, of code that has no translation yet. */
   #wanted(addresses: readonly number[]): Map<number, Set<number>> {
     const wanted = new Map<number, Set<number>>();
+    const now = performanceNow();
     for (const address of addresses) {
       if (this.#cache.translationOf(address) !== 0) continue;
       const page = address - (address % PAGE_SIZE);
       if (!this.#codePages.has(page)) continue;
+      // With no heat at all, all that can be is to be translated.
+      if (this.#cache.heat > 0 && this.#restless.rests(page, now)) continue;
       const offsets = wanted.get(page);
       if (offsets === undefined) wanted.set(page, new Set([address % PAGE_SIZE]));
       else offsets.add(address % PAGE_SIZE);
@@ -335,7 +340,9 @@ export class Translations {
   /** Find what harts have dropped, and wait for all of them to notice what is to be used again. */
   #reclaim(): void {
     for (const [page, known] of this.#pages) {
-      if (this.#cache.tableOf(page) !== known.table) this.#forget(page, known);
+      if (this.#cache.tableOf(page) === known.table) continue;
+      this.#restless.changed(page, performanceNow());
+      this.#forget(page, known);
     }
     const { tables, modules } = this.#retired;
     if (tables.length + modules.length === 0) return;

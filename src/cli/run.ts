@@ -10,6 +10,8 @@ import { type RunningMachine, startMachine } from "./start-machine.ts";
 const PAUSED =
   "wherry: the machine is paused, as it was when it was saved: let it go on with `wherry cont`\n";
 
+const LAST_WORD_MS = 2000;
+
 /** Runs the machine to its end and gives the exit code. */
 export async function run(options: MachineOptions): Promise<number> {
   const running = await startMachine(options);
@@ -42,6 +44,8 @@ export async function run(options: MachineOptions): Promise<number> {
     if (perf !== undefined) process.stderr.write(perfTable(perf));
     process.stderr.write(traces);
     for (const signal of signals) process.off(signal, onSignal);
+    // A move that has given the machine away still hears whether it was taken; nobody waits longer than this for it.
+    setTimeout(() => process.exit(), LAST_WORD_MS).unref();
   }
 }
 

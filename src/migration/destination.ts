@@ -60,6 +60,10 @@ export class MigrationDestination {
   readonly #greetings = new Set<Promise<void>>();
   #state: DestinationState = "listening";
   #channel: Channel | undefined;
+  /** Connections of the move, and those that have not said what they are. */
+  readonly #channels = new Set<Channel>();
+  /** When connections end that a QEMU leaves open. */
+  #lingering: { cancel(): void } | undefined;
   #loader: StreamLoader | undefined;
   /** The source has opened its return path: it waits for our word. */
   #hasReturnPath = false;
@@ -99,6 +103,7 @@ export class MigrationDestination {
   /** Serves one connection, to its end. Never rejects. */
   async accept(channel: Channel): Promise<void> {
     const reader = new StreamReader(channel);
+    this.#channels.add(channel);
     try {
       const late = () => new MigrationError("migration.timeout", "the connection says nothing");
       const greeting = withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
@@ -115,11 +120,22 @@ export class MigrationDestination {
       } else if (magic === MULTIFD_MAGIC && ["listening", "loading"].includes(this.#state)) {
         await this.#multifd.accept(channel, reader);
       } else {
-        channel.abort(new Error("not a stream for this machine"));
+        this.#drop(channel, new Error("not a stream for this machine"));
       }
     } catch (error) {
-      channel.abort(error as Error);
+      this.#drop(channel, error as Error);
     }
+  }
+
+  #drop(channel: Channel, reason: Error): void {
+    channel.abort(reason);
+    this.#channels.delete(channel);
+  }
+
+  /** Ends what is still open. */
+  #hangUp(reason: Error): void {
+    this.#lingering?.cancel();
+    for (const channel of this.#channels) this.#drop(channel, reason);
   }
 
   /** All connections that were made until now are accepted, and have said what they are (or too long nothing). */
@@ -129,10 +145,16 @@ export class MigrationDestination {
     await this.#host.breathe();
   }
 
-  /** This process is about to end: a machine that it has not been told to run is dropped for ever. */
+  /**
+   * This process is about to end: a machine that it has not been told to run is dropped for ever, and nothing stays open,
+   * whatever the other side does.
+   */
   giveUp(): void {
-    if (!["listening", "loading", "ready", "lost"].includes(this.#state)) return;
-    this.#abandon(new MigrationError("migration.abandoned", "this process is ending"));
+    const error = new MigrationError("migration.abandoned", "this process is ending");
+    if (["listening", "loading", "ready", "lost"].includes(this.#state)) this.#abandon(error);
+    // A machine that just takes its drives is to say so first.
+    if (this.#state === "starting") void this.done.then(() => this.#hangUp(error));
+    else this.#hangUp(error);
   }
 
   async #receive(channel: Channel, reader: StreamReader): Promise<void> {
@@ -261,8 +283,10 @@ export class MigrationDestination {
     }
     this.#state = "arrived";
     this.#machine.startBlocker = undefined;
-    await this.#run(loader);
     channel.close().catch(() => {});
+    const over = () => this.#hangUp(new MigrationError("migration.connection", "the move is over"));
+    this.#lingering = this.#host.setTimer(LINGER_MS, over);
+    await this.#run(loader);
     this.#release();
   }
 
@@ -366,7 +390,7 @@ export class MigrationDestination {
     await channel.write(resolveMessage(answer));
     await channel.close();
     await this.#lingerUntilClosed(channel).catch(() => {});
-    channel.abort(new Error("answered"));
+    this.#drop(channel, new Error("answered"));
     if (answer === "running") this.#release();
   }
 

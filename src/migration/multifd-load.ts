@@ -196,8 +196,10 @@ export class MultifdReceiver implements RamChannels {
   }
 
   /** The machine has come, or never will: connections end. */
-  close(reason?: Error): void {
+  close(reason?: MigrationError): void {
     this.#done = true;
+    // Whoever waits for a channel waits no more.
+    this.#failure ??= reason;
     for (const { channel } of this.#channels.values()) {
       if (reason !== undefined) channel.abort(reason);
     }

@@ -180,7 +180,8 @@ export async function listenAt(
   });
   return {
     address: address.transport === "tcp" ? { ...address, port: portOf(server) } : address,
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    // Node would call back only when the last connection has ended.
+    close: async () => void server.close(),
     unref: () => server.unref(),
   };
 }

@@ -13,6 +13,8 @@ export type SocketAddress =
 
 /** sockaddr_un has 108 bytes on Linux, 104 elsewhere, the last one zero. */
 const MAX_UNIX_PATH = process.platform === "linux" ? 107 : 103;
+/** How long a client may take to read what it was sent last. */
+const LINGER_MS = 500;
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
 
 /** Reads an address. Throws SocketServerError that says what was expected. */
@@ -86,7 +88,9 @@ export async function listen(
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const socket of clients) socket.destroySoon();
+      const late = setTimeout(() => clients.forEach((socket) => socket.destroy()), LINGER_MS);
       await closed;
+      clearTimeout(late);
     },
   };
 }

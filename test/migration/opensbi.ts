@@ -67,9 +67,13 @@ export async function statusOf(machine: Monitor, command = "query-status"): Prom
   return ((await machine.execute(command)) as { status?: string }).status;
 }
 
-export async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + LIMIT_MS; !(await condition()); await sleep(20)) {
-    if (Date.now() > end) throw new Error(`expected within ${LIMIT_MS} ms: ${what}`);
+export async function until(
+  what: string,
+  condition: () => Promise<boolean>,
+  limitMs = LIMIT_MS,
+): Promise<void> {
+  for (const end = Date.now() + limitMs; !(await condition()); await sleep(20)) {
+    if (Date.now() > end) throw new Error(`expected within ${limitMs} ms: ${what}`);
   }
 }
 

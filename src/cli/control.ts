@@ -116,10 +116,18 @@ export function save(file: string, values: ValuesOf<typeof saveOptions>): Promis
     // The session answers in order: progress is asked for on a connection of its own.
     const watcher = await QmpClient.connect(qmp as SocketAddress);
     const progress = startProgress("save");
-    const timer = setInterval(() => void showSaving(watcher, progress).catch(() => {}), POLL_MS);
+    let total = 0;
+    const show = async () => {
+      // Nothing is answered once the watcher is closed.
+      const saving = (await watcher.execute("x-wherry-query-save")) as SavingReport;
+      total = saving["total-pages"] || total;
+      if (saving["done-pages"] !== undefined && total > 0) showSaved(progress, saving["done-pages"], total);
+    };
+    const timer = setInterval(() => void show().catch(() => {}), POLL_MS);
     try {
       const form = release === undefined ? {} : { profile: release };
       await client.execute("x-wherry-save", { file: path, "mapped-ram": values["mapped-ram"], ...form });
+      if (total > 0) showSaved(progress, total, total);
     } finally {
       clearInterval(timer);
       watcher.close();
@@ -130,13 +138,10 @@ export function save(file: string, values: ValuesOf<typeof saveOptions>): Promis
   });
 }
 
-async function showSaving(client: QmpClient, progress: Progress): Promise<void> {
-  const saving = (await client.execute("x-wherry-query-save")) as Partial<
-    Record<"done-pages" | "total-pages", number>
-  >;
-  const total = saving["total-pages"] ?? 0;
-  const done = saving["done-pages"] ?? 0;
-  if (total > 0) progress.update(done, total, `${done} of ${total} pages`);
+type SavingReport = Partial<Record<"done-pages" | "total-pages", number>>;
+
+function showSaved(progress: Progress, done: number, total: number): void {
+  progress.update(done, total, `${done} of ${total} pages`);
 }
 
 export async function migrate(

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { MigrationProgress } from "../../src/migration/progress.ts";
@@ -89,6 +90,25 @@ test("save: the path is ours, not the machine's", async () => {
   const { code, out } = await control("save", "state");
   expect({ code, out }).toEqual({ code: 0, out: "saved state, 2.0 KiB; the machine is prelaunch\n" });
   expect(fake.migration.saved).toEqual([join(directory, "state")]);
+});
+
+test("save: its progress ends at 100 %, whatever was seen last", async () => {
+  const { migration } = fake;
+  await writeFile(join(directory, "state"), "x");
+  migration.save = async () => {
+    migration.saving = { donePages: 99, totalPages: 200 };
+    await delay(400);
+    migration.saving = undefined;
+  };
+  expect((await control("save", "state")).err).toBe(
+    "save: 49%  99 of 200 pages\nsave: 100%  200 of 200 pages\n",
+  );
+  migration.save = async () => {
+    migration.saving = { donePages: 99, totalPages: 200 };
+    await delay(400);
+    throw new Error("no room");
+  };
+  expect((await control("save", "state")).err).toMatch(/^save: 49% .*\nwherry: no room\n/);
 });
 
 test("migrate: parameters, progress, report", async () => {

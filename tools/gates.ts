@@ -115,6 +115,8 @@ function listFiles(place: string): string[] {
   const stat = statSync(place, { throwIfNoEntry: false });
   if (stat === undefined) return [];
   if (stat.isFile()) return [place];
+  // Opening a FIFO would wait for ever.
+  if (!stat.isDirectory()) return [];
   return readdirSync(place).flatMap((name) =>
     /^(node_modules|dist|coverage|\.git)$/.test(name) ? [] : listFiles(join(place, name)),
   );

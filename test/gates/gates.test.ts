@@ -1,4 +1,8 @@
 // The gates of tools/gates.ts hold for the repository, and each fails on a planted violation.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
@@ -7,6 +11,7 @@ import {
   hostsGate,
   linesGate,
   platformGate,
+  readSources,
   synchronizeGate,
   violations,
 } from "../../tools/gates.ts";
@@ -16,6 +21,24 @@ const file = (path: string, text: string): { path: string; text: string }[] => [
 describe("the repository", () => {
   it("passes every gate", () => {
     expect(violations(join(import.meta.dirname, "../.."), configuredHosts())).toEqual([]);
+  });
+});
+
+describe("what is read of the repository", () => {
+  it("is regular files: a FIFO, a socket or a dead link in tmp/ is passed over", { timeout: 20_000 }, async () => {
+    const root = mkdtempSync(join(tmpdir(), "wherry-sources-"));
+    const server = createServer();
+    try {
+      mkdirSync(join(root, "tmp"));
+      writeFileSync(join(root, "tmp/a.md"), "text");
+      execFileSync("mkfifo", [join(root, "tmp/fifo.md")]);
+      symlinkSync("nowhere", join(root, "tmp/dead.md"));
+      await new Promise<void>((resolve) => server.listen(join(root, "tmp/socket.md"), resolve));
+      expect(readSources(root)).toEqual([{ path: "tmp/a.md", text: "text" }]);
+    } finally {
+      server.close();
+      rmSync(root, { recursive: true });
+    }
   });
 });
 

@@ -1,13 +1,14 @@
 // Serves the browser page on loopback, with a guest to boot: pulse, Debian (`--debian`), or `--kernel FILE [--initrd FILE]
 // [--append TEXT]` as `wherry run` takes them; `--port N` for another port than 8080. Sends the headers that cross-origin
 // isolation needs: without them a browser gives a page no shared memory.
-import { readFile } from "node:fs/promises";
+import { access, constants, readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
-import { argv } from "node:process";
+import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { messageOf, WherryError } from "../src/base/errors.ts";
 import { fetchDebianGuest } from "../src/guest/debian.ts";
 import { buildPulse } from "../src/guest/pulse.ts";
 
@@ -56,9 +57,14 @@ export async function serveBrowser(options: BrowserServerOptions = {}): Promise<
       () => response.writeHead(404, HEADERS).end("not found\n"),
     );
   });
+  const asked = options.port ?? 0;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(options.port ?? 0, "127.0.0.1", resolve);
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const why = cause.code === "EADDRINUSE" ? "another process has it" : cause.message;
+      const advice = `npm run browser -- --port N takes another, 0 any free one`;
+      reject(new WherryError("browser.port", `cannot use port ${asked}: ${why}; ${advice}`, { cause }));
+    });
+    server.listen(asked, "127.0.0.1", resolve);
   });
   const { port } = server.address() as AddressInfo;
   return {
@@ -85,6 +91,11 @@ async function answer(
   return readFile(join(ROOT, "dist", path));
 }
 
+function portOf(text: string): number {
+  if (/^[0-9]{1,5}$/.test(text) && Number(text) <= 65535) return Number(text);
+  throw new WherryError("browser.port", `--port ${text}: expected a number up to 65535`);
+}
+
 /** Serves until the process is ended. */
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
@@ -96,8 +107,9 @@ async function main(): Promise<void> {
     initrd,
     append = "",
   } = values.debian ? { append: "console=ttyS0", ...(await fetchDebianGuest()) } : values;
+  for (const file of [kernel, initrd]) if (file !== undefined) await access(file, constants.R_OK);
   const server = await serveBrowser({
-    port: Number(values.port ?? 8080),
+    port: portOf(values.port ?? "8080"),
     guests: {
       ...(kernel === undefined ? {} : { kernel }),
       ...(initrd === undefined ? {} : { initrd }),
@@ -113,4 +125,10 @@ async function main(): Promise<void> {
   console.log(`Wherry's page is at ${address} (Ctrl-C ends it)`);
 }
 
-if (import.meta.url === pathToFileURL(argv[1] ?? "").href) await main();
+if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
+  await main().catch((error: unknown) => {
+    console.error(`browser: ${messageOf(error)}`);
+    if (env["WHERRY_DEBUG"]) console.error(error);
+    process.exitCode = 1;
+  });
+}

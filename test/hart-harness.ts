@@ -45,7 +45,8 @@ export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;
 const ROM_SIZE = 0x1000;
 
-const TABLES = hartBase(8);
+/** Where the engine's decode tables lie. */
+export const TABLES = hartBase(8);
 const DIRTY = TABLES + ENGINE_TABLES_SIZE;
 const CODE = DIRTY + 0x10000;
 const ROM = CODE + 0x10000;
@@ -94,6 +95,8 @@ export class HartHarness {
   readonly hart: HartImage;
   readonly ramSize: number;
   readonly #codePages: CodePages;
+  /** Made when it is first needed: most harts have none. */
+  readonly #translations: () => Translations;
   /** Accesses that reached no memory: reads answer from here, writes land here. */
   readonly devices = new Map<bigint, bigint>();
   ticks = 0;
@@ -114,13 +117,14 @@ export class HartHarness {
     initEngineTables(this.buffer, TABLES);
     new CodeCache(this.buffer).heat = threshold;
     let translations: Translations | undefined;
+    this.#translations = () =>
+      (translations ??= new Translations(this.buffer, regionModulesOf(exact), codeCacheBytes));
     const host: EngineImports = {
       hot: (address) => {
-        translations ??= new Translations(this.buffer, regionModulesOf(exact), codeCacheBytes);
-        translations.translate([address >>> 0]);
+        this.#translations().translate([address >>> 0]);
         return 1;
       },
-      improve: (address) => translations?.translate([(address | IMPROVE) >>> 0]),
+      improve: (address) => this.#improve(address),
       hostTicks: () => this.ticks,
       mmioRead: (address) => {
         const value = this.devices.get(BigInt.asUintN(64, address));
@@ -180,6 +184,20 @@ export class HartHarness {
   clearDirty(): void {
     new Uint8Array(this.buffer, DIRTY, 0x10000).fill(0);
     this.engine.flushTlb(hartBase(0));
+  }
+
+  /** The slot of RAM has a dirty log from now on, or none. */
+  set logsDirty(on: boolean) {
+    this.view.setUint32(VM_SLOT_BANK_0 + SLOT_ENTRIES + SLOT_FLAGS, on ? SLOT_FLAG_LOG_DIRTY : 0, true);
+    this.engine.flushTlb(hartBase(0));
+  }
+
+  /** Translate a page of RAM anew, as if most of the time were spent there. */
+  improve(guestPhys: bigint): void {
+    this.#improve(this.offset(guestPhys));
+  }
+  #improve(address: number): void {
+    this.#translations().translate([(address | IMPROVE) >>> 0]);
   }
 
   /** Make a page of RAM a code page, as a translation of it would. */

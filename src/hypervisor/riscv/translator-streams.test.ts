@@ -1,0 +1,790 @@
+// That a stream (region-streams.ts) knows a page no longer than it may: loops on the translator and on the interpreter,
+// which has none, with all state compared after each slice, and all that takes translations away done in between and
+// in the loops themselves. Random loops at the end: WHERRY_SEED replays them.
+import { describe, expect, test } from "vitest";
+import { assemble, flatBinary } from "../../asm/assembler.ts";
+import { HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { HART_STATE_OFFSET, hartBase } from "../layout.ts";
+import { ALL_SPACES, type EngineImports, EXIT } from "./engine-instance.ts";
+import { hartLayout, hartState, type HartField, PRIV, SCRATCH } from "./hart.ts";
+import { findRegion } from "./region.ts";
+import { findStreams } from "./region-streams.ts";
+
+const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
+console.log(`translator-streams.test.ts: WHERRY_SEED=${seed}`);
+const RUNS = Number(process.env["WHERRY_RUNS"] ?? 60);
+
+let state = seed | 1;
+function random(below: number): number {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return (state >>> 0) % below;
+}
+const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T;
+const oneIn = (n: number): boolean => random(n) === 0;
+
+const [V, R, W, X, U, A, D] = [1n, 2n, 4n, 8n, 16n, 64n, 128n] as const;
+const ALL = V | R | W | X | A | D;
+
+const RAM_SIZE = 0x100000;
+const PAGE = 0x1000n;
+const CODE = RAM_BASE + 0x1000n;
+/** A second page of code. */
+const CODE2 = RAM_BASE + 0x3000n;
+const HANDLER = RAM_BASE + 0x8000n;
+const TABLES = RAM_BASE + 0x10000n;
+const frame = (n: number): bigint => RAM_BASE + 0x40000n + BigInt(n) * PAGE;
+
+/** Of two address spaces: a root, the tables of page 0's side, of the last page's, and of RAM. */
+const ROOTS = [0, 1].map((n) => TABLES + BigInt(n) * 8n * PAGE);
+const satp = (space: number): bigint =>
+  (8n << 60n) | (BigInt(space + 1) << 44n) | ((ROOTS[space] ?? 0n) >> 12n);
+
+/** What S-mode has at this address in RAM is elsewhere: for MPRV. */
+const ELSEWHERE = frame(32);
+
+/** Counts traps in s11, mixes what they were into s10, and goes on behind the instruction. */
+const HANDLER_TEXT = `
+  addi s11, s11, 1
+  slli s10, s10, 1
+  csrr t6, mcause
+  add s10, s10, t6
+  csrr t6, mtval
+  xor s10, s10, t6
+  csrr t6, mepc
+  addi t6, t6, 4
+  csrw mepc, t6
+  mret
+`;
+
+interface Mode {
+  readonly exact: boolean;
+  /** The page is translated anew once it has run. */
+  readonly improved: boolean;
+}
+const MODES: readonly (readonly [string, Mode])[] = [
+  ["exact", { exact: true, improved: false }],
+  ["not exact", { exact: false, improved: false }],
+  ["improved", { exact: false, improved: true }],
+];
+
+const executed = (h: HartHarness): number =>
+  Number(h.view.getBigUint64(hartBase(0) + SCRATCH.executed, true));
+const translated = (h: HartHarness): number =>
+  Number(h.view.getBigUint64(hartBase(0) + SCRATCH.translated, true));
+
+/** Two harts that are to do the same. */
+class Both {
+  readonly judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
+  readonly tested: HartHarness;
+  readonly #mode: Mode;
+
+  constructor(mode: Mode, imports: Partial<EngineImports> = {}) {
+    this.#mode = mode;
+    this.tested = new HartHarness({
+      ...{ engine: "translator", threshold: 0, exact: mode.exact, ramSize: RAM_SIZE, imports },
+    });
+    this.each((h) => {
+      h.hart.set("mtvec", HANDLER);
+      for (let i = 0; i < 64 * 0x1000; i += 8) h.write64(frame(0) + BigInt(i), BigInt(i) * 0x1_0001n);
+      for (const root of ROOTS) {
+        const table = (n: number): bigint => ((root + BigInt(n) * PAGE) >> 2n) | V;
+        h.write64(root, table(1));
+        h.write64(root + PAGE, table(2));
+        h.write64(root + 511n * 8n, table(3));
+        h.write64(root + 3n * PAGE + 511n * 8n, table(4));
+        h.write64(root + 2n * 8n, table(5));
+        h.write64(root + 5n * PAGE, table(6));
+        for (let at = 0n; at < RAM_SIZE; at += PAGE)
+          h.write64(root + 6n * PAGE + (at >> 12n) * 8n, ((RAM_BASE + at) >> 2n) | ALL);
+        h.write64(root + 6n * PAGE + ((ELSEWHERE - RAM_BASE) >> 12n) * 8n, (frame(33) >> 2n) | ALL);
+      }
+    });
+    this.code(HANDLER_TEXT, HANDLER);
+  }
+
+  each(body: (h: HartHarness) => void): void {
+    for (const h of [this.judge, this.tested]) body(h);
+  }
+  code(text: string, at = CODE): void {
+    const bytes = flatBinary(assemble([{ name: "code", text }], { base: at, defines: DEFINES }));
+    const words = new Uint32Array(bytes.buffer, 0, bytes.length / 4);
+    this.each((h) => h.load([...words], at));
+  }
+  /** The page `n` pages from 0 (below it too) in a space. */
+  map(n: number, pa: bigint, flags: bigint, space = 0): void {
+    this.each((h) => h.write64(pteOf(n, space), (pa >> 2n) | flags));
+  }
+  x(values: Readonly<Record<string, bigint>>): void {
+    for (const [name, value] of Object.entries(values))
+      this.each((h) => h.setX(Number(name.slice(1)), BigInt.asUintN(64, value)));
+  }
+  start(priv: number, values: Readonly<Record<string, bigint>> = {}, pc = CODE): void {
+    this.each((h) => {
+      h.hart.set("pc", pc);
+      h.hart.set("priv", BigInt(priv));
+      h.hart.set("satp", satp(0));
+      h.engine.flushTlb(hartBase(0));
+    });
+    this.x(values);
+  }
+
+  /** About so many steps; then all is the same. Gives the steps and how many of them translated code did. */
+  run(budget: number): { steps: number; translated: number } {
+    const { judge, tested } = this;
+    const before = [executed(judge), executed(tested), translated(tested)] as const;
+    tested.run(budget);
+    const steps = executed(tested) - before[1];
+    for (let tries = 0; tries < 4 && executed(judge) - before[0] < steps; tries++)
+      judge.run(steps - (executed(judge) - before[0]));
+    expect(executed(judge) - before[0]).toBe(steps);
+    this.compare();
+    return { steps, translated: translated(tested) - before[2] };
+  }
+
+  /** Runs long enough for all to be translated, and improved if it is to be; streams are in use then. */
+  warm(budget = 3000, pages: readonly bigint[] = [CODE]): void {
+    this.run(budget);
+    if (this.#mode.improved) for (const page of pages) this.tested.improve(page);
+    this.run(budget);
+  }
+
+  compare(): void {
+    const { judge, tested } = this;
+    const size = hartLayout.end - HART_STATE_OFFSET;
+    const at = hartBase(0) + HART_STATE_OFFSET;
+    const bytes = (h: HartHarness, from: number, length: number): Buffer =>
+      Buffer.from(h.buffer, from, length);
+    if (!bytes(judge, at, size).equals(bytes(tested, at, size))) {
+      const fieldsOf = (h: HartHarness): unknown[] =>
+        Object.entries(hartState.create()).flatMap(([name, value]) =>
+          Array.from({ length: typeof value === "object" ? value.length : 1 }, (_, i) => [
+            `${name} ${i}`,
+            h.hart.get(name as HartField, i).toString(16),
+          ]),
+        );
+      expect(fieldsOf(tested)).toEqual(fieldsOf(judge));
+    }
+    const ram = (h: HartHarness): Buffer => bytes(h, h.offset(RAM_BASE), RAM_SIZE);
+    if (!ram(judge).equals(ram(tested))) {
+      const different: string[] = [];
+      for (let i = RAM_BASE; i < RAM_BASE + BigInt(RAM_SIZE) && different.length < 10; i += 8n) {
+        const [judged, its] = [judge.read64(i), tested.read64(i)];
+        if (judged !== its) different.push(`${i.toString(16)}: ${judged.toString(16)}, ${its.toString(16)}`);
+      }
+      expect(different).toEqual([]);
+    }
+    expect([...tested.devices]).toEqual([...judge.devices]);
+    for (let i = RAM_BASE; i < RAM_BASE + BigInt(RAM_SIZE); i += PAGE)
+      if (judge.dirty(i)) expect([i, tested.dirty(i)]).toEqual([i, true]);
+  }
+
+  /** How many accesses are in streams in the region at this address. */
+  streams(at = CODE): number {
+    const { view } = this.tested;
+    const offset = Number(at % PAGE);
+    return findStreams(findRegion(view, this.tested.offset(at) - offset, offset)).size;
+  }
+}
+
+/** Where the leaf of a page is. */
+const pteOf = (n: number, space = 0): bigint =>
+  (ROOTS[space] ?? 0n) + (n < 0 ? 4n : 2n) * PAGE + BigInt(n & 511) * 8n;
+
+const DEFINES = {
+  PTE0: pteOf(0),
+  PTE1: pteOf(1),
+  PAGE0: 0n,
+  SATP0: satp(0),
+  SATP1: satp(1),
+  CODE2,
+  ELSEWHERE,
+};
+
+/** Loads, counts up and stores what is at a0, adds up what is behind. */
+const COUNTING = `
+  loop:
+    ld a1, 0(a0)
+    addi a1, a1, 1
+    sd a1, 0(a0)
+    ld a2, 8(a0)
+    add a3, a3, a2
+    addi a4, a4, 1
+    j loop
+`;
+
+/** Of three loads and three stores, each of which shares a look. */
+const WINDOW = [0, 8, 16]
+  .flatMap((at) => [`ld t${at / 8}, ${at}(a0)`, `sd t${at / 8}, ${16 - at}(a0)`])
+  .join("\n");
+
+type Flush = (h: HartHarness) => void;
+const FLUSHES: readonly (readonly [string, Flush])[] = [
+  ["all", (h) => h.engine.flushTlb(hartBase(0))],
+  ["the page", (h) => h.engine.flushTlbPage(hartBase(0), 0x18n, ALL_SPACES)],
+  ["the page of the space", (h) => h.engine.flushTlbPage(hartBase(0), 0x18n, 1)],
+  ["the space", (h) => h.engine.flushSpace(hartBase(0), 1)],
+  ["all spaces", (h) => h.engine.flushSpace(hartBase(0), ALL_SPACES)],
+];
+
+describe.each(MODES)("%s", (_, mode) => {
+  // As a remote sfence.vma does it: a vCPU's request is served when run() has returned.
+  test.each(FLUSHES)("the page's entry changes between slices, and %s is flushed", (_name, flush) => {
+    const both = new Both(mode);
+    both.code(COUNTING);
+    both.map(0, frame(0), ALL);
+    both.start(PRIV.S, { x10: 0x18n });
+    expect(both.streams()).toBe(3);
+    both.warm();
+    const { steps, translated: its } = both.run(20_000);
+    expect(its / steps).toBeGreaterThan(0.9);
+    const changes: [bigint, bigint][] = [
+      [frame(1), ALL],
+      [frame(2), ALL & ~W],
+      [frame(2), ALL & ~D],
+      [frame(3), ALL & ~(A | D)],
+      [frame(3), 0n],
+      [frame(3), ALL & ~R & ~W],
+      [frame(0), ALL | U],
+      [frame(0), V | R],
+      [frame(0), ALL],
+    ];
+    for (const [pa, flags] of changes) {
+      both.map(0, pa, flags);
+      both.each(flush);
+      both.run(2500);
+    }
+    expect(both.tested.read64(frame(0) + 0x18n)).toBeGreaterThan(3000n);
+    expect(both.tested.read64(pteOf(0)) & (A | D)).toBe(A | D);
+  });
+
+  // What a fence of the loop itself leaves of the streams: nothing.
+  test.each([
+    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma"],
+    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma a0, zero"],
+    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma a0, s2"],
+    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma zero, s2"],
+    ["another frame", (frame(0) ^ frame(1)) >> 2n, "csrw satp, s5\n csrw satp, s4"],
+    ["read-only", W, "sfence.vma a0, zero"],
+    ["not mapped", V, "sfence.vma a0, zero"],
+    ["neither accessed nor dirty", A | D, "sfence.vma a0, zero"],
+    ["not dirty", D, "sfence.vma a0, zero"],
+    ["only executable", R | W, "sfence.vma a0, zero"],
+  ])("the loop makes a page %s (%x) and back, %s", (_what, bits, fence) => {
+    const both = new Both(mode);
+    both.code(`
+      outer:
+        ld t0, 0(s0)
+        xor t0, t0, s1
+        sd t0, 0(s0)
+        ${fence}
+        ld a1, 0(a0)
+        addi a1, a1, 1
+        sd a1, 0(a0)
+        li s3, 7
+      inner:
+        ld a1, 8(a0)
+        add a3, a3, a1
+        sd a3, 16(a0)
+        addi s3, s3, -1
+        bnez s3, inner
+        j outer
+    `);
+    both.map(0, frame(0), ALL);
+    both.map(0, frame(2), ALL, 1);
+    both.start(PRIV.S, { x10: 0x18n, x8: pteOf(0), x9: bits, x18: 1n, x20: satp(0), x21: satp(1) });
+    both.warm();
+    for (let i = 0; i < 6; i++) both.run(1000 + 777 * i);
+  });
+
+  test("two address spaces, their ASIDs, in turns", () => {
+    const both = new Both(mode);
+    both.code(`
+      loop:
+        csrw satp, s0
+        ld a1, 0(a0)
+        addi a1, a1, 1
+        sd a1, 0(a0)
+        csrw satp, s1
+        ld a1, 0(a0)
+        addi a1, a1, 3
+        sd a1, 0(a0)
+        li s3, 5
+      inner:
+        sd a1, 8(a0)
+        ld a2, 16(a0)
+        add a3, a3, a2
+        addi s3, s3, -1
+        bnez s3, inner
+        j loop
+    `);
+    both.map(0, frame(0), ALL);
+    both.map(0, frame(1), ALL, 1);
+    both.start(PRIV.S, { x10: 0x18n, x8: satp(0), x9: satp(1) });
+    both.warm();
+    both.run(5000);
+    expect(both.tested.read64(frame(0) + 0x18n)).not.toBe(both.tested.read64(frame(1) + 0x18n));
+  });
+
+  test.each([
+    ["SUM", 18, ALL | U],
+    ["MXR", 19, V | X | A | D],
+  ])("%s on and off in the loop", (_name, bit, flags) => {
+    const both = new Both(mode);
+    both.code(`
+      loop:
+        csrs sstatus, s0
+        ld a1, 0(a0)
+        add a3, a3, a1
+        sd a1, 16(a0)
+        csrc sstatus, s0
+        ld a1, 8(a0)
+        add a3, a3, a1
+        sd a1, 16(a0)
+        li s3, 5
+      inner:
+        ld a2, 16(a0)
+        add a3, a3, a2
+        addi s3, s3, -1
+        bnez s3, inner
+        xor s0, s0, s1
+        j loop
+    `);
+    both.map(0, frame(0), flags);
+    both.start(PRIV.S, { x10: 0x18n, x8: 1n << BigInt(bit), x9: 1n << BigInt(bit) });
+    both.warm();
+    both.run(5000);
+    expect(both.tested.x(27)).toBeGreaterThan(100n);
+  });
+
+  test("MPRV on and off in the loop, with another frame for S-mode, and in slices", () => {
+    const both = new Both(mode);
+    both.code(`
+      loop:
+        csrs mstatus, s0
+        ld a1, 0(a0)
+        addi a1, a1, 1
+        sd a1, 0(a0)
+        csrc mstatus, s0
+        ld a1, 0(a0)
+        addi a1, a1, 3
+        sd a1, 0(a0)
+        li s3, 5
+      inner:
+        ld a2, 8(a0)
+        sd a2, 16(a0)
+        addi a2, a2, 1
+        sd a2, 8(a0)
+        addi s3, s3, -1
+        bnez s3, inner
+        j loop
+    `);
+    both.start(PRIV.M, { x10: ELSEWHERE + 0x18n, x8: 0x2_0800n });
+    both.warm();
+    for (let i = 0; i < 8; i++) {
+      both.each(({ hart }) => hart.set("mstatus", hart.get("mstatus") ^ 0x2_0000n));
+      both.run(1234);
+    }
+    expect(both.tested.read64(ELSEWHERE + 0x18n)).not.toBe(both.tested.read64(frame(33) + 0x18n));
+  });
+
+  test("PMP takes a page away, and gives it back", () => {
+    const both = new Both(mode);
+    both.code(COUNTING);
+    both.map(0, frame(0), ALL);
+    both.each(({ hart }) => {
+      hart.set("pmpaddr", (frame(0) >> 2n) | 0x1ffn, 0);
+      hart.set("pmpcfg", 0x1fn, 0);
+      hart.set("pmpaddr", (1n << 54n) - 1n, 15);
+      hart.set("pmpcfg", 0x1fn, 15);
+    });
+    both.start(PRIV.S, { x10: 0x18n });
+    both.warm();
+    for (const rights of [0x19n, 0x18n, 0x1fn, 0x1cn, 0x1bn]) {
+      both.each((h) => {
+        h.hart.set("pmpcfg", rights, 0);
+        h.engine.flushTlb(hartBase(0));
+      });
+      both.run(2000);
+    }
+  });
+
+  test("each store is in the dirty log after it was cleared, or switched on", () => {
+    const both = new Both(mode);
+    both.code(`
+      loop:
+        sd a4, 0(a0)
+        sd a4, 0(a1)
+        addi a1, a1, 16
+        and a1, a1, a5
+        addi a4, a4, 1
+        inner:
+          sw a4, 32(a0)
+          addi a4, a4, 1
+          andi t0, a4, 7
+          bnez t0, inner
+        j loop
+    `);
+    for (let n = 0; n < 4; n++) both.map(n, frame(n), ALL);
+    both.each((h) => {
+      h.logsDirty = false;
+      h.clearDirty();
+    });
+    both.start(PRIV.S, { x10: 0x18n, x11: 0x1000n, x15: 0x3fffn });
+    both.warm();
+    const dirty = (): boolean[] => [0, 1, 2, 3, 4].map((n) => both.tested.dirty(frame(n)));
+    expect(dirty()).toEqual([false, false, false, false, false]);
+    both.each((h) => (h.logsDirty = true));
+    both.run(500);
+    expect(dirty()[0]).toBe(true);
+    for (let i = 0; i < 12; i++) {
+      both.each((h) => h.clearDirty());
+      const page = Number(both.tested.x(11) >> 12n);
+      both.run(900);
+      expect([i, dirty()[0], dirty()[page], dirty()[4]]).toEqual([i, true, true, false]);
+    }
+  });
+
+  test("a page that turns into a code page is no longer written unnoticed", () => {
+    const both = new Both(mode);
+    both.code(COUNTING);
+    both.map(0, frame(0), ALL);
+    both.start(PRIV.S, { x10: 0x18n });
+    both.warm();
+    for (let i = 0; i < 3; i++) {
+      both.each((h) => h.markCode(frame(0)));
+      expect(both.tested.codeState(frame(0))).toMatch(/^code/);
+      both.run(200);
+      expect(both.tested.codeState(frame(0))).toMatch(new RegExp(`^(stale)? ${i + 1}$`));
+    }
+  });
+
+  // The function's one instruction is another one each time; between the patches it is translated.
+  const PATCHING = (stores: string): string => `
+    loop:
+      xor s1, s1, s2
+      li s3, 5
+    inner:
+      ${stores}
+      addi s3, s3, -1
+      bnez s3, inner
+      fence.i
+      jalr s0
+      jalr s0
+      j loop
+  `;
+  test.each([
+    ["by its address", "sw s1, 0(s0)"],
+    ["by an alias", "sw s1, 0(s4)"],
+    ["by both", "sw s1, 0(s0)\n sw zero, 16(s4)"],
+    ["and data beside it", "sw s1, 0(s4)\n ld a1, 16(s0)\n addi a1, a1, 1\n sd a1, 16(s0)"],
+    ["in three pieces", "sb s1, 0(s4)\n srli t0, s1, 8\n sb t0, 1(s4)\n srli t0, s1, 16\n sh t0, 2(s4)"],
+  ])("a loop patches a function in another page, %s", (_name, stores) => {
+    const both = new Both(mode);
+    both.code(PATCHING(stores));
+    both.code("addi a0, a0, 1\n ret\n .zero 32", CODE2);
+    both.map(0, CODE2, ALL);
+    // addi a0, a0, 1 and addi a0, a0, 16.
+    both.start(PRIV.S, { x8: CODE2, x9: 0x0015_0513n, x18: 0x0110_0000n, x20: 0n });
+    both.warm(2000, [CODE, CODE2]);
+    both.run(5000);
+    const calls = both.tested.x(10);
+    expect(calls).toBeGreaterThan(100n);
+  });
+
+  test("a loop patches itself, and writes data beside its code", () => {
+    const both = new Both(mode);
+    both.code(`
+      loop:
+        xor s1, s1, s2
+        li s3, 5
+      inner:
+        ld a1, 128(s0)
+        addi a1, a1, 1
+        sd a1, 128(s0)
+        sw s1, slot - loop(s0)
+        addi s3, s3, -1
+        bnez s3, inner
+        fence.i
+        slot: addi a0, a0, 1
+        j loop
+        .zero 128
+    `);
+    both.start(PRIV.S, { x8: CODE, x9: 0x0015_0513n, x18: 0x0110_0000n });
+    both.warm(2000);
+    both.run(5000);
+    expect(both.tested.x(10)).toBeGreaterThan(100n);
+  });
+
+  test("two loops write to each other's page", () => {
+    const both = new Both(mode);
+    const text = (other: number): string => `
+      start:
+        li s3, 9
+        mv t0, s${other}
+      fill:
+        sd a4, 256(t0)
+        ld a5, 256(t0)
+        add a4, a4, a5
+        addi t0, t0, 8
+        addi s3, s3, -1
+        bnez s3, fill
+        xor s1, s1, s2
+        sw s1, slot - start(s${other})
+        fence.i
+        slot: addi a0, a0, 1
+        jr s${other}
+        .zero 512
+    `;
+    both.code(text(4), CODE);
+    both.code(text(5), CODE2);
+    both.start(PRIV.S, { x20: CODE2, x21: CODE, x9: 0x0015_0513n, x18: 0x0110_0000n });
+    both.warm(2000, [CODE, CODE2]);
+    both.run(5000);
+    expect(both.tested.x(10)).toBeGreaterThan(100n);
+  });
+
+  test.each([
+    ["loads upwards", "ld t0, 0(a0)\n add a3, a3, t0\n addi a0, a0, 8", 8n],
+    ["both downwards", "ld t0, -8(a0)\n add a3, a3, t0\n addi a0, a0, -4\n sw t0, 0(a0)", -4n],
+    ["stores about the edge", "sd a3, 4(a0)\n addi a3, a3, 77\n addi a0, a0, 8", 8n],
+    ["odd steps", "sd a3, 1(a0)\n addi a3, a3, 77\n ld t0, -3(a0)\n add a3, a3, t0\n addi a0, a0, 5", 5n],
+    ["bytes' steps", "lhu t0, 0(a0)\n sh t0, 3(a0)\n add a3, a3, t0\n addi a0, a0, 1", 1n],
+    ["windows", `${WINDOW}\n addi a0, a0, 20`, 20n],
+    ["aligned windows", `${WINDOW}\n addi a0, a0, 8`, 8n],
+    ["floats", "fld f0, 0(a0)\n fsd f0, 12(a0)\n fsw f0, 2(a0)\n addi a0, a0, 12", 12n],
+  ])("accesses go on over the edges of pages, and lie about them: %s", (_name, body, step) => {
+    for (const holes of [false, true]) {
+      const both = new Both(mode);
+      const count = Math.min(10_000, Math.floor(0x3fc0 / Math.abs(Number(step))));
+      const back = step < 0n ? "addi a0, a0, -1" : "";
+      both.code(`
+        outer:
+          mv a0, s0
+          ${back}
+          li s3, ${count}
+        loop:
+          ${body}
+          addi s3, s3, -1
+          bnez s3, loop
+          addi a5, a5, 1
+          j outer
+      `);
+      // On either side of address 0, no page followed by its neighbour.
+      for (const [n, f] of [
+        [-2, 5],
+        [-1, 3],
+        [0, 7],
+        [1, 2],
+        [-3, 9],
+        [2, 9],
+      ] as const)
+        both.map(n, frame(f), holes && n === 0 ? 0n : holes && n === 1 ? ALL & ~W : ALL);
+      both.each(({ hart }) => hart.set("mstatus", 3n << 13n));
+      both.start(PRIV.S, { x8: (-BigInt(count) * step) / 2n });
+      both.warm();
+      for (let i = 0; i < 5; i++) both.run(40_000);
+      expect(both.tested.x(15)).toBeGreaterThan(0n);
+    }
+  });
+
+  test.each(["ld t0, 0(a0)", "sd a3, 0(a0)", "lw t0, 4(a0)", "ld t0, 0(a0); sd t0, 0(a0)"])(
+    "a pointer runs off RAM into devices, and beyond them: %s",
+    (access) => {
+      const both = new Both(mode);
+      const end = RAM_BASE + BigInt(RAM_SIZE);
+      both.code(`
+        outer:
+          mv a0, s0
+          li s3, 96
+        loop:
+          ${access}
+          add a3, a3, t0
+          addi a3, a3, 1
+          addi a0, a0, 8
+          addi s3, s3, -1
+          bnez s3, loop
+          j outer
+      `);
+      both.each(({ devices }) => {
+        for (let i = 0n; i < 0x100n; i += 4n) devices.set(end + i, i + 5n);
+      });
+      both.start(PRIV.M, { x8: end - 0x100n });
+      both.warm();
+      both.run(5000);
+      expect(both.tested.x(27)).toBeGreaterThan(32n);
+    },
+  );
+
+  test.each([
+    [0n, 0],
+    [0n, 8],
+    [0x40n, 0],
+    [-8n, 8],
+    [-64n, 8],
+    [-4096n, 0],
+    [-1n, 0],
+    [0x7_ffff_f000n, 0],
+  ])("nothing is at %x, step %i, before and after something was elsewhere", (start, step) => {
+    const both = new Both(mode);
+    both.code(`
+      outer:
+        mv a0, s0
+        li s3, 16
+      loop:
+        ld t0, 0(a0)
+        add a3, a3, t0
+        sd a3, 0(a0)
+        lbu t1, 3(a0)
+        ld t2, 8(a1)
+        addi a0, a0, ${step}
+        addi s3, s3, -1
+        bnez s3, loop
+        bnez s4, 1f
+        xor s0, s0, s1
+      1: j outer
+    `);
+    both.start(PRIV.M, { x8: start, x9: start ^ frame(0), x11: frame(1), x20: 1n });
+    both.warm();
+    expect(both.tested.x(27)).toBeGreaterThan(100n);
+    both.x({ x20: 0n });
+    both.run(5000);
+    both.start(PRIV.S);
+    both.run(5000);
+  });
+
+  test("what is asked for while the loop runs is done before it goes on", () => {
+    let calls = 0;
+    const both = new Both(mode, {
+      hostTicks: () => {
+        calls++;
+        if (calls === 4000) {
+          both.tested.write64(pteOf(0), (frame(1) >> 2n) | ALL);
+          both.tested.kick = 1;
+        }
+        return calls;
+      },
+    });
+    both.code(`
+      loop:
+        ld a1, 0(a0)
+        addi a1, a1, 1
+        sd a1, 0(a0)
+        rdtime a2
+        j loop
+    `);
+    both.map(0, frame(0), ALL);
+    both.each(({ hart }) => {
+      hart.set("mcounteren", 7n);
+      hart.set("scounteren", 7n);
+    });
+    both.start(PRIV.S, { x10: 0x18n });
+    const { tested } = both;
+    expect(tested.run(100_000)).toBe(EXIT.KICK);
+    expect(executed(tested)).toBeLessThan(40_000);
+    tested.kick = 0;
+    // What a vCPU's thread does with REQ.TLB_FLUSH.
+    tested.engine.flushTlb(hartBase(0));
+    const [old, other] = [tested.read64(frame(0) + 0x18n), tested.read64(frame(1) + 0x18n)];
+    tested.run(1000);
+    expect(tested.read64(frame(0) + 0x18n)).toBe(old);
+    expect(tested.read64(frame(1) + 0x18n)).toBeGreaterThan(other + 150n);
+  });
+});
+
+// ---- random loops ----
+
+const ACCESSES = "lb lbu lh lhu lw lwu ld sb sh sw sd flw fld fsw fsd".split(" ");
+const POINTERS = ["a0", "a1", "a2"] as const;
+/** Pages about address 0 that may be there. */
+const WINDOW_PAGES = 8;
+
+const randomAddress = (): bigint => {
+  const page = BigInt(random(2 * WINDOW_PAGES) - WINDOW_PAGES) * PAGE;
+  const offset = pick([random(4096), 4096 - random(40), random(40), 8 * random(512)]);
+  return page + BigInt(oneIn(3) ? offset : offset & -8);
+};
+
+function randomAccess(pointer: string): string {
+  const row = pick(ACCESSES);
+  const size = 1 << "bhwd".indexOf((/[ls]([bhwd])/.exec(row) ?? [])[1] as string);
+  const range = pick([16, 64, 600, 4096]);
+  const offset = random(range) - range / 2;
+  const value = row.startsWith("f") ? `f${random(4)}` : pick(["t0", "t1", "t2", "a5", "a6"]);
+  return `${row} ${value}, ${oneIn(5) ? offset : offset & -size}(${pointer})`;
+}
+
+function randomStep(pointer: string): string {
+  const step = pick([0, 1, -1, 4, 8, 8, 8, -8, 16, -16, 24, 64, 512, -1024, 2047, -2048, random(64)]);
+  return `addi ${pointer}, ${pointer}, ${step}`;
+}
+
+function randomBody(): string {
+  const lines: string[] = [];
+  for (let i = 2 + random(8); i > 0; i--) {
+    const pointer = pick(POINTERS);
+    const access = randomAccess(pointer);
+    lines.push(
+      pick([
+        access,
+        access,
+        access,
+        [0, 1, 2].map(() => randomAccess(pointer)).join("\n"),
+        randomStep(pointer),
+        `andi t3, ${pick(["t0", "a5"])}, ${pick([7, 127, 1016])}\n add t3, t3, a7\n ${randomAccess("t3")}`,
+        `add t3, s6, ${pick(POINTERS)}\n ${randomAccess("t3")}`,
+        `beqz ${pick(["t0", "t1"])}, 1f\n ${access}\n 1: ${oneIn(2) ? randomStep(pointer) : access}`,
+        oneIn(3) ? "sfence.vma" : "add a5, a5, t0",
+        oneIn(3) ? `mv ${pointer}, s${7 + random(3)}` : "xor a6, a6, t1",
+      ]),
+    );
+  }
+  if (oneIn(2)) for (const pointer of POINTERS) if (oneIn(2)) lines.push(randomStep(pointer));
+  return lines.join("\n");
+}
+
+function randomLoops(): string {
+  const loops = Array.from({ length: 1 + random(3) }, (_, i) => {
+    const set = POINTERS.map((pointer, n) => (oneIn(3) ? "" : `mv ${pointer}, s${7 + ((i + n) % 3)}`));
+    return `${set.join("\n")}\n li s3, ${pick([5, 40, 300])}\n loop${i}:\n ${randomBody()}\n addi s3, s3, -1\n bnez s3, loop${i}`;
+  });
+  return `start:\n ${loops.join("\n")}\n j start`;
+}
+
+const randomFlags = (): bigint =>
+  pick([ALL, ALL, ALL, ALL, ALL & ~D, ALL & ~(A | D), ALL & ~W, V | R | W, V | X | A, ALL | U, 0n]);
+
+test.each(Array.from({ length: RUNS }, (_, i) => i))("random loops, run %i", (run) => {
+  const both = new Both(pick(MODES)[1]);
+  const text = randomLoops();
+  both.code(text);
+  const pages = Array.from({ length: 2 * WINDOW_PAGES }, (_, i) => i - WINDOW_PAGES);
+  for (const n of pages) both.map(n, frame(random(12)), oneIn(2) ? ALL : randomFlags());
+  both.each(({ hart }) => hart.set("mstatus", 3n << 13n));
+  both.start(PRIV.S, {
+    ...{ x23: randomAddress(), x24: randomAddress(), x25: randomAddress(), x17: randomAddress() },
+    x22: BigInt(8 * random(64)),
+  });
+  try {
+    both.warm(1 + random(4000));
+    for (let slice = 0; slice < 8; slice++) {
+      const n = pick(pages);
+      const flush = pick<Flush | undefined>([
+        (h) => h.engine.flushTlb(hartBase(0)),
+        (h) => h.engine.flushTlbPage(hartBase(0), BigInt.asUintN(64, BigInt(n) * PAGE), ALL_SPACES),
+        (h) => h.clearDirty(),
+        undefined,
+      ]);
+      if (flush !== undefined) {
+        both.map(n, frame(random(12)), randomFlags());
+        both.each(flush);
+      }
+      if (oneIn(4)) both.each((h) => h.markCode(frame(slice)));
+      both.run(1 + random(pick([20, 300, 9000])));
+    }
+  } catch (error) {
+    console.log(`seed ${seed}, run ${run}:\n${text}`);
+    throw error;
+  }
+});

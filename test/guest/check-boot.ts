@@ -47,8 +47,9 @@ async function hotplug({ console }: Machine, harts: number): Promise<string> {
 async function reboots({ console }: Machine): Promise<string> {
   const from = console.text.length;
   console.type("reboot -f\n");
-  await console.see(/Linux version/, BOOT_MS, from);
-  await prompt(console, from + 20);
+  // The prompt before it may still be on its way.
+  const { index } = await console.see(/Linux version/, BOOT_MS, from);
+  await prompt(console, from + index);
   return "back in the shell";
 }
 

@@ -4,9 +4,32 @@ import { type Console, Machine } from "./machine.ts";
 
 export const BOOT_MS = 300_000;
 const COMMAND_MS = 60_000;
-export const PROMPT = /wherry:\S*# /;
-/** Not complaints of stalls and soft lockups: with more harts than cores, on a busy host, they say that the host is slow. */
-const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup)|Unable to handle/;
+const PROMPT = /wherry:\S*# /;
+/**
+ * Not complaints of stalls and lockups: with more harts than cores, on a busy host, they say that the host is slow. To the
+ * end of the line: which BUG it is may still be coming in.
+ */
+export const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup|workqueue lockup)[^\n]*\n|Unable to handle/;
+/** A line of the kernel's log. */
+const KERNEL_LINE = /\[ *\d+\.\d{6}\] [^\n]*\n/g;
+
+/**
+ * What the guest's programs have printed. The kernel's log goes to the same console, at any time ("hrtimer: interrupt took
+ * 8200600 ns" on a busy host) and in the middle of a program's line.
+ */
+export function withoutLog(text: string): string {
+  return text.replaceAll(KERNEL_LINE, "");
+}
+
+/** Waits for something that a program prints. What kernels print when they are in trouble is an error. */
+export function seeWords(
+  console: Console,
+  pattern: RegExp,
+  limitMs: number,
+  from = 0,
+): Promise<RegExpExecArray> {
+  return console.see(pattern, limitMs, from, { refuse: DEAD, view: withoutLog });
+}
 
 export type Firmware = "builtin" | "opensbi";
 
@@ -32,9 +55,9 @@ export function bootDebian(
   });
 }
 
-/** Waits for the shell's prompt. What kernels print when they are in trouble is an error. */
+/** Waits for the shell's prompt. */
 export async function prompt(console: Console, from = 0): Promise<void> {
-  await console.see(PROMPT, BOOT_MS, from, DEAD);
+  await seeWords(console, PROMPT, BOOT_MS, from);
 }
 
 /** Types a command and gives its output, without the echo of the command. A status other than 0 is an error. */
@@ -42,7 +65,8 @@ export async function shell(console: Console, command: string): Promise<string> 
   const from = console.text.length;
   // Backslashes, so that the echo of the command does not look like its output.
   console.type(`echo \\<\\<; ${command}; echo \\>\\>$?\n`);
-  const [, output = "", status] = await console.see(/^<<\r?\n([^]*?)>>(\d+)\r?\n/m, COMMAND_MS, from, DEAD);
+  const ran = /^<<\r?\n([^]*?)>>(\d+)\r?\n/m;
+  const [, output = "", status] = await seeWords(console, ran, COMMAND_MS, from);
   if (status !== "0") throw new Error(`${command}: status ${status}: ${output.trim()}`);
   return output.replaceAll("\r", "").trim();
 }

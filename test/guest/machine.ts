@@ -132,16 +132,28 @@ function connectUnix(path: string): Promise<Socket> {
   });
 }
 
+export interface See {
+  /** An error if it is in the text before the match. */
+  readonly refuse?: RegExp;
+  /** What the pattern is looked for in, made of what has come. */
+  readonly view?: (text: string) => string;
+}
+
 /** All that a guest has printed since we are connected. */
 export class Console {
   readonly #socket: Socket;
   text = "";
+  /** Resolves when the machine has closed it: nothing more comes. */
+  readonly closed: Promise<void>;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => (this.text += text));
     socket.on("error", () => {});
+    this.closed = new Promise((resolve) => {
+      socket.once("close", () => resolve());
+    });
   }
 
   static async connect(path: string): Promise<Console> {
@@ -152,14 +164,19 @@ export class Console {
     this.#socket.write(text);
   }
 
-  /** The first match from a position on. `refuse` in the text before it is an error. */
-  async see(pattern: RegExp, limitMs: number, from = 0, refuse?: RegExp): Promise<RegExpExecArray> {
+  /** The first match from a position on. */
+  async see(
+    pattern: RegExp,
+    limitMs: number,
+    from = 0,
+    { refuse, view = (text) => text }: See = {},
+  ): Promise<RegExpExecArray> {
     try {
       return await until(limitMs, `console: ${pattern}`, () => {
         const text = this.text.slice(from);
         const bad = refuse?.exec(text);
         if (bad) throw new Error(`console: ${bad[0].trim()}`);
-        return pattern.exec(text) ?? undefined;
+        return pattern.exec(view(text)) ?? undefined;
       });
     } catch (error) {
       const last = this.text.trimEnd().split("\n").slice(-3).join(" ⏎ ").replaceAll("\r", "");
@@ -300,10 +317,12 @@ export class Machine {
     await this.kill();
   }
 
+  /** Ends the process; then the console's text is all that it has printed. */
   async kill(): Promise<void> {
     this.child.kill("SIGKILL");
+    await this.exit;
+    await this.console.closed;
     this.qmp.close();
     this.console.close();
-    await this.exit;
   }
 }

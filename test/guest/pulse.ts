@@ -49,7 +49,7 @@ export function reports(text: string): Report[] {
 export async function nextReports(console: Console, count = 1): Promise<Report[]> {
   const from = console.text.length;
   const all = new RegExp(`(?:${REPORT.source}[^]*?){${count}}`, "m");
-  await console.see(all, count * REPORT_MS, from, FAIL);
+  await console.see(all, count * REPORT_MS, from, { refuse: FAIL });
   return reports(console.text.slice(from));
 }
 
@@ -72,7 +72,7 @@ export function checkProgress(before: Report, after: Report): void {
 /** Ends the guest by its own proof: the line that says so. */
 export async function proof(machine: Machine): Promise<string> {
   machine.console.type("q");
-  const [line] = await machine.console.see(DONE, 2 * REPORT_MS, 0, FAIL);
+  const [line] = await machine.console.see(DONE, 2 * REPORT_MS, 0, { refuse: FAIL });
   const { code } = await machine.ends(30_000);
   if (code !== 0) throw new Error(`pulse is done, but the process ended with ${code}: ${machine.complaints}`);
   return line.trim();

@@ -2,6 +2,9 @@
 // interpreter does is check:lockstep's to judge.
 import { expect, test } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { hartBase } from "../layout.ts";
+import { PRIV } from "./hart.ts";
+import { MSTATUS } from "./trap.ts";
 
 const FUNCTION = RAM_BASE + 0x2000n;
 const RETURN = asm("jalr", { rs1: 1 });
@@ -51,4 +54,55 @@ test.each(["lw", "sw"])("%s through a null pointer traps, though others are near
   h.hart.set("mtvec", handler);
   h.run(300);
   expect([h.x(9), h.hart.get("mepc"), h.hart.get("mtval")]).toEqual([100n, RAM_BASE, 0x40n]);
+});
+
+// Translated code has one context for loads, stores and jumps: with MPRV in M-mode that would be another's.
+test("with MPRV no translation of the other privilege's code is entered, nor one left for it", () => {
+  const h = new HartHarness({ engine: "translator", threshold: 0, exact: false });
+  const CODE = RAM_BASE + 0x1000n;
+  const ELSEWHERE = RAM_BASE + 0x5000n;
+  const DATA = RAM_BASE + 0x6000n;
+  const TABLES = RAM_BASE + 0x10000n;
+  const flags = 0xcfn;
+  h.write64(TABLES + 16n, ((TABLES + 0x1000n) >> 2n) | 1n);
+  h.write64(TABLES + 0x1000n, ((TABLES + 0x2000n) >> 2n) | 1n);
+  // What S-mode has at CODE and DATA lies elsewhere.
+  h.write64(TABLES + 0x2008n, (ELSEWHERE >> 2n) | flags);
+  h.write64(TABLES + 0x2030n, ((DATA + 0x1000n) >> 2n) | flags);
+  const loop = (rd: number): number[] => [
+    asm("addi", { rd, rs1: rd, imm: 1 }),
+    asm("ld", { rd: 12, rs1: 5 }),
+    asm("addi", { rd: 12, rs1: 12, imm: rd }),
+    asm("sd", { rs1: 5, rs2: 12 }),
+    asm("jal", { imm: -16 }),
+  ];
+  h.load(loop(10), CODE);
+  h.load(loop(11), ELSEWHERE);
+  h.setX(5, DATA);
+  h.hart.set("satp", (8n << 60n) | (TABLES >> 12n));
+  const expected = { machine: 0n, supervisor: 0n, data: 0n, other: 0n };
+  const run = (priv: number, isSplit: boolean): void => {
+    h.hart.set("pc", CODE);
+    h.hart.set("priv", BigInt(priv));
+    h.hart.set("mstatus", ((isSplit ? 1n : 0n) << BigInt(MSTATUS.MPRV)) | (1n << BigInt(MSTATUS.MPP)));
+    h.engine.flushTlb(hartBase(0));
+    const before = [h.x(10), h.x(11)] as const;
+    for (let i = 0; i < 3; i++) h.run(1000);
+    const [machine, supervisor] = [h.x(10) - before[0], h.x(11) - before[1]];
+    expected.machine += machine;
+    expected.supervisor += supervisor;
+    expect([machine > 0n, supervisor > 0n]).toEqual([priv === PRIV.M, priv === PRIV.S]);
+    if (priv === PRIV.M && !isSplit) expected.data += 10n * machine;
+    else expected.other += priv === PRIV.M ? 10n * machine : 11n * supervisor;
+    // Slices may have ended before a store.
+    expect(expected.data - h.read64(DATA)).toBeLessThan(60n);
+    expect(expected.other - h.read64(DATA + 0x1000n)).toBeLessThan(110n);
+  };
+  const [M, S] = [PRIV.M, PRIV.S];
+  run(S, false);
+  run(M, true);
+  run(S, false);
+  run(M, false);
+  run(M, true);
+  run(S, false);
 });

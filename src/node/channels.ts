@@ -1,7 +1,7 @@
 // The channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written beside its
 // place and renamed into it once it is on the disk, so a file that was there survives any failure.
 import { randomBytes } from "node:crypto";
-import { constants, open, rename, stat, type FileHandle, unlink } from "node:fs/promises";
+import { constants, open, realpath, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
 import { messageOf, WherryError } from "../base/errors.ts";
@@ -276,12 +276,9 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
 
 /** Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`. */
 export async function openFileSink(path: string): Promise<SnapshotSink> {
-  const place = resolvePath(path);
-  const there = await stat(place).catch(() => undefined);
-  if (path === "" || there?.isDirectory()) {
-    const what = path === "" ? "an empty name" : `${path}, which is a directory`;
-    throw new ChannelError("channel.file", `cannot save to ${what}: name a file`);
-  }
+  await refuseToReplace(path);
+  // Behind a symbolic link the file is replaced, not the link.
+  const place = await realpath(path).catch(() => resolvePath(path));
   const temporary = join(dirname(place), `.${basename(place)}.${randomBytes(6).toString("hex")}.tmp`);
   let file: FileHandle;
   try {
@@ -311,8 +308,22 @@ export async function openFileSink(path: string): Promise<SnapshotSink> {
   };
 }
 
+/** Only a file, or nothing, may be where a machine is saved: a device or pipe there is somebody's. */
+async function refuseToReplace(path: string): Promise<void> {
+  const there = path === "" ? undefined : await stat(path).catch(() => undefined);
+  if (path !== "" && (there === undefined || there.isFile())) return;
+  const what =
+    path === ""
+      ? "an empty name: name a file"
+      : there?.isDirectory()
+        ? `${path}, which is a directory: name a file`
+        : `${path}, which is no regular file: name one, or migrate to "exec:cat > ${path}"`;
+  throw new ChannelError("channel.file", `cannot save to ${what}`);
+}
+
 /** Writes into a file from `offset` on; what is before stays as it is. The file is made if there is none. */
 export async function openFileSinkAt(path: string, offset: number): Promise<SnapshotSink> {
+  await refuseToReplace(path);
   let file: FileHandle;
   try {
     file = await open(path, constants.O_WRONLY | constants.O_CREAT, 0o600);

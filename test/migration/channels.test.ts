@@ -1,7 +1,17 @@
 // Node's channels: files that survive failures (done-check 5: a full disk), sockets, real moves over tcp and unix,
 // and a destination process that is killed at random moments.
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -91,6 +101,27 @@ describe("a snapshot file", () => {
       /cannot create .*none/,
     );
     await expect(openFileSource(path)).rejects.toThrow(/cannot open .*none.a.wherry/);
+  });
+
+  test("never takes the place of a device or pipe; behind a link it is written where the link leads", async () => {
+    const there = join(directory, "links");
+    mkdirSync(there);
+    execFileSync("mkfifo", [join(there, "fifo")]);
+    symlinkSync("fifo", join(there, "to-fifo"));
+    for (const name of ["fifo", "to-fifo"]) {
+      await expect(openFileSink(join(there, name))).rejects.toThrow(
+        /fifo, which is no regular file: .*exec:/,
+      );
+      await expect(openFileSinkAt(join(there, name), 4096)).rejects.toThrow(/fifo, which is no regular file/);
+    }
+    expect(lstatSync(join(there, "fifo")).isFIFO()).toBe(true);
+    writeFileSync(join(there, "real"), "the one before");
+    symlinkSync("real", join(there, "to-real"));
+    await saveSnapshot(new FakeMachine({ ramPages: 3 }), () => openFileSink(join(there, "to-real")));
+    expect(lstatSync(join(there, "to-real")).isSymbolicLink()).toBe(true);
+    expect(readFileSync(join(there, "real")).toString("latin1", 0, 4)).toBe("QEVM");
+    expect(readdirSync(there).sort()).toEqual(["fifo", "real", "to-fifo", "to-real"]);
+    rmSync(there, { recursive: true });
   });
 
   test("on a full disk: a clear error, nothing left behind, the old file whole, the machine runs on", async (context) => {

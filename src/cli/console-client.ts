@@ -61,8 +61,16 @@ export class ConsoleClient {
     this.#socket.write(text);
   }
 
-  /** Resolves with the first match in the output from a position on (from now on, if none is given). */
-  waitFor(pattern: RegExp, timeoutMs: number, from: number = this.position): Promise<RegExpExecArray> {
+  /**
+   * Resolves with the first match in the output from a position on (from now on, if none is given), or in what `view`
+   * makes of it.
+   */
+  waitFor(
+    pattern: RegExp,
+    timeoutMs: number,
+    from: number = this.position,
+    view: (text: string) => string = (text) => text,
+  ): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const done = (settle: () => void) => {
         clearTimeout(timer);
@@ -70,7 +78,7 @@ export class ConsoleClient {
         settle();
       };
       const look = () => {
-        const match = pattern.exec(this.textFrom(from));
+        const match = pattern.exec(view(this.textFrom(from)));
         if (match !== null) done(() => resolve(match));
         else if (this.#closed) done(() => reject(new CliError(`the console ended before ${pattern} came`)));
       };

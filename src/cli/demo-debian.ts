@@ -1,6 +1,7 @@
 // Debian as the demo's guest: its work is the witness (guests/debian/witness.s), one process a hart that counts, keeps
 // patterns in registers and checks memory, files and pipes; it prints a line a second, and a verdict when it is stopped.
 import type { DebianGuest } from "../guest/debian.ts";
+import { withoutKernelLog } from "../guest/kernel-log.ts";
 import type { ConsoleClient } from "./console-client.ts";
 import type { DemoGuest, GuestProof } from "./demo-guest.ts";
 
@@ -35,7 +36,7 @@ export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
         progress(Math.max(0, ...MILESTONES.filter(([pattern]) => pattern.test(seen)).map(([, far]) => far)));
       });
       try {
-        await console.waitFor(PROMPT, BOOT_TIMEOUT_MS, 0);
+        await console.waitFor(PROMPT, BOOT_TIMEOUT_MS, 0, withoutKernelLog);
         progress(1);
       } finally {
         stop();
@@ -54,7 +55,7 @@ export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
       failed ??= await line(console);
       const from = console.position;
       console.type("touch /run/witness.stop\n");
-      const end = await console.waitFor(either(PASS, FAIL), LINE_TIMEOUT_MS, from);
+      const end = await console.waitFor(either(PASS, FAIL), LINE_TIMEOUT_MS, from, withoutKernelLog);
       const pass = PASS.exec(end[0]);
       const what =
         "the counters of all processes, registers, clock, memory, files and pipes are as they must be";
@@ -68,7 +69,7 @@ export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
 
 /** Waits for a line of the witness. Gives its complaint if it has one. */
 async function line(console: ConsoleClient, from?: number): Promise<string | undefined> {
-  const match = await console.waitFor(either(LINE, FAIL), LINE_TIMEOUT_MS, from);
+  const match = await console.waitFor(either(LINE, FAIL), LINE_TIMEOUT_MS, from, withoutKernelLog);
   return FAIL.exec(match[0])?.[0].trim();
 }
 
@@ -77,6 +78,8 @@ function either(a: RegExp, b: RegExp): RegExp {
 }
 
 function worstGapMs(output: string): number {
-  const gaps = [...output.matchAll(new RegExp(LINE.source, "gm"))].map(([, us]) => Number(us) / 1000);
+  const gaps = [...withoutKernelLog(output).matchAll(new RegExp(LINE.source, "gm"))].map(
+    ([, us]) => Number(us) / 1000,
+  );
   return Math.max(0, ...gaps);
 }

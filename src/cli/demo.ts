@@ -124,8 +124,11 @@ async function bootAndMove(guest: DemoGuest, directory: string): Promise<Moved> 
   return { destination, report, proof: judge(proof, usualGapMs, report.downtime ?? 0) };
 }
 
-/** On a host with fewer cores than the guest has harts, a hart that waits its turn stands still for a while too. */
-const TOLERATED_GAP_MS = 1000;
+/**
+ * On a host with fewer cores than the guest has harts, or with other work, a hart that waits its turn stands still for a
+ * while too: on one busy core, half a second was seen. A clock that jumped or a timer that was lost is longer.
+ */
+const TOLERATED_GAP_MS = 5000;
 
 /** The guest may have stood still for the downtime and for what is usual on this host, and no longer. */
 function judge(proof: GuestProof, usualGapMs: number, downtimeMs: number): GuestProof {

@@ -1,10 +1,14 @@
-// The demo unattended, with pulse: what `npm start` does where there is no terminal and no mirror.
+// The demo unattended, with pulse: what `npm start` does where there is no terminal and no mirror. And how it reads Debian's
+// console, here a script.
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { ConsoleClient } from "../../src/cli/console-client.ts";
+import { debianGuest } from "../../src/cli/demo-debian.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
@@ -49,6 +53,34 @@ test("ended by a signal it takes its machines and its files with it", async () =
   while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 50));
   expect(await readdir(directory)).toEqual([]);
 });
+
+test("Debian's kernel may log in the middle of what is waited for", async () => {
+  const path = join(directory, "console");
+  const server = createServer((socket) => {
+    const print = (...pieces: string[]) =>
+      socket.write(pieces.join("[   59.212798] hrtimer: interrupt took 8200600 ns\r\n"));
+    print("Linux\r\nwher", "ry:~", "# ");
+    const lines = setInterval(
+      () => print("witness: n=1 ", "gap_us=3000 maxgap_us=1 mem=ok fi", "le=ok\r\n"),
+      10,
+    );
+    socket.on("data", (typed) => {
+      if (typed.includes("witness.stop")) print("witness: PA", "SS n=", "1\r\n");
+    });
+    socket.on("close", () => clearInterval(lines));
+  }).listen(path);
+  const client = await ConsoleClient.connect(path);
+  const files = { kernel: "", initrd: "", opensbi: "", version: "", suite: "" };
+  const { boot, startWork, prove } = debianGuest(files, 1);
+  try {
+    await boot(client, () => {});
+    expect(await startWork(client)).toBe(3);
+    expect(await prove(client, "")).toMatchObject({ ok: true, gapMs: 3 });
+  } finally {
+    client.close();
+    server.close();
+  }
+}, 10_000);
 
 function isAlive(pid: number): boolean {
   try {

@@ -7,10 +7,11 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { createMachine } from "../../src/node/index.ts";
 import { Random } from "../oracle/random.ts";
 import { Cases, directory, options, sleep, until } from "./cases.ts";
-import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell, withoutLog } from "./debian.ts";
+import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell } from "./debian.ts";
 import { Console, killAll, Machine, wherry } from "./machine.ts";
 import { finishedMove, moveLine } from "./move.ts";
 
@@ -292,7 +293,7 @@ async function twoGuests(): Promise<void> {
     await shell(a.console, "touch /tmp/stop");
     await seeWords(b.console, /\nEND/, STEP_MS);
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    const printed = withoutLog(source.console.text.slice(from) + b.console.text);
+    const printed = withoutKernelLog(source.console.text.slice(from) + b.console.text);
     const lines = [...printed.matchAll(/\n([\d ]+)(?=\r?\n)/g)].map(([, line]) => line);
     const wrong = lines.findIndex(
       (line, i) =>
@@ -355,7 +356,9 @@ async function killed(): Promise<void> {
     await seeWords(console, /\nat 20\r/, 60_000, from);
     await sleep(random.int(1000));
     await machine.kill();
-    const last = Number([...withoutLog(console.text.slice(from)).matchAll(/\nat (\d+)\r/g)].at(-1)?.[1]);
+    const last = Number(
+      [...withoutKernelLog(console.text.slice(from)).matchAll(/\nat (\d+)\r/g)].at(-1)?.[1],
+    );
     const bytes = await readFile(raw);
     for (let i = 1; i <= last; i++) {
       const text = `block ${i}\n${seq(i, 900)}`.slice(0, 4096);
@@ -463,7 +466,7 @@ async function hotplug(): Promise<void> {
     );
     console.type("wait; echo rounds $(cat /tmp/n) EN''D\n");
     const end = await seeWords(console, /rounds (\d+) END/, STEP_MS + 3 * seconds * 1000, from);
-    const printed = withoutLog(console.text.slice(from));
+    const printed = withoutKernelLog(console.text.slice(from));
     const lines = [...printed.matchAll(/^at (\d+)\r?$/gm)].map((line) => Number(line[1]));
     const wrong = lines.findIndex((line, i) => line !== i + 1);
     if (wrong >= 0) {

@@ -7,9 +7,10 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { messageOf } from "../../src/base/errors.ts";
 import { cpio } from "../../src/guest/cpio.ts";
+import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { Random } from "../oracle/random.ts";
 import { Cases, directory, options, sleep, until, within } from "./cases.ts";
-import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware, withoutLog } from "./debian.ts";
+import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware } from "./debian.ts";
 import { killAll, Machine } from "./machine.ts";
 
 const given = options({ count: 6, harts: 4, turns: 2, firmware: "" });
@@ -71,7 +72,7 @@ let end: string | undefined;
 async function toTheEnd(machine: Machine, onAnswer = (): void => {}): Promise<string> {
   const line = await until(BOOT_MS, "the guest's last line", () => {
     const { text } = machine.console;
-    const words = withoutLog(text);
+    const words = withoutKernelLog(text);
     const bad = DEAD.exec(text) ?? FAIL.exec(words);
     if (bad) throw new Error(bad[0].trim());
     const [found] = END.exec(words) ?? [];

@@ -1,5 +1,6 @@
 // The Debian guest of the checks: where it is, and its shell on the console.
 import { type DebianGuest, fetchDebianGuest } from "../../src/guest/debian.ts";
+import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { type Console, Machine } from "./machine.ts";
 
 export const BOOT_MS = 300_000;
@@ -10,16 +11,6 @@ const PROMPT = /wherry:\S*# /;
  * end of the line: which BUG it is may still be coming in.
  */
 export const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup|workqueue lockup)[^\n]*\n|Unable to handle/;
-/** A line of the kernel's log. */
-const KERNEL_LINE = /\[ *\d+\.\d{6}\] [^\n]*\n/g;
-
-/**
- * What the guest's programs have printed. The kernel's log goes to the same console, at any time ("hrtimer: interrupt took
- * 8200600 ns" on a busy host) and in the middle of a program's line.
- */
-export function withoutLog(text: string): string {
-  return text.replaceAll(KERNEL_LINE, "");
-}
 
 /** Waits for something that a program prints. What kernels print when they are in trouble is an error. */
 export function seeWords(
@@ -28,7 +19,7 @@ export function seeWords(
   limitMs: number,
   from = 0,
 ): Promise<RegExpExecArray> {
-  return console.see(pattern, limitMs, from, { refuse: DEAD, view: withoutLog });
+  return console.see(pattern, limitMs, from, { refuse: DEAD, view: withoutKernelLog });
 }
 
 export type Firmware = "builtin" | "opensbi";

@@ -16,3 +16,12 @@ export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
 export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);
 }
+
+/**
+ * Text of a stream or a file in quotes, for messages, which go to terminals: as JSON has it, and without the control
+ * characters that JSON leaves (DEL, C1).
+ */
+export function quoted(text: string): string {
+  const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(text).replace(/[\x7f-\x9f]/g, escape);
+}

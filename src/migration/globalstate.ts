@@ -1,5 +1,5 @@
 // QEMU's section "globalstate": the run state the machine is to have once it has arrived.
-import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
+import { decodeUtf8, encodeUtf8, quoted } from "../base/text.ts";
 import type { ByteReader } from "../base/bytes.ts";
 import { MIG_PRI, type Section } from "../vmm/section.ts";
 import type { RunState } from "../vmm/run-state.ts";
@@ -55,7 +55,7 @@ export function globalStateSection(current: RunState, loaded: (state: RunState) 
       if (state === undefined || size > GLOBALSTATE_RUNSTATE_SIZE) {
         throw new MigrationError(
           "migration.run-state",
-          `globalstate.runstate: expected one of ${movable.join(", ")}, found ${JSON.stringify(text)} (size ${size}); ${GET_ANOTHER_COPY}`,
+          `globalstate.runstate: expected one of ${movable.join(", ")}, found ${quoted(text)} (size ${size}); ${GET_ANOTHER_COPY}`,
         );
       }
       return () => loaded(state);

@@ -3,6 +3,7 @@
 // section) keeps rounds apart: nobody goes on before all have come to it. How many channels there are is not in the
 // stream: as in QEMU both sides are told (parameter multifd-channels).
 import { messageOf } from "../base/errors.ts";
+import { quoted } from "../base/text.ts";
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { Channel } from "./channel.ts";
 import type { Compression, CompressionMethod, Decompressor } from "./compression.ts";
@@ -265,7 +266,7 @@ export class MultifdReceiver implements RamChannels {
       const known = [...(this.#targets?.keys() ?? [])].join(", ");
       reader.fail(
         "migration.multifd",
-        `pages of RAM block ${JSON.stringify(packet.block)}, expected one of ${known}`,
+        `pages of RAM block ${quoted(packet.block)}, expected one of ${known}`,
         at,
       );
     }

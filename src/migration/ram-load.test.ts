@@ -150,6 +150,8 @@ describe("refused", () => {
       records().list(["vga.vram", 4096], RAM),
       /RAM block "vga.vram" of 0x1000 bytes came; .*same memory size and devices/,
     ],
+    // A damaged name: messages go to terminals.
+    [records().list(["r\x7f\x9bm", 4096]), /RAM block "r\\u007f\\u009bm" of 0x1000 bytes came/],
     [records().list(RAM, RAM), /"ram" is listed twice/],
     [records().list(["/rom@a", 4096]), /missing: ram/],
     [records().list(RAM).head(0, HOOK), /RDMA.*tcp:, unix: or file:/],

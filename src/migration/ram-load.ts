@@ -4,7 +4,7 @@
 // multifd. RDMA's hooks and compressed pages (gone from QEMU since 9.1) are refused.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
-import { decodeUtf8 } from "../base/text.ts";
+import { decodeUtf8, quoted } from "../base/text.ts";
 import { type GuestMemory, PAGE_SHIFT, PAGE_SIZE } from "../memory/guest-memory.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "./errors.ts";
 import type { UnitLog } from "./integrity.ts";
@@ -179,8 +179,8 @@ export class RamReader {
     if (block === undefined && !twice && this.#foreign?.droppedBlock(name) !== undefined) {
       return new RamTarget(this.#memory, name, size, undefined);
     }
-    const quoted = JSON.stringify(name);
-    if (twice) this.#damaged(`RAM block ${quoted} is listed twice`, at);
+    const what = `RAM block ${quoted(name)}`;
+    if (twice) this.#damaged(`${what} is listed twice`, at);
     const has = this.#memory.blocks.map((b) => `${b.name} of ${hex(b.size)}`).join(", ");
     const cure =
       block !== undefined && size % (1024 * 1024) === 0
@@ -189,7 +189,7 @@ export class RamReader {
         : "give both sides the same memory size and devices";
     this.#stream.fail(
       "migration.ram-blocks",
-      `RAM block ${quoted} of ${hex(size)} bytes came; this machine has ${has}: ${cure}`,
+      `${what} of ${hex(size)} bytes came; this machine has ${has}: ${cure}`,
       at,
     );
   }
@@ -232,7 +232,7 @@ export class RamReader {
       this.#target = this.#targets.get(name);
       if (this.#target === undefined) {
         const known = [...this.#targets.keys()].join(", ");
-        this.#damaged(`a page of RAM block ${JSON.stringify(name)}, expected one of ${known || "none"}`, at);
+        this.#damaged(`a page of RAM block ${quoted(name)}, expected one of ${known || "none"}`, at);
       }
     }
     const target = this.#target;

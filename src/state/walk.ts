@@ -2,7 +2,7 @@
 // whatever a definition lists, as QEMU's vmstate_save_state and vmstate_load_state do.
 // A subsection's fields are properties of the same flat state object as its parent's.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
-import { decodeUtf8 } from "../base/text.ts";
+import { decodeUtf8, quoted } from "../base/text.ts";
 import type { DescribedField, DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
 import { type Place, StateError } from "./place.ts";
 
@@ -192,7 +192,7 @@ export function failUnknownSubsection(group: Group, name: string, place: Place):
   place.fail(
     "state.subsection",
     known === "" ? "no subsection" : `one of ${known}`,
-    `unknown subsection ${JSON.stringify(name)}`,
+    `unknown subsection ${quoted(name)}`,
   );
 }
 

@@ -78,27 +78,33 @@ function load(bytes: Buffer): Promise<unknown> {
   });
 }
 
-/** The words that an error may use for the place of a damage. */
-function wordsFor(at: number): string[] {
-  // Where parts meet either may be named, and a part cut in its head has no name yet.
-  const near = spans.filter(({ start, end }, i) => {
+/** The parts that an error may name for a damage: where two meet either, and a part cut in its head has no name yet. */
+function spansNear(at: number): Span[] {
+  return spans.filter(({ start, end }, i) => {
     const next = spans[i + 1];
     const head = next === undefined ? 0 : 5 + 1 + next.name.length + 8;
     return start <= at + 1 && at <= end + head;
   });
-  return near.flatMap(({ name }) => {
-    if (name === "ram") return ["RAM chunk", "section ram"];
-    if (name === "header" || name === "configuration") return ["header", "configuration"];
-    if (name === "end" || name === "vmdescription") return ["VMDESCRIPTION", "end of the stream"];
-    // With the name itself damaged the error has the damaged one, and the list of those that are missing.
-    return [`section ${name}`, `waits for ${name}`];
-  });
+}
+
+/** The words for such a part. */
+function wordsFor({ name }: Span): string[] {
+  if (name === "ram") return ["RAM chunk", "section ram"];
+  if (name === "header" || name === "configuration") return ["header", "configuration"];
+  if (name === "end" || name === "vmdescription") return ["VMDESCRIPTION", "end of the stream"];
+  // With the instance damaged it is another device of that name; with the name, one that does not come.
+  return [`section ${name.replace(/\d+$/, "")}`, `waits for ${name}`];
 }
 
 function checkWords(words: string, at: number): string {
-  const wanted = wordsFor(at);
-  if (!wanted.some((word) => words.toLowerCase().includes(word.toLowerCase()))) {
-    throw new Error(`the error does not name ${wanted.join(" or ")}: ${words}`);
+  const near = spansNear(at);
+  const wanted = near.flatMap(wordsFor);
+  const isNamed = wanted.some((word) => words.toLowerCase().includes(word.toLowerCase()));
+  // With its name or type damaged a section is one that nobody knows: then the error says where it is.
+  const offset = Number(/\bat offset (0x[0-9a-f]+)/.exec(words)?.[1]);
+  const isPlaced = near.some(({ start, end }) => start <= offset && offset <= end);
+  if (!isNamed && !isPlaced) {
+    throw new Error(`the error does not name ${wanted.join(" or ")}, nor the place: ${words}`);
   }
   if (/\p{Cc}/u.test(words)) throw new Error(`control characters: ${JSON.stringify(words)}`);
   return words;

@@ -227,6 +227,66 @@ export function nearby(context: LockstepContext): Item {
   return joined(parts);
 }
 
+/** Bytes that `walk` keeps among its code. */
+const AREA = 64;
+
+/**
+ * A loop of accesses by pointers that stand still, move, or have an index added to them: over the edges of pages, with what
+ * may change a page in between, and to data among its own code.
+ */
+export function walk({ r }: LockstepContext): Item {
+  const [base, counter] = two(r);
+  const free = DESTINATIONS.filter((x) => x !== 0 && ![...RESERVED, base, counter].includes(x));
+  const inCode = r.oneIn(5);
+  const fixed = inCode ? base : r.pick([18, 18, 8, 2]);
+  const step = inCode ? 0 : r.pick([0, 1, 2, 4, 8, 8, 8, -8, 16, -24, 64, 256, -512, 1024]);
+  const count = Math.min(r.pick([3, 20, 60]), Math.floor(0x1800 / Math.max(1, Math.abs(step))));
+  const parts: Item[] = [];
+  if (inCode) {
+    parts.push(op("auipc", { rd: base, imm: 0 }), op("jal", { rd: 0, imm: AREA + 4 }));
+    for (let i = 0; i < AREA; i += 4) parts.push(plain("data", unit(4, r.u32())));
+  } else parts.push(op("addi", { rd: base, rs1: r.pick([18, 18, 8]), imm: 8 * (r.int(512) - 256) }));
+  if (!inCode && r.oneIn(4)) parts.push(op("addi", { rd: base, rs1: base, imm: r.int(8) }));
+  parts.push(op("addi", { rd: counter, imm: count }));
+
+  const access = (rs1: number): Item => {
+    const row = r.pick(ACCESS_ROWS);
+    const size = 1 << ((row.match >> 12) & 3);
+    const offset = inCode ? 8 + r.int(AREA - 8) : r.int(r.pick([17, 129, 1200, 4096])) - 64;
+    const imm = Math.max(-2048, Math.min(2040, r.oneIn(6) && !inCode ? offset : offset & -size));
+    return fixedRow(
+      row,
+      randomOperands(r, row, { rs1, imm, ...(row.fields.has("rd") ? { rd: r.pick(free) } : {}) }),
+    );
+  };
+  const pieces: readonly (readonly [number, () => Item[]])[] = [
+    [8, () => [access(base)]],
+    [4, () => [access(fixed)]],
+    [2, () => [0, 1, 2].map(() => access(base))],
+    [2, () => [op("beq", { rs1: r.pick(free), rs2: r.pick(free), imm: 8 }), access(base)]],
+    [
+      inCode ? 0 : 3,
+      () => {
+        const at = r.pick(free);
+        return [
+          op("andi", { rd: at, rs1: r.pick(free), imm: r.pick([7, 255, 1016]) }),
+          op("add", { rd: at, rs1: at, rs2: fixed }),
+          access(at),
+        ];
+      },
+    ],
+    [1, () => [op(r.pick(["sfence.vma", "fence.i", "ecall"]), {})]],
+    [1, () => [op("csrrwi", { rd: r.pick(free), uimm5: 0, csr: 1 })]],
+  ];
+  const body = Array.from({ length: 1 + r.int(6) }, () => r.weighted(pieces)()).flat();
+  if (step !== 0) body.splice(r.int(2) * body.length, 0, op("addi", { rd: base, rs1: base, imm: step }));
+  // Whatever the counter holds, it ends.
+  body.push(op("addi", { rd: counter, rs1: counter, imm: -1 }));
+  body.push(op("andi", { rd: counter, rs1: counter, imm: 63 }));
+  const back = body.reduce((sum, { size }) => sum + size, 0);
+  return joined([...parts, ...body, op("bne", { rs1: counter, rs2: 0, imm: -back })]);
+}
+
 /** Data among code: stored and loaded where instructions are all about, without a fence. */
 export function literal({ r }: LockstepContext): Item {
   const base = temporary(r);

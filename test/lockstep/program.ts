@@ -52,6 +52,7 @@ import {
   statusBits,
   switchSpace,
   transfer,
+  walk,
 } from "./items.ts";
 import { kernelPlace, writeKernel } from "./kernel.ts";
 import {
@@ -109,6 +110,7 @@ const COMMON: readonly (readonly [number, Generator])[] = [
   [1, anySystem],
   [1, burst],
   [3, nearby],
+  [3, walk],
   [1, selfModify],
   [1, rewrite],
   [2, literal],

@@ -261,17 +261,17 @@ describe.each(MODES)("%s", (_, mode) => {
 
   // What a fence of the loop itself leaves of the streams: nothing.
   test.each([
-    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma"],
-    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma a0, zero"],
-    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma a0, s2"],
-    ["another frame", (frame(0) ^ frame(1)) >> 2n, "sfence.vma zero, s2"],
-    ["another frame", (frame(0) ^ frame(1)) >> 2n, "csrw satp, s5\n csrw satp, s4"],
-    ["read-only", W, "sfence.vma a0, zero"],
-    ["not mapped", V, "sfence.vma a0, zero"],
-    ["neither accessed nor dirty", A | D, "sfence.vma a0, zero"],
-    ["not dirty", D, "sfence.vma a0, zero"],
-    ["only executable", R | W, "sfence.vma a0, zero"],
-  ])("the loop makes a page %s (%x) and back, %s", (_what, bits, fence) => {
+    ["another frame", "sfence.vma", (frame(0) ^ frame(1)) >> 2n],
+    ["another frame", "sfence.vma a0, zero", (frame(0) ^ frame(1)) >> 2n],
+    ["another frame", "sfence.vma a0, s2", (frame(0) ^ frame(1)) >> 2n],
+    ["another frame", "sfence.vma zero, s2", (frame(0) ^ frame(1)) >> 2n],
+    ["another frame", "csrw satp, s5\n csrw satp, s4", (frame(0) ^ frame(1)) >> 2n],
+    ["read-only", "sfence.vma a0, zero", W],
+    ["not mapped", "sfence.vma a0, zero", V],
+    ["neither accessed nor dirty", "sfence.vma a0, zero", A | D],
+    ["not dirty", "sfence.vma a0, zero", D],
+    ["only executable", "sfence.vma a0, zero", R | W],
+  ])("the loop makes a page %s and back, %s", (_what, fence, bits) => {
     const both = new Both(mode);
     both.code(`
       outer:
@@ -626,7 +626,7 @@ describe.each(MODES)("%s", (_, mode) => {
     [-4096n, 0],
     [-1n, 0],
     [0x7_ffff_f000n, 0],
-  ])("nothing is at %x, step %i, before and after something was elsewhere", (start, step) => {
+  ])("nothing is at %s, step %i, before and after something was elsewhere", (start, step) => {
     const both = new Both(mode);
     both.code(`
       outer:

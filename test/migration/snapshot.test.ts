@@ -23,7 +23,7 @@ describe("a snapshot", () => {
   test("restores what was saved, and the machine runs on", async () => {
     const source = new FakeMachine({ seed: 7 });
     await source.start();
-    await new Promise((r) => setTimeout(r, 20));
+    await expect.poll(() => source.ticks).toBeGreaterThan(0n);
     const file = await saved(source);
     expect(source.runState.current).toBe("running");
     await source.stop();

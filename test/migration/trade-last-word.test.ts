@@ -4,7 +4,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Channel } from "../../src/migration/channel.ts";
 import { MigrationDestination } from "../../src/migration/destination.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
 import { defaultParameters } from "../../src/migration/outgoing.ts";
 import { pongMessage, shutMessage } from "../../src/migration/return-path.ts";
 import { TradeSource, type TradeTarget } from "../../src/migration/trade-source.ts";
@@ -12,13 +11,12 @@ import { PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/migration/wire.ts";
 import { World } from "./fake-machine.ts";
 import { channelPair, memorySink } from "./fake-network.ts";
 import { qemuSource, TradingMachine } from "./fake-qemu.ts";
+import { hurriedHost } from "./hurried-host.ts";
 
-/** Timeouts of seconds pass in milliseconds: 100 times faster. */
-const host: MigrationHost = { ...defaultHost, setTimer: (ms, fire) => defaultHost.setTimer(ms / 100, fire) };
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const tradeTo = (source: TradingMachine, target: TradeTarget) =>
-  new TradeSource(source, target, source.profile, { parameters: { ...parameters }, host });
+  new TradeSource(source, target, source.profile, { parameters: { ...parameters }, host: hurriedHost });
 
 /** A scripted QEMU: a message for each of what comes; then it reads on. */
 async function answer(channel: Channel, messages: readonly Uint8Array[]): Promise<void> {
@@ -91,7 +89,7 @@ test("a SHUT that QEMU does not take in time is not sent later, when the machine
     });
     return queue;
   };
-  const destination = new MigrationDestination(target, { host });
+  const destination = new MigrationDestination(target, { host: hurriedHost });
   void destination.accept(far);
   await source.start();
   const isCompleted = await qemuSource(source, near, true);

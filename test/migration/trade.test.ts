@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import type { Channel, SnapshotSink } from "../../src/migration/channel.ts";
 import { MigrationDestination } from "../../src/migration/destination.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
+import { defaultHost } from "../../src/migration/host.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/outgoing.ts";
 import { allPages } from "../../src/migration/ram-save.ts";
 import { pongMessage, shutMessage } from "../../src/migration/return-path.ts";
@@ -19,15 +19,11 @@ import { MIG_PRI, type Section } from "../../src/vmm/section.ts";
 import { FakeMachine, random, toySection, World } from "./fake-machine.ts";
 import { channelPair, FakeNetwork, memorySink, memorySource, type WireFaults } from "./fake-network.ts";
 import { qemuDestination, qemuSource, TradingMachine } from "./fake-qemu.ts";
+import { hurriedHost } from "./hurried-host.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
 console.log(`seed ${seed}`);
 
-/** Timeouts of seconds pass in milliseconds: 100 times faster. */
-const fastHost: MigrationHost = {
-  ...defaultHost,
-  setTimer: (ms, fire) => defaultHost.setTimer(ms / 100, fire),
-};
 const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const LIMIT_MS = process.env["WHERRY_FULL"] === "1" ? 3_600_000 : 120_000;
 /** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
@@ -226,7 +222,7 @@ test.each([
   expect(await refusalOf(sink.committed as Uint8Array)).toMatch(message);
 });
 
-const tradeTo = (source: TradingMachine, target: TradeTarget, host = fastHost) =>
+const tradeTo = (source: TradingMachine, target: TradeTarget, host = hurriedHost) =>
   new TradeSource(source, target, source.profile, { parameters: { ...parameters }, host });
 
 interface Trade {
@@ -453,7 +449,7 @@ async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Trade
   const trade = pair();
   const { source, target, world } = trade;
   const { near, far, passed } = channelPair(faults);
-  const destination = new MigrationDestination(target, { host: fastHost });
+  const destination = new MigrationDestination(target, { host: hurriedHost });
   void destination.accept(far);
   await source.start();
   const isCompleted = await qemuSource(source, near, returnPath);
@@ -509,7 +505,7 @@ describe("QEMU → Wherry", () => {
         said.push(...bytes);
         return write(bytes);
       };
-      const host = { ...fastHost, ownIdentity: () => "destination" };
+      const host = { ...hurriedHost, ownIdentity: () => "destination" };
       void new MigrationDestination(target, { host }).accept(far);
       await source.start();
       await qemuSource(source, near, returnPath);
@@ -523,7 +519,7 @@ describe("QEMU → Wherry", () => {
   test("a QEMU that waits for our word and sends no VMDESCRIPTION gets it", async () => {
     const { source, target } = pair();
     const { near, far } = channelPair();
-    const destination = new MigrationDestination(target, { host: fastHost });
+    const destination = new MigrationDestination(target, { host: hurriedHost });
     void destination.accept(far);
     await source.start();
     const write = near.write.bind(near);
@@ -539,7 +535,7 @@ describe("QEMU → Wherry", () => {
     const { source, target } = trade;
     target.refuseDrive = "the drive is locked";
     const { near, far } = channelPair();
-    const destination = new MigrationDestination(target, { host: fastHost });
+    const destination = new MigrationDestination(target, { host: hurriedHost });
     void destination.accept(far);
     await source.start();
     expect(await qemuSource(source, near, true)).toBe(false);

@@ -1,0 +1,22 @@
+// A host on which time-outs of seconds pass in milliseconds, for tests of silence. A time-out here is made of short waits
+// one after the other, each with a turn of the event loop: a test process that was not scheduled for a while comes back to
+// one of them, not to the end of the time-out, and what came meanwhile is heard first.
+import type { SetTimer } from "../../src/base/clock.ts";
+import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
+
+const TIMES_FASTER = 100;
+const STEP_MS = 1;
+
+const setTimer: SetTimer = (ms, fire) => {
+  let left = ms / TIMES_FASTER;
+  let timer: { cancel(): void };
+  const step = (): void => {
+    const next = Math.min(left, STEP_MS);
+    left -= next;
+    timer = defaultHost.setTimer(next, left > 0 ? step : fire);
+  };
+  step();
+  return { cancel: () => timer.cancel() };
+};
+
+export const hurriedHost: MigrationHost = { ...defaultHost, setTimer };

@@ -141,11 +141,18 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         await consoleWith(page, 1);
         await page.click("#pause");
         await page.waitForSelector('#state[data-state="paused"]');
-        // What came before the pause may still be on its way to the screen.
-        await page.waitForTimeout(200);
-        const paused = await page.textContent("#console");
-        await page.waitForTimeout(1500);
-        expect(await page.textContent("#console")).toBe(paused);
+        // What came before the pause may still be on its way to the screen; a guest that runs reports each second.
+        let paused: string | null = null;
+        await expect
+          .poll(
+            async () => {
+              const before = paused;
+              paused = await page.textContent("#console");
+              return paused === before;
+            },
+            { interval: 2500, timeout: TIMEOUT_MS },
+          )
+          .toBe(true);
         await page.click("#pause");
         const after = await consoleWith(page, reportsIn(paused ?? "").length + 1);
         expect(after).not.toContain("FAIL");

@@ -79,6 +79,8 @@ async function judge(source: Machine, destination: Machine): Promise<string> {
     await destination.kill();
     return `${report.status}, here: ${why}`;
   }
+  // With this answer all has come that it printed before it stopped: console and QMP are different sockets.
+  await source.status();
   const silentFrom = source.console.text.length;
   await lives(destination);
   if (report.status === "postcopy-paused") {

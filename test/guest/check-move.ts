@@ -35,11 +35,12 @@ async function move(number: number): Promise<string> {
     throw error;
   }
   machine = destination;
+  // With this answer all has come that it printed before it stopped: console and QMP are different sockets.
+  if ((await source.status()) !== "postmigrate") throw new Error(`the source is ${await source.status()}`);
   const silentFrom = source.console.text.length;
   const [after] = await nextReports(destination.console);
   const before = reports(source.console.text).at(-1);
   if (before && after) checkProgress(before, after);
-  if ((await source.status()) !== "postmigrate") throw new Error(`the source is ${await source.status()}`);
   const refused = await source.qmp.execute("cont").then(
     () => false,
     () => true,

@@ -21,6 +21,7 @@ async function movingToQemu(moment: number) {
   const destination = await qemu(["-incoming", uri]);
   await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH });
   await source.qmp.execute("migrate", { uri, "x-wherry-profile": "qemu-7.2" });
+  await reaches(source.qmp, "active", "query-migrate");
   await sleep(moment * WITHIN_MS);
   expect(await statusOf(source.qmp, "query-migrate")).toBe("active");
   return { source, destination };
@@ -56,6 +57,7 @@ describe.runIf(isInstalled())("killed", { timeout: 2 * LIMIT_MS }, () => {
     const destination = await wherry(["--incoming", uri]);
     await source.execute("migrate-set-parameters", { "max-bandwidth": BANDWIDTH });
     await source.execute("migrate", { uri });
+    await reaches(source, "active", "query-migrate");
     await sleep(moment * WITHIN_MS);
     expect(await statusOf(source, "query-migrate")).toBe("active");
     process.kill(destination.pid as number, "SIGKILL");

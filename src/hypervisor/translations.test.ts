@@ -45,20 +45,25 @@ function slotOf(h: HartHarness, address: bigint): number {
 function translating(
   options: HarnessOptions,
   builder: RegionModules = new RegionModules(TABLES, { exact: false }),
-): { h: HartHarness; translate: (...addresses: number[]) => void } {
+): { h: HartHarness; translate: (...addresses: number[]) => void; adoptions: () => number } {
   let translations: Translations | undefined;
   const translate = (...addresses: number[]): void => {
     translations ??= new Translations(h.buffer, builder, 1 << 24);
     translations.translate(addresses);
   };
+  let adoptions = 0;
   const h = new HartHarness({
     ...{ engine: "translator", exact: false, threshold: 0, ...options },
     imports: {
+      adopting: (work) => {
+        adoptions++;
+        work();
+      },
       hot: (address) => (translate(address >>> 0), 1),
       improve: (address) => translate((address | IMPROVE) >>> 0),
     },
   });
-  return { h, translate };
+  return { h, translate, adoptions: () => adoptions };
 }
 
 /** Modules of very many regions are empty: nobody runs them. */
@@ -160,6 +165,19 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   const [last, , , entered] = of();
   expect([last, entered]).toEqual([improved[0], slotOf(h, g)]);
   expect([call(h, f), call(h, g)]).toEqual(values);
+});
+
+test("a hart goes over to what is improved, and lets go of what was before", () => {
+  const { h, translate, adoptions } = translating({});
+  load(h, MAIN, CALLS);
+  load(h, FUNCTIONS, `${LARGE} ret`);
+  call(h, FUNCTIONS);
+  const before = adoptions();
+  call(h, FUNCTIONS);
+  expect(adoptions()).toBe(before);
+  translate(h.offset(FUNCTIONS) | IMPROVE);
+  call(h, FUNCTIONS);
+  expect(adoptions()).toBe(before + 2);
 });
 
 test("code that was written over is improved anew, though its shape is the same", () => {

@@ -143,6 +143,7 @@ test("accesses of one table are one stream", () => {
 test("a fixed address and a steady one make a stream, two that move do not", () => {
   expect(streamsOf(loop("add t0, a1, a2\n a: ld t1, 0(t0)\n addi a2, a2, 8"))).toEqual(["a"]);
   expect(streamsOf(loop("add t0, a2, a1\n a: ld t1, 0(t0)\n addi a2, a2, 8"))).toEqual(["a"]);
+  expect(streamsOf(loop("add t0, a1, a2\n a: ld t0, 0(t0)\n ld t1, 0(t0)"))).toEqual(["a"]);
   expect(streamsOf(loop("add t0, a1, a2\n ld t1, 0(t0)\n addi a2, a2, 8\n addi a1, a1, 8"))).toEqual([]);
   expect(streamsOf(loop("sh3add t0, a2, a1\n ld t1, 0(t0)\n addi a2, a2, 1"))).toEqual([]);
 });

@@ -265,7 +265,7 @@ describe.each(MODES)("%s", (_, mode) => {
     ["another frame", "sfence.vma a0, zero", (frame(0) ^ frame(1)) >> 2n],
     ["another frame", "sfence.vma a0, s2", (frame(0) ^ frame(1)) >> 2n],
     ["another frame", "sfence.vma zero, s2", (frame(0) ^ frame(1)) >> 2n],
-    ["another frame", "csrw satp, s5\n csrw satp, s4", (frame(0) ^ frame(1)) >> 2n],
+    ["another frame", "csrw satp, s5; csrw satp, s4", (frame(0) ^ frame(1)) >> 2n],
     ["read-only", "sfence.vma a0, zero", W],
     ["not mapped", "sfence.vma a0, zero", V],
     ["neither accessed nor dirty", "sfence.vma a0, zero", A | D],

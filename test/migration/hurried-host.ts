@@ -5,7 +5,7 @@ import type { SetTimer } from "../../src/base/clock.ts";
 import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
 
 const TIMES_FASTER = 100;
-const STEP_MS = 1;
+const STEP_MS = 5;
 
 const setTimer: SetTimer = (ms, fire) => {
   let left = ms / TIMES_FASTER;

@@ -11,6 +11,7 @@ import { InspectError } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
 import { printable, problemLines } from "../inspect/text.ts";
 import { parseVirtioStatus } from "../inspect/virtio-status.ts";
+import { hostReason } from "../node/host-reason.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { withStreamFile } from "./stream-file.ts";
@@ -137,7 +138,7 @@ const dumpFile = (path: string): Promise<VmstateDump> => jsonFile(path, parseDum
 
 async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T> {
   const file = await open(path).catch((cause: Error) => {
-    throw new CliError(cause.message, { exitCode: TROUBLE, cause });
+    throw new CliError(`${path}: ${hostReason(cause)}`, { exitCode: TROUBLE, cause });
   });
   try {
     if ((await file.stat()).size > MAX_DUMP_BYTES)
@@ -145,7 +146,7 @@ async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T>
     return parse(await file.readFile("utf8"));
   } catch (error) {
     if (!(error instanceof InspectError || (error instanceof Error && "syscall" in error))) throw error;
-    throw new CliError(`${path}: ${error.message}`, { exitCode: TROUBLE, cause: error });
+    throw new CliError(`${path}: ${hostReason(error)}`, { exitCode: TROUBLE, cause: error });
   } finally {
     await file.close();
   }

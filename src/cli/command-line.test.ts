@@ -154,7 +154,7 @@ test.each([
   [net, "socket:listen=:1,mac=01:00:00:00:00:00", "multicast"],
   [serial, "file:", "expected stdio"],
   [serial, "vc", "expected stdio"],
-  [incoming, "x", "valid migration protocol"],
+  [incoming, "x", "expected tcp:HOST:PORT"],
 ])("%o %s is refused", (parser, value, message) => {
   expect(() => (parser as (text: string) => unknown)(value)).toThrow(message);
 });

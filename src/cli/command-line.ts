@@ -1,6 +1,7 @@
 // Options as tables: one table gives the parser, the types of the values, and the text of --help.
 // Splitting is node's util.parseArgs; strictness is ours, so that a refusal can say what was meant.
 import { parseArgs } from "node:util";
+import { messageOf } from "../base/errors.ts";
 import { UsageError } from "./cli-error.ts";
 
 interface Flag {
@@ -92,10 +93,15 @@ function parseValue(
   if (value === undefined || (!inline && value.startsWith("-"))) {
     throw new UsageError(`${name} needs a value: ${name} ${option.value}`);
   }
+  return parsed(name, value, option.parse);
+}
+
+/** What was given as `name`, which may be a positional's. Throws UsageError that names both. */
+export function parsed<T>(name: string, value: string, parse: (value: string) => T): T {
   try {
-    return option.parse(value);
+    return parse(value);
   } catch (error) {
-    throw new UsageError(`${name} ${value}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`${name} ${value}: ${messageOf(error)}`);
   }
 }
 

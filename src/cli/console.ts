@@ -2,6 +2,7 @@
 import { createWriteStream } from "node:fs";
 import type { Socket } from "node:net";
 import { CharPipe } from "../devices/char-backend.ts";
+import { hostReason } from "../node/host-reason.ts";
 import { listen } from "../node/socket-server.ts";
 import { openTerminal } from "../node/terminal.ts";
 import { CliError } from "./cli-error.ts";
@@ -91,9 +92,11 @@ async function fileConsole(path: string): Promise<Console> {
   const file = createWriteStream(path);
   await new Promise<void>((resolve, reject) => {
     file.once("open", () => resolve());
-    file.once("error", (cause) => reject(new CliError(`--serial file:${path}: ${cause.message}`, { cause })));
+    file.once("error", (cause) =>
+      reject(new CliError(`--serial file:${path}: ${hostReason(cause)}`, { cause })),
+    );
   });
-  file.on("error", (error) => process.stderr.write(`wherry: --serial file:${path}: ${error.message}\n`));
+  file.on("error", (error) => process.stderr.write(`wherry: --serial file:${path}: ${hostReason(error)}\n`));
   const output = batched((bytes) => void file.write(bytes));
   const close = () => {
     output.flush();

@@ -1,11 +1,11 @@
 // The commands that talk to a running machine over its QMP socket: status, stop, cont, quit, save, migrate.
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { migrationUri, parseMigrationUri } from "../monitor/migration-address.ts";
+import { migrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
-import { type Options, text, type ValuesOf } from "./command-line.ts";
-import { absoluteAddress, number, size, word } from "./option-values.ts";
+import { type Options, parsed, text, type ValuesOf } from "./command-line.ts";
+import { absoluteAddress, migrationAddress, number, size, word } from "./option-values.ts";
 import { bytesText, durationText, type Progress, startProgress } from "./progress.ts";
 import { QmpClient } from "./qmp-client.ts";
 
@@ -111,6 +111,7 @@ export function simple(
 
 export function save(file: string, values: ValuesOf<typeof saveOptions>): Promise<void> {
   const { qmp, profile: release } = values;
+  refuseForms(values);
   return withClient(qmp, async (client) => {
     const path = resolve(file);
     // The session answers in order: progress is asked for on a connection of its own.
@@ -138,6 +139,14 @@ export function save(file: string, values: ValuesOf<typeof saveOptions>): Promis
   });
 }
 
+/** Wherry's own stream has one form. */
+function refuseForms(values: Partial<ValuesOf<typeof migrateOptions>>): void {
+  const form =
+    values["mapped-ram"] === true ? "--mapped-ram" : values.multifd === undefined ? undefined : "--multifd";
+  if (form !== undefined && values.profile === undefined)
+    throw new UsageError(`${form} is a form of QEMU's: name the release that is to load it with --profile`);
+}
+
 type SavingReport = Partial<Record<"done-pages" | "total-pages", number>>;
 
 function showSaved(progress: Progress, done: number, total: number): void {
@@ -150,8 +159,9 @@ export async function migrate(
 ): Promise<number | void> {
   if (values.explain) return await withClient(values.qmp, (client) => explain(client, values.profile));
   if (uri === undefined) throw new UsageError("URI is missing: wherry migrate URI");
+  refuseForms(values);
+  const address = migrationUri(absoluteAddress(parsed("URI", uri, migrationAddress)));
   await withClient(values.qmp, async (client) => {
-    const address = migrationUri(absoluteAddress(parseMigrationUri(uri)));
     const parameters = {
       ...(values["downtime-limit"] === undefined ? {} : { "downtime-limit": values["downtime-limit"] }),
       ...(values["max-bandwidth"] === undefined ? {} : { "max-bandwidth": values["max-bandwidth"] }),

@@ -44,8 +44,8 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
   const read = (path: string) =>
     withStreamFile(path, TROUBLE, async (source) => {
       const opened = ram === "none" ? { report: await readStream(source) } : await readWithRam(source);
-      const { problem } = opened.report;
-      if (problem?.code === "stream.magic") throw notAStream(path, problem);
+      const { problem, streamVersion } = opened.report;
+      if (problem !== undefined && streamVersion === 0) throw notAStream(path, problem);
       return opened;
     });
   const [first, second] = [await read(a), await read(b)];

@@ -127,7 +127,8 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const found = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (found === undefined) {
-    const meant = nearest(name, Object.keys(commands));
+    const names = Object.keys(commands);
+    const meant = nearest(name, names) ?? names.find((known) => known.startsWith(`${args[0]} `));
     throw new UsageError(`unknown command '${name}'${meant === undefined ? "" : `; did you mean ${meant}?`}`);
   }
   const end = rest.indexOf("--");

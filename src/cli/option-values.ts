@@ -196,7 +196,13 @@ export function serial(text: string): SerialSpec {
 
 /** `tcp:HOST:PORT`, `unix:PATH`, `file:FILE`, `exec:COMMAND` or `defer` (the address comes by migrate-incoming). */
 export function incoming(text: string): MigrationAddress | "defer" {
-  return text === "defer" ? "defer" : parseMigrationUri(text);
+  return text === "defer" ? "defer" : migrationAddress(text);
+}
+
+/** QEMU's words for what is no address at all do not say what one is. */
+export function migrationAddress(text: string): MigrationAddress {
+  if (/^(tcp|unix|file|exec|rdma|fd|vsock):/.test(text)) return parseMigrationUri(text);
+  throw new Error("expected tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND");
 }
 
 /** The address as the machine's process sees it: it may have another working directory than we. */

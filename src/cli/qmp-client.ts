@@ -1,5 +1,6 @@
 // A QMP client for our own commands and the demo: one connection, requests answered in order, events to a listener.
 import { connect, type Socket } from "node:net";
+import { hostReason } from "../node/host-reason.ts";
 import { connectOptions, type SocketAddress, socketAddressText } from "../node/socket-server.ts";
 import { CliError } from "./cli-error.ts";
 
@@ -22,6 +23,8 @@ export class QmpClient {
   #greeted: (() => void) | undefined;
   #buffer = "";
   #closed = false;
+  /** Why nothing is answered any more. */
+  #gone = () => new CliError(`the machine at ${this.#name} has closed the connection`);
 
   private constructor(socket: Socket, name: string) {
     this.#socket = socket;
@@ -41,7 +44,7 @@ export class QmpClient {
       socket.once("error", (cause: NodeJS.ErrnoException) => {
         const why = ["ENOENT", "ECONNREFUSED"].includes(cause.code ?? "")
           ? "no machine listens there"
-          : cause.message;
+          : hostReason(cause);
         reject(new CliError(`cannot reach ${name}: ${why}`, { cause }));
       });
     });
@@ -82,7 +85,17 @@ export class QmpClient {
   #receive(text: string): void {
     const lines = (this.#buffer + text).split("\n");
     this.#buffer = lines.pop() ?? "";
-    for (const line of lines) if (line.trim() !== "") this.#message(JSON.parse(line));
+    for (const line of lines) {
+      if (line.trim() === "") continue;
+      const message = messageIn(line);
+      if (message === undefined) {
+        this.#gone = () =>
+          new CliError(`${this.#name} does not speak QMP: is it another socket of the machine?`);
+        this.#socket.destroy();
+        return;
+      }
+      this.#message(message);
+    }
   }
 
   #message(message: Record<string, unknown>): void {
@@ -102,8 +115,14 @@ export class QmpClient {
     this.#closed = true;
     for (const { reject } of this.#waiting.splice(0)) reject(this.#gone());
   }
+}
 
-  #gone(): CliError {
-    return new CliError(`the machine at ${this.#name} has closed the connection`);
+/** QMP's messages are JSON objects, one on a line. */
+function messageIn(line: string): Record<string, unknown> | undefined {
+  try {
+    const message: unknown = JSON.parse(line);
+    return typeof message === "object" && message !== null ? (message as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -7,6 +7,7 @@ import { hex } from "../base/hex.ts";
 import type { RamBlockReport } from "../inspect/model.ts";
 import type { PageVisitor } from "../inspect/stream.ts";
 import { applyXbzrle } from "../migration/xbzrle.ts";
+import { hostReason } from "../node/host-reason.ts";
 import { CliError } from "./cli-error.ts";
 
 export interface ExtractSpec {
@@ -64,7 +65,7 @@ export class RamExtract {
     } catch (error) {
       throw error instanceof CliError
         ? error
-        : new CliError(`cannot write ${this.spec.path}: ${messageOf(error)}`, { cause: error });
+        : new CliError(`cannot write ${this.spec.path}: ${hostReason(error)}`, { cause: error });
     }
   };
 

@@ -14,14 +14,17 @@ const LAST_WORD_MS = 2000;
 
 /** Runs the machine to its end and gives the exit code. */
 export async function run(options: MachineOptions): Promise<number> {
-  const running = await startMachine(options);
   let signalled: number | undefined;
+  // While it is made there is nothing to lose, and what it waits for (a pipe's other end) may never come.
+  let quit = (): void => process.exit(EXIT.SIGNAL + (signalled ?? 0));
   const onSignal = (signal: NodeJS.Signals) => {
     signalled ??= constants.signals[signal];
-    running.quit("host-signal");
+    quit();
   };
   const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) process.on(signal, onSignal);
+  const running = await startMachine(options);
+  quit = () => running.quit("host-signal");
   // A machine that was saved while its guest was stopped comes back stopped: a silent console needs an explanation.
   if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
     const { runState } = running.machine;
@@ -32,8 +35,8 @@ export async function run(options: MachineOptions): Promise<number> {
   }
   try {
     const end = await running.ended;
-    if (end.kind === "guest-failed" || end.kind === "incoming-failed")
-      process.stderr.write(`wherry: ${end.message}\n`);
+    if (end.kind === "guest-failed") process.stderr.write(`wherry: ${end.message}\n`);
+    if (end.kind === "incoming-failed") process.stderr.write(`wherry: ${named(options, end.message)}\n`);
     if (signalled !== undefined) return EXIT.SIGNAL + signalled;
     if (end.kind === "guest-failed") return EXIT.GUEST;
     return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
@@ -47,6 +50,12 @@ export async function run(options: MachineOptions): Promise<number> {
     // A move that has given the machine away still hears whether it was taken; nobody waits longer than this for it.
     setTimeout(() => process.exit(), LAST_WORD_MS).unref();
   }
+}
+
+/** Messages of a stream have places in it; of a file its name goes before them. */
+function named({ incoming }: MachineOptions, message: string): string {
+  const path = typeof incoming === "object" && incoming.transport === "file" ? incoming.path : undefined;
+  return path === undefined || message.includes(`${path}:`) ? message : `${path}: ${message}`;
 }
 
 /** What became of the code at these addresses, as hart 0 sees it at the end. */

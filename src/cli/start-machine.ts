@@ -17,6 +17,7 @@ import type { VirtMachine } from "../machines/virt.ts";
 import { MigrationService } from "../monitor/migration-service.ts";
 import { QmpMonitor } from "../monitor/qmp.ts";
 import { readRegisters, readTranslation } from "../monitor/registers.ts";
+import { hostReason } from "../node/host-reason.ts";
 import { nodePlatform } from "../node/machine-host.ts";
 import { clock } from "../node/platform.ts";
 import { nodeMigrationHost } from "../node/migration-host.ts";
@@ -184,6 +185,6 @@ async function readImage(option: string, path: string | undefined): Promise<Uint
     // A compressed kernel, as distributions ship it (Image.gz). Initial ramdisks are the kernel's to unpack.
     return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
   } catch (cause) {
-    throw new CliError(`${option} ${path}: ${messageOf(cause)}`, { cause });
+    throw new CliError(`${option} ${path}: ${hostReason(cause)}`, { cause });
   }
 }

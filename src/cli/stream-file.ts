@@ -1,6 +1,7 @@
 // Streams that the command line is given as files: opened for the reader of src/inspect, `-` for standard input.
 import { open } from "node:fs/promises";
 import { type ByteSource, piecesSource } from "../inspect/source.ts";
+import { hostReason } from "../node/host-reason.ts";
 import { CliError, EXIT } from "./cli-error.ts";
 
 export interface StreamFile {
@@ -12,7 +13,7 @@ export interface StreamFile {
 export async function openStream(path: string, exitCode: number = EXIT.FAILURE): Promise<StreamFile> {
   if (path === "-") return { source: piecesSource(process.stdin), close: () => Promise.resolve() };
   const failed = (cause: Error): never => {
-    throw new CliError(`${path}: ${cause.message}`, { exitCode, cause });
+    throw new CliError(`${path}: ${hostReason(cause)}`, { exitCode, cause });
   };
   const file = await open(path).catch(failed);
   const close = () => file.close();

@@ -1,9 +1,8 @@
 // `wherry trace`: what the translator makes of a running machine's code.
-import type { Options, ValuesOf } from "./command-line.ts";
+import { type Options, parsed, type ValuesOf } from "./command-line.ts";
 import { controlOptions, withClient } from "./control.ts";
 import { address, number } from "./option-values.ts";
 import { MAX_VCPUS } from "../hypervisor/layout.ts";
-import { UsageError } from "./cli-error.ts";
 
 export const traceOptions = {
   ...controlOptions,
@@ -16,13 +15,8 @@ export const traceOptions = {
 
 /** Prints the region that is entered there, guest assembly beside WebAssembly. */
 export function trace(text: string, { qmp, cpu = 0 }: ValuesOf<typeof traceOptions>): Promise<void> {
+  const at = parsed("ADDRESS", text, address);
   return withClient(qmp, async (client) => {
-    let at: bigint;
-    try {
-      at = address(text);
-    } catch {
-      throw new UsageError(`ADDRESS ${text}: expected a number such as 0x80200000`);
-    }
     const request = { cpu, address: `0x${at.toString(16)}` };
     const answer = (await client.execute("x-wherry-trace-region", request)) as { text: string };
     process.stdout.write(answer.text);

@@ -119,7 +119,8 @@ export function parseDump(text: string): VmstateDump {
   try {
     root = asObject(JSON.parse(text));
   } catch (cause) {
-    throw notDump(`no JSON (${messageOf(cause)})`, cause);
+    // The parser quotes what it found, whatever that is.
+    throw notDump(`no JSON (${messageOf(cause).replace(/, (\.\.\.)?".*$/s, "")})`, cause);
   }
   if (!isDump(root)) throw notDump("other JSON");
   const types = new Map<string, Layout>();

@@ -281,7 +281,7 @@ export class StreamLoader {
     if (name !== this.#machine.name) {
       stream.fail(
         "migration.machine",
-        `this machine is ${JSON.stringify(this.#machine.name)}, found ${JSON.stringify(name)}: start the same machine type`,
+        `this machine is ${JSON.stringify(this.#machine.name)}, found ${JSON.stringify(name)}: only machines of that type can come here`,
         13,
       );
     }

@@ -4,8 +4,9 @@ import { randomBytes } from "node:crypto";
 import { constants, open, realpath, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
-import { messageOf, WherryError } from "../base/errors.ts";
+import { WherryError } from "../base/errors.ts";
 import { type Channel, ConnectError, type SnapshotSink } from "../migration/channel.ts";
+import { hostReason, listenReason, unixPathFault } from "./host-reason.ts";
 
 export class ChannelError extends WherryError {}
 
@@ -29,6 +30,11 @@ export function formatAddress(address: ChannelAddress): string {
   if (address.transport !== "tcp") return `${address.transport}:${address.path}`;
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   return `tcp:${host}:${address.port}`;
+}
+
+function refuseLongPath(path: string): void {
+  const fault = unixPathFault(path);
+  if (fault !== undefined) throw new ChannelError("channel.address", `unix:${path}: ${fault}`);
 }
 
 type SocketAddress = Exclude<ChannelAddress, { transport: "file" }>;
@@ -121,6 +127,7 @@ export function socketChannel(socket: Socket): Channel {
 export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<Channel> {
   return new Promise((resolve, reject) => {
     const name = formatAddress(address);
+    if (address.transport === "unix") refuseLongPath(address.path);
     const socket =
       address.transport === "tcp"
         ? netConnect({ host: address.host, port: address.port, allowHalfOpen: true })
@@ -134,7 +141,9 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
       const refused =
         error.code === "ECONNREFUSED" || (address.transport === "unix" && error.code === "ENOENT");
       const kind = refused ? "refused" : "unreachable";
-      reject(new ConnectError(kind, `${name}: ${refused ? "nobody listens there" : error.message}`, error));
+      reject(
+        new ConnectError(kind, `${name}: ${refused ? "nobody listens there" : hostReason(error)}`, error),
+      );
     };
     socket.once("error", failed);
     socket.once("connect", () => {
@@ -160,11 +169,16 @@ export async function listenAt(
   onChannel: (channel: Channel) => void,
 ): Promise<Listener> {
   const server = createServer({ allowHalfOpen: true }, (socket) => onChannel(socketChannel(socket)));
-  if (address.transport === "unix") await removeStale(address.path);
+  const path = address.transport === "unix" ? address.path : undefined;
+  const reason = (error: unknown) => listenReason(error, path);
+  if (path !== undefined) {
+    refuseLongPath(path);
+    await removeStale(path);
+  }
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) =>
       reject(
-        new ChannelError("channel.listen", `cannot listen at ${formatAddress(address)}: ${error.message}`, {
+        new ChannelError("channel.listen", `cannot listen at ${formatAddress(address)}: ${reason(error)}`, {
           cause: error,
         }),
       ),
@@ -208,7 +222,7 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
   try {
     file = await open(path, "r");
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+    throw new ChannelError("channel.file", `cannot open ${path}: ${hostReason(error)}`, { cause: error });
   }
   const stats = await file.stat();
   if (stats.isDirectory()) {
@@ -284,7 +298,7 @@ export async function openFileSink(path: string): Promise<SnapshotSink> {
   try {
     file = await open(temporary, "wx", 0o600);
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot create ${temporary}: ${messageOf(error)}`, {
+    throw new ChannelError("channel.file", `cannot create ${path}: ${hostReason(error)}`, {
       cause: error,
     });
   }
@@ -328,7 +342,7 @@ export async function openFileSinkAt(path: string, offset: number): Promise<Snap
   try {
     file = await open(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot open ${path}: ${messageOf(error)}`, { cause: error });
+    throw new ChannelError("channel.file", `cannot open ${path}: ${hostReason(error)}`, { cause: error });
   }
   return {
     channel: fileChannel(file, path, offset),
@@ -356,11 +370,9 @@ async function syncDirectory(path: string): Promise<void> {
 
 function fileError(what: string, path: string, error: unknown): ChannelError {
   const code = (error as NodeJS.ErrnoException).code;
-  const advice =
-    code === "ENOSPC" || code === "EDQUOT" ? ": the disk is full; free some space or choose another" : "";
-  return new ChannelError("channel.file", `cannot ${what} ${path}: ${messageOf(error)}${advice}`, {
-    cause: error,
-  });
+  const isFull = code === "ENOSPC" || code === "EDQUOT";
+  const why = isFull ? `${code}, the disk is full; free some space or choose another` : hostReason(error);
+  return new ChannelError("channel.file", `cannot ${what} ${path}: ${why}`, { cause: error });
 }
 
 function fileChannel(file: FileHandle, path: string, offset = 0): Channel {

@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { constants, type FileHandle, open, realpath } from "node:fs/promises";
 import { messageOf, WherryError } from "../base/errors.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
+import { hostReason } from "./host-reason.ts";
 
 export class FileBlockError extends WherryError {}
 
@@ -164,7 +165,7 @@ async function openImage(path: string, flags: number): Promise<FileHandle> {
           ? "a directory, not a disk image"
           : code === "EACCES" || code === "EPERM" || code === "EROFS"
             ? `no permission to ${write ? "write it; readonly=on opens it for reading" : "read it"}`
-            : messageOf(cause);
+            : hostReason(cause);
     throw new FileBlockError("file-block.open", `${path}: ${what}`, { cause });
   }
 }

@@ -2,8 +2,9 @@
 // Ethernet frame as be32 length and its bytes. One peer at a time; a listener takes the next one when
 // its peer goes, a connector tries again. What is sent while nobody is there is lost, as on a wire.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { messageOf, WherryError } from "../base/errors.ts";
+import { WherryError } from "../base/errors.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
+import { listenReason } from "./host-reason.ts";
 
 export class SocketNetError extends WherryError {}
 
@@ -129,5 +130,5 @@ class FrameReader {
 
 function failed(what: string, address: SocketAddress, cause: unknown): SocketNetError {
   const where = "path" in address ? address.path : `${address.host}:${address.port}`;
-  return new SocketNetError("socket-net.open", `cannot ${what} ${where}: ${messageOf(cause)}`, { cause });
+  return new SocketNetError("socket-net.open", `cannot ${what} ${where}: ${listenReason(cause)}`, { cause });
 }

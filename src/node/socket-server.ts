@@ -4,6 +4,7 @@
 import { rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
+import { listenReason, unixPathFault } from "./host-reason.ts";
 
 export class SocketServerError extends WherryError {}
 
@@ -11,15 +12,13 @@ export type SocketAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
-/** sockaddr_un has 108 bytes on Linux, 104 elsewhere, the last one zero. */
-const MAX_UNIX_PATH = process.platform === "linux" ? 107 : 103;
 /** How long a client may take to read what it was sent last. */
 const LINGER_MS = 500;
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
 
 /** Reads an address. Throws SocketServerError that says what was expected. */
 export function parseSocketAddress(text: string): SocketAddress {
-  const refuse = (why: string) => new SocketServerError("socket.address", `'${text}': ${why}`);
+  const refuse = (why: string) => new SocketServerError("socket.address", why);
   const [place = "", ...options] = text.split(",");
   for (const option of options) {
     if (["server=off", "wait=on"].includes(option)) throw refuse(`${option} is not supported`);
@@ -30,11 +29,8 @@ export function parseSocketAddress(text: string): SocketAddress {
   if (place.startsWith("unix:")) {
     const path = place.slice("unix:".length);
     if (path === "") throw refuse("the path is empty: write unix:PATH");
-    if (Buffer.byteLength(path) > MAX_UNIX_PATH) {
-      throw refuse(
-        `the path has ${Buffer.byteLength(path)} bytes, a unix socket's has at most ${MAX_UNIX_PATH}`,
-      );
-    }
+    const fault = unixPathFault(path);
+    if (fault !== undefined) throw refuse(fault);
     return { kind: "unix", path };
   }
   const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):([0-9]+)$/.exec(place);
@@ -96,10 +92,11 @@ export async function listen(
 }
 
 async function bind(server: Server, address: SocketAddress): Promise<void> {
+  const reason = (error: unknown) => listenReason(error, address.kind === "unix" ? address.path : undefined);
   const listening = new Promise<void>((resolve, reject) => {
     server.once("listening", resolve);
     server.once("error", (error) => {
-      const what = `cannot listen on ${socketAddressText(address)}: ${error.message}`;
+      const what = `cannot listen on ${socketAddressText(address)}: ${reason(error)}`;
       reject(new SocketServerError("socket.listen", what, { cause: error }));
     });
   });

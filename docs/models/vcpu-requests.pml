@@ -1,15 +1,17 @@
 /* vCPU requests, modes, kicks, block and WAIT as src/hypervisor/requests.ts, vcpu-thread.ts (run, #park, #block) and
- * vm.ts (pause, resume) do them. One vCPU, three other threads: one makes a request that wakes (UNBLOCK), one a request
- * with WAIT and NO_WAKEUP (TLB_FLUSH), one pauses and resumes. Atomics are sequentially consistent, as Promela is.
+ * vm.ts (pause, resume) do them. One vCPU, four other threads: one makes a request that wakes (UNBLOCK), one a request
+ * with WAIT and NO_WAKEUP (TLB_FLUSH), one pauses and resumes, one raises an interrupt (posted, if the vCPU is in the
+ * guest). Atomics are sequentially consistent, as Promela is.
  *
- * Checked: a request that wakes is handled (no lost request, no lost wake-up); WAIT returns only once the guest code that
+ * Checked: a request that wakes is handled, an interrupt is taken (none is lost, no wake-up is); WAIT returns only once the guest code that
  * ran when the request was made has been left; pause returns only with the vCPU outside; nobody waits for ever.
- *   tools/check-model.sh runs spin on it, and again with each planted bug (-DBUG=1..4), which spin must find.
+ *   tools/check-model.sh runs spin on it, and again with each planted bug (-DBUG=1..5), which spin must find.
  *   BUG 1: requests are looked at before, not after, the mode becomes IN_GUEST
  *   BUG 2: block() looks for a reason to run before it raises the sleeping mark, and does not compare the wake counter
  *   BUG 3: WAIT trusts the mode alone after it was woken, and skips one that is EXITING
  *   BUG 4: the thread says that it is parked by a mark of its own, beside the word it sleeps on: a resume and a new
  *          pause between the mark and the sleep are slept through
+ *   BUG 5: whether the vCPU is in the guest is asked before the interrupt's line is set, not after
  */
 #ifndef BUG
 #define BUG 0
@@ -30,12 +32,13 @@
 #define ROUNDS 2
 #endif
 #ifndef THREADS
-#define THREADS 7 /* 1 the unblocker, 2 the flusher, 4 the VMM */
+#define THREADS 15 /* 1 the unblocker, 2 the flusher, 4 the VMM, 8 the device */
 #endif
 
 byte mode = OUTSIDE;
 bool req_wakes, req_nowake;   /* the request bitmap */
 bool kick;                    /* the word that the engine polls */
+bool line;                    /* an interrupt is pending; the engine polls it, too */
 bool sleeping;
 byte wake;
 byte exits;
@@ -55,6 +58,7 @@ bool asleep_wake, asleep_run, asleep_exits;
 bool in_guest;        /* guest instructions are executing */
 bool stale;           /* ... and were when the WAIT request was made */
 bool made_wakes, handled_wakes;
+bool raised, taken;
 byte handled_nowake;
 byte voluntary;
 byte vmm_rounds;
@@ -108,6 +112,7 @@ top:
   in_guest = true;
   do
   :: kick -> break
+  :: line -> atomic { line = false; taken = true }
   :: voluntary < CAP -> voluntary++; break       /* an exit of the guest's own */
   od;
   atomic { in_guest = false; stale = false };
@@ -116,13 +121,13 @@ top:
 
 block:
 #if BUG == 2
-  reason = req_wakes || run_control != GO;
+  reason = req_wakes || line || run_control != GO;
   sleeping = true;
   if :: !reason -> asleep_wake = true; !asleep_wake :: else fi;
 #else
   seen = wake;
   sleeping = true;
-  reason = req_wakes || run_control != GO;
+  reason = req_wakes || line || run_control != GO;
   if
   :: !reason ->
      atomic { if :: wake == seen -> asleep_wake = true :: else fi };
@@ -173,6 +178,28 @@ active proctype unblocker() {
 
 #endif
 
+#if THREADS & 8
+active proctype device() {
+  bool hit;
+  bool posted;
+#if BUG == 5
+  posted = (mode == IN_GUEST);
+#endif
+  atomic { line = true; raised = true };
+#if BUG != 5
+  posted = (mode == IN_GUEST);
+#endif
+  if
+  :: posted
+  :: else ->
+     req_wakes = true;
+     if :: sleeping -> wake_up() :: else fi;
+     do_kick(hit)
+  fi
+}
+
+#endif
+
 #if THREADS & 2
 active proctype flusher() {
   bool hit;
@@ -214,5 +241,6 @@ active proctype vmm() {
 
 /* With no sender left, the vCPU may sleep for ever; that is the only valid end, and only with nothing pending. */
 ltl no_lost_request { [] (made_wakes -> <> handled_wakes) }
+ltl no_lost_interrupt { [] (raised -> <> taken) }
 ltl waiters_return { <> [] (waiters == 0) }
 ltl pause_returns { <> ((THREADS & 4) == 0 || (vmm_rounds == ROUNDS && run_control == GO)) }

@@ -105,8 +105,7 @@ export class Aclint {
 
   #raise(vcpu: VcpuRequests, line: number): void {
     vcpu.or(CTL_LINES, line);
-    vcpu.make(REQ.UNBLOCK);
-    vcpu.kick();
+    vcpu.interrupt();
   }
 
   reset(): void {

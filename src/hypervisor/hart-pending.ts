@@ -1,6 +1,6 @@
 // Software-owned interrupt-pending bits of a hart (the low word of its mip): set by other harts' IPIs,
 // cleared by the hart's own CSR writes. Both use atomic read-modify-write.
-import { REQ, type VcpuRequests } from "./requests.ts";
+import type { VcpuRequests } from "./requests.ts";
 
 export class HartPending {
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -21,8 +21,7 @@ export class HartPending {
   /** Set bits and make the hart notice. */
   raise(bits: number): void {
     Atomics.or(this.#words, this.#index, bits);
-    this.#vcpu.make(REQ.UNBLOCK);
-    this.#vcpu.kick();
+    this.#vcpu.interrupt();
   }
 
   clear(bits: number): void {

@@ -6,7 +6,7 @@ import { hex } from "../base/hex.ts";
 import { WherryError } from "../base/errors.ts";
 import { defineState, type StateOf, u32, varU32Array } from "../state/schema.ts";
 import { CTL_LINES, MAX_VCPUS, VM_PLIC } from "./layout.ts";
-import { REQ, type VcpuRequests } from "./requests.ts";
+import type { VcpuRequests } from "./requests.ts";
 import { withLock } from "./spin-lock.ts";
 
 export const PLIC_BASE = 0xc000000;
@@ -172,10 +172,7 @@ export class Plic {
       const vcpu = this.#vcpus[context >>> 1]!;
       const line = (context & 1) === 0 ? MIP_MEIP : MIP_SEIP;
       if (this.#best(context) !== 0) {
-        if ((vcpu.or(CTL_LINES, line) & line) === 0) {
-          vcpu.make(REQ.UNBLOCK);
-          vcpu.kick();
-        }
+        if ((vcpu.or(CTL_LINES, line) & line) === 0) vcpu.interrupt();
       } else {
         vcpu.and(CTL_LINES, ~line);
       }

@@ -124,6 +124,16 @@ export class VcpuRequests {
     return previous !== VCPU_MODE.OUTSIDE_GUEST_MODE;
   }
 
+  /**
+   * Its interrupt lines or pending bits have been set. In the guest it looks at them itself before long (a posted
+   * interrupt): it need not leave. Outside it may be about to sleep, so it is told.
+   */
+  interrupt(): void {
+    if (this.load(CTL_MODE) === VCPU_MODE.IN_GUEST_MODE) return;
+    this.make(REQ.UNBLOCK);
+    this.kick();
+  }
+
   /** Wait until the target is outside, or has been outside since `exitsBefore` was read. */
   waitOutside(exitsBefore: number): void {
     this.add(CTL_EXIT_WAITERS, 1);

@@ -87,6 +87,8 @@ export const SCRATCH = {
   openEnd: 0x10120,
   /** Host address of what the reservation is on. */
   reservedHost: 0x1003c,
+  /** Always 0, and this hart's alone: what a full fence locks. */
+  barrier: 0x10048,
   /** u64: walks that filled a TLB entry. */
   refills: 0x10058,
   /** u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO is accessed. */

@@ -25,6 +25,22 @@ test("OUTSIDE_GUEST_MODE is never logged", () => {
   expect(() => v.make(REQ.OUTSIDE_GUEST_MODE)).toThrow(RangeError);
 });
 
+test("an interrupt is posted to a vCPU in the guest; one outside is told, one that sleeps is woken", () => {
+  const [v] = twoVcpus();
+  v.enterGuestMode();
+  v.interrupt();
+  expect([v.pending(), v.load(CTL_KICK), v.load(CTL_MODE)]).toEqual([false, 0, VCPU_MODE.IN_GUEST_MODE]);
+  v.kick();
+  v.interrupt();
+  expect(v.check(REQ.UNBLOCK)).toBe(true);
+  v.leaveGuestMode();
+  v.interrupt();
+  expect([v.check(REQ.UNBLOCK), v.load(CTL_WAKE)]).toEqual([true, 0]);
+  v.store(CTL_SLEEPING, 1);
+  v.interrupt();
+  expect([v.check(REQ.UNBLOCK), v.load(CTL_WAKE)]).toEqual([true, 1]);
+});
+
 test("a kick interrupts a vCPU in the guest once, and leaves one outside alone", () => {
   const [v] = twoVcpus();
   expect(v.kick()).toBe(false);

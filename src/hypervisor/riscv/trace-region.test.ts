@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { ENGINE_TABLES_SIZE, hartBase } from "../layout.ts";
 import { reachableFunctions } from "../../wasm/module.ts";
+import { hasTotalStoreOrder } from "../../wasm/store-order.ts";
 import { functionText } from "../../wasm/text.ts";
 import { assemble } from "./isa.ts";
 import { makeRun, makeSyncCode } from "./interpreter.ts";
@@ -33,6 +34,25 @@ test("each instruction stands beside its WebAssembly, with the guest's names and
   expect(text).toMatch(/^10c {2}jalr zero, ra, 0 /m);
   expect(text).toMatch(/^; the ways out$/m);
   expect(text).toContain("(return_call_indirect ");
+});
+
+const PREDECESSORS = 24;
+const SUCCESSORS = 20;
+
+test.runIf(hasTotalStoreOrder()).each([
+  ["w, r", (1 << PREDECESSORS) | (2 << SUCCESSORS), true],
+  ["o, i", (4 << PREDECESSORS) | (8 << SUCCESSORS), true],
+  ["rw, rw", (3 << PREDECESSORS) | (3 << SUCCESSORS), true],
+  ["rw, w", (3 << PREDECESSORS) | (1 << SUCCESSORS), false],
+  ["r, rw", (2 << PREDECESSORS) | (3 << SUCCESSORS), false],
+  ["tso", (8 << 28) | (3 << PREDECESSORS) | (3 << SUCCESSORS), false],
+])("fence %s on a host with total store order", (_, word, isFull) => {
+  const view = pageWith([0x0000000f | word]);
+  const { page, offset } = pageOf(PAGE + 0x100);
+  const text = traceRegion(view, page, offset, 0n);
+  expect(text).toContain("; region at 0x100: ");
+  expect(text.includes("atomic.rmw.add")).toBe(isFull);
+  expect(text).not.toContain("atomic.fence");
 });
 
 test("only what was reached is in it, if that is known", () => {

@@ -91,8 +91,15 @@ export const BUGS = [
 ] as const;
 export type Bug = (typeof BUGS)[number];
 
+/** How often a planted bug's window is held open. */
+const TURNS = 16;
+
 /** Makes this thread's protocol wrong. */
 export function plant(bug: Bug | undefined): void {
+  // A window of nanoseconds is met by threads that really run at once, and by hardly any on a host with one core.
+  const window = new Int32Array(new SharedArrayBuffer(4));
+  let turn = 0;
+  const holdOpen = (): void => void (++turn % TURNS === 0 && Atomics.wait(window, 0, 0, 1));
   const protocol = VcpuRequests.prototype;
   const { enterGuestMode, pending, kick } = protocol;
   const early = new WeakMap<VcpuRequests, boolean>();
@@ -102,6 +109,7 @@ export function plant(bug: Bug | undefined): void {
     case "looks-before-entry":
       protocol.enterGuestMode = function (this: VcpuRequests) {
         early.set(this, pending.call(this));
+        holdOpen();
         enterGuestMode.call(this);
       };
       protocol.pending = function (this: VcpuRequests) {
@@ -113,6 +121,7 @@ export function plant(bug: Bug | undefined): void {
     case "block-looks-before-mark":
       protocol.block = function (this: VcpuRequests, runnable, timeoutMs) {
         if (runnable()) return;
+        holdOpen();
         this.store(CTL_SLEEPING, 1);
         this.wait(CTL_WAKE, this.load(CTL_WAKE), timeoutMs);
         this.store(CTL_SLEEPING, 0);

@@ -4,7 +4,7 @@
 // The caller sees to it that a machine whose load failed never runs.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
-import { decodeUtf8 } from "../base/text.ts";
+import { decodeUtf8, quoted } from "../base/text.ts";
 import { xxh32 } from "../base/xxh32.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
@@ -281,7 +281,7 @@ export class StreamLoader {
     if (name !== this.#machine.name) {
       stream.fail(
         "migration.machine",
-        `this machine is ${JSON.stringify(this.#machine.name)}, found ${JSON.stringify(name)}: only machines of that type can come here`,
+        `this machine is ${JSON.stringify(this.#machine.name)}, found ${quoted(name)}: only machines of that type can come here`,
         13,
       );
     }
@@ -315,7 +315,7 @@ export class StreamLoader {
     } else {
       stream.fail(
         "migration.subsection",
-        `expected subsection ${MOVE_ID_SUBSECTION} version 1, once; found ${JSON.stringify(name)} version ${version}`,
+        `expected subsection ${MOVE_ID_SUBSECTION} version 1, once; found ${quoted(name)} version ${version}`,
         at,
       );
     }
@@ -385,7 +385,7 @@ export class StreamLoader {
     if (idstr !== RAM_IDSTR || instanceId !== 0 || version !== RAM_VERSION) {
       stream.fail(
         "migration.ram",
-        `expected section ${RAM_IDSTR}/0 version ${RAM_VERSION}, found ${JSON.stringify(idstr)}/${instanceId} version ${version}`,
+        `expected section ${RAM_IDSTR}/0 version ${RAM_VERSION}, found ${quoted(idstr)}/${instanceId} version ${version}`,
         at,
       );
     }

@@ -4,7 +4,9 @@
 import { describe, expect, test } from "vitest";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import { HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { CodeCache } from "../code-cache.ts";
 import { HART_STATE_OFFSET, hartBase } from "../layout.ts";
+import { CodePageSet } from "../slots.ts";
 import { ALL_SPACES, type EngineImports, EXIT } from "./engine-instance.ts";
 import { hartLayout, hartState, type HartField, PRIV, SCRATCH } from "./hart.ts";
 import { findRegion } from "./region.ts";
@@ -654,13 +656,14 @@ describe.each(MODES)("%s", (_, mode) => {
     both.run(5000);
   });
 
-  test("what is asked for while the loop runs is done before it goes on", () => {
+  /** The counting loop, run until something happens at one of its looks at the clock; gives the harness after that. */
+  function interrupted(what: (h: HartHarness) => void): HartHarness {
     let calls = 0;
     const both = new Both(mode, {
       hostTicks: () => {
         calls++;
         if (calls === 4000) {
-          both.tested.write64(pteOf(0), (frame(1) >> 2n) | ALL);
+          what(both.tested);
           both.tested.kick = 1;
         }
         return calls;
@@ -682,14 +685,31 @@ describe.each(MODES)("%s", (_, mode) => {
     both.start(PRIV.S, { x10: 0x18n });
     const { tested } = both;
     expect(tested.run(100_000)).toBe(EXIT.KICK);
+    expect(executed(tested)).toBeGreaterThanOrEqual(5 * 3999);
     expect(executed(tested)).toBeLessThan(40_000);
     tested.kick = 0;
+    return tested;
+  }
+
+  test("a flush that is asked for while the loop runs is done before it goes on", () => {
+    const tested = interrupted((h) => h.write64(pteOf(0), (frame(1) >> 2n) | ALL));
     // What a vCPU's thread does with REQ.TLB_FLUSH.
     tested.engine.flushTlb(hartBase(0));
     const [old, other] = [tested.read64(frame(0) + 0x18n), tested.read64(frame(1) + 0x18n)];
     tested.run(1000);
     expect(tested.read64(frame(0) + 0x18n)).toBe(old);
     expect(tested.read64(frame(1) + 0x18n)).toBeGreaterThan(other + 150n);
+  });
+
+  test("a page that gets a translation while the loop runs is not written unnoticed when it goes on", () => {
+    // What the translation thread does, and waits for.
+    const tested = interrupted((h) => {
+      new CodePageSet(h.buffer).mark(h.offset(frame(0)));
+      new CodeCache(h.buffer).nextProtection();
+    });
+    expect(tested.codeState(frame(0))).toBe("code 0");
+    tested.run(1000);
+    expect(tested.codeState(frame(0))).toMatch(/^(stale)? 1$/);
   });
 });
 

@@ -18,6 +18,7 @@ import {
   randomOperands,
   type Unit,
   unit,
+  WRONG_POINTER,
 } from "../oracle/items.ts";
 import type { Random } from "../oracle/random.ts";
 import { PROGRAM_ALIAS, SCRATCH, SCRATCH_SIZE } from "./layout.ts";
@@ -238,9 +239,10 @@ export function walk({ r }: LockstepContext): Item {
   const [base, counter] = two(r);
   const free = DESTINATIONS.filter((x) => x !== 0 && ![...RESERVED, base, counter].includes(x));
   const inCode = r.oneIn(5);
-  const fixed = inCode ? base : r.pick([18, 18, 8, 2]);
+  const isWrong = r.oneIn(12);
+  const fixed = inCode ? base : isWrong ? WRONG_POINTER : r.pick([18, 18, 8, 2]);
   const step = inCode ? 0 : r.pick([0, 1, 2, 4, 8, 8, 8, -8, 16, -24, 64, 256, -512, 1024]);
-  const count = Math.min(r.pick([3, 20, 60]), Math.floor(0x1800 / Math.max(1, Math.abs(step))));
+  const count = Math.min(isWrong ? 3 : r.pick([3, 20, 60]), Math.floor(0x1800 / Math.max(1, Math.abs(step))));
   const parts: Item[] = [];
   if (inCode) {
     parts.push(op("auipc", { rd: base, imm: 0 }), op("jal", { rd: 0, imm: AREA + 4 }));
@@ -249,10 +251,10 @@ export function walk({ r }: LockstepContext): Item {
   if (!inCode && r.oneIn(4)) parts.push(op("addi", { rd: base, rs1: base, imm: r.int(8) }));
   parts.push(op("addi", { rd: counter, imm: count }));
 
-  const access = (rs1: number): Item => {
-    const row = r.pick(ACCESS_ROWS);
+  const access = (rs1: number, rows = ACCESS_ROWS, range = r.pick([17, 129, 1200, 4096])): Item => {
+    const row = r.pick(rows);
     const size = 1 << ((row.match >> 12) & 3);
-    const offset = inCode ? 8 + r.int(AREA - 8) : r.int(r.pick([17, 129, 1200, 4096])) - 64;
+    const offset = inCode ? 8 + r.int(AREA - 8) : r.int(range) - 64;
     const imm = Math.max(-2048, Math.min(2040, r.oneIn(6) && !inCode ? offset : offset & -size));
     return fixedRow(
       row,
@@ -262,8 +264,18 @@ export function walk({ r }: LockstepContext): Item {
   const pieces: readonly (readonly [number, () => Item[]])[] = [
     [8, () => [access(base)]],
     [4, () => [access(fixed)]],
-    [2, () => [0, 1, 2].map(() => access(base))],
-    [2, () => [op("beq", { rs1: r.pick(free), rs2: r.pick(free), imm: 8 }), access(base)]],
+    [2, () => ["I", "S"].flatMap((kind) => (r.oneIn(2) ? [] : together(kind)))],
+    [
+      3,
+      () => {
+        const at = r.pick(free);
+        return [
+          op("andi", { rd: at, rs1: counter, imm: r.pick([1, 7, 15]) }),
+          op("bne", { rs1: at, rs2: 0, imm: 8 }),
+          access(r.oneIn(2) ? base : fixed),
+        ];
+      },
+    ],
     [
       inCode ? 0 : 3,
       () => {
@@ -278,6 +290,15 @@ export function walk({ r }: LockstepContext): Item {
     [1, () => [op(r.pick(["sfence.vma", "fence.i", "ecall"]), {})]],
     [1, () => [op("csrrwi", { rd: r.pick(free), uimm5: 0, csr: 1 })]],
   ];
+  /** Loads or stores that share a look. */
+  const together = (kind: string): Item[] =>
+    [0, 1, 2].map(() =>
+      access(
+        base,
+        ACCESS_ROWS.filter((row) => row.immediate === kind),
+        300,
+      ),
+    );
   const body = Array.from({ length: 1 + r.int(6) }, () => r.weighted(pieces)()).flat();
   if (step !== 0) body.splice(r.int(2) * body.length, 0, op("addi", { rd: base, rs1: base, imm: step }));
   // Whatever the counter holds, it ends.

@@ -13,7 +13,7 @@ import {
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
 import { Random } from "../oracle/random.ts";
 import type { Kicker } from "./kicker.ts";
-import { RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
+import { COPY, RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
 import { PTE } from "./spaces.ts";
 import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
 import { EXIT } from "../../src/hypervisor/riscv/engine-instance.ts";
@@ -231,6 +231,8 @@ export class Pair {
     if (r.oneIn(30)) engine.flushSpace(hartBase(0), r.int(6) - 1);
     if (r.oneIn(4)) this.#heat();
     if (r.oneIn(20)) rewriteSame(this.tested, hart.get("pc"));
+    // No program runs for long enough that the engine would do so itself.
+    if (r.oneIn(6)) for (const page of codePages(hart.get("pc"))) this.tested.improve(page);
     if (r.oneIn(40)) {
       const bits = r.pick([0, 0, 0x80, 0x200, 0x800]);
       for (const h of both) h.lines = (h.lines & 0x20) | bits;
@@ -244,6 +246,12 @@ const CATCH_UP = 20;
 
 const translated = (harness: HartHarness): bigint =>
   harness.view.getBigUint64(hartBase(0) + SCRATCH.translated, true);
+
+/** Where the page of this pc may be: in some spaces it is the copy. */
+const codePages = (pc: bigint): readonly bigint[] => {
+  const page = RAM_BASE + (pc & BigInt(RAM_SIZE - 1) & ~0xfffn);
+  return [page, page + BigInt(COPY)];
+};
 
 /** A device writes to the page that the hart is about to execute, and changes nothing. */
 function rewriteSame(harness: HartHarness, pc: bigint): void {

@@ -5,7 +5,6 @@ import { checkDumps } from "../inspect/check-dumps.ts";
 import { checkQueues } from "../inspect/check-virtio.ts";
 import { explainComplaint } from "../inspect/complaints.ts";
 import { parseDump, type VmstateDump } from "../inspect/dump-vmstate.ts";
-import { stringify } from "../inspect/json.ts";
 import type { Problem, StreamReport } from "../inspect/model.ts";
 import { InspectError } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
@@ -14,6 +13,7 @@ import { parseVirtioStatus } from "../inspect/virtio-status.ts";
 import { hostReason } from "../node/host-reason.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
+import { writeJson } from "./output.ts";
 import { withStreamFile } from "./stream-file.ts";
 
 /** As diff and grep have it: the answer is no, or there is none. */
@@ -155,7 +155,7 @@ async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T>
 async function explain(message: string, json: boolean): Promise<number> {
   const said = message === "-" ? await standardInput() : message;
   const problems = explainComplaint(said);
-  if (json) process.stdout.write(`${stringify(problems)}\n`);
+  if (json) await writeJson(problems);
   else if (problems.length > 0)
     process.stdout.write(problems.map((problem) => linesOf("", problem)).join(""));
   else
@@ -178,16 +178,16 @@ const linesOf = (kind: string, problem: Problem) => {
   return [`${kind}${first}`, ...more].map((line) => `${printable(line)}\n`).join("");
 };
 
-function print(
+async function print(
   result: Result,
   { json, strict }: { json: boolean; strict: boolean },
   yes: string,
   no: string,
-): number {
+): Promise<number> {
   const { problems, warnings, unchecked } = result;
   const fails = problems.length > 0 || (strict && warnings.length > 0);
   if (json) {
-    process.stdout.write(`${stringify({ loads: !fails, problems, warnings, unchecked })}\n`);
+    await writeJson({ loads: !fails, problems, warnings, unchecked });
     return fails ? NO : 0;
   }
   const text = [

@@ -1,13 +1,13 @@
 // `wherry diff`: what differs between two streams, as lines that a person reads or a program sorts out.
 import { diffStreams, type Difference, type StreamDifferences } from "../inspect/diff.ts";
 import { type RamDifference, readWithRam } from "../inspect/diff-ram.ts";
-import { stringify } from "../inspect/json.ts";
 import type { Problem } from "../inspect/model.ts";
 import { problemText } from "../inspect/problems.ts";
 import { readStream } from "../inspect/stream.ts";
 import { printable } from "../inspect/text.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
+import { writeJson, writeLines } from "./output.ts";
 import { withStreamFile } from "./stream-file.ts";
 
 const DIFFER = 1;
@@ -52,8 +52,8 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
   const found = diffStreams(first, second, { ignore: values.ignore });
   if (values.json) {
     const problems = [first.report.problem ?? null, second.report.problem ?? null];
-    process.stdout.write(`${stringify({ ...found, problems })}\n`);
-  } else process.stdout.write(textOf(found, ram));
+    await writeJson({ ...found, problems });
+  } else await writeLines(textOf(found, ram));
   let trouble = false;
   for (const [path, problem] of [
     [a, first.report.problem],
@@ -76,10 +76,9 @@ function warn(path: string, problem: Problem): void {
   );
 }
 
-function textOf({ state, ram }: StreamDifferences, how: Ram): string {
-  return [...state.map(lineOf), ...ram.flatMap((block) => ramLines(block, how))]
-    .map((line) => `${printable(line)}\n`)
-    .join("");
+function* textOf({ state, ram }: StreamDifferences, how: Ram): Generator<string> {
+  for (const difference of state) yield printable(lineOf(difference));
+  for (const block of ram) yield* ramLines(block, how).map(printable);
 }
 
 function lineOf({ path, kind, first, second, meaning }: Difference): string {

@@ -1,6 +1,6 @@
 // `wherry inspect`: what is in a migration stream, of any QEMU or of Wherry. Reads it once, in constant memory.
 import type { Description } from "../inspect/description.ts";
-import { reportJson, stringify } from "../inspect/json.ts";
+import { hexPieces, reportPieces } from "../inspect/json.ts";
 import type { SectionReport, StreamReport } from "../inspect/model.ts";
 import { isFault, problemText } from "../inspect/problems.ts";
 import { fieldAt, namesAt, sectionsNamed } from "../inspect/select.ts";
@@ -19,6 +19,7 @@ import { findDescription } from "../inspect/trailer.ts";
 import { CliError, EXIT } from "./cli-error.ts";
 import { nearest, type Options, text, type ValuesOf } from "./command-line.ts";
 import { number, size } from "./option-values.ts";
+import { writeJson, writeLines, writePieces } from "./output.ts";
 import { extractSpec, RamExtract } from "./ram-extract.ts";
 import { withStreamFile } from "./stream-file.ts";
 
@@ -72,7 +73,7 @@ export async function inspect(path: string, values: InspectValues): Promise<numb
   } finally {
     for (const extract of extracts) extract.close();
   }
-  const printed = print(report, values);
+  const printed = await print(report, values);
   for (const extract of extracts) process.stderr.write(`${extract.finish(report.ram)}\n`);
   if (printed === "part") {
     for (const problem of [...report.warnings.filter(isFault), ...(report.problem ? [report.problem] : [])]) {
@@ -105,28 +106,34 @@ function readOptions(values: InspectValues, extracts: readonly RamExtract[]): Re
   };
 }
 
-const write = (lines: readonly string[]): void => {
-  process.stdout.write(`${lines.join("\n")}\n`);
-};
-
-function print(report: StreamReport, values: InspectValues): "all" | "part" {
+async function print(report: StreamReport, values: InspectValues): Promise<"all" | "part"> {
   const { json, hexdump: dump } = values;
   if (values.field.length > 0) {
-    printFields(report, values.field, json);
+    for (const path of values.field) await printField(report, path, json);
     return "part";
   }
   if (values.section.length > 0) {
     const sections = values.section.flatMap((name) => named(report, name));
-    if (json) write([stringify(sections)]);
-    else write(sections.flatMap((section) => [...sectionText(section), ...(dump ? dumped(section) : [])]));
+    if (json) await writeJson(sections);
+    else {
+      for (const section of sections) {
+        await writeLines(sectionText(section));
+        if (dump) await writeLines(dumped(section));
+      }
+    }
     return "part";
   }
-  if (json) write([reportJson(report)]);
-  else if (values["ram-extract"].length > 0) return "part";
+  if (json) {
+    await writePieces(reportPieces(report));
+    await writePieces(["\n"]);
+  } else if (values["ram-extract"].length > 0) return "part";
   else {
-    write(overview(report));
-    if (dump)
-      write(report.sections.filter(({ bytes }) => bytes !== undefined).flatMap((s) => ["", ...dumped(s)]));
+    await writeLines(overview(report));
+    for (const section of dump ? report.sections : []) {
+      if (section.bytes === undefined) continue;
+      await writeLines([""]);
+      await writeLines(dumped(section));
+    }
   }
   return "all";
 }
@@ -143,24 +150,27 @@ function named(report: StreamReport, name: string): SectionReport[] {
   throw new CliError(`the stream has no section ${name}${stop}; ${hint}`);
 }
 
-function dumped(section: SectionReport): string[] {
+function* dumped(section: SectionReport): Generator<string> {
   const { bytes, dataOffset } = section;
   const head = `bytes of section ${printable(sectionName(section))}:`;
-  return bytes === undefined
-    ? [`${head} not kept, it comes in parts`]
-    : [head, ...hexdump(bytes, dataOffset)];
+  yield bytes === undefined ? `${head} not kept, it comes in parts` : head;
+  if (bytes !== undefined) yield* hexdump(bytes, dataOffset);
 }
 
-function printFields(report: StreamReport, paths: readonly string[], json: boolean): void {
-  for (const path of paths) {
-    const field = fieldAt(report, path);
-    if (field === undefined) {
-      const names = namesAt(report, path);
-      const known = names.length > 40 ? [...names.slice(0, 40), "…"] : names;
-      throw new CliError(`the stream has no field ${path}; there are ${known.join(", ")}`);
-    }
-    if (json) write([stringify(field)]);
-    else if (field.children === undefined) write([valueText(field, Number.POSITIVE_INFINITY)]);
-    else write(fieldLines([field]));
+/** No text that fills up a field with zeros is so long. */
+const LONG_BYTES = 64 * 1024;
+
+async function printField(report: StreamReport, path: string, json: boolean): Promise<void> {
+  const field = fieldAt(report, path);
+  if (field === undefined) {
+    const names = namesAt(report, path);
+    const known = names.length > 40 ? [...names.slice(0, 40), "…"] : names;
+    throw new CliError(`the stream has no field ${path}; there are ${known.join(", ")}`);
   }
+  if (json) await writeJson(field);
+  else if (field.value instanceof Uint8Array && field.value.length > LONG_BYTES) {
+    await writePieces(hexPieces(field.value));
+    await writeLines([""]);
+  } else if (field.children === undefined) await writeLines([valueText(field, Number.POSITIVE_INFINITY)]);
+  else await writeLines(fieldLines([field]));
 }

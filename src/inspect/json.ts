@@ -3,25 +3,55 @@
 import type { StreamReport } from "./model.ts";
 import { heatCells } from "./text.ts";
 
-// In V8 since 2023, in the other browsers' engines since 2025, not yet in the compiler's library.
-const { rawJSON } = JSON as unknown as { rawJSON: (text: string) => unknown };
-
-/** Indented by two spaces. */
+/** Indented by two spaces. A report of millions of fields is longer than a string can be: see `reportPieces`. */
 export function reportJson(report: StreamReport): string {
+  let text = "";
+  for (const piece of reportPieces(report)) text += piece;
+  return text;
+}
+
+/** The same in pieces. */
+export function reportPieces(report: StreamReport): Generator<string> {
   const { vmDescription: _, ram, ...rest } = report;
   const blocks = ram.map(({ heat, ...block }) => ({ ...block, heat: heatCells(heat) }));
-  return stringify({ ...rest, ram: blocks });
+  return jsonPieces({ ...rest, ram: blocks });
 }
 
-/** Any part of a report. */
-export function stringify(value: unknown): string {
-  return JSON.stringify(value, replace, 2);
+/** Bytes in one piece. */
+const HEX_BYTES = 16 * 1024;
+
+/** Any part of a report, in pieces that are short whatever it has: what JSON.stringify writes with two spaces. */
+export function* jsonPieces(value: unknown, indent = ""): Generator<string> {
+  if (value instanceof Uint8Array) {
+    yield '"';
+    yield* hexPieces(value);
+    yield '"';
+    return;
+  }
+  if (typeof value !== "object" || value === null) {
+    yield typeof value === "bigint" ? value.toString() : (JSON.stringify(value) ?? "null");
+    return;
+  }
+  const isList = Array.isArray(value);
+  const members = Object.entries(value).filter(([, member]) => isList || member !== undefined);
+  const [open, close] = isList ? "[]" : "{}";
+  yield open as string;
+  let separator = "\n";
+  for (const [name, member] of members) {
+    yield `${separator}${indent}  ${isList ? "" : `${JSON.stringify(name)}: `}`;
+    yield* jsonPieces(member, `${indent}  `);
+    separator = ",\n";
+  }
+  yield `${members.length === 0 ? "" : `\n${indent}`}${close}`;
 }
 
-function replace(_key: string, value: unknown): unknown {
-  if (typeof value === "bigint") return rawJSON(value.toString());
-  if (!(value instanceof Uint8Array)) return value;
+/** Bytes as hexadecimal digits. */
+export function* hexPieces(bytes: Uint8Array): Generator<string> {
+  for (let at = 0; at < bytes.length; at += HEX_BYTES) yield hexText(bytes.subarray(at, at + HEX_BYTES));
+}
+
+function hexText(bytes: Uint8Array): string {
   let text = "";
-  for (const byte of value) text += byte.toString(16).padStart(2, "0");
+  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
   return text;
 }

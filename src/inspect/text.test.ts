@@ -1,7 +1,7 @@
 // What people see of a report, how they name its parts, and what programs get as JSON.
 import { expect, test } from "vitest";
 import { page, PAGE, pageOf, smallStream, StreamBuilder } from "../../test/support/stream-builder.ts";
-import { reportJson } from "./json.ts";
+import { jsonPieces, reportJson } from "./json.ts";
 import type { Field, StreamReport } from "./model.ts";
 import { fieldAt, namesAt, sectionsNamed } from "./select.ts";
 import { bytesSource } from "./source.ts";
@@ -72,7 +72,7 @@ section timer/0: version 1, 41 bytes at 0x30d2
     x: int8 -1
 `.trim(),
   );
-  expect(hexdump(timer!.bytes!, timer!.dataOffset)[1]).toBe(
+  expect([...hexdump(timer!.bytes!, timer!.dataOffset)][1]).toBe(
     "000030e2  62 63 64 00 00 00 4d 05  0b 74 69 6d 65 72 2f 65  |bcd...M..timer/e|",
   );
 });
@@ -164,4 +164,28 @@ test("JSON: integers in full, bytes as hexadecimal", () => {
     fields: [{ name: "lsr", value: 96 }],
   });
   expect(parsed.ram[0]?.heat).toEqual([1, 2, 1, 0, 0, 0, 0, 0]);
+});
+
+test("JSON comes in short pieces that are together what JSON.stringify writes", () => {
+  const value = {
+    list: [1, 'a"\n', null, true, [], {}, undefined, Number.NaN],
+    none: undefined,
+    nested: { "a key": [{ b: 0.5 }], empty: {} },
+  };
+  const joined = (whole: unknown) => [...jsonPieces(whole)].join("");
+  expect(joined(value)).toBe(JSON.stringify(value, undefined, 2));
+  expect(joined([])).toBe("[]");
+  expect(joined({ n: 2n ** 64n - 1n })).toBe('{\n  "n": 18446744073709551615\n}');
+  // A section of 3 MB, and many fields.
+  const large = {
+    bytes: new Uint8Array(3 << 20).fill(0xa5),
+    fields: Array.from({ length: 50_000 }, (_, i) => ({ i })),
+  };
+  let [characters, longest] = [0, 0];
+  for (const piece of jsonPieces(large)) {
+    characters += piece.length;
+    longest = Math.max(longest, piece.length);
+  }
+  expect(characters).toBeGreaterThan(6 << 20);
+  expect(longest).toBeLessThanOrEqual(32 * 1024);
 });

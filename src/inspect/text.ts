@@ -305,17 +305,13 @@ function numberRows(elements: readonly Field[]): string[] {
 }
 
 /** Sixteen bytes a line, with their offsets in the stream. */
-export function hexdump(bytes: Uint8Array, offset: number): string[] {
-  const lines: string[] = [];
+export function* hexdump(bytes: Uint8Array, offset: number): Generator<string> {
   for (let at = 0; at < bytes.length; at += 16) {
     const row = bytes.subarray(at, at + 16);
     const numbers = Array.from(row, (byte) => byte.toString(16).padStart(2, "0"));
     const left = numbers.slice(0, 8).join(" ");
     const right = numbers.slice(8).join(" ");
     const chars = String.fromCharCode(...row).replaceAll(/[^\x20-\x7e]/g, ".");
-    lines.push(
-      `${(offset + at).toString(16).padStart(8, "0")}  ${left.padEnd(23)}  ${right.padEnd(23)}  |${chars}|`,
-    );
+    yield `${(offset + at).toString(16).padStart(8, "0")}  ${left.padEnd(23)}  ${right.padEnd(23)}  |${chars}|`;
   }
-  return lines;
 }

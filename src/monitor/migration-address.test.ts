@@ -24,7 +24,7 @@ test.each([
   ["file:", "empty"],
   ["file:/a,offset=-1", "number of bytes"],
   ["exec:", "empty"],
-  ["fd:3", "not supported"],
+  ["fd:3", "file:/dev/fd/N"],
 ])("%s is refused", (uri, message) => {
   expect(() => parseMigrationUri(uri)).toThrow(message);
 });

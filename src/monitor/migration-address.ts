@@ -37,8 +37,12 @@ export function parseMigrationUri(uri: string): MigrationAddress {
     case "exec":
       if (rest === "") throw new QmpError(`the command in '${uri}' is empty: write exec:COMMAND`);
       return { transport: "exec", command: rest };
-    case "rdma":
     case "fd":
+      throw new QmpError(
+        `'${uri}': descriptors are not taken; a machine is read from an inherited file or pipe N with file:/dev/fd/N, ` +
+          "and for a socket there are unix:PATH and tcp:HOST:PORT",
+      );
+    case "rdma":
     case "vsock":
       throw new QmpError(
         `'${uri}': this transport is not supported; use tcp:HOST:PORT, unix:PATH, file:PATH or exec:COMMAND`,

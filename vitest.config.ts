@@ -9,7 +9,8 @@ export default defineConfig({
       "guests/**/*.test.ts",
       "bench/**/*.test.ts",
     ],
-    testTimeout: 60_000,
+    // Only for what hangs: tests with a dozen processes took a minute where other work left them a twentieth of a core.
+    testTimeout: 120_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
   },

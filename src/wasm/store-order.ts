@@ -1,6 +1,6 @@
-// Whether this host's processor lets a load overtake an earlier store, and reorders nothing else: x86's total store order.
-// WebAssembly has one fence for all, and V8 makes MFENCE of it, tens of cycles. Its compilers leave loads and stores of shared memory in
-// their order (they may not drop or move what another thread sees), so on such a host most fences need no code at all.
+// Whether this host's processor lets a load overtake an earlier store, and reorders nothing else: x86's total store
+// order. WebAssembly has one fence for all, which V8 makes an MFENCE; V8 keeps loads and stores in their order, so on
+// such a host most of a guest's fences need no code (docs/decisions/0013-fences-and-posted-interrupts.md).
 // Only Node tells the architecture; a browser does not reliably, and counts as weakly ordered.
 
 let known: boolean | undefined;

@@ -25,7 +25,9 @@ describe("the repository", () => {
 });
 
 describe("what is read of the repository", () => {
-  it("is regular files: a FIFO, a socket or a dead link in tmp/ is passed over", { timeout: 20_000 }, async () => {
+  it("is regular files: a FIFO, a socket or a dead link in tmp/ is passed over", {
+    timeout: 20_000,
+  }, async () => {
     const root = mkdtempSync(join(tmpdir(), "wherry-sources-"));
     const server = createServer();
     try {

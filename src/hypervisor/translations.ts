@@ -424,9 +424,9 @@ export class Translations {
   }
 }
 
-/** Two regions of a page that have the same shape are the same, as long as its code is. */
-function shapeOf({ blocks, entries }: Region): string {
-  return [...blocks.map(({ start, end }) => `${start}-${end}`), ...entries.map(({ start }) => start)].join();
+/** Two regions of a page that have the same shape are the same, as long as its code is; but for what can be entered. */
+function shapeOf({ blocks }: Region): string {
+  return blocks.map(({ start, end }) => `${start}-${end}`).join();
 }
 
 function range(from: number, to: number): number[] {

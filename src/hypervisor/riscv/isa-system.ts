@@ -72,14 +72,15 @@ const INPUT = 8;
 const OUTPUT = 4;
 const READ = 2;
 const WRITE = 1;
-const FENCE_TSO = 8;
+/** fm, predecessors and successors of fence.tso. What else has an fm is a fence like any other (2.7). */
+const FENCE_TSO = 0x833;
 
 /** On a host with total store order only stores before loads need it, and a locked operation costs a quarter of a fence. */
 function fence(s: Semantics): void {
   if (!hasTotalStoreOrder()) return s.f.fence();
   const storesBefore = s.field(24, 4).and(OUTPUT | WRITE);
   const loadsAfter = s.field(20, 4).and(INPUT | READ);
-  const isFull = s.field(28, 4).ne(FENCE_TSO).and(storesBefore.ne(0)).and(loadsAfter.ne(0));
+  const isFull = s.field(20, 12).ne(FENCE_TSO).and(storesBefore.ne(0)).and(loadsAfter.ne(0));
   s.f.if(isFull, () => s.f.drop(s.hart.rmw32("add", 0, SCRATCH.barrier)));
 }
 

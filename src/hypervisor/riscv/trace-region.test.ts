@@ -45,6 +45,7 @@ test.runIf(hasTotalStoreOrder()).each([
   ["rw, rw", (3 << PREDECESSORS) | (3 << SUCCESSORS), true],
   ["rw, w", (3 << PREDECESSORS) | (1 << SUCCESSORS), false],
   ["r, rw", (2 << PREDECESSORS) | (3 << SUCCESSORS), false],
+  ["w, r with a reserved fm", (8 << 28) | (1 << PREDECESSORS) | (2 << SUCCESSORS), true],
   ["tso", (8 << 28) | (3 << PREDECESSORS) | (3 << SUCCESSORS), false],
 ])("fence %s on a host with total store order", (_, word, isFull) => {
   const view = pageWith([0x0000000f | word]);

@@ -2,6 +2,7 @@
 // random, what takes translations away between slices. WHERRY_SEED replays them, WHERRY_RUNS is how many.
 import { test } from "vitest";
 import { V, R, W, X, U, A, D, ALL, PAGE, frame, MODES, Both } from "../../../test/support/both-engines.ts";
+import { Random } from "../../../test/oracle/random.ts";
 import type { HartHarness } from "../../../test/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { ALL_SPACES } from "./engine-instance.ts";
@@ -11,15 +12,7 @@ const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 console.log(`translator-loops.test.ts: WHERRY_SEED=${seed}`);
 const RUNS = Number(process.env["WHERRY_RUNS"] ?? 60);
 
-let state = seed | 1;
-function random(below: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % below;
-}
-const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T;
-const oneIn = (n: number): boolean => random(n) === 0;
+const r = new Random(seed);
 
 type Flush = (h: HartHarness) => void;
 const ACCESSES = "lb lbu lh lhu lw lwu ld sb sh sw sd flw fld fsw fsd".split(" ");
@@ -28,87 +21,87 @@ const POINTERS = ["a0", "a1", "a2"] as const;
 const WINDOW_PAGES = 8;
 
 const randomAddress = (): bigint => {
-  const page = BigInt(random(2 * WINDOW_PAGES) - WINDOW_PAGES) * PAGE;
-  const offset = pick([random(4096), 4096 - random(40), random(40), 8 * random(512)]);
-  return page + BigInt(oneIn(3) ? offset : offset & -8);
+  const page = BigInt(r.int(2 * WINDOW_PAGES) - WINDOW_PAGES) * PAGE;
+  const offset = r.pick([r.int(4096), 4096 - r.int(40), r.int(40), 8 * r.int(512)]);
+  return page + BigInt(r.oneIn(3) ? offset : offset & -8);
 };
 
 function randomAccess(pointer: string): string {
-  const row = pick(ACCESSES);
+  const row = r.pick(ACCESSES);
   const size = 1 << "bhwd".indexOf((/[ls]([bhwd])/.exec(row) ?? [])[1] as string);
-  const range = pick([16, 64, 600, 4096]);
-  const offset = random(range) - range / 2;
-  const value = row.startsWith("f") ? `f${random(4)}` : pick(["t0", "t1", "t2", "a5", "a6"]);
-  return `${row} ${value}, ${oneIn(5) ? offset : offset & -size}(${pointer})`;
+  const range = r.pick([16, 64, 600, 4096]);
+  const offset = r.int(range) - range / 2;
+  const value = row.startsWith("f") ? `f${r.int(4)}` : r.pick(["t0", "t1", "t2", "a5", "a6"]);
+  return `${row} ${value}, ${r.oneIn(5) ? offset : offset & -size}(${pointer})`;
 }
 
 function randomStep(pointer: string): string {
-  const step = pick([0, 1, -1, 4, 8, 8, 8, -8, 16, -16, 24, 64, 512, -1024, 2047, -2048, random(64)]);
+  const step = r.pick([0, 1, -1, 4, 8, 8, 8, -8, 16, -16, 24, 64, 512, -1024, 2047, -2048, r.int(64)]);
   return `addi ${pointer}, ${pointer}, ${step}`;
 }
 
 function randomBody(): string {
   const lines: string[] = [];
-  for (let i = 2 + random(8); i > 0; i--) {
-    const pointer = pick(POINTERS);
+  for (let i = 2 + r.int(8); i > 0; i--) {
+    const pointer = r.pick(POINTERS);
     const access = randomAccess(pointer);
     lines.push(
-      pick([
+      r.pick([
         access,
         access,
         access,
         [0, 1, 2].map(() => randomAccess(pointer)).join("\n"),
         randomStep(pointer),
-        `andi t3, ${pick(["t0", "a5"])}, ${pick([7, 127, 1016])}\n add t3, t3, a7\n ${randomAccess("t3")}`,
-        `add t3, s6, ${pick(POINTERS)}\n ${randomAccess("t3")}`,
-        `beqz ${pick(["t0", "t1"])}, 1f\n ${access}\n 1: ${oneIn(2) ? randomStep(pointer) : access}`,
-        oneIn(3) ? "sfence.vma" : "add a5, a5, t0",
-        oneIn(3) ? `mv ${pointer}, s${7 + random(3)}` : "xor a6, a6, t1",
+        `andi t3, ${r.pick(["t0", "a5"])}, ${r.pick([7, 127, 1016])}\n add t3, t3, a7\n ${randomAccess("t3")}`,
+        `add t3, s6, ${r.pick(POINTERS)}\n ${randomAccess("t3")}`,
+        `beqz ${r.pick(["t0", "t1"])}, 1f\n ${access}\n 1: ${r.oneIn(2) ? randomStep(pointer) : access}`,
+        r.oneIn(3) ? "sfence.vma" : "add a5, a5, t0",
+        r.oneIn(3) ? `mv ${pointer}, s${7 + r.int(3)}` : "xor a6, a6, t1",
       ]),
     );
   }
-  if (oneIn(2)) for (const pointer of POINTERS) if (oneIn(2)) lines.push(randomStep(pointer));
+  if (r.oneIn(2)) for (const pointer of POINTERS) if (r.oneIn(2)) lines.push(randomStep(pointer));
   return lines.join("\n");
 }
 
 function randomLoops(): string {
-  const loops = Array.from({ length: 1 + random(3) }, (_, i) => {
-    const set = POINTERS.map((pointer, n) => (oneIn(3) ? "" : `mv ${pointer}, s${7 + ((i + n) % 3)}`));
-    return `${set.join("\n")}\n li s3, ${pick([5, 40, 300])}\n loop${i}:\n ${randomBody()}\n addi s3, s3, -1\n bnez s3, loop${i}`;
+  const loops = Array.from({ length: 1 + r.int(3) }, (_, i) => {
+    const set = POINTERS.map((pointer, n) => (r.oneIn(3) ? "" : `mv ${pointer}, s${7 + ((i + n) % 3)}`));
+    return `${set.join("\n")}\n li s3, ${r.pick([5, 40, 300])}\n loop${i}:\n ${randomBody()}\n addi s3, s3, -1\n bnez s3, loop${i}`;
   });
   return `start:\n ${loops.join("\n")}\n j start`;
 }
 
 const randomFlags = (): bigint =>
-  pick([ALL, ALL, ALL, ALL, ALL & ~D, ALL & ~(A | D), ALL & ~W, V | R | W, V | X | A, ALL | U, 0n]);
+  r.pick([ALL, ALL, ALL, ALL, ALL & ~D, ALL & ~(A | D), ALL & ~W, V | R | W, V | X | A, ALL | U, 0n]);
 
 test.each(Array.from({ length: RUNS }, (_, i) => i))("random loops, run %i", (run) => {
-  const both = new Both(pick(MODES)[1]);
+  const both = new Both(r.pick(MODES)[1]);
   const text = randomLoops();
   both.code(text);
   const pages = Array.from({ length: 2 * WINDOW_PAGES }, (_, i) => i - WINDOW_PAGES);
-  for (const n of pages) both.map(n, frame(random(12)), oneIn(2) ? ALL : randomFlags());
+  for (const n of pages) both.map(n, frame(r.int(12)), r.oneIn(2) ? ALL : randomFlags());
   both.each(({ hart }) => hart.set("mstatus", 3n << 13n));
   both.start(PRIV.S, {
     ...{ x23: randomAddress(), x24: randomAddress(), x25: randomAddress(), x17: randomAddress() },
-    x22: BigInt(8 * random(64)),
+    x22: BigInt(8 * r.int(64)),
   });
   try {
-    both.warm(1 + random(4000));
+    both.warm(1 + r.int(4000));
     for (let slice = 0; slice < 8; slice++) {
-      const n = pick(pages);
-      const flush = pick<Flush | undefined>([
+      const n = r.pick(pages);
+      const flush = r.pick<Flush | undefined>([
         (h) => h.engine.flushTlb(hartBase(0)),
         (h) => h.engine.flushTlbPage(hartBase(0), BigInt.asUintN(64, BigInt(n) * PAGE), ALL_SPACES),
         (h) => h.clearDirty(),
         undefined,
       ]);
       if (flush !== undefined) {
-        both.map(n, frame(random(12)), randomFlags());
+        both.map(n, frame(r.int(12)), randomFlags());
         both.each(flush);
       }
-      if (oneIn(4)) both.each((h) => h.markCode(frame(slice)));
-      both.run(1 + random(pick([20, 300, 9000])));
+      if (r.oneIn(4)) both.each((h) => h.markCode(frame(slice)));
+      both.run(1 + r.int(r.pick([20, 300, 9000])));
     }
   } catch (error) {
     console.log(`seed ${seed}, run ${run}:\n${text}`);

@@ -1,9 +1,9 @@
-// Big-endian byte writer and reader: the integers of QEMU's stream are all big-endian.
-// The reader is given hostile input: it never reads past its end, it throws EndOfBytes.
+// Big-endian byte writer and reader: all integers of QEMU's stream are big-endian. The reader's input is
+// hostile: a read past the end throws EndOfBytes.
 import { WherryError } from "./errors.ts";
 import { decodeUtf8, encodeUtf8 } from "./text.ts";
 
-/** Fewer bytes than a field needs. `offset` and `needed` are in bytes from the reader's start. */
+/** A field needs more bytes than are left. `offset` and `needed` are in bytes from the reader's start. */
 export class EndOfBytes extends WherryError {
   readonly offset: number;
   readonly needed: number;
@@ -14,7 +14,7 @@ export class EndOfBytes extends WherryError {
   }
 }
 
-/** A growing buffer. `u64` takes a bigint, all others numbers; values are truncated to their width. */
+/** A growing buffer. `u64` takes a bigint, the others take numbers; values are truncated to their width. */
 export class ByteWriter {
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView;
@@ -66,7 +66,7 @@ export class ByteWriter {
     this.#bytes.set(v, at);
     return this;
   }
-  /** u8 length + bytes: QEMU's counted string. */
+  /** QEMU's counted string: a u8 length, then the bytes. */
   countedString(s: string): this {
     const b = encodeUtf8(s);
     if (b.length > 255)
@@ -74,15 +74,15 @@ export class ByteWriter {
     return this.u8(b.length).bytes(b);
   }
 
-  /** The bytes so far, as a view that is valid until the next write. */
+  /** A view of the bytes written so far, valid until the next write. */
   view(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(0, this.#length);
   }
-  /** The bytes so far, copied. */
+  /** A copy of the bytes written so far. */
   finish(): Uint8Array<ArrayBuffer> {
     return this.#bytes.slice(0, this.#length);
   }
-  /** Forget what was written, keep the buffer. */
+  /** Empties the buffer and keeps its memory. */
   reset(): void {
     this.#length = 0;
   }
@@ -125,7 +125,7 @@ export class ByteReader {
   u64(): bigint {
     return this.#view.getBigUint64(this.#take(8));
   }
-  /** A view of the next n bytes (not a copy). */
+  /** A view of the next n bytes, not a copy. */
   bytes(n: number): Uint8Array {
     const at = this.#take(n);
     return this.#bytes.subarray(at, at + n);
@@ -133,7 +133,10 @@ export class ByteReader {
   peekU8(): number | undefined {
     return this.#bytes[this.#offset];
   }
-  /** A view of n bytes that come `ahead` bytes after the next one, or undefined if there are fewer. Reads nothing. */
+  /**
+   * A view of the n bytes that start `ahead` bytes after the current position; undefined if fewer are left.
+   * Consumes nothing.
+   */
   peek(ahead: number, n: number): Uint8Array | undefined {
     const at = this.#offset + ahead;
     return at + n > this.#bytes.length ? undefined : this.#bytes.subarray(at, at + n);

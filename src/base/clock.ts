@@ -1,9 +1,10 @@
-// Time that the platform gives. Injected, so that no layer below the hosts names a platform.
+// Clocks and timers of the platform. They are injected, so that no layer below the hosts depends on a
+// platform.
 
-/** Monotonic nanoseconds, the same origin in all threads of the process. A double: exact to 104 days. */
+/** Monotonic time in ns, with one origin for all threads of the process. A double is exact for 104 days. */
 export type MonotonicNs = () => number;
 
-/** Wall-clock nanoseconds since 1970 (for the RTC only). */
+/** Wall-clock time in ns since 1970, for the RTC only. */
 export type WallClockNs = () => bigint;
 
 export interface Clock {
@@ -11,5 +12,5 @@ export interface Clock {
   readonly wallNs: WallClockNs;
 }
 
-/** A cancellable one-shot timer of the VMM thread. `delayMs` ≥ 0. */
+/** Starts a one-shot timer of the VMM thread, which the caller can cancel. `delayMs` ≥ 0. */
 export type SetTimer = (delayMs: number, fire: () => void) => { cancel(): void };

@@ -1,8 +1,8 @@
-// The root of all errors that Wherry throws for the host's and the user's faults. A guest's mistake
-// never throws: it becomes a trap, an error status or DEVICE_NEEDS_RESET (design 06).
-// Each layer has one subclass (StateError, StreamError, MigrationError, …).
+// The root of all errors thrown for a fault of the host or the user. A guest's mistake never throws: it
+// becomes a trap, an error status or DEVICE_NEEDS_RESET. Each layer has one subclass (StateError,
+// StreamError, MigrationError, …).
 
-/** Base class. `code` is a stable machine-readable word such as `"state.range"`. */
+/** The base class. `code` is a stable, machine-readable word such as `"state.range"`. */
 export class WherryError extends Error {
   readonly code: string;
 
@@ -13,7 +13,7 @@ export class WherryError extends Error {
   }
 }
 
-/** The message of anything that was thrown. */
+/** The message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,5 @@
-// KVM_MP_STATE_*: all of KVM's states, shared by the two halves. Each architecture accepts its own.
+// All of KVM's MP states (KVM_MP_STATE_*), shared by the VMM and hypervisor halves. Each architecture accepts
+// a subset.
 
 export const MP_STATE = {
   RUNNABLE: 0,

@@ -11,7 +11,8 @@ import {
   TIMER_REGS,
 } from "./one-reg.ts";
 
-// As Linux prints them (arch/riscv/include/uapi/asm/kvm.h; tools/testing/selftests/kvm/riscv/get-reg-list.c).
+// Constants as Linux defines them (arch/riscv/include/uapi/asm/kvm.h;
+// tools/testing/selftests/kvm/riscv/get-reg-list.c).
 test.each([
   ["core.regs.pc", 0x8030000002000000n, oneReg(REG_TYPE.CORE, 0)],
   ["core.regs.t6", 0x803000000200001fn, oneReg(REG_TYPE.CORE, 31)],
@@ -34,7 +35,7 @@ test.each([
   expect(ours).toBe(id);
 });
 
-test("an id comes apart into what it was made from", () => {
+test("decodeOneReg returns the parts that oneReg was given", () => {
   expect(decodeOneReg(oneReg(3, 0x300, 0x7f))).toEqual({ type: 3, subtype: 0x7f, index: 0x300, size: 64 });
   expect(decodeOneReg(oneReg(6, 32, 0, 32))).toEqual({ type: 6, subtype: 0, index: 32, size: 32 });
 });
@@ -43,8 +44,8 @@ test.each([
   ["another architecture", 0x6030000000100000n],
   ["8 bits", 0x8000000002000000n],
   ["128 bits", 0x8040000002000000n],
-  ["bits that mean nothing", 0x8030000102000000n],
-  ["bits that mean nothing", 0x8030800002000000n],
-])("an id with %s is none of ours", (_what, id) => {
+  ["reserved bits set", 0x8030000102000000n],
+  ["reserved bits in the size set", 0x8030800002000000n],
+])("an id with %s is rejected", (_what, id) => {
   expect(decodeOneReg(id)).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-// What counting where time goes results in: made by the hypervisor half, shown by the VMM half.
+// A profiling report: the hypervisor half collects it, the VMM half shows it.
 
 export interface ActivityPerf {
   readonly count: number;
@@ -6,30 +6,30 @@ export interface ActivityPerf {
 }
 
 export interface HartPerf {
-  /** Instructions executed, and those of them that translated code executed. */
+  /** Instructions executed in all, and by translated code. */
   readonly instructions: number;
   readonly translated: number;
-  /** Walks that filled a TLB entry. */
+  /** Page table walks that filled a TLB entry. */
   readonly refills: number;
-  /** Time that the thread wanted a core and had none; undefined where the host cannot tell. */
+  /** Time in which the thread could run but had no core; undefined if the host does not report it. */
   readonly stealNs: number | undefined;
-  /** Where slices of instructions ended, the most frequent first. */
+  /** Addresses at which slices of instructions ended, most frequent first. */
   readonly hot: readonly { readonly address: bigint; readonly count: number }[];
-  /** By name; their times have all of the thread's time between them. */
+  /** Activities by name. Their times add up to the thread's total time. */
   readonly activities: Readonly<Record<string, ActivityPerf>>;
 }
 
 export interface PerfReport {
-  /** Since counting began. */
+  /** Time since counting began. */
   readonly elapsedNs: number;
   readonly harts: readonly HartPerf[];
-  /** Counters of the translation thread by name, since the VM was made. */
+  /** Counters of the translation thread by name, since the VM was created. */
   readonly translation: Readonly<Record<string, number>>;
 }
 
 export interface PerfControl {
   readonly counting: boolean;
-  /** From zero. */
+  /** Starts counting from zero. */
   start(): void;
   stop(): void;
   read(): PerfReport;

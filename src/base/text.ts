@@ -12,14 +12,14 @@ export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text);
 }
 
-/** Malformed input becomes U+FFFD. */
+/** Malformed input decodes to U+FFFD. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);
 }
 
 /**
- * Text of a stream or a file in quotes, for messages, which go to terminals: as JSON has it, and without the control
- * characters that JSON leaves (DEL, C1).
+ * Quotes text of a stream or a file for a message, which may reach a terminal: as JSON, with the control
+ * characters that JSON allows (DEL, C1) escaped as well.
  */
 export function quoted(text: string): string {
   const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;

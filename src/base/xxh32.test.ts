@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { encodeUtf8 } from "./text.ts";
 import { Xxh32, xxh32 } from "./xxh32.ts";
 
-// The sanity buffer of the reference implementation's self-test: byte i is the top byte of a
-// generator that starts at PRIME32_1 and squares itself.
+// The sanity buffer of the reference implementation's self-test: byte i is the top byte of a generator that
+// starts at PRIME32_1 and squares itself at each step.
 function sanityBuffer(length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   let gen = 2654435761n;
@@ -34,7 +34,7 @@ describe("XXH32", () => {
     expect(xxh32(encodeUtf8("Nobody inspects the spammish repetition"))).toBe(0xe2293b2f);
   });
 
-  test("any split into updates gives the same digest", () => {
+  test("the digest does not depend on how the input is split into updates", () => {
     const bytes = sanityBuffer(200);
     const whole = xxh32(bytes);
     const hash = new Xxh32();
@@ -48,7 +48,7 @@ describe("XXH32", () => {
     expect(hash.digest()).toBe(whole);
   });
 
-  test("each single flipped bit changes the digest", () => {
+  test("flipping any one bit changes the digest", () => {
     const bytes = sanityBuffer(101);
     const whole = xxh32(bytes);
     for (let bit = 0; bit < bytes.length * 8; bit++) {

@@ -1,8 +1,8 @@
-// XXH32, the 32-bit non-cryptographic hash, after the public specification "XXH fast digest algorithm"
-// (doc/xxhash_spec.md of Cyan4973/xxHash, section "XXH32 algorithm description"). Streaming.
-// Why this one: JavaScript multiplies 32-bit words in one instruction (Math.imul), so it runs at memory
-// speed (7 GB/s in Node 24 on the 2-core EPYC of docs/benchmarks.md), and every step is a bijection of the
-// word it takes in: one changed 32-bit word always changes the digest. It guards against damage, not malice.
+// XXH32, a 32-bit non-cryptographic hash, from the public specification "XXH fast digest algorithm"
+// (doc/xxhash_spec.md of Cyan4973/xxHash, section "XXH32 algorithm description"). Streaming. Chosen because
+// JavaScript multiplies 32-bit words in one instruction (Math.imul), so it runs at memory speed (7 GB/s in
+// Node 24 on the 2-core EPYC of docs/benchmarks.md), and because every step is a bijection of its input word:
+// changing one 32-bit word always changes the digest. It detects damage, not forgery.
 
 const PRIME32_1 = 0x9e3779b1 | 0;
 const PRIME32_2 = 0x85ebca77 | 0;
@@ -11,7 +11,7 @@ const PRIME32_4 = 0x27d4eb2f | 0;
 const PRIME32_5 = 0x165667b1 | 0;
 const STRIPE = 16;
 
-/** A running hash: `update` any number of times, then `digest`; `reset` starts the next one. */
+/** A running hash: call `update` any number of times, then `digest`; `reset` starts a new hash. */
 export class Xxh32 {
   #acc1 = 0;
   #acc2 = 0;
@@ -38,12 +38,12 @@ export class Xxh32 {
     return this;
   }
 
-  /** Bytes taken since the last reset. */
+  /** Bytes hashed since the last reset. */
   get length(): number {
     return this.#length;
   }
 
-  /** Take bytes[start, end). The bytes must not change during the call. */
+  /** Hashes bytes[start, end). The bytes must not change during the call. */
   update(bytes: Uint8Array, start = 0, end = bytes.length): this {
     this.#length += end - start;
     let at = start;
@@ -86,7 +86,7 @@ export class Xxh32 {
     this.#acc4 = d;
   }
 
-  /** The hash of all bytes taken since the last reset, as an unsigned 32-bit number. Changes nothing. */
+  /** The hash of all bytes since the last reset, as an unsigned 32-bit number. Does not change the state. */
   digest(): number {
     let h: number;
     if (this.#length >= STRIPE) {

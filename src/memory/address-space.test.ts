@@ -18,7 +18,7 @@ function recorder(): {
   };
 }
 
-it("finds the device, splits 8-byte accesses low half first, and faults elsewhere", () => {
+it("finds the device, splits 8-byte accesses low half first, and faults outside all ranges", () => {
   const space = new AddressSpace();
   const low = recorder();
   const high = recorder();

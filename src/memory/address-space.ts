@@ -1,13 +1,13 @@
-// The guest-physical address space outside of RAM: which device answers at which range. Implements the
-// accelerator's MmioHandler structurally. An access that no range wholly contains is an access fault,
-// as on QEMU's virt board; what a device does with offsets it does not know is its own business.
+// The guest-physical address space outside RAM: maps address ranges to devices. Implements the accelerator's
+// MmioHandler structurally. An access that no single range contains is an access fault, as on QEMU's virt
+// board; the device decides what an offset without a register does.
 import { hex } from "../base/hex.ts";
 import { WherryError } from "../base/errors.ts";
 import type { MmioDevice } from "./mmio.ts";
 
 export class MemoryError extends WherryError {}
 
-/** A device's window, in guest-physical bytes. */
+/** A device's address range, in guest-physical bytes. */
 export interface MmioRange {
   readonly name: string;
   readonly guestPhys: number;
@@ -16,7 +16,7 @@ export interface MmioRange {
 }
 
 export class AddressSpace {
-  /** Ascending, without overlaps. */
+  /** In ascending order, without overlaps. */
   readonly #ranges: MmioRange[] = [];
   #last: MmioRange | undefined;
 
@@ -37,7 +37,7 @@ export class AddressSpace {
     this.#ranges.sort((a, b) => a.guestPhys - b.guestPhys);
   }
 
-  /** Little-endian value of `size` bytes (1, 2, 4 or 8), or undefined: nothing there. */
+  /** A little-endian value of `size` bytes (1, 2, 4 or 8); undefined if no device is there. */
   read(guestPhys: number, size: number): bigint | undefined {
     const range = this.#find(guestPhys, size);
     if (range === undefined) return undefined;
@@ -48,7 +48,7 @@ export class AddressSpace {
     return (BigInt(high) << 32n) | BigInt(low);
   }
 
-  /** False: nothing there. */
+  /** Returns false if no device is there. */
   write(guestPhys: number, size: number, value: bigint): boolean {
     const range = this.#find(guestPhys, size);
     if (range === undefined) return false;

@@ -1,4 +1,4 @@
-// Device writes as the harts see them: dirty pages, and code that was made from the pages.
+// The effect of device writes on the harts: dirty pages and stale translated code.
 import { expect, it } from "vitest";
 import { CodePages, GuestMemory, PAGE_SIZE } from "./guest-memory.ts";
 
@@ -7,7 +7,7 @@ const COUNT = 0x800;
 const RAM = 0x10000;
 const BASE = 0x80000000;
 
-it("marks written pages dirty and code made from them stale, each once", () => {
+it("marks written pages dirty and their translated code stale, each once", () => {
   const buffer = new SharedArrayBuffer(RAM + 8 * PAGE_SIZE);
   const words = new Int32Array(buffer);
   const dirty = new Int32Array(buffer, 0, 1);

@@ -1,35 +1,40 @@
-// Guest-physical memory as devices and migration see it: RAM blocks in one SharedArrayBuffer (the
-// WebAssembly memory that the harts run on). Every write goes through here and marks dirty pages.
-// A device never sees a host offset. Out of range is reported by value, never thrown: it is the guest's fault.
+// Guest-physical memory for devices and migration: RAM blocks in one SharedArrayBuffer (the WebAssembly
+// memory that the harts run on). Every write goes through this class and marks dirty pages. A device never
+// sees a host offset. An access out of range is reported by return value, never thrown: it is the guest's
+// fault.
 
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
 
 /**
- * Pages of a block that translated code was made from, and those of them that were written since: two bitmaps, a bit
- * a page, shared with the harts, whose write translations do the same (riscv/mmu.ts). Whoever marks a code page makes
- * the harts drop their write translations, then reads it.
+ * Two bitmaps for one block, one bit for each page: pages that translated code was made from, and such pages
+ * that have been written since. Shared with the harts, whose write translations set the same bits
+ * (riscv/mmu.ts). To mark a code page, first set its bit, then make the harts flush their write translations,
+ * then read the page.
  */
 export class CodePages {
   readonly #pages: Int32Array<SharedArrayBuffer>;
   readonly #stale: Int32Array<SharedArrayBuffer>;
   readonly #count: Int32Array<SharedArrayBuffer>;
 
-  /** Bitmaps of `size` bytes at byte `offset` and after it; the u32 at `countOffset` counts pages that went stale. */
+  /**
+   * Two bitmaps of `size` bytes, one after the other, at byte `offset`. The u32 at `countOffset` counts pages
+   * that became stale.
+   */
   constructor(buffer: SharedArrayBuffer, offset: number, size: number, countOffset: number) {
     this.#pages = new Int32Array(buffer, offset, size / 4);
     this.#stale = new Int32Array(buffer, offset + size, size / 4);
     this.#count = new Int32Array(buffer, countOffset, 1);
   }
 
-  /** The pages of [offset, offset + length) in the block were written. */
+  /** Records a write to the pages of [offset, offset + length) in the block. */
   written(offset: number, length: number): void {
     if (length <= 0) return;
     const last = (offset + length - 1) >>> PAGE_SHIFT;
     for (let page = offset >>> PAGE_SHIFT; page <= last; page++) {
       const bit = 1 << (page & 31);
       if ((Atomics.load(this.#pages, page >>> 5) & bit) === 0) continue;
-      // In this order: who finds the page stale may mark it again, and that mark must stay.
+      // Order matters: a thread that sees the page as stale may mark it again, and that mark must persist.
       if ((Atomics.and(this.#pages, page >>> 5, ~bit) & bit) === 0) continue;
       Atomics.or(this.#stale, page >>> 5, bit);
       Atomics.add(this.#count, 0, 1);
@@ -39,16 +44,19 @@ export class CodePages {
 
 /** One block of guest RAM or ROM. Offsets and sizes are multiples of PAGE_SIZE. */
 export interface RamBlock {
-  /** QEMU's name of the block, such as `riscv_virt_board.ram`. */
+  /** QEMU's name for the block, such as `riscv_virt_board.ram`. */
   readonly name: string;
   readonly guestPhys: number;
   readonly size: number;
-  /** Where the block starts in the shared buffer. */
+  /** Start of the block in the shared buffer. */
   readonly hostOffset: number;
   readonly readonly: boolean;
-  /** Dirty bits, a bit a page, bit 0 of word 0 first; shared with the harts, so only touched by Atomics. */
+  /**
+   * Dirty bits, one for each page, bit 0 of word 0 first. Shared with the harts: access them with Atomics
+   * only.
+   */
   readonly dirty: Int32Array<SharedArrayBuffer>;
-  /** Left out where nothing is translated. */
+  /** Absent if no code is translated. */
   readonly code?: CodePages;
 }
 
@@ -67,7 +75,7 @@ export class GuestMemory {
     return this.blocks.find((b) => b.name === name);
   }
 
-  /** The block that wholly contains [guestPhys, guestPhys + length), or undefined. */
+  /** The block that contains all of [guestPhys, guestPhys + length), or undefined. */
   blockAt(guestPhys: number, length: number): RamBlock | undefined {
     for (const b of this.blocks) {
       if (guestPhys >= b.guestPhys && guestPhys + length <= b.guestPhys + b.size) return b;
@@ -75,13 +83,16 @@ export class GuestMemory {
     return undefined;
   }
 
-  /** True if all of the range is RAM (device writes to `readonly` blocks are refused with `write` true). */
+  /**
+   * True if all of the range is RAM. With `write`, `readonly` blocks do not count: a device cannot write
+   * them.
+   */
   contains(guestPhys: number, length: number, write = false): boolean {
     const b = this.blockAt(guestPhys, length);
     return b !== undefined && !(write && b.readonly);
   }
 
-  /** Copy out of guest memory into `target`. False (and nothing copied) if out of range. */
+  /** Copies guest memory into `target`. Returns false and copies nothing if out of range. */
   read(guestPhys: number, target: Uint8Array): boolean {
     const b = this.blockAt(guestPhys, target.length);
     if (b === undefined) return false;
@@ -90,7 +101,10 @@ export class GuestMemory {
     return true;
   }
 
-  /** Copy `source` into guest memory and mark its pages dirty. False (and nothing written) if out of range. */
+  /**
+   * Copies `source` into guest memory and marks its pages dirty. Returns false and writes nothing if out of
+   * range.
+   */
   write(guestPhys: number, source: Uint8Array): boolean {
     const b = this.blockAt(guestPhys, source.length);
     if (b === undefined || b.readonly) return false;
@@ -99,7 +113,9 @@ export class GuestMemory {
     return true;
   }
 
-  /** The board's own writes, into read-only blocks too: images, flash programming. Marks the pages dirty. */
+  /**
+   * Writes for the board itself, to read-only blocks too: images, flash programming. Marks the pages dirty.
+   */
   writeBlock(block: RamBlock, ramOffset: number, source: Uint8Array): void {
     if (ramOffset + source.length > block.size)
       throw new RangeError(`${block.name} ends before ${ramOffset + source.length}`);
@@ -107,7 +123,9 @@ export class GuestMemory {
     this.markDirty(block, ramOffset, source.length);
   }
 
-  /** Little-endian loads; undefined if out of range. u16 at an even address is one access (ring indexes). */
+  /**
+   * Little-endian loads; undefined if out of range. A u16 at an even address is one access (ring indexes).
+   */
   readU16(guestPhys: number): number | undefined {
     const b = this.blockAt(guestPhys, 2);
     return b === undefined ? undefined : this.#view.getUint16(b.hostOffset + guestPhys - b.guestPhys, true);
@@ -138,14 +156,17 @@ export class GuestMemory {
     return true;
   }
 
-  /** A full memory barrier: ring index reads and writes are ordered around it. */
+  /** A full memory barrier, which orders reads and writes of ring indexes. */
   barrier(): void {
     Atomics.store(this.#fence, 0, 0);
     Atomics.load(this.#fence, 0);
   }
   readonly #fence = new Int32Array(new SharedArrayBuffer(4));
 
-  /** The pages of [ramOffset, ramOffset + length) were written: dirty (always logged), and code made from them stale. */
+  /**
+   * Marks the pages of [ramOffset, ramOffset + length) dirty (always logged) and code translated from them
+   * stale.
+   */
   markDirty(block: RamBlock, ramOffset: number, length: number): void {
     if (length <= 0) return;
     const last = (ramOffset + length - 1) >>> PAGE_SHIFT;

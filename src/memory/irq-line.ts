@@ -1,6 +1,6 @@
-// An interrupt line: a device drives it, an interrupt controller sees it. Level-triggered.
+// A level-triggered interrupt line, driven by a device and read by an interrupt controller.
 
 export interface IrqLine {
-  /** true raises, false lowers; driving the level it already has is harmless. */
+  /** true raises the line, false lowers it. Driving its present level has no effect. */
   set(level: boolean): void;
 }

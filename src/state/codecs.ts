@@ -1,10 +1,10 @@
-// The codecs of fields: integers, booleans, arrays, buffers, bitmaps and unused bytes, as QEMU's
-// vmstate_info_* write them. All integers are big-endian on the wire. Structs are in definition.ts.
+// Codecs of fields: integers, booleans, arrays, buffers, bitmaps and unused bytes, in the format of QEMU's
+// vmstate_info_*. All integers are big-endian on the wire. The codec of structs is in struct.ts.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Codec, FieldSchema, ImageFormat, StateRecord } from "./field.ts";
 import type { Place } from "./place.ts";
 
-/** A fixed number of elements, or the key of an earlier field that holds it and its upper bound. */
+/** A fixed number of elements, or the key of an earlier field that holds the number, and its upper bound. */
 export type Count = number | { readonly key: string; readonly max: number };
 
 export interface ScalarFormat<T> {
@@ -12,10 +12,10 @@ export interface ScalarFormat<T> {
   readonly width: 1 | 2 | 4 | 8;
   readonly kind: ImageFormat["kind"];
   readonly zero: T;
-  /** True if `value` is a T that fits. */
+  /** True if `value` is a T and in its range. */
   fits(value: unknown): boolean;
   write(writer: ByteWriter, value: T): void;
-  /** Undefined if the bytes are no T. */
+  /** Returns undefined if the bytes do not encode a T. */
   read(reader: ByteReader): T | undefined;
 }
 
@@ -95,7 +95,7 @@ export const I32 = integer(
 );
 export const U64 = wide("uint64", false);
 export const I64 = wide("int64", true);
-/** Expiry time in ns, all ones if it is not armed. */
+/** Expiry time in ns; all ones if the timer is not armed. */
 export const TIMER: ScalarFormat<bigint> = { ...U64, type: "timer" };
 export const BOOL: ScalarFormat<boolean> = {
   type: "bool",
@@ -137,7 +137,7 @@ export function scalarCodec<T extends number | bigint | boolean>(format: ScalarF
   };
 }
 
-/** The number of elements that `state` says there are; fails if it is beyond its bound. */
+/** The number of elements according to `state`; fails if it exceeds its bound. */
 export function countIn(count: Count, place: Place, state: StateRecord): number {
   if (typeof count === "number") return count;
   const n = state[count.key];
@@ -163,7 +163,7 @@ export interface TypedArray<E> {
   [Symbol.iterator](): Iterator<E>;
 }
 
-/** Copy in place if the lengths agree, else a new copy. */
+/** Copies in place if the lengths agree, otherwise returns a new copy. */
 function assignArray<A extends TypedArray<never>>(target: A, source: A): A {
   if (target.length !== source.length) return source.slice() as unknown as A;
   target.set(source);
@@ -183,7 +183,7 @@ function checkLength(
   if (length !== expected) place.fail("state.length", `${expected} elements`, String(length));
 }
 
-/** An array of integers, each a field element (VMSTATE_*_ARRAY, VMSTATE_VARRAY_*). */
+/** An array of integers; each is one element of the field (VMSTATE_*_ARRAY, VMSTATE_VARRAY_*). */
 export function arrayCodec<E extends number | bigint, A extends TypedArray<E>>(
   format: ScalarFormat<E>,
   type: new (n: number) => A,
@@ -215,7 +215,7 @@ export function arrayCodec<E extends number | bigint, A extends TypedArray<E>>(
   };
 }
 
-/** Bytes that are one field (VMSTATE_BUFFER, VMSTATE_VBUFFER). */
+/** Bytes that form one field (VMSTATE_BUFFER, VMSTATE_VBUFFER). */
 export function bufferCodec(count: Count): Codec<Uint8Array> {
   return {
     type: "buffer",
@@ -238,7 +238,7 @@ export function bufferCodec(count: Count): Codec<Uint8Array> {
   };
 }
 
-/** VMSTATE_BITMAP: `bits` bits in be64 words, the lowest word first. Bits beyond the last are zero. */
+/** VMSTATE_BITMAP: `bits` bits in be64 words, the lowest word first. Bits beyond the last one are zero. */
 export function bitmapCodec(bits: Count): Codec<BigUint64Array> {
   const wordsOf = (n: number): number => Math.ceil(n / 64);
   const checkTail = (value: BigUint64Array, n: number, place: Place): void => {
@@ -273,7 +273,9 @@ export function bitmapCodec(bits: Count): Codec<BigUint64Array> {
   };
 }
 
-/** Bytes that older versions used (VMSTATE_UNUSED): written as zeros, skipped on load, no part of the state. */
+/**
+ * Bytes that older versions used (VMSTATE_UNUSED): written as zeros, skipped on load, not part of the state.
+ */
 export function unusedCodec(size: number): Codec<undefined> {
   return {
     type: "unused_buffer",

@@ -1,5 +1,5 @@
-// A state definition: fields, versions, hooks and subsections (QEMU's VMStateDescription). The state
-// object's type, first value, bytes, checks, copies and description all follow from it.
+// A state definition: fields, versions, hooks and subsections (QEMU's VMStateDescription). It determines the
+// type, initial value, encoding, checks, copies and description of the state object.
 import { type ByteReader, type ByteWriter, EndOfBytes } from "../base/bytes.ts";
 import type { DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
 import { Place, StateError } from "./place.ts";
@@ -32,7 +32,7 @@ type Subsections = readonly Subsection<unknown>[];
 type Intersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void ? I : never;
 type Added<S> = S extends Subsection<infer T> ? T : never;
 type Flatten<T> = { [K in keyof T]: T[K] };
-/** The fields, and those of all subsections, as properties of one object. */
+/** The fields and those of all subsections, as properties of one object. */
 type Flat<F, S extends Subsections> = Flatten<Values<F> & Intersection<Added<S[number]>>>;
 
 /** The state object's type. */
@@ -40,7 +40,7 @@ export type StateOf<D> = D extends StateDefinition<infer T> ? T : never;
 
 export interface StateOptions<T> extends Hooks<T> {
   readonly version: number;
-  /** Oldest version that still loads. Default: `version`. */
+  /** The oldest version that can be loaded. Default: `version`. */
   readonly minimumVersion?: number;
   /** MIG_PRI_*: sections are written from the highest to the lowest. Default: MIG_PRI_DEFAULT. */
   readonly priority?: number;
@@ -49,14 +49,14 @@ export interface StateOptions<T> extends Hooks<T> {
 export interface SubsectionOptions extends Hooks<LooseState> {
   readonly version: number;
   readonly minimumVersion?: number;
-  /** True if the state has something that the parent's fields do not say. */
+  /** True if the subsection holds state that the parent's fields do not express. */
   needed(state: LooseState): boolean;
 }
 
-/** Fields that are only there sometimes, beside the parent's (a VMStateDescription in `.subsections`). */
+/** Optional fields of the parent's state object (a VMStateDescription in `.subsections`). */
 export class Subsection<T> {
   readonly group: Group;
-  /** What it adds to the state; only a type. */
+  /** The properties that it adds to the state; a type only. */
   declare readonly adds: T;
 
   constructor(name: string, options: SubsectionOptions, fields: Fields, subsections: Subsections) {
@@ -72,7 +72,7 @@ export class Subsection<T> {
   }
 }
 
-/** `name` is the parent's name and more, mostly after a slash: QEMU finds the parent by that prefix. */
+/** `name` starts with the parent's name, mostly followed by a slash: QEMU finds the parent by this prefix. */
 export function subsection<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: SubsectionOptions,
@@ -83,12 +83,12 @@ export function subsection<F extends Fields, const S extends Subsections = reado
 }
 
 export interface PathOptions {
-  /** Root of the paths in errors, such as the section's idstr. Default: the definition's name. */
+  /** The root of the paths in errors, such as the section's idstr. Default: the definition's name. */
   readonly path?: string;
 }
 
 export interface DecodeOptions<T> extends PathOptions {
-  /** Where the values of `known()` fields come from. Default: their initial values. */
+  /** The source of the values of `known()` fields. Default: their initial values. */
   readonly known?: Partial<T>;
 }
 
@@ -98,7 +98,7 @@ export class StateDefinition<T> {
   readonly minimumVersion: number;
   readonly priority: number;
   readonly #group: Group;
-  /** Of the fields and of all subsections. */
+  /** The members of the definition and of all subsections. */
   readonly #members: readonly Member[];
 
   constructor(name: string, options: StateOptions<T>, fields: Fields, subsections: Subsections) {
@@ -123,14 +123,14 @@ export class StateDefinition<T> {
       throw new StateError("state.definition", name, undefined, "each field once", `${twice} twice`);
   }
 
-  /** A new state: every field at its initial value. No property can be added to it. */
+  /** A new state with every field at its initial value. Properties cannot be added to it. */
   create(): T {
     const state: StateRecord = {};
     for (const { key, field } of this.#members) state[key] = field.create();
     return Object.seal(state) as T;
   }
 
-  /** Throws StateError if a value has the wrong type, is out of its range, or contradicts another. */
+  /** Throws StateError if a value has the wrong type, is out of range, or contradicts another. */
   validate(state: T, options: PathOptions = {}): void {
     const place = new Place(options.path ?? this.name);
     this.validateAt(state, place);
@@ -144,7 +144,7 @@ export class StateDefinition<T> {
     this.write(state, writer);
   }
 
-  /** A new validated state. Throws StateError; whatever the bytes are, it reads no further than they go. */
+  /** Returns a new, validated state. Throws StateError; never reads past the end of the bytes. */
   decode(reader: ByteReader, version: number, options: DecodeOptions<T> = {}): T {
     const place = new Place(options.path ?? this.name);
     place.at(reader);
@@ -170,7 +170,7 @@ export class StateDefinition<T> {
     return this.describeAs(state, this.version);
   }
 
-  /** Copy `source` into `target`, typed arrays and structs in place where the lengths agree. */
+  /** Copies `source` into `target`; typed arrays and structs in place where the lengths agree. */
   assign(target: T, source: T): void {
     const [to, from] = [target as StateRecord, source as StateRecord];
     for (const { key, field } of this.#members) to[key] = field.codec.assign(to[key], from[key]);
@@ -181,12 +181,12 @@ export class StateDefinition<T> {
     return { name, version, minimumVersion, priority: this.priority, ...rest };
   }
 
-  /** Fields of the state with their keys, in the order of the schema, subsections last. */
+  /** The fields of the state and their keys, in the order of the schema, subsections last. */
   *entries(): Generator<readonly [key: string, field: Field<unknown>]> {
     for (const { key, field } of this.#members) yield [key, field];
   }
 
-  /** For structs inside other states: as above, at a place in the containing state. */
+  /** The same for a struct inside another state: `place` is its position in the containing state. */
   validateAt(state: T, place: Place, version = this.version): void {
     validateGroup(this.#group, state as StateRecord, version, place);
   }
@@ -226,17 +226,17 @@ function requirePrefix(group: Group, parent: string): void {
   for (const sub of group.subsections) requirePrefix(sub, group.name);
 }
 
-// Every definition made, by name and shape, for the schema dump (tools/schema-dump.ts).
+// All definitions by name and shape, for the schema dump (tools/schema-dump.ts).
 const registry = new Map<string, StateSchema>();
 
-/** Schemas of all definitions made so far, sorted by name. */
+/** The schemas of all definitions made so far, sorted by name. */
 export function registeredSchemas(): StateSchema[] {
   return [...registry.keys()].sort().map((key) => registry.get(key) as StateSchema);
 }
 
 /**
- * Define a state. The state object's type, its bytes, checks and description follow from `fields`.
- * `name` is QEMU's vmsd name where there is one. Throws StateError if the definition contradicts itself.
+ * Defines a state. `fields` determine the type, encoding, checks and description of the state object. `name`
+ * is QEMU's vmsd name if there is one. Throws StateError if the definition contradicts itself.
  */
 export function defineState<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
@@ -250,7 +250,10 @@ export function defineState<F extends Fields, const S extends Subsections = read
   return definition;
 }
 
-/** A state as somebody else's release writes it: how it may change is not ours to say, so it is not in the schema dump. */
+/**
+ * A state in the format of another program's release. It is not in the schema dump, because Wherry does not
+ * decide how it may change.
+ */
 export function foreignState<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: StateOptions<Flat<F, S>>,

@@ -1,13 +1,13 @@
-// One field of a schema: a codec (how a value looks in bytes and in memory) and what the schema says of
-// it: since which version, when it exists, its bounds, its name on the wire. QEMU's VMStateField.
+// One field of a schema: a codec (its representation in memory and in the stream) and its properties: the
+// version that added it, when it is present, its bounds, its name on the wire. QEMU's VMStateField.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Place } from "./place.ts";
 
-// A predicate sees the state that it is part of, whose type is still being inferred where it is written.
+// A predicate takes the state that contains it, whose type is still being inferred at that point.
 // oxlint-disable-next-line typescript/no-explicit-any
 export type LooseState = any;
 
-/** A state seen by key. */
+/** A state as a record of values by key. */
 export type StateRecord = Record<string, unknown>;
 
 /** One entry of `fields` in QEMU's VMDESCRIPTION. */
@@ -26,10 +26,10 @@ export interface DescribedState {
   subsections?: DescribedState[];
 }
 
-/** What one element of a value adds to its DescribedField. */
+/** The part of a DescribedField that one element determines. */
 export type DescribedElement = Pick<DescribedField, "size" | "struct">;
 
-/** A field as the committed schema dump shows it. `size` is in bytes of one element, 0 if it varies. */
+/** A field in the committed schema dump. `size` is the size of one element in bytes, 0 if it varies. */
 export interface FieldSchema {
   name: string;
   type: string;
@@ -40,44 +40,44 @@ export interface FieldSchema {
   struct?: StateSchema;
 }
 
-/** A definition as the committed schema dump shows it. */
+/** A definition in the committed schema dump. */
 export interface StateSchema {
   name: string;
   version: number;
   minimumVersion: number;
-  /** Of sections; a subsection has none of its own. */
+  /** Present for sections; a subsection has no priority of its own. */
   priority?: number;
   fields: FieldSchema[];
   subsections?: StateSchema[];
 }
 
-/** How values of one field are made, checked, written and read. */
+/** Creates, checks, writes and reads the values of one field. */
 export interface Codec<T> {
   /** `type` in the VMDESCRIPTION. */
   readonly type: string;
   create(): T;
-  /** Fails at `place` unless `value` is of the right type, width and length. */
+  /** Fails at `place` unless `value` has the right type, width and length. */
   validate(value: T, place: Place, state: StateRecord): void;
   write(writer: ByteWriter, value: T): void;
   read(reader: ByteReader, place: Place, state: StateRecord): T;
-  /** `source` copied into `target` where it can be, else a copy of `source`. */
+  /** Copies `source` into `target` if possible, otherwise returns a copy of `source`. */
   assign(target: T, source: T): T;
-  /** Scalars that `range` bounds, and how many bytes each has. */
+  /** The scalars that `range` bounds, and the size of each in bytes. */
   scalars(value: T): Iterable<number | bigint>;
   readonly width: number;
   describe(value: T): DescribedElement[];
   /** Hooks of nested states. */
   preSave?(value: T): void;
-  /** False if elements of one array may differ in shape. */
+  /** False if the elements of one array may differ in shape. */
   readonly uniform: boolean;
   readonly schema: Omit<FieldSchema, "name" | "since" | "conditional">;
-  /** Key of the field that holds the number of elements. */
+  /** The key of the field that holds the number of elements. */
   readonly countKey?: string;
-  /** Fixed-size little-endian image of the value, for layoutOf; absent if it has none. */
+  /** A fixed-size little-endian image of the value, for layoutOf; absent if there is none. */
   readonly image?: ImageFormat;
 }
 
-/** `count` elements of `width` bytes each; `kind` says how JavaScript sees an element. */
+/** `count` elements of `width` bytes each; `kind` is their JavaScript type. */
 export interface ImageFormat {
   readonly width: 1 | 2 | 4 | 8;
   readonly count: number;
@@ -122,34 +122,34 @@ export class Field<T> {
   since(version: number): Field<T> {
     return this.#with({ since: version });
   }
-  /** Present if `exists` says so; it sees the fields before this one. Takes precedence over `since`. */
+  /** Present if `exists` returns true; it sees the fields before this one. Overrides `since`. */
   when(exists: (state: LooseState, version: number) => boolean): Field<T> {
     return this.#with({ when: exists });
   }
-  /** Both ends are allowed values; holds for each element of an array. */
+  /** An inclusive range, for each element of an array. */
   range(lo: Bound<T>, hi: Bound<T>): Field<T> {
     return this.#with({ bounds: [lo, hi] });
   }
-  /** `check` returns what was expected if `value` is wrong. It runs once all fields are there. */
+  /** `check` returns what was expected if `value` is wrong. It runs after all fields have been read. */
   check(check: (value: T, state: LooseState) => string | undefined): Field<T> {
     return this.#with({ check });
   }
-  /** Value in a new state, and in a loaded one whose stream lacks the field. Default: zero. */
+  /** The value in a new state, and in a loaded state whose stream lacks the field. Default: zero. */
   init(value: T): Field<T> {
     return this.#with({ initial: value });
   }
   /**
-   * Known without the stream, such as the number of harts that sizes an array: no byte on the wire. A
-   * loaded state takes it from the state that `decode` is told of.
+   * A value known without the stream, such as the number of harts that sizes an array: not on the wire. A
+   * loaded state takes it from the `known` state passed to `decode`.
    */
   known(): Field<T> {
     return this.#with({ known: true });
   }
-  /** Name in the VMDESCRIPTION. Default: the key in snake_case. */
+  /** The name in the VMDESCRIPTION. Default: the key in snake_case. */
   named(wireName: string): Field<T> {
     return this.#with({ wireName });
   }
-  /** Type in the VMDESCRIPTION where QEMU has another word for it, such as `int32 equal`. */
+  /** The type in the VMDESCRIPTION if QEMU's differs from the codec's, such as `int32 equal`. */
   typed(typeName: string): Field<T> {
     return this.#with({ typeName });
   }
@@ -157,7 +157,7 @@ export class Field<T> {
   get type(): string {
     return this.options.typeName ?? this.codec.type;
   }
-  /** QEMU's vmsd_can_compress: an array's elements share one VMDESCRIPTION entry. */
+  /** QEMU's vmsd_can_compress: the elements of an array share one VMDESCRIPTION entry. */
   get uniform(): boolean {
     return this.options.when === undefined && this.codec.uniform;
   }
@@ -203,7 +203,7 @@ export class Field<T> {
   }
 }
 
-/** A value as a message shows it. */
+/** A value as messages show it. */
 function show(value: unknown): string {
   return typeof value === "object" && value !== null ? "another value" : String(value);
 }

@@ -1,4 +1,4 @@
-// Offsets of a flat image, and states copied into shared memory and back.
+// Offsets of a flat image, and copies between states and shared memory.
 import { describe, expect, it } from "vitest";
 import { layoutOf, MemoryImage } from "./layout.ts";
 import * as s from "./schema.ts";
@@ -44,7 +44,7 @@ describe("layoutOf", () => {
     expect(() => layoutOf(loose)).toThrow(/loose\.data: expected a field of fixed size, found buffer/);
   });
 
-  it("carries a state into shared memory and back", () => {
+  it("copies a state into shared memory and back", () => {
     const buffer = new SharedArrayBuffer(0x2000);
     const image = new MemoryImage(hart, layout, buffer, 0x1000);
     const state = hart.create();
@@ -72,7 +72,7 @@ describe("layoutOf", () => {
     expect(image.get("mode")).toBe(0xffn);
   });
 
-  it("writes nothing of a state that is not valid", () => {
+  it("writes nothing if the state is not valid", () => {
     const buffer = new SharedArrayBuffer(0x2000);
     const image = new MemoryImage(hart, layout, buffer, 0);
     const state = hart.create();

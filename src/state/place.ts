@@ -1,9 +1,12 @@
-// Where in a state we are, and the error that says so. Input may be hostile: whatever is wrong with it
-// ends in a StateError that names section.path, offset, what was expected and what was found.
+// The current position in a state, and the error that reports it. Input may be hostile: every fault in it
+// becomes a StateError with section.path, offset, expected and found value.
 import type { ByteReader } from "../base/bytes.ts";
 import { WherryError } from "../base/errors.ts";
 
-/** `path` is section.field[index].field; `offset` is in bytes from the reader's start, undefined when no bytes are read. */
+/**
+ * `path` is section.field[index].field; `offset` is in bytes from the reader's start, undefined if no bytes
+ * are read.
+ */
 export class StateError extends WherryError {
   readonly path: string;
   readonly offset: number | undefined;
@@ -20,12 +23,12 @@ export class StateError extends WherryError {
   }
 }
 
-/** The walker's position. `index` is the element under way, or -1. */
+/** The walker's position. `index` is the current element, or -1. */
 export class Place {
   path: string;
   index = -1;
   offset: number | undefined;
-  /** Checks that look at other fields run once all fields are there. */
+  /** Checks that need other fields run after all fields have been read. */
   readonly deferred: (() => void)[] = [];
 
   constructor(path: string) {
@@ -36,7 +39,7 @@ export class Place {
     return this.index < 0 ? this.path : `${this.path}[${this.index}]`;
   }
 
-  /** Note where the next value starts. */
+  /** Records the start of the next value. */
   at(reader: ByteReader): void {
     this.offset = reader.offset;
   }

@@ -1,5 +1,5 @@
-// Random schemas and states: what is written is what is read, whatever cuts or flips the bytes; the
-// description says how long each field is. WHERRY_SEED replays a run.
+// Random schemas and states: decoding returns what was encoded, cut or flipped bytes are refused, and the
+// description gives the size of each field. WHERRY_SEED replays a run.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter, EndOfBytes } from "../base/bytes.ts";
@@ -87,7 +87,7 @@ function encode(definition: AnyDefinition, state: object): Uint8Array {
   return writer.finish();
 }
 
-/** Bytes that a description says there are. */
+/** The number of bytes in a description. */
 function describedSize({ fields, subsections = [] }: DescribedState): number {
   const own = fields.reduce((sum, { size, array_len = 1 }) => sum + size * array_len, 0);
   return subsections.reduce((sum, sub) => sum + 2 + sub.vmsd_name.length + 4 + describedSize(sub), own);
@@ -96,7 +96,7 @@ function describedSize({ fields, subsections = [] }: DescribedState): number {
 const machine = fc.tuple(members, fc.oneof(fc.constant<Sample[]>([]), members));
 
 describe("any state", () => {
-  it("comes back as it was written, and all of its bytes are described", () => {
+  it("decodes to what was encoded, and the description covers all of its bytes", () => {
     fc.assert(
       fc.property(machine, ([main, sub]) => {
         const { definition, state } = build("any", main, sub);
@@ -115,14 +115,14 @@ describe("any state", () => {
     );
   });
 
-  it("cut short gives a StateError, and nothing worse", () => {
+  it("cut short gives a StateError and no other error", () => {
     fc.assert(
       fc.property(machine, fc.nat(), ([main, sub], where) => {
         const { definition, state } = build("any", main, sub);
         const bytes = encode(definition, state);
         const subsectionAt = encode(build("any", main).definition, state).length;
         const cut = where % bytes.length;
-        // A cut just before a subsection is the end of a state without it.
+        // A cut just before a subsection leaves a complete state without it.
         fc.pre(bytes.length > 0 && cut !== subsectionAt);
         const reader = new ByteReader(bytes.subarray(0, cut));
         if (cut > subsectionAt) expectRefusedOrLeft(definition, reader);
@@ -132,7 +132,7 @@ describe("any state", () => {
     );
   });
 
-  it("with any bytes gives a state that validates, or a StateError", () => {
+  it("decoded from any bytes validates, or gives a StateError", () => {
     fc.assert(
       fc.property(machine, fc.uint8Array({ maxLength: 200 }), ([main, sub], bytes) => {
         const { definition } = build("any", main, sub);
@@ -147,7 +147,10 @@ describe("any state", () => {
   });
 });
 
-/** A subsection whose header is cut is not recognised: its bytes are left for the frame's reader to refuse. */
+/**
+ * A subsection with a truncated header is not recognised: its bytes are left for the section reader to
+ * refuse.
+ */
 function expectRefusedOrLeft(definition: AnyDefinition, reader: ByteReader): void {
   try {
     definition.decode(reader, 1);

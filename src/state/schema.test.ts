@@ -1,4 +1,4 @@
-// The schema engine: bytes as QEMU's VMState grammar has them, errors that name the place.
+// The schema engine: encoding in QEMU's VMState grammar, and errors that name the place.
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import * as s from "./schema.ts";
@@ -70,7 +70,7 @@ const sampleHex =
   "00008000000000000001";
 
 describe("a state's type and first value", () => {
-  it("follow from the schema", () => {
+  it("are determined by the schema", () => {
     expectTypeOf<Toy>().toEqualTypeOf<{
       sourcePriority: Uint32Array;
       count: number;
@@ -115,7 +115,7 @@ describe("bytes", () => {
     expect(load(toy, fromHex(sampleHex))).toEqual(sample());
   });
 
-  it("end in the subsections that are needed, nested ones inside their parents", () => {
+  it("end with the subsections that are needed, nested ones inside their parents", () => {
     const state = sample();
     state.mac.set([1, 2, 3, 4, 5, 6]);
     state.deep = 5;
@@ -128,7 +128,7 @@ describe("bytes", () => {
     expect(load(toy, bytes)).toEqual(state);
   });
 
-  it("of an older version lack the younger fields, which keep their initial value", () => {
+  it("of an older version lack the newer fields, which keep their initial value", () => {
     const old = sampleHex.replace("010000" + "07" + "1234", "010000" + "1234");
     expect(load(toy, fromHex(old), 1)).toEqual(sample());
   });
@@ -157,18 +157,18 @@ describe("a stream that is wrong", () => {
       `${sampleHex}0507${hexOf(Buffer.from("toy/mac"))}00000002`,
       /toy\/mac at offset \d+: expected version 1 to 1/,
     ],
-  ])("is refused with the place (%#)", (version, hex, message) => {
+  ])("is refused with its place (%#)", (version, hex, message) => {
     expect(() => load(toy, fromHex(hex), version)).toThrow(message);
     expect(() => load(toy, fromHex(hex), version)).toThrow(s.StateError);
   });
 
-  it("cut at any byte is refused as a StateError", () => {
+  it("cut at any byte is refused with a StateError", () => {
     const bytes = fromHex(sampleHex);
     for (let n = 0; n < bytes.length; n++)
       expect(() => load(toy, bytes.subarray(0, n))).toThrow(s.StateError);
   });
 
-  it("does not make room for more than its bytes", () => {
+  it("does not allocate more than its bytes", () => {
     const big = s.defineState("big", { version: 1 }, { n: s.u32, words: s.varU64Array("n", 0xffffffff) });
     expect(() => load(big, fromHex("ffffffff00"))).toThrow(
       /big\.words at offset 4: expected 34359738360 more bytes/,
@@ -212,7 +212,7 @@ describe("the description", () => {
     });
   });
 
-  it("lists elements one by one where they may differ, and leaves out what is not there", () => {
+  it("lists elements one by one where they may differ, and omits absent fields", () => {
     const item = s.defineState(
       "item",
       { version: 1 },
@@ -240,7 +240,7 @@ describe("the description", () => {
     ]);
   });
 
-  it("numbers fields that share a name, and takes QEMU's names and types", () => {
+  it("numbers fields with equal names, and uses QEMU's names and types", () => {
     const twin = s.defineState(
       "twin",
       { version: 1 },
@@ -293,7 +293,7 @@ describe("checks and hooks", () => {
     );
   });
 
-  it("refuse a state that cannot be loaded before it is written", () => {
+  it("refuse to write a state that could not be loaded", () => {
     const state = sample();
     state.items = new Uint8Array(2);
     expect(() => bytesOf(toy, state)).toThrow("toy.items: expected 3 elements, found 2");
@@ -305,7 +305,7 @@ describe("checks and hooks", () => {
     expect(() => toy.validate(element, { path: "toy@1" })).toThrow("toy@1.queues[1].size: expected");
   });
 
-  it("bound each element of an array", () => {
+  it("apply bounds to each element of an array", () => {
     const levels = s.defineState("levels", { version: 1 }, { level: s.u8Array(3).range(0, 7) });
     expect(() => load(levels, fromHex("000708"))).toThrow(
       "levels.level[2] at offset 2: expected 0 to 7, found 8",
@@ -320,7 +320,7 @@ describe("a known field", () => {
     { harts: s.u32.known(), compare: s.varU64Array("harts", 8) },
   );
 
-  it("is not on the wire; a load takes it from the state there is", () => {
+  it("is not on the wire; a load takes it from the existing state", () => {
     const known = sized.create();
     known.harts = 2;
     known.compare = BigUint64Array.of(1n, 2n);
@@ -339,7 +339,7 @@ describe("a known field", () => {
 describe("a bitmap of varying length", () => {
   const marks = s.defineState("marks", { version: 1 }, { bits: s.u32, map: s.varBitmap("bits", 100) });
 
-  it("takes as many words as its bits need", () => {
+  it("uses as many words as its bits need", () => {
     const state = marks.create();
     state.bits = 65;
     state.map = BigUint64Array.of(5n, 1n);
@@ -367,7 +367,7 @@ describe("assign", () => {
 });
 
 describe("a definition that contradicts itself", () => {
-  it("is refused where it is made", () => {
+  it("is refused when it is made", () => {
     const options = { version: 1, needed: () => true };
     expect(() => s.defineState("d", { version: 1 }, { data: s.varBuffer("n", 4), n: s.u8 })).toThrow(
       "d.data: expected n before it",

@@ -1,7 +1,7 @@
-// The words that schemas are written in: field constructors, struct, subsection, defineState.
+// The vocabulary of schemas: field constructors, struct, subsection, defineState.
 //   export const plicState = defineState("riscv_sifive_plic", { version: 1 }, { threshold: u32, … });
 //   type PlicState = StateOf<typeof plicState>;
-// A field's TypeScript type: number to 32 bits, bigint for 64, boolean, typed arrays, nested objects.
+// The TypeScript type of a field: number up to 32 bits, bigint for 64, boolean, typed array, nested object.
 import {
   arrayCodec,
   BOOL,
@@ -36,7 +36,7 @@ export const i16: Field<number> = new Field(scalarCodec(I16));
 export const i32: Field<number> = new Field(scalarCodec(I32));
 export const i64: Field<bigint> = new Field(scalarCodec(I64));
 export const bool: Field<boolean> = new Field(scalarCodec<boolean>(BOOL));
-/** Expiry in ns of a QEMU timer; all ones if it is not armed. */
+/** Expiry time of a QEMU timer in ns; all ones if it is not armed. */
 export const timer: Field<bigint> = new Field(scalarCodec(TIMER));
 
 export const u8Array = (length: number): Field<Uint8Array> =>
@@ -48,24 +48,24 @@ export const u32Array = (length: number): Field<Uint32Array> =>
 export const u64Array = (length: number): Field<BigUint64Array> =>
   new Field(arrayCodec<bigint, BigUint64Array>(U64, BigUint64Array, length));
 
-/** Arrays of as many elements as the earlier field `countKey` says, at most `max`. */
+/** The earlier field `countKey` holds the number of elements, at most `max`. */
 export const varU32Array = (countKey: string, max: number): Field<Uint32Array> =>
   new Field(arrayCodec<number, Uint32Array>(U32, Uint32Array, { key: countKey, max }));
 export const varU64Array = (countKey: string, max: number): Field<BigUint64Array> =>
   new Field(arrayCodec<bigint, BigUint64Array>(U64, BigUint64Array, { key: countKey, max }));
 
-/** Bytes as one field. */
+/** Bytes that form one field. */
 export const buffer = (length: number): Field<Uint8Array> => new Field(bufferCodec(length));
-/** As many bytes as the earlier field `countKey` says, at most `max`. */
+/** The earlier field `countKey` holds the number of bytes, at most `max`. */
 export const varBuffer = (countKey: string, max: number): Field<Uint8Array> =>
   new Field(bufferCodec({ key: countKey, max }));
 
-/** Bits in 64-bit words, the lowest first (QEMU's VMSTATE_BITMAP). */
+/** Bits in 64-bit words, lowest first (QEMU's VMSTATE_BITMAP). */
 export const bitmap = (bits: number): Field<BigUint64Array> => new Field(bitmapCodec(bits));
 export const varBitmap = (countKey: string, maxBits: number): Field<BigUint64Array> =>
   new Field(bitmapCodec({ key: countKey, max: maxBits }));
 
-/** A nested object, at the definition's own version or at the one given (VMSTATE_VSTRUCT). */
+/** A nested object, at the definition's own version or the given one (VMSTATE_VSTRUCT). */
 export const struct = <T>(definition: StateDefinition<T>, version = definition.version): Field<T> =>
   new Field(new StructCodec<T>(definition, version) as never);
 export const structArray = <T>(definition: StateDefinition<T>, length: number): Field<T[]> =>
@@ -77,5 +77,5 @@ export const varStructArray = <T>(
 ): Field<T[]> =>
   new Field(new StructCodec<T>(definition, definition.version, { key: countKey, max }) as never);
 
-/** `size` bytes that nobody reads: zeros on the wire, no property of the state. */
+/** `size` reserved bytes: zeros on the wire, not a property of the state. */
 export const unused = (size: number): Field<undefined> => new Field(unusedCodec(size));

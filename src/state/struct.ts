@@ -1,5 +1,5 @@
-// The codec of nested states: one struct, or an array of them (VMSTATE_STRUCT, VMSTATE_STRUCT_ARRAY,
-// VMSTATE_STRUCT_VARRAY, VMSTATE_VSTRUCT). A struct has no version on the wire: the schema says which.
+// The codec of nested states: one struct or an array of structs (VMSTATE_STRUCT, VMSTATE_STRUCT_ARRAY,
+// VMSTATE_STRUCT_VARRAY, VMSTATE_VSTRUCT). A struct has no version on the wire: the schema gives it.
 import { type ByteReader, ByteWriter } from "../base/bytes.ts";
 import { type Count, countIn, countKeyOf, countSchema } from "./codecs.ts";
 import type { StateDefinition } from "./definition.ts";

@@ -1,6 +1,6 @@
-// The one walker over a state's fields and subsections: it validates, encodes, decodes and describes
-// whatever a definition lists, as QEMU's vmstate_save_state and vmstate_load_state do.
-// A subsection's fields are properties of the same flat state object as its parent's.
+// The only walker over the fields and subsections of a state: it validates, encodes, decodes and describes
+// them, as QEMU's vmstate_save_state and vmstate_load_state do. The fields of a subsection are properties of
+// the same flat state object as its parent's.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8, quoted } from "../base/text.ts";
 import type { DescribedField, DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
@@ -14,11 +14,14 @@ export type Fields = Record<string, Field<any>>;
 export interface Hooks<T> {
   /** Runs before the fields are written or described; may run more than once. */
   preSave?(state: T): void;
-  /** Runs on a loaded state whose fields and checks have passed, before it is applied. May throw StateError. */
+  /**
+   * Runs on a loaded state after its fields and checks have passed and before it is applied. May throw
+   * StateError.
+   */
   postLoad?(state: T, version: number): void;
 }
 
-/** Definitions and subsections as the walker sees them. */
+/** The walker's view of definitions and subsections. */
 export interface Group {
   readonly name: string;
   readonly version: number;
@@ -30,7 +33,7 @@ export interface Group {
 }
 export interface Member {
   readonly key: string;
-  /** Name in paths and, made unique as QEMU does, in the VMDESCRIPTION. */
+  /** The name in paths and, made unique as QEMU does, in the VMDESCRIPTION. */
   readonly wireName: string;
   readonly describedName: string;
   readonly field: Field<unknown>;
@@ -64,7 +67,7 @@ function* allMembers(group: Group): Generator<Member> {
   for (const sub of group.subsections) yield* allMembers(sub);
 }
 
-/** Every field that is part of the state (unused bytes are not). */
+/** Every field of the state except unused bytes. */
 export function* stateMembers(group: Group): Generator<Member> {
   for (const member of allMembers(group)) if (member.field.codec.type !== "unused_buffer") yield member;
 }
@@ -152,7 +155,7 @@ export function decodeGroup(
   place.path = path;
 }
 
-/** The name of the subsection that comes next, or undefined if none does. */
+/** The name of the next subsection, or undefined if there is none. */
 export function peekSubsection(reader: ByteReader): string | undefined {
   if (reader.peekU8() !== QEMU_VM_SUBSECTION) return undefined;
   const length = reader.peek(1, 1)?.[0];
@@ -160,12 +163,14 @@ export function peekSubsection(reader: ByteReader): string | undefined {
   return name === undefined ? undefined : decodeUtf8(name);
 }
 
-/** A subsection's name repeats its parent's, which the path may have already. */
+/** A subsection's name starts with its parent's, which the path may contain already. */
 function subsectionPath(path: string, name: string): string {
   return name.startsWith(`${path}/`) ? name : `${path}: ${name}`;
 }
 
-/** Subsections come in any order. One whose name does not start with ours belongs to who contains us. */
+/**
+ * Subsections come in any order. A subsection whose name does not start with ours belongs to the container.
+ */
 function decodeSubsections(group: Group, reader: ByteReader, state: StateRecord, place: Place): void {
   const { path } = place;
   const seen = new Set<string>();

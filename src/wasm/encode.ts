@@ -1,12 +1,12 @@
-// Bytes of the WebAssembly binary format (core spec 2.0, chapter 5): LEB128, names, sections, and the
-// rope that instructions are kept in until function and data indices are known.
+// The WebAssembly binary format (core spec 2.0, chapter 5): LEB128, names, sections, and the rope that holds
+// instructions until function and data indexes are known.
 
-/** Something whose index is known only when the module is written. */
+/** A thing whose index is known only when the module is written. */
 export interface Indexed {
   readonly indexSpace: "function" | "data" | "type";
 }
 
-/** No byte: says of the branch that follows whether it is likely taken (branch hinting proposal). */
+/** Emits no byte: tells whether the branch that follows is likely taken (branch hinting proposal). */
 export class BranchHint {
   static readonly likely = new BranchHint(1);
   static readonly unlikely = new BranchHint(0);
@@ -16,7 +16,7 @@ export class BranchHint {
   }
 }
 
-/** A piece of code: a byte, a sequence, a reference that is written as its LEB128 index, or a hint. */
+/** A piece of code: a byte, a sequence, a reference written as its LEB128 index, or a hint. */
 export type Code = number | readonly Code[] | Indexed | BranchHint;
 
 const ULEB_CACHE: (readonly number[])[] = [];
@@ -82,7 +82,7 @@ export function floatBytes(value: number, size: 4 | 8): number[] {
   return [...new Uint8Array(view.buffer, 0, size)];
 }
 
-/** A counted name; ASCII only, which all our names are. */
+/** A counted name. ASCII only, as all our names are. */
 export function name(text: string): number[] {
   return [...uleb(text.length), ...Array.from(text, (c) => c.charCodeAt(0))];
 }
@@ -111,15 +111,15 @@ export class Bytes {
   }
 }
 
-/** An index that is known when the module is written, in a field of this many bytes (padded LEB128). */
+/** Size in bytes of an index field that is filled in when the module is written (padded LEB128). */
 const INDEX_BYTES = 5;
 
-/** Instructions as bytes, with the places that wait for an index, those of hinted branches, and notes. */
+/** Instructions as bytes, and the positions of unresolved indexes, hinted branches and notes. */
 export class CodeBytes {
   readonly bytes = new Bytes();
   readonly references: { readonly at: number; readonly to: Indexed }[] = [];
   readonly hints: { readonly at: number; readonly hint: BranchHint }[] = [];
-  /** What the code from here on is for, in the terms of who builds it; for text.ts alone. */
+  /** What the code from each position on implements, in the caller's terms; for text.ts only. */
   readonly notes: { readonly at: number; readonly note: number }[] = [];
 
   emit(code: Code): void {
@@ -133,7 +133,7 @@ export class CodeBytes {
     }
   }
 
-  /** The bytes with all indices filled in. */
+  /** The bytes with all indexes filled in. */
   resolved(index: (ref: Indexed) => number): Uint8Array<ArrayBuffer> {
     const out = this.bytes.finish();
     for (const { at, to } of this.references) {

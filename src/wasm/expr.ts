@@ -1,21 +1,21 @@
-// Typed WebAssembly expressions: I32, I64, F32, F64 objects whose methods are the instructions of the
-// core spec (chapter 4.3) and of the threads proposal (atomics). An expression is a tree that has not run
-// yet: mentioned twice it is evaluated twice, and it is evaluated where the statement that uses it stands.
-// Bind it with `f.let(expr)` to evaluate once. Integer operations on constants give constants, so a meaning
-// written for run-time fields costs nothing where they are known. Left out: vectors, references, globals.
+// Typed WebAssembly expressions: objects I32, I64, F32 and F64 whose methods are the instructions of the core
+// spec (chapter 4.3) and of the threads proposal (atomics). An expression is a tree that is evaluated in the
+// statement that uses it, once for each use. Bind it with `f.let(expr)` to evaluate it once. Integer
+// operations on constants are folded, so a meaning written for run-time fields costs nothing where they are
+// constant. Left out: vectors, references, globals.
 import { type Code, floatBytes, sleb, sleb32, uleb } from "./encode.ts";
 
 type AsI32 = I32 | number;
 type AsI64 = I64 | number | bigint;
 
-/** Read-modify-write operators of the threads proposal, with their place in its opcode space. */
+/** Read-modify-write operators of the threads proposal and their positions in its opcode space. */
 const RMW = { add: 0, sub: 1, and: 2, or: 3, xor: 4, xchg: 5 } as const;
 export type RmwOp = keyof typeof RMW;
 
 const ATOMIC = 0xfe;
 const SIMD = 0xfd;
 
-/** Memory immediate: log2 alignment and offset in bytes. */
+/** The memory immediate: log2 of the alignment, and the offset in bytes. */
 export function memarg(align: number, offset: number): Code {
   return [align, uleb(offset)];
 }
@@ -24,17 +24,19 @@ export class I32 {
   static readonly type = 0x7f;
   readonly type = 0x7f as const;
   readonly code: Code;
-  /** The value, signed, where it is known; operations on such expressions are done here and now. */
+  /** The signed value if it is known; operations on such expressions are folded. */
   readonly constant: number | undefined;
   constructor(code: Code, constant?: number) {
     this.code = code;
     this.constant = constant;
   }
-  /** A constant; taken modulo 2^32. */
+  /** A constant, taken modulo 2^32. */
   static of(n: number): I32 {
     return new I32([0x41, sleb32(n)], n | 0);
   }
-  /** `right`, `left`: the constant that as this operand leaves the other one as it is. */
+  /**
+   * `right` and `left` are the neutral elements: the constant operand that leaves the other one unchanged.
+   */
   #op(
     opcode: number,
     o: AsI32,
@@ -167,18 +169,18 @@ export class I32 {
   reinterpretF32(): F32 {
     return new F32([this.code, 0xbe]);
   }
-  /** `this` non-zero ? a : b, both evaluated (if `this` is constant, only the chosen one). */
+  /** `this` non-zero ? a : b. Evaluates both, or only the chosen one if `this` is constant. */
   select<T extends Value>(a: T, b: T): T {
     if (this.constant !== undefined) return this.constant === 0 ? b : a;
     return make(a, [a.code, b.code, this.code, 0x1b]);
   }
-  /** `this` non-zero ? a : b, only the chosen one evaluated. */
+  /** `this` non-zero ? a : b. Evaluates only the chosen one. */
   choose<T extends Value>(a: T, b: T): T {
     if (this.constant !== undefined) return this.constant === 0 ? b : a;
     return make(a, [this.code, 0x04, a.type, a.code, 0x05, b.code, 0x0b]);
   }
 
-  // Memory: `this` is the address, `offset` is added without wrapping. Little-endian, any alignment.
+  // Memory: `this` is the address; `offset` is added without wrapping. Little-endian, any alignment.
   load32(offset = 0): I32 {
     return new I32([this.code, 0x28, memarg(0, offset)]);
   }
@@ -222,21 +224,21 @@ export class I32 {
     return new F64([this.code, 0x2b, memarg(0, offset)]);
   }
 
-  // Atomics: sequentially consistent, naturally aligned or they trap.
+  // Atomics: sequentially consistent; they trap unless naturally aligned.
   atomicLoad32(offset = 0): I32 {
     return new I32([this.code, ATOMIC, 0x10, memarg(2, offset)]);
   }
   atomicLoad64(offset = 0): I64 {
     return new I64([this.code, ATOMIC, 0x11, memarg(3, offset)]);
   }
-  /** The old value. */
+  /** Returns the old value. */
   rmw32(op: RmwOp, value: AsI32, offset = 0): I32 {
     return new I32([this.code, i32(value).code, ATOMIC, 0x1e + 7 * RMW[op], memarg(2, offset)]);
   }
   rmw64(op: RmwOp, value: AsI64, offset = 0): I64 {
     return new I64([this.code, i64(value).code, ATOMIC, 0x1f + 7 * RMW[op], memarg(3, offset)]);
   }
-  /** The old value; stored only if it was `expected`. */
+  /** Returns the old value; stores only if that was `expected`. */
   cmpxchg32(expected: AsI32, replacement: AsI32, offset = 0): I32 {
     return new I32([this.code, i32(expected).code, i32(replacement).code, ATOMIC, 0x48, memarg(2, offset)]);
   }
@@ -249,13 +251,13 @@ export class I64 {
   static readonly type = 0x7e;
   readonly type = 0x7e as const;
   readonly code: Code;
-  /** As for I32. */
+  /** See I32. */
   readonly constant: bigint | undefined;
   constructor(code: Code, constant?: bigint) {
     this.code = code;
     this.constant = constant;
   }
-  /** A constant; taken modulo 2^64. */
+  /** A constant, taken modulo 2^64. */
   static of(n: number | bigint): I64 {
     const value = BigInt.asIntN(64, BigInt(n));
     return new I64([0x42, sleb(value)], value);
@@ -489,12 +491,12 @@ export class F64 {
   copysign(o: F64): F64 {
     return this.#op(0xa6, o);
   }
-  /** this × y + z, rounded once or twice as the host likes (relaxed SIMD; see fused.ts). */
+  /** this × y + z, rounded once or twice, as the host chooses (relaxed SIMD; see fused.ts). */
   relaxedMadd(y: F64, z: F64): F64 {
     const splat = [SIMD, 0x14];
     return new F64([this.code, splat, y.code, splat, z.code, splat, SIMD, 0x87, 0x02, SIMD, 0x21, 0]);
   }
-  /** Rounded to float, to nearest even. */
+  /** Rounds to single precision, to nearest even. */
   demote(): F32 {
     return new F32([this.code, 0xb6]);
   }
@@ -596,7 +598,7 @@ export class F32 {
   copysign(o: F32): F32 {
     return this.#op(0x98, o);
   }
-  /** As for F64. */
+  /** See F64. */
   relaxedMadd(y: F32, z: F32): F32 {
     const splat = [SIMD, 0x13];
     return new F32([this.code, splat, y.code, splat, z.code, splat, SIMD, 0x85, 0x02, SIMD, 0x1f, 0]);
@@ -632,7 +634,7 @@ export function make<T extends Value>(like: T, code: Code): T {
   return new TYPES[like.type](code) as T;
 }
 
-/** Left to run time: rare, and divisions may trap. */
+/** Not folded: the operation is rare, and divisions may trap. */
 const unfolded = (): undefined => undefined;
 
 const u64 = (v: bigint): bigint => BigInt.asUintN(64, v);

@@ -1,5 +1,5 @@
-// WebAssembly functions as TypeScript closures over typed expressions. A function is a constant; a module is
-// made of the functions it exports and all that they call, so nothing has to be declared or registered twice.
+// WebAssembly functions as TypeScript closures over typed expressions. A function is a constant; a module
+// contains the functions it exports and all that they call, so nothing is declared or registered twice.
 //
 //   const now = imported("host", "now", [], F64);
 //   const sum = fn("sum", [I32, I32], I64, (f, address, count) => {      // sum of `count` 64-bit words
@@ -15,8 +15,8 @@
 //   });
 //   const bytes = buildModule({ memory: { module: "host", name: "memory", … }, exports: { sum } });
 //
-// `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a statement.
-// A local made by `f.let` lives to the end of the enclosing body (its slot is reused after that).
+// `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a
+// statement. A local made by `f.let` lives until the enclosing body ends; then its slot is reused.
 import { BranchHint, type Code, CodeBytes, type Indexed, uleb } from "./encode.ts";
 import { F32, F64, I32, I64, memarg, type Value, type ValueType } from "./expr.ts";
 
@@ -26,38 +26,38 @@ type Settable<T extends Value> = T | (T extends I32 ? number : T extends I64 ? n
 /** A local variable: an expression that can be assigned. */
 export type Local<T extends Value> = T & {
   set(value: Settable<T>): void;
-  /** Assign, and be the assigned value. */
+  /** Assigns the value and evaluates to it. */
   tee(value: Settable<T>): T;
 };
 
 type Params<P extends readonly ValueType[]> = { [K in keyof P]: Local<InstanceType<P[K]>> };
 type Args<P extends readonly ValueType[]> = { [K in keyof P]: Settable<InstanceType<P[K]>> };
-// A function with a result may also leave it to `f.return`, then its end is never reached.
+// A function with a result may return it with `f.return` alone; then the end of its body is unreachable.
 type Body<P extends readonly ValueType[], R> = (
   f: Func,
   ...params: Params<P>
 ) => InstanceOf<R> | undefined | void;
 
-/** Target of a branch; only valid inside the body it was given to. */
+/** The target of a branch, valid only inside the body that received it. */
 export interface Label {
   readonly depth: number;
 }
 
-/** A function of whatever type, as a module writes it. */
+/** A function of any type, as a module writes it. */
 export interface AnyFn extends Indexed {
   readonly name: string;
   readonly params: readonly ValueType[];
   readonly result: ValueType | undefined;
-  /** The module it is imported from; undefined: it has a body. */
+  /** The module it is imported from; undefined if it has a body. */
   readonly importedFrom: string | undefined;
   assemble(): FunctionCode;
 }
 
-/** What a function's code entry is made of. */
+/** The contents of a function's code entry. */
 export interface FunctionCode {
-  /** Types of the locals after the parameters. */
+  /** Types of the locals that follow the parameters. */
   readonly locals: readonly ValueType[];
-  /** By index; those that have a name. */
+  /** Names of locals by index, where they have one. */
   readonly localNames: ReadonlyMap<number, string>;
   readonly code: CodeBytes;
 }
@@ -84,14 +84,16 @@ export class Fn<
     this.#body = "body" in source ? source.body : undefined;
   }
 
-  /** The call as an expression; for a function without result, only `f.call` makes sense. */
+  /** The call as an expression. For a function without a result, use `f.call`. */
   call(...args: Args<P>): InstanceOf<R> {
     const code = [argumentsOf(this.params, args), 0x10, this];
     const result = this.result;
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
 
-  /** Runs the body, once: modules that share the function, and who asks what it calls, get the same code. */
+  /**
+   * Runs the body once: all modules that share the function, and queries of its callees, get the same code.
+   */
   assemble(): FunctionCode {
     this.#assembled ??= this.#assemble();
     return this.#assembled;
@@ -103,7 +105,7 @@ export class Fn<
   }
 }
 
-/** Define a function. `body` gets the function builder and the parameters as locals. */
+/** Defines a function. `body` receives the function builder and the parameters as locals. */
 export function fn<const P extends readonly ValueType[], R extends ValueType | undefined>(
   name: string,
   params: P,
@@ -113,7 +115,7 @@ export function fn<const P extends readonly ValueType[], R extends ValueType | u
   return new Fn(name, params, result, { body });
 }
 
-/** Declare an imported function. */
+/** Declares an imported function. */
 export function imported<const P extends readonly ValueType[], R extends ValueType | undefined>(
   module: string,
   name: string,
@@ -123,7 +125,9 @@ export function imported<const P extends readonly ValueType[], R extends ValueTy
   return new Fn(name, params, result, { importedFrom: module });
 }
 
-/** A function type, for calls through the module's table. Make one object per type and use it everywhere. */
+/**
+ * A function type, for calls through the module's table. Make one object for each type and use it everywhere.
+ */
 export class FnType<
   P extends readonly ValueType[] = readonly ValueType[],
   R extends ValueType | undefined = ValueType | undefined,
@@ -137,7 +141,7 @@ export class FnType<
     this.result = result;
   }
 
-  /** Call entry `index` of the table; traps if there is none of this type. */
+  /** Calls entry `index` of the table; traps if the entry has another type. */
   callIndirect(index: I32, ...args: Args<P>): InstanceOf<R> {
     const code = [argumentsOf(this.params, args), index.code, 0x11, this, 0];
     return (this.result === undefined ? { code } : new this.result(code)) as InstanceOf<R>;
@@ -164,7 +168,7 @@ const ELSE = 0x05;
 const END = 0x0b;
 const NO_RESULT = 0x40;
 
-/** Emits one function's statements. */
+/** Emits the statements of one function. */
 export class Func {
   readonly params: readonly Local<Value>[];
   readonly #code = new CodeBytes();
@@ -178,13 +182,13 @@ export class Func {
     this.params = params.map((type, i) => this.#local(new type([]), i));
   }
 
-  /** A fresh local with this value. Its name is for people; it is the last one that the slot had. */
+  /** A new local with this value. The name is for debugging; the last name given to a slot counts. */
   let<T extends Value>(value: T, localName?: string): Local<T> {
     const { local, index } = this.#fresh(value, localName);
     this.#emit(value.code, 0x21, uleb(index));
     return local;
   }
-  /** A fresh local that has no value yet, or any. */
+  /** A new local with an undefined value. */
   declare<T extends ValueType>(type: T, localName?: string): Local<InstanceType<T>> {
     return this.#fresh(new type([]) as InstanceType<T>, localName).local;
   }
@@ -195,11 +199,11 @@ export class Func {
     return { local: this.#local(like, index), index };
   }
 
-  /** What follows is for `note`, whatever that is to the caller (text.ts). */
+  /** Attaches `note` to the code that follows; its meaning is the caller's (see text.ts). */
   note(note: number): void {
     this.#code.notes.push({ at: this.#code.bytes.length, note });
   }
-  /** Evaluate for the effect only. */
+  /** Evaluates for the side effects only. */
   drop(value: Value): void {
     this.#emit(value.code, 0x1a);
   }
@@ -210,7 +214,10 @@ export class Func {
   return(value?: Value): void {
     this.#emit(value?.code ?? [], 0x0f);
   }
-  /** Leave for entry `index` of the table, of the same result type: no frame of this function stays (tail call). */
+  /**
+   * Tail call of entry `index` of the table, which has the same result type: no frame of this function
+   * remains.
+   */
   returnCallIndirect<P extends readonly ValueType[]>(
     type: FnType<P, ValueType | undefined>,
     index: I32,
@@ -223,8 +230,8 @@ export class Func {
   }
 
   /**
-   * `likely` says whether `then` is (left out: unknown); code that is not goes out of the way. Of a constant
-   * condition only the arm that is taken is emitted.
+   * `likely` tells whether `then` is likely (undefined: unknown); unlikely code is placed out of line. For a
+   * constant condition only the taken arm is emitted.
    */
   if(condition: I32, then: () => void, otherwise?: () => void, likely?: boolean): void {
     if (condition.constant !== undefined) {
@@ -240,13 +247,13 @@ export class Func {
     }
     this.#emit(END);
   }
-  /** `exit` leaves the block. */
+  /** A branch to `exit` leaves the block. */
   block(body: (exit: Label) => void): void {
     this.#emit(BLOCK, NO_RESULT);
     this.#nested(body);
     this.#emit(END);
   }
-  /** `again` goes back to the start; the end of the body leaves the loop. */
+  /** A branch to `again` repeats the loop; the end of the body leaves it. */
   loop(body: (again: Label) => void): void {
     this.#emit(LOOP, NO_RESULT);
     this.#nested(body);
@@ -262,14 +269,14 @@ export class Func {
     }
     this.#emit(condition.code, hint(likely), 0x0d, uleb(this.#depth - label.depth));
   }
-  /** To label `index`, the last one beyond. */
+  /** Branches to label `index`, or to the last one if there is no such label. */
   brTable(index: I32, labels: readonly Label[]): void {
     const depths = labels.map((label) => uleb(this.#depth - label.depth));
     this.#emit(index.code, 0x0e, uleb(labels.length - 1), depths);
   }
   /**
-   * Case number `targets[index]` of `cases` (`index` itself if there are no targets), or `otherwise` beyond either.
-   * A case ends with a branch, or goes on after the switch.
+   * Runs case number `targets[index]` of `cases` (`index` itself without targets), or `otherwise` if out of
+   * range. A case ends with a branch or continues after the switch.
    */
   switch(
     index: I32,
@@ -299,12 +306,12 @@ export class Func {
     });
   }
 
-  /** Locals made in `body` are free again after it. */
+  /** Locals made in `body` are released after it. */
   scope(body: () => void): void {
     this.#inScope(body);
   }
 
-  // Stores take the low bits of the value. Little-endian, any alignment.
+  // Stores write the low bits of the value. Little-endian, any alignment.
   store8(address: I32, value: I32 | I64 | number, offset = 0): void {
     this.#store(address, value, 0x3a, 0x3c, offset);
   }
@@ -329,7 +336,7 @@ export class Func {
   atomicStore64(address: I32, value: I64 | number | bigint, offset = 0): void {
     this.#emit(address.code, constant(value, I64).code, 0xfe, 0x18, memarg(3, offset));
   }
-  /** A full barrier. */
+  /** A full memory barrier. */
   fence(): void {
     this.#emit(0xfe, 0x03, 0x00);
   }
@@ -341,12 +348,12 @@ export class Func {
   copy(target: I32, source: I32, length: I32 | number): void {
     this.#emit(target.code, source.code, constant(length, I32).code, 0xfc, 10, 0, 0);
   }
-  /** memory.init: all of `data` to `target`. */
+  /** memory.init: copies all of `data` to `target`. */
   init(target: I32, data: Data): void {
     this.#emit(target.code, I32.of(0).code, I32.of(data.bytes.length).code, 0xfc, 8, data, 0);
   }
 
-  /** Locals and code, closed. `mustReturn`: the function has a result. */
+  /** The locals and the code, with the final `end`. `mustReturn`: the function has a result. */
   finish(value: Value | undefined, mustReturn: boolean): FunctionCode {
     if (value !== undefined) this.#emit(value.code);
     else if (mustReturn) this.unreachable();
@@ -387,9 +394,9 @@ export class Func {
 
 type Emit = (code: Code) => void;
 
-/** Expressions of a type that can be assigned. */
+/** The assignable variant of an expression type. */
 function assignable<B extends ValueType>(type: B) {
-  // As if they were all I32: who gets a local is told its real type.
+  // Typed as I32 for all; callers see the real type.
   const Base = type as unknown as new (code: Code) => I32;
   return class extends Base {
     readonly #emit: Emit;

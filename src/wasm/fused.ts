@@ -1,6 +1,7 @@
-// Whether this host's relaxed multiply-add (WebAssembly 3.0, relaxed SIMD) is there and rounds once. The
-// specification leaves fused or not to the host, but has it decide once for all modules and tiers; V8 does by the
-// CPU (FMA3). So one look tells for the process. Left out: hosts that fuse one width only get neither.
+// Whether the host has relaxed multiply-add (WebAssembly 3.0, relaxed SIMD) and rounds it once. The
+// specification leaves fusing to the host but requires one choice for all modules and tiers; V8 chooses by
+// the CPU (FMA3). So one probe is valid for the process. Left out: a host that fuses only one width counts as
+// having neither.
 import { F32, F64, I32 } from "./expr.ts";
 import { fn } from "./function.ts";
 import { compileModule, createSharedMemory, instantiateModule } from "./host.ts";
@@ -8,14 +9,14 @@ import { buildModule } from "./module.ts";
 
 let known: boolean | undefined;
 
-/** `F64.relaxedMadd` and `F32.relaxedMadd` exist here and are fused. */
+/** True if `F64.relaxedMadd` and `F32.relaxedMadd` exist on this host and are fused. */
 export function hasFusedMultiplyAdd(): boolean {
   known ??= probe();
   return known;
 }
 
 function probe(): boolean {
-  // (1 + ε)² - (1 + 2ε) is ε²; rounded in between it is 0.
+  // (1 + ε)² - (1 + 2ε) is ε², or 0 if the product is rounded first.
   const probe64 = fn("probe64", [F64, F64], I32, (_, x, z) => x.relaxedMadd(x, z).ne(F64.of(0)));
   const probe32 = fn("probe32", [F32, F32], I32, (_, x, z) => x.relaxedMadd(x, z).ne(F32.of(0)));
   const memory = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
@@ -27,7 +28,7 @@ function probe(): boolean {
     };
     return isFused(probes["probe64"], 2 ** -30) && isFused(probes["probe32"], 2 ** -15);
   } catch {
-    // A host without relaxed SIMD refuses the module.
+    // A host without relaxed SIMD rejects the module.
     return false;
   }
 }

@@ -1,5 +1,5 @@
-// The host's WebAssembly (JavaScript API 2.0), which every platform has and only `dom` types: compile, instantiate,
-// shared memory. Modules and memories can be posted to workers as they are.
+// The host's WebAssembly (JavaScript API 2.0): compile, instantiate, shared memory. Every platform has it,
+// but only `dom` types it. Modules and memories can be posted to workers.
 
 /** A compiled module. Opaque. */
 export interface WasmModule {
@@ -9,7 +9,7 @@ export interface WasmMemory {
   readonly buffer: SharedArrayBuffer;
 }
 
-/** A table of functions; belongs to one thread. */
+/** A table of functions, which belongs to one thread. */
 export interface WasmTable {
   /** Adds `count` entries. */
   grow(count: number, value: unknown): number;
@@ -34,7 +34,7 @@ export function compileModule(bytes: Uint8Array<ArrayBuffer>): WasmModule {
   return new WebAssembly.Module(bytes);
 }
 
-/** The exports of a new instance. */
+/** Instantiates the module and returns its exports. */
 export function instantiateModule(
   module: WasmModule,
   imports: Record<string, Record<string, unknown>>,
@@ -47,7 +47,7 @@ export function createFunctionTable(): WasmTable {
   return new WebAssembly.Table({ initial: 0, element: "anyfunc" });
 }
 
-/** Shared memory of `pages` × 64 KiB that never grows. Throws RangeError if the host cannot reserve it. */
+/** Shared memory of `pages` × 64 KiB that cannot grow. Throws RangeError if the host cannot reserve it. */
 export function createSharedMemory(pages: number): WasmMemory {
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }

@@ -1,4 +1,4 @@
-// Functions built with the DSL, run by the host: arithmetic, control flow, memory, atomics, imports, data.
+// Functions built with the DSL and run by the host: arithmetic, control flow, memory, atomics, imports, data.
 import { describe, expect, it } from "vitest";
 import { F64, I32, I64 } from "./expr.ts";
 import { Data, fn, type AnyFn, type Fn, imported } from "./function.ts";
@@ -101,7 +101,7 @@ describe("wasm builder", () => {
     expect(call.root?.(16)).toBe(4);
   });
 
-  // Constants fold to what the host computes from the same operands at run time.
+  // Constants fold to the value that the host computes from the same operands at run time.
   it("folds integer constants", () => {
     const words = [0, 1, -1, 5, 31, 33, 0x7fff_ffff, -0x8000_0000, 0x1234_5678];
     const longs = [0n, 1n, -1n, 63n, 65n, 2n ** 63n - 1n, -(2n ** 63n), 0x1234_5678_9abc_def0n, -300n];
@@ -134,7 +134,7 @@ describe("wasm builder", () => {
     check(I64, longs, `${binary64} ${unary64}`.split(" "));
   });
 
-  it("leaves out what constants make void", () => {
+  it("omits code that constants make unreachable", () => {
     const missing = imported("host", "missing", [], I32);
     const same = fn("same", [I32, I64], I64, (f, x, y) => {
       f.if(I32.of(0), () => f.call(missing));

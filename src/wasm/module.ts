@@ -1,6 +1,6 @@
-// A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): everything that they reach is
-// included, numbered in the order it is met, so the bytes depend only on the input. One imported memory, and one
-// imported table if asked for. Left out: globals, start functions, exported memory.
+// A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): it includes every function
+// they reach, numbered in the order found, so that the bytes depend on the input only. One imported memory,
+// and optionally one imported table. Left out: globals, start functions, exported memory.
 import { type BranchHint, Bytes, type Indexed, name, sleb, uleb } from "./encode.ts";
 import { type AnyFn, Data, Fn, FnType, type FunctionCode } from "./function.ts";
 
@@ -13,17 +13,19 @@ export interface ModuleOptions {
     readonly shared: boolean;
   };
   readonly exports: Readonly<Record<string, AnyFn>>;
-  /** The table that calls go through; `elements` are put into it when the module is instantiated. */
+  /** The table for indirect calls; `elements` are stored in it when the module is instantiated. */
   readonly table?: {
     readonly module: string;
     readonly name: string;
     readonly elements?: readonly { readonly at: number; readonly fn: AnyFn }[];
   };
-  /** Functions that another module exports under these names: imported from it instead of being included. */
+  /** Functions that another module exports under these names: imported from it, not included. */
   readonly externals?: { readonly module: string; readonly names: ReadonlyMap<AnyFn, string> };
 }
 
-/** The functions with a body that these reach, themselves included, in the order a module numbers them. */
+/**
+ * The functions with a body that these reach, including these, in the order in which a module numbers them.
+ */
 export function reachableFunctions(roots: readonly AnyFn[]): AnyFn[] {
   const found = new Set<Indexed>();
   const visit = (target: Indexed): void => {
@@ -35,7 +37,7 @@ export function reachableFunctions(roots: readonly AnyFn[]): AnyFn[] {
   return [...found] as AnyFn[];
 }
 
-/** The module's bytes. Function names are kept in a name section, for profilers. */
+/** The bytes of the module. A name section keeps function names for profilers. */
 export function buildModule({ memory, exports, table, externals }: ModuleOptions): Uint8Array<ArrayBuffer> {
   const imports: AnyFn[] = [];
   const defined: { fn: AnyFn; body: FunctionCode }[] = [];
@@ -144,7 +146,7 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   return out.finish();
 }
 
-/** The custom section of the branch hinting proposal: for each function its hinted branches by their offset. */
+/** The custom section of the branch hinting proposal: the hinted branches of each function by offset. */
 function branchHints(
   out: Bytes,
   functions: readonly (readonly [index: number, hints: readonly (readonly [number, BranchHint])[]])[],

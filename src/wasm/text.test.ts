@@ -69,7 +69,7 @@ test("calls through tables, tail calls, atomics, bulk memory, vectors", () => {
   expect(lines(other, ["a"])[0]).toBe("(drop (call $tail $a 0))");
 });
 
-test("lines know the note before them", () => {
+test("a line has the note before it", () => {
   const noted = fn("noted", [I32], undefined, (f, a) => {
     f.store32(a, 0);
     f.note(4);

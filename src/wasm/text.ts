@@ -1,20 +1,21 @@
-// The text of a function as we build it, for people: the folded text format (core spec 2.0, chapter 6), a line for each
-// statement, with locals as `$name` and constants as their numbers wherever they are operands. Knows the instructions
-// that expr.ts and function.ts emit; any other is a RangeError. Left out: types of blocks, alignments, what assemblers need.
+// The text of a function for debugging, in the folded text format (core spec 2.0, chapter 6): one line for
+// each statement, locals as `$name`, constants as numbers where they are operands. Supports the instructions
+// that expr.ts and function.ts emit; throws RangeError for others. Left out: block types, alignments, and all
+// else that only an assembler needs.
 import { type Indexed } from "./encode.ts";
 import { type AnyFn, Fn, FnType } from "./function.ts";
 
 export interface TextLine {
-  /** The last `f.note` before it; undefined: none yet. */
+  /** The last `f.note` before it, if any. */
   readonly note: number | undefined;
-  /** How many blocks it is in. */
+  /** The number of enclosing blocks. */
   readonly depth: number;
   readonly text: string;
 }
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
-/** From 0x45 on. */
+/** Opcodes from 0x45 on. */
 const NUMERIC = words(`
   i32.eqz i32.eq i32.ne i32.lt_s i32.lt_u i32.gt_s i32.gt_u i32.le_s i32.le_u i32.ge_s i32.ge_u
   i64.eqz i64.eq i64.ne i64.lt_s i64.lt_u i64.gt_s i64.gt_u i64.le_s i64.le_u i64.ge_s i64.ge_u
@@ -34,7 +35,7 @@ const NUMERIC = words(`
   i32.reinterpret_f32 i64.reinterpret_f64 f32.reinterpret_i32 f64.reinterpret_i64
   i32.extend8_s i32.extend16_s i64.extend8_s i64.extend16_s i64.extend32_s`);
 const NUMERIC_FIRST = 0x45;
-/** Those with two operands, by the number of the first and last. */
+/** Ranges of instructions with two operands: first and last opcode. */
 const BINARY: readonly (readonly [number, number])[] = [
   [0x46, 0x4f],
   [0x51, 0x66],
@@ -43,7 +44,7 @@ const BINARY: readonly (readonly [number, number])[] = [
   [0x92, 0x98],
   [0xa0, 0xa6],
 ];
-/** From 0x28 on: loads, then from 0x36 on stores. */
+/** Opcodes from 0x28 on (loads) and 0x36 on (stores). */
 const MEMORY = words(`
   i32.load i64.load f32.load f64.load i32.load8_s i32.load8_u i32.load16_s i32.load16_u
   i64.load8_s i64.load8_u i64.load16_s i64.load16_u i64.load32_s i64.load32_u
@@ -53,7 +54,7 @@ const STORE = 0x36;
 const SATURATING = words(`
   i32.trunc_sat_f32_s i32.trunc_sat_f32_u i32.trunc_sat_f64_s i32.trunc_sat_f64_u
   i64.trunc_sat_f32_s i64.trunc_sat_f32_u i64.trunc_sat_f64_s i64.trunc_sat_f64_u`);
-/** Vector instructions that we use: name, operands, whether a lane follows. */
+/** The vector instructions we use: name, number of operands, whether a lane index follows. */
 const VECTOR: ReadonlyMap<number, readonly [string, number, boolean]> = new Map([
   [0x13, ["f32x4.splat", 1, false]],
   [0x14, ["f64x2.splat", 1, false]],
@@ -62,7 +63,7 @@ const VECTOR: ReadonlyMap<number, readonly [string, number, boolean]> = new Map(
   [0x105, ["f32x4.relaxed_madd", 3, false]],
   [0x107, ["f64x2.relaxed_madd", 3, false]],
 ] as const);
-/** From 0x1e on by seven: i32, i64, and five narrow forms that we do not use. */
+/** Groups of seven opcodes from 0x1e on: i32, i64, and five narrow forms that we do not use. */
 const RMW = words("add sub and or xor xchg cmpxchg");
 const TYPES = new Map([
   [0x7f, "i32"],
@@ -74,13 +75,13 @@ const NO_RESULT = 0x40;
 
 interface Frame {
   readonly label: string;
-  /** An `if` with a result: its condition, and the text of its first arm once that is over. */
+  /** For an `if` with a result: the condition, and the text of the first arm once it is complete. */
   readonly condition?: string;
   readonly type?: string;
   first?: string;
 }
 
-/** `parameters` are names for the function's parameters; its other locals have theirs from `f.let`, or a number. */
+/** `parameters` names the function's parameters; other locals have the name given to `f.let`, or a number. */
 export function functionText(target: AnyFn, parameters: readonly string[] = []): TextLine[] {
   return new Printer(target, parameters).print();
 }
@@ -93,7 +94,7 @@ class Printer {
   readonly #hints: ReadonlyMap<number, number>;
   readonly #names: ReadonlyMap<number, string>;
   readonly #lines: TextLine[] = [];
-  /** Operands whose user has not come yet. */
+  /** Operands that no instruction has consumed yet. */
   readonly #operands: string[] = [];
   readonly #frames: Frame[] = [];
   #at = 0;
@@ -123,7 +124,7 @@ class Printer {
     return this.#lines;
   }
 
-  // ---- what is read ----
+  // ---- reading ----
 
   #byte(): number {
     return this.#bytes[this.#at++] as number;
@@ -165,7 +166,7 @@ class Printer {
     return `$${this.#names.get(index) ?? index}`;
   }
 
-  // ---- what is written ----
+  // ---- writing ----
 
   #statement(text: string, depth = this.#frames.length): void {
     this.#lines.push({ note: this.#note, depth, text });
@@ -301,7 +302,7 @@ class Printer {
   #end(): void {
     const frame = this.#frames.pop();
     if (frame === undefined) {
-      // The function's own.
+      // The end of the function itself.
       for (const operand of this.#take(this.#operands.length)) this.#statement(operand);
     } else if (frame.condition === undefined) this.#statement(")");
     else {

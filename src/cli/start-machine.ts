@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import { messageOf } from "../base/errors.ts";
-import type { PerfControl } from "../base/perf-report.ts";
+import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import {
   type CreatedMachine,

@@ -1,5 +1,5 @@
 // A whole machine on this host: the VM, the VMM's copy of its vCPUs, and the `virt` board around them.
-import type { PerfControl } from "../base/perf-report.ts";
+import type { PerfControl } from "../accelerator/perf-report.ts";
 import { aclintState } from "../hypervisor/aclint.ts";
 import type { IcountOptions } from "../hypervisor/instruction-clock.ts";
 import { plicState } from "../hypervisor/plic.ts";

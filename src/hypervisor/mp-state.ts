@@ -1,6 +1,6 @@
 // MP state (KVM_GET/SET_MP_STATE): all of KVM's states in the type, each architecture accepts its own.
 import { WherryError } from "../base/errors.ts";
-import { MP_STATE as MP } from "../base/mp-state.ts";
+import { MP_STATE as MP } from "../accelerator/mp-state.ts";
 
 export { MP };
 

@@ -9,7 +9,7 @@ import {
   REG_TYPE,
   SBI_EXT_ID,
   WHERRY_REG,
-} from "../base/one-reg.ts";
+} from "../accelerator/one-reg-ids.ts";
 import { GuestClock } from "./guest-clock.ts";
 import { hartBase } from "./layout.ts";
 import { MpStateError } from "./mp-state.ts";

@@ -1,5 +1,5 @@
 // KVM_GET/SET_ONE_REG for a RISC-V vCPU: the only way into and out of a hart's state. Ids are in
-// src/base/one-reg.ts. The thread must be parked; the caller checks that.
+// src/accelerator/one-reg-ids.ts. The thread must be parked; the caller checks that.
 import {
   CONFIG_REGS,
   CSR_GENERAL,
@@ -14,7 +14,7 @@ import {
   TIMER_STATE_OFF,
   TIMER_STATE_ON,
   WHERRY_REG,
-} from "../base/one-reg.ts";
+} from "../accelerator/one-reg-ids.ts";
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 import { type GuestClock, TIMEBASE_HZ } from "./guest-clock.ts";

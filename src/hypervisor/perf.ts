@@ -2,7 +2,7 @@
 // last one to an activity. Nothing is looked at but one shared word while counting is off. Cells lie in the hart's area,
 // written by its thread alone, so anybody may read them while the hart runs.
 import type { MonotonicNs } from "../base/clock.ts";
-import type { HartPerf, PerfControl, PerfReport } from "../base/perf-report.ts";
+import type { HartPerf, PerfControl, PerfReport } from "../accelerator/perf-report.ts";
 import { HotCode, hotPlaces } from "./hot-code.ts";
 import {
   hartBase,

@@ -1,4 +1,5 @@
 // The run page's vocabulary (KVM's struct kvm_run): what a vCPU thread and the VMM thread say to each other.
+import type { SystemEvent } from "../accelerator/accelerator.ts";
 
 /** What the VMM wants of the thread; PARKED is the thread's answer to PAUSE, and nobody else's word. */
 export const RUN = { PAUSE: 0, GO: 1, END: 2, PARKED: 3 } as const;
@@ -15,4 +16,5 @@ export const EXIT_REASON = {
   INTERNAL_ERROR: 7,
 } as const;
 
-export const SYSTEM_EVENTS = ["shutdown", "reset", "crash", "suspend"] as const;
+/** By number on the run page. */
+export const SYSTEM_EVENTS: readonly SystemEvent[] = ["shutdown", "reset", "crash", "suspend"];

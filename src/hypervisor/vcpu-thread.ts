@@ -2,6 +2,7 @@
 // while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
 // calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
 // The engine (riscv/) is instantiated by the host and handed in; this file names no platform.
+import type { SystemEvent } from "../accelerator/accelerator.ts";
 import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "./aclint.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
 import { GuestClock, hostTicks } from "./guest-clock.ts";
@@ -46,7 +47,7 @@ import { Plic, PLIC_BASE, PLIC_SIZE } from "./plic.ts";
 import { REQ, VcpuRequests } from "./requests.ts";
 import { hartLayout } from "./riscv/hart.ts";
 import { HartImage } from "./riscv/hart-image.ts";
-import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, type SystemEventKind } from "./riscv/sbi.ts";
+import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE } from "./riscv/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "./run-page.ts";
 import { SlotMemory } from "./slots.ts";
 import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "./riscv/engine-instance.ts";
@@ -586,7 +587,7 @@ export class VcpuThread {
     return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;
   }
 
-  #systemEvent(event: SystemEventKind, detail: bigint): void {
+  #systemEvent(event: SystemEvent, detail: bigint): void {
     this.#exit(EXIT_REASON.SYSTEM_EVENT, SYSTEM_EVENTS.indexOf(event), 0, detail);
   }
 

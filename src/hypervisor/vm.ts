@@ -1,6 +1,7 @@
 // The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
-// irqchip, the clock, doorbells, and vCPUs to run, pause and look into. It implements the accelerator interface
-// (src/vmm/accelerator.ts) without importing it. Threads are made by the host and handed in.
+// irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
+// (src/accelerator/accelerator.ts). The host makes the threads.
+import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../accelerator/accelerator.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
 import { Aclint } from "./aclint.ts";
@@ -98,20 +99,6 @@ export interface ThreadHandle {
   terminate(): Promise<void>;
 }
 
-export interface VmEventSink {
-  readonly mmio: {
-    read(guestPhys: number, size: number): bigint | undefined;
-    write(guestPhys: number, size: number, value: bigint): boolean;
-  };
-  systemEvent(event: (typeof SYSTEM_EVENTS)[number]): void;
-  consoleWrite(bytes: Uint8Array): void;
-  consoleRead(max: number): Uint8Array;
-  /** `vcpu` is undefined if no single one is to blame. */
-  internalError(vcpu: number | undefined, message: string): void;
-  /** A vCPU used up its dirty quota; it goes on when the promise resolves. */
-  dirtyQuotaReached?(vcpu: number): Promise<void>;
-}
-
 export interface VmOptions {
   readonly buffer: SharedArrayBuffer;
   readonly vcpuCount: number;
@@ -125,7 +112,7 @@ export interface VmOptions {
   readonly spawnTranslator?: (() => ThreadHandle) | undefined;
 }
 
-export class Vm {
+export class Vm implements AcceleratorVm {
   readonly buffer: SharedArrayBuffer;
   readonly memory: GuestMemory;
   readonly vcpus: readonly Vcpu[];
@@ -143,7 +130,7 @@ export class Vm {
   readonly #plan: ReturnType<typeof planMemory>;
   readonly #translator: ThreadHandle | undefined;
   readonly #exact: boolean;
-  #events: VmEventSink | undefined;
+  #events: VmEvents | undefined;
 
   constructor(options: VmOptions) {
     const { buffer, vcpuCount, blocks } = options;
@@ -213,10 +200,10 @@ export class Vm {
   }
 
   /** Must be called before the first vCPU is resumed. */
-  setEvents(events: VmEventSink): void {
+  setEvents(events: VmEvents): void {
     this.#events = events;
   }
-  get events(): VmEventSink {
+  get events(): VmEvents {
     if (this.#events === undefined)
       throw new VmError("vm.events", "a vCPU left the guest before setEvents was called");
     return this.#events;
@@ -336,7 +323,7 @@ export class Vm {
   }
 }
 
-export class Vcpu {
+export class Vcpu implements AcceleratorVcpu {
   readonly id: number;
   readonly #vm: Vm;
   readonly #requests: VcpuRequests;

@@ -2,7 +2,7 @@
 // Order as on QEMU's virt board: (cpu_common, cpu) for each hart, riscv_mtimer, riscv_sifive_plic.
 import type { ByteReader } from "../base/bytes.ts";
 import type { StateDefinition } from "../state/schema.ts";
-import type { IrqchipPort } from "../vmm/accelerator.ts";
+import type { IrqchipPort } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import { cpuCommonState, cpuState } from "../vmm/riscv-cpu-state.ts";
 import type { Section } from "../vmm/section.ts";

@@ -3,7 +3,7 @@ import { beforeEach, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
-import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../vmm/accelerator.ts";
+import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../accelerator/accelerator.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
 import { readFdt } from "./fdt.ts";

@@ -23,7 +23,7 @@ import { AddressSpace } from "../memory/address-space.ts";
 import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { StateDefinition } from "../state/schema.ts";
-import type { AcceleratorVm, SystemEvent, VmEvents } from "../vmm/accelerator.ts";
+import type { AcceleratorVm, SystemEvent, VmEvents } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
 import type { Section } from "../vmm/section.ts";

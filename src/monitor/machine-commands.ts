@@ -1,6 +1,6 @@
 // The QMP commands about the machine itself: run state, vCPUs, reset, power, and what clients ask first.
 // Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
-import type { PerfControl } from "../base/perf-report.ts";
+import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { JsonObject } from "./json.ts";
 import type { MigrationControl } from "./migration-control.ts";

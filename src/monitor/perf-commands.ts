@@ -1,6 +1,6 @@
 // The QMP commands about where time goes: ours, since QEMU counts nothing of the kind.
 import { hex } from "../base/hex.ts";
-import type { PerfControl, PerfReport } from "../base/perf-report.ts";
+import type { PerfControl, PerfReport } from "../accelerator/perf-report.ts";
 import { bool, QmpError } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 

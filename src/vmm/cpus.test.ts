@@ -1,8 +1,8 @@
 // Writeback of vCPU state (seed 000, design 03): which register is written at which level, who pauses for whom.
 import { expect, test } from "vitest";
-import { oneReg, REG_TYPE, WHERRY_REG } from "../base/one-reg.ts";
-import { MP_STATE } from "../base/mp-state.ts";
-import type { AcceleratorVcpu, AcceleratorVm } from "./accelerator.ts";
+import { oneReg, REG_TYPE, WHERRY_REG } from "../accelerator/one-reg-ids.ts";
+import { MP_STATE } from "../accelerator/mp-state.ts";
+import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.ts";
 import { type Cpu, Cpus, CpusError } from "./cpus.ts";
 import { CPU_ROWS, PUT } from "./riscv-cpu-state.ts";
 

@@ -2,8 +2,8 @@
 // synchronise (seed 000; QEMU's cpu_synchronize_*). Whoever is dirty here is the truth; entry to the guest
 // writes it back. What is written at which level is the architecture's table (riscv-cpu-state.ts).
 import { WherryError } from "../base/errors.ts";
-import { MP_STATE } from "../base/mp-state.ts";
-import type { AcceleratorVcpu, AcceleratorVm } from "./accelerator.ts";
+import { MP_STATE } from "../accelerator/mp-state.ts";
+import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.ts";
 import type { SynchronizeHooks } from "./machine.ts";
 import {
   CPU_ROWS,

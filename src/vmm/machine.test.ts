@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { AcceleratorVm } from "./accelerator.ts";
+import type { AcceleratorVm } from "../accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "./machine.ts";
 
 /** A machine whose hooks only write down when they ran; `pauseAll` takes a while. */

@@ -2,7 +2,7 @@
 // Owns the run state, the list of sections, and the order of stop, start and reset.
 import { WherryError } from "../base/errors.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import type { AcceleratorVm } from "./accelerator.ts";
+import type { AcceleratorVm } from "../accelerator/accelerator.ts";
 import type { ForeignProfiles } from "./profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
 import type { Section } from "./section.ts";

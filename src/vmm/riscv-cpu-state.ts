@@ -1,6 +1,13 @@
 // A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back at which level.
 // Each row of the table joins a field to its ONE_REG id; the levels are design 03's.
-import { CSR_GENERAL, CSR_SUBTYPE, oneReg, REG_TYPE, TIMER_REGS, WHERRY_REG } from "../base/one-reg.ts";
+import {
+  CSR_GENERAL,
+  CSR_SUBTYPE,
+  oneReg,
+  REG_TYPE,
+  TIMER_REGS,
+  WHERRY_REG,
+} from "../accelerator/one-reg-ids.ts";
 import {
   defineState,
   type StateOf,

@@ -1,5 +1,5 @@
 // A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
-import type { PerfControl } from "../../src/base/perf-report.ts";
+import type { PerfControl } from "../../src/accelerator/perf-report.ts";
 import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
 import type { MigrationProgress } from "../../src/migration/progress.ts";
 import {

@@ -3,7 +3,7 @@
 import type { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { Xxh32 } from "../../src/base/xxh32.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
-import type { AcceleratorVm } from "../../src/vmm/accelerator.ts";
+import type { AcceleratorVm } from "../../src/accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "../../src/vmm/machine.ts";
 import { MIG_PRI, type Section } from "../../src/vmm/section.ts";
 

@@ -1,7 +1,7 @@
 // A real Vm whose vCPU threads are run by the test, on the test's own thread and on a clock that it moves: the VMM
 // answers exits within signal(). The engine is a script of steps, or the real one. No thread sleeps here: a sleep in
 // block() moves the clock to its deadline, or does what the test has planned for it.
-import type { VmEvents } from "../../src/vmm/accelerator.ts";
+import type { VmEvents } from "../../src/accelerator/accelerator.ts";
 import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/layout.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { buildEngineModule, initEngineTables } from "../../src/hypervisor/riscv/engine.ts";

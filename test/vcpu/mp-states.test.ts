@@ -8,7 +8,7 @@ import { type CreatedMachine, createMachine } from "../../src/host/create-machin
 import { MemorySink, pieceChannel } from "../../src/host/memory-snapshot.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
 import { nodePlatform } from "../../src/node/machine-host.ts";
-import { MP_STATE } from "../../src/base/mp-state.ts";
+import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 
 const HARTS = 7;

@@ -1,6 +1,7 @@
 // The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA
 // and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
 // counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
+import type { SystemEvent } from "../../accelerator/accelerator.ts";
 import { hex } from "../../base/hex.ts";
 import type { GuestClock } from "../guest-clock.ts";
 import type { HartPending } from "../hart-pending.ts";
@@ -77,8 +78,6 @@ export function sbiActivity(extension: bigint): Activity {
   return ACTIVITY.get(Number(extension)) ?? "sbi-unknown";
 }
 
-export type SystemEventKind = "shutdown" | "reset" | "crash" | "suspend";
-
 /** What the firmware needs of the thread it runs on. */
 export interface SbiHost {
   readonly hart: number;
@@ -96,7 +95,7 @@ export interface SbiHost {
   read64(controlOffset: number): bigint;
   write64(controlOffset: number, value: bigint): void;
   /** Exits to the VMM. */
-  systemEvent(event: SystemEventKind, detail: bigint): void;
+  systemEvent(event: SystemEvent, detail: bigint): void;
   consoleWrite(bytes: Uint8Array): void;
   consoleRead(max: number): Uint8Array;
 }

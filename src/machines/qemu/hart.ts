@@ -3,7 +3,7 @@
 // use and cannot be held is refused. Interrupt lines are not state here: they follow from the controllers (board.ts).
 // Neither release carries fflags; the cycle and instruction counters of QEMU follow the host's ticks and so jump.
 import { hex } from "../../base/hex.ts";
-import { MP_STATE } from "../../base/mp-state.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
 import type { Kept } from "./kept.ts";
 import { hartDefinition, MISA_H, NOT_ARMED, type QemuHart } from "./hart-state.ts";

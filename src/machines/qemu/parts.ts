@@ -1,5 +1,5 @@
 // What the profiles need of the board: the machine, its controllers' state, and devices by what their other side must match.
-import type { IrqchipPort } from "../../vmm/accelerator.ts";
+import type { IrqchipPort } from "../../accelerator/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
 

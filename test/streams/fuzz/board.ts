@@ -11,7 +11,7 @@ import { MigrationError } from "../../../src/migration/errors.ts";
 import { SectionReader } from "../../../src/migration/section-reader.ts";
 import { StreamReader } from "../../../src/migration/stream-reader.ts";
 import { QEMU_VM } from "../../../src/migration/wire.ts";
-import type { AcceleratorVcpu, AcceleratorVm, IrqchipPort } from "../../../src/vmm/accelerator.ts";
+import type { AcceleratorVcpu, AcceleratorVm, IrqchipPort } from "../../../src/accelerator/accelerator.ts";
 import { Cpus } from "../../../src/vmm/cpus.ts";
 import { VIRTIO_DEVICES } from "../../contract/virtio-devices.ts";
 import { memorySource } from "../../migration/fake-network.ts";

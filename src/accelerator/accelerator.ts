@@ -1,7 +1,7 @@
 // The accelerator interface: what the VMM half asks of the hypervisor half, in KVM's shape
 // (KVM_CREATE_VM, KVM_SET_USER_MEMORY_REGION, KVM_RUN, KVM_GET/SET_ONE_REG, KVM_GET/SET_MP_STATE,
 // KVM_GET_DIRTY_LOG, KVM_IRQ_LINE, KVM_IOEVENTFD). The VMM never reaches into a running hart.
-// src/hypervisor implements it structurally; a real /dev/kvm could too.
+// Types only: src/hypervisor implements it, the VMM half calls it.
 import type { GuestMemory } from "../memory/guest-memory.ts";
 
 /** Why a vCPU came out to the VMM (KVM_EXIT_MMIO). The vCPU waits for the answer. */
@@ -80,7 +80,7 @@ export interface AcceleratorVcpu {
   /** Ask it to stop at an instruction boundary; resolves when it is parked outside the guest with no I/O under way. */
   pause(): Promise<void>;
   readonly paused: boolean;
-  /** ONE_REG ids (src/base/one-reg.ts). Throws if the vCPU is not paused. */
+  /** ONE_REG ids (src/accelerator/one-reg-ids.ts). Throws if the vCPU is not paused. */
   getOneReg(id: bigint): bigint;
   setOneReg(id: bigint, value: bigint): void;
   getMpState(): number;

@@ -9,7 +9,7 @@ import {
   REG_TYPE,
   SBI_EXT_ID,
   TIMER_REGS,
-} from "./one-reg.ts";
+} from "./one-reg-ids.ts";
 
 // Constants as Linux defines them (arch/riscv/include/uapi/asm/kvm.h;
 // tools/testing/selftests/kvm/riscv/get-reg-list.c).

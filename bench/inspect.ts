@@ -10,7 +10,7 @@ import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ByteWriter } from "../src/base/bytes.ts";
-import { readStream } from "../src/inspect/stream.ts";
+import { readStream } from "../src/inspect/read/read-stream.ts";
 
 const PAGE = 4096;
 const GIB = 2 ** 30;

@@ -5,28 +5,33 @@ export { ByteReader, ByteWriter, EndOfBytes } from "./base/bytes.ts";
 export { WherryError } from "./base/errors.ts";
 export { Xxh32, xxh32 } from "./base/xxh32.ts";
 export { pieceChannel } from "./host/memory-snapshot.ts";
-export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check.ts";
-export { checkDumps, type DumpCheck } from "./inspect/check-dumps.ts";
-export { checkQueues, type QueueCheck } from "./inspect/check-virtio.ts";
-export { parseVirtioStatus, type VirtioOffer } from "./inspect/virtio-status.ts";
-export { explainComplaint } from "./inspect/complaints.ts";
-export { type DiffOptions, type Difference, diffStreams, type StreamDifferences } from "./inspect/diff.ts";
-export { readWithRam } from "./inspect/diff-ram.ts";
-export { parseDump, type VmstateDump } from "./inspect/dump-vmstate.ts";
-export { reportJson } from "./inspect/json.ts";
-export type * from "./inspect/model.ts";
-export { isFault, problemText } from "./inspect/problems.ts";
-export { fieldAt, sectionsNamed } from "./inspect/select.ts";
-export { type ByteSource, bytesSource, piecesSource } from "./inspect/source.ts";
-export { type PageVisitor, readStream, type ReadOptions } from "./inspect/stream.ts";
-export { overview, problemLines, sectionText, valueText } from "./inspect/text.ts";
-export type { Channel } from "./migration/channel.ts";
-export { MigrationError, type MigrationPlace } from "./migration/errors.ts";
-export { decodeIntegrity, type IntegrityTable, type Unit, type UnitRange } from "./migration/integrity.ts";
-export { StreamReader } from "./migration/stream-reader.ts";
-export { StreamWriter } from "./migration/stream-writer.ts";
-export { type Description } from "./inspect/description.ts";
-export { findDescription } from "./inspect/trailer.ts";
-export { applyXbzrle } from "./migration/xbzrle.ts";
-export * as wire from "./migration/wire.ts";
+export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check/check-stream.ts";
+export { checkDumps, type DumpCheck } from "./inspect/check/check-dumps.ts";
+export { checkQueues, type QueueCheck } from "./inspect/check/check-virtio.ts";
+export { parseVirtioStatus, type VirtioOffer } from "./inspect/check/virtio-status.ts";
+export { explainComplaint } from "./inspect/check/complaints.ts";
+export {
+  type DiffOptions,
+  type Difference,
+  diffStreams,
+  type StreamDifferences,
+} from "./inspect/diff/diff-streams.ts";
+export { readWithRam } from "./inspect/diff/diff-ram.ts";
+export { parseDump, type VmstateDump } from "./inspect/check/dump-vmstate.ts";
+export { reportJson } from "./inspect/show/report-json.ts";
+export type * from "./inspect/model/stream-report.ts";
+export { isFault, problemText } from "./inspect/model/problems.ts";
+export { fieldAt, sectionsNamed } from "./inspect/model/select.ts";
+export { type ByteSource, bytesSource, piecesSource } from "./inspect/read/byte-source.ts";
+export { type PageVisitor, readStream, type ReadOptions } from "./inspect/read/read-stream.ts";
+export { overview, problemLines, sectionText, valueText } from "./inspect/show/report-text.ts";
+export type { Channel } from "./stream/channel.ts";
+export { MigrationError, type MigrationPlace } from "./stream/migration-error.ts";
+export { decodeIntegrity, type IntegrityTable, type Unit, type UnitRange } from "./stream/integrity.ts";
+export { StreamReader } from "./stream/stream-reader.ts";
+export { StreamWriter } from "./stream/stream-writer.ts";
+export { type Description } from "./inspect/model/description.ts";
+export { findDescription } from "./inspect/read/find-description.ts";
+export { applyXbzrle } from "./stream/xbzrle.ts";
+export * as wire from "./stream/wire.ts";
 export * as schema from "./state/schema.ts";

@@ -5,7 +5,7 @@ import type { ThreadHandle } from "../hypervisor/vm.ts";
 import type { HostPlatform } from "../host/platform.ts";
 import type { TranslatorThreadData } from "../host/translator.ts";
 import type { VcpuThreadData } from "../host/vcpu.ts";
-import { defaultHost, type MigrationHost } from "../migration/host.ts";
+import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
 
 /** What the VMM's worker posts to a vCPU's. */
 export interface VcpuWorkerData extends VcpuThreadData {

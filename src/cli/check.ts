@@ -1,15 +1,15 @@
 // `wherry check`: will this stream load in that QEMU, will that QEMU read what this one writes, what does its complaint mean.
 import { open } from "node:fs/promises";
-import { checkStream, type CheckTarget } from "../inspect/check.ts";
-import { checkDumps } from "../inspect/check-dumps.ts";
-import { checkQueues } from "../inspect/check-virtio.ts";
-import { explainComplaint } from "../inspect/complaints.ts";
-import { parseDump, type VmstateDump } from "../inspect/dump-vmstate.ts";
-import type { Problem, StreamReport } from "../inspect/model.ts";
-import { InspectError } from "../inspect/problems.ts";
-import { readStream } from "../inspect/stream.ts";
-import { printable, problemLines } from "../inspect/text.ts";
-import { parseVirtioStatus } from "../inspect/virtio-status.ts";
+import { checkStream, type CheckTarget } from "../inspect/check/check-stream.ts";
+import { checkDumps } from "../inspect/check/check-dumps.ts";
+import { checkQueues } from "../inspect/check/check-virtio.ts";
+import { explainComplaint } from "../inspect/check/complaints.ts";
+import { parseDump, type VmstateDump } from "../inspect/check/dump-vmstate.ts";
+import type { Problem, StreamReport } from "../inspect/model/stream-report.ts";
+import { InspectError } from "../inspect/model/problems.ts";
+import { readStream } from "../inspect/read/read-stream.ts";
+import { printable, problemLines } from "../inspect/show/report-text.ts";
+import { parseVirtioStatus } from "../inspect/check/virtio-status.ts";
 import { hostReason } from "../node/host-reason.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";

@@ -1,10 +1,10 @@
 // `wherry diff`: what differs between two streams, as lines that a person reads or a program sorts out.
-import { diffStreams, type Difference, type StreamDifferences } from "../inspect/diff.ts";
-import { type RamDifference, readWithRam } from "../inspect/diff-ram.ts";
-import type { Problem } from "../inspect/model.ts";
-import { problemText } from "../inspect/problems.ts";
-import { readStream } from "../inspect/stream.ts";
-import { printable } from "../inspect/text.ts";
+import { diffStreams, type Difference, type StreamDifferences } from "../inspect/diff/diff-streams.ts";
+import { type RamDifference, readWithRam } from "../inspect/diff/diff-ram.ts";
+import type { Problem } from "../inspect/model/stream-report.ts";
+import { problemText } from "../inspect/model/problems.ts";
+import { readStream } from "../inspect/read/read-stream.ts";
+import { printable } from "../inspect/show/report-text.ts";
 import { CliError, UsageError } from "./cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { writeJson, writeLines } from "./output.ts";

@@ -1,10 +1,10 @@
 // `wherry inspect`: what is in a migration stream, of any QEMU or of Wherry. Reads it once, in constant memory.
-import type { Description } from "../inspect/description.ts";
-import { hexPieces, reportPieces } from "../inspect/json.ts";
-import type { SectionReport, StreamReport } from "../inspect/model.ts";
-import { isFault, problemText } from "../inspect/problems.ts";
-import { fieldAt, namesAt, sectionsNamed } from "../inspect/select.ts";
-import { type PageVisitor, type ReadOptions, readStream } from "../inspect/stream.ts";
+import type { Description } from "../inspect/model/description.ts";
+import { hexPieces, reportPieces } from "../inspect/show/report-json.ts";
+import type { SectionReport, StreamReport } from "../inspect/model/stream-report.ts";
+import { isFault, problemText } from "../inspect/model/problems.ts";
+import { fieldAt, namesAt, sectionsNamed } from "../inspect/model/select.ts";
+import { type PageVisitor, type ReadOptions, readStream } from "../inspect/read/read-stream.ts";
 import {
   fieldLines,
   hexdump,
@@ -14,8 +14,8 @@ import {
   sectionName,
   sectionText,
   valueText,
-} from "../inspect/text.ts";
-import { findDescription } from "../inspect/trailer.ts";
+} from "../inspect/show/report-text.ts";
+import { findDescription } from "../inspect/read/find-description.ts";
 import { CliError, EXIT } from "./cli-error.ts";
 import { nearest, type Options, text, type ValuesOf } from "./command-line.ts";
 import { number, size } from "./option-values.ts";

@@ -1,7 +1,7 @@
 // The command line: which commands there are, their help, and how an error ends the process.
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
-import { printable } from "../inspect/text.ts";
+import { printable } from "../inspect/show/report-text.ts";
 import { CliError, EXIT, UsageError } from "./cli-error.ts";
 import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
 import { check, checkOptions } from "./check.ts";

@@ -7,8 +7,8 @@ import {
   MAX_ICOUNT_SHIFT,
 } from "../hypervisor/instruction-clock.ts";
 import { DEFAULT_CODE_CACHE_BYTES } from "../hypervisor/translation-thread.ts";
-import { tradableExtensions } from "../machines/qemu/refusals.ts";
-import { RELEASES } from "../machines/qemu/releases.ts";
+import { tradableExtensions } from "../machines/qemu/qemu-refusals.ts";
+import { RELEASES } from "../machines/qemu/qemu-releases.ts";
 import { DEFAULT_ISA_EXTENSIONS, type RtcOptions } from "../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../node/socket-server.ts";

@@ -1,7 +1,7 @@
 // Standard output of any length: pieces are put together to writes of some size, so that neither a string nor what waits
 // to be written grows with what there is to print.
 import { once } from "node:events";
-import { jsonPieces } from "../inspect/json.ts";
+import { jsonPieces } from "../inspect/show/report-json.ts";
 
 const BATCH_CHARS = 64 * 1024;
 

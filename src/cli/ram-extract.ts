@@ -4,9 +4,9 @@ import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs
 import { inflateSync } from "node:zlib";
 import { messageOf } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
-import type { RamBlockReport } from "../inspect/model.ts";
-import type { PageVisitor } from "../inspect/stream.ts";
-import { applyXbzrle } from "../migration/xbzrle.ts";
+import type { RamBlockReport } from "../inspect/model/stream-report.ts";
+import type { PageVisitor } from "../inspect/read/read-stream.ts";
+import { applyXbzrle } from "../stream/xbzrle.ts";
 import { hostReason } from "../node/host-reason.ts";
 import { CliError } from "./cli-error.ts";
 

@@ -1,6 +1,6 @@
 // Streams that the command line is given as files: opened for the reader of src/inspect, `-` for standard input.
 import { open } from "node:fs/promises";
-import { type ByteSource, piecesSource } from "../inspect/source.ts";
+import { type ByteSource, piecesSource } from "../inspect/read/byte-source.ts";
 import { hostReason } from "../node/host-reason.ts";
 import { CliError, EXIT } from "./cli-error.ts";
 

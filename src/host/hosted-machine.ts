@@ -3,9 +3,9 @@
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
-import type { Channel, SnapshotSink } from "../migration/channel.ts";
-import type { MigrationHost } from "../migration/host.ts";
-import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot.ts";
+import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import type { MigrationHost } from "../migration/environment/migration-environment.ts";
+import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig, type MachineDevices } from "./create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";

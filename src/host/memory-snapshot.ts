@@ -1,6 +1,6 @@
 // Snapshots in memory: a sink that collects its bytes, and a channel that reads from pieces as they come.
-import type { Channel, SnapshotSink } from "../migration/channel.ts";
-import { MigrationError } from "../migration/errors.ts";
+import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import { MigrationError } from "../stream/migration-error.ts";
 
 function readOnly(): never {
   throw new MigrationError("migration.channel", "this channel only reads");

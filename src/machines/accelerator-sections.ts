@@ -5,8 +5,8 @@ import type { StateDefinition } from "../state/schema.ts";
 import type { IrqchipPort } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import { cpuCommonState, cpuState } from "../vmm/riscv-cpu-state.ts";
-import type { Section } from "../vmm/section.ts";
-import { stateSection } from "../vmm/state-section.ts";
+import type { Section } from "../state/section.ts";
+import { stateSection } from "../state/state-section.ts";
 
 /** A controller whose state is fetched when it is saved and put back when a load is applied. */
 export function irqchipSection<S>(definition: StateDefinition<S>, port: IrqchipPort<S>): Section {

@@ -2,8 +2,8 @@
 // owns machine mode. It is decoded before any vCPU, so that a wrong option is named as what it is.
 import { WherryError } from "../base/errors.ts";
 import { bool, defineState, type StateOf, u32 } from "../state/schema.ts";
-import { MIG_PRI, type Section } from "../vmm/section.ts";
-import { stateSection } from "../vmm/state-section.ts";
+import { MIG_PRI, type Section } from "../state/section.ts";
+import { stateSection } from "../state/state-section.ts";
 
 export const machineIdentity = defineState(
   "wherry/machine",

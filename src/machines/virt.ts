@@ -26,11 +26,11 @@ import type { StateDefinition } from "../state/schema.ts";
 import type { AcceleratorVm, SystemEvent, VmEvents } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
-import type { Section } from "../vmm/section.ts";
-import { stateSection } from "../vmm/state-section.ts";
+import type { Section } from "../state/section.ts";
+import { stateSection } from "../state/state-section.ts";
 import { BootError, type Segment } from "./image.ts";
-import type { Irqchip, TradedVirtio } from "./qemu/parts.ts";
-import { QemuProfiles } from "./qemu/profiles.ts";
+import type { Irqchip, TradedVirtio } from "./qemu/qemu-parts.ts";
+import { QemuProfiles } from "./qemu/qemu-profiles.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import {
   FLASH_SIZE,

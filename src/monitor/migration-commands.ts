@@ -1,7 +1,7 @@
 // The migration commands of QMP, shapes as in qapi/migration.json of QEMU 10.0.
 // Parameters and capabilities that Wherry has no use for are not listed, and setting one is an error that names it.
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
-import type { MigrationProgress, MigrationStatus } from "../migration/progress.ts";
+import type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
 import { type MonitoredMachine, refuseIfBlocked } from "./machine-commands.ts";
 import { addressMembers, addressOf, type MigrationAddress } from "./migration-address.ts";

@@ -1,8 +1,8 @@
 // What the monitor asks of migration: QEMU's MigrationState as its QMP commands show it (qapi/migration.json).
 // Names and units are ours; migration-commands.ts turns them into QAPI's.
-import type { MigrationProgress } from "../migration/progress.ts";
-import type { MigrationChange, MigrationParameters } from "../migration/outgoing.ts";
-import type { Refusal } from "../vmm/profile.ts";
+import type { MigrationProgress } from "../migration/save/move-progress.ts";
+import type { MigrationChange, MigrationParameters } from "../migration/save/outgoing-move.ts";
+import type { Refusal } from "../vmm/qemu-profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 
 /** An incoming machine, as the destination sees it. */

@@ -1,11 +1,11 @@
 // One machine's migration as a whole: outgoing moves, an arrival, snapshots, and the parameters for them.
 // The host injects how addresses become channels; what happens on a channel is in ../migration.
 import { messageOf } from "../base/errors.ts";
-import type { Channel, SnapshotSink } from "../migration/channel.ts";
-import { MigrationDestination } from "../migration/destination.ts";
-import { defaultHost, type MigrationHost } from "../migration/host.ts";
-import type { MigrationProgress } from "../migration/progress.ts";
-import { loadSnapshot, saveSnapshot } from "../migration/snapshot.ts";
+import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import { MigrationDestination } from "../migration/load/move-destination.ts";
+import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
+import type { MigrationProgress } from "../migration/save/move-progress.ts";
+import { loadSnapshot, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import {
   defaultParameters,
   type MigrationChange,
@@ -13,11 +13,11 @@ import {
   type RamCapabilities,
   type MigrationParameters,
   type OutgoingMove,
-} from "../migration/outgoing.ts";
-import { migrateOut } from "../migration/source.ts";
-import { refuseToTrade, TradeSource, type TradeTarget } from "../migration/trade-source.ts";
+} from "../migration/save/outgoing-move.ts";
+import { migrateOut } from "../migration/save/move-source.ts";
+import { refuseToTrade, TradeSource, type TradeTarget } from "../migration/save/move-without-go.ts";
 import type { Machine } from "../vmm/machine.ts";
-import type { StreamProfile } from "../vmm/profile.ts";
+import type { StreamProfile } from "../vmm/qemu-profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import type {
   ArrivalInfo,

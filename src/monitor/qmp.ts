@@ -2,7 +2,7 @@
 // broadcasts events; each client has a session with its own negotiation, its own order and its own parser.
 // Left out: out-of-band execution. The greeting does not offer it, so clients that know it do without.
 import { messageOf } from "../base/errors.ts";
-import type { MigrationChange } from "../migration/outgoing.ts";
+import type { MigrationChange } from "../migration/save/outgoing-move.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
 import { isObject, type JsonError, type JsonObject, JsonStream, type JsonValue, jsonLine } from "./json.ts";
 import { machineCommands, type QmpHost, versionInfo } from "./machine-commands.ts";

@@ -5,7 +5,7 @@ import { constants, open, realpath, rename, stat, type FileHandle, unlink } from
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
 import { WherryError } from "../base/errors.ts";
-import { type Channel, ConnectError, type SnapshotSink } from "../migration/channel.ts";
+import { type Channel, ConnectError, type SnapshotSink } from "../stream/channel.ts";
 import { hostReason, listenReason, unixPathFault } from "./host-reason.ts";
 
 export class ChannelError extends WherryError {}

@@ -3,7 +3,7 @@
 // or gave before. What it prints otherwise goes to our standard error.
 import { type ChildProcess, spawn } from "node:child_process";
 import { messageOf } from "../base/errors.ts";
-import type { Channel, SnapshotSink } from "../migration/channel.ts";
+import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import { ChannelError } from "./channels.ts";
 
 const nothing = (): void => {};

@@ -1,5 +1,5 @@
 // What Node gives a move beyond the globals: which process it is, and compression for multifd.
-import { defaultHost, type MigrationHost } from "../migration/host.ts";
+import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
 import { nodeCompression } from "./compression.ts";
 import { isGone, ownIdentity } from "./process-identity.ts";
 

@@ -3,9 +3,9 @@
 import { WherryError } from "../base/errors.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { AcceleratorVm } from "../accelerator/accelerator.ts";
-import type { ForeignProfiles } from "./profile.ts";
+import type { ForeignProfiles } from "./qemu-profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
-import type { Section } from "./section.ts";
+import type { Section } from "../state/section.ts";
 
 /** The synchronise hooks as the machine calls them (implemented by Cpus; see cpus.ts). */
 export interface SynchronizeHooks {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { MigrationProgress } from "../../src/migration/progress.ts";
+import type { MigrationProgress } from "../../src/migration/save/move-progress.ts";
 import { serveQmp } from "../../src/node/qmp-server.ts";
 import type { SocketServer } from "../../src/node/socket-server.ts";
 import { fakeMonitor } from "./fake-monitor.ts";

@@ -1,12 +1,12 @@
 // A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
 import type { PerfControl } from "../../src/accelerator/perf-report.ts";
 import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
-import type { MigrationProgress } from "../../src/migration/progress.ts";
+import type { MigrationProgress } from "../../src/migration/save/move-progress.ts";
 import {
   defaultParameters,
   type MigrationChange,
   type MigrationParameters,
-} from "../../src/migration/outgoing.ts";
+} from "../../src/migration/save/outgoing-move.ts";
 import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
 import type { MigrationControl, SaveProgress } from "../../src/monitor/migration-control.ts";

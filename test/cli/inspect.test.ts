@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { deflateSync } from "node:zlib";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ByteWriter } from "../../src/base/bytes.ts";
-import { bytesSource } from "../../src/inspect/source.ts";
-import { readStream } from "../../src/inspect/stream.ts";
+import { bytesSource } from "../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../src/inspect/read/read-stream.ts";
 import { page, PAGE, pageOf, smallStream, StreamBuilder, zeroPage } from "../support/stream-builder.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));

@@ -6,7 +6,7 @@ import { GoldfishRtc, goldfishRtcState } from "../../src/devices/goldfish-rtc.ts
 import { GpexHost, gpexRootState, pciBusState, pciHostState } from "../../src/devices/gpex-host.ts";
 import { PflashCfi01, pflashState } from "../../src/devices/pflash-cfi01.ts";
 import { Serial, serialState } from "../../src/devices/serial.ts";
-import { stateSection } from "../../src/vmm/state-section.ts";
+import { stateSection } from "../../src/state/state-section.ts";
 import { contractSuite } from "./contract.ts";
 import { guestMemory } from "./world.ts";
 

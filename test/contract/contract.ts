@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { WherryError } from "../../src/base/errors.ts";
 import type { DescribedState } from "../../src/state/schema.ts";
-import type { Section } from "../../src/vmm/section.ts";
+import type { Section } from "../../src/state/section.ts";
 import { readGolden, writeGolden } from "./golden.ts";
 
 /** A device with its sections, and whatever its world is (guest memory, lines) beside. */

@@ -7,7 +7,7 @@ import { Plic, plicState } from "../../src/hypervisor/plic.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import { cpuCommonState, cpuState } from "../../src/vmm/riscv-cpu-state.ts";
-import { stateSection } from "../../src/vmm/state-section.ts";
+import { stateSection } from "../../src/state/state-section.ts";
 import { contractSuite } from "./contract.ts";
 
 const HARTS = 2;

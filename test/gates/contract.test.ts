@@ -8,7 +8,7 @@ afterEach(() => copy?.remove());
 const device = (body: string, decode: string): string => `
 import { ByteReader } from "../../src/base/bytes.ts";
 import { defineState, u8 } from "../../src/state/schema.ts";
-import { stateSection } from "../../src/vmm/state-section.ts";
+import { stateSection } from "../../src/state/state-section.ts";
 import { contractSuite } from "./contract.ts";
 const definition = defineState("planted", { version: 1 }, { level: u8.range(0, 7), mode: u8 });
 class Planted {
@@ -29,8 +29,8 @@ function runPlanted(text: string): { status: number | null; output: string } {
     "tsconfig.base.json",
     "src/base",
     "src/state",
-    "src/vmm/section.ts",
-    "src/vmm/state-section.ts",
+    "src/state/section.ts",
+    "src/state/state-section.ts",
     "test/contract/contract.ts",
     "test/contract/golden.ts",
   ]);

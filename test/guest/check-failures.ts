@@ -4,7 +4,7 @@
 //   --count N cases, --only KIND, --harts H, --seed S
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { PING_FINAL } from "../../src/migration/wire.ts";
+import { PING_FINAL } from "../../src/stream/wire.ts";
 import { Random } from "../oracle/random.ts";
 import { Cases, directory, options, sleep, until } from "./cases.ts";
 import { type Cut, CuttingProxy } from "./cutting-proxy.ts";

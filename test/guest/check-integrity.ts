@@ -5,8 +5,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startMachine } from "../../src/cli/start-machine.ts";
-import { MigrationError } from "../../src/migration/errors.ts";
-import { loadSnapshot } from "../../src/migration/snapshot.ts";
+import { MigrationError } from "../../src/stream/migration-error.ts";
+import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { Random } from "../oracle/random.ts";
 import { Cases, directory, options, until, within } from "./cases.ts";
 import { Machine, wherry } from "./machine.ts";

@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { saveSnapshot } from "../../src/migration/snapshot.ts";
+import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { openFileSink } from "../../src/node/channels.ts";
 import { FakeMachine } from "./fake-machine.ts";
 

@@ -16,11 +16,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
-import { ConnectError } from "../../src/migration/channel.ts";
-import { MigrationDestination } from "../../src/migration/destination.ts";
-import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
-import { defaultParameters, type MigrationChange } from "../../src/migration/outgoing.ts";
-import { migrateOut } from "../../src/migration/source.ts";
+import { ConnectError } from "../../src/stream/channel.ts";
+import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
+import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
+import { defaultParameters, type MigrationChange } from "../../src/migration/save/outgoing-move.ts";
+import { migrateOut } from "../../src/migration/save/move-source.ts";
 import {
   connectTo,
   listenAt,

@@ -1,8 +1,8 @@
 // A snapshot cut or with one bit flipped is always refused with an error that says where, and never runs.
 // Done-check 6: every section boundary, 1,000 random flips (fewer unless WHERRY_FULL=1).
 import { describe, expect, test } from "vitest";
-import { MigrationError } from "../../src/migration/errors.ts";
-import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
+import { MigrationError } from "../../src/stream/migration-error.ts";
+import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { FakeMachine, random } from "./fake-machine.ts";
 import { memorySink, memorySource } from "./fake-network.ts";
 

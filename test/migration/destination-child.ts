@@ -1,5 +1,5 @@
 // A process that waits for a fake machine at the address in its argument, to be killed by a test.
-import { MigrationDestination } from "../../src/migration/destination.ts";
+import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import { listenAt, parseAddress } from "../../src/node/channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { FakeMachine } from "./fake-machine.ts";

@@ -5,7 +5,7 @@ import { Xxh32 } from "../../src/base/xxh32.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
 import type { AcceleratorVm } from "../../src/accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "../../src/vmm/machine.ts";
-import { MIG_PRI, type Section } from "../../src/vmm/section.ts";
+import { MIG_PRI, type Section } from "../../src/state/section.ts";
 
 /** A small deterministic generator (mulberry32); seeds are printed by the tests that use it. */
 export function random(seed: number): () => number {

@@ -1,20 +1,20 @@
 // QEMU's side of trade, for tests that cut wires: fake machines that have a foreign profile, and both ends of a move as
 // QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the machine from the end of the
 // stream on and only then says SHUT, and closes without a word if it cannot load; a source that knows no GO.
-import type { Channel } from "../../src/migration/channel.ts";
-import { acceptCommand } from "../../src/migration/foreign-load.ts";
-import { defaultHost } from "../../src/migration/host.ts";
-import { StreamLoader } from "../../src/migration/load-stream.ts";
-import { allPages } from "../../src/migration/ram-save.ts";
-import { pongMessage, ReturnPath, shutMessage } from "../../src/migration/return-path.ts";
-import { cookieBytes, StreamSaver } from "../../src/migration/save-stream.ts";
-import { beginArrival, failArrival } from "../../src/migration/snapshot.ts";
-import { StreamReader } from "../../src/migration/stream-reader.ts";
-import { StreamWriter } from "../../src/migration/stream-writer.ts";
-import { MIG_CMD, QEMU_VM } from "../../src/migration/wire.ts";
+import type { Channel } from "../../src/stream/channel.ts";
+import { acceptCommand } from "../../src/migration/load/qemu-load.ts";
+import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { StreamLoader } from "../../src/migration/load/load-stream.ts";
+import { allPages } from "../../src/migration/ram/ram-save.ts";
+import { pongMessage, ReturnPath, shutMessage } from "../../src/stream/return-path.ts";
+import { cookieBytes, StreamSaver } from "../../src/migration/save/save-stream.ts";
+import { beginArrival, failArrival } from "../../src/migration/load/arrival.ts";
+import { StreamReader } from "../../src/stream/stream-reader.ts";
+import { StreamWriter } from "../../src/stream/stream-writer.ts";
+import { MIG_CMD, QEMU_VM } from "../../src/stream/wire.ts";
 import { ByteReader } from "../../src/base/bytes.ts";
-import type { ForeignLoader, ForeignProfiles, Refusal, StreamProfile } from "../../src/vmm/profile.ts";
-import type { Section } from "../../src/vmm/section.ts";
+import type { ForeignLoader, ForeignProfiles, Refusal, StreamProfile } from "../../src/vmm/qemu-profile.ts";
+import type { Section } from "../../src/state/section.ts";
 import { FakeMachine, type FakeOptions } from "./fake-machine.ts";
 
 export const PROFILE = "qemu-0.1";

@@ -1,7 +1,7 @@
 // Saves a fake machine into a directory that is too small for it, over an older file, and prints what became of it.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { saveSnapshot } from "../../src/migration/snapshot.ts";
+import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { openFileSink } from "../../src/node/channels.ts";
 import { FakeMachine } from "./fake-machine.ts";
 

@@ -2,11 +2,11 @@
 // a stop. It is done before anything is sent, or ends the move; it is never lost, and no machine is of two moments.
 import { describe, expect, test } from "vitest";
 import { stopForGood } from "../../src/host/machine-end.ts";
-import { MigrationDestination } from "../../src/migration/destination.ts";
-import { defaultHost } from "../../src/migration/host.ts";
-import { saveSnapshot } from "../../src/migration/snapshot.ts";
-import { defaultParameters, type MigrationResult } from "../../src/migration/outgoing.ts";
-import { migrateOut } from "../../src/migration/source.ts";
+import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
+import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
+import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
+import { migrateOut } from "../../src/migration/save/move-source.ts";
 import { FakeMachine, World } from "./fake-machine.ts";
 import { FakeNetwork, memorySink } from "./fake-network.ts";
 

@@ -2,10 +2,10 @@
 // destination reachable, dead or out of reach afterwards. Always: never two machines run; one does as soon as the
 // source can know; a source that cannot know says so, and decides right once it can.
 import { describe, expect, test } from "vitest";
-import { MigrationDestination } from "../../src/migration/destination.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
-import { defaultParameters, type MigrationResult } from "../../src/migration/outgoing.ts";
-import { migrateOut, type MigrationSource } from "../../src/migration/source.ts";
+import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
+import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
+import { migrateOut, type MigrationSource } from "../../src/migration/save/move-source.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";

@@ -1,12 +1,12 @@
 // Streams that are whole and carry right hashes, but say what no honest source says.
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
-import { MigrationDestination } from "../../src/migration/destination.ts";
-import { defaultHost } from "../../src/migration/host.ts";
-import { allPages } from "../../src/migration/ram-save.ts";
-import { StreamSaver } from "../../src/migration/save-stream.ts";
-import { loadSnapshot } from "../../src/migration/snapshot.ts";
-import { StreamWriter } from "../../src/migration/stream-writer.ts";
+import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
+import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { allPages } from "../../src/migration/ram/ram-save.ts";
+import { StreamSaver } from "../../src/migration/save/save-stream.ts";
+import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
+import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import {
   MIG_CMD,
   PING_FINAL,
@@ -15,7 +15,7 @@ import {
   RAM_IDSTR,
   RAM_SAVE_FLAG,
   RAM_VERSION,
-} from "../../src/migration/wire.ts";
+} from "../../src/stream/wire.ts";
 import { FakeMachine } from "./fake-machine.ts";
 import { channelPair, memorySink, memorySource } from "./fake-network.ts";
 

@@ -2,7 +2,7 @@
 // one after the other, each with a turn of the event loop: a test process that was not scheduled for a while comes back to
 // one of them, not to the end of the time-out, and what came meanwhile is heard first.
 import type { SetTimer } from "../../src/base/clock.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
+import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
 
 const TIMES_FASTER = 100;
 const STEP_MS = 5;

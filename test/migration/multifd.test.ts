@@ -1,25 +1,25 @@
 // multifd's two ends against each other over wires in memory: rounds of random pages, both kinds of synchronisation, all
-// compressions; and a receiver that is sent what no QEMU sends. Real QEMUs: qemu-ram.test.ts and test/trade.
+// compressions; and a receiver that is sent what no QEMU sends. Real QEMUs: qemu-ram.test.ts and test/qemu-moves.
 import { zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../src/memory/guest-memory.ts";
-import type { Channel } from "../../src/migration/channel.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/host.ts";
-import { UnitLog } from "../../src/migration/integrity.ts";
-import { MultifdReceiver } from "../../src/migration/multifd-load.ts";
+import type { Channel } from "../../src/stream/channel.ts";
+import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
+import { UnitLog } from "../../src/stream/integrity.ts";
+import { MultifdReceiver } from "../../src/migration/ram/multifd-load.ts";
 import {
   encodeMultifdHello,
   encodeMultifdPacket,
   type MultifdPacket,
-} from "../../src/migration/multifd-packet.ts";
-import { MultifdSender } from "../../src/migration/multifd-save.ts";
-import { RamReader } from "../../src/migration/ram-load.ts";
-import { allPages, type PageSet, RamWriter } from "../../src/migration/ram-save.ts";
-import { RamTarget } from "../../src/migration/ram-target.ts";
-import { StreamReader } from "../../src/migration/stream-reader.ts";
-import { StreamWriter } from "../../src/migration/stream-writer.ts";
-import { QEMU_VM } from "../../src/migration/wire.ts";
+} from "../../src/stream/multifd-packet.ts";
+import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
+import { RamReader } from "../../src/migration/ram/ram-load.ts";
+import { allPages, type PageSet, RamWriter } from "../../src/migration/ram/ram-save.ts";
+import { RamTarget } from "../../src/migration/ram/ram-target.ts";
+import { StreamReader } from "../../src/stream/stream-reader.ts";
+import { StreamWriter } from "../../src/stream/stream-writer.ts";
+import { QEMU_VM } from "../../src/stream/wire.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { random } from "./fake-machine.ts";
 import { channelPair } from "./fake-network.ts";

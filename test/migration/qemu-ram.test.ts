@@ -5,11 +5,11 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Channel } from "../../src/migration/channel.ts";
-import { MultifdReceiver } from "../../src/migration/multifd-load.ts";
-import { MULTIFD_MAGIC } from "../../src/migration/multifd-packet.ts";
-import { MultifdSender } from "../../src/migration/multifd-save.ts";
-import { StreamReader } from "../../src/migration/stream-reader.ts";
+import type { Channel } from "../../src/stream/channel.ts";
+import { MultifdReceiver } from "../../src/migration/ram/multifd-load.ts";
+import { MULTIFD_MAGIC } from "../../src/stream/multifd-packet.ts";
+import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
+import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { dirtyLoop } from "../streams/dirty-loop.ts";

@@ -8,17 +8,17 @@ import {
   CAPABILITIES_SUBSECTION,
   decodeCapabilities,
   encodeCapabilities,
-} from "../../src/migration/capabilities.ts";
-import type { Channel } from "../../src/migration/channel.ts";
-import { defaultHost } from "../../src/migration/host.ts";
-import { UnitLog } from "../../src/migration/integrity.ts";
-import { MappedRamWriter } from "../../src/migration/mapped-ram-save.ts";
-import { type RamChannels, RamReader } from "../../src/migration/ram-load.ts";
-import { decodeRamListEntry } from "../../src/migration/ram-list.ts";
-import { allPages, type RamForm, RamWriter } from "../../src/migration/ram-save.ts";
-import { StreamReader } from "../../src/migration/stream-reader.ts";
-import { StreamWriter } from "../../src/migration/stream-writer.ts";
-import { QEMU_VM, RAM_IDSTR } from "../../src/migration/wire.ts";
+} from "../../src/stream/capabilities.ts";
+import type { Channel } from "../../src/stream/channel.ts";
+import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { UnitLog } from "../../src/stream/integrity.ts";
+import { MappedRamWriter } from "../../src/migration/ram/mapped-ram-save.ts";
+import { type RamChannels, RamReader } from "../../src/migration/ram/ram-load.ts";
+import { decodeRamListEntry } from "../../src/stream/ram-list.ts";
+import { allPages, type RamForm, RamWriter } from "../../src/migration/ram/ram-save.ts";
+import { StreamReader } from "../../src/stream/stream-reader.ts";
+import { StreamWriter } from "../../src/stream/stream-writer.ts";
+import { QEMU_VM, RAM_IDSTR } from "../../src/stream/wire.ts";
 import { cache, qemu, type QemuRelease } from "../../tools/unpacked.ts";
 
 /** Why the tests with this release cannot run here; undefined if they can. Fetches nothing. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ByteReader } from "../../src/base/bytes.ts";
-import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
-import { MIG_PRI } from "../../src/vmm/section.ts";
+import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
+import { MIG_PRI } from "../../src/state/section.ts";
 import { FakeMachine, toySection } from "./fake-machine.ts";
 import { memorySink, memorySource } from "./fake-network.ts";
 

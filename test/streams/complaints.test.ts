@@ -2,16 +2,16 @@
 // of check and, where it reads such streams, of Wherry's loader: each names cause and cure. What QEMU says of such streams is
 // compared with check by verdicts.ts; the loader's answers about virtio are in test/virtio/{state,hostile}.test.ts.
 import { describe, expect, test } from "vitest";
-import { checkStream, type CheckTarget } from "../../src/inspect/check.ts";
-import { checkQueues } from "../../src/inspect/check-virtio.ts";
-import { explainComplaint } from "../../src/inspect/complaints.ts";
-import { parseDump } from "../../src/inspect/dump-vmstate.ts";
-import type { Problem, StreamReport } from "../../src/inspect/model.ts";
-import { bytesSource } from "../../src/inspect/source.ts";
-import { readStream } from "../../src/inspect/stream.ts";
-import { defaultHost } from "../../src/migration/host.ts";
-import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot.ts";
-import { MIG_PRI } from "../../src/vmm/section.ts";
+import { checkStream, type CheckTarget } from "../../src/inspect/check/check-stream.ts";
+import { checkQueues } from "../../src/inspect/check/check-virtio.ts";
+import { explainComplaint } from "../../src/inspect/check/complaints.ts";
+import { parseDump } from "../../src/inspect/check/dump-vmstate.ts";
+import type { Problem, StreamReport } from "../../src/inspect/model/stream-report.ts";
+import { bytesSource } from "../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../src/inspect/read/read-stream.ts";
+import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
+import { MIG_PRI } from "../../src/state/section.ts";
 import { toySection } from "../migration/fake-machine.ts";
 import { memorySink, memorySource } from "../migration/fake-network.ts";
 import { TradingMachine } from "../migration/fake-qemu.ts";

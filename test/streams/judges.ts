@@ -1,7 +1,7 @@
 // What others say of a stream, against what the inspector says: QEMU's analyze-migration script field by field, and
 // QEMU's monitor at the point where the stream was taken.
 import { execFileSync } from "node:child_process";
-import type { Field, SectionReport, StreamReport } from "../../src/inspect/model.ts";
+import type { Field, SectionReport, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import type { Answers } from "./qemu.ts";
 
 type Told = string | number | boolean | null | Told[] | { [name: string]: Told };

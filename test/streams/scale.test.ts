@@ -2,14 +2,14 @@
 // who looks back, looks ahead or believes a count would take minutes for.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
-import { checkStream } from "../../src/inspect/check.ts";
-import { diffStreams } from "../../src/inspect/diff.ts";
-import { reportJson } from "../../src/inspect/json.ts";
-import type { StreamReport } from "../../src/inspect/model.ts";
-import { bytesSource, piecesSource } from "../../src/inspect/source.ts";
-import { readStream } from "../../src/inspect/stream.ts";
-import { overview, sectionText } from "../../src/inspect/text.ts";
-import { QEMU_VM, RAM_SAVE_FLAG } from "../../src/migration/wire.ts";
+import { checkStream } from "../../src/inspect/check/check-stream.ts";
+import { diffStreams } from "../../src/inspect/diff/diff-streams.ts";
+import { reportJson } from "../../src/inspect/show/report-json.ts";
+import type { StreamReport } from "../../src/inspect/model/stream-report.ts";
+import { bytesSource, piecesSource } from "../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../src/inspect/read/read-stream.ts";
+import { overview, sectionText } from "../../src/inspect/show/report-text.ts";
+import { QEMU_VM, RAM_SAVE_FLAG } from "../../src/stream/wire.ts";
 import { fuzzMachine } from "./fuzz/machines.ts";
 import { checkReport, load } from "./fuzz/targets.ts";
 

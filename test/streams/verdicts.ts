@@ -9,11 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { checkStream, type CheckReport, type CheckTarget } from "../../src/inspect/check.ts";
-import { checkQueues } from "../../src/inspect/check-virtio.ts";
-import { parseDump } from "../../src/inspect/dump-vmstate.ts";
-import { bytesSource } from "../../src/inspect/source.ts";
-import { readStream } from "../../src/inspect/stream.ts";
+import { checkStream, type CheckReport, type CheckTarget } from "../../src/inspect/check/check-stream.ts";
+import { checkQueues } from "../../src/inspect/check/check-virtio.ts";
+import { parseDump } from "../../src/inspect/check/dump-vmstate.ts";
+import { bytesSource } from "../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../src/inspect/read/read-stream.ts";
 import { qemu, type QemuRelease, type QemuTarget } from "../../tools/unpacked.ts";
 import { QemuProcess } from "./qemu.ts";
 

@@ -2,7 +2,7 @@
 // size and coprocessor, then its encoding; Linux, Documentation/virt/kvm/api.rst, 4.68). Names of the encodings: Arm ARM,
 // chapter D17; only those that Linux guests set. Others are written as an assembler takes them, S3_0_C1_C0_1.
 
-import { table } from "./layout.ts";
+import { table } from "./field-layout.ts";
 
 const NAMES = table({
   "3_0_0_0_5": "MPIDR_EL1",

@@ -2,9 +2,9 @@
 // processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture Principles of Operation; Power
 // ISA), interrupt requests, timers, run state, clocks. By the field's name alone, so only names that mean one thing.
 import { decodeUtf8 } from "../../base/text.ts";
-import type { FieldValue } from "../model.ts";
+import type { FieldValue } from "../model/stream-report.ts";
 import { sysregName } from "./arm-sysregs.ts";
-import { table } from "./layout.ts";
+import { table } from "./field-layout.ts";
 import { type Bits, bitNames } from "./virtio-features.ts";
 
 type Words = (value: bigint, index: number) => string | undefined;

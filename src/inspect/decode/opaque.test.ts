@@ -1,9 +1,9 @@
 // Opaque fields other than virtio's and PCI's: SCSI requests, pictures of a virtio-gpu, sections without a description.
 import { describe, expect, it } from "vitest";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
-import { FieldReader } from "../fields.ts";
-import type { Field } from "../model.ts";
-import { accountingErrors } from "./accounting.ts";
+import { FieldReader } from "./fields.ts";
+import type { Field } from "../model/stream-report.ts";
+import { accountingErrors } from "../../../test/inspect/accounting.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
 import { priorityOf } from "./priorities.ts";
 

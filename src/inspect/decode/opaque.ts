@@ -1,8 +1,8 @@
 // Decoders of what a stream's VMDESCRIPTION leaves opaque: fields that are one run of bytes to it (a virtio device,
 // PCI config space, data of sections that have no description). Called by the reader for each such field; what
 // no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
-import type { FieldReader } from "../fields.ts";
-import { readLayout, table } from "./layout.ts";
+import type { FieldReader } from "./fields.ts";
+import { readLayout, table } from "./field-layout.ts";
 import {
   CONFIG_SIZE,
   EXPRESS_CONFIG_SIZE,
@@ -12,7 +12,7 @@ import {
   vectorsOf,
 } from "./pci-config.ts";
 import { readScsiRequests } from "./scsi-requests.ts";
-import { readVirtio } from "./virtio.ts";
+import { readVirtio } from "./virtio-section.ts";
 import { readBackend } from "./virtio-bodies.ts";
 import { readGpu, readGpuBlobs } from "./virtio-gpu.ts";
 import { wholeSection } from "./whole-sections.ts";

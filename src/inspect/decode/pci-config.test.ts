@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { capturedSections } from "../../../test/inspect/sections.ts";
-import { FieldReader } from "../fields.ts";
-import type { Field } from "../model.ts";
-import { accountingErrors } from "./accounting.ts";
+import { FieldReader } from "./fields.ts";
+import type { Field } from "../model/stream-report.ts";
+import { accountingErrors } from "../../../test/inspect/accounting.ts";
 import { decodeOpaque } from "./opaque.ts";
 import { configFacts, vectorsOf } from "./pci-config.ts";
 

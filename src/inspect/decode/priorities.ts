@@ -1,7 +1,7 @@
 // Sections that QEMU writes ahead of the others because their VMState description states a priority (MIG_PRI_*): an
 // interrupt controller or an IOMMU that devices need when they load. Names from QEMU's tree, 7.2 to 11. Left out: `apic`,
 // which has one only in newer releases, and a stream does not say which release wrote it.
-import { table } from "./layout.ts";
+import { table } from "./field-layout.ts";
 
 const PRIORITIES = table({
   arm_gicv3: "MIG_PRI_GICV3",

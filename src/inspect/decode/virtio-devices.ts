@@ -1,7 +1,7 @@
 // Device types of virtio by the names that QEMU's streams have for them, the fields of their config space and the names of
 // their queues: virtio 1.3 section 5.
 
-import { table } from "./layout.ts";
+import { table } from "./field-layout.ts";
 
 /** A run of fields as in layout.ts. */
 type Layout = string;

@@ -2,8 +2,8 @@
 // structure that VirtQueueElement once was, in the byte order of the host that ran QEMU and with the padding of a 64-bit
 // one, room for 1024 buffers each way whatever is used of it; host pointers are zero. With packed rings 4 bytes
 // more precede it, the number of descriptors.
-import type { FieldReader } from "../fields.ts";
-import type { ByteOrder } from "./layout.ts";
+import type { FieldReader } from "./fields.ts";
+import type { ByteOrder } from "./field-layout.ts";
 
 const MAX = 1024;
 const HEAD = 16;

@@ -1,7 +1,7 @@
 // Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what QEMU's devices
 // have besides (vhost, vhost-user).
 
-import { table } from "./layout.ts";
+import { table } from "./field-layout.ts";
 
 export type Bits = Readonly<Record<number, string>>;
 

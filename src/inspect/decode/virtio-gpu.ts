@@ -1,7 +1,7 @@
 // What a virtio-gpu writes behind its virtio state: the pictures the guest has made with their pixels (2D), or, in a
 // subsection, where in guest memory they are (blobs), and what each output shows. QEMU 2.x to 11.x.
-import type { FieldReader } from "../fields.ts";
-import { readLayout } from "./layout.ts";
+import type { FieldReader } from "./fields.ts";
+import { readLayout } from "./field-layout.ts";
 
 const BYTES_PER_PIXEL = 4;
 const SCANOUT =

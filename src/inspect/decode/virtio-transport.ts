@@ -1,8 +1,8 @@
 // What virtio's transports write: before the common state (pci: config space and MSI-X vectors; ccw: the subchannel; mmio:
 // its selectors), after each queue, and in the subsection `virtio/extra_state`. QEMU 2.x to 11.x. ccw's part is a tree of
 // VMState descriptions whose versions are not in the stream.
-import type { FieldReader } from "../fields.ts";
-import { readElements, readLayout, readSubsections, type SubsectionReaders } from "./layout.ts";
+import type { FieldReader } from "./fields.ts";
+import { readElements, readLayout, readSubsections, type SubsectionReaders } from "./field-layout.ts";
 import {
   CONFIG_SIZE,
   type ConfigFacts,

@@ -1,11 +1,11 @@
 // Sections that have no description in any stream (QEMU's old-style handlers), and a few that have none only where the
 // machine was told to leave the VMDESCRIPTION out. libslirp writes its part itself (its src/state.c and bootp.h).
-import type { FieldReader } from "../fields.ts";
-import { readLayout, table } from "./layout.ts";
+import type { FieldReader } from "./fields.ts";
+import { readLayout, table } from "./field-layout.ts";
 import { readEarlyMem } from "./virtio-bodies.ts";
 import { isVirtioType, virtioType } from "./virtio-devices.ts";
 import { readGpu } from "./virtio-gpu.ts";
-import { readVirtio, type VirtioContext } from "./virtio.ts";
+import { readVirtio, type VirtioContext } from "./virtio-section.ts";
 
 type Whole = (reader: FieldReader, context: VirtioContext) => void;
 

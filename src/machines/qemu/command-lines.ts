@@ -1,7 +1,7 @@
 // The two command lines that make machines which can take each other's place.
-import { keptHart } from "./kept.ts";
-import type { QemuParts, TradedVirtio } from "./parts.ts";
-import type { Release } from "./releases.ts";
+import { keptHart } from "./qemu-kept.ts";
+import type { QemuParts, TradedVirtio } from "./qemu-parts.ts";
+import type { Release } from "./qemu-releases.ts";
 
 const MIB = 1024 * 1024;
 const VIRTIO_BLK_F_RO = 1n << 5n;

@@ -2,8 +2,8 @@
 import { expect, it } from "vitest";
 import { mtimerDefinition } from "./board-state.ts";
 import { timeOffset } from "./guest-time.ts";
-import { hartDefinition, NOT_ARMED, type QemuHart } from "./hart-state.ts";
-import { RELEASES } from "./releases.ts";
+import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { RELEASES } from "./qemu-releases.ts";
 
 const SECOND = 10_000_000n;
 const NS = 100n;

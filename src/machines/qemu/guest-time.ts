@@ -2,8 +2,8 @@
 // version 1 forgets. It is told from what the harts wait for: closely where supervisor timers are in the stream, else
 // from comparators that are long past and yet have raised nothing. The guest's clock may go ahead by a little, never back.
 import type { MtimerState } from "./board-state.ts";
-import { MIP } from "./hart.ts";
-import { NOT_ARMED, type QemuHart } from "./hart-state.ts";
+import { MIP } from "./qemu-hart.ts";
+import { NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 
 export const NS_PER_TICK = 100n;
 const NEVER = 0xffffffffffffffffn;

@@ -1,16 +1,16 @@
 // The `virt` board for the loader of QEMU's streams: the real devices and the real profile, on a VM that only remembers,
 // with the devices of machines.ts' riscv64 machines in their order. What a case loads are the device sections; RAM, which
 // costs too much for each case, is the business of machines.ts' small machine.
-import type { Field, StreamReport } from "../../../src/inspect/model.ts";
+import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
 import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../../../src/machines/virt.ts";
-import type { Irqchip, PlicPortState } from "../../../src/machines/qemu/parts.ts";
-import { ForeignSections } from "../../../src/migration/foreign-load.ts";
-import { MigrationError } from "../../../src/migration/errors.ts";
-import { SectionReader } from "../../../src/migration/section-reader.ts";
-import { StreamReader } from "../../../src/migration/stream-reader.ts";
-import { QEMU_VM } from "../../../src/migration/wire.ts";
+import type { Irqchip, PlicPortState } from "../../../src/machines/qemu/qemu-parts.ts";
+import { ForeignSections } from "../../../src/migration/load/qemu-load.ts";
+import { MigrationError } from "../../../src/stream/migration-error.ts";
+import { SectionReader } from "../../../src/stream/section-reader.ts";
+import { StreamReader } from "../../../src/stream/stream-reader.ts";
+import { QEMU_VM } from "../../../src/stream/wire.ts";
 import type { AcceleratorVcpu, AcceleratorVm, IrqchipPort } from "../../../src/accelerator/accelerator.ts";
 import { Cpus } from "../../../src/vmm/cpus.ts";
 import { VIRTIO_DEVICES } from "../../contract/virtio-devices.ts";

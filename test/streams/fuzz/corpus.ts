@@ -1,10 +1,10 @@
 // All seeds: the synthesised ones, a snapshot of a toy machine, and the corpus's files (device sections of QEMU's
 // streams, without RAM; and what was found once). Where things are in a file, the inspector says.
 import { readdir, readFile } from "node:fs/promises";
-import { saveSnapshot } from "../../../src/migration/snapshot.ts";
-import type { Field } from "../../../src/inspect/model.ts";
-import { bytesSource } from "../../../src/inspect/source.ts";
-import { readStream } from "../../../src/inspect/stream.ts";
+import { saveSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
+import type { Field } from "../../../src/inspect/model/stream-report.ts";
+import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../../src/inspect/read/read-stream.ts";
 import { memorySink } from "../../migration/fake-network.ts";
 import { setRings } from "./board.ts";
 import { fuzzMachine } from "./machines.ts";

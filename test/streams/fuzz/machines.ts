@@ -2,13 +2,13 @@
 import type { ByteReader } from "../../../src/base/bytes.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
 import { Machine, type SynchronizeHooks } from "../../../src/vmm/machine.ts";
-import type { ForeignLoader, ForeignProfiles } from "../../../src/vmm/profile.ts";
-import { MIG_PRI, type Section } from "../../../src/vmm/section.ts";
-import type { Compression } from "../../../src/migration/compression.ts";
-import { defaultHost } from "../../../src/migration/host.ts";
-import { MultifdReceiver } from "../../../src/migration/multifd-load.ts";
-import { RamTarget } from "../../../src/migration/ram-target.ts";
-import { StreamReader } from "../../../src/migration/stream-reader.ts";
+import type { ForeignLoader, ForeignProfiles } from "../../../src/vmm/qemu-profile.ts";
+import { MIG_PRI, type Section } from "../../../src/state/section.ts";
+import type { Compression } from "../../../src/migration/environment/page-compression.ts";
+import { defaultHost } from "../../../src/migration/environment/migration-environment.ts";
+import { MultifdReceiver } from "../../../src/migration/ram/multifd-load.ts";
+import { RamTarget } from "../../../src/migration/ram/ram-target.ts";
+import { StreamReader } from "../../../src/stream/stream-reader.ts";
 import { memorySource } from "../../migration/fake-network.ts";
 import { fakeVm, toySection } from "../../migration/fake-machine.ts";
 

@@ -1,8 +1,8 @@
 // One case: the inspector reads its bytes, or a loader, or both: the small machine knows the synthesised seeds alone. The
 // board's seeds are long: they are the loader's most of the time.
-import type { StreamReport } from "../../../src/inspect/model.ts";
-import { bytesSource } from "../../../src/inspect/source.ts";
-import { readStream } from "../../../src/inspect/stream.ts";
+import type { StreamReport } from "../../../src/inspect/model/stream-report.ts";
+import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../../src/inspect/read/read-stream.ts";
 import { loadDevices } from "./board.ts";
 import { fuzzMachine, loadMultifd } from "./machines.ts";
 import type { Case } from "./mutate.ts";

@@ -2,8 +2,8 @@
 // rather than any byte. Synthesised here: every form that RAM takes in a stream, commands, and a device section.
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
-import { MULTIFD_MAGIC } from "../../../src/migration/multifd-packet.ts";
-import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../../src/migration/wire.ts";
+import { MULTIFD_MAGIC } from "../../../src/stream/multifd-packet.ts";
+import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../../src/stream/wire.ts";
 
 /** `length` counts what follows; `json` is a VMDESCRIPTION with its length; `part` has others in it. */
 export type SpanKind = "int" | "length" | "name" | "flags" | "bytes" | "json" | "part";

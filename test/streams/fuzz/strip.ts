@@ -5,9 +5,9 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
-import { bytesSource } from "../../../src/inspect/source.ts";
-import { readStream } from "../../../src/inspect/stream.ts";
-import { QEMU_VM } from "../../../src/migration/wire.ts";
+import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../../src/inspect/read/read-stream.ts";
+import { QEMU_VM } from "../../../src/stream/wire.ts";
 
 const MAX_SECTION = 1500;
 const MAX_DESCRIBED = 5000;

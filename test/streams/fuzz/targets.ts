@@ -1,16 +1,16 @@
 // What the fuzzer feeds, and what must hold of it whatever the bytes: the inspector answers with a report that agrees
 // with itself; the loader loads, or refuses with a MigrationError.
 import { WherryError } from "../../../src/base/errors.ts";
-import type { Field, StreamReport } from "../../../src/inspect/model.ts";
-import { checkStream } from "../../../src/inspect/check.ts";
-import { diffStreams } from "../../../src/inspect/diff.ts";
-import { reportJson } from "../../../src/inspect/json.ts";
-import { overview, sectionText } from "../../../src/inspect/text.ts";
-import { bytesSource, piecesSource } from "../../../src/inspect/source.ts";
-import { readStream } from "../../../src/inspect/stream.ts";
-import { MAX_FIELDS } from "../../../src/inspect/walk.ts";
+import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
+import { checkStream } from "../../../src/inspect/check/check-stream.ts";
+import { diffStreams } from "../../../src/inspect/diff/diff-streams.ts";
+import { reportJson } from "../../../src/inspect/show/report-json.ts";
+import { overview, sectionText } from "../../../src/inspect/show/report-text.ts";
+import { bytesSource, piecesSource } from "../../../src/inspect/read/byte-source.ts";
+import { readStream } from "../../../src/inspect/read/read-stream.ts";
+import { MAX_FIELDS } from "../../../src/inspect/decode/walk-section.ts";
 import type { Machine } from "../../../src/vmm/machine.ts";
-import { loadSnapshot } from "../../../src/migration/snapshot.ts";
+import { loadSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
 import { memorySource } from "../../migration/fake-network.ts";
 
 /** Thrown by a check: the case is a finding. */

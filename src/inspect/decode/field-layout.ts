@@ -1,0 +1,199 @@
+// Runs of fixed fields, written as text: "mac:b6 status:2 max_virtqueue_pairs:2". `name:n` is an unsigned integer of n
+// bytes (1, 2, 4, 8), `name:bn` n bytes as they are, `name:?` a byte that is true or false, and `name[n]:…` an array of n,
+// as `desc[2]:4`. Also subsections as the VMState format writes them (0x05, counted name, version, fields): see QEMU's
+// docs/devel/migration, "Subsections".
+import { decodeUtf8 } from "../../base/text.ts";
+import type { FieldReader, Meaning } from "./fields.ts";
+
+export type ByteOrder = "big" | "little";
+/** A table whose keys come out of a stream: unlike an object it has nothing that was not put there. */
+export const table = <V>(entries: Readonly<Record<string, V>>): ReadonlyMap<string, V> =>
+  new Map(Object.entries(entries));
+
+export type Meanings = Readonly<Record<string, Meaning>>;
+
+interface Item {
+  readonly name: string;
+  readonly kind: "integer" | "bytes" | "bool";
+  readonly size: number;
+}
+
+const parsed = new Map<string, readonly Item[]>();
+
+function itemsOf(layout: string): readonly Item[] {
+  let items = parsed.get(layout);
+  if (items === undefined) {
+    items = (layout === "" ? [] : layout.split(" ")).flatMap((word): Item[] => {
+      const [, name = "", count, kind = ""] = /^([^[:]+)(?:\[(\d+)\])?:(b?\d+|\?)$/.exec(word) ?? [];
+      const item: Item =
+        kind === "?"
+          ? { name, kind: "bool", size: 1 }
+          : kind.startsWith("b")
+            ? { name, kind: "bytes", size: Number(kind.slice(1)) }
+            : { name, kind: "integer", size: Number(kind) };
+      if (count === undefined) return [item];
+      return Array.from({ length: Number(count) }, (_, i) => ({ ...item, name: `${name}[${i}]` }));
+    });
+    parsed.set(layout, items);
+  }
+  return items;
+}
+
+/** In bytes. */
+export const layoutSize = (layout: string): number =>
+  itemsOf(layout).reduce((sum, item) => sum + item.size, 0);
+
+const trueOrFalse: Meaning = (value) =>
+  value === 0n ? "false" : value === 1n ? "true" : "neither true nor false";
+
+/** Reads one item; its value if it is an integer that a number holds. */
+function readItem(reader: FieldReader, item: Item, order: ByteOrder, meaning?: Meaning): number | undefined {
+  if (item.kind === "bytes") {
+    reader.bytes(item.name, item.size);
+    return undefined;
+  }
+  if (item.kind === "bool") return reader.u8(item.name, trueOrFalse);
+  switch (item.size) {
+    case 1:
+      return reader.u8(item.name, meaning);
+    case 2:
+      return reader.u16(item.name, meaning, order);
+    case 4:
+      return reader.u32(item.name, meaning, order);
+    default:
+      return Number(reader.u64(item.name, meaning, order));
+  }
+}
+
+/** Reads all of `layout`; integers by name (those of 8 bytes rounded to a double). */
+export function readLayout(
+  reader: FieldReader,
+  layout: string,
+  order: ByteOrder = "big",
+  meanings: Meanings = {},
+): Readonly<Record<string, number>> {
+  const values: Record<string, number> = {};
+  for (const item of itemsOf(layout)) {
+    const value = readItem(reader, item, order, meanings[item.name]);
+    if (value !== undefined) values[item.name] = value;
+  }
+  return values;
+}
+
+/** Reads `length` bytes as far as `layout` goes (bytes may be cut short); a tail that it does not cover is `tail`. */
+export function readPrefix(
+  reader: FieldReader,
+  layout: string,
+  length: number,
+  order: ByteOrder,
+  meanings: Meanings = {},
+): void {
+  let left = length;
+  for (const item of itemsOf(layout)) {
+    const size = item.kind === "bytes" ? Math.min(item.size, left) : item.size;
+    if (size > left || size === 0) break;
+    readItem(reader, { ...item, size }, order, meanings[item.name]);
+    left -= size;
+  }
+  if (left > 0) reader.bytes("tail", left, undefined, "unknown");
+}
+
+/**
+ * Reads `count` elements of `layout` as groups `[i]`; those at the end that are all alike are one field, but the first
+ * `least` are always elements, so that two streams of one machine have the same fields.
+ */
+export function readElements(
+  reader: FieldReader,
+  layout: string,
+  count: number,
+  least: number,
+  title: (index: number) => string | undefined = () => undefined,
+): void {
+  const size = layoutSize(layout);
+  const bytes = reader.peek(size * count);
+  let used = count;
+  if (bytes !== undefined && count > 0) {
+    // Compared with what is one element further on: the last element's bytes, backwards.
+    let same = bytes.length - size;
+    while (same > 0 && bytes[same - 1] === bytes[same - 1 + size]) same--;
+    used = Math.max(Math.ceil(same / size), Math.min(least, count));
+    if (count - used < 2) used = count;
+  }
+  for (let i = 0; i < used; i++) {
+    reader.group(`[${i}]`, "struct", () => readLayout(reader, layout), title(i));
+  }
+  if (used === count) return;
+  const zero = bytes?.subarray(used * size, (used + 1) * size).every((byte) => byte === 0) === true;
+  const type = zero ? "zeros" : "buffer";
+  reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, zero ? "all zero" : "all alike", type);
+}
+
+const SUBSECTION = 0x05;
+
+/** Name and header size in bytes of the subsection `ahead` of the cursor, if one of `parent` is there. */
+function subsectionAhead(
+  reader: FieldReader,
+  parent: string,
+  ahead = 0,
+): { readonly name: string; readonly header: number } | undefined {
+  const [marker, length = 0] = reader.peek(2, ahead) ?? [];
+  if (marker !== SUBSECTION || length <= parent.length) return undefined;
+  const bytes = reader.peek(length, ahead + 2);
+  if (bytes === undefined) return undefined;
+  const name = decodeUtf8(bytes);
+  return name.startsWith(`${parent}/`) ? { name, header: 2 + length + 4 } : undefined;
+}
+
+/** Whether a subsection of one of `parents`, or the end, is `ahead` bytes after the cursor. */
+export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: readonly string[]): boolean {
+  return (
+    reader.remaining === ahead ||
+    parents.some((parent) => subsectionAhead(reader, parent, ahead) !== undefined)
+  );
+}
+
+/** How the fields of a subsection are read; `next` is whatever comes after them. */
+export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, version: number) => void>>;
+
+/** Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows. */
+const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
+
+/** Reads bytes that nobody knows, up to where the next subsection (of `parent`) seems to begin, as one field. */
+export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
+  const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
+  let end = bytes.indexOf(SUBSECTION);
+  for (; end >= 0; end = bytes.indexOf(SUBSECTION, end + 1)) {
+    const size = bytes[end + 1] ?? 0;
+    const text = decodeUtf8(bytes.subarray(end + 2, end + 2 + size));
+    if (text.length === size && PLAUSIBLE.test(text) && (parent === "" || text.startsWith(`${parent}/`)))
+      break;
+  }
+  const length = end < 0 ? bytes.length : end;
+  if (length > 0) reader.bytes(name, length, undefined, "unknown");
+}
+
+/** Reads the subsections of `parent` that come now; bytes of those that are not known up to the next one's head. */
+export function readSubsections(reader: FieldReader, parent: string, readers: SubsectionReaders): void {
+  for (;;) {
+    const ahead = subsectionAhead(reader, parent);
+    if (ahead === undefined) return;
+    const version = [...(reader.peek(4, ahead.header - 4) ?? [])].reduce((v, byte) => v * 256 + byte, 0);
+    reader.group(ahead.name, "subsection", () => {
+      reader.bytes("header", ahead.header, `version ${version}`, "subsection header");
+      const read = readers[ahead.name];
+      if (read === undefined) readUnknown(reader, "rest");
+      else read(reader, version);
+    });
+  }
+}
+
+/** Where the fields of a subsection begin, in bytes after the cursor, found by its name; undefined if it does not come. */
+export function findSubsection(reader: FieldReader, name: string): number | undefined {
+  const bytes = reader.peek(reader.remaining);
+  if (bytes === undefined) return undefined;
+  const wanted = [SUBSECTION, name.length, ...Array.from(name, (c) => c.charCodeAt(0))];
+  for (let at = bytes.indexOf(SUBSECTION); at >= 0; at = bytes.indexOf(SUBSECTION, at + 1)) {
+    if (wanted.every((byte, i) => bytes[at + i] === byte)) return at + wanted.length + 4;
+  }
+  return undefined;
+}

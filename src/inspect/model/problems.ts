@@ -1,0 +1,156 @@
+// What can be wrong with a stream, by the names of the known causes, and how it ends reading: readers and decoders
+// throw InspectError with a Problem, readStream puts it into its report.
+import { WherryError } from "../../base/errors.ts";
+import { hex } from "../../base/hex.ts";
+import type { Problem } from "./stream-report.ts";
+
+export class InspectError extends WherryError {
+  readonly problem: Problem;
+  constructor(problem: Problem, options?: { cause?: unknown }) {
+    super(problem.code, problemText(problem), options);
+    this.problem = problem;
+  }
+}
+
+/** In one line: where, what, and what to do. */
+export function problemText(problem: Problem): string {
+  const at = problem.offset === undefined ? "" : ` at offset ${hex(problem.offset)}`;
+  return `${problem.where}${at}: expected ${problem.expected}, found ${problem.found}; ${problem.cure}`;
+}
+
+/** Of a warning: whether something is wrong with the stream, and not only unusual. */
+export const isFault = ({ code }: Problem): boolean => !HARMLESS.has(code);
+const HARMLESS = new Set(["stream.guessed", "stream.trailing", "ram.elsewhere"]);
+
+/** The causes that streams of any kind can stop with, and what to do about each. */
+const KNOWN = {
+  "stream.magic": {
+    cause: "this is no migration stream, or something stands before it",
+    cure: "give the file that migrate or savevm wrote, unpacked; cut off what stands before it (`wherry inspect --offset` passes over it)",
+  },
+  "stream.version": {
+    cause: "QEMU before 0.9.1 wrote version 2; nothing has written another since",
+    cure: "give a stream of version 3: migrate it once through a QEMU that still reads the old version",
+  },
+  "stream.cut": {
+    cause:
+      "the writer ended before it was done (killed, disk full, migration failed or not yet completed), or the copy is partial",
+    cure: "check that the migration's status was `completed`, and use a whole copy of the file",
+  },
+  "stream.footer": {
+    cause:
+      "what was read of the section is not as long as what was written: damage, or a device whose saved state the reader takes for another version",
+    cure: "compare both QEMUs' versions of this device, and use the same machine type on both sides",
+  },
+  "stream.section-type": {
+    cause: "the section before it ended elsewhere than where it was thought to, or the stream is damaged",
+    cure: "use another copy; if it is the same there, look at the section before with --hexdump",
+  },
+  "stream.section-id": {
+    cause: "a part of a section whose start is not in the stream: bytes are missing, or streams were joined",
+    cure: "use a whole copy of the stream",
+  },
+  "stream.section-version": {
+    cause: "a writer newer than what is known of this section's format, or damage",
+    cure: "use a newer Wherry, or migrate with an older machine type",
+  },
+  "stream.size": {
+    cause:
+      "the VMDESCRIPTION and the bytes of the section disagree: damage, or a fault of the device's description",
+    cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
+  },
+  "stream.subsection": {
+    cause:
+      "the VMDESCRIPTION names a subsection that is not there: damage, or a fault of the device's description",
+    cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
+  },
+  "stream.no-size": {
+    cause:
+      "a section whose size nothing says: the stream has neither a VMDESCRIPTION that names it nor section footers (machine types before 2.4)",
+    cure: "save the stream with machine type 2.4 or newer, without suppress-vmdesc",
+  },
+  "stream.description": {
+    cause: "damage, or a machine property suppress-vmdesc=on (default of machine types before 2.3)",
+    cure: "save the stream again with suppress-vmdesc=off: without the VMDESCRIPTION fields have no names",
+  },
+  "stream.limit": {
+    cause: "damage, or a device with very much state",
+    cure: "use another copy; if it is right, raise the limit",
+  },
+  "stream.configuration": {
+    cause: "the stream is damaged, or the writer is newer than what is known of this section",
+    cure: "use another copy, or a newer Wherry",
+  },
+  "stream.command": {
+    cause: "the stream is damaged, or its writer is newer than what is known of commands",
+    cure: "use another copy; QEMU before 10.0 refuses SWITCHOVER_START: send with switchover-ack and multifd off",
+  },
+  "stream.trailing": {
+    cause: "the file held something longer before, or several things were written into it",
+    cure: "nothing has to be done: QEMU stops reading at the end of the stream",
+  },
+  "stream.guessed": {
+    cause:
+      "the stream has no VMDESCRIPTION for this section (postcopy, suppress-vmdesc, an unknown section with parts)",
+    cure: "their ends were found by what follows them; --like names the fields, from a whole stream of the same machine",
+  },
+  "ram.flags": {
+    cause:
+      "a page before it was not as long as expected (another target page size), a newer kind of record, or damage",
+    cure: "use another copy; give the target's page size with --page-size if the stream does not say it",
+  },
+  "ram.block": {
+    cause: "damage: RAM records name only blocks of the list that starts the section",
+    cure: "use another copy",
+  },
+  "ram.range": {
+    cause: "damage, or a block that was resized while it was saved",
+    cure: "use another copy, or save again",
+  },
+  "ram.list": {
+    cause: "damage, or a capability that adds to the list of RAM blocks and is not known here",
+    cure: "use another copy; else save without special capabilities",
+  },
+  "ram.elsewhere": {
+    cause: "with multifd the pages go through connections of their own, not through this one",
+    cure: "save to `file:` with mapped-ram and multifd, or without multifd, to have the pages in the file",
+  },
+  "multifd.packet": {
+    cause: "damage, a channel that is cut in the middle, or a newer QEMU",
+    cure: "use another copy of the channel; give the target's page size with --page-size if it is not 4 KiB",
+  },
+  "opaque.bytes": {
+    cause: "a version or variant of the device that its decoder does not know, or damage",
+    cure: "its bytes are shown as they are",
+  },
+  "integrity.differs": {
+    cause: "bytes were changed after they were saved",
+    cure: "use another copy, or save again",
+  },
+} as const;
+
+export type ProblemCode = keyof typeof KNOWN;
+
+/** A Problem of a known cause. `expected` and `found` complete "expected …, found …". */
+export function problem(
+  code: ProblemCode,
+  where: string,
+  offset: number | undefined,
+  expected: string,
+  found: string,
+  known: { readonly cause?: string; readonly cure?: string } = {},
+): Problem {
+  return {
+    code,
+    where,
+    ...(offset === undefined ? {} : { offset }),
+    expected,
+    found,
+    ...KNOWN[code],
+    ...known,
+  };
+}
+
+export function stop(...of: Parameters<typeof problem>): never {
+  throw new InspectError(problem(...of));
+}

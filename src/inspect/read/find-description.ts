@@ -1,0 +1,77 @@
+// Finds the VMDESCRIPTION at the end of a file, before anything else of it is read: its sizes are what tells device
+// sections apart. It is the last thing of a stream: 06, be32 length, JSON; zeros or other leftovers may follow.
+import { QEMU_VM } from "../../stream/wire.ts";
+import { type Description, parseDescription } from "../model/description.ts";
+import type { ByteSource } from "./byte-source.ts";
+
+export const MAX_DESCRIPTION = 64 * 1024 * 1024;
+const FIRST_WINDOW = 256 * 1024;
+const HEAD = 5;
+/** Places that look like its start and are looked into, so that noise cannot take for ever. */
+const MAX_TRIES = 16;
+const BRACE = "{".charCodeAt(0);
+const CLOSING_BRACE = "}".charCodeAt(0);
+
+export interface FoundDescription {
+  /** Of its type byte. */
+  readonly offset: number;
+  readonly description: Description;
+}
+
+/** Undefined if there is none at the end of the source, or none that can be parsed. */
+export async function findDescription(
+  source: ByteSource,
+  start: number,
+): Promise<FoundDescription | undefined> {
+  const { size } = source;
+  if (size === undefined) return undefined;
+  let tries = 0;
+  for (let window = FIRST_WINDOW; ; window *= 16) {
+    const from = Math.max(start, size - window);
+    const bytes = await readAll(source, from, size - from);
+    const view = new DataView(bytes.buffer);
+    // JSON has no control characters: what is found first is at its start.
+    for (
+      let at = bytes.lastIndexOf(QEMU_VM.VMDESCRIPTION);
+      at >= 0;
+      at = bytes.lastIndexOf(QEMU_VM.VMDESCRIPTION, at - 1)
+    ) {
+      if (at + HEAD < bytes.length && bytes[at + HEAD] === BRACE) {
+        const end = at + HEAD + view.getUint32(at + 1);
+        if (end <= bytes.length && lastOf(bytes, end) === CLOSING_BRACE) {
+          if (tries++ === MAX_TRIES) return undefined;
+          try {
+            return { offset: from + at, description: parseDescription(bytes.subarray(at + HEAD, end)) };
+          } catch {
+            // Another 06 may be it; if none is, the reader stops at this one and says why.
+          }
+        }
+      }
+      if (at === 0) break;
+    }
+    if (from === start || window >= MAX_DESCRIPTION) return undefined;
+  }
+}
+
+/** The last byte before `end` that is no white space. */
+function lastOf(bytes: Uint8Array, end: number): number | undefined {
+  let at = end - 1;
+  while (at > 0 && (bytes[at] === 0x20 || bytes[at] === 0x0a)) at--;
+  return bytes[at];
+}
+
+/** Fewer bytes if the source ends before. */
+export async function readAll(
+  source: ByteSource,
+  offset: number,
+  length: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  while (at < length) {
+    const got = await source.read(offset + at, bytes.subarray(at));
+    if (got === 0) break;
+    at += got;
+  }
+  return bytes.subarray(0, at);
+}

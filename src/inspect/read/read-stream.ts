@@ -1,0 +1,494 @@
+// Reads a migration stream of any QEMU, from its header to its end, into a StreamReport (model.ts): the frame here, RAM
+// in ram.ts, device sections by the VMDESCRIPTION in walk.ts. Facts: docs/stream-format.md.
+// Bytes are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
+import { messageOf } from "../../base/errors.ts";
+import { hex } from "../../base/hex.ts";
+import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
+import {
+  INTEGRITY_IDSTR,
+  MIG_CMD,
+  QEMU_VM,
+  QEMU_VM_FILE_MAGIC,
+  QEMU_VM_FILE_VERSION,
+  RAM_IDSTR,
+  RAM_VERSION,
+} from "../../stream/wire.ts";
+import { priorityOf } from "../decode/priorities.ts";
+import { ChannelScan } from "./read-multifd-channel.ts";
+import { readCommand } from "./read-command.ts";
+import { readConfiguration } from "./read-configuration.ts";
+import {
+  type DescribedDevice,
+  describedSize,
+  type Description,
+  parseDescription,
+} from "../model/description.ts";
+import { checkIntegrity } from "./verify-integrity.ts";
+import { type Progress, partReaderOf } from "./read-iterative.ts";
+import { libvirtHeader, otherFormat } from "./other-formats.ts";
+import type {
+  CommandReport,
+  IterativeReport,
+  Problem,
+  SectionReport,
+  StreamReport,
+} from "../model/stream-report.ts";
+import { InspectError, problem, stop } from "../model/problems.ts";
+import { type PageVisitor, RamScan } from "./read-ram.ts";
+import { Scan } from "./scan.ts";
+import { findEnd, FOOTER_BYTES } from "./section-end.ts";
+import { type ByteSource, Cursor } from "./byte-source.ts";
+import { findDescription, MAX_DESCRIPTION } from "./find-description.ts";
+import { MAX_FIELDS, walkSection } from "../decode/walk-section.ts";
+
+export type { PageVisitor };
+
+export interface ReadOptions {
+  readonly onPage?: PageVisitor;
+  /** Count whole pages that are all zeros (`zeroContent`). */
+  readonly lookForZeros?: boolean;
+  /** Keep each device section's bytes in its report. */
+  readonly keepBytes?: boolean;
+  /** Do not compare the hashes of Wherry's own streams. */
+  readonly skipIntegrity?: boolean;
+  /** Where the stream starts in the source, in bytes. */
+  readonly offset?: number;
+  /** For a stream without a VMDESCRIPTION: that of another one of the same machine (`findDescription`). */
+  readonly description?: Description;
+  /** Of the target, in bytes, for a stream that does not say it. */
+  readonly pageSize?: number;
+}
+
+/** Reads the whole stream. Rejects only if the source does: bad bytes are in the report. */
+export function readStream(source: ByteSource, options: ReadOptions = {}): Promise<StreamReport> {
+  return new StreamScan(source, options).read();
+}
+
+/** Enough to see what a file is. */
+const HEAD_BYTES = 128;
+/** Of a domain's XML. */
+const MAX_LIBVIRT = 16 * 1024 * 1024;
+/** Sections that are reported; parts that come after as many are read, not listed. */
+const MAX_SECTIONS = 262_144;
+const MAX_COMMANDS = 1_000_000;
+const MAX_COMMAND_BYTES = 128 * 1024 * 1024;
+const MAX_SECTION_BYTES = 256 * 1024 * 1024;
+/** Of all device sections. */
+const MAX_DEVICE_BYTES = 512 * 1024 * 1024;
+
+const MAX_WARNINGS = 10_000;
+
+type Kind = SectionReport["kind"];
+const KINDS = new Map<number, Kind>([
+  [QEMU_VM.SECTION_START, "start"],
+  [QEMU_VM.SECTION_PART, "part"],
+  [QEMU_VM.SECTION_END, "end"],
+  [QEMU_VM.SECTION_FULL, "full"],
+]);
+
+interface Head {
+  readonly kind: Kind;
+  readonly id: number;
+  readonly idstr: string;
+  readonly instanceId: number;
+  readonly version: number;
+  readonly offset: number;
+}
+
+type OpenSection = { -readonly [K in keyof SectionReport]: SectionReport[K] };
+
+class StreamScan {
+  readonly #scan: Scan;
+  readonly #options: ReadOptions;
+  readonly #ram: RamScan;
+  readonly #pages: ChannelScan;
+  #channel: StreamReport["channel"];
+  #libvirtBytes = 0;
+  readonly #sections: OpenSection[] = [];
+  readonly #commands: CommandReport[] = [];
+  readonly #heads = new Map<number, Head>();
+  readonly #open = new Set<number>();
+  readonly #iterative = new Map<number, Progress>();
+  readonly #budget = { left: MAX_FIELDS };
+  /** Device sections of a pipe, until the VMDESCRIPTION comes. */
+  readonly #waiting: {
+    readonly section: OpenSection;
+    readonly bytes: Uint8Array;
+    readonly guessed: boolean;
+  }[] = [];
+  #deviceBytes = 0;
+  #commandBytes = 0;
+  #streamVersion = 0;
+  #configuration: StreamReport["configuration"];
+  #description: Description | undefined;
+  readonly #devices = new Map<string, DescribedDevice>();
+  #descriptionAt: number | undefined;
+  /** The description is another stream's. */
+  #borrowed = false;
+  /** Whether sections end with a footer; undefined until one has ended. */
+  #footers: boolean | undefined;
+  readonly #guessed: string[] = [];
+  #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
+
+  constructor(source: ByteSource, options: ReadOptions) {
+    this.#scan = new Scan(new Cursor(source, options.offset ?? 0));
+    this.#scan.pageSize = options.pageSize;
+    this.#options = options;
+    this.#ram = new RamScan(this.#scan, options.onPage, options.lookForZeros === true);
+    this.#pages = new ChannelScan(this.#scan, options.onPage);
+  }
+
+  async read(): Promise<StreamReport> {
+    let end: Problem | undefined;
+    try {
+      await this.#skipLibvirt();
+      if (await this.#isChannel()) await this.#pages.read((channel) => (this.#channel = channel));
+      else {
+        await this.#header();
+        await this.#body();
+      }
+    } catch (error) {
+      if (!(error instanceof InspectError)) throw error;
+      end = error.problem;
+    }
+    this.#walkWaiting();
+    return this.#report(end);
+  }
+
+  /** A file of `virsh save` whose stream is not packed. */
+  async #skipLibvirt(): Promise<void> {
+    const { cursor } = this.#scan;
+    await cursor.need(HEAD_BYTES);
+    const libvirt = libvirtHeader(cursor.bytes.subarray(cursor.at, cursor.end));
+    if (libvirt === undefined || libvirt.offset > MAX_LIBVIRT || !(await cursor.need(libvirt.offset + 4)))
+      return;
+    if (cursor.view.getUint32(cursor.at + libvirt.offset) !== QEMU_VM_FILE_MAGIC) return;
+    cursor.at += libvirt.offset;
+    this.#libvirtBytes = libvirt.offset;
+  }
+
+  async #isChannel(): Promise<boolean> {
+    const { cursor } = this.#scan;
+    return (await cursor.need(4)) && cursor.view.getUint32(cursor.at) === MULTIFD_MAGIC;
+  }
+
+  async #header(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    const at = scan.offset;
+    await cursor.need(HEAD_BYTES);
+    const other = otherFormat(cursor.bytes.subarray(cursor.at, cursor.end));
+    await scan.need(8);
+    const magic = cursor.u32();
+    if (magic !== QEMU_VM_FILE_MAGIC) {
+      const known = other === undefined ? {} : { cause: other.cause ?? "", cure: other.cure };
+      const expected = `${hex(QEMU_VM_FILE_MAGIC)} ("QEVM")`;
+      stop("stream.magic", "header", at, expected, other?.found ?? hex(magic), known);
+    }
+    this.#streamVersion = cursor.u32();
+    if (this.#streamVersion !== QEMU_VM_FILE_VERSION)
+      stop("stream.version", "header", at + 4, `version ${QEMU_VM_FILE_VERSION}`, `${this.#streamVersion}`);
+  }
+
+  async #body(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const found = await findDescription(scan.cursor.source, scan.offset);
+    const { description } = this.#options;
+    if (found === undefined && description !== undefined) {
+      this.#useDescription(description);
+      this.#borrowed = true;
+    }
+    if (found !== undefined) {
+      this.#descriptionAt = found.offset;
+      scan.configuration = found.description.configuration;
+      this.#useDescription(found.description);
+    }
+    await this.#parts(undefined);
+    await this.#trailer();
+  }
+
+  #useDescription(description: Description): void {
+    this.#description = description;
+    for (const device of description.devices) {
+      const key = `${device.name}/${device.instanceId}`;
+      if (!this.#devices.has(key)) this.#devices.set(key, device);
+    }
+    if (description.pageSize !== undefined) this.#scan.sayPageSize(description.pageSize);
+  }
+
+  /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */
+  async #parts(end: number | undefined): Promise<void> {
+    const scan: Scan = this.#scan;
+    for (;;) {
+      const at = scan.offset;
+      if (end !== undefined && at >= end) {
+        if (at === end) return;
+        stop(
+          "stream.size",
+          "command PACKAGED",
+          at,
+          `sections up to offset ${hex(end)}`,
+          "one that ends behind it",
+        );
+      }
+      scan.where = this.#sections.length === 0 ? "header" : `behind ${scan.where.replace(/^behind /, "")}`;
+      const type = await scan.u8();
+      const kind = KINDS.get(type);
+      if (kind !== undefined) await this.#section(await this.#head(kind, at));
+      else if (type === QEMU_VM.EOF && end === undefined) return;
+      else if (type === QEMU_VM.COMMAND) await this.#command(at, end);
+      else if (
+        type === QEMU_VM.CONFIGURATION &&
+        this.#configuration === undefined &&
+        this.#sections.length === 0
+      ) {
+        this.#configuration = await readConfiguration(scan);
+      } else
+        stop("stream.section-type", scan.where, at, "a section, a command or the end", `type ${hex(type)}`);
+    }
+  }
+
+  async #command(at: number, end: number | undefined): Promise<void> {
+    const scan: Scan = this.#scan;
+    const command = await readCommand(scan, at);
+    this.#commandBytes += command.data.length;
+    if (this.#commands.length >= MAX_COMMANDS || this.#commandBytes > MAX_COMMAND_BYTES)
+      this.#limit(at, `${MAX_COMMANDS} commands of ${MAX_COMMAND_BYTES} bytes`);
+    this.#commands.push(command);
+    if (command.command !== MIG_CMD.PACKAGED) return;
+    if (end !== undefined)
+      stop("stream.command", "command PACKAGED", at, "no other in its payload", "another");
+    const { data } = command;
+    await this.#parts(scan.offset + new DataView(data.buffer, data.byteOffset).getUint32(0));
+  }
+
+  #limit(at: number, expected: string, found = "more"): never {
+    stop("stream.limit", this.#scan.where, at, `at most ${expected}`, found);
+  }
+
+  async #head(kind: Kind, offset: number): Promise<Head> {
+    const scan: Scan = this.#scan;
+    const id = await scan.u32();
+    if (kind === "part" || kind === "end") {
+      const start = this.#heads.get(id);
+      if (start === undefined || !this.#open.has(id)) {
+        stop(
+          "stream.section-id",
+          `section ${id}`,
+          offset,
+          "its start before its parts",
+          `a ${kind} of section ${id}`,
+        );
+      }
+      if (kind === "end") this.#open.delete(id);
+      return { ...start, kind, offset };
+    }
+    const idstr = await scan.countedString();
+    const head = { kind, id, idstr, instanceId: await scan.u32(), version: await scan.u32(), offset };
+    if (kind === "start") this.#open.add(id);
+    this.#heads.set(id, head);
+    return head;
+  }
+
+  async #section(head: Head): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { idstr, instanceId, kind, id } = head;
+    scan.where = `section ${idstr}/${instanceId}`;
+    const section: OpenSection = { ...head, dataOffset: scan.offset, size: 0, fields: [], unaccounted: 0 };
+    if (this.#sections.length < MAX_SECTIONS) this.#sections.push(section);
+    else if (kind === "full" || kind === "start") this.#limit(head.offset, `${MAX_SECTIONS} sections`);
+    try {
+      const reader = kind === "full" ? undefined : partReaderOf(idstr);
+      if (kind !== "full" && idstr === RAM_IDSTR) {
+        if (head.version < 3 || head.version > RAM_VERSION)
+          stop(
+            "stream.section-version",
+            scan.where,
+            head.offset,
+            `version 3 or ${RAM_VERSION}`,
+            `${head.version}`,
+          );
+        await this.#ram.records();
+      } else if (reader !== undefined) {
+        let progress = this.#iterative.get(id);
+        if (progress === undefined) {
+          progress = { idstr, instanceId, counts: {}, names: [] };
+          this.#iterative.set(id, progress);
+        }
+        await reader(scan, progress);
+      } else await this.#device(section, kind);
+    } finally {
+      section.size = scan.offset - section.dataOffset;
+    }
+    await this.#footer(id);
+  }
+
+  /** A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found. */
+  async #device(section: OpenSection, kind: Kind): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    const described =
+      kind === "full" ? this.#devices.get(`${section.idstr}/${section.instanceId}`) : undefined;
+    let size = described === undefined ? undefined : describedSize(described);
+    // A description that lies must not hide what the section has.
+    if (size !== undefined && size > MAX_SECTION_BYTES) size = undefined;
+    const guessed = size === undefined || !(await this.#endsAt(size, section.id));
+    if (guessed) size = (await this.#findEnd(section.id)) ?? size ?? (await this.#noEnd(section.id));
+    const length: number = size ?? 0;
+    this.#deviceBytes += length;
+    if (this.#deviceBytes > MAX_DEVICE_BYTES)
+      this.#limit(scan.offset, `${MAX_DEVICE_BYTES} bytes of devices`);
+    await scan.need(length);
+    const bytes = cursor.take(length);
+    if (this.#options.keepBytes === true) section.bytes = bytes.slice();
+    if (section.idstr === INTEGRITY_IDSTR)
+      this.#integrity = { data: bytes.slice(), offset: section.dataOffset };
+    if (described !== undefined || this.#description !== undefined || kind !== "full") {
+      this.#walk(section, bytes, described);
+      if (described === undefined) this.#guessed.push(`${section.idstr}/${section.instanceId}`);
+      return;
+    }
+    this.#waiting.push({ section, bytes: bytes.slice(), guessed });
+  }
+
+  #findEnd(id: number, footers = this.#footers): Promise<number | undefined> {
+    return findEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
+  }
+
+  /** Why no end of a section was found. */
+  async #noEnd(id: number): Promise<never> {
+    const scan: Scan = this.#scan;
+    const expected = "its size in the VMDESCRIPTION, or its footer";
+    if (this.#footers !== true) stop("stream.no-size", scan.where, scan.offset, expected, "neither");
+    const next = await this.#findEnd(id, false);
+    // A zero at the very end is taken for the stream's end, which a cut stream does not have.
+    if (next !== undefined && next + 1 < scan.cursor.available)
+      stop("stream.footer", scan.where, scan.offset + next, expected, "another section's head");
+    return scan.cut(1);
+  }
+
+  /** Whether a section of `size` more bytes would end as sections of this stream do. */
+  async #endsAt(size: number, id: number): Promise<boolean> {
+    if (this.#footers === false) return true;
+    const { cursor } = this.#scan;
+    if (!(await cursor.need(size + FOOTER_BYTES))) return false;
+    const at = cursor.at + size;
+    if (cursor.bytes[at] === QEMU_VM.SECTION_FOOTER && cursor.view.getUint32(at + 1) === id) return true;
+    return this.#footers === undefined;
+  }
+
+  #walk(section: OpenSection, bytes: Uint8Array, described: DescribedDevice | undefined): void {
+    const { idstr, instanceId, version } = section;
+    const context = { idstr, instanceId, version, machine: this.#scan.machine };
+    const walked = walkSection(bytes, section.dataOffset, described, context, this.#budget);
+    section.fields = walked.fields;
+    section.unaccounted = walked.unaccounted;
+    if (described?.vmsdName !== undefined) section.vmsdName = described.vmsdName;
+    if (this.#scan.warnings.length < MAX_WARNINGS) this.#scan.warnings.push(...walked.warnings);
+  }
+
+  #walkWaiting(): void {
+    for (const { section, bytes, guessed } of this.#waiting) {
+      const described = this.#devices.get(`${section.idstr}/${section.instanceId}`);
+      this.#walk(section, bytes, described);
+      if (described === undefined && guessed) this.#guessed.push(`${section.idstr}/${section.instanceId}`);
+    }
+  }
+
+  async #footer(id: number): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    if (this.#footers === false) return;
+    const at = scan.offset;
+    if (this.#footers === undefined) {
+      await cursor.need(1);
+      this.#footers = cursor.available > 0 && cursor.bytes[cursor.at] === QEMU_VM.SECTION_FOOTER;
+      if (!this.#footers) return;
+    }
+    await scan.need(FOOTER_BYTES);
+    const mark = cursor.u8();
+    const found = cursor.u32();
+    if (mark === QEMU_VM.SECTION_FOOTER && found === id) return;
+    const expected = `footer ${hex(QEMU_VM.SECTION_FOOTER)} of section ${id}`;
+    const what = mark === QEMU_VM.SECTION_FOOTER ? `the footer of section ${found}` : `byte ${hex(mark)}`;
+    stop("stream.footer", scan.where, at, expected, what);
+  }
+
+  /** Behind EOF: the VMDESCRIPTION, and nothing. */
+  async #trailer(): Promise<void> {
+    const scan: Scan = this.#scan;
+    const { cursor } = scan;
+    scan.where = "vmdescription";
+    if (!(await cursor.need(1))) return;
+    const at = scan.offset;
+    if (cursor.bytes[cursor.at] === QEMU_VM.VMDESCRIPTION) {
+      await scan.need(5);
+      cursor.u8();
+      const length = cursor.u32();
+      if (length > MAX_DESCRIPTION) this.#limit(at, `${MAX_DESCRIPTION} bytes`, `${length}`);
+      await scan.need(length);
+      const bytes = cursor.take(length);
+      if (this.#descriptionAt !== at) {
+        try {
+          this.#useDescription(parseDescription(bytes));
+          this.#borrowed = false;
+        } catch (error) {
+          const expected = "JSON that describes the sections";
+          scan.warnings.push(problem("stream.description", scan.where, at, expected, messageOf(error)));
+        }
+      }
+    }
+    if (!(await cursor.need(1))) return;
+    const { size } = cursor.source;
+    const found = size === undefined ? "more" : `${size - scan.offset} bytes more`;
+    scan.warnings.push(problem("stream.trailing", "behind the end", scan.offset, "nothing", found));
+  }
+
+  async #report(end: Problem | undefined): Promise<StreamReport> {
+    const scan: Scan = this.#scan;
+    const { warnings } = scan;
+    const channel = this.#channel;
+    const libvirtBytes = this.#libvirtBytes;
+    const start = (this.#options.offset ?? 0) + libvirtBytes;
+    const { blocks } = channel === undefined ? this.#ram : this.#pages;
+    if (this.#guessed.length > 0) {
+      const names = this.#guessed.slice(0, 8).join(", ") + (this.#guessed.length > 8 ? "…" : "");
+      const found = `no description of ${this.#guessed.length} (${names})`;
+      warnings.push(problem("stream.guessed", "sections", undefined, "all described", found));
+    }
+    const records = blocks.reduce((sum, { records: { page, zero } }) => sum + page + zero, 0);
+    if (channel === undefined && blocks.length > 0 && records === 0 && scan.capabilities.has("multifd"))
+      warnings.push(problem("ram.elsewhere", "section ram/0", undefined, "pages of RAM", "none"));
+    if (blocks.some(({ mapped }) => mapped !== undefined)) scan.capabilities.add("mapped-ram");
+    const integrity =
+      this.#integrity === undefined
+        ? undefined
+        : await checkIntegrity(scan, this.#integrity, {
+            start,
+            descriptionAt: this.#descriptionAt,
+            skip: this.#options.skipIntegrity === true,
+          });
+    for (const section of this.#sections) {
+      const priority = priorityOf(section.idstr, section.vmsdName);
+      if (priority !== undefined) section.priority = priority;
+    }
+    const iterative: IterativeReport[] = [...this.#iterative.values()];
+    return {
+      streamVersion: this.#streamVersion,
+      ...(libvirtBytes === 0 ? {} : { libvirtBytes }),
+      ...(channel === undefined ? {} : { channel }),
+      ...(this.#configuration === undefined ? {} : { configuration: this.#configuration }),
+      sections: this.#sections,
+      ram: blocks,
+      iterative,
+      commands: this.#commands,
+      ...(this.#description === undefined || this.#borrowed ? {} : { vmDescription: this.#description }),
+      capabilities: [...scan.capabilities],
+      pageSize: scan.pageSize ?? 4096,
+      ...(integrity === undefined ? {} : { integrity }),
+      size: scan.offset - start,
+      ...(end === undefined ? {} : { problem: end }),
+      warnings,
+    };
+  }
+}

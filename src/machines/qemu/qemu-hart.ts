@@ -1,0 +1,288 @@
+// A hart of QEMU's and one of ours: what means the same is translated, what harts here cannot hold (interrupt
+// priorities, idle hypervisor registers, event selectors, debug triggers) is kept aside and given back, and what is in
+// use and cannot be held is refused. Interrupt lines are not state here: they follow from the controllers (board.ts).
+// Neither release carries fflags; the cycle and instruction counters of QEMU follow the host's ticks and so jump.
+import { hex } from "../../base/hex.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
+import type { Cpu } from "../../vmm/cpus.ts";
+import type { Kept } from "./qemu-kept.ts";
+import { hartDefinition, MISA_H, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { type Release, TradeError } from "./qemu-releases.ts";
+
+const NEVER = 0xffffffffffffffffn;
+const bit = (n: number): bigint => 1n << BigInt(n);
+const letters = (text: string): bigint => [...text].reduce((sum, c) => sum | bit(c.charCodeAt(0) - 65), 0n);
+
+/** A hart's letters here, and those that QEMU's `rv64` has besides without being lost if nobody uses them. */
+const MISA_OURS = letters("ACDFIMSU");
+const MISA_TOLERATED = MISA_OURS | MISA_H | letters("B");
+
+/** SIE, MIE, SPIE, MPIE, SPP, MPP, FS, MPRV, SUM, MXR, TVM, TW, TSR: what mstatus holds here. */
+const MSTATUS_MASK = 0x7e79aan;
+/** UXL and SXL: 64 bits. */
+const MSTATUS_64 = (2n << 34n) | (2n << 32n);
+const MSTATUS_VS = 3n << 9n;
+const MSTATUS_SD = bit(63);
+const INTERRUPTS = 0xaaan;
+const SUPERVISOR_INTERRUPTS = 0x222n;
+const DELEGABLE = 0xb3ffn;
+const COUNTINHIBIT = 0b101n;
+const CYCLE = 0;
+const INSTRET = 2;
+const FIRST_EVENT_COUNTER = 3;
+const MENVCFG_STCE = bit(63);
+const MENVCFG_PBMTE = bit(62);
+const MENVCFG_ADUE = bit(61);
+const ENVCFG_MASK = 0xf1n;
+const PMP_ENTRIES = 16;
+const PMP_ADDRESS = bit(54) - 1n;
+const LOW_32 = 0xffffffffn;
+/** QEMU's reset value: SGEIP. */
+const MICLAIM = 0x1000n;
+const RESET_VECTOR = 0x1000n;
+const FEATURES_7 = 0x13;
+/** tdata1 of an address trigger that matches nothing. */
+const TRIGGER_IDLE = 2n << 60n;
+const TRIGGER_MATCHES = 7n;
+
+export const MIP = {
+  SSIP: bit(1),
+  MSIP: bit(3),
+  STIP: bit(5),
+  MTIP: bit(7),
+  SEIP: bit(9),
+  MEIP: bit(11),
+} as const;
+/** CPU_INTERRUPT_HARD: QEMU's harts look at mip only if it is set. */
+export const INTERRUPT_HARD = 2;
+
+/** Throws TradeError if the hart has something in use that none here could go on with. */
+export function checkHart(q: QemuHart, id: number): void {
+  const fail = (code: string, message: string): never => {
+    throw new TradeError(code, `cpu/${id}: ${message}`);
+  };
+  if (q.mhartid !== BigInt(id)) fail("trade.hart", `mhartid is ${q.mhartid}, expected ${id}`);
+  const extra = q.misaExt & ~MISA_TOLERATED;
+  if (extra !== 0n) {
+    fail("trade.extension", `misa has ${misaLetters(extra)}, harts here have not: start QEMU with -cpu rv64`);
+  }
+  if (q.virt !== 0n || q.hgatp !== 0n || q.vsatp !== 0n || q.vstvec !== 0n) {
+    fail(
+      "trade.hypervisor",
+      `the guest uses the hypervisor extension (hgatp ${hex(q.hgatp)}, vsatp ${hex(q.vsatp)}), which harts here ` +
+        "have not: end its virtual machines and unload kvm, or start QEMU with -cpu rv64,h=off",
+    );
+  }
+  if ((q.mstatus & MSTATUS_VS) !== 0n)
+    fail("trade.vector", "mstatus.VS is on, harts here have no vectors: start QEMU with -cpu rv64,v=off");
+  const entry = q.pmp.findIndex(({ config }, i) => i >= PMP_ENTRIES && config !== 0);
+  if (entry >= 0) fail("trade.pmp", `PMP entry ${entry} is in use, harts here have ${PMP_ENTRIES}`);
+  const counter = q.mhpmevent.findIndex((event, i) => {
+    return i >= FIRST_EVENT_COUNTER && (event & LOW_32) !== 0n && (q.mcountinhibit & bit(i)) === 0n;
+  });
+  if (counter >= 0) {
+    const event = hex(q.mhpmevent[counter]! & LOW_32);
+    fail(
+      "trade.counter",
+      `performance counter ${counter} counts event ${event}, harts here count cycles and instructions alone: ` +
+        "end perf in the guest",
+    );
+  }
+  const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
+  if (trigger >= 0) fail("trade.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
+  // PBMTE says nothing: harts of 7.2 let firmware set it whether they have Svpbmt or not, and it does.
+  const more = q.menvcfg & ~(ENVCFG_MASK | MENVCFG_STCE | MENVCFG_ADUE | MENVCFG_PBMTE);
+  if (more !== 0n) {
+    fail(
+      "trade.extension",
+      `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} turn extensions on that harts here have not: start QEMU with -cpu rv64`,
+    );
+  }
+  const mode = q.satp >> 60n;
+  if (mode !== 0n && (mode < 8n || mode > 10n))
+    fail("trade.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
+}
+
+function misaLetters(misa: bigint): string {
+  const name = (i: number): string => String.fromCharCode(65 + i);
+  return Array.from({ length: 26 }, (_, i) => ((misa & bit(i)) === 0n ? "" : name(i))).join("");
+}
+
+/** Fills the VMM's copy of a hart. `q` has passed checkHart; interrupt lines and time come later. */
+export function hartFromQemu(q: QemuHart, { state, common }: Cpu, halted: number): void {
+  state.pc = q.pc;
+  state.x.set(q.x);
+  state.x[0] = 0n;
+  state.f.set(q.f);
+  state.fcsr = Number(q.frm) << 5;
+  state.priv = Number(q.priv);
+  state.mhartid = q.mhartid;
+  for (const name of COPIED) state[name] = q[name];
+  state.scounteren = q.scounteren & LOW_32;
+  state.mcounteren = q.mcounteren & LOW_32;
+  state.mstatus = (q.mstatus & MSTATUS_MASK) | MSTATUS_64;
+  state.mie = q.mie & INTERRUPTS;
+  state.mideleg = q.mideleg & SUPERVISOR_INTERRUPTS;
+  state.medeleg = q.medeleg & DELEGABLE;
+  state.menvcfg = q.menvcfg & (ENVCFG_MASK | MENVCFG_STCE);
+  state.senvcfg = q.senvcfg & ENVCFG_MASK;
+  state.mcountinhibit = q.mcountinhibit & COUNTINHIBIT;
+  state.mcycle = q.counters[CYCLE]?.value ?? 0n;
+  state.minstret = q.counters[INSTRET]?.value ?? 0n;
+  for (let i = 0; i < PMP_ENTRIES; i++) {
+    state.pmpcfg[i] = q.pmp[i]?.config ?? 0;
+    state.pmpaddr[i] = (q.pmp[i]?.address ?? 0n) & PMP_ADDRESS;
+  }
+  // What software owns. With Sstc STIP is the comparator's; SEIP is the interrupt controller's line.
+  const owned = (q.menvcfg & MENVCFG_STCE) === 0n ? MIP.SSIP | MIP.STIP : MIP.SSIP;
+  state.mip = q.mip & owned;
+  state.timerCompare = q.stimecmp;
+  state.mpState = MP_STATE.RUNNABLE;
+  state.startAddress = 0n;
+  state.startArgument = 0n;
+  state.suspendType = 0n;
+  state.stealTimeShmem = NEVER;
+  state.stealNs = 0n;
+  common.halted = halted;
+  common.interruptRequest = 0;
+}
+
+const COPIED = [
+  ...(["satp", "stval", "stvec", "sepc", "scause", "sscratch"] as const),
+  ...(["mtvec", "mepc", "mcause", "mtval", "mscratch"] as const),
+];
+
+/** What a hart has of its surroundings at the moment of writing. */
+export interface Surroundings {
+  /** mtime. */
+  readonly now: bigint;
+  readonly timecmp: bigint;
+  /** MSIP, MEIP and SEIP as their controllers drive them. */
+  readonly lines: bigint;
+}
+
+/** `ours` where `mask` is set, the rest of what QEMU had. */
+const merge = (kept: bigint, ours: bigint, mask: bigint): bigint => (kept & ~mask) | (ours & mask);
+
+/** The hart as `release` reads it. `kept` is what it was when it came from a QEMU, if it did. */
+export function hartToQemu(
+  { state }: Cpu,
+  release: Release,
+  kept: Kept | undefined,
+  around: Surroundings,
+): QemuHart {
+  const definition = hartDefinition(release);
+  const q = definition.create();
+  const old = kept?.hart ?? resetHart(state.mhartid, release);
+  definition.assign(q, old);
+  q.privVersion = kept?.release === release ? old.privVersion : release.privVersion;
+  q.features = release.cpu === 5 ? FEATURES_7 : 0;
+  q.pc = state.pc;
+  q.x.set(state.x);
+  q.f.set(state.f);
+  q.frm = BigInt(state.fcsr >> 5);
+  q.priv = BigInt(state.priv);
+  q.mhartid = state.mhartid;
+  for (const name of COPIED) q[name] = state[name];
+  q.scounteren = state.scounteren;
+  q.mcounteren = merge(old.mcounteren, state.mcounteren, LOW_32);
+  if (release.cpu > 5) q.mcounteren &= LOW_32;
+  q.mstatus = merge(old.mstatus, state.mstatus, MSTATUS_MASK) & ~MSTATUS_SD;
+  q.mie = merge(old.mie, state.mie, INTERRUPTS);
+  q.mideleg = merge(old.mideleg, state.mideleg, SUPERVISOR_INTERRUPTS);
+  q.medeleg = merge(old.medeleg, state.medeleg, DELEGABLE);
+  q.menvcfg = merge(old.menvcfg, state.menvcfg, ENVCFG_MASK | MENVCFG_STCE);
+  // Harts here always update A/D bits, as does a release that has no say in it.
+  if (release.adue && !(kept?.release.adue ?? false)) q.menvcfg |= MENVCFG_ADUE;
+  if (!release.adue) q.menvcfg &= ~MENVCFG_ADUE;
+  q.senvcfg = merge(old.senvcfg, state.senvcfg, ENVCFG_MASK);
+  q.mcountinhibit = merge(old.mcountinhibit, state.mcountinhibit, COUNTINHIBIT);
+  if (release.cpu > 5) q.mcountinhibit &= LOW_32;
+  countersToQemu(q, state);
+  q.pmp = Array.from({ length: release.pmpEntries }, (_, i) => {
+    const entry = old.pmp[i];
+    const address = merge(entry?.address ?? 0n, state.pmpaddr[i] ?? 0n, i < PMP_ENTRIES ? PMP_ADDRESS : 0n);
+    return { address, config: state.pmpcfg[i] ?? 0 };
+  });
+  q.stimecmp = state.timerCompare;
+  q.loadReservation = NEVER;
+  const sstc = (state.menvcfg & MENVCFG_STCE) !== 0n;
+  // What it was without when it came it is without there: an older 10.0, or a hart without Sstc.
+  q.supervisorTimers = release.supervisorTimers && (kept?.release === release ? old.supervisorTimers : sstc);
+  pendingToQemu(q, state, release, around);
+  return q;
+}
+
+/**
+ * The value is as it is now. What QEMU adds while a counter counts are its host's ticks since `previous`, which stays: on
+ * the same host the guest's counter goes ahead by its time here, and never back.
+ */
+function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; minstret: bigint }): void {
+  const [cycle, instret] = [q.counters[CYCLE], q.counters[INSTRET]];
+  if (cycle !== undefined) cycle.value = mcycle;
+  if (instret !== undefined) instret.value = minstret;
+}
+
+/**
+ * mip with all lines, and the timers. A release that does not arm what it loads finds the interrupt pending: the guest
+ * wakes, sees that it is early, and arms the timer itself.
+ */
+function pendingToQemu(
+  q: QemuHart,
+  state: { mip: bigint; mie: bigint; menvcfg: bigint; timerCompare: bigint },
+  release: Release,
+  { now, timecmp, lines }: Surroundings,
+): void {
+  const sstc = (state.menvcfg & MENVCFG_STCE) !== 0n;
+  const supervisorDue = sstc && now >= state.timerCompare;
+  const supervisorArmed = sstc && !supervisorDue && state.timerCompare !== NEVER;
+  const machineDue = now >= timecmp;
+  const machineArmed = !machineDue && timecmp !== NEVER && (state.mie & MIP.MTIP) !== 0n;
+  q.mip = (sstc ? state.mip & ~MIP.STIP : state.mip) | lines;
+  if (supervisorDue || (supervisorArmed && !q.supervisorTimers)) q.mip |= MIP.STIP;
+  if (machineDue || (machineArmed && release.mtimer === 1)) q.mip |= MIP.MTIP;
+  q.stimer = supervisorArmed ? timerNs(state.timerCompare) : NOT_ARMED;
+}
+
+const INT64_MAX = (1n << 63n) - 1n;
+
+/** When a comparator is due, as QEMU's timers have it: ns of its virtual clock, which is written as mtime × 100. */
+export function timerNs(ticks: bigint): bigint {
+  const ns = ticks * 100n;
+  return ns > INT64_MAX ? INT64_MAX : ns;
+}
+
+/** Major interrupts from the highest default priority (4) down (AIA specification 1.0, table 12). */
+const BY_PRIORITY = [
+  ...[47, 23, 46, 45, 22, 44, 43, 21, 42, 41, 20, 40, 11, 3, 7, 9, 1],
+  ...[5, 12, 10, 2, 6, 39, 19, 38, 37, 18, 36, 35, 17, 34, 33, 16, 32],
+];
+const MACHINE_EXTERNAL = 11;
+const SUPERVISOR_EXTERNAL = 9;
+const HIGHEST_PRIORITY = 4;
+const NO_PRIORITY = 0xff;
+
+/** `external`: the level's external interrupt, whose priority its controller has. */
+function defaultPriorities(external: number): Uint8Array {
+  const priorities = new Uint8Array(64).fill(NO_PRIORITY);
+  for (const [i, irq] of BY_PRIORITY.entries()) priorities[irq] = HIGHEST_PRIORITY + i;
+  priorities[external] = 0;
+  return priorities;
+}
+
+/** A hart that has nothing but what harts here have: without H. */
+function resetHart(mhartid: bigint, release: Release): QemuHart {
+  const q = hartDefinition(release).create();
+  q.mhartid = mhartid;
+  q.misaExt = MISA_OURS;
+  q.misaExtMask = MISA_OURS;
+  q.privVersion = release.privVersion;
+  q.resetVector = RESET_VECTOR;
+  q.miclaim = MICLAIM;
+  q.mstatus = MSTATUS_64;
+  q.tdata1.fill(TRIGGER_IDLE);
+  q.miprio.set(defaultPriorities(MACHINE_EXTERNAL));
+  q.siprio.set(defaultPriorities(SUPERVISOR_EXTERNAL));
+  for (const i of [CYCLE, INSTRET]) Object.assign(q.counters[i] ?? {}, { started: true });
+  return q;
+}

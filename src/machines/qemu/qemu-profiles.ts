@@ -1,0 +1,34 @@
+// The `virt` board as QEMU's streams have it: reading those of three releases, writing as one of them.
+import type { ForeignLoader, ForeignProfiles, StreamProfile } from "../../vmm/qemu-profile.ts";
+import { commandLines } from "./command-lines.ts";
+import { QemuLoader } from "./qemu-loader.ts";
+import type { QemuParts } from "./qemu-parts.ts";
+import { refusals } from "./qemu-refusals.ts";
+import { RELEASES, releaseNamed } from "./qemu-releases.ts";
+import { sectionsToWrite } from "./qemu-writer.ts";
+
+export class QemuProfiles implements ForeignProfiles {
+  readonly names: readonly string[] = RELEASES.map((r) => r.name);
+  readonly #parts: QemuParts;
+
+  constructor(parts: QemuParts) {
+    this.#parts = parts;
+  }
+
+  profile(name: string): StreamProfile {
+    const release = releaseNamed(name);
+    const parts = this.#parts;
+    return {
+      name,
+      sections: sectionsToWrite(parts, release),
+      ramBlocks: parts.machine.memory.blocks.map(({ name: block, size }) => ({ name: block, size })),
+      switchoverStart: release.switchoverStart,
+      refusals: () => Promise.resolve(refusals(parts, release)),
+      commandLines: () => commandLines(parts, release),
+    };
+  }
+
+  loader(): ForeignLoader {
+    return new QemuLoader(this.#parts);
+  }
+}

@@ -1,0 +1,68 @@
+// Why a machine cannot go to a release of QEMU as it is: found out while it runs.
+import type { Refusal } from "../../vmm/qemu-profile.ts";
+import { keptHart } from "./qemu-kept.ts";
+import type { QemuParts } from "./qemu-parts.ts";
+import type { Release } from "./qemu-releases.ts";
+
+const VIRTIO_CONSOLE_F_SIZE = 1n;
+
+export function refusals(parts: QemuParts, release: Release): readonly Refusal[] {
+  const { machine, cpus, isaExtensions, rtcClock, virtio } = parts;
+  const kept = cpus.all[0] && keptHart(cpus.all[0]);
+  const found: Refusal[] = [];
+  if (machine.vm.builtinFirmware) {
+    found.push({
+      code: "trade.firmware",
+      message: "Wherry's built-in firmware owns machine mode: QEMU's harts would have none",
+      cure: "start the guest with --firmware FILE (OpenSBI)",
+    });
+  }
+  if (kept === undefined) {
+    const missing = isaExtensions.filter(
+      (e) => e in release.extensions && release.extensions[e] === undefined,
+    );
+    if (missing.length > 0) {
+      found.push({
+        code: "trade.extensions",
+        message: `the guest was told of ${missing.join(", ")}, which harts of ${release.name} have not`,
+        cure: `start the guest with fewer extensions (--isa ${release.name}), or move it to a newer QEMU`,
+      });
+    }
+  } else if (kept.release.generation > release.generation) {
+    found.push({
+      code: "trade.extensions",
+      message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,
+      cure: `move it to ${kept.release.name} or newer`,
+    });
+  }
+  if (rtcClock === "vm") {
+    found.push({
+      code: "trade.rtc",
+      message: "the real-time clock follows the guest's time, QEMU's follows the host's: the date would jump",
+      cure: "start the guest with --rtc clock=host, and without --icount",
+    });
+  }
+  for (const { kind, guestFeatures, queues, queueSizes } of virtio) {
+    const large = queueSizes().findIndex((size, i) => size > (queues[i] ?? 0));
+    if (release.ownQueueSizes && large >= 0) {
+      found.push({
+        code: "trade.queue-size",
+        message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} takes at most ${queues[large]}`,
+        cure: "move it to an older release, or restart the guest there",
+      });
+    }
+    if (kind === "virtio-console" && (guestFeatures() & VIRTIO_CONSOLE_F_SIZE) !== 0n) {
+      found.push({
+        code: "trade.features",
+        message: "virtio-console: the guest uses VIRTIO_CONSOLE_F_SIZE, which QEMU does not offer",
+        cure: "start the guest with a console that has no size",
+      });
+    }
+  }
+  return found;
+}
+
+/** What guests may be told of so that they can go to `release`. */
+export function tradableExtensions(isaExtensions: readonly string[], release: Release): string[] {
+  return isaExtensions.filter((e) => !(e in release.extensions) || release.extensions[e] !== undefined);
+}

@@ -1,0 +1,110 @@
+// The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset between them
+// is 0, which is what a release assumes that does not carry it.
+import type { Cpu } from "../../vmm/cpus.ts";
+import type { Section } from "../../state/section.ts";
+import {
+  clockState,
+  commonState,
+  mtimerDefinition,
+  PLIC_SOURCES,
+  PLIC_WORDS,
+  plicDefinition,
+  type QemuPlicState,
+} from "./board-state.ts";
+import { NS_PER_TICK } from "./guest-time.ts";
+import { hartToQemu, INTERRUPT_HARD, MIP, type Surroundings, timerNs } from "./qemu-hart.ts";
+import { hartDefinition, NOT_ARMED } from "./qemu-hart-state.ts";
+import { keptHart } from "./qemu-kept.ts";
+import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
+import type { Release } from "./qemu-releases.ts";
+import { foreignSection } from "./qemu-sections.ts";
+
+const NEVER = 0xffffffffffffffffn;
+
+/** Sections of Wherry's own profile that a QEMU has in another shape, or not at all. */
+export const RESHAPED: readonly string[] = [
+  ...["wherry/machine", "cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"],
+];
+
+export function sectionsToWrite(parts: QemuParts, release: Release): readonly Section[] {
+  const { machine, cpus } = parts;
+  const harts = cpus.all.length;
+  const now = (): bigint => machine.vm.clock.read();
+  const take = (): void => {};
+  const hartOf = (cpu: Cpu) => hartToQemu(cpu, release, keptHart(cpu), surroundings(parts, cpu.id, now()));
+  const clock = foreignSection({
+    idstr: "timer",
+    definitions: [clockState],
+    get: () => ({ ...clockState.create(), clock: now() * NS_PER_TICK }),
+    take,
+  });
+  const cpuSections = cpus.all.flatMap((cpu) => [
+    foreignSection({
+      idstr: "cpu_common",
+      instanceId: cpu.id,
+      definitions: [commonState],
+      get: () => ({
+        ...commonState.create(),
+        halted: cpu.common.halted,
+        interruptRequest: hartOf(cpu).mip === 0n ? 0 : INTERRUPT_HARD,
+      }),
+      take,
+    }),
+    foreignSection({
+      idstr: "cpu",
+      instanceId: cpu.id,
+      definitions: [hartDefinition(release)],
+      get: () => hartOf(cpu),
+      take,
+    }),
+  ]);
+  const mtimer = foreignSection({
+    idstr: "riscv_mtimer",
+    definitions: [mtimerDefinition(release.mtimer, harts)],
+    get: () => {
+      const { timecmp } = parts.irqchip.aclint.get();
+      const at = now();
+      const timers = timecmp.map((ticks) => (ticks > at ? timerNs(ticks) : NOT_ARMED));
+      return { ...mtimerDefinition(release.mtimer, harts).create(), timecmp, timers };
+    },
+    take,
+  });
+  const plic = foreignSection({
+    idstr: "riscv_sifive_plic",
+    definitions: [plicDefinition(harts)],
+    get: () => plicToQemu(parts.irqchip.plic.get()),
+    take,
+  });
+  const devices = machine.sections.filter((s) => !RESHAPED.includes(s.idstr));
+  const fwCfg = machine.sections.filter((s) => s.idstr === "fw_cfg");
+  const tail = release.fwCfgEarly ? [...fwCfg, ...devices] : [...devices, ...fwCfg];
+  return [clock, ...cpuSections, mtimer, plic, ...tail];
+}
+
+/** A source that is served and high again is pending there at once, and here only when it has been completed. */
+function plicToQemu(ours: PlicPortState): QemuPlicState {
+  const { sourcePriority, targetPriority, claimed, enable, level } = ours;
+  const pending = ours.pending.map((word, i) => word | (claimed[i]! & level[i]!));
+  return { sourcePriority, targetPriority, pending, claimed, enable };
+}
+
+/** The best source for a context is above its threshold. */
+function isAsserted(plic: PlicPortState, context: number): boolean {
+  for (let source = 1; source < PLIC_SOURCES; source++) {
+    const word = source >> 5;
+    const ready = plic.pending[word]! & ~plic.claimed[word]! & plic.enable[context * PLIC_WORDS + word]!;
+    if (((ready >>> (source & 31)) & 1) !== 0 && plic.sourcePriority[source]! > plic.targetPriority[context]!)
+      return true;
+  }
+  return false;
+}
+
+function surroundings({ irqchip }: QemuParts, id: number, now: bigint): Surroundings {
+  const plic = irqchip.plic.get();
+  const { timecmp, msip } = irqchip.aclint.get();
+  let lines = 0n;
+  if (msip[id] !== 0) lines |= MIP.MSIP;
+  if (isAsserted(plic, 2 * id)) lines |= MIP.MEIP;
+  if (isAsserted(plic, 2 * id + 1)) lines |= MIP.SEIP;
+  return { now, timecmp: timecmp[id] ?? NEVER, lines };
+}

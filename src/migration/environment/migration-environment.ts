@@ -1,0 +1,68 @@
+// What migration needs of its platform: time, a timer, a turn of the event loop, randomness. All hosts
+// have them as globals that only `dom` and `node` type; tests may inject others.
+import type { SetTimer } from "../../base/clock.ts";
+import type { Compression } from "./page-compression.ts";
+
+export interface MigrationHost {
+  /** Monotonic milliseconds. */
+  nowMs(): number;
+  setTimer: SetTimer;
+  /** Lets other work of the thread go first: resolves after pending events have been handled. */
+  breathe(): Promise<void>;
+  randomBytes(length: number): Uint8Array<ArrayBuffer>;
+  /** Names this process among all processes; undefined (or absent) if the platform cannot. */
+  ownIdentity?(): string | undefined;
+  /** True only if the process of that name has certainly ended. */
+  isGone?(identity: string): boolean;
+  /** For the pages of multifd's channels; absent where the platform has none. */
+  readonly compression?: Compression;
+}
+
+interface Globals {
+  performance: { now(): number };
+  crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> };
+  setTimeout(fire: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+  setImmediate?(fire: () => void): unknown;
+}
+const globals = globalThis as unknown as Globals;
+
+export const defaultHost: MigrationHost = {
+  nowMs: () => globals.performance.now(),
+  setTimer: (delayMs, fire) => {
+    const timer = globals.setTimeout(fire, delayMs);
+    return { cancel: () => globals.clearTimeout(timer) };
+  },
+  breathe: () =>
+    new Promise((resolve) => {
+      if (globals.setImmediate !== undefined) globals.setImmediate(resolve);
+      else globals.setTimeout(resolve, 0);
+    }),
+  randomBytes: (length) => globals.crypto.getRandomValues(new Uint8Array(length)),
+};
+
+export function sleep(host: MigrationHost, ms: number): Promise<void> {
+  return new Promise((resolve) => host.setTimer(ms, resolve));
+}
+
+/** `promise`, or a rejection with `error()` after `ms`. The loser's outcome is dropped. */
+export function withTimeout<T>(
+  host: MigrationHost,
+  promise: Promise<T>,
+  ms: number,
+  error: () => Error,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = host.setTimer(ms, () => reject(error()));
+    promise.then(
+      (value) => {
+        timer.cancel();
+        resolve(value);
+      },
+      (reason: unknown) => {
+        timer.cancel();
+        reject(reason instanceof Error ? reason : new Error(String(reason)));
+      },
+    );
+  });
+}

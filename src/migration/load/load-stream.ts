@@ -1,0 +1,480 @@
+// A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of Wherry's own
+// profile or QEMU's is told by its configuration or its first device section (foreign-load.ts has what differs).
+// RAM is written in place on the way. Every error says which section or RAM chunk, where, and what to do.
+// The caller sees to it that a machine whose load failed never runs.
+import { ByteReader, EndOfBytes } from "../../base/bytes.ts";
+import { hex } from "../../base/hex.ts";
+import { decodeUtf8, quoted } from "../../base/text.ts";
+import { xxh32 } from "../../base/xxh32.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { RunState } from "../../vmm/run-state.ts";
+import type { ForeignLoader } from "../../vmm/qemu-profile.ts";
+import type { Section } from "../../state/section.ts";
+import { CAPABILITIES_SUBSECTION, decodeCapabilities } from "../../stream/capabilities.ts";
+import { GET_ANOTHER_COPY, MigrationError } from "../../stream/migration-error.ts";
+import { applyError, ForeignSections } from "./qemu-load.ts";
+import { globalStateSection } from "../environment/run-state-section.ts";
+import {
+  checkIntegrityLength,
+  decodeIntegrity,
+  type IntegrityTable,
+  UnitLog,
+  verifyUnits,
+} from "../../stream/integrity.ts";
+import { type ForeignRam, type RamChannels, RamReader } from "../ram/ram-load.ts";
+import { type Head, SectionReader } from "../../stream/section-reader.ts";
+import type { StreamReader } from "../../stream/stream-reader.ts";
+import {
+  CONFIGURATION,
+  INTEGRITY_IDSTR,
+  INTEGRITY_VERSION,
+  MOVE_ID_SIZE,
+  MOVE_ID_SUBSECTION,
+  PAGE_BITS_SUBSECTION,
+  QEMU_VM,
+  QEMU_VM_FILE_MAGIC,
+  QEMU_VM_FILE_VERSION,
+  RAM_IDSTR,
+  RAM_VERSION,
+  UUID_SUBSECTION,
+} from "../../stream/wire.ts";
+
+/** What only Wherry's own sections are called: the first of its streams is wherry/machine. */
+const OWN_SECTIONS = "wherry/";
+const MAX_MACHINE_NAME = 255;
+const PAGE_BITS = 12;
+const UUID_BYTES = 16;
+
+/** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
+export type CommandHandler = (command: number, data: Uint8Array) => Promise<void>;
+
+export class StreamLoader {
+  /** What the machine did when it was saved; set by `apply`. */
+  runState: RunState = "paused";
+  /** The move's id, once the configuration has been read. */
+  moveId: Uint8Array | undefined;
+  /** What QEMU's configuration lists: capabilities that both sides must have alike. */
+  readonly capabilities: string[] = [];
+  /** Of a live stream that ended without VMDESCRIPTION: the read that waited for one. */
+  pendingRead: Promise<boolean> | undefined;
+  readonly #machine: Machine;
+  readonly #stream: StreamReader;
+  readonly #onCommand: CommandHandler | undefined;
+  readonly #units = new UnitLog();
+  readonly #reader: SectionReader;
+  readonly #ram: RamReader;
+  /** What reads QEMU's streams; undefined if this board knows none. */
+  readonly #foreignLoader: ForeignLoader | undefined;
+  #foreign: ForeignSections | undefined;
+  readonly #sections = new Map<string, Section>();
+  readonly #apply: { section: Section; apply: () => void }[] = [];
+  #table: IntegrityTable | undefined;
+
+  /** `channels`: those of multifd, which only a source that is QEMU uses. */
+  constructor(machine: Machine, stream: StreamReader, onCommand?: CommandHandler, channels?: RamChannels) {
+    this.#machine = machine;
+    this.#stream = stream;
+    this.#onCommand = onCommand;
+    this.#reader = new SectionReader(stream);
+    const loader = machine.foreign?.loader();
+    this.#foreignLoader = loader;
+    const foreignRam = loader && this.#foreignRam(loader, channels);
+    this.#ram = new RamReader(machine.memory, stream, this.#units, foreignRam);
+    const globalState = globalStateSection("paused", (state) => {
+      this.runState = state;
+    });
+    for (const s of [...machine.sections, globalState]) this.#sections.set(`${s.idstr}/${s.instanceId}`, s);
+  }
+
+  #foreignRam(loader: ForeignLoader, channels: RamChannels | undefined): ForeignRam {
+    const isOwn = () => this.moveId !== undefined;
+    return {
+      droppedBlock: (name) => loader.droppedBlock(name),
+      capabilities: this.capabilities,
+      get channels() {
+        return isOwn() ? undefined : channels;
+      },
+    };
+  }
+
+  /** True once the stream is known to be QEMU's. */
+  get isForeign(): boolean {
+    return this.#foreign !== undefined;
+  }
+
+  /**
+   * Everything up to the integrity section, verified; of QEMU's stream, which has none, up to its end. Applies nothing
+   * but RAM.
+   */
+  async readState(): Promise<void> {
+    await this.#header();
+    await this.#commandsBefore([QEMU_VM.SECTION_START], "the start of RAM");
+    this.#closeUnit(CONFIGURATION, 0);
+    await this.#readRam();
+    await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
+    let head = await this.#reader.head();
+    const loader = this.#foreignLoader;
+    const isForeign =
+      loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
+    const { where } = this.#stream;
+    this.#ram.checkComplete(isForeign);
+    this.#stream.where = where;
+    if (isForeign) {
+      await this.#foreignState(loader, head);
+      return;
+    }
+    while (head.idstr !== INTEGRITY_IDSTR) {
+      await this.#device(head);
+      await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
+      head = await this.#reader.head();
+    }
+    await this.#integrity(head);
+  }
+
+  async #foreignState(loader: ForeignLoader, first: Head): Promise<void> {
+    const foreign = new ForeignSections(this.#machine, loader, this.#stream, this.#reader);
+    this.#foreign = foreign;
+    await foreign.section(first);
+    for (;;) {
+      const next = await this.#commandsBefore(
+        [QEMU_VM.SECTION_FULL, QEMU_VM.EOF],
+        "a device section or the end",
+      );
+      if (next === QEMU_VM.EOF) break;
+      await foreign.section(await this.#reader.head());
+    }
+    foreign.checkComplete();
+  }
+
+  /** Applies all device state in the order of the stream. A throw leaves the machine unusable. */
+  apply(): void {
+    const { cpus } = this.#machine;
+    cpus.synchronizeAllPreLoad();
+    if (this.#foreign !== undefined) {
+      this.#foreign.apply();
+      this.runState = this.#foreign.runState;
+    }
+    for (const { section, apply } of this.#apply) {
+      try {
+        apply();
+      } catch (error) {
+        throw applyError(`section ${section.idstr}/${section.instanceId}`, error);
+      }
+    }
+    cpus.synchronizeAllPostInit();
+  }
+
+  /** One COMMAND; anything else is an error. */
+  async command(): Promise<void> {
+    this.#stream.where = () => `after section ${INTEGRITY_IDSTR}/0`;
+    await this.#stream.need(1);
+    const type = this.#stream.u8();
+    if (type !== QEMU_VM.COMMAND) this.#reader.unexpected(type, "a command");
+    await this.#command();
+  }
+
+  /** EOF and VMDESCRIPTION, verified. `toEnd`: nothing may follow. */
+  async readTrailer(toEnd: boolean): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    stream.where = () => "end of the stream";
+    await stream.need(1);
+    const type = stream.u8();
+    if (type !== QEMU_VM.EOF) this.#reader.unexpected(type, "the end (0x0)");
+    stream.where = () => "VMDESCRIPTION";
+    await stream.need(5);
+    const at = stream.offset;
+    const marker = stream.u8();
+    if (marker !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(marker, "the VMDESCRIPTION (0x6)");
+    const length = stream.u32();
+    const table = this.#table;
+    if (table === undefined)
+      throw new MigrationError("migration.order", "readState() comes before readTrailer()");
+    if (length !== table.vmdescLength) {
+      stream.fail(
+        "migration.vmdescription",
+        `expected a length of ${table.vmdescLength}, found ${length}; ${GET_ANOTHER_COPY}`,
+        at,
+      );
+    }
+    await stream.need(length);
+    const found = xxh32(stream.bytes(length));
+    if (found !== table.vmdescHash) {
+      stream.fail(
+        "migration.vmdescription",
+        `its ${length} bytes have hash ${hex(found)}, expected ${hex(table.vmdescHash)}; ${GET_ANOTHER_COPY}`,
+        at,
+      );
+    }
+    if (!toEnd) return;
+    stream.where = () => "after the end";
+    if (stream.available > 0 || (await stream.more())) {
+      stream.fail("migration.trailing", `expected nothing, found more bytes; ${GET_ANOTHER_COPY}`);
+    }
+  }
+
+  /**
+   * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where the other
+   * side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read that still waits then.
+   */
+  async readForeignTrailer(late?: Promise<void>): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    stream.where = () => "end of the stream";
+    await stream.need(1);
+    stream.skip(1);
+    stream.where = () => "VMDESCRIPTION";
+    if (stream.available === 0) {
+      const reading = stream.more();
+      reading.catch(() => {});
+      const come = late === undefined ? await reading : await Promise.race([reading, late]);
+      if (come === undefined) this.pendingRead = reading;
+      if (come !== true) return;
+    }
+    await stream.need(5);
+    const type = stream.u8();
+    if (type !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(type, "the VMDESCRIPTION (0x6)");
+    for (let left = stream.u32(); left > 0; ) {
+      await stream.need(1);
+      const piece = Math.min(left, stream.available);
+      stream.skip(piece);
+      left -= piece;
+    }
+  }
+
+  #closeUnit(name: string, instanceId: number): void {
+    this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
+  }
+
+  async #header(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    stream.where = () => "header";
+    await stream.need(8);
+    const magic = stream.u32();
+    if (magic !== QEMU_VM_FILE_MAGIC) {
+      stream.fail(
+        "migration.magic",
+        `expected "QEVM" (${hex(QEMU_VM_FILE_MAGIC)}), found ${hex(magic)}: this is not a saved machine`,
+        0,
+      );
+    }
+    const version = stream.u32();
+    if (version !== QEMU_VM_FILE_VERSION) {
+      stream.fail(
+        "migration.version",
+        `expected stream version ${QEMU_VM_FILE_VERSION}, found ${version}`,
+        4,
+      );
+    }
+    stream.where = () => `section ${CONFIGURATION}`;
+    await stream.need(5);
+    const type = stream.u8();
+    if (type !== QEMU_VM.CONFIGURATION) this.#reader.unexpected(type, "the configuration (0x7)");
+    const length = stream.u32();
+    if (length > MAX_MACHINE_NAME) {
+      stream.fail(
+        "migration.machine",
+        `a machine name of ${length} bytes, at most ${MAX_MACHINE_NAME} fit`,
+        9,
+      );
+    }
+    await stream.need(length);
+    const name = decodeUtf8(stream.bytes(length));
+    if (name !== this.#machine.name) {
+      stream.fail(
+        "migration.machine",
+        `this machine is ${JSON.stringify(this.#machine.name)}, found ${quoted(name)}: only machines of that type can come here`,
+        13,
+      );
+    }
+    await stream.need(1);
+    const come = new Set<string>();
+    while (stream.peekAll()[0] === QEMU_VM.SUBSECTION) await this.#configurationSubsection(come);
+  }
+
+  async #configurationSubsection(come: Set<string>): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const at = stream.offset;
+    await stream.need(2);
+    const length = stream.peekAll()[1] ?? 0;
+    await stream.need(2 + length + 4);
+    stream.skip(2);
+    const name = decodeUtf8(stream.bytes(length));
+    const version = stream.u32();
+    const isFirst = version === 1 && !come.has(name);
+    come.add(name);
+    if (name === MOVE_ID_SUBSECTION && isFirst) {
+      await stream.need(MOVE_ID_SIZE + 1);
+      this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
+      return;
+    }
+    const isKnown = this.#foreignLoader !== undefined && isFirst;
+    if (isKnown && name === CAPABILITIES_SUBSECTION) await this.#capabilities();
+    else if (isKnown && name === PAGE_BITS_SUBSECTION) await this.#pageBits();
+    else if (isKnown && name === UUID_SUBSECTION) {
+      await stream.need(UUID_BYTES);
+      stream.skip(UUID_BYTES);
+    } else {
+      stream.fail(
+        "migration.subsection",
+        `expected subsection ${MOVE_ID_SUBSECTION} version 1, once; found ${quoted(name)} version ${version}`,
+        at,
+      );
+    }
+    await stream.need(1);
+  }
+
+  async #capabilities(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    for (;;) {
+      const reader = new ByteReader(stream.peekAll());
+      try {
+        this.capabilities.push(...decodeCapabilities(reader));
+        stream.skip(reader.offset);
+        return;
+      } catch (error) {
+        if (!(error instanceof EndOfBytes)) throw error;
+        await stream.need(error.offset + error.needed);
+      }
+    }
+  }
+
+  async #pageBits(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    await stream.need(4);
+    const bits = stream.u32();
+    if (bits !== PAGE_BITS)
+      stream.fail("migration.page-size", `pages of 2^${bits} bytes, this machine has 2^${PAGE_BITS}`);
+  }
+
+  /** Handles commands until something of one of these types is next; which. */
+  async #commandsBefore(types: readonly number[], expected: string): Promise<number> {
+    const stream: StreamReader = this.#stream;
+    const before = stream.where();
+    stream.where = () => `after ${before}`;
+    for (;;) {
+      await stream.need(1);
+      const next = stream.peekAll()[0] ?? 0;
+      if (types.includes(next)) return next;
+      stream.skip(1);
+      if (next !== QEMU_VM.COMMAND) this.#reader.unexpected(next, expected);
+      await this.#command();
+    }
+  }
+
+  async #command(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const at = stream.offset - 1;
+    await stream.need(4);
+    const command = stream.u16();
+    const length = stream.u16();
+    await stream.need(length);
+    const data = stream.bytes(length).slice();
+    if (this.#onCommand === undefined) {
+      stream.fail(
+        "migration.command",
+        `found command ${command}, expected none in a saved file; ${GET_ANOTHER_COPY}`,
+        at,
+      );
+    }
+    await this.#onCommand(command, data);
+  }
+
+  async #readRam(): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const at = stream.offset;
+    const { id, idstr, instanceId, version } = await this.#reader.head();
+    if (idstr !== RAM_IDSTR || instanceId !== 0 || version !== RAM_VERSION) {
+      stream.fail(
+        "migration.ram",
+        `expected section ${RAM_IDSTR}/0 version ${RAM_VERSION}, found ${quoted(idstr)}/${instanceId} version ${version}`,
+        at,
+      );
+    }
+    const inRam = () => this.#units.openChunk();
+    stream.where = inRam;
+    let type: number = QEMU_VM.SECTION_START;
+    for (;;) {
+      await this.#ram.records();
+      await this.#reader.footer(id);
+      if (type === QEMU_VM.SECTION_END) break;
+      // QEMU says that it switches over between two parts.
+      const parts = [QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END];
+      const next = await this.#commandsBefore([...parts, QEMU_VM.SECTION_START], "more of RAM");
+      if (next === QEMU_VM.SECTION_START) await this.#liveSection();
+      stream.where = inRam;
+      await stream.need(5);
+      const partAt = stream.offset;
+      type = stream.u8();
+      const found = stream.u32();
+      if (found !== id) {
+        stream.fail(
+          "migration.ram",
+          `expected more of RAM (section id ${id}), found section id ${found}; ${GET_ANOTHER_COPY}`,
+          partAt,
+        );
+      }
+    }
+    this.#ram.closeChunk();
+    stream.where = () => `section ${RAM_IDSTR}/0`;
+  }
+
+  /** Something beside RAM that is sent while the guest runs. */
+  async #liveSection(): Promise<never> {
+    await this.#reader.head();
+    this.#stream.fail(
+      "migration.live-section",
+      "is sent beside RAM while the guest runs, which is not read here: migrate without it (of block, dirty-bitmap: " +
+        "switch QEMU's capabilities block and dirty-bitmaps off)",
+    );
+  }
+
+  async #device(head: Head): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const { idstr, instanceId, version, id } = head;
+    const key = `${idstr}/${instanceId}`;
+    const section = this.#sections.get(key);
+    if (section === undefined) {
+      const twice = this.#machine.sections.some((s) => `${s.idstr}/${s.instanceId}` === key);
+      stream.fail(
+        "migration.section",
+        twice
+          ? `came twice; ${GET_ANOTHER_COPY}`
+          : `this machine has no such device (it waits for ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
+      );
+    }
+    if (version < section.minimumVersion || version > section.version) {
+      stream.fail(
+        "migration.section-version",
+        `version ${version}, this Wherry reads ${section.minimumVersion} to ${section.version}: use the one that saved it, or a newer one`,
+      );
+    }
+    this.#sections.delete(key);
+    this.#apply.push({ section, apply: await this.#reader.decode(section, version, id) });
+    await this.#reader.footer(id);
+    this.#closeUnit(idstr, instanceId);
+  }
+
+  async #integrity(head: Head): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const { id, instanceId, version } = head;
+    if (instanceId !== 0 || version !== INTEGRITY_VERSION) {
+      stream.fail(
+        "migration.section-version",
+        `expected instance 0 version ${INTEGRITY_VERSION}, found instance ${instanceId} version ${version}`,
+      );
+    }
+    await stream.need(4);
+    const length = stream.u32();
+    checkIntegrityLength(length, stream.offset - 4);
+    await stream.need(length);
+    const table = decodeIntegrity(stream.bytes(length), stream.offset - length);
+    await this.#reader.footer(id);
+    verifyUnits(table.units, this.#units.units);
+    if (this.#sections.size > 0) {
+      stream.fail(
+        "migration.section",
+        `the stream has no ${[...this.#sections.keys()].join(", ")}, which this machine has: start it with the same options`,
+      );
+    }
+    this.#table = table;
+  }
+}

@@ -1,0 +1,400 @@
+// The destination of a live move: takes one machine, keeps answering what became of it (RESOLVE). States and
+// what happens on each failure: docs/migration.md. It never runs the machine without GO, the end of the stream,
+// and never after it has said `abandoned`.
+import { ByteReader } from "../../base/bytes.ts";
+import { hex } from "../../base/hex.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { Channel } from "../../stream/channel.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { acceptCommand } from "./qemu-load.ts";
+import { defaultHost, type MigrationHost, sleep, withTimeout } from "../environment/migration-environment.ts";
+import { StreamLoader } from "./load-stream.ts";
+import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
+import { MultifdReceiver } from "../ram/multifd-load.ts";
+import { readResolve, type ResolveAnswer, resolveMessage } from "../../stream/resolve.ts";
+import { pongMessage, processMessage, shutMessage } from "../../stream/return-path.ts";
+import { beginArrival, failArrival } from "./arrival.ts";
+import { StreamReader } from "../../stream/stream-reader.ts";
+import { MIG_CMD, PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "../../stream/wire.ts";
+
+export interface DestinationOptions {
+  /** Whether a machine that ran at the source runs here at once. May be changed until it has arrived. */
+  readonly autostart?: boolean;
+  /** How long a machine whose connection was lost before GO is kept for a RESOLVE. */
+  readonly resolveWaitMs?: number;
+  /** A source that uses multifd has so many channels (default 2); `required`: it must use them. */
+  readonly multifd?: { readonly required: boolean; readonly channels: number };
+  readonly host?: MigrationHost;
+}
+
+/** `lost`: loaded, but the connection went before GO. */
+export type DestinationState = "listening" | "loading" | "ready" | "starting" | "arrived" | "lost" | "failed";
+
+export interface Arrival {
+  /** `arrived`: the machine is ours. `failed`: it never runs here. */
+  readonly status: "arrived" | "failed";
+  readonly error?: MigrationError;
+}
+
+/** How long a connection may take to say what it wants, or a refused source to read why. */
+const GREETING_TIMEOUT_MS = 10_000;
+const LINGER_MS = 2_000;
+const SHUT_TIMEOUT_MS = 1_000;
+/** The event loop accepts all connections that wait in one turn; one more for the turn that it is in. */
+const ACCEPT_TURNS = 3;
+/** QEMU sends the VMDESCRIPTION with the end, if at all. */
+const VMDESCRIPTION_TIMEOUT_MS = 200;
+const notTaken = () => new MigrationError("migration.timeout", "the source does not take our word");
+
+export class MigrationDestination {
+  autostart: boolean;
+  /** Never rejects. */
+  readonly done: Promise<Arrival>;
+  /** Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`. */
+  readonly released: Promise<void>;
+  readonly #machine: Machine;
+  readonly #host: MigrationHost;
+  readonly #resolveWaitMs: number;
+  readonly #multifd: MultifdReceiver;
+  /** Connections that have not said what they are. */
+  readonly #greetings = new Set<Promise<void>>();
+  #state: DestinationState = "listening";
+  #channel: Channel | undefined;
+  /** Connections of the move, and those that have not said what they are. */
+  readonly #channels = new Set<Channel>();
+  /** When connections end that a QEMU leaves open. */
+  #lingering: { cancel(): void } | undefined;
+  #loader: StreamLoader | undefined;
+  /** The source has opened its return path: it waits for our word. */
+  #hasReturnPath = false;
+  #end: (arrival: Arrival) => void = () => {};
+  #release: () => void = () => {};
+  /** Wakes who waits for GO or RESOLVE. */
+  #abandoned: (error: MigrationError) => void = () => {};
+
+  constructor(machine: Machine, options: DestinationOptions = {}) {
+    this.#machine = machine;
+    this.#host = options.host ?? defaultHost;
+    this.autostart = options.autostart ?? true;
+    this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
+    const multifd = options.multifd ?? { required: false, channels: 2 };
+    this.#multifd = new MultifdReceiver({
+      host: this.#host,
+      settled: () => this.#settled(),
+      ...multifd,
+    });
+    // The source may give up before it has said anything on its main channel.
+    this.#multifd.failed.catch((error: unknown) => {
+      if (this.#state === "listening") this.#abandon(error);
+    });
+    this.done = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.released = new Promise((resolve) => {
+      this.#release = resolve;
+    });
+    beginArrival(machine);
+  }
+
+  get state(): DestinationState {
+    return this.#state;
+  }
+
+  /** Serves one connection, to its end. Never rejects. */
+  async accept(channel: Channel): Promise<void> {
+    const reader = new StreamReader(channel);
+    this.#channels.add(channel);
+    try {
+      const late = () => new MigrationError("migration.timeout", "the connection says nothing");
+      const greeting = withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
+      this.#greetings.add(greeting);
+      await greeting.finally(() => this.#greetings.delete(greeting));
+      const magic = reader.peekU32();
+      if (magic === RESOLVE_MAGIC) {
+        const asked = await withTimeout(this.#host, readResolve(reader), GREETING_TIMEOUT_MS, late);
+        await this.#answer(channel, asked);
+      } else if (magic === QEMU_VM_FILE_MAGIC && this.#state === "listening") {
+        this.#channel = channel;
+        this.#state = "loading";
+        await this.#receive(channel, reader);
+      } else if (magic === MULTIFD_MAGIC && ["listening", "loading"].includes(this.#state)) {
+        await this.#multifd.accept(channel, reader);
+      } else {
+        this.#drop(channel, new Error("not a stream for this machine"));
+      }
+    } catch (error) {
+      this.#drop(channel, error as Error);
+    }
+  }
+
+  #drop(channel: Channel, reason: Error): void {
+    channel.abort(reason);
+    this.#channels.delete(channel);
+  }
+
+  /** Ends what is still open. */
+  #hangUp(reason: Error): void {
+    this.#lingering?.cancel();
+    for (const channel of this.#channels) this.#drop(channel, reason);
+  }
+
+  /** All connections that were made until now are accepted, and have said what they are (or too long nothing). */
+  async #settled(): Promise<void> {
+    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#host.breathe();
+    await Promise.allSettled(this.#greetings);
+    await this.#host.breathe();
+  }
+
+  /**
+   * This process is about to end: a machine that it has not been told to run is dropped for ever, and nothing stays open,
+   * whatever the other side does.
+   */
+  giveUp(): void {
+    const error = new MigrationError("migration.abandoned", "this process is ending");
+    if (["listening", "loading", "ready", "lost"].includes(this.#state)) this.#abandon(error);
+    // A machine that just takes its drives is to say so first.
+    if (this.#state === "starting") void this.done.then(() => this.#hangUp(error));
+    else this.#hangUp(error);
+  }
+
+  async #receive(channel: Channel, reader: StreamReader): Promise<void> {
+    reader.endAdvice =
+      "the source closed the connection: the move was cancelled, or the source's process has ended";
+    const loader = new StreamLoader(
+      this.#machine,
+      reader,
+      (command, data) => this.#command(channel, reader, command, data),
+      this.#multifd,
+    );
+    this.#loader = loader;
+    const abandoned = new Promise<never>((_, reject) => {
+      this.#abandoned = reject;
+    });
+    abandoned.catch(() => {});
+    try {
+      await Promise.race([loader.readState(), abandoned, this.#multifd.failed]);
+      if (loader.isForeign) {
+        await this.#takeForeign(channel, reader, loader, abandoned);
+        return;
+      }
+      loader.apply();
+      this.#state = "ready";
+      await Promise.race([loader.command(), abandoned]);
+    } catch (error) {
+      await this.#refuse(channel, error);
+      return;
+    }
+    try {
+      await Promise.race([loader.readTrailer(false), abandoned]);
+    } catch (error) {
+      await this.#withoutGo(channel, error);
+      return;
+    }
+    // A RESOLVE may have been answered between the last byte of GO and here.
+    if (this.#state === "ready") await this.#start(channel);
+  }
+
+  async #command(channel: Channel, reader: StreamReader, command: number, data: Uint8Array): Promise<void> {
+    if (command === MIG_CMD.OPEN_RETURN_PATH && data.length === 0) {
+      this.#hasReturnPath = true;
+      return;
+    }
+    if (command !== MIG_CMD.PING || data.length !== 4) {
+      acceptCommand(reader, command, data);
+      return;
+    }
+    const cookie = new ByteReader(data).u32();
+    if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
+      reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
+    }
+    // Only who has given the move an id knows our own messages.
+    const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
+    const identity = isNamed ? this.#host.ownIdentity?.() : undefined;
+    if (identity !== undefined) await channel.write(processMessage(identity));
+    await channel.write(pongMessage(cookie));
+  }
+
+  /** The machine never runs here. */
+  #fail(cause: unknown): MigrationError {
+    const error = failArrival(this.#machine, cause);
+    this.#state = "failed";
+    this.#multifd.close(error);
+    return error;
+  }
+
+  /** Says why over the return path, and ends. */
+  async #refuse(channel: Channel, cause: unknown): Promise<void> {
+    if (this.#state === "failed") return;
+    const error = this.#fail(cause);
+    const isQemu = this.#loader?.moveId === undefined;
+    try {
+      // A QEMU without a return path learns of it by what it cannot write any more, so the sooner the better.
+      if (!isQemu || this.#hasReturnPath) {
+        await channel.write(isQemu ? shutMessage(1) : shutMessage(1, error.message));
+        await this.#lingerUntilClosed(channel);
+      }
+    } catch {
+      // The source is gone: there is nobody to tell.
+    }
+    channel.abort(error);
+    this.#end({ status: "failed", error });
+    this.#release();
+  }
+
+  /**
+   * The end of QEMU's stream. There is no GO: QEMU has let go of its drives, and the machine is ours once all is read,
+   * applied and the drives are taken. A source with a return path waits for our word, and takes the machine back if the
+   * connection ends before it.
+   */
+  async #takeForeign(
+    channel: Channel,
+    reader: StreamReader,
+    loader: StreamLoader,
+    abandoned: Promise<never>,
+  ): Promise<void> {
+    const late = this.#hasReturnPath ? sleep(this.#host, VMDESCRIPTION_TIMEOUT_MS) : undefined;
+    await Promise.race([loader.readForeignTrailer(late), abandoned]);
+    await this.#multifd.finish();
+    let isGone = false;
+    if (this.#hasReturnPath) {
+      const gone = () => {
+        isGone = true;
+      };
+      void (loader.pendingRead ?? reader.more()).then((come) => come || gone(), gone);
+    }
+    loader.apply();
+    if (this.#state === "failed") return;
+    this.#state = "starting";
+    await this.#machine.activateDrives();
+    await this.#host.breathe();
+    if (isGone) {
+      await this.#machine.inactivateDrives();
+      reader.fail("migration.connection", `the connection was lost; ${reader.endAdvice}`);
+    }
+    if (this.#hasReturnPath) {
+      try {
+        await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+      } catch (error) {
+        // It must not reach QEMU later, when the machine is no more.
+        channel.abort(error as Error);
+        await this.#machine.inactivateDrives();
+        throw error;
+      }
+    }
+    this.#state = "arrived";
+    this.#machine.startBlocker = undefined;
+    channel.close().catch(() => {});
+    const over = () => this.#hangUp(new MigrationError("migration.connection", "the move is over"));
+    this.#lingering = this.#host.setTimer(LINGER_MS, over);
+    await this.#run(loader);
+    this.#release();
+  }
+
+  /** Reads on until the source closes, or for a while: closing with unread bytes could destroy our last message. */
+  async #lingerUntilClosed(channel: Channel): Promise<void> {
+    const drain = async () => {
+      const sink = new Uint8Array(65536);
+      while ((await channel.read(sink)) > 0);
+    };
+    await withTimeout(this.#host, drain(), LINGER_MS, () => new Error("the source does not close"));
+  }
+
+  /** The stream ended between the final PONG and GO. */
+  async #withoutGo(channel: Channel, cause: unknown): Promise<void> {
+    if (this.#state === "failed") return;
+    const isLost =
+      cause instanceof MigrationError && ["migration.connection", "migration.cut"].includes(cause.code);
+    if (!isLost) {
+      await this.#refuse(channel, cause);
+      return;
+    }
+    channel.abort(cause);
+    this.#state = "lost";
+    const timer = this.#host.setTimer(this.#resolveWaitMs, () => this.#abandon(cause));
+    await this.released;
+    timer.cancel();
+  }
+
+  /** Drops the machine for ever. */
+  #abandon(cause: unknown): void {
+    const error = this.#fail(cause);
+    this.#abandoned(error);
+    this.#channel?.abort(error);
+    this.#end({ status: "failed", error });
+    this.#release();
+  }
+
+  /** GO has come: take the drives, say so, run. */
+  async #start(channel: Channel): Promise<void> {
+    const machine = this.#machine;
+    this.#state = "starting";
+    try {
+      await machine.activateDrives();
+    } catch (error) {
+      await this.#refuse(channel, error);
+      return;
+    }
+    this.#state = "arrived";
+    machine.startBlocker = undefined;
+    try {
+      // The word that we run is on its way before we do, so if this process dies now the source hears it.
+      await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+    } catch {
+      // The source will ask.
+    }
+    await this.#run(this.#loader!);
+    await this.#watchSource(channel);
+  }
+
+  /** The machine is ours: it does what it did at the source. */
+  async #run({ runState }: StreamLoader): Promise<void> {
+    const machine = this.#machine;
+    let error: MigrationError | undefined;
+    try {
+      if (runState === "running" && this.autostart) await machine.start();
+      else machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
+    } catch (cause) {
+      error = new MigrationError("migration.start", "the machine has arrived but does not start", { cause });
+    }
+    this.#end(error === undefined ? { status: "arrived" } : { status: "arrived", error });
+  }
+
+  /** An orderly end of the connection means that the source has heard us. */
+  async #watchSource(channel: Channel): Promise<void> {
+    try {
+      if ((await channel.read(new Uint8Array(1))) === 0) {
+        await channel.close();
+        this.#release();
+        return;
+      }
+    } catch {
+      // The connection was lost: the source will ask.
+    }
+    channel.abort(new Error("the source went away"));
+  }
+
+  async #answer(channel: Channel, asked: Uint8Array): Promise<void> {
+    const id = this.#loader?.moveId;
+    let answer: ResolveAnswer = "unknown";
+    if (id !== undefined && id.length === asked.length && id.every((byte, i) => byte === asked[i])) {
+      if (this.#state === "starting") await this.#started();
+      if (this.#state === "arrived") {
+        answer = "running";
+      } else {
+        answer = "abandoned";
+        if (this.#state !== "failed") {
+          this.#abandon(new MigrationError("migration.abandoned", "the source took the machine back"));
+        }
+      }
+    }
+    await channel.write(resolveMessage(answer));
+    await channel.close();
+    await this.#lingerUntilClosed(channel).catch(() => {});
+    this.#drop(channel, new Error("answered"));
+    if (answer === "running") this.#release();
+  }
+
+  async #started(): Promise<void> {
+    while (this.#state === "starting") await this.#host.breathe();
+  }
+}

@@ -1,0 +1,185 @@
+// Device sections of a stream that QEMU wrote: found by name among those that the board's ForeignLoader knows, some
+// dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar: each section's footer,
+// each field's check. Left out: live sections other than RAM (block migration, dirty bitmaps), which are refused.
+import { messageOf } from "../../base/errors.ts";
+import { decodeUtf8 } from "../../base/text.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { ForeignLoader } from "../../vmm/qemu-profile.ts";
+import type { RunState } from "../../vmm/run-state.ts";
+import type { Section } from "../../state/section.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { foreignGlobalStateSection } from "../environment/run-state-section.ts";
+import { FOOTER_BYTES, type Head, SectionReader } from "../../stream/section-reader.ts";
+import type { StreamReader } from "../../stream/stream-reader.ts";
+import { MIG_CMD, QEMU_VM } from "../../stream/wire.ts";
+
+/** What a head of a section that follows has before its name, and what QEMU's VMDESCRIPTION begins with. */
+const NEXT_HEAD_BYTES = 1 + 4 + 1;
+
+const keyOf = (section: { readonly idstr: string; readonly instanceId: number }) =>
+  `${section.idstr}/${section.instanceId}`;
+
+export class ForeignSections {
+  /** QEMU leaves globalstate out of old machine types: what was saved then ran. */
+  runState: RunState = "running";
+  readonly #machine: Machine;
+  readonly #loader: ForeignLoader;
+  readonly #stream: StreamReader;
+  readonly #reader: SectionReader;
+  readonly #known = new Map<string, Section>();
+  readonly #come = new Set<string>();
+  readonly #apply: { section: Section; apply: () => void }[] = [];
+
+  constructor(machine: Machine, loader: ForeignLoader, stream: StreamReader, reader: SectionReader) {
+    this.#machine = machine;
+    this.#loader = loader;
+    this.#stream = stream;
+    this.#reader = reader;
+    const globalState = foreignGlobalStateSection((state) => {
+      this.runState = state;
+    });
+    for (const section of [...loader.sections, globalState]) this.#known.set(keyOf(section), section);
+    if (!machine.vm.builtinFirmware) return;
+    stream.fail(
+      "migration.firmware",
+      "the stream is QEMU's, whose machine has a firmware of its own in machine mode; this one was started with the " +
+        "built-in firmware: give --firmware FILE, such as the OpenSBI that QEMU has",
+    );
+  }
+
+  /** The rest of a section whose head has been read. */
+  async section(head: Head): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const key = keyOf(head);
+    if (this.#come.has(key)) stream.fail("migration.section", "came twice: the stream is damaged");
+    this.#come.add(key);
+    const section = this.#known.get(key);
+    if (section === undefined) {
+      if (this.#loader.dropped(head.idstr) === undefined) {
+        stream.fail("migration.section", this.#unknown(head));
+      }
+      await this.#skip(head.id);
+      return;
+    }
+    if (head.version < section.minimumVersion || head.version > section.version) {
+      const { minimumVersion, version } = section;
+      const release = this.#loader.release;
+      stream.fail(
+        "migration.section-version",
+        `version ${head.version}${release === undefined ? "" : ` (the stream looks like ${release}'s)`}, ` +
+          `this Wherry reads ${minimumVersion} to ${version}: use one of the QEMU releases in docs/qemu.md`,
+      );
+    }
+    this.#apply.push({ section, apply: await this.#reader.decode(section, head.version, head.id) });
+    await this.#reader.footer(head.id);
+  }
+
+  #unknown(head: Head): string {
+    if (/^cpu(_common)?$/.test(head.idstr)) {
+      return "the stream has more harts than this machine: give --smp as many as QEMU's -smp";
+    }
+    const waiting = [...this.#known.keys()].filter((key) => !this.#come.has(key)).join(", ");
+    return (
+      `this machine has no such device (it still waits for ${waiting || "none"}): start it with the devices that ` +
+      "QEMU had, in the same order, or QEMU without this one"
+    );
+  }
+
+  /**
+   * A section that is dropped may be one that does not say how long it is: its end is the first footer with its own id
+   * that something follows which can follow a section.
+   */
+  async #skip(id: number): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    let at = 0;
+    for (;;) {
+      if (!(await this.#reader.room(at + FOOTER_BYTES))) await stream.need(at + FOOTER_BYTES);
+      const data = stream.peekAll();
+      const next = data.indexOf(QEMU_VM.SECTION_FOOTER, at);
+      at = next < 0 ? data.length : next;
+      if (next < 0) continue;
+      if (at + FOOTER_BYTES > data.length) continue;
+      if (SectionReader.footerAt(data, at, id) && (await this.#endsAt(at + FOOTER_BYTES))) {
+        stream.skip(at + FOOTER_BYTES);
+        return;
+      }
+      at++;
+    }
+  }
+
+  /** True if the next section, a command or the end can begin `at` bytes after the cursor. */
+  async #endsAt(at: number): Promise<boolean> {
+    if (!(await this.#reader.room(at + 1))) return false;
+    const type = this.#stream.peekAll()[at];
+    if (type === QEMU_VM.EOF || type === QEMU_VM.COMMAND) return true;
+    if (type !== QEMU_VM.SECTION_FULL || !(await this.#reader.room(at + NEXT_HEAD_BYTES))) return false;
+    const length = this.#stream.peekAll()[at + NEXT_HEAD_BYTES - 1] ?? 0;
+    const end = at + NEXT_HEAD_BYTES + length;
+    if (length === 0 || !(await this.#reader.room(end))) return false;
+    return /^[\x21-\x7e]+$/.test(decodeUtf8(this.#stream.peekAll().subarray(end - length, end)));
+  }
+
+  /** At the end of the stream: everything that both boards have must have come. */
+  checkComplete(): void {
+    const own = new Set(this.#machine.sections.map(keyOf));
+    const missing = [...this.#known.keys()].filter((key) => own.has(key) && !this.#come.has(key));
+    if (missing.length === 0) return;
+    const harts = missing.every((key) => /^cpu(_common)?\//.test(key));
+    const cure = harts
+      ? "QEMU has fewer harts: give --smp as many as QEMU's -smp"
+      : "start this machine with the devices that QEMU had, in the same order";
+    this.#stream.fail(
+      "migration.section",
+      `the stream has no ${missing.join(", ")}, which this machine has: ${cure}`,
+    );
+  }
+
+  /** Applies all device state in the order of the stream, then what the release did not say is rebuilt. */
+  apply(): void {
+    for (const { section, apply } of this.#apply) {
+      try {
+        apply();
+      } catch (error) {
+        throw applyError(`section ${keyOf(section)}`, error);
+      }
+    }
+    try {
+      this.#loader.rebuild();
+    } catch (error) {
+      throw applyError("what QEMU's stream does not say", error);
+    }
+  }
+}
+
+export function applyError(where: string, cause: unknown): MigrationError {
+  return new MigrationError("migration.apply", `its state does not fit this machine: ${messageOf(cause)}`, {
+    where,
+    cause,
+  });
+}
+
+const POSTCOPY: readonly number[] = [
+  MIG_CMD.POSTCOPY_LISTEN,
+  MIG_CMD.POSTCOPY_RUN,
+  MIG_CMD.POSTCOPY_RAM_DISCARD,
+  MIG_CMD.PACKAGED,
+  MIG_CMD.POSTCOPY_RESUME,
+  MIG_CMD.RECV_BITMAP,
+];
+
+/** A COMMAND that is not about the return path: returns if there is nothing to do, else refuses it with the reason. */
+export function acceptCommand(stream: StreamReader, command: number, data: Uint8Array): void {
+  if (command === MIG_CMD.SWITCHOVER_START && data.length === 0) return;
+  const cure = "switch its capability postcopy-ram off and migrate again";
+  if (command === MIG_CMD.POSTCOPY_ADVISE) {
+    stream.fail(
+      "migration.postcopy",
+      `the source may go on in postcopy mode, in which pages come after the guest has started: ${cure}`,
+    );
+  }
+  if (POSTCOPY.includes(command))
+    stream.fail("migration.postcopy", `the stream was started in postcopy mode: ${cure}`);
+  if (command === MIG_CMD.ENABLE_COLO)
+    stream.fail("migration.colo", "the source wants to go on in COLO mode: switch its capability x-colo off");
+  stream.fail("migration.command", `unknown command ${command} with ${data.length} bytes`);
+}

@@ -1,0 +1,325 @@
+// multifd on the way in: any number of channels, each with packets of pages, beside the main stream. Pages of one round
+// may come in any order; a synchronisation point (SYNC in each channel, and in the main stream a record or the end of a
+// section) keeps rounds apart: nobody goes on before all have come to it. How many channels there are is not in the
+// stream: as in QEMU both sides are told (parameter multifd-channels).
+import { messageOf } from "../../base/errors.ts";
+import { quoted } from "../../base/text.ts";
+import { PAGE_SIZE } from "../../memory/guest-memory.ts";
+import type { Channel } from "../../stream/channel.ts";
+import type { Compression, CompressionMethod, Decompressor } from "../environment/page-compression.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import type { MigrationHost } from "../environment/migration-environment.ts";
+import {
+  decodeMultifdHello,
+  decodeMultifdPacket,
+  MULTIFD_HELLO_BYTES,
+  type MultifdPacket,
+  multifdPacketBytes,
+} from "../../stream/multifd-packet.ts";
+import type { RamChannels } from "./ram-load.ts";
+import type { RamTarget } from "./ram-target.ts";
+import type { StreamReader } from "../../stream/stream-reader.ts";
+
+/** How long the main stream waits at a synchronisation point for channels that have not been connected. */
+const CONNECT_TIMEOUT_MS = 10_000;
+const PACKET_BYTES = multifdPacketBytes(PAGE_SIZE);
+
+export interface MultifdReceiverOptions {
+  readonly host: MigrationHost;
+  /** Capability multifd is on: the source must use channels. Without it they are used if any come. */
+  readonly required: boolean;
+  /** How many there are. */
+  readonly channels: number;
+  /** Resolves when all connections made until now have been accepted, and have said what they are. */
+  readonly settled: () => Promise<void>;
+}
+
+interface Receiving {
+  readonly channel: Channel;
+  /** Synchronisation points that it has come to. */
+  reached: number;
+  lastPacket: bigint;
+  method: CompressionMethod | undefined;
+  decompressor: Decompressor | undefined;
+}
+
+/** Whether more comes. A connection that is lost between packets has ended: whether too early, is for others to say. */
+async function isOpen({ channel }: Receiving, reader: StreamReader): Promise<boolean> {
+  try {
+    return await reader.more();
+  } catch (error) {
+    channel.abort(error as Error);
+    return false;
+  }
+}
+
+export class MultifdReceiver implements RamChannels {
+  readonly #options: MultifdReceiverOptions;
+  readonly #channels = new Map<number, Receiving>();
+  /** Connections whose hello has not come. */
+  readonly #hellos = new Set<Promise<void>>();
+  #targets: ReadonlyMap<string, RamTarget> | undefined;
+  /** Synchronisation points that the main stream has come to, and that all have passed. */
+  #reached = 0;
+  #passed = 0;
+  #failure: MigrationError | undefined;
+  /** Nothing is written to memory any more. */
+  #done = false;
+  readonly #wakers: (() => void)[] = [];
+  /** Rejects when a channel fails. */
+  readonly failed: Promise<never>;
+  #reject: (error: MigrationError) => void = () => {};
+
+  constructor(options: MultifdReceiverOptions) {
+    this.#options = options;
+    this.failed = new Promise((_, reject) => {
+      this.#reject = reject;
+    });
+    this.failed.catch(() => {});
+  }
+
+  /** Serves a connection that began with MULTIFD_MAGIC, to its end. Never rejects: failures reach the main stream. */
+  async accept(channel: Channel, reader: StreamReader): Promise<void> {
+    try {
+      if (this.#done) throw new MigrationError("migration.multifd", "the machine has come already");
+      if (this.#failure !== undefined) throw this.#failure;
+      reader.where = () => "multifd channel";
+      reader.isHashed = false;
+      await this.#awaited(reader.need(MULTIFD_HELLO_BYTES));
+      const { id } = decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES));
+      const { channels } = this.#options;
+      if (id >= channels || this.#channels.has(id)) {
+        const what =
+          id >= channels
+            ? `channel ${id} came, expected ${channels} channels, numbered from 0`
+            : `channel ${id} came twice`;
+        reader.fail("migration.multifd", `${what}: set multifd-channels to the same number on both sides`, 0);
+      }
+      reader.where = () => `multifd channel ${id}`;
+      const receiving: Receiving = {
+        channel,
+        reached: 0,
+        lastPacket: -1n,
+        method: undefined,
+        decompressor: undefined,
+      };
+      this.#channels.set(id, receiving);
+      this.#wake();
+      try {
+        while (!this.#done && (reader.available > 0 || (await isOpen(receiving, reader)))) {
+          await this.#packet(receiving, reader);
+        }
+      } finally {
+        receiving.decompressor?.close();
+      }
+      // The source closes its channels when it has sent all.
+      if (this.#done) await channel.close();
+      else if (receiving.reached <= this.#passed && this.#failure === undefined)
+        await this.#ended(receiving, reader);
+    } catch (error) {
+      this.#fail(error);
+      channel.abort(this.#failure ?? (error as Error));
+    }
+  }
+
+  /** It may have ended because it is over: that is an error only if the main stream waits for more of it. */
+  async #ended(receiving: Receiving, reader: StreamReader): Promise<void> {
+    await this.#until(() => this.#done || this.#reached > receiving.reached);
+    if (!this.#done) reader.fail("migration.cut", `the channel ends too early; ${reader.endAdvice}`);
+    await receiving.channel.close();
+  }
+
+  async #awaited(hello: Promise<void>): Promise<void> {
+    this.#hellos.add(hello);
+    try {
+      await hello;
+    } finally {
+      this.#hellos.delete(hello);
+    }
+  }
+
+  /**
+   * The source connects all its channels, and each says hello, before it goes on from the first synchronisation point: what
+   * has not come after this was not sent.
+   */
+  async #settled(): Promise<void> {
+    await this.#options.settled();
+    await Promise.allSettled(this.#hellos);
+    // Whoever waited for the hello goes first.
+    await this.#options.host.breathe();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  begin(targets: ReadonlyMap<string, RamTarget>): void {
+    this.#targets = targets;
+    this.#wake();
+  }
+
+  async synchronize(isMarked: boolean): Promise<void> {
+    const { required, channels, host } = this.#options;
+    this.#reached++;
+    if (this.#reached === 1) await this.#settled();
+    if (this.#failure !== undefined) throw this.#failure;
+    if (required || isMarked || this.#channels.size > 0) {
+      const late = host.setTimer(CONNECT_TIMEOUT_MS, () => {
+        const { size } = this.#channels;
+        if (size === channels) return;
+        this.#fail(
+          new MigrationError(
+            "migration.multifd",
+            `${size} of ${channels} multifd channels came: switch the capability multifd on in the source, and set ` +
+              "multifd-channels to the same number on both sides",
+          ),
+        );
+      });
+      this.#wake();
+      try {
+        await this.#until(() => this.#channels.size === channels && this.#allReached());
+      } finally {
+        late.cancel();
+      }
+    }
+    this.#passed = this.#reached;
+    this.#wake();
+  }
+
+  /** The stream has ended. Rejects if there is a channel that was not waited for: its pages are lost. */
+  async finish(): Promise<void> {
+    await this.#settled();
+    const { size } = this.#channels;
+    if (size > 0 && (size !== this.#options.channels || !this.#allReached())) {
+      throw new MigrationError(
+        "migration.multifd",
+        "a multifd channel came too late, its pages are lost: tell this side of them (capability multifd)",
+      );
+    }
+    this.close();
+  }
+
+  /** The machine has come, or never will: connections end. */
+  close(reason?: MigrationError): void {
+    this.#done = true;
+    // Whoever waits for a channel waits no more.
+    this.#failure ??= reason;
+    for (const { channel } of this.#channels.values()) {
+      if (reason !== undefined) channel.abort(reason);
+    }
+    this.#wake();
+  }
+
+  #allReached(): boolean {
+    return [...this.#channels.values()].every(({ reached }) => reached >= this.#reached);
+  }
+
+  #wake(): void {
+    for (const waker of this.#wakers.splice(0)) waker();
+  }
+
+  async #until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise<void>((resolve) => this.#wakers.push(resolve));
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined || this.#done) return;
+    this.#failure =
+      error instanceof MigrationError
+        ? error
+        : new MigrationError("migration.multifd", messageOf(error), { cause: error });
+    for (const { channel } of this.#channels.values()) channel.abort(this.#failure);
+    this.#reject(this.#failure);
+    this.#wake();
+  }
+
+  async #packet(receiving: Receiving, reader: StreamReader): Promise<void> {
+    await reader.need(PACKET_BYTES);
+    const at = reader.offset;
+    let packet: MultifdPacket;
+    try {
+      packet = decodeMultifdPacket(reader.bytes(PACKET_BYTES), PAGE_SIZE);
+    } catch (error) {
+      reader.fail("migration.multifd", messageOf(error), at, error);
+    }
+    if (packet.packetNumber < receiving.lastPacket) {
+      reader.fail(
+        "migration.multifd",
+        `packet ${packet.packetNumber} comes after packet ${receiving.lastPacket}`,
+        at,
+      );
+    }
+    receiving.lastPacket = packet.packetNumber;
+    if (packet.normal.length + packet.zero.length > 0) await this.#pages(receiving, reader, packet, at);
+    if (!packet.sync) return;
+    receiving.reached++;
+    this.#wake();
+    await this.#until(() => this.#done || this.#passed >= receiving.reached);
+  }
+
+  async #pages(receiving: Receiving, reader: StreamReader, packet: MultifdPacket, at: number): Promise<void> {
+    await this.#until(() => this.#done || this.#targets !== undefined);
+    if (this.#done) return;
+    const target = this.#targets?.get(packet.block);
+    if (target === undefined) {
+      const known = [...(this.#targets?.keys() ?? [])].join(", ");
+      reader.fail(
+        "migration.multifd",
+        `pages of RAM block ${quoted(packet.block)}, expected one of ${known}`,
+        at,
+      );
+    }
+    try {
+      for (const offset of packet.normal) target.check(offset);
+      for (const offset of packet.zero) target.check(offset);
+    } catch (error) {
+      reader.fail("migration.multifd", messageOf(error), at, error);
+    }
+    if (packet.compression === "none") {
+      for (const offset of packet.normal) {
+        if (reader.available < PAGE_SIZE) await reader.need(PAGE_SIZE);
+        if (this.#done) return;
+        target.set(offset, reader.bytes(PAGE_SIZE));
+      }
+    } else if (packet.normal.length > 0) {
+      await reader.need(packet.payloadBytes);
+      const decompressor = this.#decompressor(receiving, reader, packet.compression, at);
+      const payload = reader.bytes(packet.payloadBytes);
+      let pages: Uint8Array;
+      try {
+        pages = await decompressor.decode(payload, packet.normal.length * PAGE_SIZE);
+      } catch (error) {
+        reader.fail("migration.multifd", messageOf(error), at, error);
+      }
+      if (this.#done) return;
+      for (const [i, offset] of packet.normal.entries()) {
+        target.set(offset, pages.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE));
+      }
+    }
+    for (const offset of packet.zero) target.fill(offset, 0);
+  }
+
+  #decompressor(
+    receiving: Receiving,
+    reader: StreamReader,
+    method: Exclude<MultifdPacket["compression"], "none">,
+    at: number,
+  ): Decompressor {
+    const compression: Compression | undefined = this.#options.host.compression;
+    if ((method !== "zlib" && method !== "zstd") || compression === undefined) {
+      const have = compression === undefined ? "none" : "none, zlib or zstd";
+      reader.fail(
+        "migration.multifd",
+        `pages are compressed by ${method}, which this host has not: set multifd-compression to ${have} in the source`,
+        at,
+      );
+    }
+    if (receiving.decompressor !== undefined && receiving.method === method) return receiving.decompressor;
+    if (receiving.method !== undefined)
+      reader.fail("migration.multifd", `compression changes from ${receiving.method} to ${method}`, at);
+    receiving.method = method;
+    receiving.decompressor = compression.decompressor(method);
+    return receiving.decompressor;
+  }
+}

@@ -1,0 +1,254 @@
+// RAM of QEMU's streams in its forms, from bytes made here: what is read, and what is refused with which words.
+import { describe, expect, test } from "vitest";
+import { memorySource } from "../../../test/migration/fake-network.ts";
+import { ByteWriter } from "../../base/bytes.ts";
+import { GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
+import { UnitLog } from "../../stream/integrity.ts";
+import { encodeMappedRamHeader, placeMappedRam } from "../../stream/mapped-ram.ts";
+import { type ForeignRam, RamReader } from "./ram-load.ts";
+import { StreamReader } from "../../stream/stream-reader.ts";
+import { RAM_SAVE_FLAG } from "../../stream/wire.ts";
+
+const { ZERO, MEM_SIZE, PAGE, EOS, CONTINUE, XBZRLE, HOOK, COMPRESS_PAGE, MULTIFD_FLUSH } = RAM_SAVE_FLAG;
+const PAGES = 4;
+const FOREIGN: ForeignRam = {
+  droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
+  capabilities: [],
+};
+
+function memory(): GuestMemory {
+  const dirty = new Int32Array(new SharedArrayBuffer(4));
+  const block = { name: "ram", guestPhys: 0, size: PAGES * PAGE_SIZE, hostOffset: 0, readonly: false, dirty };
+  const all = new GuestMemory(new SharedArrayBuffer(PAGES * PAGE_SIZE), [block]);
+  // Of the machine's own start: an arriving one has none of it.
+  all.bytes.fill(0x55);
+  return all;
+}
+
+/** Writes records of section "ram". */
+class Records {
+  readonly out = new ByteWriter();
+  head(offset: number, flags: number, block?: string): this {
+    this.out.u64(BigInt(offset) + BigInt(flags));
+    if (block !== undefined) this.out.countedString(block);
+    return this;
+  }
+  list(...blocks: [string, number][]): this {
+    this.head(
+      blocks.reduce((sum, [, size]) => sum + size, 0),
+      MEM_SIZE,
+    );
+    for (const [name, size] of blocks) this.out.countedString(name).u64(BigInt(size));
+    return this;
+  }
+  page(offset: number, byte: number, block?: string): this {
+    this.head(offset, block === undefined ? PAGE | CONTINUE : PAGE, block);
+    this.out.bytes(new Uint8Array(PAGE_SIZE).fill(byte));
+    return this;
+  }
+  end(): Uint8Array {
+    return this.head(0, EOS).out.finish();
+  }
+}
+const records = () => new Records();
+const RAM: [string, number] = ["ram", PAGES * PAGE_SIZE];
+
+/** The first byte of each page after these sections. */
+async function load(
+  sections: readonly Uint8Array[],
+  foreign: ForeignRam | undefined,
+  piece = 1000,
+): Promise<number[]> {
+  const target = memory();
+  const stream = new StreamReader(memorySource(Buffer.concat(sections), piece));
+  const reader = new RamReader(target, stream, new UnitLog(), foreign);
+  for (const _ of sections) await reader.records();
+  reader.checkComplete(foreign !== undefined);
+  return Array.from({ length: PAGES }, (_, i) => target.bytes[i * PAGE_SIZE]!);
+}
+
+describe("records of QEMU", () => {
+  test("pages that never come are zeros; pages sent again, and zeros after them, count last", async () => {
+    const first = records().list(RAM).end();
+    const round = records()
+      .page(0, 1, "ram")
+      .page(PAGE_SIZE, 2)
+      .page(2 * PAGE_SIZE, 3)
+      .end();
+    const zero = records()
+      .page(0, 9, "ram")
+      .head(PAGE_SIZE, ZERO | CONTINUE);
+    zero.out.u8(0);
+    for (const piece of [1, 7, 4096, 100_000])
+      expect(await load([first, round, zero.end()], FOREIGN, piece)).toEqual([9, 0, 3, 0]);
+  });
+
+  test("a page may be filled with a byte (as old releases did)", async () => {
+    const filled = records().list(RAM).head(PAGE_SIZE, ZERO, "ram");
+    filled.out.u8(7);
+    expect(await load([filled.end()], FOREIGN)).toEqual([0, 7, 0, 0]);
+    await expect(load([filled.out.finish()], undefined)).rejects.toThrow(
+      /a page filled with 0x7, expected 0x0/,
+    );
+  });
+
+  test("a block that is dropped takes its pages, in any order of blocks", async () => {
+    const bytes = records()
+      .list(["/rom@etc/acpi/tables", 2 * PAGE_SIZE], RAM)
+      .page(0, 1, "/rom@etc/acpi/tables")
+      .page(0, 2, "ram")
+      .page(PAGE_SIZE, 3, "/rom@etc/acpi/tables")
+      .page(PAGE_SIZE, 4, "ram")
+      .end();
+    expect(await load([bytes], FOREIGN)).toEqual([2, 4, 0, 0]);
+  });
+
+  test("a delta changes the page that is there", async () => {
+    const bytes = records()
+      .list(RAM)
+      .page(0, 5, "ram")
+      .head(0, XBZRLE | CONTINUE);
+    bytes.out
+      .u8(1)
+      .u16(3)
+      .bytes(Uint8Array.of(0, 1, 8));
+    expect(await load([bytes.end()], FOREIGN)).toEqual([8, 0, 0, 0]);
+    const damaged = records().list(RAM).head(0, XBZRLE, "ram");
+    damaged.out.u8(1).u16(2).bytes(Uint8Array.of(0, 0));
+    await expect(load([damaged.end()], FOREIGN)).rejects.toThrow(
+      /XBZRLE byte 2 of 2: a run of no bytes.*another copy/,
+    );
+    const unknown = records().list(RAM).head(0, XBZRLE, "ram");
+    unknown.out.u8(2).u16(0);
+    await expect(load([unknown.end()], FOREIGN)).rejects.toThrow(/a delta of encoding 2/);
+  });
+
+  test("synchronisation points: at the end of each section, or where they are marked", async () => {
+    for (const marked of [false, true]) {
+      const events: string[] = [];
+      const channels = {
+        begin: () => void events.push("begin"),
+        synchronize: async () => void events.push("sync"),
+      };
+      const first = records().list(RAM);
+      const second = records().page(0, 1, "ram");
+      if (marked) first.head(0, MULTIFD_FLUSH);
+      if (marked) second.head(0, MULTIFD_FLUSH).head(0, MULTIFD_FLUSH);
+      await load([first.end(), second.end()], { ...FOREIGN, channels });
+      expect(events).toEqual(marked ? ["begin", "sync", "sync", "sync"] : ["begin", "sync", "sync"]);
+    }
+  });
+});
+
+describe("refused", () => {
+  test.each([
+    [
+      records().list(["ram", 8 * 2 ** 20]),
+      /RAM block "ram" of 0x800000 bytes came; this machine has ram of 0x4000: start this side with the same amount of memory \(block ram: 8 MiB there/,
+    ],
+    [
+      records().list(["vga.vram", 4096], RAM),
+      /RAM block "vga.vram" of 0x1000 bytes came; .*same memory size and devices/,
+    ],
+    // A damaged name: messages go to terminals.
+    [records().list(["r\x7f\x9bm", 4096]), /RAM block "r\\u007f\\u009bm" of 0x1000 bytes came/],
+    [records().list(RAM, RAM), /"ram" is listed twice/],
+    [records().list(["/rom@a", 4096]), /missing: ram/],
+    [records().list(RAM).head(0, HOOK), /RDMA.*tcp:, unix: or file:/],
+    [
+      records().list(RAM).head(0, COMPRESS_PAGE, "ram"),
+      /a compressed page \(0x100\): switch the capability compress off/,
+    ],
+    [records().list(RAM).head(0, 0x400, "ram"), /found flags 0x400/],
+    [records().list(RAM).head(0, PAGE, "rom"), /a page of RAM block "rom", expected one of ram/],
+    [
+      records()
+        .list(RAM)
+        .head(PAGES * PAGE_SIZE, PAGE, "ram"),
+      /page 0x4000 lies outside RAM block ram/,
+    ],
+    [
+      records()
+        .list(RAM)
+        .head(0, PAGE | CONTINUE),
+      /continues a RAM block, but none came/,
+    ],
+  ])("case %#", async (bytes, message) => {
+    await expect(load([bytes.end()], FOREIGN)).rejects.toThrow(message);
+  });
+
+  test("256 blocks and no more", async () => {
+    const many = Array.from({ length: 300 }, (_, i): [string, number] => [`/rom@${i}`, 4096]);
+    await expect(
+      load(
+        [
+          records()
+            .list(...many)
+            .end(),
+        ],
+        FOREIGN,
+      ),
+    ).rejects.toThrow(/more than 256 RAM blocks/);
+  });
+
+  test("RAM that lies in a file of its own", async () => {
+    const bytes = records().head(RAM[1], MEM_SIZE);
+    bytes.out.countedString("ram").u64(BigInt(RAM[1])).u64(0x8000_0000n);
+    const foreign = { ...FOREIGN, capabilities: ["x-ignore-shared"] };
+    await expect(load([bytes.end()], foreign)).rejects.toThrow(
+      /switch the capability x-ignore-shared off in the source/,
+    );
+  });
+
+  test("in Wherry's own streams, all of QEMU's other forms", async () => {
+    for (const flags of [XBZRLE, HOOK, COMPRESS_PAGE, MULTIFD_FLUSH])
+      await expect(load([records().list(RAM).head(0, flags, "ram").end()], undefined)).rejects.toThrow(
+        /expected a RAM record/,
+      );
+    await expect(load([records().list(RAM).end()], undefined)).rejects.toThrow(
+      /page 0x0 of RAM block ram never came/,
+    );
+  });
+});
+
+describe("mapped-ram", () => {
+  const foreign = { ...FOREIGN, capabilities: ["mapped-ram"] };
+  /** A file with the pages of `bits`, each filled with its number from 1. */
+  function file(bits: number, change: Partial<ReturnType<typeof placeMappedRam>> = {}): Uint8Array {
+    const { out } = records().head(RAM[1], MEM_SIZE);
+    out.countedString("ram").u64(BigInt(RAM[1]));
+    const place = placeMappedRam(out.length, RAM[1], PAGE_SIZE);
+    encodeMappedRamHeader(out, { ...place, ...change });
+    const rest = new Uint8Array(place.pagesOffset + RAM[1] - out.length);
+    const base = place.pagesOffset - out.length;
+    rest[0] = bits;
+    // Places of pages that are not in the bitmap hold what was there before.
+    for (let page = 0; page < PAGES; page++)
+      rest.fill(page + 1, base + page * PAGE_SIZE, base + (page + 1) * PAGE_SIZE);
+    out.bytes(rest).u64(BigInt(EOS));
+    return out.finish();
+  }
+
+  test("pages of the bitmap are read, the others are zeros", async () => {
+    for (const piece of [1000, 2 ** 22]) {
+      expect(await load([file(0b1011)], foreign, piece)).toEqual([1, 2, 0, 4]);
+      expect(await load([file(0)], foreign, piece)).toEqual([0, 0, 0, 0]);
+    }
+  });
+
+  test("a file that is cut says so", async () => {
+    const bytes = file(0b1111);
+    await expect(load([bytes.subarray(0, bytes.length - 5000)], foreign)).rejects.toThrow(
+      /ends \d+ bytes too early/,
+    );
+  });
+
+  test("a damaged header is refused before anything is looked for", async () => {
+    await expect(load([file(1, { pagesOffset: 2 ** 50 })], foreign)).rejects.toThrow(
+      /its pages are at file offset/,
+    );
+    await expect(load([file(1, { pageSize: 8192 })], foreign)).rejects.toThrow(
+      /pages of 8192 bytes, expected 4096/,
+    );
+  });
+});

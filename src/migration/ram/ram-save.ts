@@ -1,0 +1,279 @@
+// RAM on the way out: QEMU's section "ram", version 4, as records (design 04). Pages of zeros are one record
+// without payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
+// (mapped-ram). No XBZRLE.
+import type { ByteWriter } from "../../base/bytes.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
+import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
+import type { MigrationHost } from "../environment/migration-environment.ts";
+import type { UnitLog } from "../../stream/integrity.ts";
+import type { MappedRamWriter } from "./mapped-ram-save.ts";
+import type { StreamWriter } from "../../stream/stream-writer.ts";
+import { QEMU_VM, RAM_IDSTR, RAM_SAVE_FLAG, RAM_VERSION } from "../../stream/wire.ts";
+
+/** A bit a page for each block of the memory, in the order of its blocks. */
+export type PageSet = Int32Array[];
+
+/** Where pages that are not zero go, if not into the main stream. */
+export interface RamPages {
+  /** True if this page can be added before `send`. */
+  fits(block: string, offset: number): boolean;
+  /** Copies the page. */
+  add(block: string, offset: number, page: Uint8Array): void;
+  /** Puts what was added on its way. */
+  send(): Promise<void>;
+}
+
+/** Channels beside the main stream (multifd). */
+export interface RamSendChannels extends RamPages {
+  /** Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken that. */
+  synchronize(): Promise<void>;
+}
+
+/** How QEMU's RAM is written; our own has none of this. */
+export interface RamForm {
+  /** Blocks in the stream's order: each the machine's of that name, or of these bytes. */
+  readonly blocks: readonly {
+    readonly name: string;
+    readonly size: number;
+    readonly bytes?: Uint8Array<ArrayBuffer>;
+  }[];
+  readonly channels?: RamSendChannels | undefined;
+  /** Each page has its place in the file. */
+  readonly mapped?: MappedRamWriter | undefined;
+  /** Synchronisation points have a record of their own (8.1 and later); else the end of each section is one. */
+  readonly multifdFlush: boolean;
+}
+
+/** A block of the stream: `size` bytes of `bytes` from `at`. */
+interface Source {
+  readonly name: string;
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  readonly words: Int32Array;
+  readonly at: number;
+  /** Among the machine's blocks; undefined for bytes that the profile holds. */
+  readonly index: number | undefined;
+}
+
+const PAGE_WORDS = PAGE_SIZE / 4;
+/**
+ * How long the sender may keep the thread, in milliseconds, and how often that is looked at. Each register access of the
+ * running guest waits for this thread, so a guest that prints a line waits that long for every byte of it.
+ */
+const MAX_TURN_MS = 0.5;
+const PAGES_PER_LOOK = 32;
+
+export function allPages(memory: GuestMemory): PageSet {
+  return memory.blocks.map((block) => allBits(block.size));
+}
+
+function allBits(size: number): Int32Array {
+  const pages = size >>> PAGE_SHIFT;
+  const bits = new Int32Array(Math.ceil(pages / 32)).fill(-1);
+  if ((pages & 31) !== 0) bits[bits.length - 1] = 2 ** (pages & 31) - 1;
+  return bits;
+}
+
+export function countPages(set: PageSet): number {
+  let count = 0;
+  for (const bits of set) {
+    for (let word of bits) {
+      if (word === 0) continue;
+      word -= (word >>> 1) & 0x55555555;
+      word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
+      count += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+    }
+  }
+  return count;
+}
+
+/** Adds the pages of `more` to `set`. */
+export function addPages(set: PageSet, more: PageSet): void {
+  for (const [i, bits] of set.entries()) {
+    const other = more[i]!;
+    for (let w = 0; w < bits.length; w++) bits[w]! |= other[w] ?? 0;
+  }
+}
+
+/** True if the page that starts at word index `at` is all zeros. */
+export function isZeroPage(words: Int32Array, at: number): boolean {
+  if (words[at] !== 0) return false;
+  for (let i = at, end = at + PAGE_WORDS; i < end; i += 8) {
+    const some =
+      words[i]! |
+      words[i + 1]! |
+      words[i + 2]! |
+      words[i + 3]! |
+      words[i + 4]! |
+      words[i + 5]! |
+      words[i + 6]! |
+      words[i + 7]!;
+    if (some !== 0) return false;
+  }
+  return true;
+}
+
+function sourcesOf(memory: GuestMemory, form: RamForm | undefined): Source[] {
+  const words = new Int32Array(memory.bytes.buffer);
+  return (form?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
+    const index = memory.blocks.findIndex((block) => block.name === name);
+    const block = memory.blocks[index];
+    if (block !== undefined) {
+      if (block.size !== size) throw new RangeError(`${name} has ${block.size} bytes, not ${size}`);
+      return { name, size, bytes: memory.bytes, words, at: block.hostOffset, index };
+    }
+    const bytes = new Uint8Array(size);
+    if ("bytes" in more && more.bytes !== undefined) bytes.set(more.bytes);
+    return { name, size, bytes, words: new Int32Array(bytes.buffer), at: 0, index: undefined };
+  });
+}
+
+export class RamWriter {
+  readonly #sources: readonly Source[];
+  readonly #form: RamForm | undefined;
+  readonly #stream: StreamWriter;
+  readonly #units: UnitLog;
+  readonly #host: MigrationHost;
+  readonly #sectionId: number;
+  zeroPages = 0;
+  normalPages = 0;
+  /** Pages of the set under way that are not appended yet. */
+  pagesLeft = 0;
+  #turn = 0;
+  #look = PAGES_PER_LOOK;
+
+  constructor(
+    memory: GuestMemory,
+    stream: StreamWriter,
+    units: UnitLog,
+    host: MigrationHost,
+    sectionId: number,
+    form?: RamForm,
+  ) {
+    this.#sources = sourcesOf(memory, form);
+    this.#form = form;
+    this.#stream = stream;
+    this.#units = units;
+    this.#host = host;
+    this.#sectionId = sectionId;
+  }
+
+  /** The START section: names and sizes of all blocks. */
+  async start(): Promise<void> {
+    const { out } = this.#stream;
+    out.u8(QEMU_VM.SECTION_START).u32(this.#sectionId).countedString(RAM_IDSTR).u32(0).u32(RAM_VERSION);
+    const total = this.#sources.reduce((sum, block) => sum + block.size, 0);
+    this.#header(total, RAM_SAVE_FLAG.MEM_SIZE);
+    for (const { name, size } of this.#sources) {
+      this.#stream.out.countedString(name).u64(BigInt(size));
+      await this.#form?.mapped?.place(name, size);
+    }
+    await this.#endOfSection();
+  }
+
+  /** A PART section (or the END section) with the pages of `set`; `check` runs often and may throw. */
+  async pages(
+    type: typeof QEMU_VM.SECTION_PART | typeof QEMU_VM.SECTION_END,
+    set: PageSet,
+    check: () => void,
+  ): Promise<void> {
+    this.#stream.out.u8(type).u32(this.#sectionId);
+    this.pagesLeft = countPages(set);
+    this.#beginTurn();
+    for (const source of this.#sources) {
+      if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);
+      else if (type === QEMU_VM.SECTION_END) await this.#blockPages(source, allBits(source.size), check);
+    }
+    if (type === QEMU_VM.SECTION_END) await this.#form?.mapped?.finish();
+    await this.#endOfSection();
+    if (type === QEMU_VM.SECTION_END) this.closeChunk();
+  }
+
+  async #blockPages(source: Source, bits: Int32Array, check: () => void): Promise<void> {
+    const stream = this.#stream;
+    const mapped = this.#form?.mapped;
+    const beside = mapped ?? this.#form?.channels;
+    let named = false;
+    for (let w = 0; w < bits.length; w++) {
+      let word = bits[w]!;
+      while (word !== 0) {
+        const bit = 31 - Math.clz32(word & -word);
+        word &= word - 1;
+        const offset = (w * 32 + bit) * PAGE_SIZE;
+        const at = source.at + offset;
+        if (isZeroPage(source.words, at >>> 2)) {
+          this.zeroPages++;
+          if (mapped === undefined) {
+            this.#record(RAM_SAVE_FLAG.ZERO, source.name, offset, named).u8(0);
+            named = true;
+          } else mapped.zero(source.name, offset);
+        } else {
+          const page = source.bytes.subarray(at, at + PAGE_SIZE);
+          this.normalPages++;
+          if (beside === undefined) {
+            this.#record(RAM_SAVE_FLAG.PAGE, source.name, offset, named).bytes(page);
+            named = true;
+          } else {
+            if (!beside.fits(source.name, offset)) {
+              await beside.send();
+              check();
+            }
+            beside.add(source.name, offset, page);
+          }
+        }
+        this.pagesLeft--;
+        if (this.#units.full(stream.offset)) this.closeChunk();
+        if (stream.full) {
+          await stream.flush();
+          check();
+          this.#beginTurn();
+        }
+        if (--this.#look <= 0) await this.#yield(check);
+      }
+    }
+  }
+
+  #beginTurn(): void {
+    this.#turn = this.#host.nowMs();
+    this.#look = PAGES_PER_LOOK;
+  }
+
+  /** Lets others have the thread if this has had it for long enough. */
+  async #yield(check: () => void): Promise<void> {
+    this.#look = PAGES_PER_LOOK;
+    if (this.#host.nowMs() - this.#turn < MAX_TURN_MS) return;
+    await this.#host.breathe();
+    check();
+    this.#beginTurn();
+  }
+
+  /** The head of a page's record; its payload is to follow. */
+  #record(kind: number, name: string, offset: number, named: boolean): ByteWriter {
+    const { out } = this.#stream;
+    this.#header(offset, named ? kind | RAM_SAVE_FLAG.CONTINUE : kind);
+    if (!named) out.countedString(name);
+    this.#units.touch(name, offset, PAGE_SIZE);
+    return out;
+  }
+
+  /** be64 (offset | flags); offsets go beyond 2^32. */
+  #header(offset: number, flags: number): void {
+    this.#stream.out.u32(Math.floor(offset / 2 ** 32)).u32((offset % 2 ** 32) + flags);
+  }
+
+  async #endOfSection(): Promise<void> {
+    const { channels, multifdFlush } = this.#form ?? {};
+    if (channels !== undefined) {
+      await channels.synchronize();
+      if (multifdFlush === true) this.#header(0, RAM_SAVE_FLAG.MULTIFD_FLUSH);
+    }
+    this.#header(0, RAM_SAVE_FLAG.EOS);
+    this.#stream.out.u8(QEMU_VM.SECTION_FOOTER).u32(this.#sectionId);
+    // The other side takes nothing more from the channels before it has this.
+    if (channels !== undefined) await this.#stream.drain();
+  }
+
+  closeChunk(): void {
+    this.#units.close(RAM_IDSTR, 0, this.#stream.offset, this.#stream.takeHash());
+  }
+}

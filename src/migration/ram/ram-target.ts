@@ -1,0 +1,88 @@
+// RAM blocks as a stream fills them: where the pages of a block go, which have come, and what is said of a page that
+// cannot be. Shared by the main stream and multifd's channels; a block that is dropped takes pages and keeps none.
+import { hex } from "../../base/hex.ts";
+import { type GuestMemory, PAGE_SHIFT, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { isZeroPage } from "./ram-save.ts";
+
+export class RamTarget {
+  readonly name: string;
+  /** In bytes. */
+  readonly size: number;
+  readonly #memory: GuestMemory;
+  readonly #words: Int32Array;
+  /** Undefined: the block is dropped. */
+  readonly #block: RamBlock | undefined;
+  /** A bit for each page that has come. */
+  readonly #come: Int32Array;
+
+  constructor(memory: GuestMemory, name: string, size: number, block: RamBlock | undefined) {
+    this.name = name;
+    this.size = size;
+    this.#memory = memory;
+    this.#words = new Int32Array(memory.bytes.buffer);
+    this.#block = block;
+    this.#come = new Int32Array(block === undefined ? 0 : Math.ceil((size >>> PAGE_SHIFT) / 32));
+  }
+
+  /** Throws MigrationError if no page starts at this offset. */
+  check(offset: number): void {
+    if (offset < this.size && offset % PAGE_SIZE === 0) return;
+    throw new MigrationError(
+      "migration.ram",
+      `page ${hex(offset)} lies outside RAM block ${this.name} of ${hex(this.size)} bytes`,
+    );
+  }
+
+  /** The page as it is, to be changed in place before `written`; undefined if the block is dropped. */
+  page(offset: number): Uint8Array | undefined {
+    const block = this.#block;
+    if (block === undefined) return undefined;
+    const at = block.hostOffset + offset;
+    return this.#memory.bytes.subarray(at, at + PAGE_SIZE);
+  }
+
+  /** Whole pages from `offset` on, which `check` has accepted with the last of them. */
+  set(offset: number, pages: Uint8Array): void {
+    if (this.#block === undefined) return;
+    this.#memory.bytes.set(pages, this.#block.hostOffset + offset);
+    this.written(offset, pages.length);
+  }
+
+  fill(offset: number, byte: number): void {
+    const block = this.#block;
+    if (block === undefined) return;
+    const at = block.hostOffset + offset;
+    if (byte !== 0 || !isZeroPage(this.#words, at >>> 2)) this.#memory.bytes.fill(byte, at, at + PAGE_SIZE);
+    this.written(offset, PAGE_SIZE);
+  }
+
+  written(offset: number, length: number): void {
+    this.#block?.code?.written(offset, length);
+    const end = (offset + length) >>> PAGE_SHIFT;
+    for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#come[page >>> 5]! |= 1 << (page & 31);
+  }
+
+  /** Offset of the first page that never came; undefined if all did. */
+  missing(): number | undefined {
+    return this.#missing().next().value;
+  }
+
+  /** True if no page at all has come. */
+  get untouched(): boolean {
+    return this.#block !== undefined && this.#come.every((word) => word === 0);
+  }
+
+  /** Pages that never came become zeros. */
+  fillMissing(): void {
+    for (const offset of this.#missing()) this.fill(offset, 0);
+  }
+
+  *#missing(): Generator<number, undefined> {
+    if (this.#block === undefined) return;
+    const pages = this.size >>> PAGE_SHIFT;
+    for (let page = 0; page < pages; page++) {
+      if (((this.#come[page >>> 5]! >>> (page & 31)) & 1) === 0) yield page * PAGE_SIZE;
+    }
+  }
+}

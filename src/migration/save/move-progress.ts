@@ -1,0 +1,98 @@
+// How far a move is: what query-migrate shows, and the measurements that decide when to stop the guest.
+import { PAGE_SIZE } from "../../memory/guest-memory.ts";
+
+/** QEMU's MigrationStatus as far as precopy goes, and `unresolved`: see docs/migration.md. */
+export type MigrationStatus =
+  | "setup"
+  | "active"
+  | "device"
+  | "cancelling"
+  | "unresolved"
+  | "completed"
+  | "failed"
+  | "cancelled";
+
+/** Bytes and pages since the start; a page has 4096 bytes. */
+export interface MigrationProgress {
+  readonly status: MigrationStatus;
+  readonly totalBytes: number;
+  readonly transferredBytes: number;
+  /** Of those, over multifd's channels. */
+  readonly multifdBytes: number;
+  readonly remainingBytes: number;
+  readonly normalPages: number;
+  readonly zeroPages: number;
+  /** How often the dirty log was fetched: rounds so far. */
+  readonly rounds: number;
+  /** Pages the guest dirtied a second, over the last round. */
+  readonly dirtyPagesPerSecond: number;
+  readonly megabitsPerSecond: number;
+  readonly pagesPerSecond: number;
+  /** Bytes sent while the guest ran, and after it was stopped. */
+  readonly precopyBytes: number;
+  readonly downtimeBytes: number;
+  readonly totalTimeMs: number;
+  readonly setupTimeMs: number | undefined;
+  readonly expectedDowntimeMs: number | undefined;
+  /** From the stop of the guest to the destination's word that it runs. */
+  readonly downtimeMs: number | undefined;
+  /** Why it failed or cannot be resolved; or, while it is active, why it does not come to an end. */
+  readonly error: string | undefined;
+  readonly advice: string | undefined;
+}
+
+/** Bandwidth over windows of at least 50 ms, as bytes per millisecond; 0 until there is one. */
+export class Bandwidth {
+  static readonly #windowMs = 50;
+  #sinceMs: number;
+  #sinceBytes = 0;
+  #rate = 0;
+
+  constructor(nowMs: number) {
+    this.#sinceMs = nowMs;
+  }
+
+  /** `bytes` have been taken by the channel so far. */
+  sample(nowMs: number, bytes: number): void {
+    const elapsed = nowMs - this.#sinceMs;
+    if (elapsed < Bandwidth.#windowMs) return;
+    const rate = (bytes - this.#sinceBytes) / elapsed;
+    this.#rate = this.#rate === 0 ? rate : (this.#rate + rate) / 2;
+    this.#sinceMs = nowMs;
+    this.#sinceBytes = bytes;
+  }
+
+  /** Bytes per millisecond; before the first window, what the time so far gives. */
+  at(nowMs: number, bytes: number): number {
+    if (this.#rate > 0) return this.#rate;
+    return (bytes - this.#sinceBytes) / Math.max(nowMs - this.#sinceMs, 1);
+  }
+}
+
+/** Says when rounds do not come to an end: what is left has not shrunk for `rounds` rounds. */
+export class Convergence {
+  readonly #patience: number;
+  #least = Number.POSITIVE_INFINITY;
+  #since = 0;
+
+  constructor(patience: number) {
+    this.#patience = patience;
+  }
+
+  /** After each round; the advice, if there is reason for one. */
+  round(dirtyPages: number, downtimeLimitMs: number, bytesPerMs: number): string | undefined {
+    if (dirtyPages < this.#least) {
+      this.#least = dirtyPages;
+      this.#since = 0;
+      return undefined;
+    }
+    this.#since++;
+    if (this.#since < this.#patience) return undefined;
+    const wouldTake = Math.ceil((this.#least * PAGE_SIZE) / Math.max(bytesPerMs, 0.001));
+    return (
+      `the guest dirties memory as fast as it is sent: for ${this.#since} rounds no less than ${this.#least} pages ` +
+      `were left; raise downtime-limit (now ${downtimeLimitMs} ms) to ${wouldTake} ms or more, raise max-bandwidth, ` +
+      "slow the guest, or cancel"
+    );
+  }
+}

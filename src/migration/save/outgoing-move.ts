@@ -1,0 +1,435 @@
+// What all moves out of here have in common, whatever their protocol: a state machine's status, progress, cancel, rounds
+// of dirty pages while the guest runs, its stop, and the way back. source.ts has Wherry's own protocol, move-without-go.ts
+// QEMU's. States and what happens on each failure: docs/migration.md.
+import { messageOf } from "../../base/errors.ts";
+import { PAGE_SIZE } from "../../memory/guest-memory.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { RunState } from "../../vmm/run-state.ts";
+import type { Channel } from "../../stream/channel.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { defaultHost, type MigrationHost, withTimeout } from "../environment/migration-environment.ts";
+import { MultifdSender } from "../ram/multifd-save.ts";
+import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } from "./move-progress.ts";
+import { addPages, allPages, countPages, type PageSet, type RamWriter } from "../ram/ram-save.ts";
+import { RateLimiter } from "./rate-limit.ts";
+import type { ReturnPath } from "../../stream/return-path.ts";
+import { goOn, refuseToSave, stopFor } from "./stop-to-save.ts";
+import { StreamWriter } from "../../stream/stream-writer.ts";
+import { QEMU_VM } from "../../stream/wire.ts";
+
+/** May be changed while the move is under way. */
+export interface MigrationParameters {
+  /** How long the guest may stand still at the end. */
+  downtimeLimitMs: number;
+  /** While the guest runs; 0: no limit. */
+  maxBandwidthBytesPerSecond: number;
+  /** How long the destination may take to answer before GO; the machine goes on here after that. */
+  acknowledgeTimeoutMs: number;
+  /** How long the destination may take from GO to saying that it runs, before it is asked. */
+  startTimeoutMs: number;
+  /** How long to ask what became of the machine before the user has to decide. */
+  resolveTimeoutMs: number;
+  /** Rounds without progress before the move says so. It goes on. */
+  patienceRounds: number;
+  /** With capability multifd: how many, beside the main one; the same on both sides. */
+  multifdChannels: number;
+  multifdCompression: "none" | "zlib" | "zstd";
+}
+
+/** By QEMU's names multifd and mapped-ram. Only for streams of QEMU's. */
+export interface RamCapabilities {
+  /** Pages go over several channels. */
+  readonly multifd: boolean;
+  /** In a file each page has its place. */
+  readonly mappedRam: boolean;
+}
+
+/** QEMU's defaults where it has them. */
+export const defaultParameters: Readonly<MigrationParameters> = {
+  downtimeLimitMs: 300,
+  maxBandwidthBytesPerSecond: 128 * 1024 * 1024,
+  acknowledgeTimeoutMs: 30_000,
+  startTimeoutMs: 10_000,
+  resolveTimeoutMs: 10_000,
+  patienceRounds: 8,
+  multifdChannels: 2,
+  multifdCompression: "none",
+};
+
+export type MigrationChange =
+  | { readonly event: "status"; readonly status: MigrationStatus }
+  | { readonly event: "pass"; readonly pass: number };
+
+export interface MigrationResult {
+  /** `completed`: it runs there. `failed`, `cancelled`: it is here, as it was. `unresolved`: stopped here; decide. */
+  readonly status: "completed" | "failed" | "cancelled" | "unresolved";
+  readonly error?: MigrationError;
+}
+
+export interface MigrationOptions {
+  readonly parameters?: MigrationParameters;
+  readonly host?: MigrationHost;
+  readonly onChange?: (change: MigrationChange) => void;
+  /** Default: none. */
+  readonly capabilities?: RamCapabilities;
+}
+
+/** Why a machine that was moved does not start. */
+export const MOVED = "the machine was moved and runs at its destination: it must not run here again";
+
+export class Cancelled extends MigrationError {
+  constructor() {
+    super("migration.cancelled", "the move was cancelled; the machine goes on here");
+  }
+}
+
+export abstract class OutgoingMove {
+  readonly parameters: MigrationParameters;
+  /** Never rejects. */
+  readonly done: Promise<MigrationResult>;
+  protected readonly machine: Machine;
+  protected readonly host: MigrationHost;
+  protected channel: Channel | undefined;
+  protected stream: StreamWriter | undefined;
+  protected ram: RamWriter | undefined;
+  /** With multifd. */
+  protected channels: MultifdSender | undefined;
+  /** The end of the stream is on its way, whole or in part: from here on only the destination's word counts. */
+  protected committed = false;
+  /** Why it failed or is not resolved. */
+  protected error: MigrationError | undefined;
+  readonly #onChange: (change: MigrationChange) => void;
+  readonly #startedMs: number;
+  readonly #totalBytes: number;
+  #status: MigrationStatus = "setup";
+  #cancelled = false;
+  #isDeciding = false;
+  /** Rejects whatever waits for the other side, when the move is cancelled. */
+  #interrupt: (error: Error) => void = () => {};
+  readonly #interrupted: Promise<never>;
+  #logging = false;
+  /** What the machine did until it was stopped to be handed over. */
+  #before: RunState | undefined;
+  #bandwidth: Bandwidth;
+  #rounds = 0;
+  #remainingPages = 0;
+  #dirtyPagesPerMs = 0;
+  #precopyBytes: number | undefined;
+  #setupMs: number | undefined;
+  #expectedDowntimeMs: number | undefined;
+  #stoppedAtMs: number | undefined;
+  #downtimeMs: number | undefined;
+  #totalMs: number | undefined;
+  #advice: string | undefined;
+  #pace: (bytes: number) => Promise<void> = () => Promise.resolve();
+
+  constructor(machine: Machine, options: MigrationOptions) {
+    this.parameters = options.parameters ?? { ...defaultParameters };
+    this.machine = machine;
+    this.host = options.host ?? defaultHost;
+    this.#onChange = options.onChange ?? (() => {});
+    this.#startedMs = this.host.nowMs();
+    this.#bandwidth = new Bandwidth(this.#startedMs);
+    this.#remainingPages = countPages(allPages(machine.memory));
+    this.#totalBytes = machine.memory.blocks.reduce((sum, block) => sum + block.size, 0);
+    this.#interrupted = new Promise((_, reject) => {
+      this.#interrupt = reject;
+    });
+    this.#interrupted.catch(() => {});
+    // The constructors' caller gets its object before anything happens.
+    this.done = Promise.resolve().then(() => this.run());
+  }
+
+  /** The whole move. Never rejects. */
+  protected abstract run(): Promise<MigrationResult>;
+
+  /** Called when the machine has gone back without having been told to run there. */
+  protected takenBack(): void {}
+
+  protected get cancelled(): boolean {
+    return this.#cancelled;
+  }
+
+  /**
+   * Give up; the machine goes on here. False if it is too late: the move has ended, or the destination has been
+   * told to run.
+   */
+  cancel(): boolean {
+    if (this.committed || !["setup", "active", "device", "cancelling"].includes(this.#status)) return false;
+    this.#cancelled = true;
+    this.setStatus("cancelling");
+    const error = new Cancelled();
+    this.#interrupt(error);
+    this.channel?.abort(error);
+    this.channels?.abort(error);
+    return true;
+  }
+
+  /**
+   * The user's word on an unresolved move: the machine runs `there`, or it is gone there and runs `here` again.
+   * `ask` asks the destination once more. Resolves with what has become of the move.
+   */
+  async decide(answer: "there" | "here" | "ask"): Promise<MigrationResult> {
+    if (this.#status !== "unresolved") {
+      throw new MigrationError("migration.decide", `nothing to decide: the move is ${this.#status}`);
+    }
+    // Two answers at once could both be followed: the machine would run here and be given away.
+    if (this.#isDeciding) {
+      throw new MigrationError("migration.decide", "the destination is being asked: wait for its answer");
+    }
+    this.#isDeciding = true;
+    try {
+      if (answer === "there") return this.complete(MOVED);
+      if (answer === "here") return await this.back("failed", this.error);
+      return await this.ask();
+    } finally {
+      this.#isDeciding = false;
+    }
+  }
+
+  /** The destination is asked once more what became of the machine. Rejects if it cannot be. */
+  protected abstract ask(): Promise<MigrationResult>;
+
+  get progress(): MigrationProgress {
+    const now = this.host.nowMs();
+    const taken = this.#taken;
+    const rate = this.#bandwidth.at(now, taken);
+    const normalPages = this.ram?.normalPages ?? 0;
+    const zeroPages = this.ram?.zeroPages ?? 0;
+    const elapsed = this.#totalMs ?? now - this.#startedMs;
+    const ended = this.#status === "completed";
+    return {
+      status: this.#status,
+      totalBytes: this.#totalBytes,
+      transferredBytes: taken,
+      multifdBytes: this.channels?.taken ?? 0,
+      remainingBytes: ended ? 0 : (this.#remainingPages + (this.ram?.pagesLeft ?? 0)) * PAGE_SIZE,
+      normalPages,
+      zeroPages,
+      rounds: this.#rounds,
+      dirtyPagesPerSecond: this.#dirtyPagesPerMs * 1000,
+      megabitsPerSecond: (rate * 8) / 1000,
+      pagesPerSecond: ((normalPages + zeroPages) * 1000) / Math.max(elapsed, 1),
+      precopyBytes: this.#precopyBytes ?? taken,
+      downtimeBytes: this.#precopyBytes === undefined ? 0 : taken - this.#precopyBytes,
+      totalTimeMs: elapsed,
+      setupTimeMs: this.#setupMs,
+      expectedDowntimeMs: this.#expectedDowntimeMs,
+      downtimeMs: this.#downtimeMs,
+      error: this.error?.message,
+      advice: this.#advice,
+    };
+  }
+
+  /** Bytes, over all channels. */
+  get #taken(): number {
+    return (this.stream?.taken ?? 0) + (this.channels?.taken ?? 0);
+  }
+
+  protected setStatus(status: MigrationStatus): void {
+    if (status === this.#status) return;
+    this.#status = status;
+    this.#onChange({ event: "status", status });
+  }
+
+  /** `connecting`, or a rejection as soon as the move is cancelled; `drop` then gets what comes too late. */
+  protected async unlessCancelled<T>(connecting: Promise<T>, drop: (late: T) => void): Promise<T> {
+    connecting.then(
+      (late) => this.#cancelled && drop(late),
+      () => {},
+    );
+    return await Promise.race([connecting, this.#interrupted]);
+  }
+
+  /** Throws if the move is to end: cancelled, or the other side is gone. */
+  protected checkOn(returnPath: ReturnPath | undefined): void {
+    if (this.#cancelled) throw new Cancelled();
+    returnPath?.check();
+  }
+
+  protected async acknowledged(returnPath: ReturnPath, cookie: number): Promise<void> {
+    const ms = this.parameters.acknowledgeTimeoutMs;
+    await withTimeout(
+      this.host,
+      Promise.race([returnPath.pong(cookie), this.#interrupted]),
+      ms,
+      () => new MigrationError("migration.timeout", `the destination did not answer within ${ms} ms`),
+    );
+    this.checkOn(returnPath);
+  }
+
+  /** Resolves with the code of the destination's SHUT; rejects if it does not come in time or the connection is lost. */
+  protected shut(returnPath: ReturnPath): Promise<number> {
+    const ms = this.parameters.startTimeoutMs;
+    const text = `the destination did not say within ${ms} ms whether it runs`;
+    return withTimeout(this.host, returnPath.shut, ms, () => new MigrationError("migration.timeout", text));
+  }
+
+  /** A stream on `channel`, paced while the guest runs. */
+  protected openStream(channel: Channel, returnPath: ReturnPath | undefined): StreamWriter {
+    this.channel = channel;
+    const limiter = new RateLimiter(this.host);
+    this.#pace = async (bytes) => {
+      // The guest stands still once it has been stopped: no limit then, as in QEMU.
+      const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
+      await limiter.take(bytes, limit, () => this.checkOn(returnPath));
+      this.#bandwidth.sample(this.host.nowMs(), this.#taken);
+    };
+    this.stream = new StreamWriter(channel, this.#pace);
+    return this.stream;
+  }
+
+  /** multifd's channels beside an open stream. */
+  protected async openChannels(connect: () => Promise<Channel>): Promise<MultifdSender> {
+    const { multifdChannels: channels, multifdCompression: compression } = this.parameters;
+    const { host } = this;
+    const opening = MultifdSender.open(connect, { host, channels, compression, level: 1, pace: this.#pace });
+    this.channels = await this.unlessCancelled(opening, (late) => late.abort(new Error("too late")));
+    return this.channels;
+  }
+
+  /** The other side is there, and the list of RAM blocks is on its way. */
+  protected setUp(): void {
+    this.#setupMs = this.host.nowMs() - this.#startedMs;
+  }
+
+  async #setLogging(on: boolean): Promise<void> {
+    for (const slot of this.machine.memory.blocks.keys()) await this.machine.vm.setDirtyLogging(slot, on);
+  }
+
+  /** The machine may go on here: its writes are not to be watched any more. */
+  protected async endLogging(): Promise<void> {
+    if (this.#logging) await this.#setLogging(false);
+    this.#logging = false;
+  }
+
+  async #fetchDirty(): Promise<PageSet> {
+    const set: PageSet = [];
+    for (const slot of this.machine.memory.blocks.keys()) {
+      set.push(await this.machine.vm.getAndClearDirtyLog(slot));
+    }
+    return set;
+  }
+
+  /** Rounds while the guest runs; returns the pages that are left when the rest fits the downtime limit. */
+  protected async precopy(ram: RamWriter, returnPath: ReturnPath | undefined): Promise<PageSet> {
+    this.#logging = true;
+    await this.#setLogging(true);
+    this.setStatus("active");
+    const convergence = new Convergence(this.parameters.patienceRounds);
+    const check = () => this.checkOn(returnPath);
+    const stream = this.stream!;
+    let since = this.host.nowMs();
+    this.#bandwidth = new Bandwidth(since);
+    let pending = allPages(this.machine.memory);
+    for (;;) {
+      check();
+      this.#rounds++;
+      this.#remainingPages = 0;
+      this.#onChange({ event: "pass", pass: this.#rounds });
+      await ram.pages(QEMU_VM.SECTION_PART, pending, check);
+      await stream.flush();
+      pending = await this.#fetchDirty();
+      const now = this.host.nowMs();
+      const dirty = countPages(pending);
+      this.#dirtyPagesPerMs = dirty / Math.max(now - since, 1);
+      since = now;
+      this.#remainingPages = dirty;
+      const bytesPerMs = this.#bandwidth.at(now, this.#taken);
+      this.#expectedDowntimeMs = (dirty * PAGE_SIZE) / Math.max(bytesPerMs, 0.001);
+      const limitMs = this.parameters.downtimeLimitMs;
+      if (dirty === 0 || this.#expectedDowntimeMs <= limitMs || !this.machine.runState.running)
+        return pending;
+      this.#advice = convergence.round(dirty, limitMs, bytesPerMs);
+    }
+  }
+
+  /** Stops the guest to hand it over, and adds to `pending` what it dirtied last. What it did before. */
+  protected async stopGuest(pending: PageSet): Promise<RunState> {
+    refuseToSave(this.machine);
+    this.setStatus("device");
+    this.#stoppedAtMs = this.host.nowMs();
+    this.#precopyBytes = this.stream!.handed + (this.channels?.taken ?? 0);
+    const before = await stopFor(
+      this.machine,
+      "finish-migrate",
+      "the machine is being handed over: wait until the move has ended",
+    );
+    this.#before = before;
+    addPages(pending, await this.#fetchDirty());
+    this.#remainingPages = 0;
+    return before;
+  }
+
+  /** All is ready on the other side: the drives are free for it, and nothing has happened to the machine meanwhile. */
+  protected async letGo(check: () => void): Promise<void> {
+    await this.machine.inactivateDrives();
+    check();
+    const { current } = this.machine.runState;
+    if (current !== "finish-migrate") {
+      throw new MigrationError("migration.state", `the machine is ${current}`);
+    }
+  }
+
+  /** It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so. */
+  protected complete(blocker: string | undefined): MigrationResult {
+    const now = this.host.nowMs();
+    this.#totalMs = now - this.#startedMs;
+    this.#downtimeMs = now - (this.#stoppedAtMs ?? now);
+    this.error = undefined;
+    this.#advice = undefined;
+    this.machine.runState.set("postmigrate");
+    this.machine.startBlocker = blocker;
+    this.setStatus("completed");
+    return { status: "completed" };
+  }
+
+  /** What the end of a move that was not committed comes to: the machine is here. */
+  protected async failed(error: unknown): Promise<MigrationResult> {
+    this.channel?.abort(asError(error));
+    this.channels?.abort(asError(error));
+    if (this.#cancelled) return await this.back("cancelled");
+    return await this.back("failed", asMigrationError(error));
+  }
+
+  /** The machine goes on here, as it was. */
+  protected async back(status: "failed" | "cancelled", error?: MigrationError): Promise<MigrationResult> {
+    const { machine } = this;
+    this.#totalMs = this.host.nowMs() - this.#startedMs;
+    let outcome = error;
+    await this.endLogging();
+    if (this.#before !== undefined) {
+      try {
+        await goOn(machine, this.#before);
+      } catch (cause) {
+        if (machine.runState.current === "finish-migrate") machine.runState.set("paused");
+        outcome = new MigrationError(
+          "migration.go-on",
+          `${error?.message ?? "the move was cancelled"}; and the machine, now paused, cannot go on here: ${messageOf(cause)}`,
+          { cause },
+        );
+      }
+    }
+    this.takenBack();
+    this.error = outcome;
+    this.#advice = undefined;
+    this.setStatus(status);
+    return outcome === undefined ? { status } : { status, error: outcome };
+  }
+
+  /** Nobody can tell what became of the machine: it is stopped here, and the user decides. */
+  protected unresolved(message: string): MigrationResult {
+    this.error = new MigrationError("migration.unresolved", message);
+    this.setStatus("unresolved");
+    return { status: "unresolved", error: this.error };
+  }
+}
+
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+export function asMigrationError(error: unknown): MigrationError {
+  if (error instanceof MigrationError) return error;
+  return new MigrationError("migration.failed", messageOf(error), { cause: error });
+}

@@ -1,0 +1,34 @@
+// Paces a stream to a number of bytes a second (QEMU's max-bandwidth), which may change at any time.
+import { type MigrationHost, sleep } from "../environment/migration-environment.ts";
+
+/** Longest sleep at once, so that a cancel or a new limit is noticed; and how much unused time is saved up. */
+const MAX_SLEEP_MS = 100;
+
+export class RateLimiter {
+  readonly #host: MigrationHost;
+  /** Bytes let through that the time since has not paid for. */
+  #debt = 0;
+  #sinceMs: number;
+
+  constructor(host: MigrationHost) {
+    this.#host = host;
+    this.#sinceMs = host.nowMs();
+  }
+
+  /** Resolves when `bytes` more may be sent. `bytesPerSecond` is asked anew (0: no limit); `check` may throw. */
+  async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {
+    for (;;) {
+      const now = this.#host.nowMs();
+      const perMs = bytesPerSecond() / 1000;
+      this.#debt =
+        perMs === 0 ? 0 : Math.max(this.#debt - (now - this.#sinceMs) * perMs, -MAX_SLEEP_MS * perMs);
+      this.#sinceMs = now;
+      if (this.#debt <= 0) {
+        this.#debt += bytes;
+        return;
+      }
+      await sleep(this.#host, Math.min(this.#debt / perMs, MAX_SLEEP_MS));
+      check();
+    }
+  }
+}

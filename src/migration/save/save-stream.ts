@@ -1,0 +1,217 @@
+// A machine as a stream of Wherry's own profile: header, configuration, RAM, device sections by priority,
+// wherry/integrity, end, VMDESCRIPTION. Snapshots and moves write the same stream; only a move has commands in it.
+// Of a QEMU release's profile the device sections are that profile's, in its order, and there is no integrity section.
+import { ByteWriter } from "../../base/bytes.ts";
+import { messageOf } from "../../base/errors.ts";
+import { encodeUtf8 } from "../../base/text.ts";
+import { xxh32 } from "../../base/xxh32.ts";
+import { PAGE_SIZE } from "../../memory/guest-memory.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { StreamProfile } from "../../vmm/qemu-profile.ts";
+import type { RunState } from "../../vmm/run-state.ts";
+import type { Section } from "../../state/section.ts";
+import { CAPABILITIES_SUBSECTION, encodeCapabilities } from "../../stream/capabilities.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { globalStateSection } from "../environment/run-state-section.ts";
+import type { MigrationHost } from "../environment/migration-environment.ts";
+import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "../../stream/integrity.ts";
+import { MappedRamWriter } from "../ram/mapped-ram-save.ts";
+import { type RamSendChannels, RamWriter } from "../ram/ram-save.ts";
+import type { StreamWriter } from "../../stream/stream-writer.ts";
+import {
+  CONFIGURATION,
+  INTEGRITY_IDSTR,
+  INTEGRITY_VERSION,
+  MOVE_ID_SUBSECTION,
+  QEMU_VM,
+  QEMU_VM_FILE_MAGIC,
+  QEMU_VM_FILE_VERSION,
+} from "../../stream/wire.ts";
+
+const RAM_SECTION_ID = 1;
+
+/** Priority first, registration order among equals. */
+export function inSaveOrder(sections: readonly Section[]): Section[] {
+  return [...sections].sort((a, b) => b.priority - a.priority);
+}
+
+/** Whose stream it is: a release's; or Wherry's own, with `moveId` a move's and without it a snapshot's. */
+export interface StreamForm {
+  readonly profile?: StreamProfile | undefined;
+  readonly moveId?: Uint8Array;
+  /** Of a release's stream only: pages go over these, or have their places in a file. */
+  readonly channels?: RamSendChannels | undefined;
+  readonly isMappedRam?: boolean;
+}
+
+export class StreamSaver {
+  readonly ram: RamWriter;
+  readonly #machine: Machine;
+  readonly #stream: StreamWriter;
+  readonly #units = new UnitLog();
+  readonly #profile: StreamProfile | undefined;
+  readonly #moveId: Uint8Array | undefined;
+  /** Of the configuration. */
+  readonly #capabilities: readonly string[];
+  #nextSectionId = RAM_SECTION_ID + 1;
+  #vmdescription: Uint8Array<ArrayBuffer> | undefined;
+
+  constructor(machine: Machine, stream: StreamWriter, host: MigrationHost, form: StreamForm = {}) {
+    this.#machine = machine;
+    this.#stream = stream;
+    this.#profile = form.profile;
+    this.#moveId = form.moveId;
+    this.#capabilities = form.isMappedRam === true ? ["mapped-ram"] : [];
+    const { channels } = form;
+    // Both came to QEMU with 8.1 or later, and no profile's release is between.
+    const ramForm = form.profile && {
+      blocks: form.profile.ramBlocks,
+      multifdFlush: form.profile.switchoverStart,
+      channels,
+      mapped: form.isMappedRam === true ? new MappedRamWriter(stream) : undefined,
+    };
+    this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID, ramForm);
+  }
+
+  /** Header and configuration. */
+  header(): void {
+    const { out } = this.#stream;
+    const name = encodeUtf8(this.#machine.name);
+    out.u32(QEMU_VM_FILE_MAGIC).u32(QEMU_VM_FILE_VERSION);
+    out.u8(QEMU_VM.CONFIGURATION).u32(name.length).bytes(name);
+    if (this.#moveId !== undefined) {
+      out.u8(QEMU_VM.SUBSECTION).countedString(MOVE_ID_SUBSECTION).u32(1).bytes(this.#moveId);
+    }
+    this.#writeCapabilities();
+  }
+
+  #writeCapabilities(): void {
+    if (this.#capabilities.length === 0) return;
+    const { out } = this.#stream;
+    out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
+    encodeCapabilities(out, this.#capabilities);
+  }
+
+  command(command: number, data: Uint8Array): void {
+    this.#stream.out.u8(QEMU_VM.COMMAND).u16(command).u16(data.length).bytes(data);
+  }
+
+  /** Closes the configuration's unit (with the commands so far) and starts RAM. */
+  async startRam(): Promise<void> {
+    this.#closeUnit(CONFIGURATION, 0);
+    await this.ram.start();
+  }
+
+  #closeUnit(name: string, instanceId: number): void {
+    this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
+  }
+
+  /** All device sections, `runState` for the other side, and the own integrity section. Synchronise first. */
+  async devices(runState: RunState): Promise<void> {
+    const data = new ByteWriter();
+    const devices: unknown[] = [];
+    const globalState = globalStateSection(runState, () => {});
+    const sections =
+      this.#profile === undefined
+        ? inSaveOrder([...this.#machine.sections, globalState])
+        : [...this.#profile.sections, globalState];
+    for (const section of sections) {
+      const { idstr: name, instanceId: instance_id, vmsdName: vmsd_name, version } = section;
+      try {
+        data.reset();
+        section.encode(data);
+        devices.push({ name, instance_id, vmsd_name, version, ...section.describe() });
+      } catch (error) {
+        throw new MigrationError("migration.encode", `cannot be saved: ${messageOf(error)}`, {
+          where: `section ${name}/${instance_id}`,
+          cause: error,
+        });
+      }
+      this.#fullSection(name, instance_id, version, data.view());
+      this.#closeUnit(name, instance_id);
+      if (this.#stream.full) await this.#stream.flush();
+    }
+    if (this.#profile === undefined) this.#integrity(devices);
+    else this.#vmdescription = this.#describe(devices);
+  }
+
+  #fullSection(idstr: string, instanceId: number, version: number, data: Uint8Array): void {
+    const id = this.#nextSectionId++;
+    const { out } = this.#stream;
+    out.u8(QEMU_VM.SECTION_FULL).u32(id).countedString(idstr).u32(instanceId).u32(version);
+    out.bytes(data);
+    out.u8(QEMU_VM.SECTION_FOOTER).u32(id);
+  }
+
+  #integrity(devices: unknown[]): void {
+    const { units } = this.#units;
+    const bodyOf = (json: Uint8Array) =>
+      integrityBody(new ByteWriter(), { units, vmdescLength: json.length, vmdescHash: xxh32(json) });
+    devices.push({
+      name: INTEGRITY_IDSTR,
+      instance_id: 0,
+      vmsd_name: INTEGRITY_IDSTR,
+      version: INTEGRITY_VERSION,
+      fields: describeIntegrity(bodyOf(new Uint8Array(0)).length),
+    });
+    const json = this.#describe(devices);
+    const data = new ByteWriter();
+    encodeIntegrity(data, bodyOf(json));
+    this.#fullSection(INTEGRITY_IDSTR, 0, INTEGRITY_VERSION, data.view());
+    this.#vmdescription = json;
+  }
+
+  #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
+    const name = encodeUtf8(this.#machine.name);
+    const subsections: unknown[] = [];
+    if (this.#moveId !== undefined) {
+      const fields = [{ name: "id", type: "buffer", size: this.#moveId.length }];
+      subsections.push({ vmsd_name: MOVE_ID_SUBSECTION, version: 1, fields });
+    }
+    if (this.#capabilities.length > 0) {
+      const fields = [
+        { name: "caps_count", type: "uint32", size: 4 },
+        ...this.#capabilities.map((it) => ({
+          name: "capabilities",
+          type: "capability",
+          size: it.length + 1,
+        })),
+      ];
+      subsections.push({ vmsd_name: CAPABILITIES_SUBSECTION, version: 1, fields });
+    }
+    const configuration = {
+      vmsd_name: CONFIGURATION,
+      version: 1,
+      fields: [
+        { name: "len", type: "uint32", size: 4 },
+        { name: "name", type: "buffer", size: name.length },
+      ],
+      ...(subsections.length === 0 ? {} : { subsections }),
+    };
+    let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
+    // QEMU's analyze-migration.py looks for the first "{" after the last zero byte, which may be in the
+    // length: pad until no byte of the length is one.
+    while (lengthBytes(json.length).includes("{".charCodeAt(0))) {
+      const padded = new Uint8Array(json.length + 1).fill(" ".charCodeAt(0));
+      padded.set(json);
+      json = padded;
+    }
+    return json;
+  }
+
+  /** The end of the stream. Sending it is what makes a move's destination run (GO). */
+  trailer(): void {
+    const json = this.#vmdescription;
+    if (json === undefined) throw new MigrationError("migration.order", "devices() comes before trailer()");
+    this.#stream.out.u8(QEMU_VM.EOF).u8(QEMU_VM.VMDESCRIPTION).u32(json.length).bytes(json);
+  }
+}
+
+/** Of a PING. */
+export function cookieBytes(cookie: number): Uint8Array {
+  return new ByteWriter(4).u32(cookie).finish();
+}
+
+function lengthBytes(length: number): number[] {
+  return [length >>> 24, (length >>> 16) & 0xff, (length >>> 8) & 0xff, length & 0xff];
+}

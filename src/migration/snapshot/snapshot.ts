@@ -1,0 +1,105 @@
+// Snapshots: the machine stopped, written whole, and as it was again; and back from one. A snapshot counts only
+// when its sink has committed, so whatever goes wrong, a file that was there before survives and the machine goes on.
+import { messageOf } from "../../base/errors.ts";
+import type { Machine } from "../../vmm/machine.ts";
+import type { StreamProfile } from "../../vmm/qemu-profile.ts";
+import type { RunState } from "../../vmm/run-state.ts";
+import type { Channel, SnapshotSink } from "../../stream/channel.ts";
+import { MigrationError } from "../../stream/migration-error.ts";
+import { acceptCommand } from "../load/qemu-load.ts";
+import { beginArrival, failArrival } from "../load/arrival.ts";
+import { goOn, refuseToSave, stopFor } from "../save/stop-to-save.ts";
+import { defaultHost, type MigrationHost } from "../environment/migration-environment.ts";
+import { StreamLoader } from "../load/load-stream.ts";
+import { allPages, countPages } from "../ram/ram-save.ts";
+import { StreamSaver } from "../save/save-stream.ts";
+import { StreamReader } from "../../stream/stream-reader.ts";
+import { StreamWriter } from "../../stream/stream-writer.ts";
+import { QEMU_VM } from "../../stream/wire.ts";
+
+export interface SnapshotResult {
+  readonly bytes: number;
+  readonly normalPages: number;
+  readonly zeroPages: number;
+  /** How long the guest stood still. */
+  readonly stoppedMs: number;
+}
+
+/**
+ * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the file) or in
+ * Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot be written;
+ * the machine goes on all the same.
+ */
+export async function saveSnapshot(
+  machine: Machine,
+  openSink: () => Promise<SnapshotSink>,
+  host: MigrationHost = defaultHost,
+  onProgress: (donePages: number, totalPages: number) => void = () => {},
+  profile?: StreamProfile,
+  isMappedRam = false,
+): Promise<SnapshotResult> {
+  refuseToSave(machine);
+  const sink = await openSink();
+  const began = host.nowMs();
+  try {
+    const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
+    try {
+      const stream = new StreamWriter(sink.channel);
+      const saver = new StreamSaver(machine, stream, host, { profile, isMappedRam });
+      saver.header();
+      const pages = allPages(machine.memory);
+      const total = countPages(pages);
+      const check = () => onProgress(total - saver.ram.pagesLeft, total);
+      await saver.startRam();
+      await saver.ram.pages(QEMU_VM.SECTION_END, pages, check);
+      await machine.cpus.synchronizeAllStates();
+      await saver.devices(before);
+      saver.trailer();
+      await stream.drain();
+      await sink.commit();
+      const { normalPages, zeroPages } = saver.ram;
+      return { bytes: stream.offset, normalPages, zeroPages, stoppedMs: host.nowMs() - began };
+    } finally {
+      await goOn(machine, before);
+    }
+  } catch (error) {
+    await sink.discard();
+    throw error instanceof MigrationError
+      ? error
+      : new MigrationError("migration.save", `the snapshot was not written: ${messageOf(error)}`, {
+          cause: error,
+        });
+  }
+}
+
+export interface LoadedMachine {
+  /** What the machine did when it was saved. */
+  readonly runState: RunState;
+  readonly bytes: number;
+}
+
+/**
+ * Loads a snapshot, Wherry's or QEMU's, into a machine that has not run. It does not start it: `machine.start()` does, if the result's
+ * run state (or the user) says so. On failure the machine is in `internal-error` and can never be started.
+ */
+export async function loadSnapshot(machine: Machine, channel: Channel): Promise<LoadedMachine> {
+  beginArrival(machine);
+  try {
+    const stream = new StreamReader(channel);
+    // QEMU says in its files too that it switches over.
+    const onCommand = async (command: number, data: Uint8Array) => acceptCommand(stream, command, data);
+    const loader = new StreamLoader(machine, stream, machine.foreign === undefined ? undefined : onCommand);
+    await loader.readState();
+    if (loader.isForeign) {
+      await loader.readForeignTrailer();
+      // What a file has after its end is not ours; a command that the stream comes from is to end well.
+      do stream.skip(stream.available);
+      while (await stream.more());
+    } else await loader.readTrailer(true);
+    loader.apply();
+    machine.startBlocker = undefined;
+    return { runState: loader.runState, bytes: stream.offset };
+  } catch (error) {
+    throw failArrival(machine, error);
+  }
+}

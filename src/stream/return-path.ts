@@ -1,0 +1,111 @@
+// The return path of a move: PONG and SHUT of QEMU's protocol, and a text that says why (Wherry's own).
+// be16 type, be16 length, data, from the destination to the source over the same connection.
+import { ByteWriter } from "../base/bytes.ts";
+import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
+import type { Channel } from "./channel.ts";
+import { MigrationError } from "./migration-error.ts";
+import { StreamReader } from "./stream-reader.ts";
+import { MIG_RP_MSG } from "./wire.ts";
+
+const MAX_REASON_BYTES = 4096;
+
+export function pongMessage(cookie: number): Uint8Array {
+  return new ByteWriter(8).u16(MIG_RP_MSG.PONG).u16(4).u32(cookie).finish();
+}
+
+/** Which process the destination is (MigrationHost.ownIdentity). */
+export function processMessage(identity: string): Uint8Array {
+  const text = encodeUtf8(identity);
+  return new ByteWriter().u16(MIG_RP_MSG.WHERRY_PROCESS).u16(text.length).bytes(text).finish();
+}
+
+/** SHUT; a failure says why before it. */
+export function shutMessage(code: number, reason?: string): Uint8Array {
+  const writer = new ByteWriter();
+  if (reason !== undefined) {
+    let text = encodeUtf8(reason);
+    if (text.length > MAX_REASON_BYTES) text = text.slice(0, MAX_REASON_BYTES);
+    writer.u16(MIG_RP_MSG.WHERRY_REASON).u16(text.length).bytes(text);
+  }
+  return writer.u16(MIG_RP_MSG.SHUT).u16(4).u32(code).finish();
+}
+
+const GAVE_UP =
+  "the destination has given up or its process has ended; its own messages say why (if it is a QEMU: give --profile)";
+
+/** The source's end: reads messages as they come. */
+export class ReturnPath {
+  readonly #reader: StreamReader;
+  readonly #endAdvice: string;
+  readonly #pongs = new Map<number, () => void>();
+  readonly #seenPongs = new Set<number>();
+  /** Resolves with the SHUT's code; rejects if the connection is lost before. */
+  readonly shut: Promise<number>;
+  /** The other side's reason, if it gave one. */
+  reason: string | undefined;
+  /** Which process the other side is, if it said so. */
+  peerProcess: string | undefined;
+  /** Set once the return path has ended: no further message comes. */
+  ended: MigrationError | undefined;
+
+  /** `endAdvice`: what is said if the other end closes the connection. */
+  constructor(channel: Channel, endAdvice = GAVE_UP) {
+    this.#reader = new StreamReader(channel);
+    this.#reader.where = () => "return path";
+    this.#endAdvice = endAdvice;
+    this.#reader.endAdvice = endAdvice;
+    this.shut = this.#run();
+    this.shut.catch(() => {});
+  }
+
+  async #run(): Promise<number> {
+    try {
+      for (;;) {
+        if (this.#reader.available === 0 && !(await this.#reader.more()))
+          throw new MigrationError("migration.connection", this.#endAdvice);
+        await this.#reader.need(4);
+        const type = this.#reader.u16();
+        const length = this.#reader.u16();
+        if (length > MAX_REASON_BYTES)
+          this.#reader.fail("migration.return-path", `a message of ${length} bytes`);
+        await this.#reader.need(length);
+        if (type === MIG_RP_MSG.PONG && length === 4) {
+          const cookie = this.#reader.u32();
+          this.#seenPongs.add(cookie);
+          this.#pongs.get(cookie)?.();
+        } else if (type === MIG_RP_MSG.SHUT && length === 4) {
+          const code = this.#reader.u32();
+          this.ended = new MigrationError(
+            "migration.refused",
+            code === 0
+              ? "the destination ended the return path too early"
+              : `the destination gave up: ${this.reason ?? `error ${code}; its own messages say why`}`,
+          );
+          return code;
+        } else if (type === MIG_RP_MSG.WHERRY_REASON) {
+          this.reason = decodeUtf8(this.#reader.bytes(length));
+        } else if (type === MIG_RP_MSG.WHERRY_PROCESS) {
+          this.peerProcess = decodeUtf8(this.#reader.bytes(length));
+        } else {
+          this.#reader.fail("migration.return-path", `unknown message ${type} of ${length} bytes`);
+        }
+      }
+    } catch (error) {
+      this.ended = error as MigrationError;
+      throw error;
+    }
+  }
+
+  /** Throws if the other side has gone or given up. */
+  check(): void {
+    if (this.ended !== undefined) throw this.ended;
+  }
+
+  /** Resolves when PONG with this cookie has come; rejects when it cannot come any more. */
+  async pong(cookie: number): Promise<void> {
+    if (this.#seenPongs.has(cookie)) return;
+    const come = new Promise<void>((resolve) => this.#pongs.set(cookie, resolve));
+    await Promise.race([come, this.shut]);
+    if (!this.#seenPongs.has(cookie)) this.check();
+  }
+}

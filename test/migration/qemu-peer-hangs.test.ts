@@ -1,0 +1,123 @@
+// The other side of a move hangs and closes nothing: Wherry's process ends when it is told to, and after a move from QEMU
+// nothing of the move stays open. A relay that passes all bytes but no end stands for the QEMU that hangs.
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, describe, expect, test } from "vitest";
+import type { MachineProcess } from "../../src/cli/machine-process.ts";
+import { pongMessage } from "../../src/stream/return-path.ts";
+import { PING_FINAL, PING_SETUP } from "../../src/stream/wire.ts";
+import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, until, wherry } from "./opensbi.ts";
+
+/** Far less than any of the time-outs by which a process comes to its end all the same. */
+const PROMPT_MS = 1500;
+
+const relays: Server[] = [];
+const sockets = new Set<Socket>();
+afterEach(() => {
+  for (const socket of sockets) socket.destroy();
+  for (const relay of relays.splice(0)) relay.close();
+});
+
+/** Listens at `from` and passes bytes on to `to`; an end of the one is not told to the other. */
+async function relay(from: string, to: string): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ path: to, allowHalfOpen: true });
+    for (const [a, b] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(a);
+      a.on("data", (bytes) => b.write(bytes)).on("error", () => {});
+    }
+  });
+  relays.push(server);
+  await new Promise<void>((resolve) => server.listen(from, resolve));
+}
+
+/** Sockets of this host that have the path: a listener, and what it has accepted. */
+const socketsAt = (path: string) =>
+  readFileSync("/proc/net/unix", "utf8")
+    .split("\n")
+    .filter((line) => line.endsWith(` ${path}`)).length;
+
+async function moved(multifd: boolean) {
+  const path = fresh("stream");
+  const source = await qemu();
+  await reaches(source, "running");
+  await source.capabilities(["return-path", ...(multifd ? ["multifd"] : [])]);
+  const destination = await wherry(["--incoming", `unix:${path}`, ...(multifd ? ["--multifd", "2"] : [])]);
+  await relay(`${path}-relay`, path);
+  await source.execute("migrate", { uri: `unix:${path}-relay` });
+  await reaches(destination.qmp, "running");
+  return { path, destination };
+}
+
+async function ends(machine: MachineProcess, how: "SIGTERM" | "quit", withinMs = PROMPT_MS): Promise<void> {
+  if (how === "quit") await machine.qmp.execute("quit");
+  else process.kill(machine.pid as number, how);
+  const ended = machine.exited.then(() => "ended");
+  expect(await Promise.race([ended, sleep(withinMs, "hangs")])).toBe("ended");
+}
+
+describe.runIf(isInstalled())("a peer that hangs", { timeout: LIMIT_MS }, () => {
+  test.each([
+    ["SIGTERM", false],
+    ["SIGTERM", true],
+    ["quit", false],
+  ] as const)("after a move from QEMU: %s ends the process (multifd %s)", async (how, multifd) => {
+    await ends((await moved(multifd)).destination, how);
+  });
+
+  test.each([true, false])(
+    "after a move from QEMU: no listener or connection is left (multifd %s)",
+    async (multifd) => {
+      const { path } = await moved(multifd);
+      await until("all is closed", async () => socketsAt(path) === 0, 5000);
+    },
+  );
+
+  test("after a move from Wherry: SIGTERM ends the process", async () => {
+    const path = fresh("stream");
+    const [source, destination] = [await wherry(), await wherry(["--incoming", `unix:${path}`])];
+    await relay(`${path}-relay`, path);
+    await source.qmp.execute("migrate", { uri: `unix:${path}-relay` });
+    await reaches(source.qmp, "completed", "query-migrate");
+    await ends(destination, "SIGTERM");
+  });
+
+  test("a connection that says nothing: SIGTERM ends the process", async () => {
+    const path = fresh("stream");
+    const destination = await wherry(["--incoming", `unix:${path}`]);
+    const silent = connect({ path });
+    sockets.add(silent);
+    await once(silent, "connect");
+    await ends(destination, "SIGTERM");
+  });
+
+  test("multifd channels that do not come: SIGTERM ends the process", async () => {
+    const path = fresh("stream");
+    const source = await qemu();
+    const destination = await wherry(["--incoming", `unix:${path}`, "--multifd", "2"]);
+    await source.execute("migrate", { uri: `unix:${path}` });
+    await reaches(destination.qmp, "active", "query-migrate");
+    await sleep(500);
+    await ends(destination, "SIGTERM");
+  });
+
+  test("a QEMU that was given the whole machine and says nothing: SIGTERM ends the source", async () => {
+    const path = fresh("stream");
+    const server = createServer((socket) => {
+      socket.on("data", () => {}).on("error", () => {});
+      for (const cookie of [PING_SETUP, PING_FINAL]) socket.write(pongMessage(cookie));
+    });
+    relays.push(server);
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    const source = await wherry(ISA);
+    await source.qmp.execute("migrate", { uri: `unix:${path}`, "x-wherry-profile": "qemu-7.2" });
+    await reaches(source.qmp, "device", "query-migrate");
+    await sleep(500);
+    await ends(source, "SIGTERM", 4000);
+  });
+});

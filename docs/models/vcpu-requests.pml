@@ -1,17 +1,22 @@
-/* vCPU requests, modes, kicks, block and WAIT as src/hypervisor/requests.ts, vcpu-thread.ts (run, #park, #block) and
- * vm.ts (pause, resume) do them. One vCPU, four other threads: one makes a request that wakes (UNBLOCK), one a request
- * with WAIT and NO_WAKEUP (TLB_FLUSH), one pauses and resumes, one raises an interrupt (posted, if the vCPU is in the
- * guest). Atomics are sequentially consistent, as Promela is.
+/* vCPU requests, modes, kicks, block and WAIT, as implemented by src/hypervisor/requests.ts, vcpu-thread.ts
+ * (run, #park, #block) and vm.ts (pause, resume). The model has one vCPU and four other threads: the first
+ * makes a request that wakes the vCPU (UNBLOCK), the second a request with WAIT and NO_WAKEUP (TLB_FLUSH),
+ * the third pauses and resumes the vCPU, the fourth raises an interrupt (posted if the vCPU is in the guest).
+ * Atomics are sequentially consistent, as Promela is.
  *
- * Checked: a request that wakes is handled, an interrupt is taken (none is lost, no wake-up is); WAIT returns only once the guest code that
- * ran when the request was made has been left; pause returns only with the vCPU outside; nobody waits for ever.
- *   tools/check-model.sh runs spin on it, and again with each planted bug (-DBUG=1..5), which spin must find.
- *   BUG 1: requests are looked at before, not after, the mode becomes IN_GUEST
- *   BUG 2: block() looks for a reason to run before it raises the sleeping mark, and does not compare the wake counter
- *   BUG 3: WAIT trusts the mode alone after it was woken, and skips one that is EXITING
- *   BUG 4: the thread says that it is parked by a mark of its own, beside the word it sleeps on: a resume and a new
- *          pause between the mark and the sleep are slept through
- *   BUG 5: whether the vCPU is in the guest is asked before the interrupt's line is set, not after
+ * Checked properties: a request that wakes the vCPU is handled; a raised interrupt is taken (neither is lost,
+ * and no wake-up is); WAIT returns only after the vCPU has left the guest code that ran when the request was
+ * made; pause returns only with the vCPU outside the guest; no thread waits for ever.
+ *
+ * tools/check-model.sh runs spin on the model, and again with each planted bug (-DBUG=1..5), which spin must
+ * find:
+ *   BUG 1: the vCPU checks for requests before, not after, its mode becomes IN_GUEST
+ *   BUG 2: block() looks for a reason to run before it raises the sleeping mark, and does not compare the
+ *          wake counter
+ *   BUG 3: WAIT trusts the mode alone after its wake-up, and does not wait for a vCPU that is EXITING
+ *   BUG 4: the thread marks itself parked in a word other than the one it sleeps on: a resume and a new pause
+ *          between the mark and the sleep leave it asleep
+ *   BUG 5: the device checks whether the vCPU is in the guest before it sets the interrupt's line, not after
  */
 #ifndef BUG
 #define BUG 0
@@ -27,7 +32,7 @@
 #ifndef CAP
 #define CAP 2
 #endif
-/* CAP: exits and blocks of the guest's own. It bounds the counters, so that they do not wrap. */
+/* CAP: how many exits and blocks the guest causes. It bounds the counters, so they do not wrap. */
 #ifndef ROUNDS
 #define ROUNDS 2
 #endif
@@ -38,7 +43,7 @@
 byte mode = OUTSIDE;
 bool req_wakes, req_nowake;   /* the request bitmap */
 bool kick;                    /* the word that the engine polls */
-bool line;                    /* an interrupt is pending; the engine polls it, too */
+bool line;                    /* an interrupt is pending; the engine polls this as well */
 bool sleeping;
 byte wake;
 byte exits;
@@ -51,12 +56,12 @@ bool parked_mark;
 #define parked (run_control == PARKED)
 #endif
 
-/* Atomics.wait on a word: asleep until somebody notifies. */
+/* Atomics.wait on a word: asleep until another thread notifies it. */
 bool asleep_wake, asleep_run, asleep_exits;
 
-/* Ghosts. */
+/* Ghost variables: they exist only for the properties. */
 bool in_guest;        /* guest instructions are executing */
-bool stale;           /* ... and were when the WAIT request was made */
+bool stale;           /* the same guest instructions were executing when the WAIT request was made */
 bool made_wakes, handled_wakes;
 bool raised, taken;
 byte handled_nowake;
@@ -113,7 +118,7 @@ top:
   do
   :: kick -> break
   :: line -> atomic { line = false; taken = true }
-  :: voluntary < CAP -> voluntary++; break       /* an exit of the guest's own */
+  :: voluntary < CAP -> voluntary++; break       /* an exit that the guest causes */
   od;
   atomic { in_guest = false; stale = false };
   leave_guest();
@@ -141,7 +146,7 @@ block:
 
 inline wake_up() { wake++; asleep_wake = false }
 
-/* Result in `hit`: true if the target was in (or leaving) the guest, or reading. */
+/* Sets `hit` if the target was in the guest, leaving it, or reading guest memory. */
 inline do_kick(hit) {
   byte previous;
   atomic {
@@ -227,7 +232,7 @@ active proctype vmm() {
      do_kick(hit);
      if :: hit -> wait_outside(before) :: else fi;
      parked;
-     /* Registers are read here: nothing of the guest may run_control until resume. */
+     /* Registers are read here: no guest code may run until resume. */
      assert(!in_guest && mode != IN_GUEST && mode != EXITING);
 #if BUG == 4
      parked_mark = false;
@@ -239,7 +244,7 @@ active proctype vmm() {
 
 #endif
 
-/* With no sender left, the vCPU may sleep for ever; that is the only valid end, and only with nothing pending. */
+/* With no sender left and nothing pending, the vCPU may sleep for ever: the only valid end state. */
 ltl no_lost_request { [] (made_wakes -> <> handled_wakes) }
 ltl no_lost_interrupt { [] (raised -> <> taken) }
 ltl waiters_return { <> [] (waiters == 0) }

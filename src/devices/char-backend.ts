@@ -1,12 +1,12 @@
-// What a serial port or console is connected to. The device pulls its input when its guest has room for
-// it, so back-pressure reaches the host: what the guest has not taken stays on the host's side.
+// The backend of a serial port or console. The device reads input when its guest has room for it, so
+// back-pressure reaches the host: input that the guest has not read stays with the host.
 
 export interface CharBackend {
-  /** Output of the guest, in order. The bytes are only valid during the call. */
+  /** Output of the guest, in order. The bytes are valid only during the call. */
   write(bytes: Uint8Array): void;
-  /** Takes up to `max` bytes of input; empty if there is none. */
+  /** Returns up to `max` bytes of input; empty if there is none. */
   read(max: number): Uint8Array;
-  /** `listener` is called each time input has arrived where there was none. */
+  /** Calls `listener` each time input arrives after there was none. */
   onReadable(listener: () => void): void;
 }
 
@@ -21,7 +21,7 @@ export class CharPipe implements CharBackend {
     this.#sink = sink;
   }
 
-  /** Bytes of input that the guest has not taken yet: a host stops reading its source above some mark. */
+  /** Bytes of input that the guest has not read. A host stops reading its source above some limit. */
   get pending(): number {
     return this.#input.length;
   }
@@ -36,7 +36,7 @@ export class CharPipe implements CharBackend {
     if (wasEmpty) for (const listener of this.#listeners) listener();
   }
 
-  /** `listener` is called each time the guest has taken the last byte. */
+  /** Calls `listener` each time the guest has read the last byte of input. */
   onDrained(listener: () => void): void {
     this.#drained.push(listener);
   }

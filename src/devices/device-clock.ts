@@ -1,9 +1,9 @@
 // Clocks and one-shot timers of devices (QEMU_CLOCK_VIRTUAL and QEMU_CLOCK_HOST). A timer fires only while
-// the machine runs: `stop` holds all timers of a clock back, `start` arms them again. Deadlines are state
-// and live in the device's schema; the timer object is only what the host knows of them.
+// the machine runs: `stop` suspends all timers of a clock, `start` arms them again. A deadline is state and
+// part of the device's schema; the timer object is the host's side only.
 import type { SetTimer } from "../base/clock.ts";
 
-/** Expiry of a timer that is not armed, as streams spell it. */
+/** Expiry of a timer that is not armed, as in QEMU's streams. */
 export const TIMER_OFF = 0xffff_ffff_ffff_ffffn;
 
 export class DeviceClock {
@@ -21,7 +21,7 @@ export class DeviceClock {
     return this.#running;
   }
 
-  /** `deadline` gives the expiry in ns of this clock (TIMER_OFF: none); `fire` must clear or renew it. */
+  /** `deadline` returns the expiry in ns of this clock, or TIMER_OFF; `fire` must clear or renew it. */
   timer(deadline: () => bigint, fire: () => void): DeviceTimer {
     const timer = new DeviceTimer(this, this.#setTimer, deadline, fire);
     this.#timers.push(timer);
@@ -53,7 +53,10 @@ export class DeviceTimer {
     this.#fire = fire;
   }
 
-  /** The deadline has changed. A host timer that comes too early is kept: it looks again when it fires. */
+  /**
+   * Call after the deadline has changed. A host timer that is too early is kept: it checks the deadline when
+   * it fires.
+   */
   update(): void {
     const at = this.#deadline();
     const wanted = this.#clock.running && at !== TIMER_OFF;
@@ -64,7 +67,7 @@ export class DeviceTimer {
 
   #arm(at: bigint): { cancel(): void; at: bigint } {
     const ns = at - this.#clock.nowNs();
-    // Hosts' timers count in 32-bit milliseconds; a longer wait goes in steps.
+    // Host timers count milliseconds in 32 bits; a longer wait is split.
     const delayMs = ns <= 0n ? 0 : Math.min(Math.ceil(Number(ns) / 1e6), 0x7fff_ffff);
     const { cancel } = this.#setTimer(delayMs, () => this.#expire());
     return { cancel, at };

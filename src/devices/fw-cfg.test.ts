@@ -31,7 +31,7 @@ function dma(control: number, length: number, address: number): number {
   return Buffer.from(after).readUInt32BE();
 }
 
-it("has its signature, at any width, and zeros behind the end", () => {
+it("returns its signature at any width, and zeros past the end", () => {
   select(0);
   expect(Buffer.from(take(6)).toString()).toBe("QEMU\0\0");
   select(0);
@@ -61,7 +61,7 @@ it("reads by DMA, selects and skips", () => {
   expect([...got]).toEqual([2, 3, 0, 0]);
 });
 
-it("marks an error on DMA to no memory, on writes, and survives a control structure that is nowhere", () => {
+it("sets the error bit for DMA outside memory and for writes, and ignores a control structure outside memory", () => {
   expect(dma((0x20 << 16) | 0x08 | 0x02, 4, 0x1234)).toBe(1);
   expect(dma((0x20 << 16) | 0x08 | 0x02, 0xffff_ffff, RAM_BASE + 0x1000)).toBe(1);
   expect(dma(0x10, 4, RAM_BASE)).toBe(1);

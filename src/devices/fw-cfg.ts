@@ -1,7 +1,7 @@
 // fw_cfg: named blobs from the VMM to firmware, with the selector, data and DMA registers of QEMU's
 // memory-mapped interface (docs/specs/fw_cfg in QEMU's tree). All registers and DMA structures are
-// big-endian. State as QEMU's `fw_cfg` version 2; the entries follow from the machine's options.
-// Leaves out: writable entries.
+// big-endian. State: QEMU's `fw_cfg` version 2; the machine's options determine the entries. Left out:
+// writable entries.
 import { encodeUtf8 } from "../base/text.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { MmioDevice } from "../memory/mmio.ts";
@@ -25,7 +25,7 @@ const ID_DMA = 2;
 const REG_CTL = 0x08;
 const REG_DMA_HIGH = 0x10;
 const REG_DMA_LOW = 0x14;
-/** "QEMU CFG", what the DMA register reads as. */
+/** "QEMU CFG", the value of the DMA register when read. */
 const DMA_SIGNATURE = encodeUtf8("QEMU CFG");
 
 const DMA_CTL_ERROR = 0x01;
@@ -103,7 +103,8 @@ export class FwCfg implements MmioDevice {
   }
 
   #current(): Uint8Array | undefined {
-    // Bit 14 is the (dropped) write flag, bit 15 the architecture's own entries, of which there are none.
+    // Bit 14 is the (ignored) write flag, bit 15 selects the architecture's own entries, of which there are
+    // none.
     return this.#entries.get(this.state.curEntry & ~0x4000);
   }
 
@@ -113,7 +114,7 @@ export class FwCfg implements MmioDevice {
     return byte ?? 0;
   }
 
-  /** Carry out the FWCfgDmaAccess {be32 control, be32 length, be64 address} at dmaAddr. */
+  /** Executes the FWCfgDmaAccess {be32 control, be32 length, be64 address} at dmaAddr. */
   #transfer(): void {
     const at = Number(this.state.dmaAddr);
     this.state.dmaAddr = 0n;
@@ -127,7 +128,7 @@ export class FwCfg implements MmioDevice {
     this.#memory.write(at, access.subarray(0, 4));
   }
 
-  /** What lies beyond the entry's end reads as zeros. False: the guest's address is no memory. */
+  /** Bytes past the entry's end read as zeros. Returns false if the guest's address is not memory. */
   #move(control: number, length: number, guestPhys: number): boolean {
     const s = this.state;
     const reads = (control & DMA_CTL_READ) !== 0;
@@ -144,7 +145,7 @@ export class FwCfg implements MmioDevice {
     return true;
   }
 
-  /** be32 count, then 64-byte slots {be32 size, be16 key, be16 0, name}. */
+  /** Directory: be32 count, then 64-byte slots {be32 size, be16 key, be16 0, name}. */
   #updateDirectory(): void {
     const directory = new Uint8Array(4 + 64 * FW_CFG_FILE_SLOTS);
     const view = new DataView(directory.buffer);

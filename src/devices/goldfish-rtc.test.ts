@@ -1,4 +1,4 @@
-// The RTC: time, alarm, what survives a reset and a move.
+// The RTC: time, alarm, and the state kept over a reset and a move.
 import { beforeEach, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { DeviceClock } from "./device-clock.ts";
@@ -29,14 +29,14 @@ function setAlarm(at: bigint): void {
   rtc.write(0x08, 4, Number(at & 0xffff_ffffn));
 }
 
-it("tells the host's time, latching the high half", () => {
+it("returns the host's time and latches the high half", () => {
   expect(now()).toBe(time.nowNs);
   const low = rtc.read(0x00);
   time.advanceNs(1n << 33n);
   expect((BigInt(rtc.read(0x04)) << 32n) | BigInt(low)).toBe(1_700_000_000_000_000_000n);
 });
 
-it("fires at the alarm, once, and again when it lies in the past", () => {
+it("fires once at the alarm time, and at once for an alarm in the past", () => {
   rtc.write(0x10, 4, 1);
   setAlarm(time.nowNs + 2_500_000_000n);
   expect(rtc.read(0x18)).toBe(1);
@@ -51,7 +51,7 @@ it("fires at the alarm, once, and again when it lies in the past", () => {
   expect(level).toBe(true);
 });
 
-it("forgets an alarm that is cleared", () => {
+it("does not fire a cleared alarm", () => {
   rtc.write(0x10, 4, 1);
   setAlarm(time.nowNs + 1_000_000n);
   rtc.write(0x14, 4, 1);
@@ -60,7 +60,7 @@ it("forgets an alarm that is cleared", () => {
   expect(time.timers).toBe(0);
 });
 
-it("follows a guest that sets the time, over a reset too", () => {
+it("keeps the time that the guest sets, over a reset too", () => {
   rtc.write(0x04, 4, 1);
   rtc.write(0x00, 4, 500);
   expect(now()).toBe((1n << 32n) + 500n);
@@ -73,7 +73,7 @@ it("follows a guest that sets the time, over a reset too", () => {
   expect(now()).toBe((1n << 32n) + 3_001_000_500n);
 });
 
-it("fires after the pause in which the alarm went by", () => {
+it("fires on resume if the alarm time passed during a pause", () => {
   rtc.write(0x10, 4, 1);
   setAlarm(time.nowNs + 1_000_000n);
   clock.stop();
@@ -84,7 +84,7 @@ it("fires after the pause in which the alarm went by", () => {
   expect(level).toBe(true);
 });
 
-it("turns the offset of older streams, which is against guest time, into one against the wall clock", () => {
+it("converts the offset of older streams from guest time to the wall clock", () => {
   rtc.state.tickOffset = 0n;
   rtc.state.tickOffsetVmstate = 1_700_000_000_000_000_000n;
   rtc.afterLoad();

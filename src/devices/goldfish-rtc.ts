@@ -1,6 +1,6 @@
-// Goldfish RTC (Android's GOLDFISH-VIRTUAL-HARDWARE document): nanoseconds since 1970 and one alarm.
-// State as QEMU's `goldfish_rtc` version 3. The time is the host's wall clock plus an offset that a guest
-// may change, so it goes on while a machine is paused or moved.
+// Goldfish RTC (Android's GOLDFISH-VIRTUAL-HARDWARE document): nanoseconds since 1970 and one alarm. State:
+// QEMU's `goldfish_rtc` version 3. The time is the host's wall clock plus an offset that the guest may set,
+// so it advances while a machine is paused or moved.
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { MmioDevice } from "../memory/mmio.ts";
 import { defineState, u32, u64 } from "../state/schema.ts";
@@ -24,7 +24,7 @@ export const goldfishRtcState = defineState(
   "goldfish_rtc",
   { version: 3, minimumVersion: 1 },
   {
-    /** Offset against guest time; only versions before 3 mean it. */
+    /** Offset from guest time; used only by versions before 3. */
     tickOffsetVmstate: u64,
     alarmNext: u64,
     alarmRunning: u32.range(0, 1),
@@ -39,7 +39,7 @@ export interface GoldfishRtcParts {
   readonly irq: IrqLine;
   /** The wall clock, ns since 1970. */
   readonly wallClock: DeviceClock;
-  /** Guest time in ns, to load streams of versions before 3. */
+  /** Guest time in ns, needed to load streams of versions before 3. */
   readonly guestTimeNs: () => bigint;
 }
 
@@ -60,7 +60,7 @@ export class GoldfishRtc implements MmioDevice {
     );
   }
 
-  /** The time itself survives a reset. */
+  /** A reset keeps the time. */
   reset(): void {
     const s = this.state;
     s.alarmNext = 0n;
@@ -143,13 +143,13 @@ export class GoldfishRtc implements MmioDevice {
     return (this.state.tickOffset + this.#wallClock.nowNs()) & MASK_64;
   }
 
-  /** ns since 1970. */
+  /** `time` is in ns since 1970. */
   setTime(time: bigint): void {
     this.state.tickOffset = (time - this.#wallClock.nowNs()) & MASK_64;
     this.#alarm.update();
   }
 
-  /** The alarm in terms of the wall clock. */
+  /** The alarm as wall-clock time. */
   #alarmAt(): bigint {
     const { alarmRunning, alarmNext, tickOffset } = this.state;
     if (alarmRunning === 0) return TIMER_OFF;

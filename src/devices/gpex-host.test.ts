@@ -1,9 +1,9 @@
-// What enumeration of the bus finds: the host bridge and nothing else.
+// Enumeration of the bus finds the host bridge only.
 import { expect, it } from "vitest";
 import { GpexHost, unclaimedPciWindow } from "./gpex-host.ts";
 import { SifiveTest } from "./sifive-test.ts";
 
-it("has the host bridge at 00:00.0 and nothing anywhere else", () => {
+it("has the host bridge at 00:00.0 and no other function", () => {
   const host = new GpexHost();
   expect(host.read(0, 4)).toBe(0x00081b36);
   expect(host.read(8, 4)).toBe(0x06000000);
@@ -11,7 +11,7 @@ it("has the host bridge at 00:00.0 and nothing anywhere else", () => {
   expect(unclaimedPciWindow.read(0, 2)).toBe(0xffff);
 });
 
-it("lets a guest write what a type 0 header lets it write", () => {
+it("accepts guest writes to the writable fields of a type 0 header only", () => {
   const host = new GpexHost();
   for (let i = 0; i < 256; i += 4) host.write(i, 4, 0xffffffff);
   expect([0, 4, 8, 12, 16, 44, 60].map((i) => host.read(i, 4))).toEqual([
@@ -21,7 +21,7 @@ it("lets a guest write what a type 0 header lets it write", () => {
   expect(host.read(4, 4)).toBe(0);
 });
 
-it("the test finisher reports what the guest asks for", () => {
+it("the test finisher reports the guest's request", () => {
   const seen: (number | string)[] = [];
   const test = new SifiveTest({ shutdown: (code) => seen.push(code), reset: () => seen.push("reset") });
   test.write(0, 4, 0x5555);

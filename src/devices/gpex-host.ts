@@ -1,6 +1,6 @@
-// Generic PCI Express host (ECAM) as QEMU's gpex: one bus that holds nothing but the host bridge 00:00.0.
-// PCI Local Bus Specification 3.0, chapter 6, for the type 0 header. State in three sections, as QEMU's:
-// the bridge's function, the host's CF8-style latch, the bus's interrupt counts. Leaves out: devices.
+// Generic PCI Express host (ECAM), as QEMU's gpex: one bus with the host bridge 00:00.0 only. PCI Local Bus
+// Specification 3.0, chapter 6, for the type 0 header. State in three sections, as in QEMU: the bridge's
+// function, the host's CF8-style latch, the bus's interrupt counts. Left out: devices.
 import type { MmioDevice } from "../memory/mmio.ts";
 import { buffer, defineState, i32, struct, u32, u32Array } from "../state/schema.ts";
 
@@ -18,7 +18,7 @@ const PCI_COMMAND_WRITABLE = 0x0507;
 const PCI_CLASS_BRIDGE_HOST = 0x0600;
 const INTX_LINES = 4;
 
-/** Bytes that never change. */
+/** Read-only bytes. */
 function identity(): Uint8Array {
   const config = new Uint8Array(PCI_CONFIG_SIZE);
   const view = new DataView(config.buffer);
@@ -27,7 +27,7 @@ function identity(): Uint8Array {
   view.setUint32(PCI_SUBSYSTEM_VENDOR_ID, 0x1100_1af4, true);
   return config;
 }
-/** A one for each bit that a guest may write. */
+/** A set bit for each bit that a guest may write. */
 function writable(): Uint8Array {
   const mask = new Uint8Array(PCI_CONFIG_SIZE).fill(0xff, PCI_HEADER_END);
   mask.set([PCI_COMMAND_WRITABLE & 0xff, PCI_COMMAND_WRITABLE >> 8], PCI_COMMAND);
@@ -52,7 +52,7 @@ const pciDeviceState = defineState(
         );
         return at < 0 ? undefined : `the host bridge 1b36:0008 (byte ${at} of the config space differs)`;
       }),
-    /** Level of INTA…INTD. */
+    /** Levels of INTA…INTD. */
     irqState: buffer(4 * INTX_LINES)
       .typed("pci irq state")
       .range(0, 0),
@@ -100,7 +100,7 @@ export class GpexHost implements MmioDevice {
   }
 }
 
-/** A window that nothing decodes: reads give all ones, writes are dropped (PCI master abort). */
+/** A window without a device behind it: reads return all ones, writes are ignored (PCI master abort). */
 export const unclaimedPciWindow: MmioDevice = {
   read: (_offset, size) => 2 ** (8 * size) - 1,
   write: () => {},

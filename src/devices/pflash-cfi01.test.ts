@@ -1,4 +1,4 @@
-// The flash's command set, as a driver's probe, program and erase use it.
+// The flash's command set, as a driver probes, programs and erases.
 import { beforeEach, expect, it } from "vitest";
 import { PflashCfi01, PFLASH_SECTOR_SIZE } from "./pflash-cfi01.ts";
 
@@ -53,7 +53,7 @@ it("programs words and buffers, and erases sectors", () => {
   expect(flash.read(0x10, 4)).toBe(0x12345678);
 });
 
-it("reads straight again after a reset, and after a load of a state that is in read-array mode", () => {
+it("is read directly again after a reset, and after loading a state in read-array mode", () => {
   command(0x70);
   flash.reset();
   expect(direct).toBe(true);

@@ -1,8 +1,8 @@
 // Parallel NOR flash with Intel's command set (CFI, JESD68; Intel StrataFlash data sheets), wired as on
-// QEMU's virt board: two 16-bit chips side by side on a 32-bit bus. In read-array mode the guest reads
-// the RAM block behind it straight; a command takes the block out of the address space until the guest goes
-// back to read-array. State as QEMU's `pflash_cfi01`. Leaves out: locking, suspend, timing. Like QEMU's,
-// programming stores the data as it is, without the AND of a real chip.
+// QEMU's virt board: two 16-bit chips side by side on a 32-bit bus. In read-array mode the guest reads the
+// RAM block behind it directly; a command removes the block from the address space until the guest returns to
+// read-array mode. State: QEMU's `pflash_cfi01`. Left out: locking, suspend, timing. As in QEMU, programming
+// replaces the data, without the AND of a real chip.
 import type { MmioDevice } from "../memory/mmio.ts";
 import { buffer, defineState, subsection, u32, u64, u8 } from "../state/schema.ts";
 
@@ -27,19 +27,19 @@ const CMD_RESET = 0xff;
 
 const STATUS_READY = 0x80;
 const STATUS_PROGRAM_ERROR = 0x10;
-/** Bytes that one buffered write may touch; they lie in one such block. */
+/** The maximum size of a buffered write, which must not cross a block of this size. */
 const WRITE_BLOCK_SIZE = 2048;
 const NO_BLOCK = 0xffffffff;
 const MANUFACTURER_INTEL = 0x89;
 const DEVICE_ID = 0x18;
 const CFI_LENGTH = 0x52;
 
-/** The bytes behind a flash, by offset into it. Both mark what they change dirty. */
+/** The bytes behind a flash, by offset into it. Both kinds of write mark the changed pages dirty. */
 export interface FlashStorage {
   readonly size: number;
   read(offset: number): number;
   write(offset: number, bytes: Uint8Array): void;
-  /** True: the guest reads the storage straight; false: reads come to the device. */
+  /** True: the guest reads the storage directly; false: reads go to the device. */
   setDirectRead(on: boolean): void;
 }
 
@@ -47,11 +47,11 @@ export const pflashState = defineState(
   "pflash_cfi01",
   { version: 1, minimumVersion: 1 },
   {
-    /** Writes of the command under way so far. */
+    /** Bus cycles of the current command so far. */
     wcycle: u8.range(0, 3),
     cmd: u8,
     status: u8.init(STATUS_READY),
-    /** Words of a buffered write still to come, less one. */
+    /** Remaining words of a buffered write, minus one. */
     counter: u64,
   },
   [
@@ -59,7 +59,7 @@ export const pflashState = defineState(
       "pflash_cfi01_blk_write",
       { version: 1, needed: (s) => s.blkOffset !== NO_BLOCK },
       {
-        /** The block as it will be once the write is confirmed. */
+        /** The block's contents after the write is confirmed. */
         blkBytes: buffer(WRITE_BLOCK_SIZE),
         blkOffset: u32
           .init(NO_BLOCK)
@@ -230,7 +230,7 @@ function bothChips(value: number): number {
   return value | (value << 16);
 }
 
-/** What one chip of `size / 2` bytes answers to a CFI query; the values are QEMU's. */
+/** The answer of one chip of `size / 2` bytes to a CFI query, with QEMU's values. */
 function cfiTable(size: number): Uint8Array {
   const chipSize = size / CHIPS;
   const blocks = size / PFLASH_SECTOR_SIZE;

@@ -1,4 +1,4 @@
-// The UART at register level, in the steps of a driver.
+// The UART at register level, in a driver's steps.
 import { beforeEach, describe, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { Random } from "../../test/oracle/random.ts";
@@ -48,7 +48,7 @@ function make(): void {
 beforeEach(make);
 
 describe("the shadow of LSR", () => {
-  it("is there after a read, outlives bytes that are sent, and goes with whatever may change it", () => {
+  it("is set by a read, kept when bytes are sent, and cleared by anything that may change LSR", () => {
     expect(shadow).toBeUndefined();
     const changes: readonly (() => void)[] = [
       () => pipe.push(text("x")),
@@ -69,21 +69,21 @@ describe("the shadow of LSR", () => {
     }
   });
 
-  it("is not there while reading LSR has an effect, nor in loopback, where sending is receiving", () => {
+  it("is not set while reading LSR has a side effect, nor in loopback, where sending receives", () => {
     write(IER, 0x01);
     pipe.push(text("ab"));
     expect(read(LSR) & 0x01).toBe(1);
     expect(shadow).toBe(0x61);
     write(MCR, 0x10);
     for (let i = 0; i < 2; i++) write(THR, 0x41);
-    // An overrun, which reading clears.
+    // An overrun, which a read clears.
     expect(read(LSR) & 0x02).toBe(2);
     expect(shadow).toBeUndefined();
     read(LSR);
     expect(shadow).toBeUndefined();
   });
 
-  it("never differs from what a read gives, in random use", () => {
+  it("never differs from the register, in random use", () => {
     const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
     const random = new Random(seed);
     for (let i = 0; i < 5000; i++) {
@@ -102,7 +102,7 @@ describe("the shadow of LSR", () => {
 });
 
 describe("transmitter", () => {
-  it("sends at once and is empty again", () => {
+  it("sends at once and is empty afterwards", () => {
     for (const byte of text("hi")) write(THR, byte);
     expect(Buffer.from(sent).toString()).toBe("hi");
     expect(read(LSR) & 0x60).toBe(0x60);
@@ -118,12 +118,12 @@ describe("transmitter", () => {
     expect(irq.level).toBe(true);
     write(IER, 0);
     expect(irq.level).toBe(false);
-    // IER.THRI once more: the empty register interrupts again.
+    // Setting IER.THRI again: the empty register interrupts again.
     write(IER, 0x02);
     expect(irq.level).toBe(true);
   });
 
-  it("does not touch the line between the bytes of a burst", () => {
+  it("does not change the line between the bytes of a burst", () => {
     write(FCR, 0x01);
     write(IER, 0x02);
     let calls = 0;
@@ -135,7 +135,7 @@ describe("transmitter", () => {
 });
 
 describe("receiver", () => {
-  it("leaves input with the host until the guest looks", () => {
+  it("leaves input with the host until the guest reads", () => {
     pipe.push(text("ab"));
     expect(pipe.pending).toBe(2);
     expect(read(LSR) & 1).toBe(1);
@@ -146,7 +146,7 @@ describe("receiver", () => {
     expect(read(LSR) & 1).toBe(0);
   });
 
-  it("fills the FIFO, holds the rest back, and takes it as the guest reads", () => {
+  it("fills the FIFO, and takes the rest as the guest reads", () => {
     write(FCR, 0xc1);
     write(IER, 0x01);
     const input = Uint8Array.from({ length: 40 }, (_, i) => i);
@@ -177,7 +177,7 @@ describe("receiver", () => {
     expect(time.timers).toBe(0);
   });
 
-  it("times nothing while the machine is stopped, and goes on after it", () => {
+  it("suspends the timeout while the machine is stopped, and resumes it", () => {
     write(FCR, 0x81);
     write(IER, 0x01);
     pipe.push(text("x"));
@@ -193,7 +193,7 @@ describe("receiver", () => {
 });
 
 describe("registers", () => {
-  it("are a 16550A's to a driver that looks which UART it is", () => {
+  it("identify a 16550A to a driver's probe", () => {
     write(FCR, 0x01);
     expect(read(IIR) >> 6).toBe(3);
     write(FCR, 0x00);
@@ -241,7 +241,7 @@ describe("state", () => {
     expect(read(RBR)).toBe(0x78);
   });
 
-  it("sends what another VMM's blocked backend left behind", () => {
+  it("sends a byte that another VMM's blocked backend did not accept", () => {
     const { state } = uart;
     state.fcr = 0x01;
     state.lsr = 0;

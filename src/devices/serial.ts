@@ -1,7 +1,7 @@
-// 16550A UART with 16-byte FIFOs (National Semiconductor PC16550D data sheet), state and quirks as QEMU's
-// `serial`. A byte written to THR is sent at once, so the transmitter is always empty again when the guest
-// looks. Input is taken from the backend only when the guest wants it. Leaves out: modem lines from a real
-// port, break, baud-rate timing of the transmitter.
+// 16550A UART with 16-byte FIFOs (National Semiconductor PC16550D data sheet); state and quirks of QEMU's
+// `serial`. A byte written to THR is sent at once, so the guest always sees an empty transmitter. Input is
+// read from the backend only when the guest wants it. Left out: modem lines of a real port, break, baud-rate
+// timing of the transmitter.
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { MmioDevice } from "../memory/mmio.ts";
 import {
@@ -41,7 +41,7 @@ const IIR_FE = 0xc0;
 const FCR_FE = 0x01;
 const FCR_RFR = 0x02;
 const FCR_XFR = 0x04;
-/** Bits that stick: trigger level, DMA mode, FIFO enable. */
+/** Bits that are kept: trigger level, DMA mode, FIFO enable. */
 const FCR_STICKY = 0xc9;
 const RECEIVE_TRIGGER = [1, 4, 8, 14] as const;
 
@@ -85,7 +85,7 @@ function fifoReset(fifo: Fifo): void {
   fifo.num = 0;
 }
 
-/** thr_ipending as it follows from IIR where a stream does not say it. */
+/** The value of thr_ipending until it is derived from IIR, for a stream without it. */
 const UNKNOWN = -1;
 
 export const serialState = defineState(
@@ -157,11 +157,11 @@ export const serialState = defineState(
 export interface SerialParts {
   readonly backend: CharBackend;
   readonly irq: IrqLine;
-  /** Guest time. */
+  /** The clock of guest time. */
   readonly clock: DeviceClock;
-  /** Where LSR is while it can be read without asking us; undefined: ask. */
+  /** Holds LSR while vCPUs may read it without an exit; undefined: every read exits. */
   readonly lsrShadow?: { set(value: number | undefined): void } | undefined;
-  /** Input clock of the baud-rate generator; a divisor of 1 gives a sixteenth of it. */
+  /** Input clock of the baud-rate generator; divisor 1 gives a sixteenth of it. */
   readonly clockHz: number;
 }
 
@@ -206,14 +206,17 @@ export class Serial implements MmioDevice {
     this.#updateIrq(true);
   }
 
-  /** Rebuilds the irq level and the timer from the state. */
+  /** Rebuilds the interrupt level and the timer from the state. */
   afterLoad(): void {
     this.#lsrShadow?.set(undefined);
     this.#timeout.update();
     this.#updateIrq(true);
   }
 
-  /** The machine is about to run: send what another VMM's blocked backend left behind, look for input. */
+  /**
+   * The machine is about to run: sends a byte that another VMM's blocked backend did not accept, and polls
+   * for input.
+   */
   unquiesce(): void {
     const s = this.state;
     if (s.tsrRetry > 0) this.#send(s.tsr);
@@ -254,7 +257,7 @@ export class Serial implements MmioDevice {
   write(offset: number, _size: number, value: number): void {
     const s = this.state;
     const byte = value & 0xff;
-    // A byte that is sent changes nothing: the transmitter is empty again.
+    // Sending a byte changes nothing in LSR: the transmitter is empty again.
     if ((offset & 7) !== 0) this.#lsrShadow?.set(undefined);
     switch (offset & 7) {
       case 0:
@@ -301,14 +304,15 @@ export class Serial implements MmioDevice {
 
   #readLsr(): number {
     const s = this.state;
-    // A guest that polls looks here for input; until it does, other consoles of the board may take it.
+    // A polling guest reads LSR for input; until then, other consoles of the board may take it.
     if ((s.lsr & LSR_DR) === 0) this.#receive();
     const { lsr } = s;
     if ((lsr & (LSR_BI | LSR_OE)) !== 0) {
       s.lsr &= ~(LSR_BI | LSR_OE);
       this.#updateIrq();
     }
-    // Until a write, a byte from outside or a read of one the next look finds the same. Not in loopback: there sending is receiving.
+    // The value holds until a write, a received byte, or a read of one. Not in loopback, where sending
+    // receives.
     if ((s.mcr & MCR_LOOP) === 0 && s.lsr === lsr) this.#lsrShadow?.set(lsr);
     return lsr;
   }
@@ -316,7 +320,7 @@ export class Serial implements MmioDevice {
   #readMsr(): number {
     const s = this.state;
     if ((s.mcr & MCR_LOOP) !== 0) {
-      // The outputs OUT2, OUT1, RTS, DTR come back as DCD, RI, CTS, DSR.
+      // The outputs OUT2, OUT1, RTS, DTR are looped back as DCD, RI, CTS, DSR.
       return ((s.mcr & 0x0c) << 4) | ((s.mcr & 0x02) << 3) | ((s.mcr & 0x01) << 5);
     }
     const { msr } = s;
@@ -378,7 +382,7 @@ export class Serial implements MmioDevice {
     this.#updateIrq();
   }
 
-  /** Take what fits from the backend. In loopback nothing comes from outside. */
+  /** Takes what fits from the backend. In loopback no input comes from outside. */
   #receive(): void {
     const s = this.state;
     if ((s.mcr & MCR_LOOP) !== 0) return;
@@ -389,7 +393,7 @@ export class Serial implements MmioDevice {
     if (bytes.length > 0) this.#updateIrq();
   }
 
-  /** A byte has come in. An overrun leaves the FIFO as it is. */
+  /** Receives a byte. An overrun leaves the FIFO unchanged. */
   #accept(byte: number): void {
     const s = this.state;
     this.#lsrShadow?.set(undefined);
@@ -438,7 +442,7 @@ export class Serial implements MmioDevice {
     return IIR_NO_INT;
   }
 
-  /** IIR says the level that the line has; `force` drives it all the same. */
+  /** Sets the line to the level that IIR gives; `force` drives it even if it is unchanged. */
   #updateIrq(force = false): void {
     const id = this.#interruptId();
     const changed = ((this.state.iir ^ id) & IIR_NO_INT) !== 0;

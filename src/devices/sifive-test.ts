@@ -1,4 +1,4 @@
-// SiFive's test finisher, which the device tree offers as syscon poweroff and reboot. No state.
+// SiFive's test finisher, which the device tree declares as syscon poweroff and reboot. No state.
 import type { MmioDevice } from "../memory/mmio.ts";
 
 export const SIFIVE_TEST_SIZE = 0x1000;
@@ -8,7 +8,7 @@ export const FINISHER_PASS = 0x5555;
 export const FINISHER_RESET = 0x7777;
 
 export interface SifiveTestEvents {
-  /** The guest powers off; `code` is 0 or what it gave with FINISHER_FAIL. */
+  /** The guest powers off; `code` is 0, or the code given with FINISHER_FAIL. */
   shutdown(code: number): void;
   reset(): void;
 }

@@ -45,7 +45,7 @@ describe("a ring that is wrong makes the device need a reset:", () => {
         q.writeDescriptor(q.desc, 0, RAM_BASE, 8, NEXT, 999);
         q.makeAvailable(0);
       },
-      /descriptor 0 goes on at 999 of 16/,
+      /descriptor 0 continues at 999, the table has 16/,
     ],
     [
       "a buffer outside RAM",

@@ -1,11 +1,11 @@
-// The migrated state of virtio-blk on top of the core's: the requests in flight, as QEMU lists them (a
-// byte 1, the queue's number if there are several, the element; at the end a byte 0).
+// The migrated state of virtio-blk in addition to the core's: the requests in flight in QEMU's format (for
+// each a byte 1, the queue number if there are several queues, and the element; finally a byte 0).
 import { type Codec, type DescribedField, Field } from "../../state/field.ts";
 import { elementCodec, ELEMENT_SIZE } from "./element.ts";
 import { VIRTQUEUE_MAX_SIZE } from "./features.ts";
 import type { Chain } from "./virtqueue.ts";
 
-/** A request that the driver made available and that was not yet returned to it. */
+/** A request that the driver made available and the device has not returned yet. */
 export interface BlkRequest extends Chain {
   readonly queue: number;
 }

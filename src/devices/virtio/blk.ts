@@ -1,6 +1,6 @@
 // virtio-blk (virtio 1.3 §5.2) over a BlockBackend: read, write, flush, get-id, discard, write-zeroes,
-// several queues, write-back and write-through. Secure erase, lifetime, zoned disks and the SCSI
-// pass-through of legacy drivers are answered with VIRTIO_BLK_S_UNSUPP.
+// several queues, write-back and write-through. Secure erase, lifetime, zoned disks and the SCSI pass-through
+// of legacy drivers return VIRTIO_BLK_S_UNSUPP.
 import type { BlockBackend } from "./block-backend.ts";
 import { blkFields, type BlkRequest } from "./blk-state.ts";
 import { VirtioDevice, type VirtioHost } from "./device.ts";
@@ -35,15 +35,16 @@ export const VIRTIO_BLK_S_UNSUPP = 2;
 const SECTOR = 512;
 const QUEUE_SIZE = 256;
 const SEG_MAX = QUEUE_SIZE - 2;
-/** QEMU's limit of one request. */
+/** QEMU's limit for one request. */
 const MAX_SECTORS = 0x3fffff;
 const ID_BYTES = 20;
 const HEADER_BYTES = 16;
 const RANGE_BYTES = 16;
 const CONFIG_SIZE = 57;
 const CONFIG_WRITEBACK = 32;
-/** Data moves in pieces, so that no request makes the host allocate more; as many requests run at once. */
+/** The piece size of a transfer, so that a request of any size allocates no more. */
 const PIECE_BYTES = 1 << 20;
+/** Requests that run concurrently. */
 const MAX_RUNNING = 32;
 
 export interface VirtioBlkOptions {
@@ -59,13 +60,16 @@ type BlkFields = ReturnType<typeof blkFields>;
 export class VirtioBlk extends VirtioDevice<BlkFields> {
   readonly #backend: BlockBackend;
   readonly #serial: string;
-  /** In the state's list and not started yet. */
+  /** Requests in the state's list that have not started. */
   readonly #waiting: BlkRequest[] = [];
   #running = 0;
-  /** Runs of requests that a reset has cancelled: what follows waits for them, or the disk could see it first. */
+  /**
+   * Running requests that a reset has cancelled. New requests wait for them, so that they reach the disk in
+   * order.
+   */
   #cancelled = 0;
   readonly #settled: (() => void)[] = [];
-  /** The driver's choice by way of CONFIG_WCE; a cache of the configuration space. */
+  /** The driver's choice in `writeback` (CONFIG_WCE); a cache of the configuration space. */
   #writeback = true;
 
   constructor(host: VirtioHost, options: VirtioBlkOptions) {
@@ -82,7 +86,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
         (options.backend.readonly ? feature(VIRTIO_BLK_F_RO) : 0n) |
         (queues > 1 ? feature(VIRTIO_BLK_F_MQ) : 0n) |
         (host.legacy ? feature(VIRTIO_BLK_F_SCSI) : 0n),
-      // As QEMU: a legacy driver has its header in one descriptor.
+      // As in QEMU: a legacy driver puts its header in one descriptor.
       withheld: host.legacy ? feature(VIRTIO_F_ANY_LAYOUT) : 0n,
       queues: Array.from({ length: queues }, (_, i) => ({ name: `requestq${i}`, size: QUEUE_SIZE })),
       configSize: CONFIG_SIZE,
@@ -95,7 +99,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     return Math.floor(this.#backend.sizeBytes / SECTOR);
   }
 
-  /** Writes are durable only after a flush (§5.2.5.1, §5.2.6.2). */
+  /** True if writes are durable only after a flush (§5.2.5.1, §5.2.6.2). */
   get #isWriteback(): boolean {
     return this.has(VIRTIO_BLK_F_CONFIG_WCE) ? this.#writeback : this.has(VIRTIO_BLK_F_FLUSH);
   }
@@ -130,7 +134,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     this.#cancel((request) => request.queue === index);
   }
 
-  /** Forget requests. Those that run may still reach the disk, never guest memory. */
+  /** Removes requests. Running ones may still reach the disk, but never guest memory. */
   #cancel(which: (request: BlkRequest) => boolean): void {
     const { requests } = this.state;
     const waiting = this.#waiting.filter(which).length;
@@ -181,7 +185,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     if (this.#running === 0 && this.#waiting.length === 0) for (const done of this.#settled.splice(0)) done();
   }
 
-  /** False once a reset has cancelled it: guest memory is no longer ours to touch. */
+  /** False after a reset has cancelled it: guest memory must not be touched any more. */
   #isLive(request: BlkRequest): boolean {
     return this.state.requests.includes(request);
   }
@@ -220,7 +224,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     }
   }
 
-  /** Whole sectors, all of them on the disk. */
+  /** True if the range is whole sectors, all of them on the disk. */
   #inRange(offset: number, length: number): boolean {
     return length % SECTOR === 0 && offset + length <= this.#sectors * SECTOR;
   }
@@ -276,13 +280,13 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     return VIRTIO_BLK_S_OK;
   }
 
-  /** All requests are finished: what the stream would have to carry is nothing. */
+  /** Waits until all requests are finished, so that the stream carries none. */
   protected override settle(): Promise<void> {
     if (this.#running === 0 && this.#waiting.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.#settled.push(resolve));
   }
 
-  /** Requests that came with a stream start once the drive is ours. */
+  /** Requests loaded from a stream start when the drive is active. */
   protected override resume(): void {
     this.#startWaiting();
   }
@@ -304,7 +308,8 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
 
   protected override loaded(): void {
     const { config, requests } = this.state;
-    // QEMU fills the configuration space when the driver reads it: an untouched one says nothing.
+    // QEMU fills the configuration space when the driver reads it: until then the stream has zeros, which
+    // mean nothing.
     const touched = config.subarray(0, 8).some((byte) => byte !== 0);
     this.#writeback = !touched || config[CONFIG_WRITEBACK] !== 0;
     this.#waiting.splice(0, this.#waiting.length, ...requests);

@@ -1,21 +1,21 @@
-// What a virtio disk keeps its bytes in. Hosts implement it: files in Node, blobs in a browser, memory in
-// tests. Offsets and lengths are in bytes and multiples of 512, inside [0, sizeBytes).
+// The storage behind a virtio disk. Hosts implement it: files in Node, blobs in a browser, memory in tests.
+// Offsets and lengths are in bytes, multiples of 512, and inside [0, sizeBytes).
 
 export interface BlockBackend {
   readonly sizeBytes: number;
   readonly readonly: boolean;
   /** Fills all of `target`. Rejects on an I/O error. */
   read(offset: number, target: Uint8Array): Promise<void>;
-  /** Resolves when a later read sees it; it is durable only after `flush`. */
+  /** Resolves when later reads see the data; it is durable only after `flush`. */
   write(offset: number, data: Uint8Array): Promise<void>;
-  /** All writes that were over before this call are durable. */
+  /** Makes all writes durable that resolved before this call. */
   flush(): Promise<void>;
-  /** The contents of the range do not matter any more; the space may be given back. */
+  /** The contents of the range no longer matter; its space may be released. */
   discard(offset: number, length: number): Promise<void>;
-  /** The range reads as zeros from now on. `mayUnmap`: the space may be given back. */
+  /** The range reads as zeros afterwards. `mayUnmap`: its space may be released. */
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
-  /** Flush, then give up write access and locks: somebody else may take the disk. */
+  /** Flushes, then gives up write access and locks, so that another process can take the disk. */
   inactivate(): Promise<void>;
-  /** Take locks and write access. Rejects if somebody else has them. */
+  /** Takes locks and write access. Rejects if another process holds them. */
   activate(): Promise<void>;
 }

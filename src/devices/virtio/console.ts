@@ -1,5 +1,5 @@
-// virtio-console (virtio 1.3 §5.3) with one port over a CharBackend: input, output, size, emergency
-// write. Multiport is left out; its two control queues exist, inert, because QEMU's device with
+// virtio-console (virtio 1.3 §5.3) with one port over a CharBackend: input, output, size, emergency write.
+// Left out: multiport. Its two control queues exist without a function, because QEMU's device with
 // `max_ports=1` has them and its stream counts them.
 import { Field } from "../../state/field.ts";
 import { defineState, u8, u16, u32, u64, varStructArray } from "../../state/schema.ts";
@@ -17,10 +17,10 @@ const RECEIVEQ = 0;
 const TRANSMITQ = 1;
 const CONFIG_SIZE = 12;
 const CONFIG_EMERG_WR = 8;
-/** Data moves in pieces: a driver may send gigabytes in one request. */
+/** The piece size of a transfer: a driver may send gigabytes in one request. */
 const PIECE_BYTES = 65536;
 
-/** A port, with the output request that was only partly written when the machine stopped, if there is one. */
+/** A port, and its output request if it was only partly written when the machine stopped. */
 const port = defineState(
   "virtio-console-port",
   { version: 3 },
@@ -92,7 +92,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     config.setUint32(4, 1, true);
   }
 
-  /** §5.3.4: a character for emergencies, before the driver is up. */
+  /** §5.3.4: an emergency write of one character, before the driver is up. */
   protected override configWritten(offset: number): void {
     if (offset === CONFIG_EMERG_WR) {
       this.#backend.write(this.state.config.slice(CONFIG_EMERG_WR, CONFIG_EMERG_WR + 1));
@@ -122,7 +122,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     return 0;
   }
 
-  /** As much input as there are buffers for; the rest stays with the backend. */
+  /** Delivers as much input as there are buffers for; the rest stays in the backend. */
   #receive(): void {
     const queue = this.queue(RECEIVEQ);
     let filled = 0;
@@ -138,7 +138,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     if (filled > 0) this.interrupt(queue);
   }
 
-  /** What a QEMU that stopped in mid-output left to do. */
+  /** Writes the rest of an output request that QEMU did not finish before its stop. */
   protected override resume(): void {
     const { elemPopped, elem, iovIdx, iovOffset } = this.#port;
     if (elemPopped === 0) return;

@@ -1,6 +1,6 @@
 // The virtio core (virtio 1.3 §2): feature negotiation, status, queues, configuration space, interrupts,
-// DEVICE_NEEDS_RESET, and what a device does when the machine stops, loads and goes on. It knows no
-// transport and no kind of device: a transport drives it, devices extend it.
+// DEVICE_NEEDS_RESET, and stop, load and resume of a device. It knows no transport and no device type:
+// transports call it, devices extend it.
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
@@ -19,29 +19,29 @@ import {
 import { DEVICE_ENDIAN_LITTLE, type Fields, type VirtioState, virtioState } from "./state.ts";
 import { type Chain, legacyRings, type QueueOwner, queueProblem, Virtqueue } from "./virtqueue.ts";
 
-/** A stream's virtio state that cannot be: the message names the section, the queue, what was found. */
+/** An impossible virtio state in a stream: the message names the section, the queue and the value found. */
 export class VirtioError extends WherryError {}
 
-/** What every virtio device needs of the machine. */
+/** The services that every virtio device needs from the machine. */
 export interface VirtioHost {
   readonly memory: GuestMemory;
-  /** Run `task` soon, after other events of the VMM thread had their turn. */
+  /** Runs `task` soon, after pending events of the VMM thread. */
   defer(task: () => void): void;
   /** mmio version 1 (QEMU's `force-legacy`). Default: version 2. */
   readonly legacy?: boolean;
-  /** A driver's mistake that made a device need a reset. */
+  /** Reports a driver's mistake that put a device into DEVICE_NEEDS_RESET. */
   guestError?(message: string): void;
 }
 
-/** What a kind of device is. */
+/** The properties of a device type. */
 export interface VirtioKind<F extends Fields> {
   readonly deviceId: number;
   /** QEMU's name of the section, such as `virtio-blk`. */
   readonly name: string;
-  /** Version of the section, and the device's own fields in it. */
+  /** The version of the section, and the device's own fields in it. */
   readonly version: number;
   readonly fields: F;
-  /** Device feature bits offered, on top of the core's, and bits of the core's that are not. */
+  /** Feature bits offered in addition to the core's, and bits of the core's that are not offered. */
   readonly features: bigint;
   readonly withheld?: bigint;
   readonly queues: readonly { readonly name: string; readonly size: number }[];
@@ -54,12 +54,14 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   readonly stateDefinition: StateDefinition<VirtioState<F>>;
   readonly state: VirtioState<F>;
   readonly queues: readonly Virtqueue[];
-  /** All bits that the host supports; a legacy transport shows the low half. */
+  /** All feature bits that the host supports; a legacy transport shows the low half. */
   readonly offeredFeatures: bigint;
   protected readonly host: VirtioHost;
-  /** Called when the interrupt status may have changed; the transport sets it. */
+  /** Called when the interrupt status may have changed; set by the transport. */
   onInterruptStatus: () => void = () => {};
-  /** Configuration generation (§2.5.1). QEMU does not migrate it: drivers compare it within one read. */
+  /**
+   * Configuration generation (§2.5.1). Not migrated, as in QEMU: a driver compares it within one read only.
+   */
   generation = 0;
   /** Requests are served only while the machine runs. */
   #running = false;
@@ -97,40 +99,44 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     return (this.state.guestFeatures & feature(featureBit)) !== 0n;
   }
 
-  // What kinds of devices fill in.
+  // Overridden by device types.
 
-  /** Serve queue `index`: it may have something new. */
+  /** Serves queue `index`, which may have new buffers. */
   protected abstract handleQueue(index: number): void;
-  /** Bring `config` up to date; all multi-byte fields are little-endian. */
+  /** Updates `config`; all multi-byte fields are little-endian. */
   protected fillConfig(_config: DataView): void {}
-  /** The driver wrote bytes of the configuration space. */
+  /** The driver wrote to the configuration space. */
   protected configWritten(_offset: number, _size: number): void {}
-  /** Features were negotiated, or loaded: what depends on them is set up. */
+  /** Features were negotiated or loaded: sets up what depends on them. */
   protected featuresChanged(): void {}
-  /** The status changed; `state.status` has the new one. */
+  /** The status changed; `state.status` has the new value. */
   protected statusChanged(): void {}
-  /** Device reset: drop what was in flight, restore the device's own fields. Queues are reset by the core. */
+  /**
+   * Device reset: drops requests in flight and restores the device's own fields. The core resets the queues.
+   */
   protected onReset(): void {}
-  /** One queue is reset: drop what was in flight on it. */
+  /** Queue reset: drops the requests in flight on this queue. */
   protected onQueueReset(_index: number): void {}
-  /** The machine stops: resolve when nothing more is written to guest memory. */
+  /** The machine stops: resolves when no more writes to guest memory follow. */
   protected async settle(): Promise<void> {}
-  /** The machine goes on; each queue is looked at afterwards. */
+  /** The machine resumes; each queue is polled afterwards. */
   protected resume(): void {}
-  /** Loaded fields of the device that cannot be: what is wrong. `state` is whole but not yet applied. */
+  /**
+   * Reports an impossible value in the loaded fields of the device. `state` is complete but not yet applied.
+   */
   protected checkDevice(_state: VirtioState<F>): string | undefined {
     return undefined;
   }
-  /** Requests of queue `index` that `state` says are popped and not yet returned. */
+  /** The number of requests of queue `index` that were popped and not returned, according to `state`. */
   protected inFlight(_state: VirtioState<F>, _index: number): number {
     return 0;
   }
-  /** State was loaded: rebuild caches. */
+  /** State was loaded: rebuilds caches. */
   protected loaded(): void {}
 
-  // What transports call.
+  // Called by transports.
 
-  /** §3.1.1 step 4–5 (modern). False: the driver must not go on. */
+  /** §3.1.1 steps 4 to 5 (modern). Returns false if the driver must not continue. */
   negotiate(bits: bigint): boolean {
     if ((bits & ~(this.offeredFeatures & ~LEGACY_FEATURES)) !== 0n) return false;
     if ((bits & feature(VIRTIO_F_VERSION_1)) === 0n) return false;
@@ -138,7 +144,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     return true;
   }
 
-  /** Bits that were not offered are dropped. No effect once FEATURES_OK is set. */
+  /** Bits that were not offered are dropped. No effect after FEATURES_OK is set. */
   setFeatures(bits: bigint): void {
     if (this.state.status & VIRTIO_CONFIG_S_FEATURES_OK) return;
     this.state.guestFeatures = bits & this.offeredFeatures;
@@ -153,10 +159,10 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     const started = ok && !state.started;
     if (started) state.started = true;
     this.statusChanged();
-    if (started) this.#lookAtQueues();
+    if (started) this.#pollQueues();
   }
 
-  /** §2.4. Also the machine's reset, by way of the transport. */
+  /** §2.4. Also called by the transport for a machine reset. */
   reset(): void {
     const { state } = this;
     for (const queue of this.queues) queue.reset(state.sizes[queue.index]?.numDefault ?? 0);
@@ -175,12 +181,12 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.onQueueReset(index);
   }
 
-  /** The driver notified queue `index`, by register or by way of an ioeventfd. */
+  /** The driver notified queue `index`, by register or ioeventfd. */
   notify(index: number): void {
     const queue = this.queues[index];
     if (!this.#running || queue === undefined || !queue.ready) return;
     if (!this.state.started) {
-      // Legacy drivers may notify before DRIVER_OK (§3.1.2); from then on the device is live.
+      // Legacy drivers may notify before DRIVER_OK (§3.1.2); that makes the device live.
       if (this.has(VIRTIO_F_VERSION_1)) return;
       this.state.started = true;
     }
@@ -208,9 +214,9 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.onInterruptStatus();
   }
 
-  // What devices call.
+  // Called by devices.
 
-  /** §2.1.2: stop until the driver resets the device, and say so. */
+  /** §2.1.2: stops serving until the driver resets the device, and notifies the driver. */
   needsReset(reason: string): void {
     if (this.state.broken) return;
     this.state.broken = true;
@@ -220,21 +226,22 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.configChanged();
   }
 
-  /** The configuration space changed by itself. */
+  /** The device changed its configuration space. */
   protected configChanged(): void {
     this.generation = (this.generation + 1) >>> 0;
-    // With the used bit, as QEMU does: a driver that finds nothing used goes on.
+    // Sets the used bit as well, as QEMU does; a driver ignores it if nothing was used.
     if (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) this.#raise(VIRTIO_ISR_CONFIG | VIRTIO_ISR_USED);
   }
 
-  /** Used buffers were published on `queue`: interrupt if the driver wants it. */
+  /** Used buffers were published on `queue`: interrupts if the driver wants it. */
   protected interrupt(queue: Virtqueue): void {
     if (queue.shouldInterrupt()) this.#raise(VIRTIO_ISR_USED);
   }
 
   /**
-   * Serve what is in a queue at once: `serve` gives the bytes written to each chain's writable part. A
-   * driver that adds as fast as this serves gets its next turn after other events.
+   * Serves all available buffers of a queue: `serve` returns the bytes written to the writable part of each
+   * chain. If the driver adds buffers as fast as this serves them, the rest waits until other events were
+   * handled.
    */
   protected serveAll(queue: Virtqueue, serve: (chain: Chain) => number): void {
     let served = 0;
@@ -259,37 +266,38 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     this.onInterruptStatus();
   }
 
-  // Stopping, loading, going on.
+  // Stop, load, resume.
 
-  /** The vCPUs have stopped. Nothing is written to guest memory once it resolves. */
+  /** The vCPUs have stopped. After it resolves, guest memory is not written. */
   async quiesce(): Promise<void> {
-    // A kick that came too late for the last look is served now: if the machine goes on in another VMM, that one looks at
-    // a queue only when it is kicked. Twice, since the first look at a full queue ends before it asks for the next kick.
-    if (this.#running) for (let looks = 0; looks < 2; looks++) this.#lookAtQueues();
+    // A kick after the last poll is served now: if the machine resumes in another VMM, that one may poll a
+    // queue only when it is kicked. Poll twice, since the first poll of a full queue ends before it enables
+    // the next kick.
+    if (this.#running) for (let polls = 0; polls < 2; polls++) this.#pollQueues();
     this.#running = false;
     await this.settle();
-    // A queue that its driver has just ruined must not make a stream that cannot be loaded.
+    // A queue that its driver has just corrupted must not make a stream that cannot be loaded.
     for (const queue of this.queues) {
       const problem = queue.indexProblem();
       if (problem !== undefined) this.needsReset(problem);
     }
   }
 
-  /** The vCPUs are about to run. A kick that came too late for the last look must not be lost. */
+  /** The vCPUs are about to run. A kick after the last poll must not be lost. */
   unquiesce(): void {
     this.#running = true;
     this.resume();
-    this.#lookAtQueues();
+    this.#pollQueues();
   }
 
-  #lookAtQueues(): void {
+  #pollQueues(): void {
     if (!this.state.started) return;
     for (const queue of this.queues) this.notify(queue.index);
   }
 
   /**
-   * Check a decoded state against this host and against guest memory as loaded, and complete what older
-   * or legacy streams leave out. Changes only `state`. Throws VirtioError.
+   * Checks a decoded state against this host and the loaded guest memory, and fills in what older or legacy
+   * streams omit. Changes only `state`. Throws VirtioError.
    */
   checkState(state: VirtioState<F>, where: string): void {
     const fail = (what: string): never => {
@@ -334,7 +342,8 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       state.configLength = config.length;
     }
     if (state.sizes.every((s) => s.numDefault === 0)) {
-      // Left out where no queue's size was changed: it is the default still, whatever the other side's default is.
+      // Absent if no queue's size was changed: then it is the default size of this side, whatever the other
+      // side's default is.
       for (const [i, { num }] of state.queues.entries())
         Object.assign(state.sizes[i] ?? {}, { numDefault: num });
     }
@@ -376,7 +385,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     }
   }
 
-  /** The state was replaced by one that passed `checkState`. The transport calls it. */
+  /** The transport calls this after the state was replaced by one that passed `checkState`. */
   afterLoad(): void {
     for (const queue of this.queues) {
       queue.epoch++;

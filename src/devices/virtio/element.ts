@@ -1,6 +1,6 @@
-// Requests that were popped and not returned, as QEMU's streams carry them: the memory image of a
-// VirtQueueElement of an x86-64 or other little-endian 64-bit host, 1024 addresses and lengths each way.
-// Host pointers in it are zero and are not looked at.
+// Requests popped and not returned, in the format of QEMU's streams: the memory image of a VirtQueueElement
+// of x86-64 or another little-endian 64-bit host, with 1024 addresses and lengths each way. Host pointers in
+// it are written as zero and ignored when read.
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import type { Codec } from "../../state/field.ts";
 import type { Place } from "../../state/place.ts";
@@ -11,7 +11,7 @@ const IN_ADDR = 16;
 const OUT_ADDR = IN_ADDR + 8 * VIRTQUEUE_MAX_SIZE;
 const IN_SG = OUT_ADDR + 8 * VIRTQUEUE_MAX_SIZE;
 const OUT_SG = IN_SG + 16 * VIRTQUEUE_MAX_SIZE;
-/** Bytes of one element on the wire. */
+/** Size of one element on the wire, in bytes. */
 export const ELEMENT_SIZE = OUT_SG + 16 * VIRTQUEUE_MAX_SIZE;
 
 function writeElement(writer: ByteWriter, chain: Chain): void {
@@ -31,7 +31,7 @@ function writeElement(writer: ByteWriter, chain: Chain): void {
   writer.bytes(bytes);
 }
 
-/** Undefined if the counts cannot be. Addresses are as the stream has them: not checked against RAM. */
+/** Returns undefined if the counts are impossible. Addresses are not checked against RAM. */
 function readElement(reader: ByteReader): Chain | undefined {
   const bytes = reader.bytes(ELEMENT_SIZE);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

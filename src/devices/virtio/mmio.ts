@@ -1,6 +1,6 @@
-// The virtio transport over memory-mapped registers: version 2 (virtio 1.3 §4.2.2) and, where the device
-// is legacy, version 1 (§4.2.4, guest page size and page frame numbers). Shared memory regions and
-// notification data are left out. A slot without a device reads as QEMU's empty slot does.
+// The virtio transport over memory-mapped registers: version 2 (virtio 1.3 §4.2.2) and, if the device is
+// legacy, version 1 (§4.2.4, guest page size and page frame numbers). Left out: shared memory regions and
+// notification data. A slot without a device reads as QEMU's empty slot.
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import type { IrqLine } from "../../memory/irq-line.ts";
 import type { MmioDevice } from "../../memory/mmio.ts";
@@ -50,15 +50,15 @@ const MAGIC = 0x74726976; // "virt"
 const VENDOR = 0x554d4551; // "QEMU"
 
 export interface VirtioMmioOptions {
-  // The transport does not look at the device's own state.
+  // The transport does not access the device's own state.
   // oxlint-disable-next-line typescript/no-explicit-any
   readonly device: VirtioDevice<any>;
   readonly irq: IrqLine;
-  /** Where the register window starts; it names the section. */
+  /** Start of the register window, which names the section. */
   readonly guestPhys: number;
 }
 
-/** The section of a device on this transport, in the shape that migration takes. */
+/** The section of a device on this transport, in the form that migration uses. */
 export interface VirtioSection {
   readonly idstr: string;
   readonly instanceId: number;
@@ -71,7 +71,7 @@ export interface VirtioSection {
   describe(): { fields: unknown[]; subsections?: unknown[] };
 }
 
-/** A slot with nothing in it: magic, version and vendor, device id 0 (§4.2.2.2). */
+/** A slot without a device: magic, version and vendor, device id 0 (§4.2.2.2). */
 export class EmptyVirtioMmio implements MmioDevice {
   readonly #version: number;
 
@@ -127,7 +127,8 @@ export class VirtioMmio implements MmioDevice {
       case VIRTIO_MMIO_DEVICE_FEATURES:
         return this.#deviceFeatures();
       case VIRTIO_MMIO_QUEUE_NUM_MAX:
-        // QEMU before 10.2 answers 1024 for every queue, takes that much, and newer ones refuse it when it is loaded.
+        // QEMU before 10.2 returns 1024 for every queue and accepts that size, which newer releases refuse to
+        // load.
         return state.sizes[state.queueSel]?.numDefault ?? 0;
       case VIRTIO_MMIO_INTERRUPT_STATUS:
         return state.isr;
@@ -147,7 +148,7 @@ export class VirtioMmio implements MmioDevice {
   #readModern(offset: number): number {
     if (offset >= VIRTIO_MMIO_SHM_LEN_LOW && offset <= VIRTIO_MMIO_SHM_BASE_HIGH) return 0xffff_ffff;
     if (offset === VIRTIO_MMIO_QUEUE_READY) return this.#registers?.enabled ? 1 : 0;
-    // A queue reset is over before the register can be read (§4.2.2.1).
+    // A queue reset completes before the register can be read (§4.2.2.1).
     return offset === VIRTIO_MMIO_CONFIG_GENERATION ? this.device.generation : 0;
   }
 
@@ -158,7 +159,7 @@ export class VirtioMmio implements MmioDevice {
     return Number((offered >> BigInt(32 * state.hostFeaturesSel)) & 0xffff_ffffn);
   }
 
-  /** The modern per-queue registers of the selected queue; undefined if there is no such queue. */
+  /** The modern registers of the selected queue; undefined if there is no such queue. */
   get #registers(): VirtioState<Record<never, never>>["mmio"]["vqs"][number] | undefined {
     return this.state.mmio.vqs[this.state.queueSel];
   }
@@ -216,7 +217,7 @@ export class VirtioMmio implements MmioDevice {
     }
     if (offset === VIRTIO_MMIO_QUEUE_PFN && value === 0) return this.#softReset();
     const queue = this.device.queues[state.queueSel];
-    // A live queue keeps its rings until the device is reset.
+    // The rings of a live queue are fixed until the device is reset.
     if (queue === undefined || queue.enabled) return;
     if (offset === VIRTIO_MMIO_QUEUE_NUM && isPowerOfTwo(value) && value <= VIRTQUEUE_MAX_SIZE) {
       queue.state.num = value;
@@ -264,7 +265,7 @@ export class VirtioMmio implements MmioDevice {
     }
   }
 
-  /** A live queue keeps its size: the driver must not change it (§4.2.2.2). */
+  /** The size of a live queue is fixed: the driver must not change it (§4.2.2.2). */
   #setQueueSize(num: number): void {
     const queue = this.device.queues[this.state.queueSel];
     if (queue !== undefined && !queue.enabled) queue.state.num = num;
@@ -292,15 +293,15 @@ export class VirtioMmio implements MmioDevice {
     registers.enabled = true;
   }
 
-  /** The driver's reset: status 0, or page frame number 0. */
+  /** Reset by the driver: status 0, or page frame number 0. */
   #softReset(): void {
     for (const registers of this.state.mmio.vqs) registers.enabled = false;
     this.device.reset();
   }
 
-  // What the machine calls.
+  // Called by the machine.
 
-  /** System reset: the registers too. */
+  /** System reset, which also resets the registers. */
   reset(): void {
     const { state } = this;
     this.#softReset();
@@ -319,12 +320,12 @@ export class VirtioMmio implements MmioDevice {
     this.device.unquiesce();
   }
 
-  /** For an ioeventfd at `guestPhys + VIRTIO_MMIO_QUEUE_NOTIFY` with the queue's number as data. */
+  /** For an ioeventfd at `guestPhys + VIRTIO_MMIO_QUEUE_NOTIFY` with the queue number as data. */
   notify(queue: number): void {
     this.device.notify(queue);
   }
 
-  /** The caches follow the state that was loaded. */
+  /** Rebuilds the caches from the loaded state. */
   afterLoad(): void {
     const { device, state } = this;
     device.afterLoad();

@@ -1,6 +1,6 @@
-// The receive filter of virtio-net and the control queue's commands that set it (virtio 1.3 §5.1.6.5):
-// promiscuous modes, MAC tables, VLAN filter, MAC address, announce acknowledgement, offloads. No
-// offload is offered, so the only value that the offload command takes is 0.
+// The receive filter of virtio-net and the control commands that set it (virtio 1.3 §5.1.6.5): promiscuous
+// modes, MAC tables, VLAN filter, MAC address, announce acknowledgement, offloads. No offload is offered, so
+// the offload command accepts only 0.
 import type { VirtioNetState } from "./net.ts";
 
 const VIRTIO_NET_CTRL_RX = 0;
@@ -19,10 +19,10 @@ const MAC_BYTES = 6;
 const MAX_VLAN = 4096;
 const ETHERTYPE_VLAN = 0x8100;
 
-/** CTRL_RX commands in the order of their numbers. */
+/** CTRL_RX commands by number. */
 const RX_MODES = ["promisc", "allmulti", "alluni", "nomulti", "nouni", "nobcast"] as const;
 
-/** Carry out a command: class, command and data as the driver sent them. False: VIRTIO_NET_ERR. */
+/** Executes a command: class, command and data as the driver sent them. Returns false for VIRTIO_NET_ERR. */
 export function control(state: VirtioNetState, message: Uint8Array): boolean {
   const [kind, command] = message;
   const data = message.subarray(2);
@@ -55,7 +55,10 @@ function setRxMode(state: VirtioNetState, command = -1, data: Uint8Array): boole
   return true;
 }
 
-/** Two tables, unicast then multicast: le32 count and the addresses. One that does not fit counts as overflow. */
+/**
+ * Two tables, unicast then multicast: le32 count, then the addresses. A table that does not fit is marked as
+ * overflowed.
+ */
 function setMacTable(state: VirtioNetState, data: Uint8Array): boolean {
   const unicast = macList(data);
   const multicast = unicast && macList(data.subarray(4 + unicast.length * MAC_BYTES));
@@ -78,7 +81,7 @@ function macList(data: Uint8Array): Uint8Array[] | undefined {
 function setVlan(state: VirtioNetState, command = -1, data: Uint8Array): boolean {
   const id = (data[0] ?? 0) | ((data[1] ?? 0) << 8);
   if (data.length !== 2 || id >= MAX_VLAN) return false;
-  // QEMU keeps 32-bit words in host order: on little-endian hosts bit n is in byte n / 8.
+  // QEMU stores 32-bit words in host order: on a little-endian host bit n is in byte n / 8.
   const byte = state.vlans[id >> 3] ?? 0;
   if (command === VIRTIO_NET_CTRL_VLAN_ADD) state.vlans[id >> 3] = byte | (1 << (id & 7));
   else if (command === VIRTIO_NET_CTRL_VLAN_DEL) state.vlans[id >> 3] = byte & ~(1 << (id & 7));
@@ -86,7 +89,7 @@ function setVlan(state: VirtioNetState, command = -1, data: Uint8Array): boolean
   return true;
 }
 
-/** Does the filter let `frame` in? */
+/** True if the filter accepts `frame`. */
 export function accepts(state: VirtioNetState, frame: Uint8Array): boolean {
   if (state.promisc) return true;
   if (((frame[12] ?? 0) << 8) + (frame[13] ?? 0) === ETHERTYPE_VLAN) {

@@ -1,6 +1,6 @@
 // virtio-net (virtio 1.3 §5.1) with one pair of queues and a control queue over a NetBackend: mergeable
-// receive buffers, link status, receive filter, announce after a move. No checksum or segmentation
-// offload: the header's fields stay zero. QEMU's device offers the same features on a socket.
+// receive buffers, link status, receive filter, announcement after a move. Left out: checksum and
+// segmentation offload (the header's fields stay zero). QEMU's device offers the same features on a socket.
 import { defineState, u8, u8Array, u16, u32, u64, varStructArray, buffer } from "../../state/schema.ts";
 import { VirtioDevice, type VirtioHost } from "./device.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_VERSION_1 } from "./features.ts";
@@ -30,11 +30,11 @@ const TRANSMITQ = 1;
 const CONTROLQ = 2;
 const CONFIG_SIZE = 8;
 const MIN_FRAME = 14;
-/** Largest frame that is sent or received: what one segmentation offload could make. */
+/** The largest frame sent or received: the result of one segmentation offload. */
 const MAX_FRAME = 65550;
-/** Frames that wait for buffers; more are lost, as on a wire. */
+/** The maximum number of frames that wait for buffers; more are lost, as on a real network. */
 const MAX_WAITING = 256;
-/** Largest control message: both MAC tables full many times over. */
+/** The largest control message: more than two full MAC tables. */
 const MAX_CONTROL = 65536;
 
 const macEntry = defineState("virtio-net-mac", { version: 1 }, { address: u8Array(6) });
@@ -66,7 +66,7 @@ export type VirtioNetState = VirtioState<typeof fields>;
 
 export interface VirtioNetOptions {
   readonly backend: NetBackend;
-  /** 6 bytes, the lowest bit of the first clear. */
+  /** 6 bytes; the lowest bit of the first is clear. */
   readonly mac: Uint8Array;
 }
 
@@ -74,7 +74,9 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   readonly #backend: NetBackend;
   /** The address that a reset restores. */
   readonly #mac: Uint8Array;
-  /** Arrived and not yet in the guest: still on the wire, so no part of the state. */
+  /**
+   * Frames received and not yet delivered to the guest: not part of the state, as if still on the network.
+   */
   readonly #waiting: Uint8Array[] = [];
   #announce = false;
 
@@ -112,14 +114,14 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     config.setUint16(6, this.state.netStatus, true);
   }
 
-  /** §5.1.4.2: without CTRL_MAC_ADDR a legacy driver sets the address here. */
+  /** §5.1.4.2: without CTRL_MAC_ADDR, a legacy driver sets the address here. */
   protected override configWritten(): void {
     if (!this.has(VIRTIO_F_VERSION_1)) this.state.mac.set(this.state.config.subarray(0, 6));
   }
 
   protected override featuresChanged(): void {
     this.state.mergeableRxBufs = this.has(VIRTIO_NET_F_MRG_RXBUF) ? 1 : 0;
-    // Without the command every VLAN passes.
+    // Without the command, every VLAN is accepted.
     if (!this.has(VIRTIO_NET_F_CTRL_VLAN)) this.state.vlans.fill(0xff);
     else if (!this.state.started) this.state.vlans.fill(0);
   }
@@ -139,7 +141,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     else if (index === CONTROLQ) this.serveAll(this.queue(CONTROLQ), (chain) => this.#control(chain));
   }
 
-  /** §5.1.6.1: num_buffers is there in modern devices and with mergeable buffers. */
+  /** §5.1.6.1: num_buffers exists in modern devices and with mergeable buffers. */
   get #headerBytes(): number {
     return this.has(VIRTIO_F_VERSION_1) || this.has(VIRTIO_NET_F_MRG_RXBUF) ? 12 : 10;
   }
@@ -184,7 +186,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     if (delivered) this.interrupt(queue);
   }
 
-  /** One frame into as many buffers as it needs (§5.1.6.4). False: not enough of them, nothing was taken. */
+  /**
+   * Writes one frame to as many buffers as it needs (§5.1.6.4). Returns false, and takes none, if there are
+   * too few.
+   */
   #deliver(queue: Virtqueue, frame: Uint8Array): boolean {
     const header = this.#headerBytes;
     const packet = new Uint8Array(header + frame.length);
@@ -206,7 +211,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       }
     }
     if (room < packet.length) {
-      // Too large for a driver without mergeable buffers: lost.
+      // Too large for a driver without mergeable buffers: dropped.
       queue.unpop(1);
       return true;
     }
@@ -221,7 +226,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     return true;
   }
 
-  /** Switches should learn where the guest is now (§5.1.6.5.4). */
+  /** Announces the guest's new place to the switches (§5.1.6.5.4). */
   protected override loaded(): void {
     const up = (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
     this.#announce = up && this.has(VIRTIO_NET_F_GUEST_ANNOUNCE) && this.has(VIRTIO_NET_F_CTRL_VQ);

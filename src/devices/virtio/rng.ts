@@ -2,10 +2,10 @@
 import { VirtioDevice, type VirtioHost } from "./device.ts";
 import { type Chain, segmentsLength, writeSegments } from "./virtqueue.ts";
 
-/** Fill `target` with unpredictable bytes. */
+/** Fills `target` with unpredictable bytes. */
 export type RandomSource = (target: Uint8Array) => void;
 
-/** More than this is not given at once: a driver may ask for gigabytes in one request. */
+/** The maximum to return at once: a driver may request gigabytes. */
 const MAX_BYTES = 65536;
 
 export class VirtioRng extends VirtioDevice<Record<never, never>> {

@@ -1,7 +1,7 @@
-// The migrated state of a virtio-mmio device, laid out as QEMU's virtio_save writes it: transport
-// registers, common fields, queues, the device's own fields, then the `virtio` subsections. QEMU calls all
-// of this one field; here it is described to the last byte. The packed ring's subsection is left out.
-// A definition is made per kind of device and transport mode; each device adds its own fields.
+// The migrated state of a virtio-mmio device in the layout of QEMU's virtio_save: transport registers, common
+// fields, queues, the device's own fields, then the `virtio` subsections. QEMU describes all this as one
+// opaque field; here every byte is described. Left out: the packed ring's subsection. Each device type and
+// transport mode has its own definition, with the device's own fields.
 import {
   bool,
   defineState,
@@ -24,7 +24,7 @@ import { VIRTIO_LEGACY_VRING_ALIGN, VIRTIO_QUEUE_MAX, VIRTQUEUE_MAX_SIZE } from 
 
 export const DEVICE_ENDIAN_LITTLE = 1;
 
-/** Fields that a kind of device adds to the state. */
+/** The fields that a device type adds to the state. */
 // oxlint-disable-next-line typescript/no-explicit-any
 export type Fields = Record<string, Field<any>>;
 
@@ -59,7 +59,9 @@ const mmioQueue = defineState(
   { num: u16, enabled: bool, desc: u32Array(2), avail: u32Array(2), used: u32Array(2) },
 );
 
-/** QEMU's arrays have an element for each queue number that could be; those beyond the device's are zero. */
+/**
+ * QEMU's arrays have one element for each possible queue number; those beyond the device's queues are zero.
+ */
 function perQueue<T>(element: StateDefinition<T>, bytes: number, queues: number) {
   return { used: structArray(element, queues), unused: unused(bytes * (VIRTIO_QUEUE_MAX - queues)) };
 }
@@ -75,7 +77,7 @@ function mmioState(queues: number) {
   ]);
 }
 
-// The device's own fields are not in its result's type: a type that depends on them cannot be declared in words.
+// The device's own fields are not in the result's type: a type that depends on them cannot be declared.
 function define(version: number, fields: Record<never, never>, queues: number, modern: boolean) {
   const rings = perQueue(queueRings, 16, queues);
   const sizes = perQueue(queueSize, 4, queues);
@@ -107,7 +109,8 @@ function define(version: number, fields: Record<never, never>, queues: number, m
         { version: 1, needed: (s) => s.deviceEndian !== DEVICE_ENDIAN_LITTLE },
         { deviceEndian: u8.init(DEVICE_ENDIAN_LITTLE) },
       ),
-      // QEMU writes it if the host offers a high feature bit; every device here offers VIRTIO_F_RING_RESET.
+      // QEMU writes it if the host offers a feature bit above 31; every device here offers
+      // VIRTIO_F_RING_RESET.
       subsection("virtio/64bit_features", { version: 1, needed: () => true }, { guestFeatures: u64 }),
       subsection(
         "virtio/virtqueues",
@@ -138,10 +141,12 @@ function sizesChanged(s: { queues: { num: number }[]; sizes: { numDefault: numbe
 type CoreState = StateOf<ReturnType<typeof define>>;
 type Values<F> = { -readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never };
 
-/** The whole state of a device: the core's, the transport's, and the device's own fields `F`. */
+/** The whole state of a device: the fields of the core, the transport, and the device itself (`F`). */
 export type VirtioState<F extends Fields> = CoreState & Values<F>;
 
-/** `version` is the section's, `queues` how many the device has; `modern` is mmio version 2. */
+/**
+ * `version` is the section's version, `queues` the number of the device's queues; `modern` is mmio version 2.
+ */
 export function virtioState<F extends Fields>(
   version: number,
   fields: F,

@@ -1,7 +1,7 @@
-// A split virtqueue (virtio 1.3 §2.7) as the device sees it: chains out of the available ring, lengths
-// into the used ring, when to interrupt. The rings are written by harts that run at the same time and
-// by drivers that may be broken or hostile: every index and address is checked, every descriptor is
-// read once, walks are bounded, and a mistake makes the device need a reset. The packed ring is left out.
+// A split virtqueue (virtio 1.3 §2.7), the device side: takes chains from the available ring, writes lengths
+// to the used ring, decides when to interrupt. Running harts write the rings, and drivers may be broken or
+// hostile: every index and address is checked, every descriptor is read once, walks are bounded, and a
+// mistake puts the device into DEVICE_NEEDS_RESET. Left out: the packed ring.
 import { hex } from "../../base/hex.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import {
@@ -18,21 +18,21 @@ const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
 const DESC_SIZE = 16;
 const USED_ELEM_SIZE = 8;
 
-/** A piece of guest RAM; never empty, never across two RAM blocks. */
+/** A piece of guest RAM: not empty, inside one RAM block. */
 export interface Segment {
   readonly guestPhys: number;
   readonly length: number;
 }
 
-/** A request: what the driver gave (`readable`) and where the answer goes (`writable`), in order. */
+/** A request: the driver's data (`readable`) and the space for the answer (`writable`), in order. */
 export interface Chain {
-  /** The descriptor that the used ring will name. */
+  /** The descriptor index that goes into the used ring. */
   readonly head: number;
   readonly readable: readonly Segment[];
   readonly writable: readonly Segment[];
 }
 
-/** The migrated part of a queue. Addresses are guest-physical; 0 in `desc` means not set up. */
+/** The migrated part of a queue. Addresses are guest-physical; `desc` is 0 if the queue is not set up. */
 export interface QueueState {
   num: number;
   align: number;
@@ -44,25 +44,25 @@ export interface RingState {
   used: bigint;
 }
 
-/** What a queue asks of its device. */
+/** What a queue needs from its device. */
 export interface QueueOwner {
-  /** True until reset once a mistake was found: nothing is popped any more. */
+  /** True from a mistake until the reset: no more chains are popped. */
   readonly broken: boolean;
   has(featureBit: number): boolean;
   needsReset(reason: string): void;
 }
 
-/** Bytes of a list of segments. */
+/** The total length of the segments in bytes. */
 export function segmentsLength(segments: readonly Segment[]): number {
   return segments.reduce((sum, s) => sum + s.length, 0);
 }
 
-/** Total size of each ring part of a queue of `num` entries, the event index included. */
+/** The size of each ring part of a queue of `num` entries, including the event index. */
 export function ringSizes(num: number): { desc: number; avail: number; used: number } {
   return { desc: DESC_SIZE * num, avail: 6 + 2 * num, used: 6 + USED_ELEM_SIZE * num };
 }
 
-/** Where a legacy queue's rings are (§2.7.2): one area, the used ring at the next multiple of `align`. */
+/** The ring addresses of a legacy queue (§2.7.2): one area, the used ring at the next multiple of `align`. */
 export function legacyRings(queue: QueueState): RingState {
   const avail = queue.desc + BigInt(DESC_SIZE * queue.num);
   const align = BigInt(queue.align);
@@ -74,15 +74,15 @@ export class Virtqueue {
   readonly index: number;
   readonly state: QueueState;
   readonly rings: RingState;
-  /** False while a modern driver has not set QueueReady; set by the transport. */
+  /** False until a modern driver sets QueueReady; set by the transport. */
   enabled = false;
-  /** Changes when the queue is reset: what was popped before must not be pushed after. */
+  /** Changes when the queue is reset: chains popped before must not be pushed after. */
   epoch = 0;
   readonly #memory: GuestMemory;
   readonly #owner: QueueOwner;
   readonly #scratch = new Uint8Array(DESC_SIZE);
   readonly #descView = new DataView(this.#scratch.buffer);
-  // Caches of `state` and of what this side last wrote to guest memory; rebuilt by `attach`.
+  // Caches of `state` and of the last values written to guest memory; rebuilt by `attach`.
   #desc = 0;
   #avail = 0;
   #used = 0;
@@ -100,12 +100,15 @@ export class Virtqueue {
   get ready(): boolean {
     return this.enabled && this.#desc !== 0 && !this.#owner.broken;
   }
-  /** Popped and not yet pushed. */
+  /** Chains popped and not yet pushed. */
   get inUse(): number {
     return (this.state.lastAvailIdx - this.#usedIdx) & 0xffff;
   }
 
-  /** The ring addresses in `state` changed. `usedIdx` is where this side's writing stands (0 for a new queue). */
+  /**
+   * Call after the ring addresses in `state` changed. `usedIdx` is the device's position in the used ring (0
+   * for a new queue).
+   */
   attach(usedIdx = 0): void {
     this.#desc = Number(this.state.desc);
     this.#avail = Number(this.rings.avail);
@@ -114,7 +117,7 @@ export class Virtqueue {
     this.#signalledUsed = undefined;
   }
 
-  /** Back to no rings, of `num` entries. The alignment stays: only legacy drivers choose one, and first. */
+  /** Removes the rings and sets the size to `num`. Keeps the alignment, which legacy drivers choose first. */
   reset(num: number): void {
     Object.assign(this.state, { num, desc: 0n, lastAvailIdx: 0 });
     Object.assign(this.rings, { avail: 0n, used: 0n });
@@ -123,21 +126,21 @@ export class Virtqueue {
     this.attach();
   }
 
-  /** What is wrong with the size or the ring addresses, or undefined. */
+  /** Reports what is wrong with the size or the ring addresses. */
   problem(): string | undefined {
     return queueProblem(`queue ${this.index}`, this.#memory, this.state, this.rings);
   }
 
   /**
-   * The next request, or undefined when there is none; then the driver has been told to notify again
-   * and nothing was added meanwhile.
+   * The next request. Returns undefined if there is none; then notifications are enabled and no request was
+   * added meanwhile.
    */
   pop(): Chain | undefined {
     if (!this.ready) return undefined;
     const { state } = this;
     let pending = this.#pending();
     if (pending === 0 && this.#owner.has(VIRTIO_RING_F_EVENT_IDX)) {
-      // §2.7.10: publish avail_event, then look again, or the notification in between is lost.
+      // §2.7.10: publish avail_event, then check again, or a notification in between is lost.
       this.#memory.writeU16(this.#used + 4 + USED_ELEM_SIZE * state.num, state.lastAvailIdx);
       this.#memory.barrier();
       pending = this.#pending();
@@ -145,7 +148,7 @@ export class Virtqueue {
     if (pending === 0) return undefined;
     if (pending > state.num) return this.#broken(this.#aheadBy(pending));
     if (this.inUse >= state.num) return this.#broken(`more than ${state.num} requests in flight`);
-    // The entry must not be read before the index that covers it.
+    // The index must be read before the entry that it covers.
     this.#memory.barrier();
     const head = this.#memory.readU16(this.#avail + 4 + 2 * (state.lastAvailIdx & (state.num - 1)));
     if (head === undefined || head >= state.num) return this.#broken(`descriptor ${head} of ${state.num}`);
@@ -154,12 +157,12 @@ export class Virtqueue {
     return chain;
   }
 
-  /** Put the last `count` popped chains back, as if they had not been taken. */
+  /** Returns the last `count` popped chains to the available ring. */
   unpop(count: number): void {
     this.state.lastAvailIdx = (this.state.lastAvailIdx - count) & 0xffff;
   }
 
-  /** Write used entry `ahead` places after the published ones; the driver sees it at `publish`. */
+  /** Writes the used entry `ahead` places after the published ones; the driver sees it after `publish`. */
   fill(chain: { head: number }, written: number, ahead = 0): void {
     const slot = (this.#usedIdx + ahead) & (this.state.num - 1);
     const at = this.#used + 4 + USED_ELEM_SIZE * slot;
@@ -167,7 +170,7 @@ export class Virtqueue {
     this.#memory.writeU32(at + 4, written);
   }
 
-  /** Make `count` filled entries visible to the driver. */
+  /** Makes `count` filled entries visible to the driver. */
   publish(count: number): void {
     // The entries must be visible before the index that covers them.
     this.#memory.barrier();
@@ -178,15 +181,15 @@ export class Virtqueue {
     }
   }
 
-  /** Return one request; `written` bytes of its writable part were written. */
+  /** Returns one request, with `written` bytes in its writable part. */
   push(chain: { head: number }, written: number): void {
     this.fill(chain, written);
     this.publish(1);
   }
 
-  /** Does the driver want an interrupt for what has been published since it was last asked? */
+  /** True if the driver wants an interrupt for the entries published since the last call. */
   shouldInterrupt(): boolean {
-    // What was published must be visible before the driver's wish is read (§2.7.8, §2.7.7.2).
+    // The used index must be visible before the driver's event index or flags are read (§2.7.8, §2.7.7.2).
     this.#memory.barrier();
     if (this.#owner.has(VIRTIO_F_NOTIFY_ON_EMPTY) && this.inUse === 0 && this.#pending() === 0) return true;
     if (!this.#owner.has(VIRTIO_RING_F_EVENT_IDX)) {
@@ -199,7 +202,7 @@ export class Virtqueue {
     return ((this.#usedIdx - event - 1) & 0xffff) < ((this.#usedIdx - before) & 0xffff);
   }
 
-  /** What the driver has done to the indexes that cannot be, or undefined. */
+  /** Reports an impossible change of the indexes by the driver. */
   indexProblem(): string | undefined {
     if (!this.ready) return undefined;
     const pending = this.#pending();
@@ -224,7 +227,7 @@ export class Virtqueue {
     return undefined;
   }
 
-  /** §2.7.5: follow the chain from `head`, through an indirect table (§2.7.5.3) if it ends in one. */
+  /** §2.7.5: follows the chain from `head`, and an indirect table (§2.7.5.3) at its end. */
   #walk(head: number): Chain | undefined {
     const readable: Segment[] = [];
     const writable: Segment[] = [];
@@ -266,13 +269,13 @@ export class Virtqueue {
       }
       if (!(flags & VIRTQ_DESC_F_NEXT)) return { head, readable, writable };
       if (--left <= 0) return this.#broken(`descriptor chain from ${head} loops`);
-      if (next >= count) return this.#broken(`descriptor ${at} goes on at ${next} of ${count}`);
+      if (next >= count) return this.#broken(`descriptor ${at} continues at ${next}, the table has ${count}`);
       at = next;
     }
   }
 }
 
-/** What is wrong with a queue that the driver (or a stream) set up, or undefined. Sizes are powers of 2 (§2.7). */
+/** Reports what is wrong with a queue that the driver or a stream set up. Sizes are powers of 2 (§2.7). */
 export function queueProblem(
   name: string,
   memory: GuestMemory,
@@ -298,7 +301,7 @@ export function queueProblem(
   return undefined;
 }
 
-/** What is wrong with a chain that came with a stream, or undefined. */
+/** Reports what is wrong with a chain that came with a stream. */
 export function chainProblem(memory: GuestMemory, chain: Chain): string | undefined {
   const bad =
     chain.readable.find((s) => !memory.contains(s.guestPhys, s.length)) ??
@@ -307,7 +310,10 @@ export function chainProblem(memory: GuestMemory, chain: Chain): string | undefi
   return `request ${chain.head}: ${hex(bad.guestPhys)}+${hex(bad.length)} is not in RAM`;
 }
 
-/** Copy out of `segments` from byte `offset` on. Returns the bytes copied: fewer than asked at their end. */
+/**
+ * Copies from `segments`, starting at byte `offset`. Returns the bytes copied: fewer than requested at the
+ * end.
+ */
 export function readSegments(
   memory: GuestMemory,
   segments: readonly Segment[],
@@ -319,7 +325,7 @@ export function readSegments(
   );
 }
 
-/** Copy `source` into `segments` from byte `offset` on. Returns the bytes copied. */
+/** Copies `source` to `segments`, starting at byte `offset`. Returns the bytes copied. */
 export function writeSegments(
   memory: GuestMemory,
   segments: readonly Segment[],

@@ -1,5 +1,5 @@
-// Sections of what lives in the hypervisor half: the vCPUs' cached copies, the interrupt controller and the timer.
-// Order as on QEMU's virt board: (cpu_common, cpu) for each hart, riscv_mtimer, riscv_sifive_plic.
+// Sections of the state in the hypervisor half: the cached copies of the vCPUs, the interrupt controller and
+// the timer. Order as on QEMU's virt board: (cpu_common, cpu) for each hart, riscv_mtimer, riscv_sifive_plic.
 import type { ByteReader } from "../base/bytes.ts";
 import type { StateDefinition } from "../state/schema.ts";
 import type { IrqchipPort } from "../accelerator/accelerator.ts";
@@ -8,7 +8,7 @@ import { cpuCommonState, cpuState } from "../vmm/riscv-cpu-state.ts";
 import type { Section } from "../state/section.ts";
 import { stateSection } from "../state/state-section.ts";
 
-/** A controller whose state is fetched when it is saved and put back when a load is applied. */
+/** A controller whose state is fetched for a save and set when a load is applied. */
 export function irqchipSection<S>(definition: StateDefinition<S>, port: IrqchipPort<S>): Section {
   const idstr = definition.name;
   return {

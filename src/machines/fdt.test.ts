@@ -1,4 +1,4 @@
-// Device tree blobs: written, read back, cut off, and as dtc sees them where it is installed.
+// Device tree blobs: written, read back, truncated, and checked by dtc where it is installed.
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { cells, cells64, empty, FdtError, FdtNode, readFdt, strings, writeFdt } from "./fdt.ts";
@@ -22,7 +22,7 @@ it("reads what it writes", () => {
   expect(root.find("/soc/none")).toBeUndefined();
 });
 
-it("refuses what is no device tree, at every cut", () => {
+it("refuses a blob that is not a device tree or is truncated at any byte", () => {
   const blob = writeFdt(sample());
   for (let length = 0; length < blob.length; length++) {
     expect(() => readFdt(blob.subarray(0, length)), `${length}`).toThrow(FdtError);
@@ -31,7 +31,7 @@ it("refuses what is no device tree, at every cut", () => {
 });
 
 const dtc = spawnSync("dtc", ["--version"]).status === 0;
-it.skipIf(!dtc)("satisfies dtc", () => {
+it.skipIf(!dtc)("is accepted by dtc", () => {
   const { status, stdout, stderr } = spawnSync("dtc", ["-I", "dtb", "-O", "dts"], {
     input: writeFdt(sample()),
   });

@@ -1,5 +1,5 @@
 // Flattened device trees (Devicetree Specification 0.4, chapter 5): a tree of nodes and properties, its
-// writer, and a reader for tests and tools. Version 17 blobs; leaves out memory reservations on reading.
+// writer, and a reader for tests and tools. Version 17 blobs. Left out: memory reservations on reading.
 import { ByteReader, ByteWriter, EndOfBytes } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
@@ -33,7 +33,7 @@ export function cells64(...values: number[]): PropertyValue {
 export function strings(...values: string[]): PropertyValue {
   return encodeUtf8(values.map((value) => `${value}\0`).join(""));
 }
-/** <empty>: it is there or not. */
+/** <empty>: the property has no value. */
 export const empty: PropertyValue = new Uint8Array(0);
 
 export class FdtNode {
@@ -109,12 +109,12 @@ export function writeFdt(root: FdtNode, bootCpu = 0): Uint8Array<ArrayBuffer> {
   blob.u32(structureAt).u32(namesAt).u32(reservations);
   blob.u32(FDT_VERSION).u32(FDT_LAST_COMPATIBLE).u32(bootCpu);
   blob.u32(names.length).u32(structure.length);
-  // No reservations: the terminating entry alone.
+  // No reservations: only the terminating entry.
   blob.u64(0n).u64(0n);
   return blob.bytes(structure.view()).bytes(names.view()).finish();
 }
 
-/** The tree of a blob. Throws FdtError if it is none. */
+/** The tree of a blob. Throws FdtError if the blob is not a device tree. */
 export function readFdt(blob: Uint8Array): FdtNode {
   const header = new ByteReader(blob);
   try {

@@ -8,7 +8,7 @@ function load(from: { harts: number; builtinFirmware: boolean }, into: typeof fr
   identitySection(into).decode(new ByteReader(writer.finish()), 1)();
 }
 
-test("a machine loads into one that was started alike, and otherwise the option is named", () => {
+test("a machine loads into one started with equal options, otherwise the error names the option", () => {
   const four = { harts: 4, builtinFirmware: true };
   const opensbi = { harts: 4, builtinFirmware: false };
   load(four, { ...four });

@@ -1,5 +1,5 @@
-// What both ends of a move must have been started with alike and no device's section shows: the number of harts and who
-// owns machine mode. It is decoded before any vCPU, so that a wrong option is named as what it is.
+// Start options that both ends of a move must share and that no device's section carries: the number of harts
+// and the owner of machine mode. Decoded before any vCPU, so that the error names the wrong option.
 import { WherryError } from "../base/errors.ts";
 import { bool, defineState, type StateOf, u32 } from "../state/schema.ts";
 import { MIG_PRI, type Section } from "../state/section.ts";
@@ -13,7 +13,7 @@ export const machineIdentity = defineState(
 
 export class IdentityError extends WherryError {}
 
-/** `own` is what this machine was started with. */
+/** `own` holds the options of this machine. */
 export function identitySection(own: StateOf<typeof machineIdentity>): Section {
   const idstr = machineIdentity.name;
   return {

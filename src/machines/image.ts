@@ -1,12 +1,12 @@
 // Kernel and firmware images: the RISC-V Image header (Documentation/arch/riscv/boot-image-header of the
-// Linux kernel), ELF64 executables for RISC-V (System V ABI), and raw binaries. Says what goes where in
-// guest-physical memory; leaves out compressed images, which the caller unpacks.
+// Linux kernel), ELF64 executables for RISC-V (System V ABI), and raw binaries. Returns segments for
+// guest-physical memory. Left out: compressed images, which the caller unpacks.
 import { hex } from "../base/hex.ts";
 import { WherryError } from "../base/errors.ts";
 
 export class BootError extends WherryError {}
 
-/** Bytes to be put at a guest-physical address; the rest up to `memorySize` bytes is zero. */
+/** Bytes to copy to a guest-physical address; the rest up to `memorySize` bytes is zero. */
 export interface Segment {
   readonly guestPhys: number;
   readonly bytes: Uint8Array;
@@ -16,7 +16,7 @@ export interface Segment {
 export interface LoadedImage {
   readonly segments: readonly Segment[];
   readonly entry: number;
-  /** First address after the image, what it clears included. */
+  /** The first address after the image and the memory it clears. */
   readonly end: number;
 }
 
@@ -40,7 +40,9 @@ function isElf(bytes: Uint8Array): boolean {
   return bytes.length >= ELF_HEADER_SIZE && viewOf(bytes).getUint32(0, true) === ELF_MAGIC;
 }
 
-/** A Linux Image goes to `guestPhys`, an ELF file where it says. Throws BootError if it is neither. */
+/**
+ * A Linux Image goes to `guestPhys`, an ELF file to its own addresses. Throws BootError for another format.
+ */
 export function loadKernel(bytes: Uint8Array, guestPhys: number): LoadedImage {
   if (isElf(bytes)) return loadElf(bytes, "kernel");
   const header = bytes.length >= IMAGE_HEADER_SIZE ? viewOf(bytes) : undefined;
@@ -50,12 +52,12 @@ export function loadKernel(bytes: Uint8Array, guestPhys: number): LoadedImage {
       `the kernel is ${describe(bytes)}; expected a RISC-V Linux Image or an ELF file for RISC-V`,
     );
   }
-  // image_size includes what the kernel clears behind the file's end.
+  // image_size includes the memory that the kernel clears after the file's end.
   const memorySize = Math.max(bytes.length, Number(header.getBigUint64(16, true)));
   return { segments: [{ guestPhys, bytes, memorySize }], entry: guestPhys, end: guestPhys + memorySize };
 }
 
-/** Anything that is no ELF file is raw code for `guestPhys`. */
+/** A file that is not ELF is raw code for `guestPhys`. */
 export function loadFirmware(bytes: Uint8Array, guestPhys: number): LoadedImage {
   if (isElf(bytes)) return loadElf(bytes, "firmware");
   if (bytes.length === 0) throw new BootError("boot.firmware", "the firmware is an empty file");
@@ -106,7 +108,10 @@ function loadElf(bytes: Uint8Array, what: string): LoadedImage {
   return { segments, entry: elfEntry(view, segments), end };
 }
 
-/** e_entry as a physical address: Linux's vmlinux gives a virtual one, where the first segment is entered. */
+/**
+ * e_entry as a physical address: in Linux's vmlinux it is virtual, and the entry is the start of the first
+ * segment.
+ */
 function elfEntry(view: DataView, segments: readonly Segment[]): number {
   const entry = Number(view.getBigUint64(24, true));
   const inside = segments.some((s) => entry >= s.guestPhys && entry < s.guestPhys + s.memorySize);

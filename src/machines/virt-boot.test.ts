@@ -1,11 +1,11 @@
-// What is where when the board comes out of reset, and the errors of images that cannot be used.
+// Memory contents after reset, and the errors of unusable images.
 import { expect, it } from "vitest";
 import { readFdt } from "./fdt.ts";
 import { BootError, loadKernel } from "./image.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import { MIB } from "./virt-map.ts";
 
-/** A Linux Image of `size` bytes that says it needs `imageSize`. */
+/** A Linux Image of `size` bytes whose header says `imageSize`. */
 function image(size: number, imageSize = size): Uint8Array {
   const bytes = new Uint8Array(size);
   const view = new DataView(bytes.buffer);
@@ -60,12 +60,12 @@ it("puts kernel, ramdisk and device tree where QEMU 7.2 does", () => {
   expect(plan({ firmware: "builtin", kernel }, 3072 * MIB).fdtAddress).toBe(0xbfe00000);
 });
 
-it("loads a firmware file below the kernel and tells it where the kernel is", () => {
+it("loads a firmware file below the kernel and passes it the kernel's address", () => {
   const p = plan({ firmware: new Uint8Array(3 * MIB), kernel: image(MIB) });
   expect(at(p)).toEqual([0x80000000, 0x80400000, 0x1000]);
   const vector = p.segments[2]?.bytes as Uint8Array;
   const view = new DataView(vector.buffer, vector.byteOffset);
-  // The words that QEMU 7.2 has at 0x1000.
+  // QEMU 7.2's words at 0x1000.
   expect(Buffer.from(vector.subarray(0, 24)).toString("hex")).toBe(
     "9702000013868202732540f183b5020283b2820167800200",
   );
@@ -88,14 +88,14 @@ it("loads an ELF kernel by its program headers", () => {
   expect(loadKernel(virtual, 0).entry).toBe(0x80200000);
 });
 
-it("can do without images only for a machine that arrives", () => {
+it("accepts a missing image only for an incoming machine", () => {
   expect(() => plan({ firmware: "builtin" })).toThrow("give --kernel");
   const p = plan({ firmware: "builtin", incoming: true });
   expect(p.canReset).toBe(false);
   expect(plan({ firmware: new Uint8Array(16) }).canReset).toBe(true);
 });
 
-it("says what is wrong with an image", () => {
+it("reports what is wrong with an image", () => {
   const kernel = (bytes: Uint8Array) => () => plan({ firmware: "builtin", kernel: bytes });
   expect(kernel(new Uint8Array(0))).toThrow("an empty file");
   expect(kernel(Uint8Array.of(0x1f, 0x8b, 8, 0))).toThrow("gzip-compressed (unpack it first)");

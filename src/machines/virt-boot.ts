@@ -1,6 +1,6 @@
-// What a virt board has in memory when it comes out of reset, and where its harts start: firmware, kernel,
-// initial ramdisk, device tree and reset vector, at the addresses that QEMU 7.2 chooses. The plan is made
-// once; each reset writes it again, with a fresh seed for the guest's random number generator.
+// Memory contents of the virt board after reset, and the start addresses of its harts: firmware, kernel,
+// initial ramdisk, device tree and reset vector, at QEMU 7.2's addresses. The plan is made once; each reset
+// writes it again, with a new seed for the guest's random number generator.
 import { hex } from "../base/hex.ts";
 import { writeFdt } from "./fdt.ts";
 import { BootError, type LoadedImage, loadFirmware, loadKernel, type Segment } from "./image.ts";
@@ -8,29 +8,29 @@ import { virtFdt, type VirtFdtOptions } from "./virt-fdt.ts";
 import { MIB, VIRT_MEMMAP } from "./virt-map.ts";
 
 export interface BootOptions {
-  /** A firmware image that runs in M-mode, or the one in the hypervisor half. */
+  /** A firmware image that runs in M-mode, or the built-in firmware of the hypervisor half. */
   readonly firmware: "builtin" | Uint8Array;
   readonly kernel?: Uint8Array;
   readonly initrd?: Uint8Array;
   /** Kernel command line. */
   readonly append?: string;
-  /** What is in memory will arrive from elsewhere: a machine without kernel and firmware is no mistake. */
+  /** Memory contents arrive by migration: a missing kernel and firmware is not an error. */
   readonly incoming?: boolean;
 }
 
 export interface BootPlan {
   readonly segments: readonly Segment[];
-  /** The bytes of the device tree, with this seed in it. */
+  /** The bytes of the device tree with this seed. */
   deviceTree(rngSeed: Uint8Array): Segment;
   readonly fdtAddress: number;
-  /** Where hart 0 starts with the built-in firmware (S-mode, a0 = hart, a1 = fdtAddress). */
+  /** The address at which hart 0 starts with the built-in firmware (S-mode, a0 = hart, a1 = fdtAddress). */
   readonly kernelEntry: number;
-  /** False: there is nothing here that the machine could start after a reset. */
+  /** False if there is nothing to start after a reset. */
   readonly canReset: boolean;
 }
 
 const ALIGNMENT = 2 * MIB;
-/** 32-bit systems want to reach the device tree. */
+/** The device tree must be in reach of 32-bit systems. */
 const FDT_CEILING = 3072 * MIB;
 const INITRD_DISTANCE = 128 * MIB;
 const SEED_SIZE = 32;
@@ -85,7 +85,7 @@ export function planBoot(boot: BootOptions, hardware: HardwareOptions): BootPlan
   return { segments, deviceTree, fdtAddress, kernelEntry, canReset };
 }
 
-/** Far enough behind the kernel that a kernel which unpacks itself does not clobber it. */
+/** Leaves room after the kernel, so that a kernel that unpacks itself does not overwrite it. */
 function placeInitrd(bytes: Uint8Array, kernel: LoadedImage | undefined, memorySize: number): Segment {
   if (kernel === undefined) {
     throw new BootError("boot.initrd", "an initial ramdisk needs a kernel: give --kernel as well");

@@ -1,7 +1,7 @@
-// The device tree of the virt board, as QEMU 7.2 generates it, for the hardware that this board has.
-// Differences: the newer riscv,isa-base and riscv,isa-extensions beside riscv,isa; Sv57; riscv,ndev is the
-// highest source (95; QEMU 7.2 says 96); no PMU and platform-bus nodes. With the built-in firmware harts
-// start in S-mode: no CLINT, and the PLIC's M-mode contexts are marked absent.
+// The device tree of the virt board, as QEMU 7.2 generates it, for the hardware of this board. Differences:
+// the newer riscv,isa-base and riscv,isa-extensions in addition to riscv,isa; Sv57; riscv,ndev is the highest
+// source (95; QEMU 7.2 says 96); no PMU and platform-bus nodes. With the built-in firmware harts start in
+// S-mode: there is no CLINT, and the PLIC's M-mode contexts are marked absent.
 import { cells, cells64, empty, FdtNode, strings } from "./fdt.ts";
 import {
   FLASH_SIZE,
@@ -21,7 +21,7 @@ export interface VirtFdtOptions {
   readonly isaExtensions: readonly string[];
   /** `riscv,sv39`, `riscv,sv48` or `riscv,sv57`. */
   readonly mmuType: string;
-  /** Harts start in S-mode: what is M-mode's is not shown. */
+  /** Harts start in S-mode: nodes and properties for M-mode are omitted. */
   readonly builtinFirmware: boolean;
   readonly bootargs?: string;
   /** Guest-physical start and end of the initial ramdisk. */
@@ -30,7 +30,7 @@ export interface VirtFdtOptions {
   readonly rngSeed?: Uint8Array;
 }
 
-// Interrupt numbers of a hart (privileged specification, table 14).
+// Interrupt numbers of a hart (privileged specification, table of mcause values).
 const IRQ_M_SOFT = 3;
 const IRQ_M_TIMER = 7;
 const IRQ_S_EXT = 9;
@@ -162,7 +162,7 @@ function addPlic(soc: FdtNode, options: VirtFdtOptions, phandle: number, intcHan
     "#address-cells": cells(0),
     "#interrupt-cells": cells(1),
     "interrupt-controller": empty,
-    // Contexts are numbered by their place in this list.
+    // A context's number is its position in this list.
     "interrupts-extended": cells(...intcHandles.flatMap((h) => [h, machine, h, IRQ_S_EXT])),
     "riscv,ndev": cells(PLIC_NDEV),
   });

@@ -23,7 +23,7 @@ export const VIRT_MEMMAP = {
 
 export const FLASH_SIZE = VIRT_MEMMAP.flash.size / 2;
 
-/** Sources of the PLIC. Slot i of virtio has VIRTIO + i, INTA of the PCIe bus has PCIE. */
+/** PLIC sources. Slot i of virtio has VIRTIO + i, INTA of the PCIe bus has PCIE. */
 export const VIRT_IRQ = { VIRTIO: 1, UART0: 10, RTC: 11, PCIE: 32 } as const;
 export const VIRTIO_COUNT = 8;
 /** Highest source number of the PLIC (`riscv,ndev`). */

@@ -1,4 +1,4 @@
-// The board as a whole, on an accelerator that only remembers what it was told.
+// The board as a whole, on a fake accelerator that records the calls.
 import { beforeEach, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { CharPipe } from "../devices/char-backend.ts";
@@ -142,7 +142,7 @@ it("registers the devices' sections in QEMU's order", async () => {
   ]);
 });
 
-it("answers at QEMU's addresses and faults elsewhere", async () => {
+it("has devices at QEMU's addresses and faults elsewhere", async () => {
   const machine = await make({ kernel: kernelImage(1) });
   const space = machine.addressSpace;
   expect(space.read(0x30000000, 4)).toBe(0x00081b36n);
@@ -157,7 +157,7 @@ it("answers at QEMU's addresses and faults elsewhere", async () => {
   expect(vm.lines.get(10)).toBe(true);
 });
 
-it("starts hart 0 at the kernel in S-mode with a0 and a1, and does so again after a reset", async () => {
+it("starts hart 0 at the kernel in S-mode with a0 and a1, also after a reset", async () => {
   const machine = await make({ kernel: kernelImage(7), append: "hello" });
   const check = (seed: number): void => {
     const [boot, other] = cpus.all;
@@ -186,7 +186,7 @@ it("starts all harts at the reset vector in M-mode with a firmware file", async 
   expect(ram(0x1000, 4)).toEqual(Uint8Array.of(0x97, 0x02, 0, 0));
 });
 
-it("takes a flash that is in command mode out of the address space", async () => {
+it("removes a flash in command mode from the address space", async () => {
   const machine = await make({ kernel: kernelImage(1) });
   machine.addressSpace.write(0x22000000, 4, 0x00900090n);
   expect(vm.slots.get(2)).toBe(false);
@@ -200,7 +200,7 @@ it("takes a flash that is in command mode out of the address space", async () =>
   expect(dirty).toBe(2);
 });
 
-it("does what the guest asks of the test device", async () => {
+it("executes the guest's requests to the test device", async () => {
   const machine = await make({ kernel: kernelImage(1) });
   const events: MachineEvent[] = [];
   machine.onEvent((event) => events.push(event));
@@ -216,7 +216,7 @@ it("does what the guest asks of the test device", async () => {
   ]);
 });
 
-it("leaves memory to what arrives, and cannot start again without a kernel", async () => {
+it("does not write the memory of an incoming machine, which cannot reset without a kernel", async () => {
   const machine = await make({ incoming: true });
   expect(ram(0x1000, 4)).toEqual(new Uint8Array(4));
   const events: MachineEvent[] = [];
@@ -227,6 +227,6 @@ it("leaves memory to what arrives, and cannot start again without a kernel", asy
   expect(events[1]).toMatchObject({ event: "SHUTDOWN", reason: expect.stringContaining("without a kernel") });
 });
 
-it("refuses memory sizes that no page table maps well", () => {
+it("refuses memory sizes that are not a multiple of 2 MiB", () => {
   expect(() => virtRamBlocks(3 * MIB)).toThrow("expected a multiple of 2 MiB, found 3145728 bytes");
 });

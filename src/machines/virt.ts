@@ -1,6 +1,6 @@
-// QEMU's RISC-V `virt` board: the whole machine wired in one function. Addresses, interrupt numbers, RAM
-// block names and the order of sections are QEMU 7.2's. Interrupt controller, software interrupts and
-// timers live in the hypervisor half; this is everything else.
+// QEMU's RISC-V `virt` board: the whole machine, wired in one function. Addresses, interrupt numbers, RAM
+// block names and the order of sections are QEMU 7.2's. Everything but the interrupt controller, software
+// interrupts and timers, which are in the hypervisor half.
 import type { Clock, SetTimer } from "../base/clock.ts";
 import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
@@ -48,7 +48,7 @@ const RNG_SEED_SIZE = 32;
 const A0 = 10;
 const A1 = 11;
 
-/** What a guest that started on QEMU's default `rv64` CPU was told it has, and what is here beyond that. */
+/** The extensions of QEMU's default `rv64` CPU, and those that Wherry adds. */
 export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
   ...["i", "m", "a", "f", "d", "c"],
   ...["zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihintpause", "zihpm"],
@@ -57,9 +57,14 @@ export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
 ];
 
 export interface RtcOptions {
-  /** Where it starts, in ns since 1970. Default: the host's time. A machine that arrives brings its own. */
+  /**
+   * The initial time, in ns since 1970. Default: the host's time. An incoming machine brings its own time.
+   */
   readonly baseNs?: bigint | undefined;
-  /** What it goes on with: the host's wall clock (the default), or guest time, which stands still with the machine. */
+  /**
+   * The clock that advances it: the host's wall clock (the default), or guest time, which stops with the
+   * machine.
+   */
   readonly clock?: "host" | "vm" | undefined;
 }
 
@@ -72,34 +77,39 @@ export interface VirtOptions extends BootOptions {
   readonly isaExtensions?: readonly string[];
   /** Default: `riscv,sv57`. */
   readonly mmuType?: string;
-  /** virtio-mmio version 1, as QEMU has by default. Default: version 2. */
+  /** virtio-mmio version 1, QEMU's default. Default here: version 2. */
   readonly legacyVirtio?: boolean;
 }
 
-// A board does not look at its devices' own state.
+// The board does not access its devices' own state.
 // oxlint-disable-next-line typescript/no-explicit-any
 type AnyVirtioDevice = VirtioDevice<any>;
 
-/** What the host gives the board. */
+/** The board's connections to the host. */
 export interface VirtBackends {
   readonly clock: Clock;
   readonly setTimer: SetTimer;
   readonly randomBytes: (length: number) => Uint8Array;
-  /** Run a task soon, after other events of the VMM thread had their turn. */
+  /** Runs a task soon, after pending events of the VMM thread. */
   readonly defer: (task: () => void) => void;
   readonly serial: CharBackend;
-  /** At most eight; the first goes into the highest slot, as in QEMU. */
+  /** At most eight; the first device is in the highest slot, as in QEMU. */
   readonly virtio?: readonly ((host: VirtioHost) => AnyVirtioDevice)[];
   readonly drives?: readonly Ownable[];
 }
 
 export interface VirtParts {
-  /** With the memory blocks of virtRamBlocks, in their order. */
+  /** Its memory blocks are those of virtRamBlocks, in the same order. */
   readonly vm: AcceleratorVm;
   readonly cpus: Cpus;
-  /** Sections of the hypervisor half (vCPUs, timer, interrupt controller); the devices' follow them. */
+  /**
+   * Sections of the hypervisor half (vCPUs, timer, interrupt controller). The devices' sections follow them.
+   */
   readonly sections: readonly Section[];
-  /** Interrupt controller and timer of the hypervisor half. Without it the machine is not traded with QEMU. */
+  /**
+   * Interrupt controller and timer of the hypervisor half. Without it, the machine cannot be moved to or from
+   * QEMU.
+   */
   readonly irqchip?: Irqchip;
 }
 
@@ -121,7 +131,7 @@ export function virtRamBlocks(
 }
 
 export class VirtMachine extends Machine {
-  /** Where the guest's accesses outside of RAM go. */
+  /** The devices behind the guest's accesses outside RAM. */
   readonly addressSpace = new AddressSpace();
   readonly boot: BootPlan;
 
@@ -130,7 +140,7 @@ export class VirtMachine extends Machine {
     this.boot = boot;
   }
 
-  /** What the accelerator calls. */
+  /** Event handlers for the accelerator. */
   events(serial: CharBackend): VmEvents {
     return {
       mmio: this.addressSpace,
@@ -142,14 +152,18 @@ export class VirtMachine extends Machine {
     };
   }
 
-  /** A suspended guest needs nothing from the board: its last hart waits in the hypervisor half for an interrupt. */
+  /**
+   * A suspended guest needs nothing from the board: its last hart waits for an interrupt in the hypervisor
+   * half.
+   */
   #systemEvent(event: SystemEvent): void {
     if (event === "reset") this.resetByGuest();
     else if (event === "shutdown") this.shutdownByGuest("guest-shutdown");
     else if (event === "crash") this.crash("the guest asked for a shutdown after a failure", "shutdown");
   }
 
-  // The guest asks from inside an access that its vCPU waits for, so what it asks for happens soon, not now.
+  // The guest's request comes during an access whose vCPU waits for the answer, so it is executed soon, not
+  // now.
 
   resetByGuest(): void {
     if (this.boot.canReset) this.#soon(this.reset(true));
@@ -165,14 +179,17 @@ export class VirtMachine extends Machine {
   }
 
   #soon(work: Promise<unknown>): void {
-    // The vCPU that asks executes nothing more, nor do others for long: which instruction is the last must not depend on
-    // the host. Should `work` find the VM destroyed, so does this.
+    // Neither the requesting vCPU nor, for long, any other executes further: the last instruction must not
+    // depend on the host. If `work` finds the VM destroyed, so does this.
     this.cpus.pauseAll().catch(() => {});
     work.catch((error: unknown) => this.emit({ event: "GUEST_PANICKED", message: messageOf(error) }));
   }
 }
 
-/** Throws BootError if an image is unusable or does not fit. Call `initialize` on the machine before it starts. */
+/**
+ * Throws BootError if an image is unusable or does not fit. Call `initialize` on the machine before starting
+ * it.
+ */
 export function createVirtMachine(
   options: VirtOptions,
   parts: VirtParts,
@@ -223,11 +240,11 @@ export function createVirtMachine(
     irq: irq(VIRT_IRQ.UART0),
     clock: guestClock,
     clockHz: UART_CLOCK_HZ,
-    // A driver reads it before each byte that it sends.
+    // A driver reads LSR before each byte that it sends.
     lsrShadow: vm.shadowRead?.(VIRT_MEMMAP.uart0.base + UART_LSR),
   });
   space.add("serial", VIRT_MEMMAP.uart0.base, UART_SIZE, serial);
-  // THR, at one byte an exit the dearest register; what a driver waits for it reads.
+  // THR is the most expensive register, with one exit for each byte. A driver polls LSR for its effect.
   vm.coalesceMmio?.(VIRT_MEMMAP.uart0.base, 1);
   machine.devices.push(serial);
   addState(serialState, serial.state, () => serial.afterLoad());

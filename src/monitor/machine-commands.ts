@@ -1,5 +1,5 @@
-// The QMP commands about the machine itself: run state, vCPUs, reset, power, and what clients ask first.
-// Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
+// QMP commands for the machine itself: run state, vCPUs, reset, power, and the queries that clients send
+// first. Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { JsonObject } from "./json.ts";
@@ -7,13 +7,13 @@ import type { MigrationControl } from "./migration-control.ts";
 import { int, optional, QmpError, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
-/** The part of the machine that the monitor works on. */
+/** The part of the machine that the monitor uses. */
 export type MonitoredMachine = Pick<
   Machine,
   "runState" | "startBlocker" | "start" | "stop" | "reset" | "emit" | "onEvent"
 >;
 
-/** Throws if the machine is arriving, or was handed over: nothing may make it run, or move it on. */
+/** Throws if the machine is incoming or was handed over: nothing may run it or move it on. */
 export function refuseIfBlocked(machine: MonitoredMachine): void {
   if (machine.startBlocker !== undefined) throw new QmpError(machine.startBlocker);
 }
@@ -22,18 +22,18 @@ export interface QmpHost {
   readonly machine: MonitoredMachine;
   readonly migration: MigrationControl;
   readonly memoryBytes: number;
-  /** One entry a hart: the host's id of the thread that runs it. */
+  /** One entry for each hart: the host's id of its thread. */
   readonly vcpuThreads: readonly number[];
-  /** A hart's registers by name, values as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */
+  /** The registers of a hart by name, as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */
   registers(hart: number): Promise<Record<string, string>>;
   readonly perf: PerfControl;
-  /** What the translator makes of the code at a virtual address of a hart. Rejects with WherryError. */
+  /** A listing of the translation of the code at a hart's virtual address. Rejects with WherryError. */
   trace(hart: number, address: bigint): Promise<string>;
-  /** Ends the machine and its process. Called once, after the answer to `quit` is on its way. */
+  /** Ends the machine and its process. Called once, after the reply to `quit` was sent. */
   quit(): void;
 }
 
-/** The release whose QAPI we follow: clients choose shapes by it. Debian 13 ships it. */
+/** The release whose QAPI we follow, which clients read to choose shapes. It is Debian 13's release. */
 export const QEMU_VERSION = { micro: 0, minor: 0, major: 10 };
 
 export function versionInfo(wherryVersion: string): JsonObject {
@@ -53,7 +53,7 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       status: machine.runState.current,
     })),
     command("query-version", {}, () => versionInfo(wherryVersion)),
-    // No machine has a name so far; the command is there because clients ask.
+    // Machines have no name yet; the command exists because clients send it.
     command("query-name", {}, () => ({})),
     command("query-kvm", {}, () => ({ enabled: false, present: false })),
     command("query-target", {}, () => ({ arch: "riscv64" })),
@@ -69,9 +69,9 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       })),
     ),
     command("stop", {}, async () => {
-      // Before the machine has arrived there is nothing to stop: remember that it is to stay stopped.
+      // An incoming machine does not run yet: record that it must stay stopped.
       if (machine.runState.current === "inmigrate") migration.autostart = false;
-      // It runs on in a moment, here or there: a word said now would be lost.
+      // The machine will resume soon, here or at the destination: a stop now would be lost.
       else if (["finish-migrate", "save-vm"].includes(machine.runState.current))
         throw new QmpError("Migration is not finalized yet");
       else if (machine.runState.running) await machine.stop();
@@ -101,7 +101,7 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       return {};
     }),
     command("system_powerdown", {}, () => {
-      // As in QEMU: the event is sent, and this board has no button that would tell the guest.
+      // As in QEMU: the event is sent, but this board has no button to notify the guest.
       machine.emit({ event: "POWERDOWN" });
       return {};
     }),

@@ -1,6 +1,6 @@
-// Where a machine is moved to or comes from: QEMU's two notations, the URI (`tcp:HOST:PORT`, `unix:PATH`,
-// `file:PATH[,offset=N]`, `exec:COMMAND`) and the `channels` list of QAPI (MigrationChannel, since 8.2), as one type.
-// Left out: rdma:, fd:, vsock, and channels other than the main one.
+// Addresses of migration streams in QEMU's two notations, the URI (`tcp:HOST:PORT`, `unix:PATH`,
+// `file:PATH[,offset=N]`, `exec:COMMAND`) and QAPI's `channels` list (MigrationChannel, since 8.2), as one
+// type. Left out: rdma:, fd:, vsock, and channels other than the main one.
 import type { JsonObject } from "./json.ts";
 import {
   type ArgumentsOf,
@@ -19,10 +19,10 @@ export type MigrationAddress =
   | { readonly transport: "tcp"; readonly host: string; readonly port: number }
   | { readonly transport: "unix"; readonly path: string }
   | { readonly transport: "file"; readonly path: string; readonly offset: number }
-  /** A shell's command line. */
+  /** A shell command line. */
   | { readonly transport: "exec"; readonly command: string };
 
-/** Reads a URI. Port 0 (any free port) is only for listening. Throws QmpError. */
+/** Parses a URI. Port 0 (any free port) is valid only for listening. Throws QmpError. */
 export function parseMigrationUri(uri: string): MigrationAddress {
   const colon = uri.indexOf(":");
   const rest = uri.slice(colon + 1);
@@ -39,8 +39,8 @@ export function parseMigrationUri(uri: string): MigrationAddress {
       return { transport: "exec", command: rest };
     case "fd":
       throw new QmpError(
-        `'${uri}': descriptors are not taken; a machine is read from an inherited file or pipe N with file:/dev/fd/N, ` +
-          "and for a socket there are unix:PATH and tcp:HOST:PORT",
+        `'${uri}': file descriptors are not supported; for an inherited file or pipe N use file:/dev/fd/N, ` +
+          "for a socket unix:PATH or tcp:HOST:PORT",
       );
     case "rdma":
     case "vsock":
@@ -52,7 +52,7 @@ export function parseMigrationUri(uri: string): MigrationAddress {
   }
 }
 
-/** The URI that `parseMigrationUri` reads back as the same address. */
+/** The URI of an address; `parseMigrationUri` returns the same address for it. */
 export function migrationUri(address: MigrationAddress): string {
   switch (address.transport) {
     case "tcp":
@@ -96,10 +96,10 @@ function fileAddress(text: string): MigrationAddress {
 
 const channelMembers = { "channel-type": oneOf(["main", "cpr"]), addr: object };
 
-/** The members of `migrate` and `migrate-incoming` that name the address. */
+/** The members of `migrate` and `migrate-incoming` that hold the address. */
 export const addressMembers = { uri: optional(str), channels: optional(list(struct(channelMembers))) };
 
-/** The address in the arguments of `command`: exactly one of `uri` and `channels`. Throws QmpError. */
+/** The address in the arguments of `command`: either `uri` or `channels`. Throws QmpError. */
 export function addressOf(args: ArgumentsOf<typeof addressMembers>, command: string): MigrationAddress {
   const { uri, channels } = args;
   if ((uri === undefined) === (channels === undefined)) {
@@ -116,7 +116,7 @@ export function addressOf(args: ArgumentsOf<typeof addressMembers>, command: str
   return channelAddress(channel.addr);
 }
 
-/** A MigrationAddress union of QAPI: the discriminators are `transport` and, for sockets, `type`. */
+/** Reads QAPI's union MigrationAddress: the discriminators are `transport` and, for sockets, `type`. */
 function channelAddress(addr: JsonObject): MigrationAddress {
   const at = "channels[0].addr.";
   const { transport, ...rest } = addr;
@@ -139,7 +139,7 @@ function channelAddress(addr: JsonObject): MigrationAddress {
   return { transport: "tcp", host, port: portOf(port, `${host}:${port}`) };
 }
 
-/** The command line that runs a program with these arguments. */
+/** A shell command line that runs a program with these arguments. */
 function shellCommand(args: readonly string[]): string {
   const [shell, dashC, command, ...more] = args;
   if (shell === "/bin/sh" && dashC === "-c" && command !== undefined && more.length === 0) return command;

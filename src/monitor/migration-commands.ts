@@ -1,5 +1,5 @@
-// The migration commands of QMP, shapes as in qapi/migration.json of QEMU 10.0.
-// Parameters and capabilities that Wherry has no use for are not listed, and setting one is an error that names it.
+// QMP's migration commands; shapes as in qapi/migration.json of QEMU 10.0. Parameters and capabilities
+// without a function in Wherry are not listed, and setting one is an error that names it.
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
@@ -9,7 +9,7 @@ import type { ArrivalInfo, MigrationControl } from "./migration-control.ts";
 import { bool, list, oneOf, optional, QmpError, str, struct, uint64 } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
-/** `downtime-limit` has this maximum in QEMU: 2000 s. */
+/** QEMU's maximum for `downtime-limit`: 2000 s. */
 const MAX_DOWNTIME_LIMIT_MS = 2_000_000;
 
 function ramStats(ram: MigrationProgress): JsonObject {
@@ -34,7 +34,7 @@ function ramStats(ram: MigrationProgress): JsonObject {
   };
 }
 
-/** QAPI MigrationInfo. Members that do not apply are absent, as in QEMU: with no migration so far it is empty. */
+/** QAPI MigrationInfo. Members that do not apply are absent, as in QEMU: without a migration it is empty. */
 export function migrationInfo(info: MigrationProgress | ArrivalInfo | undefined): JsonObject {
   if (info === undefined) return {};
   if ("listening" in info) {
@@ -59,7 +59,10 @@ export function migrationInfo(info: MigrationProgress | ArrivalInfo | undefined)
   return result;
 }
 
-/** QAPI has no word for a move whose end is not known; `postcopy-paused` also means: keep both, a person decides. */
+/**
+ * QAPI has no status for a move with unknown outcome; `postcopy-paused` has the same consequence: keep both
+ * machines until the user decides.
+ */
 export function statusWord(status: MigrationStatus): string {
   return status === "unresolved" ? "postcopy-paused" : status;
 }
@@ -78,7 +81,7 @@ function socketAddresses(address: MigrationAddress): JsonValue {
 
 const UNDER_WAY = new Set(["setup", "active", "device", "cancelling"]);
 
-/** Old arguments of `migrate`, accepted where they ask for nothing. */
+/** Obsolete arguments of `migrate`, accepted with values that have no effect. */
 const OBSOLETE = {
   blk: optional(bool),
   inc: optional(bool),
@@ -187,7 +190,10 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
   ];
 }
 
-/** QAPI MigrationCapability of QEMU 10.0 and 7.2. Switching one off that we do not have is fine: it is off. */
+/**
+ * QAPI MigrationCapability of QEMU 10.0 and 7.2. A client may switch off a capability that we lack: it is
+ * off.
+ */
 const CAPABILITIES = [
   ...[
     "xbzrle",
@@ -204,7 +210,7 @@ const CAPABILITIES = [
   ...["zero-copy-send", "postcopy-preempt", "switchover-ack", "dirty-limit", "mapped-ram"],
 ];
 
-/** Ours: the release whose streams are written. As a parameter, empty for Wherry's own protocol. */
+/** Wherry's parameter for the QEMU release whose streams are written; empty for Wherry's own protocol. */
 const profileMember = { "x-wherry-profile": optional(str) };
 
 const parameterMembers = {

@@ -1,4 +1,4 @@
-// The service on fake machines: moves between two of them, files in memory, and what is refused.
+// The service on fake machines: moves between two of them, files in memory, and refusals.
 import { expect, test } from "vitest";
 import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
 import { PROFILE, qemuDestination, TradingMachine } from "../../test/migration/fake-qemu.ts";
@@ -90,7 +90,7 @@ test.each([
   if (state === "running") await destination.machine.stop();
 });
 
-test("a move to nowhere fails, and the machine runs on", async () => {
+test("a move without a destination fails, and the machine keeps running", async () => {
   const { service } = setUp();
   const source = service();
   await source.machine.start();
@@ -101,7 +101,7 @@ test("a move to nowhere fails, and the machine runs on", async () => {
   await source.machine.stop();
 });
 
-test("save leaves the machine running; the file arrives elsewhere", async () => {
+test("save leaves the machine running; the file can be loaded elsewhere", async () => {
   const { service, files } = setUp();
   const source = service();
   await source.machine.start();
@@ -134,7 +134,7 @@ test("save leaves the machine running; the file arrives elsewhere", async () => 
   });
 });
 
-test("a move into a file leaves the machine stopped, and it may go on by the user's word, as QEMU's does", async () => {
+test("a move into a file leaves the machine stopped, and the user may resume it, as with QEMU", async () => {
   const { service, files } = setUp();
   const source = service();
   await source.machine.start();
@@ -155,7 +155,7 @@ test("a move into a file leaves the machine stopped, and it may go on by the use
   await source.machine.stop();
 });
 
-test("a profile: what it takes is explained, refusals reject at once, a save and a move are QEMU's to load", async () => {
+test("a profile: conditions are explained, refusals reject at once, a save and a move can be loaded by QEMU", async () => {
   const { network, files, transport } = setUp();
   const world = new World();
   const machine = new TradingMachine({ world });
@@ -192,7 +192,7 @@ test("a profile: what it takes is explained, refusals reject at once, a save and
   world.running?.halt();
 });
 
-test("closing gives up a move; the machine is the source's, and the destination waits for nothing", async () => {
+test("closing aborts a move; the machine stays at the source, and the destination stops waiting", async () => {
   const { service } = setUp();
   const slow = { maxBandwidthBytesPerSecond: 1 };
   for (const end of ["source", "destination"] as const) {
@@ -213,7 +213,7 @@ test("closing gives up a move; the machine is the source's, and the destination 
   }
 });
 
-test("closing gives up a save, and leaves no file", async () => {
+test("closing aborts a save, and leaves no file", async () => {
   const { service, files } = setUp();
   const source = service();
   await source.machine.start();
@@ -225,7 +225,7 @@ test("closing gives up a save, and leaves no file", async () => {
   await source.machine.stop();
 });
 
-test("what is refused, in QEMU's words where it has them", async () => {
+test("refusals, with QEMU's messages where it has them", async () => {
   const { migration } = setUp().service();
   await expect(migration.incoming(socket)).rejects.toThrow(
     "'-incoming' was not specified on the command line",

@@ -1,5 +1,5 @@
-// One machine's migration as a whole: outgoing moves, an arrival, snapshots, and the parameters for them.
-// The host injects how addresses become channels; what happens on a channel is in ../migration.
+// Migration of one machine: outgoing moves, an arrival, snapshots, and their parameters. The host injects the
+// transport that opens channels; the protocol on a channel is in ../migration.
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import { MigrationDestination } from "../migration/load/move-destination.ts";
@@ -29,16 +29,16 @@ import type {
 import { QmpError } from "./qapi.ts";
 
 export type SocketMigrationAddress = Extract<MigrationAddress, { transport: "tcp" | "unix" }>;
-/** Files and commands: streams that nobody answers. */
+/** Files and commands: one-way streams without replies. */
 export type StreamMigrationAddress = Exclude<MigrationAddress, SocketMigrationAddress>;
 
 export interface MigrationListener {
-  /** As asked for, with the port that was given for port 0. */
+  /** The requested address; port 0 is replaced by the assigned port. */
   readonly address: SocketMigrationAddress;
   close(): Promise<void>;
 }
 
-/** How the host makes channels. Everything rejects with a WherryError that names the address. */
+/** The host's channels. Every method rejects with a WherryError that names the address. */
 export interface MigrationTransport {
   connect(address: SocketMigrationAddress): Promise<Channel>;
   listen(address: SocketMigrationAddress, onChannel: (channel: Channel) => void): Promise<MigrationListener>;
@@ -48,12 +48,12 @@ export interface MigrationTransport {
 
 export interface MigrationServiceOptions {
   readonly transport: MigrationTransport;
-  /** The machine waits to arrive: `incoming` may be called, once. */
+  /** The machine waits for its state: `incoming` may be called once. */
   readonly expectsArrival: boolean;
   readonly autostart: boolean;
-  /** What the platform gives a move. Default: what all have. */
+  /** The platform's part of a move. Default: the functions that all platforms have. */
   readonly host?: MigrationHost;
-  /** The arrival came to its end: without an error the machine is here. */
+  /** The arrival has ended; without an error, the machine is here. */
   readonly onArrival: (error?: Error) => void;
 }
 
@@ -76,7 +76,7 @@ export class MigrationService implements MigrationControl {
   #arrival: ArrivalInfo | undefined;
   #autostart: boolean;
   #listener: MigrationListener | undefined;
-  /** The snapshot under way, out or in. */
+  /** The channel of the snapshot under way, in or out. */
   #file: Channel | undefined;
   #fileWork: Promise<unknown> = Promise.resolve();
   #closing: Error | undefined;
@@ -96,7 +96,7 @@ export class MigrationService implements MigrationControl {
     if (this.#destination !== undefined) this.#destination.autostart = on;
   }
 
-  /** The return path carries the acknowledgement without which no move completes: it cannot be switched off. */
+  /** The return path carries the acknowledgement that every move needs: it cannot be switched off. */
   get capabilities(): ReadonlyMap<string, boolean> {
     return this.#capabilities;
   }
@@ -218,7 +218,7 @@ export class MigrationService implements MigrationControl {
         this.#fileWork = this.#load(channel, address);
       }
     } catch (error) {
-      // Nothing has begun: another address may be tried.
+      // Nothing has started: another address may be tried.
       this.#arrival = undefined;
       throw error;
     }
@@ -268,8 +268,8 @@ export class MigrationService implements MigrationControl {
   }
 
   /**
-   * This process is about to end. What is under way is given up and leaves nothing behind: no half file, and no
-   * machine at a destination whose source goes on, or the other way round. Never rejects.
+   * This process is about to end. Aborts what is under way and leaves no half-written file, and no machine at
+   * a destination while the source resumes, or the reverse. Never rejects.
    */
   async close(): Promise<void> {
     this.#closing = new Error("this process is ending");
@@ -290,7 +290,10 @@ function isSocket(address: MigrationAddress): address is SocketMigrationAddress 
   return address.transport === "tcp" || address.transport === "unix";
 }
 
-/** What QEMU's RAM can be sent as, and where. Wherry's own protocol has neither: its pages are hashed in one stream. */
+/**
+ * Refuses capabilities that do not apply to the profile and address. Wherry's own protocol has neither: it
+ * hashes its pages in one stream.
+ */
 function refuseCapabilities(
   { multifd, mappedRam }: RamCapabilities,
   address: MigrationAddress,

@@ -1,10 +1,10 @@
-// The QMP commands about where time goes: ours, since QEMU counts nothing of the kind.
+// QMP commands for profiling. They are Wherry's own: QEMU has no equivalent.
 import { hex } from "../base/hex.ts";
 import type { PerfControl, PerfReport } from "../accelerator/perf-report.ts";
 import { bool, QmpError } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
-/** A report as QMP has it: times in ns. */
+/** A report in QMP's form, with times in ns. */
 export type PerfInfo = {
   readonly "elapsed-ns": number;
   readonly harts: {
@@ -12,9 +12,9 @@ export type PerfInfo = {
     readonly instructions: number;
     readonly "translated-instructions": number;
     readonly "tlb-refills": number;
-    /** Absent where the host cannot tell. */
+    /** Absent if the host does not report it. */
     readonly "steal-ns"?: number;
-    /** Samples by place; `activities` has their number as slice. */
+    /** Samples by address; the activity `slice` of `activities` has their total. */
     readonly hot: { readonly address: string; readonly count: number }[];
     readonly activities: { readonly name: string; readonly count: number; readonly ns: number }[];
   }[];
@@ -53,7 +53,7 @@ export function perfCommands(perf: PerfControl): QmpCommand[] {
       return {};
     }),
     command("x-wherry-query-perf", {}, () => {
-      if (!perf.counting) throw new QmpError("Nothing is counted: enable it with x-wherry-perf");
+      if (!perf.counting) throw new QmpError("Profiling is off: enable it with x-wherry-perf");
       return perfInfo(perf.read());
     }),
   ];

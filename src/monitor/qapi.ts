@@ -1,9 +1,9 @@
-// Argument types of QMP commands: a small part of QEMU's QAPI (docs/devel/qapi-code-gen), enough to check what a
-// client sends and to say what is wrong in the words of QEMU's own visitors.
+// Argument types of QMP commands: the small part of QEMU's QAPI (docs/devel/qapi-code-gen) needed to check a
+// client's arguments and report errors with the messages of QEMU's visitors.
 import { WherryError } from "../base/errors.ts";
 import { isObject, type JsonObject, type JsonValue } from "./json.ts";
 
-/** The classes of QMP errors (qapi/error.json). All but GenericError exist because some client tests for them. */
+/** Classes of QMP errors (qapi/error.json). All but GenericError exist because some client tests for them. */
 export type ErrorClass =
   | "GenericError"
   | "CommandNotFound"
@@ -11,7 +11,7 @@ export type ErrorClass =
   | "DeviceNotFound"
   | "KVMMissingCap";
 
-/** What goes back to the client as `{"error": {"class", "desc"}}`. */
+/** An error reply to the client: `{"error": {"class", "desc"}}`. */
 export class QmpError extends WherryError {
   readonly errorClass: ErrorClass;
 
@@ -21,7 +21,7 @@ export class QmpError extends WherryError {
   }
 }
 
-/** Reads a JSON value as T. `path` is the argument's name as messages have it. Throws QmpError. */
+/** Reads a JSON value as T. `path` is the argument's name in messages. Throws QmpError. */
 export interface Type<T> {
   readonly read: (value: JsonValue, path: string) => T;
   readonly optional?: boolean;
@@ -39,7 +39,7 @@ type OptionalNames<M extends Members> = {
   [K in keyof M]: M[K] extends OptionalType<unknown> ? K : never;
 }[keyof M];
 
-/** The object that `members` describes. */
+/** The object type that `members` describes. */
 export type ArgumentsOf<M extends Members> = {
   [K in Exclude<keyof M, OptionalNames<M>>]: ReadType<M[K]>;
 } & { [K in OptionalNames<M>]?: ReadType<M[K]> };
@@ -67,7 +67,7 @@ function integer(value: JsonValue): number | undefined {
   return typeof value === "number" && Number.isInteger(value) ? value : undefined;
 }
 
-/** An unsigned 64-bit number; what lies beyond 2^53 is rounded to a double. */
+/** An unsigned 64-bit number; values above 2^53 are rounded to a double. */
 export const uint64: Type<number> = {
   read(value, path) {
     const n = integer(value);
@@ -84,7 +84,7 @@ export const int: Type<number> = {
   },
 };
 
-/** One word of a list. QEMU names the member alone in this message, not the way to it. */
+/** One word of a list. As in QEMU, the message names the member without its path. */
 export function oneOf<const W extends string>(words: readonly W[]): Type<W> {
   return {
     read(value, path) {
@@ -106,7 +106,7 @@ export function list<T>(element: Type<T>): Type<T[]> {
   };
 }
 
-/** A struct: required members must be there, unknown ones must not. */
+/** A struct: required members must be present, unknown ones must not. */
 export function struct<M extends Members>(members: M): Type<ArgumentsOf<M>> {
   return {
     read(value, path) {
@@ -116,7 +116,7 @@ export function struct<M extends Members>(members: M): Type<ArgumentsOf<M>> {
   };
 }
 
-/** Any object, for a union that the command reads further by itself. */
+/** Any object, for a union that the command parses itself. */
 export const object: Type<JsonObject> = {
   read(value, path) {
     if (!isObject(value)) throw invalidType(path, "object");
@@ -128,7 +128,7 @@ export function optional<T>(type: Type<T>): OptionalType<T> {
   return { read: type.read, optional: true };
 }
 
-/** Reads the members of an object. `prefix` comes before a member's name in messages. Throws QmpError. */
+/** Reads the members of an object. `prefix` precedes a member's name in messages. Throws QmpError. */
 export function readMembers<M extends Members>(members: M, value: JsonObject, prefix = ""): ArgumentsOf<M> {
   const result: Record<string, unknown> = {};
   for (const [name, type] of Object.entries(members)) {

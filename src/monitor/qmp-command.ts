@@ -1,12 +1,12 @@
-// A QMP command: its name, the types of its arguments, and what it does. One row of the monitor's table.
+// A QMP command: its name, the types of its arguments, and its function. One row of the monitor's table.
 import type { JsonObject, JsonValue } from "./json.ts";
 import { type ArgumentsOf, type Members, readMembers } from "./qapi.ts";
 
 export interface QmpCommand {
   readonly name: string;
-  /** Checks the arguments and runs. Throws (or rejects with) QmpError for what the client did wrong. */
+  /** Checks the arguments and runs. Throws (or rejects with) QmpError for a client's mistake. */
   readonly run: (args: JsonObject) => JsonValue | Promise<JsonValue>;
-  /** Done once the successful answer is on its way. */
+  /** Called after the success reply was sent. */
   readonly afterReply?: () => void;
 }
 

@@ -1,5 +1,5 @@
-// A monitor in front of a machine that is only a run state: transcripts as QEMU 7.2 gives them for the same
-// requests (recorded from it), plus what is ours.
+// A monitor with a fake machine that has only a run state: transcripts recorded from QEMU 7.2 for the same
+// requests, and Wherry's own commands.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fakeMonitor } from "../../test/cli/fake-monitor.ts";
@@ -33,7 +33,7 @@ test("before the negotiation only qmp_capabilities is known, after it no more", 
   ]);
 });
 
-test("requests that are none, in QEMU's words", async () => {
+test("malformed requests get QEMU's messages", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const transcript: [string, string, string?][] = [
@@ -101,7 +101,7 @@ test("run state: commands, events before their answer, ids of every kind", async
     { return: {}, id: null },
   ]);
   expect(await client.ask('{"execute":"cont"}')).toEqual([{ return: {} }]);
-  // Both at once: the second sees what the first has done.
+  // Sent together: the second command sees the effect of the first.
   expect(await client.ask('{"execute":"stop","id":"s"}{"execute":"query-status","id":"q"}')).toEqual([
     { timestamp, event: "STOP" },
     { return: {}, id: "s" },
@@ -125,7 +125,7 @@ test("a machine that was handed over is not started", async () => {
   expect(machine.runState.current).toBe("prelaunch");
 });
 
-test("a stop while the machine stands still for a save or a hand-over is refused, not lost", async () => {
+test("a stop during a save or a handover is refused, not lost", async () => {
   for (const state of ["save-vm", "finish-migrate"] as const) {
     const { connect, machine } = fakeMonitor();
     const client = connect();
@@ -136,7 +136,7 @@ test("a stop while the machine stands still for a save or a hand-over is refused
   }
 });
 
-test("events go to every client that has negotiated, and to nobody who left", async () => {
+test("events go to every client that has negotiated and is still connected", async () => {
   const { connect, machine } = fakeMonitor();
   const [a, b, c] = [connect(), connect(), connect()];
   await a.ask('{"execute":"qmp_capabilities"}');
@@ -151,7 +151,7 @@ test("events go to every client that has negotiated, and to nobody who left", as
   expect(c.lines).toEqual([]);
 });
 
-test("quit: SHUTDOWN, the answer, then the end", async () => {
+test("quit: SHUTDOWN, the reply, then the end", async () => {
   const { connect, quits } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
@@ -162,7 +162,7 @@ test("quit: SHUTDOWN, the answer, then the end", async () => {
   expect(quits()).toBe(1);
 });
 
-test("migration: both notations of the address, events only when asked for, progress in QAPI's shape", async () => {
+test("migration: both notations of the address, events only when requested, progress in QAPI's shape", async () => {
   const { connect, migration } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
@@ -220,7 +220,7 @@ test("migration: both notations of the address, events only when asked for, prog
   });
 });
 
-test("a move whose end is not known: the user's word", async () => {
+test("a move with unknown outcome: the user decides", async () => {
   const { connect, migration } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
@@ -237,7 +237,7 @@ test("a move whose end is not known: the user's word", async () => {
   expect(migration.decisions).toEqual(["here"]);
 });
 
-test("the profile of QEMU's streams: a parameter, and what it takes", async () => {
+test("the profile of QEMU's streams: a parameter, and its conditions", async () => {
   const { connect, migration } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');
@@ -261,7 +261,7 @@ test("the profile of QEMU's streams: a parameter, and what it takes", async () =
   ]);
 });
 
-test("capabilities that we do not have stay off", async () => {
+test("capabilities that Wherry lacks stay off", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const set = (capability: string, state: boolean) =>
@@ -275,14 +275,14 @@ test("capabilities that we do not have stay off", async () => {
   expect(await set("xbzrle", true)).toEqual([error("Capability xbzrle is not supported by Wherry")]);
 });
 
-test("libvirt's idea of no bandwidth limit is accepted", async () => {
+test("libvirt's value for no bandwidth limit is accepted", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const request = '{"execute":"migrate-set-parameters","arguments":{"max-bandwidth":9223372036853727232}}';
   expect(await client.ask(request)).toEqual([{ return: {} }]);
 });
 
-test("registers, and a CPU that is not there", async () => {
+test("registers, and a CPU that does not exist", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const ask = (cpu: number) => client.ask(`{"execute":"x-wherry-registers","arguments":{"cpu":${cpu}}}`);
@@ -290,11 +290,11 @@ test("registers, and a CPU that is not there", async () => {
   expect(await ask(2)).toEqual([error("CPU 2 not found: the machine has 2", "DeviceNotFound")]);
 });
 
-test("where time goes: only once it is counted", async () => {
+test("profiling: a report only after it was enabled", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const query = () => client.ask('{"execute":"x-wherry-query-perf"}');
-  expect(await query()).toEqual([error("Nothing is counted: enable it with x-wherry-perf")]);
+  expect(await query()).toEqual([error("Profiling is off: enable it with x-wherry-perf")]);
   await client.ask('{"execute":"x-wherry-perf","arguments":{"enable":true}}');
   expect(await query()).toEqual([
     {
@@ -332,7 +332,7 @@ test("query-commands lists every command once", async () => {
   );
 });
 
-test("whatever a client sends, each request has one answer", async () => {
+test("whatever a client sends, each request gets one reply", async () => {
   const seed = Number(process.env["WHERRY_SEED"] ?? 20_260_103);
   const { monitor, connect } = fakeMonitor();
   const client = connect();

@@ -1,6 +1,6 @@
 // QMP, QEMU's machine protocol (docs/interop/qmp-spec), without a transport: a monitor owns the commands and
-// broadcasts events; each client has a session with its own negotiation, its own order and its own parser.
-// Left out: out-of-band execution. The greeting does not offer it, so clients that know it do without.
+// broadcasts events; each client has a session with its own negotiation, request order and parser. Left out:
+// out-of-band execution; the greeting does not offer it, so clients do not use it.
 import { messageOf } from "../base/errors.ts";
 import type { MigrationChange } from "../migration/save/outgoing-move.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
@@ -12,7 +12,7 @@ import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";
 
 export interface QmpOptions {
-  /** Shown in the greeting's `package`. */
+  /** The version in the greeting's `package`. */
   readonly wherryVersion: string;
   readonly wallNs: () => bigint;
 }
@@ -31,7 +31,7 @@ export class QmpMonitor {
       ...migrationCommands(host.migration, host.machine),
       ...perfCommands(host.perf),
       command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
-      // Here only so that query-commands lists it: the session itself answers it.
+      // Only for query-commands: the session itself handles this command.
       command("qmp_capabilities", { enable: optional(list(str)) }, () => {
         throw new QmpError(
           "Capabilities negotiation is already complete, command ignored",
@@ -51,7 +51,7 @@ export class QmpMonitor {
     host.migration.onChange((change) => this.#migrationEvent(change, host.migration.capabilities));
   }
 
-  /** A new client. `send` gets whole lines; the greeting is sent before this returns. */
+  /** Connects a client. `send` receives whole lines; the greeting is sent before this returns. */
   connect(send: (bytes: Uint8Array<ArrayBuffer>) => void): QmpSession {
     const session = new QmpSession(this, send, () => this.#sessions.delete(session));
     this.#sessions.add(session);
@@ -88,7 +88,7 @@ export class QmpMonitor {
     }
   }
 
-  /** As in QEMU, only a client that has switched the capability `events` on hears of migration. */
+  /** As in QEMU, a client receives migration events only if it has switched the capability `events` on. */
   #migrationEvent(change: MigrationChange, capabilities: ReadonlyMap<string, boolean>): void {
     if (capabilities.get("events") !== true) return;
     if (change.event === "pass") this.broadcast("MIGRATION_PASS", { pass: change.pass });
@@ -96,7 +96,7 @@ export class QmpMonitor {
   }
 }
 
-/** Requests that may wait for their turn before the session stops reading: more is a client gone wild. */
+/** Limit of queued requests, after which the session stops reading: a client that exceeds it is broken. */
 const MAX_QUEUED = 1024;
 
 export class QmpSession {
@@ -123,12 +123,12 @@ export class QmpSession {
     return this.#negotiated;
   }
 
-  /** Bytes from the client, cut as they come. */
+  /** Bytes from the client, in pieces of any size. */
   receive(bytes: Uint8Array): void {
     if (!this.#closed) this.#stream.feed(bytes);
   }
 
-  /** The client is gone. What it asked for and has begun runs on; nothing is sent any more. */
+  /** The client has disconnected. Commands that have begun continue; no more is sent. */
   close(): void {
     this.#closed = true;
     this.#onClose();
@@ -138,7 +138,7 @@ export class QmpSession {
     if (!this.#closed) this.#send(jsonLine(message));
   }
 
-  /** Requests of one client are answered in their order, each after the one before it is done. */
+  /** Requests of one client are handled in order, each after the previous one has finished. */
   #enqueue(answer: () => Promise<Answer>): void {
     if (this.#queued >= MAX_QUEUED) {
       this.send(errorReply(`more than ${MAX_QUEUED} requests are waiting: read the answers first`));
@@ -162,14 +162,14 @@ export class QmpSession {
       const reply = withId({ return: found === undefined ? this.#negotiate(args) : await found.run(args) });
       return { reply, afterReply: found?.afterReply };
     } catch (error) {
-      // Whatever a command throws is this command's failure: a client must not bring the machine down.
+      // An exception from a command fails this command only: a client must not bring the machine down.
       return {
         reply: withId(errorReply(messageOf(error), error instanceof QmpError ? error.errorClass : undefined)),
       };
     }
   }
 
-  /** The command and its arguments. No command: it is the negotiation, which only the session can do. */
+  /** The command and its arguments; undefined for the negotiation command, which the session handles. */
   #lookUp(request: JsonObject): { found: QmpCommand | undefined; args: JsonObject } {
     for (const name of Object.keys(request)) {
       if (!["execute", "arguments", "id"].includes(name)) {

@@ -1,16 +1,17 @@
-// A hart's registers as text, for x-wherry-registers: every register of the cached vCPU state, by its name there.
+// The registers of a hart as text, for x-wherry-registers: every register of the cached vCPU state, by field
+// name.
 import { hex } from "../base/hex.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import type { CpuState } from "../vmm/riscv-cpu-state.ts";
 
-/** Looks at one hart; a running one stands still for that long, the others do not. */
+/** Reads one hart's registers. A running hart is paused meanwhile; the others keep running. */
 export async function readRegisters(cpus: Cpus, hart: number): Promise<Record<string, string>> {
   const cpu = cpus.all[hart];
   if (cpu === undefined) throw new RangeError(`hart ${hart} does not exist`);
   return cpus.synchronizeState(cpu, registerTexts);
 }
 
-/** What decides what a hart's addresses mean. */
+/** The registers that determine a hart's address translation. */
 export async function readTranslation(
   cpus: Cpus,
   hart: number,

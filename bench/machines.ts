@@ -2,14 +2,14 @@
 // program runs in it, so that only one machine computes at a time; a stopped machine's clock stands.
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 import { directory, sleep, until } from "../test/guest/cases.ts";
 import { Console, Qmp } from "../test/guest/machine.ts";
 import { WHERRY } from "./figures.ts";
 
-const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const TREE = fileURLToPath(new URL("..", import.meta.url));
 const START_MS = 20_000;
 const BOOT_MS = 180_000;
 const PROGRAM_MS = 600_000;
@@ -33,12 +33,21 @@ export interface Hardware {
   readonly console: string;
 }
 
-export function wherryMonitor(engine: string): Monitor {
+/** This tree's Wherry, or that of another `tree` (a clone that was built), under this Node. */
+export function wherryMonitor(engine: string, tree?: string): Monitor {
   return {
-    name: WHERRY,
+    name: tree === undefined ? WHERRY : `${WHERRY} in ${basename(tree)}`,
     command: process.execPath,
     arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
-      ...[MAIN, "run", "--paused", "--smp", `${harts}`, "--memory", `${memoryMib}M`],
+      ...[
+        join(tree ?? TREE, "dist/cli/main.js"),
+        "run",
+        "--paused",
+        "--smp",
+        `${harts}`,
+        "--memory",
+        `${memoryMib}M`,
+      ],
       ...["--kernel", kernel, "--initrd", initrd, "--append", APPEND],
       ...["--qmp", `unix:${qmp}`, "--serial", `unix:${console}`],
       ...(engine === "" ? [] : ["--engine", engine]),

@@ -3,11 +3,12 @@
 // Options: --only a,b (programs, or `boot`) --rounds N --engine E --no-qemu --no-native --memory MIB --quick
 //   --perf (one more run of each under Wherry: where the time goes)
 //   --clock cpu (processor time of the processes instead of the programs' own clock, for a host that is busy)
+//   --against DIR (also the Wherry of another tree, a clone that was built: what a change did to the figures)
 //   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs there, and end)
 import { execFileSync } from "node:child_process";
 import { copyFile, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
 import { perfTable } from "../src/cli/perf-table.ts";
 import { DEFAULT_ENGINE } from "../src/hypervisor/engine-kind.ts";
@@ -36,6 +37,7 @@ const given = options({
   clock: "guest",
   "no-qemu": false,
   "no-native": false,
+  against: "",
   memory: 512,
   quick: false,
   perf: false,
@@ -100,6 +102,7 @@ async function chooseMonitors(guest: DebianGuest): Promise<Monitor[]> {
         monitors.push(qemuMonitor(name, command, guest.opensbi));
     }
   }
+  if (given.against !== "") monitors.push(wherryMonitor(given.engine, resolve(given.against)));
   return [...monitors, wherryMonitor(given.engine)];
 }
 

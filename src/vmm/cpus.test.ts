@@ -1,4 +1,4 @@
-// Writeback of vCPU state (seed 000, design 03): which register is written at which level, who pauses for whom.
+// Writeback of vCPU state: which register is written at which level, and which vCPU is paused for it.
 import { expect, test } from "vitest";
 import { oneReg, REG_TYPE, WHERRY_REG } from "../accelerator/one-reg-ids.ts";
 import { MP_STATE } from "../accelerator/mp-state.ts";
@@ -6,7 +6,9 @@ import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.
 import { type Cpu, Cpus, CpusError } from "./cpus.ts";
 import { CPU_ROWS, PUT } from "./riscv-cpu-state.ts";
 
-/** Remembers what is written to it. Like the real one, it stops some turns of the event loop after it was asked. */
+/**
+ * Records what is written to it. Like a real vCPU, it stops some turns of the event loop after the request.
+ */
 class RecordingVcpu implements AcceleratorVcpu {
   readonly id: number;
   readonly registers = new Map<bigint, bigint>();
@@ -75,7 +77,8 @@ async function written(level: (typeof PUT)[keyof typeof PUT]): Promise<string[]>
   return (vcpus[0] as RecordingVcpu).log;
 }
 
-// Design 03's table, by hand and not from CPU_ROWS: what one level writes and another does not.
+// The levels of docs/architecture.md, "The life of a vCPU's state", not derived from CPU_ROWS: what one level
+// writes and another does not.
 const GENERAL = [
   "pc",
   ...Array.from({ length: 31 }, (_, i) => `x${i + 1}`),
@@ -102,7 +105,7 @@ test.each(["RESET", "FULL"] as const)(
   async (level) => {
     const log = await written(PUT[level]);
     expect(log.toSorted()).toEqual([...GENERAL, ...RUN_STATE, "mp=0", "reservation"].toSorted());
-    // INIT_RECEIVED means "at the start address": that must be there first.
+    // INIT_RECEIVED resumes at the start address, which must be set first.
     expect(log.indexOf("mp=0")).toBeGreaterThan(log.indexOf("startArgument"));
   },
 );
@@ -123,7 +126,7 @@ test("everything that the cached copy has is fetched", async () => {
   const fields = new Set<string>(CPU_ROWS.map((r) => r.field));
   expect(Object.keys(state).filter((k) => !fields.has(k))).toEqual([
     "mpState",
-    // Of another VMM: no vCPU has it.
+    // Registers of another VMM, which no vCPU has.
     ...["keptVersion", "keptLength", "kept"],
   ]);
 });
@@ -131,7 +134,7 @@ test("everything that the cached copy has is fetched", async () => {
 test.each([
   [true, [MP_STATE.RUNNABLE, MP_STATE.STOPPED, MP_STATE.STOPPED]],
   [false, [MP_STATE.RUNNABLE, MP_STATE.RUNNABLE, MP_STATE.RUNNABLE]],
-])("a system reset (built-in firmware: %s) starts the harts that it should", async (builtin, mpStates) => {
+])("a system reset (built-in firmware: %s) starts the right harts", async (builtin, mpStates) => {
   const { cpus, vcpus } = harts(3, builtin);
   const wherry = (r: keyof typeof WHERRY_REG): bigint => oneReg(REG_TYPE.WHERRY, WHERRY_REG[r]);
   for (const vcpu of vcpus) {
@@ -161,7 +164,7 @@ test("a reset of states that were not synchronised is refused", () => {
   expect(() => harts(1).cpus.resetAll()).toThrow(CpusError);
 });
 
-test("before a load the copy is the truth: what is there is never fetched, and post-init writes it", async () => {
+test("before a load the copy is authoritative: it is never fetched over, and post-init writes it", async () => {
   const { cpus, vcpus } = harts(2);
   cpus.synchronizeAllPreLoad();
   for (const cpu of cpus.all) cpu.state.pc = 0x8000n + BigInt(cpu.id);
@@ -176,7 +179,7 @@ test("before a load the copy is the truth: what is there is never fetched, and p
   expect(vcpus.flatMap((v) => v.log)).toEqual([]);
 });
 
-test("a look at a running vCPU stops it alone, writes back at RUNTIME, and lets it go on", async () => {
+test("access to a running vCPU pauses only that one, writes back at RUNTIME, and resumes it", async () => {
   const { cpus, vcpus } = harts(2);
   cpus.resumeAll();
   const [, other] = vcpus as [RecordingVcpu, RecordingVcpu];
@@ -188,7 +191,7 @@ test("a look at a running vCPU stops it alone, writes back at RUNTIME, and lets 
   expect(other.log).toEqual([]);
 });
 
-test("on a machine that stands still a look leaves it so; the change is there when it goes on", async () => {
+test("access on a stopped machine leaves it stopped; a change takes effect on resume", async () => {
   const { cpus, vcpus } = harts(1);
   const [cpu] = cpus.all as [Cpu];
   await cpus.synchronizeState(cpu, (state) => (state.pc = 4n));
@@ -199,7 +202,7 @@ test("on a machine that stands still a look leaves it so; the change is there wh
   expect(vcpus[0]?.log.at(-1)).toBe("resume");
 });
 
-test("looks at the same vCPU at the same time do not run into each other", async () => {
+test("concurrent accesses to one vCPU do not interfere", async () => {
   const { cpus, vcpus } = harts(1);
   cpus.resumeAll();
   const [cpu] = cpus.all as [Cpu];
@@ -208,32 +211,32 @@ test("looks at the same vCPU at the same time do not run into each other", async
   expect(vcpus[0]?.paused).toBe(false);
 });
 
-test("a look that fails lets the vCPU go on", async () => {
+test("a failing access resumes the vCPU", async () => {
   const { cpus, vcpus } = harts(1);
   cpus.resumeAll();
-  const look = cpus.synchronizeState(cpus.all[0] as Cpu, () => {
+  const access = cpus.synchronizeState(cpus.all[0] as Cpu, () => {
     throw new RangeError("no");
   });
-  await expect(look).rejects.toThrow("no");
+  await expect(access).rejects.toThrow("no");
   expect(vcpus[0]?.paused).toBe(false);
 });
 
-test("a vCPU that is looked at while the machine stops stays stopped", async () => {
+test("a vCPU accessed while the machine stops stays stopped", async () => {
   const { cpus, vcpus } = harts(2);
   cpus.resumeAll();
-  const look = cpus.synchronizeState(cpus.all[0] as Cpu, (state) => state.pc);
+  const access = cpus.synchronizeState(cpus.all[0] as Cpu, (state) => state.pc);
   await cpus.pauseAll();
-  await look;
+  await access;
   expect(vcpus.map((v) => v.paused)).toEqual([true, true]);
 });
 
-test("a vCPU that is looked at while the machine stops and starts again runs afterwards", async () => {
+test("a vCPU accessed while the machine stops and starts again runs afterwards", async () => {
   const { cpus, vcpus } = harts(1);
   cpus.resumeAll();
-  const look = cpus.synchronizeState(cpus.all[0] as Cpu, (state) => (state.pc = 8n));
+  const access = cpus.synchronizeState(cpus.all[0] as Cpu, (state) => (state.pc = 8n));
   const stopped = cpus.pauseAll();
   cpus.resumeAll();
-  await Promise.all([look, stopped]);
+  await Promise.all([access, stopped]);
   expect(vcpus[0]?.paused).toBe(false);
   expect(vcpus[0]?.registers.get(PC)).toBe(8n);
 });

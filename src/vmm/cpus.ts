@@ -1,6 +1,6 @@
-// The cached copy of each vCPU's state and its dirty mark, and the four hooks that are the only ones to
-// synchronise (seed 000; QEMU's cpu_synchronize_*). Whoever is dirty here is the truth; entry to the guest
-// writes it back. What is written at which level is the architecture's table (riscv-cpu-state.ts).
+// The cached copy of each vCPU's state with its dirty mark, and the four hooks that synchronise it (QEMU's
+// cpu_synchronize_*), the only ones that may. A dirty copy is authoritative; entry to the guest writes it
+// back. The architecture's table gives the level of each register (riscv-cpu-state.ts).
 import { WherryError } from "../base/errors.ts";
 import { MP_STATE } from "../accelerator/mp-state.ts";
 import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.ts";
@@ -22,7 +22,7 @@ const PRIV_S = 1;
 const PRIV_M = 3;
 /** UXL and SXL: 64 bits. */
 const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
-/** What an SBI firmware leaves to a kernel that does not set it: U-mode reads cycle, time and instret. */
+/** SBI firmware sets it for a kernel that does not: U-mode reads cycle, time and instret. */
 const SCOUNTEREN_RESET = 7n;
 
 export class Cpu {
@@ -31,11 +31,11 @@ export class Cpu {
   /** Valid while `dirty`. */
   readonly state: CpuState = cpuState.create();
   readonly common: CpuCommonState = cpuCommonState.create();
-  /** True: `state` is newer than (or as new as) what the vCPU has, and is written back before it runs. */
+  /** If true, `state` is as new as the vCPU's or newer, and is written back before the vCPU runs. */
   dirty = false;
-  /** Calls of synchronizeState under way, and whether the last of them lets the vCPU go on. */
-  looks = 0;
-  goesOn = false;
+  /** Calls of synchronizeState under way, and whether the last of them resumes the vCPU. */
+  accesses = 0;
+  resumeAfter = false;
 
   constructor(vcpu: AcceleratorVcpu) {
     this.id = vcpu.id;
@@ -77,9 +77,11 @@ export class Cpu {
 export class Cpus implements SynchronizeHooks {
   readonly all: readonly Cpu[];
   readonly #vm: AcceleratorVm;
-  /** Where harts start: set by the board. With the built-in firmware only hart 0 starts, in S-mode. */
+  /**
+   * The start address of harts, set by the board. With the built-in firmware only hart 0 starts, in S-mode.
+   */
   resetVector = 0n;
-  /** Between resumeAll and pauseAll. */
+  /** True between resumeAll and pauseAll. */
   #running = false;
 
   constructor(vm: AcceleratorVm) {
@@ -88,42 +90,42 @@ export class Cpus implements SynchronizeHooks {
   }
 
   /**
-   * For those who look at one vCPU (QMP register dumps, a debugger): run `use` on the synchronised copy. A running
-   * vCPU is paused for it and goes on afterwards, unless the machine was stopped meanwhile; the others never stop.
+   * Runs `use` on the synchronised copy of one vCPU (QMP register dumps, a debugger). A running vCPU is
+   * paused meanwhile and resumed, unless the machine was stopped in between; the others never stop.
    */
   async synchronizeState<T>(cpu: Cpu, use: (state: CpuState) => T): Promise<T> {
-    cpu.looks++;
+    cpu.accesses++;
     try {
       if (!cpu.vcpu.paused) {
-        cpu.goesOn = this.#running;
+        cpu.resumeAfter = this.#running;
         await cpu.vcpu.pause();
       }
       if (!cpu.dirty) cpu.fetch();
       return use(cpu.state);
     } finally {
-      cpu.looks--;
-      if (cpu.looks === 0 && cpu.goesOn) this.#enter(cpu);
+      cpu.accesses--;
+      if (cpu.accesses === 0 && cpu.resumeAfter) this.#enter(cpu);
     }
   }
 
-  /** Entry to the guest writes a dirty copy back, at RUNTIME: other vCPUs keep running. */
+  /** Entry to the guest writes a dirty copy back at level RUNTIME: other vCPUs keep running. */
   #enter(cpu: Cpu): void {
-    cpu.goesOn = false;
+    cpu.resumeAfter = false;
     if (cpu.dirty) cpu.put(PUT.RUNTIME);
     cpu.vcpu.resume();
   }
 
   resumeAll(): void {
     this.#running = true;
-    for (const cpu of this.all) cpu.goesOn = true;
-    const free = this.all.filter((cpu) => cpu.looks === 0);
+    for (const cpu of this.all) cpu.resumeAfter = true;
+    const free = this.all.filter((cpu) => cpu.accesses === 0);
     for (const cpu of free) if (cpu.dirty) cpu.put(PUT.RUNTIME);
     for (const cpu of free) this.#enter(cpu);
   }
 
   async pauseAll(): Promise<void> {
     this.#running = false;
-    for (const cpu of this.all) cpu.goesOn = false;
+    for (const cpu of this.all) cpu.resumeAfter = false;
     await Promise.all(this.all.map((cpu) => cpu.vcpu.pause()));
   }
 
@@ -145,8 +147,8 @@ export class Cpus implements SynchronizeHooks {
   }
 
   /**
-   * Architectural reset of the cached copies; all vCPUs are stopped. What the built-in firmware set up in machine mode
-   * stays: with it, machine mode is the hypervisor half's. a0 and a1 are the hart id and the device tree's address.
+   * Architectural reset of the cached copies; all vCPUs are stopped. With the built-in firmware, machine mode
+   * belongs to the hypervisor half and keeps its state. The board sets a0 and a1.
    */
   resetAll(): void {
     for (const cpu of this.all) {
@@ -182,7 +184,10 @@ export class Cpus implements SynchronizeHooks {
     };
   }
 
-  /** First reset, at machine init: the state comes from the accelerator, and is written back at FULL by post-init. */
+  /**
+   * First reset, at machine init: fetches the state from the accelerator; post-init writes it back at level
+   * FULL.
+   */
   async init(): Promise<void> {
     await this.synchronizeAllStates();
     this.resetAll();

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { AcceleratorVm } from "../accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "./machine.ts";
 
-/** A machine whose hooks only write down when they ran; `pauseAll` takes a while. */
+/** A machine whose hooks only record their calls; `pauseAll` takes 20 ms. */
 function recorded(): { machine: Machine; log: string[] } {
   const log: string[] = [];
   const note = (what: string) => () => void log.push(what);
@@ -24,7 +24,7 @@ function recorded(): { machine: Machine; log: string[] } {
   return { machine: new Machine({ name: "test", vm, memory: {} as never, cpus }), log };
 }
 
-test("init, reset: every state is synchronised before, and written back by its one hook after", async () => {
+test("init, reset: every state is synchronised before, and written back afterwards by its one hook", async () => {
   const { machine, log } = recorded();
   await machine.initialize();
   expect(log).toEqual(["states", "reset-irqchip", "reset-cpus", "post-init"]);
@@ -49,10 +49,10 @@ test("start, stop and reset wait for each other", async () => {
   expect(machine.runState.current).toBe("running");
 });
 
-test("one that fails does not hold up the next", async () => {
+test("a failing start does not block the next", async () => {
   const { machine } = recorded();
-  machine.startBlocker = "it arrives";
-  await expect(machine.start()).rejects.toThrow("it arrives");
+  machine.startBlocker = "it is incoming";
+  await expect(machine.start()).rejects.toThrow("it is incoming");
   machine.startBlocker = undefined;
   await machine.start();
   expect(machine.runState.running).toBe(true);

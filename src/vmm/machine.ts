@@ -1,5 +1,5 @@
-// The machine base: what every board is made of, and what migration and the monitor see of it.
-// Owns the run state, the list of sections, and the order of stop, start and reset.
+// The machine base: the common part of all boards, used by migration and the monitor. It owns the run state,
+// the list of sections, and the order of stop, start and reset.
 import { WherryError } from "../base/errors.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { AcceleratorVm } from "../accelerator/accelerator.ts";
@@ -7,37 +7,40 @@ import type { ForeignProfiles } from "./qemu-profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
 import type { Section } from "../state/section.ts";
 
-/** The synchronise hooks as the machine calls them (implemented by Cpus; see cpus.ts). */
+/** The synchronise hooks that the machine calls; Cpus implements them (see cpus.ts). */
 export interface SynchronizeHooks {
   /** Before device state is saved; before reset. */
   synchronizeAllStates(): Promise<void>;
-  /** Marks the VMM's copy as the truth before a load. */
+  /** Marks the cached copies authoritative before a load. */
   synchronizeAllPreLoad(): void;
   /** After a load; after machine init. Writes back at level FULL. */
   synchronizeAllPostInit(): void;
   /** After a system reset. Writes back at level RESET. */
   synchronizeAllPostReset(): void;
-  /** Architectural reset of the cached copies (they are marked dirty). */
+  /** Architectural reset of the cached copies; marks them dirty. */
   resetAll(): void;
   resumeAll(): void;
   pauseAll(): Promise<void>;
 }
 
-/** A device (or backend) with work in flight. */
+/** A device or backend that may have requests in flight. */
 export interface Quiescable {
-  /** The vCPUs have stopped: finish or park all requests in flight; no guest memory is written after it resolves. */
+  /**
+   * The vCPUs have stopped: finishes or parks all requests in flight. After it resolves, guest memory is not
+   * written.
+   */
   quiesce?(): Promise<void>;
-  /** The vCPUs are about to run (again): look at every queue once, re-arm timers. */
+  /** The vCPUs are about to run: polls every queue once and arms timers again. */
   unquiesce?(): void;
   /** System reset. */
   reset?(): void;
 }
 
-/** A disk: on a move the source lets go before the destination opens for writing. */
+/** A disk: in a move the source releases it before the destination opens it for writing. */
 export interface Ownable {
-  /** Flush, give up write access and locks. */
+  /** Flushes, then gives up write access and locks. */
   inactivate(): Promise<void>;
-  /** Take locks and write access. Throws if somebody else holds them. */
+  /** Takes locks and write access. Throws if another process holds them. */
   activate(): Promise<void>;
 }
 
@@ -65,19 +68,22 @@ export class Machine {
   readonly memory: GuestMemory;
   readonly cpus: SynchronizeHooks;
   readonly runState = new RunStateHolder();
-  /** In registration order; migration orders them by priority. */
+  /** In registration order; migration sorts them by priority. */
   readonly sections: Section[] = [];
-  /** Other streams than Wherry's own that this board can be traded in. */
+  /** QEMU's releases that this board can be moved to and from. */
   foreign: ForeignProfiles | undefined;
   readonly devices: Quiescable[] = [];
   readonly drives: Ownable[] = [];
-  /** Put the loaded kernel, device tree and boot registers back (run at reset, after the devices). */
+  /** Restores the loaded kernel, device tree and boot registers; called at reset, after the devices. */
   onReset: () => void = () => {};
-  /** Why this machine must not run now: it is arriving, half loaded, or lives elsewhere. `start` throws it. */
+  /** Why this machine must not run now: it is incoming, half loaded, or runs elsewhere. `start` throws it. */
   startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   #drivesActive = false;
-  /** The last of start, stop and reset: they wait for each other, whoever asks (QMP, a move, the guest). */
+  /**
+   * The last of start, stop and reset: each waits for the one before, whether QMP, a move or the guest
+   * requests it.
+   */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(parts: MachineParts) {
@@ -131,7 +137,7 @@ export class Machine {
     for (const drive of this.drives) await drive.inactivate();
   }
 
-  /** Machine init: everything in its reset state; the hypervisor half takes the vCPU states at level FULL. */
+  /** Machine init: resets everything; the hypervisor half takes the vCPU states at level FULL. */
   async initialize(): Promise<void> {
     await this.cpus.synchronizeAllStates();
     this.#resetParts();
@@ -151,7 +157,7 @@ export class Machine {
     return done;
   }
 
-  /** Run (or go on). The drives are activated first; if that fails nothing has changed. */
+  /** Starts or resumes. Activates the drives first; if that fails, nothing has changed. */
   start(): Promise<void> {
     return this.#inTurn(() => this.#start());
   }
@@ -166,7 +172,10 @@ export class Machine {
     this.emit({ event: "RESUME" });
   }
 
-  /** All vCPUs outside the guest and parked, guest time frozen, devices quiet; then `state`. Gives the state before. */
+  /**
+   * Parks all vCPUs outside the guest, freezes guest time, quiesces devices, then sets `state`. Returns the
+   * previous state.
+   */
   stop(state: RunState = "paused"): Promise<RunState> {
     return this.#inTurn(() => this.#stop(state));
   }
@@ -184,12 +193,12 @@ export class Machine {
     return before;
   }
 
-  /** Resolves when all that was asked for so far (start, stop, reset) has been done. */
+  /** Resolves when all earlier calls of start, stop and reset have completed. */
   settled(): Promise<void> {
     return this.#inTurn(async () => {});
   }
 
-  /** System reset. Runs on if it was running. `guest` says who asked. */
+  /** System reset; a running machine keeps running. `guest` is true if the guest requested it. */
   reset(guest = false): Promise<void> {
     return this.#inTurn(() => this.#reset(guest));
   }

@@ -1,53 +1,59 @@
-// How a machine's state looks in somebody else's stream: QEMU's, release by release. The machine's board makes the
-// profiles (it knows what QEMU's board of that name has); migration writes and reads by them and knows no device.
+// A machine's state in QEMU's streams, by release. The board makes the profiles, since it knows the devices
+// of QEMU's board of the same name; migration reads and writes by them and knows no device.
 import type { Section } from "../state/section.ts";
 
-/** Why this machine, as it is, cannot go there. */
+/** A reason why this machine, in its present state, cannot be moved to that release. */
 export interface Refusal {
-  /** Stable, such as `trade.ram-size`, `trade.device`. */
+  /** A stable code, such as `trade.ram-size` or `trade.device`. */
   readonly code: string;
   readonly message: string;
-  /** What to change on which side. */
+  /** The change that is needed, and on which side. */
   readonly cure: string;
 }
 
-/** For writing: one release. */
+/** Writes streams for one release. */
 export interface StreamProfile {
-  /** `qemu-7.2`. */
+  /** Such as `qemu-7.2`. */
   readonly name: string;
   /**
-   * Everything but RAM and globalstate (which migration writes, as the last one, since it knows what the machine did
-   * before), in the order in which it is written. `encode` is called while the machine stands still.
+   * All sections except RAM and globalstate, in the order in which they are written. Migration writes
+   * globalstate itself, as the last one, since it knows the run state before the stop. `encode` is called
+   * while the machine is stopped.
    */
   readonly sections: readonly Section[];
-  /** RAM blocks in the release's order: each is one of the machine's own, or has `bytes` that the profile holds. */
+  /**
+   * RAM blocks in the release's order: each is one of the machine's, or has `bytes` that the profile holds.
+   */
   readonly ramBlocks: readonly {
     readonly name: string;
     readonly size: number;
     readonly bytes?: Uint8Array<ArrayBuffer>;
   }[];
-  /** Commands that the release does not understand are left out: SWITCHOVER_START before 10.x. */
+  /** False if the release does not know the command SWITCHOVER_START (before 10.x): then it is not sent. */
   readonly switchoverStart: boolean;
-  /** Empty if the machine can go. May fetch vCPU state; the machine goes on running. */
+  /** Empty if the machine can go. May fetch vCPU state; the machine keeps running. */
   refusals(): Promise<readonly Refusal[]>;
-  /** The command lines that fit each other: QEMU's there and Wherry's here. */
+  /** Command lines of equal machines for QEMU there and Wherry here. */
   commandLines(): { readonly qemu: readonly string[]; readonly wherry: readonly string[] };
 }
 
-/** For reading: any release's stream, told apart by what is in it. */
+/** Reads the streams of all releases and detects the release from the contents. */
 export interface ForeignLoader {
-  /** Which release the stream is from, so far as the sections decoded until now tell. */
+  /** The release that wrote the stream, as far as the sections decoded so far tell. */
   readonly release: string | undefined;
-  /** Sections that become devices, by `idstr/instance`. Each accepts all versions that the releases write. */
+  /** Sections that set devices, by `idstr/instance`. Each accepts the versions of all releases. */
   readonly sections: readonly Section[];
-  /** Why a section is dropped (`slirp`: connections end), or undefined if it is not known at all. */
+  /** The reason to drop a section (`slirp`: connections end); undefined if the section is unknown. */
   dropped(idstr: string): string | undefined;
   /**
-   * Why a RAM block that this board does not have is read and dropped (`/rom@etc/acpi/tables`: made anew at each start),
-   * or undefined if it is not known at all.
+   * The reason to read and drop a RAM block that this board lacks (`/rom@etc/acpi/tables`: rebuilt at each
+   * start); undefined if the block is unknown.
    */
   droppedBlock(name: string): string | undefined;
-  /** After all sections were applied and before vCPUs are written back: what the release did not say is rebuilt. */
+  /**
+   * Called after all sections were applied, before vCPUs are written back: rebuilds what the release does not
+   * write.
+   */
   rebuild(): void;
 }
 

@@ -1,5 +1,5 @@
-// A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back at which level.
-// Each row of the table joins a field to its ONE_REG id; the levels are design 03's.
+// A RISC-V vCPU's state in the VMM (the cached copy), and the level at which each part is written back. Each
+// row of the table maps a field to its ONE_REG id.
 import {
   CSR_GENERAL,
   CSR_SUBTYPE,
@@ -26,8 +26,8 @@ export type PutLevel = (typeof PUT)[keyof typeof PUT];
 const RISCV_MP_STATES = [0, 2, 5, 10];
 
 /**
- * `kept` is another VMM's section of this hart, as it came the last time, and `keptVersion` that section's: what it says
- * beyond what a hart here has is given back if the guest returns. A reset forgets it.
+ * `kept` is this hart's section of another VMM's stream as it was last loaded, and `keptVersion` its version:
+ * its content that no hart here has is written back if the guest returns. A reset clears it.
  */
 export const cpuState = defineState(
   "cpu",
@@ -85,7 +85,10 @@ export const cpuState = defineState(
 );
 export type CpuState = StateOf<typeof cpuState>;
 
-/** QEMU's cpu_common: waiting in WFI. `interruptRequest` is always 0 here: lines are driven again after a load. */
+/**
+ * QEMU's cpu_common: waiting in WFI. `interruptRequest` is always 0 here: lines are driven again after a
+ * load.
+ */
 export const cpuCommonState = defineState(
   "cpu_common",
   { version: 1, minimumVersion: 1 },
@@ -97,7 +100,7 @@ interface Row {
   readonly field: keyof CpuState | "halted";
   readonly element: number | undefined;
   readonly id: bigint;
-  /** Written at this level and above. */
+  /** Written at this level and higher levels. */
   readonly from: PutLevel;
 }
 
@@ -114,7 +117,10 @@ const raw = (number: number): bigint => oneReg(REG_TYPE.CSR, number, CSR_SUBTYPE
 const wherry = (name: keyof typeof WHERRY_REG): bigint => oneReg(REG_TYPE.WHERRY, WHERRY_REG[name]);
 const timer = (name: (typeof TIMER_REGS)[number]): bigint => oneReg(REG_TYPE.TIMER, TIMER_REGS.indexOf(name));
 
-/** Order matters once: mstatus, mie and mip are whole registers, so KVM's partial views of them are not used. */
+/**
+ * mstatus, mie and mip are whole registers: the table does not use KVM's partial views of them (sstatus, sie,
+ * sip).
+ */
 export const CPU_ROWS: readonly Row[] = [
   row("pc", oneReg(REG_TYPE.CORE, 0)),
   ...elements("x", 32, (i) => oneReg(REG_TYPE.CORE, i), 1),
@@ -146,7 +152,7 @@ export const CPU_ROWS: readonly Row[] = [
   row("minstret", raw(0xb02)),
   ...elements("pmpcfg", 16, (i) => raw(0x3a0 + i)),
   ...elements("pmpaddr", 16, (i) => raw(0x3b0 + i)),
-  // Owned by the irqchip, the timer or the firmware while the hart runs: never touched at RUNTIME.
+  // Owned by the irqchip, the timer or the firmware while the hart runs: never written at RUNTIME.
   row("mip", wherry("pending"), PUT.RESET),
   row("halted", wherry("halted"), PUT.RESET),
   row("startAddress", wherry("startAddress"), PUT.RESET),

@@ -1,4 +1,4 @@
-// The machine's run state, in QEMU's words (QAPI RunState), and who may move it where.
+// The machine's run state, with QEMU's names (QAPI RunState), and the transitions that are allowed.
 import { WherryError } from "../base/errors.ts";
 
 export type RunState =
@@ -40,7 +40,10 @@ const allowed: Record<RunState, readonly RunState[]> = {
 
 export class RunStateError extends WherryError {}
 
-/** Holds the state; refuses moves that make no sense. `onChange` listeners get (next, previous). */
+/**
+ * Holds the state and refuses transitions that are not allowed. `onChange` listeners receive (next,
+ * previous).
+ */
 export class RunStateHolder {
   #state: RunState = "prelaunch";
   readonly #listeners: ((next: RunState, previous: RunState) => void)[] = [];

@@ -1,15 +1,15 @@
-// A section made from a state definition: how devices and harts that own their state by schema appear
-// in the migration stream. Loading never touches the state before the whole stream has been accepted.
+// A section from a state definition, for devices and harts whose state has a schema. A load does not change
+// the state before the whole stream has been accepted.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { StateDefinition } from "./schema.ts";
 import type { Section } from "./section.ts";
 
-/** `afterLoad` rebuilds what is derived from the state; it runs after the state has been replaced. */
+/** `afterLoad` rebuilds caches of the state; it runs after the state has been replaced. */
 export interface LoadHooks {
   readonly afterLoad?: () => void;
 }
 
-/** `state` stays the same object: a load is copied into it. */
+/** `state` remains the same object: a load copies into it. */
 export function stateSection<T>(
   definition: StateDefinition<T>,
   { idstr, instanceId }: { readonly idstr: string; readonly instanceId: number },

@@ -2,7 +2,7 @@
 // iteration, and for each of its float instructions (loads and stores not counted).
 // npm run bench:float [-- --only WORD]
 import { parseArgs } from "node:util";
-import { configureV8 } from "../src/node/platform.ts";
+import { configureV8 } from "../src/node/node-runtime.ts";
 import { hasFusedMultiplyAdd } from "../src/wasm/fused.ts";
 import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
 

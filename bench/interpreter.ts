@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
 import { ENGINE_KINDS } from "../src/hypervisor/engine-kind.ts";
 import { buildEngineModule } from "../src/hypervisor/riscv/engine.ts";
-import { configureV8 } from "../src/node/platform.ts";
+import { configureV8 } from "../src/node/node-runtime.ts";
 
 const r = (name: string, rd: number, rs1: number, rs2: number): number => asm(name, { rd, rs1, rs2 });
 const i = (name: string, rd: number, rs1: number, imm: number): number => asm(name, { rd, rs1, imm });

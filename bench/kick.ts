@@ -3,14 +3,14 @@
 //   node bench/kick.ts [--engine interpreter] [--kicks N]
 import { parseArgs } from "node:util";
 import { CharPipe } from "../src/devices/char-backend.ts";
-import { buildPulse } from "../src/guest/pulse.ts";
+import { buildPulse } from "../src/guest/pulse-guest.ts";
 import { createMachine } from "../src/host/create-machine.ts";
 import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
 import { CTL_MODE } from "../src/hypervisor/layout.ts";
 import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "../src/hypervisor/requests.ts";
 import type { Vm } from "../src/hypervisor/vm.ts";
-import { monotonicNs } from "../src/node/platform.ts";
-import { nodePlatform } from "../src/node/machine-host.ts";
+import { monotonicNs } from "../src/node/node-runtime.ts";
+import { nodePlatform } from "../src/node/node-platform.ts";
 
 const { values } = parseArgs({
   options: { engine: { type: "string", default: "translator" }, kicks: { type: "string", default: "20000" } },

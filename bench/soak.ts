@@ -2,7 +2,7 @@
 // resident memory is read after each. All of the guest's RAM is touched first, so what grows later is not the guest's.
 //   node bench/soak.ts [--minutes N] [--engine E] [--seed S]
 import { join } from "node:path";
-import { fetchDebianGuest } from "../src/guest/debian.ts";
+import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { directory, options } from "../test/guest/cases.ts";
 import { compileGuest, writeInitramfs } from "./build.ts";
 import { guestPrograms } from "./debian.ts";

@@ -6,7 +6,7 @@ import { open, readFile, rm, stat } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian.ts";
+import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { directory, options, sleep, until } from "../test/guest/cases.ts";
 import { Machine, wherry } from "../test/guest/machine.ts";
 import { writeSection } from "./document.ts";

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildPulse, PULSE_ADDRESS } from "../src/guest/pulse.ts";
+import { buildPulse, PULSE_ADDRESS } from "../src/guest/pulse-guest.ts";
 
 const QEMU = "qemu-system-riscv64";
 const RUN_MS = 90_000;

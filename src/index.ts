@@ -5,9 +5,9 @@ export type { Clock, SetTimer } from "./base/clock.ts";
 export { messageOf, WherryError } from "./base/errors.ts";
 export { type CharBackend, CharPipe } from "./devices/char-backend.ts";
 export type { BlockBackend } from "./devices/virtio/block-backend.ts";
-export { VirtioBlk } from "./devices/virtio/blk.ts";
-export { VirtioNet } from "./devices/virtio/net.ts";
-export { VirtioRng } from "./devices/virtio/rng.ts";
+export { VirtioBlk } from "./devices/virtio/virtio-blk.ts";
+export { VirtioNet } from "./devices/virtio/virtio-net.ts";
+export { VirtioRng } from "./devices/virtio/virtio-rng.ts";
 export {
   type CreatedMachine,
   createMachine,
@@ -17,9 +17,9 @@ export {
 export { HostedMachine, type HostedMachineOptions } from "./host/hosted-machine.ts";
 export type { GuestEnd } from "./host/machine-end.ts";
 export { MemorySink, pieceChannel } from "./host/memory-snapshot.ts";
-export type { HostPlatform } from "./host/platform.ts";
-export { runTranslator, type TranslatorThreadData } from "./host/translator.ts";
-export { runVcpu, type VcpuThreadData } from "./host/vcpu.ts";
+export type { HostPlatform } from "./host/host-platform.ts";
+export { runTranslator, type TranslatorThreadData } from "./host/run-translator.ts";
+export { runVcpu, type VcpuThreadData } from "./host/run-vcpu.ts";
 export type { EngineKind } from "./hypervisor/engine-kind.ts";
 export type { ThreadHandle } from "./hypervisor/vm.ts";
 export type { Channel, SnapshotSink } from "./stream/channel.ts";

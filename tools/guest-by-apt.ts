@@ -7,8 +7,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, normalize } from "node:path";
-import { fetchDebianGuest } from "../src/guest/debian.ts";
-import { DEFAULT_SUITE } from "../src/guest/suite.ts";
+import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
+import { DEFAULT_SUITE } from "../src/guest/debian-suite.ts";
 import { separateApt } from "./apt.ts";
 
 const PACKAGES = ["linux-image-riscv64", "busybox-static", "opensbi"];

@@ -7,8 +7,8 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { QmpClient } from "../src/cli/qmp-client.ts";
-import { fetchDebianGuest } from "../src/guest/debian.ts";
+import { QmpClient } from "../src/cli/machine/qmp-client.ts";
+import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { qemu } from "./unpacked.ts";
 
 const LIMIT_MS = 600_000;

@@ -9,8 +9,8 @@ import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { messageOf, WherryError } from "../src/base/errors.ts";
-import { fetchDebianGuest } from "../src/guest/debian.ts";
-import { buildPulse } from "../src/guest/pulse.ts";
+import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
+import { buildPulse } from "../src/guest/pulse-guest.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const PAGE = "/src/browser/page";

@@ -1,10 +1,10 @@
 // A small RISC-V assembler: GNU syntax, sections, macros, one or more source texts to bytes at fixed addresses.
 // It repeats its pass over the source until no symbol moves, so forward references need no relocations.
 // Left out: linking, relaxation, choosing compressed instructions, debug information.
-import { AsmError } from "./error.ts";
+import { AsmError } from "./assembler-error.ts";
 import { evaluate, unescape } from "./expression.ts";
 import { assembleInstruction } from "./instruction.ts";
-import { type Line, readLines, splitOperands } from "./source.ts";
+import { type Line, readLines, splitOperands } from "./assembler-source.ts";
 
 export interface AssembleOptions {
   /** Address of the first byte of the first section. */

@@ -2,4 +2,4 @@
 export { WherryError } from "../base/errors.ts";
 export type { GuestEnd } from "../host/machine-end.ts";
 export type { RunState } from "../vmm/run-state.ts";
-export { type BrowserMachine, createMachine, type MachineOptions } from "./machine.ts";
+export { type BrowserMachine, createMachine, type MachineOptions } from "./browser-machine.ts";

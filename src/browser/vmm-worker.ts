@@ -1,12 +1,12 @@
 // The VMM thread in a browser: a worker that owns one machine and does what the page asks. Its vCPUs are workers of
 // its own. (The page's thread cannot be it: it must not wait.)
 import { messageOf, WherryError } from "../base/errors.ts";
-import { VirtioRng } from "../devices/virtio/rng.ts";
+import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
 import { randomSource } from "../host/create-machine.ts";
 import { HostedMachine } from "../host/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
-import { browserMigrationHost, browserPlatform } from "./platform.ts";
-import type { VmmHandlers, VmmMessage, VmmRequest } from "./protocol.ts";
+import { browserMigrationHost, browserPlatform } from "./browser-platform.ts";
+import type { VmmHandlers, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
 const post = (message: VmmMessage): void => postMessage(message);
 

@@ -2,19 +2,33 @@
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { printable } from "../inspect/show/report-text.ts";
-import { CliError, EXIT, UsageError } from "./cli-error.ts";
-import { nearest, type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./command-line.ts";
-import { check, checkOptions } from "./check.ts";
-import { controlOptions, migrate, migrateOptions, save, saveOptions, simple, status } from "./control.ts";
-import { demo, demoOptions } from "./demo.ts";
-import { diff, diffOptions } from "./diff.ts";
-import { fetchOptions, guestFetch } from "./guest.ts";
-import { inspect, inspectOptions } from "./inspect.ts";
-import { machineOptions, machineOptionsOf } from "./machine-options.ts";
-import { perf, perfOptions } from "./perf.ts";
-import { run } from "./run.ts";
-import { trace, traceOptions } from "./trace.ts";
-import { VERSION } from "./version.ts";
+import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
+import {
+  nearest,
+  type Options,
+  optionsHelp,
+  parseCommandLine,
+  type ValuesOf,
+} from "./options/command-line.ts";
+import { check, checkOptions } from "./commands/check-command.ts";
+import {
+  controlOptions,
+  migrate,
+  migrateOptions,
+  save,
+  saveOptions,
+  simple,
+  status,
+} from "./commands/control-commands.ts";
+import { demo, demoOptions } from "./commands/demo-command.ts";
+import { diff, diffOptions } from "./commands/diff-command.ts";
+import { fetchOptions, guestFetch } from "./commands/guest-command.ts";
+import { inspect, inspectOptions } from "./commands/inspect-command.ts";
+import { machineOptions, machineOptionsOf } from "./options/machine-options.ts";
+import { perf, perfOptions } from "./commands/perf-command.ts";
+import { run } from "./commands/run-command.ts";
+import { trace, traceOptions } from "./commands/trace-command.ts";
+import { VERSION } from "./output/package-version.ts";
 
 interface Command {
   readonly usage: string;

@@ -7,8 +7,8 @@ import https from "node:https";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf } from "../base/errors.ts";
-import { GuestError } from "./error.ts";
-import type { IndexFile } from "./release.ts";
+import { GuestError } from "./guest-error.ts";
+import type { IndexFile } from "./debian-release.ts";
 
 /** Bytes so far and in all. */
 export type OnBytes = (done: number, total: number) => void;

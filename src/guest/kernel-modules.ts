@@ -1,7 +1,7 @@
 // Kernel modules for an initramfs: which others each needs, as its .modinfo section says (Debian's package leaves
 // modules.dep to depmod at installation), and the tables that busybox's modprobe reads.
 import { decodeUtf8 } from "../base/text.ts";
-import { GuestError } from "./error.ts";
+import { GuestError } from "./guest-error.ts";
 
 /** What a module says of itself. `depends` has names with underscores; aliases are patterns such as virtio:d00000002v*. */
 export interface ModuleInfo {

@@ -14,7 +14,7 @@ import {
 } from "../machines/virt.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import { createVm, type EngineConfig } from "./create-vm.ts";
-import type { HostPlatform } from "./platform.ts";
+import type { HostPlatform } from "./host-platform.ts";
 import { seededRandom } from "./seeded-random.ts";
 
 export interface MachineConfig extends EngineConfig {

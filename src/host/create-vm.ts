@@ -12,7 +12,7 @@ import {
 } from "../hypervisor/translation-thread.ts";
 import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm.ts";
 import { compileModule, createSharedMemory, WASM_PAGE_SIZE, type WasmMemory } from "../wasm/host.ts";
-import type { HostPlatform } from "./platform.ts";
+import type { HostPlatform } from "./host-platform.ts";
 
 /** What runs the guest's instructions. */
 export interface EngineConfig {

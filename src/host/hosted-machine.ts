@@ -9,7 +9,7 @@ import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/sn
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig, type MachineDevices } from "./create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
-import type { HostPlatform } from "./platform.ts";
+import type { HostPlatform } from "./host-platform.ts";
 
 export interface HostedMachineOptions extends MachineConfig {
   /** What the guest writes to its serial port, as it comes. */

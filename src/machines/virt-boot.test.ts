@@ -1,7 +1,7 @@
 // Memory contents after reset, and the errors of unusable images.
 import { expect, it } from "vitest";
 import { readFdt } from "./fdt.ts";
-import { BootError, loadKernel } from "./image.ts";
+import { BootError, loadKernel } from "./boot-image.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import { MIB } from "./virt-map.ts";
 

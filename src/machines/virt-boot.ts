@@ -3,7 +3,7 @@
 // writes it again, with a new seed for the guest's random number generator.
 import { hex } from "../base/hex.ts";
 import { writeFdt } from "./fdt.ts";
-import { BootError, type LoadedImage, loadFirmware, loadKernel, type Segment } from "./image.ts";
+import { BootError, type LoadedImage, loadFirmware, loadKernel, type Segment } from "./boot-image.ts";
 import { virtFdt, type VirtFdtOptions } from "./virt-fdt.ts";
 import { MIB, VIRT_MEMMAP } from "./virt-map.ts";
 

@@ -2,7 +2,7 @@
 // first. Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
-import type { JsonObject } from "./json.ts";
+import type { JsonObject } from "./qmp-json.ts";
 import type { MigrationControl } from "./migration-control.ts";
 import { int, optional, QmpError, str } from "./qapi.ts";
 import { command, type QmpCommand } from "./qmp-command.ts";

@@ -1,7 +1,7 @@
 // Addresses of migration streams in QEMU's two notations, the URI (`tcp:HOST:PORT`, `unix:PATH`,
 // `file:PATH[,offset=N]`, `exec:COMMAND`) and QAPI's `channels` list (MigrationChannel, since 8.2), as one
 // type. Left out: rdma:, fd:, vsock, and channels other than the main one.
-import type { JsonObject } from "./json.ts";
+import type { JsonObject } from "./qmp-json.ts";
 import {
   type ArgumentsOf,
   list,

@@ -2,7 +2,7 @@
 // without a function in Wherry are not listed, and setting one is an error that names it.
 import { PAGE_SIZE } from "../memory/guest-memory.ts";
 import type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
-import type { JsonObject, JsonValue } from "./json.ts";
+import type { JsonObject, JsonValue } from "./qmp-json.ts";
 import { type MonitoredMachine, refuseIfBlocked } from "./machine-commands.ts";
 import { addressMembers, addressOf, type MigrationAddress } from "./migration-address.ts";
 import type { ArrivalInfo, MigrationControl } from "./migration-control.ts";

@@ -1,7 +1,7 @@
 // Argument types of QMP commands: the small part of QEMU's QAPI (docs/devel/qapi-code-gen) needed to check a
 // client's arguments and report errors with the messages of QEMU's visitors.
 import { WherryError } from "../base/errors.ts";
-import { isObject, type JsonObject, type JsonValue } from "./json.ts";
+import { isObject, type JsonObject, type JsonValue } from "./qmp-json.ts";
 
 /** Classes of QMP errors (qapi/error.json). All but GenericError exist because some client tests for them. */
 export type ErrorClass =

@@ -1,5 +1,5 @@
 // A QMP command: its name, the types of its arguments, and its function. One row of the monitor's table.
-import type { JsonObject, JsonValue } from "./json.ts";
+import type { JsonObject, JsonValue } from "./qmp-json.ts";
 import { type ArgumentsOf, type Members, readMembers } from "./qapi.ts";
 
 export interface QmpCommand {

@@ -4,7 +4,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
-import { ChannelError } from "./channels.ts";
+import { ChannelError } from "./node-channels.ts";
 
 const nothing = (): void => {};
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { buildPulse } from "../guest/pulse.ts";
+import { buildPulse } from "../guest/pulse-guest.ts";
 import type { EngineKind } from "../hypervisor/engine-kind.ts";
 import { createMachine, type MachineOptions, type NodeMachine } from "./index.ts";
 

@@ -5,8 +5,8 @@ import { type HostedMachineOptions as CommonOptions, HostedMachine } from "../ho
 import type { GuestEnd } from "../host/machine-end.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
-import { openFileSink, openFileSource } from "./channels.ts";
-import { nodePlatform } from "./machine-host.ts";
+import { openFileSink, openFileSource } from "./node-channels.ts";
+import { nodePlatform } from "./node-platform.ts";
 import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
 export { WherryError } from "../base/errors.ts";

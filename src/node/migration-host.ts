@@ -1,6 +1,6 @@
 // What Node gives a move beyond the globals: which process it is, and compression for multifd.
 import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
-import { nodeCompression } from "./compression.ts";
+import { nodeCompression } from "./node-compression.ts";
 import { isGone, ownIdentity } from "./process-identity.ts";
 
 export const nodeMigrationHost: MigrationHost = {

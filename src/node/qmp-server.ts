@@ -1,6 +1,6 @@
-// QMP over a unix socket or loopback TCP: joins clients to a monitor. The protocol is in ../monitor/qmp.ts.
+// QMP over a unix socket or loopback TCP: joins clients to a monitor. The protocol is in ../monitor/qmp-monitor.ts.
 import type { Socket } from "node:net";
-import type { QmpMonitor } from "../monitor/qmp.ts";
+import type { QmpMonitor } from "../monitor/qmp-monitor.ts";
 import { listen, type SocketAddress, type SocketServer } from "./socket-server.ts";
 
 /** A client that lets this much pile up has stopped reading; events must not fill our memory. */

@@ -1,12 +1,12 @@
 // The virtio devices of a machine in Node, by their backends: disk images, a network wire, entropy.
 import type { CharBackend } from "../devices/char-backend.ts";
-import { VirtioBlk } from "../devices/virtio/blk.ts";
-import { VirtioConsole } from "../devices/virtio/console.ts";
-import { VirtioNet } from "../devices/virtio/net.ts";
-import { VirtioRng } from "../devices/virtio/rng.ts";
+import { VirtioBlk } from "../devices/virtio/virtio-blk.ts";
+import { VirtioConsole } from "../devices/virtio/virtio-console.ts";
+import { VirtioNet } from "../devices/virtio/virtio-net.ts";
+import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
 import type { MachineDevices } from "../host/create-machine.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
-import { randomBytes } from "./platform.ts";
+import { randomBytes } from "./node-runtime.ts";
 import { SocketNet } from "./socket-net.ts";
 
 export interface DriveSpec {

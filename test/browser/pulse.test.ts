@@ -223,7 +223,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
             });
           };
           return Math.min(...(await Promise.all([run(0), run(1)])));
-        }, `${server.url}browser/platform.js`);
+        }, `${server.url}browser/browser-platform.js`);
       });
       // Browsers give time in steps of 5 µs; each worker's origin is rounded too.
       expect(least).toBeGreaterThan(-20_000);

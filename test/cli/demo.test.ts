@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { ConsoleClient } from "../../src/cli/console-client.ts";
-import { debianGuest } from "../../src/cli/demo-debian.ts";
+import { ConsoleClient } from "../../src/cli/machine/console-client.ts";
+import { debianGuest } from "../../src/cli/commands/demo-debian.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 

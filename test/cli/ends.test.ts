@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { buildPulse } from "../../src/guest/pulse.ts";
-import { openFileSink, openFileSource } from "../../src/node/channels.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
+import { openFileSink, openFileSource } from "../../src/node/node-channels.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 let directory: string;

@@ -10,7 +10,7 @@ import {
 import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
 import type { MigrationControl, SaveProgress } from "../../src/monitor/migration-control.ts";
-import { QmpMonitor } from "../../src/monitor/qmp.ts";
+import { QmpMonitor } from "../../src/monitor/qmp-monitor.ts";
 import type { MachineEvent } from "../../src/vmm/machine.ts";
 import { RunStateHolder } from "../../src/vmm/run-state.ts";
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { buildPulse } from "../../src/guest/pulse.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 const REPORT = /^pulse: t=.* OK\r?$/m;

@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { check, checkOptions } from "../../src/cli/check.ts";
-import { CliError } from "../../src/cli/cli-error.ts";
-import { parseCommandLine } from "../../src/cli/command-line.ts";
-import { diff, diffOptions } from "../../src/cli/diff.ts";
+import { check, checkOptions } from "../../src/cli/commands/check-command.ts";
+import { CliError } from "../../src/cli/output/cli-error.ts";
+import { parseCommandLine } from "../../src/cli/options/command-line.ts";
+import { diff, diffOptions } from "../../src/cli/commands/diff-command.ts";
 import { smallStream, StreamBuilder } from "../support/stream-builder.ts";
 import { virtioStream } from "../support/virtio-stream.ts";
 

@@ -14,10 +14,10 @@ import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { RUN } from "../../src/hypervisor/run-page.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { VirtioBlk } from "../../src/devices/virtio/blk.ts";
-import { VirtioConsole } from "../../src/devices/virtio/console.ts";
-import type { VirtioHost } from "../../src/devices/virtio/device.ts";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
+import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import {
   clockState,

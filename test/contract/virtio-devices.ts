@@ -1,13 +1,13 @@
 // One of each virtio device on the mmio transport over stub backends, and a small driver for it.
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { VirtioBlk } from "../../src/devices/virtio/blk.ts";
+import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import type { BlockBackend } from "../../src/devices/virtio/block-backend.ts";
-import { VirtioConsole } from "../../src/devices/virtio/console.ts";
-import type { VirtioDevice, VirtioHost } from "../../src/devices/virtio/device.ts";
-import { LEGACY_FEATURES } from "../../src/devices/virtio/features.ts";
-import { VirtioMmio } from "../../src/devices/virtio/mmio.ts";
-import { VirtioNet } from "../../src/devices/virtio/net.ts";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import type { VirtioDevice, VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import { LEGACY_FEATURES } from "../../src/devices/virtio/virtio-feature-bits.ts";
+import { VirtioMmio } from "../../src/devices/virtio/virtio-mmio.ts";
+import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import type { GuestMemory } from "../../src/memory/guest-memory.ts";
 import { guestMemory, RAM_BASE } from "./world.ts";
 

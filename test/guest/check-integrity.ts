@@ -4,7 +4,7 @@
 //   --count N flips, --cli N files through the command line, --seed S
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { startMachine } from "../../src/cli/start-machine.ts";
+import { startMachine } from "../../src/cli/machine/start-machine.ts";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { Random } from "../oracle/random.ts";

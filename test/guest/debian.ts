@@ -1,5 +1,5 @@
 // The Debian guest of the checks: where it is, and its shell on the console.
-import { type DebianGuest, fetchDebianGuest } from "../../src/guest/debian.ts";
+import { type DebianGuest, fetchDebianGuest } from "../../src/guest/debian-guest.ts";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { type Console, Machine } from "./machine.ts";
 

@@ -1,7 +1,7 @@
 // Pulse as the judge of the guest checks: its reports, read and compared, and its closing proof (guests/pulse).
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { buildPulse } from "../../src/guest/pulse.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { directory } from "./cases.ts";
 import type { Console, Machine } from "./machine.ts";
 

@@ -8,7 +8,7 @@ import { MP } from "../../src/hypervisor/mp-state.ts";
 import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
 import { SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
 import { planMemory, type Vm } from "../../src/hypervisor/vm.ts";
-import { nodePlatform } from "../../src/node/machine-host.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 
 export const HARTS = 4;
 const RAM = 0x80000000;

@@ -28,7 +28,7 @@ import {
   openFileSinkAt,
   openFileSource,
   parseAddress,
-} from "../../src/node/channels.ts";
+} from "../../src/node/node-channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 

@@ -1,6 +1,6 @@
 // A process that waits for a fake machine at the address in its argument, to be killed by a test.
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { listenAt, parseAddress } from "../../src/node/channels.ts";
+import { listenAt, parseAddress } from "../../src/node/node-channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { FakeMachine } from "./fake-machine.ts";
 

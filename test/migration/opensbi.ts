@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach } from "vitest";
-import type { JsonObject } from "../../src/monitor/json.ts";
-import { MachineProcess } from "../../src/cli/machine-process.ts";
+import type { JsonObject } from "../../src/monitor/qmp-json.ts";
+import { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { QemuProcess } from "../streams/qemu.ts";
 
 const QEMU = "qemu-system-riscv64";

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
-import type { MachineProcess } from "../../src/cli/machine-process.ts";
+import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { pongMessage } from "../../src/stream/return-path.ts";
 import { PING_FINAL, PING_SETUP } from "../../src/stream/wire.ts";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, until, wherry } from "./opensbi.ts";

@@ -10,7 +10,7 @@ import { MultifdReceiver } from "../../src/migration/ram/multifd-load.ts";
 import { MULTIFD_MAGIC } from "../../src/stream/multifd-packet.ts";
 import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
-import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/channels.ts";
+import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/node-channels.ts";
 import { nodeMigrationHost } from "../../src/node/migration-host.ts";
 import { dirtyLoop } from "../streams/dirty-loop.ts";
 import { QemuProcess } from "../streams/qemu.ts";

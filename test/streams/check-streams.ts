@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { RamExtract } from "../../src/cli/ram-extract.ts";
+import { RamExtract } from "../../src/cli/commands/ram-extract.ts";
 import type { Field, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../src/inspect/read/read-stream.ts";

@@ -11,7 +11,7 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { fetchDebianGuest } from "../../src/guest/debian.ts";
+import { fetchDebianGuest } from "../../src/guest/debian-guest.ts";
 import { cache, exists, qemu, qemuFile } from "../../tools/unpacked.ts";
 import { dirtyLoop } from "./dirty-loop.ts";
 import { type Place, SPECS, type StreamSpec } from "./machines.ts";

@@ -3,7 +3,7 @@
 // nothing, no wake-up is lost, nobody hangs.
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm.ts";
-import { monotonicNs } from "../../src/node/platform.ts";
+import { monotonicNs } from "../../src/node/node-runtime.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { Random } from "../oracle/random.ts";
 import { type Bug, GHOST_BYTES, Ghosts } from "./ghosts.ts";

@@ -1,11 +1,11 @@
 // A whole run of a machine under --icount, in this process: what its console said, how it ended, and a hash of its memory.
 import { xxh32 } from "../../src/base/xxh32.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { createMachine, type MachineConfig, randomSource } from "../../src/host/create-machine.ts";
 import { type GuestEnd, watchEnd } from "../../src/host/machine-end.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
-import { nodePlatform } from "../../src/node/machine-host.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 
 export interface Run {
   readonly console: string;

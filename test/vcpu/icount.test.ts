@@ -2,13 +2,13 @@
 // and so are the engines, though nobody knows when which code is translated.
 import { expect, test } from "vitest";
 import { encodeUtf8 } from "../../src/base/text.ts";
-import { buildPulse } from "../../src/guest/pulse.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { createMachine } from "../../src/host/create-machine.ts";
 import { createVm } from "../../src/host/create-vm.ts";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { createMachine as createNodeMachine } from "../../src/node/index.ts";
-import { nodePlatform } from "../../src/node/machine-host.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 import { type Run, runToEnd } from "../support/repeatable-run.ts";
 
 const REPORTS = 3;

@@ -7,7 +7,7 @@ import { CharPipe } from "../../src/devices/char-backend.ts";
 import { type CreatedMachine, createMachine } from "../../src/host/create-machine.ts";
 import { MemorySink, pieceChannel } from "../../src/host/memory-snapshot.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { nodePlatform } from "../../src/node/machine-host.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 

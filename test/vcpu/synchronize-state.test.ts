@@ -2,9 +2,9 @@
 // loudly if one is lost or doubled, or a register is not what it was; here its harts are looked at all the time.
 import { expect, test } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { buildPulse } from "../../src/guest/pulse.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { createMachine } from "../../src/host/create-machine.ts";
-import { nodePlatform } from "../../src/node/machine-host.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 import { Random } from "../oracle/random.ts";
 

@@ -1,6 +1,6 @@
 // virtio-blk over mmio, legacy and modern: every request type, errors, flush rules, several queues, reset.
 import { describe, expect, it } from "vitest";
-import { VirtioBlk, type VirtioBlkOptions } from "../../src/devices/virtio/blk.ts";
+import { VirtioBlk, type VirtioBlkOptions } from "../../src/devices/virtio/virtio-blk.ts";
 import { MemoryBlock } from "./memory-block.ts";
 import { MockDriver, MODES, R, testHost } from "./mock-driver.ts";
 

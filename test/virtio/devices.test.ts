@@ -1,11 +1,11 @@
 // virtio-rng, virtio-console and virtio-net over mmio, legacy and modern.
 import { describe, expect, it } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { VirtioConsole } from "../../src/devices/virtio/console.ts";
-import { VirtioNet } from "../../src/devices/virtio/net.ts";
+import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import type { NetBackend } from "../../src/devices/virtio/net-backend.ts";
-import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/features.ts";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/virtio-feature-bits.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { MockDriver, MODES, type MockQueue, R, testHost } from "./mock-driver.ts";
 
 interface Mode {

@@ -2,13 +2,13 @@
 // as a guest's driver would, legacy and modern, with direct or indirect descriptors and the event
 // index. It also lets tests write the rings by hand, wrongly.
 import { GuestMemory, type RamBlock } from "../../src/memory/guest-memory.ts";
-import type { VirtioHost } from "../../src/devices/virtio/device.ts";
+import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
 import {
   feature,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
-} from "../../src/devices/virtio/features.ts";
-import { VirtioMmio, type VirtioMmioOptions } from "../../src/devices/virtio/mmio.ts";
+} from "../../src/devices/virtio/virtio-feature-bits.ts";
+import { VirtioMmio, type VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
 
 export const RAM_BASE = 0x8000_0000;
 export const SLOT_ADDRESS = 0x1000_8000;

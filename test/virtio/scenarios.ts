@@ -1,12 +1,12 @@
 // What a driver does with a device before the device's state is saved: run on Wherry's devices by
 // state.test.ts and, by test/oracle/virtio-qemu.ts, on QEMU's, whose streams are the fixtures.
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { VirtioBlk } from "../../src/devices/virtio/blk.ts";
-import { VirtioConsole } from "../../src/devices/virtio/console.ts";
-import type { VirtioHost } from "../../src/devices/virtio/device.ts";
-import type { VirtioMmioOptions } from "../../src/devices/virtio/mmio.ts";
-import { VirtioNet } from "../../src/devices/virtio/net.ts";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
+import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import type { VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
+import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { MemoryBlock } from "./memory-block.ts";
 import { type MockDriver, R } from "./mock-driver.ts";
 

@@ -2,7 +2,7 @@
 // checked against the host and guest memory before anything is applied.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
-import type { VirtioSection } from "../../src/devices/virtio/mmio.ts";
+import type { VirtioSection } from "../../src/devices/virtio/virtio-mmio.ts";
 import { qemuFixture } from "./fixtures.ts";
 import { MockDriver, testHost } from "./mock-driver.ts";
 import { type DeviceName, makeDevice, type Scenario, scenarios } from "./scenarios.ts";

@@ -2,7 +2,7 @@
 // there before its used entry; no notification and no interrupt is lost.
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
-import { VirtioRng } from "../../src/devices/virtio/rng.ts";
+import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import type { DriverJob } from "./driver-worker.ts";
 import { MockDriver, testHost } from "./mock-driver.ts";
 

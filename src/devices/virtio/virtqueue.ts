@@ -9,7 +9,7 @@ import {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQUEUE_MAX_SIZE,
-} from "./features.ts";
+} from "./virtio-feature-bits.ts";
 
 const VIRTQ_DESC_F_NEXT = 1;
 const VIRTQ_DESC_F_WRITE = 2;

@@ -1,0 +1,149 @@
+// A machine in this page: a handle on the worker that runs it. All that blocks or computes is in workers, so the page
+// stays responsive. Leaves out disks and the network: a browser's machine has its console, memory and entropy.
+import { WherryError } from "../base/errors.ts";
+import type { MachineConfig } from "../host/create-machine.ts";
+import type { GuestEnd } from "../host/machine-end.ts";
+import type { RunState } from "../vmm/run-state.ts";
+import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
+
+/** What the machine is made of. Both ends of a save and a restore must agree on harts, memory and devices. */
+export interface MachineHardware extends MachineConfig {
+  /** virtio entropy source. Default: false. */
+  readonly rng?: boolean | undefined;
+}
+
+export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
+  /** A saved machine to go on with, instead of starting a kernel. It runs at once if it ran when it was saved. */
+  readonly state?: Blob | undefined;
+  /** What the guest writes to its serial port, as it comes. */
+  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  readonly onRunState?: ((state: RunState) => void) | undefined;
+}
+
+interface Waiter {
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Made by `createMachine`. Every call rejects with WherryError. */
+export class BrowserMachine {
+  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  readonly ended: Promise<GuestEnd>;
+  readonly #worker: Worker;
+  readonly #waiters = new Map<number, Waiter>();
+  #calls = 0;
+  #runState: RunState = "prelaunch";
+  #gone: Error | undefined;
+
+  private constructor(listeners: Pick<MachineOptions, "onConsole" | "onRunState">) {
+    this.#worker = new Worker(new URL("./vmm-worker.js", import.meta.url), {
+      type: "module",
+      name: "wherry-vmm",
+    });
+    this.ended = new Promise((resolve) => {
+      this.#worker.addEventListener("error", (event) => {
+        const message = `the machine's worker failed: ${event.message || "it could not be loaded"}`;
+        this.#fail(new WherryError("browser.worker", message));
+        resolve({ kind: "guest-failed", message });
+      });
+      this.#worker.addEventListener("message", ({ data }: MessageEvent<VmmMessage>) => {
+        if (data.kind === "console") listeners.onConsole?.(data.bytes);
+        else if (data.kind === "run-state") {
+          this.#runState = data.state;
+          listeners.onRunState?.(data.state);
+        } else if (data.kind === "ended") resolve(data.end);
+        else this.#answered(data);
+      });
+    });
+  }
+
+  /** See createMachine. */
+  static async create(options: MachineOptions): Promise<BrowserMachine> {
+    if (!crossOriginIsolated) {
+      throw new WherryError(
+        "browser.isolation",
+        "the page has no shared memory: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, over https or from localhost",
+      );
+    }
+    const { state, onConsole, onRunState, ...hardware } = options;
+    const machine = new BrowserMachine({ onConsole, onRunState });
+    try {
+      await machine.#call("create", { ...hardware, incoming: state !== undefined });
+      if (state !== undefined) await machine.#call("load", state);
+      return machine;
+    } catch (error) {
+      machine.#terminate();
+      throw error;
+    }
+  }
+
+  get runState(): RunState {
+    return this.#runState;
+  }
+
+  /** Runs it, or lets it go on. */
+  start(): Promise<void> {
+    return this.#call("start");
+  }
+  /** Resolves when no hart runs and guest time stands still. */
+  pause(): Promise<void> {
+    return this.#call("pause");
+  }
+  reset(): Promise<void> {
+    return this.#call("reset");
+  }
+  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  write(input: string | Uint8Array): Promise<void> {
+    return this.#call("write", input);
+  }
+  /** A snapshot, which `wherry restore` and `createMachine` of any host take; the machine goes on as before. */
+  save(): Promise<Blob> {
+    return this.#call("save");
+  }
+  /** Ends the harts; the machine is gone then. */
+  async close(): Promise<void> {
+    if (this.#gone !== undefined) return;
+    await this.#call("close").finally(() => this.#terminate());
+  }
+
+  #call<K extends keyof VmmCalls>(
+    call: K,
+    ...args: Parameters<VmmCalls[K]>
+  ): Promise<ReturnType<VmmCalls[K]>> {
+    return new Promise((resolve, reject) => {
+      if (this.#gone !== undefined) {
+        reject(this.#gone);
+        return;
+      }
+      const id = ++this.#calls;
+      this.#waiters.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, call, args } satisfies VmmRequest<K>);
+    });
+  }
+
+  #answered(data: Extract<VmmMessage, { kind: "answer" | "refusal" }>): void {
+    const waiter = this.#waiters.get(data.id);
+    this.#waiters.delete(data.id);
+    if (data.kind === "answer") waiter?.resolve(data.value as never);
+    else waiter?.reject(new WherryError(data.code, data.message));
+  }
+
+  #terminate(): void {
+    this.#worker.terminate();
+    this.#fail(new WherryError("browser.closed", "the machine is closed"));
+  }
+
+  #fail(error: Error): void {
+    this.#gone ??= error;
+    for (const waiter of this.#waiters.values()) waiter.reject(error);
+    this.#waiters.clear();
+  }
+}
+
+/**
+ * Makes a machine, in its reset state or as it was saved. Rejects with WherryError: `browser.isolation` if the page may
+ * not share memory with its workers, otherwise what is wrong with the options or the state. Nothing is left then.
+ */
+export function createMachine(options: MachineOptions): Promise<BrowserMachine> {
+  return BrowserMachine.create(options);
+}

@@ -1,0 +1,94 @@
+// What a browser gives: time, randomness, turns of the event loop, and workers. `performance.now()` counts from each
+// worker's own start; `performance.timeOrigin` puts them on one monotonic clock (High Resolution Time §4).
+import type { MonotonicNs } from "../base/clock.ts";
+import type { ThreadHandle } from "../hypervisor/vm.ts";
+import type { HostPlatform } from "../host/host-platform.ts";
+import type { TranslatorThreadData } from "../host/run-translator.ts";
+import type { VcpuThreadData } from "../host/run-vcpu.ts";
+import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
+
+/** What the VMM's worker posts to a vCPU's. */
+export interface VcpuWorkerData extends VcpuThreadData {
+  readonly originMs: number;
+}
+
+/**
+ * Nanoseconds since `originMs`, the timeOrigin of the VMM's worker: the same in all workers of a machine, and small
+ * enough for a double to keep them (since 1970 it would be exact to 256 ns only).
+ */
+export function monotonicSince(originMs: number): MonotonicNs {
+  const startMs = performance.timeOrigin - originMs;
+  return () => (startMs + performance.now()) * 1e6;
+}
+
+/** crypto.getRandomValues gives no more than this at once. */
+const RANDOM_QUOTA = 65536;
+
+function randomBytes(length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at += RANDOM_QUOTA) {
+    crypto.getRandomValues(bytes.subarray(at, at + RANDOM_QUOTA));
+  }
+  return bytes;
+}
+
+/** A turn of the event loop without the 4 ms that browsers add to repeated timers. */
+function immediates(): (task: () => void) => void {
+  const tasks: (() => void)[] = [];
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => tasks.shift()?.();
+  return (task) => {
+    tasks.push(task);
+    port2.postMessage(0);
+  };
+}
+
+const originMs = performance.timeOrigin;
+const defer = immediates();
+
+/** The platform of the worker that runs the VMM. */
+export const browserPlatform: HostPlatform = {
+  clock: {
+    monotonicNs: monotonicSince(originMs),
+    wallNs: () => BigInt(Date.now()) * 1_000_000n,
+  },
+  setTimer: (delayMs, fire) => {
+    const timer = setTimeout(fire, delayMs);
+    return { cancel: () => clearTimeout(timer) };
+  },
+  randomBytes,
+  defer,
+  spawnVcpu: (data) =>
+    handle(
+      new Worker(new URL("./browser-vcpu-worker.js", import.meta.url), {
+        type: "module",
+        name: `vcpu-${data.hart}`,
+      }),
+      { ...data, originMs } satisfies VcpuWorkerData,
+    ),
+  spawnTranslator: (data) =>
+    handle(
+      new Worker(new URL("./browser-translator-worker.js", import.meta.url), {
+        type: "module",
+        name: "translator",
+      }),
+      data,
+    ),
+};
+
+export const browserMigrationHost: MigrationHost = {
+  ...defaultHost,
+  breathe: () => new Promise((resolve) => defer(resolve)),
+};
+
+function handle(worker: Worker, data: VcpuWorkerData | TranslatorThreadData): ThreadHandle {
+  worker.postMessage(data);
+  return {
+    onSignal: (listener) => worker.addEventListener("message", listener),
+    onFault: (listener) =>
+      worker.addEventListener("error", (event) =>
+        listener(new Error(event.message || "its worker could not be loaded")),
+      ),
+    terminate: async () => worker.terminate(),
+  };
+}

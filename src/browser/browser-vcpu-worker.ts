@@ -1,0 +1,11 @@
+// The worker of one vCPU in a browser, nested in the VMM's. It gets one message and then runs the vCPU: all else goes
+// through shared memory, since a worker that never returns to its event loop receives no more.
+import { runVcpu } from "../host/run-vcpu.ts";
+import { monotonicSince, type VcpuWorkerData } from "./browser-platform.ts";
+
+addEventListener(
+  "message",
+  ({ data }: MessageEvent<VcpuWorkerData>) =>
+    runVcpu(data, { monotonicNs: monotonicSince(data.originMs), signal: () => postMessage(0) }),
+  { once: true },
+);

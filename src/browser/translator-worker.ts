@@ -1,6 +1,0 @@
-// The translation thread in a browser, nested in the VMM's worker. It gets one message and then works until it ends.
-import { runTranslator, type TranslatorThreadData } from "../host/translator.ts";
-
-addEventListener("message", ({ data }: MessageEvent<TranslatorThreadData>) => runTranslator(data), {
-  once: true,
-});

@@ -1,0 +1,62 @@
+// `wherry perf`: where the time of a running machine goes, over some seconds.
+import type { PerfInfo } from "../../monitor/perf-commands.ts";
+import type { Options, ValuesOf } from "../options/command-line.ts";
+import { controlOptions, withClient } from "./control-commands.ts";
+import { number } from "../options/option-values.ts";
+import { perfTable } from "../output/perf-table.ts";
+
+const DEFAULT_SECONDS = 5;
+
+export const perfOptions = {
+  ...controlOptions,
+  seconds: {
+    value: "N",
+    parse: number(0, 1_000_000),
+    help: `how long to look (default ${DEFAULT_SECONDS}); 0 shows what a machine with --perf has counted so far`,
+  },
+} satisfies Options;
+
+/** A machine that does not count so far does for that long. */
+export function perf({ qmp, seconds = DEFAULT_SECONDS }: ValuesOf<typeof perfOptions>): Promise<void> {
+  return withClient(qmp, async (client) => {
+    const query = async (): Promise<PerfInfo> => (await client.execute("x-wherry-query-perf")) as PerfInfo;
+    if (seconds === 0) {
+      process.stdout.write(perfTable(await query()));
+      return;
+    }
+    const counts = await query().then(
+      () => true,
+      () => false,
+    );
+    if (!counts) await client.execute("x-wherry-perf", { enable: true });
+    const before = await query();
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    const after = await query();
+    if (!counts) await client.execute("x-wherry-perf", { enable: false });
+    process.stdout.write(perfTable(difference(after, before)));
+  });
+}
+
+/** Of two reports of the same shape: the numbers that count, subtracted. */
+export function difference(after: PerfInfo, before: PerfInfo): PerfInfo {
+  const subtract = (a: unknown, b: unknown, key = ""): unknown => {
+    // Stolen time is a difference of two clocks already, of which one goes in steps.
+    if (key === "steal-ns") return Math.max(0, Number(a) - Number(b ?? 0));
+    if (typeof a === "number") return key === "cpu-index" || key.startsWith("live-") ? a : a - Number(b ?? 0);
+    if (Array.isArray(a)) {
+      const before = (b ?? []) as { address?: string }[];
+      // Hot places come by their frequency, all other lists in a fixed order.
+      return a.map((one: { address?: string }, i) =>
+        subtract(one, one.address === undefined ? before[i] : before.find((o) => o.address === one.address)),
+      );
+    }
+    if (typeof a !== "object" || a === null) return a;
+    return Object.fromEntries(
+      Object.entries(a).map(([name, value]) => [
+        name,
+        subtract(value, (b as Record<string, unknown> | undefined)?.[name], name),
+      ]),
+    );
+  };
+  return subtract(after, before) as PerfInfo;
+}

@@ -1,0 +1,68 @@
+// `wherry run` and `wherry restore`: one machine in this process until it ends.
+import { constants } from "node:os";
+import { EXIT } from "../output/cli-error.ts";
+import { messageOf } from "../../base/errors.ts";
+import { perfInfo } from "../../monitor/perf-commands.ts";
+import type { MachineOptions } from "../options/machine-options.ts";
+import { perfTable } from "../output/perf-table.ts";
+import { type RunningMachine, startMachine } from "../machine/start-machine.ts";
+
+const PAUSED =
+  "wherry: the machine is paused, as it was when it was saved: let it go on with `wherry cont`\n";
+
+const LAST_WORD_MS = 2000;
+
+/** Runs the machine to its end and gives the exit code. */
+export async function run(options: MachineOptions): Promise<number> {
+  let signalled: number | undefined;
+  // While it is made there is nothing to lose, and what it waits for (a pipe's other end) may never come.
+  let quit = (): void => process.exit(EXIT.SIGNAL + (signalled ?? 0));
+  const onSignal = (signal: NodeJS.Signals) => {
+    signalled ??= constants.signals[signal];
+    quit();
+  };
+  const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) process.on(signal, onSignal);
+  const running = await startMachine(options);
+  quit = () => running.quit("host-signal");
+  // A machine that was saved while its guest was stopped comes back stopped: a silent console needs an explanation.
+  if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
+    const { runState } = running.machine;
+    runState.onChange((next, previous) => {
+      if (previous === "inmigrate" && next === "paused") process.stderr.write(PAUSED);
+    });
+    if (runState.current === "paused") process.stderr.write(PAUSED);
+  }
+  try {
+    const end = await running.ended;
+    if (end.kind === "guest-failed") process.stderr.write(`wherry: ${end.message}\n`);
+    if (end.kind === "incoming-failed") process.stderr.write(`wherry: ${named(options, end.message)}\n`);
+    if (signalled !== undefined) return EXIT.SIGNAL + signalled;
+    if (end.kind === "guest-failed") return EXIT.GUEST;
+    return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
+  } finally {
+    const perf = running.perf.counting ? perfInfo(running.perf.read()) : undefined;
+    const traces = await traced(running, options.trace);
+    await running.close();
+    if (perf !== undefined) process.stderr.write(perfTable(perf));
+    process.stderr.write(traces);
+    for (const signal of signals) process.off(signal, onSignal);
+    // A move that has given the machine away still hears whether it was taken; nobody waits longer than this for it.
+    setTimeout(() => process.exit(), LAST_WORD_MS).unref();
+  }
+}
+
+/** Messages of a stream have places in it; of a file its name goes before them. */
+function named({ incoming }: MachineOptions, message: string): string {
+  const path = typeof incoming === "object" && incoming.transport === "file" ? incoming.path : undefined;
+  return path === undefined || message.includes(`${path}:`) ? message : `${path}: ${message}`;
+}
+
+/** What became of the code at these addresses, as hart 0 sees it at the end. */
+async function traced(machine: RunningMachine, addresses: readonly bigint[] = []): Promise<string> {
+  const texts: string[] = [];
+  for (const address of addresses) {
+    texts.push(await machine.trace(0, address).catch((error) => `wherry: ${messageOf(error)}\n`));
+  }
+  return texts.join("\n");
+}

@@ -1,0 +1,190 @@
+// Makes the machine that the options describe and joins it to this host: files, disks, console, QMP, moves.
+import { readFile } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
+import { messageOf } from "../../base/errors.ts";
+import type { PerfControl } from "../../accelerator/perf-report.ts";
+import type { CharBackend } from "../../devices/char-backend.ts";
+import {
+  type CreatedMachine,
+  createMachine,
+  type MachineDevices,
+  randomSource,
+} from "../../host/create-machine.ts";
+import { type GuestEnd, stopForGood, watchEnd } from "../../host/machine-end.ts";
+import { traceCode } from "../../host/code-trace.ts";
+import { BootError } from "../../machines/boot-image.ts";
+import type { VirtMachine } from "../../machines/virt.ts";
+import { MigrationService } from "../../monitor/migration-service.ts";
+import { QmpMonitor } from "../../monitor/qmp-monitor.ts";
+import { readRegisters, readTranslation } from "../../monitor/register-dump.ts";
+import { hostReason } from "../../node/host-reason.ts";
+import { nodePlatform } from "../../node/node-platform.ts";
+import { clock } from "../../node/node-runtime.ts";
+import { nodeMigrationHost } from "../../node/migration-host.ts";
+import { serveQmp } from "../../node/qmp-server.ts";
+import { openVirtio } from "../../node/virtio-backends.ts";
+import { CliError } from "../output/cli-error.ts";
+import { openConsole } from "./serial-console.ts";
+import type { MachineOptions } from "../options/machine-options.ts";
+import { migrationTransport } from "./migration-transport.ts";
+import { VERSION } from "../output/package-version.ts";
+
+/** How a machine came to its end. */
+export interface MachineEnd {
+  readonly kind: "quit" | "incoming-failed" | GuestEnd["kind"];
+  readonly message: string;
+}
+
+export interface RunningMachine {
+  readonly machine: VirtMachine;
+  /** What the translator makes of the code at a hart's virtual address. Rejects with WherryError. */
+  trace(hart: number, address: bigint): Promise<string>;
+  readonly perf: PerfControl;
+  /** Resolves once, when the machine has come to its end by itself, by its user or by QMP. */
+  readonly ended: Promise<MachineEnd>;
+  /** Asks for the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
+  quit(reason: string): void;
+  /** Ends the harts, lets go of the disks and sockets. Call it on every way out. */
+  close(): Promise<void>;
+}
+
+/** Makes it and starts it, unless it is to be paused or to arrive. Rejects with WherryError; nothing is left then. */
+export async function startMachine(options: MachineOptions): Promise<RunningMachine> {
+  /** What is to be closed, the last first. */
+  const open: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (;;) {
+      const one = open.pop();
+      if (one === undefined) return;
+      await one().catch((error) => process.stderr.write(`wherry: at the end: ${messageOf(error)}\n`));
+    }
+  };
+  try {
+    return await start(options, open, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function start(
+  options: MachineOptions,
+  open: (() => Promise<void>)[],
+  close: () => Promise<void>,
+): Promise<RunningMachine> {
+  let end: (end: MachineEnd) => void = () => {};
+  const ended = new Promise<MachineEnd>((resolve) => {
+    end = resolve;
+  });
+  const console = await openConsole(options.serial, () => quit("host-ui"));
+  open.push(() => console.close());
+
+  const second = options.console && (await openConsole(options.console, () => quit("host-ui")));
+  if (second !== undefined) open.push(() => second.close());
+
+  const virtio = await openVirtio({
+    ...options,
+    console: second?.backend,
+    randomBytes: randomSource(options, nodePlatform),
+  });
+  open.push(() => virtio.close());
+  const { machine, cpus, perf } = await openMachine(options, console.backend, virtio.devices);
+  open.push(() => machine.vm.destroy());
+  if (options.perf === true) perf.start();
+  open.push(() => stopForGood(machine, nodePlatform.setTimer));
+  const quit = (reason: string) => {
+    machine.emit({ event: "SHUTDOWN", guest: false, reason });
+    end({ kind: "quit", message: reason });
+  };
+  const trace = async (hart: number, address: bigint) =>
+    traceCode(machine.memory, await readTranslation(cpus, hart), address);
+  watchEnd(machine, end);
+
+  const migration = new MigrationService(machine, {
+    transport: migrationTransport,
+    host: nodeMigrationHost,
+    expectsArrival: options.incoming !== undefined,
+    autostart: !options.paused,
+    onArrival: (error) => {
+      if (error !== undefined) end({ kind: "incoming-failed", message: error.message });
+    },
+  });
+  open.push(() => migration.close());
+  if (options.multifd !== undefined) {
+    migration.setCapability("multifd", true);
+    migration.setParameters({ multifdChannels: options.multifd });
+  }
+  let isUp = () => {};
+  if (options.qmp !== undefined) {
+    // Its path or port is taken before the guest runs. A client may rely on the address of `--incoming` being open.
+    const up = new Promise<void>((resolve) => {
+      isUp = resolve;
+    });
+    const host = {
+      machine,
+      migration,
+      memoryBytes: options.memoryBytes,
+      // Node does not tell the host's id of a worker's thread: all of them belong to this process.
+      vcpuThreads: cpus.all.map(() => process.pid),
+      registers: (hart: number) => readRegisters(cpus, hart),
+      perf,
+      trace,
+      quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
+    };
+    const server = await serveQmp(
+      options.qmp,
+      new QmpMonitor(host, { wherryVersion: VERSION, wallNs: clock.wallNs }),
+      up,
+    );
+    open.push(() => server.close());
+  }
+  if (options.incoming === undefined) {
+    if (!options.paused) await machine.start();
+  } else if (options.incoming === "defer") machine.runState.set("inmigrate");
+  else await migration.incoming(options.incoming);
+  isUp();
+  return { machine, perf, trace, ended, quit, close };
+}
+
+async function openMachine(
+  options: MachineOptions,
+  serial: CharBackend,
+  devices: Omit<MachineDevices, "serial">,
+): Promise<CreatedMachine> {
+  const config = {
+    harts: options.harts,
+    memoryBytes: options.memoryBytes,
+    kernel: await readImage("--kernel", options.kernel),
+    initrd: await readImage("--initrd", options.initrd),
+    firmware: await readImage("--firmware", options.firmware),
+    append: options.append,
+    incoming: options.incoming !== undefined,
+    engine: options.engine,
+    codeCacheBytes: options.codeCacheBytes,
+    translateAfter: options.translateAfter,
+    icount: options.icount,
+    rtc: options.rtc,
+    legacyVirtio: options.legacyVirtio,
+    isaExtensions: options.isaExtensions,
+  };
+  try {
+    return await createMachine(config, { ...devices, serial }, nodePlatform);
+  } catch (error) {
+    if (!(error instanceof BootError)) throw error;
+    const { kernel, initrd, firmware } = options;
+    const files = Object.entries({ kernel, initrd, firmware }).filter(([, path]) => path !== undefined);
+    const given = files.map(([option, path]) => `--${option} ${path}`).join(" ");
+    throw new CliError(`${error.message} (given: ${given === "" ? "no kernel" : given})`, { cause: error });
+  }
+}
+
+async function readImage(option: string, path: string | undefined): Promise<Uint8Array | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    const bytes = await readFile(path);
+    // A compressed kernel, as distributions ship it (Image.gz). Initial ramdisks are the kernel's to unpack.
+    return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
+  } catch (cause) {
+    throw new CliError(`${option} ${path}: ${hostReason(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,162 @@
+// Options as tables: one table gives the parser, the types of the values, and the text of --help.
+// Splitting is node's util.parseArgs; strictness is ours, so that a refusal can say what was meant.
+import { parseArgs } from "node:util";
+import { messageOf } from "../../base/errors.ts";
+import { UsageError } from "../output/cli-error.ts";
+
+interface Flag {
+  readonly help: string;
+}
+interface ValueOption<T> extends Flag {
+  /** What stands for the value in --help, such as `FILE`. */
+  readonly value: string;
+  /** Throws an Error that says what was expected. */
+  readonly parse: (text: string) => T;
+  /** May be given several times; the result is an array. */
+  readonly many?: true;
+}
+export type Options = { readonly [name: string]: Flag | ValueOption<unknown> };
+
+export type ValuesOf<O extends Options> = {
+  readonly [K in keyof O]: O[K] extends ValueOption<infer T>
+    ? O[K] extends { many: true }
+      ? readonly T[]
+      : T | undefined
+    : boolean;
+};
+
+/** A free text or path. */
+export const text = (value: string) => value;
+
+const isValueOption = (option: Flag): option is ValueOption<unknown> => "parse" in option;
+
+export interface ParsedCommandLine<O extends Options> {
+  readonly values: ValuesOf<O>;
+  readonly positionals: readonly string[];
+}
+
+/** Parses what comes after the command's name. Throws UsageError. */
+export function parseCommandLine<O extends Options>(
+  options: O,
+  args: readonly string[],
+): ParsedCommandLine<O> {
+  for (const arg of args) {
+    if (arg === "--") break;
+    // QEMU takes its long options with one dash; parseArgs would read them as several short ones.
+    if (/^-[a-z]/.test(arg)) throw unknownOption(arg, options);
+  }
+  const { tokens } = parseArgs({
+    args: [...args],
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+    options: Object.fromEntries(
+      Object.entries(options).map(([name, option]) => [
+        name,
+        { type: isValueOption(option) ? "string" : "boolean" },
+      ]),
+    ),
+  });
+  const values: Record<string, unknown> = {};
+  for (const [name, option] of Object.entries(options)) {
+    values[name] = isValueOption(option) ? (option.many === true ? [] : undefined) : false;
+  }
+  const seen = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const option = Object.hasOwn(options, token.name) ? options[token.name] : undefined;
+    if (option === undefined) throw unknownOption(token.rawName, options);
+    const many = isValueOption(option) && option.many === true;
+    if (seen.has(token.name) && !many) throw new UsageError(`${token.rawName} is given twice`);
+    seen.add(token.name);
+    if (!isValueOption(option)) {
+      if (token.value !== undefined)
+        throw new UsageError(`${token.rawName} takes no value, found '${token.value}'`);
+      values[token.name] = true;
+      continue;
+    }
+    const value = parseValue(token.rawName, option, token.value, token.inlineValue === true);
+    if (many) (values[token.name] as unknown[]).push(value);
+    else values[token.name] = value;
+  }
+  const positionals = tokens.filter((token) => token.kind === "positional").map(({ value }) => value);
+  return { values: values as ValuesOf<O>, positionals };
+}
+
+function parseValue(
+  name: string,
+  option: ValueOption<unknown>,
+  value: string | undefined,
+  inline: boolean,
+): unknown {
+  // `--kernel --paused` has forgotten the file; one that starts with a dash is written `--kernel=-file`.
+  if (value === undefined || (!inline && value.startsWith("-"))) {
+    throw new UsageError(`${name} needs a value: ${name} ${option.value}`);
+  }
+  return parsed(name, value, option.parse);
+}
+
+/** What was given as `name`, which may be a positional's. Throws UsageError that names both. */
+export function parsed<T>(name: string, value: string, parse: (value: string) => T): T {
+  try {
+    return parse(value);
+  } catch (error) {
+    throw new UsageError(`${name} ${value}: ${messageOf(error)}`);
+  }
+}
+
+function unknownOption(typed: string, options: Options): UsageError {
+  const name = typed.replace(/^-+/, "").replace(/=.*$/, "");
+  const meant = nearest(name, Object.keys(options));
+  return new UsageError(`unknown option ${typed}${meant === undefined ? "" : `; did you mean --${meant}?`}`);
+}
+
+/** The word that `typed` was probably meant to be, if one is near enough. */
+export function nearest(typed: string, words: readonly string[]): string | undefined {
+  const ranked = words.map((word) => ({ word, distance: editDistance(typed, word) }));
+  ranked.sort((a, b) => a.distance - b.distance);
+  const best = ranked[0];
+  return best !== undefined && best.distance <= Math.max(1, Math.floor(typed.length / 3))
+    ? best.word
+    : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** The options' part of --help: one line an option, long help wrapped under itself. */
+export function optionsHelp(options: Options): string {
+  const rows = Object.entries(options).map(([name, option]) => ({
+    left: `  --${name}${isValueOption(option) ? ` ${option.value}` : ""}`,
+    help: option.help,
+  }));
+  const column = 28;
+  const lines = rows.flatMap(({ left, help }) => {
+    const wrapped = wrap(help, 100 - column);
+    const first = left.length < column - 1 ? [left.padEnd(column) + wrapped.shift()] : [left];
+    return [...first, ...wrapped.map((line) => " ".repeat(column) + line)];
+  });
+  return lines.join("\n");
+}
+
+function wrap(help: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of help.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}

@@ -1,0 +1,197 @@
+// The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
+import type { EngineConfig } from "../../host/create-vm.ts";
+import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/engine-kind.ts";
+import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/instruction-clock.ts";
+import { MAX_VCPUS } from "../../hypervisor/layout.ts";
+import { DEFAULT_CODE_CACHE_BYTES, DEFAULT_TRANSLATE_AFTER } from "../../hypervisor/translation-thread.ts";
+import type { RtcOptions } from "../../machines/virt.ts";
+import type { MigrationAddress } from "../../monitor/migration-address.ts";
+import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
+import type { DriveSpec, NetSpec } from "../../node/virtio-backends.ts";
+import { UsageError } from "../output/cli-error.ts";
+import { type Options, text, type ValuesOf } from "./command-line.ts";
+import {
+  address,
+  codeCacheSize,
+  drive,
+  icount,
+  incoming,
+  isa,
+  memorySize,
+  net,
+  number,
+  rtc,
+  type SerialSpec,
+  serial,
+  word,
+} from "./option-values.ts";
+
+/** The `virt` board's eight virtio slots hold drives, the network, the entropy source and a console. */
+const VIRTIO_SLOTS = 8;
+
+export interface MachineOptions extends EngineConfig {
+  readonly harts: number;
+  readonly memoryBytes: number;
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly append: string;
+  /** A file, or undefined for the built-in SBI firmware. */
+  readonly firmware: string | undefined;
+  readonly drives: readonly DriveSpec[];
+  readonly net: NetSpec | undefined;
+  readonly rng: boolean;
+  readonly serial: SerialSpec;
+  readonly console?: SerialSpec | undefined;
+  /** virtio-mmio version 1. */
+  readonly legacyVirtio?: boolean | undefined;
+  /** What the guest is told of. */
+  readonly isaExtensions?: readonly string[] | undefined;
+  readonly qmp: SocketAddress | undefined;
+  readonly incoming: MigrationAddress | "defer" | undefined;
+  /** Channels. */
+  readonly multifd?: number | undefined;
+  readonly paused: boolean;
+  readonly icount?: IcountOptions | undefined;
+  readonly rtc?: RtcOptions | undefined;
+  readonly perf?: boolean;
+  readonly trace?: readonly bigint[];
+}
+
+export const machineOptions = {
+  smp: { value: "N", parse: number(1, MAX_VCPUS), help: `number of harts, 1 to ${MAX_VCPUS} (default 1)` },
+  memory: { value: "SIZE", parse: memorySize, help: "guest memory, such as 512M or 2G (default 512M)" },
+  kernel: { value: "FILE", parse: text, help: "Linux kernel image (Image, Image.gz) or ELF to start" },
+  initrd: { value: "FILE", parse: text, help: "initial ramdisk for the kernel" },
+  append: { value: "TEXT", parse: text, help: "kernel command line" },
+  firmware: {
+    value: "builtin|FILE",
+    parse: text,
+    help: "who answers SBI calls: Wherry itself (default), or an image such as OpenSBI's fw_jump or fw_dynamic in M-mode",
+  },
+  drive: {
+    value: "file=FILE[,readonly=on]",
+    parse: drive,
+    many: true,
+    help: "raw disk image as a virtio disk; may be given several times (also accepted: format=raw, if=virtio)",
+  },
+  net: {
+    value: "none|socket:…",
+    parse: net,
+    help: "network: none (default), socket:listen=HOST:PORT or socket:connect=HOST:PORT joins two guests; [,mac=MAC]",
+  },
+  rng: { help: "virtio entropy source" },
+  serial: {
+    value: "stdio|none|file:F|unix:PATH",
+    parse: serial,
+    help: "console: this terminal (default), none, a file that gets the output, or a unix socket that is served",
+  },
+  console: {
+    value: "none|file:F|unix:PATH",
+    parse: serial,
+    help: "a virtio console (hvc0) as well: none, a file that gets the output, or a unix socket that is served",
+  },
+  virtio: {
+    value: "legacy|modern",
+    parse: word(["legacy", "modern"] as const),
+    help: "virtio-mmio version 1, which is QEMU's default, or 2, which is the default here",
+  },
+  isa: {
+    value: "ISA|RELEASE",
+    parse: isa,
+    help: "what the guest is told of its harts, such as rv64imafdc_zba: all that they have (default), or what a release of QEMU has too (qemu-7.2, qemu-10.0, qemu-11.1)",
+  },
+  qmp: {
+    value: "unix:PATH|tcp:H:P",
+    parse: parseSocketAddress,
+    help: "serve QMP there, as QEMU's -qmp does (server=on and wait=off are understood)",
+  },
+  incoming: {
+    value: "URI|defer",
+    parse: incoming,
+    help: "take a moved machine, Wherry's or QEMU's, from tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND; defer waits for migrate-incoming",
+  },
+  multifd: {
+    value: "CHANNELS",
+    parse: number(1, 255),
+    help: "with --incoming: the QEMU that it comes from has capability multifd on, with so many channels (default: used if any come, with 2)",
+  },
+  engine: {
+    value: ENGINE_KINDS.join("|"),
+    parse: word(ENGINE_KINDS),
+    help: `what runs the guest's code (default ${DEFAULT_ENGINE})`,
+  },
+  "code-cache": {
+    value: "SIZE",
+    parse: codeCacheSize,
+    help: `the translator: how much translated code is kept (default ${DEFAULT_CODE_CACHE_BYTES / 2 ** 20}M, the most)`,
+  },
+  "translate-after": {
+    value: "N",
+    parse: number(0, 1_000_000_000),
+    help: `the translator: how often code is executed before it is translated (default ${DEFAULT_TRANSLATE_AFTER})`,
+  },
+  icount: {
+    value: "[shift=N][,sleep=off]",
+    parse: icount,
+    help: `each instruction takes 2^N ns of guest time (default ${DEFAULT_ICOUNT_SHIFT}), so that runs repeat exactly; sleep=off: an idle guest's time jumps; one hart only`,
+  },
+  rtc: {
+    value: "base=utc|DATE[,clock=host|vm]",
+    parse: rtc,
+    help: "where the real-time clock starts (default: now; with --icount 2025-01-01) and what drives it",
+  },
+  perf: { help: "count where time goes, and show it at the end; also: `wherry perf`" },
+  trace: {
+    value: "ADDRESS",
+    parse: address,
+    many: true,
+    help: "show at the end what the translator makes of the code there; also: `wherry trace`",
+  },
+  paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
+} satisfies Options;
+
+/** Checks the options against each other. Throws UsageError. */
+export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
+  const { incoming: from, kernel, initrd, append } = values;
+  const firmware = values.firmware === "builtin" ? undefined : values.firmware;
+  if (kernel === undefined && firmware === undefined && from === undefined) {
+    throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
+  }
+  if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
+  if (values.multifd !== undefined && from === undefined)
+    throw new UsageError("--multifd needs --incoming: it is about the moved machine");
+  if (values.icount !== undefined && (values.smp ?? 1) > 1)
+    throw new UsageError("--icount needs --smp 1: instructions make the time of one hart");
+  if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
+    throw new UsageError("--console stdio: the terminal is the serial console's (--serial none frees it)");
+  const single = [values.net, values.console, values.rng ? true : undefined].filter((d) => d !== undefined);
+  const slots = values.drive.length + single.length;
+  if (slots > VIRTIO_SLOTS)
+    throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
+  return {
+    harts: values.smp ?? 1,
+    memoryBytes: values.memory ?? 512 * 2 ** 20,
+    kernel,
+    initrd,
+    append: append ?? "",
+    firmware,
+    drives: values.drive,
+    net: values.net,
+    rng: values.rng,
+    serial: values.serial ?? { kind: "stdio" },
+    console: values.console,
+    legacyVirtio: values.virtio === "legacy",
+    isaExtensions: values.isa,
+    qmp: values.qmp,
+    incoming: from,
+    multifd: values.multifd,
+    paused: values.paused,
+    icount: values.icount,
+    rtc: values.rtc,
+    perf: values.perf,
+    trace: values.trace,
+    engine: values.engine,
+    codeCacheBytes: values["code-cache"],
+    translateAfter: values["translate-after"],
+  };
+}

@@ -1,0 +1,240 @@
+// virtio-net (virtio 1.3 §5.1) with one pair of queues and a control queue over a NetBackend: mergeable
+// receive buffers, link status, receive filter, announcement after a move. Left out: checksum and
+// segmentation offload (the header's fields stay zero). QEMU's device offers the same features on a socket.
+import { defineState, u8, u8Array, u16, u32, u64, varStructArray, buffer } from "../../state/schema.ts";
+import { VirtioDevice, type VirtioHost } from "./virtio-device.ts";
+import { feature, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_VERSION_1 } from "./virtio-feature-bits.ts";
+import type { NetBackend } from "./net-backend.ts";
+import { accepts, control, MAC_TABLE_ENTRIES, VIRTIO_NET_S_ANNOUNCE } from "./virtio-net-control.ts";
+import type { VirtioState } from "./virtio-state.ts";
+import { type Chain, readSegments, segmentsLength, type Virtqueue, writeSegments } from "./virtqueue.ts";
+
+export const VIRTIO_NET_F_CTRL_GUEST_OFFLOADS = 2;
+export const VIRTIO_NET_F_MAC = 5;
+export const VIRTIO_NET_F_GSO = 6;
+export const VIRTIO_NET_F_MRG_RXBUF = 15;
+export const VIRTIO_NET_F_STATUS = 16;
+export const VIRTIO_NET_F_CTRL_VQ = 17;
+export const VIRTIO_NET_F_CTRL_RX = 18;
+export const VIRTIO_NET_F_CTRL_VLAN = 19;
+export const VIRTIO_NET_F_CTRL_RX_EXTRA = 20;
+export const VIRTIO_NET_F_GUEST_ANNOUNCE = 21;
+export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
+
+const VIRTIO_NET_S_LINK_UP = 1;
+const VIRTIO_NET_OK = 0;
+const VIRTIO_NET_ERR = 1;
+
+const RECEIVEQ = 0;
+const TRANSMITQ = 1;
+const CONTROLQ = 2;
+const CONFIG_SIZE = 8;
+const MIN_FRAME = 14;
+/** The largest frame sent or received: the result of one segmentation offload. */
+const MAX_FRAME = 65550;
+/** The maximum number of frames that wait for buffers; more are lost, as on a real network. */
+const MAX_WAITING = 256;
+/** The largest control message: more than two full MAC tables. */
+const MAX_CONTROL = 65536;
+
+const macEntry = defineState("virtio-net-mac", { version: 1 }, { address: u8Array(6) });
+
+const fields = {
+  mac: u8Array(6),
+  txWaiting: u32,
+  mergeableRxBufs: u32,
+  netStatus: u16.init(VIRTIO_NET_S_LINK_UP),
+  promisc: u8.init(1),
+  allmulti: u8,
+  macTableInUse: u32.named("mac_table.in_use").range(0, MAC_TABLE_ENTRIES),
+  macs: varStructArray(macEntry, "macTableInUse", MAC_TABLE_ENTRIES).named("mac_table.macs"),
+  vlans: buffer(512),
+  hasVnetHdr: u32.range(0, 0),
+  multiOverflow: u8.named("mac_table.multi_overflow"),
+  uniOverflow: u8.named("mac_table.uni_overflow"),
+  alluni: u8,
+  nomulti: u8,
+  nouni: u8,
+  nobcast: u8,
+  hasUfo: u8.range(0, 0),
+  currGuestOffloads: u64
+    .range(0n, 0n)
+    .when((s) => (s.guestFeaturesLow & (1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) !== 0),
+};
+
+export type VirtioNetState = VirtioState<typeof fields>;
+
+export interface VirtioNetOptions {
+  readonly backend: NetBackend;
+  /** 6 bytes; the lowest bit of the first is clear. */
+  readonly mac: Uint8Array;
+}
+
+export class VirtioNet extends VirtioDevice<typeof fields> {
+  readonly #backend: NetBackend;
+  /** The address that a reset restores. */
+  readonly #mac: Uint8Array;
+  /**
+   * Frames received and not yet delivered to the guest: not part of the state, as if still on the network.
+   */
+  readonly #waiting: Uint8Array[] = [];
+  #announce = false;
+
+  constructor(host: VirtioHost, options: VirtioNetOptions) {
+    super(host, {
+      deviceId: 1,
+      name: "virtio-net",
+      version: 11,
+      fields,
+      features:
+        feature(
+          VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+          VIRTIO_NET_F_MAC,
+          VIRTIO_NET_F_GSO,
+          VIRTIO_NET_F_MRG_RXBUF,
+        ) |
+        feature(VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VLAN) |
+        feature(VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_CTRL_MAC_ADDR),
+      queues: [
+        { name: "receiveq", size: 256 },
+        { name: "transmitq", size: 256 },
+        { name: "controlq", size: 64 },
+      ],
+      configSize: CONFIG_SIZE,
+    });
+    this.#backend = options.backend;
+    this.#mac = options.mac.slice();
+    this.state.mac.set(this.#mac);
+    this.state.vlans.fill(0xff);
+    this.#backend.onFrame((frame) => this.#arrived(frame));
+  }
+
+  protected override fillConfig(config: DataView): void {
+    for (const [i, byte] of this.state.mac.entries()) config.setUint8(i, byte);
+    config.setUint16(6, this.state.netStatus, true);
+  }
+
+  /** §5.1.4.2: without CTRL_MAC_ADDR, a legacy driver sets the address here. */
+  protected override configWritten(): void {
+    if (!this.has(VIRTIO_F_VERSION_1)) this.state.mac.set(this.state.config.subarray(0, 6));
+  }
+
+  protected override featuresChanged(): void {
+    this.state.mergeableRxBufs = this.has(VIRTIO_NET_F_MRG_RXBUF) ? 1 : 0;
+    // Without the command, every VLAN is accepted.
+    if (!this.has(VIRTIO_NET_F_CTRL_VLAN)) this.state.vlans.fill(0xff);
+    else if (!this.state.started) this.state.vlans.fill(0);
+  }
+
+  protected override onReset(): void {
+    const { state } = this;
+    state.mac.set(this.#mac);
+    Object.assign(state, { promisc: 1, allmulti: 0, alluni: 0, nomulti: 0, nouni: 0, nobcast: 0 });
+    Object.assign(state, { macTableInUse: 0, macs: [], multiOverflow: 0, uniOverflow: 0 });
+    state.netStatus = VIRTIO_NET_S_LINK_UP;
+    this.#waiting.length = 0;
+  }
+
+  protected override handleQueue(index: number): void {
+    if (index === RECEIVEQ) this.#receive();
+    else if (index === TRANSMITQ) this.serveAll(this.queue(TRANSMITQ), (chain) => this.#transmit(chain));
+    else if (index === CONTROLQ) this.serveAll(this.queue(CONTROLQ), (chain) => this.#control(chain));
+  }
+
+  /** §5.1.6.1: num_buffers exists in modern devices and with mergeable buffers. */
+  get #headerBytes(): number {
+    return this.has(VIRTIO_F_VERSION_1) || this.has(VIRTIO_NET_F_MRG_RXBUF) ? 12 : 10;
+  }
+
+  #transmit(chain: Chain): number {
+    const length = segmentsLength(chain.readable) - this.#headerBytes;
+    if (length >= MIN_FRAME && length <= MAX_FRAME) {
+      const frame = new Uint8Array(length);
+      readSegments(this.host.memory, chain.readable, frame, this.#headerBytes);
+      this.#backend.send(frame);
+    }
+    return 0;
+  }
+
+  #control(chain: Chain): number {
+    const message = new Uint8Array(Math.min(MAX_CONTROL, segmentsLength(chain.readable)));
+    readSegments(this.host.memory, chain.readable, message);
+    const done = control(this.state, message);
+    return writeSegments(
+      this.host.memory,
+      chain.writable,
+      Uint8Array.of(done ? VIRTIO_NET_OK : VIRTIO_NET_ERR),
+    );
+  }
+
+  #arrived(frame: Uint8Array): void {
+    if (frame.length < MIN_FRAME || frame.length > MAX_FRAME || this.#waiting.length >= MAX_WAITING) return;
+    this.#waiting.push(frame);
+    this.notify(RECEIVEQ);
+  }
+
+  #receive(): void {
+    const queue = this.queue(RECEIVEQ);
+    let delivered = false;
+    for (let frame = this.#waiting[0]; frame !== undefined; frame = this.#waiting[0]) {
+      if (accepts(this.state, frame)) {
+        if (!this.#deliver(queue, frame)) break;
+        delivered = true;
+      }
+      this.#waiting.shift();
+    }
+    if (delivered) this.interrupt(queue);
+  }
+
+  /**
+   * Writes one frame to as many buffers as it needs (§5.1.6.4). Returns false, and takes none, if there are
+   * too few.
+   */
+  #deliver(queue: Virtqueue, frame: Uint8Array): boolean {
+    const header = this.#headerBytes;
+    const packet = new Uint8Array(header + frame.length);
+    packet.set(frame, header);
+    const mergeable = this.has(VIRTIO_NET_F_MRG_RXBUF);
+    const chains: Chain[] = [];
+    let room = 0;
+    while (room < packet.length && (chains.length === 0 || mergeable)) {
+      const chain = queue.pop();
+      if (chain === undefined) {
+        if (!this.broken) queue.unpop(chains.length);
+        return false;
+      }
+      chains.push(chain);
+      room += segmentsLength(chain.writable);
+      if (segmentsLength(chain.writable) < header) {
+        this.needsReset(`queue ${RECEIVEQ}: a receive buffer smaller than the ${header} bytes of the header`);
+        return false;
+      }
+    }
+    if (room < packet.length) {
+      // Too large for a driver without mergeable buffers: dropped.
+      queue.unpop(1);
+      return true;
+    }
+    if (header === 12) new DataView(packet.buffer).setUint16(10, chains.length, true);
+    let done = 0;
+    for (const [i, chain] of chains.entries()) {
+      const written = writeSegments(this.host.memory, chain.writable, packet.subarray(done));
+      queue.fill(chain, written, i);
+      done += written;
+    }
+    queue.publish(chains.length);
+    return true;
+  }
+
+  /** Announces the guest's new place to the switches (§5.1.6.5.4). */
+  protected override loaded(): void {
+    const up = (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
+    this.#announce = up && this.has(VIRTIO_NET_F_GUEST_ANNOUNCE) && this.has(VIRTIO_NET_F_CTRL_VQ);
+  }
+  protected override resume(): void {
+    if (!this.#announce) return;
+    this.#announce = false;
+    this.state.netStatus |= VIRTIO_NET_S_ANNOUNCE;
+    this.configChanged();
+  }
+}

@@ -1,0 +1,75 @@
+// Unpacking Debian packages and indexes: ar(5) members, tar by tar-stream, xz, gzip and zstd by libraries.
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { Readable } from "node:stream";
+import { createGunzip, createZstdDecompress } from "node:zlib";
+import { extract } from "tar-stream";
+import xz from "xz-decompress";
+import { GuestError } from "./guest-error.ts";
+import type { OnBytes } from "./download.ts";
+
+const AR_MAGIC = "!<arch>\n";
+const AR_HEADER_SIZE = 60;
+
+/** The compressed stream's contents; the compression is told by the file name's end. */
+export function decompress(stream: Readable, name: string): Readable {
+  if (name.endsWith(".xz")) return Readable.from(new xz.XzReadableStream(Readable.toWeb(stream)));
+  if (name.endsWith(".gz")) return stream.pipe(createGunzip());
+  if (name.endsWith(".zst")) return stream.pipe(createZstdDecompress());
+  return stream;
+}
+
+/** A whole buffer decompressed. */
+export async function decompressBytes(bytes: Uint8Array, name: string): Promise<Uint8Array> {
+  return Buffer.concat(await Readable.from(decompress(Readable.from([bytes]), name)).toArray());
+}
+
+/** Where the package's data.tar.* lies in the file. */
+async function findData(path: string): Promise<{ name: string; start: number; size: number }> {
+  const file = await open(path, "r");
+  try {
+    const { size: end } = await file.stat();
+    const magic = await file.read(Buffer.alloc(AR_MAGIC.length), 0, AR_MAGIC.length, 0);
+    if (magic.buffer.toString("latin1") !== AR_MAGIC)
+      throw new GuestError("guest.deb", `${path} is no package`);
+    for (let at = AR_MAGIC.length; at + AR_HEADER_SIZE <= end; ) {
+      const header = (await file.read(Buffer.alloc(AR_HEADER_SIZE), 0, AR_HEADER_SIZE, at)).buffer.toString(
+        "latin1",
+      );
+      const name = header.slice(0, 16).trim().replace(/\/$/, "");
+      const size = Number(header.slice(48, 58));
+      if (name.startsWith("data.tar")) return { name, start: at + AR_HEADER_SIZE, size };
+      at += AR_HEADER_SIZE + size + (size & 1);
+    }
+  } finally {
+    await file.close();
+  }
+  throw new GuestError("guest.deb", `${path} has no data member`);
+}
+
+/** The package's regular files whose path (without "./") `wanted` accepts, as they come. */
+export async function unpackDeb(
+  path: string,
+  wanted: (name: string) => boolean,
+  onBytes: OnBytes = () => {},
+): Promise<Map<string, Uint8Array>> {
+  const { name, start, size } = await findData(path);
+  const raw = createReadStream(path, { start, end: start + size - 1 });
+  let done = 0;
+  raw.on("data", (chunk) => onBytes((done += chunk.length), size));
+  raw.pause();
+  const tar = extract();
+  const source = decompress(raw, name);
+  source.on("error", (error) => tar.destroy(error));
+  source.pipe(tar);
+  const files = new Map<string, Uint8Array>();
+  for await (const entry of tar) {
+    const file = entry.header.name.replace(/^\.?\//, "");
+    if (entry.header.type === "file" && wanted(file)) {
+      const chunks: Buffer[] = [];
+      for await (const chunk of entry) chunks.push(chunk as Buffer);
+      files.set(file, Buffer.concat(chunks));
+    } else entry.resume();
+  }
+  return files;
+}

@@ -1,0 +1,60 @@
+// Machines in this Node process: a worker thread for each vCPU and one that translates; this thread is the VMM's.
+import { type ResourceLimits, Worker } from "node:worker_threads";
+import { WherryError } from "../base/errors.ts";
+import { ENGINE_KINDS, type EngineKind } from "../hypervisor/engine-kind.ts";
+import type { ThreadHandle } from "../hypervisor/vm.ts";
+import type { HostPlatform } from "../host/host-platform.ts";
+import type { TranslatorThreadData } from "../host/run-translator.ts";
+import type { VcpuThreadData } from "../host/run-vcpu.ts";
+import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
+
+/** `.ts` when run from source, `.js` when built. */
+const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
+
+export const nodePlatform: HostPlatform = {
+  clock,
+  setTimer: (delayMs, fire) => {
+    const timer = setTimeout(fire, delayMs);
+    return { cancel: () => clearTimeout(timer) };
+  },
+  randomBytes,
+  defer: (task) => void setImmediate(task),
+  spawnVcpu: (data) => spawn("node-vcpu-worker", data, `vcpu-${data.hart}`),
+  // Translating makes much short-lived garbage: in a larger young generation most of it dies before it is looked at.
+  spawnTranslator: (data) => {
+    const thread = spawn("node-translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
+    // It has started when it first asks V8 to compile; its signal is that.
+    thread.onSignal(yieldToHarts);
+    return thread;
+  },
+  get defaultEngine() {
+    return engineOfEnvironment();
+  },
+  beforeCompile: configureV8,
+};
+
+/** WHERRY_ENGINE: how whole test suites are run with one engine or the other. */
+function engineOfEnvironment(): EngineKind | undefined {
+  const name = process.env["WHERRY_ENGINE"];
+  if (name === undefined || name === "") return undefined;
+  const kind = ENGINE_KINDS.find((k) => k === name);
+  if (kind !== undefined) return kind;
+  throw new WherryError("host.engine", `WHERRY_ENGINE=${name}: expected ${ENGINE_KINDS.join(" or ")}`);
+}
+
+function spawn(
+  script: string,
+  workerData: VcpuThreadData | TranslatorThreadData,
+  name: string,
+  resourceLimits: ResourceLimits = {},
+): ThreadHandle {
+  const url = new URL(`./${script}${suffix}`, import.meta.url);
+  const worker = new Worker(url, { workerData, name, resourceLimits });
+  return {
+    onSignal: (listener) => worker.on("message", listener),
+    onFault: (listener) => worker.on("error", listener),
+    terminate: async () => {
+      await worker.terminate();
+    },
+  };
+}

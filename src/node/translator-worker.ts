@@ -1,7 +1,0 @@
-// The translation thread in Node.
-import { parentPort, workerData } from "node:worker_threads";
-import { runTranslator, type TranslatorThreadData } from "../host/translator.ts";
-import { setTieringBudget } from "./platform.ts";
-
-parentPort?.postMessage(0);
-runTranslator(workerData as TranslatorThreadData, setTieringBudget);

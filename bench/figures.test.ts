@@ -70,7 +70,7 @@ describe("figures", () => {
     expect(text).toMatch(/\| fast +\|.*2\.000 s \(1\.000–4\.000\).*\| +2\.00× \| +10\.00× \|/);
     expect(text).toMatch(/\| broken .*FAILED/);
     expect(text).toContain("- broken, Wherry: checksum 1, where the first one had 2");
-    expect(text).toContain("of QEMU 11.1's speed, 2 programs on one hart: **1.00×**");
+    expect(text).toContain("relative to QEMU 11.1, 2 programs on one hart: **1.00×**");
     expect(text).toMatch(/\| 4 +\|.*2\.50 s \(2\.00–3\.00\).*5\.00 s \| +2\.00× \|/);
     expect(text).toMatch(/600 MiB \| +88 MiB/);
     expect(report({ ...figures, columns: ["Wherry"] })).not.toContain("÷ QEMU");

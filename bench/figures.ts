@@ -147,13 +147,13 @@ function programLines(figures: Figures): string[] {
     .flatMap((other) =>
       [1, 2].flatMap((harts) => {
         const { mean, count } = meanSpeed(figures, harts, other);
-        const what = harts === 1 ? "programs on one hart" : "programs of two threads on two harts";
+        const what = harts === 1 ? "programs on one hart" : "two-threaded programs on two harts";
         return count === 0
           ? []
-          : [`- of ${other}'s speed, ${count} ${what}: **${mean.toFixed(mean < 0.1 ? 3 : 2)}×**`];
+          : [`- relative to ${other}, ${count} ${what}: **${mean.toFixed(mean < 0.1 ? 3 : 2)}×**`];
       }),
     );
-  if (means.length > 0) lines.push("", `Geometric means, ${WHERRY}:`, "", ...means);
+  if (means.length > 0) lines.push("", `Geometric means of ${WHERRY}'s speed:`, "", ...means);
   const scaling = [NATIVE, ...columns].flatMap((column) => {
     const [one, two] = ["scale-1", "scale-2"].map(
       (name) => programs.find((program) => program.name === name)?.samples[column] ?? [],
@@ -161,9 +161,9 @@ function programLines(figures: Figures): string[] {
     if (!one?.length || !two?.length) return [];
     return [`${column} ${((2 * spread(one).median) / spread(two).median).toFixed(2)}×`];
   });
-  // Processor time does not tell how far work was at the same time.
+  // Processor time does not show how much work ran in parallel.
   if (scaling.length > 0 && figures.clock === "guest")
-    lines.push("", `Two busy harts do the work of one: ${scaling.join(", ")}.`);
+    lines.push("", `Throughput of two busy harts, relative to one: ${scaling.join(", ")}.`);
   const failed = programs.flatMap(({ name, failures }) =>
     Object.entries(failures).map(([column, why]) => `- ${name}, ${column}: ${why}`),
   );
@@ -226,7 +226,7 @@ function bootLines(figures: Figures): string[] {
 
 function memoryLines({ memory }: Figures): string[] {
   return table(
-    ["", "harts", "guest RAM", "peak of the process", "over guest RAM"],
+    ["", "harts", "guest RAM", "peak of the process", "beyond guest RAM"],
     memory.map(({ column, harts, guestMib, peakMib }) => [
       column,
       String(harts),
@@ -237,24 +237,21 @@ function memoryLines({ memory }: Figures): string[] {
   );
 }
 
-/** All of it, as Markdown that reads as text. */
+/** The whole report, as Markdown that is readable as plain text. */
 export function report(figures: Figures): string {
   const lines = [
-    `Medians of ${figures.rounds} round${figures.rounds === 1 ? "" : "s"} (lowest–highest); the monitors take turns, program by program, each`,
-    `standing still while another computes. Host: ${figures.host}. Guest: ${figures.guest}. Wherry's engine: ${figures.engine}.${figures.clock === "cpu" ? " Processor time of the processes." : ""}`,
+    `Medians of ${figures.rounds} round${figures.rounds === 1 ? "" : "s"} (lowest–highest). The monitors take turns for each program;`,
+    "all others are stopped meanwhile.",
+    "",
+    `Host: ${figures.host}.`,
+    `Guest: ${figures.guest}. Wherry's engine: ${figures.engine}.${figures.clock === "cpu" ? " Processor time of the processes." : ""}`,
     "",
   ];
   if (figures.programs.length > 0) lines.push("### Programs", "", ...programLines(figures), "");
   if (figures.programs.some(({ perf }) => perf !== undefined))
     lines.push("### Where Wherry's time goes", "", ...perfLines(figures), "");
   if (figures.boots.length > 0)
-    lines.push(
-      "### Boot: from the start of the process to the shell's prompt",
-      "",
-      ...bootLines(figures),
-      "",
-    );
-  if (figures.memory.length > 0)
-    lines.push("### Memory, after all programs", "", ...memoryLines(figures), "");
+    lines.push("### Boot, from the start of the process to the shell prompt", "", ...bootLines(figures), "");
+  if (figures.memory.length > 0) lines.push("### Memory after all programs", "", ...memoryLines(figures), "");
   return lines.join("\n").trimEnd();
 }

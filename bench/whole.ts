@@ -46,7 +46,7 @@ async function idle(guest: DebianGuest): Promise<void> {
     samples.push((((await cpuSeconds(pid)) - before) / IDLE_SECONDS) * 100);
   }
   await machine.quit();
-  say("### An idle Debian guest on 4 harts, at its shell's prompt\n");
+  say("### An idle Debian guest on 4 harts, at its shell prompt\n");
   say(`The process uses ${show(spread(samples), 1, "%")} of one core.\n`);
 }
 
@@ -198,9 +198,9 @@ async function saveAndRestore(guest: DebianGuest): Promise<void> {
   const [save, copied, restore] = [rate(saves), rate(copies), rate(restores)];
   const of = (r: Spread) => `${(r.median / copied.median).toFixed(2)}×`;
   say(
-    `### A snapshot of ${mib.toFixed(0)} MiB (${GUEST_MIB} MiB guest, 192 MiB of it random bytes), whole commands\n`,
+    `### A snapshot of ${mib.toFixed(0)} MiB (${GUEST_MIB} MiB guest, 192 MiB of it random bytes), timed as whole commands\n`,
   );
-  say("| | throughput | of the plain copy's |");
+  say("| | throughput | relative to the plain copy |");
   say("|---|---|---|");
   say(`| plain copy of the file, synced | ${show(copied, 0, "MiB/s")} | 1 |`);
   say(`| \`wherry save\`, synced | ${show(save, 0, "MiB/s")} | ${of(save)} |`);

@@ -2,6 +2,8 @@
 // ABI that the two halves share. id = arch | size | type | subtype | index.
 // Wherry's own additions use subtype 0x7f of CSR (raw CSR numbers: machine mode, which KVM's guests
 // do not have) and type 0x7f (run state that KVM has no register for).
+import { RAW, type Register } from "../riscv/register-row.ts";
+import { lengthOf, registerEntries, type RegisterName } from "../riscv/registers.ts";
 
 const KVM_REG_RISCV = 0x8000000000000000n;
 const KVM_REG_SIZE_U32 = 0x0020000000000000n;
@@ -121,6 +123,48 @@ export const WHERRY_REG = {
 export function oneReg(type: number, index: number, subtype = 0, size: 32 | 64 = 64): bigint {
   const sizeBits = size === 64 ? KVM_REG_SIZE_U64 : KVM_REG_SIZE_U32;
   return KVM_REG_RISCV | sizeBits | (BigInt(type) << 24n) | (BigInt(subtype) << 16n) | BigInt(index);
+}
+
+const TYPE_OF = {
+  CORE: [REG_TYPE.CORE, 0],
+  CSR: [REG_TYPE.CSR, CSR_SUBTYPE.GENERAL],
+  FP_D: [REG_TYPE.FP_D, 0],
+  TIMER: [REG_TYPE.TIMER, 0],
+  SBI_STATE: [REG_TYPE.SBI_STATE, 0],
+  WHERRY: [REG_TYPE.WHERRY, 0],
+} as const;
+
+/** A register by its row of the register table, and which of the row's. */
+export interface OneRegRow {
+  readonly id: bigint;
+  readonly register: RegisterName;
+  /** undefined: the row is one register. */
+  readonly element: number | undefined;
+}
+
+function rowsOf(register: RegisterName, row: Register): OneRegRow[] {
+  const { oneReg: place, csr = 0, skip = 0 } = row;
+  if (place === undefined) return [];
+  const id = (i: number): bigint => {
+    if (place === RAW) return oneReg(REG_TYPE.CSR, csr + i, CSR_SUBTYPE.WHERRY_RAW);
+    const [type, subtype] = TYPE_OF[place.type];
+    return oneReg(type, place.index + i, subtype, place.size);
+  };
+  const length = lengthOf(row);
+  if (length === undefined) return [{ id: id(0), register, element: undefined }];
+  return Array.from({ length: length - skip }, (_, i) => {
+    return { id: id(i + skip), register, element: i + skip };
+  });
+}
+
+/** Every register of the table that ONE_REG reaches, in the table's order. */
+export const ONE_REG_ROWS: readonly OneRegRow[] = registerEntries.flatMap(([name, row]) => rowsOf(name, row));
+
+/** Id of a register of the table. */
+export function oneRegOf(register: RegisterName, element?: number): bigint {
+  const row = ONE_REG_ROWS.find((r) => r.register === register && r.element === element);
+  if (row === undefined) throw new RangeError(`ONE_REG has no register ${register}`);
+  return row.id;
 }
 
 export interface DecodedReg {

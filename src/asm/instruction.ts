@@ -4,7 +4,8 @@
 import { encode, type FieldName, type Operands } from "../hypervisor/riscv/encoding.ts";
 import { rows } from "../hypervisor/riscv/isa.ts";
 import type { Row } from "../hypervisor/riscv/semantics.ts";
-import { CSRS, FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./names.ts";
+import { CSR_NUMBERS } from "../riscv/registers.ts";
+import { FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./names.ts";
 
 /** What an operand may refer to: expressions are evaluated at address `pc`. */
 export interface OperandContext {
@@ -144,7 +145,7 @@ function encodeRow(name: string, operands: readonly string[], context: OperandCo
         values[kind] = immediate(text, 0, 31, context);
         break;
       case "csr":
-        values.csr = CSRS.get(text ?? "") ?? immediate(text, 0, 0xfff, context);
+        values.csr = CSR_NUMBERS.get(text ?? "") ?? immediate(text, 0, 0xfff, context);
         break;
       case "rm":
         values.rm = roundingMode(text, row);

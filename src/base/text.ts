@@ -1,4 +1,4 @@
-// UTF-8. TextEncoder and TextDecoder exist on every host, but only `dom` and `node` type them.
+// Text: UTF-8, quotes, names of bits. TextEncoder and TextDecoder exist on every host, but only `dom` and `node` type them.
 
 interface TextCodecs {
   TextEncoder: new () => { encode(s: string): Uint8Array<ArrayBuffer> };
@@ -24,4 +24,17 @@ export function decodeUtf8(bytes: Uint8Array): string {
 export function quoted(text: string): string {
   const escape = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
   return JSON.stringify(text).replace(/[\x7f-\x9f]/g, escape);
+}
+
+/** Names of the bits that are set, by the first table that has one, the lowest first; undefined if none is set. */
+export function bitNames(
+  value: bigint,
+  ...tables: readonly Readonly<Record<number, string>>[]
+): string | undefined {
+  const names: string[] = [];
+  for (let bit = 0, left = value; left !== 0n; bit++, left >>= 1n) {
+    if ((left & 1n) === 0n) continue;
+    names.push(tables.map((table) => table[bit]).find((name) => name !== undefined) ?? `bit ${bit}`);
+  }
+  return names.length === 0 ? undefined : names.join(" ");
 }

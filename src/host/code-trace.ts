@@ -4,25 +4,23 @@ import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 import { pageOf, traceRegion } from "../hypervisor/riscv/trace-region.ts";
 import { reachProfile } from "../hypervisor/translations.ts";
+import { levelsOf, PPN_MASK, PTE, PTE_PPN, satpModeOf } from "../riscv/paging.ts";
+import { PRIV } from "../riscv/privilege.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 
-const PRIV_M = 3;
-/** Levels of page tables by satp.MODE: Sv39, Sv48, Sv57. */
-const LEVELS: Readonly<Record<number, number>> = { 8: 3, 9: 4, 10: 5 };
-const PTE_V = 1n;
-const PTE_LEAF = 0b1010n;
+const LEAF = BigInt(PTE.R | PTE.X);
 
 /** Guest-physical address of a virtual one; undefined: not mapped. */
 export function walk(memory: GuestMemory, satp: bigint, address: bigint): number | undefined {
-  const levels = LEVELS[Number(satp >> 60n)];
-  if (levels === undefined) return Number(address);
-  let table = Number((satp & ((1n << 44n) - 1n)) << 12n);
+  const levels = levelsOf(satpModeOf(satp));
+  if (levels === 0) return Number(address);
+  let table = Number((satp & PPN_MASK) << 12n);
   for (let level = levels - 1; level >= 0; level--) {
     const shift = BigInt(12 + 9 * level);
     const entry = memory.readU64(table + Number((address >> shift) & 0x1ffn) * 8);
-    if (entry === undefined || (entry & PTE_V) === 0n) return undefined;
-    const page = Number(((entry >> 10n) & ((1n << 44n) - 1n)) << 12n);
-    if ((entry & PTE_LEAF) !== 0n) return page + Number(address & ((1n << shift) - 1n));
+    if (entry === undefined || (entry & BigInt(PTE.V)) === 0n) return undefined;
+    const page = Number(((entry >> BigInt(PTE_PPN)) & PPN_MASK) << 12n);
+    if ((entry & LEAF) !== 0n) return page + Number(address & ((1n << shift) - 1n));
     table = page;
   }
   return undefined;
@@ -38,7 +36,7 @@ export function traceCode(
     throw new WherryError("trace.address", `${hex(address)}, as the hart sees it now, ${why}`);
   };
   const code = address & ~1n;
-  const guestPhys = priv === PRIV_M ? Number(code) : walk(memory, satp, code);
+  const guestPhys = priv === PRIV.M ? Number(code) : walk(memory, satp, code);
   if (guestPhys === undefined) return refuse("is not mapped");
   const block = memory.blockAt(guestPhys, 2);
   if (block === undefined) return refuse(`is guest-physical ${hex(guestPhys)}, where there is no memory`);

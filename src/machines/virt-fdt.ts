@@ -2,6 +2,8 @@
 // the newer riscv,isa-base and riscv,isa-extensions in addition to riscv,isa; Sv57; riscv,ndev is the highest
 // source (95; QEMU 7.2 says 96); no PMU and platform-bus nodes. With the built-in firmware harts start in
 // S-mode: there is no CLINT, and the PLIC's M-mode contexts are marked absent.
+import { INTERRUPT } from "../riscv/causes.ts";
+import { CACHE_BLOCK_SIZE } from "../riscv/extensions.ts";
 import { cells, cells64, empty, FdtNode, strings } from "./fdt.ts";
 import {
   FLASH_SIZE,
@@ -30,14 +32,8 @@ export interface VirtFdtOptions {
   readonly rngSeed?: Uint8Array;
 }
 
-// Interrupt numbers of a hart (privileged specification, table of mcause values).
-const IRQ_M_SOFT = 3;
-const IRQ_M_TIMER = 7;
-const IRQ_S_EXT = 9;
-const IRQ_M_EXT = 11;
 const NO_CONTEXT = 0xffffffff;
 
-const CACHE_BLOCK_SIZE = 64;
 const PCI_RANGE_IO = 0x1000000;
 const PCI_RANGE_MMIO_32 = 0x2000000;
 const PCI_RANGE_MMIO_64 = 0x3000000;
@@ -74,7 +70,7 @@ export function virtFdt(options: VirtFdtOptions): FdtNode {
     soc.add(nodeName("clint", VIRT_MEMMAP.clint.base), {
       compatible: strings("sifive,clint0", "riscv,clint0"),
       reg: cells64(VIRT_MEMMAP.clint.base, VIRT_MEMMAP.clint.size),
-      "interrupts-extended": cells(...phandles.intc.flatMap((h) => [h, IRQ_M_SOFT, h, IRQ_M_TIMER])),
+      "interrupts-extended": cells(...phandles.intc.flatMap((h) => [h, INTERRUPT.MSI, h, INTERRUPT.MTI])),
     });
   }
   addDevices(soc, phandles.plic, phandles.test);
@@ -154,7 +150,7 @@ function addCpus(root: FdtNode, options: VirtFdtOptions, cpuHandles: number[], i
 }
 
 function addPlic(soc: FdtNode, options: VirtFdtOptions, phandle: number, intcHandles: number[]): void {
-  const machine = options.builtinFirmware ? NO_CONTEXT : IRQ_M_EXT;
+  const machine = options.builtinFirmware ? NO_CONTEXT : INTERRUPT.MEI;
   soc.add(nodeName("plic", VIRT_MEMMAP.plic.base), {
     phandle: cells(phandle),
     compatible: strings("sifive,plic-1.0.0", "riscv,plic0"),
@@ -163,7 +159,7 @@ function addPlic(soc: FdtNode, options: VirtFdtOptions, phandle: number, intcHan
     "#interrupt-cells": cells(1),
     "interrupt-controller": empty,
     // A context's number is its position in this list.
-    "interrupts-extended": cells(...intcHandles.flatMap((h) => [h, machine, h, IRQ_S_EXT])),
+    "interrupts-extended": cells(...intcHandles.flatMap((h) => [h, machine, h, INTERRUPT.SEI])),
     "riscv,ndev": cells(PLIC_NDEV),
   });
 }

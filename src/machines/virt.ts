@@ -27,6 +27,7 @@ import type { AcceleratorVm, SystemEvent, VmEvents } from "../accelerator/accele
 import type { Cpus } from "../vmm/cpus.ts";
 import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
 import type { Section } from "../state/section.ts";
+import { EXTENSION_NAMES } from "../riscv/extensions.ts";
 import { stateSection } from "../state/state-section.ts";
 import { BootError, type Segment } from "./boot-image.ts";
 import type { Irqchip, TradedVirtio } from "./qemu/qemu-parts.ts";
@@ -48,14 +49,6 @@ const RNG_SEED_SIZE = 32;
 const A0 = 10;
 const A1 = 11;
 
-/** The extensions of QEMU's default `rv64` CPU, and those that Wherry adds. */
-export const DEFAULT_ISA_EXTENSIONS: readonly string[] = [
-  ...["i", "m", "a", "f", "d", "c"],
-  ...["zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihintpause", "zihpm"],
-  ...["zawrs", "zfa", "zfh", "zfhmin"],
-  ...["zba", "zbb", "zbc", "zbs", "sstc"],
-];
-
 export interface RtcOptions {
   /**
    * The initial time, in ns since 1970. Default: the host's time. An incoming machine brings its own time.
@@ -73,7 +66,7 @@ export interface VirtOptions extends BootOptions {
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
   readonly memorySize: number;
-  /** Default: DEFAULT_ISA_EXTENSIONS. */
+  /** Default: all that a hart has. */
   readonly isaExtensions?: readonly string[];
   /** Default: `riscv,sv57`. */
   readonly mmuType?: string;
@@ -200,7 +193,7 @@ export function createVirtMachine(
   const plan = planBoot(options, {
     harts: options.harts,
     memorySize: options.memorySize,
-    isaExtensions: options.isaExtensions ?? DEFAULT_ISA_EXTENSIONS,
+    isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
     mmuType: options.mmuType ?? "riscv,sv57",
   });
   const machine = new VirtMachine(parts, plan);
@@ -287,7 +280,7 @@ export function createVirtMachine(
       cpus,
       irqchip: parts.irqchip,
       memorySize: options.memorySize,
-      isaExtensions: options.isaExtensions ?? DEFAULT_ISA_EXTENSIONS,
+      isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
       legacyVirtio: options.legacyVirtio ?? false,
       rtcClock,
       virtio,

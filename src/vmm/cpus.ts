@@ -4,6 +4,7 @@
 import { WherryError } from "../base/errors.ts";
 import { MP_STATE } from "../accelerator/mp-state.ts";
 import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.ts";
+import { SUPERVISOR_ENTRY } from "../riscv/supervisor-entry.ts";
 import type { SynchronizeHooks } from "./machine.ts";
 import {
   CPU_ROWS,
@@ -16,14 +17,6 @@ import {
 } from "./riscv-cpu-state.ts";
 
 export class CpusError extends WherryError {}
-
-const NEVER = 0xffffffffffffffffn;
-const PRIV_S = 1;
-const PRIV_M = 3;
-/** UXL and SXL: 64 bits. */
-const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
-/** SBI firmware sets it for a kernel that does not: U-mode reads cycle, time and instret. */
-const SCOUNTEREN_RESET = 7n;
 
 export class Cpu {
   readonly id: number;
@@ -155,15 +148,12 @@ export class Cpus implements SynchronizeHooks {
       if (!cpu.dirty)
         throw new CpusError("cpus.reset", `vCPU ${cpu.id} is reset before its state was synchronised`);
       const { state } = cpu;
-      const kept = this.#vm.builtinFirmware ? this.#machineMode(state) : { priv: PRIV_M };
+      const kept = this.#vm.builtinFirmware ? this.#machineMode(state) : {};
       cpuState.assign(state, {
         ...cpuState.create(),
-        mstatus: MSTATUS_RESET,
         ...kept,
         mhartid: BigInt(cpu.id),
         pc: this.resetVector,
-        stealTimeShmem: NEVER,
-        timerCompare: NEVER,
         mpState: !this.#vm.builtinFirmware || cpu.id === 0 ? MP_STATE.RUNNABLE : MP_STATE.STOPPED,
       });
       cpuCommonState.assign(cpu.common, cpuCommonState.create());
@@ -173,8 +163,8 @@ export class Cpus implements SynchronizeHooks {
   #machineMode(state: CpuState): Partial<CpuState> {
     const { medeleg, mideleg, mcounteren, menvcfg, pmpcfg, pmpaddr } = state;
     return {
-      priv: PRIV_S,
-      scounteren: SCOUNTEREN_RESET,
+      priv: SUPERVISOR_ENTRY.priv,
+      scounteren: SUPERVISOR_ENTRY.scounteren,
       medeleg,
       mideleg,
       mcounteren,

@@ -79,6 +79,7 @@ contractSuite(
       Object.assign(state, {
         satp: (10n << 60n) | 0x80200n,
         mstatus: 0xa_0000_0022n,
+        stealTimeShmem: 0n,
         timerCompare: 2n ** 64n - 1n,
       });
       state.x.set([0n, 1n, 2n ** 64n - 1n]);

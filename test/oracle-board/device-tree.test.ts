@@ -1,7 +1,7 @@
 // Our device tree against the one that the installed QEMU generates: the same nodes and properties, phandles
 // followed to what they name, but for the differences that src/machines/virt-fdt.ts states.
 import { expect, it } from "vitest";
-import { DEFAULT_ISA_EXTENSIONS } from "../../src/machines/virt.ts";
+import { EXTENSION_NAMES } from "../../src/riscv/extensions.ts";
 import { type FdtNode, readFdt, writeFdt } from "../../src/machines/fdt.ts";
 import { virtFdt } from "../../src/machines/virt-fdt.ts";
 import { MIB } from "../../src/machines/virt-map.ts";
@@ -63,7 +63,7 @@ for (const harts of [1, 4]) {
     const tree = virtFdt({
       harts,
       memorySize: 512 * MIB,
-      isaExtensions: DEFAULT_ISA_EXTENSIONS,
+      isaExtensions: EXTENSION_NAMES,
       mmuType: "riscv,sv57",
       builtinFirmware: false,
       bootargs: append,

@@ -9,7 +9,8 @@ import {
 import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/translation-thread.ts";
 import { tradableExtensions } from "../../machines/qemu/qemu-refusals.ts";
 import { RELEASES } from "../../machines/qemu/qemu-releases.ts";
-import { DEFAULT_ISA_EXTENSIONS, type RtcOptions } from "../../machines/virt.ts";
+import { EXTENSION_NAMES } from "../../riscv/extensions.ts";
+import type { RtcOptions } from "../../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../../node/virtio-backends.ts";
@@ -85,15 +86,15 @@ function dateNs(text: string): bigint {
 /** `rv64imac_zba_zbb`, or a release of QEMU: what its harts have as well. */
 export function isa(text: string): readonly string[] {
   const release = RELEASES.find((r) => r.name === text);
-  if (release !== undefined) return tradableExtensions(DEFAULT_ISA_EXTENSIONS, release);
+  if (release !== undefined) return tradableExtensions(EXTENSION_NAMES, release);
   const [, letters = "", rest = ""] = /^rv64([a-z]+)((?:_[a-z0-9]+)*)$/.exec(text) ?? [];
   const wanted = [...letters, ...rest.split("_").slice(1)];
-  const unknown = wanted.find((e) => !DEFAULT_ISA_EXTENSIONS.includes(e));
+  const unknown = wanted.find((e) => !EXTENSION_NAMES.includes(e));
   if (unknown !== undefined) throw new Error(`harts here have no extension ${unknown}`);
   if (!wanted.includes("i")) {
     throw new Error(`expected such as rv64imafdc_zicsr, or one of ${RELEASES.map((r) => r.name).join(", ")}`);
   }
-  return DEFAULT_ISA_EXTENSIONS.filter((e) => wanted.includes(e));
+  return EXTENSION_NAMES.filter((e) => wanted.includes(e));
 }
 
 /** An address of the guest. */

@@ -1,11 +1,17 @@
 // Plain fields of QEMU's sections in words, where their numbers are flags or codes that people would look up: registers of
 // processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture Principles of Operation; Power
 // ISA), interrupt requests, timers, run state, clocks. By the field's name alone, so only names that mean one thing.
-import { decodeUtf8 } from "../../base/text.ts";
+import { bitNames, decodeUtf8 } from "../../base/text.ts";
+import { fieldOf as field, NEVER } from "../../riscv/bits.ts";
+import { causeWords, interruptWords } from "../../riscv/causes.ts";
+import { misaWords } from "../../riscv/extensions.ts";
+import { satpWords } from "../../riscv/paging.ts";
+import { registerEntries } from "../../riscv/registers.ts";
+import { statusWords } from "../../riscv/status.ts";
 import type { FieldValue } from "../model/stream-report.ts";
 import { sysregName } from "./arm-sysregs.ts";
 import { table } from "./field-layout.ts";
-import { type Bits, bitNames } from "./virtio-features.ts";
+import type { Bits } from "./virtio-features.ts";
 
 type Words = (value: bigint, index: number) => string | undefined;
 
@@ -18,86 +24,13 @@ const codes =
   (value) =>
     names[Number(value)];
 
-// RISC-V.
-const INTERRUPTS: Bits = {
-  1: "SSIP",
-  2: "VSSIP",
-  3: "MSIP",
-  5: "STIP",
-  6: "VSTIP",
-  7: "MTIP",
-  9: "SEIP",
-  10: "VSEIP",
-  11: "MEIP",
-  12: "SGEIP",
-  13: "LCOFIP",
-};
-const EXCEPTIONS = [
-  "instruction address misaligned",
-  "instruction access fault",
-  "illegal instruction",
-  "breakpoint",
-  "load address misaligned",
-  "load access fault",
-  "store address misaligned",
-  "store access fault",
-  "ecall from U",
-  "ecall from S",
-  "ecall from VS",
-  "ecall from M",
-  "instruction page fault",
-  "load page fault",
-  undefined,
-  "store page fault",
-];
-/** An exception's number with the interrupt bit above; of 64-bit harts. */
-const cause: Words = (value) => {
-  const code = Number(value & 0x3fn);
-  return value >> 63n === 1n ? `interrupt ${INTERRUPTS[code] ?? code}` : EXCEPTIONS[code];
-};
-const PRIVILEGES = ["U", "S", undefined, "M"];
-const FP_STATES = ["off", "initial", "clean", "dirty"];
-const field = (value: bigint, at: number, width: number): number =>
-  Number((value >> BigInt(at)) & ((1n << BigInt(width)) - 1n));
-const MSTATUS: Bits = {
-  1: "SIE",
-  3: "MIE",
-  5: "SPIE",
-  6: "UBE",
-  7: "MPIE",
-  8: "SPP",
-  17: "MPRV",
-  18: "SUM",
-  19: "MXR",
-  20: "TVM",
-  21: "TW",
-  22: "TSR",
-  36: "SBE",
-  37: "MBE",
-  38: "GVA",
-  39: "MPV",
-  63: "SD",
-};
-const MSTATUS_FIELDS = (0x3n << 9n) | (0x3n << 11n) | (0x3n << 13n) | (0x3n << 15n) | (0xfn << 32n);
-const mstatus: Words = (value) =>
-  [
-    bitNames(value & ~MSTATUS_FIELDS, MSTATUS),
-    `MPP=${PRIVILEGES[field(value, 11, 2)] ?? "reserved"}`,
-    `VS=${FP_STATES[field(value, 9, 2)]}`,
-    `FS=${FP_STATES[field(value, 13, 2)]}`,
-  ]
-    .filter((part) => part !== undefined)
-    .join(" ");
-const SATP_MODES = table({ 0: "bare", 8: "Sv39", 9: "Sv48", 10: "Sv57" });
-const satp: Words = (value) => {
-  const mode = SATP_MODES.get(String(field(value, 60, 4)));
-  if (mode === undefined || mode === "bare") return mode;
-  return `${mode}, ASID ${field(value, 44, 16)}, root 0x${((value & 0xfffffffffffn) << 12n).toString(16)}`;
-};
-const misa: Words = (value) => {
-  const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].filter((_, i) => field(value, i, 1) === 1);
-  return letters.join("") || undefined;
-};
+// RISC-V: registers of the table, and those that harts here have not.
+const misa: Words = (value) => misaWords(value) || undefined;
+const riscvWords: Readonly<Record<string, Words>> = Object.fromEntries(
+  registerEntries.flatMap(([, { qemu, words }]) =>
+    qemu === undefined || words === undefined ? [] : [[`env.${qemu}`, words]],
+  ),
+);
 
 // x86.
 const CR0: Bits = {
@@ -202,7 +135,6 @@ const seconds = (value: bigint): string => {
   const whole = value / NANOSECONDS;
   return `${whole}.${(value % NANOSECONDS).toString().padStart(9, "0")} s`;
 };
-const NEVER = 0xffffffffffffffffn;
 const FAR = 1n << 62n;
 /** Milliseconds since 1970, from 2001 to 2099; other numbers are something else. */
 const date = (milliseconds: bigint): string | undefined =>
@@ -219,27 +151,18 @@ const clock: Words = (value) => date(value > 0xffffffffn ? value / 1_000_000n : 
 const duration: Words = (value) => (value < 0n ? `-${seconds(-value)}` : seconds(value));
 
 const WORDS: ReadonlyMap<string, Words> = table<Words>({
-  "env.priv": (value) => PRIVILEGES[Number(value)],
-  "env.mstatus": mstatus,
-  "env.vsstatus": mstatus,
-  "env.mstatus_hs": mstatus,
-  "env.mip": flags(INTERRUPTS),
-  "env.mie": flags(INTERRUPTS),
-  "env.mideleg": flags(INTERRUPTS),
-  "env.hideleg": flags(INTERRUPTS),
-  "env.miclaim": flags(INTERRUPTS),
-  "env.mcause": cause,
-  "env.scause": cause,
-  "env.vscause": cause,
-  "env.satp": satp,
-  "env.vsatp": satp,
+  ...riscvWords,
+  "env.vsstatus": statusWords,
+  "env.mstatus_hs": statusWords,
+  "env.hideleg": interruptWords,
+  "env.miclaim": interruptWords,
+  "env.vscause": causeWords,
+  "env.vsatp": satpWords,
   "env.misa_ext": misa,
   "env.misa_ext_mask": misa,
   "env.misa_mxl": codes("", "RV32", "RV64", "RV128"),
   "env.misa_mxl_max": codes("", "RV32", "RV64", "RV128"),
   "env.priv_ver": codes("1.10", "1.11", "1.12", "1.13"),
-  "env.frm": codes("nearest, ties to even", "toward zero", "down", "up", "nearest, ties away"),
-  "env.stimecmp": (value) => (value === NEVER ? "never" : undefined),
 
   "env.cr": controlRegister,
   "env.efer": flags(EFER),

@@ -1,6 +1,7 @@
 // What each virtio device type writes between the common queues and the common subsections: requests in flight, tables of
 // filters, counters. As QEMU 2.x to 11.x write them; what depends on a property that the stream does not tell (such
 // as how many queue pairs a card has) is found by where the next known thing begins.
+import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
   readLayout,
@@ -10,7 +11,6 @@ import {
   table,
 } from "./field-layout.ts";
 import { readElement } from "./virtio-element.ts";
-import { bitNames } from "./virtio-features.ts";
 
 export interface BodyContext {
   /** Version of the device's VMState description. */

@@ -1,6 +1,6 @@
 // Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what QEMU's devices
 // have besides (vhost, vhost-user).
-
+import { bitNames } from "../../base/text.ts";
 import { table } from "./field-layout.ts";
 
 export type Bits = Readonly<Record<number, string>>;
@@ -82,16 +82,6 @@ const STATUS: Bits = {
   6: "DEVICE_NEEDS_RESET",
   7: "FAILED",
 };
-
-/** Names of the bits that are set, lowest first; `bit 45` for those without one; undefined for zero. */
-export function bitNames(value: bigint, ...tables: readonly Bits[]): string | undefined {
-  const names: string[] = [];
-  for (let bit = 0, left = value; left !== 0n; bit++, left >>= 1n) {
-    if ((left & 1n) === 0n) continue;
-    names.push(tables.map((table) => table[bit]).find((name) => name !== undefined) ?? `bit ${bit}`);
-  }
-  return names.length === 0 ? undefined : names.join(" ");
-}
 
 /** `device` as in devices of virtio-devices.ts (`net`, `blk`…); `shift` is the number of value's lowest bit. */
 export const featureNames = (device: string, value: bigint, shift = 0): string | undefined =>

@@ -1,6 +1,7 @@
 // A virtio device in QEMU's stream, one opaque run to the VMDESCRIPTION: transport, status, features, config space, queues,
 // what the device type has of its own, and subsections for what came after virtio 0.9. QEMU 2.x to 11.x, any guest. The order
 // is not the order of dependence: byte order and high features come last and say how to read what is before them.
+import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
   type ByteOrder,
@@ -14,7 +15,7 @@ import {
 } from "./field-layout.ts";
 import { bodyOf } from "./virtio-bodies.ts";
 import { virtioDevice, virtioType } from "./virtio-devices.ts";
-import { type Bits, bitNames, featureNames, statusNames } from "./virtio-features.ts";
+import { type Bits, featureNames, statusNames } from "./virtio-features.ts";
 import { QUEUE_MAX, readExtraState, readTransport, vectorName } from "./virtio-transport.ts";
 
 export interface VirtioContext {

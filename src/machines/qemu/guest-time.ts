@@ -1,14 +1,14 @@
 // mtime in a QEMU's stream: the virtual clock plus an offset, which is not 0 once the guest was reset, and which mtimer's
 // version 1 forgets. It is told from what the harts wait for: closely where supervisor timers are in the stream, else
 // from comparators that are long past and yet have raised nothing. The guest's clock may go ahead by a little, never back.
+import { NEVER } from "../../riscv/bits.ts";
+import { MIP } from "../../riscv/causes.ts";
+import { MENVCFG_STCE } from "../../riscv/envcfg.ts";
 import type { MtimerState } from "./board-state.ts";
-import { MIP } from "./qemu-hart.ts";
 import { NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 
 export const NS_PER_TICK = 100n;
-const NEVER = 0xffffffffffffffffn;
 const INT64_MAX = (1n << 63n) - 1n;
-const MENVCFG_STCE = 1n << 63n;
 /** A QEMU is late by less than that when it arms timers and when it sees to them; no guest is reset so soon. */
 const LATE = 10_000_000n;
 /** What a QEMU that is not preempted takes to arm a timer is less. */

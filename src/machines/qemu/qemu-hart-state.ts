@@ -16,18 +16,20 @@ import {
   u8,
   unused,
 } from "../../state/schema.ts";
+import { ALL_ONES } from "../../riscv/bits.ts";
+import { misaLetters, MXL_64 } from "../../riscv/extensions.ts";
+import { isPrivilege, PRIVILEGES } from "../../riscv/privilege.ts";
+import { qemuNameOf } from "../../riscv/registers.ts";
 import type { Release } from "./qemu-releases.ts";
 import { refused, uint } from "./wire-fields.ts";
 
 const COUNTERS = 32;
 const TRIGGERS = 2;
 const ANY_VERSION = 1000;
-/** misa's MXL: 64 bits. */
-const MXL_64 = 2;
 /** misa_ext's bit for H. */
-export const MISA_H = 1n << 7n;
+export const MISA_H = misaLetters("H");
 /** A QEMU timer that is not armed. */
-export const NOT_ARMED = 0xffffffffffffffffn;
+export const NOT_ARMED = ALL_ONES;
 
 /** A fixed counter: while it counts its value is `value` + the host's ticks − `previous`. */
 function counterDefinition(release: Release) {
@@ -51,6 +53,8 @@ const pmpEntry = foreignState(
   { address: u64.named("addr_reg"), config: u8.named("cfg_reg") },
 );
 
+/** A register that harts here have too, and one that they have not. */
+const ours = qemuNameOf;
 const env = (name: string) => `env.${name}`;
 
 /** A subsection that harts here have no state for; `cure` is what to start QEMU with instead. */
@@ -72,16 +76,16 @@ function define(release: Release) {
     "cpu",
     { version: cpu, minimumVersion: cpu },
     {
-      x: u64Array(32).named(env("gpr")),
-      f: u64Array(32).named(env("fpr")),
+      x: u64Array(32).named(ours("x")),
+      f: u64Array(32).named(ours("f")),
       miprio: u8Array(64).named(env("miprio")),
       siprio: u8Array(64).named(env("siprio")),
-      pc: u64.named(env("pc")),
+      pc: u64.named(ours("pc")),
       loadReservation: u64.named(env("load_res")),
       loadValue: u64.named(env("load_val")),
       frm: uint(narrow ? 1 : 8)
         .range(0n, 7n)
-        .named(env("frm")),
+        .named(ours("frm")),
       badAddress: u64.named(env("badaddr")),
       guestPhysFault: u64.named(env("guest_phys_fault_addr")),
       privVersion: uint(narrow ? 4 : 8).named(env("priv_ver")),
@@ -93,45 +97,45 @@ function define(release: Release) {
       misaExtMask: uint(4).named(env("misa_ext_mask")),
       features: u32.named(env("features")).when(old),
       priv: uint(narrow ? 1 : 8)
-        .named(env("priv"))
-        .check((p) => (p === 0n || p === 1n || p === 3n ? undefined : "0 (U), 1 (S) or 3 (M)")),
+        .named(ours("priv"))
+        .check((p) => (isPrivilege(p) ? undefined : PRIVILEGES)),
       virt: uint(cpu === 5 ? 8 : 1).named(env(cpu === 5 ? "virt" : "virt_enabled")),
       resetVector: u64.named(env("resetvec")),
-      mhartid: u64.named(env("mhartid")),
-      mstatus: u64.named(env("mstatus")),
-      mip: u64.named(env("mip")),
+      mhartid: u64.named(ours("mhartid")),
+      mstatus: u64.named(ours("mstatus")),
+      mip: u64.named(ours("mip")),
       miclaim: u64.named(env("miclaim")),
-      mie: u64.named(env("mie")),
+      mie: u64.named(ours("mie")),
       mvien: u64.named(env("mvien")).when(recent),
       mvip: u64.named(env("mvip")).when(recent),
       sie: u64.named(env("sie")).when(recent),
-      mideleg: u64.named(env("mideleg")),
-      satp: u64.named(env("satp")),
-      stval: u64.named(env("stval")),
-      medeleg: u64.named(env("medeleg")),
-      stvec: u64.named(env("stvec")),
-      sepc: u64.named(env("sepc")),
-      scause: u64.named(env("scause")),
-      mtvec: u64.named(env("mtvec")),
-      mepc: u64.named(env("mepc")),
-      mcause: u64.named(env("mcause")),
-      mtval: u64.named(env("mtval")),
+      mideleg: u64.named(ours("mideleg")),
+      satp: u64.named(ours("satp")),
+      stval: u64.named(ours("stval")),
+      medeleg: u64.named(ours("medeleg")),
+      stvec: u64.named(ours("stvec")),
+      sepc: u64.named(ours("sepc")),
+      scause: u64.named(ours("scause")),
+      mtvec: u64.named(ours("mtvec")),
+      mepc: u64.named(ours("mepc")),
+      mcause: u64.named(ours("mcause")),
+      mtval: u64.named(ours("mtval")),
       miselect: uint(narrow ? 2 : 8).named(env("miselect")),
       siselect: uint(narrow ? 2 : 8).named(env("siselect")),
-      scounteren: uint(cpu === 5 ? 8 : 4).named(env("scounteren")),
-      mcounteren: uint(cpu === 5 ? 8 : 4).named(env("mcounteren")),
+      scounteren: uint(cpu === 5 ? 8 : 4).named(ours("scounteren")),
+      mcounteren: uint(cpu === 5 ? 8 : 4).named(ours("mcounteren")),
       scountinhibit: uint(4).named(env("scountinhibit")).when(recent),
-      mcountinhibit: uint(cpu === 5 ? 8 : 4).named(env("mcountinhibit")),
+      mcountinhibit: uint(cpu === 5 ? 8 : 4).named(ours("mcountinhibit")),
       counters: structArray(counterDefinition(release), COUNTERS).named(env("pmu_ctrs")),
       mhpmevent: u64Array(COUNTERS).named(env("mhpmevent_val")),
       mhpmeventHigh: u64Array(COUNTERS)
         .named(env("mhpmeventh_val"))
         .when(() => !narrow),
-      sscratch: u64.named(env("sscratch")),
-      mscratch: u64.named(env("mscratch")),
+      sscratch: u64.named(ours("sscratch")),
+      mscratch: u64.named(ours("mscratch")),
       mfromhost: u64.named(env("mfromhost")).when(old),
       mtohost: u64.named(env("mtohost")).when(old),
-      stimecmp: u64.named(env("stimecmp")),
+      stimecmp: u64.named(ours("stimecmp")),
       /** `cpu/timer` is there: the hart has Sstc, and the release carries its timers. */
       supervisorTimers: bool.known(),
     },
@@ -188,8 +192,8 @@ function define(release: Release) {
         "cpu/envcfg",
         { version: release.envcfg, needed: () => true },
         {
-          menvcfg: u64.named(env("menvcfg")),
-          senvcfg: u64.named(env("senvcfg")),
+          menvcfg: u64.named(ours("menvcfg")),
+          senvcfg: u64.named(ours("senvcfg")),
           henvcfg: u64.named(env("henvcfg")),
         },
       ),

@@ -4,55 +4,52 @@
 // Neither release carries fflags; the cycle and instruction counters of QEMU follow the host's ticks and so jump.
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
+import { bit, LOW_32, NEVER } from "../../riscv/bits.ts";
+import { INTERRUPT, MIP } from "../../riscv/causes.ts";
+import { MENVCFG_PBMTE, MENVCFG_STCE, MENVCFG_WRITABLE } from "../../riscv/envcfg.ts";
+import { MISA_EXTENSIONS, misaLetters, misaWords } from "../../riscv/extensions.ts";
+import { isSatpMode, PMP_ENTRIES, PMPADDR_WRITABLE, satpModeOf } from "../../riscv/paging.ts";
+import { registerEntries, type RegisterName } from "../../riscv/registers.ts";
+import { MSTATUS_FIXED, MSTATUS_SD, MSTATUS_VS } from "../../riscv/status.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
+import type { CpuState } from "../../vmm/riscv-cpu-state.ts";
 import type { Kept } from "./qemu-kept.ts";
-import { hartDefinition, MISA_H, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 import { type Release, TradeError } from "./qemu-releases.ts";
 
-const NEVER = 0xffffffffffffffffn;
-const bit = (n: number): bigint => 1n << BigInt(n);
-const letters = (text: string): bigint => [...text].reduce((sum, c) => sum | bit(c.charCodeAt(0) - 65), 0n);
+/** Letters that QEMU's `rv64` has beside those of a hart here, without being lost if nobody uses them. */
+const MISA_TOLERATED = MISA_EXTENSIONS | misaLetters("HB");
 
-/** A hart's letters here, and those that QEMU's `rv64` has besides without being lost if nobody uses them. */
-const MISA_OURS = letters("ACDFIMSU");
-const MISA_TOLERATED = MISA_OURS | MISA_H | letters("B");
-
-/** SIE, MIE, SPIE, MPIE, SPP, MPP, FS, MPRV, SUM, MXR, TVM, TW, TSR: what mstatus holds here. */
-const MSTATUS_MASK = 0x7e79aan;
-/** UXL and SXL: 64 bits. */
-const MSTATUS_64 = (2n << 34n) | (2n << 32n);
-const MSTATUS_VS = 3n << 9n;
-const MSTATUS_SD = bit(63);
-const INTERRUPTS = 0xaaan;
-const SUPERVISOR_INTERRUPTS = 0x222n;
-const DELEGABLE = 0xb3ffn;
-const COUNTINHIBIT = 0b101n;
+const MENVCFG_ADUE = bit(61);
 const CYCLE = 0;
 const INSTRET = 2;
 const FIRST_EVENT_COUNTER = 3;
-const MENVCFG_STCE = bit(63);
-const MENVCFG_PBMTE = bit(62);
-const MENVCFG_ADUE = bit(61);
-const ENVCFG_MASK = 0xf1n;
-const PMP_ENTRIES = 16;
-const PMP_ADDRESS = bit(54) - 1n;
-const LOW_32 = 0xffffffffn;
 /** QEMU's reset value: SGEIP. */
-const MICLAIM = 0x1000n;
+const MICLAIM = bit(INTERRUPT.SGEI);
 const RESET_VECTOR = 0x1000n;
 const FEATURES_7 = 0x13;
 /** tdata1 of an address trigger that matches nothing. */
 const TRIGGER_IDLE = 2n << 60n;
 const TRIGGER_MATCHES = 7n;
 
-export const MIP = {
-  SSIP: bit(1),
-  MSIP: bit(3),
-  STIP: bit(5),
-  MTIP: bit(7),
-  SEIP: bit(9),
-  MEIP: bit(11),
-} as const;
+/** CSRs that the copy here and a release's section have by one name; what a hart here holds of one is its `writable`. */
+type SharedCsr = {
+  [K in RegisterName]: K extends keyof QemuHart & keyof CpuState
+    ? [QemuHart[K], CpuState[K]] extends [bigint, bigint]
+      ? K
+      : never
+    : never;
+}[RegisterName];
+const SHARED_CSRS = registerEntries.flatMap(([name, { csr, oneReg, qemu, writable, level }]) =>
+  csr === undefined ||
+  oneReg === undefined ||
+  qemu === undefined ||
+  level !== undefined ||
+  writable === undefined
+    ? []
+    : [{ name: name as SharedCsr, writable }],
+);
+
 /** CPU_INTERRUPT_HARD: QEMU's harts look at mip only if it is set. */
 export const INTERRUPT_HARD = 2;
 
@@ -64,7 +61,7 @@ export function checkHart(q: QemuHart, id: number): void {
   if (q.mhartid !== BigInt(id)) fail("trade.hart", `mhartid is ${q.mhartid}, expected ${id}`);
   const extra = q.misaExt & ~MISA_TOLERATED;
   if (extra !== 0n) {
-    fail("trade.extension", `misa has ${misaLetters(extra)}, harts here have not: start QEMU with -cpu rv64`);
+    fail("trade.extension", `misa has ${misaWords(extra)}, harts here have not: start QEMU with -cpu rv64`);
   }
   if (q.virt !== 0n || q.hgatp !== 0n || q.vsatp !== 0n || q.vstvec !== 0n) {
     fail(
@@ -91,21 +88,15 @@ export function checkHart(q: QemuHart, id: number): void {
   const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
   if (trigger >= 0) fail("trade.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
   // PBMTE says nothing: harts of 7.2 let firmware set it whether they have Svpbmt or not, and it does.
-  const more = q.menvcfg & ~(ENVCFG_MASK | MENVCFG_STCE | MENVCFG_ADUE | MENVCFG_PBMTE);
+  const more = q.menvcfg & ~(MENVCFG_WRITABLE | MENVCFG_ADUE | MENVCFG_PBMTE);
   if (more !== 0n) {
     fail(
       "trade.extension",
       `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} turn extensions on that harts here have not: start QEMU with -cpu rv64`,
     );
   }
-  const mode = q.satp >> 60n;
-  if (mode !== 0n && (mode < 8n || mode > 10n))
-    fail("trade.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
-}
-
-function misaLetters(misa: bigint): string {
-  const name = (i: number): string => String.fromCharCode(65 + i);
-  return Array.from({ length: 26 }, (_, i) => ((misa & bit(i)) === 0n ? "" : name(i))).join("");
+  const mode = satpModeOf(q.satp);
+  if (!isSatpMode(mode)) fail("trade.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
 }
 
 /** Fills the VMM's copy of a hart. `q` has passed checkHart; interrupt lines and time come later. */
@@ -117,21 +108,13 @@ export function hartFromQemu(q: QemuHart, { state, common }: Cpu, halted: number
   state.fcsr = Number(q.frm) << 5;
   state.priv = Number(q.priv);
   state.mhartid = q.mhartid;
-  for (const name of COPIED) state[name] = q[name];
-  state.scounteren = q.scounteren & LOW_32;
-  state.mcounteren = q.mcounteren & LOW_32;
-  state.mstatus = (q.mstatus & MSTATUS_MASK) | MSTATUS_64;
-  state.mie = q.mie & INTERRUPTS;
-  state.mideleg = q.mideleg & SUPERVISOR_INTERRUPTS;
-  state.medeleg = q.medeleg & DELEGABLE;
-  state.menvcfg = q.menvcfg & (ENVCFG_MASK | MENVCFG_STCE);
-  state.senvcfg = q.senvcfg & ENVCFG_MASK;
-  state.mcountinhibit = q.mcountinhibit & COUNTINHIBIT;
+  for (const { name, writable } of SHARED_CSRS) state[name] = q[name] & writable;
+  state.mstatus |= MSTATUS_FIXED;
   state.mcycle = q.counters[CYCLE]?.value ?? 0n;
   state.minstret = q.counters[INSTRET]?.value ?? 0n;
   for (let i = 0; i < PMP_ENTRIES; i++) {
     state.pmpcfg[i] = q.pmp[i]?.config ?? 0;
-    state.pmpaddr[i] = (q.pmp[i]?.address ?? 0n) & PMP_ADDRESS;
+    state.pmpaddr[i] = (q.pmp[i]?.address ?? 0n) & PMPADDR_WRITABLE;
   }
   // What software owns. With Sstc STIP is the comparator's; SEIP is the interrupt controller's line.
   const owned = (q.menvcfg & MENVCFG_STCE) === 0n ? MIP.SSIP | MIP.STIP : MIP.SSIP;
@@ -147,11 +130,6 @@ export function hartFromQemu(q: QemuHart, { state, common }: Cpu, halted: number
   common.interruptRequest = 0;
 }
 
-const COPIED = [
-  ...(["satp", "stval", "stvec", "sepc", "scause", "sscratch"] as const),
-  ...(["mtvec", "mepc", "mcause", "mtval", "mscratch"] as const),
-];
-
 /** What a hart has of its surroundings at the moment of writing. */
 export interface Surroundings {
   /** mtime. */
@@ -160,6 +138,9 @@ export interface Surroundings {
   /** MSIP, MEIP and SEIP as their controllers drive them. */
   readonly lines: bigint;
 }
+
+/** Fields of 32 bits in the releases after 7.2. */
+const NARROW = ["scounteren", "mcounteren", "mcountinhibit"] as const;
 
 /** `ours` where `mask` is set, the rest of what QEMU had. */
 const merge = (kept: bigint, ours: bigint, mask: bigint): bigint => (kept & ~mask) | (ours & mask);
@@ -183,25 +164,20 @@ export function hartToQemu(
   q.frm = BigInt(state.fcsr >> 5);
   q.priv = BigInt(state.priv);
   q.mhartid = state.mhartid;
-  for (const name of COPIED) q[name] = state[name];
-  q.scounteren = state.scounteren;
-  q.mcounteren = merge(old.mcounteren, state.mcounteren, LOW_32);
-  if (release.cpu > 5) q.mcounteren &= LOW_32;
-  q.mstatus = merge(old.mstatus, state.mstatus, MSTATUS_MASK) & ~MSTATUS_SD;
-  q.mie = merge(old.mie, state.mie, INTERRUPTS);
-  q.mideleg = merge(old.mideleg, state.mideleg, SUPERVISOR_INTERRUPTS);
-  q.medeleg = merge(old.medeleg, state.medeleg, DELEGABLE);
-  q.menvcfg = merge(old.menvcfg, state.menvcfg, ENVCFG_MASK | MENVCFG_STCE);
+  for (const { name, writable } of SHARED_CSRS) q[name] = merge(old[name], state[name], writable);
+  q.mstatus &= ~MSTATUS_SD;
   // Harts here always update A/D bits, as does a release that has no say in it.
   if (release.adue && !(kept?.release.adue ?? false)) q.menvcfg |= MENVCFG_ADUE;
   if (!release.adue) q.menvcfg &= ~MENVCFG_ADUE;
-  q.senvcfg = merge(old.senvcfg, state.senvcfg, ENVCFG_MASK);
-  q.mcountinhibit = merge(old.mcountinhibit, state.mcountinhibit, COUNTINHIBIT);
-  if (release.cpu > 5) q.mcountinhibit &= LOW_32;
+  if (release.cpu > 5) for (const name of NARROW) q[name] &= LOW_32;
   countersToQemu(q, state);
   q.pmp = Array.from({ length: release.pmpEntries }, (_, i) => {
     const entry = old.pmp[i];
-    const address = merge(entry?.address ?? 0n, state.pmpaddr[i] ?? 0n, i < PMP_ENTRIES ? PMP_ADDRESS : 0n);
+    const address = merge(
+      entry?.address ?? 0n,
+      state.pmpaddr[i] ?? 0n,
+      i < PMP_ENTRIES ? PMPADDR_WRITABLE : 0n,
+    );
     return { address, config: state.pmpcfg[i] ?? 0 };
   });
   q.stimecmp = state.timerCompare;
@@ -257,8 +233,6 @@ const BY_PRIORITY = [
   ...[47, 23, 46, 45, 22, 44, 43, 21, 42, 41, 20, 40, 11, 3, 7, 9, 1],
   ...[5, 12, 10, 2, 6, 39, 19, 38, 37, 18, 36, 35, 17, 34, 33, 16, 32],
 ];
-const MACHINE_EXTERNAL = 11;
-const SUPERVISOR_EXTERNAL = 9;
 const HIGHEST_PRIORITY = 4;
 const NO_PRIORITY = 0xff;
 
@@ -274,15 +248,15 @@ function defaultPriorities(external: number): Uint8Array {
 function resetHart(mhartid: bigint, release: Release): QemuHart {
   const q = hartDefinition(release).create();
   q.mhartid = mhartid;
-  q.misaExt = MISA_OURS;
-  q.misaExtMask = MISA_OURS;
+  q.misaExt = MISA_EXTENSIONS;
+  q.misaExtMask = MISA_EXTENSIONS;
   q.privVersion = release.privVersion;
   q.resetVector = RESET_VECTOR;
   q.miclaim = MICLAIM;
-  q.mstatus = MSTATUS_64;
+  q.mstatus = MSTATUS_FIXED;
   q.tdata1.fill(TRIGGER_IDLE);
-  q.miprio.set(defaultPriorities(MACHINE_EXTERNAL));
-  q.siprio.set(defaultPriorities(SUPERVISOR_EXTERNAL));
+  q.miprio.set(defaultPriorities(INTERRUPT.MEI));
+  q.siprio.set(defaultPriorities(INTERRUPT.SEI));
   for (const i of [CYCLE, INSTRET]) Object.assign(q.counters[i] ?? {}, { started: true });
   return q;
 }

@@ -14,7 +14,8 @@ import {
   PLIC_WORDS,
   type QemuPlicState,
 } from "./board-state.ts";
-import { checkHart, hartFromQemu, MIP } from "./qemu-hart.ts";
+import { checkHart, hartFromQemu } from "./qemu-hart.ts";
+import { MIP } from "../../riscv/causes.ts";
 import { NS_PER_TICK, timeOffset } from "./guest-time.ts";
 import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 import { keepHart } from "./qemu-kept.ts";

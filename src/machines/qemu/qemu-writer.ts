@@ -1,5 +1,7 @@
 // The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset between them
 // is 0, which is what a release assumes that does not carry it.
+import { NEVER } from "../../riscv/bits.ts";
+import { MIP } from "../../riscv/causes.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
 import type { Section } from "../../state/section.ts";
 import {
@@ -12,14 +14,12 @@ import {
   type QemuPlicState,
 } from "./board-state.ts";
 import { NS_PER_TICK } from "./guest-time.ts";
-import { hartToQemu, INTERRUPT_HARD, MIP, type Surroundings, timerNs } from "./qemu-hart.ts";
+import { hartToQemu, INTERRUPT_HARD, type Surroundings, timerNs } from "./qemu-hart.ts";
 import { hartDefinition, NOT_ARMED } from "./qemu-hart-state.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
 import { foreignSection } from "./qemu-sections.ts";
-
-const NEVER = 0xffffffffffffffffn;
 
 /** Sections of Wherry's own profile that a QEMU has in another shape, or not at all. */
 export const RESHAPED: readonly string[] = [

@@ -1,0 +1,20 @@
+// The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the engine's.
+import { defineState, type StateOf } from "../state/schema.ts";
+import { registerEntries, type REGISTERS } from "./registers.ts";
+
+type Rows = typeof REGISTERS;
+type HartFields = {
+  readonly [K in keyof Rows as Rows[K] extends { readonly field: unknown } ? K : never]: Rows[K] extends {
+    readonly field: infer F;
+  }
+    ? F
+    : never;
+};
+export type HartField = keyof HartFields;
+
+const fields = Object.fromEntries(
+  registerEntries.flatMap(([name, { field }]) => (field === undefined ? [] : [[name, field]])),
+) as HartFields;
+
+export const hartState = defineState("riscv_hart", { version: 1, minimumVersion: 1 }, fields);
+export type HartState = StateOf<typeof hartState>;

@@ -2,6 +2,7 @@
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { printable } from "../inspect/show/report-text.ts";
+import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
 import {
   nearest,
@@ -150,6 +151,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(commandHelp(name, found));
     return EXIT.OK;
   }
+  requireNode();
   return (await found.run(rest)) ?? EXIT.OK;
 }
 

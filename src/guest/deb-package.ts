@@ -2,7 +2,7 @@
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { Readable } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import zlib from "node:zlib";
 import { extract } from "tar-stream";
 import xz from "xz-decompress";
 import { GuestError } from "./guest-error.ts";
@@ -14,8 +14,12 @@ const AR_HEADER_SIZE = 60;
 /** The compressed stream's contents; the compression is told by the file name's end. */
 export function decompress(stream: Readable, name: string): Readable {
   if (name.endsWith(".xz")) return Readable.from(new xz.XzReadableStream(Readable.toWeb(stream)));
-  if (name.endsWith(".gz")) return stream.pipe(createGunzip());
-  if (name.endsWith(".zst")) return stream.pipe(createZstdDecompress());
+  if (name.endsWith(".gz")) return stream.pipe(zlib.createGunzip());
+  if (name.endsWith(".zst")) {
+    if (!("createZstdDecompress" in zlib))
+      throw new GuestError("guest.zstd", `${name}: zstd needs Node 22.15 or newer`);
+    return stream.pipe(zlib.createZstdDecompress());
+  }
   return stream;
 }
 

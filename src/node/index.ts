@@ -7,6 +7,7 @@ import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { nodePlatform } from "./node-platform.ts";
+import { requireNode } from "./node-version.ts";
 import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
 export { WherryError } from "../base/errors.ts";
@@ -112,6 +113,7 @@ async function load(machine: HostedMachine, state: string | Uint8Array): Promise
  * Makes a machine, in its reset state (`start` runs it) or as it was saved. Rejects with WherryError that says what is
  * wrong with the options, the files or the state; nothing is left open then.
  */
-export function createMachine(options: MachineOptions): Promise<NodeMachine> {
+export async function createMachine(options: MachineOptions): Promise<NodeMachine> {
+  requireNode();
   return NodeMachine.create(options);
 }

@@ -72,6 +72,9 @@ export async function demo(choice: DemoChoice): Promise<number> {
   return EXIT.OK;
 }
 
+/** Errors that mean: this machine cannot get Debian. */
+const NO_DEBIAN = ["guest.mirror", "guest.keyring", "guest.packages"];
+
 /** Debian; or, unless it was asked for by name, pulse where there is no way to Debian. */
 async function chooseGuest(choice: DemoChoice, directory: string): Promise<DemoGuest> {
   if (choice.guest === "pulse") return pulseGuest(directory, choice.harts);
@@ -79,7 +82,7 @@ async function chooseGuest(choice: DemoChoice, directory: string): Promise<DemoG
     const { mirror, cache } = choice;
     return debianGuest(await fetchWithProgress({ mirror, cache }), choice.harts);
   } catch (error) {
-    const unreachable = error instanceof GuestError && ["guest.mirror", "guest.keyring"].includes(error.code);
+    const unreachable = error instanceof GuestError && NO_DEBIAN.includes(error.code);
     if (!unreachable || choice.guest === "debian") throw error;
     say(`No Debian: ${error.message}.\nGoing on with pulse, a small guest of our own.`);
     return pulseGuest(directory, choice.harts);

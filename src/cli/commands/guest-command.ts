@@ -1,5 +1,6 @@
 // `wherry guest fetch`: gets the Debian guest, and says where it is and how to start it.
-import type { DebianGuest, DebianGuestOptions } from "../../guest/debian-guest.ts";
+import type { DebianGuest, DebianGuestOptions, fetchDebianGuest } from "../../guest/debian-guest.ts";
+import { GuestError } from "../../guest/guest-error.ts";
 import { DEFAULT_SUITE } from "../../guest/debian-suite.ts";
 import { type Options, text } from "../options/command-line.ts";
 import { bytesText, type Progress, startProgress } from "../output/progress-bar.ts";
@@ -19,14 +20,29 @@ export const fetchOptions = {
   },
 } satisfies Options;
 
+/**
+ * Loads what fetches Debian, when it is needed: OpenPGP, tar and xz take longer to load than all of a machine, and they
+ * are optional peer dependencies of the package. Rejects with GuestError where they are not installed.
+ */
+async function loadFetcher(): Promise<typeof fetchDebianGuest> {
+  try {
+    return (await import("../../guest/debian-guest.ts")).fetchDebianGuest;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
+    const advice = "npm install openpgp tar-stream xz-decompress";
+    throw new GuestError("guest.packages", `packages that fetch Debian are not installed: ${advice}`, {
+      cause,
+    });
+  }
+}
+
 /** The guest, with a progress bar for each download. Rejects with GuestError. */
 export async function fetchWithProgress(options: DebianGuestOptions): Promise<DebianGuest> {
-  // Not before it is needed: HTTP and OpenPGP take longer to load than all of a machine.
-  const { fetchDebianGuest } = await import("../../guest/debian-guest.ts");
+  const fetchGuest = await loadFetcher();
   let progress: Progress | undefined;
   let label = "";
   try {
-    return await fetchDebianGuest({
+    return await fetchGuest({
       ...options,
       onProgress({ step, what, done, total }) {
         const next = `${step} ${what}`;

@@ -1,5 +1,4 @@
 // Progress on stderr: a bar on a terminal, a plain line now and then otherwise (logs, CI).
-import cliProgress from "cli-progress";
 
 export interface Progress {
   /** `done` and `total` in the same unit; `detail` is shown after the bar. */
@@ -16,35 +15,39 @@ export function startProgress(label: string, stream: NodeJS.WriteStream = proces
   return stream.isTTY === true ? bar(label, stream) : plain(label, stream);
 }
 
+const BAR_CELLS = 28;
+/** A bar is drawn at most this often. */
+const BAR_INTERVAL_MS = 100;
+const HIDE_CURSOR = "\x1b[?25l";
+const SHOW_CURSOR = "\x1b[?25h";
+const ERASE_TO_END = "\x1b[K";
+
 function bar(label: string, stream: NodeJS.WriteStream): Progress {
-  const single = new cliProgress.SingleBar({
-    format: `${label.padEnd(10)} {bar} {percentage}%  {detail}`,
-    barCompleteChar: "█",
-    barIncompleteChar: "░",
-    barsize: 28,
-    hideCursor: true,
-    linewrap: false,
-    stream,
-  });
-  // The cursor, line wrap and a line of its own for what follows come back on every way out.
-  const showCursor = () => stream.write("\x1b[?25h\x1b[?7h\n");
-  let active = false;
+  // The cursor and a line of its own for what follows come back on every way out.
+  const showCursor = () => stream.write(`${SHOW_CURSOR}\n`);
+  let last = Number.NEGATIVE_INFINITY;
+  let latest = "";
+  const draw = () => stream.write(`\r${latest.slice(0, (stream.columns ?? 80) - 1)}${ERASE_TO_END}`);
   return {
     update(done, total, detail = "") {
-      const size = Math.max(1, total);
-      if (!active) {
-        active = true;
+      if (latest === "") {
         process.once("exit", showCursor);
-        single.start(size, 0, { detail });
+        stream.write(HIDE_CURSOR);
       }
-      single.setTotal(size);
-      single.update(Math.min(done, size), { detail });
+      const part = Math.min(done, total) / Math.max(1, total);
+      const cells = "█".repeat(Math.round(BAR_CELLS * part)).padEnd(BAR_CELLS, "░");
+      latest = `${label.padEnd(10)} ${cells} ${Math.floor(100 * part)}%  ${detail}`;
+      if (performance.now() - last < BAR_INTERVAL_MS) return;
+      last = performance.now();
+      draw();
     },
     stop() {
-      if (!active) return;
-      active = false;
-      single.stop();
+      if (latest === "") return;
+      draw();
+      showCursor();
       process.off("exit", showCursor);
+      latest = "";
+      last = Number.NEGATIVE_INFINITY;
     },
   };
 }

@@ -1,4 +1,4 @@
-// The assembler's error: a mistake in a source text, with its place.
+// The assembler's error: a mistake in a source text and its place.
 import { WherryError } from "../base/errors.ts";
 
 /** `message` starts with `file:line:`. */

@@ -1,5 +1,5 @@
-// Source text to statements: comments, labels, several statements a line, macros (.macro .endm), repetition
-// (.rept .irp .endr) and conditions (.if .else .endif), expanded while the statements are read.
+// Source text to statements: comments, labels, several statements on a line, macros (.macro .endm),
+// repetition (.rept .irp .endr) and conditions (.if .else .endif), expanded as the statements are read.
 import { AsmError } from "./assembler-error.ts";
 
 export interface Line {
@@ -11,7 +11,7 @@ export interface Line {
 export interface Statement {
   readonly place: string;
   readonly labels: readonly string[];
-  /** Mnemonic or directive, lower-case; "" when the line has labels only. */
+  /** Mnemonic or directive in lower case; "" for a line with labels only. */
   readonly name: string;
   readonly rest: string;
 }
@@ -24,7 +24,7 @@ interface Macro {
 const QUOTED = /"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])'/y;
 const MAX_DEPTH = 64;
 
-/** Splits at `separator` outside of quotes and parentheses, and cuts a comment off. */
+/** Splits at `separator` outside quotes and parentheses, and removes a comment. */
 function splitOutside(text: string, separator: "," | ";"): string[] {
   const parts: string[] = [];
   let depth = 0;
@@ -50,7 +50,7 @@ function splitOutside(text: string, separator: "," | ";"): string[] {
   return parts;
 }
 
-/** Operands of a statement; none for an empty text. */
+/** The operands of a statement; none for an empty text. */
 export function splitOperands(rest: string): string[] {
   return rest === "" ? [] : splitOutside(rest, ",");
 }
@@ -81,7 +81,7 @@ function substitute(body: readonly Line[], values: ReadonlyMap<string, string>, 
   }));
 }
 
-/** All statements of `lines`, macros expanded. `value` evaluates the expressions of .if and .rept. */
+/** All statements of `lines` with macros expanded. `value` evaluates the expressions of .if and .rept. */
 export function* readLines(
   lines: readonly Line[],
   value: (expression: string) => bigint,
@@ -89,7 +89,7 @@ export function* readLines(
   const macros = new Map<string, Macro>();
   let expansions = 0;
 
-  /** The lines up to the directive that closes the block opened before `from`. */
+  /** The lines before the directive that closes the block opened before `from`. */
   function block(
     all: readonly Line[],
     from: number,
@@ -107,7 +107,7 @@ export function* readLines(
 
   function* walk(all: readonly Line[], depth: number): Generator<Statement> {
     if (depth > MAX_DEPTH) throw new AsmError(all[0]?.place ?? "?", "macros nest too deeply");
-    /** One entry for each open .if: is its branch taken, may an .else still be. */
+    /** One entry for each open .if: whether its branch is taken, and whether an .else may follow. */
     const conditions: { taken: boolean; outer: boolean }[] = [];
     for (let i = 0; i < all.length; ) {
       const line = all[i++] as Line;

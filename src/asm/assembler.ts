@@ -1,6 +1,6 @@
-// A small RISC-V assembler: GNU syntax, sections, macros, one or more source texts to bytes at fixed addresses.
-// It repeats its pass over the source until no symbol moves, so forward references need no relocations.
-// Left out: linking, relaxation, choosing compressed instructions, debug information.
+// A small RISC-V assembler: GNU syntax, sections, macros; one or more source texts to bytes at fixed
+// addresses. It repeats its pass over the source until all symbols are stable, so forward references need no
+// relocations. Left out: linking, relaxation, selection of compressed instructions, debug information.
 import { AsmError } from "./assembler-error.ts";
 import { evaluate, unescape } from "./expression.ts";
 import { assembleInstruction } from "./instruction.ts";
@@ -9,7 +9,10 @@ import { type Line, readLines, splitOperands } from "./assembler-source.ts";
 export interface AssembleOptions {
   /** Address of the first byte of the first section. */
   readonly base: bigint;
-  /** Alignment of each further section's address; sections follow each other as first named. Default 16. */
+  /**
+   * Alignment of the address of each further section; sections are in the order of their first use. Default
+   * 16.
+   */
   readonly sectionAlign?: number;
   /** Symbols defined before the first line. */
   readonly defines?: Readonly<Record<string, number | bigint>>;
@@ -30,7 +33,7 @@ export interface Assembled {
 }
 
 export interface Source {
-  /** As messages name it. */
+  /** The name in messages. */
   readonly name: string;
   readonly text: string;
 }
@@ -74,7 +77,7 @@ class Pass {
     this.#section = this.#open(".text");
   }
 
-  /** Section addresses that follow from this pass's sizes. */
+  /** The section addresses for the sizes of this pass. */
   layout(options: AssembleOptions): Map<string, bigint> {
     const align = BigInt(options.sectionAlign ?? 16);
     const bases = new Map<string, bigint>();
@@ -201,7 +204,7 @@ class Pass {
     }
     if (name.startsWith(".")) throw new Error(`unknown directive '${name}'`);
     const context = { pc: this.#here, value: (text: string) => this.value(text) };
-    // While symbols still move, an operand may be out of range that is right in the end.
+    // Until the symbols are stable, a correct operand may be out of range.
     try {
       assembleInstruction(name, operands, context, (unit, bytes) => this.#emit(BigInt(unit), bytes));
     } catch (error) {
@@ -228,7 +231,7 @@ function same(a: ReadonlyMap<string, bigint>, b: ReadonlyMap<string, bigint>): b
   return a.size === b.size && [...a].every(([name, value]) => b.get(name) === value);
 }
 
-/** Assembles `sources` as one text. Throws AsmError with file and line of the first mistake. */
+/** Assembles `sources` as one text. Throws AsmError with file and line of the first error. */
 export function assemble(sources: readonly Source[], options: AssembleOptions): Assembled {
   const lines = sources.flatMap(({ name, text }) =>
     text.split("\n").map((line, n): Line => ({ place: `${name}:${n + 1}`, text: line })),
@@ -255,7 +258,7 @@ export function assemble(sources: readonly Source[], options: AssembleOptions): 
   return { sections, symbols: last.symbols };
 }
 
-/** All sections as one memory image from the lowest address on. Trailing .bss is left out. */
+/** All sections as one memory image, starting at the lowest address. Trailing .bss is omitted. */
 export function flatBinary({ sections }: Assembled): Uint8Array<ArrayBuffer> {
   const filled = sections.filter((section) => section.bytes.length > 0);
   const base = sections.reduce(

@@ -1,5 +1,5 @@
-// A static RV64 Linux executable from an assembled program (ELF-64, System V ABI; RISC-V psABI):
-// one PT_LOAD segment a section, code read-only and executable, the rest read-write. No symbols.
+// A static RV64 Linux executable of an assembled program (ELF-64, System V ABI; RISC-V psABI): one PT_LOAD
+// segment for each section, code read-only and executable, the others read-write. No symbols.
 import type { Assembled } from "./assembler.ts";
 
 const EHDR_SIZE = 64;
@@ -9,7 +9,9 @@ const EM_RISCV = 243;
 const EF_RISCV_RVC = 1;
 const EF_RISCV_FLOAT_ABI_DOUBLE = 4;
 
-/** The file's bytes. Sections must have been assembled with `sectionAlign` ≥ 4096. `entry`: a symbol's name. */
+/**
+ * The bytes of the file. Sections must be assembled with `sectionAlign` ≥ 4096. `entry` is a symbol's name.
+ */
 export function staticElf(program: Assembled, entry = "_start"): Uint8Array<ArrayBuffer> {
   const start = program.symbols.get(entry);
   if (start === undefined) throw new Error(`program has no symbol '${entry}'`);

@@ -1,7 +1,7 @@
 // Integer expressions of the assembler: C's operators and precedences over 64-bit two's complement,
 // symbols, character constants, the location counter `.` and numeric labels (1b, 1f).
 
-/** Gives a symbol's value; "." is the location counter. Throws for one that does not exist. */
+/** Returns a symbol's value; "." is the location counter. Throws if the symbol does not exist. */
 export type SymbolLookup = (name: string) => bigint;
 
 const TOKEN =
@@ -22,7 +22,10 @@ const LEVELS: readonly (readonly string[])[] = [
 
 const ESCAPES: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, "0": 0, "\\": 92, "'": 39, '"': 34 };
 
-/** The bytes of a quoted text's inside, escapes resolved (\n \r \t \0 \\ \' \"). */
+/**
+ * The bytes of a quoted text without the quotes, escapes resolved (
+ *  \r \t \0 \\ \' \").
+ */
 export function unescape(text: string): number[] {
   const out: number[] = [];
   for (let i = 0; i < text.length; i++) {

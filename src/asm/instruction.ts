@@ -1,13 +1,13 @@
-// One instruction to its bytes: encodings come from the engine's instruction table; here are operand syntax, range
-// checks, pseudo-instructions, and the compressed instructions that are written by name (never chosen by the
-// assembler). Syntax and pseudo-instructions as in the RISC-V assembly manual.
+// Encodes one instruction. The engine's instruction table gives the encodings; this file has operand syntax,
+// range checks, pseudo-instructions, and the compressed instructions that a source names (the assembler never
+// selects them). Syntax and pseudo-instructions as in the RISC-V assembly manual.
 import { encode, type FieldName, type Operands } from "../hypervisor/riscv/encoding.ts";
 import { rows } from "../hypervisor/riscv/isa.ts";
 import type { Row } from "../hypervisor/riscv/semantics.ts";
 import { CSR_NUMBERS } from "../riscv/registers.ts";
 import { FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./names.ts";
 
-/** What an operand may refer to: expressions are evaluated at address `pc`. */
+/** Expressions in operands are evaluated at address `pc`. */
 export interface OperandContext {
   readonly pc: bigint;
   value(expression: string): bigint;
@@ -51,7 +51,7 @@ function fenceSet(text: string): number {
 type Field = keyof Operands;
 
 const OPCODE_LOADS = [0x03, 0x07, 0x67];
-/** The operands of an instruction in no special syntax, as the manual writes them. */
+/** The operand order of instructions without special syntax, as in the manual. */
 const PLAIN_ORDER: readonly Field[] = [
   "rd",
   "frd",
@@ -68,7 +68,7 @@ const PLAIN_ORDER: readonly Field[] = [
   "rm",
 ];
 
-/** How an instruction's operands are written: field names in order; (rs1) and imm(rs1) are addresses. */
+/** The operand syntax of an instruction: field names in order; (rs1) and imm(rs1) are addresses. */
 function syntaxOf(row: Row): readonly (Field | "(rs1)" | "imm(rs1)")[] {
   const present = (...fields: Field[]): Field[] =>
     fields.filter((field) => row.fields.has(field as FieldName));
@@ -86,7 +86,7 @@ function syntaxOf(row: Row): readonly (Field | "(rs1)" | "imm(rs1)")[] {
 }
 
 const rowsByName = new Map(rows.map((row) => [row.name, row]));
-/** Conversions that are always exact; the rounding mode is then 0, as GNU as writes it. */
+/** Conversions that are always exact: the rounding mode is 0, as GNU as encodes it. */
 const EXACT = ["fcvt.d.w", "fcvt.d.wu", "fcvt.d.s", "fcvt.s.h", "fcvt.d.h"];
 
 function roundingMode(text: string | undefined, row: Row): number {
@@ -95,7 +95,7 @@ function roundingMode(text: string | undefined, row: Row): number {
   return mode;
 }
 
-/** One 32-bit instruction by the engine's instruction table. */
+/** Encodes a 32-bit instruction with the engine's instruction table. */
 function encodeRow(name: string, operands: readonly string[], context: OperandContext): number {
   const ordered = /^((?:amo|lr\.|sc\.).*?)\.(aq)?(rl)?$/.exec(name);
   const row = rowsByName.get(name) ?? rowsByName.get(ordered?.[1] ?? "");
@@ -165,7 +165,7 @@ function immediate(text: string | undefined, low: number, high: number, context:
   return ranged(context.value(text), low, high, "immediate");
 }
 
-/** A pc-relative target as a byte offset of `bits`+1 signed bits. */
+/** The byte offset of a pc-relative target, in `bits`+1 signed bits. */
 function target(text: string | undefined, bits: number, context: OperandContext): number {
   if (text === undefined) throw new Error("missing target");
   const offset = context.value(text) - context.pc;
@@ -173,7 +173,7 @@ function target(text: string | undefined, bits: number, context: OperandContext)
   return ranged(offset, -(2 ** bits), 2 ** bits - 2, "distance to target");
 }
 
-/** Pseudo-instructions that are one instruction with operands in other places: $0 $1 $2 are the operands. */
+/** Pseudo-instructions that are one instruction with other operands: $0 $1 $2 are the operands. */
 const ALIASES: Readonly<Record<string, string>> = {
   nop: "addi x0,x0,0",
   mv: "addi $0,$1,0",
@@ -221,8 +221,8 @@ const ALIASES: Readonly<Record<string, string>> = {
 };
 
 /**
- * lui, addi(w), slli, addi … that build `value` in `rd`: high part first, then shifted and the low 12 bits added.
- * The same choice as GNU as makes, so that its output can be compared byte for byte.
+ * The sequence of lui, addi(w), slli, addi … that loads `value` into `rd`: the high part first, then shifts
+ * and additions of 12 bits. GNU as makes the same choice, so that its output can be compared byte for byte.
  */
 function loadConstant(rd: number, value: bigint, emit: Emit, nested = false): void {
   const low = BigInt.asIntN(12, value);
@@ -246,7 +246,7 @@ function loadConstant(rd: number, value: bigint, emit: Emit, nested = false): vo
   if (low !== 0n) emit((0x13 | (rd << 7) | (rd << 15) | (Number(low) << 20)) >>> 0, 4);
 }
 
-/** auipc rd' + an I-type instruction with the low part: la, call, tail. */
+/** auipc rd' and an I-type instruction with the low part: la, call, tail. */
 function pcRelative(
   auipcRd: number,
   low: number,
@@ -267,7 +267,7 @@ const short = (text: string | undefined): number => {
   return n;
 };
 
-/** Compressed instructions by name (RVC, unprivileged ISA chapter 16). Undefined: not one of them. */
+/** Encodes a compressed instruction by name (RVC, unprivileged ISA chapter 16). Undefined for other names. */
 function encodeCompressed(name: string, o: readonly string[], context: OperandContext): number | undefined {
   const imm6 = (text: string | undefined, low = -32, high = 31): number => {
     const v = immediate(text, low, high, context);
@@ -362,7 +362,7 @@ function encodeCompressed(name: string, o: readonly string[], context: OperandCo
   return undefined;
 }
 
-/** Assembles one instruction or pseudo-instruction. Throws Error (without a place) on a mistake. */
+/** Assembles an instruction or pseudo-instruction. Throws Error (without a place) on a mistake. */
 export function assembleInstruction(
   name: string,
   operands: readonly string[],

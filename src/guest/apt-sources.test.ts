@@ -1,4 +1,4 @@
-// The machine's apt sources: both styles, what counts as the Debian main archive, what does not.
+// The machine's apt sources: both styles, and which of them are the Debian main archive.
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,16 +1,17 @@
-// Which mirrors and keyrings the machine's own apt uses for the Debian main archive: sources.list(5), deb822
-// (.sources) and one-line (.list) style. Left out: other archives (security, ports), other transports than HTTP.
+// The mirrors and keyrings that the machine's own apt uses for the Debian main archive: sources.list(5),
+// deb822 (.sources) and one-line (.list) style. Left out: other archives (security, ports), transports other
+// than HTTP.
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 export interface AptSource {
-  /** Without a slash at the end. */
+  /** Without a trailing slash. */
   readonly uri: string;
-  /** Path of the keyring that the source names, if it names one. */
+  /** The path of the keyring that the source names, if any. */
   readonly signedBy: string | undefined;
 }
 
-/** One stanza of "Key: value" lines with continuation lines, keys in lower case. Comments are dropped. */
+/** One stanza of "Key: value" lines with continuation lines; keys in lower case. Comments are dropped. */
 export function parseStanza(text: string): Map<string, string> {
   const fields = new Map<string, string>();
   let key = "";
@@ -31,7 +32,7 @@ function words(text: string | undefined): string[] {
   return (text ?? "").split(/\s+/).filter((word) => word !== "");
 }
 
-/** The main archive is at …/debian on every mirror; security and ports are elsewhere. */
+/** The main archive is at …/debian on every mirror; security and ports have other paths. */
 function isMainArchive(uri: string, suites: readonly string[], components: readonly string[]): boolean {
   return (
     /^https?:\/\/.*\/debian\/?$/.test(uri) &&
@@ -70,12 +71,15 @@ function fromOneLine(text: string): AptSource[] {
   });
 }
 
-/** A key that is given in the source itself, not as a path, is not used. */
+/** A key embedded in the source, not given as a path, is ignored. */
 function source(uri: string, signedBy: string | undefined): AptSource {
   return { uri: uri.replace(/\/$/, ""), signedBy: signedBy?.startsWith("/") ? signedBy : undefined };
 }
 
-/** The Debian main archive's sources below `directory` (normally /etc/apt), each mirror once. None: empty. */
+/**
+ * The sources of the Debian main archive below `directory` (normally /etc/apt), each mirror once; may be
+ * empty.
+ */
 export async function aptSources(directory = "/etc/apt"): Promise<AptSource[]> {
   const parts = join(directory, "sources.list.d");
   const names = (await readdir(parts).catch((): string[] => [])).toSorted().map((name) => join(parts, name));

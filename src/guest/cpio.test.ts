@@ -1,4 +1,4 @@
-// The newc archive, read back by a reader of its own and, where cpio(1) is installed, by that.
+// The newc archive, read by the test's own reader and, where installed, by cpio(1).
 import { execFileSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { type CpioEntry, cpio } from "./cpio.ts";

@@ -1,5 +1,6 @@
-// A cpio archive in the "newc" format that Linux unpacks as its initramfs
-// (Documentation/driver-api/early-userspace/buffer-format.rst). All files belong to root, with time 0: same input, same bytes.
+// A cpio archive in the "newc" format, which Linux unpacks as its initramfs
+// (Documentation/driver-api/early-userspace/buffer-format.rst). All files belong to root and have time 0, so
+// that the same input gives the same bytes.
 import { encodeUtf8 } from "../base/text.ts";
 
 export type CpioEntry =
@@ -30,7 +31,7 @@ function member(
   return [header, path, pad(header.length + path.length), data, pad(data.length)];
 }
 
-/** Entries in the order given; a directory must come before what is in it. Names have no leading slash. */
+/** Writes entries in the given order; a directory must precede its contents. Names have no leading slash. */
 export function cpio(entries: readonly CpioEntry[]): Buffer {
   const none = new Uint8Array();
   const parts = entries.flatMap((entry, inode) => {

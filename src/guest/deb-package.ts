@@ -11,7 +11,7 @@ import type { OnBytes } from "./download.ts";
 const AR_MAGIC = "!<arch>\n";
 const AR_HEADER_SIZE = 60;
 
-/** The compressed stream's contents; the compression is told by the file name's end. */
+/** The decompressed contents of a stream; the file name's suffix selects the compression. */
 export function decompress(stream: Readable, name: string): Readable {
   if (name.endsWith(".xz")) return Readable.from(new xz.XzReadableStream(Readable.toWeb(stream)));
   if (name.endsWith(".gz")) return stream.pipe(zlib.createGunzip());
@@ -23,19 +23,19 @@ export function decompress(stream: Readable, name: string): Readable {
   return stream;
 }
 
-/** A whole buffer decompressed. */
+/** Decompresses a buffer. */
 export async function decompressBytes(bytes: Uint8Array, name: string): Promise<Uint8Array> {
   return Buffer.concat(await Readable.from(decompress(Readable.from([bytes]), name)).toArray());
 }
 
-/** Where the package's data.tar.* lies in the file. */
+/** The position of the package's data.tar.* in the file. */
 async function findData(path: string): Promise<{ name: string; start: number; size: number }> {
   const file = await open(path, "r");
   try {
     const { size: end } = await file.stat();
     const magic = await file.read(Buffer.alloc(AR_MAGIC.length), 0, AR_MAGIC.length, 0);
     if (magic.buffer.toString("latin1") !== AR_MAGIC)
-      throw new GuestError("guest.deb", `${path} is no package`);
+      throw new GuestError("guest.deb", `${path} is not a Debian package`);
     for (let at = AR_MAGIC.length; at + AR_HEADER_SIZE <= end; ) {
       const header = (await file.read(Buffer.alloc(AR_HEADER_SIZE), 0, AR_HEADER_SIZE, at)).buffer.toString(
         "latin1",
@@ -51,7 +51,7 @@ async function findData(path: string): Promise<{ name: string; start: number; si
   throw new GuestError("guest.deb", `${path} has no data member`);
 }
 
-/** The package's regular files whose path (without "./") `wanted` accepts, as they come. */
+/** Yields the package's regular files whose path (without "./") `wanted` accepts, in archive order. */
 export async function unpackDeb(
   path: string,
   wanted: (name: string) => boolean,

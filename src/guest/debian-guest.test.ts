@@ -1,5 +1,6 @@
-// Getting the Debian guest, from a small archive of our own on a loopback server: signed by a key made here, packages
-// with a toy kernel and modules. All ways in which a mirror can fail or lie; interruption; two at once.
+// Fetching the Debian guest from a small archive on a loopback server: signed with a key made here, packages
+// with a toy kernel and modules. Covers every failure and fraud of a mirror, interruption, and concurrent
+// fetches.
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
@@ -51,7 +52,7 @@ function storedXz(contents: Buffer): Buffer {
   ]);
 }
 
-/** A package with these files: ar of an empty control and a gzipped or stored-xz data.tar. */
+/** A package with these files: an ar archive of an empty control and a gzipped or stored-xz data.tar. */
 async function deb(files: Record<string, Buffer>, xz = false): Promise<Buffer> {
   const tar = pack();
   tar.entry({ name: "./", type: "directory" });
@@ -73,7 +74,7 @@ async function deb(files: Record<string, Buffer>, xz = false): Promise<Buffer> {
   ]);
 }
 
-/** The least ELF that has a .modinfo section. */
+/** The smallest ELF file with a .modinfo section. */
 function kernelModule(depends: string): Buffer {
   const info = Buffer.from(`license=GPL\0depends=${depends}\0alias=test:d1v*\0`);
   const names = Buffer.from("\0.modinfo\0.shstrtab\0");
@@ -99,7 +100,7 @@ let key: PrivateKey;
 let stranger: PrivateKey;
 let keyring: Buffer;
 const files = new Map<string, Buffer>();
-/** Requests so far, and what a test wants of the server. */
+/** The requests so far, and the behaviour that a test wants from the server. */
 let requests: { path: string; range: string | undefined }[] = [];
 let misbehave: (path: string, response: http.ServerResponse, body: Buffer) => boolean = () => false;
 let server: http.Server;
@@ -185,7 +186,7 @@ const get = (options: DebianGuestOptions = {}) =>
   });
 
 describe("a good mirror", () => {
-  it("gives kernel, initramfs and firmware; the second time without the mirror", async () => {
+  it("returns kernel, initramfs and firmware; the second time without the mirror", async () => {
     const progress: GuestProgress[] = [];
     const guest = await get({ onProgress: (each) => progress.push(each) });
     expect(guest).toMatchObject({ version: VERSION, suite: "trixie" });
@@ -220,23 +221,23 @@ describe("a good mirror", () => {
     expect(guest.version).toBe(VERSION);
   });
 
-  it("serves several at once", async () => {
+  it("serves concurrent fetches", async () => {
     const [first, ...others] = await Promise.all(Array.from({ length: 5 }, () => get()));
     for (const other of others) expect(other).toEqual(first);
   });
 
-  it("continues what a process that is gone left behind", async () => {
+  it("continues a partial file of a process that has ended", async () => {
     const name = `linux-image-${VERSION}_1+b1_riscv64.deb`;
     const cache = join(directory, "cache/debian-trixie");
     await mkdir(cache, { recursive: true });
     const whole = files.get(`/pool/main/${name}`) as Buffer;
-    // No process has this number: it is above Linux's limit.
+    // No process has this id: it is above Linux's limit.
     await writeFile(join(cache, `${name}.9999999.00000000-0000.part`), whole.subarray(0, 1000));
     await get();
     expect(requests.find((each) => each.path.endsWith(name))?.range).toBe("bytes=1000-");
   });
 
-  it("starts anew when what was left behind is wrong", async () => {
+  it("starts over when the partial file is wrong", async () => {
     const name = "opensbi_1+b1_riscv64.deb";
     const cache = join(directory, "cache/debian-trixie");
     await mkdir(cache, { recursive: true });
@@ -282,7 +283,7 @@ describe("a refusal says why", () => {
     });
   });
 
-  it("a signature by somebody else", async () => {
+  it("a signature by another key", async () => {
     await publish(stranger);
     await expect(get()).rejects.toMatchObject({ code: "guest.signature" });
   });
@@ -303,7 +304,7 @@ describe("a refusal says why", () => {
     await expect(get()).rejects.toMatchObject({ code: "guest.suite" });
   });
 
-  it("a damaged package, and nothing of it stays", async () => {
+  it("a damaged package, which is removed", async () => {
     const path = "/pool/main/busybox-static_1+b1_riscv64.deb";
     const bytes = Buffer.from(files.get(path) as Buffer);
     bytes[100] = (bytes[100] as number) ^ 1;
@@ -319,7 +320,7 @@ describe("a refusal says why", () => {
     expect((await get()).version).toBe(VERSION);
   });
 
-  it("a connection that breaks off; the next attempt goes on from there", async () => {
+  it("a broken connection; the next attempt continues there", async () => {
     const name = "busybox-static_1+b1_riscv64.deb";
     misbehave = (path, response, body) => {
       if (!path.endsWith(name)) return false;
@@ -335,7 +336,7 @@ describe("a refusal says why", () => {
     expect((await get()).version).toBe(VERSION);
   });
 
-  it("a package that is longer than the index says", async () => {
+  it("a package that is longer than its index entry", async () => {
     misbehave = (path, response, body) => {
       if (!path.includes("busybox")) return false;
       response.end(Buffer.concat([body, Buffer.alloc(100_000)]));

@@ -1,5 +1,5 @@
-// The Debian guest: kernel, busybox and OpenSBI from a mirror of the Debian archive, verified by the archive's
-// signature, unpacked and made into an initramfs, kept in a per-user cache.
+// The Debian guest: kernel, busybox and OpenSBI from a mirror of the Debian archive, verified by the
+// archive's signature, unpacked, packed into an initramfs, and kept in a per-user cache.
 import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -15,30 +15,32 @@ import { readKeyring, verifyRelease } from "./debian-release.ts";
 import { DEFAULT_SUITE } from "./debian-suite.ts";
 
 const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/** Every mirror has the first; a copy that apt made may have only the second. */
+/** Every mirror has the first file; a copy made by apt may have only the second. */
 const INDEXES = ["main/binary-riscv64/Packages.xz", "main/binary-riscv64/Packages"];
 const KERNEL = "linux-image-riscv64";
-/** Of the unpacked directory; another one is unpacked anew. */
+/** Format of the unpacked directory; a directory in another format is unpacked again. */
 const FORMAT = 3;
 
 export interface GuestProgress {
   readonly step: "index" | "download" | "unpack";
-  /** A file or package name. */
+  /** The name of a file or package. */
   readonly what: string;
-  /** Bytes. */
+  /** In bytes. */
   readonly done: number;
   readonly total: number;
 }
 
 export interface DebianGuestOptions {
-  /** URL of a Debian mirror's root (the directory with dists and pool). Default: the machine's apt sources. */
+  /**
+   * URL of a Debian mirror's root (the directory with dists and pool). Default: the machine's apt sources.
+   */
   readonly mirror?: string | undefined;
   readonly suite?: string | undefined;
   /** OpenPGP keyring file. Default: the apt source's Signed-By, else the debian-archive-keyring package's. */
   readonly keyring?: string | undefined;
   /** Default: wherry in $XDG_CACHE_HOME or ~/.cache. */
   readonly cache?: string | undefined;
-  /** Ask the mirror even if the cache has a guest. */
+  /** Contact the mirror even if the cache has a guest. */
   readonly refresh?: boolean;
   readonly aptDirectory?: string;
   readonly onProgress?: (progress: GuestProgress) => void;
@@ -57,7 +59,7 @@ export interface DebianGuest {
   readonly suite: string;
 }
 
-/** What an unpacked directory holds, and where it came from. */
+/** Contents of an unpacked directory, and their source. */
 interface Manifest {
   readonly format: number;
   readonly version: string;
@@ -71,13 +73,14 @@ export function defaultCache(): string {
 }
 
 /**
- * The guest, from the cache or from the first mirror that answers. Throws GuestError; its code tells the cases apart:
- * guest.mirror (none known, reached or complete), guest.keyring, guest.signature, guest.suite, guest.checksum, ….
+ * The guest, from the cache or from the first mirror that answers. Throws GuestError with one of the codes
+ * guest.mirror (none known, reachable or complete), guest.keyring, guest.signature, guest.suite,
+ * guest.checksum, ….
  */
 export async function fetchDebianGuest(options: DebianGuestOptions = {}): Promise<DebianGuest> {
   const suite = options.suite ?? DEFAULT_SUITE;
   if (!/^[\w.-]+$/.test(suite))
-    throw new GuestError("guest.suite", `'${suite}' is no name of a Debian suite`);
+    throw new GuestError("guest.suite", `'${suite}' is not the name of a Debian suite`);
   const directory = join(options.cache ?? defaultCache(), `debian-${suite}`);
   if (!options.refresh) {
     const unpacked = await currentUnpacked(directory);
@@ -119,12 +122,12 @@ async function fromMirrors(directory: string, suite: string, options: DebianGues
   throw new GuestError(
     "guest.mirror",
     failures.length > 0
-      ? `no mirror gives the Debian guest: ${failures.join("; ")}; ${hint}`
+      ? `no mirror serves the Debian guest: ${failures.join("; ")}; ${hint}`
       : `the machine's apt sources name no mirror of the Debian archive; ${hint}`,
   );
 }
 
-/** Downloads and unpacks from one mirror. Returns the unpacked directory. */
+/** Downloads from one mirror and unpacks. Returns the unpacked directory. */
 async function fromMirror(
   source: AptSource,
   directory: string,
@@ -176,7 +179,7 @@ async function fromMirror(
       try {
         await unpack(unpacked, packages, paths, report);
       } catch (error) {
-        // Another process that was faster has removed the packages under us: then the directory is there.
+        // Another process was faster and has removed the packages: then the directory exists.
         await access(join(unpacked, "manifest.json")).catch(() => {
           throw error;
         });
@@ -191,7 +194,7 @@ async function fromMirror(
   return unpacked;
 }
 
-/** The kernel that the meta package stands for, busybox and OpenSBI. */
+/** The kernel that the meta package depends on, busybox and OpenSBI. */
 async function choosePackages(indexPath: string): Promise<Package[]> {
   const others = ["busybox-static", "opensbi"];
   const found = await readPackages(
@@ -207,7 +210,7 @@ async function choosePackages(indexPath: string): Promise<Package[]> {
   });
 }
 
-/** Takes what the guest needs out of the packages; the directory appears complete or not at all. */
+/** Extracts the guest's files from the packages; the directory appears complete or not at all. */
 async function unpack(
   target: string,
   packages: readonly Package[],
@@ -257,19 +260,20 @@ async function unpack(
 
 async function fileOf(deb: string, pattern: RegExp): Promise<Uint8Array> {
   const [bytes] = (await unpackDeb(deb, (name) => pattern.test(name))).values();
-  if (!bytes) throw new GuestError("guest.deb", `${basename(deb)} has no file like ${pattern.source}`);
+  if (!bytes)
+    throw new GuestError("guest.deb", `${basename(deb)} has no file that matches ${pattern.source}`);
   return bytes;
 }
 
-/** A kernel image as a raw Image ("RSC\x05" at byte 56), unpacked if it is gzipped. */
+/** A kernel image as a raw Image ("RSC\x05" at byte 56), decompressed if it is gzipped. */
 async function rawImage(bytes: Uint8Array): Promise<Uint8Array> {
   const raw = bytes[0] === 0x1f && bytes[1] === 0x8b ? await decompressBytes(bytes, ".gz") : bytes;
   const magic = Buffer.from(raw.subarray(56, 60)).toString("latin1");
-  if (magic !== "RSC\x05") throw new GuestError("guest.deb", "the kernel is no RISC-V Image");
+  if (magic !== "RSC\x05") throw new GuestError("guest.deb", "the kernel is not a RISC-V Image");
   return raw;
 }
 
-/** The guest of an unpacked directory; its initramfs is made if our part of it changed. */
+/** The guest of an unpacked directory; builds its initramfs again if our part of it changed. */
 async function assembleGuest(unpacked: string, suite: string): Promise<DebianGuest> {
   const manifest = await readManifest(unpacked);
   const modules = await Promise.all(

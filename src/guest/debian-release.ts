@@ -1,5 +1,5 @@
-// The signed index of a Debian suite (dists/SUITE/InRelease): OpenPGP signature, then the sizes and SHA-256 of the
-// other indexes, as Debian's wiki page DebianRepository/Format describes them.
+// The signed index of a Debian suite (dists/SUITE/InRelease): an OpenPGP signature, then sizes and SHA-256 of
+// the other indexes, in the format of Debian's wiki page DebianRepository/Format.
 import { readFile } from "node:fs/promises";
 import { type Key, readCleartextMessage, readKeys, verify } from "openpgp";
 import { messageOf } from "../base/errors.ts";
@@ -41,8 +41,8 @@ function parseHashes(table: string): Map<string, IndexFile> {
 }
 
 /**
- * Verifies an InRelease text and gives the index files that it vouches for. One good signature by a key of `keys`
- * suffices. Throws GuestError: no signature by these keys, or not the index of `suite`.
+ * Verifies an InRelease text and returns the index files it lists. One good signature by a key of `keys`
+ * suffices. Throws GuestError without such a signature, or if the text is not the index of `suite`.
  */
 export async function verifyRelease(
   text: string,
@@ -66,7 +66,7 @@ export async function verifyRelease(
   } catch (cause) {
     throw new GuestError(
       "guest.signature",
-      `the signature of the ${suite} index is not good: ${messageOf(cause)}`,
+      `the signature of the ${suite} index is invalid: ${messageOf(cause)}`,
       {
         cause,
       },
@@ -75,7 +75,7 @@ export async function verifyRelease(
   const fields = parseStanza(signed);
   const names = [fields.get("suite"), fields.get("codename")];
   if (!names.includes(suite)) {
-    throw new GuestError("guest.suite", `the mirror's index is of ${names.join(" or ")}, not of ${suite}`);
+    throw new GuestError("guest.suite", `the mirror's index is for ${names.join(" or ")}, not for ${suite}`);
   }
   return parseHashes(fields.get("sha256") ?? "");
 }

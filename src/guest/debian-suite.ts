@@ -1,3 +1,3 @@
-// The Debian release that guests are made of unless another is asked for. Apart from what fetches them, because the
-// command line's help names it.
+// The default Debian release of guests. In a file of its own, because the command line's help names it
+// without loading the code that fetches.
 export const DEFAULT_SUITE = "trixie";

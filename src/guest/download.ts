@@ -1,5 +1,5 @@
-// Files from a mirror: streamed to disk, their SHA-256 checked, and put in place by rename. A partial file that a
-// process left behind is continued by the next one; processes at work at the same time do not disturb each other.
+// Downloads from a mirror: streamed to disk, checked by SHA-256, and renamed into place. A later process
+// continues a partial file that an ended process left; concurrent processes do not interfere.
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import http, { type IncomingMessage } from "node:http";
@@ -10,13 +10,13 @@ import { messageOf } from "../base/errors.ts";
 import { GuestError } from "./guest-error.ts";
 import type { IndexFile } from "./debian-release.ts";
 
-/** Bytes so far and in all. */
+/** Bytes done and in total. */
 export type OnBytes = (done: number, total: number) => void;
 
 const MAX_REDIRECTS = 5;
 const IDLE_TIMEOUT_MS = 60_000;
 
-/** One GET. Rejects with the connection's error, or when nothing comes for IDLE_TIMEOUT_MS. */
+/** One GET. Rejects with the connection's error, or when no data arrives for IDLE_TIMEOUT_MS. */
 function get(url: URL, headers: Record<string, string>, signal?: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const send = url.protocol === "https:" ? https.get : http.get;
@@ -26,7 +26,7 @@ function get(url: URL, headers: Record<string, string>, signal?: AbortSignal): P
   });
 }
 
-/** A GET that follows redirections. The caller reads the body. Throws GuestError "guest.mirror". */
+/** A GET that follows redirects. The caller reads the body. Throws GuestError "guest.mirror". */
 async function request(
   url: string,
   headers: Record<string, string>,
@@ -79,7 +79,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Takes over the partial file of a process that is gone; the rename decides between several that try. */
+/** Takes over the partial file of a process that has ended; if several try, rename decides. */
 async function adoptPartial(path: string, part: string): Promise<number> {
   const prefix = `${basename(path)}.`;
   for (const name of await readdir(dirname(path))) {
@@ -91,15 +91,15 @@ async function adoptPartial(path: string, part: string): Promise<number> {
       await rename(join(dirname(path), name), part);
       return (await stat(part)).size;
     } catch {
-      // Another process took it.
+      // Another process has taken it.
     }
   }
   return 0;
 }
 
 /**
- * Makes `path` the file at `url` with the expected size and hash; does nothing if it is there already.
- * Throws GuestError: "guest.mirror" or "guest.checksum".
+ * Downloads `url` to `path` with the expected size and hash; does nothing if the file exists already. Throws
+ * GuestError "guest.mirror" or "guest.checksum".
  */
 export async function download(
   url: string,
@@ -122,7 +122,10 @@ export async function download(
   await rename(part, path);
 }
 
-/** Gives what is wrong with the file, if anything is. An interrupted transfer leaves the part to be continued. */
+/**
+ * Transfers the file and reports what is wrong with it, if anything. An interrupted transfer keeps the
+ * partial file.
+ */
 async function transfer(
   url: string,
   part: string,

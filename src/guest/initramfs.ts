@@ -1,5 +1,5 @@
 // The Debian guest's initramfs: busybox, the kernel modules for our board, the witness, and the scripts of
-// guests/debian. Not compressed as a whole: the guest would pay for that at every boot.
+// guests/debian. Not compressed as a whole: the guest would decompress it at every boot.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { assemble } from "../asm/assembler.ts";
@@ -16,8 +16,8 @@ const DIRECTORIES = "bin sbin usr usr/bin usr/sbin etc dev proc sys run tmp root
 );
 
 /**
- * What the board's devices need, and ext4 for mount; what these need comes along. One that the kernel has built in
- * does not exist as a module.
+ * Modules for the board's devices, and ext4 for mount; their dependencies are added. A driver built into the
+ * kernel has no module.
  */
 export const MODULES = [
   "virtio_mmio",
@@ -39,7 +39,7 @@ export async function buildWitness(): Promise<Uint8Array<ArrayBuffer>> {
   return staticElf(assemble([source], { base: WITNESS_ADDRESS, sectionAlign: 4096 }));
 }
 
-/** The archive's bytes. `kernelVersion` names the modules' directory, as `uname -r` gives it. */
+/** The bytes of the archive. `kernelVersion` names the directory of the modules, as printed by `uname -r`. */
 export async function buildInitramfs(
   kernelVersion: string,
   busybox: Uint8Array,
@@ -48,7 +48,7 @@ export async function buildInitramfs(
   const folder = `lib/modules/${kernelVersion}`;
   const entries: CpioEntry[] = [
     ...[...DIRECTORIES, folder].map((name): CpioEntry => ({ name, type: "directory" })),
-    // The kernel opens the console for init before devtmpfs is there.
+    // The kernel opens the console for init before devtmpfs is mounted.
     { name: "dev/console", type: "device", major: 5, minor: 1 },
     { name: "bin/busybox", type: "file", bytes: busybox, executable: true },
     { name: "init", type: "file", bytes: await text("init"), executable: true },

@@ -1,15 +1,18 @@
-// Kernel modules for an initramfs: which others each needs, as its .modinfo section says (Debian's package leaves
+// Kernel modules for an initramfs: their dependencies, from each .modinfo section (Debian's package leaves
 // modules.dep to depmod at installation), and the tables that busybox's modprobe reads.
 import { decodeUtf8 } from "../base/text.ts";
 import { GuestError } from "./guest-error.ts";
 
-/** What a module says of itself. `depends` has names with underscores; aliases are patterns such as virtio:d00000002v*. */
+/**
+ * A module's .modinfo. `depends` holds names with underscores; aliases are patterns such as
+ * virtio:d00000002v*.
+ */
 export interface ModuleInfo {
   readonly depends: readonly string[];
   readonly aliases: readonly string[];
 }
 
-/** `bytes`: the ELF-64 little-endian file, not compressed. */
+/** `bytes` is an ELF-64 little-endian file, not compressed. */
 export function moduleInfo(bytes: Uint8Array): ModuleInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const sections = Number(view.getBigUint64(40, true));
@@ -33,31 +36,34 @@ export function moduleInfo(bytes: Uint8Array): ModuleInfo {
   return { depends: [], aliases: [] };
 }
 
-/** A module's name from its file's: virtio-rng.ko.xz is virtio_rng. */
+/** A module's name from its file name: virtio_rng for virtio-rng.ko.xz. */
 export function moduleName(path: string): string {
   return (path.split("/").at(-1) as string).replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 }
 
 export interface KernelModule extends ModuleInfo {
   readonly name: string;
-  /** Name and contents of its file in the initramfs; .xz is unpacked by the kernel. */
+  /** Name and contents of the file in the initramfs; the kernel decompresses .xz. */
   readonly file: string;
   readonly bytes: Uint8Array;
 }
 
-/** A module's file as the package has it, and its contents unpacked. */
+/** A module's file as in the package, and its decompressed contents. */
 export interface PackedModule {
   readonly path: string;
   readonly packed: Uint8Array;
   readonly bytes: Uint8Array;
 }
 
-/** Modules above this size go into the initramfs as they come (ext4 is 7 MB); smaller ones unpacked: they load faster. */
+/**
+ * Modules above this size go into the initramfs compressed (ext4 is 7 MB); smaller ones are decompressed, to
+ * load faster.
+ */
 const LARGE = 1 << 20;
 
 /**
- * `wanted` and all that they need, dependencies first. `load` gives undefined for a module that does not exist: a
- * wanted one is then skipped (it may be built in), a missing dependency throws GuestError.
+ * `wanted` and their dependencies, dependencies first. `load` returns undefined for a module that does not
+ * exist: a wanted module is then skipped (it may be built in), a missing dependency throws GuestError.
  */
 export async function closeModules(
   wanted: readonly string[],
@@ -84,7 +90,7 @@ export async function closeModules(
   return [...done.values()];
 }
 
-/** modules.dep for modules that lie beside it. */
+/** modules.dep for modules in the same directory. */
 export function modulesDep(modules: readonly KernelModule[]): string {
   const byName = new Map(modules.map((module) => [module.name, module]));
   const needed = (module: KernelModule, into: Set<KernelModule>): Set<KernelModule> => {
@@ -99,7 +105,7 @@ export function modulesDep(modules: readonly KernelModule[]): string {
   return modules.map(line).join("");
 }
 
-/** modules.alias: by which names, patterns of devices for instance, a module is asked for. */
+/** modules.alias: the aliases, such as device patterns, that load a module. */
 export function modulesAlias(modules: readonly KernelModule[]): string {
   return modules.flatMap(({ name, aliases }) => aliases.map((alias) => `alias ${alias} ${name}\n`)).join("");
 }

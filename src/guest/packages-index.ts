@@ -1,4 +1,4 @@
-// The Packages index of an archive: the few stanzas that are asked for.
+// The Packages index of an archive: reads the stanzas of selected packages.
 import { createReadStream } from "node:fs";
 import { parseStanza } from "./apt-sources.ts";
 import { decompress } from "./deb-package.ts";
@@ -8,7 +8,7 @@ import type { IndexFile } from "./debian-release.ts";
 export interface Package extends IndexFile {
   readonly name: string;
   readonly version: string;
-  /** Names of the packages in Depends, first alternatives only. */
+  /** Packages in Depends, first alternatives only. */
   readonly depends: readonly string[];
   /** Path on the mirror. */
   readonly filename: string;
@@ -25,7 +25,7 @@ function toPackage(stanza: string): Package | undefined {
   return { name, version, filename, size, sha256, depends: depends.filter((each) => each !== "") };
 }
 
-/** Packages of the (compressed) index at `path` whose name `wanted` accepts, by name. */
+/** The packages in the (compressed) index at `path` whose name `wanted` accepts, by name. */
 export async function readPackages(
   path: string,
   wanted: (name: string) => boolean,

@@ -1,10 +1,10 @@
-// Builds pulse, the integrity guest, from its sources in guests/pulse by our own assembler.
+// Builds pulse, the integrity guest, from its sources in guests/pulse with our assembler.
 import { readdir, readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { assemble, flatBinary } from "../asm/assembler.ts";
 import { GuestError } from "./guest-error.ts";
 
-/** Where pulse is linked to and must be loaded: RAM + 2 MiB. */
+/** The address pulse is linked at and must be loaded at: RAM + 2 MiB. */
 export const PULSE_ADDRESS = 0x80200000n;
 
 const SOURCES = fileURLToPath(new URL("../../guests/pulse/", import.meta.url));

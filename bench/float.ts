@@ -4,7 +4,7 @@
 import { parseArgs } from "node:util";
 import { configureV8 } from "../src/node/node-runtime.ts";
 import { hasFusedMultiplyAdd } from "../src/wasm/fused.ts";
-import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 
 const r = (name: string, frd: number, frs1: number, frs2: number, rm = 7): number =>
   asm(name, { frd, frs1, frs2, rm });

@@ -2,7 +2,7 @@
 // hand, one hart, M-mode.
 // npm run bench:interpreter [-- --engine translator]
 import { parseArgs } from "node:util";
-import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 import { ENGINE_KINDS } from "../src/hypervisor/engine-kind.ts";
 import { buildEngineModule } from "../src/hypervisor/riscv/engine.ts";
 import { configureV8 } from "../src/node/node-runtime.ts";

@@ -2,7 +2,7 @@
 // Sv39, 4 KiB pages that are all there. Prints ns of CPU time, and TLB refills, for each.
 // npm run bench:tlb [-- --engine interpreter] [-- --only loads]
 import { parseArgs } from "node:util";
-import { asm, HartHarness, RAM_BASE } from "../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
 import { hartBase } from "../src/hypervisor/layout.ts";
 import { PRIV, SCRATCH } from "../src/hypervisor/riscv/hart.ts";

@@ -1,7 +1,7 @@
 // The UART at register level, in a driver's steps.
 import { beforeEach, describe, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
-import { Random } from "../../test/oracle/random.ts";
+import { Random } from "../../test/support/random.ts";
 import { CharPipe } from "./char-backend.ts";
 import { DeviceClock } from "./device-clock.ts";
 import { Serial, serialState } from "./serial.ts";

@@ -2,7 +2,7 @@
 // anew. Where a translation lies is seen in the code cache, that it is the right one by running it.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../asm/assembler.ts";
-import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../test/hart-harness.ts";
+import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../test/support/hart-harness.ts";
 import { CodeCache, IMPROVE, SLOT_COUNT } from "./code-cache.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "./layout.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET, SCRATCH } from "./riscv/hart.ts";

@@ -11,12 +11,12 @@ describe("layers: tsc -b", () => {
   it.each([
     [
       "an upward import",
-      'import { MIG_PRI } from "../vmm/section.ts";\nexport const a = MIG_PRI;\n',
+      'import { MIG_PRI } from "../state/section.ts";\nexport const a = MIG_PRI;\n',
       /TS6307/,
     ],
     [
       "a type-only upward import",
-      'import type { Section } from "../vmm/section.ts";\nexport type A = Section;\n',
+      'import type { Section } from "../state/section.ts";\nexport type A = Section;\n',
       /TS6307/,
     ],
     [

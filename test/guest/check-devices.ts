@@ -9,7 +9,7 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { createMachine } from "../../src/node/index.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { Cases, directory, options, sleep, until } from "./cases.ts";
 import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell } from "./debian.ts";
 import { Console, killAll, Machine, wherry } from "./machine.ts";

@@ -5,7 +5,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PING_FINAL } from "../../src/stream/wire.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { Cases, directory, options, sleep, until } from "./cases.ts";
 import { type Cut, CuttingProxy } from "./cutting-proxy.ts";
 import { killAll, Machine } from "./machine.ts";

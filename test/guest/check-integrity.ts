@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { startMachine } from "../../src/cli/machine/start-machine.ts";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { Cases, directory, options, until, within } from "./cases.ts";
 import { Machine, wherry } from "./machine.ts";
 import { emptyDisk, nextReports, proof, pulseKernel } from "./pulse.ts";

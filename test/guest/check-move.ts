@@ -2,7 +2,7 @@
 // tcp and unix in turn; its own proof at the end is the judge (no count, IPI, tick, page or block lost or doubled).
 //   --count N moves, --harts H, --memory SIZE, --seed S, --options TEXT for pulse's command line
 import { join } from "node:path";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { Cases, directory, options, sleep } from "./cases.ts";
 import { Machine } from "./machine.ts";
 import { finishedMove, type MoveReport, moveLine } from "./move.ts";

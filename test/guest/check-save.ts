@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { messageOf } from "../../src/base/errors.ts";
 import { cpio } from "../../src/guest/cpio.ts";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { Cases, directory, options, sleep, until, within } from "./cases.ts";
 import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware } from "./debian.ts";
 import { killAll, Machine } from "./machine.ts";

@@ -3,7 +3,7 @@
 // histogram; anything that RVWMO does not allow (rvwmo.ts) fails.
 import { ENGINE_KINDS } from "../../src/hypervisor/engine-kind.ts";
 import { options } from "../guest/cases.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { countingTests } from "./counting.ts";
 import { runBatch } from "./guest.ts";
 import { LitmusMachine } from "./machine.ts";

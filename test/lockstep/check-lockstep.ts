@@ -4,8 +4,8 @@
 // caches meets the next; a difference is shrunk to the items that it needs.
 import { parseArgs } from "node:util";
 import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
-import type { HarnessOptions } from "../hart-harness.ts";
-import { programSeed, Random } from "../oracle/random.ts";
+import type { HarnessOptions } from "../support/hart-harness.ts";
+import { programSeed, Random } from "../support/random.ts";
 import { Kicker } from "./kicker.ts";
 import { type Difference, Pair, type Planted, type RunOptions } from "./lockstep.ts";
 import { type LockstepProgram, lockstepProgram, programImage } from "./program.ts";

@@ -4,7 +4,7 @@
 import { encode } from "../../src/hypervisor/riscv/encoding.ts";
 import { csrRows } from "../../src/hypervisor/riscv/csr.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/riscv/isa.ts";
-import { RAM_BASE } from "../hart-harness.ts";
+import { RAM_BASE } from "../support/hart-harness.ts";
 import {
   computation,
   type Context,
@@ -20,7 +20,7 @@ import {
   unit,
   WRONG_POINTER,
 } from "../oracle/items.ts";
-import type { Random } from "../oracle/random.ts";
+import type { Random } from "../support/random.ts";
 import { PROGRAM_ALIAS, SCRATCH, SCRATCH_SIZE } from "./layout.ts";
 import type { Space } from "./spaces.ts";
 

@@ -1,7 +1,7 @@
 // The kernel's code and what its data page starts with (kernel.s).
 import { readFileSync } from "node:fs";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
-import { RAM_BASE } from "../hart-harness.ts";
+import { RAM_BASE } from "../support/hart-harness.ts";
 import { COPY, DATA, KERNEL_DATA } from "./layout.ts";
 import type { Space } from "./spaces.ts";
 

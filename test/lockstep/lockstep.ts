@@ -10,8 +10,8 @@ import {
   hartState,
   SCRATCH,
 } from "../../src/hypervisor/riscv/hart.ts";
-import { type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
-import { Random } from "../oracle/random.ts";
+import { type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
+import { Random } from "../support/random.ts";
 import type { Kicker } from "./kicker.ts";
 import { COPY, RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
 import { PTE } from "./spaces.ts";

@@ -2,7 +2,7 @@
 // with loops calls functions on other pages and comes back to its beginning by the landing, a small part
 // on a page that stays executable. Deterministic in its seed.
 import { type HartField, PRIV } from "../../src/hypervisor/riscv/hart.ts";
-import { RAM_BASE } from "../hart-harness.ts";
+import { RAM_BASE } from "../support/hart-harness.ts";
 import {
   access,
   atomic,
@@ -25,7 +25,7 @@ import {
 import { compressed } from "../oracle/items-compressed.ts";
 import { burst, interrupt, lowerMode, selfModify } from "../oracle/items-system.ts";
 import { float, integer } from "../oracle/program.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import {
   anyCsr,
   anySystem,

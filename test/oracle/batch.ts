@@ -23,7 +23,7 @@ import {
 } from "./layout.ts";
 import { ROOT_PAGE } from "./page-tables.ts";
 import { assembleProgram, type Program, randomProgram, slotAddress } from "./program.ts";
-import { programSeed } from "./random.ts";
+import { programSeed } from "../support/random.ts";
 
 export interface Placed {
   readonly program: Program;

@@ -7,7 +7,7 @@ import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
 import type { FpEnv } from "../../src/hypervisor/riscv/softfloat.ts";
 import { FloatGuest, type FloatResult, type FloatVector } from "./float-guest.ts";
 import { type FloatOperation, floatOperations } from "./float-vectors.ts";
-import { Random } from "./random.ts";
+import { Random } from "../support/random.ts";
 
 const MODES = ["rne", "rtz", "rdn", "rup", "rmm"];
 const REPORTED = 5;

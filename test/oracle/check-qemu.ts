@@ -6,7 +6,7 @@ import { batchImage, differences, type Placed, ramSize, randomBatch } from "./ba
 import { RAM_BASE } from "./layout.ts";
 import { assembleProgram, randomProgram } from "./program.ts";
 import { qemuVersion, runInQemu } from "./qemu.ts";
-import { programSeed } from "./random.ts";
+import { programSeed } from "../support/random.ts";
 import { type OracleEngine, runInWherry } from "./wherry.ts";
 
 const BATCH = 100;

@@ -3,7 +3,7 @@
 // included, not only its arithmetic. Any row of the table that computes on registers can be executed.
 import { encode, type Operands } from "../../src/hypervisor/riscv/encoding.ts";
 import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
-import { asm, type HarnessOptions, HartHarness, RAM_BASE } from "../hart-harness.ts";
+import { asm, type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
 
 /** Bytes of a vector in memory: three operands, the result, fflags before and after. */
 const STRIDE = 48;

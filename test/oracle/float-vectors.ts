@@ -21,7 +21,7 @@ import {
 } from "../../src/hypervisor/riscv/softfloat.ts";
 import { rows } from "../../src/hypervisor/riscv/isa.ts";
 import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../support/random.ts";
 
 interface Format {
   /** Of the instructions' names, and of the moves'. */

@@ -17,7 +17,7 @@ import {
 } from "./items.ts";
 import { SCRATCH_VIRT } from "./layout.ts";
 import { SAFE_PAGE, TABLE_WINDOW_PAGE } from "./page-tables.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../support/random.ts";
 
 const CSR = {
   sstatus: 0x100,

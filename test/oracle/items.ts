@@ -5,7 +5,7 @@
 import { encode, type FieldName, type Operands, operandsOf } from "../../src/hypervisor/riscv/encoding.ts";
 import { rowNamed, rowOf, rows } from "../../src/hypervisor/riscv/isa.ts";
 import type { Row } from "../../src/hypervisor/riscv/semantics.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../support/random.ts";
 
 export type Mode = "U" | "S" | "M";
 

@@ -34,7 +34,7 @@ import {
 import { CODE, RAM_BASE, SCRATCH, SCRATCH_SIZE, SCRATCH_VIRT, SLOT_SIZE, SLOTS } from "./layout.ts";
 import { type PageTables, randomPageTables, SAFE_PAGE } from "./page-tables.ts";
 import { type PmpEntry, randomPmp } from "./pmp.ts";
-import { Random } from "./random.ts";
+import { Random } from "../support/random.ts";
 
 export interface Program {
   readonly mode: Mode;

@@ -19,7 +19,7 @@ import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
 import { startHart } from "../../src/hypervisor/riscv/sbi.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 import { type Bug, Ghosts, plant } from "./ghosts.ts";
 import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/riscv/engine-instance.ts";
 

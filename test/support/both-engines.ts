@@ -7,7 +7,7 @@ import type { EngineImports } from "../../src/hypervisor/riscv/engine-instance.t
 import { hartLayout, hartState, type HartField, SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
 import { findRegion } from "../../src/hypervisor/riscv/region.ts";
 import { findStreams } from "../../src/hypervisor/riscv/region-streams.ts";
-import { HartHarness, RAM_BASE } from "../hart-harness.ts";
+import { HartHarness, RAM_BASE } from "./hart-harness.ts";
 
 export const [V, R, W, X, U, A, D] = [1n, 2n, 4n, 8n, 16n, 64n, 128n] as const;
 export const ALL = V | R | W | X | A | D;

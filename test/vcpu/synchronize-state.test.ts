@@ -6,7 +6,7 @@ import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { createMachine } from "../../src/host/create-machine.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
-import { Random } from "../oracle/random.ts";
+import { Random } from "../support/random.ts";
 
 const HARTS = 4;
 const LOOK_MS = 8000;

@@ -1,7 +1,7 @@
 // What integer, multiply and bit-manipulation instructions compute, against BigInt definitions written from the
 // specification's text, on random and extreme operands. Every row of those extensions must have one.
 import { expect, it } from "vitest";
-import { asm, HartHarness } from "../../../test/hart-harness.ts";
+import { asm, HartHarness } from "../../../test/support/hart-harness.ts";
 import type { Operands } from "./encoding.ts";
 import { rows } from "./isa.ts";
 

@@ -1,6 +1,6 @@
 // LR/SC, AMOs and cache-block operations.
 import { beforeEach, describe, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { PRIV } from "./hart.ts";
 
 const CODE = RAM_BASE + 0x1000n;

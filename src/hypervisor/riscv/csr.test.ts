@@ -1,6 +1,6 @@
 // CSRs: what reads back after all ones and all zeros were written, privilege, read-only numbers, views, side effects.
 import { beforeEach, describe, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { csrRows } from "./csr.ts";
 import { hartLayout, PRIV } from "./hart.ts";
 import { MSTATUS } from "./trap.ts";

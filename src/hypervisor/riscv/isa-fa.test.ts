@@ -1,6 +1,6 @@
 // Zfa: the constants of fli in all formats, and each other row once (its arithmetic is judged by check:float).
 import { beforeEach, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "./softfloat-format.ts";
 import { MSTATUS } from "./trap.ts";
 

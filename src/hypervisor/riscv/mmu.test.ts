@@ -1,7 +1,7 @@
 // Address translation, PMP, TLB and the slow paths of loads and stores: Sv39, Sv48, Sv57, superpages, permissions, SUM,
 // MXR, MPRV, A and D bits, misaligned and page-crossing accesses, read-only memory, devices, dirty log.
 import { beforeEach, describe, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { PRIV } from "./hart.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";

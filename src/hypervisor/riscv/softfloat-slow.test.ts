@@ -3,7 +3,7 @@
 // WHERRY_RUNS sets the number of operand triples for each operation and format.
 import { describe, expect, it } from "vitest";
 import { instantiateSlow } from "../../../test/oracle/float-module.ts";
-import { Random } from "../../../test/oracle/random.ts";
+import { Random } from "../../../test/support/random.ts";
 import {
   type FpEnv,
   fpAdd,

@@ -2,7 +2,7 @@
 // must be that of a walk now, or of a walk at some time since the last fence that covers it (privileged specification,
 // 4.2.1, 4.3.2), in the address space's ASID or global. A fault must be that of a walk now. Jumps are treated as fetches.
 import { expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { CTX_JUMPS, JUMP_ENTRIES, PRIV, SCRATCH, TLB_ENTRIES } from "./hart.ts";
 import { MSTATUS } from "./trap.ts";

@@ -1,6 +1,6 @@
 // Contexts: which one an access uses, and that jumps go when the fetch translations they rest on go.
 import { beforeEach, describe, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { HART_AREA_SIZE, hartBase } from "../layout.ts";
 import {
   CONTEXT_COUNT,

@@ -2,8 +2,8 @@
 // random, what takes translations away between slices. WHERRY_SEED replays them, WHERRY_RUNS is how many.
 import { test } from "vitest";
 import { V, R, W, X, U, A, D, ALL, PAGE, frame, MODES, Both } from "../../../test/support/both-engines.ts";
-import { Random } from "../../../test/oracle/random.ts";
-import type { HartHarness } from "../../../test/hart-harness.ts";
+import { Random } from "../../../test/support/random.ts";
+import type { HartHarness } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { ALL_SPACES } from "./engine-instance.ts";
 import { PRIV } from "./hart.ts";

@@ -21,7 +21,7 @@ import {
   MODES,
   Both,
 } from "../../../test/support/both-engines.ts";
-import { type HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { type HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { CodeCache } from "../code-cache.ts";
 import { hartBase } from "../layout.ts";
 import { CodePageSet } from "../slots.ts";

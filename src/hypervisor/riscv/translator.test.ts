@@ -1,7 +1,7 @@
 // What only translated code can get wrong: that it follows changes of the guest's code. That it does what the
 // interpreter does is check:lockstep's to judge.
 import { expect, test } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { PRIV } from "./hart.ts";
 import { MSTATUS } from "./trap.ts";

@@ -1,6 +1,6 @@
 // Traps, delegation, returns, interrupts, environment calls, wait-for-interrupt and the ways out of run().
 import { beforeEach, describe, expect, it } from "vitest";
-import { asm, HartHarness, RAM_BASE } from "../../../test/hart-harness.ts";
+import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../layout.ts";
 import { CONFIG_BUILTIN_FIRMWARE, PRIV, SCRATCH } from "./hart.ts";
 import { CAUSE, MSTATUS } from "./trap.ts";

@@ -5,7 +5,10 @@ import type { ThreadHandle } from "../hypervisor/vm.ts";
 import type { HostPlatform } from "../host/host-platform.ts";
 import type { TranslatorThreadData } from "../host/run-translator.ts";
 import type { VcpuThreadData } from "../host/run-vcpu.ts";
-import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../migration/environment/migration-environment.ts";
 
 /** What the VMM's worker posts to a vCPU's. */
 export interface VcpuWorkerData extends VcpuThreadData {
@@ -76,8 +79,8 @@ export const browserPlatform: HostPlatform = {
     ),
 };
 
-export const browserMigrationHost: MigrationHost = {
-  ...defaultHost,
+export const browserMigrationHost: MigrationEnvironment = {
+  ...defaultEnvironment,
   breathe: () => new Promise((resolve) => defer(resolve)),
 };
 

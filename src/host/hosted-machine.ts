@@ -4,7 +4,7 @@ import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
-import type { MigrationHost } from "../migration/environment/migration-environment.ts";
+import type { MigrationEnvironment } from "../migration/environment/migration-environment.ts";
 import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig, type MachineDevices } from "./create-machine.ts";
@@ -66,8 +66,8 @@ export class HostedMachine {
   }
 
   /** Writes a snapshot; the machine then does what it did before. Rejects with MigrationError; the machine goes on. */
-  save(openSink: () => Promise<SnapshotSink>, host?: MigrationHost): Promise<SnapshotResult> {
-    return saveSnapshot(this.#machine, openSink, host);
+  save(openSink: () => Promise<SnapshotSink>, environment?: MigrationEnvironment): Promise<SnapshotResult> {
+    return saveSnapshot(this.#machine, openSink, environment);
   }
 
   /**

@@ -2,8 +2,7 @@
 // and the owner of machine mode. Decoded before any vCPU, so that the error names the wrong option.
 import { WherryError } from "../base/errors.ts";
 import { bool, defineState, type StateOf, u32 } from "../state/schema.ts";
-import { MIG_PRI, type Section } from "../state/section.ts";
-import { stateSection } from "../state/state-section.ts";
+import { MIG_PRI, type Section, sectionOf } from "../state/section.ts";
 
 export const machineIdentity = defineState(
   "wherry/machine",
@@ -15,11 +14,10 @@ export class IdentityError extends WherryError {}
 
 /** `own` holds the options of this machine. */
 export function identitySection(own: StateOf<typeof machineIdentity>): Section {
-  const idstr = machineIdentity.name;
-  return {
-    ...stateSection(machineIdentity, { idstr, instanceId: 0 }, own),
-    decode(reader, version) {
-      const { harts, builtinFirmware } = machineIdentity.decode(reader, version, { path: idstr });
+  return sectionOf({
+    definition: machineIdentity,
+    get: () => own,
+    check({ harts, builtinFirmware }) {
       if (harts !== own.harts) {
         throw new IdentityError(
           "machine.harts",
@@ -36,7 +34,7 @@ export function identitySection(own: StateOf<typeof machineIdentity>): Section {
           `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,
         );
       }
-      return () => {};
     },
-  };
+    apply: () => {},
+  });
 }

@@ -26,11 +26,10 @@ import type { StateDefinition } from "../state/schema.ts";
 import type { AcceleratorVm, SystemEvent, VmEvents } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
 import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
-import type { Section } from "../state/section.ts";
 import { EXTENSION_NAMES } from "../riscv/extensions.ts";
-import { stateSection } from "../state/state-section.ts";
+import { type Section, stateSection } from "../state/section.ts";
 import { BootError, type Segment } from "./boot-image.ts";
-import type { Irqchip, TradedVirtio } from "./qemu/qemu-parts.ts";
+import type { Irqchip, QemuVirtio } from "./qemu/qemu-parts.ts";
 import { QemuProfiles } from "./qemu/qemu-profiles.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import {
@@ -216,7 +215,7 @@ export function createVirtMachine(
     afterLoad: () => void = () => {},
     idstr = definition.name,
     instanceId = 0,
-  ): void => machine.addSection(stateSection(definition, { idstr, instanceId }, state, { afterLoad }));
+  ): void => machine.addSection(stateSection(definition, state, { idstr, instanceId, afterLoad }));
 
   const pci = new GpexHost();
   space.add("pcie-ecam", VIRT_MEMMAP.pcieEcam.base, VIRT_MEMMAP.pcieEcam.size, pci);
@@ -275,7 +274,7 @@ export function createVirtMachine(
   addState(fwCfgState, fwCfg.state);
 
   if (parts.irqchip !== undefined) {
-    machine.foreign = new QemuProfiles({
+    machine.qemu = new QemuProfiles({
       machine,
       cpus,
       irqchip: parts.irqchip,
@@ -314,8 +313,8 @@ function addVirtio(
   backends: VirtBackends,
   irq: (source: number) => IrqLine,
   legacy: boolean,
-): TradedVirtio[] {
-  const traded: TradedVirtio[] = [];
+): QemuVirtio[] {
+  const carried: QemuVirtio[] = [];
   const devices = backends.virtio ?? [];
   if (devices.length > VIRTIO_COUNT) {
     throw new BootError(
@@ -344,7 +343,7 @@ function addVirtio(
     }
     machine.devices.push(transport satisfies Quiescable);
     machine.addSection(transport.section);
-    traded.push({
+    carried.push({
       kind: device.kind.name,
       queues: device.kind.queues.map(({ size }) => size),
       queueSizes: () => device.queues.map(({ state }) => state.num),
@@ -352,7 +351,7 @@ function addVirtio(
       guestFeatures: () => device.state.guestFeatures,
     });
   }
-  return traded;
+  return carried;
 }
 
 function blockOf(memory: GuestMemory, name: string): RamBlock {

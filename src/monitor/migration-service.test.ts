@@ -1,7 +1,7 @@
 // The service on fake machines: moves between two of them, files in memory, and refusals.
 import { expect, test } from "vitest";
 import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
-import { PROFILE, qemuDestination, TradingMachine } from "../../test/migration/fake-qemu.ts";
+import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/migration/fake-qemu.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import {
@@ -158,7 +158,7 @@ test("a move into a file leaves the machine stopped, and the user may resume it,
 test("a profile: conditions are explained, refusals reject at once, a save and a move can be loaded by QEMU", async () => {
   const { network, files, transport } = setUp();
   const world = new World();
-  const machine = new TradingMachine({ world });
+  const machine = new QemuFakeMachine({ world });
   const migration = new MigrationService(machine, {
     transport,
     expectsArrival: false,
@@ -170,7 +170,7 @@ test("a profile: conditions are explained, refusals reject at once, a save and a
   expect(await migration.explain(PROFILE)).toEqual({ refusals: [], qemu: ["qemu"], wherry: ["wherry"] });
   await expect(migration.explain("qemu-9")).rejects.toThrow(`no profile 'qemu-9': expected ${PROFILE}`);
 
-  machine.profiles.reasons.push({ code: "trade.x", message: "too large", cure: "make it small" });
+  machine.profiles.reasons.push({ code: "qemu.x", message: "too large", cure: "make it small" });
   await expect(migration.start(socket, PROFILE)).rejects.toThrow("too large: make it small");
   await expect(migration.save("state", PROFILE)).rejects.toThrow("too large: make it small");
   expect(migration.query()).toBeUndefined();
@@ -179,7 +179,7 @@ test("a profile: conditions are explained, refusals reject at once, a save and a
   machine.profiles.reasons.length = 0;
   await migration.save("state", PROFILE);
   expect(machine.runState.current).toBe("running");
-  const target = new TradingMachine({ world });
+  const target = new QemuFakeMachine({ world });
   network.listener = (channel) => void qemuDestination(target, channel);
   migration.profile = PROFILE;
   await migration.start(socket);
@@ -188,7 +188,7 @@ test("a profile: conditions are explained, refusals reject at once, a save and a
   await target.stop();
   await target.inactivateDrives();
   const saved = memorySource(files.get("state") as Uint8Array);
-  expect(await qemuDestination(new TradingMachine({ world }), saved)).toBe(true);
+  expect(await qemuDestination(new QemuFakeMachine({ world }), saved)).toBe(true);
   world.running?.halt();
 });
 

@@ -3,7 +3,10 @@
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import { MigrationDestination } from "../migration/load/move-destination.ts";
-import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../migration/environment/migration-environment.ts";
 import type { MigrationProgress } from "../migration/save/move-progress.ts";
 import { loadSnapshot, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import {
@@ -15,9 +18,11 @@ import {
   type OutgoingMove,
 } from "../migration/save/outgoing-move.ts";
 import { migrateOut } from "../migration/save/move-source.ts";
-import { refuseToTrade, TradeSource, type TradeTarget } from "../migration/save/move-without-go.ts";
+import { requireLoadable } from "../migration/save/move-without-go.ts";
+import { QemuMove } from "../migration/save/qemu-move.ts";
+import { SinkMove } from "../migration/save/sink-move.ts";
 import type { Machine } from "../vmm/machine.ts";
-import type { StreamProfile } from "../vmm/qemu-profile.ts";
+import type { QemuProfile } from "../vmm/qemu-profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import type {
   ArrivalInfo,
@@ -52,7 +57,7 @@ export interface MigrationServiceOptions {
   readonly expectsArrival: boolean;
   readonly autostart: boolean;
   /** The platform's part of a move. Default: the functions that all platforms have. */
-  readonly host?: MigrationHost;
+  readonly environment?: MigrationEnvironment;
   /** The arrival has ended; without an error, the machine is here. */
   readonly onArrival: (error?: Error) => void;
 }
@@ -62,7 +67,7 @@ export class MigrationService implements MigrationControl {
   saving: SaveProgress | undefined;
   readonly #machine: Machine;
   readonly #options: MigrationServiceOptions;
-  readonly #host: MigrationHost;
+  readonly #environment: MigrationEnvironment;
   readonly #listeners: ((change: MigrationChange) => void)[] = [];
   readonly #capabilities = new Map([
     ["events", false],
@@ -71,7 +76,7 @@ export class MigrationService implements MigrationControl {
     ["mapped-ram", false],
   ]);
   #source: OutgoingMove | undefined;
-  #profile: StreamProfile | undefined;
+  #profile: QemuProfile | undefined;
   #destination: MigrationDestination | undefined;
   #arrival: ArrivalInfo | undefined;
   #autostart: boolean;
@@ -84,7 +89,7 @@ export class MigrationService implements MigrationControl {
   constructor(machine: Machine, options: MigrationServiceOptions) {
     this.#machine = machine;
     this.#options = options;
-    this.#host = options.host ?? defaultHost;
+    this.#environment = options.environment ?? defaultEnvironment;
     this.#autostart = options.autostart;
   }
 
@@ -124,7 +129,7 @@ export class MigrationService implements MigrationControl {
   }
 
   get profiles(): readonly string[] {
-    return this.#machine.foreign?.names ?? [];
+    return this.#machine.qemu?.names ?? [];
   }
   get profile(): string | undefined {
     return this.#profile?.name;
@@ -132,11 +137,11 @@ export class MigrationService implements MigrationControl {
   set profile(name: string | undefined) {
     this.#profile = name === undefined ? undefined : this.#profileNamed(name);
   }
-  #profileNamed(name: string): StreamProfile {
-    if (!this.profiles.includes(name) || this.#machine.foreign === undefined) {
+  #profileNamed(name: string): QemuProfile {
+    if (!this.profiles.includes(name) || this.#machine.qemu === undefined) {
       throw new QmpError(`There is no profile '${name}': expected ${this.profiles.join(", ") || "none"}`);
     }
-    return this.#machine.foreign.profile(name);
+    return this.#machine.qemu.profile(name);
   }
 
   async explain(name: string): Promise<Explanation> {
@@ -151,22 +156,23 @@ export class MigrationService implements MigrationControl {
     const options: MigrationOptions = {
       capabilities,
       parameters: this.parameters,
-      host: this.#host,
+      environment: this.#environment,
       onChange: (change) => this.#changed(change),
     };
     const { transport } = this.#options;
-    if (profile !== undefined) await refuseToTrade(profile);
-    if (profile === undefined && isSocket(address)) {
-      this.#source = migrateOut(this.#machine, () => transport.connect(address), options);
-    } else this.#source = new TradeSource(this.#machine, this.#target(address), profile, options);
+    if (profile !== undefined) await requireLoadable(profile);
+    if (isSocket(address)) {
+      const connect = () => transport.connect(address);
+      this.#source =
+        profile === undefined
+          ? migrateOut(this.#machine, connect, options)
+          : new QemuMove(this.#machine, connect, profile, options);
+    } else {
+      const kind = address.transport === "file" ? "file" : "command";
+      const target = { kind, open: () => transport.openSink(address) } as const;
+      this.#source = new SinkMove(this.#machine, target, profile, options);
+    }
     this.#changed({ event: "status", status: "setup" });
-  }
-
-  #target(address: MigrationAddress): TradeTarget {
-    const { transport } = this.#options;
-    if (isSocket(address)) return { kind: "socket", connect: () => transport.connect(address) };
-    const kind = address.transport === "file" ? "file" : "command";
-    return { kind, open: () => transport.openSink(address) };
   }
 
   cancel(): void {
@@ -196,8 +202,8 @@ export class MigrationService implements MigrationControl {
       this.saving = { donePages, totalPages };
     };
     const work = async () => {
-      if (profile !== undefined) await refuseToTrade(profile);
-      await saveSnapshot(this.#machine, openSink, this.#host, progress, profile, isMappedRam);
+      if (profile !== undefined) await requireLoadable(profile);
+      await saveSnapshot(this.#machine, openSink, this.#environment, progress, profile, isMappedRam);
     };
     this.#fileWork = work().finally(() => {
       this.saving = undefined;
@@ -242,7 +248,7 @@ export class MigrationService implements MigrationControl {
   async #receive(address: SocketMigrationAddress): Promise<void> {
     const destination = new MigrationDestination(this.#machine, {
       autostart: this.#autostart,
-      host: this.#host,
+      environment: this.#environment,
       multifd: { required: this.#has("multifd"), channels: this.parameters.multifdChannels },
     });
     this.#destination = destination;
@@ -297,7 +303,7 @@ function isSocket(address: MigrationAddress): address is SocketMigrationAddress 
 function refuseCapabilities(
   { multifd, mappedRam }: RamCapabilities,
   address: MigrationAddress,
-  profile: StreamProfile | undefined,
+  profile: QemuProfile | undefined,
 ): void {
   if (mappedRam) {
     if (address.transport !== "file") throw new QmpError("Migration requires seekable transport (e.g. file)");
@@ -308,7 +314,7 @@ function refuseCapabilities(
   }
 }
 
-function refuseMappedRam(profile: StreamProfile | undefined): void {
+function refuseMappedRam(profile: QemuProfile | undefined): void {
   if (profile === undefined) throw new QmpError(`Capability mapped-ram ${FOR_QEMU}`);
   if (!profile.switchoverStart)
     throw new QmpError(`Capability mapped-ram is not known to ${profile.name}: it came with 9.0`);

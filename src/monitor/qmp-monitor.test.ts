@@ -253,7 +253,7 @@ test("the profile of QEMU's streams: a parameter, and its conditions", async () 
   expect(await ask("x-wherry-explain-profile", { profile: "qemu-1.0" })).toEqual([
     {
       return: {
-        refusals: [{ code: "trade.device", message: "no way to qemu-1.0", cure: "none" }],
+        refusals: [{ code: "qemu.device", message: "no way to qemu-1.0", cure: "none" }],
         qemu: ["qemu"],
         wherry: ["wherry"],
       },

@@ -244,7 +244,7 @@ export function defineState<F extends Fields, const S extends Subsections = read
   fields: F,
   subsections?: S,
 ): StateDefinition<Flat<F, S>> {
-  const definition = foreignState(name, options, fields, subsections);
+  const definition = qemuState(name, options, fields, subsections);
   const schema = definition.schema();
   registry.set(`${name} ${JSON.stringify(schema)}`, schema);
   return definition;
@@ -254,7 +254,7 @@ export function defineState<F extends Fields, const S extends Subsections = read
  * A state in the format of another program's release. It is not in the schema dump, because Wherry does not
  * decide how it may change.
  */
-export function foreignState<F extends Fields, const S extends Subsections = readonly []>(
+export function qemuState<F extends Fields, const S extends Subsections = readonly []>(
   name: string,
   options: StateOptions<Flat<F, S>>,
   fields: F,

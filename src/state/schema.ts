@@ -23,7 +23,7 @@ import type { StateDefinition } from "./definition.ts";
 import { Field } from "./field.ts";
 import { StructCodec } from "./struct.ts";
 
-export { defineState, foreignState, StateDefinition, type StateOf, subsection } from "./definition.ts";
+export { defineState, qemuState, StateDefinition, type StateOf, subsection } from "./definition.ts";
 export type { DescribedField, DescribedState, FieldSchema, StateSchema } from "./field.ts";
 export { StateError } from "./place.ts";
 

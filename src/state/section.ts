@@ -1,7 +1,8 @@
-// A section (QEMU's SaveStateEntry): the migration stream's interface to everything with state. Loading is
-// decode, validate, apply: `decode` throws before anything has changed, and returns a function that applies
-// the state once the whole stream has been accepted.
+// A section (QEMU's SaveStateEntry): the migration stream's interface to everything with state, and the one function that
+// makes a section of a state definition. Loading is decode, validate, apply: `decode` throws before anything has
+// changed, and returns a function that applies the state once the whole stream has been accepted.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
+import type { StateDefinition } from "./definition.ts";
 
 /**
  * QEMU's MigrationPriority: sections are written from the highest to the lowest, equal ones in registration
@@ -35,4 +36,69 @@ export interface Section {
   decode(reader: ByteReader, version: number): () => void;
   /** `fields` and `subsections` of QEMU's VMDESCRIPTION for the present state. */
   describe(): { fields: unknown[]; subsections?: unknown[] };
+}
+
+export interface SectionParts<T> {
+  /** Default: the definition's name. */
+  readonly idstr?: string;
+  /** Default: 0. */
+  readonly instanceId?: number;
+  /** What is written. */
+  readonly definition: StateDefinition<T>;
+  /** Name of the state in the VMDESCRIPTION, if it is not the definition's. */
+  readonly vmsdName?: string;
+  /** Which definition reads this version, where it is not always `definition`. Throws if none does, or not now. */
+  reads?(version: number): StateDefinition<T>;
+  /** Versions that `reads` accepts. Default: those of the definition. */
+  readonly versions?: { readonly minimum: number; readonly maximum: number };
+  /** The state as it is now: written and described. */
+  get(): T;
+  /** Where the values of the definition's `known()` fields come from when a state is read. */
+  readonly known?: T;
+  /** Throws if the machine cannot take this state. Changes nothing. */
+  check?(loaded: T, version: number): void;
+  apply(loaded: T, version: number): void;
+}
+
+export function sectionOf<T>(parts: SectionParts<T>): Section {
+  const { definition } = parts;
+  const path = parts.idstr ?? definition.name;
+  return {
+    idstr: path,
+    instanceId: parts.instanceId ?? 0,
+    vmsdName: parts.vmsdName ?? definition.name,
+    version: parts.versions?.maximum ?? definition.version,
+    minimumVersion: parts.versions?.minimum ?? definition.minimumVersion,
+    priority: definition.priority,
+    encode: (writer) => definition.encode(parts.get(), writer, { path }),
+    decode(reader, version) {
+      const reads = parts.reads?.(version) ?? definition;
+      const { known } = parts;
+      const loaded = reads.decode(reader, version, { path, ...(known === undefined ? {} : { known }) });
+      parts.check?.(loaded, version);
+      return () => parts.apply(loaded, version);
+    },
+    describe() {
+      const { fields, subsections } = definition.describe(parts.get());
+      return { fields, ...(subsections === undefined ? {} : { subsections }) };
+    },
+  };
+}
+
+/** A section of a state that stays the same object: a load is copied into it, then `afterLoad` rebuilds what follows. */
+export function stateSection<T>(
+  definition: StateDefinition<T>,
+  state: T,
+  { afterLoad, ...ids }: Pick<SectionParts<T>, "idstr" | "instanceId"> & { afterLoad?: () => void } = {},
+): Section {
+  return sectionOf({
+    ...ids,
+    definition,
+    get: () => state,
+    known: state,
+    apply(loaded) {
+      definition.assign(state, loaded);
+      afterLoad?.();
+    },
+  });
 }

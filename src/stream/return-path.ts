@@ -13,7 +13,7 @@ export function pongMessage(cookie: number): Uint8Array {
   return new ByteWriter(8).u16(MIG_RP_MSG.PONG).u16(4).u32(cookie).finish();
 }
 
-/** Which process the destination is (MigrationHost.ownIdentity). */
+/** Which process the destination is (MigrationEnvironment.ownIdentity). */
 export function processMessage(identity: string): Uint8Array {
   const text = encodeUtf8(identity);
   return new ByteWriter().u16(MIG_RP_MSG.WHERRY_PROCESS).u16(text.length).bytes(text).finish();

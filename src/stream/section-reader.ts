@@ -1,5 +1,5 @@
 // Sections of QEMU's grammar (design 04), one at a time: head, the decoder's bytes, footer. What order they come in and
-// which ones there are is for those who use it: load-stream.ts, and foreign-load.ts for QEMU's own streams.
+// which ones there are is for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";

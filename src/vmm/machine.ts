@@ -3,7 +3,7 @@
 import { WherryError } from "../base/errors.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import type { AcceleratorVm } from "../accelerator/accelerator.ts";
-import type { ForeignProfiles } from "./qemu-profile.ts";
+import type { QemuStreams } from "./qemu-profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
 import type { Section } from "../state/section.ts";
 
@@ -71,7 +71,7 @@ export class Machine {
   /** In registration order; migration sorts them by priority. */
   readonly sections: Section[] = [];
   /** QEMU's releases that this board can be moved to and from. */
-  foreign: ForeignProfiles | undefined;
+  qemu: QemuStreams | undefined;
   readonly devices: Quiescable[] = [];
   readonly drives: Ownable[] = [];
   /** Restores the loaded kernel, device tree and boot registers; called at reset, after the devices. */

@@ -4,7 +4,7 @@ import type { Section } from "../state/section.ts";
 
 /** A reason why this machine, in its present state, cannot be moved to that release. */
 export interface Refusal {
-  /** A stable code, such as `trade.ram-size` or `trade.device`. */
+  /** A stable code, such as `qemu.ram-size` or `qemu.device`. */
   readonly code: string;
   readonly message: string;
   /** The change that is needed, and on which side. */
@@ -12,7 +12,7 @@ export interface Refusal {
 }
 
 /** Writes streams for one release. */
-export interface StreamProfile {
+export interface QemuProfile {
   /** Such as `qemu-7.2`. */
   readonly name: string;
   /**
@@ -38,7 +38,7 @@ export interface StreamProfile {
 }
 
 /** Reads the streams of all releases and detects the release from the contents. */
-export interface ForeignLoader {
+export interface QemuStreamLoader {
   /** The release that wrote the stream, as far as the sections decoded so far tell. */
   readonly release: string | undefined;
   /** Sections that set devices, by `idstr/instance`. Each accepts the versions of all releases. */
@@ -57,10 +57,10 @@ export interface ForeignLoader {
   rebuild(): void;
 }
 
-export interface ForeignProfiles {
+export interface QemuStreams {
   /** Newest last. */
   readonly names: readonly string[];
   /** Throws WherryError for a name that is not in `names`. */
-  profile(name: string): StreamProfile;
-  loader(): ForeignLoader;
+  profile(name: string): QemuProfile;
+  loader(): QemuStreamLoader;
 }

@@ -102,7 +102,7 @@ class FakeMigration implements MigrationControl {
     this.capabilities.set(name, on);
   }
   async explain(profile: string) {
-    const refusals = [{ code: "trade.device", message: `no way to ${profile}`, cure: "none" }];
+    const refusals = [{ code: "qemu.device", message: `no way to ${profile}`, cure: "none" }];
     return { refusals, qemu: ["qemu"], wherry: ["wherry"] };
   }
   async save(path: string) {

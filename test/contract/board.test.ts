@@ -6,7 +6,7 @@ import { GoldfishRtc, goldfishRtcState } from "../../src/devices/goldfish-rtc.ts
 import { GpexHost, gpexRootState, pciBusState, pciHostState } from "../../src/devices/gpex-host.ts";
 import { PflashCfi01, pflashState } from "../../src/devices/pflash-cfi01.ts";
 import { Serial, serialState } from "../../src/devices/serial.ts";
-import { stateSection } from "../../src/state/state-section.ts";
+import { stateSection } from "../../src/state/section.ts";
 import { contractSuite } from "./contract.ts";
 import { guestMemory } from "./world.ts";
 
@@ -22,7 +22,8 @@ contractSuite(
   "goldfish-rtc",
   () => {
     const device = new GoldfishRtc({ irq, wallClock: stoppedClock(), guestTimeNs: () => 5_000n });
-    const section = stateSection(goldfishRtcState, { idstr: "goldfish_rtc", instanceId: 0 }, device.state, {
+    const section = stateSection(goldfishRtcState, device.state, {
+      idstr: "goldfish_rtc",
       afterLoad: () => device.afterLoad(),
     });
     return { device, sections: [section] };
@@ -44,7 +45,8 @@ contractSuite(
   () => {
     const backend = new CharPipe(() => {});
     const device = new Serial({ backend, irq, clock: stoppedClock(), clockHz: 3_686_400 });
-    const section = stateSection(serialState, { idstr: "serial", instanceId: 0 }, device.state, {
+    const section = stateSection(serialState, device.state, {
+      idstr: "serial",
       afterLoad: () => device.afterLoad(),
     });
     return { device, backend, sections: [section] };
@@ -69,7 +71,7 @@ contractSuite(
   "fw-cfg",
   () => {
     const device = new FwCfg(guestMemory());
-    const section = stateSection(fwCfgState, { idstr: "fw_cfg", instanceId: 0 }, device.state);
+    const section = stateSection(fwCfgState, device.state, { idstr: "fw_cfg" });
     return { device, sections: [section] };
   },
   {
@@ -86,7 +88,8 @@ contractSuite(
   () => {
     const storage = { size: 32 << 20, read: () => 0xff, write() {}, setDirectRead() {} };
     const device = new PflashCfi01(storage);
-    const section = stateSection(pflashState, { idstr: "pflash_cfi01", instanceId: 0 }, device.state, {
+    const section = stateSection(pflashState, device.state, {
+      idstr: "pflash_cfi01",
       afterLoad: () => device.afterLoad(),
     });
     return { device, sections: [section] };
@@ -107,9 +110,9 @@ contractSuite(
     return {
       device,
       sections: [
-        stateSection(gpexRootState, { idstr: "0000:00:00.0/gpex_root", instanceId: 0 }, device.root),
-        stateSection(pciHostState, { idstr: "PCIHost", instanceId: 0 }, device.host),
-        stateSection(pciBusState, { idstr: "PCIBUS", instanceId: 0 }, device.bus),
+        stateSection(gpexRootState, device.root, { idstr: "0000:00:00.0/gpex_root" }),
+        stateSection(pciHostState, device.host, { idstr: "PCIHost" }),
+        stateSection(pciBusState, device.bus, { idstr: "PCIBUS" }),
       ],
     };
   },

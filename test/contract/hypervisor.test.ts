@@ -7,7 +7,7 @@ import { Plic, plicState } from "../../src/hypervisor/plic.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests.ts";
 import { irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import { cpuCommonState, cpuState } from "../../src/vmm/riscv-cpu-state.ts";
-import { stateSection } from "../../src/state/state-section.ts";
+import { stateSection } from "../../src/state/section.ts";
 import { contractSuite } from "./contract.ts";
 
 const HARTS = 2;
@@ -67,8 +67,8 @@ contractSuite(
     return {
       device,
       sections: [
-        stateSection(cpuCommonState, { idstr: "cpu_common", instanceId: 1 }, device.common),
-        stateSection(cpuState, { idstr: "cpu", instanceId: 1 }, device.state),
+        stateSection(cpuCommonState, device.common, { idstr: "cpu_common", instanceId: 1 }),
+        stateSection(cpuState, device.state, { idstr: "cpu", instanceId: 1 }),
       ],
     };
   },

@@ -37,13 +37,13 @@ import {
 import type { StateDefinition } from "../../src/state/schema.ts";
 import { Cpus } from "../../src/vmm/cpus.ts";
 import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
-import type { StreamProfile } from "../../src/vmm/qemu-profile.ts";
+import type { QemuProfile } from "../../src/vmm/qemu-profile.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MemoryBlock } from "../virtio/memory-block.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`trade: WHERRY_SEED=${seed}`);
+console.log(`qemu-moves: WHERRY_SEED=${seed}`);
 
 const MIB = 2 ** 20;
 const HARTS = 2;
@@ -134,7 +134,7 @@ async function board(options: BoardOptions = {}): Promise<World> {
 
 /** Decodes all, applies all, rebuilds. Gives the release that the loader saw. */
 function load({ machine, cpus }: World, stream: Stream): string | undefined {
-  const loader = machine.foreign!.loader();
+  const loader = machine.qemu!.loader();
   const apply = [...stream].map(([key, { version, bytes }]) => {
     const section = loader.sections.find((s) => `${s.idstr}/${s.instanceId}` === key);
     expect(section, key).toBeDefined();
@@ -154,9 +154,9 @@ function load({ machine, cpus }: World, stream: Stream): string | undefined {
 
 async function save({ machine, cpus }: World, name: string): Promise<Stream> {
   await cpus.synchronizeAllStates();
-  return written(machine.foreign!.profile(name));
+  return written(machine.qemu!.profile(name));
 }
-function written({ sections }: StreamProfile): Stream {
+function written({ sections }: QemuProfile): Stream {
   return new Map(
     sections.map((section) => {
       const writer = new ByteWriter();
@@ -244,7 +244,7 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     load(world, stream);
     const now = decoded(clockState, stream, "timer/0").clock / 100n;
     expect(world.vm.clock.read()).toBe(now);
-    for (const name of world.machine.foreign!.names) {
+    for (const name of world.machine.qemu!.names) {
       const again = await board();
       expect(load(again, await save(world, name))).toBe(name);
       expect(again.vm.clock.read()).toBe(now);
@@ -283,7 +283,7 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
 
   it("ends clearly wherever a section is cut", async () => {
     const { machine } = await board();
-    const loader = machine.foreign!.loader();
+    const loader = machine.qemu!.loader();
     for (const [key, { version, bytes }] of streamOf(fixture)) {
       const section = loader.sections.find((s) => `${s.idstr}/${s.instanceId}` === key)!;
       for (let length = 0; length < bytes.length; length += 1 + (length >> 4)) {
@@ -403,7 +403,7 @@ describe("any state", () => {
               expect(error).toBeInstanceOf(WherryError);
               return;
             }
-            for (const name of world.machine.foreign!.names) await save(world, name);
+            for (const name of world.machine.qemu!.names) await save(world, name);
           },
         ),
         { seed, numRuns: 150 },
@@ -486,7 +486,7 @@ describe("time", () => {
     load(world, streamOf("qemu-11.1"));
     await world.cpus.synchronizeAllStates();
     world.cpus.all[1]!.state.timerCompare = 5n;
-    for (const name of world.machine.foreign!.names) {
+    for (const name of world.machine.qemu!.names) {
       const hart = hartOf(await save(world, name), name, 1);
       expect([hart.mip & 0x20n, hart.stimer]).toEqual([0x20n, NEVER]);
     }
@@ -495,7 +495,7 @@ describe("time", () => {
 
 describe("command lines", () => {
   const lines = async (world: World, name: string): Promise<string[]> => {
-    const { qemu, wherry } = world.machine.foreign!.profile(name).commandLines();
+    const { qemu, wherry } = world.machine.qemu!.profile(name).commandLines();
     return [qemu.join(" "), wherry.join(" ")];
   };
 
@@ -573,7 +573,7 @@ describe("refused", () => {
   });
 
   it("sections of a name that only looks known", async () => {
-    const loader = (await board()).machine.foreign!.loader();
+    const loader = (await board()).machine.qemu!.loader();
     expect(loader.dropped("slirp")).toMatch(/connections end/);
     for (const name of ["constructor", "__proto__", "toString"]) expect(loader.dropped(name)).toBeUndefined();
   });
@@ -599,27 +599,27 @@ describe("refused", () => {
 
   it("the built-in firmware, and what 7.2's harts have not", async () => {
     const { machine } = await board({ builtin: true });
-    const found = await machine.foreign!.profile("qemu-7.2").refusals();
-    expect(found.map((r) => r.code)).toEqual(["trade.firmware", "trade.extensions"]);
+    const found = await machine.qemu!.profile("qemu-7.2").refusals();
+    expect(found.map((r) => r.code)).toEqual(["qemu.firmware", "qemu.extensions"]);
     expect(found[1]!.message).toContain("zicbom, zicboz, zicond, zawrs, zfa");
     const other = await board({ isa: ["i", "m", "a", "f", "d", "c", "sstc"] });
-    expect(await other.machine.foreign!.profile("qemu-7.2").refusals()).toEqual([]);
+    expect(await other.machine.qemu!.profile("qemu-7.2").refusals()).toEqual([]);
   });
 
   it("a guest of a newer release in an older one", async () => {
     const world = await board();
     load(world, streamOf("qemu-11.1"));
-    expect((await world.machine.foreign!.profile("qemu-7.2").refusals()).map((r) => r.code)).toEqual([
-      "trade.extensions",
+    expect((await world.machine.qemu!.profile("qemu-7.2").refusals()).map((r) => r.code)).toEqual([
+      "qemu.extensions",
     ]);
     for (const name of ["qemu-10.0", "qemu-11.1"])
-      expect(await world.machine.foreign!.profile(name).refusals()).toEqual([]);
+      expect(await world.machine.qemu!.profile(name).refusals()).toEqual([]);
   });
 
   it("a clock that stands still with the guest", async () => {
     const { machine } = await board({ rtc: { clock: "vm" } });
-    const [only, ...more] = await machine.foreign!.profile("qemu-11.1").refusals();
-    expect([only?.code, more]).toEqual(["trade.rtc", []]);
+    const [only, ...more] = await machine.qemu!.profile("qemu-11.1").refusals();
+    expect([only?.code, more]).toEqual(["qemu.rtc", []]);
   });
 
   it("features that no QEMU offers", async () => {
@@ -627,7 +627,7 @@ describe("refused", () => {
     const world = await board({
       virtio: [(host) => new VirtioConsole(host, { backend: new CharPipe(() => {}), size })],
     });
-    const profile = world.machine.foreign!.profile("qemu-11.1");
+    const profile = world.machine.qemu!.profile("qemu-11.1");
     expect(await profile.refusals()).toEqual([]);
     const at = 0x10008000;
     for (const [offset, value] of [
@@ -639,7 +639,7 @@ describe("refused", () => {
     ] as const) {
       world.machine.addressSpace.write(at + offset, 4, BigInt(value));
     }
-    expect((await profile.refusals()).map((r) => r.code)).toEqual(["trade.features"]);
+    expect((await profile.refusals()).map((r) => r.code)).toEqual(["qemu.features"]);
   });
 
   it("queues that are larger than 11.1 takes", async () => {
@@ -649,15 +649,13 @@ describe("refused", () => {
     });
     world.machine.addressSpace.write(0x10008038, 4, 1024n);
     const codes = async (name: string): Promise<string[]> =>
-      (await world.machine.foreign!.profile(name).refusals()).map((r) => r.code);
+      (await world.machine.qemu!.profile(name).refusals()).map((r) => r.code);
     load(world, streamOf("qemu-10.0"));
-    expect([await codes("qemu-10.0"), await codes("qemu-11.1")]).toEqual([[], ["trade.queue-size"]]);
+    expect([await codes("qemu-10.0"), await codes("qemu-11.1")]).toEqual([[], ["qemu.queue-size"]]);
   });
 
   it("an unknown release", async () => {
     const { machine } = await board();
-    expect(() => machine.foreign!.profile("qemu-2.0")).toThrow(
-      "expected one of qemu-7.2, qemu-10.0, qemu-11.1",
-    );
+    expect(() => machine.qemu!.profile("qemu-2.0")).toThrow("expected one of qemu-7.2, qemu-10.0, qemu-11.1");
   });
 });

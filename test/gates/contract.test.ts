@@ -8,7 +8,7 @@ afterEach(() => copy?.remove());
 const device = (body: string, decode: string): string => `
 import { ByteReader } from "../../src/base/bytes.ts";
 import { defineState, u8 } from "../../src/state/schema.ts";
-import { stateSection } from "../../src/state/state-section.ts";
+import { stateSection } from "../../src/state/section.ts";
 import { contractSuite } from "./contract.ts";
 const definition = defineState("planted", { version: 1 }, { level: u8.range(0, 7), mode: u8 });
 class Planted {
@@ -17,7 +17,7 @@ class Planted {
 }
 contractSuite("planted", () => {
   const device = new Planted();
-  const section = stateSection(definition, { idstr: "planted", instanceId: 0 }, device.state);
+  const section = stateSection(definition, device.state, { idstr: "planted" });
   const decode = (reader: ByteReader, version: number) => { ${decode} };
   return { device, sections: [{ ...section, decode }] };
 }, { arrange: ({ device }) => { device.state.level = 3; }, refuses: ["level"] });
@@ -29,8 +29,6 @@ function runPlanted(text: string): { status: number | null; output: string } {
     "tsconfig.base.json",
     "src/base",
     "src/state",
-    "src/state/section.ts",
-    "src/state/state-section.ts",
     "test/contract/contract.ts",
     "test/contract/golden.ts",
   ]);

@@ -29,7 +29,7 @@ import {
   openFileSource,
   parseAddress,
 } from "../../src/node/node-channels.ts";
-import { nodeMigrationHost } from "../../src/node/migration-host.ts";
+import { nodeEnvironment } from "../../src/node/node-environment.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "wherry-channels-"));
@@ -298,7 +298,7 @@ test("a destination killed at random moments: the source goes on, or it had arri
     const address = parseAddress(uri) as { transport: "unix"; path: string };
     const move = migrateOut(source, () => connectTo(address), {
       parameters: { ...defaultParameters, downtimeLimitMs: 20 },
-      host: nodeMigrationHost,
+      environment: nodeEnvironment,
     });
     await Promise.race([delay(next() * 120), move.done]);
     child.kill("SIGKILL");

@@ -1,9 +1,9 @@
-// QEMU's side of trade, for tests that cut wires: fake machines that have a foreign profile, and both ends of a move as
+// QEMU's side of a move, for tests that cut wires: fake machines that have a profile of QEMU, and both ends of a move as
 // QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the machine from the end of the
 // stream on and only then says SHUT, and closes without a word if it cannot load; a source that knows no GO.
 import type { Channel } from "../../src/stream/channel.ts";
 import { acceptCommand } from "../../src/migration/load/qemu-load.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { StreamLoader } from "../../src/migration/load/load-stream.ts";
 import { allPages } from "../../src/migration/ram/ram-save.ts";
 import { pongMessage, ReturnPath, shutMessage } from "../../src/stream/return-path.ts";
@@ -13,13 +13,13 @@ import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { MIG_CMD, QEMU_VM } from "../../src/stream/wire.ts";
 import { ByteReader } from "../../src/base/bytes.ts";
-import type { ForeignLoader, ForeignProfiles, Refusal, StreamProfile } from "../../src/vmm/qemu-profile.ts";
+import type { QemuStreamLoader, QemuStreams, Refusal, QemuProfile } from "../../src/vmm/qemu-profile.ts";
 import type { Section } from "../../src/state/section.ts";
 import { FakeMachine, type FakeOptions } from "./fake-machine.ts";
 
 export const PROFILE = "qemu-0.1";
 
-export class FakeProfiles implements ForeignProfiles {
+export class FakeProfiles implements QemuStreams {
   readonly names = [PROFILE];
   readonly reasons: Refusal[] = [];
   rebuilds = 0;
@@ -31,7 +31,7 @@ export class FakeProfiles implements ForeignProfiles {
     this.#machine = machine;
   }
 
-  profile(name: string): StreamProfile {
+  profile(name: string): QemuProfile {
     return {
       name,
       sections: [...this.#machine.sections, ...this.extra],
@@ -41,7 +41,7 @@ export class FakeProfiles implements ForeignProfiles {
       commandLines: () => ({ qemu: ["qemu"], wherry: ["wherry"] }),
     };
   }
-  loader(): ForeignLoader {
+  loader(): QemuStreamLoader {
     return {
       release: PROFILE,
       sections: this.#machine.sections,
@@ -52,21 +52,21 @@ export class FakeProfiles implements ForeignProfiles {
   }
 }
 
-export class TradingMachine extends FakeMachine {
+export class QemuFakeMachine extends FakeMachine {
   readonly profiles: FakeProfiles;
   constructor(options: FakeOptions = {}) {
     super(options);
     this.profiles = new FakeProfiles(this);
     Object.assign(this.vm, { builtinFirmware: false });
-    this.foreign = this.profiles;
+    this.qemu = this.profiles;
   }
-  get profile(): StreamProfile {
+  get profile(): QemuProfile {
     return this.profiles.profile(PROFILE);
   }
 }
 
 /** A QEMU that was started with -incoming, and has one connection. True if the machine runs there. */
-export async function qemuDestination(machine: TradingMachine, channel: Channel): Promise<boolean> {
+export async function qemuDestination(machine: QemuFakeMachine, channel: Channel): Promise<boolean> {
   beginArrival(machine);
   const reader = new StreamReader(channel);
   let hasReturnPath = false;
@@ -79,7 +79,7 @@ export async function qemuDestination(machine: TradingMachine, channel: Channel)
     await loader.readState();
     // From the end on it runs, whatever becomes of the VMDESCRIPTION.
     await reader.need(1);
-    await loader.readForeignTrailer().catch(() => {});
+    await loader.readQemuTrailer().catch(() => {});
     loader.apply();
     await machine.activateDrives();
   } catch (error) {
@@ -96,12 +96,12 @@ export async function qemuDestination(machine: TradingMachine, channel: Channel)
 
 /** A QEMU that migrates. True if its migration is `completed`; else it goes on, unless somebody has its drive. */
 export async function qemuSource(
-  machine: TradingMachine,
+  machine: QemuFakeMachine,
   channel: Channel,
   hasReturnPath: boolean,
 ): Promise<boolean> {
   const stream = new StreamWriter(channel);
-  const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+  const saver = new StreamSaver(machine, stream, defaultEnvironment, { profile: machine.profile });
   const returnPath = hasReturnPath ? new ReturnPath(channel) : undefined;
   try {
     saver.header();

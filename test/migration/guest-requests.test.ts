@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { stopForGood } from "../../src/host/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { migrateOut } from "../../src/migration/save/move-source.ts";
@@ -106,7 +106,7 @@ describe("a save", () => {
     const sink = memorySink();
     const commit = sink.commit.bind(sink);
     sink.commit = async () => {
-      await stopForGood(source, defaultHost.setTimer);
+      await stopForGood(source, defaultEnvironment.setTimer);
       await commit();
     };
     await saveSnapshot(source, async () => sink);

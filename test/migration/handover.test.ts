@@ -3,15 +3,21 @@
 // source can know; a source that cannot know says so, and decides right once it can.
 import { describe, expect, test } from "vitest";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../../src/migration/environment/migration-environment.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { migrateOut, type MigrationSource } from "../../src/migration/save/move-source.ts";
 import { FakeMachine, random, World } from "./fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";
-import { hurriedHost } from "./hurried-host.ts";
+import { hurriedEnvironment } from "./hurried-environment.ts";
 
-const fastHost: MigrationHost = { ...hurriedHost, nowMs: () => defaultHost.nowMs() * 100 };
+const fastEnvironment: MigrationEnvironment = {
+  ...hurriedEnvironment,
+  nowMs: () => defaultEnvironment.nowMs() * 100,
+};
 const parameters = { ...defaultParameters, maxBandwidthBytesPerSecond: 0, downtimeLimitMs: 1e9 };
 /** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
@@ -35,11 +41,11 @@ async function move(
     refuseDrive?: string;
     keepDrive?: string;
     cancelAfterTurns?: number;
-    host?: MigrationHost;
+    environment?: MigrationEnvironment;
     decide?: (move: MigrationSource) => Promise<MigrationResult>;
   } = {},
 ): Promise<Outcome> {
-  const host = options.host ?? fastHost;
+  const environment = options.environment ?? fastEnvironment;
   const world = new World();
   const source = new FakeMachine({ ...small, world, seed: 5 });
   const target = new FakeMachine({ ...small, world, seed: 6 });
@@ -60,18 +66,18 @@ async function move(
     },
   );
   // The destination's process is known by name, and its death seen; a cut or silent network is not.
-  const named: MigrationHost = {
-    ...host,
+  const named: MigrationEnvironment = {
+    ...environment,
     ownIdentity: () => "destination",
     isGone: (identity) => identity === "destination" && target.dead,
   };
-  const destination = new MigrationDestination(target, { host: named });
+  const destination = new MigrationDestination(target, { environment: named });
   network.listener = (channel) => void destination.accept(channel);
   // Where an answer is to come, a slow test machine must not be taken for silence.
   const patient = { ...parameters, resolveTimeoutMs: 200_000 };
   const move = migrateOut(source, network.connect, {
     parameters: after === "partitioned" ? { ...parameters } : patient,
-    host: named,
+    environment: named,
   });
   if (options.cancelAfterTurns !== undefined) {
     for (let i = 0; i < options.cancelAfterTurns; i++) await immediate();
@@ -218,7 +224,7 @@ test("cancelled at random times, one machine runs", async () => {
     async () => {
       const outcome = await move(undefined, "ok", {
         cancelAfterTurns: Math.floor(next() * 20),
-        host: defaultHost,
+        environment: defaultEnvironment,
       });
       expect(outcome.result.status).toMatch(/completed|cancelled/);
       counts[outcome.result.status]++;

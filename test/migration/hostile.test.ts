@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { allPages } from "../../src/migration/ram/ram-save.ts";
 import { StreamSaver } from "../../src/migration/save/save-stream.ts";
 import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
@@ -29,7 +29,7 @@ async function file(
   const machine = new FakeMachine();
   const sink = memorySink();
   const stream = new StreamWriter(sink.channel);
-  await write(new StreamSaver(machine, stream, defaultHost), machine, stream);
+  await write(new StreamSaver(machine, stream, defaultEnvironment), machine, stream);
   await stream.drain();
   await sink.commit();
   return sink.committed as Uint8Array;
@@ -103,7 +103,10 @@ describe("a destination refuses and says why", () => {
     const { near, far } = channelPair();
     const serving = destination.accept(far);
     const stream = new StreamWriter(near);
-    await write(new StreamSaver(new FakeMachine(), stream, defaultHost, { moveId: id }), new FakeMachine());
+    await write(
+      new StreamSaver(new FakeMachine(), stream, defaultEnvironment, { moveId: id }),
+      new FakeMachine(),
+    );
     await stream.drain().catch(() => {});
     await near.close();
     const arrival = await destination.done;

@@ -5,7 +5,10 @@ import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../src/memory/guest-memory.ts";
 import type { Channel } from "../../src/stream/channel.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../../src/migration/environment/migration-environment.ts";
 import { UnitLog } from "../../src/stream/integrity.ts";
 import { MultifdReceiver } from "../../src/migration/ram/multifd-load.ts";
 import {
@@ -20,7 +23,7 @@ import { RamTarget } from "../../src/migration/ram/ram-target.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
-import { nodeMigrationHost } from "../../src/node/migration-host.ts";
+import { nodeEnvironment } from "../../src/node/node-environment.ts";
 import { random } from "./fake-machine.ts";
 import { channelPair } from "./fake-network.ts";
 import { memoryOf } from "./qemu-ram.ts";
@@ -57,7 +60,7 @@ async function send(
   const next = random(seed);
   const stream = new StreamWriter(main);
   const form = { blocks: memory.blocks, channels, multifdFlush };
-  const writer = new RamWriter(memory, stream, new UnitLog(), defaultHost, 1, form);
+  const writer = new RamWriter(memory, stream, new UnitLog(), defaultEnvironment, 1, form);
   await writer.start();
   await writer.pages(QEMU_VM.SECTION_PART, allPages(memory), () => {});
   for (let round = 0; round < 6; round++)
@@ -69,8 +72,8 @@ async function send(
 async function receive(main: Channel, receiver: MultifdReceiver): Promise<GuestMemory> {
   const memory = memoryOf(BLOCKS);
   const stream = new StreamReader(main);
-  const foreign = { droppedBlock: () => undefined, capabilities: [], channels: receiver };
-  const reader = new RamReader(memory, stream, new UnitLog(), foreign);
+  const qemu = { droppedBlock: () => undefined, capabilities: [], channels: receiver };
+  const reader = new RamReader(memory, stream, new UnitLog(), qemu);
   for (let type = 0; type !== QEMU_VM.SECTION_END; ) {
     await stream.need(1);
     type = stream.peekAll()[0]!;
@@ -91,7 +94,7 @@ describe("all rounds arrive", () => {
       for (const multifdFlush of [false, true]) {
         test(`${channels} channels, ${compression}, ${multifdFlush ? "FLUSH" : "ends of sections"}`, async () => {
           const receiver = new MultifdReceiver({
-            host: nodeMigrationHost,
+            environment: nodeEnvironment,
             required: true,
             channels,
             settled,
@@ -103,7 +106,7 @@ describe("all rounds arrive", () => {
             return near;
           };
           const pace = async () => {};
-          const options = { host: nodeMigrationHost, channels, compression, level: 1, pace };
+          const options = { environment: nodeEnvironment, channels, compression, level: 1, pace };
           const sender = await MultifdSender.open(connect, options);
           const source = memoryOf(BLOCKS);
           dirty(source, random(seed + 1));
@@ -138,9 +141,12 @@ describe("a receiver refuses", () => {
   /** What is said of channels with these bytes; `hold`: the list of blocks never comes. */
   async function refusal(
     given: readonly (readonly Uint8Array[])[],
-    { host = nodeMigrationHost, channels = 2 }: { host?: MigrationHost; channels?: number } = {},
+    {
+      environment = nodeEnvironment,
+      channels = 2,
+    }: { environment?: MigrationEnvironment; channels?: number } = {},
   ): Promise<string> {
-    const receiver = new MultifdReceiver({ host, required: false, channels, settled });
+    const receiver = new MultifdReceiver({ environment, required: false, channels, settled });
     const memory = memoryOf(BLOCKS);
     const targets = memory.blocks.map((b) => [b.name, new RamTarget(memory, b.name, b.size, b)] as const);
     receiver.begin(new Map(targets));
@@ -231,19 +237,19 @@ describe("a receiver refuses", () => {
     expect(await refusal([[hello(1)], [hello(1)]])).toMatch(/channel 1 came twice/);
   });
 
-  test("compression where the host has none", async () => {
+  test("compression where the environment has none", async () => {
     const bytes = [hello(0), packet({ compression: "zstd" }), page];
-    expect(await refusal([bytes], { host: defaultHost })).toMatch(
+    expect(await refusal([bytes], { environment: defaultEnvironment })).toMatch(
       /set multifd-compression to none in the source/,
     );
   });
 
   test("fewer channels than there are to be, after a while", async () => {
-    const host: MigrationHost = {
-      ...nodeMigrationHost,
-      setTimer: (delayMs, fire) => nodeMigrationHost.setTimer(delayMs / 200, fire),
+    const environment: MigrationEnvironment = {
+      ...nodeEnvironment,
+      setTimer: (delayMs, fire) => nodeEnvironment.setTimer(delayMs / 200, fire),
     };
-    const receiver = new MultifdReceiver({ host, required: true, channels: 3, settled });
+    const receiver = new MultifdReceiver({ environment, required: true, channels: 3, settled });
     const { far } = channelPair();
     await expect(receiver.synchronize(false)).rejects.toThrow(/0 of 3 multifd channels came/);
     await receiver.accept(far, new StreamReader(far));
@@ -255,7 +261,12 @@ describe("a receiver refuses", () => {
     const settled = async () => {
       if (synchronized) connections.pop()?.();
     };
-    const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: false, channels: 2, settled });
+    const receiver = new MultifdReceiver({
+      environment: nodeEnvironment,
+      required: false,
+      channels: 2,
+      settled,
+    });
     let synchronized = false;
     await receiver.synchronize(false);
     await receiver.synchronize(false);
@@ -271,7 +282,12 @@ describe("a receiver refuses", () => {
   });
 
   test("pages once the machine is here: it may run", async () => {
-    const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: false, channels: 1, settled });
+    const receiver = new MultifdReceiver({
+      environment: nodeEnvironment,
+      required: false,
+      channels: 1,
+      settled,
+    });
     const memory = memoryOf(BLOCKS);
     const targets = memory.blocks.map((b) => [b.name, new RamTarget(memory, b.name, b.size, b)] as const);
     receiver.begin(new Map(targets));
@@ -289,7 +305,12 @@ describe("a receiver refuses", () => {
 });
 
 test("a source without multifd needs no channels", async () => {
-  const receiver = new MultifdReceiver({ host: defaultHost, required: false, channels: 2, settled });
+  const receiver = new MultifdReceiver({
+    environment: defaultEnvironment,
+    required: false,
+    channels: 2,
+    settled,
+  });
   await receiver.synchronize(false);
   await receiver.synchronize(false);
 });

@@ -1,4 +1,4 @@
-// Machines of both kinds with OpenSBI as the whole guest, for tests of trade. What a test starts ends with it.
+// Machines of both kinds with OpenSBI as the whole guest, for tests of moves with QEMU. What a test starts ends with it.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ export function isInstalled(): boolean {
   }
 }
 
-const directory = mkdtempSync(join(tmpdir(), "wherry-trade-"));
+const directory = mkdtempSync(join(tmpdir(), "wherry-qemu-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 const open: { end(): Promise<void> }[] = [];

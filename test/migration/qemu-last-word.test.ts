@@ -6,17 +6,19 @@ import type { Channel } from "../../src/stream/channel.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import { defaultParameters } from "../../src/migration/save/outgoing-move.ts";
 import { pongMessage, shutMessage } from "../../src/stream/return-path.ts";
-import { TradeSource, type TradeTarget } from "../../src/migration/save/move-without-go.ts";
+import { QemuMove } from "../../src/migration/save/qemu-move.ts";
+import { SinkMove } from "../../src/migration/save/sink-move.ts";
 import { PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/stream/wire.ts";
 import { World } from "./fake-machine.ts";
 import { channelPair, memorySink } from "./fake-network.ts";
-import { qemuSource, TradingMachine } from "./fake-qemu.ts";
-import { hurriedHost } from "./hurried-host.ts";
+import { qemuSource, QemuFakeMachine } from "./fake-qemu.ts";
+import { hurriedEnvironment } from "./hurried-environment.ts";
 
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
-const tradeTo = (source: TradingMachine, target: TradeTarget) =>
-  new TradeSource(source, target, source.profile, { parameters: { ...parameters }, host: hurriedHost });
+const options = { parameters: { ...parameters }, environment: hurriedEnvironment };
+const moveTo = (source: QemuFakeMachine, connect: () => Promise<Channel>) =>
+  new QemuMove(source, connect, source.profile, options);
 
 /** A scripted QEMU: a message for each of what comes; then it reads on. */
 async function answer(channel: Channel, messages: readonly Uint8Array[]): Promise<void> {
@@ -29,10 +31,10 @@ async function answer(channel: Channel, messages: readonly Uint8Array[]): Promis
 }
 
 test("while QEMU is asked, nobody decides: a machine that was decided to be here is not given away by a late answer", async () => {
-  const source = new TradingMachine(small);
+  const source = new QemuFakeMachine(small);
   const { near, far } = channelPair();
   await source.start();
-  const move = tradeTo(source, { kind: "socket", connect: async () => near });
+  const move = moveTo(source, async () => near);
   void answer(far, [pongMessage(PING_SETUP), pongMessage(PING_FINAL)]).catch(() => {});
   expect((await move.done).status).toBe("unresolved");
   const asked = move.decide("ask");
@@ -43,11 +45,16 @@ test("while QEMU is asked, nobody decides: a machine that was decided to be here
 });
 
 test("while a command is asked, nobody decides", async () => {
-  const source = new TradingMachine(small);
+  const source = new QemuFakeMachine(small);
   await source.start();
   let end = (): void => {};
   const commit = () => new Promise<void>((resolve) => (end = resolve));
-  const move = tradeTo(source, { kind: "command", open: async () => ({ ...memorySink(), commit }) });
+  const move = new SinkMove(
+    source,
+    { kind: "command", open: async () => ({ ...memorySink(), commit }) },
+    source.profile,
+    options,
+  );
   expect((await move.done).status).toBe("unresolved");
   const asked = move.decide("ask");
   await expect(move.decide("here")).rejects.toThrow(/wait/);
@@ -57,7 +64,7 @@ test("while a command is asked, nobody decides", async () => {
 });
 
 test("QEMU runs the machine though the VMDESCRIPTION was cut, and says SHUT with an error: the user decides", async () => {
-  const source = new TradingMachine(small);
+  const source = new QemuFakeMachine(small);
   const { near, far } = channelPair();
   await source.start();
   const write = near.write.bind(near);
@@ -66,7 +73,7 @@ test("QEMU runs the machine though the VMDESCRIPTION was cut, and says SHUT with
     await write(bytes.subarray(0, 20));
     throw new Error("broken pipe");
   };
-  const move = tradeTo(source, { kind: "socket", connect: async () => near });
+  const move = moveTo(source, async () => near);
   void answer(far, [pongMessage(PING_SETUP), pongMessage(PING_FINAL), shutMessage(1)]).catch(() => {});
   expect((await move.done).status).toBe("unresolved");
   await expect(source.start()).rejects.toThrow(/may run there/);
@@ -75,8 +82,8 @@ test("QEMU runs the machine though the VMDESCRIPTION was cut, and says SHUT with
 
 test("a SHUT that QEMU does not take in time is not sent later, when the machine has been dropped here", async () => {
   const world = new World();
-  const source = new TradingMachine({ ...small, world, seed: 5 });
-  const target = new TradingMachine({ ...small, world, seed: 6 });
+  const source = new QemuFakeMachine({ ...small, world, seed: 5 });
+  const target = new QemuFakeMachine({ ...small, world, seed: 6 });
   const { near, far } = channelPair();
   const write = far.write.bind(far);
   let isSlow = false;
@@ -89,7 +96,7 @@ test("a SHUT that QEMU does not take in time is not sent later, when the machine
     });
     return queue;
   };
-  const destination = new MigrationDestination(target, { host: hurriedHost });
+  const destination = new MigrationDestination(target, { environment: hurriedEnvironment });
   void destination.accept(far);
   await source.start();
   const isCompleted = await qemuSource(source, near, true);

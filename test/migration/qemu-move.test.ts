@@ -1,4 +1,4 @@
-// Trade with QEMU as a protocol, on fake machines: streams told apart, what is dropped and what is refused, the wire cut
+// Moves with QEMU as a protocol, on fake machines: streams told apart, what is dropped and what is refused, the wire cut
 // at every byte in both directions with both roles, files and commands. Always: never two machines run, and one does
 // unless the source says `unresolved`.
 import { setTimeout as delay } from "node:timers/promises";
@@ -6,20 +6,21 @@ import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import type { Channel, SnapshotSink } from "../../src/stream/channel.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { allPages } from "../../src/migration/ram/ram-save.ts";
 import { pongMessage, shutMessage } from "../../src/stream/return-path.ts";
 import { StreamSaver } from "../../src/migration/save/save-stream.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
-import { TradeSource, type TradeTarget } from "../../src/migration/save/move-without-go.ts";
+import { QemuMove } from "../../src/migration/save/qemu-move.ts";
+import { SinkMove, type SinkTarget } from "../../src/migration/save/sink-move.ts";
 import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/stream/wire.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
 import { FakeMachine, random, toySection, World } from "./fake-machine.ts";
 import { channelPair, FakeNetwork, memorySink, memorySource, type WireFaults } from "./fake-network.ts";
-import { qemuDestination, qemuSource, TradingMachine } from "./fake-qemu.ts";
-import { hurriedHost } from "./hurried-host.ts";
+import { qemuDestination, qemuSource, QemuFakeMachine } from "./fake-qemu.ts";
+import { hurriedEnvironment } from "./hurried-environment.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
 console.log(`seed ${seed}`);
@@ -37,13 +38,13 @@ function slirp(id: number): Section {
   return { ...section, version: 4, encode: (writer) => void writer.bytes(data.finish()) };
 }
 
-async function saved(machine: TradingMachine): Promise<Uint8Array> {
+async function saved(machine: QemuFakeMachine): Promise<Uint8Array> {
   const sink = memorySink();
-  await saveSnapshot(machine, async () => sink, defaultHost, undefined, machine.profile);
+  await saveSnapshot(machine, async () => sink, defaultEnvironment, undefined, machine.profile);
   return sink.committed as Uint8Array;
 }
 
-function refusalOf(bytes: Uint8Array, machine = new TradingMachine(small)): Promise<string> {
+function refusalOf(bytes: Uint8Array, machine = new QemuFakeMachine(small)): Promise<string> {
   return loadSnapshot(machine, memorySource(bytes, 1000)).then(
     () => "accepted",
     (error: Error) => error.message,
@@ -55,11 +56,11 @@ const endOf = (bytes: Uint8Array) => Buffer.from(bytes).lastIndexOf(Uint8Array.o
 
 describe("a stream of QEMU in a file", () => {
   test("is told from Wherry's own, loaded, and what is lost with it rebuilt once", async () => {
-    const source = new TradingMachine({ seed: 1 });
+    const source = new QemuFakeMachine({ seed: 1 });
     source.profiles.extra.push(slirp(6));
     source.ticks = 1234n;
     const bytes = await saved(source);
-    const target = new TradingMachine({ seed: 2 });
+    const target = new QemuFakeMachine({ seed: 2 });
     const { runState } = await loadSnapshot(target, memorySource(bytes, 100));
     expect(runState).toBe("prelaunch");
     expect(target.ticks).toBe(1234n);
@@ -74,13 +75,13 @@ describe("a stream of QEMU in a file", () => {
   });
 
   test("may have no VMDESCRIPTION, and bytes after its end", async () => {
-    const bytes = await saved(new TradingMachine(small));
+    const bytes = await saved(new QemuFakeMachine(small));
     expect(await refusalOf(bytes.subarray(0, endOf(bytes) + 1))).toBe("accepted");
     expect(await refusalOf(Buffer.concat([bytes, new Uint8Array(4096)]))).toBe("accepted");
   });
 
   test("that is cut anywhere else is refused, and the machine can never run", async () => {
-    const source = new TradingMachine(small);
+    const source = new QemuFakeMachine(small);
     source.profiles.extra.push(slirp(6));
     const bytes = await saved(source);
     const next = random(seed);
@@ -90,7 +91,7 @@ describe("a stream of QEMU in a file", () => {
     for (let i = end - 120; i < end + 20; i++) places.push(i);
     for (const place of places) {
       if (place === end + 1) continue;
-      const machine = new TradingMachine(small);
+      const machine = new QemuFakeMachine(small);
       const cut = bytes.subarray(0, place);
       expect(await refusalOf(cut, machine), `cut at ${place}`).toMatch(/ends .* bytes too early/);
       await expect(machine.start()).rejects.toThrow(/half loaded/);
@@ -98,10 +99,10 @@ describe("a stream of QEMU in a file", () => {
   });
 
   test("with another live section beside RAM is refused by its name", async () => {
-    const machine = new TradingMachine(small);
+    const machine = new QemuFakeMachine(small);
     const sink = memorySink();
     const stream = new StreamWriter(sink.channel);
-    const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+    const saver = new StreamSaver(machine, stream, defaultEnvironment, { profile: machine.profile });
     saver.header();
     await saver.startRam();
     stream.out.u8(QEMU_VM.SECTION_START).u32(9).countedString("dirty-bitmap").u32(0).u32(1).u32(0);
@@ -113,10 +114,10 @@ describe("a stream of QEMU in a file", () => {
   });
 
   test("says where it was cut, however many rounds there were", async () => {
-    const machine = new TradingMachine(small);
+    const machine = new QemuFakeMachine(small);
     const sink = memorySink();
     const stream = new StreamWriter(sink.channel);
-    const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+    const saver = new StreamSaver(machine, stream, defaultEnvironment, { profile: machine.profile });
     saver.header();
     await saver.startRam();
     const none = allPages(machine.memory).map((bits) => new Int32Array(bits.length));
@@ -130,56 +131,56 @@ describe("a stream of QEMU in a file", () => {
     ["a device that this machine lacks", "virtio-net", /section virtio-net\/0.*no such device.*same order/],
     ["more harts", "cpu", /section cpu\/1.*more harts.*--smp/],
   ])("with %s is refused with what to do", async (_, idstr, message) => {
-    const source = new TradingMachine(small);
+    const source = new QemuFakeMachine(small);
     source.profiles.extra.push(toySection(idstr, idstr === "cpu" ? 1 : 0, MIG_PRI.DEFAULT, 5));
     expect(await refusalOf(await saved(source))).toMatch(message);
   });
 
   test("without a device that this machine has, of a version it does not read, twice: refused", async () => {
     const extra = { ...small, extraSections: [toySection("rng", 0, MIG_PRI.DEFAULT, 9)] };
-    const bytes = await saved(new TradingMachine(small));
-    expect(await refusalOf(bytes, new TradingMachine(extra))).toMatch(
+    const bytes = await saved(new QemuFakeMachine(small));
+    expect(await refusalOf(bytes, new QemuFakeMachine(extra))).toMatch(
       /has no rng\/0, which this machine has/,
     );
-    const newer = new TradingMachine(small);
+    const newer = new QemuFakeMachine(small);
     newer.profiles.extra.push({ ...toySection("rng", 0, MIG_PRI.DEFAULT, 9), version: 7 });
-    expect(await refusalOf(await saved(newer), new TradingMachine(extra))).toMatch(
+    expect(await refusalOf(await saved(newer), new QemuFakeMachine(extra))).toMatch(
       /section rng\/0.*version 7 \(.*qemu-0.1's\).*reads 1 to 1/,
     );
-    const twice = new TradingMachine(extra);
+    const twice = new QemuFakeMachine(extra);
     twice.profiles.extra.push(toySection("rng", 0, MIG_PRI.DEFAULT, 9));
-    expect(await refusalOf(await saved(twice), new TradingMachine(extra))).toMatch(/came twice/);
+    expect(await refusalOf(await saved(twice), new QemuFakeMachine(extra))).toMatch(/came twice/);
   });
 
   test("whose machine was moved away or had panicked arrives paused", async () => {
-    const bytes = Buffer.from(await saved(new TradingMachine(small)));
+    const bytes = Buffer.from(await saved(new QemuFakeMachine(small)));
     const at = bytes.indexOf("prelaunch");
     bytes.write("postmigrate\0", at);
-    expect(await loadSnapshot(new TradingMachine(small), memorySource(bytes))).toMatchObject({
+    expect(await loadSnapshot(new QemuFakeMachine(small), memorySource(bytes))).toMatchObject({
       runState: "paused",
     });
   });
 
   test("is refused by a machine whose firmware is the built-in one", async () => {
-    const target = new TradingMachine(small);
+    const target = new QemuFakeMachine(small);
     Object.assign(target.vm, { builtinFirmware: true });
-    expect(await refusalOf(await saved(new TradingMachine(small)), target)).toMatch(/give --firmware FILE/);
+    expect(await refusalOf(await saved(new QemuFakeMachine(small)), target)).toMatch(/give --firmware FILE/);
   });
 
   test("a section without an end is not read for ever", async () => {
-    const source = new TradingMachine(small);
+    const source = new QemuFakeMachine(small);
     source.profiles.extra.push({
       ...toySection("slirp", 0, MIG_PRI.DEFAULT, 1),
       encode: (writer) => void writer.bytes(new Uint8Array(33 * 2 ** 20)),
     });
-    const target = new TradingMachine(small);
+    const target = new QemuFakeMachine(small);
     const bytes = await saved(source);
     await expect(loadSnapshot(target, memorySource(bytes))).rejects.toThrow(/asks for more than 33554432/);
   });
 });
 
 test("the configuration's subsections come once each, and those that are not understood are refused", async () => {
-  const bytes = Buffer.from(await saved(new TradingMachine(small)));
+  const bytes = Buffer.from(await saved(new QemuFakeMachine(small)));
   const head = 4 + 4 + 1 + 4 + "virt".length;
   const withSubsections = (...subsections: [name: string, data: Uint8Array][]) => {
     const writer = new ByteWriter().bytes(bytes.subarray(0, head));
@@ -207,10 +208,10 @@ test.each([
   [MIG_CMD.SWITCHOVER_START, 0, /accepted/],
   [77, 1, /unknown command 77 with 1 bytes/],
 ])("command %i", async (command, length, message) => {
-  const machine = new TradingMachine(small);
+  const machine = new QemuFakeMachine(small);
   const sink = memorySink();
   const stream = new StreamWriter(sink.channel);
-  const saver = new StreamSaver(machine, stream, defaultHost, { profile: machine.profile });
+  const saver = new StreamSaver(machine, stream, defaultEnvironment, { profile: machine.profile });
   saver.header();
   saver.command(command, new Uint8Array(length));
   await saver.startRam();
@@ -222,41 +223,46 @@ test.each([
   expect(await refusalOf(sink.committed as Uint8Array)).toMatch(message);
 });
 
-const tradeTo = (source: TradingMachine, target: TradeTarget, host = hurriedHost) =>
-  new TradeSource(source, target, source.profile, { parameters: { ...parameters }, host });
+const moveTo = (source: QemuFakeMachine, connect: () => Promise<Channel>, environment = hurriedEnvironment) =>
+  new QemuMove(source, connect, source.profile, { parameters: { ...parameters }, environment });
+const moveInto = (source: QemuFakeMachine, target: SinkTarget) =>
+  new SinkMove(source, target, source.profile, {
+    parameters: { ...parameters },
+    environment: hurriedEnvironment,
+  });
 
-interface Trade {
+interface Pair {
   readonly world: World;
-  readonly source: TradingMachine;
-  readonly target: TradingMachine;
+  readonly source: QemuFakeMachine;
+  readonly target: QemuFakeMachine;
 }
 
-function pair(): Trade {
+function pair(): Pair {
   const world = new World();
   return {
     world,
-    source: new TradingMachine({ ...small, world, seed: 5 }),
-    target: new TradingMachine({ ...small, world, seed: 6 }),
+    source: new QemuFakeMachine({ ...small, world, seed: 5 }),
+    target: new QemuFakeMachine({ ...small, world, seed: 6 }),
   };
 }
 
-function settle({ world, source, target }: Trade, what: string): void {
+function settle({ world, source, target }: Pair, what: string): void {
   expect(world.violations, what).toEqual([]);
   source.halt();
   target.halt();
 }
 
 /** Wherry → QEMU over a wire with faults. */
-async function toQemu(faults?: WireFaults): Promise<Trade & { result: MigrationResult; passed: number[] }> {
-  const trade = pair();
-  const { source, target, world } = trade;
+async function toQemu(faults?: WireFaults): Promise<Pair & { result: MigrationResult; passed: number[] }> {
+  const moved = pair();
+  const { source, target, world } = moved;
   const network = new FakeNetwork(faults);
   let loading: Promise<boolean> | undefined;
   network.listener = (channel) => {
     loading = qemuDestination(target, channel);
   };
   await source.start();
-  const move = tradeTo(source, { kind: "socket", connect: network.connect });
+  const move = moveTo(source, network.connect);
   let result = await move.done;
   // Silence leaves QEMU waiting; whatever else it does is done soon.
   await Promise.race([loading, delay(30)]);
@@ -283,7 +289,7 @@ async function toQemu(faults?: WireFaults): Promise<Trade & { result: MigrationR
     expect(world.running === source, what).toBe(true);
     expect(runsThere, what).toBe(false);
   }
-  return { ...trade, result, passed: [...network.passed] };
+  return { ...moved, result, passed: [...network.passed] };
 }
 
 /**
@@ -293,7 +299,7 @@ async function toQemu(faults?: WireFaults): Promise<Trade & { result: MigrationR
 async function places(length: number): Promise<number[]> {
   const all = Array.from({ length }, (_, i) => i + 1);
   if (process.env["WHERRY_FULL"] === "1") return all;
-  const bytes = await saved(new TradingMachine(small));
+  const bytes = await saved(new QemuFakeMachine(small));
   const behind = (at: number) => length - (bytes.length - at);
   const [devices, end] = [behind(Buffer.from(bytes).indexOf("timer")), behind(endOf(bytes))];
   const next = random(seed);
@@ -310,9 +316,9 @@ async function forAll(places: readonly number[], one: (place: number) => Promise
 
 describe("Wherry → QEMU", () => {
   test("over a socket", async () => {
-    const trade = await toQemu();
-    expect(trade.result).toEqual({ status: "completed" });
-    settle(trade, "a move");
+    const moved = await toQemu();
+    expect(moved.result).toEqual({ status: "completed" });
+    settle(moved, "a move");
   });
 
   test.each(["reset", "blackhole"] as const)("the wire breaks: %s", { timeout: LIMIT_MS }, async (mode) => {
@@ -331,23 +337,23 @@ describe("Wherry → QEMU", () => {
   });
 
   test("a QEMU that cannot load closes without a word: the machine goes on, the reason is QEMU's", async () => {
-    const trade = pair();
-    const { source, target } = trade;
+    const moved = pair();
+    const { source, target } = moved;
     source.profiles.extra.push(toySection("rng", 0, MIG_PRI.DEFAULT, 9));
     const { near, far } = channelPair();
     void qemuDestination(target, far);
     await source.start();
-    const result = await tradeTo(source, { kind: "socket", connect: async () => near }).done;
+    const result = await moveTo(source, async () => near).done;
     expect(result).toMatchObject({ status: "failed" });
     expect(source.runState.current).toBe("running");
-    settle(trade, "refused by QEMU");
+    settle(moved, "refused by QEMU");
   });
 
   test("SHUT with an error after the end gives the machine back, with its drives", async () => {
     const { source } = pair();
     const { near, far } = channelPair();
     await source.start();
-    const move = tradeTo(source, { kind: "socket", connect: async () => near });
+    const move = moveTo(source, async () => near);
     void answer(far, [pongMessage(PING_SETUP), pongMessage(PING_FINAL), shutMessage(1)]);
     expect(await move.done).toMatchObject({ status: "failed", error: { code: "migration.refused" } });
     expect(source.runState.current).toBe("running");
@@ -359,7 +365,7 @@ describe("Wherry → QEMU", () => {
     const { source } = pair();
     const { near, far } = channelPair();
     await source.start();
-    const move = tradeTo(source, { kind: "socket", connect: async () => near });
+    const move = moveTo(source, async () => near);
     void answer(far, [pongMessage(PING_SETUP), pongMessage(PING_FINAL)]);
     expect((await move.done).status).toBe("unresolved");
     await far.write(shutMessage(0));
@@ -378,7 +384,7 @@ describe("Wherry → QEMU", () => {
         atEnd.push(world.driveOwner === undefined);
       await write(bytes);
     };
-    const move = tradeTo(source, { kind: "socket", connect: async () => near });
+    const move = moveTo(source, async () => near);
     void answer(far, [pongMessage(PING_SETUP), pongMessage(PING_FINAL), shutMessage(0)]);
     expect(await move.done).toEqual({ status: "completed" });
     expect(atEnd).toEqual([true]);
@@ -387,7 +393,7 @@ describe("Wherry → QEMU", () => {
   test("all reasons why it cannot go are said before anything is sent, and again before the guest is stopped", async () => {
     const { source } = pair();
     await source.start();
-    const reason = (n: number) => ({ code: `trade.${n}`, message: `reason ${n}`, cure: `cure ${n}` });
+    const reason = (n: number) => ({ code: `qemu.${n}`, message: `reason ${n}`, cure: `cure ${n}` });
     let connections = 0;
     const connect = async (): Promise<Channel> => {
       connections++;
@@ -399,11 +405,11 @@ describe("Wherry → QEMU", () => {
     const stops: string[] = [];
     source.onEvent(({ event }) => stops.push(event));
     source.profiles.reasons.push(reason(1), reason(2));
-    const refused = await tradeTo(source, { kind: "socket", connect }).done;
+    const refused = await moveTo(source, connect).done;
     expect(refused.error?.message).toMatch(/qemu-0.1: reason 1: cure 1; reason 2: cure 2/);
     expect(connections).toBe(0);
     source.profiles.reasons.length = 0;
-    const late = await tradeTo(source, { kind: "socket", connect }).done;
+    const late = await moveTo(source, connect).done;
     expect(late.error?.message).toMatch(/qemu-0.1: reason 3/);
     expect(stops).toEqual([]);
     expect(source.runState.current).toBe("running");
@@ -413,20 +419,20 @@ describe("Wherry → QEMU", () => {
   test("cancelled at random times, one machine runs", async () => {
     const next = random(seed);
     for (let i = 0; i < 40; i++) {
-      const trade = pair();
-      const { source, target, world } = trade;
+      const moved = pair();
+      const { source, target, world } = moved;
       const { near, far } = channelPair();
       const loading = qemuDestination(target, far);
       await source.start();
-      // Not the fast host: it gives QEMU 30 ms to say that it runs.
-      const move = tradeTo(source, { kind: "socket", connect: async () => near }, defaultHost);
-      for (let turns = next() * 60; turns > 0; turns--) await defaultHost.breathe();
+      // Not the hurried environment: it gives QEMU 30 ms to say that it runs.
+      const move = moveTo(source, async () => near, defaultEnvironment);
+      for (let turns = next() * 60; turns > 0; turns--) await defaultEnvironment.breathe();
       const isCancelled = move.cancel();
       const { status } = await move.done;
       await loading;
       expect(status === "cancelled", status).toBe(isCancelled);
       expect(world.running === (status === "completed" ? target : source)).toBe(true);
-      settle(trade, status);
+      settle(moved, status);
     }
   });
 });
@@ -445,18 +451,18 @@ async function answer(channel: Channel, messages: readonly Uint8Array[]): Promis
 }
 
 /** QEMU → Wherry over a wire with faults. */
-async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Trade & { passed: number[] }> {
-  const trade = pair();
-  const { source, target, world } = trade;
+async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Pair & { passed: number[] }> {
+  const moved = pair();
+  const { source, target, world } = moved;
   const { near, far, passed } = channelPair(faults);
-  const destination = new MigrationDestination(target, { host: hurriedHost });
+  const destination = new MigrationDestination(target, { environment: hurriedEnvironment });
   void destination.accept(far);
   await source.start();
   const isCompleted = await qemuSource(source, near, returnPath);
   if (destination.state === "listening") {
     // Not even the magic came: it waits on.
     expect(isCompleted).toBe(false);
-    return { ...trade, passed: [...passed] };
+    return { ...moved, passed: [...passed] };
   }
   const { status, error } = await destination.done;
   const what = `return path ${returnPath}, ${JSON.stringify(faults)}: QEMU ${isCompleted}, ${status} ${error?.message}`;
@@ -467,15 +473,15 @@ async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Trade
     if (isCompleted) await source.start();
     expect(world.running === source, what).toBe(true);
   }
-  return { ...trade, passed: [...passed] };
+  return { ...moved, passed: [...passed] };
 }
 
 describe("QEMU → Wherry", () => {
   test.each([true, false])("over a socket, return path: %s", async (returnPath) => {
-    const trade = await fromQemu(returnPath);
-    expect(trade.world.running === trade.target).toBe(true);
-    expect(trade.target.profiles.rebuilds).toBe(1);
-    settle(trade, "a move");
+    const moved = await fromQemu(returnPath);
+    expect(moved.world.running === moved.target).toBe(true);
+    expect(moved.target.profiles.rebuilds).toBe(1);
+    settle(moved, "a move");
   });
 
   test.each([true, false])("the wire breaks, return path: %s", { timeout: LIMIT_MS }, async (returnPath) => {
@@ -505,8 +511,8 @@ describe("QEMU → Wherry", () => {
         said.push(...bytes);
         return write(bytes);
       };
-      const host = { ...hurriedHost, ownIdentity: () => "destination" };
-      void new MigrationDestination(target, { host }).accept(far);
+      const environment = { ...hurriedEnvironment, ownIdentity: () => "destination" };
+      void new MigrationDestination(target, { environment }).accept(far);
       await source.start();
       await qemuSource(source, near, returnPath);
       const expected = [...pongMessage(1), ...shutMessage(0)];
@@ -519,7 +525,7 @@ describe("QEMU → Wherry", () => {
   test("a QEMU that waits for our word and sends no VMDESCRIPTION gets it", async () => {
     const { source, target } = pair();
     const { near, far } = channelPair();
-    const destination = new MigrationDestination(target, { host: hurriedHost });
+    const destination = new MigrationDestination(target, { environment: hurriedEnvironment });
     void destination.accept(far);
     await source.start();
     const write = near.write.bind(near);
@@ -531,17 +537,17 @@ describe("QEMU → Wherry", () => {
   });
 
   test("a drive that another has: QEMU is told and goes on", async () => {
-    const trade = pair();
-    const { source, target } = trade;
+    const moved = pair();
+    const { source, target } = moved;
     target.refuseDrive = "the drive is locked";
     const { near, far } = channelPair();
-    const destination = new MigrationDestination(target, { host: hurriedHost });
+    const destination = new MigrationDestination(target, { environment: hurriedEnvironment });
     void destination.accept(far);
     await source.start();
     expect(await qemuSource(source, near, true)).toBe(false);
     expect((await destination.done).error?.message).toMatch(/the drive is locked/);
     expect(source.runState.current).toBe("running");
-    settle(trade, "no drive");
+    settle(moved, "no drive");
   });
 });
 
@@ -560,7 +566,7 @@ describe("into a file or a command", () => {
     const { source, target, world } = pair();
     const sink = memorySink();
     await source.start();
-    expect(await tradeTo(source, { kind, open: async () => sink }).done).toEqual({ status: "completed" });
+    expect(await moveInto(source, { kind, open: async () => sink }).done).toEqual({ status: "completed" });
     expect(source.runState.current).toBe("postmigrate");
     if (kind === "file") {
       expect(source.startBlocker).toBeUndefined();
@@ -577,13 +583,13 @@ describe("into a file or a command", () => {
     const whole = memorySink();
     const first = pair().source;
     await first.start();
-    await tradeTo(first, { kind: "file", open: async () => whole }).done;
+    await moveInto(first, { kind: "file", open: async () => whole }).done;
     const length = whole.committed?.length ?? 0;
     for (const after of [0, 100, Math.floor(length / 2), length - 1]) {
       const { source } = pair();
       const sink = memorySink();
       await source.start();
-      const result = await tradeTo(source, { kind: "file", open: async () => failing(sink, after) }).done;
+      const result = await moveInto(source, { kind: "file", open: async () => failing(sink, after) }).done;
       expect(result).toMatchObject({ status: "failed", error: { message: "the disk is full" } });
       expect(source.runState.current).toBe("running");
       expect(sink).toMatchObject({ committed: undefined, discarded: true });
@@ -599,7 +605,7 @@ describe("into a file or a command", () => {
         if (isAfterEnd) throw new Error("it ended with status 1");
       };
       await source.start();
-      const move = tradeTo(source, {
+      const move = moveInto(source, {
         kind: "command",
         open: async () => ({ ...(isAfterEnd ? sink : failing(sink, 5000)), commit }),
       });

@@ -11,7 +11,7 @@ import { MULTIFD_MAGIC } from "../../src/stream/multifd-packet.ts";
 import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/node-channels.ts";
-import { nodeMigrationHost } from "../../src/node/migration-host.ts";
+import { nodeEnvironment } from "../../src/node/node-environment.ts";
 import { dirtyLoop } from "../streams/dirty-loop.ts";
 import { QemuProcess } from "../streams/qemu.ts";
 import { blocksOf, command, missing, type ReadRam, readRam, until, writeRam } from "./qemu-ram.ts";
@@ -188,7 +188,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
           const main = await connect();
           const channels = await MultifdSender.open(connect, {
             ...kind,
-            host: nodeMigrationHost,
+            environment: nodeEnvironment,
             level: 1,
             pace: async () => {},
           });
@@ -251,7 +251,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
 
 /** Waits for a QEMU with multifd. */
 async function listen(channels: number) {
-  const receiver = new MultifdReceiver({ host: nodeMigrationHost, required: true, channels, settled });
+  const receiver = new MultifdReceiver({ environment: nodeEnvironment, required: true, channels, settled });
   let main: (channel: Channel) => void;
   const whole = new Promise<Channel>((resolve) => {
     main = resolve;

@@ -10,12 +10,12 @@ import {
   encodeCapabilities,
 } from "../../src/stream/capabilities.ts";
 import type { Channel } from "../../src/stream/channel.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { UnitLog } from "../../src/stream/integrity.ts";
 import { MappedRamWriter } from "../../src/migration/ram/mapped-ram-save.ts";
 import { type RamChannels, RamReader } from "../../src/migration/ram/ram-load.ts";
 import { decodeRamListEntry } from "../../src/stream/ram-list.ts";
-import { allPages, type RamForm, RamWriter } from "../../src/migration/ram/ram-save.ts";
+import { allPages, type QemuRamOptions, RamWriter } from "../../src/migration/ram/ram-save.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR } from "../../src/stream/wire.ts";
@@ -136,7 +136,7 @@ export function blocksOf(stream: Uint8Array): { name: string; size: number }[] {
 export async function writeRam(
   channel: Channel,
   ram: ReadRam,
-  form: Omit<RamForm, "mapped"> & { readonly mapped?: boolean; readonly rounds?: number },
+  form: Omit<QemuRamOptions, "mapped"> & { readonly mapped?: boolean; readonly rounds?: number },
 ): Promise<void> {
   const stream = new StreamWriter(channel);
   const { out } = stream;
@@ -148,7 +148,7 @@ export async function writeRam(
     encodeCapabilities(out, capabilities);
   }
   const mapped = form.mapped === true ? new MappedRamWriter(stream) : undefined;
-  const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultHost, 1, { ...form, mapped });
+  const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultEnvironment, 1, { ...form, mapped });
   await writer.start();
   const pages = allPages(ram.memory);
   for (let round = 1; round < (form.rounds ?? 1); round++) {

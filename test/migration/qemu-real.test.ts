@@ -1,4 +1,4 @@
-// Trade with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a return
+// Moves with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a return
 // path; and what a move that fails leaves on either side. All of it with the QEMU that is installed (Debian 12's 7.2),
 // what differs in newer ones with those that `node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
@@ -117,7 +117,7 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
     expect(await source.qmp.execute("query-migrate")).toEqual({});
     expect(await statusOf(source.qmp)).toBe("running");
     expect(await source.qmp.execute("x-wherry-explain-profile", { profile: "qemu-7.2" })).toMatchObject({
-      refusals: [{ code: "trade.extensions" }],
+      refusals: [{ code: "qemu.extensions" }],
       qemu: expect.arrayContaining(["-smp", "1"]),
     });
     await expect(

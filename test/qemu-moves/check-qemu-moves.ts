@@ -22,7 +22,7 @@ const given = options({
   virtio: "",
   minutes: 0,
   planted: false,
-  logs: join(tmpdir(), "wherry-trade-logs"),
+  logs: join(tmpdir(), "wherry-qemu-logs"),
 });
 const CELL_MS = 300_000;
 
@@ -80,7 +80,7 @@ const PLANTED: readonly { readonly cell: Cell; readonly found: RegExp }[] = [
 ];
 
 async function findsPlanted(): Promise<never> {
-  const cases = new Cases("trade: planted faults", PLANTED.length);
+  const cases = new Cases("qemu-moves: planted faults", PLANTED.length);
   const guest = buildGuest(directory);
   for (const { cell, found } of PLANTED) {
     await cases.run(nameOf(cell), CELL_MS, async () => {
@@ -95,7 +95,10 @@ async function findsPlanted(): Promise<never> {
 
 if (given.planted) await findsPlanted();
 const cells = (given.release.split(",") as QemuRelease[]).flatMap(matrix);
-const cases = new Cases(`trade: ${cells.length} journeys, logs of failures in ${given.logs}`, cells.length);
+const cases = new Cases(
+  `qemu-moves: ${cells.length} journeys, logs of failures in ${given.logs}`,
+  cells.length,
+);
 const guest = buildGuest(directory);
 const next = cells.values();
 

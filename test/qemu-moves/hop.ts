@@ -81,10 +81,10 @@ async function boundPort(to: Side): Promise<string> {
   });
 }
 
-async function migrate(from: Side, uri: string, release: QemuRelease, foreign: boolean): Promise<void> {
+async function migrate(from: Side, uri: string, release: QemuRelease, toQemu: boolean): Promise<void> {
   await from.qmp.execute("migrate", {
     uri,
-    ...(from.kind === "wherry" && foreign ? { "x-wherry-profile": `qemu-${release}` } : {}),
+    ...(from.kind === "wherry" && toQemu ? { "x-wherry-profile": `qemu-${release}` } : {}),
   });
 }
 
@@ -124,11 +124,11 @@ export async function hop(
   plantedJumpNs = 0n,
 ): Promise<number> {
   const [source, destination] = addresses(transport, folder, release, from, to);
-  const foreign = to.kind === "qemu";
+  const toQemu = to.kind === "qemu";
   let info: Info;
   for (const side of [from, to]) await switchCapabilities(side, transport, true);
   if (transport === "file" || transport === "mapped-ram") {
-    await migrate(from, source, release, foreign);
+    await migrate(from, source, release, toQemu);
     info = await left(from, to);
     if (plantedJumpNs !== 0n) plantJump(destination.replace(/^file:/, ""), plantedJumpNs);
     await to.qmp.execute("migrate-incoming", { uri: destination });
@@ -136,7 +136,7 @@ export async function hop(
     // A pipe opens when both ends are there, so neither command may wait for the other's answer.
     const arrives = to.qmp.execute("migrate-incoming", { uri: destination });
     if (transport !== "exec") await arrives;
-    const leaves = migrate(from, transport === "tcp" ? await boundPort(to) : source, release, foreign);
+    const leaves = migrate(from, transport === "tcp" ? await boundPort(to) : source, release, toQemu);
     await Promise.all([arrives, leaves]);
     info = await left(from, to);
   }

@@ -19,7 +19,7 @@ export type Kind = "qemu" | "wherry";
 
 /** What both sides of a move have alike. */
 export interface Hardware {
-  /** Of the QEMUs, and the one that a Wherry trades with. */
+  /** Of the QEMUs, and the one that a Wherry moves to or from. */
   readonly release: QemuRelease;
   readonly harts: number;
   readonly disk: string;

@@ -9,12 +9,12 @@ import { parseDump } from "../../src/inspect/check/dump-vmstate.ts";
 import type { Problem, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../src/inspect/read/read-stream.ts";
-import { defaultHost } from "../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { MIG_PRI } from "../../src/state/section.ts";
 import { toySection } from "../migration/fake-machine.ts";
 import { memorySink, memorySource } from "../migration/fake-network.ts";
-import { TradingMachine } from "../migration/fake-qemu.ts";
+import { QemuFakeMachine } from "../migration/fake-qemu.ts";
 import { PAGE, page, pageOf, StreamBuilder } from "../support/stream-builder.ts";
 import { VIRTIO_IDSTR, virtioStream } from "../support/virtio-stream.ts";
 
@@ -61,14 +61,14 @@ const dumpOf = (version: number, minimum: number): CheckTarget => ({
 
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 /** What Wherry saves in QEMU's form. */
-async function traded(machine = new TradingMachine(small)): Promise<Buffer> {
+async function qemuStream(machine = new QemuFakeMachine(small)): Promise<Buffer> {
   const sink = memorySink();
-  await saveSnapshot(machine, async () => sink, defaultHost, undefined, machine.profile);
+  await saveSnapshot(machine, async () => sink, defaultEnvironment, undefined, machine.profile);
   return Buffer.from(sink.committed as Uint8Array);
 }
 /** What Wherry's loader says. */
 const load = (bytes: Uint8Array) =>
-  loadSnapshot(new TradingMachine(small), memorySource(bytes)).then(
+  loadSnapshot(new QemuFakeMachine(small), memorySource(bytes)).then(
     () => "accepted",
     (error: Error) => error.message,
   );
@@ -84,17 +84,17 @@ test("a stream without faults raises none", async () => {
   const bytes = board().end();
   const { problems, warnings } = await check(bytes, bytes);
   expect([problems, warnings]).toEqual([[], []]);
-  expect(await load(await traded())).toBe("accepted");
+  expect(await load(await qemuStream())).toBe("accepted");
 });
 
 test("missing section footer", async () => {
-  const bytes = await traded();
+  const bytes = await qemuStream();
   const { sections } = await inspect(bytes);
   const globalstate = sections.find(({ idstr }) => idstr === "globalstate");
   bytes[(globalstate?.dataOffset ?? 0) + (globalstate?.size ?? 0)] = 0x55;
   const { problem } = await inspect(bytes);
   expectAnswer(problem, { code: "stream.footer", where: "section globalstate/0" }, /machine type/);
-  const checked = await check(bytes, await traded());
+  const checked = await check(bytes, await qemuStream());
   expect(checked.problems[0]).toEqual(problem);
   expect(await load(bytes)).toMatch(/section globalstate\/0.*footer/);
   const [said] = explainComplaint("Missing section footer for globalstate");
@@ -140,9 +140,9 @@ describe("unknown savevm section or instance", () => {
     const two = board((stream) => stream.device(9, "serial", { fields: [] }, () => {}, 1)).end();
     const { problems } = await check(two, board().end());
     expect(problems).toMatchObject([{ where: "section serial/1" }]);
-    const source = new TradingMachine(small);
+    const source = new QemuFakeMachine(small);
     source.profiles.extra.push(toySection("virtio-net", 0, MIG_PRI.DEFAULT, 5));
-    expect(await load(await traded(source))).toMatch(/virtio-net\/0.*no such device.*same order/);
+    expect(await load(await qemuStream(source))).toMatch(/virtio-net\/0.*no such device.*same order/);
   });
 });
 
@@ -165,7 +165,7 @@ describe("ROM or RAM block size mismatch", () => {
     );
   });
   test("Wherry's answer", async () => {
-    const message = await load(await traded(new TradingMachine({ ...small, ramPages: 4 })));
+    const message = await load(await qemuStream(new QemuFakeMachine({ ...small, ramPages: 4 })));
     expect(message).toMatch(/riscv_virt_board\.ram.*(0x4000|16384).*(0x3000|12288)/s);
   });
 });
@@ -250,9 +250,12 @@ describe("version too new or too old", () => {
   });
   test("Wherry's answer", async () => {
     const extra = { ...small, extraSections: [toySection("rng", 0, MIG_PRI.DEFAULT, 9)] };
-    const newer = new TradingMachine(small);
+    const newer = new QemuFakeMachine(small);
     newer.profiles.extra.push({ ...toySection("rng", 0, MIG_PRI.DEFAULT, 9), version: 7 });
-    const message = await loadSnapshot(new TradingMachine(extra), memorySource(await traded(newer))).then(
+    const message = await loadSnapshot(
+      new QemuFakeMachine(extra),
+      memorySource(await qemuStream(newer)),
+    ).then(
       () => "accepted",
       (error: Error) => error.message,
     );
@@ -261,7 +264,7 @@ describe("version too new or too old", () => {
 });
 
 test("a cut stream", async () => {
-  const bytes = await traded();
+  const bytes = await qemuStream();
   for (const part of [0.1, 0.5, 0.9]) {
     const cut = bytes.subarray(0, Math.floor(bytes.length * part));
     const { problem } = await inspect(cut);
@@ -282,7 +285,7 @@ test("machine type mismatch", async () => {
     },
     /-M pc-q35-9.1/,
   );
-  const bytes = await traded();
+  const bytes = await qemuStream();
   const at = bytes.indexOf("virt", 8);
   bytes.write("vert", at);
   expect(await load(bytes)).toMatch(/vert/);
@@ -290,7 +293,7 @@ test("machine type mismatch", async () => {
 
 test("a stream of Wherry's own form in QEMU", async () => {
   const sink = memorySink();
-  await saveSnapshot(new TradingMachine(small), async () => sink);
+  await saveSnapshot(new QemuFakeMachine(small), async () => sink);
   const own = Buffer.from(sink.committed as Uint8Array);
   const { sections } = await inspect(own);
   // The fake machine has no board, whose section this is.
@@ -300,7 +303,7 @@ test("a stream of Wherry's own form in QEMU", async () => {
     .ramStart({ ram: PAGE })
     .ramPart(() => {}, 3);
   board.device(2, "wherry/machine", { fields: [] }, () => {});
-  const { problems } = await check(board.end(), await traded());
+  const { problems } = await check(board.end(), await qemuStream());
   expect(problems).toHaveLength(1);
   expectAnswer(problems[0], { code: "check.own-form" }, /--profile/);
 });

@@ -12,7 +12,7 @@ const files = await corpusFiles();
 
 test.each(files)("$name is read, and loaded or refused", async ({ name, bytes }) => {
   const report = await inspect(bytes);
-  for (const foreign of [true, false]) await load(bytes, fuzzMachine(foreign));
+  for (const qemu of [true, false]) await load(bytes, fuzzMachine(qemu));
   if (name.startsWith("found-")) return;
   expect(report.problem).toBeUndefined();
   expect(report.sections.filter(({ unaccounted }) => unaccounted > 0)).toEqual([]);

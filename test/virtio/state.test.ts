@@ -2,12 +2,12 @@
 // checked against the host and guest memory before anything is applied.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
-import type { VirtioSection } from "../../src/devices/virtio/virtio-mmio.ts";
+import type { Section } from "../../src/state/section.ts";
 import { qemuFixture } from "./fixtures.ts";
 import { MockDriver, testHost } from "./mock-driver.ts";
 import { type DeviceName, makeDevice, type Scenario, scenarios } from "./scenarios.ts";
 
-function save(section: VirtioSection): Uint8Array {
+function save(section: Section): Uint8Array {
   const writer = new ByteWriter();
   section.encode(writer);
   return writer.finish();

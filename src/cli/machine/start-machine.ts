@@ -20,7 +20,7 @@ import { readRegisters, readTranslation } from "../../monitor/register-dump.ts";
 import { hostReason } from "../../node/host-reason.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { clock } from "../../node/node-runtime.ts";
-import { nodeMigrationHost } from "../../node/migration-host.ts";
+import { nodeEnvironment } from "../../node/node-environment.ts";
 import { serveQmp } from "../../node/qmp-server.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
@@ -102,7 +102,7 @@ async function start(
 
   const migration = new MigrationService(machine, {
     transport: migrationTransport,
-    host: nodeMigrationHost,
+    environment: nodeEnvironment,
     expectsArrival: options.incoming !== undefined,
     autostart: !options.paused,
     onArrival: (error) => {

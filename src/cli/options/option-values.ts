@@ -7,7 +7,7 @@ import {
   MAX_ICOUNT_SHIFT,
 } from "../../hypervisor/instruction-clock.ts";
 import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/translation-thread.ts";
-import { tradableExtensions } from "../../machines/qemu/qemu-refusals.ts";
+import { sharedExtensions } from "../../machines/qemu/qemu-refusals.ts";
 import { RELEASES } from "../../machines/qemu/qemu-releases.ts";
 import { EXTENSION_NAMES } from "../../riscv/extensions.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
@@ -86,7 +86,7 @@ function dateNs(text: string): bigint {
 /** `rv64imac_zba_zbb`, or a release of QEMU: what its harts have as well. */
 export function isa(text: string): readonly string[] {
   const release = RELEASES.find((r) => r.name === text);
-  if (release !== undefined) return tradableExtensions(EXTENSION_NAMES, release);
+  if (release !== undefined) return sharedExtensions(EXTENSION_NAMES, release);
   const [, letters = "", rest = ""] = /^rv64([a-z]+)((?:_[a-z0-9]+)*)$/.exec(text) ?? [];
   const wanted = [...letters, ...rest.split("_").slice(1)];
   const unknown = wanted.find((e) => !EXTENSION_NAMES.includes(e));

@@ -1,9 +1,9 @@
 // The virtio transport over memory-mapped registers: version 2 (virtio 1.3 §4.2.2) and, if the device is
 // legacy, version 1 (§4.2.4, guest page size and page frame numbers). Left out: shared memory regions and
 // notification data. A slot without a device reads as QEMU's empty slot.
-import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import type { IrqLine } from "../../memory/irq-line.ts";
 import type { MmioDevice } from "../../memory/mmio.ts";
+import { type Section, sectionOf } from "../../state/section.ts";
 import type { VirtioDevice } from "./virtio-device.ts";
 import {
   LEGACY_FEATURES,
@@ -56,19 +56,6 @@ export interface VirtioMmioOptions {
   readonly irq: IrqLine;
   /** Start of the register window, which names the section. */
   readonly guestPhys: number;
-}
-
-/** The section of a device on this transport, in the form that migration uses. */
-export interface VirtioSection {
-  readonly idstr: string;
-  readonly instanceId: number;
-  readonly vmsdName: string;
-  readonly version: number;
-  readonly minimumVersion: number;
-  readonly priority: number;
-  encode(writer: ByteWriter): void;
-  decode(reader: ByteReader, version: number): () => void;
-  describe(): { fields: unknown[]; subsections?: unknown[] };
 }
 
 /** A slot without a device: magic, version and vendor, device id 0 (§4.2.2.2). */
@@ -337,30 +324,21 @@ export class VirtioMmio implements MmioDevice {
     device.onInterruptStatus();
   }
 
-  get section(): VirtioSection {
-    const { kind, stateDefinition } = this.device;
-    const idstr = `virtio-mmio@${this.#guestPhys.toString(16).padStart(16, "0")}/${kind.name}`;
-    return {
+  get section(): Section {
+    const { device } = this;
+    const { name } = device.kind;
+    const idstr = `virtio-mmio@${this.#guestPhys.toString(16).padStart(16, "0")}/${name}`;
+    return sectionOf({
       idstr,
-      instanceId: 0,
-      vmsdName: kind.name,
-      version: stateDefinition.version,
-      minimumVersion: stateDefinition.minimumVersion,
-      priority: stateDefinition.priority,
-      encode: (writer) => stateDefinition.encode(this.device.state, writer, { path: idstr }),
-      decode: (reader, version) => {
-        const loaded = stateDefinition.decode(reader, version, { path: idstr });
-        this.device.checkState(loaded, idstr);
-        return () => {
-          stateDefinition.assign(this.device.state, loaded);
-          this.afterLoad();
-        };
+      vmsdName: name,
+      definition: device.stateDefinition,
+      get: () => device.state,
+      check: (loaded) => device.checkState(loaded, idstr),
+      apply: (loaded) => {
+        device.stateDefinition.assign(device.state, loaded);
+        this.afterLoad();
       },
-      describe: () => {
-        const { fields, subsections } = stateDefinition.describe(this.device.state);
-        return { fields, ...(subsections === undefined ? {} : { subsections }) };
-      },
-    };
+    });
   }
 }
 

@@ -2,7 +2,7 @@
 // ACLINT, the PLIC and fw_cfg. Names and order as in the VMDESCRIPTIONs of the three releases.
 import {
   bool,
-  foreignState,
+  qemuState,
   i64,
   type StateDefinition,
   type StateOf,
@@ -19,7 +19,7 @@ export const PLIC_SOURCES = 96;
 export const PLIC_WORDS = 3;
 
 /** `clock`: QEMU_CLOCK_VIRTUAL in ns. `ticks`: the host's, while the machine ran. */
-export const clockState = foreignState(
+export const clockState = qemuState(
   "timer",
   { version: 2, minimumVersion: 2 },
   {
@@ -32,7 +32,7 @@ export const clockState = foreignState(
 );
 
 /** `interruptRequest` has QEMU's CPU_INTERRUPT_* bits. */
-export const commonState = foreignState(
+export const commonState = qemuState(
   "cpu_common",
   { version: 1, minimumVersion: 1 },
   { halted: u32.range(0, 1), interruptRequest: u32 },
@@ -40,7 +40,7 @@ export const commonState = foreignState(
 
 function defineMtimer(version: number, harts: number) {
   const timed = (): boolean => version === 3;
-  return foreignState(
+  return qemuState(
     "riscv_mtimer",
     { version, minimumVersion: version },
     {
@@ -58,7 +58,7 @@ export function mtimerDefinition(version: number, harts: number): StateDefinitio
 }
 
 function definePlic(harts: number) {
-  return foreignState(
+  return qemuState(
     "riscv_sifive_plic",
     { version: 1, minimumVersion: 1 },
     {
@@ -77,7 +77,7 @@ export function plicDefinition(harts: number): StateDefinition<QemuPlicState> {
 }
 
 /** With ACPI on (10.0 and later) it says how large the tables are: they are made anew at each start. */
-export const fwCfgWithAcpiState = foreignState(
+export const fwCfgWithAcpiState = qemuState(
   "fw_cfg",
   { version: 2, minimumVersion: 2 },
   { curEntry: u16, curOffset: u32.named("cur_offset[1]") },
@@ -96,7 +96,7 @@ export const fwCfgWithAcpiState = foreignState(
 );
 
 /** Whether firmware has fetched the ACPI tables. */
-export const acpiBuildState = foreignState(
+export const acpiBuildState = qemuState(
   "virt_acpi_build",
   { version: 1, minimumVersion: 1 },
   { patched: bool },

@@ -1,6 +1,6 @@
 // The two command lines that make machines which can take each other's place.
 import { keptHart } from "./qemu-kept.ts";
-import type { QemuParts, TradedVirtio } from "./qemu-parts.ts";
+import type { QemuParts, QemuVirtio } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
 
 const MIB = 1024 * 1024;
@@ -31,7 +31,7 @@ const readonlyOption = (offeredFeatures: bigint): string =>
   (offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on";
 
 /** In the board's order: the first takes the highest slot there too. */
-function qemuDevice({ kind, queues, offeredFeatures }: TradedVirtio, i: number): string[] {
+function qemuDevice({ kind, queues, offeredFeatures }: QemuVirtio, i: number): string[] {
   switch (kind) {
     case "virtio-blk":
       return [

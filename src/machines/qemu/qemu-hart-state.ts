@@ -3,7 +3,7 @@
 // option that takes it away: what no default `rv64` CPU has (vectors, shadow stacks, state-enable registers, …).
 import {
   bool,
-  foreignState,
+  qemuState,
   type StateDefinition,
   type StateOf,
   structArray,
@@ -34,7 +34,7 @@ export const NOT_ARMED = ALL_ONES;
 /** A fixed counter: while it counts its value is `value` + the host's ticks − `previous`. */
 function counterDefinition(release: Release) {
   const halves = release.cpu < 12;
-  return foreignState(
+  return qemuState(
     "cpu/pmu",
     { version: 1 },
     {
@@ -47,7 +47,7 @@ function counterDefinition(release: Release) {
   );
 }
 
-const pmpEntry = foreignState(
+const pmpEntry = qemuState(
   "cpu/pmp/entry",
   { version: 1 },
   { address: u64.named("addr_reg"), config: u8.named("cfg_reg") },
@@ -60,7 +60,7 @@ const env = (name: string) => `env.${name}`;
 /** A subsection that harts here have no state for; `cure` is what to start QEMU with instead. */
 function absent(name: string, what: string, cure: string) {
   const field = refused(
-    "trade.extension",
+    "qemu.extension",
     `a hart without ${what} (start QEMU with ${cure})`,
     `state of ${what}`,
   );
@@ -72,7 +72,7 @@ function define(release: Release) {
   const old = (): boolean => cpu === 5;
   const recent = (): boolean => cpu > 5;
   const narrow = cpu >= 12;
-  return foreignState(
+  return qemuState(
     "cpu",
     { version: cpu, minimumVersion: cpu },
     {

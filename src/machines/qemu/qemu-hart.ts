@@ -15,7 +15,7 @@ import type { Cpu } from "../../vmm/cpus.ts";
 import type { CpuState } from "../../vmm/riscv-cpu-state.ts";
 import type { Kept } from "./qemu-kept.ts";
 import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
-import { type Release, TradeError } from "./qemu-releases.ts";
+import { type Release, QemuStreamError } from "./qemu-releases.ts";
 
 /** Letters that QEMU's `rv64` has beside those of a hart here, without being lost if nobody uses them. */
 const MISA_TOLERATED = MISA_EXTENSIONS | misaLetters("HB");
@@ -53,50 +53,50 @@ const SHARED_CSRS = registerEntries.flatMap(([name, { csr, oneReg, qemu, writabl
 /** CPU_INTERRUPT_HARD: QEMU's harts look at mip only if it is set. */
 export const INTERRUPT_HARD = 2;
 
-/** Throws TradeError if the hart has something in use that none here could go on with. */
+/** Throws QemuStreamError if the hart has something in use that none here could go on with. */
 export function checkHart(q: QemuHart, id: number): void {
   const fail = (code: string, message: string): never => {
-    throw new TradeError(code, `cpu/${id}: ${message}`);
+    throw new QemuStreamError(code, `cpu/${id}: ${message}`);
   };
-  if (q.mhartid !== BigInt(id)) fail("trade.hart", `mhartid is ${q.mhartid}, expected ${id}`);
+  if (q.mhartid !== BigInt(id)) fail("qemu.hart", `mhartid is ${q.mhartid}, expected ${id}`);
   const extra = q.misaExt & ~MISA_TOLERATED;
   if (extra !== 0n) {
-    fail("trade.extension", `misa has ${misaWords(extra)}, harts here have not: start QEMU with -cpu rv64`);
+    fail("qemu.extension", `misa has ${misaWords(extra)}, harts here have not: start QEMU with -cpu rv64`);
   }
   if (q.virt !== 0n || q.hgatp !== 0n || q.vsatp !== 0n || q.vstvec !== 0n) {
     fail(
-      "trade.hypervisor",
+      "qemu.hypervisor",
       `the guest uses the hypervisor extension (hgatp ${hex(q.hgatp)}, vsatp ${hex(q.vsatp)}), which harts here ` +
         "have not: end its virtual machines and unload kvm, or start QEMU with -cpu rv64,h=off",
     );
   }
   if ((q.mstatus & MSTATUS_VS) !== 0n)
-    fail("trade.vector", "mstatus.VS is on, harts here have no vectors: start QEMU with -cpu rv64,v=off");
+    fail("qemu.vector", "mstatus.VS is on, harts here have no vectors: start QEMU with -cpu rv64,v=off");
   const entry = q.pmp.findIndex(({ config }, i) => i >= PMP_ENTRIES && config !== 0);
-  if (entry >= 0) fail("trade.pmp", `PMP entry ${entry} is in use, harts here have ${PMP_ENTRIES}`);
+  if (entry >= 0) fail("qemu.pmp", `PMP entry ${entry} is in use, harts here have ${PMP_ENTRIES}`);
   const counter = q.mhpmevent.findIndex((event, i) => {
     return i >= FIRST_EVENT_COUNTER && (event & LOW_32) !== 0n && (q.mcountinhibit & bit(i)) === 0n;
   });
   if (counter >= 0) {
     const event = hex(q.mhpmevent[counter]! & LOW_32);
     fail(
-      "trade.counter",
+      "qemu.counter",
       `performance counter ${counter} counts event ${event}, harts here count cycles and instructions alone: ` +
         "end perf in the guest",
     );
   }
   const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
-  if (trigger >= 0) fail("trade.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
+  if (trigger >= 0) fail("qemu.trigger", `debug trigger ${trigger} is set, harts here have none: remove it`);
   // PBMTE says nothing: harts of 7.2 let firmware set it whether they have Svpbmt or not, and it does.
   const more = q.menvcfg & ~(MENVCFG_WRITABLE | MENVCFG_ADUE | MENVCFG_PBMTE);
   if (more !== 0n) {
     fail(
-      "trade.extension",
+      "qemu.extension",
       `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} turn extensions on that harts here have not: start QEMU with -cpu rv64`,
     );
   }
   const mode = satpModeOf(q.satp);
-  if (!isSatpMode(mode)) fail("trade.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
+  if (!isSatpMode(mode)) fail("qemu.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
 }
 
 /** Fills the VMM's copy of a hart. `q` has passed checkHart; interrupt lines and time come later. */

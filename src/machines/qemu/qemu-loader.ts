@@ -1,6 +1,6 @@
 // A stream of any of the three releases into this board. Sections are decoded and checked as they come; the harts, whose
 // interrupt lines and time are the controllers' here, are put together when all have been applied.
-import type { ForeignLoader } from "../../vmm/qemu-profile.ts";
+import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
 import {
   acpiBuildState,
@@ -20,8 +20,8 @@ import { NS_PER_TICK, timeOffset } from "./guest-time.ts";
 import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 import { keepHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
-import { type Release, RELEASES, TradeError } from "./qemu-releases.ts";
-import { foreignSection } from "./qemu-sections.ts";
+import { type Release, RELEASES, QemuStreamError } from "./qemu-releases.ts";
+import { qemuSection } from "./qemu-sections.ts";
 import { RESHAPED } from "./qemu-writer.ts";
 
 /** What the clock here counts to exactly: 28 years. */
@@ -34,7 +34,7 @@ const DROPPED_BLOCKS: readonly string[] = [
   ...["/rom@etc/acpi/tables", "/rom@etc/table-loader", "/rom@etc/acpi/rsdp"],
 ];
 
-export class QemuLoader implements ForeignLoader {
+export class QemuLoader implements QemuStreamLoader {
   readonly sections: readonly Section[];
   readonly #parts: QemuParts;
   readonly #harts: QemuHart[] = [];
@@ -50,7 +50,7 @@ export class QemuLoader implements ForeignLoader {
     const { machine, cpus } = parts;
     const ids = cpus.all.map(({ id }) => id);
     this.sections = [
-      foreignSection({
+      qemuSection({
         idstr: "timer",
         definitions: [clockState],
         check: ({ clock }) => {
@@ -62,7 +62,7 @@ export class QemuLoader implements ForeignLoader {
       this.#mtimerSection(),
       this.#plicSection(),
       this.#fwCfgSection(),
-      foreignSection({ idstr: "virt_acpi_build", definitions: [acpiBuildState], take: () => {} }),
+      qemuSection({ idstr: "virt_acpi_build", definitions: [acpiBuildState], take: () => {} }),
       ...machine.sections.filter((s) => !RESHAPED.includes(s.idstr)),
     ];
   }
@@ -81,7 +81,7 @@ export class QemuLoader implements ForeignLoader {
 
   #hartSections(id: number): Section[] {
     return [
-      foreignSection({
+      qemuSection({
         idstr: "cpu_common",
         instanceId: id,
         definitions: [commonState],
@@ -90,7 +90,7 @@ export class QemuLoader implements ForeignLoader {
         },
         take: () => {},
       }),
-      foreignSection({
+      qemuSection({
         idstr: "cpu",
         instanceId: id,
         definitions: RELEASES.map(hartDefinition),
@@ -106,7 +106,7 @@ export class QemuLoader implements ForeignLoader {
 
   #mtimerSection(): Section {
     const harts = this.#parts.cpus.all.length;
-    return foreignSection({
+    return qemuSection({
       idstr: "riscv_mtimer",
       definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
       // It comes behind the harts and is as long as they are many.
@@ -116,7 +116,7 @@ export class QemuLoader implements ForeignLoader {
         this.#offset = timeOffset(version, this.#clock, state, this.#harts);
         const now = this.#clock / NS_PER_TICK + this.#offset;
         if (now >= 0n && now <= LAST_TICK) return;
-        throw new TradeError("trade.time", `riscv_mtimer: mtime is ${now}, expected 0 to ${LAST_TICK}`);
+        throw new QemuStreamError("qemu.time", `riscv_mtimer: mtime is ${now}, expected 0 to ${LAST_TICK}`);
       },
       take: () => {},
     });
@@ -134,7 +134,7 @@ export class QemuLoader implements ForeignLoader {
       // Lines are the devices', who drive them when they are loaded.
       level: plic.get().level,
     });
-    return foreignSection({
+    return qemuSection({
       idstr: "riscv_sifive_plic",
       definitions: [plicDefinition(contexts / 2)],
       check: (state) => plic.check(ours(state)),
@@ -144,7 +144,7 @@ export class QemuLoader implements ForeignLoader {
 
   #fwCfgSection(): Section {
     const { fwCfg } = this.#parts;
-    return foreignSection({
+    return qemuSection({
       idstr: "fw_cfg",
       definitions: [fwCfgWithAcpiState],
       take: ({ curEntry, curOffset, dmaAddr }) => Object.assign(fwCfg, { curEntry, curOffset, dmaAddr }),
@@ -157,8 +157,8 @@ export class QemuLoader implements ForeignLoader {
       ({ id }) => this.#harts[id] !== undefined && this.#halted[id] !== undefined,
     ).length;
     if (theirs === ours) return;
-    throw new TradeError(
-      "trade.harts",
+    throw new QemuStreamError(
+      "qemu.harts",
       `the stream has ${theirs} harts, this machine has ${ours}: start it with --smp ${theirs}`,
     );
   }
@@ -168,8 +168,9 @@ export class QemuLoader implements ForeignLoader {
     this.#checkHarts();
     const release = this.#release;
     const mtimer = this.#mtimer;
-    if (release === undefined) throw new TradeError("trade.section", "the stream has no section cpu");
-    if (mtimer === undefined) throw new TradeError("trade.section", "the stream has no section riscv_mtimer");
+    if (release === undefined) throw new QemuStreamError("qemu.section", "the stream has no section cpu");
+    if (mtimer === undefined)
+      throw new QemuStreamError("qemu.section", "the stream has no section riscv_mtimer");
     const now = this.#clock / NS_PER_TICK + this.#offset;
     for (const cpu of cpus.all) {
       hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);

@@ -27,7 +27,7 @@ export interface Irqchip {
 }
 
 /** A virtio device as the command lines and refusals need it. */
-export interface TradedVirtio {
+export interface QemuVirtio {
   /** `virtio-blk`, … */
   readonly kind: string;
   /** The device's own size of each queue. */
@@ -48,7 +48,7 @@ export interface QemuParts {
   readonly legacyVirtio: boolean;
   /** What the real-time clock follows: QEMU's follows the host. */
   readonly rtcClock: "host" | "vm";
-  readonly virtio: readonly TradedVirtio[];
+  readonly virtio: readonly QemuVirtio[];
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
   /** The UART's timer is in guest time; call `update` after it was changed. */
   readonly serial: { readonly state: { fifoTimeoutTimer: bigint }; update(): void };

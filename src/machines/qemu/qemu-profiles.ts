@@ -1,5 +1,5 @@
 // The `virt` board as QEMU's streams have it: reading those of three releases, writing as one of them.
-import type { ForeignLoader, ForeignProfiles, StreamProfile } from "../../vmm/qemu-profile.ts";
+import type { QemuStreamLoader, QemuStreams, QemuProfile } from "../../vmm/qemu-profile.ts";
 import { commandLines } from "./command-lines.ts";
 import { QemuLoader } from "./qemu-loader.ts";
 import type { QemuParts } from "./qemu-parts.ts";
@@ -7,7 +7,7 @@ import { refusals } from "./qemu-refusals.ts";
 import { RELEASES, releaseNamed } from "./qemu-releases.ts";
 import { sectionsToWrite } from "./qemu-writer.ts";
 
-export class QemuProfiles implements ForeignProfiles {
+export class QemuProfiles implements QemuStreams {
   readonly names: readonly string[] = RELEASES.map((r) => r.name);
   readonly #parts: QemuParts;
 
@@ -15,7 +15,7 @@ export class QemuProfiles implements ForeignProfiles {
     this.#parts = parts;
   }
 
-  profile(name: string): StreamProfile {
+  profile(name: string): QemuProfile {
     const release = releaseNamed(name);
     const parts = this.#parts;
     return {
@@ -28,7 +28,7 @@ export class QemuProfiles implements ForeignProfiles {
     };
   }
 
-  loader(): ForeignLoader {
+  loader(): QemuStreamLoader {
     return new QemuLoader(this.#parts);
   }
 }

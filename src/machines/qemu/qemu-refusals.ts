@@ -12,7 +12,7 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
   const found: Refusal[] = [];
   if (machine.vm.builtinFirmware) {
     found.push({
-      code: "trade.firmware",
+      code: "qemu.firmware",
       message: "Wherry's built-in firmware owns machine mode: QEMU's harts would have none",
       cure: "start the guest with --firmware FILE (OpenSBI)",
     });
@@ -23,21 +23,21 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
     );
     if (missing.length > 0) {
       found.push({
-        code: "trade.extensions",
+        code: "qemu.extensions",
         message: `the guest was told of ${missing.join(", ")}, which harts of ${release.name} have not`,
         cure: `start the guest with fewer extensions (--isa ${release.name}), or move it to a newer QEMU`,
       });
     }
   } else if (kept.release.generation > release.generation) {
     found.push({
-      code: "trade.extensions",
+      code: "qemu.extensions",
       message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,
       cure: `move it to ${kept.release.name} or newer`,
     });
   }
   if (rtcClock === "vm") {
     found.push({
-      code: "trade.rtc",
+      code: "qemu.rtc",
       message: "the real-time clock follows the guest's time, QEMU's follows the host's: the date would jump",
       cure: "start the guest with --rtc clock=host, and without --icount",
     });
@@ -46,14 +46,14 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
     const large = queueSizes().findIndex((size, i) => size > (queues[i] ?? 0));
     if (release.ownQueueSizes && large >= 0) {
       found.push({
-        code: "trade.queue-size",
+        code: "qemu.queue-size",
         message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} takes at most ${queues[large]}`,
         cure: "move it to an older release, or restart the guest there",
       });
     }
     if (kind === "virtio-console" && (guestFeatures() & VIRTIO_CONSOLE_F_SIZE) !== 0n) {
       found.push({
-        code: "trade.features",
+        code: "qemu.features",
         message: "virtio-console: the guest uses VIRTIO_CONSOLE_F_SIZE, which QEMU does not offer",
         cure: "start the guest with a console that has no size",
       });
@@ -63,6 +63,6 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
 }
 
 /** What guests may be told of so that they can go to `release`. */
-export function tradableExtensions(isaExtensions: readonly string[], release: Release): string[] {
+export function sharedExtensions(isaExtensions: readonly string[], release: Release): string[] {
   return isaExtensions.filter((e) => !(e in release.extensions) || release.extensions[e] !== undefined);
 }

@@ -1,9 +1,9 @@
-// The three releases of QEMU that machines are traded with (Debian 12, 13 and 13's backports), as far as the streams of
+// The three releases of QEMU that machines move to and from (Debian 12, 13 and 13's backports), as far as the streams of
 // their RISC-V `virt` boards differ. Facts of the VMDESCRIPTIONs that they print with their own streams.
 import { WherryError } from "../../base/errors.ts";
 
 /** A stream of QEMU's that cannot become this machine, or a machine that cannot become such a stream. */
-export class TradeError extends WherryError {}
+export class QemuStreamError extends WherryError {}
 
 export interface Release {
   /** `qemu-7.2`. */
@@ -95,10 +95,10 @@ export const RELEASES: readonly Release[] = [
   },
 ];
 
-/** Throws TradeError for a name that is none of theirs. */
+/** Throws QemuStreamError for a name that is none of theirs. */
 export function releaseNamed(name: string): Release {
   const release = RELEASES.find((r) => r.name === name);
   if (release !== undefined) return release;
   const names = RELEASES.map((r) => r.name).join(", ");
-  throw new TradeError("trade.profile", `profile ${JSON.stringify(name)}: expected one of ${names}`);
+  throw new QemuStreamError("qemu.profile", `profile ${JSON.stringify(name)}: expected one of ${names}`);
 }

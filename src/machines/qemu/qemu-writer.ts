@@ -19,7 +19,7 @@ import { hartDefinition, NOT_ARMED } from "./qemu-hart-state.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
-import { foreignSection } from "./qemu-sections.ts";
+import { qemuSection } from "./qemu-sections.ts";
 
 /** Sections of Wherry's own profile that a QEMU has in another shape, or not at all. */
 export const RESHAPED: readonly string[] = [
@@ -32,14 +32,14 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
   const now = (): bigint => machine.vm.clock.read();
   const take = (): void => {};
   const hartOf = (cpu: Cpu) => hartToQemu(cpu, release, keptHart(cpu), surroundings(parts, cpu.id, now()));
-  const clock = foreignSection({
+  const clock = qemuSection({
     idstr: "timer",
     definitions: [clockState],
     get: () => ({ ...clockState.create(), clock: now() * NS_PER_TICK }),
     take,
   });
   const cpuSections = cpus.all.flatMap((cpu) => [
-    foreignSection({
+    qemuSection({
       idstr: "cpu_common",
       instanceId: cpu.id,
       definitions: [commonState],
@@ -50,7 +50,7 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
       }),
       take,
     }),
-    foreignSection({
+    qemuSection({
       idstr: "cpu",
       instanceId: cpu.id,
       definitions: [hartDefinition(release)],
@@ -58,7 +58,7 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
       take,
     }),
   ]);
-  const mtimer = foreignSection({
+  const mtimer = qemuSection({
     idstr: "riscv_mtimer",
     definitions: [mtimerDefinition(release.mtimer, harts)],
     get: () => {
@@ -69,7 +69,7 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
     },
     take,
   });
-  const plic = foreignSection({
+  const plic = qemuSection({
     idstr: "riscv_sifive_plic",
     definitions: [plicDefinition(harts)],
     get: () => plicToQemu(parts.irqchip.plic.get()),

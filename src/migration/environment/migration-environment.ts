@@ -3,7 +3,7 @@
 import type { SetTimer } from "../../base/clock.ts";
 import type { Compression } from "./page-compression.ts";
 
-export interface MigrationHost {
+export interface MigrationEnvironment {
   /** Monotonic milliseconds. */
   nowMs(): number;
   setTimer: SetTimer;
@@ -27,7 +27,7 @@ interface Globals {
 }
 const globals = globalThis as unknown as Globals;
 
-export const defaultHost: MigrationHost = {
+export const defaultEnvironment: MigrationEnvironment = {
   nowMs: () => globals.performance.now(),
   setTimer: (delayMs, fire) => {
     const timer = globals.setTimeout(fire, delayMs);
@@ -41,19 +41,19 @@ export const defaultHost: MigrationHost = {
   randomBytes: (length) => globals.crypto.getRandomValues(new Uint8Array(length)),
 };
 
-export function sleep(host: MigrationHost, ms: number): Promise<void> {
-  return new Promise((resolve) => host.setTimer(ms, resolve));
+export function sleep(environment: MigrationEnvironment, ms: number): Promise<void> {
+  return new Promise((resolve) => environment.setTimer(ms, resolve));
 }
 
 /** `promise`, or a rejection with `error()` after `ms`. The loser's outcome is dropped. */
 export function withTimeout<T>(
-  host: MigrationHost,
+  environment: MigrationEnvironment,
   promise: Promise<T>,
   ms: number,
   error: () => Error,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = host.setTimer(ms, () => reject(error()));
+    const timer = environment.setTimer(ms, () => reject(error()));
     promise.then(
       (value) => {
         timer.cancel();

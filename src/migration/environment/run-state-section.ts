@@ -17,7 +17,7 @@ export function isMovable(state: RunState): boolean {
  * As QEMU writes it: a machine that cannot go on as it was (moved already, or its guest panicked) arrives paused. The
  * rest of the field is QEMU's since 9.0: whether a suspended guest was stopped.
  */
-export function foreignGlobalStateSection(loaded: (state: RunState) => void): Section {
+export function qemuGlobalStateSection(loaded: (state: RunState) => void): Section {
   const section = globalStateSection("paused", loaded);
   return {
     ...section,

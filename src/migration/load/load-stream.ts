@@ -1,5 +1,5 @@
 // A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of Wherry's own
-// profile or QEMU's is told by its configuration or its first device section (foreign-load.ts has what differs).
+// profile or QEMU's is told by its configuration or its first device section (qemu-load.ts has what differs).
 // RAM is written in place on the way. Every error says which section or RAM chunk, where, and what to do.
 // The caller sees to it that a machine whose load failed never runs.
 import { ByteReader, EndOfBytes } from "../../base/bytes.ts";
@@ -8,11 +8,11 @@ import { decodeUtf8, quoted } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
-import type { ForeignLoader } from "../../vmm/qemu-profile.ts";
+import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
 import { CAPABILITIES_SUBSECTION, decodeCapabilities } from "../../stream/capabilities.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "../../stream/migration-error.ts";
-import { applyError, ForeignSections } from "./qemu-load.ts";
+import { applyError, QemuSections } from "./qemu-load.ts";
 import { globalStateSection } from "../environment/run-state-section.ts";
 import {
   checkIntegrityLength,
@@ -21,7 +21,7 @@ import {
   UnitLog,
   verifyUnits,
 } from "../../stream/integrity.ts";
-import { type ForeignRam, type RamChannels, RamReader } from "../ram/ram-load.ts";
+import { type QemuRam, type RamChannels, RamReader } from "../ram/ram-load.ts";
 import { type Head, SectionReader } from "../../stream/section-reader.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
 import {
@@ -64,8 +64,8 @@ export class StreamLoader {
   readonly #reader: SectionReader;
   readonly #ram: RamReader;
   /** What reads QEMU's streams; undefined if this board knows none. */
-  readonly #foreignLoader: ForeignLoader | undefined;
-  #foreign: ForeignSections | undefined;
+  readonly #qemuLoader: QemuStreamLoader | undefined;
+  #qemu: QemuSections | undefined;
   readonly #sections = new Map<string, Section>();
   readonly #apply: { section: Section; apply: () => void }[] = [];
   #table: IntegrityTable | undefined;
@@ -76,17 +76,17 @@ export class StreamLoader {
     this.#stream = stream;
     this.#onCommand = onCommand;
     this.#reader = new SectionReader(stream);
-    const loader = machine.foreign?.loader();
-    this.#foreignLoader = loader;
-    const foreignRam = loader && this.#foreignRam(loader, channels);
-    this.#ram = new RamReader(machine.memory, stream, this.#units, foreignRam);
+    const loader = machine.qemu?.loader();
+    this.#qemuLoader = loader;
+    const qemuRam = loader && this.#qemuRam(loader, channels);
+    this.#ram = new RamReader(machine.memory, stream, this.#units, qemuRam);
     const globalState = globalStateSection("paused", (state) => {
       this.runState = state;
     });
     for (const s of [...machine.sections, globalState]) this.#sections.set(`${s.idstr}/${s.instanceId}`, s);
   }
 
-  #foreignRam(loader: ForeignLoader, channels: RamChannels | undefined): ForeignRam {
+  #qemuRam(loader: QemuStreamLoader, channels: RamChannels | undefined): QemuRam {
     const isOwn = () => this.moveId !== undefined;
     return {
       droppedBlock: (name) => loader.droppedBlock(name),
@@ -98,8 +98,8 @@ export class StreamLoader {
   }
 
   /** True once the stream is known to be QEMU's. */
-  get isForeign(): boolean {
-    return this.#foreign !== undefined;
+  get isQemu(): boolean {
+    return this.#qemu !== undefined;
   }
 
   /**
@@ -113,14 +113,13 @@ export class StreamLoader {
     await this.#readRam();
     await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
     let head = await this.#reader.head();
-    const loader = this.#foreignLoader;
-    const isForeign =
-      loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
+    const loader = this.#qemuLoader;
+    const isQemu = loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
     const { where } = this.#stream;
-    this.#ram.checkComplete(isForeign);
+    this.#ram.checkComplete(isQemu);
     this.#stream.where = where;
-    if (isForeign) {
-      await this.#foreignState(loader, head);
+    if (isQemu) {
+      await this.#qemuState(loader, head);
       return;
     }
     while (head.idstr !== INTEGRITY_IDSTR) {
@@ -131,28 +130,28 @@ export class StreamLoader {
     await this.#integrity(head);
   }
 
-  async #foreignState(loader: ForeignLoader, first: Head): Promise<void> {
-    const foreign = new ForeignSections(this.#machine, loader, this.#stream, this.#reader);
-    this.#foreign = foreign;
-    await foreign.section(first);
+  async #qemuState(loader: QemuStreamLoader, first: Head): Promise<void> {
+    const qemu = new QemuSections(this.#machine, loader, this.#stream, this.#reader);
+    this.#qemu = qemu;
+    await qemu.section(first);
     for (;;) {
       const next = await this.#commandsBefore(
         [QEMU_VM.SECTION_FULL, QEMU_VM.EOF],
         "a device section or the end",
       );
       if (next === QEMU_VM.EOF) break;
-      await foreign.section(await this.#reader.head());
+      await qemu.section(await this.#reader.head());
     }
-    foreign.checkComplete();
+    qemu.checkComplete();
   }
 
   /** Applies all device state in the order of the stream. A throw leaves the machine unusable. */
   apply(): void {
     const { cpus } = this.#machine;
     cpus.synchronizeAllPreLoad();
-    if (this.#foreign !== undefined) {
-      this.#foreign.apply();
-      this.runState = this.#foreign.runState;
+    if (this.#qemu !== undefined) {
+      this.#qemu.apply();
+      this.runState = this.#qemu.runState;
     }
     for (const { section, apply } of this.#apply) {
       try {
@@ -216,7 +215,7 @@ export class StreamLoader {
    * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where the other
    * side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read that still waits then.
    */
-  async readForeignTrailer(late?: Promise<void>): Promise<void> {
+  async readQemuTrailer(late?: Promise<void>): Promise<void> {
     const stream: StreamReader = this.#stream;
     stream.where = () => "end of the stream";
     await stream.need(1);
@@ -306,7 +305,7 @@ export class StreamLoader {
       this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
       return;
     }
-    const isKnown = this.#foreignLoader !== undefined && isFirst;
+    const isKnown = this.#qemuLoader !== undefined && isFirst;
     if (isKnown && name === CAPABILITIES_SUBSECTION) await this.#capabilities();
     else if (isKnown && name === PAGE_BITS_SUBSECTION) await this.#pageBits();
     else if (isKnown && name === UUID_SUBSECTION) {

@@ -7,7 +7,12 @@ import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { acceptCommand } from "./qemu-load.ts";
-import { defaultHost, type MigrationHost, sleep, withTimeout } from "../environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+  sleep,
+  withTimeout,
+} from "../environment/migration-environment.ts";
 import { StreamLoader } from "./load-stream.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
 import { MultifdReceiver } from "../ram/multifd-load.ts";
@@ -24,7 +29,7 @@ export interface DestinationOptions {
   readonly resolveWaitMs?: number;
   /** A source that uses multifd has so many channels (default 2); `required`: it must use them. */
   readonly multifd?: { readonly required: boolean; readonly channels: number };
-  readonly host?: MigrationHost;
+  readonly environment?: MigrationEnvironment;
 }
 
 /** `lost`: loaded, but the connection went before GO. */
@@ -53,7 +58,7 @@ export class MigrationDestination {
   /** Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`. */
   readonly released: Promise<void>;
   readonly #machine: Machine;
-  readonly #host: MigrationHost;
+  readonly #environment: MigrationEnvironment;
   readonly #resolveWaitMs: number;
   readonly #multifd: MultifdReceiver;
   /** Connections that have not said what they are. */
@@ -74,12 +79,12 @@ export class MigrationDestination {
 
   constructor(machine: Machine, options: DestinationOptions = {}) {
     this.#machine = machine;
-    this.#host = options.host ?? defaultHost;
+    this.#environment = options.environment ?? defaultEnvironment;
     this.autostart = options.autostart ?? true;
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
     const multifd = options.multifd ?? { required: false, channels: 2 };
     this.#multifd = new MultifdReceiver({
-      host: this.#host,
+      environment: this.#environment,
       settled: () => this.#settled(),
       ...multifd,
     });
@@ -106,12 +111,12 @@ export class MigrationDestination {
     this.#channels.add(channel);
     try {
       const late = () => new MigrationError("migration.timeout", "the connection says nothing");
-      const greeting = withTimeout(this.#host, reader.need(4), GREETING_TIMEOUT_MS, late);
+      const greeting = withTimeout(this.#environment, reader.need(4), GREETING_TIMEOUT_MS, late);
       this.#greetings.add(greeting);
       await greeting.finally(() => this.#greetings.delete(greeting));
       const magic = reader.peekU32();
       if (magic === RESOLVE_MAGIC) {
-        const asked = await withTimeout(this.#host, readResolve(reader), GREETING_TIMEOUT_MS, late);
+        const asked = await withTimeout(this.#environment, readResolve(reader), GREETING_TIMEOUT_MS, late);
         await this.#answer(channel, asked);
       } else if (magic === QEMU_VM_FILE_MAGIC && this.#state === "listening") {
         this.#channel = channel;
@@ -140,9 +145,9 @@ export class MigrationDestination {
 
   /** All connections that were made until now are accepted, and have said what they are (or too long nothing). */
   async #settled(): Promise<void> {
-    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#host.breathe();
+    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.breathe();
     await Promise.allSettled(this.#greetings);
-    await this.#host.breathe();
+    await this.#environment.breathe();
   }
 
   /**
@@ -173,8 +178,8 @@ export class MigrationDestination {
     abandoned.catch(() => {});
     try {
       await Promise.race([loader.readState(), abandoned, this.#multifd.failed]);
-      if (loader.isForeign) {
-        await this.#takeForeign(channel, reader, loader, abandoned);
+      if (loader.isQemu) {
+        await this.#takeQemu(channel, reader, loader, abandoned);
         return;
       }
       loader.apply();
@@ -209,7 +214,7 @@ export class MigrationDestination {
     }
     // Only who has given the move an id knows our own messages.
     const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
-    const identity = isNamed ? this.#host.ownIdentity?.() : undefined;
+    const identity = isNamed ? this.#environment.ownIdentity?.() : undefined;
     if (identity !== undefined) await channel.write(processMessage(identity));
     await channel.write(pongMessage(cookie));
   }
@@ -246,14 +251,14 @@ export class MigrationDestination {
    * applied and the drives are taken. A source with a return path waits for our word, and takes the machine back if the
    * connection ends before it.
    */
-  async #takeForeign(
+  async #takeQemu(
     channel: Channel,
     reader: StreamReader,
     loader: StreamLoader,
     abandoned: Promise<never>,
   ): Promise<void> {
-    const late = this.#hasReturnPath ? sleep(this.#host, VMDESCRIPTION_TIMEOUT_MS) : undefined;
-    await Promise.race([loader.readForeignTrailer(late), abandoned]);
+    const late = this.#hasReturnPath ? sleep(this.#environment, VMDESCRIPTION_TIMEOUT_MS) : undefined;
+    await Promise.race([loader.readQemuTrailer(late), abandoned]);
     await this.#multifd.finish();
     let isGone = false;
     if (this.#hasReturnPath) {
@@ -266,14 +271,14 @@ export class MigrationDestination {
     if (this.#state === "failed") return;
     this.#state = "starting";
     await this.#machine.activateDrives();
-    await this.#host.breathe();
+    await this.#environment.breathe();
     if (isGone) {
       await this.#machine.inactivateDrives();
       reader.fail("migration.connection", `the connection was lost; ${reader.endAdvice}`);
     }
     if (this.#hasReturnPath) {
       try {
-        await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+        await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
       } catch (error) {
         // It must not reach QEMU later, when the machine is no more.
         channel.abort(error as Error);
@@ -285,7 +290,7 @@ export class MigrationDestination {
     this.#machine.startBlocker = undefined;
     channel.close().catch(() => {});
     const over = () => this.#hangUp(new MigrationError("migration.connection", "the move is over"));
-    this.#lingering = this.#host.setTimer(LINGER_MS, over);
+    this.#lingering = this.#environment.setTimer(LINGER_MS, over);
     await this.#run(loader);
     this.#release();
   }
@@ -296,7 +301,7 @@ export class MigrationDestination {
       const sink = new Uint8Array(65536);
       while ((await channel.read(sink)) > 0);
     };
-    await withTimeout(this.#host, drain(), LINGER_MS, () => new Error("the source does not close"));
+    await withTimeout(this.#environment, drain(), LINGER_MS, () => new Error("the source does not close"));
   }
 
   /** The stream ended between the final PONG and GO. */
@@ -310,7 +315,7 @@ export class MigrationDestination {
     }
     channel.abort(cause);
     this.#state = "lost";
-    const timer = this.#host.setTimer(this.#resolveWaitMs, () => this.#abandon(cause));
+    const timer = this.#environment.setTimer(this.#resolveWaitMs, () => this.#abandon(cause));
     await this.released;
     timer.cancel();
   }
@@ -338,7 +343,7 @@ export class MigrationDestination {
     machine.startBlocker = undefined;
     try {
       // The word that we run is on its way before we do, so if this process dies now the source hears it.
-      await withTimeout(this.#host, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+      await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
     } catch {
       // The source will ask.
     }
@@ -395,6 +400,6 @@ export class MigrationDestination {
   }
 
   async #started(): Promise<void> {
-    while (this.#state === "starting") await this.#host.breathe();
+    while (this.#state === "starting") await this.#environment.breathe();
   }
 }

@@ -1,14 +1,14 @@
-// Device sections of a stream that QEMU wrote: found by name among those that the board's ForeignLoader knows, some
+// Device sections of a stream that QEMU wrote: found by name among those that the board's QemuStreamLoader knows, some
 // dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar: each section's footer,
 // each field's check. Left out: live sections other than RAM (block migration, dirty bitmaps), which are refused.
 import { messageOf } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 import type { Machine } from "../../vmm/machine.ts";
-import type { ForeignLoader } from "../../vmm/qemu-profile.ts";
+import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Section } from "../../state/section.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import { foreignGlobalStateSection } from "../environment/run-state-section.ts";
+import { qemuGlobalStateSection } from "../environment/run-state-section.ts";
 import { FOOTER_BYTES, type Head, SectionReader } from "../../stream/section-reader.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
 import { MIG_CMD, QEMU_VM } from "../../stream/wire.ts";
@@ -19,23 +19,23 @@ const NEXT_HEAD_BYTES = 1 + 4 + 1;
 const keyOf = (section: { readonly idstr: string; readonly instanceId: number }) =>
   `${section.idstr}/${section.instanceId}`;
 
-export class ForeignSections {
+export class QemuSections {
   /** QEMU leaves globalstate out of old machine types: what was saved then ran. */
   runState: RunState = "running";
   readonly #machine: Machine;
-  readonly #loader: ForeignLoader;
+  readonly #loader: QemuStreamLoader;
   readonly #stream: StreamReader;
   readonly #reader: SectionReader;
   readonly #known = new Map<string, Section>();
   readonly #come = new Set<string>();
   readonly #apply: { section: Section; apply: () => void }[] = [];
 
-  constructor(machine: Machine, loader: ForeignLoader, stream: StreamReader, reader: SectionReader) {
+  constructor(machine: Machine, loader: QemuStreamLoader, stream: StreamReader, reader: SectionReader) {
     this.#machine = machine;
     this.#loader = loader;
     this.#stream = stream;
     this.#reader = reader;
-    const globalState = foreignGlobalStateSection((state) => {
+    const globalState = qemuGlobalStateSection((state) => {
       this.runState = state;
     });
     for (const section of [...loader.sections, globalState]) this.#known.set(keyOf(section), section);

@@ -8,7 +8,7 @@ import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Channel } from "../../stream/channel.ts";
 import type { Compression, CompressionMethod, Decompressor } from "../environment/page-compression.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import type { MigrationHost } from "../environment/migration-environment.ts";
+import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import {
   decodeMultifdHello,
   decodeMultifdPacket,
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const PACKET_BYTES = multifdPacketBytes(PAGE_SIZE);
 
 export interface MultifdReceiverOptions {
-  readonly host: MigrationHost;
+  readonly environment: MigrationEnvironment;
   /** Capability multifd is on: the source must use channels. Without it they are used if any come. */
   readonly required: boolean;
   /** How many there are. */
@@ -146,7 +146,7 @@ export class MultifdReceiver implements RamChannels {
     await this.#options.settled();
     await Promise.allSettled(this.#hellos);
     // Whoever waited for the hello goes first.
-    await this.#options.host.breathe();
+    await this.#options.environment.breathe();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -156,12 +156,12 @@ export class MultifdReceiver implements RamChannels {
   }
 
   async synchronize(isMarked: boolean): Promise<void> {
-    const { required, channels, host } = this.#options;
+    const { required, channels, environment } = this.#options;
     this.#reached++;
     if (this.#reached === 1) await this.#settled();
     if (this.#failure !== undefined) throw this.#failure;
     if (required || isMarked || this.#channels.size > 0) {
-      const late = host.setTimer(CONNECT_TIMEOUT_MS, () => {
+      const late = environment.setTimer(CONNECT_TIMEOUT_MS, () => {
         const { size } = this.#channels;
         if (size === channels) return;
         this.#fail(
@@ -306,7 +306,7 @@ export class MultifdReceiver implements RamChannels {
     method: Exclude<MultifdPacket["compression"], "none">,
     at: number,
   ): Decompressor {
-    const compression: Compression | undefined = this.#options.host.compression;
+    const compression: Compression | undefined = this.#options.environment.compression;
     if ((method !== "zlib" && method !== "zstd") || compression === undefined) {
       const have = compression === undefined ? "none" : "none, zlib or zstd";
       reader.fail(

@@ -6,7 +6,7 @@ import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Channel } from "../../stream/channel.ts";
 import type { Compressor } from "../environment/page-compression.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import type { MigrationHost } from "../environment/migration-environment.ts";
+import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import {
   encodeMultifdHello,
   encodeMultifdPacket,
@@ -20,7 +20,7 @@ const PACKET_PAGES = multifdPacketPages(PAGE_SIZE);
 const NO_UUID = new Uint8Array(16);
 
 export interface MultifdSenderOptions {
-  readonly host: MigrationHost;
+  readonly environment: MigrationEnvironment;
   readonly channels: number;
   readonly compression: "none" | "zlib" | "zstd";
   /** The compression's own; 1 is QEMU's default. */
@@ -64,7 +64,7 @@ export class MultifdSender implements RamSendChannels {
 
   /** Connects all channels, after the main one. Rejects with MigrationError, or as `connect` does. */
   static async open(connect: () => Promise<Channel>, options: MultifdSenderOptions): Promise<MultifdSender> {
-    const { compression } = options.host;
+    const { compression } = options.environment;
     if (options.compression !== "none" && compression === undefined) {
       throw new MigrationError(
         "migration.multifd",

@@ -5,13 +5,13 @@ import { ByteWriter } from "../../base/bytes.ts";
 import { GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import { UnitLog } from "../../stream/integrity.ts";
 import { encodeMappedRamHeader, placeMappedRam } from "../../stream/mapped-ram.ts";
-import { type ForeignRam, RamReader } from "./ram-load.ts";
+import { type QemuRam, RamReader } from "./ram-load.ts";
 import { StreamReader } from "../../stream/stream-reader.ts";
 import { RAM_SAVE_FLAG } from "../../stream/wire.ts";
 
 const { ZERO, MEM_SIZE, PAGE, EOS, CONTINUE, XBZRLE, HOOK, COMPRESS_PAGE, MULTIFD_FLUSH } = RAM_SAVE_FLAG;
 const PAGES = 4;
-const FOREIGN: ForeignRam = {
+const QEMU: QemuRam = {
   droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
   capabilities: [],
 };
@@ -56,14 +56,14 @@ const RAM: [string, number] = ["ram", PAGES * PAGE_SIZE];
 /** The first byte of each page after these sections. */
 async function load(
   sections: readonly Uint8Array[],
-  foreign: ForeignRam | undefined,
+  qemu: QemuRam | undefined,
   piece = 1000,
 ): Promise<number[]> {
   const target = memory();
   const stream = new StreamReader(memorySource(Buffer.concat(sections), piece));
-  const reader = new RamReader(target, stream, new UnitLog(), foreign);
+  const reader = new RamReader(target, stream, new UnitLog(), qemu);
   for (const _ of sections) await reader.records();
-  reader.checkComplete(foreign !== undefined);
+  reader.checkComplete(qemu !== undefined);
   return Array.from({ length: PAGES }, (_, i) => target.bytes[i * PAGE_SIZE]!);
 }
 
@@ -80,13 +80,13 @@ describe("records of QEMU", () => {
       .head(PAGE_SIZE, ZERO | CONTINUE);
     zero.out.u8(0);
     for (const piece of [1, 7, 4096, 100_000])
-      expect(await load([first, round, zero.end()], FOREIGN, piece)).toEqual([9, 0, 3, 0]);
+      expect(await load([first, round, zero.end()], QEMU, piece)).toEqual([9, 0, 3, 0]);
   });
 
   test("a page may be filled with a byte (as old releases did)", async () => {
     const filled = records().list(RAM).head(PAGE_SIZE, ZERO, "ram");
     filled.out.u8(7);
-    expect(await load([filled.end()], FOREIGN)).toEqual([0, 7, 0, 0]);
+    expect(await load([filled.end()], QEMU)).toEqual([0, 7, 0, 0]);
     await expect(load([filled.out.finish()], undefined)).rejects.toThrow(
       /a page filled with 0x7, expected 0x0/,
     );
@@ -100,7 +100,7 @@ describe("records of QEMU", () => {
       .page(PAGE_SIZE, 3, "/rom@etc/acpi/tables")
       .page(PAGE_SIZE, 4, "ram")
       .end();
-    expect(await load([bytes], FOREIGN)).toEqual([2, 4, 0, 0]);
+    expect(await load([bytes], QEMU)).toEqual([2, 4, 0, 0]);
   });
 
   test("a delta changes the page that is there", async () => {
@@ -112,15 +112,15 @@ describe("records of QEMU", () => {
       .u8(1)
       .u16(3)
       .bytes(Uint8Array.of(0, 1, 8));
-    expect(await load([bytes.end()], FOREIGN)).toEqual([8, 0, 0, 0]);
+    expect(await load([bytes.end()], QEMU)).toEqual([8, 0, 0, 0]);
     const damaged = records().list(RAM).head(0, XBZRLE, "ram");
     damaged.out.u8(1).u16(2).bytes(Uint8Array.of(0, 0));
-    await expect(load([damaged.end()], FOREIGN)).rejects.toThrow(
+    await expect(load([damaged.end()], QEMU)).rejects.toThrow(
       /XBZRLE byte 2 of 2: a run of no bytes.*another copy/,
     );
     const unknown = records().list(RAM).head(0, XBZRLE, "ram");
     unknown.out.u8(2).u16(0);
-    await expect(load([unknown.end()], FOREIGN)).rejects.toThrow(/a delta of encoding 2/);
+    await expect(load([unknown.end()], QEMU)).rejects.toThrow(/a delta of encoding 2/);
   });
 
   test("synchronisation points: at the end of each section, or where they are marked", async () => {
@@ -134,7 +134,7 @@ describe("records of QEMU", () => {
       const second = records().page(0, 1, "ram");
       if (marked) first.head(0, MULTIFD_FLUSH);
       if (marked) second.head(0, MULTIFD_FLUSH).head(0, MULTIFD_FLUSH);
-      await load([first.end(), second.end()], { ...FOREIGN, channels });
+      await load([first.end(), second.end()], { ...QEMU, channels });
       expect(events).toEqual(marked ? ["begin", "sync", "sync", "sync"] : ["begin", "sync", "sync"]);
     }
   });
@@ -174,7 +174,7 @@ describe("refused", () => {
       /continues a RAM block, but none came/,
     ],
   ])("case %#", async (bytes, message) => {
-    await expect(load([bytes.end()], FOREIGN)).rejects.toThrow(message);
+    await expect(load([bytes.end()], QEMU)).rejects.toThrow(message);
   });
 
   test("256 blocks and no more", async () => {
@@ -186,7 +186,7 @@ describe("refused", () => {
             .list(...many)
             .end(),
         ],
-        FOREIGN,
+        QEMU,
       ),
     ).rejects.toThrow(/more than 256 RAM blocks/);
   });
@@ -194,8 +194,8 @@ describe("refused", () => {
   test("RAM that lies in a file of its own", async () => {
     const bytes = records().head(RAM[1], MEM_SIZE);
     bytes.out.countedString("ram").u64(BigInt(RAM[1])).u64(0x8000_0000n);
-    const foreign = { ...FOREIGN, capabilities: ["x-ignore-shared"] };
-    await expect(load([bytes.end()], foreign)).rejects.toThrow(
+    const qemu = { ...QEMU, capabilities: ["x-ignore-shared"] };
+    await expect(load([bytes.end()], qemu)).rejects.toThrow(
       /switch the capability x-ignore-shared off in the source/,
     );
   });
@@ -212,7 +212,7 @@ describe("refused", () => {
 });
 
 describe("mapped-ram", () => {
-  const foreign = { ...FOREIGN, capabilities: ["mapped-ram"] };
+  const qemu = { ...QEMU, capabilities: ["mapped-ram"] };
   /** A file with the pages of `bits`, each filled with its number from 1. */
   function file(bits: number, change: Partial<ReturnType<typeof placeMappedRam>> = {}): Uint8Array {
     const { out } = records().head(RAM[1], MEM_SIZE);
@@ -231,23 +231,23 @@ describe("mapped-ram", () => {
 
   test("pages of the bitmap are read, the others are zeros", async () => {
     for (const piece of [1000, 2 ** 22]) {
-      expect(await load([file(0b1011)], foreign, piece)).toEqual([1, 2, 0, 4]);
-      expect(await load([file(0)], foreign, piece)).toEqual([0, 0, 0, 0]);
+      expect(await load([file(0b1011)], qemu, piece)).toEqual([1, 2, 0, 4]);
+      expect(await load([file(0)], qemu, piece)).toEqual([0, 0, 0, 0]);
     }
   });
 
   test("a file that is cut says so", async () => {
     const bytes = file(0b1111);
-    await expect(load([bytes.subarray(0, bytes.length - 5000)], foreign)).rejects.toThrow(
+    await expect(load([bytes.subarray(0, bytes.length - 5000)], qemu)).rejects.toThrow(
       /ends \d+ bytes too early/,
     );
   });
 
   test("a damaged header is refused before anything is looked for", async () => {
-    await expect(load([file(1, { pagesOffset: 2 ** 50 })], foreign)).rejects.toThrow(
+    await expect(load([file(1, { pagesOffset: 2 ** 50 })], qemu)).rejects.toThrow(
       /its pages are at file offset/,
     );
-    await expect(load([file(1, { pageSize: 8192 })], foreign)).rejects.toThrow(
+    await expect(load([file(1, { pageSize: 8192 })], qemu)).rejects.toThrow(
       /pages of 8192 bytes, expected 4096/,
     );
   });

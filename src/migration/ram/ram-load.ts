@@ -37,7 +37,7 @@ export interface RamChannels {
 }
 
 /** What a stream of QEMU may have that our own has not. */
-export interface ForeignRam {
+export interface QemuRam {
   /** Why a block that this machine lacks is read and dropped; undefined refuses it. */
   droppedBlock(name: string): string | undefined;
   /** Of the configuration, which has been read when RAM begins: `mapped-ram`, `x-ignore-shared`. */
@@ -49,18 +49,18 @@ export class RamReader {
   readonly #memory: GuestMemory;
   readonly #stream: StreamReader;
   readonly #units: UnitLog;
-  readonly #foreign: ForeignRam | undefined;
+  readonly #qemu: QemuRam | undefined;
   readonly #targets = new Map<string, RamTarget>();
   /** Of the last record, of whichever section: QEMU's CONTINUE goes on across sections. */
   #target: RamTarget | undefined;
   /** Releases before 8.1 synchronise multifd's channels at the end of each section, later ones where they say so. */
   #flushes = false;
 
-  constructor(memory: GuestMemory, stream: StreamReader, units: UnitLog, foreign?: ForeignRam) {
+  constructor(memory: GuestMemory, stream: StreamReader, units: UnitLog, qemu?: QemuRam) {
     this.#memory = memory;
     this.#stream = stream;
     this.#units = units;
-    this.#foreign = foreign;
+    this.#qemu = qemu;
   }
 
   /** Records of one section up to and with its EOS. */
@@ -75,13 +75,13 @@ export class RamReader {
       const offset = high * 2 ** 32 + (low - flags);
       if (flags === RAM_SAVE_FLAG.EOS) {
         if (offset !== 0) this.#damaged(`expected the end of the section, found ${hex(offset + flags)}`, at);
-        if (!this.#flushes) await this.#foreign?.channels?.synchronize(false);
+        if (!this.#flushes) await this.#qemu?.channels?.synchronize(false);
         return;
       }
       if (flags === RAM_SAVE_FLAG.MEM_SIZE) await this.#sizes(offset, at);
-      else if (flags === RAM_SAVE_FLAG.MULTIFD_FLUSH && this.#foreign !== undefined) {
+      else if (flags === RAM_SAVE_FLAG.MULTIFD_FLUSH && this.#qemu !== undefined) {
         this.#flushes = true;
-        await this.#foreign.channels?.synchronize(true);
+        await this.#qemu.channels?.synchronize(true);
       } else await this.#page(flags, offset, at);
       if (this.#units.full(stream.offset)) this.closeChunk();
     }
@@ -92,14 +92,14 @@ export class RamReader {
   }
 
   /** After the END section, once it is known whose stream this is. */
-  checkComplete(foreign: boolean): void {
+  checkComplete(isQemu: boolean): void {
     const stream: StreamReader = this.#stream;
     stream.where = () => `section ${RAM_IDSTR}/0`;
     if (this.#targets.size === 0) this.#damaged("the list of RAM blocks never came");
     for (const target of this.#targets.values()) {
       const missing = target.missing();
       if (missing === undefined) continue;
-      if (!foreign) this.#damaged(`page ${hex(missing)} of RAM block ${target.name} never came`);
+      if (!isQemu) this.#damaged(`page ${hex(missing)} of RAM block ${target.name} never came`);
       if (this.#has("x-ignore-shared") && target.untouched) {
         stream.fail(
           "migration.ignore-shared",
@@ -112,7 +112,7 @@ export class RamReader {
   }
 
   #has(capability: string): boolean {
-    return this.#foreign?.capabilities.includes(capability) === true;
+    return this.#qemu?.capabilities.includes(capability) === true;
   }
 
   #damaged(what: string, offset = this.#stream.offset): never {
@@ -148,7 +148,7 @@ export class RamReader {
         at,
       );
     }
-    this.#foreign?.channels?.begin(this.#targets);
+    this.#qemu?.channels?.begin(this.#targets);
   }
 
   /** Decodes on what has arrived, and again when that was too little. */
@@ -176,7 +176,7 @@ export class RamReader {
     const block = this.#memory.blockByName(name);
     const twice = this.#targets.has(name);
     if (block?.size === size && !twice) return new RamTarget(this.#memory, name, size, block);
-    if (block === undefined && !twice && this.#foreign?.droppedBlock(name) !== undefined) {
+    if (block === undefined && !twice && this.#qemu?.droppedBlock(name) !== undefined) {
       return new RamTarget(this.#memory, name, size, undefined);
     }
     const what = `RAM block ${quoted(name)}`;
@@ -246,7 +246,7 @@ export class RamReader {
     if (kind === RAM_SAVE_FLAG.ZERO) {
       if (stream.available < 1) await stream.need(1);
       const fill = stream.u8();
-      if (fill !== 0 && this.#foreign === undefined)
+      if (fill !== 0 && this.#qemu === undefined)
         this.#damaged(`a page filled with ${hex(fill)}, expected 0x0`, at);
       target.fill(offset, fill);
     } else if (kind === RAM_SAVE_FLAG.PAGE) {
@@ -261,7 +261,7 @@ export class RamReader {
   /** Refuses records that cannot be read, by name. */
   #checkKind(kind: number, flags: number, at: number): void {
     if (kind === RAM_SAVE_FLAG.ZERO || kind === RAM_SAVE_FLAG.PAGE) return;
-    if (this.#foreign !== undefined) {
+    if (this.#qemu !== undefined) {
       if (kind === RAM_SAVE_FLAG.XBZRLE) return;
       if (kind === RAM_SAVE_FLAG.HOOK) {
         this.#stream.fail(

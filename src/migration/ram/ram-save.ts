@@ -4,7 +4,7 @@
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
-import type { MigrationHost } from "../environment/migration-environment.ts";
+import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import type { UnitLog } from "../../stream/integrity.ts";
 import type { MappedRamWriter } from "./mapped-ram-save.ts";
 import type { StreamWriter } from "../../stream/stream-writer.ts";
@@ -30,7 +30,7 @@ export interface RamSendChannels extends RamPages {
 }
 
 /** How QEMU's RAM is written; our own has none of this. */
-export interface RamForm {
+export interface QemuRamOptions {
   /** Blocks in the stream's order: each the machine's of that name, or of these bytes. */
   readonly blocks: readonly {
     readonly name: string;
@@ -113,9 +113,9 @@ export function isZeroPage(words: Int32Array, at: number): boolean {
   return true;
 }
 
-function sourcesOf(memory: GuestMemory, form: RamForm | undefined): Source[] {
+function sourcesOf(memory: GuestMemory, qemu: QemuRamOptions | undefined): Source[] {
   const words = new Int32Array(memory.bytes.buffer);
-  return (form?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
+  return (qemu?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
     const index = memory.blocks.findIndex((block) => block.name === name);
     const block = memory.blocks[index];
     if (block !== undefined) {
@@ -130,10 +130,10 @@ function sourcesOf(memory: GuestMemory, form: RamForm | undefined): Source[] {
 
 export class RamWriter {
   readonly #sources: readonly Source[];
-  readonly #form: RamForm | undefined;
+  readonly #qemu: QemuRamOptions | undefined;
   readonly #stream: StreamWriter;
   readonly #units: UnitLog;
-  readonly #host: MigrationHost;
+  readonly #environment: MigrationEnvironment;
   readonly #sectionId: number;
   zeroPages = 0;
   normalPages = 0;
@@ -146,15 +146,15 @@ export class RamWriter {
     memory: GuestMemory,
     stream: StreamWriter,
     units: UnitLog,
-    host: MigrationHost,
+    environment: MigrationEnvironment,
     sectionId: number,
-    form?: RamForm,
+    qemu?: QemuRamOptions,
   ) {
-    this.#sources = sourcesOf(memory, form);
-    this.#form = form;
+    this.#sources = sourcesOf(memory, qemu);
+    this.#qemu = qemu;
     this.#stream = stream;
     this.#units = units;
-    this.#host = host;
+    this.#environment = environment;
     this.#sectionId = sectionId;
   }
 
@@ -166,7 +166,7 @@ export class RamWriter {
     this.#header(total, RAM_SAVE_FLAG.MEM_SIZE);
     for (const { name, size } of this.#sources) {
       this.#stream.out.countedString(name).u64(BigInt(size));
-      await this.#form?.mapped?.place(name, size);
+      await this.#qemu?.mapped?.place(name, size);
     }
     await this.#endOfSection();
   }
@@ -184,15 +184,15 @@ export class RamWriter {
       if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);
       else if (type === QEMU_VM.SECTION_END) await this.#blockPages(source, allBits(source.size), check);
     }
-    if (type === QEMU_VM.SECTION_END) await this.#form?.mapped?.finish();
+    if (type === QEMU_VM.SECTION_END) await this.#qemu?.mapped?.finish();
     await this.#endOfSection();
     if (type === QEMU_VM.SECTION_END) this.closeChunk();
   }
 
   async #blockPages(source: Source, bits: Int32Array, check: () => void): Promise<void> {
     const stream = this.#stream;
-    const mapped = this.#form?.mapped;
-    const beside = mapped ?? this.#form?.channels;
+    const mapped = this.#qemu?.mapped;
+    const beside = mapped ?? this.#qemu?.channels;
     let named = false;
     for (let w = 0; w < bits.length; w++) {
       let word = bits[w]!;
@@ -234,15 +234,15 @@ export class RamWriter {
   }
 
   #beginTurn(): void {
-    this.#turn = this.#host.nowMs();
+    this.#turn = this.#environment.nowMs();
     this.#look = PAGES_PER_LOOK;
   }
 
   /** Lets others have the thread if this has had it for long enough. */
   async #yield(check: () => void): Promise<void> {
     this.#look = PAGES_PER_LOOK;
-    if (this.#host.nowMs() - this.#turn < MAX_TURN_MS) return;
-    await this.#host.breathe();
+    if (this.#environment.nowMs() - this.#turn < MAX_TURN_MS) return;
+    await this.#environment.breathe();
     check();
     this.#beginTurn();
   }
@@ -262,7 +262,7 @@ export class RamWriter {
   }
 
   async #endOfSection(): Promise<void> {
-    const { channels, multifdFlush } = this.#form ?? {};
+    const { channels, multifdFlush } = this.#qemu ?? {};
     if (channels !== undefined) {
       await channels.synchronize();
       if (multifdFlush === true) this.#header(0, RAM_SAVE_FLAG.MULTIFD_FLUSH);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { defaultHost, type MigrationHost } from "../environment/migration-environment.ts";
+import { defaultEnvironment, type MigrationEnvironment } from "../environment/migration-environment.ts";
 import { Bandwidth, Convergence } from "./move-progress.ts";
 import { RateLimiter } from "./rate-limit.ts";
 
@@ -23,8 +23,8 @@ test("advice comes after rounds without progress, and goes with progress", () =>
 
 test("the rate limit paces, follows a change, and saves up little", async () => {
   let now = 0;
-  const host: MigrationHost = {
-    ...defaultHost,
+  const environment: MigrationEnvironment = {
+    ...defaultEnvironment,
     nowMs: () => now,
     setTimer: (ms, fire) => {
       now += ms;
@@ -32,7 +32,7 @@ test("the rate limit paces, follows a change, and saves up little", async () => 
       return { cancel: () => {} };
     },
   };
-  const limiter = new RateLimiter(host);
+  const limiter = new RateLimiter(environment);
   const take = (bytes: number, rate: number) =>
     limiter.take(
       bytes,

@@ -40,7 +40,7 @@ export class MigrationSource extends OutgoingMove {
   constructor(machine: Machine, connect: () => Promise<Channel>, options: MigrationOptions) {
     super(machine, options);
     this.#connect = connect;
-    this.moveId = this.host.randomBytes(MOVE_ID_SIZE);
+    this.moveId = this.environment.randomBytes(MOVE_ID_SIZE);
   }
 
   protected async run(): Promise<MigrationResult> {
@@ -65,7 +65,7 @@ export class MigrationSource extends OutgoingMove {
 
   async #setup(channel: Channel, returnPath: ReturnPath): Promise<StreamSaver> {
     const stream = this.openStream(channel, returnPath);
-    const saver = new StreamSaver(this.machine, stream, this.host, { moveId: this.moveId });
+    const saver = new StreamSaver(this.machine, stream, this.environment, { moveId: this.moveId });
     this.ram = saver.ram;
     saver.header();
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
@@ -115,7 +115,7 @@ export class MigrationSource extends OutgoingMove {
 
   /** A destination that waits for GO need not wait until it gives up by itself. */
   protected override takenBack(): void {
-    if (this.#isReady && !this.committed) this.#ask(this.host.nowMs() + 1000).catch(() => {});
+    if (this.#isReady && !this.committed) this.#ask(this.environment.nowMs() + 1000).catch(() => {});
   }
 
   protected async ask(): Promise<MigrationResult> {
@@ -126,7 +126,7 @@ export class MigrationSource extends OutgoingMove {
   async #resolve(lost: MigrationError | undefined): Promise<MigrationResult> {
     this.machine.startBlocker =
       "the connection was lost while the machine was handed over: it may run at its destination";
-    const deadline = this.host.nowMs() + this.parameters.resolveTimeoutMs;
+    const deadline = this.environment.nowMs() + this.parameters.resolveTimeoutMs;
     let last = lost;
     do {
       try {
@@ -137,8 +137,8 @@ export class MigrationSource extends OutgoingMove {
         if (this.#peerIsGone()) return await this.back("failed", lost);
         last = asMigrationError(error);
       }
-      await sleep(this.host, Math.min(200, this.parameters.resolveTimeoutMs));
-    } while (this.host.nowMs() < deadline);
+      await sleep(this.environment, Math.min(200, this.parameters.resolveTimeoutMs));
+    } while (this.environment.nowMs() < deadline);
     return this.unresolved(
       `the connection was lost while the machine was handed over, and the destination does not answer ` +
         `(${last?.message ?? "no answer"}). The machine is stopped here and may run there. Look there: if it runs, ` +
@@ -148,14 +148,14 @@ export class MigrationSource extends OutgoingMove {
 
   #peerIsGone(): boolean {
     const identity = this.#returnPath?.peerProcess;
-    return identity !== undefined && this.host.isGone?.(identity) === true;
+    return identity !== undefined && this.environment.isGone?.(identity) === true;
   }
 
   async #ask(deadline: number): Promise<ResolveAnswer> {
-    const left = () => Math.max(deadline - this.host.nowMs(), 50);
+    const left = () => Math.max(deadline - this.environment.nowMs(), 50);
     const late = () => new MigrationError("migration.timeout", "the destination did not answer RESOLVE");
     const connecting = this.#connect();
-    const channel = await withTimeout(this.host, connecting, left(), late).catch((error: unknown) => {
+    const channel = await withTimeout(this.environment, connecting, left(), late).catch((error: unknown) => {
       connecting.then(
         (c) => c.abort(asError(error)),
         () => {},
@@ -163,7 +163,7 @@ export class MigrationSource extends OutgoingMove {
       throw error;
     });
     try {
-      return await withTimeout(this.host, askResolve(channel, this.moveId), left(), late);
+      return await withTimeout(this.environment, askResolve(channel, this.moveId), left(), late);
     } finally {
       channel.abort(new Error("resolved"));
     }

@@ -7,7 +7,11 @@ import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import { defaultHost, type MigrationHost, withTimeout } from "../environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+  withTimeout,
+} from "../environment/migration-environment.ts";
 import { MultifdSender } from "../ram/multifd-save.ts";
 import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } from "./move-progress.ts";
 import { addPages, allPages, countPages, type PageSet, type RamWriter } from "../ram/ram-save.ts";
@@ -68,7 +72,7 @@ export interface MigrationResult {
 
 export interface MigrationOptions {
   readonly parameters?: MigrationParameters;
-  readonly host?: MigrationHost;
+  readonly environment?: MigrationEnvironment;
   readonly onChange?: (change: MigrationChange) => void;
   /** Default: none. */
   readonly capabilities?: RamCapabilities;
@@ -88,7 +92,7 @@ export abstract class OutgoingMove {
   /** Never rejects. */
   readonly done: Promise<MigrationResult>;
   protected readonly machine: Machine;
-  protected readonly host: MigrationHost;
+  protected readonly environment: MigrationEnvironment;
   protected channel: Channel | undefined;
   protected stream: StreamWriter | undefined;
   protected ram: RamWriter | undefined;
@@ -126,9 +130,9 @@ export abstract class OutgoingMove {
   constructor(machine: Machine, options: MigrationOptions) {
     this.parameters = options.parameters ?? { ...defaultParameters };
     this.machine = machine;
-    this.host = options.host ?? defaultHost;
+    this.environment = options.environment ?? defaultEnvironment;
     this.#onChange = options.onChange ?? (() => {});
-    this.#startedMs = this.host.nowMs();
+    this.#startedMs = this.environment.nowMs();
     this.#bandwidth = new Bandwidth(this.#startedMs);
     this.#remainingPages = countPages(allPages(machine.memory));
     this.#totalBytes = machine.memory.blocks.reduce((sum, block) => sum + block.size, 0);
@@ -191,7 +195,7 @@ export abstract class OutgoingMove {
   protected abstract ask(): Promise<MigrationResult>;
 
   get progress(): MigrationProgress {
-    const now = this.host.nowMs();
+    const now = this.environment.nowMs();
     const taken = this.#taken;
     const rate = this.#bandwidth.at(now, taken);
     const normalPages = this.ram?.normalPages ?? 0;
@@ -250,7 +254,7 @@ export abstract class OutgoingMove {
   protected async acknowledged(returnPath: ReturnPath, cookie: number): Promise<void> {
     const ms = this.parameters.acknowledgeTimeoutMs;
     await withTimeout(
-      this.host,
+      this.environment,
       Promise.race([returnPath.pong(cookie), this.#interrupted]),
       ms,
       () => new MigrationError("migration.timeout", `the destination did not answer within ${ms} ms`),
@@ -262,18 +266,23 @@ export abstract class OutgoingMove {
   protected shut(returnPath: ReturnPath): Promise<number> {
     const ms = this.parameters.startTimeoutMs;
     const text = `the destination did not say within ${ms} ms whether it runs`;
-    return withTimeout(this.host, returnPath.shut, ms, () => new MigrationError("migration.timeout", text));
+    return withTimeout(
+      this.environment,
+      returnPath.shut,
+      ms,
+      () => new MigrationError("migration.timeout", text),
+    );
   }
 
   /** A stream on `channel`, paced while the guest runs. */
   protected openStream(channel: Channel, returnPath: ReturnPath | undefined): StreamWriter {
     this.channel = channel;
-    const limiter = new RateLimiter(this.host);
+    const limiter = new RateLimiter(this.environment);
     this.#pace = async (bytes) => {
       // The guest stands still once it has been stopped: no limit then, as in QEMU.
       const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
       await limiter.take(bytes, limit, () => this.checkOn(returnPath));
-      this.#bandwidth.sample(this.host.nowMs(), this.#taken);
+      this.#bandwidth.sample(this.environment.nowMs(), this.#taken);
     };
     this.stream = new StreamWriter(channel, this.#pace);
     return this.stream;
@@ -282,15 +291,21 @@ export abstract class OutgoingMove {
   /** multifd's channels beside an open stream. */
   protected async openChannels(connect: () => Promise<Channel>): Promise<MultifdSender> {
     const { multifdChannels: channels, multifdCompression: compression } = this.parameters;
-    const { host } = this;
-    const opening = MultifdSender.open(connect, { host, channels, compression, level: 1, pace: this.#pace });
+    const { environment } = this;
+    const opening = MultifdSender.open(connect, {
+      environment,
+      channels,
+      compression,
+      level: 1,
+      pace: this.#pace,
+    });
     this.channels = await this.unlessCancelled(opening, (late) => late.abort(new Error("too late")));
     return this.channels;
   }
 
   /** The other side is there, and the list of RAM blocks is on its way. */
   protected setUp(): void {
-    this.#setupMs = this.host.nowMs() - this.#startedMs;
+    this.#setupMs = this.environment.nowMs() - this.#startedMs;
   }
 
   async #setLogging(on: boolean): Promise<void> {
@@ -319,7 +334,7 @@ export abstract class OutgoingMove {
     const convergence = new Convergence(this.parameters.patienceRounds);
     const check = () => this.checkOn(returnPath);
     const stream = this.stream!;
-    let since = this.host.nowMs();
+    let since = this.environment.nowMs();
     this.#bandwidth = new Bandwidth(since);
     let pending = allPages(this.machine.memory);
     for (;;) {
@@ -330,7 +345,7 @@ export abstract class OutgoingMove {
       await ram.pages(QEMU_VM.SECTION_PART, pending, check);
       await stream.flush();
       pending = await this.#fetchDirty();
-      const now = this.host.nowMs();
+      const now = this.environment.nowMs();
       const dirty = countPages(pending);
       this.#dirtyPagesPerMs = dirty / Math.max(now - since, 1);
       since = now;
@@ -348,7 +363,7 @@ export abstract class OutgoingMove {
   protected async stopGuest(pending: PageSet): Promise<RunState> {
     refuseToSave(this.machine);
     this.setStatus("device");
-    this.#stoppedAtMs = this.host.nowMs();
+    this.#stoppedAtMs = this.environment.nowMs();
     this.#precopyBytes = this.stream!.handed + (this.channels?.taken ?? 0);
     const before = await stopFor(
       this.machine,
@@ -373,7 +388,7 @@ export abstract class OutgoingMove {
 
   /** It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so. */
   protected complete(blocker: string | undefined): MigrationResult {
-    const now = this.host.nowMs();
+    const now = this.environment.nowMs();
     this.#totalMs = now - this.#startedMs;
     this.#downtimeMs = now - (this.#stoppedAtMs ?? now);
     this.error = undefined;
@@ -395,7 +410,7 @@ export abstract class OutgoingMove {
   /** The machine goes on here, as it was. */
   protected async back(status: "failed" | "cancelled", error?: MigrationError): Promise<MigrationResult> {
     const { machine } = this;
-    this.#totalMs = this.host.nowMs() - this.#startedMs;
+    this.#totalMs = this.environment.nowMs() - this.#startedMs;
     let outcome = error;
     await this.endLogging();
     if (this.#before !== undefined) {

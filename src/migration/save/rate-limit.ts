@@ -1,24 +1,24 @@
 // Paces a stream to a number of bytes a second (QEMU's max-bandwidth), which may change at any time.
-import { type MigrationHost, sleep } from "../environment/migration-environment.ts";
+import { type MigrationEnvironment, sleep } from "../environment/migration-environment.ts";
 
 /** Longest sleep at once, so that a cancel or a new limit is noticed; and how much unused time is saved up. */
 const MAX_SLEEP_MS = 100;
 
 export class RateLimiter {
-  readonly #host: MigrationHost;
+  readonly #environment: MigrationEnvironment;
   /** Bytes let through that the time since has not paid for. */
   #debt = 0;
   #sinceMs: number;
 
-  constructor(host: MigrationHost) {
-    this.#host = host;
-    this.#sinceMs = host.nowMs();
+  constructor(environment: MigrationEnvironment) {
+    this.#environment = environment;
+    this.#sinceMs = environment.nowMs();
   }
 
   /** Resolves when `bytes` more may be sent. `bytesPerSecond` is asked anew (0: no limit); `check` may throw. */
   async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {
     for (;;) {
-      const now = this.#host.nowMs();
+      const now = this.#environment.nowMs();
       const perMs = bytesPerSecond() / 1000;
       this.#debt =
         perMs === 0 ? 0 : Math.max(this.#debt - (now - this.#sinceMs) * perMs, -MAX_SLEEP_MS * perMs);
@@ -27,7 +27,7 @@ export class RateLimiter {
         this.#debt += bytes;
         return;
       }
-      await sleep(this.#host, Math.min(this.#debt / perMs, MAX_SLEEP_MS));
+      await sleep(this.#environment, Math.min(this.#debt / perMs, MAX_SLEEP_MS));
       check();
     }
   }

@@ -7,13 +7,13 @@ import { encodeUtf8 } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Machine } from "../../vmm/machine.ts";
-import type { StreamProfile } from "../../vmm/qemu-profile.ts";
+import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Section } from "../../state/section.ts";
 import { CAPABILITIES_SUBSECTION, encodeCapabilities } from "../../stream/capabilities.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { globalStateSection } from "../environment/run-state-section.ts";
-import type { MigrationHost } from "../environment/migration-environment.ts";
+import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "../../stream/integrity.ts";
 import { MappedRamWriter } from "../ram/mapped-ram-save.ts";
 import { type RamSendChannels, RamWriter } from "../ram/ram-save.ts";
@@ -36,8 +36,8 @@ export function inSaveOrder(sections: readonly Section[]): Section[] {
 }
 
 /** Whose stream it is: a release's; or Wherry's own, with `moveId` a move's and without it a snapshot's. */
-export interface StreamForm {
-  readonly profile?: StreamProfile | undefined;
+export interface StreamKind {
+  readonly profile?: QemuProfile | undefined;
   readonly moveId?: Uint8Array;
   /** Of a release's stream only: pages go over these, or have their places in a file. */
   readonly channels?: RamSendChannels | undefined;
@@ -49,28 +49,33 @@ export class StreamSaver {
   readonly #machine: Machine;
   readonly #stream: StreamWriter;
   readonly #units = new UnitLog();
-  readonly #profile: StreamProfile | undefined;
+  readonly #profile: QemuProfile | undefined;
   readonly #moveId: Uint8Array | undefined;
   /** Of the configuration. */
   readonly #capabilities: readonly string[];
   #nextSectionId = RAM_SECTION_ID + 1;
   #vmdescription: Uint8Array<ArrayBuffer> | undefined;
 
-  constructor(machine: Machine, stream: StreamWriter, host: MigrationHost, form: StreamForm = {}) {
+  constructor(
+    machine: Machine,
+    stream: StreamWriter,
+    environment: MigrationEnvironment,
+    kind: StreamKind = {},
+  ) {
     this.#machine = machine;
     this.#stream = stream;
-    this.#profile = form.profile;
-    this.#moveId = form.moveId;
-    this.#capabilities = form.isMappedRam === true ? ["mapped-ram"] : [];
-    const { channels } = form;
+    this.#profile = kind.profile;
+    this.#moveId = kind.moveId;
+    this.#capabilities = kind.isMappedRam === true ? ["mapped-ram"] : [];
+    const { channels } = kind;
     // Both came to QEMU with 8.1 or later, and no profile's release is between.
-    const ramForm = form.profile && {
-      blocks: form.profile.ramBlocks,
-      multifdFlush: form.profile.switchoverStart,
+    const qemuRam = kind.profile && {
+      blocks: kind.profile.ramBlocks,
+      multifdFlush: kind.profile.switchoverStart,
       channels,
-      mapped: form.isMappedRam === true ? new MappedRamWriter(stream) : undefined,
+      mapped: kind.isMappedRam === true ? new MappedRamWriter(stream) : undefined,
     };
-    this.ram = new RamWriter(machine.memory, stream, this.#units, host, RAM_SECTION_ID, ramForm);
+    this.ram = new RamWriter(machine.memory, stream, this.#units, environment, RAM_SECTION_ID, qemuRam);
   }
 
   /** Header and configuration. */

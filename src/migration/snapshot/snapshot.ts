@@ -2,14 +2,14 @@
 // when its sink has committed, so whatever goes wrong, a file that was there before survives and the machine goes on.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
-import type { StreamProfile } from "../../vmm/qemu-profile.ts";
+import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Channel, SnapshotSink } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { acceptCommand } from "../load/qemu-load.ts";
 import { beginArrival, failArrival } from "../load/arrival.ts";
 import { goOn, refuseToSave, stopFor } from "../save/stop-to-save.ts";
-import { defaultHost, type MigrationHost } from "../environment/migration-environment.ts";
+import { defaultEnvironment, type MigrationEnvironment } from "../environment/migration-environment.ts";
 import { StreamLoader } from "../load/load-stream.ts";
 import { allPages, countPages } from "../ram/ram-save.ts";
 import { StreamSaver } from "../save/save-stream.ts";
@@ -33,19 +33,19 @@ export interface SnapshotResult {
 export async function saveSnapshot(
   machine: Machine,
   openSink: () => Promise<SnapshotSink>,
-  host: MigrationHost = defaultHost,
+  environment: MigrationEnvironment = defaultEnvironment,
   onProgress: (donePages: number, totalPages: number) => void = () => {},
-  profile?: StreamProfile,
+  profile?: QemuProfile,
   isMappedRam = false,
 ): Promise<SnapshotResult> {
   refuseToSave(machine);
   const sink = await openSink();
-  const began = host.nowMs();
+  const began = environment.nowMs();
   try {
     const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
     try {
       const stream = new StreamWriter(sink.channel);
-      const saver = new StreamSaver(machine, stream, host, { profile, isMappedRam });
+      const saver = new StreamSaver(machine, stream, environment, { profile, isMappedRam });
       saver.header();
       const pages = allPages(machine.memory);
       const total = countPages(pages);
@@ -58,7 +58,7 @@ export async function saveSnapshot(
       await stream.drain();
       await sink.commit();
       const { normalPages, zeroPages } = saver.ram;
-      return { bytes: stream.offset, normalPages, zeroPages, stoppedMs: host.nowMs() - began };
+      return { bytes: stream.offset, normalPages, zeroPages, stoppedMs: environment.nowMs() - began };
     } finally {
       await goOn(machine, before);
     }
@@ -88,10 +88,10 @@ export async function loadSnapshot(machine: Machine, channel: Channel): Promise<
     const stream = new StreamReader(channel);
     // QEMU says in its files too that it switches over.
     const onCommand = async (command: number, data: Uint8Array) => acceptCommand(stream, command, data);
-    const loader = new StreamLoader(machine, stream, machine.foreign === undefined ? undefined : onCommand);
+    const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? undefined : onCommand);
     await loader.readState();
-    if (loader.isForeign) {
-      await loader.readForeignTrailer();
+    if (loader.isQemu) {
+      await loader.readQemuTrailer();
       // What a file has after its end is not ours; a command that the stream comes from is to end well.
       do stream.skip(stream.available);
       while (await stream.more());

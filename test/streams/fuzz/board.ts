@@ -6,7 +6,7 @@ import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
 import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../../../src/machines/virt.ts";
 import type { Irqchip, PlicPortState } from "../../../src/machines/qemu/qemu-parts.ts";
-import { ForeignSections } from "../../../src/migration/load/qemu-load.ts";
+import { QemuSections } from "../../../src/migration/load/qemu-load.ts";
 import { MigrationError } from "../../../src/stream/migration-error.ts";
 import { SectionReader } from "../../../src/stream/section-reader.ts";
 import { StreamReader } from "../../../src/stream/stream-reader.ts";
@@ -160,11 +160,11 @@ let kept: VirtMachine | undefined;
 export async function loadDevices(bytes: Uint8Array, anew = true): Promise<void> {
   if (anew) kept = board();
   const machine = kept ?? board();
-  const loader = machine.foreign?.loader();
-  if (loader === undefined) throw new Error("the board knows no foreign streams");
+  const loader = machine.qemu?.loader();
+  if (loader === undefined) throw new Error("the board knows no streams of QEMU");
   const stream = new StreamReader(memorySource(bytes));
   const reader = new SectionReader(stream);
-  const sections = new ForeignSections(machine, loader, stream, reader);
+  const sections = new QemuSections(machine, loader, stream, reader);
   await stream.need(HEAD_BYTES);
   stream.skip(HEAD_BYTES);
   for (;;) {

@@ -1,11 +1,11 @@
-// Machines for the loader's cases: small, and with a loader of foreign streams that knows the seeds' devices.
+// Machines for the loader's cases: small, and with a loader of QEMU's streams that knows the seeds' devices.
 import type { ByteReader } from "../../../src/base/bytes.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
 import { Machine, type SynchronizeHooks } from "../../../src/vmm/machine.ts";
-import type { ForeignLoader, ForeignProfiles } from "../../../src/vmm/qemu-profile.ts";
+import type { QemuStreamLoader, QemuStreams } from "../../../src/vmm/qemu-profile.ts";
 import { MIG_PRI, type Section } from "../../../src/state/section.ts";
 import type { Compression } from "../../../src/migration/environment/page-compression.ts";
-import { defaultHost } from "../../../src/migration/environment/migration-environment.ts";
+import { defaultEnvironment } from "../../../src/migration/environment/migration-environment.ts";
 import { MultifdReceiver } from "../../../src/migration/ram/multifd-load.ts";
 import { RamTarget } from "../../../src/migration/ram/ram-target.ts";
 import { StreamReader } from "../../../src/stream/stream-reader.ts";
@@ -37,7 +37,7 @@ function toy(): Section {
   };
 }
 
-function loader(): ForeignLoader {
+function loader(): QemuStreamLoader {
   return {
     release: undefined,
     sections: [toy()],
@@ -47,7 +47,7 @@ function loader(): ForeignLoader {
   };
 }
 
-const PROFILES: ForeignProfiles = {
+const PROFILES: QemuStreams = {
   names: [],
   profile: () => {
     throw new Error("the seeds' machine writes nothing");
@@ -91,13 +91,13 @@ const SECTIONS = [
   toySection("virtio-mmio@0000000010008000/virtio-blk", 0, MIG_PRI.DEFAULT, 100),
 ];
 
-/** Made in microseconds, to be thrown away. Reads Wherry's own streams; `foreign`: those of the seeds too. */
-export function fuzzMachine(foreign: boolean): Machine {
+/** Made in microseconds, to be thrown away. Reads Wherry's own streams; `qemu`: those of the seeds too. */
+export function fuzzMachine(qemu: boolean): Machine {
   // QEMU's machines have a firmware of their own.
-  const vm = { ...fakeVm(MEMORY, () => {}), builtinFirmware: !foreign };
+  const vm = { ...fakeVm(MEMORY, () => {}), builtinFirmware: !qemu };
   const machine = new Machine({ name: "virt", memory: MEMORY, vm, cpus: CPUS });
   for (const section of SECTIONS) machine.addSection(section);
-  if (foreign) machine.foreign = PROFILES;
+  if (qemu) machine.qemu = PROFILES;
   return machine;
 }
 
@@ -112,7 +112,7 @@ const NO_COMPRESSION: Compression = {
 /** Bytes as one channel of multifd brings them into the small machine's memory. Rejects as the main stream would. */
 export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const receiver = new MultifdReceiver({
-    host: { ...defaultHost, compression: NO_COMPRESSION },
+    environment: { ...defaultEnvironment, compression: NO_COMPRESSION },
     required: true,
     channels: 1,
     settled: async () => {},

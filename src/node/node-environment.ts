@@ -1,10 +1,13 @@
 // What Node gives a move beyond the globals: which process it is, and compression for multifd.
-import { defaultHost, type MigrationHost } from "../migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../migration/environment/migration-environment.ts";
 import { nodeCompression } from "./node-compression.ts";
 import { isGone, ownIdentity } from "./process-identity.ts";
 
-export const nodeMigrationHost: MigrationHost = {
-  ...defaultHost,
+export const nodeEnvironment: MigrationEnvironment = {
+  ...defaultEnvironment,
   ownIdentity,
   isGone,
   compression: nodeCompression,

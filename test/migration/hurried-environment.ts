@@ -2,7 +2,10 @@
 // one after the other, each with a turn of the event loop: a test process that was not scheduled for a while comes back to
 // one of them, not to the end of the time-out, and what came meanwhile is heard first.
 import type { SetTimer } from "../../src/base/clock.ts";
-import { defaultHost, type MigrationHost } from "../../src/migration/environment/migration-environment.ts";
+import {
+  defaultEnvironment,
+  type MigrationEnvironment,
+} from "../../src/migration/environment/migration-environment.ts";
 
 const TIMES_FASTER = 100;
 const STEP_MS = 5;
@@ -13,10 +16,10 @@ const setTimer: SetTimer = (ms, fire) => {
   const step = (): void => {
     const next = Math.min(left, STEP_MS);
     left -= next;
-    timer = defaultHost.setTimer(next, left > 0 ? step : fire);
+    timer = defaultEnvironment.setTimer(next, left > 0 ? step : fire);
   };
   step();
   return { cancel: () => timer.cancel() };
 };
 
-export const hurriedHost: MigrationHost = { ...defaultHost, setTimer };
+export const hurriedEnvironment: MigrationEnvironment = { ...defaultEnvironment, setTimer };

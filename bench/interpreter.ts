@@ -3,8 +3,8 @@
 // npm run bench:interpreter [-- --engine translator]
 import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
-import { ENGINE_KINDS } from "../src/hypervisor/engine-kind.ts";
-import { buildEngineModule } from "../src/hypervisor/riscv/engine.ts";
+import { ENGINE_KINDS } from "../src/hypervisor/shared/engine-kind.ts";
+import { buildEngineModule } from "../src/hypervisor/interpreter/engine-module.ts";
 import { configureV8 } from "../src/node/node-runtime.ts";
 
 const r = (name: string, rd: number, rs1: number, rs2: number): number => asm(name, { rd, rs1, rs2 });

@@ -5,10 +5,10 @@ import { parseArgs } from "node:util";
 import { CharPipe } from "../src/devices/char-backend.ts";
 import { buildPulse } from "../src/guest/pulse-guest.ts";
 import { createMachine } from "../src/host/create-machine.ts";
-import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
-import { CTL_MODE } from "../src/hypervisor/layout.ts";
-import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "../src/hypervisor/requests.ts";
-import type { Vm } from "../src/hypervisor/vm.ts";
+import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
+import { CTL_MODE } from "../src/hypervisor/shared/memory-map.ts";
+import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "../src/hypervisor/requests/vcpu-requests.ts";
+import type { Vm } from "../src/hypervisor/vm/vm.ts";
 import { monotonicNs } from "../src/node/node-runtime.ts";
 import { nodePlatform } from "../src/node/node-platform.ts";
 

@@ -11,7 +11,7 @@ import { cpus, loadavg, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { perfTable } from "../src/cli/output/perf-table.ts";
-import { DEFAULT_ENGINE } from "../src/hypervisor/engine-kind.ts";
+import { DEFAULT_ENGINE } from "../src/hypervisor/shared/engine-kind.ts";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 import { directory, options } from "../test/guest/cases.ts";
 import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";

@@ -3,9 +3,10 @@
 // npm run bench:tlb [-- --engine interpreter] [-- --only loads]
 import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
-import type { EngineKind } from "../src/hypervisor/engine-kind.ts";
-import { hartBase } from "../src/hypervisor/layout.ts";
-import { PRIV, SCRATCH } from "../src/hypervisor/riscv/hart.ts";
+import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
+import { hartBase } from "../src/hypervisor/shared/memory-map.ts";
+import { PRIV } from "../src/hypervisor/hart/hart-schema.ts";
+import { SCRATCH } from "../src/hypervisor/shared/hart-scratch.ts";
 
 const { values } = parseArgs({
   options: { engine: { type: "string", default: "translator" }, only: { type: "string", default: "" } },

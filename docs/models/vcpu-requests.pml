@@ -1,4 +1,4 @@
-/* vCPU requests, modes, kicks, block and WAIT, as implemented by src/hypervisor/requests.ts, vcpu-thread.ts
+/* vCPU requests, modes, kicks, block and WAIT, as implemented by src/hypervisor/requests/vcpu-requests.ts, vcpu-thread.ts
  * (run, #park, #block) and vm.ts (pause, resume). The model has one vCPU and four other threads: the first
  * makes a request that wakes the vCPU (UNBLOCK), the second a request with WAIT and NO_WAKEUP (TLB_FLUSH),
  * the third pauses and resumes the vCPU, the fourth raises an interrupt (posted if the vCPU is in the guest).

@@ -1,9 +1,9 @@
 // Encodes one instruction. The engine's instruction table gives the encodings; this file has operand syntax,
 // range checks, pseudo-instructions, and the compressed instructions that a source names (the assembler never
 // selects them). Syntax and pseudo-instructions as in the RISC-V assembly manual.
-import { encode, type FieldName, type Operands } from "../hypervisor/riscv/encoding.ts";
-import { rows } from "../hypervisor/riscv/isa.ts";
-import type { Row } from "../hypervisor/riscv/semantics.ts";
+import { encode, type FieldName, type Operands } from "../hypervisor/isa/instruction-encoding.ts";
+import { rows } from "../hypervisor/isa/isa.ts";
+import type { Row } from "../hypervisor/isa/instruction-semantics.ts";
 import { CSR_NUMBERS } from "../riscv/registers.ts";
 import { FLOAT_REGISTERS, INTEGER_REGISTERS, ROUNDING_MODES } from "./names.ts";
 

@@ -1,7 +1,7 @@
 // What a browser gives: time, randomness, turns of the event loop, and workers. `performance.now()` counts from each
 // worker's own start; `performance.timeOrigin` puts them on one monotonic clock (High Resolution Time §4).
 import type { MonotonicNs } from "../base/clock.ts";
-import type { ThreadHandle } from "../hypervisor/vm.ts";
+import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { HostPlatform } from "../host/host-platform.ts";
 import type { TranslatorThreadData } from "../host/run-translator.ts";
 import type { VcpuThreadData } from "../host/run-vcpu.ts";

@@ -2,8 +2,8 @@
 // as a hart sees it now, by its page tables (privileged specification §4.3 to 4.5), and has it traced.
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
-import { pageOf, traceRegion } from "../hypervisor/riscv/trace-region.ts";
-import { reachProfile } from "../hypervisor/translations.ts";
+import { pageOf, traceRegion } from "../hypervisor/translator/trace-region.ts";
+import { reachProfile } from "../hypervisor/translator/translations.ts";
 import { levelsOf, PPN_MASK, PTE, PTE_PPN, satpModeOf } from "../riscv/paging.ts";
 import { PRIV } from "../riscv/privilege.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";

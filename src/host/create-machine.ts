@@ -1,8 +1,8 @@
 // A whole machine on this host: the VM, the VMM's copy of its vCPUs, and the `virt` board around them.
 import type { PerfControl } from "../accelerator/perf-report.ts";
-import { aclintState } from "../hypervisor/aclint.ts";
-import type { IcountOptions } from "../hypervisor/instruction-clock.ts";
-import { plicState } from "../hypervisor/plic.ts";
+import { aclintState } from "../hypervisor/irqchip/aclint.ts";
+import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
+import { plicState } from "../hypervisor/irqchip/plic.ts";
 import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
 import { identitySection } from "../machines/identity-section.ts";
 import {

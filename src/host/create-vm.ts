@@ -1,16 +1,20 @@
 // A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU and one that
 // translates.
 import { WherryError } from "../base/errors.ts";
-import { CodeCache } from "../hypervisor/code-cache.ts";
-import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/engine-kind.ts";
-import type { IcountOptions } from "../hypervisor/instruction-clock.ts";
-import { buildEngineModule, ENGINE_MAXIMUM_PAGES, initEngineTables } from "../hypervisor/riscv/engine.ts";
+import { CodeCache } from "../hypervisor/shared/code-cache.ts";
+import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
+import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
+import {
+  buildEngineModule,
+  ENGINE_MAXIMUM_PAGES,
+  initEngineTables,
+} from "../hypervisor/interpreter/engine-module.ts";
 import {
   DEFAULT_CODE_CACHE_BYTES,
   DEFAULT_TRANSLATE_AFTER,
   type TranslationOptions,
-} from "../hypervisor/translation-thread.ts";
-import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm.ts";
+} from "../hypervisor/translator/translation-thread.ts";
+import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm/vm.ts";
 import { compileModule, createSharedMemory, WASM_PAGE_SIZE, type WasmMemory } from "../wasm/host.ts";
 import type { HostPlatform } from "./host-platform.ts";
 

@@ -1,7 +1,7 @@
 // What a host (Node, a browser tab, another runtime) gives Wherry. Everything above it is the same code on all hosts.
 import type { Clock, SetTimer } from "../base/clock.ts";
-import type { EngineKind } from "../hypervisor/engine-kind.ts";
-import type { ThreadHandle } from "../hypervisor/vm.ts";
+import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
+import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { TranslatorThreadData } from "./run-translator.ts";
 import type { VcpuThreadData } from "./run-vcpu.ts";
 

@@ -1,11 +1,11 @@
 // What a host's translation worker runs.
-import { VM_TRANSLATOR_RUN } from "../hypervisor/layout.ts";
+import { VM_TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import {
   runTranslationThread,
-  TRANSLATOR_RUN,
   type TranslationOptions,
-} from "../hypervisor/translation-thread.ts";
-import type { BeforeCompile } from "../hypervisor/translations.ts";
+} from "../hypervisor/translator/translation-thread.ts";
+import { TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
+import type { BeforeCompile } from "../hypervisor/translator/translations.ts";
 import type { WasmMemory } from "../wasm/host.ts";
 
 /** What the translation thread starts from. */

@@ -1,8 +1,8 @@
 // What a host's vCPU worker runs: an engine instance on the shared memory and the vCPU thread's loop.
-import type { EngineKind } from "../hypervisor/engine-kind.ts";
-import { VcpuThread, type VcpuThreadHost } from "../hypervisor/vcpu-thread.ts";
+import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
+import { VcpuThread, type VcpuThreadHost } from "../hypervisor/vcpu/vcpu-thread.ts";
 import type { WasmMemory, WasmModule } from "../wasm/host.ts";
-import { instantiateEngine } from "../hypervisor/riscv/engine-instance.ts";
+import { instantiateEngine } from "../hypervisor/vcpu/engine-instance.ts";
 
 /** What a vCPU thread starts from. */
 export interface VcpuThreadData {

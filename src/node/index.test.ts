@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { buildPulse } from "../guest/pulse-guest.ts";
-import type { EngineKind } from "../hypervisor/engine-kind.ts";
+import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import { createMachine, type MachineOptions, type NodeMachine } from "./index.ts";
 
 const HARDWARE = { harts: 2, memoryBytes: 32 << 20 };

@@ -1,8 +1,8 @@
 // Machines in this Node process: a worker thread for each vCPU and one that translates; this thread is the VMM's.
 import { type ResourceLimits, Worker } from "node:worker_threads";
 import { WherryError } from "../base/errors.ts";
-import { ENGINE_KINDS, type EngineKind } from "../hypervisor/engine-kind.ts";
-import type { ThreadHandle } from "../hypervisor/vm.ts";
+import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
+import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { HostPlatform } from "../host/host-platform.ts";
 import type { TranslatorThreadData } from "../host/run-translator.ts";
 import type { VcpuThreadData } from "../host/run-vcpu.ts";

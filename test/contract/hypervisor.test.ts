@@ -1,10 +1,10 @@
 // The contract on what a machine saves of the hypervisor half: interrupt controller, timer, vCPU copies.
-import { Aclint, aclintState } from "../../src/hypervisor/aclint.ts";
-import { GuestClock } from "../../src/hypervisor/guest-clock.ts";
-import { HartPending } from "../../src/hypervisor/hart-pending.ts";
-import { ENGINE_TABLES_SIZE, hartBase } from "../../src/hypervisor/layout.ts";
-import { Plic, plicState } from "../../src/hypervisor/plic.ts";
-import { VcpuRequests } from "../../src/hypervisor/requests.ts";
+import { Aclint, aclintState } from "../../src/hypervisor/irqchip/aclint.ts";
+import { GuestClock } from "../../src/hypervisor/requests/guest-clock.ts";
+import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
+import { ENGINE_TABLES_SIZE, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
+import { Plic, plicState } from "../../src/hypervisor/irqchip/plic.ts";
+import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import { cpuCommonState, cpuState } from "../../src/vmm/riscv-cpu-state.ts";
 import { stateSection } from "../../src/state/section.ts";

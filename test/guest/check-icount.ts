@@ -4,7 +4,7 @@
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import type { MachineConfig } from "../../src/host/create-machine.ts";
-import { ENGINE_KINDS } from "../../src/hypervisor/engine-kind.ts";
+import { ENGINE_KINDS } from "../../src/hypervisor/shared/engine-kind.ts";
 import { type Run, runToEnd } from "../support/repeatable-run.ts";
 import { Cases, options } from "./cases.ts";
 import { debian, type Firmware } from "./debian.ts";

@@ -1,13 +1,13 @@
 // A VM on real threads for litmus programs: harts in M-mode, or in S-mode above the built-in firmware, each with an entry
 // and registers of its own, run until each has set its word at DONE. The next program meets the same harts and what they have cached.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
-import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
+import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { createVm } from "../../src/host/create-vm.ts";
-import { CTL_HALTED, CTL_MP_STATE, hartBase } from "../../src/hypervisor/layout.ts";
-import { MP } from "../../src/hypervisor/mp-state.ts";
-import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
-import { SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
-import { planMemory, type Vm } from "../../src/hypervisor/vm.ts";
+import { CTL_HALTED, CTL_MP_STATE, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
+import { MP_STATE } from "../../src/accelerator/mp-state.ts";
+import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
+import { SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
+import { planMemory, type Vm } from "../../src/hypervisor/vm/vm.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 
 export const HARTS = 4;
@@ -80,7 +80,7 @@ export class LitmusMachine {
       for (const [x, value] of Object.entries(values)) image.set("x", BigInt(value), Number(x));
       const words = new Int32Array(this.#vm.buffer);
       Atomics.store(words, (hartBase(hart) + CTL_HALTED) >>> 2, 0);
-      Atomics.store(words, (hartBase(hart) + CTL_MP_STATE) >>> 2, MP.RUNNABLE);
+      Atomics.store(words, (hartBase(hart) + CTL_MP_STATE) >>> 2, MP_STATE.RUNNABLE);
     }
     for (const hart of harts) this.#vm.vcpus[hart]?.resume();
     const end = performance.now() + limitMs;

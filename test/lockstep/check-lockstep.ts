@@ -3,7 +3,7 @@
 // First it finds its planted mistakes. Programs come in groups that share their two harts, so that what one leaves in
 // caches meets the next; a difference is shrunk to the items that it needs.
 import { parseArgs } from "node:util";
-import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
+import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { HarnessOptions } from "../support/hart-harness.ts";
 import { programSeed, Random } from "../support/random.ts";
 import { Kicker } from "./kicker.ts";

@@ -1,9 +1,9 @@
 // Items that only lock-step programs have, where no judge but our own two engines must agree: loops, calls, returns,
 // recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds, changes
 // of address space. What they share with the programs that QEMU judges is in ../oracle/items*.ts.
-import { encode } from "../../src/hypervisor/riscv/encoding.ts";
-import { csrRows } from "../../src/hypervisor/riscv/csr.ts";
-import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/riscv/isa.ts";
+import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
+import { csrRows } from "../../src/hypervisor/isa/csr.ts";
+import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
 import {
   computation,

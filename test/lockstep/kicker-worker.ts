@@ -1,6 +1,6 @@
 // A thread that kicks a hart at random moments, so that the engine under test leaves run() wherever it polls.
 import { parentPort } from "node:worker_threads";
-import { CTL_KICK, hartBase } from "../../src/hypervisor/layout.ts";
+import { CTL_KICK, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { Random } from "../support/random.ts";
 
 /** Spins between two kicks, at most, as a power of two: some milliseconds. */

@@ -1,22 +1,16 @@
 // Two harts, the judge (the interpreter) and the engine under test, run the same program from the same image. After
 // each slice of the one under test the judge runs as many steps, in slices of its own, and all state is compared: the
 // hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
-import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/layout.ts";
-import {
-  HEAT_ENTRIES,
-  HEAT_OFFSET,
-  type HartField,
-  hartLayout,
-  hartState,
-  SCRATCH,
-} from "../../src/hypervisor/riscv/hart.ts";
+import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET, SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
+import { type HartField, hartLayout, hartState } from "../../src/hypervisor/hart/hart-schema.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
 import { Random } from "../support/random.ts";
 import type { Kicker } from "./kicker.ts";
 import { COPY, RAM_SIZE, RAM_TOTAL, TABLES, TABLES_END } from "./layout.ts";
 import { PTE } from "./spaces.ts";
 import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
-import { EXIT } from "../../src/hypervisor/riscv/engine-instance.ts";
+import { EXIT } from "../../src/hypervisor/hart/engine-interface.ts";
 
 /** A mistake planted in the engine under test once it has run so many steps. */
 export interface Planted {

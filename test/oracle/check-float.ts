@@ -2,9 +2,9 @@
 // executed instructions, judged by exact arithmetic: each instruction, each rounding mode, as the instruction's own
 // and from frm, with fflags clear and set before. Without --engine both engines; the translator from the first instruction.
 import { parseArgs } from "node:util";
-import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/engine-kind.ts";
-import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
-import type { FpEnv } from "../../src/hypervisor/riscv/softfloat.ts";
+import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
+import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
+import type { FpEnv } from "./reference-softfloat.ts";
 import { FloatGuest, type FloatResult, type FloatVector } from "./float-guest.ts";
 import { type FloatOperation, floatOperations } from "./float-vectors.ts";
 import { Random } from "../support/random.ts";

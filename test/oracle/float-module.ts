@@ -1,11 +1,11 @@
 // The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a row's
 // meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal modes.
-import type { FloatSemantics } from "../../src/hypervisor/riscv/float-semantics.ts";
-import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
-import { fpRows, fpSlow } from "../../src/hypervisor/riscv/isa-fp.ts";
-import { halfRows } from "../../src/hypervisor/riscv/isa-half.ts";
-import type { Row, Semantics } from "../../src/hypervisor/riscv/semantics.ts";
-import { FFLAGS } from "../../src/hypervisor/riscv/softfloat-format.ts";
+import type { FloatSemantics } from "../../src/hypervisor/isa/float-semantics.ts";
+import { hartLayout } from "../../src/hypervisor/hart/hart-schema.ts";
+import { fpRows, fpSlow } from "../../src/hypervisor/isa/isa-fp.ts";
+import { halfRows } from "../../src/hypervisor/isa/isa-half.ts";
+import type { Row, Semantics } from "../../src/hypervisor/isa/instruction-semantics.ts";
+import { FFLAGS } from "../../src/hypervisor/float/softfloat-format.ts";
 import { I32, I64 } from "../../src/wasm/expr.ts";
 import { type Fn, fn, type Func, type Local } from "../../src/wasm/function.ts";
 import { buildModule, type ModuleOptions } from "../../src/wasm/module.ts";

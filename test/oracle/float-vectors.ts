@@ -1,5 +1,5 @@
 // What CI has in TestFloat's place: for each F and D instruction (and those of formats to come) vectors of corner and
-// random operands, and what the exact arithmetic of softfloat.ts says of them. A format is one entry of FORMATS; its
+// random operands, and what the exact arithmetic of reference-softfloat.ts says of them. A format is one entry of FORMATS; its
 // instructions are judged as soon as the table has them.
 import {
   type FpEnv,
@@ -18,9 +18,9 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "../../src/hypervisor/riscv/softfloat.ts";
-import { rows } from "../../src/hypervisor/riscv/isa.ts";
-import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/riscv/softfloat-format.ts";
+} from "./reference-softfloat.ts";
+import { rows } from "../../src/hypervisor/isa/isa.ts";
+import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/float/softfloat-format.ts";
 import type { Random } from "../support/random.ts";
 
 interface Format {

@@ -1,6 +1,6 @@
 // Privileged items of a random program: CSRs, status bits, interrupts, returns to lower modes, MPRV, edits of page
 // tables, code that changes itself. What QEMU 7.2 does beyond the specification, or before it, is kept out.
-import { rows } from "../../src/hypervisor/riscv/isa.ts";
+import { rows } from "../../src/hypervisor/isa/isa.ts";
 import {
   access,
   type Context,

@@ -2,9 +2,14 @@
 // table, so a row with a wrong encoding shows as a difference too. x2, x8 and x18 point into scratch memory and
 // x19 somewhere wrong; only addresses built on these are accessed, so a program cannot touch its neighbours.
 // Branches and jumps only go forward, so programs end.
-import { encode, type FieldName, type Operands, operandsOf } from "../../src/hypervisor/riscv/encoding.ts";
-import { rowNamed, rowOf, rows } from "../../src/hypervisor/riscv/isa.ts";
-import type { Row } from "../../src/hypervisor/riscv/semantics.ts";
+import {
+  encode,
+  type FieldName,
+  type Operands,
+  operandsOf,
+} from "../../src/hypervisor/isa/instruction-encoding.ts";
+import { rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
+import type { Row } from "../../src/hypervisor/isa/instruction-semantics.ts";
 import type { Random } from "../support/random.ts";
 
 export type Mode = "U" | "S" | "M";

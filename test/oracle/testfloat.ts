@@ -1,4 +1,4 @@
-// Berkeley TestFloat as the judge of softfloat.ts, and with --engine of an engine that executes the instruction, or of the
+// Berkeley TestFloat as the judge of reference-softfloat.ts, and with --engine of an engine that executes the instruction, or of the
 // rows alone ("rows"): every operation, every rounding mode, results and flags.
 // TestFloat is not part of the repository: build its `testfloat_gen` elsewhere, against a SoftFloat
 // specialised for RISCV, and give its path:
@@ -21,7 +21,7 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "../../src/hypervisor/riscv/softfloat.ts";
+} from "./reference-softfloat.ts";
 
 import {
   BINARY16,
@@ -29,9 +29,9 @@ import {
   BINARY64,
   FFLAGS,
   type FpFormat,
-} from "../../src/hypervisor/riscv/softfloat-format.ts";
+} from "../../src/hypervisor/float/softfloat-format.ts";
 import { hasFusedMultiplyAdd } from "../../src/wasm/fused.ts";
-import { rowNamed } from "../../src/hypervisor/riscv/isa.ts";
+import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
 import { engineOf } from "./engine-option.ts";
 import { BATCH, FloatGuest, type FloatResult } from "./float-guest.ts";
 import { instantiateFloats } from "./float-module.ts";

@@ -1,9 +1,9 @@
 // One hart of Wherry's engine with RAM at 0x8000_0000 and nothing else but the test device's power-off: what the
 // oracle tests compare with QEMU. The hypervisor around the engine (vcpu-thread.ts) is not in it.
-import type { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
+import type { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { type HarnessOptions, HartHarness } from "../support/hart-harness.ts";
 import { RAM_BASE } from "./layout.ts";
-import { EXIT } from "../../src/hypervisor/riscv/engine-instance.ts";
+import { EXIT } from "../../src/hypervisor/hart/engine-interface.ts";
 
 const TEST_DEVICE = 0x100000n;
 const TEST_DEVICE_PASS = 0x5555n;

@@ -1,7 +1,7 @@
 // What the threads of the stress test write down beside the protocol's own words, to judge it by; and the bugs that
 // can be planted in it. One i32 a hart and ghost, behind the VM's memory.
-import { CTL_KICK, CTL_MODE, CTL_SLEEPING, CTL_WAKE } from "../../src/hypervisor/layout.ts";
-import { VCPU_MODE, VcpuRequests } from "../../src/hypervisor/requests.ts";
+import { CTL_KICK, CTL_MODE, CTL_SLEEPING, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
+import { VCPU_MODE, VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 
 export const GHOST_BYTES = 0x10000;
 

@@ -2,7 +2,7 @@
 // changes memory slots, all at random. Judged by ghosts: who waited for a flush or an exit got it, a paused vCPU runs
 // nothing, no wake-up is lost, nobody hangs.
 import { Worker } from "node:worker_threads";
-import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm.ts";
+import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { Random } from "../support/random.ts";

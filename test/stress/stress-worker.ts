@@ -1,7 +1,7 @@
 // A thread of the stress test: a real vCPU thread on a toy engine, or a sender that belongs to no vCPU.
 import { parentPort, workerData } from "node:worker_threads";
-import { HartPending } from "../../src/hypervisor/hart-pending.ts";
-import { HfenceQueue } from "../../src/hypervisor/hfence.ts";
+import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
+import { HfenceQueue } from "../../src/hypervisor/requests/hfence-queue.ts";
 import {
   CTL_HALTED,
   CTL_KICK,
@@ -11,17 +11,17 @@ import {
   CTL_RUN,
   CTL_SLEEPING,
   hartBase,
-} from "../../src/hypervisor/layout.ts";
-import { MP } from "../../src/hypervisor/mp-state.ts";
-import { makeRequests, REQ, VcpuRequests } from "../../src/hypervisor/requests.ts";
-import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
-import { hartLayout } from "../../src/hypervisor/riscv/hart.ts";
-import { startHart } from "../../src/hypervisor/riscv/sbi.ts";
-import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
+} from "../../src/hypervisor/shared/memory-map.ts";
+import { MP_STATE } from "../../src/accelerator/mp-state.ts";
+import { makeRequests, REQ, VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
+import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
+import { hartLayout } from "../../src/hypervisor/hart/hart-schema.ts";
+import { startHart } from "../../src/hypervisor/firmware/sbi.ts";
+import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";
 import { Random } from "../support/random.ts";
 import { type Bug, Ghosts, plant } from "./ghosts.ts";
-import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/riscv/engine-instance.ts";
+import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";
 
 export interface StressThread {
   readonly buffer: SharedArrayBuffer;
@@ -198,7 +198,7 @@ function ping(hart: number): void {
   (pending[hart] as HartPending).raise(SSIP);
   const from = performance.now();
   while (!ghosts.stopped && ghosts.get("handled", hart) < number) {
-    if (!lonely && (vcpus[hart] as VcpuRequests).load(CTL_MP_STATE) === MP.STOPPED) {
+    if (!lonely && (vcpus[hart] as VcpuRequests).load(CTL_MP_STATE) === MP_STATE.STOPPED) {
       startHart(vcpus[hart] as VcpuRequests, START, 0n);
     }
     if (performance.now() - from > HANG_MS) {

@@ -2,11 +2,12 @@
 // pages about address 0 tests map as they like; all state, RAM, devices and the dirty log are compared after each slice.
 import { expect } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
-import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/layout.ts";
-import type { EngineImports } from "../../src/hypervisor/riscv/engine-instance.ts";
-import { hartLayout, hartState, type HartField, SCRATCH } from "../../src/hypervisor/riscv/hart.ts";
-import { findRegion } from "../../src/hypervisor/riscv/region.ts";
-import { findStreams } from "../../src/hypervisor/riscv/region-streams.ts";
+import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
+import type { EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";
+import { hartLayout, hartState, type HartField } from "../../src/hypervisor/hart/hart-schema.ts";
+import { SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
+import { findRegion } from "../../src/hypervisor/translator/region.ts";
+import { findStreams } from "../../src/hypervisor/translator/tlb-streams.ts";
 import { HartHarness, RAM_BASE } from "./hart-harness.ts";
 
 export const [V, R, W, X, U, A, D] = [1n, 2n, 4n, 8n, 16n, 64n, 128n] as const;

@@ -22,24 +22,21 @@ import {
   VM_CODE_STALE,
   VM_CURRENT_BANK,
   VM_SLOT_BANK_0,
-} from "../../src/hypervisor/layout.ts";
+} from "../../src/hypervisor/shared/memory-map.ts";
 import { CodePages } from "../../src/memory/guest-memory.ts";
-import { CodeCache, IMPROVE } from "../../src/hypervisor/code-cache.ts";
-import { RegionModules } from "../../src/hypervisor/riscv/region-module.ts";
-import { Translations } from "../../src/hypervisor/translations.ts";
-import { buildEngineModule, initEngineTables } from "../../src/hypervisor/riscv/engine.ts";
-import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
-import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
-import { PRIV } from "../../src/hypervisor/riscv/hart.ts";
-import { assemble } from "../../src/hypervisor/riscv/isa.ts";
-import type { Operands } from "../../src/hypervisor/riscv/encoding.ts";
+import { CodeCache, IMPROVE } from "../../src/hypervisor/shared/code-cache.ts";
+import { RegionModules } from "../../src/hypervisor/translator/region-module.ts";
+import { Translations } from "../../src/hypervisor/translator/translations.ts";
+import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
+import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
+import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
+import { PRIV } from "../../src/hypervisor/hart/hart-schema.ts";
+import { assemble } from "../../src/hypervisor/isa/isa.ts";
+import type { Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { compileModule, createSharedMemory, type WasmModule } from "../../src/wasm/host.ts";
 import { testEngine } from "./engine.ts";
-import {
-  type EngineExports,
-  type EngineImports,
-  instantiateEngine,
-} from "../../src/hypervisor/riscv/engine-instance.ts";
+import type { EngineExports, EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";
+import { instantiateEngine } from "../../src/hypervisor/vcpu/engine-instance.ts";
 
 export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;

@@ -2,23 +2,23 @@
 // answers exits within signal(). The engine is a script of steps, or the real one. No thread sleeps here: a sleep in
 // block() moves the clock to its deadline, or does what the test has planned for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
-import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/layout.ts";
-import { VcpuRequests } from "../../src/hypervisor/requests.ts";
-import { buildEngineModule, initEngineTables } from "../../src/hypervisor/riscv/engine.ts";
-import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
-import { HartImage } from "../../src/hypervisor/riscv/hart-image.ts";
-import { RUN, RUN_PAGE } from "../../src/hypervisor/run-page.ts";
-import { VcpuThread } from "../../src/hypervisor/vcpu-thread.ts";
-import { planMemory, Vm } from "../../src/hypervisor/vm.ts";
+import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/shared/memory-map.ts";
+import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
+import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
+import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
+import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
+import { RUN, RUN_PAGE } from "../../src/hypervisor/shared/run-page.ts";
+import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
+import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
 import { testEngine } from "./engine.ts";
 import {
   type EngineExports,
   type EngineImports,
   EXIT,
-  instantiateEngine,
   ALL_SPACES,
-} from "../../src/hypervisor/riscv/engine-instance.ts";
+} from "../../src/hypervisor/hart/engine-interface.ts";
+import { instantiateEngine } from "../../src/hypervisor/vcpu/engine-instance.ts";
 
 export const RAM = 0x80000000;
 const RAM_SIZE = 0x40000;

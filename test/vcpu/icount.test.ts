@@ -5,7 +5,7 @@ import { encodeUtf8 } from "../../src/base/text.ts";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { createMachine } from "../../src/host/create-machine.ts";
 import { createVm } from "../../src/host/create-vm.ts";
-import type { EngineKind } from "../../src/hypervisor/engine-kind.ts";
+import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { createMachine as createNodeMachine } from "../../src/node/index.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";

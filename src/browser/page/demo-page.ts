@@ -1,6 +1,6 @@
 // The page: a form for the machine, its console, and buttons to start, pause, save and open it. The form's fields can
 // be given in the page's address (`?kernel=…&harts=4`).
-import { ENGINE_KINDS } from "../../hypervisor/engine-kind.ts";
+import { ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { type BrowserMachine, createMachine } from "../index.ts";
 import { ConsoleText, keyInput } from "./console-text.ts";
 

@@ -2,7 +2,7 @@
 import { type Options, parsed, type ValuesOf } from "../options/command-line.ts";
 import { controlOptions, withClient } from "./control-commands.ts";
 import { address, number } from "../options/option-values.ts";
-import { MAX_VCPUS } from "../../hypervisor/layout.ts";
+import { MAX_VCPUS } from "../../hypervisor/shared/memory-map.ts";
 
 export const traceOptions = {
   ...controlOptions,

@@ -1,9 +1,12 @@
 // The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
 import type { EngineConfig } from "../../host/create-vm.ts";
-import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/engine-kind.ts";
-import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/instruction-clock.ts";
-import { MAX_VCPUS } from "../../hypervisor/layout.ts";
-import { DEFAULT_CODE_CACHE_BYTES, DEFAULT_TRANSLATE_AFTER } from "../../hypervisor/translation-thread.ts";
+import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
+import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/requests/instruction-clock.ts";
+import { MAX_VCPUS } from "../../hypervisor/shared/memory-map.ts";
+import {
+  DEFAULT_CODE_CACHE_BYTES,
+  DEFAULT_TRANSLATE_AFTER,
+} from "../../hypervisor/translator/translation-thread.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
 import type { MigrationAddress } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";

@@ -5,8 +5,8 @@ import {
   DEFAULT_ICOUNT_SHIFT,
   type IcountOptions,
   MAX_ICOUNT_SHIFT,
-} from "../../hypervisor/instruction-clock.ts";
-import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/translation-thread.ts";
+} from "../../hypervisor/requests/instruction-clock.ts";
+import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/translator/translation-thread.ts";
 import { sharedExtensions } from "../../machines/qemu/qemu-refusals.ts";
 import { RELEASES } from "../../machines/qemu/qemu-releases.ts";
 import { EXTENSION_NAMES } from "../../riscv/extensions.ts";

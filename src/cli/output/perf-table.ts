@@ -1,5 +1,5 @@
 // What counting where time goes (--perf, `wherry perf`) looks like on a terminal.
-import { PLACE_SHIFT } from "../../hypervisor/hot-code.ts";
+import { PLACE_SHIFT } from "../../hypervisor/vcpu/hot-code.ts";
 import type { PerfInfo } from "../../monitor/perf-commands.ts";
 
 /** They are entered again after every interruption: how often says nothing. */

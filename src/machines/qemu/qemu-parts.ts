@@ -3,7 +3,7 @@ import type { IrqchipPort } from "../../accelerator/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
 
-/** State of the interrupt controllers as the hypervisor half has it (src/hypervisor/plic.ts, aclint.ts). */
+/** State of the interrupt controllers as the hypervisor half has it (src/hypervisor/irqchip/plic.ts, aclint.ts). */
 export interface PlicPortState {
   numSources: number;
   numContexts: number;

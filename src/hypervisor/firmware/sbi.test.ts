@@ -1,0 +1,417 @@
+// The built-in SBI firmware through a whole vCPU thread: every extension, its errors, and what it asks of other harts.
+import { describe, expect, test } from "vitest";
+import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";
+import { HfenceQueue } from "../requests/hfence-queue.ts";
+import {
+  CTL_LINES,
+  CTL_MP_STATE,
+  CTL_RUN,
+  HFENCE_CAPACITY,
+  SBI_STA_SHMEM,
+  SBI_START_ADDRESS,
+  SBI_START_ARGUMENT,
+} from "../shared/memory-map.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
+import { REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
+import { RUN } from "../shared/run-page.ts";
+import type { HartImage } from "../hart/hart-image.ts";
+import { startHart } from "./sbi.ts";
+import { EXIT } from "../hart/engine-interface.ts";
+
+const SUCCESS = 0n;
+const FAILED = -1n;
+const NOT_SUPPORTED = -2n;
+const INVALID_PARAM = -3n;
+const DENIED = -4n;
+const INVALID_ADDRESS = -5n;
+const ALREADY_AVAILABLE = -6n;
+
+const BASE = 0x10;
+const TIME = 0x54494d45;
+const IPI = 0x735049;
+const RFENCE = 0x52464e43;
+const HSM = 0x48534d;
+const SRST = 0x53525354;
+const DBCN = 0x4442434e;
+const SUSP = 0x53555350;
+const STA = 0x535441;
+const ALL = 2n ** 64n - 1n;
+const SSIP = 2n;
+const slice = (): number => EXIT.SLICE;
+
+function machine(harts = 3, steal = false): ScriptedVm {
+  const s = new ScriptedVm({ harts, steal });
+  // What the VM's making has asked for is not what these tests are about.
+  for (let hart = 0; hart < harts; hart++) {
+    s.run(hart, slice);
+    (s.images[hart] as HartImage).set("pc", BigInt(RAM));
+  }
+  s.log.length = 0;
+  return s;
+}
+const requestsOf = (s: ScriptedVm, hart: number): VcpuRequests => s.requests[hart] as VcpuRequests;
+const imageOf = (s: ScriptedVm, hart: number): HartImage => s.images[hart] as HartImage;
+const pending = (s: ScriptedVm): bigint[] => s.images.map((i) => i.get("mip"));
+
+test("an unknown extension or function is not supported, and pc goes on after every call", () => {
+  const s = machine(1);
+  expect(s.ecall(0, 0x0a000000, 0)).toEqual([NOT_SUPPORTED, 0n]);
+  for (const extension of [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA]) {
+    expect([extension, ...s.ecall(0, extension, 99)]).toEqual([extension, NOT_SUPPORTED, 0n]);
+  }
+  expect(imageOf(s, 0).get("pc")).toBe(BigInt(RAM) + 40n);
+  imageOf(s, 0).set("x", 1n << 40n, 17);
+  s.run(0, () => EXIT.ECALL);
+  expect(BigInt.asIntN(64, imageOf(s, 0).get("x", 10))).toBe(NOT_SUPPORTED);
+});
+
+describe("BASE", () => {
+  test("says version 2.0 and who it is", () => {
+    const s = machine(1);
+    expect([0, 1, 2, 4, 5, 6].map((f) => s.ecall(0, BASE, f))).toEqual([
+      [SUCCESS, 0x02000000n],
+      [SUCCESS, 0x57n],
+      [SUCCESS, 1n],
+      ...Array.from({ length: 3 }, () => [SUCCESS, 0n]),
+    ]);
+  });
+
+  test("what it says is there answers, what it says is not does not", () => {
+    for (const steal of [false, true]) {
+      const s = machine(1, steal);
+      const probe = (extension: number): bigint => s.ecall(0, BASE, 3, [BigInt(extension)])[1];
+      const there = [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, ...(steal ? [STA] : [])];
+      expect(there.map(probe)).toEqual(there.map(() => 1n));
+      expect([0x504d55, 9, 0x43505043, ...(steal ? [] : [STA])].map(probe)).not.toContain(1n);
+      const legacy = [0, 1, 2, 3, 4, 5, 6, 7];
+      const answers = legacy.map((extension) => (s.ecall(0, extension, 0)[0] === NOT_SUPPORTED ? 0n : 1n));
+      expect(legacy.map(probe)).toEqual(answers);
+    }
+  });
+});
+
+test("TIME sets stimecmp, and a timer that is due is pending at once, one in the future no more", () => {
+  const s = machine(1);
+  s.vm.clock.write(1000n);
+  s.vm.clock.start();
+  const stip = (): number => requestsOf(s, 0).load(CTL_LINES) & (1 << 5);
+  expect(s.ecall(0, TIME, 0, [1000n])[0]).toBe(SUCCESS);
+  expect([imageOf(s, 0).get("stimecmp"), stip()]).toEqual([1000n, 1 << 5]);
+  expect(s.ecall(0, TIME, 0, [ALL])[0]).toBe(SUCCESS);
+  expect([imageOf(s, 0).get("stimecmp"), stip()]).toEqual([ALL, 0]);
+});
+
+describe("IPI", () => {
+  test("goes to the harts of the mask, from its base, and wakes them", () => {
+    const s = machine();
+    expect(s.ecall(0, IPI, 0, [0b11n, 1n])[0]).toBe(SUCCESS);
+    expect(pending(s)).toEqual([0n, SSIP, SSIP]);
+    expect([1, 2].map((h) => requestsOf(s, h).test(REQ.UNBLOCK))).toEqual([true, true]);
+    expect(requestsOf(s, 0).test(REQ.UNBLOCK)).toBe(false);
+  });
+  test("a base of all ones is every hart, whatever the mask; an empty mask is nobody", () => {
+    const s = machine();
+    expect(s.ecall(0, IPI, 0, [0n, 99n])[0]).toBe(SUCCESS);
+    expect(pending(s)).toEqual([0n, 0n, 0n]);
+    expect(s.ecall(0, IPI, 0, [0n, ALL])[0]).toBe(SUCCESS);
+    expect(pending(s)).toEqual([SSIP, SSIP, SSIP]);
+  });
+  test.each([
+    [0b1001n, 0n],
+    [1n, 3n],
+    [1n << 63n, ALL - 1n],
+  ])("a hart that does not exist (mask %s, base %s): nobody gets it", (mask, base) => {
+    const s = machine();
+    expect(s.ecall(0, IPI, 0, [mask, base])[0]).toBe(INVALID_PARAM);
+    expect(pending(s)).toEqual([0n, 0n, 0n]);
+  });
+});
+
+describe("RFENCE", () => {
+  const made = (s: ScriptedVm): string[] =>
+    s.requests.map((r) =>
+      (["FENCE_I", "HFENCE", "HFENCE_VVMA_ALL"] as const).filter((n) => r.test(REQ[n])).join(),
+    );
+
+  test("fence.i asks the targets, the caller's own among them", () => {
+    const s = machine();
+    expect(s.ecall(0, RFENCE, 0, [0b101n, 0n])[0]).toBe(SUCCESS);
+    expect(made(s)).toEqual(["FENCE_I", "", "FENCE_I"]);
+  });
+
+  test("a range goes to the targets' queues; with or without an ASID", () => {
+    const s = machine();
+    expect(s.ecall(0, RFENCE, 1, [0b10n, 0n, 0x5000n, 0x2000n])[0]).toBe(SUCCESS);
+    expect(s.ecall(0, RFENCE, 2, [0b10n, 0n, 0x9000n, 0x1000n, 0x1_0007n])[0]).toBe(SUCCESS);
+    expect(made(s)).toEqual(["", "HFENCE", ""]);
+    expect(new HfenceQueue(s.vm.buffer, 1).drain()).toEqual([
+      { type: 1, asid: 0, start: 0x5000n, size: 0x2000n },
+      { type: 2, asid: 7, start: 0x9000n, size: 0x1000n },
+    ]);
+  });
+
+  test.each([
+    [0n, 0n],
+    [0n, ALL],
+    [0x1000n, ALL],
+  ])("the whole address space (start %s, size %s) needs no queue", (start, size) => {
+    const s = machine();
+    s.ecall(0, RFENCE, 1, [0b10n, 0n, start, size]);
+    expect(made(s)).toEqual(["", "HFENCE_VVMA_ALL", ""]);
+    expect(new HfenceQueue(s.vm.buffer, 1).drain()).toEqual([]);
+    s.ecall(0, RFENCE, 2, [0b1n, 0n, start, size, 7n], slice);
+    expect(s.log.slice(-2)).toEqual(["flush space 7", "run"]);
+  });
+
+  test("a target whose queue is full flushes all; the others get their range", () => {
+    const s = machine();
+    const queue = new HfenceQueue(s.vm.buffer, 1);
+    for (let i = 0; i < HFENCE_CAPACITY; i++) queue.push({ type: 1, asid: 0, start: 0n, size: 4096n });
+    expect(s.ecall(0, RFENCE, 1, [0b110n, 0n, 0x5000n, 0x1000n])[0]).toBe(SUCCESS);
+    expect(made(s)).toEqual(["", "HFENCE_VVMA_ALL", "HFENCE"]);
+  });
+
+  test("a target that does not exist: nobody is asked", () => {
+    const s = machine();
+    expect(s.ecall(0, RFENCE, 0, [0b1010n, 0n])[0]).toBe(INVALID_PARAM);
+    expect(made(s)).toEqual(["", "", ""]);
+  });
+
+  test("the guest's fence is done before its next instruction", () => {
+    const s = machine();
+    s.ecall(0, RFENCE, 1, [1n, 0n, 0x5000n, 0x1000n], slice);
+    expect(s.log).toEqual(["run", "flush 5000", "run"]);
+  });
+});
+
+describe("HSM", () => {
+  const status = (s: ScriptedVm, hart: bigint): [bigint, bigint] => s.ecall(0, HSM, 2, [hart]);
+
+  test("a stopped hart is started at the address, in S-mode, with its id and the argument", () => {
+    const s = machine();
+    requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.STOPPED);
+    imageOf(s, 1).set("satp", 8n << 60n);
+    imageOf(s, 1).set("mstatus", imageOf(s, 1).get("mstatus") | 2n);
+    imageOf(s, 1).set("x", 5n, 5);
+    expect(status(s, 1n)).toEqual([SUCCESS, 1n]);
+    expect(s.ecall(0, HSM, 0, [1n, BigInt(RAM + 0x100), 42n])[0]).toBe(SUCCESS);
+    expect(status(s, 1n)).toEqual([SUCCESS, 2n]);
+    s.run(1, slice);
+    expect(status(s, 1n)).toEqual([SUCCESS, 0n]);
+    const image = imageOf(s, 1);
+    expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([BigInt(RAM + 0x100), 1n, 42n]);
+    expect([image.get("priv"), image.get("satp"), image.get("mstatus") & 2n]).toEqual([1n, 0n, 0n]);
+  });
+
+  test("errors of a start", () => {
+    const s = machine();
+    expect(s.ecall(0, HSM, 0, [1n, BigInt(RAM), 0n])[0]).toBe(ALREADY_AVAILABLE);
+    expect(s.ecall(0, HSM, 0, [0n, BigInt(RAM), 0n])[0]).toBe(ALREADY_AVAILABLE);
+    expect(s.ecall(0, HSM, 0, [3n, BigInt(RAM), 0n])[0]).toBe(INVALID_PARAM);
+    expect(s.ecall(0, HSM, 0, [ALL, BigInt(RAM), 0n])[0]).toBe(INVALID_PARAM);
+    requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.STOPPED);
+    expect(s.ecall(0, HSM, 0, [1n, 0x1000_0000n, 0n])[0]).toBe(INVALID_ADDRESS);
+    expect(requestsOf(s, 1).load(CTL_MP_STATE)).toBe(MP_STATE.STOPPED);
+    expect(s.ecall(0, HSM, 2, [3n])[0]).toBe(INVALID_PARAM);
+  });
+
+  test("of two starters one wins, and its address is the one", () => {
+    const s = machine();
+    const target = requestsOf(s, 1);
+    target.store(CTL_MP_STATE, MP_STATE.STOPPED);
+    expect(startHart(target, 0x80000100n, 1n)).toBe(true);
+    expect(startHart(target, 0x80000200n, 2n)).toBe(false);
+    expect([target.read64(SBI_START_ADDRESS), target.read64(SBI_START_ARGUMENT)]).toEqual([0x80000100n, 1n]);
+  });
+
+  test("a hart that stops itself sleeps; started again before it sleeps, it starts", () => {
+    const s = machine();
+    s.ecall(1, HSM, 1, [], slice);
+    expect(s.log).toEqual(["run", "sleep"]);
+    expect(status(s, 1n)).toEqual([SUCCESS, 1n]);
+    s.log.length = 0;
+    requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.RUNNABLE);
+    s.sleeps.push(() => void startHart(requestsOf(s, 1), BigInt(RAM + 0x200), 0n));
+    s.ecall(1, HSM, 1, [], slice);
+    expect(s.log).toEqual(["run", "sleep", "flush", "run"]);
+    expect(imageOf(s, 1).get("pc")).toBe(BigInt(RAM + 0x200));
+  });
+
+  test("a retentive suspend returns success after the wake-up", () => {
+    const s = machine();
+    imageOf(s, 1).set("mie", 2n);
+    s.sleeps.push(() => {
+      expect(requestsOf(s, 1).load(CTL_MP_STATE)).toBe(MP_STATE.SUSPENDED);
+      imageOf(s, 1).set("mip", SSIP);
+      requestsOf(s, 1).make(REQ.UNBLOCK);
+    });
+    const [error] = s.ecall(1, HSM, 3, [0n, 1n, 2n], slice);
+    expect(error).toBe(SUCCESS);
+    expect(imageOf(s, 1).get("pc")).toBe(BigInt(RAM + 4));
+  });
+
+  test("status tells a suspended hart", () => {
+    const s = machine();
+    requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.SUSPENDED);
+    expect(status(s, 1n)).toEqual([SUCCESS, 4n]);
+  });
+
+  test("a non-retentive suspend goes on at the resume address", () => {
+    const s = machine();
+    const image = imageOf(s, 1);
+    image.set("mie", 2n);
+    image.set("mip", SSIP);
+    s.ecall(1, HSM, 3, [0x80000000n, BigInt(RAM + 0x300), 6n], slice);
+    expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([BigInt(RAM + 0x300), 1n, 6n]);
+    expect(requestsOf(s, 1).load(CTL_MP_STATE)).toBe(MP_STATE.RUNNABLE);
+  });
+
+  test("suspend types that are reserved or not implemented, and a resume address that is not memory", () => {
+    const s = machine();
+    for (const type of [1n, 0x0fffffffn, 0x10000000n, 0x7fffffffn, 0x80000001n, 0x90000000n, 0xffffffffn]) {
+      expect([type, s.ecall(0, HSM, 3, [type, BigInt(RAM), 0n])[0]]).toEqual([type, INVALID_PARAM]);
+    }
+    expect(s.ecall(0, HSM, 3, [0x80000000n, 0x1000n, 0n])[0]).toBe(INVALID_ADDRESS);
+    expect(requestsOf(s, 0).load(CTL_MP_STATE)).toBe(MP_STATE.RUNNABLE);
+  });
+});
+
+describe("SRST", () => {
+  test.each([
+    [0n, 0n, "shutdown"],
+    [1n, 0n, "reset"],
+    [2n, 0n, "reset"],
+    [0n, 1n, "crash"],
+  ])("type %s for reason %s: %s, and no instruction after it", (type, reason, event) => {
+    const s = machine();
+    s.ecall(0, SRST, 0, [type, reason], slice);
+    expect(s.log).toEqual(["run", event, "parked"]);
+  });
+  test("reserved types and reasons", () => {
+    const s = machine();
+    expect(s.ecall(0, SRST, 0, [3n, 0n])[0]).toBe(INVALID_PARAM);
+    expect(s.ecall(0, SRST, 0, [0n, 2n])[0]).toBe(INVALID_PARAM);
+    expect(s.log).toEqual(["run", "run"]);
+    s.ecall(0, SRST, 0, [0n, 0n]);
+    expect(BigInt.asIntN(64, imageOf(s, 0).get("x", 10))).toBe(FAILED);
+  });
+});
+
+describe("DBCN", () => {
+  const at = BigInt(RAM + 0x1000);
+  test("writes what is in memory, in pieces that the VMM gets in order; a byte", () => {
+    const s = machine();
+    const text = "0123456789".repeat(30);
+    s.vm.memory.write(Number(at), new TextEncoder().encode(text));
+    expect(s.ecall(0, DBCN, 0, [300n, at, 0n])).toEqual([SUCCESS, 300n]);
+    expect(
+      s.log
+        .filter((l) => l.startsWith("console"))
+        .map((l) => l.slice(8))
+        .join(""),
+    ).toBe(text);
+    s.log.length = 0;
+    expect(s.ecall(0, DBCN, 2, [0x141n])).toEqual([SUCCESS, 0n]);
+    expect(s.log).toEqual(["run", "console A"]);
+    expect(s.ecall(0, DBCN, 0, [0n, 0n, 0n])).toEqual([SUCCESS, 0n]);
+  });
+  test("reads what there is, and marks the page dirty", async () => {
+    const s = machine();
+    await s.vm.getAndClearDirtyLog(0);
+    expect(s.ecall(0, DBCN, 1, [10n, at, 0n])).toEqual([SUCCESS, 0n]);
+    expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(0);
+    s.input = "hi";
+    expect(s.ecall(0, DBCN, 1, [10n, at, 0n])).toEqual([SUCCESS, 2n]);
+    expect(new TextDecoder().decode(s.ram(Number(at), 2))).toBe("hi");
+    expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(2);
+  });
+  test("memory that is not there", () => {
+    const s = machine();
+    for (const func of [0, 1]) {
+      expect(s.ecall(0, DBCN, func, [16n, 0x1000_0000n, 0n])[0]).toBe(INVALID_PARAM);
+      expect(s.ecall(0, DBCN, func, [16n, at, 1n])[0]).toBe(INVALID_PARAM);
+      expect(s.ecall(0, DBCN, func, [16n, BigInt(RAM + 0x40000 - 8), 0n])[0]).toBe(INVALID_PARAM);
+    }
+    expect(s.log.filter((l) => l !== "run")).toEqual([]);
+  });
+});
+
+describe("SUSP", () => {
+  const stopOthers = (s: ScriptedVm): void => {
+    for (const hart of [1, 2]) requestsOf(s, hart).store(CTL_MP_STATE, MP_STATE.STOPPED);
+  };
+  test("is denied while another hart is not stopped", () => {
+    const s = machine();
+    stopOthers(s);
+    for (const state of [MP_STATE.RUNNABLE, MP_STATE.INIT_RECEIVED, MP_STATE.SUSPENDED]) {
+      requestsOf(s, 2).store(CTL_MP_STATE, state);
+      expect(s.ecall(0, SUSP, 0, [0n, BigInt(RAM), 0n])[0]).toBe(DENIED);
+    }
+    expect(requestsOf(s, 0).load(CTL_MP_STATE)).toBe(MP_STATE.RUNNABLE);
+  });
+  test("errors", () => {
+    const s = machine();
+    stopOthers(s);
+    expect(s.ecall(0, SUSP, 0, [1n, BigInt(RAM), 0n])[0]).toBe(INVALID_PARAM);
+    expect(s.ecall(0, SUSP, 0, [0n, 0x1000n, 0n])[0]).toBe(INVALID_ADDRESS);
+    expect(s.log).toEqual(["run", "run"]);
+  });
+  test("tells the VMM, sleeps, and resumes at its address by an interrupt", () => {
+    const s = machine();
+    stopOthers(s);
+    imageOf(s, 0).set("mie", 2n);
+    s.sleeps.push(() => {
+      imageOf(s, 0).set("mip", SSIP);
+      requestsOf(s, 0).make(REQ.UNBLOCK);
+    });
+    s.ecall(0, SUSP, 0, [0n, BigInt(RAM + 0x500), 3n], slice);
+    expect(s.log).toEqual(["run", "suspend", "sleep", "flush", "run"]);
+    expect([imageOf(s, 0).get("pc"), imageOf(s, 0).get("x", 11)]).toEqual([BigInt(RAM + 0x500), 3n]);
+  });
+});
+
+describe("STA", () => {
+  test("is not there on a host that cannot tell a thread's time", () => {
+    expect(machine(1).ecall(0, STA, 0, [BigInt(RAM), 0n, 0n])[0]).toBe(NOT_SUPPORTED);
+  });
+  test("zeroes the structure, fills it in, and stops when told so", () => {
+    const s = machine(1, true);
+    s.vm.memory.write(RAM + 64, new Uint8Array(64).fill(0xaa));
+    expect(s.ecall(0, STA, 0, [BigInt(RAM + 64), 0n, 0n], slice)[0]).toBe(SUCCESS);
+    const view = new DataView(s.ram(RAM + 64, 64).buffer);
+    expect([view.getUint32(0, true), view.getUint32(4, true), view.getBigUint64(8, true)]).toEqual([
+      2,
+      0,
+      0n,
+    ]);
+    expect(s.ecall(0, STA, 0, [ALL, ALL, 0n])[0]).toBe(SUCCESS);
+    expect(requestsOf(s, 0).read64(SBI_STA_SHMEM)).toBe(ALL);
+  });
+  test("errors", () => {
+    const s = machine(1, true);
+    expect(s.ecall(0, STA, 0, [BigInt(RAM), 0n, 1n])[0]).toBe(INVALID_PARAM);
+    expect(s.ecall(0, STA, 0, [BigInt(RAM + 8), 0n, 0n])[0]).toBe(INVALID_PARAM);
+    expect(s.ecall(0, STA, 0, [BigInt(RAM), 1n, 0n])[0]).toBe(INVALID_ADDRESS);
+    expect(s.ecall(0, STA, 0, [0n, 0n, 0n])[0]).toBe(INVALID_ADDRESS);
+    expect(requestsOf(s, 0).read64(SBI_STA_SHMEM)).toBe(ALL);
+  });
+});
+
+test("the legacy calls answer in a0 alone", () => {
+  const s = machine();
+  const image = imageOf(s, 0);
+  expect(s.ecall(0, 0, 0, [123n, 7n])).toEqual([0n, 7n]);
+  expect(image.get("stimecmp")).toBe(123n);
+  expect(s.ecall(0, 1, 0, [65n, 7n])).toEqual([0n, 7n]);
+  expect(s.log).toEqual(["run", "run", "console A"]);
+  expect(s.ecall(0, 2, 0, [0n, 7n])).toEqual([-1n, 7n]);
+  s.input = "z";
+  expect(s.ecall(0, 2, 0)).toEqual([122n, 0n]);
+  image.set("mip", SSIP);
+  s.ecall(0, 3, 0);
+  expect(image.get("mip")).toBe(0n);
+  s.log.length = 0;
+  s.ecall(0, 8, 0, [], slice);
+  expect(s.log).toEqual(["run", "shutdown", "parked"]);
+  expect(requestsOf(s, 0).load(CTL_RUN)).toBe(RUN.PARKED);
+});

@@ -1,0 +1,425 @@
+// The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA
+// and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
+// counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
+import type { SystemEvent } from "../../accelerator/accelerator.ts";
+import { hex } from "../../base/hex.ts";
+import type { GuestClock } from "../requests/guest-clock.ts";
+import type { HartPending } from "../requests/hart-pending.ts";
+import { type HfenceQueue, HFENCE_TYPE } from "../requests/hfence-queue.ts";
+import {
+  CTL_MP_STATE,
+  SBI_STA_SHMEM,
+  SBI_START_ADDRESS,
+  SBI_START_ARGUMENT,
+  SBI_SUSPEND_TYPE,
+} from "../shared/memory-map.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
+import type { Activity } from "../shared/vcpu-activities.ts";
+import { makeRequests, REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
+import type { SlotMemory } from "../shared/memory-slots.ts";
+
+export const SBI_SUCCESS = 0;
+const SBI_ERR_FAILED = -1;
+const SBI_ERR_NOT_SUPPORTED = -2;
+const SBI_ERR_INVALID_PARAM = -3;
+const SBI_ERR_DENIED = -4;
+const SBI_ERR_INVALID_ADDRESS = -5;
+const SBI_ERR_ALREADY_AVAILABLE = -6;
+
+const EXT_BASE = 0x10;
+const EXT_TIME = 0x54494d45;
+const EXT_IPI = 0x735049;
+const EXT_RFENCE = 0x52464e43;
+const EXT_HSM = 0x48534d;
+const EXT_SRST = 0x53525354;
+const EXT_DBCN = 0x4442434e;
+const EXT_SUSP = 0x53555350;
+const EXT_STA = 0x535441;
+const LEGACY_SET_TIMER = 0;
+const LEGACY_PUTCHAR = 1;
+const LEGACY_GETCHAR = 2;
+const LEGACY_CLEAR_IPI = 3;
+const LEGACY_SEND_IPI = 4;
+const LEGACY_REMOTE_FENCE_I = 5;
+const LEGACY_REMOTE_SFENCE_VMA = 6;
+const LEGACY_REMOTE_SFENCE_VMA_ASID = 7;
+const LEGACY_SHUTDOWN = 8;
+
+const SBI_SPEC_VERSION = 0x02000000n;
+/** No number is assigned to Wherry; KVM's is 3. This one is outside the assigned range. */
+const SBI_IMPL_ID = 0x57n;
+const SBI_IMPL_VERSION = 1n;
+
+const HSM_STARTED = 0n;
+const HSM_STOPPED = 1n;
+const HSM_START_PENDING = 2n;
+const HSM_SUSPENDED = 4n;
+export const SUSPEND_RETENTIVE = 0x00000000;
+export const SUSPEND_NON_RETENTIVE = 0x80000000;
+
+const MIP_SSIP = 1 << 1;
+const ALL_ONES = 0xffffffffffffffffn;
+
+const ACTIVITY: ReadonlyMap<number, Activity> = new Map<number, Activity>([
+  [EXT_BASE, "sbi-base"],
+  [EXT_TIME, "sbi-time"],
+  [EXT_IPI, "sbi-ipi"],
+  [EXT_RFENCE, "sbi-rfence"],
+  [EXT_HSM, "sbi-hsm"],
+  [EXT_SRST, "sbi-srst"],
+  [EXT_DBCN, "sbi-dbcn"],
+  [EXT_SUSP, "sbi-susp"],
+  [EXT_STA, "sbi-sta"],
+]);
+
+/** What a call with this a7 counts as. */
+export function sbiActivity(extension: bigint): Activity {
+  if (extension <= BigInt(LEGACY_SHUTDOWN)) return "sbi-legacy";
+  return ACTIVITY.get(Number(extension)) ?? "sbi-unknown";
+}
+
+/** What the firmware needs of the thread it runs on. */
+export interface SbiHost {
+  readonly hart: number;
+  readonly vcpus: readonly VcpuRequests[];
+  readonly pending: readonly HartPending[];
+  readonly hfences: readonly HfenceQueue[];
+  readonly memory: SlotMemory;
+  readonly clock: GuestClock;
+  readonly identity: { mvendorid: bigint; marchid: bigint; mimpid: bigint };
+  /** STA needs a host that can tell a thread's own CPU time. */
+  readonly canCountSteal: boolean;
+  getX(index: number): bigint;
+  setX(index: number, value: bigint): void;
+  setStimecmp(ticks: bigint): void;
+  read64(controlOffset: number): bigint;
+  write64(controlOffset: number, value: bigint): void;
+  /** Exits to the VMM. */
+  systemEvent(event: SystemEvent, detail: bigint): void;
+  consoleWrite(bytes: Uint8Array): void;
+  consoleRead(max: number): Uint8Array;
+}
+
+interface SbiReturn {
+  error: number;
+  value: bigint;
+}
+const ok = (value = 0n): SbiReturn => ({ error: SBI_SUCCESS, value });
+const fail = (error: number): SbiReturn => ({ error, value: 0n });
+
+export class SbiFirmware {
+  readonly #host: SbiHost;
+  readonly #me: VcpuRequests;
+
+  constructor(host: SbiHost) {
+    this.#host = host;
+    this.#me = host.vcpus[host.hart]!;
+  }
+
+  /** Answer the call in a7/a6. Registers are written; the caller advances pc first. */
+  call(): void {
+    const host = this.#host;
+    const extension = BigInt.asUintN(32, host.getX(17)) === host.getX(17) ? Number(host.getX(17)) : -1;
+    const func = Number(BigInt.asUintN(32, host.getX(16)));
+    if (extension >= 0 && extension <= LEGACY_SHUTDOWN) {
+      host.setX(10, BigInt.asUintN(64, BigInt(this.#legacy(extension))));
+      return;
+    }
+    const result = this.#dispatch(extension, func);
+    if (result === undefined) return;
+    host.setX(10, BigInt.asUintN(64, BigInt(result.error)));
+    host.setX(11, BigInt.asUintN(64, result.value));
+  }
+
+  /** undefined: the call does not return here (hart stopped, suspended or reset). */
+  #dispatch(extension: number, func: number): SbiReturn | undefined {
+    switch (extension) {
+      case EXT_BASE:
+        return this.#base(func);
+      case EXT_TIME:
+        if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
+        this.#host.setStimecmp(this.#host.getX(10));
+        return ok();
+      case EXT_IPI:
+        return func === 0
+          ? this.#sendIpi(this.#host.getX(10), this.#host.getX(11))
+          : fail(SBI_ERR_NOT_SUPPORTED);
+      case EXT_RFENCE:
+        return this.#rfence(func);
+      case EXT_HSM:
+        return this.#hsm(func);
+      case EXT_SRST:
+        return this.#srst(func);
+      case EXT_DBCN:
+        return this.#dbcn(func);
+      case EXT_SUSP:
+        return this.#susp(func);
+      case EXT_STA:
+        return this.#sta(func);
+      default:
+        return fail(SBI_ERR_NOT_SUPPORTED);
+    }
+  }
+
+  #probe(extension: bigint): bigint {
+    const known = [EXT_BASE, EXT_TIME, EXT_IPI, EXT_RFENCE, EXT_HSM, EXT_SRST, EXT_DBCN, EXT_SUSP];
+    if (extension < BigInt(LEGACY_SEND_IPI) || extension === BigInt(LEGACY_SHUTDOWN)) return 1n;
+    if (extension === BigInt(EXT_STA)) return this.#host.canCountSteal ? 1n : 0n;
+    return known.some((e) => BigInt(e) === extension) ? 1n : 0n;
+  }
+
+  #base(func: number): SbiReturn {
+    const { identity } = this.#host;
+    switch (func) {
+      case 0:
+        return ok(SBI_SPEC_VERSION);
+      case 1:
+        return ok(SBI_IMPL_ID);
+      case 2:
+        return ok(SBI_IMPL_VERSION);
+      case 3:
+        return ok(this.#probe(this.#host.getX(10)));
+      case 4:
+        return ok(identity.mvendorid);
+      case 5:
+        return ok(identity.marchid);
+      case 6:
+        return ok(identity.mimpid);
+      default:
+        return fail(SBI_ERR_NOT_SUPPORTED);
+    }
+  }
+
+  /** The harts of a mask and base (SBI 2.0 §3.1); undefined if one does not exist. */
+  #targets(mask: bigint, base: bigint): number[] | undefined {
+    const count = this.#host.vcpus.length;
+    if (base === ALL_ONES) return Array.from({ length: count }, (_, i) => i);
+    const targets: number[] = [];
+    for (let i = 0n, m = mask; m !== 0n; i++, m >>= 1n) {
+      if ((m & 1n) === 0n) continue;
+      const hart = base + i;
+      if (hart >= BigInt(count)) return undefined;
+      targets.push(Number(hart));
+    }
+    return targets;
+  }
+
+  #sendIpi(mask: bigint, base: bigint): SbiReturn {
+    const targets = this.#targets(mask, base);
+    if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
+    for (const hart of targets) this.#host.pending[hart]!.raise(MIP_SSIP);
+    return ok();
+  }
+
+  #rfence(func: number): SbiReturn {
+    const host = this.#host;
+    const targets = this.#targets(host.getX(10), host.getX(11));
+    if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
+    const start = host.getX(12);
+    const size = host.getX(13);
+    switch (func) {
+      case 0:
+        makeRequests(
+          REQ.FENCE_I,
+          targets.map((t) => host.vcpus[t]!),
+        );
+        return ok();
+      case 1:
+        return this.#sfence(targets, HFENCE_TYPE.VVMA, start, size, 0);
+      case 2:
+        return this.#sfence(
+          targets,
+          HFENCE_TYPE.VVMA_ASID,
+          start,
+          size,
+          Number(BigInt.asUintN(16, host.getX(14))),
+        );
+      default:
+        return fail(SBI_ERR_NOT_SUPPORTED);
+    }
+  }
+
+  /** Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL if it is all, or the queue is full. */
+  #sfence(targets: number[], type: number, start: bigint, size: bigint, asid: number): SbiReturn {
+    const { vcpus, hfences } = this.#host;
+    const whole = size === ALL_ONES || (start === 0n && size === 0n);
+    const all = whole && type === HFENCE_TYPE.VVMA;
+    const fence = { type, start, size: whole ? ALL_ONES : size, asid };
+    const queued: VcpuRequests[] = [];
+    const flushed: VcpuRequests[] = [];
+    for (const t of targets) {
+      if (!all && hfences[t]!.push(fence)) queued.push(vcpus[t]!);
+      else flushed.push(vcpus[t]!);
+    }
+    makeRequests(REQ.HFENCE, queued);
+    makeRequests(REQ.HFENCE_VVMA_ALL, flushed);
+    return ok();
+  }
+
+  #hsm(func: number): SbiReturn | undefined {
+    const host = this.#host;
+    switch (func) {
+      case 0: {
+        const target = host.vcpus[Number(host.getX(10))];
+        if (target === undefined) return fail(SBI_ERR_INVALID_PARAM);
+        if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
+        return startHart(target, host.getX(11), host.getX(12)) ? ok() : fail(SBI_ERR_ALREADY_AVAILABLE);
+      }
+      case 1:
+        this.#me.store(CTL_MP_STATE, MP_STATE.STOPPED);
+        this.#me.make(REQ.SLEEP);
+        return undefined;
+      case 2: {
+        const target = host.vcpus[Number(host.getX(10))];
+        return target === undefined ? fail(SBI_ERR_INVALID_PARAM) : ok(hsmStatus(target));
+      }
+      case 3:
+        return this.#suspend(Number(BigInt.asUintN(32, host.getX(10))), host.getX(11), host.getX(12));
+      default:
+        return fail(SBI_ERR_NOT_SUPPORTED);
+    }
+  }
+
+  /** A hart can begin there. */
+  #isMemory(address: bigint): boolean {
+    const read = (): Uint8Array | undefined => this.#host.memory.read(Number(address), 4);
+    return this.#me.readingShadowPageTables(read) !== undefined;
+  }
+
+  #suspend(type: number, resumeAddress: bigint, argument: bigint): SbiReturn | undefined {
+    const host = this.#host;
+    // Reserved, or platform-specific and not implemented (SBI 2.0 §9.4).
+    if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) return fail(SBI_ERR_INVALID_PARAM);
+    if (type === SUSPEND_NON_RETENTIVE && !this.#isMemory(resumeAddress))
+      return fail(SBI_ERR_INVALID_ADDRESS);
+    host.write64(SBI_SUSPEND_TYPE, BigInt(type));
+    host.write64(SBI_START_ADDRESS, resumeAddress);
+    host.write64(SBI_START_ARGUMENT, argument);
+    this.#me.store(CTL_MP_STATE, MP_STATE.SUSPENDED);
+    this.#me.make(REQ.SLEEP);
+    // A retentive suspend returns SUCCESS after the wake-up: the registers are set now.
+    return type === SUSPEND_RETENTIVE ? ok() : undefined;
+  }
+
+  #srst(func: number): SbiReturn {
+    if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
+    const type = this.#host.getX(10);
+    const reason = this.#host.getX(11);
+    if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
+    // Reason 1 is "system failure": who watches the machine must be able to tell it from a shutdown as planned.
+    const shutdown = reason === 0n ? "shutdown" : "crash";
+    this.#host.systemEvent(type === 0n ? shutdown : "reset", reason);
+    return fail(SBI_ERR_FAILED);
+  }
+
+  #dbcn(func: number): SbiReturn {
+    const host = this.#host;
+    if (func === 2) {
+      host.consoleWrite(Uint8Array.of(Number(host.getX(10) & 0xffn)));
+      return ok();
+    }
+    if (func > 2) return fail(SBI_ERR_NOT_SUPPORTED);
+    if (host.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    const length = Number(BigInt.asUintN(32, host.getX(10)));
+    const address = Number(host.getX(11));
+    if (length === 0) return ok(0n);
+    const chunk = Math.min(length, 4096);
+    const bytes = this.#me.readingShadowPageTables(() => host.memory.read(address, chunk));
+    if (bytes === undefined) return fail(SBI_ERR_INVALID_PARAM);
+    if (func === 0) {
+      host.consoleWrite(bytes);
+      return ok(BigInt(chunk));
+    }
+    const input = host.consoleRead(chunk);
+    if (input.length > 0 && !this.#me.readingShadowPageTables(() => host.memory.write(address, input))) {
+      return fail(SBI_ERR_INVALID_PARAM);
+    }
+    return ok(BigInt(input.length));
+  }
+
+  #susp(func: number): SbiReturn | undefined {
+    const host = this.#host;
+    if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
+    if (host.getX(10) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    for (let i = 0; i < host.vcpus.length; i++) {
+      if (i !== host.hart && host.vcpus[i]!.load(CTL_MP_STATE) !== MP_STATE.STOPPED)
+        return fail(SBI_ERR_DENIED);
+    }
+    if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
+    const resume = this.#suspend(SUSPEND_NON_RETENTIVE, host.getX(11), host.getX(12));
+    host.systemEvent("suspend", 0n);
+    return resume;
+  }
+
+  #sta(func: number): SbiReturn {
+    const host = this.#host;
+    if (func !== 0 || !host.canCountSteal) return fail(SBI_ERR_NOT_SUPPORTED);
+    const low = host.getX(10);
+    const high = host.getX(11);
+    if (host.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    if (low === ALL_ONES && high === ALL_ONES) {
+      host.write64(SBI_STA_SHMEM, ALL_ONES);
+      return ok();
+    }
+    if ((low & 63n) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    const zero = (): boolean => host.memory.write(Number(low), new Uint8Array(64));
+    if (high !== 0n || !this.#me.readingShadowPageTables(zero)) return fail(SBI_ERR_INVALID_ADDRESS);
+    host.write64(SBI_STA_SHMEM, low);
+    this.#me.make(REQ.STEAL_UPDATE);
+    return ok();
+  }
+
+  /** Legacy calls return their value in a0 alone; masks are read from guest-physical memory by S-mode virtual address. */
+  #legacy(extension: number): number {
+    const host = this.#host;
+    switch (extension) {
+      case LEGACY_SET_TIMER:
+        host.setStimecmp(host.getX(10));
+        return 0;
+      case LEGACY_PUTCHAR:
+        host.consoleWrite(Uint8Array.of(Number(host.getX(10) & 0xffn)));
+        return 0;
+      case LEGACY_GETCHAR:
+        return host.consoleRead(1)[0] ?? -1;
+      case LEGACY_CLEAR_IPI:
+        host.pending[host.hart]!.clear(MIP_SSIP);
+        return 0;
+      case LEGACY_SHUTDOWN:
+        host.systemEvent("shutdown", 0n);
+        return 0;
+      case LEGACY_SEND_IPI:
+      case LEGACY_REMOTE_FENCE_I:
+      case LEGACY_REMOTE_SFENCE_VMA:
+      case LEGACY_REMOTE_SFENCE_VMA_ASID:
+        // Their masks are passed by virtual address and the extensions above replace them (SBI 2.0 §5).
+        return SBI_ERR_NOT_SUPPORTED;
+      default:
+        throw new RangeError(`legacy SBI call ${hex(extension)}`);
+    }
+  }
+}
+
+/** HSM hart_start: one starter wins; the target resets itself (VCPU_RESET) before it runs. */
+export function startHart(target: VcpuRequests, address: bigint, argument: bigint): boolean {
+  if (target.compareExchange(CTL_MP_STATE, MP_STATE.STOPPED, MP_STATE.INIT_RECEIVED) !== MP_STATE.STOPPED)
+    return false;
+  target.write64(SBI_START_ADDRESS, address);
+  target.write64(SBI_START_ARGUMENT, argument);
+  target.write64(SBI_SUSPEND_TYPE, BigInt(SUSPEND_RETENTIVE));
+  target.make(REQ.VCPU_RESET);
+  target.kick();
+  return true;
+}
+
+function hsmStatus(target: VcpuRequests): bigint {
+  switch (target.load(CTL_MP_STATE)) {
+    case MP_STATE.STOPPED:
+      return HSM_STOPPED;
+    case MP_STATE.INIT_RECEIVED:
+      return HSM_START_PENDING;
+    case MP_STATE.SUSPENDED:
+      return HSM_SUSPENDED;
+    default:
+      return HSM_STARTED;
+  }
+}

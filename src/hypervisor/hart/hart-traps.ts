@@ -1,0 +1,171 @@
+// Traps, trap returns and interrupts (privileged specification, 3.1.6–3.1.9, 3.3, 4.1), as WebAssembly functions.
+// They work on the hart's state in memory: pc must be stored before `raise` is called.
+import { I32, I64 } from "../../wasm/expr.ts";
+import { fn, type Func } from "../../wasm/function.ts";
+import { CTL_LINES } from "../shared/memory-map.ts";
+import { type HartField, hartLayout } from "./hart-schema.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
+
+export const CAUSE = {
+  INSTRUCTION_ACCESS: 1,
+  ILLEGAL_INSTRUCTION: 2,
+  BREAKPOINT: 3,
+  LOAD_MISALIGNED: 4,
+  LOAD_ACCESS: 5,
+  STORE_MISALIGNED: 6,
+  STORE_ACCESS: 7,
+  /** From U; from S and M add the privilege level. */
+  ECALL: 8,
+  INSTRUCTION_PAGE: 12,
+  LOAD_PAGE: 13,
+  STORE_PAGE: 15,
+} as const;
+
+/** SCRATCH.event: what the interpreter must do after a slow path. */
+export const EVENT = {
+  NONE: 0,
+  /** A trap was taken, pc is the handler's: do not finish the instruction. */
+  TRAPPED: 1,
+  /** Finish the instruction, then look at kick, interrupts and translation again. */
+  RESYNC: 2,
+  /** Nothing was done: the address is a device's, which is for the interpreter. */
+  DEVICE: 3,
+} as const;
+
+/** Bit positions in mstatus. */
+export const MSTATUS = {
+  SIE: 1,
+  MIE: 3,
+  SPIE: 5,
+  MPIE: 7,
+  SPP: 8,
+  MPP: 11,
+  FS: 13,
+  MPRV: 17,
+  SUM: 18,
+  MXR: 19,
+  TVM: 20,
+  TW: 21,
+  TSR: 22,
+} as const;
+
+export const INTERRUPT = { SSI: 1, MSI: 3, STI: 5, MTI: 7, SEI: 9, MEI: 11 } as const;
+
+// Access to the hart's state from generated code.
+export const get = (hart: I32, field: HartField): I64 => hart.load64(hartLayout.offsetOf(field));
+export const get32 = (hart: I32, field: HartField): I32 => hart.load32(hartLayout.offsetOf(field));
+export function set(f: Func, hart: I32, field: HartField, value: I64 | number | bigint): void {
+  f.store64(hart, value, hartLayout.offsetOf(field));
+}
+export function set32(f: Func, hart: I32, field: HartField, value: I32 | number): void {
+  f.store32(hart, value, hartLayout.offsetOf(field));
+}
+export function setEvent(f: Func, hart: I32, event: number): void {
+  f.store32(hart, event, SCRATCH.event);
+}
+/** One bit of mstatus, 0 or 1. */
+export const statusBit = (hart: I32, bit: number): I32 => get32(hart, "mstatus").shrU(bit).and(1);
+
+const bit = (n: number): bigint => 1n << BigInt(n);
+
+/** Field `from` (width bits) moved to `to`, other bits 0. */
+const moved = (status: I64, from: number, to: number, width: bigint): I64 =>
+  status.shrU(from).and(width).shl(to);
+
+/** Vector address: all to the base, or in vectored mode interrupts to base + 4 × cause (3.1.7). */
+const vector = (tvec: I64, cause: I64): I64 =>
+  tvec.and(~3n).add(tvec.and(1).and(cause.shrU(63)).mul(cause.shl(2)));
+
+/** Take a trap: `cause` has bit 63 set for an interrupt; the trapped instruction's address is pc. */
+export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tval) => {
+  const priv = f.let(get32(hart, "priv"));
+  const status = f.let(get(hart, "mstatus"));
+  const delegated = f.let(cause.ltS(0).select(get(hart, "mideleg"), get(hart, "medeleg")).shrU(cause).and(1));
+  f.store64(hart, 0, SCRATCH.reservation);
+  setEvent(f, hart, EVENT.TRAPPED);
+  f.if(
+    priv.leU(1).and(delegated.wrap()),
+    () => {
+      set(f, hart, "sepc", get(hart, "pc"));
+      set(f, hart, "scause", cause);
+      set(f, hart, "stval", tval);
+      const kept = status.and(~(bit(MSTATUS.SIE) | bit(MSTATUS.SPIE) | bit(MSTATUS.SPP)));
+      const saved = moved(status, MSTATUS.SIE, MSTATUS.SPIE, 1n).or(priv.extendU().shl(MSTATUS.SPP));
+      set(f, hart, "mstatus", kept.or(saved));
+      set32(f, hart, "priv", 1);
+      set(f, hart, "pc", vector(get(hart, "stvec"), cause));
+    },
+    () => {
+      set(f, hart, "mepc", get(hart, "pc"));
+      set(f, hart, "mcause", cause);
+      set(f, hart, "mtval", tval);
+      const kept = status.and(~(bit(MSTATUS.MIE) | bit(MSTATUS.MPIE) | (3n << BigInt(MSTATUS.MPP))));
+      const saved = moved(status, MSTATUS.MIE, MSTATUS.MPIE, 1n).or(priv.extendU().shl(MSTATUS.MPP));
+      set(f, hart, "mstatus", kept.or(saved));
+      set32(f, hart, "priv", 3);
+      set(f, hart, "pc", vector(get(hart, "mtvec"), cause));
+    },
+  );
+});
+
+/** Illegal-instruction exception; tval is the instruction, as QEMU has it. */
+export const raiseIllegal = fn("raiseIllegal", [I32, I32], undefined, (f, hart, instruction) => {
+  const compressed = instruction.and(3).ne(3);
+  const bits = compressed.select(instruction.and(0xffff), instruction);
+  f.call(raise, hart, CAUSE.ILLEGAL_INSTRUCTION, bits.extendU());
+});
+
+/** mip as software reads it: the stored bits and the lines that hardware drives. */
+export const pendingBits = (hart: I32): I32 =>
+  hart.atomicLoad32(hartLayout.offsetOf("mip")).or(hart.atomicLoad32(CTL_LINES));
+
+/** Take the most urgent enabled interrupt, if there is one. */
+export const takeInterrupt = fn("takeInterrupt", [I32], undefined, (f, hart) => {
+  const pending = f.let(pendingBits(hart).and(get32(hart, "mie")));
+  f.if(pending.eqz(), () => f.return());
+  const priv = f.let(get32(hart, "priv"));
+  const delegated = f.let(get32(hart, "mideleg"));
+  const forMachine = f.let(pending.and(delegated.xor(-1)));
+  const machineOn = priv.ltU(3).or(statusBit(hart, MSTATUS.MIE));
+  const supervisorOn = priv.eqz().or(priv.eq(1).and(statusBit(hart, MSTATUS.SIE)));
+  const candidates = f.let(
+    forMachine
+      .and(I32.of(0).sub(machineOn))
+      .select<I32>(forMachine, pending.and(delegated).and(I32.of(0).sub(supervisorOn))),
+  );
+  for (const n of [
+    INTERRUPT.MEI,
+    INTERRUPT.MSI,
+    INTERRUPT.MTI,
+    INTERRUPT.SEI,
+    INTERRUPT.SSI,
+    INTERRUPT.STI,
+  ]) {
+    f.if(candidates.and(1 << n), () => {
+      f.call(raise, hart, (1n << 63n) | BigInt(n), 0);
+      f.return();
+    });
+  }
+});
+
+/** mret (3.3.2): the caller has checked the privilege. */
+export const machineReturn = fn("mret", [I32], undefined, (f, hart) => {
+  const status = f.let(get(hart, "mstatus"));
+  const previous = f.let(status.wrap().shrU(MSTATUS.MPP).and(3));
+  const cleared = f.let(status.and(~(bit(MSTATUS.MIE) | (3n << BigInt(MSTATUS.MPP)))));
+  f.if(previous.ne(3), () => cleared.set(cleared.and(~bit(MSTATUS.MPRV))));
+  const restored = moved(status, MSTATUS.MPIE, MSTATUS.MIE, 1n).or(bit(MSTATUS.MPIE));
+  set(f, hart, "mstatus", cleared.or(restored));
+  set32(f, hart, "priv", previous);
+  set(f, hart, "pc", get(hart, "mepc"));
+});
+
+/** sret. */
+export const supervisorReturn = fn("sret", [I32], undefined, (f, hart) => {
+  const status = f.let(get(hart, "mstatus"));
+  const cleared = status.and(~(bit(MSTATUS.SIE) | bit(MSTATUS.SPP) | bit(MSTATUS.MPRV)));
+  const restored = moved(status, MSTATUS.SPIE, MSTATUS.SIE, 1n).or(bit(MSTATUS.SPIE));
+  set(f, hart, "mstatus", cleared.or(restored));
+  set32(f, hart, "priv", status.wrap().shrU(MSTATUS.SPP).and(1));
+  set(f, hart, "pc", get(hart, "sepc"));
+});

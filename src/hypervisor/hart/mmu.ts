@@ -1,0 +1,222 @@
+// Guest memory access beyond the inline TLB hit: a walk (page-walk.ts) or a device, misaligned accesses and such as lie in two
+// pages, addresses of atomics and of cache blocks. Traps are precise: nothing is written before all of it can be.
+import { I32, I64 } from "../../wasm/expr.ts";
+import { fn, type Func, imported } from "../../wasm/function.ts";
+import { CTL_MMIO_DATA } from "../shared/memory-map.ts";
+import { CTX_READ, CTX_WRITE } from "./tlb-context.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
+import { dataContext, tlbEntry } from "./hart-tlb.ts";
+import { CAUSE, EVENT, raise, set, setEvent } from "./hart-traps.ts";
+import { ACCESS, accessFault, fill, NO_FAULT, PAGE_MASK } from "./page-walk.ts";
+
+const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
+const mmioWrite = imported("host", "mmioWrite", [I64, I32, I64], I32);
+
+/** As `fill`, but looks into the TLB first; misaligned addresses are fine. */
+const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
+  const table = access.eq(ACCESS.STORE).select(I32.of(CTX_WRITE), I32.of(CTX_READ));
+  const entry = f.let(tlbEntry(dataContext(hart).add(table), va));
+  f.if(entry.load64().eq(va.and(~0xfffn)), () => f.return(va.wrap().add(entry.load32(8))));
+  return fill.call(hart, va, access, size);
+});
+
+/** Host address of the page to fetch from, or 0 and the trap is taken. pc is stored; `va` may be beyond it. */
+export const fetchPage = fn("fetchPage", [I32, I64], I32, (f, hart, va) => {
+  const host = f.let(fill.call(hart, va, ACCESS.FETCH, 2));
+  f.if(host, () => f.return(host.and(~PAGE_MASK)));
+  const fault = f.let(hart.load32(SCRATCH.fault));
+  f.if(fault.eq(NO_FAULT), () => fault.set(CAUSE.INSTRUCTION_ACCESS));
+  f.call(raise, hart, fault.extendU(), va);
+  return I32.of(0);
+});
+
+const splitsPage = (va: I64, size: I32): I32 =>
+  va
+    .wrap()
+    .and(PAGE_MASK)
+    .add(size)
+    .gtU(PAGE_MASK + 1);
+
+/** Raise what SCRATCH.fault says, or `ifDevice` if the address was a device's. */
+function raiseFault(f: Func, hart: I32, va: I64, ifDevice: number): void {
+  const fault = f.let(hart.load32(SCRATCH.fault));
+  f.if(fault.eq(NO_FAULT), () => fault.set(ifDevice));
+  f.call(raise, hart, fault.extendU(), va);
+}
+
+/**
+ * Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so; a device's address
+ * is left to loadDevice.
+ */
+const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) => {
+  f.if(splitsPage(va, size), () => {
+    const second = f.let(va.or(PAGE_MASK).add(1));
+    const rest = f.let(second.sub(va));
+    const tail = f.let(size.sub(rest.wrap()));
+    const host = f.let(locate.call(hart, va, ACCESS.LOAD, rest.wrap()));
+    f.if(host.eqz(), () => {
+      raiseFault(f, hart, va, CAUSE.LOAD_MISALIGNED);
+      f.return(I64.of(0));
+    });
+    const value = f.let(loadBytes.call(host, rest.wrap()));
+    host.set(locate.call(hart, second, ACCESS.LOAD, tail));
+    f.if(host.eqz(), () => {
+      raiseFault(f, hart, second, CAUSE.LOAD_MISALIGNED);
+      f.return(I64.of(0));
+    });
+    f.return(value.or(loadBytes.call(host, tail).shl(rest.shl(3))));
+  });
+  const host = f.let(locate.call(hart, va, ACCESS.LOAD, size));
+  f.if(host, () => {
+    f.if(size.eq(8), () => f.return(host.load64()));
+    f.if(size.eq(4), () => f.return(host.load64From32U()));
+    f.if(size.eq(2), () => f.return(host.load64From16U()));
+    f.return(host.load64From8U());
+  });
+  const misaligned = va.wrap().and(size.sub(1)).ne(0);
+  f.if(hart.load32(SCRATCH.fault).ne(NO_FAULT).or(misaligned), () => {
+    raiseFault(f, hart, va, CAUSE.LOAD_MISALIGNED);
+    f.return(I64.of(0));
+  });
+  setEvent(f, hart, EVENT.DEVICE);
+  return I64.of(0);
+});
+
+/** Load, from a device too: the slice ends after that. */
+export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size) => {
+  const value = f.let(loadMemory.call(hart, va, size));
+  f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return(value));
+  setEvent(f, hart, EVENT.RESYNC);
+  f.if(mmioRead.call(hart.load64(SCRATCH.guestPhys), size).eqz(), () => {
+    f.call(raise, hart, CAUSE.LOAD_ACCESS, va);
+    f.return(I64.of(0));
+  });
+  return hart.load64(CTL_MMIO_DATA);
+});
+
+/** Load as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+export const loadSlowAt = fn("loadSlowAt", [I32, I64, I64, I32], I64, (f, hart, va, pc, size) => {
+  set(f, hart, "pc", pc);
+  return loadMemory.call(hart, va, size);
+});
+
+/** `count` < 8 bytes, little-endian. */
+const loadBytes = fn("loadBytes", [I32, I32], I64, (f, host, count) => {
+  const value = f.let(I64.of(0));
+  f.loop((again) => {
+    count.set(count.sub(1));
+    value.set(value.shl(8).or(host.add(count).load64From8U()));
+    f.brIf(again, count);
+  });
+  return value;
+});
+const storeBytes = fn("storeBytes", [I32, I64, I32], undefined, (f, host, value, count) => {
+  f.loop((again) => {
+    f.store8(host, value);
+    value.set(value.shrU(8));
+    host.set(host.add(1));
+    count.set(count.sub(1));
+    f.brIf(again, count);
+  });
+});
+
+/** Store the low 1, 2, 4 or 8 bytes of the value when the TLB did not hit. */
+const storeMemory = fn("storeMemory", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
+  f.if(splitsPage(va, size), () => {
+    const second = f.let(va.or(PAGE_MASK).add(1));
+    const rest = f.let(second.sub(va));
+    const tail = f.let(size.sub(rest.wrap()));
+    // Both pages must be writable before a byte is written: traps are precise.
+    const host = f.let(locate.call(hart, va, ACCESS.STORE, rest.wrap()));
+    f.if(host.eqz(), () => {
+      raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
+      f.return();
+    });
+    const host2 = f.let(locate.call(hart, second, ACCESS.STORE, tail));
+    f.if(host2.eqz(), () => {
+      raiseFault(f, hart, second, CAUSE.STORE_MISALIGNED);
+      f.return();
+    });
+    f.call(storeBytes, host, value, rest.wrap());
+    f.call(storeBytes, host2, value.shrU(rest.shl(3)), tail);
+    f.return();
+  });
+  const host = f.let(locate.call(hart, va, ACCESS.STORE, size));
+  f.if(host, () => {
+    f.if(size.eq(8), () => {
+      f.store64(host, value);
+      f.return();
+    });
+    f.if(size.eq(4), () => {
+      f.store32(host, value);
+      f.return();
+    });
+    f.if(size.eq(2), () => {
+      f.store16(host, value);
+      f.return();
+    });
+    f.store8(host, value);
+    f.return();
+  });
+  const misaligned = va.wrap().and(size.sub(1)).ne(0);
+  f.if(hart.load32(SCRATCH.fault).ne(NO_FAULT).or(misaligned), () => {
+    raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
+    f.return();
+  });
+  setEvent(f, hart, EVENT.DEVICE);
+});
+
+/** Store, to a device too: the slice ends after that. */
+export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
+  f.call(storeMemory, hart, va, value, size);
+  f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return());
+  setEvent(f, hart, EVENT.RESYNC);
+  f.if(mmioWrite.call(hart.load64(SCRATCH.guestPhys), size, value).eqz(), () =>
+    f.call(raise, hart, CAUSE.STORE_ACCESS, va),
+  );
+});
+
+/** Store as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+export const storeSlowAt = fn(
+  "storeSlowAt",
+  [I32, I64, I64, I64, I32],
+  undefined,
+  (f, hart, va, value, pc, size) => {
+    set(f, hart, "pc", pc);
+    f.call(storeMemory, hart, va, value, size);
+  },
+);
+
+/**
+ * Host address of an atomic's operand: (hart, guestVirt, ACCESS, size). 0: the trap is taken. Must be aligned
+ * and in memory; a device's address is an access fault.
+ */
+export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
+  f.if(va.wrap().and(size.sub(1)), () => {
+    f.call(
+      raise,
+      hart,
+      access.eq(ACCESS.LOAD).select(I64.of(CAUSE.LOAD_MISALIGNED), I64.of(CAUSE.STORE_MISALIGNED)),
+      va,
+    );
+    f.return(I32.of(0));
+  });
+  const host = f.let(locate.call(hart, va, access, size));
+  f.if(host.eqz(), () => {
+    f.if(hart.load32(SCRATCH.fault).eq(NO_FAULT), () => f.store32(hart, accessFault(access), SCRATCH.fault));
+    f.call(raise, hart, hart.load32(SCRATCH.fault).extendU(), va);
+  });
+  return host;
+});
+
+/** Host address for a cache-block operation (Zicbom: any right to the page will do; faults are those of a store). */
+export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (f, hart, va, access) => {
+  const host = f.let(locate.call(hart, va, access, 1));
+  f.if(host.eqz(), () => {
+    const fault = f.let(hart.load32(SCRATCH.fault));
+    f.if(fault.eq(NO_FAULT), () => fault.set(CAUSE.STORE_ACCESS));
+    f.if(fault.eq(CAUSE.LOAD_ACCESS).or(fault.eq(CAUSE.LOAD_PAGE)), () => fault.set(fault.add(2)));
+    f.call(raise, hart, fault.extendU(), va);
+  });
+  return host;
+});

@@ -1,0 +1,59 @@
+// The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic bytes,
+// compiled once and shared by all workers. The host gives memory and the imports below.
+import type { AnyFn } from "../../wasm/function.ts";
+import { buildModule, reachableFunctions } from "../../wasm/module.ts";
+import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
+import { DECODE_TABLES_SIZE } from "../shared/memory-map.ts";
+import { notAdopted } from "./code-dispatch.ts";
+import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
+import { makeRun, makeSyncCode } from "./interpreter.ts";
+import { flushSpace, flushTlb, flushTlbPage, protectCode } from "../hart/hart-tlb.ts";
+
+export { initEngineTables } from "../isa/instruction-decoder.ts";
+
+/** Pages of 64 KiB that the shared memory may have: 4 GiB. */
+export const ENGINE_MAXIMUM_PAGES = 65536;
+
+/** The memory that the engine and translated code import: the VM's. */
+export const ENGINE_MEMORY = {
+  module: "host",
+  name: "memory",
+  initialPages: 1,
+  maximumPages: ENGINE_MAXIMUM_PAGES,
+  shared: true,
+} as const;
+
+/** The module's bytes; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
+export function buildEngineModule(
+  tablesBase: number,
+  kind: EngineKind = DEFAULT_ENGINE,
+): Uint8Array<ArrayBuffer> {
+  const calls = { flushTlb, flushTlbPage, flushSpace, protectCode };
+  if (kind === "interpreter") {
+    return buildModule({ memory: ENGINE_MEMORY, exports: { run: makeRun(tablesBase, undefined), ...calls } });
+  }
+  const cache = tablesBase + DECODE_TABLES_SIZE;
+  const syncCode = makeSyncCode(cache);
+  const run = makeRun(tablesBase, { cache, syncCode });
+  const helpers = [...helperNames(run, syncCode)].map(([fn, name]) => [name, fn] as const);
+  return buildModule({
+    memory: ENGINE_MEMORY,
+    exports: { run, ...calls, notAdopted, ...Object.fromEntries(helpers) },
+    table: { module: "host", name: "table" },
+  });
+}
+
+/** What translated code may import from the engine's module, by the names that it exports them under. */
+export function engineHelpers(tablesBase: number): ReadonlyMap<AnyFn, string> {
+  const cache = tablesBase + DECODE_TABLES_SIZE;
+  const syncCode = makeSyncCode(cache);
+  return helperNames(makeRun(tablesBase, { cache, syncCode }), syncCode);
+}
+
+function helperNames(run: AnyFn, syncCode: AnyFn): ReadonlyMap<AnyFn, string> {
+  const names = new Map<AnyFn, string>();
+  for (const fn of reachableFunctions([run, loadSlowAt, storeSlowAt])) {
+    if (fn !== run && fn !== syncCode) names.set(fn, `${names.size} ${fn.name}`);
+  }
+  return names;
+}

@@ -1,0 +1,82 @@
+// Text of an instruction, from the instruction table: the names and operand order of the assembler manual.
+import { type FieldName, type Operands, operandsOf } from "./instruction-encoding.ts";
+import { csrName } from "./csr.ts";
+import { expandCompressed, rowOf } from "./isa.ts";
+import type { Row } from "./instruction-semantics.ts";
+
+const X_TEXT =
+  "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6";
+const F_TEXT =
+  "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 ft8 ft9 ft10 ft11";
+/** The integer registers' names by number. */
+export const X_NAMES: readonly string[] = X_TEXT.split(" ");
+const fNames = F_TEXT.split(" ");
+const ROUNDING = ["rne", "rtz", "rdn", "rup", "rmm"];
+
+/** Destination first, then sources, as assemblers write them. */
+const ORDER: readonly FieldName[] = [
+  "rd",
+  "frd",
+  "csr",
+  "frs1",
+  "rs1",
+  "frs2",
+  "rs2",
+  "frs3",
+  "uimm5",
+  "shamt5",
+  "shamt6",
+];
+
+/** Instructions whose address operand is written `imm(rs1)`. */
+const isAccess = (row: Row): boolean => /^(l[bhwd]u?|s[bhwd]|f[ls][hwd])$/.test(row.name);
+
+function operandText(field: FieldName, value: number): string | undefined {
+  if (field === "csr") return csrName(value);
+  if (field.startsWith("f")) return fNames[value];
+  return field.startsWith("r") ? X_NAMES[value] : String(value);
+}
+
+function fullText(row: Row, word: number, pc: bigint | undefined): string {
+  const operands = operandsOf(row, word) as Operands & Record<string, number>;
+  const has = (field: FieldName): boolean => row.fields.has(field);
+  const name = `${row.name}${(["", ".rl", ".aq", ".aqrl"] as const)[(operands.aq ?? 0) * 2 + (operands.rl ?? 0)]}`;
+  if (row.name === "fence") return `fence ${fenceSet(operands.pred)}, ${fenceSet(operands.succ)}`;
+  if (row.name === "fence.i") return name;
+  const parts: string[] = [];
+  const address = has("aq") || row.name.startsWith("cbo.");
+  for (const field of ORDER) {
+    if (!has(field) || (field === "rs1" && (isAccess(row) || address))) continue;
+    const text = operandText(field, operands[field] as number);
+    if (text !== undefined) parts.push(text);
+  }
+  const { imm, rs1 } = operands;
+  if (address) parts.push(`(${X_NAMES[rs1 as number]})`);
+  else if (isAccess(row)) parts.push(`${imm}(${X_NAMES[rs1 as number]})`);
+  else if (row.immediate === "U") parts.push(`0x${((imm as number) >>> 12).toString(16)}`);
+  else if (row.immediate === "B" || row.immediate === "J") {
+    const target = pc === undefined ? undefined : BigInt.asUintN(64, pc + BigInt(imm as number));
+    parts.push(target === undefined ? `. + ${imm}` : `0x${target.toString(16)}`);
+  } else if (imm !== undefined) parts.push(String(imm));
+  // Dynamic rounding is what one means when one says nothing.
+  const rounding = has("rm") ? ROUNDING[operands.rm as number] : undefined;
+  if (rounding !== undefined) parts.push(rounding);
+  return parts.length === 0 ? name : `${name} ${parts.join(", ")}`;
+}
+
+const fenceSet = (bits = 0): string =>
+  ["i", "o", "r", "w"].filter((_, i) => (bits & (8 >> i)) !== 0).join("") || "0";
+
+/**
+ * The text of the instruction whose first 32 bits are `word`; a compressed one (low bits not 11) uses only the first
+ * 16 and is shown as what it stands for. `pc` makes branch targets absolute. Unknown words are `.word` or `.half`.
+ */
+export function disassemble(word: number, pc?: bigint): string {
+  if ((word & 3) === 3) {
+    const row = rowOf(word);
+    return row === undefined ? `.word 0x${(word >>> 0).toString(16)}` : fullText(row, word, pc);
+  }
+  const expansion = expandCompressed(word & 0xffff);
+  if (expansion === undefined) return `.half 0x${(word & 0xffff).toString(16)}`;
+  return fullText(rowOf(expansion.word) as Row, expansion.word, pc);
+}

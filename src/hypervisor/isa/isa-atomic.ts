@@ -1,0 +1,138 @@
+// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers address
+// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
+// conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
+// Zawrs (same specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice, with
+// its look at kick and interrupts; the program comes round and waits again.
+import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
+import { fn, type Func } from "../../wasm/function.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
+import { atomicAddress } from "../hart/mmu.ts";
+import { type Row, row } from "./instruction-semantics.ts";
+import { EVENT, get32, MSTATUS, pendingBits, setEvent, statusBit } from "../hart/hart-traps.ts";
+import { ACCESS } from "../hart/page-walk.ts";
+
+type Width = 4 | 8;
+
+const letter = (width: Width): string => (width === 4 ? "w" : "d");
+const funct3 = (width: Width): string => (width === 4 ? "010" : "011");
+const read = (host: I32, width: Width): I64 =>
+  width === 4 ? host.atomicLoad32().extendS() : host.atomicLoad64();
+
+/** The reservation: the address with the width in its free low bits, so that LR.W does not serve SC.D. */
+const reservation = (va: I64, width: Width): I64 => va.or(width === 4 ? 1 : 2);
+
+function loadReserved(width: Width): Row {
+  const body = fn(`lr.${letter(width)}`, [I32, I64], I64, (f, hart, va) => {
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.LOAD, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    const value = f.let(read(host, width));
+    f.store64(hart, reservation(va, width), SCRATCH.reservation);
+    f.store64(hart, value, SCRATCH.reservedValue);
+    f.store32(hart, host, SCRATCH.reservedHost);
+    return value;
+  });
+  return row(`lr.${letter(width)}`, "A", `00010 aq rl 00000 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1))),
+  );
+}
+
+function storeConditional(width: Width): Row {
+  const body = fn(`sc.${letter(width)}`, [I32, I64, I64], I64, (f, hart, va, value) => {
+    const held = f.let(hart.load64(SCRATCH.reservation).eq(reservation(va, width)));
+    f.store64(hart, 0, SCRATCH.reservation);
+    // Without a reservation it fails before it can fault, as in QEMU; a misaligned address still traps.
+    f.if(held.or(va.wrap().and(width - 1)).eqz(), () => f.return(I64.of(1)));
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    const expected = hart.load64(SCRATCH.reservedValue);
+    if (width === 8) f.return(host.cmpxchg64(expected, value).ne(expected).extendU());
+    else f.return(host.cmpxchg32(expected.wrap(), value.wrap()).ne(expected.wrap()).extendU());
+  });
+  return row(`sc.${letter(width)}`, "A", `00011 aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
+  );
+}
+
+/** `modify` does the operation on the aligned host address and gives the old value. */
+function amo(
+  name: string,
+  funct5: string,
+  width: Width,
+  modify: (f: Func, host: I32, value: I64) => I64,
+): Row {
+  const full = `${name}.${letter(width)}`;
+  const body = fn(full, [I32, I64, I64], I64, (f, hart, va, value) => {
+    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(host.eqz(), () => f.return(I64.of(0)));
+    return modify(f, host, value);
+  });
+  return row(full, "A", `${funct5} aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
+    s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
+  );
+}
+
+function rmw(op: RmwOp, name: string, funct5: string, width: Width): Row {
+  return amo(name, funct5, width, (_f, host, value) =>
+    width === 4 ? host.rmw32(op, value.wrap()).extendS() : host.rmw64(op, value),
+  );
+}
+
+/** Minimum and maximum: compare and swap until nobody was in between. */
+function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, value: I64) => I32): Row {
+  return amo(name, funct5, width, (f, host, value) => {
+    // Sign extension of both keeps the unsigned order too.
+    const operand = f.let(width === 4 ? value.extend32S() : value);
+    const old = f.let(read(host, width));
+    f.loop((again) => {
+      const next = f.let(keepsOld(old, operand).select<I64>(old, operand));
+      const seen = f.let(
+        width === 4 ? host.cmpxchg32(old.wrap(), next.wrap()).extendS() : host.cmpxchg64(old, next),
+      );
+      f.if(seen.ne(old), () => {
+        old.set(seen);
+        f.br(again);
+      });
+    });
+    return old;
+  });
+}
+
+/** Is there a reservation, as far as values tell, and no interrupt pending that would end a wait (as wfi's)? */
+const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
+  const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
+  f.if(reserved.eqz().or(pendingBits(hart).and(get32(hart, "mie"))), () => f.return(I32.of(0)));
+  const host = f.let(hart.load32(SCRATCH.reservedHost));
+  const value = f.let(hart.load64(SCRATCH.reservedValue));
+  f.if(reserved.eq(1), () => f.return(read(host, 4).eq(value)));
+  return read(host, 8).eq(value);
+});
+
+/** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, as the limit on waits is 0. */
+const waitOnReservation = (name: string, funct12: string, trapsWaits: boolean): Row =>
+  row(name, "Zawrs", `${funct12} 00000 000 00000 1110011`, (s) => {
+    const { f, hart } = s;
+    f.if(mustWait.call(hart), () => {
+      if (trapsWaits) f.if(get32(hart, "priv").ne(3).and(statusBit(hart, MSTATUS.TW)), () => s.illegal());
+      setEvent(f, hart, EVENT.RESYNC);
+      s.checkEvent();
+    });
+  });
+
+export const zawrsRows: readonly Row[] = [
+  waitOnReservation("wrs.nto", "000000001101", true),
+  waitOnReservation("wrs.sto", "000000011101", false),
+];
+
+export const atomicRows: readonly Row[] = ([4, 8] as const).flatMap((width) => [
+  loadReserved(width),
+  storeConditional(width),
+  rmw("xchg", "amoswap", "00001", width),
+  rmw("add", "amoadd", "00000", width),
+  rmw("xor", "amoxor", "00100", width),
+  rmw("and", "amoand", "01100", width),
+  rmw("or", "amoor", "01000", width),
+  pick("amomin", "10000", width, (old, value) => old.leS(value)),
+  pick("amomax", "10100", width, (old, value) => old.geS(value)),
+  pick("amominu", "11000", width, (old, value) => old.leU(value)),
+  pick("amomaxu", "11100", width, (old, value) => old.geU(value)),
+]);

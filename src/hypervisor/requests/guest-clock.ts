@@ -1,0 +1,61 @@
+// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount ticks that instructions make). Stopping freezes it, so a pause or a move is not
+// seen by the guest (QEMU's virtual clock). delta is in shared memory because the engine's rdtime adds it.
+import type { MonotonicNs } from "../../base/clock.ts";
+import { VM_CLOCK_DELTA } from "../shared/memory-map.ts";
+
+export const TIMEBASE_HZ = 10_000_000;
+
+const NS_PER_TICK = 100;
+
+/** Host ticks of 100 ns, whole, as a double. */
+export function hostTicks(monotonicNs: MonotonicNs): number {
+  return Math.floor(monotonicNs() / NS_PER_TICK);
+}
+
+export class GuestClock {
+  readonly frequencyHz = TIMEBASE_HZ;
+  readonly #delta: BigInt64Array<SharedArrayBuffer>;
+  readonly #monotonicNs: MonotonicNs;
+  /** Only the VMM's instance stops and starts; undefined while guest time runs. */
+  #frozen: number | undefined;
+
+  /** `monotonicNs`: the host's, or an InstructionClock's. */
+  constructor(buffer: SharedArrayBuffer, monotonicNs: MonotonicNs, frozen: boolean) {
+    this.#delta = new BigInt64Array(buffer, VM_CLOCK_DELTA, 1);
+    this.#monotonicNs = monotonicNs;
+    this.#frozen = frozen ? 0 : undefined;
+  }
+
+  /** Ticks now; exact below 2^53 (28 years). */
+  now(): number {
+    return this.#frozen ?? hostTicks(this.#monotonicNs) + Number(Atomics.load(this.#delta, 0));
+  }
+
+  /** How long until guest time is `ticks`, in ns; negative if it has been. Never while it stands still. */
+  nsUntil(ticks: number): number {
+    return (ticks - Number(Atomics.load(this.#delta, 0))) * NS_PER_TICK - this.#monotonicNs();
+  }
+
+  read(): bigint {
+    return BigInt(this.now());
+  }
+
+  write(ticks: bigint): void {
+    if (this.#frozen !== undefined) this.#frozen = Number(ticks);
+    else this.#setDelta(Number(ticks));
+  }
+
+  stop(): void {
+    this.#frozen ??= this.now();
+  }
+
+  start(): void {
+    if (this.#frozen === undefined) return;
+    this.#setDelta(this.#frozen);
+    this.#frozen = undefined;
+  }
+
+  #setDelta(ticks: number): void {
+    Atomics.store(this.#delta, 0, BigInt(ticks - hostTicks(this.#monotonicNs)));
+  }
+}

@@ -1,0 +1,80 @@
+// Time that instructions make (QEMU's -icount, docs/devel/tcg-icount): each takes 2^shift ns, so what a guest sees of time
+// does not depend on the host. A hart that idles has no instructions: then time goes on with the host's (sleep=on), or
+// jumps to what the hart waits for (sleep=off). One hart only: two would have to take turns. Leaves out shift=auto,
+// which follows the host's clock.
+import type { MonotonicNs } from "../../base/clock.ts";
+import { hartBase, VM_ICOUNT, VM_ICOUNT_IDLE_SINCE, VM_ICOUNT_WARP } from "../shared/memory-map.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
+
+export interface IcountOptions {
+  /** An instruction takes 2^shift ns. */
+  readonly shift: number;
+  /** Whether an idle hart sleeps until its timer is due, as it would without --icount. */
+  readonly sleep: boolean;
+}
+
+export const MAX_ICOUNT_SHIFT = 10;
+/** 8 ns: a hart of 125 MHz, about what the interpreter makes of one. */
+export const DEFAULT_ICOUNT_SHIFT = 3;
+const SLEEP_OFF = 1 << 8;
+
+export class InstructionClock {
+  readonly sleeps: boolean;
+  readonly #nsPerInstruction: number;
+  readonly #executed: BigUint64Array<SharedArrayBuffer>;
+  /** Idle time that has passed, in ns. */
+  readonly #warp: Float64Array<SharedArrayBuffer>;
+  /** The host's time when the hart fell asleep; 0 while it is awake. */
+  readonly #idleSince: Float64Array<SharedArrayBuffer>;
+  readonly #hostNs: MonotonicNs;
+
+  /** The VM's, if it has one. All threads' instances agree. */
+  static of(buffer: SharedArrayBuffer, hostNs: MonotonicNs): InstructionClock | undefined {
+    const word = new Int32Array(buffer)[VM_ICOUNT >>> 2] as number;
+    return word === 0 ? undefined : new InstructionClock(buffer, word, hostNs);
+  }
+
+  static configure(buffer: SharedArrayBuffer, { shift, sleep }: IcountOptions): void {
+    new Int32Array(buffer)[VM_ICOUNT >>> 2] = (shift + 1) | (sleep ? 0 : SLEEP_OFF);
+  }
+
+  private constructor(buffer: SharedArrayBuffer, word: number, hostNs: MonotonicNs) {
+    this.sleeps = (word & SLEEP_OFF) === 0;
+    this.#nsPerInstruction = 2 ** ((word & 0xff) - 1);
+    this.#executed = new BigUint64Array(buffer, hartBase(0) + SCRATCH.executed, 1);
+    this.#warp = new Float64Array(buffer, VM_ICOUNT_WARP, 1);
+    this.#idleSince = new Float64Array(buffer, VM_ICOUNT_IDLE_SINCE, 1);
+    this.#hostNs = hostNs;
+  }
+
+  /** ns; exact below 2^53 (104 days). */
+  now(): number {
+    const since = this.#idleSince[0] as number;
+    const idle = since === 0 ? 0 : Math.max(0, this.#hostNs() - since);
+    const executed = Number(Atomics.load(this.#executed, 0));
+    return executed * this.#nsPerInstruction + (this.#warp[0] as number) + idle;
+  }
+
+  /** How many instructions, at least 1, make time pass by so much. */
+  instructions(ns: number): number {
+    return Math.max(1, Math.ceil(ns / this.#nsPerInstruction));
+  }
+
+  // The hart's own thread:
+
+  /** The hart idles: let so much time pass at once. Whole ns, so that sums stay exact. */
+  jump(ns: number): void {
+    this.#warp[0] = (this.#warp[0] as number) + Math.ceil(ns);
+  }
+
+  fallAsleep(): void {
+    this.#idleSince[0] = this.#hostNs();
+  }
+
+  /** What the host's clock has made in the meantime counts, but no more than `limitNs`: a deadline is met to the ns. */
+  wakeUp(limitNs: number): void {
+    const slept = Math.max(0, this.#hostNs() - (this.#idleSince[0] as number));
+    this.#idleSince[0] = 0;
+    this.jump(Math.min(slept, limitNs));
+  }
+}

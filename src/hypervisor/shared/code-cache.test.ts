@@ -1,0 +1,34 @@
+// The code cache's requests: a ring whose counters go round, as they do in days of running.
+import { expect, test } from "vitest";
+import { CodeCache } from "./code-cache.ts";
+import { VM_CODE_CACHE } from "./memory-map.ts";
+
+const BASE = 0x10000;
+const HEAD = BASE + 0x0c;
+const TAIL = BASE + 0x10;
+
+test.each([0, 1023, 0x7ffffffd, -3])("the newest requests come out first, from counter %i on", (start) => {
+  const buffer = new SharedArrayBuffer(0x20000);
+  const view = new DataView(buffer);
+  view.setUint32(VM_CODE_CACHE, BASE, true);
+  view.setInt32(HEAD, start, true);
+  view.setInt32(TAIL, start, true);
+  const cache = new CodeCache(buffer);
+  expect(cache.waitForRequest(0)).toBe(false);
+  const addresses = Array.from({ length: 6 }, (_, i) => 0x80000000 + i * 2);
+  for (const address of addresses) cache.request(address);
+  expect(cache.waitForRequest(0)).toBe(true);
+  expect([cache.takeRequests(4), cache.takeRequests(4)]).toEqual([addresses.slice(2), addresses.slice(0, 2)]);
+  expect(cache.waitForRequest(0)).toBe(false);
+});
+
+test("a full ring loses the oldest requests, not its place", () => {
+  const buffer = new SharedArrayBuffer(0x20000);
+  new DataView(buffer).setUint32(VM_CODE_CACHE, BASE, true);
+  const cache = new CodeCache(buffer);
+  for (let i = 0; i < 1500; i++) cache.request(i * 2);
+  const taken = cache.takeRequests(5000);
+  expect([taken.length, taken[0], taken.at(-1)]).toEqual([1024, 2 * (1500 - 1024), 2 * 1499]);
+  cache.request(42);
+  expect(cache.takeRequests(10)).toEqual([42]);
+});

@@ -1,0 +1,218 @@
+// The code cache in shared memory: which guest code has been translated, and the modules' bytes. The translation
+// thread adds; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules, and drop the pages whose code has changed.
+// A page of guest code has a table with a word for each halfword: the translation that starts there. Table 0 has none.
+// Everything that adds or drops holds the lock. A dropped table or slot is used again only after every hart has noticed.
+import { VM_CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
+import type { CodePageSet } from "./memory-slots.ts";
+import { withLock } from "./spin-lock.ts";
+
+// Words at the start.
+const LOCK = 0x00;
+/** Counts drops: a hart whose jump caches are of another epoch must empty them. */
+export const CODE_EPOCH = 0x04;
+/** VM_CODE_STALE when stale pages were last dropped. */
+export const CODE_STALE_DONE = 0x08;
+const REQUESTS_HEAD = 0x0c;
+const REQUESTS_TAIL = 0x10;
+/** How often code is reached before it is hot; 0 to 255. */
+export const CODE_HEAT = 0x14;
+/** Counts pages becoming code pages: a hart that saw another number must drop what lets it write to them unnoticed. */
+export const CODE_PROTECTION = 0x18;
+
+/** In a request, whose address is even: the page has translations, and is to get better ones. */
+export const IMPROVE = 1;
+
+const REQUESTS = 0x1000;
+/** A power of two: the ring's counters wrap. */
+const REQUESTS_CAPACITY = 1024;
+/** u16 for each slot of the function tables: the module that fills it. */
+const SLOT_MODULES = 0x8000;
+export const SLOT_COUNT = 0x10000;
+/** Modules: u32 generation (odd: alive), offset of the bytes, their length, u16 first slot, u16 slots. */
+const MODULES = 0x30000;
+const MODULE_SIZE = 16;
+export const MODULE_COUNT = 0x1000;
+/** u16 for each page of the shared memory: number of its table. */
+export const CODE_PAGES = 0x40000;
+export const CODE_PAGE_TABLES = 0x240000;
+export const PAGE_TABLE_SIZE = 0x2000;
+export const PAGE_TABLE_COUNT = 0x1000;
+const CODE_BYTES = CODE_PAGE_TABLES + PAGE_TABLE_COUNT * PAGE_TABLE_SIZE;
+export const CODE_BYTES_SIZE = 0x2000000;
+
+export interface CachedModule {
+  readonly id: number;
+  readonly generation: number;
+  readonly firstSlot: number;
+  readonly slotCount: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+export class CodeCache {
+  readonly #buffer: SharedArrayBuffer;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #halves: Uint16Array<SharedArrayBuffer>;
+  readonly #base: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#buffer = buffer;
+    this.#words = new Int32Array(buffer);
+    this.#halves = new Uint16Array(buffer);
+    this.#base = this.#words[VM_CODE_CACHE >>> 2] as number;
+  }
+
+  #word(offset: number): number {
+    return (this.#base + offset) >>> 2;
+  }
+  #half(offset: number): number {
+    return (this.#base + offset) >>> 1;
+  }
+  locked<T>(body: () => T): T {
+    return withLock(this.#words, this.#word(LOCK), body);
+  }
+
+  get heat(): number {
+    return this.#words[this.#word(CODE_HEAT)] as number;
+  }
+  set heat(reaches: number) {
+    this.#words[this.#word(CODE_HEAT)] = Math.max(0, Math.min(255, reaches));
+  }
+
+  // ---- requests: harts ask, the translation thread takes ----
+
+  /** Ask for the code at a host address; of too many requests the oldest is lost: its code is asked for again if need be. */
+  request(address: number): void {
+    this.locked(() => {
+      const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
+      const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
+      if (((head - tail) | 0) >= REQUESTS_CAPACITY) this.#words[this.#word(REQUESTS_TAIL)] = tail + 1;
+      this.#words[this.#request(head)] = address;
+      Atomics.store(this.#words, this.#word(REQUESTS_HEAD), head + 1);
+    });
+    Atomics.notify(this.#words, this.#word(REQUESTS_HEAD));
+  }
+
+  /** Word index of a request by its number. */
+  #request(number: number): number {
+    return this.#word(REQUESTS + (number & (REQUESTS_CAPACITY - 1)) * 4);
+  }
+
+  /**
+   * The newest requests, at most `count`: what harts execute now comes first. A boot asks for more than can be translated
+   * meanwhile; taken in the order of the requests, what is hot waited behind a thousand that were.
+   */
+  takeRequests(count: number): number[] {
+    return this.locked(() => {
+      const tail = this.#words[this.#word(REQUESTS_TAIL)] as number;
+      const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
+      const length = Math.min((head - tail) | 0, count);
+      const from = head - length;
+      Atomics.store(this.#words, this.#word(REQUESTS_HEAD), from);
+      return Array.from({ length }, (_, i) => (this.#words[this.#request(from + i)] as number) >>> 0);
+    });
+  }
+
+  /** Sleep until there is a request, at most `timeoutMs`. False: there is none. */
+  waitForRequest(timeoutMs: number): boolean {
+    const isEmpty = (): boolean =>
+      Atomics.load(this.#words, this.#word(REQUESTS_HEAD)) === this.#words[this.#word(REQUESTS_TAIL)];
+    if (isEmpty()) {
+      Atomics.wait(
+        this.#words,
+        this.#word(REQUESTS_HEAD),
+        this.#words[this.#word(REQUESTS_TAIL)] as number,
+        timeoutMs,
+      );
+    }
+    return !isEmpty();
+  }
+  /** Wake the translation thread for another reason. */
+  wake(): void {
+    Atomics.notify(this.#words, this.#word(REQUESTS_HEAD));
+  }
+
+  // ---- modules and translations ----
+
+  /** The table of a page, 0: none. */
+  tableOf(page: number): number {
+    return Atomics.load(this.#halves, this.#half(CODE_PAGES + (page >>> 12) * 2));
+  }
+  /** The translation of the code at a host address: slot and entry number, 0: none. */
+  translationOf(address: number): number {
+    const table = this.tableOf(address);
+    if (table === 0) return 0;
+    return this.#words[this.#entry(table, address & 0xffe)] as number;
+  }
+  #entry(table: number, offset: number): number {
+    return this.#word(CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE + offset * 2);
+  }
+
+  /** Address of a table. */
+  tableAddress(table: number): number {
+    return this.#base + CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE;
+  }
+
+  /** Under the lock: give a page an empty table, or with 0 none. */
+  setTable(page: number, table: number): void {
+    if (table !== 0) {
+      const from = this.#word(CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE);
+      this.#words.fill(0, from, from + PAGE_TABLE_SIZE / 4);
+    }
+    Atomics.store(this.#halves, this.#half(CODE_PAGES + (page >>> 12) * 2), table);
+  }
+  setTranslation(address: number, translation: number): void {
+    Atomics.store(this.#words, this.#entry(this.tableOf(address), address & 0xffe), translation);
+  }
+
+  /** Store a module at an offset of the bytes' area, and which slots it fills. */
+  putModule(id: number, at: number, bytes: Uint8Array, firstSlot: number, slotCount: number): void {
+    new Uint8Array(this.#buffer).set(bytes, this.#base + CODE_BYTES + at);
+    const module = this.#word(MODULES + id * MODULE_SIZE);
+    this.#words[module + 1] = at;
+    this.#words[module + 2] = bytes.length;
+    this.#words[module + 3] = firstSlot | (slotCount << 16);
+    const from = this.#half(SLOT_MODULES + firstSlot * 2);
+    this.#halves.fill(id, from, from + slotCount);
+    Atomics.add(this.#words, module, 1);
+  }
+  /** The module's slots are to be forgotten by the harts that have adopted it. */
+  retireModule(id: number): void {
+    Atomics.add(this.#words, this.#word(MODULES + id * MODULE_SIZE), 1);
+  }
+  generationOf(id: number): number {
+    return Atomics.load(this.#words, this.#word(MODULES + id * MODULE_SIZE));
+  }
+  /** The module that fills a slot; undefined if it was retired meanwhile. */
+  moduleOfSlot(slot: number): CachedModule | undefined {
+    const id = Atomics.load(this.#halves, this.#half(SLOT_MODULES + slot * 2));
+    const module = this.#word(MODULES + id * MODULE_SIZE);
+    const generation = this.generationOf(id);
+    const at = this.#base + CODE_BYTES + (this.#words[module + 1] as number);
+    const length = this.#words[module + 2] as number;
+    const bytes = new Uint8Array(this.#buffer).slice(at, at + length) as unknown as Uint8Array<ArrayBuffer>;
+    const slots = this.#words[module + 3] as number;
+    if (generation % 2 === 0 || this.generationOf(id) !== generation) return undefined;
+    return { id, generation, firstSlot: slots & 0xffff, slotCount: slots >>> 16, bytes };
+  }
+
+  // ---- what harts must notice ----
+
+  nextProtection(): void {
+    Atomics.add(this.#words, this.#word(CODE_PROTECTION), 1);
+  }
+
+  /** Harts empty their jump caches before they go on. */
+  nextEpoch(): void {
+    Atomics.add(this.#words, this.#word(CODE_EPOCH), 1);
+  }
+
+  /** Drop the translations of pages that were written to. */
+  dropStale(pages: CodePageSet): void {
+    this.locked(() => {
+      const done = Atomics.load(this.#words, VM_CODE_STALE >>> 2);
+      pages.takeStale((page) => this.setTable(page, 0));
+      this.nextEpoch();
+      Atomics.store(this.#words, this.#word(CODE_STALE_DONE), done);
+    });
+  }
+}

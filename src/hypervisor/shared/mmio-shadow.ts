@@ -1,0 +1,46 @@
+// Registers whose value is known (KVM has nothing of the kind): what a read of one would give, and that it would do nothing
+// else, is in shared memory, so a vCPU answers the read itself. The device takes a value back whenever that may have
+// changed; a read in that very moment may still get the old one, as it would have a moment before. Bytes only.
+import { MAX_MMIO_SHADOWS, MMIO_SHADOW_SIZE, VM_MMIO_SHADOWS } from "./memory-map.ts";
+
+const COUNT = VM_MMIO_SHADOWS >>> 2;
+const KNOWN = 0x100;
+
+export class MmioShadows {
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#words = new Int32Array(buffer);
+  }
+
+  #shadow(i: number): number {
+    return COUNT + ((MMIO_SHADOW_SIZE * (i + 1)) >>> 2);
+  }
+
+  /** VMM thread, before any vCPU runs: the byte at this address may have a known value; `undefined`: ask the device. */
+  add(guestPhys: number): { set(value: number | undefined): void } {
+    const words = this.#words;
+    const count = words[COUNT] as number;
+    if (count >= MAX_MMIO_SHADOWS) throw new RangeError(`more than ${MAX_MMIO_SHADOWS} shadows of registers`);
+    const at = this.#shadow(count);
+    words[at] = guestPhys | 0;
+    words[at + 1] = Math.floor(guestPhys / 0x1_0000_0000);
+    Atomics.store(words, COUNT, count + 1);
+    return {
+      set: (value) => void Atomics.store(words, at + 2, value === undefined ? 0 : value | KNOWN),
+    };
+  }
+
+  /** The value, or -1: it is the device's to answer. */
+  read(guestPhys: number, size: number): number {
+    const words = this.#words;
+    const count = words[COUNT] as number;
+    for (let i = 0; i < count && size === 1; i++) {
+      const at = this.#shadow(i);
+      if (words[at] !== (guestPhys | 0) || words[at + 1] !== Math.floor(guestPhys / 0x1_0000_0000)) continue;
+      const word = Atomics.load(words, at + 2);
+      return word === 0 ? -1 : word & 0xff;
+    }
+    return -1;
+  }
+}

@@ -1,0 +1,20 @@
+// The run page's vocabulary (KVM's struct kvm_run): what a vCPU thread and the VMM thread say to each other.
+import type { SystemEvent } from "../../accelerator/accelerator.ts";
+
+/** What the VMM wants of the thread; PARKED is the thread's answer to PAUSE, and nobody else's word. */
+export const RUN = { PAUSE: 0, GO: 1, END: 2, PARKED: 3 } as const;
+
+export const RUN_PAGE = { IDLE: 0, POSTED: 1, ANSWERED: 2 } as const;
+
+export const EXIT_REASON = {
+  MMIO_READ: 1,
+  MMIO_WRITE: 2,
+  SYSTEM_EVENT: 3,
+  CONSOLE_WRITE: 4,
+  CONSOLE_READ: 5,
+  DIRTY_RING_FULL: 6,
+  INTERNAL_ERROR: 7,
+} as const;
+
+/** By number on the run page. */
+export const SYSTEM_EVENTS: readonly SystemEvent[] = ["shutdown", "reset", "crash", "suspend"];

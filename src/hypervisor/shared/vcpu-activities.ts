@@ -1,0 +1,35 @@
+// The names of what a vCPU thread spends its time with, in the order of their cells in the hart's area (vcpu/vcpu-perf.ts).
+
+/** What a thread does; the first six have all of its time between them and the exits. */
+export const ACTIVITIES = [
+  "engine",
+  "adopt",
+  "blocked",
+  "parked",
+  "requests",
+  "other",
+  "slice",
+  "kick",
+  "wfi",
+  "sbi-base",
+  "sbi-time",
+  "sbi-ipi",
+  "sbi-rfence",
+  "sbi-hsm",
+  "sbi-srst",
+  "sbi-dbcn",
+  "sbi-susp",
+  "sbi-sta",
+  "sbi-legacy",
+  "sbi-unknown",
+  "plic-read",
+  "plic-write",
+  "aclint-read",
+  "aclint-write",
+  "doorbell",
+  "coalesced-write",
+  "shadow-read",
+  "mmio-read",
+  "mmio-write",
+] as const;
+export type Activity = (typeof ACTIVITIES)[number];

@@ -1,0 +1,44 @@
+// Regions to the bytes of a module: it imports the shared memory, the thread's function table, and by name the helpers
+// of the engine's module, and puts its functions into their slots of the table when it is instantiated.
+import type { AnyFn } from "../../wasm/function.ts";
+import { buildModule } from "../../wasm/module.ts";
+import { ENGINE_MEMORY, engineHelpers } from "../interpreter/engine-module.ts";
+import type { Region } from "./region.ts";
+import { translateRegion, type TranslationMode } from "./region-translator.ts";
+
+export interface PlacedRegion {
+  readonly region: Region;
+  readonly slot: number;
+  /** Address of its page's table of translations. */
+  readonly table: number;
+}
+
+export class RegionModules {
+  readonly #helpers: ReadonlyMap<AnyFn, string>;
+  readonly #mode: TranslationMode;
+
+  /** For an engine with decode tables at `tablesBase`. */
+  constructor(tablesBase: number, mode: TranslationMode) {
+    this.#helpers = engineHelpers(tablesBase);
+    this.#mode = mode;
+  }
+
+  build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
+    return buildModule({
+      memory: ENGINE_MEMORY,
+      exports: {},
+      table: {
+        module: "host",
+        name: "table",
+        elements: regions.map(({ region, slot, table }) => ({
+          at: slot,
+          fn: translateRegion(`region ${region.page.toString(16)} ${slot}`, region, this.#mode, {
+            slot,
+            table,
+          }),
+        })),
+      },
+      externals: { module: "engine", names: this.#helpers },
+    });
+  }
+}

@@ -1,0 +1,781 @@
+// The translator: a region's blocks as one WebAssembly function, from the same rows that the interpreter is made of.
+// Guest registers are locals, loaded on entry and written back on every way out; a load or store that hits the
+// TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
+// region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: code-dispatch.ts.
+import { I32, I64, type Value } from "../../wasm/expr.ts";
+import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
+import { X_NAMES } from "../isa/disassembler.ts";
+import { decodeImmediate } from "../isa/instruction-encoding.ts";
+import type { FloatSemantics } from "../isa/float-semantics.ts";
+import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "../interpreter/code-dispatch.ts";
+import { CTX_JUMPS, CTX_READ, CTX_WRITE } from "../hart/tlb-context.ts";
+import { hartLayout } from "../hart/hart-schema.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
+import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
+import { type Block, type Instruction, isIrregular, isTableJump, PAGE_SIZE, type Region } from "./region.ts";
+import { analyzeFlow, type RegionFlow, registersOf } from "./region-flow.ts";
+import { accessSize, findStreams } from "./tlb-streams.ts";
+import {
+  loadAccess,
+  type LoadKind,
+  SIZE_OF_LOAD,
+  type Semantics,
+  storeAccess,
+  type StoreSize,
+} from "../isa/instruction-semantics.ts";
+import { tlbEntry } from "../hart/hart-tlb.ts";
+import { type Accesses, RegionFloat } from "./translator-float.ts";
+import { EVENT, raise, raiseIllegal, set } from "../hart/hart-traps.ts";
+
+export interface TranslationMode {
+  /**
+   * Never execute more than `countdown` says: slices end at exactly their budget. And what may look at the clock that
+   * instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
+   */
+  readonly exact: boolean;
+}
+
+const TIME_CSR = 0xc01;
+/** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
+const NOT_AN_INSTRUCTION = -1;
+
+/** The region as a function of type REGION. */
+export function translateRegion(
+  name: string,
+  region: Region,
+  mode: TranslationMode,
+  place?: RegionPlace,
+): AnyFn {
+  return fn(name, REGION.params, I32, (f, hart, context, countdown, pc, entry) => {
+    new RegionWriter(f, region, mode, place, { hart, context, countdown, pc, entry }).emit();
+  });
+}
+
+/** Where the region will be found, if that is known: its indirect jumps can then tell which lead back to itself. */
+export interface RegionPlace {
+  /** Its slot of the function table. */
+  readonly slot: number;
+  /** Address of its page's table of translations. */
+  readonly table: number;
+}
+
+interface Parameters {
+  readonly hart: Local<I32>;
+  readonly context: Local<I32>;
+  readonly countdown: Local<I32>;
+  readonly pc: Local<I64>;
+  readonly entry: Local<I32>;
+}
+
+class RegionWriter {
+  readonly f: Func;
+  readonly #region: Region;
+  readonly mode: TranslationMode;
+  readonly p: Parameters;
+  /** Guest-virtual address of the page. */
+  readonly #base: Local<I64>;
+  /** Where to go on, or why not, for the ways out below. */
+  readonly #target: Local<I64>;
+  readonly #reason: Local<I32>;
+  readonly x: (Local<I64> | undefined)[] = [];
+  /** In a region with float instructions. */
+  float: RegionFloat | undefined;
+  /** Go on at #target, in another region if there is one. */
+  #leave!: Label;
+  /** Leave for the interpreter for #reason; pc is stored, and the registers of set #stored are to be. */
+  #stop!: Label;
+  readonly #stored: Local<I32>;
+  readonly #storedSets: number[] = [];
+  /** Enter the block that the entry number says, without looking at what lies outside. */
+  #again: Label | undefined;
+  /** Stop in the middle of the block being written, with #unexecuted of its instructions not done. */
+  #stopInBlock!: Label;
+  readonly #unexecuted: Local<I32>;
+  /** Accesses that need no look into the TLB of their own. */
+  readonly windows = new Map<Instruction, Window>();
+  readonly #streams = new Map<Instruction, Lookup>();
+  readonly #blockLabels = new Map<Block, Label>();
+  readonly #loopLabels = new Map<Block, Label>();
+  readonly #blocks: ReadonlyMap<number, Block>;
+  readonly #children = new Map<Block | undefined, Block[]>();
+  /** Instructions from a block on to the next look at the countdown, at most. */
+  readonly #longest = new Map<Block, number>();
+
+  readonly #place: RegionPlace | undefined;
+  readonly #flow: RegionFlow;
+  /** All that can be entered, those from outside first. */
+  readonly #entered: readonly Block[];
+
+  constructor(
+    f: Func,
+    region: Region,
+    mode: TranslationMode,
+    place: RegionPlace | undefined,
+    parameters: Parameters,
+  ) {
+    // Calls within the region come back within it, and jump tables mostly lead to where they are.
+    const jumpsAround = region.blocks.some(({ instructions, successors }) => {
+      const last = instructions.at(-1) as Instruction;
+      return isTableJump(last) || (last.flow.kind === "call" && successors.length > 0);
+    });
+    this.#place = jumpsAround ? place : undefined;
+    this.#flow = analyzeFlow(region, this.#place !== undefined);
+    this.#entered = [...region.entries, ...region.inner];
+    this.f = f;
+    this.#region = region;
+    this.mode = mode;
+    this.p = parameters;
+    this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
+    for (const block of region.blocks) {
+      const siblings = this.#children.get(block.dominator);
+      if (siblings === undefined) this.#children.set(block.dominator, [block]);
+      else siblings.push(block);
+    }
+    for (const block of region.blocks.toReversed()) {
+      const after = block.successors
+        .filter((next) => next.order > block.order && !next.isLoop)
+        .map((next) => this.#longest.get(next) as number);
+      this.#longest.set(block, block.instructions.length + Math.max(0, ...after));
+    }
+    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)), "page");
+    this.#target = f.let(I64.of(0), "target");
+    this.#reason = f.let(I32.of(LEAVE.EVENT), "reason");
+    this.#unexecuted = f.let(I32.of(0), "unexecuted");
+    this.#stored = f.let(I32.of(0), "stored");
+    const lookups: Lookup[] = [];
+    for (const [access, number] of findStreams(region)) {
+      lookups[number] ??= { page: f.let(I64.of(NO_PAGE)), toHost: f.let(I32.of(0)) };
+      this.#streams.set(access, lookups[number]);
+    }
+  }
+
+  emit(): void {
+    const f = this.f;
+    const { hart, countdown, pc } = this.p;
+    const leaveAtOnce = (reason: number): void => {
+      set(f, hart, "pc", pc);
+      f.store32(hart, reason, SCRATCH.leave);
+      f.return(countdown);
+    };
+    f.if(countdown.ltS(this.#needed), () => leaveAtOnce(LEAVE.BUDGET), undefined, false);
+    this.#loadRegisters();
+    f.block((stop) => {
+      this.#stop = stop;
+      f.block((leave) => {
+        this.#leave = leave;
+        this.#enter();
+        f.unreachable();
+      });
+      f.note(NOT_AN_INSTRUCTION);
+      this.float?.writeBack();
+      this.#goOn();
+    });
+    f.note(NOT_AN_INSTRUCTION);
+    f.switch(
+      this.#stored,
+      this.#storedSets.map((mask) => () => this.#store(mask)),
+      () => {},
+    );
+    this.float?.writeBack();
+    countdown.set(countdown.add(this.#unexecuted));
+    // What a device is asked for was not done: that is for the interpreter.
+    f.if(hart.load32(SCRATCH.event).eq(EVENT.DEVICE), () => {
+      f.store32(hart, EVENT.NONE, SCRATCH.event);
+      countdown.set(countdown.add(1));
+      this.#reason.set(LEAVE.STEP);
+    });
+    f.store32(hart, this.#reason, SCRATCH.leave);
+    f.return(countdown);
+  }
+
+  /** Instructions that must be left of the slice to enter. */
+  get #needed(): number {
+    if (!this.mode.exact) return 1;
+    return Math.max(...this.#region.entries.map((b) => this.#longest.get(b) as number));
+  }
+
+  // ---- registers ----
+
+  #loadRegisters(): void {
+    const f = this.f;
+    const { hart, entry } = this.p;
+    const { entries, blocks } = this.#region;
+    let named = 0;
+    for (const { instructions } of blocks) {
+      for (const instruction of instructions) {
+        const { reads, writes } = registersOf(instruction);
+        named |= reads | writes;
+      }
+    }
+    for (const i of bitsOf(named)) this.x[i] = f.declare(I64, X_NAMES[i]);
+    const load = (mask: number): void => {
+      for (const i of bitsOf(mask)) {
+        (this.x[i] as Local<I64>).set(hart.load64(hartLayout.offsetOf("x") + 8 * i));
+      }
+    };
+    const masks = entries.map((block) => this.#flow.loads(block));
+    // A load too many costs less than the code of all that differ.
+    const needs = (i: number): number => masks.filter((mask) => ((mask >>> i) & 1) !== 0).length;
+    const common = bitsOf(masks.reduce((a, b) => a | b, 0))
+      .filter((i) => needs(i) * 2 >= masks.length)
+      .reduce((mask, i) => mask | (1 << i), 0);
+    load(common);
+    if (masks.some((mask) => (mask & ~common) !== 0)) {
+      f.switch(
+        entry,
+        masks.map((mask) => () => load(mask & ~common)),
+        () => {},
+      );
+    }
+    if (RegionFloat.isUsedBy(this.#region)) this.float = new RegionFloat(f, hart, this.#region);
+  }
+
+  #store(mask: number): void {
+    for (const i of bitsOf(mask)) {
+      this.f.store64(this.p.hart, this.x[i] as Local<I64>, hartLayout.offsetOf("x") + 8 * i);
+    }
+  }
+
+  // ---- ways out ----
+
+  /** x registers are stored: to the region at #target by the jump cache, else back to the interpreter. */
+  #goOn(): void {
+    const f = this.f;
+    const { hart, context, countdown } = this.p;
+    const entry = f.let(jumpEntry(context, this.#target));
+    f.if(entry.load64(CTX_JUMPS).eq(this.#target), () => {
+      const value = f.let(entry.load32(CTX_JUMPS + 8));
+      f.returnCallIndirect(REGION, slotOf(value), hart, context, countdown, this.#target, entryOf(value));
+    });
+    set(f, hart, "pc", this.#target);
+    f.store32(hart, LEAVE.LOOKUP, SCRATCH.leave);
+    f.return(countdown);
+  }
+
+  leaveTo(block: Block, target: I64): void {
+    this.#target.set(target);
+    this.#store(this.#flow.writtenAfter(block));
+    this.f.br(this.#leave);
+  }
+
+  /** As `leaveTo`, but if the target is an entry of this region the registers stay where they are. */
+  jumpTo(block: Block, target: I64): void {
+    const { f } = this;
+    const place = this.#place;
+    if (place === undefined || this.#again === undefined) return this.leaveTo(block, target);
+    const again = this.#again;
+    this.#target.set(target);
+    const offset = f.let(this.#target.sub(this.#base));
+    f.if(offset.ltU(PAGE_SIZE).and(this.p.countdown.geS(this.#needed)), () => {
+      const translation = f.let(offset.wrap().shl(1).and(~3).load32(place.table));
+      f.if(slotOf(translation).eq(place.slot), () => {
+        this.p.entry.set(entryOf(translation));
+        f.br(again);
+      });
+    });
+    this.#store(this.#flow.writtenAfter(block));
+    f.br(this.#leave);
+  }
+
+  /** Stop, and store these registers: rare ways out share the code that does it. */
+  #stopAndStore(mask: number): void {
+    const known = this.#storedSets.indexOf(mask);
+    this.#stored.set(known >= 0 ? known : this.#storedSets.push(mask) - 1);
+    this.f.br(this.#stop);
+  }
+
+  #stopFor(reason: number, mask: number): void {
+    this.#reason.set(reason);
+    this.#stopAndStore(mask);
+  }
+
+  address(offset: number): I64 {
+    return this.#base.add(offset);
+  }
+
+  storePc(offset: number): void {
+    set(this.f, this.p.hart, "pc", this.address(offset));
+  }
+
+  // ---- control flow ----
+
+  #enter(): void {
+    const { entry } = this.p;
+    const dispatch = (): void => {
+      this.#within(undefined, () => {
+        const only = this.#entered.length === 1 ? this.#entered[0] : undefined;
+        if (only !== undefined) this.#toward(undefined, only);
+        else {
+          const labels = this.#entered.map((block) => this.#blockLabels.get(block) as Label);
+          this.f.brTable(entry, labels);
+        }
+      });
+    };
+    const isEnteredAgain =
+      this.#place !== undefined ||
+      this.#region.blocks.some((b) => b.successors.some((to) => isIrregular(b, to)));
+    if (!isEnteredAgain) return dispatch();
+    this.f.loop((again) => {
+      this.#again = again;
+      dispatch();
+    });
+  }
+
+  /** Blocks that several edges lead to follow their dominator, each after a block that is left to get there. */
+  #within(dominator: Block | undefined, body: () => void): void {
+    const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
+    const nest = (n: number): void => {
+      const block = merges[n];
+      if (block === undefined) return body();
+      this.f.block((label) => {
+        this.#blockLabels.set(block, label);
+        nest(n + 1);
+      });
+      this.#emitBlock(block);
+    };
+    // The last in reverse postorder is placed last, so its label is the outermost.
+    merges.sort((a, b) => b.order - a.order);
+    nest(0);
+  }
+
+  #isMerge(block: Block): boolean {
+    return block.forwardEdges > 1 || (this.#entered.length > 1 && this.#entered.includes(block));
+  }
+
+  #emitBlock(block: Block): void {
+    const inside = (): void => this.#within(block, () => this.#emitInstructions(block));
+    if (!block.isLoop) return inside();
+    this.f.loop((again) => {
+      this.#loopLabels.set(block, again);
+      inside();
+    });
+  }
+
+  /** Go from a block (undefined: from outside) to another. */
+  #toward(from: Block | undefined, to: Block): void {
+    if (from === undefined || to.order > from.order) {
+      if (!this.#isMerge(to)) return this.#emitBlock(to);
+      return this.f.br(this.#blockLabels.get(to) as Label);
+    }
+    if (isIrregular(from, to)) {
+      this.#poll(to, this.#flow.writtenAfter(from));
+      this.p.entry.set(this.#entered.indexOf(to));
+      return this.f.br(this.#again as Label);
+    }
+    if (!this.mode.exact) this.#poll(to, this.#flow.writtenAfter(from));
+    this.f.br(this.#loopLabels.get(to) as Label);
+  }
+
+  /** Is there enough left of the slice to go on at a block? `written`: registers to be stored if not. */
+  #poll(at: Block, written: number): void {
+    const needed = this.mode.exact ? (this.#longest.get(at) as number) : 1;
+    this.f.if(
+      this.p.countdown.ltS(needed),
+      () => {
+        this.storePc(at.start);
+        this.#stopFor(LEAVE.BUDGET, written);
+      },
+      undefined,
+      false,
+    );
+  }
+
+  edge(from: Block, offset: number): void {
+    const to = this.#blocks.get(offset);
+    if (to !== undefined && from.successors.includes(to)) this.#toward(from, to);
+    else this.leaveTo(from, this.address(offset));
+  }
+
+  #emitInstructions(block: Block): void {
+    const f = this.f;
+    this.float?.startBlock();
+    if (block.isLoop && this.mode.exact) this.#poll(block, this.#flow.writtenBefore(block));
+    f.block((stopInBlock) => {
+      this.#stopInBlock = stopInBlock;
+      this.#emitBody(block);
+    });
+    this.#stopAndStore(this.#flow.writtenAfter(block));
+  }
+
+  #emitBody(block: Block): void {
+    const f = this.f;
+    const { countdown } = this.p;
+    const { instructions } = block;
+    f.note(block.start);
+    const last = instructions.at(-1) as Instruction;
+    const stepped = last.flow.kind === "step" ? 1 : 0;
+    const executed = instructions.length - stepped;
+    if (executed > 0) countdown.set(countdown.sub(executed));
+    const windows = findWindows(instructions);
+    // Blocks that overlap have instructions in common.
+    for (const instruction of instructions) this.windows.delete(instruction);
+    for (const [i, instruction] of instructions.entries()) {
+      if (instruction.flow.kind === "step") {
+        this.storePc(instruction.offset);
+        this.#stopFor(LEAVE.STEP, this.#flow.writtenAfter(block));
+        return;
+      }
+      const window = windows.get(instruction);
+      if (window !== undefined) this.#openWindow(window);
+      f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
+    }
+    if (last.flow.kind === "next") this.edge(block, block.end);
+  }
+
+  #openWindow(accesses: readonly Access[]): void {
+    const { f } = this;
+    const { base, instruction } = accesses[0] as Access;
+    const low = Math.min(...accesses.map((a) => a.offset));
+    const span = Math.max(...accesses.map((a) => a.offset + a.size)) - low;
+    const table = instruction.row?.immediate === "S" ? CTX_WRITE : CTX_READ;
+    const host = f.let(I32.of(0));
+    f.scope(() => {
+      const va = f.let((this.x[base] as Local<I64>).add(low));
+      const isWhole = va
+        .wrap()
+        .and(PAGE_SIZE - 1)
+        .leU(PAGE_SIZE - span);
+      const stream = this.#streams.get(instruction);
+      if (stream !== undefined) {
+        const page = f.let(va.and(-PAGE_SIZE));
+        this.lookUp(stream, table, page, () => {});
+        const isInside = page.eq(stream.page).and(isWhole);
+        host.set(isInside.select<I32>(va.wrap().add(stream.toHost), I32.of(0)));
+        return;
+      }
+      const entry = f.let(tlbEntry(this.p.context, va));
+      // Not by one comparison of their difference: an empty entry's tag is just before page 0.
+      const isInside = va.and(-PAGE_SIZE).eq(entry.load64(table)).and(isWhole);
+      host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
+    });
+    for (const { instruction: each, offset } of accesses)
+      this.windows.set(each, { host, offset: offset - low });
+  }
+
+  /** The last look of a stream that this access is in. */
+  streamOf(access: Instruction): Lookup | undefined {
+    return this.#streams.get(access);
+  }
+
+  /** Look for a page in the TLB if the stream does not know it. */
+  lookUp(stream: Lookup, table: number, page: Local<I64>, notFound: () => void): void {
+    const { f } = this;
+    const look = (): void => {
+      const entry = f.let(tlbEntry(this.p.context, page));
+      const found = (): void => {
+        stream.page.set(page);
+        stream.toHost.set(entry.load32(table + 8));
+      };
+      f.if(entry.load64(table).eq(page), found, notFound, true);
+    };
+    f.if(page.ne(stream.page), look, undefined, false);
+  }
+
+  /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
+  #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
+    const { row, offset, size, flow } = instruction;
+    if (row === undefined) return;
+    this.f.note(offset);
+    if (this.mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
+      this.step(instruction, unexecuted);
+      return;
+    }
+    row.meaning(new InstructionWriter(this, block, instruction, unexecuted));
+    if (flow.kind !== "next") return;
+    const isAccess = row.fields.has("rs1") && row.extension !== "M";
+    if (row.extension !== "Zicsr" && !(this.mode.exact && isAccess)) return;
+    // It may have cleared fflags.
+    if (row.extension === "Zicsr") this.float?.flagsChanged();
+    // Whatever the instruction has set off is looked at before the next one.
+    const f = this.f;
+    f.if(
+      this.p.hart.load32(SCRATCH.event),
+      () => {
+        this.storePc(offset + size);
+        this.stopAfter(unexecuted);
+      },
+      undefined,
+      false,
+    );
+  }
+
+  /** The interpreter does this instruction and goes on. */
+  step({ offset }: Instruction, unexecuted: number): void {
+    const { countdown } = this.p;
+    this.storePc(offset);
+    countdown.set(countdown.add(unexecuted + 1));
+    this.#reason.set(LEAVE.STEP);
+    this.f.br(this.#stopInBlock);
+  }
+
+  /** Stop in the middle of a block, the trap or event is in memory. */
+  stopAfter(unexecuted: number): void {
+    if (unexecuted > 0) this.#unexecuted.set(unexecuted);
+    this.f.br(this.#stopInBlock);
+  }
+}
+
+/** One instruction: what its row's meaning is written against, with operands known. */
+class InstructionWriter implements Semantics, Accesses {
+  readonly f: Func;
+  readonly hart: I32;
+  readonly #region: RegionWriter;
+  readonly #block: Block;
+  readonly #instruction: Instruction;
+  readonly #unexecuted: number;
+
+  /** `unexecuted`: instructions of the block after this one. */
+  constructor(region: RegionWriter, block: Block, instruction: Instruction, unexecuted: number) {
+    this.f = region.f;
+    this.hart = region.p.hart;
+    this.#region = region;
+    this.#block = block;
+    this.#instruction = instruction;
+    this.#unexecuted = unexecuted;
+  }
+
+  get word(): I32 {
+    return I32.of(this.#instruction.word);
+  }
+  #number(low: number): number {
+    return (this.#instruction.word >>> low) & 31;
+  }
+  get rs1(): I64 {
+    return this.#region.x[this.#number(15)] ?? I64.of(0);
+  }
+  get rs2(): I64 {
+    return this.#region.x[this.#number(20)] ?? I64.of(0);
+  }
+  get float(): FloatSemantics {
+    const { float } = this.#region;
+    if (float === undefined) throw new RangeError("a float instruction in a region that has none");
+    return float.semantics(this, this.#instruction.word, this);
+  }
+  get #immediate(): number {
+    const { row, word } = this.#instruction;
+    if (row?.immediate === undefined) throw new RangeError(`${row?.name} has no immediate`);
+    return decodeImmediate(row.immediate, word);
+  }
+  get imm(): I64 {
+    return I64.of(this.#immediate);
+  }
+  get pc(): I64 {
+    return this.#region.address(this.#instruction.offset);
+  }
+  get nextPc(): I64 {
+    return this.#region.address(this.#instruction.offset + this.#instruction.size);
+  }
+  field(low: number, width: number): I32 {
+    return I32.of((this.#instruction.word >>> low) & (2 ** width - 1));
+  }
+  setRd(value: I64): void {
+    const rd = this.#region.x[this.#number(7)];
+    // A call has effects, on fflags say, whatever becomes of its result.
+    if (rd === undefined) this.f.drop(value);
+    else rd.set(value);
+  }
+
+  jump(target: I64): void {
+    this.#region.jumpTo(this.#block, target);
+  }
+  branch(condition: I32): void {
+    const { offset, size } = this.#instruction;
+    this.f.if(condition, () => this.#region.edge(this.#block, offset + this.#immediate));
+    this.#region.edge(this.#block, offset + size);
+  }
+  jumpImmediate(): void {
+    this.#region.edge(this.#block, this.#instruction.offset + this.#immediate);
+  }
+
+  load(kind: LoadKind, address: I64): I64;
+  load<T extends Value>(
+    size: StoreSize,
+    address: I64,
+    zero: T,
+    fromHost: (host: I32, offset?: number) => T,
+    fromBits: (bits: I64) => T,
+  ): T;
+  load(
+    kind: LoadKind | StoreSize,
+    address: I64,
+    zero: Value = I64.of(0),
+    fromHost?: (host: I32, offset?: number) => Value,
+    fromBits?: (bits: I64) => Value,
+  ): Value {
+    const [host, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
+    const read = host as (host: I32, offset?: number) => Value;
+    const size = typeof kind === "number" ? kind : SIZE_OF_LOAD[kind];
+    const value = this.f.let(zero);
+    this.#access(
+      CTX_READ,
+      size,
+      address,
+      (at, offset) => value.set(read(at, offset)),
+      (va) => value.set((bits as (bits: I64) => Value)(loadSlowAt.call(this.hart, va, this.pc, size))),
+    );
+    return value;
+  }
+  store(size: StoreSize, address: I64, value: I64): void;
+  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
+  store(
+    size: StoreSize,
+    address: I64,
+    value: I64 | ((host: I32, offset?: number) => void),
+    bits?: I64,
+  ): void {
+    const { f } = this;
+    const write =
+      typeof value === "function" ? value : (at: I32, offset = 0) => storeAccess(f, size, at, value, offset);
+    const whole = typeof value === "function" ? (bits as I64) : value;
+    this.#access(CTX_WRITE, size, address, write, (va) =>
+      f.call(storeSlowAt, this.hart, va, whole, this.pc, size),
+    );
+  }
+
+  /** `table` is CTX_READ or CTX_WRITE. */
+  #access(
+    table: number,
+    size: StoreSize,
+    address: I64,
+    fast: (host: I32, offset: number) => void,
+    slow: (va: I64) => void,
+  ): void {
+    const { f } = this;
+    const notFound = (va: I64) => () => {
+      if (this.#region.mode.exact) return this.step();
+      slow(va);
+      this.#stopIfNotDone();
+    };
+    const window = this.#region.windows.get(this.#instruction);
+    if (window !== undefined) {
+      f.if(window.host, () => fast(window.host, window.offset), notFound(address), true);
+      return;
+    }
+    const va = f.let(address);
+    const stream = this.#region.streamOf(this.#instruction);
+    if (stream !== undefined) {
+      f.block((done) => {
+        const page = f.let(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
+        const missed = (): void => {
+          notFound(va)();
+          f.br(done);
+        };
+        this.#region.lookUp(stream, table, page, missed);
+        fast(va.wrap().add(stream.toHost), 0);
+      });
+      return;
+    }
+    const entry = f.let(tlbEntry(this.#region.p.context, va));
+    const found = entry.load64(table).eq(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
+    f.if(found, () => fast(va.wrap().add(entry.load32(table + 8)), 0), notFound(va), true);
+  }
+
+  guard(call: I64): Local<I64> {
+    this.#region.storePc(this.#instruction.offset);
+    const value = this.f.let(call);
+    this.checkEvent();
+    return value;
+  }
+  checkEvent(): void {
+    const isTrapped = this.hart.load32(SCRATCH.event).eq(EVENT.TRAPPED);
+    this.f.if(isTrapped, () => this.resume(), undefined, false);
+  }
+  /** Stop here if a slow access could not be done: a trap, or EVENT.DEVICE. */
+  #stopIfNotDone(): void {
+    this.f.if(this.hart.load32(SCRATCH.event), () => this.resume(), undefined, false);
+  }
+  /** Instructions that look at the counters are stepped. */
+  syncCounters(): void {}
+  trap(cause: I64 | number, tval: I64 | number): void {
+    this.#region.storePc(this.#instruction.offset);
+    this.f.call(raise, this.hart, cause, tval);
+    this.resume();
+  }
+  trapDynamic(cause: I64): void {
+    this.trap(cause, 0);
+  }
+  illegal(): void {
+    this.#region.storePc(this.#instruction.offset);
+    this.f.call(raiseIllegal, this.hart, this.#instruction.bits);
+    this.resume();
+  }
+  resume(): void {
+    this.#region.stopAfter(this.#unexecuted);
+  }
+  exit(): void {
+    throw new RangeError(`${this.#instruction.row?.name} leaves the guest: it must be stepped`);
+  }
+  step(): void {
+    this.#region.step(this.#instruction, this.#unexecuted);
+  }
+}
+
+/** A stream's last look into the TLB. It holds while the region is not left: whoever drops translations waits for that. */
+interface Lookup {
+  readonly page: Local<I64>;
+  /** To be added to a virtual address in that page. */
+  readonly toHost: Local<I32>;
+}
+
+/** No address with its offset in the page taken off. */
+const NO_PAGE = -1n;
+
+/** Memory near a base register that several accesses of a block share one look into the TLB for. */
+interface Window {
+  /** Host address of the lowest byte, 0: not all of it is in a page that the TLB has. */
+  readonly host: Local<I32>;
+  /** Of this access from there. */
+  readonly offset: number;
+}
+
+/** Bytes that a window spans at most. */
+const WINDOW_SIZE = 512;
+
+interface Access {
+  readonly instruction: Instruction;
+  readonly base: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** The accesses of a block that share a window, by the first of them. */
+function findWindows(instructions: readonly Instruction[]): Map<Instruction, readonly Access[]> {
+  const windows = new Map<Instruction, Access[]>();
+  const open = new Map<string, Access[]>();
+  const close = (key: string): void => {
+    const accesses = open.get(key) as Access[];
+    if (accesses.length > 2) windows.set((accesses[0] as Access).instruction, accesses);
+    open.delete(key);
+  };
+  for (const instruction of instructions) {
+    const { row, word } = instruction;
+    if (row === undefined) break;
+    const size = accessSize(row);
+    if (size !== undefined) {
+      const base = (word >>> 15) & 31;
+      const offset = decodeImmediate(row.immediate as "I" | "S", word);
+      const key = `${row.immediate} ${base}`;
+      const access = { instruction, base, offset, size };
+      const together = open.get(key);
+      const lowest = Math.min(offset, ...(together ?? []).map((a) => a.offset));
+      const end = Math.max(offset + size, ...(together ?? []).map((a) => a.offset + a.size));
+      if (together !== undefined && end - lowest <= WINDOW_SIZE) together.push(access);
+      else {
+        if (together !== undefined) close(key);
+        if (base !== 0) open.set(key, [access]);
+      }
+    }
+    if (!row.fields.has("rd")) continue;
+    const rd = (word >>> 7) & 31;
+    for (const key of [`I ${rd}`, `S ${rd}`]) if (open.has(key)) close(key);
+  }
+  for (const key of [...open.keys()]) close(key);
+  return windows;
+}
+
+/** Numbers of the registers in a mask, ascending. */
+function bitsOf(mask: number): number[] {
+  const bits: number[] = [];
+  for (let rest = mask; rest !== 0; rest &= rest - 1) bits.push(31 - Math.clz32(rest & -rest));
+  return bits;
+}

@@ -1,0 +1,434 @@
+// Regions: the guest code that the translator makes one function of. From hot entries in a 4 KiB page all blocks are
+// found that direct branches and jumps within the page lead to, and the points that calls come back to. A region never leaves its page, so it is
+// the same in every address space that maps it. Also: the order and the dominators that structured control flow needs.
+import { decoder } from "../isa/instruction-decoder.ts";
+import { decodeImmediate } from "../isa/instruction-encoding.ts";
+import { expandCompressed } from "../isa/isa.ts";
+import type { Row } from "../isa/instruction-semantics.ts";
+
+export const PAGE_SIZE = 4096;
+
+/** Instructions in a region at most: what is beyond is another region's. */
+const MAX_INSTRUCTIONS = 400;
+const RETURN_ADDRESS = 1;
+/** Entry numbers have 8 bits. */
+const MAX_ENTRIES = 200;
+
+export interface Instruction {
+  /** Byte offset in the page. */
+  readonly offset: number;
+  readonly size: 2 | 4;
+  /** The full word; a compressed instruction's expansion. */
+  readonly word: number;
+  /** What the program holds: the half or the word. */
+  readonly bits: number;
+  /** Undefined: illegal. */
+  readonly row: Row | undefined;
+  readonly flow: Flow;
+}
+
+/**
+ * How an instruction goes on. "step": the interpreter must do it. `target` is an offset that may lie outside the page.
+ */
+type Flow =
+  | { readonly kind: "next" | "step" | "indirect" | "indirectCall" }
+  | { readonly kind: "branch" | "jump" | "call"; readonly target: number };
+
+export interface Block {
+  readonly start: number;
+  readonly instructions: readonly Instruction[];
+  /** Offset after the last instruction. */
+  readonly end: number;
+  /** Blocks of the region that it may go to directly. */
+  readonly successors: readonly Block[];
+  /** Place in reverse postorder. */
+  readonly order: number;
+  /** Immediate dominator; undefined: control comes from outside or from blocks that have no dominator in common. */
+  readonly dominator: Block | undefined;
+  /** Edges from blocks before it in order, the way in from outside counted as one. */
+  readonly forwardEdges: number;
+  /** An edge from a block that it dominates comes back to it. */
+  readonly isLoop: boolean;
+}
+
+export interface Region {
+  /** Host address of the page: its offset in shared memory. */
+  readonly page: number;
+  /** In reverse postorder. */
+  readonly blocks: readonly Block[];
+  /** Blocks that can be entered from outside; the place in this list is the entry number. */
+  readonly entries: readonly Block[];
+  /** Blocks that are entered as from outside by edges of the region for which structured control flow has no form. */
+  readonly inner: readonly Block[];
+}
+
+/** What needs the privilege, leaves the guest, or looks at the counters: rare, or ends a region anyway. */
+const STEPPED = new Set([
+  "ecall",
+  "ebreak",
+  "mret",
+  "sret",
+  "wfi",
+  "wrs.nto",
+  "wrs.sto",
+  "sfence.vma",
+  "fence.i",
+]);
+/** frm and fcsr change what translated code was told on entry; counters are exact only between slices. */
+const STEPPED_CSRS = new Set([0x002, 0x003, 0xc00, 0xc02, 0xb00, 0xb02, 0x320]);
+
+const expansions = new Map<number, number>();
+
+function expansionOf(half: number): number {
+  let word = expansions.get(half);
+  if (word === undefined) {
+    // 0 is no instruction.
+    word = expandCompressed(half)?.word ?? 0;
+    expansions.set(half, word);
+  }
+  return word;
+}
+
+function flowOf(row: Row | undefined, word: number, offset: number): Flow {
+  if (row === undefined || STEPPED.has(row.name)) return { kind: "step" };
+  if (row.extension === "Zicsr") return { kind: STEPPED_CSRS.has(word >>> 20) ? "step" : "next" };
+  const links = ((word >>> 7) & 31) !== 0;
+  if (row.immediate === "B") return { kind: "branch", target: offset + decodeImmediate("B", word) };
+  if (row.immediate === "J") {
+    return { kind: links ? "call" : "jump", target: offset + decodeImmediate("J", word) };
+  }
+  if (row.name === "jalr") return { kind: links ? "indirectCall" : "indirect" };
+  return { kind: "next" };
+}
+
+function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number): Instruction {
+  const half = view.getUint16(page + offset, true);
+  if ((half & 3) !== 3) {
+    const word = expansionOf(half);
+    const row = word === 0 ? undefined : decoder().rowOf(word);
+    return { offset, size: 2, word, bits: half, row, flow: flowOf(row, word, offset) };
+  }
+  // The other half lies in the next page, which may be mapped to anywhere.
+  if (offset + 4 > PAGE_SIZE) {
+    return { offset, size: 4, word: 0, bits: half, row: undefined, flow: { kind: "step" } };
+  }
+  const word = view.getUint32(page + offset, true);
+  const row = decoder().rowOf(word);
+  return { offset, size: 4, word, bits: word, row, flow: flowOf(row, word, offset) };
+}
+
+/** A call comes back to the instruction after it, and so does the interpreter after most steps. */
+function comesBack({ row, flow }: Instruction): boolean {
+  return flow.kind !== "step" || (row !== undefined && !/^[ms]ret$/.test(row.name));
+}
+
+/** It may lead to anywhere in its page. */
+export function isTableJump({ flow, word }: Instruction): boolean {
+  return flow.kind === "indirect" && ((word >>> 15) & 31) !== RETURN_ADDRESS;
+}
+
+const isInPage = (offset: number): boolean => offset >= 0 && offset < PAGE_SIZE;
+
+interface Draft {
+  readonly start: number;
+  readonly instructions: Instruction[];
+  readonly end: number;
+  readonly targets: number[];
+}
+
+/** What is known of code, by byte offsets in the page. */
+export interface Profile {
+  /** A branch to here has been taken; without that it is left out. */
+  isReached(offset: number): boolean;
+  /** It can be entered in another region: this one goes there instead of having it too. */
+  isTranslated(offset: number): boolean;
+  /** Another region has it, but not to be entered. */
+  isCovered(offset: number): boolean;
+}
+
+/** Instructions of a region that others may have as well: beyond, what others have is left to them. */
+const MAX_SHARED = 48;
+
+/** The region of one entry, a byte offset in the page at host address `page`. See `findRegions`. */
+export function findRegion(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entry: number,
+  profile?: Profile,
+): Region {
+  return findRegions(view, page, [entry], profile)[0] as Region;
+}
+
+/**
+ * Find the regions of these entries (byte offsets in the page at host address `page`): code that nothing connects,
+ * functions that do not call each other say, makes a region each. Of several entries those are left out that lie in the
+ * middle of what others lead to. Reads the code as it is now; who calls sees to it that a later change is noticed.
+ */
+export function findRegions(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entryOffsets: readonly number[],
+  profile?: Profile,
+  maxInstructions = MAX_INSTRUCTIONS,
+): Region[] {
+  const code = explore(view, page, entryOffsets, profile, maxInstructions);
+  const { leaders, entries, targets, following } = code;
+  let drafts = draftsOf(code);
+  let groups = connected(drafts, entries);
+  if (entryOffsets.length > 1) {
+    // Where an interrupt came back to is no place to enter at: it splits a block, and opens a loop in its middle.
+    const incidental = groups
+      .filter((group) => !group.hasTableJump)
+      .flatMap((group) => group.entries)
+      .filter((offset) => following.has(offset) && !targets.has(offset));
+    for (const offset of incidental) {
+      entries.delete(offset);
+      leaders.delete(offset);
+    }
+    drafts = draftsOf(code);
+    groups = connected(drafts, entries);
+  }
+  return together(groups).map((offsets) => arrange(page, drafts, offsets));
+}
+
+interface Code {
+  readonly decoded: ReadonlyMap<number, Instruction>;
+  /** Where blocks begin. */
+  readonly leaders: Set<number>;
+  readonly entries: Set<number>;
+  /** Offsets that some instruction goes to, and those that one goes to only because they come next. */
+  readonly targets: ReadonlySet<number>;
+  readonly following: ReadonlySet<number>;
+}
+
+function explore(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  entryOffsets: readonly number[],
+  profile: Profile | undefined,
+  maxInstructions: number,
+): Code {
+  const decoded = new Map<number, Instruction>();
+  const leaders = new Set<number>();
+  const entries = new Set<number>();
+  const targets = new Set<number>();
+  const following = new Set<number>();
+  const queue: number[] = [];
+  const lead = (offset: number): void => {
+    if (!isInPage(offset) || leaders.has(offset)) return;
+    if (profile !== undefined && !entryOffsets.includes(offset)) {
+      if (profile.isTranslated(offset)) return;
+      if (decoded.size >= MAX_SHARED && profile.isCovered(offset)) return;
+    }
+    leaders.add(offset);
+    queue.push(offset);
+  };
+  const enter = (offset: number): void => {
+    if (!isInPage(offset) || entries.size >= MAX_ENTRIES) return;
+    lead(offset);
+    if (leaders.has(offset)) entries.add(offset);
+  };
+  for (const offset of entryOffsets) enter(offset);
+
+  for (let start = queue.shift(); start !== undefined; start = queue.shift()) {
+    if (decoded.size >= maxInstructions) break;
+    let offset = start;
+    while (isInPage(offset) && !decoded.has(offset)) {
+      const instruction = decode(view, page, offset);
+      decoded.set(offset, instruction);
+      const { flow } = instruction;
+      offset += instruction.size;
+      if (flow.kind === "next") {
+        following.add(offset);
+        continue;
+      }
+      targets.add(offset);
+      if ("target" in flow) targets.add(flow.target);
+      if (flow.kind === "branch") {
+        lead(offset);
+        if (profile !== undefined && isInPage(flow.target) && !profile.isReached(flow.target)) break;
+        lead(flow.target);
+        // Where a slice may end, the next one starts.
+        if (flow.target <= instruction.offset) enter(flow.target);
+      } else if (flow.kind === "jump") {
+        lead(flow.target);
+        if (flow.target <= instruction.offset) enter(flow.target);
+      } else if (flow.kind !== "indirect" && comesBack(instruction)) {
+        if (flow.kind === "call") lead(flow.target);
+        enter(offset);
+      }
+      break;
+    }
+  }
+  return { decoded, leaders, entries, targets, following };
+}
+
+function draftsOf({ decoded, leaders }: Code): Map<number, Draft> {
+  const drafts = new Map<number, Draft>();
+  for (const start of leaders) {
+    if (!decoded.has(start)) continue;
+    const instructions: Instruction[] = [];
+    const targets: number[] = [];
+    let offset = start;
+    for (;;) {
+      const instruction = decoded.get(offset);
+      if (instruction === undefined) break;
+      instructions.push(instruction);
+      offset += instruction.size;
+      const { flow } = instruction;
+      if (flow.kind === "branch") targets.push(offset, flow.target);
+      else if (flow.kind === "jump" || flow.kind === "call") targets.push(flow.target);
+      if (flow.kind !== "next") break;
+      if (leaders.has(offset)) {
+        targets.push(offset);
+        break;
+      }
+    }
+    drafts.set(start, { start, instructions, end: offset, targets });
+  }
+  return drafts;
+}
+
+/** Entries between which there are ways, whichever way they lead. */
+interface Group {
+  readonly entries: number[];
+  size: number;
+  hasTableJump: boolean;
+  hasIndirectCall: boolean;
+}
+
+function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<number>): Group[] {
+  const neighbours = new Map<number, number[]>([...drafts.keys()].map((start) => [start, []]));
+  for (const { start, instructions, end, targets } of drafts.values()) {
+    const { kind } = (instructions.at(-1) as Instruction).flow;
+    // After a call it goes on behind it.
+    for (const next of kind === "jump" || kind === "indirect" ? targets : [...targets, end]) {
+      if (!drafts.has(next)) continue;
+      neighbours.get(start)?.push(next);
+      neighbours.get(next)?.push(start);
+    }
+  }
+  const seen = new Set<number>();
+  const groups: Group[] = [];
+  for (const entry of entries) {
+    if (!drafts.has(entry) || seen.has(entry)) continue;
+    const group: Group = { entries: [], size: 0, hasTableJump: false, hasIndirectCall: false };
+    groups.push(group);
+    const queue = [entry];
+    for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+      if (seen.has(at)) continue;
+      seen.add(at);
+      if (entries.has(at)) group.entries.push(at);
+      queue.push(...(neighbours.get(at) as number[]));
+      const { instructions } = drafts.get(at) as Draft;
+      const last = instructions.at(-1) as Instruction;
+      group.size += instructions.length;
+      group.hasTableJump ||= isTableJump(last);
+      group.hasIndirectCall ||= last.flow.kind === "indirectCall";
+    }
+  }
+  return groups;
+}
+
+/** Instructions of a function that may well be called by a pointer, at most. */
+const MAX_POINTED = 32;
+
+/** The entries of each region. Where indirect jumps and calls lead is not known: all that have them are one, with what is small. */
+function together(groups: readonly Group[]): number[][] {
+  const isPart = (group: Group): boolean =>
+    group.hasTableJump || group.hasIndirectCall || group.size <= MAX_POINTED;
+  const one = groups.filter(isPart).flatMap((group) => group.entries);
+  const others = groups.filter((group) => !isPart(group)).map((group) => group.entries);
+  return one.length > 0 ? [...others, one] : others;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Reverse postorder from the entries, dominators (Cooper, Harvey and Kennedy's iteration), loops. */
+function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets: readonly number[]): Region {
+  const blocks = new Map<number, Mutable<Block>>();
+  const postorder: Mutable<Block>[] = [];
+  const visit = (offset: number): Mutable<Block> | undefined => {
+    const draft = drafts.get(offset);
+    if (draft === undefined) return undefined;
+    const known = blocks.get(offset);
+    if (known !== undefined) return known;
+    const { start, instructions, end } = draft;
+    const block: Mutable<Block> = {
+      ...{ start, instructions, end, successors: [], order: 0 },
+      ...{ dominator: undefined, forwardEdges: 0, isLoop: false },
+    };
+    blocks.set(offset, block);
+    block.successors = draft.targets.flatMap((target) => visit(target) ?? []);
+    postorder.push(block);
+    return block;
+  };
+  const entries = entryOffsets.flatMap((offset) => visit(offset) ?? []);
+  const ordered = postorder.reverse();
+  ordered.forEach((block, i) => {
+    block.order = i;
+  });
+  // An edge into the middle of a loop has its target entered as from outside, which may make other edges such.
+  const inner = new Set<Block>();
+  for (let before = -1; inner.size !== before; ) {
+    before = inner.size;
+    findDominators(ordered, new Set([...entries, ...inner]));
+    for (const block of ordered) {
+      for (const next of block.successors) {
+        if (isIrregular(block, next) && !entries.includes(next as Mutable<Block>)) inner.add(next);
+      }
+    }
+  }
+  for (const block of ordered) {
+    for (const next of block.successors) {
+      if (next.order <= block.order && dominates(next, block)) (next as Mutable<Block>).isLoop = true;
+    }
+  }
+  return { page, blocks: ordered, entries, inner: [...inner] };
+}
+
+function findDominators(ordered: readonly Mutable<Block>[], entered: ReadonlySet<Block>): void {
+  const predecessors = new Map<Block, Block[]>(ordered.map((block) => [block, []]));
+  for (const block of ordered) for (const next of block.successors) predecessors.get(next)?.push(block);
+  // ROOT stands for whoever enters: it dominates all, and is nobody's dominator that we name.
+  const ROOT = -1;
+  const idom = new Array<number | undefined>(ordered.length).fill(undefined);
+  const common = (a: number, b: number): number => {
+    let [x, y] = [a, b];
+    while (x !== y) {
+      while (x > y) x = idom[x] as number;
+      while (y > x) y = idom[y] as number;
+    }
+    return x;
+  };
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const block of ordered) {
+      let found: number | undefined = entered.has(block) ? ROOT : undefined;
+      for (const { order } of predecessors.get(block) as Block[]) {
+        if (idom[order] === undefined) continue;
+        found = found === undefined ? order : common(order, found);
+      }
+      if (idom[block.order] !== found) {
+        idom[block.order] = found;
+        changed = true;
+      }
+    }
+  }
+  for (const block of ordered) {
+    const dominator = idom[block.order] as number;
+    block.dominator = dominator === ROOT ? undefined : ordered[dominator];
+    const from = predecessors.get(block) as Block[];
+    block.forwardEdges = from.filter((b) => b.order < block.order).length + (entered.has(block) ? 1 : 0);
+  }
+}
+
+export function dominates(a: Block, b: Block): boolean {
+  for (let at: Block | undefined = b; at !== undefined; at = at.dominator) if (at === a) return true;
+  return false;
+}
+
+/** An edge back that does not lead to the head of a loop around it. */
+export function isIrregular(from: Block, to: Block): boolean {
+  return to.order <= from.order && !dominates(to, from);
+}

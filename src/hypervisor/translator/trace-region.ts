@@ -1,0 +1,77 @@
+// What the translator makes of guest code, to look at: each guest instruction beside its WebAssembly. The region is
+// found and translated anew from what is in memory, so this works with the interpreter too; nothing is run.
+import { hex } from "../../base/hex.ts";
+import { functionText } from "../../wasm/text.ts";
+import { disassemble } from "../isa/disassembler.ts";
+import { findRegion, PAGE_SIZE, type Profile } from "./region.ts";
+import { translateRegion } from "./region-translator.ts";
+
+const PARAMETERS = ["hart", "context", "countdown", "pc", "entry"];
+const ASSEMBLY_WIDTH = 46;
+/** Blocks in blocks are many; the text is to stay on the screen. */
+const MAX_INDENT = 24;
+
+export interface TraceOptions {
+  /** Which code the region has: what has been reached, or without it all that it could reach. */
+  readonly profile?: Profile | undefined;
+  /** As under --icount. */
+  readonly exact?: boolean;
+}
+
+/** The region entered at byte `offset` of the page at host address `page`; `virtualPage` is what the guest calls that page. */
+export function traceRegion(
+  view: DataView<SharedArrayBuffer>,
+  page: number,
+  offset: number,
+  virtualPage: bigint,
+  { profile, exact = false }: TraceOptions = {},
+): string {
+  const region = findRegion(view, page, offset, profile);
+  const address = (at: number): string => hex(BigInt.asUintN(64, virtualPage + BigInt(at)));
+  const instructions = new Map(
+    region.blocks.flatMap((block) => block.instructions.map((one) => [one.offset, one] as const)),
+  );
+  const starts = new Set(region.blocks.map((block) => block.start));
+  const lines: string[] = [];
+  let current: number | undefined;
+  for (const { note, depth, text } of functionText(
+    translateRegion("region", region, { exact }),
+    PARAMETERS,
+  )) {
+    let left = "";
+    if (note !== current) {
+      current = note;
+      const instruction = note === undefined ? undefined : instructions.get(note);
+      if (instruction === undefined) lines.push("; the ways out");
+      else {
+        const at = instruction.offset;
+        if (starts.has(at))
+          lines.push(
+            `; ${address(at)}${entryMark(
+              region.entries.map((b) => b.start),
+              at,
+            )}`,
+          );
+        const assembly = disassemble(instruction.bits, BigInt.asUintN(64, virtualPage + BigInt(at)));
+        left = `${at.toString(16).padStart(3, "0")}  ${assembly}`;
+      }
+    }
+    lines.push(`${left.padEnd(ASSEMBLY_WIDTH)}${" ".repeat(Math.min(depth, MAX_INDENT))}${text}`);
+  }
+  return [
+    `; region at ${address(offset)}: ${instructions.size} instructions in ${region.blocks.length} blocks, ${region.entries.length} entries`,
+    ...lines,
+    "",
+  ].join("\n");
+}
+
+function entryMark(entries: readonly number[], offset: number): string {
+  const number = entries.indexOf(offset);
+  return number < 0 ? "" : `, entry ${number}`;
+}
+
+/** Where a host address lies: its page, and the byte in it. */
+export function pageOf(host: number): { page: number; offset: number } {
+  const offset = host % PAGE_SIZE;
+  return { page: host - offset, offset };
+}

@@ -1,0 +1,437 @@
+// What the translation thread knows: which pages have regions, which modules hold them, what may be used again.
+// From hot entries it makes a module: protect the pages (every hart drops its translations for writing, so that the next
+// store is noticed), read and translate, publish what nobody has written to meanwhile. What harts found changed, and the oldest
+// modules when there is no more room, are retired; slots and tables are used again once every hart has noticed.
+import { compileModule, type WasmModule } from "../../wasm/host.ts";
+import {
+  CODE_BYTES_SIZE,
+  CodeCache,
+  IMPROVE,
+  MODULE_COUNT,
+  PAGE_TABLE_COUNT,
+  SLOT_COUNT,
+} from "../shared/code-cache.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET } from "../shared/hart-scratch.ts";
+import { ENTRY_SHIFT } from "../interpreter/code-dispatch.ts";
+import { findRegion, findRegions, PAGE_SIZE, type Profile, type Region } from "./region.ts";
+import type { RegionModules } from "./region-module.ts";
+import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "../shared/memory-map.ts";
+import { makeRequests, REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
+import { RestlessPages } from "./restless-pages.ts";
+import { CodePageSet } from "../shared/memory-slots.ts";
+
+/**
+ * What harts have done in a page at this host address, with no regard to what is translated. With no heat at all
+ * everything counts as reached.
+ */
+export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
+  const view = new DataView(buffer);
+  const initial = new CodeCache(buffer).heat;
+  const harts = view.getUint32(VM_VCPU_COUNT, true);
+  return {
+    isTranslated: () => false,
+    isCovered: () => false,
+    isReached: (offset) => {
+      const at = HEAT_OFFSET + (((page + offset) >>> 1) & (HEAT_ENTRIES - 1));
+      if (initial === 0) return true;
+      for (let hart = 0; hart < harts; hart++)
+        if (view.getUint8(hartBase(hart) + at) !== initial) return true;
+      return false;
+    },
+  };
+}
+
+interface TranslatedPage {
+  readonly table: number;
+  readonly modules: Set<LiveModule>;
+  /** Its translated code is as few regions as can be; until there is more. */
+  isImproved: boolean;
+  /** By slot: what its improved regions are of, as `shapeOf` says. */
+  readonly improved: Map<number, string>;
+  /** By halfword: some region has this instruction. */
+  readonly covered: Uint8Array;
+}
+
+interface LiveModule {
+  readonly id: number;
+  readonly at: number;
+  readonly length: number;
+  readonly firstSlot: number;
+  readonly slotCount: number;
+  readonly pages: readonly number[];
+  /** Kept so that harts which compile the same bytes find them compiled. */
+  readonly compiled: WasmModule;
+  /** Regions that can still be entered, as far as pages tell. */
+  live: number;
+}
+
+/** Instructions of an improved region at most. */
+const IMPROVED_INSTRUCTIONS = 1200;
+
+/** Told before a module is compiled whether it is known to be hot. */
+export type BeforeCompile = (isHot: boolean) => void;
+
+export class Translations {
+  readonly #view: DataView<SharedArrayBuffer>;
+  readonly #stats: BigUint64Array<SharedArrayBuffer>;
+  readonly #cache: CodeCache;
+  readonly #vcpus: readonly VcpuRequests[];
+  readonly #codePages: CodePageSet;
+  readonly #builder: RegionModules;
+  readonly #pages = new Map<number, TranslatedPage>();
+  readonly #restless = new RestlessPages();
+  /** Oldest first. */
+  readonly #modules = new Set<LiveModule>();
+  readonly #freeTables: number[] = range(1, PAGE_TABLE_COUNT).reverse();
+  readonly #freeModules: number[] = range(1, MODULE_COUNT).reverse();
+  /** Bound of all modules' bytes. */
+  readonly #capacity: number;
+  /** Where the next module's bytes go. */
+  #next = 0;
+  /** And its slots; slot 0 is no translation. */
+  #nextSlot = 1;
+
+  readonly #beforeCompile: BeforeCompile | undefined;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    builder: RegionModules,
+    codeCacheBytes: number,
+    beforeCompile?: BeforeCompile,
+  ) {
+    this.#beforeCompile = beforeCompile;
+    this.#view = new DataView(buffer);
+    this.#stats = new BigUint64Array(buffer, VM_TRANSLATION_STATS);
+    this.#cache = new CodeCache(buffer);
+    this.#codePages = new CodePageSet(buffer);
+    this.#builder = builder;
+    this.#capacity = Math.min(codeCacheBytes, CODE_BYTES_SIZE);
+    const count = this.#view.getUint32(VM_VCPU_COUNT, true);
+    this.#vcpus = Array.from({ length: count }, (_, i) => new VcpuRequests(buffer, i));
+  }
+
+  /**
+   * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code of the page
+   * anew, what is connected as one region. Without requests it only forgets what harts found changed.
+   */
+  translate(requests: readonly number[]): void {
+    this.#reclaim();
+    const wanted = this.#wanted(requests.filter((request) => (request & IMPROVE) === 0));
+    if (wanted.size > 0) {
+      this.#protect([...wanted.keys()]);
+      const regions: Region[] = [];
+      for (const [page, offsets] of wanted) {
+        for (const offset of offsets) {
+          const covered = regions.some((r) => r.page === page && r.entries.some((b) => b.start === offset));
+          if (!covered) regions.push(findRegion(this.#view, page, offset, this.#profile(page)));
+        }
+      }
+      this.#make(regions, false);
+    }
+    const pages = new Set(requests.filter((r) => (r & IMPROVE) !== 0).map((r) => r - (r % PAGE_SIZE)));
+    for (const page of pages) this.#improve(page);
+  }
+
+  /** Not again before the page has got something new. */
+  #improve(page: number): void {
+    const known = this.#pages.get(page);
+    if (known === undefined || known.isImproved || this.#cache.tableOf(page) !== known.table) return;
+    if (!this.#codePages.isMarked(page)) return;
+    const entries: number[] = [];
+    for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
+      if (this.#cache.translationOf(page + offset) !== 0) entries.push(offset);
+    }
+    const { isReached } = this.#profile(page);
+    const profile = { isReached, isTranslated: () => false, isCovered: () => false };
+    const regions = findRegions(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS);
+    // What has got nothing new keeps the code that V8 has optimised by now.
+    const changed = regions.filter((region) => {
+      const slots = new Set(region.entries.map(({ start }) => this.#slotOf(page + start)));
+      const [slot] = slots;
+      return slots.size !== 1 || known.improved.get(slot as number) !== shapeOf(region);
+    });
+    if (changed.length > 0) this.#make(changed, true);
+    known.isImproved = true;
+  }
+
+  /** The slot of the translation at this address; 0: it has none. */
+  #slotOf(address: number): number {
+    return this.#cache.translationOf(address) & (SLOT_COUNT - 1);
+  }
+
+  /** One module of these regions; `replaces`: what the pages have is not entered any more. */
+  #make(regions: readonly Region[], replaces: boolean): void {
+    // What was retired since is not in the way any more, but its slots are still in the harts' tables.
+    this.#reclaim();
+    const start = performanceNow();
+    const usable = regions.filter((region) => region.entries.length > 0);
+    const firstSlot = this.#takeSlots(usable.length);
+    while (this.#freeTables.length < usable.length) this.#evictOldest();
+    const pages = this.#cache.locked(() => usable.map((region) => this.#pageFor(region.page)));
+    const bytes = this.#builder.build(
+      usable.map((region, i) => {
+        return {
+          region,
+          slot: firstSlot + i,
+          table: this.#cache.tableAddress((pages[i] as TranslatedPage).table),
+        };
+      }),
+    );
+    const translated = performanceNow();
+    this.#beforeCompile?.(replaces);
+    const compiled = compileModule(bytes);
+    this.#count(TRANSLATION_STATS.translateNs, (translated - start) * 1e6);
+    this.#count(TRANSLATION_STATS.compileNs, (performanceNow() - translated) * 1e6);
+    this.#publish(usable, pages, firstSlot, bytes, compiled, replaces);
+  }
+
+  #profile(page: number): Profile {
+    return {
+      ...reachProfile(this.#view.buffer, page),
+      isTranslated: (offset) => this.#cache.translationOf(page + offset) !== 0,
+      isCovered: (offset) => this.#pages.get(page)?.covered[offset >>> 1] === 1,
+    };
+  }
+
+  /** Entry offsets by page, of code that has no translation yet. */
+  #wanted(addresses: readonly number[]): Map<number, Set<number>> {
+    const wanted = new Map<number, Set<number>>();
+    const now = performanceNow();
+    for (const address of addresses) {
+      if (this.#cache.translationOf(address) !== 0) continue;
+      const page = address - (address % PAGE_SIZE);
+      if (!this.#codePages.has(page)) continue;
+      // With no heat at all, all that can be is to be translated.
+      if (this.#cache.heat > 0 && this.#restless.rests(page, now)) continue;
+      const offsets = wanted.get(page);
+      if (offsets === undefined) wanted.set(page, new Set([address % PAGE_SIZE]));
+      else offsets.add(address % PAGE_SIZE);
+    }
+    return wanted;
+  }
+
+  /** From here on, stores to these pages are noticed: every hart has dropped what lets it write them unnoticed. */
+  #protect(pages: readonly number[]): void {
+    const fresh = pages.filter((page) => !this.#codePages.isMarked(page));
+    if (fresh.length === 0) return;
+    for (const page of fresh) this.#codePages.mark(page);
+    this.#cache.nextProtection();
+    makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
+  }
+
+  #publish(
+    regions: readonly Region[],
+    tables: readonly TranslatedPage[],
+    firstSlot: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    compiled: WasmModule,
+    replaces: boolean,
+  ): void {
+    const at = this.#makeRoom(bytes.length);
+    if (at === undefined) return;
+    while (this.#freeModules.length === 0) this.#evictOldest();
+    const id = this.#freeModules.pop() as number;
+    const pages = [...new Set(regions.map((region) => region.page))];
+    const slotCount = regions.length;
+    const module: LiveModule = {
+      id,
+      at,
+      length: bytes.length,
+      firstSlot,
+      slotCount,
+      pages,
+      compiled,
+      live: 0,
+    };
+    this.#cache.putModule(id, at, bytes, firstSlot, slotCount);
+    this.#modules.add(module);
+    this.#cache.locked(() => {
+      regions.forEach((region, i) => {
+        const page = tables[i] as TranslatedPage;
+        const isCurrent =
+          this.#pages.get(region.page) === page && this.#cache.tableOf(region.page) === page.table;
+        if (!isCurrent || !this.#codePages.isMarked(region.page)) return;
+        page.modules.add(module);
+        page.isImproved = replaces;
+        for (const { instructions } of region.blocks) {
+          for (const { offset } of instructions) page.covered[offset >>> 1] = 1;
+        }
+        module.live++;
+        region.entries.forEach(({ start }, entry) => {
+          if (!replaces && this.#cache.translationOf(region.page + start) !== 0) return;
+          this.#cache.setTranslation(region.page + start, (firstSlot + i) | (entry << ENTRY_SHIFT));
+        });
+        if (replaces) {
+          page.improved.set(firstSlot + i, shapeOf(region));
+          this.#dropReplaced(region.page, page);
+        }
+      });
+    });
+    // Jump caches lead to what was there before.
+    if (replaces) this.#cache.nextEpoch();
+    this.#count(TRANSLATION_STATS.regions, regions.length);
+    this.#count(TRANSLATION_STATS.modules, 1);
+    this.#count(TRANSLATION_STATS.bytes, bytes.length);
+    const instructions = regions.flatMap((r) => r.blocks).reduce((n, b) => n + b.instructions.length, 0);
+    this.#count(TRANSLATION_STATS.guestInstructions, instructions);
+    this.#countLive();
+  }
+
+  /** Under the lock: modules that nothing in the page's table leads to any more are not the page's. */
+  #dropReplaced(address: number, page: TranslatedPage): void {
+    const slots = new Set<number>();
+    for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
+      slots.add(this.#slotOf(address + offset));
+    }
+    for (const module of page.modules) {
+      const own = range(module.firstSlot, module.firstSlot + module.slotCount);
+      if (own.some((slot) => slots.has(slot))) continue;
+      page.modules.delete(module);
+      this.#retireIfUnused(module);
+    }
+    for (const slot of page.improved.keys()) if (!slots.has(slot)) page.improved.delete(slot);
+  }
+
+  /** Under the lock: the page with its table, which is a new one if a hart has dropped it. */
+  #pageFor(page: number): TranslatedPage {
+    const known = this.#pages.get(page);
+    if (known !== undefined && this.#cache.tableOf(page) === known.table) return known;
+    if (known !== undefined) this.#forget(page, known);
+    const table = this.#freeTables.pop() as number;
+    this.#cache.setTable(page, table);
+    const fresh: TranslatedPage = {
+      table,
+      modules: new Set(),
+      isImproved: false,
+      improved: new Map(),
+      covered: new Uint8Array(PAGE_SIZE / 2),
+    };
+    this.#pages.set(page, fresh);
+    return fresh;
+  }
+
+  // ---- room ----
+
+  /** Tables, slots and modules to be used again, once every hart has seen this epoch. */
+  #retired: { tables: number[]; modules: number[] } = { tables: [], modules: [] };
+
+  /** A page's code has changed, and a hart has dropped its table; or it is dropped now. */
+  #forget(page: number, { table, modules }: TranslatedPage): void {
+    this.#pages.delete(page);
+    this.#retired.tables.push(table);
+    for (const module of modules) {
+      const regions = module.pages.length === 1 ? module.live : 1;
+      module.live -= regions;
+      this.#count(TRANSLATION_STATS.staleDrops, regions);
+      this.#retireIfUnused(module);
+    }
+  }
+
+  #retireIfUnused(module: LiveModule): void {
+    if (module.pages.every((page) => !this.#pages.get(page)?.modules.has(module))) this.#retire(module);
+  }
+
+  #retire(module: LiveModule): void {
+    if (!this.#modules.delete(module)) return;
+    this.#cache.retireModule(module.id);
+    this.#retired.modules.push(module.id);
+  }
+
+  /** Find what harts have dropped, and wait for all of them to notice what is to be used again. */
+  #reclaim(): void {
+    for (const [page, known] of this.#pages) {
+      if (this.#cache.tableOf(page) === known.table) continue;
+      this.#restless.changed(page, performanceNow());
+      this.#forget(page, known);
+    }
+    const { tables, modules } = this.#retired;
+    if (tables.length + modules.length === 0) return;
+    this.#retired = { tables: [], modules: [] };
+    this.#cache.nextEpoch();
+    makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
+    this.#freeTables.push(...tables);
+    this.#freeModules.push(...modules);
+    this.#countLive();
+  }
+
+  #evictOldest(): void {
+    const [oldest] = this.#modules;
+    if (oldest !== undefined) this.#evict(oldest);
+    else {
+      // Tables of pages that were written to before they got anything.
+      this.#cache.locked(() => {
+        for (const [page, known] of this.#pages) {
+          this.#cache.setTable(page, 0);
+          this.#forget(page, known);
+        }
+      });
+    }
+    this.#reclaim();
+  }
+
+  /** All pages of a module lose their translations: the hot ones are soon asked for again. */
+  #evict(module: LiveModule): void {
+    this.#cache.locked(() => {
+      for (const page of module.pages) {
+        const known = this.#pages.get(page);
+        if (known === undefined || !known.modules.has(module)) continue;
+        this.#cache.setTable(page, 0);
+        this.#forget(page, known);
+      }
+      this.#retire(module);
+    });
+    this.#count(TRANSLATION_STATS.evictions, module.slotCount);
+  }
+
+  /** Evict all modules that `isInTheWay`, and wait until every hart has noticed. */
+  #clear(isInTheWay: (module: LiveModule) => boolean): void {
+    const evicted = [...this.#modules].filter(isInTheWay);
+    for (const module of evicted) this.#evict(module);
+    if (evicted.length > 0) this.#reclaim();
+  }
+
+  /** Room for a module's bytes: they follow each other round and round, the oldest makes way. */
+  #makeRoom(length: number): number | undefined {
+    if (length > this.#capacity) return undefined;
+    if (this.#next + length > this.#capacity) this.#next = 0;
+    const at = this.#next;
+    this.#clear((module) => module.at < at + length && at < module.at + module.length);
+    this.#next = at + length;
+    return at;
+  }
+
+  #takeSlots(count: number): number {
+    if (this.#nextSlot + count > SLOT_COUNT) this.#nextSlot = 1;
+    const first = this.#nextSlot;
+    this.#clear((module) => module.firstSlot < first + count && first < module.firstSlot + module.slotCount);
+    this.#nextSlot = first + count;
+    return first;
+  }
+
+  #count(stat: number, more: number): void {
+    const at = stat >>> 3;
+    this.#stats[at] = (this.#stats[at] as bigint) + BigInt(Math.round(more));
+  }
+  #countLive(): void {
+    let bytes = 0;
+    let regions = 0;
+    for (const module of this.#modules) {
+      bytes += module.length;
+      regions += module.live;
+    }
+    this.#stats[TRANSLATION_STATS.liveBytes >>> 3] = BigInt(bytes);
+    this.#stats[TRANSLATION_STATS.liveRegions >>> 3] = BigInt(regions);
+  }
+}
+
+/** Two regions of a page that have the same shape are the same, as long as its code is; but for what can be entered. */
+function shapeOf({ blocks }: Region): string {
+  return blocks.map(({ start, end }) => `${start}-${end}`).join();
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}
+
+const performanceNow = (): number =>
+  (globalThis as unknown as { performance: { now(): number } }).performance.now();

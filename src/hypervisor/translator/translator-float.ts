@@ -1,0 +1,222 @@
+// The translator's side of float-semantics.ts: the f registers that a region names are locals, and so is what its
+// instructions would look up each time: whether FS is dirty, frm, and whether NX has accrued. A register that only
+// binary32 instructions name is a binary32 local and a word on whether it is boxed; the others are binary64.
+import { F32, F64, type I32, type I64, type Value } from "../../wasm/expr.ts";
+import type { Func, Local } from "../../wasm/function.ts";
+import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
+import type { FieldName } from "../isa/instruction-encoding.ts";
+import type { BoxedSingle, FloatSemantics, FpSource } from "../isa/float-semantics.ts";
+import { hartLayout } from "../hart/hart-schema.ts";
+import type { Region } from "./region.ts";
+import type { Row, Semantics, StoreSize } from "../isa/instruction-semantics.ts";
+import { FFLAGS, RM } from "../float/softfloat-format.ts";
+import { MSTATUS } from "../hart/hart-traps.ts";
+
+const SOURCES = ["frs1", "frs2", "frs3"] as const;
+const CSR_FFLAGS = 1;
+const REGISTERS = hartLayout.offsetOf("f");
+const FS = 3 << MSTATUS.FS;
+const BOX = -1n << 32n;
+
+/** Loads and stores of any type of value: at a host address, or as bits if that is not known. */
+export interface Accesses {
+  load<T extends Value>(
+    size: StoreSize,
+    address: I64,
+    zero: T,
+    fromHost: (host: I32, offset?: number) => T,
+    fromBits: (bits: I64) => T,
+  ): T;
+  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
+  /** Have the interpreter do this instruction. */
+  step(): void;
+}
+
+/** An f register: one or the other. */
+interface Register {
+  readonly double?: Local<F64>;
+  readonly single?: { readonly low: Local<F32>; readonly isBoxed: Local<I32> };
+}
+
+/** The field names a binary32 register. */
+function isSingle(row: Row, field: FieldName): boolean {
+  if (row.name === "fcvt.s.d") return field === "frd";
+  if (row.name === "fcvt.d.s") return field !== "frd";
+  return row.extension === "F";
+}
+
+/** The float side of a region being written. */
+export class RegionFloat {
+  readonly #f: Func;
+  readonly #hart: I32;
+  readonly registers = new Map<number, Register>();
+  readonly #written = new Set<number>();
+  /** Non-zero: FS is dirty and frm not reserved. */
+  readonly isReady: Local<I32>;
+  readonly frm: Local<I32>;
+  /** `isReady` has been tested before in the block. */
+  isRequired = false;
+  readonly inexact: Local<I32>;
+
+  /** Emits the loads of what the region needs. */
+  constructor(f: Func, hart: I32, region: Region) {
+    this.#f = f;
+    this.#hart = hart;
+    this.frm = f.let(hart.load32(hartLayout.offsetOf("frm")));
+    const isDirty = hart.load32(hartLayout.offsetOf("mstatus")).and(FS).eq(FS);
+    this.isReady = f.let(isDirty.and(this.frm.leU(RM.RMM)));
+    this.inexact = f.let(this.#inexactNow());
+    const singles = new Map<number, boolean>();
+    for (const { instructions } of region.blocks) {
+      for (const { row, word, flow } of instructions) {
+        if (row === undefined || flow.kind === "step") continue;
+        for (const field of [...SOURCES, "frd"] as const) {
+          const low = row.fields.get(field);
+          if (low === undefined) continue;
+          const register = (word >>> low) & 31;
+          singles.set(register, isSingle(row, field) && (singles.get(register) ?? true));
+          if (field === "frd") this.#written.add(register);
+        }
+      }
+    }
+    for (const [i, only] of singles) {
+      const at = REGISTERS + 8 * i;
+      if (!only) this.registers.set(i, { double: f.let(hart.loadF64(at)) });
+      else {
+        const low = f.let(hart.loadF32(at));
+        const isBoxed = f.let(hart.load32(at + 4).eq(-1));
+        this.registers.set(i, { single: { low, isBoxed } });
+      }
+    }
+  }
+
+  /** Is there anything to do with f registers or fflags in the region? */
+  static isUsedBy(region: Region): boolean {
+    return region.blocks.some(({ instructions }) =>
+      instructions.some(({ row, word, flow }) => {
+        if (row === undefined || flow.kind === "step") return false;
+        return (
+          /^([FD]|Zf[ah])$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS)
+        );
+      }),
+    );
+  }
+
+  writeBack(): void {
+    for (const i of this.#written) {
+      const at = REGISTERS + 8 * i;
+      const { double, single } = this.registers.get(i) as Register;
+      if (double !== undefined) this.#f.storeF64(this.#hart, double, at);
+      // Not boxed, it has not been written.
+      else if (single !== undefined) {
+        this.#f.if(single.isBoxed, () => {
+          this.#f.storeF32(this.#hart, single.low, at);
+          this.#f.store32(this.#hart, -1, at + 4);
+        });
+      }
+    }
+  }
+
+  /** Before the instructions of a block. */
+  startBlock(): void {
+    this.isRequired = false;
+  }
+
+  /** fflags may have been cleared. That arithmetic has set flags is seen when the region is entered again. */
+  flagsChanged(): void {
+    this.inexact.set(this.#inexactNow());
+  }
+
+  #inexactNow(): I32 {
+    return this.#hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX);
+  }
+
+  /** For one instruction. */
+  semantics(s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses): FloatSemantics {
+    return new InstructionFloat(this, s, word, access);
+  }
+}
+
+const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
+
+class InstructionFloat implements FloatSemantics {
+  readonly isFused = hasFusedMultiplyAdd();
+  readonly #region: RegionFloat;
+  readonly #s: Pick<Semantics, "f" | "illegal">;
+  readonly #word: number;
+  readonly #access: Accesses;
+
+  constructor(region: RegionFloat, s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses) {
+    this.#region = region;
+    this.#s = s;
+    this.#word = word;
+    this.#access = access;
+  }
+
+  #register(low: number): Register {
+    return this.#region.registers.get((this.#word >>> low) & 31) as Register;
+  }
+
+  require(): void {
+    // What makes FS other than dirty leaves the region.
+    if (this.#region.isRequired) return;
+    this.#region.isRequired = true;
+    this.#s.f.if(this.#region.isReady.eqz(), () => this.#access.step(), undefined, false);
+  }
+  markDirty(): void {}
+  roundingMode(field: I32): I32 {
+    if (field.constant === RM.DYN) return this.#region.frm;
+    this.#s.f.if(field.gtU(RM.RMM), () => this.#s.illegal());
+    return field;
+  }
+  inexact(): I32 {
+    return this.#region.inexact;
+  }
+
+  double(source: FpSource): F64 {
+    return this.#register(FIELD[source]).double as Local<F64>;
+  }
+  single(source: FpSource): BoxedSingle {
+    const { double, single } = this.#register(FIELD[source]);
+    if (single !== undefined) return single;
+    const bits = (double as Local<F64>).reinterpret();
+    return { low: bits.wrap().reinterpretF32(), isBoxed: bits.geU(BOX) };
+  }
+  setDouble(value: F64): void {
+    this.#register(7).double?.set(value);
+  }
+  setSingle(value: F32): void {
+    const { double, single } = this.#register(7);
+    single?.low.set(value);
+    single?.isBoxed.set(1);
+    double?.set(value.reinterpret().extendU().or(BOX).reinterpretF64());
+  }
+
+  loadDouble(address: I64): F64 {
+    return this.#access.load<F64>(
+      8,
+      address,
+      F64.of(0),
+      (host, at) => host.loadF64(at),
+      (bits) => bits.reinterpretF64(),
+    );
+  }
+  loadSingle(address: I64): F32 {
+    return this.#access.load<F32>(
+      4,
+      address,
+      F32.of(0),
+      (host, at) => host.loadF32(at),
+      (bits) => bits.wrap().reinterpretF32(),
+    );
+  }
+  storeDouble(address: I64, value: F64): void {
+    const { f } = this.#s;
+    this.#access.store(8, address, (host, at) => f.storeF64(host, value, at), value.reinterpret());
+  }
+  storeSingle(address: I64, value: F32): void {
+    const { f } = this.#s;
+    const bits = value.reinterpret().extendU();
+    this.#access.store(4, address, (host, at) => f.storeF32(host, value, at), bits);
+  }
+}

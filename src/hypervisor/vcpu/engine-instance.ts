@@ -1,0 +1,89 @@
+// A hart's instance of the engine: what a vCPU thread calls and gives it, and with the translator the modules that its
+// function table has. Apart from what writes the engine's code, which vCPU threads need not load.
+import type { EngineExports, EngineImports } from "../hart/engine-interface.ts";
+import {
+  compileModule,
+  createFunctionTable,
+  instantiateModule,
+  type WasmMemory,
+  type WasmModule,
+} from "../../wasm/host.ts";
+import { CodeCache, type CachedModule, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
+import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
+import { CodePageSet } from "../shared/memory-slots.ts";
+
+/** A hart's instance of the engine on the VM's memory. */
+export function instantiateEngine(
+  module: WasmModule,
+  memory: WasmMemory,
+  imports: EngineImports,
+  kind: EngineKind = DEFAULT_ENGINE,
+): EngineExports {
+  const host = { memory, ...imports };
+  if (kind === "interpreter") return instantiateModule(module, { host }) as unknown as EngineExports;
+  return new TranslatingEngine(module, host, memory.buffer).exports;
+}
+
+/** Some 10 MB of machine code. */
+const MANY_DROPPED = 64;
+
+/** A hart's function table, and the modules that it has adopted into it. */
+class TranslatingEngine {
+  readonly exports: EngineExports;
+  readonly #cache: CodeCache;
+  readonly #codePages: CodePageSet;
+  readonly #table = createFunctionTable();
+  readonly #imports: Record<string, Record<string, unknown>>;
+  readonly #empty: unknown;
+  /** By their id. */
+  readonly #collectGarbage: (() => void) | undefined;
+  /** Modules dropped since garbage was collected. */
+  #dropped = 0;
+  readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
+
+  constructor(module: WasmModule, host: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
+    this.#cache = new CodeCache(buffer);
+    this.#codePages = new CodePageSet(buffer);
+    const { adopting = (work: () => void) => work() } = host;
+    this.#collectGarbage = host.collectGarbage;
+    const askFor = (address: number): number => {
+      this.#cache.request(address >>> 0);
+      return 0;
+    };
+    const imports = {
+      hot: askFor,
+      improve: (address: number) => this.#cache.request((address | IMPROVE) >>> 0),
+      ...host,
+      table: this.#table,
+      adopt: (slot: number) => adopting(() => this.#adopt(slot)),
+      dropStale: () => adopting(() => this.#cache.dropStale(this.#codePages)),
+      dropRetired: () => adopting(() => this.#dropRetired()),
+    };
+    const exports = instantiateModule(module, { host: imports });
+    this.#empty = exports["notAdopted"];
+    this.#table.grow(SLOT_COUNT, this.#empty);
+    this.#imports = { host: imports, engine: exports };
+    this.exports = exports as unknown as EngineExports;
+  }
+
+  /** Instantiating a module puts its functions into the table. */
+  #adopt(slot: number): void {
+    const found = this.#cache.moduleOfSlot(slot);
+    if (found === undefined) return;
+    const { bytes, ...module } = found;
+    instantiateModule(compileModule(bytes), this.#imports);
+    this.#adopted.set(module.id, module);
+  }
+
+  #dropRetired(): void {
+    for (const [id, { generation, firstSlot, slotCount }] of this.#adopted) {
+      if (this.#cache.generationOf(id) === generation) continue;
+      for (let i = 0; i < slotCount; i++) this.#table.set(firstSlot + i, this.#empty);
+      this.#adopted.delete(id);
+      this.#dropped++;
+    }
+    if (this.#dropped < MANY_DROPPED) return;
+    this.#dropped = 0;
+    this.#collectGarbage?.();
+  }
+}

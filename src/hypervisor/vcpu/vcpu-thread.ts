@@ -1,0 +1,666 @@
+// The vCPU thread: KVM_RUN's loop. Parks when the VMM wants it to, handles requests in their order, blocks
+// while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
+// calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
+// The host instantiates the engine and hands it in; this file names no platform.
+import type { SystemEvent } from "../../accelerator/accelerator.ts";
+import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "../irqchip/aclint.ts";
+import { CoalescedMmio } from "../shared/coalesced-mmio.ts";
+import { GuestClock, hostTicks } from "../requests/guest-clock.ts";
+import { InstructionClock } from "../requests/instruction-clock.ts";
+import { HartPending } from "../requests/hart-pending.ts";
+import { type Hfence, HFENCE_TYPE, HfenceQueue } from "../requests/hfence-queue.ts";
+import { Ioeventfds } from "../shared/ioeventfd.ts";
+import {
+  CTL_DIRTY_COUNT,
+  CTL_DIRTY_QUOTA,
+  CTL_ENDED,
+  CTL_HALTED,
+  CTL_KICK,
+  CTL_LINES,
+  CTL_MMIO_DATA,
+  CTL_MP_STATE,
+  CTL_RUN,
+  CTL_SLOT_BANK,
+  hartBase,
+  RUN_CONSOLE,
+  RUN_CONSOLE_SIZE,
+  RUN_DATA,
+  RUN_EXIT_REASON,
+  RUN_GPA_HIGH,
+  RUN_GPA_LOW,
+  RUN_OK,
+  RUN_SIZE,
+  RUN_STATUS,
+  SBI_STA_SHMEM,
+  SBI_START_ADDRESS,
+  SBI_START_ARGUMENT,
+  SBI_STEAL_NS,
+  SBI_SUSPEND_TYPE,
+  VM_BUILTIN_FIRMWARE,
+  VM_CURRENT_BANK,
+  VM_VCPU_COUNT,
+} from "../shared/memory-map.ts";
+import { MmioShadows } from "../shared/mmio-shadow.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
+import type { Activity } from "../shared/vcpu-activities.ts";
+import { perfGeneration, VcpuPerf } from "./vcpu-perf.ts";
+import { Plic, PLIC_BASE, PLIC_SIZE } from "../irqchip/plic.ts";
+import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
+import { hartLayout } from "../hart/hart-schema.ts";
+import { HartImage } from "../hart/hart-image.ts";
+import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE } from "../firmware/sbi.ts";
+import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
+import { SlotMemory } from "../shared/memory-slots.ts";
+import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../hart/engine-interface.ts";
+
+/**
+ * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the least of them
+ * in that time, translated code a hundred times as many, and each look costs some microseconds.
+ */
+const SLICE_LEAST = 20_000;
+const SLICE_MOST = 2_000_000;
+/** 0.2 ms. */
+const SLICE_TICKS = 2000;
+const STEAL_UPDATE_NS = 10_000_000;
+const MIP_STIP = 1 << 5;
+const MIP_MTIP = 1 << 7;
+/** In the upper half of menvcfg. */
+const MENVCFGH_STCE = 1 << 31;
+const NEVER_MS = 0x7fffffff;
+/** 2^53 ticks are 28 years: who sets a timer further away wants none. */
+const NEVER_TICKS = 2 ** 53;
+const ALL_ONES = 0xffffffffffffffffn;
+
+/** What the platform gives a vCPU thread. */
+export interface VcpuThreadHost {
+  readonly monotonicNs: () => number;
+  /** Tell the VMM thread to look at this vCPU (run page, parked mark, doorbells). */
+  signal(): void;
+  /** CPU time this thread has used, in ns; without it there is no steal-time extension. */
+  readonly threadCpuNs?: () => number;
+  /** Free what nothing refers to; without it the host does so when it sees fit. */
+  readonly collectGarbage?: () => void;
+  /** Make the engine for these imports. */
+  instantiate(imports: EngineImports): EngineExports;
+}
+
+export class VcpuThread {
+  readonly #hart: number;
+  readonly #base: number;
+  readonly #host: VcpuThreadHost;
+  readonly #threadCpuNs: (() => number) | undefined;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  readonly #me: VcpuRequests;
+  readonly #plic: Plic;
+  readonly #aclint: Aclint | undefined;
+  readonly #clock: GuestClock;
+  /** Under --icount: what makes guest time. */
+  readonly #instructions: InstructionClock | undefined;
+  readonly #ioeventfds: Ioeventfds;
+  readonly #coalesced: CoalescedMmio;
+  readonly #shadows: MmioShadows;
+  readonly #hfences: HfenceQueue;
+  readonly #sbi: SbiFirmware;
+  readonly #memory: SlotMemory;
+  readonly #buffer: SharedArrayBuffer;
+  readonly #image: HartImage;
+  readonly #engine: EngineExports;
+  /** 32-bit word indexes of the fields that every entry looks at. */
+  readonly #mip: number;
+  readonly #mie: number;
+  readonly #stimecmp: number;
+  readonly #menvcfg: number;
+  /** Writes of ours may wait in the ring without the VMM thread knowing. */
+  #writesWait = false;
+  #slice = SLICE_LEAST;
+  /** Guest time when the timer lines were last made to agree with it. */
+  #lastLook = 0;
+  /** How the last access was answered, if the VMM's thread had no part in it. */
+  #answered: Activity | undefined;
+  /** While somebody wants to know where the time goes. */
+  #perf: VcpuPerf | undefined;
+  #stealMarkWall = 0;
+  #stealMarkCpu = 0;
+
+  constructor(buffer: SharedArrayBuffer, hart: number, host: VcpuThreadHost) {
+    this.#buffer = buffer;
+    this.#hart = hart;
+    this.#base = hartBase(hart);
+    this.#host = host;
+    this.#words = new Int32Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
+    const count = this.#words[VM_VCPU_COUNT >>> 2]!;
+    const vcpus = Array.from({ length: count }, (_, i) => new VcpuRequests(buffer, i));
+    const mipOffset = hartLayout.offsetOf("mip");
+    const pending = vcpus.map((v, i) => new HartPending(buffer, hartBase(i) + mipOffset, v));
+    const hfences = vcpus.map((_, i) => new HfenceQueue(buffer, i));
+    this.#me = vcpus[hart]!;
+    const instructions = InstructionClock.of(buffer, host.monotonicNs);
+    this.#instructions = instructions;
+    const timeNs = instructions === undefined ? host.monotonicNs : () => instructions.now();
+    // Steal time depends on the host.
+    this.#threadCpuNs = instructions === undefined ? host.threadCpuNs : undefined;
+    this.#clock = new GuestClock(buffer, timeNs, false);
+    this.#plic = new Plic(buffer, vcpus);
+    this.#aclint =
+      this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1
+        ? undefined
+        : new Aclint(buffer, vcpus, pending, this.#clock);
+    this.#ioeventfds = new Ioeventfds(buffer);
+    this.#coalesced = new CoalescedMmio(buffer);
+    this.#shadows = new MmioShadows(buffer);
+    this.#hfences = hfences[hart]!;
+    this.#memory = new SlotMemory(buffer);
+    this.#image = new HartImage(buffer, hart);
+    this.#mip = (this.#base + mipOffset) >>> 2;
+    this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;
+    this.#stimecmp = (this.#base + hartLayout.offsetOf("stimecmp")) >>> 2;
+    this.#menvcfg = (this.#base + hartLayout.offsetOf("menvcfg")) >>> 2;
+    const image = this.#image;
+    this.#sbi = new SbiFirmware({
+      hart,
+      vcpus,
+      pending,
+      hfences,
+      memory: this.#memory,
+      clock: this.#clock,
+      identity: { mvendorid: 0n, marchid: 0n, mimpid: 0n },
+      canCountSteal: this.#threadCpuNs !== undefined,
+      getX: (i) => image.get("x", i),
+      setX: (i, value) => image.set("x", value, i),
+      setStimecmp: (ticks) => {
+        image.set("stimecmp", ticks);
+        this.#updateTimers();
+      },
+      read64: (offset) => this.#me.read64(offset),
+      write64: (offset, value) => {
+        this.#me.write64(offset, value);
+        if (offset === SBI_STA_SHMEM) this.#markSteal();
+      },
+      systemEvent: (event, detail) => this.#systemEvent(event, detail),
+      consoleWrite: (bytes) => this.#consoleWrite(bytes),
+      consoleRead: (max) => this.#consoleRead(max),
+    });
+    this.#engine = host.instantiate({
+      ...(host.collectGarbage === undefined ? {} : { collectGarbage: host.collectGarbage }),
+      hostTicks: () => hostTicks(timeNs),
+      mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
+      mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),
+      adopting: (work) => {
+        this.#perf?.mark("engine");
+        work();
+        this.#perf?.mark("adopt", "engine");
+      },
+    });
+  }
+
+  /** Runs until the VMM ends the thread. */
+  run(): void {
+    try {
+      this.#loop();
+    } finally {
+      // A fault of ours may have thrown out of the guest: nobody must wait for this thread to leave it.
+      this.#me.leaveGuestMode();
+      this.#me.store(CTL_ENDED, 1);
+      this.#host.signal();
+    }
+  }
+
+  #loop(): void {
+    const me = this.#me;
+    this.#loadSlotBank();
+    let usedUp = false;
+    while (this.#park()) {
+      this.#lookAtPerf();
+      if (!this.#handleRequests()) continue;
+      if (!this.#runnable()) {
+        this.#block();
+        continue;
+      }
+      me.enterGuestMode();
+      // Whoever made a request after this mode change sees IN_GUEST_MODE and kicks; whoever made it before is seen here.
+      if (me.pending() || me.load(CTL_RUN) !== RUN.GO) {
+        me.leaveGuestMode();
+        continue;
+      }
+      const before = this.#lastLook;
+      this.#updateTimers();
+      if (usedUp) this.#adaptSlice(this.#lastLook - before);
+      this.#perf?.mark("other", "engine");
+      const reason = this.#engine.run(this.#base, this.#budget());
+      usedUp = reason === EXIT.SLICE;
+      this.#perf?.mark("engine");
+      me.leaveGuestMode();
+      this.#handleExit(reason);
+      if (this.#writesWait) this.#signal();
+      this.#accountSteal();
+      const quota = me.load(CTL_DIRTY_QUOTA);
+      if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
+    }
+  }
+
+  #lookAtPerf(): void {
+    const generation = perfGeneration(this.#buffer);
+    if (generation === (this.#perf?.generation ?? 0)) return;
+    const { monotonicNs, threadCpuNs } = this.#host;
+    this.#perf =
+      generation === 0 ? undefined : new VcpuPerf(this.#buffer, this.#hart, monotonicNs, threadCpuNs);
+  }
+
+  // ---- parking ----
+
+  /**
+   * Wait at an instruction boundary while the VMM wants it. False: the thread must end. Only this thread turns PAUSE
+   * into PARKED, so a resume and a new pause that come before it sleeps cannot be slept through.
+   */
+  #park(): boolean {
+    const me = this.#me;
+    if (me.load(CTL_RUN) === RUN.GO) return true;
+    this.#perf?.mark("other", "parked");
+    for (let run = me.load(CTL_RUN); run !== RUN.GO; run = me.load(CTL_RUN)) {
+      if (run === RUN.END) return false;
+      if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#host.signal();
+      me.wait(CTL_RUN, RUN.PARKED);
+    }
+    this.#perf?.mark("parked");
+    this.#markSteal();
+    if (this.#countsSteal) me.make(REQ.STEAL_UPDATE);
+    return true;
+  }
+
+  // ---- requests ----
+
+  /** In the order of design 03. False: start the loop over. */
+  #handleRequests(): boolean {
+    const me = this.#me;
+    if (!me.pending()) return true;
+    this.#perf?.mark("other", "requests");
+    const goOn = this.#handlePending();
+    this.#perf?.mark("requests");
+    return goOn;
+  }
+
+  #handlePending(): boolean {
+    const me = this.#me;
+    if (me.test(REQ.VM_DEAD)) {
+      // Stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
+      while (this.#park()) {
+        // Whoever resumes it learns from `dead` that it will not run: it asks to be paused again.
+        me.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
+      }
+      return false;
+    }
+    me.check(REQ.UNBLOCK);
+    if (me.check(REQ.SLEEP)) this.#block();
+    if (me.check(REQ.VCPU_RESET)) this.#resetForStart();
+    if (me.check(REQ.UPDATE_HGATP)) {
+      this.#loadSlotBank();
+      this.#engine.flushTlb(this.#base);
+    }
+    // Nothing more to do: when run() begins it drops what was translated from code that has changed.
+    me.check(REQ.FENCE_I);
+    if (me.check(REQ.TLB_FLUSH)) this.#engine.flushTlb(this.#base);
+    if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushSpace(this.#base, ALL_SPACES);
+    if (me.check(REQ.HFENCE)) for (const fence of this.#hfences.drain()) this.#hfence(fence);
+    if (me.check(REQ.STEAL_UPDATE)) this.#writeSteal();
+    if (me.check(REQ.DIRTY_RING_SOFT_FULL)) {
+      me.store(CTL_DIRTY_COUNT, 0);
+      this.#exit(EXIT_REASON.DIRTY_RING_FULL, 0, 0, 0n);
+    }
+    return true;
+  }
+
+  #loadSlotBank(): void {
+    this.#me.store(CTL_SLOT_BANK, Atomics.load(this.#words, VM_CURRENT_BANK >>> 2));
+  }
+
+  #hfence({ type, asid, start, size }: Hfence): void {
+    const space = type === HFENCE_TYPE.VVMA_ASID ? asid : ALL_SPACES;
+    // Past this many pages a whole flush is cheaper.
+    if (size > 64n * 4096n) {
+      this.#engine.flushSpace(this.#base, space);
+      return;
+    }
+    const end = start + size;
+    for (let page = start & ~4095n; page < end; page += 4096n) {
+      this.#engine.flushTlbPage(this.#base, page, space);
+    }
+  }
+
+  #resetForStart(): void {
+    const me = this.#me;
+    // A hart that resumes must find the interrupt that woke it: who sent it does not send it again.
+    const resumes = me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE);
+    const kept = resumes ? (["mip", "stimecmp"] as const) : [];
+    this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT), kept);
+    me.store(CTL_HALTED, 0);
+    this.#engine.flushTlb(this.#base);
+    me.compareExchange(CTL_MP_STATE, MP_STATE.INIT_RECEIVED, MP_STATE.RUNNABLE);
+  }
+
+  // ---- blocking ----
+
+  #runnable(): boolean {
+    return this.#me.load(CTL_MP_STATE) === MP_STATE.RUNNABLE && this.#me.load(CTL_HALTED) === 0;
+  }
+
+  #interruptPending(): boolean {
+    this.#updateTimers();
+    const pending = Atomics.load(this.#words, this.#mip) | this.#me.load(CTL_LINES);
+    return (pending & this.#words[this.#mie]!) !== 0;
+  }
+
+  /** kvm_vcpu_block: sleep until the hart may run, a request wakes it, or the VMM wants it parked. */
+  #block(): void {
+    const me = this.#me;
+    while (me.load(CTL_RUN) === RUN.GO) {
+      const mp = me.load(CTL_MP_STATE);
+      const waitsForInterrupt =
+        mp === MP_STATE.SUSPENDED || (mp === MP_STATE.RUNNABLE && me.load(CTL_HALTED) !== 0);
+      if (!waitsForInterrupt && mp !== MP_STATE.STOPPED) return;
+      if (waitsForInterrupt && this.#interruptPending()) {
+        this.#endWait(mp);
+        return;
+      }
+      const runnable = (): boolean =>
+        me.load(CTL_RUN) !== RUN.GO ||
+        me.check(REQ.UNBLOCK) ||
+        me.test(REQ.VM_DEAD) ||
+        me.test(REQ.VCPU_RESET) ||
+        (waitsForInterrupt && this.#interruptPending());
+      const idleNs = waitsForInterrupt ? this.#nsToDeadline() : Number.POSITIVE_INFINITY;
+      if (this.#instructions?.sleeps === false && idleNs < Number.POSITIVE_INFINITY) {
+        this.#instructions.jump(idleNs);
+        continue;
+      }
+      this.#perf?.mark("other", "blocked");
+      this.#instructions?.fallAsleep();
+      this.#asleep(() => me.block(runnable, Math.min(idleNs / 1e6, NEVER_MS)));
+      this.#instructions?.wakeUp(idleNs);
+      this.#perf?.mark("blocked");
+      this.#lookAtPerf();
+      if (me.test(REQ.VM_DEAD) || me.test(REQ.VCPU_RESET)) return;
+    }
+  }
+
+  #endWait(mp: number): void {
+    const me = this.#me;
+    me.store(CTL_HALTED, 0);
+    if (mp !== MP_STATE.SUSPENDED) return;
+    if (me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE)) {
+      me.store(CTL_MP_STATE, MP_STATE.INIT_RECEIVED);
+      me.make(REQ.VCPU_RESET);
+    } else {
+      me.store(CTL_MP_STATE, MP_STATE.RUNNABLE);
+    }
+  }
+
+  // ---- timers ----
+
+  #stimecmpTicks(): number {
+    const words = this.#words;
+    return (words[this.#stimecmp + 1]! >>> 0) * 0x1_0000_0000 + (words[this.#stimecmp]! >>> 0);
+  }
+
+  #sstcEnabled(): boolean {
+    return (this.#words[this.#menvcfg + 1]! & MENVCFGH_STCE) !== 0;
+  }
+
+  /** Make the timer lines agree with the clock. */
+  #updateTimers(): void {
+    const now = this.#clock.now();
+    this.#lastLook = now;
+    this.#line(MIP_STIP, this.#sstcEnabled() && now >= this.#stimecmpTicks());
+    if (this.#aclint !== undefined) this.#line(MIP_MTIP, now >= this.#aclint.deadline(this.#hart));
+  }
+
+  #line(line: number, level: boolean): void {
+    const now = (this.#me.load(CTL_LINES) & line) !== 0;
+    if (now === level) return;
+    if (level) this.#me.or(CTL_LINES, line);
+    else this.#me.and(CTL_LINES, ~line);
+  }
+
+  /** How long until the next timer is due. Infinity: there is none, or all are. */
+  #nsToDeadline(): number {
+    let next = Number.POSITIVE_INFINITY;
+    const add = (deadline: number): void => {
+      const ns = deadline < NEVER_TICKS ? this.#clock.nsUntil(deadline) : next;
+      if (ns > 0 && ns < next) next = ns;
+    };
+    if (this.#sstcEnabled()) add(this.#stimecmpTicks());
+    if (this.#aclint !== undefined) add(this.#aclint.deadline(this.#hart));
+    return next;
+  }
+
+  /** Instructions to execute before the clock is looked at. By the instructions' own clock that is when a timer is due. */
+  #budget(): number {
+    if (this.#instructions === undefined) return this.#slice;
+    return Math.min(SLICE_MOST, this.#instructions.instructions(this.#nsToDeadline()));
+  }
+
+  /** A slice has been used up since the last look at the clock. */
+  #adaptSlice(ticks: number): void {
+    if (ticks < SLICE_TICKS / 2) this.#slice = Math.min(this.#slice * 2, SLICE_MOST);
+    else if (ticks > SLICE_TICKS * 2) this.#slice = Math.max(this.#slice / 2, SLICE_LEAST);
+  }
+
+  // ---- exits ----
+
+  #signal(): void {
+    this.#writesWait = false;
+    this.#host.signal();
+  }
+
+  #handleExit(reason: number): void {
+    switch (reason) {
+      case EXIT.SLICE:
+        this.#perf?.sliceEnded(this.#image.get("pc"));
+        return;
+      case EXIT.KICK:
+        this.#perf?.count("kick");
+        return;
+      case EXIT.ECALL: {
+        this.#image.set("pc", BigInt.asUintN(64, this.#image.get("pc") + 4n));
+        const activity = this.#perf === undefined ? undefined : sbiActivity(this.#image.get("x", 17));
+        this.#sbi.call();
+        if (activity !== undefined) this.#perf?.mark(activity);
+        return;
+      }
+      case EXIT.WFI:
+        this.#perf?.count("wfi");
+        this.#me.store(CTL_HALTED, 1);
+        return;
+      default:
+        this.#exit(EXIT_REASON.INTERNAL_ERROR, reason, 0, 0n);
+    }
+  }
+
+  /** Post an exit on the run page and sleep until the VMM has answered. Outside guest mode. */
+  #exit(reason: number, gpa: number, size: number, data: bigint): boolean {
+    const me = this.#me;
+    me.store(RUN_EXIT_REASON, reason);
+    me.store(RUN_GPA_LOW, gpa | 0);
+    me.store(RUN_GPA_HIGH, Math.floor(gpa / 0x1_0000_0000));
+    me.store(RUN_SIZE, size);
+    me.write64(RUN_DATA, data);
+    me.store(RUN_STATUS, RUN_PAGE.POSTED);
+    this.#asleep(() => {
+      this.#signal();
+      while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
+    });
+    me.store(RUN_STATUS, RUN_PAGE.IDLE);
+    return me.load(RUN_OK) !== 0;
+  }
+
+  /** An exit in the middle of run(): leave guest mode for it, and let run() end soon if anybody wants something. */
+  #exitFromGuest(reason: number, gpa: number, size: number, data: bigint): boolean {
+    const me = this.#me;
+    me.leaveGuestMode();
+    const ok = this.#exit(reason, gpa, size, data);
+    me.enterGuestMode();
+    if (me.pending() || me.load(CTL_RUN) !== RUN.GO) me.store(CTL_KICK, 1);
+    return ok;
+  }
+
+  #onMmioRead(gpa: number, size: number): number {
+    if (this.#perf === undefined) return this.#mmioRead(gpa, size);
+    this.#perf.mark("engine");
+    this.#answered = undefined;
+    const ok = this.#mmioRead(gpa, size);
+    this.#perf.mark(this.#answered ?? this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
+    return ok;
+  }
+
+  #onMmioWrite(gpa: number, size: number, value: bigint): number {
+    if (this.#perf === undefined) return this.#mmioWrite(gpa, size, value);
+    this.#perf.mark("engine");
+    this.#answered = undefined;
+    const ok = this.#mmioWrite(gpa, size, value);
+    this.#perf.mark(
+      this.#answered ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"),
+      "engine",
+    );
+    return ok;
+  }
+
+  /** Who answers at an address: for counting. */
+  #within(gpa: number, plic: Activity, aclint: Activity, vmm: Activity): Activity {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) return plic;
+    return this.#aclint !== undefined && gpa >= ACLINT_BASE && gpa < SSWI_BASE + SSWI_SIZE ? aclint : vmm;
+  }
+
+  #mmioRead(gpa: number, size: number): number {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+      if (size !== 4 || (gpa & 3) !== 0) return 0;
+      this.#me.write64(CTL_MMIO_DATA, BigInt(this.#plic.read(gpa - PLIC_BASE)));
+      return 1;
+    }
+    if (this.#aclint !== undefined) {
+      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+        if (size < 4) return 0;
+        this.#me.write64(CTL_MMIO_DATA, this.#aclint.read(gpa - ACLINT_BASE, size));
+        return 1;
+      }
+      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
+        this.#me.write64(CTL_MMIO_DATA, 0n);
+        return 1;
+      }
+    }
+    const known = this.#shadows.read(gpa, size);
+    if (known >= 0) {
+      this.#answered = "shadow-read";
+      this.#me.write64(CTL_MMIO_DATA, BigInt(known));
+      return 1;
+    }
+    if (!this.#exitFromGuest(EXIT_REASON.MMIO_READ, gpa, size, 0n)) return 0;
+    this.#me.write64(CTL_MMIO_DATA, this.#me.read64(RUN_DATA));
+    return 1;
+  }
+
+  #mmioWrite(gpa: number, size: number, value: bigint): number {
+    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+      if (size !== 4 || (gpa & 3) !== 0) return 0;
+      this.#plic.write(gpa - PLIC_BASE, Number(BigInt.asUintN(32, value)));
+      return 1;
+    }
+    if (this.#aclint !== undefined) {
+      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+        if (size < 4) return 0;
+        this.#aclint.write(gpa - ACLINT_BASE, size, value);
+        return 1;
+      }
+      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
+        this.#aclint.writeSswi(gpa - SSWI_BASE, value);
+        return 1;
+      }
+    }
+    if (this.#coalesced.push(gpa, size, value)) {
+      this.#writesWait = true;
+      this.#answered = "coalesced-write";
+      return 1;
+    }
+    if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
+      this.#host.signal();
+      this.#answered = "doorbell";
+      return 1;
+    }
+    return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;
+  }
+
+  #systemEvent(event: SystemEvent, detail: bigint): void {
+    this.#exit(EXIT_REASON.SYSTEM_EVENT, SYSTEM_EVENTS.indexOf(event), 0, detail);
+  }
+
+  #consoleWrite(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += RUN_CONSOLE_SIZE) {
+      const chunk = bytes.subarray(at, at + RUN_CONSOLE_SIZE);
+      this.#bytes.set(chunk, this.#base + RUN_CONSOLE);
+      this.#exit(EXIT_REASON.CONSOLE_WRITE, 0, chunk.length, 0n);
+    }
+  }
+
+  #consoleRead(max: number): Uint8Array {
+    this.#exit(EXIT_REASON.CONSOLE_READ, 0, Math.min(max, RUN_CONSOLE_SIZE), 0n);
+    const length = Math.min(this.#me.load(RUN_SIZE), RUN_CONSOLE_SIZE);
+    return this.#bytes.slice(this.#base + RUN_CONSOLE, this.#base + RUN_CONSOLE + length);
+  }
+
+  // ---- steal time (SBI STA) ----
+
+  get #countsSteal(): boolean {
+    return this.#threadCpuNs !== undefined && this.#me.read64(SBI_STA_SHMEM) !== ALL_ONES;
+  }
+
+  #markSteal(): void {
+    this.#stealMarkWall = this.#host.monotonicNs();
+    this.#stealMarkCpu = this.#threadCpuNs?.() ?? 0;
+  }
+
+  /** Run `sleep`: an asleep thread wants no core, so the mark moves on by as long as that takes. */
+  #asleep(sleep: () => void): void {
+    if (!this.#countsSteal) return sleep();
+    const from = this.#host.monotonicNs();
+    sleep();
+    this.#stealMarkWall += this.#host.monotonicNs() - from;
+  }
+
+  /** Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last mark. */
+  #accountSteal(): void {
+    const threadCpuNs = this.#threadCpuNs;
+    if (threadCpuNs === undefined || !this.#countsSteal) return;
+    const wall = this.#host.monotonicNs();
+    if (wall - this.#stealMarkWall < STEAL_UPDATE_NS) return;
+    const cpu = threadCpuNs();
+    const steal = wall - this.#stealMarkWall - (cpu - this.#stealMarkCpu);
+    this.#stealMarkWall = wall;
+    this.#stealMarkCpu = cpu;
+    if (steal <= 0) return;
+    this.#me.write64(SBI_STEAL_NS, this.#me.read64(SBI_STEAL_NS) + BigInt(Math.floor(steal)));
+    this.#me.make(REQ.STEAL_UPDATE);
+  }
+
+  /** The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); odd sequence while it changes. */
+  #writeSteal(): void {
+    const me = this.#me;
+    const shmem = me.read64(SBI_STA_SHMEM);
+    if (shmem === ALL_ONES) return;
+    me.readingShadowPageTables(() => {
+      const at = Number(shmem);
+      const old = this.#memory.read(at, 4);
+      if (old === undefined) return;
+      const sequence = new DataView(old.buffer).getUint32(0, true);
+      const word = (value: number): Uint8Array => {
+        const bytes = new Uint8Array(4);
+        new DataView(bytes.buffer).setUint32(0, value, true);
+        return bytes;
+      };
+      const steal = new Uint8Array(8);
+      new DataView(steal.buffer).setBigUint64(0, me.read64(SBI_STEAL_NS), true);
+      this.#memory.write(at, word(sequence + 1));
+      this.#memory.write(at + 8, steal);
+      this.#memory.write(at, word(sequence + 2));
+    });
+  }
+}

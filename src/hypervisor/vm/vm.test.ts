@@ -1,0 +1,127 @@
+// The VM as the VMM thread sees it, with no thread behind its vCPUs.
+import { expect, test } from "vitest";
+import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
+import { createSharedMemory } from "../../wasm/host.ts";
+import { CTL_ENDED, CTL_MODE, CTL_RUN, VM_TRANSLATOR_RUN } from "../shared/memory-map.ts";
+import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "../requests/vcpu-requests.ts";
+import { RUN } from "../shared/run-page.ts";
+import { SlotMemory } from "../shared/memory-slots.ts";
+import { TRANSLATOR_RUN } from "../shared/memory-map.ts";
+import { planMemory, type ThreadHandle, Vm } from "./vm.ts";
+
+const RAM = 0x80000000;
+const RAM_SIZE = 0x10000;
+
+function parked(spawnTranslator?: (faults: ((error: unknown) => void)[]) => ThreadHandle) {
+  const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
+  const { buffer } = createSharedMemory(Math.ceil(planMemory(2, blocks).size / 0x10000));
+  const faults: ((error: unknown) => void)[] = [];
+  const vm = new Vm({
+    buffer,
+    vcpuCount: 2,
+    blocks,
+    builtinFirmware: true,
+    spawnTranslator: spawnTranslator === undefined ? undefined : () => spawnTranslator(faults),
+    monotonicNs: () => 0,
+    spawnVcpu: (hart) => ({
+      onSignal: () => {},
+      onFault: (listener) => void (faults[hart] = listener),
+      terminate: async () => {},
+    }),
+  });
+  return { vm, buffer, faults };
+}
+
+test("turning the dirty log on and off does not map a block that is out of the address space", () => {
+  const { vm, buffer } = parked();
+  const memory = new SlotMemory(buffer);
+  vm.setMemorySlot(0, false);
+  vm.setDirtyLogging(0, true);
+  vm.setDirtyLogging(0, false);
+  expect(memory.read(RAM, 1)).toBeUndefined();
+  vm.setMemorySlot(0, true);
+  expect(memory.read(RAM, 1)).toBeDefined();
+});
+
+test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor who waits for its exit", async () => {
+  const { vm, buffer, faults } = parked();
+  const errors: string[] = [];
+  vm.setEvents({
+    mmio: { read: () => undefined, write: () => false },
+    systemEvent: () => {},
+    consoleWrite: () => {},
+    consoleRead: () => new Uint8Array(0),
+    internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
+  });
+  const requests = [0, 1].map((hart) => new VcpuRequests(buffer, hart));
+  const [dead, other] = requests as [VcpuRequests, VcpuRequests];
+  other.store(CTL_RUN, RUN.PARKED);
+  dead.store(CTL_RUN, RUN.GO);
+  dead.enterGuestMode();
+  const waits = makeRequestsAsync(REQ.TLB_FLUSH, requests);
+  faults[0]?.(new Error("memory access out of bounds"));
+  await waits;
+  expect(dead.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+  expect(errors).toEqual(["0 memory access out of bounds"]);
+  expect(vm.dead).toBe(true);
+  await Promise.all(vm.vcpus.map((vcpu) => vcpu.pause()));
+  expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
+});
+
+test("the translation thread is asked to end and has the time for it", async () => {
+  const ends: string[] = [];
+  const { vm, buffer } = parked(() => ({
+    onSignal: () => {},
+    onFault: () => {},
+    terminate: async () => void ends.push("terminated"),
+  }));
+  const words = new Int32Array(buffer);
+  const run = VM_TRANSLATOR_RUN >>> 2;
+  const asked = Atomics.waitAsync(words, run, TRANSLATOR_RUN.GO);
+  const destroyed = vm.destroy();
+  await asked.value;
+  expect(words[run]).toBe(TRANSLATOR_RUN.END);
+  expect(ends).toEqual([]);
+  Atomics.store(words, run, TRANSLATOR_RUN.ENDED);
+  Atomics.notify(words, run);
+  await destroyed;
+  expect(ends).toEqual(["terminated"]);
+});
+
+test("a translation thread that dies takes the VM with it, and says why", async () => {
+  const { vm, faults } = parked((f) => ({
+    onSignal: () => {},
+    onFault: (listener) => void (f[9] = listener),
+    terminate: async () => {},
+  }));
+  const errors: string[] = [];
+  vm.setEvents({
+    mmio: { read: () => undefined, write: () => false },
+    systemEvent: () => {},
+    consoleWrite: () => {},
+    consoleRead: () => new Uint8Array(0),
+    internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
+  });
+  faults[9]?.(new Error("no memory"));
+  expect(vm.dead).toBe(true);
+  expect(errors).toEqual(["undefined the translation thread: no memory"]);
+});
+
+test("a thread that an engine's fault ends has left the guest before anybody hears of it", () => {
+  const s = new ScriptedVm();
+  const fault = (): number => {
+    throw new WebAssembly.RuntimeError("memory access out of bounds");
+  };
+  expect(() => s.run(0, fault)).toThrow("memory access out of bounds");
+  expect(s.requests[0]?.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
+  expect(s.requests[0]?.load(CTL_ENDED)).toBe(1);
+});
+
+test("nobody waits for ever for a vCPU of a VM that is destroyed", async () => {
+  const { vm } = parked();
+  vm.vcpus[0]?.resume();
+  const [first, second] = vm.vcpus.map((vcpu) => expect(vcpu.pause()).rejects.toThrow("has ended"));
+  await vm.destroy();
+  await Promise.all([first, second]);
+  await expect(vm.vcpus[0]?.pause()).rejects.toThrow("has ended");
+});

@@ -1,0 +1,510 @@
+// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
+// irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
+// (src/accelerator/accelerator.ts). The host makes the threads.
+import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../../accelerator/accelerator.ts";
+import { messageOf, WherryError } from "../../base/errors.ts";
+import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
+import { Aclint } from "../irqchip/aclint.ts";
+import { CodeCache } from "../shared/code-cache.ts";
+import { CoalescedMmio } from "../shared/coalesced-mmio.ts";
+import { GuestClock } from "../requests/guest-clock.ts";
+import { type IcountOptions, InstructionClock } from "../requests/instruction-clock.ts";
+import { HartPending } from "../requests/hart-pending.ts";
+import { Ioeventfds } from "../shared/ioeventfd.ts";
+import {
+  codeBitmapSize,
+  CTL_DIRTY_COUNT,
+  CTL_DIRTY_QUOTA,
+  CTL_ENDED,
+  CTL_RUN,
+  ENGINE_TABLES_SIZE,
+  hartBase,
+  MAX_VCPUS,
+  RUN_CONSOLE,
+  RUN_CONSOLE_SIZE,
+  RUN_DATA,
+  RUN_EXIT_REASON,
+  RUN_GPA_HIGH,
+  RUN_GPA_LOW,
+  RUN_OK,
+  RUN_SIZE,
+  RUN_STATUS,
+  SBI_STA_SHMEM,
+  VM_BUILTIN_FIRMWARE,
+  VM_CODE_STALE,
+  VM_DEAD_WORD,
+  VM_TRANSLATOR_RUN,
+  VM_VCPU_COUNT,
+} from "../shared/memory-map.ts";
+import { MmioShadows } from "../shared/mmio-shadow.ts";
+import { OneRegs } from "./one-reg.ts";
+import { VmPerf } from "../vcpu/vcpu-perf.ts";
+import { Plic } from "../irqchip/plic.ts";
+import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
+import { hartLayout } from "../hart/hart-schema.ts";
+import { HartImage } from "../hart/hart-image.ts";
+import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
+import { SlotTable } from "../shared/memory-slots.ts";
+import { TRANSLATOR_RUN } from "../shared/memory-map.ts";
+
+export class VmError extends WherryError {}
+
+/** How long the translation thread may take to end by itself. */
+const TRANSLATOR_END_MS = 2000;
+
+export interface RamBlockPlan {
+  readonly name: string;
+  readonly guestPhys: number;
+  readonly size: number;
+  readonly readonly: boolean;
+}
+
+/** Where RAM blocks, their dirty bitmaps and code pages go, and how much shared memory that takes (bytes, of 64 KiB pages). */
+export function planMemory(
+  vcpuCount: number,
+  blocks: readonly RamBlockPlan[],
+): {
+  size: number;
+  tables: number;
+  blocks: { hostOffset: number; dirtyOffset: number; codeOffset: number }[];
+} {
+  if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
+    throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
+  }
+  const align = (n: number, to: number): number => Math.ceil(n / to) * to;
+  const tables = hartBase(vcpuCount);
+  let end = tables + ENGINE_TABLES_SIZE;
+  const bitmaps = blocks.map((b) => {
+    const dirtyOffset = end;
+    const codeOffset = align(dirtyOffset + b.size / PAGE_SIZE / 8, 64);
+    end = codeOffset + 2 * codeBitmapSize(b.size);
+    return { dirtyOffset, codeOffset };
+  });
+  let ram = align(end, 0x10000);
+  const placed = blocks.map((b, i) => {
+    const hostOffset = ram;
+    ram = align(ram + b.size, 0x10000);
+    return { hostOffset, ...bitmaps[i]! };
+  });
+  // A guard page, so that an 8-byte load at the very end of RAM stays inside.
+  return { size: ram + 0x10000, tables, blocks: placed };
+}
+
+/** A running thread of this VM, as its host made it. */
+export interface ThreadHandle {
+  /** Called on the VMM thread whenever the thread signals. */
+  onSignal(listener: () => void): void;
+  /** The thread died of an internal fault. */
+  onFault(listener: (error: unknown) => void): void;
+  terminate(): Promise<void>;
+}
+
+export interface VmOptions {
+  readonly buffer: SharedArrayBuffer;
+  readonly vcpuCount: number;
+  readonly blocks: readonly RamBlockPlan[];
+  readonly builtinFirmware: boolean;
+  readonly monotonicNs: () => number;
+  /** Guest time is made by instructions; one hart only. Doorbells and coalesced writes become exits that are waited for. */
+  readonly icount?: IcountOptions | undefined;
+  readonly spawnVcpu: (hart: number) => ThreadHandle;
+  /** Start the translation thread; without it there is none. */
+  readonly spawnTranslator?: (() => ThreadHandle) | undefined;
+}
+
+export class Vm implements AcceleratorVm {
+  readonly buffer: SharedArrayBuffer;
+  readonly memory: GuestMemory;
+  readonly vcpus: readonly Vcpu[];
+  readonly clock: GuestClock;
+  readonly perf: VmPerf;
+  readonly builtinFirmware: boolean;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #requests: readonly VcpuRequests[];
+  readonly #slots: SlotTable;
+  readonly #plic: Plic;
+  readonly #aclint: Aclint;
+  readonly #ioeventfds: Ioeventfds;
+  readonly #coalesced: CoalescedMmio;
+  readonly #shadows: MmioShadows;
+  readonly #plan: ReturnType<typeof planMemory>;
+  readonly #translator: ThreadHandle | undefined;
+  readonly #exact: boolean;
+  #events: VmEvents | undefined;
+
+  constructor(options: VmOptions) {
+    const { buffer, vcpuCount, blocks } = options;
+    if (options.icount !== undefined && vcpuCount !== 1) {
+      throw new VmError(
+        "vm.icount",
+        `instructions can make the time of one hart, this machine has ${vcpuCount}: give it one, or leave icount off`,
+      );
+    }
+    const plan = planMemory(vcpuCount, blocks);
+    if (buffer.byteLength < plan.size) {
+      throw new VmError(
+        "vm.memory",
+        `the shared memory has ${buffer.byteLength} bytes, the machine needs ${plan.size}`,
+      );
+    }
+    this.buffer = buffer;
+    this.builtinFirmware = options.builtinFirmware;
+    this.#words = new Int32Array(buffer);
+    this.#words[VM_VCPU_COUNT >>> 2] = vcpuCount;
+    this.#words[VM_BUILTIN_FIRMWARE >>> 2] = options.builtinFirmware ? 1 : 0;
+    this.#slots = new SlotTable(buffer);
+    this.#plan = plan;
+    const ramBlocks: RamBlock[] = blocks.map((b, i) => ({
+      ...b,
+      hostOffset: plan.blocks[i]!.hostOffset,
+      dirty: new Int32Array(buffer, plan.blocks[i]!.dirtyOffset, Math.ceil(b.size / PAGE_SIZE / 32)),
+      code: new CodePages(buffer, plan.blocks[i]!.codeOffset, codeBitmapSize(b.size), VM_CODE_STALE),
+    }));
+    this.memory = new GuestMemory(buffer, ramBlocks);
+    if (options.icount !== undefined) InstructionClock.configure(buffer, options.icount);
+    const instructions = InstructionClock.of(buffer, options.monotonicNs);
+    this.#exact = instructions !== undefined;
+    this.clock = new GuestClock(buffer, () => instructions?.now() ?? options.monotonicNs(), true);
+    const requests = Array.from({ length: vcpuCount }, (_, i) => new VcpuRequests(buffer, i));
+    this.#requests = requests;
+    const mip = hartLayout.offsetOf("mip");
+    const pending = requests.map((r, i) => new HartPending(buffer, hartBase(i) + mip, r));
+    this.perf = new VmPerf(buffer, options.monotonicNs, () => {
+      for (const r of requests) {
+        r.make(REQ.UNBLOCK);
+        r.kick();
+      }
+    });
+    this.#plic = new Plic(buffer, requests);
+    this.#aclint = new Aclint(buffer, requests, pending, this.clock);
+    this.#aclint.reset();
+    this.#ioeventfds = new Ioeventfds(buffer);
+    this.#coalesced = new CoalescedMmio(buffer);
+    this.#shadows = new MmioShadows(buffer);
+    requests.forEach((r, i) => {
+      r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
+      const image = new HartImage(buffer, i);
+      image.configure({ builtinFirmware: options.builtinFirmware, exactTimer: this.#exact });
+      if (options.builtinFirmware) image.resetForStart(0n, 0n);
+      else image.reset(0n);
+    });
+    ramBlocks.forEach((_, i) => {
+      this.#publishSlot(i, true);
+    });
+    this.#translator = options.spawnTranslator?.();
+    this.#translator?.onFault((error) => {
+      this.markDead();
+      this.events.internalError(undefined, `the translation thread: ${messageOf(error)}`);
+    });
+    this.vcpus = requests.map((r, i) => new Vcpu(this, i, r, options.spawnVcpu(i)));
+  }
+
+  /** Must be called before the first vCPU is resumed. */
+  setEvents(events: VmEvents): void {
+    this.#events = events;
+  }
+  get events(): VmEvents {
+    if (this.#events === undefined)
+      throw new VmError("vm.events", "a vCPU left the guest before setEvents was called");
+    return this.#events;
+  }
+
+  // ---- memory ----
+
+  #publishSlot(index: number, logDirty: boolean, present = true): void {
+    const b = this.memory.blocks[index]!;
+    this.#slots.set({
+      slot: index,
+      guestPhys: b.guestPhys,
+      size: present ? b.size : 0,
+      hostOffset: b.hostOffset,
+      dirtyOffset: this.#plan.blocks[index]!.dirtyOffset,
+      codeOffset: this.#plan.blocks[index]!.codeOffset,
+      readonly: b.readonly,
+      logDirty,
+    });
+    // Waited for on the spot: the bank that is idle now may be written again by the next change.
+    for (const r of this.#requests) r.make(REQ.UPDATE_HGATP);
+    makeRequests(REQ.TLB_FLUSH, this.#requests);
+  }
+
+  /** Map or unmap a block (KVM_SET_USER_MEMORY_REGION): all vCPUs drop their translations, waited for. */
+  setMemorySlot(index: number, present: boolean): void {
+    this.#publishSlot(index, this.#slots.get(index)?.logDirty ?? true, present);
+  }
+
+  /** Turn the dirty log of a block on or off. It starts with no page dirty. */
+  setDirtyLogging(index: number, on: boolean): void {
+    this.memory.blocks[index]!.dirty.fill(0);
+    this.#publishSlot(index, on, this.#slots.get(index) !== undefined);
+  }
+
+  /**
+   * Fetch and clear the dirty bits of a block, 32 pages a word. Order: clear, then drop every vCPU's write
+   * translations (waited for), then the caller reads the pages; a store after that marks its page again. A page whose
+   * bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
+   */
+  async getAndClearDirtyLog(index: number): Promise<Int32Array> {
+    const { dirty } = this.memory.blocks[index]!;
+    const log = new Int32Array(dirty.length);
+    let some = 0;
+    for (let i = 0; i < dirty.length; i++) {
+      if (Atomics.load(dirty, i) !== 0) some |= log[i] = Atomics.exchange(dirty, i, 0);
+    }
+    if (some !== 0) await makeRequestsAsync(REQ.TLB_FLUSH, this.#requests);
+    return log;
+  }
+
+  // ---- interrupts, timers, doorbells ----
+
+  irqLine(source: number, level: boolean): void {
+    this.#plic.setLine(source, level);
+  }
+  ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
+    // When the notification runs must not depend on the host.
+    if (this.#exact) return { remove: () => {} };
+    return this.#ioeventfds.add(guestPhys, datamatch, notify);
+  }
+  coalesceMmio(guestPhys: number, size: number): void {
+    if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
+  }
+  /** The byte at `guestPhys` may have a known value, which vCPUs then read without an exit; `undefined`: it has none. */
+  shadowRead(guestPhys: number): { set(value: number | undefined): void } {
+    return this.#exact ? { set: () => {} } : this.#shadows.add(guestPhys);
+  }
+  drainCoalesced(): void {
+    this.#coalesced.drain((guestPhys, size, value) => this.events.mmio.write(guestPhys, size, value));
+  }
+  dispatchDoorbells(): void {
+    this.#ioeventfds.dispatch();
+  }
+
+  /** KVM_GET/SET_IRQCHIP: state of the PLIC and the ACLINT as their schemas have it. */
+  get plic(): Pick<Plic, "get" | "check" | "set"> {
+    return this.#plic;
+  }
+  get aclint(): Pick<Aclint, "get" | "check" | "set"> {
+    return this.#aclint;
+  }
+  resetIrqchip(): void {
+    this.#plic.reset();
+    this.#aclint.reset();
+  }
+
+  // ---- life ----
+
+  makeAllRequest(request: number): void {
+    makeRequests(request, this.#requests);
+  }
+
+  /** A fatal error: no vCPU of this VM runs again (KVM_REQ_VM_DEAD). */
+  markDead(): void {
+    Atomics.store(this.#words, VM_DEAD_WORD >>> 2, 1);
+    makeRequests(REQ.VM_DEAD, this.#requests);
+  }
+  get dead(): boolean {
+    return Atomics.load(this.#words, VM_DEAD_WORD >>> 2) !== 0;
+  }
+
+  async destroy(): Promise<void> {
+    await Promise.all([...this.vcpus.map((v) => v.end()), this.#endTranslator()]);
+  }
+
+  async #endTranslator(): Promise<void> {
+    if (this.#translator === undefined) return;
+    const words = this.#words;
+    const run = VM_TRANSLATOR_RUN >>> 2;
+    if (Atomics.compareExchange(words, run, TRANSLATOR_RUN.GO, TRANSLATOR_RUN.END) === TRANSLATOR_RUN.GO) {
+      Atomics.notify(words, run);
+      new CodeCache(this.buffer).wake();
+      await Atomics.waitAsync(words, run, TRANSLATOR_RUN.END, TRANSLATOR_END_MS).value;
+    }
+    await this.#translator.terminate();
+  }
+}
+
+export class Vcpu implements AcceleratorVcpu {
+  readonly id: number;
+  readonly #vm: Vm;
+  readonly #requests: VcpuRequests;
+  readonly #thread: ThreadHandle;
+  readonly #regs: OneRegs;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  #parkWaiters: (() => void)[] = [];
+
+  constructor(vm: Vm, id: number, requests: VcpuRequests, thread: ThreadHandle) {
+    this.id = id;
+    this.#vm = vm;
+    this.#requests = requests;
+    this.#thread = thread;
+    this.#regs = new OneRegs(vm.buffer, id, requests, vm.clock);
+    this.#bytes = new Uint8Array(vm.buffer);
+    thread.onSignal(() => this.#onSignal());
+    thread.onFault((error) => {
+      this.#standInForThread();
+      vm.markDead();
+      vm.events.internalError(id, error instanceof Error ? error.message : String(error));
+    });
+  }
+
+  get paused(): boolean {
+    return this.#requests.load(CTL_RUN) === RUN.PARKED;
+  }
+
+  resume(): void {
+    if (this.#vm.dead) throw new VmError("vm.dead", `vCPU ${this.id}: the VM is dead and cannot run again`);
+    const run = this.#requests.load(CTL_RUN);
+    if (run !== RUN.PAUSE && run !== RUN.PARKED) return;
+    this.#requests.store(CTL_RUN, RUN.GO);
+    this.#requests.notify(CTL_RUN);
+  }
+
+  /**
+   * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request is
+   * OUTSIDE_GUEST_MODE: never logged, it only makes the target leave. Rejects with VmError once the VM is destroyed.
+   */
+  async pause(): Promise<void> {
+    const r = this.#requests;
+    if (r.load(CTL_RUN) === RUN.GO) r.store(CTL_RUN, RUN.PAUSE);
+    r.wake();
+    makeRequests(REQ.OUTSIDE_GUEST_MODE, [r]);
+    if (!this.paused) {
+      await new Promise<void>((resolve) => {
+        this.#parkWaiters.push(resolve);
+        if (this.paused || this.#isEnded) this.#wakeParkWaiters();
+      });
+    }
+    if (this.#isEnded) throw new VmError("vcpu.ended", `vCPU ${this.id} has ended: its VM was destroyed`);
+    this.#vm.drainCoalesced();
+  }
+
+  /** The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for ever. */
+  #standInForThread(): void {
+    this.#requests.leaveGuestMode();
+    this.#requests.store(CTL_RUN, RUN.PARKED);
+    this.#wakeParkWaiters();
+  }
+
+  #wakeParkWaiters(): void {
+    const waiters = this.#parkWaiters;
+    this.#parkWaiters = [];
+    for (const waiter of waiters) waiter();
+  }
+
+  get #isEnded(): boolean {
+    return this.#requests.load(CTL_RUN) === RUN.END;
+  }
+
+  async end(): Promise<void> {
+    this.#requests.store(CTL_RUN, RUN.END);
+    this.#requests.notify(CTL_RUN);
+    this.#requests.wake();
+    this.#requests.kick();
+    if (this.#requests.load(CTL_ENDED) === 0) await this.#thread.terminate();
+    this.#wakeParkWaiters();
+  }
+
+  get #mustBePaused(): OneRegs {
+    if (!this.paused) {
+      throw new VmError(
+        "vcpu.running",
+        `vCPU ${this.id} is running: pause it before its registers are read or written`,
+      );
+    }
+    return this.#regs;
+  }
+  getOneReg(id: bigint): bigint {
+    return this.#mustBePaused.get(id);
+  }
+  setOneReg(id: bigint, value: bigint): void {
+    this.#mustBePaused.set(id, value);
+    // Whatever was written may have changed what addresses mean.
+    this.#requests.make(REQ.TLB_FLUSH);
+  }
+  getMpState(): number {
+    return this.#mustBePaused.getMpState();
+  }
+  setMpState(state: number): void {
+    this.#mustBePaused.setMpState(state);
+  }
+  regList(): bigint[] {
+    return this.#regs.list();
+  }
+  /** Drop what no stream carries: the LR/SC reservation. Interrupt lines belong to those who drive them. */
+  clearTransient(): void {
+    this.#mustBePaused.clearTransient();
+  }
+
+  /** Newly dirtied pages after which the vCPU comes out to the VMM (0: never). */
+  setDirtyQuota(pages: number): void {
+    this.#requests.store(CTL_DIRTY_COUNT, 0);
+    this.#requests.store(CTL_DIRTY_QUOTA, pages);
+  }
+
+  // ---- exits ----
+
+  #onSignal(): void {
+    this.#vm.drainCoalesced();
+    this.#vm.dispatchDoorbells();
+    const r = this.#requests;
+    if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) {
+      // Posted since the first look, perhaps: by a write that found the ring full of others.
+      this.#vm.drainCoalesced();
+      this.#handleExit();
+    }
+    if (this.paused) this.#wakeParkWaiters();
+  }
+
+  #answer(ok: boolean): void {
+    const r = this.#requests;
+    r.store(RUN_OK, ok ? 1 : 0);
+    r.store(RUN_STATUS, RUN_PAGE.ANSWERED);
+    r.notify(RUN_STATUS);
+  }
+
+  #handleExit(): void {
+    const r = this.#requests;
+    const { events } = this.#vm;
+    const reason = r.load(RUN_EXIT_REASON);
+    const gpa = r.load(RUN_GPA_HIGH) * 0x1_0000_0000 + (r.load(RUN_GPA_LOW) >>> 0);
+    const size = r.load(RUN_SIZE);
+    const consoleAt = hartBase(this.id) + RUN_CONSOLE;
+    switch (reason) {
+      case EXIT_REASON.MMIO_READ: {
+        const value = events.mmio.read(gpa, size);
+        r.write64(RUN_DATA, value ?? 0n);
+        this.#answer(value !== undefined);
+        return;
+      }
+      case EXIT_REASON.MMIO_WRITE:
+        this.#answer(events.mmio.write(gpa, size, r.read64(RUN_DATA)));
+        return;
+      case EXIT_REASON.SYSTEM_EVENT:
+        // No instruction of the guest runs after it asked to be reset or shut down.
+        if (SYSTEM_EVENTS[gpa] !== "suspend") r.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
+        events.systemEvent(SYSTEM_EVENTS[gpa] ?? "crash");
+        this.#answer(true);
+        return;
+      case EXIT_REASON.CONSOLE_WRITE:
+        events.consoleWrite(this.#bytes.slice(consoleAt, consoleAt + size));
+        this.#answer(true);
+        return;
+      case EXIT_REASON.CONSOLE_READ: {
+        const input = events.consoleRead(Math.min(size, RUN_CONSOLE_SIZE)).subarray(0, RUN_CONSOLE_SIZE);
+        this.#bytes.set(input, consoleAt);
+        r.store(RUN_SIZE, input.length);
+        this.#answer(true);
+        return;
+      }
+      case EXIT_REASON.DIRTY_RING_FULL:
+        (events.dirtyQuotaReached?.(this.id) ?? Promise.resolve())
+          .catch((error: unknown) => events.internalError(this.id, messageOf(error)))
+          .finally(() => this.#answer(true));
+        return;
+      default:
+        this.#vm.markDead();
+        events.internalError(this.id, `the engine stopped with reason ${gpa}`);
+        this.#answer(false);
+    }
+  }
+}

@@ -1,5 +1,5 @@
-// Pulse under the installed QEMU (skipped where there is none): it runs clean on both virtio transports, with harts that
-// stop and suspend, and notices each fault that it can plant in itself.
+// Pulse under the installed QEMU (skipped if there is none): it passes on both virtio transports, with harts
+// that stop and suspend, and detects each fault that it can plant in itself.
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -37,8 +37,8 @@ it("is a Linux Image for the address it is loaded at", async () => {
 });
 
 /**
- * Runs pulse until it ends: `keys` is typed after the second report, and after each that follows. A timer that is put off
- * just as its tick comes is armed again by the tick: then once is not enough.
+ * Runs pulse until it ends: `keys` is typed after the second report and after each later one. A timer that is
+ * postponed just when its tick comes is armed again by the tick, so that once may not suffice.
  */
 function run(harts: number, append: string, keys: string, ...more: string[]): Promise<string> {
   const disk = join(directory, `${harts}${keys}.disk`);

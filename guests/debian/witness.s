@@ -1,8 +1,10 @@
-# witness: a static Linux program that proves that a move did not hurt the guest. One process a hart counts, reads the
-# clock, sleeps, keeps floating-point patterns, checks memory, a file and (with -d) a raw disk, and passes a token
-# around a ring of pipes. The parent prints a line a second, and a verdict when the stop file appears.
-#   witness [-q] [-n processes] [-m MiB each] [-s ms to sleep a turn] [-f file prefix] [-d disk, overwritten]
-# Ends with 0 after `witness: PASS …`, with 1 after `witness: FAIL …`.
+# witness: a static Linux program that checks that a move does not damage the guest. One process for each hart
+# counts, reads the clock, sleeps, keeps floating-point patterns, checks memory, a file and (with -d) a raw
+# disk, and passes a token around a ring of pipes. The parent prints a line each second, and a verdict when
+# the stop file appears.
+#   witness [-q] [-n processes] [-m MiB for each] [-s ms of sleep in each turn] [-f file prefix]
+#           [-d disk, overwritten]
+# Exit status: 0 after `witness: PASS …`, 1 after `witness: FAIL …`.
 
 .equ SYS_faccessat, 48
 .equ SYS_unlinkat, 35
@@ -33,17 +35,17 @@
 
 .equ MAX_WORKERS, 64
 .equ BLOCK, 4096
-.equ BLOCKS, 32                     # of the file and of the disk, a worker
+.equ BLOCKS, 32                     # blocks for each worker, in the file and on the disk
 .equ NAP, 1000000                   # ns
 
 .equ LCG_A, 6364136223846793005
 .equ LCG_C, 1442695040888963407
 .equ GOLDEN, 0x9e3779b97f4a7c15
 
-# A worker's record, one page each, shared by all
+# A worker's record: one page for each worker, shared by all
 .equ W_COUNT, 0
 .equ W_INVERSE, 8
-.equ W_GAP, 16                      # ns, since the last line
+.equ W_GAP, 16                      # longest gap in ns since the last line
 .equ W_MAX_GAP, 24
 .equ W_PAGES, 32
 .equ W_FILES, 40
@@ -54,7 +56,7 @@
 .equ W_FOUND, 80
 .equ W_EXPECTED, 88
 .equ W_DONE, 96
-.equ W_SEEN, 104                    # the parent's: last count seen, lines since it moved
+.equ W_SEEN, 104                    # used by the parent: last count seen, lines since it changed
 .equ W_STALLED, 112
 .equ W_FILE_GENERATIONS, 1024
 .equ W_DISK_GENERATIONS, 2048
@@ -98,7 +100,7 @@
   call sum_of
   call put_decimal
 .endm
-.macro fail message                 # in a worker; s10: found, s11: expected
+.macro fail message                 # for workers; s10: found, s11: expected
   la a0, \message
   tail worker_failed
 .endm
@@ -153,7 +155,7 @@ _start:
   bltu t1, t0, usage
   global t0, megabytes
   beqz t0, usage
-  li a0, AT_FDCWD                   # a stop file of an earlier run
+  li a0, AT_FDCWD                   # stop file of an earlier run
   la a1, stop_path
   li a2, 0
   syscall SYS_unlinkat
@@ -201,7 +203,7 @@ _start:
   li a2, 8
   syscall SYS_write
 
-watch:                              # the parent's loop: ten looks for the stop file, then a line
+watch:                              # the parent's loop: check ten times for the stop file, then print a line
   li s1, 10
 1: la a0, tenth
   li a1, 0
@@ -238,7 +240,7 @@ finish:
   li t1, 1
   li t2, BLOCK - 8
   add t0, t0, t2
-  sd t1, 0(t0)                      # the workers' word to stop
+  sd t1, 0(t0)                      # request to the workers to stop
 1: la a0, tenth
   li a1, 0
   syscall SYS_nanosleep
@@ -278,7 +280,7 @@ usage:
   li a0, 2
   syscall SYS_exit
 
-# a worker's error, or a worker that is gone without having said DONE
+# a worker's error, or a worker that exited without DONE
 look_for_errors:
   enter
   li s1, 0
@@ -331,7 +333,7 @@ look_for_errors:
   bltu s1, t0, 1b
   leave
 
-# a worker that did not count for 60 lines
+# a worker that has not counted for 60 lines
 look_for_stalls:
   global t0, records
   global t1, workers
@@ -422,7 +424,7 @@ parse_decimal:                      # a0: text → a0
   j 1b
 2: ret
 
-# Text goes into a line that is written at once, so that lines of other programs do not cut it.
+# Text is collected and written as one line, so that output of other programs does not split it.
 put_newline:
   la a0, text_newline
 put_text:                           # a0
@@ -469,14 +471,14 @@ flush:
   syscall SYS_write
   ret
 
-# A worker, a0: its number. s0 record, s1 number, s2 arena, s3 pages, s4 page, s5 count, s6 file, s7 disk,
-# s8 time of the last turn, s9 token seen last.
+# A worker, a0: its number. s0 record, s1 number, s2 arena, s3 pages, s4 page, s5 count, s6 file, s7 disk, s8
+# time of the last turn, s9 last token.
 worker:
   mv s1, a0
   slli s0, a0, 12
   global t0, records
   add s0, s0, t0
-  la t0, line                       # a hart of its own, as far as that goes
+  la t0, line                       # a hart of its own, if there are enough
   sd zero, 0(t0)
   srli t1, s1, 3
   add t0, t0, t1
@@ -566,7 +568,7 @@ turn:
 6: ld t1, W_MAX_GAP(s0)
   bgeu t1, t0, 7f
   sd t0, W_MAX_GAP(s0)
-7: li s10, 8                        # pages a turn
+7: li s10, 8                        # pages in each turn
 8: call page_turn
   addi s10, s10, -1
   bnez s10, 8b
@@ -603,7 +605,7 @@ turn:
   ld t0, 0(t0)
   beqz t0, turn
 
-worker_done:                        # all memory and blocks once more
+worker_done:                        # checks all memory and blocks again
   li s4, 0
 1: mv a0, s4
   call page_seed
@@ -656,7 +658,7 @@ now:                                # → a0: CLOCK_MONOTONIC in ns
   addi sp, sp, 16
   ret
 
-nap:                                # a0: ns; it must not end before that
+nap:                                # a0: ns; must not return earlier
   enter
   mv s2, a0
   call now
@@ -678,11 +680,11 @@ nap:                                # a0: ns; it must not end before that
   fail text_nap
 1: leave
 
-# The pattern of page a0 in its generation → a1: seed. The generation is that of the whole arena's round.
+# The pattern of page a0 in its generation → a1: seed. The generation is the current round over the arena.
 page_seed:
   slli a1, a0, 32
   ld t0, W_PAGES(s0)
-  divu t1, t0, s3                   # rounds done; pages before s3's remainder are one further
+  divu t1, t0, s3                   # complete rounds; pages below s3's remainder have one more
   remu t2, t0, s3
   bgeu a0, t2, 1f
   addi t1, t1, 1
@@ -694,7 +696,7 @@ page_seed:
   ori a1, a1, 1
   ret
 
-page_turn:                          # checks page s4, fills it for the next round
+page_turn:                          # checks page s4, then fills it for the next round
   enter
   mv a0, s4
   call page_seed
@@ -747,8 +749,8 @@ fill_block:                         # a0: 4 KiB, a1: seed
   bltu a0, t2, 1b
   ret
 
-# A block of a file (a0: descriptor, a1: field of generations, a2: salt): read and compared, written anew, now and
-# then synced. Block s5 / 16 of this worker's BLOCKS.
+# A block of a file (a0: descriptor, a1: field of generations, a2: salt): reads, compares, writes the next
+# generation, sometimes syncs. Block s5 / 16 of this worker's BLOCKS.
 block_turn:
   enter
   mv s2, a0
@@ -787,7 +789,7 @@ block_turn:
   fail text_write
 2: leave
 
-verify_block:                       # as block_turn, block s4, without writing
+verify_block:                       # like block_turn for block s4, without writing
   enter
   mv s5, s4
   mv s2, a0
@@ -814,7 +816,7 @@ block_offset:                       # s1: worker, s5: block → a3
   slli a3, a3, 12
   ret
 
-read_block:                         # s2: descriptor, s3: generations, s5: block; compares unless never written
+read_block:                         # s2: descriptor, s3: generations, s5: block; compares if it was ever written
   slli t0, s5, 3
   add t0, t0, s3
   ld a4, 0(t0)
@@ -840,7 +842,7 @@ read_block:                         # s2: descriptor, s3: generations, s5: block
 1: ret
 2: fail text_read
 
-open_file:                          # prefix + one letter a worker → a0
+open_file:                          # prefix + a letter for the worker → a0
   la t0, path
   global t1, prefix
 1: lbu t2, 0(t1)
@@ -860,7 +862,7 @@ open_file:                          # prefix + one letter a worker → a0
   syscall SYS_openat
   ret
 
-# The token: each worker gets it with the number it had last time, plus the number of workers.
+# The token: each worker receives it with its own previous number plus the number of workers.
 token_turn:
   enter
   slli t0, s1, 3

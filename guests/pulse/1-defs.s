@@ -1,16 +1,16 @@
-# pulse: a small SMP guest that proves that nothing was lost. Every hart counts, takes timer ticks, exchanges
-# IPIs, checks its registers, memory, page tables and code; one hart drives a virtio disk and the console.
-# It boots in S-mode from any SBI (a0 hart, a1 device tree) as a Linux Image, and fails loudly: see README.md.
-# This file: constants and the per-hart area. Left out: everything but QEMU's `virt` board.
+# pulse: a small SMP guest that proves that no state was lost. Every hart counts, takes timer ticks, exchanges
+# IPIs, checks its registers, memory, page tables and code; one hart drives a virtio disk and the console. It
+# boots in S-mode from any SBI (a0 hart, a1 device tree) as a Linux Image, and reports every failure: see
+# README.md. This file: constants and the per-hart area. Left out: boards other than QEMU's `virt`.
 
 .equ BASE, 0x80200000
 .equ MAX_HARTS, 32
-.equ HART_SHIFT, 14                 # 16 KiB a hart: fields, trap stack, stack
+.equ HART_SHIFT, 14                 # 16 KiB for each hart: fields, trap stack, stack
 .equ HART_SIZE, 1 << HART_SHIFT
 .equ MAIL_SHIFT, 6
 .equ MAIL_CLAIMED, 1
 .equ PAGE, 4096
-.equ WINDOW, 0x2000000000           # each hart sees its arena here, in 4 KiB pages
+.equ WINDOW, 0x2000000000           # virtual address of each hart's arena, in 4 KiB pages
 
 # The board
 .equ UART, 0x10000000
@@ -34,48 +34,48 @@
 .equ SIE_STIE, 1 << 5
 .equ SIE_SEIE, 1 << 9
 
-# Fields of the hart area (tp points to it; so does sscratch)
+# Fields of the hart area (in tp and in sscratch)
 .equ H_ID, 0
 .equ H_COUNT, 8                     # iterations
 .equ H_INVERSE, 16                  # ~count
 .equ H_TICKS, 24
-.equ H_DEADLINE, 32                 # the next tick is due then
-.equ H_FIRST, 40                    # the first one was
-.equ H_SKIPPED, 48                  # deadlines that passed while the hart was stopped on purpose
+.equ H_DEADLINE, 32                 # time of the next tick
+.equ H_FIRST, 40                    # time of the first tick
+.equ H_SKIPPED, 48                  # deadlines that passed while hotplug had stopped the hart
 .equ H_IPIS, 56                     # received and acknowledged
 .equ H_SENT, 64
 .equ H_LAST, 72                     # time of the last iteration
 .equ H_GAP, 80                      # longest time between two iterations since the last report
-.equ H_MAX_GAP, 88                  # and ever
+.equ H_MAX_GAP, 88                  # longest time between two iterations
 .equ H_SUM, 96                      # checksum over all pages filled
-.equ H_PAGE, 104                    # page to work on next
+.equ H_PAGE, 104                    # next page to check
 .equ H_PAGES, 112
-.equ H_GENERATIONS, 120             # u32 a physical page of the arena
+.equ H_GENERATIONS, 120             # a u32 for each physical page of the arena
 .equ H_TABLE, 128                   # its leaf page tables, contiguous
 .equ H_FRAME0, 136                  # physical address of its first page
 .equ H_SATP, 144
 .equ H_STATE, 152                   # S_*
 .equ H_LATE, 160                    # iterations since the deadline passed
-.equ H_TARGET, 168                  # hart that was sent the last IPI
+.equ H_TARGET, 168                  # target of the last IPI
 .equ H_IPI_TIME, 176
 .equ H_IPI_LATE, 184
 .equ H_SEEN_TICKS, 192
 .equ H_FLOAT_EPOCH, 200
 .equ H_FCSR, 208
-.equ H_BUDGET, 216                  # pages that may still be filled in this tick
+.equ H_BUDGET, 216                  # pages left to fill in this tick
 .equ H_FAULTS, 224                  # page faults for accessed and dirty bits
-.equ H_STALL_COUNT, 232             # the reporter's: last count seen,
-.equ H_STALL_TIME, 240              # when it last moved,
-.equ H_STALL_REPORTS, 248           # reports since
+.equ H_STALL_COUNT, 232             # for the reporter: last count seen,
+.equ H_STALL_TIME, 240              # time of its last change,
+.equ H_STALL_REPORTS, 248           # reports since then
 .equ H_IRQS, 256
-.equ H_WANT_STOP, 264               # hotplug: the hart is asked to stop itself
-.equ H_TOKEN, 272                   # of the IPI that is not acknowledged yet
-.equ H_SUSPENDED, 280               # the hart comes back from a non-retentive suspend
+.equ H_WANT_STOP, 264               # hotplug: request to stop
+.equ H_TOKEN, 272                   # token of the unacknowledged IPI
+.equ H_SUSPENDED, 280               # the hart resumes from a non-retentive suspend
 .equ H_CODE, 320                    # 16 bytes of code that the hart rewrites
 .equ H_XREGS, 512                   # 32 registers: trap frame
-.equ H_XCHECK, 768                  # 32 registers: what the pattern check saw
+.equ H_XCHECK, 768                  # 32 registers: values found by the pattern check
 .equ H_XSAVE, 1024                  # 16: callee-saved registers around the pattern check
-.equ H_TRAP_STACK, 8192             # top of it
+.equ H_TRAP_STACK, 8192             # top of the trap stack
 
 .equ S_ABSENT, 0
 .equ S_STOPPED, 1
@@ -88,7 +88,7 @@
 .equ GOLDEN, 0x9e3779b97f4a7c15
 
 .equ SECOND, 10000000               # ticks of the board's 10 MHz timebase
-.equ LOST_TICK, SECOND              # a tick that late, with LATE_ITERATIONS on top, is lost
+.equ LOST_TICK, SECOND              # a tick is lost if it is this late, and LATE_ITERATIONS have passed
 .equ LOST_IPI, 5 * SECOND
 .equ LATE_ITERATIONS, 500
 .equ CLOCK_SKEW, 100                # ticks by which two harts' clocks may differ

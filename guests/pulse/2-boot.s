@@ -96,7 +96,7 @@ hart_area:
   add a0, a0, t0
   ret
 
-hart_entry:                         # a0: hart id, a1: hart area; MMU off, interrupts off
+hart_entry:                         # a0: hart id, a1: hart area; MMU and interrupts are off
   csrw sie, zero
   mv tp, a1
   li sp, HART_SIZE
@@ -124,7 +124,7 @@ hart_main:
   call float_init
   ld t0, H_SUSPENDED(tp)
   beqz t0, 2f
-  sd zero, H_SUSPENDED(tp)          # the timer's deadline still stands
+  sd zero, H_SUSPENDED(tp)          # the timer keeps its deadline
   ld a0, H_DEADLINE(tp)
   call set_timer
   j 3f
@@ -140,7 +140,7 @@ hart_main:
   csrsi sstatus, SSTATUS_SIE
   j work
 
-# The first deadline is one period from now; a hart that comes back goes on with its own grid of deadlines.
+# The first deadline is one period from now; a hart that resumes keeps its own grid of deadlines.
 timer_init:
   addi sp, sp, -16
   sd ra, 0(sp)
@@ -174,7 +174,7 @@ set_timer:
 1: sbi SBI_TIME, 0
   ret
 
-# Which harts are there: those whose HSM status is no error.
+# Finds the harts: those whose HSM status is not an error.
 find_harts:
   enter
   global s3, opt_harts
@@ -206,8 +206,8 @@ find_harts:
   sd s1, 0(t0)
   leave
 
-# Gives each hart an arena behind the image: generations, page tables, pages. a0: device tree (not overwritten
-# if it lies behind the image). The wanted size is cut to what is there.
+# Allocates each hart's arena after the image: generations, page tables, pages. a0: device tree (not
+# overwritten if it is after the image). The requested size is reduced to the available memory.
 lay_out:
   enter
   la s0, image_end
@@ -219,14 +219,14 @@ lay_out:
   bltu a0, s0, 1f
   bgeu a0, t1, 1f
   and t1, a0, t0
-1: sub t1, t1, s0                   # bytes for all
+1: sub t1, t1, s0                   # bytes for all harts
   srli t1, t1, 12
   global t2, hart_count
-  divu t1, t1, t2                   # pages a hart
-  srli t2, t1, 6                    # less what tables and generations may take
+  divu t1, t1, t2                   # pages for each hart
+  srli t2, t1, 6                    # minus room for tables and generations
   sub t1, t1, t2
   addi t1, t1, -8
-  global s1, opt_mem                # MiB a hart
+  global s1, opt_mem                # MiB for each hart
   slli s1, s1, 8
   bgeu t1, s1, 2f
   mv s1, t1

@@ -1,4 +1,5 @@
-# Traps: every register is kept in the hart area, so that the interrupted code may hold patterns in all of them.
+# Traps: the handler saves every register in the hart area, so that the interrupted code may hold patterns in
+# all of them.
 
 .text
 .align 2
@@ -41,7 +42,7 @@ trap:
   ld tp, H_XREGS + 32(tp)
   sret
 
-# One interrupt for one deadline: before the deadline it would be a doubled tick.
+# One interrupt for each deadline: one before the deadline is a doubled tick.
 tick:
   addi sp, sp, -16
   sd ra, 0(sp)
@@ -63,7 +64,7 @@ tick:
   addi sp, sp, 16
   ret
 
-# The page of the arena that faulted must miss its accessed or dirty bit (no Svadu); anything else is a failure.
+# A fault is expected only on an arena page without accessed or dirty bit (no Svadu); any other is a failure.
 exception:
   csrr t1, stval
   csrr s10, sepc
@@ -95,8 +96,8 @@ exception:
   sd a0, 0(t0)
   fail text_exception
 
-# Acknowledges the IPI in this hart's mailbox. Interrupts are off. An IPI may find the mailbox empty: a hart that
-# was just started looks there before it enables interrupts.
+# Acknowledges the IPI in this hart's mailbox. Interrupts are off. The mailbox may be empty: a hart that has
+# just started reads it before it enables interrupts.
 take_ipi:
   fence
   ld t0, H_ID(tp)

@@ -1,4 +1,4 @@
-# What every hart does, over and over: count, look at the clock, and check all that it holds.
+# The main loop of every hart: count, check the clock, and check all memory and registers.
 
 .text
 work:
@@ -59,7 +59,7 @@ iterate:
 7:
   ld t0, H_WANT_STOP(tp)
   bnez t0, stop_self
-  call suspend_step                 # last: it may come back through hart_entry
+  call suspend_step                 # last, since it may resume at hart_entry
   j iterate
 
 stop_self:                          # until the boot hart starts this hart again
@@ -75,7 +75,7 @@ stop_self:                          # until the boot hart starts this hart again
   li s11, 0
   fail text_hsm
 
-# Time never runs backwards, on one hart or from hart to hart, and no tick stays out.
+# Time never runs backwards, on one hart or between harts, and no tick is lost.
 clock_step:
   la t0, shared_time
   ld t1, 0(t0)
@@ -112,7 +112,7 @@ clock_step:
 3: ret
 4: fail text_clock
 
-# Holds a pattern in every integer register but tp for a while (in idle mode: over a wfi), then compares.
+# Holds a pattern in every integer register but tp for some time (in idle mode: over a wfi), then compares.
 x_step:
   sd ra, H_XSAVE(tp)
   sd sp, H_XSAVE + 8(tp)
@@ -174,7 +174,7 @@ float_seed:
   li t5, LCG_C
   ret
 
-# Exact arithmetic (so that no rounding mode matters and no flag is raised), then patterns in f0..f31 and fcsr.
+# Exact arithmetic (independent of the rounding mode, raises no flag), then patterns in f0..f31 and fcsr.
 float_step:
   addi sp, sp, -16
   sd ra, 0(sp)
@@ -243,7 +243,7 @@ float_init:
   addi sp, sp, 16
   ret
 
-# a0: index of a page in the window → a0: its address, a1: seed of what its frame holds, a2: address of the
+# a0: index of a page in the window → a0: its address, a1: seed of its frame's contents, a2: address of the
 # frame's generation, a3: generation
 page_of:
   slli t0, a0, 3
@@ -291,7 +291,7 @@ check_page:
   mv a0, a4
   tail failed
 
-# a0: 4 KiB, a1: seed → a0: the sequence's next word
+# a0: 4 KiB, a1: seed → a0: the next word of the sequence
 fill_page:
   li t2, PAGE
   add t2, t2, a0
@@ -305,7 +305,7 @@ fill_page:
   mv a0, a1
   ret
 
-# Checks the next page and fills it anew, as far as this tick's budget goes.
+# Checks the next page and fills it with the next generation, within this tick's budget.
 memory_step:
   enter
   global t0, opt_rate
@@ -342,7 +342,7 @@ memory_step:
   sd t0, H_SUM(tp)
 4: leave
 
-# Swaps two pages of the window, takes their accessed and dirty bits, and looks whether the swap is seen.
+# Swaps two pages of the window, clears their accessed and dirty bits, and checks that the swap is visible.
 paging_step:
   enter
   ld t0, H_PAGES(tp)
@@ -410,7 +410,7 @@ code_step:
   addi sp, sp, 16
   ret
 
-# Remote fences to all harts. Not while one is being stopped: OpenSBI 1.1 then waits for its answer for ever.
+# Remote fences to all harts. Not while a hart is being stopped: OpenSBI 1.1 then waits for its reply forever.
 fence_step:
   addi sp, sp, -16
   sd ra, 0(sp)
@@ -437,8 +437,8 @@ fence_step:
   li s11, 0
   fail text_fence
 
-# Once a tick, when the last one is acknowledged: an IPI to the next running hart. A mailbox holds one IPI, so that
-# no later one can hide that it was lost.
+# Once for each tick, after the last IPI was acknowledged: an IPI to the next running hart. A mailbox holds
+# one IPI, so that a later IPI cannot hide the loss of an earlier one.
 ipi_step:
   enter
   ld s0, H_TARGET(tp)
@@ -461,7 +461,7 @@ ipi_step:
   sub t2, t2, t3
   li t3, LOST_IPI
   bltu t2, t3, 3f
-  slli t0, s0, HART_SHIFT           # a hart that stopped meanwhile answers when it is back
+  slli t0, s0, HART_SHIFT           # a hart that has stopped acknowledges when it runs again
   la t1, harts
   add t0, t0, t1
   ld t0, H_STATE(t0)
@@ -487,7 +487,7 @@ ipi_step:
   ld t2, H_ID(tp)
   add t1, t1, t2
 4: lr.d.aq t2, (s2)
-  bnez t2, 3f                       # another hart's IPI is in it
+  bnez t2, 3f                       # holds another hart's IPI
   li t3, MAIL_CLAIMED
   sc.d t2, t3, (s2)
   bnez t2, 4b
@@ -522,7 +522,7 @@ mailbox:
   add s2, s2, t0
   ret
 
-# With pulse.suspend=1 a retentive suspend, with 2 a non-retentive one, from which the hart comes back by hart_entry.
+# pulse.suspend=1: a retentive suspend; 2: a non-retentive suspend, from which the hart resumes at hart_entry.
 suspend_step:
   global t0, opt_suspend
   beqz t0, 2f
@@ -541,7 +541,7 @@ suspend_step:
   fail text_suspend
 2: ret
 
-# With pulse.hotplug=N: every N ticks the next hart stops itself, and is started again.
+# pulse.hotplug=N: every N ticks the next hart stops itself and is started again.
 hotplug_step:
   enter
   global t0, opt_hotplug
@@ -549,7 +549,7 @@ hotplug_step:
   la s0, hotplug_hart
   ld s1, 0(s0)
   beqz s1, 2f
-  ld t0, H_STATE(s1)                # one is on its way down
+  ld t0, H_STATE(s1)                # a hart is stopping
   li t1, S_STOPPED
   bne t0, t1, 9f
   ld a0, H_ID(s1)
@@ -598,7 +598,7 @@ hotplug_step:
   amoswap.d.rl zero, zero, (t0)
 9: leave
 
-# The end: every hart checks all its memory once more; the boot hart waits for all, and compares the sums.
+# The end: every hart checks all its memory again; the boot hart waits for all, and compares the sums.
 park:
   csrci sstatus, SSTATUS_SIE
   rdtime s10
@@ -633,7 +633,7 @@ park:
   sd t0, H_STATE(tp)
   bnez s1, 6f
   tail finish
-6: call take_ipi                   # secondary harts answer until they are released
+6: call take_ipi                   # secondary harts acknowledge IPIs until they are released
   global t0, released
   beqz t0, 6b
   csrw sie, zero

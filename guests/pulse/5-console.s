@@ -128,7 +128,7 @@ add_counts:
   bltu t0, t1, 1b
   ret
 
-# The shared counters lie between the sum of the harts' counts before and after, less than one a hart above.
+# The shared counters lie between the sums of the harts' counts before and after; each hart may be one ahead.
 check_counts:
   enter
   call add_counts
@@ -187,7 +187,7 @@ report:
   sd zero, H_GAP(s0)
   bgeu s2, t0, 2f
   mv s2, t0
-2: rdtime t1                        # a running hart must move between reports
+2: rdtime t1                        # a running hart must advance between reports
   ld t0, H_STALL_COUNT(s0)
   sd s3, H_STALL_COUNT(s0)
   bne t0, s3, 3f
@@ -225,7 +225,7 @@ report:
   put text_ok
   leave
 
-# Boot hart, at the end: all harts parked, all IPIs acknowledged, all sums exact, all of the disk as written.
+# Boot hart, at the end: all harts parked, all IPIs acknowledged, all sums exact, all disk blocks as written.
 finish:
   la s0, harts
 1: call take_ipi
@@ -251,7 +251,7 @@ finish:
   add s0, s0, t2
   bltu s0, s1, 3b
   beq s10, s11, 4f
-  global t0, opt_hotplug            # one was sent to a hart that is stopped now
+  global t0, opt_hotplug            # one was sent to a hart that has stopped
   bnez t0, 4f
   rdtime t0
   ld t1, H_LAST(tp)
@@ -266,7 +266,7 @@ finish:
   global s10, shared_lrsc
   beq s10, s11, 6f
 5: fail text_total
-6: ld t0, H_DEADLINE(tp)            # ticks are over; the disk still needs its interrupt
+6: ld t0, H_DEADLINE(tp)            # no more ticks; the disk still needs its interrupt
   li t0, SIE_SEIE
   csrw sie, t0
   csrsi sstatus, SSTATUS_SIE
@@ -342,7 +342,7 @@ finish:
   bltu s0, t0, 9b
   li a1, 0
   li t2, 0x5555
-power_off:                          # a1: SRST reason, t2: word for the test device
+power_off:                          # a1: SRST reason, t2: value for the test device
   li a0, 0
   sbi SBI_SRST, 0
   li t0, TEST
@@ -386,7 +386,7 @@ failed:
 1: wfi
   j 1b
 
-# Commands that break something on purpose, to prove that it is noticed (s0: the letter).
+# Commands that plant a fault, to prove that it is detected (s0: the letter).
 plant:
   li t0, 'C'
   bne s0, t0, 1f

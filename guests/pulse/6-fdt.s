@@ -18,7 +18,7 @@ load_be32:                          # a0: address → a0
   srli a0, t0, 32
   ret
 
-begins:                             # a0: text, a1: NUL-terminated start → a0: 1 if so, a2: what follows in the text
+begins:                             # a0: text, a1: NUL-terminated prefix → a0: 1 if it matches, a2: rest of the text
   lbu t1, 0(a1)
   beqz t1, 1f
   lbu t0, 0(a0)
@@ -130,7 +130,7 @@ parse_options:
   la s0, options
 1: ld s1, 0(s0)                     # name
   beqz s1, 8f
-  ld s2, 8(s0)                      # where to
+  ld s2, 8(s0)                      # destination
   ld t0, 16(s0)                     # default
   sd t0, 0(s2)
   global s3, boot_args
@@ -202,18 +202,18 @@ opt_name_hotplug: .asciz "pulse.hotplug"
 .data
 .align 3
 options:                            # name, variable, default
-  .dword opt_name_mem, opt_mem, 1             # MiB a hart
-  .dword opt_name_rate, opt_rate, 0           # pages filled a tick and hart; 0: as many as can be
-  .dword opt_name_period, opt_period, 10000   # of the tick, µs
-  .dword opt_name_report, opt_report, 1000    # ms
+  .dword opt_name_mem, opt_mem, 1             # MiB for each hart
+  .dword opt_name_rate, opt_rate, 0           # pages filled in each tick by each hart; 0: no limit
+  .dword opt_name_period, opt_period, 10000   # period of the tick, µs
+  .dword opt_name_report, opt_report, 1000    # interval of reports, ms
   .dword opt_name_harts, opt_harts, MAX_HARTS
   .dword opt_name_idle, opt_idle, 0           # wait for an interrupt in each iteration
-  .dword opt_name_spin, opt_spin, 200         # turns that registers hold patterns
-  .dword opt_name_io, opt_io, 2               # disk blocks a tick; 0: as many as can be
+  .dword opt_name_spin, opt_spin, 200         # turns in which registers hold patterns
+  .dword opt_name_io, opt_io, 2               # disk blocks in each tick; 0: no limit
   .dword opt_name_blocks, opt_blocks, 64
   .dword opt_name_nodisk, opt_nodisk, 0
-  .dword opt_name_poll, opt_poll, 0           # look at the used ring without waiting for the interrupt
-  .dword opt_name_sbi_timer, opt_sbi_timer, 0 # SBI's timer though there is Sstc
+  .dword opt_name_poll, opt_poll, 0           # poll the used ring instead of waiting for the interrupt
+  .dword opt_name_sbi_timer, opt_sbi_timer, 0 # SBI's timer although the hart has Sstc
   .dword opt_name_suspend, opt_suspend, 0     # suspend each iteration: 1 retentive, 2 non-retentive
-  .dword opt_name_hotplug, opt_hotplug, 0     # ticks between harts stopped and started again
+  .dword opt_name_hotplug, opt_hotplug, 0     # ticks between stopping one hart and the next
   .dword 0

@@ -1,6 +1,6 @@
-# A virtio-blk disk over virtio-mmio, modern or legacy (virtio 1.2, sections 4.2 and 5.2): four requests in flight,
-# each reads a 4 KiB block, checks it against the generation last written, writes the next one; flushes.
-# A block: "PULSEDSK", its number, its generation, then the sequence of `fill_page`.
+# A virtio-blk disk over virtio-mmio, modern or legacy (virtio 1.2, sections 4.2 and 5.2), with four requests
+# in flight. Each reads a 4 KiB block, checks it against the generation last written, and writes the next one;
+# flushes. A block: "PULSEDSK", its number, its generation, then the sequence of `fill_page`.
 
 .equ SLOTS, 4
 .equ SLOT_SHIFT, 6
@@ -228,7 +228,7 @@ block_seed:                         # a3: generation → a1
   mul a1, a1, t1
   ret
 
-# s0, s2: slot and buffer. Nothing is known of a block that was never written.
+# s0, s2: slot and buffer. The contents of a block that was never written are unknown.
 check_block:
   addi sp, sp, -16
   sd ra, 0(sp)
@@ -262,7 +262,7 @@ check_block:
   ret
 2: fail text_disk_data
 
-# a0: slot number, whose request is done
+# a0: slot number of a completed request
 complete:
   enter
   slot_of
@@ -318,7 +318,7 @@ complete:
 5: sd zero, R_STATE(s0)
 9: leave
 
-# Takes what is done, starts what may be started, and looks for what is late.
+# Takes completed requests, starts new ones, and checks for late ones.
 disk_step:
   enter
   global t0, disk_blocks
@@ -373,7 +373,7 @@ disk_step:
   li t1, DISK_LATE
   bltu t0, t1, 8f
   fail text_disk_late
-5: global t0, disk_event            # it may just have come
+5: global t0, disk_event            # the interrupt may just have come
   bnez t0, 8f
   fail text_disk_irq
 6: global t0, stopping
@@ -393,7 +393,7 @@ disk_step:
   bltu s6, t0, 4b
 9: leave
 
-# Lets all requests end, then reads every block back.
+# Waits until all requests have completed, then reads every block back.
 disk_finish:
   enter
   global t0, disk_blocks

@@ -10,7 +10,7 @@ mail: .space MAX_HARTS << MAIL_SHIFT
 disk_slots: .space SLOTS << SLOT_SHIFT
 disk_generations: .space MAX_BLOCKS * 4
 .align 6
-shared_amo: .space 64               # each on a line of its own
+shared_amo: .space 64               # each on its own cache line
 shared_lrsc: .space 64
 shared_time: .space 64
 .macro variable name
@@ -29,7 +29,7 @@ variable released
 variable fail_lock
 variable fail_cause
 variable plant_ipi
-variable harts_lock             # held by a remote fence, or while a hart is being stopped and started
+variable harts_lock             # held during a remote fence, or while a hart is being stopped and started
 variable hotplug_hart
 variable hotplug_next
 variable hotplug_time

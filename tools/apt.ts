@@ -1,25 +1,28 @@
-// apt-get and apt-cache on a state of their own in a folder: another architecture, other suites, nothing installed.
-// The mirror and keyring are those of the machine's own apt; apt verifies the index and the packages.
+// Runs apt-get and apt-cache with separate state in a folder: another architecture, other suites, nothing
+// installed. Uses the mirror and keyring of the machine's own apt; apt verifies the index and the packages.
 import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { aptSources } from "../src/guest/apt-sources.ts";
 
 export interface Apt {
-  /** The mirror's root, without a slash at the end. */
+  /** The mirror's root without a trailing slash. */
   readonly uri: string;
   readonly keyring: string;
-  /** Where the indexes are, by apt's names. */
+  /** The folder of the indexes, with apt's file names. */
   readonly lists: string;
-  /** Where `download` and `install --download-only` put packages; the commands' working directory. */
+  /**
+   * The folder to which `download` and `install --download-only` write packages; the commands' working
+   * directory.
+   */
   readonly archives: string;
-  /** Runs `apt-get` or `apt-cache` and gives what it prints. */
+  /** Runs `apt-get` or `apt-cache` and returns its output. */
   run(command: "apt-get" | "apt-cache", ...args: string[]): string;
 }
 
 /**
- * Below `root`, which exists; `sources`: source packages are known too (their indexes are another 10 MB). Ends with
- * up-to-date indexes. Throws if the machine has no Debian mirror or no apt.
+ * State below `root`, which must exist. `sources`: load the indexes of source packages as well (another 10
+ * MB). Updates the indexes. Throws if the machine has no Debian mirror or no apt.
  */
 export async function separateApt(
   root: string,
@@ -64,7 +67,7 @@ export async function separateApt(
       cwd: archives,
       encoding: "utf8",
       maxBuffer: 2 ** 26,
-      // What apt complains of is in the error's message.
+      // The error's message includes apt's messages.
       stdio: ["ignore", "pipe", "pipe"],
     });
   run("apt-get", "update", "-q");

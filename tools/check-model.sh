@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks docs/models/vcpu-requests.pml with spin (Debian packages spin and gcc): all assertions and claims hold, no
-# invalid end state; and each planted bug is found. Prints what it did; exits non-zero on the first surprise.
+# Checks docs/models/vcpu-requests.pml with spin (Debian packages spin and gcc): all assertions and claims
+# hold, there is no invalid end state, and each planted bug is found. Prints its results; exits with 1 on the
+# first failure.
 set -euo pipefail
 model=$(cd "$(dirname "$0")/.." && pwd)/docs/models/vcpu-requests.pml
 work=$(mktemp -d)
@@ -8,14 +9,14 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 command -v spin >/dev/null || { echo "check-model: spin is not installed (Debian package spin)" >&2; exit 1; }
 
-# Two of the four other threads at a time with all claims; more at once with the assertions.
+# All claims with two of the four other threads at a time; with more threads, the assertions only.
 pairs=("-DTHREADS=3 -DCAP=3" "-DTHREADS=5" "-DTHREADS=6 -DCAP=1" "-DTHREADS=9" "-DTHREADS=12 -DCAP=1")
 all=("-DTHREADS=7 -DROUNDS=1 -DCAP=1" "-DTHREADS=13 -DROUNDS=1 -DCAP=1")
 claims=(no_lost_request no_lost_interrupt waiters_return pause_returns)
 
 # generate BUG CONFIGURATION
 generate() { spin -DBUG="$1" $2 -a "$model" >/dev/null; }
-# search PAN-OPTIONS… : prints the number of errors that pan reports, 1 if it reports none of its results
+# search PAN-OPTIONS… : prints the number of errors that pan reports, or 1 if pan reports no result
 search() { timeout 300 ./pan -m1000000 "$@" 2>&1 | sed -n 's/.*errors: \([0-9]*\).*/\1/p' | tail -n 1 | grep . || echo 1; }
 assertions() {
   gcc -O2 -DSAFETY -DNOCLAIM -DCOLLAPSE -o pan pan.c
@@ -28,7 +29,7 @@ claims() {
   echo "$errors"
 }
 
-# errors BUG: of the pairs, until the first that has any
+# errors BUG: the errors of the first pair that has any
 errors() {
   local pair n=0
   for pair in "${pairs[@]}"; do

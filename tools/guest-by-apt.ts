@@ -1,6 +1,6 @@
-// The Debian guest for CI, where only apt-get and npm may reach out: apt-get fetches the archive's signed index and
-// the packages into a directory laid out like a mirror, which is served on loopback to `fetchDebianGuest`.
-// The index is verified again on the way. Usage: node tools/guest-by-apt.ts
+// The Debian guest for CI, where only apt-get and npm have network access: apt-get fetches the archive's
+// signed index and the packages into a directory with a mirror's layout, which is served on loopback to
+// `fetchDebianGuest`. That verifies the index again. Usage: node tools/guest-by-apt.ts
 import { createReadStream } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -26,7 +26,7 @@ try {
     await mkdir(join(mirror, dirname(path)), { recursive: true });
     await copyFile(join(lists, name), join(mirror, path));
   }
-  // The kernel's package proper is what the meta package depends on.
+  // The kernel package is the dependency of the meta package.
   const kernel = /^Depends: (linux-image-\S+)/m.exec(run("apt-cache", "show", "linux-image-riscv64"))?.[1];
   if (kernel === undefined) throw new Error("linux-image-riscv64 depends on no kernel");
   const wanted = [...PACKAGES, kernel];

@@ -1,6 +1,7 @@
-// Records `wherry demo` as docs/demo.svg: runs it on a terminal of its own (script(1)), types some commands at the moved
-// guest's shell, and renders what came out. `node tools/record-demo.ts [--cast FILE] [--replay FILE]`: `--cast` keeps the
-// recording (asciicast v2), `--replay` renders one again. What is shown is real output; long pauses are shortened.
+// Records `wherry demo` as docs/demo.svg: runs it on a terminal of its own (script(1)), types some commands
+// at the moved guest's shell, and renders the output. `node tools/record-demo.ts [--cast FILE] [--replay
+// FILE]`: `--cast` keeps the recording (asciicast v2), `--replay` renders an existing one. Shows real output;
+// long pauses are shortened.
 import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import { type OutputEvent, terminalSvg } from "./terminal-svg.ts";
 const ROOT = join(import.meta.dirname, "..");
 const COLUMNS = 120;
 const COMMANDS = ["uname -a", "nproc", "cat /proc/uptime"];
-// The shell asks for the cursor's position after its prompt.
+// The shell queries the cursor position after its prompt.
 // oxlint-disable-next-line no-control-regex -- so an escape sequence may follow
 const PROMPT = /wherry:\S*# (?:\x1b\[6n)?$/;
 const LIMIT_MS = 15 * 60_000;

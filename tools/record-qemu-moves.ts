@@ -1,6 +1,7 @@
-// Records docs/qemu.md's session: Debian starts in the newest QEMU of Debian's backports, moves to Wherry while it works,
-// is asked what happened, and moves back. What is shown is what the programs and the guest printed, in this order; the
-// commands are the ones that ran, with the files' folders left out. `node tools/record-qemu-moves.ts > FILE`.
+// Records the session in docs/qemu.md: Debian starts in the newest QEMU of Debian's backports, moves to
+// Wherry while it works, shows the effect, and moves back. The record has the output of the programs and the
+// guest in this order, and the commands that ran without the folders of files. `node
+// tools/record-qemu-moves.ts > FILE`.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -26,7 +27,7 @@ process.on("exit", () => {
 const at = (name: string) => join(directory, name);
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
-/** A command line as a reader would type it: no folders, broken before options where it is long. */
+/** A command line as a reader would type it: without folders, and if long, broken before options. */
 function shown(words: readonly string[]): string {
   const lines = [""];
   for (const word of words.map((w) => w.replaceAll(`${directory}/`, "").replace(/^\/.*\//, ""))) {
@@ -71,7 +72,7 @@ class Console {
       () => what.test(this.text) || undefined,
     );
   }
-  /** Types a line, waits for what it prints, and shows both. */
+  /** Types a line, waits for its output, and shows both. */
   async type(line: string, end: RegExp): Promise<void> {
     this.text = "";
     this.#socket.write(`${line}\r`);
@@ -79,7 +80,7 @@ class Console {
     this.show();
   }
   show(): void {
-    // The shell asks for the cursor's position before its prompt.
+    // The shell queries the cursor position before its prompt.
     const text = this.text.replaceAll("\x1b[6n", "").replaceAll("\r", "").trim();
     for (const line of text === "" ? [] : text.split("\n")) say(`guest| ${line}`.trimEnd());
     this.text = "";

@@ -1,8 +1,9 @@
-// Dumps every state schema to test/schema-dump.json, which is committed: what saved states look like.
-//   node tools/schema-dump.ts --check   it is up to date, and states of the last release still load (schema-rule.ts)
-//   node tools/schema-dump.ts --write   bring it up to date; refused if states saved before would not load
-// A module that defines a state is found by its text, so none is forgotten. Before the first release a change
-// that breaks the rule is made by deleting the dump and writing it again.
+// Dumps every state schema to test/schema-dump.json, the committed record of the format of saved states.
+//   node tools/schema-dump.ts --check   the dump is up to date, and states of the last release load
+// (schema-rule.ts)
+//   node tools/schema-dump.ts --write   updates the dump; refuses if existing saved states would not load
+// A text search finds the modules that define a state, so that none is missing. Before the first release, a
+// change that breaks the rule is made by deleting the dump and writing it again.
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,14 +17,15 @@ import { schemaViolations } from "./schema-rule.ts";
 const ROOT = join(import.meta.dirname, "..");
 const DUMP = "test/schema-dump.json";
 
-/** Definitions that virtio's core makes anew for each device: they are in the dump as parts of the devices'. */
+/** Definitions that the virtio core makes for each device: the dump has them as parts of the devices. */
 const MADE_FOR_DEVICES = ["virtio", "virtio_mmio"];
-/** A layout of shared memory, never on a wire: what a stream has of a hart is `cpu`. */
+/** A layout of shared memory, never saved: a stream holds a hart's state in the section `cpu`. */
 const NEVER_SAVED = ["riscv_hart"];
 
 /**
- * Schemas of all definitions under src, sorted by name; a virtio device's under the device's name. Throws
- * if two of one name differ, or if a definition or a virtio device in the sources was not met.
+ * The schemas of all definitions under src, sorted by name; a virtio device's schema has the device's name.
+ * Throws if two schemas of one name differ, or if a definition or virtio device in the sources was not
+ * loaded.
  */
 export async function allSchemas(): Promise<StateSchema[]> {
   const src = join(ROOT, "src");
@@ -60,7 +62,7 @@ const parse = (text: string): StateSchema[] => JSON.parse(text) as StateSchema[]
 const print = (schemas: readonly StateSchema[]): string =>
   `[\n${schemas.map((schema) => JSON.stringify(schema)).join(",\n")}\n]\n`;
 
-/** The dump of the last release (git tag v…), or [] before the first. */
+/** The dump of the last release (git tag v…); [] before the first release. */
 function released(): StateSchema[] {
   const git = (...args: string[]): string =>
     execFileSync("git", args, { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
@@ -72,7 +74,7 @@ function released(): StateSchema[] {
   }
 }
 
-/** What is wrong with `schemas` where `committed` is the dump in the work tree; one line each. */
+/** The problems of `schemas`, one line each; `committed` is the dump in the work tree. */
 export function dumpProblems(schemas: readonly StateSchema[], committed: readonly StateSchema[]): string[] {
   const broken = [...schemaViolations(committed, schemas), ...schemaViolations(released(), schemas)];
   if (broken.length > 0) return [...new Set(broken)];

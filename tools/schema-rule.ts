@@ -1,9 +1,9 @@
-// The rule that keeps saved state loadable: what may change between two dumps of all schemas.
-// Bytes that an accepted version reads must stay what they were; growth needs a higher version with
-// `since`, or a subsection. Says nothing of what values mean.
+// The rule that keeps saved state loadable: which changes are allowed between two dumps of all schemas. The
+// bytes of a version that is still accepted must not change; growth needs a higher version with `since`, or a
+// subsection. The meaning of values is not checked.
 import type { FieldSchema, StateSchema } from "../src/state/schema.ts";
 
-/** One line for each change that would break states saved before it, saying what to do instead. */
+/** One line for each change that breaks the loading of older states, with what to do instead. */
 export function schemaViolations(before: readonly StateSchema[], after: readonly StateSchema[]): string[] {
   return before.flatMap((old) => {
     const now = after.find(({ name }) => name === old.name);
@@ -49,7 +49,7 @@ function changed(old: StateSchema, now: StateSchema): string[] {
   return found;
 }
 
-/** What decides which bytes a field takes. */
+/** The properties that determine the bytes of a field. */
 function shape({ type, size, count, since, conditional, struct }: FieldSchema): unknown {
   return [type === "unused_buffer" ? "buffer" : type, size, count, since, conditional, struct];
 }

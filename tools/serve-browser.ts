@@ -1,6 +1,6 @@
-// Serves the browser page on loopback, with a guest to boot: pulse, Debian (`--debian`), or `--kernel FILE [--initrd FILE]
-// [--append TEXT]` as `wherry run` takes them; `--port N` for another port than 8080. Sends the headers that cross-origin
-// isolation needs: without them a browser gives a page no shared memory.
+// Serves the browser page on loopback, with a guest to boot: pulse, Debian (`--debian`), or `--kernel FILE
+// [--initrd FILE] [--append TEXT]` as for `wherry run`; `--port N` overrides port 8080. Sends the headers for
+// cross-origin isolation, without which a browser gives a page no shared memory.
 import { access, constants, readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -31,19 +31,19 @@ const HEADERS = {
 };
 
 export interface BrowserServer {
-  /** Of the page, such as `http://127.0.0.1:8080/`. */
+  /** The URL of the page, such as `http://127.0.0.1:8080/`. */
   readonly url: string;
   close(): Promise<void>;
 }
 
 export interface BrowserServerOptions {
-  /** Default: any free one. */
+  /** Default: any free port. */
   readonly port?: number;
   /** More files, served as /guests/NAME. */
   readonly guests?: Readonly<Record<string, string>>;
 }
 
-/** Builds pulse and serves what `tsc -b` has built. */
+/** Builds pulse and serves the output of `tsc -b`. */
 export async function serveBrowser(options: BrowserServerOptions = {}): Promise<BrowserServer> {
   const pulse = await buildPulse();
   const guests = new Map(Object.entries(options.guests ?? {}));
@@ -77,7 +77,7 @@ export async function serveBrowser(options: BrowserServerOptions = {}): Promise<
   };
 }
 
-/** `path` begins with a slash and has no `..`: URL and normalize have seen to that. */
+/** `path` begins with a slash and has no `..`, which URL and normalize ensure. */
 async function answer(
   path: string,
   pulse: Uint8Array,
@@ -96,7 +96,7 @@ function portOf(text: string): number {
   throw new WherryError("browser.port", `--port ${text}: expected a number up to 65535`);
 }
 
-/** Serves until the process is ended. */
+/** Serves until the process ends. */
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({

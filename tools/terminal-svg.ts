@@ -1,8 +1,8 @@
-// A terminal recording as one animated SVG: no scripts, no fonts, no references to other files. Each line has versions,
-// and CSS shows each of them at its time. Understands what our programs write: CR, LF, backspace, cursor column and row,
-// erase, wrapping on and off; colours and everything else are left out.
+// A terminal recording as one animated SVG without scripts, fonts, or references to other files. Each line
+// has versions, and CSS shows each version at its time. Supports the output of our programs: CR, LF,
+// backspace, cursor column and row, erase, wrapping on and off. Left out: colours and all other sequences.
 
-/** Output of a terminal: seconds since the start, and what was written. */
+/** Output of a terminal: seconds since the start, and the text. */
 export interface OutputEvent {
   readonly atSeconds: number;
   readonly text: string;
@@ -23,13 +23,13 @@ const LINE_HEIGHT = 18;
 const MARGIN = 16;
 const TITLE_HEIGHT = 30;
 
-/** A line that changes more often than this, such as a progress bar, is shown at so many of its states. */
+/** The maximum number of versions shown for a line that changes often, such as a progress bar. */
 const MAX_VERSIONS = 12;
 
-/** No pause is longer; a caption should say so. */
+/** Longer pauses are shortened to this; a caption should say so. */
 const LONGEST_PAUSE_SECONDS = 1.2;
 
-/** Renders events, oldest first, on a terminal with so many columns. */
+/** Renders events, oldest first, on a terminal with `columns` columns. */
 export function terminalSvg(events: readonly OutputEvent[], columns: number, title: string): string {
   const lines = screen(shortenPauses(events), columns);
   const width = Math.ceil(columns * CHAR_WIDTH + 2 * MARGIN);
@@ -56,7 +56,7 @@ export function terminalSvg(events: readonly OutputEvent[], columns: number, tit
     `<title>${escape(title)}</title>`,
     "<style>",
     `text{font:${FONT_SIZE}px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:#d8dee9;white-space:pre}`,
-    // What is not animated shows the end: the last version of each line.
+    // Without animation, the last version of each line is shown.
     ".past{visibility:hidden}@keyframes h{from,to{visibility:hidden}}@keyframes v{from,to{visibility:visible}}",
     "@media (prefers-reduced-motion){text{animation:none!important}}",
     "</style>",
@@ -83,7 +83,7 @@ function shortenPauses(events: readonly OutputEvent[]): OutputEvent[] {
   });
 }
 
-/** The versions that are shown: all, or some evenly spread ones and always the last. */
+/** The versions to show: all, or a selection spread evenly that includes the last one. */
 function thin(versions: readonly Version[]): Version[] {
   if (versions.length <= MAX_VERSIONS) return [...versions];
   const step = (versions.length - 1) / (MAX_VERSIONS - 1);
@@ -92,7 +92,7 @@ function thin(versions: readonly Version[]): Version[] {
   );
 }
 
-/** An escape sequence that was read in two pieces belongs to the later one. */
+/** An escape sequence that was read in two pieces is moved to the later event. */
 function wholeSequences(events: readonly OutputEvent[]): OutputEvent[] {
   let rest = "";
   return events.map(({ atSeconds, text }) => {
@@ -103,7 +103,7 @@ function wholeSequences(events: readonly OutputEvent[]): OutputEvent[] {
   });
 }
 
-/** Writes the events on a sheet that is long enough never to scroll. */
+/** Writes the events to a screen that is long enough never to scroll. */
 function screen(events: readonly OutputEvent[], columns: number): Line[] {
   const rows: string[][] = [[]];
   const lines: Line[] = [{ versions: [] }];
@@ -160,7 +160,7 @@ function screen(events: readonly OutputEvent[], columns: number): Line[] {
 }
 
 /** CSI sequences, with parameters and final byte; OSC and other escapes; characters. */
-// oxlint-disable-next-line no-control-regex -- escape sequences are what it is for
+// oxlint-disable-next-line no-control-regex -- matches escape sequences
 const TOKENS = /\x1b(\[)([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^[\]]|./gsu;
 
 function escape(text: string): string {

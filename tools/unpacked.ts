@@ -1,7 +1,8 @@
-// Debian packages with all they depend on, unpacked into a folder, as debootstrap unpacks its first stage: programs
-// for a guest, the same for this host, and QEMUs of other releases than the machine's own. apt fetches and verifies
-// them; nothing is installed and no maintainer script runs. Kept in the user's cache until that is removed.
-//   node tools/unpacked.ts      fetches every QEMU that the checks use (CI does this once, early)
+// Debian packages with all dependencies, unpacked into a folder, like the first stage of debootstrap:
+// programs for a guest, the same programs for this host, and releases of QEMU other than the machine's own.
+// apt fetches and verifies them; nothing is installed and no maintainer script runs. Kept in the user's
+// cache.
+//   node tools/unpacked.ts      fetches every QEMU that the checks use (CI runs this once, early)
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -11,7 +12,7 @@ import { defaultCache } from "../src/guest/debian-guest.ts";
 import { DEFAULT_SUITE } from "../src/guest/debian-suite.ts";
 import { separateApt } from "./apt.ts";
 
-/** Where everything is that was fetched, and what the bench builds of it: per user, outside the tree. */
+/** The folder for everything fetched and for what the bench builds of it: per user, outside the tree. */
 export const cache: string = join(defaultCache(), "bench");
 
 export const exists = (path: string): Promise<boolean> =>
@@ -21,15 +22,15 @@ export const exists = (path: string): Promise<boolean> =>
   );
 
 export interface Packages {
-  /** First part of the folder's name; the rest comes from architecture and packages, not from the suite. */
+  /** First part of the folder's name; the rest depends on architecture and packages, not on the suite. */
   readonly name: string;
   readonly architecture: string;
   readonly packages: readonly string[];
-  /** Debian's suite; of backports its base suite is used too. Default: the guest's. */
+  /** Debian's suite; for backports, its base suite is used as well. Default: the guest's. */
   readonly suite?: string;
 }
 
-/** The folder with `packages` and their dependencies; fetched if it is not there yet. Throws if apt cannot. */
+/** The folder with `packages` and their dependencies; fetches them if missing. Throws if apt cannot. */
 export async function unpacked(wanted: Packages): Promise<string> {
   const { name, architecture, packages, suite = DEFAULT_SUITE } = wanted;
   const key = createHash("sha256")
@@ -38,7 +39,7 @@ export async function unpacked(wanted: Packages): Promise<string> {
     .slice(0, 8);
   const folder = join(cache, `${name}-${architecture}-${key}`);
   if (await exists(folder)) return folder;
-  // Not on stdout: the output of some callers is a list.
+  // On stderr: some callers print a list on stdout.
   console.error(`fetching ${suite}'s ${packages.join(", ")} for ${architecture} into ${folder}`);
   await mkdir(cache, { recursive: true });
   const root = await mkdtemp(join(cache, "apt-"));
@@ -62,10 +63,10 @@ export async function unpacked(wanted: Packages): Promise<string> {
   return folder;
 }
 
-/** Where Debian's packages have libraries; before trixie some are outside of usr. */
+/** The library directories of Debian's packages; before trixie some are outside usr. */
 const LIBRARIES = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
-/** A program of a folder for this host, by the folder's own dynamic linker and libraries. */
+/** Runs a program of a folder on this host, with the folder's own dynamic linker and libraries. */
 export function hosted(folder: string, program: string): string[] {
   const libraries = LIBRARIES.map((path) => join(folder, path));
   const linkers = libraries.map((path) => join(path, "ld-linux-x86-64.so.2"));
@@ -87,7 +88,7 @@ const SUITE: Record<QemuRelease, string> = {
 };
 const OTHER_TARGETS = ["qemu-system-x86", "qemu-system-arm", "qemu-system-ppc"];
 const EFI = "qemu-efi-aarch64";
-/** Below a folder's root: QEMU's own firmware, SeaBIOS, option ROMs. */
+/** Firmware directories below a folder's root: QEMU's own, SeaBIOS, option ROMs. */
 const FIRMWARE = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
 const MODULES = "usr/lib/x86_64-linux-gnu/qemu";
@@ -97,7 +98,7 @@ function folderOf(release: QemuRelease, target: QemuTarget): Promise<string> {
   const riscv = old ? "qemu-system-misc" : "qemu-system-riscv";
   const others = [...OTHER_TARGETS, old ? "qemu-system-misc" : "qemu-system-s390x", EFI];
   return unpacked({
-    // The newest one's name is what the bench has always called it.
+    // The name of the newest one has no release, for the bench.
     name: release === "11.1" ? "qemu" : `qemu-${release}`,
     architecture: "amd64",
     packages: target === "riscv64" ? [riscv] : others,
@@ -116,8 +117,8 @@ function releaseOf(command: readonly string[]): string | undefined {
 }
 
 /**
- * Where a folder's QEMU has its modules. It would look for those that are missing there among the machine's own, which
- * are of another release, and die of them: empty files stand in for these.
+ * The directory of the modules of a folder's QEMU. QEMU would take missing modules from the machine's own
+ * QEMU of another release and crash: empty files replace them.
  */
 async function ownModules(folder: string): Promise<string> {
   const modules = join(folder, MODULES);
@@ -130,8 +131,8 @@ async function ownModules(folder: string): Promise<string> {
 }
 
 /**
- * QEMU's command with arguments that come before all others: the machine's own if it is of that release, else
- * Debian's packages in the cache, fetched if need be. Throws if neither can be had.
+ * QEMU's command with the arguments that precede all others: the machine's own QEMU if it has that release,
+ * otherwise Debian's packages in the cache, fetched if needed. Throws if neither is available.
  */
 export async function qemu(release: QemuRelease, target: QemuTarget): Promise<string[]> {
   const program = `qemu-system-${target}`;
@@ -153,7 +154,7 @@ export async function qemu(release: QemuRelease, target: QemuTarget): Promise<st
   ];
 }
 
-/** Path of a firmware file of the packages that come with `release`, such as `usr/share/AAVMF/AAVMF_CODE.fd`. */
+/** The path of a firmware file in the packages of `release`, such as `usr/share/AAVMF/AAVMF_CODE.fd`. */
 export async function qemuFile(release: QemuRelease, target: QemuTarget, path: string): Promise<string> {
   return join(await folderOf(release, target), path);
 }

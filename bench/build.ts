@@ -1,5 +1,6 @@
-// The bench's part of the guest: bench/programs compiled for RISC-V and for this host, and an initramfs of the Debian
-// guest with it and, where wanted, Debian's packages below /debian. Compiled programs are cached by their sources.
+// Builds the bench's part of the guest: bench/programs compiled for RISC-V and for this host, and an
+// initramfs of the Debian guest with it and optionally Debian's packages below /debian. Compiled programs are
+// cached by their sources.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, readlink, rename, writeFile } from "node:fs/promises";
@@ -9,7 +10,7 @@ import { type CpioEntry, cpio } from "../src/guest/cpio.ts";
 import { cache, exists } from "../tools/unpacked.ts";
 
 const SOURCES = fileURLToPath(new URL("./programs/", import.meta.url));
-/** Contraction would make other sums where the host has no fused multiply-add. */
+/** Contraction would change results on a host without fused multiply-add. */
 const FLAGS = ["-O2", "-static", "-pthread", "-ffp-contract=off", "-Wall", "-Werror"];
 const DATA_BYTES = 2 ** 20;
 
@@ -21,7 +22,7 @@ function compilerVersion(compiler: string, debian: string): string {
   }
 }
 
-/** `wbench`, by a compiler of the Debian packages `debian`. */
+/** Compiles `wbench` with a compiler of the Debian packages `debian`. */
 async function compile(compiler: string, debian: string, name: string): Promise<string> {
   const files = (await readdir(SOURCES)).toSorted();
   const hash = createHash("sha256").update([compilerVersion(compiler, debian), ...FLAGS].join("\n"));
@@ -40,7 +41,7 @@ export const compileNative = (): Promise<string> => compile("gcc", "gcc libc6-de
 export const compileGuest = (): Promise<string> =>
   compile("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu libc6-dev-riscv64-cross", "wbench-riscv64");
 
-/** What gzip and xz compress: words of a small vocabulary, the same bytes each time. */
+/** The input of gzip and xz: words of a small vocabulary, the same bytes each time. */
 export function dataFile(): Buffer {
   let state = 1;
   const random = (below: number): number => {
@@ -56,7 +57,7 @@ export function dataFile(): Buffer {
   return Buffer.from(text.slice(0, DATA_BYTES));
 }
 
-/** What of a package's files the programs need. */
+/** True for files of a package that the programs need. */
 const isNeeded = (path: string): boolean =>
   /^usr\/(bin|lib)(\/|$)/.test(path) && !/\/(gconv|engines-3|__pycache__)(\/|$)/.test(path);
 
@@ -84,8 +85,8 @@ async function tree(folder: string, under: string, below: string): Promise<CpioE
 }
 
 /**
- * Writes to `path` the guest's initramfs with `wbench`, and with the packages of the folder `packages` for chroot to
- * /debian. Linux unpacks archives one after the other.
+ * Writes the guest's initramfs with `wbench` to `path`; the folder `packages`, if given, becomes /debian, for
+ * chroot. Linux unpacks archives one after the other.
  */
 export async function writeInitramfs(
   path: string,

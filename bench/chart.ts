@@ -1,4 +1,5 @@
-// The bench as an SVG bar chart: Wherry's speed over the rival QEMU's, program by program, on a logarithmic scale.
+// The bench as an SVG bar chart: the ratio of Wherry's speed to QEMU's for each program, on a logarithmic
+// scale.
 import { type Figures, meanSpeed, rival, speedOf, taken, WHERRY } from "./figures.ts";
 
 const WIDTH = 720;
@@ -20,7 +21,7 @@ const STYLE = `
 const escape = (text: string): string =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** An SVG document. Programs that either side has not run are left out. Throws if no QEMU ran. */
+/** An SVG document. Programs that either side has not run are omitted. Throws if no QEMU ran. */
 export function chart(figures: Figures): string {
   const qemu = rival(figures);
   if (qemu === undefined) throw new Error("a chart needs a QEMU to compare with");

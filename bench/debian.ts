@@ -1,5 +1,5 @@
-// The Debian packages that the bench runs: the guest's programs (riscv64), the same ones for this host, and a newer
-// QEMU.
+// The Debian packages for the bench: the guest's programs (riscv64), the same programs for this host, and a
+// newer QEMU.
 import { needX64, qemu, unpacked } from "../tools/unpacked.ts";
 
 const PROGRAM_PACKAGES = ["gzip", "xz-utils", "openssl", "python3.13-minimal"];
@@ -14,5 +14,5 @@ export async function hostPrograms(): Promise<string> {
   return programs("amd64");
 }
 
-/** The newest QEMU of the backports: its command with arguments that come before all others. */
+/** The newest QEMU of the backports: its command with the arguments that precede all others. */
 export const newQemu = (): Promise<string[]> => qemu("11.1", "riscv64");

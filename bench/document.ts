@@ -1,10 +1,11 @@
-// docs/benchmarks.md has a section for each bench, between comments that name it; each bench writes only its own.
+// docs/benchmarks.md has a section for each bench between comments with its name; each bench writes only its
+// own section.
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 
 const DOCUMENT = fileURLToPath(new URL("../docs/benchmarks.md", import.meta.url));
 
-/** Replaces what is between `<!-- NAME -->` and `<!-- end of NAME -->`. */
+/** Replaces the text between `<!-- NAME -->` and `<!-- end of NAME -->`. */
 export async function writeSection(name: string, text: string): Promise<void> {
   const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`];
   const document = await readFile(DOCUMENT, "utf8");

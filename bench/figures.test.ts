@@ -1,4 +1,4 @@
-// The arithmetic and the text of the bench's figures, and that its chart and its table have what was measured.
+// The arithmetic and text of the bench's figures, and the contents of its chart and table.
 import { describe, expect, it } from "vitest";
 import { chart } from "./chart.ts";
 import {
@@ -56,7 +56,7 @@ describe("figures", () => {
     expect(geometricMean([0.5, 2, 8])).toBeCloseTo(2);
   });
 
-  it("compares with the last QEMU, by medians, and leaves failures out", () => {
+  it("compares medians with the last QEMU, and omits failures", () => {
     expect(rival(figures)).toBe("QEMU 11.1");
     expect(speedOf({ a: [1, 2, 9], b: [4] }, "a", "b")).toBe(2);
     expect(speedOf({ a: [1] }, "a", "b")).toBeUndefined();
@@ -65,7 +65,7 @@ describe("figures", () => {
     expect(meanSpeed({ ...figures, clock: "cpu" }, 1, "QEMU 11.1")).toEqual({ mean: 0.5, count: 2 });
   });
 
-  it("reports each program with ratios, what failed and why, boots and memory", () => {
+  it("reports each program with ratios, failures with their reasons, boots and memory", () => {
     const text = report(figures);
     expect(text).toMatch(/\| fast +\|.*2\.000 s \(1\.000–4\.000\).*\| +2\.00× \| +10\.00× \|/);
     expect(text).toMatch(/\| broken .*FAILED/);
@@ -76,7 +76,7 @@ describe("figures", () => {
     expect(report({ ...figures, columns: ["Wherry"] })).not.toContain("÷ QEMU");
   });
 
-  it("says where the time of a counted run went", () => {
+  it("reports the profile of a counted run", () => {
     const hart = {
       "cpu-index": 0,
       instructions: 2e9,
@@ -107,14 +107,14 @@ describe("figures", () => {
 describe("programs", () => {
   const program = (name: string): Program => PROGRAMS.find((each) => each.name === name) as Program;
 
-  it("are started in the guest and on the host", () => {
+  it("have commands for the guest and for the host", () => {
     expect(guestCommand(program("fib"), 1 / 1000)).toBe("wbench fib 1");
     expect(guestCommand(program("gzip"), 1)).toMatch(/^wbench run gzip chroot \/debian 'gzip' .* \/data$/);
     expect(hostCommand(program("gzip"), 1, { wbench: "w", packages: undefined, data: "d" })).toBeUndefined();
     expect(hostCommand(program("gzip"), 1, { wbench: "w", packages: "/p", data: "d" })?.at(-1)).toBe("d");
   });
 
-  it("give time and checksum, openssl a rate", () => {
+  it("print time and checksum, openssl a rate", () => {
     const line = "noise\nfib 1500 00000000000000ff 1400\n";
     const [nanoseconds, checksum] = [1500, "00000000000000ff"];
     expect(parseResult(program("fib"), line)).toEqual({ nanoseconds, checksum, cpuNanoseconds: 1400 });

@@ -1,25 +1,25 @@
-// What the bench has measured, its medians and ratios, and how they read as text.
+// The figures measured by the bench, their medians and ratios, and their text.
 
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
 
 export interface ProgramFigures {
   readonly name: string;
   readonly harts: number;
-  /** Nanoseconds, by column. A column without samples has failed or does not have the program. */
+  /** Nanoseconds by column. A column without samples has failed, or lacks the program. */
   readonly samples: Record<string, number[]>;
-  /** Nanoseconds of the processes' processor time, by column. */
+  /** Processor time of the processes in nanoseconds, by column. */
   readonly cpu: Record<string, number[]>;
-  /** Where Wherry's time went in one more run, if asked for. */
+  /** The profile of one more run under Wherry, if requested. */
   perf?: PerfInfo;
-  /** Why, by column. */
+  /** Reasons of failures, by column. */
   readonly failures: Record<string, string>;
 }
 
 export interface BootFigures {
   readonly harts: number;
-  /** Seconds, by column. */
+  /** Seconds by column. */
   readonly samples: Record<string, number[]>;
-  /** Seconds of the processes' processor time. */
+  /** Processor time of the processes in seconds. */
   readonly cpu: Record<string, number[]>;
 }
 
@@ -35,10 +35,10 @@ export interface Figures {
   readonly host: string;
   readonly guest: string;
   readonly engine: string;
-  /** What is compared: the programs' own clock, or the processor time of the processes. */
+  /** The quantity compared: the programs' own clock, or the processor time of the processes. */
   readonly clock: "guest" | "cpu";
   readonly rounds: number;
-  /** The monitors, Wherry last, the rival to beat before it. */
+  /** The monitors: Wherry last, before it the QEMU to compare with. */
   readonly columns: readonly string[];
   readonly programs: readonly ProgramFigures[];
   readonly boots: readonly BootFigures[];
@@ -67,17 +67,17 @@ export function show({ median, low, high }: Spread, digits: number, unit: string
   return `${median.toFixed(digits)} ${unit}${range}`;
 }
 
-/** The samples that count. */
+/** The samples of the selected clock. */
 export const taken = (
   { clock }: Figures,
   { samples, cpu }: ProgramFigures | BootFigures,
 ): Record<string, number[]> => (clock === "cpu" ? cpu : samples);
 
-/** The QEMU that counts, if any ran. */
+/** The QEMU to compare with, if any ran. */
 export const rival = (figures: Figures): string | undefined =>
   figures.columns.filter((column) => column !== WHERRY).at(-1);
 
-/** How many times faster `column` was than `other`; undefined where either has no samples. */
+/** The ratio of the speed of `column` to that of `other`; undefined if either has no samples. */
 export function speedOf(
   samples: Record<string, readonly number[]>,
   column: string,
@@ -91,7 +91,10 @@ export function speedOf(
 export const geometricMean = (values: readonly number[]): number =>
   Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 
-/** Geometric mean of Wherry's speed over `other`'s, of the programs on so many harts, with how many they are. */
+/**
+ * The geometric mean of the ratio of Wherry's speed to `other`'s, over the programs for `harts` harts, and
+ * their number.
+ */
 export function meanSpeed(figures: Figures, harts: number, other: string): { mean: number; count: number } {
   const speeds = figures.programs
     .filter((program) => program.harts === harts)
@@ -100,7 +103,7 @@ export function meanSpeed(figures: Figures, harts: number, other: string): { mea
   return { mean: geometricMean(speeds), count: speeds.length };
 }
 
-/** A Markdown table whose columns also line up as plain text. */
+/** A Markdown table whose columns are aligned as plain text too. */
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const widths = head.map((cell, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? cell).length)));
   const line = (cells: readonly string[]): string =>
@@ -161,7 +164,7 @@ function programLines(figures: Figures): string[] {
     if (!one?.length || !two?.length) return [];
     return [`${column} ${((2 * spread(one).median) / spread(two).median).toFixed(2)}×`];
   });
-  // Processor time does not show how much work ran in parallel.
+  // Processor time does not show how much work was concurrent.
   if (scaling.length > 0 && figures.clock === "guest")
     lines.push("", `Throughput of two busy harts, relative to one: ${scaling.join(", ")}.`);
   const failed = programs.flatMap(({ name, failures }) =>
@@ -171,7 +174,7 @@ function programLines(figures: Figures): string[] {
   return lines;
 }
 
-/** One line a program: the harts' own time by activity, the largest first. */
+/** One line for each program: the harts' time by activity, largest first. */
 function perfLines({ programs }: Figures): string[] {
   const rows = programs.flatMap(({ name, perf }) => {
     if (perf === undefined) return [];
@@ -237,7 +240,7 @@ function memoryLines({ memory }: Figures): string[] {
   );
 }
 
-/** The whole report, as Markdown that is readable as plain text. */
+/** All figures, as Markdown that is readable as text. */
 export function report(figures: Figures): string {
   const lines = [
     `Medians of ${figures.rounds} round${figures.rounds === 1 ? "" : "s"} (lowest–highest). The monitors take turns for each program;`,

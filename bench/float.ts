@@ -1,5 +1,5 @@
-// Speed of F, D and Zfh: loops assembled by hand, on one hart in M-mode, in both engines. Figures are CPU time: ns for an
-// iteration, and for each of its float instructions (loads and stores not counted).
+// Speed of F, D and Zfh: hand-assembled loops on one hart in M-mode, in both engines. Figures are CPU time:
+// ns for each iteration, and for each of its floating-point instructions (loads and stores not counted).
 // npm run bench:float [-- --only WORD]
 import { parseArgs } from "node:util";
 import { configureV8 } from "../src/node/node-runtime.ts";
@@ -15,12 +15,15 @@ const fld = (frd: number, imm: number): number => asm("fld", { frd, rs1: 5, imm 
 const fsd = (frs2: number, imm: number): number => asm("fsd", { frs2, rs1: 5, imm });
 const flw = (frd: number, imm: number): number => asm("flw", { frd, rs1: 5, imm });
 
-/** x10 counts down, x11 is a buffer of doubles, x12 of floats; x5 walks through one, results go behind it. */
+/**
+ * x10 counts down, x11 is a buffer of doubles, x12 of floats; x5 walks through one of them; results are
+ * stored after it.
+ */
 interface Loop {
   readonly body: readonly number[];
-  /** Numbers in the buffers and in f0 to f31; default: without a pattern, of the order of 1. */
+  /** Values in the buffers and in f0 to f31. Default: arbitrary values of the order of 1. */
   readonly value?: (n: number) => number;
-  /** fcsr before. Default: NX has accrued. */
+  /** The initial fcsr. Default: NX is set. */
   readonly fcsr?: bigint;
 }
 const walk = (base: number): number[] => [i("andi", 5, 10, 0x7e0), asm("add", { rd: 5, rs1: 5, rs2: base })];
@@ -88,7 +91,7 @@ const loops: Record<string, Loop> = {
       r("fadd.d", 7, 3, 4),
       asm("flt.d", { rd: 6, frs1: 7, frs2: 10 }),
     ],
-    // A point of the set: z stays small.
+    // A point of the set, so that z stays small.
     value: (n) => (n === 10 ? 4 : 0.1),
   },
   "FFT butterfly": {
@@ -144,13 +147,13 @@ const loops: Record<string, Loop> = {
 const SAMPLES = 9;
 const BUFFER = RAM_BASE + 0x10000n;
 
-/** CPU time of this thread in ms: a busy machine disturbs it less than wall time. */
+/** CPU time of this thread in ms, which a busy machine disturbs less than wall time. */
 function cpuMs(): number {
   const { user, system } = process.threadCpuUsage();
   return (user + system) / 1000;
 }
 
-/** ns for an iteration. */
+/** ns for each iteration. */
 function measure(
   { body, value = (n) => 0.5 + ((n * 37) % 101) / 101, fcsr = 1n }: Loop,
   engine: "interpreter" | "translator",
@@ -187,7 +190,7 @@ function measure(
     const ms = cpuMs() - start;
     return { ms, ns: (ms * 1e6 * instructions) / Number(harness.hart.get("minstret") - before) };
   };
-  // Until the optimised code is there, and a sample takes long enough for the clock.
+  // Repeat until the code is optimised, and a sample is long enough for the clock.
   for (const end = performance.now() + 300; performance.now() < end; ) {
     if (sample().ms < 20 && budget < 2 ** 29) budget *= 2;
   }

@@ -1,4 +1,5 @@
-// Throughput of the snapshot's integrity hash against SHA-256 by OpenSSL: CPU time over 64 MiB of random bytes, best of five.
+// Throughput of the snapshot's integrity hash and of OpenSSL's SHA-256: CPU time for 64 MiB of random bytes,
+// best of five.
 //   node bench/hash.ts
 import { createHash, randomBytes } from "node:crypto";
 import { Xxh32 } from "../src/base/xxh32.ts";

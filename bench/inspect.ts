@@ -1,7 +1,8 @@
-// How fast `wherry inspect` reads RAM pages, beside plainly reading the same file with reads of the same size, and how much
-// memory that takes. The file is made in the temporary directory and removed again; it is read once before, so that it comes
-// from the page cache. Every figure is the best of three runs, in processes of their own.
-// With --check it fails where reading streams is much slower than reading, or memory grows with the stream.
+// The speed at which `wherry inspect` reads RAM pages, compared with plain reads of the same file in the same
+// size, and its memory use. The file is made in the temporary directory and removed afterwards; it is read
+// once first, so that it is in the page cache. Every figure is the best of three runs, each in its own
+// process. With --check it fails if reading streams is much slower than plain reads, or if memory grows with
+// the stream.
 //   npm run bench:inspect [-- --gib 4] [--dir DIRECTORY]; npm run check:inspect
 import { execFileSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
@@ -16,10 +17,10 @@ const PAGE = 4096;
 const GIB = 2 ** 30;
 const READ_BYTES = 4 * 1024 * 1024;
 const RUNS = 3;
-/** What --check wants: a share of the plain reading's speed, and a peak of memory. */
+/** Limits of --check: the ratio to the speed of plain reads, and peak memory. */
 const LEAST_SHARE = 0.25;
 const MOST_MIB = 200;
-/** How each way to read is called, and what it does with a page. */
+/** The ways of reading, and what each does with a page. */
 const MODES = ["plain", "inspect", "visit", "zeros"] as const;
 type Mode = (typeof MODES)[number];
 
@@ -110,7 +111,9 @@ async function child(mode: Mode, path: string): Promise<void> {
   console.log(JSON.stringify({ seconds, peakBytes: process.resourceUsage().maxRSS * 1024 }));
 }
 
-/** One block of `bytes`, every page of it whole, in parts of 50 MiB, and a small device. Gives the stream's size. */
+/**
+ * One block of `bytes` without zero pages, in parts of 50 MiB, and a small device. Returns the stream's size.
+ */
 function makeStream(path: string, bytes: number): number {
   const file = openSync(path, "w");
   const out = new ByteWriter(READ_BYTES);

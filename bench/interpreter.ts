@@ -1,5 +1,5 @@
-// Speed of the interpreter, or of the translator by the same means: guest instructions per second on loops assembled by
-// hand, one hart, M-mode.
+// Speed of the interpreter or the translator: guest instructions per second in hand-assembled loops, on one
+// hart in M-mode.
 // npm run bench:interpreter [-- --engine translator]
 import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
@@ -66,15 +66,15 @@ const { values } = parseArgs({ options: { engine: { type: "string", default: "in
 const engine = ENGINE_KINDS.find((kind) => kind === values.engine);
 if (engine === undefined) throw new Error(`--engine is ${ENGINE_KINDS.join(" or ")}`);
 
-// CPU time comes in steps of 4 ms.
+// CPU time is counted in steps of 4 ms.
 const BUDGET = engine === "translator" ? 500_000_000 : 20_000_000;
 const WARM_UP = 3;
 const SAMPLES = 15;
 
-/** CPU time of this thread in ms: a busy machine disturbs it less than wall time. */
+/** CPU time of this thread in ms, which a busy machine disturbs less than wall time. */
 const cpuMs = (): number => process.threadCpuUsage().user / 1000;
 
-/** Prints millions of guest instructions a second of CPU time. */
+/** Prints millions of guest instructions per second of CPU time. */
 function measure(name: string, body: readonly number[]): void {
   const harness = new HartHarness({ engine, exact: false });
   harness.load([...body, asm("bne", { rs1: 10, rs2: 0, imm: -4 * body.length })]);
@@ -92,7 +92,9 @@ function measure(name: string, body: readonly number[]): void {
   );
 }
 
-/** How long the engine takes from nothing, and when the optimised code takes over from the baseline. */
+/**
+ * Measures the time to build and start the engine, and the time until optimised code replaces the baseline.
+ */
 function measureStart(): void {
   const start = performance.now();
   const bytes = buildEngineModule(0x1000000, engine);

@@ -1,5 +1,6 @@
-// How soon a kick takes effect: one hart computes (pulse, without idling), this thread kicks it at random moments and
-// waits until it is outside guest mode. Wall time, so on a quiet host; the loop without a guest is printed beside it.
+// Latency of a kick: one hart computes (pulse, without idling); this thread kicks it at random moments and
+// waits until it is outside guest mode. Wall time, so run it on a quiet host; the loop's own time without a
+// guest is printed for comparison.
 //   node bench/kick.ts [--engine interpreter] [--kicks N]
 import { parseArgs } from "node:util";
 import { CharPipe } from "../src/devices/char-backend.ts";
@@ -17,7 +18,7 @@ const { values } = parseArgs({
 });
 const kicks = Number(values.kicks);
 const LIMIT_US = 100;
-/** The code is hot, translated and optimised by then. */
+/** By then the code is translated and optimised. */
 const WARM_UP_MS = 3000;
 const MAX_PAUSE_US = 200;
 
@@ -34,7 +35,7 @@ const { machine } = await createMachine(
 );
 const vcpu = new VcpuRequests((machine.vm as unknown as Vm).buffer, 0);
 
-/** Spins: a timer's resolution is a hundred times what is measured. */
+/** Spins: a timer's resolution is a hundred times the measured time. */
 function spin(us: number): void {
   for (const end = monotonicNs() + us * 1000; monotonicNs() < end; );
 }
@@ -42,7 +43,7 @@ function spin(us: number): void {
 async function sample(kick: () => void, isThere: () => boolean): Promise<string> {
   const us: number[] = [];
   while (us.length < kicks) {
-    // This thread answers the guest's exits, too.
+    // This thread also handles the guest's exits.
     await new Promise(setImmediate);
     spin(Math.random() * MAX_PAUSE_US);
     if (!isThere()) continue;

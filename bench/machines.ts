@@ -1,5 +1,6 @@
-// The rivals: a machine under Wherry or under a QEMU, worked over its console and QMP. It is stopped except while a
-// program runs in it, so that only one machine computes at a time; a stopped machine's clock stands.
+// The machines to compare: a machine under Wherry or QEMU, driven over its console and QMP. It is stopped
+// except while a program runs in it, so that only one machine computes at a time; the clock of a stopped
+// machine stands still.
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -16,7 +17,7 @@ const PROGRAM_MS = 600_000;
 const PROMPT = /wherry:~# /;
 const APPEND = "console=ttyS0 quiet";
 
-/** A monitor: how it is started. */
+/** A monitor and its command line. */
 export interface Monitor {
   readonly name: string;
   readonly command: string;
@@ -33,7 +34,7 @@ export interface Hardware {
   readonly console: string;
 }
 
-/** This tree's Wherry, or that of another `tree` (a clone that was built), under this Node. */
+/** Wherry of this tree, or of another `tree` (a clone that was built), under this Node. */
 export function wherryMonitor(engine: string, tree?: string): Monitor {
   return {
     name: tree === undefined ? WHERRY : `${WHERRY} in ${basename(tree)}`,
@@ -55,7 +56,7 @@ export function wherryMonitor(engine: string, tree?: string): Monitor {
   };
 }
 
-/** `command`: QEMU with what comes before its other arguments. All QEMUs run the same firmware. */
+/** `command` is QEMU and the arguments that precede the others. All QEMUs run the same firmware. */
 export function qemuMonitor(name: string, command: readonly string[], firmware: string): Monitor {
   const [program, ...prefix] = command;
   return {
@@ -81,7 +82,7 @@ export class BenchMachine {
   readonly #child: ChildProcess;
   readonly #qmp: Qmp;
   readonly #console: Console;
-  /** From the start of the process to the shell's prompt. */
+  /** Time from the start of the process to the shell's prompt. */
   bootSeconds = 0;
   /** Processor time until then. */
   bootCpuSeconds = 0;
@@ -92,7 +93,7 @@ export class BenchMachine {
     this.#console = console;
   }
 
-  /** Boots to the shell's prompt, and stops there. */
+  /** Boots to the shell's prompt, then stops the machine. */
   static async boot(monitor: Monitor, hardware: Omit<Hardware, "qmp" | "console">): Promise<BenchMachine> {
     const stem = join(directory, `bench${serialNumber++}`);
     const sockets = { qmp: `${stem}.qmp`, console: `${stem}.console` };
@@ -112,7 +113,7 @@ export class BenchMachine {
         });
       const console = await connected(() => Console.connect(sockets.console));
       const qmp = await connected(() => Qmp.connect(sockets.qmp));
-      // A machine may be made a little later than its sockets.
+      // The machine may be created shortly after its sockets.
       await until(START_MS, `${monitor.name} starts`, () =>
         qmp.execute("cont").then(
           () => true,
@@ -133,13 +134,13 @@ export class BenchMachine {
     }
   }
 
-  /** What a command of the guest's shell prints. The machine runs only meanwhile. */
+  /** The output of a command of the guest's shell. The machine runs only meanwhile. */
   async run(command: string): Promise<{ text: string; cpuNanoseconds: number }> {
     const before = await this.#cpuNanoseconds();
     const from = this.#console.text.length;
     const mark = `end-${from}`;
     await this.#qmp.execute("cont");
-    // The echo of the line has quotes in it, so it is not taken for the mark.
+    // The quotes keep the echo of the line from matching the mark.
     this.#console.type(`${command}; echo e''nd-${from}=$?\n`);
     const ended = await this.#console.see(new RegExp(`${mark}=(\\d+)`), PROGRAM_MS, from);
     await this.#qmp.execute("stop");
@@ -149,7 +150,7 @@ export class BenchMachine {
     return { text: text.slice(text.indexOf("\n") + 1), cpuNanoseconds };
   }
 
-  /** The same with counting where the time goes, which costs a little. Wherry only. */
+  /** The same with profiling, which costs a little. Wherry only. */
   async runCounted(command: string): Promise<PerfInfo> {
     await this.#qmp.execute("x-wherry-perf", { enable: true });
     await this.run(command);
@@ -158,7 +159,7 @@ export class BenchMachine {
     return info;
   }
 
-  /** Processor time of the process so far, all threads, as the kernel counts it: in steps of 10 ms. */
+  /** Processor time of the process so far, all threads, as the kernel counts it (in steps of 10 ms). */
   async #cpuNanoseconds(): Promise<number> {
     const fields = (await readFile(`/proc/${this.#child.pid}/stat`, "utf8")).replace(/.*\) /s, "").split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 1e7;

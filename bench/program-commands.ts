@@ -1,36 +1,39 @@
-// How a program of the bench is started in the guest and on the host, and what it prints.
+// The command lines of the bench's programs in the guest and on the host, and their output.
 import { hosted } from "../tools/unpacked.ts";
 import { DATA, type Program, SPEED_BYTES } from "./programs.ts";
 
 export interface Result {
   readonly nanoseconds: number;
-  /** Of the process on this host, with all its threads. */
+  /** Processor time of the process on this host, with all its threads. */
   readonly cpuNanoseconds: number;
-  /** Undefined where the output is a measurement itself. */
+  /** Undefined if the output is a measurement. */
   readonly checksum: string | undefined;
 }
 
-/** What this host runs natively. */
+/** The native programs of this host. */
 export interface Host {
   readonly wbench: string;
-  /** The folder of Debian's packages, if they could be had. */
+  /** The folder of Debian's packages, if available. */
   readonly packages: string | undefined;
-  /** The file that stands for DATA. */
+  /** The file for the placeholder DATA. */
   readonly data: string;
 }
 
 const iterations = (n: number, scale: number): string => String(Math.max(1, Math.round(n * scale)));
 
-/** A line for the guest's shell. `scale`: of a kernel's iterations; commands do all of their work. */
+/**
+ * A command line for the guest's shell. `scale` applies to the iterations of kernels; commands do all of
+ * their work.
+ */
 export function guestCommand(program: Program, scale: number): string {
   if (program.kind === "kernel") return `wbench ${program.name} ${iterations(program.n, scale)}`;
   const words = program.argv.map((word) => (word === DATA ? "/data" : `'${word}'`));
   const command = `chroot /debian ${words.join(" ")}`;
-  // openssl says on stderr what it is doing.
+  // openssl reports its progress on stderr.
   return program.kind === "speed" ? `${command} 2>/dev/null` : `wbench run ${program.name} ${command}`;
 }
 
-/** The same on the host, as arguments; undefined if it has not got the program. */
+/** The arguments of the same program on the host; undefined if the host lacks it. */
 export function hostCommand(program: Program, scale: number, host: Host): string[] | undefined {
   if (program.kind === "kernel") return [host.wbench, program.name, iterations(program.n, scale)];
   if (host.packages === undefined) return undefined;
@@ -39,13 +42,15 @@ export function hostCommand(program: Program, scale: number, host: Host): string
   return program.kind === "speed" ? command : [host.wbench, "run", program.name, ...command];
 }
 
-/** `cpuNanoseconds`: of the monitor; without it, what the program says of itself. Throws if there is no result. */
+/**
+ * `cpuNanoseconds` is the monitor's; without it the program's own time is used. Throws if there is no result.
+ */
 export function parseResult(program: Program, text: string, cpuNanoseconds?: number): Result {
   if (program.kind === "speed") {
     const rate = /^\+F:\d+:[^:]+:([\d.]+)$/m.exec(text)?.[1];
     if (rate === undefined) throw new Error(`openssl tells no rate: ${text.trim()}`);
     const seconds = SPEED_BYTES / Number(rate);
-    // It counts for a second, so that long it computes; the process's start counts against it.
+    // It counts for one second, which is its computing time; the start of the process adds to it.
     return {
       nanoseconds: seconds * 1e9,
       cpuNanoseconds: seconds * (cpuNanoseconds ?? 1e9),

@@ -1,9 +1,9 @@
-// What the bench runs: kernels of our own (bench/programs) and commands of Debian's packages, with as many iterations
-// as keep QEMU busy for a second or so.
+// The bench's programs: our own kernels (bench/programs) and commands of Debian's packages, with iterations
+// that take QEMU about a second.
 
 interface Common {
   readonly name: string;
-  /** That the guest must have. */
+  /** The harts that the guest must have. */
   readonly harts: number;
 }
 
@@ -13,13 +13,16 @@ export interface Kernel extends Common {
   readonly n: number;
 }
 
-/** A command of a Debian package, timed from outside. It prints the same everywhere. DATA stands for the file. */
+/**
+ * A command of a Debian package, timed from outside. Its output is the same everywhere. DATA is replaced by
+ * the file.
+ */
 export interface Command extends Common {
   readonly kind: "command";
   readonly argv: readonly string[];
 }
 
-/** `openssl speed`, which counts for a second; taken as the time of SPEED_BYTES at the rate that it tells. */
+/** `openssl speed`, which counts for a second; its time is that of SPEED_BYTES at the reported rate. */
 export interface Speed extends Common {
   readonly kind: "speed";
   readonly argv: readonly string[];
@@ -47,7 +50,7 @@ const PYTHON = [
   'print(sum(d.values()), len("".join(w)), f(16), sum(i * 0.5 for i in range(50000)))',
 ].join("; ");
 
-/** One line each: what it exercises is at the top of its source. */
+/** One line for each; the head of its source says what it exercises. */
 export const PROGRAMS: readonly Program[] = [
   kernel("mix", 7000),
   kernel("sieve", 120),

@@ -1,10 +1,12 @@
-// `npm run bench`: the same programs in the same Debian guest under Wherry and two QEMUs, and natively. All machines
-// boot first and then take turns, program by program, so that the host's moods meet all of them. Also boot and memory.
-// Options: --only a,b (programs, or `boot`) --rounds N --engine E --no-qemu --no-native --memory MIB --quick
-//   --perf (one more run of each under Wherry: where the time goes)
-//   --clock cpu (processor time of the processes instead of the programs' own clock, for a host that is busy)
-//   --against DIR (also the Wherry of another tree, a clone that was built: what a change did to the figures)
-//   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs there, and end)
+// `npm run bench`: the same programs in the same Debian guest under Wherry and two QEMUs, and natively. All
+// machines boot first and then take turns, program by program, so that changes of the host's load affect all
+// of them. Also boot time and memory. Options:
+//   --only a,b (programs, or `boot`) --rounds N --engine E --no-qemu --no-native --memory MIB --quick
+//   --perf (one more run of each program under Wherry, with profiling)
+//   --clock cpu (processor time of the processes, not the programs' own clock; for a busy host)
+//   --against DIR (also the Wherry of another tree, a clone that was built: shows the effect of a change)
+//   --json FILE --svg FILE --write (docs/benchmarks.md) --initrd FILE (write the guest's initramfs, then
+// exit)
 import { execFileSync } from "node:child_process";
 import { copyFile, writeFile } from "node:fs/promises";
 import { cpus, loadavg, totalmem } from "node:os";
@@ -47,13 +49,13 @@ const given = options({
   initrd: "",
 });
 const rounds = given.quick ? 1 : given.rounds;
-/** Of the iterations. */
+/** Scale of the iterations. */
 const scale = given.quick ? 1 / 50 : 1;
-/** The first line says what; the rest is for who debugs it. */
+/** The first line tells what failed; the rest is for debugging. */
 const why = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).trim().split("\n", 1)[0] as string;
 
-// ---- what to run ----
+// ---- programs and machines ----
 
 function choose(): { programs: Program[]; boot: boolean } {
   const names = given.only.split(",").filter((name) => name !== "");
@@ -70,7 +72,7 @@ function choose(): { programs: Program[]; boot: boolean } {
   return { programs: PROGRAMS.filter((p) => names.includes(p.name)), boot: names.includes("boot") };
 }
 
-/** What cannot be had is left out, with a word. */
+/** Reports and omits what is not available. */
 async function orWithout<T>(what: string, get: () => Promise<T>): Promise<T | undefined> {
   try {
     return await get();
@@ -106,7 +108,7 @@ async function chooseMonitors(guest: DebianGuest): Promise<Monitor[]> {
   return [...monitors, wherryMonitor(given.engine)];
 }
 
-/** Undefined: this host has not got the program. */
+/** Undefined if the host lacks the program. */
 function runNative(program: Program, host: Host): Result | undefined {
   const [command, ...rest] = hostCommand(program, scale, host) ?? [];
   if (command === undefined) return undefined;
@@ -118,15 +120,15 @@ function runNative(program: Program, host: Host): Result | undefined {
   return parseResult(program, text);
 }
 
-// ---- all programs ----
+// ---- the runs ----
 
-/** A monitor with its machines by number of harts; one that fails is booted anew. */
+/** A monitor and its machines by number of harts; a machine that fails is booted again. */
 class Rival {
   readonly monitor: Monitor;
   readonly #kernel: string;
   readonly #initrd: string;
   readonly #machines = new Map<number, BenchMachine>();
-  /** One attempt that takes minutes is enough. */
+  /** A failing boot takes minutes: it is not tried again. */
   #cannotBoot: Error | undefined;
 
   constructor(monitor: Monitor, kernel: string, initrd: string) {
@@ -149,7 +151,7 @@ class Rival {
   }
 
   async run(program: Program): Promise<Result> {
-    // A quick run boots one machine for all.
+    // A quick run boots one machine for all programs.
     const harts = given.quick ? 2 : program.harts;
     const machine = await this.machine(harts);
     try {
@@ -236,7 +238,7 @@ async function runBoots(monitors: readonly Monitor[], guest: DebianGuest): Promi
   return figures;
 }
 
-// ---- all ----
+// ---- main ----
 
 const load = (loadavg()[0] ?? 0).toFixed(1);
 const { programs, boot } = choose();

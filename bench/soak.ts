@@ -1,5 +1,6 @@
-// Does a long run grow? One machine under Wherry runs the bench's programs in random order, again and again, and its
-// resident memory is read after each. All of the guest's RAM is touched first, so what grows later is not the guest's.
+// Whether memory grows in a long run: one machine under Wherry runs the bench's programs in random order, and
+// its resident memory is read after each. All of the guest's RAM is touched first, so that later growth is
+// not the guest's.
 //   node bench/soak.ts [--minutes N] [--engine E] [--seed S]
 import { join } from "node:path";
 import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
@@ -14,7 +15,10 @@ import { PROGRAMS } from "./programs.ts";
 const given = options({ minutes: 60, engine: "" });
 const GUEST_MIB = 512;
 const SCALE = 1 / 4;
-/** From the second to the last quarter of the time: what the garbage collector's moods may explain. */
+/**
+ * Limit of growth from the second to the last quarter of the time; the garbage collector may cause less than
+ * this.
+ */
 const MAX_GROWTH_MIB = 16;
 
 let state = given.seed | 1;
@@ -34,7 +38,7 @@ const machine = await BenchMachine.boot(wherryMonitor(given.engine), {
   kernel: guest.kernel,
   initrd,
 });
-// What is left after this is little, and the kernel's.
+// The little that is left is the kernel's.
 const available = "$(($(sed -n 's/^MemAvailable: *\\([0-9]*\\).*/\\1/p' /proc/meminfo) / 1024 - 40))";
 await machine.run(
   `mkdir /a; mount -t tmpfs -o size=100% a /a; dd if=/dev/zero of=/a/f bs=1M count=${available}`,

@@ -1,5 +1,5 @@
-// What address translation costs: loads all over a guest's memory, switches between address spaces, fences. One hart,
-// Sv39, 4 KiB pages that are all there. Prints ns of CPU time, and TLB refills, for each.
+// The cost of address translation: loads all over a guest's memory, switches between address spaces, fences.
+// One hart, Sv39, 4 KiB pages that are all mapped. Prints ns of CPU time and TLB refills for each.
 // npm run bench:tlb [-- --engine interpreter] [-- --only loads]
 import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
@@ -21,11 +21,11 @@ const LEAF = 1n | 2n | 4n | 8n | 64n | 128n;
 const USER = 16n;
 const GLOBAL = 32n;
 const SAMPLES = 5;
-/** Long: CPU time is counted in steps of some ms. */
+/** Long, because CPU time is counted in steps of some ms. */
 const SAMPLE_MS = 150;
 const SPACES = 12;
 
-// Guest-physical, from the start of RAM: code, then each space's tables, then data.
+// Guest-physical layout from the start of RAM: code, then each space's tables, then data.
 const CODE = RAM_BASE;
 const TABLES = RAM_BASE + BigInt(MIB);
 const TABLES_SIZE = BigInt(MIB);
@@ -49,7 +49,7 @@ class Machine {
       this.#next[space] = this.#root(space) + BigInt(PAGE);
       this.#map(space, USER_CODE, CODE, LEAF | USER);
       this.#map(space, SUPERVISOR_CODE, CODE, LEAF | GLOBAL);
-      // The first space has all of the data, the others what switches touch.
+      // The first space maps all of the data, the others only what the switches touch.
       const pages = space === 0 ? DATA_SIZE / PAGE : 512;
       for (let page = 0; page < pages; page++) {
         const offset = BigInt(page * PAGE);
@@ -59,7 +59,7 @@ class Machine {
     const { h } = this;
     h.hart.set("medeleg", 1n << 8n);
     h.hart.set("stvec", SUPERVISOR_CODE + STVEC_CODE);
-    // An ecall from U: satp becomes x20, which becomes x21, and so on; then an sfence.vma if there is one.
+    // An ecall from U-mode: satp becomes x20, which becomes x21, and so on; then an optional sfence.vma.
     this.#handler([]);
     this.enter(0, PRIV.U);
   }
@@ -100,7 +100,7 @@ class Machine {
     h.write64(table + ((va >> 12n) & 511n) * 8n, ((pa >> 12n) << 10n) | flags);
   }
 
-  /** Run from the start of the code page. */
+  /** Runs from the start of the code page. */
   enter(space: number, priv: number): void {
     const { hart, engine: wasm } = this.h;
     hart.set("satp", this.satp(space));
@@ -116,7 +116,7 @@ class Machine {
     this.#handler(handler);
   }
 
-  /** Prints median ns, and refills, of a `unit`th of a loop of so many instructions. */
+  /** Prints the median ns and the refills of a `unit`th of a loop of `instructions` instructions. */
   measure(name: string, instructions: number, unit: number): void {
     const refillsAt = (hartBase(0) + SCRATCH.refills) >>> 3;
     const counters = new BigUint64Array(this.h.buffer);
@@ -144,7 +144,7 @@ function random(below: number): number {
   return Math.floor((state / 2 ** 32) * below);
 }
 
-/** A cycle through `size` bytes in this order of strides: each word holds the address of the next. */
+/** A cycle through `size` bytes in this order of strides: each word holds the address of the next one. */
 function chain(h: HartHarness, offsets: readonly number[]): void {
   const at = h.offset(DATA);
   offsets.forEach((offset, n) => {
@@ -163,7 +163,7 @@ function loads(): void {
           const other = random(n);
           [offsets[n], offsets[other]] = [offsets[other]!, offsets[n]!];
         }
-        // Not all at the same place of their pages: that would measure the host's cache.
+        // At different offsets in their pages: equal offsets would measure the host's cache.
         for (let n = 0; n < offsets.length; n++) offsets[n]! += random(PAGE / 64) * 64;
       }
       chain(m.h, offsets);
@@ -175,7 +175,7 @@ function loads(): void {
   }
 }
 
-/** Touch some pages, then an ecall, which does what it does; ns for each round. */
+/** Touches some pages, then makes an ecall with this handler; prints ns for each round. */
 function rounds(
   name: string,
   pages: number,

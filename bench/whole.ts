@@ -1,5 +1,6 @@
-// Whole-process figures: an idle guest, the move of an idle and a busy one, save and restore against a plain copy; medians
-// with the spread. Writes its section of docs/benchmarks.md with --write. Programs and boot against QEMU: bench/run.ts.
+// Whole-process figures: an idle guest, the move of an idle and a busy guest, save and restore compared with
+// a plain copy; medians with the spread. --write updates its section of docs/benchmarks.md. Programs and boot
+// compared with QEMU: bench/run.ts.
 //   node bench/whole.ts [--runs N] [--write]
 import { execFileSync } from "node:child_process";
 import { open, readFile, rm, stat } from "node:fs/promises";
@@ -52,7 +53,7 @@ async function idle(guest: DebianGuest): Promise<void> {
 
 // ---- moves ----
 
-/** Each hart keeps computing and writing 4 MiB of memory again and again. */
+/** Each hart writes 4 MiB of memory over and over. */
 const BUSY =
   "for i in 1 2 3 4; do (while :; do dd if=/dev/zero of=/tmp/f$i bs=64k count=64 conv=notrunc 2>/dev/null; done) & done";
 
@@ -150,7 +151,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
-/** A plain copy by one process, synced as a snapshot is. */
+/** A plain copy by one process, synced like a snapshot. */
 async function plainCopy(from: string, to: string): Promise<void> {
   const source = await open(from, "r");
   const target = await open(to, "w");
@@ -166,7 +167,7 @@ async function plainCopy(from: string, to: string): Promise<void> {
 
 async function saveAndRestore(guest: DebianGuest): Promise<void> {
   const machine = await booted(guest);
-  // Memory that is not zero, or there would be nothing to write.
+  // Random contents, since zero pages would not be written.
   machine.console.type("dd if=/dev/urandom of=/tmp/fill bs=1M count=192; echo fill''ed\n");
   await machine.console.see(/filled/, 120_000);
   const file = join(directory, "snapshot");
@@ -208,7 +209,7 @@ async function saveAndRestore(guest: DebianGuest): Promise<void> {
   say();
 }
 
-// ---- all ----
+// ---- main ----
 
 const guest = await fetchDebianGuest();
 say(

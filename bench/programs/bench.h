@@ -1,6 +1,6 @@
-// What every program of the bench shares: it registers one kernel under a name; main.c times it. A kernel does its
-// work `n` times and returns a checksum, which must be the same on every machine: fixed-width integers, doubles
-// without contraction, no libm but sqrt.
+// The common part of the bench's programs: each registers one kernel under a name; main.c times it. A kernel
+// does its work `n` times and returns a checksum, which must be the same on every machine: fixed-width
+// integers, doubles without contraction, no libm but sqrt.
 #pragma once
 #include <stdint.h>
 
@@ -18,10 +18,10 @@ void add_program(struct program *program);
     add_program(&program_##function);                                        \
   }
 
-/** Ends the program with the name of what failed and errno's words. */
+/** Ends the program with the name of what failed and errno's message. */
 _Noreturn void fail(const char *what);
 
-/** xorshift64: the same numbers everywhere. */
+/** xorshift64: the same sequence everywhere. */
 static inline uint64_t next_random(uint64_t *state) {
   uint64_t x = *state;
   x ^= x << 13;

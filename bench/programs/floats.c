@@ -86,7 +86,10 @@ PROGRAM("mandelbrot", mandelbrot)
 enum { POINTS = 4096 };
 static double re[POINTS], im[POINTS];
 
-/** Radix 2, in place. cos and sin of each stage's angle come from the half-angle formulas, so from sqrt alone. */
+/**
+ * Radix 2, in place. cos and sin of each stage's angle come from the half-angle formulas, which need only
+ * sqrt.
+ */
 static void transform(void) {
   for (uint32_t i = 1, j = 0; i < POINTS; i++) {
     uint32_t bit = POINTS >> 1;
@@ -129,7 +132,7 @@ static uint64_t fft(uint64_t n) {
 }
 PROGRAM("fft", fft)
 
-// The host's own instruction, where it has one as RISC-V has.
+// Use the host's own instruction if it has one, as RISC-V does.
 #ifdef __x86_64__
 __attribute__((target("fma")))
 #endif

@@ -1,5 +1,5 @@
-// An interpreter loop: a stack machine whose operations are called through a table of functions, and the same by
-// computed gotos. Indirect calls and jumps with targets that change.
+// An interpreter loop: a stack machine whose operations are called through a table of functions, and another
+// with computed gotos. Indirect calls and jumps with changing targets.
 #include "bench.h"
 
 enum { PUSH, ADD, SUB, MUL, XOR, DUP, SWAP, LOAD, STORE, LOOP, HALT, OPERATIONS };
@@ -26,7 +26,7 @@ static int op_swap(struct machine *m) {
   m->sp[-2] = top;
   return 1;
 }
-/** Back by the operand while variable 0, counted down, is not 0. */
+/** Jumps back by the operand while variable 0, which it decrements, is not 0. */
 static int op_loop(struct machine *m) {
   int32_t back = *m->pc++;
   if (--m->variables[0] != 0) m->pc -= back;

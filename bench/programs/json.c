@@ -1,4 +1,5 @@
-// A JSON parser (RFC 8259, without \u escapes) by recursive descent: it builds a tree in an arena and sums it up.
+// A JSON parser (RFC 8259, without \u escapes) by recursive descent: builds a tree in an arena and sums it
+// up.
 #include "bench.h"
 #include <stdio.h>
 #include <string.h>

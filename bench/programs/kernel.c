@@ -1,4 +1,5 @@
-// What the guest's kernel does: system calls, processes made and ended, context switches through pipes, page faults.
+// Work of the guest's kernel: system calls, creation and exit of processes, context switches through pipes,
+// page faults.
 #define _GNU_SOURCE
 #include "bench.h"
 #include <sched.h>

@@ -1,6 +1,6 @@
-// `wbench NAME N`: runs a kernel N times and prints `NAME nanoseconds checksum cpu`, cpu being nanoseconds of processor
-// time with that of its children.
-// `wbench run NAME COMMAND…`: the same for a command; its checksum is of what it prints. `wbench`: the names.
+// `wbench NAME N`: runs a kernel N times and prints `NAME nanoseconds checksum cpu`, where cpu is the
+// processor time in nanoseconds, children included. `wbench run NAME COMMAND…`: the same for a command, with
+// a checksum of its output. `wbench`: prints the names.
 #include "bench.h"
 #include <errno.h>
 #include <stdio.h>

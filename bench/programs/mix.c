@@ -1,4 +1,4 @@
-// The mix that CoreMark made known, written anew: a linked list searched, reversed and merge-sorted, products of small
+// CoreMark's mix in our own code: a linked list searched, reversed and merge-sorted, products of small
 // integer matrices, a state machine that classifies numbers in text, and CRC-16 over the results.
 #include "bench.h"
 

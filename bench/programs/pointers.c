@@ -1,5 +1,5 @@
-// A hash table with chains, filled, searched and emptied; and a walk along a random cycle through 8 MiB: loads that
-// depend on each other, over more pages than any TLB holds.
+// A hash table with chains, filled, searched and emptied; and a walk along a random cycle through 8 MiB:
+// dependent loads over more pages than any TLB holds.
 #include "bench.h"
 #include <stdlib.h>
 
@@ -50,7 +50,7 @@ static uint64_t hash_table(uint64_t n) {
 PROGRAM("hash", hash_table)
 
 enum { CELLS = 1 << 17 };
-/** One to a cache line. */
+/** One for each cache line. */
 static struct cell {
   struct cell *next;
   uint64_t number, pad[6];

@@ -1,5 +1,5 @@
-// Two processors: how two threads' work scales against one's, a contended lock and a contended counter, and
-// interrupts between processors: membarrier's, and a futex that wakes the other side.
+// Two processors: how the work of two threads scales, a contended lock and a contended counter, and
+// inter-processor interrupts: by membarrier, and by a futex that wakes the other side.
 #define _GNU_SOURCE
 #include "bench.h"
 #include <errno.h>
@@ -24,7 +24,7 @@ static void pin(int processor) {
   if (sched_setaffinity(0, sizeof set, &set) != 0) fail("needs two processors: sched_setaffinity");
 }
 
-/** Runs `work` on as many processors as `count` says, and adds up. */
+/** Runs `work` on `count` processors and adds up the results. */
 static uint64_t run(void *(*work)(void *), int count, uint64_t n) {
   struct side sides[2] = {{n, 0, 0}, {n, 1, 0}};
   pthread_t threads[2];

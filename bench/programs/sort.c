@@ -1,4 +1,4 @@
-// Quicksort of numbers, and a heap sort of strings through a comparison that is called indirectly.
+// Quicksort of numbers, and a heap sort of strings through an indirect comparison function.
 #include "bench.h"
 #include <string.h>
 

@@ -1,4 +1,4 @@
-// Nothing but registers: shifts and exclusive ors in a chain of dependences.
+// Registers only: shifts and exclusive ors in a chain of dependences.
 #include "bench.h"
 
 static uint64_t xorshift(uint64_t n) {

@@ -28,8 +28,6 @@ export interface VmEvents {
   consoleRead(max: number): Uint8Array;
   /** An internal error, of one vCPU or (undefined) of the VM: the VM is dead. */
   internalError(vcpu: number | undefined, message: string): void;
-  /** A vCPU has used up its dirty quota (setDirtyQuota); it resumes when the promise resolves. */
-  dirtyQuotaReached?(vcpu: number): Promise<void>;
 }
 
 /** State of an interrupt controller or timer in the hypervisor half, in its schema's form. */
@@ -105,6 +103,4 @@ export interface AcceleratorVcpu {
   regList(): bigint[];
   /** Drops state that no stream carries (the LR/SC reservation). */
   clearTransient(): void;
-  /** Newly dirtied pages after which the vCPU exits to the VMM (0: never). */
-  setDirtyQuota(pages: number): void;
 }

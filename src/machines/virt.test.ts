@@ -42,7 +42,6 @@ class FakeVcpu implements AcceleratorVcpu {
     return [];
   }
   clearTransient(): void {}
-  setDirtyQuota(): void {}
 }
 
 class FakeVm implements AcceleratorVm {

@@ -58,7 +58,6 @@ class RecordingVcpu implements AcceleratorVcpu {
   clearTransient(): void {
     this.log.push("reservation");
   }
-  setDirtyQuota(): void {}
 }
 
 const NAMES = new Map(CPU_ROWS.map((r) => [r.id, `${r.field}${r.element ?? ""}`]));

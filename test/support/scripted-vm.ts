@@ -2,12 +2,12 @@
 // answers exits within signal(). The engine is a script of steps, or the real one. No thread sleeps here: a sleep in
 // block() moves the clock to its deadline, or does what the test has planned for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
-import { CTL_RUN, CTL_WAKE, RUN_OK, RUN_STATUS } from "../../src/hypervisor/shared/memory-map.ts";
+import { CTL_RUN, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
-import { RUN, RUN_PAGE } from "../../src/hypervisor/shared/run-page.ts";
+import { RUN } from "../../src/hypervisor/shared/run-page.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
@@ -55,7 +55,6 @@ export class ScriptedVm {
     consoleWrite: (bytes) => void this.log.push(`console ${new TextDecoder().decode(bytes)}`),
     consoleRead: (max) => new TextEncoder().encode(this.input).slice(0, max),
     internalError: (vcpu, message) => void this.log.push(`error ${vcpu} ${message}`),
-    dirtyQuotaReached: async (vcpu) => void this.log.push(`quota ${vcpu}`),
   };
   input = "";
   /** What happens while the thread sleeps in block(), sleep by sleep, or while it is parked. */
@@ -163,13 +162,6 @@ export class ScriptedVm {
   }
 
   #sleep(hart: number, offset: number, timeoutMs: number): void {
-    const requests = this.requests[hart] as VcpuRequests;
-    if (offset === RUN_STATUS) {
-      // Only what the VMM answers later, when a promise resolves.
-      requests.store(RUN_OK, 1);
-      requests.store(RUN_STATUS, RUN_PAGE.ANSWERED);
-      return;
-    }
     if (offset === CTL_RUN && !this.#parked) {
       // It begins parked, as every vCPU thread does.
       this.#parked = true;

@@ -4,7 +4,6 @@
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Local } from "../../wasm/function.ts";
 import {
-  CTL_DIRTY_COUNT,
   CTL_SLOT_BANK,
   SLOT_CODE_OFFSET,
   SLOT_DIRTY_OFFSET,
@@ -57,21 +56,17 @@ const hostAddress = (slot: I32, guestPhys: I64): I32 =>
   slot.load32(SLOT_HOST_OFFSET).add(guestPhys.sub(slot.load64(SLOT_GPA)).wrap());
 
 /**
- * Before a page is written: set its bit in the slot's dirty log, if it has one, and count it if it is new; if code was
- * made from the page, that is stale now (CodePages.written, in the same order).
+ * Before a page is written: set its bit in the slot's dirty log, if it has one; if code was made from the page, that is
+ * stale now (CodePages.written, in the same order).
  */
-const markWritten = fn("markWritten", [I32, I32, I64], undefined, (f, hart, slot, guestPhys) => {
+const markWritten = fn("markWritten", [I32, I64], undefined, (f, slot, guestPhys) => {
   const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
   const bit = f.let(I32.of(1).shl(page));
   const word = f.let(page.shrU(5).shl(2));
   f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_LOG_DIRTY), () => {
     const dirty = f.let(slot.load32(SLOT_DIRTY_OFFSET).add(word));
     // Mostly it is set: a look is much cheaper than an atomic update.
-    f.if(dirty.atomicLoad32().and(bit).eqz(), () =>
-      f.if(dirty.rmw32("or", bit).and(bit).eqz(), () => {
-        f.store32(hart, hart.load32(CTL_DIRTY_COUNT).add(1), CTL_DIRTY_COUNT);
-      }),
-    );
+    f.if(dirty.atomicLoad32().and(bit).eqz(), () => f.drop(dirty.rmw32("or", bit)));
   });
   const code = f.let(slot.load32(SLOT_CODE_OFFSET));
   f.if(code.eqz(), () => f.return());
@@ -127,7 +122,7 @@ const entryWritable = fn("entryWritable", [I32, I64], I32, (f, hart, pteAt) => {
     slot.set(findSlot.call(hart, pteAt));
     f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_READONLY), () => f.return(I32.of(0)));
   });
-  f.call(markWritten, hart, slot, pteAt);
+  f.call(markWritten, slot, pteAt);
   return I32.of(1);
 });
 
@@ -255,7 +250,7 @@ export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, 
     f.if(isStore.and(slot.load32(SLOT_FLAGS)).and(SLOT_FLAG_READONLY), () => f.return(I32.of(0)));
     f.call(openWindow, hart, pa, slot);
   });
-  f.if(isStore, () => f.call(markWritten, hart, slot, pa));
+  f.if(isStore, () => f.call(markWritten, slot, pa));
   const host = f.let(hostAddress(slot, pa));
   f.if(mayKeep.eq(PMP_ALLOWED), () => {
     const context = f.let(access.choose(dataContext(hart), fetchContext(hart)));

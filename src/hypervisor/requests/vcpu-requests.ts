@@ -32,7 +32,6 @@ export const REQ = {
   TLB_FLUSH: 0 | REQUEST_WAIT | REQUEST_NO_WAKEUP,
   VM_DEAD: 1 | REQUEST_WAIT | REQUEST_NO_WAKEUP,
   UNBLOCK: 2,
-  DIRTY_RING_SOFT_FULL: 3,
   /** Never logged: the sender goes on only once the target has left guest mode. */
   OUTSIDE_GUEST_MODE: 0xff | REQUEST_WAIT | REQUEST_NO_WAKEUP | REQUEST_NO_ACTION,
   SLEEP: ARCH_BASE | REQUEST_WAIT | REQUEST_NO_WAKEUP,

@@ -131,8 +131,6 @@ export const CTL_LINES = 0x0c;
 export const CTL_MMIO_DATA = 0x10;
 /** The memory-slot bank that this hart translates through (UPDATE_HGATP switches it). */
 export const CTL_SLOT_BANK = 0x28;
-/** Pages that this hart's stores newly dirtied since the VMM last harvested. */
-export const CTL_DIRTY_COUNT = 0x2c;
 
 export const CTL_MP_STATE = 0x40;
 /** 1 while waiting in WFI for an interrupt (QEMU's cpu_common.halted). */
@@ -147,8 +145,6 @@ export const CTL_EXITS = 0x50;
 export const CTL_EXIT_WAITERS = 0x54;
 /** RUN: what the VMM wants of the thread, and whether it is parked. */
 export const CTL_RUN = 0x58;
-/** Dirty quota: 0 off, else DIRTY_RING_SOFT_FULL is made when CTL_DIRTY_COUNT reaches it. */
-export const CTL_DIRTY_QUOTA = 0x60;
 /** 1 once the thread has ended. */
 export const CTL_ENDED = 0x64;
 

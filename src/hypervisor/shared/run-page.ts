@@ -12,8 +12,7 @@ export const EXIT_REASON = {
   SYSTEM_EVENT: 3,
   CONSOLE_WRITE: 4,
   CONSOLE_READ: 5,
-  DIRTY_RING_FULL: 6,
-  INTERNAL_ERROR: 7,
+  INTERNAL_ERROR: 6,
 } as const;
 
 /** By number on the run page. */

@@ -4,7 +4,6 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import {
-  CTL_DIRTY_COUNT,
   CTL_HALTED,
   CTL_KICK,
   CTL_LINES,
@@ -58,8 +57,6 @@ describe("requests", () => {
     me.write64(SBI_START_ADDRESS, 0x80001000n);
     me.write64(SBI_START_ARGUMENT, 77n);
     me.store(CTL_MP_STATE, MP_STATE.INIT_RECEIVED);
-    s.vm.vcpus[0]?.setDirtyQuota(5);
-    me.store(CTL_DIRTY_COUNT, 5);
     const queue = new HfenceQueue(s.vm.buffer, 0);
     queue.push({ type: 1, asid: 0, start: 0x5000n, size: 0x1000n });
     const { OUTSIDE_GUEST_MODE: _never, VM_DEAD: _last, ...handled } = REQ;
@@ -75,13 +72,12 @@ describe("requests", () => {
     s.run(0, slice);
     expect(order).toEqual([
       ...["UNBLOCK", "SLEEP", "VCPU_RESET", "UPDATE_HGATP", "FENCE_I", "TLB_FLUSH", "HFENCE_VVMA_ALL"],
-      ...["HFENCE", "STEAL_UPDATE", "DIRTY_RING_SOFT_FULL"],
+      ...["HFENCE", "STEAL_UPDATE"],
     ]);
-    expect(s.log).toEqual([...Array(3).fill("flush"), "flush spaces", "flush 5000", "quota 0", "run"]);
+    expect(s.log).toEqual([...Array(3).fill("flush"), "flush spaces", "flush 5000", "run"]);
     expect(me.pending()).toBe(false);
     expect(me.load(CTL_MP_STATE)).toBe(MP_STATE.RUNNABLE);
     expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([0x80001000n, 0n, 77n]);
-    expect(me.load(CTL_DIRTY_COUNT)).toBe(0);
   });
 
   test("made between the look and the entry abort the entry", () => {
@@ -512,15 +508,6 @@ describe("steal time", () => {
   });
 });
 
-test("after a quota of newly dirtied pages the vCPU comes out to the VMM, and again after as many more", () => {
-  const { s, me } = one();
-  s.vm.vcpus[0]?.setDirtyQuota(3);
-  const dirty = (): number => (me.add(CTL_DIRTY_COUNT, 1), EXIT.SLICE);
-  s.run(0, dirty, dirty, dirty, dirty, dirty, dirty, slice);
-  const pages = s.log.map((l) => (l === "run" ? 1 : l));
-  expect(pages).toEqual([1, 1, 1, "quota 0", 1, 1, 1, "quota 0", 1]);
-});
-
 test("every request has a maker, and is looked at by the vCPU thread", () => {
   const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
     .filter(
@@ -540,51 +527,12 @@ test("every request has a maker, and is looked at by the vCPU thread", () => {
 });
 
 describe("with the real engine", () => {
-  const PAGE = 4096n;
   async function load(text: string): Promise<ReturnType<typeof one>> {
     const all = one({ realEngine: true, steal: true });
     all.image.set("pc", BigInt(RAM));
     all.s.vm.memory.write(RAM, flatBinary(assemble([{ name: "test", text }], { base: BigInt(RAM) })));
-    await all.s.vm.getAndClearDirtyLog(0);
-    all.me.store(CTL_DIRTY_COUNT, 0);
     return all;
   }
-
-  test("pages that a store dirties first count towards the quota; dirty ones do not", async () => {
-    const { s, me, image } = await load(`
-      1: sd zero, 0(t0)
-         sd zero, 8(t0)
-         add t0, t0, t1
-         bne t0, t2, 1b
-      2: j 2b`);
-    const pass = (pages: bigint): void => {
-      image.set("pc", BigInt(RAM));
-      for (const [x, value] of [
-        [5, BigInt(RAM) + PAGE],
-        [6, PAGE],
-        [7, BigInt(RAM) + PAGE * (pages + 1n)],
-      ] as const) {
-        image.set("x", value, x);
-      }
-      s.log.length = 0;
-      s.run(0, slice, slice);
-    };
-    pass(10n);
-    expect(me.load(CTL_DIRTY_COUNT)).toBe(10);
-    pass(12n);
-    expect(me.load(CTL_DIRTY_COUNT)).toBe(12);
-    s.vm.vcpus[0]?.setDirtyQuota(5);
-    pass(12n);
-    expect([s.log.includes("quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([false, 0]);
-    expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(0x1ffe);
-    pass(4n);
-    expect([s.log.includes("quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([false, 4]);
-    pass(6n);
-    expect([s.log.filter((l) => l === "quota 0"), me.load(CTL_DIRTY_COUNT)]).toEqual([["quota 0"], 0]);
-    s.vm.vcpus[0]?.setDirtyQuota(0);
-    pass(40n);
-    expect(s.log).not.toContain("quota 0");
-  });
 
   test("the guest asks for steal time and reads what was stolen from it", async () => {
     const { s, image } = await load(`

@@ -11,8 +11,6 @@ import { HartPending } from "../requests/hart-pending.ts";
 import { type Hfence, HFENCE_TYPE, HfenceQueue } from "../requests/hfence-queue.ts";
 import { Ioeventfds } from "../shared/ioeventfd.ts";
 import {
-  CTL_DIRTY_COUNT,
-  CTL_DIRTY_QUOTA,
   CTL_ENDED,
   CTL_HALTED,
   CTL_KICK,
@@ -235,8 +233,6 @@ export class VcpuThread {
       this.#handleExit(reason);
       if (this.#writesWait) this.#signal();
       this.#accountSteal();
-      const quota = me.load(CTL_DIRTY_QUOTA);
-      if (quota !== 0 && me.load(CTL_DIRTY_COUNT) >= quota) me.make(REQ.DIRTY_RING_SOFT_FULL);
     }
   }
 
@@ -304,10 +300,6 @@ export class VcpuThread {
     if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushSpace(this.#base, ALL_SPACES);
     if (me.check(REQ.HFENCE)) for (const fence of this.#hfences.drain()) this.#hfence(fence);
     if (me.check(REQ.STEAL_UPDATE)) this.#writeSteal();
-    if (me.check(REQ.DIRTY_RING_SOFT_FULL)) {
-      me.store(CTL_DIRTY_COUNT, 0);
-      this.#exit(EXIT_REASON.DIRTY_RING_FULL, 0, 0, 0n);
-    }
     return true;
   }
 

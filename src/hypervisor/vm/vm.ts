@@ -13,8 +13,6 @@ import { HartPending } from "../requests/hart-pending.ts";
 import { Ioeventfds } from "../shared/ioeventfd.ts";
 import {
   codeBitmapSize,
-  CTL_DIRTY_COUNT,
-  CTL_DIRTY_QUOTA,
   CTL_ENDED,
   CTL_RUN,
   ENGINE_TABLES_SIZE,
@@ -435,12 +433,6 @@ export class Vcpu implements AcceleratorVcpu {
     this.#mustBePaused.clearTransient();
   }
 
-  /** Newly dirtied pages after which the vCPU comes out to the VMM (0: never). */
-  setDirtyQuota(pages: number): void {
-    this.#requests.store(CTL_DIRTY_COUNT, 0);
-    this.#requests.store(CTL_DIRTY_QUOTA, pages);
-  }
-
   // ---- exits ----
 
   #onSignal(): void {
@@ -496,11 +488,6 @@ export class Vcpu implements AcceleratorVcpu {
         this.#answer(true);
         return;
       }
-      case EXIT_REASON.DIRTY_RING_FULL:
-        (events.dirtyQuotaReached?.(this.id) ?? Promise.resolve())
-          .catch((error: unknown) => events.internalError(this.id, messageOf(error)))
-          .finally(() => this.#answer(true));
-        return;
       default:
         this.#vm.markDead();
         events.internalError(this.id, `the engine stopped with reason ${gpa}`);

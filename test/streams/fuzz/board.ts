@@ -50,7 +50,6 @@ function vcpu(id: number): AcceleratorVcpu {
     setMpState() {},
     regList: () => [],
     clearTransient() {},
-    setDirtyQuota() {},
   };
 }
 

@@ -1,7 +1,7 @@
 // Codecs of fields: integers, booleans, arrays, buffers, bitmaps and unused bytes, in the format of QEMU's
 // vmstate_info_*. All integers are big-endian on the wire. The codec of structs is in struct.ts.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
-import type { Codec, FieldSchema, ImageFormat, StateRecord } from "./field.ts";
+import type { Codec, FieldSchema, StateRecord } from "./field.ts";
 import type { Place } from "./place.ts";
 
 /** A fixed number of elements, or the key of an earlier field that holds the number, and its upper bound. */
@@ -10,7 +10,6 @@ export type Count = number | { readonly key: string; readonly max: number };
 export interface ScalarFormat<T> {
   readonly type: string;
   readonly width: 1 | 2 | 4 | 8;
-  readonly kind: ImageFormat["kind"];
   readonly zero: T;
   /** True if `value` is a T and in its range. */
   fits(value: unknown): boolean;
@@ -30,7 +29,6 @@ function integer(
   return {
     type,
     width,
-    kind: lo < 0 ? "signed" : "unsigned",
     zero: 0,
     fits: (v) => typeof v === "number" && Number.isInteger(v) && v >= lo && v <= hi,
     write,
@@ -43,7 +41,6 @@ function wide(type: string, signed: boolean): ScalarFormat<bigint> {
   return {
     type,
     width: 8,
-    kind: signed ? "signed" : "unsigned",
     zero: 0n,
     fits: (v) => typeof v === "bigint" && wrap(64, v) === v,
     write: (w, v) => w.u64(v),
@@ -100,7 +97,6 @@ export const TIMER: ScalarFormat<bigint> = { ...U64, type: "timer" };
 export const BOOL: ScalarFormat<boolean> = {
   type: "bool",
   width: 1,
-  kind: "bool",
   zero: false,
   fits: (v) => typeof v === "boolean",
   write: (w, v) => w.u8(v ? 1 : 0),
@@ -115,13 +111,12 @@ function describeFormat(format: ScalarFormat<unknown>): string {
 }
 
 export function scalarCodec<T extends number | bigint | boolean>(format: ScalarFormat<T>): Codec<T> {
-  const { type, width, kind } = format;
+  const { type, width } = format;
   return {
     type,
     width,
     uniform: true,
     schema: { type, size: width },
-    image: { width, count: 1, kind, array: false },
     create: () => format.zero,
     validate(value, place) {
       if (!format.fits(value)) place.fail("state.type", describeFormat(format), String(value));
@@ -189,14 +184,13 @@ export function arrayCodec<E extends number | bigint, A extends TypedArray<E>>(
   type: new (n: number) => A,
   count: Count,
 ): Codec<A> {
-  const { width, kind } = format;
+  const { width } = format;
   return {
     type: format.type,
     width,
     uniform: true,
     schema: { type: format.type, size: width, ...countSchema(count) },
     ...countKeyOf(count),
-    ...(typeof count === "number" ? { image: { width, count, kind, array: true } } : {}),
     create: () => new type(typeof count === "number" ? count : 0),
     validate: (value, place, state) => checkLength(value, type, count, place, state),
     write(writer, value) {
@@ -227,7 +221,6 @@ export function bufferCodec(count: Count): Codec<Uint8Array> {
       ...(typeof count === "number" ? {} : countSchema(count)),
     },
     ...countKeyOf(count),
-    ...(typeof count === "number" ? { image: { width: 1, count, kind: "unsigned", array: true } } : {}),
     create: () => new Uint8Array(typeof count === "number" ? count : 0),
     validate: (value, place, state) => checkLength(value, Uint8Array, count, place, state),
     write: (writer, value) => writer.bytes(value),

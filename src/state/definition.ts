@@ -181,11 +181,6 @@ export class StateDefinition<T> {
     return { name, version, minimumVersion, priority: this.priority, ...rest };
   }
 
-  /** The fields of the state and their keys, in the order of the schema, subsections last. */
-  *entries(): Generator<readonly [key: string, field: Field<unknown>]> {
-    for (const { key, field } of this.#members) yield [key, field];
-  }
-
   /** The same for a struct inside another state: `place` is its position in the containing state. */
   validateAt(state: T, place: Place, version = this.version): void {
     validateGroup(this.#group, state as StateRecord, version, place);

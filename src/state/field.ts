@@ -73,16 +73,6 @@ export interface Codec<T> {
   readonly schema: Omit<FieldSchema, "name" | "since" | "conditional">;
   /** The key of the field that holds the number of elements. */
   readonly countKey?: string;
-  /** A fixed-size little-endian image of the value, for layoutOf; absent if there is none. */
-  readonly image?: ImageFormat;
-}
-
-/** `count` elements of `width` bytes each; `kind` is their JavaScript type. */
-export interface ImageFormat {
-  readonly width: 1 | 2 | 4 | 8;
-  readonly count: number;
-  readonly kind: "unsigned" | "signed" | "bool";
-  readonly array: boolean;
 }
 
 type Bound<T> = T extends number

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
 import { hartBase } from "../src/hypervisor/shared/memory-map.ts";
-import { PRIV } from "../src/hypervisor/hart/hart-schema.ts";
+import { PRIV } from "../src/riscv/privilege.ts";
 import { SCRATCH } from "../src/hypervisor/shared/hart-scratch.ts";
 
 const { values } = parseArgs({

@@ -3,12 +3,12 @@ import {
   CONFIG_REGS,
   CSR_SUBTYPE,
   decodeOneReg,
-  ISA_EXT_ID,
   oneReg,
   oneRegOf,
   REG_TYPE,
   SBI_EXT_ID,
 } from "./one-reg-ids.ts";
+import { EXTENSIONS } from "../riscv/extensions.ts";
 
 // Constants as Linux defines them (arch/riscv/include/uapi/asm/kvm.h;
 // tools/testing/selftests/kvm/riscv/get-reg-list.c).
@@ -25,8 +25,8 @@ test.each([
   ["timer.compare", 0x8030000004000002n, oneRegOf("stimecmp")],
   ["fp_d.f[0]", 0x8030000006000000n, oneRegOf("f", 0)],
   ["fp_d.fcsr", 0x8020000006000020n, oneRegOf("fcsr")],
-  ["isa_ext.sstc", 0x8030000007000008n, oneReg(REG_TYPE.ISA_EXT, ISA_EXT_ID.SSTC)],
-  ["isa_ext.zbc", 0x8030000007000019n, oneReg(REG_TYPE.ISA_EXT, ISA_EXT_ID.ZBC)],
+  ["isa_ext.sstc", 0x8030000007000008n, oneReg(REG_TYPE.ISA_EXT, EXTENSIONS.sstc.isaExt)],
+  ["isa_ext.zihintpause", 0x803000000700000an, oneReg(REG_TYPE.ISA_EXT, EXTENSIONS.zihintpause.isaExt)],
   ["sbi_ext.hsm", 0x8030000008000005n, oneReg(REG_TYPE.SBI_EXT, SBI_EXT_ID.HSM)],
   ["sbi_ext.dbcn", 0x8030000008000009n, oneReg(REG_TYPE.SBI_EXT, SBI_EXT_ID.DBCN)],
   ["sbi_state.sta.shmem_lo", 0x803000000a000000n, oneRegOf("stealTimeShmem")],

@@ -27,21 +27,6 @@ export const REG_TYPE = {
 
 export const CSR_SUBTYPE = { GENERAL: 0, AIA: 1, SMSTATEEN: 2, WHERRY_RAW: 0x7f } as const;
 
-/** Index order of struct kvm_riscv_csr. */
-export const CSR_GENERAL = [
-  "sstatus",
-  "sie",
-  "stvec",
-  "sscratch",
-  "sepc",
-  "scause",
-  "stval",
-  "sip",
-  "satp",
-  "scounteren",
-  "senvcfg",
-] as const;
-
 /** Index order of struct kvm_riscv_config. */
 export const CONFIG_REGS = [
   "isa",
@@ -58,34 +43,6 @@ export const TIMER_REGS = ["frequency", "time", "compare", "state"] as const;
 export const TIMER_STATE_OFF = 0n;
 export const TIMER_STATE_ON = 1n;
 
-/** enum KVM_RISCV_ISA_EXT_ID, those that this VMM knows. */
-export const ISA_EXT_ID = {
-  A: 0,
-  C: 1,
-  D: 2,
-  F: 3,
-  H: 4,
-  I: 5,
-  M: 6,
-  SSTC: 8,
-  ZICBOM: 11,
-  ZICBOZ: 12,
-  ZBB: 13,
-  V: 15,
-  ZBA: 17,
-  ZBS: 18,
-  ZICNTR: 19,
-  ZICSR: 20,
-  ZIFENCEI: 21,
-  ZIHPM: 22,
-  ZICOND: 24,
-  ZBC: 25,
-  ZFH: 46,
-  ZFHMIN: 47,
-  ZFA: 51,
-  ZAWRS: 61,
-} as const;
-
 /** enum KVM_RISCV_SBI_EXT_ID. */
 export const SBI_EXT_ID = {
   V01: 0,
@@ -100,23 +57,6 @@ export const SBI_EXT_ID = {
   DBCN: 9,
   STA: 10,
   SUSP: 11,
-} as const;
-
-/** Index of Wherry's own run-state registers (type 0x7f). */
-export const WHERRY_REG = {
-  /** Waiting in WFI (QEMU's cpu_common.halted). */
-  halted: 0,
-  /** Hart-start address and argument of a pending SBI hart_start. */
-  startAddress: 1,
-  startArgument: 2,
-  /** SBI SUSP / HSM suspend type. */
-  suspendType: 3,
-  /** Accumulated steal time, ns. */
-  stealNs: 4,
-  /** Privilege mode including M (3), which core.mode cannot say. */
-  privilege: 5,
-  /** Software-owned pending bits of mip. */
-  pending: 6,
 } as const;
 
 /** Builds an id. `index` and `subtype` are small integers; size in bits. */

@@ -32,12 +32,15 @@ export function satpWords(satp: bigint): string | undefined {
 
 /** Bits of a page-table entry. */
 export const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, G: 32, A: 64, D: 128 } as const;
-/** Where an entry's page number starts. */
+/** Where an entry's page number starts, and what is above it: bits that are reserved without Svnapot and Svpbmt. */
 export const PTE_PPN = 10;
+export const PTE_HIGH = 54;
 
 export const PMP_ENTRIES = 16;
 /** Access bits of a pmpcfg entry, its mode (shifted to 0: PMP_MODE), its lock. */
 export const PMP = { R: 1, W: 2, X: 4, MODE: 3, LOCKED: 0x80 } as const;
 export const PMP_MODE = { OFF: 0, TOR: 1, NA4: 2, NAPOT: 3 } as const;
+/** An entry of pmpcfg. */
+export const PMPCFG_WRITABLE = Number(field(0, 5)) | PMP.LOCKED;
 /** pmpaddr has bits 55 to 2 of an address. */
 export const PMPADDR_WRITABLE = field(0, 54);

@@ -1,6 +1,6 @@
 // The table against what the specifications say of some registers, and its rows against each other.
 import { describe, expect, it, test } from "vitest";
-import { hartState } from "./hart-schema.ts";
+import { hartState } from "./hart-state.ts";
 import { CSR_NUMBERS, csrName, CSRS, qemuNameOf, registerEntries } from "./registers.ts";
 import { sstatusOf, statusWords, withSstatus } from "./status.ts";
 import { SUPERVISOR_ENTRY } from "./supervisor-entry.ts";

@@ -1,5 +1,5 @@
 // All registers of a hart, and what a vCPU has besides: one row each. Made from it are the schema and the offsets of the
-// hart's state (hart-schema.ts), the CSR file (its `csr` rows; what an access sets off is behaviour and stands in the
+// hart's state (hart-state.ts), the CSR file (its `csr` rows; what an access sets off is behaviour and stands in the
 // engine), ONE_REG, the VMM's copy of a vCPU, what goes to QEMU and comes from it, the names that assembler and
 // disassembler know, and the words of the inspector.
 // The order is that of the `cpu` section in a stream: a row that a stream has goes nowhere else.

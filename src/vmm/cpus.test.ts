@@ -1,6 +1,6 @@
 // Writeback of vCPU state: which register is written at which level, and which vCPU is paused for it.
 import { expect, test } from "vitest";
-import { oneReg, REG_TYPE, WHERRY_REG } from "../accelerator/one-reg-ids.ts";
+import { oneReg, oneRegOf, REG_TYPE } from "../accelerator/one-reg-ids.ts";
 import { MP_STATE } from "../accelerator/mp-state.ts";
 import type { AcceleratorVcpu, AcceleratorVm } from "../accelerator/accelerator.ts";
 import { type Cpu, Cpus, CpusError } from "./cpus.ts";
@@ -135,7 +135,6 @@ test.each([
   [false, [MP_STATE.RUNNABLE, MP_STATE.RUNNABLE, MP_STATE.RUNNABLE]],
 ])("a system reset (built-in firmware: %s) starts the right harts", async (builtin, mpStates) => {
   const { cpus, vcpus } = harts(3, builtin);
-  const wherry = (r: keyof typeof WHERRY_REG): bigint => oneReg(REG_TYPE.WHERRY, WHERRY_REG[r]);
   for (const vcpu of vcpus) {
     vcpu.mpState = MP_STATE.SUSPENDED;
     for (const { id } of CPU_ROWS) vcpu.registers.set(id, 1n);
@@ -147,10 +146,10 @@ test.each([
   expect(vcpus.map((v) => v.mpState)).toEqual(mpStates);
   for (const vcpu of vcpus) {
     expect(vcpu.registers.get(PC)).toBe(0x1000n);
-    for (const cleared of ["pending", "halted", "startAddress", "startArgument", "suspendType"] as const) {
-      expect([cleared, vcpu.registers.get(wherry(cleared))]).toEqual([cleared, 0n]);
+    for (const cleared of ["mip", "halted", "startAddress", "startArgument", "suspendType"] as const) {
+      expect([cleared, vcpu.registers.get(oneRegOf(cleared))]).toEqual([cleared, 0n]);
     }
-    expect(vcpu.registers.get(wherry("privilege"))).toBe(builtin ? 1n : 3n);
+    expect(vcpu.registers.get(oneRegOf("priv"))).toBe(builtin ? 1n : 3n);
     const scounteren = CPU_ROWS.find((row) => row.field === "scounteren")?.id as bigint;
     expect(vcpu.registers.get(scounteren)).toBe(builtin ? 7n : 0n);
     expect(vcpu.registers.get(oneReg(REG_TYPE.TIMER, 1))).toBe(0n);

@@ -2,7 +2,7 @@
 // recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds, changes
 // of address space. What they share with the programs that QEMU judges is in ../oracle/items*.ts.
 import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
-import { csrRows } from "../../src/hypervisor/isa/csr.ts";
+import { CSRS } from "../../src/riscv/registers.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
 import {
@@ -397,7 +397,7 @@ const WRITABLE = [
 ]
   .join(" ")
   .split(" ");
-const WRITABLE_NUMBERS = csrRows.filter((row) => WRITABLE.includes(row.name)).map((row) => row.number);
+const WRITABLE_NUMBERS = CSRS.filter((row) => WRITABLE.includes(row.name)).map((row) => row.number);
 const CSR_ROWS = rows.filter((row) => row.fields.has("csr"));
 
 /** Reads of any CSR and of some that are none; writes of those that may be written. */
@@ -405,7 +405,7 @@ export function anyCsr({ r }: LockstepContext): Item {
   const rd = r.oneIn(6) ? 0 : temporary(r);
   const kind = r.int(6);
   if (kind < 2) {
-    const csr = r.oneIn(8) ? r.int(4096) : r.pick(csrRows).number;
+    const csr = r.oneIn(8) ? r.int(4096) : r.pick(CSRS).number;
     const name = r.pick(["csrrs", "csrrc", "csrrsi", "csrrci"]);
     return op(name, name.endsWith("i") ? { rd, csr, uimm5: 0 } : { rd, csr, rs1: 0 });
   }

@@ -3,7 +3,8 @@
 // hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET, SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
-import { type HartField, hartLayout, hartState } from "../../src/hypervisor/hart/hart-schema.ts";
+import { type HartField, hartState } from "../../src/riscv/hart-state.ts";
+import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
 import { Random } from "../support/random.ts";
 import type { Kicker } from "./kicker.ts";

@@ -1,7 +1,8 @@
 // A random lock-step program: the image of RAM and the hart's state that it starts with. It never ends: a main part
 // with loops calls functions on other pages and comes back to its beginning by the landing, a small part
 // on a page that stays executable. Deterministic in its seed.
-import { type HartField, PRIV } from "../../src/hypervisor/hart/hart-schema.ts";
+import type { HartField } from "../../src/riscv/hart-state.ts";
+import { PRIV } from "../../src/riscv/privilege.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
 import {
   access,

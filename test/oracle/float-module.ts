@@ -1,7 +1,7 @@
 // The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a row's
 // meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal modes.
 import type { FloatSemantics } from "../../src/hypervisor/isa/float-semantics.ts";
-import { hartLayout } from "../../src/hypervisor/hart/hart-schema.ts";
+import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { fpRows, fpSlow } from "../../src/hypervisor/isa/isa-fp.ts";
 import { halfRows } from "../../src/hypervisor/isa/isa-half.ts";
 import type { Row, Semantics } from "../../src/hypervisor/isa/instruction-semantics.ts";

@@ -15,7 +15,7 @@ import {
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import { makeRequests, REQ, VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
-import { hartLayout } from "../../src/hypervisor/hart/hart-schema.ts";
+import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { startHart } from "../../src/hypervisor/firmware/sbi.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";

@@ -30,7 +30,7 @@ import { Translations } from "../../src/hypervisor/translator/translations.ts";
 import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
-import { PRIV } from "../../src/hypervisor/hart/hart-schema.ts";
+import { PRIV } from "../../src/riscv/privilege.ts";
 import { assemble } from "../../src/hypervisor/isa/isa.ts";
 import type { Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { compileModule, createSharedMemory, type WasmModule } from "../../src/wasm/host.ts";

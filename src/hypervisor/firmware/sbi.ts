@@ -1,6 +1,8 @@
 // The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA
 // and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
 // counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
+import { ALL_ONES } from "../../riscv/bits.ts";
+import { INTERRUPT } from "../../riscv/causes.ts";
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 import { hex } from "../../base/hex.ts";
 import type { GuestClock } from "../requests/guest-clock.ts";
@@ -57,8 +59,7 @@ const HSM_SUSPENDED = 4n;
 export const SUSPEND_RETENTIVE = 0x00000000;
 export const SUSPEND_NON_RETENTIVE = 0x80000000;
 
-const MIP_SSIP = 1 << 1;
-const ALL_ONES = 0xffffffffffffffffn;
+const MIP_SSIP = 1 << INTERRUPT.SSI;
 
 const ACTIVITY: ReadonlyMap<number, Activity> = new Map<number, Activity>([
   [EXT_BASE, "sbi-base"],

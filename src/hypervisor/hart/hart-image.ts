@@ -1,22 +1,10 @@
 // A hart's state in shared memory, field by field: what ONE_REG, resets and the firmware read and write while the
-// vCPU is outside the guest. Offsets are the schema's (hart-schema.ts).
+// vCPU is outside the guest. hart-layout.ts has the offsets.
+import { SUPERVISOR_ENTRY } from "../../riscv/supervisor-entry.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CONFIG_BUILTIN_FIRMWARE, CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
-import { type HartField, hartLayout, hartState, PRIV } from "./hart-schema.ts";
-
-/** UXL and SXL say 64 bits and cannot change. */
-const MSTATUS_RESET = (2n << 34n) | (2n << 32n);
-/** Exceptions and interrupts that a guest in S-mode gets itself when the firmware is built in. */
-const BUILTIN_MEDELEG = 0xb1ffn;
-const BUILTIN_MIDELEG = 0x222n;
-/** CY, TM, IR: the kernel leaves it so, and its vDSO reads the time in U-mode. */
-const BUILTIN_SCOUNTEREN = 7n;
-/** STCE, and CBIE, CBCFE, CBZE: Sstc and the cache-block operations. */
-const BUILTIN_MENVCFG = (1n << 63n) | 0xf0n;
-const NEVER = 0xffffffffffffffffn;
-/** PMP: NAPOT over all addresses, R, W and X. */
-const PMP_ALL_CFG = 0x1fn;
-const PMP_ALL_ADDR = (1n << 54n) - 1n;
+import { type HartField, hartState } from "../../riscv/hart-state.ts";
+import { hartLayout } from "./hart-layout.ts";
 
 export class HartImage {
   readonly #hart: number;
@@ -55,18 +43,15 @@ export class HartImage {
     this.#view.setUint32(SCRATCH.config, bits, true);
   }
 
-  /** Reset (privileged specification §3.4): M-mode at `pc`, no translation, interrupts off, all else 0 but `kept`. */
+  /** Reset (privileged specification §3.4): M-mode at `pc`, all else as the schema has it at first, but `kept`. */
   reset(pc: bigint, kept: readonly HartField[] = []): void {
     for (const [field, value] of Object.entries(hartState.create())) {
       if (kept.includes(field as HartField)) continue;
-      const length = typeof value === "object" ? value.length : 1;
-      for (let i = 0; i < length; i++) this.set(field as HartField, 0n, i);
+      if (typeof value === "object") value.forEach((e, i) => this.set(field as HartField, BigInt(e), i));
+      else this.set(field as HartField, BigInt(value));
     }
     this.set("pc", pc);
     this.set("mhartid", BigInt(this.#hart));
-    this.set("priv", BigInt(PRIV.M));
-    this.set("mstatus", MSTATUS_RESET);
-    if (!kept.includes("stimecmp")) this.set("stimecmp", NEVER);
     this.clearReservation();
   }
 
@@ -76,14 +61,8 @@ export class HartImage {
    */
   resetForStart(address: bigint, argument: bigint, kept: readonly HartField[] = []): void {
     this.reset(address, kept);
-    this.set("priv", BigInt(PRIV.S));
-    this.set("medeleg", BUILTIN_MEDELEG);
-    this.set("mideleg", BUILTIN_MIDELEG);
-    this.set("mcounteren", 0xffffffffn);
-    this.set("scounteren", BUILTIN_SCOUNTEREN);
-    this.set("menvcfg", BUILTIN_MENVCFG);
-    this.set("pmpcfg", PMP_ALL_CFG);
-    this.set("pmpaddr", PMP_ALL_ADDR);
+    for (const [field, value] of Object.entries(SUPERVISOR_ENTRY))
+      this.set(field as HartField, BigInt(value));
     this.set("x", BigInt(this.#hart), 10);
     this.set("x", argument, 11);
   }

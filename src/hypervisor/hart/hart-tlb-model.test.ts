@@ -5,9 +5,9 @@ import { expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CTX_JUMPS, JUMP_ENTRIES, TLB_ENTRIES } from "./tlb-context.ts";
-import { PRIV } from "./hart-schema.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-import { MSTATUS } from "./hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);

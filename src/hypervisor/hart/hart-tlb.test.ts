@@ -11,9 +11,9 @@ import {
   MAX_LOCAL_ENTRIES,
   TLB_ENTRIES,
 } from "./tlb-context.ts";
-import { PRIV } from "./hart-schema.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-import { MSTATUS } from "./hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
 
 const bit = (n: number): bigint => 1n << BigInt(n);

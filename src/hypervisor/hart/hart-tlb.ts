@@ -2,6 +2,8 @@
 // what an access may do and, in U-mode, by address space (privileged specification, 3.1.6.3, 4.1.1, 4.1.11: privilege, MPRV,
 // SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code; dropped here, as sfence.vma (4.2.1) asks.
 // S-mode's contexts hold global entries of any address space and others of the current one only.
+import { SATP } from "../../riscv/paging.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn, type Func, type Local } from "../../wasm/function.ts";
 import {
@@ -39,7 +41,8 @@ import {
   USER_CONTEXTS,
 } from "./tlb-context.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-import { get, get32, MSTATUS, set, statusBit } from "./hart-traps.ts";
+import { get, get32, set, statusBit } from "./hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
 
 const JUMPS_SIZE = JUMP_ENTRIES * 16;
@@ -56,7 +59,7 @@ const asidOf = (satp: I64): I32 => satp.shrU(44).wrap().and(0xffff);
 /** Privilege of loads and stores: MPP's in M-mode with MPRV (3.1.6.3). */
 export const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
   const priv = f.let(get32(hart, "priv"));
-  f.if(priv.eq(3).and(statusBit(hart, MSTATUS.MPRV)), () =>
+  f.if(priv.eq(PRIV.M).and(statusBit(hart, MSTATUS.MPRV)), () =>
     f.return(get32(hart, "mstatus").shrU(MSTATUS.MPP).and(3)),
   );
   return priv;
@@ -64,7 +67,7 @@ export const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
 
 const contextOf = fn("contextOf", [I32, I32], I32, (f, hart, priv) => {
   f.if(priv.eqz(), () => f.return(hart.load32(SCRATCH.userContext)));
-  f.if(priv.eq(3), () => f.return(contextAt(hart, CONTEXT.MACHINE)));
+  f.if(priv.eq(PRIV.M), () => f.return(contextAt(hart, CONTEXT.MACHINE)));
   return statusBit(hart, MSTATUS.SUM).select(
     contextAt(hart, CONTEXT.SUM),
     contextAt(hart, CONTEXT.SUPERVISOR),
@@ -79,7 +82,7 @@ export const chooseContexts = fn("chooseContexts", [I32], undefined, (f, hart) =
   const priv = get32(hart, "priv");
   const context = f.let(contextOf.call(hart, priv));
   f.store32(hart, context, SCRATCH.fetchContext);
-  f.if(priv.eq(3).and(statusBit(hart, MSTATUS.MPRV)), () =>
+  f.if(priv.eq(PRIV.M).and(statusBit(hart, MSTATUS.MPRV)), () =>
     context.set(contextOf.call(hart, dataPrivilege.call(hart))),
   );
   f.store32(hart, context, SCRATCH.dataContext);
@@ -342,7 +345,7 @@ export const switchSpace = fn("switchSpace", [I32, I64], undefined, (f, hart, va
     f.call(flush, contextAt(hart, CONTEXT.SUM));
   };
   f.if(
-    old.xor(value).shrU(60).eqz(),
+    old.xor(value).shrU(SATP.MODE).eqz(),
     () => forget(flushLocal),
     () => forget(flushContext),
   );

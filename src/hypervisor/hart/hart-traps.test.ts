@@ -3,8 +3,9 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "../shared/hart-scratch.ts";
-import { PRIV } from "./hart-schema.ts";
-import { CAUSE, MSTATUS } from "./hart-traps.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import { CAUSE } from "../../riscv/causes.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { EXIT } from "./engine-interface.ts";
 
 const M_HANDLER = RAM_BASE + 0x2000n;

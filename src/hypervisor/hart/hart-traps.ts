@@ -1,25 +1,15 @@
 // Traps, trap returns and interrupts (privileged specification, 3.1.6–3.1.9, 3.3, 4.1), as WebAssembly functions.
 // They work on the hart's state in memory: pc must be stored before `raise` is called.
+import { bit } from "../../riscv/bits.ts";
+import { CAUSE, CAUSE_INTERRUPT, INTERRUPT } from "../../riscv/causes.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import { MSTATUS, MSTATUS_MPP } from "../../riscv/status.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
 import { CTL_LINES } from "../shared/memory-map.ts";
-import { type HartField, hartLayout } from "./hart-schema.ts";
+import type { HartField } from "../../riscv/hart-state.ts";
+import { hartLayout } from "./hart-layout.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-
-export const CAUSE = {
-  INSTRUCTION_ACCESS: 1,
-  ILLEGAL_INSTRUCTION: 2,
-  BREAKPOINT: 3,
-  LOAD_MISALIGNED: 4,
-  LOAD_ACCESS: 5,
-  STORE_MISALIGNED: 6,
-  STORE_ACCESS: 7,
-  /** From U; from S and M add the privilege level. */
-  ECALL: 8,
-  INSTRUCTION_PAGE: 12,
-  LOAD_PAGE: 13,
-  STORE_PAGE: 15,
-} as const;
 
 /** SCRATCH.event: what the interpreter must do after a slow path. */
 export const EVENT = {
@@ -31,25 +21,6 @@ export const EVENT = {
   /** Nothing was done: the address is a device's, which is for the interpreter. */
   DEVICE: 3,
 } as const;
-
-/** Bit positions in mstatus. */
-export const MSTATUS = {
-  SIE: 1,
-  MIE: 3,
-  SPIE: 5,
-  MPIE: 7,
-  SPP: 8,
-  MPP: 11,
-  FS: 13,
-  MPRV: 17,
-  SUM: 18,
-  MXR: 19,
-  TVM: 20,
-  TW: 21,
-  TSR: 22,
-} as const;
-
-export const INTERRUPT = { SSI: 1, MSI: 3, STI: 5, MTI: 7, SEI: 9, MEI: 11 } as const;
 
 // Access to the hart's state from generated code.
 export const get = (hart: I32, field: HartField): I64 => hart.load64(hartLayout.offsetOf(field));
@@ -65,8 +36,6 @@ export function setEvent(f: Func, hart: I32, event: number): void {
 }
 /** One bit of mstatus, 0 or 1. */
 export const statusBit = (hart: I32, bit: number): I32 => get32(hart, "mstatus").shrU(bit).and(1);
-
-const bit = (n: number): bigint => 1n << BigInt(n);
 
 /** Field `from` (width bits) moved to `to`, other bits 0. */
 const moved = (status: I64, from: number, to: number, width: bigint): I64 =>
@@ -84,7 +53,7 @@ export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tv
   f.store64(hart, 0, SCRATCH.reservation);
   setEvent(f, hart, EVENT.TRAPPED);
   f.if(
-    priv.leU(1).and(delegated.wrap()),
+    priv.leU(PRIV.S).and(delegated.wrap()),
     () => {
       set(f, hart, "sepc", get(hart, "pc"));
       set(f, hart, "scause", cause);
@@ -92,17 +61,17 @@ export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tv
       const kept = status.and(~(bit(MSTATUS.SIE) | bit(MSTATUS.SPIE) | bit(MSTATUS.SPP)));
       const saved = moved(status, MSTATUS.SIE, MSTATUS.SPIE, 1n).or(priv.extendU().shl(MSTATUS.SPP));
       set(f, hart, "mstatus", kept.or(saved));
-      set32(f, hart, "priv", 1);
+      set32(f, hart, "priv", PRIV.S);
       set(f, hart, "pc", vector(get(hart, "stvec"), cause));
     },
     () => {
       set(f, hart, "mepc", get(hart, "pc"));
       set(f, hart, "mcause", cause);
       set(f, hart, "mtval", tval);
-      const kept = status.and(~(bit(MSTATUS.MIE) | bit(MSTATUS.MPIE) | (3n << BigInt(MSTATUS.MPP))));
+      const kept = status.and(~(bit(MSTATUS.MIE) | bit(MSTATUS.MPIE) | MSTATUS_MPP));
       const saved = moved(status, MSTATUS.MIE, MSTATUS.MPIE, 1n).or(priv.extendU().shl(MSTATUS.MPP));
       set(f, hart, "mstatus", kept.or(saved));
-      set32(f, hart, "priv", 3);
+      set32(f, hart, "priv", PRIV.M);
       set(f, hart, "pc", vector(get(hart, "mtvec"), cause));
     },
   );
@@ -126,8 +95,8 @@ export const takeInterrupt = fn("takeInterrupt", [I32], undefined, (f, hart) => 
   const priv = f.let(get32(hart, "priv"));
   const delegated = f.let(get32(hart, "mideleg"));
   const forMachine = f.let(pending.and(delegated.xor(-1)));
-  const machineOn = priv.ltU(3).or(statusBit(hart, MSTATUS.MIE));
-  const supervisorOn = priv.eqz().or(priv.eq(1).and(statusBit(hart, MSTATUS.SIE)));
+  const machineOn = priv.ltU(PRIV.M).or(statusBit(hart, MSTATUS.MIE));
+  const supervisorOn = priv.eqz().or(priv.eq(PRIV.S).and(statusBit(hart, MSTATUS.SIE)));
   const candidates = f.let(
     forMachine
       .and(I32.of(0).sub(machineOn))
@@ -142,7 +111,7 @@ export const takeInterrupt = fn("takeInterrupt", [I32], undefined, (f, hart) => 
     INTERRUPT.STI,
   ]) {
     f.if(candidates.and(1 << n), () => {
-      f.call(raise, hart, (1n << 63n) | BigInt(n), 0);
+      f.call(raise, hart, CAUSE_INTERRUPT | BigInt(n), 0);
       f.return();
     });
   }
@@ -152,8 +121,8 @@ export const takeInterrupt = fn("takeInterrupt", [I32], undefined, (f, hart) => 
 export const machineReturn = fn("mret", [I32], undefined, (f, hart) => {
   const status = f.let(get(hart, "mstatus"));
   const previous = f.let(status.wrap().shrU(MSTATUS.MPP).and(3));
-  const cleared = f.let(status.and(~(bit(MSTATUS.MIE) | (3n << BigInt(MSTATUS.MPP)))));
-  f.if(previous.ne(3), () => cleared.set(cleared.and(~bit(MSTATUS.MPRV))));
+  const cleared = f.let(status.and(~(bit(MSTATUS.MIE) | MSTATUS_MPP)));
+  f.if(previous.ne(PRIV.M), () => cleared.set(cleared.and(~bit(MSTATUS.MPRV))));
   const restored = moved(status, MSTATUS.MPIE, MSTATUS.MIE, 1n).or(bit(MSTATUS.MPIE));
   set(f, hart, "mstatus", cleared.or(restored));
   set32(f, hart, "priv", previous);

@@ -6,7 +6,8 @@ import { CTL_MMIO_DATA } from "../shared/memory-map.ts";
 import { CTX_READ, CTX_WRITE } from "./tlb-context.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { dataContext, tlbEntry } from "./hart-tlb.ts";
-import { CAUSE, EVENT, raise, set, setEvent } from "./hart-traps.ts";
+import { CAUSE } from "../../riscv/causes.ts";
+import { EVENT, raise, set, setEvent } from "./hart-traps.ts";
 import { ACCESS, accessFault, fill, NO_FAULT, PAGE_MASK } from "./page-walk.ts";
 
 const mmioRead = imported("host", "mmioRead", [I64, I32], I32);

@@ -1,6 +1,8 @@
 // Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A and D
 // bits (Svadu), PMP, memory slots, dirty log, code pages; and the TLB entry that comes of it. A write entry exists
 // only for a page whose dirty bit is set and that is no code page.
+import { levelsOf, PMP, PPN_MASK, PTE, PTE_HIGH, PTE_PPN, SATP, SATP_MODE } from "../../riscv/paging.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Local } from "../../wasm/function.ts";
 import {
@@ -19,9 +21,11 @@ import {
 } from "../shared/memory-map.ts";
 import { CTX_FETCH, CTX_READ, CTX_WRITE, LEAF_GLOBAL } from "./tlb-context.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-import { PMP_ALLOWED, PMP_EXECUTE, PMP_PARTIAL, PMP_READ, PMP_WRITE, pmpCheck, pmpOpenRange } from "./pmp.ts";
+import { PMP_ALLOWED, PMP_PARTIAL, pmpCheck, pmpOpenRange } from "./pmp.ts";
 import { dataContext, dataPrivilege, fetchContext, insert } from "./hart-tlb.ts";
-import { CAUSE, get, get32, MSTATUS } from "./hart-traps.ts";
+import { CAUSE } from "../../riscv/causes.ts";
+import { get, get32 } from "./hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 /** Kinds of access. 12 + kind is the page fault's cause. */
 export const ACCESS = { FETCH: 0, LOAD: 1, STORE: 3 } as const;
@@ -29,9 +33,6 @@ export const ACCESS = { FETCH: 0, LOAD: 1, STORE: 3 } as const;
 /** SCRATCH.fault when a translation succeeded. */
 export const NO_FAULT = -1;
 export const PAGE_MASK = 0xfff;
-
-const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, G: 32, A: 64, D: 128 } as const;
-const PPN_MASK = (1n << 44n) - 1n;
 
 const pageFault = (access: I32): I32 => access.add(CAUSE.INSTRUCTION_PAGE);
 /** 1, 5, 7 for fetch, load, store. */
@@ -107,7 +108,7 @@ const openWindow = fn("openWindow", [I32, I64, I32], undefined, (f, hart, guestP
 
 /** Host address of a page-table entry outside the window, or 0 if it may not be read. */
 const entryOutside = fn("entryOutside", [I32, I64], I32, (f, hart, pteAt) => {
-  f.if(pmpCheck.call(hart, pteAt, 8, PMP_READ, 1).ne(PMP_ALLOWED), () => f.return(I32.of(0)));
+  f.if(pmpCheck.call(hart, pteAt, 8, PMP.R, 1).ne(PMP_ALLOWED), () => f.return(I32.of(0)));
   const slot = f.let(findSlot.call(hart, pteAt));
   f.if(slot.eqz(), () => f.return(I32.of(0)));
   f.call(openWindow, hart, pteAt, slot);
@@ -118,7 +119,7 @@ const entryOutside = fn("entryOutside", [I32, I64], I32, (f, hart, pteAt) => {
 const entryWritable = fn("entryWritable", [I32, I64], I32, (f, hart, pteAt) => {
   const slot = f.let(hart.load32(SCRATCH.windowSlot));
   f.if(inWindow(hart, pteAt).eqz(), () => {
-    f.if(pmpCheck.call(hart, pteAt, 8, PMP_WRITE, 1).ne(PMP_ALLOWED), () => f.return(I32.of(0)));
+    f.if(pmpCheck.call(hart, pteAt, 8, PMP.W, 1).ne(PMP_ALLOWED), () => f.return(I32.of(0)));
     slot.set(findSlot.call(hart, pteAt));
     f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_READONLY), () => f.return(I32.of(0)));
   });
@@ -137,12 +138,12 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
     f.return(I64.of(0));
   };
   const satp = f.let(get(hart, "satp"));
-  const mode = f.let(satp.shrU(60).wrap());
+  const mode = f.let(satp.shrU(SATP.MODE).wrap());
   f.store32(hart, 12, SCRATCH.leaf);
-  f.if(priv.eq(3).or(mode.eqz()), () => f.return(va));
+  f.if(priv.eq(PRIV.M).or(mode.eqz()), () => f.return(va));
 
-  // Sv39 is mode 8 and has 3 levels; the address must be sign-extended from its top bit.
-  const top = f.let(mode.sub(6));
+  // Sv39 has 3 levels; the address must be sign-extended from its top bit.
+  const top = f.let(mode.sub(SATP_MODE.SV39 - (levelsOf(SATP_MODE.SV39) - 1)));
   const unused = f.let(
     I32.of(64 - 12 - 9)
       .sub(top.mul(9))
@@ -166,10 +167,10 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
       const bits = f.let(pte.wrap());
       // Global in a pointer: all below it is.
       global.set(global.or(bits.and(PTE.G)));
-      const high = f.let(pte.shrU(54));
+      const high = f.let(pte.shrU(PTE_HIGH));
       const kind = bits.and(PTE.V | PTE.R | PTE.W | PTE.X | PTE.U | PTE.A | PTE.D);
       f.if(kind.eq(PTE.V).and(high.eqz()).and(shift.ne(12)), () => {
-        table.set(pte.shrU(10).and(PPN_MASK).shl(12));
+        table.set(pte.shrU(PTE_PPN).and(PPN_MASK).shl(12));
         shift.set(shift.sub(9));
         f.br(descend);
       });
@@ -201,7 +202,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
       f.if(allowed.eqz(), () => fail(pageFault(access)));
 
       const inPage = f.let(I64.of(1).shl(shift).sub(1));
-      const leaf = f.let(pte.shrU(10).and(PPN_MASK).shl(12));
+      const leaf = f.let(pte.shrU(PTE_PPN).and(PPN_MASK).shl(12));
       f.if(leaf.and(inPage).ne(0), () => fail(pageFault(access)));
 
       const wanted = f.let(bits.or(access.eq(ACCESS.STORE).select(I32.of(PTE.A | PTE.D), I32.of(PTE.A))));
@@ -224,7 +225,7 @@ export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, 
   f.store32(hart, NO_FAULT, SCRATCH.fault);
   const priv = f.let(get32(hart, "priv"));
   // Only in M-mode is the privilege of data another one.
-  f.if(priv.eq(3).and(access), () => priv.set(dataPrivilege.call(hart)));
+  f.if(priv.eq(PRIV.M).and(access), () => priv.set(dataPrivilege.call(hart)));
   const pa = f.let(translate.call(hart, va, access, priv));
   f.if(hart.load32(SCRATCH.fault).ne(NO_FAULT), () => f.return(I32.of(0)));
   f.store64(hart, pa, SCRATCH.guestPhys);
@@ -234,9 +235,7 @@ export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, 
   const mayKeep = f.let(I32.of(PMP_ALLOWED));
   f.if(inWindow(hart, pa).eqz(), () => {
     const wanted = f.let(
-      access
-        .eqz()
-        .select(I32.of(PMP_EXECUTE), access.eq(ACCESS.LOAD).select(I32.of(PMP_READ), I32.of(PMP_WRITE))),
+      access.eqz().select(I32.of(PMP.X), access.eq(ACCESS.LOAD).select(I32.of(PMP.R), I32.of(PMP.W))),
     );
     mayKeep.set(pmpCheck.call(hart, pa.and(~0xfffn), PAGE_MASK + 1, wanted, priv));
     const decision = f.let<I32>(mayKeep);

@@ -1,36 +1,29 @@
 // Physical memory protection (privileged specification, 3.7): 16 entries, OFF, TOR, NA4, NAPOT, lock bits.
 // As in QEMU, a hart with no active entry lets S and U pass; the specification would deny them.
+import { PMP, PMP_ENTRIES, PMP_MODE } from "../../riscv/paging.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, type Local } from "../../wasm/function.ts";
-import { hartLayout } from "./hart-schema.ts";
+import { hartLayout } from "./hart-layout.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-
-export const PMP_ENTRIES = 16;
-/** Access bits as in pmpcfg. */
-export const PMP_READ = 1;
-export const PMP_WRITE = 2;
-export const PMP_EXECUTE = 4;
 
 /** Results of pmpCheck; 0 is a denial. */
 export const PMP_ALLOWED = 1;
 /** The range is only partly in the entry that decides. For a single access that is a denial. */
 export const PMP_PARTIAL = 2;
 
-const CFG_LOCKED = 0x80;
-const CFG_OPEN = PMP_READ | PMP_WRITE | PMP_EXECUTE;
-const MODE_TOR = 1;
-const MODE_NA4 = 2;
+const CFG_OPEN = PMP.R | PMP.W | PMP.X;
 
 /** First address of an active entry, and the one after its last. */
 function range(f: Func, mode: I32, addr: I64, previous: I64): { low: Local<I64>; high: Local<I64> } {
   const low = f.let(addr.shl(2));
   const high = f.let<I64>(low);
   f.if(
-    mode.eq(MODE_TOR),
+    mode.eq(PMP_MODE.TOR),
     () => low.set(previous.shl(2)),
     () => {
       // Trailing ones of a NAPOT address say the size; NA4 has none.
-      const span = f.let(mode.eq(MODE_NA4).select(I64.of(0), addr.xor(addr.add(1))));
+      const span = f.let(mode.eq(PMP_MODE.NA4).select(I64.of(0), addr.xor(addr.add(1))));
       low.set(addr.and(span.not()).shl(2));
       high.set(low.add(span.add(1).shl(2)));
     },
@@ -38,7 +31,7 @@ function range(f: Func, mode: I32, addr: I64, previous: I64): { low: Local<I64>;
   return { low, high };
 }
 
-/** (hart, guestPhys, size in bytes, PMP_* access, privilege) → PMP_* result. */
+/** (hart, guestPhys, size in bytes, PMP.* access, privilege) → PMP_* result. */
 export const pmpCheck = fn(
   "pmpCheck",
   [I32, I64, I32, I32, I32],
@@ -59,14 +52,14 @@ export const pmpCheck = fn(
     const last = f.let(address.add(size.extendU()));
     f.loop((again) => {
       const cfg = f.let(hart.add(i).load8U(cfgAt));
-      const mode = f.let(cfg.shrU(3).and(3));
+      const mode = f.let(cfg.shrU(PMP.MODE).and(3));
       const addr = f.let(hart.add(i.shl(3)).load64(addrAt));
       f.if(mode, () => {
         active.set(1);
         const { low, high } = range(f, mode, addr, previous);
         f.if(address.ltU(high).and(last.gtU(low)), () => {
           f.if(address.ltU(low).or(last.gtU(high)), () => f.return(I32.of(PMP_PARTIAL)));
-          f.if(priv.eq(3).and(cfg.and(CFG_LOCKED).eqz()), () => f.return(I32.of(PMP_ALLOWED)));
+          f.if(priv.eq(PRIV.M).and(cfg.and(PMP.LOCKED).eqz()), () => f.return(I32.of(PMP_ALLOWED)));
           f.return(cfg.and(access).eq(access));
         });
       });
@@ -74,7 +67,7 @@ export const pmpCheck = fn(
       i.set(i.add(1));
       f.brIf(again, i.ltU(PMP_ENTRIES));
     });
-    return priv.eq(3).or(active.eqz());
+    return priv.eq(PRIV.M).or(active.eqz());
   },
 );
 
@@ -94,7 +87,7 @@ export const pmpOpenRange = fn("pmpOpenRange", [I32, I64], I32, (f, hart, addres
   };
   f.loop((again) => {
     const cfg = f.let(hart.add(i).load8U(hartLayout.offsetOf("pmpcfg")));
-    const mode = f.let(cfg.shrU(3).and(3));
+    const mode = f.let(cfg.shrU(PMP.MODE).and(3));
     const addr = f.let(hart.add(i.shl(3)).load64(hartLayout.offsetOf("pmpaddr")));
     f.if(mode, () => {
       active.set(1);

@@ -3,10 +3,10 @@
 import type { I32 } from "../../wasm/expr.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FloatSemantics, FpSource } from "../isa/float-semantics.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import type { Semantics } from "../isa/instruction-semantics.ts";
 import { FFLAGS, RM } from "../float/softfloat-format.ts";
-import { MSTATUS } from "../hart/hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const FLOATS = hartLayout.offsetOf("f");
 const FRM = hartLayout.offsetOf("frm");

@@ -17,7 +17,7 @@ import {
   SAMPLES_OFFSET,
   SCRATCH,
 } from "../shared/hart-scratch.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import { fetchPage, loadSlow, storeSlow } from "../hart/mmu.ts";
 import { interpretedFloat } from "./interpreter-float.ts";
 import {

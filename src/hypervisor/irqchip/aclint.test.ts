@@ -5,7 +5,7 @@ import { GuestClock } from "../requests/guest-clock.ts";
 import { HartPending } from "../requests/hart-pending.ts";
 import { CTL_KICK, CTL_LINES, CTL_SLEEPING, CTL_WAKE, hartBase } from "../shared/memory-map.ts";
 import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 
 const NEVER = 2n ** 64n - 1n;
 

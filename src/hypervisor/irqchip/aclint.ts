@@ -1,5 +1,7 @@
 // ACLINT in the hypervisor half: mtimer, mswi and sswi (RISC-V ACLINT specification 1.0-rc4; the first two
 // at the SiFive CLINT's offsets). vCPU threads answer guest accesses; mtime is the VM's clock.
+import { NEVER } from "../../riscv/bits.ts";
+import { INTERRUPT } from "../../riscv/causes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { defineState, type StateOf, u32, varU32Array, varU64Array } from "../../state/schema.ts";
 import type { GuestClock } from "../requests/guest-clock.ts";
@@ -14,8 +16,8 @@ export const SSWI_SIZE = 0x4000;
 const MTIMECMP = 0x4000;
 const MTIME = 0xbff8;
 
-export const MIP_SSIP = 1 << 1;
-export const MIP_MSIP = 1 << 3;
+export const MIP_MSIP = 1 << INTERRUPT.MSI;
+const MIP_SSIP = 1 << INTERRUPT.SSI;
 
 /** mtimecmp of each hart and the software-interrupt latches; QEMU's riscv_mtimer has `timecmp` alone. */
 export const aclintState = defineState(
@@ -110,7 +112,7 @@ export class Aclint {
 
   reset(): void {
     for (let i = 0; i < this.#vcpus.length; i++) {
-      Atomics.store(this.#timecmp, i, 0xffffffffffffffffn);
+      Atomics.store(this.#timecmp, i, NEVER);
       this.#vcpus[i]!.and(CTL_LINES, ~MIP_MSIP);
     }
   }

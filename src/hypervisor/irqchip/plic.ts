@@ -2,6 +2,7 @@
 // specification 1.0.0, as SiFive's and QEMU's virt board lay it out). State is in shared memory: vCPU
 // threads answer guest accesses themselves, the VMM thread drives the lines. Two contexts a hart: 2h is
 // machine mode, 2h+1 supervisor mode.
+import { INTERRUPT } from "../../riscv/causes.ts";
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
 import { defineState, type StateOf, u32, varU32Array } from "../../state/schema.ts";
@@ -15,8 +16,8 @@ export const PLIC_SOURCES = 96;
 const SOURCE_WORDS = 3;
 const PRIORITY_MASK = 7;
 
-const MIP_SEIP = 1 << 9;
-const MIP_MEIP = 1 << 11;
+const MIP_SEIP = 1 << INTERRUPT.SEI;
+const MIP_MEIP = 1 << INTERRUPT.MEI;
 
 // Word indexes in shared memory.
 const LOCK = VM_PLIC >>> 2;

@@ -1,14 +1,14 @@
 // CSRs: what reads back after all ones and all zeros were written, privilege, read-only numbers, views, side effects.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
-import { csrRows } from "./csr.ts";
-import { hartLayout, PRIV } from "../hart/hart-schema.ts";
-import { MSTATUS } from "../hart/hart-traps.ts";
+import { CSR_NUMBERS, CSRS } from "../../riscv/registers.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const CODE = RAM_BASE + 0x1000n;
 const HANDLER = RAM_BASE + 0x2000n;
 const ONES = (1n << 64n) - 1n;
-const numberOf = new Map(csrRows.map((row) => [row.name, row.number]));
 
 let h: HartHarness;
 beforeEach(() => {
@@ -24,7 +24,7 @@ function csr(
   op: "csrrw" | "csrrs" | "csrrc" = "csrrs",
   value?: bigint,
 ): bigint | undefined {
-  const number = typeof name === "number" ? name : (numberOf.get(name) as number);
+  const number = typeof name === "number" ? name : (CSR_NUMBERS.get(name) as number);
   h.setX(5, value ?? 0n);
   h.execute([asm(op, { csr: number, rs1: value === undefined ? 0 : 5, rd: 6 })], CODE);
   if (h.hart.get("pc") === CODE + 4n) return h.x(6);
@@ -100,7 +100,7 @@ describe("write masks", () => {
 
 describe("access", () => {
   it("needs the number's privilege", () => {
-    for (const row of csrRows) {
+    for (const row of CSRS) {
       if (row.number < 0x100) continue;
       for (const priv of [PRIV.U, PRIV.S]) {
         h.hart.set("mcounteren", 0xffffffffn);

@@ -1,25 +1,39 @@
-// Control and status registers (privileged specification, chapters 2–4; unprivileged 6 and 7): one row each, with
-// what may be read, what a write keeps, and what it sets off. Counters that count nothing read as 0, as do
-// the trigger registers. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
+// What accesses to control and status registers do (privileged specification, chapters 2–4; unprivileged 6 and 7), as
+// WebAssembly functions. Numbers, fields and masks are rows of src/riscv/registers.ts; here is what an access does
+// beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
+import { ALL_ONES, bit } from "../../riscv/bits.ts";
+import { INTERRUPT, MIP } from "../../riscv/causes.ts";
+import { COUNTER } from "../../riscv/envcfg.ts";
+import { isHartField } from "../../riscv/hart-state.ts";
+import {
+  PMP,
+  PMP_ENTRIES,
+  PMP_MODE,
+  PMPADDR_WRITABLE,
+  PMPCFG_WRITABLE,
+  SATP,
+  SATP_MODE,
+} from "../../riscv/paging.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import type { Register } from "../../riscv/register-row.ts";
+import { type Csr, CSRS, REGISTERS, type RegisterName } from "../../riscv/registers.ts";
+import {
+  MSTATUS,
+  MSTATUS_FIXED,
+  MSTATUS_FS,
+  MSTATUS_MPP,
+  MSTATUS_WRITABLE,
+  SSTATUS_FIXED,
+  SSTATUS_WRITABLE,
+} from "../../riscv/status.ts";
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
-import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../shared/memory-map.ts";
-import { CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
-import { type HartField, hartLayout } from "../hart/hart-schema.ts";
-import { PMP_ENTRIES } from "../hart/pmp.ts";
-import { flushSpace, flushTlb, switchSpace } from "../hart/hart-tlb.ts";
-import {
-  EVENT,
-  get,
-  get32,
-  INTERRUPT,
-  MSTATUS,
-  pendingBits,
-  raiseIllegal,
-  set,
-  setEvent,
-} from "../hart/hart-traps.ts";
 import { ALL_SPACES } from "../hart/engine-interface.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
+import { flushSpace, flushTlb, switchSpace } from "../hart/hart-tlb.ts";
+import { EVENT, get, get32, pendingBits, raiseIllegal, set, setEvent } from "../hart/hart-traps.ts";
+import { CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
+import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 
 const hostTicks = imported("host", "hostTicks", [], F64);
 
@@ -30,73 +44,28 @@ interface Write {
   readonly clear: I64;
 }
 
-export interface CsrRow {
-  readonly name: string;
-  readonly number: number;
-  read(f: Func, hart: I32): I64;
-  /** Without it writes are ignored (or illegal, by the number). */
-  write?(f: Func, hart: I32, write: Write): void;
+interface Behaviour {
+  /** Default: the field, or the constant, of the row. */
+  read?(f: Func, hart: I32, csr: Csr): I64;
+  /** Default: the bits that are writable go into the field. Without them writes are ignored (or illegal, by the number). */
+  write?(f: Func, hart: I32, write: Write, csr: Csr): void;
+  /** After the default write. */
+  written?(f: Func, hart: I32): void;
   /** Beyond the privilege that the number says: non-zero if the access is legal now. */
-  legal?(hart: I32): I32;
+  legal?(hart: I32, csr: Csr): I32;
 }
-
-const bit = (n: number): bigint => 1n << BigInt(n);
-const bits = (...ns: readonly number[]): bigint => ns.reduce((sum, n) => sum | bit(n), 0n);
-
-const SSTATUS_MASK =
-  bits(MSTATUS.SIE, MSTATUS.SPIE, MSTATUS.SPP, MSTATUS.SUM, MSTATUS.MXR) | (3n << BigInt(MSTATUS.FS));
-const MSTATUS_MASK =
-  SSTATUS_MASK | bits(MSTATUS.MIE, MSTATUS.MPIE, MSTATUS.MPRV, MSTATUS.TVM, MSTATUS.TW, MSTATUS.TSR);
-const MPP_MASK = 3n << BigInt(MSTATUS.MPP);
-const UXL_64 = 2n << 32n;
-const SXL_64 = 2n << 34n;
-
-const SUPERVISOR_INTERRUPTS = bits(INTERRUPT.SSI, INTERRUPT.STI, INTERRUPT.SEI);
-const INTERRUPTS = SUPERVISOR_INTERRUPTS | bits(INTERRUPT.MSI, INTERRUPT.MTI, INTERRUPT.MEI);
-/** Every exception that has a number here, but environment call from M. */
-const DELEGABLE = 0xb3ffn;
-
-const MENVCFG_STCE = bit(63);
-/** FIOM, CBIE, CBCFE, CBZE. */
-const SENVCFG_MASK = 0xf1n;
-const MENVCFG_MASK = SENVCFG_MASK | MENVCFG_STCE;
-
-const letters = (text: string): bigint => [...text].reduce((sum, c) => sum | bit(c.charCodeAt(0) - 65), 0n);
-const MISA = (2n << 62n) | letters("ACDFIMSU");
-
-/** A field as it is; `mask` says which bits a write may change. */
-function plain(name: string, number: number, field: HartField, mask = -1n): CsrRow {
-  return {
-    name,
-    number,
-    read: (_f, hart) => get(hart, field),
-    write: (f, hart, { value }) => set(f, hart, field, mask === -1n ? value : value.and(mask)),
-  };
-}
-
-const constant = (name: string, number: number, value: bigint): CsrRow => ({
-  name,
-  number,
-  read: () => I64.of(value),
-});
 
 const resync = (f: Func, hart: I32): void => setEvent(f, hart, EVENT.RESYNC);
 
 /** Adds SD, which says that FS is dirty. */
 const withDirtySummary = (status: I64): I64 =>
-  status.or(
-    status
-      .and(3n << BigInt(MSTATUS.FS))
-      .eq(3n << BigInt(MSTATUS.FS))
-      .extendU()
-      .shl(63),
-  );
+  status.or(status.and(MSTATUS_FS).eq(MSTATUS_FS).extendU().shl(MSTATUS.SD));
 
 /** Write mstatus fields under a mask; a changed MXR changes what cached translations allow. */
 const writeStatus = fn("writeStatus", [I32, I64, I64], undefined, (f, hart, value, mask) => {
   const old = f.let(get(hart, "mstatus"));
   // MPP keeps its value if the level does not exist (WARL).
-  f.if(value.and(MPP_MASK).eq(2n << BigInt(MSTATUS.MPP)), () => mask.set(mask.and(~MPP_MASK)));
+  f.if(value.and(MSTATUS_MPP).eq(2n << BigInt(MSTATUS.MPP)), () => mask.set(mask.and(~MSTATUS_MPP)));
   const next = f.let(old.and(mask.not()).or(value.and(mask)));
   set(f, hart, "mstatus", next);
   f.if(old.xor(next).and(bit(MSTATUS.MXR)).ne(0), () => f.call(flushSpace, hart, ALL_SPACES));
@@ -108,11 +77,14 @@ export const readTime = fn("readTime", [], I64, () =>
   hostTicks.call().toI64S().add(I32.of(VM_CLOCK_DELTA).atomicLoad64()),
 );
 
+/** menvcfg.STCE is its top bit. */
+const hasSstc = (hart: I32): I32 => get(hart, "menvcfg").ltS(0);
+
 /** Make the Sstc timer line agree with stimecmp (Sstc, 2.1). */
 const updateTimerLine = fn("updateTimerLine", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.config).and(CONFIG_EXACT_TIMER), () => f.atomicStore32(hart, 1, CTL_KICK));
   const line = 1 << INTERRUPT.STI;
-  f.if(get(hart, "menvcfg").ltS(0), () =>
+  f.if(hasSstc(hart), () =>
     f.if(
       readTime.call().geU(get(hart, "stimecmp")),
       () => f.drop(hart.rmw32("or", line, CTL_LINES)),
@@ -130,46 +102,42 @@ function writePending(f: Func, hart: I32, write: Write, mask: I64): void {
   resync(f, hart);
 }
 
-function tvec(name: string, number: number, field: HartField): CsrRow {
-  return {
-    ...plain(name, number, field),
-    // Modes above 1 are reserved: the write is ignored.
-    write: (f, hart, { value }) => f.if(value.wrap().and(2).eqz(), () => set(f, hart, field, value)),
-  };
-}
+/** stvec and mtvec. Modes above 1 are reserved: the write is ignored. */
+const vector = (name: "stvec" | "mtvec"): Behaviour => ({
+  write: (f, hart, { value }) => f.if(value.wrap().and(2).eqz(), () => set(f, hart, name, value)),
+});
 
-const usesFloat = (hart: I32): I32 => get32(hart, "mstatus").and(3 << MSTATUS.FS);
+const usesFloat = (hart: I32): I32 => get32(hart, "mstatus").and(Number(MSTATUS_FS));
 function dirtyFloat(f: Func, hart: I32): void {
-  set(f, hart, "mstatus", get(hart, "mstatus").or(3n << BigInt(MSTATUS.FS)));
+  set(f, hart, "mstatus", get(hart, "mstatus").or(MSTATUS_FS));
 }
 
 /** mcounteren lets S read, mcounteren and scounteren together U (3.1.11, 4.1.5). */
 const counterEnabled = fn("counterEnabled", [I32, I32], I32, (f, hart, index) => {
   const priv = f.let(get32(hart, "priv"));
-  f.if(priv.eq(3), () => f.return(I32.of(1)));
+  f.if(priv.eq(PRIV.M), () => f.return(I32.of(1)));
   const enabled = get32(hart, "mcounteren").and(priv.choose(I32.of(-1), get32(hart, "scounteren")));
   return enabled.shrU(index).and(1);
 });
-function counter(name: string, number: number, read: CsrRow["read"]): CsrRow {
-  return { name, number, read, legal: (hart) => counterEnabled.call(hart, number & 31) };
-}
+const counter = (read?: (hart: I32) => I64): Behaviour => ({
+  ...(read === undefined ? {} : { read: (_f: Func, hart: I32) => read(hart) }),
+  legal: (hart, { number }) => counterEnabled.call(hart, number & 31),
+});
 
 /** The instruction that writes a counter is not counted by it (3.1.10), but will be: write one less. */
-function countingRow(name: string, number: number, field: HartField, inhibitBit: number): CsrRow {
-  return {
-    ...plain(name, number, field),
-    write: (f, hart, { value }) =>
-      set(f, hart, field, value.sub(get(hart, "mcountinhibit").shrU(inhibitBit).and(1).xor(1))),
-  };
-}
+const counting = (name: "mcycle" | "minstret", inhibitBit: number): Behaviour => ({
+  write: (f, hart, { value }) =>
+    set(f, hart, name, value.sub(get(hart, "mcountinhibit").shrU(inhibitBit).and(1).xor(1))),
+});
 
 /** TVM makes satp (and sfence.vma) illegal in S-mode. */
 const notTrappedByTvm = (hart: I32): I32 =>
-  get32(hart, "priv").eq(1).and(get32(hart, "mstatus").shrU(MSTATUS.TVM)).eqz();
+  get32(hart, "priv").eq(PRIV.S).and(get32(hart, "mstatus").shrU(MSTATUS.TVM)).eqz();
 
 const writeSatp = fn("writeSatp", [I32, I64], undefined, (f, hart, value) => {
-  const mode = f.let(value.shrU(60));
-  f.if(mode.eqz().or(mode.sub(8).ltU(3)).eqz(), () => f.return());
+  const mode = f.let(value.shrU(SATP.MODE));
+  const translates = mode.sub(SATP_MODE.SV39).ltU(SATP_MODE.SV57 - SATP_MODE.SV39 + 1);
+  f.if(mode.eqz().or(translates).eqz(), () => f.return());
   f.call(switchSpace, hart, value);
   resync(f, hart);
 });
@@ -180,8 +148,9 @@ const writePmpcfg = fn("writePmpcfg", [I32, I32, I64], undefined, (f, hart, firs
   f.loop((again) => {
     const entry = f.let(hart.add(first).add(i));
     const at = hartLayout.offsetOf("pmpcfg");
-    const cfg = f.let(value.shrU(i.shl(3).extendU()).wrap().and(0x9f));
-    f.if(entry.load8U(at).and(0x80).or(cfg.and(3).eq(2)).eqz(), () => f.store8(entry, cfg, at));
+    const cfg = f.let(value.shrU(i.shl(3).extendU()).wrap().and(PMPCFG_WRITABLE));
+    const reserved = cfg.and(PMP.R | PMP.W).eq(PMP.W);
+    f.if(entry.load8U(at).and(PMP.LOCKED).or(reserved).eqz(), () => f.store8(entry, cfg, at));
     i.set(i.add(1));
     f.brIf(again, i.ltU(8));
   });
@@ -193,80 +162,57 @@ const writePmpcfg = fn("writePmpcfg", [I32, I32, I64], undefined, (f, hart, firs
 const writePmpaddr = fn("writePmpaddr", [I32, I32, I64], undefined, (f, hart, index, value) => {
   const cfgAt = hartLayout.offsetOf("pmpcfg");
   const cfg = hart.add(index);
+  const mode = PMP_MODE.NAPOT << PMP.MODE;
   const nextLocked = index.eq(PMP_ENTRIES - 1).choose(
     I32.of(0),
     cfg
       .load8U(cfgAt + 1)
-      .and(0x98)
-      .eq(0x88),
+      .and(PMP.LOCKED | mode)
+      .eq(PMP.LOCKED | (PMP_MODE.TOR << PMP.MODE)),
   );
-  f.if(cfg.load8U(cfgAt).and(0x80).or(nextLocked), () => f.return());
-  f.store64(hart.add(index.shl(3)), value.and((1n << 54n) - 1n), hartLayout.offsetOf("pmpaddr"));
+  f.if(cfg.load8U(cfgAt).and(PMP.LOCKED).or(nextLocked), () => f.return());
+  f.store64(hart.add(index.shl(3)), value.and(PMPADDR_WRITABLE), hartLayout.offsetOf("pmpaddr"));
   f.call(flushTlb, hart);
   resync(f, hart);
 });
 
-const range = <T>(n: number, row: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => row(i));
+/** CSRs that no field and no constant says the value of. */
+type View = {
+  [K in RegisterName]: (typeof REGISTERS)[K] extends { readonly csr: number }
+    ? (typeof REGISTERS)[K] extends { readonly field: unknown } | { readonly constant: bigint }
+      ? never
+      : K
+    : never;
+}[RegisterName];
+type Behaviours = { readonly [K in View]: Behaviour & Required<Pick<Behaviour, "read">> } & {
+  readonly [K in RegisterName]?: Behaviour;
+};
 
-const floatRows: readonly CsrRow[] = [
-  {
-    name: "fflags",
-    number: 0x001,
-    read: (_f, hart) => get(hart, "fflags"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "fflags", value.and(31));
-      dirtyFloat(f, hart);
-    },
-    legal: usesFloat,
-  },
-  {
-    name: "frm",
-    number: 0x002,
-    read: (_f, hart) => get(hart, "frm"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "frm", value.and(7));
-      dirtyFloat(f, hart);
-    },
-    legal: usesFloat,
-  },
-  {
-    name: "fcsr",
-    number: 0x003,
+const BEHAVIOUR: Behaviours = {
+  fflags: { written: dirtyFloat, legal: usesFloat },
+  frm: { written: dirtyFloat, legal: usesFloat },
+  fcsr: {
     read: (_f, hart) => get(hart, "frm").shl(5).or(get(hart, "fflags")),
     write: (f, hart, { value }) => {
-      set(f, hart, "fflags", value.and(31));
-      set(f, hart, "frm", value.shrU(5).and(7));
+      set(f, hart, "fflags", value.and(REGISTERS.fflags.writable));
+      set(f, hart, "frm", value.shrU(5).and(REGISTERS.frm.writable));
       dirtyFloat(f, hart);
     },
     legal: usesFloat,
   },
-];
 
-const counterRows: readonly CsrRow[] = [
-  counter("cycle", 0xc00, (_f, hart) => get(hart, "mcycle")),
-  counter("time", 0xc01, () => readTime.call()),
-  counter("instret", 0xc02, (_f, hart) => get(hart, "minstret")),
-  ...range(29, (i) => counter(`hpmcounter${i + 3}`, 0xc03 + i, () => I64.of(0))),
-  countingRow("mcycle", 0xb00, "mcycle", 0),
-  countingRow("minstret", 0xb02, "minstret", 2),
-  ...range(29, (i) => constant(`mhpmcounter${i + 3}`, 0xb03 + i, 0n)),
-  ...range(29, (i) => constant(`mhpmevent${i + 3}`, 0x323 + i, 0n)),
-  // Only cycle and instret can be held; time has no bit.
-  plain("mcountinhibit", 0x320, "mcountinhibit", 0b101n),
-  plain("mcounteren", 0x306, "mcounteren", 0xffffffffn),
-  plain("scounteren", 0x106, "scounteren", 0xffffffffn),
-];
+  cycle: { ...counter(), read: (_f, hart) => get(hart, "mcycle") },
+  time: { ...counter(), read: () => readTime.call() },
+  instret: { ...counter(), read: (_f, hart) => get(hart, "minstret") },
+  hpmcounter: counter(),
+  mcycle: counting("mcycle", COUNTER.CY),
+  minstret: counting("minstret", COUNTER.IR),
 
-const supervisorRows: readonly CsrRow[] = [
-  {
-    name: "sstatus",
-    number: 0x100,
-    read: (_f, hart) => withDirtySummary(get(hart, "mstatus").and(SSTATUS_MASK).or(UXL_64)),
-    write: (f, hart, { value }) => f.call(writeStatus, hart, value, SSTATUS_MASK),
+  sstatus: {
+    read: (_f, hart) => withDirtySummary(get(hart, "mstatus").and(SSTATUS_WRITABLE).or(SSTATUS_FIXED)),
+    write: (f, hart, { value }) => f.call(writeStatus, hart, value, SSTATUS_WRITABLE),
   },
-  {
-    name: "sie",
-    number: 0x104,
+  sie: {
     read: (_f, hart) => get(hart, "mie").and(get(hart, "mideleg")),
     write: (f, hart, { value }) => {
       const mask = f.let(get(hart, "mideleg"));
@@ -274,139 +220,74 @@ const supervisorRows: readonly CsrRow[] = [
       resync(f, hart);
     },
   },
-  tvec("stvec", 0x105, "stvec"),
-  plain("senvcfg", 0x10a, "senvcfg", SENVCFG_MASK),
-  plain("sscratch", 0x140, "sscratch"),
-  plain("sepc", 0x141, "sepc", ~1n),
-  plain("scause", 0x142, "scause"),
-  plain("stval", 0x143, "stval"),
-  {
-    name: "sip",
-    number: 0x144,
+  sip: {
     read: (_f, hart) => pendingBits(hart).extendU().and(get(hart, "mideleg")),
-    write: (f, hart, write) => writePending(f, hart, write, get(hart, "mideleg").and(bit(INTERRUPT.SSI))),
+    write: (f, hart, write) => writePending(f, hart, write, get(hart, "mideleg").and(REGISTERS.sip.writable)),
   },
-  {
-    name: "stimecmp",
-    number: 0x14d,
-    read: (_f, hart) => get(hart, "stimecmp"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "stimecmp", value);
-      f.call(updateTimerLine, hart);
-    },
-    // S needs STCE and mcounteren.TM (Sstc, 2.2).
+  stvec: vector("stvec"),
+  // S needs STCE and mcounteren.TM (Sstc, 2.2).
+  stimecmp: {
+    written: (f, hart) => f.call(updateTimerLine, hart),
     legal: (hart) =>
       get32(hart, "priv")
-        .eq(3)
-        .or(get(hart, "menvcfg").ltS(0).and(get32(hart, "mcounteren").shrU(1).and(1))),
+        .eq(PRIV.M)
+        .or(hasSstc(hart).and(get32(hart, "mcounteren").shrU(COUNTER.TM).and(1))),
   },
-  {
-    name: "satp",
-    number: 0x180,
-    read: (_f, hart) => get(hart, "satp"),
-    write: (f, hart, { value }) => f.call(writeSatp, hart, value),
-    legal: notTrappedByTvm,
-  },
-];
+  satp: { write: (f, hart, { value }) => f.call(writeSatp, hart, value), legal: notTrappedByTvm },
 
-const machineRows: readonly CsrRow[] = [
-  constant("mvendorid", 0xf11, 0n),
-  constant("marchid", 0xf12, 0n),
-  constant("mimpid", 0xf13, 0n),
-  { name: "mhartid", number: 0xf14, read: (_f, hart) => get(hart, "mhartid") },
-  constant("mconfigptr", 0xf15, 0n),
-  {
-    name: "mstatus",
-    number: 0x300,
-    read: (_f, hart) =>
-      withDirtySummary(
-        get(hart, "mstatus")
-          .and(MSTATUS_MASK | MPP_MASK)
-          .or(UXL_64 | SXL_64),
-      ),
-    write: (f, hart, { value }) => f.call(writeStatus, hart, value, MSTATUS_MASK | MPP_MASK),
+  mstatus: {
+    read: (_f, hart) => withDirtySummary(get(hart, "mstatus").and(MSTATUS_WRITABLE).or(MSTATUS_FIXED)),
+    write: (f, hart, { value }) => f.call(writeStatus, hart, value, MSTATUS_WRITABLE),
   },
-  constant("misa", 0x301, MISA),
-  plain("medeleg", 0x302, "medeleg", DELEGABLE),
-  {
-    ...plain("mideleg", 0x303, "mideleg"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "mideleg", value.and(SUPERVISOR_INTERRUPTS));
-      resync(f, hart);
-    },
-  },
-  {
-    name: "mie",
-    number: 0x304,
-    read: (_f, hart) => get(hart, "mie"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "mie", value.and(INTERRUPTS));
-      resync(f, hart);
-    },
-  },
-  tvec("mtvec", 0x305, "mtvec"),
-  {
-    name: "menvcfg",
-    number: 0x30a,
-    read: (_f, hart) => get(hart, "menvcfg"),
-    write: (f, hart, { value }) => {
-      set(f, hart, "menvcfg", value.and(MENVCFG_MASK));
-      f.call(updateTimerLine, hart);
-    },
-  },
-  plain("mscratch", 0x340, "mscratch"),
-  plain("mepc", 0x341, "mepc", ~1n),
-  plain("mcause", 0x342, "mcause"),
-  plain("mtval", 0x343, "mtval"),
-  {
-    name: "mip",
-    number: 0x344,
+  mideleg: { written: resync },
+  mie: { written: resync },
+  mtvec: vector("mtvec"),
+  menvcfg: { written: (f, hart) => f.call(updateTimerLine, hart) },
+  mip: {
     read: (_f, hart) => pendingBits(hart).extendU(),
     write: (f, hart, write) => {
       // STIP is the timer's while Sstc is on.
-      const sstc = get(hart, "menvcfg").ltS(0);
-      const mask = sstc.select(I64.of(bits(INTERRUPT.SSI, INTERRUPT.SEI)), I64.of(SUPERVISOR_INTERRUPTS));
-      writePending(f, hart, write, mask);
+      const { writable } = REGISTERS.mip;
+      writePending(f, hart, write, hasSstc(hart).select(I64.of(writable & ~MIP.STIP), I64.of(writable)));
     },
   },
-  ...range(2, (i): CsrRow => {
-    const at = hartLayout.offsetOf("pmpcfg") + i * 8;
-    return {
-      name: `pmpcfg${i * 2}`,
-      number: 0x3a0 + i * 2,
-      read: (_f, hart) => hart.load64(at),
-      write: (f, hart, { value }) => f.call(writePmpcfg, hart, i * 8, value),
-    };
-  }),
-  ...range(PMP_ENTRIES, (i): CsrRow => {
-    const at = hartLayout.offsetOf("pmpaddr") + i * 8;
-    return {
-      name: `pmpaddr${i}`,
-      number: 0x3b0 + i,
-      read: (_f, hart) => hart.load64(at),
-      write: (f, hart, { value }) => f.call(writePmpaddr, hart, i, value),
-    };
-  }),
-  // H's, without H: firmware that has started on QEMU's harts reads them at each trap, wherever it is by then.
-  constant("mtinst", 0x34a, 0n),
-  constant("mtval2", 0x34b, 0n),
-  ...["tselect", "tdata1", "tdata2", "tdata3", "tinfo"].map((name, i) => constant(name, 0x7a0 + i, 0n)),
-];
+  pmpcfg: {
+    read: (_f, hart, { index }) => hart.load64(hartLayout.offsetOf("pmpcfg") + index * 8),
+    write: (f, hart, { value }, { index }) => f.call(writePmpcfg, hart, index * 8, value),
+  },
+  pmpaddr: {
+    read: (_f, hart, { index }) => hart.load64(hartLayout.offsetOf("pmpaddr") + index * 8),
+    write: (f, hart, { value }, { index }) => f.call(writePmpaddr, hart, index, value),
+  },
+};
 
-export const csrRows: readonly CsrRow[] = [...floatRows, ...counterRows, ...supervisorRows, ...machineRows];
+function read(f: Func, hart: I32, csr: Csr): I64 {
+  const { register } = csr;
+  const special = BEHAVIOUR[register]?.read;
+  if (special !== undefined) return special(f, hart, csr);
+  const { constant = 0n }: Register = REGISTERS[register];
+  return isHartField(register) ? get(hart, register) : I64.of(constant);
+}
 
-export const csrName = (number: number): string =>
-  csrRows.find((row) => row.number === number)?.name ?? `0x${number.toString(16)}`;
+function write(f: Func, hart: I32, value: Write, csr: Csr): void {
+  const { register } = csr;
+  const behaviour = BEHAVIOUR[register];
+  if (behaviour?.write !== undefined) return behaviour.write(f, hart, value, csr);
+  const { writable }: Register = REGISTERS[register];
+  if (writable === undefined || !isHartField(register)) return;
+  set(f, hart, register, writable === ALL_ONES ? value.value : value.value.and(writable));
+  behaviour?.written?.(f, hart);
+}
 
 /** A br_table over the 4096 numbers. */
-function byNumber(f: Func, number: I32, body: (row: CsrRow) => void, absent: () => void): void {
-  const targets = new Array<number>(4096).fill(csrRows.length);
-  csrRows.forEach((row, i) => {
-    targets[row.number] = i;
+function byNumber(f: Func, number: I32, body: (csr: Csr) => void, absent: () => void): void {
+  const targets = new Array<number>(4096).fill(CSRS.length);
+  CSRS.forEach((csr, i) => {
+    targets[csr.number] = i;
   });
   f.switch(
     number,
-    csrRows.map((row) => () => body(row)),
+    CSRS.map((csr) => () => body(csr)),
     absent,
     targets,
   );
@@ -420,10 +301,10 @@ const legalAndRead = fn("readCsr", [I32, I32, I32], I64, (f, hart, number, word)
   byNumber(
     f,
     number,
-    (row) => {
-      const legal = row.legal?.(hart);
+    (csr) => {
+      const legal = BEHAVIOUR[csr.register]?.legal?.(hart, csr);
       if (legal !== undefined) f.if(legal.eqz(), illegal);
-      f.return(row.read(f, hart));
+      f.return(read(f, hart, csr));
     },
     illegal,
   );
@@ -437,7 +318,7 @@ const writeCsr = fn(
     byNumber(
       f,
       number,
-      (row) => row.write?.(f, hart, { value, set: setBits, clear }),
+      (csr) => write(f, hart, { value, set: setBits, clear }, csr),
       () => {},
     );
   },

@@ -1,17 +1,9 @@
 // Text of an instruction, from the instruction table: the names and operand order of the assembler manual.
+import { F_NAMES, ROUNDING_MODE_NAMES, X_NAMES } from "../../riscv/abi-names.ts";
+import { csrName } from "../../riscv/registers.ts";
 import { type FieldName, type Operands, operandsOf } from "./instruction-encoding.ts";
-import { csrName } from "./csr.ts";
 import { expandCompressed, rowOf } from "./isa.ts";
 import type { Row } from "./instruction-semantics.ts";
-
-const X_TEXT =
-  "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6";
-const F_TEXT =
-  "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 ft8 ft9 ft10 ft11";
-/** The integer registers' names by number. */
-export const X_NAMES: readonly string[] = X_TEXT.split(" ");
-const fNames = F_TEXT.split(" ");
-const ROUNDING = ["rne", "rtz", "rdn", "rup", "rmm"];
 
 /** Destination first, then sources, as assemblers write them. */
 const ORDER: readonly FieldName[] = [
@@ -33,7 +25,7 @@ const isAccess = (row: Row): boolean => /^(l[bhwd]u?|s[bhwd]|f[ls][hwd])$/.test(
 
 function operandText(field: FieldName, value: number): string | undefined {
   if (field === "csr") return csrName(value);
-  if (field.startsWith("f")) return fNames[value];
+  if (field.startsWith("f")) return F_NAMES[value];
   return field.startsWith("r") ? X_NAMES[value] : String(value);
 }
 
@@ -59,8 +51,8 @@ function fullText(row: Row, word: number, pc: bigint | undefined): string {
     parts.push(target === undefined ? `. + ${imm}` : `0x${target.toString(16)}`);
   } else if (imm !== undefined) parts.push(String(imm));
   // Dynamic rounding is what one means when one says nothing.
-  const rounding = has("rm") ? ROUNDING[operands.rm as number] : undefined;
-  if (rounding !== undefined) parts.push(rounding);
+  const rounding = has("rm") ? ROUNDING_MODE_NAMES[operands.rm as number] : undefined;
+  if (rounding !== undefined && rounding !== "dyn") parts.push(rounding);
   return parts.length === 0 ? name : `${name} ${parts.join(", ")}`;
 }
 

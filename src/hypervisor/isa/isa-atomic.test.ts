@@ -1,7 +1,7 @@
 // LR/SC, AMOs and cache-block operations.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
-import { PRIV } from "../hart/hart-schema.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 
 const CODE = RAM_BASE + 0x1000n;
 const DATA = RAM_BASE + 0x8000n;

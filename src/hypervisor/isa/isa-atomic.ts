@@ -3,12 +3,14 @@
 // conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
 // Zawrs (same specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice, with
 // its look at kick and interrupts; the program comes round and waits again.
+import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { atomicAddress } from "../hart/mmu.ts";
 import { type Row, row } from "./instruction-semantics.ts";
-import { EVENT, get32, MSTATUS, pendingBits, setEvent, statusBit } from "../hart/hart-traps.ts";
+import { EVENT, get32, pendingBits, setEvent, statusBit } from "../hart/hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { ACCESS } from "../hart/page-walk.ts";
 
 type Width = 4 | 8;
@@ -112,7 +114,8 @@ const waitOnReservation = (name: string, funct12: string, trapsWaits: boolean): 
   row(name, "Zawrs", `${funct12} 00000 000 00000 1110011`, (s) => {
     const { f, hart } = s;
     f.if(mustWait.call(hart), () => {
-      if (trapsWaits) f.if(get32(hart, "priv").ne(3).and(statusBit(hart, MSTATUS.TW)), () => s.illegal());
+      if (trapsWaits)
+        f.if(get32(hart, "priv").ne(PRIV.M).and(statusBit(hart, MSTATUS.TW)), () => s.illegal());
       setEvent(f, hart, EVENT.RESYNC);
       s.checkEvent();
     });

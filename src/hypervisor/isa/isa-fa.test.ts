@@ -2,7 +2,7 @@
 import { beforeEach, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";
-import { MSTATUS } from "../hart/hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const CODE = RAM_BASE + 0x1000n;
 const HALF_BOX = 0xffff_ffff_ffff_0000n;

@@ -3,7 +3,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";
-import { CAUSE, MSTATUS } from "../hart/hart-traps.ts";
+import { CAUSE } from "../../riscv/causes.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const HANDLER = RAM_BASE + 0x2000n;
 const CODE = RAM_BASE + 0x1000n;

@@ -5,7 +5,7 @@
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import type { FpSource } from "./float-semantics.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import { type CompressedRow, compressed } from "./isa-compressed.ts";
 import { type Row, row, type Semantics } from "./instruction-semantics.ts";
 import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "../float/softfloat-format.ts";

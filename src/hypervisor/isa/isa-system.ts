@@ -1,6 +1,10 @@
 // Environment calls, CSR instructions, fences, privileged instructions and cache-block operations (unprivileged
 // specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are not modelled:
 // Zicbom only checks rights.
+import { ENVCFG_CBCFE, ENVCFG_CBIE, ENVCFG_CBZE } from "../../riscv/envcfg.ts";
+import { CACHE_BLOCK_SIZE } from "../../riscv/extensions.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, type I64 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
 import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "../shared/hart-scratch.ts";
@@ -8,34 +12,26 @@ import { cacheBlockAddress } from "../hart/mmu.ts";
 import { accessFflags } from "./isa-fp.ts";
 import { type Row, row, type Semantics } from "./instruction-semantics.ts";
 import { flushSpace, flushTlbPage } from "../hart/hart-tlb.ts";
-import {
-  CAUSE,
-  EVENT,
-  get32,
-  machineReturn,
-  MSTATUS,
-  pendingBits,
-  setEvent,
-  supervisorReturn,
-} from "../hart/hart-traps.ts";
+import { CAUSE } from "../../riscv/causes.ts";
+import { EVENT, get32, machineReturn, pendingBits, setEvent, supervisorReturn } from "../hart/hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 import { hasTotalStoreOrder } from "../../wasm/store-order.ts";
 import { ACCESS } from "../hart/page-walk.ts";
 import { EXIT, ALL_SPACES } from "../hart/engine-interface.ts";
 
-const CSR_FFLAGS = 1;
-const BLOCK_SIZE = 64;
-const CBIE = 0x30;
-const CBCFE = 0x40;
-const CBZE = 0x80;
+const CBIE = Number(ENVCFG_CBIE);
+const CBCFE = Number(ENVCFG_CBCFE);
+const CBZE = Number(ENVCFG_CBZE);
 
 /** In S-mode, if the mstatus bit traps it. */
 const trappedInS = (s: Semantics, bit: number): I32 =>
-  get32(s.hart, "priv").eq(1).and(get32(s.hart, "mstatus").shrU(bit));
+  get32(s.hart, "priv").eq(PRIV.S).and(get32(s.hart, "mstatus").shrU(bit));
 
 function csr(kind: "rw" | "rs" | "rc", funct3: string): readonly Row[] {
   const access = (s: Semantics, operand: I64): void => {
     // Where the number is known.
-    if (s.field(20, 12).constant === CSR_FFLAGS) return accessFflags(s, kind, operand, s.field(15, 5));
+    if (s.field(20, 12).constant === REGISTERS.fflags.csr)
+      return accessFflags(s, kind, operand, s.field(15, 5));
     s.syncCounters();
     s.setRd(s.guard(csrAccess.call(s.hart, s.word, operand)));
   };
@@ -55,7 +51,7 @@ function requireEnvcfg(s: Semantics, bits: number): void {
   const fromS = get32(hart, "senvcfg").and(bits).ne(0);
   f.if(
     priv
-      .eq(3)
+      .eq(PRIV.M)
       .or(fromM.and(priv.or(fromS)))
       .eqz(),
     () => s.illegal(),
@@ -88,7 +84,7 @@ export const systemRows: readonly Row[] = [
   row("ecall", "I", "00000000000000000000000001110011", (s) => {
     const { f, hart } = s;
     const priv = f.let(get32(hart, "priv"));
-    f.if(priv.eq(1).and(hart.load32(SCRATCH.config).and(CONFIG_BUILTIN_FIRMWARE)), () =>
+    f.if(priv.eq(PRIV.S).and(hart.load32(SCRATCH.config).and(CONFIG_BUILTIN_FIRMWARE)), () =>
       s.exit(EXIT.ECALL, "here"),
     );
     s.trapDynamic(priv.add(CAUSE.ECALL).extendU());
@@ -106,7 +102,7 @@ export const systemRows: readonly Row[] = [
   ...csr("rc", "11"),
 
   row("mret", "S", "00110000001000000000000001110011", (s) => {
-    s.f.if(get32(s.hart, "priv").ne(3), () => s.illegal());
+    s.f.if(get32(s.hart, "priv").ne(PRIV.M), () => s.illegal());
     s.f.call(machineReturn, s.hart);
     s.resume();
   }),
@@ -144,6 +140,6 @@ export const systemRows: readonly Row[] = [
   row("cbo.zero", "Zicboz", "000000000100 rs1 010 00000 0001111", (s) => {
     requireEnvcfg(s, CBZE);
     const host = s.guard(cacheBlockAddress.call(s.hart, s.rs1, ACCESS.STORE).extendU());
-    s.f.fill(host.wrap().and(-BLOCK_SIZE), 0, BLOCK_SIZE);
+    s.f.fill(host.wrap().and(-CACHE_BLOCK_SIZE), 0, CACHE_BLOCK_SIZE);
   }),
 ];

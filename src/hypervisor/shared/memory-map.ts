@@ -1,6 +1,6 @@
 // Where things are in the one shared WebAssembly memory that harts, vCPU threads and the VMM thread
 // share. All little-endian. Offsets are bytes. What a hart's architectural state looks like inside
-// its area is the hart schema's business (hart/hart-schema.ts); this file owns the words around it.
+// its area is the hart schema's business (../riscv/hart-state.ts); this file owns the words around it.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x100000)

@@ -3,8 +3,8 @@
 import { expect, test } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
-import { PRIV } from "../hart/hart-schema.ts";
-import { MSTATUS } from "../hart/hart-traps.ts";
+import { PRIV } from "../../riscv/privilege.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const FUNCTION = RAM_BASE + 0x2000n;
 const RETURN = asm("jalr", { rs1: 1 });

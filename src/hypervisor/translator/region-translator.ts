@@ -4,12 +4,12 @@
 // region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: code-dispatch.ts.
 import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
-import { X_NAMES } from "../isa/disassembler.ts";
+import { X_NAMES } from "../../riscv/abi-names.ts";
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import type { FloatSemantics } from "../isa/float-semantics.ts";
 import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "../interpreter/code-dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE } from "../hart/tlb-context.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
 import { type Block, type Instruction, isIrregular, isTableJump, PAGE_SIZE, type Region } from "./region.ts";

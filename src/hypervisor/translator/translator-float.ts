@@ -1,19 +1,19 @@
 // The translator's side of float-semantics.ts: the f registers that a region names are locals, and so is what its
 // instructions would look up each time: whether FS is dirty, frm, and whether NX has accrued. A register that only
 // binary32 instructions name is a binary32 local and a word on whether it is boxed; the others are binary64.
+import { REGISTERS as CSR } from "../../riscv/registers.ts";
 import { F32, F64, type I32, type I64, type Value } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FieldName } from "../isa/instruction-encoding.ts";
 import type { BoxedSingle, FloatSemantics, FpSource } from "../isa/float-semantics.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import type { Region } from "./region.ts";
 import type { Row, Semantics, StoreSize } from "../isa/instruction-semantics.ts";
 import { FFLAGS, RM } from "../float/softfloat-format.ts";
-import { MSTATUS } from "../hart/hart-traps.ts";
+import { MSTATUS } from "../../riscv/status.ts";
 
 const SOURCES = ["frs1", "frs2", "frs3"] as const;
-const CSR_FFLAGS = 1;
 const REGISTERS = hartLayout.offsetOf("f");
 const FS = 3 << MSTATUS.FS;
 const BOX = -1n << 32n;
@@ -96,7 +96,8 @@ export class RegionFloat {
       instructions.some(({ row, word, flow }) => {
         if (row === undefined || flow.kind === "step") return false;
         return (
-          /^([FD]|Zf[ah])$/.test(row.extension) || (row.extension === "Zicsr" && word >>> 20 === CSR_FFLAGS)
+          /^([FD]|Zf[ah])$/.test(row.extension) ||
+          (row.extension === "Zicsr" && word >>> 20 === CSR.fflags.csr)
         );
       }),
     );

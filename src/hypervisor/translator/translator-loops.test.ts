@@ -6,7 +6,7 @@ import { Random } from "../../../test/support/random.ts";
 import type { HartHarness } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { ALL_SPACES } from "../hart/engine-interface.ts";
-import { PRIV } from "../hart/hart-schema.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 console.log(`translator-loops.test.ts: WHERRY_SEED=${seed}`);

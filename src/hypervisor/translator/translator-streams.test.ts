@@ -26,7 +26,7 @@ import { CodeCache } from "../shared/code-cache.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
 import { ALL_SPACES, EXIT } from "../hart/engine-interface.ts";
-import { PRIV } from "../hart/hart-schema.ts";
+import { PRIV } from "../../riscv/privilege.ts";
 
 /** Loads, counts up and stores what is at a0, adds up what is behind. */
 const COUNTING = `

@@ -2,6 +2,9 @@
 // while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
 // calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
 // The host instantiates the engine and hands it in; this file names no platform.
+import { ALL_ONES } from "../../riscv/bits.ts";
+import { INTERRUPT } from "../../riscv/causes.ts";
+import { ENVCFG } from "../../riscv/envcfg.ts";
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "../irqchip/aclint.ts";
 import { CoalescedMmio } from "../shared/coalesced-mmio.ts";
@@ -44,7 +47,7 @@ import type { Activity } from "../shared/vcpu-activities.ts";
 import { perfGeneration, VcpuPerf } from "./vcpu-perf.ts";
 import { Plic, PLIC_BASE, PLIC_SIZE } from "../irqchip/plic.ts";
 import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
 import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE } from "../firmware/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
@@ -60,14 +63,13 @@ const SLICE_MOST = 2_000_000;
 /** 0.2 ms. */
 const SLICE_TICKS = 2000;
 const STEAL_UPDATE_NS = 10_000_000;
-const MIP_STIP = 1 << 5;
-const MIP_MTIP = 1 << 7;
+const MIP_STIP = 1 << INTERRUPT.STI;
+const MIP_MTIP = 1 << INTERRUPT.MTI;
 /** In the upper half of menvcfg. */
-const MENVCFGH_STCE = 1 << 31;
+const MENVCFGH_STCE = 1 << (ENVCFG.STCE - 32);
 const NEVER_MS = 0x7fffffff;
 /** 2^53 ticks are 28 years: who sets a timer further away wants none. */
 const NEVER_TICKS = 2 ** 53;
-const ALL_ONES = 0xffffffffffffffffn;
 
 /** What the platform gives a vCPU thread. */
 export interface VcpuThreadHost {

@@ -1,6 +1,7 @@
 // The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
 // irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
 // (src/accelerator/accelerator.ts). The host makes the threads.
+import { ALL_ONES } from "../../riscv/bits.ts";
 import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../../accelerator/accelerator.ts";
 import { messageOf, WherryError } from "../../base/errors.ts";
 import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
@@ -39,7 +40,7 @@ import { OneRegs } from "./one-reg.ts";
 import { VmPerf } from "../vcpu/vcpu-perf.ts";
 import { Plic } from "../irqchip/plic.ts";
 import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
-import { hartLayout } from "../hart/hart-schema.ts";
+import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
 import { SlotTable } from "../shared/memory-slots.ts";
@@ -180,7 +181,7 @@ export class Vm implements AcceleratorVm {
     this.#coalesced = new CoalescedMmio(buffer);
     this.#shadows = new MmioShadows(buffer);
     requests.forEach((r, i) => {
-      r.write64(SBI_STA_SHMEM, 0xffffffffffffffffn);
+      r.write64(SBI_STA_SHMEM, ALL_ONES);
       const image = new HartImage(buffer, i);
       image.configure({ builtinFirmware: options.builtinFirmware, exactTimer: this.#exact });
       if (options.builtinFirmware) image.resetForStart(0n, 0n);

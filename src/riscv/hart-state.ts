@@ -1,6 +1,6 @@
 // The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the engine's.
 import { defineState, type StateOf } from "../state/schema.ts";
-import { registerEntries, type REGISTERS } from "./registers.ts";
+import { registerEntries, type RegisterName, REGISTERS } from "./registers.ts";
 
 type Rows = typeof REGISTERS;
 type HartFields = {
@@ -11,6 +11,7 @@ type HartFields = {
     : never;
 };
 export type HartField = keyof HartFields;
+export const isHartField = (register: RegisterName): register is HartField => "field" in REGISTERS[register];
 
 const fields = Object.fromEntries(
   registerEntries.flatMap(([name, { field }]) => (field === undefined ? [] : [[name, field]])),

@@ -16,8 +16,13 @@ export {
   diffStreams,
   type StreamDifferences,
 } from "./inspect/diff/diff-streams.ts";
-export { readWithRam } from "./inspect/diff/diff-ram.ts";
-export { parseDump, type VmstateDump } from "./inspect/check/dump-vmstate.ts";
+export {
+  type RamDifference,
+  type RamPages,
+  type RamRange,
+  readWithRam,
+} from "./inspect/diff/diff-ram.ts";
+export { type FieldLayout, type Layout, parseDump, type VmstateDump } from "./inspect/check/dump-vmstate.ts";
 export { reportJson } from "./inspect/show/report-json.ts";
 export type * from "./inspect/model/stream-report.ts";
 export { isFault, problemText } from "./inspect/model/problems.ts";
@@ -30,8 +35,13 @@ export { MigrationError, type MigrationPlace } from "./stream/migration-error.ts
 export { decodeIntegrity, type IntegrityTable, type Unit, type UnitRange } from "./stream/integrity.ts";
 export { StreamReader } from "./stream/stream-reader.ts";
 export { StreamWriter } from "./stream/stream-writer.ts";
-export { type Description } from "./inspect/model/description.ts";
-export { findDescription } from "./inspect/read/find-description.ts";
+export type {
+  DescribedDevice,
+  DescribedField,
+  DescribedStruct,
+  Description,
+} from "./inspect/model/description.ts";
+export { findDescription, type FoundDescription } from "./inspect/read/find-description.ts";
 export { applyXbzrle } from "./stream/xbzrle.ts";
 export * as wire from "./stream/wire.ts";
 export * as schema from "./state/schema.ts";

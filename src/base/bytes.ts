@@ -88,6 +88,7 @@ export class ByteWriter {
   }
 }
 
+/** Reads big-endian integers, `u64` as a bigint. A read past the end throws EndOfBytes and moves nothing. */
 export class ByteReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;

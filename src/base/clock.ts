@@ -7,6 +7,7 @@ export type MonotonicNs = () => number;
 /** Wall-clock time in ns since 1970, for the RTC only. */
 export type WallClockNs = () => bigint;
 
+/** The host's two clocks, in ns. */
 export interface Clock {
   readonly monotonicNs: MonotonicNs;
   readonly wallNs: WallClockNs;

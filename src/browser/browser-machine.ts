@@ -12,6 +12,7 @@ export interface MachineHardware extends MachineConfig {
   readonly rng?: boolean | undefined;
 }
 
+/** What a machine is made of, and who hears of it. */
 export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
   /** A saved machine to go on with, instead of starting a kernel. It runs at once if it ran when it was saved. */
   readonly state?: Blob | undefined;

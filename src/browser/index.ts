@@ -1,5 +1,15 @@
 // Entry `wherry/browser`: machines in a page. Needs cross-origin isolation (docs/browser.md).
 export { WherryError } from "../base/errors.ts";
+export type { MachineConfig } from "../host/create-machine.ts";
+export type { EngineConfig } from "../host/create-vm.ts";
 export type { GuestEnd } from "../host/machine-end.ts";
+export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
+export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
+export type { RtcOptions } from "../machines/virt.ts";
 export type { RunState } from "../vmm/run-state.ts";
-export { type BrowserMachine, createMachine, type MachineOptions } from "./browser-machine.ts";
+export {
+  type BrowserMachine,
+  createMachine,
+  type MachineHardware,
+  type MachineOptions,
+} from "./browser-machine.ts";

@@ -1,7 +1,6 @@
 // The VMM thread in a browser: a worker that owns one machine and does what the page asks. Its vCPUs are workers of
 // its own. (The page's thread cannot be it: it must not wait.)
 import { messageOf, WherryError } from "../base/errors.ts";
-import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
 import { randomSource } from "../host/create-machine.ts";
 import { HostedMachine } from "../host/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
@@ -48,7 +47,7 @@ const handlers: VmmHandlers = {
           post({ kind: "run-state", state });
         },
       },
-      { virtio: rng === true ? [(host) => new VirtioRng(host, { random })] : [] },
+      rng === true ? { random } : {},
       browserPlatform,
     );
     void machine.ended.then((end) => {

@@ -1,6 +1,9 @@
 // The backend of a serial port or console. The device reads input when its guest has room for it, so
 // back-pressure reaches the host: input that the guest has not read stays with the host.
 
+/**
+ * What a serial port or console is connected to. The device asks for input when its guest has room for it.
+ */
 export interface CharBackend {
   /** Output of the guest, in order. The bytes are valid only during the call. */
   write(bytes: Uint8Array): void;

@@ -17,6 +17,10 @@ import { createVm, type EngineConfig } from "./create-vm.ts";
 import type { HostPlatform } from "./host-platform.ts";
 import { seededRandom } from "./seeded-random.ts";
 
+/**
+ * What a machine is made of. Both ends of a save and restore or of a move must agree on harts, memory,
+ * firmware and devices.
+ */
 export interface MachineConfig extends EngineConfig {
   /** 1 to 32 harts. */
   readonly harts: number;

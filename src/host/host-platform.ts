@@ -5,6 +5,9 @@ import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { TranslatorThreadData } from "./run-translator.ts";
 import type { VcpuThreadData } from "./run-vcpu.ts";
 
+/**
+ * What a host (Node, a browser's page, another runtime) gives Wherry: clocks, timers, randomness, threads.
+ */
 export interface HostPlatform {
   /** `monotonicNs` has one origin in the VMM's thread and all vCPU threads. */
   readonly clock: Clock;

@@ -7,16 +7,19 @@ import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import type { MigrationEnvironment } from "../migration/environment/migration-environment.ts";
 import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
-import { createMachine, type MachineConfig, type MachineDevices } from "./create-machine.ts";
+import { createMachine, type MachineConfig } from "./create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
 import type { HostPlatform } from "./host-platform.ts";
+import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
+/** What a machine is made of, and what hears of it. */
 export interface HostedMachineOptions extends MachineConfig {
   /** What the guest writes to its serial port, as it comes. */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
 
+/** A machine, without what only a monitor needs. Every call rejects with WherryError. */
 export class HostedMachine {
   /** Resolves when the guest has powered off or cannot go on. Never rejects. */
   readonly ended: Promise<GuestEnd>;
@@ -35,11 +38,11 @@ export class HostedMachine {
   /** Makes it, in its reset state and not started. Rejects with WherryError; nothing is left then. */
   static async create(
     options: HostedMachineOptions,
-    devices: Omit<MachineDevices, "serial">,
+    virtio: VirtioParts,
     platform: HostPlatform,
   ): Promise<HostedMachine> {
     const console = new CharPipe((bytes) => options.onConsole?.(bytes.slice()));
-    const { machine } = await createMachine(options, { ...devices, serial: console }, platform);
+    const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
     machine.runState.onChange((state) => options.onRunState?.(state));
     return new HostedMachine(machine, console, platform);
   }

@@ -1,6 +1,6 @@
 // What a host's vCPU worker runs: an engine instance on the shared memory and the vCPU thread's loop.
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
-import { VcpuThread, type VcpuThreadHost } from "../hypervisor/vcpu/vcpu-thread.ts";
+import { type VcpuHost, VcpuThread } from "../hypervisor/vcpu/vcpu-thread.ts";
 import type { WasmMemory, WasmModule } from "../wasm/host.ts";
 import { instantiateEngine } from "../hypervisor/vcpu/engine-instance.ts";
 
@@ -13,7 +13,7 @@ export interface VcpuThreadData {
 }
 
 /** Runs the vCPU; returns when the VMM ends it. Blocks its thread: nothing else can run there. */
-export function runVcpu(data: VcpuThreadData, host: Omit<VcpuThreadHost, "instantiate">): void {
+export function runVcpu(data: VcpuThreadData, host: VcpuHost): void {
   const { module, memory, hart, engine } = data;
   const thread = new VcpuThread(memory.buffer, hart, {
     ...host,

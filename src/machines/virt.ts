@@ -48,6 +48,7 @@ const RNG_SEED_SIZE = 32;
 const A0 = 10;
 const A1 = 11;
 
+/** The board's real-time clock. */
 export interface RtcOptions {
   /**
    * The initial time, in ns since 1970. Default: the host's time. An incoming machine brings its own time.

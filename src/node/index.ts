@@ -1,7 +1,7 @@
 // Entry `wherry/node`: machines in a Node process. The thread that calls is the VMM's: do not block it for long.
 // Moves and QMP are the command line's (`wherry run --qmp …`).
 import { randomSource } from "../host/create-machine.ts";
-import { type HostedMachineOptions as CommonOptions, HostedMachine } from "../host/hosted-machine.ts";
+import { HostedMachine, type HostedMachineOptions } from "../host/hosted-machine.ts";
 import type { GuestEnd } from "../host/machine-end.ts";
 import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
@@ -11,12 +11,18 @@ import { requireNode } from "./node-version.ts";
 import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
 export { WherryError } from "../base/errors.ts";
-export type { DriveSpec, NetSpec } from "./virtio-backends.ts";
-export type { GuestEnd, RunState };
+export type { CharBackend } from "../devices/char-backend.ts";
+export type { EngineConfig } from "../host/create-vm.ts";
+export type { MachineConfig } from "../host/create-machine.ts";
+export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
+export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
+export type { RtcOptions } from "../machines/virt.ts";
+export type { DriveSpec, NetSpec, VirtioSpec } from "./virtio-backends.ts";
+export type { GuestEnd, HostedMachineOptions, RunState };
 
-/** Drives, network and entropy take the board's eight virtio slots in this order. */
+/** What a machine is made of. Drives, network, entropy and console take the board's eight virtio slots in this order. */
 export interface MachineOptions
-  extends Omit<CommonOptions, "incoming">,
+  extends Omit<HostedMachineOptions, "incoming">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
   /**
    * A saved machine to go on with, Wherry's or (with `firmware`) a QEMU's: a path or its bytes. It runs at once if it ran
@@ -41,7 +47,7 @@ export class NodeMachine {
     const virtio = await openVirtio({ drives, net, rng, randomBytes: randomSource(common, nodePlatform) });
     try {
       const incoming = state !== undefined;
-      const machine = await HostedMachine.create({ ...common, incoming }, virtio.devices, nodePlatform);
+      const machine = await HostedMachine.create({ ...common, incoming }, virtio.parts, nodePlatform);
       try {
         if (state !== undefined) await load(machine, state);
         return new NodeMachine(machine, virtio);

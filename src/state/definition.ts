@@ -23,21 +23,29 @@ import {
 /** QEMU's MIG_PRI_DEFAULT. */
 const PRIORITY_DEFAULT = 2;
 
-type Values<F> = {
+/** The state's properties that fields give. */
+export type Values<F> = {
   -readonly [K in keyof F as F[K] extends Field<undefined> ? never : K]: F[K] extends Field<infer T>
     ? T
     : never;
 };
-type Subsections = readonly Subsection<unknown>[];
-type Intersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void ? I : never;
-type Added<S> = S extends Subsection<infer T> ? T : never;
-type Flatten<T> = { [K in keyof T]: T[K] };
+/** Subsections of one parent. */
+export type Subsections = readonly Subsection<unknown>[];
+/** All members of a union at once. */
+export type Intersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void
+  ? I
+  : never;
+/** What a subsection adds to its parent's state. */
+export type Added<S> = S extends Subsection<infer T> ? T : never;
+/** The same properties, as one object type. */
+export type Flatten<T> = { [K in keyof T]: T[K] };
 /** The fields and those of all subsections, as properties of one object. */
-type Flat<F, S extends Subsections> = Flatten<Values<F> & Intersection<Added<S[number]>>>;
+export type Flat<F, S extends Subsections> = Flatten<Values<F> & Intersection<Added<S[number]>>>;
 
 /** The state object's type. */
 export type StateOf<D> = D extends StateDefinition<infer T> ? T : never;
 
+/** Version, priority and hooks of a state. */
 export interface StateOptions<T> extends Hooks<T> {
   readonly version: number;
   /** The oldest version that can be loaded. Default: `version`. */
@@ -46,6 +54,7 @@ export interface StateOptions<T> extends Hooks<T> {
   readonly priority?: number;
 }
 
+/** Version, condition and hooks of a subsection. */
 export interface SubsectionOptions extends Hooks<LooseState> {
   readonly version: number;
   readonly minimumVersion?: number;
@@ -55,6 +64,7 @@ export interface SubsectionOptions extends Hooks<LooseState> {
 
 /** Optional fields of the parent's state object (a VMStateDescription in `.subsections`). */
 export class Subsection<T> {
+  /** @internal */
   readonly group: Group;
   /** The properties that it adds to the state; a type only. */
   declare readonly adds: T;
@@ -82,16 +92,19 @@ export function subsection<F extends Fields, const S extends Subsections = reado
   return new Subsection(name, options, fields, subsections ?? []);
 }
 
+/** How errors name the state. */
 export interface PathOptions {
   /** The root of the paths in errors, such as the section's idstr. Default: the definition's name. */
   readonly path?: string;
 }
 
+/** How a state is decoded. */
 export interface DecodeOptions<T> extends PathOptions {
   /** The source of the values of `known()` fields. Default: their initial values. */
   readonly known?: Partial<T>;
 }
 
+/** A state's fields, versions, checks and stream format; made by `defineState`. */
 export class StateDefinition<T> {
   readonly name: string;
   readonly version: number;

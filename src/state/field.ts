@@ -3,7 +3,7 @@
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Place } from "./place.ts";
 
-// A predicate takes the state that contains it, whose type is still being inferred at that point.
+/** The state that contains a field, as its predicates take it: its type is still being inferred at that point. */
 // oxlint-disable-next-line typescript/no-explicit-any
 export type LooseState = any;
 
@@ -19,6 +19,7 @@ export interface DescribedField {
   struct?: DescribedState;
   size: number;
 }
+/** One state in QEMU's VMDESCRIPTION. */
 export interface DescribedState {
   vmsd_name: string;
   version: number;
@@ -75,7 +76,8 @@ export interface Codec<T> {
   readonly countKey?: string;
 }
 
-type Bound<T> = T extends number
+/** What bounds a value, or an element of an array. */
+export type Bound<T> = T extends number
   ? number
   : T extends bigint | BigUint64Array
     ? bigint
@@ -83,7 +85,8 @@ type Bound<T> = T extends number
       ? number
       : never;
 
-interface FieldOptions<T> {
+/** What a field's modifiers have set. */
+export interface FieldOptions<T> {
   readonly since?: number;
   readonly when?: (state: LooseState, version: number) => boolean;
   readonly bounds?: readonly [number | bigint, number | bigint];

@@ -8,9 +8,11 @@ import { type Place, StateError } from "./place.ts";
 
 const QEMU_VM_SUBSECTION = 0x05;
 
+/** Fields by key, in the order of the stream. */
 // oxlint-disable-next-line typescript/no-explicit-any
 export type Fields = Record<string, Field<any>>;
 
+/** What runs before a state is saved and after it is loaded. */
 export interface Hooks<T> {
   /** Runs before the fields are written or described; may run more than once. */
   preSave?(state: T): void;

@@ -2,6 +2,10 @@
 // ports in a browser. At most one read and one write are under way at a time.
 import { WherryError } from "../base/errors.ts";
 
+/**
+ * A byte channel that a stream goes through. At most one read and one write are under way at a time. Errors
+ * reject.
+ */
 export interface Channel {
   /** Resolves once the bytes have been taken (back-pressure); until then they must not change. */
   write(bytes: Uint8Array): Promise<void>;

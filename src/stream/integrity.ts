@@ -24,6 +24,10 @@ export interface UnitRange {
   end: number;
 }
 
+/**
+ * A part of the stream with a hash of its own: a section, or a chunk of RAM records. `offset` and `length`
+ * are in bytes.
+ */
 export interface Unit {
   readonly name: string;
   readonly instanceId: number;
@@ -88,6 +92,10 @@ function unitName(units: readonly Unit[], unit: Unit): string {
   return `section ${unit.name}/${unit.instanceId}`;
 }
 
+/**
+ * The section `wherry/integrity`: a hash (XXH32) of each unit of the stream before it, and of the
+ * VMDESCRIPTION.
+ */
 export interface IntegrityTable {
   readonly units: readonly Unit[];
   readonly vmdescLength: number;

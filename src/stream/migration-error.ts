@@ -2,6 +2,7 @@
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 
+/** Where in a stream an error is. */
 export interface MigrationPlace {
   /** What part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`. */
   readonly where?: string;
@@ -10,6 +11,10 @@ export interface MigrationPlace {
   readonly cause?: unknown;
 }
 
+/**
+ * A stream that cannot be written or loaded: the message says where, what was expected and found, and what to
+ * do.
+ */
 export class MigrationError extends WherryError {
   readonly where: string | undefined;
   readonly offset: number | undefined;

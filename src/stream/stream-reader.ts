@@ -8,6 +8,10 @@ import { GET_ANOTHER_COPY, MigrationError } from "./migration-error.ts";
 const CAPACITY = 1024 * 1024;
 const FIRST_CAPACITY = 4096;
 
+/**
+ * Reads a stream from a channel: `need` waits for bytes, then the getters take them. Big-endian. Throws
+ * MigrationError at the stream's end.
+ */
 export class StreamReader {
   readonly #channel: Channel;
   #buffer = new Uint8Array(FIRST_CAPACITY);

@@ -8,6 +8,10 @@ import { MigrationError } from "./migration-error.ts";
 const BATCH_BYTES = 512 * 1024;
 const ZEROS = new Uint8Array(4096);
 
+/**
+ * Writes a stream into a channel: the setters fill a batch, `drain` and `flush` wait until the channel has
+ * taken it. Big-endian.
+ */
 export class StreamWriter {
   readonly #channel: Channel;
   /** Waits until `bytes` more may be sent. */

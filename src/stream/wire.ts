@@ -1,9 +1,12 @@
 // Numbers of QEMU's migration stream (its migration/ and docs/devel/migration; design 04), and Wherry's additions:
 // the section wherry/integrity, the move id in the configuration, the RESOLVE exchange, the reason on the return path.
 
+/** The first four bytes of a stream, big-endian: `QEVM`. */
 export const QEMU_VM_FILE_MAGIC = 0x5145564d;
+/** The next four. */
 export const QEMU_VM_FILE_VERSION = 3;
 
+/** The type byte of each section. */
 export const QEMU_VM = {
   EOF: 0x00,
   SECTION_START: 0x01,
@@ -17,6 +20,7 @@ export const QEMU_VM = {
   SECTION_FOOTER: 0x7e,
 } as const;
 
+/** Commands, be16, after QEMU_VM.COMMAND. */
 export const MIG_CMD = {
   OPEN_RETURN_PATH: 1,
   PING: 2,
@@ -31,6 +35,7 @@ export const MIG_CMD = {
   SWITCHOVER_START: 11,
 } as const;
 
+/** Messages on the return path, be16. */
 export const MIG_RP_MSG = {
   SHUT: 1,
   PONG: 2,
@@ -40,6 +45,7 @@ export const MIG_RP_MSG = {
   WHERRY_PROCESS: 0x5750,
 } as const;
 
+/** Flags of a RAM record, in the low bits of its address. */
 export const RAM_SAVE_FLAG = {
   ZERO: 0x02,
   MEM_SIZE: 0x04,
@@ -52,30 +58,42 @@ export const RAM_SAVE_FLAG = {
   COMPRESS_PAGE: 0x100,
   MULTIFD_FLUSH: 0x200,
 } as const;
+/** All bits of an address that are flags. */
 export const RAM_SAVE_FLAGS = 0xfff;
+/** Name of the RAM section. */
 export const RAM_IDSTR = "ram";
+/** Version of the RAM section. */
 export const RAM_VERSION = 4;
 
+/** Name of the section that has the run state. */
 export const GLOBALSTATE_IDSTR = "globalstate";
 /** QEMU's GlobalState.runstate: a zero-terminated string in a field of this size. */
 export const GLOBALSTATE_RUNSTATE_SIZE = 100;
 
+/** Name of the configuration in a VMDESCRIPTION. */
 export const CONFIGURATION = "configuration";
 /** Subsections that QEMU writes where they are not what all its machines have. */
 export const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
+/** The machine's UUID. */
 export const UUID_SUBSECTION = "configuration/uuid";
+/** Wherry's own: which move this is. */
 export const MOVE_ID_SUBSECTION = "configuration/wherry-move";
+/** Bytes of a move's id. */
 export const MOVE_ID_SIZE = 16;
 
+/** Name of Wherry's section of hashes. */
 export const INTEGRITY_IDSTR = "wherry/integrity";
+/** Version of Wherry's section of hashes. */
 export const INTEGRITY_VERSION = 1;
 
 /** First bytes of a connection that asks what became of a move: "WHRY", be32 version, the move id. */
 export const RESOLVE_MAGIC = 0x57485259;
+/** Version of the question what became of a move. */
 export const RESOLVE_VERSION = 1;
 /** The answer: "WHRY" and one of these bytes. */
 export const RESOLVE_ANSWER = { RUNNING: 1, ABANDONED: 2, UNKNOWN: 3 } as const;
 
 /** PING cookies: once the return path is open, and when all state has been sent. */
 export const PING_SETUP = 1;
+/** Sent when all state has been sent. */
 export const PING_FINAL = 0x57520001;

@@ -1,6 +1,7 @@
 // The machine's run state, with QEMU's names (QAPI RunState), and the transitions that are allowed.
 import { WherryError } from "../base/errors.ts";
 
+/** What a machine does, by QEMU's names (QAPI's RunState). Harts run only in `running`. */
 export type RunState =
   | "prelaunch"
   | "running"

@@ -5,6 +5,7 @@
 export interface WasmModule {
   readonly wasmModule?: never;
 }
+/** Shared WebAssembly.Memory, which only `dom` and `node` type. */
 export interface WasmMemory {
   readonly buffer: SharedArrayBuffer;
 }

@@ -51,7 +51,7 @@ beforeAll(() => {
   packed = tarball.files.map(({ path }) => path);
   writeFileSync(join(consumer, "package.json"), '{ "type": "module" }');
   npm(consumer, ["install", "--offline", "--no-audit", "--no-fund", `./${tarball.filename}`]);
-});
+}, 300_000);
 afterAll(() => rmSync(consumer, { recursive: true }));
 
 /** With an empty cache of its own: what is not in the tarball cannot come from anywhere. */

@@ -4,12 +4,7 @@ import { gunzipSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
-import {
-  type CreatedMachine,
-  createMachine,
-  type MachineDevices,
-  randomSource,
-} from "../../host/create-machine.ts";
+import { type CreatedMachine, createMachine, randomSource } from "../../host/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../../host/machine-end.ts";
 import { traceCode } from "../../host/code-trace.ts";
 import { BootError } from "../../machines/boot-image.ts";
@@ -22,6 +17,7 @@ import { nodePlatform } from "../../node/node-platform.ts";
 import { clock } from "../../node/node-runtime.ts";
 import { nodeEnvironment } from "../../node/node-environment.ts";
 import { serveQmp } from "../../node/qmp-server.ts";
+import { type VirtioDevices, virtioDevices } from "../../host/virtio-parts.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import { openConsole } from "./serial-console.ts";
@@ -88,7 +84,7 @@ async function start(
     randomBytes: randomSource(options, nodePlatform),
   });
   open.push(() => virtio.close());
-  const { machine, cpus, perf } = await openMachine(options, console.backend, virtio.devices);
+  const { machine, cpus, perf } = await openMachine(options, console.backend, virtioDevices(virtio.parts));
   open.push(() => machine.vm.destroy());
   if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
@@ -149,7 +145,7 @@ async function start(
 async function openMachine(
   options: MachineOptions,
   serial: CharBackend,
-  devices: Omit<MachineDevices, "serial">,
+  devices: VirtioDevices,
 ): Promise<CreatedMachine> {
   const config = {
     harts: options.harts,

@@ -1,5 +1,6 @@
 // The network behind a virtio network device. Hosts implement it: sockets in Node, a pair for tests.
 
+/** The network behind a network card: whole Ethernet frames. */
 export interface NetBackend {
   /**
    * Sends one Ethernet frame without its checksum. The bytes are valid only during the call; frames may be

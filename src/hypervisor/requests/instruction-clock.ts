@@ -6,6 +6,7 @@ import type { MonotonicNs } from "../../base/clock.ts";
 import { hartBase, VM_ICOUNT, VM_ICOUNT_IDLE_SINCE, VM_ICOUNT_WARP } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 
+/** Guest time by instructions (QEMU's `-icount`); one hart only. */
 export interface IcountOptions {
   /** An instruction takes 2^shift ns. */
   readonly shift: number;

@@ -11,6 +11,7 @@ import {
 import { RegionModules } from "./region-module.ts";
 import { type BeforeCompile, Translations } from "./translations.ts";
 
+/** How the translator works. */
 export interface TranslationOptions {
   /** How much translated code may be kept, in bytes of WebAssembly. */
   readonly codeCacheBytes: number;

@@ -72,7 +72,8 @@ const NEVER_MS = 0x7fffffff;
 const NEVER_TICKS = 2 ** 53;
 
 /** What the platform gives a vCPU thread. */
-export interface VcpuThreadHost {
+/** What a vCPU thread needs of its host. */
+export interface VcpuHost {
   readonly monotonicNs: () => number;
   /** Tell the VMM thread to look at this vCPU (run page, parked mark, doorbells). */
   signal(): void;
@@ -80,6 +81,9 @@ export interface VcpuThreadHost {
   readonly threadCpuNs?: () => number;
   /** Free what nothing refers to; without it the host does so when it sees fit. */
   readonly collectGarbage?: () => void;
+}
+
+export interface VcpuThreadHost extends VcpuHost {
   /** Make the engine for these imports. */
   instantiate(imports: EngineImports): EngineExports;
 }

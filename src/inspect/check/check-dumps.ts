@@ -5,6 +5,7 @@ import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layo
 import type { Layout, VmstateDump } from "./dump-vmstate.ts";
 import type { Problem } from "../model/stream-report.ts";
 
+/** Whether state of one QEMU's devices loads in another QEMU. */
 export interface DumpCheck {
   /** State of these types does not load. */
   readonly problems: readonly Problem[];

@@ -19,6 +19,7 @@ export type CheckTarget =
   /** Its answers to x-query-virtio-status. */
   | { readonly kind: "virtio"; readonly name: string; readonly offers: readonly VirtioOffer[] };
 
+/** Whether a stream loads. */
 export interface CheckReport {
   /** It would not load: each with its cure. */
   readonly problems: readonly Problem[];

@@ -207,6 +207,7 @@ async function readPages(
 /** More queues than any guest has: their pages are kept. */
 const MAX_QUEUES = 4096;
 
+/** Whether the virtio queues in a stream agree with the guest's memory in it. */
 export interface QueueCheck {
   /** QEMU does not load the stream. */
   readonly problems: readonly Problem[];

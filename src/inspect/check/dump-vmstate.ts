@@ -6,6 +6,7 @@ import { messageOf } from "../../base/errors.ts";
 import type { DescribedField, DescribedStruct, Description } from "../model/description.ts";
 import { InspectError } from "../model/problems.ts";
 
+/** A field as the dump describes it. */
 export interface FieldLayout {
   readonly name: string;
   /** The first version of the description that has the field. */
@@ -34,6 +35,7 @@ export interface Layout {
   readonly subsections: readonly Layout[];
 }
 
+/** A parsed `qemu-system-… -M MACHINE -dump-vmstate`: what a QEMU would write of each type of device. */
 export interface VmstateDump {
   /** Of -M. */
   readonly machine?: string;

@@ -53,6 +53,7 @@ class BlockPages {
 
 /** What a stream leaves in RAM, as hashes. Feed it every page by `visit`. */
 export class RamPages {
+  /** @internal */
   readonly blocks = new Map<string, BlockPages>();
   readonly #hash = new PageHash();
   /** Pages that came as a difference, by `block`: resolved by a further pass. */
@@ -139,6 +140,7 @@ export interface RamRange {
   readonly kind: "changed" | "only in first" | "only in second" | "unknown";
 }
 
+/** Where the RAM of a block differs. */
 export interface RamDifference {
   readonly block: string;
   readonly ranges: readonly RamRange[];

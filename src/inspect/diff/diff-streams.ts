@@ -8,6 +8,7 @@ import { diffRam, type RamDifference, type RamPages } from "./diff-ram.ts";
 import type { Field, FieldValue, SectionReport, StreamReport } from "../model/stream-report.ts";
 import { registerName } from "../decode/register-names.ts";
 
+/** A field or section in which two streams differ. */
 export interface Difference {
   /** `cpu/0/env.gpr[10]`, `0000:00:02.0/virtio-blk/0/virtio.vq[0].last_avail_idx`, `ram/pc.ram`. */
   readonly path: string;
@@ -19,11 +20,13 @@ export interface Difference {
   readonly meaning?: string;
 }
 
+/** All differences of two streams: of device state, and of RAM. */
 export interface StreamDifferences {
   readonly state: readonly Difference[];
   readonly ram: readonly RamDifference[];
 }
 
+/** What is compared. */
 export interface DiffOptions {
   /** Paths that are not compared, with all below them; `*` stands for any characters. */
   readonly ignore?: readonly string[];

@@ -4,6 +4,7 @@
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 
+/** A section or struct: QEMU's name and version of it, its fields, and the subsections that are there. */
 export interface DescribedStruct {
   readonly vmsdName?: string;
   readonly version?: number;
@@ -11,6 +12,7 @@ export interface DescribedStruct {
   readonly subsections: readonly DescribedStruct[];
 }
 
+/** One field. */
 export interface DescribedField {
   readonly name: string;
   readonly type: string;
@@ -24,11 +26,13 @@ export interface DescribedField {
   readonly structs: readonly DescribedStruct[];
 }
 
+/** The state of one device. */
 export interface DescribedDevice extends DescribedStruct {
   readonly name: string;
   readonly instanceId: number;
 }
 
+/** The VMDESCRIPTION at the end of a stream: names and sizes of all fields of its device sections. */
 export interface Description {
   readonly pageSize?: number;
   readonly configuration?: DescribedStruct;

@@ -39,6 +39,7 @@ export interface Problem {
   readonly cure: string;
 }
 
+/** A section of the stream. A device's has its state as fields. */
 export interface SectionReport {
   readonly kind: "full" | "start" | "part" | "end";
   readonly id: number;
@@ -61,6 +62,7 @@ export interface SectionReport {
   readonly bytes?: Uint8Array;
 }
 
+/** A RAM block and what the stream says of its pages. */
 export interface RamBlockReport {
   readonly name: string;
   /** Bytes. */
@@ -87,6 +89,7 @@ export interface RamBlockReport {
 /** How a page comes: whole; as one byte that fills it; as a difference to what it was; deflated. */
 export type PageKind = "page" | "zero" | "xbzrle" | "compressed";
 
+/** A command (MIG_CMD) to the destination; `offset` is its type byte's, in bytes. */
 export interface CommandReport {
   readonly offset: number;
   readonly command: number;
@@ -107,6 +110,7 @@ export interface IterativeReport {
   readonly names: readonly string[];
 }
 
+/** A stream taken apart: all that it says, by name, and what is wrong with it. */
 export interface StreamReport {
   /** Of the file header (3). */
   readonly streamVersion: number;

@@ -2,6 +2,7 @@
 // buffer that the reader looks at them through. The buffer is reused: memory stays the same however long the stream.
 import { decodeUtf8 } from "../../base/text.ts";
 
+/** Where a stream is read from: a file, a pipe, bytes. */
 export interface ByteSource {
   /** Bytes there are; undefined for a pipe, which is read at consecutive offsets only. */
   readonly size: number | undefined;

@@ -12,6 +12,7 @@ const MAX_TRIES = 16;
 const BRACE = "{".charCodeAt(0);
 const CLOSING_BRACE = "}".charCodeAt(0);
 
+/** A VMDESCRIPTION, and where it is in the source, in bytes. */
 export interface FoundDescription {
   /** Of its type byte. */
   readonly offset: number;

@@ -43,6 +43,7 @@ import { MAX_FIELDS, walkSection } from "../decode/walk-section.ts";
 
 export type { PageVisitor };
 
+/** What a reading of a stream keeps and checks. */
 export interface ReadOptions {
   readonly onPage?: PageVisitor;
   /** Count whole pages that are all zeros (`zeroContent`). */

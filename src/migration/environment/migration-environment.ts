@@ -3,6 +3,7 @@
 import type { SetTimer } from "../../base/clock.ts";
 import type { Compression } from "./page-compression.ts";
 
+/** What saving and moving need of their platform. */
 export interface MigrationEnvironment {
   /** Monotonic milliseconds. */
   nowMs(): number;

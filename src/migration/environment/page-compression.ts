@@ -1,14 +1,17 @@
 // What compresses the pages of multifd's channels: given by the host, since browsers have no zstd. The state of each
 // direction of a channel goes on from packet to packet; the end of a packet is flushed, the stream never ended.
 
+/** How multifd compresses pages, by QEMU's names. */
 export type CompressionMethod = "zlib" | "zstd";
 
+/** One direction of a channel. */
 export interface Compressor {
   /** All of `data`, flushed. `data` must not change until then. One call at a time. */
   encode(data: Uint8Array): Promise<Uint8Array>;
   close(): void;
 }
 
+/** The other direction. */
 export interface Decompressor {
   /**
    * `payload` as exactly `size` bytes. Rejects if it is damaged, or holds fewer or more: no more than `size` bytes are
@@ -18,6 +21,10 @@ export interface Decompressor {
   close(): void;
 }
 
+/**
+ * Makes what compresses and decompresses the pages of multifd's channels. Throws WherryError where the host
+ * lacks the method.
+ */
 export interface Compression {
   /** `level` as the method's own; QEMU's default is 1 for both. */
   compressor(method: CompressionMethod, level: number): Compressor;

@@ -17,6 +17,7 @@ import { StreamReader } from "../../stream/stream-reader.ts";
 import { StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 
+/** What a snapshot took: bytes of the stream, and pages of 4 KiB with and without content. */
 export interface SnapshotResult {
   readonly bytes: number;
   readonly normalPages: number;

@@ -1,0 +1,34 @@
+// A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console. The order
+// here decides their slots, so both sides of a move must have the same parts.
+import type { CharBackend } from "../devices/char-backend.ts";
+import type { BlockBackend } from "../devices/virtio/block-backend.ts";
+import type { NetBackend } from "../devices/virtio/net-backend.ts";
+import { VirtioBlk } from "../devices/virtio/virtio-blk.ts";
+import { VirtioConsole } from "../devices/virtio/virtio-console.ts";
+import { VirtioNet } from "../devices/virtio/virtio-net.ts";
+import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
+import type { VirtBackends } from "../machines/virt.ts";
+
+/** The backends of a machine's virtio devices. At most eight devices, in the order of these properties. */
+export interface VirtioParts {
+  /** One disk each. */
+  readonly drives?: readonly BlockBackend[] | undefined;
+  /** A network card; `mac` is its address, six bytes. */
+  readonly net?: { readonly backend: NetBackend; readonly mac: Uint8Array } | undefined;
+  /** An entropy source: fills `target` with unpredictable bytes. */
+  readonly random?: ((target: Uint8Array) => void) | undefined;
+  /** What a console is connected to. */
+  readonly console?: CharBackend | undefined;
+}
+
+/** What is plugged into a board besides its serial port. */
+export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives">;
+
+export function virtioDevices({ drives = [], net, random, console }: VirtioParts): VirtioDevices {
+  const virtio: NonNullable<VirtioDevices["virtio"]>[number][] = [];
+  for (const backend of drives) virtio.push((host) => new VirtioBlk(host, { backend }));
+  if (net !== undefined) virtio.push((host) => new VirtioNet(host, net));
+  if (random !== undefined) virtio.push((host) => new VirtioRng(host, { random }));
+  if (console !== undefined) virtio.push((host) => new VirtioConsole(host, { backend: console }));
+  return { virtio, drives };
+}

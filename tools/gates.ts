@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
+import { linksGate } from "./links-gate.ts";
 
 export interface SourceFile {
   /** From the repository's root, with slashes. */
@@ -131,8 +132,8 @@ export function readSources(root: string): SourceFile[] {
 
 export function violations(root: string, hosts: readonly string[]): string[] {
   const files = readSources(root);
-  return [synchronizeGate, platformGate, linesGate, headerGate, hostsGate(hosts)].flatMap((gate) =>
-    gate(files),
+  return [synchronizeGate, platformGate, linesGate, headerGate, hostsGate(hosts), linksGate(root)].flatMap(
+    (gate) => gate(files),
   );
 }
 

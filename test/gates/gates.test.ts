@@ -15,6 +15,7 @@ import {
   synchronizeGate,
   violations,
 } from "../../tools/gates.ts";
+import { linksGate } from "../../tools/links-gate.ts";
 
 const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
 
@@ -113,5 +114,30 @@ describe("names of registries and mirrors", () => {
       gate(file("package-lock.json", `"resolved": "http://${"mirror"}.example.org/a.tgz"`)),
     ).toHaveLength(1);
     expect(gate(file("docs/a.md", "packages-example, https://example.org/mirrors-of-state"))).toEqual([]);
+  });
+});
+
+describe("links and names in documents", () => {
+  const gate = linksGate(join(import.meta.dirname, "../.."));
+  const document = (text: string): { path: string; text: string }[] => [
+    { path: "README.md", text },
+    { path: "src/base/bytes.ts", text: "// Bytes.\n" },
+  ];
+  it("lead to files and headings", () => {
+    expect(
+      gate(document("# One `two`: [three](x:y)\n\n[a](LICENSE) [b](#one-two-three) `base/bytes.ts`\n")),
+    ).toEqual([]);
+    expect(gate(document("[a](docs/none.md)"))).toEqual([
+      "README.md: links to docs/none.md, and there is no docs/none.md",
+    ]);
+    expect(gate(document("# One\n[a](#two)"))).toEqual([
+      "README.md: links to #two, and README.md has no such heading",
+    ]);
+    expect(gate(document("see `base/words.ts`"))).toEqual([
+      "README.md: names base/words.ts, and there is no such file",
+    ]);
+  });
+  it("are not looked for in code blocks and on the web", () => {
+    expect(gate(document("```\n[a](none.md)\n```\n[b](https://example.org/none.md)"))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-// Commands as channels: what they get and give, and how their failures are told.
+// Commands as channels: their input and output, and the report of their failures.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,7 +21,7 @@ async function readAll(channel: Channel): Promise<Buffer> {
   }
 }
 
-test("a command gets all on its standard input, and ends before commit does", async () => {
+test("a command reads all of its standard input, and ends before commit resolves", async () => {
   const path = join(directory, "out");
   const sink = openCommandSink(`cat > '${path}'; sleep 0.1; echo end >> '${path}'`);
   for (let i = 0; i < 3; i++) await sink.channel.write(megabyte);
@@ -31,7 +31,7 @@ test("a command gets all on its standard input, and ends before commit does", as
   );
 });
 
-test("a command that ends badly is no end", async () => {
+test("a command that fails does not end the stream", async () => {
   const sink = openCommandSink("cat > /dev/null; exit 3");
   await sink.channel.write(megabyte);
   await expect(sink.commit()).rejects.toThrow(/the command cat .*ended with status 3/);
@@ -39,7 +39,7 @@ test("a command that ends badly is no end", async () => {
   await expect(readAll(openCommandSource("kill -9 $$"))).rejects.toThrow(/was ended by SIGKILL/);
 });
 
-test("a command that takes no more is told by how it ended", async () => {
+test("a command that stops reading is reported with its exit status", async () => {
   const sink = openCommandSink("head -c 10 > /dev/null; exit 5");
   const writes = async () => {
     for (let i = 0; i < 10; i++) await sink.channel.write(megabyte);
@@ -48,16 +48,16 @@ test("a command that takes no more is told by how it ended", async () => {
   await sink.discard();
 });
 
-test("what a command prints is read to its end, or until it is given up", async () => {
+test("a command's output is read to its end, or until the read is aborted", async () => {
   expect((await readAll(openCommandSource("head -c 3000000 /dev/zero"))).length).toBe(3_000_000);
   const endless = openCommandSource("cat /dev/zero");
   await endless.read(new Uint8Array(10));
   const reading = readAll(endless);
-  endless.abort(new Error("given up"));
-  await expect(reading).rejects.toThrow("given up");
+  endless.abort(new Error("aborted"));
+  await expect(reading).rejects.toThrow("aborted");
 });
 
-test("a command that is given up is ended, with all that it started", async () => {
+test("aborting ends the command and all processes that it started", async () => {
   const pidFile = join(directory, "pid");
   const sink = openCommandSink(`sleep 1000 & echo $! > ${pidFile}; wait`);
   const started = await vi.waitFor(() =>
@@ -68,7 +68,7 @@ test("a command that is given up is ended, with all that it started", async () =
   sink.channel.abort(reason);
   await expect(writing).rejects.toThrow("cancelled");
   await expect(sink.commit()).rejects.toThrow(/SIGTERM/);
-  // It may be a zombie for a while: not every system's first process reaps at once.
+  // It may remain a zombie for a while: not every system's init reaps at once.
   const commandLine = (): string => {
     try {
       return readFileSync(`/proc/${started}/cmdline`, "utf8");

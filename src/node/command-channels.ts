@@ -1,6 +1,6 @@
-// A stream through a command, as QEMU's `exec:` has it: `/bin/sh -c COMMAND`, which gets the machine on its standard
-// input, or gives one on its standard output. A command that ends with another status than 0 has failed, whatever it took
-// or gave before. What it prints otherwise goes to our standard error.
+// A stream through a command, as QEMU's `exec:`: `/bin/sh -c COMMAND` reads the machine from its standard
+// input, or writes one to its standard output. A command with an exit status other than 0 has failed,
+// whatever it transferred. Its other output goes to our standard error.
 import { type ChildProcess, spawn } from "node:child_process";
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
@@ -8,17 +8,17 @@ import { ChannelError } from "./node-channels.ts";
 
 const nothing = (): void => {};
 
-/** Ends the shell and all that it started: they are a process group of their own (`detached`). */
+/** Ends the shell and all processes that it started, which are a process group (`detached`). */
 function endAll(child: ChildProcess): void {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   try {
     process.kill(-child.pid);
   } catch {
-    // All of them have ended meanwhile.
+    // All of them have already ended.
   }
 }
 
-/** Resolves when the command has ended with status 0. */
+/** Resolves when the command has exited with status 0. */
 function endOf(child: ChildProcess, command: string): Promise<void> {
   const end = new Promise<void>((resolve, reject) => {
     const fail = (how: string) => reject(new ChannelError("channel.exec", `the command ${command} ${how}`));
@@ -32,7 +32,7 @@ function endOf(child: ChildProcess, command: string): Promise<void> {
   return end;
 }
 
-/** Gives a stream to a command. `commit` ends its input and waits until it has ended well. */
+/** Writes a stream to a command. `commit` ends its input and waits for a successful exit. */
 export function openCommandSink(command: string): SnapshotSink {
   const child = spawn("/bin/sh", ["-c", command], {
     stdio: ["pipe", process.stderr, "inherit"],
@@ -53,7 +53,8 @@ export function openCommandSink(command: string): SnapshotSink {
         reject(failure);
         return;
       }
-      const closed = () => reject(failure ?? new ChannelError("channel.closed", "it takes no more"));
+      const closed = () =>
+        reject(failure ?? new ChannelError("channel.closed", "the command stopped reading"));
       input.once("close", closed);
       input.write(bytes, (error) => {
         input.off("close", closed);
@@ -63,7 +64,7 @@ export function openCommandSink(command: string): SnapshotSink {
     });
   return {
     channel: {
-      // Why a command takes no more is best said by how it ended.
+      // The exit status explains best why a command stopped reading.
       write: (bytes) =>
         write(bytes).catch(async (error: unknown) => {
           if (failure === undefined) await Promise.race([end, late()]);
@@ -80,16 +81,16 @@ export function openCommandSink(command: string): SnapshotSink {
       await end;
     },
     async discard() {
-      abort(failure ?? new ChannelError("channel.exec", "given up"));
+      abort(failure ?? new ChannelError("channel.exec", "aborted"));
     },
   };
 }
 
-/** How long a command that closed its input may take to say why, by its end. */
+/** How long a command that closed its input may take to exit and so give the reason. */
 const LATE_MS = 1000;
 const late = () => new Promise<void>((resolve) => setTimeout(resolve, LATE_MS).unref());
 
-/** Reads what a command prints. The end of that is the stream's only if the command has ended well. */
+/** Reads a command's output. The end of the output ends the stream only if the command has succeeded. */
 export function openCommandSource(command: string): Channel {
   const child = spawn("/bin/sh", ["-c", command], {
     stdio: ["ignore", "pipe", "inherit"],

@@ -1,4 +1,4 @@
-// Disk images in files: what is written is there, who may write, what is refused and how it says so.
+// Disk images in files: contents, exclusive write access, refusals and their messages.
 import { spawn } from "node:child_process";
 import { chmod, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -51,7 +51,7 @@ describe("a file as a disk", () => {
     expect((await stat(path)).blocks * 512).toBeLessThan(4 << 20);
   });
 
-  it("is let go of even if its last flush fails", async () => {
+  it("is released even if its last flush fails", async () => {
     const block = await disk();
     await block.activate();
     const someFile = await open(path);
@@ -88,7 +88,7 @@ describe("a file as a disk", () => {
     await a.activate();
   });
 
-  it("is free again as soon as a process that held it was killed", async () => {
+  it("is unlocked as soon as its holder is killed", async () => {
     const module = new URL("./file-block.ts", import.meta.url).href;
     const script = `import { openFileBlock } from ${JSON.stringify(module)};
       const block = await openFileBlock({ path: ${JSON.stringify(path)} });
@@ -106,7 +106,7 @@ describe("a file as a disk", () => {
     expect(block.active).toBe(true);
   });
 
-  it("goes to one of many who ask at the same moment", async () => {
+  it("is locked by one of many concurrent openers", async () => {
     const blocks = await Promise.all(Array.from({ length: 8 }, () => disk()));
     const results = await Promise.allSettled(blocks.map((block) => block.activate()));
     expect(results.filter((r) => r.status === "fulfilled")).toHaveLength(1);
@@ -144,7 +144,7 @@ describe("refused with a reason", () => {
     await (await openFileBlock({ path, readonly: true })).close();
   });
 
-  it("a file that was cut meanwhile: the read fails, activation too", async () => {
+  it("a file truncated meanwhile: the read fails, and so does activation", async () => {
     const block = await disk();
     await truncate(path, 4096);
     await expect(block.read(8192, new Uint8Array(512))).rejects.toThrow(/it was truncated/);

@@ -1,8 +1,8 @@
-// A raw disk image in a file, as a BlockBackend. A flush is an fdatasync; write access and the lock are
-// held only between activate() and inactivate(), so that on a move the source lets go before the
-// destination writes. The lock is flock(2), which the kernel drops when its holder dies and which
-// shared file systems carry between hosts; Node has no call for it, so flock(1) of util-linux (or
-// busybox) takes it on the open file. Holes are not punched: a discard does nothing.
+// A raw disk image in a file, as a BlockBackend. A flush is an fdatasync. Write access and the lock are held
+// only between activate() and inactivate(), so that in a move the source releases them before the destination
+// writes. The lock is flock(2), which the kernel drops when its holder dies and which shared file systems
+// carry between hosts; Node has no call for it, so flock(1) of util-linux (or busybox) locks the open file.
+// Holes are not punched: a discard has no effect.
 import { spawn } from "node:child_process";
 import { constants, type FileHandle, open, realpath } from "node:fs/promises";
 import { messageOf, WherryError } from "../base/errors.ts";
@@ -20,7 +20,7 @@ export interface FileBlockOptions {
   readonly readonly?: boolean;
 }
 
-/** Open an image for reading. Throws FileBlockError if it is no usable image. */
+/** Opens an image for reading. Throws FileBlockError if it is not a usable image. */
 export async function openFileBlock(options: FileBlockOptions): Promise<FileBlock> {
   const readonly = options.readonly ?? false;
   const handle = await openImage(options.path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -55,7 +55,8 @@ export class FileBlock implements BlockBackend {
 
   async activate(): Promise<void> {
     if (this.#active) return;
-    // Opened anew: what another host wrote to a shared file system shows (close-to-open).
+    // Reopened, so that another host's writes to a shared file system are visible (close-to-open
+    // consistency).
     const handle = await openImage(this.path, this.readonly ? constants.O_RDONLY : constants.O_RDWR);
     try {
       const sizeBytes = await imageSize(this.path, handle);
@@ -83,14 +84,14 @@ export class FileBlock implements BlockBackend {
     await this.#replace(handle);
   }
 
-  /** Closing the old handle drops its lock. */
+  /** Closing the old handle releases its lock. */
   async #replace(handle: FileHandle): Promise<void> {
     const old = this.#handle;
     this.#handle = handle;
     await old.close();
   }
 
-  /** The machine is gone. */
+  /** The machine has ended. */
   async close(): Promise<void> {
     try {
       await this.flush();
@@ -139,7 +140,7 @@ export class FileBlock implements BlockBackend {
     this.#writable();
   }
 
-  /** What is zero already stays as it is: a hole stays a hole. */
+  /** Zeros that exist already are not written, so that holes are kept. */
   async writeZeroes(offset: number, length: number): Promise<void> {
     this.#writable();
     const piece = new Uint8Array(Math.min(ZERO_PIECE, length));
@@ -185,10 +186,12 @@ async function imageSize(path: string, handle: FileHandle): Promise<number> {
   return stat.size;
 }
 
-/** Status with which flock(1) says that somebody else has the lock. */
+/** The exit status of flock(1) if another process holds the lock. */
 const LOCK_HELD = 75;
 
-/** flock(2) belongs to the open file, which the child shares: it stays when flock(1) has ended. */
+/**
+ * The flock(2) lock belongs to the open file, which the child shares: it remains when flock(1) has exited.
+ */
 async function lockExclusive(path: string, handle: FileHandle): Promise<void> {
   const status = await new Promise<number | string>((resolve, reject) => {
     const child = spawn("flock", ["-x", "-n", "-E", String(LOCK_HELD), "3"], {

@@ -1,5 +1,5 @@
-// Why this host refused a file or a socket, in words that do not say once more what the message around them says: Node's
-// own messages name the call, the path and the address again. Left out: errors of anything but the host's calls.
+// The reason why this host refused a file or socket, without the parts that the surrounding message has:
+// Node's own messages repeat the call, the path and the address. Left out: errors that no host call raised.
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { getSystemErrorMap } from "node:util";
@@ -8,28 +8,28 @@ import { messageOf } from "../base/errors.ts";
 /** sockaddr_un has 108 bytes on Linux, 104 elsewhere, the last one zero. */
 const MAX_UNIX_PATH = process.platform === "linux" ? 107 : 103;
 
-/** Why no unix socket can have that path; undefined if it can. */
+/** Why a unix socket cannot have that path; undefined if it can. */
 export function unixPathFault(path: string): string | undefined {
   const bytes = Buffer.byteLength(path);
   if (bytes <= MAX_UNIX_PATH) return undefined;
   return `the path has ${bytes} bytes, a unix socket's has at most ${MAX_UNIX_PATH}`;
 }
 
-/** `no such file or directory (ENOENT)`; the message of what is no error of the host's. */
+/** `no such file or directory (ENOENT)`; for an error that no host call raised, its message. */
 export function hostReason(error: unknown): string {
   const { errno, code, syscall } = error as NodeJS.ErrnoException;
   const known = errno === undefined || syscall === undefined ? undefined : getSystemErrorMap().get(errno);
   return known === undefined ? messageOf(error) : `${known[1]} (${code ?? known[0]})`;
 }
 
-/** The same of a server that cannot listen. `path`: of a unix socket. */
+/** The same for a server that cannot listen. `path` is the path of a unix socket. */
 export function listenReason(error: unknown, path?: string): string {
   const { code } = error as NodeJS.ErrnoException;
   if (path !== undefined) {
     const directory = dirname(resolve(path));
     if (!existsSync(directory)) return `there is no directory ${directory}`;
     const there = statSync(path, { throwIfNoEntry: false });
-    if (there !== undefined && !there.isSocket()) return `${path} exists and is no socket`;
+    if (there !== undefined && !there.isSocket()) return `${path} exists and is not a socket`;
   }
   return code === "EADDRINUSE" ? "another process listens there (EADDRINUSE)" : hostReason(error);
 }

@@ -1,4 +1,4 @@
-// The Node entry as an embedder has it: boot, save to memory and to a file, go on from both; what is refused.
+// The Node entry for embedders: boot, save to memory and to a file, resume from both; refusals.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -42,7 +42,7 @@ async function goOnWith(state: string | Uint8Array, engine: EngineKind): Promise
   await machine.close();
 }
 
-test("a machine is saved while it runs, and others go on from its bytes and its file", async () => {
+test("a machine is saved while it runs, and others resume from its bytes and its file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
   const guest = new Guest();
   const machine = await createMachine({
@@ -71,7 +71,7 @@ test("a machine is saved while it runs, and others go on from its bytes and its 
   }
 });
 
-test("what cannot be made leaves nothing behind", async () => {
+test("a failed creation leaves nothing open", async () => {
   const refuses = (options: MachineOptions) => expect(createMachine(options)).rejects;
   await refuses(HARDWARE).toThrow("nothing to run");
   await refuses({ ...HARDWARE, kernel: new Uint8Array(100) }).toMatchObject({ code: "boot.kernel" });

@@ -1,5 +1,5 @@
-// Entry `wherry/node`: machines in a Node process. The thread that calls is the VMM's: do not block it for long.
-// Moves and QMP are the command line's (`wherry run --qmp …`).
+// Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
+// long. Moves and QMP belong to the command line (`wherry run --qmp …`).
 import { randomSource } from "../host/create-machine.ts";
 import { HostedMachine, type HostedMachineOptions } from "../host/hosted-machine.ts";
 import type { GuestEnd } from "../host/machine-end.ts";
@@ -20,18 +20,18 @@ export type { RtcOptions } from "../machines/virt.ts";
 export type { DriveSpec, NetSpec, VirtioSpec } from "./virtio-backends.ts";
 export type { GuestEnd, HostedMachineOptions, RunState };
 
-/** What a machine is made of. Drives, network, entropy and console take the board's eight virtio slots in this order. */
+/** Drives, network and entropy use the board's eight virtio slots in this order. */
 export interface MachineOptions
   extends Omit<HostedMachineOptions, "incoming">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
   /**
-   * A saved machine to go on with, Wherry's or (with `firmware`) a QEMU's: a path or its bytes. It runs at once if it ran
-   * when it was saved.
+   * A saved machine to resume, Wherry's or (with `firmware`) QEMU's: a path or its bytes. It runs at once if
+   * it ran when it was saved.
    */
   readonly state?: string | Uint8Array | undefined;
 }
 
-/** Made by `createMachine`. Every call rejects with WherryError. */
+/** Created by `createMachine`. Every call rejects with WherryError. */
 export class NodeMachine {
   readonly #machine: HostedMachine;
   readonly #virtio: VirtioBackends;
@@ -64,39 +64,39 @@ export class NodeMachine {
   get runState(): RunState {
     return this.#machine.runState;
   }
-  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  /** Resolves when the guest has powered off or has crashed. Never rejects. */
   get ended(): Promise<GuestEnd> {
     return this.#machine.ended;
   }
 
-  /** Runs it, or lets it go on. */
+  /** Starts or resumes it. */
   start(): Promise<void> {
     return this.#machine.start();
   }
-  /** Resolves when no hart runs and guest time stands still. */
+  /** Resolves when all harts have stopped and guest time is frozen. */
   pause(): Promise<void> {
     return this.#machine.pause();
   }
   reset(): Promise<void> {
     return this.#machine.reset();
   }
-  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
   write(input: string | Uint8Array): void {
     this.#machine.write(input);
   }
 
-  /** A snapshot in memory; the machine then goes on as before. Disks are not in it. */
+  /** Returns a snapshot; the machine then continues. It does not contain the disks. */
   async save(): Promise<Uint8Array<ArrayBuffer>> {
     const sink = new MemorySink();
     await this.#machine.save(async () => sink);
     return new Uint8Array(await new Blob([...sink.chunks]).arrayBuffer());
   }
-  /** The same into a file, which appears complete or not at all. */
+  /** Writes a snapshot to a file, which appears complete or not at all. */
   async saveTo(path: string): Promise<void> {
     await this.#machine.save(() => openFileSink(path));
   }
 
-  /** Ends the harts and lets go of disks and network; the machine is gone then. */
+  /** Ends the harts and releases disks and network. The machine cannot be used afterwards. */
   async close(): Promise<void> {
     try {
       await this.#machine.close();
@@ -116,8 +116,8 @@ async function load(machine: HostedMachine, state: string | Uint8Array): Promise
 }
 
 /**
- * Makes a machine, in its reset state (`start` runs it) or as it was saved. Rejects with WherryError that says what is
- * wrong with the options, the files or the state; nothing is left open then.
+ * Creates a machine, in its reset state (`start` runs it) or as saved. Rejects with WherryError if the
+ * options, the files or the state are wrong; then nothing is left open.
  */
 export async function createMachine(options: MachineOptions): Promise<NodeMachine> {
   requireNode();

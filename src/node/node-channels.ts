@@ -1,5 +1,6 @@
-// The channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written beside its
-// place and renamed into it once it is on the disk, so a file that was there survives any failure.
+// Channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written to a
+// temporary file in the same directory and renamed once it is on the disk, so that an existing file survives
+// any failure.
 import { randomBytes } from "node:crypto";
 import { constants, open, realpath, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
@@ -15,7 +16,7 @@ export type ChannelAddress =
   | { readonly transport: "unix"; readonly path: string }
   | { readonly transport: "file"; readonly path: string };
 
-/** Reads `tcp:HOST:PORT` (an empty host is 127.0.0.1), `unix:PATH` or `file:PATH`. */
+/** Parses `tcp:HOST:PORT` (an empty host is 127.0.0.1), `unix:PATH` or `file:PATH`. */
 export function parseAddress(uri: string): ChannelAddress {
   const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(uri);
   if (tcp !== null && Number(tcp[3]) <= 65535) {
@@ -39,7 +40,7 @@ function refuseLongPath(path: string): void {
 
 type SocketAddress = Exclude<ChannelAddress, { transport: "file" }>;
 
-/** Reads wait for this many bytes at most before the socket is paused. */
+/** The socket is paused when this many bytes wait to be read. */
 const READ_AHEAD_BYTES = 2 * 1024 * 1024;
 
 /** A connected socket as a channel. */
@@ -78,7 +79,7 @@ export function socketChannel(socket: Socket): Channel {
           reject(failure);
           return;
         }
-        // A socket that closes drops its queue without calling back.
+        // A socket that closes drops its queue without a callback.
         const closed = () =>
           reject(failure ?? new ChannelError("channel.closed", "the connection is closed"));
         socket.once("close", closed);
@@ -142,7 +143,7 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
         error.code === "ECONNREFUSED" || (address.transport === "unix" && error.code === "ENOENT");
       const kind = refused ? "refused" : "unreachable";
       reject(
-        new ConnectError(kind, `${name}: ${refused ? "nobody listens there" : hostReason(error)}`, error),
+        new ConnectError(kind, `${name}: ${refused ? "no process listens there" : hostReason(error)}`, error),
       );
     };
     socket.once("error", failed);
@@ -155,15 +156,15 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
 }
 
 export interface Listener {
-  /** Where it listens; the port is the real one. */
+  /** The address it listens on, with the actual port. */
   readonly address: SocketAddress;
-  /** Accepts no more. Connections live on. */
+  /** Stops accepting. Connections stay open. */
   close(): Promise<void>;
-  /** Does not keep the process alive. */
+  /** Lets the process exit while this is open. */
   unref(): void;
 }
 
-/** Listens; a unix socket that a dead process left behind is replaced. Rejects with ChannelError. */
+/** Listens; replaces a unix socket that a dead process left. Rejects with ChannelError. */
 export async function listenAt(
   address: SocketAddress,
   onChannel: (channel: Channel) => void,
@@ -187,14 +188,15 @@ export async function listenAt(
       server.listen(address.port, address.host, resolve);
       return;
     }
-    // Who may connect may put a machine here: the socket is its owner's alone from its first moment.
+    // A client may place a machine here: the socket must be accessible to its owner only, from its creation
+    // on.
     const mask = process.umask(0o177);
     server.listen(address.path, resolve);
     process.umask(mask);
   });
   return {
     address: address.transport === "tcp" ? { ...address, port: portOf(server) } : address,
-    // Node would call back only when the last connection has ended.
+    // Node would call back only after the last connection has ended.
     close: async () => void server.close(),
     unref: () => server.unref(),
   };
@@ -208,7 +210,7 @@ function portOf(server: Server): number {
 async function removeStale(path: string): Promise<void> {
   try {
     const channel = await connectTo({ transport: "unix", path }, 1000);
-    channel.abort(new Error("only looked"));
+    channel.abort(new Error("probe only"));
   } catch (error) {
     if (error instanceof ConnectError && error.code === "channel.refused") await unlink(path).catch(() => {});
   }
@@ -216,7 +218,7 @@ async function removeStale(path: string): Promise<void> {
 
 const FILE_READ_BYTES = 512 * 1024;
 
-/** Reads a file from `offset`, a piece ahead of who reads the channel. Call `close` when done. */
+/** Reads a file from `offset`, one piece ahead of the reader. Call `close` when done. */
 export async function openFileSource(path: string, offset = 0): Promise<Channel> {
   let file: FileHandle;
   try {
@@ -229,13 +231,13 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
     await file.close();
     throw new ChannelError("channel.file", `${path} is a directory, expected a saved machine`);
   }
-  // A pipe has no places.
+  // A pipe has no positions.
   const isSeekable = stats.isFile();
   if (!isSeekable && offset !== 0) {
     await file.close();
     throw new ChannelError("channel.file", `${path} is not a file: only a file has an offset ${offset}`);
   }
-  /** In the file, of the byte behind all that was asked for. */
+  /** File position after the bytes requested so far. */
   let position = offset;
   const readInto = (buffer: Uint8Array) => {
     const reading = file.read(buffer, 0, buffer.length, isSeekable ? position : null);
@@ -253,7 +255,7 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
     at += n;
     if (n === bytes) return;
     if (ahead !== undefined) {
-      // To where the read ahead began.
+      // Back to the start of the read-ahead.
       position -= spare.length;
       await ahead.catch(() => {});
       ahead = undefined;
@@ -288,10 +290,12 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
   };
 }
 
-/** Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`. */
+/**
+ * Writes to a temporary file in the directory of `path`; `commit` makes it durable and renames it to `path`.
+ */
 export async function openFileSink(path: string): Promise<SnapshotSink> {
   await refuseToReplace(path);
-  // Behind a symbolic link the file is replaced, not the link.
+  // For a symbolic link, the target is replaced, not the link.
   const place = await realpath(path).catch(() => resolvePath(path));
   const temporary = join(dirname(place), `.${basename(place)}.${randomBytes(6).toString("hex")}.tmp`);
   let file: FileHandle;
@@ -322,7 +326,7 @@ export async function openFileSink(path: string): Promise<SnapshotSink> {
   };
 }
 
-/** Only a file, or nothing, may be where a machine is saved: a device or pipe there is somebody's. */
+/** A machine is saved only to a regular or new file: a device or pipe is not replaced. */
 async function refuseToReplace(path: string): Promise<void> {
   const there = path === "" ? undefined : await stat(path).catch(() => undefined);
   if (path !== "" && (there === undefined || there.isFile())) return;
@@ -331,11 +335,11 @@ async function refuseToReplace(path: string): Promise<void> {
       ? "an empty name: name a file"
       : there?.isDirectory()
         ? `${path}, which is a directory: name a file`
-        : `${path}, which is no regular file: name one, or migrate to "exec:cat > ${path}"`;
+        : `${path}, which is not a regular file: name one, or migrate to "exec:cat > ${path}"`;
   throw new ChannelError("channel.file", `cannot save to ${what}`);
 }
 
-/** Writes into a file from `offset` on; what is before stays as it is. The file is made if there is none. */
+/** Writes to a file from `offset` on and keeps what is before it. Creates a missing file. */
 export async function openFileSinkAt(path: string, offset: number): Promise<SnapshotSink> {
   await refuseToReplace(path);
   let file: FileHandle;

@@ -1,4 +1,4 @@
-// zlib and zstd of Node for multifd's channels. Both run in Node's thread pool.
+// Node's zlib and zstd for multifd's channels. Both run in Node's thread pool.
 import zlib, { type Deflate, type Inflate, type ZstdCompress, type ZstdDecompress } from "node:zlib";
 import { WherryError } from "../base/errors.ts";
 import type { Compression, CompressionMethod } from "../migration/environment/page-compression.ts";
@@ -7,7 +7,7 @@ type Codec = Deflate | Inflate | ZstdCompress | ZstdDecompress;
 
 class CompressionError extends WherryError {}
 
-/** Writes `input` into the codec, flushes if asked to, and hands each piece of output to `take`. */
+/** Writes `input` to the codec, optionally flushes, and passes each piece of output to `take`. */
 async function run(
   codec: Codec,
   input: Uint8Array,
@@ -59,7 +59,7 @@ function refuseWithoutZstd(method: CompressionMethod): void {
 }
 
 function failing(codec: Codec): Codec {
-  // An error between two calls is reported by the next one.
+  // An error between two calls is reported by the next call.
   codec.on("error", () => {});
   return codec;
 }

@@ -1,4 +1,4 @@
-// What Node gives a move beyond the globals: which process it is, and compression for multifd.
+// The Node part of a move's environment: the process identity, and compression for multifd.
 import {
   defaultEnvironment,
   type MigrationEnvironment,

@@ -1,4 +1,5 @@
-// Machines in this Node process: a worker thread for each vCPU and one that translates; this thread is the VMM's.
+// Machines in this Node process: a worker thread for each vCPU and one for the translator; this thread is the
+// VMM's.
 import { type ResourceLimits, Worker } from "node:worker_threads";
 import { WherryError } from "../base/errors.ts";
 import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
@@ -8,7 +9,7 @@ import type { TranslatorThreadData } from "../host/run-translator.ts";
 import type { VcpuThreadData } from "../host/run-vcpu.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
 
-/** `.ts` when run from source, `.js` when built. */
+/** `.ts` when run from source, `.js` when compiled. */
 const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 
 export const nodePlatform: HostPlatform = {
@@ -20,10 +21,11 @@ export const nodePlatform: HostPlatform = {
   randomBytes,
   defer: (task) => void setImmediate(task),
   spawnVcpu: (data) => spawn("node-vcpu-worker", data, `vcpu-${data.hart}`),
-  // Translating makes much short-lived garbage: in a larger young generation most of it dies before it is looked at.
+  // Translation makes much short-lived garbage: in a larger young generation, most of it dies before a
+  // collection.
   spawnTranslator: (data) => {
     const thread = spawn("node-translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
-    // It has started when it first asks V8 to compile; its signal is that.
+    // Its first request to V8 to compile signals that it has started.
     thread.onSignal(yieldToHarts);
     return thread;
   },
@@ -33,7 +35,7 @@ export const nodePlatform: HostPlatform = {
   beforeCompile: configureV8,
 };
 
-/** WHERRY_ENGINE: how whole test suites are run with one engine or the other. */
+/** WHERRY_ENGINE selects the engine for whole test suites. */
 function engineOfEnvironment(): EngineKind | undefined {
   const name = process.env["WHERRY_ENGINE"];
   if (name === undefined || name === "") return undefined;

@@ -1,4 +1,4 @@
-// What Node gives: time, randomness, and V8's compiler.
+// Node's services: time, randomness, and V8's compiler.
 import { randomFillSync } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { setPriority } from "node:os";
@@ -6,7 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Clock } from "../base/clock.ts";
 
-/** Monotonic and the same in all threads of all processes of this host: CLOCK_MONOTONIC. */
+/** CLOCK_MONOTONIC: the same clock in all threads of all processes of this host. */
 export function monotonicNs(): number {
   const [s, ns] = process.hrtime();
   return s * 1e9 + ns;
@@ -23,10 +23,10 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Sets V8 up for what Wherry compiles. Flags are the whole process's and count for modules that are compiled later, so
- * this comes before the first of them, the engine's. They change how fast WebAssembly runs, never what it does. Branch
- * hints (the custom section metadata.code.branch_hint) keep unlikely paths out of the way of likely ones. Nothing is
- * compiled lazily: the translation thread does it, not the hart that comes to it first.
+ * Configures V8 for Wherry's modules. Flags apply to the whole process and to modules compiled later, so this
+ * must run before the first module, the engine, is compiled. They change only the speed of WebAssembly.
+ * Branch hints (the custom section metadata.code.branch_hint) place unlikely paths out of line. Nothing is
+ * compiled lazily: the translation thread compiles, not the hart that calls first.
  */
 export function configureV8(): void {
   setFlagsFromString("--experimental-wasm-branch-hinting");
@@ -35,21 +35,21 @@ export function configureV8(): void {
 }
 
 /**
- * How much the functions of modules compiled from now on execute before they are optimised: about bytes, V8's own
- * choice is 13,000,000. Most translated code is executed too little for that to pay, and the hot pages are translated
- * anew; what is known to be hot need not prove it again.
+ * How much a function of a module compiled from now on executes before V8 optimises it, in about bytes; V8's
+ * default is 13,000,000. Most translated code executes too little for optimisation to pay off, and hot pages
+ * are translated again: known hot code gets a small budget.
  */
 export function setTieringBudget(isHot: boolean): void {
   setFlagsFromString(`--wasm-tiering-budget=${isHot ? 500_000 : 200_000_000}`);
 }
 
-/** How much the threads that translate and compile are to wait for those that run guests, as `nice` has it. */
+/** The niceness of the threads that translate and compile, relative to the threads that run guests. */
 const BACKGROUND_NICENESS = 10;
 
 /**
- * Lets the translation thread and V8's own threads wait for the harts where there are too few cores for all: code that
- * is not translated yet runs, a hart without a core does not. Linux has a niceness for each thread; elsewhere, or if
- * it is not allowed, nothing changes.
+ * Makes the translation thread and V8's threads yield to the harts if there are too few cores: untranslated
+ * code still runs, a hart without a core does not. Linux has a niceness for each thread; elsewhere, or
+ * without permission, this has no effect.
  */
 export function yieldToHarts(): void {
   try {
@@ -58,13 +58,13 @@ export function yieldToHarts(): void {
       if (name === "V8Worker" || name === "translator") setPriority(Number(thread), BACKGROUND_NICENESS);
     }
   } catch {
-    // A thread has ended meanwhile, or this is no Linux.
+    // A thread has just ended, or this is not Linux.
   }
 }
 
 let gc: (() => void) | undefined;
 
-/** A full garbage collection of this thread, now. */
+/** Runs a full garbage collection in this thread. */
 export function collectGarbage(): void {
   if (gc === undefined) {
     setFlagsFromString("--expose-gc");

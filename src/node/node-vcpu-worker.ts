@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { runVcpu, type VcpuThreadData } from "../host/run-vcpu.ts";
 import { collectGarbage, monotonicNs } from "./node-runtime.ts";
 
-/** CPU time of this thread; Node has it from 23.9 on. */
+/** CPU time of this thread, in Node 23.9 and later. */
 const { threadCpuUsage } = process as { threadCpuUsage?: () => { user: number; system: number } };
 
 runVcpu(workerData as VcpuThreadData, {

@@ -6,7 +6,7 @@ const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.me
   engines: { node: string };
 };
 
-test("refuses what package.json's engines exclude, and takes what they allow", () => {
+test("refuses versions that package.json's engines exclude, and accepts the others", () => {
   const oldest = Number(/^>=(\d+)$/.exec(manifest.engines.node)?.[1]);
   expect(() => requireNode(`${oldest}.0.0`)).not.toThrow();
   expect(() => requireNode("100.0.0")).not.toThrow();

@@ -1,5 +1,5 @@
-// The oldest Node that machines run on. Node 18's WebAssembly has not all that the engine uses. package.json's
-// `engines` says the same; npm only warns of it, so it is checked here too.
+// The oldest supported Node. Node 18's WebAssembly lacks features that the engine uses. package.json's
+// `engines` says the same, but npm only warns, so it is checked here too.
 import { WherryError } from "../base/errors.ts";
 
 const OLDEST_MAJOR = 20;
@@ -9,6 +9,6 @@ export function requireNode(version = process.versions.node): void {
   if (Number.parseInt(version, 10) >= OLDEST_MAJOR) return;
   throw new WherryError(
     "node.version",
-    `this is Node ${version}; Wherry needs Node ${OLDEST_MAJOR} or newer ("npm install node" puts one beside it)`,
+    `this is Node ${version}; Wherry needs Node ${OLDEST_MAJOR} or newer ("npm install node" installs one locally)`,
   );
 }

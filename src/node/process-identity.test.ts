@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { expect, test } from "vitest";
 import { isGone, ownIdentity } from "./process-identity.ts";
 
-test("a living process is not gone; one that has ended is, and so is one whose number another has", async () => {
+test("a running process is not gone; one that has ended is, and so is one whose PID was reused", async () => {
   const own = ownIdentity() as string;
   expect(isGone(own)).toBe(false);
   const child = spawn("true");
@@ -13,7 +13,7 @@ test("a living process is not gone; one that has ended is, and so is one whose n
   expect(isGone([boot, space, process.pid, `${start}0`].join(" "))).toBe(true);
 });
 
-test("of another kernel or namespace, or of none, nothing is known", () => {
+test("a process of another kernel or namespace, or an invalid identity, is not reported as gone", () => {
   const [boot, space, pid, start] = (ownIdentity() as string).split(" ");
   expect(isGone([`${boot}0`, space, "1", start].join(" "))).toBe(false);
   expect(isGone([boot, "pid:[1]", pid, "1"].join(" "))).toBe(false);

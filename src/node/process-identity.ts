@@ -1,11 +1,15 @@
-// Which process a peer is, so that its death can be told from a lost way to it: boot id of the kernel, PID namespace,
-// PID, and start time in clock ticks (proc(5)). Two processes of one running kernel never share all four.
+// A peer process's identity, which distinguishes its death from a lost connection: the kernel's boot id, PID
+// namespace, PID, and start time in clock ticks (proc(5)). Two processes of one running kernel never share
+// all four.
 import { readFileSync, readlinkSync } from "node:fs";
 
-/** State and start time of a process of this namespace; undefined if there is none with this PID. Throws on other failures. */
+/**
+ * State and start time of a process of this namespace; undefined if the PID does not exist. Throws on other
+ * failures.
+ */
 function statOf(pid: string): { state: string; startTime: string } | undefined {
   try {
-    // The second field is the name in parentheses, and may hold anything.
+    // The second field is the name in parentheses, which may contain any character.
     const fields = readFileSync(`/proc/${pid}/stat`, "latin1")
       .replace(/^.*\) /s, "")
       .split(" ");
@@ -16,7 +20,7 @@ function statOf(pid: string): { state: string; startTime: string } | undefined {
   }
 }
 
-/** This process, or undefined where the platform cannot tell. */
+/** The identity of this process; undefined if the platform does not provide it. */
 export function ownIdentity(): string | undefined {
   try {
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
@@ -28,7 +32,10 @@ export function ownIdentity(): string | undefined {
   }
 }
 
-/** True only if that process has certainly ended: it was of this kernel and namespace, and is no more. */
+/**
+ * True only if that process has certainly ended: it belonged to this kernel and namespace, and no longer
+ * exists.
+ */
 export function isGone(identity: string): boolean {
   const [boot, space, pid, start] = identity.split(" ");
   const [ownBoot, ownSpace] = ownIdentity()?.split(" ") ?? [];

@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-/** Says hello, then echoes. */
+/** Sends a greeting, then echoes. */
 const echo = {
   connect(send: (bytes: Uint8Array) => void) {
     send(Buffer.from("hello\n"));
@@ -58,7 +58,7 @@ test.each([
   expect(() => parseSocketAddress(text)).toThrow(message);
 });
 
-test("several clients over a unix socket that only its owner can open; the path is cleaned up", async () => {
+test("several clients over a unix socket that only its owner can open; the path is removed afterwards", async () => {
   const address = { kind: "unix", path: join(directory, "qmp") } as const;
   const server = await serveQmp(address, echo);
   expect((await stat(address.path)).mode & 0o777).toBe(0o600);
@@ -67,7 +67,7 @@ test("several clients over a unix socket that only its owner can open; the path 
   await expect(stat(address.path)).rejects.toThrow("ENOENT");
 });
 
-test("a client that comes early waits for its greeting; what it sent is not lost", async () => {
+test("an early client waits for its greeting, and its requests are not lost", async () => {
   const address = { kind: "unix", path: join(directory, "qmp") } as const;
   let isReady = () => {};
   const ready = new Promise<void>((resolve) => {
@@ -84,13 +84,13 @@ test("a client that comes early waits for its greeting; what it sent is not lost
   await server.close();
 });
 
-test("port 0 is some port", async () => {
+test("port 0 selects a free port", async () => {
   const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
   expect(await talk(server.address, "x")).toBe("hello\nx");
   await server.close();
 });
 
-test("a web page's request is not served, whatever its body says", async () => {
+test("a web page's HTTP request is not served, whatever its body", async () => {
   const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
   const body = '{"execute":"qmp_capabilities"}';
   expect(await talk(server.address, `POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\n${body}`)).toBe("hello\n");
@@ -109,10 +109,10 @@ test("a stale socket is replaced; a live one and a file are not", async () => {
   expect(await talk(address, "y")).toBe("hello\ny");
   await second.close();
   await writeFile(path, "");
-  await expect(serveQmp(address, echo)).rejects.toThrow("is no socket");
+  await expect(serveQmp(address, echo)).rejects.toThrow("is not a socket");
 });
 
-/** A socket file without a listener, as a killed process leaves it. */
+/** A socket file without a listener, as left by a killed process. */
 async function leaveStaleSocket(path: string): Promise<void> {
   const { link, unlink } = await import("node:fs/promises");
   const server = createServer();

@@ -1,17 +1,18 @@
-// QMP over a unix socket or loopback TCP: joins clients to a monitor. The protocol is in ../monitor/qmp-monitor.ts.
+// QMP over a unix socket or loopback TCP: connects clients to a monitor. The protocol is in
+// ../monitor/qmp-monitor.ts.
 import type { Socket } from "node:net";
 import type { QmpMonitor } from "../monitor/qmp-monitor.ts";
 import { listen, type SocketAddress, type SocketServer } from "./socket-server.ts";
 
-/** A client that lets this much pile up has stopped reading; events must not fill our memory. */
+/** A client with more unread bytes than this has stopped reading; events must not fill our memory. */
 const MAX_UNREAD_BYTES = 8 << 20;
 
-/** A method and a space. No QMP client begins with a letter: requests are objects. */
+/** An HTTP method and a space. A QMP client never starts with a letter: requests are objects. */
 const HTTP_REQUEST = /^[A-Z]{3,9} /;
 
 /**
- * Serves `monitor` to any number of clients; who comes before `ready` resolves waits for the greeting until then.
- * Rejects with SocketServerError.
+ * Serves `monitor` to any number of clients; a client that connects before `ready` resolves gets its greeting
+ * then. Rejects with SocketServerError.
  */
 export function serveQmp(
   address: SocketAddress,
@@ -33,7 +34,7 @@ function join(socket: Socket, monitor: QmpMonitor): void {
   });
   let isFirst = true;
   socket.on("data", (bytes: Buffer) => {
-    // A web page can send HTTP to this host's ports, and commands as its body; `exec:` would run what it says.
+    // A web page can send HTTP with commands in its body to this host's ports, and `exec:` would run them.
     if (isFirst && HTTP_REQUEST.test(bytes.toString("latin1", 0, 16))) socket.destroy();
     else session.receive(bytes);
     isFirst = false;

@@ -1,4 +1,5 @@
-// The socket wire: QEMU's framing, frames both ways over TCP and unix sockets, peers that go and come back.
+// The network over a socket: QEMU's framing, frames both ways over TCP and unix sockets, peers that
+// disconnect and reconnect.
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -76,7 +77,7 @@ it("drops a peer that sends no frames, and takes the next", async () => {
   await raw(listener);
 });
 
-it("connects again when its peer comes back", async () => {
+it("connects again when its peer returns", async () => {
   const [first, connector] = await pair({ host: "127.0.0.1", port: 0 });
   const port = first.port ?? 0;
   first.close();
@@ -86,7 +87,7 @@ it("connects again when its peer comes back", async () => {
   await expect.poll(() => connector.connected, { timeout: 5000 }).toBe(true);
 });
 
-it("says which address cannot be taken", async () => {
+it("reports the address that is in use", async () => {
   const taken = track(await SocketNet.listen({ host: "127.0.0.1", port: 0 }));
   const again = SocketNet.listen({ host: "127.0.0.1", port: taken.port ?? 0 });
   await expect(again).rejects.toThrow(/cannot listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/);

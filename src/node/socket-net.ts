@@ -1,6 +1,6 @@
-// A network card's wire over a stream socket, framed as QEMU's `-netdev socket` and `-netdev stream`: each
-// Ethernet frame as be32 length and its bytes. One peer at a time; a listener takes the next one when
-// its peer goes, a connector tries again. What is sent while nobody is there is lost, as on a wire.
+// A network device's backend over a stream socket, with the framing of QEMU's `-netdev socket` and `-netdev
+// stream`: each Ethernet frame as be32 length and bytes. One peer at a time; when it disconnects, a listener
+// accepts the next peer, a connector reconnects. Frames sent without a peer are lost, as on a real network.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
@@ -8,10 +8,10 @@ import { listenReason } from "./host-reason.ts";
 
 export class SocketNetError extends WherryError {}
 
-/** QEMU's NET_BUFSIZE: a longer frame is no frame, and the stream cannot be trusted. */
+/** QEMU's NET_BUFSIZE: a longer frame is invalid, and the stream cannot be trusted any more. */
 const MAX_FRAME = 4096 + 65536;
 const HEADER_BYTES = 4;
-/** A peer that does not read: more than this is not kept for it. */
+/** Frames beyond this are dropped if the peer does not read. */
 const MAX_UNSENT_BYTES = 4 << 20;
 const RETRY_MS = 500;
 
@@ -25,7 +25,9 @@ export class SocketNet implements NetBackend {
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** Wait for a peer. Rejects if the address cannot be taken. `port` 0 takes any: see `port`. */
+  /**
+   * Waits for a peer. Rejects if the address is not available. `port` 0 selects any free port: see `port`.
+   */
   static async listen(address: SocketAddress): Promise<SocketNet> {
     const net = new SocketNet();
     const server = createServer((socket) => net.#accept(socket));
@@ -38,14 +40,14 @@ export class SocketNet implements NetBackend {
     return net;
   }
 
-  /** Connect to a peer that listens; it may come later. */
+  /** Connects to a listening peer, which may start later. */
   static connect(address: SocketAddress): SocketNet {
     const net = new SocketNet();
     net.#connect(address);
     return net;
   }
 
-  /** The TCP port listened on. */
+  /** The TCP port it listens on. */
   get port(): number | undefined {
     const address = this.#server?.address();
     return typeof address === "object" ? address?.port : undefined;
@@ -78,7 +80,7 @@ export class SocketNet implements NetBackend {
   #connect(address: SocketAddress): void {
     const socket = createConnection(address);
     socket.once("connect", () => this.#attach(socket));
-    // A failed attempt ends in "close" as a lost peer does.
+    // After "error", "close" follows, as for a lost peer.
     socket.on("error", () => {});
     socket.once("close", () => {
       if (this.#closed) return;
@@ -108,11 +110,11 @@ export class SocketNet implements NetBackend {
   }
 }
 
-/** Cuts a byte stream into frames. */
+/** Splits a byte stream into frames. */
 class FrameReader {
   #rest: Buffer = Buffer.alloc(0);
 
-  /** Frames that are whole now, or undefined if this is no stream of frames. */
+  /** The frames that are complete now; undefined if this is not a stream of frames. */
   push(bytes: Buffer): Uint8Array[] | undefined {
     let rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
     const frames: Uint8Array[] = [];

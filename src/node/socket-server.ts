@@ -1,6 +1,6 @@
-// A listening socket for QMP and consoles, by QEMU's notation of a character device:
-// `unix:PATH[,server=on][,wait=off]` and `tcp:HOST:PORT[,…]`. A unix socket is only for its owner; tcp only for this
-// host, since neither protocol has a password. A socket file that nobody listens on any more is replaced.
+// A listening socket for QMP and consoles, in QEMU's notation for character devices:
+// `unix:PATH[,server=on][,wait=off]` and `tcp:HOST:PORT[,…]`. A unix socket is accessible to its owner only,
+// TCP to this host only, since neither protocol has a password. A stale socket file is replaced.
 import { rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
@@ -12,11 +12,11 @@ export type SocketAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
-/** How long a client may take to read what it was sent last. */
+/** How long a client may take to read its last output. */
 const LINGER_MS = 500;
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "::1"]);
 
-/** Reads an address. Throws SocketServerError that says what was expected. */
+/** Parses an address. Throws SocketServerError that says what was expected. */
 export function parseSocketAddress(text: string): SocketAddress {
   const refuse = (why: string) => new SocketServerError("socket.address", why);
   const [place = "", ...options] = text.split(",");
@@ -43,7 +43,7 @@ export function parseSocketAddress(text: string): SocketAddress {
   return { kind: "tcp", host, port };
 }
 
-/** For messages. */
+/** An address in messages. */
 export function socketAddressText(address: SocketAddress): string {
   return address.kind === "unix" ? `unix:${address.path}` : `tcp:${address.host}:${address.port}`;
 }
@@ -54,13 +54,13 @@ export function connectOptions(address: SocketAddress): { path: string } | { hos
 }
 
 export interface SocketServer {
-  /** As asked for, with the port that was given for port 0. */
+  /** The requested address; port 0 is replaced by the assigned port. */
   readonly address: SocketAddress;
-  /** Ends the clients and takes the socket file away. */
+  /** Ends the clients and removes the socket file. */
   close(): Promise<void>;
 }
 
-/** Listens. Rejects with SocketServerError if somebody else does, or the path cannot be used. */
+/** Listens. Rejects with SocketServerError if another process does, or if the path cannot be used. */
 export async function listen(
   address: SocketAddress,
   onClient: (socket: Socket) => void,
@@ -70,7 +70,7 @@ export async function listen(
   const server = createServer((socket) => {
     clients.add(socket);
     socket.on("close", () => clients.delete(socket));
-    // A client that goes away in mid-write is no reason to end the machine.
+    // A client that disconnects during a write must not end the machine.
     socket.on("error", () => socket.destroy());
     onClient(socket);
   });
@@ -100,7 +100,7 @@ async function bind(server: Server, address: SocketAddress): Promise<void> {
       reject(new SocketServerError("socket.listen", what, { cause: error }));
     });
   });
-  // The socket file is made within listen(): its mode is right before anybody can connect.
+  // listen() creates the socket file: its mode is set before any client can connect.
   const mask = process.umask(address.kind === "unix" ? 0o177 : process.umask());
   try {
     server.listen(connectOptions(address));
@@ -110,11 +110,11 @@ async function bind(server: Server, address: SocketAddress): Promise<void> {
   await listening;
 }
 
-/** Removes a socket file that nobody answers on: a machine that was killed leaves it behind. */
+/** Removes a socket file without a listener, as left by a killed machine. */
 async function clearStaleSocket(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return;
-  if (!found.isSocket()) throw new SocketServerError("socket.path", `${path} exists and is no socket`);
+  if (!found.isSocket()) throw new SocketServerError("socket.path", `${path} exists and is not a socket`);
   if (await answers(path)) throw new SocketServerError("socket.in-use", `another process listens on ${path}`);
   await rm(path, { force: true });
 }

@@ -25,7 +25,7 @@ test.each([
   expect(feed(...typed)).toEqual({ data, actions });
 });
 
-test("a pipe's input stops while the guest has not caught up, and nothing of it is lost", async () => {
+test("a pipe's input is paused until the guest catches up, and none of it is lost", async () => {
   const stdin = new PassThrough() as unknown as NodeJS.ReadStream;
   const stdout = new PassThrough() as unknown as NodeJS.WriteStream;
   let taken = "";

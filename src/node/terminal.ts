@@ -1,5 +1,5 @@
-// The terminal as a guest's console: raw mode, and QEMU's escape keys (Ctrl-A, then a letter).
-// The terminal is put back on every way out, a signal or a crash included.
+// The terminal as a guest's console: raw mode, and QEMU's escape keys (Ctrl-A, then a letter). The terminal
+// is restored on every exit, including by a signal or a crash.
 import type { ReadStream, WriteStream } from "node:tty";
 
 export type EscapeAction = "quit" | "help";
@@ -8,7 +8,7 @@ const CTRL_A = 0x01;
 export const ESCAPE_HELP =
   "\r\nCtrl-A h   this help\r\nCtrl-A x   end the machine\r\nCtrl-A Ctrl-A   send Ctrl-A to the guest\r\n";
 
-/** Sorts typed bytes into what the guest gets and what is for us. Keeps a lone Ctrl-A until the next byte. */
+/** Separates typed bytes into the guest's and ours. Keeps a Ctrl-A until the next byte. */
 export class EscapeFilter {
   #escaped = false;
 
@@ -25,7 +25,7 @@ export class EscapeFilter {
       if (byte === CTRL_A) data.push(CTRL_A);
       else if (byte === 0x78) actions.push("quit");
       else if (byte === 0x68 || byte === 0x3f) actions.push("help");
-      // Any other letter is dropped with its Ctrl-A, as QEMU does.
+      // Any other letter is dropped with its Ctrl-A, as in QEMU.
     }
     return { data: Uint8Array.from(data), actions };
   }
@@ -41,11 +41,11 @@ export interface TerminalEvents {
 }
 
 export interface Terminal {
-  /** Stop taking input until the guest has caught up. A terminal goes on: its keys must reach us. */
+  /** Stops reading input until the guest has caught up. A terminal is still read: its keys must reach us. */
   pauseInput(): void;
   resumeInput(): void;
   write(bytes: Uint8Array): void;
-  /** Puts the terminal back as it was. Harmless when repeated. */
+  /** Restores the terminal. May be called more than once. */
   restore(): void;
 }
 
@@ -54,7 +54,7 @@ export interface TerminalStreams {
   readonly stdout: WriteStream | NodeJS.WriteStream;
 }
 
-/** Takes over stdin and stdout as a console. Without a terminal on stdin every byte goes to the guest as it is. */
+/** Uses stdin and stdout as a console. If stdin is not a terminal, every byte goes to the guest unchanged. */
 export function openTerminal(events: TerminalEvents, streams: TerminalStreams = process): Terminal {
   const { stdin, stdout } = streams;
   const raw = stdin.isTTY === true;

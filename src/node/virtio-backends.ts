@@ -1,4 +1,4 @@
-// What is behind the virtio devices of a machine in Node: disk images, a network wire, entropy.
+// The virtio devices of a machine in Node and their backends: disk images, a network connection, entropy.
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { VirtioParts } from "../host/virtio-parts.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
@@ -13,7 +13,7 @@ export interface DriveSpec {
   readonly readonly: boolean;
 }
 
-/** One end of a wire between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */
+/** One end of a link between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */
 export interface NetSpec {
   readonly mode: "listen" | "connect";
   readonly host: string;
@@ -28,9 +28,9 @@ export interface VirtioSpec {
   readonly net: NetSpec | undefined;
   /** An entropy source. */
   readonly rng: boolean;
-  /** What a console is connected to. Default: there is none. */
+  /** The console's backend. Default: there is no console. */
   readonly console?: CharBackend | undefined;
-  /** What the entropy device gives. Default: the host's randomness. */
+  /** The source of the entropy device. Default: the host's randomness. */
   readonly randomBytes?: ((length: number) => Uint8Array) | undefined;
 }
 
@@ -39,10 +39,15 @@ export interface VirtioBackends {
   close(): Promise<void>;
 }
 
-/** QEMU's default address of the first card; a second guest on the same wire needs another. */
+/**
+ * QEMU's default address of the first network device; a second guest on the same link needs another address.
+ */
 const DEFAULT_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
 
-/** Opens what the devices are backed by. Rejects with WherryError; then nothing is left open. */
+/**
+ * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
+ * network, entropy, console) determines the slots, so both ends of a move must agree.
+ */
 export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
   let net: VirtioParts["net"];

@@ -110,9 +110,9 @@ describe("a snapshot file", () => {
     symlinkSync("fifo", join(there, "to-fifo"));
     for (const name of ["fifo", "to-fifo"]) {
       await expect(openFileSink(join(there, name))).rejects.toThrow(
-        /fifo, which is no regular file: .*exec:/,
+        /fifo, which is not a regular file: .*exec:/,
       );
-      await expect(openFileSinkAt(join(there, name), 4096)).rejects.toThrow(/fifo, which is no regular file/);
+      await expect(openFileSinkAt(join(there, name), 4096)).rejects.toThrow(/fifo, which is not a regular file/);
     }
     expect(lstatSync(join(there, "fifo")).isFIFO()).toBe(true);
     writeFileSync(join(there, "real"), "the one before");
@@ -233,7 +233,7 @@ describe.each(["tcp", "unix"] as const)("over %s", (transport) => {
     await source.start();
     const result = await migrateOut(source, () => connectTo(listener.address)).done;
     expect(result.status).toBe("failed");
-    expect(result.error?.message).toMatch(/nobody listens there/);
+    expect(result.error?.message).toMatch(/no process listens there/);
     expect(source.runState.current).toBe("running");
     source.halt();
   });

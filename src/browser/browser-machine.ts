@@ -1,12 +1,13 @@
-// A machine in this page: a handle on the worker that runs it. All that blocks or computes is in workers, so the page
-// stays responsive. Leaves out disks and the network: a browser's machine has its console, memory and entropy.
+// A machine in this page: a handle of the worker that runs it. All that blocks or computes is in workers, so
+// the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
+// entropy.
 import { WherryError } from "../base/errors.ts";
 import type { MachineConfig } from "../host/create-machine.ts";
 import type { GuestEnd } from "../host/machine-end.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
-/** What the machine is made of. Both ends of a save and a restore must agree on harts, memory and devices. */
+/** The machine's hardware. Both ends of a save and restore must agree on harts, memory and devices. */
 export interface MachineHardware extends MachineConfig {
   /** virtio entropy source. Default: false. */
   readonly rng?: boolean | undefined;
@@ -14,9 +15,9 @@ export interface MachineHardware extends MachineConfig {
 
 /** What a machine is made of, and who hears of it. */
 export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
-  /** A saved machine to go on with, instead of starting a kernel. It runs at once if it ran when it was saved. */
+  /** A saved machine to resume, in place of a kernel. It runs at once if it ran when it was saved. */
   readonly state?: Blob | undefined;
-  /** What the guest writes to its serial port, as it comes. */
+  /** Receives the guest's output on its serial port. */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
@@ -26,9 +27,9 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
-/** Made by `createMachine`. Every call rejects with WherryError. */
+/** Created by `createMachine`. Every call rejects with WherryError. */
 export class BrowserMachine {
-  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  /** Resolves when the guest has powered off or has crashed. Never rejects. */
   readonly ended: Promise<GuestEnd>;
   readonly #worker: Worker;
   readonly #waiters = new Map<number, Waiter>();
@@ -82,26 +83,29 @@ export class BrowserMachine {
     return this.#runState;
   }
 
-  /** Runs it, or lets it go on. */
+  /** Starts or resumes it. */
   start(): Promise<void> {
     return this.#call("start");
   }
-  /** Resolves when no hart runs and guest time stands still. */
+  /** Resolves when all harts have stopped and guest time is frozen. */
   pause(): Promise<void> {
     return this.#call("pause");
   }
   reset(): Promise<void> {
     return this.#call("reset");
   }
-  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
   write(input: string | Uint8Array): Promise<void> {
     return this.#call("write", input);
   }
-  /** A snapshot, which `wherry restore` and `createMachine` of any host take; the machine goes on as before. */
+  /**
+   * Returns a snapshot, which `wherry restore` and `createMachine` on any host can load; the machine
+   * continues.
+   */
   save(): Promise<Blob> {
     return this.#call("save");
   }
-  /** Ends the harts; the machine is gone then. */
+  /** Ends the harts. The machine cannot be used afterwards. */
   async close(): Promise<void> {
     if (this.#gone !== undefined) return;
     await this.#call("close").finally(() => this.#terminate());
@@ -142,8 +146,9 @@ export class BrowserMachine {
 }
 
 /**
- * Makes a machine, in its reset state or as it was saved. Rejects with WherryError: `browser.isolation` if the page may
- * not share memory with its workers, otherwise what is wrong with the options or the state. Nothing is left then.
+ * Creates a machine, in its reset state or as saved. Rejects with WherryError: `browser.isolation` if the
+ * page may not share memory with its workers, otherwise a fault in the options or the state. Then nothing is
+ * left open.
  */
 export function createMachine(options: MachineOptions): Promise<BrowserMachine> {
   return BrowserMachine.create(options);

@@ -1,5 +1,6 @@
-// What a browser gives: time, randomness, turns of the event loop, and workers. `performance.now()` counts from each
-// worker's own start; `performance.timeOrigin` puts them on one monotonic clock (High Resolution Time §4).
+// The browser's services: time, randomness, turns of the event loop, and workers. `performance.now()` starts
+// at zero in each worker; adding `performance.timeOrigin` gives one monotonic clock (High Resolution Time
+// §4).
 import type { MonotonicNs } from "../base/clock.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { HostPlatform } from "../host/host-platform.ts";
@@ -10,21 +11,21 @@ import {
   type MigrationEnvironment,
 } from "../migration/environment/migration-environment.ts";
 
-/** What the VMM's worker posts to a vCPU's. */
+/** The message from the VMM's worker to a vCPU's worker. */
 export interface VcpuWorkerData extends VcpuThreadData {
   readonly originMs: number;
 }
 
 /**
- * Nanoseconds since `originMs`, the timeOrigin of the VMM's worker: the same in all workers of a machine, and small
- * enough for a double to keep them (since 1970 it would be exact to 256 ns only).
+ * Nanoseconds since `originMs`, the timeOrigin of the VMM's worker: the same in all workers of a machine, and
+ * small enough for a double (a time since 1970 would be exact to 256 ns only).
  */
 export function monotonicSince(originMs: number): MonotonicNs {
   const startMs = performance.timeOrigin - originMs;
   return () => (startMs + performance.now()) * 1e6;
 }
 
-/** crypto.getRandomValues gives no more than this at once. */
+/** The limit of one call of crypto.getRandomValues. */
 const RANDOM_QUOTA = 65536;
 
 function randomBytes(length: number): Uint8Array<ArrayBuffer> {

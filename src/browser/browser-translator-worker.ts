@@ -1,4 +1,5 @@
-// The translation thread in a browser, nested in the VMM's worker. It gets one message and then works until it ends.
+// The translation thread in a browser, nested in the VMM's worker. It receives one message and then works
+// until it ends.
 import { runTranslator, type TranslatorThreadData } from "../host/run-translator.ts";
 
 addEventListener("message", ({ data }: MessageEvent<TranslatorThreadData>) => runTranslator(data), {

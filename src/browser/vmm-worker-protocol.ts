@@ -1,9 +1,9 @@
-// What the page and the VMM's worker say to each other: calls with their answers, and events.
+// The messages between the page and the VMM's worker: calls with their answers, and events.
 import type { GuestEnd } from "../host/machine-end.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { MachineHardware } from "./browser-machine.ts";
 
-/** The calls of the worker: a machine, by messages. */
+/** The worker's calls: a machine's methods as messages. */
 export interface VmmCalls {
   create(hardware: MachineHardware): void;
   start(): void;

@@ -1,5 +1,5 @@
-// The VMM thread in a browser: a worker that owns one machine and does what the page asks. Its vCPUs are workers of
-// its own. (The page's thread cannot be it: it must not wait.)
+// The VMM thread in a browser: a worker that owns one machine and executes the page's calls. Its vCPUs are
+// nested workers. (The page's thread cannot be the VMM: it must not block.)
 import { messageOf, WherryError } from "../base/errors.ts";
 import { randomSource } from "../host/create-machine.ts";
 import { HostedMachine } from "../host/hosted-machine.ts";
@@ -17,7 +17,7 @@ function theMachine(): HostedMachine {
   return machine;
 }
 
-/** Console output of one turn of the event loop goes out as one message: guests write byte by byte. */
+/** Console output of one turn of the event loop is sent as one message: guests write byte by byte. */
 let output: Uint8Array<ArrayBuffer>[] = [];
 
 function flushOutput(): void {
@@ -71,7 +71,7 @@ const handlers: VmmHandlers = {
 };
 
 addEventListener("message", ({ data: { id, call, args } }: MessageEvent<VmmRequest>) => {
-  // The types of a call and of its arguments go together; TypeScript cannot say so of a union.
+  // The types of a call and its arguments correspond; TypeScript cannot express that for a union.
   const handler = handlers[call] as (...args: unknown[]) => Promise<unknown>;
   handler(...args).then(
     (value) => post({ kind: "answer", id, value }),

@@ -7,19 +7,19 @@ function show(...pieces: string[]): string {
   return text.text;
 }
 
-test("lines, carriage returns and backspaces move as on a terminal", () => {
+test("line feeds, carriage returns and backspaces move as on a terminal", () => {
   expect(show("a\r\nb\r\n")).toBe("a\nb\n");
   expect(show("12%\r100%")).toBe("100%");
   expect(show("lx\b \bs")).toBe("ls");
   expect(show("\b\bx")).toBe("x");
 });
 
-test("escape sequences are dropped, also when they come in pieces", () => {
+test("escape sequences are dropped, even when split", () => {
   expect(show("\x1b[1;32mgreen\x1b[0m \x1b[6n\x1b(Bend")).toBe("green end");
   expect(show("a\x1b", "[3", "1mb")).toBe("ab");
 });
 
-test("characters that come in pieces are whole, and old lines go", () => {
+test("split characters are joined, and old lines are dropped", () => {
   const text = new ConsoleText();
   for (const byte of new TextEncoder().encode("ø€😀")) text.write(Uint8Array.of(byte));
   expect(text.text).toBe("ø€😀");
@@ -28,7 +28,7 @@ test("characters that come in pieces are whole, and old lines go", () => {
   expect(text.text.endsWith("x\n")).toBe(true);
 });
 
-test("keys send what a terminal sends; the browser keeps its own", () => {
+test("keys send a terminal's sequences; the browser keeps its own keys", () => {
   const key = (name: string, modifiers = {}) =>
     keyInput({ key: name, ctrlKey: false, altKey: false, metaKey: false, shiftKey: false, ...modifiers });
   expect(key("q")).toBe("q");

@@ -1,11 +1,11 @@
-// Text of a serial console for a <pre>: carriage return, backspace and line feed move as on a terminal, escape
-// sequences are dropped. No cursor addressing: full-screen programs need a terminal emulator.
+// Text of a serial console for a <pre>: carriage return, backspace and line feed move as on a terminal;
+// escape sequences are dropped. No cursor addressing: full-screen programs need a terminal emulator.
 
-/** Characters that are kept; older lines go. */
+/** The number of characters kept; older lines are dropped. */
 const KEPT = 200_000;
 
 const ESC = "\x1b";
-/** CSI sequences, character sets, and the two-character ones (ECMA-48 §5). */
+/** CSI sequences, character sets, and two-character sequences (ECMA-48 §5). */
 const SEQUENCES = new RegExp(`${ESC}(?:\\[[0-9;?]*[ -/]*[@-~]|[()].|[^[()])`, "g");
 const UNFINISHED = new RegExp(`${ESC}(?:[[(][0-9;?]*)?$`);
 
@@ -14,10 +14,10 @@ export class ConsoleText {
   #done = "";
   #line: string[] = [];
   #column = 0;
-  /** The start of an escape sequence whose end has not come yet. */
+  /** The start of an incomplete escape sequence. */
   #rest = "";
 
-  /** Takes output of the guest. */
+  /** Adds output of the guest. */
   write(bytes: Uint8Array<ArrayBuffer>): void {
     let text = this.#rest + this.#decoder.decode(bytes, { stream: true });
     this.#rest = UNFINISHED.exec(text)?.[0] ?? "";
@@ -57,7 +57,7 @@ const KEYS: Readonly<Record<string, string>> = {
   Delete: "\x1b[3~",
 };
 
-/** What a key sends to the guest, or undefined if it is the browser's. */
+/** The bytes that a key sends to the guest, or undefined if the key is the browser's. */
 export function keyInput(key: {
   readonly key: string;
   readonly ctrlKey: boolean;
@@ -67,11 +67,11 @@ export function keyInput(key: {
 }): string | undefined {
   if (key.metaKey || key.altKey) return undefined;
   if (key.ctrlKey) {
-    // Ctrl+Shift is left to the browser, and so is pasting.
+    // Ctrl+Shift and pasting are left to the browser.
     if (key.shiftKey || !/^[a-z[\]\\]$/.test(key.key) || key.key === "v") return undefined;
     return String.fromCharCode(key.key.toUpperCase().charCodeAt(0) & 0x1f);
   }
-  // Shift+Tab leaves the console, for those who use the page by keyboard.
+  // Shift+Tab leaves the console, for use of the page by keyboard.
   if (key.key === "Tab" && key.shiftKey) return undefined;
   return KEYS[key.key] ?? ([...key.key].length === 1 ? key.key : undefined);
 }

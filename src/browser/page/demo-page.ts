@@ -1,5 +1,5 @@
-// The page: a form for the machine, its console, and buttons to start, pause, save and open it. The form's fields can
-// be given in the page's address (`?kernel=…&harts=4`).
+// The page: a form for the machine, its console, and buttons to start, pause, save and open it. The page's
+// address may set the form's fields (`?kernel=…&harts=4`).
 import { ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { type BrowserMachine, createMachine } from "../index.ts";
 import { ConsoleText, keyInput } from "./console-text.ts";
@@ -38,7 +38,10 @@ function field(name: string): string {
   return input(name).value;
 }
 
-/** A file that this page saved tells harts and memory by its name; any other needs them in the form. */
+/**
+ * The name of a file saved by this page holds harts and memory; for any other file the form must be filled
+ * in.
+ */
 function fillFromName(name: string): void {
   const [, harts, memory] = /-(\d+)x(\d+)M\b/.exec(name) ?? [];
   if (harts === undefined || memory === undefined) return;
@@ -75,7 +78,7 @@ function draw(): void {
   });
 }
 
-/** Makes the machine that the form describes, from its kernel or from a saved state. */
+/** Creates the machine from the form, with its kernel or a saved state. */
 async function make(saved?: Blob): Promise<BrowserMachine> {
   if (!form.reportValidity()) throw new Error("the form is not complete");
   shown = new ConsoleText();
@@ -99,7 +102,7 @@ async function make(saved?: Blob): Promise<BrowserMachine> {
     await made.close().catch(() => {});
     showState(kind === "shutdown" ? "none" : "failed");
     say(
-      kind === "shutdown" ? "The guest has powered off." : `The guest cannot go on: ${message}`,
+      kind === "shutdown" ? "The guest has powered off." : `The guest crashed: ${message}`,
       kind !== "shutdown",
     );
   });
@@ -131,7 +134,7 @@ function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 
-/** What a button does, with its outcome in the note; one at a time. */
+/** Runs a button's action and shows the outcome in the note; one at a time. */
 function action(button: HTMLElement, event: string, work: () => Promise<string>): void {
   const act = async (): Promise<void> => {
     start.disabled = open.disabled = true;
@@ -171,7 +174,7 @@ action(save, "click", async () => {
   link.download = `machine-${field("harts")}x${field("memory")}M.wherry`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  return `Saved ${mebibytes(blob.size)}. To go on in Node: wherry restore FILE --smp ${field("harts")} --memory ${field("memory")}M`;
+  return `Saved ${mebibytes(blob.size)}. To resume it in Node: wherry restore FILE --smp ${field("harts")} --memory ${field("memory")}M`;
 });
 
 open.addEventListener("click", () => file.click());

@@ -24,7 +24,7 @@ const entry = (guestPhys: number, bits: number): bigint => (BigInt(guestPhys / 4
 const LEAF = 0xf;
 const POINTER = 1;
 
-test("addresses by a hart's page tables: pages, superpages, what is not mapped", () => {
+test("addresses by a hart's page tables: pages, superpages, unmapped addresses", () => {
   const m = memory();
   expect(walk(m, 0n, 0x80001234n)).toBe(0x80001234);
   const put = (table: number, index: number, value: bigint): void => {

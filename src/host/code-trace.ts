@@ -1,5 +1,6 @@
-// What the translator makes of the code at a guest address, for people (`wherry trace`, x-wherry-trace-region): finds the code
-// as a hart sees it now, by its page tables (privileged specification §4.3 to 4.5), and has it traced.
+// Shows the translation of the code at a guest address (`wherry trace`, x-wherry-trace-region): finds the
+// code through the hart's current page tables (privileged specification §4.3 to 4.5) and traces its
+// translation.
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 import { pageOf, traceRegion } from "../hypervisor/translator/trace-region.ts";
@@ -10,7 +11,7 @@ import type { GuestMemory } from "../memory/guest-memory.ts";
 
 const LEAF = BigInt(PTE.R | PTE.X);
 
-/** Guest-physical address of a virtual one; undefined: not mapped. */
+/** The guest-physical address of a virtual one; undefined if it is not mapped. */
 export function walk(memory: GuestMemory, satp: bigint, address: bigint): number | undefined {
   const levels = levelsOf(satpModeOf(satp));
   if (levels === 0) return Number(address);
@@ -26,14 +27,16 @@ export function walk(memory: GuestMemory, satp: bigint, address: bigint): number
   return undefined;
 }
 
-/** The text for an address as a hart with these registers sees it. Throws WherryError if there is no memory. */
+/**
+ * The listing for an address in the translation of these registers. Throws WherryError if there is no memory.
+ */
 export function traceCode(
   memory: GuestMemory,
   { satp, priv }: { readonly satp: bigint; readonly priv: number },
   address: bigint,
 ): string {
   const refuse = (why: string): never => {
-    throw new WherryError("trace.address", `${hex(address)}, as the hart sees it now, ${why}`);
+    throw new WherryError("trace.address", `${hex(address)}, in the hart's present address space, ${why}`);
   };
   const code = address & ~1n;
   const guestPhys = priv === PRIV.M ? Number(code) : walk(memory, satp, code);

@@ -1,4 +1,4 @@
-// A whole machine on this host: the VM, the VMM's copy of its vCPUs, and the `virt` board around them.
+// A whole machine on this host: the VM, the VMM's cached vCPU state, and the `virt` board.
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import { aclintState } from "../hypervisor/irqchip/aclint.ts";
 import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
@@ -31,30 +31,35 @@ export interface MachineConfig extends EngineConfig {
   readonly initrd?: Uint8Array | undefined;
   /** Kernel command line. */
   readonly append?: string | undefined;
-  /** An image for M-mode, such as OpenSBI. Default: Wherry answers SBI calls itself. */
+  /** An image for M-mode, such as OpenSBI. Default: Wherry handles SBI calls itself. */
   readonly firmware?: Uint8Array | undefined;
-  /** The machine's state arrives: it starts with neither kernel nor device tree in its memory. Default: false. */
+  /**
+   * The machine's state arrives by migration: no kernel or device tree is written to its memory. Default:
+   * false.
+   */
   readonly incoming?: boolean | undefined;
   /**
-   * Instructions make guest time (one hart only), and what looks random is the same in each run: runs without input
-   * from outside repeat exactly.
+   * Guest time counts instructions (one hart only), and random values are the same in each run: runs without
+   * external input repeat exactly.
    */
   readonly icount?: IcountOptions | undefined;
   /** The real-time clock. Default: the host's time, or with `icount` ICOUNT_EPOCH_NS and guest time. */
   readonly rtc?: RtcOptions | undefined;
   /** virtio-mmio version 1, for drivers from before virtio 1.0. Default: version 2. */
   readonly legacyVirtio?: boolean | undefined;
-  /** What the guest is told its harts have, in canonical order. Default: all that they have. */
+  /** The extensions in the device tree, in canonical order. Default: all that the harts have. */
   readonly isaExtensions?: readonly string[] | undefined;
 }
 
-/** What is plugged in. */
+/** The devices of the machine. */
 export type MachineDevices = Pick<VirtBackends, "serial" | "virtio" | "drives">;
 
 /** The real-time clock's default start with `icount`: 2025-01-01. */
 export const ICOUNT_EPOCH_NS = BigInt(Date.UTC(2025, 0, 1)) * 1_000_000n;
 
-/** What a machine's entropy device gives: the host's randomness, or with `icount` what repeats. */
+/**
+ * The source of a machine's entropy device: the host's randomness, or with `icount` a repeatable sequence.
+ */
 export function randomSource(
   { icount }: Pick<MachineConfig, "icount">,
   platform: Pick<HostPlatform, "randomBytes">,
@@ -69,8 +74,8 @@ export interface CreatedMachine {
 }
 
 /**
- * Makes the machine in its reset state, not started. Rejects with WherryError (an unusable image, no memory of that
- * size); nothing is left then. `machine.vm.destroy()` ends it.
+ * Creates the machine in its reset state, not started. Rejects with WherryError (an unusable image, no memory
+ * of that size); then nothing is left open. `machine.vm.destroy()` ends it.
  */
 export async function createMachine(
   config: MachineConfig,

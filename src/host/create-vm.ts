@@ -1,5 +1,5 @@
-// A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU and one that
-// translates.
+// A VM on this host: the shared memory, the engine's module compiled once, a thread for each vCPU and one for
+// the translator.
 import { WherryError } from "../base/errors.ts";
 import { CodeCache } from "../hypervisor/shared/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
@@ -18,13 +18,13 @@ import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm/vm.ts";
 import { compileModule, createSharedMemory, WASM_PAGE_SIZE, type WasmMemory } from "../wasm/host.ts";
 import type { HostPlatform } from "./host-platform.ts";
 
-/** What runs the guest's instructions. */
+/** The engine that executes the guest's instructions. */
 export interface EngineConfig {
   /** Default: the platform's, or the hypervisor's. */
   readonly engine?: EngineKind | undefined;
-  /** The translator: how much translated code is kept, in bytes. Default: all that there is room for. */
+  /** For the translator: the bytes of translated code to keep. Default: all the room there is. */
   readonly codeCacheBytes?: number | undefined;
-  /** The translator: how often code is executed before it is translated. */
+  /** For the translator: how often code is executed before it is translated. */
   readonly translateAfter?: number | undefined;
 }
 
@@ -35,7 +35,9 @@ export interface VmConfig extends EngineConfig {
   readonly builtinFirmware: boolean;
 }
 
-/** Creates the VM with all its vCPU threads parked. Throws WherryError if memory of that size cannot be had. */
+/**
+ * Creates the VM with all vCPU threads parked. Throws WherryError if memory of that size is not available.
+ */
 export function createVm(config: VmConfig, platform: HostPlatform): Vm {
   const plan = planMemory(config.vcpuCount, config.blocks);
   const pages = Math.ceil(plan.size / WASM_PAGE_SIZE);
@@ -43,7 +45,7 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
   if (pages > ENGINE_MAXIMUM_PAGES) {
     throw new WherryError(
       "host.memory",
-      `the machine needs ${mebibytes} MiB in all, 4096 MiB is the most one WebAssembly memory holds: give it less memory`,
+      `the machine needs ${mebibytes} MiB in all, one WebAssembly memory holds at most 4096 MiB: give it less memory`,
     );
   }
   let memory: WasmMemory;

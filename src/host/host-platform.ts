@@ -1,4 +1,5 @@
-// What a host (Node, a browser tab, another runtime) gives Wherry. Everything above it is the same code on all hosts.
+// The services that a host (Node, a browser tab, another runtime) provides. The code above it is the same on
+// all hosts.
 import type { Clock, SetTimer } from "../base/clock.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
@@ -9,18 +10,18 @@ import type { VcpuThreadData } from "./run-vcpu.ts";
  * What a host (Node, a browser's page, another runtime) gives Wherry: clocks, timers, randomness, threads.
  */
 export interface HostPlatform {
-  /** `monotonicNs` has one origin in the VMM's thread and all vCPU threads. */
+  /** `monotonicNs` has the same origin in the VMM thread and all vCPU threads. */
   readonly clock: Clock;
   readonly setTimer: SetTimer;
   readonly randomBytes: (length: number) => Uint8Array<ArrayBuffer>;
-  /** Run a task soon, after other events of the VMM thread had their turn. */
+  /** Runs a task soon, after pending events of the VMM thread. */
   readonly defer: (task: () => void) => void;
-  /** Start a thread that calls `runVcpu` with this data. The data can be posted as it is. */
+  /** Starts a thread that calls `runVcpu` with this data, which can be posted. */
   readonly spawnVcpu: (data: VcpuThreadData) => ThreadHandle;
-  /** Start a thread that calls `runTranslator` with this data. The data can be posted as it is. */
+  /** Starts a thread that calls `runTranslator` with this data, which can be posted. */
   readonly spawnTranslator: (data: TranslatorThreadData) => ThreadHandle;
-  /** The engine of a machine whose options name none. Default: the hypervisor's. */
+  /** The engine of a machine whose options do not name one. Default: the hypervisor's. */
   readonly defaultEngine?: EngineKind | undefined;
-  /** Called before the first WebAssembly module is compiled: set up the host's compiler. */
+  /** Called before the first WebAssembly module is compiled, to configure the host's compiler. */
   readonly beforeCompile?: (() => void) | undefined;
 }

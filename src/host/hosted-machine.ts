@@ -1,5 +1,5 @@
-// A machine as those who embed it see it, the same on all hosts: start, pause, its console, save, load, end.
-// Moves and QMP are not here: the command line joins those to a machine from createMachine itself.
+// A machine for embedders, the same on all hosts: start, pause, console, save, load, end. Moves and QMP are
+// not included: the command line connects them to a machine of createMachine itself.
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
@@ -14,14 +14,14 @@ import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
 /** What a machine is made of, and what hears of it. */
 export interface HostedMachineOptions extends MachineConfig {
-  /** What the guest writes to its serial port, as it comes. */
+  /** Receives the guest's output on its serial port. */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
 
 /** A machine, without what only a monitor needs. Every call rejects with WherryError. */
 export class HostedMachine {
-  /** Resolves when the guest has powered off or cannot go on. Never rejects. */
+  /** Resolves when the guest has powered off or has crashed. Never rejects. */
   readonly ended: Promise<GuestEnd>;
   readonly #machine: VirtMachine;
   readonly #console: CharPipe;
@@ -35,7 +35,7 @@ export class HostedMachine {
     this.ended = new Promise((resolve) => watchEnd(machine, resolve));
   }
 
-  /** Makes it, in its reset state and not started. Rejects with WherryError; nothing is left then. */
+  /** Creates it in its reset state, not started. Rejects with WherryError; then nothing is left open. */
   static async create(
     options: HostedMachineOptions,
     virtio: VirtioParts,
@@ -51,11 +51,11 @@ export class HostedMachine {
     return this.#machine.runState.current;
   }
 
-  /** Runs it, or lets it go on. No-op if it runs. */
+  /** Starts or resumes it. No effect if it runs. */
   start(): Promise<void> {
     return this.#machine.start();
   }
-  /** Resolves when no hart runs and guest time stands still. */
+  /** Resolves when all harts have stopped and guest time is frozen. */
   async pause(): Promise<void> {
     if (this.#machine.runState.running) await this.#machine.stop("paused");
   }
@@ -63,20 +63,20 @@ export class HostedMachine {
     return this.#machine.reset();
   }
 
-  /** Input for the guest's serial port: bytes, or text that becomes UTF-8. */
+  /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
   write(input: string | Uint8Array): void {
     this.#console.push(typeof input === "string" ? encodeUtf8(input) : input);
   }
 
-  /** Writes a snapshot; the machine then does what it did before. Rejects with MigrationError; the machine goes on. */
+  /** Writes a snapshot; the machine then continues as before, even if this rejects with MigrationError. */
   save(openSink: () => Promise<SnapshotSink>, environment?: MigrationEnvironment): Promise<SnapshotResult> {
     return saveSnapshot(this.#machine, openSink, environment);
   }
 
   /**
-   * Loads a snapshot of a machine with the same harts, memory and devices into this one, which must have been made
-   * with `incoming` and not have run. It runs then if it ran when it was saved. On failure (MigrationError) the
-   * machine can only be closed.
+   * Loads a snapshot of a machine with the same harts, memory and devices. This machine must have been
+   * created with `incoming` and must not have run. Runs it if it ran when it was saved. On failure
+   * (MigrationError) it can only be closed.
    */
   async load(channel: Channel): Promise<void> {
     const { runState } = await loadSnapshot(this.#machine, channel);
@@ -84,7 +84,7 @@ export class HostedMachine {
     else this.#machine.runState.set(runState === "io-error" ? "paused" : runState);
   }
 
-  /** Ends the harts and lets go of the disks. The machine is gone then. */
+  /** Ends the harts and releases the disks. The machine cannot be used afterwards. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

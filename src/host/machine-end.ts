@@ -1,15 +1,15 @@
-// How a machine comes to its end: its guest's doing, seen from its events; and the host's, stopping it for good.
+// The end of a machine: by its guest, observed through its events; and by the host, which stops it for good.
 import type { SetTimer } from "../base/clock.ts";
 import { WherryError } from "../base/errors.ts";
 import type { Machine } from "../vmm/machine.ts";
 
-/** The guest's own end: it powered off, or it cannot go on. */
+/** The guest's end: it powered off, or it crashed. */
 export interface GuestEnd {
   readonly kind: "shutdown" | "guest-failed";
   readonly message: string;
 }
 
-/** `onEnd` is called once the machine has stopped by its guest's doing: its disks are quiet then. */
+/** Calls `onEnd` once the machine has stopped because of its guest; its disks are quiet then. */
 export function watchEnd(machine: Machine, onEnd: (end: GuestEnd) => void): void {
   let last: GuestEnd | undefined;
   machine.onEvent((event) => {
@@ -27,16 +27,16 @@ export function watchEnd(machine: Machine, onEnd: (end: GuestEnd) => void): void
   });
 }
 
-/** How long the harts may take to stop at the end: one that hangs must not keep the process. */
+/** The time for the harts to stop at the end: a hart that hangs must not keep the process alive. */
 const STOP_TIMEOUT_MS = 5000;
 
-/** Stops it and lets its disks go. Rejects with WherryError if a hart does not stop. */
+/** Stops it and releases its disks. Rejects with WherryError if a hart does not stop. */
 export async function stopForGood(machine: Machine, setTimer: SetTimer): Promise<void> {
   let timer: { cancel(): void } | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimer(STOP_TIMEOUT_MS, () => reject(new WherryError("host.stop", "a hart does not stop")));
   });
-  // Even if it does not run: who has stopped it for a while must not let it go on.
+  // Even if it does not run: whoever paused it must not be able to resume it.
   await Promise.race([machine.stop("shutdown"), late]).finally(() => timer?.cancel());
   await machine.inactivateDrives();
 }

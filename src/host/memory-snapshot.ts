@@ -1,12 +1,12 @@
-// Snapshots in memory: a sink that collects its bytes, and a channel that reads from pieces as they come.
+// Snapshots in memory: a sink that collects its bytes, and a channel that reads from pieces.
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import { MigrationError } from "../stream/migration-error.ts";
 
 function readOnly(): never {
-  throw new MigrationError("migration.channel", "this channel only reads");
+  throw new MigrationError("migration.channel", "this channel is read-only");
 }
 
-/** Keeps what is written until it is committed; `bytes` then has it. */
+/** Keeps the bytes written until the commit; then `bytes` returns them. */
 export class MemorySink implements SnapshotSink {
   #chunks: Uint8Array<ArrayBuffer>[] = [];
   #failure: Error | undefined;
@@ -34,7 +34,7 @@ export class MemorySink implements SnapshotSink {
   }
 }
 
-/** A channel that reads what an iterator yields (a web stream, a list of one) and writes nothing. */
+/** A read-only channel over the pieces of an iterator (a web stream, a list). */
 export function pieceChannel(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Channel {
   const pieces = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
   let piece = new Uint8Array(0) as Uint8Array;

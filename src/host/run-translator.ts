@@ -1,4 +1,4 @@
-// What a host's translation worker runs.
+// The entry of a host's translation worker.
 import { VM_TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import {
   runTranslationThread,
@@ -8,7 +8,7 @@ import { TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import type { BeforeCompile } from "../hypervisor/translator/translations.ts";
 import type { WasmMemory } from "../wasm/host.ts";
 
-/** What the translation thread starts from. */
+/** The initial data of the translation thread. */
 export interface TranslatorThreadData {
   readonly memory: WasmMemory;
   readonly options: TranslationOptions;

@@ -1,10 +1,10 @@
-// What a host's vCPU worker runs: an engine instance on the shared memory and the vCPU thread's loop.
+// The entry of a host's vCPU worker: an engine instance on the shared memory, and the vCPU thread's loop.
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import { type VcpuHost, VcpuThread } from "../hypervisor/vcpu/vcpu-thread.ts";
 import type { WasmMemory, WasmModule } from "../wasm/host.ts";
 import { instantiateEngine } from "../hypervisor/vcpu/engine-instance.ts";
 
-/** What a vCPU thread starts from. */
+/** The initial data of a vCPU thread. */
 export interface VcpuThreadData {
   readonly module: WasmModule;
   readonly memory: WasmMemory;

@@ -59,7 +59,7 @@ test.concurrent.each([
     1,
     "cannot listen on unix:/nowhere/x: there is no directory /nowhere",
   ],
-  ["run --kernel kernel --qmp unix:text", 1, "text exists and is no socket"],
+  ["run --kernel kernel --qmp unix:text", 1, "text exists and is not a socket"],
   ["run --kernel kernel --qmp unix:socket", 1, "another process listens on socket"],
   ["run --kernel kernel --qmp bla", 2, "--qmp bla: expected unix:PATH or tcp:HOST:PORT"],
   [`run --kernel kernel --qmp ${long}`, 2, `--qmp ${long}: ${tooLong}`],
@@ -82,7 +82,7 @@ test.concurrent.each([
     'q35: section configuration at offset 0xd: this machine is "virt", found "pc-q35-10.0": only machines of that type can come here',
   ],
   ["run --incoming unix:/nowhere/x", 1, "cannot listen at unix:/nowhere/x: there is no directory /nowhere"],
-  ["run --incoming unix:dir", 1, "cannot listen at unix:dir: dir exists and is no socket"],
+  ["run --incoming unix:dir", 1, "cannot listen at unix:dir: dir exists and is not a socket"],
   [
     "run --incoming unix:socket",
     1,

@@ -105,7 +105,7 @@ test.each(["interpreter", "translator"])("%s: --perf, --trace, and both from out
   expect(await run.exit).toBe(0);
   expect(run.err).toMatch(/^perf: .* s of /m);
   expect(run.err).toContain("; region at 0x80200000: ");
-  expect(run.err).toMatch(/^wherry: 0x1, as the hart sees it now, .*no memory/m);
+  expect(run.err).toMatch(/^wherry: 0x1, in the hart's present address space, .*no memory/m);
 });
 
 test("SIGTERM ends it in an orderly way", async () => {

@@ -112,7 +112,9 @@ describe("a snapshot file", () => {
       await expect(openFileSink(join(there, name))).rejects.toThrow(
         /fifo, which is not a regular file: .*exec:/,
       );
-      await expect(openFileSinkAt(join(there, name), 4096)).rejects.toThrow(/fifo, which is not a regular file/);
+      await expect(openFileSinkAt(join(there, name), 4096)).rejects.toThrow(
+        /fifo, which is not a regular file/,
+      );
     }
     expect(lstatSync(join(there, "fifo")).isFIFO()).toBe(true);
     writeFileSync(join(there, "real"), "the one before");

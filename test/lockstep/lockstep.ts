@@ -2,7 +2,8 @@
 // each slice of the one under test the judge runs as many steps, in slices of its own, and all state is compared: the
 // hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
-import { HEAT_ENTRIES, HEAT_OFFSET, SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET } from "../../src/hypervisor/shared/memory-map.ts";
+import { SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
 import { type HartField, hartState } from "../../src/riscv/hart-state.ts";
 import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";

@@ -2,24 +2,22 @@
 // interpreter, translator, ONE_REG and the firmware read and write. Reservation, TLBs and other caches are not state:
 // they lie in the scratch area and are rebuilt.
 import { type HartField, hartState } from "../../riscv/hart-state.ts";
-import { HART_STATE_OFFSET } from "../shared/memory-map.ts";
+import { HART_STATE_OFFSET, HART_STATE_SIZE } from "../shared/memory-map.ts";
+import { MemoryRegion } from "../shared/memory-region.ts";
 
-/** Every scalar has 8 bytes, arrays follow each other at multiples of 8. */
-function layoutFrom(start: number): { offsets: ReadonlyMap<HartField, number>; end: number } {
-  const offsets = new Map<HartField, number>();
-  let at = start;
-  for (const [key, value] of Object.entries(hartState.create())) {
-    offsets.set(key as HartField, at);
-    at += typeof value === "object" ? (value.byteLength + 7) & ~7 : 8;
-  }
-  return { offsets, end: at };
+const region = new MemoryRegion("hart state", HART_STATE_OFFSET, HART_STATE_OFFSET + HART_STATE_SIZE);
+const offsets = new Map<HartField, number>();
+// Every scalar has 8 bytes, arrays follow each other at multiples of 8.
+for (const [key, value] of Object.entries(hartState.create())) {
+  offsets.set(
+    key as HartField,
+    region.take(key, typeof value === "object" ? (value.byteLength + 7) & ~7 : 8),
+  );
 }
-
-const layout = layoutFrom(HART_STATE_OFFSET);
 
 /** Where a field lies, in bytes from the start of the hart's area. */
 export const hartLayout = {
-  offsetOf: (field: HartField): number => layout.offsets.get(field) as number,
+  offsetOf: (field: HartField): number => offsets.get(field) as number,
   /** Offset of the first byte after the state. */
-  end: layout.end,
+  end: region.used,
 };

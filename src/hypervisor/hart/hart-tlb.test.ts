@@ -5,12 +5,12 @@ import { HART_AREA_SIZE, hartBase } from "../shared/memory-map.ts";
 import {
   CONTEXT_COUNT,
   CONTEXT_SIZE,
-  CONTEXTS_OFFSET,
   CTX_JUMPS,
   JUMP_ENTRIES,
   MAX_LOCAL_ENTRIES,
   TLB_ENTRIES,
 } from "./tlb-context.ts";
+import { CONTEXTS_OFFSET } from "../shared/memory-map.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { MSTATUS } from "../../riscv/status.ts";

@@ -10,7 +10,6 @@ import {
   CONTEXT,
   CONTEXT_COUNT,
   CONTEXT_SIZE,
-  CONTEXTS_OFFSET,
   CTX_HAS_FETCH,
   CTX_HAS_GLOBAL,
   CTX_HAS_HUGE,
@@ -40,6 +39,7 @@ import {
   TLB_TABLE_SIZE,
   USER_CONTEXTS,
 } from "./tlb-context.ts";
+import { CONTEXTS_OFFSET } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { get, get32, set, statusBit } from "./hart-traps.ts";
 import { MSTATUS } from "../../riscv/status.ts";

@@ -1,5 +1,7 @@
 // The layout of a hart's contexts: its direct-mapped TLBs and jump caches in the shared memory, one context for each
 // privilege and for the last address spaces of U-mode. hart-tlb.ts fills, switches and drops them.
+import { CONTEXTS_SIZE } from "../shared/memory-map.ts";
+import { MemoryRegion } from "../shared/memory-region.ts";
 
 /**
  * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped tables for
@@ -10,26 +12,28 @@
 export const TLB_ENTRIES = 4096;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
 export const JUMP_ENTRIES = 4096;
-export const CTX_READ = 0;
-export const CTX_WRITE = TLB_TABLE_SIZE;
-export const CTX_FETCH = TLB_TABLE_SIZE * 2;
-export const CTX_JUMPS = TLB_TABLE_SIZE * 3;
+const context = new MemoryRegion("context", 0, CONTEXTS_SIZE);
+export const CTX_READ = context.take("reads", TLB_TABLE_SIZE);
+export const CTX_WRITE = context.take("writes", TLB_TABLE_SIZE);
+export const CTX_FETCH = context.take("fetches", TLB_TABLE_SIZE);
+export const CTX_JUMPS = context.take("jumps", JUMP_ENTRIES * 16);
 /** CTX_HAS_* bits. */
-export const CTX_USED = CTX_JUMPS + JUMP_ENTRIES * 16;
+export const CTX_USED = context.u32("used");
 /** Of a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or SPACE_FREE. */
-export const CTX_STAMP = CTX_USED + 0x04;
-export const CTX_SATP = CTX_USED + 0x08;
+export const CTX_STAMP = context.u32("stamp");
+export const CTX_SATP = context.u64("satp");
 /** How many entries were made from pages that are not global, whether to fetch from one, where the first entries are. */
-export const CTX_LOCAL_COUNT = CTX_USED + 0x10;
-export const CTX_LOCAL_FETCHED = CTX_USED + 0x14;
-export const CTX_LOCAL_ENTRIES = CTX_USED + 0x800;
-export const MAX_LOCAL_ENTRIES = 512;
+export const CTX_LOCAL_COUNT = context.u32("local count");
+export const CTX_LOCAL_FETCHED = context.u32("local fetched");
 /** Pages that entries made from superpages may have: first and last, lower and upper half, data and then fetches. */
-export const CTX_SUPERPAGES = CTX_USED + 0x40;
+export const CTX_SUPERPAGES = context.take("superpages", 8 * 8, 64);
 /** A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps. */
-export const CTX_JUMP_PAGES = CTX_USED + 0x400;
 export const JUMP_PAGES_SIZE = 512;
-export const CONTEXT_SIZE = CTX_USED + 0x1000;
+export const CTX_JUMP_PAGES = context.take("jump pages", JUMP_PAGES_SIZE, 1024);
+export const MAX_LOCAL_ENTRIES = 512;
+export const CTX_LOCAL_ENTRIES = context.take("local entries", MAX_LOCAL_ENTRIES * 4, 2048);
+/** Whole pages. */
+export const CONTEXT_SIZE = Math.ceil(context.used / 4096) * 4096;
 /** What a context may have: entries of each table (fetches: jumps too), of global pages, of superpages beyond 2 MiB. */
 export const CTX_HAS_READ = 1;
 export const CTX_HAS_WRITE = 2;
@@ -48,7 +52,7 @@ export const CONTEXT = {
   MACHINE: USER_CONTEXTS + 2,
 } as const;
 export const CONTEXT_COUNT = USER_CONTEXTS + 3;
-export const CONTEXTS_OFFSET = 0x100000;
+new MemoryRegion("contexts", 0, CONTEXTS_SIZE).take("all contexts", CONTEXT_COUNT * CONTEXT_SIZE);
 /** What no satp can be. */
 export const SPACE_FREE = -1n;
 

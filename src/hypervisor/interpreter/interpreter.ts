@@ -10,13 +10,8 @@ import { decoder, EXPANSIONS, indexDecides, OPERATIONS } from "../isa/instructio
 import type { ImmediateFormat } from "../isa/instruction-encoding.ts";
 import { entryOf, findTranslation, jumpEntry, LEAVE, REGION, slotOf } from "./code-dispatch.ts";
 import { CTX_FETCH, CTX_JUMPS, CTX_READ, CTX_WRITE } from "../hart/tlb-context.ts";
-import {
-  HEAT_ENTRIES,
-  HEAT_OFFSET,
-  SAMPLES_ENTRIES,
-  SAMPLES_OFFSET,
-  SCRATCH,
-} from "../shared/hart-scratch.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET, SAMPLES_ENTRIES, SAMPLES_OFFSET } from "../shared/memory-map.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { fetchPage, loadSlow, storeSlow } from "../hart/mmu.ts";
 import { interpretedFloat } from "./interpreter-float.ts";

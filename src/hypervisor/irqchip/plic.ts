@@ -6,7 +6,8 @@ import { INTERRUPT } from "../../riscv/causes.ts";
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
 import { defineState, type StateOf, u32, varU32Array } from "../../state/schema.ts";
-import { CTL_LINES, MAX_VCPUS, VM_PLIC } from "../shared/memory-map.ts";
+import { CTL_LINES, MAX_VCPUS, PLIC_AREA_SIZE, VM_PLIC } from "../shared/memory-map.ts";
+import { MemoryRegion } from "../shared/memory-region.ts";
 import type { VcpuRequests } from "../requests/vcpu-requests.ts";
 import { withLock } from "../shared/spin-lock.ts";
 
@@ -19,17 +20,19 @@ const PRIORITY_MASK = 7;
 const MIP_SEIP = 1 << INTERRUPT.SEI;
 const MIP_MEIP = 1 << INTERRUPT.MEI;
 
-// Word indexes in shared memory.
-const LOCK = VM_PLIC >>> 2;
-const LEVEL = LOCK + 4;
-const PENDING = LOCK + 8;
-const CLAIMED = LOCK + 12;
-const PRIORITY = LOCK + 16;
-const ENABLE = LOCK + 0x100;
-const ENABLE_STRIDE = 4;
-const THRESHOLD = LOCK + 0x240;
-
 const MAX_CONTEXTS = 2 * MAX_VCPUS;
+
+const area = new MemoryRegion("PLIC", VM_PLIC, VM_PLIC + PLIC_AREA_SIZE);
+/** Word indexes in shared memory. */
+const wordsOf = (name: string, count: number): number => area.take(name, count * 4, 16) >>> 2;
+const LOCK = wordsOf("lock", 1);
+const LEVEL = wordsOf("level", SOURCE_WORDS);
+const PENDING = wordsOf("pending", SOURCE_WORDS);
+const CLAIMED = wordsOf("claimed", SOURCE_WORDS);
+const PRIORITY = wordsOf("priority", PLIC_SOURCES);
+const ENABLE_STRIDE = 4;
+const ENABLE = wordsOf("enable", MAX_CONTEXTS * ENABLE_STRIDE);
+const THRESHOLD = wordsOf("threshold", MAX_CONTEXTS);
 
 /** Migratable state; names and shapes as QEMU's riscv_sifive_plic section, plus the wires' levels. */
 export const plicState = defineState(

@@ -1,180 +1,231 @@
-// Where things are in the one shared WebAssembly memory that harts, vCPU threads and the VMM thread
-// share. All little-endian. Offsets are bytes. What a hart's architectural state looks like inside
-// its area is the hart schema's business (../riscv/hart-state.ts); this file owns the words around it.
+// The map of the one shared WebAssembly memory of harts, vCPU threads, translation thread and VMM thread. All
+// values are little-endian, offsets are in bytes. A hart's architectural state inside its area is laid out by the
+// hart's schema (hart/hart-layout.ts), the engine's words by hart-scratch.ts; this file has all else.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x100000)
 //   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
+import { MemoryRegion } from "./memory-region.ts";
+import { ACTIVITIES } from "./vcpu-activities.ts";
 
-export const VM_SLOT_BANK_0 = 0x1000;
-export const VM_SLOT_BANK_1 = 0x1800;
+export const MAX_VCPUS = 32;
+export const HART_AREA_BASE = 0x10000;
+export const HART_AREA_SIZE = 0x400000;
+/** What different threads write should not share a cache line. */
+const CACHE_LINE = 64;
+
+// ---- the VM area ----
+
+// Offset 0 stays unused: it means "none" wherever an offset is stored.
+const vm = new MemoryRegion("VM area", 0x1000, HART_AREA_BASE);
+
 /** A bank: u32 count, then from +0x10 entries of 32 bytes. */
 export const SLOT_ENTRIES = 0x10;
-export const SLOT_ENTRY_SIZE = 32;
-export const SLOT_GPA = 0;
-export const SLOT_SIZE = 8;
-export const SLOT_HOST_OFFSET = 16;
-export const SLOT_FLAGS = 20;
-export const SLOT_DIRTY_OFFSET = 24;
+const slot = new MemoryRegion("slot entry", 0, 32);
+export const SLOT_GPA = slot.u64("guest-physical address");
+export const SLOT_SIZE = slot.u64("size");
+export const SLOT_HOST_OFFSET = slot.u32("host offset");
+export const SLOT_FLAGS = slot.u32("flags");
+export const SLOT_DIRTY_OFFSET = slot.u32("dirty bitmap");
 /** The slot's code pages (a bit a page, as in the dirty log), 0: none; their stale pages follow at codeBitmapSize. */
-export const SLOT_CODE_OFFSET = 28;
+export const SLOT_CODE_OFFSET = slot.u32("code pages");
+export const SLOT_ENTRY_SIZE = slot.used;
 export const SLOT_FLAG_READONLY = 1;
 export const SLOT_FLAG_LOG_DIRTY = 2;
 export const MAX_SLOTS = 32;
+const BANK_SIZE = SLOT_ENTRIES + MAX_SLOTS * SLOT_ENTRY_SIZE;
+export const VM_SLOT_BANK_0 = vm.take("slot bank 0", BANK_SIZE, CACHE_LINE);
+export const VM_SLOT_BANK_1 = vm.take("slot bank 1", BANK_SIZE, CACHE_LINE);
 
 /** i64 ticks: guest mtime = host ticks + delta. */
-export const VM_CLOCK_DELTA = 0x2000;
+export const VM_CLOCK_DELTA = vm.take("clock delta", 8, CACHE_LINE);
 /** u32: VmPerf's generation, 0 while nobody counts. */
-export const VM_PERF = 0x2008;
+export const VM_PERF = vm.u32("perf generation");
 /** u32: 0, or how instructions make time (InstructionClock). */
-export const VM_ICOUNT = 0x200c;
-/** f64: under --icount, ns of idle time; and the host's ns when the hart fell asleep. */
-export const VM_ICOUNT_WARP = 0x2030;
-export const VM_ICOUNT_IDLE_SINCE = 0x2038;
+export const VM_ICOUNT = vm.u32("icount");
 /** u32: the VM is dead (VM_DEAD was made); later runs fail. */
-export const VM_DEAD_WORD = 0x2010;
+export const VM_DEAD_WORD = vm.u32("dead");
 /** u32: number of vCPUs. */
-export const VM_VCPU_COUNT = 0x2014;
+export const VM_VCPU_COUNT = vm.u32("vCPU count");
 /** u32: 1 if the built-in firmware answers S-mode ecalls. */
-export const VM_BUILTIN_FIRMWARE = 0x2018;
-
+export const VM_BUILTIN_FIRMWARE = vm.u32("built-in firmware");
 /** u32: byte offset of the memory-slot bank that is current. */
-export const VM_CURRENT_BANK = 0x201c;
-
+export const VM_CURRENT_BANK = vm.u32("current bank");
 /** u32: counts the code pages that were written to (CodePages). */
-export const VM_CODE_STALE = 0x2020;
-
+export const VM_CODE_STALE = vm.u32("stale code pages");
 /** u32: TRANSLATOR_RUN. */
-export const VM_TRANSLATOR_RUN = 0x2024;
+export const VM_TRANSLATOR_RUN = vm.u32("translator run");
 /** What the VMM wants of the translation thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
-
 /** u32: byte offset of the code cache (code-cache.ts). */
-export const VM_CODE_CACHE = 0x2028;
+export const VM_CODE_CACHE = vm.u32("code cache");
+/** f64: under --icount, ns of idle time; and the host's ns when the hart fell asleep. */
+export const VM_ICOUNT_WARP = vm.u64("icount warp");
+export const VM_ICOUNT_IDLE_SINCE = vm.u64("icount idle since");
 
 /** Counters that the translation thread keeps, u64 each: TRANSLATION_STATS are their offsets from here. */
-export const VM_TRANSLATION_STATS = 0x2040;
+const stats = new MemoryRegion("translation statistics", 0, 0x100);
 export const TRANSLATION_STATS = {
   /** Regions and modules made so far, and their bytes of WebAssembly. */
-  regions: 0x00,
-  modules: 0x08,
-  bytes: 0x10,
+  regions: stats.u64("regions"),
+  modules: stats.u64("modules"),
+  bytes: stats.u64("bytes"),
   /** Time spent translating and compiling, in ns. */
-  translateNs: 0x18,
-  compileNs: 0x20,
+  translateNs: stats.u64("translateNs"),
+  compileNs: stats.u64("compileNs"),
   /** Regions that made room for others, and those whose guest code has changed. */
-  evictions: 0x28,
-  staleDrops: 0x30,
+  evictions: stats.u64("evictions"),
+  staleDrops: stats.u64("staleDrops"),
   /** What is kept now: regions, and bytes of WebAssembly. */
-  liveRegions: 0x38,
-  liveBytes: 0x40,
+  liveRegions: stats.u64("liveRegions"),
+  liveBytes: stats.u64("liveBytes"),
   /** Guest instructions that the regions made so far stand for. */
-  guestInstructions: 0x48,
+  guestInstructions: stats.u64("guestInstructions"),
 } as const;
+export const VM_TRANSLATION_STATS = vm.take("translation statistics", stats.used, CACHE_LINE);
 
-/** ioeventfds: u32 count, entries of 16 bytes from +0x10 {gpa u32 low, gpa u32 high, datamatch u32, armed u32}; fired bits at +0x800. */
-export const VM_IOEVENTFD = 0x3000;
-export const IOEVENTFD_ENTRIES = 0x10;
-export const IOEVENTFD_ENTRY_SIZE = 16;
-export const IOEVENTFD_FIRED = 0x800;
+/**
+ * ioeventfds: u32 count, entries of 16 bytes {gpa u32 low, gpa u32 high, datamatch u32, armed u32}; fired bits. Offsets
+ * are from VM_IOEVENTFD.
+ */
 export const MAX_IOEVENTFDS = 96;
+export const IOEVENTFD_ENTRY_SIZE = 16;
+const ioeventfds = new MemoryRegion("ioeventfds", 4, 0x1000);
+export const IOEVENTFD_ENTRIES = ioeventfds.take("entries", MAX_IOEVENTFDS * IOEVENTFD_ENTRY_SIZE, 16);
+export const IOEVENTFD_FIRED = ioeventfds.take("fired", MAX_IOEVENTFDS / 8, CACHE_LINE);
+export const VM_IOEVENTFD = vm.take("ioeventfds", ioeventfds.used, CACHE_LINE);
 
-export const VM_PLIC = 0x4000;
-export const VM_ACLINT = 0x8000;
+/** What plic.ts and aclint.ts keep; VM_IRQCHIP: f64 first address and size of the PLIC's, CLINT's and SSWI's windows. */
+export const PLIC_AREA_SIZE = 0xc00;
+export const VM_PLIC = vm.take("PLIC", PLIC_AREA_SIZE, CACHE_LINE);
+export const VM_ACLINT = vm.take("ACLINT", MAX_VCPUS * 8, CACHE_LINE);
 
-/** Coalesced writes: u32 lock, head, tail, zone count; zones {gpa u32 low, gpa u32 high, size u32, 0}; the ring's entries {gpa u32 low, gpa u32 high, size u32, data u32}. */
-export const VM_COALESCED = 0xa000;
-export const COALESCED_ZONES = 0x10;
+/**
+ * Coalesced writes: u32 lock, head, tail, zone count; zones {gpa u32 low, gpa u32 high, size u32, 0}; the ring's entries
+ * {gpa u32 low, gpa u32 high, size u32, data u32}. Offsets are from VM_COALESCED.
+ */
 export const COALESCED_ZONE_SIZE = 16;
 export const MAX_COALESCED_ZONES = 8;
-export const COALESCED_ENTRIES = 0x100;
 export const COALESCED_ENTRY_SIZE = 16;
 /** A power of two. */
 export const COALESCED_CAPACITY = 128;
+const coalesced = new MemoryRegion("coalesced writes", 0x10, 0x1000);
+export const COALESCED_ZONES = coalesced.take("zones", MAX_COALESCED_ZONES * COALESCED_ZONE_SIZE, 16);
+export const COALESCED_ENTRIES = coalesced.take(
+  "entries",
+  COALESCED_CAPACITY * COALESCED_ENTRY_SIZE,
+  CACHE_LINE,
+);
+export const VM_COALESCED = vm.take("coalesced writes", coalesced.used, CACHE_LINE);
 
-/** Registers of known value: u32 count, then entries {gpa u32 low, gpa u32 high, value | 0x100 or 0, 0} (mmio-shadow.ts). */
-export const VM_MMIO_SHADOWS = 0xb000;
+/**
+ * Registers of known value: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, value | 0x100 or 0,
+ * 0} (mmio-shadow.ts).
+ */
 export const MMIO_SHADOW_SIZE = 16;
 export const MAX_MMIO_SHADOWS = 8;
+export const VM_MMIO_SHADOWS = vm.take("MMIO shadows", (MAX_MMIO_SHADOWS + 1) * MMIO_SHADOW_SIZE, CACHE_LINE);
 
-export const HART_AREA_BASE = 0x10000;
-export const HART_AREA_SIZE = 0x400000;
-export const HART_STATE_OFFSET = 0x400;
-/** Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts. */
-export const HART_HOT = 0xd000;
-export const HOT_ROWS = 512;
-export const HART_PERF = 0xf000;
-/** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
-export const DECODE_TABLES_SIZE = 0x100000;
-export const CODE_CACHE_SIZE = 0x4240000;
-export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
-export const MAX_VCPUS = 32;
-
-/** Bytes of a bitmap of code pages or of stale pages for a memory slot of `size` bytes. */
-export function codeBitmapSize(size: number): number {
-  return (Math.ceil(size / 4096 / 8) + 63) & ~63;
-}
+// ---- a hart's area: offsets from hartBase ----
 
 export function hartBase(hart: number): number {
   return HART_AREA_BASE + hart * HART_AREA_SIZE;
 }
 
-// The control block at the start of each hart's area.
-/** VcpuMode. */
-export const CTL_MODE = 0x00;
-/** Bitmap of requests. */
-export const CTL_REQUESTS = 0x04;
-/** Non-zero: the engine leaves run() at its next poll. */
-export const CTL_KICK = 0x08;
-/** Interrupt lines as mip bits, OR-ed with the hart's own mip. */
-export const CTL_LINES = 0x0c;
-export const CTL_MMIO_DATA = 0x10;
-/** The memory-slot bank that this hart translates through (UPDATE_HGATP switches it). */
-export const CTL_SLOT_BANK = 0x28;
+const area = new MemoryRegion("hart area", 0, HART_AREA_SIZE);
+const CONTROL_SIZE = 0x400;
+const control = new MemoryRegion("control block", area.at("control block", 0, CONTROL_SIZE), CONTROL_SIZE);
 
-export const CTL_MP_STATE = 0x40;
+/** VcpuMode. */
+export const CTL_MODE = control.u32("mode");
+/** Bitmap of requests. */
+export const CTL_REQUESTS = control.u32("requests");
+/** Non-zero: the engine leaves run() at its next poll. */
+export const CTL_KICK = control.u32("kick");
+/** Interrupt lines as mip bits, OR-ed with the hart's own mip. */
+export const CTL_LINES = control.u32("lines");
+export const CTL_MMIO_DATA = control.u64("MMIO data");
+/** The memory-slot bank that this hart translates through (UPDATE_HGATP switches it). */
+export const CTL_SLOT_BANK = control.u32("slot bank");
+
+export const CTL_MP_STATE = control.take("MP state", 4, CACHE_LINE);
 /** 1 while waiting in WFI for an interrupt (QEMU's cpu_common.halted). */
-export const CTL_HALTED = 0x44;
+export const CTL_HALTED = control.u32("halted");
 /** 1 while the vCPU thread sleeps in block(). */
-export const CTL_SLEEPING = 0x48;
+export const CTL_SLEEPING = control.u32("sleeping");
 /** Wake counter: block() waits on it. */
-export const CTL_WAKE = 0x4c;
+export const CTL_WAKE = control.u32("wake");
 /** Counts exits from guest mode; WAIT requesters wait on it. */
-export const CTL_EXITS = 0x50;
+export const CTL_EXITS = control.u32("exits");
 /** Number of threads that wait for an exit. */
-export const CTL_EXIT_WAITERS = 0x54;
+export const CTL_EXIT_WAITERS = control.u32("exit waiters");
 /** RUN: what the VMM wants of the thread, and whether it is parked. */
-export const CTL_RUN = 0x58;
+export const CTL_RUN = control.u32("run");
 /** 1 once the thread has ended. */
-export const CTL_ENDED = 0x64;
+export const CTL_ENDED = control.u32("ended");
 
 // The run page (KVM's kvm_run).
 /** 0 none, 1 posted by the vCPU, 2 answered by the VMM. */
-export const RUN_STATUS = 0x80;
-export const RUN_EXIT_REASON = 0x84;
-export const RUN_GPA_LOW = 0x88;
-export const RUN_GPA_HIGH = 0x8c;
-export const RUN_SIZE = 0x90;
+export const RUN_STATUS = control.take("run status", 4, CACHE_LINE);
+export const RUN_EXIT_REASON = control.u32("exit reason");
+export const RUN_GPA_LOW = control.u32("exit address, low");
+export const RUN_GPA_HIGH = control.u32("exit address, high");
+export const RUN_SIZE = control.u32("exit size");
 /** 1 if something answered at that address. */
-export const RUN_OK = 0x94;
-export const RUN_DATA = 0x98;
+export const RUN_OK = control.u32("exit ok");
+export const RUN_DATA = control.u64("exit data");
 
 // SBI state of the hart (saved and restored through ONE_REG).
-export const SBI_START_ADDRESS = 0xc0;
-export const SBI_START_ARGUMENT = 0xc8;
-export const SBI_SUSPEND_TYPE = 0xd0;
-export const SBI_STA_SHMEM = 0xd8;
+export const SBI_START_ADDRESS = control.take("start address", 8, CACHE_LINE);
+export const SBI_START_ARGUMENT = control.u64("start argument");
+export const SBI_SUSPEND_TYPE = control.u64("suspend type");
+export const SBI_STA_SHMEM = control.u64("steal-time shared memory");
 /** Steal time in ns accumulated for this hart. */
-export const SBI_STEAL_NS = 0xe0;
+export const SBI_STEAL_NS = control.u64("steal ns");
 
 // HFENCE queue: a lock, head and tail, then entries of 32 bytes {type u32, asid u32, start u64, size u64}.
-export const HFENCE_LOCK = 0x100;
-export const HFENCE_HEAD = 0x104;
-export const HFENCE_TAIL = 0x108;
-export const HFENCE_ENTRIES = 0x110;
+export const HFENCE_LOCK = control.take("fence lock", 4, CACHE_LINE);
+export const HFENCE_HEAD = control.u32("fence head");
+export const HFENCE_TAIL = control.u32("fence tail");
 export const HFENCE_ENTRY_SIZE = 32;
 export const HFENCE_CAPACITY = 16;
+export const HFENCE_ENTRIES = control.take("fence entries", HFENCE_CAPACITY * HFENCE_ENTRY_SIZE, 16);
 
 /** Console bytes of an SBI call on their way to or from the VMM. */
-export const RUN_CONSOLE = 0x320;
 export const RUN_CONSOLE_SIZE = 0xc0;
+export const RUN_CONSOLE = control.take("console", RUN_CONSOLE_SIZE, 16);
+
+/** The hart's state, as its schema lays it out. */
+export const HART_STATE_SIZE = 0xc00;
+export const HART_STATE_OFFSET = area.at("hart state", CONTROL_SIZE, HART_STATE_SIZE);
+
+/** Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts, its own cells and two for each activity. */
+export const HOT_ROWS = 512;
+export const HART_HOT = area.take("hot code", HOT_ROWS * 16, 4096);
+export const PERF_OWN_CELLS = 16;
+export const HART_PERF = area.take("perf cells", (PERF_OWN_CELLS + 2 * ACTIVITIES.length) * 8, 4096);
+
+/** The words of hart-scratch.ts. */
+export const SCRATCH_SIZE = 0x1000;
+export const SCRATCH_OFFSET = area.at("scratch", 0x10000, SCRATCH_SIZE);
+/** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
+export const HEAT_ENTRIES = 0x10000;
+export const HEAT_OFFSET = area.at("heat", 0xe0000, HEAT_ENTRIES);
+/** How often a sample fell into translated code of a page: a byte each, by bits of the virtual page number. */
+export const SAMPLES_ENTRIES = 0x1000;
+export const SAMPLES_OFFSET = area.take("samples", SAMPLES_ENTRIES);
+/** TLBs and jump caches, as hart/tlb-context.ts lays them out. */
+export const CONTEXTS_SIZE = 0x300000;
+export const CONTEXTS_OFFSET = area.at("contexts", 0x100000, CONTEXTS_SIZE);
+
+// ---- what follows the last hart ----
+
+/** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
+export const DECODE_TABLES_SIZE = 0x100000;
+export const CODE_CACHE_SIZE = 0x4240000;
+export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
+
+/** Bytes of a bitmap of code pages or of stale pages for a memory slot of `size` bytes. */
+export function codeBitmapSize(size: number): number {
+  return (Math.ceil(size / 4096 / 8) + 63) & ~63;
+}

@@ -5,7 +5,8 @@ import { assemble, flatBinary } from "../../asm/assembler.ts";
 import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../../test/support/hart-harness.ts";
 import { CodeCache, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "../shared/memory-map.ts";
-import { HEAT_ENTRIES, HEAT_OFFSET, SCRATCH } from "../shared/hart-scratch.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET } from "../shared/memory-map.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
 import { type PlacedRegion, RegionModules } from "./region-module.ts";
 import { Translations } from "./translations.ts";
 

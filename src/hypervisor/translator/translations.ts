@@ -11,7 +11,7 @@ import {
   PAGE_TABLE_COUNT,
   SLOT_COUNT,
 } from "../shared/code-cache.ts";
-import { HEAT_ENTRIES, HEAT_OFFSET } from "../shared/hart-scratch.ts";
+import { HEAT_ENTRIES, HEAT_OFFSET } from "../shared/memory-map.ts";
 import { ENTRY_SHIFT } from "../interpreter/code-dispatch.ts";
 import { findRegion, findRegions, PAGE_SIZE, type Profile, type Region } from "./region.ts";
 import type { RegionModules } from "./region-module.ts";

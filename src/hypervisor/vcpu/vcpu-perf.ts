@@ -8,6 +8,7 @@ import { HotCode, hotPlaces } from "./hot-code.ts";
 import {
   hartBase,
   HART_PERF,
+  PERF_OWN_CELLS,
   TRANSLATION_STATS,
   VM_PERF,
   VM_TRANSLATION_STATS,
@@ -31,7 +32,7 @@ const AWAKE_THEN = 5;
 const AWAKE = 6;
 /** The engine's counters when counting began. */
 const BASELINE = 7;
-const CELLS = 16;
+const CELLS = PERF_OWN_CELLS;
 const CELL_COUNT = CELLS + 2 * ACTIVITIES.length;
 
 /** The engine's own counters, u64 each. */

@@ -38,6 +38,21 @@ export interface IrqchipPort<S> {
   set(state: S): void;
 }
 
+/** A range of guest-physical addresses. */
+export interface MmioWindow {
+  readonly base: number;
+  readonly size: number;
+}
+
+/** Where the board has the registers of the hypervisor half's controllers. */
+export interface IrqchipWindows {
+  readonly plic: MmioWindow;
+  /** ACLINT: MSWI and MTIMER, at a CLINT's offsets. */
+  readonly clint: MmioWindow;
+  /** ACLINT: SSWI. */
+  readonly sswi: MmioWindow;
+}
+
 export interface AcceleratorVm {
   readonly memory: GuestMemory;
   /** True if the hypervisor half handles SBI calls and harts start in S-mode. */
@@ -54,6 +69,11 @@ export interface AcceleratorVm {
    * each page, 32 to a word.
    */
   getAndClearDirtyLog(index: number): Int32Array | Promise<Int32Array>;
+  /**
+   * Places the interrupt controllers and the timer (KVM_CREATE_DEVICE and its address attributes). Must be called
+   * before the first vCPU is resumed; without it, their addresses are the VMM half's.
+   */
+  createIrqchip(windows: IrqchipWindows): void;
   /** Sets the level of an interrupt line of the hypervisor half's PLIC (sources 1 to 95). */
   irqLine(source: number, level: boolean): void;
   /**

@@ -42,7 +42,13 @@ function elf(
 }
 
 function plan(boot: BootOptions, memorySize = 256 * MIB): BootPlan {
-  return planBoot(boot, { harts: 2, memorySize, isaExtensions: ["i", "m", "zicsr"], mmuType: "riscv,sv57" });
+  return planBoot(boot, {
+    harts: 2,
+    memorySize,
+    isaExtensions: ["i", "m", "zicsr"],
+    mmuType: "riscv,sv57",
+    timebaseHz: 10_000_000,
+  });
 }
 const at = (p: BootPlan): number[] => p.segments.map((s) => s.guestPhys);
 

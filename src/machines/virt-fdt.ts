@@ -8,7 +8,6 @@ import { cells, cells64, empty, FdtNode, strings } from "./fdt.ts";
 import {
   FLASH_SIZE,
   PLIC_NDEV,
-  TIMEBASE_HZ,
   UART_CLOCK_HZ,
   VIRT_IRQ,
   VIRT_MEMMAP,
@@ -23,6 +22,8 @@ export interface VirtFdtOptions {
   readonly isaExtensions: readonly string[];
   /** `riscv,sv39`, `riscv,sv48` or `riscv,sv57`. */
   readonly mmuType: string;
+  /** Ticks of the time CSR in a second. */
+  readonly timebaseHz: number;
   /** Harts start in S-mode: nodes and properties for M-mode are omitted. */
   readonly builtinFirmware: boolean;
   readonly bootargs?: string;
@@ -119,7 +120,7 @@ function addCpus(root: FdtNode, options: VirtFdtOptions, cpuHandles: number[], i
   const cpus = root.add("cpus", {
     "#address-cells": cells(1),
     "#size-cells": cells(0),
-    "timebase-frequency": cells(TIMEBASE_HZ),
+    "timebase-frequency": cells(options.timebaseHz),
   });
   for (const [id, phandle] of cpuHandles.entries()) {
     const cpu = cpus.add(`cpu@${id.toString(16)}`, {

@@ -9,6 +9,7 @@ export const VIRT_MEMMAP = {
   test: { base: 0x100000, size: 0x1000 },
   rtc: { base: 0x101000, size: 0x1000 },
   clint: { base: 0x2000000, size: 0x10000 },
+  sswi: { base: 0x2f00000, size: 0x4000 },
   pciePio: { base: 0x3000000, size: 0x10000 },
   plic: { base: 0xc000000, size: 0x600000 },
   uart0: { base: 0x10000000, size: 0x100 },
@@ -30,7 +31,6 @@ export const VIRTIO_COUNT = 8;
 export const PLIC_NDEV = 95;
 
 export const UART_CLOCK_HZ = 3_686_400;
-export const TIMEBASE_HZ = 10_000_000;
 
 /** Base of virtio-mmio slot `i` (0…7). */
 export function virtioSlotBase(i: number): number {

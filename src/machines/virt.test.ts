@@ -3,7 +3,7 @@ import { beforeEach, expect, it } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts";
-import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../accelerator/accelerator.ts";
+import type { AcceleratorVcpu, AcceleratorVm, IrqchipWindows, VmEvents } from "../accelerator/accelerator.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
 import { readFdt } from "./fdt.ts";
@@ -51,6 +51,7 @@ class FakeVm implements AcceleratorVm {
   readonly lines = new Map<number, boolean>();
   readonly slots = new Map<number, boolean>();
   readonly clock = { frequencyHz: 10_000_000, read: () => 0n, write() {}, stop() {}, start() {} };
+  windows: IrqchipWindows | undefined;
   events: VmEvents | undefined;
 
   constructor(builtinFirmware: boolean) {
@@ -73,6 +74,9 @@ class FakeVm implements AcceleratorVm {
   setDirtyLogging(): void {}
   getAndClearDirtyLog(): Int32Array {
     return new Int32Array(0);
+  }
+  createIrqchip(windows: IrqchipWindows): void {
+    this.windows = windows;
   }
   irqLine(source: number, level: boolean): void {
     this.lines.set(source, level);
@@ -139,6 +143,15 @@ it("registers the devices' sections in QEMU's order", async () => {
     "pflash_cfi01/1",
     "fw_cfg/0",
   ]);
+});
+
+it("places the accelerator's controllers at QEMU's addresses", async () => {
+  await make({ kernel: kernelImage(1) });
+  expect(vm.windows).toMatchObject({
+    plic: { base: 0xc000000, size: 0x600000 },
+    clint: { base: 0x2000000, size: 0x10000 },
+    sswi: { base: 0x2f00000, size: 0x4000 },
+  });
 });
 
 it("has devices at QEMU's addresses and faults elsewhere", async () => {

@@ -195,8 +195,10 @@ export function createVirtMachine(
     memorySize: options.memorySize,
     isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
     mmuType: options.mmuType ?? "riscv,sv57",
+    timebaseHz: vm.clock.frequencyHz,
   });
   const machine = new VirtMachine(parts, plan);
+  vm.createIrqchip(VIRT_MEMMAP);
   const space = machine.addressSpace;
   const irq = (source: number): IrqLine => ({ set: (level) => vm.irqLine(source, level) });
   const guestTimeNs = (): bigint => (vm.clock.read() * 1_000_000_000n) / BigInt(vm.clock.frequencyHz);

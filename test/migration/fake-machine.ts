@@ -212,6 +212,7 @@ export function fakeVm(memory: GuestMemory, log: (s: string) => void): Accelerat
       const { dirty } = memory.blocks[slot] as RamBlock;
       return Int32Array.from(dirty, (_, i) => Atomics.exchange(dirty, i, 0));
     },
+    createIrqchip: () => {},
     irqLine: () => {},
     ioeventfd: () => ({ remove: () => {} }),
     resetIrqchip: () => {},

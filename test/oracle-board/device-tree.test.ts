@@ -64,6 +64,7 @@ for (const harts of [1, 4]) {
       harts,
       memorySize: 512 * MIB,
       isaExtensions: EXTENSION_NAMES,
+      timebaseHz: 10_000_000,
       mmuType: "riscv,sv57",
       builtinFirmware: false,
       bootargs: append,
@@ -81,7 +82,13 @@ for (const harts of [1, 4]) {
 }
 
 it("shows a guest of the built-in firmware nothing of machine mode", () => {
-  const options = { harts: 2, memorySize: 512 * MIB, isaExtensions: ["i"], mmuType: "riscv,sv57" };
+  const options = {
+    harts: 2,
+    memorySize: 512 * MIB,
+    isaExtensions: ["i"],
+    mmuType: "riscv,sv57",
+    timebaseHz: 10_000_000,
+  };
   const tree = virtFdt({ ...options, builtinFirmware: true });
   expect(tree.find("/soc/clint@2000000")).toBeUndefined();
   const plic = tree.find("/soc/plic@c000000")?.cells("interrupts-extended") ?? [];

@@ -3,6 +3,7 @@
 // block() moves the clock to its deadline, or does what the test has planned for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
 import { CTL_RUN, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
+import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
@@ -92,6 +93,7 @@ export class ScriptedVm {
       }),
     });
     this.vm.setEvents(this.events);
+    this.vm.createIrqchip(VIRT_MEMMAP);
     this.requests = Array.from({ length: harts }, (_, i) => new VcpuRequests(memory.buffer, i));
     this.images = this.requests.map((_, i) => new HartImage(memory.buffer, i));
     for (let hart = 0; hart < harts; hart++) {

@@ -11,7 +11,7 @@ import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
 
 const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`tlb-model.test.ts: WHERRY_SEED=${seed}`);
+console.log(`hart-tlb-model.test.ts: WHERRY_SEED=${seed}`);
 const STEPS = Number(process.env["WHERRY_RUNS"] ?? 20_000);
 
 let state = seed | 1;

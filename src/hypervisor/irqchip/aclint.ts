@@ -9,10 +9,6 @@ import { CTL_LINES, MAX_VCPUS, VM_ACLINT } from "../shared/memory-map.ts";
 import type { HartPending } from "../requests/hart-pending.ts";
 import { REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
 
-export const ACLINT_BASE = 0x2000000;
-export const ACLINT_SIZE = 0x10000;
-export const SSWI_BASE = 0x2f00000;
-export const SSWI_SIZE = 0x4000;
 const MTIMECMP = 0x4000;
 const MTIME = 0xbff8;
 

@@ -11,8 +11,6 @@ import { MemoryRegion } from "../shared/memory-region.ts";
 import type { VcpuRequests } from "../requests/vcpu-requests.ts";
 import { withLock } from "../shared/spin-lock.ts";
 
-export const PLIC_BASE = 0xc000000;
-export const PLIC_SIZE = 0x600000;
 export const PLIC_SOURCES = 96;
 const SOURCE_WORDS = 3;
 const PRIORITY_MASK = 7;

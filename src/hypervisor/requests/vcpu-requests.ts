@@ -1,4 +1,4 @@
-// vCPU requests, modes and kicks (Linux Documentation/virt/kvm/vcpu-requests.rst; design 03).
+// vCPU requests, modes and kicks (Linux Documentation/virt/kvm/vcpu-requests.rst).
 // Everything here is Atomics on the control block, so it may be called from any thread: other vCPU
 // threads and the VMM thread send; only the vCPU itself clears. Atomics are sequentially consistent,
 // which is the "full barrier" that the protocol asks for between request and mode.

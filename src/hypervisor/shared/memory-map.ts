@@ -95,7 +95,11 @@ export const IOEVENTFD_ENTRIES = ioeventfds.take("entries", MAX_IOEVENTFDS * IOE
 export const IOEVENTFD_FIRED = ioeventfds.take("fired", MAX_IOEVENTFDS / 8, CACHE_LINE);
 export const VM_IOEVENTFD = vm.take("ioeventfds", ioeventfds.used, CACHE_LINE);
 
-/** What plic.ts and aclint.ts keep; VM_IRQCHIP: f64 first address and size of the PLIC's, CLINT's and SSWI's windows. */
+/** f64 base and size of the PLIC's, the CLINT's and the SSWI's window (irqchip-windows.ts). */
+export const VM_IRQCHIP_WINDOWS = 3;
+export const VM_IRQCHIP = vm.take("irqchip windows", VM_IRQCHIP_WINDOWS * 16, CACHE_LINE);
+
+/** What plic.ts and aclint.ts keep. */
 export const PLIC_AREA_SIZE = 0xc00;
 export const VM_PLIC = vm.take("PLIC", PLIC_AREA_SIZE, CACHE_LINE);
 export const VM_ACLINT = vm.take("ACLINT", MAX_VCPUS * 8, CACHE_LINE);

@@ -24,6 +24,7 @@ import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { REQ, VCPU_MODE, VcpuRequests } from "../requests/vcpu-requests.ts";
 import type { HartImage } from "../hart/hart-image.ts";
 import { startHart } from "../firmware/sbi.ts";
+import { VIRT_MEMMAP } from "../../machines/virt-map.ts";
 import { RUN } from "../shared/run-page.ts";
 import type { Vcpu } from "../vm/vm.ts";
 import { type EngineImports, EXIT } from "../hart/engine-interface.ts";
@@ -51,7 +52,7 @@ afterEach(() => {
 });
 
 describe("requests", () => {
-  test("are handled in the order of design 03, each once, before the next entry", () => {
+  test("are handled in a fixed order, each once, before the next entry", () => {
     const { s, me, image } = one({ steal: true });
     me.write64(SBI_STA_SHMEM, BigInt(RAM));
     me.write64(SBI_START_ADDRESS, 0x80001000n);
@@ -388,6 +389,21 @@ describe("exits", () => {
     own.s.run(0, words);
     expect(own.s.log).toEqual(["run"]);
     expect(own.me.read64(CTL_MMIO_DATA)).toBe(NEVER);
+  });
+
+  test("the interrupt controller answers where the board places it", () => {
+    const { s, me } = one();
+    const { plic } = VIRT_MEMMAP;
+    s.vm.createIrqchip({ ...VIRT_MEMMAP, plic: { ...plic, base: 0x40000000 } });
+    s.run(0, ({ mmioRead, mmioWrite }) => {
+      expect(mmioWrite(0x40000004n, 4, 3n)).toBe(1);
+      expect(mmioRead(0x40000004n, 4)).toBe(1);
+      expect(me.read64(CTL_MMIO_DATA)).toBe(3n);
+      expect(mmioRead(BigInt(plic.base + 4), 4)).toBe(1);
+      expect(me.read64(CTL_MMIO_DATA)).toBe(0x55n);
+      return EXIT.SLICE;
+    });
+    expect(s.log).toEqual(["run", "read c000004 4"]);
   });
 
   test("a doorbell rings without an answer; another value at its address goes out", () => {

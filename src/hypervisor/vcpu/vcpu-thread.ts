@@ -5,8 +5,9 @@
 import { ALL_ONES } from "../../riscv/bits.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { ENVCFG } from "../../riscv/envcfg.ts";
-import type { SystemEvent } from "../../accelerator/accelerator.ts";
-import { ACLINT_BASE, ACLINT_SIZE, Aclint, SSWI_BASE, SSWI_SIZE } from "../irqchip/aclint.ts";
+import type { IrqchipWindows, SystemEvent } from "../../accelerator/accelerator.ts";
+import { Aclint } from "../irqchip/aclint.ts";
+import { irqchipWindows, isIn } from "../irqchip/irqchip-windows.ts";
 import { CoalescedMmio } from "../shared/coalesced-mmio.ts";
 import { GuestClock, hostTicks } from "../requests/guest-clock.ts";
 import { InstructionClock } from "../requests/instruction-clock.ts";
@@ -45,7 +46,7 @@ import { MmioShadows } from "../shared/mmio-shadow.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import type { Activity } from "../shared/vcpu-activities.ts";
 import { perfGeneration, VcpuPerf } from "./vcpu-perf.ts";
-import { Plic, PLIC_BASE, PLIC_SIZE } from "../irqchip/plic.ts";
+import { Plic } from "../irqchip/plic.ts";
 import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
@@ -98,6 +99,7 @@ export class VcpuThread {
   readonly #me: VcpuRequests;
   readonly #plic: Plic;
   readonly #aclint: Aclint | undefined;
+  #windows: IrqchipWindows;
   readonly #clock: GuestClock;
   /** Under --icount: what makes guest time. */
   readonly #instructions: InstructionClock | undefined;
@@ -146,6 +148,7 @@ export class VcpuThread {
     // Steal time depends on the host.
     this.#threadCpuNs = instructions === undefined ? host.threadCpuNs : undefined;
     this.#clock = new GuestClock(buffer, timeNs, false);
+    this.#windows = irqchipWindows(buffer);
     this.#plic = new Plic(buffer, vcpus);
     this.#aclint =
       this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1
@@ -265,6 +268,7 @@ export class VcpuThread {
       if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#host.signal();
       me.wait(CTL_RUN, RUN.PARKED);
     }
+    this.#windows = irqchipWindows(this.#buffer);
     this.#perf?.mark("parked");
     this.#markSteal();
     if (this.#countsSteal) me.make(REQ.STEAL_UPDATE);
@@ -273,7 +277,7 @@ export class VcpuThread {
 
   // ---- requests ----
 
-  /** In the order of design 03. False: start the loop over. */
+  /** In a fixed order (docs/architecture.md). False: start the loop again. */
   #handleRequests(): boolean {
     const me = this.#me;
     if (!me.pending()) return true;
@@ -525,23 +529,26 @@ export class VcpuThread {
 
   /** Who answers at an address: for counting. */
   #within(gpa: number, plic: Activity, aclint: Activity, vmm: Activity): Activity {
-    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) return plic;
-    return this.#aclint !== undefined && gpa >= ACLINT_BASE && gpa < SSWI_BASE + SSWI_SIZE ? aclint : vmm;
+    const windows = this.#windows;
+    if (isIn(windows.plic, gpa)) return plic;
+    const isAclint = this.#aclint !== undefined && (isIn(windows.clint, gpa) || isIn(windows.sswi, gpa));
+    return isAclint ? aclint : vmm;
   }
 
   #mmioRead(gpa: number, size: number): number {
-    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+    const { plic, clint, sswi } = this.#windows;
+    if (isIn(plic, gpa)) {
       if (size !== 4 || (gpa & 3) !== 0) return 0;
-      this.#me.write64(CTL_MMIO_DATA, BigInt(this.#plic.read(gpa - PLIC_BASE)));
+      this.#me.write64(CTL_MMIO_DATA, BigInt(this.#plic.read(gpa - plic.base)));
       return 1;
     }
     if (this.#aclint !== undefined) {
-      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+      if (isIn(clint, gpa)) {
         if (size < 4) return 0;
-        this.#me.write64(CTL_MMIO_DATA, this.#aclint.read(gpa - ACLINT_BASE, size));
+        this.#me.write64(CTL_MMIO_DATA, this.#aclint.read(gpa - clint.base, size));
         return 1;
       }
-      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
+      if (isIn(sswi, gpa)) {
         this.#me.write64(CTL_MMIO_DATA, 0n);
         return 1;
       }
@@ -558,19 +565,20 @@ export class VcpuThread {
   }
 
   #mmioWrite(gpa: number, size: number, value: bigint): number {
-    if (gpa >= PLIC_BASE && gpa < PLIC_BASE + PLIC_SIZE) {
+    const { plic, clint, sswi } = this.#windows;
+    if (isIn(plic, gpa)) {
       if (size !== 4 || (gpa & 3) !== 0) return 0;
-      this.#plic.write(gpa - PLIC_BASE, Number(BigInt.asUintN(32, value)));
+      this.#plic.write(gpa - plic.base, Number(BigInt.asUintN(32, value)));
       return 1;
     }
     if (this.#aclint !== undefined) {
-      if (gpa >= ACLINT_BASE && gpa < ACLINT_BASE + ACLINT_SIZE) {
+      if (isIn(clint, gpa)) {
         if (size < 4) return 0;
-        this.#aclint.write(gpa - ACLINT_BASE, size, value);
+        this.#aclint.write(gpa - clint.base, size, value);
         return 1;
       }
-      if (gpa >= SSWI_BASE && gpa < SSWI_BASE + SSWI_SIZE) {
-        this.#aclint.writeSswi(gpa - SSWI_BASE, value);
+      if (isIn(sswi, gpa)) {
+        this.#aclint.writeSswi(gpa - sswi.base, value);
         return 1;
       }
     }

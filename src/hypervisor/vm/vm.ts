@@ -2,7 +2,12 @@
 // irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
 // (src/accelerator/accelerator.ts). The host makes the threads.
 import { ALL_ONES } from "../../riscv/bits.ts";
-import type { AcceleratorVcpu, AcceleratorVm, VmEvents } from "../../accelerator/accelerator.ts";
+import type {
+  AcceleratorVcpu,
+  AcceleratorVm,
+  IrqchipWindows,
+  VmEvents,
+} from "../../accelerator/accelerator.ts";
 import { messageOf, WherryError } from "../../base/errors.ts";
 import { CodePages, GuestMemory, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
 import { Aclint } from "../irqchip/aclint.ts";
@@ -38,6 +43,7 @@ import {
 import { MmioShadows } from "../shared/mmio-shadow.ts";
 import { OneRegs } from "./one-reg.ts";
 import { VmPerf } from "../vcpu/vcpu-perf.ts";
+import { placeIrqchip } from "../irqchip/irqchip-windows.ts";
 import { Plic } from "../irqchip/plic.ts";
 import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
@@ -255,6 +261,10 @@ export class Vm implements AcceleratorVm {
   }
 
   // ---- interrupts, timers, doorbells ----
+
+  createIrqchip(windows: IrqchipWindows): void {
+    placeIrqchip(this.buffer, windows);
+  }
 
   irqLine(source: number, level: boolean): void {
     this.#plic.setLine(source, level);

@@ -62,6 +62,7 @@ function fakeVm(): AcceleratorVm {
     setMemorySlot() {},
     setDirtyLogging() {},
     getAndClearDirtyLog: () => new Int32Array(0),
+    createIrqchip() {},
     irqLine() {},
     ioeventfd: () => ({ remove() {} }),
     resetIrqchip() {},

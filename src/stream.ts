@@ -33,6 +33,9 @@ export { overview, problemLines, sectionText, valueText } from "./inspect/show/r
 export type { Channel } from "./stream/channel.ts";
 export { MigrationError, type MigrationPlace } from "./stream/migration-error.ts";
 export { decodeIntegrity, type IntegrityTable, type Unit, type UnitRange } from "./stream/integrity.ts";
+export type { RamPageKind } from "./stream/ram-records.ts";
+export type { StreamCursor } from "./stream/stream-cursor.ts";
+export type { FaultCode, StreamFault } from "./stream/stream-fault.ts";
 export { StreamReader } from "./stream/stream-reader.ts";
 export { StreamWriter } from "./stream/stream-writer.ts";
 export type {

@@ -2,12 +2,15 @@
 // follows each block; after it lie the block's bitmap (a bit a page, little-endian 64-bit words, as all hosts but s390x
 // write it) and, 1 MiB-aligned, its pages; the list goes on after them. Pages whose bit is clear are zeros.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
+import type { StreamCursor } from "./stream-cursor.ts";
 
 export const MAPPED_RAM_HEADER_BYTES = 28;
 const MAPPED_RAM_VERSION = 1;
 const PAGES_ALIGNMENT = 1024 * 1024;
-/** Of a block of 256 GiB in pages of 4 KiB. */
-const MAX_BITMAP_BYTES = 8 * 1024 * 1024;
+/** Of a block of 2 TiB in pages of 4 KiB. */
+const MAX_BITMAP_BYTES = 2 ** 26;
+/** Pages that follow each other are handed over in pieces of this size. */
+const PIECE_BYTES = 256 * 1024;
 
 export interface MappedRamHeader {
   readonly version: number;
@@ -46,20 +49,15 @@ export function placeMappedRam(at: number, size: number, pageSize: number): Mapp
  * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be read from
  * front to back. A size of 0: the block's pages are not in the file (ignore-shared).
  */
-export function mappedRamFault(
-  header: MappedRamHeader,
-  size: number,
-  end: number,
-  maxBitmapBytes: number = MAX_BITMAP_BYTES,
-): string | undefined {
+export function mappedRamFault(header: MappedRamHeader, size: number, end: number): string | undefined {
   const { version, pageSize, bitmapOffset, pagesOffset } = header;
   if (version !== MAPPED_RAM_VERSION) return `mapped-ram version ${version}, expected ${MAPPED_RAM_VERSION}`;
   if (pageSize < 512 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0)
     return `pages of ${pageSize} bytes, expected a power of two from 512 to 65536`;
   if (isWithoutPages(header)) return undefined;
   const bitmapBytes = mappedRamBitmapBytes(size, pageSize);
-  if (bitmapBytes > maxBitmapBytes)
-    return `a bitmap of ${bitmapBytes} bytes, at most ${maxBitmapBytes} are read`;
+  if (bitmapBytes > MAX_BITMAP_BYTES)
+    return `a bitmap of ${bitmapBytes} bytes, at most ${MAX_BITMAP_BYTES} are read`;
   if (bitmapOffset < end || bitmapOffset > end + PAGES_ALIGNMENT)
     return `its bitmap is at file offset ${bitmapOffset}, expected ${end}`;
   const bitmapEnd = bitmapOffset + bitmapBytes;
@@ -98,4 +96,40 @@ export function* mappedRamRuns(
     }
   }
   if (first >= 0) yield { first, count: pages - first };
+}
+
+/** Where the pages of a block in a mapped-ram file go. */
+export interface MappedPagesSink {
+  /** Pages [first, first + count) are in the file. False if they need not be read. */
+  run(first: number, count: number): boolean;
+  /** Pages from `offset` in the block on: `length` bytes at `at` in the cursor's buffer, a page or more. */
+  pages(offset: number, at: number, length: number): void;
+}
+
+/** Bitmap and pages of a block of `size` bytes, behind its header; leaves the cursor where the list goes on. */
+export async function readMappedPages(
+  cursor: StreamCursor,
+  { pageSize, bitmapOffset, pagesOffset }: MappedRamHeader,
+  size: number,
+  sink: MappedPagesSink,
+): Promise<void> {
+  const base = cursor.fileOffset - cursor.offset;
+  await cursor.skipTo(bitmapOffset - base);
+  const bytes = mappedRamBitmapBytes(size, pageSize);
+  await cursor.need(bytes);
+  const bitmap = cursor.bytes(bytes).slice();
+  for (const { first, count } of mappedRamRuns(bitmap, Math.ceil(size / pageSize))) {
+    if (!sink.run(first, count)) continue;
+    const end = Math.min((first + count) * pageSize, size);
+    await cursor.skipTo(pagesOffset - base + first * pageSize);
+    for (let offset = first * pageSize; offset < end; ) {
+      const piece = Math.min(end - offset, PIECE_BYTES);
+      if (cursor.available < piece) await cursor.need(piece);
+      const { at } = cursor;
+      cursor.skip(piece);
+      sink.pages(offset, at, piece);
+      offset += piece;
+    }
+  }
+  await cursor.skipTo(pagesOffset - base + size);
 }

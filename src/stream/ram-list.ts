@@ -1,51 +1,106 @@
 // The list of RAM blocks at the start of section "ram" (record MEM_SIZE): name and size of each block, and what some
 // capabilities add. Which of the additions are there is not said at the list: ignore-shared and mapped-ram are known from
 // the configuration, page sizes come only after POSTCOPY_ADVISE, for blocks whose pages are not the host's.
+// Written by ram_save_setup in QEMU's migration/ram.c.
 import { ByteReader } from "../base/bytes.ts";
-import { decodeMappedRamHeader, type MappedRamHeader } from "./mapped-ram.ts";
+import { hex } from "../base/hex.ts";
+import { quoted } from "../base/text.ts";
+import {
+  decodeMappedRamHeader,
+  MAPPED_RAM_HEADER_BYTES,
+  mappedRamFault,
+  type MappedRamHeader,
+} from "./mapped-ram.ts";
+import type { StreamCursor } from "./stream-cursor.ts";
+import type { StreamFacts } from "./stream-facts.ts";
 
-/** What was seen before the list. */
-export interface RamListContext {
-  /** Capability `x-ignore-shared`. */
-  readonly ignoreShared: boolean;
-  /** Command POSTCOPY_ADVISE. */
-  readonly postcopyAdvised: boolean;
-  /** Capability `mapped-ram`. */
-  readonly mappedRam: boolean;
-}
+/** More than any machine has; QEMU has no limit. */
+export const MAX_RAM_BLOCKS = 65_536;
 
 export interface RamListEntry {
   readonly name: string;
   /** In bytes. */
   readonly size: number;
   /** Of the source's memory, where it differs from the host's pages. */
-  readonly pageSize?: number;
-  /** With ignore-shared: where the guest sees the block. */
-  readonly guestPhys?: number;
+  readonly hostPageSize?: number;
+  /** With ignore-shared: the guest-physical address of the block. */
+  readonly address?: bigint;
   /** With mapped-ram: the list goes on after this block's pages in the file. */
   readonly mapped?: MappedRamHeader;
 }
 
-/** One entry. Throws EndOfBytes, also where the 8 bytes after the entry are needed and missing. */
-export function decodeRamListEntry(reader: ByteReader, context: RamListContext): RamListEntry {
-  const name = reader.countedString();
-  const size = Number(reader.u64());
-  // No name is empty, and no page is as small as the numbers of the records that follow the list.
-  let pageSize: number | undefined;
-  if (context.postcopyAdvised) {
-    const ahead = Number(new ByteReader(reader.peek(0, 8) ?? reader.bytes(8)).u64());
-    if (ahead >= 4096 && ahead < 2 ** 56 && Number.isInteger(Math.log2(ahead))) {
-      pageSize = ahead;
-      reader.bytes(8);
+/**
+ * The entries of a list whose sizes amount to `total`. `take` gets each with its offset; it reads what lies between the
+ * entry and the next (mapped-ram).
+ */
+export async function readRamList(
+  cursor: StreamCursor,
+  facts: StreamFacts,
+  total: number,
+  take: (entry: RamListEntry, offset: number) => Promise<void> | void,
+): Promise<void> {
+  const names = new Set<string>();
+  for (let left = total; left > 0; ) {
+    const { offset } = cursor;
+    const name = await cursor.nextString();
+    const size = Number(await cursor.nextU64());
+    // QEMU would count below zero, and take what follows the list for more of it.
+    if (name === "" || size > left || names.size === MAX_RAM_BLOCKS) {
+      cursor.refuse({
+        code: "ram.list",
+        offset,
+        expected: `at most ${MAX_RAM_BLOCKS} RAM blocks, ${hex(left)} bytes altogether`,
+        found: `${quoted(name)} of ${hex(size)}`,
+      });
     }
+    if (names.has(name)) {
+      const found = `${quoted(name)} is listed twice`;
+      cursor.refuse({ code: "ram.list", offset, expected: "each RAM block once", found });
+    }
+    names.add(name);
+    left -= size;
+    const hostPageSize = facts.postcopyAdvised ? await readHostPageSize(cursor, facts) : undefined;
+    const address = facts.capabilities.has("x-ignore-shared") ? await cursor.nextU64() : undefined;
+    const mapped = facts.capabilities.has("mapped-ram")
+      ? await readMappedRamHeader(cursor, name, size)
+      : undefined;
+    const entry = {
+      name,
+      size,
+      ...(hostPageSize === undefined ? {} : { hostPageSize }),
+      ...(address === undefined ? {} : { address }),
+      ...(mapped === undefined ? {} : { mapped }),
+    };
+    await take(entry, offset);
   }
-  const guestPhys = context.ignoreShared ? Number(reader.u64()) : undefined;
-  const mapped = context.mappedRam ? decodeMappedRamHeader(reader) : undefined;
-  return {
-    name,
-    size,
-    ...(pageSize === undefined ? {} : { pageSize }),
-    ...(guestPhys === undefined ? {} : { guestPhys }),
-    ...(mapped === undefined ? {} : { mapped }),
+}
+
+/** Undefined if what follows is something else: a name is not empty, a record has flags, and no page is so small. */
+async function readHostPageSize(cursor: StreamCursor, facts: StreamFacts): Promise<number | undefined> {
+  const wordAt = async (ahead: number): Promise<bigint> => {
+    await cursor.need(ahead + 8);
+    return cursor.view.getBigUint64(cursor.at + ahead);
   };
+  const size = await wordAt(0);
+  if (size < 4096n || size >= 1n << 56n || (size & (size - 1n)) !== 0n) return undefined;
+  // An address can look like a size of pages: then it is one if another address comes after it.
+  const next = facts.capabilities.has("x-ignore-shared") ? await wordAt(8) : 0n;
+  if (next >= 1n << 56n || (next & 0xfffn) !== 0n) return undefined;
+  return Number(cursor.u64());
+}
+
+async function readMappedRamHeader(
+  cursor: StreamCursor,
+  name: string,
+  size: number,
+): Promise<MappedRamHeader> {
+  const { offset } = cursor;
+  await cursor.need(MAPPED_RAM_HEADER_BYTES);
+  const header = decodeMappedRamHeader(new ByteReader(cursor.bytes(MAPPED_RAM_HEADER_BYTES)));
+  const found = mappedRamFault(header, size, cursor.fileOffset);
+  if (found !== undefined) {
+    const where = `ram block ${name}`;
+    cursor.refuse({ code: "ram.list", where, offset, expected: "a mapped-ram header", found });
+  }
+  return header;
 }

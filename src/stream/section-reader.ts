@@ -1,27 +1,18 @@
-// Sections of QEMU's grammar (design 04), one at a time: head, the decoder's bytes, footer. What order they come in and
-// which ones there are is for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
+// Device sections for the loader: head, the decoder's bytes, footer. What order they come in and which ones there are is
+// for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
-import { decodeUtf8 } from "../base/text.ts";
 import type { Section } from "../state/section.ts";
-import { GET_ANOTHER_COPY } from "./migration-error.ts";
 import { DECODE_LOOKAHEAD } from "./integrity.ts";
+import { GET_ANOTHER_COPY } from "./migration-error.ts";
+import { isFooterAt, readSectionFooter, readSectionHead, type SectionHead } from "./section-frame.ts";
+import { findSectionEnd } from "./section-end.ts";
 import type { StreamReader } from "./stream-reader.ts";
-import { QEMU_VM } from "./wire.ts";
 
 /** No device has more state than this (RAM is not in device sections). */
 const MAX_SECTION_BYTES = 32 * 1024 * 1024;
-export const FOOTER_BYTES = 5;
-const HEAD_BYTES = 1 + 4 + 1;
-
-export interface Head {
-  readonly id: number;
-  readonly idstr: string;
-  readonly instanceId: number;
-  readonly version: number;
-}
-
+const NONE: ReadonlySet<number> = new Set();
 export class SectionReader {
   readonly #stream: StreamReader;
 
@@ -40,56 +31,43 @@ export class SectionReader {
   }
 
   /** Type byte, section id, name, instance and version of a START or FULL section. */
-  async head(): Promise<Head> {
+  async head(): Promise<SectionHead> {
     const stream: StreamReader = this.#stream;
-    await stream.need(HEAD_BYTES);
-    const length = stream.peekAll()[HEAD_BYTES - 1] ?? 0;
-    await stream.need(HEAD_BYTES + length + 8);
-    stream.skip(1);
-    const id = stream.u32();
-    stream.skip(1);
-    const idstr = decodeUtf8(stream.bytes(length));
-    const instanceId = stream.u32();
-    const version = stream.u32();
+    await stream.nextU8();
+    const head = await readSectionHead(stream);
     // Of a damaged stream it may be anything, and messages go to terminals.
-    const name = idstr.replace(/[^\x20-\x7e]/g, "?");
-    stream.where = () => `section ${name}/${instanceId}`;
-    return { id, idstr, instanceId, version };
+    const name = head.idstr.replace(/[^\x20-\x7e]/g, "?");
+    stream.where = () => `section ${name}/${head.instanceId}`;
+    return head;
   }
 
   async footer(id: number): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    await stream.need(FOOTER_BYTES);
-    const at = stream.offset;
-    const type = stream.u8();
-    const found = stream.u32();
-    if (type === QEMU_VM.SECTION_FOOTER && found === id) return;
-    stream.fail(
-      "migration.footer",
-      `expected its footer (${hex(QEMU_VM.SECTION_FOOTER)}, section id ${id}), found ${hex(type)}, ${found}; ${GET_ANOTHER_COPY}`,
-      at,
-    );
+    await readSectionFooter(this.#stream, id);
   }
 
-  /** True if `data` has the footer of section `id` at `at`. */
-  static footerAt(data: Uint8Array, at: number, id: number): boolean {
-    if (data[at] !== QEMU_VM.SECTION_FOOTER || at + FOOTER_BYTES > data.length) return false;
-    return new ByteReader(data, at + 1).u32() === id;
+  /** Passes over the data of a section that may not say how long it is, and over its footer. */
+  async drop(id: number): Promise<void> {
+    const stream: StreamReader = this.#stream;
+    const search = { id, footers: true, open: NONE, limit: MAX_SECTION_BYTES, isLive: true };
+    const bytes = await findSectionEnd(stream, search);
+    if (bytes === undefined) {
+      await this.#room(MAX_SECTION_BYTES + 1);
+      stream.cut(1);
+    }
+    stream.skip(bytes);
+    await this.footer(id);
   }
 
   /** Grows what is available to `needed` bytes; false if the stream ends before. Refuses what no section needs. */
-  async room(needed: number): Promise<boolean> {
+  async #room(needed: number): Promise<boolean> {
     const stream: StreamReader = this.#stream;
-    while (stream.available < needed) {
-      if (needed > MAX_SECTION_BYTES) {
-        stream.fail(
-          "migration.section-size",
-          `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`,
-        );
-      }
-      if (!(await stream.more(needed))) return false;
+    if (needed > MAX_SECTION_BYTES && stream.available < needed) {
+      stream.fail(
+        "migration.section-size",
+        `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`,
+      );
     }
-    return true;
+    return await stream.ahead(needed);
   }
 
   /**
@@ -101,7 +79,7 @@ export class SectionReader {
     const stream: StreamReader = this.#stream;
     let needed = 1;
     for (;;) {
-      const cut = !(await this.room(needed));
+      const cut = !(await this.#room(needed));
       const data = stream.peekAll();
       const reader = new ByteReader(data);
       let failure: unknown;
@@ -116,7 +94,7 @@ export class SectionReader {
         cut ||
         data.length - reader.offset >= DECODE_LOOKAHEAD ||
         data.length > MAX_SECTION_BYTES ||
-        (failure === undefined && SectionReader.footerAt(data, reader.offset, id));
+        (failure === undefined && isFooterAt(stream, stream.at + reader.offset, id));
       if (shortage === undefined && seen) {
         if (apply !== undefined) {
           stream.skip(reader.offset);

@@ -1,4 +1,4 @@
-// Numbers of QEMU's migration stream (its migration/ and docs/devel/migration; design 04), and Wherry's additions:
+// Numbers of QEMU's migration stream (its migration/ and docs/devel/migration), and Wherry's additions:
 // the section wherry/integrity, the move id in the configuration, the RESOLVE exchange, the reason on the return path.
 
 /** The first four bytes of a stream, big-endian: `QEVM`. */
@@ -58,26 +58,13 @@ export const RAM_SAVE_FLAG = {
   COMPRESS_PAGE: 0x100,
   MULTIFD_FLUSH: 0x200,
 } as const;
-/** All bits of an address that are flags. */
-export const RAM_SAVE_FLAGS = 0xfff;
 /** Name of the RAM section. */
 export const RAM_IDSTR = "ram";
 /** Version of the RAM section. */
 export const RAM_VERSION = 4;
 
-/** Name of the section that has the run state. */
-export const GLOBALSTATE_IDSTR = "globalstate";
-/** QEMU's GlobalState.runstate: a zero-terminated string in a field of this size. */
-export const GLOBALSTATE_RUNSTATE_SIZE = 100;
-
 /** Name of the configuration in a VMDESCRIPTION. */
 export const CONFIGURATION = "configuration";
-/** Subsections that QEMU writes where they are not what all its machines have. */
-export const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
-/** The machine's UUID. */
-export const UUID_SUBSECTION = "configuration/uuid";
-/** Wherry's own: which move this is. */
-export const MOVE_ID_SUBSECTION = "configuration/wherry-move";
 /** Bytes of a move's id. */
 export const MOVE_ID_SIZE = 16;
 

@@ -20,6 +20,7 @@ import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
 import { RamReader } from "../../src/migration/ram/ram-load.ts";
 import { allPages, type PageSet, RamWriter } from "../../src/migration/ram/ram-save.ts";
 import { RamTarget } from "../../src/migration/ram/ram-target.ts";
+import { StreamFacts } from "../../src/stream/stream-facts.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
@@ -72,8 +73,8 @@ async function send(
 async function receive(main: Channel, receiver: MultifdReceiver): Promise<GuestMemory> {
   const memory = memoryOf(BLOCKS);
   const stream = new StreamReader(main);
-  const qemu = { droppedBlock: () => undefined, capabilities: [], channels: receiver };
-  const reader = new RamReader(memory, stream, new UnitLog(), qemu);
+  const qemu = { droppedBlock: () => undefined, channels: receiver };
+  const reader = new RamReader(memory, stream, new UnitLog(), new StreamFacts(), qemu);
   for (let type = 0; type !== QEMU_VM.SECTION_END; ) {
     await stream.need(1);
     type = stream.peekAll()[0]!;

@@ -4,18 +4,14 @@ import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ByteReader } from "../../src/base/bytes.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
-import {
-  CAPABILITIES_SUBSECTION,
-  decodeCapabilities,
-  encodeCapabilities,
-} from "../../src/stream/capabilities.ts";
+import { readConfiguration, readFileHeader, writeConfiguration } from "../../src/stream/configuration.ts";
 import type { Channel } from "../../src/stream/channel.ts";
 import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { UnitLog } from "../../src/stream/integrity.ts";
 import { MappedRamWriter } from "../../src/migration/ram/mapped-ram-save.ts";
 import { type RamChannels, RamReader } from "../../src/migration/ram/ram-load.ts";
-import { decodeRamListEntry } from "../../src/stream/ram-list.ts";
 import { allPages, type QemuRamOptions, RamWriter } from "../../src/migration/ram/ram-save.ts";
+import { StreamFacts } from "../../src/stream/stream-facts.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR } from "../../src/stream/wire.ts";
@@ -61,27 +57,13 @@ export async function readRam(
   channels?: RamChannels,
 ): Promise<ReadRam> {
   const stream = new StreamReader(channel);
-  await stream.need(13);
-  stream.skip(9);
-  const name = stream.u32();
-  await stream.need(name + 1);
-  stream.skip(name);
-  let capabilities: string[] = [];
-  if (stream.peekAll()[0] === QEMU_VM.SUBSECTION) {
-    await stream.need(80);
-    const reader = new ByteReader(stream.peekAll());
-    reader.u8();
-    if (reader.countedString() !== CAPABILITIES_SUBSECTION) throw new Error("an unknown subsection");
-    reader.u32();
-    capabilities = decodeCapabilities(reader);
-    stream.skip(reader.offset);
-  }
+  const facts = new StreamFacts();
+  await readFileHeader(stream);
+  await stream.nextU8();
+  await readConfiguration(stream, facts, { machine: () => {}, subsection: () => {} });
   const memory = memoryOf(blocks);
-  const ram = new RamReader(memory, stream, new UnitLog(), {
-    droppedBlock: () => undefined,
-    capabilities,
-    channels,
-  });
+  const qemuRam = { droppedBlock: () => undefined, channels };
+  const ram = new RamReader(memory, stream, new UnitLog(), facts, qemuRam);
   for (let type = 0; type !== QEMU_VM.SECTION_END; ) {
     await stream.need(5);
     type = stream.u8();
@@ -107,7 +89,7 @@ export async function readRam(
     rest.push(stream.bytes(stream.available).slice());
   } while (await stream.more());
   await channel.close();
-  return { memory, capabilities, rest: Buffer.concat(rest) };
+  return { memory, capabilities: [...facts.capabilities], rest: Buffer.concat(rest) };
 }
 
 /** The blocks that a plain stream of QEMU lists. */
@@ -121,13 +103,9 @@ export function blocksOf(stream: Uint8Array): { name: string; size: number }[] {
   let left = Number(reader.u64() & ~0xfffn);
   const blocks: { name: string; size: number }[] = [];
   while (left > 0) {
-    const entry = decodeRamListEntry(reader, {
-      ignoreShared: false,
-      postcopyAdvised: false,
-      mappedRam: false,
-    });
-    blocks.push({ name: entry.name, size: entry.size });
-    left -= entry.size;
+    const block = { name: reader.countedString(), size: Number(reader.u64()) };
+    blocks.push(block);
+    left -= block.size;
   }
   return blocks;
 }
@@ -139,14 +117,8 @@ export async function writeRam(
   form: Omit<QemuRamOptions, "mapped"> & { readonly mapped?: boolean; readonly rounds?: number },
 ): Promise<void> {
   const stream = new StreamWriter(channel);
-  const { out } = stream;
-  const name = new TextEncoder().encode("virt");
-  out.u32(0x5145564d).u32(3).u8(QEMU_VM.CONFIGURATION).u32(name.length).bytes(name);
   const capabilities = form.mapped === true ? ["mapped-ram"] : [];
-  if (capabilities.length > 0) {
-    out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
-    encodeCapabilities(out, capabilities);
-  }
+  writeConfiguration(stream.out, { machine: "virt", capabilities });
   const mapped = form.mapped === true ? new MappedRamWriter(stream) : undefined;
   const writer = new RamWriter(ram.memory, stream, new UnitLog(), defaultEnvironment, 1, { ...form, mapped });
   await writer.start();

@@ -4,7 +4,8 @@
 // Left out: deflated pages of QEMU's old `compress` capability, which are said not to be compared.
 import { Xxh32 } from "../../base/xxh32.ts";
 import { followed } from "../../stream/xbzrle.ts";
-import type { PageKind, RamBlockReport, StreamReport } from "../model/stream-report.ts";
+import type { RamPageKind } from "../../stream/ram-records.ts";
+import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
 import { type PageVisitor, type ReadOptions, readStream } from "../read/read-stream.ts";
 
@@ -75,7 +76,7 @@ export class RamPages {
   #record(
     block: RamBlockReport,
     page: number,
-    kind: PageKind,
+    kind: RamPageKind,
     bytes: Uint8Array | undefined,
     fill: number,
   ): void {

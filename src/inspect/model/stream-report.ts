@@ -2,6 +2,7 @@
 // reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts, judged by check.ts.
 // Everything here can be told of a stream from any board, of any architecture.
 
+import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { Description } from "./description.ts";
 
 /** A scalar as it is in the stream: integers as bigint whatever their width, bytes as a copy. */
@@ -70,7 +71,7 @@ export interface RamBlockReport {
   /** Page size in bytes of the records for this block. */
   readonly pageSize: number;
   /** Records of each kind. In a mapped-ram file a page that the bitmap names counts as a record. */
-  readonly records: Readonly<Record<PageKind, number>>;
+  readonly records: Readonly<Record<RamPageKind, number>>;
   /** Pages that came at least once, and how many came again. */
   readonly pages: number;
   readonly repeated: number;
@@ -85,9 +86,6 @@ export interface RamBlockReport {
   /** Where the pages lie in a mapped-ram file: page n at `pagesOffset` + n × `pageSize`. */
   readonly mapped?: { readonly bitmapOffset: number; readonly pagesOffset: number };
 }
-
-/** How a page comes: whole; as one byte that fills it; as a difference to what it was; deflated. */
-export type PageKind = "page" | "zero" | "xbzrle" | "compressed";
 
 /** A command (MIG_CMD) to the destination; `offset` is its type byte's, in bytes. */
 export interface CommandReport {

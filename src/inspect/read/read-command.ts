@@ -1,70 +1,62 @@
-// Commands within a stream (MIG_CMD_* of QEMU's migration/savevm.c): a number, a length, data; what each says in words.
-// The sections in a PACKAGED command's payload are read by the frame (stream.ts), like those around it.
+// Commands within a stream, each with what it says in words. The grammar is src/stream/commands.ts. The sections in a
+// PACKAGED command's payload are read by the frame (read-stream.ts), like those around it.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { decodeUtf8 } from "../../base/text.ts";
-import { decodePostcopyAdvise, decodeRamDiscard } from "../../stream/postcopy.ts";
-import { MIG_CMD } from "../../stream/wire.ts";
-import type { CommandReport } from "../model/stream-report.ts";
+import {
+  decodePostcopyAdvise,
+  decodeRamDiscard,
+  readCommand as readGrammar,
+  type StreamCommand,
+} from "../../stream/commands.ts";
 import { stop } from "../model/problems.ts";
+import type { CommandReport } from "../model/stream-report.ts";
 import type { Scan } from "./scan.ts";
 
-const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(MIG_CMD).map(([name, number]) => [number, name]),
-);
 const SHOWN_RANGES = 4;
 
-/** After the type byte, which is at `offset`. Stops at a command that does not exist or has the wrong length. */
+/** After the type byte, which is at `offset`. Stops at a command that does not exist or whose data is wrong. */
 export async function readCommand(scan: Scan, offset: number): Promise<CommandReport> {
   scan.where = "command";
-  await scan.need(4);
-  const command = scan.cursor.u16();
-  const length = scan.cursor.u16();
-  const name = NAMES.get(command);
-  if (name === undefined) stop("stream.command", "command", offset, "a command from 1 to 11", `${command}`);
-  scan.where = `command ${name}`;
-  await scan.need(length);
-  const data = scan.cursor.take(length).slice();
+  const read = await readGrammar(scan, offset);
+  scan.where = `command ${read.name}`;
   try {
-    const meaning = meaningOf(scan, command, data);
-    return { offset, command, name, data, ...(meaning === undefined ? {} : { meaning }) };
+    const meaning = meaningOf(scan, read);
+    return { offset, ...read, ...(meaning === undefined ? {} : { meaning }) };
   } catch (error) {
     if (!(error instanceof WherryError)) throw error;
     return stop("stream.command", scan.where, offset, "its arguments", error.message);
   }
 }
 
-function meaningOf(scan: Scan, command: number, data: Uint8Array): string | undefined {
-  switch (command) {
-    case MIG_CMD.PING:
-    case MIG_CMD.PACKAGED: {
+function meaningOf({ facts }: Scan, { name, data }: StreamCommand): string | undefined {
+  switch (name) {
+    case "PING":
+    case "PACKAGED": {
       const value = new ByteReader(data).u32();
-      return command === MIG_CMD.PING ? `cookie ${hex(value)}` : `${value} bytes of sections`;
+      return name === "PING" ? `cookie ${hex(value)}` : `${value} bytes of sections`;
     }
-    case MIG_CMD.POSTCOPY_ADVISE: {
+    case "POSTCOPY_ADVISE": {
       const { pageSizes, targetPageSize } = decodePostcopyAdvise(data);
-      scan.capabilities.add(targetPageSize === undefined ? "dirty-bitmaps" : "postcopy-ram");
+      facts.capabilities.add(targetPageSize === undefined ? "dirty-bitmaps" : "postcopy-ram");
       if (targetPageSize === undefined) return "dirty bitmaps only";
-      scan.postcopyAdvised = true;
-      scan.sayPageSize(targetPageSize);
+      facts.postcopyAdvised = true;
+      facts.sayPageSize(targetPageSize);
       return `target pages of ${targetPageSize} bytes, host pages of ${(pageSizes ?? []).join(", ")}`;
     }
-    case MIG_CMD.POSTCOPY_RAM_DISCARD: {
+    case "POSTCOPY_RAM_DISCARD": {
       const { block, ranges } = decodeRamDiscard(data);
       const shown = ranges.slice(0, SHOWN_RANGES).map(({ start, length }) => `${hex(start)}+${hex(length)}`);
       const more = ranges.length > SHOWN_RANGES ? ` and ${ranges.length - SHOWN_RANGES} more` : "";
       return `${block} ${shown.join(" ")}${more}`;
     }
-    case MIG_CMD.RECV_BITMAP:
+    case "RECV_BITMAP":
       return decodeUtf8(data.subarray(1, 1 + (data[0] ?? 0)));
-    case MIG_CMD.ENABLE_COLO:
-      scan.capabilities.add("x-colo");
+    case "ENABLE_COLO":
+      facts.capabilities.add("x-colo");
       return undefined;
     default:
-      if (data.length > 0) {
-        throw new WherryError("inspect.command", `${data.length} bytes, none belong to it`);
-      }
       return undefined;
   }
 }

@@ -42,17 +42,17 @@ function length(scan: Scan, at: number, value: bigint): number {
 async function dirtyBitmap(scan: Scan, progress: Progress): Promise<void> {
   for (;;) {
     const at = scan.offset;
-    const flags = await scan.u8();
+    const flags = await scan.nextU8();
     if ((flags & 0x80) !== 0) unknown(scan, at, flags);
-    if ((flags & 0x08) !== 0) addName(progress, await scan.countedString());
-    if ((flags & 0x04) !== 0) addName(progress, await scan.countedString());
+    if ((flags & 0x08) !== 0) addName(progress, await scan.nextString());
+    if ((flags & 0x04) !== 0) addName(progress, await scan.nextString());
     if ((flags & 0x10) !== 0) {
       add(progress, "bitmaps");
-      await scan.skip(4 + 1);
+      await scan.pass(4 + 1);
     } else if ((flags & 0x40) !== 0) {
-      await scan.skip(8);
-      add(progress, (flags & 0x02) === 0 ? "sectors" : "clean sectors", await scan.u32());
-      if ((flags & 0x02) === 0) await scan.skip(length(scan, at, await scan.u64()));
+      await scan.pass(8);
+      add(progress, (flags & 0x02) === 0 ? "sectors" : "clean sectors", await scan.nextU32());
+      if ((flags & 0x02) === 0) await scan.pass(length(scan, at, await scan.nextU64()));
     } else if ((flags & 0x20) !== 0) add(progress, "complete");
     else if (flags !== 0x01) unknown(scan, at, flags);
     if ((flags & 0x01) !== 0) return;
@@ -63,20 +63,20 @@ const DISK_BLOCK = 2 ** 20;
 async function block(scan: Scan, progress: Progress): Promise<void> {
   for (;;) {
     const at = scan.offset;
-    const head = await scan.u64();
+    const head = await scan.nextU64();
     const flags = Number(head & 0x1ffn);
     if ((flags & 0x01) !== 0) {
-      addName(progress, await scan.countedString());
+      addName(progress, await scan.nextString());
       const zero = (flags & 0x08) !== 0;
       add(progress, zero ? "zero blocks" : "blocks");
-      if (!zero) await scan.skip(DISK_BLOCK);
+      if (!zero) await scan.pass(DISK_BLOCK);
     } else if ((flags & 0x06) === 0) unknown(scan, at, head);
     if ((flags & 0x02) !== 0) return;
   }
 }
 
 async function htab(scan: Scan, progress: Progress): Promise<void> {
-  const head = await scan.u32();
+  const head = await scan.nextU32();
   if (head === 0xffff_ffff) return;
   if (head !== 0) {
     progress.counts["shift"] = head;
@@ -84,26 +84,26 @@ async function htab(scan: Scan, progress: Progress): Promise<void> {
   }
   for (;;) {
     await scan.need(8);
-    const index = scan.cursor.u32();
-    const valid = scan.cursor.u16();
-    const invalid = scan.cursor.u16();
+    const index = scan.u32();
+    const valid = scan.u16();
+    const invalid = scan.u16();
     if (index === 0 && valid === 0 && invalid === 0) return;
     add(progress, "valid", valid);
     add(progress, "invalid", invalid);
-    await scan.skip(valid * 16);
+    await scan.pass(valid * 16);
   }
 }
 
 async function storageAttributes(scan: Scan, progress: Progress): Promise<void> {
   for (;;) {
     const at = scan.offset;
-    const head = await scan.u64();
+    const head = await scan.nextU64();
     const flags = Number(head & 0xfffn);
     if (flags === 0x01) return;
     if (flags === 0x02) {
-      const count = length(scan, at, await scan.u64());
+      const count = length(scan, at, await scan.nextU64());
       add(progress, "pages", count);
-      await scan.skip(count);
+      await scan.pass(count);
     } else if (flags === 0x04) add(progress, "errors");
     else if (flags !== 0x08) unknown(scan, at, head);
   }
@@ -113,12 +113,12 @@ const VFIO = 0xffff_ffff_ef10_0000n;
 async function vfio(scan: Scan, progress: Progress): Promise<void> {
   for (;;) {
     const at = scan.offset;
-    const flag = (await scan.u64()) - VFIO;
+    const flag = (await scan.nextU64()) - VFIO;
     if (flag === 1n) return;
     if (flag === 4n) {
-      const size = length(scan, at, await scan.u64());
+      const size = length(scan, at, await scan.nextU64());
       add(progress, "bytes", size);
-      await scan.skip(size);
+      await scan.pass(size);
     } else if (flag === 5n) {
       add(progress, "initial data sent");
       return;

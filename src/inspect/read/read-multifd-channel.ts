@@ -1,4 +1,4 @@
-// A multifd channel that was kept in a file: a hello, then packets of pages, up to the end (migration/multifd-packet.ts has
+// A multifd channel that was kept in a file: a hello, then packets of pages, up to the end (src/stream/multifd-packet.ts has
 // the format). Pages are counted by block; those that are not compressed can be visited. What blocks there are and how
 // large is in the main channel's stream, so here a block is as large as its last page.
 import { WherryError } from "../../base/errors.ts";
@@ -9,10 +9,12 @@ import {
   multifdPacketBytes,
   type MultifdPacket,
 } from "../../stream/multifd-packet.ts";
-import type { PageKind, RamBlockReport, StreamReport } from "../model/stream-report.ts";
+import { isPageSize } from "../../stream/stream-facts.ts";
+import type { RamPageKind } from "../../stream/ram-records.ts";
+import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 import { stop } from "../model/problems.ts";
 import type { PageVisitor } from "./read-ram.ts";
-import { isPageSize, type Scan } from "./scan.ts";
+import type { Scan } from "./scan.ts";
 
 /** QEMU's MULTIFD_PACKET_SIZE: pages of a packet times their size. */
 const PACKET_PAGES_BYTES = 512 * 1024;
@@ -26,7 +28,7 @@ interface Block {
   readonly name: string;
   size: number;
   readonly pageSize: number;
-  readonly records: Record<PageKind, number>;
+  readonly records: Record<RamPageKind, number>;
   heat: Uint8Array;
   pages: number;
   repeated: number;
@@ -50,20 +52,19 @@ export class ChannelScan {
   /** From the hello on; `report` is told what has been read. */
   async read(report: (channel: NonNullable<StreamReport["channel"]>) => void): Promise<void> {
     const scan: Scan = this.#scan;
-    const { cursor } = scan;
     scan.where = "multifd hello";
-    scan.capabilities.add("multifd");
+    scan.facts.capabilities.add("multifd");
     await scan.need(MULTIFD_HELLO_BYTES);
-    const { id, uuid } = this.#decoded(() => decodeMultifdHello(cursor.take(MULTIFD_HELLO_BYTES)));
+    const { id, uuid } = this.#decoded(() => decodeMultifdHello(scan.bytes(MULTIFD_HELLO_BYTES)));
     report({ id, uuid, packets: 0 });
-    for (let packets = 0; await cursor.need(1); report({ id, uuid, packets: ++packets })) {
+    for (let packets = 0; await scan.ahead(1); report({ id, uuid, packets: ++packets })) {
       scan.where = `multifd packet ${packets}`;
       await scan.need(PAGES_ALLOC + 4);
-      scan.pageSize ??= pageSizeOf(cursor.view.getUint32(cursor.at + PAGES_ALLOC));
-      const { pageSize } = scan;
+      scan.facts.pageSize ??= pageSizeOf(scan.view.getUint32(scan.at + PAGES_ALLOC));
+      const { pageSize } = scan.facts;
       const size = multifdPacketBytes(pageSize);
       await scan.need(size);
-      const packet = this.#decoded(() => decodeMultifdPacket(cursor.take(size), pageSize));
+      const packet = this.#decoded(() => decodeMultifdPacket(scan.bytes(size), pageSize));
       await this.#pages(packet, pageSize);
     }
   }
@@ -81,8 +82,8 @@ export class ChannelScan {
   async #pages(packet: MultifdPacket, pageSize: number): Promise<void> {
     const scan: Scan = this.#scan;
     const { compression, normal, zero, payloadBytes } = packet;
-    if (compression !== "none") scan.capabilities.add(`multifd-compression ${compression}`);
-    if (normal.length + zero.length === 0) return scan.skip(payloadBytes);
+    if (compression !== "none") scan.facts.capabilities.add(`multifd-compression ${compression}`);
+    if (normal.length + zero.length === 0) return scan.pass(payloadBytes);
     const block = this.#block(packet.block, pageSize);
     for (const offset of zero) {
       this.#touch(block, offset, "zero");
@@ -92,10 +93,10 @@ export class ChannelScan {
       this.#touch(block, offset, compression === "none" ? "page" : "compressed");
       if (compression !== "none") continue;
       await scan.need(pageSize);
-      const bytes = scan.cursor.take(pageSize);
+      const bytes = scan.bytes(pageSize);
       this.#onPage?.(block, offset, "page", bytes, 0);
     }
-    if (compression !== "none") await scan.skip(payloadBytes);
+    if (compression !== "none") await scan.pass(payloadBytes);
   }
 
   #block(name: string, pageSize: number): Block {
@@ -111,7 +112,7 @@ export class ChannelScan {
     return block;
   }
 
-  #touch(block: Block, offset: number, kind: PageKind): void {
+  #touch(block: Block, offset: number, kind: RamPageKind): void {
     const { pageSize } = block;
     const page = offset / pageSize;
     if (!Number.isInteger(page) || !Number.isSafeInteger(offset + pageSize)) {

@@ -9,7 +9,6 @@ import {
   MIG_CMD,
   QEMU_VM,
   QEMU_VM_FILE_MAGIC,
-  QEMU_VM_FILE_VERSION,
   RAM_IDSTR,
   RAM_VERSION,
 } from "../../stream/wire.ts";
@@ -36,8 +35,16 @@ import type {
 import { InspectError, problem, stop } from "../model/problems.ts";
 import { type PageVisitor, RamScan } from "./read-ram.ts";
 import { Scan } from "./scan.ts";
-import { findEnd, FOOTER_BYTES } from "./section-end.ts";
-import { type ByteSource, Cursor } from "./byte-source.ts";
+import { findSectionEnd } from "../../stream/section-end.ts";
+import {
+  FOOTER_BYTES,
+  isFooterAt,
+  readSectionFooter,
+  readSectionHead,
+  type SectionHead,
+} from "../../stream/section-frame.ts";
+import { readFileHeader } from "../../stream/configuration.ts";
+import type { ByteSource } from "./byte-source.ts";
 import { findDescription, MAX_DESCRIPTION } from "./find-description.ts";
 import { MAX_FIELDS, walkSection } from "../decode/walk-section.ts";
 
@@ -87,12 +94,8 @@ const KINDS = new Map<number, Kind>([
   [QEMU_VM.SECTION_FULL, "full"],
 ]);
 
-interface Head {
+interface Head extends SectionHead {
   readonly kind: Kind;
-  readonly id: number;
-  readonly idstr: string;
-  readonly instanceId: number;
-  readonly version: number;
   readonly offset: number;
 }
 
@@ -132,8 +135,8 @@ class StreamScan {
   #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
 
   constructor(source: ByteSource, options: ReadOptions) {
-    this.#scan = new Scan(new Cursor(source, options.offset ?? 0));
-    this.#scan.pageSize = options.pageSize;
+    this.#scan = new Scan(source, options.offset ?? 0);
+    this.#scan.facts.pageSize = options.pageSize;
     this.#options = options;
     this.#ram = new RamScan(this.#scan, options.onPage, options.lookForZeros === true);
     this.#pages = new ChannelScan(this.#scan, options.onPage);
@@ -158,42 +161,32 @@ class StreamScan {
 
   /** A file of `virsh save` whose stream is not packed. */
   async #skipLibvirt(): Promise<void> {
-    const { cursor } = this.#scan;
-    await cursor.need(HEAD_BYTES);
-    const libvirt = libvirtHeader(cursor.bytes.subarray(cursor.at, cursor.end));
-    if (libvirt === undefined || libvirt.offset > MAX_LIBVIRT || !(await cursor.need(libvirt.offset + 4)))
+    const scan: Scan = this.#scan;
+    await scan.ahead(HEAD_BYTES);
+    const libvirt = libvirtHeader(scan.peekAll());
+    if (libvirt === undefined || libvirt.offset > MAX_LIBVIRT || !(await scan.ahead(libvirt.offset + 4)))
       return;
-    if (cursor.view.getUint32(cursor.at + libvirt.offset) !== QEMU_VM_FILE_MAGIC) return;
-    cursor.at += libvirt.offset;
+    if (scan.view.getUint32(scan.at + libvirt.offset) !== QEMU_VM_FILE_MAGIC) return;
+    scan.at += libvirt.offset;
     this.#libvirtBytes = libvirt.offset;
   }
 
   async #isChannel(): Promise<boolean> {
-    const { cursor } = this.#scan;
-    return (await cursor.need(4)) && cursor.view.getUint32(cursor.at) === MULTIFD_MAGIC;
+    const scan: Scan = this.#scan;
+    return (await scan.ahead(4)) && scan.view.getUint32(scan.at) === MULTIFD_MAGIC;
   }
 
   async #header(): Promise<void> {
     const scan: Scan = this.#scan;
-    const { cursor } = scan;
-    const at = scan.offset;
-    await cursor.need(HEAD_BYTES);
-    const other = otherFormat(cursor.bytes.subarray(cursor.at, cursor.end));
-    await scan.need(8);
-    const magic = cursor.u32();
-    if (magic !== QEMU_VM_FILE_MAGIC) {
-      const known = other === undefined ? {} : { cause: other.cause ?? "", cure: other.cure };
-      const expected = `${hex(QEMU_VM_FILE_MAGIC)} ("QEVM")`;
-      stop("stream.magic", "header", at, expected, other?.found ?? hex(magic), known);
-    }
-    this.#streamVersion = cursor.u32();
-    if (this.#streamVersion !== QEMU_VM_FILE_VERSION)
-      stop("stream.version", "header", at + 4, `version ${QEMU_VM_FILE_VERSION}`, `${this.#streamVersion}`);
+    await scan.ahead(HEAD_BYTES);
+    const other = otherFormat(scan.peekAll());
+    if (scan.available >= 8 && scan.peekU32() === QEMU_VM_FILE_MAGIC) this.#streamVersion = scan.peekU32(4);
+    await readFileHeader(scan, other && { found: other.found, cause: other.cause ?? "", cure: other.cure });
   }
 
   async #body(): Promise<void> {
     const scan: Scan = this.#scan;
-    const found = await findDescription(scan.cursor.source, scan.offset);
+    const found = await findDescription(scan.source, scan.offset);
     const { description } = this.#options;
     if (found === undefined && description !== undefined) {
       this.#useDescription(description);
@@ -214,7 +207,7 @@ class StreamScan {
       const key = `${device.name}/${device.instanceId}`;
       if (!this.#devices.has(key)) this.#devices.set(key, device);
     }
-    if (description.pageSize !== undefined) this.#scan.sayPageSize(description.pageSize);
+    if (description.pageSize !== undefined) this.#scan.facts.sayPageSize(description.pageSize);
   }
 
   /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */
@@ -233,7 +226,7 @@ class StreamScan {
         );
       }
       scan.where = this.#sections.length === 0 ? "header" : `behind ${scan.where.replace(/^behind /, "")}`;
-      const type = await scan.u8();
+      const type = await scan.nextU8();
       const kind = KINDS.get(type);
       if (kind !== undefined) await this.#section(await this.#head(kind, at));
       else if (type === QEMU_VM.EOF && end === undefined) return;
@@ -269,25 +262,19 @@ class StreamScan {
 
   async #head(kind: Kind, offset: number): Promise<Head> {
     const scan: Scan = this.#scan;
-    const id = await scan.u32();
     if (kind === "part" || kind === "end") {
+      const id = await scan.nextU32();
       const start = this.#heads.get(id);
       if (start === undefined || !this.#open.has(id)) {
-        stop(
-          "stream.section-id",
-          `section ${id}`,
-          offset,
-          "its start before its parts",
-          `a ${kind} of section ${id}`,
-        );
+        const expected = "its start before its parts";
+        stop("stream.section-id", `section ${id}`, offset, expected, `a ${kind} of section ${id}`);
       }
       if (kind === "end") this.#open.delete(id);
       return { ...start, kind, offset };
     }
-    const idstr = await scan.countedString();
-    const head = { kind, id, idstr, instanceId: await scan.u32(), version: await scan.u32(), offset };
-    if (kind === "start") this.#open.add(id);
-    this.#heads.set(id, head);
+    const head = { kind, ...(await readSectionHead(scan)), offset };
+    if (kind === "start") this.#open.add(head.id);
+    this.#heads.set(head.id, head);
     return head;
   }
 
@@ -327,7 +314,6 @@ class StreamScan {
   /** A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found. */
   async #device(section: OpenSection, kind: Kind): Promise<void> {
     const scan: Scan = this.#scan;
-    const { cursor } = scan;
     const described =
       kind === "full" ? this.#devices.get(`${section.idstr}/${section.instanceId}`) : undefined;
     let size = described === undefined ? undefined : describedSize(described);
@@ -340,7 +326,7 @@ class StreamScan {
     if (this.#deviceBytes > MAX_DEVICE_BYTES)
       this.#limit(scan.offset, `${MAX_DEVICE_BYTES} bytes of devices`);
     await scan.need(length);
-    const bytes = cursor.take(length);
+    const bytes = scan.bytes(length);
     if (this.#options.keepBytes === true) section.bytes = bytes.slice();
     if (section.idstr === INTEGRITY_IDSTR)
       this.#integrity = { data: bytes.slice(), offset: section.dataOffset };
@@ -353,7 +339,7 @@ class StreamScan {
   }
 
   #findEnd(id: number, footers = this.#footers): Promise<number | undefined> {
-    return findEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
+    return findSectionEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
   }
 
   /** Why no end of a section was found. */
@@ -363,7 +349,7 @@ class StreamScan {
     if (this.#footers !== true) stop("stream.no-size", scan.where, scan.offset, expected, "neither");
     const next = await this.#findEnd(id, false);
     // A zero at the very end is taken for the stream's end, which a cut stream does not have.
-    if (next !== undefined && next + 1 < scan.cursor.available)
+    if (next !== undefined && next + 1 < scan.available)
       stop("stream.footer", scan.where, scan.offset + next, expected, "another section's head");
     return scan.cut(1);
   }
@@ -371,16 +357,15 @@ class StreamScan {
   /** Whether a section of `size` more bytes would end as sections of this stream do. */
   async #endsAt(size: number, id: number): Promise<boolean> {
     if (this.#footers === false) return true;
-    const { cursor } = this.#scan;
-    if (!(await cursor.need(size + FOOTER_BYTES))) return false;
-    const at = cursor.at + size;
-    if (cursor.bytes[at] === QEMU_VM.SECTION_FOOTER && cursor.view.getUint32(at + 1) === id) return true;
+    const scan: Scan = this.#scan;
+    if (!(await scan.ahead(size + FOOTER_BYTES))) return false;
+    if (isFooterAt(scan, scan.at + size, id)) return true;
     return this.#footers === undefined;
   }
 
   #walk(section: OpenSection, bytes: Uint8Array, described: DescribedDevice | undefined): void {
     const { idstr, instanceId, version } = section;
-    const context = { idstr, instanceId, version, machine: this.#scan.machine };
+    const context = { idstr, instanceId, version, machine: this.#scan.facts.machine };
     const walked = walkSection(bytes, section.dataOffset, described, context, this.#budget);
     section.fields = walked.fields;
     section.unaccounted = walked.unaccounted;
@@ -398,37 +383,28 @@ class StreamScan {
 
   async #footer(id: number): Promise<void> {
     const scan: Scan = this.#scan;
-    const { cursor } = scan;
     if (this.#footers === false) return;
-    const at = scan.offset;
     if (this.#footers === undefined) {
-      await cursor.need(1);
-      this.#footers = cursor.available > 0 && cursor.bytes[cursor.at] === QEMU_VM.SECTION_FOOTER;
+      await scan.ahead(1);
+      this.#footers = scan.available > 0 && scan.buffer[scan.at] === QEMU_VM.SECTION_FOOTER;
       if (!this.#footers) return;
     }
-    await scan.need(FOOTER_BYTES);
-    const mark = cursor.u8();
-    const found = cursor.u32();
-    if (mark === QEMU_VM.SECTION_FOOTER && found === id) return;
-    const expected = `footer ${hex(QEMU_VM.SECTION_FOOTER)} of section ${id}`;
-    const what = mark === QEMU_VM.SECTION_FOOTER ? `the footer of section ${found}` : `byte ${hex(mark)}`;
-    stop("stream.footer", scan.where, at, expected, what);
+    await readSectionFooter(scan, id);
   }
 
   /** Behind EOF: the VMDESCRIPTION, and nothing. */
   async #trailer(): Promise<void> {
     const scan: Scan = this.#scan;
-    const { cursor } = scan;
     scan.where = "vmdescription";
-    if (!(await cursor.need(1))) return;
+    if (!(await scan.ahead(1))) return;
     const at = scan.offset;
-    if (cursor.bytes[cursor.at] === QEMU_VM.VMDESCRIPTION) {
+    if (scan.buffer[scan.at] === QEMU_VM.VMDESCRIPTION) {
       await scan.need(5);
-      cursor.u8();
-      const length = cursor.u32();
+      scan.u8();
+      const length = scan.u32();
       if (length > MAX_DESCRIPTION) this.#limit(at, `${MAX_DESCRIPTION} bytes`, `${length}`);
       await scan.need(length);
-      const bytes = cursor.take(length);
+      const bytes = scan.bytes(length);
       if (this.#descriptionAt !== at) {
         try {
           this.#useDescription(parseDescription(bytes));
@@ -439,8 +415,8 @@ class StreamScan {
         }
       }
     }
-    if (!(await cursor.need(1))) return;
-    const { size } = cursor.source;
+    if (!(await scan.ahead(1))) return;
+    const { size } = scan.source;
     const found = size === undefined ? "more" : `${size - scan.offset} bytes more`;
     scan.warnings.push(problem("stream.trailing", "behind the end", scan.offset, "nothing", found));
   }
@@ -458,9 +434,9 @@ class StreamScan {
       warnings.push(problem("stream.guessed", "sections", undefined, "all described", found));
     }
     const records = blocks.reduce((sum, { records: { page, zero } }) => sum + page + zero, 0);
-    if (channel === undefined && blocks.length > 0 && records === 0 && scan.capabilities.has("multifd"))
+    if (channel === undefined && blocks.length > 0 && records === 0 && scan.facts.capabilities.has("multifd"))
       warnings.push(problem("ram.elsewhere", "section ram/0", undefined, "pages of RAM", "none"));
-    if (blocks.some(({ mapped }) => mapped !== undefined)) scan.capabilities.add("mapped-ram");
+    if (blocks.some(({ mapped }) => mapped !== undefined)) scan.facts.capabilities.add("mapped-ram");
     const integrity =
       this.#integrity === undefined
         ? undefined
@@ -484,8 +460,8 @@ class StreamScan {
       iterative,
       commands: this.#commands,
       ...(this.#description === undefined || this.#borrowed ? {} : { vmDescription: this.#description }),
-      capabilities: [...scan.capabilities],
-      pageSize: scan.pageSize ?? 4096,
+      capabilities: [...scan.facts.capabilities],
+      pageSize: scan.facts.pageSize ?? 4096,
       ...(integrity === undefined ? {} : { integrity }),
       size: scan.offset - start,
       ...(end === undefined ? {} : { problem: end }),

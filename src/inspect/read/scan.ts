@@ -1,81 +1,64 @@
-// What the readers of a stream's parts share: the cursor, where it is in words, and what the stream has said so far.
+// The inspector's reading end of a stream: a cursor over a file or a pipe, and what the readers of its parts share: where
+// they are in words, what the stream has said so far, and what is wrong with it that does not end the reading.
+import { StreamCursor } from "../../stream/stream-cursor.ts";
+import { StreamFacts } from "../../stream/stream-facts.ts";
+import type { StreamFault } from "../../stream/stream-fault.ts";
 import type { DescribedStruct } from "../model/description.ts";
+import { problem, stop } from "../model/problems.ts";
 import type { Problem } from "../model/stream-report.ts";
-import { stop } from "../model/problems.ts";
-import type { Cursor } from "./byte-source.ts";
+import type { ByteSource } from "./byte-source.ts";
 
-export class Scan {
-  readonly cursor: Cursor;
+const FIRST_READ_BYTES = 64 * 1024;
+const READ_BYTES = 4 * 1024 * 1024;
+/** The least that is taken at first, of a small source. */
+const FIRST_BYTES = 4096;
+const MAX_WARNINGS = 10_000;
+
+export class Scan extends StreamCursor {
+  readonly source: ByteSource;
+  readonly facts = new StreamFacts();
   /** What is being read, for messages. */
   where = "header";
   readonly warnings: Problem[] = [];
-  readonly capabilities = new Set<string>();
-  /** Of the target, in bytes; undefined until the stream says it, or RAM shows it. */
-  pageSize: number | undefined;
-  /** From the CONFIGURATION section. */
-  machine: string | undefined;
   /** What the VMDESCRIPTION says of the CONFIGURATION section, where it is known before. */
   configuration: DescribedStruct | undefined;
-  /** Command POSTCOPY_ADVISE has come. */
-  postcopyAdvised = false;
 
-  constructor(cursor: Cursor) {
-    this.cursor = cursor;
+  constructor(source: ByteSource, offset = 0) {
+    super(
+      Math.min(FIRST_READ_BYTES, Math.max(FIRST_BYTES, source.size ?? FIRST_READ_BYTES)),
+      READ_BYTES,
+      offset,
+    );
+    this.source = source;
   }
 
-  get offset(): number {
-    return this.cursor.offset;
+  override get fileOffset(): number {
+    return this.offset;
   }
 
-  /** The stream says the target's page size; the first word counts, and only one that can be. */
-  sayPageSize(bytes: number): void {
-    if (isPageSize(bytes)) this.pageSize ??= bytes;
-  }
-
-  /** Stops the reading with what it lacks. */
   cut(missing: number): never {
-    const { cursor } = this;
-    const end = cursor.offset + cursor.available;
+    const end = this.offset + this.available;
     stop("stream.cut", this.where, end, `${missing} more ${missing === 1 ? "byte" : "bytes"}`, "the end");
   }
 
-  /** Buffers n bytes, or stops: the stream is cut. Check `cursor.available` first where speed matters. */
-  async need(n: number): Promise<void> {
-    const { cursor } = this;
-    if (cursor.available < n && !(await cursor.need(n))) this.cut(n - cursor.available);
+  refuse({ code, where = this.where, offset, expected, found, cause, cure }: StreamFault): never {
+    const known = { ...(cause === undefined ? {} : { cause }), ...(cure === undefined ? {} : { cure }) };
+    stop(code, where, offset, expected, found, known);
   }
 
-  async skip(n: number): Promise<void> {
-    const { cursor } = this;
-    const end = cursor.offset + n;
-    if (!(await cursor.skip(n))) this.cut(end - cursor.offset);
+  report({ code, where = this.where, offset, expected, found }: StreamFault): void {
+    if (this.warnings.length < MAX_WARNINGS)
+      this.warnings.push(problem(code, where, offset, expected, found));
   }
 
-  async u8(): Promise<number> {
-    await this.need(1);
-    return this.cursor.u8();
+  protected fill(into: Uint8Array, offset: number): Promise<number> {
+    return this.source.read(offset, into);
   }
-  async u16(): Promise<number> {
-    await this.need(2);
-    return this.cursor.u16();
-  }
-  async u32(): Promise<number> {
-    await this.need(4);
-    return this.cursor.u32();
-  }
-  async u64(): Promise<bigint> {
-    await this.need(8);
-    return this.cursor.u64();
-  }
-  /** u8 length and characters. */
-  async countedString(): Promise<string> {
-    await this.need(1);
-    await this.need(1 + this.cursor.bytes[this.cursor.at]!);
-    return this.cursor.text(this.cursor.u8());
-  }
-}
 
-/** In bytes: a power of two, as small as AVR's or as large as Hexagon's. */
-export function isPageSize(bytes: number): boolean {
-  return bytes >= 256 && bytes <= 65536 && Number.isInteger(Math.log2(bytes));
+  protected override jump(bytes: number, offset: number): Promise<number> {
+    const { size } = this.source;
+    return Promise.resolve(
+      size === undefined || bytes <= this.buffer.length ? 0 : Math.min(bytes, size - offset),
+    );
+  }
 }

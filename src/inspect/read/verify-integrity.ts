@@ -26,7 +26,7 @@ export async function checkIntegrity(
     readonly skip: boolean;
   },
 ): Promise<NonNullable<StreamReport["integrity"]>> {
-  const { source } = scan.cursor;
+  const { source } = scan;
   if (source.size === undefined || skip) return "not checked";
   const differs = (where: string, offset: number, expected: string, found: string) => {
     scan.warnings.push(problem("integrity.differs", where, offset, expected, found));

@@ -2,18 +2,23 @@
 // profile or QEMU's is told by its configuration or its first device section (qemu-load.ts has what differs).
 // RAM is written in place on the way. Every error says which section or RAM chunk, where, and what to do.
 // The caller sees to it that a machine whose load failed never runs.
-import { ByteReader, EndOfBytes } from "../../base/bytes.ts";
 import { hex } from "../../base/hex.ts";
-import { decodeUtf8, quoted } from "../../base/text.ts";
+import { quoted } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
-import { CAPABILITIES_SUBSECTION, decodeCapabilities } from "../../stream/capabilities.ts";
+import { readCommand } from "../../stream/commands.ts";
+import {
+  type ConfigurationSubsection,
+  MOVE_ID_SUBSECTION,
+  readConfiguration,
+  readFileHeader,
+} from "../../stream/configuration.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "../../stream/migration-error.ts";
 import { applyError, QemuSections } from "./qemu-load.ts";
-import { globalStateSection } from "../environment/run-state-section.ts";
+import { runStateSection } from "../environment/run-state-section.ts";
 import {
   checkIntegrityLength,
   decodeIntegrity,
@@ -22,28 +27,22 @@ import {
   verifyUnits,
 } from "../../stream/integrity.ts";
 import { type QemuRam, type RamChannels, RamReader } from "../ram/ram-load.ts";
-import { type Head, SectionReader } from "../../stream/section-reader.ts";
+import type { SectionHead } from "../../stream/section-frame.ts";
+import { SectionReader } from "../../stream/section-reader.ts";
+import { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
 import {
   CONFIGURATION,
   INTEGRITY_IDSTR,
   INTEGRITY_VERSION,
-  MOVE_ID_SIZE,
-  MOVE_ID_SUBSECTION,
-  PAGE_BITS_SUBSECTION,
   QEMU_VM,
-  QEMU_VM_FILE_MAGIC,
-  QEMU_VM_FILE_VERSION,
   RAM_IDSTR,
   RAM_VERSION,
-  UUID_SUBSECTION,
 } from "../../stream/wire.ts";
 
 /** What only Wherry's own sections are called: the first of its streams is wherry/machine. */
 const OWN_SECTIONS = "wherry/";
-const MAX_MACHINE_NAME = 255;
 const PAGE_BITS = 12;
-const UUID_BYTES = 16;
 
 /** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
 export type CommandHandler = (command: number, data: Uint8Array) => Promise<void>;
@@ -53,8 +52,8 @@ export class StreamLoader {
   runState: RunState = "paused";
   /** The move's id, once the configuration has been read. */
   moveId: Uint8Array | undefined;
-  /** What QEMU's configuration lists: capabilities that both sides must have alike. */
-  readonly capabilities: string[] = [];
+  /** What the configuration says. */
+  readonly facts = new StreamFacts();
   /** Of a live stream that ended without VMDESCRIPTION: the read that waited for one. */
   pendingRead: Promise<boolean> | undefined;
   readonly #machine: Machine;
@@ -79,8 +78,8 @@ export class StreamLoader {
     const loader = machine.qemu?.loader();
     this.#qemuLoader = loader;
     const qemuRam = loader && this.#qemuRam(loader, channels);
-    this.#ram = new RamReader(machine.memory, stream, this.#units, qemuRam);
-    const globalState = globalStateSection("paused", (state) => {
+    this.#ram = new RamReader(machine.memory, stream, this.#units, this.facts, qemuRam);
+    const globalState = runStateSection("paused", (state) => {
       this.runState = state;
     });
     for (const s of [...machine.sections, globalState]) this.#sections.set(`${s.idstr}/${s.instanceId}`, s);
@@ -90,7 +89,6 @@ export class StreamLoader {
     const isOwn = () => this.moveId !== undefined;
     return {
       droppedBlock: (name) => loader.droppedBlock(name),
-      capabilities: this.capabilities,
       get channels() {
         return isOwn() ? undefined : channels;
       },
@@ -130,7 +128,7 @@ export class StreamLoader {
     await this.#integrity(head);
   }
 
-  async #qemuState(loader: QemuStreamLoader, first: Head): Promise<void> {
+  async #qemuState(loader: QemuStreamLoader, first: SectionHead): Promise<void> {
     const qemu = new QemuSections(this.#machine, loader, this.#stream, this.#reader);
     this.#qemu = qemu;
     await qemu.section(first);
@@ -246,102 +244,39 @@ export class StreamLoader {
   async #header(): Promise<void> {
     const stream: StreamReader = this.#stream;
     stream.where = () => "header";
-    await stream.need(8);
-    const magic = stream.u32();
-    if (magic !== QEMU_VM_FILE_MAGIC) {
-      stream.fail(
-        "migration.magic",
-        `expected "QEVM" (${hex(QEMU_VM_FILE_MAGIC)}), found ${hex(magic)}: this is not a saved machine`,
-        0,
-      );
-    }
-    const version = stream.u32();
-    if (version !== QEMU_VM_FILE_VERSION) {
-      stream.fail(
-        "migration.version",
-        `expected stream version ${QEMU_VM_FILE_VERSION}, found ${version}`,
-        4,
-      );
-    }
+    await readFileHeader(stream, { cure: "this is not a saved machine" });
     stream.where = () => `section ${CONFIGURATION}`;
-    await stream.need(5);
-    const type = stream.u8();
+    const type = await stream.nextU8();
     if (type !== QEMU_VM.CONFIGURATION) this.#reader.unexpected(type, "the configuration (0x7)");
-    const length = stream.u32();
-    if (length > MAX_MACHINE_NAME) {
-      stream.fail(
-        "migration.machine",
-        `a machine name of ${length} bytes, at most ${MAX_MACHINE_NAME} fit`,
-        9,
-      );
-    }
-    await stream.need(length);
-    const name = decodeUtf8(stream.bytes(length));
-    if (name !== this.#machine.name) {
-      stream.fail(
-        "migration.machine",
-        `this machine is ${JSON.stringify(this.#machine.name)}, found ${quoted(name)}: only machines of that type can come here`,
-        13,
-      );
-    }
+    await readConfiguration(stream, this.facts, {
+      machine: (name) => this.#checkMachine(name),
+      subsection: (subsection) => this.#checkSubsection(subsection),
+    });
     await stream.need(1);
-    const come = new Set<string>();
-    while (stream.peekAll()[0] === QEMU_VM.SUBSECTION) await this.#configurationSubsection(come);
   }
 
-  async #configurationSubsection(come: Set<string>): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    const at = stream.offset;
-    await stream.need(2);
-    const length = stream.peekAll()[1] ?? 0;
-    await stream.need(2 + length + 4);
-    stream.skip(2);
-    const name = decodeUtf8(stream.bytes(length));
-    const version = stream.u32();
-    const isFirst = version === 1 && !come.has(name);
-    come.add(name);
-    if (name === MOVE_ID_SUBSECTION && isFirst) {
-      await stream.need(MOVE_ID_SIZE + 1);
-      this.moveId = stream.bytes(MOVE_ID_SIZE).slice();
-      return;
-    }
-    const isKnown = this.#qemuLoader !== undefined && isFirst;
-    if (isKnown && name === CAPABILITIES_SUBSECTION) await this.#capabilities();
-    else if (isKnown && name === PAGE_BITS_SUBSECTION) await this.#pageBits();
-    else if (isKnown && name === UUID_SUBSECTION) {
-      await stream.need(UUID_BYTES);
-      stream.skip(UUID_BYTES);
-    } else {
-      stream.fail(
+  #checkMachine(name: string): void {
+    if (name === this.#machine.name) return;
+    this.#stream.fail(
+      "migration.machine",
+      `this machine is ${JSON.stringify(this.#machine.name)}, found ${quoted(name)}: only machines of that type can come here`,
+      13,
+    );
+  }
+
+  #checkSubsection(subsection: ConfigurationSubsection): void {
+    const { kind, name, version, offset } = subsection;
+    if (kind === "move-id") this.moveId = subsection.moveId;
+    else if (this.#qemuLoader === undefined) {
+      this.#stream.fail(
         "migration.subsection",
-        `expected subsection ${MOVE_ID_SUBSECTION} version 1, once; found ${quoted(name)} version ${version}`,
-        at,
+        `expected subsection ${MOVE_ID_SUBSECTION} version 1, found ${quoted(name)} version ${version}`,
+        offset,
       );
+    } else if (kind === "page-bits" && subsection.pageBits !== PAGE_BITS) {
+      const there = `pages of 2^${subsection.pageBits} bytes`;
+      this.#stream.fail("migration.page-size", `${there}, this machine has 2^${PAGE_BITS}`, offset);
     }
-    await stream.need(1);
-  }
-
-  async #capabilities(): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    for (;;) {
-      const reader = new ByteReader(stream.peekAll());
-      try {
-        this.capabilities.push(...decodeCapabilities(reader));
-        stream.skip(reader.offset);
-        return;
-      } catch (error) {
-        if (!(error instanceof EndOfBytes)) throw error;
-        await stream.need(error.offset + error.needed);
-      }
-    }
-  }
-
-  async #pageBits(): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    await stream.need(4);
-    const bits = stream.u32();
-    if (bits !== PAGE_BITS)
-      stream.fail("migration.page-size", `pages of 2^${bits} bytes, this machine has 2^${PAGE_BITS}`);
   }
 
   /** Handles commands until something of one of these types is next; which. */
@@ -362,11 +297,7 @@ export class StreamLoader {
   async #command(): Promise<void> {
     const stream: StreamReader = this.#stream;
     const at = stream.offset - 1;
-    await stream.need(4);
-    const command = stream.u16();
-    const length = stream.u16();
-    await stream.need(length);
-    const data = stream.bytes(length).slice();
+    const { command, data } = await readCommand(stream, at);
     if (this.#onCommand === undefined) {
       stream.fail(
         "migration.command",
@@ -426,7 +357,7 @@ export class StreamLoader {
     );
   }
 
-  async #device(head: Head): Promise<void> {
+  async #device(head: SectionHead): Promise<void> {
     const stream: StreamReader = this.#stream;
     const { idstr, instanceId, version, id } = head;
     const key = `${idstr}/${instanceId}`;
@@ -452,7 +383,7 @@ export class StreamLoader {
     this.#closeUnit(idstr, instanceId);
   }
 
-  async #integrity(head: Head): Promise<void> {
+  async #integrity(head: SectionHead): Promise<void> {
     const stream: StreamReader = this.#stream;
     const { id, instanceId, version } = head;
     if (instanceId !== 0 || version !== INTEGRITY_VERSION) {

@@ -2,19 +2,16 @@
 // dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar: each section's footer,
 // each field's check. Left out: live sections other than RAM (block migration, dirty bitmaps), which are refused.
 import { messageOf } from "../../base/errors.ts";
-import { decodeUtf8 } from "../../base/text.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Section } from "../../state/section.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import { qemuGlobalStateSection } from "../environment/run-state-section.ts";
-import { FOOTER_BYTES, type Head, SectionReader } from "../../stream/section-reader.ts";
+import { runStateSection } from "../environment/run-state-section.ts";
+import type { SectionHead } from "../../stream/section-frame.ts";
+import type { SectionReader } from "../../stream/section-reader.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
-import { MIG_CMD, QEMU_VM } from "../../stream/wire.ts";
-
-/** What a head of a section that follows has before its name, and what QEMU's VMDESCRIPTION begins with. */
-const NEXT_HEAD_BYTES = 1 + 4 + 1;
+import { MIG_CMD } from "../../stream/wire.ts";
 
 const keyOf = (section: { readonly idstr: string; readonly instanceId: number }) =>
   `${section.idstr}/${section.instanceId}`;
@@ -35,9 +32,10 @@ export class QemuSections {
     this.#loader = loader;
     this.#stream = stream;
     this.#reader = reader;
-    const globalState = qemuGlobalStateSection((state) => {
+    const loaded = (state: RunState): void => {
       this.runState = state;
-    });
+    };
+    const globalState = runStateSection("paused", loaded, true);
     for (const section of [...loader.sections, globalState]) this.#known.set(keyOf(section), section);
     if (!machine.vm.builtinFirmware) return;
     stream.fail(
@@ -48,7 +46,7 @@ export class QemuSections {
   }
 
   /** The rest of a section whose head has been read. */
-  async section(head: Head): Promise<void> {
+  async section(head: SectionHead): Promise<void> {
     const stream: StreamReader = this.#stream;
     const key = keyOf(head);
     if (this.#come.has(key)) stream.fail("migration.section", "came twice: the stream is damaged");
@@ -58,7 +56,7 @@ export class QemuSections {
       if (this.#loader.dropped(head.idstr) === undefined) {
         stream.fail("migration.section", this.#unknown(head));
       }
-      await this.#skip(head.id);
+      await this.#reader.drop(head.id);
       return;
     }
     if (head.version < section.minimumVersion || head.version > section.version) {
@@ -74,7 +72,7 @@ export class QemuSections {
     await this.#reader.footer(head.id);
   }
 
-  #unknown(head: Head): string {
+  #unknown(head: SectionHead): string {
     if (/^cpu(_common)?$/.test(head.idstr)) {
       return "the stream has more harts than this machine: give --smp as many as QEMU's -smp";
     }
@@ -83,40 +81,6 @@ export class QemuSections {
       `this machine has no such device (it still waits for ${waiting || "none"}): start it with the devices that ` +
       "QEMU had, in the same order, or QEMU without this one"
     );
-  }
-
-  /**
-   * A section that is dropped may be one that does not say how long it is: its end is the first footer with its own id
-   * that something follows which can follow a section.
-   */
-  async #skip(id: number): Promise<void> {
-    const stream: StreamReader = this.#stream;
-    let at = 0;
-    for (;;) {
-      if (!(await this.#reader.room(at + FOOTER_BYTES))) await stream.need(at + FOOTER_BYTES);
-      const data = stream.peekAll();
-      const next = data.indexOf(QEMU_VM.SECTION_FOOTER, at);
-      at = next < 0 ? data.length : next;
-      if (next < 0) continue;
-      if (at + FOOTER_BYTES > data.length) continue;
-      if (SectionReader.footerAt(data, at, id) && (await this.#endsAt(at + FOOTER_BYTES))) {
-        stream.skip(at + FOOTER_BYTES);
-        return;
-      }
-      at++;
-    }
-  }
-
-  /** True if the next section, a command or the end can begin `at` bytes after the cursor. */
-  async #endsAt(at: number): Promise<boolean> {
-    if (!(await this.#reader.room(at + 1))) return false;
-    const type = this.#stream.peekAll()[at];
-    if (type === QEMU_VM.EOF || type === QEMU_VM.COMMAND) return true;
-    if (type !== QEMU_VM.SECTION_FULL || !(await this.#reader.room(at + NEXT_HEAD_BYTES))) return false;
-    const length = this.#stream.peekAll()[at + NEXT_HEAD_BYTES - 1] ?? 0;
-    const end = at + NEXT_HEAD_BYTES + length;
-    if (length === 0 || !(await this.#reader.room(end))) return false;
-    return /^[\x21-\x7e]+$/.test(decodeUtf8(this.#stream.peekAll().subarray(end - length, end)));
   }
 
   /** At the end of the stream: everything that both boards have must have come. */

@@ -1,4 +1,4 @@
-// RAM on the way out: QEMU's section "ram", version 4, as records (design 04). Pages of zeros are one record
+// RAM on the way out: QEMU's section "ram", version 4, as records. Pages of zeros are one record
 // without payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
 // (mapped-ram). No XBZRLE.
 import type { ByteWriter } from "../../base/bytes.ts";

@@ -10,23 +10,19 @@ import type { Machine } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Section } from "../../state/section.ts";
-import { CAPABILITIES_SUBSECTION, encodeCapabilities } from "../../stream/capabilities.ts";
+import {
+  type ConfigurationToWrite,
+  describeConfiguration,
+  writeConfiguration,
+} from "../../stream/configuration.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import { globalStateSection } from "../environment/run-state-section.ts";
+import { runStateSection } from "../environment/run-state-section.ts";
 import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import { describeIntegrity, encodeIntegrity, integrityBody, UnitLog } from "../../stream/integrity.ts";
 import { MappedRamWriter } from "../ram/mapped-ram-save.ts";
 import { type RamSendChannels, RamWriter } from "../ram/ram-save.ts";
 import type { StreamWriter } from "../../stream/stream-writer.ts";
-import {
-  CONFIGURATION,
-  INTEGRITY_IDSTR,
-  INTEGRITY_VERSION,
-  MOVE_ID_SUBSECTION,
-  QEMU_VM,
-  QEMU_VM_FILE_MAGIC,
-  QEMU_VM_FILE_VERSION,
-} from "../../stream/wire.ts";
+import { CONFIGURATION, INTEGRITY_IDSTR, INTEGRITY_VERSION, QEMU_VM } from "../../stream/wire.ts";
 
 const RAM_SECTION_ID = 1;
 
@@ -50,9 +46,7 @@ export class StreamSaver {
   readonly #stream: StreamWriter;
   readonly #units = new UnitLog();
   readonly #profile: QemuProfile | undefined;
-  readonly #moveId: Uint8Array | undefined;
-  /** Of the configuration. */
-  readonly #capabilities: readonly string[];
+  readonly #configuration: ConfigurationToWrite;
   #nextSectionId = RAM_SECTION_ID + 1;
   #vmdescription: Uint8Array<ArrayBuffer> | undefined;
 
@@ -65,8 +59,11 @@ export class StreamSaver {
     this.#machine = machine;
     this.#stream = stream;
     this.#profile = kind.profile;
-    this.#moveId = kind.moveId;
-    this.#capabilities = kind.isMappedRam === true ? ["mapped-ram"] : [];
+    this.#configuration = {
+      machine: machine.name,
+      moveId: kind.moveId,
+      capabilities: kind.isMappedRam === true ? ["mapped-ram"] : [],
+    };
     const { channels } = kind;
     // Both came to QEMU with 8.1 or later, and no profile's release is between.
     const qemuRam = kind.profile && {
@@ -80,21 +77,7 @@ export class StreamSaver {
 
   /** Header and configuration. */
   header(): void {
-    const { out } = this.#stream;
-    const name = encodeUtf8(this.#machine.name);
-    out.u32(QEMU_VM_FILE_MAGIC).u32(QEMU_VM_FILE_VERSION);
-    out.u8(QEMU_VM.CONFIGURATION).u32(name.length).bytes(name);
-    if (this.#moveId !== undefined) {
-      out.u8(QEMU_VM.SUBSECTION).countedString(MOVE_ID_SUBSECTION).u32(1).bytes(this.#moveId);
-    }
-    this.#writeCapabilities();
-  }
-
-  #writeCapabilities(): void {
-    if (this.#capabilities.length === 0) return;
-    const { out } = this.#stream;
-    out.u8(QEMU_VM.SUBSECTION).countedString(CAPABILITIES_SUBSECTION).u32(1);
-    encodeCapabilities(out, this.#capabilities);
+    writeConfiguration(this.#stream.out, this.#configuration);
   }
 
   command(command: number, data: Uint8Array): void {
@@ -115,7 +98,7 @@ export class StreamSaver {
   async devices(runState: RunState): Promise<void> {
     const data = new ByteWriter();
     const devices: unknown[] = [];
-    const globalState = globalStateSection(runState, () => {});
+    const globalState = runStateSection(runState, () => {});
     const sections =
       this.#profile === undefined
         ? inSaveOrder([...this.#machine.sections, globalState])
@@ -167,32 +150,7 @@ export class StreamSaver {
   }
 
   #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
-    const name = encodeUtf8(this.#machine.name);
-    const subsections: unknown[] = [];
-    if (this.#moveId !== undefined) {
-      const fields = [{ name: "id", type: "buffer", size: this.#moveId.length }];
-      subsections.push({ vmsd_name: MOVE_ID_SUBSECTION, version: 1, fields });
-    }
-    if (this.#capabilities.length > 0) {
-      const fields = [
-        { name: "caps_count", type: "uint32", size: 4 },
-        ...this.#capabilities.map((it) => ({
-          name: "capabilities",
-          type: "capability",
-          size: it.length + 1,
-        })),
-      ];
-      subsections.push({ vmsd_name: CAPABILITIES_SUBSECTION, version: 1, fields });
-    }
-    const configuration = {
-      vmsd_name: CONFIGURATION,
-      version: 1,
-      fields: [
-        { name: "len", type: "uint32", size: 4 },
-        { name: "name", type: "buffer", size: name.length },
-      ],
-      ...(subsections.length === 0 ? {} : { subsections }),
-    };
+    const configuration = describeConfiguration(this.#configuration);
     let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
     // QEMU's analyze-migration.py looks for the first "{" after the last zero byte, which may be in the
     // length: pad until no byte of the length is one.

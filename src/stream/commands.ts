@@ -1,8 +1,57 @@
-// The commands by which a stream is recognised as postcopy: what they say, for the inspector and for the refusal. A
-// postcopy stream cannot be kept: its pages are asked for over the return path, so Wherry reads none to the end.
+// Commands within a stream (MIG_CMD_* of QEMU's migration/savevm.c): be16 number, be16 length, data. Those of postcopy are
+// read for the inspector and for the loader's refusal: a postcopy stream cannot be kept, since its pages are asked for
+// over the return path. The sections in a PACKAGED command's payload are the reader's.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import { MigrationError } from "./migration-error.ts";
+import type { StreamCursor } from "./stream-cursor.ts";
+import { MIG_CMD } from "./wire.ts";
+
+export type CommandName = keyof typeof MIG_CMD;
+
+/** Bytes of data; undefined where they vary. */
+const DATA_BYTES: Readonly<Record<CommandName, number | undefined>> = {
+  OPEN_RETURN_PATH: 0,
+  PING: 4,
+  POSTCOPY_ADVISE: undefined,
+  POSTCOPY_LISTEN: 0,
+  POSTCOPY_RUN: 0,
+  POSTCOPY_RAM_DISCARD: undefined,
+  PACKAGED: 4,
+  ENABLE_COLO: 0,
+  POSTCOPY_RESUME: 0,
+  RECV_BITMAP: undefined,
+  SWITCHOVER_START: 0,
+};
+const NAMES: ReadonlyMap<number, CommandName> = new Map(
+  (Object.keys(MIG_CMD) as CommandName[]).map((name) => [MIG_CMD[name], name]),
+);
+export const MAX_COMMAND = Math.max(...NAMES.keys());
+
+export interface StreamCommand {
+  readonly command: number;
+  readonly name: CommandName;
+  /** A copy. */
+  readonly data: Uint8Array<ArrayBuffer>;
+}
+
+/** After the type byte, which is at `offset`. Refuses a command that does not exist or has the wrong length, as QEMU. */
+export async function readCommand(cursor: StreamCursor, offset: number): Promise<StreamCommand> {
+  await cursor.need(4);
+  const command = cursor.u16();
+  const length = cursor.u16();
+  const name = NAMES.get(command);
+  const code = "stream.command";
+  if (name === undefined) {
+    const expected = `a command from 1 to ${MAX_COMMAND}`;
+    cursor.refuse({ code, offset, expected, found: `unknown command ${command} with ${length} bytes` });
+  }
+  const bytes = DATA_BYTES[name];
+  if (bytes !== undefined && length !== bytes)
+    cursor.refuse({ code, offset, expected: `${name} with ${bytes} bytes`, found: `${length} bytes` });
+  await cursor.need(length);
+  return { command, name, data: cursor.bytes(length).slice() };
+}
 
 /** POSTCOPY_ADVISE. Both undefined: only dirty bitmaps are to follow. */
 export interface PostcopyAdvise {

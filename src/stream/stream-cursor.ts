@@ -1,0 +1,176 @@
+// A place in a stream whose bytes are still to come: buffer what is to be looked at, then take integers (big-endian) and
+// bytes out of the buffer. StreamReader (the loader's, over a channel, hashed) and Scan (the inspector's, over a file or
+// pipe) differ in where bytes come from and in what becomes of a fault; the grammar of this room reads through either.
+// Bytes that are all at hand are read by base/bytes.ts. The buffer is reused, so memory does not grow with the stream.
+import { decodeUtf8 } from "../base/text.ts";
+import type { StreamFault } from "./stream-fault.ts";
+
+/** A place in a stream: `need` or `ahead` buffers bytes, then the getters take them. Integers are big-endian. */
+export abstract class StreamCursor {
+  /** What is buffered lies in [`at`, `end`); the next byte is at `at`. Void after the next `need`, `ahead` or `more`. */
+  buffer: Uint8Array<ArrayBuffer>;
+  view: DataView;
+  at = 0;
+  end = 0;
+  /** Stream offset of buffer[0]. */
+  #start: number;
+  readonly #mostBytes: number;
+  #ended = false;
+
+  /** A buffer of `firstBytes`, which grows with what comes: to `mostBytes`, beyond only for what is needed at once. */
+  protected constructor(firstBytes: number, mostBytes: number, offset = 0) {
+    this.#mostBytes = mostBytes;
+    this.#start = offset;
+    this.buffer = new Uint8Array(firstBytes);
+    this.view = new DataView(this.buffer.buffer);
+  }
+
+  /** Fills the start of `into` with what is at stream offset `offset`: at least one byte, or 0 at the end. */
+  protected abstract fill(into: Uint8Array, offset: number): Promise<number>;
+  /** Passes over up to `bytes` bytes at stream offset `offset` without reading them; how many. */
+  protected jump(_bytes: number, _offset: number): Promise<number> {
+    return Promise.resolve(0);
+  }
+  /** Bytes before `at` are about to leave the buffer, whose first byte is then the one at `at`. */
+  protected leaving(): void {}
+
+  /** The stream ends `missing` bytes too early. */
+  abstract cut(missing: number): never;
+  /** Nothing behind the fault can be read. */
+  abstract refuse(fault: StreamFault): never;
+  /** What follows can be read. Returns if the reader wants to go on. */
+  abstract report(fault: StreamFault): void;
+
+  /** Stream offset of the next byte. */
+  get offset(): number {
+    return this.#start + this.at;
+  }
+  /** Offset of the next byte in the file that holds the stream. */
+  abstract get fileOffset(): number;
+  get available(): number {
+    return this.end - this.at;
+  }
+
+  /** Buffers at least one byte more; false at the end of the stream. */
+  async more(): Promise<boolean> {
+    return await this.#more(this.available + 1);
+  }
+
+  async #more(n: number): Promise<boolean> {
+    if (this.#ended) return false;
+    this.#makeRoom(n);
+    const got = await this.fill(this.buffer.subarray(this.end), this.#start + this.end);
+    if (got === 0) this.#ended = true;
+    this.end += got;
+    return got > 0;
+  }
+
+  /** Buffers n bytes, if there are as many; false at the end of the stream. */
+  async ahead(n: number): Promise<boolean> {
+    while (this.available < n) if (!(await this.#more(n))) return false;
+    return true;
+  }
+
+  /** Buffers n bytes, or ends the reading: the stream is cut. Check `available` first where speed matters. */
+  async need(n: number): Promise<void> {
+    if (this.available < n && !(await this.ahead(n))) this.cut(n - this.available);
+  }
+
+  /** Room behind what is buffered. Grows twofold, and only as bytes really come: no length is believed. */
+  #makeRoom(n: number): void {
+    const { available } = this;
+    const old = this.buffer;
+    const isSmall = old.length < this.#mostBytes && this.end === old.length;
+    const isFull = this.at === 0 && this.end === old.length;
+    if (!isSmall && !isFull && (this.at === 0 || (available > 0 && this.at + n <= old.length))) return;
+    this.leaving();
+    if (isSmall || isFull) {
+      this.buffer = new Uint8Array(old.length * 2);
+      this.view = new DataView(this.buffer.buffer);
+      this.buffer.set(old.subarray(this.at, this.end));
+    } else if (available > 0) old.copyWithin(0, this.at, this.end);
+    this.#start += this.at;
+    this.at = 0;
+    this.end = available;
+  }
+
+  u8(): number {
+    return this.view.getUint8(this.at++);
+  }
+  u16(): number {
+    this.at += 2;
+    return this.view.getUint16(this.at - 2);
+  }
+  u32(): number {
+    this.at += 4;
+    return this.view.getUint32(this.at - 4);
+  }
+  u64(): bigint {
+    this.at += 8;
+    return this.view.getBigUint64(this.at - 8);
+  }
+  /** The next n buffered bytes, consumed; a view. */
+  bytes(n: number): Uint8Array<ArrayBuffer> {
+    this.at += n;
+    return this.buffer.subarray(this.at - n, this.at);
+  }
+  text(n: number): string {
+    return decodeUtf8(this.bytes(n));
+  }
+  /** n buffered bytes. */
+  skip(n: number): void {
+    this.at += n;
+  }
+  /** All that is buffered, not consumed; a view. */
+  peekAll(): Uint8Array<ArrayBuffer> {
+    return this.buffer.subarray(this.at, this.end);
+  }
+  /** The u32 `ahead` bytes after the next, which must be buffered. Consumes nothing. */
+  peekU32(ahead = 0): number {
+    return this.view.getUint32(this.at + ahead);
+  }
+
+  async nextU8(): Promise<number> {
+    await this.need(1);
+    return this.u8();
+  }
+  async nextU16(): Promise<number> {
+    await this.need(2);
+    return this.u16();
+  }
+  async nextU32(): Promise<number> {
+    await this.need(4);
+    return this.u32();
+  }
+  async nextU64(): Promise<bigint> {
+    await this.need(8);
+    return this.u64();
+  }
+  /** QEMU's counted string: u8 length and characters. */
+  async nextString(): Promise<string> {
+    await this.need(1);
+    await this.need(1 + this.buffer[this.at]!);
+    return this.text(this.u8());
+  }
+
+  /** Goes on by n bytes, buffered or not; what the source can pass over is not read. */
+  async pass(n: number): Promise<void> {
+    await this.skipTo(this.offset + n);
+  }
+
+  /** Goes on to a stream offset that is not behind. */
+  async skipTo(offset: number): Promise<void> {
+    for (;;) {
+      this.at += Math.min(this.available, Math.max(0, offset - this.offset));
+      const missing = offset - this.offset;
+      if (missing <= 0) return;
+      const passed = this.#ended ? 0 : await this.jump(missing, this.offset);
+      if (passed > 0) {
+        this.leaving();
+        this.#start += this.at + passed;
+        this.at = 0;
+        this.end = 0;
+      } else if (!(await this.ahead(1))) this.cut(missing);
+    }
+  }
+}

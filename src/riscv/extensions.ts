@@ -32,6 +32,7 @@ export const EXTENSIONS = {
   zbc: { isaExt: 25 },
   zbs: { isaExt: 18 },
   sstc: { isaExt: 8 },
+  svadu: { isaExt: 65 },
 } as const satisfies Readonly<Record<string, Extension>>;
 
 /** Bytes that an instruction of Zicbom or Zicboz works on. */

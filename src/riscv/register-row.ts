@@ -39,6 +39,11 @@ export interface Register {
   readonly oneReg?: OneRegPlace | typeof RAW;
   /** Elements that there is no register for: x0. */
   readonly skip?: number;
+  /**
+   * It came after the first streams: there it is the subsection `cpu/NAME`, if it is not 0. 0 must be what a stream
+   * without it means.
+   */
+  readonly apart?: true;
   /** A field of the VMM's copy alone: the hart keeps it elsewhere, or in other fields. */
   readonly copyField?: Field<number> | Field<bigint>;
   /** Its name in the VMM's copy. Default: the row's. */

@@ -86,6 +86,7 @@ const GENERAL = [
   "priv",
   ...["stvec", "sscratch", "sepc", "scause", "stval", "satp", "scounteren", "senvcfg"],
   ...["mhartid", "mstatus", "medeleg", "mideleg", "mie", "mtvec", "mcounteren", "menvcfg", "mcountinhibit"],
+  "svade",
   ...["mscratch", "mepc", "mcause", "mtval", "mcycle", "minstret"],
   ...Array.from({ length: 16 }, (_, i) => `pmpcfg${i}`),
   ...Array.from({ length: 16 }, (_, i) => `pmpaddr${i}`),

@@ -11,10 +11,18 @@ export type PutLevel = (typeof PUT)[keyof typeof PUT];
 
 type Rows = typeof REGISTERS;
 type InCopy = { readonly copyField: unknown } | { readonly field: unknown; readonly oneReg: unknown };
+type Apart = { readonly apart: true };
 type NameOf<K extends keyof Rows> = Rows[K] extends { readonly copyName: infer N extends string } ? N : K;
 type FieldOf<R> = R extends { readonly copyField: infer F } | { readonly field: infer F } ? F : never;
 type CopyFields = {
-  readonly [K in keyof Rows as Rows[K] extends InCopy ? NameOf<K> : never]: FieldOf<Rows[K]>;
+  readonly [K in keyof Rows as Rows[K] extends InCopy
+    ? Rows[K] extends Apart
+      ? never
+      : NameOf<K>
+    : never]: FieldOf<Rows[K]>;
+};
+type ApartFields = {
+  [K in keyof Rows as Rows[K] extends Apart ? NameOf<K> : never]: FieldOf<Rows[K]>;
 };
 
 const copyFieldOf = ({ copyField, field, oneReg }: Register) =>
@@ -22,9 +30,16 @@ const copyFieldOf = ({ copyField, field, oneReg }: Register) =>
 const copyFields = Object.fromEntries(
   registerEntries.flatMap(([name, row]) => {
     const field = copyFieldOf(row);
-    return field === undefined ? [] : [[row.copyName ?? name, field]];
+    return field === undefined || row.apart ? [] : [[row.copyName ?? name, field]];
   }),
 ) as CopyFields;
+const apartFields = registerEntries.flatMap(([name, { apart, field }]) =>
+  apart === undefined || field === undefined
+    ? []
+    : subsection(`cpu/${name}`, { version: 1, needed: (s) => s[name] !== 0 }, {
+        [name]: field,
+      } as unknown as ApartFields),
+);
 
 const RISCV_MP_STATES = [0, 2, 5, 10];
 const mpState = copyFields.mpState.check((m) =>
@@ -41,6 +56,7 @@ export const cpuState = defineState("cpu", { version: 1, minimumVersion: 1 }, { 
     { version: 1, needed: (s) => s.keptVersion !== 0 },
     { keptVersion: u32, keptLength: u32, kept: varBuffer("keptLength", 16384) },
   ),
+  ...apartFields,
 ]);
 export type CpuState = StateOf<typeof cpuState>;
 
@@ -56,7 +72,7 @@ export const cpuCommonState = defineState(
 export type CpuCommonState = StateOf<typeof cpuCommonState>;
 
 interface Row {
-  readonly field: keyof CopyFields | "halted";
+  readonly field: keyof CopyFields | keyof ApartFields | "halted";
   readonly element: number | undefined;
   readonly id: bigint;
   /** Written at this level and higher levels. */

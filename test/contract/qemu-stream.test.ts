@@ -331,6 +331,7 @@ describe("any state", () => {
     mideleg: words(0x222n),
     medeleg: words(0xb3ffn),
     menvcfg: words((1n << 63n) | 0xf1n),
+    svade: fc.nat(1),
     senvcfg: words(0xf1n),
     mcountinhibit: words(5n),
     pmpcfg: fc.uint8Array({ minLength: 16, maxLength: 16 }),
@@ -369,7 +370,8 @@ describe("any state", () => {
           for (const [id, { state, common }] of to.cpus.all.entries()) {
             // Where no timer is armed by a load, its interrupt was made pending.
             expect(ofHart({ ...state, mip: state.mip & ~0x20n })).toEqual(
-              ofHart({ ...cpus.all[id]!.state, mip: 2n }),
+              // 7.2 has no menvcfg.ADUE: its harts always update A and D.
+              ofHart({ ...cpus.all[id]!.state, mip: 2n, ...(name === "qemu-7.2" ? { svade: 0 } : {}) }),
             );
             expect(common.halted).toBe(id);
           }
@@ -411,6 +413,39 @@ describe("any state", () => {
     },
     30_000,
   );
+});
+
+describe("menvcfg.ADUE", () => {
+  const ADUE = 1n << 61n;
+  it.each([
+    ["qemu-10.0", ADUE, 0, ADUE],
+    ["qemu-11.1", ADUE, 0, ADUE],
+    ["qemu-10.0", 0n, 1, 0n],
+    ["qemu-11.1", 0n, 1, 0n],
+    ["qemu-7.2", 0n, 0, 0n],
+  ])("of %s (%d) is the hart's, and goes back; 7.2 has none", async (release, adue, svade, back) => {
+    const world = await board();
+    load(
+      world,
+      withHart(streamOf(release), release, (hart) => {
+        hart.menvcfg = (hart.menvcfg & ~ADUE) | adue;
+      }),
+    );
+    await world.cpus.synchronizeAllStates();
+    expect(world.cpus.all[0]!.state.svade).toBe(svade);
+    expect(hartOf(await save(world, release), release).menvcfg & ADUE).toBe(back);
+  });
+
+  it("is set in a guest that comes from 7.2 and goes to 11.1", async () => {
+    const world = await board();
+    load(world, streamOf("qemu-7.2"));
+    expect(hartOf(await save(world, "qemu-11.1"), "qemu-11.1").menvcfg & ADUE).toBe(ADUE);
+  });
+
+  it("is set in the boards of 10.0 and 11.1 that were recorded", () => {
+    for (const release of ["qemu-10.0", "qemu-11.1"])
+      expect(hartOf(streamOf(release), release).menvcfg & ADUE).toBe(ADUE);
+  });
 });
 
 describe("interrupt lines", () => {

@@ -353,6 +353,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
     scalar("mcounteren", r.u64() & 7n),
     scalar("scounteren", r.u64() & 7n),
     scalar("menvcfg", r.oneIn(2) ? 0xf1n : r.oneIn(2) ? (1n << 63n) | 0xf0n : 0n),
+    scalar("svade", r.oneIn(4) ? 1n : 0n),
     scalar("senvcfg", r.oneIn(2) ? 0xf1n : 0n),
     scalar("stimecmp", r.oneIn(2) ? (1n << 64n) - 1n : BigInt(r.int(1000))),
     scalar("mcycle", r.u64()),

@@ -178,6 +178,9 @@ finish:
     csrr  x5, mcounteren
     sd    x5, 0x230(x4)
     csrr  x5, menvcfg
+    # Without ADUE, which QEMU 7.2 has not.
+    slli  x5, x5, 3
+    srli  x5, x5, 3
     sd    x5, 0x238(x4)
     csrr  x5, pmpcfg0
     sd    x5, 0x240(x4)

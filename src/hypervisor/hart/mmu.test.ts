@@ -5,6 +5,8 @@ import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/support/hart
 import { hartBase } from "../shared/memory-map.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { CAUSE } from "../../riscv/causes.ts";
+import { MENVCFG_ADUE } from "../../riscv/envcfg.ts";
+import { CSR_NUMBERS } from "../../riscv/registers.ts";
 import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
 
@@ -219,6 +221,42 @@ describe("permissions", () => {
     store(va, 1n);
     expect(h.read64(pte) & (A | D)).toBe(A | D);
     expect(h.dirty(PAGE)).toBe(true);
+  });
+
+  it("faults where A or D would change while menvcfg.ADUE is 0 (Svade), until software sets them", () => {
+    lastMpp = S_MPP;
+    const flagsOf = (at: bigint): bigint => h.read64(at) & 0xffn;
+    const csrw = (value: bigint): void => {
+      h.hart.set("priv", BigInt(PRIV.M));
+      h.setX(5, value);
+      h.execute([asm("csrrw", { csr: CSR_NUMBERS.get("menvcfg") ?? 0, rs1: 5 })], CODE);
+    };
+    const at = map(3, va, PAGE, V | R | W);
+    csrw(0n);
+    accessAs(3, PRIV.S);
+    expect(load(va)).toBe(fault(CAUSE.LOAD_PAGE));
+    expect(flagsOf(at)).toBe(V | R | W);
+    map(3, va, PAGE, V | R | W | A);
+    accessAs(3, PRIV.S);
+    expect([load(va), store(va, 1n)]).toEqual([0n, fault(CAUSE.STORE_PAGE)]);
+    expect(flagsOf(at)).toBe(V | R | W | A);
+    map(3, va, PAGE, V | R | W | A | D);
+    accessAs(3, PRIV.S);
+    expect([store(va, 7n), load(va)]).toEqual([undefined, 7n]);
+    map(3, va, PAGE, V | R | W);
+    csrw(MENVCFG_ADUE);
+    accessAs(3, PRIV.S);
+    expect([store(va, 8n), flagsOf(at)]).toEqual([undefined, V | R | W | A | D]);
+  });
+
+  it("faults on a fetch from a page without A while menvcfg.ADUE is 0", () => {
+    h.load([asm("addi", { rd: 9, rs1: 0, imm: 3 })], PAGE);
+    h.hart.set("svade", 1n);
+    map(3, va, PAGE, V | X);
+    turnOn(3, PRIV.S);
+    h.hart.set("pc", va);
+    h.run(1);
+    expect([h.hart.get("mcause"), h.hart.get("mepc")]).toEqual([BigInt(CAUSE.INSTRUCTION_PAGE), va]);
   });
 
   it("does not set D when the write is refused", () => {

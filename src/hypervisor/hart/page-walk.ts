@@ -1,5 +1,5 @@
 // Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A and D
-// bits (Svadu), PMP, memory slots, dirty log, code pages; and the TLB entry that comes of it. A write entry exists
+// bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages; and the TLB entry that comes of it. A write entry exists
 // only for a page whose dirty bit is set and that is no code page.
 import { levelsOf, PMP, PPN_MASK, PTE, PTE_HIGH, PTE_PPN, SATP, SATP_MODE } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
@@ -207,6 +207,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
 
       const wanted = f.let(bits.or(access.eq(ACCESS.STORE).select(I32.of(PTE.A | PTE.D), I32.of(PTE.A))));
       f.if(wanted.ne(bits), () => {
+        f.if(get32(hart, "svade"), () => fail(pageFault(access)));
         f.if(entryWritable.call(hart, pteAt).eqz(), () => fail(accessFault(access)));
         f.brIf(restart, host.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
       });

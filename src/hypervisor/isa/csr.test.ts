@@ -56,7 +56,7 @@ const masks: [string, bigint, bigint][] = [
   ["mscratch", ONES, 0n],
   ["mcounteren", 0xffffffffn, 0n],
   ["mcountinhibit", 5n, 0n],
-  ["menvcfg", (1n << 63n) | 0xf1n, 0n],
+  ["menvcfg", (5n << 61n) | 0xf1n, 0n],
   ["mcycle", ONES, 0n],
   ["minstret", ONES, 0n],
   ["mhpmcounter3", 0n, 0n],

@@ -3,7 +3,7 @@
 // beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
 import { ALL_ONES, bit } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
-import { COUNTER } from "../../riscv/envcfg.ts";
+import { COUNTER, ENVCFG, MENVCFG_ADUE } from "../../riscv/envcfg.ts";
 import { isHartField } from "../../riscv/hart-state.ts";
 import {
   PMP,
@@ -242,7 +242,14 @@ const BEHAVIOUR: Behaviours = {
   mideleg: { written: resync },
   mie: { written: resync },
   mtvec: vector("mtvec"),
-  menvcfg: { written: (f, hart) => f.call(updateTimerLine, hart) },
+  menvcfg: {
+    read: (_f, hart) => get(hart, "menvcfg").or(get32(hart, "svade").eqz().extendU().shl(ENVCFG.ADUE)),
+    write: (f, hart, { value }) => {
+      set(f, hart, "menvcfg", value.and(REGISTERS.menvcfg.writable));
+      set(f, hart, "svade", value.and(MENVCFG_ADUE).eq(0).extendU());
+      f.call(updateTimerLine, hart);
+    },
+  },
   mip: {
     read: (_f, hart) => pendingBits(hart).extendU(),
     write: (f, hart, write) => {

@@ -154,7 +154,7 @@ describe("refused:", () => {
     ["the hypervisor extension", oneReg(REG_TYPE.ISA_EXT, 4)],
     ["SBI PMU", oneReg(REG_TYPE.SBI_EXT, SBI_EXT_ID.PMU)],
     ["no such SBI state", oneReg(REG_TYPE.SBI_STATE, 2)],
-    ["no such run state", oneReg(REG_TYPE.WHERRY, 7)],
+    ["no such run state", oneReg(REG_TYPE.WHERRY, 8)],
     ["no such single-precision register", oneReg(REG_TYPE.FP_F, 33, 0, 32)],
     ["single precision of 64 bits", oneReg(REG_TYPE.FP_F, 0)],
     ["a size that the register does not have", oneReg(REG_TYPE.CORE, 0, 0, 32)],

@@ -6,7 +6,7 @@ import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { bit, LOW_32, NEVER } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
-import { MENVCFG_PBMTE, MENVCFG_STCE, MENVCFG_WRITABLE } from "../../riscv/envcfg.ts";
+import { MENVCFG_ADUE, MENVCFG_PBMTE, MENVCFG_STCE, MENVCFG_WRITABLE } from "../../riscv/envcfg.ts";
 import { MISA_EXTENSIONS, misaLetters, misaWords } from "../../riscv/extensions.ts";
 import { isSatpMode, PMP_ENTRIES, PMPADDR_WRITABLE, satpModeOf } from "../../riscv/paging.ts";
 import { registerEntries, type RegisterName } from "../../riscv/registers.ts";
@@ -20,7 +20,6 @@ import { type Release, QemuStreamError } from "./qemu-releases.ts";
 /** Letters that QEMU's `rv64` has beside those of a hart here, without being lost if nobody uses them. */
 const MISA_TOLERATED = MISA_EXTENSIONS | misaLetters("HB");
 
-const MENVCFG_ADUE = bit(61);
 const CYCLE = 0;
 const INSTRET = 2;
 const FIRST_EVENT_COUNTER = 3;
@@ -100,7 +99,7 @@ export function checkHart(q: QemuHart, id: number): void {
 }
 
 /** Fills the VMM's copy of a hart. `q` has passed checkHart; interrupt lines and time come later. */
-export function hartFromQemu(q: QemuHart, { state, common }: Cpu, halted: number): void {
+export function hartFromQemu(q: QemuHart, release: Release, { state, common }: Cpu, halted: number): void {
   state.pc = q.pc;
   state.x.set(q.x);
   state.x[0] = 0n;
@@ -110,6 +109,7 @@ export function hartFromQemu(q: QemuHart, { state, common }: Cpu, halted: number
   state.mhartid = q.mhartid;
   for (const { name, writable } of SHARED_CSRS) state[name] = q[name] & writable;
   state.mstatus |= MSTATUS_FIXED;
+  state.svade = release.adue && (q.menvcfg & MENVCFG_ADUE) === 0n ? 1 : 0;
   state.mcycle = q.counters[CYCLE]?.value ?? 0n;
   state.minstret = q.counters[INSTRET]?.value ?? 0n;
   for (let i = 0; i < PMP_ENTRIES; i++) {
@@ -166,9 +166,7 @@ export function hartToQemu(
   q.mhartid = state.mhartid;
   for (const { name, writable } of SHARED_CSRS) q[name] = merge(old[name], state[name], writable);
   q.mstatus &= ~MSTATUS_SD;
-  // Harts here always update A/D bits, as does a release that has no say in it.
-  if (release.adue && !(kept?.release.adue ?? false)) q.menvcfg |= MENVCFG_ADUE;
-  if (!release.adue) q.menvcfg &= ~MENVCFG_ADUE;
+  q.menvcfg = merge(q.menvcfg, release.adue && state.svade === 0 ? MENVCFG_ADUE : 0n, MENVCFG_ADUE);
   if (release.cpu > 5) for (const name of NARROW) q[name] &= LOW_32;
   countersToQemu(q, state);
   q.pmp = Array.from({ length: release.pmpEntries }, (_, i) => {

@@ -173,7 +173,7 @@ export class QemuLoader implements QemuStreamLoader {
       throw new QemuStreamError("qemu.section", "the stream has no section riscv_mtimer");
     const now = this.#clock / NS_PER_TICK + this.#offset;
     for (const cpu of cpus.all) {
-      hartFromQemu(this.#harts[cpu.id]!, cpu, this.#halted[cpu.id]!);
+      hartFromQemu(this.#harts[cpu.id]!, release, cpu, this.#halted[cpu.id]!);
       cpu.state.timerTime = now;
       keepHart(cpu, release, this.#harts[cpu.id]!);
     }

@@ -24,7 +24,7 @@ export interface Release {
   readonly supervisorTimers: boolean;
   /** Its fw_cfg comes right behind the interrupt controller, otherwise as the last device. */
   readonly fwCfgEarly: boolean;
-  /** A/D bits of page tables are updated by hardware only where menvcfg.ADUE is set. */
+  /** It has menvcfg.ADUE; the harts of one that has not always update A and D bits. */
   readonly adue: boolean;
   /** It takes no queue larger than its device's own; the others take 1024, whatever the device's own is. */
   readonly ownQueueSizes: boolean;
@@ -55,6 +55,7 @@ export const RELEASES: readonly Release[] = [
     extensions: {
       ...{ zfh: "Zfh=on", zfhmin: "Zfhmin=on" },
       ...{ zicbom: undefined, zicboz: undefined, zicond: undefined, zawrs: undefined, zfa: undefined },
+      svadu: undefined,
     },
   },
   {

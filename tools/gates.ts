@@ -22,12 +22,12 @@ const MAX_LINES = 800;
 const isTest = (path: string): boolean => path.endsWith(".test.ts");
 const isProduct = (path: string): boolean => path.startsWith("src/") && path.endsWith(".ts") && !isTest(path);
 
-/** Design 03: the hooks and their only callers. The machine base and Cpus declare them all. */
+/** The hooks and their only callers (docs/architecture.md). The machine base and Cpus declare them all. */
 const DECLARE = ["src/vmm/machine.ts", "src/vmm/cpus.ts"];
 const SYNCHRONIZE_CALLERS: Readonly<Record<string, readonly string[]>> = {
-  synchronizeAllStates: ["src/migration/"],
-  synchronizeAllPreLoad: ["src/migration/"],
-  synchronizeAllPostInit: ["src/migration/"],
+  synchronizeAllStates: ["src/migration/save/", "src/migration/snapshot/"],
+  synchronizeAllPreLoad: ["src/migration/load/"],
+  synchronizeAllPostInit: ["src/migration/load/"],
   synchronizeAllPostReset: [],
   synchronizeState: ["src/monitor/"],
 };

@@ -1,6 +1,7 @@
-// A section (QEMU's SaveStateEntry): the migration stream's interface to everything with state, and the one function that
-// makes a section of a state definition. Loading is decode, validate, apply: `decode` throws before anything has
-// changed, and returns a function that applies the state once the whole stream has been accepted.
+// A section (QEMU's SaveStateEntry): the migration stream's interface to everything with state, and the one
+// function that makes a section of a state definition. Loading is decode, validate, apply: `decode` throws
+// before anything has changed, and returns a function that applies the state once the whole stream has been
+// accepted.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { StateDefinition } from "./definition.ts";
 
@@ -47,7 +48,10 @@ export interface SectionParts<T> {
   readonly definition: StateDefinition<T>;
   /** Name of the state in the VMDESCRIPTION, if it is not the definition's. */
   readonly vmsdName?: string;
-  /** Which definition reads this version, where it is not always `definition`. Throws if none does, or not now. */
+  /**
+   * Which definition reads this version, where it is not always `definition`. Throws if none does, or not
+   * now.
+   */
   reads?(version: number): StateDefinition<T>;
   /** Versions that `reads` accepts. Default: those of the definition. */
   readonly versions?: { readonly minimum: number; readonly maximum: number };
@@ -85,7 +89,10 @@ export function sectionOf<T>(parts: SectionParts<T>): Section {
   };
 }
 
-/** A section of a state that stays the same object: a load is copied into it, then `afterLoad` rebuilds what follows. */
+/**
+ * A section of a state that stays the same object: a load is copied into it, then `afterLoad` rebuilds what
+ * follows.
+ */
 export function stateSection<T>(
   definition: StateDefinition<T>,
   state: T,

@@ -9,13 +9,21 @@ import { WherryError } from "../base/errors.ts";
 export interface Channel {
   /** Resolves once the bytes have been taken (back-pressure); until then they must not change. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream. */
+  /**
+   * Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream.
+   */
   read(target: Uint8Array): Promise<number>;
   /** Of files: where in it the stream begins (default 0). mapped-ram counts from the file's start. */
   readonly base?: number;
-  /** Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is written. */
+  /**
+   * Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is
+   * written.
+   */
   skip?(bytes: number): Promise<void>;
-  /** Of files that are written: bytes at any place; `write` goes on where it was. One write of either kind at a time. */
+  /**
+   * Of files that are written: bytes at any place; `write` goes on where it was. One write of either kind at
+   * a time.
+   */
   writeAt?(offset: number, bytes: Uint8Array): Promise<void>;
   /** Ends our direction in an orderly way, after what was written; the peer reads to the end. */
   close(): Promise<void>;
@@ -33,8 +41,8 @@ export interface SnapshotSink {
 }
 
 /**
- * Why no connection came about. Neither kind says what became of the peer: a refusal may come from a relay that has
- * died, or from a firewall.
+ * Why no connection came about. Neither kind says what became of the peer: a refusal may come from a relay
+ * that has died, or from a firewall.
  */
 export class ConnectError extends WherryError {
   constructor(kind: "refused" | "unreachable", message: string, cause?: unknown) {

@@ -1,6 +1,7 @@
-// Commands within a stream (MIG_CMD_* of QEMU's migration/savevm.c): be16 number, be16 length, data. Those of postcopy are
-// read for the inspector and for the loader's refusal: a postcopy stream cannot be kept, since its pages are asked for
-// over the return path. The sections in a PACKAGED command's payload are the reader's.
+// Commands within a stream (MIG_CMD_* of QEMU's migration/savevm.c): be16 number, be16 length, data. Those of
+// postcopy are read for the inspector and for the loader's refusal: a postcopy stream cannot be kept, since
+// its pages are asked for over the return path. The sections in a PACKAGED command's payload are the
+// reader's.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import { MigrationError } from "./migration-error.ts";
@@ -35,7 +36,10 @@ export interface StreamCommand {
   readonly data: Uint8Array<ArrayBuffer>;
 }
 
-/** After the type byte, which is at `offset`. Refuses a command that does not exist or has the wrong length, as QEMU. */
+/**
+ * After the type byte, which is at `offset`. Refuses a command that does not exist or has the wrong length,
+ * as QEMU.
+ */
 export async function readCommand(cursor: StreamCursor, offset: number): Promise<StreamCommand> {
   await cursor.need(4);
   const command = cursor.u16();

@@ -1,6 +1,6 @@
-// The start of a stream: magic and version, then the CONFIGURATION section with the machine type's name and, in
-// subsections, what both sides must agree on (vmstate_configuration in QEMU's migration/savevm.c), and the move's id in
-// Wherry's own streams. Streams of machine types before 2.4 have no configuration.
+// The start of a stream: magic and version, then the CONFIGURATION section with the machine type's name and,
+// in subsections, what both sides must agree on (vmstate_configuration in QEMU's migration/savevm.c), and the
+// move's id in Wherry's own streams. Streams of machine types before 2.4 have no configuration.
 import { ByteReader, type ByteWriter } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { decodeUtf8, encodeUtf8, quoted } from "../base/text.ts";
@@ -9,7 +9,10 @@ import type { StreamFacts } from "./stream-facts.ts";
 import type { StreamFault } from "./stream-fault.ts";
 import { CONFIGURATION, MOVE_ID_SIZE, QEMU_VM, QEMU_VM_FILE_MAGIC, QEMU_VM_FILE_VERSION } from "./wire.ts";
 
-/** The capabilities that both sides must have on: x-ignore-shared and, since 9.0, mapped-ram; all others are not told. */
+/**
+ * The capabilities that both sides must have on: x-ignore-shared and, since 9.0, mapped-ram; all others are
+ * not told.
+ */
 const CAPABILITIES_SUBSECTION = "configuration/capabilities";
 const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
 const UUID_SUBSECTION = "configuration/uuid";

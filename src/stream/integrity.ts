@@ -1,7 +1,8 @@
 // The last section of a stream of Wherry's own profile: hashes of everything before it. The stream is divided
-// into units without gaps: the configuration, RAM chunks of 1 MiB of stream (a 4096th of the offset once that is
-// more), each device section; and the length and hash of the VMDESCRIPTION that follows. The section is inside
-// QEMU's grammar, but QEMU itself does not know it. It guards against damage and cuts, not against malice.
+// into units without gaps: the configuration, RAM chunks of 1 MiB of stream (a 4096th of the offset once that
+// is more), each device section; and the length and hash of the VMDESCRIPTION that follows. The section is
+// inside QEMU's grammar, but QEMU itself does not know it. It guards against damage and cuts, not against
+// malice.
 import { ByteReader, type ByteWriter, EndOfBytes } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { xxh32 } from "../base/xxh32.ts";
@@ -10,14 +11,18 @@ import { INTEGRITY_IDSTR, RAM_IDSTR } from "./wire.ts";
 
 const MIN_CHUNK_BYTES = 1024 * 1024;
 /**
- * The table is padded so that this many bytes follow any device section: a section's decoder can then always look
- * ahead for a subsection (1 + 1 + 255 + 4 bytes) without waiting for bytes that the sender has not written yet.
+ * The table is padded so that this many bytes follow any device section: a section's decoder can then always
+ * look ahead for a subsection (1 + 1 + 255 + 4 bytes) without waiting for bytes that the sender has not
+ * written yet.
  */
 const MIN_TABLE_BYTES = 288;
 export const DECODE_LOOKAHEAD = 1 + 1 + 255 + 4;
 const MAX_TABLE_BYTES = 16 * 1024 * 1024;
 
-/** Pages [first, end) of a RAM block, in bytes from its start: the least range that holds all pages of a chunk. */
+/**
+ * Pages [first, end) of a RAM block, in bytes from its start: the least range that holds all pages of a
+ * chunk.
+ */
 export interface UnitRange {
   readonly block: string;
   first: number;
@@ -108,7 +113,9 @@ export function encodeIntegrity(writer: ByteWriter, body: Uint8Array): void {
   writer.u32(xxh32(body));
 }
 
-/** The table, padded. Its length does not depend on the VMDESCRIPTION's hash, whose text states that length. */
+/**
+ * The table, padded. Its length does not depend on the VMDESCRIPTION's hash, whose text states that length.
+ */
 export function integrityBody(writer: ByteWriter, table: IntegrityTable): Uint8Array<ArrayBuffer> {
   writer.u32(table.units.length);
   for (const unit of table.units) {
@@ -181,7 +188,10 @@ export function decodeIntegrity(data: Uint8Array, offset: number): IntegrityTabl
   }
 }
 
-/** Compares what was read with what the sender hashed; throws a MigrationError that names the first difference. */
+/**
+ * Compares what was read with what the sender hashed; throws a MigrationError that names the first
+ * difference.
+ */
 export function verifyUnits(expected: readonly Unit[], found: readonly Unit[]): void {
   const n = Math.max(expected.length, found.length);
   for (let i = 0; i < n; i++) {

@@ -1,6 +1,7 @@
-// mapped-ram (QEMU 9.0 and later, files only): every page has its fixed place in the file. In the list of blocks a header
-// follows each block; after it lie the block's bitmap (a bit a page, little-endian 64-bit words, as all hosts but s390x
-// write it) and, 1 MiB-aligned, its pages; the list goes on after them. Pages whose bit is clear are zeros.
+// mapped-ram (QEMU 9.0 and later, files only): every page has its fixed place in the file. In the list of
+// blocks a header follows each block; after it lie the block's bitmap (a bit a page, little-endian 64-bit
+// words, as all hosts but s390x write it) and, 1 MiB-aligned, its pages; the list goes on after them. Pages
+// whose bit is clear are zeros.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { StreamCursor } from "./stream-cursor.ts";
 
@@ -46,8 +47,8 @@ export function placeMappedRam(at: number, size: number, pageSize: number): Mapp
 }
 
 /**
- * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be read from
- * front to back. A size of 0: the block's pages are not in the file (ignore-shared).
+ * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be
+ * read from front to back. A size of 0: the block's pages are not in the file (ignore-shared).
  */
 export function mappedRamFault(header: MappedRamHeader, size: number, end: number): string | undefined {
   const { version, pageSize, bitmapOffset, pagesOffset } = header;
@@ -106,7 +107,9 @@ export interface MappedPagesSink {
   pages(offset: number, at: number, length: number): void;
 }
 
-/** Bitmap and pages of a block of `size` bytes, behind its header; leaves the cursor where the list goes on. */
+/**
+ * Bitmap and pages of a block of `size` bytes, behind its header; leaves the cursor where the list goes on.
+ */
 export async function readMappedPages(
   cursor: StreamCursor,
   { pageSize, bitmapOffset, pagesOffset }: MappedRamHeader,

@@ -1,10 +1,13 @@
-// The migration layer's error: which section or RAM chunk, where in the stream, what was expected and found, what to do.
+// The migration layer's error: which section or RAM chunk, where in the stream, what was expected and found,
+// what to do.
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 
 /** Where in a stream an error is. */
 export interface MigrationPlace {
-  /** What part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`. */
+  /**
+   * What part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`.
+   */
   readonly where?: string;
   /** Bytes from the start of the stream (or file). */
   readonly offset?: number;

@@ -1,6 +1,7 @@
-// The packets of multifd channels (QEMU 4.0 and later): each channel begins with a hello that numbers it, then come packets
-// of fixed size, each followed by the bytes of its pages. Zero pages are in packets since 9.0; before, that field was
-// reserved and zero. Device state in packets (10.0, VFIO) is recognised, not read.
+// The packets of multifd channels (QEMU 4.0 and later): each channel begins with a hello that numbers it,
+// then come packets of fixed size, each followed by the bytes of its pages. Zero pages are in packets since
+// 9.0; before, that field was reserved and zero. Device state in packets (10.0, VFIO) is recognised, not
+// read.
 import { ByteReader, type ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import { MigrationError } from "./migration-error.ts";
@@ -85,7 +86,9 @@ export function encodeMultifdHello(writer: ByteWriter, hello: MultifdHello): voi
   writer.bytes(new Uint8Array(HELLO_RESERVED_BYTES));
 }
 
-/** Of multifdPacketBytes(pageSize) bytes. Offsets are not checked against the block. Throws MigrationError. */
+/**
+ * Of multifdPacketBytes(pageSize) bytes. Offsets are not checked against the block. Throws MigrationError.
+ */
 export function decodeMultifdPacket(bytes: Uint8Array, pageSize: number): MultifdPacket {
   const reader = new ByteReader(bytes);
   checkStart(reader);

@@ -1,4 +1,5 @@
-// The list of RAM blocks with each of the additions that capabilities make, and what tells a page size from what follows.
+// The list of RAM blocks with each of the additions that capabilities make, and what tells a page size from
+// what follows.
 import { expect, test } from "vitest";
 import { memorySource } from "../../test/migration/fake-network.ts";
 import { ByteWriter } from "../base/bytes.ts";

@@ -1,7 +1,7 @@
-// The list of RAM blocks at the start of section "ram" (record MEM_SIZE): name and size of each block, and what some
-// capabilities add. Which of the additions are there is not said at the list: ignore-shared and mapped-ram are known from
-// the configuration, page sizes come only after POSTCOPY_ADVISE, for blocks whose pages are not the host's.
-// Written by ram_save_setup in QEMU's migration/ram.c.
+// The list of RAM blocks at the start of section "ram" (record MEM_SIZE): name and size of each block, and
+// what some capabilities add. Which of the additions are there is not said at the list: ignore-shared and
+// mapped-ram are known from the configuration, page sizes come only after POSTCOPY_ADVISE, for blocks whose
+// pages are not the host's. Written by ram_save_setup in QEMU's migration/ram.c.
 import { ByteReader } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { quoted } from "../base/text.ts";
@@ -30,8 +30,8 @@ export interface RamListEntry {
 }
 
 /**
- * The entries of a list whose sizes amount to `total`. `take` gets each with its offset; it reads what lies between the
- * entry and the next (mapped-ram).
+ * The entries of a list whose sizes amount to `total`. `take` gets each with its offset; it reads what lies
+ * between the entry and the next (mapped-ram).
  */
 export async function readRamList(
   cursor: StreamCursor,
@@ -75,7 +75,10 @@ export async function readRamList(
   }
 }
 
-/** Undefined if what follows is something else: a name is not empty, a record has flags, and no page is so small. */
+/**
+ * Undefined if what follows is something else: a name is not empty, a record has flags, and no page is so
+ * small.
+ */
 async function readHostPageSize(cursor: StreamCursor, facts: StreamFacts): Promise<number | undefined> {
   const wordAt = async (ahead: number): Promise<bigint> => {
     await cursor.need(ahead + 8);

@@ -1,6 +1,7 @@
-// The records of section "ram", versions 3 and 4 (QEMU's migration/ram.c): be64 (offset | flags), the block's name unless
-// the record continues the last one's block, a payload. Pages lie in the cursor's buffer while they are handed over; they
-// are not copied, and nothing waits for the many that are buffered whole. The section's list is read by ram-list.ts.
+// The records of section "ram", versions 3 and 4 (QEMU's migration/ram.c): be64 (offset | flags), the block's
+// name unless the record continues the last one's block, a payload. Pages lie in the cursor's buffer while
+// they are handed over; they are not copied, and nothing waits for the many that are buffered whole. The
+// section's list is read by ram-list.ts.
 import { hex } from "../base/hex.ts";
 import { decodeUtf8, quoted } from "../base/text.ts";
 import { type RamListEntry, readRamList } from "./ram-list.ts";
@@ -19,9 +20,14 @@ export interface RamBlockOfList {
   readonly size: number;
 }
 
-/** Where records go. Every method may throw; those that return no promise are called while pages are in the buffer. */
+/**
+ * Where records go. Every method may throw; those that return no promise are called while pages are in the
+ * buffer.
+ */
 export interface RamSink<Block extends RamBlockOfList> {
-  /** An entry of the list, which comes once. Reads the block's pages in a mapped-ram file, which follow it. */
+  /**
+   * An entry of the list, which comes once. Reads the block's pages in a mapped-ram file, which follow it.
+   */
   add(entry: RamListEntry, offset: number): Promise<void> | void;
   /** All entries of the list at `offset` have come, with sizes that amount to `total`. */
   listed(total: number, offset: number): void;
@@ -32,8 +38,8 @@ export interface RamSink<Block extends RamBlockOfList> {
   /** A record that is no whole page and no zero page, at `offset`, before the rest of it is read. */
   admit(kind: "xbzrle" | "compressed" | "hook" | "flush", flags: number, offset: number): void;
   /**
-   * A page at `pageOffset` in its block. Its payload (of a zero page the byte that fills it) is `length` bytes at
-   * `at` in the cursor's buffer; the cursor is behind it. `offset` is the record's.
+   * A page at `pageOffset` in its block. Its payload (of a zero page the byte that fills it) is `length`
+   * bytes at `at` in the cursor's buffer; the cursor is behind it. `offset` is the record's.
    */
   page(block: Block, kind: RamPageKind, pageOffset: number, at: number, length: number, offset: number): void;
   /** A synchronisation point of multifd's channels that has a record of its own (8.1 and later). */
@@ -119,7 +125,10 @@ export class RamRecords<Block extends RamBlockOfList> {
     this.#sink.listed(total, at);
   }
 
-  /** The many: whole and zero pages of the block that is being sent, all in the buffer. Leaves the cursor at another. */
+  /**
+   * The many: whole and zero pages of the block that is being sent, all in the buffer. Leaves the cursor at
+   * another.
+   */
   #run(): void {
     const block = this.#block;
     const { pageSize } = this.#facts;
@@ -195,7 +204,10 @@ export class RamRecords<Block extends RamBlockOfList> {
     return length;
   }
 
-  /** With a page: the size with which a record follows it, payload at the cursor. Else one that the offset fits. */
+  /**
+   * With a page: the size with which a record follows it, payload at the cursor. Else one that the offset
+   * fits.
+   */
   async #detectPageSize(kind: RamPageKind, offset: number): Promise<void> {
     const cursor = this.#cursor;
     const facts = this.#facts;

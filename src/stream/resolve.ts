@@ -1,5 +1,6 @@
-// What became of a move: a source that lost the connection after GO asks the destination's address. The question is
-// "WHRY", be32 version, the move's id; the answer "WHRY" and a byte. Answering `abandoned` binds the destination.
+// What became of a move: a source that lost the connection after GO asks the destination's address. The
+// question is "WHRY", be32 version, the move's id; the answer "WHRY" and a byte. Answering `abandoned` binds
+// the destination.
 import { ByteWriter } from "../base/bytes.ts";
 import type { Channel } from "./channel.ts";
 import { StreamReader } from "./stream-reader.ts";

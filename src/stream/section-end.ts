@@ -1,6 +1,7 @@
-// Where a section ends whose size nothing says: no VMDESCRIPTION names it (postcopy, suppress-vmdesc, a section with parts
-// that is not known, one that the loader drops), or not yet (a pipe). Looks for its footer with the right id and something
-// after it that can begin there; without footers (machine types before 2.4), for the head of another section.
+// Where a section ends whose size nothing says: no VMDESCRIPTION names it (postcopy, suppress-vmdesc, a
+// section with parts that is not known, one that the loader drops), or not yet (a pipe). Looks for its footer
+// with the right id and something after it that can begin there; without footers (machine types before 2.4),
+// for the head of another section.
 import { MAX_COMMAND } from "./commands.ts";
 import { FOOTER_BYTES } from "./section-frame.ts";
 import type { StreamCursor } from "./stream-cursor.ts";
@@ -22,7 +23,9 @@ export interface EndSearch {
   readonly isLive?: boolean;
 }
 
-/** Bytes from the cursor to the footer or the next head, all of them buffered; undefined if none was found. */
+/**
+ * Bytes from the cursor to the footer or the next head, all of them buffered; undefined if none was found.
+ */
 export async function findSectionEnd(cursor: StreamCursor, search: EndSearch): Promise<number | undefined> {
   const end = search.footers === false ? undefined : await find(cursor, search, isFooter);
   if (end !== undefined || search.footers === true) return end;
@@ -67,7 +70,9 @@ function isFooter(window: Window, at: number): boolean | number {
   });
 }
 
-/** What is buffered at `at` can come behind a footer. A stream that is cut there is cut, not without an end. */
+/**
+ * What is buffered at `at` can come behind a footer. A stream that is cut there is cut, not without an end.
+ */
 function canFollow(window: Window, at: number): boolean | number {
   const { buffer, view } = window.cursor;
   const type = buffer[at];

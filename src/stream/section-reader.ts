@@ -1,5 +1,5 @@
-// Device sections for the loader: head, the decoder's bytes, footer. What order they come in and which ones there are is
-// for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
+// Device sections for the loader: head, the decoder's bytes, footer. What order they come in and which ones
+// there are is for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
@@ -58,7 +58,10 @@ export class SectionReader {
     await this.footer(id);
   }
 
-  /** Grows what is available to `needed` bytes; false if the stream ends before. Refuses what no section needs. */
+  /**
+   * Grows what is available to `needed` bytes; false if the stream ends before. Refuses what no section
+   * needs.
+   */
   async #room(needed: number): Promise<boolean> {
     const stream: StreamReader = this.#stream;
     if (needed > MAX_SECTION_BYTES && stream.available < needed) {
@@ -71,9 +74,10 @@ export class SectionReader {
   }
 
   /**
-   * QEMU's sections do not say how long they are, so the decoder runs on what has arrived, and again when that was too
-   * little. It must see its footer or DECODE_LOOKAHEAD bytes beyond its end, or it could take a subsection for the next
-   * thing; only where the stream is cut there are fewer, and what is said of the cut is said by whoever misses the bytes.
+   * QEMU's sections do not say how long they are, so the decoder runs on what has arrived, and again when
+   * that was too little. It must see its footer or DECODE_LOOKAHEAD bytes beyond its end, or it could take a
+   * subsection for the next thing; only where the stream is cut there are fewer, and what is said of the cut
+   * is said by whoever misses the bytes.
    */
   async decode(section: Section, version: number, id: number): Promise<() => void> {
     const stream: StreamReader = this.#stream;
@@ -104,7 +108,8 @@ export class SectionReader {
           failure instanceof WherryError && "offset" in failure ? Number(failure.offset ?? 0) : 0;
         stream.fail("migration.decode", messageOf(failure), stream.offset + offset, failure);
       }
-      // What failed with few bytes is asked for a few more: it may have taken the end of them for the section's.
+      // What failed with few bytes is asked for a few more: it may have taken the end of them for the
+      // section's.
       needed =
         failure === undefined || shortage !== undefined
           ? Math.max(shortage ?? 0, data.length + 1)
@@ -114,7 +119,9 @@ export class SectionReader {
   }
 }
 
-/** How many bytes from the section's start a decoder that ran out of them asked for, if that is why it failed. */
+/**
+ * How many bytes from the section's start a decoder that ran out of them asked for, if that is why it failed.
+ */
 function shortageOf(error: unknown): number | undefined {
   if (error instanceof EndOfBytes) return error.offset + error.needed;
   if (error instanceof WherryError && error.code === "state.end") return 0;

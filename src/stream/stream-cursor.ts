@@ -1,13 +1,19 @@
-// A place in a stream whose bytes are still to come: buffer what is to be looked at, then take integers (big-endian) and
-// bytes out of the buffer. StreamReader (the loader's, over a channel, hashed) and Scan (the inspector's, over a file or
-// pipe) differ in where bytes come from and in what becomes of a fault; the grammar of this room reads through either.
-// Bytes that are all at hand are read by base/bytes.ts. The buffer is reused, so memory does not grow with the stream.
+// A place in a stream whose bytes are still to come: buffer what is to be looked at, then take integers
+// (big-endian) and bytes out of the buffer. StreamReader (the loader's, over a channel, hashed) and Scan (the
+// inspector's, over a file or pipe) differ in where bytes come from and in what becomes of a fault; the
+// grammar of this room reads through either. Bytes that are all at hand are read by base/bytes.ts. The buffer
+// is reused, so memory does not grow with the stream.
 import { decodeUtf8 } from "../base/text.ts";
 import type { StreamFault } from "./stream-fault.ts";
 
-/** A place in a stream: `need` or `ahead` buffers bytes, then the getters take them. Integers are big-endian. */
+/**
+ * A place in a stream: `need` or `ahead` buffers bytes, then the getters take them. Integers are big-endian.
+ */
 export abstract class StreamCursor {
-  /** What is buffered lies in [`at`, `end`); the next byte is at `at`. Void after the next `need`, `ahead` or `more`. */
+  /**
+   * What is buffered lies in [`at`, `end`); the next byte is at `at`. Void after the next `need`, `ahead` or
+   * `more`.
+   */
   buffer: Uint8Array<ArrayBuffer>;
   view: DataView;
   at = 0;
@@ -17,7 +23,10 @@ export abstract class StreamCursor {
   readonly #mostBytes: number;
   #ended = false;
 
-  /** A buffer of `firstBytes`, which grows with what comes: to `mostBytes`, beyond only for what is needed at once. */
+  /**
+   * A buffer of `firstBytes`, which grows with what comes: to `mostBytes`, beyond only for what is needed at
+   * once.
+   */
   protected constructor(firstBytes: number, mostBytes: number, offset = 0) {
     this.#mostBytes = mostBytes;
     this.#start = offset;

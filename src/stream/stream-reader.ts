@@ -1,5 +1,6 @@
-// The loader's reading end of a stream: a cursor over a channel that hashes what is consumed. The input is hostile: a
-// stream that ends early, or breaks the grammar, is an error that says in which part, where, and what to do.
+// The loader's reading end of a stream: a cursor over a channel that hashes what is consumed. The input is
+// hostile: a stream that ends early, or breaks the grammar, is an error that says in which part, where, and
+// what to do.
 import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "./migration-error.ts";

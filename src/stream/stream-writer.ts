@@ -89,7 +89,10 @@ export class StreamWriter {
     this.#inFlight.catch(() => {});
   }
 
-  /** The next byte goes to a stream offset that is not behind: zeros are between, or nothing if the channel can skip. */
+  /**
+   * The next byte goes to a stream offset that is not behind: zeros are between, or nothing if the channel
+   * can skip.
+   */
   async skipTo(offset: number): Promise<void> {
     const bytes = offset - this.offset;
     if (bytes === 0) return;

@@ -1,12 +1,16 @@
-// XBZRLE, the delta of a page that was sent before: runs of bytes that stayed and bytes that are new, alternately, each
-// with its length as ULEB128 of at most 14 bits; a last run of bytes that stayed is left out. Read only: the base is the
-// page as it is in memory. Format: QEMU's docs/devel/migration and the streams it writes.
+// XBZRLE, the delta of a page that was sent before: runs of bytes that stayed and bytes that are new,
+// alternately, each with its length as ULEB128 of at most 14 bits; a last run of bytes that stayed is left
+// out. Read only: the base is the page as it is in memory. Format: QEMU's docs/devel/migration and the
+// streams it writes.
 import { MigrationError } from "./migration-error.ts";
 
 /** The byte before the delta's length: the only encoding there is. */
 export const XBZRLE_ENCODING = 1;
 
-/** Makes `page`, the old contents, the new contents. Throws MigrationError if `delta` is damaged; `page` is spoilt then. */
+/**
+ * Makes `page`, the old contents, the new contents. Throws MigrationError if `delta` is damaged; `page` is
+ * spoilt then.
+ */
 export function applyXbzrle(delta: Uint8Array, page: Uint8Array): void {
   let from = 0;
   let to = 0;

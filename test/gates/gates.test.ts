@@ -48,7 +48,7 @@ describe("what is read of the repository", () => {
 describe("who may synchronise vCPU state", () => {
   it("a device may not", () => {
     expect(synchronizeGate(file("src/devices/uart.ts", "cpus.synchronizeAllStates();"))).toEqual([
-      "src/devices/uart.ts: may not use synchronizeAllStates (allowed: src/vmm/machine.ts, src/vmm/cpus.ts, src/migration/)",
+      "src/devices/uart.ts: may not use synchronizeAllStates (allowed: src/vmm/machine.ts, src/vmm/cpus.ts, src/migration/save/, src/migration/snapshot/)",
     ]);
   });
   it("the monitor may look at one vCPU, and do no more", () => {
@@ -60,8 +60,12 @@ describe("who may synchronise vCPU state", () => {
     ).toHaveLength(1);
   });
   it("migration may not fetch a single vCPU or write back for a reset", () => {
-    expect(synchronizeGate(file("src/migration/save.ts", "await cpus.synchronizeAllStates();"))).toEqual([]);
-    expect(synchronizeGate(file("src/migration/save.ts", "cpus.synchronizeState(1);"))).toHaveLength(1);
+    const save = "src/migration/save/save.ts";
+    expect(synchronizeGate(file(save, "await cpus.synchronizeAllStates();"))).toEqual([]);
+    expect(synchronizeGate(file(save, "cpus.synchronizeState(1);"))).toHaveLength(1);
+    expect(synchronizeGate(file(save, "cpus.synchronizeAllPostInit();"))).toHaveLength(1);
+    expect(synchronizeGate(file("src/migration/ram/a.ts", "cpus.synchronizeAllStates();"))).toHaveLength(1);
+    expect(synchronizeGate(file("src/migration/load/a.ts", "cpus.synchronizeAllPreLoad();"))).toEqual([]);
   });
   it("a new hook, a renamed method and a bracket do not get around it", () => {
     expect(

@@ -1,5 +1,5 @@
-// Node's channels: files that survive failures (done-check 5: a full disk), sockets, real moves over tcp and unix,
-// and a destination process that is killed at random moments.
+// Node's channels: files that survive failures (done-check 5: a full disk), sockets, real moves over tcp and
+// unix, and a destination process that is killed at random moments.
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import {
   existsSync,

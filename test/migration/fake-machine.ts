@@ -1,5 +1,6 @@
-// A machine that is only memory, a few toy sections, a drive with a lock, and a "guest" that dirties random pages
-// while it runs. Its hart section carries a hash of all memory, so a load that mixes moments is noticed.
+// A machine that is only memory, a few toy sections, a drive with a lock, and a "guest" that dirties random
+// pages while it runs. Its hart section carries a hash of all memory, so a load that mixes moments is
+// noticed.
 import type { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { Xxh32 } from "../../src/base/xxh32.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";

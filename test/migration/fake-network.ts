@@ -1,5 +1,6 @@
-// In-process channels with faults: a wire that breaks after a number of bytes in either direction, loudly (reset),
-// silently (blackhole) or for a while (late); a network of one address whose listener can be reachable, dead or out of reach.
+// In-process channels with faults: a wire that breaks after a number of bytes in either direction, loudly
+// (reset), silently (blackhole) or for a while (late); a network of one address whose listener can be
+// reachable, dead or out of reach.
 import { type Channel, ConnectError, type SnapshotSink } from "../../src/stream/channel.ts";
 
 /** `late`: the bytes after the break arrive, but only after LATE_MS, whatever the sender does meanwhile. */

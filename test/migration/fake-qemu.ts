@@ -1,6 +1,7 @@
-// QEMU's side of a move, for tests that cut wires: fake machines that have a profile of QEMU, and both ends of a move as
-// QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the machine from the end of the
-// stream on and only then says SHUT, and closes without a word if it cannot load; a source that knows no GO.
+// QEMU's side of a move, for tests that cut wires: fake machines that have a profile of QEMU, and both ends
+// of a move as QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the
+// machine from the end of the stream on and only then says SHUT, and closes without a word if it cannot load;
+// a source that knows no GO.
 import type { Channel } from "../../src/stream/channel.ts";
 import { acceptCommand } from "../../src/migration/load/qemu-load.ts";
 import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
@@ -70,10 +71,10 @@ export async function qemuDestination(machine: QemuFakeMachine, channel: Channel
   beginArrival(machine);
   const reader = new StreamReader(channel);
   let hasReturnPath = false;
-  const loader = new StreamLoader(machine, reader, async (command, data) => {
-    if (command === MIG_CMD.OPEN_RETURN_PATH) hasReturnPath = true;
-    else if (command === MIG_CMD.PING) await channel.write(pongMessage(new ByteReader(data).u32()));
-    else acceptCommand(reader, command, data);
+  const loader = new StreamLoader(machine, reader, async ({ name, data }) => {
+    if (name === "OPEN_RETURN_PATH") hasReturnPath = true;
+    else if (name === "PING") await channel.write(pongMessage(new ByteReader(data).u32()));
+    else acceptCommand(reader, name);
   });
   try {
     await loader.readState();
@@ -94,7 +95,9 @@ export async function qemuDestination(machine: QemuFakeMachine, channel: Channel
   return true;
 }
 
-/** A QEMU that migrates. True if its migration is `completed`; else it goes on, unless somebody has its drive. */
+/**
+ * A QEMU that migrates. True if its migration is `completed`; else it goes on, unless somebody has its drive.
+ */
 export async function qemuSource(
   machine: QemuFakeMachine,
   channel: Channel,

@@ -1,5 +1,6 @@
-// What the guest (or a user) asks for in the moment that a machine is stopped to be moved or saved: a reset, a power-off,
-// a stop. It is done before anything is sent, or ends the move; it is never lost, and no machine is of two moments.
+// What the guest (or a user) asks for in the moment that a machine is stopped to be moved or saved: a reset,
+// a power-off, a stop. It is done before anything is sent, or ends the move; it is never lost, and no machine
+// is of two moments.
 import { describe, expect, test } from "vitest";
 import { stopForGood } from "../../src/host/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";

@@ -1,6 +1,6 @@
-// The handover, with the wire broken at every byte around it, in both directions, loudly and silently, with the
-// destination reachable, dead or out of reach afterwards. Always: never two machines run; one does as soon as the
-// source can know; a source that cannot know says so, and decides right once it can.
+// The handover, with the wire broken at every byte around it, in both directions, loudly and silently, with
+// the destination reachable, dead or out of reach afterwards. Always: never two machines run; one does as
+// soon as the source can know; a source that cannot know says so, and decides right once it can.
 import { describe, expect, test } from "vitest";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import {

@@ -1,5 +1,6 @@
-// multifd's two ends against each other over wires in memory: rounds of random pages, both kinds of synchronisation, all
-// compressions; and a receiver that is sent what no QEMU sends. Real QEMUs: qemu-ram.test.ts and test/qemu-moves.
+// multifd's two ends against each other over wires in memory: rounds of random pages, both kinds of
+// synchronisation, all compressions; and a receiver that is sent what no QEMU sends. Real QEMUs:
+// qemu-ram.test.ts and test/qemu-moves.
 import { zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";

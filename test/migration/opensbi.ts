@@ -1,4 +1,5 @@
-// Machines of both kinds with OpenSBI as the whole guest, for tests of moves with QEMU. What a test starts ends with it.
+// Machines of both kinds with OpenSBI as the whole guest, for tests of moves with QEMU. What a test starts
+// ends with it.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,6 +1,6 @@
-// Either side of a move with QEMU killed at a random moment of the rounds (WHERRY_FULL=1: more of them): the source's machine goes
-// on, unless it is the source that died; a destination that has not got all never runs. What happens at each byte of the
-// handover is in qemu-move.test.ts.
+// Either side of a move with QEMU killed at a random moment of the rounds (WHERRY_FULL=1: more of them): the
+// source's machine goes on, unless it is the source that died; a destination that has not got all never runs.
+// What happens at each byte of the handover is in qemu-move.test.ts.
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { random } from "./fake-machine.ts";
@@ -10,7 +10,10 @@ const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
 console.log(`seed ${seed}`);
 const next = random(seed);
 const moments = Array.from({ length: process.env["WHERRY_FULL"] === "1" ? 20 : 2 }, () => next());
-/** OpenSBI and what it leaves is half a megabyte: a move takes eight seconds, so it is under way in the first two. */
+/**
+ * OpenSBI and what it leaves is half a megabyte: a move takes eight seconds, so it is under way in the first
+ * two.
+ */
 const BANDWIDTH = 64 * 1024;
 const WITHIN_MS = 2000;
 

@@ -1,5 +1,5 @@
-// The last words of a move to or from a QEMU, where they come late, twice, or are not what they seem: never two machines,
-// never none.
+// The last words of a move to or from a QEMU, where they come late, twice, or are not what they seem: never
+// two machines, never none.
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Channel } from "../../src/stream/channel.ts";

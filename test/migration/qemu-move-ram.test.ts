@@ -1,5 +1,6 @@
-// QEMU's other forms of RAM in whole moves of running machines, OpenSBI as their guest: multifd both ways, told and untold
-// of; files with mapped-ram both ways; and what is said where both sides do not fit. RAM alone: qemu-ram.test.ts.
+// QEMU's other forms of RAM in whole moves of running machines, OpenSBI as their guest: multifd both ways,
+// told and untold of; files with mapped-ram both ways; and what is said where both sides do not fit. RAM
+// alone: qemu-ram.test.ts.
 import { describe, expect, test } from "vitest";
 import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import type { QemuProcess } from "../streams/qemu.ts";

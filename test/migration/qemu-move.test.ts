@@ -1,6 +1,6 @@
-// Moves with QEMU as a protocol, on fake machines: streams told apart, what is dropped and what is refused, the wire cut
-// at every byte in both directions with both roles, files and commands. Always: never two machines run, and one does
-// unless the source says `unresolved`.
+// Moves with QEMU as a protocol, on fake machines: streams told apart, what is dropped and what is refused,
+// the wire cut at every byte in both directions with both roles, files and commands. Always: never two
+// machines run, and one does unless the source says `unresolved`.
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
@@ -293,8 +293,8 @@ async function toQemu(faults?: WireFaults): Promise<Pair & { result: MigrationRe
 }
 
 /**
- * Places to cut a move's stream: each byte from the first device section to the first bytes of the VMDESCRIPTION, some
- * before and behind. All with WHERRY_FULL.
+ * Places to cut a move's stream: each byte from the first device section to the first bytes of the
+ * VMDESCRIPTION, some before and behind. All with WHERRY_FULL.
  */
 async function places(length: number): Promise<number[]> {
   const all = Array.from({ length }, (_, i) => i + 1);

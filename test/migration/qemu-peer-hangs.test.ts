@@ -1,5 +1,6 @@
-// The other side of a move hangs and closes nothing: Wherry's process ends when it is told to, and after a move from QEMU
-// nothing of the move stays open. A relay that passes all bytes but no end stands for the QEMU that hangs.
+// The other side of a move hangs and closes nothing: Wherry's process ends when it is told to, and after a
+// move from QEMU nothing of the move stays open. A relay that passes all bytes but no end stands for the QEMU
+// that hangs.
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";

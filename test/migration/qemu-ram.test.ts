@@ -1,6 +1,6 @@
-// RAM in all of QEMU's forms, both ways, with real QEMUs: a guest is stopped, its RAM saved by QEMU as records, as
-// mapped-ram and over multifd's channels, and read; then written by us in each form, loaded by another QEMU and saved by
-// that as records again. All must be the same memory. Devices are QEMU's own bytes.
+// RAM in all of QEMU's forms, both ways, with real QEMUs: a guest is stopped, its RAM saved by QEMU as
+// records, as mapped-ram and over multifd's channels, and read; then written by us in each form, loaded by
+// another QEMU and saved by that as records again. All must be the same memory. Devices are QEMU's own bytes.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
-// RAM of a real QEMU's streams without its devices: the RAM of a stream into memory of the same blocks, and memory back
-// into a stream whose other sections are those of a stream that QEMU wrote. Judged by another QEMU, which must load it.
+// RAM of a real QEMU's streams without its devices: the RAM of a stream into memory of the same blocks, and
+// memory back into a stream whose other sections are those of a stream that QEMU wrote. Judged by another
+// QEMU, which must load it.
 import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ByteReader } from "../../src/base/bytes.ts";

@@ -1,6 +1,6 @@
-// Moves with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a return
-// path; and what a move that fails leaves on either side. All of it with the QEMU that is installed (Debian 12's 7.2),
-// what differs in newer ones with those that `node tools/unpacked.ts` has fetched.
+// Moves with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a
+// return path; and what a move that fails leaves on either side. All of it with the QEMU that is installed
+// (Debian 12's 7.2), what differs in newer ones with those that `node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, until, wherry } from "./opensbi.ts";
@@ -84,7 +84,8 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
       const destination = await wherry(["--incoming", `unix:${path}`], 1);
       await source.execute("migrate", { uri: `unix:${path}` });
       await destination.exited;
-      // Without a return path QEMU may have written all before we refused; it is told nothing, and its user is.
+      // Without a return path QEMU may have written all before we refused; it is told nothing, and its user
+      // is.
       await until("QEMU's move ends", async () =>
         ["failed", "completed"].includes((await statusOf(source, "query-migrate")) ?? ""),
       );

@@ -1,5 +1,5 @@
-// One cell of the matrix: the guest boots on the first side of a route, works, travels along it, and is judged by what it
-// printed on the way.
+// One cell of the matrix: the guest boots on the first side of a route, works, travels along it, and is
+// judged by what it printed on the way.
 import { truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";

@@ -30,7 +30,8 @@ const kinds = (route: string): Kind[] => [...route].map((letter) => (letter === 
 
 /**
  * All of a release; transports and virtio's version go round, so that each is used in both directions. The
- * first half, a chessboard's white squares, has each value of each axis: it is what a slow host gets through in time.
+ * first half, a chessboard's white squares, has each value of each axis: it is what a slow host gets through
+ * in time.
  */
 function matrix(release: QemuRelease): Cell[] {
   const list = (values: string): string[] => values.split(",");
@@ -64,7 +65,9 @@ function matrix(release: QemuRelease): Cell[] {
   );
 }
 
-/** What must be found: QEMU 7.2 freezes the timers of its own guests, and a file whose clock was put forward. */
+/**
+ * What must be found: QEMU 7.2 freezes the timers of its own guests, and a file whose clock was put forward.
+ */
 const PLANTED: readonly { readonly cell: Cell; readonly found: RegExp }[] = [
   {
     cell: { release: "7.2", route: kinds("QQ"), harts: 4, busy: true, transports: ["unix"], legacy: true },

@@ -1,5 +1,6 @@
-// The guest of the moves: Debian's kernel and initramfs with `traveller` behind it, started on the console instead of
-// a shell. One build serves both monitors; the firmware is OpenSBI of Debian's package, in M-mode on both sides.
+// The guest of the moves: Debian's kernel and initramfs with `traveller` behind it, started on the console
+// instead of a shell. One build serves both monitors; the firmware is OpenSBI of Debian's package, in M-mode
+// on both sides.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// One move of the guest from a side to the next, by the commands that a user of either monitor has, over any transport
-// that both of them know.
+// One move of the guest from a side to the next, by the commands that a user of either monitor has, over any
+// transport that both of them know.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,9 +8,9 @@ import { sleep, until } from "../guest/cases.ts";
 import type { Side } from "./sides.ts";
 
 /**
- * `exec` is a pipe between two processes, live as a socket is; `file` is a file that is read when it is complete (QEMU
- * 7.2, which has no `file:`, writes and reads it by `exec:cat`). `multifd` has several sockets and zstd; `mapped-ram` is a
- * file with each page at its place.
+ * `exec` is a pipe between two processes, live as a socket is; `file` is a file that is read when it is
+ * complete (QEMU 7.2, which has no `file:`, writes and reads it by `exec:cat`). `multifd` has several sockets
+ * and zstd; `mapped-ram` is a file with each page at its place.
  */
 export const TRANSPORTS = ["unix", "tcp", "exec", "file", "multifd", "mapped-ram"] as const;
 export type Transport = (typeof TRANSPORTS)[number];
@@ -20,7 +20,10 @@ export function transportsOf(release: QemuRelease): Transport[] {
   return TRANSPORTS.filter((transport) => release !== "7.2" || transport !== "mapped-ram");
 }
 
-/** The capabilities that a transport needs. With `return-path` QEMU learns how the move ended, without it guesses. */
+/**
+ * The capabilities that a transport needs. With `return-path` QEMU learns how the move ended, without it
+ * guesses.
+ */
 async function switchCapabilities(side: Side, transport: Transport, state: boolean): Promise<void> {
   const wanted: string[] = transport === "multifd" || transport === "mapped-ram" ? [transport] : [];
   if (transport === "tcp" && side.kind === "qemu") wanted.push("return-path");
@@ -102,8 +105,8 @@ async function left(from: Side, to: Side): Promise<Info> {
 }
 
 /**
- * Has the guest's clock jump forward by so much, as no monitor should: QEMU's section `timer` (version 2: be64 ticks, 8
- * unused bytes, be64 offset of the virtual clock in ns) is changed in a saved file.
+ * Has the guest's clock jump forward by so much, as no monitor should: QEMU's section `timer` (version 2:
+ * be64 ticks, 8 unused bytes, be64 offset of the virtual clock in ns) is changed in a saved file.
  */
 function plantJump(path: string, ns: bigint): void {
   const bytes = readFileSync(path);
@@ -114,7 +117,10 @@ function plantJump(path: string, ns: bigint): void {
   writeFileSync(path, bytes);
 }
 
-/** Resolves when the guest runs on `to`; gives the downtime that the source tells, in ms. `from` still exists, stopped. */
+/**
+ * Resolves when the guest runs on `to`; gives the downtime that the source tells, in ms. `from` still exists,
+ * stopped.
+ */
 export async function hop(
   from: Side,
   to: Side,

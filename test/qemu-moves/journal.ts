@@ -1,5 +1,6 @@
-// What a travelling guest printed on each side that it was on, and whether that holds: every line there once and
-// whole, its own proofs, time that neither jumps nor freezes, timers that go on, a silent kernel. Pure: no clock, no process.
+// What a travelling guest printed on each side that it was on, and whether that holds: every line there once
+// and whole, its own proofs, time that neither jumps nor freezes, timers that go on, a silent kernel. Pure:
+// no clock, no process.
 
 /** Bytes of a console as they came. */
 export interface Chunk {
@@ -51,7 +52,10 @@ export interface Journal {
   readonly complaints: readonly string[];
 }
 
-/** Clocks: what a noisy host may do to a line on its way, and how much slower its guest may run than real time. */
+/**
+ * Clocks: what a noisy host may do to a line on its way, and how much slower its guest may run than real
+ * time.
+ */
 const JUMP_MS = 500;
 const RTC_MS = 3000;
 const SLOWEST = 0.5;
@@ -112,7 +116,9 @@ function reportOf({ leg, at }: Line, text: string): Report {
   };
 }
 
-/** What the guest wrote on its virtio console: numbers from 0 on, one a line; the last may not be whole yet. */
+/**
+ * What the guest wrote on its virtio console: numbers from 0 on, one a line; the last may not be whole yet.
+ */
 function wordComplaints(legs: readonly Leg[]): string[] {
   const words = legs
     .map((leg) => leg.words)
@@ -162,7 +168,10 @@ const WHILE_BUSY: readonly Counter[] = [
   ["tokens", (report) => report.tokens],
 ];
 
-/** QEMU's streams do not carry exception flags: each hart may miss those of the one moment in which it was moved. */
+/**
+ * QEMU's streams do not carry exception flags: each hart may miss those of the one moment in which it was
+ * moved.
+ */
 function flagComplaints(reports: readonly Report[]): string[] {
   const most = reports.find(({ lost, leg, ticks }) => lost > leg * ticks.length);
   return most === undefined ? [] : [`${most.lost} times an exception flag was lost`];
@@ -220,7 +229,10 @@ function speedOf(reports: readonly Report[]): number {
   return (last.mono - first.mono) / (last.at - first.at);
 }
 
-/** What the guest's clock shows beyond the time for which it ran, over the move to side `leg`, in ms; undefined if that cannot be told. */
+/**
+ * What the guest's clock shows beyond the time for which it ran, over the move to side `leg`, in ms;
+ * undefined if that cannot be told.
+ */
 export function jumpMs(legs: readonly Leg[], reports: readonly Report[], leg: number): number | undefined {
   const stopped = legs[leg - 1]?.stoppedAt;
   const resumed = legs[leg]?.resumedAt;

@@ -1,5 +1,5 @@
-// A monitor that the guest travels through, a QEMU of some release or Wherry, as a child process: QMP, the console
-// with the host time of each piece of it, and an end on which nothing stays behind.
+// A monitor that the guest travels through, a QEMU of some release or Wherry, as a child process: QMP, the
+// console with the host time of each piece of it, and an end on which nothing stays behind.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -234,8 +234,9 @@ export class Side {
 }
 
 /**
- * Waits for one connection. A console of QEMU's is better TCP than a unix socket: with bytes one by one in it that one is
- * full after 278, and what a full one leaves in the UART's FIFO QEMU still sends after it has saved it.
+ * Waits for one connection. A console of QEMU's is better TCP than a unix socket: with bytes one by one in it
+ * that one is full after 278, and what a full one leaves in the UART's FIFO QEMU still sends after it has
+ * saved it.
  */
 async function listen(): Promise<{ address: string; socket: () => Socket | undefined }> {
   const server = createServer();

@@ -1,5 +1,6 @@
-// One grammar, two readers: what is wrong with a stream is found by the loader and by the inspector at the same place and
-// in the same words. The loader refuses the stream; the inspector reports the fault, and goes on where it can.
+// One grammar, two readers: what is wrong with a stream is found by the loader and by the inspector at the
+// same place and in the same words. The loader refuses the stream; the inspector reports the fault, and goes
+// on where it can.
 import { describe, expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";
@@ -55,7 +56,7 @@ interface Case {
   readonly offset: number;
   readonly found: string;
   /** The inspector goes on. */
-  readonly goesOn?: true;
+  readonly continues?: true;
 }
 
 const stream = await saved();
@@ -88,7 +89,7 @@ const CASES: readonly Case[] = [
     code: "stream.configuration",
     offset: HEAD + uuid().length,
     found: 'expected subsection configuration/uuid once, found "configuration/uuid" version 1 again',
-    goesOn: true,
+    continues: true,
   },
   {
     what: "an unknown subsection",
@@ -152,7 +153,7 @@ const CASES: readonly Case[] = [
     code: "ram.flags",
     offset: LIST_END,
     found: "expected the end, 0x10, found 0x1010",
-    goesOn: true,
+    continues: true,
   },
   {
     what: "a record of no kind",
@@ -214,13 +215,13 @@ const CASES: readonly Case[] = [
 ];
 
 describe("the loader and the inspector find", () => {
-  test.each(CASES)("$what", async ({ make, code, offset, found, goesOn }) => {
+  test.each(CASES)("$what", async ({ make, code, offset, found, continues }) => {
     const bytes = make(stream);
     const report = await readStream(bytesSource(bytes));
-    const problem = goesOn === true ? report.warnings[0] : report.problem;
+    const problem = continues === true ? report.warnings[0] : report.problem;
     expect(problem).toMatchObject({ code, offset });
     expect(`expected ${problem?.expected}, found ${problem?.found}`).toContain(found);
-    if (goesOn === true) expect(report.problem).toBeUndefined();
+    if (continues === true) expect(report.problem).toBeUndefined();
     const error = await refusal(bytes);
     expect(error).toBeInstanceOf(MigrationError);
     expect(error?.offset).toBe(offset);

@@ -1,5 +1,6 @@
-// System registers of Arm CPUs: QEMU saves them as pairs of index and value, and refuses a stream with an index that its own
-// CPU does not have (target/arm/machine.c: "system register 0x… in the incoming stream but unknown on the destination").
+// System registers of Arm CPUs: QEMU saves them as pairs of index and value, and refuses a stream with an
+// index that its own CPU does not have (target/arm/machine.c: "system register 0x… in the incoming stream but
+// unknown on the destination").
 import { hex } from "../../base/hex.ts";
 import type { Field, Problem, SectionReport, StreamReport } from "../model/stream-report.ts";
 

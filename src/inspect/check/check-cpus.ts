@@ -1,5 +1,6 @@
-// Another number of CPUs on the two sides: its words, for sections that each CPU has one of and for interrupt controllers
-// that have an element for each. QEMU tells of it only as of an unknown section or of a footer that is missing.
+// Another number of CPUs on the two sides: its words, for sections that each CPU has one of and for interrupt
+// controllers that have an element for each. QEMU tells of it only as of an unknown section or of a footer
+// that is missing.
 import type { SectionReport, StreamReport } from "../model/stream-report.ts";
 
 interface Cure {

@@ -1,4 +1,5 @@
-// Registers of devices and CPUs that must agree: PCI config space, Arm's system registers; in streams made by hand.
+// Registers of devices and CPUs that must agree: PCI config space, Arm's system registers; in streams made by
+// hand.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import { PAGE, StreamBuilder } from "../../../test/support/stream-builder.ts";

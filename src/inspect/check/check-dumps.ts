@@ -1,6 +1,7 @@
-// Two QEMUs against each other, by their `-dump-vmstate`: whether what the first writes loads in the second, device type by
-// device type; what QEMU's static checker is for, by the bytes (check-layout.ts) instead of by names. Types that one QEMU
-// has and the other not are counted, not called problems: only a machine with such a device is concerned.
+// Two QEMUs against each other, by their `-dump-vmstate`: whether what the first writes loads in the second,
+// device type by device type; what QEMU's static checker is for, by the bytes (check-layout.ts) instead of by
+// names. Types that one QEMU has and the other not are counted, not called problems: only a machine with such
+// a device is concerned.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import type { Layout, VmstateDump } from "./dump-vmstate.ts";
 import type { Problem } from "../model/stream-report.ts";
@@ -9,7 +10,9 @@ import type { Problem } from "../model/stream-report.ts";
 export interface DumpCheck {
   /** State of these types does not load. */
   readonly problems: readonly Problem[];
-  /** State of these types may not load: it depends on conditions that no dump shows, such as features in use. */
+  /**
+   * State of these types may not load: it depends on conditions that no dump shows, such as features in use.
+   */
   readonly warnings: readonly Problem[];
   /** Types of the first that the second has not. */
   readonly missing: readonly string[];

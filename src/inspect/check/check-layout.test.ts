@@ -1,5 +1,5 @@
-// What is and what is no obstacle between two layouts: each of the false alarms that comparing names gives, and each
-// difference that makes QEMU read on at a wrong place.
+// What is and what is no obstacle between two layouts: each of the false alarms that comparing names gives,
+// and each difference that makes QEMU read on at a wrong place.
 import { describe, expect, test } from "vitest";
 import { compareLayouts, versionFinding } from "./check-layout.ts";
 import type { FieldLayout, Layout } from "./dump-vmstate.ts";

@@ -1,11 +1,15 @@
-// Whether state written by one description can be read by another, as QEMU reads it: fields have no names on the wire,
-// so only order, sizes, conditions and subsections count. Finds the best alignment of the two field lists; names
-// are for messages and for choosing among alignments. So a renamed field, a struct around or no longer around the same
-// fields, padding of the size of what it replaces and a field that may be absent are no problems.
+// Whether state written by one description can be read by another, as QEMU reads it: fields have no names on
+// the wire, so only order, sizes, conditions and subsections count. Finds the best alignment of the two field
+// lists; names are for messages and for choosing among alignments. So a renamed field, a struct around or no
+// longer around the same fields, padding of the size of what it replaces and a field that may be absent are
+// no problems.
 import type { FieldLayout, Layout } from "./dump-vmstate.ts";
 
 export interface LayoutFinding {
-  /** `certain`: state of this layout does not load. `possible`: it depends on the device, or on what no dump says. */
+  /**
+   * `certain`: state of this layout does not load. `possible`: it depends on the device, or on what no dump
+   * says.
+   */
   readonly kind: "certain" | "possible";
   readonly code: "check.version" | "check.subsection" | "check.layout" | "check.size";
   /** Field or subsection, from the description on. */
@@ -39,7 +43,10 @@ const COST = {
   otherSizeAndName: 1.5 * CANNOT,
   leftOut: CANNOT,
 } as const;
-/** Cells of alignment tables for one comparison: more than any of QEMU's devices needs, and a second's work at most. */
+/**
+ * Cells of alignment tables for one comparison: more than any of QEMU's devices needs, and a second's work at
+ * most.
+ */
 const BUDGET = 8_000_000;
 
 const SCALAR_SIZES = new Set([1, 2, 4, 8]);
@@ -85,7 +92,8 @@ function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" |
       ? "same"
       : "different";
   }
-  // An array of a QEMU that does not print its length, or a type whose bytes in memory are not those on the wire.
+  // An array of a QEMU that does not print its length, or a type whose bytes in memory are not those on the
+  // wire.
   const scalars = SCALAR_SIZES.has(source.size) && SCALAR_SIZES.has(target.size);
   return scalars && (source.count === undefined) === (target.count === undefined) ? "different" : "unclear";
 }
@@ -100,7 +108,9 @@ class Comparison {
     this.#fromStream = fromStream;
   }
 
-  /** `version` is what the target is told to load; a struct's is not in the stream, so it is the target's own. */
+  /**
+   * `version` is what the target is told to load; a struct's is not in the stream, so it is the target's own.
+   */
   layouts(source: Layout, target: Layout, version: number): Result {
     const memo = this.#known.get(source)?.get(target);
     if (memo !== undefined) return memo;
@@ -376,8 +386,9 @@ export function versionFinding(source: Layout, target: Layout): string | undefin
 }
 
 /**
- * What keeps state that `source` describes from loading into `target`, fields and subsections; the version of the two
- * themselves is the caller's (versionFinding). Of several structs of one array all findings are given once.
+ * What keeps state that `source` describes from loading into `target`, fields and subsections; the version of
+ * the two themselves is the caller's (versionFinding). Of several structs of one array all findings are given
+ * once.
  */
 export function compareLayouts(source: Layout, target: Layout): LayoutFinding[] {
   const fromStream = source.minimumVersion === undefined;

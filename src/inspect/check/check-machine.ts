@@ -1,5 +1,6 @@
-// What a stream says of the machine as a whole, against the target's: machine type, capabilities, page sizes, commands, RAM
-// blocks. Follows QEMU's configuration_post_load (migration/savevm.c) and parse_ramblocks (migration/ram.c).
+// What a stream says of the machine as a whole, against the target's: machine type, capabilities, page sizes,
+// commands, RAM blocks. Follows QEMU's configuration_post_load (migration/savevm.c) and parse_ramblocks
+// (migration/ram.c).
 import type { Problem, RamBlockReport, StreamReport } from "../model/stream-report.ts";
 
 export class Findings {
@@ -115,7 +116,9 @@ function checkConfiguration(report: StreamReport, target: StreamReport, findings
   }
 }
 
-/** Commands of the stream that the target does not send itself: older releases end at one they do not know. */
+/**
+ * Commands of the stream that the target does not send itself: older releases end at one they do not know.
+ */
 function commandWarnings(report: StreamReport, target: StreamReport): Problem[] {
   if (target.commands.some(({ name }) => name === "SWITCHOVER_START")) return [];
   return report.commands

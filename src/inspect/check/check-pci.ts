@@ -1,6 +1,7 @@
-// PCI config space of the same device on both sides: QEMU refuses a stream in which a register that the guest cannot write
-// differs ("get_pci_config_device: Bad config data: i=0x34 …"). Compared here: what is fixed in every device (pci.c's
-// cmask): ids, class, header, and the capabilities with their fixed registers, as decode/pci-config.ts names them.
+// PCI config space of the same device on both sides: QEMU refuses a stream in which a register that the guest
+// cannot write differs ("get_pci_config_device: Bad config data: i=0x34 …"). Compared here: what is fixed in
+// every device (pci.c's cmask): ids, class, header, and the capabilities with their fixed registers, as
+// decode/pci-config.ts names them.
 import type { Field, Problem, SectionReport, StreamReport } from "../model/stream-report.ts";
 
 /** Registers whose bits the guest never writes, in the header and in capabilities. */

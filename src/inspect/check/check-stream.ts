@@ -1,7 +1,8 @@
-// Will this stream load in that QEMU? Judged by what the target says of itself: its `-dump-vmstate` (which states it can
-// read), a stream that it wrote (which devices, RAM blocks, machine and capabilities it has), or both. Follows what QEMU's
-// loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device checks in its own code after loading, other
-// than virtio's features and queues (check-virtio.ts); what cannot be told is listed in `unchecked`.
+// Will this stream load in that QEMU? Judged by what the target says of itself: its `-dump-vmstate` (which
+// states it can read), a stream that it wrote (which devices, RAM blocks, machine and capabilities it has),
+// or both. Follows what QEMU's loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device
+// checks in its own code after loading, other than virtio's features and queues (check-virtio.ts); what
+// cannot be told is listed in `unchecked`.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import { systemRegisterProblems } from "./check-arm.ts";
 import { cpuCure, perCpuCure } from "./check-cpus.ts";

@@ -1,7 +1,7 @@
-// What virtio devices in a stream ask of the QEMU that loads them: features that it must offer, and rings in guest memory
-// that must agree with the queues' indexes (QEMU's virtio_load: "Features 0x… unsupported", "VQ 0 size 0x80 Guest index …
-// inconsistent with Host index …"). The fields are those of decode/virtio.ts. Left out: packed rings (their state is in
-// no memory that could be compared) and rings behind an IOMMU.
+// What virtio devices in a stream ask of the QEMU that loads them: features that it must offer, and rings in
+// guest memory that must agree with the queues' indexes (QEMU's virtio_load: "Features 0x… unsupported", "VQ
+// 0 size 0x80 Guest index … inconsistent with Host index …"). The fields are those of decode/virtio.ts. Left
+// out: packed rings (their state is in no memory that could be compared) and rings behind an IOMMU.
 import { hex } from "../../base/hex.ts";
 import { BIG_ENDIAN } from "../decode/virtio-section.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
@@ -96,9 +96,12 @@ export function virtioStates(report: StreamReport): VirtioState[] {
     .filter((state) => state !== undefined);
 }
 
-// --- Features -------------------------------------------------------------------------------------------------
+// --- Features
+// -------------------------------------------------------------------------------------------------
 
-/** Properties of QEMU's devices (-device NAME,help) that offer a feature, where it is not the feature's name. */
+/**
+ * Properties of QEMU's devices (-device NAME,help) that offer a feature, where it is not the feature's name.
+ */
 const PROPERTIES: Readonly<Record<string, string>> = {
   VIRTIO_RING_F_INDIRECT_DESC: "indirect_desc=on",
   VIRTIO_RING_F_EVENT_IDX: "event_idx=on",
@@ -125,7 +128,9 @@ const PROPERTIES: Readonly<Record<string, string>> = {
 /** Of the network device: offered only if the backend can. */
 const OFFLOADS = /^VIRTIO_NET_F_(GUEST_|HOST_|CSUM|GSO)/;
 
-/** What to do about features that the loading side does not offer. `names` as in decode/virtio-features.ts. */
+/**
+ * What to do about features that the loading side does not offer. `names` as in decode/virtio-features.ts.
+ */
 export function featureCure(names: readonly string[]): string {
   const offloads = names.filter((name) => OFFLOADS.test(name) && name !== "VIRTIO_NET_F_GUEST_ANNOUNCE");
   const others = names.filter((name) => !offloads.includes(name));
@@ -143,7 +148,10 @@ export function featureCure(names: readonly string[]): string {
   ].join("; ");
 }
 
-/** Features that the stream's guest uses, against those used in the target's own stream: a target says no more there. */
+/**
+ * Features that the stream's guest uses, against those used in the target's own stream: a target says no more
+ * there.
+ */
 export function featureWarnings(report: StreamReport, target: StreamReport): Problem[] {
   const known = new Map(
     virtioStates(target).map((state) => [`${state.section.idstr}/${state.section.instanceId}`, state]),
@@ -171,7 +179,8 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
   return warnings;
 }
 
-// --- Queues ---------------------------------------------------------------------------------------------------
+// --- Queues
+// ---------------------------------------------------------------------------------------------------
 
 /** By block, offsets of pages. */
 type PageSet = ReadonlyMap<string, ReadonlySet<number>>;
@@ -216,8 +225,8 @@ export interface QueueCheck {
 }
 
 /**
- * Compares each queue's indexes with its rings in guest memory, as QEMU does after loading. Reads the stream once more:
- * the source must be one that can be (a file). Boards whose memory map is not known give nothing.
+ * Compares each queue's indexes with its rings in guest memory, as QEMU does after loading. Reads the stream
+ * once more: the source must be one that can be (a file). Boards whose memory map is not known give nothing.
  */
 export async function checkQueues(report: StreamReport, source: ByteSource, offset = 0): Promise<QueueCheck> {
   const states = virtioStates(report);

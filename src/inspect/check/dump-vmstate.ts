@@ -1,7 +1,7 @@
-// What a QEMU can load, read from the JSON that `qemu-system-… -M MACHINE -dump-vmstate FILE` prints: per device type the
-// state's name, versions, fields and subsections. The same shape holds what a stream's VMDESCRIPTION says of one section,
-// so that check-layout.ts compares either with either. Left out: sections that belong to no device type (cpu of most
-// targets, ram, globalstate), which QEMU does not list.
+// What a QEMU can load, read from the JSON that `qemu-system-… -M MACHINE -dump-vmstate FILE` prints: per
+// device type the state's name, versions, fields and subsections. The same shape holds what a stream's
+// VMDESCRIPTION says of one section, so that check-layout.ts compares either with either. Left out: sections
+// that belong to no device type (cpu of most targets, ram, globalstate), which QEMU does not list.
 import { messageOf } from "../../base/errors.ts";
 import type { DescribedField, DescribedStruct, Description } from "../model/description.ts";
 import { InspectError } from "../model/problems.ts";
@@ -21,7 +21,9 @@ export interface FieldLayout {
   readonly streamBytes?: number;
   /** The VMDESCRIPTION's type; only of streams. */
   readonly type?: string;
-  /** Of a struct. An array's elements may differ in a stream: each different one is here, up to MAX_VARIANTS. */
+  /**
+   * Of a struct. An array's elements may differ in a stream: each different one is here, up to MAX_VARIANTS.
+   */
   readonly structs: readonly Layout[];
 }
 
@@ -45,7 +47,10 @@ export interface VmstateDump {
 
 /** Nesting of structs and subsections that is believed; QEMU's own has less than 10. */
 const MAX_DEPTH = 64;
-/** Elements of an array of structs that are kept apart where they differ; QEMU's differ in a subsection or two. */
+/**
+ * Elements of an array of structs that are kept apart where they differ; QEMU's differ in a subsection or
+ * two.
+ */
 const MAX_VARIANTS = 16;
 
 type Json = Record<string, unknown>;
@@ -193,7 +198,10 @@ function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   };
 }
 
-/** What a stream's VMDESCRIPTION says of each section, by `idstr/instance`. Those without a description are left out. */
+/**
+ * What a stream's VMDESCRIPTION says of each section, by `idstr/instance`. Those without a description are
+ * left out.
+ */
 export function describedSections(description: Description): ReadonlyMap<string, Layout> {
   const found = new Map<string, Layout>();
   for (const device of description.devices) {

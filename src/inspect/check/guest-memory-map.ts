@@ -1,6 +1,7 @@
-// Where guest-physical addresses lie in the RAM blocks of a stream. A stream does not say (but with x-ignore-shared), so
-// this knows the boards that matter: the address of their RAM, and where it is split around the 32-bit hole. Facts from
-// QEMU's board files (hw/*/virt.c, hw/i386/pc_*.c, microvm.c, spapr.c, s390-virtio-ccw.c).
+// Where guest-physical addresses lie in the RAM blocks of a stream. A stream does not say (but with
+// x-ignore-shared), so this knows the boards that matter: the address of their RAM, and where it is split
+// around the 32-bit hole. Facts from QEMU's board files (hw/*/virt.c, hw/i386/pc_*.c, microvm.c, spapr.c,
+// s390-virtio-ccw.c).
 import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 
 interface Board {
@@ -41,7 +42,9 @@ export interface RamPlace {
   readonly offset: number;
 }
 
-/** Of two neighbouring blocks none is taken for the machine's RAM unless it is more than all others together. */
+/**
+ * Of two neighbouring blocks none is taken for the machine's RAM unless it is more than all others together.
+ */
 function mainBlock(blocks: readonly RamBlockReport[], name: string): RamBlockReport | undefined {
   const named = blocks.find((block) => block.name === name);
   if (named !== undefined) return named;

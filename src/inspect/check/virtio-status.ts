@@ -1,6 +1,7 @@
-// Which virtio features a QEMU offers: from the answers of its QMP command x-query-virtio-status, the only place where it says
-// so. A stream has those that its guest uses; they must be among them. The answer names features by words and the device
-// by its type only, so that of several devices of one type it is not known which is which.
+// Which virtio features a QEMU offers: from the answers of its QMP command x-query-virtio-status, the only
+// place where it says so. A stream has those that its guest uses; they must be among them. The answer names
+// features by words and the device by its type only, so that of several devices of one type it is not known
+// which is which.
 import { featureCure, virtioStates } from "./check-virtio.ts";
 import { featureNames } from "../decode/virtio-features.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
@@ -16,7 +17,10 @@ export interface VirtioOffer {
 
 const MAX_DEPTH = 32;
 
-/** The devices in a JSON text that has such answers anywhere in it; undefined if it has none. Throws SyntaxError. */
+/**
+ * The devices in a JSON text that has such answers anywhere in it; undefined if it has none. Throws
+ * SyntaxError.
+ */
 export function parseVirtioStatus(text: string): VirtioOffer[] | undefined {
   const offers: VirtioOffer[] = [];
   const visit = (value: unknown, depth: number): void => {
@@ -34,7 +38,10 @@ export function parseVirtioStatus(text: string): VirtioOffer[] | undefined {
   return offers.length === 0 ? undefined : offers;
 }
 
-/** Features that a device of the stream uses and none of the target's of its type offers, or not each one does. */
+/**
+ * Features that a device of the stream uses and none of the target's of its type offers, or not each one
+ * does.
+ */
 export function checkOffers(
   report: StreamReport,
   offers: readonly VirtioOffer[],

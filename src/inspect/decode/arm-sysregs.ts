@@ -1,6 +1,7 @@
-// Names of Arm's system registers from the numbers by which QEMU's streams list them: those of the KVM API (a register's
-// size and coprocessor, then its encoding; Linux, Documentation/virt/kvm/api.rst, 4.68). Names of the encodings: Arm ARM,
-// chapter D17; only those that Linux guests set. Others are written as an assembler takes them, S3_0_C1_C0_1.
+// Names of Arm's system registers from the numbers by which QEMU's streams list them: those of the KVM API (a
+// register's size and coprocessor, then its encoding; Linux, Documentation/virt/kvm/api.rst, 4.68). Names of
+// the encodings: Arm ARM, chapter D17; only those that Linux guests set. Others are written as an assembler
+// takes them, S3_0_C1_C0_1.
 
 import { table } from "./field-layout.ts";
 

@@ -1,7 +1,7 @@
-// Runs of fixed fields, written as text: "mac:b6 status:2 max_virtqueue_pairs:2". `name:n` is an unsigned integer of n
-// bytes (1, 2, 4, 8), `name:bn` n bytes as they are, `name:?` a byte that is true or false, and `name[n]:…` an array of n,
-// as `desc[2]:4`. Also subsections as the VMState format writes them (0x05, counted name, version, fields): see QEMU's
-// docs/devel/migration, "Subsections".
+// Runs of fixed fields, written as text: "mac:b6 status:2 max_virtqueue_pairs:2". `name:n` is an unsigned
+// integer of n bytes (1, 2, 4, 8), `name:bn` n bytes as they are, `name:?` a byte that is true or false, and
+// `name[n]:…` an array of n, as `desc[2]:4`. Also subsections as the VMState format writes them (0x05,
+// counted name, version, fields): see QEMU's docs/devel/migration, "Subsections".
 import { decodeUtf8 } from "../../base/text.ts";
 import type { FieldReader, Meaning } from "./fields.ts";
 
@@ -80,7 +80,10 @@ export function readLayout(
   return values;
 }
 
-/** Reads `length` bytes as far as `layout` goes (bytes may be cut short); a tail that it does not cover is `tail`. */
+/**
+ * Reads `length` bytes as far as `layout` goes (bytes may be cut short); a tail that it does not cover is
+ * `tail`.
+ */
 export function readPrefix(
   reader: FieldReader,
   layout: string,
@@ -99,8 +102,8 @@ export function readPrefix(
 }
 
 /**
- * Reads `count` elements of `layout` as groups `[i]`; those at the end that are all alike are one field, but the first
- * `least` are always elements, so that two streams of one machine have the same fields.
+ * Reads `count` elements of `layout` as groups `[i]`; those at the end that are all alike are one field, but
+ * the first `least` are always elements, so that two streams of one machine have the same fields.
  */
 export function readElements(
   reader: FieldReader,
@@ -155,10 +158,14 @@ export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: rea
 /** How the fields of a subsection are read; `next` is whatever comes after them. */
 export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, version: number) => void>>;
 
-/** Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows. */
+/**
+ * Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows.
+ */
 const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
 
-/** Reads bytes that nobody knows, up to where the next subsection (of `parent`) seems to begin, as one field. */
+/**
+ * Reads bytes that nobody knows, up to where the next subsection (of `parent`) seems to begin, as one field.
+ */
 export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
   const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
   let end = bytes.indexOf(SUBSECTION);
@@ -172,7 +179,10 @@ export function readUnknown(reader: FieldReader, name: string, parent = ""): voi
   if (length > 0) reader.bytes(name, length, undefined, "unknown");
 }
 
-/** Reads the subsections of `parent` that come now; bytes of those that are not known up to the next one's head. */
+/**
+ * Reads the subsections of `parent` that come now; bytes of those that are not known up to the next one's
+ * head.
+ */
 export function readSubsections(reader: FieldReader, parent: string, readers: SubsectionReaders): void {
   for (;;) {
     const ahead = subsectionAhead(reader, parent);
@@ -187,7 +197,10 @@ export function readSubsections(reader: FieldReader, parent: string, readers: Su
   }
 }
 
-/** Where the fields of a subsection begin, in bytes after the cursor, found by its name; undefined if it does not come. */
+/**
+ * Where the fields of a subsection begin, in bytes after the cursor, found by its name; undefined if it does
+ * not come.
+ */
 export function findSubsection(reader: FieldReader, name: string): number | undefined {
   const bytes = reader.peek(reader.remaining);
   if (bytes === undefined) return undefined;

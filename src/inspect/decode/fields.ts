@@ -1,6 +1,6 @@
-// Makes fields out of bytes: a cursor for decoders of what the VMDESCRIPTION leaves opaque. Every read names what it
-// reads and becomes a field; nothing is skipped silently, so that all bytes are accounted for. Input is hostile:
-// reading past the end throws EndOfBytes, and more fields than there may be TooManyFields.
+// Makes fields out of bytes: a cursor for decoders of what the VMDESCRIPTION leaves opaque. Every read names
+// what it reads and becomes a field; nothing is skipped silently, so that all bytes are accounted for. Input
+// is hostile: reading past the end throws EndOfBytes, and more fields than there may be TooManyFields.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";

@@ -1,6 +1,7 @@
-// Plain fields of QEMU's sections in words, where their numbers are flags or codes that people would look up: registers of
-// processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture Principles of Operation; Power
-// ISA), interrupt requests, timers, run state, clocks. By the field's name alone, so only names that mean one thing.
+// Plain fields of QEMU's sections in words, where their numbers are flags or codes that people would look up:
+// registers of processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture
+// Principles of Operation; Power ISA), interrupt requests, timers, run state, clocks. By the field's name
+// alone, so only names that mean one thing.
 import { bitNames, decodeUtf8 } from "../../base/text.ts";
 import { fieldOf as field, NEVER } from "../../riscv/bits.ts";
 import { causeWords, interruptWords } from "../../riscv/causes.ts";
@@ -57,7 +58,10 @@ const controlRegister: Words = (value, index) => {
   return index === 4 ? bitNames(value, CR4) : undefined;
 };
 const DELIVERY = ["fixed", "lowest priority", "SMI", undefined, "NMI", "INIT", undefined, "ExtINT"];
-/** An entry of an I/O APIC's table or of a local APIC's vector table: the low half has the same meaning in both. */
+/**
+ * An entry of an I/O APIC's table or of a local APIC's vector table: the low half has the same meaning in
+ * both.
+ */
 const interruptEntry: Words = (value) =>
   [
     `vector 0x${field(value, 0, 8).toString(16)}`,
@@ -210,8 +214,8 @@ function text(bytes: Uint8Array): string | undefined {
 }
 
 /**
- * A plain value in words; undefined if there is nothing to say. `name` is the field's in the VMDESCRIPTION, with
- * `[3]` behind it for an element of an array. `type` is the VMDESCRIPTION's.
+ * A plain value in words; undefined if there is nothing to say. `name` is the field's in the VMDESCRIPTION,
+ * with `[3]` behind it for an element of an array. `type` is the VMDESCRIPTION's.
  */
 export function describeValue(name: string, type: string, value: FieldValue): string | undefined {
   if (value instanceof Uint8Array) return type === "buffer" && TEXTS.has(name) ? text(value) : undefined;

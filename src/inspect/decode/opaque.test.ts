@@ -1,4 +1,5 @@
-// Opaque fields other than virtio's and PCI's: SCSI requests, pictures of a virtio-gpu, sections without a description.
+// Opaque fields other than virtio's and PCI's: SCSI requests, pictures of a virtio-gpu, sections without a
+// description.
 import { describe, expect, it } from "vitest";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
 import { FieldReader } from "./fields.ts";

@@ -1,6 +1,6 @@
-// Decoders of what a stream's VMDESCRIPTION leaves opaque: fields that are one run of bytes to it (a virtio device,
-// PCI config space, data of sections that have no description). Called by the reader for each such field; what
-// no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
+// Decoders of what a stream's VMDESCRIPTION leaves opaque: fields that are one run of bytes to it (a virtio
+// device, PCI config space, data of sections that have no description). Called by the reader for each such
+// field; what no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
 import type { FieldReader } from "./fields.ts";
 import { readLayout, table } from "./field-layout.ts";
 import {
@@ -24,7 +24,10 @@ export interface OpaqueContext {
   readonly instanceId: number;
   /** Of the section, or of the struct or subsection that has the field. */
   readonly version: number;
-  /** Of the section, or of the struct or subsection that has the field; absent in sections without a description. */
+  /**
+   * Of the section, or of the struct or subsection that has the field; absent in sections without a
+   * description.
+   */
   readonly vmsdName?: string;
   /** Name of the field (`virtio`, `config`, `data`). */
   readonly field: string;
@@ -59,7 +62,8 @@ const BY_TYPE = table<{ readonly read: Decoder; readonly fits?: (size: number) =
 });
 
 function decoderOf({ field, type, idstr, vmsdName }: OpaqueContext, size: number): Decoder | undefined {
-  // An old-style section has one field `data` and no description's name; type `data`: there is no VMDESCRIPTION.
+  // An old-style section has one field `data` and no description's name; type `data`: there is no
+  // VMDESCRIPTION.
   if (vmsdName === undefined && field === "data" && (type === "data" || type === "buffer"))
     return wholeSection(idstr);
   const known = BY_TYPE.get(type);
@@ -67,9 +71,9 @@ function decoderOf({ field, type, idstr, vmsdName }: OpaqueContext, size: number
 }
 
 /**
- * Reads one opaque field into named fields. False, with nothing read, if nothing is known of it; bytes that are left
- * over after true are more than the decoder knows of. Throws EndOfBytes or InspectError on bytes that are not what
- * they should be: the fields so far are in the reader.
+ * Reads one opaque field into named fields. False, with nothing read, if nothing is known of it; bytes that
+ * are left over after true are more than the decoder knows of. Throws EndOfBytes or InspectError on bytes
+ * that are not what they should be: the fields so far are in the reader.
  */
 export function decodeOpaque(context: OpaqueContext, reader: FieldReader): boolean {
   const decode = decoderOf(context, reader.remaining);

@@ -1,5 +1,6 @@
-// PCI capabilities as runs of fields: the PCI Local Bus specification 3.0 (section 6.7 and appendix H), PCI Express 4.0
-// (section 7) and virtio 1.3 (section 4.1.4, in vendor-specific ones). Only what QEMU's devices have.
+// PCI capabilities as runs of fields: the PCI Local Bus specification 3.0 (section 6.7 and appendix H), PCI
+// Express 4.0 (section 7) and virtio 1.3 (section 4.1.4, in vendor-specific ones). Only what QEMU's devices
+// have.
 
 interface Capability {
   readonly name: string;

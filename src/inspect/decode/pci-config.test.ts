@@ -1,4 +1,5 @@
-// PCI config space made by hand: capabilities wherever they are, loops, overlaps; what belongs to it in a stream.
+// PCI config space made by hand: capabilities wherever they are, loops, overlaps; what belongs to it in a
+// stream.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { capturedSections } from "../../../test/inspect/sections.ts";

@@ -1,6 +1,6 @@
-// PCI configuration space as QEMU writes it: an image of 256 bytes, or 4096 of a PCI Express device, little-endian: header,
-// the linked capabilities wherever they lie, and between them what none of them covers. Also what goes with it in a
-// stream: interrupt levels and MSI-X vectors.
+// PCI configuration space as QEMU writes it: an image of 256 bytes, or 4096 of a PCI Express device,
+// little-endian: header, the linked capabilities wherever they lie, and between them what none of them
+// covers. Also what goes with it in a stream: interrupt levels and MSI-X vectors.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader, Meaning } from "./fields.ts";
 import { type Meanings, readLayout } from "./field-layout.ts";

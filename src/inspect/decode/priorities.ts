@@ -1,6 +1,7 @@
-// Sections that QEMU writes ahead of the others because their VMState description states a priority (MIG_PRI_*): an
-// interrupt controller or an IOMMU that devices need when they load. Names from QEMU's tree, 7.2 to 11. Left out: `apic`,
-// which has one only in newer releases, and a stream does not say which release wrote it.
+// Sections that QEMU writes ahead of the others because their VMState description states a priority
+// (MIG_PRI_*): an interrupt controller or an IOMMU that devices need when they load. Names from QEMU's tree,
+// 7.2 to 11. Left out: `apic`, which has one only in newer releases, and a stream does not say which release
+// wrote it.
 import { table } from "./field-layout.ts";
 
 const PRIORITIES = table({
@@ -20,6 +21,8 @@ const PRIORITIES = table({
   "vfio-iommufd-container": "MIG_PRI_LOW",
 });
 
-/** By the description's name, or without one by the end of the section's; undefined where the default holds. */
+/**
+ * By the description's name, or without one by the end of the section's; undefined where the default holds.
+ */
 export const priorityOf = (idstr: string, vmsdName?: string): string | undefined =>
   PRIORITIES.get(vmsdName ?? idstr.slice(idstr.lastIndexOf("/") + 1));

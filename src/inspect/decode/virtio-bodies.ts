@@ -1,6 +1,7 @@
-// What each virtio device type writes between the common queues and the common subsections: requests in flight, tables of
-// filters, counters. As QEMU 2.x to 11.x write them; what depends on a property that the stream does not tell (such
-// as how many queue pairs a card has) is found by where the next known thing begins.
+// What each virtio device type writes between the common queues and the common subsections: requests in
+// flight, tables of filters, counters. As QEMU 2.x to 11.x write them; what depends on a property that the
+// stream does not tell (such as how many queue pairs a card has) is found by where the next known thing
+// begins.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
@@ -130,7 +131,8 @@ const net: Body = (reader, { features }) => {
     reader,
     "has_vnet_hdr:4 mac_table.multi_overflow:1 mac_table.uni_overflow:1 alluni:1 nomulti:1 nouni:1 nobcast:1 has_ufo:1",
   );
-  // A card made with one queue pair has nothing here, any other has; the card's own number is not in the stream.
+  // A card made with one queue pair has nothing here, any other has; the card's own number is not in the
+  // stream.
   const offloads = (features & CTRL_GUEST_OFFLOADS) === 0 ? 0 : 8;
   if (!subsectionOrEnd(reader, offloads, ["virtio-net-device", "virtio"])) {
     reader.u16("max_queue_pairs");
@@ -198,6 +200,9 @@ const iommu: Body = (reader, { version }) => {
 
 const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu });
 
-/** Of a device type; undefined if it writes nothing of its own, or is not known. vhost-user-blk's requests are in its back-end. */
+/**
+ * Of a device type; undefined if it writes nothing of its own, or is not known. vhost-user-blk's requests are
+ * in its back-end.
+ */
 export const bodyOf = (type: string, vmsdName: string): Body | undefined =>
   type === "blk" && vmsdName.startsWith("vhost") ? undefined : BODIES.get(type);

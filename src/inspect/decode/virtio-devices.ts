@@ -1,5 +1,5 @@
-// Device types of virtio by the names that QEMU's streams have for them, the fields of their config space and the names of
-// their queues: virtio 1.3 section 5.
+// Device types of virtio by the names that QEMU's streams have for them, the fields of their config space and
+// the names of their queues: virtio 1.3 section 5.
 
 import { table } from "./field-layout.ts";
 

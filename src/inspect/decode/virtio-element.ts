@@ -1,7 +1,7 @@
-// A request that a virtio device has taken from its queue and not yet answered, as QEMU writes it: an image of the C
-// structure that VirtQueueElement once was, in the byte order of the host that ran QEMU and with the padding of a 64-bit
-// one, room for 1024 buffers each way whatever is used of it; host pointers are zero. With packed rings 4 bytes
-// more precede it, the number of descriptors.
+// A request that a virtio device has taken from its queue and not yet answered, as QEMU writes it: an image
+// of the C structure that VirtQueueElement once was, in the byte order of the host that ran QEMU and with the
+// padding of a 64-bit one, room for 1024 buffers each way whatever is used of it; host pointers are zero.
+// With packed rings 4 bytes more precede it, the number of descriptors.
 import type { FieldReader } from "./fields.ts";
 import type { ByteOrder } from "./field-layout.ts";
 
@@ -27,7 +27,9 @@ function orderAhead(reader: FieldReader, ahead: number): ByteOrder | undefined {
   return undefined;
 }
 
-/** Whether an element begins `ahead` bytes after the cursor, or its ndescs, and there is room for all of it. */
+/**
+ * Whether an element begins `ahead` bytes after the cursor, or its ndescs, and there is room for all of it.
+ */
 export const elementAhead = (reader: FieldReader, ahead: number): boolean =>
   reader.remaining >= ahead + SIZE &&
   (orderAhead(reader, ahead) !== undefined || orderAhead(reader, ahead + 4) !== undefined);

@@ -1,5 +1,5 @@
-// Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what QEMU's devices
-// have besides (vhost, vhost-user).
+// Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what
+// QEMU's devices have besides (vhost, vhost-user).
 import { bitNames } from "../../base/text.ts";
 import { table } from "./field-layout.ts";
 
@@ -83,7 +83,9 @@ const STATUS: Bits = {
   7: "FAILED",
 };
 
-/** `device` as in devices of virtio-devices.ts (`net`, `blk`…); `shift` is the number of value's lowest bit. */
+/**
+ * `device` as in devices of virtio-devices.ts (`net`, `blk`…); `shift` is the number of value's lowest bit.
+ */
 export const featureNames = (device: string, value: bigint, shift = 0): string | undefined =>
   bitNames(value << BigInt(shift), DEVICE_FEATURES.get(device) ?? {}, COMMON);
 

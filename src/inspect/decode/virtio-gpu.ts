@@ -1,5 +1,5 @@
-// What a virtio-gpu writes behind its virtio state: the pictures the guest has made with their pixels (2D), or, in a
-// subsection, where in guest memory they are (blobs), and what each output shows. QEMU 2.x to 11.x.
+// What a virtio-gpu writes behind its virtio state: the pictures the guest has made with their pixels (2D),
+// or, in a subsection, where in guest memory they are (blobs), and what each output shows. QEMU 2.x to 11.x.
 import type { FieldReader } from "./fields.ts";
 import { readLayout } from "./field-layout.ts";
 
@@ -42,8 +42,9 @@ export function readGpu(reader: FieldReader): void {
 }
 
 /**
- * QEMU decides for each output whether it writes the framebuffer, and looks in the wrong place for all but the first (seen
- * in 10.0 and 11.1): streams of several outputs have it for some of them, and nothing tells for which.
+ * QEMU decides for each output whether it writes the framebuffer, and looks in the wrong place for all but
+ * the first (seen in 10.0 and 11.1): streams of several outputs have it for some of them, and nothing tells
+ * for which.
  */
 function scanouts(reader: FieldReader, outputs: number): void {
   const more = reader.remaining - outputs * SCANOUT_SIZE;

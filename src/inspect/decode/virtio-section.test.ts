@@ -1,4 +1,5 @@
-// Virtio devices of real streams against what QEMU said of them, and of what no stream at hand has, made here.
+// Virtio devices of real streams against what QEMU said of them, and of what no stream at hand has, made
+// here.
 import { describe, expect, it } from "vitest";
 import { type CapturedSection, capturedSections } from "../../../test/inspect/sections.ts";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";

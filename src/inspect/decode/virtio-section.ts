@@ -1,6 +1,7 @@
-// A virtio device in QEMU's stream, one opaque run to the VMDESCRIPTION: transport, status, features, config space, queues,
-// what the device type has of its own, and subsections for what came after virtio 0.9. QEMU 2.x to 11.x, any guest. The order
-// is not the order of dependence: byte order and high features come last and say how to read what is before them.
+// A virtio device in QEMU's stream, one opaque run to the VMDESCRIPTION: transport, status, features, config
+// space, queues, what the device type has of its own, and subsections for what came after virtio 0.9. QEMU
+// 2.x to 11.x, any guest. The order is not the order of dependence: byte order and high features come last
+// and say how to read what is before them.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
@@ -103,7 +104,8 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
     "virtio/extra_state": (r) => readExtraState(r, transport, { count: queues, title }, names),
   };
   readSubsections(reader, "virtio", subsections);
-  // A subsection may be of a newer version than is known here, with more fields; those after it are still found.
+  // A subsection may be of a newer version than is known here, with more fields; those after it are still
+  // found.
   for (let i = 0; reader.remaining > 0; i++) {
     readUnknown(reader, `unknown[${i}]`, "virtio");
     readSubsections(reader, "virtio", subsections);

@@ -1,6 +1,6 @@
-// What virtio's transports write: before the common state (pci: config space and MSI-X vectors; ccw: the subchannel; mmio:
-// its selectors), after each queue, and in the subsection `virtio/extra_state`. QEMU 2.x to 11.x. ccw's part is a tree of
-// VMState descriptions whose versions are not in the stream.
+// What virtio's transports write: before the common state (pci: config space and MSI-X vectors; ccw: the
+// subchannel; mmio: its selectors), after each queue, and in the subsection `virtio/extra_state`. QEMU 2.x to
+// 11.x. ccw's part is a tree of VMState descriptions whose versions are not in the stream.
 import type { FieldReader } from "./fields.ts";
 import { readElements, readLayout, readSubsections, type SubsectionReaders } from "./field-layout.ts";
 import {
@@ -30,7 +30,10 @@ export interface Transport {
 /** PCI: `version_id` 2, then config space, whose first two bytes are virtio's vendor. */
 const PCI_START = [0, 0, 0, 2, 0xf4, 0x1a];
 
-/** By the section's name (which bus made it), or else, as some boards name devices without their bus, by the bytes. */
+/**
+ * By the section's name (which bus made it), or else, as some boards name devices without their bus, by the
+ * bytes.
+ */
 function kindOf(idstr: string, reader: FieldReader): Transport["name"] {
   if (/^\/?[0-9a-f]{2}\.[0-9a-f]\.[0-9a-f]{4}\//i.test(idstr)) return "ccw";
   if (idstr.startsWith("virtio-mmio@")) return "mmio";

@@ -1,4 +1,5 @@
-// The walk along a description: every kind of container and scalar that QEMU writes, in the form in which it describes it.
+// The walk along a description: every kind of container and scalar that QEMU writes, in the form in which it
+// describes it.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { encodeUtf8 } from "../../base/text.ts";

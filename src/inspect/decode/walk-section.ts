@@ -1,6 +1,7 @@
-// Walks the bytes of a device section along its description: every field by name, arrays, structs, lists, trees, and
-// subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). What the description leaves opaque goes
-// to decode/opaque.ts. The description is as hostile as the bytes: sizes are checked against what is there.
+// Walks the bytes of a device section along its description: every field by name, arrays, structs, lists,
+// trees, and subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). What the
+// description leaves opaque goes to decode/opaque.ts. The description is as hostile as the bytes: sizes are
+// checked against what is there.
 import { EndOfBytes } from "../../base/bytes.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 import { describeValue } from "./meanings.ts";
@@ -40,7 +41,9 @@ const NULL_MARK = 0x30;
 type OpenField = { -readonly [K in keyof Field]: Field[K] };
 type Scope = Pick<OpaqueContext, "version" | "vmsdName">;
 
-/** Reads all of `bytes`, which start at stream offset `base`. Without a description all is one opaque field. */
+/**
+ * Reads all of `bytes`, which start at stream offset `base`. Without a description all is one opaque field.
+ */
 export function walkSection(
   bytes: Uint8Array,
   base: number,
@@ -186,7 +189,8 @@ class Walker {
     const name = `${path}${first.name}`;
     const total = group.reduce((sum, field) => sum + (field.arrayLength ?? 1), 0);
     if (group.length === 1 && (total > MAX_ELEMENTS || (total > 1 && first.size === 0))) {
-      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all, or of nothing.
+      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all, or of
+      // nothing.
       const size = first.size * total;
       this.#need(size, name);
       const type = `${first.type}[${total}]`;
@@ -218,7 +222,10 @@ class Walker {
     });
   }
 
-  /** Before 10.0 an array of pointers is described by its first one: if that is null, nothing tells what the others are. */
+  /**
+   * Before 10.0 an array of pointers is described by its first one: if that is null, nothing tells what the
+   * others are.
+   */
   #hidesElement({ structs, size }: DescribedField): boolean {
     const [only] = structs;
     const mark = this.#bytes[this.#at];
@@ -266,7 +273,10 @@ class Walker {
     } else this.#opaque(field, name, scope, fields, false);
   }
 
-  /** A container that should end at `end`: what its fields leave of it is shown as it is, and reading goes on behind. */
+  /**
+   * A container that should end at `end`: what its fields leave of it is shown as it is, and reading goes on
+   * behind.
+   */
   #within(end: number, path: string, children: Field[], read: (children: Field[]) => void): void {
     const start = this.#at;
     let wrong: Problem | undefined;
@@ -290,7 +300,10 @@ class Walker {
     this.#unknown(end, children);
   }
 
-  /** QTAILQ and QLIST: a 1 before each element, a 0 behind. GTREE: the count before, each node with key and value. */
+  /**
+   * QTAILQ and QLIST: a 1 before each element, a 0 behind. GTREE: the count before, each node with key and
+   * value.
+   */
   #list({ type, structs }: DescribedField, scope: Scope, fields: Field[], path: string): void {
     const byte = (name: string): number => {
       this.#need(1, `${path}.${name}`);

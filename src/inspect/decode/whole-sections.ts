@@ -1,5 +1,6 @@
-// Sections that have no description in any stream (QEMU's old-style handlers), and a few that have none only where the
-// machine was told to leave the VMDESCRIPTION out. libslirp writes its part itself (its src/state.c and bootp.h).
+// Sections that have no description in any stream (QEMU's old-style handlers), and a few that have none only
+// where the machine was told to leave the VMDESCRIPTION out. libslirp writes its part itself (its src/state.c
+// and bootp.h).
 import type { FieldReader } from "./fields.ts";
 import { readLayout, table } from "./field-layout.ts";
 import { readEarlyMem } from "./virtio-bodies.ts";

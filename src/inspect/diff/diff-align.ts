@@ -1,6 +1,7 @@
-// Which fields of two descriptions of a section belong together: those of one name; and of those that only one side has
-// by name, those of the same bytes, since names are no part of a section's data and differ among writers (`config` and
-// `config[0]`, a struct around fields or none). That only where both have one version: other bytes mean something else.
+// Which fields of two descriptions of a section belong together: those of one name; and of those that only
+// one side has by name, those of the same bytes, since names are no part of a section's data and differ among
+// writers (`config` and `config[0]`, a struct around fields or none). That only where both have one version:
+// other bytes mean something else.
 import type { Field } from "../model/stream-report.ts";
 
 /** Where the fields of either side begin in their streams: places are counted from there. */

@@ -1,7 +1,8 @@
-// RAM of two streams, page by page. What a stream leaves in RAM is kept as one 64-bit hash a page, whatever the order and
-// number of records: the last record of a page counts, a zero record is a page of zeros. Pages that come as differences
-// (XBZRLE) need their contents: a further pass over the stream keeps those of a limited number of pages at a time.
-// Left out: deflated pages of QEMU's old `compress` capability, which are said not to be compared.
+// RAM of two streams, page by page. What a stream leaves in RAM is kept as one 64-bit hash a page, whatever
+// the order and number of records: the last record of a page counts, a zero record is a page of zeros. Pages
+// that come as differences (XBZRLE) need their contents: a further pass over the stream keeps those of a
+// limited number of pages at a time. Left out: deflated pages of QEMU's old `compress` capability, which are
+// said not to be compared.
 import { Xxh32 } from "../../base/xxh32.ts";
 import { followed } from "../../stream/xbzrle.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
@@ -11,7 +12,9 @@ import { type PageVisitor, type ReadOptions, readStream } from "../read/read-str
 
 /** Pages whose hashes lie in one array: 16 MiB of RAM with pages of 4 KiB. */
 const SEGMENT_PAGES = 4096;
-/** Of one stream: hashes of 128 GiB. No size that a stream claims is allocated; pages beyond are not compared. */
+/**
+ * Of one stream: hashes of 128 GiB. No size that a stream claims is allocated; pages beyond are not compared.
+ */
 const MAX_SEGMENTS = 8192;
 /** Contents that one pass keeps: 64 MiB. */
 const KEPT_PAGES = 16384;
@@ -166,7 +169,9 @@ const zerosAreLeftOut = (report: StreamReport) => report.capabilities.includes("
 /** Pages that went over connections of their own. */
 const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
 
-/** Blocks of the first stream in its order; those that differ. Blocks of one side only are for diffStreams. */
+/**
+ * Blocks of the first stream in its order; those that differ. Blocks of one side only are for diffStreams.
+ */
 export function diffRam(
   first: { report: StreamReport; ram: RamPages },
   second: { report: StreamReport; ram: RamPages },

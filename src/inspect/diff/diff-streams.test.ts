@@ -1,4 +1,5 @@
-// Differences of streams made by hand: fields by path, arrays, subsections, sections and blocks of one side, RAM by page.
+// Differences of streams made by hand: fields by path, arrays, subsections, sections and blocks of one side,
+// RAM by page.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import {

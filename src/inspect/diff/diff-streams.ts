@@ -1,7 +1,8 @@
-// What differs between two streams, whoever wrote them: configuration, sections field by field, RAM page by page
-// (diff-ram.ts). Sections are told by idstr and instance, fields by name or place (diff-align.ts), so that streams of
-// different QEMUs, or of QEMU and Wherry, can be compared: where their layouts differ, that is what is said. Left out:
-// order of sections, commands, how pages are encoded; they are no part of the machine.
+// What differs between two streams, whoever wrote them: configuration, sections field by field, RAM page by
+// page (diff-ram.ts). Sections are told by idstr and instance, fields by name or place (diff-align.ts), so
+// that streams of different QEMUs, or of QEMU and Wherry, can be compared: where their layouts differ, that
+// is what is said. Left out: order of sections, commands, how pages are encoded; they are no part of the
+// machine.
 import { hex } from "../../base/hex.ts";
 import { isHeader, pairFields, type Starts } from "./diff-align.ts";
 import { diffRam, type RamDifference, type RamPages } from "./diff-ram.ts";
@@ -94,7 +95,9 @@ function gathered(differences: readonly Difference[]): Difference[] {
   return found;
 }
 
-/** Sections with state of devices, by `idstr/instance`; what comes in parts is told by `iterative` and `ram`. */
+/**
+ * Sections with state of devices, by `idstr/instance`; what comes in parts is told by `iterative` and `ram`.
+ */
 function deviceSections(report: StreamReport): Map<string, SectionReport> {
   const found = new Map<string, SectionReport>();
   const seen = new Map<string, number>();

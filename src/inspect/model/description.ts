@@ -1,6 +1,7 @@
 // The VMDESCRIPTION: the JSON behind the end of a stream that names every field of its sections (QEMU's
-// migration/vmstate.c writes it). Parsed here by hand, because it repeats keys within one object (the elements of a
-// list are several times `vmsd_name`, `version`, `fields`), which JSON.parse drops; and because depth and size are the stream's word.
+// migration/vmstate.c writes it). Parsed here by hand, because it repeats keys within one object (the
+// elements of a list are several times `vmsd_name`, `version`, `fields`), which JSON.parse drops; and because
+// depth and size are the stream's word.
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 
@@ -189,7 +190,10 @@ function structOf(object: JsonObject): DescribedStruct {
   return structsOf(object)[0] ?? { fields: [], subsections: [] };
 }
 
-/** Structs that are written into one object, one after the other: each starts at its first key that came before. */
+/**
+ * Structs that are written into one object, one after the other: each starts at its first key that came
+ * before.
+ */
 function structsOf(object: JsonObject): DescribedStruct[] {
   const structs: { -readonly [K in keyof DescribedStruct]: DescribedStruct[K] }[] = [];
   let seen = new Set<string>();

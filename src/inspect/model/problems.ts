@@ -1,5 +1,5 @@
-// What can be wrong with a stream, by the names of the known causes, and how it ends reading: readers and decoders
-// throw InspectError with a Problem, readStream puts it into its report.
+// What can be wrong with a stream, by the names of the known causes, and how it ends reading: readers and
+// decoders throw InspectError with a Problem, readStream puts it into its report.
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import type { Problem } from "./stream-report.ts";

@@ -1,4 +1,5 @@
-// Finds sections and fields by the names that people type: `cpu/0`, `serial`, `cpu/0/env.pc`, `fw_cfg/0/fw_cfg/dma.dma_addr`.
+// Finds sections and fields by the names that people type: `cpu/0`, `serial`, `cpu/0/env.pc`,
+// `fw_cfg/0/fw_cfg/dma.dma_addr`.
 import type { Field, SectionReport, StreamReport } from "./stream-report.ts";
 
 /** Sections of this name, with its instance or any; those that carry fields. */
@@ -9,8 +10,8 @@ export function sectionsNamed(report: StreamReport, name: string): SectionReport
 }
 
 /**
- * The field at SECTION/FIELD, where FIELD is the names on the way to it, with `.` or `/` between (none before `[`).
- * SECTION is `idstr/instance`, or `idstr` alone for the first of that name. Undefined if there is none.
+ * The field at SECTION/FIELD, where FIELD is the names on the way to it, with `.` or `/` between (none before
+ * `[`). SECTION is `idstr/instance`, or `idstr` alone for the first of that name. Undefined if there is none.
  */
 export function fieldAt(report: StreamReport, path: string): Field | undefined {
   for (const { idstr, instanceId, fields } of report.sections) {

@@ -1,6 +1,6 @@
-// What is found in a migration stream, as data: sections with their fields, RAM by block, commands, and where and why
-// reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts, judged by check.ts.
-// Everything here can be told of a stream from any board, of any architecture.
+// What is found in a migration stream, as data: sections with their fields, RAM by block, commands, and where
+// and why reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts,
+// judged by check.ts. Everything here can be told of a stream from any board, of any architecture.
 
 import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { Description } from "./description.ts";
@@ -59,7 +59,9 @@ export interface SectionReport {
   readonly fields: readonly Field[];
   /** Bytes of data that no field covers: not described, or more than described. */
   readonly unaccounted: number;
-  /** Of the data, if `keepBytes` asks for it; not of sections that are streamed (`ram` and others with parts). */
+  /**
+   * Of the data, if `keepBytes` asks for it; not of sections that are streamed (`ram` and others with parts).
+   */
   readonly bytes?: Uint8Array;
 }
 
@@ -125,7 +127,10 @@ export interface StreamReport {
   readonly commands: readonly CommandReport[];
   /** Parsed VMDESCRIPTION; undefined if the stream ends before it or has none. */
   readonly vmDescription?: Description;
-  /** Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`, `postcopy-ram`… */
+  /**
+   * Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`,
+   * `postcopy-ram`…
+   */
   readonly capabilities: readonly string[];
   /** Of the target's pages, in bytes. */
   readonly pageSize: number;

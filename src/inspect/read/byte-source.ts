@@ -1,4 +1,5 @@
-// Where the bytes of a stream come from: a file or an array (any place can be read), or a pipe (only onwards).
+// Where the bytes of a stream come from: a file or an array (any place can be read), or a pipe (only
+// onwards).
 
 /** Where a stream is read from: a file, a pipe, bytes. */
 export interface ByteSource {

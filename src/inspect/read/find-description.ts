@@ -1,5 +1,6 @@
-// Finds the VMDESCRIPTION at the end of a file, before anything else of it is read: its sizes are what tells device
-// sections apart. It is the last thing of a stream: 06, be32 length, JSON; zeros or other leftovers may follow.
+// Finds the VMDESCRIPTION at the end of a file, before anything else of it is read: its sizes are what tells
+// device sections apart. It is the last thing of a stream: 06, be32 length, JSON; zeros or other leftovers
+// may follow.
 import { QEMU_VM } from "../../stream/wire.ts";
 import { type Description, parseDescription } from "../model/description.ts";
 import type { ByteSource } from "./byte-source.ts";

@@ -1,4 +1,5 @@
-// What a file is that does not begin as a migration stream does: the things that people give to `wherry inspect`.
+// What a file is that does not begin as a migration stream does: the things that people give to `wherry
+// inspect`.
 import { decodeUtf8 } from "../../base/text.ts";
 import { RESOLVE_MAGIC } from "../../stream/wire.ts";
 import type { Problem } from "../model/stream-report.ts";
@@ -55,8 +56,8 @@ export function otherFormat(bytes: Uint8Array): Problem | undefined {
 const LIBVIRT_HEADER_BYTES = 92;
 
 /**
- * What `virsh save` puts before a stream: 16 characters, then 32-bit numbers in the host's order: version, length of XML
- * and cookie, whether it ran, how the stream is packed (0: it is not), …
+ * What `virsh save` puts before a stream: 16 characters, then 32-bit numbers in the host's order: version,
+ * length of XML and cookie, whether it ran, how the stream is packed (0: it is not), …
  */
 export function libvirtHeader(
   bytes: Uint8Array,

@@ -1,5 +1,5 @@
-// Commands within a stream, each with what it says in words. The grammar is src/stream/commands.ts. The sections in a
-// PACKAGED command's payload are read by the frame (read-stream.ts), like those around it.
+// Commands within a stream, each with what it says in words. The grammar is src/stream/commands.ts. The
+// sections in a PACKAGED command's payload are read by the frame (read-stream.ts), like those around it.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
@@ -16,7 +16,9 @@ import type { Scan } from "./scan.ts";
 
 const SHOWN_RANGES = 4;
 
-/** After the type byte, which is at `offset`. Stops at a command that does not exist or whose data is wrong. */
+/**
+ * After the type byte, which is at `offset`. Stops at a command that does not exist or whose data is wrong.
+ */
 export async function readCommand(scan: Scan, offset: number): Promise<CommandReport> {
   scan.where = "command";
   const read = await readGrammar(scan, offset);

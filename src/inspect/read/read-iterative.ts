@@ -1,6 +1,7 @@
-// Sections with parts other than RAM, each in a format of its own that no VMDESCRIPTION names: dirty bitmaps, old block
-// migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's migration/block-dirty-bitmap.c, block.c,
-// hw/ppc/spapr.c, hw/s390x/s390-stattrib.c, hw/vfio/migration.c). Counted, and gone through to the byte; not kept.
+// Sections with parts other than RAM, each in a format of its own that no VMDESCRIPTION names: dirty bitmaps,
+// old block migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's
+// migration/block-dirty-bitmap.c, block.c, hw/ppc/spapr.c, hw/s390x/s390-stattrib.c, hw/vfio/migration.c).
+// Counted, and gone through to the byte; not kept.
 import { hex } from "../../base/hex.ts";
 import type { IterativeReport } from "../model/stream-report.ts";
 import { stop } from "../model/problems.ts";

@@ -1,4 +1,5 @@
-// RAM: every kind of record, sizes of pages, what capabilities add to the list of blocks, mapped-ram, and bad records.
+// RAM: every kind of record, sizes of pages, what capabilities add to the list of blocks, mapped-ram, and bad
+// records.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import { encodeMappedRamHeader, placeMappedRam } from "../../stream/mapped-ram.ts";

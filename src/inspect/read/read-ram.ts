@@ -1,6 +1,6 @@
-// The section `ram` as a report: pages counted by block, where they came again, and the pages of mapped-ram files. The
-// grammar is src/stream/ram-records.ts. Pages are neither copied nor looked into unless somebody asks. What RAM blocks a
-// stream claims costs no memory until their pages come.
+// The section `ram` as a report: pages counted by block, where they came again, and the pages of mapped-ram
+// files. The grammar is src/stream/ram-records.ts. Pages are neither copied nor looked into unless somebody
+// asks. What RAM blocks a stream claims costs no memory until their pages come.
 import { isWithoutPages, type MappedRamHeader, readMappedPages } from "../../stream/mapped-ram.ts";
 import type { RamListEntry } from "../../stream/ram-list.ts";
 import { type RamPageKind, RamRecords, type RamSink } from "../../stream/ram-records.ts";
@@ -8,8 +8,9 @@ import type { RamBlockReport } from "../model/stream-report.ts";
 import type { Scan } from "./scan.ts";
 
 /**
- * Called for each page in the order of the stream. `bytes` is valid during the call only: the page itself (`page`), its
- * XBZRLE encoding (`xbzrle`), its deflated bytes (`compressed`); for `zero` undefined, and `fill` is the byte.
+ * Called for each page in the order of the stream. `bytes` is valid during the call only: the page itself
+ * (`page`), its XBZRLE encoding (`xbzrle`), its deflated bytes (`compressed`); for `zero` undefined, and
+ * `fill` is the byte.
  */
 export type PageVisitor = (
   block: RamBlockReport,

@@ -1,6 +1,6 @@
-// Reads a migration stream of any QEMU, from its header to its end, into a StreamReport (model.ts): the frame here, RAM
-// in ram.ts, device sections by the VMDESCRIPTION in walk.ts. Facts: docs/stream-format.md.
-// Bytes are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
+// Reads a migration stream of any QEMU, from its header to its end, into a StreamReport (model.ts): the frame
+// here, RAM in ram.ts, device sections by the VMDESCRIPTION in walk.ts. Facts: docs/stream-format.md. Bytes
+// are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
@@ -311,7 +311,9 @@ class StreamScan {
     await this.#footer(id);
   }
 
-  /** A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found. */
+  /**
+   * A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found.
+   */
   async #device(section: OpenSection, kind: Kind): Promise<void> {
     const scan: Scan = this.#scan;
     const described =

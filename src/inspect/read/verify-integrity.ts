@@ -1,5 +1,6 @@
-// Compares the bytes of a stream of Wherry's own profile with the hashes in its last section (migration/integrity.ts).
-// That takes a second look at all of them, so only at a source that can be read twice.
+// Compares the bytes of a stream of Wherry's own profile with the hashes in its last section
+// (migration/integrity.ts). That takes a second look at all of them, so only at a source that can be read
+// twice.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { Xxh32 } from "../../base/xxh32.ts";

@@ -1,9 +1,12 @@
-// A report as JSON. Integers are written in full whatever their width (JSON sets no limit; JavaScript's own parser rounds
-// those beyond 2^53), bytes as hexadecimal, heat as averages. The VMDESCRIPTION is left out: its names are the fields'.
+// A report as JSON. Integers are written in full whatever their width (JSON sets no limit; JavaScript's own
+// parser rounds those beyond 2^53), bytes as hexadecimal, heat as averages. The VMDESCRIPTION is left out:
+// its names are the fields'.
 import type { StreamReport } from "../model/stream-report.ts";
 import { heatCells } from "./report-text.ts";
 
-/** Indented by two spaces. A report of millions of fields is longer than a string can be: see `reportPieces`. */
+/**
+ * Indented by two spaces. A report of millions of fields is longer than a string can be: see `reportPieces`.
+ */
 export function reportJson(report: StreamReport): string {
   let text = "";
   for (const piece of reportPieces(report)) text += piece;
@@ -20,7 +23,9 @@ export function reportPieces(report: StreamReport): Generator<string> {
 /** Bytes in one piece. */
 const HEX_BYTES = 16 * 1024;
 
-/** Any part of a report, in pieces that are short whatever it has: what JSON.stringify writes with two spaces. */
+/**
+ * Any part of a report, in pieces that are short whatever it has: what JSON.stringify writes with two spaces.
+ */
 export function* jsonPieces(value: unknown, indent = ""): Generator<string> {
   if (value instanceof Uint8Array) {
     yield '"';

@@ -1,5 +1,6 @@
-// A report as text for people: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines without
-// their ends. What a stream says is printed with control characters escaped: a terminal is no place for hostile bytes.
+// A report as text for people: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines
+// without their ends. What a stream says is printed with control characters escaped: a terminal is no place
+// for hostile bytes.
 import { hex } from "../../base/hex.ts";
 import type { Field, Problem, RamBlockReport, SectionReport, StreamReport } from "../model/stream-report.ts";
 

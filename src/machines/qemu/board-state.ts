@@ -1,5 +1,5 @@
-// Sections of QEMU's `virt` board whose shape is not that of the same device here: the virtual clock, the timers of the
-// ACLINT, the PLIC and fw_cfg. Names and order as in the VMDESCRIPTIONs of the three releases.
+// Sections of QEMU's `virt` board whose shape is not that of the same device here: the virtual clock, the
+// timers of the ACLINT, the PLIC and fw_cfg. Names and order as in the VMDESCRIPTIONs of the three releases.
 import {
   bool,
   qemuState,

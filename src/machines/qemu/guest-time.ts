@@ -1,6 +1,7 @@
-// mtime in a QEMU's stream: the virtual clock plus an offset, which is not 0 once the guest was reset, and which mtimer's
-// version 1 forgets. It is told from what the harts wait for: closely where supervisor timers are in the stream, else
-// from comparators that are long past and yet have raised nothing. The guest's clock may go ahead by a little, never back.
+// mtime in a QEMU's stream: the virtual clock plus an offset, which is not 0 once the guest was reset, and
+// which mtimer's version 1 forgets. It is told from what the harts wait for: closely where supervisor timers
+// are in the stream, else from comparators that are long past and yet have raised nothing. The guest's clock
+// may go ahead by a little, never back.
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
 import { MENVCFG_STCE } from "../../riscv/envcfg.ts";
@@ -9,7 +10,9 @@ import { NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
 
 export const NS_PER_TICK = 100n;
 const INT64_MAX = (1n << 63n) - 1n;
-/** A QEMU is late by less than that when it arms timers and when it sees to them; no guest is reset so soon. */
+/**
+ * A QEMU is late by less than that when it arms timers and when it sees to them; no guest is reset so soon.
+ */
 const LATE = 10_000_000n;
 /** What a QEMU that is not preempted takes to arm a timer is less. */
 const ARMING = 10_000n;
@@ -29,7 +32,8 @@ export function timeOffset(
   const latest = armed.sort(byValue).at(-1);
   if (latest !== undefined) return latest < -LATE ? latest + ARMING : 0n;
   const past = harts.flatMap((hart, id) => unraised(hart, mtimer.timecmp[id] ?? NEVER)).sort(byValue)[0];
-  // The nearest of them is due now: the guest's clock is ahead by what was left to it, not by its time before the reset.
+  // The nearest of them is due now: the guest's clock is ahead by what was left to it, not by its time before
+  // the reset.
   return past !== undefined && past + LATE < now ? past - now : 0n;
 }
 

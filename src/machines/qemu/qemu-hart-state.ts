@@ -1,6 +1,7 @@
-// QEMU's `cpu` and `cpu_common` sections of a RISC-V hart, as three releases write them: one state object, a definition
-// a release. Names and order are those of the VMDESCRIPTIONs that the releases print. Left out, and refused with the
-// option that takes it away: what no default `rv64` CPU has (vectors, shadow stacks, state-enable registers, …).
+// QEMU's `cpu` and `cpu_common` sections of a RISC-V hart, as three releases write them: one state object, a
+// definition a release. Names and order are those of the VMDESCRIPTIONs that the releases print. Left out,
+// and refused with the option that takes it away: what no default `rv64` CPU has (vectors, shadow stacks,
+// state-enable registers, …).
 import {
   bool,
   qemuState,

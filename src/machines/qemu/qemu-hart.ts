@@ -1,7 +1,8 @@
 // A hart of QEMU's and one of ours: what means the same is translated, what harts here cannot hold (interrupt
-// priorities, idle hypervisor registers, event selectors, debug triggers) is kept aside and given back, and what is in
-// use and cannot be held is refused. Interrupt lines are not state here: they follow from the controllers (board.ts).
-// Neither release carries fflags; the cycle and instruction counters of QEMU follow the host's ticks and so jump.
+// priorities, idle hypervisor registers, event selectors, debug triggers) is kept aside and given back, and
+// what is in use and cannot be held is refused. Interrupt lines are not state here: they follow from the
+// controllers (board.ts). Neither release carries fflags; the cycle and instruction counters of QEMU follow
+// the host's ticks and so jump.
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { bit, LOW_32, NEVER } from "../../riscv/bits.ts";
@@ -31,7 +32,10 @@ const FEATURES_7 = 0x13;
 const TRIGGER_IDLE = 2n << 60n;
 const TRIGGER_MATCHES = 7n;
 
-/** CSRs that the copy here and a release's section have by one name; what a hart here holds of one is its `writable`. */
+/**
+ * CSRs that the copy here and a release's section have by one name; what a hart here holds of one is its
+ * `writable`.
+ */
 type SharedCsr = {
   [K in RegisterName]: K extends keyof QemuHart & keyof CpuState
     ? [QemuHart[K], CpuState[K]] extends [bigint, bigint]
@@ -188,8 +192,8 @@ export function hartToQemu(
 }
 
 /**
- * The value is as it is now. What QEMU adds while a counter counts are its host's ticks since `previous`, which stays: on
- * the same host the guest's counter goes ahead by its time here, and never back.
+ * The value is as it is now. What QEMU adds while a counter counts are its host's ticks since `previous`,
+ * which stays: on the same host the guest's counter goes ahead by its time here, and never back.
  */
 function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; minstret: bigint }): void {
   const [cycle, instret] = [q.counters[CYCLE], q.counters[INSTRET]];
@@ -198,8 +202,8 @@ function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; min
 }
 
 /**
- * mip with all lines, and the timers. A release that does not arm what it loads finds the interrupt pending: the guest
- * wakes, sees that it is early, and arms the timer itself.
+ * mip with all lines, and the timers. A release that does not arm what it loads finds the interrupt pending:
+ * the guest wakes, sees that it is early, and arms the timer itself.
  */
 function pendingToQemu(
   q: QemuHart,
@@ -220,7 +224,10 @@ function pendingToQemu(
 
 const INT64_MAX = (1n << 63n) - 1n;
 
-/** When a comparator is due, as QEMU's timers have it: ns of its virtual clock, which is written as mtime × 100. */
+/**
+ * When a comparator is due, as QEMU's timers have it: ns of its virtual clock, which is written as mtime ×
+ * 100.
+ */
 export function timerNs(ticks: bigint): bigint {
   const ns = ticks * 100n;
   return ns > INT64_MAX ? INT64_MAX : ns;

@@ -1,5 +1,5 @@
-// What a QEMU said of a hart and no hart here holds stays with the VMM's copy of it, through moves and snapshots, until a
-// reset: then the guest knows this board alone.
+// What a QEMU said of a hart and no hart here holds stays with the VMM's copy of it, through moves and
+// snapshots, until a reset: then the guest knows this board alone.
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import type { Cpu } from "../../vmm/cpus.ts";

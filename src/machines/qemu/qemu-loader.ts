@@ -1,5 +1,6 @@
-// A stream of any of the three releases into this board. Sections are decoded and checked as they come; the harts, whose
-// interrupt lines and time are the controllers' here, are put together when all have been applied.
+// A stream of any of the three releases into this board. Sections are decoded and checked as they come; the
+// harts, whose interrupt lines and time are the controllers' here, are put together when all have been
+// applied.
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
 import {
@@ -187,7 +188,10 @@ export class QemuLoader implements QemuStreamLoader {
     }
   }
 
-  /** A line that is high makes its source pending here as soon as it is not served; there only when it is raised. */
+  /**
+   * A line that is high makes its source pending here as soon as it is not served; there only when it is
+   * raised.
+   */
   #raiseLines(): void {
     const { plic } = this.#parts.irqchip;
     const state = plic.get();

@@ -1,9 +1,13 @@
-// What the profiles need of the board: the machine, its controllers' state, and devices by what their other side must match.
+// What the profiles need of the board: the machine, its controllers' state, and devices by what their other
+// side must match.
 import type { IrqchipPort } from "../../accelerator/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
 
-/** State of the interrupt controllers as the hypervisor half has it (src/hypervisor/irqchip/plic.ts, aclint.ts). */
+/**
+ * State of the interrupt controllers as the hypervisor half has it (src/hypervisor/irqchip/plic.ts,
+ * aclint.ts).
+ */
 export interface PlicPortState {
   numSources: number;
   numContexts: number;

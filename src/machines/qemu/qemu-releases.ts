@@ -1,5 +1,6 @@
-// The three releases of QEMU that machines move to and from (Debian 12, 13 and 13's backports), as far as the streams of
-// their RISC-V `virt` boards differ. Facts of the VMDESCRIPTIONs that they print with their own streams.
+// The three releases of QEMU that machines move to and from (Debian 12, 13 and 13's backports), as far as the
+// streams of their RISC-V `virt` boards differ. Facts of the VMDESCRIPTIONs that they print with their own
+// streams.
 import { WherryError } from "../../base/errors.ts";
 
 /** A stream of QEMU's that cannot become this machine, or a machine that cannot become such a stream. */
@@ -31,7 +32,10 @@ export interface Release {
   readonly switchoverStart: boolean;
   /** Guests of its `rv64` were told of no more than those of any release of the same generation. */
   readonly generation: number;
-  /** What this board tells its guests of and the release's `-cpu rv64` has not: the option that adds it, or undefined. */
+  /**
+   * What this board tells its guests of and the release's `-cpu rv64` has not: the option that adds it, or
+   * undefined.
+   */
   readonly extensions: Readonly<Record<string, string | undefined>>;
 }
 

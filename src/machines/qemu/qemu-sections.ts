@@ -1,5 +1,5 @@
-// Sections of QEMU's whose state belongs to no device here: what is read is handed over, what is written is asked for.
-// One section reads every version that the releases write and writes that of one of them.
+// Sections of QEMU's whose state belongs to no device here: what is read is handed over, what is written is
+// asked for. One section reads every version that the releases write and writes that of one of them.
 import type { StateDefinition } from "../../state/schema.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 import { QemuStreamError, RELEASES } from "./qemu-releases.ts";

@@ -1,5 +1,5 @@
-// The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset between them
-// is 0, which is what a release assumes that does not carry it.
+// The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset
+// between them is 0, which is what a release assumes that does not carry it.
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
@@ -81,7 +81,9 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
   return [clock, ...cpuSections, mtimer, plic, ...tail];
 }
 
-/** A source that is served and high again is pending there at once, and here only when it has been completed. */
+/**
+ * A source that is served and high again is pending there at once, and here only when it has been completed.
+ */
 function plicToQemu(ours: PlicPortState): QemuPlicState {
   const { sourcePriority, targetPriority, claimed, enable, level } = ours;
   const pending = ours.pending.map((word, i) => word | (claimed[i]! & level[i]!));

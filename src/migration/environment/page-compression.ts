@@ -1,5 +1,6 @@
-// What compresses the pages of multifd's channels: given by the host, since browsers have no zstd. The state of each
-// direction of a channel goes on from packet to packet; the end of a packet is flushed, the stream never ended.
+// What compresses the pages of multifd's channels: given by the host, since browsers have no zstd. The state
+// of each direction of a channel goes on from packet to packet; the end of a packet is flushed, the stream
+// never ended.
 
 /** How multifd compresses pages, by QEMU's names. */
 export type CompressionMethod = "zlib" | "zstd";
@@ -14,8 +15,8 @@ export interface Compressor {
 /** The other direction. */
 export interface Decompressor {
   /**
-   * `payload` as exactly `size` bytes. Rejects if it is damaged, or holds fewer or more: no more than `size` bytes are
-   * kept. One call at a time.
+   * `payload` as exactly `size` bytes. Rejects if it is damaged, or holds fewer or more: no more than `size`
+   * bytes are kept. One call at a time.
    */
   decode(payload: Uint8Array, size: number): Promise<Uint8Array>;
   close(): void;

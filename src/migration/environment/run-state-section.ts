@@ -1,4 +1,5 @@
-// The run state of a machine as section "globalstate" (src/stream/globalstate.ts), and which run states can travel.
+// The run state of a machine as section "globalstate" (src/stream/globalstate.ts), and which run states can
+// travel.
 import { quoted } from "../../base/text.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 import { decodeRunState, encodeRunState, globalState, RUNSTATE_BYTES } from "../../stream/globalstate.ts";
@@ -13,8 +14,9 @@ export function isMovable(state: RunState): boolean {
 }
 
 /**
- * `loaded` hears the run state when the section is applied. `isQemu`: a machine that cannot go on as it was (moved
- * already, or its guest panicked) arrives paused, as in QEMU; a stream of our own with such a state is damaged.
+ * `loaded` hears the run state when the section is applied. `isQemu`: a machine that cannot go on as it was
+ * (moved already, or its guest panicked) arrives paused, as in QEMU; a stream of our own with such a state is
+ * damaged.
  */
 export function runStateSection(
   current: RunState,

@@ -1,7 +1,7 @@
-// A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of Wherry's own
-// profile or QEMU's is told by its configuration or its first device section (qemu-load.ts has what differs).
-// RAM is written in place on the way. Every error says which section or RAM chunk, where, and what to do.
-// The caller sees to it that a machine whose load failed never runs.
+// A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of
+// Wherry's own profile or QEMU's is told by its configuration or its first device section (qemu-load.ts has
+// what differs). RAM is written in place on the way. Every error says which section or RAM chunk, where, and
+// what to do. The caller sees to it that a machine whose load failed never runs.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";
@@ -9,7 +9,7 @@ import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
-import { readCommand } from "../../stream/commands.ts";
+import { readCommand, type StreamCommand } from "../../stream/commands.ts";
 import {
   type ConfigurationSubsection,
   MOVE_ID_SUBSECTION,
@@ -45,7 +45,7 @@ const OWN_SECTIONS = "wherry/";
 const PAGE_BITS = 12;
 
 /** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
-export type CommandHandler = (command: number, data: Uint8Array) => Promise<void>;
+export type CommandHandler = (command: StreamCommand) => Promise<void>;
 
 export class StreamLoader {
   /** What the machine did when it was saved; set by `apply`. */
@@ -101,8 +101,8 @@ export class StreamLoader {
   }
 
   /**
-   * Everything up to the integrity section, verified; of QEMU's stream, which has none, up to its end. Applies nothing
-   * but RAM.
+   * Everything up to the integrity section, verified; of QEMU's stream, which has none, up to its end.
+   * Applies nothing but RAM.
    */
   async readState(): Promise<void> {
     await this.#header();
@@ -210,8 +210,9 @@ export class StreamLoader {
   }
 
   /**
-   * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where the other
-   * side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read that still waits then.
+   * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where
+   * the other side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read
+   * that still waits then.
    */
   async readQemuTrailer(late?: Promise<void>): Promise<void> {
     const stream: StreamReader = this.#stream;
@@ -297,15 +298,15 @@ export class StreamLoader {
   async #command(): Promise<void> {
     const stream: StreamReader = this.#stream;
     const at = stream.offset - 1;
-    const { command, data } = await readCommand(stream, at);
+    const command = await readCommand(stream, at);
     if (this.#onCommand === undefined) {
       stream.fail(
         "migration.command",
-        `found command ${command}, expected none in a saved file; ${GET_ANOTHER_COPY}`,
+        `found command ${command.command}, expected none in a saved file; ${GET_ANOTHER_COPY}`,
         at,
       );
     }
-    await this.#onCommand(command, data);
+    await this.#onCommand(command);
   }
 
   async #readRam(): Promise<void> {

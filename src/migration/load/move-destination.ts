@@ -1,11 +1,12 @@
 // The destination of a live move: takes one machine, keeps answering what became of it (RESOLVE). States and
-// what happens on each failure: docs/migration.md. It never runs the machine without GO, the end of the stream,
-// and never after it has said `abandoned`.
+// what happens on each failure: docs/migration.md. It never runs the machine without GO, the end of the
+// stream, and never after it has said `abandoned`.
 import { ByteReader } from "../../base/bytes.ts";
 import { hex } from "../../base/hex.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
+import type { StreamCommand } from "../../stream/commands.ts";
 import { acceptCommand } from "./qemu-load.ts";
 import {
   defaultEnvironment,
@@ -20,7 +21,7 @@ import { readResolve, type ResolveAnswer, resolveMessage } from "../../stream/re
 import { pongMessage, processMessage, shutMessage } from "../../stream/return-path.ts";
 import { beginArrival, failArrival } from "./arrival.ts";
 import { StreamReader } from "../../stream/stream-reader.ts";
-import { MIG_CMD, PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "../../stream/wire.ts";
+import { PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "../../stream/wire.ts";
 
 export interface DestinationOptions {
   /** Whether a machine that ran at the source runs here at once. May be changed until it has arrived. */
@@ -55,7 +56,9 @@ export class MigrationDestination {
   autostart: boolean;
   /** Never rejects. */
   readonly done: Promise<Arrival>;
-  /** Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`. */
+  /**
+   * Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`.
+   */
   readonly released: Promise<void>;
   readonly #machine: Machine;
   readonly #environment: MigrationEnvironment;
@@ -143,7 +146,9 @@ export class MigrationDestination {
     for (const channel of this.#channels) this.#drop(channel, reason);
   }
 
-  /** All connections that were made until now are accepted, and have said what they are (or too long nothing). */
+  /**
+   * All connections that were made until now are accepted, and have said what they are (or too long nothing).
+   */
   async #settled(): Promise<void> {
     for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.breathe();
     await Promise.allSettled(this.#greetings);
@@ -151,8 +156,8 @@ export class MigrationDestination {
   }
 
   /**
-   * This process is about to end: a machine that it has not been told to run is dropped for ever, and nothing stays open,
-   * whatever the other side does.
+   * This process is about to end: a machine that it has not been told to run is dropped for ever, and nothing
+   * stays open, whatever the other side does.
    */
   giveUp(): void {
     const error = new MigrationError("migration.abandoned", "this process is ending");
@@ -168,7 +173,7 @@ export class MigrationDestination {
     const loader = new StreamLoader(
       this.#machine,
       reader,
-      (command, data) => this.#command(channel, reader, command, data),
+      (command) => this.#command(channel, reader, command),
       this.#multifd,
     );
     this.#loader = loader;
@@ -199,13 +204,13 @@ export class MigrationDestination {
     if (this.#state === "ready") await this.#start(channel);
   }
 
-  async #command(channel: Channel, reader: StreamReader, command: number, data: Uint8Array): Promise<void> {
-    if (command === MIG_CMD.OPEN_RETURN_PATH && data.length === 0) {
+  async #command(channel: Channel, reader: StreamReader, { name, data }: StreamCommand): Promise<void> {
+    if (name === "OPEN_RETURN_PATH") {
       this.#hasReturnPath = true;
       return;
     }
-    if (command !== MIG_CMD.PING || data.length !== 4) {
-      acceptCommand(reader, command, data);
+    if (name !== "PING") {
+      acceptCommand(reader, name);
       return;
     }
     const cookie = new ByteReader(data).u32();
@@ -247,9 +252,9 @@ export class MigrationDestination {
   }
 
   /**
-   * The end of QEMU's stream. There is no GO: QEMU has let go of its drives, and the machine is ours once all is read,
-   * applied and the drives are taken. A source with a return path waits for our word, and takes the machine back if the
-   * connection ends before it.
+   * The end of QEMU's stream. There is no GO: QEMU has let go of its drives, and the machine is ours once all
+   * is read, applied and the drives are taken. A source with a return path waits for our word, and takes the
+   * machine back if the connection ends before it.
    */
   async #takeQemu(
     channel: Channel,
@@ -295,7 +300,10 @@ export class MigrationDestination {
     this.#release();
   }
 
-  /** Reads on until the source closes, or for a while: closing with unread bytes could destroy our last message. */
+  /**
+   * Reads on until the source closes, or for a while: closing with unread bytes could destroy our last
+   * message.
+   */
   async #lingerUntilClosed(channel: Channel): Promise<void> {
     const drain = async () => {
       const sink = new Uint8Array(65536);

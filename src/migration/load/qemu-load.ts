@@ -1,17 +1,18 @@
-// Device sections of a stream that QEMU wrote: found by name among those that the board's QemuStreamLoader knows, some
-// dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar: each section's footer,
-// each field's check. Left out: live sections other than RAM (block migration, dirty bitmaps), which are refused.
+// Device sections of a stream that QEMU wrote: found by name among those that the board's QemuStreamLoader
+// knows, some dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar:
+// each section's footer, each field's check. Left out: live sections other than RAM (block migration, dirty
+// bitmaps), which are refused.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Section } from "../../state/section.ts";
+import type { CommandName } from "../../stream/commands.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { runStateSection } from "../environment/run-state-section.ts";
 import type { SectionHead } from "../../stream/section-frame.ts";
 import type { SectionReader } from "../../stream/section-reader.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
-import { MIG_CMD } from "../../stream/wire.ts";
 
 const keyOf = (section: { readonly idstr: string; readonly instanceId: number }) =>
   `${section.idstr}/${section.instanceId}`;
@@ -122,28 +123,31 @@ export function applyError(where: string, cause: unknown): MigrationError {
   });
 }
 
-const POSTCOPY: readonly number[] = [
-  MIG_CMD.POSTCOPY_LISTEN,
-  MIG_CMD.POSTCOPY_RUN,
-  MIG_CMD.POSTCOPY_RAM_DISCARD,
-  MIG_CMD.PACKAGED,
-  MIG_CMD.POSTCOPY_RESUME,
-  MIG_CMD.RECV_BITMAP,
+const POSTCOPY: readonly CommandName[] = [
+  "POSTCOPY_LISTEN",
+  "POSTCOPY_RUN",
+  "POSTCOPY_RAM_DISCARD",
+  "PACKAGED",
+  "POSTCOPY_RESUME",
+  "RECV_BITMAP",
 ];
 
-/** A COMMAND that is not about the return path: returns if there is nothing to do, else refuses it with the reason. */
-export function acceptCommand(stream: StreamReader, command: number, data: Uint8Array): void {
-  if (command === MIG_CMD.SWITCHOVER_START && data.length === 0) return;
+/**
+ * A COMMAND that is not about the return path: returns if there is nothing to do, else refuses it with the
+ * reason.
+ */
+export function acceptCommand(stream: StreamReader, name: CommandName): void {
+  if (name === "SWITCHOVER_START") return;
   const cure = "switch its capability postcopy-ram off and migrate again";
-  if (command === MIG_CMD.POSTCOPY_ADVISE) {
+  if (name === "POSTCOPY_ADVISE") {
     stream.fail(
       "migration.postcopy",
       `the source may go on in postcopy mode, in which pages come after the guest has started: ${cure}`,
     );
   }
-  if (POSTCOPY.includes(command))
+  if (POSTCOPY.includes(name))
     stream.fail("migration.postcopy", `the stream was started in postcopy mode: ${cure}`);
-  if (command === MIG_CMD.ENABLE_COLO)
+  if (name === "ENABLE_COLO")
     stream.fail("migration.colo", "the source wants to go on in COLO mode: switch its capability x-colo off");
-  stream.fail("migration.command", `unknown command ${command} with ${data.length} bytes`);
+  stream.fail("migration.command", `found ${name}, which has no place in a saved machine`);
 }

@@ -1,5 +1,6 @@
-// RAM into a file with a place for each page (mapped-ram), while the guest may run: pages go to their places whenever they
-// are sent, zero pages only into the bitmap, which is written last. Places that nothing was written to stay holes.
+// RAM into a file with a place for each page (mapped-ram), while the guest may run: pages go to their places
+// whenever they are sent, zero pages only into the bitmap, which is written last. Places that nothing was
+// written to stay holes.
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import {
   encodeMappedRamHeader,

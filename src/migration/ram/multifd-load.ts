@@ -1,7 +1,7 @@
-// multifd on the way in: any number of channels, each with packets of pages, beside the main stream. Pages of one round
-// may come in any order; a synchronisation point (SYNC in each channel, and in the main stream a record or the end of a
-// section) keeps rounds apart: nobody goes on before all have come to it. How many channels there are is not in the
-// stream: as in QEMU both sides are told (parameter multifd-channels).
+// multifd on the way in: any number of channels, each with packets of pages, beside the main stream. Pages of
+// one round may come in any order; a synchronisation point (SYNC in each channel, and in the main stream a
+// record or the end of a section) keeps rounds apart: nobody goes on before all have come to it. How many
+// channels there are is not in the stream: as in QEMU both sides are told (parameter multifd-channels).
 import { messageOf } from "../../base/errors.ts";
 import { quoted } from "../../base/text.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -43,7 +43,10 @@ interface Receiving {
   decompressor: Decompressor | undefined;
 }
 
-/** Whether more comes. A connection that is lost between packets has ended: whether too early, is for others to say. */
+/**
+ * Whether more comes. A connection that is lost between packets has ended: whether too early, is for others
+ * to say.
+ */
 async function isOpen({ channel }: Receiving, reader: StreamReader): Promise<boolean> {
   try {
     return await reader.more();
@@ -78,7 +81,10 @@ export class MultifdReceiver implements RamChannels {
     this.failed.catch(() => {});
   }
 
-  /** Serves a connection that began with MULTIFD_MAGIC, to its end. Never rejects: failures reach the main stream. */
+  /**
+   * Serves a connection that began with MULTIFD_MAGIC, to its end. Never rejects: failures reach the main
+   * stream.
+   */
   async accept(channel: Channel, reader: StreamReader): Promise<void> {
     try {
       if (this.#done) throw new MigrationError("migration.multifd", "the machine has come already");
@@ -139,8 +145,8 @@ export class MultifdReceiver implements RamChannels {
   }
 
   /**
-   * The source connects all its channels, and each says hello, before it goes on from the first synchronisation point: what
-   * has not come after this was not sent.
+   * The source connects all its channels, and each says hello, before it goes on from the first
+   * synchronisation point: what has not come after this was not sent.
    */
   async #settled(): Promise<void> {
     await this.#options.settled();

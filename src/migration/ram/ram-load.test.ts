@@ -1,4 +1,5 @@
-// RAM of QEMU's streams in its forms, from bytes made here: what is read, and what is refused with which words.
+// RAM of QEMU's streams in its forms, from bytes made here: what is read, and what is refused with which
+// words.
 import { describe, expect, test } from "vitest";
 import { memorySource } from "../../../test/migration/fake-network.ts";
 import { ByteWriter } from "../../base/bytes.ts";

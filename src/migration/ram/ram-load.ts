@@ -1,7 +1,8 @@
-// RAM on the way in: the records of section "ram" straight into guest memory (the machine does not run). The grammar is
-// src/stream/ram-records.ts; what this machine takes of it is decided here. In our own streams every page must come; in
-// those of QEMU pages that never come are zeros, blocks that we lack may come, and the other encodings: XBZRLE,
-// mapped-ram, multifd. RDMA's hooks and compressed pages (gone from QEMU since 9.1) are refused.
+// RAM on the way in: the records of section "ram" straight into guest memory (the machine does not run). The
+// grammar is src/stream/ram-records.ts; what this machine takes of it is decided here. In our own streams
+// every page must come; in those of QEMU pages that never come are zeros, blocks that we lack may come, and
+// the other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed pages (gone from QEMU since
+// 9.1) are refused.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -21,8 +22,8 @@ export interface RamChannels {
   /** The list of blocks has come: pages may be written. */
   begin(targets: ReadonlyMap<string, RamTarget>): void;
   /**
-   * A synchronisation point of the main stream: resolves when all channels have come to theirs. Rejects if one fails.
-   * `isMarked`: by a record, which only sources with multifd write.
+   * A synchronisation point of the main stream: resolves when all channels have come to theirs. Rejects if
+   * one fails. `isMarked`: by a record, which only sources with multifd write.
    */
   synchronize(isMarked: boolean): Promise<void>;
 }
@@ -42,7 +43,10 @@ export class RamReader implements RamSink<RamTarget> {
   readonly #qemu: QemuRam | undefined;
   readonly #records: RamRecords<RamTarget>;
   readonly #targets = new Map<string, RamTarget>();
-  /** Releases before 8.1 synchronise multifd's channels at the end of each section, later ones where they say so. */
+  /**
+   * Releases before 8.1 synchronise multifd's channels at the end of each section, later ones where they say
+   * so.
+   */
   #flushes = false;
 
   /** `facts`: of the configuration, which has been read when RAM begins. */

@@ -1,5 +1,5 @@
-// RAM on the way out: QEMU's section "ram", version 4, as records. Pages of zeros are one record
-// without payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
+// RAM on the way out: QEMU's section "ram", version 4, as records. Pages of zeros are one record without
+// payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
 // (mapped-ram). No XBZRLE.
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
@@ -25,7 +25,10 @@ export interface RamPages {
 
 /** Channels beside the main stream (multifd). */
 export interface RamSendChannels extends RamPages {
-  /** Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken that. */
+  /**
+   * Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken
+   * that.
+   */
   synchronize(): Promise<void>;
 }
 
@@ -40,7 +43,9 @@ export interface QemuRamOptions {
   readonly channels?: RamSendChannels | undefined;
   /** Each page has its place in the file. */
   readonly mapped?: MappedRamWriter | undefined;
-  /** Synchronisation points have a record of their own (8.1 and later); else the end of each section is one. */
+  /**
+   * Synchronisation points have a record of their own (8.1 and later); else the end of each section is one.
+   */
   readonly multifdFlush: boolean;
 }
 
@@ -57,8 +62,9 @@ interface Source {
 
 const PAGE_WORDS = PAGE_SIZE / 4;
 /**
- * How long the sender may keep the thread, in milliseconds, and how often that is looked at. Each register access of the
- * running guest waits for this thread, so a guest that prints a line waits that long for every byte of it.
+ * How long the sender may keep the thread, in milliseconds, and how often that is looked at. Each register
+ * access of the running guest waits for this thread, so a guest that prints a line waits that long for every
+ * byte of it.
  */
 const MAX_TURN_MS = 0.5;
 const PAGES_PER_LOOK = 32;

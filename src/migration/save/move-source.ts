@@ -1,6 +1,7 @@
-// The source of a live move in Wherry's own protocol. States and what happens on each failure: docs/migration.md.
-// Until GO (the end of the stream) is sent, any failure leaves the machine running here; once the destination
-// has said that it runs, the machine never runs here again; in between the destination is asked (RESOLVE).
+// The source of a live move in Wherry's own protocol. States and what happens on each failure:
+// docs/migration.md. Until GO (the end of the stream) is sent, any failure leaves the machine running here;
+// once the destination has said that it runs, the machine never runs here again; in between the destination
+// is asked (RESOLVE).
 import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -77,7 +78,10 @@ export class MigrationSource extends OutgoingMove {
     return saver;
   }
 
-  /** Stops the guest, sends the rest, waits until the destination has accepted all, lets go of the drives, sends GO. */
+  /**
+   * Stops the guest, sends the rest, waits until the destination has accepted all, lets go of the drives,
+   * sends GO.
+   */
   async #handOver(saver: StreamSaver, returnPath: ReturnPath, pending: PageSet): Promise<void> {
     const stream = this.stream!;
     const check = () => this.checkOn(returnPath);
@@ -90,7 +94,7 @@ export class MigrationSource extends OutgoingMove {
     await stream.drain();
     await this.acknowledged(returnPath, PING_FINAL);
     this.#isReady = true;
-    await this.letGo(check);
+    await this.releaseDrives(check);
     this.committed = true;
     saver.trailer();
     await stream.drain();
@@ -106,7 +110,7 @@ export class MigrationSource extends OutgoingMove {
     }
     if (code !== 0) {
       this.channel?.abort(new Error("refused"));
-      return await this.back("failed", returnPath.ended);
+      return await this.resumeHere("failed", returnPath.ended);
     }
     // An orderly end tells the destination that nobody will ask for the machine.
     await this.channel?.close().catch(() => {});
@@ -114,7 +118,7 @@ export class MigrationSource extends OutgoingMove {
   }
 
   /** A destination that waits for GO need not wait until it gives up by itself. */
-  protected override takenBack(): void {
+  protected override onResumed(): void {
     if (this.#isReady && !this.committed) this.#ask(this.environment.nowMs() + 1000).catch(() => {});
   }
 
@@ -131,10 +135,10 @@ export class MigrationSource extends OutgoingMove {
     do {
       try {
         const answer = await this.#ask(deadline);
-        return answer === "running" ? this.complete(MOVED) : await this.back("failed", lost);
+        return answer === "running" ? this.complete(MOVED) : await this.resumeHere("failed", lost);
       } catch (error) {
         // That nobody answers proves nothing; that the process which had the machine has ended does.
-        if (this.#peerIsGone()) return await this.back("failed", lost);
+        if (this.#peerIsGone()) return await this.resumeHere("failed", lost);
         last = asMigrationError(error);
       }
       await sleep(this.environment, Math.min(200, this.parameters.resolveTimeoutMs));

@@ -1,6 +1,6 @@
-// What all moves out of here have in common, whatever their protocol: a state machine's status, progress, cancel, rounds
-// of dirty pages while the guest runs, its stop, and the way back. source.ts has Wherry's own protocol, move-without-go.ts
-// QEMU's. States and what happens on each failure: docs/migration.md.
+// What all moves out of here have in common, whatever their protocol: a state machine's status, progress,
+// cancel, rounds of dirty pages while the guest runs, its stop, and the way back. source.ts has Wherry's own
+// protocol, move-without-go.ts QEMU's. States and what happens on each failure: docs/migration.md.
 import { messageOf } from "../../base/errors.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -17,7 +17,7 @@ import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } 
 import { addPages, allPages, countPages, type PageSet, type RamWriter } from "../ram/ram-save.ts";
 import { RateLimiter } from "./rate-limit.ts";
 import type { ReturnPath } from "../../stream/return-path.ts";
-import { goOn, refuseToSave, stopFor } from "./stop-to-save.ts";
+import { resumeAs, refuseToSave, stopFor } from "./stop-to-save.ts";
 import { StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 
@@ -65,7 +65,10 @@ export type MigrationChange =
   | { readonly event: "pass"; readonly pass: number };
 
 export interface MigrationResult {
-  /** `completed`: it runs there. `failed`, `cancelled`: it is here, as it was. `unresolved`: stopped here; decide. */
+  /**
+   * `completed`: it runs there. `failed`, `cancelled`: it is here, as it was. `unresolved`: stopped here;
+   * decide.
+   */
   readonly status: "completed" | "failed" | "cancelled" | "unresolved";
   readonly error?: MigrationError;
 }
@@ -98,7 +101,9 @@ export abstract class OutgoingMove {
   protected ram: RamWriter | undefined;
   /** With multifd. */
   protected channels: MultifdSender | undefined;
-  /** The end of the stream is on its way, whole or in part: from here on only the destination's word counts. */
+  /**
+   * The end of the stream is on its way, whole or in part: from here on only the destination's word counts.
+   */
   protected committed = false;
   /** Why it failed or is not resolved. */
   protected error: MigrationError | undefined;
@@ -148,15 +153,15 @@ export abstract class OutgoingMove {
   protected abstract run(): Promise<MigrationResult>;
 
   /** Called when the machine has gone back without having been told to run there. */
-  protected takenBack(): void {}
+  protected onResumed(): void {}
 
   protected get cancelled(): boolean {
     return this.#cancelled;
   }
 
   /**
-   * Give up; the machine goes on here. False if it is too late: the move has ended, or the destination has been
-   * told to run.
+   * Give up; the machine goes on here. False if it is too late: the move has ended, or the destination has
+   * been told to run.
    */
   cancel(): boolean {
     if (this.committed || !["setup", "active", "device", "cancelling"].includes(this.#status)) return false;
@@ -170,8 +175,8 @@ export abstract class OutgoingMove {
   }
 
   /**
-   * The user's word on an unresolved move: the machine runs `there`, or it is gone there and runs `here` again.
-   * `ask` asks the destination once more. Resolves with what has become of the move.
+   * The user's word on an unresolved move: the machine runs `there`, or it is gone there and runs `here`
+   * again. `ask` asks the destination once more. Resolves with what has become of the move.
    */
   async decide(answer: "there" | "here" | "ask"): Promise<MigrationResult> {
     if (this.#status !== "unresolved") {
@@ -184,7 +189,7 @@ export abstract class OutgoingMove {
     this.#isDeciding = true;
     try {
       if (answer === "there") return this.complete(MOVED);
-      if (answer === "here") return await this.back("failed", this.error);
+      if (answer === "here") return await this.resumeHere("failed", this.error);
       return await this.ask();
     } finally {
       this.#isDeciding = false;
@@ -262,7 +267,10 @@ export abstract class OutgoingMove {
     this.checkOn(returnPath);
   }
 
-  /** Resolves with the code of the destination's SHUT; rejects if it does not come in time or the connection is lost. */
+  /**
+   * Resolves with the code of the destination's SHUT; rejects if it does not come in time or the connection
+   * is lost.
+   */
   protected shut(returnPath: ReturnPath): Promise<number> {
     const ms = this.parameters.startTimeoutMs;
     const text = `the destination did not say within ${ms} ms whether it runs`;
@@ -376,8 +384,11 @@ export abstract class OutgoingMove {
     return before;
   }
 
-  /** All is ready on the other side: the drives are free for it, and nothing has happened to the machine meanwhile. */
-  protected async letGo(check: () => void): Promise<void> {
+  /**
+   * All is ready on the other side: the drives are free for it, and nothing has happened to the machine
+   * meanwhile.
+   */
+  protected async releaseDrives(check: () => void): Promise<void> {
     await this.machine.inactivateDrives();
     check();
     const { current } = this.machine.runState;
@@ -386,7 +397,9 @@ export abstract class OutgoingMove {
     }
   }
 
-  /** It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so. */
+  /**
+   * It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so.
+   */
   protected complete(blocker: string | undefined): MigrationResult {
     const now = this.environment.nowMs();
     this.#totalMs = now - this.#startedMs;
@@ -403,19 +416,22 @@ export abstract class OutgoingMove {
   protected async failed(error: unknown): Promise<MigrationResult> {
     this.channel?.abort(asError(error));
     this.channels?.abort(asError(error));
-    if (this.#cancelled) return await this.back("cancelled");
-    return await this.back("failed", asMigrationError(error));
+    if (this.#cancelled) return await this.resumeHere("cancelled");
+    return await this.resumeHere("failed", asMigrationError(error));
   }
 
   /** The machine goes on here, as it was. */
-  protected async back(status: "failed" | "cancelled", error?: MigrationError): Promise<MigrationResult> {
+  protected async resumeHere(
+    status: "failed" | "cancelled",
+    error?: MigrationError,
+  ): Promise<MigrationResult> {
     const { machine } = this;
     this.#totalMs = this.environment.nowMs() - this.#startedMs;
     let outcome = error;
     await this.endLogging();
     if (this.#before !== undefined) {
       try {
-        await goOn(machine, this.#before);
+        await resumeAs(machine, this.#before);
       } catch (cause) {
         if (machine.runState.current === "finish-migrate") machine.runState.set("paused");
         outcome = new MigrationError(
@@ -425,7 +441,7 @@ export abstract class OutgoingMove {
         );
       }
     }
-    this.takenBack();
+    this.onResumed();
     this.error = outcome;
     this.#advice = undefined;
     this.setStatus(status);

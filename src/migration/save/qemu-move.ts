@@ -1,5 +1,6 @@
-// A move to a QEMU that listens at a socket, with its return path. QEMU waits for no GO: it starts the machine at the end
-// of the stream, so its last PONG comes before that end, and its SHUT after it says whether the machine runs there.
+// A move to a QEMU that listens at a socket, with its return path. QEMU waits for no GO: it starts the
+// machine at the end of the stream, so its last PONG comes before that end, and its SHUT after it says
+// whether the machine runs there.
 import { messageOf } from "../../base/errors.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -46,7 +47,7 @@ export class QemuMove extends MoveWithoutGo {
     saver.command(MIG_CMD.PING, cookieBytes(PING_FINAL));
     await this.stream!.drain();
     await this.acknowledged(returnPath, PING_FINAL);
-    await this.letGo(() => this.checkOn(returnPath));
+    await this.releaseDrives(() => this.checkOn(returnPath));
     this.committed = true;
     this.#returnPath = returnPath;
     saver.trailer();
@@ -69,14 +70,14 @@ export class QemuMove extends MoveWithoutGo {
     // QEMU also says so when it runs and only the VMDESCRIPTION has not come whole.
     if (code !== 0 && !this.#isWhole)
       return this.doubt(`QEMU was given the machine by a connection that broke, and says error ${code}`);
-    if (code !== 0) return await this.back("failed", returnPath.ended);
+    if (code !== 0) return await this.resumeHere("failed", returnPath.ended);
     await this.channels?.close();
     await this.channel?.close().catch(() => {});
     return this.complete(MOVED);
   }
 
   /** A QEMU that has the machine or may yet say so is not listened to any more. */
-  protected override takenBack(): void {
+  protected override onResumed(): void {
     this.channel?.abort(new Error("the machine is here"));
     this.channels?.abort(new Error("the machine is here"));
   }

@@ -1,7 +1,9 @@
 // Paces a stream to a number of bytes a second (QEMU's max-bandwidth), which may change at any time.
 import { type MigrationEnvironment, sleep } from "../environment/migration-environment.ts";
 
-/** Longest sleep at once, so that a cancel or a new limit is noticed; and how much unused time is saved up. */
+/**
+ * Longest sleep at once, so that a cancel or a new limit is noticed; and how much unused time is saved up.
+ */
 const MAX_SLEEP_MS = 100;
 
 export class RateLimiter {
@@ -15,7 +17,9 @@ export class RateLimiter {
     this.#sinceMs = environment.nowMs();
   }
 
-  /** Resolves when `bytes` more may be sent. `bytesPerSecond` is asked anew (0: no limit); `check` may throw. */
+  /**
+   * Resolves when `bytes` more may be sent. `bytesPerSecond` is asked anew (0: no limit); `check` may throw.
+   */
   async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {
     for (;;) {
       const now = this.#environment.nowMs();

@@ -1,5 +1,6 @@
-// A move into a file or to a command's standard input, as a release of QEMU writes it or in Wherry's own form. A file may
-// be started here again, by its user; a command has the machine once it has the whole stream.
+// A move into a file or to a command's standard input, as a release of QEMU writes it or in Wherry's own
+// form. A file may be started here again, by its user; a command has the machine once it has the whole
+// stream.
 import { messageOf } from "../../base/errors.ts";
 import type { SnapshotSink } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -35,7 +36,7 @@ export class SinkMove extends MoveWithoutGo {
     await this.#sink?.discard();
   }
 
-  protected override takenBack(): void {
+  protected override onResumed(): void {
     this.channel?.abort(new Error("the machine is here"));
   }
 
@@ -49,7 +50,7 @@ export class SinkMove extends MoveWithoutGo {
     this.setUp();
     await this.send(saver, undefined);
     await stream.drain();
-    await this.letGo(() => this.checkOn(undefined));
+    await this.releaseDrives(() => this.checkOn(undefined));
     if (kind === "file") {
       saver.trailer();
       await this.stream!.drain();

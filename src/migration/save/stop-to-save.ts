@@ -16,8 +16,8 @@ function refusal(why: string): MigrationError {
 }
 
 /**
- * Stops the machine for `state` and gives the state it was in; until `goOn` nobody can start it. Rejects with
- * MigrationError if it cannot be stopped for that.
+ * Stops the machine for `state` and gives the state it was in; until `resumeAs` nobody can start it. Rejects
+ * with MigrationError if it cannot be stopped for that.
  */
 export async function stopFor(
   machine: Machine,
@@ -28,7 +28,8 @@ export async function stopFor(
   machine.startBlocker = why;
   try {
     const before = await machine.stop(state);
-    // A reset or a power-off that the guest asked for with its last instructions comes before anything is sent.
+    // A reset or a power-off that the guest asked for with its last instructions comes before anything is
+    // sent.
     await machine.settled();
     const { current } = machine.runState;
     if (current !== state) throw refusal(`it is ${current}`);
@@ -40,7 +41,7 @@ export async function stopFor(
 }
 
 /** Back to what the machine was before `stopFor`, unless something else has become of it. */
-export async function goOn(machine: Machine, before: RunState): Promise<void> {
+export async function resumeAs(machine: Machine, before: RunState): Promise<void> {
   machine.startBlocker = undefined;
   if (!["finish-migrate", "save-vm"].includes(machine.runState.current)) return;
   if (before === "running") await machine.start();

@@ -1,14 +1,16 @@
-// Snapshots: the machine stopped, written whole, and as it was again; and back from one. A snapshot counts only
-// when its sink has committed, so whatever goes wrong, a file that was there before survives and the machine goes on.
+// Snapshots: the machine stopped, written whole, and as it was again; and back from one. A snapshot counts
+// only when its sink has committed, so whatever goes wrong, a file that was there before survives and the
+// machine goes on.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Channel, SnapshotSink } from "../../stream/channel.ts";
+import type { StreamCommand } from "../../stream/commands.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { acceptCommand } from "../load/qemu-load.ts";
 import { beginArrival, failArrival } from "../load/arrival.ts";
-import { goOn, refuseToSave, stopFor } from "../save/stop-to-save.ts";
+import { resumeAs, refuseToSave, stopFor } from "../save/stop-to-save.ts";
 import { defaultEnvironment, type MigrationEnvironment } from "../environment/migration-environment.ts";
 import { StreamLoader } from "../load/load-stream.ts";
 import { allPages, countPages } from "../ram/ram-save.ts";
@@ -27,9 +29,9 @@ export interface SnapshotResult {
 }
 
 /**
- * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the file) or in
- * Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if it cannot be written;
- * the machine goes on all the same.
+ * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the
+ * file) or in Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if
+ * it cannot be written; the machine goes on all the same.
  */
 export async function saveSnapshot(
   machine: Machine,
@@ -61,7 +63,7 @@ export async function saveSnapshot(
       const { normalPages, zeroPages } = saver.ram;
       return { bytes: stream.offset, normalPages, zeroPages, stoppedMs: environment.nowMs() - began };
     } finally {
-      await goOn(machine, before);
+      await resumeAs(machine, before);
     }
   } catch (error) {
     await sink.discard();
@@ -80,15 +82,16 @@ export interface LoadedMachine {
 }
 
 /**
- * Loads a snapshot, Wherry's or QEMU's, into a machine that has not run. It does not start it: `machine.start()` does, if the result's
- * run state (or the user) says so. On failure the machine is in `internal-error` and can never be started.
+ * Loads a snapshot, Wherry's or QEMU's, into a machine that has not run. It does not start it:
+ * `machine.start()` does, if the result's run state (or the user) says so. On failure the machine is in
+ * `internal-error` and can never be started.
  */
 export async function loadSnapshot(machine: Machine, channel: Channel): Promise<LoadedMachine> {
   beginArrival(machine);
   try {
     const stream = new StreamReader(channel);
     // QEMU says in its files too that it switches over.
-    const onCommand = async (command: number, data: Uint8Array) => acceptCommand(stream, command, data);
+    const onCommand = async ({ name }: StreamCommand) => acceptCommand(stream, name);
     const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? undefined : onCommand);
     await loader.readState();
     if (loader.isQemu) {

@@ -18,6 +18,7 @@
 // `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a
 // statement. A local made by `f.let` lives until the enclosing body ends; then its slot is reused.
 import { BranchHint, type Code, CodeBytes, type Indexed, uleb } from "./encode.ts";
+import { ATOMIC, BULK, OP, PREFIX, TYPE } from "./opcodes.ts";
 import { F32, F64, I32, I64, memarg, type Value, type ValueType } from "./expr.ts";
 
 type InstanceOf<T> = T extends ValueType ? InstanceType<T> : undefined;
@@ -86,7 +87,7 @@ export class Fn<
 
   /** The call as an expression. For a function without a result, use `f.call`. */
   call(...args: Args<P>): InstanceOf<R> {
-    const code = [argumentsOf(this.params, args), 0x10, this];
+    const code = [argumentsOf(this.params, args), OP.call, this];
     const result = this.result;
     return (result === undefined ? { code } : new result(code)) as InstanceOf<R>;
   }
@@ -143,7 +144,7 @@ export class FnType<
 
   /** Calls entry `index` of the table; traps if the entry has another type. */
   callIndirect(index: I32, ...args: Args<P>): InstanceOf<R> {
-    const code = [argumentsOf(this.params, args), index.code, 0x11, this, 0];
+    const code = [argumentsOf(this.params, args), index.code, OP.call_indirect, this, 0];
     return (this.result === undefined ? { code } : new this.result(code)) as InstanceOf<R>;
   }
 }
@@ -160,13 +161,6 @@ export class Data implements Indexed {
     this.bytes = bytes;
   }
 }
-
-const BLOCK = 0x02;
-const LOOP = 0x03;
-const IF = 0x04;
-const ELSE = 0x05;
-const END = 0x0b;
-const NO_RESULT = 0x40;
 
 /** Emits the statements of one function. */
 export class Func {
@@ -185,7 +179,7 @@ export class Func {
   /** A new local with this value. The name is for debugging; the last name given to a slot counts. */
   let<T extends Value>(value: T, localName?: string): Local<T> {
     const { local, index } = this.#fresh(value, localName);
-    this.#emit(value.code, 0x21, uleb(index));
+    this.#emit(value.code, OP["local.set"], uleb(index));
     return local;
   }
   /** A new local with an undefined value. */
@@ -205,14 +199,14 @@ export class Func {
   }
   /** Evaluates for the side effects only. */
   drop(value: Value): void {
-    this.#emit(value.code, 0x1a);
+    this.#emit(value.code, OP.drop);
   }
   call<P extends readonly ValueType[]>(target: Fn<P, ValueType | undefined>, ...args: Args<P>): void {
     this.#emit((target.call(...args) as { code: Code }).code);
-    if (target.result !== undefined) this.#emit(0x1a);
+    if (target.result !== undefined) this.#emit(OP.drop);
   }
   return(value?: Value): void {
-    this.#emit(value?.code ?? [], 0x0f);
+    this.#emit(value?.code ?? [], OP.return);
   }
   /**
    * Tail call of entry `index` of the table, which has the same result type: no frame of this function
@@ -223,10 +217,10 @@ export class Func {
     index: I32,
     ...args: Args<P>
   ): void {
-    this.#emit(argumentsOf(type.params, args), index.code, 0x13, type, 0);
+    this.#emit(argumentsOf(type.params, args), index.code, OP.return_call_indirect, type, 0);
   }
   unreachable(): void {
-    this.#emit(0x00);
+    this.#emit(OP.unreachable);
   }
 
   /**
@@ -239,40 +233,40 @@ export class Func {
       if (taken !== undefined) this.#inScope(taken);
       return;
     }
-    this.#emit(condition.code, hint(likely), IF, NO_RESULT);
+    this.#emit(condition.code, hint(likely), OP.if, TYPE.none);
     this.#nested(then);
     if (otherwise !== undefined) {
-      this.#emit(ELSE);
+      this.#emit(OP.else);
       this.#nested(otherwise);
     }
-    this.#emit(END);
+    this.#emit(OP.end);
   }
   /** A branch to `exit` leaves the block. */
   block(body: (exit: Label) => void): void {
-    this.#emit(BLOCK, NO_RESULT);
+    this.#emit(OP.block, TYPE.none);
     this.#nested(body);
-    this.#emit(END);
+    this.#emit(OP.end);
   }
   /** A branch to `again` repeats the loop; the end of the body leaves it. */
   loop(body: (again: Label) => void): void {
-    this.#emit(LOOP, NO_RESULT);
+    this.#emit(OP.loop, TYPE.none);
     this.#nested(body);
-    this.#emit(END);
+    this.#emit(OP.end);
   }
   br(label: Label): void {
-    this.#emit(0x0c, uleb(this.#depth - label.depth));
+    this.#emit(OP.br, uleb(this.#depth - label.depth));
   }
   brIf(label: Label, condition: I32, likely?: boolean): void {
     if (condition.constant !== undefined) {
       if (condition.constant !== 0) this.br(label);
       return;
     }
-    this.#emit(condition.code, hint(likely), 0x0d, uleb(this.#depth - label.depth));
+    this.#emit(condition.code, hint(likely), OP.br_if, uleb(this.#depth - label.depth));
   }
   /** Branches to label `index`, or to the last one if there is no such label. */
   brTable(index: I32, labels: readonly Label[]): void {
     const depths = labels.map((label) => uleb(this.#depth - label.depth));
-    this.#emit(index.code, 0x0e, uleb(labels.length - 1), depths);
+    this.#emit(index.code, OP.br_table, uleb(labels.length - 1), depths);
   }
   /**
    * Runs case number `targets[index]` of `cases` (`index` itself without targets), or `otherwise` if out of
@@ -286,18 +280,18 @@ export class Func {
   ): void {
     this.block((done) => {
       const n = cases.length;
-      for (let i = 0; i <= n; i++) this.#emit(BLOCK, NO_RESULT);
+      for (let i = 0; i <= n; i++) this.#emit(OP.block, TYPE.none);
       const table = targets ?? Array.from(cases.keys());
       this.#emit(
         index.code,
-        0x0e,
+        OP.br_table,
         uleb(table.length),
         table.map((t) => uleb(Math.min(t, n))),
         uleb(n),
       );
       this.#depth += n;
       for (const body of [...cases, otherwise]) {
-        this.#emit(END);
+        this.#emit(OP.end);
         this.#inScope(body);
         this.br(done);
         this.#depth--;
@@ -313,51 +307,69 @@ export class Func {
 
   // Stores write the low bits of the value. Little-endian, any alignment.
   store8(address: I32, value: I32 | I64 | number, offset = 0): void {
-    this.#store(address, value, 0x3a, 0x3c, offset);
+    this.#store(address, value, OP["i32.store8"], OP["i64.store8"], offset);
   }
   store16(address: I32, value: I32 | I64 | number, offset = 0): void {
-    this.#store(address, value, 0x3b, 0x3d, offset);
+    this.#store(address, value, OP["i32.store16"], OP["i64.store16"], offset);
   }
   store32(address: I32, value: I32 | I64 | number, offset = 0): void {
-    this.#store(address, value, 0x36, 0x3e, offset);
+    this.#store(address, value, OP["i32.store"], OP["i64.store32"], offset);
   }
   store64(address: I32, value: I64 | number | bigint, offset = 0): void {
-    this.#emit(address.code, constant(value, I64).code, 0x37, memarg(0, offset));
+    this.#emit(address.code, constant(value, I64).code, OP["i64.store"], memarg(0, offset));
   }
   storeF32(address: I32, value: F32, offset = 0): void {
-    this.#emit(address.code, value.code, 0x38, memarg(0, offset));
+    this.#emit(address.code, value.code, OP["f32.store"], memarg(0, offset));
   }
   storeF64(address: I32, value: F64, offset = 0): void {
-    this.#emit(address.code, value.code, 0x39, memarg(0, offset));
+    this.#emit(address.code, value.code, OP["f64.store"], memarg(0, offset));
   }
   atomicStore32(address: I32, value: I32 | number, offset = 0): void {
-    this.#emit(address.code, constant(value, I32).code, 0xfe, 0x17, memarg(2, offset));
-  }
-  atomicStore64(address: I32, value: I64 | number | bigint, offset = 0): void {
-    this.#emit(address.code, constant(value, I64).code, 0xfe, 0x18, memarg(3, offset));
+    this.#emit(
+      address.code,
+      constant(value, I32).code,
+      PREFIX.atomic,
+      ATOMIC["i32.atomic.store"],
+      memarg(2, offset),
+    );
   }
   /** A full memory barrier. */
   fence(): void {
-    this.#emit(0xfe, 0x03, 0x00);
+    this.#emit(PREFIX.atomic, ATOMIC["atomic.fence"], 0);
   }
   /** memory.fill: `length` bytes of `byte`. */
   fill(address: I32, byte: I32 | number, length: I32 | number): void {
-    this.#emit(address.code, constant(byte, I32).code, constant(length, I32).code, 0xfc, 11, 0);
+    this.#emit(
+      address.code,
+      constant(byte, I32).code,
+      constant(length, I32).code,
+      PREFIX.bulk,
+      BULK["memory.fill"],
+      0,
+    );
   }
   /** memory.copy. */
   copy(target: I32, source: I32, length: I32 | number): void {
-    this.#emit(target.code, source.code, constant(length, I32).code, 0xfc, 10, 0, 0);
+    this.#emit(target.code, source.code, constant(length, I32).code, PREFIX.bulk, BULK["memory.copy"], 0, 0);
   }
   /** memory.init: copies all of `data` to `target`. */
   init(target: I32, data: Data): void {
-    this.#emit(target.code, I32.of(0).code, I32.of(data.bytes.length).code, 0xfc, 8, data, 0);
+    this.#emit(
+      target.code,
+      I32.of(0).code,
+      I32.of(data.bytes.length).code,
+      PREFIX.bulk,
+      BULK["memory.init"],
+      data,
+      0,
+    );
   }
 
   /** The locals and the code, with the final `end`. `mustReturn`: the function has a result. */
   finish(value: Value | undefined, mustReturn: boolean): FunctionCode {
     if (value !== undefined) this.#emit(value.code);
     else if (mustReturn) this.unreachable();
-    this.#emit(END);
+    this.#emit(OP.end);
     return { locals: this.#localTypes, localNames: this.#localNames, code: this.#code };
   }
 
@@ -402,15 +414,15 @@ function assignable<B extends ValueType>(type: B) {
     readonly #emit: Emit;
     readonly #index: readonly number[];
     constructor(emit: Emit, index: number) {
-      super([0x20, uleb(index)]);
+      super([OP["local.get"], uleb(index)]);
       this.#emit = emit;
       this.#index = uleb(index);
     }
     set(value: Settable<Value>): void {
-      this.#emit([constant(value, type).code, 0x21, this.#index]);
+      this.#emit([constant(value, type).code, OP["local.set"], this.#index]);
     }
     tee(value: Settable<Value>): Value {
-      return new Base([constant(value, type).code, 0x22, this.#index]);
+      return new Base([constant(value, type).code, OP["local.tee"], this.#index]);
     }
   };
 }

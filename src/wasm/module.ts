@@ -1,6 +1,7 @@
 // A WebAssembly module from its exported functions (core spec 2.0, chapter 5.5): it includes every function
 // they reach, numbered in the order found, so that the bytes depend on the input only. One imported memory,
 // and optionally one imported table. Left out: globals, start functions, exported memory.
+import { OP, TYPE } from "./opcodes.ts";
 import { type BranchHint, Bytes, type Indexed, name, sleb, uleb } from "./encode.ts";
 import { type AnyFn, Data, Fn, FnType, type FunctionCode } from "./function.ts";
 
@@ -72,7 +73,7 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   const typeEntries: number[][] = [];
   const typeIndex = (f: Pick<AnyFn, "params" | "result">): number => {
     const entry = [
-      0x60,
+      TYPE.func,
       ...uleb(f.params.length),
       ...f.params.map((p) => p.type),
       ...(f.result === undefined ? [0] : [1, f.result.type]),
@@ -91,7 +92,8 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   });
   const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
   importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);
-  if (table !== undefined) importEntries.push([...name(table.module), ...name(table.name), 1, 0x70, 0, 0]);
+  if (table !== undefined)
+    importEntries.push([...name(table.module), ...name(table.name), 1, TYPE.funcref, 0, 0]);
   const functionEntries = defined.map((d) => uleb(typeIndex(d.fn)));
   const exportEntries = Object.entries(exports).map(([as, f]) => [...name(as), 0, ...uleb(index(f))]);
 
@@ -113,9 +115,9 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   if (elements.length > 0) {
     const segments = elements.map(({ at, fn }) => [
       0,
-      0x41,
+      OP["i32.const"],
       ...sleb(BigInt(at)),
-      0x0b,
+      OP.end,
       1,
       ...uleb(index(fn)),
     ]);

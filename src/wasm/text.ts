@@ -4,6 +4,7 @@
 // else that only an assembler needs.
 import { type Indexed } from "./encode.ts";
 import { type AnyFn, Fn, FnType } from "./function.ts";
+import { ATOMIC, BULK, OP, PREFIX, TYPE, VECTOR } from "./opcodes.ts";
 
 export interface TextLine {
   /** The last `f.note` before it, if any. */
@@ -13,65 +14,17 @@ export interface TextLine {
   readonly text: string;
 }
 
-const words = (text: string): string[] => text.trim().split(/\s+/);
+const namesOf = (opcodes: Readonly<Record<string, number>>): ReadonlyMap<number, string> =>
+  new Map(Object.entries(opcodes).map(([name, opcode]) => [opcode, name]));
+const NAMES = namesOf(OP);
+const BULK_NAMES = namesOf(BULK);
+const VECTOR_NAMES = namesOf(VECTOR);
+const ATOMIC_NAMES = namesOf(ATOMIC);
+const TYPE_NAMES = namesOf(TYPE);
 
-/** Opcodes from 0x45 on. */
-const NUMERIC = words(`
-  i32.eqz i32.eq i32.ne i32.lt_s i32.lt_u i32.gt_s i32.gt_u i32.le_s i32.le_u i32.ge_s i32.ge_u
-  i64.eqz i64.eq i64.ne i64.lt_s i64.lt_u i64.gt_s i64.gt_u i64.le_s i64.le_u i64.ge_s i64.ge_u
-  f32.eq f32.ne f32.lt f32.gt f32.le f32.ge f64.eq f64.ne f64.lt f64.gt f64.le f64.ge
-  i32.clz i32.ctz i32.popcnt i32.add i32.sub i32.mul i32.div_s i32.div_u i32.rem_s i32.rem_u
-  i32.and i32.or i32.xor i32.shl i32.shr_s i32.shr_u i32.rotl i32.rotr
-  i64.clz i64.ctz i64.popcnt i64.add i64.sub i64.mul i64.div_s i64.div_u i64.rem_s i64.rem_u
-  i64.and i64.or i64.xor i64.shl i64.shr_s i64.shr_u i64.rotl i64.rotr
-  f32.abs f32.neg f32.ceil f32.floor f32.trunc f32.nearest f32.sqrt
-  f32.add f32.sub f32.mul f32.div f32.min f32.max f32.copysign
-  f64.abs f64.neg f64.ceil f64.floor f64.trunc f64.nearest f64.sqrt
-  f64.add f64.sub f64.mul f64.div f64.min f64.max f64.copysign
-  i32.wrap_i64 i32.trunc_f32_s i32.trunc_f32_u i32.trunc_f64_s i32.trunc_f64_u i64.extend_i32_s i64.extend_i32_u
-  i64.trunc_f32_s i64.trunc_f32_u i64.trunc_f64_s i64.trunc_f64_u
-  f32.convert_i32_s f32.convert_i32_u f32.convert_i64_s f32.convert_i64_u f32.demote_f64
-  f64.convert_i32_s f64.convert_i32_u f64.convert_i64_s f64.convert_i64_u f64.promote_f32
-  i32.reinterpret_f32 i64.reinterpret_f64 f32.reinterpret_i32 f64.reinterpret_i64
-  i32.extend8_s i32.extend16_s i64.extend8_s i64.extend16_s i64.extend32_s`);
-const NUMERIC_FIRST = 0x45;
-/** Ranges of instructions with two operands: first and last opcode. */
-const BINARY: readonly (readonly [number, number])[] = [
-  [0x46, 0x4f],
-  [0x51, 0x66],
-  [0x6a, 0x78],
-  [0x7c, 0x8a],
-  [0x92, 0x98],
-  [0xa0, 0xa6],
-];
-/** Opcodes from 0x28 on (loads) and 0x36 on (stores). */
-const MEMORY = words(`
-  i32.load i64.load f32.load f64.load i32.load8_s i32.load8_u i32.load16_s i32.load16_u
-  i64.load8_s i64.load8_u i64.load16_s i64.load16_u i64.load32_s i64.load32_u
-  i32.store i64.store f32.store f64.store i32.store8 i32.store16 i64.store8 i64.store16 i64.store32`);
-const LOAD = 0x28;
-const STORE = 0x36;
-const SATURATING = words(`
-  i32.trunc_sat_f32_s i32.trunc_sat_f32_u i32.trunc_sat_f64_s i32.trunc_sat_f64_u
-  i64.trunc_sat_f32_s i64.trunc_sat_f32_u i64.trunc_sat_f64_s i64.trunc_sat_f64_u`);
-/** The vector instructions we use: name, number of operands, whether a lane index follows. */
-const VECTOR: ReadonlyMap<number, readonly [string, number, boolean]> = new Map([
-  [0x13, ["f32x4.splat", 1, false]],
-  [0x14, ["f64x2.splat", 1, false]],
-  [0x1f, ["f32x4.extract_lane", 1, true]],
-  [0x21, ["f64x2.extract_lane", 1, true]],
-  [0x105, ["f32x4.relaxed_madd", 3, false]],
-  [0x107, ["f64x2.relaxed_madd", 3, false]],
-] as const);
-/** Groups of seven opcodes from 0x1e on: i32, i64, and five narrow forms that we do not use. */
-const RMW = words("add sub and or xor xchg cmpxchg");
-const TYPES = new Map([
-  [0x7f, "i32"],
-  [0x7e, "i64"],
-  [0x7d, "f32"],
-  [0x7c, "f64"],
-]);
-const NO_RESULT = 0x40;
+/** Numeric instructions with two operands; the others have one. */
+const BINARY =
+  /^i(32|64)\.(eq|ne|[lg][te]_[su]|add|sub|mul|div_[su]|rem_[su]|and|or|xor|shl|shr_[su]|rotl|rotr)$|^f(32|64)\.(eq|ne|[lg][te]|add|sub|mul|div|min|max|copysign)$/;
 
 interface Frame {
   readonly label: string;
@@ -190,78 +143,81 @@ class Printer {
 
   #instruction(opcode: number, hint: number | undefined): void {
     const likely = hint === undefined ? "" : hint === 1 ? " ;; likely" : " ;; unlikely";
-    if (opcode >= NUMERIC_FIRST && opcode < NUMERIC_FIRST + NUMERIC.length) {
-      const isBinary = BINARY.some(([first, last]) => opcode >= first && opcode <= last);
-      return this.#push(NUMERIC[opcode - NUMERIC_FIRST] as string, isBinary ? 2 : 1);
-    }
-    if (opcode >= LOAD && opcode < LOAD + MEMORY.length) {
-      const name = `${MEMORY[opcode - LOAD]}${this.#offset()}`;
-      return opcode < STORE ? this.#push(name, 1) : this.#do(name, 2);
+    const name = NAMES.get(opcode) ?? "";
+    if (name !== "" && opcode >= OP["i32.eqz"]) return this.#push(name, BINARY.test(name) ? 2 : 1);
+    if (opcode >= OP["i32.load"] && opcode <= OP["i64.store32"]) {
+      const access = `${name}${this.#offset()}`;
+      return opcode < OP["i32.store"] ? this.#push(access, 1) : this.#do(access, 2);
     }
     switch (opcode) {
-      case 0x00:
+      case OP.unreachable:
         return this.#do("unreachable", 0);
-      case 0x02:
-      case 0x03: {
+      case OP.block:
+      case OP.loop: {
         this.#byte();
         const label = `@${++this.#labels}`;
-        this.#statement(`(${opcode === 0x02 ? "block" : "loop"} ${label}`);
+        this.#statement(`(${opcode === OP.block ? "block" : "loop"} ${label}`);
         this.#frames.push({ label });
         return;
       }
-      case 0x04:
+      case OP.if:
         return this.#if(likely);
-      case 0x05:
+      case OP.else:
         return this.#else();
-      case 0x0b:
+      case OP.end:
         return this.#end();
-      case 0x0c:
+      case OP.br:
         return this.#do(`br ${this.#label()}`, 0);
-      case 0x0d: {
+      case OP.br_if: {
         const label = this.#label();
         return this.#statement(`${this.#folded(`br_if ${label}`, this.#take(1))}${likely}`);
       }
-      case 0x0e: {
+      case OP.br_table: {
         const labels = Array.from({ length: this.#unsigned() + 1 }, () => this.#label());
         return this.#do(`br_table ${labels.join(" ")}`, 1);
       }
-      case 0x0f:
+      case OP.return:
         return this.#do("return", this.#fn.result === undefined ? 0 : 1);
-      case 0x10:
-      case 0x11:
-      case 0x12:
-      case 0x13:
+      case OP.call:
+      case OP.call_indirect:
+      case OP.return_call:
+      case OP.return_call_indirect:
         return this.#call(opcode);
-      case 0x1a:
+      case OP.drop:
         return this.#do("drop", 1);
-      case 0x1b:
+      case OP.select:
         return this.#push("select", 3);
-      case 0x20:
+      case OP["local.get"]:
         return void this.#operands.push(this.#local());
-      case 0x21:
+      case OP["local.set"]:
         return this.#do(`local.set ${this.#local()}`, 1);
-      case 0x22:
+      case OP["local.tee"]:
         return this.#push(`local.tee ${this.#local()}`, 1);
-      case 0x41:
-      case 0x42:
+      case OP["i32.const"]:
+      case OP["i64.const"]:
         return void this.#operands.push(String(this.#signed()));
-      case 0x43:
-      case 0x44:
-        return void this.#operands.push(this.#float(opcode === 0x43 ? 4 : 8));
-      case 0xfc:
-        return this.#prefixed(this.#unsigned());
-      case 0xfd: {
-        const [name, operands, hasLane] = this.#known(VECTOR, this.#unsigned());
-        return this.#push(hasLane ? `${name} ${this.#byte()}` : name, operands);
-      }
-      case 0xfe:
+      case OP["f32.const"]:
+      case OP["f64.const"]:
+        return void this.#operands.push(this.#float(opcode === OP["f32.const"] ? 4 : 8));
+      case PREFIX.bulk:
+        return this.#bulk(this.#unsigned());
+      case PREFIX.vector:
+        return this.#vector(this.#unsigned());
+      case PREFIX.atomic:
         return this.#atomic(this.#unsigned());
       default:
         throw new RangeError(`${this.#fn.name}: opcode 0x${opcode.toString(16)} has no text`);
     }
   }
 
-  #known<V>(table: ReadonlyMap<number, V>, opcode: number): V {
+  #vector(opcode: number): void {
+    const name = this.#known(VECTOR_NAMES, opcode);
+    if (name.endsWith("splat")) return this.#push(name, 1);
+    if (name.endsWith("extract_lane")) return this.#push(`${name} ${this.#byte()}`, 1);
+    this.#push(name, 3);
+  }
+
+  #known(table: ReadonlyMap<number, string>, opcode: number): string {
     const found = table.get(opcode);
     if (found === undefined)
       throw new RangeError(`${this.#fn.name}: opcode 0x${opcode.toString(16)} has no text`);
@@ -269,24 +225,22 @@ class Printer {
   }
 
   #call(opcode: number): void {
-    const isIndirect = (opcode & 1) === 1;
+    const isIndirect = opcode === OP.call_indirect || opcode === OP.return_call_indirect;
     const target = this.#reference();
     if (isIndirect) this.#unsigned();
     if (!(target instanceof Fn || target instanceof FnType)) throw new RangeError("a call of no function");
-    const name = [
-      opcode >= 0x12 ? "return_call" : "call",
-      isIndirect ? "_indirect" : target instanceof Fn ? ` $${target.name}` : "",
-    ].join("");
+    const opcodeName = this.#known(NAMES, opcode);
+    const name = target instanceof Fn ? `${opcodeName} $${target.name}` : opcodeName;
     const operands = target.params.length + (isIndirect ? 1 : 0);
-    if (opcode >= 0x12 || target.result === undefined) this.#do(name, operands);
+    if (opcode >= OP.return_call || target.result === undefined) this.#do(name, operands);
     else this.#push(name, operands);
   }
 
   #if(likely: string): void {
     const type = this.#byte();
     const condition = this.#take(1)[0] as string;
-    if (type !== NO_RESULT) {
-      this.#frames.push({ label: "if", condition, type: TYPES.get(type) ?? "?" });
+    if (type !== TYPE.none) {
+      this.#frames.push({ label: "if", condition, type: TYPE_NAMES.get(type) ?? "?" });
       return;
     }
     this.#statement(`(if ${condition}${likely}`);
@@ -311,36 +265,24 @@ class Printer {
     }
   }
 
-  #prefixed(opcode: number): void {
-    if (opcode < SATURATING.length) return this.#push(SATURATING[opcode] as string, 1);
-    if (opcode === 8) this.#reference();
+  #bulk(opcode: number): void {
+    const name = this.#known(BULK_NAMES, opcode);
+    if (opcode < BULK["memory.init"]) return this.#push(name, 1);
+    if (opcode === BULK["memory.init"]) this.#reference();
     else this.#unsigned();
-    if (opcode !== 11) this.#unsigned();
-    this.#do(
-      this.#known(
-        new Map([
-          [8, "memory.init"],
-          [10, "memory.copy"],
-          [11, "memory.fill"],
-        ]),
-        opcode,
-      ),
-      3,
-    );
+    if (opcode !== BULK["memory.fill"]) this.#unsigned();
+    this.#do(name, 3);
   }
 
   #atomic(opcode: number): void {
-    if (opcode === 0x03) {
+    const name = this.#known(ATOMIC_NAMES, opcode);
+    if (opcode === ATOMIC["atomic.fence"]) {
       this.#byte();
-      return this.#do("atomic.fence", 0);
+      return this.#do(name, 0);
     }
-    const type = opcode % 7 === 2 || opcode === 0x10 || opcode === 0x17 ? "i32" : "i64";
-    const offset = this.#offset();
-    if (opcode === 0x10 || opcode === 0x11) return this.#push(`${type}.atomic.load${offset}`, 1);
-    if (opcode === 0x17 || opcode === 0x18) return this.#do(`${type}.atomic.store${offset}`, 2);
-    const operation = RMW[Math.floor((opcode - 0x1e) / 7)];
-    if (operation === undefined || (opcode - 0x1e) % 7 > 1)
-      throw new RangeError(`${this.#fn.name}: atomic opcode 0x${opcode.toString(16)} has no text`);
-    this.#push(`${type}.atomic.rmw.${operation}${offset}`, operation === "cmpxchg" ? 3 : 2);
+    const access = `${name}${this.#offset()}`;
+    if (name.endsWith("load")) this.#push(access, 1);
+    else if (name.endsWith("store")) this.#do(access, 2);
+    else this.#push(access, name.endsWith("cmpxchg") ? 3 : 2);
   }
 }

@@ -302,10 +302,6 @@ export class Vm implements AcceleratorVm {
 
   // ---- life ----
 
-  makeAllRequest(request: number): void {
-    makeRequests(request, this.#requests);
-  }
-
   /** A fatal error: no vCPU of this VM runs again (KVM_REQ_VM_DEAD). */
   markDead(): void {
     Atomics.store(this.#words, VM_DEAD_WORD >>> 2, 1);

@@ -1,4 +1,4 @@
-// The command line: which commands there are, their help, and how an error ends the process.
+// The command line: the commands, their help, and the end of the process after an error.
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { printable } from "../inspect/show/report-text.ts";
@@ -35,7 +35,7 @@ interface Command {
   readonly usage: string;
   readonly summary: string;
   readonly options: Options;
-  /** Gives the exit code, or nothing for 0. */
+  /** Returns the exit code; undefined for 0. */
   readonly run: (args: readonly string[]) => Promise<number | undefined>;
 }
 
@@ -45,7 +45,7 @@ function command<O extends Options>(
   options: O,
   run: (values: ValuesOf<O>, ...positionals: string[]) => Promise<number | void>,
 ): Command {
-  // The words in capitals of the usage are the positionals; one in brackets may be left out.
+  // The words in capitals in the usage are the positionals; one in brackets is optional.
   const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
   const needed = usage.includes("[") ? wanted.length - 1 : wanted.length;
   return {
@@ -71,8 +71,11 @@ const commands: Record<string, Command> = {
   restore: command("restore FILE", "start a machine from a saved file", restoreOptions, (values, file) =>
     run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
   ),
-  save: command("save FILE", "save a running machine to a file; it goes on", saveOptions, (values, file) =>
-    save(file as string, values),
+  save: command(
+    "save FILE",
+    "save a running machine to a file; it keeps running",
+    saveOptions,
+    (values, file) => save(file as string, values),
   ),
   migrate: command(
     "migrate [URI]",
@@ -86,21 +89,21 @@ const commands: Record<string, Command> = {
     inspectOptions,
     (values, file) => inspect(file as string, values),
   ),
-  status: command("status", "what a machine is doing", controlOptions, status),
-  perf: command("perf", "where a machine's time goes", perfOptions, perf),
-  trace: command("trace ADDRESS", "what the translator makes of code", traceOptions, (values, at) =>
+  status: command("status", "state of a machine", controlOptions, status),
+  perf: command("perf", "profile of a machine", perfOptions, perf),
+  trace: command("trace ADDRESS", "translation of guest code", traceOptions, (values, at) =>
     trace(at as string, values),
   ),
-  diff: command("diff A B", "what differs between two streams", diffOptions, (values, a, b) =>
+  diff: command("diff A B", "differences between two streams", diffOptions, (values, a, b) =>
     diff(values, a as string, b as string),
   ),
-  check: command("check [STREAM]", "will this stream load in that QEMU", checkOptions, check),
+  check: command("check [STREAM]", "whether a stream loads in a QEMU", checkOptions, check),
   stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
-  cont: command("cont", "let a stopped guest go on", controlOptions, simple("cont")),
+  cont: command("cont", "resume a stopped guest", controlOptions, simple("cont")),
   "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),
   demo: command(
     "demo",
-    "boot a guest, move it while it works, let it prove that nothing was lost",
+    "boot a guest, move it while it works, and let it check itself",
     demoOptions,
     (values) =>
       demo({ harts: values.smp ?? 4, guest: values.guest, mirror: values.mirror, cache: values.cache }),
@@ -155,9 +158,9 @@ async function main(args: readonly string[]): Promise<number> {
   return (await found.run(rest)) ?? EXIT.OK;
 }
 
-/** One line, never a stack trace, unless WHERRY_DEBUG asks for it. Gives the exit code. */
+/** Prints one line, never a stack trace unless WHERRY_DEBUG is set. Returns the exit code. */
 function report(error: unknown): number {
-  // What a stream or a peer said may be in it.
+  // The message may contain text of a stream or a peer.
   const lines = messageOf(error).split("\n").map(printable);
   process.stderr.write(`wherry: ${lines.join("\n")}\n`);
   if (error instanceof UsageError) process.stderr.write("try: wherry --help, or wherry COMMAND --help\n");
@@ -168,9 +171,9 @@ function report(error: unknown): number {
   return error instanceof CliError ? error.exitCode : EXIT.FAILURE;
 }
 
-// A fault outside of any command's promise: the terminal is put back by what listens for `exit`.
+// A fault outside any command's promise. Listeners of `exit` restore the terminal.
 process.on("uncaughtException", (error) => process.exit(report(error)));
-// Who reads our output has gone, or its disk is full: no fault of ours, and nobody to tell at length.
+// The reader of our output has gone, or its disk is full: not our fault, and a short message suffices.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
@@ -179,7 +182,7 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
   const code = report(error);
-  // A failed demo leaves machines behind that would keep us alive; they end with us.
+  // A failed demo leaves machines that would keep this process alive; they end with it.
   if (process.argv[2] === "demo") process.exit(code);
   return code;
 });

@@ -98,12 +98,12 @@ test.concurrent.each([
   [
     "migrate unix:x --multifd 2 --qmp unix:socket",
     2,
-    "--multifd is a form of QEMU's: name the release that is to load it with --profile",
+    "--multifd is a format of QEMU: name the release that loads it with --profile",
   ],
   [
     "save x --mapped-ram --qmp unix:socket",
     2,
-    "--mapped-ram is a form of QEMU's: name the release that is to load it with --profile",
+    "--mapped-ram is a format of QEMU: name the release that loads it with --profile",
   ],
   ["status --qmp unix:socket", 1, "unix:socket does not speak QMP: is it another socket of the machine?"],
   ["status --qmp unix:nowhere", 1, "cannot reach unix:nowhere: no machine listens there"],

@@ -1,4 +1,5 @@
-// `wherry check`: will this stream load in that QEMU, will that QEMU read what this one writes, what does its complaint mean.
+// `wherry check`: whether a stream loads in a given QEMU, whether one QEMU reads another's streams, and what
+// an error message of QEMU means.
 import { open } from "node:fs/promises";
 import { checkStream, type CheckTarget } from "../../inspect/check/check-stream.ts";
 import { checkDumps } from "../../inspect/check/check-dumps.ts";
@@ -16,7 +17,7 @@ import { type Options, text, type ValuesOf } from "../options/command-line.ts";
 import { writeJson } from "../output/standard-output.ts";
 import { withStreamFile } from "./stream-file.ts";
 
-/** As diff and grep have it: the answer is no, or there is none. */
+/** The exit code for "no" or "unknown", as with diff and grep. */
 const NO = 1;
 const TROUBLE = 2;
 
@@ -25,7 +26,7 @@ export const checkOptions = {
     value: "FILE",
     parse: text,
     many: true,
-    help: "the QEMU that is to load: its -dump-vmstate, a stream that it wrote, its answers to x-query-virtio-status; best all",
+    help: "the QEMU that loads: its -dump-vmstate, a stream that it wrote, its replies to x-query-virtio-status; best all three",
   },
   from: { value: "DUMP", parse: text, help: "-dump-vmstate of the QEMU that writes; with --to" },
   to: { value: "DUMP", parse: text, help: "-dump-vmstate of the QEMU that loads" },
@@ -38,9 +39,9 @@ export const checkOptions = {
   message: {
     value: "TEXT",
     parse: text,
-    help: "what QEMU said when it did not load (--message=- reads it from standard input)",
+    help: "QEMU's error message when it did not load (--message=- reads standard input)",
   },
-  strict: { help: "warnings count: exit code 1 for them, too" },
+  strict: { help: "warnings count as well: exit code 1" },
   json: { help: "print the result as JSON" },
 } satisfies Options;
 
@@ -50,7 +51,7 @@ interface Result {
   readonly unchecked: readonly string[];
 }
 
-/** Gives the exit code: 0 loads, 1 would not. */
+/** Returns the exit code: 0 loads, 1 does not. */
 export async function check(values: ValuesOf<typeof checkOptions>, stream?: string): Promise<number> {
   const { target, from, to, message } = values;
   const ways = [stream !== undefined, from !== undefined || to !== undefined, message !== undefined];
@@ -62,13 +63,13 @@ export async function check(values: ValuesOf<typeof checkOptions>, stream?: stri
     const result = await checkFile(stream, target);
     const yes =
       target.length === 0
-        ? "the stream itself is in order"
+        ? "the stream itself is valid"
         : result.unchecked.length === 0
           ? "it loads"
-          : "it loads, as far as could be judged";
+          : "it loads, as far as was checked";
     return print(result, values, yes, "it does not load");
   }
-  if (from === undefined || to === undefined) throw new UsageError("--from and --to belong together");
+  if (from === undefined || to === undefined) throw new UsageError("--from and --to need each other");
   const result = checkDumps(await dumpFile(from), await dumpFile(to), values.type);
   const { missing, unmigratable, compared, ...found } = result;
   const unchecked: string[] = [];
@@ -104,7 +105,7 @@ async function checkFile(stream: string, targets: readonly string[]): Promise<Re
   });
 }
 
-/** A target's stream that stops somewhere would be taken for one of a smaller machine. */
+/** A truncated stream of the target would be taken for one of a smaller machine. */
 function whole(name: string, report: StreamReport): StreamReport {
   if (report.problem === undefined) return report;
   const { where, found, expected } = report.problem;
@@ -116,7 +117,7 @@ function whole(name: string, report: StreamReport): StreamReport {
   );
 }
 
-/** Whether a file starts as streams do, not as JSON does. */
+/** True if the file starts like a stream, false if like JSON. */
 async function isStream(path: string): Promise<boolean> {
   return withStreamFile(path, TROUBLE, async (source) => {
     const start = new Uint8Array(4);
@@ -158,10 +159,7 @@ async function explain(message: string, json: boolean): Promise<number> {
   if (json) await writeJson(problems);
   else if (problems.length > 0)
     process.stdout.write(problems.map((problem) => linesOf("", problem)).join(""));
-  else
-    process.stdout.write(
-      "nothing is known of this message; a stream and a -dump-vmstate of the target say more\n",
-    );
+  else process.stdout.write("this message is unknown; check a stream with a -dump-vmstate of the target\n");
   return problems.length > 0 ? 0 : NO;
 }
 
@@ -170,7 +168,7 @@ async function standardInput(): Promise<string> {
   for await (const piece of process.stdin.setEncoding("utf8")) said = (said + piece).slice(-MAX_MESSAGE);
   return said;
 }
-/** Of a log only the end is looked at. */
+/** Only the end of a log is read. */
 const MAX_MESSAGE = 1024 * 1024;
 
 const linesOf = (kind: string, problem: Problem) => {

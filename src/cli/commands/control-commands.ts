@@ -1,4 +1,4 @@
-// The commands that talk to a running machine over its QMP socket: status, stop, cont, quit, save, migrate.
+// The commands that control a running machine over its QMP socket: status, stop, cont, quit, save, migrate.
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { migrationUri } from "../../monitor/migration-address.ts";
@@ -18,11 +18,11 @@ export const controlOptions = {
 const profile = {
   value: "NAME",
   parse: text,
-  help: "write what this release of QEMU loads: qemu-7.2, qemu-10.0 or qemu-11.1",
+  help: "write a stream for this release of QEMU: qemu-7.2, qemu-10.0 or qemu-11.1",
 } as const;
 
 const mappedRam = {
-  help: "with --profile: a file with each page at its place (QEMU's capability mapped-ram, 9.0 and later)",
+  help: "with --profile: a file with each page at a fixed offset (QEMU's capability mapped-ram, 9.0 and later)",
 } as const;
 
 export const saveOptions = { ...controlOptions, profile, "mapped-ram": mappedRam } satisfies Options;
@@ -31,32 +31,32 @@ export const migrateOptions = {
   ...controlOptions,
   profile,
   explain: {
-    help: "do not move: say whether the machine can go to --profile, and how both sides are to be started",
+    help: "do not move: report whether the machine can go to --profile, and how to start both sides",
   },
   "downtime-limit": {
     value: "MS",
     parse: number(0, 2_000_000),
-    help: "how long the guest may stand still at the end, in milliseconds (default 300)",
+    help: "limit of the guest's downtime in milliseconds (default 300)",
   },
   "max-bandwidth": {
     value: "SIZE",
     parse: size(""),
-    help: "send at most so many bytes a second, such as 100M; 0 is no limit",
+    help: "send at most this many bytes per second, such as 100M; 0 is no limit",
   },
   multifd: {
     value: "CHANNELS",
     parse: number(1, 255),
-    help: "with --profile: QEMU has capability multifd on, with so many channels",
+    help: "with --profile: use QEMU's capability multifd with this many channels",
   },
   "multifd-compression": {
     value: MULTIFD_COMPRESSIONS.join("|"),
     parse: word(MULTIFD_COMPRESSIONS),
-    help: "what compresses the pages on multifd's channels; as in QEMU (default none)",
+    help: "compression of pages on multifd's channels, as in QEMU (default none)",
   },
   "mapped-ram": mappedRam,
 } satisfies Options;
 
-/** QAPI MigrationInfo as far as we show it. */
+/** The part of QAPI's MigrationInfo that we show. */
 export interface MigrationReport {
   readonly status?: string;
   readonly "total-time"?: number;
@@ -75,7 +75,7 @@ export interface MigrationReport {
   };
 }
 
-/** Rejects with UsageError if nobody said which machine is meant. */
+/** Rejects with UsageError without --qmp. */
 export async function withClient<T>(
   qmp: SocketAddress | undefined,
   use: (client: QmpClient) => Promise<T>,
@@ -114,12 +114,12 @@ export function save(file: string, values: ValuesOf<typeof saveOptions>): Promis
   refuseForms(values);
   return withClient(qmp, async (client) => {
     const path = resolve(file);
-    // The session answers in order: progress is asked for on a connection of its own.
+    // The session replies in order: progress is queried on a connection of its own.
     const watcher = await QmpClient.connect(qmp as SocketAddress);
     const progress = startProgress("save");
     let total = 0;
     const show = async () => {
-      // Nothing is answered once the watcher is closed.
+      // Closing the watcher rejects its pending requests.
       const saving = (await watcher.execute("x-wherry-query-save")) as SavingReport;
       total = saving["total-pages"] || total;
       if (saving["done-pages"] !== undefined && total > 0) showSaved(progress, saving["done-pages"], total);
@@ -139,12 +139,12 @@ export function save(file: string, values: ValuesOf<typeof saveOptions>): Promis
   });
 }
 
-/** Wherry's own stream has one form. */
+/** Wherry's own stream has only one format. */
 function refuseForms(values: Partial<ValuesOf<typeof migrateOptions>>): void {
   const form =
     values["mapped-ram"] === true ? "--mapped-ram" : values.multifd === undefined ? undefined : "--multifd";
   if (form !== undefined && values.profile === undefined)
-    throw new UsageError(`${form} is a form of QEMU's: name the release that is to load it with --profile`);
+    throw new UsageError(`${form} is a format of QEMU: name the release that loads it with --profile`);
 }
 
 type SavingReport = Partial<Record<"done-pages" | "total-pages", number>>;
@@ -180,9 +180,9 @@ export async function migrate(
   });
 }
 
-/** Gives the exit code: a failure if the machine cannot go. */
+/** Returns the exit code: a failure if the machine cannot go. */
 async function explain(client: QmpClient, release: string | undefined): Promise<number> {
-  if (release === undefined) throw new UsageError("--explain needs --profile NAME: where is it to go?");
+  if (release === undefined) throw new UsageError("--explain needs --profile NAME, the release to go to");
   const { refusals, qemu, wherry } = (await client.execute("x-wherry-explain-profile", {
     profile: release,
   })) as {
@@ -197,14 +197,16 @@ async function explain(client: QmpClient, release: string | undefined): Promise<
   return refusals.length === 0 ? EXIT.OK : EXIT.FAILURE;
 }
 
-/** As a shell reads it back. */
+/** In a form that a shell reads back. */
 function commandLine(words: readonly string[]): string {
   return words
     .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
     .join(" ");
 }
 
-/** Moves the machine behind `client`, shows progress, and gives the last report. Ctrl-C cancels the move. */
+/**
+ * Moves the machine behind `client`, shows progress, and returns the last report. Ctrl-C cancels the move.
+ */
 export async function move(
   client: QmpClient,
   uri: string,
@@ -235,11 +237,11 @@ async function runState(client: QmpClient): Promise<string> {
 }
 
 const POLL_MS = 100;
-/** QAPI's word for a move that needs a decision is postcopy-paused (docs/qmp.md). */
+/** QAPI's status of a move that needs a decision (docs/qmp.md). */
 const UNRESOLVED = "postcopy-paused";
 const FAILED = ["failed", "cancelled", UNRESOLVED];
 
-/** Polls query-migrate and draws it until it has ended or `stop` is called. */
+/** Polls query-migrate and shows the progress until the move has ended or `stop` is called. */
 function watch(
   client: QmpClient,
   label: string,
@@ -267,7 +269,7 @@ function watch(
   };
 }
 
-/** The state of a move on one line. */
+/** The status of a move on one line. */
 function migrationLine(report: MigrationReport): string {
   const { ram } = report;
   if (report.status === "failed") return `failed: ${report["error-desc"] ?? "no reason given"}`;
@@ -282,7 +284,7 @@ function migrationLine(report: MigrationReport): string {
   ].join(", ");
 }
 
-/** What a completed move has cost. */
+/** The figures of a completed move. */
 export function reportLine(report: MigrationReport): string {
   const { ram } = report;
   const parts = [

@@ -1,5 +1,5 @@
-// `wherry demo`: boots a guest in one process, moves it to a second one while it works, lets the guest prove that it
-// lost nothing, and hands its console to the user. Without a terminal on stdin it ends after the proof.
+// `wherry demo`: boots a guest in one process, moves it to a second process while it works, lets the guest
+// check itself, and connects its console to the user. Without a terminal on stdin it ends after the check.
 import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ export const demoOptions = {
   cache: {
     value: "DIR",
     parse: text,
-    help: "where downloads are kept (default: a directory of the user's cache)",
+    help: "directory of downloads (default: a directory of the user's cache)",
   },
 } satisfies Options;
 
@@ -46,9 +46,10 @@ export interface DemoChoice {
   readonly cache: string | undefined;
 }
 
-/** Runs the demo and gives the exit code. */
+/** Runs the demo and returns the exit code. */
 export async function demo(choice: DemoChoice): Promise<number> {
-  // On every way out: the machines die with us (machine-process.ts), and the directory with their sockets goes.
+  // On every exit: the machines end with us (machine-process.ts), and the directory with their sockets is
+  // removed.
   const directory = mkdtempSync(join(tmpdir(), "wherry-demo-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   for (const signal of ["SIGTERM", "SIGHUP", "SIGINT"] as const) {
@@ -72,10 +73,10 @@ export async function demo(choice: DemoChoice): Promise<number> {
   return EXIT.OK;
 }
 
-/** Errors that mean: this machine cannot get Debian. */
+/** Errors after which this machine cannot get Debian. */
 const NO_DEBIAN = ["guest.mirror", "guest.keyring", "guest.packages"];
 
-/** Debian; or, unless it was asked for by name, pulse where there is no way to Debian. */
+/** Debian, or pulse if Debian is not available and was not requested by name. */
 async function chooseGuest(choice: DemoChoice, directory: string): Promise<DemoGuest> {
   if (choice.guest === "pulse") return pulseGuest(directory, choice.harts);
   try {
@@ -84,7 +85,7 @@ async function chooseGuest(choice: DemoChoice, directory: string): Promise<DemoG
   } catch (error) {
     const unreachable = error instanceof GuestError && NO_DEBIAN.includes(error.code);
     if (!unreachable || choice.guest === "debian") throw error;
-    say(`No Debian: ${error.message}.\nGoing on with pulse, a small guest of our own.`);
+    say(`No Debian: ${error.message}.\nContinuing with pulse, Wherry's own small guest.`);
     return pulseGuest(directory, choice.harts);
   }
 }
@@ -128,12 +129,12 @@ async function bootAndMove(guest: DemoGuest, directory: string): Promise<Moved> 
 }
 
 /**
- * On a host with fewer cores than the guest has harts, or with other work, a hart that waits its turn stands still for a
- * while too: on one busy core, half a second was seen. A clock that jumped or a timer that was lost is longer.
+ * On a host with fewer cores than the guest has harts, or with other work, a hart also stops while it waits
+ * for a core: half a second was measured on one busy core. A clock that jumped or a lost timer takes longer.
  */
 const TOLERATED_GAP_MS = 5000;
 
-/** The guest may have stood still for the downtime and for what is usual on this host, and no longer. */
+/** The guest may have stopped for the downtime and for the usual delay on this host, not longer. */
 function judge(proof: GuestProof, usualGapMs: number, downtimeMs: number): GuestProof {
   const limitMs = downtimeMs + Math.max(TOLERATED_GAP_MS, 4 * usualGapMs);
   if (!proof.ok || proof.gapMs <= limitMs) return proof;

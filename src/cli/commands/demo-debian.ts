@@ -1,5 +1,6 @@
-// Debian as the demo's guest: its work is the witness (guests/debian/witness.s), one process a hart that counts, keeps
-// patterns in registers and checks memory, files and pipes; it prints a line a second, and a verdict when it is stopped.
+// Debian as the demo's guest. Its workload is the witness (guests/debian/witness.s): one process for each
+// hart counts, keeps patterns in registers and checks memory, files and pipes; it prints a line each second,
+// and a verdict at the end.
 import type { DebianGuest } from "../../guest/debian-guest.ts";
 import { withoutKernelLog } from "../../guest/kernel-log.ts";
 import type { ConsoleClient } from "../machine/console-client.ts";
@@ -8,15 +9,15 @@ import type { DemoGuest, GuestProof } from "./demo-guest.ts";
 const BOOT_TIMEOUT_MS = 600_000;
 const LINE_TIMEOUT_MS = 120_000;
 const PROMPT = /^wherry:.*# /m;
-// The shell's prompt may stand before it on the same line.
+// The shell's prompt may precede it on the same line.
 const LINE = /witness: n=\d+ .*gap_us=(\d+) maxgap_us=\d+ mem=ok file=ok\r?$/m;
 const PASS = /witness: PASS [^\n]*\n/;
-// To the end of the line: the text may still be coming in.
+// Up to the end of the line, since the text may be incomplete.
 const FAIL = /witness: FAIL [^\n]*\n/;
-/** The witness's lines before the move: how long it usually stands still is read from them. */
+/** The number of the witness's lines before the move, which give the usual delay. */
 const LINES_BEFORE = 3;
 
-/** What the console shows on the way to the shell, and how far that is. */
+/** Console output on the way to the shell, and the progress that it marks. */
 const MILESTONES: readonly (readonly [RegExp, number])[] = [
   [/ttyS0\] enabled/, 0.35],
   [/Loaded X\.509 cert/, 0.5],
@@ -51,7 +52,7 @@ export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
     async prove(console, before) {
       let failed = await line(console, 0);
       const gapMs = worstGapMs(`${before}${console.textFrom(0)}`);
-      // A line that comes wholly from here shows that all of its processes go on.
+      // A line printed entirely here shows that all of its processes run.
       failed ??= await line(console);
       const from = console.position;
       console.type("touch /run/witness.stop\n");
@@ -62,12 +63,12 @@ export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
       const proof: GuestProof = { ok: pass !== null, gapMs, detail: pass === null ? end[0].trim() : what };
       return failed === undefined ? proof : { ok: false, gapMs, detail: failed };
     },
-    // The shell answers an empty line with a prompt.
+    // The shell replies to an empty line with a prompt.
     greet: (console) => console.type("\n"),
   };
 }
 
-/** Waits for a line of the witness. Gives its complaint if it has one. */
+/** Waits for a line of the witness. Returns its error message, if any. */
 async function line(console: ConsoleClient, from?: number): Promise<string | undefined> {
   const match = await console.waitFor(either(LINE, FAIL), LINE_TIMEOUT_MS, from, withoutKernelLog);
   return FAIL.exec(match[0])?.[0].trim();

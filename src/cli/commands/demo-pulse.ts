@@ -1,4 +1,4 @@
-// Pulse as the demo's guest: it works from its first moment and reports about once a second (guests/pulse).
+// Pulse as the demo's guest: it works from the start and reports about once a second (guests/pulse).
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buildPulse } from "../../guest/pulse-guest.ts";
@@ -7,7 +7,7 @@ import type { DemoGuest } from "./demo-guest.ts";
 
 const TIMEOUT_MS = 60_000;
 const REPORT = /^pulse: t=\d+ .*gap=(\d+) OK\r?$/m;
-// To the end of the line: the text may still be coming in.
+// Up to the end of the line, since the text may be incomplete.
 const FAIL = /^pulse: FAIL [^\n]*\n/m;
 const REPORT_OR_FAIL = new RegExp(`${REPORT.source}|${FAIL.source}`, "m");
 const REPORTS_BEFORE = 3;
@@ -36,7 +36,7 @@ export async function pulseGuest(directory: string, harts: number): Promise<Demo
       return worstGapMs(console.textFrom(from));
     },
     async prove(console, before) {
-      // The first report covers the time of the move; the second shows that all harts go on.
+      // The first report covers the time of the move; the second shows that all harts run.
       const complaint = (await report(console, 0)) ?? (await report(console));
       const gapMs = worstGapMs(`${before}${console.textFrom(0)}`);
       const what =
@@ -47,7 +47,7 @@ export async function pulseGuest(directory: string, harts: number): Promise<Demo
   };
 }
 
-/** Waits for a report. Gives pulse's complaint if something was lost. */
+/** Waits for a report. Returns pulse's error message if it found a fault. */
 async function report(console: ConsoleClient, from?: number): Promise<string | undefined> {
   const [line] = await console.waitFor(REPORT_OR_FAIL, TIMEOUT_MS, from);
   return FAIL.exec(line)?.[0].trim();

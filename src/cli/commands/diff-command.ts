@@ -1,4 +1,4 @@
-// `wherry diff`: what differs between two streams, as lines that a person reads or a program sorts out.
+// `wherry diff`: the differences of two streams, as lines for a person or a program.
 import { diffStreams, type Difference, type StreamDifferences } from "../../inspect/diff/diff-streams.ts";
 import { type RamDifference, readWithRam } from "../../inspect/diff/diff-ram.ts";
 import type { Problem } from "../../inspect/model/stream-report.ts";
@@ -37,7 +37,7 @@ export const diffOptions = {
   json: { help: "print the result as JSON" },
 } satisfies Options;
 
-/** Gives the exit code: 0 same, 1 different, 2 trouble. */
+/** Returns the exit code: 0 same, 1 different, 2 trouble. */
 export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: string): Promise<number> {
   if (a === "-" && b === "-") throw new UsageError("only one stream can come from standard input");
   const ram = values.ram ?? "pages";
@@ -66,7 +66,7 @@ export async function diff(values: ValuesOf<typeof diffOptions>, a: string, b: s
   return found.state.length + found.ram.length > 0 ? DIFFER : 0;
 }
 
-/** There is nothing in it to compare: all of the other stream would be told as its differences. */
+/** There is nothing to compare: the whole other stream would be reported as differences. */
 const notAStream = (path: string, problem: Problem) =>
   new CliError(`${path}: ${printable(problemText(problem))}`, { exitCode: TROUBLE });
 

@@ -1,4 +1,4 @@
-// `wherry guest fetch`: gets the Debian guest, and says where it is and how to start it.
+// `wherry guest fetch`: fetches the Debian guest, and prints its path and the command to start it.
 import type { DebianGuest, DebianGuestOptions, fetchDebianGuest } from "../../guest/debian-guest.ts";
 import { GuestError } from "../../guest/guest-error.ts";
 import { DEFAULT_SUITE } from "../../guest/debian-suite.ts";
@@ -16,13 +16,14 @@ export const fetchOptions = {
   cache: {
     value: "DIR",
     parse: text,
-    help: "where it is kept (default: wherry in the user's cache directory)",
+    help: "directory of the guest (default: wherry in the user's cache directory)",
   },
 } satisfies Options;
 
 /**
- * Loads what fetches Debian, when it is needed: OpenPGP, tar and xz take longer to load than all of a machine, and they
- * are optional peer dependencies of the package. Rejects with GuestError where they are not installed.
+ * Loads the code that fetches Debian only when needed: OpenPGP, tar and xz take longer to load than the rest
+ * of a machine, and they are optional peer dependencies of the package. Rejects with GuestError if they are
+ * missing.
  */
 async function loadFetcher(): Promise<typeof fetchDebianGuest> {
   try {

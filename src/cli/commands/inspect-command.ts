@@ -1,4 +1,4 @@
-// `wherry inspect`: what is in a migration stream, of any QEMU or of Wherry. Reads it once, in constant memory.
+// `wherry inspect`: the contents of a migration stream of QEMU or Wherry. Reads it once, in constant memory.
 import type { Description } from "../../inspect/model/description.ts";
 import { hexPieces, reportPieces } from "../../inspect/show/report-json.ts";
 import type { SectionReport, StreamReport } from "../../inspect/model/stream-report.ts";
@@ -24,7 +24,7 @@ import { extractSpec, RamExtract } from "./ram-extract.ts";
 import { withStreamFile } from "./stream-file.ts";
 
 export const inspectOptions = {
-  json: { help: "all of it as JSON (or what --section or --field picks)" },
+  json: { help: "print all as JSON (or the selection of --section or --field)" },
   section: {
     value: "NAME[/INSTANCE]",
     parse: text,
@@ -37,7 +37,7 @@ export const inspectOptions = {
     many: true,
     help: "the value of this field, such as cpu/0/env.pc; may be given several times",
   },
-  hexdump: { help: "the bytes of the sections too (of all that are read as a whole, without --section)" },
+  hexdump: { help: "the bytes of the sections as well (without --section: of all that are read as a whole)" },
   "ram-extract": {
     value: "BLOCK=FILE",
     parse: extractSpec,
@@ -47,9 +47,9 @@ export const inspectOptions = {
   like: {
     value: "FILE",
     parse: text,
-    help: "name the fields as in this stream of the same machine, if FILE is cut or has no VMDESCRIPTION",
+    help: "take field names from this stream of the same machine, if FILE is truncated or has no VMDESCRIPTION",
   },
-  zeros: { help: "look into whole pages and count those that are zeros" },
+  zeros: { help: "count the zero pages among those sent in full" },
   offset: { value: "BYTES", parse: size(""), help: "where the stream starts in the file (default 0)" },
   "page-size": {
     value: "BYTES",
@@ -60,7 +60,7 @@ export const inspectOptions = {
 
 type InspectValues = ValuesOf<typeof inspectOptions>;
 
-/** Prints what was asked for. Gives the exit code: 1 if something is wrong with the stream. */
+/** Prints the requested parts. Returns the exit code: 1 if something is wrong with the stream. */
 export async function inspect(path: string, values: InspectValues): Promise<number> {
   const extracts = values["ram-extract"].map((spec) => new RamExtract(spec));
   let report: StreamReport;
@@ -153,11 +153,11 @@ function named(report: StreamReport, name: string): SectionReport[] {
 function* dumped(section: SectionReport): Generator<string> {
   const { bytes, dataOffset } = section;
   const head = `bytes of section ${printable(sectionName(section))}:`;
-  yield bytes === undefined ? `${head} not kept, it comes in parts` : head;
+  yield bytes === undefined ? `${head} not kept, the section comes in parts` : head;
   if (bytes !== undefined) yield* hexdump(bytes, dataOffset);
 }
 
-/** No text that fills up a field with zeros is so long. */
+/** Longer than any text padded with zeros. */
 const LONG_BYTES = 64 * 1024;
 
 async function printField(report: StreamReport, path: string, json: boolean): Promise<void> {

@@ -25,7 +25,7 @@ const info = (seconds: number): PerfInfo => ({
   translation: { regions: seconds * 11, "live-regions": 5, "compile-ns": seconds * 1e6, evictions: 0 },
 });
 
-test("the table has sums over the harts, shares of all their time, and no empty rows", () => {
+test("the table has sums over the harts, shares of their total time, and no empty rows", () => {
   expect(perfTable(info(2)).split("\n")).toEqual([
     "perf: 2.00 s of 2 harts",
     "                         time      share      count       each",
@@ -40,7 +40,7 @@ test("the table has sums over the harts, shares of all their time, and no empty 
   ]);
 });
 
-test("a difference of reports is the report of the time between them; what is alive stays", () => {
+test("the difference of two reports covers the time between them; live values are kept", () => {
   const between = difference(info(5), info(3));
   expect(between).toEqual({
     ...info(2),

@@ -1,4 +1,4 @@
-// `wherry perf`: where the time of a running machine goes, over some seconds.
+// `wherry perf`: profiles a running machine for some seconds.
 import type { PerfInfo } from "../../monitor/perf-commands.ts";
 import type { Options, ValuesOf } from "../options/command-line.ts";
 import { controlOptions, withClient } from "./control-commands.ts";
@@ -12,11 +12,11 @@ export const perfOptions = {
   seconds: {
     value: "N",
     parse: number(0, 1_000_000),
-    help: `how long to look (default ${DEFAULT_SECONDS}); 0 shows what a machine with --perf has counted so far`,
+    help: `how long to count (default ${DEFAULT_SECONDS}); 0 shows the counts so far of a machine with --perf`,
   },
 } satisfies Options;
 
-/** A machine that does not count so far does for that long. */
+/** Turns counting on for that time, unless it is on already. */
 export function perf({ qmp, seconds = DEFAULT_SECONDS }: ValuesOf<typeof perfOptions>): Promise<void> {
   return withClient(qmp, async (client) => {
     const query = async (): Promise<PerfInfo> => (await client.execute("x-wherry-query-perf")) as PerfInfo;
@@ -37,15 +37,15 @@ export function perf({ qmp, seconds = DEFAULT_SECONDS }: ValuesOf<typeof perfOpt
   });
 }
 
-/** Of two reports of the same shape: the numbers that count, subtracted. */
+/** Subtracts the counters of two reports of the same shape. */
 export function difference(after: PerfInfo, before: PerfInfo): PerfInfo {
   const subtract = (a: unknown, b: unknown, key = ""): unknown => {
-    // Stolen time is a difference of two clocks already, of which one goes in steps.
+    // Stolen time is already a difference of two clocks, one of which advances in steps.
     if (key === "steal-ns") return Math.max(0, Number(a) - Number(b ?? 0));
     if (typeof a === "number") return key === "cpu-index" || key.startsWith("live-") ? a : a - Number(b ?? 0);
     if (Array.isArray(a)) {
       const before = (b ?? []) as { address?: string }[];
-      // Hot places come by their frequency, all other lists in a fixed order.
+      // Hot addresses are sorted by frequency, all other lists are in a fixed order.
       return a.map((one: { address?: string }, i) =>
         subtract(one, one.address === undefined ? before[i] : before.find((o) => o.address === one.address)),
       );

@@ -1,5 +1,6 @@
-// `wherry inspect --ram-extract`: a block of guest RAM, or a range of it, as a file, made while the stream is read. What
-// comes again is written again; XBZRLE is applied to what the file has. Pages of zeros stay holes.
+// `wherry inspect --ram-extract`: writes a block of guest RAM, or a range of it, to a file while the stream
+// is read. A page that is sent again is written again; XBZRLE is applied to the file's page. Zero pages
+// remain holes.
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { inflateSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
@@ -12,7 +13,7 @@ import { CliError } from "../output/cli-error.ts";
 
 export interface ExtractSpec {
   readonly block: string;
-  /** In bytes; all of the block by default. */
+  /** In bytes; default: the whole block. */
   readonly range?: { readonly offset: number; readonly length: number };
   readonly path: string;
 }
@@ -98,7 +99,7 @@ export class RamExtract {
     writeSync(this.#file!, page, from - offset, to - from, from - this.#start);
   }
 
-  /** What was done, in words. Throws CliError if no page of the block came. */
+  /** A summary of the result. Throws CliError if no page of the block was in the stream. */
   finish(blocks: readonly RamBlockReport[]): string {
     const { block: name, path } = this.spec;
     const known = blocks.find((block) => block.name === name);

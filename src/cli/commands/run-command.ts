@@ -1,4 +1,4 @@
-// `wherry run` and `wherry restore`: one machine in this process until it ends.
+// `wherry run` and `wherry restore`: run one machine in this process until it ends.
 import { constants } from "node:os";
 import { EXIT } from "../output/cli-error.ts";
 import { messageOf } from "../../base/errors.ts";
@@ -7,15 +7,14 @@ import type { MachineOptions } from "../options/machine-options.ts";
 import { perfTable } from "../output/perf-table.ts";
 import { type RunningMachine, startMachine } from "../machine/start-machine.ts";
 
-const PAUSED =
-  "wherry: the machine is paused, as it was when it was saved: let it go on with `wherry cont`\n";
+const PAUSED = "wherry: the machine is paused, as it was when it was saved: resume it with `wherry cont`\n";
 
 const LAST_WORD_MS = 2000;
 
-/** Runs the machine to its end and gives the exit code. */
+/** Runs the machine to its end and returns the exit code. */
 export async function run(options: MachineOptions): Promise<number> {
   let signalled: number | undefined;
-  // While it is made there is nothing to lose, and what it waits for (a pipe's other end) may never come.
+  // During creation there is nothing to lose, and a wait (for a pipe's other end) may never end.
   let quit = (): void => process.exit(EXIT.SIGNAL + (signalled ?? 0));
   const onSignal = (signal: NodeJS.Signals) => {
     signalled ??= constants.signals[signal];
@@ -25,7 +24,7 @@ export async function run(options: MachineOptions): Promise<number> {
   for (const signal of signals) process.on(signal, onSignal);
   const running = await startMachine(options);
   quit = () => running.quit("host-signal");
-  // A machine that was saved while its guest was stopped comes back stopped: a silent console needs an explanation.
+  // A machine saved while stopped is restored stopped: a silent console needs an explanation.
   if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
     const { runState } = running.machine;
     runState.onChange((next, previous) => {
@@ -47,18 +46,19 @@ export async function run(options: MachineOptions): Promise<number> {
     if (perf !== undefined) process.stderr.write(perfTable(perf));
     process.stderr.write(traces);
     for (const signal of signals) process.off(signal, onSignal);
-    // A move that has given the machine away still hears whether it was taken; nobody waits longer than this for it.
+    // A source that has handed over its machine still waits for the destination's confirmation, but not
+    // longer than this.
     setTimeout(() => process.exit(), LAST_WORD_MS).unref();
   }
 }
 
-/** Messages of a stream have places in it; of a file its name goes before them. */
+/** Messages of a stream name a place in it; for a file, the file name is added. */
 function named({ incoming }: MachineOptions, message: string): string {
   const path = typeof incoming === "object" && incoming.transport === "file" ? incoming.path : undefined;
   return path === undefined || message.includes(`${path}:`) ? message : `${path}: ${message}`;
 }
 
-/** What became of the code at these addresses, as hart 0 sees it at the end. */
+/** The translations of the code at these addresses at the end, in hart 0's address space. */
 async function traced(machine: RunningMachine, addresses: readonly bigint[] = []): Promise<string> {
   const texts: string[] = [];
   for (const address of addresses) {

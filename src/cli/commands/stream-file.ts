@@ -1,4 +1,5 @@
-// Streams that the command line is given as files: opened for the reader of src/inspect, `-` for standard input.
+// Streams given as files on the command line: opens them for the reader of src/inspect; `-` is standard
+// input.
 import { open } from "node:fs/promises";
 import { type ByteSource, piecesSource } from "../../inspect/read/byte-source.ts";
 import { hostReason } from "../../node/host-reason.ts";
@@ -9,7 +10,7 @@ export interface StreamFile {
   close(): Promise<void>;
 }
 
-/** Opens a stream. Rejects with a CliError of `exitCode` if the file cannot be opened; so does reading it. */
+/** Opens a stream. Rejects with a CliError of `exitCode` if the file cannot be opened; so do reads. */
 export async function openStream(path: string, exitCode: number = EXIT.FAILURE): Promise<StreamFile> {
   if (path === "-") return { source: piecesSource(process.stdin), close: () => Promise.resolve() };
   const failed = (cause: Error): never => {
@@ -22,14 +23,14 @@ export async function openStream(path: string, exitCode: number = EXIT.FAILURE):
     await close();
     return failed(new Error("is a directory"));
   }
-  // A pipe or device has no size, and is read onwards only.
+  // A pipe or device has no size, and is read sequentially.
   if (!stats.isFile()) return { source: piecesSource(file.createReadStream({ autoClose: false })), close };
   const read = async (offset: number, into: Uint8Array) =>
     (await file.read(into, 0, into.length, offset).catch(failed)).bytesRead;
   return { source: { size: stats.size, read }, close };
 }
 
-/** Does something with an open file. */
+/** Runs `use` with an open file, then closes it. */
 export async function withStreamFile<T>(
   path: string,
   exitCode: number,

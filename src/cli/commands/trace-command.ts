@@ -1,4 +1,4 @@
-// `wherry trace`: what the translator makes of a running machine's code.
+// `wherry trace`: shows the translation of a running machine's code.
 import { type Options, parsed, type ValuesOf } from "../options/command-line.ts";
 import { controlOptions, withClient } from "./control-commands.ts";
 import { address, number } from "../options/option-values.ts";
@@ -9,11 +9,11 @@ export const traceOptions = {
   cpu: {
     value: "N",
     parse: number(0, MAX_VCPUS - 1),
-    help: "the hart through whose page tables the address is looked up (default 0)",
+    help: "the hart whose page tables translate the address (default 0)",
   },
 } satisfies Options;
 
-/** Prints the region that is entered there, guest assembly beside WebAssembly. */
+/** Prints the region that is entered at the address, guest assembly next to WebAssembly. */
 export function trace(text: string, { qmp, cpu = 0 }: ValuesOf<typeof traceOptions>): Promise<void> {
   const at = parsed("ADDRESS", text, address);
   return withClient(qmp, async (client) => {

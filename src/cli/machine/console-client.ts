@@ -1,23 +1,23 @@
-// A guest's console over its unix socket: text to wait for, text to type, and a terminal that is joined to it.
+// A client of a guest's console on its unix socket: waits for text, types text, or connects the terminal.
 import { connect, type Socket } from "node:net";
 import { openTerminal } from "../../node/terminal.ts";
 import { CliError } from "../output/cli-error.ts";
 
-/** What is kept of the output for `waitFor`; a boot's text is shorter. */
+/** The amount of output kept for `waitFor`; more than a boot prints. */
 const MAX_KEPT = 1 << 20;
 
 export class ConsoleClient {
   readonly #socket: Socket;
   readonly #listeners = new Set<() => void>();
   #text = "";
-  /** How much output came before what `#text` still holds. */
+  /** The number of bytes before those that `#text` holds. */
   #dropped = 0;
   #sink: ((bytes: Buffer) => void) | undefined;
   #closed = false;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    // latin1 keeps every byte; what we look for is ASCII.
+    // latin1 keeps every byte; the patterns are ASCII.
     socket.on("data", (bytes: Buffer) => {
       this.#text += bytes.toString("latin1");
       const excess = Math.max(0, this.#text.length - MAX_KEPT);
@@ -41,17 +41,17 @@ export class ConsoleClient {
     });
   }
 
-  /** How many bytes the guest has printed: a place for `waitFor` and `textFrom`. */
+  /** The number of bytes the guest has printed, used as a position for `waitFor` and `textFrom`. */
   get position(): number {
     return this.#dropped + this.#text.length;
   }
 
-  /** The output from a position on, as far as it is still kept. */
+  /** The output from a position on, as far as it is kept. */
   textFrom(position: number): string {
     return this.#text.slice(Math.max(0, position - this.#dropped));
   }
 
-  /** Called after each piece of output. Gives what takes the listener away. */
+  /** Calls `listener` after each piece of output. Returns a function that removes it. */
   onOutput(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -62,8 +62,8 @@ export class ConsoleClient {
   }
 
   /**
-   * Resolves with the first match in the output from a position on (from now on, if none is given), or in what `view`
-   * makes of it.
+   * Resolves with the first match in the output from a position on (default: from now on), or in the text
+   * that `view` makes of it.
    */
   waitFor(
     pattern: RegExp,
@@ -96,7 +96,7 @@ export class ConsoleClient {
     });
   }
 
-  /** Joins our terminal to the console until Ctrl-A x, or until the console ends. */
+  /** Connects our terminal to the console until Ctrl-A x, or until the console ends. */
   async attach(): Promise<"quit" | "ended"> {
     if (this.#closed) return "ended";
     return new Promise((resolve) => {

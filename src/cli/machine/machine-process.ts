@@ -1,4 +1,4 @@
-// A machine in a child process (`wherry run …`), with its QMP and its console on unix sockets: what the demo moves about.
+// A machine in a child process (`wherry run …`), with QMP and console on unix sockets: used by the demo.
 import { type ChildProcess, spawn } from "node:child_process";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,11 +6,11 @@ import { CliError } from "../output/cli-error.ts";
 import { ConsoleClient } from "./console-client.ts";
 import { QmpClient } from "./qmp-client.ts";
 
-// Compiled or straight from the sources: whichever we are.
+// Compiled or from the sources, like this process.
 const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 50;
-/** How long a machine may take to end by itself before it is killed. */
+/** The time for a machine to end after `quit` before it is killed. */
 const QUIT_TIMEOUT_MS = 5_000;
 
 export class MachineProcess {
@@ -34,7 +34,9 @@ export class MachineProcess {
     this.#exited = exited;
   }
 
-  /** Starts `wherry run` with `args`; the sockets are made in `directory`. Rejects with CliError if it ends early. */
+  /**
+   * Starts `wherry run` with `args`; the sockets are in `directory`. Rejects with CliError if it ends early.
+   */
   static async start(name: string, directory: string, args: readonly string[]): Promise<MachineProcess> {
     const qmpPath = join(directory, `${name}.qmp`);
     const consolePath = join(directory, `${name}.serial`);
@@ -65,7 +67,7 @@ export class MachineProcess {
         if (child.exitCode !== null || child.signalCode !== null) {
           await exited;
           throw new CliError(
-            `the ${name} process ended at its start: ${complaints.trim() || "it gave no reason"}`,
+            `the ${name} process ended at its start: ${complaints.trim() || "no reason given"}`,
           );
         }
         if (performance.now() > deadline) {
@@ -83,7 +85,7 @@ export class MachineProcess {
     return this.#child.pid;
   }
 
-  /** Resolves when the process is gone. */
+  /** Resolves when the process has ended. */
   get exited(): Promise<void> {
     return this.#exited;
   }
@@ -100,7 +102,7 @@ export class MachineProcess {
 }
 
 const live = new Set<ChildProcess>();
-// No machine outlives us, however we end.
+// No machine outlives this process, however it ends.
 process.on("exit", () => {
   for (const child of live) child.kill("SIGKILL");
 });

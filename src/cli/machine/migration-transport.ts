@@ -1,4 +1,4 @@
-// How addresses become channels on this host.
+// Opens channels for migration addresses on this host.
 import type { MigrationTransport } from "../../monitor/migration-service.ts";
 import {
   connectTo,

@@ -1,4 +1,4 @@
-// A QMP client for our own commands and the demo: one connection, requests answered in order, events to a listener.
+// A QMP client for the commands and the demo: one connection, replies in order, events to a listener.
 import { connect, type Socket } from "node:net";
 import { hostReason } from "../../node/host-reason.ts";
 import { connectOptions, type SocketAddress, socketAddressText } from "../../node/socket-server.ts";
@@ -23,7 +23,7 @@ export class QmpClient {
   #greeted: (() => void) | undefined;
   #buffer = "";
   #closed = false;
-  /** Why nothing is answered any more. */
+  /** Why no more replies come. */
   #gone = () => new CliError(`the machine at ${this.#name} has closed the connection`);
 
   private constructor(socket: Socket, name: string) {
@@ -35,7 +35,7 @@ export class QmpClient {
     socket.on("close", () => this.#fail());
   }
 
-  /** Connects and negotiates. Rejects with CliError if nobody answers there. */
+  /** Connects and negotiates. Rejects with CliError if no machine listens there. */
   static async connect(address: SocketAddress): Promise<QmpClient> {
     const name = socketAddressText(address);
     const socket = connect(connectOptions(address));
@@ -61,7 +61,7 @@ export class QmpClient {
     this.#listeners.push(listener);
   }
 
-  /** Gives the command's `return`. Rejects with CliError that carries the machine's words. */
+  /** Returns the command's `return`. Rejects with CliError and the machine's error message. */
   execute(command: string, args?: Record<string, unknown>): Promise<unknown> {
     const request = { execute: command, ...(args === undefined ? {} : { arguments: args }) };
     return this.#wait((entry) => {
@@ -117,7 +117,7 @@ export class QmpClient {
   }
 }
 
-/** QMP's messages are JSON objects, one on a line. */
+/** QMP messages are JSON objects, one on each line. */
 function messageIn(line: string): Record<string, unknown> | undefined {
   try {
     const message: unknown = JSON.parse(line);

@@ -1,4 +1,4 @@
-// The guest's serial console on this host: the terminal, a file, a socket that is served, or nothing.
+// The guest's serial console on this host: the terminal, a file, a socket, or nothing.
 import { createWriteStream } from "node:fs";
 import type { Socket } from "node:net";
 import { CharPipe } from "../../devices/char-backend.ts";
@@ -10,13 +10,13 @@ import type { SerialSpec } from "../options/option-values.ts";
 
 export interface Console {
   readonly backend: CharPipe;
-  /** Ends it: the terminal is put back, the file is complete, the socket is gone. */
+  /** Ends it: restores the terminal, completes the file, or removes the socket. */
   close(): Promise<void>;
 }
 
-/** Input that the guest has not taken: above this we stop reading its source until the guest has caught up. */
+/** Above this many unread bytes, we stop reading the input until the guest has caught up. */
 const MAX_PENDING_INPUT = 4096;
-/** A client of a console socket that does not read for this long a text is dropped. */
+/** A client of a console socket with more unread bytes than this is disconnected. */
 const MAX_UNREAD_BYTES = 8 << 20;
 
 /** Opens it. `onQuit` is called for Ctrl-A x. Rejects with CliError or SocketServerError. */
@@ -33,16 +33,18 @@ export async function openConsole(spec: SerialSpec, onQuit: () => void): Promise
   }
 }
 
-/** A guest prints byte by byte, and a host's write costs more than the guest's: these are joined. */
+/**
+ * A guest prints byte by byte, and a write on the host costs more than one in the guest: bytes are collected.
+ */
 const BATCH_BYTES = 4096;
 
 interface Batch {
   write(bytes: Uint8Array): void;
-  /** Hands over what has come so far, in this turn of the event loop; after it that happens by itself. */
+  /** Writes the collected bytes in this turn of the event loop; otherwise that happens automatically. */
   flush(): void;
 }
 
-/** Joins what is written within one turn of the event loop. The sink may keep the bytes. */
+/** Collects the bytes written within one turn of the event loop. The sink may keep them. */
 function batched(sink: (bytes: Uint8Array) => void): Batch {
   let pending = new Uint8Array(BATCH_BYTES);
   let used = 0;
@@ -77,7 +79,7 @@ function terminalConsole(onQuit: () => void): Console {
       if (backend.pending > MAX_PENDING_INPUT) terminal.pauseInput();
     },
     quit: onQuit,
-    // A pipe that has ended is only no more input; the guest runs on.
+    // The end of a pipe means no more input; the guest keeps running.
     end: () => {},
   });
   backend.onDrained(() => terminal.resumeInput());

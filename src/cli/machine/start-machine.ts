@@ -1,4 +1,5 @@
-// Makes the machine that the options describe and joins it to this host: files, disks, console, QMP, moves.
+// Creates the machine that the options describe and connects it to this host: files, disks, console, QMP,
+// moves.
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
@@ -25,7 +26,7 @@ import type { MachineOptions } from "../options/machine-options.ts";
 import { migrationTransport } from "./migration-transport.ts";
 import { VERSION } from "../output/package-version.ts";
 
-/** How a machine came to its end. */
+/** How a machine ended. */
 export interface MachineEnd {
   readonly kind: "quit" | "incoming-failed" | GuestEnd["kind"];
   readonly message: string;
@@ -33,20 +34,23 @@ export interface MachineEnd {
 
 export interface RunningMachine {
   readonly machine: VirtMachine;
-  /** What the translator makes of the code at a hart's virtual address. Rejects with WherryError. */
+  /** A listing of the translation of the code at a hart's virtual address. Rejects with WherryError. */
   trace(hart: number, address: bigint): Promise<string>;
   readonly perf: PerfControl;
-  /** Resolves once, when the machine has come to its end by itself, by its user or by QMP. */
+  /** Resolves once, when the machine has ended by itself, by its user or by QMP. */
   readonly ended: Promise<MachineEnd>;
-  /** Asks for the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
+  /** Requests the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
   quit(reason: string): void;
-  /** Ends the harts, lets go of the disks and sockets. Call it on every way out. */
+  /** Ends the harts, releases the disks and sockets. Call it on every exit. */
   close(): Promise<void>;
 }
 
-/** Makes it and starts it, unless it is to be paused or to arrive. Rejects with WherryError; nothing is left then. */
+/**
+ * Creates it and starts it, unless it is paused or incoming. Rejects with WherryError; then nothing is left
+ * open.
+ */
 export async function startMachine(options: MachineOptions): Promise<RunningMachine> {
-  /** What is to be closed, the last first. */
+  /** What to close, in reverse order. */
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
     for (;;) {
@@ -112,7 +116,8 @@ async function start(
   }
   let isUp = () => {};
   if (options.qmp !== undefined) {
-    // Its path or port is taken before the guest runs. A client may rely on the address of `--incoming` being open.
+    // The path or port is in use before the guest runs. A client may rely on the address of `--incoming`
+    // being open.
     const up = new Promise<void>((resolve) => {
       isUp = resolve;
     });
@@ -120,7 +125,7 @@ async function start(
       machine,
       migration,
       memoryBytes: options.memoryBytes,
-      // Node does not tell the host's id of a worker's thread: all of them belong to this process.
+      // Node does not provide the host's id of a worker thread: all belong to this process.
       vcpuThreads: cpus.all.map(() => process.pid),
       registers: (hart: number) => readRegisters(cpus, hart),
       perf,
@@ -178,7 +183,7 @@ async function readImage(option: string, path: string | undefined): Promise<Uint
   if (path === undefined) return undefined;
   try {
     const bytes = await readFile(path);
-    // A compressed kernel, as distributions ship it (Image.gz). Initial ramdisks are the kernel's to unpack.
+    // A compressed kernel, as distributions ship it (Image.gz). The kernel itself unpacks initial ramdisks.
     return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
   } catch (cause) {
     throw new CliError(`${option} ${path}: ${hostReason(cause)}`, { cause });

@@ -44,11 +44,11 @@ test.each([
   expect(() => parse(...args)).toThrow(new UsageError(message));
 });
 
-test("a value that starts with a dash is joined by =", () => {
+test("a value that starts with a dash is written with =", () => {
   expect(parse("--kernel=-odd").values.kernel).toBe("-odd");
 });
 
-test("suggestions are near or none", () => {
+test("suggestions are near matches or none", () => {
   expect(nearest("migrat", ["save", "migrate"])).toBe("migrate");
   expect(nearest("xyz", ["save", "migrate"])).toBeUndefined();
 });
@@ -89,7 +89,7 @@ test("run's defaults", () => {
   expect(machine("--firmware", "builtin", "--incoming", "defer").incoming).toBe("defer");
 });
 
-test("options that do not fit together", () => {
+test("options that contradict each other", () => {
   expect(() => machine()).toThrow("nothing to run");
   expect(() => machine("--firmware", "f", "--initrd", "i")).toThrow("--initrd needs --kernel");
   const drives = Array.from({ length: 8 }, () => "--drive=file=x");

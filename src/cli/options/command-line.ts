@@ -1,5 +1,5 @@
-// Options as tables: one table gives the parser, the types of the values, and the text of --help.
-// Splitting is node's util.parseArgs; strictness is ours, so that a refusal can say what was meant.
+// Options as tables: one table gives the parser, the types of the values, and the text of --help. Node's
+// util.parseArgs splits the arguments; the strict checks are ours, so that an error can suggest a correction.
 import { parseArgs } from "node:util";
 import { messageOf } from "../../base/errors.ts";
 import { UsageError } from "../output/cli-error.ts";
@@ -8,7 +8,7 @@ interface Flag {
   readonly help: string;
 }
 interface ValueOption<T> extends Flag {
-  /** What stands for the value in --help, such as `FILE`. */
+  /** The placeholder of the value in --help, such as `FILE`. */
   readonly value: string;
   /** Throws an Error that says what was expected. */
   readonly parse: (text: string) => T;
@@ -35,14 +35,14 @@ export interface ParsedCommandLine<O extends Options> {
   readonly positionals: readonly string[];
 }
 
-/** Parses what comes after the command's name. Throws UsageError. */
+/** Parses the arguments after the command's name. Throws UsageError. */
 export function parseCommandLine<O extends Options>(
   options: O,
   args: readonly string[],
 ): ParsedCommandLine<O> {
   for (const arg of args) {
     if (arg === "--") break;
-    // QEMU takes its long options with one dash; parseArgs would read them as several short ones.
+    // QEMU's long options have one dash; parseArgs would read them as several short ones.
     if (/^-[a-z]/.test(arg)) throw unknownOption(arg, options);
   }
   const { tokens } = parseArgs({
@@ -89,14 +89,14 @@ function parseValue(
   value: string | undefined,
   inline: boolean,
 ): unknown {
-  // `--kernel --paused` has forgotten the file; one that starts with a dash is written `--kernel=-file`.
+  // In `--kernel --paused` the file is missing; a file name with a leading dash is written `--kernel=-file`.
   if (value === undefined || (!inline && value.startsWith("-"))) {
     throw new UsageError(`${name} needs a value: ${name} ${option.value}`);
   }
   return parsed(name, value, option.parse);
 }
 
-/** What was given as `name`, which may be a positional's. Throws UsageError that names both. */
+/** Parses the value of `name`, which may be a positional. Throws UsageError that names both. */
 export function parsed<T>(name: string, value: string, parse: (value: string) => T): T {
   try {
     return parse(value);
@@ -111,7 +111,7 @@ function unknownOption(typed: string, options: Options): UsageError {
   return new UsageError(`unknown option ${typed}${meant === undefined ? "" : `; did you mean --${meant}?`}`);
 }
 
-/** The word that `typed` was probably meant to be, if one is near enough. */
+/** The word most similar to `typed`, if one is similar enough. */
 export function nearest(typed: string, words: readonly string[]): string | undefined {
   const ranked = words.map((word) => ({ word, distance: editDistance(typed, word) }));
   ranked.sort((a, b) => a.distance - b.distance);
@@ -134,7 +134,7 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0;
 }
 
-/** The options' part of --help: one line an option, long help wrapped under itself. */
+/** The options' part of --help: one line for each option, long help wrapped and indented. */
 export function optionsHelp(options: Options): string {
   const rows = Object.entries(options).map(([name, option]) => ({
     left: `  --${name}${isValueOption(option) ? ` ${option.value}` : ""}`,

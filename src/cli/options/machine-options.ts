@@ -1,4 +1,4 @@
-// The options that make a machine: what `run` and `restore` take, as a table and as the value they result in.
+// The options of `run` and `restore` that describe a machine, as a table and as the resulting value.
 import type { EngineConfig } from "../../host/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/requests/instruction-clock.ts";
@@ -47,11 +47,11 @@ export interface MachineOptions extends EngineConfig {
   readonly console?: SerialSpec | undefined;
   /** virtio-mmio version 1. */
   readonly legacyVirtio?: boolean | undefined;
-  /** What the guest is told of. */
+  /** Extensions in the device tree. */
   readonly isaExtensions?: readonly string[] | undefined;
   readonly qmp: SocketAddress | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
-  /** Channels. */
+  /** Number of channels. */
   readonly multifd?: number | undefined;
   readonly paused: boolean;
   readonly icount?: IcountOptions | undefined;
@@ -69,7 +69,7 @@ export const machineOptions = {
   firmware: {
     value: "builtin|FILE",
     parse: text,
-    help: "who answers SBI calls: Wherry itself (default), or an image such as OpenSBI's fw_jump or fw_dynamic in M-mode",
+    help: "handler of SBI calls: Wherry itself (default), or an image such as OpenSBI's fw_jump or fw_dynamic in M-mode",
   },
   drive: {
     value: "file=FILE[,readonly=on]",
@@ -86,52 +86,52 @@ export const machineOptions = {
   serial: {
     value: "stdio|none|file:F|unix:PATH",
     parse: serial,
-    help: "console: this terminal (default), none, a file that gets the output, or a unix socket that is served",
+    help: "console: this terminal (default), none, a file for the output, or a unix socket to listen on",
   },
   console: {
     value: "none|file:F|unix:PATH",
     parse: serial,
-    help: "a virtio console (hvc0) as well: none, a file that gets the output, or a unix socket that is served",
+    help: "a virtio console (hvc0) as well: none, a file for the output, or a unix socket to listen on",
   },
   virtio: {
     value: "legacy|modern",
     parse: word(["legacy", "modern"] as const),
-    help: "virtio-mmio version 1, which is QEMU's default, or 2, which is the default here",
+    help: "virtio-mmio version 1 (legacy, QEMU's default) or 2 (modern, the default)",
   },
   isa: {
     value: "ISA|RELEASE",
     parse: isa,
-    help: "what the guest is told of its harts, such as rv64imafdc_zba: all that they have (default), or what a release of QEMU has too (qemu-7.2, qemu-10.0, qemu-11.1)",
+    help: "extensions in the device tree, such as rv64imafdc_zba: all that the harts have (default), or those that a release of QEMU has too (qemu-7.2, qemu-10.0, qemu-11.1)",
   },
   qmp: {
     value: "unix:PATH|tcp:H:P",
     parse: parseSocketAddress,
-    help: "serve QMP there, as QEMU's -qmp does (server=on and wait=off are understood)",
+    help: "listen for QMP clients there, as QEMU's -qmp does (server=on and wait=off are accepted)",
   },
   incoming: {
     value: "URI|defer",
     parse: incoming,
-    help: "take a moved machine, Wherry's or QEMU's, from tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND; defer waits for migrate-incoming",
+    help: "receive a machine of Wherry or QEMU from tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND; defer waits for migrate-incoming",
   },
   multifd: {
     value: "CHANNELS",
     parse: number(1, 255),
-    help: "with --incoming: the QEMU that it comes from has capability multifd on, with so many channels (default: used if any come, with 2)",
+    help: "with --incoming: the number of channels of the sending QEMU's capability multifd (default: detected, with 2)",
   },
   engine: {
     value: ENGINE_KINDS.join("|"),
     parse: word(ENGINE_KINDS),
-    help: `what runs the guest's code (default ${DEFAULT_ENGINE})`,
+    help: `engine that executes the guest's code (default ${DEFAULT_ENGINE})`,
   },
   "code-cache": {
     value: "SIZE",
     parse: codeCacheSize,
-    help: `the translator: how much translated code is kept (default ${DEFAULT_CODE_CACHE_BYTES / 2 ** 20}M, the most)`,
+    help: `translator: amount of translated code to keep (default ${DEFAULT_CODE_CACHE_BYTES / 2 ** 20}M, the maximum)`,
   },
   "translate-after": {
     value: "N",
     parse: number(0, 1_000_000_000),
-    help: `the translator: how often code is executed before it is translated (default ${DEFAULT_TRANSLATE_AFTER})`,
+    help: `translator: number of executions of code before it is translated (default ${DEFAULT_TRANSLATE_AFTER})`,
   },
   icount: {
     value: "[shift=N][,sleep=off]",
@@ -141,19 +141,19 @@ export const machineOptions = {
   rtc: {
     value: "base=utc|DATE[,clock=host|vm]",
     parse: rtc,
-    help: "where the real-time clock starts (default: now; with --icount 2025-01-01) and what drives it",
+    help: "initial time of the real-time clock (default: now; with --icount 2025-01-01) and the clock that drives it",
   },
-  perf: { help: "count where time goes, and show it at the end; also: `wherry perf`" },
+  perf: { help: "profile the machine, and show the report at the end; also: `wherry perf`" },
   trace: {
     value: "ADDRESS",
     parse: address,
     many: true,
-    help: "show at the end what the translator makes of the code there; also: `wherry trace`",
+    help: "show at the end the translation of the code there; also: `wherry trace`",
   },
-  paused: { help: "do not start the guest: `wherry cont` (or QMP cont) does" },
+  paused: { help: "do not start the guest; start it with `wherry cont` (or QMP cont)" },
 } satisfies Options;
 
-/** Checks the options against each other. Throws UsageError. */
+/** Checks options that depend on each other. Throws UsageError. */
 export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
   const { incoming: from, kernel, initrd, append } = values;
   const firmware = values.firmware === "builtin" ? undefined : values.firmware;
@@ -162,9 +162,9 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
   if (values.multifd !== undefined && from === undefined)
-    throw new UsageError("--multifd needs --incoming: it is about the moved machine");
+    throw new UsageError("--multifd needs --incoming: it applies to the incoming machine");
   if (values.icount !== undefined && (values.smp ?? 1) > 1)
-    throw new UsageError("--icount needs --smp 1: instructions make the time of one hart");
+    throw new UsageError("--icount needs --smp 1: guest time counts the instructions of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
     throw new UsageError("--console stdio: the terminal is the serial console's (--serial none frees it)");
   const single = [values.net, values.console, values.rng ? true : undefined].filter((d) => d !== undefined);

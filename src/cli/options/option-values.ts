@@ -1,5 +1,5 @@
-// The values of options, in QEMU's notations: sizes, drives, networks, serial ports, where a machine comes from.
-// Every parser throws an Error whose message says what was expected; command-line.ts puts the option before it.
+// Values of options in QEMU's notations: sizes, drives, networks, serial ports, migration addresses. Every
+// parser throws an Error whose message says what was expected; command-line.ts adds the option's name.
 import { isAbsolute, resolve } from "node:path";
 import {
   DEFAULT_ICOUNT_SHIFT,
@@ -28,7 +28,7 @@ export function number(min: number, max: number): (text: string) => number {
 
 const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
-/** A size in bytes: a number with one of K, M, G. Without a letter the unit is `bare`. */
+/** A size in bytes: a number with K, M or G. `bare` is the unit of a number without a letter. */
 export function size(bare: "" | "M"): (text: string) => number {
   return (text) => {
     const match = /^([0-9]+(?:\.[0-9]+)?)([KMG]?)i?B?$/i.exec(text);
@@ -38,7 +38,10 @@ export function size(bare: "" | "M"): (text: string) => number {
   };
 }
 
-/** Guest memory: what the board takes, within what one WebAssembly memory holds beside the machine's own areas. */
+/**
+ * Guest memory: a size the board supports, within what one WebAssembly memory holds besides the machine's own
+ * areas.
+ */
 export function memorySize(text: string): number {
   const bytes = size("M")(text);
   if (bytes % 2 ** 21 !== 0) throw new Error("expected a multiple of 2M");
@@ -46,7 +49,7 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
-/** Translated code to keep. */
+/** Size of the translated code to keep. */
 export function codeCacheSize(text: string): number {
   const bytes = size("M")(text);
   if (bytes < 2 ** 20 || bytes > DEFAULT_CODE_CACHE_BYTES)
@@ -54,7 +57,7 @@ export function codeCacheSize(text: string): number {
   return bytes;
 }
 
-/** `[shift=]N[,sleep=on|off]`, of QEMU's -icount. */
+/** `[shift=]N[,sleep=on|off]`, as in QEMU's -icount. */
 export function icount(text: string): IcountOptions {
   const values = keyValues(/^[0-9a-z]+(,|$)/.test(text) ? `shift=${text}` : text);
   const shift = values.get("shift") ?? String(DEFAULT_ICOUNT_SHIFT);
@@ -65,7 +68,7 @@ export function icount(text: string): IcountOptions {
   return { shift: number(0, MAX_ICOUNT_SHIFT)(shift), sleep };
 }
 
-/** `[base=utc|DATE][,clock=host|vm]`, of QEMU's -rtc. */
+/** `[base=utc|DATE][,clock=host|vm]`, as in QEMU's -rtc. */
 export function rtc(text: string): RtcOptions {
   const values = keyValues(text);
   const base = values.get("base") ?? "utc";
@@ -83,7 +86,7 @@ function dateNs(text: string): bigint {
   return BigInt(ms) * 1_000_000n;
 }
 
-/** `rv64imac_zba_zbb`, or a release of QEMU: what its harts have as well. */
+/** `rv64imac_zba_zbb`, or a release of QEMU: the extensions that its harts have too. */
 export function isa(text: string): readonly string[] {
   const release = RELEASES.find((r) => r.name === text);
   if (release !== undefined) return sharedExtensions(EXTENSION_NAMES, release);
@@ -92,12 +95,14 @@ export function isa(text: string): readonly string[] {
   const unknown = wanted.find((e) => !EXTENSION_NAMES.includes(e));
   if (unknown !== undefined) throw new Error(`harts here have no extension ${unknown}`);
   if (!wanted.includes("i")) {
-    throw new Error(`expected such as rv64imafdc_zicsr, or one of ${RELEASES.map((r) => r.name).join(", ")}`);
+    throw new Error(
+      `expected an ISA string such as rv64imafdc_zicsr, or one of ${RELEASES.map((r) => r.name).join(", ")}`,
+    );
   }
   return EXTENSION_NAMES.filter((e) => wanted.includes(e));
 }
 
-/** An address of the guest. */
+/** A guest address. */
 export function address(text: string): bigint {
   if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,19})$/i.test(text))
     throw new Error("expected an address such as 0x80200000");
@@ -113,7 +118,7 @@ export function word<const W extends string>(words: readonly W[]): (text: string
   };
 }
 
-/** QEMU's `key=value,key=value`; a comma within a value is doubled. */
+/** QEMU's `key=value,key=value`; a comma in a value is doubled. */
 export function keyValues(text: string): Map<string, string> {
   const result = new Map<string, string>();
   for (const part of text.replaceAll(",,", "\0").split(",")) {
@@ -156,7 +161,9 @@ export function drive(text: string): DriveSpec {
   return { file, readonly };
 }
 
-/** `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as QEMU's. */
+/**
+ * `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as in QEMU.
+ */
 export function net(text: string): NetSpec | undefined {
   if (text === "none") return undefined;
   if (!text.startsWith("socket:"))
@@ -200,13 +207,13 @@ export function incoming(text: string): MigrationAddress | "defer" {
   return text === "defer" ? "defer" : migrationAddress(text);
 }
 
-/** QEMU's words for what is no address at all do not say what one is. */
+/** QEMU's message for an invalid address does not say what an address is. */
 export function migrationAddress(text: string): MigrationAddress {
   if (/^(tcp|unix|file|exec|rdma|fd|vsock):/.test(text)) return parseMigrationUri(text);
   throw new Error("expected tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND");
 }
 
-/** The address as the machine's process sees it: it may have another working directory than we. */
+/** An address for the machine's process, whose working directory may differ from ours. */
 export function absoluteAddress(address: MigrationAddress): MigrationAddress {
   if (address.transport === "tcp" || address.transport === "exec" || isAbsolute(address.path)) return address;
   return { ...address, path: resolve(address.path) };

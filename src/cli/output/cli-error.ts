@@ -1,13 +1,13 @@
-// How the command line fails: what is printed, and the exit code. docs/cli.md has the table of codes.
+// Failures of the command line: message and exit code. docs/cli.md has the table of codes.
 import { WherryError } from "../../base/errors.ts";
 
 export const EXIT = {
   OK: 0,
-  /** Something on the host's side failed: a file, a socket, a move, a process. */
+  /** A failure on the host's side: a file, a socket, a move, a process. */
   FAILURE: 1,
-  /** The command line itself: an unknown option, a value that makes no sense. */
+  /** A mistake in the command line: an unknown option, an invalid value. */
   USAGE: 2,
-  /** The guest failed: it panicked, its hart cannot go on, or its own check did not hold. */
+  /** The guest failed: it panicked, a hart crashed, or its own check failed. */
   GUEST: 3,
   /** 128 + n: ended by signal n. */
   SIGNAL: 128,
@@ -23,7 +23,7 @@ export class CliError extends WherryError {
   }
 }
 
-/** What the user typed cannot be understood. */
+/** The command line cannot be understood. */
 export class UsageError extends CliError {
   constructor(message: string) {
     super(message, { exitCode: EXIT.USAGE });

@@ -1,4 +1,4 @@
-// The package's version, read from package.json so that it is written in one place.
+// The package's version, read from package.json, its only place.
 import { readFileSync } from "node:fs";
 
 const manifest = new URL("../../../package.json", import.meta.url);

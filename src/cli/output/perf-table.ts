@@ -1,12 +1,12 @@
-// What counting where time goes (--perf, `wherry perf`) looks like on a terminal.
+// Prints a profiling report (--perf, `wherry perf`) on a terminal.
 import { PLACE_SHIFT } from "../../hypervisor/vcpu/hot-code.ts";
 import type { PerfInfo } from "../../monitor/perf-commands.ts";
 
-/** They are entered again after every interruption: how often says nothing. */
+/** Activities entered again after every interruption, so that their counts say nothing. */
 const UNCOUNTED = ["engine", "other"];
 const HOT_SHOWN = 8;
 
-/** Several lines, each ended. Times are sums over the harts, shares are of all their time. */
+/** Several lines, each ended. Times are sums over the harts, shares refer to their total time. */
 export function perfTable(info: PerfInfo): string {
   const total = info["elapsed-ns"] * info.harts.length;
   const sums = new Map<string, { count: number; ns: number }>();
@@ -60,7 +60,7 @@ function translationLines(translation: PerfInfo["translation"]): string[] {
   return parts.length === 0 ? [] : [`  translation: ${parts.join(", ")}`];
 }
 
-/** The places of all harts, by the share of their instructions. */
+/** The addresses of all harts by their share of instructions. */
 function hotLines(harts: PerfInfo["harts"]): string[] {
   const places = new Map<bigint, { readonly address: string; count: number }>();
   let samples = 0;

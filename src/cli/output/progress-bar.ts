@@ -1,29 +1,29 @@
-// Progress on stderr: a bar on a terminal, a plain line now and then otherwise (logs, CI).
+// Progress on stderr: a bar on a terminal, otherwise an occasional plain line (logs, CI).
 
 export interface Progress {
   /** `done` and `total` in the same unit; `detail` is shown after the bar. */
   update(done: number, total: number, detail?: string): void;
-  /** Ends the line. Harmless when repeated. */
+  /** Ends the line. May be called more than once. */
   stop(): void;
 }
 
-/** Plain lines come at most this often. */
+/** Minimum interval between plain lines. */
 const PLAIN_INTERVAL_MS = 1000;
 
-/** Starts one. `label` says what is going on, such as `download`. */
+/** Starts a progress display. `label` names the work, such as `download`. */
 export function startProgress(label: string, stream: NodeJS.WriteStream = process.stderr): Progress {
   return stream.isTTY === true ? bar(label, stream) : plain(label, stream);
 }
 
 const BAR_CELLS = 28;
-/** A bar is drawn at most this often. */
+/** Minimum interval between updates of a bar. */
 const BAR_INTERVAL_MS = 100;
 const HIDE_CURSOR = "\x1b[?25l";
 const SHOW_CURSOR = "\x1b[?25h";
 const ERASE_TO_END = "\x1b[K";
 
 function bar(label: string, stream: NodeJS.WriteStream): Progress {
-  // The cursor and a line of its own for what follows come back on every way out.
+  // Restore the cursor and end the line on every exit.
   const showCursor = () => stream.write(`${SHOW_CURSOR}\n`);
   let last = Number.NEGATIVE_INFINITY;
   let latest = "";

@@ -1,9 +1,9 @@
-// Long output: written in pieces, no faster than they are taken.
+// Long output: written in pieces, no faster than the reader takes them.
 import { Writable } from "node:stream";
 import { expect, test } from "vitest";
 import { writePieces } from "./standard-output.ts";
 
-test("what there is to print is neither one string nor all waiting to be written", async () => {
+test("long output is neither built as one string nor queued as a whole", async () => {
   let [taken, longest, made, ahead] = [0, 0, 0, 0];
   const slow = new Writable({
     decodeStrings: false,

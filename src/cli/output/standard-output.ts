@@ -1,11 +1,11 @@
-// Standard output of any length: pieces are put together to writes of some size, so that neither a string nor what waits
-// to be written grows with what there is to print.
+// Standard output of any length: pieces are collected into writes of some size, so that neither a string nor
+// the write queue grows with the output.
 import { once } from "node:events";
 import { jsonPieces } from "../../inspect/show/report-json.ts";
 
 const BATCH_CHARS = 64 * 1024;
 
-/** Writes all pieces, as fast as they are taken. */
+/** Writes all pieces, as fast as the reader takes them. */
 export async function writePieces(
   pieces: Iterable<string>,
   stream: NodeJS.WritableStream = process.stdout,

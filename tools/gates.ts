@@ -1,5 +1,6 @@
 // Gates that no off-the-shelf linter has: who may synchronise vCPU state, no Node below the host layers,
-// file length, a comment at the top, no names of package registries or mirrors.
+// file length, a comment at the top, no names of package registries or mirrors, each fact of the
+// architecture in one place.
 // `node tools/gates.ts` prints each violation and fails; test/gates plants one of each.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -7,6 +8,8 @@ import { join, relative } from "node:path";
 import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
 import { linksGate } from "./links-gate.ts";
+import { onePlaceGate } from "./one-place-gate.ts";
+import { isProduct, withoutComments } from "./source-text.ts";
 
 export interface SourceFile {
   /** From the repository's root, with slashes. */
@@ -18,9 +21,6 @@ export interface SourceFile {
 export type Gate = (files: readonly SourceFile[]) => string[];
 
 const MAX_LINES = 800;
-
-const isTest = (path: string): boolean => path.endsWith(".test.ts");
-const isProduct = (path: string): boolean => path.startsWith("src/") && path.endsWith(".ts") && !isTest(path);
 
 /** The hooks and their only callers (docs/architecture.md). The machine base and Cpus declare them all. */
 const DECLARE = ["src/vmm/machine.ts", "src/vmm/cpus.ts"];
@@ -107,11 +107,6 @@ function run(command: string, args: string[]): string {
   }
 }
 
-/** Comments replaced by nothing. Good enough for our own code: no `//` in strings but URLs. */
-function withoutComments(text: string): string {
-  return text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/(^|[^:"'`])\/\/.*/g, "$1");
-}
-
 function listFiles(place: string): string[] {
   const stat = statSync(place, { throwIfNoEntry: false });
   if (stat === undefined) return [];
@@ -132,9 +127,15 @@ export function readSources(root: string): SourceFile[] {
 
 export function violations(root: string, hosts: readonly string[]): string[] {
   const files = readSources(root);
-  return [synchronizeGate, platformGate, linesGate, headerGate, hostsGate(hosts), linksGate(root)].flatMap(
-    (gate) => gate(files),
-  );
+  return [
+    synchronizeGate,
+    platformGate,
+    linesGate,
+    headerGate,
+    hostsGate(hosts),
+    linksGate(root),
+    onePlaceGate,
+  ].flatMap((gate) => gate(files));
 }
 
 if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {

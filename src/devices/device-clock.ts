@@ -1,10 +1,11 @@
 // Clocks and one-shot timers of devices (QEMU_CLOCK_VIRTUAL and QEMU_CLOCK_HOST). A timer fires only while
 // the machine runs: `stop` suspends all timers of a clock, `start` arms them again. A deadline is state and
 // part of the device's schema; the timer object is the host's side only.
+import { ALL_ONES } from "../base/uint64.ts";
 import type { SetTimer } from "../base/clock.ts";
 
 /** Expiry of a timer that is not armed, as in QEMU's streams. */
-export const TIMER_OFF = 0xffff_ffff_ffff_ffffn;
+export const TIMER_OFF = ALL_ONES;
 
 export class DeviceClock {
   readonly nowNs: () => bigint;

@@ -1,6 +1,7 @@
 // Goldfish RTC (Android's GOLDFISH-VIRTUAL-HARDWARE document): nanoseconds since 1970 and one alarm. State:
 // QEMU's `goldfish_rtc` version 3. The time is the host's wall clock plus an offset that the guest may set,
 // so it advances while a machine is paused or moved.
+import { ALL_ONES } from "../base/uint64.ts";
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { MmioDevice } from "../memory/mmio.ts";
 import { defineState, u32, u64 } from "../state/schema.ts";
@@ -18,7 +19,6 @@ const RTC_ALARM_STATUS = 0x18;
 const RTC_CLEAR_INTERRUPT = 0x1c;
 
 const LOW_32 = 0xffff_ffffn;
-const MASK_64 = (1n << 64n) - 1n;
 
 export const goldfishRtcState = defineState(
   "goldfish_rtc",
@@ -74,7 +74,7 @@ export class GoldfishRtc implements MmioDevice {
   afterLoad(): void {
     const s = this.state;
     if (s.tickOffsetVmstate !== 0n && s.tickOffset === 0n) {
-      s.tickOffset = (s.tickOffsetVmstate + this.#guestTimeNs() - this.#wallClock.nowNs()) & MASK_64;
+      s.tickOffset = (s.tickOffsetVmstate + this.#guestTimeNs() - this.#wallClock.nowNs()) & ALL_ONES;
     }
     s.tickOffsetVmstate = 0n;
     this.#alarm.update();
@@ -140,12 +140,12 @@ export class GoldfishRtc implements MmioDevice {
   }
 
   #now(): bigint {
-    return (this.state.tickOffset + this.#wallClock.nowNs()) & MASK_64;
+    return (this.state.tickOffset + this.#wallClock.nowNs()) & ALL_ONES;
   }
 
   /** `time` is in ns since 1970. */
   setTime(time: bigint): void {
-    this.state.tickOffset = (time - this.#wallClock.nowNs()) & MASK_64;
+    this.state.tickOffset = (time - this.#wallClock.nowNs()) & ALL_ONES;
     this.#alarm.update();
   }
 

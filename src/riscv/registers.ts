@@ -5,7 +5,8 @@
 // The order is that of the `cpu` section in a stream: a row that a stream has goes nowhere else.
 // Privileged specification, chapters 2 to 4; unprivileged: Zicsr, Zicntr, Zihpm, F; Sstc.
 import { u32, u64, u64Array, u8Array } from "../state/schema.ts";
-import { ALL_ONES, LOW_32, NEVER } from "./bits.ts";
+import { ALL_ONES } from "../base/uint64.ts";
+import { LOW_32, NEVER } from "./bits.ts";
 import { causeWords, DELEGABLE, interruptWords, INTERRUPTS, MIP, SUPERVISOR_INTERRUPTS } from "./causes.ts";
 import { INHIBITABLE, MENVCFG_WRITABLE, SENVCFG_WRITABLE } from "./envcfg.ts";
 import { MISA } from "./extensions.ts";
@@ -20,7 +21,9 @@ const CODE = ALL - 1n;
 const x = u64Array(32).check((values) => (values[0] === 0n ? undefined : "x0 of 0"));
 const privilege = u32.init(PRIV.M).check((p) => (isPrivilege(p) ? undefined : PRIVILEGES));
 const pending = u64.check((mip) =>
-  (mip & ~SUPERVISOR_INTERRUPTS) === 0n ? undefined : "software-owned bits alone (0x222)",
+  (mip & ~SUPERVISOR_INTERRUPTS) === 0n
+    ? undefined
+    : `software-owned bits alone (0x${SUPERVISOR_INTERRUPTS.toString(16)})`,
 );
 const never = u64.init(NEVER);
 const privilegeWords = (p: bigint) => PRIVILEGE_NAMES[Number(p)];

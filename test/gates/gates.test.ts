@@ -16,6 +16,7 @@ import {
   violations,
 } from "../../tools/gates.ts";
 import { linksGate } from "../../tools/links-gate.ts";
+import { onePlaceGate } from "../../tools/one-place-gate.ts";
 
 const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
 
@@ -105,6 +106,44 @@ describe("files", () => {
   it("start with a comment", () => {
     expect(headerGate(file("src/base/a.ts", "// What it is.\n"))).toEqual([]);
     expect(headerGate(file("src/base/a.ts", 'import "./b.ts";\n'))).toHaveLength(1);
+  });
+});
+
+describe("facts of the architecture", () => {
+  it.each([
+    ["a CSR's number", "satp: 0x180,"],
+    ["a CSR's number", '["mstatus", 0x300],'],
+    ["a CSR's number", "const CSR_TIME = 0xC01;"],
+    ["the mask of S-mode's interrupts", "const S_INTERRUPTS = 0x222n;"],
+    ["the mask of all interrupts", "value & 0xaaan"],
+    ["what is delegable", "const DELEGABLE = 0xb3ffn;"],
+    ["mstatus' mask", "const MASK = 0x7e79aan;"],
+    ["misa", "const ISA = 0x8000_0000_0014_112dn;"],
+    ["all ones", "const NEVER = 0xffffffffffffffffn;"],
+    ["all ones", "const NEVER = 0xFFFF_FFFF_FFFF_FFFFn;"],
+    ["all ones", "const ONES = 2n ** 64n - 1n;"],
+    ["all ones", "const ONES = (1n << 64n) - 1n;"],
+    ["a bit of mip", "const MIP_STIP = 1 << 5;"],
+    ["a bit of mip", "  SEIP: bit(9),"],
+    ["an interrupt", "const INTERRUPT = { SSI: 1 };"],
+    ["a bit of mstatus", "  MPRV: 17,"],
+    ["a list of extensions", 'const ISA = ["zicntr", "zicsr", "zihpm"];'],
+    ["an extension's number", "  ZIHINTPAUSE: 10,"],
+  ])("%s has no second copy: %s", (_fact, line) => {
+    expect(onePlaceGate(file("src/vmm/x.ts", line))).toHaveLength(1);
+    expect(onePlaceGate(file("src/vmm/x.ts", `// ${line}`))).toEqual([]);
+    expect(onePlaceGate(file("src/riscv/x.ts", line))).toEqual([]);
+    expect(onePlaceGate(file("src/vmm/x.test.ts", line))).toEqual([]);
+  });
+  it("a mask made of them, and what only has such a name, is none", () => {
+    for (const line of [
+      "const MIP_STIP = 1 << INTERRUPT.STI;",
+      "const IER_MSI = 0x08;",
+      "read64(0x180)",
+      "REGISTERS.satp.csr",
+      'extensions: { zfh: "zfh=on", zicond: "zicond=on" },',
+    ])
+      expect(onePlaceGate(file("src/vmm/x.ts", line))).toEqual([]);
   });
 });
 

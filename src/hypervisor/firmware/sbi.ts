@@ -1,7 +1,7 @@
 // The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA
 // and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
 // counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
-import { ALL_ONES } from "../../riscv/bits.ts";
+import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 import { hex } from "../../base/hex.ts";

@@ -6,12 +6,12 @@ import type { FloatSemantics, FpSource } from "../isa/float-semantics.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import type { Semantics } from "../isa/instruction-semantics.ts";
 import { FFLAGS, RM } from "../float/softfloat-format.ts";
-import { MSTATUS } from "../../riscv/status.ts";
+import { MSTATUS_FS } from "../../riscv/status.ts";
 
 const FLOATS = hartLayout.offsetOf("f");
 const FRM = hartLayout.offsetOf("frm");
 const STATUS = hartLayout.offsetOf("mstatus");
-const FS = 3 << MSTATUS.FS;
+const FS = Number(MSTATUS_FS);
 const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
 
 /** `register` is the address, less FLOATS, of the 8-byte register whose number is at that bit of the word. */

@@ -1,7 +1,8 @@
 // What accesses to control and status registers do (privileged specification, chapters 2–4; unprivileged 6 and 7), as
 // WebAssembly functions. Numbers, fields and masks are rows of src/riscv/registers.ts; here is what an access does
 // beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
-import { ALL_ONES, bit } from "../../riscv/bits.ts";
+import { ALL_ONES } from "../../base/uint64.ts";
+import { bit } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
 import { COUNTER, ENVCFG, MENVCFG_ADUE } from "../../riscv/envcfg.ts";
 import { isHartField } from "../../riscv/hart-state.ts";

@@ -2,6 +2,7 @@
 // Guest registers are locals, loaded on entry and written back on every way out; a load or store that hits the
 // TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
 // region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: code-dispatch.ts.
+import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
 import { X_NAMES } from "../../riscv/abi-names.ts";
@@ -35,7 +36,6 @@ export interface TranslationMode {
   readonly exact: boolean;
 }
 
-const TIME_CSR = 0xc01;
 /** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
 const NOT_AN_INSTRUCTION = -1;
 
@@ -476,7 +476,7 @@ class RegionWriter {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
     this.f.note(offset);
-    if (this.mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === TIME_CSR) {
+    if (this.mode.exact && row.extension === "Zicsr" && instruction.word >>> 20 === REGISTERS.time.csr) {
       this.step(instruction, unexecuted);
       return;
     }

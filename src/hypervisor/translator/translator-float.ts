@@ -11,11 +11,11 @@ import { hartLayout } from "../hart/hart-layout.ts";
 import type { Region } from "./region.ts";
 import type { Row, Semantics, StoreSize } from "../isa/instruction-semantics.ts";
 import { FFLAGS, RM } from "../float/softfloat-format.ts";
-import { MSTATUS } from "../../riscv/status.ts";
+import { MSTATUS_FS } from "../../riscv/status.ts";
 
 const SOURCES = ["frs1", "frs2", "frs3"] as const;
 const REGISTERS = hartLayout.offsetOf("f");
-const FS = 3 << MSTATUS.FS;
+const FS = Number(MSTATUS_FS);
 const BOX = -1n << 32n;
 
 /** Loads and stores of any type of value: at a host address, or as bits if that is not known. */

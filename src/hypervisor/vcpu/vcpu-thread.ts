@@ -2,7 +2,7 @@
 // while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
 // calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
 // The host instantiates the engine and hands it in; this file names no platform.
-import { ALL_ONES } from "../../riscv/bits.ts";
+import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { ENVCFG } from "../../riscv/envcfg.ts";
 import type { IrqchipWindows, SystemEvent } from "../../accelerator/accelerator.ts";

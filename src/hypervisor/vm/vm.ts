@@ -1,7 +1,7 @@
 // The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
 // irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
 // (src/accelerator/accelerator.ts). The host makes the threads.
-import { ALL_ONES } from "../../riscv/bits.ts";
+import { ALL_ONES } from "../../base/uint64.ts";
 import type {
   AcceleratorVcpu,
   AcceleratorVm,

@@ -2,7 +2,8 @@
 import { expect, it } from "vitest";
 import { mtimerDefinition } from "./board-state.ts";
 import { timeOffset } from "./guest-time.ts";
-import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { TIMER_OFF } from "../../devices/device-clock.ts";
+import { hartDefinition, type QemuHart } from "./qemu-hart-state.ts";
 import { RELEASES } from "./qemu-releases.ts";
 
 const SECOND = 10_000_000n;
@@ -14,7 +15,7 @@ const mtimer = (timecmp: bigint[] = []) => ({
 });
 const hart = (fields: Partial<QemuHart>): QemuHart => ({
   ...hartDefinition(RELEASES[0]!).create(),
-  stimer: NOT_ARMED,
+  stimer: TIMER_OFF,
   ...fields,
 });
 

@@ -2,11 +2,12 @@
 // which mtimer's version 1 forgets. It is told from what the harts wait for: closely where supervisor timers
 // are in the stream, else from comparators that are long past and yet have raised nothing. The guest's clock
 // may go ahead by a little, never back.
+import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
 import { MENVCFG_STCE } from "../../riscv/envcfg.ts";
 import type { MtimerState } from "./board-state.ts";
-import { NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import type { QemuHart } from "./qemu-hart-state.ts";
 
 export const NS_PER_TICK = 100n;
 const INT64_MAX = (1n << 63n) - 1n;
@@ -37,7 +38,7 @@ export function timeOffset(
   return past !== undefined && past + LATE < now ? past - now : 0n;
 }
 
-const isArmed = (timer: bigint): boolean => timer !== NOT_ARMED && timer < INT64_MAX;
+const isArmed = (timer: bigint): boolean => timer !== TIMER_OFF && timer < INT64_MAX;
 const byValue = (a: bigint, b: bigint): number => (a < b ? -1 : 1);
 
 /** Comparators that would have raised their interrupt if mtime had come to them. */

@@ -17,7 +17,7 @@ import {
   u8,
   unused,
 } from "../../state/schema.ts";
-import { ALL_ONES } from "../../riscv/bits.ts";
+import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { misaLetters, MXL_64 } from "../../riscv/extensions.ts";
 import { isPrivilege, PRIVILEGES } from "../../riscv/privilege.ts";
 import { qemuNameOf } from "../../riscv/registers.ts";
@@ -29,8 +29,6 @@ const TRIGGERS = 2;
 const ANY_VERSION = 1000;
 /** misa_ext's bit for H. */
 export const MISA_H = misaLetters("H");
-/** A QEMU timer that is not armed. */
-export const NOT_ARMED = ALL_ONES;
 
 /** A fixed counter: while it counts its value is `value` + the host's ticks − `previous`. */
 function counterDefinition(release: Release) {
@@ -221,8 +219,8 @@ function define(release: Release) {
           },
         },
         {
-          stimer: timer.init(NOT_ARMED).named(env("stimer")),
-          vstimer: timer.init(NOT_ARMED).named(env("vstimer")),
+          stimer: timer.init(TIMER_OFF).named(env("stimer")),
+          vstimer: timer.init(TIMER_OFF).named(env("vstimer")),
         },
       ),
       absent("cpu/smtateen", "Smstateen", "-cpu rv64,smstateen=off"),

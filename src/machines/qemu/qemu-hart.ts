@@ -3,6 +3,7 @@
 // what is in use and cannot be held is refused. Interrupt lines are not state here: they follow from the
 // controllers (board.ts). Neither release carries fflags; the cycle and instruction counters of QEMU follow
 // the host's ticks and so jump.
+import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { bit, LOW_32, NEVER } from "../../riscv/bits.ts";
@@ -15,7 +16,7 @@ import { MSTATUS_FIXED, MSTATUS_SD, MSTATUS_VS } from "../../riscv/status.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
 import type { CpuState } from "../../vmm/riscv-cpu-state.ts";
 import type { Kept } from "./qemu-kept.ts";
-import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { hartDefinition, type QemuHart } from "./qemu-hart-state.ts";
 import { type Release, QemuStreamError } from "./qemu-releases.ts";
 
 /** Letters that QEMU's `rv64` has beside those of a hart here, without being lost if nobody uses them. */
@@ -219,7 +220,7 @@ function pendingToQemu(
   q.mip = (sstc ? state.mip & ~MIP.STIP : state.mip) | lines;
   if (supervisorDue || (supervisorArmed && !q.supervisorTimers)) q.mip |= MIP.STIP;
   if (machineDue || (machineArmed && release.mtimer === 1)) q.mip |= MIP.MTIP;
-  q.stimer = supervisorArmed ? timerNs(state.timerCompare) : NOT_ARMED;
+  q.stimer = supervisorArmed ? timerNs(state.timerCompare) : TIMER_OFF;
 }
 
 const INT64_MAX = (1n << 63n) - 1n;

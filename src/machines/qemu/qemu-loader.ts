@@ -1,6 +1,7 @@
 // A stream of any of the three releases into this board. Sections are decoded and checked as they come; the
 // harts, whose interrupt lines and time are the controllers' here, are put together when all have been
 // applied.
+import { TIMER_OFF } from "../../devices/device-clock.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
 import {
@@ -18,7 +19,7 @@ import {
 import { checkHart, hartFromQemu } from "./qemu-hart.ts";
 import { MIP } from "../../riscv/causes.ts";
 import { NS_PER_TICK, timeOffset } from "./guest-time.ts";
-import { hartDefinition, NOT_ARMED, type QemuHart } from "./qemu-hart-state.ts";
+import { hartDefinition, type QemuHart } from "./qemu-hart-state.ts";
 import { keepHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
 import { type Release, RELEASES, QemuStreamError } from "./qemu-releases.ts";
@@ -182,7 +183,7 @@ export class QemuLoader implements QemuStreamLoader {
     irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
     this.#raiseLines();
     const shift = this.#offset * NS_PER_TICK;
-    if (serial.state.fifoTimeoutTimer !== NOT_ARMED && shift !== 0n) {
+    if (serial.state.fifoTimeoutTimer !== TIMER_OFF && shift !== 0n) {
       serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + shift);
       serial.update();
     }

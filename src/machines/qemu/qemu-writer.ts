@@ -1,5 +1,6 @@
 // The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset
 // between them is 0, which is what a release assumes that does not carry it.
+import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
@@ -15,7 +16,7 @@ import {
 } from "./board-state.ts";
 import { NS_PER_TICK } from "./guest-time.ts";
 import { hartToQemu, INTERRUPT_HARD, type Surroundings, timerNs } from "./qemu-hart.ts";
-import { hartDefinition, NOT_ARMED } from "./qemu-hart-state.ts";
+import { hartDefinition } from "./qemu-hart-state.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
@@ -64,7 +65,7 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
     get: () => {
       const { timecmp } = parts.irqchip.aclint.get();
       const at = now();
-      const timers = timecmp.map((ticks) => (ticks > at ? timerNs(ticks) : NOT_ARMED));
+      const timers = timecmp.map((ticks) => (ticks > at ? timerNs(ticks) : TIMER_OFF));
       return { ...mtimerDefinition(release.mtimer, harts).create(), timecmp, timers };
     },
     take,

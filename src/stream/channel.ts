@@ -1,5 +1,5 @@
-// The byte channel that streams go through. Hosts implement it: sockets and files in src/node, message
-// ports in a browser. At most one read and one write are under way at a time.
+// The byte channel under every stream. Platforms implement it: sockets and files in src/node, message ports
+// in a browser. At most one read and one write are pending at a time.
 import { WherryError } from "../base/errors.ts";
 
 /**

@@ -1,7 +1,7 @@
-// Commands within a stream (MIG_CMD_* of QEMU's migration/savevm.c): be16 number, be16 length, data. Those of
-// postcopy are read for the inspector and for the loader's refusal: a postcopy stream cannot be kept, since
-// its pages are asked for over the return path. The sections in a PACKAGED command's payload are the
-// reader's.
+// Commands in a stream (MIG_CMD_* in QEMU's migration/savevm.c): be16 number, be16 length, data. Postcopy's
+// commands are decoded for the inspector and for the loader's refusal: a postcopy stream cannot be stored,
+// because its pages are requested over the return path. The caller reads the sections in a PACKAGED command's
+// payload.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { decodeUtf8 } from "../base/text.ts";
 import { MigrationError } from "./migration-error.ts";

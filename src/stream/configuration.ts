@@ -1,6 +1,7 @@
-// The start of a stream: magic and version, then the CONFIGURATION section with the machine type's name and,
-// in subsections, what both sides must agree on (vmstate_configuration in QEMU's migration/savevm.c), and the
-// move's id in Wherry's own streams. Streams of machine types before 2.4 have no configuration.
+// The start of a stream: magic and version, then the CONFIGURATION section with the name of the machine type
+// and, in subsections, the properties that both sides must share (vmstate_configuration in QEMU's
+// migration/savevm.c). Wherry's own streams add the move's id. Streams of machine types before 2.4 have no
+// configuration.
 import { ByteReader, type ByteWriter } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { decodeUtf8, encodeUtf8, quoted } from "../base/text.ts";

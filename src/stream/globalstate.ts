@@ -1,6 +1,6 @@
-// QEMU's section "globalstate" (its migration/global_state.c): the run state that the machine had when it was
-// stopped, as a string in a field of fixed size. The end of the field holds flags since 9.0, which are not
-// read: whether a suspended guest was stopped.
+// QEMU's section "globalstate" (migration/global_state.c): the machine's run state before it was stopped, as
+// a string in a field of fixed size. Left out: the flags that 9.0 and later write at the end of the field
+// (whether a suspended guest was stopped).
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import { buffer, qemuState, type StateOf, u32 } from "../state/schema.ts";
 

@@ -1,8 +1,8 @@
-// The last section of a stream of Wherry's own profile: hashes of everything before it. The stream is divided
-// into units without gaps: the configuration, RAM chunks of 1 MiB of stream (a 4096th of the offset once that
-// is more), each device section; and the length and hash of the VMDESCRIPTION that follows. The section is
-// inside QEMU's grammar, but QEMU itself does not know it. It guards against damage and cuts, not against
-// malice.
+// The last section of a stream in Wherry's own format: hashes of everything before it. The stream is divided
+// into units without gaps: the configuration, RAM chunks of 1 MiB of stream (from 4 GiB on, a 4096th of the
+// offset), and each device section. The table also has the length and hash of the VMDESCRIPTION that follows.
+// The section conforms to QEMU's grammar, but QEMU does not know it. It detects damage and cuts; it is no
+// protection against an attacker.
 import { ByteReader, type ByteWriter, EndOfBytes } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { xxh32 } from "../base/xxh32.ts";
@@ -64,7 +64,7 @@ export class UnitLog {
     if (ramOffset + length > range.end) range.end = ramOffset + length;
   }
 
-  /** True if the open chunk, which reaches to stream offset `at`, is to be closed at this record boundary. */
+  /** True if the open chunk, which reaches to stream offset `at`, must be closed at this record boundary. */
   full(at: number): boolean {
     return at - this.#start >= Math.max(MIN_CHUNK_BYTES, this.#start / 4096);
   }

@@ -1,7 +1,7 @@
-// mapped-ram (QEMU 9.0 and later, files only): every page has its fixed place in the file. In the list of
-// blocks a header follows each block; after it lie the block's bitmap (a bit a page, little-endian 64-bit
-// words, as all hosts but s390x write it) and, 1 MiB-aligned, its pages; the list goes on after them. Pages
-// whose bit is clear are zeros.
+// mapped-ram (QEMU 9.0 and later, files only): every page has a fixed place in the file. In the list of
+// blocks, each entry has a header; the block's bitmap follows (one bit per page, in little-endian 64-bit
+// words, except on s390x hosts), then its pages, aligned to 1 MiB; then the list continues. A page whose bit
+// is clear contains zeros.
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { StreamCursor } from "./stream-cursor.ts";
 

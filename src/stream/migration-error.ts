@@ -1,5 +1,5 @@
-// The migration layer's error: which section or RAM chunk, where in the stream, what was expected and found,
-// what to do.
+// The error of the migration layer: the section or RAM chunk, the place in the stream, what was expected and
+// found, and the remedy.
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 

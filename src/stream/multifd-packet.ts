@@ -1,7 +1,6 @@
-// The packets of multifd channels (QEMU 4.0 and later): each channel begins with a hello that numbers it,
-// then come packets of fixed size, each followed by the bytes of its pages. Zero pages are in packets since
-// 9.0; before, that field was reserved and zero. Device state in packets (10.0, VFIO) is recognised, not
-// read.
+// The packets of multifd channels (QEMU 4.0 and later). A channel begins with a hello that has its number;
+// packets of fixed size follow, each with its pages' bytes after it. Packets list zero pages since 9.0;
+// before, that field was reserved and zero. Device state in packets (10.0, VFIO) is recognised, not read.
 import { ByteReader, type ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import { MigrationError } from "./migration-error.ts";

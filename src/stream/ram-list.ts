@@ -1,7 +1,7 @@
-// The list of RAM blocks at the start of section "ram" (record MEM_SIZE): name and size of each block, and
-// what some capabilities add. Which of the additions are there is not said at the list: ignore-shared and
-// mapped-ram are known from the configuration, page sizes come only after POSTCOPY_ADVISE, for blocks whose
-// pages are not the host's. Written by ram_save_setup in QEMU's migration/ram.c.
+// The list of RAM blocks at the start of section "ram" (record MEM_SIZE): the name and size of each block,
+// and the additions of some capabilities. The list does not say which additions it has: ignore-shared and
+// mapped-ram are known from the configuration; page sizes are present only after POSTCOPY_ADVISE, for blocks
+// whose page size is not the host's. Written by ram_save_setup in QEMU's migration/ram.c.
 import { ByteReader } from "../base/bytes.ts";
 import { hex } from "../base/hex.ts";
 import { quoted } from "../base/text.ts";

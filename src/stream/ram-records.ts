@@ -1,7 +1,6 @@
-// The records of section "ram", versions 3 and 4 (QEMU's migration/ram.c): be64 (offset | flags), the block's
-// name unless the record continues the last one's block, a payload. Pages lie in the cursor's buffer while
-// they are handed over; they are not copied, and nothing waits for the many that are buffered whole. The
-// section's list is read by ram-list.ts.
+// The records of section "ram", versions 3 and 4 (QEMU's migration/ram.c): be64 (offset | flags), the name of
+// the block unless CONTINUE is set, a payload. The sink gets each page in the cursor's buffer, without a
+// copy; a run of pages that is buffered completely takes no await. ram-list.ts reads the section's list.
 import { hex } from "../base/hex.ts";
 import { decodeUtf8, quoted } from "../base/text.ts";
 import { type RamListEntry, readRamList } from "./ram-list.ts";

@@ -1,6 +1,6 @@
-// What became of a move: a source that lost the connection after GO asks the destination's address. The
-// question is "WHRY", be32 version, the move's id; the answer "WHRY" and a byte. Answering `abandoned` binds
-// the destination.
+// RESOLVE: a source that lost the connection after GO asks the destination's address for the outcome of the
+// move. The request is "WHRY", be32 version, the move's id; the answer is "WHRY" and one byte. A destination
+// that answers `abandoned` never runs the machine.
 import { ByteWriter } from "../base/bytes.ts";
 import type { Channel } from "./channel.ts";
 import { StreamReader } from "./stream-reader.ts";

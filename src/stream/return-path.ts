@@ -1,5 +1,5 @@
-// The return path of a move: PONG and SHUT of QEMU's protocol, and a text that says why (Wherry's own).
-// be16 type, be16 length, data, from the destination to the source over the same connection.
+// The return path of a move: PONG and SHUT of QEMU's protocol, and Wherry's own message with the reason of a
+// failure. be16 type, be16 length, data, from the destination to the source over the same connection.
 import { ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import type { Channel } from "./channel.ts";

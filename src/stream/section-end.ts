@@ -1,7 +1,7 @@
-// Where a section ends whose size nothing says: no VMDESCRIPTION names it (postcopy, suppress-vmdesc, a
-// section with parts that is not known, one that the loader drops), or not yet (a pipe). Looks for its footer
-// with the right id and something after it that can begin there; without footers (machine types before 2.4),
-// for the head of another section.
+// Finds the end of a section of unknown size: no VMDESCRIPTION names it (postcopy, suppress-vmdesc, an
+// unknown section with parts, one that the loader drops), or not yet (a pipe). Searches for the footer with
+// the section's id, followed by something that can start there; in streams without footers (machine types
+// before 2.4), for the head of another section.
 import { MAX_COMMAND } from "./commands.ts";
 import { FOOTER_BYTES } from "./section-frame.ts";
 import type { StreamCursor } from "./stream-cursor.ts";

@@ -1,6 +1,5 @@
-// What stands around a section's data: its head (type, id, and in START and FULL the name, instance and
-// version) and its footer. Written by save_section_header and save_section_footer in QEMU's
-// migration/savevm.c.
+// The frame of a section: its head (type and id; in START and FULL also name, instance and version) and its
+// footer. Written by save_section_header and save_section_footer in QEMU's migration/savevm.c.
 import { hex } from "../base/hex.ts";
 import type { StreamCursor } from "./stream-cursor.ts";
 import { QEMU_VM } from "./wire.ts";

@@ -1,5 +1,5 @@
-// Device sections for the loader: head, the decoder's bytes, footer. What order they come in and which ones
-// there are is for those who use it: load-stream.ts, and qemu-load.ts for QEMU's own streams.
+// Device sections for the loader: head, the decoder's bytes, footer. The order and the set of sections are
+// checked by load-stream.ts, and by qemu-load.ts for QEMU's own streams.
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
@@ -74,10 +74,9 @@ export class SectionReader {
   }
 
   /**
-   * QEMU's sections do not say how long they are, so the decoder runs on what has arrived, and again when
-   * that was too little. It must see its footer or DECODE_LOOKAHEAD bytes beyond its end, or it could take a
-   * subsection for the next thing; only where the stream is cut there are fewer, and what is said of the cut
-   * is said by whoever misses the bytes.
+   * A section's length is not in the stream, so the decoder runs on the bytes that have arrived, and again
+   * with more bytes if they were too few. It needs the footer or DECODE_LOOKAHEAD bytes after the section's
+   * end to recognise a subsection. Only a cut stream has fewer; the read that misses bytes reports the cut.
    */
   async decode(section: Section, version: number, id: number): Promise<() => void> {
     const stream: StreamReader = this.#stream;

@@ -1,8 +1,8 @@
-// A place in a stream whose bytes are still to come: buffer what is to be looked at, then take integers
-// (big-endian) and bytes out of the buffer. StreamReader (the loader's, over a channel, hashed) and Scan (the
-// inspector's, over a file or pipe) differ in where bytes come from and in what becomes of a fault; the
-// grammar of this room reads through either. Bytes that are all at hand are read by base/bytes.ts. The buffer
-// is reused, so memory does not grow with the stream.
+// A cursor over a stream whose bytes arrive over time: buffer the bytes that are needed, then take integers
+// (big-endian) and bytes from the buffer. Its two subclasses differ in the source of the bytes and in the
+// treatment of faults: StreamReader reads a channel for the loader and hashes; Scan reads a file or pipe for
+// the inspector. The grammar of this room reads through either. base/bytes.ts reads bytes that are all
+// present. The buffer is reused, so memory does not grow with the stream.
 import { decodeUtf8 } from "../base/text.ts";
 import type { StreamFault } from "./stream-fault.ts";
 

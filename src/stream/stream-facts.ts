@@ -1,4 +1,4 @@
-// What a stream has said of itself so far, as far as later parts are read by it.
+// The properties of a stream that earlier parts set and later parts depend on.
 export class StreamFacts {
   /** The machine type, from the configuration. */
   machine: string | undefined;

@@ -1,5 +1,5 @@
-// What is wrong with a stream's bytes, as data: the grammar finds it, the reader decides what becomes of it.
-// The loader refuses the stream with a MigrationError, the inspector puts a Problem into its report.
+// A fault in a stream's bytes, as data. The grammar finds it; the reader decides the consequence: the loader
+// refuses the stream with a MigrationError, the inspector adds a Problem to its report.
 
 /** The kind of a fault. The inspector's report uses the same codes. */
 export type FaultCode =

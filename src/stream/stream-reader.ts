@@ -1,6 +1,6 @@
-// The loader's reading end of a stream: a cursor over a channel that hashes what is consumed. The input is
-// hostile: a stream that ends early, or breaks the grammar, is an error that says in which part, where, and
-// what to do.
+// The loader's end of a stream: a cursor over a channel that hashes the bytes it consumes. The input is
+// hostile: a stream that ends early, or breaks the grammar, is an error with the part, the place and the
+// remedy.
 import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";
 import { GET_ANOTHER_COPY, MigrationError } from "./migration-error.ts";
@@ -19,11 +19,11 @@ export class StreamReader extends StreamCursor {
   readonly #channel: Channel;
   readonly #hash = new Xxh32();
   #hashedTo = 0;
-  /** Nobody takes the hash of multifd's channels. */
+  /** False for multifd's channels, whose hash is not needed. */
   isHashed = true;
-  /** What is being read, for messages; set by whoever reads. */
+  /** The part that is being read, for messages; set by the caller. */
   where: () => string = () => "header";
-  /** What is said of a stream that ends too early. */
+  /** The advice in the error for a stream that ends too early. */
   endAdvice = GET_ANOTHER_COPY;
 
   constructor(channel: Channel) {

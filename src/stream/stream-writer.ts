@@ -1,5 +1,5 @@
-// The writing end of a stream: batches into writes of 512 KiB, hashes what it sends, paces it.
-// Two buffers: while one is being written the other is filled.
+// The writing end of a stream: collects writes of 512 KiB, hashes the bytes, and limits the rate. Of two
+// buffers, one is filled while the other is being written.
 import { ByteWriter } from "../base/bytes.ts";
 import { Xxh32 } from "../base/xxh32.ts";
 import type { Channel } from "./channel.ts";

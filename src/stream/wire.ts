@@ -1,6 +1,5 @@
-// Numbers of QEMU's migration stream (its migration/ and docs/devel/migration), and Wherry's additions: the
-// section wherry/integrity, the move id in the configuration, the RESOLVE exchange, the reason on the return
-// path.
+// Numbers of QEMU's migration stream (migration/ and docs/devel/migration in its tree), and Wherry's
+// additions: the section wherry/integrity, the RESOLVE exchange, two messages of the return path.
 
 /** The first four bytes of a stream, big-endian: `QEVM`. */
 export const QEMU_VM_FILE_MAGIC = 0x5145564d;

@@ -1,7 +1,6 @@
-// XBZRLE, the delta of a page that was sent before: runs of bytes that stayed and bytes that are new,
-// alternately, each with its length as ULEB128 of at most 14 bits; a last run of bytes that stayed is left
-// out. Read only: the base is the page as it is in memory. Format: QEMU's docs/devel/migration and the
-// streams it writes.
+// XBZRLE, a page as a delta to its former contents: alternating runs of unchanged and new bytes, each with
+// its length as ULEB128 of at most 14 bits; a last unchanged run is omitted. Only decoding: the base is the
+// page in memory. Format: QEMU's docs/devel/migration and the streams it writes.
 import { MigrationError } from "./migration-error.ts";
 
 /** The byte before the delta's length: the only encoding there is. */

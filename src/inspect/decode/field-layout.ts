@@ -102,7 +102,7 @@ export function readPrefix(
 }
 
 /**
- * Reads `count` elements of `layout` as groups `[i]`; those at the end that are all alike are one field, but
+ * Reads `count` elements of `layout` as groups `[i]`; equal elements at the end are one field, but
  * the first `least` are always elements, so that two streams of one machine have the same fields.
  */
 export function readElements(
@@ -159,12 +159,12 @@ export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: rea
 export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, version: number) => void>>;
 
 /**
- * Names of subsections inside virtio devices, the only ones that are looked for in bytes that nobody knows.
+ * Names of subsections inside virtio devices, the only ones that are searched for in unknown bytes.
  */
 const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
 
 /**
- * Reads bytes that nobody knows, up to where the next subsection (of `parent`) seems to begin, as one field.
+ * Reads unknown bytes as one field, up to where the next subsection (of `parent`) seems to begin.
  */
 export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
   const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);

@@ -1,4 +1,4 @@
-// What differs between two streams, whoever wrote them: configuration, sections field by field, RAM page by
+// The differences between two streams of any writer: configuration, sections field by field, RAM page by
 // page (diff-ram.ts). Sections are told by idstr and instance, fields by name or place (diff-align.ts), so
 // that streams of different QEMUs, or of QEMU and Wherry, can be compared: where their layouts differ, that
 // is what is said. Left out: order of sections, commands, how pages are encoded; they are no part of the

@@ -1,5 +1,5 @@
-// What can be wrong with a stream, by the names of the known causes, and how it ends reading: readers and
-// decoders throw InspectError with a Problem, readStream puts it into its report.
+// The known problems of a stream with their causes and cures, and InspectError, which ends reading: readers
+// and decoders throw it with a Problem, and readStream puts that into its report.
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import type { Problem } from "./stream-report.ts";

@@ -1,6 +1,6 @@
-// What is found in a migration stream, as data: sections with their fields, RAM by block, commands, and where
-// and why reading stopped. Made by the reader (stream.ts), shown by `wherry inspect`, compared by diff.ts,
-// judged by check.ts. Everything here can be told of a stream from any board, of any architecture.
+// The contents of a migration stream, as data: sections with their fields, RAM by block, commands, and where
+// and why reading stopped. Made by the reader (read-stream.ts), shown by `wherry inspect`, compared by
+// diff-streams.ts, judged by check-stream.ts. It can describe a stream of any board and architecture.
 
 import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { Description } from "./description.ts";

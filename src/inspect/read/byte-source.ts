@@ -1,5 +1,5 @@
-// Where the bytes of a stream come from: a file or an array (any place can be read), or a pipe (only
-// onwards).
+// The source of a stream's bytes: a file or an array, which can be read at any place, or a pipe, which can be
+// read only forwards.
 
 /** Where a stream is read from: a file, a pipe, bytes. */
 export interface ByteSource {
@@ -21,7 +21,7 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
   };
 }
 
-/** What comes in pieces, such as a pipe or a response's body. Not to be read by anybody else. */
+/** A stream that arrives in pieces, such as a pipe or a response's body. The source must be its only reader. */
 export function piecesSource(pieces: AsyncIterable<Uint8Array>): ByteSource {
   const iterator = pieces[Symbol.asyncIterator]();
   let piece: Uint8Array = new Uint8Array(0);

@@ -1,5 +1,5 @@
-// Commands within a stream, each with what it says in words. The grammar is src/stream/commands.ts. The
-// sections in a PACKAGED command's payload are read by the frame (read-stream.ts), like those around it.
+// Commands in a stream, each with its meaning in words. The grammar is src/stream/commands.ts. The frame
+// (read-stream.ts) reads the sections in a PACKAGED command's payload.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";

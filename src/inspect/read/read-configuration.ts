@@ -1,5 +1,5 @@
-// The CONFIGURATION section as fields. The grammar is src/stream/configuration.ts; a subsection that is not
-// known there is read if the VMDESCRIPTION says how large it is.
+// The CONFIGURATION section as fields. The grammar is src/stream/configuration.ts; a subsection that it does
+// not know is read if the VMDESCRIPTION has its size.
 import {
   type ConfigurationSubsection,
   readConfiguration as readGrammar,

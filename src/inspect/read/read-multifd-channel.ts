@@ -1,7 +1,7 @@
-// A multifd channel that was kept in a file: a hello, then packets of pages, up to the end
-// (src/stream/multifd-packet.ts has the format). Pages are counted by block; those that are not compressed
-// can be visited. What blocks there are and how large is in the main channel's stream, so here a block is as
-// large as its last page.
+// A multifd channel that was stored in a file: a hello, then packets of pages, to the end
+// (src/stream/multifd-packet.ts has the format). Pages are counted by block; uncompressed ones can be
+// visited. The list of blocks and their sizes is in the main channel's stream, so a block here is as large as
+// its last page.
 import { WherryError } from "../../base/errors.ts";
 import {
   decodeMultifdHello,

@@ -1,6 +1,6 @@
-// The section `ram` as a report: pages counted by block, where they came again, and the pages of mapped-ram
-// files. The grammar is src/stream/ram-records.ts. Pages are neither copied nor looked into unless somebody
-// asks. What RAM blocks a stream claims costs no memory until their pages come.
+// Section `ram` as a report: pages counted by block, which of them came again, and the pages of mapped-ram
+// files. The grammar is src/stream/ram-records.ts. Pages are neither copied nor examined unless the caller
+// asks for it. A RAM block takes memory only when its pages arrive.
 import { isWithoutPages, type MappedRamHeader, readMappedPages } from "../../stream/mapped-ram.ts";
 import type { RamListEntry } from "../../stream/ram-list.ts";
 import { type RamPageKind, RamRecords, type RamSink } from "../../stream/ram-records.ts";

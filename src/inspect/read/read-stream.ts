@@ -1,6 +1,7 @@
-// Reads a migration stream of any QEMU, from its header to its end, into a StreamReport (model.ts): the frame
-// here, RAM in ram.ts, device sections by the VMDESCRIPTION in walk.ts. Facts: docs/stream-format.md. Bytes
-// are hostile: whatever is wrong ends in the report's `problem`, with all that was read before it.
+// Reads a migration stream of any QEMU, from header to end, into a StreamReport: the frame here, RAM in
+// read-ram.ts, device sections by the VMDESCRIPTION in walk-section.ts. The format is in
+// docs/stream-format.md. Input is hostile: a fault ends in the report's `problem`, with everything that was
+// read before it.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";

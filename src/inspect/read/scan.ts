@@ -1,6 +1,5 @@
-// The inspector's reading end of a stream: a cursor over a file or a pipe, and what the readers of its parts
-// share: where they are in words, what the stream has said so far, and what is wrong with it that does not
-// end the reading.
+// The inspector's end of a stream: a cursor over a file or a pipe, and what the readers of its parts share:
+// the part that is being read, the facts so far, and the faults that do not end the reading.
 import { StreamCursor } from "../../stream/stream-cursor.ts";
 import { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamFault } from "../../stream/stream-fault.ts";

@@ -1,6 +1,5 @@
-// Compares the bytes of a stream of Wherry's own profile with the hashes in its last section
-// (migration/integrity.ts). That takes a second look at all of them, so only at a source that can be read
-// twice.
+// Compares the bytes of a stream in Wherry's own format with the hashes in its last section
+// (src/stream/integrity.ts). That takes a second pass, so it needs a source that can be read twice.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { Xxh32 } from "../../base/xxh32.ts";

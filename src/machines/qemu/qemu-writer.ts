@@ -22,7 +22,7 @@ import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
 import { qemuSection } from "./qemu-sections.ts";
 
-/** Sections of Wherry's own profile that a QEMU has in another shape, or not at all. */
+/** Sections of Wherry's own format that a QEMU has in another shape, or not at all. */
 export const RESHAPED: readonly string[] = [
   ...["wherry/machine", "cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"],
 ];

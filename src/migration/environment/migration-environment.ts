@@ -1,5 +1,6 @@
-// What migration needs of its platform: time, a timer, a turn of the event loop, randomness. All hosts
-// have them as globals that only `dom` and `node` type; tests may inject others.
+// What migration needs from its platform: time, a timer, a turn of the event loop, random bytes, compression.
+// All platforms have the first four as globals that only the types `dom` and `node` declare. Tests inject
+// others.
 import type { SetTimer } from "../../base/clock.ts";
 import type { Compression } from "./page-compression.ts";
 

@@ -1,6 +1,6 @@
-// What compresses the pages of multifd's channels: given by the host, since browsers have no zstd. The state
-// of each direction of a channel goes on from packet to packet; the end of a packet is flushed, the stream
-// never ended.
+// The interface of the compressors for the pages of multifd's channels. The platform provides them, because
+// browsers have no zstd. The state of each direction of a channel continues from packet to packet; each
+// packet ends with a flush, and the compressed stream never ends.
 
 /** How multifd compresses pages, by QEMU's names. */
 export type CompressionMethod = "zlib" | "zstd";

@@ -1,5 +1,5 @@
-// The run state of a machine as section "globalstate" (src/stream/globalstate.ts), and which run states can
-// travel.
+// The machine's run state as section "globalstate" (src/stream/globalstate.ts), and the run states in which a
+// machine can be saved.
 import { quoted } from "../../base/text.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 import { decodeRunState, encodeRunState, globalState, RUNSTATE_BYTES } from "../../stream/globalstate.ts";

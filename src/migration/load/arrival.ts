@@ -1,4 +1,4 @@
-// What a machine is while its state arrives, and after that failed.
+// The run state of a machine while its state is loaded, and after a failed load.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import { MigrationError } from "../../stream/migration-error.ts";

@@ -1,7 +1,7 @@
-// A stream into a machine that does not run: decode all, verify the hashes, then apply all. Whether it is of
-// Wherry's own profile or QEMU's is told by its configuration or its first device section (qemu-load.ts has
-// what differs). RAM is written in place on the way. Every error says which section or RAM chunk, where, and
-// what to do. The caller sees to it that a machine whose load failed never runs.
+// Loads a stream into a machine that does not run: decodes everything, verifies the hashes, then applies
+// everything. The configuration or the first device section tells Wherry's own format from QEMU's
+// (qemu-load.ts has the differences). RAM is written in place while the stream is read. Every error has the
+// section or RAM chunk, the place and the remedy. The caller must never start a machine whose load failed.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";

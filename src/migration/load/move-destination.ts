@@ -1,6 +1,6 @@
-// The destination of a live move: takes one machine, keeps answering what became of it (RESOLVE). States and
-// what happens on each failure: docs/migration.md. It never runs the machine without GO, the end of the
-// stream, and never after it has said `abandoned`.
+// The destination of a live move: loads one machine, then answers RESOLVE. docs/migration.md has the states
+// and the action on each failure. It never runs the machine before GO, the end of the stream, and never after
+// it has answered `abandoned`.
 import { ByteReader } from "../../base/bytes.ts";
 import { hex } from "../../base/hex.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -77,7 +77,7 @@ export class MigrationDestination {
   #hasReturnPath = false;
   #end: (arrival: Arrival) => void = () => {};
   #release: () => void = () => {};
-  /** Wakes who waits for GO or RESOLVE. */
+  /** Resumes the tasks that wait for GO or RESOLVE. */
   #abandoned: (error: MigrationError) => void = () => {};
 
   constructor(machine: Machine, options: DestinationOptions = {}) {
@@ -217,7 +217,7 @@ export class MigrationDestination {
     if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
       reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
     }
-    // Only who has given the move an id knows our own messages.
+    // Only a source that has given the move an id knows Wherry's own messages.
     const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
     const identity = isNamed ? this.#environment.ownIdentity?.() : undefined;
     if (identity !== undefined) await channel.write(processMessage(identity));
@@ -244,7 +244,7 @@ export class MigrationDestination {
         await this.#lingerUntilClosed(channel);
       }
     } catch {
-      // The source is gone: there is nobody to tell.
+      // The connection to the source is lost: no message can be sent.
     }
     channel.abort(error);
     this.#end({ status: "failed", error });
@@ -252,7 +252,7 @@ export class MigrationDestination {
   }
 
   /**
-   * The end of QEMU's stream. There is no GO: QEMU has let go of its drives, and the machine is ours once all
+   * The end of QEMU's stream. There is no GO: QEMU has released its drives, and the machine is ours once all
    * is read, applied and the drives are taken. A source with a return path waits for our word, and takes the
    * machine back if the connection ends before it.
    */

@@ -1,7 +1,7 @@
-// Device sections of a stream that QEMU wrote: found by name among those that the board's QemuStreamLoader
-// knows, some dropped, all applied at the end. QEMU's stream has no hashes, so what guards it is the grammar:
-// each section's footer, each field's check. Left out: live sections other than RAM (block migration, dirty
-// bitmaps), which are refused.
+// Device sections of a stream that QEMU wrote: looked up by name in the board's QemuStreamLoader, some
+// dropped, all applied at the end. QEMU's stream has no hashes; the grammar protects it: each section's
+// footer, each field's check. Left out, and refused: live sections other than RAM (block migration, dirty
+// bitmaps).
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";

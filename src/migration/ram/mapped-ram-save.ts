@@ -1,6 +1,6 @@
-// RAM into a file with a place for each page (mapped-ram), while the guest may run: pages go to their places
-// whenever they are sent, zero pages only into the bitmap, which is written last. Places that nothing was
-// written to stay holes.
+// Writes RAM to a file with a fixed place for each page (mapped-ram), while the guest may run. Pages are
+// written to their places when they are sent; zero pages only clear a bit in the bitmap, which is written
+// last. Places that were never written remain holes.
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import {
   encodeMappedRamHeader,

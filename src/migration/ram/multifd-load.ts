@@ -1,7 +1,7 @@
-// multifd on the way in: any number of channels, each with packets of pages, beside the main stream. Pages of
-// one round may come in any order; a synchronisation point (SYNC in each channel, and in the main stream a
-// record or the end of a section) keeps rounds apart: nobody goes on before all have come to it. How many
-// channels there are is not in the stream: as in QEMU both sides are told (parameter multifd-channels).
+// Incoming multifd: any number of channels, each with packets of pages, beside the main stream. Pages of one
+// round may arrive in any order. A synchronisation point (SYNC in each channel, and in the main stream a record
+// or the end of a section) separates rounds: no channel is read beyond it before all have reached it. The
+// number of channels is not in the stream: as in QEMU, it is set on both sides (parameter multifd-channels).
 import { messageOf } from "../../base/errors.ts";
 import { quoted } from "../../base/text.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -151,7 +151,7 @@ export class MultifdReceiver implements RamChannels {
   async #settled(): Promise<void> {
     await this.#options.settled();
     await Promise.allSettled(this.#hellos);
-    // Whoever waited for the hello goes first.
+    // Tasks that waited for the hello run first.
     await this.#options.environment.breathe();
     if (this.#failure !== undefined) throw this.#failure;
   }
@@ -205,7 +205,7 @@ export class MultifdReceiver implements RamChannels {
   /** The machine has come, or never will: connections end. */
   close(reason?: MigrationError): void {
     this.#done = true;
-    // Whoever waits for a channel waits no more.
+    // Ends all waits for a channel.
     this.#failure ??= reason;
     for (const { channel } of this.#channels.values()) {
       if (reason !== undefined) channel.abort(reason);

@@ -1,6 +1,6 @@
-// multifd on the way out: packets of pages over a number of channels, for QEMU. Pages of zeros go over the
-// main stream, which every release reads (their place in packets is newer, 9.0). Pages are copied when they
-// are added, so the guest may run on. Each channel has one packet under way.
+// Outgoing multifd: packets of pages over a number of channels, to QEMU. Zero pages go over the main stream,
+// which every release reads (packets list them only since 9.0). Pages are copied when they are added, so the
+// guest may run. Each channel has one packet in flight.
 import { ByteWriter } from "../../base/bytes.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Channel } from "../../stream/channel.ts";

@@ -1,8 +1,8 @@
-// RAM on the way in: the records of section "ram" straight into guest memory (the machine does not run). The
-// grammar is src/stream/ram-records.ts; what this machine takes of it is decided here. In our own streams
-// every page must come; in those of QEMU pages that never come are zeros, blocks that we lack may come, and
-// the other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed pages (gone from QEMU since
-// 9.1) are refused.
+// Incoming RAM: the records of section "ram" directly into guest memory (the machine does not run). The
+// grammar is src/stream/ram-records.ts; this file decides what the machine accepts. In Wherry's own streams
+// every page must be present. In QEMU's streams a missing page contains zeros, unknown blocks may be dropped,
+// and there are other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed pages (removed from
+// QEMU in 9.1) are refused.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";

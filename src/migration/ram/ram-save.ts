@@ -1,6 +1,6 @@
-// RAM on the way out: QEMU's section "ram", version 4, as records. Pages of zeros are one record without
-// payload. For QEMU the other pages may go elsewhere: over multifd's channels, or to their places in a file
-// (mapped-ram). No XBZRLE.
+// Outgoing RAM: QEMU's section "ram", version 4, as records. A zero page is a record without payload. For
+// QEMU, other pages may go over multifd's channels, or to their places in a file (mapped-ram). Left out:
+// XBZRLE.
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";

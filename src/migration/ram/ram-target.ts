@@ -1,6 +1,5 @@
-// RAM blocks as a stream fills them: where the pages of a block go, which have come, and what is said of a
-// page that cannot be. Shared by the main stream and multifd's channels; a block that is dropped takes pages
-// and keeps none.
+// RAM blocks while a stream fills them: where the pages of a block are written, and which have arrived.
+// Shared by the main stream and multifd's channels. A dropped block accepts pages and discards them.
 import { hex } from "../../base/hex.ts";
 import { type GuestMemory, PAGE_SHIFT, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
 import { MigrationError } from "../../stream/migration-error.ts";

@@ -1,4 +1,4 @@
-// How far a move is: what query-migrate shows, and the measurements that decide when to stop the guest.
+// The progress of a move: what query-migrate shows, and the measurements that decide when to stop the guest.
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 
 /** QEMU's MigrationStatus as far as precopy goes, and `unresolved`: see docs/migration.md. */

@@ -1,7 +1,7 @@
-// The source of a live move in Wherry's own protocol. States and what happens on each failure:
-// docs/migration.md. Until GO (the end of the stream) is sent, any failure leaves the machine running here;
-// once the destination has said that it runs, the machine never runs here again; in between the destination
-// is asked (RESOLVE).
+// The source of a live move in Wherry's own protocol. docs/migration.md has the states and the action on each
+// failure. Until GO (the end of the stream) is sent, any failure leaves the machine running here. After the
+// destination has said that it runs, the machine never runs here again. In between, the destination is asked
+// (RESOLVE).
 import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -79,7 +79,7 @@ export class MigrationSource extends OutgoingMove {
   }
 
   /**
-   * Stops the guest, sends the rest, waits until the destination has accepted all, lets go of the drives,
+   * Stops the guest, sends the rest, waits until the destination has accepted all, releases the drives,
    * sends GO.
    */
   async #handOver(saver: StreamSaver, returnPath: ReturnPath, pending: PageSet): Promise<void> {
@@ -112,7 +112,7 @@ export class MigrationSource extends OutgoingMove {
       this.channel?.abort(new Error("refused"));
       return await this.resumeHere("failed", returnPath.ended);
     }
-    // An orderly end tells the destination that nobody will ask for the machine.
+    // An orderly close tells the destination that no RESOLVE will follow.
     await this.channel?.close().catch(() => {});
     return this.complete(MOVED);
   }
@@ -137,7 +137,7 @@ export class MigrationSource extends OutgoingMove {
         const answer = await this.#ask(deadline);
         return answer === "running" ? this.complete(MOVED) : await this.resumeHere("failed", lost);
       } catch (error) {
-        // That nobody answers proves nothing; that the process which had the machine has ended does.
+        // A missing answer proves nothing. The end of the process that had the machine does.
         if (this.#peerIsGone()) return await this.resumeHere("failed", lost);
         last = asMigrationError(error);
       }

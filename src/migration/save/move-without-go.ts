@@ -1,6 +1,6 @@
-// What every source has in common whose other side sends no GO: a QEMU, a file, a command. The end of the
-// stream gives the machine away, so all that can fail comes before it. qemu-move.ts has the moves to a QEMU
-// at a socket, sink-move.ts those to files and commands; docs/migration.md has the states.
+// The common part of moves whose other side waits for no GO: a QEMU, a file, a command. The end of the stream
+// hands the machine over, so every step that can fail comes before it. qemu-move.ts moves to a QEMU at a
+// socket, sink-move.ts to files and commands; docs/migration.md has the states.
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import { MigrationError } from "../../stream/migration-error.ts";

@@ -1,6 +1,6 @@
-// What all moves out of here have in common, whatever their protocol: a state machine's status, progress,
-// cancel, rounds of dirty pages while the guest runs, its stop, and the way back. source.ts has Wherry's own
-// protocol, move-without-go.ts QEMU's. States and what happens on each failure: docs/migration.md.
+// The common part of all outgoing moves: status, progress, cancel, rounds of dirty pages while the guest
+// runs, its stop, and its resume after a failure. move-source.ts has Wherry's own protocol,
+// move-without-go.ts the others. docs/migration.md has the states and the action on each failure.
 import { messageOf } from "../../base/errors.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -448,7 +448,7 @@ export abstract class OutgoingMove {
     return outcome === undefined ? { status } : { status, error: outcome };
   }
 
-  /** Nobody can tell what became of the machine: it is stopped here, and the user decides. */
+  /** The outcome is unknown: the machine stays stopped here until the user decides. */
   protected unresolved(message: string): MigrationResult {
     this.error = new MigrationError("migration.unresolved", message);
     this.setStatus("unresolved");

@@ -1,6 +1,6 @@
 // A move to a QEMU that listens at a socket, with its return path. QEMU waits for no GO: it starts the
-// machine at the end of the stream, so its last PONG comes before that end, and its SHUT after it says
-// whether the machine runs there.
+// machine at the end of the stream. Its last PONG is therefore awaited before that end, and the SHUT after it
+// says whether the machine runs there.
 import { messageOf } from "../../base/errors.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";

@@ -1,4 +1,4 @@
-// Paces a stream to a number of bytes a second (QEMU's max-bandwidth), which may change at any time.
+// Limits a stream to a number of bytes per second (QEMU's max-bandwidth), which may change at any time.
 import { type MigrationEnvironment, sleep } from "../environment/migration-environment.ts";
 
 /**
@@ -18,7 +18,7 @@ export class RateLimiter {
   }
 
   /**
-   * Resolves when `bytes` more may be sent. `bytesPerSecond` is asked anew (0: no limit); `check` may throw.
+   * Resolves when `bytes` more may be sent. `bytesPerSecond` is read each time (0: no limit); `check` may throw.
    */
   async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {
     for (;;) {

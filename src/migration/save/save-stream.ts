@@ -1,7 +1,7 @@
-// A machine as a stream of Wherry's own profile: header, configuration, RAM, device sections by priority,
-// wherry/integrity, end, VMDESCRIPTION. Snapshots and moves write the same stream; only a move has commands
-// in it. Of a QEMU release's profile the device sections are that profile's, in its order, and there is no
-// integrity section.
+// Writes a machine as a stream in Wherry's own format: header, configuration, RAM, device sections by
+// priority, wherry/integrity, end, VMDESCRIPTION. Snapshots and moves write the same stream; only a move has
+// commands in it. With a profile, the device sections are those of that QEMU release, in its order, and there
+// is no integrity section.
 import { ByteWriter } from "../../base/bytes.ts";
 import { messageOf } from "../../base/errors.ts";
 import { encodeUtf8 } from "../../base/text.ts";

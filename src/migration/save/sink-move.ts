@@ -1,6 +1,5 @@
-// A move into a file or to a command's standard input, as a release of QEMU writes it or in Wherry's own
-// form. A file may be started here again, by its user; a command has the machine once it has the whole
-// stream.
+// A move to a file or to a command's standard input, as a QEMU release writes it or in Wherry's own format.
+// The user may start the file's machine here again. A command owns the machine once it has the whole stream.
 import { messageOf } from "../../base/errors.ts";
 import type { SnapshotSink } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -82,7 +81,7 @@ export class SinkMove extends MoveWithoutGo {
     if (this.#commandEnd !== undefined) return await this.#afterCommand(this.#commandEnd);
     throw new MigrationError(
       "migration.decide",
-      'nobody can be asked what became of the machine: look there, and decide "there" or "here"',
+      'a file or command cannot be asked what became of the machine: look there, and decide "there" or "here"',
     );
   }
 }

@@ -1,4 +1,4 @@
-// Stops a machine to be saved or moved, and makes it what it was before if nothing comes of that.
+// Stops a machine to save or move it, and restores its run state if that fails.
 import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -16,7 +16,7 @@ function refusal(why: string): MigrationError {
 }
 
 /**
- * Stops the machine for `state` and gives the state it was in; until `resumeAs` nobody can start it. Rejects
+ * Stops the machine for `state` and gives the state it was in; until `resumeAs` it cannot be started. Rejects
  * with MigrationError if it cannot be stopped for that.
  */
 export async function stopFor(

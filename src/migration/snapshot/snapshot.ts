@@ -1,6 +1,6 @@
-// Snapshots: the machine stopped, written whole, and as it was again; and back from one. A snapshot counts
-// only when its sink has committed, so whatever goes wrong, a file that was there before survives and the
-// machine goes on.
+// Snapshots: stops the machine, writes all of it, and resumes it; and loads one. A snapshot is valid only
+// after its sink has committed: on any failure, a file that existed before is unchanged and the machine
+// resumes.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";

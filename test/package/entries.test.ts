@@ -131,6 +131,30 @@ test.each([
   expect(out).toBe("true { a: 0 } true stream.cut\n");
 });
 
+test("a Node program compiles against it with neither the DOM's types nor Node's", () => {
+  const project = join(consumer, "plain");
+  mkdirSync(project);
+  const program = `
+import type { HostedMachine } from "wherry";
+import { createMachine, type MachineOptions, type NodeMachine } from "wherry/node";
+import { bytesSource, readStream } from "wherry/stream";
+export const start = (options: MachineOptions): Promise<NodeMachine> => createMachine(options);
+export const open = (bytes: Uint8Array) => readStream(bytesSource(bytes));
+export type Machine = HostedMachine;
+`;
+  writeFileSync(join(project, "main.ts"), program);
+  const compilerOptions = {
+    module: "nodenext",
+    strict: true,
+    skipLibCheck: false,
+    target: "es2024",
+    lib: ["es2024"],
+    types: [],
+  };
+  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
+  expect(tsc(project)).toBe("");
+});
+
 /** What the compiler says. */
 function tsc(project: string): string {
   try {

@@ -1,13 +1,16 @@
 // The machines to compare: a machine under Wherry or QEMU, driven over its console and QMP. It is stopped
 // except while a program runs in it, so that only one machine computes at a time; the clock of a stopped
 // machine stands still.
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
-import { directory, sleep, until } from "../test/guest/cases.ts";
-import { Console, Qmp } from "../test/guest/machine.ts";
+import { directory } from "../test/guest/cases.ts";
+import { until } from "../test/support/wait.ts";
+import { Console } from "../test/guest/machine.ts";
+import { QmpClient } from "../test/support/qmp-client.ts";
 import { WHERRY } from "./figures.ts";
 
 const TREE = fileURLToPath(new URL("..", import.meta.url));
@@ -80,14 +83,14 @@ let serialNumber = 0;
 
 export class BenchMachine {
   readonly #child: ChildProcess;
-  readonly #qmp: Qmp;
+  readonly #qmp: QmpClient;
   readonly #console: Console;
   /** Time from the start of the process to the shell's prompt. */
   bootSeconds = 0;
   /** Processor time until then. */
   bootCpuSeconds = 0;
 
-  private constructor(child: ChildProcess, qmp: Qmp, console: Console) {
+  private constructor(child: ChildProcess, qmp: QmpClient, console: Console) {
     this.#child = child;
     this.#qmp = qmp;
     this.#console = console;
@@ -112,7 +115,7 @@ export class BenchMachine {
           return connect().catch(() => undefined);
         });
       const console = await connected(() => Console.connect(sockets.console));
-      const qmp = await connected(() => Qmp.connect(sockets.qmp));
+      const qmp = await connected(() => QmpClient.connect(sockets.qmp));
       // The machine may be created shortly after its sockets.
       await until(START_MS, `${monitor.name} starts`, () =>
         qmp.execute("cont").then(

@@ -11,6 +11,7 @@ import { spread } from "./figures.ts";
 import { BenchMachine, wherryMonitor } from "./machines.ts";
 import { guestCommand, parseResult } from "./program-commands.ts";
 import { PROGRAMS } from "./programs.ts";
+import { randomBelow } from "../test/support/random.ts";
 
 const given = options({ minutes: 60, engine: "" });
 const GUEST_MIB = 512;
@@ -21,13 +22,7 @@ const SCALE = 1 / 4;
  */
 const MAX_GROWTH_MIB = 16;
 
-let state = given.seed | 1;
-function random(below: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % below;
-}
+const random = randomBelow(given.seed);
 
 const guest = await fetchDebianGuest();
 const initrd = join(directory, "initrd.cpio");

@@ -7,6 +7,7 @@ import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
 import { hartBase } from "../src/hypervisor/shared/memory-map.ts";
 import { PRIV } from "../src/riscv/privilege.ts";
 import { SCRATCH } from "../src/hypervisor/shared/hart-scratch.ts";
+import { randomBelow } from "../test/support/random.ts";
 
 const { values } = parseArgs({
   options: { engine: { type: "string", default: "translator" }, only: { type: "string", default: "" } },
@@ -138,11 +139,7 @@ class Machine {
   }
 }
 
-let state = 1;
-function random(below: number): number {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  return Math.floor((state / 2 ** 32) * below);
-}
+const random = randomBelow(1);
 
 /** A cycle through `size` bytes in this order of strides: each word holds the address of the next one. */
 function chain(h: HartHarness, offsets: readonly number[]): void {

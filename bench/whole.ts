@@ -2,13 +2,15 @@
 // a plain copy; medians with the spread. --write updates its section of docs/benchmarks.md. Programs and boot
 // compared with QEMU: bench/run.ts.
 //   node bench/whole.ts [--runs N] [--write]
+import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";
 import { open, readFile, rm, stat } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian-guest.ts";
-import { directory, options, sleep, until } from "../test/guest/cases.ts";
+import { directory, options } from "../test/guest/cases.ts";
+import { until } from "../test/support/wait.ts";
 import { Machine, wherry } from "../test/guest/machine.ts";
 import { writeSection } from "./document.ts";
 import { show, type Spread, spread } from "./figures.ts";
@@ -187,7 +189,7 @@ async function saveAndRestore(guest: DebianGuest): Promise<void> {
     restores.push(
       await timed(async () => {
         restored = await Machine.start(["restore", file, "--smp", "4", "--memory", `${GUEST_MIB}M`]);
-        await until(60_000, "it runs", async () => (await restored?.status()) === "running" || undefined);
+        await until(60_000, "it runs", async () => (await restored?.status()) === "running");
       }),
     );
     await restored?.quit();

@@ -7,10 +7,10 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { QmpClient } from "../src/cli/machine/qmp-client.ts";
 import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { qemu } from "./unpacked.ts";
+import { until } from "../test/support/wait.ts";
 
 const LIMIT_MS = 600_000;
 const WHERRY = join(import.meta.dirname, "../bin/wherry");
@@ -38,12 +38,9 @@ function shown(words: readonly string[]): string {
   return lines.join(" \\\n");
 }
 
-async function until<T>(what: string, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (const end = Date.now() + LIMIT_MS; Date.now() < end; await sleep(50)) {
-    const answer = await Promise.resolve(ask()).catch(() => undefined);
-    if (answer !== undefined) return answer;
-  }
-  throw new Error(`expected within ${LIMIT_MS / 1000} s: ${what}`);
+/** What does not answer yet is asked once more. */
+function answer<T>(what: string, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  return until(LIMIT_MS, what, () => Promise.resolve(ask()).catch(() => undefined));
 }
 
 /** The guest's console at one of its monitors. */
@@ -56,7 +53,7 @@ class Console {
     socket.on("error", () => {});
   }
   static open(path: string): Promise<Console> {
-    return until(
+    return answer(
       `the console ${path}`,
       () =>
         new Promise<Console | undefined>((resolve) => {
@@ -67,10 +64,7 @@ class Console {
     );
   }
   async wait(what: RegExp): Promise<void> {
-    await until(
-      `${what} on the console, found ${this.text.slice(-300)}`,
-      () => what.test(this.text) || undefined,
-    );
+    await answer(`${what} on the console, found ${this.text.slice(-300)}`, () => what.test(this.text));
   }
   /** Types a line, waits for its output, and shows both. */
   async type(line: string, end: RegExp): Promise<void> {
@@ -122,7 +116,7 @@ function qemuWords(name: string, rest: readonly string[]): string[] {
 const startQemu = (name: string, rest: readonly string[]) =>
   start([...qemuCommand, ...qemuWords(name, rest)], ["qemu-system-riscv64", ...qemuWords(name, rest)]);
 const client = (name: string) =>
-  until(`QMP of ${name}`, () => QmpClient.connect({ kind: "unix", path: at(`${name}.qmp`) }));
+  answer(`QMP of ${name}`, () => QmpClient.connect({ kind: "unix", path: at(`${name}.qmp`) }));
 
 startQemu("a", ["-kernel", guest.kernel, "-initrd", guest.initrd, "-append", "console=ttyS0"]);
 const first = await Console.open(at("a.console"));
@@ -158,12 +152,12 @@ const source = await client("a");
 first.show();
 say(`QMP of QEMU: {"execute": "migrate", "arguments": {"uri": "unix:there"}}`);
 await ask(source, "migrate", { uri: `unix:${at("there")}` });
-const info = await until("the move is complete", async () => {
+const info = await answer("the move is complete", async () => {
   const { status, downtime } = (await ask(source, "query-migrate")) as { status: string; downtime?: number };
   return status === "completed" ? { status, downtime } : undefined;
 });
 say(`QMP of QEMU: query-migrate: ${JSON.stringify(info)}`);
-await until("it runs in Wherry", async () =>
+await answer("it runs in Wherry", async () =>
   ((await ask(wherry, "query-status")) as { status: string }).status === "running" ? true : undefined,
 );
 first.show();

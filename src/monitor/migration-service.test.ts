@@ -4,6 +4,7 @@ import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
 import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/migration/fake-qemu.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
 import type { MigrationAddress } from "./migration-address.ts";
+import { until } from "../../test/support/wait.ts";
 import {
   MigrationService,
   type MigrationTransport,
@@ -63,10 +64,6 @@ function setUp() {
   return { network, files, service, transport };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
 test.each([
   [true, "running"],
   [false, "paused"],
@@ -79,8 +76,8 @@ test.each([
   expect(destination.migration.query()).toEqual({ status: "setup", listening: socket });
   destination.migration.autostart = autostart;
   await source.migration.start(socket);
-  await until(() => destination.arrivals.length > 0);
-  await until(() => source.migration.query()?.status === "completed");
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
+  await until(10_000, "the move is completed", () => source.migration.query()?.status === "completed");
   expect(destination.arrivals).toEqual([undefined]);
   expect(destination.machine.runState.current).toBe(state);
   expect(source.machine.startBlocker).toContain("must not run here again");
@@ -95,7 +92,7 @@ test("a move without a destination fails, and the machine keeps running", async 
   const source = service();
   await source.machine.start();
   await source.migration.start(socket);
-  await until(() => source.migration.query()?.status === "failed");
+  await until(10_000, "the move is failed", () => source.migration.query()?.status === "failed");
   expect(source.migration.query()).toMatchObject({ error: expect.stringContaining("refused") });
   expect(source.machine.runState.current).toBe("running");
   await source.machine.stop();
@@ -118,7 +115,7 @@ test("save leaves the machine running; the file can be loaded elsewhere", async 
   await expect(destination.migration.incoming(file("nothing"))).rejects.toThrow("no file nothing");
   await destination.migration.incoming(file("state"));
   await expect(destination.migration.incoming(file("state"))).rejects.toThrow("already been started");
-  await until(() => destination.arrivals.length > 0);
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
   expect(destination.arrivals).toEqual([undefined]);
   expect(destination.machine.runState.current).toBe("running");
   await destination.machine.stop();
@@ -126,7 +123,7 @@ test("save leaves the machine running; the file can be loaded elsewhere", async 
   files.set("cut", (files.get("state") as Uint8Array).slice(0, 5000));
   const another = service({ expectsArrival: true });
   await another.migration.incoming(file("cut"));
-  await until(() => another.arrivals.length > 0);
+  await until(10_000, "it arrives", () => another.arrivals.length > 0);
   expect(another.arrivals).toEqual([expect.stringContaining("cut")]);
   expect(another.migration.query()).toMatchObject({
     status: "failed",
@@ -139,13 +136,13 @@ test("a move into a file leaves the machine stopped, and the user may resume it,
   const source = service();
   await source.machine.start();
   await source.migration.start(file("state"));
-  await until(() => source.migration.query()?.status === "completed");
+  await until(10_000, "the move is completed", () => source.migration.query()?.status === "completed");
   expect(source.machine.runState.current).toBe("postmigrate");
   expect(source.machine.drivesActive).toBe(false);
 
   const destination = service({ expectsArrival: true });
   await destination.migration.incoming(file("state"));
-  await until(() => destination.arrivals.length > 0);
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
   expect(destination.machine.runState.current).toBe("running");
   await destination.machine.stop();
   await destination.machine.inactivateDrives();
@@ -183,7 +180,7 @@ test("a profile: conditions are explained, refusals reject at once, a save and a
   network.listener = (channel) => void qemuDestination(target, channel);
   migration.profile = PROFILE;
   await migration.start(socket);
-  await until(() => migration.query()?.status === "completed");
+  await until(10_000, "the move is completed", () => migration.query()?.status === "completed");
   expect(target.runState.current).toBe("running");
   await target.stop();
   await target.inactivateDrives();
@@ -202,11 +199,13 @@ test("closing aborts a move; the machine stays at the source, and the destinatio
     await source.machine.start();
     await destination.migration.incoming(socket);
     await source.migration.start(socket);
-    await until(() => source.migration.query()?.status === "active");
+    await until(10_000, "the move is active", () => source.migration.query()?.status === "active");
     await (end === "source" ? source : destination).migration.close();
-    await until(() => destination.arrivals.length > 0);
+    await until(10_000, "it arrives", () => destination.arrivals.length > 0);
     expect(destination.machine.runState.current).toBe("internal-error");
-    await until(() => ["cancelled", "failed"].includes(source.migration.query()?.status ?? ""));
+    await until(10_000, "the move ends", () =>
+      ["cancelled", "failed"].includes(source.migration.query()?.status ?? ""),
+    );
     expect(source.machine.runState.current).toBe("running");
     await source.machine.stop();
     await source.machine.inactivateDrives();

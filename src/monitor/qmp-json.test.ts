@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import { JsonStream, type JsonValue, jsonLine, parseJson, stringifyJson } from "./qmp-json.ts";
+import { seed } from "../../test/support/seed.ts";
 
 function feed(chunks: (string | Uint8Array)[], limit?: number): (JsonValue | { error: string })[] {
   const out: (JsonValue | { error: string })[] = [];
@@ -74,7 +75,6 @@ test("output is ASCII on one line", () => {
 });
 
 test("what JSON.parse reads, this reads the same; what it writes, JSON.parse reads", () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? 20_260_101);
   const property = fc.property(fc.json(), (text) => {
     const expected = JSON.parse(text) as JsonValue;
     const [value] = feed([`${text}\n`]);
@@ -84,7 +84,6 @@ test("what JSON.parse reads, this reads the same; what it writes, JSON.parse rea
 });
 
 test("no bytes make it throw", () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? 20_260_102);
   const alphabet = fc.constantFrom(
     ...`{}[]"':,\\ntu0123eE.-+ \r\n`.split("").map((c) => c.charCodeAt(0)),
     0xff,

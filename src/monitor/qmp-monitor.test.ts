@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fakeMonitor } from "../../test/cli/fake-monitor.ts";
+import { seed } from "../../test/support/seed.ts";
 
 const error = (desc: string, errorClass = "GenericError") => ({ error: { class: errorClass, desc } });
 const timestamp = { seconds: 1_700_000_000, microseconds: 123456 };
@@ -333,7 +334,6 @@ test("query-commands lists every command once", async () => {
 });
 
 test("whatever a client sends, each request gets one reply", async () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? 20_260_103);
   const { monitor, connect } = fakeMonitor();
   const client = connect();
   await client.ask('{"execute":"qmp_capabilities"}');

@@ -6,9 +6,8 @@ import { ByteReader, ByteWriter, EndOfBytes } from "../base/bytes.ts";
 import { defineState, type StateDefinition, subsection } from "./definition.ts";
 import type { DescribedState, Field } from "./field.ts";
 import * as s from "./schema.ts";
+import { seed } from "../../test/support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`state properties: WHERRY_SEED=${seed}`);
 const runs = { seed, numRuns: Number(process.env["WHERRY_RUNS"] ?? 200) };
 
 type AnyField = Field<any>;

@@ -9,6 +9,7 @@ import {
   mappedRamRuns,
   placeMappedRam,
 } from "./mapped-ram.ts";
+import { randomBelow } from "../../test/support/random.ts";
 
 const MIB = 1024 * 1024;
 const PAGE = 4096;
@@ -61,11 +62,8 @@ describe("a header is refused", () => {
 });
 
 test("runs are those of the bits, whatever they are", () => {
-  let state = 1;
-  const bit = () => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    return state >>> 31;
-  };
+  const random = randomBelow(1);
+  const bit = () => random(2);
   for (const pages of [1, 7, 8, 9, 63, 64, 65, 500]) {
     for (const dense of [0, 1, 2, 3]) {
       const bits = Array.from({ length: pages }, (_, i) =>

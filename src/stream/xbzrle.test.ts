@@ -1,14 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { applyXbzrle } from "./xbzrle.ts";
+import { seed } from "../../test/support/seed.ts";
+import { randomBelow } from "../../test/support/random.ts";
 
 const PAGE = 4096;
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
-console.log(`xbzrle.test.ts: WHERRY_SEED=${seed}`);
-let state = seed;
-const random = (n: number): number => {
-  state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-  return (state >>> 8) % n;
-};
+const random = randomBelow(seed);
 
 /** As QEMU encodes: runs by length, the last run of equal bytes left out. */
 function encode(before: Uint8Array, after: Uint8Array): Uint8Array {

@@ -1,47 +1,18 @@
 // The same requests to our monitor and to the installed QEMU: same errors, same shapes. QEMU describes the shapes
 // itself (query-qmp-schema). Skipped where qemu-system-riscv64 is not installed.
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { createInterface } from "node:readline";
+import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { QemuProcess } from "../streams/qemu.ts";
+import type { Json, Reply } from "../support/qmp-client.ts";
 import { fakeMonitor } from "./fake-monitor.ts";
 
 const QEMU = "qemu-system-riscv64";
 const installed = spawnSync(QEMU, ["--version"]).status === 0;
 
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
-type Reply = { return?: Json; error?: Json; id?: Json };
-
 /** Members that every answer of QEMU 7.2 has and that 10.0 dropped (9.0: StatusInfo.singlestep). */
 const DROPPED = new Set(["singlestep"]);
 
-/** One answer a line, so that a request and its answer are paired by order. Events are left aside. */
-class Qemu {
-  readonly #process: ChildProcess;
-  readonly #replies: ((reply: Reply) => void)[] = [];
-
-  constructor() {
-    const args = ["-M", "virt", "-m", "64M", "-smp", "2", "-S", "-display", "none", "-serial", "none"];
-    this.#process = spawn(QEMU, [...args, "-monitor", "none", "-qmp", "stdio"], {
-      stdio: ["pipe", "pipe", "ignore"],
-    });
-    createInterface({ input: this.#process.stdout as NodeJS.ReadableStream }).on("line", (line) => {
-      const message = JSON.parse(line);
-      if (!("event" in message || "QMP" in message)) this.#replies.shift()?.(message);
-    });
-  }
-  ask(request: string): Promise<Reply> {
-    return new Promise((resolve) => {
-      this.#replies.push(resolve);
-      this.#process.stdin?.write(`${request}\n`);
-    });
-  }
-  async return(command: string): Promise<Json> {
-    return (await this.ask(JSON.stringify({ execute: command }))).return ?? null;
-  }
-  end(): void {
-    this.#process.kill();
-  }
-}
+const ARGUMENTS = ["-M", "virt", "-m", "64M", "-smp", "2", "-S", "-serial", "none"];
 
 interface SchemaEntry {
   readonly name: string;
@@ -89,15 +60,15 @@ function mismatch(schema: Map<string, SchemaEntry>, type: string, value: Json, p
 }
 
 describe.skipIf(!installed)("against the installed QEMU", () => {
-  let qemu: Qemu;
+  let qemu: QemuProcess;
   let schema: Map<string, SchemaEntry>;
   const { migration, connect } = fakeMonitor();
   const ours = connect();
 
   beforeAll(async () => {
-    qemu = new Qemu();
-    await qemu.return("qmp_capabilities");
-    const entries = (await qemu.return("query-qmp-schema")) as unknown as SchemaEntry[];
+    qemu = new QemuProcess([QEMU, ...ARGUMENTS]);
+    await qemu.execute("qmp_capabilities");
+    const entries = (await qemu.execute("query-qmp-schema")) as unknown as SchemaEntry[];
     schema = new Map(entries.map((entry) => [entry.name, entry]));
     await ours.ask('{"execute":"qmp_capabilities"}');
   });
@@ -142,7 +113,7 @@ describe.skipIf(!installed)("against the installed QEMU", () => {
 
   test("QEMU has every command that is not marked as ours", async () => {
     const names = (reply: Json) => (reply as { name: string }[]).map(({ name }) => name);
-    const theirs = new Set(names(await qemu.return("query-commands")));
+    const theirs = new Set(names(await qemu.execute("query-commands")));
     const [reply] = (await ours.ask('{"execute":"query-commands"}')) as [Reply];
     const unknown = names(reply.return ?? []).filter((name) => !theirs.has(name));
     expect(unknown.filter((name) => !name.startsWith("x-wherry-"))).toEqual([]);

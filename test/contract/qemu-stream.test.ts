@@ -41,9 +41,7 @@ import type { QemuProfile } from "../../src/vmm/qemu-profile.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MemoryBlock } from "../virtio/memory-block.ts";
-
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`qemu-moves: WHERRY_SEED=${seed}`);
+import { seed } from "../support/seed.ts";
 
 const MIB = 2 ** 20;
 const HARTS = 2;

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { within } from "../support/wait.ts";
 
 export type Values = Readonly<Record<string, number | boolean | string>>;
 
@@ -36,32 +37,6 @@ export const directory: string = mkdtempSync(join(tmpdir(), "wherry-check-"));
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => process.exit(128 + constants.signals[signal]));
-}
-
-export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Rejects if `work` takes longer. */
-export async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1000} s`)), ms);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
-}
-
-/** Asks until `condition` gives something. */
-export async function until<T>(
-  ms: number,
-  what: string,
-  condition: () => Promise<T | undefined> | T | undefined,
-): Promise<T> {
-  const end = performance.now() + ms;
-  for (;;) {
-    const found = await condition();
-    if (found !== undefined) return found;
-    if (performance.now() > end) throw new Error(`${what}: not within ${ms / 1000} s`);
-    await sleep(20);
-  }
 }
 
 export class Cases {

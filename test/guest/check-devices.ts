@@ -2,6 +2,7 @@
 // Two guests are joined by a wire and one of them is moved; a machine is killed and its disks are held against what its
 // guest was told; a guest panics and finds its devices reset; a guest has virtio-mmio version 1.
 //   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
+import { setTimeout as sleep } from "node:timers/promises";
 import { createHash } from "node:crypto";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -10,7 +11,8 @@ import { join } from "node:path";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { createMachine } from "../../src/node/index.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options, sleep, until } from "./cases.ts";
+import { Cases, directory, options } from "./cases.ts";
+import { until } from "../support/wait.ts";
 import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell } from "./debian.ts";
 import { Console, killAll, Machine, wherry } from "./machine.ts";
 import { finishedMove, moveLine } from "./move.ts";
@@ -274,7 +276,7 @@ async function twoGuests(): Promise<void> {
       Number(await word(a.console, "cat /sys/class/net/eth0/statistics/tx_bytes"));
     const flows = async (when: string): Promise<void> => {
       const before = await sent();
-      await until(STEP_MS, `${when}: 500 kB`, async () => (await sent()) > before + 500_000 || undefined);
+      await until(STEP_MS, `${when}: 500 kB`, async () => (await sent()) > before + 500_000);
     };
     const from = b.console.text.length;
     b.console.type("(nc 10.0.0.1 9000 < /dev/null | md5sum > /tmp/sum; touch /tmp/got) & n=0; ");
@@ -416,7 +418,7 @@ async function legacy(): Promise<void> {
   const console = await Console.connect(path);
   try {
     const booted = await cases.run("a guest with legacy virtio boots", BOOT_MS, async () => {
-      await until(10_000, "the console is joined", () => clients.size > 0 || undefined);
+      await until(10_000, "the console is joined", () => clients.size > 0);
       await machine.start();
       await ready(console);
       return "it is in its shell";

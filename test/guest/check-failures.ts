@@ -2,11 +2,13 @@
 // One pulse machine lives through all cases: destinations are killed, connections cut at chosen bytes, moves
 // cancelled, saves meet a full disk. A killed source is the only case after which no machine may be left.
 //   --count N cases, --only KIND, --harts H, --seed S
+import { setTimeout as sleep } from "node:timers/promises";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PING_FINAL } from "../../src/stream/wire.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options, sleep, until } from "./cases.ts";
+import { Cases, directory, options } from "./cases.ts";
+import { until } from "../support/wait.ts";
 import { type Cut, CuttingProxy } from "./cutting-proxy.ts";
 import { killAll, Machine } from "./machine.ts";
 import { ended, listening, type MoveReport, query } from "./move.ts";

@@ -1,9 +1,10 @@
 // `npm run check:move`: pulse goes back and forth between processes under load, with its disk on shared storage, over
 // tcp and unix in turn; its own proof at the end is the judge (no count, IPI, tick, page or block lost or doubled).
 //   --count N moves, --harts H, --memory SIZE, --seed S, --options TEXT for pulse's command line
+import { setTimeout as sleep } from "node:timers/promises";
 import { join } from "node:path";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options, sleep } from "./cases.ts";
+import { Cases, directory, options } from "./cases.ts";
 import { Machine } from "./machine.ts";
 import { finishedMove, type MoveReport, moveLine } from "./move.ts";
 import { checkProgress, emptyDisk, nextReports, proof, pulseKernel, reports } from "./pulse.ts";

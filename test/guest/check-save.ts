@@ -2,6 +2,7 @@
 // offline and come back in a loop; each file is restored and must come to the same end: same checksum over the loop,
 // all harts online, power off, exit code 0. MP states of the harts in the files are counted.
 //   --count N files, --harts H, --turns N of the loop, --firmware builtin|opensbi (default: both), --seed S
+import { setTimeout as sleep } from "node:timers/promises";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -9,7 +10,8 @@ import { messageOf } from "../../src/base/errors.ts";
 import { cpio } from "../../src/guest/cpio.ts";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options, sleep, until, within } from "./cases.ts";
+import { Cases, directory, options } from "./cases.ts";
+import { until, within } from "../support/wait.ts";
 import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware } from "./debian.ts";
 import { killAll, Machine } from "./machine.ts";
 

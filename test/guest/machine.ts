@@ -1,14 +1,16 @@
 // A machine as its user has it: `wherry run` or `wherry restore` in a child process, its QMP and its console on unix
-// sockets. Written apart from the product's own clients, which it checks. No child outlives the check.
+// sockets. No child outlives the check.
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { directory, sleep, until, within } from "./cases.ts";
+import { directory } from "./cases.ts";
+import { connectUnix, QmpClient, QmpFailure } from "../support/qmp-client.ts";
+import { until, within } from "../support/wait.ts";
 
 const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const START_MS = 60_000;
-const QMP_MS = 60_000;
 
 const children = new Set<ChildProcess>();
 process.on("exit", killAll);
@@ -57,79 +59,6 @@ function launch(
     });
   });
   return { child, exit };
-}
-
-export class QmpFailure extends Error {}
-
-interface QmpEvent {
-  readonly event: string;
-  readonly data?: Record<string, unknown>;
-  /** Of the host. */
-  readonly timestamp?: { readonly seconds: number; readonly microseconds: number };
-}
-
-/** One QMP session. */
-export class Qmp {
-  readonly #socket: Socket;
-  readonly events: QmpEvent[] = [];
-  readonly #waiting: ((message: Record<string, unknown> | Error) => void)[] = [];
-  #buffer = "";
-  #ended: Error | undefined;
-
-  private constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.setEncoding("utf8");
-    socket.on("data", (text: string) => {
-      const lines = (this.#buffer + text).split("\r\n");
-      this.#buffer = lines.pop() ?? "";
-      for (const line of lines) this.#take(JSON.parse(line));
-    });
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      this.#ended = new QmpFailure("the QMP connection is closed");
-      for (const settle of this.#waiting.splice(0)) settle(this.#ended);
-    });
-  }
-
-  static async connect(path: string): Promise<Qmp> {
-    const qmp = new Qmp(await connectUnix(path));
-    await qmp.#next();
-    await qmp.execute("qmp_capabilities");
-    return qmp;
-  }
-
-  #take(message: Record<string, unknown>): void {
-    if ("event" in message) this.events.push(message as { event: string });
-    else this.#waiting.shift()?.(message);
-  }
-
-  #next(): Promise<Record<string, unknown>> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended) reject(this.#ended);
-      else this.#waiting.push((m) => (m instanceof Error ? reject(m) : resolve(m)));
-    });
-  }
-
-  /** Gives the answer's `return`; rejects with QmpFailure that has the machine's words. */
-  async execute<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
-    const answer = this.#next();
-    this.#socket.write(JSON.stringify({ execute: command, arguments: args }));
-    const message = await within(QMP_MS, `QMP ${command}`, answer);
-    if ("error" in message) throw new QmpFailure((message["error"] as { desc: string }).desc);
-    return message["return"] as T;
-  }
-
-  close(): void {
-    this.#socket.destroy();
-  }
-}
-
-function connectUnix(path: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ path });
-    socket.once("connect", () => resolve(socket));
-    socket.once("error", reject);
-  });
 }
 
 export interface See {
@@ -197,7 +126,7 @@ export interface Start {
   /** Made, its console joined, and only then started: nothing of its output is missed. */
   readonly fromFirstByte?: boolean;
   /** With `fromFirstByte`: called once all is made or loaded, before it runs. */
-  readonly beforeStart?: (qmp: Qmp) => Promise<void>;
+  readonly beforeStart?: (qmp: QmpClient) => Promise<void>;
 }
 
 export class Machine {
@@ -205,7 +134,7 @@ export class Machine {
   readonly child: ChildProcess;
   readonly exit: Promise<Exit>;
   readonly qmpPath: string;
-  readonly qmp: Qmp;
+  readonly qmp: QmpClient;
   readonly console: Console;
   readonly #complaints: () => string;
 
@@ -213,7 +142,7 @@ export class Machine {
     name: string,
     { child, exit }: { child: ChildProcess; exit: Promise<Exit> },
     qmpPath: string,
-    qmp: Qmp,
+    qmp: QmpClient,
     console: Console,
     complaints: () => string,
   ) {
@@ -246,7 +175,7 @@ export class Machine {
     for (;;) {
       try {
         const console = await Console.connect(consolePath);
-        const qmp = await Qmp.connect(qmpPath);
+        const qmp = await QmpClient.connect(qmpPath);
         if (fromFirstByte) {
           await until(START_MS, "it is ready to start", async () => {
             const { status } = await qmp.execute<{ status: string }>("query-status");

@@ -1,5 +1,5 @@
 // A live move between two machines, started and watched over QMP.
-import { until } from "./cases.ts";
+import { until } from "../support/wait.ts";
 import type { Machine } from "./machine.ts";
 
 /** QAPI MigrationInfo, as far as we look at it. */

@@ -30,7 +30,9 @@ import {
   parseAddress,
 } from "../../src/node/node-channels.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { FakeMachine, random, World } from "./fake-machine.ts";
+import { FakeMachine, World } from "./fake-machine.ts";
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "wherry-channels-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -280,8 +282,6 @@ describe("unix sockets", () => {
 test("a destination killed at random moments: the source goes on, or it had arrived", {
   timeout: 300_000,
 }, async () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
-  console.log(`seed ${seed}`);
   const next = random(seed);
   const counts: Record<string, number> = {};
   for (let i = 0; i < (process.env["WHERRY_FULL"] === "1" ? 50 : 8); i++) {

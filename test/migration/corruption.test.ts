@@ -3,11 +3,12 @@
 import { describe, expect, test } from "vitest";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { FakeMachine, random } from "./fake-machine.ts";
+import { FakeMachine } from "./fake-machine.ts";
 import { memorySink, memorySource } from "./fake-network.ts";
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
 const full = process.env["WHERRY_FULL"] === "1";
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
 const options = { ramPages: 600, seed: 11 };
 const where =
   /^(header|section \S+|RAM chunk \d+|VMDESCRIPTION|end of the stream|after [^:]+)( \(.*\))?( at offset 0x[0-9a-f]+)?: ./;
@@ -46,7 +47,6 @@ async function boundaries(file: Uint8Array): Promise<number[]> {
 
 describe("a snapshot", () => {
   test("cut at every section boundary and at random places is refused", async () => {
-    console.log(`seed ${seed}`);
     const file = await snapshot();
     const next = random(seed);
     const cuts = await boundaries(file);
@@ -60,7 +60,6 @@ describe("a snapshot", () => {
   });
 
   test("with one bit flipped is refused", { timeout: 300_000 }, async () => {
-    console.log(`seed ${seed}`);
     const file = await snapshot();
     const next = random(seed + 1);
     const flips: number[] = [];

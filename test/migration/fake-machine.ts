@@ -7,17 +7,7 @@ import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-me
 import type { AcceleratorVm } from "../../src/accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "../../src/vmm/machine.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
-
-/** A small deterministic generator (mulberry32); seeds are printed by the tests that use it. */
-export function random(seed: number): () => number {
-  let a = seed | 0;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { random } from "../support/random.ts";
 
 /** What must hold among all machines of one test: one runs at a time, one holds the drive at a time. */
 export class World {

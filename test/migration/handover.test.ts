@@ -9,10 +9,12 @@ import {
 } from "../../src/migration/environment/migration-environment.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { migrateOut, type MigrationSource } from "../../src/migration/save/move-source.ts";
-import { FakeMachine, random, World } from "./fake-machine.ts";
+import { FakeMachine, World } from "./fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
 import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
 const fastEnvironment: MigrationEnvironment = {
   ...hurriedEnvironment,
@@ -21,9 +23,6 @@ const fastEnvironment: MigrationEnvironment = {
 const parameters = { ...defaultParameters, maxBandwidthBytesPerSecond: 0, downtimeLimitMs: 1e9 };
 /** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
-
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
-console.log(`seed ${seed}`);
 
 interface Outcome {
   readonly world: World;

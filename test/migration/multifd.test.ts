@@ -26,12 +26,11 @@ import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { random } from "./fake-machine.ts";
 import { channelPair } from "./fake-network.ts";
 import { memoryOf } from "./qemu-ram.ts";
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
-console.log(`multifd.test.ts: WHERRY_SEED=${seed}`);
 const BLOCKS = [
   { name: "ram", size: 700 * PAGE_SIZE },
   { name: "rom", size: 3 * PAGE_SIZE },

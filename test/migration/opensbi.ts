@@ -4,12 +4,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach } from "vitest";
 import type { JsonObject } from "../../src/monitor/qmp-json.ts";
 import { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { QemuProcess } from "../streams/qemu.ts";
+import { until } from "../support/wait.ts";
 
 const QEMU = "qemu-system-riscv64";
 const FIRMWARE = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
@@ -68,18 +68,8 @@ export async function statusOf(machine: Monitor, command = "query-status"): Prom
   return ((await machine.execute(command)) as { status?: string }).status;
 }
 
-export async function until(
-  what: string,
-  condition: () => Promise<boolean>,
-  limitMs = LIMIT_MS,
-): Promise<void> {
-  for (const end = Date.now() + limitMs; !(await condition()); await sleep(20)) {
-    if (Date.now() > end) throw new Error(`expected within ${limitMs} ms: ${what}`);
-  }
-}
-
 export const reaches = (machine: Monitor, status: string, command = "query-status") =>
-  until(`${command} ${status}`, async () => (await statusOf(machine, command)) === status);
+  until(LIMIT_MS, `${command} ${status}`, async () => (await statusOf(machine, command)) === status);
 
 /** What QEMU 7.2's harts have, so that a guest which starts here can go there. */
 export const ISA = ["--isa", "qemu-7.2"];

@@ -3,11 +3,11 @@
 // What happens at each byte of the handover is in qemu-move.test.ts.
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { random } from "./fake-machine.ts";
-import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, until, wherry } from "./opensbi.ts";
+import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";
+import { until } from "../support/wait.ts";
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
-console.log(`seed ${seed}`);
 const next = random(seed);
 const moments = Array.from({ length: process.env["WHERRY_FULL"] === "1" ? 20 : 2 }, () => next());
 /**
@@ -71,7 +71,7 @@ describe.runIf(isInstalled())("killed", { timeout: 2 * LIMIT_MS }, () => {
   test.each(moments)("Wherry, which the machine comes from, at %d", async (moment) => {
     const { source, destination } = await movingToQemu(moment);
     process.kill(source.pid as number, "SIGKILL");
-    await until("QEMU gives up", async () =>
+    await until(LIMIT_MS, "QEMU gives up", async () =>
       statusOf(destination).then(
         () => false,
         () => true,

@@ -17,13 +17,12 @@ import { QemuMove } from "../../src/migration/save/qemu-move.ts";
 import { SinkMove, type SinkTarget } from "../../src/migration/save/sink-move.ts";
 import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/stream/wire.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
-import { FakeMachine, random, toySection, World } from "./fake-machine.ts";
+import { FakeMachine, toySection, World } from "./fake-machine.ts";
 import { channelPair, FakeNetwork, memorySink, memorySource, type WireFaults } from "./fake-network.ts";
 import { qemuDestination, qemuSource, QemuFakeMachine } from "./fake-qemu.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
-
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1e6);
-console.log(`seed ${seed}`);
+import { seed } from "../support/seed.ts";
+import { random } from "../support/random.ts";
 
 const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const LIMIT_MS = process.env["WHERRY_FULL"] === "1" ? 3_600_000 : 120_000;

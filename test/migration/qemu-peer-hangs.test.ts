@@ -9,7 +9,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { pongMessage } from "../../src/stream/return-path.ts";
 import { PING_FINAL, PING_SETUP } from "../../src/stream/wire.ts";
-import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, until, wherry } from "./opensbi.ts";
+import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, wherry } from "./opensbi.ts";
+import { until } from "../support/wait.ts";
 
 /** Far less than any of the time-outs by which a process comes to its end all the same. */
 const PROMPT_MS = 1500;
@@ -75,7 +76,7 @@ describe.runIf(isInstalled())("a peer that hangs", { timeout: LIMIT_MS }, () => 
     "after a move from QEMU: no listener or connection is left (multifd %s)",
     async (multifd) => {
       const { path } = await moved(multifd);
-      await until("all is closed", async () => socketsAt(path) === 0, 5000);
+      await until(5000, "all is closed", async () => socketsAt(path) === 0);
     },
   );
 

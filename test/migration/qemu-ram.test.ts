@@ -14,7 +14,8 @@ import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/nod
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
 import { dirtyLoop } from "../streams/dirty-loop.ts";
 import { QemuProcess } from "../streams/qemu.ts";
-import { blocksOf, command, missing, type ReadRam, readRam, until, writeRam } from "./qemu-ram.ts";
+import { blocksOf, command, missing, type ReadRam, readRam, writeRam } from "./qemu-ram.ts";
+import { until } from "../support/wait.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wherry-ram-"));
 const loop = join(folder, "loop");
@@ -77,7 +78,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     await target.execute("qmp_capabilities");
     await prepare(target);
     await arrive(target);
-    await until("the machine to arrive", async () => {
+    await until(60_000, "the machine to arrive", async () => {
       const { status } = (await target.execute("query-status")) as { status: string };
       return status === "inmigrate" ? undefined : status;
     });
@@ -226,7 +227,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
       const file = capability === "mapped-ram" ? `file:${path}` : `exec:cat > ${path}`;
       const reading = incoming?.read(ram.memory.blocks);
       await source.execute("migrate", { uri: incoming?.uri ?? file });
-      await until("four rounds, if so many are needed", async () => {
+      await until(60_000, "four rounds, if so many are needed", async () => {
         const { status, ram: counts } = await source.status();
         const rounds = (counts as Record<string, number> | undefined)?.["dirty-sync-count"] ?? 0;
         return rounds >= 4 || status === "completed" ? true : undefined;

@@ -2,7 +2,6 @@
 // memory back into a stream whose other sections are those of a stream that QEMU wrote. Judged by another
 // QEMU, which must load it.
 import { readdirSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ByteReader } from "../../src/base/bytes.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
 import { readConfiguration, readFileHeader, writeConfiguration } from "../../src/stream/configuration.ts";
@@ -130,13 +129,4 @@ export async function writeRam(
   await writer.pages(QEMU_VM.SECTION_END, pages, () => {});
   stream.out.bytes(ram.rest);
   await stream.drain();
-}
-
-export async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
-  for (const end = Date.now() + 60_000; ; ) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (Date.now() > end) throw new Error(`expected ${what} within 60 s`);
-    await sleep(20);
-  }
 }

@@ -3,7 +3,8 @@
 // (Debian 12's 7.2), what differs in newer ones with those that `node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
-import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, until, wherry } from "./opensbi.ts";
+import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";
+import { until } from "../support/wait.ts";
 import { command, missing } from "./qemu-ram.ts";
 
 const QEMU_PROFILE = { "x-wherry-profile": "qemu-7.2" };
@@ -86,7 +87,7 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
       await destination.exited;
       // Without a return path QEMU may have written all before we refused; it is told nothing, and its user
       // is.
-      await until("QEMU's move ends", async () =>
+      await until(LIMIT_MS, "QEMU's move ends", async () =>
         ["failed", "completed"].includes((await statusOf(source, "query-migrate")) ?? ""),
       );
       if (returnPath) expect(await statusOf(source, "query-migrate")).toBe("failed");

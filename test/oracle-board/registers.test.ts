@@ -1,6 +1,5 @@
 // Random register accesses, on our devices and on QEMU's: both must give the same values all the way.
 // WHERRY_SEED replays a run.
-import { env } from "node:process";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
@@ -13,8 +12,7 @@ import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
 import type { MmioDevice } from "../../src/memory/mmio.ts";
 import { guestMemory } from "../contract/world.ts";
 import { noOracle, QemuBoard } from "./qemu-board.ts";
-
-const seed = Number(env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
+import { seed } from "../support/seed.ts";
 
 interface Access {
   offset: number;

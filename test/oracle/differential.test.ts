@@ -2,8 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { compareBatch, narrow } from "./check-qemu.ts";
 import { qemuVersion } from "./qemu.ts";
+import { seed } from "../support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 const COUNT = 100;
 const version = qemuVersion();
 

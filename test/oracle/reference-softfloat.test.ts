@@ -27,8 +27,8 @@ import {
   type FpFormat,
   RM,
 } from "../../src/hypervisor/float/softfloat-format.ts";
+import { seed } from "../support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 function forAll<T>(values: fc.Arbitrary<T>, body: (value: T) => void): void {
   fc.assert(fc.property(values, body), { seed, numRuns: 2000 });
 }

@@ -1,11 +1,14 @@
 // Replays the virtio scenarios on QEMU's devices (its qtest interface; the one hart spins on traps) and writes
 // the sections that QEMU saves to test/virtio/fixtures/qemu-virtio.json. A local check, not run in CI:
 //   node test/oracle/virtio-qemu.ts
-import { execFileSync, spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { QemuProcess } from "../streams/qemu.ts";
+import { connectUnix } from "../support/qmp-client.ts";
 import { MockDriver, type Operation, SLOT_ADDRESS, testHost } from "../virtio/mock-driver.ts";
 import { DISK_BYTES, type DeviceName, makeDevice, scenarios } from "../virtio/scenarios.ts";
 
@@ -56,18 +59,6 @@ class Lines {
       this.#pump();
     });
   }
-  static async open(path: string): Promise<Lines> {
-    for (let i = 0; ; i++) {
-      const socket = connect(path);
-      const ok = await new Promise((resolve) => {
-        socket.once("connect", () => resolve(true));
-        socket.once("error", () => resolve(false));
-      });
-      if (ok) return new Lines(socket);
-      if (i > 100) throw new Error(`cannot connect to ${path}`);
-      await sleep(50);
-    }
-  }
   #pump(): void {
     if (this.#waiting === undefined || this.#lines.length === 0) return;
     const take = this.#waiting;
@@ -88,17 +79,6 @@ class Lines {
   }
 }
 
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function qmp(lines: Lines, execute: string, args: object = {}): Promise<Record<string, unknown>> {
-  lines.send(JSON.stringify({ execute, arguments: args }));
-  for (;;) {
-    const reply = JSON.parse(await lines.line()) as { return?: Record<string, unknown>; error?: object };
-    if (reply.error !== undefined) throw new Error(`${execute}: ${JSON.stringify(reply.error)}`);
-    if (reply.return !== undefined) return reply.return;
-  }
-}
-
 function qtestCommand(operation: Operation): string {
   if ("read" in operation) return `readl ${SLOT_ADDRESS + operation.read}`;
   if ("write" in operation) return `writel ${SLOT_ADDRESS + operation.write} ${operation.value}`;
@@ -107,24 +87,17 @@ function qtestCommand(operation: Operation): string {
 }
 
 async function saved(device: DeviceName, legacy: boolean, log: readonly Operation[]): Promise<Buffer> {
-  const sockets = {
-    qtest: join(directory, "qtest"),
-    qmp: join(directory, "qmp"),
-    out: join(directory, "out"),
-  };
-  for (const path of Object.values(sockets)) rmSync(path, { force: true });
-  const child = spawn(QEMU, [
-    ...["-M", "virt", "-m", "32M", "-display", "none", "-bios", "none", "-nodefaults"],
+  const qtestPath = join(directory, "qtest");
+  const out = join(directory, "out");
+  for (const path of [qtestPath, out]) rmSync(path, { force: true });
+  const qemu = new QemuProcess([
+    ...[QEMU, "-M", "virt", "-m", "32M", "-bios", "none", "-nodefaults"],
     ...["-global", `virtio-mmio.force-legacy=${legacy}`],
-    ...["-qtest", `unix:${sockets.qtest},server=on,wait=off`, "-qtest-log", "none"],
-    ...["-qmp", `unix:${sockets.qmp},server=on,wait=off`],
+    ...["-qtest", `unix:${qtestPath},server=on,wait=off`, "-qtest-log", "none"],
     ...devices[device],
   ]);
-  child.stderr.on("data", (text) => process.stderr.write(text));
-  const monitor = await Lines.open(sockets.qmp);
-  const qtest = await Lines.open(sockets.qtest);
-  await monitor.line();
-  await qmp(monitor, "qmp_capabilities");
+  await qemu.execute("qmp_capabilities");
+  const qtest = new Lines(await connectUnix(qtestPath));
   for (const operation of log) {
     const command = qtestCommand(operation);
     qtest.send(command);
@@ -134,14 +107,12 @@ async function saved(device: DeviceName, legacy: boolean, log: readonly Operatio
     if ("write" in operation && operation.write === 0x50) await sleep(20);
   }
   await sleep(50);
-  await qmp(monitor, "stop");
-  await qmp(monitor, "migrate", { uri: `exec:cat > ${sockets.out}` });
-  while ((await qmp(monitor, "query-migrate"))["status"] !== "completed") await sleep(20);
-  monitor.send('{"execute":"quit"}');
-  await new Promise((resolve) => child.once("exit", resolve));
+  await qemu.execute("stop");
+  await qemu.execute("migrate", { uri: `exec:cat > ${out}` });
+  await qemu.migration("completed");
   qtest.close();
-  monitor.close();
-  return readFileSync(sockets.out);
+  await qemu.end();
+  return readFileSync(out);
 }
 
 /** The bytes of the virtio section: from after its header to its footer. */

@@ -1,10 +1,12 @@
 // One cell of the matrix: the guest boots on the first side of a route, works, travels along it, and is
 // judged by what it printed on the way.
+import { setTimeout as sleep } from "node:timers/promises";
 import { truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { QemuRelease } from "../../tools/unpacked.ts";
-import { directory, sleep, until } from "../guest/cases.ts";
+import { directory } from "../guest/cases.ts";
+import { until } from "../support/wait.ts";
 import { Echo } from "./echo.ts";
 import type { Guest } from "./guest.ts";
 import { hop, type Transport } from "./hop.ts";

@@ -1,10 +1,11 @@
 // One move of the guest from a side to the next, by the commands that a user of either monitor has, over any
 // transport that both of them know.
+import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { QemuRelease } from "../../tools/unpacked.ts";
-import { sleep, until } from "../guest/cases.ts";
+import { until } from "../support/wait.ts";
 import type { Side } from "./sides.ts";
 
 /**

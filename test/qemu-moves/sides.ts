@@ -1,13 +1,14 @@
 // A monitor that the guest travels through, a QEMU of some release or Wherry, as a child process: QMP, the
 // console with the host time of each piece of it, and an end on which nothing stays behind.
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type QemuRelease, qemu } from "../../tools/unpacked.ts";
-import { sleep, until } from "../guest/cases.ts";
-import { Qmp } from "../guest/machine.ts";
+import { until } from "../support/wait.ts";
+import { QmpClient } from "../support/qmp-client.ts";
 import type { Guest } from "./guest.ts";
 import type { Chunk } from "./journal.ts";
 
@@ -127,7 +128,7 @@ let serialNumber = 0;
 export class Side {
   readonly kind: Kind;
   readonly name: string;
-  readonly qmp: Qmp;
+  readonly qmp: QmpClient;
   readonly chunks: Chunk[] = [];
   /** What came on the virtio console, whose other end we are: all of it goes back. */
   words = "";
@@ -141,7 +142,7 @@ export class Side {
     kind: Kind,
     name: string,
     child: ChildProcess,
-    qmp: Qmp,
+    qmp: QmpClient,
     console: Socket,
     second: Socket,
     complaints: () => string,
@@ -198,7 +199,7 @@ export class Side {
         caller === undefined ? connected(served) : caller.socket(),
       );
       const second = await reach("virtio console", () => connected(sockets.virtio));
-      const qmp = await reach("QMP", () => Qmp.connect(sockets.qmp));
+      const qmp = await reach("QMP", () => QmpClient.connect(sockets.qmp));
       return new Side(kind, name, child, qmp, console, second, () => said.trim());
     } catch (error) {
       kill(child);

@@ -6,10 +6,10 @@ import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { random } from "../migration/fake-machine.ts";
 import { allSeeds } from "./fuzz/corpus.ts";
 import { runCase } from "./fuzz/run-case.ts";
 import { type Case, caseOf } from "./fuzz/mutate.ts";
+import { random } from "../support/random.ts";
 
 const CASES = 150_000;
 /** Longer than that a case hangs; it took 100 ms at the most when this was written. */

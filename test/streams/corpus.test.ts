@@ -4,9 +4,9 @@ import { describe, expect, test } from "vitest";
 import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
 import { fuzzMachine, loadMultifd } from "./fuzz/machines.ts";
-import { random } from "../migration/fake-machine.ts";
 import { caseOf } from "./fuzz/mutate.ts";
 import { inspect, load } from "./fuzz/targets.ts";
+import { random } from "../support/random.ts";
 
 const files = await corpusFiles();
 

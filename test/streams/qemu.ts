@@ -5,10 +5,9 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Json, QmpClient, type Reply } from "../support/qmp-client.ts";
 
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type Members = Record<string, Json>;
 
 /** riscv64's RAM. */
@@ -28,7 +27,7 @@ export interface Answers {
 
 export class QemuProcess {
   readonly #child: ChildProcessWithoutNullStreams;
-  readonly #replies: ((reply: Members) => void)[] = [];
+  readonly #qmp: QmpClient;
   #errors = "";
   #closed = false;
 
@@ -40,24 +39,21 @@ export class QemuProcess {
     });
     this.#child.on("close", () => {
       this.#closed = true;
-      for (const reply of this.#replies.splice(0)) reply({ error: { desc: `QEMU ended: ${this.#errors}` } });
     });
-    this.#child.stdin.on("error", () => {});
-    createInterface({ input: this.#child.stdout }).on("line", (line) => {
-      const message = JSON.parse(line);
-      if (!("event" in message || "QMP" in message)) this.#replies.shift()?.(message);
-    });
+    this.#qmp = new QmpClient(this.#child.stdout, this.#child.stdin, () => `QEMU ended: ${this.#errors}`);
   }
 
   /** Resolves with what the command returns. Rejects with what QEMU says is wrong. */
   async execute(command: string, args: Members = {}): Promise<Json> {
-    if (this.#closed) throw new Error(`QEMU ended: ${this.#errors}`);
-    const reply = await new Promise<Members>((resolve) => {
-      this.#replies.push(resolve);
-      this.#child.stdin.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
-    });
-    if (reply["error"] === undefined) return reply["return"] ?? null;
-    throw new Error(`${command}: ${(reply["error"] as Members)["desc"]}`);
+    try {
+      return await this.#qmp.execute(command, args);
+    } catch (cause) {
+      throw new Error(`${command}: ${(cause as Error).message}`, { cause });
+    }
+  }
+  /** A request as it is, and its whole answer. */
+  ask(request: string): Promise<Reply> {
+    return this.#qmp.ask(request);
   }
   async human(line: string): Promise<string> {
     return String(await this.execute("human-monitor-command", { "command-line": line }));

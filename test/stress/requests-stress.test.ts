@@ -3,8 +3,7 @@
 import { expect, test } from "vitest";
 import { BUGS } from "./ghosts.ts";
 import { stress } from "./requests-stress.ts";
-
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
+import { seed } from "../support/seed.ts";
 
 test.each([false, true])(
   `requests, modes and kicks on real threads (lonely: %s, WHERRY_SEED=${seed})`,

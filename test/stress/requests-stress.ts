@@ -1,6 +1,7 @@
 // vCPU requests on real threads: vCPU threads on toy engines, senders, and the VMM that pauses, resumes, flushes and
 // changes memory slots, all at random. Judged by ghosts: who waited for a flush or an exit got it, a paused vCPU runs
 // nothing, no wake-up is lost, nobody hangs.
+import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";
@@ -31,7 +32,6 @@ export interface StressResult {
 
 const PAUSE_HANG_MS = 6000;
 const BLOCKS = [{ name: "ram", guestPhys: 0x80000000, size: 0x100000, readonly: false }];
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export async function stress(options: StressOptions): Promise<StressResult> {
   const { seed, seconds, harts = 3, lonely = false, bug } = options;

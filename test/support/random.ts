@@ -44,3 +44,15 @@ export class Random {
 export function programSeed(seed: number, index: number): number {
   return new Random(seed ^ Math.imul(index + 1, 0x85ebca6b)).u32();
 }
+
+/** Fractions from 0 up to 1. */
+export function random(seed: number): () => number {
+  const numbers = new Random(seed);
+  return () => numbers.u32() / 2 ** 32;
+}
+
+/** Integers from 0 to `n` - 1. */
+export function randomBelow(seed: number): (n: number) => number {
+  const numbers = new Random(seed);
+  return (n) => numbers.int(n);
+}

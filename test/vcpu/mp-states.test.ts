@@ -10,6 +10,7 @@ import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapsho
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
+import { until } from "../support/wait.ts";
 
 const HARTS = 7;
 const KERNEL = 0x80200000;
@@ -118,11 +119,6 @@ function make(incoming: boolean): Promise<CreatedMachine> {
   const devices = { serial: new CharPipe(() => {}), virtio: [], drives: [] };
   return createMachine({ harts: HARTS, memoryBytes: 16 << 20, kernel, incoming }, devices, nodePlatform);
 }
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1000 && !(await condition()); i++)
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  expect(await condition()).toBe(true);
-}
 const words = ({ machine }: CreatedMachine, at: (hart: number) => number): (number | undefined)[] =>
   Array.from({ length: HARTS }, (_, hart) => machine.memory.readU32(at(hart)));
 async function states({ cpus }: CreatedMachine): Promise<string[]> {
@@ -145,7 +141,7 @@ test("harts in every state go on as they were in another machine", async () => {
   const to = await make(true);
   try {
     await from.machine.start();
-    await until(async () => String(await states(from)) === String(AT_REST));
+    await until(10_000, "the states", async () => String(await states(from)) === String(AT_REST));
     expect(words(from, arrived)).toEqual([0, 0, 1, 1, 1, 0, 1]);
 
     // Hart 5 is about to start: its starter has written where, and it has not run yet.
@@ -162,14 +158,14 @@ test("harts in every state go on as they were in another machine", async () => {
 
     await loadSnapshot(to.machine, pieceChannel(sink.chunks));
     await to.machine.start();
-    await until(() => to.machine.memory.readU32(ranOn(5)) === 55);
+    await until(10_000, "hart 5 has run", () => to.machine.memory.readU32(ranOn(5)) === 55);
     // Time for those who should sleep to betray that they do not.
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(words(to, ranOn)).toEqual([0, 0, 0, 0, 0, 55, 0]);
     expect(await states(to)).toEqual(AT_REST.with(5, `${RUNNABLE}`));
 
     to.machine.memory.writeU32(GO, 1);
-    await until(() => String(words(to, ranOn)) === "0,1,2,3,44,55,0");
+    await until(10_000, "all have run", () => String(words(to, ranOn)) === "0,1,2,3,44,55,0");
     expect(await states(to)).toEqual([...Array(6).fill(`${RUNNABLE}`), `${RUNNABLE} halted`]);
   } finally {
     await from.machine.vm.destroy();

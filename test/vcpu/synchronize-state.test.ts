@@ -7,10 +7,10 @@ import { createMachine } from "../../src/host/create-machine.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 import { Random } from "../support/random.ts";
+import { seed } from "../support/seed.ts";
 
 const HARTS = 4;
 const LOOK_MS = 8000;
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 1_000_000);
 
 test(`pulse does not notice that its harts are looked at and written back (WHERRY_SEED=${seed})`, async () => {
   const random = new Random(seed);

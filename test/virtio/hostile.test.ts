@@ -1,25 +1,17 @@
 // Drivers that are broken or hostile: devices never throw, never loop, never touch what is not theirs, can
-// always be reset, saved and loaded. Random cases print their seed; WHERRY_SEED replays one.
+// always be reset, saved and loaded. WHERRY_SEED replays a run.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { MockDriver, R, RAM_BASE, testHost } from "./mock-driver.ts";
 import { type DeviceName, makeDevice } from "./scenarios.ts";
+import { seed } from "../support/seed.ts";
+import { randomBelow } from "../support/random.ts";
 
 const NEXT = 1;
 const WRITE = 2;
 const INDIRECT = 4;
 
 type Random = (below: number) => number;
-/** Mulberry32. */
-function random(seed: number): Random {
-  let a = seed;
-  return (below) => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
 
 function started(name: DeviceName = "rng", legacy = false, ram?: number) {
   const host = testHost({ legacy, ...(ram === undefined ? {} : { size: ram }) });
@@ -258,7 +250,7 @@ async function moved(driver: MockDriver, name: DeviceName, host: ReturnType<type
 }
 
 async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: number): Promise<void> {
-  const rnd = random(seed);
+  const rnd = randomBelow(seed);
   const host = testHost({ legacy, size: 1 << 18 });
   const queues = { blk: 1, "blk-mq": 4, rng: 1, console: 2, net: 3 }[name];
   const driver = new MockDriver(host, makeDevice(name, host));
@@ -281,7 +273,6 @@ async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: numb
 }
 
 describe("random drivers", () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
   const rounds = Number(process.env["WHERRY_FUZZ_ROUNDS"] ?? 6);
   for (const name of ["rng", "blk", "blk-mq", "console", "net"] as const) {
     for (const legacy of [false, true]) {

@@ -17,8 +17,8 @@ import {
   fpToInt,
 } from "../../../test/oracle/reference-softfloat.ts";
 import { BINARY16, BINARY32, BINARY64, FFLAGS, type FpFormat } from "./softfloat-format.ts";
+import { seed } from "../../../test/support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 /** As the interpreter has the rows, and as the translator has them. */
 const calls = [
   { isFused: false, isStatic: false },

@@ -18,10 +18,9 @@ import {
 } from "../../../test/oracle/reference-softfloat.ts";
 import { BINARY32, BINARY64, type FpFormat } from "./softfloat-format.ts";
 import { FP_DOUBLE, FP_OP } from "./softfloat-slow.ts";
+import { seed } from "../../../test/support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
 const RUNS = Number(process.env["WHERRY_RUNS"] ?? 20_000);
-console.log(`softfloat-slow.test.ts: WHERRY_SEED=${seed}`);
 
 /** A number's bits. `near`: what its exponent is likely close to. */
 function operand(random: Random, f: FpFormat, near: bigint): bigint {

@@ -9,18 +9,12 @@ import { PRIV } from "../../riscv/privilege.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { MSTATUS } from "../../riscv/status.ts";
 import { ALL_SPACES } from "./engine-interface.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { randomBelow } from "../../../test/support/random.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`hart-tlb-model.test.ts: WHERRY_SEED=${seed}`);
 const STEPS = Number(process.env["WHERRY_RUNS"] ?? 20_000);
 
-let state = seed | 1;
-function random(below: number): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return (state >>> 0) % below;
-}
+const random = randomBelow(seed);
 const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T;
 const chance = (percent: number): boolean => random(100) < percent;
 

@@ -11,16 +11,11 @@ import {
   parsePattern,
 } from "./instruction-encoding.ts";
 import { assemble, expandCompressed, rowOf, rows } from "./isa.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { Random } from "../../../test/support/random.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`encoding.test.ts: WHERRY_SEED=${seed}`);
-let state = seed | 1;
-function random32(): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return state >>> 0;
-}
+const numbers = new Random(seed);
+const random32 = (): number => numbers.u32();
 
 describe("patterns", () => {
   it("gives mask, match and fields", () => {

@@ -4,16 +4,11 @@ import { expect, it } from "vitest";
 import { asm, HartHarness } from "../../../test/support/hart-harness.ts";
 import type { Operands } from "./instruction-encoding.ts";
 import { rows } from "./isa.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { Random } from "../../../test/support/random.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`isa-integer.test.ts: WHERRY_SEED=${seed}`);
-let state = BigInt(seed) | 1n;
-function random64(): bigint {
-  state = BigInt.asUintN(64, state ^ (state << 13n));
-  state ^= state >> 7n;
-  state = BigInt.asUintN(64, state ^ (state << 17n));
-  return state;
-}
+const numbers = new Random(seed);
+const random64 = (): bigint => numbers.u64();
 
 const U = (v: bigint): bigint => BigInt.asUintN(64, v);
 const S = (v: bigint): bigint => BigInt.asIntN(64, v);

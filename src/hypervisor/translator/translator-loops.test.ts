@@ -7,9 +7,8 @@ import type { HartHarness } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { ALL_SPACES } from "../hart/engine-interface.ts";
 import { PRIV } from "../../riscv/privilege.ts";
+import { seed } from "../../../test/support/seed.ts";
 
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`translator-loops.test.ts: WHERRY_SEED=${seed}`);
 const RUNS = Number(process.env["WHERRY_RUNS"] ?? 60);
 
 const r = new Random(seed);

@@ -3,6 +3,8 @@
 import { describe, expect, test } from "vitest";
 import { compareLayouts, versionFinding } from "./check-layout.ts";
 import type { FieldLayout, Layout } from "./dump-vmstate.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { randomBelow } from "../../../test/support/random.ts";
 
 type Rest = Partial<Omit<FieldLayout, "name">>;
 /** Of a dump. */
@@ -192,13 +194,7 @@ test("layouts that are too large are not compared for ever", () => {
 });
 
 describe("random layouts", () => {
-  const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-  console.log(`check-layout.test.ts: WHERRY_SEED=${seed}`);
-  let state = seed;
-  const next = (n: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    return (state >>> 8) % n;
-  };
+  const next = randomBelow(seed);
   const fields = () =>
     Array.from({ length: 2 + next(8) }, (_, i) =>
       field(`f${i}`, [1, 2, 4, 8][next(4)], { count: 1 + next(3) }),

@@ -8,6 +8,7 @@ import type { Field } from "../model/stream-report.ts";
 import { accountingErrors } from "../../../test/inspect/accounting.ts";
 import { decodeOpaque } from "./opaque.ts";
 import { configFacts, vectorsOf } from "./pci-config.ts";
+import { seed } from "../../../test/support/seed.ts";
 
 function decode(type: string, bytes: Uint8Array): readonly Field[] {
   const reader = new FieldReader(bytes, 0);
@@ -114,8 +115,6 @@ describe("config space", () => {
   });
 
   it("any bytes at all add up", () => {
-    const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-    console.log(`pci config: WHERRY_SEED=${seed}`);
     const bytes = fc.uint8Array({ minLength: 256, maxLength: 256 });
     const wide = fc.uint8Array({ minLength: 4096, maxLength: 4096 });
     const property = fc.property(fc.oneof(bytes, wide), (all) => {

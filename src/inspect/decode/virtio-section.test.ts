@@ -7,6 +7,8 @@ import { FieldReader } from "./fields.ts";
 import type { Field } from "../model/stream-report.ts";
 import { accountingErrors } from "../../../test/inspect/accounting.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { randomBelow } from "../../../test/support/random.ts";
 
 const BASE = 1000;
 const captured = capturedSections();
@@ -286,15 +288,7 @@ describe("bytes that are wrong", () => {
   });
 
   it("changed at random", () => {
-    const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-    console.log(`virtio sections: WHERRY_SEED=${seed}`);
-    let state = seed >>> 0 || 1;
-    const random = (n: number): number => {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      return (state >>> 0) % n;
-    };
+    const random = randomBelow(seed);
     for (let i = 0; i < 600; i++) {
       const { bytes, ...context } = captured[random(captured.length)]!;
       const changed = bytes.slice();

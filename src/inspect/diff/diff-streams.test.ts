@@ -15,6 +15,7 @@ import { diffStreams, type StreamDifferences } from "./diff-streams.ts";
 import { readWithRam } from "./diff-ram.ts";
 import { bytesSource } from "../read/byte-source.ts";
 import { readStream } from "../read/read-stream.ts";
+import { seed } from "../../../test/support/seed.ts";
 
 const diff = async (a: Uint8Array, b: Uint8Array, ignore: readonly string[] = []) =>
   diffStreams(await readWithRam(bytesSource(a)), await readWithRam(bytesSource(b)), { ignore });
@@ -250,8 +251,7 @@ describe("RAM", () => {
     expect((await diff(a, b, ["ram/other"])).ram).toHaveLength(1);
   });
   test("one changed byte anywhere in a page is seen", async () => {
-    const at = Number(process.env["WHERRY_SEED"] ?? Date.now()) % PAGE;
-    console.log(`diff.test.ts: WHERRY_SEED=${at}`);
+    const at = seed % PAGE;
     const changed = pageOf(1);
     changed[at]! ^= 1;
     const one = (bytes: Uint8Array) => ram((out) => page(out, "ram", 0, bytes));

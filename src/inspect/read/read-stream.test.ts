@@ -14,6 +14,8 @@ import type { StreamReport } from "../model/stream-report.ts";
 import { fieldAt } from "../model/select.ts";
 import { type ByteSource, bytesSource, piecesSource } from "./byte-source.ts";
 import { type ReadOptions, readStream } from "./read-stream.ts";
+import { seed } from "../../../test/support/seed.ts";
+import { randomBelow } from "../../../test/support/random.ts";
 
 const read = (bytes: Uint8Array, options?: ReadOptions) => readStream(bytesSource(bytes), options);
 
@@ -29,8 +31,6 @@ function pipe(bytes: Uint8Array, piece: (n: number) => number = () => 1000): Byt
 }
 
 const value = (report: StreamReport, path: string) => fieldAt(report, path)?.value;
-const seed = Number(process.env["WHERRY_SEED"] ?? Date.now() % 2 ** 31);
-console.log(`stream.test.ts: WHERRY_SEED=${seed}`);
 
 describe("a whole stream", () => {
   test("header, configuration, sections, fields, RAM", async () => {
@@ -371,11 +371,7 @@ describe("a broken stream", () => {
   });
 
   test("any change of bytes ends in a report", async () => {
-    let state = seed;
-    const random = (n: number) => {
-      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-      return (state >>> 8) % n;
-    };
+    const random = randomBelow(seed);
     const whole = smallStream().end();
     for (let run = 0; run < 3000; run++) {
       const bytes = whole.slice();

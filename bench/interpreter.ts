@@ -6,6 +6,7 @@ import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 import { ENGINE_KINDS } from "../src/hypervisor/shared/engine-kind.ts";
 import { buildEngineModule } from "../src/hypervisor/interpreter/engine-module.ts";
 import { configureV8 } from "../src/node/node-runtime.ts";
+import { nodePlatform } from "../src/node/node-platform.ts";
 
 const r = (name: string, rd: number, rs1: number, rs2: number): number => asm(name, { rd, rs1, rs2 });
 const i = (name: string, rd: number, rs1: number, imm: number): number => asm(name, { rd, rs1, imm });
@@ -97,7 +98,7 @@ function measure(name: string, body: readonly number[]): void {
  */
 function measureStart(): void {
   const start = performance.now();
-  const bytes = buildEngineModule(0x1000000, engine);
+  const bytes = buildEngineModule(0x1000000, engine, nodePlatform.hasTotalStoreOrder);
   const built = performance.now();
   new WebAssembly.Module(bytes);
   const compiled = performance.now();

@@ -32,4 +32,4 @@ export type {
 export type { SnapshotResult } from "./migration/snapshot/snapshot.ts";
 export type { Channel, SnapshotSink } from "./stream/channel.ts";
 export type { RunState } from "./vmm/run-state.ts";
-export type { WasmMemory, WasmModule } from "./wasm/host.ts";
+export type { WasmMemory, WasmModule } from "./base/host-globals.ts";

@@ -1,12 +1,8 @@
-// Text: UTF-8, quotes, names of bits. TextEncoder and TextDecoder exist on every host, but only `dom` and `node` type them.
+// Text: UTF-8, quotes, names of bits.
+import { hostGlobals } from "./host-globals.ts";
 
-interface TextCodecs {
-  TextEncoder: new () => { encode(s: string): Uint8Array<ArrayBuffer> };
-  TextDecoder: new (label: string) => { decode(b: Uint8Array): string };
-}
-const { TextEncoder, TextDecoder } = globalThis as unknown as TextCodecs;
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8");
+const encoder = new hostGlobals.TextEncoder();
+const decoder = new hostGlobals.TextDecoder("utf-8");
 
 export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text);

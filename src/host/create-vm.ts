@@ -15,7 +15,8 @@ import {
   type TranslationOptions,
 } from "../hypervisor/translator/translation-thread.ts";
 import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm/vm.ts";
-import { compileModule, createSharedMemory, WASM_PAGE_SIZE, type WasmMemory } from "../wasm/host.ts";
+import { compileModule, createSharedMemory, WASM_PAGE_SIZE } from "../wasm/host.ts";
+import type { WasmMemory } from "../base/host-globals.ts";
 import type { HostPlatform } from "./host-platform.ts";
 
 /** The engine that executes the guest's instructions. */
@@ -55,13 +56,15 @@ export function createVm(config: VmConfig, platform: HostPlatform): Vm {
     throw new WherryError("host.memory", `cannot reserve ${mebibytes} MiB of shared memory`, { cause });
   }
   platform.beforeCompile?.();
+  const { hasTotalStoreOrder = false } = platform;
   const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
-  const module = compileModule(buildEngineModule(plan.tables, engine));
+  const module = compileModule(buildEngineModule(plan.tables, engine, hasTotalStoreOrder));
   initEngineTables(memory.buffer, plan.tables);
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
     translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
     exact: config.icount !== undefined,
+    hasTotalStoreOrder,
   };
   new CodeCache(memory.buffer).heat = options.translateAfter;
   return new Vm({

@@ -6,7 +6,7 @@ import {
 } from "../hypervisor/translator/translation-thread.ts";
 import { TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import type { BeforeCompile } from "../hypervisor/translator/translations.ts";
-import type { WasmMemory } from "../wasm/host.ts";
+import type { WasmMemory } from "../base/host-globals.ts";
 
 /** The initial data of the translation thread. */
 export interface TranslatorThreadData {

@@ -1,7 +1,7 @@
 // The entry of a host's vCPU worker: an engine instance on the shared memory, and the vCPU thread's loop.
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import { type VcpuHost, VcpuThread } from "../hypervisor/vcpu/vcpu-thread.ts";
-import type { WasmMemory, WasmModule } from "../wasm/host.ts";
+import type { WasmMemory, WasmModule } from "../base/host-globals.ts";
 import { instantiateEngine } from "../hypervisor/vcpu/engine-instance.ts";
 
 /** The initial data of a vCPU thread. */

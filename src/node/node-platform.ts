@@ -32,6 +32,7 @@ export const nodePlatform: HostPlatform = {
   get defaultEngine() {
     return engineOfEnvironment();
   },
+  hasTotalStoreOrder: process.arch === "x64" || process.arch === "ia32",
   beforeCompile: configureV8,
 };
 

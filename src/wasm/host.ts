@@ -1,32 +1,7 @@
-// The host's WebAssembly (JavaScript API 2.0): compile, instantiate, shared memory. Every platform has it,
-// but only `dom` types it. Modules and memories can be posted to workers.
+// The host's WebAssembly (JavaScript API 2.0): compile, instantiate, shared memory.
+import { hostGlobals, type WasmMemory, type WasmModule, type WasmTable } from "../base/host-globals.ts";
 
-/** A compiled module. Opaque. */
-export interface WasmModule {
-  readonly wasmModule?: never;
-}
-/** Shared WebAssembly.Memory, which only `dom` and `node` type. */
-export interface WasmMemory {
-  readonly buffer: SharedArrayBuffer;
-}
-
-/** A table of functions, which belongs to one thread. */
-export interface WasmTable {
-  /** Adds `count` entries. */
-  grow(count: number, value: unknown): number;
-  set(index: number, value: unknown): void;
-}
-
-interface Api {
-  Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
-  Instance: new (
-    module: WasmModule,
-    imports: Record<string, Record<string, unknown>>,
-  ) => { readonly exports: Record<string, unknown> };
-  Memory: new (descriptor: { initial: number; maximum: number; shared: boolean }) => WasmMemory;
-  Table: new (descriptor: { initial: number; element: string }) => WasmTable;
-}
-const { WebAssembly } = globalThis as unknown as { WebAssembly: Api };
+const { WebAssembly } = hostGlobals;
 
 export const WASM_PAGE_SIZE = 0x10000;
 

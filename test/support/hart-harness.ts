@@ -33,10 +33,12 @@ import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { PRIV } from "../../src/riscv/privilege.ts";
 import { assemble } from "../../src/hypervisor/isa/isa.ts";
 import type { Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
-import { compileModule, createSharedMemory, type WasmModule } from "../../src/wasm/host.ts";
+import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
+import type { WasmModule } from "../../src/base/host-globals.ts";
 import { testEngine } from "./engine.ts";
 import type { EngineExports, EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";
 import { instantiateEngine } from "../../src/hypervisor/vcpu/engine-instance.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 
 export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;
@@ -49,12 +51,13 @@ const CODE = DIRTY + 0x10000;
 const ROM = CODE + 0x10000;
 const RAM = ROM + 0x10000;
 
+const { hasTotalStoreOrder = false } = nodePlatform;
 const compiled = new Map<EngineKind, WasmModule>();
 
 function engineModule(engine: EngineKind): WasmModule {
   let module = compiled.get(engine);
   if (module === undefined) {
-    module = compileModule(buildEngineModule(TABLES, engine));
+    module = compileModule(buildEngineModule(TABLES, engine, hasTotalStoreOrder));
     compiled.set(engine, module);
   }
   return module;
@@ -65,7 +68,7 @@ const regionModules = new Map<boolean, RegionModules>();
 function regionModulesOf(exact: boolean): RegionModules {
   let modules = regionModules.get(exact);
   if (modules === undefined) {
-    modules = new RegionModules(TABLES, { exact });
+    modules = new RegionModules(TABLES, { exact, hasTotalStoreOrder });
     regionModules.set(exact, modules);
   }
   return modules;

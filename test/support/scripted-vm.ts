@@ -20,6 +20,7 @@ import {
   ALL_SPACES,
 } from "../../src/hypervisor/hart/engine-interface.ts";
 import { instantiateEngine } from "../../src/hypervisor/vcpu/engine-instance.ts";
+import { nodePlatform } from "../../src/node/node-platform.ts";
 
 export const RAM = 0x80000000;
 const RAM_SIZE = 0x40000;
@@ -77,7 +78,9 @@ export class ScriptedVm {
     const blocks = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
     const plan = planMemory(harts, blocks);
     const memory = createSharedMemory(Math.ceil(plan.size / 0x10000));
-    const module = realEngine ? compileModule(buildEngineModule(plan.tables, engine)) : undefined;
+    const module = realEngine
+      ? compileModule(buildEngineModule(plan.tables, engine, nodePlatform.hasTotalStoreOrder))
+      : undefined;
     if (realEngine) initEngineTables(memory.buffer, plan.tables);
     const monotonicNs = (): number => this.nowNs;
     this.vm = new Vm({

@@ -97,7 +97,7 @@ async function start(
     end({ kind: "quit", message: reason });
   };
   const trace = async (hart: number, address: bigint) =>
-    traceCode(machine.memory, await readTranslation(cpus, hart), address);
+    traceCode(machine.memory, await readTranslation(cpus, hart), address, nodePlatform);
   watchEnd(machine, end);
 
   const migration = new MigrationService(machine, {

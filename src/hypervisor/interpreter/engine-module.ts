@@ -23,18 +23,20 @@ export const ENGINE_MEMORY = {
   shared: true,
 } as const;
 
-/** The module's bytes; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
+/** The module's bytes, for a host that has total store order or not; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
 export function buildEngineModule(
   tablesBase: number,
   kind: EngineKind = DEFAULT_ENGINE,
+  hasTotalStoreOrder = false,
 ): Uint8Array<ArrayBuffer> {
   const calls = { flushTlb, flushTlbPage, flushSpace, protectCode };
   if (kind === "interpreter") {
-    return buildModule({ memory: ENGINE_MEMORY, exports: { run: makeRun(tablesBase, undefined), ...calls } });
+    const run = makeRun(tablesBase, undefined, hasTotalStoreOrder);
+    return buildModule({ memory: ENGINE_MEMORY, exports: { run, ...calls } });
   }
   const cache = tablesBase + DECODE_TABLES_SIZE;
   const syncCode = makeSyncCode(cache);
-  const run = makeRun(tablesBase, { cache, syncCode });
+  const run = makeRun(tablesBase, { cache, syncCode }, hasTotalStoreOrder);
   const helpers = [...helperNames(run, syncCode)].map(([fn, name]) => [name, fn] as const);
   return buildModule({
     memory: ENGINE_MEMORY,

@@ -93,6 +93,7 @@ export interface Translation {
 export function makeRun(
   tables: number,
   translation: Translation | undefined,
+  hasTotalStoreOrder = false,
 ): Fn<readonly [typeof I32, typeof I32], typeof I32> {
   return fn("run", [I32, I32], I32, (f, hart, budget) => {
     if (translation !== undefined) {
@@ -101,7 +102,7 @@ export function makeRun(
       );
     }
     f.call(prepareTlb, hart);
-    new Interpreter(f, hart, budget, tables, translation).emit();
+    new Interpreter(f, hart, budget, tables, translation, hasTotalStoreOrder).emit();
   });
 }
 
@@ -125,6 +126,7 @@ class Interpreter {
   readonly #dataContext: Local<I32>;
   /** Undefined: there is only the interpreter. */
   readonly #translation: Translation | undefined;
+  readonly #hasTotalStoreOrder: boolean;
   /** Non-zero: interpret until the slice ends. */
   readonly #interpretOnly: Local<I32>;
   /** Look at everything again; pc is stored. */
@@ -136,7 +138,15 @@ class Interpreter {
   /** The next instruction. */
   #next!: Label;
 
-  constructor(f: Func, hart: I32, budget: Local<I32>, tables: number, translation: Translation | undefined) {
+  constructor(
+    f: Func,
+    hart: I32,
+    budget: Local<I32>,
+    tables: number,
+    translation: Translation | undefined,
+    hasTotalStoreOrder: boolean,
+  ) {
+    this.#hasTotalStoreOrder = hasTotalStoreOrder;
     this.#f = f;
     this.#translation = translation;
     this.#interpretOnly = f.let(I32.of(0));
@@ -492,6 +502,7 @@ class Interpreter {
       get rs2() {
         return register(20).load64(x);
       },
+      hasTotalStoreOrder: this.#hasTotalStoreOrder,
       get float() {
         return interpretedFloat(self, register);
       },

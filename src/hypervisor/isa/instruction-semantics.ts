@@ -55,6 +55,8 @@ export interface Semantics {
   readonly rs1: I64;
   readonly rs2: I64;
   readonly float: FloatSemantics;
+  /** The host reorders only a store with a later load (x86), and so does its compiler. */
+  readonly hasTotalStoreOrder: boolean;
   /** The sign-extended immediate of the row's format. */
   readonly imm: I64;
   readonly pc: I64;

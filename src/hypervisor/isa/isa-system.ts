@@ -15,7 +15,6 @@ import { flushSpace, flushTlbPage } from "../hart/hart-tlb.ts";
 import { CAUSE } from "../../riscv/causes.ts";
 import { EVENT, get32, machineReturn, pendingBits, setEvent, supervisorReturn } from "../hart/hart-traps.ts";
 import { MSTATUS } from "../../riscv/status.ts";
-import { hasTotalStoreOrder } from "../../wasm/store-order.ts";
 import { ACCESS } from "../hart/page-walk.ts";
 import { EXIT, ALL_SPACES } from "../hart/engine-interface.ts";
 
@@ -71,9 +70,12 @@ const WRITE = 1;
 /** fm, predecessors and successors of fence.tso. What else has an fm is a fence like any other (2.7). */
 const FENCE_TSO = 0x833;
 
-/** On a host with total store order only stores before loads need it, and a locked operation costs a quarter of a fence. */
+/**
+ * On a host with total store order, only a fence between earlier stores and later loads needs code, and a locked operation
+ * costs a quarter of WebAssembly's one kind of fence (docs/decisions/0013-fences-and-posted-interrupts.md).
+ */
 function fence(s: Semantics): void {
-  if (!hasTotalStoreOrder()) return s.f.fence();
+  if (!s.hasTotalStoreOrder) return s.f.fence();
   const storesBefore = s.field(24, 4).and(OUTPUT | WRITE);
   const loadsAfter = s.field(20, 4).and(INPUT | READ);
   const isFull = s.field(20, 12).ne(FENCE_TSO).and(storesBefore.ne(0)).and(loadsAfter.ne(0));

@@ -34,6 +34,8 @@ export interface TranslationMode {
    * instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
    */
   readonly exact: boolean;
+  /** See Semantics. */
+  readonly hasTotalStoreOrder: boolean;
 }
 
 /** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
@@ -545,6 +547,9 @@ class InstructionWriter implements Semantics, Accesses {
   }
   get rs2(): I64 {
     return this.#region.x[this.#number(20)] ?? I64.of(0);
+  }
+  get hasTotalStoreOrder(): boolean {
+    return this.#region.mode.hasTotalStoreOrder;
   }
   get float(): FloatSemantics {
     const { float } = this.#region;

@@ -16,6 +16,7 @@ export interface TraceOptions {
   readonly profile?: Profile | undefined;
   /** As under --icount. */
   readonly exact?: boolean;
+  readonly hasTotalStoreOrder?: boolean;
 }
 
 /** The region entered at byte `offset` of the page at host address `page`; `virtualPage` is what the guest calls that page. */
@@ -24,7 +25,7 @@ export function traceRegion(
   page: number,
   offset: number,
   virtualPage: bigint,
-  { profile, exact = false }: TraceOptions = {},
+  { profile, exact = false, hasTotalStoreOrder = false }: TraceOptions = {},
 ): string {
   const region = findRegion(view, page, offset, profile);
   const address = (at: number): string => hex(BigInt.asUintN(64, virtualPage + BigInt(at)));
@@ -35,7 +36,7 @@ export function traceRegion(
   const lines: string[] = [];
   let current: number | undefined;
   for (const { note, depth, text } of functionText(
-    translateRegion("region", region, { exact }),
+    translateRegion("region", region, { exact, hasTotalStoreOrder }),
     PARAMETERS,
   )) {
     let left = "";

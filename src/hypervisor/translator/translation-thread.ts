@@ -1,6 +1,6 @@
 // The translation thread of a VM: makes WebAssembly of guest code that is hot, away from the harts. It talks with them
 // through the shared memory alone (memory-map.ts), and there is none where the engine is the interpreter alone.
-import type { WasmMemory } from "../../wasm/host.ts";
+import type { WasmMemory } from "../../base/host-globals.ts";
 import { CODE_BYTES_SIZE, CodeCache } from "../shared/code-cache.ts";
 import {
   DECODE_TABLES_SIZE,
@@ -19,6 +19,7 @@ export interface TranslationOptions {
   readonly translateAfter: number;
   /** Each instruction counts by itself, so that a slice ends at exactly its budget (`--icount`). */
   readonly exact: boolean;
+  readonly hasTotalStoreOrder: boolean;
 }
 
 /** All that there is room for. */
@@ -43,7 +44,7 @@ export function runTranslationThread(
   const run = VM_TRANSLATOR_RUN >>> 2;
   const cache = new CodeCache(buffer);
   const tables = (words[VM_CODE_CACHE >>> 2] as number) - DECODE_TABLES_SIZE;
-  const modules = new RegionModules(tables, { exact: options.exact });
+  const modules = new RegionModules(tables, options);
   const translations = new Translations(buffer, modules, options.codeCacheBytes, beforeCompile);
   while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
     if (cache.waitForRequest(IDLE_MS)) Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);

@@ -2,7 +2,9 @@
 // From hot entries it makes a module: protect the pages (every hart drops its translations for writing, so that the next
 // store is noticed), read and translate, publish what nobody has written to meanwhile. What harts found changed, and the oldest
 // modules when there is no more room, are retired; slots and tables are used again once every hart has noticed.
-import { compileModule, type WasmModule } from "../../wasm/host.ts";
+import { hostGlobals } from "../../base/host-globals.ts";
+import { compileModule } from "../../wasm/host.ts";
+import type { WasmModule } from "../../base/host-globals.ts";
 import {
   CODE_BYTES_SIZE,
   CodeCache,
@@ -433,5 +435,4 @@ function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-const performanceNow = (): number =>
-  (globalThis as unknown as { performance: { now(): number } }).performance.now();
+const performanceNow = (): number => hostGlobals.performance.now();

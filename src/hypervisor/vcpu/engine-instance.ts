@@ -1,13 +1,8 @@
 // A hart's instance of the engine: what a vCPU thread calls and gives it, and with the translator the modules that its
 // function table has. Apart from what writes the engine's code, which vCPU threads need not load.
 import type { EngineExports, EngineImports } from "../hart/engine-interface.ts";
-import {
-  compileModule,
-  createFunctionTable,
-  instantiateModule,
-  type WasmMemory,
-  type WasmModule,
-} from "../../wasm/host.ts";
+import { compileModule, createFunctionTable, instantiateModule } from "../../wasm/host.ts";
+import type { WasmMemory, WasmModule } from "../../base/host-globals.ts";
 import { CodeCache, type CachedModule, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";

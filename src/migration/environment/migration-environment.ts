@@ -2,6 +2,7 @@
 // All platforms have the first four as globals that only the types `dom` and `node` declare. Tests inject
 // others.
 import type { SetTimer } from "../../base/clock.ts";
+import { hostGlobals } from "../../base/host-globals.ts";
 import type { Compression } from "./page-compression.ts";
 
 /** What saving and moving need of their platform. */
@@ -20,27 +21,18 @@ export interface MigrationEnvironment {
   readonly compression?: Compression;
 }
 
-interface Globals {
-  performance: { now(): number };
-  crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> };
-  setTimeout(fire: () => void, ms: number): unknown;
-  clearTimeout(timer: unknown): void;
-  setImmediate?(fire: () => void): unknown;
-}
-const globals = globalThis as unknown as Globals;
-
 export const defaultEnvironment: MigrationEnvironment = {
-  nowMs: () => globals.performance.now(),
+  nowMs: () => hostGlobals.performance.now(),
   setTimer: (delayMs, fire) => {
-    const timer = globals.setTimeout(fire, delayMs);
-    return { cancel: () => globals.clearTimeout(timer) };
+    const timer = hostGlobals.setTimeout(fire, delayMs);
+    return { cancel: () => hostGlobals.clearTimeout(timer) };
   },
   breathe: () =>
     new Promise((resolve) => {
-      if (globals.setImmediate !== undefined) globals.setImmediate(resolve);
-      else globals.setTimeout(resolve, 0);
+      if (hostGlobals.setImmediate !== undefined) hostGlobals.setImmediate(resolve);
+      else hostGlobals.setTimeout(resolve, 0);
     }),
-  randomBytes: (length) => globals.crypto.getRandomValues(new Uint8Array(length)),
+  randomBytes: (length) => hostGlobals.crypto.getRandomValues(new Uint8Array(length)),
 };
 
 export function sleep(environment: MigrationEnvironment, ms: number): Promise<void> {

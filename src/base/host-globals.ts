@@ -1,0 +1,42 @@
+// The globals beyond ECMAScript's library that every host has and that code below the hosts uses. Only `dom` and
+// `node` declare them, and no layer below the hosts sees those types: this is the one declaration.
+
+/** A compiled WebAssembly module. Opaque; it can be posted to workers. */
+export interface WasmModule {
+  readonly wasmModule?: never;
+}
+
+/** A shared WebAssembly.Memory; it can be posted to workers. */
+export interface WasmMemory {
+  readonly buffer: SharedArrayBuffer;
+}
+
+/** A table of functions, which belongs to one thread. */
+export interface WasmTable {
+  /** Adds `count` entries. */
+  grow(count: number, value: unknown): number;
+  set(index: number, value: unknown): void;
+}
+
+interface HostGlobals {
+  readonly TextEncoder: new () => { encode(text: string): Uint8Array<ArrayBuffer> };
+  readonly TextDecoder: new (label: string) => { decode(bytes: Uint8Array): string };
+  readonly performance: { now(): number };
+  readonly crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> };
+  setTimeout(fire: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+  /** Node only. */
+  setImmediate?(fire: () => void): unknown;
+  /** JavaScript API 2.0. */
+  readonly WebAssembly: {
+    readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
+    readonly Instance: new (
+      module: WasmModule,
+      imports: Record<string, Record<string, unknown>>,
+    ) => { readonly exports: Record<string, unknown> };
+    readonly Memory: new (descriptor: { initial: number; maximum: number; shared: boolean }) => WasmMemory;
+    readonly Table: new (descriptor: { initial: number; element: string }) => WasmTable;
+  };
+}
+
+export const hostGlobals = globalThis as unknown as HostGlobals;

@@ -19,6 +19,7 @@ export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
   readonly state?: Blob | undefined;
   /** Receives the guest's output on its serial port. */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
 
@@ -79,6 +80,7 @@ export class BrowserMachine {
     }
   }
 
+  /** What the machine does, as its worker last reported. */
   get runState(): RunState {
     return this.#runState;
   }
@@ -91,6 +93,7 @@ export class BrowserMachine {
   pause(): Promise<void> {
     return this.#call("pause");
   }
+  /** A system reset: the kernel boots again. A running machine keeps running. */
   reset(): Promise<void> {
     return this.#call("reset");
   }

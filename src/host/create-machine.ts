@@ -28,6 +28,7 @@ export interface MachineConfig extends EngineConfig {
   readonly memoryBytes: number;
   /** Linux Image (not compressed) or ELF. */
   readonly kernel?: Uint8Array | undefined;
+  /** An initial RAM disk, as the kernel takes it. */
   readonly initrd?: Uint8Array | undefined;
   /** Kernel command line. */
   readonly append?: string | undefined;

@@ -16,6 +16,7 @@ import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 export interface HostedMachineOptions extends MachineConfig {
   /** Receives the guest's output on its serial port. */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
 
@@ -47,6 +48,7 @@ export class HostedMachine {
     return new HostedMachine(machine, console, platform);
   }
 
+  /** What the machine does now. */
   get runState(): RunState {
     return this.#machine.runState.current;
   }
@@ -59,6 +61,7 @@ export class HostedMachine {
   async pause(): Promise<void> {
     if (this.#machine.runState.running) await this.#machine.stop("paused");
   }
+  /** A system reset: the kernel boots again. A running machine keeps running. */
   reset(): Promise<void> {
     return this.#machine.reset();
   }

@@ -61,6 +61,7 @@ export class NodeMachine {
     }
   }
 
+  /** What the machine does now. */
   get runState(): RunState {
     return this.#machine.runState;
   }
@@ -77,6 +78,7 @@ export class NodeMachine {
   pause(): Promise<void> {
     return this.#machine.pause();
   }
+  /** A system reset: the kernel boots again. A running machine keeps running. */
   reset(): Promise<void> {
     return this.#machine.reset();
   }

@@ -15,8 +15,11 @@ export interface DriveSpec {
 
 /** One end of a link between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */
 export interface NetSpec {
+  /** Which end accepts the TCP connection; the other one tries until it is there. */
   readonly mode: "listen" | "connect";
+  /** The address to listen on or to connect to. The wire is not encrypted: use loopback or a tunnel. */
   readonly host: string;
+  /** TCP port; 0 listens on any free one. */
   readonly port: number;
   /** Six bytes, or undefined for the default. */
   readonly mac?: Uint8Array;

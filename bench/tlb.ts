@@ -1,6 +1,8 @@
 // The cost of address translation: loads all over a guest's memory, switches between address spaces, fences.
 // One hart, Sv39, 4 KiB pages that are all mapped. Prints ns of CPU time and TLB refills for each.
 // npm run bench:tlb [-- --engine interpreter] [-- --only loads]
+import { SATP_MODE } from "../src/riscv/paging.ts";
+import { satpOf } from "../test/support/satp.ts";
 import { parseArgs } from "node:util";
 import { asm, HartHarness, RAM_BASE } from "../test/support/hart-harness.ts";
 import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
@@ -85,7 +87,7 @@ class Machine {
     return TABLES + TABLES_SIZE * BigInt(space);
   }
   satp(space: number, asid = space + 1): bigint {
-    return (8n << 60n) | (BigInt(asid) << 44n) | (this.#root(space) >> 12n);
+    return satpOf(SATP_MODE.SV39, this.#root(space), asid);
   }
   #map(space: number, va: bigint, pa: bigint, flags: bigint): void {
     const { h } = this;

@@ -14,4 +14,11 @@ export const MP_STATE = {
   AP_RESET_HOLD: 9,
   SUSPENDED: 10,
 } as const;
+/** RISC-V's. INIT_RECEIVED: reset at the SBI start address. */
+export const RISCV_MP_STATES: readonly number[] = [
+  MP_STATE.RUNNABLE,
+  MP_STATE.INIT_RECEIVED,
+  MP_STATE.STOPPED,
+  MP_STATE.SUSPENDED,
+];
 export type MpState = (typeof MP_STATE)[keyof typeof MP_STATE];

@@ -45,10 +45,10 @@ export const EXTENSION_NAMES: readonly string[] = Object.keys(EXTENSIONS);
 export const misaLetters = (letters: string): bigint =>
   [...letters].reduce((misa, letter) => misa | bit(letter.toUpperCase().charCodeAt(0) - 65), 0n);
 
+/** misa's bits of the single letters. */
+export const LETTERS = misaLetters(EXTENSION_NAMES.filter((name) => name.length === 1).join(""));
 /** misa's extensions, with the modes S and U, which are letters there and no extensions in a device tree. */
-export const MISA_EXTENSIONS = misaLetters(
-  [...EXTENSION_NAMES.filter((n) => n.length === 1), "s", "u"].join(""),
-);
+export const MISA_EXTENSIONS = LETTERS | misaLetters("SU");
 /** misa.MXL: 64 bits. */
 export const MXL_64 = 2;
 export const MISA = (BigInt(MXL_64) << 62n) | MISA_EXTENSIONS;

@@ -1,5 +1,6 @@
 // A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back when: both made of the
 // register table (src/riscv/registers.ts), whose order is that of the `cpu` section.
+import { RISCV_MP_STATES } from "../accelerator/mp-state.ts";
 import { ONE_REG_ROWS } from "../accelerator/one-reg-ids.ts";
 import type { Register } from "../riscv/register-row.ts";
 import { registerEntries, REGISTERS } from "../riscv/registers.ts";
@@ -41,7 +42,6 @@ const apartFields = registerEntries.flatMap(([name, { apart, field }]) =>
       } as unknown as ApartFields),
 );
 
-const RISCV_MP_STATES = [0, 2, 5, 10];
 const mpState = copyFields.mpState.check((m) =>
   RISCV_MP_STATES.includes(m) ? undefined : `one of ${RISCV_MP_STATES.join(", ")}`,
 );

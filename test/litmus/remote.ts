@@ -1,6 +1,8 @@
 // Tests of remote fences (SBI, RFENCE) on real harts: once the call has returned, no other hart executes code, or uses a
 // translation, that is older than the call. Hart 0 changes something, calls, and publishes a number; what the
 // others do after they have seen the number must be new.
+import { SATP_MODE } from "../../src/riscv/paging.ts";
+import { satpOf } from "../support/satp.ts";
 import type { CountingTest } from "./counting.ts";
 import { DATA, finish, HARTS, type LitmusMachine } from "./machine.ts";
 
@@ -12,7 +14,7 @@ const USED = 0x30000;
 const VIRTUAL = 0x40000000;
 const RWXAD = 0xcf;
 
-const satp = (8n << 60n) | (BigInt(DATA + ROOT) >> 12n);
+const satp = satpOf(SATP_MODE.SV39, DATA + ROOT);
 
 function pageTables(data: DataView): void {
   const entry = (place: number, flags: number): bigint => BigInt(((DATA + place) / 4096) * 1024 + flags);

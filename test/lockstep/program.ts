@@ -1,6 +1,8 @@
 // A random lock-step program: the image of RAM and the hart's state that it starts with. It never ends: a main part
 // with loops calls functions on other pages and comes back to its beginning by the landing, a small part
 // on a page that stays executable. Deterministic in its seed.
+import { SUPERVISOR_INTERRUPTS } from "../../src/riscv/causes.ts";
+import { MSTATUS_FIXED } from "../../src/riscv/status.ts";
 import type { HartField } from "../../src/riscv/hart-state.ts";
 import { PRIV } from "../../src/riscv/privilege.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
@@ -313,7 +315,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
   for (let i = SCRATCH; i < RAM_SIZE; i += 8) view.setBigUint64(i, r.oneIn(2) ? integer(r) : float(r), true);
   const delegates = !tvm && !tsr && r.oneIn(2);
   const medeleg = delegates ? r.u64() & 0xb3f7n : 0n;
-  const mideleg = delegates ? r.u64() & 0x222n : 0n;
+  const mideleg = delegates ? r.u64() & SUPERVISOR_INTERRUPTS : 0n;
   writeKernel(view, { coin: r.u64() | 1n, landing, good, medeleg, mideleg, spaces });
 
   const mode = r.pick([PRIV.M, PRIV.S, PRIV.U]);
@@ -344,7 +346,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
     scalar("pc", RAM_BASE),
     scalar("priv", BigInt(PRIV.M)),
     scalar("mepc", base + BigInt(starting)),
-    scalar("mstatus", (2n << 34n) | (2n << 32n) | status),
+    scalar("mstatus", MSTATUS_FIXED | status),
     scalar("satp", space?.satp ?? 0n),
     scalar("mtvec", RAM_BASE + BigInt(kernelPlace("m_vector") + r.int(2))),
     scalar("stvec", KERNEL_ALIAS + BigInt(kernelPlace("s_vector") + r.int(2))),

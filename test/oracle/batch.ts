@@ -1,5 +1,7 @@
 // A batch of random programs as one image of RAM, and what comes back: the dump, the trap log and the scratch
 // memory of each, compared between QEMU and Wherry. What is legally different is left out here, with the reason.
+import { MSTATUS_FS, MSTATUS_SD } from "../../src/riscv/status.ts";
+import { satpOf } from "../support/satp.ts";
 import { readFileSync } from "node:fs";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import {
@@ -74,7 +76,7 @@ function writeSlot(image: Uint8Array<ArrayBuffer>, slot: number, { program, keep
   set(HEADER.mstatus, program.mstatus);
   if (program.satpMode !== 0) {
     const root = slotAddress(slot) + BigInt(TABLES + ROOT_PAGE[program.satpMode] * 4096);
-    set(HEADER.satp, (BigInt(program.satpMode) << 60n) | (root >> 12n));
+    set(HEADER.satp, satpOf(program.satpMode, root));
     set(HEADER.stvecOffset, HANDLER_ALIAS);
   }
   set(HEADER.medeleg, program.medeleg);
@@ -103,9 +105,6 @@ export function randomBatch(seed: number, first: number, count: number): Placed[
     return { program: randomProgram(programSeed(seed, first + slot), slot, ramEnd) };
   });
 }
-
-const MSTATUS_FS = 3n << 13n;
-const MSTATUS_SD = 1n << 63n;
 
 /**
  * FS: QEMU leaves it as it is when only fflags change, and may be less exact; off or not off is what

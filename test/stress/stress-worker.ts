@@ -1,4 +1,5 @@
 // A thread of the stress test: a real vCPU thread on a toy engine, or a sender that belongs to no vCPU.
+import { MIP } from "../../src/riscv/causes.ts";
 import { parentPort, workerData } from "node:worker_threads";
 import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
 import { HfenceQueue } from "../../src/hypervisor/requests/hfence-queue.ts";
@@ -35,7 +36,7 @@ export interface StressThread {
   readonly bug: Bug | undefined;
 }
 
-const SSIP = 2;
+const SSIP = Number(MIP.SSIP);
 const START = 0x80001000n;
 const HERE = 0x80000000n;
 const RFENCE = 0x52464e43n;

@@ -1,5 +1,7 @@
 // The translator beside the interpreter: two harts that are to do the same, in S-mode with two Sv39 address spaces whose
 // pages about address 0 tests map as they like; all state, RAM, devices and the dirty log are compared after each slice.
+import { SATP_MODE } from "../../src/riscv/paging.ts";
+import { satpOf } from "./satp.ts";
 import { expect } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
@@ -25,8 +27,7 @@ export const frame = (n: number): bigint => RAM_BASE + 0x40000n + BigInt(n) * PA
 
 /** Of two address spaces: a root, the tables of page 0's side, of the last page's, and of RAM. */
 const ROOTS = [0, 1].map((n) => TABLES + BigInt(n) * 8n * PAGE);
-export const satp = (space: number): bigint =>
-  (8n << 60n) | (BigInt(space + 1) << 44n) | ((ROOTS[space] ?? 0n) >> 12n);
+export const satp = (space: number): bigint => satpOf(SATP_MODE.SV39, ROOTS[space] ?? 0n, space + 1);
 
 /** What S-mode has at this address in RAM is elsewhere: for MPRV. */
 export const ELSEWHERE = frame(32);

@@ -1,6 +1,7 @@
 // ONE_REG on a hart that stands still: what it lists, reads, takes and refuses.
 import { describe, expect, test } from "vitest";
 import {
+  CONFIG_REGS,
   CSR_SUBTYPE,
   decodeOneReg,
   oneReg,
@@ -75,6 +76,13 @@ test("every register that is not fixed holds another value, alone", () => {
     regs.set(id, another(id));
     expect([id.toString(16), regs.get(id)]).toEqual([id.toString(16), another(id)]);
   }
+});
+
+test("the configuration is what KVM has for such a host", () => {
+  const { regs } = hart();
+  const config = ["isa", "zicbomBlockSize", "zicbozBlockSize", "satpMode"] as const;
+  const values = config.map((name) => regs.get(oneReg(REG_TYPE.CONFIG, CONFIG_REGS.indexOf(name))));
+  expect(values).toEqual([0x112dn, 64n, 64n, 10n]);
 });
 
 test("registers lie where the hart has them", () => {

@@ -33,7 +33,7 @@ import { HartImage } from "../hart/hart-image.ts";
 import { ALL_ONES } from "../../base/uint64.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { SUPERVISOR_INTERRUPTS } from "../../riscv/causes.ts";
-import { CACHE_BLOCK_SIZE, EXTENSIONS, MISA } from "../../riscv/extensions.ts";
+import { CACHE_BLOCK_SIZE, EXTENSIONS, LETTERS } from "../../riscv/extensions.ts";
 import { type HartField, isHartField } from "../../riscv/hart-state.ts";
 import { SATP_MODE } from "../../riscv/paging.ts";
 import { isPrivilege, PRIVILEGES } from "../../riscv/privilege.ts";
@@ -200,7 +200,8 @@ export class OneRegs {
   #config(index: number): bigint | undefined {
     switch (CONFIG_REGS[index]) {
       case "isa":
-        return MISA;
+        // KVM: the letters alone, without misa's modes and width.
+        return LETTERS;
       case "zicbomBlockSize":
       case "zicbozBlockSize":
         return BigInt(CACHE_BLOCK_SIZE);

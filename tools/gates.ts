@@ -1,6 +1,6 @@
-// Gates that no off-the-shelf linter has: who may synchronise vCPU state, no Node below the host layers,
-// file length, a comment at the top, no names of package registries or mirrors, each fact of the
-// architecture in one place.
+// Gates that no off-the-shelf linter has: the callers that may synchronise vCPU state, no Node below the host
+// layers, file length, a comment at the top, no names of package registries or mirrors, each fact of the
+// architecture in one place, links, prose.
 // `node tools/gates.ts` prints each violation and fails; test/gates plants one of each.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -9,6 +9,7 @@ import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
 import { linksGate } from "./links-gate.ts";
 import { onePlaceGate } from "./one-place-gate.ts";
+import { referencesGate } from "./prose-gates.ts";
 import { isProduct, withoutComments } from "./source-text.ts";
 
 export interface SourceFile {
@@ -46,7 +47,7 @@ export const synchronizeGate: Gate = (files) =>
         ),
     );
 
-/** The compiler keeps Node's and the DOM's types out of the lower layers; this says it in a word, for imports. */
+/** The compiler keeps Node's and the DOM's types out of the lower layers; this reports an import of Node clearly. */
 export const platformGate: Gate = (files) =>
   files
     .filter(({ path }) => isProduct(path) && !/^src\/(node|cli|guest)\//.test(path))
@@ -72,7 +73,7 @@ export const headerGate: Gate = (files) =>
         `${path}: starts with no comment: say what it is, the spec it follows, what it leaves out`,
     );
 
-/** Which registry or mirror a machine uses is that machine's affair: read from its own configuration, never named here. */
+/** A machine's configuration names its registry and mirror; the repository must not. */
 export function hostsGate(hosts: readonly string[]): Gate {
   const words = hosts.map((host) => host.replaceAll(".", String.raw`\.`));
   const pattern = new RegExp(
@@ -87,7 +88,7 @@ export function hostsGate(hosts: readonly string[]): Gate {
     );
 }
 
-/** Hosts of npm's registry and of apt's sources on this machine. */
+/** The hosts of npm's registry and apt's sources on this machine. */
 export function configuredHosts(): string[] {
   const texts = [env["npm_config_registry"] ?? run("npm", ["config", "get", "registry"])];
   for (const place of ["/etc/apt/sources.list", "/etc/apt/sources.list.d"]) {
@@ -111,17 +112,17 @@ function listFiles(place: string): string[] {
   const stat = statSync(place, { throwIfNoEntry: false });
   if (stat === undefined) return [];
   if (stat.isFile()) return [place];
-  // Opening a FIFO would wait for ever.
+  // Opening a FIFO would block.
   if (!stat.isDirectory()) return [];
   return readdirSync(place).flatMap((name) =>
     /^(node_modules|dist|coverage|\.git)$/.test(name) ? [] : listFiles(join(place, name)),
   );
 }
 
-/** Text files of the repository at `root` (untracked ones too, so that a violation shows before the commit). */
+/** Text files of the repository at `root`, also untracked ones, so that a violation shows before the commit. */
 export function readSources(root: string): SourceFile[] {
   return listFiles(root)
-    .filter((file) => /\.(ts|js|mjs|json|md|sh|html|css|yml|pml|toml)$|\/\.ci\/|Dockerfile/.test(file))
+    .filter((file) => /\.(ts|js|mjs|json|md|sh|s|c|h|html|css|yml|pml|toml)$|\/\.ci\/|Dockerfile/.test(file))
     .map((file) => ({ path: relative(root, file), text: readFileSync(file, "utf8") }));
 }
 
@@ -135,6 +136,7 @@ export function violations(root: string, hosts: readonly string[]): string[] {
     hostsGate(hosts),
     linksGate(root),
     onePlaceGate,
+    referencesGate,
   ].flatMap((gate) => gate(files));
 }
 

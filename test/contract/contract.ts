@@ -1,6 +1,6 @@
-// The contract of design 06 that every device with migratable state keeps: golden bytes, round trip, cut at
-// every byte, values out of range, older fixtures, no state outside its schema. A load that is refused names
-// the section and the field and leaves the device as it was.
+// The contract of every device with migratable state: golden bytes, round trip, truncation at every byte,
+// values out of range, older fixtures, no state outside its schema. A refused load names the section and the
+// field and leaves the device unchanged.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { WherryError } from "../../src/base/errors.ts";

@@ -17,6 +17,7 @@ import {
 } from "../../tools/gates.ts";
 import { linksGate } from "../../tools/links-gate.ts";
 import { onePlaceGate } from "../../tools/one-place-gate.ts";
+import { columnsGate, referencesGate } from "../../tools/prose-gates.ts";
 
 const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
 
@@ -182,5 +183,37 @@ describe("links and names in documents", () => {
   });
   it("are not looked for in code blocks and on the web", () => {
     expect(gate(document("```\n[a](none.md)\n```\n[b](https://example.org/none.md)"))).toEqual([]);
+  });
+});
+
+describe("prose", () => {
+  it("refers to no document that is not in the repository", () => {
+    for (const absent of [`${"design"} 03`, `${"Seed"} 000`, `${"issue"} 12`, `${"issue"} #12`]) {
+      expect(referencesGate(file("src/a.ts", `// The order of ${absent}.`))).toEqual([
+        `src/a.ts: refers to "${absent}", which is not in the repository: name a chapter of docs or a public document`,
+      ]);
+    }
+    expect(referencesGate(file("docs/a.md", "| what |\n|---|\n| S0 writeback |\n| **S4** |\n"))).toHaveLength(
+      2,
+    );
+    expect(referencesGate(file("docs/a.md", "| stage | Sv39x4, S2 of x86 |\n"))).toEqual([]);
+    expect(referencesGate(file("CHANGELOG.md", `${"issue"} 12`))).toEqual([]);
+  });
+  it("has at most 110 columns", () => {
+    const words = `${"word ".repeat(21)}1234`;
+    expect(columnsGate(file("docs/a.md", `${words}5\n`))).toEqual([]);
+    expect(columnsGate(file("docs/a.md", `${words}5+\n`))).toEqual([
+      "docs/a.md:1: 111 columns of prose, at most 110: wrap it",
+    ]);
+    for (const comment of [`// ${words}`, `/** ${words} */`, `/**\n * ${words}\n */`])
+      expect(columnsGate(file("src/a.ts", `const a = 1;\n${comment}\n`))).toHaveLength(1);
+    for (const path of ["a.sh", "a.s", ".ci/run"])
+      expect(columnsGate(file(path, `a\n# ${words}\n`))).toHaveLength(1);
+  });
+  it("may have long tables, code, links and words", () => {
+    const words = "word ".repeat(30);
+    const text = `| ${words} |\n\n\`\`\`\n${words}\n\`\`\`\n[${words}](b.md)\n- ${"x".repeat(120)}\n`;
+    expect(columnsGate(file("docs/a.md", text))).toEqual([]);
+    expect(columnsGate(file("src/a.ts", `const a = "${words}";\n`))).toEqual([]);
   });
 });

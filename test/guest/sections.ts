@@ -1,5 +1,5 @@
-// Where the sections of a saved stream of ours begin and end, found without the product's reader: RAM by its records,
-// device sections by the names that the VMDESCRIPTION lists in their order (docs of QEMU's migration; design 04).
+// The positions of the sections in a saved stream of Wherry, found without the product's reader: RAM by its
+// records, device sections by their names and order in the VMDESCRIPTION (QEMU's docs/devel/migration).
 
 export interface Span {
   readonly name: string;

@@ -1,6 +1,6 @@
-// Seed 001 on the real machine: harts in every state that RISC-V has are saved and loaded into another machine, and are
-// there what they were: nobody runs on who slept, who was about to start does, and everybody wakes by what would have
-// woken it before.
+// MP states on the real machine: harts in every RISC-V state are saved and loaded into another machine, and
+// keep their state: a sleeping hart sleeps, a hart about to start starts, and each wakes for the same reasons
+// as before.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";

@@ -1,5 +1,5 @@
-// Seed 000 on the real machine: a runtime writeback while other harts run. pulse counts its ticks and IPIs and fails
-// loudly if one is lost or doubled, or a register is not what it was; here its harts are looked at all the time.
+// Writeback at level RUNTIME on the real machine while other harts run. pulse counts its ticks and IPIs, and
+// fails if one is lost or doubled or a register changes; here its harts are accessed all the time.
 import { expect, test } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";

@@ -70,8 +70,8 @@ export interface AcceleratorVm {
    */
   getAndClearDirtyLog(index: number): Int32Array | Promise<Int32Array>;
   /**
-   * Places the interrupt controllers and the timer (KVM_CREATE_DEVICE and its address attributes). Must be called
-   * before the first vCPU is resumed; without it, their addresses are the VMM half's.
+   * Places the interrupt controllers and the timer (KVM_CREATE_DEVICE and its address attributes). Must be
+   * called before the first vCPU is resumed; without it, their addresses are the VMM half's.
    */
   createIrqchip(windows: IrqchipWindows): void;
   /** Sets the level of an interrupt line of the hypervisor half's PLIC (sources 1 to 95). */

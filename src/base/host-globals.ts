@@ -1,5 +1,5 @@
-// The globals beyond ECMAScript's library that every host has and that code below the hosts uses. Only `dom` and
-// `node` declare them, and no layer below the hosts sees those types: this is the one declaration.
+// The globals beyond ECMAScript's library that every host has and that code below the hosts uses. Only `dom`
+// and `node` declare them, and no layer below the hosts sees those types: this is the one declaration.
 
 /** A compiled WebAssembly module. Opaque; it can be posted to workers. */
 export interface WasmModule {

@@ -22,7 +22,10 @@ export function quoted(text: string): string {
   return JSON.stringify(text).replace(/[\x7f-\x9f]/g, escape);
 }
 
-/** Names of the bits that are set, by the first table that has one, the lowest first; undefined if none is set. */
+/**
+ * Names of the bits that are set, by the first table that has one, the lowest first; undefined if none is
+ * set.
+ */
 export function bitNames(
   value: bigint,
   ...tables: readonly Readonly<Record<number, string>>[]

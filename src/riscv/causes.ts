@@ -1,5 +1,6 @@
-// Exceptions and interrupts: their numbers in mcause, mip, mie and the delegation registers, and their words (privileged
-// specification, 3.1.9 and 3.1.15). Numbers of extensions that harts here do not have are for streams of others.
+// Exceptions and interrupts: their numbers in mcause, mip, mie and the delegation registers, and their words
+// (privileged specification, 3.1.9 and 3.1.15). Numbers of extensions that harts here do not have are for
+// streams of others.
 import { bitNames } from "../base/text.ts";
 import { bit, bits, fieldOf } from "./bits.ts";
 

@@ -1,4 +1,5 @@
-// menvcfg and senvcfg (privileged specification, 3.1.18 and 4.1.10; Sstc; Svadu), and the counter-enable registers.
+// menvcfg and senvcfg (privileged specification, 3.1.18 and 4.1.10; Sstc; Svadu), and the counter-enable
+// registers.
 import { bit, bits, field } from "./bits.ts";
 
 /** Positions. */

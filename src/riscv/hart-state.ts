@@ -1,4 +1,5 @@
-// The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the engine's.
+// The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the
+// engine's.
 import { defineState, type StateOf } from "../state/schema.ts";
 import { registerEntries, type RegisterName, REGISTERS } from "./registers.ts";
 

@@ -1,5 +1,5 @@
-// Virtual memory and physical memory protection, as registers and page tables say it (privileged specification, 3.7
-// and 4.1.11 to 4.5): satp, entries of page tables, pmpcfg and pmpaddr.
+// Virtual memory and physical memory protection, as registers and page tables say it (privileged
+// specification, 3.7 and 4.1.11 to 4.5): satp, entries of page tables, pmpcfg and pmpaddr.
 import { bit, field, fieldOf } from "./bits.ts";
 
 /** Lowest bits of satp's fields; the root's page number is below. */
@@ -32,7 +32,10 @@ export function satpWords(satp: bigint): string | undefined {
 
 /** Bits of a page-table entry. */
 export const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, G: 32, A: 64, D: 128 } as const;
-/** Where an entry's page number starts, and what is above it: bits that are reserved without Svnapot and Svpbmt. */
+/**
+ * Where an entry's page number starts, and what is above it: bits that are reserved without Svnapot and
+ * Svpbmt.
+ */
 export const PTE_PPN = 10;
 export const PTE_HIGH = 54;
 

@@ -1,7 +1,10 @@
 // What a row of the register table says (registers.ts), and the words that rows are written in.
 import type { Field } from "../state/field.ts";
 
-/** A register of KVM_GET/SET_ONE_REG: its type, and its index there (of the first element, if the row has several). */
+/**
+ * A register of KVM_GET/SET_ONE_REG: its type, and its index there (of the first element, if the row has
+ * several).
+ */
 export interface OneRegPlace {
   readonly type: "CORE" | "CSR" | "FP_D" | "TIMER" | "SBI_STATE" | "WHERRY";
   readonly index: number;
@@ -12,7 +15,10 @@ export interface OneRegPlace {
 const placeOf =
   (type: OneRegPlace["type"]) =>
   (index: number): OneRegPlace => ({ type, index });
-/** Indexes in KVM's structs kvm_riscv_core, kvm_riscv_csr, __riscv_d_ext_state, kvm_riscv_timer, kvm_riscv_sbi_sta. */
+/**
+ * Indexes in KVM's structs kvm_riscv_core, kvm_riscv_csr, __riscv_d_ext_state, kvm_riscv_timer,
+ * kvm_riscv_sbi_sta.
+ */
 export const core = placeOf("CORE");
 export const csr = placeOf("CSR");
 export const fpD = placeOf("FP_D");
@@ -26,7 +32,10 @@ export const RAW = "RAW";
 export interface Register {
   /** CSR number, of the first if the row has several. */
   readonly csr?: number;
-  /** Of several CSRs in a row: how many, the number in the first one's name (0), CSR numbers from one to the next (1). */
+  /**
+   * Of several CSRs in a row: how many, the number in the first one's name (0), CSR numbers from one to the
+   * next (1).
+   */
   readonly count?: number;
   readonly first?: number;
   readonly step?: number;
@@ -40,8 +49,8 @@ export interface Register {
   /** Elements that there is no register for: x0. */
   readonly skip?: number;
   /**
-   * It came after the first streams: there it is the subsection `cpu/NAME`, if it is not 0. 0 must be what a stream
-   * without it means.
+   * It came after the first streams: there it is the subsection `cpu/NAME`, if it is not 0. 0 must be what a
+   * stream without it means.
    */
   readonly apart?: true;
   /** A field of the VMM's copy alone: the hart keeps it elsewhere, or in other fields. */
@@ -49,11 +58,15 @@ export interface Register {
   /** Its name in the VMM's copy. Default: the row's. */
   readonly copyName?: string;
   /**
-   * When the VMM writes its copy back. At RUNTIME by default, which is before each entry; at RESET, which is after a
-   * reset and after a load, what the interrupt controllers, the timer or the firmware change while others run.
+   * When the VMM writes its copy back. At RUNTIME by default, which is before each entry; at RESET, which is
+   * after a reset and after a load, what the interrupt controllers, the timer or the firmware change while
+   * others run.
    */
   readonly level?: "RESET";
-  /** What it is called in the `cpu` sections of QEMU's releases, after `env.`; without it they have it in another shape. */
+  /**
+   * What it is called in the `cpu` sections of QEMU's releases, after `env.`; without it they have it in
+   * another shape.
+   */
   readonly qemu?: string;
   /** Its value in words; undefined: the number says it all. */
   readonly words?: (value: bigint) => string | undefined;

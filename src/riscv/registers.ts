@@ -1,9 +1,9 @@
-// All registers of a hart, and what a vCPU has besides: one row each. Made from it are the schema and the offsets of the
-// hart's state (hart-state.ts), the CSR file (its `csr` rows; what an access sets off is behaviour and stands in the
-// engine), ONE_REG, the VMM's copy of a vCPU, what goes to QEMU and comes from it, the names that assembler and
-// disassembler know, and the words of the inspector.
-// The order is that of the `cpu` section in a stream: a row that a stream has goes nowhere else.
-// Privileged specification, chapters 2 to 4; unprivileged: Zicsr, Zicntr, Zihpm, F; Sstc.
+// All registers of a hart, and what a vCPU has besides: one row each. Made from it are the schema and the
+// offsets of the hart's state (hart-state.ts), the CSR file (its `csr` rows; what an access sets off is
+// behaviour and stands in the engine), ONE_REG, the VMM's copy of a vCPU, what goes to QEMU and comes from
+// it, the names that assembler and disassembler know, and the words of the inspector. The order is that of
+// the `cpu` section in a stream: a row that a stream has goes nowhere else. Privileged specification,
+// chapters 2 to 4; unprivileged: Zicsr, Zicntr, Zihpm, F; Sstc.
 import { u32, u64, u64Array, u8Array } from "../state/schema.ts";
 import { ALL_ONES } from "../base/uint64.ts";
 import { LOW_32, NEVER } from "./bits.ts";
@@ -99,8 +99,8 @@ export const REGISTERS = {
     words: interruptWords,
   },
 
-  // What the firmware and the hypervisor keep of a vCPU. mpState is no ONE_REG register, but KVM_GET_MP_STATE's; halted
-  // (waiting for an interrupt in WFI) is in the section `cpu_common`.
+  // What the firmware and the hypervisor keep of a vCPU. mpState is no ONE_REG register, but
+  // KVM_GET_MP_STATE's; halted (waiting for an interrupt in WFI) is in the section `cpu_common`.
   mpState: { copyField: u32 },
   halted: { oneReg: wherry(0), level: "RESET" },
   /** Address and argument of a pending SBI hart_start, or of a resume; SBI SUSP's or HSM's suspend type. */
@@ -139,7 +139,9 @@ export const REGISTERS = {
   marchid: { csr: 0xf12, constant: 0n },
   mimpid: { csr: 0xf13, constant: 0n },
   mconfigptr: { csr: 0xf15, constant: 0n },
-  /** The hypervisor extension's, without it: OpenSBI that has started on QEMU's harts reads them at each trap. */
+  /**
+   * The hypervisor extension's, without it: OpenSBI that has started on QEMU's harts reads them at each trap.
+   */
   mtinst: { csr: 0x34a, constant: 0n },
   mtval2: { csr: 0x34b, constant: 0n },
   tselect: { csr: 0x7a0, constant: 0n },

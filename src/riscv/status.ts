@@ -1,5 +1,6 @@
-// mstatus, and sstatus, S-mode's view of it (privileged specification, 3.1.6 and 4.1.1): bits, what a hart here lets
-// software change, what always reads the same. Both widths are 64, memory is little-endian, there are no vectors.
+// mstatus, and sstatus, S-mode's view of it (privileged specification, 3.1.6 and 4.1.1): bits, what a hart
+// here lets software change, what always reads the same. Both widths are 64, memory is little-endian, there
+// are no vectors.
 import { bitNames } from "../base/text.ts";
 import { bit, bits, field, fieldOf } from "./bits.ts";
 import { PRIVILEGE_NAMES } from "./privilege.ts";

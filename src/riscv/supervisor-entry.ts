@@ -1,5 +1,6 @@
-// A hart as the built-in firmware hands it to a supervisor: machine mode as it set it up, and the counters that a kernel
-// which does not set scounteren relies on (Linux's vDSO reads the time in U-mode). All else is as after a reset.
+// A hart as the built-in firmware hands it to a supervisor: machine mode as it set it up, and the counters
+// that a kernel which does not set scounteren relies on (Linux's vDSO reads the time in U-mode). All else is
+// as after a reset.
 import { bits, LOW_32 } from "./bits.ts";
 import { CAUSE, DELEGABLE, SUPERVISOR_INTERRUPTS } from "./causes.ts";
 import { COUNTER, ENVCFG_CBCFE, ENVCFG_CBIE, ENVCFG_CBZE, MENVCFG_STCE } from "./envcfg.ts";

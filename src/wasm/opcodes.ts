@@ -1,5 +1,6 @@
-// The opcodes of WebAssembly that this room emits or prints, by their names in the text format: core specification 3.0
-// (chapter 5.4, which includes relaxed SIMD) and the threads proposal. Left out: what nothing here needs.
+// The opcodes of WebAssembly that this room emits or prints, by their names in the text format: core
+// specification 3.0 (chapter 5.4, which includes relaxed SIMD) and the threads proposal. Left out: what
+// nothing here needs.
 
 /** One byte. */
 export const OP = {

@@ -1,4 +1,5 @@
-// The built-in SBI firmware through a whole vCPU thread: every extension, its errors, and what it asks of other harts.
+// The built-in SBI firmware through a whole vCPU thread: every extension, its errors, and what it asks of
+// other harts.
 import { describe, expect, test } from "vitest";
 import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { HfenceQueue } from "../requests/hfence-queue.ts";

@@ -1,5 +1,5 @@
-// The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA
-// and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
+// The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP,
+// STA and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
 // counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
@@ -240,7 +240,10 @@ export class SbiFirmware {
     }
   }
 
-  /** Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL if it is all, or the queue is full. */
+  /**
+   * Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL if it is all, or the queue
+   * is full.
+   */
   #sfence(targets: number[], type: number, start: bigint, size: bigint, asid: number): SbiReturn {
     const { vcpus, hfences } = this.#host;
     const whole = size === ALL_ONES || (start === 0n && size === 0n);
@@ -307,7 +310,8 @@ export class SbiFirmware {
     const type = this.#host.getX(10);
     const reason = this.#host.getX(11);
     if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
-    // Reason 1 is "system failure": who watches the machine must be able to tell it from a shutdown as planned.
+    // Reason 1 is "system failure": who watches the machine must be able to tell it from a shutdown as
+    // planned.
     const shutdown = reason === 0n ? "shutdown" : "crash";
     this.#host.systemEvent(type === 0n ? shutdown : "reset", reason);
     return fail(SBI_ERR_FAILED);
@@ -370,7 +374,10 @@ export class SbiFirmware {
     return ok();
   }
 
-  /** Legacy calls return their value in a0 alone; masks are read from guest-physical memory by S-mode virtual address. */
+  /**
+   * Legacy calls return their value in a0 alone; masks are read from guest-physical memory by S-mode virtual
+   * address.
+   */
   #legacy(extension: number): number {
     const host = this.#host;
     switch (extension) {

@@ -1,5 +1,6 @@
-// The float functions in WebAssembly against reference-softfloat.ts: results and flags on random operands, with NX clear
-// and set; and that the paths meant to be fast are. The full judge: test/oracle/testfloat.ts --engine.
+// The float functions in WebAssembly against reference-softfloat.ts: results and flags on random operands,
+// with NX clear and set; and that the paths meant to be fast are. The full judge: test/oracle/testfloat.ts
+// --engine.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { instantiateFloats } from "../../../test/oracle/float-module.ts";

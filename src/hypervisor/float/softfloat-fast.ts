@@ -1,9 +1,9 @@
 // F and D arithmetic in WebAssembly. The host rounds to nearest even and has no flags, so a function here
-// answers only when the rounding mode is RNE (conversions to integers: any), the result is finite
-// and clear of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
-// else, and so every flag, comes from `fpSlow` (softfloat-slow.ts). Error-free transformations: TwoSum, the fused
-// multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and Melquiond, IEEE
-// TC 57(4), 2008).
+// answers only when the rounding mode is RNE (conversions to integers: any), the result is finite and clear
+// of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
+// else, and so every flag, comes from `fpSlow` (softfloat-slow.ts). Error-free transformations: TwoSum, the
+// fused multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and
+// Melquiond, IEEE TC 57(4), 2008).
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";
@@ -20,7 +20,10 @@ export type FpToInt = Fn<readonly [Hart, Rm, typeof F64], typeof I64>;
 /** From all 64 bits of an x register; the w forms extend first. */
 export type FpFromInt = Fn<readonly [Hart, Rm, typeof I64], typeof F64>;
 
-/** A format as the host computes in it. F64 stands for F32 as well: the two have the methods used here in common. */
+/**
+ * A format as the host computes in it. F64 stands for F32 as well: the two have the methods used here in
+ * common.
+ */
 export interface HostFormat {
   readonly suffix: "s" | "d";
   readonly opFlag: number;
@@ -115,8 +118,8 @@ function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
 }
 
 /**
- * 1 only if r, the host's sum of x and y, is exact: the larger operand taken from it leaves a number without rounding
- * (Dekker's Fast2Sum), so that one of the two tests is exact, and the other does no harm.
+ * 1 only if r, the host's sum of x and y, is exact: the larger operand taken from it leaves a number without
+ * rounding (Dekker's Fast2Sum), so that one of the two tests is exact, and the other does no harm.
  */
 export const isSum = (r: F64, x: F64, y: F64): I32 => r.sub(x).eq(y).and(r.sub(y).eq(x));
 
@@ -159,8 +162,8 @@ const trailingZeros = (value: F64): I64 =>
     .ctz();
 
 /**
- * Builds the functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to; with the
- * relaxed multiply-add if it `isFused`.
+ * Builds the functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to;
+ * with the relaxed multiply-add if it `isFused`.
  */
 export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: boolean): FastFloats {
   const nxIsSet = (hart: I32): I32 => hart.load32(fflagsOffset).and(FFLAGS.NX);

@@ -1,5 +1,5 @@
-// binary16, binary32 and binary64 of IEEE 754-2019 as numbers of bits, and RISC-V's names of exception flags and rounding
-// modes (unprivileged ISA, "F", floating-point control and status register).
+// binary16, binary32 and binary64 of IEEE 754-2019 as numbers of bits, and RISC-V's names of exception flags
+// and rounding modes (unprivileged ISA, "F", floating-point control and status register).
 
 /** Accrued exception bits, as in `fflags`. */
 export const FFLAGS = { NX: 1, UF: 2, OF: 4, DZ: 8, NV: 16 } as const;

@@ -1,8 +1,9 @@
-// binary16 by way of binary64 (Zfh; IEEE 754-2019). A half is held as the double of the same value. Sums and products of
-// halves are exact in double. A quotient or root of halves that is neither a half nor half-way between two is further from
-// those than the last bits of a double reach, so the host's, rounded as it may be, lies on the right side. The sum of a fused
-// multiply-add can lose what breaks a tie: it is rounded to odd (Boldo and Melquiond, IEEE TC 57(4), 2008). What is left is
-// one rounding, here. Left out: comparisons and conversions to integers, which are those of the double.
+// binary16 by way of binary64 (Zfh; IEEE 754-2019). A half is held as the double of the same value. Sums and
+// products of halves are exact in double. A quotient or root of halves that is neither a half nor half-way
+// between two is further from those than the last bits of a double reach, so the host's, rounded as it may
+// be, lies on the right side. The sum of a fused multiply-add can lose what breaks a tie: it is rounded to
+// odd (Boldo and Melquiond, IEEE TC 57(4), 2008). What is left is one rounding, here. Left out: comparisons
+// and conversions to integers, which are those of the double.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn } from "../../wasm/function.ts";
 import {
@@ -69,7 +70,10 @@ export const toHalf = fn("toHalf", [F64], I64, (f, x) => {
 });
 
 export interface HalfFloat extends FastFloat {
-  /** (hart, rm, x) → the half that a double is rounded to; a NaN is the canonical one, and no flag tells of it. */
+  /**
+   * (hart, rm, x) → the half that a double is rounded to; a NaN is the canonical one, and no flag tells of
+   * it.
+   */
   readonly round: FpUnary;
 }
 
@@ -83,7 +87,8 @@ export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
     const bits = f.let(x.reinterpret());
     const magnitude = f.let(bits.and(SIGN - 1n));
     f.if(magnitude.eqz().or(magnitude.eq(BINARY64.infinity)), () => f.return(x));
-    // Whole bits of the significand, 2^exponent the value of its first. Subnormal doubles are tiny whatever they are.
+    // Whole bits of the significand, 2^exponent the value of its first. Subnormal doubles are tiny whatever
+    // they are.
     const exponent = f.let(magnitude.shrU(52).wrap().sub(BINARY64.maxExp));
     const significand = f.let(magnitude.and((1n << 52n) - 1n).or(1n << 52n));
     const toward = f.let(towardOf(rm, bits.shrU(63).wrap()));

@@ -1,5 +1,5 @@
-// The exact path in WebAssembly against the reference in BigInt: all operations, formats and rounding modes, results
-// and flags, on operands that make ties, cancellation, subnormals, overflow and NaNs likely.
+// The exact path in WebAssembly against the reference in BigInt: all operations, formats and rounding modes,
+// results and flags, on operands that make ties, cancellation, subnormals, overflow and NaNs likely.
 // WHERRY_RUNS sets the number of operand triples for each operation and format.
 import { describe, expect, it } from "vitest";
 import { instantiateSlow } from "../../../test/oracle/float-module.ts";
@@ -80,7 +80,8 @@ describe.each([
     const env = { rm: 0, flags: 0 };
     const bias = BigInt(f.maxExp);
     for (let run = 0; run < RUNS; run++) {
-      // Exponents where results are ordinary, subnormal, out of range of integers or of the format, at random.
+      // Exponents where results are ordinary, subnormal, out of range of integers or of the format, at
+      // random.
       const centers = [
         bias,
         bias + 31n,

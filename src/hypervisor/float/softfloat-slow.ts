@@ -1,14 +1,17 @@
-// Exact binary32 and binary64 arithmetic in WebAssembly, for what the host's cannot answer: any rounding mode,
-// all flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as RISC-V's "F" wants).
-// Written to be small: an operand becomes an exponent and a 64-bit significand, sums and products are one 128-bit
-// fused multiply-add, and everything ends in one rounding. Quotient and root start from the host's own, whose
-// remainder fits 64 bits and tells what is missing. test/oracle/reference-softfloat.ts is what the tests compare it with.
-// Left out: comparisons, which need no rounding.
+// Exact binary32 and binary64 arithmetic in WebAssembly, for what the host's cannot answer: any rounding
+// mode, all flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as RISC-V's
+// "F" wants). Written to be small: an operand becomes an exponent and a 64-bit significand, sums and products
+// are one 128-bit fused multiply-add, and everything ends in one rounding. Quotient and root start from the
+// host's own, whose remainder fits 64 bits and tells what is missing. test/oracle/reference-softfloat.ts is
+// what the tests compare it with. Left out: comparisons, which need no rounding.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn, type Local } from "../../wasm/function.ts";
 import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";
 
-/** Operations of `fpSlow`. `FP_DOUBLE` is or-ed in for binary64 (the source format of conversions from floats). */
+/**
+ * Operations of `fpSlow`. `FP_DOUBLE` is or-ed in for binary64 (the source format of conversions from
+ * floats).
+ */
 export const FP_OP = {
   ADD: 0,
   SUB: 1,
@@ -29,7 +32,10 @@ export const FP_OP = {
 } as const;
 export const FP_DOUBLE = 16;
 
-/** fpSlow(hart, op, rm, a, b, c): operands and result are bits, binary32's zero-extended. Flags accrue in the hart. */
+/**
+ * fpSlow(hart, op, rm, a, b, c): operands and result are bits, binary32's zero-extended. Flags accrue in the
+ * hart.
+ */
 export type FpSlowFn = Fn<
   readonly [typeof I32, typeof I32, typeof I32, typeof I64, typeof I64, typeof I64],
   typeof I64
@@ -146,7 +152,9 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
     f.return(nan(format));
   };
 
-  /** (hart, format, rm, sign, exponent, significand) → bits. Bit 0 of the significand stands for all below it. */
+  /**
+   * (hart, format, rm, sign, exponent, significand) → bits. Bit 0 of the significand stands for all below it.
+   */
   const roundPack = fn(
     "fpRound",
     [I32, I32, I32, I32, I32, I64],
@@ -294,7 +302,8 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
     const x = f.let(significandOf.call(format, a).shrU(11));
     const y = f.let(significandOf.call(format, b).shrU(11));
     const quotient = f.let(x.toF64U().div(y.toF64U()).reinterpret());
-    // The quotient of the significands lies in (1/2, 2). As an integer of 53 bits it is off by half a unit at most.
+    // The quotient of the significands lies in (1/2, 2). As an integer of 53 bits it is off by half a unit at
+    // most.
     const below = f.let(biased(I32.of(1), quotient).eq(BINARY64.maxExp - 1));
     const int = f.let(significandOf.call(1, quotient).shrU(11));
     const remainder = f.let(x.shl(I64.of(52).add(below.extendU())).sub(int.mul(y)));

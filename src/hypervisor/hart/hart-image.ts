@@ -1,5 +1,5 @@
-// A hart's state in shared memory, field by field: what ONE_REG, resets and the firmware read and write while the
-// vCPU is outside the guest. hart-layout.ts has the offsets.
+// A hart's state in shared memory, field by field: what ONE_REG, resets and the firmware read and write while
+// the vCPU is outside the guest. hart-layout.ts has the offsets.
 import { SUPERVISOR_ENTRY } from "../../riscv/supervisor-entry.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CONFIG_BUILTIN_FIRMWARE, CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
@@ -35,7 +35,10 @@ export class HartImage {
     this.#view.setBigUint64(SCRATCH.reservation, 0n, true);
   }
 
-  /** What is fixed for a hart's life, no part of its state: who answers ecalls from S-mode, and CONFIG_EXACT_TIMER. */
+  /**
+   * What is fixed for a hart's life, no part of its state: who answers ecalls from S-mode, and
+   * CONFIG_EXACT_TIMER.
+   */
   configure(config: { readonly builtinFirmware: boolean; readonly exactTimer?: boolean }): void {
     const bits =
       (config.builtinFirmware ? CONFIG_BUILTIN_FIRMWARE : 0) |
@@ -43,7 +46,10 @@ export class HartImage {
     this.#view.setUint32(SCRATCH.config, bits, true);
   }
 
-  /** Reset (privileged specification §3.4): M-mode at `pc`, all else as the schema has it at first, but `kept`. */
+  /**
+   * Reset (privileged specification §3.4): M-mode at `pc`, all else as the schema has it at first, but
+   * `kept`.
+   */
   reset(pc: bigint, kept: readonly HartField[] = []): void {
     for (const [field, value] of Object.entries(hartState.create())) {
       if (kept.includes(field as HartField)) continue;
@@ -56,8 +62,9 @@ export class HartImage {
   }
 
   /**
-   * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 2.0 §9.1): S-mode at `address`,
-   * satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is what the built-in firmware would have set up.
+   * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 2.0 §9.1): S-mode at
+   * `address`, satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is what the built-in firmware would
+   * have set up.
    */
   resetForStart(address: bigint, argument: bigint, kept: readonly HartField[] = []): void {
     this.reset(address, kept);

@@ -1,6 +1,7 @@
-// What translations may be used, by random page-table edits, address-space switches, fences and accesses: each outcome
-// must be that of a walk now, or of a walk at some time since the last fence that covers it (privileged specification,
-// 4.2.1, 4.3.2), in the address space's ASID or global. A fault must be that of a walk now. Jumps are treated as fetches.
+// What translations may be used, by random page-table edits, address-space switches, fences and accesses:
+// each outcome must be that of a walk now, or of a walk at some time since the last fence that covers it
+// (privileged specification, 4.2.1, 4.3.2), in the address space's ASID or global. A fault must be that of a
+// walk now. Jumps are treated as fetches.
 import { expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
@@ -190,7 +191,8 @@ class Model {
     this.#machine(asm("csrrw", { csr: 0x180, rs1: 5 }), satp);
     expect(this.h.hart.get("satp")).toBe(satp);
     this.#satp = satp;
-    // More than the specification asks for, as QEMU does: another table with the same ASID is another address space.
+    // More than the specification asks for, as QEMU does: another table with the same ASID is another address
+    // space.
     if (satp !== old && this.#satpOfAsid.get(this.#asid) !== satp) {
       this.#forget((leaf) => !leaf.isGlobal && leaf.asid === this.#asid);
     }

@@ -1,7 +1,8 @@
-// What translations a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps, chosen by
-// what an access may do and, in U-mode, by address space (privileged specification, 3.1.6.3, 4.1.1, 4.1.11: privilege, MPRV,
-// SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code; dropped here, as sfence.vma (4.2.1) asks.
-// S-mode's contexts hold global entries of any address space and others of the current one only.
+// What translations a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps,
+// chosen by what an access may do and, in U-mode, by address space (privileged specification, 3.1.6.3, 4.1.1,
+// 4.1.11: privilege, MPRV, SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code;
+// dropped here, as sfence.vma (4.2.1) asks. S-mode's contexts hold global entries of any address space and
+// others of the current one only.
 import { SATP } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
@@ -75,8 +76,8 @@ const contextOf = fn("contextOf", [I32, I32], I32, (f, hart, priv) => {
 });
 
 /**
- * Choose the contexts for the hart's privilege, MPRV, SUM and address space, after anything that may have changed them
- * (traps and returns, EVENT.RESYNC); all else here and in mmu.ts works on what was chosen.
+ * Choose the contexts for the hart's privilege, MPRV, SUM and address space, after anything that may have
+ * changed them (traps and returns, EVENT.RESYNC); all else here and in mmu.ts works on what was chosen.
  */
 export const chooseContexts = fn("chooseContexts", [I32], undefined, (f, hart) => {
   const priv = get32(hart, "priv");
@@ -97,7 +98,10 @@ export const isSplit = (hart: I32): I32 => dataContext(hart).ne(fetchContext(har
 
 // ---- entries ----
 
-/** The entry that a page of this address would have; its table is `entry`'s at CTX_READ, CTX_WRITE or CTX_FETCH. */
+/**
+ * The entry that a page of this address would have; its table is `entry`'s at CTX_READ, CTX_WRITE or
+ * CTX_FETCH.
+ */
 export const tlbEntry = (context: I32, guestVirt: I64): I32 =>
   context.add(
     guestVirt
@@ -135,8 +139,8 @@ const noteSuperpage = fn(
 );
 
 /**
- * Make an entry in the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host, leaf). `host`
- * is where `va` itself is.
+ * Make an entry in the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host,
+ * leaf). `host` is where `va` itself is.
  */
 export const insert = fn(
   "insert",
@@ -316,7 +320,8 @@ const chooseSpace = fn("chooseSpace", [I32], undefined, (f, hart) => {
     f.brIf(again, context.ne(end));
   });
   context.set(found.choose<I32>(found, oldest));
-  // No fence is due if the same ASID comes with another table, but QEMU makes one, and software is written on that.
+  // No fence is due if the same ASID comes with another table, but QEMU makes one, and software is written on
+  // that.
   f.if(context.load64(CTX_SATP).ne(satp), () => f.call(flushContext, context));
   const used = f.let(context.load32(CTX_USED));
   f.if(used.and(CTX_STALE_WRITES), () => dropWrites(f, context));
@@ -377,7 +382,10 @@ export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid
   );
 });
 
-/** Forget the translations of the page of an address, or of the superpage that it is in: (hart, guestVirt, ASID). */
+/**
+ * Forget the translations of the page of an address, or of the superpage that it is in: (hart, guestVirt,
+ * ASID).
+ */
 export const flushTlbPage = fn("flushTlbPage", [I32, I64, I32], undefined, (f, hart, va, asid) => {
   const page = f.let(va.and(~0xfffn));
   for (let i = 0; i < USER_CONTEXTS; i++) {

@@ -1,5 +1,5 @@
-// Traps, trap returns and interrupts (privileged specification, 3.1.6–3.1.9, 3.3, 4.1), as WebAssembly functions.
-// They work on the hart's state in memory: pc must be stored before `raise` is called.
+// Traps, trap returns and interrupts (privileged specification, 3.1.6–3.1.9, 3.3, 4.1), as WebAssembly
+// functions. They work on the hart's state in memory: pc must be stored before `raise` is called.
 import { bit } from "../../riscv/bits.ts";
 import { CAUSE, CAUSE_INTERRUPT, INTERRUPT } from "../../riscv/causes.ts";
 import { PRIV } from "../../riscv/privilege.ts";

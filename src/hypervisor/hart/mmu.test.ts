@@ -1,5 +1,6 @@
-// Address translation, PMP, TLB and the slow paths of loads and stores: Sv39, Sv48, Sv57, superpages, permissions, SUM,
-// MXR, MPRV, A and D bits, misaligned and page-crossing accesses, read-only memory, devices, dirty log.
+// Address translation, PMP, TLB and the slow paths of loads and stores: Sv39, Sv48, Sv57, superpages,
+// permissions, SUM, MXR, MPRV, A and D bits, misaligned and page-crossing accesses, read-only memory,
+// devices, dirty log.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE, ROM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";

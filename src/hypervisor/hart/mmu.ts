@@ -1,5 +1,6 @@
-// Guest memory access beyond the inline TLB hit: a walk (page-walk.ts) or a device, misaligned accesses and such as lie in two
-// pages, addresses of atomics and of cache blocks. Traps are precise: nothing is written before all of it can be.
+// Guest memory access beyond the inline TLB hit: a walk (page-walk.ts) or a device, misaligned accesses and
+// such as lie in two pages, addresses of atomics and of cache blocks. Traps are precise: nothing is written
+// before all of it can be.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_MMIO_DATA } from "../shared/memory-map.ts";
@@ -21,7 +22,9 @@ const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, siz
   return fill.call(hart, va, access, size);
 });
 
-/** Host address of the page to fetch from, or 0 and the trap is taken. pc is stored; `va` may be beyond it. */
+/**
+ * Host address of the page to fetch from, or 0 and the trap is taken. pc is stored; `va` may be beyond it.
+ */
 export const fetchPage = fn("fetchPage", [I32, I64], I32, (f, hart, va) => {
   const host = f.let(fill.call(hart, va, ACCESS.FETCH, 2));
   f.if(host, () => f.return(host.and(~PAGE_MASK)));
@@ -46,8 +49,8 @@ function raiseFault(f: Func, hart: I32, va: I64, ifDevice: number): void {
 }
 
 /**
- * Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so; a device's address
- * is left to loadDevice.
+ * Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so; a
+ * device's address is left to loadDevice.
  */
 const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) => {
   f.if(splitsPage(va, size), () => {
@@ -210,7 +213,10 @@ export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, 
   return host;
 });
 
-/** Host address for a cache-block operation (Zicbom: any right to the page will do; faults are those of a store). */
+/**
+ * Host address for a cache-block operation (Zicbom: any right to the page will do; faults are those of a
+ * store).
+ */
 export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (f, hart, va, access) => {
   const host = f.let(locate.call(hart, va, access, 1));
   f.if(host.eqz(), () => {

@@ -1,6 +1,7 @@
-// Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A and D
-// bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages; and the TLB entry that comes of it. A write entry exists
-// only for a page whose dirty bit is set and that is no code page.
+// Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A
+// and D bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages; and the TLB
+// entry that comes of it. A write entry exists only for a page whose dirty bit is set and that is no code
+// page.
 import { levelsOf, PMP, PPN_MASK, PTE, PTE_HIGH, PTE_PPN, SATP, SATP_MODE } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
@@ -57,8 +58,8 @@ const hostAddress = (slot: I32, guestPhys: I64): I32 =>
   slot.load32(SLOT_HOST_OFFSET).add(guestPhys.sub(slot.load64(SLOT_GPA)).wrap());
 
 /**
- * Before a page is written: set its bit in the slot's dirty log, if it has one; if code was made from the page, that is
- * stale now (CodePages.written, in the same order).
+ * Before a page is written: set its bit in the slot's dirty log, if it has one; if code was made from the
+ * page, that is stale now (CodePages.written, in the same order).
  */
 const markWritten = fn("markWritten", [I32, I64], undefined, (f, slot, guestPhys) => {
   const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
@@ -128,9 +129,9 @@ const entryWritable = fn("entryWritable", [I32, I64], I32, (f, hart, pteAt) => {
 });
 
 /**
- * Walk the page table: (hart, guestVirt, ACCESS, privilege) → guest-physical address, SCRATCH.leaf; on failure
- * SCRATCH.fault.
- * Updates A and D by compare-and-swap and starts over if the entry changed meanwhile (4.3.2, steps 1–9).
+ * Walk the page table: (hart, guestVirt, ACCESS, privilege) → guest-physical address, SCRATCH.leaf; on
+ * failure SCRATCH.fault. Updates A and D by compare-and-swap and starts over if the entry changed meanwhile
+ * (4.3.2, steps 1–9).
  */
 const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, access, priv) => {
   const fail = (cause: I32): void => {
@@ -218,9 +219,9 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
 });
 
 /**
- * Translate, check and cache: (hart, guestVirt, ACCESS, size) → host address of the byte. 0 if it is not memory:
- * then SCRATCH.fault is an exception's cause, or NO_FAULT and SCRATCH.guestPhys is a device's address.
- * `size` bytes lie in one page.
+ * Translate, check and cache: (hart, guestVirt, ACCESS, size) → host address of the byte. 0 if it is not
+ * memory: then SCRATCH.fault is an exception's cause, or NO_FAULT and SCRATCH.guestPhys is a device's
+ * address. `size` bytes lie in one page.
  */
 export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
   f.store32(hart, NO_FAULT, SCRATCH.fault);

@@ -72,8 +72,8 @@ export const pmpCheck = fn(
 );
 
 /**
- * 1 if every privilege may do all at a guest-physical address; SCRATCH.openStart and openEnd then say where around
- * it the same entry, or none, decides.
+ * 1 if every privilege may do all at a guest-physical address; SCRATCH.openStart and openEnd then say where
+ * around it the same entry, or none, decides.
  */
 export const pmpOpenRange = fn("pmpOpenRange", [I32, I64], I32, (f, hart, address) => {
   f.store64(hart, 0, SCRATCH.openStart);

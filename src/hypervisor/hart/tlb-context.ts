@@ -1,13 +1,14 @@
-// The layout of a hart's contexts: its direct-mapped TLBs and jump caches in the shared memory, one context for each
-// privilege and for the last address spaces of U-mode. hart-tlb.ts fills, switches and drops them.
+// The layout of a hart's contexts: its direct-mapped TLBs and jump caches in the shared memory, one context
+// for each privilege and for the last address spaces of U-mode. hart-tlb.ts fills, switches and drops them.
 import { CONTEXTS_SIZE } from "../shared/memory-map.ts";
 import { MemoryRegion } from "../shared/memory-region.ts";
 
 /**
- * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped tables for
- * reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address i32, LEAF_* u32}, see
- * tlbEntry), and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at index pc >> 1). An empty entry's
- * first word is all ones. A jump may be entered only while the fetch table has its page; hart-tlb.ts drops it when it drops that.
+ * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped
+ * tables for reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address
+ * i32, LEAF_* u32}, see tlbEntry), and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at
+ * index pc >> 1). An empty entry's first word is all ones. A jump may be entered only while the fetch table
+ * has its page; hart-tlb.ts drops it when it drops that.
  */
 export const TLB_ENTRIES = 4096;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
@@ -19,22 +20,36 @@ export const CTX_FETCH = context.take("fetches", TLB_TABLE_SIZE);
 export const CTX_JUMPS = context.take("jumps", JUMP_ENTRIES * 16);
 /** CTX_HAS_* bits. */
 export const CTX_USED = context.u32("used");
-/** Of a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or SPACE_FREE. */
+/**
+ * Of a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or
+ * SPACE_FREE.
+ */
 export const CTX_STAMP = context.u32("stamp");
 export const CTX_SATP = context.u64("satp");
-/** How many entries were made from pages that are not global, whether to fetch from one, where the first entries are. */
+/**
+ * How many entries were made from pages that are not global, whether to fetch from one, where the first
+ * entries are.
+ */
 export const CTX_LOCAL_COUNT = context.u32("local count");
 export const CTX_LOCAL_FETCHED = context.u32("local fetched");
-/** Pages that entries made from superpages may have: first and last, lower and upper half, data and then fetches. */
+/**
+ * Pages that entries made from superpages may have: first and last, lower and upper half, data and then
+ * fetches.
+ */
 export const CTX_SUPERPAGES = context.take("superpages", 8 * 8, 64);
-/** A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps. */
+/**
+ * A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps.
+ */
 export const JUMP_PAGES_SIZE = 512;
 export const CTX_JUMP_PAGES = context.take("jump pages", JUMP_PAGES_SIZE, 1024);
 export const MAX_LOCAL_ENTRIES = 512;
 export const CTX_LOCAL_ENTRIES = context.take("local entries", MAX_LOCAL_ENTRIES * 4, 2048);
 /** Whole pages. */
 export const CONTEXT_SIZE = Math.ceil(context.used / 4096) * 4096;
-/** What a context may have: entries of each table (fetches: jumps too), of global pages, of superpages beyond 2 MiB. */
+/**
+ * What a context may have: entries of each table (fetches: jumps too), of global pages, of superpages beyond
+ * 2 MiB.
+ */
 export const CTX_HAS_READ = 1;
 export const CTX_HAS_WRITE = 2;
 export const CTX_HAS_FETCH = 4;
@@ -56,6 +71,8 @@ new MemoryRegion("contexts", 0, CONTEXTS_SIZE).take("all contexts", CONTEXT_COUN
 /** What no satp can be. */
 export const SPACE_FREE = -1n;
 
-/** What is kept of a leaf page-table entry: its size (log2 of bytes) in the low bits, whether it is global. */
+/**
+ * What is kept of a leaf page-table entry: its size (log2 of bytes) in the low bits, whether it is global.
+ */
 export const LEAF_SHIFT = 0xff;
 export const LEAF_GLOBAL = 0x100;

@@ -1,6 +1,7 @@
-// How the interpreter and translated code find translated code: the jump cache of the hart's context, then the code
-// cache's table of the page. Regions are called by one convention, chain by tail calls, and say why they came
-// back when they do. A hart adopts a module (makes an instance of it) only when it first jumps into it.
+// How the interpreter and translated code find translated code: the jump cache of the hart's context, then
+// the code cache's table of the page. Regions are called by one convention, chain by tail calls, and say why
+// they came back when they do. A hart adopts a module (makes an instance of it) only when it first jumps into
+// it.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, FnType, type Local } from "../../wasm/function.ts";
 import { CODE_PAGE_TABLES, CODE_PAGES, PAGE_TABLE_SIZE } from "../shared/code-cache.ts";
@@ -9,8 +10,9 @@ import { SCRATCH } from "../shared/hart-scratch.ts";
 import { set } from "../hart/hart-traps.ts";
 
 /**
- * A region: (hart area, context, instructions left of the slice, virtual pc, entry number) → instructions left. State is in
- * memory when it returns; SCRATCH.leave says why. pc is where the entry lies; only its page is not known beforehand.
+ * A region: (hart area, context, instructions left of the slice, virtual pc, entry number) → instructions
+ * left. State is in memory when it returns; SCRATCH.leave says why. pc is where the entry lies; only its page
+ * is not known beforehand.
  */
 export const REGION = new FnType([I32, I32, I32, I64, I32] as const, I32);
 

@@ -1,5 +1,5 @@
-// The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic bytes,
-// compiled once and shared by all workers. The host gives memory and the imports below.
+// The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic
+// bytes, compiled once and shared by all workers. The host gives memory and the imports below.
 import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule, reachableFunctions } from "../../wasm/module.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
@@ -23,7 +23,10 @@ export const ENGINE_MEMORY = {
   shared: true,
 } as const;
 
-/** The module's bytes, for a host that has total store order or not; it decodes with tables that `initEngineTables` has put at `tablesBase`. */
+/**
+ * The module's bytes, for a host that has total store order or not; it decodes with tables that
+ * `initEngineTables` has put at `tablesBase`.
+ */
 export function buildEngineModule(
   tablesBase: number,
   kind: EngineKind = DEFAULT_ENGINE,

@@ -1,7 +1,7 @@
-// The interpreter: every row's meaning, with operands read from the instruction word, in one function with one br_table.
-// An instruction is fetched through a host pointer into the current page, decoded by table (instruction-decoder.ts) and
-// executed; registers stay in the hart's area, so the state is in memory whenever run() returns or calls out.
-// See docs/decisions/0001-interpreter-dispatch.md for measurements.
+// The interpreter: every row's meaning, with operands read from the instruction word, in one function with
+// one br_table. An instruction is fetched through a host pointer into the current page, decoded by table
+// (instruction-decoder.ts) and executed; registers stay in the hart's area, so the state is in memory
+// whenever run() returns or calls out. See docs/decisions/0001-interpreter-dispatch.md for measurements.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn, type Func, imported, type Label, type Local } from "../../wasm/function.ts";
 import { CODE_EPOCH, CODE_HEAT, CODE_PROTECTION, CODE_STALE_DONE } from "../shared/code-cache.ts";
@@ -191,7 +191,10 @@ class Interpreter {
 
   // ---- translated code ----
 
-  /** Run what the jump cache has for the stored pc, until it comes back for something that must be interpreted. */
+  /**
+   * Run what the jump cache has for the stored pc, until it comes back for something that must be
+   * interpreted.
+   */
   #enterTranslated(): void {
     if (this.#translation === undefined) return;
     const f = this.#f;
@@ -271,12 +274,18 @@ class Interpreter {
     });
   }
 
-  /** Where the heat of the next instruction is counted, at HEAT_OFFSET from here. At 0 it is hot; then it starts anew from 255. */
+  /**
+   * Where the heat of the next instruction is counted, at HEAT_OFFSET from here. At 0 it is hot; then it
+   * starts anew from 255.
+   */
   #heat(): I32 {
     return this.#hart.add(this.#nextIp.shrU(1).and(HEAT_ENTRIES - 1));
   }
 
-  /** After a jump within the page: go over to translated code if there is some, or if it is time to ask for some. */
+  /**
+   * After a jump within the page: go over to translated code if there is some, or if it is time to ask for
+   * some.
+   */
   #arrive(): void {
     if (this.#translation === undefined) return;
     const f = this.#f;
@@ -334,7 +343,8 @@ class Interpreter {
 
   #findPage(): void {
     const f = this.#f;
-    // Not for the sake of an instruction that the slice has no room for: its trap, and the page's A bit, can wait.
+    // Not for the sake of an instruction that the slice has no room for: its trap, and the page's A bit, can
+    // wait.
     f.brIf(this.#enter, this.#countdown.leS(0));
     const pc = f.let(get(this.#hart, "pc"));
     this.#pageVirt.set(pc.and(-PAGE_SIZE));

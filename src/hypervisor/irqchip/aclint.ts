@@ -68,7 +68,10 @@ export class Aclint {
     return (offset & 4) === 0 ? value & 0xffffffffn : value >> 32n;
   }
 
-  /** Guest write of 4 or 8 bytes in the mswi/mtimer window. Writes to mtime are ignored, as in QEMU's CLINT before 7.0. */
+  /**
+   * Guest write of 4 or 8 bytes in the mswi/mtimer window. Writes to mtime are ignored, as in QEMU's CLINT
+   * before 7.0.
+   */
   write(offset: number, size: number, value: bigint): void {
     if (offset < MTIMECMP) {
       const vcpu = this.#vcpus[offset >>> 2];

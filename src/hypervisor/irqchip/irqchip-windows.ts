@@ -1,6 +1,6 @@
-// Where the registers of the PLIC and the ACLINT lie in guest-physical memory. The board decides (KVM has an attribute
-// of the device for it); vCPU threads read it from the shared memory when they begin to run. Before that, and where
-// the board places none, an access is a device's of the VMM half.
+// Where the registers of the PLIC and the ACLINT lie in guest-physical memory. The board decides (KVM has an
+// attribute of the device for it); vCPU threads read it from the shared memory when they begin to run. Before
+// that, and where the board places none, an access is a device's of the VMM half.
 import type { IrqchipWindows, MmioWindow } from "../../accelerator/accelerator.ts";
 import { VM_IRQCHIP, VM_IRQCHIP_WINDOWS } from "../shared/memory-map.ts";
 

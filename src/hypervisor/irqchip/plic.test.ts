@@ -1,4 +1,5 @@
-// The interrupt controller as guests and devices see it, and what of it moves (RISC-V PLIC specification 1.0.0).
+// The interrupt controller as guests and devices see it, and what of it moves (RISC-V PLIC specification
+// 1.0.0).
 import { describe, expect, test } from "vitest";
 import { CTL_LINES, CTL_SLEEPING, CTL_WAKE, hartBase } from "../shared/memory-map.ts";
 import { Plic, PlicError, plicState } from "./plic.ts";

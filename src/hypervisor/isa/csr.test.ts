@@ -1,4 +1,5 @@
-// CSRs: what reads back after all ones and all zeros were written, privilege, read-only numbers, views, side effects.
+// CSRs: what reads back after all ones and all zeros were written, privilege, read-only numbers, views, side
+// effects.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { CSR_NUMBERS, CSRS } from "../../riscv/registers.ts";

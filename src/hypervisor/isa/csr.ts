@@ -1,6 +1,7 @@
-// What accesses to control and status registers do (privileged specification, chapters 2–4; unprivileged 6 and 7), as
-// WebAssembly functions. Numbers, fields and masks are rows of src/riscv/registers.ts; here is what an access does
-// beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and state-enable registers.
+// What accesses to control and status registers do (privileged specification, chapters 2–4; unprivileged 6
+// and 7), as WebAssembly functions. Numbers, fields and masks are rows of src/riscv/registers.ts; here is
+// what an access does beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and
+// state-enable registers.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { bit } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
@@ -38,7 +39,10 @@ import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 
 const hostTicks = imported("host", "hostTicks", [], F64);
 
-/** A write: the new value, and the bits that this instruction sets and clears (for bits that others write too). */
+/**
+ * A write: the new value, and the bits that this instruction sets and clears (for bits that others write
+ * too).
+ */
 interface Write {
   readonly value: I64;
   readonly set: I64;
@@ -48,7 +52,10 @@ interface Write {
 interface Behaviour {
   /** Default: the field, or the constant, of the row. */
   read?(f: Func, hart: I32, csr: Csr): I64;
-  /** Default: the bits that are writable go into the field. Without them writes are ignored (or illegal, by the number). */
+  /**
+   * Default: the bits that are writable go into the field. Without them writes are ignored (or illegal, by
+   * the number).
+   */
   write?(f: Func, hart: I32, write: Write, csr: Csr): void;
   /** After the default write. */
   written?(f: Func, hart: I32): void;

@@ -60,8 +60,9 @@ const fenceSet = (bits = 0): string =>
   ["i", "o", "r", "w"].filter((_, i) => (bits & (8 >> i)) !== 0).join("") || "0";
 
 /**
- * The text of the instruction whose first 32 bits are `word`; a compressed one (low bits not 11) uses only the first
- * 16 and is shown as what it stands for. `pc` makes branch targets absolute. Unknown words are `.word` or `.half`.
+ * The text of the instruction whose first 32 bits are `word`; a compressed one (low bits not 11) uses only
+ * the first 16 and is shown as what it stands for. `pc` makes branch targets absolute. Unknown words are
+ * `.word` or `.half`.
  */
 export function disassemble(word: number, pc?: bigint): string {
   if ((word & 3) === 3) {

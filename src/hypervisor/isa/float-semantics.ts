@@ -1,11 +1,13 @@
-// What the meanings of F and D instructions are written against, next to instruction-semantics.ts: f registers as numbers, and
-// the float state that a translator can know before it runs (FS, frm, NX).
+// What the meanings of F and D instructions are written against, next to instruction-semantics.ts: f
+// registers as numbers, and the float state that a translator can know before it runs (FS, frm, NX).
 import type { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 
 /** frs1, frs2 or frs3. */
 export type FpSource = 1 | 2 | 3;
 
-/** The lower half of a register, and 1 if it is a binary32 number: properly boxed. Else the number is a NaN. */
+/**
+ * The lower half of a register, and 1 if it is a binary32 number: properly boxed. Else the number is a NaN.
+ */
 export interface BoxedSingle {
   readonly low: F32;
   readonly isBoxed: I32;
@@ -22,9 +24,15 @@ export interface FloatSemantics {
   require(): void;
   /** f registers or fflags may change: FS becomes dirty. */
   markDirty(): void;
-  /** The mode that an rm field means, 0 to 4; illegal instruction if it, or frm where that decides, is reserved. */
+  /**
+   * The mode that an rm field means, 0 to 4; illegal instruction if it, or frm where that decides, is
+   * reserved.
+   */
   roundingMode(field: I32): I32;
-  /** 1 if NX has accrued, so that one more inexact result changes no flag. May be 0 for some time after it has. */
+  /**
+   * 1 if NX has accrued, so that one more inexact result changes no flag. May be 0 for some time after it
+   * has.
+   */
   inexact(): I32;
   double(source: FpSource): F64;
   single(source: FpSource): BoxedSingle;

@@ -1,6 +1,6 @@
-// The interpreter's decode tables, made from the instruction table. A 32-bit word is decoded by an index of its
-// opcode, funct3 and funct7; a compressed word by the whole of it. Words that the index cannot tell apart share an
-// operation whose code looks at the rest. Nothing decoded is kept, so fence.i costs nothing.
+// The interpreter's decode tables, made from the instruction table. A 32-bit word is decoded by an index of
+// its opcode, funct3 and funct7; a compressed word by the whole of it. Words that the index cannot tell apart
+// share an operation whose code looks at the rest. Nothing decoded is kept, so fence.i costs nothing.
 //
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index

@@ -73,7 +73,10 @@ export interface Semantics {
   jumpImmediate(): void;
   load(kind: LoadKind, address: I64): I64;
   store(size: StoreSize, address: I64, value: I64): void;
-  /** The value of a call that may trap or change what the engine has cached (SCRATCH.event); reached if it did not trap. */
+  /**
+   * The value of a call that may trap or change what the engine has cached (SCRATCH.event); reached if it did
+   * not trap.
+   */
   guard(call: I64): Local<I64>;
   /** Obey SCRATCH.event; pc has been stored by `guard`, or nothing can trap. */
   checkEvent(): void;

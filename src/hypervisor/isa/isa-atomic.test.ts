@@ -18,7 +18,9 @@ beforeEach(() => {
 
 describe("wrs.nto, wrs.sto", () => {
   const TW = 1n << 21n;
-  /** Executes lr.w, another instruction, and the wait; gives how many were executed, or the cause of its trap. */
+  /**
+   * Executes lr.w, another instruction, and the wait; gives how many were executed, or the cause of its trap.
+   */
   function wait(
     name: string,
     between: number,

@@ -1,8 +1,8 @@
 // The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers address
-// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no
-// conforming LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent.
-// Zawrs (same specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice, with
-// its look at kick and interrupts; the program comes round and waits again.
+// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no conforming
+// LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent. Zawrs (same
+// specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice,
+// with its look at kick and interrupts; the program comes round and waits again.
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
@@ -99,7 +99,9 @@ function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, v
   });
 }
 
-/** Is there a reservation, as far as values tell, and no interrupt pending that would end a wait (as wfi's)? */
+/**
+ * Is there a reservation, as far as values tell, and no interrupt pending that would end a wait (as wfi's)?
+ */
 const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
   const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
   f.if(reserved.eqz().or(pendingBits(hart).and(get32(hart, "mie"))), () => f.return(I32.of(0)));

@@ -1,4 +1,5 @@
-// Zfa: the constants of fli in all formats, and each other row once (its arithmetic is judged by check:float).
+// Zfa: the constants of fli in all formats, and each other row once (its arithmetic is judged by
+// check:float).
 import { beforeEach, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";

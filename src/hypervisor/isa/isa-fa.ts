@@ -1,5 +1,6 @@
-// Zfa (unprivileged specification, "Zfa"): constants, minimum and maximum that keep NaNs, rounding to integers within the
-// format, quiet comparisons, and JavaScript's conversion to 32 bits. For singles, doubles and, with Zfh, halves.
+// Zfa (unprivileged specification, "Zfa"): constants, minimum and maximum that keep NaNs, rounding to
+// integers within the format, quiet comparisons, and JavaScript's conversion to 32 bits. For singles, doubles
+// and, with Zfh, halves.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn } from "../../wasm/function.ts";
 import {

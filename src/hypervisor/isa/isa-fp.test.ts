@@ -1,5 +1,5 @@
-// The F and D rows as a guest meets them: mstatus.FS, rounding modes, NaN boxing, fcsr. Arithmetic has its own tests
-// (softfloat*.test.ts); random programs against QEMU are in test/oracle.
+// The F and D rows as a guest meets them: mstatus.FS, rounding modes, NaN boxing, fcsr. Arithmetic has its
+// own tests (softfloat*.test.ts); random programs against QEMU are in test/oracle.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";

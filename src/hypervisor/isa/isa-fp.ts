@@ -1,7 +1,8 @@
-// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row answers with the host's
-// operation where one look at the result tells that it is right and that no flag changes; all else is in
-// softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may change f
-// registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in isa-half.ts.
+// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row answers with the
+// host's operation where one look at the result tells that it is right and that no flag changes; all else is
+// in softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may
+// change f registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in
+// isa-half.ts.
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import type { FpSource } from "./float-semantics.ts";
@@ -122,8 +123,9 @@ export const double: RegisterFormat = {
 };
 
 /**
- * The host's `result` where the mode is RNE, the operands are numbers of the format, `isSafe` (of the result) says
- * that nothing but NX can come of it, and that has accrued or `isExact` proves that it does not; else `rest`.
+ * The host's `result` where the mode is RNE, the operands are numbers of the format, `isSafe` (of the result)
+ * says that nothing but NX can come of it, and that has accrued or `isExact` proves that it does not; else
+ * `rest`.
  */
 function hostOr(
   s: Semantics,
@@ -449,8 +451,8 @@ export function formatRows(format: RegisterFormat): Row[] {
 }
 
 /**
- * An access to fflags by its own number, as libm makes around conversions: "rw", "rs" or "rc" of `operand`. `writes`
- * is 0 if it only reads.
+ * An access to fflags by its own number, as libm makes around conversions: "rw", "rs" or "rc" of `operand`.
+ * `writes` is 0 if it only reads.
  */
 export function accessFflags(s: Semantics, kind: "rw" | "rs" | "rc", operand: I64, writes: I32): void {
   const { f, hart } = s;

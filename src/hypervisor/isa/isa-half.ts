@@ -1,5 +1,5 @@
-// Zfh (unprivileged specification, "Zfh"): binary16 as a third format of the rows of isa-fp.ts. In a register a half is 16
-// bits below ones; a row computes on the double of the same value (softfloat-half.ts).
+// Zfh (unprivileged specification, "Zfh"): binary16 as a third format of the rows of isa-fp.ts. In a register
+// a half is 16 bits below ones; a row computes on the double of the same value (softfloat-half.ts).
 import { type F32, type F64, I64 } from "../../wasm/expr.ts";
 import {
   double,

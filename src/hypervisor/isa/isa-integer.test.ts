@@ -1,5 +1,5 @@
-// What integer, multiply and bit-manipulation instructions compute, against BigInt definitions written from the
-// specification's text, on random and extreme operands. Every row of those extensions must have one.
+// What integer, multiply and bit-manipulation instructions compute, against BigInt definitions written from
+// the specification's text, on random and extreme operands. Every row of those extensions must have one.
 import { expect, it } from "vitest";
 import { asm, HartHarness } from "../../../test/support/hart-harness.ts";
 import type { Operands } from "./instruction-encoding.ts";
@@ -48,7 +48,10 @@ const remainder = (a: bigint, b: bigint): bigint => (b === 0n ? a : a % b);
 
 type Reference = (a: bigint, b: bigint) => bigint;
 
-/** Both operands and results are unsigned 64-bit; `b` is rs2, the immediate (sign-extended), or the shift amount. */
+/**
+ * Both operands and results are unsigned 64-bit; `b` is rs2, the immediate (sign-extended), or the shift
+ * amount.
+ */
 const reference: Record<string, Reference> = {
   add: (a, b) => a + b,
   sub: (a, b) => a - b,

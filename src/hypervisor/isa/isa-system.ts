@@ -1,6 +1,6 @@
-// Environment calls, CSR instructions, fences, privileged instructions and cache-block operations (unprivileged
-// specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are not modelled:
-// Zicbom only checks rights.
+// Environment calls, CSR instructions, fences, privileged instructions and cache-block operations
+// (unprivileged specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are
+// not modelled: Zicbom only checks rights.
 import { ENVCFG_CBCFE, ENVCFG_CBIE, ENVCFG_CBZE } from "../../riscv/envcfg.ts";
 import { CACHE_BLOCK_SIZE } from "../../riscv/extensions.ts";
 import { PRIV } from "../../riscv/privilege.ts";
@@ -71,8 +71,9 @@ const WRITE = 1;
 const FENCE_TSO = 0x833;
 
 /**
- * On a host with total store order, only a fence between earlier stores and later loads needs code, and a locked operation
- * costs a quarter of WebAssembly's one kind of fence (docs/decisions/0013-fences-and-posted-interrupts.md).
+ * On a host with total store order, only a fence between earlier stores and later loads needs code, and a
+ * locked operation costs a quarter of WebAssembly's one kind of fence
+ * (docs/decisions/0013-fences-and-posted-interrupts.md).
  */
 function fence(s: Semantics): void {
   if (!s.hasTotalStoreOrder) return s.f.fence();

@@ -1,7 +1,7 @@
-// Time that instructions make (QEMU's -icount, docs/devel/tcg-icount): each takes 2^shift ns, so what a guest sees of time
-// does not depend on the host. A hart that idles has no instructions: then time goes on with the host's (sleep=on), or
-// jumps to what the hart waits for (sleep=off). One hart only: two would have to take turns. Leaves out shift=auto,
-// which follows the host's clock.
+// Time that instructions make (QEMU's -icount, docs/devel/tcg-icount): each takes 2^shift ns, so what a guest
+// sees of time does not depend on the host. A hart that idles has no instructions: then time goes on with the
+// host's (sleep=on), or jumps to what the hart waits for (sleep=off). One hart only: two would have to take
+// turns. Leaves out shift=auto, which follows the host's clock.
 import type { MonotonicNs } from "../../base/clock.ts";
 import { hartBase, VM_ICOUNT, VM_ICOUNT_IDLE_SINCE, VM_ICOUNT_WARP } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
@@ -72,7 +72,10 @@ export class InstructionClock {
     this.#idleSince[0] = this.#hostNs();
   }
 
-  /** What the host's clock has made in the meantime counts, but no more than `limitNs`: a deadline is met to the ns. */
+  /**
+   * What the host's clock has made in the meantime counts, but no more than `limitNs`: a deadline is met to
+   * the ns.
+   */
   wakeUp(limitNs: number): void {
     const slept = Math.max(0, this.#hostNs() - (this.#idleSince[0] as number));
     this.#idleSince[0] = 0;

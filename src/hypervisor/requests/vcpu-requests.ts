@@ -124,8 +124,8 @@ export class VcpuRequests {
   }
 
   /**
-   * Its interrupt lines or pending bits have been set. In the guest it looks at them itself before long (a posted
-   * interrupt): it need not leave. Outside it may be about to sleep, so it is told.
+   * Its interrupt lines or pending bits have been set. In the guest it looks at them itself before long (a
+   * posted interrupt): it need not leave. Outside it may be about to sleep, so it is told.
    */
   interrupt(): void {
     if (this.load(CTL_MODE) === VCPU_MODE.IN_GUEST_MODE) return;
@@ -143,7 +143,10 @@ export class VcpuRequests {
     this.add(CTL_EXIT_WAITERS, -1);
   }
 
-  /** The same without holding up the calling thread's event loop: for the VMM thread, which vCPUs in an exit wait for. */
+  /**
+   * The same without holding up the calling thread's event loop: for the VMM thread, which vCPUs in an exit
+   * wait for.
+   */
   async waitOutsideAsync(exitsBefore: number): Promise<void> {
     this.add(CTL_EXIT_WAITERS, 1);
     while (this.load(CTL_MODE) !== VCPU_MODE.OUTSIDE_GUEST_MODE && this.load(CTL_EXITS) === exitsBefore) {
@@ -178,7 +181,9 @@ export class VcpuRequests {
     return (this.and(CTL_REQUESTS, ~bit) & bit) !== 0;
   }
 
-  /** About to run: forget old kicks, become IN_GUEST_MODE. Requests must be looked at once more after this. */
+  /**
+   * About to run: forget old kicks, become IN_GUEST_MODE. Requests must be looked at once more after this.
+   */
   enterGuestMode(): void {
     this.store(CTL_KICK, 0);
     this.store(CTL_MODE, VCPU_MODE.IN_GUEST_MODE);

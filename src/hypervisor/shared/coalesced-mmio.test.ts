@@ -1,5 +1,5 @@
-// Coalesced writes: what may wait, order, the ring's end and wrap; and through vCPU threads: before every answer, at the
-// end of a slice, and at a pause.
+// Coalesced writes: what may wait, order, the ring's end and wrap; and through vCPU threads: before every
+// answer, at the end of a slice, and at a pause.
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";

@@ -1,7 +1,8 @@
-// Writes that wait for their device (KVM_REGISTER_COALESCED_MMIO): a write into a registered zone goes into a ring and
-// its vCPU goes on. The VMM thread drains the ring before it answers any exit, when it is signalled, and before it takes
-// a vCPU for parked, so a device sees all writes of a vCPU in program order and a saved machine has none under way.
-// One ring for all vCPUs, as KVM has it: writes that the guest orders between harts (by a lock) stay in that order.
+// Writes that wait for their device (KVM_REGISTER_COALESCED_MMIO): a write into a registered zone goes into a
+// ring and its vCPU goes on. The VMM thread drains the ring before it answers any exit, when it is signalled,
+// and before it takes a vCPU for parked, so a device sees all writes of a vCPU in program order and a saved
+// machine has none under way. One ring for all vCPUs, as KVM has it: writes that the guest orders between
+// harts (by a lock) stay in that order.
 import {
   COALESCED_CAPACITY,
   COALESCED_ENTRIES,
@@ -59,8 +60,8 @@ export class CoalescedMmio {
   }
 
   /**
-   * vCPU thread: true if the write waits now; the VMM thread must be signalled before this vCPU stays away for long.
-   * False if it is in no zone or the ring is full: it is an exit like any other.
+   * vCPU thread: true if the write waits now; the VMM thread must be signalled before this vCPU stays away
+   * for long. False if it is in no zone or the ring is full: it is an exit like any other.
    */
   push(guestPhys: number, size: number, value: bigint): boolean {
     if (size > 4 || !this.#inZone(guestPhys, size)) return false;

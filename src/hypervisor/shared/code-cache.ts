@@ -1,7 +1,8 @@
-// The code cache in shared memory: which guest code has been translated, and the modules' bytes. The translation
-// thread adds; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules, and drop the pages whose code has changed.
-// A page of guest code has a table with a word for each halfword: the translation that starts there. Table 0 has none.
-// Everything that adds or drops holds the lock. A dropped table or slot is used again only after every hart has noticed.
+// The code cache in shared memory: which guest code has been translated, and the modules' bytes. The
+// translation thread adds; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules, and
+// drop the pages whose code has changed. A page of guest code has a table with a word for each halfword: the
+// translation that starts there. Table 0 has none. Everything that adds or drops holds the lock. A dropped
+// table or slot is used again only after every hart has noticed.
 import { VM_CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
 import type { CodePageSet } from "./memory-slots.ts";
 import { withLock } from "./spin-lock.ts";
@@ -16,7 +17,10 @@ const REQUESTS_HEAD = 0x0c;
 const REQUESTS_TAIL = 0x10;
 /** How often code is reached before it is hot; 0 to 255. */
 export const CODE_HEAT = 0x14;
-/** Counts pages becoming code pages: a hart that saw another number must drop what lets it write to them unnoticed. */
+/**
+ * Counts pages becoming code pages: a hart that saw another number must drop what lets it write to them
+ * unnoticed.
+ */
 export const CODE_PROTECTION = 0x18;
 
 /** In a request, whose address is even: the page has translations, and is to get better ones. */
@@ -80,7 +84,10 @@ export class CodeCache {
 
   // ---- requests: harts ask, the translation thread takes ----
 
-  /** Ask for the code at a host address; of too many requests the oldest is lost: its code is asked for again if need be. */
+  /**
+   * Ask for the code at a host address; of too many requests the oldest is lost: its code is asked for again
+   * if need be.
+   */
   request(address: number): void {
     this.locked(() => {
       const head = this.#words[this.#word(REQUESTS_HEAD)] as number;
@@ -98,8 +105,9 @@ export class CodeCache {
   }
 
   /**
-   * The newest requests, at most `count`: what harts execute now comes first. A boot asks for more than can be translated
-   * meanwhile; taken in the order of the requests, what is hot waited behind a thousand that were.
+   * The newest requests, at most `count`: what harts execute now comes first. A boot asks for more than can
+   * be translated meanwhile; taken in the order of the requests, what is hot waited behind a thousand that
+   * were.
    */
   takeRequests(count: number): number[] {
     return this.locked(() => {

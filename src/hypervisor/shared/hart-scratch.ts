@@ -1,5 +1,5 @@
-// The engine's scratch words in each hart's area of the shared memory, beside its state: reservation, events, the window,
-// counters. Rebuilt, never saved. What lies in the contexts is in hart/tlb-context.ts.
+// The engine's scratch words in each hart's area of the shared memory, beside its state: reservation, events,
+// the window, counters. Rebuilt, never saved. What lies in the contexts is in hart/tlb-context.ts.
 import { MemoryRegion } from "./memory-region.ts";
 import { SCRATCH_OFFSET, SCRATCH_SIZE } from "./memory-map.ts";
 
@@ -30,8 +30,8 @@ export const SCRATCH = {
   dataContext: scratch.u32("dataContext"),
   fetchContext: scratch.u32("fetchContext"),
   /**
-   * The window: guest-physical addresses, of one slot, where PMP lets every privilege do all and the slot may be
-   * written. First address, bytes (0: none), the slot's entry, host address − guest-physical address.
+   * The window: guest-physical addresses, of one slot, where PMP lets every privilege do all and the slot may
+   * be written. First address, bytes (0: none), the slot's entry, host address − guest-physical address.
    */
   windowStart: scratch.u64("windowStart"),
   windowSize: scratch.u64("windowSize"),
@@ -46,7 +46,10 @@ export const SCRATCH = {
   barrier: scratch.u32("barrier"),
   /** u64: walks that filled a TLB entry. */
   refills: scratch.u64("refills"),
-  /** u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO is accessed. */
+  /**
+   * u64: instructions executed, those that trapped too; no CSR holds or sets it. Exact whenever a CSR or MMIO
+   * is accessed.
+   */
   executed: scratch.u64("executed"),
   /** u64: those of them that translated code executed. */
   translated: scratch.u64("translated"),

@@ -1,9 +1,10 @@
 // The map of the one shared WebAssembly memory of harts, vCPU threads, translation thread and VMM thread. All
-// values are little-endian, offsets are in bytes. A hart's architectural state inside its area is laid out by the
-// hart's schema (hart/hart-layout.ts), the engine's words by hart-scratch.ts; this file has all else.
+// values are little-endian, offsets are in bytes. A hart's architectural state inside its area is laid out by
+// the hart's schema (hart/hart-layout.ts), the engine's words by hart-scratch.ts; this file has all else.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
-//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000), contexts (+0x100000)
+//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000),
+//            contexts (+0x100000)
 //   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
 import { MemoryRegion } from "./memory-region.ts";
 import { ACTIVITIES } from "./vcpu-activities.ts";
@@ -27,7 +28,10 @@ export const SLOT_SIZE = slot.u64("size");
 export const SLOT_HOST_OFFSET = slot.u32("host offset");
 export const SLOT_FLAGS = slot.u32("flags");
 export const SLOT_DIRTY_OFFSET = slot.u32("dirty bitmap");
-/** The slot's code pages (a bit a page, as in the dirty log), 0: none; their stale pages follow at codeBitmapSize. */
+/**
+ * The slot's code pages (a bit a page, as in the dirty log), 0: none; their stale pages follow at
+ * codeBitmapSize.
+ */
 export const SLOT_CODE_OFFSET = slot.u32("code pages");
 export const SLOT_ENTRY_SIZE = slot.used;
 export const SLOT_FLAG_READONLY = 1;
@@ -85,8 +89,8 @@ export const TRANSLATION_STATS = {
 export const VM_TRANSLATION_STATS = vm.take("translation statistics", stats.used, CACHE_LINE);
 
 /**
- * ioeventfds: u32 count, entries of 16 bytes {gpa u32 low, gpa u32 high, datamatch u32, armed u32}; fired bits. Offsets
- * are from VM_IOEVENTFD.
+ * ioeventfds: u32 count, entries of 16 bytes {gpa u32 low, gpa u32 high, datamatch u32, armed u32}; fired
+ * bits. Offsets are from VM_IOEVENTFD.
  */
 export const MAX_IOEVENTFDS = 96;
 export const IOEVENTFD_ENTRY_SIZE = 16;
@@ -105,8 +109,8 @@ export const VM_PLIC = vm.take("PLIC", PLIC_AREA_SIZE, CACHE_LINE);
 export const VM_ACLINT = vm.take("ACLINT", MAX_VCPUS * 8, CACHE_LINE);
 
 /**
- * Coalesced writes: u32 lock, head, tail, zone count; zones {gpa u32 low, gpa u32 high, size u32, 0}; the ring's entries
- * {gpa u32 low, gpa u32 high, size u32, data u32}. Offsets are from VM_COALESCED.
+ * Coalesced writes: u32 lock, head, tail, zone count; zones {gpa u32 low, gpa u32 high, size u32, 0}; the
+ * ring's entries {gpa u32 low, gpa u32 high, size u32, data u32}. Offsets are from VM_COALESCED.
  */
 export const COALESCED_ZONE_SIZE = 16;
 export const MAX_COALESCED_ZONES = 8;
@@ -123,8 +127,8 @@ export const COALESCED_ENTRIES = coalesced.take(
 export const VM_COALESCED = vm.take("coalesced writes", coalesced.used, CACHE_LINE);
 
 /**
- * Registers of known value: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, value | 0x100 or 0,
- * 0} (mmio-shadow.ts).
+ * Registers of known value: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, value |
+ * 0x100 or 0, 0} (mmio-shadow.ts).
  */
 export const MMIO_SHADOW_SIZE = 16;
 export const MAX_MMIO_SHADOWS = 8;
@@ -203,7 +207,10 @@ export const RUN_CONSOLE = control.take("console", RUN_CONSOLE_SIZE, 16);
 export const HART_STATE_SIZE = 0xc00;
 export const HART_STATE_OFFSET = area.at("hart state", CONTROL_SIZE, HART_STATE_SIZE);
 
-/** Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts, its own cells and two for each activity. */
+/**
+ * Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts, its own cells and two for each
+ * activity.
+ */
 export const HOT_ROWS = 512;
 export const HART_HOT = area.take("hot code", HOT_ROWS * 16, 4096);
 export const PERF_OWN_CELLS = 16;
@@ -215,7 +222,9 @@ export const SCRATCH_OFFSET = area.at("scratch", 0x10000, SCRATCH_SIZE);
 /** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
 export const HEAT_ENTRIES = 0x10000;
 export const HEAT_OFFSET = area.at("heat", 0xe0000, HEAT_ENTRIES);
-/** How often a sample fell into translated code of a page: a byte each, by bits of the virtual page number. */
+/**
+ * How often a sample fell into translated code of a page: a byte each, by bits of the virtual page number.
+ */
 export const SAMPLES_ENTRIES = 0x1000;
 export const SAMPLES_OFFSET = area.take("samples", SAMPLES_ENTRIES);
 /** TLBs and jump caches, as hart/tlb-context.ts lays them out. */

@@ -1,5 +1,5 @@
-// Places named items in a range of the shared memory, so that no two overlap and none exceeds the range. All offsets
-// are known when modules are loaded: generated code has them as constants.
+// Places named items in a range of the shared memory, so that no two overlap and none exceeds the range. All
+// offsets are known when modules are loaded: generated code has them as constants.
 
 interface Item {
   readonly name: string;

@@ -1,5 +1,5 @@
-// The memory-slot table in shared memory (KVM's memslots). It has two banks: a change is written to the
-// idle bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
+// The memory-slot table in shared memory (KVM's memslots). It has two banks: a change is written to the idle
+// bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
 import { CodePages, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import {
   codeBitmapSize,
@@ -95,8 +95,9 @@ export class SlotTable {
 }
 
 /**
- * Guest memory as a vCPU thread sees it outside the guest, by value, pages marked dirty and code stale. Through the current bank, not
- * the hart's own: while it is READING_SHADOW_PAGE_TABLES either whoever removes a slot waits, or the slot is gone here.
+ * Guest memory as a vCPU thread sees it outside the guest, by value, pages marked dirty and code stale.
+ * Through the current bank, not the hart's own: while it is READING_SHADOW_PAGE_TABLES either whoever removes
+ * a slot waits, or the slot is gone here.
  */
 export class SlotMemory {
   readonly #view: DataView<SharedArrayBuffer>;
@@ -155,7 +156,10 @@ export class SlotMemory {
   }
 }
 
-/** The code pages of all slots, by host address: which pages have translations, and which of those were written to. */
+/**
+ * The code pages of all slots, by host address: which pages have translations, and which of those were
+ * written to.
+ */
 export class CodePageSet {
   readonly #view: DataView<SharedArrayBuffer>;
   readonly #words: Int32Array<SharedArrayBuffer>;

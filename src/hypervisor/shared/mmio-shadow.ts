@@ -1,6 +1,7 @@
-// Registers whose value is known (KVM has nothing of the kind): what a read of one would give, and that it would do nothing
-// else, is in shared memory, so a vCPU answers the read itself. The device takes a value back whenever that may have
-// changed; a read in that very moment may still get the old one, as it would have a moment before. Bytes only.
+// Registers whose value is known (KVM has nothing of the kind): what a read of one would give, and that it
+// would do nothing else, is in shared memory, so a vCPU answers the read itself. The device takes a value
+// back whenever that may have changed; a read in that very moment may still get the old one, as it would have
+// a moment before. Bytes only.
 import { MAX_MMIO_SHADOWS, MMIO_SHADOW_SIZE, VM_MMIO_SHADOWS } from "./memory-map.ts";
 
 const COUNT = VM_MMIO_SHADOWS >>> 2;
@@ -17,7 +18,10 @@ export class MmioShadows {
     return COUNT + ((MMIO_SHADOW_SIZE * (i + 1)) >>> 2);
   }
 
-  /** VMM thread, before any vCPU runs: the byte at this address may have a known value; `undefined`: ask the device. */
+  /**
+   * VMM thread, before any vCPU runs: the byte at this address may have a known value; `undefined`: ask the
+   * device.
+   */
   add(guestPhys: number): { set(value: number | undefined): void } {
     const words = this.#words;
     const count = words[COUNT] as number;

@@ -1,6 +1,7 @@
-// Which guest registers a region must have in locals where: those that may have been written since it was entered must be
-// stored on a way out, and whatever is read or stored later must have been loaded on the way in. Two passes over
-// the blocks, registers as bits of a word; x0 is none. Float registers are kept whole (translator-float.ts).
+// Which guest registers a region must have in locals where: those that may have been written since it was
+// entered must be stored on a way out, and whatever is read or stored later must have been loaded on the way
+// in. Two passes over the blocks, registers as bits of a word; x0 is none. Float registers are kept whole
+// (translator-float.ts).
 import type { Block, Instruction, Region } from "./region.ts";
 
 export interface RegionFlow {
@@ -56,7 +57,8 @@ export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
     }
   }
 
-  // Any block may be left in the middle, by a trap: then what may have been written is stored, so it must be valid.
+  // Any block may be left in the middle, by a trap: then what may have been written is stored, so it must be
+  // valid.
   const live = new Int32Array(count);
   for (let changed = true; changed; ) {
     changed = false;

@@ -1,7 +1,8 @@
-// The translator: a region's blocks as one WebAssembly function, from the same rows that the interpreter is made of.
-// Guest registers are locals, loaded on entry and written back on every way out; a load or store that hits the
-// TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022), and where it cannot be, or leaves the
-// region, it goes through the hart's jump cache by a tail call. Calling convention and reasons to leave: code-dispatch.ts.
+// The translator: a region's blocks as one WebAssembly function, from the same rows that the interpreter is
+// made of. Guest registers are locals, loaded on entry and written back on every way out; a load or store
+// that hits the TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP
+// 2022), and where it cannot be, or leaves the region, it goes through the hart's jump cache by a tail call.
+// Calling convention and reasons to leave: code-dispatch.ts.
 import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
@@ -30,8 +31,8 @@ import { EVENT, raise, raiseIllegal, set } from "../hart/hart-traps.ts";
 
 export interface TranslationMode {
   /**
-   * Never execute more than `countdown` says: slices end at exactly their budget. And what may look at the clock that
-   * instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
+   * Never execute more than `countdown` says: slices end at exactly their budget. And what may look at the
+   * clock that instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
    */
   readonly exact: boolean;
   /** See Semantics. */
@@ -53,7 +54,10 @@ export function translateRegion(
   });
 }
 
-/** Where the region will be found, if that is known: its indirect jumps can then tell which lead back to itself. */
+/**
+ * Where the region will be found, if that is known: its indirect jumps can then tell which lead back to
+ * itself.
+ */
 export interface RegionPlace {
   /** Its slot of the function table. */
   readonly slot: number;
@@ -323,7 +327,9 @@ class RegionWriter {
     });
   }
 
-  /** Blocks that several edges lead to follow their dominator, each after a block that is left to get there. */
+  /**
+   * Blocks that several edges lead to follow their dominator, each after a block that is left to get there.
+   */
   #within(dominator: Block | undefined, body: () => void): void {
     const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
     const nest = (n: number): void => {
@@ -715,7 +721,10 @@ class InstructionWriter implements Semantics, Accesses {
   }
 }
 
-/** A stream's last look into the TLB. It holds while the region is not left: whoever drops translations waits for that. */
+/**
+ * A stream's last look into the TLB. It holds while the region is not left: whoever drops translations waits
+ * for that.
+ */
 interface Lookup {
   readonly page: Local<I64>;
   /** To be added to a virtual address in that page. */

@@ -1,6 +1,7 @@
-// Regions: the guest code that the translator makes one function of. From hot entries in a 4 KiB page all blocks are
-// found that direct branches and jumps within the page lead to, and the points that calls come back to. A region never leaves its page, so it is
-// the same in every address space that maps it. Also: the order and the dominators that structured control flow needs.
+// Regions: the guest code that the translator makes one function of. From hot entries in a 4 KiB page all
+// blocks are found that direct branches and jumps within the page lead to, and the points that calls come
+// back to. A region never leaves its page, so it is the same in every address space that maps it. Also: the
+// order and the dominators that structured control flow needs.
 import { decoder } from "../isa/instruction-decoder.ts";
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { expandCompressed } from "../isa/isa.ts";
@@ -28,7 +29,8 @@ export interface Instruction {
 }
 
 /**
- * How an instruction goes on. "step": the interpreter must do it. `target` is an offset that may lie outside the page.
+ * How an instruction goes on. "step": the interpreter must do it. `target` is an offset that may lie outside
+ * the page.
  */
 type Flow =
   | { readonly kind: "next" | "step" | "indirect" | "indirectCall" }
@@ -43,7 +45,10 @@ export interface Block {
   readonly successors: readonly Block[];
   /** Place in reverse postorder. */
   readonly order: number;
-  /** Immediate dominator; undefined: control comes from outside or from blocks that have no dominator in common. */
+  /**
+   * Immediate dominator; undefined: control comes from outside or from blocks that have no dominator in
+   * common.
+   */
   readonly dominator: Block | undefined;
   /** Edges from blocks before it in order, the way in from outside counted as one. */
   readonly forwardEdges: number;
@@ -58,7 +63,10 @@ export interface Region {
   readonly blocks: readonly Block[];
   /** Blocks that can be entered from outside; the place in this list is the entry number. */
   readonly entries: readonly Block[];
-  /** Blocks that are entered as from outside by edges of the region for which structured control flow has no form. */
+  /**
+   * Blocks that are entered as from outside by edges of the region for which structured control flow has no
+   * form.
+   */
   readonly inner: readonly Block[];
 }
 
@@ -160,9 +168,10 @@ export function findRegion(
 }
 
 /**
- * Find the regions of these entries (byte offsets in the page at host address `page`): code that nothing connects,
- * functions that do not call each other say, makes a region each. Of several entries those are left out that lie in the
- * middle of what others lead to. Reads the code as it is now; who calls sees to it that a later change is noticed.
+ * Find the regions of these entries (byte offsets in the page at host address `page`): code that nothing
+ * connects, functions that do not call each other say, makes a region each. Of several entries those are left
+ * out that lie in the middle of what others lead to. Reads the code as it is now; who calls sees to it that a
+ * later change is noticed.
  */
 export function findRegions(
   view: DataView<SharedArrayBuffer>,
@@ -176,7 +185,8 @@ export function findRegions(
   let drafts = draftsOf(code);
   let groups = connected(drafts, entries);
   if (entryOffsets.length > 1) {
-    // Where an interrupt came back to is no place to enter at: it splits a block, and opens a loop in its middle.
+    // Where an interrupt came back to is no place to enter at: it splits a block, and opens a loop in its
+    // middle.
     const incidental = groups
       .filter((group) => !group.hasTableJump)
       .flatMap((group) => group.entries)
@@ -333,7 +343,10 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
 /** Instructions of a function that may well be called by a pointer, at most. */
 const MAX_POINTED = 32;
 
-/** The entries of each region. Where indirect jumps and calls lead is not known: all that have them are one, with what is small. */
+/**
+ * The entries of each region. Where indirect jumps and calls lead is not known: all that have them are one,
+ * with what is small.
+ */
 function together(groups: readonly Group[]): number[][] {
   const isPart = (group: Group): boolean =>
     group.hasTableJump || group.hasIndirectCall || group.size <= MAX_POINTED;
@@ -368,7 +381,8 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
   ordered.forEach((block, i) => {
     block.order = i;
   });
-  // An edge into the middle of a loop has its target entered as from outside, which may make other edges such.
+  // An edge into the middle of a loop has its target entered as from outside, which may make other edges
+  // such.
   const inner = new Set<Block>();
   for (let before = -1; inner.size !== before; ) {
     before = inner.size;

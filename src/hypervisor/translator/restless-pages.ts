@@ -1,6 +1,6 @@
-// Pages whose code changes again and again: translating them each time costs more than it brings (a guest that patches its
-// code for ever, a compiler in the guest that fills a page piece by piece). After each change such a page rests, the
-// longer the more often it has changed, and is interpreted meanwhile.
+// Pages whose code changes again and again: translating them each time costs more than it brings (a guest
+// that patches its code for ever, a compiler in the guest that fills a page piece by piece). After each
+// change such a page rests, the longer the more often it has changed, and is interpreted meanwhile.
 
 /** Changes that are nothing special: a loader writes a page, a kernel patches it. */
 const FREE_CHANGES = 4;

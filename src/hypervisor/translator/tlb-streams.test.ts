@@ -1,5 +1,5 @@
-// Which accesses of a loop are streams, and which of them are one. Labels name accesses; what has no label but accesses
-// memory is named by its offset, so that a stream too many is seen as well.
+// Which accesses of a loop are streams, and which of them are one. Labels name accesses; what has no label
+// but accesses memory is named by its offset, so that a stream too many is seen as well.
 import { expect, test } from "vitest";
 import { CODE_PAGE, codePage } from "../../../test/support/code-page.ts";
 import { findRegion } from "./region.ts";
@@ -159,7 +159,8 @@ test("blocks of a loop share its streams", () => {
   expect(streamsOf(loop(body))).toEqual(["a b c"]);
 });
 
-// Slices end at loop heads, so an inner one is entered from outside, and the head of the outer loop dominates nothing behind it.
+// Slices end at loop heads, so an inner one is entered from outside, and the head of the outer loop dominates
+// nothing behind it.
 test("of nested loops the inner one has streams", () => {
   const text = `
   outer:

@@ -1,12 +1,16 @@
-// Streams: loads or stores of a loop that mostly stay in one page from one time round to the next, because what they are
-// addressed by stands still, moves in steps, or is fixed but for a small index. The translator keeps a stream's last look
-// into the TLB in locals, so that the access does not wait for it. A guess: if it is wrong, that costs a compare.
+// Streams: loads or stores of a loop that mostly stay in one page from one time round to the next, because
+// what they are addressed by stands still, moves in steps, or is fixed but for a small index. The translator
+// keeps a stream's last look into the TLB in locals, so that the access does not wait for it. A guess: if it
+// is wrong, that costs a compare.
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
 import { registersOf } from "./region-flow.ts";
 import type { Row } from "../isa/instruction-semantics.ts";
 
-/** Bytes of what lies more often in one page than in two. To and fro between two, the guess would be wrong half the time. */
+/**
+ * Bytes of what lies more often in one page than in two. To and fro between two, the guess would be wrong
+ * half the time.
+ */
 const IN_ONE_PAGE = PAGE_SIZE / 4;
 
 /** Each costs two locals, and an instruction wherever the region is entered. */

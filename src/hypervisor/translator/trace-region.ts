@@ -1,5 +1,6 @@
-// What the translator makes of guest code, to look at: each guest instruction beside its WebAssembly. The region is
-// found and translated anew from what is in memory, so this works with the interpreter too; nothing is run.
+// What the translator makes of guest code, to look at: each guest instruction beside its WebAssembly. The
+// region is found and translated anew from what is in memory, so this works with the interpreter too; nothing
+// is run.
 import { hex } from "../../base/hex.ts";
 import { functionText } from "../../wasm/text.ts";
 import { disassemble } from "../isa/disassembler.ts";
@@ -19,7 +20,10 @@ export interface TraceOptions {
   readonly hasTotalStoreOrder?: boolean;
 }
 
-/** The region entered at byte `offset` of the page at host address `page`; `virtualPage` is what the guest calls that page. */
+/**
+ * The region entered at byte `offset` of the page at host address `page`; `virtualPage` is what the guest
+ * calls that page.
+ */
 export function traceRegion(
   view: DataView<SharedArrayBuffer>,
   page: number,

@@ -1,5 +1,5 @@
-// What the translation thread keeps: slots come round, improved regions whose shape is as it was stay, others are made
-// anew. Where a translation lies is seen in the code cache, that it is the right one by running it.
+// What the translation thread keeps: slots come round, improved regions whose shape is as it was stay, others
+// are made anew. Where a translation lies is seen in the code cache, that it is the right one by running it.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../../test/support/hart-harness.ts";

@@ -1,7 +1,8 @@
-// What the translation thread knows: which pages have regions, which modules hold them, what may be used again.
-// From hot entries it makes a module: protect the pages (every hart drops its translations for writing, so that the next
-// store is noticed), read and translate, publish what nobody has written to meanwhile. What harts found changed, and the oldest
-// modules when there is no more room, are retired; slots and tables are used again once every hart has noticed.
+// What the translation thread knows: which pages have regions, which modules hold them, what may be used
+// again. From hot entries it makes a module: protect the pages (every hart drops its translations for
+// writing, so that the next store is noticed), read and translate, publish what nobody has written to
+// meanwhile. What harts found changed, and the oldest modules when there is no more room, are retired; slots
+// and tables are used again once every hart has noticed.
 import { hostGlobals } from "../../base/host-globals.ts";
 import { compileModule } from "../../wasm/host.ts";
 import type { WasmModule } from "../../base/host-globals.ts";
@@ -23,8 +24,8 @@ import { RestlessPages } from "./restless-pages.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
 
 /**
- * What harts have done in a page at this host address, with no regard to what is translated. With no heat at all
- * everything counts as reached.
+ * What harts have done in a page at this host address, with no regard to what is translated. With no heat at
+ * all everything counts as reached.
  */
 export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
   const view = new DataView(buffer);
@@ -113,8 +114,9 @@ export class Translations {
   }
 
   /**
-   * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code of the page
-   * anew, what is connected as one region. Without requests it only forgets what harts found changed.
+   * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code
+   * of the page anew, what is connected as one region. Without requests it only forgets what harts found
+   * changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
@@ -212,7 +214,10 @@ export class Translations {
     return wanted;
   }
 
-  /** From here on, stores to these pages are noticed: every hart has dropped what lets it write them unnoticed. */
+  /**
+   * From here on, stores to these pages are noticed: every hart has dropped what lets it write them
+   * unnoticed.
+   */
   #protect(pages: readonly number[]): void {
     const fresh = pages.filter((page) => !this.#codePages.isMarked(page));
     if (fresh.length === 0) return;
@@ -426,7 +431,10 @@ export class Translations {
   }
 }
 
-/** Two regions of a page that have the same shape are the same, as long as its code is; but for what can be entered. */
+/**
+ * Two regions of a page that have the same shape are the same, as long as its code is; but for what can be
+ * entered.
+ */
 function shapeOf({ blocks }: Region): string {
   return blocks.map(({ start, end }) => `${start}-${end}`).join();
 }

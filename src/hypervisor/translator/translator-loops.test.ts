@@ -1,5 +1,6 @@
-// Random loops of accesses by moving pointers on the translator and on the interpreter, pages and page-table entries at
-// random, what takes translations away between slices. WHERRY_SEED replays them, WHERRY_RUNS is how many.
+// Random loops of accesses by moving pointers on the translator and on the interpreter, pages and page-table
+// entries at random, what takes translations away between slices. WHERRY_SEED replays them, WHERRY_RUNS is
+// how many.
 import { test } from "vitest";
 import { V, R, W, X, U, A, D, ALL, PAGE, frame, MODES, Both } from "../../../test/support/both-engines.ts";
 import { Random } from "../../../test/support/random.ts";

@@ -1,5 +1,6 @@
-// That a stream (tlb-streams.ts) knows a page no longer than it may: loops on the translator and on the interpreter,
-// which has none, and all that takes translations away done between slices and in the loops themselves.
+// That a stream (tlb-streams.ts) knows a page no longer than it may: loops on the translator and on the
+// interpreter, which has none, and all that takes translations away done between slices and in the loops
+// themselves.
 import { describe, expect, test } from "vitest";
 import {
   V,
@@ -480,7 +481,10 @@ describe.each(MODES)("%s", (_, mode) => {
     both.run(5000);
   });
 
-  /** The counting loop, run until something happens at one of its looks at the clock; gives the harness after that. */
+  /**
+   * The counting loop, run until something happens at one of its looks at the clock; gives the harness after
+   * that.
+   */
   function interrupted(what: (h: HartHarness) => void): HartHarness {
     let calls = 0;
     const both = new Both(mode, {

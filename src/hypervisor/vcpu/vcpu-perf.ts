@@ -1,6 +1,6 @@
-// Where a vCPU thread's time goes (--perf). The thread marks the ends of stretches: each mark charges the time since the
-// last one to an activity. Nothing is looked at but one shared word while counting is off. Cells lie in the hart's area,
-// written by its thread alone, so anybody may read them while the hart runs.
+// Where a vCPU thread's time goes (--perf). The thread marks the ends of stretches: each mark charges the
+// time since the last one to an activity. Nothing is looked at but one shared word while counting is off.
+// Cells lie in the hart's area, written by its thread alone, so anybody may read them while the hart runs.
 import { ACTIVITIES, type Activity } from "../shared/vcpu-activities.ts";
 import type { MonotonicNs } from "../../base/clock.ts";
 import type { HartPerf, PerfControl, PerfReport } from "../../accelerator/perf-report.ts";

@@ -1,4 +1,5 @@
-// The vCPU thread's loop on a scripted engine: requests and their order, entry, parking, blocking, timers, exits.
+// The vCPU thread's loop on a scripted engine: requests and their order, entry, parking, blocking, timers,
+// exits.
 import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";

@@ -56,8 +56,8 @@ import { SlotMemory } from "../shared/memory-slots.ts";
 import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../hart/engine-interface.ts";
 
 /**
- * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the least of them
- * in that time, translated code a hundred times as many, and each look costs some microseconds.
+ * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the
+ * least of them in that time, translated code a hundred times as many, and each look costs some microseconds.
  */
 const SLICE_LEAST = 20_000;
 const SLICE_MOST = 2_000_000;
@@ -226,7 +226,8 @@ export class VcpuThread {
         continue;
       }
       me.enterGuestMode();
-      // Whoever made a request after this mode change sees IN_GUEST_MODE and kicks; whoever made it before is seen here.
+      // Whoever made a request after this mode change sees IN_GUEST_MODE and kicks; whoever made it before is
+      // seen here.
       if (me.pending() || me.load(CTL_RUN) !== RUN.GO) {
         me.leaveGuestMode();
         continue;
@@ -256,8 +257,8 @@ export class VcpuThread {
   // ---- parking ----
 
   /**
-   * Wait at an instruction boundary while the VMM wants it. False: the thread must end. Only this thread turns PAUSE
-   * into PARKED, so a resume and a new pause that come before it sleeps cannot be slept through.
+   * Wait at an instruction boundary while the VMM wants it. False: the thread must end. Only this thread
+   * turns PAUSE into PARKED, so a resume and a new pause that come before it sleeps cannot be slept through.
    */
   #park(): boolean {
     const me = this.#me;
@@ -436,7 +437,10 @@ export class VcpuThread {
     return next;
   }
 
-  /** Instructions to execute before the clock is looked at. By the instructions' own clock that is when a timer is due. */
+  /**
+   * Instructions to execute before the clock is looked at. By the instructions' own clock that is when a
+   * timer is due.
+   */
   #budget(): number {
     if (this.#instructions === undefined) return this.#slice;
     return Math.min(SLICE_MOST, this.#instructions.instructions(this.#nsToDeadline()));
@@ -496,7 +500,10 @@ export class VcpuThread {
     return me.load(RUN_OK) !== 0;
   }
 
-  /** An exit in the middle of run(): leave guest mode for it, and let run() end soon if anybody wants something. */
+  /**
+   * An exit in the middle of run(): leave guest mode for it, and let run() end soon if anybody wants
+   * something.
+   */
   #exitFromGuest(reason: number, gpa: number, size: number, data: bigint): boolean {
     const me = this.#me;
     me.leaveGuestMode();
@@ -632,7 +639,10 @@ export class VcpuThread {
     this.#stealMarkWall += this.#host.monotonicNs() - from;
   }
 
-  /** Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last mark. */
+  /**
+   * Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last
+   * mark.
+   */
   #accountSteal(): void {
     const threadCpuNs = this.#threadCpuNs;
     if (threadCpuNs === undefined || !this.#countsSteal) return;
@@ -647,7 +657,10 @@ export class VcpuThread {
     this.#me.make(REQ.STEAL_UPDATE);
   }
 
-  /** The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); odd sequence while it changes. */
+  /**
+   * The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); odd sequence while
+   * it changes.
+   */
   #writeSteal(): void {
     const me = this.#me;
     const shmem = me.read64(SBI_STA_SHMEM);

@@ -295,7 +295,10 @@ export class OneRegs {
   }
 }
 
-/** Values that no hart can have. Machine-level bits of mip are lines of controllers: once set they would stay so. */
+/**
+ * Values that no hart can have. Machine-level bits of mip are lines of controllers: once set they would stay
+ * so.
+ */
 function checkValue(register: HartField, value: bigint): void {
   if (register === "priv" && !isPrivilege(value)) {
     throw new OneRegError("one-reg.privilege", `privilege mode ${value}: expected ${PRIVILEGES}`);

@@ -1,5 +1,5 @@
-// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log, the
-// irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
+// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log,
+// the irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
 // (src/accelerator/accelerator.ts). The host makes the threads.
 import { ALL_ONES } from "../../base/uint64.ts";
 import type {
@@ -64,7 +64,10 @@ export interface RamBlockPlan {
   readonly readonly: boolean;
 }
 
-/** Where RAM blocks, their dirty bitmaps and code pages go, and how much shared memory that takes (bytes, of 64 KiB pages). */
+/**
+ * Where RAM blocks, their dirty bitmaps and code pages go, and how much shared memory that takes (bytes, of
+ * 64 KiB pages).
+ */
 export function planMemory(
   vcpuCount: number,
   blocks: readonly RamBlockPlan[],
@@ -110,7 +113,10 @@ export interface VmOptions {
   readonly blocks: readonly RamBlockPlan[];
   readonly builtinFirmware: boolean;
   readonly monotonicNs: () => number;
-  /** Guest time is made by instructions; one hart only. Doorbells and coalesced writes become exits that are waited for. */
+  /**
+   * Guest time is made by instructions; one hart only. Doorbells and coalesced writes become exits that are
+   * waited for.
+   */
   readonly icount?: IcountOptions | undefined;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
   /** Start the translation thread; without it there is none. */
@@ -246,8 +252,8 @@ export class Vm implements AcceleratorVm {
 
   /**
    * Fetch and clear the dirty bits of a block, 32 pages a word. Order: clear, then drop every vCPU's write
-   * translations (waited for), then the caller reads the pages; a store after that marks its page again. A page whose
-   * bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
+   * translations (waited for), then the caller reads the pages; a store after that marks its page again. A
+   * page whose bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
    */
   async getAndClearDirtyLog(index: number): Promise<Int32Array> {
     const { dirty } = this.memory.blocks[index]!;
@@ -277,7 +283,10 @@ export class Vm implements AcceleratorVm {
   coalesceMmio(guestPhys: number, size: number): void {
     if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
   }
-  /** The byte at `guestPhys` may have a known value, which vCPUs then read without an exit; `undefined`: it has none. */
+  /**
+   * The byte at `guestPhys` may have a known value, which vCPUs then read without an exit; `undefined`: it
+   * has none.
+   */
   shadowRead(guestPhys: number): { set(value: number | undefined): void } {
     return this.#exact ? { set: () => {} } : this.#shadows.add(guestPhys);
   }
@@ -365,8 +374,9 @@ export class Vcpu implements AcceleratorVcpu {
   }
 
   /**
-   * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request is
-   * OUTSIDE_GUEST_MODE: never logged, it only makes the target leave. Rejects with VmError once the VM is destroyed.
+   * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request
+   * is OUTSIDE_GUEST_MODE: never logged, it only makes the target leave. Rejects with VmError once the VM is
+   * destroyed.
    */
   async pause(): Promise<void> {
     const r = this.#requests;
@@ -383,7 +393,10 @@ export class Vcpu implements AcceleratorVcpu {
     this.#vm.drainCoalesced();
   }
 
-  /** The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for ever. */
+  /**
+   * The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for
+   * ever.
+   */
   #standInForThread(): void {
     this.#requests.leaveGuestMode();
     this.#requests.store(CTL_RUN, RUN.PARKED);

@@ -228,6 +228,15 @@ describe("the loader and the inspector find", () => {
     expect(error?.message).toContain(found);
   });
 
+  test("a long machine name, and the loader's message stays short", async () => {
+    const name = new ByteWriter().u32(4096).bytes(new Uint8Array(4096).fill(1));
+    const bytes = changed(stream, HEAD - 8, 8, name);
+    expect((await readStream(bytesSource(bytes))).configuration?.machine).toHaveLength(4096);
+    const message = (await refusal(bytes))?.message ?? "";
+    expect(message).toMatch(/only machines of that type can come here/);
+    expect(message.length).toBeLessThan(2000);
+  });
+
   test("nothing in the stream as it is", async () => {
     const bytes = stream;
     const { problem, warnings } = await readStream(bytesSource(bytes));

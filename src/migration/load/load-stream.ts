@@ -43,6 +43,8 @@ import {
 /** What only Wherry's own sections are called: the first of its streams is wherry/machine. */
 const OWN_SECTIONS = "wherry/";
 const PAGE_BITS = 12;
+/** Characters of a machine name in a message: a hostile stream may have thousands. */
+const MAX_SHOWN_NAME = 255;
 
 /** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
 export type CommandHandler = (command: StreamCommand) => Promise<void>;
@@ -258,9 +260,10 @@ export class StreamLoader {
 
   #checkMachine(name: string): void {
     if (name === this.#machine.name) return;
+    const found = quoted(name.slice(0, MAX_SHOWN_NAME));
     this.#stream.fail(
       "migration.machine",
-      `this machine is ${JSON.stringify(this.#machine.name)}, found ${quoted(name)}: only machines of that type can come here`,
+      `this machine is ${JSON.stringify(this.#machine.name)}, found ${found}: only machines of that type can come here`,
       13,
     );
   }

@@ -21,4 +21,3 @@ export const RISCV_MP_STATES: readonly number[] = [
   MP_STATE.STOPPED,
   MP_STATE.SUSPENDED,
 ];
-export type MpState = (typeof MP_STATE)[keyof typeof MP_STATE];

@@ -1,7 +1,8 @@
 // Device tree blobs: written, read back, truncated, and checked by dtc where it is installed.
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
-import { cells, cells64, empty, FdtError, FdtNode, readFdt, strings, writeFdt } from "./fdt.ts";
+import { cells, cells64, empty, FdtNode, strings, writeFdt } from "./fdt.ts";
+import { FdtError, readFdt } from "../../test/support/read-fdt.ts";
 
 function sample(): FdtNode {
   const root = new FdtNode("", { compatible: strings("a", "b"), "#address-cells": cells(2) });

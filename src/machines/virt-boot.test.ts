@@ -1,9 +1,9 @@
 // Memory contents after reset, and the errors of unusable images.
 import { expect, it } from "vitest";
-import { readFdt } from "./fdt.ts";
 import { BootError, loadKernel } from "./boot-image.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import { MIB } from "./virt-map.ts";
+import { readFdt } from "../../test/support/read-fdt.ts";
 
 /** A Linux Image of `size` bytes whose header says `imageSize`. */
 function image(size: number, imageSize = size): Uint8Array {

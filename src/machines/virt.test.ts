@@ -6,9 +6,9 @@ import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts
 import type { AcceleratorVcpu, AcceleratorVm, IrqchipWindows, VmEvents } from "../accelerator/accelerator.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
-import { readFdt } from "./fdt.ts";
 import { createVirtMachine, type VirtMachine, type VirtOptions, virtRamBlocks } from "./virt.ts";
 import { MIB } from "./virt-map.ts";
+import { readFdt } from "../../test/support/read-fdt.ts";
 
 const MEMORY_SIZE = 64 * MIB;
 

@@ -16,17 +16,6 @@ export type ChannelAddress =
   | { readonly transport: "unix"; readonly path: string }
   | { readonly transport: "file"; readonly path: string };
 
-/** Parses `tcp:HOST:PORT` (an empty host is 127.0.0.1), `unix:PATH` or `file:PATH`. */
-export function parseAddress(uri: string): ChannelAddress {
-  const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(uri);
-  if (tcp !== null && Number(tcp[3]) <= 65535) {
-    return { transport: "tcp", host: tcp[1] ?? (tcp[2] || "127.0.0.1"), port: Number(tcp[3]) };
-  }
-  const path = /^(unix|file):(.+)$/s.exec(uri);
-  if (path !== null) return { transport: path[1] as "unix" | "file", path: path[2] as string };
-  throw new ChannelError("channel.address", `expected tcp:HOST:PORT, unix:PATH or file:PATH, found ${uri}`);
-}
-
 export function formatAddress(address: ChannelAddress): string {
   if (address.transport !== "tcp") return `${address.transport}:${address.path}`;
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;

@@ -1,6 +1,6 @@
 // The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the
 // engine's.
-import { defineState, type StateOf } from "../state/schema.ts";
+import { defineState } from "../state/schema.ts";
 import { registerEntries, type RegisterName, REGISTERS } from "./registers.ts";
 
 type Rows = typeof REGISTERS;
@@ -19,4 +19,3 @@ const fields = Object.fromEntries(
 ) as HartFields;
 
 export const hartState = defineState("riscv_hart", { version: 1, minimumVersion: 1 }, fields);
-export type HartState = StateOf<typeof hartState>;

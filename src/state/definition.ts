@@ -237,7 +237,10 @@ function requirePrefix(group: Group, parent: string): void {
 // All definitions by name and shape, for the schema dump (tools/schema-dump.ts).
 const registry = new Map<string, StateSchema>();
 
-/** The schemas of all definitions made so far, sorted by name. */
+/**
+ * The schemas of all definitions made so far, sorted by name. For the schema dump.
+ * @fortools
+ */
 export function registeredSchemas(): StateSchema[] {
   return [...registry.keys()].sort().map((key) => registry.get(key) as StateSchema);
 }

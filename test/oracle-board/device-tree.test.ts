@@ -2,10 +2,11 @@
 // followed to what they name, but for the differences that src/machines/virt-fdt.ts states.
 import { expect, it } from "vitest";
 import { EXTENSION_NAMES } from "../../src/riscv/extensions.ts";
-import { type FdtNode, readFdt, writeFdt } from "../../src/machines/fdt.ts";
+import { type FdtNode, writeFdt } from "../../src/machines/fdt.ts";
 import { virtFdt } from "../../src/machines/virt-fdt.ts";
 import { MIB } from "../../src/machines/virt-map.ts";
 import { noOracle, qemuDeviceTree } from "./qemu-board.ts";
+import { readFdt } from "../support/read-fdt.ts";
 
 /** Where cells of a property are phandles: position modulo the length of an entry. */
 const PHANDLES: Record<string, { stride: number; at: number }> = {

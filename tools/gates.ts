@@ -58,6 +58,17 @@ export const platformGate: Gate = (files) =>
       ),
     );
 
+/** A file's name alone tells which file is meant; entry points are `index.ts`. */
+export const namesGate: Gate = (files) => {
+  const places = Map.groupBy(
+    files.filter(({ path }) => isProduct(path) && !path.endsWith("/index.ts")),
+    ({ path }) => path.slice(path.lastIndexOf("/") + 1),
+  );
+  return [...places.values()].flatMap(([first, ...others]) =>
+    others.map(({ path }) => `${path}: has the name of ${first?.path}: name it by its room and content`),
+  );
+};
+
 export const linesGate: Gate = (files) =>
   files
     .filter(({ path }) => /\.(ts|js|mjs|sh|css|html|md)$/.test(path) && !path.startsWith("docs/api/"))
@@ -131,6 +142,7 @@ export function violations(root: string, hosts: readonly string[]): string[] {
   return [
     synchronizeGate,
     platformGate,
+    namesGate,
     linesGate,
     headerGate,
     hostsGate(hosts),

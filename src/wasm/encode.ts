@@ -119,7 +119,7 @@ export class CodeBytes {
   readonly bytes = new Bytes();
   readonly references: { readonly at: number; readonly to: Indexed }[] = [];
   readonly hints: { readonly at: number; readonly hint: BranchHint }[] = [];
-  /** What the code from each position on implements, in the caller's terms; for text.ts only. */
+  /** What the code from each position on implements, in the caller's terms; for wasm-text.ts only. */
   readonly notes: { readonly at: number; readonly note: number }[] = [];
 
   emit(code: Code): void {

@@ -193,7 +193,7 @@ export class Func {
     return { local: this.#local(like, index), index };
   }
 
-  /** Attaches `note` to the code that follows; its meaning is the caller's (see text.ts). */
+  /** Attaches `note` to the code that follows; its meaning is the caller's (see wasm-text.ts). */
   note(note: number): void {
     this.#code.notes.push({ at: this.#code.bytes.length, note });
   }

@@ -10,6 +10,7 @@ import {
   headerGate,
   hostsGate,
   linesGate,
+  namesGate,
   platformGate,
   readSources,
   synchronizeGate,
@@ -102,6 +103,14 @@ describe("files", () => {
     expect(linesGate(file("src/a.ts", "x\n".repeat(800)))).toEqual([]);
     expect(linesGate(file("src/a.ts", "x\n".repeat(801)))).toEqual([
       "src/a.ts: 801 lines, at most 800: split it by topic",
+    ]);
+  });
+  it("have a name that no other file has", () => {
+    const paths = ["src/a/one.ts", "src/b/two.ts", "src/a/index.ts", "src/b/index.ts", "test/b/one.ts"];
+    const files = paths.map((path) => ({ path, text: "" }));
+    expect(namesGate(files)).toEqual([]);
+    expect(namesGate([...files, ...file("src/b/one.ts", "")])).toEqual([
+      "src/b/one.ts: has the name of src/a/one.ts: name it by its room and content",
     ]);
   });
   it("start with a comment", () => {

@@ -82,4 +82,23 @@ describe("knip", () => {
     expect(output).toContain("src/base/errors.ts");
     expect(status).not.toBe(0);
   });
+
+  it("--production refuses an export that only tests use, unless a tool needs it", () => {
+    copy = plantedCopy([...base, "knip.json"]);
+    copy.plant("tsconfig.json", '{ "files": [], "references": [{ "path": "src/base" }] }\n');
+    copy.plant("src/cli/main.ts", 'import { used } from "../base/planted.ts";\nused();\n');
+    copy.plant(
+      "src/base/planted.ts",
+      "export function used(): void {}\nexport function tested(): void {}\n/** @fortools */\nexport function dumped(): void {}\n",
+    );
+    copy.plant(
+      "test/planted.test.ts",
+      'import { dumped, tested } from "../src/base/planted.ts";\ntested();\ndumped();\n',
+    );
+    expect(copy.run("knip").output).not.toMatch(/tested/);
+    const { status, output } = copy.run("knip", "--production", "--exclude", "binaries");
+    expect(output).toMatch(/tested +function +src\/base\/planted\.ts/);
+    expect(output).not.toMatch(/dumped +function/);
+    expect(status).not.toBe(0);
+  });
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ENGINE_TABLES_SIZE, hartBase } from "../shared/memory-map.ts";
 import { reachableFunctions } from "../../wasm/module.ts";
-import { functionText } from "../../wasm/text.ts";
+import { functionText } from "../../wasm/wasm-text.ts";
 import { assemble } from "../isa/isa.ts";
 import { makeRun, makeSyncCode } from "../interpreter/interpreter.ts";
 import { pageOf, traceRegion } from "./trace-region.ts";

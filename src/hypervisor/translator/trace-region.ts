@@ -2,7 +2,7 @@
 // region is found and translated anew from what is in memory, so this works with the interpreter too; nothing
 // is run.
 import { hex } from "../../base/hex.ts";
-import { functionText } from "../../wasm/text.ts";
+import { functionText } from "../../wasm/wasm-text.ts";
 import { disassemble } from "../isa/disassembler.ts";
 import { findRegion, PAGE_SIZE, type Profile } from "./region.ts";
 import { translateRegion } from "./region-translator.ts";

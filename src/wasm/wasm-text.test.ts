@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { F64, I32, I64 } from "./expr.ts";
 import { fn, FnType, imported } from "./function.ts";
-import { functionText } from "./text.ts";
+import { functionText } from "./wasm-text.ts";
 
 const lines = (...args: Parameters<typeof functionText>): string[] =>
   functionText(...args).map(({ depth, text }) => "  ".repeat(depth) + text);

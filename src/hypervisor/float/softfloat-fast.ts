@@ -1,9 +1,9 @@
-// F and D arithmetic in WebAssembly. The host rounds to nearest even and has no flags, so a function here
-// answers only when the rounding mode is RNE (conversions to integers: any), the result is finite and clear
-// of underflow, and NX cannot change: it is set already (it is sticky) or the result is proven exact. All
-// else, and so every flag, comes from `fpSlow` (softfloat-slow.ts). Error-free transformations: TwoSum, the
-// fused multiply-add's residual where the host has one, else Dekker's product and round to odd (Boldo and
-// Melquiond, IEEE TC 57(4), 2008).
+// F and D arithmetic in WebAssembly, fast path. The host rounds to nearest even and reports no flags. A
+// function here returns the host's result only if the rounding mode is RNE (conversions to integers: any
+// mode), the result is finite and clear of underflow, and NX cannot change: NX is set already (it is sticky),
+// or the result is proven exact. Everything else, and so every flag, comes from `fpSlow` (softfloat-slow.ts).
+// Error-free transformations: TwoSum; the residual of the fused multiply-add where the host has one, else
+// Dekker's product and round to odd (Boldo and Melquiond, IEEE TC 57(4), 2008).
 import { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import { BINARY32, FFLAGS, RM } from "./softfloat-format.ts";

@@ -1,8 +1,8 @@
-// binary16 by way of binary64 (Zfh; IEEE 754-2019). A half is held as the double of the same value. Sums and
+// binary16 through binary64 (Zfh; IEEE 754-2019). A half is held as the double of the same value. Sums and
 // products of halves are exact in double. A quotient or root of halves that is neither a half nor half-way
-// between two is further from those than the last bits of a double reach, so the host's, rounded as it may
-// be, lies on the right side. The sum of a fused multiply-add can lose what breaks a tie: it is rounded to
-// odd (Boldo and Melquiond, IEEE TC 57(4), 2008). What is left is one rounding, here. Left out: comparisons
+// between two halves is further from those than the error of a double, so the host's result lies on the right
+// side. The sum of a fused multiply-add can lose the bits that break a tie, so it is rounded to odd (Boldo
+// and Melquiond, IEEE TC 57(4), 2008). This file does the one rounding that remains. Left out: comparisons
 // and conversions to integers, which are those of the double.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { fn } from "../../wasm/function.ts";

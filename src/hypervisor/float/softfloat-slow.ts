@@ -1,9 +1,9 @@
-// Exact binary32 and binary64 arithmetic in WebAssembly, for what the host's cannot answer: any rounding
-// mode, all flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as RISC-V's
-// "F" wants). Written to be small: an operand becomes an exponent and a 64-bit significand, sums and products
-// are one 128-bit fused multiply-add, and everything ends in one rounding. Quotient and root start from the
-// host's own, whose remainder fits 64 bits and tells what is missing. test/oracle/reference-softfloat.ts is
-// what the tests compare it with. Left out: comparisons, which need no rounding.
+// Exact binary32 and binary64 arithmetic in WebAssembly, for the cases that the host cannot compute: any
+// rounding mode, all flags, subnormals, NaNs (IEEE 754-2019; tininess after rounding and canonical NaNs as
+// RISC-V's "F" requires). Written to be small: an operand becomes an exponent and a 64-bit significand, sums
+// and products are one 128-bit fused multiply-add, and everything ends in one rounding. Quotient and root
+// start from the host's result, whose remainder fits 64 bits. The tests compare it with
+// test/oracle/reference-softfloat.ts. Left out: comparisons, which need no rounding.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn, type Local } from "../../wasm/function.ts";
 import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";

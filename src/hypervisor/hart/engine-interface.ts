@@ -1,5 +1,6 @@
-// What a vCPU thread calls of the engine's module and gives it, and why run() returns. engine-module.ts makes
-// the module, vcpu/engine-instance.ts an instance of it for each hart.
+// The interface of the engine's module: its exports, which a vCPU thread calls, its imports, and the reasons
+// why run() returns. engine-module.ts builds the module, vcpu/engine-instance.ts instantiates it for each
+// hart.
 
 /** Why run() returned. */
 export const EXIT = {

@@ -1,6 +1,6 @@
-// Where each field of a hart's state (src/riscv/hart-state.ts) lies in the hart's area of the shared memory:
-// what interpreter, translator, ONE_REG and the firmware read and write. Reservation, TLBs and other caches
-// are not state: they lie in the scratch area and are rebuilt.
+// The offset of each field of a hart's state (src/riscv/hart-state.ts) in the hart's area of the shared
+// memory. Interpreter, translator, ONE_REG and the firmware use these offsets. The reservation, TLBs and
+// other caches are not state: they lie in the scratch area and are rebuilt.
 import { type HartField, hartState } from "../../riscv/hart-state.ts";
 import { HART_STATE_OFFSET, HART_STATE_SIZE } from "../shared/memory-map.ts";
 import { MemoryRegion } from "../shared/memory-region.ts";

@@ -1,8 +1,8 @@
-// What translations a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps,
-// chosen by what an access may do and, in U-mode, by address space (privileged specification, 3.1.6.3, 4.1.1,
-// 4.1.11: privilege, MPRV, SUM, satp). Filled by the walk (mmu.ts) and, jumps, by who finds translated code;
-// dropped here, as sfence.vma (4.2.1) asks. S-mode's contexts hold global entries of any address space and
-// others of the current one only.
+// The translations that a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps.
+// The rights of an access select the context and, in U-mode, so does the address space (privileged
+// specification, 3.1.6.3, 4.1.1, 4.1.11: privilege, MPRV, SUM, satp). The page walk (mmu.ts) fills them, and
+// the look-up of translated code fills the jumps. This file drops entries as sfence.vma (4.2.1) requires.
+// S-mode's contexts hold global entries of any address space, and other entries of the current one only.
 import { SATP } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";

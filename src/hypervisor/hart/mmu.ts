@@ -1,6 +1,6 @@
-// Guest memory access beyond the inline TLB hit: a walk (page-walk.ts) or a device, misaligned accesses and
-// such as lie in two pages, addresses of atomics and of cache blocks. Traps are precise: nothing is written
-// before all of it can be.
+// Guest memory accesses that miss the inline TLB: a page walk (page-walk.ts) or a device, misaligned accesses
+// and accesses that cross a page, addresses of atomics and of cache blocks. Traps are precise: nothing is
+// written before all of it can be.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_MMIO_DATA } from "../shared/memory-map.ts";

@@ -1,6 +1,6 @@
 // Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A
-// and D bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages; and the TLB
-// entry that comes of it. A write entry exists only for a page whose dirty bit is set and that is no code
+// and D bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages, and the
+// resulting TLB entry. A write entry exists only for a page whose dirty bit is set and that is not a code
 // page.
 import { levelsOf, PMP, PPN_MASK, PTE, PTE_HIGH, PTE_PPN, SATP, SATP_MODE } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";

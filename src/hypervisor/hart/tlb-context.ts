@@ -55,7 +55,7 @@ export const CTX_HAS_WRITE = 2;
 export const CTX_HAS_FETCH = 4;
 export const CTX_HAS_GLOBAL = 8;
 export const CTX_HAS_HUGE = 16;
-/** Of a U-mode context that is not in use: what is to be dropped before it is used again. */
+/** Of a U-mode context that is not in use: what must be dropped before it is used again. */
 export const CTX_STALE_WRITES = 32;
 export const CTX_STALE_JUMPS = 64;
 /** U-mode has a context for each of the last address spaces; S-mode has one without and one with SUM. */

@@ -1,7 +1,6 @@
-// How the interpreter and translated code find translated code: the jump cache of the hart's context, then
-// the code cache's table of the page. Regions are called by one convention, chain by tail calls, and say why
-// they came back when they do. A hart adopts a module (makes an instance of it) only when it first jumps into
-// it.
+// How interpreter and translated code find translated code: the jump cache of the hart's context, then the
+// page's table in the code cache. All regions have one calling convention, continue by tail calls, and return
+// a reason. A hart adopts a module (makes an instance of it) only when it first jumps into it.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, FnType, type Local } from "../../wasm/function.ts";
 import { CODE_PAGE_TABLES, CODE_PAGES, PAGE_TABLE_SIZE } from "../shared/code-cache.ts";

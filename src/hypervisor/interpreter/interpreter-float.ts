@@ -1,5 +1,5 @@
-// The interpreter's side of float-semantics.ts: f registers and float state are read from and written to the
-// hart's area each time.
+// The interpreter's implementation of float-semantics.ts: f registers and float state are read from and
+// written to the hart's area each time.
 import type { I32 } from "../../wasm/expr.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FloatSemantics, FpSource } from "../isa/float-semantics.ts";

@@ -39,7 +39,7 @@ import { EXIT } from "../hart/engine-interface.ts";
 const POLL_INTERVAL = 1024;
 /** The same where most code is translated: some 10 µs. */
 const TRANSLATED_POLL_INTERVAL = 8192;
-/** Samples in a page's translated code before it is translated anew, and better. */
+/** Samples in a page's translated code before it is translated again, and better. */
 const HOT_SAMPLES = 64;
 const PAGE_SIZE = 4096;
 
@@ -276,7 +276,7 @@ class Interpreter {
 
   /**
    * Where the heat of the next instruction is counted, at HEAT_OFFSET from here. At 0 it is hot; then it
-   * starts anew from 255.
+   * restarts from 255.
    */
   #heat(): I32 {
     return this.#hart.add(this.#nextIp.shrU(1).and(HEAT_ENTRIES - 1));

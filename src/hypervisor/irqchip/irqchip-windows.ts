@@ -1,6 +1,6 @@
-// Where the registers of the PLIC and the ACLINT lie in guest-physical memory. The board decides (KVM has an
-// attribute of the device for it); vCPU threads read it from the shared memory when they begin to run. Before
-// that, and where the board places none, an access is a device's of the VMM half.
+// The guest-physical addresses of the registers of PLIC and ACLINT. The board chooses them (in KVM, an
+// attribute of the device). vCPU threads read them from the shared memory when they start to run. Where the
+// board has placed no controller, an access goes to the devices of the VMM half.
 import type { IrqchipWindows, MmioWindow } from "../../accelerator/accelerator.ts";
 import { VM_IRQCHIP, VM_IRQCHIP_WINDOWS } from "../shared/memory-map.ts";
 

@@ -1,5 +1,5 @@
-// What the meanings of F and D instructions are written against, next to instruction-semantics.ts: f
-// registers as numbers, and the float state that a translator can know before it runs (FS, frm, NX).
+// The interface that the meanings of F and D instructions use, beside instruction-semantics.ts: f registers
+// as numbers, and the float state that a translator can know in advance (FS, frm, NX).
 import type { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 
 /** frs1, frs2 or frs3. */

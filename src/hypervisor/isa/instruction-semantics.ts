@@ -1,6 +1,6 @@
-// What an instruction's meaning is written against. The interpreter gives operands that are read from the
-// instruction word at run time; the translator gives operands that are known when it translates.
-// A row is the one source of an instruction: name, encoding, extension, meaning.
+// The interface that an instruction's meaning uses. The interpreter provides operands that are read from the
+// instruction word at run time; the translator provides operands that are known when it translates. A row is
+// the one source of an instruction: name, encoding, extension, meaning.
 import type { I32, I64 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
 import type { FloatSemantics } from "./float-semantics.ts";

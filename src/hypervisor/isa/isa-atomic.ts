@@ -1,8 +1,8 @@
-// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR remembers address
-// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no conforming
-// LR/SC sequence can tell. aq and rl are implied: the host's atomics are sequentially consistent. Zawrs (same
-// specification): nobody tells a hart of stores to what it has reserved, so a wait is the end of the slice,
-// with its look at kick and interrupts; the program comes round and waits again.
+// The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR records address
+// and value, SC compares and swaps: it does not detect a store of the same value in between, which no
+// conforming LR/SC sequence can observe. aq and rl are implied: the host's atomics are sequentially
+// consistent. Zawrs (same specification): a hart is not notified of stores to its reservation set, so a wait
+// ends the slice, which polls the kick word and interrupts; the program then loops and waits again.
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";

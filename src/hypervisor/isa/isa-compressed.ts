@@ -1,6 +1,6 @@
-// The C extension (unprivileged specification, chapter 28): each compressed instruction is another
-// instruction in short form, so a row says only which. Patterns are the manual's: rd', rs1', rs2' are x8–x15
-// in three bits, imm[5|4:0] lists the immediate's bits from the left. The first row that matches counts.
+// The C extension (unprivileged specification, chapter 28): each compressed instruction is the short form of
+// another instruction, which its row names. Patterns are the manual's: rd', rs1', rs2' are x8–x15 in three
+// bits, imm[5|4:0] lists the immediate's bits from the left. The first row that matches counts.
 import { type Operands } from "./instruction-encoding.ts";
 
 /** What a compressed word holds. */

@@ -132,7 +132,7 @@ describe("flags", () => {
 });
 
 describe.each(["interpreter", "translator"] as const)("flags that a program clears, %s", (engine) => {
-  it("accrue anew", () => {
+  it("accrue again", () => {
     h = new HartHarness({ engine });
     h.hart.set("mstatus", FS.dirty << BigInt(MSTATUS.FS));
     h.hart.set("fflags", BigInt(FFLAGS.NX));

@@ -1,7 +1,7 @@
-// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row answers with the
-// host's operation where one look at the result tells that it is right and that no flag changes; all else is
-// in softfloat-fast.ts. What rows share: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that may
-// change f registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in
+// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row uses the host's
+// operation where one check of the result proves that it is right and that no flag changes; softfloat-fast.ts
+// does everything else. Shared by the rows: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that
+// may change f registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in
 // isa-half.ts.
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";

@@ -1,6 +1,6 @@
-// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount ticks that instructions make).
-// Stopping freezes it, so a pause or a move is not seen by the guest (QEMU's virtual clock). delta is in
-// shared memory because the engine's rdtime adds it.
+// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount, ticks driven by instructions).
+// Stopping freezes it, so the guest does not see a pause or a move (QEMU's virtual clock). delta is in shared
+// memory because the engine's rdtime adds it.
 import type { MonotonicNs } from "../../base/clock.ts";
 import { VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 

@@ -1,5 +1,5 @@
-// A vCPU's queue of ranges to fence (kvm_riscv_hfence): written by the harts that ask, read by the vCPU when
-// it handles HFENCE. When full, the sender falls back to HFENCE_VVMA_ALL.
+// A vCPU's queue of ranges to fence (kvm_riscv_hfence): the requesting harts write it, the vCPU reads it when
+// it handles HFENCE. When it is full, the sender falls back to HFENCE_VVMA_ALL.
 import {
   HFENCE_CAPACITY,
   HFENCE_ENTRIES,

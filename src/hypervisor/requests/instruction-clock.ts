@@ -1,7 +1,7 @@
-// Time that instructions make (QEMU's -icount, docs/devel/tcg-icount): each takes 2^shift ns, so what a guest
-// sees of time does not depend on the host. A hart that idles has no instructions: then time goes on with the
-// host's (sleep=on), or jumps to what the hart waits for (sleep=off). One hart only: two would have to take
-// turns. Leaves out shift=auto, which follows the host's clock.
+// Guest time driven by instructions (QEMU's -icount, docs/devel/tcg-icount): each instruction takes 2^shift
+// ns, so guest time does not depend on the host. An idle hart executes no instructions: time then follows the
+// host's (sleep=on), or jumps to the next deadline (sleep=off). One hart only: two would have to take turns.
+// Left out: shift=auto, which follows the host's clock.
 import type { MonotonicNs } from "../../base/clock.ts";
 import { hartBase, VM_ICOUNT, VM_ICOUNT_IDLE_SINCE, VM_ICOUNT_WARP } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";

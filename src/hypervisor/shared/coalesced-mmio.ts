@@ -1,8 +1,8 @@
-// Writes that wait for their device (KVM_REGISTER_COALESCED_MMIO): a write into a registered zone goes into a
-// ring and its vCPU goes on. The VMM thread drains the ring before it answers any exit, when it is signalled,
-// and before it takes a vCPU for parked, so a device sees all writes of a vCPU in program order and a saved
-// machine has none under way. One ring for all vCPUs, as KVM has it: writes that the guest orders between
-// harts (by a lock) stay in that order.
+// Writes that reach their device later (KVM_REGISTER_COALESCED_MMIO): a write into a registered zone goes
+// into a ring and its vCPU continues. The VMM thread drains the ring before it answers any exit, when it is
+// signalled, and before it treats a vCPU as parked, so a device sees all writes of a vCPU in program order,
+// and a saved machine has none pending. There is one ring for all vCPUs, as in KVM: writes that the guest
+// orders between harts (by a lock) stay in that order.
 import {
   COALESCED_CAPACITY,
   COALESCED_ENTRIES,

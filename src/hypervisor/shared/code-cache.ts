@@ -1,8 +1,8 @@
-// The code cache in shared memory: which guest code has been translated, and the modules' bytes. The
+// The code cache in shared memory: which guest code has been translated, and the bytes of the modules. The
 // translation thread adds; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules, and
-// drop the pages whose code has changed. A page of guest code has a table with a word for each halfword: the
-// translation that starts there. Table 0 has none. Everything that adds or drops holds the lock. A dropped
-// table or slot is used again only after every hart has noticed.
+// drop pages whose code has changed. A page of guest code has a table with one word for each halfword: the
+// translation that starts there. Table 0 has none. All additions and drops hold the lock. A dropped table or
+// slot is reused only after every hart has noticed.
 import { VM_CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
 import type { CodePageSet } from "./memory-slots.ts";
 import { withLock } from "./spin-lock.ts";
@@ -183,7 +183,7 @@ export class CodeCache {
     this.#halves.fill(id, from, from + slotCount);
     Atomics.add(this.#words, module, 1);
   }
-  /** The module's slots are to be forgotten by the harts that have adopted it. */
+  /** The harts that have adopted the module must drop its slots. */
   retireModule(id: number): void {
     Atomics.add(this.#words, this.#word(MODULES + id * MODULE_SIZE), 1);
   }

@@ -1,4 +1,4 @@
-// The engines that a VM can run its harts with, and which one it is if nobody says.
+// The engines that can run a VM's harts, and the default.
 
 /** The translator has the interpreter in it, for all that is not hot. */
 export type EngineKind = "interpreter" | "translator";

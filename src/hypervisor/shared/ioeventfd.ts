@@ -1,5 +1,5 @@
-// Doorbells that only notify (KVM_IOEVENTFD): the vCPU thread recognises the write, sets a bit, signals the
-// VMM thread and goes on without waiting for an answer.
+// Doorbells (KVM_IOEVENTFD): the vCPU thread recognises the write, sets a bit, signals the VMM thread and
+// continues without an answer.
 import {
   IOEVENTFD_ENTRIES,
   IOEVENTFD_ENTRY_SIZE,

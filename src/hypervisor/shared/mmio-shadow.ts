@@ -1,7 +1,6 @@
-// Registers whose value is known (KVM has nothing of the kind): what a read of one would give, and that it
-// would do nothing else, is in shared memory, so a vCPU answers the read itself. The device takes a value
-// back whenever that may have changed; a read in that very moment may still get the old one, as it would have
-// a moment before. Bytes only.
+// Registers of known value (KVM has no equivalent): the value that a read would return is in shared memory
+// while the read has no other effect, so a vCPU answers it without an exit. The device withdraws the value
+// whenever it may have changed; a read at that moment may still return the old one. Bytes only.
 import { MAX_MMIO_SHADOWS, MMIO_SHADOW_SIZE, VM_MMIO_SHADOWS } from "./memory-map.ts";
 
 const COUNT = VM_MMIO_SHADOWS >>> 2;

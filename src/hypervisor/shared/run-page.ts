@@ -1,4 +1,4 @@
-// The run page's vocabulary (KVM's struct kvm_run): what a vCPU thread and the VMM thread say to each other.
+// The values of the run page's words (KVM's struct kvm_run), which a vCPU thread and the VMM thread exchange.
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 
 /** What the VMM wants of the thread; PARKED is the thread's answer to PAUSE, and nobody else's word. */

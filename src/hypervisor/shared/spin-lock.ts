@@ -1,4 +1,4 @@
-// A lock for a few instructions' worth of shared state (PLIC, HFENCE queues). Holders never block.
+// A lock for short critical sections on shared memory (PLIC, HFENCE queues). Holders never block.
 
 /** Run `critical` with the lock word held (0 free, 1 held). */
 export function withLock<T>(words: Int32Array<SharedArrayBuffer>, index: number, critical: () => T): T {

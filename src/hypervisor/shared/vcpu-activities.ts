@@ -1,4 +1,4 @@
-// The names of what a vCPU thread spends its time with, in the order of their cells in the hart's area
+// The activities among which a vCPU thread's time is divided, in the order of their cells in the hart's area
 // (vcpu/vcpu-perf.ts).
 
 /** What a thread does; the first six have all of its time between them and the exits. */

@@ -1,6 +1,6 @@
-// Which guest registers a region must have in locals where: those that may have been written since it was
-// entered must be stored on a way out, and whatever is read or stored later must have been loaded on the way
-// in. Two passes over the blocks, registers as bits of a word; x0 is none. Float registers are kept whole
+// Which guest registers a region holds in locals, and where: registers that may have been written since entry
+// must be stored on a way out, and registers that are read or stored later must be loaded on entry. Two
+// passes over the blocks, registers as bits of a word; x0 has none. Float registers are handled whole
 // (translator-float.ts).
 import type { Block, Instruction, Region } from "./region.ts";
 

@@ -1,6 +1,5 @@
-// Regions to the bytes of a module: it imports the shared memory, the thread's function table, and by name
-// the helpers of the engine's module, and puts its functions into their slots of the table when it is
-// instantiated.
+// Makes a module of regions. The module imports the shared memory, the thread's function table, and the
+// helpers of the engine's module by name; its instantiation puts its functions into their slots of the table.
 import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule } from "../../wasm/module.ts";
 import { ENGINE_MEMORY, engineHelpers } from "../interpreter/engine-module.ts";

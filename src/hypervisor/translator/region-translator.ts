@@ -1,8 +1,8 @@
-// The translator: a region's blocks as one WebAssembly function, from the same rows that the interpreter is
-// made of. Guest registers are locals, loaded on entry and written back on every way out; a load or store
-// that hits the TLB is inline; control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP
-// 2022), and where it cannot be, or leaves the region, it goes through the hart's jump cache by a tail call.
-// Calling convention and reasons to leave: code-dispatch.ts.
+// The translator: makes one WebAssembly function of a region's blocks, from the rows that the interpreter
+// uses. Guest registers are locals, loaded on entry and written back on every way out; a load or store that
+// hits the TLB is inline. Control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022);
+// where it cannot be, or leaves the region, it goes through the hart's jump cache by a tail call. Calling
+// convention and reasons to leave: code-dispatch.ts.
 import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, I64, type Value } from "../../wasm/expr.ts";
 import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
@@ -88,7 +88,7 @@ class RegionWriter {
   float: RegionFloat | undefined;
   /** Go on at #target, in another region if there is one. */
   #leave!: Label;
-  /** Leave for the interpreter for #reason; pc is stored, and the registers of set #stored are to be. */
+  /** Leave for the interpreter for #reason; pc is stored, and the registers of set #stored must be. */
   #stop!: Label;
   readonly #stored: Local<I32>;
   readonly #storedSets: number[] = [];

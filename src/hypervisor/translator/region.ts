@@ -1,7 +1,7 @@
-// Regions: the guest code that the translator makes one function of. From hot entries in a 4 KiB page all
-// blocks are found that direct branches and jumps within the page lead to, and the points that calls come
-// back to. A region never leaves its page, so it is the same in every address space that maps it. Also: the
-// order and the dominators that structured control flow needs.
+// Regions: the guest code that the translator compiles to one function. From hot entries in a 4 KiB page, a
+// region contains all blocks that direct branches and jumps within the page reach, and the points that calls
+// return to. A region never leaves its page, so it is the same in every address space that maps it. Also
+// here: the order and the dominators that structured control flow needs.
 import { decoder } from "../isa/instruction-decoder.ts";
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { expandCompressed } from "../isa/isa.ts";

@@ -16,7 +16,7 @@ test("a page that changes again and again rests longer and longer, up to a quart
   expect(pages.rests(PAGE + 0x1000, 19_000)).toBe(false);
 });
 
-test("a page that has been quiet for a while starts anew", () => {
+test("a page that has been quiet for a while starts over", () => {
   const pages = new RestlessPages();
   for (let now = 0; now < 20; now++) pages.changed(PAGE, now);
   expect(pages.rests(PAGE, 19)).toBe(true);

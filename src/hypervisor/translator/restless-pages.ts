@@ -1,11 +1,11 @@
-// Pages whose code changes again and again: translating them each time costs more than it brings (a guest
-// that patches its code for ever, a compiler in the guest that fills a page piece by piece). After each
-// change such a page rests, the longer the more often it has changed, and is interpreted meanwhile.
+// Pages whose code changes again and again (a guest that keeps patching its code, a compiler in the guest
+// that fills a page piece by piece): translating them after each change costs more than it saves. After each
+// change such a page is only interpreted for a while, longer the more often it has changed.
 
 /** Changes that are nothing special: a loader writes a page, a kernel patches it. */
 const FREE_CHANGES = 4;
 const MAX_REST_MS = 256;
-/** A page that did not change for this long starts anew. */
+/** A page that did not change for this long starts over. */
 const FORGET_MS = 10_000;
 /** Pages that are kept; beyond, those that may be forgotten are looked for. */
 const MAX_KEPT = 4096;

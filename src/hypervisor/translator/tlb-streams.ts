@@ -1,7 +1,7 @@
-// Streams: loads or stores of a loop that mostly stay in one page from one time round to the next, because
-// what they are addressed by stands still, moves in steps, or is fixed but for a small index. The translator
-// keeps a stream's last look into the TLB in locals, so that the access does not wait for it. A guess: if it
-// is wrong, that costs a compare.
+// Streams: loads or stores of a loop that mostly stay in one page from one iteration to the next, because
+// their address is constant, moves in steps, or is constant but for a small index. The translator keeps a
+// stream's last TLB look-up in locals, so that the access does not wait for the TLB. A wrong guess costs one
+// compare.
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
 import { registersOf } from "./region-flow.ts";

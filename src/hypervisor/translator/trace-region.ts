@@ -1,6 +1,5 @@
-// What the translator makes of guest code, to look at: each guest instruction beside its WebAssembly. The
-// region is found and translated anew from what is in memory, so this works with the interpreter too; nothing
-// is run.
+// A listing of translated guest code: each guest instruction beside its WebAssembly. The region is found and
+// translated again from what is in memory, so this also works with the interpreter; nothing is executed.
 import { hex } from "../../base/hex.ts";
 import { functionText } from "../../wasm/wasm-text.ts";
 import { disassemble } from "../isa/disassembler.ts";

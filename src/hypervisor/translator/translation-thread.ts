@@ -1,6 +1,6 @@
-// The translation thread of a VM: makes WebAssembly of guest code that is hot, away from the harts. It talks
-// with them through the shared memory alone (memory-map.ts), and there is none where the engine is the
-// interpreter alone.
+// The translation thread of a VM: translates hot guest code to WebAssembly, away from the harts. It
+// communicates with them only through the shared memory (memory-map.ts). With the interpreter alone there is
+// no such thread.
 import type { WasmMemory } from "../../base/host-globals.ts";
 import { CODE_BYTES_SIZE, CodeCache } from "../shared/code-cache.ts";
 import {

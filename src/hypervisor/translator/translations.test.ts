@@ -1,5 +1,5 @@
 // What the translation thread keeps: slots come round, improved regions whose shape is as it was stay, others
-// are made anew. Where a translation lies is seen in the code cache, that it is the right one by running it.
+// are made again. Where a translation lies is seen in the code cache, that it is the right one by running it.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../../test/support/hart-harness.ts";
@@ -123,7 +123,7 @@ test("slots come round: whoever had one has it no more", () => {
 
 const LARGE = "addi a0, a0, 1\n".repeat(40);
 
-test("what is improved and as it was stays; what is new, and what it is connected with, is made anew", () => {
+test("what is improved and as it was stays; what is new, and what it is connected with, is made again", () => {
   const { h, translate } = translating({});
   load(h, MAIN, CALLS);
   const at = load(
@@ -171,7 +171,7 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   expect([call(h, f), call(h, g)]).toEqual(values);
 });
 
-test("a hart goes over to what is improved, and lets go of what was before", () => {
+test("a hart switches to improved code, and drops what it replaces", () => {
   const { h, translate, adoptions } = translating({});
   load(h, MAIN, CALLS);
   load(h, FUNCTIONS, `${LARGE} ret`);
@@ -184,7 +184,7 @@ test("a hart goes over to what is improved, and lets go of what was before", () 
   expect(adoptions()).toBe(before + 2);
 });
 
-test("code that was written over is improved anew, though its shape is the same", () => {
+test("code that was written over is improved again, though its shape is the same", () => {
   const { h, translate } = translating({});
   load(h, MAIN, CALLS);
   const improve = (): void => translate(h.offset(FUNCTIONS) | IMPROVE);

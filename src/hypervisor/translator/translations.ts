@@ -1,8 +1,8 @@
-// What the translation thread knows: which pages have regions, which modules hold them, what may be used
-// again. From hot entries it makes a module: protect the pages (every hart drops its translations for
-// writing, so that the next store is noticed), read and translate, publish what nobody has written to
-// meanwhile. What harts found changed, and the oldest modules when there is no more room, are retired; slots
-// and tables are used again once every hart has noticed.
+// The state of the translation thread: which pages have regions, which modules hold them, what can be reused.
+// To translate hot entries it protects their pages (every hart drops its write translations, so that the next
+// store is noticed), reads and translates the code, and publishes the regions that nobody has written to
+// meanwhile. Regions whose code has changed, and the oldest modules when space runs out, are retired; their
+// slots and tables are reused after every hart has noticed.
 import { hostGlobals } from "../../base/host-globals.ts";
 import { compileModule } from "../../wasm/host.ts";
 import type { WasmModule } from "../../base/host-globals.ts";
@@ -114,9 +114,9 @@ export class Translations {
   }
 
   /**
-   * Translate the code at these host addresses and all that belongs to it; with IMPROVE all translated code
-   * of the page anew, what is connected as one region. Without requests it only forgets what harts found
-   * changed.
+   * Translates the code at these host addresses and all that belongs to it; with IMPROVE it translates all
+   * translated code of the page again, connected code as one region. Without requests it only drops what harts
+   * found changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
@@ -205,7 +205,7 @@ export class Translations {
       if (this.#cache.translationOf(address) !== 0) continue;
       const page = address - (address % PAGE_SIZE);
       if (!this.#codePages.has(page)) continue;
-      // With no heat at all, all that can be is to be translated.
+      // With no heat at all, everything that can be translated is.
       if (this.#cache.heat > 0 && this.#restless.rests(page, now)) continue;
       const offsets = wanted.get(page);
       if (offsets === undefined) wanted.set(page, new Set([address % PAGE_SIZE]));
@@ -344,7 +344,7 @@ export class Translations {
     this.#retired.modules.push(module.id);
   }
 
-  /** Find what harts have dropped, and wait for all of them to notice what is to be used again. */
+  /** Finds what harts have dropped, and waits until all of them have noticed before slots are reused. */
   #reclaim(): void {
     for (const [page, known] of this.#pages) {
       if (this.#cache.tableOf(page) === known.table) continue;

@@ -1,7 +1,7 @@
-// The translator's side of float-semantics.ts: the f registers that a region names are locals, and so is what
-// its instructions would look up each time: whether FS is dirty, frm, and whether NX has accrued. A register
-// that only binary32 instructions name is a binary32 local and a word on whether it is boxed; the others are
-// binary64.
+// The translator's implementation of float-semantics.ts. The f registers that a region names are locals, and
+// so are the values that its instructions would look up each time: whether FS is dirty, frm, and whether NX
+// has accrued. A register that only binary32 instructions name is a binary32 local with a word that says
+// whether it is boxed; the others are binary64.
 import { REGISTERS as CSR } from "../../riscv/registers.ts";
 import { F32, F64, type I32, type I64, type Value } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";

@@ -1,5 +1,5 @@
-// A hart's instance of the engine: what a vCPU thread calls and gives it, and with the translator the modules
-// that its function table has. Apart from what writes the engine's code, which vCPU threads need not load.
+// A hart's instance of the engine, and with the translator the modules in its function table. Separate from
+// the code that builds the engine, which vCPU threads need not load.
 import type { EngineExports, EngineImports } from "../hart/engine-interface.ts";
 import { compileModule, createFunctionTable, instantiateModule } from "../../wasm/host.ts";
 import type { WasmMemory, WasmModule } from "../../base/host-globals.ts";

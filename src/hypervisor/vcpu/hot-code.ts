@@ -1,8 +1,7 @@
-// Where in the guest's code its instructions are executed (--perf): the pc at each end of a slice is a
-// sample. A table of counters in the hart's area has the places met most; a place that is new takes the least
-// one's row and goes on from its count (Metwally, Agrawal and El Abbadi's Space-Saving, 2005), so counts are
-// never too small. Samples are by instructions, not by time, and translated code ends its slices where loops
-// begin.
+// Where the guest executes its instructions (--perf): the pc at each end of a slice is a sample. A table of
+// counters in the hart's area holds the most frequent places; a new place takes the row with the smallest
+// count and continues that count (Metwally, Agrawal and El Abbadi's Space-Saving, 2005), so counts are never
+// too small. Samples are by instructions, not by time, and translated code ends its slices where loops begin.
 import { HART_HOT, hartBase, HOT_ROWS } from "../shared/memory-map.ts";
 
 /** Samples this near to each other, in bytes, count as one place. */

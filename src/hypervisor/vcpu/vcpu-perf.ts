@@ -1,6 +1,6 @@
 // Where a vCPU thread's time goes (--perf). The thread marks the ends of stretches: each mark charges the
-// time since the last one to an activity. Nothing is looked at but one shared word while counting is off.
-// Cells lie in the hart's area, written by its thread alone, so anybody may read them while the hart runs.
+// time since the last mark to an activity. While counting is off, it reads only one shared word. The cells
+// lie in the hart's area; only its thread writes them, so any thread may read them while the hart runs.
 import { ACTIVITIES, type Activity } from "../shared/vcpu-activities.ts";
 import type { MonotonicNs } from "../../base/clock.ts";
 import type { HartPerf, PerfControl, PerfReport } from "../../accelerator/perf-report.ts";
@@ -110,7 +110,7 @@ export class VcpuPerf {
   }
 }
 
-/** 0: nobody counts; otherwise it changes each time counting begins anew. */
+/** 0 while counting is off; otherwise it changes each time that counting restarts. */
 export function perfGeneration(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), VM_PERF >>> 2);
 }

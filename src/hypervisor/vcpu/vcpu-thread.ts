@@ -1,7 +1,7 @@
-// The vCPU thread: KVM_RUN's loop. Parks when the VMM wants it to, handles requests in their order, blocks
-// while the hart is stopped, suspended or waits for an interrupt, enters the guest, and answers exits: SBI
-// calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page.
-// The host instantiates the engine and hands it in; this file names no platform.
+// The vCPU thread: a loop of KVM_RUN. It parks when the VMM requests it, handles requests in their order,
+// blocks while the hart is stopped, suspended or waits for an interrupt, enters the guest, and handles exits:
+// SBI calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page. The host
+// instantiates the engine and passes it in; this file names no platform.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { ENVCFG } from "../../riscv/envcfg.ts";

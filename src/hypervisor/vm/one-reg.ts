@@ -1,4 +1,4 @@
-// KVM_GET/SET_ONE_REG for a RISC-V vCPU: the only way into and out of a hart's state. Ids are in
+// KVM_GET/SET_ONE_REG for a RISC-V vCPU: the only access to a hart's state from outside. The ids are in
 // src/accelerator/one-reg-ids.ts. The thread must be parked; the caller checks that.
 import {
   CONFIG_REGS,

@@ -1,4 +1,4 @@
-// MP state (KVM_GET/SET_MP_STATE): all of KVM's states in the type, each architecture accepts its own.
+// The MP states (KVM_GET/SET_MP_STATE) that a RISC-V vCPU accepts, of all that KVM has.
 import { WherryError } from "../../base/errors.ts";
 import { MP_STATE, RISCV_MP_STATES } from "../../accelerator/mp-state.ts";
 

@@ -1,6 +1,6 @@
-// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors): memory slots and their dirty log,
-// the irqchip, the clock, doorbells, and vCPUs to run, pause and look into: the accelerator interface
-// (src/accelerator/accelerator.ts). The host makes the threads.
+// The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors), the implementation of
+// src/accelerator/accelerator.ts: memory slots and their dirty log, the irqchip, the clock, doorbells, and
+// vCPUs that it runs, pauses and inspects. The host makes the threads.
 import { ALL_ONES } from "../../base/uint64.ts";
 import type {
   AcceleratorVcpu,

@@ -8,31 +8,31 @@ import type { DescribedState } from "../../src/state/schema.ts";
 import type { Section } from "../../src/state/section.ts";
 import { readGolden, writeGolden } from "./golden.ts";
 
-/** A device with its sections, and whatever its world is (guest memory, lines) beside. */
+/** A device with its sections and its environment (guest memory, lines). */
 export interface Subject {
   readonly device: object;
   readonly sections: readonly Section[];
 }
 
 export interface ContractOptions<S extends Subject> {
-  /** Drive a new device to where as many fields and subsections as can be have something to say. */
+  /** Brings a new device into a state in which as many fields and subsections as possible matter. */
   readonly arrange: (subject: S) => void | Promise<void>;
-  /** What else a load needs, such as guest memory as it was saved. */
+  /** Other requirements of a load, such as the saved guest memory. */
   readonly prepareLoad?: (target: S, source: S) => void;
   /** Own properties that hold schema states. Default: `state`. */
   readonly states?: readonly string[];
-  /** Own properties that are wiring or caches; private ones need not be listed. */
+  /** Own properties that are wiring or caches; private ones are not checked. */
   readonly wiring?: readonly string[];
-  /** Fields, as paths in the VMDESCRIPTION, in which some value must be refused. */
+  /** Fields, as paths in the VMDESCRIPTION, that must refuse some value. */
   readonly refuses?: readonly string[];
 }
 
 const FOOTER = 0x7e;
-/** Large sections are cut at every byte of their start and end, and at samples between. */
+/** Large sections are truncated at every byte of their start and end, and at samples between. */
 const FIRST_CUTS = 700;
 const LAST_CUTS = 100;
 const SAMPLED_CUT = 997;
-/** Of an array the first element is spoilt; the rest are like it. */
+/** Only the first element of an array is corrupted. */
 const SPOILT_ELEMENTS = 1;
 
 function encode(section: Section): Uint8Array {
@@ -41,7 +41,7 @@ function encode(section: Section): Uint8Array {
   return writer.finish();
 }
 
-/** Decode as the stream's reader does: the section must end where its footer starts. */
+/** Decodes like the stream's reader: the section must end where its footer starts. */
 function decode(section: Section, bytes: Uint8Array, version = section.version): () => void {
   const reader = new ByteReader(bytes);
   const apply = section.decode(reader, version);
@@ -57,7 +57,7 @@ function decode(section: Section, bytes: Uint8Array, version = section.version):
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 const framed = (bytes: Uint8Array): Uint8Array => Uint8Array.of(...bytes, FOOTER);
 
-/** A thrown error is clear if it is one of ours and says where. */
+/** An error is clear if it is a WherryError and names the place. */
 function expectClear(error: unknown, section: Section): void {
   expect(error).toBeInstanceOf(WherryError);
   const { message } = error as WherryError;
@@ -72,7 +72,7 @@ interface Span {
   readonly size: number;
 }
 
-/** Where each described element is. */
+/** The position of each described element. */
 function spansOf(
   { fields, subsections = [] }: Pick<DescribedState, "fields" | "subsections">,
   at = 0,
@@ -116,7 +116,7 @@ function* spoilt(bytes: Uint8Array, { offset, size }: Span): Generator<Uint8Arra
   }
 }
 
-/** Registers the tests. `make` gives a new device each time, in its own world. */
+/** Registers the tests. `make` returns a new device in its own environment each time. */
 export function contractSuite<S extends Subject>(
   name: string,
   make: () => S,
@@ -127,7 +127,7 @@ export function contractSuite<S extends Subject>(
     await options.arrange(subject);
     return subject;
   };
-  /** A new device that may load what `source` saved, with the section that matches `section`. */
+  /** A new device that can load what `source` saved, with the section that matches `section`. */
   const targetOf = (source: S, index: number): Section => {
     const target = make();
     options.prepareLoad?.(target, source);
@@ -155,7 +155,7 @@ export function contractSuite<S extends Subject>(
           expect(Buffer.from(bytes).toString("hex")).toBe(Buffer.from(golden?.bytes ?? []).toString("hex"));
         });
 
-        it("comes back as it was saved, and describes every byte", async () => {
+        it("loads as it was saved, and describes every byte", async () => {
           const source = await arranged();
           const section = source.sections[index] as Section;
           const bytes = encode(section);
@@ -173,7 +173,7 @@ export function contractSuite<S extends Subject>(
           expect(equal(encode(target), before)).toBe(true);
         });
 
-        it("refuses a cut at any byte and stays as it was", async () => {
+        it("refuses truncation at any byte and is unchanged", async () => {
           const source = await arranged();
           const bytes = encode(source.sections[index] as Section);
           const target = targetOf(source, index);
@@ -200,7 +200,7 @@ export function contractSuite<S extends Subject>(
           }
         });
 
-        it("with any field spoilt refuses it clearly, or loads what it can save again", async () => {
+        it("with any field corrupted refuses it clearly, or loads a state that it can save again", async () => {
           const source = await arranged();
           const section = source.sections[index] as Section;
           const bytes = framed(encode(section));
@@ -231,7 +231,7 @@ export function contractSuite<S extends Subject>(
           expect([...refused]).toEqual(expect.arrayContaining(wanted));
         });
 
-        it("still loads what older versions saved", async () => {
+        it("loads the fixtures of older versions", async () => {
           const source = await arranged();
           const golden = readGolden(name, idstr, instanceId);
           expect(golden.length).toBeGreaterThan(0);

@@ -1,5 +1,5 @@
-// Golden bytes of sections: test/contract/fixtures/<device>/<section>.v<version>.hex, runs of one byte
-// folded to `00*4096`. Committed; written only with WHERRY_GOLDEN=write, which leaves older versions alone.
+// Golden bytes of sections: test/contract/fixtures/<device>/<section>.v<version>.hex, runs of one byte folded
+// to `00*4096`. Committed; written only with WHERRY_GOLDEN=write, which does not touch older versions.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 

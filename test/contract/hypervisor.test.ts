@@ -1,4 +1,4 @@
-// The contract on what a machine saves of the hypervisor half: interrupt controller, timer, vCPU copies.
+// The contract for the state of the hypervisor half: interrupt controller, timer, cached vCPU state.
 import { Aclint, aclintState } from "../../src/hypervisor/irqchip/aclint.ts";
 import { GuestClock } from "../../src/hypervisor/requests/guest-clock.ts";
 import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
@@ -54,7 +54,7 @@ contractSuite(
   },
 );
 
-/** The VMM's copy of one vCPU, as Cpus has it. */
+/** The VMM's cached copy of one vCPU, as in Cpus. */
 class CpuCopy {
   readonly state = cpuState.create();
   readonly common = cpuCommonState.create();

@@ -1,6 +1,7 @@
-// The board in QEMU's streams: what 7.2, 10.0 and 11.1 wrote of a running Debian guest (two harts; neither RAM nor virtio
-// devices) is loaded and written back byte for byte, but for what is derived, which is listed here. Then what each
-// release cannot say: its timers, its interrupt lines; and what is refused. Random cases: WHERRY_SEED replays a run.
+// The board in QEMU's streams: what 7.2, 10.0 and 11.1 wrote for a running Debian guest (two harts; neither
+// RAM nor virtio devices) is loaded and written back byte for byte, except for derived values, which are
+// listed here. Then what each release does not write (timers, interrupt lines), and refusals. Random cases:
+// WHERRY_SEED replays a run.
 import { readFileSync } from "node:fs";
 import { inflateRawSync } from "node:zlib";
 import fc from "fast-check";
@@ -57,7 +58,7 @@ const fixtures = JSON.parse(
   readFileSync(new URL("fixtures/qemu-boards.json", import.meta.url), "utf8"),
 ) as Record<string, Record<string, { version: number; deflated: string }>>;
 
-/** The sections that a QEMU wrote, in its order. */
+/** The sections of a QEMU, in its order. */
 function streamOf(name: string): Stream {
   return new Map(
     Object.entries(fixtures[name] ?? {}).map(([key, { version, deflated }]) => [
@@ -130,7 +131,7 @@ async function board(options: BoardOptions = {}): Promise<World> {
   return { machine, cpus, vm };
 }
 
-/** Decodes all, applies all, rebuilds. Gives the release that the loader saw. */
+/** Decodes all, applies all, rebuilds. Returns the release that the loader detected. */
 function load({ machine, cpus }: World, stream: Stream): string | undefined {
   const loader = machine.qemu!.loader();
   const apply = [...stream].map(([key, { version, bytes }]) => {
@@ -138,7 +139,7 @@ function load({ machine, cpus }: World, stream: Stream): string | undefined {
     expect(section, key).toBeDefined();
     const reader = new ByteReader(bytes);
     const done = section!.decode(reader, version);
-    // As a footer that is not where it should be.
+    // As for a footer in the wrong place.
     if (reader.remaining > 0)
       throw new WherryError("test.rest", `${key}: ${reader.remaining} bytes are left`);
     return done;
@@ -182,7 +183,7 @@ function withHart(stream: Stream, name: string, change: (hart: QemuHart) => void
   return new Map(stream).set(`cpu/${id}`, encoded(definition, hart));
 }
 
-/** Without what is kept of a QEMU. */
+/** Without the values kept from QEMU. */
 const ofHart = (state: CpuState): Partial<CpuState> => ({
   ...state,
   kept: undefined!,
@@ -192,10 +193,10 @@ const ofHart = (state: CpuState): Partial<CpuState> => ({
 
 const WHOLE_TICK = (ns: bigint): bigint => ns - (ns % 100n);
 
-/** What is not written as it was read, put the way it is written. */
+/** Converts what is not written as it was read. */
 function asWritten(stream: Stream, release: string): Stream {
   const out = new Map(stream);
-  // QEMU makes its ACPI tables anew at each start, and RISC-V harts have no use for the host's ticks.
+  // QEMU rebuilds its ACPI tables at each start, and RISC-V harts do not use the host's ticks.
   out.delete("virt_acpi_build/0");
   const clock = decoded(clockState, stream, "timer/0");
   out.set("timer/0", encoded(clockState, { ...clock, ticks: 0n, clock: WHOLE_TICK(clock.clock) }));
@@ -206,7 +207,7 @@ function asWritten(stream: Stream, release: string): Stream {
     // Timers are due at a whole tick.
     if (hart.stimer !== NEVER) hart.stimer = hart.stimecmp * 100n;
     hart.loadReservation = NEVER;
-    // What the release forgets to arm: its guest finds it pending.
+    // The release does not arm this timer: its guest finds the interrupt pending.
     if (release === "qemu-7.2") hart.mip |= (hart.menvcfg & (1n << 63n)) === 0n ? 0x80n : 0x20n;
     out.set(`cpu/${id}`, encoded(hartDefinition(releaseNamed(release)), hart));
     const common = decoded(commonState, stream, `cpu_common/${id}`);
@@ -224,7 +225,7 @@ const hex = (stream: Stream): Record<string, string> =>
 describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
   const release = fixture.split(" ")[0] as string;
 
-  it("is read whole and written back, byte for byte and in the same order", async () => {
+  it("is read completely and written back, byte for byte and in the same order", async () => {
     const world = await board();
     const stream = streamOf(fixture);
     expect(load(world, stream)).toBe(release);
@@ -236,7 +237,7 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     );
   });
 
-  it("has the same time, and what it waits for, in any release that it is written for", async () => {
+  it("has the same time and deadlines in every release", async () => {
     const world = await board();
     const stream = streamOf(fixture);
     load(world, stream);
@@ -249,7 +250,8 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
       await again.cpus.synchronizeAllStates();
       for (const [id, { state, common }] of again.cpus.all.entries()) {
         const was = world.cpus.all[id]!;
-        // What software owns of mip is what was forged for a release that arms nothing, where it is STIP.
+        // The software part of mip holds what was made pending for a release that arms no timer: then it is
+        // STIP.
         expect(ofHart({ ...state, mip: 0n })).toEqual(ofHart({ ...was.state, mip: 0n }));
         expect(common).toEqual(was.common);
       }
@@ -258,7 +260,7 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     }
   });
 
-  it("is the same after a move within Wherry, until a reset", async () => {
+  it("is the same after a move between Wherrys, until a reset", async () => {
     const [first, second] = [await board(), await board()];
     const stream = streamOf(fixture);
     load(first, stream);
@@ -275,11 +277,11 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     second.cpus.synchronizeAllPostInit();
     expect(hex(await save(second, release))).toEqual(hex(asWritten(stream, release)));
     await second.machine.reset();
-    // Of a hart that has just started here: without H.
+    // For a hart that was started here: without H.
     expect(hartOf(await save(second, release), release).misaExt).toBe(0x14112dn);
   });
 
-  it("ends clearly wherever a section is cut", async () => {
+  it("is refused clearly wherever a section is cut", async () => {
     const { machine } = await board();
     const loader = machine.qemu!.loader();
     for (const [key, { version, bytes }] of streamOf(fixture)) {
@@ -288,13 +290,13 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
         const reader = new ByteReader(bytes.slice(0, length));
         try {
           section.decode(reader, version);
-          // A section without its last subsections is a section.
+          // A section without its last subsections is complete.
           expect(length).toBeGreaterThan(0);
         } catch (error) {
           expect(String(error)).toMatch(new RegExp(section.idstr.split("/")[0]!.replaceAll(".", "\\.")));
         }
       }
-      // What follows may depend on it.
+      // Later sections may depend on it.
       section.decode(new ByteReader(bytes), version);
     }
   });
@@ -303,7 +305,7 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
 describe("any state", () => {
   const u64 = fc.bigInt(0n, NEVER);
   const words = (mask: bigint) => u64.map((value) => value & mask);
-  /** Of a hart of ours that runs with a firmware of its own. */
+  /** A hart of Wherry with a firmware file. */
   const hart = fc.record({
     pc: u64,
     x: fc.array(u64, { minLength: 32, maxLength: 32 }).map((x) => BigUint64Array.from([0n, ...x.slice(1)])),
@@ -366,7 +368,7 @@ describe("any state", () => {
           await to.cpus.synchronizeAllStates();
           await cpus.synchronizeAllStates();
           for (const [id, { state, common }] of to.cpus.all.entries()) {
-            // Where no timer is armed by a load, its interrupt was made pending.
+            // If a load arms no timer, its interrupt was made pending.
             expect(ofHart({ ...state, mip: state.mip & ~0x20n })).toEqual(
               // 7.2 has no menvcfg.ADUE: its harts always update A and D.
               ofHart({ ...cpus.all[id]!.state, mip: 2n, ...(name === "qemu-7.2" ? { svade: 0 } : {}) }),
@@ -461,7 +463,7 @@ describe("interrupt lines", () => {
     expect(back.mip).toBe(0xan);
   });
 
-  it("of a source that is served and high are pending there, so that they are not lost", async () => {
+  it("of a high source in service are pending in QEMU, so that they are not lost", async () => {
     const world = await board();
     load(world, streamOf("qemu-11.1"));
     world.vm.plic.set({

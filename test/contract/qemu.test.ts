@@ -1,5 +1,5 @@
 // Sections that QEMU 7.2.22 wrote for its virt board (two harts, started with -S) load here and are written
-// back byte for byte. Facts of its stream format, as saved by `migrate exec:…`.
+// back byte for byte. They were saved with `migrate exec:…`.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { fwCfgState } from "../../src/devices/fw-cfg.ts";
@@ -20,7 +20,7 @@ function roundTrip<T>(definition: StateDefinition<T>, hex: string): string {
   return Buffer.from(writer.finish()).toString("hex");
 }
 
-describe("a section of QEMU's", () => {
+describe("a section of QEMU", () => {
   const sections: [string, string, (hex: string) => string][] = [
     ["serial", "000c000001000860b00000", (hex) => roundTrip(serialState, hex)],
     ["goldfish_rtc", `${zeros(32)}fffffffffc30c7c0`, (hex) => roundTrip(goldfishRtcState, hex)],

@@ -28,7 +28,7 @@ function disk(stuck: boolean): BlockBackend {
   };
 }
 
-// The devices' own state is of no interest here.
+// The devices' own state does not matter here.
 // oxlint-disable-next-line typescript/no-explicit-any
 type AnyVirtioDevice = VirtioDevice<any>;
 
@@ -57,13 +57,16 @@ export function virtioSubject(make: (host: VirtioHost) => AnyVirtioDevice, legac
   return { device, transport, memory };
 }
 
-// Register offsets are virtio 1.3 §4.2.2's and §4.2.4's.
+// Register offsets of virtio 1.3 §4.2.2 and §4.2.4.
 const QUEUE_NUM = 8;
 const PAGE = 0x1000;
 /** Rings of queue `i`: the legacy layout, which suits modern queues too. */
 const ringsOf = (i: number): number => RAM_BASE + 0x10_000 + i * 4 * PAGE;
 
-/** Negotiate all that is offered, set up all queues, put one request of `header` and a page into queue 0, notify. */
+/**
+ * Negotiates all offered features, sets up all queues, puts one request of `header` and a page into queue 0,
+ * notifies.
+ */
 export function drive({ device, transport, memory }: VirtioSubject, header: Uint8Array): void {
   const { legacy, offeredFeatures } = device;
   const write = (offset: number, value: number): void => transport.write(offset, 4, value >>> 0);

@@ -1,10 +1,10 @@
-// The contract on every virtio device over mmio, modern and legacy, at work: negotiated, queues set up,
-// one request served or in flight.
+// The contract for every virtio device over mmio, modern and legacy, at work: features negotiated, queues set
+// up, one request served or in flight.
 import { contractSuite } from "./contract.ts";
 import { drive, VIRTIO_DEVICES, virtioSubject } from "./virtio-devices.ts";
 import { copyGuestMemory } from "./world.ts";
 
-/** VIRTIO_BLK_T_IN of sector 0; the other devices read nothing of the first queue's request. */
+/** VIRTIO_BLK_T_IN of sector 0; the other devices do not read the first queue's request. */
 const blkHeader = new Uint8Array(16);
 
 for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {

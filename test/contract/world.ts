@@ -1,4 +1,4 @@
-// What devices under the contract are given: a little guest memory.
+// The environment of devices under the contract: a little guest memory.
 import { GuestMemory, PAGE_SIZE } from "../../src/memory/guest-memory.ts";
 
 export const RAM_BASE = 0x8000_0000;
@@ -11,7 +11,7 @@ export function guestMemory(): GuestMemory {
   return new GuestMemory(new SharedArrayBuffer(RAM_SIZE), [block]);
 }
 
-/** `target` gets all of the contents of `source`. */
+/** Copies all of the contents of `source` to `target`. */
 export function copyGuestMemory(target: GuestMemory, source: GuestMemory): void {
   target.bytes.set(source.bytes);
 }

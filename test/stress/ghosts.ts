@@ -1,5 +1,5 @@
-// What the threads of the stress test write down beside the protocol's own words, to judge it by; and the bugs that
-// can be planted in it. One i32 a hart and ghost, behind the VM's memory.
+// Ghost variables of the stress test: what its threads record in addition to the protocol's own words, to
+// judge it; and the bugs that can be planted in it. One i32 for each hart and ghost, after the VM's memory.
 import { CTL_KICK, CTL_MODE, CTL_SLEEPING, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
 import { VCPU_MODE, VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 
@@ -10,9 +10,9 @@ const GHOSTS = [
   "epoch",
   /** 1 while the VMM relies on the vCPU being paused. */
   "paused",
-  /** What every flush that was waited for has made invalid: translations older than this. */
+  /** Every flush with WAIT has invalidated translations older than this. */
   "floor",
-  /** IPIs sent, and how many of them the guest had taken at last. */
+  /** IPIs sent, and how many of them the guest had taken last. */
   "sent",
   "handled",
   /** Guest instructions. */
@@ -44,14 +44,14 @@ export class Ghosts {
     return Atomics.add(this.#words, this.#at(name, hart), 1) + 1;
   }
 
-  /** The page tables that all translations are made from have changed: the new generation. */
+  /** The page tables behind all translations have changed: returns the new generation. */
   changeTables(): number {
     return Atomics.add(this.#words, GENERATION, 1) + 1;
   }
   get generation(): number {
     return Atomics.load(this.#words, GENERATION);
   }
-  /** A flush of these harts has been waited for: none may use what it read before that generation. */
+  /** A flush of these harts has completed: none may use what it read before that generation. */
   flushed(harts: Iterable<number>, generation: number): void {
     for (const hart of harts) {
       const at = this.#at("floor", hart);
@@ -70,7 +70,7 @@ export class Ghosts {
     return Atomics.load(this.#words, STOP) !== 0;
   }
 
-  /** The first one counts, and ends the run. */
+  /** The first violation counts, and ends the run. */
   violation(text: string): void {
     if (Atomics.compareExchange(this.#words, VIOLATION_LENGTH, 0, text.length) !== 0) return;
     for (let i = 0; i < text.length; i++) this.#words[VIOLATION_TEXT + i] = text.charCodeAt(i);
@@ -91,12 +91,12 @@ export const BUGS = [
 ] as const;
 export type Bug = (typeof BUGS)[number];
 
-/** How often a planted bug's window is held open. */
+/** How long a planted bug's window is held open, in turns. */
 const TURNS = 16;
 
-/** Makes this thread's protocol wrong. */
+/** Plants a bug in this thread's protocol. */
 export function plant(bug: Bug | undefined): void {
-  // A window of nanoseconds is met by threads that really run at once, and by hardly any on a host with one core.
+  // Threads that run truly in parallel meet a window of nanoseconds; on a host with one core hardly any do.
   const window = new Int32Array(new SharedArrayBuffer(4));
   let turn = 0;
   const holdOpen = (): void => void (++turn % TURNS === 0 && Atomics.wait(window, 0, 0, 1));

@@ -1,5 +1,5 @@
-// A few seconds of the stress on vCPU requests, and the proof that it finds what it looks for. npm run check:stress is
-// the long one. WHERRY_SEED replays the choices; threads are as the host runs them.
+// A few seconds of the stress test of vCPU requests, and the proof that it finds planted bugs. npm run
+// check:stress is the long run. WHERRY_SEED replays the choices; the host schedules the threads.
 import { expect, test } from "vitest";
 import { BUGS } from "./ghosts.ts";
 import { stress } from "./requests-stress.ts";

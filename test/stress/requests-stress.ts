@@ -1,6 +1,6 @@
-// vCPU requests on real threads: vCPU threads on toy engines, senders, and the VMM that pauses, resumes, flushes and
-// changes memory slots, all at random. Judged by ghosts: who waited for a flush or an exit got it, a paused vCPU runs
-// nothing, no wake-up is lost, nobody hangs.
+// vCPU requests on real threads: vCPU threads on toy engines, senders, and the VMM that pauses, resumes,
+// flushes and changes memory slots, all at random. Ghosts judge: a flush or exit with WAIT has happened when
+// it returns, a paused vCPU runs nothing, no wake-up is lost, no thread hangs.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";
@@ -15,14 +15,14 @@ export interface StressOptions {
   readonly seconds: number;
   readonly harts?: number;
   readonly senders?: number;
-  /** One sender alone wakes the vCPUs, which do nothing but sleep. */
+  /** A single sender wakes the vCPUs, which only sleep. */
   readonly lonely?: boolean;
-  /** Planted in all threads but the VMM's. */
+  /** Planted in all threads except the VMM's. */
   readonly bug?: Bug | undefined;
 }
 
 export interface StressResult {
-  /** What was found, or undefined. */
+  /** The violation found, if any. */
   readonly violation: string | undefined;
   readonly instructions: number;
   readonly ipis: number;
@@ -96,7 +96,7 @@ export async function stress(options: StressOptions): Promise<StressResult> {
     }
     await sleep(random.int(3));
     for (const { id } of some) ghosts.set("paused", id, 0);
-    // A resume and a new pause at once: neither may be slept through.
+    // A resume and a new pause at once: the vCPU must not sleep through either.
     for (const vcpu of some) vcpu.resume();
   };
   const flush = async (change: () => void | Promise<unknown>): Promise<void> => {
@@ -105,7 +105,7 @@ export async function stress(options: StressOptions): Promise<StressResult> {
     ghosts.flushed(vm.vcpus.keys(), generation);
   };
   const fetchDirty = (): Promise<unknown> => {
-    // A log with nothing in it drops no translations.
+    // An empty log flushes no translations.
     vm.memory.write(0x80000000, Uint8Array.of(1));
     return vm.getAndClearDirtyLog(0);
   };

@@ -1,4 +1,4 @@
-// A thread of the stress test: a real vCPU thread on a toy engine, or a sender that belongs to no vCPU.
+// A thread of the stress test: a real vCPU thread on a toy engine, or a sender that is not a vCPU.
 import { MIP } from "../../src/riscv/causes.ts";
 import { parentPort, workerData } from "node:worker_threads";
 import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
@@ -28,10 +28,10 @@ export interface StressThread {
   readonly buffer: SharedArrayBuffer;
   readonly ghosts: number;
   readonly harts: number;
-  /** Undefined: a sender. */
+  /** Undefined for a sender. */
   readonly hart: number | undefined;
   readonly seed: number;
-  /** Nobody but one sender wakes the vCPUs, so that a lost wake-up stays one. */
+  /** Only one sender wakes the vCPUs, so that no other repairs a lost wake-up. */
   readonly lonely: boolean;
   readonly bug: Bug | undefined;
 }
@@ -42,7 +42,7 @@ const HERE = 0x80000000n;
 const RFENCE = 0x52464e43n;
 const IPI = 0x735049n;
 const HSM = 0x48534dn;
-/** A guest that has not taken an IPI for so long never will. */
+/** A guest that has not taken an IPI for this long never will. */
 const HANG_MS = 4000;
 
 const data = workerData as StressThread;
@@ -61,9 +61,9 @@ class ToyEngine implements EngineExports {
   readonly #image: HartImage;
   readonly #imports: EngineImports;
   readonly #words = new Int32Array(buffer);
-  /** Generation of the tables when the translations in use were read. */
+  /** Generation of the tables when the current translations were read. */
   #translations = ghosts.generation;
-  /** A remote fence that the guest has called for: it is done when the guest goes on. */
+  /** A remote fence that the guest has called: it is complete when the guest continues. */
   #fence: { harts: number[]; generation: number } | undefined;
 
   constructor(hart: number, imports: EngineImports) {
@@ -92,7 +92,7 @@ class ToyEngine implements EngineExports {
     if (this.#fence !== undefined) ghosts.flushed(this.#fence.harts, this.#fence.generation);
     this.#fence = undefined;
     if (this.#image.get("pc") !== HERE) {
-      // Reset: what was pending is gone.
+      // Reset: nothing is pending any more.
       ghosts.set("handled", hart, ghosts.get("sent", hart));
       this.#image.set("pc", HERE);
       this.#image.set("mie", BigInt(SSIP));
@@ -103,7 +103,7 @@ class ToyEngine implements EngineExports {
     return reason;
   }
 
-  /** True if it was kicked. */
+  /** Returns true if it was kicked. */
   #execute(count: number): boolean {
     for (let i = 0; i < count; i++) {
       if (i % 32 === 0 && this.#me.load(CTL_KICK) !== 0) return true;
@@ -148,7 +148,7 @@ class ToyEngine implements EngineExports {
         ghosts.increment("epoch", this.#hart);
         this.#imports.mmioRead(0x10000000n, 4);
         ghosts.increment("epoch", this.#hart);
-        // As the engine: whatever the access has changed is looked at before the next instruction.
+        // As in the engine: the effect of the access is checked before the next instruction.
         return this.#execute(100) ? EXIT.KICK : EXIT.SLICE;
       case 3:
       case 4: {
@@ -193,7 +193,7 @@ function describe(hart: number): string {
     .join(" ");
 }
 
-/** An IPI, and the answer waited for: the target runs guest code afterwards. */
+/** Sends an IPI and waits for the answer: the target runs guest code afterwards. */
 function ping(hart: number): void {
   const number = ghosts.increment("sent", hart);
   (pending[hart] as HartPending).raise(SSIP);
@@ -223,7 +223,7 @@ function fence(targets: number[]): void {
   ghosts.flushed(targets, generation);
 }
 
-/** OUTSIDE_GUEST_MODE, and FENCE_I, which asks for no more: who was in the guest when it was made has left it when it returns. */
+/** OUTSIDE_GUEST_MODE, or FENCE_I, which is weaker: a target in the guest has left it when this returns. */
 function outside(targets: number[]): void {
   const before = targets.map((t) => ghosts.get("epoch", t));
   makeRequests(
@@ -233,7 +233,7 @@ function outside(targets: number[]): void {
   for (const [i, t] of targets.entries()) {
     const was = before[i] as number;
     if (was % 2 !== 0 && ghosts.get("epoch", t) === was) {
-      ghosts.violation(`hart ${t} had not left the guest when who asked it to went on`);
+      ghosts.violation(`hart ${t} had not left the guest when the request returned`);
     }
   }
 }

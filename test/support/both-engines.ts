@@ -1,5 +1,6 @@
-// The translator beside the interpreter: two harts that are to do the same, in S-mode with two Sv39 address spaces whose
-// pages about address 0 tests map as they like; all state, RAM, devices and the dirty log are compared after each slice.
+// The translator against the interpreter: two harts that must do the same, in S-mode with two Sv39 address
+// spaces whose pages around address 0 each test maps. All state, RAM, devices and the dirty log are compared
+// after each slice.
 import { SATP_MODE } from "../../src/riscv/paging.ts";
 import { satpOf } from "./satp.ts";
 import { expect } from "vitest";
@@ -25,14 +26,14 @@ const HANDLER = RAM_BASE + 0x8000n;
 const TABLES = RAM_BASE + 0x10000n;
 export const frame = (n: number): bigint => RAM_BASE + 0x40000n + BigInt(n) * PAGE;
 
-/** Of two address spaces: a root, the tables of page 0's side, of the last page's, and of RAM. */
+/** The tables of two address spaces: the root, and the tables for page 0, for the last page, and for RAM. */
 const ROOTS = [0, 1].map((n) => TABLES + BigInt(n) * 8n * PAGE);
 export const satp = (space: number): bigint => satpOf(SATP_MODE.SV39, ROOTS[space] ?? 0n, space + 1);
 
-/** What S-mode has at this address in RAM is elsewhere: for MPRV. */
+/** What S-mode maps at this address in RAM is elsewhere: for MPRV. */
 export const ELSEWHERE = frame(32);
 
-/** Counts traps in s11, mixes what they were into s10, and goes on behind the instruction. */
+/** Counts traps in s11, mixes their causes into s10, and continues after the instruction. */
 const HANDLER_TEXT = `
   addi s11, s11, 1
   slli s10, s10, 1
@@ -48,7 +49,7 @@ const HANDLER_TEXT = `
 
 export interface Mode {
   readonly exact: boolean;
-  /** The page is translated anew once it has run. */
+  /** The page is translated again once it has run. */
   readonly improved: boolean;
 }
 export const MODES: readonly (readonly [string, Mode])[] = [
@@ -62,7 +63,7 @@ export const executed = (h: HartHarness): number =>
 const translated = (h: HartHarness): number =>
   Number(h.view.getBigUint64(hartBase(0) + SCRATCH.translated, true));
 
-/** Two harts that are to do the same. */
+/** Two harts that must do the same. */
 export class Both {
   readonly judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
   readonly tested: HartHarness;
@@ -118,7 +119,10 @@ export class Both {
     this.x(values);
   }
 
-  /** About so many steps; then all is the same. Gives the steps and how many of them translated code did. */
+  /**
+   * Runs about `budget` steps, then compares. Returns the steps, and how many of them translated code
+   * executed.
+   */
   run(budget: number): { steps: number; translated: number } {
     const { judge, tested } = this;
     const before = [executed(judge), executed(tested), translated(tested)] as const;
@@ -131,7 +135,7 @@ export class Both {
     return { steps, translated: translated(tested) - before[2] };
   }
 
-  /** Runs long enough for all to be translated, and improved if it is to be; streams are in use then. */
+  /** Runs until all is translated, and improved if requested; streams are in use then. */
   warm(budget = 3000, pages: readonly bigint[] = [CODE]): void {
     this.run(budget);
     if (this.#mode.improved) for (const page of pages) this.tested.improve(page);
@@ -168,7 +172,7 @@ export class Both {
       if (judge.dirty(i)) expect([i, tested.dirty(i)]).toEqual([i, true]);
   }
 
-  /** How many accesses are in streams in the region at this address. */
+  /** The number of accesses in streams in the region at this address. */
   streams(at = CODE): number {
     const { view } = this.tested;
     const offset = Number(at % PAGE);
@@ -176,7 +180,7 @@ export class Both {
   }
 }
 
-/** Where the leaf of a page is. */
+/** The address of a page's leaf entry. */
 export const pteOf = (n: number, space = 0): bigint =>
   (ROOTS[space] ?? 0n) + (n < 0 ? 4n : 2n) * PAGE + BigInt(n & 511) * 8n;
 

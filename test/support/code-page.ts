@@ -1,8 +1,8 @@
-// A page of guest code from assembly text, for tests of what the translator makes of it.
+// A page of guest code from assembly text, for tests of the translator.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { PAGE_SIZE } from "../../src/hypervisor/translator/region.ts";
 
-/** Host address of the page: not 0, so that an offset is not taken for an address. */
+/** Host address of the page: not 0, so that an offset cannot pass for an address. */
 export const CODE_PAGE = 0x4000;
 
 export interface CodePage {

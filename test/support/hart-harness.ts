@@ -44,7 +44,7 @@ export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;
 const ROM_SIZE = 0x1000;
 
-/** Where the engine's decode tables lie. */
+/** The address of the engine's decode tables. */
 export const TABLES = hartBase(8);
 const DIRTY = TABLES + ENGINE_TABLES_SIZE;
 const CODE = DIRTY + 0x10000;
@@ -80,11 +80,14 @@ export interface HarnessOptions {
   readonly imports?: Partial<EngineImports>;
   /** Default: testEngine. */
   readonly engine?: EngineKind | undefined;
-  /** The translator: how often code is executed before it is translated, there and then. Default 0: never interpreted. */
+  /**
+   * For the translator: how often code is executed before it is translated, synchronously. Default 0: never
+   * interpreted.
+   */
   readonly threshold?: number;
-  /** The translator: slices end at exactly their budget. Default true. */
+  /** For the translator: slices end exactly at their budget. Default true. */
   readonly exact?: boolean;
-  /** The translator: bytes of WebAssembly that it keeps. */
+  /** For the translator: bytes of WebAssembly to keep. */
   readonly codeCacheBytes?: number;
 }
 
@@ -95,9 +98,9 @@ export class HartHarness {
   readonly hart: HartImage;
   readonly ramSize: number;
   readonly #codePages: CodePages;
-  /** Made when it is first needed: most harts have none. */
+  /** Created on first use: most harts need none. */
   readonly #translations: () => Translations;
-  /** Accesses that reached no memory: reads answer from here, writes land here. */
+  /** Accesses outside memory: reads return from here, writes are stored here. */
   readonly devices = new Map<bigint, bigint>();
   ticks = 0;
 
@@ -172,7 +175,7 @@ export class HartHarness {
     this.view.setBigUint64(this.offset(guestPhys), value, true);
     this.#written(guestPhys, 8);
   }
-  /** As a device's write: translations of what was there are stale. */
+  /** As for a device's write: translations of the old contents become stale. */
   #written(guestPhys: bigint, length: number): void {
     if (guestPhys >= RAM_BASE) this.#codePages.written(Number(guestPhys - RAM_BASE), length);
   }
@@ -186,13 +189,13 @@ export class HartHarness {
     this.engine.flushTlb(hartBase(0));
   }
 
-  /** The slot of RAM has a dirty log from now on, or none. */
+  /** Turns the dirty log of the RAM slot on or off. */
   set logsDirty(on: boolean) {
     this.view.setUint32(VM_SLOT_BANK_0 + SLOT_ENTRIES + SLOT_FLAGS, on ? SLOT_FLAG_LOG_DIRTY : 0, true);
     this.engine.flushTlb(hartBase(0));
   }
 
-  /** Translate a page of RAM anew, as if most of the time were spent there. */
+  /** Translates a page of RAM again, as if most of the time were spent there. */
   improve(guestPhys: bigint): void {
     this.#improve(this.offset(guestPhys));
   }
@@ -200,14 +203,16 @@ export class HartHarness {
     this.#translations().translate([(address | IMPROVE) >>> 0]);
   }
 
-  /** Make a page of RAM a code page, as a translation of it would. */
+  /** Makes a page of RAM a code page, as a translation of it would. */
   markCode(guestPhys: bigint): void {
     const page = Number((guestPhys - RAM_BASE) >> 12n);
     const at = CODE + (page >>> 5) * 4;
     this.view.setUint32(at, this.view.getUint32(at, true) | (1 << (page & 31)), true);
     this.engine.protectCode(hartBase(0));
   }
-  /** What the page is: "code", "stale" or both; and how many pages have become stale so far. */
+  /**
+   * The state of the page ("code", "stale" or both), and the number of pages that have become stale so far.
+   */
   codeState(guestPhys: bigint): string {
     const page = Number((guestPhys - RAM_BASE) >> 12n);
     const is = (bitmap: number): boolean =>

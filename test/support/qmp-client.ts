@@ -1,5 +1,6 @@
-// A QMP client for tests and checks, of Wherry's monitor and QEMU's, over a socket or a process's standard streams.
-// Written apart from the product's own, which it checks. A line is a message; answers come in the order of the requests.
+// A QMP client for tests and checks, of Wherry's monitor and QEMU's, over a socket or a process's standard
+// streams. Independent of the product's client, which it checks. A message is one line; replies come in the
+// order of the requests.
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
@@ -17,7 +18,7 @@ export interface QmpEvent {
   readonly timestamp?: { readonly seconds: number; readonly microseconds: number };
 }
 
-/** The other side's words, or that the connection is closed. */
+/** The peer's error message, or that the connection is closed. */
 export class QmpFailure extends Error {}
 
 export class QmpClient {
@@ -27,7 +28,7 @@ export class QmpClient {
   readonly #waiting: { resolve(reply: Reply): void; reject(error: Error): void }[] = [];
   #closed = false;
 
-  /** `why` says, for a failure, why nothing more comes. */
+  /** `why` gives the reason of a closed connection. */
   constructor(input: Readable, output: Writable, why = () => "the QMP connection is closed") {
     this.#output = output;
     this.#why = why;
@@ -54,7 +55,7 @@ export class QmpClient {
     else if (!("QMP" in message)) this.#waiting.shift()?.resolve(message);
   }
 
-  /** Sends a request as it is; gives the whole answer. */
+  /** Sends a request unchanged; returns the whole reply. */
   ask(request: string): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(new QmpFailure(this.#why()));
@@ -63,7 +64,7 @@ export class QmpClient {
     });
   }
 
-  /** Gives the answer's `return`; rejects with QmpFailure that has the other side's words. */
+  /** Returns the reply's `return`; rejects with QmpFailure and the peer's error message. */
   async execute<T>(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<T> {
     const request = JSON.stringify({ execute: command, arguments: args });
     const reply = await within(ANSWER_MS, `QMP ${command}`, this.ask(request));

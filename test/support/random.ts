@@ -1,5 +1,5 @@
-// A seeded generator of random numbers (splitmix32), so that a failing program can be made again from
-// (seed, index) alone.
+// A seeded generator of random numbers (splitmix32), so that (seed, index) alone reproduces a failing
+// program.
 
 export class Random {
   #state: number;

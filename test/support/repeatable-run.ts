@@ -1,4 +1,5 @@
-// A whole run of a machine under --icount, in this process: what its console said, how it ended, and a hash of its memory.
+// A whole run of a machine under --icount, in this process: its console output, its end, and a hash of its
+// memory.
 import { xxh32 } from "../../src/base/xxh32.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
@@ -14,7 +15,10 @@ export interface Run {
   readonly memory: number;
 }
 
-/** `onLine` is called within the guest's own write of the line's end: input that it pushes comes at the same instruction each time. */
+/**
+ * `onLine` is called within the guest's write of the line's end: input that it pushes arrives at the same
+ * instruction each time.
+ */
 export async function runToEnd(
   config: MachineConfig,
   onLine: (line: string, serial: CharPipe, machine: VirtMachine) => void = () => {},

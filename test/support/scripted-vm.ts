@@ -1,6 +1,6 @@
-// A real Vm whose vCPU threads are run by the test, on the test's own thread and on a clock that it moves: the VMM
-// answers exits within signal(). The engine is a script of steps, or the real one. No thread sleeps here: a sleep in
-// block() moves the clock to its deadline, or does what the test has planned for it.
+// A real Vm whose vCPU threads the test runs on its own thread and on a clock that it advances: the VMM
+// handles exits within signal(). The engine is a script of steps, or the real one. No thread sleeps: a sleep
+// in block() advances the clock to its deadline, or runs the test's action for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
 import { CTL_RUN, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
 import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
@@ -26,15 +26,15 @@ export const RAM = 0x80000000;
 const RAM_SIZE = 0x40000;
 const FOR_EVER_MS = 0x7fffffff;
 
-/** What a call of the engine's run() does; it gives EXIT.*. */
+/** The action of one call of the engine's run(); returns EXIT.*. */
 export type Step = (imports: EngineImports, budget: number) => number;
 
 export interface ScriptedOptions {
   readonly harts?: number;
   readonly builtinFirmware?: boolean;
-  /** The host can tell a thread's CPU time. */
+  /** The host reports a thread's CPU time. */
   readonly steal?: boolean;
-  /** The real engine runs; a script's steps come before each of its slices. */
+  /** Use the real engine; a script's steps come before each of its slices. */
   readonly realEngine?: boolean;
   /** Which real engine. Default: testEngine. */
   readonly engine?: EngineKind;
@@ -44,7 +44,7 @@ export class ScriptedVm {
   readonly vm: Vm;
   readonly requests: readonly VcpuRequests[];
   readonly images: readonly HartImage[];
-  /** Calls of the engines and exits, in their order. */
+  /** Calls of the engines and exits, in order. */
   readonly log: string[] = [];
   nowNs = 1e9;
   cpuNs = 0;
@@ -59,7 +59,7 @@ export class ScriptedVm {
     internalError: (vcpu, message) => void this.log.push(`error ${vcpu} ${message}`),
   };
   input = "";
-  /** What happens while the thread sleeps in block(), sleep by sleep, or while it is parked. */
+  /** Actions while the thread sleeps in block(), one for each sleep, or while it is parked. */
   readonly sleeps: (() => void)[] = [];
   readonly parks: (() => void)[] = [];
   #steps: Step[] = [];
@@ -148,7 +148,7 @@ export class ScriptedVm {
     this.requests[hart]?.store(CTL_RUN, RUN.END);
   }
 
-  /** Lets a hart run until its steps are used up, or it sleeps with nothing that could wake it. */
+  /** Runs a hart until its steps are used up, or until it sleeps and nothing can wake it. */
   run(hart: number, ...steps: Step[]): void {
     const requests = this.requests[hart] as VcpuRequests;
     this.#steps = steps;
@@ -168,7 +168,7 @@ export class ScriptedVm {
 
   #sleep(hart: number, offset: number, timeoutMs: number): void {
     if (offset === CTL_RUN && !this.#parked) {
-      // It begins parked, as every vCPU thread does.
+      // It starts parked, as every vCPU thread does.
       this.#parked = true;
       this.vm.vcpus[hart]?.resume();
       return;
@@ -188,7 +188,7 @@ export class ScriptedVm {
     return bytes;
   }
 
-  /** An SBI call of a hart: what a0 and a1 are afterwards. `steps` are what the hart does then. */
+  /** An SBI call of a hart; returns a0 and a1 afterwards. `steps` are what the hart does next. */
   ecall(
     hart: number,
     extension: number,

@@ -1,4 +1,5 @@
-// Migration streams made by hand, byte by byte, for tests of their reader: whatever QEMU would write, and what it would not.
+// Migration streams built by hand, byte by byte, for tests of their reader: valid ones, and ones that QEMU
+// would not write.
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../src/base/text.ts";
 
@@ -111,7 +112,10 @@ export function zeroPage(out: ByteWriter, block: string | undefined, offset: num
   out.u8(fill);
 }
 
-/** A small machine with a bit of everything: two blocks, a device with a subsection, one with parts of all kinds. */
+/**
+ * A small machine with every kind of content: two blocks, a device with a subsection, one with parts of all
+ * kinds.
+ */
 export function smallStream(footers = true): StreamBuilder {
   const stream = new StreamBuilder(footers).configuration("pc-test-1.0");
   stream.ramStart({ "pc.ram": 8 * PAGE, "pc.rom": 2 * PAGE });

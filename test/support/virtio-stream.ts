@@ -1,5 +1,5 @@
-// A stream of a board with one virtio device on virtio-mmio, made by hand: features, queue and rings in guest memory as a
-// test wants them.
+// A hand-built stream of a board with one virtio device on virtio-mmio: features, queue and rings in guest
+// memory as a test needs them.
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { PAGE, page, StreamBuilder } from "./stream-builder.ts";
 

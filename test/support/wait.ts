@@ -10,7 +10,7 @@ export async function within<T>(ms: number, what: string, work: Promise<T>): Pro
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
-/** Asks until `condition` gives something other than undefined or false, and gives that. */
+/** Polls until `condition` returns something other than undefined or false, and returns that. */
 export async function until<T>(
   ms: number,
   what: string,

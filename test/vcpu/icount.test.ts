@@ -1,5 +1,5 @@
-// --icount: two runs of a machine without input from outside are the same, to the byte: console and memory at the end;
-// and so are the engines, though nobody knows when which code is translated.
+// --icount: two runs of a machine without external input are identical to the byte, console and memory at the
+// end; and so are the engines, although the time of translation varies.
 import { expect, test } from "vitest";
 import { encodeUtf8 } from "../../src/base/text.ts";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
@@ -45,7 +45,7 @@ test.each([
   }
 });
 
-test("pauses change nothing", async () => {
+test("pauses have no effect", async () => {
   const first = await runPulse("translator", true, "pulse.idle=1");
   let pauses = 0;
   const paused = await runPulse("translator", true, "pulse.idle=1", (machine) => {
@@ -60,9 +60,9 @@ test("pauses change nothing", async () => {
   expect(pauses).toBeGreaterThanOrEqual(REPORTS);
 });
 
-test("sleep=off: an idle guest's time takes none of the host's", async () => {
+test("sleep=off: an idle guest uses no host time", async () => {
   const started = performance.now();
-  // Ten reports of a second each, by the guest's clock.
+  // Ten reports with a period of one second on the guest's clock.
   let text = "";
   const { console } = await runToEnd(
     {
@@ -82,12 +82,12 @@ test("sleep=off: an idle guest's time takes none of the host's", async () => {
   expect(performance.now() - started).toBeLessThan(Number(ticks) / 10_000);
 });
 
-test("guest time goes on where it was in a machine that is restored, there and back without --icount and under the other engine", async () => {
+test("guest time continues in a restored machine, there and back without --icount and under the other engine", async () => {
   const hardware = { harts: 1, memoryBytes: 16 << 20 };
   const icount = { shift: 2, sleep: false };
   let state: Uint8Array | undefined;
   let times: number[] = [];
-  // Made, restored without, restored with it again.
+  // Created, restored without it, restored with it again.
   for (const [i, mode] of [icount, undefined, icount].entries()) {
     let text = "";
     const machine = await createNodeMachine({
@@ -100,7 +100,7 @@ test("guest time goes on where it was in a machine that is restored, there and b
       onConsole: (bytes) => (text += Buffer.from(bytes).toString("latin1")),
     });
     await machine.start();
-    // Whole lines: the first one of a restored machine may have begun in the one that was saved.
+    // Whole lines: the first line of a restored machine may have begun in the saved one.
     const reports = (): number => text.match(/^pulse: t=.* OK\r?$/gm)?.length ?? 0;
     await expect.poll(reports, { timeout: 30_000 }).toBeGreaterThan(1);
     await machine.pause();
@@ -114,7 +114,7 @@ test("guest time goes on where it was in a machine that is restored, there and b
   }
 });
 
-test("instructions make the time of one hart only", async () => {
+test("only one hart's instructions can be guest time", async () => {
   const config = { vcpuCount: 2, blocks: [], builtinFirmware: true, icount: { shift: 3, sleep: true } };
   expect(() => createVm(config, nodePlatform)).toThrow("one hart");
   const two = { harts: 2, memoryBytes: 16 << 20, kernel: await buildPulse(), icount: config.icount };

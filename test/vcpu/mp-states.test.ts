@@ -16,7 +16,7 @@ const HARTS = 7;
 const KERNEL = 0x80200000;
 const DATA = 0x80300000;
 const GO = DATA;
-/** A word a hart: it has come to its state; it has run on. */
+/** A word for each hart: it has reached its state; it has run on. */
 const arrived = (hart: number): number => DATA + 0x100 + hart * 8;
 const ranOn = (hart: number): number => DATA + 0x104 + hart * 8;
 
@@ -136,7 +136,7 @@ const AT_REST = [
   `${RUNNABLE} halted`,
 ];
 
-test("harts in every state go on as they were in another machine", async () => {
+test("harts in every state keep it in another machine", async () => {
   const from = await make(false);
   const to = await make(true);
   try {
@@ -144,7 +144,7 @@ test("harts in every state go on as they were in another machine", async () => {
     await until(10_000, "the states", async () => String(await states(from)) === String(AT_REST));
     expect(words(from, arrived)).toEqual([0, 0, 1, 1, 1, 0, 1]);
 
-    // Hart 5 is about to start: its starter has written where, and it has not run yet.
+    // Hart 5 is about to start: its starter has written the start address, and it has not run yet.
     await from.machine.stop();
     await from.cpus.synchronizeAllStates();
     const { state } = from.cpus.all[5] as Cpu;
@@ -159,7 +159,7 @@ test("harts in every state go on as they were in another machine", async () => {
     await loadSnapshot(to.machine, pieceChannel(sink.chunks));
     await to.machine.start();
     await until(10_000, "hart 5 has run", () => to.machine.memory.readU32(ranOn(5)) === 55);
-    // Time for those who should sleep to betray that they do not.
+    // Time for a hart that should sleep to show that it does not.
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(words(to, ranOn)).toEqual([0, 0, 0, 0, 0, 55, 0]);
     expect(await states(to)).toEqual(AT_REST.with(5, `${RUNNABLE}`));

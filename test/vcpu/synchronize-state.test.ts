@@ -12,7 +12,7 @@ import { seed } from "../support/seed.ts";
 const HARTS = 4;
 const LOOK_MS = 8000;
 
-test(`pulse does not notice that its harts are looked at and written back (WHERRY_SEED=${seed})`, async () => {
+test(`pulse does not notice that its harts are read and written back (WHERRY_SEED=${seed})`, async () => {
   const random = new Random(seed);
   let text = "";
   const serial = new CharPipe((bytes) => {
@@ -51,7 +51,7 @@ test(`pulse does not notice that its harts are looked at and written back (WHERR
   }
 }, 120_000);
 
-test("a timer that fires and an IPI that arrives while a hart is looked at are there afterwards", async () => {
+test("a timer that fires and an IPI that arrives during an access are still pending afterwards", async () => {
   const { machine, cpus } = await createMachine(
     { harts: 2, memoryBytes: 32 << 20, kernel: await buildPulse() },
     { serial: new CharPipe(() => {}), virtio: [], drives: [] },
@@ -61,7 +61,7 @@ test("a timer that fires and an IPI that arrives while a hart is looked at are t
   try {
     await cpus.synchronizeAllStates();
     expect(cpu.dirty).toBe(true);
-    // The guest's own doing, after the copy was made: not the copy's to undo at RUNTIME.
+    // Changed by the guest after the copy was made: RUNTIME must not undo it.
     const { vcpu } = cpu;
     const ids = { pending: 0x803000007f000006n, halted: 0x803000007f000000n, compare: 0x8030000004000002n };
     vcpu.setOneReg(ids.pending, 2n);

@@ -72,7 +72,7 @@ describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
     expect(driver.irq).toBe(false);
   });
 
-  it("has its data in indirect tables too, where they are negotiated", async () => {
+  it("accepts indirect tables where they are negotiated", async () => {
     const { backend, host, queue } = setUp({ legacy, without });
     const data = pattern(512, 9);
     if ((without as readonly number[]).includes(28)) {
@@ -86,7 +86,7 @@ describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
     expect(backend.bytes.subarray(512, 1024)).toEqual(data);
   });
 
-  it("takes the header in pieces and the status in its own buffer or not", async () => {
+  it("accepts a split header, and the status in its own buffer or not", async () => {
     const { queue, backend } = setUp({ legacy, without });
     backend.bytes.set(pattern(512, 3));
     const h = header(IN, 0n);
@@ -94,7 +94,7 @@ describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
     expect(done.data).toEqual(Uint8Array.of(...pattern(512, 3), OK));
   });
 
-  it("discards, writes zeroes, tells its serial number", async () => {
+  it("discards, writes zeroes, returns its serial number", async () => {
     const { backend, queue } = setUp({ legacy, without, serial: "wherry-0" });
     backend.bytes.fill(0xee);
     expect(statusOf((await queue.request({ out: [header(DISCARD), range(2n, 4)], in: [1] })).data)).toBe(OK);
@@ -165,7 +165,7 @@ describe("virtio-blk refuses", () => {
     expect(driver.acknowledge() & 2).toBe(2);
   });
 
-  it("a request behind good ones: the good ones still end, and the machine can stop", async () => {
+  it("a bad request after good ones: the good ones complete, and the machine can stop", async () => {
     const { queue, device, backend } = setUp();
     queue.post({ out: [header(OUT, 1n), pattern(512, 4)], in: [1] });
     queue.post({ out: [header(OUT)] });
@@ -177,7 +177,7 @@ describe("virtio-blk refuses", () => {
 });
 
 describe("virtio-blk", () => {
-  it("answers VIRTIO_BLK_S_IOERR when the backend fails, and goes on", async () => {
+  it("answers VIRTIO_BLK_S_IOERR when the backend fails, and continues", async () => {
     const { queue, backend } = setUp();
     backend.failure = Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
     expect(statusOf((await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] })).data)).toBe(
@@ -218,7 +218,7 @@ describe("virtio-blk", () => {
       expect(backend.bytes.subarray(i * 512, (i + 1) * 512)).toEqual(pattern(512, i));
   });
 
-  it("drains when the machine stops, and touches nothing afterwards", async () => {
+  it("completes its requests when the machine stops, and writes nothing afterwards", async () => {
     const { queue, backend, driver } = setUp();
     let open = (): void => {};
     backend.gate = new Promise((resolve) => {
@@ -239,12 +239,12 @@ describe("virtio-blk", () => {
     queue.notify();
     await new Promise((resolve) => setTimeout(resolve, 5));
     expect(queue.collect()).toHaveLength(0);
-    // The kick came while the machine was stopped: it is looked at when it goes on.
+    // The kick came while the machine was stopped: the queue is polled on resume.
     driver.transport.unquiesce();
     await expect.poll(() => queue.collect().length).toBe(1);
   });
 
-  it("forgets requests at reset; what follows waits until the disk is done with them", async () => {
+  it("drops requests at reset; new ones wait until the disk has finished with them", async () => {
     const { queue, backend, driver } = setUp();
     let open = (): void => {};
     backend.gate = new Promise((resolve) => {
@@ -263,7 +263,7 @@ describe("virtio-blk", () => {
     expect(queue.collect()).toEqual([]);
   });
 
-  it("forgets the requests of one queue at QueueReset", async () => {
+  it("drops the requests of one queue at QueueReset", async () => {
     const { queue, backend, driver } = setUp({ queues: 2 });
     let open = (): void => {};
     backend.gate = new Promise((resolve) => {

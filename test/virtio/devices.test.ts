@@ -27,14 +27,14 @@ describe.each(MODES)("virtio-rng, $name", ({ legacy, without }) => {
 
 describe.each(MODES)("a device that stops, $name", ({ legacy, without }) => {
   it.each([1, 8])(
-    "leaves nothing of %i requests in its queue, and asks to be notified of the next",
+    "leaves none of %i requests in its queue, and enables notification of the next",
     async (n) => {
       const host = testHost({ legacy });
       const device = new VirtioRng(host, { random: (target) => target.fill(1) });
       const driver = new MockDriver(host, device).start({ without });
       const queue = driver.queue(0);
       for (let i = 0; i < n; i++) queue.post({ in: [4] });
-      // The notification is lost: the machine stops first. Not every VMM looks at queues when it goes on.
+      // The notification is lost: the machine stops first. Some VMMs do not poll queues on resume.
       await driver.transport.quiesce();
       expect(queue.collect()).toHaveLength(n);
       if (device.has(VIRTIO_RING_F_EVENT_IDX))
@@ -77,7 +77,7 @@ describe.each(MODES)("virtio-console, $name", ({ legacy, without }) => {
     expect(rx.collect().map((c) => c.length)).toEqual([1]);
   });
 
-  it("tells its size, says when it changes, takes emergency characters", () => {
+  it("reports its size and its changes, accepts emergency characters", () => {
     const { driver, device, output } = setUp();
     const size = (): number[] => [driver.transport.read(R.config, 2), driver.transport.read(R.config + 2, 2)];
     expect(size()).toEqual([80, 24]);
@@ -188,7 +188,7 @@ describe.each(NET_MODES)("virtio-net, $name", (mode) => {
     expect(host.errors).toEqual([]);
   });
 
-  it("filters as the driver asks on the control queue", async () => {
+  it("filters as the driver sets on the control queue", async () => {
     const { wire, rx, ctrl, driver } = net(mode);
     const command = async (...bytes: number[]): Promise<number | undefined> =>
       (

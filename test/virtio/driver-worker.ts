@@ -1,6 +1,6 @@
-// A driver on its own thread, for threads.test.ts: as fast as it can it makes requests available, notifies
-// only when the device asked for it (avail_event), and sleeps only when it has asked for an interrupt
-// (used_event) and nothing is there. A lost notification or interrupt leaves it asleep.
+// A driver on its own thread, for threads.test.ts: makes requests available as fast as it can, notifies only
+// when the device wants it (avail_event), and sleeps only when it has enabled interrupts (used_event) and
+// nothing is available. A lost notification or interrupt leaves it asleep.
 import { parentPort, workerData } from "node:worker_threads";
 import { GuestMemory, type RamBlock } from "../../src/memory/guest-memory.ts";
 

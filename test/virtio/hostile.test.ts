@@ -1,5 +1,5 @@
-// Drivers that are broken or hostile: devices never throw, never loop, never touch what is not theirs, can
-// always be reset, saved and loaded. WHERRY_SEED replays a run.
+// Broken and hostile drivers: devices never throw, never loop, never touch other memory, and can always be
+// reset, saved and loaded. WHERRY_SEED replays a run.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { MockDriver, R, RAM_BASE, testHost } from "./mock-driver.ts";
@@ -19,7 +19,7 @@ function started(name: DeviceName = "rng", legacy = false, ram?: number) {
   return { host, driver, queue: driver.queue(0) };
 }
 
-describe("a ring that is wrong makes the device need a reset:", () => {
+describe("a malformed ring makes the device need a reset:", () => {
   const cases: [string, (q: ReturnType<typeof started>["queue"]) => void, RegExp][] = [
     [
       "a loop",
@@ -106,7 +106,7 @@ describe("a ring that is wrong makes the device need a reset:", () => {
       /nests indirect tables/,
     ],
     [
-      "an indirect descriptor that goes on",
+      "an indirect descriptor with a next one",
       (q) => {
         q.writeDescriptor(q.desc, 0, RAM_BASE, 16, INDIRECT | NEXT, 1);
         q.makeAvailable(0);
@@ -127,7 +127,7 @@ describe("a ring that is wrong makes the device need a reset:", () => {
     expect(driver.read(R.status)).toBe(0x4f);
     expect(queue.collect()).toEqual([]);
     expect(driver.acknowledge() & 2).toBe(2);
-    // Dead until reset, then as new.
+    // Dead until reset, then working again.
     queue.notify();
     expect(host.errors).toHaveLength(1);
     const again = driver.start().queue(0);
@@ -136,7 +136,7 @@ describe("a ring that is wrong makes the device need a reset:", () => {
     expect(again.collect()).toHaveLength(1);
   });
 
-  it("legacy drivers get no status bit, only silence", () => {
+  it("legacy drivers get no status bit; the device is silent", () => {
     const { host, driver, queue } = started("rng", true);
     queue.makeAvailable(16);
     queue.notify();
@@ -145,7 +145,7 @@ describe("a ring that is wrong makes the device need a reset:", () => {
   });
 });
 
-it("a chain may go on in one indirect table, and may have empty buffers", () => {
+it("a chain may continue in one indirect table, and may have empty buffers", () => {
   const { queue, host } = started();
   queue.writeDescriptor(queue.desc, 0, RAM_BASE, 0, WRITE | NEXT, 1);
   queue.writeDescriptor(queue.desc, 1, RAM_BASE + 0x100, 32, INDIRECT);
@@ -158,7 +158,7 @@ it("a chain may go on in one indirect table, and may have empty buffers", () => 
   expect(host.errors).toEqual([]);
 });
 
-it("a device writes only where the driver lets it, and marks what it writes", async () => {
+it("a device writes only to the driver's buffers, and marks pages dirty", async () => {
   const { host, driver, queue } = started();
   const block = host.memory.blocks[0];
   if (block === undefined) throw new Error("no RAM");
@@ -214,7 +214,7 @@ function step(driver: MockDriver, rnd: Random): void {
     case 9: {
       const size = ([1, 2, 4, 4] as const)[rnd(4)] ?? 4;
       const at = rnd(3) === 0 ? R.config + rnd(128) : (registers[rnd(registers.length)] ?? 0);
-      // Most resets would end the game too early.
+      // Most resets would end the run too early.
       if (at === R.status && rnd(8) !== 0) return;
       return driver.transport.write(at, size, rnd(3) === 0 ? rnd(2 ** 32) : rnd(20));
     }
@@ -232,7 +232,7 @@ function step(driver: MockDriver, rnd: Random): void {
   }
 }
 
-/** Whatever its driver did: what is saved can be loaded, and saved again the same. */
+/** After any driver: the saved state can be loaded, and saved again the same. */
 async function moved(driver: MockDriver, name: DeviceName, host: ReturnType<typeof testHost>): Promise<void> {
   await driver.transport.quiesce();
   const { section } = driver.transport;
@@ -261,7 +261,7 @@ async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: numb
     if (rnd(200) === 0) await moved(driver, name, host);
   }
   await moved(driver, name, host);
-  // An honest driver afterwards finds an honest device.
+  // A correct driver afterwards finds a working device.
   driver.next = RAM_BASE + 0x1000;
   driver.transport.reset();
   driver.start({ queues });

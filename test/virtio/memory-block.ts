@@ -1,11 +1,11 @@
-// A BlockBackend in memory for tests: records what was asked, can be made to wait or to fail.
+// A BlockBackend in memory for tests: records operations, and can be made to wait or to fail.
 import type { BlockBackend } from "../../src/devices/virtio/block-backend.ts";
 
 export class MemoryBlock implements BlockBackend {
   readonly bytes: Uint8Array;
   readonly readonly: boolean;
   readonly log: string[] = [];
-  /** What the next operations reject with. */
+  /** The error of the next operations. */
   failure: Error | undefined;
   /** While set, operations wait for it. */
   gate: Promise<void> = Promise.resolve();

@@ -1,6 +1,6 @@
-// A virtio driver for tests: drives any device over the mmio registers and real rings in a GuestMemory,
-// as a guest's driver would, legacy and modern, with direct or indirect descriptors and the event
-// index. It also lets tests write the rings by hand, wrongly.
+// A virtio driver for tests: drives any device over the mmio registers and real rings in a GuestMemory, like
+// a guest's driver: legacy and modern, with direct or indirect descriptors and the event index. It also lets
+// tests write malformed rings.
 import { GuestMemory, type RamBlock } from "../../src/memory/guest-memory.ts";
 import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
 import {
@@ -41,7 +41,7 @@ export const R = {
   config: 0x100,
 } as const;
 
-/** RAM of `size` bytes at RAM_BASE, and the hooks that devices ask for. */
+/** RAM of `size` bytes at RAM_BASE, and the services that devices need. */
 export function testHost(options: { size?: number; legacy?: boolean } = {}): VirtioHost & {
   readonly memory: GuestMemory;
   readonly errors: string[];
@@ -65,7 +65,7 @@ export function testHost(options: { size?: number; legacy?: boolean } = {}): Vir
   };
 }
 
-/** What a driver gives the device in one request. */
+/** The buffers of one request. */
 export interface Buffers {
   readonly out?: readonly Uint8Array[];
   /** Sizes of the writable buffers. */
@@ -110,7 +110,7 @@ export class MockQueue {
     } else {
       this.used = driver.allocate(6 + 8 * num, 4);
     }
-    // Not in the log: a fresh machine's RAM is zero.
+    // Not in the log: a new machine's RAM is zero.
     for (const [at, size] of [
       [this.desc, 16 * num],
       [this.avail, 6 + 2 * num],
@@ -137,7 +137,7 @@ export class MockQueue {
     this.driver.poke(table + 16 * i, new Uint8Array(bytes.buffer));
   }
 
-  /** Put a request on the available ring; visible to the device at once, without a notification. */
+  /** Puts a request on the available ring; visible to the device at once, without a notification. */
   post(buffers: Buffers): number {
     const { driver } = this;
     const parts = [
@@ -183,7 +183,7 @@ export class MockQueue {
     this.driver.write(R.queueNotify, this.index);
   }
 
-  /** The driver's wish for interrupts: at used index `event` (event index), or the flag. */
+  /** Sets the driver's interrupt threshold: at used index `event` (event index), or the flag. */
   setUsedEvent(event: number): void {
     this.driver.pokeU16(this.avail + 4 + 2 * this.num, event);
   }
@@ -216,7 +216,7 @@ export class MockQueue {
     return done;
   }
 
-  /** Post, notify, and wait until the device has returned it. */
+  /** Posts, notifies, and waits until the device has returned it. */
   async request(buffers: Buffers): Promise<Completion> {
     const id = this.post(buffers);
     this.notify();
@@ -228,14 +228,14 @@ export class MockQueue {
   }
 }
 
-/** What the driver did: a 4-byte register access, or a write to its RAM. */
+/** An action of the driver: a 4-byte register access, or a write to its RAM. */
 export type Operation =
   | { readonly read: number }
   | { readonly write: number; readonly value: number }
   | { readonly guestPhys: number; readonly bytes: Uint8Array };
 
 export class MockDriver {
-  /** Everything so far, for replay on another implementation. */
+  /** All operations so far, for replay on another implementation. */
   readonly log: Operation[] = [];
   readonly memory: GuestMemory;
   readonly transport: VirtioMmio;

@@ -1,7 +1,7 @@
 // What QEMU says when a stream does not load, and what is behind it: lines of its error output, told by their
 // fixed words, each with cause and cure. The words are those of migration/{savevm,vmstate,ram,migration}.c,
 // system/physmem.c and hw/virtio/virtio.c of QEMU 2.x to 11.x. What a line says of one stream and one target,
-// check.ts says better.
+// check-stream.ts says better.
 import { featureCure } from "./check-virtio.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
 import { featureNames } from "../decode/virtio-features.ts";

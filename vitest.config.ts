@@ -22,7 +22,7 @@ const separate = [
   "guests/**/*.test.ts",
   "src/guest/debian-guest.test.ts",
   "src/node/index.test.ts",
-  "src/**/{isa-integer,softfloat-fast,translator-streams,translator-loops}.test.ts",
+  "src/**/{isa-integer,softfloat-fast,softfloat-slow,translations,translator-streams,translator-loops}.test.ts",
   "test/{cli,examples,gates,package,stress,vcpu}/**/*.test.ts",
   "test/contract/virtio.test.ts",
   "test/migration/{channels,corruption,handover,qemu-last-word,qemu-move}.test.ts",

@@ -1,5 +1,5 @@
-// The built-in SBI firmware through a whole vCPU thread: every extension, its errors, and what it asks of
-// other harts.
+// The built-in SBI firmware, tested through a whole vCPU thread: every extension, its errors, and its
+// requests to other harts.
 import { describe, expect, test } from "vitest";
 import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { HfenceQueue } from "../requests/hfence-queue.ts";
@@ -42,7 +42,7 @@ const slice = (): number => EXIT.SLICE;
 
 function machine(harts = 3, steal = false): ScriptedVm {
   const s = new ScriptedVm({ harts, steal });
-  // What the VM's making has asked for is not what these tests are about.
+  // Requests from the VM's creation are not part of these tests.
   for (let hart = 0; hart < harts; hart++) {
     s.run(hart, slice);
     (s.images[hart] as HartImage).set("pc", BigInt(RAM));
@@ -54,7 +54,7 @@ const requestsOf = (s: ScriptedVm, hart: number): VcpuRequests => s.requests[har
 const imageOf = (s: ScriptedVm, hart: number): HartImage => s.images[hart] as HartImage;
 const pending = (s: ScriptedVm): bigint[] => s.images.map((i) => i.get("mip"));
 
-test("an unknown extension or function is not supported, and pc goes on after every call", () => {
+test("an unknown extension or function is not supported, and pc advances after every call", () => {
   const s = machine(1);
   expect(s.ecall(0, 0x0a000000, 0)).toEqual([NOT_SUPPORTED, 0n]);
   for (const extension of [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA]) {
@@ -67,7 +67,7 @@ test("an unknown extension or function is not supported, and pc goes on after ev
 });
 
 describe("BASE", () => {
-  test("says version 2.0 and who it is", () => {
+  test("reports version 2.0 and its implementation", () => {
     const s = machine(1);
     expect([0, 1, 2, 4, 5, 6].map((f) => s.ecall(0, BASE, f))).toEqual([
       [SUCCESS, 0x02000000n],
@@ -77,7 +77,7 @@ describe("BASE", () => {
     ]);
   });
 
-  test("what it says is there answers, what it says is not does not", () => {
+  test("extensions that it reports respond, others do not", () => {
     for (const steal of [false, true]) {
       const s = machine(1, steal);
       const probe = (extension: number): bigint => s.ecall(0, BASE, 3, [BigInt(extension)])[1];
@@ -91,7 +91,7 @@ describe("BASE", () => {
   });
 });
 
-test("TIME sets stimecmp, and a timer that is due is pending at once, one in the future no more", () => {
+test("TIME sets stimecmp; an expired timer is pending at once, one in the future is not", () => {
   const s = machine(1);
   s.vm.clock.write(1000n);
   s.vm.clock.start();
@@ -110,7 +110,7 @@ describe("IPI", () => {
     expect([1, 2].map((h) => requestsOf(s, h).test(REQ.UNBLOCK))).toEqual([true, true]);
     expect(requestsOf(s, 0).test(REQ.UNBLOCK)).toBe(false);
   });
-  test("a base of all ones is every hart, whatever the mask; an empty mask is nobody", () => {
+  test("a base of all ones means every hart, whatever the mask; an empty mask means none", () => {
     const s = machine();
     expect(s.ecall(0, IPI, 0, [0n, 99n])[0]).toBe(SUCCESS);
     expect(pending(s)).toEqual([0n, 0n, 0n]);
@@ -134,13 +134,13 @@ describe("RFENCE", () => {
       (["FENCE_I", "HFENCE", "HFENCE_VVMA_ALL"] as const).filter((n) => r.test(REQ[n])).join(),
     );
 
-  test("fence.i asks the targets, the caller's own among them", () => {
+  test("fence.i makes requests to the targets, including the calling hart", () => {
     const s = machine();
     expect(s.ecall(0, RFENCE, 0, [0b101n, 0n])[0]).toBe(SUCCESS);
     expect(made(s)).toEqual(["FENCE_I", "", "FENCE_I"]);
   });
 
-  test("a range goes to the targets' queues; with or without an ASID", () => {
+  test("a range is queued for the targets; with or without an ASID", () => {
     const s = machine();
     expect(s.ecall(0, RFENCE, 1, [0b10n, 0n, 0x5000n, 0x2000n])[0]).toBe(SUCCESS);
     expect(s.ecall(0, RFENCE, 2, [0b10n, 0n, 0x9000n, 0x1000n, 0x1_0007n])[0]).toBe(SUCCESS);
@@ -164,7 +164,7 @@ describe("RFENCE", () => {
     expect(s.log.slice(-2)).toEqual(["flush space 7", "run"]);
   });
 
-  test("a target whose queue is full flushes all; the others get their range", () => {
+  test("a target whose queue is full flushes everything; the others receive their range", () => {
     const s = machine();
     const queue = new HfenceQueue(s.vm.buffer, 1);
     for (let i = 0; i < HFENCE_CAPACITY; i++) queue.push({ type: 1, asid: 0, start: 0n, size: 4096n });
@@ -172,13 +172,13 @@ describe("RFENCE", () => {
     expect(made(s)).toEqual(["", "HFENCE_VVMA_ALL", "HFENCE"]);
   });
 
-  test("a target that does not exist: nobody is asked", () => {
+  test("if a target does not exist, no request is made", () => {
     const s = machine();
     expect(s.ecall(0, RFENCE, 0, [0b1010n, 0n])[0]).toBe(INVALID_PARAM);
     expect(made(s)).toEqual(["", "", ""]);
   });
 
-  test("the guest's fence is done before its next instruction", () => {
+  test("the guest's fence is complete before its next instruction", () => {
     const s = machine();
     s.ecall(0, RFENCE, 1, [1n, 0n, 0x5000n, 0x1000n], slice);
     expect(s.log).toEqual(["run", "flush 5000", "run"]);
@@ -188,7 +188,7 @@ describe("RFENCE", () => {
 describe("HSM", () => {
   const status = (s: ScriptedVm, hart: bigint): [bigint, bigint] => s.ecall(0, HSM, 2, [hart]);
 
-  test("a stopped hart is started at the address, in S-mode, with its id and the argument", () => {
+  test("a stopped hart starts at the address, in S-mode, with its id and the argument", () => {
     const s = machine();
     requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.STOPPED);
     imageOf(s, 1).set("satp", 8n << 60n);
@@ -216,7 +216,7 @@ describe("HSM", () => {
     expect(s.ecall(0, HSM, 2, [3n])[0]).toBe(INVALID_PARAM);
   });
 
-  test("of two starters one wins, and its address is the one", () => {
+  test("of two concurrent starts one succeeds, and its address is used", () => {
     const s = machine();
     const target = requestsOf(s, 1);
     target.store(CTL_MP_STATE, MP_STATE.STOPPED);
@@ -225,7 +225,7 @@ describe("HSM", () => {
     expect([target.read64(SBI_START_ADDRESS), target.read64(SBI_START_ARGUMENT)]).toEqual([0x80000100n, 1n]);
   });
 
-  test("a hart that stops itself sleeps; started again before it sleeps, it starts", () => {
+  test("a hart that stops itself sleeps; if it is started before it sleeps, it starts", () => {
     const s = machine();
     s.ecall(1, HSM, 1, [], slice);
     expect(s.log).toEqual(["run", "sleep"]);
@@ -251,13 +251,13 @@ describe("HSM", () => {
     expect(imageOf(s, 1).get("pc")).toBe(BigInt(RAM + 4));
   });
 
-  test("status tells a suspended hart", () => {
+  test("status reports a suspended hart", () => {
     const s = machine();
     requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.SUSPENDED);
     expect(status(s, 1n)).toEqual([SUCCESS, 4n]);
   });
 
-  test("a non-retentive suspend goes on at the resume address", () => {
+  test("a non-retentive suspend resumes at the resume address", () => {
     const s = machine();
     const image = imageOf(s, 1);
     image.set("mie", 2n);
@@ -300,7 +300,7 @@ describe("SRST", () => {
 
 describe("DBCN", () => {
   const at = BigInt(RAM + 0x1000);
-  test("writes what is in memory, in pieces that the VMM gets in order; a byte", () => {
+  test("writes from memory, in pieces that the VMM receives in order; and a single byte", () => {
     const s = machine();
     const text = "0123456789".repeat(30);
     s.vm.memory.write(Number(at), new TextEncoder().encode(text));
@@ -316,7 +316,7 @@ describe("DBCN", () => {
     expect(s.log).toEqual(["run", "console A"]);
     expect(s.ecall(0, DBCN, 0, [0n, 0n, 0n])).toEqual([SUCCESS, 0n]);
   });
-  test("reads what there is, and marks the page dirty", async () => {
+  test("reads the available bytes, and marks the page dirty", async () => {
     const s = machine();
     await s.vm.getAndClearDirtyLog(0);
     expect(s.ecall(0, DBCN, 1, [10n, at, 0n])).toEqual([SUCCESS, 0n]);
@@ -326,7 +326,7 @@ describe("DBCN", () => {
     expect(new TextDecoder().decode(s.ram(Number(at), 2))).toBe("hi");
     expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(2);
   });
-  test("memory that is not there", () => {
+  test("memory that does not exist", () => {
     const s = machine();
     for (const func of [0, 1]) {
       expect(s.ecall(0, DBCN, func, [16n, 0x1000_0000n, 0n])[0]).toBe(INVALID_PARAM);
@@ -357,7 +357,7 @@ describe("SUSP", () => {
     expect(s.ecall(0, SUSP, 0, [0n, 0x1000n, 0n])[0]).toBe(INVALID_ADDRESS);
     expect(s.log).toEqual(["run", "run"]);
   });
-  test("tells the VMM, sleeps, and resumes at its address by an interrupt", () => {
+  test("notifies the VMM, sleeps, and resumes at its address on an interrupt", () => {
     const s = machine();
     stopOthers(s);
     imageOf(s, 0).set("mie", 2n);
@@ -372,10 +372,10 @@ describe("SUSP", () => {
 });
 
 describe("STA", () => {
-  test("is not there on a host that cannot tell a thread's time", () => {
+  test("is absent on a host that cannot measure a thread's time", () => {
     expect(machine(1).ecall(0, STA, 0, [BigInt(RAM), 0n, 0n])[0]).toBe(NOT_SUPPORTED);
   });
-  test("zeroes the structure, fills it in, and stops when told so", () => {
+  test("zeroes the structure, fills it, and stops on request", () => {
     const s = machine(1, true);
     s.vm.memory.write(RAM + 64, new Uint8Array(64).fill(0xaa));
     expect(s.ecall(0, STA, 0, [BigInt(RAM + 64), 0n, 0n], slice)[0]).toBe(SUCCESS);
@@ -398,7 +398,7 @@ describe("STA", () => {
   });
 });
 
-test("the legacy calls answer in a0 alone", () => {
+test("the legacy calls return in a0 alone", () => {
   const s = machine();
   const image = imageOf(s, 0);
   expect(s.ecall(0, 0, 0, [123n, 7n])).toEqual([0n, 7n]);

@@ -1,6 +1,6 @@
 // The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP,
-// STA and the legacy console, answered on the calling vCPU's own thread, as KVM does. Left out: PMU (no
-// counters), CPPC, NACL. The call has left the guest: a0…a7 are in the hart's state.
+// STA and the legacy console, handled on the calling vCPU's own thread, as KVM does. Left out: PMU (no
+// counters), CPPC, NACL. The vCPU has left guest mode: a0…a7 are in the hart's state.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
@@ -48,7 +48,7 @@ const LEGACY_REMOTE_SFENCE_VMA_ASID = 7;
 const LEGACY_SHUTDOWN = 8;
 
 const SBI_SPEC_VERSION = 0x02000000n;
-/** No number is assigned to Wherry; KVM's is 3. This one is outside the assigned range. */
+/** Wherry has no assigned number; KVM's is 3. This one is outside the assigned range. */
 const SBI_IMPL_ID = 0x57n;
 const SBI_IMPL_VERSION = 1n;
 
@@ -73,13 +73,13 @@ const ACTIVITY: ReadonlyMap<number, Activity> = new Map<number, Activity>([
   [EXT_STA, "sbi-sta"],
 ]);
 
-/** What a call with this a7 counts as. */
+/** The activity under which --perf counts a call with this a7. */
 export function sbiActivity(extension: bigint): Activity {
   if (extension <= BigInt(LEGACY_SHUTDOWN)) return "sbi-legacy";
   return ACTIVITY.get(Number(extension)) ?? "sbi-unknown";
 }
 
-/** What the firmware needs of the thread it runs on. */
+/** The services that the firmware needs from its thread. */
 export interface SbiHost {
   readonly hart: number;
   readonly vcpus: readonly VcpuRequests[];
@@ -88,7 +88,7 @@ export interface SbiHost {
   readonly memory: SlotMemory;
   readonly clock: GuestClock;
   readonly identity: { mvendorid: bigint; marchid: bigint; mimpid: bigint };
-  /** STA needs a host that can tell a thread's own CPU time. */
+  /** STA needs a host that can measure a thread's own CPU time. */
   readonly canCountSteal: boolean;
   getX(index: number): bigint;
   setX(index: number, value: bigint): void;
@@ -117,7 +117,7 @@ export class SbiFirmware {
     this.#me = host.vcpus[host.hart]!;
   }
 
-  /** Answer the call in a7/a6. Registers are written; the caller advances pc first. */
+  /** Handle the call in a7/a6 and write the result registers; the caller advances pc first. */
   call(): void {
     const host = this.#host;
     const extension = BigInt.asUintN(32, host.getX(17)) === host.getX(17) ? Number(host.getX(17)) : -1;
@@ -132,7 +132,7 @@ export class SbiFirmware {
     host.setX(11, BigInt.asUintN(64, result.value));
   }
 
-  /** undefined: the call does not return here (hart stopped, suspended or reset). */
+  /** undefined if the call does not return here (hart stopped, suspended or reset). */
   #dispatch(extension: number, func: number): SbiReturn | undefined {
     switch (extension) {
       case EXT_BASE:
@@ -241,8 +241,8 @@ export class SbiFirmware {
   }
 
   /**
-   * Remote sfence.vma: a range in each target's HFENCE queue, or HFENCE_VVMA_ALL if it is all, or the queue
-   * is full.
+   * Remote sfence.vma: queue a range for each target, or request HFENCE_VVMA_ALL if it covers everything or
+   * the queue is full.
    */
   #sfence(targets: number[], type: number, start: bigint, size: bigint, asid: number): SbiReturn {
     const { vcpus, hfences } = this.#host;
@@ -284,7 +284,7 @@ export class SbiFirmware {
     }
   }
 
-  /** A hart can begin there. */
+  /** Whether a hart can start at this address. */
   #isMemory(address: bigint): boolean {
     const read = (): Uint8Array | undefined => this.#host.memory.read(Number(address), 4);
     return this.#me.readingShadowPageTables(read) !== undefined;
@@ -301,7 +301,7 @@ export class SbiFirmware {
     host.write64(SBI_START_ARGUMENT, argument);
     this.#me.store(CTL_MP_STATE, MP_STATE.SUSPENDED);
     this.#me.make(REQ.SLEEP);
-    // A retentive suspend returns SUCCESS after the wake-up: the registers are set now.
+    // A retentive suspend returns SUCCESS after the wake-up, so the registers are set now.
     return type === SUSPEND_RETENTIVE ? ok() : undefined;
   }
 
@@ -310,8 +310,8 @@ export class SbiFirmware {
     const type = this.#host.getX(10);
     const reason = this.#host.getX(11);
     if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
-    // Reason 1 is "system failure": who watches the machine must be able to tell it from a shutdown as
-    // planned.
+    // Reason 1 is "system failure": a supervisor of the machine must be able to distinguish it from a planned
+    // shutdown.
     const shutdown = reason === 0n ? "shutdown" : "crash";
     this.#host.systemEvent(type === 0n ? shutdown : "reset", reason);
     return fail(SBI_ERR_FAILED);
@@ -374,10 +374,7 @@ export class SbiFirmware {
     return ok();
   }
 
-  /**
-   * Legacy calls return their value in a0 alone; masks are read from guest-physical memory by S-mode virtual
-   * address.
-   */
+  /** Legacy calls return their value in a0 alone. */
   #legacy(extension: number): number {
     const host = this.#host;
     switch (extension) {
@@ -399,7 +396,8 @@ export class SbiFirmware {
       case LEGACY_REMOTE_FENCE_I:
       case LEGACY_REMOTE_SFENCE_VMA:
       case LEGACY_REMOTE_SFENCE_VMA_ASID:
-        // Their masks are passed by virtual address and the extensions above replace them (SBI 2.0 §5).
+        // The masks of these calls are passed by virtual address, and the extensions above replace them (SBI
+        // 2.0 §5).
         return SBI_ERR_NOT_SUPPORTED;
       default:
         throw new RangeError(`legacy SBI call ${hex(extension)}`);
@@ -407,7 +405,9 @@ export class SbiFirmware {
   }
 }
 
-/** HSM hart_start: one starter wins; the target resets itself (VCPU_RESET) before it runs. */
+/**
+ * HSM hart_start: of concurrent starts one succeeds; the target resets itself (VCPU_RESET) before it runs.
+ */
 export function startHart(target: VcpuRequests, address: bigint, argument: bigint): boolean {
   if (target.compareExchange(CTL_MP_STATE, MP_STATE.STOPPED, MP_STATE.INIT_RECEIVED) !== MP_STATE.STOPPED)
     return false;

@@ -1,6 +1,6 @@
-// The interface of the engine's module: its exports, which a vCPU thread calls, its imports, and the reasons
-// why run() returns. engine-module.ts builds the module, vcpu/engine-instance.ts instantiates it for each
-// hart.
+// The interface between a vCPU thread and the engine's WebAssembly module: imports, exports, and the reasons
+// why run() returns. engine-module.ts generates the module, vcpu/engine-instance.ts creates an instance for
+// each hart.
 
 /** Why run() returned. */
 export const EXIT = {
@@ -8,43 +8,43 @@ export const EXIT = {
   SLICE: 0,
   /** The kick word is set. */
   KICK: 1,
-  /** An ecall from S-mode with the built-in firmware; pc is the ecall's. */
+  /** An ecall from S-mode with the built-in firmware; pc is the address of the ecall. */
   ECALL: 2,
-  /** A wfi with nothing pending; pc is after it. */
+  /** A wfi with no interrupt pending; pc is the next instruction. */
   WFI: 3,
   INTERNAL_ERROR: 4,
 } as const;
 
-/** In place of an ASID: every address space, global translations too. */
+/** In place of an ASID: every address space, including global translations. */
 export const ALL_SPACES = -1;
 
 export interface EngineImports {
   /** Time in 10 MHz ticks, not below 0. */
   hostTicks(): number;
   /**
-   * 1 if something answered (value at CTL_MMIO_DATA), 0: access fault. `size` is 1, 2, 4 or 8, naturally
+   * 1 if a device answered (value at CTL_MMIO_DATA), 0: access fault. `size` is 1, 2, 4 or 8, naturally
    * aligned.
    */
   mmioRead(guestPhys: bigint, size: number): number;
   mmioWrite(guestPhys: bigint, size: number, value: bigint): number;
   /**
-   * The translator: code at this host address is hot; non-zero if it is translated on return. Default: ask
-   * for it.
+   * Translator: the code at this host address is hot; non-zero if it is translated on return. Default:
+   * request a translation.
    */
   hot?(address: number): number;
   /**
-   * The translator: much time is spent in the translated code of this address's page. Default: ask for better
+   * Translator: much time is spent in the translated code of this address's page. Default: request better
    * code.
    */
   improve?(address: number): void;
   /**
-   * The translator: many modules were dropped. A hart's thread makes so little garbage that its host would
-   * keep their machine code for long.
+   * Translator: many modules have been dropped. A hart's thread creates so little garbage that the host would
+   * otherwise retain their machine code for a long time.
    */
   collectGarbage?(): void;
   /**
-   * Does what the hart's thread itself has to do for translated code: adopt it, forget it. Default: just
-   * that.
+   * Runs the work that the hart's own thread must do for translated code: adopt and drop modules. Default:
+   * just run it.
    */
   adopting?(work: () => void): void;
 }
@@ -52,19 +52,19 @@ export interface EngineImports {
 /** `hartBase` is the byte offset of the hart's area in shared memory. */
 export interface EngineExports {
   /**
-   * Execute about `budget` instructions; returns EXIT.*. The state is in memory whenever this is not
+   * Execute about `budget` instructions; returns EXIT.*. The state is in memory whenever this function is not
    * executing.
    */
   run(hartBase: number, budget: number): number;
-  /** Forget all: state, memory slots or dirty bits changed. */
+  /** Flush everything: state, memory slots or dirty bits have changed. */
   flushTlb(hartBase: number): void;
   /**
-   * sfence.vma: forget the page of a guest-virtual address in the address space with this ASID, or in
+   * sfence.vma: flush the page of a guest-virtual address in the address space with this ASID, or in
    * ALL_SPACES.
    */
   flushTlbPage(hartBase: number, guestVirt: bigint, asid: number): void;
-  /** sfence.vma: forget the address space with this ASID, but global pages; or ALL_SPACES. */
+  /** sfence.vma: flush the address space with this ASID except global pages; or ALL_SPACES. */
   flushSpace(hartBase: number, asid: number): void;
-  /** Forget translations for writing: after pages became code pages. */
+  /** Flush write translations, after pages have become code pages. */
   protectCode(hartBase: number): void;
 }

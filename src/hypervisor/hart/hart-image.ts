@@ -1,5 +1,5 @@
-// A hart's state in shared memory, field by field: what ONE_REG, resets and the firmware read and write while
-// the vCPU is outside the guest. hart-layout.ts has the offsets.
+// Access to a hart's state in shared memory, field by field: ONE_REG, resets and the firmware read and write
+// it while the vCPU is outside guest mode. hart-layout.ts has the offsets.
 import { SUPERVISOR_ENTRY } from "../../riscv/supervisor-entry.ts";
 import { hartBase } from "../shared/memory-map.ts";
 import { CONFIG_BUILTIN_FIRMWARE, CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
@@ -22,7 +22,7 @@ export class HartImage {
     return this.#view.getBigUint64(at + index * 8, true);
   }
 
-  /** x0 stays 0. */
+  /** Writes to x0 are ignored. */
   set(field: HartField, value: bigint, index = 0): void {
     const at = hartLayout.offsetOf(field);
     if (field === "x" && index === 0) return;
@@ -30,14 +30,14 @@ export class HartImage {
     else this.#view.setBigUint64(at + index * 8, BigInt.asUintN(64, value), true);
   }
 
-  /** No LR reservation. */
+  /** Clear the LR reservation. */
   clearReservation(): void {
     this.#view.setBigUint64(SCRATCH.reservation, 0n, true);
   }
 
   /**
-   * What is fixed for a hart's life, no part of its state: who answers ecalls from S-mode, and
-   * CONFIG_EXACT_TIMER.
+   * Settings that are fixed for the hart's lifetime and not part of its state: whether the built-in firmware
+   * handles ecalls from S-mode, and CONFIG_EXACT_TIMER.
    */
   configure(config: { readonly builtinFirmware: boolean; readonly exactTimer?: boolean }): void {
     const bits =
@@ -47,8 +47,8 @@ export class HartImage {
   }
 
   /**
-   * Reset (privileged specification §3.4): M-mode at `pc`, all else as the schema has it at first, but
-   * `kept`.
+   * Reset (privileged specification §3.4): M-mode at `pc`; all other fields take the schema's initial values,
+   * except `kept`.
    */
   reset(pc: bigint, kept: readonly HartField[] = []): void {
     for (const [field, value] of Object.entries(hartState.create())) {
@@ -63,8 +63,8 @@ export class HartImage {
 
   /**
    * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 2.0 §9.1): S-mode at
-   * `address`, satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is what the built-in firmware would
-   * have set up.
+   * `address`, satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is as the built-in firmware would have
+   * set it up.
    */
   resetForStart(address: bigint, argument: bigint, kept: readonly HartField[] = []): void {
     this.reset(address, kept);

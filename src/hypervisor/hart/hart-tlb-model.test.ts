@@ -1,7 +1,7 @@
-// What translations may be used, by random page-table edits, address-space switches, fences and accesses:
-// each outcome must be that of a walk now, or of a walk at some time since the last fence that covers it
-// (privileged specification, 4.2.1, 4.3.2), in the address space's ASID or global. A fault must be that of a
-// walk now. Jumps are treated as fetches.
+// Which translations may be used, tested with random page-table edits, address-space switches, fences and
+// accesses: each outcome must be that of a walk now, or of a walk at some time since the last fence that
+// covers it (privileged specification, 4.2.1, 4.3.2), in the address space's ASID or global. A fault must be
+// that of a walk now. Jumps are treated as fetches.
 import { expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
@@ -37,17 +37,17 @@ const TABLES = RAM_BASE + 0x1_0000n;
 const ROOTS = 4;
 /** Pages of a root: itself, a table for each half, two tables below each. */
 const TABLES_OF_ROOT = 7;
-/** More than there are contexts for. */
+/** More than there are contexts. */
 const ASIDS = 12;
 
-/** Two 2 MiB regions in each half, whose pages share TLB entries, and of each these pages. */
+/** Two 2 MiB regions in each half, whose pages share TLB entries, and these pages of each region. */
 const APART = BigInt(TLB_ENTRIES) * PAGE;
 const REGIONS = [0x4000_0000n, 0xffff_ffc0_0000_0000n].flatMap((half) => [half, half + APART]);
 const PAGES = [0n, 1n, 2n, 256n];
 const ADDRESSES = REGIONS.flatMap((region) => PAGES.map((page) => region + page * PAGE));
 const BASES = [RAM_BASE + SUPERPAGE, RAM_BASE + 2n * SUPERPAGE];
 const FRAMES = BASES.flatMap((base) => PAGES.map((page) => base + page * PAGE));
-/** Where code is fetched from in a page: elsewhere in each, so that jumps do not share an entry. */
+/** Where code is fetched from in a page: a different offset in each, so that jumps do not share an entry. */
 const codeAt = (va: bigint): bigint => va + 0x100n + BigInt(4 * ADDRESSES.indexOf(va));
 const idOf = (frame: bigint): bigint => BigInt(FRAMES.indexOf(frame) + 1);
 
@@ -63,13 +63,13 @@ interface Leaf {
 
 class Model {
   readonly h = new HartHarness({ ramSize: 0x60_0000, engine: "interpreter" });
-  /** What walks have found since fences. */
+  /** The results of walks since the last fences. */
   readonly #seen = new Map<string, Leaf>();
   #satp = 0n;
   readonly #satpOfAsid = new Map<number, bigint>();
   readonly #superpages: boolean;
 
-  /** What edits, fences and accesses are mostly about. */
+  /** The region that most edits, fences and accesses use. */
   #hot = REGIONS[0]!;
 
   constructor(superpages: boolean) {
@@ -98,7 +98,7 @@ class Model {
   #pointer(table: bigint, flags = 0n): bigint {
     return ((table >> 12n) << 10n) | V | flags;
   }
-  /** Address of the entry for `va` in the table of a level that belongs to its region. */
+  /** Address of the entry for `va` in its region's table of a level. */
   #slot(root: number, level: number, va: bigint): bigint {
     const region = REGIONS.findIndex((r) => va >= r && va < r + SUPERPAGE);
     const table = this.#table(root, [3 + region, va >> 63n === 0n ? 1 : 2, 0][level] as number);
@@ -136,7 +136,7 @@ class Model {
     return undefined;
   }
 
-  /** Anything that a walk finds now may be kept. */
+  /** Any result that a walk has now may be cached. */
   note(): void {
     if (this.#satp >> 60n === 0n) return;
     for (const va of ADDRESSES) {
@@ -191,8 +191,7 @@ class Model {
     this.#machine(asm("csrrw", { csr: 0x180, rs1: 5 }), satp);
     expect(this.h.hart.get("satp")).toBe(satp);
     this.#satp = satp;
-    // More than the specification asks for, as QEMU does: another table with the same ASID is another address
-    // space.
+    // Stricter than the specification, as in QEMU: another table with the same ASID is another address space.
     if (satp !== old && this.#satpOfAsid.get(this.#asid) !== satp) {
       this.#forget((leaf) => !leaf.isGlobal && leaf.asid === this.#asid);
     }
@@ -265,7 +264,7 @@ class Model {
     );
 
     if (kind !== "fetch") return;
-    // What a dispatcher of translated code would do: use the jump, or make one.
+    // What a dispatcher of translated code does: use the jump, or enter it in the cache.
     const context = h.view.getUint32(hartBase(0) + SCRATCH.fetchContext, true);
     const pc = codeAt(va);
     const jump = context + CTX_JUMPS + (Number((pc >> 1n) & BigInt(JUMP_ENTRIES - 1)) << 4);

@@ -1,4 +1,5 @@
-// Contexts: which one an access uses, and that jumps go when the fetch translations they rest on go.
+// Contexts: which one an access uses, and that jumps are dropped with the fetch translations that they depend
+// on.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { HART_AREA_SIZE, hartBase } from "../shared/memory-map.ts";
@@ -37,7 +38,7 @@ function contextsAs(priv: number, status = 0n): { data: number; fetch: number } 
   return contexts();
 }
 
-it("has one for U, S, S with SUM and M; only MPRV splits data from fetches", () => {
+it("has one for each of U, S, and S with SUM, and M; only MPRV separates data from fetches", () => {
   const each = [
     contextsAs(PRIV.U),
     contextsAs(PRIV.S),
@@ -56,7 +57,7 @@ it("has one for U, S, S with SUM and M; only MPRV splits data from fetches", () 
   expect(contextsAs(PRIV.U, mprv(PRIV.M))).toEqual({ data: user, fetch: user });
 });
 
-it("lies in the hart's area with all its contexts", () => {
+it("is in the hart's area with all its contexts", () => {
   expect(CONTEXTS_OFFSET + CONTEXT_COUNT * CONTEXT_SIZE).toBeLessThanOrEqual(HART_AREA_SIZE);
 });
 
@@ -69,14 +70,14 @@ describe("jumps", () => {
   };
   const jump = (pc: bigint): bigint => h.view.getBigInt64(slot(pc), true);
 
-  /** A hart in S-mode: fences do not reach M-mode's addresses, which are not translated. */
+  /** A hart in S-mode: fences do not affect M-mode's addresses, which are not translated. */
   const supervisor = (ramSize = 0x100000): void => {
     h = new HartHarness({ ramSize, engine: "interpreter" });
     h.hart.set("priv", BigInt(PRIV.S));
   };
   beforeEach(() => supervisor());
 
-  it("start empty", () => {
+  it("are empty at first", () => {
     h.execute([NOP], RAM_BASE);
     const { fetch } = contexts();
     for (let i = 0; i < JUMP_ENTRIES; i++) {
@@ -84,7 +85,7 @@ describe("jumps", () => {
     }
   });
 
-  it("go with their page, and only they", () => {
+  it("are dropped with their page, and no others", () => {
     const other = RAM_BASE + 0x1000n;
     h.execute([NOP], other);
     h.execute([NOP], RAM_BASE);
@@ -101,7 +102,7 @@ describe("jumps", () => {
     ]);
   });
 
-  it("go with their page when its fetch entry has long been replaced", () => {
+  it("are dropped with their page when its fetch entry has long been replaced", () => {
     supervisor(TLB_ENTRIES * 4096 + 0x10000);
     h.execute([NOP], RAM_BASE);
     enter(RAM_BASE + 4n);
@@ -110,7 +111,7 @@ describe("jumps", () => {
     expect(jump(RAM_BASE + 4n)).toBe(EMPTY);
   });
 
-  it("go when all goes, in every context", () => {
+  it("are dropped by a full flush, in every context", () => {
     contextsAs(PRIV.S);
     enter(RAM_BASE + 4n);
     const inSupervisor = slot(RAM_BASE + 4n);
@@ -140,7 +141,7 @@ describe("address spaces", () => {
     }
   }
   const refills = (): number => h.view.getUint32(hartBase(0) + SCRATCH.refills, true);
-  /** In M-mode: write satp, then load as `priv` from a page; how many walks the load needed. */
+  /** In M-mode: write satp, then load as `priv` from a page; returns how many walks the load needed. */
   function walks(satp: bigint, priv: number, page = 0n, status = 0n): number {
     h.hart.set("priv", BigInt(PRIV.M));
     h.hart.set("mstatus", status | bit(MSTATUS.MPRV) | (BigInt(priv) << BigInt(MSTATUS.MPP)));
@@ -161,7 +162,7 @@ describe("address spaces", () => {
     h.execute([NOP], CODE);
   });
 
-  it("keep their user pages while others run, the last eight; the oldest makes room", () => {
+  it("retain their user pages while others run, the last eight; the oldest is evicted", () => {
     mapAll(USER);
     for (let space = 0; space < 8; space++) expect(walks(satpOf(space), PRIV.U)).toBe(1);
     for (let space = 0; space < 8; space++) expect(walks(satpOf(space), PRIV.U)).toBe(0);
@@ -183,7 +184,7 @@ describe("address spaces", () => {
     expect(walks(satpOf(2), PRIV.S)).toBe(0);
   });
 
-  it("drop many pages that are not global as well as few", () => {
+  it("drop many non-global pages as well as few", () => {
     const count = MAX_LOCAL_ENTRIES + 10;
     h = new HartHarness({ ramSize: (count + 16) * 4096 });
     mapAll(0n);
@@ -192,7 +193,7 @@ describe("address spaces", () => {
     expect(again).toEqual(new Array(count).fill(1));
   });
 
-  it("are other ones with another table, and with another mode at once", () => {
+  it("change at once with another table, and with another mode", () => {
     mapAll(USER);
     walks(satpOf(0, 5), PRIV.U);
     expect(walks(satpOf(1, 5), PRIV.U)).toBe(1);
@@ -204,7 +205,7 @@ describe("address spaces", () => {
     expect(walks(satpOf(0), PRIV.S)).toBe(1);
   });
 
-  it("lose their pages, but those of others stay, by a fence of their ASID", () => {
+  it("lose their pages, but not those of others, by a fence of their ASID", () => {
     mapAll(USER);
     for (const space of [0, 1, 2]) walks(satpOf(space), PRIV.U);
     fence(1);
@@ -228,7 +229,7 @@ describe("address spaces", () => {
     expect(walks(satpOf(1), PRIV.U)).toBe(0);
   });
 
-  it("see code pages made while others ran", () => {
+  it("see code pages that were marked while others ran", () => {
     h = new HartHarness({ engine: "interpreter" });
     mapAll(USER);
     const store = (space: number): void => {
@@ -251,7 +252,7 @@ describe("address spaces", () => {
     expect(h.codeState(page)).toBe("stale 3");
   });
 
-  it("are the hart's again after satp was set from outside", () => {
+  it("belong to the hart again after satp was set from outside", () => {
     mapAll(USER);
     walks(satpOf(0), PRIV.U);
     h.hart.set("satp", satpOf(1));

@@ -1,8 +1,8 @@
-// The translations that a hart keeps: contexts of direct-mapped tables for reads, writes, fetches and jumps.
-// The rights of an access select the context and, in U-mode, so does the address space (privileged
-// specification, 3.1.6.3, 4.1.1, 4.1.11: privilege, MPRV, SUM, satp). The page walk (mmu.ts) fills them, and
-// the look-up of translated code fills the jumps. This file drops entries as sfence.vma (4.2.1) requires.
-// S-mode's contexts hold global entries of any address space, and other entries of the current one only.
+// A hart's cached translations: contexts of direct-mapped tables for reads, writes, fetches and jumps,
+// selected by privilege and permissions and, in U-mode, by address space (privileged specification, 3.1.6.3,
+// 4.1.1, 4.1.11: privilege, MPRV, SUM, satp). The page walk (mmu.ts) fills the TLBs, the lookup of translated
+// code the jump caches; this file flushes them as sfence.vma (4.2.1) requires. S-mode's contexts hold global
+// entries of any address space, and other entries of the current one only.
 import { SATP } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
@@ -55,9 +55,9 @@ const contextAt = (hart: I32, index: number): I32 => hart.add(CONTEXTS_OFFSET + 
 
 const asidOf = (satp: I64): I32 => satp.shrU(44).wrap().and(0xffff);
 
-// ---- choosing ----
+// ---- selecting contexts ----
 
-/** Privilege of loads and stores: MPP's in M-mode with MPRV (3.1.6.3). */
+/** Privilege of loads and stores: MPP in M-mode with MPRV (3.1.6.3). */
 export const dataPrivilege = fn("dataPrivilege", [I32], I32, (f, hart) => {
   const priv = f.let(get32(hart, "priv"));
   f.if(priv.eq(PRIV.M).and(statusBit(hart, MSTATUS.MPRV)), () =>
@@ -76,8 +76,9 @@ const contextOf = fn("contextOf", [I32, I32], I32, (f, hart, priv) => {
 });
 
 /**
- * Choose the contexts for the hart's privilege, MPRV, SUM and address space, after anything that may have
- * changed them (traps and returns, EVENT.RESYNC); all else here and in mmu.ts works on what was chosen.
+ * Select the contexts for the hart's privilege, MPRV, SUM and address space, after anything that may have
+ * changed them (traps and returns, EVENT.RESYNC). All other functions here and in mmu.ts use the selected
+ * contexts.
  */
 export const chooseContexts = fn("chooseContexts", [I32], undefined, (f, hart) => {
   const priv = get32(hart, "priv");
@@ -89,17 +90,17 @@ export const chooseContexts = fn("chooseContexts", [I32], undefined, (f, hart) =
   f.store32(hart, context, SCRATCH.dataContext);
 });
 
-/** The context that loads and stores use. */
+/** The context of loads and stores. */
 export const dataContext = (hart: I32): I32 => hart.load32(SCRATCH.dataContext);
-/** The context that fetches and jumps use. */
+/** The context of fetches and jumps. */
 export const fetchContext = (hart: I32): I32 => hart.load32(SCRATCH.fetchContext);
-/** Non-zero where loads and stores use another context than fetches do: M-mode with MPRV. */
+/** Non-zero if loads and stores use another context than fetches: M-mode with MPRV. */
 export const isSplit = (hart: I32): I32 => dataContext(hart).ne(fetchContext(hart));
 
 // ---- entries ----
 
 /**
- * The entry that a page of this address would have; its table is `entry`'s at CTX_READ, CTX_WRITE or
+ * The entry for the page of this address; its table is the one of `entry` at CTX_READ, CTX_WRITE or
  * CTX_FETCH.
  */
 export const tlbEntry = (context: I32, guestVirt: I64): I32 =>
@@ -110,7 +111,7 @@ export const tlbEntry = (context: I32, guestVirt: I64): I32 =>
       .and((TLB_ENTRIES - 1) << 4),
   );
 
-/** The bit of a context's jump-page map that stands for a page: its byte, and its mask. */
+/** The bit for a page in a context's jump-page map: its byte, and its mask. */
 const jumpPage = (context: I32, page: I64): { byte: I32; mask: I32 } => {
   const number = page.shrU(12).wrap();
   return {
@@ -119,11 +120,11 @@ const jumpPage = (context: I32, page: I64): { byte: I32; mask: I32 } => {
   };
 };
 
-/** The range of superpages, of data or fetches, that a page of this half would be in. */
+/** The range of superpages, of data or fetches, in this half of the address space. */
 const superpages = (context: I32, page: I64, isFetch: I32): I32 =>
   context.add(page.shrU(63).wrap().shl(4)).add(isFetch.shl(5));
 
-/** Widen the range of pages that came from superpages by the one around `va`. */
+/** Widen the range of pages that came from superpages by the superpage around `va`. */
 const noteSuperpage = fn(
   "noteSuperpage",
   [I32, I32, I64, I32],
@@ -139,8 +140,8 @@ const noteSuperpage = fn(
 );
 
 /**
- * Make an entry in the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host,
- * leaf). `host` is where `va` itself is.
+ * Fill an entry of the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host,
+ * leaf). `host` is the host address of `va` itself.
  */
 export const insert = fn(
   "insert",
@@ -180,9 +181,9 @@ export const insert = fn(
   },
 );
 
-// ---- dropping ----
+// ---- flushing ----
 
-/** Drop an entry: all ones is no page address and no pc. */
+/** Invalidate an entry: all ones is neither a page address nor a pc. */
 const drop = (f: Func, entry: I32, offset = 0): void => f.store64(entry, -1, offset);
 
 function eachOf(f: Func, start: I32, size: number, body: (entry: I32) => void): void {
@@ -194,7 +195,7 @@ function eachOf(f: Func, start: I32, size: number, body: (entry: I32) => void): 
     f.brIf(again, entry.ne(end));
   });
 }
-/** For each of the `count` entries of a context that were made from pages that are not global. */
+/** Visit each of the `count` entries of a context that came from pages that are not global. */
 function eachLocal(f: Func, context: I32, count: Local<I32>, body: (entry: I32) => void): void {
   f.loop((again) =>
     f.if(count, () => {
@@ -217,7 +218,7 @@ const dropFetches = fn("dropFetches", [I32], undefined, (f, context) => {
 const dropWrites = (f: Func, context: I32): void => f.fill(context.add(CTX_WRITE), 0xff, TLB_TABLE_SIZE);
 const dropAllJumps = (f: Func, context: I32): void => f.fill(context.add(CTX_JUMPS), 0xff, JUMPS_SIZE);
 
-/** Forget a context's translations: those that it lists, or all tables that were used. */
+/** Flush a context: the entries that it lists, or all tables that were used. */
 const flushContext = fn("flushContext", [I32], undefined, (f, context) => {
   const used = f.let(context.load32(CTX_USED));
   f.if(used.eqz(), () => f.return());
@@ -243,7 +244,7 @@ const flushContext = fn("flushContext", [I32], undefined, (f, context) => {
   }
 });
 
-/** Forget what a context has from pages that are not global. */
+/** Flush the entries of a context that are not global. */
 const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
   const count = f.let(context.load32(CTX_LOCAL_COUNT));
   f.if(count.eqz(), () => f.return());
@@ -258,7 +259,7 @@ const flushLocal = fn("flushLocal", [I32], undefined, (f, context) => {
   f.store32(context, 0, CTX_LOCAL_FETCHED);
 });
 
-/** Drop the jumps to a page that may have some. */
+/** Flush the jumps to a page, if it may have any. */
 const flushJumps = fn("flushJumps", [I32, I64], undefined, (f, context, page) => {
   const { byte, mask } = jumpPage(context, page);
   f.if(byte.load8U(CTX_JUMP_PAGES).and(mask).eqz(), () => f.return());
@@ -267,7 +268,7 @@ const flushJumps = fn("flushJumps", [I32, I64], undefined, (f, context, page) =>
   );
 });
 
-/** Forget a context's translations of a page, and those that were made from a superpage that it is in. */
+/** Flush a context's translations of a page, and those that came from a superpage that contains it. */
 const flushContextPage = fn("flushContextPage", [I32, I64], undefined, (f, context, page) => {
   const used = f.let(context.load32(CTX_USED));
   f.if(used.eqz(), () => f.return());
@@ -289,7 +290,7 @@ const flushContextPage = fn("flushContextPage", [I32, I64], undefined, (f, conte
       used.and(CTX_HAS_HUGE),
       () => dropPieces(context.add(CTX_READ), 2 * TLB_TABLE_SIZE),
       () => {
-        // The pieces of 2 MiB have successive entries.
+        // The parts of 2 MiB have successive entries.
         const first = f.let(tlbEntry(context, page.and(-1n << BigInt(SUPERPAGE_SHIFT))));
         dropPieces(first.add(CTX_READ), PIECES_SIZE);
         dropPieces(first.add(CTX_WRITE), PIECES_SIZE);
@@ -305,7 +306,7 @@ const flushContextPage = fn("flushContextPage", [I32, I64], undefined, (f, conte
 
 // ---- address spaces ----
 
-/** Give U-mode the context of the address space of satp; it may have translations of an earlier stay. */
+/** Select U-mode's context for the address space of satp; it may still have translations from earlier. */
 const chooseSpace = fn("chooseSpace", [I32], undefined, (f, hart) => {
   const satp = f.let(get(hart, "satp"));
   const context = f.let(contextAt(hart, CONTEXT.USER));
@@ -320,8 +321,8 @@ const chooseSpace = fn("chooseSpace", [I32], undefined, (f, hart) => {
     f.brIf(again, context.ne(end));
   });
   context.set(found.choose<I32>(found, oldest));
-  // No fence is due if the same ASID comes with another table, but QEMU makes one, and software is written on
-  // that.
+  // The specification requires no flush if the same ASID comes with another table, but QEMU flushes, and
+  // software relies on it.
   f.if(context.load64(CTX_SATP).ne(satp), () => f.call(flushContext, context));
   const used = f.let(context.load32(CTX_USED));
   f.if(used.and(CTX_STALE_WRITES), () => dropWrites(f, context));
@@ -339,12 +340,12 @@ const freeSpace = (f: Func, context: I32): void => {
   f.store32(context, 0, CTX_STAMP);
 };
 
-/** satp takes this value, which is legal. */
+/** Set satp to a legal value. */
 export const switchSpace = fn("switchSpace", [I32, I64], undefined, (f, hart, value) => {
   const old = f.let(get(hart, "satp"));
   f.if(old.eq(value), () => f.return());
   set(f, hart, "satp", value);
-  // A new mode counts at once, for global pages too (4.1.11).
+  // A new mode takes effect at once, also for global pages (4.1.11).
   const forget = (flush: Fn<readonly [typeof I32], undefined>): void => {
     f.call(flush, contextAt(hart, CONTEXT.SUPERVISOR));
     f.call(flush, contextAt(hart, CONTEXT.SUM));
@@ -357,7 +358,9 @@ export const switchSpace = fn("switchSpace", [I32, I64], undefined, (f, hart, va
   f.call(chooseSpace, hart);
 });
 
-/** Forget the translations of an address space that are not global, or all of ALL_SPACES: (hart, ASID). */
+/**
+ * Flush the translations of an address space that are not global, or everything for ALL_SPACES: (hart, ASID).
+ */
 export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid) => {
   const current = f.let(hart.load32(SCRATCH.userContext));
   for (let i = 0; i < USER_CONTEXTS; i++) {
@@ -366,7 +369,7 @@ export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid
       f.if(
         context.eq(current),
         () => f.call(flushContext, context),
-        // Emptied when it is needed again.
+        // Flushed when it is next used.
         () => freeSpace(f, context),
       ),
     );
@@ -383,8 +386,7 @@ export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid
 });
 
 /**
- * Forget the translations of the page of an address, or of the superpage that it is in: (hart, guestVirt,
- * ASID).
+ * Flush the translations of an address's page, or of the superpage that contains it: (hart, guestVirt, ASID).
  */
 export const flushTlbPage = fn("flushTlbPage", [I32, I64, I32], undefined, (f, hart, va, asid) => {
   const page = f.let(va.and(~0xfffn));
@@ -401,7 +403,7 @@ export const flushTlbPage = fn("flushTlbPage", [I32, I64, I32], undefined, (f, h
   });
 });
 
-/** Forget all that this hart has: what its state or the memory slots say may have changed in any way. */
+/** Flush everything of this hart: its state or the memory slots may have changed in any way. */
 export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.ready).eqz(), () => f.return());
   f.call(flushSpace, hart, ALL_SPACES);
@@ -410,7 +412,10 @@ export const flushTlb = fn("flushTlb", [I32], undefined, (f, hart) => {
   f.store64(hart.load32(SCRATCH.userContext), get(hart, "satp"), CTX_SATP);
 });
 
-/** Drop a part of all contexts that have it; of U-mode's that are not in use when they are used again. */
+/**
+ * Flush a part of all contexts that have it; a U-mode context that is not in use is flushed when it is next
+ * used.
+ */
 function dropPart(
   f: Func,
   hart: I32,
@@ -436,20 +441,20 @@ function dropPart(
   });
 }
 
-/** Forget translations for writing, so that the next store to each page asks whether it is a code page. */
+/** Flush write translations, so that the next store to each page checks whether it is a code page. */
 export const protectCode = fn("protectCode", [I32], undefined, (f, hart) => {
   dropPart(f, hart, CTX_HAS_WRITE, CTX_STALE_WRITES, dropWrites);
 });
 
-/** Drop all jumps of this hart: what they lead to may be of code that has changed. */
+/** Flush all jumps of this hart: their code may have changed. */
 export const flushAllJumps = fn("flushAllJumps", [I32], undefined, (f, hart) => {
   dropPart(f, hart, CTX_HAS_FETCH, CTX_STALE_JUMPS, dropAllJumps);
 });
 
-/** Make an area that was never run in valid: zeroes would be entries for page 0. */
+/** Initialise an area that was never run in: zeroes would be entries for page 0. */
 export const prepareTlb = fn("prepareTlb", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.ready), () => f.return());
-  // All tables, and with a global page there is no list.
+  // All tables; with a global page there is no list.
   const all = CTX_HAS_READ | CTX_HAS_WRITE | CTX_HAS_FETCH | CTX_HAS_GLOBAL;
   for (let i = 0; i < CONTEXT_COUNT; i++) f.store32(contextAt(hart, i), all, CTX_USED);
   f.store32(hart, contextAt(hart, CONTEXT.USER), SCRATCH.userContext);

@@ -28,7 +28,7 @@ beforeEach(() => {
   h = new HartHarness();
   h.hart.set("mtvec", M_HANDLER);
   h.hart.set("stvec", S_HANDLER);
-  // A trap of S or U is a whole story; the handlers start with a nop.
+  // Each trap of S or U is tested from entry to return; the handlers start with a nop.
   for (const at of [M_HANDLER, S_HANDLER]) h.load(new Array(64).fill(asm("addi")), at);
 });
 
@@ -58,7 +58,7 @@ describe("exceptions", () => {
     expect(get("mstatus")).toBe(bit(MSTATUS.MPIE) | field(MSTATUS.MPP, priv));
   });
 
-  it("of a fetch wait until the instruction is to be executed", () => {
+  it("of a fetch are raised only when the instruction is executed", () => {
     start(PRIV.M);
     h.setX(5, 0x100n);
     h.load([asm("jalr", { rd: 0, rs1: 5, imm: 0 })], CODE);
@@ -100,7 +100,7 @@ describe("exceptions", () => {
     expect([get("mcause"), get("mtval")]).toEqual([2n, 0x2000n]);
   });
 
-  it("leave the destination register alone", () => {
+  it("do not change the destination register", () => {
     start(PRIV.M);
     h.setX(6, 5n);
     h.setX(5, 0x7000_0000n);
@@ -121,7 +121,7 @@ describe("returns", () => {
     }
   });
 
-  it("sret does the same for S", () => {
+  it("sret does the same for S-mode", () => {
     for (const priv of [PRIV.U, PRIV.S]) {
       start(PRIV.S, bit(MSTATUS.SPIE) | field(MSTATUS.SPP, priv));
       h.hart.set("sepc", RAM_BASE + 0x500n);
@@ -143,7 +143,7 @@ describe("interrupts", () => {
     return undefined;
   }
 
-  it("come by priority: MEI, MSI, MTI, SEI, SSI, STI", () => {
+  it("are taken by priority: MEI, MSI, MTI, SEI, SSI, STI", () => {
     h.hart.set("mie", 0xaaan);
     let pending = 0xaaa;
     for (const n of [11, 3, 7, 9, 1, 5]) {
@@ -176,7 +176,7 @@ describe("interrupts", () => {
     expect(get("pc")).toBe(taken === undefined ? CODE + 4n : handler[taken] + 4n);
   });
 
-  it("go through the vector table, exceptions to its base", () => {
+  it("use the vector table; exceptions use its base", () => {
     h.hart.set("stvec", S_HANDLER | 1n);
     h.hart.set("mideleg", 0x222n);
     h.hart.set("medeleg", bit(3));
@@ -192,7 +192,7 @@ describe("interrupts", () => {
     expect([get("pc"), get("scause")]).toEqual([S_HANDLER, 3n]);
   });
 
-  it("are noticed right after the CSR write that enables them, and after xRET", () => {
+  it("are taken right after the CSR write that enables them, and after xRET", () => {
     h.hart.set("mie", bit(7));
     h.lines = 1 << 7;
     start(PRIV.M);
@@ -206,7 +206,7 @@ describe("interrupts", () => {
     expect([get("mepc"), h.x(9)]).toEqual([CODE + 4n, 0n]);
   });
 
-  it("are noticed right after a write of mideleg that gives them to M", () => {
+  it("are taken right after a write of mideleg that assigns them to M", () => {
     h.hart.set("mideleg", bit(1));
     h.hart.set("mie", bit(1));
     h.hart.set("mip", bit(1));
@@ -216,7 +216,7 @@ describe("interrupts", () => {
     expect([get("mepc"), get("mcause"), h.x(9)]).toEqual([CODE + 4n, INTERRUPT_BIT | 1n, 0n]);
   });
 
-  it("are noticed within 1024 instructions of a loop", () => {
+  it("are taken within 1024 instructions of a loop", () => {
     h.hart.set("mie", bit(7));
     h.load([asm("addi", { rd: 9, rs1: 9, imm: 1 }), asm("jal", { imm: -4 })], CODE);
     start(PRIV.M, bit(MSTATUS.MIE));
@@ -262,7 +262,7 @@ describe("Sstc", () => {
 });
 
 describe("leaving run()", () => {
-  it("after the budget, at an instruction boundary, with counters that add up", () => {
+  it("after the budget, at an instruction boundary, with consistent counters", () => {
     h.load([asm("addi", { rd: 5, rs1: 5, imm: 1 }), asm("jal", { imm: -4 })], CODE);
     start(PRIV.M);
     for (const budget of [1, 2, 1023, 1024, 1025, 5000]) expect(h.run(budget)).toBe(EXIT.SLICE);

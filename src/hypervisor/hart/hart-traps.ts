@@ -14,11 +14,11 @@ import { SCRATCH } from "../shared/hart-scratch.ts";
 /** SCRATCH.event: what the interpreter must do after a slow path. */
 export const EVENT = {
   NONE: 0,
-  /** A trap was taken, pc is the handler's: do not finish the instruction. */
+  /** The trap has been taken, pc is the handler's: do not complete the instruction. */
   TRAPPED: 1,
-  /** Finish the instruction, then look at kick, interrupts and translation again. */
+  /** Complete the instruction, then check kick, interrupts and address translation again. */
   RESYNC: 2,
-  /** Nothing was done: the address is a device's, which is for the interpreter. */
+  /** Nothing has been done: the address is a device's, and the interpreter must execute the instruction. */
   DEVICE: 3,
 } as const;
 
@@ -37,15 +37,15 @@ export function setEvent(f: Func, hart: I32, event: number): void {
 /** One bit of mstatus, 0 or 1. */
 export const statusBit = (hart: I32, bit: number): I32 => get32(hart, "mstatus").shrU(bit).and(1);
 
-/** Field `from` (width bits) moved to `to`, other bits 0. */
+/** Field `from` (`width` bits) moved to `to`, all other bits 0. */
 const moved = (status: I64, from: number, to: number, width: bigint): I64 =>
   status.shrU(from).and(width).shl(to);
 
-/** Vector address: all to the base, or in vectored mode interrupts to base + 4 × cause (3.1.7). */
+/** Handler address: the base, or for interrupts in vectored mode base + 4 × cause (3.1.7). */
 const vector = (tvec: I64, cause: I64): I64 =>
   tvec.and(~3n).add(tvec.and(1).and(cause.shrU(63)).mul(cause.shl(2)));
 
-/** Take a trap: `cause` has bit 63 set for an interrupt; the trapped instruction's address is pc. */
+/** Take a trap: `cause` has bit 63 set for an interrupt; pc is the address of the trapped instruction. */
 export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tval) => {
   const priv = f.let(get32(hart, "priv"));
   const status = f.let(get(hart, "mstatus"));
@@ -77,7 +77,7 @@ export const raise = fn("raise", [I32, I64, I64], undefined, (f, hart, cause, tv
   );
 });
 
-/** Illegal-instruction exception; tval is the instruction, as QEMU has it. */
+/** Illegal-instruction exception; tval is the instruction, as in QEMU. */
 export const raiseIllegal = fn("raiseIllegal", [I32, I32], undefined, (f, hart, instruction) => {
   const compressed = instruction.and(3).ne(3);
   const bits = compressed.select(instruction.and(0xffff), instruction);
@@ -88,7 +88,7 @@ export const raiseIllegal = fn("raiseIllegal", [I32, I32], undefined, (f, hart, 
 export const pendingBits = (hart: I32): I32 =>
   hart.atomicLoad32(hartLayout.offsetOf("mip")).or(hart.atomicLoad32(CTL_LINES));
 
-/** Take the most urgent enabled interrupt, if there is one. */
+/** Take the enabled interrupt of highest priority, if there is one. */
 export const takeInterrupt = fn("takeInterrupt", [I32], undefined, (f, hart) => {
   const pending = f.let(pendingBits(hart).and(get32(hart, "mie")));
   f.if(pending.eqz(), () => f.return());

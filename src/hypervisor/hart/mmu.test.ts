@@ -19,7 +19,7 @@ const USER = 16n;
 const A = 64n;
 const D = 128n;
 
-/** The handler's address: traps end up there in M-mode, untranslated. */
+/** The handler's address: traps end there in M-mode, untranslated. */
 const HANDLER = RAM_BASE + 0x2000n;
 const CODE = RAM_BASE + 0x1000n;
 const TABLES = RAM_BASE + 0x10000n;
@@ -77,14 +77,14 @@ const store = (va: bigint, value: bigint, name = "sd"): string | undefined => {
   h.execute([asm(name, { rs1: 5, rs2: 6, imm: 0 })], CODE);
   return outcome();
 };
-/** "cause tval" of the trap that was taken; puts M-mode's rights back. */
+/** "cause tval" of the trap that was taken; restores M-mode's permissions. */
 function outcome(): string | undefined {
   if (h.hart.get("pc") !== HANDLER) return undefined;
   expect(h.hart.get("mepc")).toBe(CODE);
   const status = h.hart.get("mstatus");
   h.hart.set("mstatus", status | bit(MSTATUS.MPRV));
   const result = `${h.hart.get("mcause")} ${h.hart.get("mtval").toString(16)}`;
-  // The trap made MPP M; the test goes on with the rights it had.
+  // The trap set MPP to M; the test continues with its previous permissions.
   h.hart.set("mstatus", (h.hart.get("mstatus") & ~(3n << BigInt(MSTATUS.MPP))) | lastMpp);
   h.engine.flushTlb(hartBase(0));
   return result;
@@ -115,7 +115,7 @@ describe.each([
     for (let level = 1; level < levels; level++) {
       const size = 1n << BigInt(12 + 9 * level);
       const va = (low & -size) + 3n * size;
-      // Only addresses in RAM can be reached; a gigapage starts at 0x80000000, larger ones at 0.
+      // Only addresses in RAM are accessible; a gigapage starts at 0x80000000, larger pages at 0.
       const pa = size <= 1n << 30n ? RAM_BASE : 0n;
       map(levels, va, pa, V | R | W | A | D, level);
       h.write64(PAGE, 0xabcdn);
@@ -147,7 +147,7 @@ describe("permissions", () => {
     expect(store(va, 1n)).toBe(fault(CAUSE.STORE_PAGE));
   });
 
-  it("separates U and S pages, and SUM lets S reach U pages", () => {
+  it("separates U and S pages, and SUM lets S access U pages", () => {
     map(3, va, PAGE, V | R | W | USER | A | D);
     lastMpp = S_MPP;
     accessAs(3, PRIV.S);
@@ -163,7 +163,7 @@ describe("permissions", () => {
     expect(load(va)).toBe(fault(CAUSE.LOAD_PAGE));
   });
 
-  it("keeps the views with and without SUM apart without a fence", () => {
+  it("separates the contexts with and without SUM without a fence", () => {
     map(3, va, PAGE, V | R | W | X | A | D);
     map(3, va + 0x1000n, PAGE2, V | R | W | USER | A | D);
     const code = [
@@ -268,7 +268,7 @@ describe("permissions", () => {
     expect(h.read64(pte) & (A | D)).toBe(0n);
   });
 
-  it("raises access faults for tables outside memory", () => {
+  it("raises access faults for page tables outside memory", () => {
     h.write64(TABLES + ((va >> 30n) & 511n) * 8n, ((0x1_0000_0000n >> 12n) << 10n) | V);
     lastMpp = S_MPP;
     accessAs(3, PRIV.S);
@@ -280,7 +280,7 @@ describe("permissions", () => {
 describe("TLB", () => {
   const va = 0x4000_0000n;
 
-  it("serves old translations until sfence.vma, of the page or of all", () => {
+  it("uses old translations until sfence.vma, of the page or of all pages", () => {
     map(3, va, PAGE, V | R | W | X | A | D);
     const data = va + 0x10_0000n;
     const pte = map(3, data, PAGE, V | R | W | A | D);
@@ -293,7 +293,7 @@ describe("TLB", () => {
     ];
     h.load(code, PAGE);
     h.setX(5, data);
-    // The table, mapped for the guest to write.
+    // The table, mapped writable for the guest.
     map(3, va + 0x20_0000n, pte & -4096n, V | R | W | A | D);
     h.setX(8, va + 0x20_0000n + (pte & 4095n));
     h.setX(9, ((PAGE2 >> 12n) << 10n) | V | R | W | A | D);
@@ -317,7 +317,7 @@ describe("TLB", () => {
     expect(load(data + (PAGE - RAM_BASE) + 0x8000n)).toMatch(/^13 /);
   });
 
-  it("changes with satp and with pc crossing pages", () => {
+  it("switches with satp and when pc crosses pages", () => {
     map(3, va, PAGE, V | X | A);
     map(3, va + 0x1000n, PAGE2, V | X | A);
     h.load([asm("addi", { rd: 6, rs1: 6, imm: 1 })], PAGE + 0xffcn);
@@ -366,7 +366,7 @@ describe("misaligned accesses", () => {
     expect(load(va + 0xffcn)).toBe(`${CAUSE.LOAD_PAGE} ${(va + 0x1000n).toString(16)}`);
   });
 
-  it("executes an instruction that lies in two pages, and blames the second if it is missing", () => {
+  it("executes an instruction that spans two pages, and reports the second if it is missing", () => {
     const va = 0x4000_0000n;
     map(3, va, PAGE2, V | X | A);
     const second = map(3, va + 0x1000n, PAGE, V | X | A);
@@ -390,7 +390,7 @@ describe("misaligned accesses", () => {
 });
 
 describe("physical memory", () => {
-  it("reaches devices, and faults where nothing answers", () => {
+  it("accesses devices, and faults where no device answers", () => {
     h.devices.set(0x1000_0000n, 0xfedcba98n);
     expect(load(0x1000_0000n, "lw")).toBe(BigInt.asUintN(64, BigInt.asIntN(32, 0xfedcba98n)));
     expect(load(0x1000_0000n, "lwu")).toBe(0xfedcba98n);
@@ -417,7 +417,7 @@ describe("physical memory", () => {
     expect([h.hart.get("pc"), h.x(6)]).toEqual([RAM_BASE + 4n, 0n]);
   });
 
-  it("hands writes to read-only memory to the host", () => {
+  it("forwards writes to read-only memory to the host", () => {
     h.write64(ROM_BASE, 0x55n);
     h.devices.set(ROM_BASE, 0n);
     expect(load(ROM_BASE)).toBe(0x55n);
@@ -425,7 +425,7 @@ describe("physical memory", () => {
     expect([h.read64(ROM_BASE), h.devices.get(ROM_BASE)]).toEqual([0x55n, 0x66n]);
   });
 
-  it("marks pages dirty when they are written first, not when they are read", () => {
+  it("marks pages dirty at the first write, not when they are read", () => {
     h.clearDirty();
     load(PAGE);
     expect(h.dirty(PAGE)).toBe(false);
@@ -441,13 +441,13 @@ describe("physical memory", () => {
 });
 
 describe("code pages", () => {
-  // The tests mark pages themselves; translated code would mark more.
+  // The tests mark pages themselves; translated code would mark more pages.
   beforeEach(() => {
     h = new HartHarness({ engine: "interpreter" });
     h.hart.set("mtvec", HANDLER);
   });
 
-  it("become stale by the first store to them, once, though the page was written before", () => {
+  it("become stale at the first store to them, once, even if the page was written before", () => {
     store(PAGE, 1n);
     store(PAGE2, 1n);
     h.markCode(PAGE);
@@ -461,7 +461,7 @@ describe("code pages", () => {
     expect(h.codeState(PAGE)).toBe("stale 1");
   });
 
-  it("become stale by what lies in two pages, by atomics, and by the walk's A and D bits", () => {
+  it("become stale by accesses that span two pages, by atomics, and by the walk's A and D bits", () => {
     h.markCode(PAGE);
     h.markCode(PAGE2);
     store(PAGE + 0xffcn, 1n);
@@ -497,7 +497,7 @@ describe("PMP", () => {
     h.hart.set("pmpaddr", address, i);
   }
 
-  it("lets S pass with no entry, denies it what no entry allows, never M", () => {
+  it("allows S all access without an entry, denies S what no entry allows, never restricts M", () => {
     asS();
     expect(load(PAGE)).toBe(0n);
     entry(0, NAPOT | 7n, napot(PAGE2, 0x1000n));
@@ -526,7 +526,7 @@ describe("PMP", () => {
     expect(store(PAGE2, 1n)).toMatch(/^7 /);
   });
 
-  it("keeps S out of a part of RAM whatever was reached around it before, for pages and for tables", () => {
+  it("excludes S from a part of RAM whatever was accessed around it before, for pages and for tables", () => {
     entry(0, NAPOT, napot(PAGE, 0x1000n));
     entry(1, NAPOT | 7n, (1n << 54n) - 1n);
     asS();
@@ -547,7 +547,7 @@ describe("PMP", () => {
     expect(load(va)).toBe(`${CAUSE.LOAD_ACCESS} ${va.toString(16)}`);
   });
 
-  it("binds M with locked entries, also for fetches", () => {
+  it("applies locked entries to M, also for fetches", () => {
     entry(0, NAPOT | LOCK | R_ONLY, napot(PAGE, 0x1000n));
     h.engine.flushTlb(hartBase(0));
     lastMpp = 3n << BigInt(MSTATUS.MPP);

@@ -1,6 +1,6 @@
-// Guest memory accesses that miss the inline TLB: a page walk (page-walk.ts) or a device, misaligned accesses
-// and accesses that cross a page, addresses of atomics and of cache blocks. Traps are precise: nothing is
-// written before all of it can be.
+// Guest memory accesses that miss the inline TLB lookup: page walks (page-walk.ts), devices, misaligned
+// accesses and those that span two pages, addresses of atomics and of cache blocks. Traps are precise:
+// nothing is written unless everything can be written.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_MMIO_DATA } from "../shared/memory-map.ts";
@@ -14,7 +14,7 @@ import { ACCESS, accessFault, fill, NO_FAULT, PAGE_MASK } from "./page-walk.ts";
 const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
 const mmioWrite = imported("host", "mmioWrite", [I64, I32, I64], I32);
 
-/** As `fill`, but looks into the TLB first; misaligned addresses are fine. */
+/** As `fill`, but with a TLB lookup first; misaligned addresses are allowed. */
 const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
   const table = access.eq(ACCESS.STORE).select(I32.of(CTX_WRITE), I32.of(CTX_READ));
   const entry = f.let(tlbEntry(dataContext(hart).add(table), va));
@@ -22,9 +22,7 @@ const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, siz
   return fill.call(hart, va, access, size);
 });
 
-/**
- * Host address of the page to fetch from, or 0 and the trap is taken. pc is stored; `va` may be beyond it.
- */
+/** Host address of the page to fetch from; 0 if a trap was taken. pc is stored; `va` may be after it. */
 export const fetchPage = fn("fetchPage", [I32, I64], I32, (f, hart, va) => {
   const host = f.let(fill.call(hart, va, ACCESS.FETCH, 2));
   f.if(host, () => f.return(host.and(~PAGE_MASK)));
@@ -41,7 +39,7 @@ const splitsPage = (va: I64, size: I32): I32 =>
     .add(size)
     .gtU(PAGE_MASK + 1);
 
-/** Raise what SCRATCH.fault says, or `ifDevice` if the address was a device's. */
+/** Raise the exception in SCRATCH.fault, or `ifDevice` if the address is a device's. */
 function raiseFault(f: Func, hart: I32, va: I64, ifDevice: number): void {
   const fault = f.let(hart.load32(SCRATCH.fault));
   f.if(fault.eq(NO_FAULT), () => fault.set(ifDevice));
@@ -49,8 +47,8 @@ function raiseFault(f: Func, hart: I32, va: I64, ifDevice: number): void {
 }
 
 /**
- * Load 1, 2, 4 or 8 bytes, zero-extended, when the TLB did not hit. On a trap SCRATCH.event says so; a
- * device's address is left to loadDevice.
+ * Load 1, 2, 4 or 8 bytes, zero-extended, after a TLB miss. SCRATCH.event tells of a trap; loadDevice handles
+ * a device's address.
  */
 const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) => {
   f.if(splitsPage(va, size), () => {
@@ -86,7 +84,7 @@ const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) =>
   return I64.of(0);
 });
 
-/** Load, from a device too: the slice ends after that. */
+/** Load from memory or from a device; a device access ends the slice. */
 export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size) => {
   const value = f.let(loadMemory.call(hart, va, size));
   f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return(value));
@@ -98,7 +96,7 @@ export const loadSlow = fn("loadSlow", [I32, I64, I32], I64, (f, hart, va, size)
   return hart.load64(CTL_MMIO_DATA);
 });
 
-/** Load as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+/** Load for translated code, which has not stored its pc: a device's address sets EVENT.DEVICE. */
 export const loadSlowAt = fn("loadSlowAt", [I32, I64, I64, I32], I64, (f, hart, va, pc, size) => {
   set(f, hart, "pc", pc);
   return loadMemory.call(hart, va, size);
@@ -124,13 +122,13 @@ const storeBytes = fn("storeBytes", [I32, I64, I32], undefined, (f, host, value,
   });
 });
 
-/** Store the low 1, 2, 4 or 8 bytes of the value when the TLB did not hit. */
+/** Store the low 1, 2, 4 or 8 bytes of the value after a TLB miss. */
 const storeMemory = fn("storeMemory", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
   f.if(splitsPage(va, size), () => {
     const second = f.let(va.or(PAGE_MASK).add(1));
     const rest = f.let(second.sub(va));
     const tail = f.let(size.sub(rest.wrap()));
-    // Both pages must be writable before a byte is written: traps are precise.
+    // Both pages must be writable before any byte is written: traps are precise.
     const host = f.let(locate.call(hart, va, ACCESS.STORE, rest.wrap()));
     f.if(host.eqz(), () => {
       raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
@@ -170,7 +168,7 @@ const storeMemory = fn("storeMemory", [I32, I64, I64, I32], undefined, (f, hart,
   setEvent(f, hart, EVENT.DEVICE);
 });
 
-/** Store, to a device too: the slice ends after that. */
+/** Store to memory or to a device; a device access ends the slice. */
 export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, hart, va, value, size) => {
   f.call(storeMemory, hart, va, value, size);
   f.if(hart.load32(SCRATCH.event).ne(EVENT.DEVICE), () => f.return());
@@ -180,7 +178,7 @@ export const storeSlow = fn("storeSlow", [I32, I64, I64, I32], undefined, (f, ha
   );
 });
 
-/** Store as translated code does it, which has not stored its pc: a device's address is EVENT.DEVICE. */
+/** Store for translated code, which has not stored its pc: a device's address sets EVENT.DEVICE. */
 export const storeSlowAt = fn(
   "storeSlowAt",
   [I32, I64, I64, I64, I32],
@@ -192,8 +190,8 @@ export const storeSlowAt = fn(
 );
 
 /**
- * Host address of an atomic's operand: (hart, guestVirt, ACCESS, size). 0: the trap is taken. Must be aligned
- * and in memory; a device's address is an access fault.
+ * Host address of an atomic's operand: (hart, guestVirt, ACCESS, size). 0 if a trap was taken. The operand
+ * must be aligned and in memory; a device's address is an access fault.
  */
 export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
   f.if(va.wrap().and(size.sub(1)), () => {
@@ -214,8 +212,8 @@ export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, 
 });
 
 /**
- * Host address for a cache-block operation (Zicbom: any right to the page will do; faults are those of a
- * store).
+ * Host address for a cache-block operation (Zicbom: any permission to access the page suffices; faults are
+ * those of a store).
  */
 export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (f, hart, va, access) => {
   const host = f.let(locate.call(hart, va, access, 1));

@@ -1,6 +1,6 @@
 // Address translation (privileged specification, 4.3–4.6): page walk of Sv39, Sv48 and Sv57 with hardware A
-// and D bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages, and the
-// resulting TLB entry. A write entry exists only for a page whose dirty bit is set and that is not a code
+// and D bits (Svadu; Svade while menvcfg.ADUE is 0), PMP, memory slots, dirty log, code pages; and the TLB
+// entry that results. A write entry exists only for a page whose dirty bit is set and that is not a code
 // page.
 import { levelsOf, PMP, PPN_MASK, PTE, PTE_HIGH, PTE_PPN, SATP, SATP_MODE } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
@@ -31,7 +31,7 @@ import { MSTATUS } from "../../riscv/status.ts";
 /** Kinds of access. 12 + kind is the page fault's cause. */
 export const ACCESS = { FETCH: 0, LOAD: 1, STORE: 3 } as const;
 
-/** SCRATCH.fault when a translation succeeded. */
+/** SCRATCH.fault after a successful translation. */
 export const NO_FAULT = -1;
 export const PAGE_MASK = 0xfff;
 
@@ -40,7 +40,7 @@ const pageFault = (access: I32): I32 => access.add(CAUSE.INSTRUCTION_PAGE);
 export const accessFault = (access: I32): I32 =>
   access.choose(access.add(4), I32.of(CAUSE.INSTRUCTION_ACCESS));
 
-/** The memory slot that holds a guest-physical address: its entry, or 0. */
+/** The memory slot that contains a guest-physical address: its entry, or 0. */
 const findSlot = fn("findSlot", [I32, I64], I32, (f, hart, guestPhys) => {
   const entry = f.let(hart.load32(CTL_SLOT_BANK));
   const count = f.let(entry.load32());
@@ -58,8 +58,8 @@ const hostAddress = (slot: I32, guestPhys: I64): I32 =>
   slot.load32(SLOT_HOST_OFFSET).add(guestPhys.sub(slot.load64(SLOT_GPA)).wrap());
 
 /**
- * Before a page is written: set its bit in the slot's dirty log, if it has one; if code was made from the
- * page, that is stale now (CodePages.written, in the same order).
+ * Before a page is written: set its bit in the slot's dirty log, if it has one; if the page has translations,
+ * mark them stale (CodePages.written, in the same order).
  */
 const markWritten = fn("markWritten", [I32, I64], undefined, (f, slot, guestPhys) => {
   const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
@@ -67,7 +67,7 @@ const markWritten = fn("markWritten", [I32, I64], undefined, (f, slot, guestPhys
   const word = f.let(page.shrU(5).shl(2));
   f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_LOG_DIRTY), () => {
     const dirty = f.let(slot.load32(SLOT_DIRTY_OFFSET).add(word));
-    // Mostly it is set: a look is much cheaper than an atomic update.
+    // The bit is usually set: a load is much cheaper than an atomic update.
     f.if(dirty.atomicLoad32().and(bit).eqz(), () => f.drop(dirty.rmw32("or", bit)));
   });
   const code = f.let(slot.load32(SLOT_CODE_OFFSET));
@@ -88,7 +88,7 @@ const inWindow = (hart: I32, guestPhys: I64): I32 =>
 const windowAddress = (hart: I32, guestPhys: I64): I32 =>
   hart.load32(SCRATCH.windowDelta).add(guestPhys.wrap());
 
-/** Make the window what is around an address of this slot, if all may be done there. */
+/** Set the window to the range around an address of this slot, if every access is allowed there. */
 const openWindow = fn("openWindow", [I32, I64, I32], undefined, (f, hart, guestPhys, slot) => {
   f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_READONLY), () => f.return());
   f.if(pmpOpenRange.call(hart, guestPhys).eqz(), () => f.return());
@@ -107,7 +107,7 @@ const openWindow = fn("openWindow", [I32, I64, I32], undefined, (f, hart, guestP
   f.store32(hart, hostAddress(slot, I64.of(0)), SCRATCH.windowDelta);
 });
 
-/** Host address of a page-table entry outside the window, or 0 if it may not be read. */
+/** Host address of a page-table entry outside the window; 0 if it may not be read. */
 const entryOutside = fn("entryOutside", [I32, I64], I32, (f, hart, pteAt) => {
   f.if(pmpCheck.call(hart, pteAt, 8, PMP.R, 1).ne(PMP_ALLOWED), () => f.return(I32.of(0)));
   const slot = f.let(findSlot.call(hart, pteAt));
@@ -116,7 +116,7 @@ const entryOutside = fn("entryOutside", [I32, I64], I32, (f, hart, pteAt) => {
   return hostAddress(slot, pteAt);
 });
 
-/** Before a page-table entry changes: 1 if it may, and its page is marked written. */
+/** Before a page-table entry changes: mark its page written; 1 if it may be written. */
 const entryWritable = fn("entryWritable", [I32, I64], I32, (f, hart, pteAt) => {
   const slot = f.let(hart.load32(SCRATCH.windowSlot));
   f.if(inWindow(hart, pteAt).eqz(), () => {
@@ -130,7 +130,7 @@ const entryWritable = fn("entryWritable", [I32, I64], I32, (f, hart, pteAt) => {
 
 /**
  * Walk the page table: (hart, guestVirt, ACCESS, privilege) → guest-physical address, SCRATCH.leaf; on
- * failure SCRATCH.fault. Updates A and D by compare-and-swap and starts over if the entry changed meanwhile
+ * failure SCRATCH.fault. Updates A and D by compare-and-swap, and restarts if the entry has changed meanwhile
  * (4.3.2, steps 1–9).
  */
 const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, access, priv) => {
@@ -166,7 +166,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
       });
       const pte = f.let(host.atomicLoad64());
       const bits = f.let(pte.wrap());
-      // Global in a pointer: all below it is.
+      // Global in a non-leaf entry: all its mappings are global.
       global.set(global.or(bits.and(PTE.G)));
       const high = f.let(pte.shrU(PTE_HIGH));
       const kind = bits.and(PTE.V | PTE.R | PTE.W | PTE.X | PTE.U | PTE.A | PTE.D);
@@ -175,7 +175,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
         shift.set(shift.sub(9));
         f.br(descend);
       });
-      // Not valid, no leaf, writable but not readable, or reserved bits (no Svnapot, no Svpbmt).
+      // Not valid, not a leaf, writable but not readable, or reserved bits (no Svnapot, no Svpbmt).
       const invalid = bits
         .and(PTE.V)
         .eqz()
@@ -187,7 +187,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
       f.if(
         bits.and(PTE.U),
         () => {
-          // S-mode reaches user pages only with SUM, and never fetches from them.
+          // S-mode accesses user pages only with SUM, and never fetches from them.
           const refused = priv.ne(0).and(access.eqz().or(status.and(1 << MSTATUS.SUM).eqz()));
           f.if(refused, () => fail(pageFault(access)));
         },
@@ -220,13 +220,13 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
 
 /**
  * Translate, check and cache: (hart, guestVirt, ACCESS, size) → host address of the byte. 0 if it is not
- * memory: then SCRATCH.fault is an exception's cause, or NO_FAULT and SCRATCH.guestPhys is a device's
- * address. `size` bytes lie in one page.
+ * memory: SCRATCH.fault is then an exception's cause, or NO_FAULT, and SCRATCH.guestPhys is a device's
+ * address. The `size` bytes are in one page.
  */
 export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
   f.store32(hart, NO_FAULT, SCRATCH.fault);
   const priv = f.let(get32(hart, "priv"));
-  // Only in M-mode is the privilege of data another one.
+  // Only in M-mode can the privilege of data accesses differ.
   f.if(priv.eq(PRIV.M).and(access), () => priv.set(dataPrivilege.call(hart)));
   const pa = f.let(translate.call(hart, va, access, priv));
   f.if(hart.load32(SCRATCH.fault).ne(NO_FAULT), () => f.return(I32.of(0)));

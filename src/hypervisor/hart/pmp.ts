@@ -1,5 +1,5 @@
-// Physical memory protection (privileged specification, 3.7): 16 entries, OFF, TOR, NA4, NAPOT, lock bits.
-// As in QEMU, a hart with no active entry lets S and U pass; the specification would deny them.
+// Physical memory protection (privileged specification, 3.7): 16 entries, OFF, TOR, NA4, NAPOT, lock bits. As
+// in QEMU, a hart with no active entry allows all S and U accesses; the specification would deny them.
 import { PMP, PMP_ENTRIES, PMP_MODE } from "../../riscv/paging.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64 } from "../../wasm/expr.ts";
@@ -9,7 +9,7 @@ import { SCRATCH } from "../shared/hart-scratch.ts";
 
 /** Results of pmpCheck; 0 is a denial. */
 export const PMP_ALLOWED = 1;
-/** The range is only partly in the entry that decides. For a single access that is a denial. */
+/** The matching entry covers only a part of the range. For a single access that is a denial. */
 export const PMP_PARTIAL = 2;
 
 const CFG_OPEN = PMP.R | PMP.W | PMP.X;
@@ -22,7 +22,7 @@ function range(f: Func, mode: I32, addr: I64, previous: I64): { low: Local<I64>;
     mode.eq(PMP_MODE.TOR),
     () => low.set(previous.shl(2)),
     () => {
-      // Trailing ones of a NAPOT address say the size; NA4 has none.
+      // The trailing ones of a NAPOT address give the size; NA4 has none.
       const span = f.let(mode.eq(PMP_MODE.NA4).select(I64.of(0), addr.xor(addr.add(1))));
       low.set(addr.and(span.not()).shl(2));
       high.set(low.add(span.add(1).shl(2)));
@@ -72,8 +72,8 @@ export const pmpCheck = fn(
 );
 
 /**
- * 1 if every privilege may do all at a guest-physical address; SCRATCH.openStart and openEnd then say where
- * around it the same entry, or none, decides.
+ * 1 if a guest-physical address is accessible in every way at every privilege; SCRATCH.openStart and openEnd
+ * are then the range around it where the same entry, or none, matches.
  */
 export const pmpOpenRange = fn("pmpOpenRange", [I32, I64], I32, (f, hart, address) => {
   f.store64(hart, 0, SCRATCH.openStart);

@@ -1,14 +1,15 @@
 // The layout of a hart's contexts: its direct-mapped TLBs and jump caches in the shared memory, one context
-// for each privilege and for the last address spaces of U-mode. hart-tlb.ts fills, switches and drops them.
+// for each privilege and for the most recent address spaces of U-mode. hart-tlb.ts fills, switches and
+// flushes them.
 import { CONTEXTS_SIZE } from "../shared/memory-map.ts";
 import { MemoryRegion } from "../shared/memory-region.ts";
 
 /**
- * Contexts: what memory accesses and jumps look up, one pointer. From it, at constant offsets, direct-mapped
- * tables for reads, writes and fetches (entries of 16 bytes {page i64, host address − guest-virtual address
- * i32, LEAF_* u32}, see tlbEntry), and the jump cache (entries of 16 bytes {virtual pc i64, value i32} at
- * index pc >> 1). An empty entry's first word is all ones. A jump may be entered only while the fetch table
- * has its page; hart-tlb.ts drops it when it drops that.
+ * A context: the tables in which memory accesses and jumps are looked up, addressed by one pointer. At
+ * constant offsets it has direct-mapped tables for reads, writes and fetches (entries of 16 bytes {page i64,
+ * host address − guest-virtual address i32, LEAF_* u32}, see tlbEntry), and the jump cache (entries of 16
+ * bytes {virtual pc i64, value i32} at index pc >> 1). The first word of an empty entry is all ones. A jump
+ * may be entered only while the fetch table has its page; hart-tlb.ts drops both together.
  */
 export const TLB_ENTRIES = 4096;
 export const TLB_TABLE_SIZE = TLB_ENTRIES * 16;
@@ -21,24 +22,23 @@ export const CTX_JUMPS = context.take("jumps", JUMP_ENTRIES * 16);
 /** CTX_HAS_* bits. */
 export const CTX_USED = context.u32("used");
 /**
- * Of a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or
+ * In a U-mode context: SCRATCH.spaceClock when it was last switched to, and the satp it is for, or
  * SPACE_FREE.
  */
 export const CTX_STAMP = context.u32("stamp");
 export const CTX_SATP = context.u64("satp");
 /**
- * How many entries were made from pages that are not global, whether to fetch from one, where the first
- * entries are.
+ * Number of entries from pages that are not global, whether one is for fetches, and where the first entries
+ * are.
  */
 export const CTX_LOCAL_COUNT = context.u32("local count");
 export const CTX_LOCAL_FETCHED = context.u32("local fetched");
 /**
- * Pages that entries made from superpages may have: first and last, lower and upper half, data and then
- * fetches.
+ * Pages that entries from superpages may have: first and last, lower and upper half, data and then fetches.
  */
 export const CTX_SUPERPAGES = context.take("superpages", 8 * 8, 64);
 /**
- * A bit for each page, modulo the map's size, that the fetch table has had an entry for: it may have jumps.
+ * A bit for each page, modulo the map's size, that has had an entry in the fetch table: it may have jumps.
  */
 export const JUMP_PAGES_SIZE = 512;
 export const CTX_JUMP_PAGES = context.take("jump pages", JUMP_PAGES_SIZE, 1024);
@@ -47,18 +47,20 @@ export const CTX_LOCAL_ENTRIES = context.take("local entries", MAX_LOCAL_ENTRIES
 /** Whole pages. */
 export const CONTEXT_SIZE = Math.ceil(context.used / 4096) * 4096;
 /**
- * What a context may have: entries of each table (fetches: jumps too), of global pages, of superpages beyond
- * 2 MiB.
+ * What a context may have: entries of each table (for fetches, jumps too), of global pages, of superpages
+ * above 2 MiB.
  */
 export const CTX_HAS_READ = 1;
 export const CTX_HAS_WRITE = 2;
 export const CTX_HAS_FETCH = 4;
 export const CTX_HAS_GLOBAL = 8;
 export const CTX_HAS_HUGE = 16;
-/** Of a U-mode context that is not in use: what must be dropped before it is used again. */
+/** In a U-mode context that is not in use: the part to flush before it is used again. */
 export const CTX_STALE_WRITES = 32;
 export const CTX_STALE_JUMPS = 64;
-/** U-mode has a context for each of the last address spaces; S-mode has one without and one with SUM. */
+/**
+ * U-mode has a context for each of the most recent address spaces; S-mode has one without and one with SUM.
+ */
 export const USER_CONTEXTS = 8;
 export const CONTEXT = {
   USER: 0,
@@ -68,11 +70,12 @@ export const CONTEXT = {
 } as const;
 export const CONTEXT_COUNT = USER_CONTEXTS + 3;
 new MemoryRegion("contexts", 0, CONTEXTS_SIZE).take("all contexts", CONTEXT_COUNT * CONTEXT_SIZE);
-/** What no satp can be. */
+/** Not a possible value of satp. */
 export const SPACE_FREE = -1n;
 
 /**
- * What is kept of a leaf page-table entry: its size (log2 of bytes) in the low bits, whether it is global.
+ * Cached parts of a leaf page-table entry: its size (log2 of bytes) in the low bits, and whether it is
+ * global.
  */
 export const LEAF_SHIFT = 0xff;
 export const LEAF_GLOBAL = 0x100;

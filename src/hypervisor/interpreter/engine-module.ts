@@ -1,5 +1,6 @@
-// The engine as a WebAssembly module: the interpreter and what vCPU threads call around it. Deterministic
-// bytes, compiled once and shared by all workers. The host gives memory and the imports below.
+// The engine as a WebAssembly module: the interpreter and the functions that vCPU threads call. Its bytes are
+// deterministic; it is compiled once and shared by all workers. The host provides the memory and the imports
+// below.
 import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule, reachableFunctions } from "../../wasm/module.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
@@ -11,7 +12,7 @@ import { flushSpace, flushTlb, flushTlbPage, protectCode } from "../hart/hart-tl
 
 export { initEngineTables } from "../isa/instruction-decoder.ts";
 
-/** Pages of 64 KiB that the shared memory may have: 4 GiB. */
+/** Maximum size of the shared memory, in pages of 64 KiB: 4 GiB. */
 export const ENGINE_MAXIMUM_PAGES = 65536;
 
 /** The memory that the engine and translated code import: the VM's. */
@@ -24,8 +25,8 @@ export const ENGINE_MEMORY = {
 } as const;
 
 /**
- * The module's bytes, for a host that has total store order or not; it decodes with tables that
- * `initEngineTables` has put at `tablesBase`.
+ * The module's bytes, for a host with or without total store order; it decodes with the tables that
+ * `initEngineTables` has written at `tablesBase`.
  */
 export function buildEngineModule(
   tablesBase: number,
@@ -48,7 +49,7 @@ export function buildEngineModule(
   });
 }
 
-/** What translated code may import from the engine's module, by the names that it exports them under. */
+/** The functions of the engine's module that translated code may import, with their export names. */
 export function engineHelpers(tablesBase: number): ReadonlyMap<AnyFn, string> {
   const cache = tablesBase + DECODE_TABLES_SIZE;
   const syncCode = makeSyncCode(cache);

@@ -1,5 +1,5 @@
 // The interpreter's implementation of float-semantics.ts: f registers and float state are read from and
-// written to the hart's area each time.
+// written to the hart's area at each use.
 import type { I32 } from "../../wasm/expr.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import type { FloatSemantics, FpSource } from "../isa/float-semantics.ts";
@@ -14,7 +14,9 @@ const STATUS = hartLayout.offsetOf("mstatus");
 const FS = Number(MSTATUS_FS);
 const FIELD: Record<FpSource, number> = { 1: 15, 2: 20, 3: 27 };
 
-/** `register` is the address, less FLOATS, of the 8-byte register whose number is at that bit of the word. */
+/**
+ * `register` is the address, minus FLOATS, of the 8-byte register whose number is at that bit of the word.
+ */
 export function interpretedFloat(
   s: Pick<Semantics, "f" | "hart" | "load" | "store" | "illegal">,
   register: (low: number) => I32,

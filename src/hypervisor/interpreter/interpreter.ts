@@ -1,7 +1,8 @@
 // The interpreter: every row's meaning, with operands read from the instruction word, in one function with
 // one br_table. An instruction is fetched through a host pointer into the current page, decoded by table
 // (instruction-decoder.ts) and executed; registers stay in the hart's area, so the state is in memory
-// whenever run() returns or calls out. See docs/decisions/0001-interpreter-dispatch.md for measurements.
+// whenever run() returns or calls an import. See docs/decisions/0001-interpreter-dispatch.md for
+// measurements.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn, type Func, imported, type Label, type Local } from "../../wasm/function.ts";
 import { CODE_EPOCH, CODE_HEAT, CODE_PROTECTION, CODE_STALE_DONE } from "../shared/code-cache.ts";
@@ -35,15 +36,15 @@ import {
 import { EVENT, get, get32, raise, raiseIllegal, set, takeInterrupt } from "../hart/hart-traps.ts";
 import { EXIT } from "../hart/engine-interface.ts";
 
-/** Instructions between two looks at kick and interrupts. */
+/** Instructions between two polls of kick and interrupts. */
 const POLL_INTERVAL = 1024;
-/** The same where most code is translated: some 10 µs. */
+/** Poll interval when most code is translated: about 10 µs. */
 const TRANSLATED_POLL_INTERVAL = 8192;
-/** Samples in a page's translated code before it is translated again, and better. */
+/** Samples in a page's translated code before it is improved. */
 const HOT_SAMPLES = 64;
 const PAGE_SIZE = 4096;
 
-/** Count `n` instructions: as executed, and as retired where mcountinhibit lets them be counted. */
+/** Count `n` instructions: as executed, and as retired unless mcountinhibit prevents it. */
 const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
   f.store64(hart, hart.load64(SCRATCH.executed).add(n.extendU()), SCRATCH.executed);
   const inhibited = f.let(get32(hart, "mcountinhibit"));
@@ -51,19 +52,19 @@ const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
   f.if(inhibited.and(4).eqz(), () => set(f, hart, "minstret", get(hart, "minstret").add(n.extendU())));
 });
 
-/** Asked of the host: code at this host address is hot → non-zero if it is translated now. */
+/** Request: code at this host address is hot → non-zero if it is now translated. */
 const hot = imported("host", "hot", [I32], I32);
-/** Much time is spent in the translated code of the page at this host address. */
+/** Request: much time is spent in the translated code of the page at this host address. */
 const improve = imported("host", "improve", [I32], undefined);
-/** Make an instance of the module that fills this slot of the function table. */
+/** Create an instance of the module that fills this slot of the function table. */
 const adopt = imported("host", "adopt", [I32], undefined);
 /** Drop translations of code that has changed. */
 const dropStale = imported("host", "dropStale", [], undefined);
 
-/** Forget instances of modules that nothing leads to any more. */
+/** Drop instances of modules that are no longer reachable. */
 const dropRetired = imported("host", "dropRetired", [], undefined);
 
-/** Before code that may have changed is executed: no jump leads to a translation of what was there before. */
+/** Before code that may have changed is executed: make sure that no jump leads to a stale translation. */
 export function makeSyncCode(cache: number): Fn<readonly [typeof I32], undefined> {
   return fn("syncCode", [I32], undefined, (f, hart) => {
     const seen = I32.of(cache + CODE_STALE_DONE).atomicLoad32();
@@ -89,7 +90,7 @@ export interface Translation {
   readonly syncCode: Fn<readonly [typeof I32], undefined>;
 }
 
-/** run(hart area, budget in instructions) → EXIT.*; the decode tables lie at `tables`. */
+/** run(hart area, budget in instructions) → EXIT.*; `tables` is the address of the decode tables. */
 export function makeRun(
   tables: number,
   translation: Translation | undefined,
@@ -110,32 +111,32 @@ class Interpreter {
   readonly #f: Func;
   readonly #hart: I32;
   readonly #tables: number;
-  /** Instructions left of the budget, without the current slice. */
+  /** Instructions left in the budget, without the current slice. */
   readonly #remaining: Local<I32>;
-  /** Instructions of the current slice, and how many of them are left. */
+  /** Instructions in the current slice, and how many of them are left. */
   readonly #slice: Local<I32>;
   readonly #countdown: Local<I32>;
-  /** Host addresses of this instruction and the next, as long as they are in the page. */
+  /** Host addresses of this instruction and the next, while they are in the page. */
   readonly #ip: Local<I32>;
   readonly #nextIp: Local<I32>;
-  /** The page we fetch from: host address and guest-virtual address. */
+  /** The page of fetches: host address and guest-virtual address. */
   readonly #pageHost: Local<I32>;
   readonly #pageVirt: Local<I64>;
   readonly #word: Local<I32>;
   readonly #operation: Local<I32>;
   readonly #dataContext: Local<I32>;
-  /** Undefined: there is only the interpreter. */
+  /** Undefined if the engine is the interpreter alone. */
   readonly #translation: Translation | undefined;
   readonly #hasTotalStoreOrder: boolean;
   /** Non-zero: interpret until the slice ends. */
   readonly #interpretOnly: Local<I32>;
-  /** Look at everything again; pc is stored. */
+  /** Check everything again; pc is stored. */
   #enter!: Label;
-  /** Go on at the stored pc, in translated code if there is some. */
+  /** Continue at the stored pc, in translated code if there is any. */
   #dispatch!: Label;
   /** Find the page of the stored pc. */
   #refetch!: Label;
-  /** The next instruction. */
+  /** Execute the next instruction. */
   #next!: Label;
 
   constructor(
@@ -192,8 +193,8 @@ class Interpreter {
   // ---- translated code ----
 
   /**
-   * Run what the jump cache has for the stored pc, until it comes back for something that must be
-   * interpreted.
+   * Run translated code from the jump cache for the stored pc, until it returns for an instruction that must
+   * be interpreted.
    */
   #enterTranslated(): void {
     if (this.#translation === undefined) return;
@@ -213,7 +214,7 @@ class Interpreter {
       f.store64(hart, hart.load64(SCRATCH.translated).add(executed), SCRATCH.translated);
       const leave = f.let(hart.load32(SCRATCH.leave));
       f.if(leave.eq(LEAVE.ADOPT), () => {
-        // By tail calls it may have come to another slot than ours.
+        // After tail calls it may have reached another slot than the first.
         const adopted = jumpEntry(this.#dataContext, get(hart, "pc"));
         f.call(adopt, slotOf(adopted.load32(CTX_JUMPS + 8)));
         f.br(this.#enter);
@@ -232,7 +233,7 @@ class Interpreter {
     });
   }
 
-  /** A sample falls here: where that happens again and again, better code pays. */
+  /** Count a sample: if many fall into a page, better code is worthwhile. */
   #sample(): void {
     const f = this.#f;
     const pc = f.let(get(this.#hart, "pc"));
@@ -253,7 +254,9 @@ class Interpreter {
     });
   }
 
-  /** The page of the stored pc is found: if there is a translation, put it into the jump cache and go. */
+  /**
+   * The page of the stored pc is known: if it has a translation, enter it in the jump cache and jump to it.
+   */
   #lookUp(): void {
     if (this.#translation === undefined) return;
     const f = this.#f;
@@ -275,7 +278,7 @@ class Interpreter {
   }
 
   /**
-   * Where the heat of the next instruction is counted, at HEAT_OFFSET from here. At 0 it is hot; then it
+   * Address of the next instruction's heat counter, minus HEAT_OFFSET. At 0 the code is hot; the counter then
    * restarts from 255.
    */
   #heat(): I32 {
@@ -283,8 +286,8 @@ class Interpreter {
   }
 
   /**
-   * After a jump within the page: go over to translated code if there is some, or if it is time to ask for
-   * some.
+   * After a jump within the page: continue in translated code if there is any, or request it if the code is
+   * hot.
    */
   #arrive(): void {
     if (this.#translation === undefined) return;
@@ -300,7 +303,7 @@ class Interpreter {
     f.store8(heat, left.sub(1), HEAT_OFFSET);
   }
 
-  /** Account for the slice, leave if somebody wants us to, take an interrupt, start the next slice. */
+  /** Account for the slice, leave on a kick, take an interrupt, start the next slice. */
   #poll(): void {
     const f = this.#f;
     const hart = this.#hart;
@@ -318,7 +321,7 @@ class Interpreter {
     }
     const slice = f.let(I32.of(POLL_INTERVAL));
     if (this.#translation !== undefined) {
-      // A slice ends where a sample is due, however many were cut short before.
+      // A slice ends where a sample is due, however many slices were cut short before.
       slice.set(hart.load32(SCRATCH.untilSample));
       f.if(slice.leS(0), () => {
         slice.set(TRANSLATED_POLL_INTERVAL);
@@ -343,8 +346,7 @@ class Interpreter {
 
   #findPage(): void {
     const f = this.#f;
-    // Not for the sake of an instruction that the slice has no room for: its trap, and the page's A bit, can
-    // wait.
+    // Not for an instruction that does not fit in the slice: its trap, and the page's A bit, can wait.
     f.brIf(this.#enter, this.#countdown.leS(0));
     const pc = f.let(get(this.#hart, "pc"));
     this.#pageVirt.set(pc.and(-PAGE_SIZE));
@@ -352,7 +354,9 @@ class Interpreter {
     this.#nextIp.set(this.#pageHost.add(pc.wrap().and(PAGE_SIZE - 1)));
   }
 
-  /** Host address of the page to fetch from, from the TLB or by a walk; a trap that this raises is taken. */
+  /**
+   * Host address of the page to fetch from, by TLB lookup or page walk; a trap is taken if that raises one.
+   */
   #hostPage(va: Local<I64>): I32 {
     const f = this.#f;
     const entry = f.let(tlbEntry(fetchContext(this.#hart), va));
@@ -383,7 +387,7 @@ class Interpreter {
         this.#word.set(this.#ip.load32());
         f.br(fetched);
       });
-      // Beyond the page, or the last halfword of it.
+      // Beyond the page, or its last halfword.
       this.#storePc();
       f.brIf(this.#refetch, inPage.geU(PAGE_SIZE));
       this.#word.set(this.#ip.load16U());
@@ -422,7 +426,7 @@ class Interpreter {
         row.meaning(semantics);
         return;
       }
-      // The meaning falls through to the end of the case, past the other candidates.
+      // The meaning continues at the end of the case, after the other candidates.
       this.#f.block((other) => {
         this.#f.brIf(other, this.#word.and(row.mask | 0).ne(row.match | 0));
         row.meaning(semantics);
@@ -477,14 +481,14 @@ class Interpreter {
           throw new RangeError("the row's encoding has no immediate");
       }
     };
-    /** The address as a TLB tag: its page, and the low bits that a misaligned access would have. */
+    /** The address as a TLB tag: its page, and the low bits, which are not 0 if the access is misaligned. */
     const tag = (va: I64, size: number): I64 => va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1));
     const trap = (cause: I64 | number, tval: I64 | number): void => {
       this.#storePc();
       f.call(raise, hart, cause, tval);
       f.br(this.#enter);
     };
-    // A jump out of the page is noticed at the next fetch.
+    // The next fetch detects a jump out of the page.
     const jumpBy = (offset: I32): void => {
       this.#nextIp.set(this.#ip.add(offset));
       if (this.#translation === undefined) return;
@@ -494,7 +498,7 @@ class Interpreter {
           this.#nextIp.leU(this.#ip),
           () => this.#arrive(),
           () => {
-            // The translator leaves out what branches never lead to.
+            // The translator leaves out branch targets that were never reached.
             const heat = f.let(this.#heat());
             const left = f.let(heat.load8U(HEAT_OFFSET));
             f.store8(heat, left.sub(left.ne(0)), HEAT_OFFSET);
@@ -524,7 +528,7 @@ class Interpreter {
       field,
       setRd: (value) => {
         f.store64(register(7), value, x);
-        // Cheaper than asking whether rd is x0.
+        // Cheaper than a test whether rd is x0.
         f.store64(hart, 0, x);
       },
       jump: (target) => {
@@ -555,7 +559,7 @@ class Interpreter {
           () => value.set(fromHost(va.wrap().add(entry.load32(CTX_READ + 8)))),
           () => {
             this.#storePc();
-            // A device may look at the clock, which instructions drive under --icount.
+            // A device may read the clock, which counts instructions under --icount.
             self.syncCounters();
             value.set(extend(loadSlow.call(hart, va, size)));
             self.checkEvent();
@@ -594,7 +598,7 @@ class Interpreter {
         });
       },
       syncCounters: () => {
-        // This instruction is not yet one of the retired.
+        // This instruction is not retired yet.
         this.#countdown.set(this.#countdown.add(1));
         this.#account();
         this.#countdown.set(this.#countdown.sub(1));
@@ -603,7 +607,7 @@ class Interpreter {
       trapDynamic: (cause) => trap(cause, 0),
       illegal: () => {
         this.#storePc();
-        // The expansion is not what the program holds.
+        // The expansion is not the instruction in memory.
         const short = this.#nextIp.sub(this.#ip).eq(2);
         f.call(raiseIllegal, hart, short.choose(this.#ip.load16U(), word));
         f.br(this.#enter);

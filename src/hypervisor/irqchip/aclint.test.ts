@@ -1,4 +1,4 @@
-// The ACLINT as guests see it (RISC-V ACLINT specification 1.0-rc4), and what of it moves.
+// The ACLINT as guests see it (RISC-V ACLINT specification 1.0-rc4), and its migratable state.
 import { expect, test } from "vitest";
 import { Aclint, AclintError, MIP_MSIP } from "./aclint.ts";
 import { GuestClock } from "../requests/guest-clock.ts";
@@ -42,7 +42,7 @@ test("msip of each hart is bit 0, and wakes it", () => {
   expect(aclint.read(8, 4)).toBe(0n);
 });
 
-test("mtimecmp is written whole or in halves, and the hart looks again", () => {
+test("mtimecmp is written whole or in halves, and the hart re-evaluates its timer", () => {
   const { aclint, vcpus } = device();
   const [, hart] = vcpus as [VcpuRequests, VcpuRequests];
   expect(aclint.read(0x4008, 8)).toBe(NEVER);
@@ -71,7 +71,7 @@ test("mtime is the guest's clock; a write does not change it", () => {
   expect(aclint.read(0xbff8, 8)).toBe(0x5_0000_0007n);
 });
 
-test("setssip raises supervisor software interrupts, and only raises", () => {
+test("setssip sets supervisor software interrupts, and never clears them", () => {
   const { aclint, pending, vcpus } = device();
   aclint.writeSswi(4, 2n);
   expect(pending[1]?.bits).toBe(0);
@@ -82,7 +82,7 @@ test("setssip raises supervisor software interrupts, and only raises", () => {
   aclint.writeSswi(8, 1n);
 });
 
-test("its state goes on in another machine, over what was there", () => {
+test("its state is restored in another machine, replacing the previous state", () => {
   const { aclint } = device();
   aclint.write(0x4000, 8, 1234n);
   aclint.write(4, 4, 1n);
@@ -94,7 +94,7 @@ test("its state goes on in another machine, over what was there", () => {
   expect(other.vcpus[1]?.test(REQ.UNBLOCK)).toBe(true);
 });
 
-test("state of another number of harts is refused and nothing changes", () => {
+test("state for another number of harts is refused and nothing changes", () => {
   const { aclint } = device();
   const before = aclint.get();
   const other = device(3).aclint.get();

@@ -1,5 +1,5 @@
-// ACLINT in the hypervisor half: mtimer, mswi and sswi (RISC-V ACLINT specification 1.0-rc4; the first two
-// at the SiFive CLINT's offsets). vCPU threads answer guest accesses; mtime is the VM's clock.
+// The hypervisor's ACLINT: mtimer, mswi and sswi (RISC-V ACLINT specification 1.0-rc4; the first two at the
+// SiFive CLINT's offsets). vCPU threads handle guest accesses; mtime is the VM's clock.
 import { NEVER } from "../../riscv/bits.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { WherryError } from "../../base/errors.ts";
@@ -15,7 +15,7 @@ const MTIME = 0xbff8;
 export const MIP_MSIP = 1 << INTERRUPT.MSI;
 const MIP_SSIP = 1 << INTERRUPT.SSI;
 
-/** mtimecmp of each hart and the software-interrupt latches; QEMU's riscv_mtimer has `timecmp` alone. */
+/** mtimecmp of each hart and the software-interrupt latches; QEMU's riscv_mtimer has only `timecmp`. */
 export const aclintState = defineState(
   "riscv_mtimer",
   { version: 1, minimumVersion: 1 },
@@ -92,12 +92,12 @@ export class Aclint {
           : (old & 0xffffffffn) | ((value & 0xffffffffn) << 32n);
     }
     Atomics.store(this.#timecmp, hart, next);
-    // The hart recomputes its timer lines when it leaves the guest or wakes.
+    // The hart recomputes its timer lines when it leaves guest mode or wakes.
     vcpu.make(REQ.UNBLOCK);
     vcpu.kick();
   }
 
-  /** Guest write in the sswi window: SETSSIP of a hart. Reads give 0. */
+  /** Guest write in the sswi window: SETSSIP of a hart. Reads return 0. */
   writeSswi(offset: number, value: bigint): void {
     const hart = offset >>> 2;
     if ((value & 1n) === 0n) return;
@@ -125,7 +125,7 @@ export class Aclint {
     return state;
   }
 
-  /** Throws if the state is of a machine with another number of harts. */
+  /** Throws if the state is for another number of harts. */
   check(state: AclintState): void {
     if (state.numHarts !== this.#vcpus.length) {
       throw new AclintError(

@@ -1,6 +1,6 @@
-// The guest-physical addresses of the registers of PLIC and ACLINT. The board chooses them (in KVM, an
-// attribute of the device). vCPU threads read them from the shared memory when they start to run. Where the
-// board has placed no controller, an access goes to the devices of the VMM half.
+// The windows of the PLIC's and the ACLINT's registers in guest-physical memory. The board chooses them (KVM
+// has a device attribute for that); vCPU threads read them from the shared memory when they start to run.
+// Before that, and for a window that the board does not place, an access goes to the devices of the VMM.
 import type { IrqchipWindows, MmioWindow } from "../../accelerator/accelerator.ts";
 import { VM_IRQCHIP, VM_IRQCHIP_WINDOWS } from "../shared/memory-map.ts";
 

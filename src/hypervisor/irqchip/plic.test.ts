@@ -1,4 +1,4 @@
-// The interrupt controller as guests and devices see it, and what of it moves (RISC-V PLIC specification
+// The interrupt controller as guests and devices see it, and its migratable state (RISC-V PLIC specification
 // 1.0.0).
 import { describe, expect, test } from "vitest";
 import { CTL_LINES, CTL_SLEEPING, CTL_WAKE, hartBase } from "../shared/memory-map.ts";
@@ -16,7 +16,7 @@ function controller(harts = 2): { plic: Plic; vcpus: VcpuRequests[]; lines: () =
   const vcpus = Array.from({ length: harts }, (_, i) => new VcpuRequests(buffer, i));
   return { plic: new Plic(buffer, vcpus), vcpus, lines: () => vcpus.map((v) => v.load(CTL_LINES)) };
 }
-/** Source with this priority, enabled for these contexts. */
+/** Set a source's priority, and enable it for these contexts. */
 function enable(plic: Plic, source: number, priority: number, ...contexts: number[]): void {
   plic.write(source * 4, priority);
   for (const context of contexts) {
@@ -26,7 +26,7 @@ function enable(plic: Plic, source: number, priority: number, ...contexts: numbe
 }
 
 describe("claim and complete", () => {
-  test("a level is pending until claimed, and again after completion while it is high", () => {
+  test("a level is pending until claimed, and again after completion if it is still high", () => {
     const { plic, lines } = controller();
     enable(plic, 10, 1, 1);
     plic.setLine(10, true);
@@ -34,7 +34,7 @@ describe("claim and complete", () => {
     expect(plic.read(claimAt(1))).toBe(10);
     expect([plic.read(0x1000), lines()]).toEqual([0, [0, 0]]);
     expect(plic.read(claimAt(1))).toBe(0);
-    // The gateway forwards nothing more before completion.
+    // The gateway forwards no further request before completion.
     plic.setLine(10, true);
     expect([plic.read(0x1000), lines()]).toEqual([0, [0, 0]]);
     plic.write(claimAt(1), 10);
@@ -45,7 +45,7 @@ describe("claim and complete", () => {
     expect([plic.read(claimAt(1)), lines()]).toEqual([0, [0, 0]]);
   });
 
-  test("a level that goes down before the claim is no interrupt", () => {
+  test("a level that falls before the claim is no interrupt", () => {
     const { plic, lines } = controller();
     enable(plic, 1, 1, 1);
     plic.setLine(1, true);
@@ -53,7 +53,7 @@ describe("claim and complete", () => {
     expect([plic.read(claimAt(1)), lines()]).toEqual([0, [0, 0]]);
   });
 
-  test("two contexts: one gets it", () => {
+  test("of two contexts only one claims it", () => {
     const { plic, lines } = controller();
     enable(plic, 5, 3, 1, 3);
     plic.setLine(5, true);
@@ -62,7 +62,7 @@ describe("claim and complete", () => {
     expect(lines()).toEqual([0, 0]);
   });
 
-  test("completion counts from a context that the source is enabled for, and no other", () => {
+  test("completion is accepted only from a context for which the source is enabled", () => {
     const { plic, lines } = controller();
     enable(plic, 5, 3, 1);
     plic.setLine(5, true);
@@ -77,7 +77,7 @@ describe("claim and complete", () => {
 });
 
 describe("priorities", () => {
-  test("the highest first, of equal ones the lowest number; 0 is never", () => {
+  test("the highest is first, among equals the lowest number; 0 never interrupts", () => {
     const { plic } = controller();
     for (const [source, priority] of [
       [7, 2],
@@ -92,7 +92,7 @@ describe("priorities", () => {
     expect(Array.from({ length: 5 }, () => plic.read(claimAt(1)))).toEqual([90, 33, 40, 7, 0]);
   });
 
-  test("a threshold masks what is not above it, in its context", () => {
+  test("a threshold masks priorities that are not above it, in its context", () => {
     const { plic, lines } = controller();
     enable(plic, 7, 3, 1, 3);
     plic.setLine(7, true);
@@ -123,7 +123,7 @@ test("machine mode's contexts drive MEIP", () => {
   expect(plic.read(0x1008) >>> 0).toBe(0x80000000);
 });
 
-test("a line that goes up wakes its hart once; one that is up already does not", () => {
+test("a rising line wakes its hart once; a line that is already high does not", () => {
   const { plic, vcpus } = controller();
   const [, hart] = vcpus as [VcpuRequests, VcpuRequests];
   hart.store(CTL_SLEEPING, 1);
@@ -136,7 +136,7 @@ test("a line that goes up wakes its hart once; one that is up already does not",
   expect(vcpus[0]?.pending()).toBe(false);
 });
 
-test("addresses between the registers, and contexts of harts that are not there, read 0 and take nothing", () => {
+test("addresses between registers, and contexts of harts that do not exist, read 0 and ignore writes", () => {
   const { plic } = controller(1);
   const before = plic.get();
   for (const at of [
@@ -155,7 +155,7 @@ test("addresses between the registers, and contexts of harts that are not there,
   expect(plic.get()).toEqual(before);
 });
 
-test("reset forgets everything but the wires", () => {
+test("reset clears everything except the wires", () => {
   const { plic, lines } = controller();
   enable(plic, 5, 1, 1);
   enable(plic, 6, 1, 1);
@@ -174,7 +174,7 @@ test("reset forgets everything but the wires", () => {
 });
 
 describe("its state", () => {
-  test("goes on in another machine where it was: claimed, pending, masked", () => {
+  test("is restored in another machine: claimed, pending, masked", () => {
     const from = controller();
     const { plic } = from;
     for (const source of [5, 33, 64]) {
@@ -194,7 +194,7 @@ describe("its state", () => {
     ]);
   });
 
-  test("lowers the lines that the state before it had up", () => {
+  test("lowers the lines that were high in the previous state", () => {
     const { plic, lines } = controller();
     const quiet = plic.get();
     enable(plic, 5, 1, 1);
@@ -203,7 +203,7 @@ describe("its state", () => {
     expect(lines()).toEqual([0, 0]);
   });
 
-  test("of another number of harts is refused and nothing changes", () => {
+  test("for another number of harts is refused and nothing changes", () => {
     const { plic } = controller();
     const before = plic.get();
     const other = controller(3).plic.get();

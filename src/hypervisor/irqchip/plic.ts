@@ -1,7 +1,7 @@
-// The platform-level interrupt controller in the hypervisor half (KVM's in-kernel irqchip; RISC-V PLIC
-// specification 1.0.0, as SiFive's and QEMU's virt board lay it out). State is in shared memory: vCPU
-// threads answer guest accesses themselves, the VMM thread drives the lines. Two contexts a hart: 2h is
-// machine mode, 2h+1 supervisor mode.
+// The hypervisor's platform-level interrupt controller (KVM's in-kernel irqchip; RISC-V PLIC specification
+// 1.0.0, with the layout of SiFive and of QEMU's virt board). State is in shared memory: vCPU threads handle
+// guest accesses themselves, the VMM thread drives the lines. Each hart has two contexts: 2h is machine mode,
+// 2h+1 supervisor mode.
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
@@ -32,7 +32,7 @@ const ENABLE_STRIDE = 4;
 const ENABLE = wordsOf("enable", MAX_CONTEXTS * ENABLE_STRIDE);
 const THRESHOLD = wordsOf("threshold", MAX_CONTEXTS);
 
-/** Migratable state; names and shapes as QEMU's riscv_sifive_plic section, plus the wires' levels. */
+/** Migratable state; names and shapes as in QEMU's riscv_sifive_plic section, plus the wires' levels. */
 export const plicState = defineState(
   "riscv_sifive_plic",
   { version: 1, minimumVersion: 1 },
@@ -162,7 +162,7 @@ export class Plic {
     if (source <= 0 || source >= PLIC_SOURCES) return;
     const word = source >>> 5;
     const bit = 1 << (source & 31);
-    // Completion by a context that the source is not enabled for is ignored (PLIC 1.0.0, chapter 9).
+    // Completion by a context for which the source is not enabled is ignored (PLIC 1.0.0, chapter 9).
     if ((words[ENABLE + context * ENABLE_STRIDE + word]! & bit) === 0) return;
     words[CLAIMED + word]! &= ~bit;
     if ((words[LEVEL + word]! & bit) !== 0) words[PENDING + word]! |= bit;
@@ -220,7 +220,7 @@ export class Plic {
     });
   }
 
-  /** KVM_SET_IRQCHIP. Values were range-checked by the schema; the shape is checked here. */
+  /** KVM_SET_IRQCHIP. The schema has checked the values' ranges; the shape is checked here. */
   set(state: PlicState): void {
     this.check(state);
     const words = this.#words;
@@ -241,7 +241,7 @@ export class Plic {
     });
   }
 
-  /** Throws if the state is of a machine with another number of harts. */
+  /** Throws if the state is for another number of harts. */
   check(state: PlicState): void {
     const contexts = this.#contexts;
     if (state.numContexts !== contexts || state.numEnableWords !== contexts * SOURCE_WORDS) {

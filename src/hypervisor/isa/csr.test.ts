@@ -1,5 +1,4 @@
-// CSRs: what reads back after all ones and all zeros were written, privilege, read-only numbers, views, side
-// effects.
+// CSRs: values read after writing all ones and all zeros, privilege, read-only numbers, views, side effects.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { CSR_NUMBERS, CSRS } from "../../riscv/registers.ts";
@@ -19,7 +18,7 @@ beforeEach(() => {
   h.hart.set("mcountinhibit", 5n);
 });
 
-/** Executes one CSR instruction; the old value, or undefined if it was illegal. */
+/** Executes one CSR instruction; returns the old value, or undefined if it was illegal. */
 function csr(
   name: string | number,
   op: "csrrw" | "csrrs" | "csrrc" = "csrrs",
@@ -42,7 +41,7 @@ const MSTATUS_WRITABLE =
 const SSTATUS_WRITABLE = 0xde122n & ~(3n << 15n);
 const SD = 1n << 63n;
 
-/** Name, value after all ones were written, value after zeros. */
+/** Name, value after writing all ones, value after writing zeros. */
 const masks: [string, bigint, bigint][] = [
   ["mstatus", MSTATUS_WRITABLE | SD | (5n << 33n), 5n << 33n],
   ["sstatus", SSTATUS_WRITABLE | SD | (1n << 33n), 1n << 33n],
@@ -100,7 +99,7 @@ describe("write masks", () => {
 });
 
 describe("access", () => {
-  it("needs the number's privilege", () => {
+  it("needs the privilege that the number encodes", () => {
     for (const row of CSRS) {
       if (row.number < 0x100) continue;
       for (const priv of [PRIV.U, PRIV.S]) {
@@ -113,7 +112,7 @@ describe("access", () => {
     }
   });
 
-  it("refuses writes to read-only numbers, and numbers that do not exist", () => {
+  it("raises illegal instruction for writes to read-only numbers, and for numbers that do not exist", () => {
     expect(csr("mhartid")).toBe(0n);
     expect(csr("mhartid", "csrrw", 0n)).toBeUndefined();
     expect(csr("cycle", "csrrs", 0n)).toBeUndefined();
@@ -121,7 +120,7 @@ describe("access", () => {
       expect(csr(number)).toBeUndefined();
   });
 
-  it("to counters is what mcounteren and scounteren let through", () => {
+  it("to counters is controlled by mcounteren and scounteren", () => {
     const readable = (name: string, priv: number, m: bigint, s: bigint): boolean => {
       h.hart.set("mcounteren", m);
       h.hart.set("scounteren", s);
@@ -137,7 +136,7 @@ describe("access", () => {
     expect(readable("instret", PRIV.U, 2n, 2n)).toBe(false);
   });
 
-  it("to float registers needs mstatus.FS, and writing makes it dirty", () => {
+  it("to float registers requires mstatus.FS, and a write makes it dirty", () => {
     for (const name of ["fflags", "frm", "fcsr"]) expect(csr(name)).toBeUndefined();
     h.hart.set("mstatus", 1n << BigInt(MSTATUS.FS));
     csr("fcsr", "csrrw", ONES);
@@ -146,8 +145,8 @@ describe("access", () => {
   });
 });
 
-describe("views and effects", () => {
-  it("sie and sip show what is delegated; sip lets only SSIP be written", () => {
+describe("views and side effects", () => {
+  it("sie and sip show delegated interrupts; only SSIP is writable in sip", () => {
     h.hart.set("mideleg", 0x22n);
     h.hart.set("mie", 0xaaan);
     h.lines = 0xaaa;
@@ -169,7 +168,7 @@ describe("views and effects", () => {
     expect(csr("mip")).toBe(2n);
   });
 
-  it("set and clear by register and immediate, and give the old value", () => {
+  it("set and clear by register and immediate, and return the old value", () => {
     csr("mscratch", "csrrw", 0xf0n);
     expect(csr("mscratch", "csrrs", 0x0fn)).toBe(0xf0n);
     expect(csr("mscratch", "csrrc", 0xf1n)).toBe(0xffn);
@@ -181,7 +180,7 @@ describe("views and effects", () => {
     expect(h.x(6)).toBe(30n);
   });
 
-  it("source and destination may be one register", () => {
+  it("source and destination may be the same register", () => {
     csr("mscratch", "csrrw", 7n);
     h.setX(5, 9n);
     h.execute([asm("csrrw", { csr: 0x340, rs1: 5, rd: 5 })], CODE);
@@ -196,11 +195,11 @@ describe("views and effects", () => {
     expect(h.x(6)).toBe(3n);
   });
 
-  it("pmpcfg entries lock themselves and the address below a TOR", () => {
+  it("locked pmpcfg entries protect themselves and the address below a TOR", () => {
     csr("pmpcfg0", "csrrw", 0x8f_00_9fn);
     csr("pmpcfg0", "csrrw", 0x1f_1f_1fn);
     expect(csr("pmpcfg0")).toBe(0x8f_1f_9fn);
-    // 0: locked itself; 1: below a locked TOR; 2: locked itself; 3: free.
+    // 0: locked itself; 1: below a locked TOR; 2: locked itself; 3: not locked.
     for (const [i, value] of [0n, 0n, 0n, 1n].entries()) {
       csr(`pmpaddr${i}`, "csrrw", 1n);
       expect(csr(`pmpaddr${i}`)).toBe(value);

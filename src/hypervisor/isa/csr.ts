@@ -1,7 +1,7 @@
-// What accesses to control and status registers do (privileged specification, chapters 2–4; unprivileged 6
-// and 7), as WebAssembly functions. Numbers, fields and masks are rows of src/riscv/registers.ts; here is
-// what an access does beyond them, by the row's name. Absent: mseccfg, debug, hypervisor (but two) and
-// state-enable registers.
+// Side effects of accesses to control and status registers (privileged specification, chapters 2–4;
+// unprivileged 6 and 7), as WebAssembly functions. Numbers, fields and masks are rows of
+// src/riscv/registers.ts; this file has what an access does beyond them, by the row's name. Absent: mseccfg,
+// debug, hypervisor (except two) and state-enable registers.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { bit } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
@@ -40,8 +40,8 @@ import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 const hostTicks = imported("host", "hostTicks", [], F64);
 
 /**
- * A write: the new value, and the bits that this instruction sets and clears (for bits that others write
- * too).
+ * A write: the new value, and the bits that this instruction sets and clears (for bits that have other
+ * writers too).
  */
 interface Write {
   readonly value: I64;
@@ -53,26 +53,26 @@ interface Behaviour {
   /** Default: the field, or the constant, of the row. */
   read?(f: Func, hart: I32, csr: Csr): I64;
   /**
-   * Default: the bits that are writable go into the field. Without them writes are ignored (or illegal, by
-   * the number).
+   * Default: the writable bits are written to the field. A register without any ignores writes (or they are
+   * illegal, by its number).
    */
   write?(f: Func, hart: I32, write: Write, csr: Csr): void;
   /** After the default write. */
   written?(f: Func, hart: I32): void;
-  /** Beyond the privilege that the number says: non-zero if the access is legal now. */
+  /** In addition to the privilege that the number encodes: non-zero if the access is legal now. */
   legal?(hart: I32, csr: Csr): I32;
 }
 
 const resync = (f: Func, hart: I32): void => setEvent(f, hart, EVENT.RESYNC);
 
-/** Adds SD, which says that FS is dirty. */
+/** Adds SD, which summarises that FS is dirty. */
 const withDirtySummary = (status: I64): I64 =>
   status.or(status.and(MSTATUS_FS).eq(MSTATUS_FS).extendU().shl(MSTATUS.SD));
 
-/** Write mstatus fields under a mask; a changed MXR changes what cached translations allow. */
+/** Write mstatus fields under a mask; a change of MXR changes the permissions of cached translations. */
 const writeStatus = fn("writeStatus", [I32, I64, I64], undefined, (f, hart, value, mask) => {
   const old = f.let(get(hart, "mstatus"));
-  // MPP keeps its value if the level does not exist (WARL).
+  // MPP keeps its value if the mode does not exist (WARL).
   f.if(value.and(MSTATUS_MPP).eq(2n << BigInt(MSTATUS.MPP)), () => mask.set(mask.and(~MSTATUS_MPP)));
   const next = f.let(old.and(mask.not()).or(value.and(mask)));
   set(f, hart, "mstatus", next);
@@ -88,7 +88,7 @@ export const readTime = fn("readTime", [], I64, () =>
 /** menvcfg.STCE is its top bit. */
 const hasSstc = (hart: I32): I32 => get(hart, "menvcfg").ltS(0);
 
-/** Make the Sstc timer line agree with stimecmp (Sstc, 2.1). */
+/** Set the Sstc timer line according to stimecmp (Sstc, 2.1). */
 const updateTimerLine = fn("updateTimerLine", [I32], undefined, (f, hart) => {
   f.if(hart.load32(SCRATCH.config).and(CONFIG_EXACT_TIMER), () => f.atomicStore32(hart, 1, CTL_KICK));
   const line = 1 << INTERRUPT.STI;
@@ -120,7 +120,7 @@ function dirtyFloat(f: Func, hart: I32): void {
   set(f, hart, "mstatus", get(hart, "mstatus").or(MSTATUS_FS));
 }
 
-/** mcounteren lets S read, mcounteren and scounteren together U (3.1.11, 4.1.5). */
+/** mcounteren enables reads in S-mode, mcounteren and scounteren together in U-mode (3.1.11, 4.1.5). */
 const counterEnabled = fn("counterEnabled", [I32, I32], I32, (f, hart, index) => {
   const priv = f.let(get32(hart, "priv"));
   f.if(priv.eq(PRIV.M), () => f.return(I32.of(1)));
@@ -132,7 +132,7 @@ const counter = (read?: (hart: I32) => I64): Behaviour => ({
   legal: (hart, { number }) => counterEnabled.call(hart, number & 31),
 });
 
-/** The instruction that writes a counter is not counted by it (3.1.10), but will be: write one less. */
+/** A counter does not count the instruction that writes it (3.1.10), but the engine will: write one less. */
 const counting = (name: "mcycle" | "minstret", inhibitBit: number): Behaviour => ({
   write: (f, hart, { value }) =>
     set(f, hart, name, value.sub(get(hart, "mcountinhibit").shrU(inhibitBit).and(1).xor(1))),
@@ -150,7 +150,7 @@ const writeSatp = fn("writeSatp", [I32, I64], undefined, (f, hart, value) => {
   resync(f, hart);
 });
 
-/** One pmpcfg register is eight entries; locked ones keep their value, W without R is reserved (3.7.1). */
+/** One pmpcfg register has eight entries; locked ones keep their value, W without R is reserved (3.7.1). */
 const writePmpcfg = fn("writePmpcfg", [I32, I32, I64], undefined, (f, hart, first, value) => {
   const i = f.let(I32.of(0));
   f.loop((again) => {
@@ -166,7 +166,7 @@ const writePmpcfg = fn("writePmpcfg", [I32, I32, I64], undefined, (f, hart, firs
   resync(f, hart);
 });
 
-/** An address is locked with its entry, or with the next one if that is a locked TOR. */
+/** An address is locked by its entry, or by the next one if that is a locked TOR. */
 const writePmpaddr = fn("writePmpaddr", [I32, I32, I64], undefined, (f, hart, index, value) => {
   const cfgAt = hartLayout.offsetOf("pmpcfg");
   const cfg = hart.add(index);
@@ -184,7 +184,7 @@ const writePmpaddr = fn("writePmpaddr", [I32, I32, I64], undefined, (f, hart, in
   resync(f, hart);
 });
 
-/** CSRs that no field and no constant says the value of. */
+/** CSRs whose value is neither a field nor a constant. */
 type View = {
   [K in RegisterName]: (typeof REGISTERS)[K] extends { readonly csr: number }
     ? (typeof REGISTERS)[K] extends { readonly field: unknown } | { readonly constant: bigint }
@@ -233,7 +233,7 @@ const BEHAVIOUR: Behaviours = {
     write: (f, hart, write) => writePending(f, hart, write, get(hart, "mideleg").and(REGISTERS.sip.writable)),
   },
   stvec: vector("stvec"),
-  // S needs STCE and mcounteren.TM (Sstc, 2.2).
+  // S-mode needs STCE and mcounteren.TM (Sstc, 2.2).
   stimecmp: {
     written: (f, hart) => f.call(updateTimerLine, hart),
     legal: (hart) =>
@@ -261,7 +261,7 @@ const BEHAVIOUR: Behaviours = {
   mip: {
     read: (_f, hart) => pendingBits(hart).extendU(),
     write: (f, hart, write) => {
-      // STIP is the timer's while Sstc is on.
+      // STIP is controlled by the timer while Sstc is on.
       const { writable } = REGISTERS.mip;
       writePending(f, hart, write, hasSstc(hart).select(I64.of(writable & ~MIP.STIP), I64.of(writable)));
     },
@@ -340,8 +340,8 @@ const writeCsr = fn(
 );
 
 /**
- * csrrw, csrrs, csrrc and their immediate forms: (hart, instruction word, operand) → the old value.
- * Illegal accesses raise; counters must be up to date.
+ * csrrw, csrrs, csrrc and their immediate forms: (hart, instruction word, operand) → the old value. Illegal
+ * accesses raise an exception; counters must be up to date.
  */
 export const csrAccess = fn("csrAccess", [I32, I32, I64], I64, (f, hart, word, operand) => {
   const number = f.let(word.shrU(20));

@@ -1,11 +1,11 @@
-// Text of an instruction, from the instruction table: the names and operand order of the assembler manual.
+// The text of an instruction, from the instruction table: names and operand order of the assembler manual.
 import { F_NAMES, ROUNDING_MODE_NAMES, X_NAMES } from "../../riscv/abi-names.ts";
 import { csrName } from "../../riscv/registers.ts";
 import { type FieldName, type Operands, operandsOf } from "./instruction-encoding.ts";
 import { expandCompressed, rowOf } from "./isa.ts";
 import type { Row } from "./instruction-semantics.ts";
 
-/** Destination first, then sources, as assemblers write them. */
+/** Destination first, then sources, as in assembler syntax. */
 const ORDER: readonly FieldName[] = [
   "rd",
   "frd",
@@ -50,7 +50,7 @@ function fullText(row: Row, word: number, pc: bigint | undefined): string {
     const target = pc === undefined ? undefined : BigInt.asUintN(64, pc + BigInt(imm as number));
     parts.push(target === undefined ? `. + ${imm}` : `0x${target.toString(16)}`);
   } else if (imm !== undefined) parts.push(String(imm));
-  // Dynamic rounding is what one means when one says nothing.
+  // The dynamic rounding mode is the default, and not shown.
   const rounding = has("rm") ? ROUNDING_MODE_NAMES[operands.rm as number] : undefined;
   if (rounding !== undefined && rounding !== "dyn") parts.push(rounding);
   return parts.length === 0 ? name : `${name} ${parts.join(", ")}`;
@@ -61,8 +61,8 @@ const fenceSet = (bits = 0): string =>
 
 /**
  * The text of the instruction whose first 32 bits are `word`; a compressed one (low bits not 11) uses only
- * the first 16 and is shown as what it stands for. `pc` makes branch targets absolute. Unknown words are
- * `.word` or `.half`.
+ * the first 16 and is shown as its expansion. `pc` makes branch targets absolute. Unknown words are `.word`
+ * or `.half`.
  */
 export function disassemble(word: number, pc?: bigint): string {
   if ((word & 3) === 3) {

@@ -1,12 +1,14 @@
-// The interface that the meanings of F and D instructions use, beside instruction-semantics.ts: f registers
-// as numbers, and the float state that a translator can know in advance (FS, frm, NX).
+// The interface that the meanings of F and D instructions are written against, in addition to
+// instruction-semantics.ts: f registers as numbers, and the float state that a translator can know in advance
+// (FS, frm, NX).
 import type { F32, F64, I32, I64 } from "../../wasm/expr.ts";
 
 /** frs1, frs2 or frs3. */
 export type FpSource = 1 | 2 | 3;
 
 /**
- * The lower half of a register, and 1 if it is a binary32 number: properly boxed. Else the number is a NaN.
+ * The lower half of a register, and 1 if it is a properly boxed binary32 number. Otherwise the number is a
+ * NaN.
  */
 export interface BoxedSingle {
   readonly low: F32;
@@ -14,30 +16,30 @@ export interface BoxedSingle {
 }
 
 /**
- * Expressions, evaluated where they are used, each time they are used. Sources are raw bits as numbers: they
- * may be moved, stored, negated and reinterpreted without losing a bit of a NaN.
+ * Expressions, evaluated at each use. Sources are raw bits as numbers: they may be moved, stored, negated and
+ * reinterpreted without losing a bit of a NaN.
  */
 export interface FloatSemantics {
   /** The host's relaxed multiply-add is fused. */
   readonly isFused: boolean;
   /** Illegal instruction while mstatus.FS is off. */
   require(): void;
-  /** f registers or fflags may change: FS becomes dirty. */
+  /** f registers or fflags may change: set FS to dirty. */
   markDirty(): void;
   /**
-   * The mode that an rm field means, 0 to 4; illegal instruction if it, or frm where that decides, is
-   * reserved.
+   * The rounding mode of an rm field, 0 to 4; illegal instruction if it is reserved, or if it selects frm and
+   * that is reserved.
    */
   roundingMode(field: I32): I32;
   /**
-   * 1 if NX has accrued, so that one more inexact result changes no flag. May be 0 for some time after it
-   * has.
+   * 1 if NX has accrued, so that one more inexact result changes no flag. May still be 0 for some time after
+   * that.
    */
   inexact(): I32;
   double(source: FpSource): F64;
   single(source: FpSource): BoxedSingle;
   setDouble(value: F64): void;
-  /** Boxes. */
+  /** NaN-boxes the value. */
   setSingle(value: F32): void;
   loadDouble(address: I64): F64;
   loadSingle(address: I64): F32;

@@ -1,6 +1,6 @@
-// The interpreter's decode tables, made from the instruction table. A 32-bit word is decoded by an index of
-// its opcode, funct3 and funct7; a compressed word by the whole of it. Words that the index cannot tell apart
-// share an operation whose code looks at the rest. Nothing decoded is kept, so fence.i costs nothing.
+// The interpreter's decode tables, generated from the instruction table. A 32-bit word is decoded by an index
+// of its opcode, funct3 and funct7; a compressed word by the whole word. Words with the same index share an
+// operation whose code tests the rest. Decoded instructions are not cached, so fence.i costs nothing.
 //
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index
@@ -12,7 +12,7 @@ export const EXPANSIONS = 0;
 export const OPERATIONS = 0x80000;
 const TABLES_SIZE = OPERATIONS + 0x8000;
 
-/** Bits of a 32-bit word that its index is made of. */
+/** The bits of a 32-bit word that form its index. */
 const INDEXED_BITS = 0xfe00707f;
 
 /** Index of a 32-bit word: funct7, funct3, opcode without its two low bits. */
@@ -24,14 +24,16 @@ function wordOfIndex(index: number): number {
   return ((index & 0x7f00) << 17) | ((index & 0xe0) << 7) | ((index & 0x1f) << 2) | 3;
 }
 
-/** Rows that an operation decides among; one row whose fixed bits are all in the index needs no look. */
+/**
+ * The rows that an operation distinguishes; a single row whose fixed bits are all in the index needs no test.
+ */
 export type Operation = readonly Row[];
 
 export interface Decoder {
   /** Operation 0 is the illegal instruction. */
   readonly operations: readonly Operation[];
   readonly operationOfIndex: Uint8Array;
-  /** The row of a 32-bit word; undefined: illegal. */
+  /** The row of a 32-bit word; undefined if it is illegal. */
   rowOf(word: number): Row | undefined;
 }
 
@@ -63,18 +65,18 @@ function build(): Decoder {
 
 let built: Decoder | undefined;
 
-/** Made when first asked for: vCPU threads, which run compiled code, never ask. */
+/** Created at first use: vCPU threads, which run compiled code, never need it. */
 export function decoder(): Decoder {
   built ??= build();
   return built;
 }
 
-/** True if the index alone proves that the word is of this row. */
+/** True if the index alone proves that the word belongs to this row. */
 export function indexDecides(row: Row): boolean {
   return (row.mask & ~INDEXED_BITS) === 0;
 }
 
-/** Write the tables into shared memory; once for a machine, before the first hart runs. */
+/** Write the tables to shared memory; once for a machine, before the first hart runs. */
 export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): void {
   const { operationOfIndex } = decoder();
   const tables = new DataView(buffer, tablesBase, TABLES_SIZE);

@@ -18,7 +18,7 @@ const numbers = new Random(seed);
 const random32 = (): number => numbers.u32();
 
 describe("patterns", () => {
-  it("gives mask, match and fields", () => {
+  it("yield mask, match and fields", () => {
     const encoding = parsePattern("0100000 rs2 rs1 000 rd 0110011");
     expect(encoding.mask).toBe(0xfe00707f);
     expect(encoding.match).toBe(0x40000033);
@@ -29,7 +29,7 @@ describe("patterns", () => {
     ]);
   });
 
-  it("refuses patterns of other lengths, unknown fields and operands that do not fit", () => {
+  it("refuse patterns of other lengths, unknown fields and operands that do not fit", () => {
     expect(() => parsePattern("0000000 rs2 rs1 000 rd 011001")).toThrow("31 bits");
     expect(() => parsePattern("0000000 rs9 rs1 000 rd 0110011")).toThrow("unknown field rs9");
     expect(() => assemble("add", { rd: 32 })).toThrow("rd is 32");
@@ -53,7 +53,7 @@ describe("patterns", () => {
 const { operations, operationOfIndex } = decoder();
 
 describe("the table", () => {
-  it("has no two rows of one name, and no word with two rows", () => {
+  it("has no two rows with the same name, and no word with two rows", () => {
     expect(new Set(rows.map((row) => row.name)).size).toBe(rows.length);
     const overlaps = rows.flatMap((a, i) =>
       rows
@@ -64,7 +64,7 @@ describe("the table", () => {
     expect(overlaps).toEqual([]);
   });
 
-  it("assembles and takes apart random words of every row", () => {
+  it("assembles and disassembles random words of every row", () => {
     for (const row of rows) {
       for (let n = 0; n < 20; n++) {
         const word = ((random32() & ~row.mask) | row.match) >>> 0;
@@ -75,7 +75,7 @@ describe("the table", () => {
     }
   });
 
-  it("decodes random words as a search through the rows does", () => {
+  it("decodes random words to the same row as a search through all rows", () => {
     for (let n = 0; n < 20_000; n++) {
       const word = (random32() | 3) >>> 0;
       const candidates = operations[operationOfIndex[decodeIndex(word)] as number];
@@ -134,7 +134,7 @@ describe("disassembler", () => {
 });
 
 describe("compressed instructions", () => {
-  // From GNU as, one of each row; the immediates have single and highest bits set.
+  // From GNU as, one for each row; the immediates have single and highest bits set.
   it.each([
     [0x1ffc, "addi a5, sp, 1020"],
     [0x4188, "lw a0, 0(a1)"],
@@ -175,7 +175,7 @@ describe("compressed instructions", () => {
     expect(disassemble(half)).toBe(text);
   });
 
-  it("knows the reserved words", () => {
+  it("recognises the reserved words", () => {
     // c.addi4spn 0, c.addi16sp 0, c.lui 0, c.lwsp x0, c.ldsp x0, c.addiw x0, c.jr x0, and the holes.
     for (const half of [0x0000, 0x6101, 0x6501, 0x4002, 0x6002, 0x2001, 0x8002, 0x8000, 0x9c41, 0x9c61]) {
       expect(expandCompressed(half), half.toString(16)).toBeUndefined();

@@ -19,7 +19,7 @@ const FIELDS = {
   rm: 3,
   aq: 1,
   rl: 1,
-  /** Of fence. */
+  /** The mode of fence. */
   fm: 4,
   pred: 4,
   succ: 4,
@@ -38,13 +38,13 @@ const FIELDS = {
 } as const;
 export type FieldName = keyof typeof FIELDS;
 
-/** Immediate formats, by the field that gives them away. */
+/** Immediate formats, by the field that identifies them. */
 const IMMEDIATES = { imm12: "I", simm7: "S", bimm7: "B", imm20: "U", jimm20: "J" } as const;
 export type ImmediateFormat = (typeof IMMEDIATES)[keyof typeof IMMEDIATES];
 
 export interface Encoding {
   readonly pattern: string;
-  /** Bits that are fixed, and their values (unsigned 32-bit numbers). */
+  /** The fixed bits, and their values (unsigned 32-bit numbers). */
   readonly mask: number;
   readonly match: number;
   /** Lowest bit of each operand field, in the pattern's order. */
@@ -52,7 +52,7 @@ export interface Encoding {
   readonly immediate: ImmediateFormat | undefined;
 }
 
-/** Throws on a pattern that has not 32 bits or names an unknown field: a mistake in a table. */
+/** Throws if the pattern does not have 32 bits or names an unknown field: an error in a table. */
 export function parsePattern(pattern: string): Encoding {
   let bit = 32;
   let mask = 0;
@@ -92,7 +92,7 @@ export function decodeImmediate(format: ImmediateFormat, word: number): number {
   }
 }
 
-/** The bits of an instruction word that hold `value`; bits that do not fit are lost. */
+/** The bits of an instruction word that encode `value`; bits that do not fit are lost. */
 export function encodeImmediate(format: ImmediateFormat, value: number): number {
   switch (format) {
     case "I":
@@ -112,10 +112,10 @@ export function encodeImmediate(format: ImmediateFormat, value: number): number 
   }
 }
 
-/** Values of operand fields; `imm` is the immediate whatever its format, fields left out are 0. */
+/** Values of operand fields; `imm` is the immediate in any format. Missing fields are 0. */
 export type Operands = Partial<Record<FieldName | "imm", number>>;
 
-/** Assemble one instruction. Throws RangeError for a value that the encoding cannot hold. */
+/** Assemble one instruction. Throws RangeError for a value that the encoding cannot represent. */
 export function encode(encoding: Encoding, operands: Operands): number {
   let word = encoding.match;
   for (const [field, bit] of encoding.fields) {
@@ -136,7 +136,7 @@ export function encode(encoding: Encoding, operands: Operands): number {
   return word >>> 0;
 }
 
-/** The operands of a word of this encoding. */
+/** The operands of a word with this encoding. */
 export function operandsOf(encoding: Encoding, word: number): Operands {
   const operands: Operands = {};
   for (const [field, bit] of encoding.fields) operands[field] = (word >>> bit) & (2 ** FIELDS[field] - 1);

@@ -1,6 +1,6 @@
-// The interface that an instruction's meaning uses. The interpreter provides operands that are read from the
-// instruction word at run time; the translator provides operands that are known when it translates. A row is
-// the one source of an instruction: name, encoding, extension, meaning.
+// The interface that an instruction's meaning is written against. The interpreter provides operands that are
+// read from the instruction word at run time; the translator provides operands that are known at translation
+// time. A row is the only source of an instruction: name, encoding, extension, meaning.
 import type { I32, I64 } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
 import type { FloatSemantics } from "./float-semantics.ts";
@@ -20,7 +20,7 @@ export const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
   "64": 8,
 };
 
-/** A load at an offset from a host address, and how zero-extended bytes become its value. */
+/** A load at an offset from a host address, and how the zero-extended bytes become its value. */
 export const loadAccess: Record<
   LoadKind,
   readonly [from: (host: I32, offset?: number) => I64, extend: (value: I64) => I64]
@@ -43,14 +43,14 @@ export function storeAccess(f: Func, size: StoreSize, host: I32, value: I64, off
 }
 
 /**
- * One instruction being executed or translated. Expressions are evaluated where they are used, each time they
- * are used: bind a source with `f.let` if it is needed after `setRd`.
+ * One instruction being executed or translated. Expressions are evaluated at each use: bind a source with
+ * `f.let` if it is needed after `setRd`.
  */
 export interface Semantics {
   readonly f: Func;
   /** Address of the hart's area. */
   readonly hart: I32;
-  /** The instruction word; a compressed instruction is seen as its expansion. */
+  /** The instruction word; for a compressed instruction, its expansion. */
   readonly word: I32;
   readonly rs1: I64;
   readonly rs2: I64;
@@ -65,30 +65,30 @@ export interface Semantics {
   /** Unsigned field of the word. */
   field(low: number, width: number): I32;
   setRd(value: I64): void;
-  /** Go to `target` instead of the next instruction; what follows is not reached. */
+  /** Jump to `target`; the code after this is not reached. */
   jump(target: I64): void;
-  /** Go to pc + imm if `condition`. */
+  /** Branch to pc + imm if `condition`. */
   branch(condition: I32): void;
-  /** Go to pc + imm; what follows is not reached. */
+  /** Jump to pc + imm; the code after this is not reached. */
   jumpImmediate(): void;
   load(kind: LoadKind, address: I64): I64;
   store(size: StoreSize, address: I64, value: I64): void;
   /**
-   * The value of a call that may trap or change what the engine has cached (SCRATCH.event); reached if it did
-   * not trap.
+   * The value of a call that may trap or change cached state of the engine (SCRATCH.event); reached only if
+   * it did not trap.
    */
   guard(call: I64): Local<I64>;
-  /** Obey SCRATCH.event; pc has been stored by `guard`, or nothing can trap. */
+  /** Handle SCRATCH.event; either `guard` has stored pc, or nothing can trap. */
   checkEvent(): void;
   /** Bring mcycle and minstret up to date. */
   syncCounters(): void;
-  /** Raise an exception; what follows is not reached. */
+  /** Raise an exception; the code after this is not reached. */
   trap(cause: number, tval: I64 | number): void;
   trapDynamic(cause: I64): void;
   illegal(): void;
-  /** pc and privilege were set: go on there. */
+  /** pc and privilege have been set: continue at that pc. */
   resume(): void;
-  /** Leave run() with this reason, pc at this instruction or at the next. */
+  /** Leave run() with this reason, with pc at this instruction or at the next. */
   exit(reason: number, where: "here" | "next"): void;
 }
 
@@ -98,7 +98,7 @@ export interface Row extends Encoding {
   readonly meaning: (s: Semantics) => void;
 }
 
-/** Make a table row; see instruction-encoding.ts for patterns. */
+/** Create a table row; instruction-encoding.ts describes the patterns. */
 export function row(name: string, extension: string, pattern: string, meaning: (s: Semantics) => void): Row {
   return { name, extension, ...parsePattern(pattern), meaning };
 }

@@ -19,7 +19,8 @@ beforeEach(() => {
 describe("wrs.nto, wrs.sto", () => {
   const TW = 1n << 21n;
   /**
-   * Executes lr.w, another instruction, and the wait; gives how many were executed, or the cause of its trap.
+   * Executes lr.w, another instruction, and the wait; returns how many were executed, or the cause of its
+   * trap.
    */
   function wait(
     name: string,
@@ -45,7 +46,7 @@ describe("wrs.nto, wrs.sto", () => {
   const nop = asm("addi", {});
   const store = asm("sw", { rs1: 5, rs2: 5, imm: 0 });
 
-  it.each(["wrs.nto", "wrs.sto"])("%s always comes to an end", (name) => {
+  it.each(["wrs.nto", "wrs.sto"])("%s always terminates", (name) => {
     for (const between of [nop, store, asm("sc.w", { rd: 0, rs1: 5, rs2: 5 })]) {
       expect(wait(name, between, PRIV.M, TW)).toEqual({ steps: 3n });
     }
@@ -56,7 +57,7 @@ describe("wrs.nto, wrs.sto", () => {
       expect(wait("wrs.nto", nop, priv)).toEqual({ steps: 3n });
       expect(wait("wrs.nto", nop, priv, TW)).toEqual({ cause: 2n });
       expect(wait("wrs.sto", nop, priv, TW)).toEqual({ steps: 3n });
-      // The reservation is lost, or a pending interrupt, though globally disabled, ends the wait.
+      // The reservation is lost, or a pending interrupt, although globally disabled, ends the wait.
       h.write64(DATA, 1n);
       expect(wait("wrs.nto", store, priv, TW)).toEqual({ steps: 3n });
     }
@@ -66,7 +67,7 @@ describe("wrs.nto, wrs.sto", () => {
     expect(wait("wrs.nto", nop, PRIV.S, TW)).toEqual({ steps: 3n });
   });
 
-  it("waits of a double word look at all of it", () => {
+  it("waits on a double word compare all of it", () => {
     h.write64(DATA, 1n);
     const high = asm("sw", { rs1: 5, rs2: 5, imm: 4 });
     h.execute([asm("lr.d", { rd: 6, rs1: 5 }), high], CODE);
@@ -77,7 +78,7 @@ describe("wrs.nto, wrs.sto", () => {
     expect(h.hart.get("pc")).toBe(CODE + 12n);
   });
 
-  it("the slice ends, so that a kick is seen", () => {
+  it("the slice ends, so that a kick is noticed", () => {
     h.load([asm("lr.w", { rd: 6, rs1: 5 }), asm("wrs.nto"), asm("jal", { imm: -8 })], CODE);
     h.hart.set("pc", CODE);
     h.kick = 1;
@@ -107,7 +108,7 @@ describe("AMO", () => {
         h.execute([asm(`${name}.d`, { rd: 7, rs1: 5, rs2: 6 })], CODE);
         expect([S(h.x(7)), S(h.read64(DATA))]).toEqual([old, S(operation(old, value))]);
 
-        // The word at +4, its neighbour untouched.
+        // The word at +4, with its neighbour unchanged.
         const [old32, value32] = [BigInt.asIntN(32, old), BigInt.asIntN(32, value)];
         h.write64(DATA, (BigInt.asUintN(32, old) << 32n) | 0x55n);
         h.setX(8, DATA + 4n);
@@ -134,7 +135,7 @@ describe("AMO", () => {
     }
   });
 
-  it("works with the destination as address or operand", () => {
+  it("works with the destination also as address or operand", () => {
     h.write64(DATA, 7n);
     h.setX(6, 3n);
     h.execute([asm("amoadd.d", { rd: 6, rs1: 5, rs2: 6 })], CODE);
@@ -151,7 +152,7 @@ describe("LR/SC", () => {
     h.setX(6, 42n);
   });
 
-  it("stores once, while the reservation holds", () => {
+  it("stores once, while the reservation is valid", () => {
     h.execute([lr, sc], CODE);
     expect([h.x(7), h.x(8), h.read64(DATA)]).toEqual([41n, 0n, 42n]);
     h.setX(6, 43n);
@@ -159,7 +160,7 @@ describe("LR/SC", () => {
     expect([h.x(8), h.read64(DATA)]).toEqual([1n, 42n]);
   });
 
-  it("fails after a store in between, at another address, of another width, after a trap", () => {
+  it("fails after a store in between, at another address, with another width, after a trap", () => {
     h.setX(9, 5n);
     h.execute([lr, asm("sd", { rs1: 5, rs2: 9 }), sc], CODE);
     expect([h.x(8), h.read64(DATA)]).toEqual([1n, 5n]);
@@ -190,7 +191,7 @@ describe("cache blocks", () => {
     expect([-1n, 0n, 7n, 8n].map((i) => h.read64(DATA + i * 8n))).toEqual([7n, 0n, 0n, 7n]);
   });
 
-  it("needs menvcfg in S, and senvcfg too in U", () => {
+  it("requires menvcfg in S-mode, and also senvcfg in U-mode", () => {
     const legal = (word: number, priv: number, menvcfg: bigint, senvcfg: bigint): boolean => {
       h.hart.set("menvcfg", menvcfg);
       h.hart.set("senvcfg", senvcfg);
@@ -213,7 +214,7 @@ describe("cache blocks", () => {
     }
   });
 
-  it("blames stores for addresses that are not there", () => {
+  it("raises store faults for addresses that do not exist", () => {
     h.setX(5, 0x7000_0000n);
     for (const name of ["cbo.zero", "cbo.clean"]) {
       h.execute([asm(name, { rs1: 5 })], CODE);

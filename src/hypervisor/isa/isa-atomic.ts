@@ -1,8 +1,8 @@
 // The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR records address
-// and value, SC compares and swaps: it does not detect a store of the same value in between, which no
-// conforming LR/SC sequence can observe. aq and rl are implied: the host's atomics are sequentially
-// consistent. Zawrs (same specification): a hart is not notified of stores to its reservation set, so a wait
-// ends the slice, which polls the kick word and interrupts; the program then loops and waits again.
+// and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no conforming
+// LR/SC sequence can detect. aq and rl are implied: the host's atomics are sequentially consistent. Zawrs
+// (same specification): a hart is not notified of stores to its reservation set, so a wait ends the slice,
+// with its poll of kick and interrupts; the program loops and waits again.
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
@@ -20,7 +20,9 @@ const funct3 = (width: Width): string => (width === 4 ? "010" : "011");
 const read = (host: I32, width: Width): I64 =>
   width === 4 ? host.atomicLoad32().extendS() : host.atomicLoad64();
 
-/** The reservation: the address with the width in its free low bits, so that LR.W does not serve SC.D. */
+/**
+ * The reservation: the address, with the width in its low bits, which are 0, so that SC.D fails after LR.W.
+ */
 const reservation = (va: I64, width: Width): I64 => va.or(width === 4 ? 1 : 2);
 
 function loadReserved(width: Width): Row {
@@ -42,7 +44,7 @@ function storeConditional(width: Width): Row {
   const body = fn(`sc.${letter(width)}`, [I32, I64, I64], I64, (f, hart, va, value) => {
     const held = f.let(hart.load64(SCRATCH.reservation).eq(reservation(va, width)));
     f.store64(hart, 0, SCRATCH.reservation);
-    // Without a reservation it fails before it can fault, as in QEMU; a misaligned address still traps.
+    // Without a reservation SC fails before it can fault, as in QEMU; a misaligned address still traps.
     f.if(held.or(va.wrap().and(width - 1)).eqz(), () => f.return(I64.of(1)));
     const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
     f.if(host.eqz(), () => f.return(I64.of(0)));
@@ -55,7 +57,7 @@ function storeConditional(width: Width): Row {
   );
 }
 
-/** `modify` does the operation on the aligned host address and gives the old value. */
+/** `modify` performs the operation at the aligned host address and returns the old value. */
 function amo(
   name: string,
   funct5: string,
@@ -79,10 +81,10 @@ function rmw(op: RmwOp, name: string, funct5: string, width: Width): Row {
   );
 }
 
-/** Minimum and maximum: compare and swap until nobody was in between. */
+/** Minimum and maximum: compare and swap until no other store intervenes. */
 function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, value: I64) => I32): Row {
   return amo(name, funct5, width, (f, host, value) => {
-    // Sign extension of both keeps the unsigned order too.
+    // Sign extension of both operands preserves the unsigned order too.
     const operand = f.let(width === 4 ? value.extend32S() : value);
     const old = f.let(read(host, width));
     f.loop((again) => {
@@ -100,7 +102,8 @@ function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, v
 }
 
 /**
- * Is there a reservation, as far as values tell, and no interrupt pending that would end a wait (as wfi's)?
+ * Non-zero if a reservation exists, as far as values show, and no pending interrupt would end the wait (as
+ * for wfi).
  */
 const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
   const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
@@ -111,7 +114,7 @@ const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
   return read(host, 8).eq(value);
 });
 
-/** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, as the limit on waits is 0. */
+/** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, because the time limit is 0. */
 const waitOnReservation = (name: string, funct12: string, trapsWaits: boolean): Row =>
   row(name, "Zawrs", `${funct12} 00000 000 00000 1110011`, (s) => {
     const { f, hart } = s;

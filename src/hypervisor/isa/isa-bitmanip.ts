@@ -1,4 +1,4 @@
-// Zba, Zbb, Zbc, Zbs (unprivileged specification, "B" chapter): one row an instruction.
+// Zba, Zbb, Zbc, Zbs (unprivileged specification, "B" chapter): one row for each instruction.
 import { type I32, I64 } from "../../wasm/expr.ts";
 import { fn } from "../../wasm/function.ts";
 import { type Row, row } from "./instruction-semantics.ts";
@@ -10,7 +10,7 @@ const op = (name: string, extension: string, pattern: string, value: Binary): Ro
   row(name, extension, pattern, (s) => s.setRd(value(s.rs1, s.rs2)));
 const one = (name: string, pattern: string, value: Unary): Row =>
   row(name, "Zbb", pattern, (s) => s.setRd(value(s.rs1)));
-/** The second operand is mentioned more than once. */
+/** The second operand is used more than once. */
 const minmax = (name: string, funct3: string, first: (a: I64, b: I64) => I32): Row =>
   row(name, "Zbb", `0000101 rs2 rs1 ${funct3} rd 0110011`, (s) => {
     const a = s.f.let(s.rs1);

@@ -1,9 +1,9 @@
 // The C extension (unprivileged specification, chapter 28): each compressed instruction is the short form of
-// another instruction, which its row names. Patterns are the manual's: rd', rs1', rs2' are x8–x15 in three
-// bits, imm[5|4:0] lists the immediate's bits from the left. The first row that matches counts.
+// another instruction, and a row says only which. Patterns are the manual's: rd', rs1', rs2' are x8–x15 in
+// three bits, imm[5|4:0] lists the immediate's bits from the left. The first row that matches is used.
 import { type Operands } from "./instruction-encoding.ts";
 
-/** What a compressed word holds. */
+/** The operands in a compressed word. */
 interface Short {
   readonly rd: number;
   readonly rs1: number;
@@ -15,14 +15,14 @@ export interface CompressedRow {
   readonly name: string;
   readonly mask: number;
   readonly match: number;
-  /** The full instruction that this word stands for; undefined if the word is reserved. */
+  /** The expansion of this word; undefined if the word is reserved. */
   expand(word: number): { name: string; operands: Operands } | undefined;
 }
 
 interface Options {
   /** The immediate is sign-extended from its highest bit. */
   readonly signed?: boolean;
-  /** False: the word is reserved. */
+  /** False if the word is reserved. */
   readonly valid?: (o: Short) => boolean;
 }
 
@@ -36,7 +36,7 @@ function immediateBits(list: string): number[] {
   });
 }
 
-/** Make a row. Throws RangeError if the pattern has not 16 bits: a mistake in a table. */
+/** Create a row. Throws RangeError if the pattern does not have 16 bits: an error in a table. */
 export function compressed(
   name: string,
   pattern: string,

@@ -1,5 +1,4 @@
-// Zfa: the constants of fli in all formats, and each other row once (its arithmetic is judged by
-// check:float).
+// Zfa: the constants of fli in all formats, and each other row once (check:float tests its arithmetic).
 import { beforeEach, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";
@@ -21,7 +20,7 @@ beforeEach(() => {
   h.hart.set("mstatus", 1n << BigInt(MSTATUS.FS));
 });
 
-/** The specification's table, but for rows 1 and 31. */
+/** The specification's table, except rows 1 and 31. */
 const VALUES = [
   ...[-1, 0, 2 ** -16, 2 ** -15, 2 ** -8, 2 ** -7, 0.0625, 0.125, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625],
   ...[
@@ -52,7 +51,7 @@ it("fli loads 32 constants in each format", () => {
     h.execute(words, CODE);
     expect(f(0), `fli.d ${i}`).toBe(i === 1 ? 1n << 52n : i === 31 ? NAN : bits(value));
     expect(f(1), `fli.s ${i}`).toBe(BOX | (i === 1 ? 1n << 23n : i === 31 ? 0x7fc0_0000n : bits32(value)));
-    // Halves by way of the conversion, which saturates nothing: 65536 is infinite.
+    // Half-precision values come from a conversion, which does not saturate: 65536 becomes infinity.
     if (i === 1) expect(f(2)).toBe(HALF_BOX | 0x400n);
     else if (i === 31) expect(f(2)).toBe(HALF_BOX | 0x7e00n);
     else {
@@ -63,7 +62,7 @@ it("fli loads 32 constants in each format", () => {
   }
 });
 
-it("fminm and fmaxm keep NaNs, and tell the zeros apart", () => {
+it("fminm and fmaxm propagate NaNs, and distinguish the zeros", () => {
   const run = (name: string, a: bigint, b: bigint): bigint => {
     h.hart.set("f", a, 1);
     h.hart.set("f", b, 2);
@@ -79,7 +78,7 @@ it("fminm and fmaxm keep NaNs, and tell the zeros apart", () => {
   expect(h.hart.get("fflags")).toBe(BigInt(FFLAGS.NV));
 });
 
-it("fround rounds in the mode, keeps the sign, and only froundnx is inexact", () => {
+it("fround uses the rounding mode and keeps the sign, and only froundnx raises NX", () => {
   const run = (name: string, value: number, rm: number): number => {
     h.hart.set("f", bits(value), 1);
     h.hart.set("fflags", 0n);
@@ -97,7 +96,7 @@ it("fround rounds in the mode, keeps the sign, and only froundnx is inexact", ()
   expect(h.hart.get("fflags")).toBe(0n);
 });
 
-it("fleq and fltq say nothing of quiet NaNs", () => {
+it("fleq and fltq raise no flag for quiet NaNs", () => {
   for (const name of ["fleq.d", "fltq.d"]) {
     h.hart.set("f", NAN, 1);
     h.hart.set("f", bits(1), 2);

@@ -1,6 +1,6 @@
-// Zfa (unprivileged specification, "Zfa"): constants, minimum and maximum that keep NaNs, rounding to
-// integers within the format, quiet comparisons, and JavaScript's conversion to 32 bits. For singles, doubles
-// and, with Zfh, halves.
+// Zfa (unprivileged specification, "Zfa"): constants, minimum and maximum that propagate NaNs, rounding to
+// integers within the format, quiet comparisons, and JavaScript's conversion to 32 bits. For single, double
+// and, with Zfh, half precision.
 import { F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn } from "../../wasm/function.ts";
 import {
@@ -18,7 +18,7 @@ import type { Row, Semantics } from "./instruction-semantics.ts";
 import { canonicalNan } from "../float/softfloat-fast.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";
 
-/** What fli loads, by rs1. 1 is the format's smallest normal number, 31 its canonical NaN. */
+/** The constants of fli, by rs1. 1 is the format's smallest normal number, 31 its canonical NaN. */
 const CONSTANTS: readonly number[] = [
   ...[-1, Number.NaN, 2 ** -16, 2 ** -15, 2 ** -8, 2 ** -7, 0.0625, 0.125],
   ...[0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875],
@@ -49,7 +49,7 @@ function constantOf(format: RegisterFormat): Fn<readonly [typeof I32], typeof F6
 
 type Round = Fn<readonly [typeof I32, typeof I32, typeof F64, typeof I32], typeof F64>;
 
-/** (hart, rm, x, whether NX is for what is not whole) → x, rounded to an integer, with its sign. */
+/** (hart, rm, x, whether an inexact result raises NX) → x, rounded to an integer, with its sign. */
 function roundOf(format: RegisterFormat): Round {
   const { host } = format;
   return fn(`fround.${format.letter}`, [I32, I32, host.type, I32], host.type, (f, hart, rm, x, reports) => {
@@ -78,7 +78,7 @@ function rowsOf(format: RegisterFormat): Row[] {
   const { fmt, host, letter } = format;
   const load = constantOf(format);
   const round = roundOf(format);
-  /** x and y where they are numbers, or what becomes of a NaN. */
+  /** Uses x and y if they are ordered; `otherwise` handles NaNs. */
   const ordered = (s: Semantics, use: (x: F64, y: F64) => void, otherwise: () => void): void => {
     const x = s.f.let(format.source(s, 1).number);
     const y = s.f.let(format.source(s, 2).number);
@@ -121,7 +121,7 @@ function rowsOf(format: RegisterFormat): Row[] {
       const known = index.constant;
       format.set(s, known === undefined ? load.call(index) : constant(format, known));
     }),
-    // WebAssembly's min and max are IEEE's: the smaller of -0 and 0 is -0.
+    // WebAssembly's min and max are IEEE's: the minimum of -0 and 0 is -0.
     select("fminm", "010", (x, y) => x.min(y)),
     select("fmaxm", "011", (x, y) => x.max(y)),
     toWhole("fround", "00100", 0),
@@ -134,7 +134,7 @@ function rowsOf(format: RegisterFormat): Row[] {
 const EXPONENT_BIAS = 1075;
 const FRACTION = (1n << 52n) - 1n;
 
-/** (hart, x) → x without its fraction, modulo 2^32, as the signed word. */
+/** (hart, x) → x without its fraction, modulo 2^32, as a signed word. */
 const toWordModulo = fn("fcvtmod.w.d", [I32, F64], I64, (f, hart, x) => {
   const bits = f.let(x.reinterpret());
   const word = f.let(I64.of(0));
@@ -149,7 +149,7 @@ const toWordModulo = fn("fcvtmod.w.d", [I32, F64], I64, (f, hart, x) => {
       });
     },
     () => {
-      // Bits of weight 2^32 and more are nothing modulo 2^32; infinities and NaNs are 0.
+      // Bits of weight 2^32 and more are 0 modulo 2^32; infinities and NaNs give 0.
       const shift = f.let(bits.shrU(52).and(0x7ff).sub(EXPONENT_BIAS));
       f.if(shift.ltU(32), () => {
         const magnitude = f.let(

@@ -1,5 +1,5 @@
-// The F and D rows as a guest meets them: mstatus.FS, rounding modes, NaN boxing, fcsr. Arithmetic has its
-// own tests (softfloat*.test.ts); random programs against QEMU are in test/oracle.
+// The F and D rows as a guest uses them: mstatus.FS, rounding modes, NaN boxing, fcsr. Arithmetic has its own
+// tests (softfloat*.test.ts); random programs against QEMU are in test/oracle.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { FFLAGS } from "../float/softfloat-format.ts";
@@ -53,7 +53,7 @@ describe("mstatus.FS", () => {
     expect(fs()).toBe(FS.off);
   });
 
-  it("becomes dirty when f registers or fflags may change, and not otherwise", () => {
+  it("becomes dirty when f registers or fflags may change, and only then", () => {
     const after = (word: number): bigint => {
       h.hart.set("mstatus", FS.clean << BigInt(MSTATUS.FS));
       h.execute([word], CODE);
@@ -83,7 +83,7 @@ describe("rounding modes", () => {
     }
   });
 
-  it("dynamic takes frm's", () => {
+  it("dynamic uses frm", () => {
     const third = (rm: number, frm = 0n): bigint => {
       h.hart.set("frm", frm);
       h.execute([divide(rm)], CODE);
@@ -97,7 +97,7 @@ describe("rounding modes", () => {
 });
 
 describe("NaN boxing", () => {
-  it("binary32 results are boxed, unboxed operands are the canonical NaN", () => {
+  it("binary32 results are boxed, operands that are not boxed are the canonical NaN", () => {
     h.execute([asm("fadd.s", { frd: 3, frs1: 1, frs2: 2 })], CODE);
     expect(f(3)).toBe(BOX | 0x4080_0000n);
     setF(1, ONE);
@@ -110,7 +110,7 @@ describe("NaN boxing", () => {
     expect(h.hart.get("fflags")).toBe(0n);
   });
 
-  it("moves and stores take the low bits as they are, loads box", () => {
+  it("moves and stores use the low bits unchanged, loads box", () => {
     setF(1, 0x1234_5678_8765_4321n);
     h.execute([asm("fmv.x.w", { rd: 5, frs1: 1 }), asm("fsw", { frs2: 1, rs1: 8 })], CODE);
     expect(h.x(5)).toBe(0xffff_ffff_8765_4321n);
@@ -121,7 +121,7 @@ describe("NaN boxing", () => {
 });
 
 describe("flags", () => {
-  it("comparisons: feq is quiet, flt is not; fcsr shows and takes frm and fflags", () => {
+  it("comparisons: feq is quiet, flt is not; fcsr reads and writes frm and fflags", () => {
     setF(3, BOX | NAN);
     h.execute([asm("feq.s", { rd: 5, frs1: 1, frs2: 3 })], CODE);
     expect([h.x(5), h.hart.get("fflags")]).toEqual([0n, 0n]);
@@ -132,7 +132,7 @@ describe("flags", () => {
 });
 
 describe.each(["interpreter", "translator"] as const)("flags that a program clears, %s", (engine) => {
-  it("accrue again", () => {
+  it("accrue again after they were cleared", () => {
     h = new HartHarness({ engine });
     h.hart.set("mstatus", FS.dirty << BigInt(MSTATUS.FS));
     h.hart.set("fflags", BigInt(FFLAGS.NX));
@@ -176,7 +176,7 @@ describe.each(["interpreter", "translator"] as const)("in the middle of a block,
     }
   });
 
-  it("FS becomes dirty, and frm is obeyed", () => {
+  it("FS becomes dirty, and frm takes effect", () => {
     const quotients = [0n, 2n, 3n].map((frm) => {
       run(FS.initial, frm);
       expect([fs(), h.x(5), h.x(6), h.hart.get("fflags")]).toEqual([FS.dirty, 10n, 10n, 1n]);

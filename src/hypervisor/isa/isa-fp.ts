@@ -1,8 +1,8 @@
-// F and D (unprivileged specification, chapters 20 and 21): one row an instruction. A row uses the host's
-// operation where one check of the result proves that it is right and that no flag changes; softfloat-fast.ts
-// does everything else. Shared by the rows: mstatus.FS, the rounding mode, NaN boxing, fflags. Any row that
-// may change f registers or fflags marks FS dirty. fcsr, frm and fflags are in the CSR table. Halves are in
-// isa-half.ts.
+// F and D (unprivileged specification, chapters 20 and 21): one row for each instruction. A row uses the
+// host's operation if one test of the result proves that it is correct and that no flag changes; everything
+// else is in softfloat-fast.ts. Common to all rows: mstatus.FS, the rounding mode, NaN boxing, fflags. Any
+// row that may change f registers or fflags sets FS to dirty. fcsr, frm and fflags are in the CSR table. Half
+// precision is in isa-half.ts.
 import { type F32, type F64, I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn } from "../../wasm/function.ts";
 import type { FpSource } from "./float-semantics.ts";
@@ -30,7 +30,7 @@ import { softFloat } from "../float/softfloat-slow.ts";
 export const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 const SP = 2;
 
-/** What `fpSlow` of softfloat-slow.ts is in all engines. */
+/** The fallback of all engines: `fpSlow` of softfloat-slow.ts. */
 export const fpSlow = softFloat(FFLAGS_OFFSET);
 const fusedFloats = fastFloats(fpSlow, FFLAGS_OFFSET, true);
 const plainFloats = fastFloats(fpSlow, FFLAGS_OFFSET, false);
@@ -59,21 +59,21 @@ export const rounded = (name: string, pattern: string, meaning: (s: Semantics, r
   });
 };
 
-/** A source register as a number: `value` where `isProper`, else it is the canonical NaN. */
+/** A source register as a number: `value` if `isProper`, otherwise the canonical NaN. */
 interface Operand {
   readonly value: F64;
   readonly isProper: I32;
   readonly number: F64;
 }
 
-/** What the rows of the formats differ in. As in softfloat-fast.ts, F64 stands for F32 too. */
+/** The differences between the formats' rows. As in softfloat-fast.ts, F64 stands for F32 too. */
 export interface RegisterFormat extends FpFormat {
   /** fmt field of the encoding. */
   readonly fmt: string;
   readonly letter: "h" | "s" | "d";
-  /** The host rounds to it. */
+  /** Whether the host rounds to this format. */
   readonly isHosted: boolean;
-  /** What values are held in. */
+  /** The host format that holds the values. */
   readonly host: HostFormat;
   readonly minNormal: bigint;
   functions(s: Semantics): FastFloat;
@@ -123,8 +123,8 @@ export const double: RegisterFormat = {
 };
 
 /**
- * The host's `result` where the mode is RNE, the operands are numbers of the format, `isSafe` (of the result)
- * says that nothing but NX can come of it, and that has accrued or `isExact` proves that it does not; else
+ * The host's `result` if the mode is RNE, the operands are numbers of the format, `isSafe` (of the result)
+ * proves that only NX can be raised, and NX has accrued or `isExact` proves that it is not raised; otherwise
  * `rest`.
  */
 function hostOr(
@@ -167,7 +167,7 @@ export function invalidIfSignaling(f: Func, hart: I32, format: RegisterFormat, v
 
 type Binary = Fn<readonly [typeof I32, typeof F64, typeof F64], typeof F64>;
 
-/** Of fmin and fmax of operands one of which is a NaN: the other one. */
+/** fmin and fmax if one operand is a NaN: the other operand. */
 function numberOf(format: RegisterFormat): Binary {
   const { host } = format;
   return fn(`number.${host.suffix}`, [I32, host.type, host.type], host.type, (f, hart, x, y) => {
@@ -177,7 +177,7 @@ function numberOf(format: RegisterFormat): Binary {
   });
 }
 
-/** feq of operands one of which is a NaN. */
+/** feq if one operand is a NaN. */
 function equalNan(format: RegisterFormat) {
   const { host } = format;
   return fn(`feq.${host.suffix}`, [I32, host.type, host.type], undefined, (f, hart, x, y) => {
@@ -206,7 +206,9 @@ function classOf(format: RegisterFormat): Fn<readonly [typeof I64], typeof I64> 
   });
 }
 
-/** Range of the results of a conversion to an integer, and the conversion of a number known to be in it. */
+/**
+ * Range of the results of a conversion to an integer, and the conversion of a number known to be in range.
+ */
 interface IntegerTarget {
   readonly name: "w" | "wu" | "l" | "lu";
   readonly function: "toW" | "toWu" | "toL" | "toLu";
@@ -221,7 +223,7 @@ const integerTargets: readonly IntegerTarget[] = [
   { name: "lu", function: "toLu", isSigned: false, limit: 2 ** 64, convert: (x) => x.toI64U() },
 ];
 
-/** Rounding to an integer, by mode; for ties away the host has no instruction. */
+/** Rounding to an integer, by mode; the host has no instruction for ties away from zero. */
 const ROUND: readonly ((x: F64) => F64)[] = [
   (x) => x.nearest(),
   (x) => x.trunc(),
@@ -276,7 +278,7 @@ export function formatRows(format: RegisterFormat): Row[] {
       }
     });
   };
-  /** `same`: what comes of two sources that are one register, as in fmv, fneg and fabs. */
+  /** `same`: the result if both sources are the same register, as in fmv, fneg and fabs. */
   const sign = (
     name: string,
     funct3: string,
@@ -294,7 +296,7 @@ export function formatRows(format: RegisterFormat): Row[] {
     return fp(`${name}.${suffix}`, `00101${fmt} frs2 frs1 ${funct3} frd 1010011`, true, (s) => {
       const x = s.f.let(format.source(s, 1).number);
       const y = s.f.let(format.source(s, 2).number);
-      // WebAssembly's min and max are IEEE's minimum and maximum: right but for NaNs.
+      // WebAssembly's min and max are IEEE's minimum and maximum: correct except for NaNs.
       s.f.if(
         x.lt(y).or(x.ge(y)),
         () => format.set(s, choose(x, y)),
@@ -303,7 +305,7 @@ export function formatRows(format: RegisterFormat): Row[] {
       );
     });
   };
-  /** `complement`: unless this or the test holds, the operands are unordered. */
+  /** `complement`: the operands are unordered unless this or the comparison is true. */
   const compare = (
     name: string,
     funct3: string,
@@ -328,7 +330,7 @@ export function formatRows(format: RegisterFormat): Row[] {
       const rest = (): void => {
         s.setRd(format.functions(s)[target.function].call(s.hart, rm, source.number));
       };
-      // A mode that is not known is likely a cast's in C, the dynamic one nearest-even.
+      // A mode that is not known is probably that of a C cast; the dynamic one is probably nearest-even.
       const mode = rm.constant ?? (s.field(12, 3).constant === undefined ? RM.RTZ : RM.RNE);
       const round = ROUND[mode];
       if (round === undefined) return rest();
@@ -346,7 +348,7 @@ export function formatRows(format: RegisterFormat): Row[] {
   };
   const fromInt = (name: string, code: string, isSigned: boolean, operand: (s: Semantics) => I64): Row => {
     return rounded(`fcvt.${suffix}.${name}`, `11010${fmt} ${code} rs1 rm frd 1010011`, (s, rm) => {
-      // 32 bits fit a double.
+      // Every 32-bit integer is exact as a double.
       if (suffix === "d" && name.startsWith("w")) return format.set(s, host.fromI64(operand(s), true));
       const value = s.f.let(operand(s));
       const { fromI64, fromU64 } = format.functions(s);
@@ -451,8 +453,8 @@ export function formatRows(format: RegisterFormat): Row[] {
 }
 
 /**
- * An access to fflags by its own number, as libm makes around conversions: "rw", "rs" or "rc" of `operand`.
- * `writes` is 0 if it only reads.
+ * An access to fflags by its own CSR number, as libm makes around conversions: "rw", "rs" or "rc" of
+ * `operand`. `writes` is 0 if it only reads.
  */
 export function accessFflags(s: Semantics, kind: "rw" | "rs" | "rc", operand: I64, writes: I32): void {
   const { f, hart } = s;
@@ -467,7 +469,7 @@ export function accessFflags(s: Semantics, kind: "rw" | "rs" | "rc", operand: I6
   s.setRd(old.extendU());
 }
 
-/** FS gets dirty only if the load did not trap. */
+/** FS becomes dirty only if the load did not trap. */
 const load = (name: string, width: string, transfer: (s: Semantics, address: I64) => void): Row => {
   return fp(name, `imm12 rs1 ${width} frd 0000111`, false, (s) => transfer(s, s.rs1.add(s.imm)));
 };
@@ -491,7 +493,7 @@ export const fpRows: readonly Row[] = [
   }),
   ...formatRows(single),
   ...formatRows(double),
-  // Moves take the low bits as they are, boxed or not.
+  // Moves use the low bits unchanged, boxed or not.
   fp("fmv.x.w", "1110000 00000 frs1 000 rd 1010011", false, (s) => {
     s.setRd(s.float.single(1).low.reinterpret().extendS());
   }),
@@ -510,7 +512,7 @@ export const fpRows: readonly Row[] = [
       return floatsOf(s).doubleToSingle.call(s.hart, rm, x.value) as unknown as F64;
     });
   }),
-  // Widening is exact; only a NaN needs care.
+  // Widening is exact; only NaNs need special handling.
   rounded("fcvt.d.s", "0100001 00000 frs1 rm frd 1010011", (s, rm) => {
     const x = s.f.let(single.source(s, 1).number as unknown as F32);
     s.f.if(
@@ -522,7 +524,7 @@ export const fpRows: readonly Row[] = [
   }),
 ];
 
-/** Loads and stores of doubles; RV64C has none of floats. */
+/** Loads and stores of doubles; RV64C has none for singles. */
 export const fpCompressedRows: readonly CompressedRow[] = [
   compressed("c.fld", "001 imm[5:3] rs1' imm[7:6] rd' 00", ({ rd, rs1, imm }) => [
     "fld",

@@ -1,5 +1,5 @@
 // Zfh (unprivileged specification, "Zfh"): binary16 as a third format of the rows of isa-fp.ts. In a register
-// a half is 16 bits below ones; a row computes on the double of the same value (softfloat-half.ts).
+// it has 16 bits below ones; a row computes on the double of the same value (softfloat-half.ts).
 import { type F32, type F64, I64 } from "../../wasm/expr.ts";
 import {
   double,
@@ -43,7 +43,7 @@ export const half: RegisterFormat = {
   set: (s, value) => s.float.setDouble(toHalf.call(value).or(BOX).reinterpretF64()),
 };
 
-/** Exact; only a NaN needs care. */
+/** Exact; only NaNs need special handling. */
 const widening = (name: string, pattern: string, to: RegisterFormat, widen: (x: F64) => F64): Row => {
   return rounded(name, pattern, (s) => {
     const x = half.source(s, 1).number;

@@ -1,5 +1,5 @@
-// What integer, multiply and bit-manipulation instructions compute, against BigInt definitions written from
-// the specification's text, on random and extreme operands. Every row of those extensions must have one.
+// Results of integer, multiply and bit-manipulation instructions, against BigInt definitions written from the
+// specification's text, on random and extreme operands. Every row of those extensions must have one.
 import { expect, it } from "vitest";
 import { asm, HartHarness } from "../../../test/support/hart-harness.ts";
 import type { Operands } from "./instruction-encoding.ts";
@@ -49,8 +49,7 @@ const remainder = (a: bigint, b: bigint): bigint => (b === 0n ? a : a % b);
 type Reference = (a: bigint, b: bigint) => bigint;
 
 /**
- * Both operands and results are unsigned 64-bit; `b` is rs2, the immediate (sign-extended), or the shift
- * amount.
+ * Operands and results are unsigned 64-bit; `b` is rs2, the immediate (sign-extended), or the shift amount.
  */
 const reference: Record<string, Reference> = {
   add: (a, b) => a + b,
@@ -189,7 +188,7 @@ it.each(pure.map((row) => [row.name, row] as const))("%s", (name, row) => {
         `${name} ${a.toString(16)}, ${second.toString(16)} = ${harness.x(7).toString(16)}, expected ${expected.toString(16)}`,
       );
     }
-    // The sources are left alone, also when one of them is the destination.
+    // The sources do not change, unless one of them is the destination.
     expect(harness.x(5)).toBe(a);
     harness.execute([asm(name, { ...operands, rd: 5 })]);
     expect(harness.x(5)).toBe(expected);
@@ -206,7 +205,7 @@ it("lui, auipc, jal, jalr and branches", () => {
   expect(harness.x(6)).toBe(at + 4n + 0x12345000n);
   harness.execute([asm("jal", { rd: 1, imm: -256 })], at);
   expect([harness.hart.get("pc"), harness.x(1)]).toEqual([at - 256n, at + 4n]);
-  // Source and destination of jalr may be one register; bit 0 of the target is dropped.
+  // Source and destination of jalr may be the same register; bit 0 of the target is cleared.
   harness.setX(5, 0x80003007n);
   harness.execute([asm("jalr", { rd: 5, rs1: 5, imm: -4 })], at);
   expect([harness.hart.get("pc"), harness.x(5)]).toEqual([0x80003002n, at + 4n]);

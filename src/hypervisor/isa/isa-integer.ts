@@ -1,5 +1,5 @@
-// RV64I, M and Zicond (unprivileged specification, chapters 2, 4, 13 and "Zicond"): one row an instruction.
-// Environment calls and CSRs are in isa-system.ts.
+// RV64I, M and Zicond (unprivileged specification, chapters 2, 4, 13 and "Zicond"): one row for each
+// instruction. Environment calls and CSRs are in isa-system.ts.
 import { I64 } from "../../wasm/expr.ts";
 import type { I32 } from "../../wasm/expr.ts";
 import { type LoadKind, type Row, row, type Semantics, type StoreSize } from "./instruction-semantics.ts";
@@ -88,7 +88,7 @@ export const integerRows: readonly Row[] = [
   op32("srlw", "0000000 rs2 rs1 101 rd 0111011", (a, b) => a.shrU(b)),
   op32("sraw", "0100000 rs2 rs1 101 rd 0111011", (a, b) => a.shrS(b)),
 
-  // M. Division by zero gives all ones and the dividend; the one overflow gives the dividend and 0 (13.2).
+  // M. Division by zero yields all ones and the dividend; overflow yields the dividend and 0 (13.2).
   mul("mul", "0000001 rs2 rs1 000 rd 0110011", (s) => s.setRd(s.rs1.mul(s.rs2))),
   mul("mulh", "0000001 rs2 rs1 001 rd 0110011", (s) => {
     const a = s.f.let(s.rs1);
@@ -116,7 +116,7 @@ export const integerRows: readonly Row[] = [
     const b = s.f.let(s.rs2);
     s.setRd(b.eqz().choose(I64.of(-1), a.divU(b)));
   }),
-  // WebAssembly's rem_s of the overflow is 0, as ours.
+  // WebAssembly's rem_s yields 0 on overflow, as RISC-V does.
   mul("rem", "0000001 rs2 rs1 110 rd 0110011", (s) => {
     const a = s.f.let(s.rs1);
     const b = s.f.let(s.rs2);
@@ -156,7 +156,7 @@ export const integerRows: readonly Row[] = [
   }),
 ];
 
-/** High half of the unsigned 128-bit product, from four 32-bit ones. */
+/** High half of the unsigned 128-bit product, from four 32-bit products. */
 function highProduct(s: Semantics, a: I64, b: I64): I64 {
   const { f } = s;
   const a0 = f.let(a.and(0xffffffff));

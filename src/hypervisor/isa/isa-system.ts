@@ -1,6 +1,6 @@
 // Environment calls, CSR instructions, fences, privileged instructions and cache-block operations
 // (unprivileged specification: 2.7, 2.8, Zifencei, Zicsr, Zicbom, Zicboz; privileged: 3.3, 4.2). Caches are
-// not modelled: Zicbom only checks rights.
+// not modelled: Zicbom only checks permissions.
 import { ENVCFG_CBCFE, ENVCFG_CBIE, ENVCFG_CBZE } from "../../riscv/envcfg.ts";
 import { CACHE_BLOCK_SIZE } from "../../riscv/extensions.ts";
 import { PRIV } from "../../riscv/privilege.ts";
@@ -28,7 +28,7 @@ const trappedInS = (s: Semantics, bit: number): I32 =>
 
 function csr(kind: "rw" | "rs" | "rc", funct3: string): readonly Row[] {
   const access = (s: Semantics, operand: I64): void => {
-    // Where the number is known.
+    // The CSR number is known.
     if (s.field(20, 12).constant === REGISTERS.fflags.csr)
       return accessFflags(s, kind, operand, s.field(15, 5));
     s.syncCounters();
@@ -42,7 +42,7 @@ function csr(kind: "rw" | "rs" | "rc", funct3: string): readonly Row[] {
   ];
 }
 
-/** Illegal unless menvcfg (below M) and senvcfg (in U) have one of the bits set. */
+/** Illegal unless menvcfg (below M-mode) and senvcfg (in U-mode) have one of the bits set. */
 function requireEnvcfg(s: Semantics, bits: number): void {
   const { f, hart } = s;
   const priv = f.let(get32(hart, "priv"));
@@ -67,12 +67,12 @@ const INPUT = 8;
 const OUTPUT = 4;
 const READ = 2;
 const WRITE = 1;
-/** fm, predecessors and successors of fence.tso. What else has an fm is a fence like any other (2.7). */
+/** fm, predecessors and successors of fence.tso. With any other fm it is a normal fence (2.7). */
 const FENCE_TSO = 0x833;
 
 /**
- * On a host with total store order, only a fence between earlier stores and later loads needs code, and a
- * locked operation costs a quarter of WebAssembly's one kind of fence
+ * On a host with total store order, only a fence between earlier stores and later loads needs code, and a locked
+ * operation costs a quarter of WebAssembly's single kind of fence
  * (docs/decisions/0013-fences-and-posted-interrupts.md).
  */
 function fence(s: Semantics): void {
@@ -94,7 +94,7 @@ export const systemRows: readonly Row[] = [
   }),
   row("ebreak", "I", "00000000000100000000000001110011", (s) => s.trap(CAUSE.BREAKPOINT, 0)),
   row("fence", "I", "fm pred succ rs1 000 rd 0001111", fence),
-  // The slice ends: translations of code that was written to go before the next one.
+  // The slice ends: stale translations are dropped before the next one.
   row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => {
     s.f.fence();
     setEvent(s.f, s.hart, EVENT.RESYNC);

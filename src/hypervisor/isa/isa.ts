@@ -1,4 +1,4 @@
-// The instruction table: all rows of all extensions, and look-ups by name and by word.
+// The instruction table: all rows of all extensions, and lookups by name and by word.
 import { encode, type Operands } from "./instruction-encoding.ts";
 import { atomicRows, zawrsRows } from "./isa-atomic.ts";
 import { bitmanipRows } from "./isa-bitmanip.ts";
@@ -36,12 +36,12 @@ export function assemble(name: string, operands: Operands = {}): number {
   return encode(rowNamed(name), operands);
 }
 
-/** The row that a 32-bit instruction word belongs to. */
+/** The row of a 32-bit instruction word. */
 export function rowOf(word: number): Row | undefined {
   return rows.find((row) => (word & row.mask) >>> 0 === row.match);
 }
 
-/** The row of a compressed word, and the full instruction it stands for; undefined if it is reserved. */
+/** The row of a compressed word, and its expansion; undefined if it is reserved. */
 export function expandCompressed(half: number): { row: CompressedRow; word: number } | undefined {
   for (const row of allCompressedRows) {
     if ((half & row.mask) !== row.match) continue;

@@ -13,7 +13,7 @@ function clocks(frozen: boolean): { vmm: GuestClock; vcpu: GuestClock; pass: (ti
   };
 }
 
-test("stands still until it is started, and goes on from there", () => {
+test("stands still until it is started, and continues from there", () => {
   const { vmm, vcpu, pass } = clocks(true);
   pass(1000);
   expect(vmm.now()).toBe(0);
@@ -31,7 +31,7 @@ test("stands still until it is started, and goes on from there", () => {
   expect(vcpu.now()).toBe(31);
 });
 
-test("is set while it stands and while it runs", () => {
+test("can be set while it is stopped and while it runs", () => {
   const { vmm, vcpu, pass } = clocks(true);
   vmm.write(1n << 40n);
   pass(7);
@@ -44,7 +44,7 @@ test("is set while it stands and while it runs", () => {
   expect([vmm.now(), vcpu.now()]).toEqual([3, 3]);
 });
 
-test("is whole ticks of 100 ns, even if the host's nanoseconds are not", () => {
+test("counts whole ticks of 100 ns, even if the host's nanoseconds are not", () => {
   const buffer = new SharedArrayBuffer(hartBase(1));
   let ns = 1e9 + 99.5;
   const clock = new GuestClock(buffer, () => ns, true);

@@ -1,6 +1,6 @@
-// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount, ticks driven by instructions).
-// Stopping freezes it, so the guest does not see a pause or a move (QEMU's virtual clock). delta is in shared
-// memory because the engine's rdtime adds it.
+// Guest time: mtime ticks at 10 MHz = host ticks + delta (under --icount, ticks derived from instructions).
+// Stopping the clock freezes it, so the guest does not notice a pause or a move (QEMU's virtual clock). delta
+// is in shared memory because the engine's rdtime adds it.
 import type { MonotonicNs } from "../../base/clock.ts";
 import { VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 
@@ -8,7 +8,7 @@ export const TIMEBASE_HZ = 10_000_000;
 
 const NS_PER_TICK = 100;
 
-/** Host ticks of 100 ns, whole, as a double. */
+/** Whole host ticks of 100 ns, as a double. */
 export function hostTicks(monotonicNs: MonotonicNs): number {
   return Math.floor(monotonicNs() / NS_PER_TICK);
 }
@@ -17,10 +17,10 @@ export class GuestClock {
   readonly frequencyHz = TIMEBASE_HZ;
   readonly #delta: BigInt64Array<SharedArrayBuffer>;
   readonly #monotonicNs: MonotonicNs;
-  /** Only the VMM's instance stops and starts; undefined while guest time runs. */
+  /** Only the VMM's instance is stopped and started; undefined while guest time runs. */
   #frozen: number | undefined;
 
-  /** `monotonicNs`: the host's, or an InstructionClock's. */
+  /** `monotonicNs`: the host's clock, or an InstructionClock. */
   constructor(buffer: SharedArrayBuffer, monotonicNs: MonotonicNs, frozen: boolean) {
     this.#delta = new BigInt64Array(buffer, VM_CLOCK_DELTA, 1);
     this.#monotonicNs = monotonicNs;
@@ -32,7 +32,7 @@ export class GuestClock {
     return this.#frozen ?? hostTicks(this.#monotonicNs) + Number(Atomics.load(this.#delta, 0));
   }
 
-  /** How long until guest time is `ticks`, in ns; negative if it has been. Never while it stands still. */
+  /** ns until guest time reaches `ticks`; negative if it has passed. Not valid while the clock is stopped. */
   nsUntil(ticks: number): number {
     return (ticks - Number(Atomics.load(this.#delta, 0))) * NS_PER_TICK - this.#monotonicNs();
   }

@@ -1,5 +1,5 @@
 // Software-owned interrupt-pending bits of a hart (the low word of its mip): set by other harts' IPIs,
-// cleared by the hart's own CSR writes. Both use atomic read-modify-write.
+// cleared by the hart's own CSR writes. Both use atomic read-modify-write operations.
 import type { VcpuRequests } from "./vcpu-requests.ts";
 
 export class HartPending {
@@ -7,7 +7,7 @@ export class HartPending {
   readonly #index: number;
   readonly #vcpu: VcpuRequests;
 
-  /** `mipOffset`: bytes of the hart's mip field in the shared memory. */
+  /** `mipOffset`: byte offset of the hart's mip field in the shared memory. */
   constructor(buffer: SharedArrayBuffer, mipOffset: number, vcpu: VcpuRequests) {
     this.#words = new Int32Array(buffer);
     this.#index = mipOffset >>> 2;
@@ -18,7 +18,7 @@ export class HartPending {
     return Atomics.load(this.#words, this.#index);
   }
 
-  /** Set bits and make the hart notice. */
+  /** Set bits and notify the hart. */
   raise(bits: number): void {
     Atomics.or(this.#words, this.#index, bits);
     this.#vcpu.interrupt();

@@ -16,7 +16,7 @@ const fence = (n: number): Hfence => ({
   size: 4096n,
 });
 
-test("gives back what was put in, in order, and only to its own hart", () => {
+test("returns what was queued, in order, and only to its own hart", () => {
   const buffer = new SharedArrayBuffer(hartBase(2));
   const [mine, other] = [new HfenceQueue(buffer, 0), new HfenceQueue(buffer, 1)];
   expect(mine.push(fence(1)) && new HfenceQueue(buffer, 0).push(fence(2))).toBe(true);
@@ -25,7 +25,7 @@ test("gives back what was put in, in order, and only to its own hart", () => {
   expect(mine.drain()).toEqual([]);
 });
 
-test("says when it is full, and has room again afterwards", () => {
+test("reports that it is full, and has room again after a drain", () => {
   const queue = new HfenceQueue(new SharedArrayBuffer(hartBase(1)), 0);
   for (let i = 0; i < HFENCE_CAPACITY; i++) expect(queue.push(fence(i))).toBe(true);
   expect(queue.push(fence(99))).toBe(false);
@@ -34,7 +34,7 @@ test("says when it is full, and has room again afterwards", () => {
   expect(queue.drain()).toEqual([fence(100)]);
 });
 
-test("goes on when its counters wrap", () => {
+test("continues when its counters wrap", () => {
   const buffer = new SharedArrayBuffer(hartBase(1));
   const words = new Int32Array(buffer, hartBase(0));
   words.fill(-3, HFENCE_TAIL >>> 2, (HFENCE_TAIL >>> 2) + 1);
@@ -45,6 +45,6 @@ test("goes on when its counters wrap", () => {
   expect(queue.drain().map((f) => f.asid)).toEqual(Array.from({ length: HFENCE_CAPACITY }, (_, i) => i));
 });
 
-test("its last entry ends before what follows in the control block", () => {
+test("its last entry ends before the next item of the control block", () => {
   expect(HFENCE_ENTRIES + HFENCE_CAPACITY * HFENCE_ENTRY_SIZE).toBeLessThanOrEqual(RUN_CONSOLE);
 });

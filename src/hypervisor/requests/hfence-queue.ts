@@ -1,5 +1,5 @@
-// A vCPU's queue of ranges to fence (kvm_riscv_hfence): the requesting harts write it, the vCPU reads it when
-// it handles HFENCE. When it is full, the sender falls back to HFENCE_VVMA_ALL.
+// A vCPU's queue of address ranges to fence (kvm_riscv_hfence): written by the requesting harts, read by the
+// vCPU when it handles HFENCE. If it is full, the sender falls back to HFENCE_VVMA_ALL.
 import {
   HFENCE_CAPACITY,
   HFENCE_ENTRIES,
@@ -39,7 +39,7 @@ export class HfenceQueue {
     return this.#base + HFENCE_ENTRIES + (n % HFENCE_CAPACITY) * HFENCE_ENTRY_SIZE;
   }
 
-  /** False if there is no room. */
+  /** Returns false if the queue is full. */
   push(fence: Hfence): boolean {
     return withLock(this.#words, this.#word(HFENCE_LOCK), () => {
       const head = this.#words[this.#word(HFENCE_HEAD)]!;
@@ -55,7 +55,7 @@ export class HfenceQueue {
     });
   }
 
-  /** Take all that is queued. */
+  /** Remove and return all queued fences. */
   drain(): Hfence[] {
     return withLock(this.#words, this.#word(HFENCE_LOCK), () => {
       const fences: Hfence[] = [];

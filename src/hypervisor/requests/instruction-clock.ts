@@ -1,12 +1,12 @@
-// Guest time driven by instructions (QEMU's -icount, docs/devel/tcg-icount): each instruction takes 2^shift
-// ns, so guest time does not depend on the host. An idle hart executes no instructions: time then follows the
-// host's (sleep=on), or jumps to the next deadline (sleep=off). One hart only: two would have to take turns.
-// Left out: shift=auto, which follows the host's clock.
+// Guest time derived from instructions (QEMU's -icount, docs/devel/tcg-icount): each takes 2^shift ns, so the
+// time that a guest sees does not depend on the host. While a hart idles, it executes no instructions: time
+// then follows the host's clock (sleep=on), or jumps to the event that the hart waits for (sleep=off). One
+// hart only: two would have to take turns. Leaves out shift=auto, which follows the host's clock.
 import type { MonotonicNs } from "../../base/clock.ts";
 import { hartBase, VM_ICOUNT, VM_ICOUNT_IDLE_SINCE, VM_ICOUNT_WARP } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 
-/** Guest time by instructions (QEMU's `-icount`); one hart only. */
+/** Guest time derived from instructions (QEMU's `-icount`); one hart only. */
 export interface IcountOptions {
   /** An instruction takes 2^shift ns. */
   readonly shift: number;
@@ -15,7 +15,7 @@ export interface IcountOptions {
 }
 
 export const MAX_ICOUNT_SHIFT = 10;
-/** 8 ns: a hart of 125 MHz, about what the interpreter makes of one. */
+/** 8 ns: a hart of 125 MHz, about the speed of the interpreter. */
 export const DEFAULT_ICOUNT_SHIFT = 3;
 const SLEEP_OFF = 1 << 8;
 
@@ -23,13 +23,13 @@ export class InstructionClock {
   readonly sleeps: boolean;
   readonly #nsPerInstruction: number;
   readonly #executed: BigUint64Array<SharedArrayBuffer>;
-  /** Idle time that has passed, in ns. */
+  /** Idle time so far, in ns. */
   readonly #warp: Float64Array<SharedArrayBuffer>;
-  /** The host's time when the hart fell asleep; 0 while it is awake. */
+  /** The host's time when the hart began to sleep; 0 while it is awake. */
   readonly #idleSince: Float64Array<SharedArrayBuffer>;
   readonly #hostNs: MonotonicNs;
 
-  /** The VM's, if it has one. All threads' instances agree. */
+  /** The VM's instruction clock, if it has one. The instances of all threads agree. */
   static of(buffer: SharedArrayBuffer, hostNs: MonotonicNs): InstructionClock | undefined {
     const word = new Int32Array(buffer)[VM_ICOUNT >>> 2] as number;
     return word === 0 ? undefined : new InstructionClock(buffer, word, hostNs);
@@ -48,7 +48,7 @@ export class InstructionClock {
     this.#hostNs = hostNs;
   }
 
-  /** ns; exact below 2^53 (104 days). */
+  /** Guest time in ns; exact below 2^53 (104 days). */
   now(): number {
     const since = this.#idleSince[0] as number;
     const idle = since === 0 ? 0 : Math.max(0, this.#hostNs() - since);
@@ -56,14 +56,14 @@ export class InstructionClock {
     return executed * this.#nsPerInstruction + (this.#warp[0] as number) + idle;
   }
 
-  /** How many instructions, at least 1, make time pass by so much. */
+  /** The number of instructions, at least 1, that take this time. */
   instructions(ns: number): number {
     return Math.max(1, Math.ceil(ns / this.#nsPerInstruction));
   }
 
-  // The hart's own thread:
+  // Called only by the hart's own thread:
 
-  /** The hart idles: let so much time pass at once. Whole ns, so that sums stay exact. */
+  /** The hart idles: advance time at once. Whole ns, so that sums stay exact. */
   jump(ns: number): void {
     this.#warp[0] = (this.#warp[0] as number) + Math.ceil(ns);
   }
@@ -73,8 +73,7 @@ export class InstructionClock {
   }
 
   /**
-   * What the host's clock has made in the meantime counts, but no more than `limitNs`: a deadline is met to
-   * the ns.
+   * Add the time that has passed on the host's clock, at most `limitNs`, so that a deadline is met to the ns.
    */
   wakeUp(limitNs: number): void {
     const slept = Math.max(0, this.#hostNs() - (this.#idleSince[0] as number));

@@ -7,7 +7,7 @@ function twoVcpus(): [VcpuRequests, VcpuRequests] {
   return [new VcpuRequests(buffer, 0), new VcpuRequests(buffer, 1)];
 }
 
-test("a request is logged once, seen by test, and cleared by check", () => {
+test("a request is recorded once, seen by test, and cleared by check", () => {
   const [v] = twoVcpus();
   v.make(REQ.UNBLOCK);
   v.make(REQ.VCPU_RESET);
@@ -18,14 +18,14 @@ test("a request is logged once, seen by test, and cleared by check", () => {
   expect(v.test(REQ.UNBLOCK)).toBe(true);
 });
 
-test("OUTSIDE_GUEST_MODE is never logged", () => {
+test("OUTSIDE_GUEST_MODE is never recorded", () => {
   const [v] = twoVcpus();
   makeRequests(REQ.OUTSIDE_GUEST_MODE, [v]);
   expect(v.pending()).toBe(false);
   expect(() => v.make(REQ.OUTSIDE_GUEST_MODE)).toThrow(RangeError);
 });
 
-test("an interrupt is posted to a vCPU in the guest; one outside is told, one that sleeps is woken", () => {
+test("an interrupt is posted to a vCPU in guest mode; one outside gets a request, a sleeping one is woken", () => {
   const [v] = twoVcpus();
   v.enterGuestMode();
   v.interrupt();
@@ -41,7 +41,7 @@ test("an interrupt is posted to a vCPU in the guest; one outside is told, one th
   expect([v.check(REQ.UNBLOCK), v.load(CTL_WAKE)]).toEqual([true, 1]);
 });
 
-test("a kick interrupts a vCPU in the guest once, and leaves one outside alone", () => {
+test("a kick interrupts a vCPU in guest mode once, and does nothing to one outside", () => {
   const [v] = twoVcpus();
   expect(v.kick()).toBe(false);
   expect(v.load(CTL_KICK)).toBe(0);
@@ -57,7 +57,7 @@ test("a kick interrupts a vCPU in the guest once, and leaves one outside alone",
   expect(v.load(CTL_EXITS)).toBe(1);
 });
 
-test("a sleeper is woken, but not for a NO_WAKEUP request", () => {
+test("a sleeping vCPU is woken, but not by a NO_WAKEUP request", () => {
   const [v] = twoVcpus();
   v.store(CTL_SLEEPING, 1);
   makeRequests(REQ.TLB_FLUSH, [v]);
@@ -67,7 +67,7 @@ test("a sleeper is woken, but not for a NO_WAKEUP request", () => {
   expect(v.load(CTL_WAKE)).toBe(1);
 });
 
-test("block does not sleep when there is a reason not to, looked at after the sleeping mark is up", () => {
+test("block does not sleep when it is runnable, which is tested after the sleeping flag is set", () => {
   const [v] = twoVcpus();
   let seen = -1;
   v.block(() => {
@@ -78,7 +78,7 @@ test("block does not sleep when there is a reason not to, looked at after the sl
   expect(v.load(CTL_SLEEPING)).toBe(0);
 });
 
-test("a wake-up between the look and the sleep is not lost", () => {
+test("a wake-up between the test and the sleep is not lost", () => {
   const [v] = twoVcpus();
   v.block(() => {
     v.wake();
@@ -87,7 +87,7 @@ test("a wake-up between the look and the sleep is not lost", () => {
   expect(v.load(CTL_SLEEPING)).toBe(0);
 });
 
-test("WAIT does not wait for a vCPU that is outside, and page-table readers count as inside", () => {
+test("WAIT does not wait for a vCPU outside guest mode; readers of page tables count as inside", () => {
   const [a, b] = twoVcpus();
   makeRequests(REQ.TLB_FLUSH, [a, b]);
   expect(a.test(REQ.TLB_FLUSH) && b.test(REQ.TLB_FLUSH)).toBe(true);
@@ -99,7 +99,7 @@ test("WAIT does not wait for a vCPU that is outside, and page-table readers coun
   expect(a.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
 });
 
-test("the VMM's wait lets its own events run, and ends when the vCPU has left", async () => {
+test("the VMM's wait does not block its event loop, and ends when the vCPU has left guest mode", async () => {
   const [v] = twoVcpus();
   v.enterGuestMode();
   let turns = 0;

@@ -1,8 +1,8 @@
-// vCPU requests, modes and kicks (Linux Documentation/virt/kvm/vcpu-requests.rst).
-// Everything here is Atomics on the control block, so it may be called from any thread: other vCPU
-// threads and the VMM thread send; only the vCPU itself clears. Atomics are sequentially consistent,
-// which is the "full barrier" that the protocol asks for between request and mode.
-// The model of this file is docs/models/vcpu-requests.pml; change both together.
+// vCPU requests, modes and kicks (Linux Documentation/virt/kvm/vcpu-requests.rst). All functions use Atomics
+// on the control block, so any thread may call them: other vCPU threads and the VMM thread send requests;
+// only the vCPU itself clears them. Atomics are sequentially consistent, which is the "full barrier" that the
+// protocol needs between request and mode. docs/models/vcpu-requests.pml is a model of this file; change both
+// together.
 import {
   CTL_EXITS,
   CTL_EXIT_WAITERS,
@@ -21,7 +21,7 @@ export const VCPU_MODE = {
   READING_SHADOW_PAGE_TABLES: 3,
 } as const;
 
-/** The request number is in bits 0–7; flags sit above it. */
+/** The request number is in bits 0–7; the flags are above it. */
 export const REQUEST_MASK = 0xff;
 export const REQUEST_NO_WAKEUP = 1 << 8;
 export const REQUEST_WAIT = 1 << 9;
@@ -32,7 +32,7 @@ export const REQ = {
   TLB_FLUSH: 0 | REQUEST_WAIT | REQUEST_NO_WAKEUP,
   VM_DEAD: 1 | REQUEST_WAIT | REQUEST_NO_WAKEUP,
   UNBLOCK: 2,
-  /** Never logged: the sender goes on only once the target has left guest mode. */
+  /** Never recorded: the sender only waits until the target has left guest mode. */
   OUTSIDE_GUEST_MODE: 0xff | REQUEST_WAIT | REQUEST_NO_WAKEUP | REQUEST_NO_ACTION,
   SLEEP: ARCH_BASE | REQUEST_WAIT | REQUEST_NO_WAKEUP,
   VCPU_RESET: ARCH_BASE + 1,
@@ -47,7 +47,7 @@ function bitOf(request: number): number {
   return 1 << (request & REQUEST_MASK);
 }
 
-/** One vCPU's requests and mode, as seen from any thread. */
+/** The requests and mode of one vCPU, for use by any thread. */
 export class VcpuRequests {
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly #wide: BigUint64Array<SharedArrayBuffer>;
@@ -89,7 +89,7 @@ export class VcpuRequests {
   write64(offset: number, value: bigint): void {
     Atomics.store(this.#wide, this.#at(offset) >>> 1, value);
   }
-  /** Sleep while the word is `value`, at most `timeoutMs`. */
+  /** Sleep while the word equals `value`, at most `timeoutMs`. */
   wait(offset: number, value: number, timeoutMs = Number.POSITIVE_INFINITY): void {
     Atomics.wait(this.words, this.#at(offset), value, timeoutMs);
   }
@@ -99,7 +99,7 @@ export class VcpuRequests {
 
   // ---- the sender's side ----
 
-  /** kvm_make_request: log it. The data that it is about must have been written before. */
+  /** kvm_make_request: record the request. Its data must have been written before. */
   make(request: number): void {
     if ((request & REQUEST_NO_ACTION) !== 0)
       throw new RangeError(`request ${request & REQUEST_MASK} is never logged`);
@@ -113,8 +113,8 @@ export class VcpuRequests {
   }
 
   /**
-   * kvm_vcpu_kick: wake a sleeper (unless `noWakeup`), interrupt one that is in the guest once,
-   * otherwise nothing. Returns true if it was sent out of the guest or was already on its way.
+   * kvm_vcpu_kick: wake a sleeping vCPU (unless `noWakeup`), interrupt one in guest mode once, otherwise do
+   * nothing. Returns true if the vCPU was in guest mode, or was already leaving it.
    */
   kick(noWakeup = false): boolean {
     if (!noWakeup && this.load(CTL_SLEEPING) !== 0) this.wake();
@@ -124,8 +124,8 @@ export class VcpuRequests {
   }
 
   /**
-   * Its interrupt lines or pending bits have been set. In the guest it looks at them itself before long (a
-   * posted interrupt): it need not leave. Outside it may be about to sleep, so it is told.
+   * Called after the vCPU's interrupt lines or pending bits were set. In guest mode the vCPU soon polls them
+   * itself (a posted interrupt) and need not exit. Outside it may be about to sleep, so it gets a request.
    */
   interrupt(): void {
     if (this.load(CTL_MODE) === VCPU_MODE.IN_GUEST_MODE) return;
@@ -133,7 +133,7 @@ export class VcpuRequests {
     this.kick();
   }
 
-  /** Wait until the target is outside, or has been outside since `exitsBefore` was read. */
+  /** Wait until the target is outside guest mode, or has been outside since `exitsBefore` was read. */
   waitOutside(exitsBefore: number): void {
     this.add(CTL_EXIT_WAITERS, 1);
     while (this.load(CTL_MODE) !== VCPU_MODE.OUTSIDE_GUEST_MODE) {
@@ -144,7 +144,7 @@ export class VcpuRequests {
   }
 
   /**
-   * The same without holding up the calling thread's event loop: for the VMM thread, which vCPUs in an exit
+   * waitOutside without blocking the calling thread's event loop: for the VMM thread, which vCPUs in an exit
    * wait for.
    */
   async waitOutsideAsync(exitsBefore: number): Promise<void> {
@@ -166,7 +166,7 @@ export class VcpuRequests {
   pending(): boolean {
     return this.load(CTL_REQUESTS) !== 0;
   }
-  /** kvm_test_request: look, do not clear. */
+  /** kvm_test_request: test without clearing. */
   test(request: number): boolean {
     return (this.load(CTL_REQUESTS) & bitOf(request)) !== 0;
   }
@@ -174,7 +174,7 @@ export class VcpuRequests {
   clear(request: number): void {
     this.and(CTL_REQUESTS, ~bitOf(request));
   }
-  /** kvm_check_request: test and clear; the data may be read after it returned true. */
+  /** kvm_check_request: test and clear; the request's data may be read once this has returned true. */
   check(request: number): boolean {
     const bit = bitOf(request);
     if ((this.load(CTL_REQUESTS) & bit) === 0) return false;
@@ -182,14 +182,14 @@ export class VcpuRequests {
   }
 
   /**
-   * About to run: forget old kicks, become IN_GUEST_MODE. Requests must be looked at once more after this.
+   * Before running: clear old kicks and become IN_GUEST_MODE. Requests must be checked once more after this.
    */
   enterGuestMode(): void {
     this.store(CTL_KICK, 0);
     this.store(CTL_MODE, VCPU_MODE.IN_GUEST_MODE);
   }
 
-  /** Left the guest (or aborted the entry): tell those who WAIT. */
+  /** Left the guest (or aborted the entry): wake the threads that WAIT. */
   leaveGuestMode(): void {
     this.store(CTL_MODE, VCPU_MODE.OUTSIDE_GUEST_MODE);
     this.#countExit();
@@ -201,8 +201,8 @@ export class VcpuRequests {
   }
 
   /**
-   * Run `read` while others must not remove memory slots under it: whoever makes a WAIT request
-   * waits until it is done (KVM's walk of shadow page tables outside the guest).
+   * Run `read` while memory slots must not be removed: the sender of a WAIT request waits until it is done
+   * (KVM's walk of shadow page tables outside the guest).
    */
   readingShadowPageTables<T>(read: () => T): T {
     this.store(CTL_MODE, VCPU_MODE.READING_SHADOW_PAGE_TABLES);
@@ -214,9 +214,9 @@ export class VcpuRequests {
   }
 
   /**
-   * kvm_vcpu_block: sleep until `runnable()` or a wake-up that matters. `runnable` is evaluated after
-   * the sleeping mark is set, so that a sender either sees the mark or is seen here.
-   * `timeoutMs` bounds one sleep. Returns after any wake-up; the caller looks again.
+   * kvm_vcpu_block: sleep until `runnable()` or a wake-up. `runnable` is evaluated after the sleeping flag is
+   * set, so that either the sender sees the flag or its change is seen here. `timeoutMs` limits one sleep.
+   * Returns after any wake-up; the caller checks again.
    */
   block(runnable: () => boolean, timeoutMs: number): void {
     const wake = this.load(CTL_WAKE);
@@ -227,19 +227,19 @@ export class VcpuRequests {
 }
 
 /**
- * kvm_make_all_cpus_request: log the request for each target (unless NO_ACTION), kick, and with WAIT go on
- * only once each target that had to be interrupted has left guest mode. Never waits for a sleeper.
+ * kvm_make_all_cpus_request: record the request for each target (unless NO_ACTION) and kick it; with WAIT,
+ * return only when each interrupted target has left guest mode. Never waits for a sleeping vCPU.
  */
 export function makeRequests(request: number, targets: Iterable<VcpuRequests>): void {
   for (const [target, exits] of makeAndKick(request, targets)) target.waitOutside(exits);
 }
 
-/** makeRequests for the VMM thread: waits without holding up its event loop. */
+/** makeRequests for the VMM thread: waits without blocking its event loop. */
 export async function makeRequestsAsync(request: number, targets: Iterable<VcpuRequests>): Promise<void> {
   for (const [target, exits] of makeAndKick(request, targets)) await target.waitOutsideAsync(exits);
 }
 
-/** Returns those that must be waited for, with their exit counts from before the kick. */
+/** Returns the targets to wait for, with their exit counts from before the kick. */
 function makeAndKick(request: number, targets: Iterable<VcpuRequests>): [VcpuRequests, number][] {
   const noWakeup = (request & REQUEST_NO_WAKEUP) !== 0;
   const waitFor: [VcpuRequests, number][] = [];

@@ -1,5 +1,5 @@
-// Coalesced writes: what may wait, order, the ring's end and wrap; and through vCPU threads: before every
-// answer, at the end of a slice, and at a pause.
+// Coalesced writes: which writes are queued, their order, the ring's end and its wrap; and, through vCPU
+// threads, that the ring is drained before every answer, at the end of a slice, and at a pause.
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { CoalescedMmio } from "./coalesced-mmio.ts";
@@ -22,7 +22,7 @@ function ring(): { ring: CoalescedMmio; drained: () => string[] } {
   return { ring, drained };
 }
 
-test("only writes of 1 to 4 bytes that a zone wholly contains may wait", () => {
+test("only writes of 1 to 4 bytes that a zone wholly contains are queued", () => {
   const { ring: r, drained } = ring();
   expect(r.push(UART - 1, 1, 1n)).toBe(false);
   expect(r.push(UART - 1, 2, 1n)).toBe(false);
@@ -38,7 +38,7 @@ test("only writes of 1 to 4 bytes that a zone wholly contains may wait", () => {
   expect(drained()).toEqual(["10000001 1 128", "10000000 2 9029", `400000004 4 ${0xfedcba98}`]);
 });
 
-test("a full ring takes nothing, and it goes round in order", () => {
+test("a full ring accepts nothing, and it wraps in order", () => {
   const { ring: r, drained } = ring();
   for (let round = 0; round < 5; round++) {
     for (let i = 0; i < COALESCED_CAPACITY; i++) expect(r.push(UART, 1, BigInt(i & 0xff))).toBe(true);
@@ -49,7 +49,7 @@ test("a full ring takes nothing, and it goes round in order", () => {
   }
 });
 
-test("a write during the drain comes after what waited before it", () => {
+test("a write during the drain follows the writes queued before it", () => {
   const { ring: r } = ring();
   const seen: bigint[] = [];
   r.push(UART, 1, 1n);
@@ -69,7 +69,7 @@ function scripted(harts = 1): ScriptedVm {
   return s;
 }
 
-test("the device has the writes before an exit of their vCPU is answered, and soon after its slice", () => {
+test("the device receives the writes before their vCPU's exit is answered, and soon after its slice", () => {
   const s = scripted();
   s.run(0, ({ mmioWrite, mmioRead }) => {
     expect(mmioWrite(BigInt(UART), 1, 65n)).toBe(1);
@@ -85,15 +85,15 @@ test("the device has the writes before an exit of their vCPU is answered, and so
   ]);
 });
 
-test("the device has the writes of one vCPU before an exit of another is answered", () => {
+test("the device receives the writes of one vCPU before an exit of another is answered", () => {
   const s = scripted(2);
-  // Hart 0 prints and gives its lock to hart 1, whose exit is the first that the VMM thread learns of.
+  // Hart 0 prints and passes its lock to hart 1, whose exit is the first that the VMM thread learns of.
   new CoalescedMmio(s.vm.buffer).push(UART, 1, 65n);
   s.run(1, ({ mmioRead }) => (mmioRead(BigInt(UART + 5), 1), EXIT.SLICE));
   expect(s.log).toEqual(["run", "write 10000000 1 65", "read 10000005 1"]);
 });
 
-test("a full ring is drained by the write that finds it full", () => {
+test("the write that finds the ring full drains it", () => {
   const s = scripted();
   s.run(0, ({ mmioWrite }) => {
     for (let i = 0; i <= COALESCED_CAPACITY; i++) mmioWrite(BigInt(UART), 1, BigInt(i & 0x7f));
@@ -103,10 +103,11 @@ test("a full ring is drained by the write that finds it full", () => {
   expect(s.log).toEqual(["run", ...writes]);
 });
 
-test("the device has writes that come while the VMM thread is on its way to the exit behind them", () => {
+test("the device receives writes that arrive while the VMM thread has not yet reached the exit", () => {
   const s = scripted();
   const doorbell = 0x10001050;
-  // The VMM thread has drained; the vCPU goes on writing until it finds the ring full, and posts that write.
+  // The VMM thread has drained the ring; the vCPU continues to write until the ring is full, and posts that
+  // write.
   s.vm.ioeventfd(doorbell, 0, () => new CoalescedMmio(s.vm.buffer).push(UART, 1, 66n));
   s.run(0, ({ mmioWrite }) => {
     new Ioeventfds(s.vm.buffer).match(doorbell, 0);
@@ -116,7 +117,7 @@ test("the device has writes that come while the VMM thread is on its way to the 
   expect(s.log).toEqual(["run", "write 10000000 1 66", "write 10000001 1 67"]);
 });
 
-test("nothing waits when a pause is over", async () => {
+test("nothing is queued when a pause is complete", async () => {
   const s = scripted();
   new CoalescedMmio(s.vm.buffer).push(UART, 1, 65n);
   await s.vm.vcpus[0]?.pause();

@@ -1,8 +1,8 @@
-// Writes that reach their device later (KVM_REGISTER_COALESCED_MMIO): a write into a registered zone goes
-// into a ring and its vCPU continues. The VMM thread drains the ring before it answers any exit, when it is
-// signalled, and before it treats a vCPU as parked, so a device sees all writes of a vCPU in program order,
-// and a saved machine has none pending. There is one ring for all vCPUs, as in KVM: writes that the guest
-// orders between harts (by a lock) stay in that order.
+// Coalesced MMIO (KVM_REGISTER_COALESCED_MMIO): a write to a registered zone is queued in a ring, and its
+// vCPU continues. The VMM thread drains the ring before it answers any exit, when it is signalled, and before
+// it regards a vCPU as parked. So a device sees all writes of a vCPU in program order, and a saved machine
+// has none queued. As in KVM, all vCPUs share one ring: writes that the guest orders between harts (by a
+// lock) stay in that order.
 import {
   COALESCED_CAPACITY,
   COALESCED_ENTRIES,
@@ -15,7 +15,7 @@ import {
 import { withLock } from "./spin-lock.ts";
 
 const LOCK = VM_COALESCED >>> 2;
-/** Counts of entries ever taken and ever put; they wrap. */
+/** Numbers of entries removed and added so far; they wrap. */
 const HEAD = LOCK + 1;
 const TAIL = LOCK + 2;
 const ZONE_COUNT = LOCK + 3;
@@ -36,7 +36,7 @@ export class CoalescedMmio {
     );
   }
 
-  /** VMM thread, before any vCPU runs: writes of 1 to 4 bytes that lie in this range may wait. */
+  /** VMM thread, before any vCPU runs: queue writes of 1 to 4 bytes that lie in this range. */
   addZone(guestPhys: number, size: number): void {
     const count = this.#words[ZONE_COUNT]!;
     if (count >= MAX_COALESCED_ZONES)
@@ -60,8 +60,8 @@ export class CoalescedMmio {
   }
 
   /**
-   * vCPU thread: true if the write waits now; the VMM thread must be signalled before this vCPU stays away
-   * for long. False if it is in no zone or the ring is full: it is an exit like any other.
+   * vCPU thread: true if the write was queued; the VMM thread must be signalled soon. False if the write is
+   * in no zone or the ring is full: it is an exit like any other.
    */
   push(guestPhys: number, size: number, value: bigint): boolean {
     if (size > 4 || !this.#inZone(guestPhys, size)) return false;
@@ -79,7 +79,7 @@ export class CoalescedMmio {
     });
   }
 
-  /** VMM thread: hands over all that waits, in order. */
+  /** VMM thread: pass on all queued writes, in order. */
   drain(write: (guestPhys: number, size: number, value: bigint) => void): void {
     const words = this.#words;
     for (let head = words[HEAD]!; head !== Atomics.load(words, TAIL); head = words[HEAD]!) {

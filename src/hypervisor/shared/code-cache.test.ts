@@ -1,4 +1,4 @@
-// The code cache's requests: a ring whose counters go round, as they do in days of running.
+// The code cache's requests: a ring whose counters wrap, as they do after days of running.
 import { expect, test } from "vitest";
 import { CodeCache } from "./code-cache.ts";
 import { VM_CODE_CACHE } from "./memory-map.ts";
@@ -7,7 +7,7 @@ const BASE = 0x10000;
 const HEAD = BASE + 0x0c;
 const TAIL = BASE + 0x10;
 
-test.each([0, 1023, 0x7ffffffd, -3])("the newest requests come out first, from counter %i on", (start) => {
+test.each([0, 1023, 0x7ffffffd, -3])("the newest requests are taken first, from counter %i on", (start) => {
   const buffer = new SharedArrayBuffer(0x20000);
   const view = new DataView(buffer);
   view.setUint32(VM_CODE_CACHE, BASE, true);
@@ -22,7 +22,7 @@ test.each([0, 1023, 0x7ffffffd, -3])("the newest requests come out first, from c
   expect(cache.waitForRequest(0)).toBe(false);
 });
 
-test("a full ring loses the oldest requests, not its place", () => {
+test("a full ring drops the oldest requests, not its position", () => {
   const buffer = new SharedArrayBuffer(0x20000);
   new DataView(buffer).setUint32(VM_CODE_CACHE, BASE, true);
   const cache = new CodeCache(buffer);

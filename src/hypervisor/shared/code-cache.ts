@@ -1,42 +1,41 @@
-// The code cache in shared memory: which guest code has been translated, and the bytes of the modules. The
-// translation thread adds; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules, and
-// drop pages whose code has changed. A page of guest code has a table with one word for each halfword: the
-// translation that starts there. Table 0 has none. All additions and drops hold the lock. A dropped table or
-// slot is reused only after every hart has noticed.
+// The code cache in shared memory: which guest code has been translated, and the modules' bytes. The
+// translation thread adds to it; harts look up (in WebAssembly, interpreter/code-dispatch.ts), adopt modules,
+// and drop pages whose code has changed. A page of guest code has a table with a word for each halfword: the
+// translation that starts there. Table 0 means no table. Code that adds or drops holds the lock. A dropped
+// table or slot is reused only after every hart has noticed.
 import { VM_CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
 import type { CodePageSet } from "./memory-slots.ts";
 import { withLock } from "./spin-lock.ts";
 
-// Words at the start.
+// Words at the start of the cache.
 const LOCK = 0x00;
-/** Counts drops: a hart whose jump caches are of another epoch must empty them. */
+/** Counts drops: a hart whose jump caches are from another epoch must empty them. */
 export const CODE_EPOCH = 0x04;
-/** VM_CODE_STALE when stale pages were last dropped. */
+/** The value of VM_CODE_STALE when stale pages were last dropped. */
 export const CODE_STALE_DONE = 0x08;
 const REQUESTS_HEAD = 0x0c;
 const REQUESTS_TAIL = 0x10;
-/** How often code is reached before it is hot; 0 to 255. */
+/** How many executions make code hot; 0 to 255. */
 export const CODE_HEAT = 0x14;
 /**
- * Counts pages becoming code pages: a hart that saw another number must drop what lets it write to them
- * unnoticed.
+ * Counts changes of pages into code pages: a hart that saw another number must drop its write translations.
  */
 export const CODE_PROTECTION = 0x18;
 
-/** In a request, whose address is even: the page has translations, and is to get better ones. */
+/** A flag in a request, whose address is even: the page has translations, and needs better ones. */
 export const IMPROVE = 1;
 
 const REQUESTS = 0x1000;
 /** A power of two: the ring's counters wrap. */
 const REQUESTS_CAPACITY = 1024;
-/** u16 for each slot of the function tables: the module that fills it. */
+/** u16 for each slot of the function tables: the module that the slot belongs to. */
 const SLOT_MODULES = 0x8000;
 export const SLOT_COUNT = 0x10000;
-/** Modules: u32 generation (odd: alive), offset of the bytes, their length, u16 first slot, u16 slots. */
+/** Modules: u32 generation (odd: live), offset of the bytes, their length, u16 first slot, u16 slots. */
 const MODULES = 0x30000;
 const MODULE_SIZE = 16;
 export const MODULE_COUNT = 0x1000;
-/** u16 for each page of the shared memory: number of its table. */
+/** u16 for each page of the shared memory: the number of its table. */
 export const CODE_PAGES = 0x40000;
 export const CODE_PAGE_TABLES = 0x240000;
 export const PAGE_TABLE_SIZE = 0x2000;
@@ -82,11 +81,11 @@ export class CodeCache {
     this.#words[this.#word(CODE_HEAT)] = Math.max(0, Math.min(255, reaches));
   }
 
-  // ---- requests: harts ask, the translation thread takes ----
+  // ---- requests: harts make them, the translation thread takes them ----
 
   /**
-   * Ask for the code at a host address; of too many requests the oldest is lost: its code is asked for again
-   * if need be.
+   * Request a translation of the code at a host address. If the ring is full, the oldest request is lost; its
+   * code makes a new one if it stays hot.
    */
   request(address: number): void {
     this.locked(() => {
@@ -99,15 +98,15 @@ export class CodeCache {
     Atomics.notify(this.#words, this.#word(REQUESTS_HEAD));
   }
 
-  /** Word index of a request by its number. */
+  /** Word index of a request, by its number. */
   #request(number: number): number {
     return this.#word(REQUESTS + (number & (REQUESTS_CAPACITY - 1)) * 4);
   }
 
   /**
-   * The newest requests, at most `count`: what harts execute now comes first. A boot asks for more than can
-   * be translated meanwhile; taken in the order of the requests, what is hot waited behind a thousand that
-   * were.
+   * The newest requests, at most `count`: code that harts execute now is translated first. During a boot,
+   * requests come faster than they are handled; taken in order, hot code waited behind a thousand requests
+   * that no longer mattered.
    */
   takeRequests(count: number): number[] {
     return this.locked(() => {
@@ -120,7 +119,7 @@ export class CodeCache {
     });
   }
 
-  /** Sleep until there is a request, at most `timeoutMs`. False: there is none. */
+  /** Sleep until there is a request, at most `timeoutMs`. Returns false if there is none. */
   waitForRequest(timeoutMs: number): boolean {
     const isEmpty = (): boolean =>
       Atomics.load(this.#words, this.#word(REQUESTS_HEAD)) === this.#words[this.#word(REQUESTS_TAIL)];
@@ -141,11 +140,11 @@ export class CodeCache {
 
   // ---- modules and translations ----
 
-  /** The table of a page, 0: none. */
+  /** The table of a page; 0 if it has none. */
   tableOf(page: number): number {
     return Atomics.load(this.#halves, this.#half(CODE_PAGES + (page >>> 12) * 2));
   }
-  /** The translation of the code at a host address: slot and entry number, 0: none. */
+  /** The translation of the code at a host address, as slot and entry number; 0 if there is none. */
   translationOf(address: number): number {
     const table = this.tableOf(address);
     if (table === 0) return 0;
@@ -155,12 +154,12 @@ export class CodeCache {
     return this.#word(CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE + offset * 2);
   }
 
-  /** Address of a table. */
+  /** Address of a table in the shared memory. */
   tableAddress(table: number): number {
     return this.#base + CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE;
   }
 
-  /** Under the lock: give a page an empty table, or with 0 none. */
+  /** Under the lock: assign an empty table to a page; 0 removes its table. */
   setTable(page: number, table: number): void {
     if (table !== 0) {
       const from = this.#word(CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE);
@@ -172,7 +171,7 @@ export class CodeCache {
     Atomics.store(this.#words, this.#entry(this.tableOf(address), address & 0xffe), translation);
   }
 
-  /** Store a module at an offset of the bytes' area, and which slots it fills. */
+  /** Store a module at an offset of the byte area, with the slots that it fills. */
   putModule(id: number, at: number, bytes: Uint8Array, firstSlot: number, slotCount: number): void {
     new Uint8Array(this.#buffer).set(bytes, this.#base + CODE_BYTES + at);
     const module = this.#word(MODULES + id * MODULE_SIZE);
@@ -183,14 +182,14 @@ export class CodeCache {
     this.#halves.fill(id, from, from + slotCount);
     Atomics.add(this.#words, module, 1);
   }
-  /** The harts that have adopted the module must drop its slots. */
+  /** Mark the module as dead: harts that have adopted it drop its slots. */
   retireModule(id: number): void {
     Atomics.add(this.#words, this.#word(MODULES + id * MODULE_SIZE), 1);
   }
   generationOf(id: number): number {
     return Atomics.load(this.#words, this.#word(MODULES + id * MODULE_SIZE));
   }
-  /** The module that fills a slot; undefined if it was retired meanwhile. */
+  /** The module that a slot belongs to; undefined if it has been retired. */
   moduleOfSlot(slot: number): CachedModule | undefined {
     const id = Atomics.load(this.#halves, this.#half(SLOT_MODULES + slot * 2));
     const module = this.#word(MODULES + id * MODULE_SIZE);
@@ -203,18 +202,18 @@ export class CodeCache {
     return { id, generation, firstSlot: slots & 0xffff, slotCount: slots >>> 16, bytes };
   }
 
-  // ---- what harts must notice ----
+  // ---- changes that harts must notice ----
 
   nextProtection(): void {
     Atomics.add(this.#words, this.#word(CODE_PROTECTION), 1);
   }
 
-  /** Harts empty their jump caches before they go on. */
+  /** Make harts empty their jump caches before they execute translated code. */
   nextEpoch(): void {
     Atomics.add(this.#words, this.#word(CODE_EPOCH), 1);
   }
 
-  /** Drop the translations of pages that were written to. */
+  /** Drop the translations of pages that have been written to. */
   dropStale(pages: CodePageSet): void {
     this.locked(() => {
       const done = Atomics.load(this.#words, VM_CODE_STALE >>> 2);

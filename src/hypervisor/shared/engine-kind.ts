@@ -1,6 +1,6 @@
-// The engines that can run a VM's harts, and the default.
+// The engines that can execute a VM's harts, and the default.
 
-/** The translator has the interpreter in it, for all that is not hot. */
+/** The translator includes the interpreter, which executes code that is not hot. */
 export type EngineKind = "interpreter" | "translator";
 
 export const ENGINE_KINDS: readonly EngineKind[] = ["interpreter", "translator"];

@@ -2,13 +2,13 @@ import { expect, test, vi } from "vitest";
 import { Ioeventfds } from "./ioeventfd.ts";
 import { hartBase, MAX_IOEVENTFDS } from "./memory-map.ts";
 
-/** The VMM thread's object and a vCPU thread's. */
+/** The objects of the VMM thread and of a vCPU thread. */
 function doorbells(): { vmm: Ioeventfds; vcpu: Ioeventfds } {
   const buffer = new SharedArrayBuffer(hartBase(1));
   return { vmm: new Ioeventfds(buffer), vcpu: new Ioeventfds(buffer) };
 }
 
-test("a write of the value at the address rings once for a burst", () => {
+test("a write of the value to the address rings once for a burst", () => {
   const { vmm, vcpu } = doorbells();
   const rung = vi.fn();
   vmm.add(0x10001050, 1, rung);
@@ -33,7 +33,7 @@ test("addresses above 4 GiB and values with the top bit", () => {
   expect(rung).toHaveBeenCalledTimes(1);
 });
 
-test("all of them ring their own", () => {
+test("each doorbell rings its own notifier", () => {
   const { vmm, vcpu } = doorbells();
   const rung: number[] = [];
   for (let i = 0; i < MAX_IOEVENTFDS; i++) vmm.add(0x10001050, i, () => rung.push(i));
@@ -44,7 +44,7 @@ test("all of them ring their own", () => {
   expect(rung).toEqual(ring);
 });
 
-test("a removed one does not ring, not even for a write before; its place is used again", () => {
+test("a removed doorbell does not ring, not even for an earlier write; its entry is reused", () => {
   const { vmm, vcpu } = doorbells();
   const [first, second] = [vi.fn(), vi.fn()];
   const bell = vmm.add(0x1000, 1, first);

@@ -1,5 +1,5 @@
-// Doorbells (KVM_IOEVENTFD): the vCPU thread recognises the write, sets a bit, signals the VMM thread and
-// continues without an answer.
+// Doorbells that only notify (KVM_IOEVENTFD): the vCPU thread recognises the write, sets a bit, signals the
+// VMM thread and continues without waiting for an answer.
 import {
   IOEVENTFD_ENTRIES,
   IOEVENTFD_ENTRY_SIZE,
@@ -51,7 +51,7 @@ export class Ioeventfds {
     };
   }
 
-  /** vCPU thread: true if a doorbell took this write; the VMM thread must then be signalled. */
+  /** vCPU thread: true if the write matched a doorbell; the VMM thread must then be signalled. */
   match(guestPhys: number, value: number): boolean {
     const count = Atomics.load(this.#words, VM_IOEVENTFD >>> 2);
     const low = guestPhys | 0;

@@ -1,10 +1,9 @@
-// The map of the one shared WebAssembly memory of harts, vCPU threads, translation thread and VMM thread. All
-// values are little-endian, offsets are in bytes. A hart's architectural state inside its area is laid out by
-// the hart's schema (hart/hart-layout.ts), the engine's words by hart-scratch.ts; this file has all else.
+// The map of the shared WebAssembly memory that harts, vCPU threads, translation thread and VMM thread use. All
+// values are little-endian, offsets are in bytes. hart/hart-layout.ts has the layout of a hart's architectural
+// state inside its area, hart-scratch.ts that of the engine's words; this file has everything else.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
-//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), engine scratch (+0x10000),
-//            contexts (+0x100000)
+//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts (+0x100000)
 //   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
 import { MemoryRegion } from "./memory-region.ts";
 import { ACTIVITIES } from "./vcpu-activities.ts";
@@ -12,7 +11,7 @@ import { ACTIVITIES } from "./vcpu-activities.ts";
 export const MAX_VCPUS = 32;
 export const HART_AREA_BASE = 0x10000;
 export const HART_AREA_SIZE = 0x400000;
-/** What different threads write should not share a cache line. */
+/** Items that different threads write should not share a cache line. */
 const CACHE_LINE = 64;
 
 // ---- the VM area ----
@@ -29,7 +28,7 @@ export const SLOT_HOST_OFFSET = slot.u32("host offset");
 export const SLOT_FLAGS = slot.u32("flags");
 export const SLOT_DIRTY_OFFSET = slot.u32("dirty bitmap");
 /**
- * The slot's code pages (a bit a page, as in the dirty log), 0: none; their stale pages follow at
+ * The slot's code pages (one bit a page, as in the dirty log), 0: none; their stale pages follow at
  * codeBitmapSize.
  */
 export const SLOT_CODE_OFFSET = slot.u32("code pages");
@@ -43,9 +42,9 @@ export const VM_SLOT_BANK_1 = vm.take("slot bank 1", BANK_SIZE, CACHE_LINE);
 
 /** i64 ticks: guest mtime = host ticks + delta. */
 export const VM_CLOCK_DELTA = vm.take("clock delta", 8, CACHE_LINE);
-/** u32: VmPerf's generation, 0 while nobody counts. */
+/** u32: VmPerf's generation, 0 while counting is off. */
 export const VM_PERF = vm.u32("perf generation");
-/** u32: 0, or how instructions make time (InstructionClock). */
+/** u32: 0, or the parameters of the instruction clock (InstructionClock). */
 export const VM_ICOUNT = vm.u32("icount");
 /** u32: the VM is dead (VM_DEAD was made); later runs fail. */
 export const VM_DEAD_WORD = vm.u32("dead");
@@ -53,37 +52,39 @@ export const VM_DEAD_WORD = vm.u32("dead");
 export const VM_VCPU_COUNT = vm.u32("vCPU count");
 /** u32: 1 if the built-in firmware answers S-mode ecalls. */
 export const VM_BUILTIN_FIRMWARE = vm.u32("built-in firmware");
-/** u32: byte offset of the memory-slot bank that is current. */
+/** u32: byte offset of the current memory-slot bank. */
 export const VM_CURRENT_BANK = vm.u32("current bank");
-/** u32: counts the code pages that were written to (CodePages). */
+/** u32: counts code pages that have been written to (CodePages). */
 export const VM_CODE_STALE = vm.u32("stale code pages");
 /** u32: TRANSLATOR_RUN. */
 export const VM_TRANSLATOR_RUN = vm.u32("translator run");
-/** What the VMM wants of the translation thread, and the thread's answer to END. */
+/** The VMM's command to the translation thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
 /** u32: byte offset of the code cache (code-cache.ts). */
 export const VM_CODE_CACHE = vm.u32("code cache");
-/** f64: under --icount, ns of idle time; and the host's ns when the hart fell asleep. */
+/** f64: under --icount, ns of idle time; and the host's time in ns when the hart began to sleep. */
 export const VM_ICOUNT_WARP = vm.u64("icount warp");
 export const VM_ICOUNT_IDLE_SINCE = vm.u64("icount idle since");
 
-/** Counters that the translation thread keeps, u64 each: TRANSLATION_STATS are their offsets from here. */
+/**
+ * Counters that the translation thread maintains, u64 each: TRANSLATION_STATS are their offsets from here.
+ */
 const stats = new MemoryRegion("translation statistics", 0, 0x100);
 export const TRANSLATION_STATS = {
-  /** Regions and modules made so far, and their bytes of WebAssembly. */
+  /** Regions and modules generated so far, and their bytes of WebAssembly. */
   regions: stats.u64("regions"),
   modules: stats.u64("modules"),
   bytes: stats.u64("bytes"),
   /** Time spent translating and compiling, in ns. */
   translateNs: stats.u64("translateNs"),
   compileNs: stats.u64("compileNs"),
-  /** Regions that made room for others, and those whose guest code has changed. */
+  /** Regions evicted to make room, and regions dropped because their guest code changed. */
   evictions: stats.u64("evictions"),
   staleDrops: stats.u64("staleDrops"),
-  /** What is kept now: regions, and bytes of WebAssembly. */
+  /** Live regions, and their bytes of WebAssembly. */
   liveRegions: stats.u64("liveRegions"),
   liveBytes: stats.u64("liveBytes"),
-  /** Guest instructions that the regions made so far stand for. */
+  /** Guest instructions in the regions generated so far. */
   guestInstructions: stats.u64("guestInstructions"),
 } as const;
 export const VM_TRANSLATION_STATS = vm.take("translation statistics", stats.used, CACHE_LINE);
@@ -99,11 +100,11 @@ export const IOEVENTFD_ENTRIES = ioeventfds.take("entries", MAX_IOEVENTFDS * IOE
 export const IOEVENTFD_FIRED = ioeventfds.take("fired", MAX_IOEVENTFDS / 8, CACHE_LINE);
 export const VM_IOEVENTFD = vm.take("ioeventfds", ioeventfds.used, CACHE_LINE);
 
-/** f64 base and size of the PLIC's, the CLINT's and the SSWI's window (irqchip-windows.ts). */
+/** f64 base and size of each window: PLIC, CLINT, SSWI (irqchip-windows.ts). */
 export const VM_IRQCHIP_WINDOWS = 3;
 export const VM_IRQCHIP = vm.take("irqchip windows", VM_IRQCHIP_WINDOWS * 16, CACHE_LINE);
 
-/** What plic.ts and aclint.ts keep. */
+/** State of plic.ts and aclint.ts. */
 export const PLIC_AREA_SIZE = 0xc00;
 export const VM_PLIC = vm.take("PLIC", PLIC_AREA_SIZE, CACHE_LINE);
 export const VM_ACLINT = vm.take("ACLINT", MAX_VCPUS * 8, CACHE_LINE);
@@ -127,8 +128,8 @@ export const COALESCED_ENTRIES = coalesced.take(
 export const VM_COALESCED = vm.take("coalesced writes", coalesced.used, CACHE_LINE);
 
 /**
- * Registers of known value: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, value |
- * 0x100 or 0, 0} (mmio-shadow.ts).
+ * Registers with known values: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, value
+ * | 0x100 or 0, 0} (mmio-shadow.ts).
  */
 export const MMIO_SHADOW_SIZE = 16;
 export const MAX_MMIO_SHADOWS = 8;
@@ -153,7 +154,7 @@ export const CTL_KICK = control.u32("kick");
 /** Interrupt lines as mip bits, OR-ed with the hart's own mip. */
 export const CTL_LINES = control.u32("lines");
 export const CTL_MMIO_DATA = control.u64("MMIO data");
-/** The memory-slot bank that this hart translates through (UPDATE_HGATP switches it). */
+/** The memory-slot bank that this hart uses (UPDATE_HGATP switches it). */
 export const CTL_SLOT_BANK = control.u32("slot bank");
 
 export const CTL_MP_STATE = control.take("MP state", 4, CACHE_LINE);
@@ -161,15 +162,15 @@ export const CTL_MP_STATE = control.take("MP state", 4, CACHE_LINE);
 export const CTL_HALTED = control.u32("halted");
 /** 1 while the vCPU thread sleeps in block(). */
 export const CTL_SLEEPING = control.u32("sleeping");
-/** Wake counter: block() waits on it. */
+/** Wake-up counter: block() waits on it. */
 export const CTL_WAKE = control.u32("wake");
 /** Counts exits from guest mode; WAIT requesters wait on it. */
 export const CTL_EXITS = control.u32("exits");
 /** Number of threads that wait for an exit. */
 export const CTL_EXIT_WAITERS = control.u32("exit waiters");
-/** RUN: what the VMM wants of the thread, and whether it is parked. */
+/** RUN: the VMM's command to the thread, and whether the thread is parked. */
 export const CTL_RUN = control.u32("run");
-/** 1 once the thread has ended. */
+/** 1 once the thread has terminated. */
 export const CTL_ENDED = control.u32("ended");
 
 // The run page (KVM's kvm_run).
@@ -179,7 +180,7 @@ export const RUN_EXIT_REASON = control.u32("exit reason");
 export const RUN_GPA_LOW = control.u32("exit address, low");
 export const RUN_GPA_HIGH = control.u32("exit address, high");
 export const RUN_SIZE = control.u32("exit size");
-/** 1 if something answered at that address. */
+/** 1 if a device answered at that address. */
 export const RUN_OK = control.u32("exit ok");
 export const RUN_DATA = control.u64("exit data");
 
@@ -199,16 +200,16 @@ export const HFENCE_ENTRY_SIZE = 32;
 export const HFENCE_CAPACITY = 16;
 export const HFENCE_ENTRIES = control.take("fence entries", HFENCE_CAPACITY * HFENCE_ENTRY_SIZE, 16);
 
-/** Console bytes of an SBI call on their way to or from the VMM. */
+/** Console bytes of an SBI call, to or from the VMM. */
 export const RUN_CONSOLE_SIZE = 0xc0;
 export const RUN_CONSOLE = control.take("console", RUN_CONSOLE_SIZE, 16);
 
-/** The hart's state, as its schema lays it out. */
+/** The hart's state, in the layout of its schema. */
 export const HART_STATE_SIZE = 0xc00;
 export const HART_STATE_OFFSET = area.at("hart state", CONTROL_SIZE, HART_STATE_SIZE);
 
 /**
- * Under --perf: the rows of HotCode, of 16 bytes; what VcpuPerf counts, its own cells and two for each
+ * Under --perf: the rows of HotCode, of 16 bytes; and VcpuPerf's counters: its own cells, and two for each
  * activity.
  */
 export const HOT_ROWS = 512;
@@ -219,26 +220,27 @@ export const HART_PERF = area.take("perf cells", (PERF_OWN_CELLS + 2 * ACTIVITIE
 /** The words of hart-scratch.ts. */
 export const SCRATCH_SIZE = 0x1000;
 export const SCRATCH_OFFSET = area.at("scratch", 0x10000, SCRATCH_SIZE);
-/** How often an address is still to be reached before it is hot: a byte each, by bits of the host address. */
+/** How many more executions of an address make it hot: a byte each, indexed by bits of the host address. */
 export const HEAT_ENTRIES = 0x10000;
 export const HEAT_OFFSET = area.at("heat", 0xe0000, HEAT_ENTRIES);
 /**
- * How often a sample fell into translated code of a page: a byte each, by bits of the virtual page number.
+ * How many samples fell into a page's translated code: a byte each, indexed by bits of the virtual page
+ * number.
  */
 export const SAMPLES_ENTRIES = 0x1000;
 export const SAMPLES_OFFSET = area.take("samples", SAMPLES_ENTRIES);
-/** TLBs and jump caches, as hart/tlb-context.ts lays them out. */
+/** TLBs and jump caches, in the layout of hart/tlb-context.ts. */
 export const CONTEXTS_SIZE = 0x300000;
 export const CONTEXTS_OFFSET = area.at("contexts", 0x100000, CONTEXTS_SIZE);
 
-// ---- what follows the last hart ----
+// ---- the area after the last hart ----
 
-/** The engine's tables: what the interpreter decodes with, then the code cache (code-cache.ts). */
+/** The engine's tables: the interpreter's decode tables, then the code cache (code-cache.ts). */
 export const DECODE_TABLES_SIZE = 0x100000;
 export const CODE_CACHE_SIZE = 0x4240000;
 export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
 
-/** Bytes of a bitmap of code pages or of stale pages for a memory slot of `size` bytes. */
+/** Bytes of the bitmap of code pages, or of stale pages, of a memory slot of `size` bytes. */
 export function codeBitmapSize(size: number): number {
   return (Math.ceil(size / 4096 / 8) + 63) & ~63;
 }

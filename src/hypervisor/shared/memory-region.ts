@@ -20,17 +20,22 @@ export class MemoryRegion {
     this.#end = end;
   }
 
-  /** The first byte after the last item. */
+  /** The offset of the first byte after the last item. */
   get used(): number {
     return this.#next;
   }
 
-  /** The offset of `size` bytes after all items so far, at a multiple of `alignment`, a power of two. */
+  /**
+   * Allocate `size` bytes after all items so far, at a multiple of `alignment`, a power of two; returns the
+   * offset.
+   */
   take(name: string, size: number, alignment = 8): number {
     return this.at(name, Math.ceil(this.#next / alignment) * alignment, size);
   }
 
-  /** `size` bytes at a given offset. Throws RangeError if they overlap an item or exceed the region. */
+  /**
+   * Allocate `size` bytes at a given offset. Throws RangeError if they overlap an item or exceed the region.
+   */
   at(name: string, start: number, size: number): number {
     const end = start + size;
     const other = this.#items.find((item) => start < item.end && item.start < end);

@@ -31,7 +31,7 @@ const slot = (index: number, guestPhys: number, size: number, more: Partial<Slot
   ...more,
 });
 
-test("a change goes to the bank that is not current, and leaves the other as it was", () => {
+test("a change is written to the bank that is not current, and leaves the other unchanged", () => {
   const { buffer, table, view, bank } = memory();
   const first = bank();
   table.set(slot(0, 0x8000, 0x2000));
@@ -71,7 +71,7 @@ test.each([
   expect(table.get(1)).toBeUndefined();
 });
 
-test("neighbours and a slot's own new place are no overlap", () => {
+test("adjacent slots, and a slot that moves onto its own old range, do not overlap", () => {
   const { table } = memory();
   table.set(slot(0, 0x8000, 0x2000));
   table.set(slot(1, 0xa000, 0x1000));
@@ -90,7 +90,7 @@ test("one slot too many is refused and changes nothing", () => {
   table.set(slot(MAX_SLOTS, 0x100000, 0x1000));
 });
 
-test("guest memory as a vCPU thread has it: within one slot, dirty bits, read-only", () => {
+test("guest memory as a vCPU thread accesses it: within one slot, dirty bits, read-only", () => {
   const { buffer, table, view } = memory();
   table.set(slot(0, 0x8000, 0x3000));
   table.set(slot(1, 0xb000, 0x1000, { hostOffset: RAM + 0x3000, readonly: true, dirtyOffset: DIRTY + 64 }));
@@ -109,7 +109,7 @@ test("guest memory as a vCPU thread has it: within one slot, dirty bits, read-on
   expect(view.getUint32(DIRTY + 64, true)).toBe(0);
 });
 
-test("what a vCPU thread writes makes code stale, page by page", () => {
+test("a vCPU thread's writes make code stale, page by page", () => {
   const { buffer, table, view } = memory();
   const code = DIRTY + 0x1000;
   table.set(slot(0, 0x8000, 0x3000, { codeOffset: code }));
@@ -125,7 +125,7 @@ test("what a vCPU thread writes makes code stale, page by page", () => {
   expect(view.getUint32(VM_CODE_STALE, true)).toBe(2);
 });
 
-test("a removed slot is gone at once, before any request was handled", () => {
+test("a removed slot is gone at once, before any request is handled", () => {
   const { buffer, table } = memory();
   table.set(slot(0, 0x8000, 0x3000));
   const guest = new SlotMemory(buffer);

@@ -1,5 +1,6 @@
 // The memory-slot table in shared memory (KVM's memslots). It has two banks: a change is written to the idle
-// bank, then every vCPU is asked to switch (UPDATE_HGATP), so that no hart ever walks a half-written table.
+// bank, then every vCPU is requested to switch (UPDATE_HGATP), so that no hart ever reads a half-written
+// table.
 import { CodePages, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import {
   codeBitmapSize,
@@ -26,7 +27,7 @@ export interface Slot {
   readonly size: number;
   readonly hostOffset: number;
   readonly dirtyOffset: number;
-  /** 0: code pages are not kept. */
+  /** 0: the slot has no code-page bitmap. */
   readonly codeOffset: number;
   readonly readonly: boolean;
   readonly logDirty: boolean;
@@ -95,9 +96,9 @@ export class SlotTable {
 }
 
 /**
- * Guest memory as a vCPU thread sees it outside the guest, by value, pages marked dirty and code stale.
- * Through the current bank, not the hart's own: while it is READING_SHADOW_PAGE_TABLES either whoever removes
- * a slot waits, or the slot is gone here.
+ * Guest memory as a vCPU thread accesses it outside the guest, by value; writes mark pages dirty and their
+ * code stale. It uses the current bank, not the hart's own: while the hart is READING_SHADOW_PAGE_TABLES,
+ * either the thread that removes a slot waits, or the slot is already gone here.
  */
 export class SlotMemory {
   readonly #view: DataView<SharedArrayBuffer>;
@@ -127,7 +128,7 @@ export class SlotMemory {
     return this.#view.getUint32(entry + SLOT_HOST_OFFSET, true) + (guestPhys - gpa);
   }
 
-  /** A copy of guest memory, or undefined if the range is not all in one slot. */
+  /** A copy of guest memory, or undefined if the range is not entirely in one slot. */
   read(guestPhys: number, length: number): Uint8Array<ArrayBuffer> | undefined {
     const entry = this.#entry(guestPhys, length);
     if (entry === undefined) return undefined;
@@ -135,7 +136,7 @@ export class SlotMemory {
     return this.#bytes.slice(at, at + length) as unknown as Uint8Array<ArrayBuffer>;
   }
 
-  /** False (and nothing written) if the range is not all in one writable slot. */
+  /** False (and nothing is written) if the range is not entirely in one writable slot. */
   write(guestPhys: number, source: Uint8Array): boolean {
     const entry = this.#entry(guestPhys, source.length);
     if (entry === undefined || (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0)
@@ -157,7 +158,7 @@ export class SlotMemory {
 }
 
 /**
- * The code pages of all slots, by host address: which pages have translations, and which of those were
+ * The code pages of all slots, by host address: which pages have translations, and which of them have been
  * written to.
  */
 export class CodePageSet {
@@ -169,7 +170,7 @@ export class CodePageSet {
     this.#words = new Int32Array(buffer);
   }
 
-  /** Word index of a page's mark and its bit. */
+  /** Word index of a page's mark, and its bit. */
   #mark(page: number): { word: number; bit: number } | undefined {
     for (const { hostOffset, size, codeOffset } of this.#slots()) {
       if (page < hostOffset || page >= hostOffset + size) continue;
@@ -191,7 +192,7 @@ export class CodePageSet {
     }
   }
 
-  /** Whether the page can have a mark: it is memory of a slot that has marks. */
+  /** Whether the page can be marked: it belongs to a slot that has marks. */
   has(page: number): boolean {
     return this.#mark(page) !== undefined;
   }
@@ -204,7 +205,7 @@ export class CodePageSet {
     if (mark !== undefined) Atomics.or(this.#words, mark.word, mark.bit);
   }
 
-  /** Take the marks of all pages that were written to while they were code pages. */
+  /** Remove the marks of all pages that were written to while they were code pages. */
   takeStale(take: (page: number) => void): void {
     for (const { hostOffset, size, codeOffset } of this.#slots()) {
       const bytes = codeBitmapSize(size);

@@ -1,6 +1,7 @@
-// Registers of known value (KVM has no equivalent): the value that a read would return is in shared memory
-// while the read has no other effect, so a vCPU answers it without an exit. The device withdraws the value
-// whenever it may have changed; a read at that moment may still return the old one. Bytes only.
+// Shadowed MMIO registers (KVM has no equivalent): the value that a read would return is in shared memory,
+// and the read has no side effect, so the vCPU answers it without an exit. The device withdraws a value
+// whenever it may have changed; a concurrent read may still return the old value, as it would have a moment
+// earlier. Bytes only.
 import { MAX_MMIO_SHADOWS, MMIO_SHADOW_SIZE, VM_MMIO_SHADOWS } from "./memory-map.ts";
 
 const COUNT = VM_MMIO_SHADOWS >>> 2;
@@ -18,8 +19,8 @@ export class MmioShadows {
   }
 
   /**
-   * VMM thread, before any vCPU runs: the byte at this address may have a known value; `undefined`: ask the
-   * device.
+   * VMM thread, before any vCPU runs: the byte at this address may be shadowed. `undefined` means that reads
+   * go to the device.
    */
   add(guestPhys: number): { set(value: number | undefined): void } {
     const words = this.#words;
@@ -34,7 +35,7 @@ export class MmioShadows {
     };
   }
 
-  /** The value, or -1: it is the device's to answer. */
+  /** The shadowed value, or -1 if the device must answer. */
   read(guestPhys: number, size: number): number {
     const words = this.#words;
     const count = words[COUNT] as number;

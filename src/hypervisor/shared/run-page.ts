@@ -1,7 +1,9 @@
-// The values of the run page's words (KVM's struct kvm_run), which a vCPU thread and the VMM thread exchange.
+// The run page's values (KVM's struct kvm_run), with which a vCPU thread and the VMM thread communicate.
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 
-/** What the VMM wants of the thread; PARKED is the thread's answer to PAUSE, and nobody else's word. */
+/**
+ * The VMM's command to the vCPU thread. PARKED is the thread's answer to PAUSE; only the thread writes it.
+ */
 export const RUN = { PAUSE: 0, GO: 1, END: 2, PARKED: 3 } as const;
 
 export const RUN_PAGE = { IDLE: 0, POSTED: 1, ANSWERED: 2 } as const;

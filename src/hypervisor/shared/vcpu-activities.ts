@@ -1,7 +1,7 @@
-// The activities among which a vCPU thread's time is divided, in the order of their cells in the hart's area
+// The names of a vCPU thread's activities, in the order of their cells in the hart's area
 // (vcpu/vcpu-perf.ts).
 
-/** What a thread does; the first six have all of its time between them and the exits. */
+/** The first six, together with the exits, account for all of a thread's time. */
 export const ACTIVITIES = [
   "engine",
   "adopt",

@@ -1,5 +1,5 @@
-// The tests by what they need (docs/checks.md): `unit` one process, each file in seconds; `process` other processes,
-// whole machines, or load for many seconds; `oracle` a QEMU that judges; `browser` a Chromium.
+// The tests by what they need (docs/checks.md): `unit` one process, each file in seconds; `process` other
+// processes, whole machines, or load for many seconds; `oracle` a QEMU that judges; `browser` a Chromium.
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
@@ -33,7 +33,8 @@ const all = ["{src,test,tools,guests,bench}/**/*.test.ts"];
 export default defineConfig({
   test: {
     env: { WHERRY_SEED: seed },
-    // Only for what hangs: tests with a dozen processes took a minute where other work left them a twentieth of a core.
+    // Only for what hangs: tests with a dozen processes took a minute where other work left them a twentieth
+    // of a core.
     testTimeout: 120_000,
     hookTimeout: 60_000,
     maxWorkers: availableParallelism(),

@@ -1,4 +1,5 @@
-// Boots a guest and talks to it: a machine with two harts, its console's output, a key for its input, its end.
+// Boots a guest and talks to it: a machine with two harts, its console's output, a key for its input, its
+// end.
 //   npm run pulse -- tmp/pulse.bin && npx node examples/boot.ts tmp/pulse.bin
 import { readFile } from "node:fs/promises";
 import { argv, stdout } from "node:process";

@@ -1,5 +1,5 @@
-// Moves a running machine from one process to another: two `wherry run`, told what to do over QMP, QEMU's monitor
-// protocol: JSON, one message a line.
+// Moves a running machine from one process to another: two `wherry run`, told what to do over QMP, QEMU's
+// monitor protocol: JSON, one message a line.
 //   npm run pulse -- tmp/pulse.bin && npx node examples/move.ts tmp/pulse.bin
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
-// Opens a saved machine as data, without a machine: its sections, a register, how much memory it holds. Streams that
-// QEMU wrote open in the same way.
+// Opens a saved machine as data, without a machine: its sections, a register, how much memory it holds.
+// Streams that QEMU wrote open in the same way.
 //   npx node examples/stream.ts tmp/pulse.state      (examples/snapshot.ts writes one)
 import { openAsBlob } from "node:fs";
 import { argv } from "node:process";

@@ -1,7 +1,7 @@
-// The public API's documentation, docs/api/ENTRY.md, from the declarations that `tsc -b` writes: each exported name with
-// its comment and declaration; names of a namespace in ENTRY-NAMESPACE.md. `npm run api` writes the files. Also
-// finds types that the API mentions and no entry exports, and exports without a comment; test/package/api.test.ts
-// makes both fail.
+// The public API's documentation, docs/api/ENTRY.md, from the declarations that `tsc -b` writes: each
+// exported name with its comment and declaration; names of a namespace in ENTRY-NAMESPACE.md. `npm run api`
+// writes the files. Also finds types that the API mentions and no entry exports, and exports without a
+// comment; test/package/api.test.ts makes both fail.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { argv } from "node:process";

@@ -9,7 +9,7 @@ import { argv, env } from "node:process";
 import { pathToFileURL } from "node:url";
 import { linksGate } from "./links-gate.ts";
 import { onePlaceGate } from "./one-place-gate.ts";
-import { referencesGate } from "./prose-gates.ts";
+import { columnsGate, referencesGate } from "./prose-gates.ts";
 import { isProduct, withoutComments } from "./source-text.ts";
 
 export interface SourceFile {
@@ -47,7 +47,10 @@ export const synchronizeGate: Gate = (files) =>
         ),
     );
 
-/** The compiler keeps Node's and the DOM's types out of the lower layers; this reports an import of Node clearly. */
+/**
+ * The compiler keeps Node's and the DOM's types out of the lower layers; this reports an import of Node
+ * clearly.
+ */
 export const platformGate: Gate = (files) =>
   files
     .filter(({ path }) => isProduct(path) && !/^src\/(node|cli|guest)\//.test(path))
@@ -130,7 +133,9 @@ function listFiles(place: string): string[] {
   );
 }
 
-/** Text files of the repository at `root`, also untracked ones, so that a violation shows before the commit. */
+/**
+ * Text files of the repository at `root`, also untracked ones, so that a violation shows before the commit.
+ */
 export function readSources(root: string): SourceFile[] {
   return listFiles(root)
     .filter((file) => /\.(ts|js|mjs|json|md|sh|s|c|h|html|css|yml|pml|toml)$|\/\.ci\/|Dockerfile/.test(file))
@@ -149,6 +154,7 @@ export function violations(root: string, hosts: readonly string[]): string[] {
     linksGate(root),
     onePlaceGate,
     referencesGate,
+    columnsGate,
   ].flatMap((gate) => gate(files));
 }
 

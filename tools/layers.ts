@@ -1,6 +1,7 @@
-// The layers as the compiler enforces them: each room (a directory of src with a tsconfig.json) and the rooms that it
-// may import, those that its references reach. Draws them into docs/architecture.md and holds the limits of a room.
-// `node tools/layers.ts` checks, `--write` draws again. test/gates plants an import against every wall.
+// The layers as the compiler enforces them: each room (a directory of src with a tsconfig.json) and the rooms
+// that it may import, those that its references reach. Draws them into docs/architecture.md and holds the
+// limits of a room. `node tools/layers.ts` checks, `--write` draws again. test/gates plants an import against
+// every wall.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { argv } from "node:process";
@@ -169,7 +170,10 @@ function drawWithin(rooms: readonly Room[], top: string): string {
 
 const mermaid = (lines: readonly string[]): string => ["```mermaid", ...lines, "```"].join("\n");
 
-/** The document with each `<!-- layers: NAME -->` … `<!-- end -->` drawn from the rooms; NAME is `all` or a top-level room. */
+/**
+ * The document with each `<!-- layers: NAME -->` … `<!-- end -->` drawn from the rooms; NAME is `all` or a
+ * top-level room.
+ */
 export const draw = (text: string, rooms: readonly Room[]): string =>
   text.replaceAll(
     /(<!-- layers: (\w+) -->)[\s\S]*?(<!-- end -->)/g,

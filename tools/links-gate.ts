@@ -1,12 +1,16 @@
-// The gate of what documents point to: a relative link of a Markdown file must lead to a file and, with a fragment, to a
-// heading of it; a source file that it names in backticks must exist. Web addresses are not tried.
+// The gate of what documents point to: a relative link of a Markdown file must lead to a file and, with a
+// fragment, to a heading of it; a source file that it names in backticks must exist. Web addresses are not
+// tried.
 import { existsSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import type { Gate, SourceFile } from "./gates.ts";
 
 const withoutCode = (text: string): string => text.replaceAll(/^```[\s\S]*?^```/gm, "");
 
-/** A heading's fragment as hosts of Git repositories make it: lower case, words joined by hyphens, punctuation dropped. */
+/**
+ * A heading's fragment as hosts of Git repositories make it: lower case, words joined by hyphens, punctuation
+ * dropped.
+ */
 export const fragmentOf = (heading: string): string =>
   heading
     .replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")

@@ -1,6 +1,7 @@
-// Facts of the architecture are in src/riscv, each in one file. This gate finds second copies of them in the product: a
-// CSR number beside the CSR's name, a mask's value, all ones, a table of mstatus' or of interrupts' bits, a list of ISA
-// extensions. Comments and tests may have them: a test states what it expects.
+// Facts of the architecture are in src/riscv, each in one file. This gate finds second copies of them in the
+// product: a CSR number beside the CSR's name, a mask's value, all ones, a table of mstatus' or of
+// interrupts' bits, a list of ISA extensions. Comments and tests may have them: a test states what it
+// expects.
 import { ALL_ONES } from "../src/base/uint64.ts";
 import { DELEGABLE, INTERRUPT, INTERRUPTS, SUPERVISOR_INTERRUPTS } from "../src/riscv/causes.ts";
 import { MENVCFG_WRITABLE } from "../src/riscv/envcfg.ts";

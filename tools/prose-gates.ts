@@ -1,6 +1,6 @@
-// Gates for prose: no references to documents that are not in the repository, and no lines of prose or comments
-// beyond 110 columns. Left out: code, tables, code blocks, lines that a link or a single word makes long, and
-// generated text.
+// Gates for prose: no references to documents that are not in the repository, and no lines of prose or
+// comments beyond 110 columns. Left out: code, tables, code blocks, lines that a link or a single word makes
+// long, and generated text.
 import type { Gate, SourceFile } from "./gates.ts";
 
 const MAX_COLUMNS = 110;

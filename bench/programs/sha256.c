@@ -6,7 +6,10 @@ static uint8_t data[1 << 16];
 
 static inline uint32_t rotate(uint32_t x, int by) { return x >> by | x << (32 - by); }
 
-/** The first 32 bits of the fraction of a prime's root, by bisection in integers: root^power = prime * 2^(32 power). */
+/**
+ * The first 32 bits of the fraction of a prime's root, by bisection in integers: root^power = prime * 2^(32
+ * power).
+ */
 static uint32_t root_bits(uint32_t prime, int power) {
   uint64_t low = 0, high = (uint64_t)prime << 32;
   while (high - low > 1) {

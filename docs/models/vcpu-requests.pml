@@ -1,8 +1,8 @@
-/* vCPU requests, modes, kicks, block and WAIT, as implemented by src/hypervisor/requests/vcpu-requests.ts, vcpu-thread.ts
- * (run, #park, #block) and vm.ts (pause, resume). The model has one vCPU and four other threads: the first
- * makes a request that wakes the vCPU (UNBLOCK), the second a request with WAIT and NO_WAKEUP (TLB_FLUSH),
- * the third pauses and resumes the vCPU, the fourth raises an interrupt (posted if the vCPU is in the guest).
- * Atomics are sequentially consistent, as Promela is.
+/* vCPU requests, modes, kicks, block and WAIT, as implemented by src/hypervisor/requests/vcpu-requests.ts,
+ * vcpu-thread.ts (run, #park, #block) and vm.ts (pause, resume). The model has one vCPU and four other
+ * threads: the first makes a request that wakes the vCPU (UNBLOCK), the second a request with WAIT and
+ * NO_WAKEUP (TLB_FLUSH), the third pauses and resumes the vCPU, the fourth raises an interrupt (posted if the
+ * vCPU is in the guest). Atomics are sequentially consistent, as Promela is.
  *
  * Checked properties: a request that wakes the vCPU is handled; a raised interrupt is taken (neither is lost,
  * and no wake-up is); WAIT returns only after the vCPU has left the guest code that ran when the request was

@@ -1,5 +1,5 @@
-// The page's script: boots the guest that the server has, shows its console, and sends it a key when the button is
-// pressed. `save()` and the option `state` work as in Node.
+// The page's script: boots the guest that the server has, shows its console, and sends it a key when the
+// button is pressed. `save()` and the option `state` work as in Node.
 import { createMachine } from "wherry/browser";
 
 const output = /** @type {HTMLElement} */ (document.getElementById("console"));

@@ -1,5 +1,5 @@
-// Serves the page on loopback: the page itself, the package's modules as they are (no bundler), and a kernel. The two
-// headers make the page cross-origin isolated: without them a browser gives it no shared memory.
+// Serves the page on loopback: the page itself, the package's modules as they are (no bundler), and a kernel.
+// The two headers make the page cross-origin isolated: without them a browser gives it no shared memory.
 //   npm run pulse -- tmp/pulse.bin && npx node examples/page/serve.ts tmp/pulse.bin
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";

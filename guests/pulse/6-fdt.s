@@ -1,5 +1,5 @@
-# The device tree (flattened, Devicetree Specification 0.4 chapter 5): RAM, Sstc, boot arguments; and the options
-# in the boot arguments: `pulse.name=number`, or `pulse.name` for 1.
+# The device tree (flattened, Devicetree Specification 0.4 chapter 5): RAM, Sstc, boot arguments; and the
+# options in the boot arguments: `pulse.name=number`, or `pulse.name` for 1.
 
 .text
 load_be32:                          # a0: address → a0

@@ -1,5 +1,6 @@
-// The assembler: encodings against words from the specification's listings, directives, macros, mistakes; and, where
-// GNU as is installed, pulse's and the witness's sources byte for byte (test/oracle style, skipped otherwise).
+// The assembler: encodings against words from the specification's listings, directives, macros, mistakes;
+// and, where GNU as is installed, pulse's and the witness's sources byte for byte (test/oracle style, skipped
+// otherwise).
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -80,7 +80,9 @@ function apply(op: string, a: bigint, b: bigint): bigint {
   }
 }
 
-/** The value as a signed 64-bit integer. Throws Error (without a place) on bad syntax or an unknown symbol. */
+/**
+ * The value as a signed 64-bit integer. Throws Error (without a place) on bad syntax or an unknown symbol.
+ */
 export function evaluate(text: string, lookup: SymbolLookup): bigint {
   const tokens: string[] = [];
   TOKEN.lastIndex = 0;

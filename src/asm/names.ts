@@ -1,4 +1,5 @@
-// Names that stand for numbers in operands: registers and rounding modes; CSRs are those of src/riscv/registers.ts.
+// Names that stand for numbers in operands: registers and rounding modes; CSRs are those of
+// src/riscv/registers.ts.
 import { F_NAMES, FRAME_POINTER, ROUNDING_MODE_NAMES, X_NAMES } from "../riscv/abi-names.ts";
 
 function registerMap(prefix: string, names: readonly string[]): ReadonlyMap<string, number> {

@@ -23,8 +23,8 @@ export interface HostPlatform {
   /** The engine of a machine whose options do not name one. Default: the hypervisor's. */
   readonly defaultEngine?: EngineKind | undefined;
   /**
-   * The processor reorders only a store with a later load, as x86 does. Default: false, which is right everywhere: each
-   * guest fence is then a full one.
+   * The processor reorders only a store with a later load, as x86 does. Default: false, which is right
+   * everywhere: each guest fence is then a full one.
    */
   readonly hasTotalStoreOrder?: boolean | undefined;
   /** Called before the first WebAssembly module is compiled, to configure the host's compiler. */

@@ -1,5 +1,5 @@
-// A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console. The order
-// here decides their slots, so both sides of a move must have the same parts.
+// A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console. The
+// order here decides their slots, so both sides of a move must have the same parts.
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";

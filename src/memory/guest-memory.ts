@@ -9,8 +9,8 @@ export const PAGE_SHIFT = 12;
 /**
  * Two bitmaps for one block, one bit for each page: pages that translated code was made from, and such pages
  * that have been written since. Shared with the harts, whose write translations set the same bits
- * (hypervisor/hart/mmu.ts). To mark a code page, first set its bit, then make the harts flush their write translations,
- * then read the page.
+ * (hypervisor/hart/mmu.ts). To mark a code page, first set its bit, then make the harts flush their write
+ * translations, then read the page.
  */
 export class CodePages {
   readonly #pages: Int32Array<SharedArrayBuffer>;

@@ -61,7 +61,8 @@ export class JsonStream {
       this.#skipping = byte !== NEWLINE;
       return;
     }
-    // No UTF-8 text has 0xff: clients send it to bring the parser back to its start (qmp-spec, "Protocol example").
+    // No UTF-8 text has 0xff: clients send it to bring the parser back to its start (qmp-spec, "Protocol
+    // example").
     if (byte === 0xff) {
       this.#reset();
       this.#onError(new JsonError("stray '\\xff'"));
@@ -272,7 +273,9 @@ class Parser {
   }
 }
 
-/** Integers beyond 2^53 stay exact as bigint as long as they fit 64 bits; beyond that QEMU has a double too. */
+/**
+ * Integers beyond 2^53 stay exact as bigint as long as they fit 64 bits; beyond that QEMU has a double too.
+ */
 function numberOf(word: string, integer: boolean): number | bigint {
   const value = Number(word);
   if (!integer || Number.isSafeInteger(value)) return value;

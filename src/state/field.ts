@@ -3,7 +3,9 @@
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Place } from "./place.ts";
 
-/** The state that contains a field, as its predicates take it: its type is still being inferred at that point. */
+/**
+ * The state that contains a field, as its predicates take it: its type is still being inferred at that point.
+ */
 // oxlint-disable-next-line typescript/no-explicit-any
 export type LooseState = any;
 

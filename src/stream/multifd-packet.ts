@@ -39,8 +39,10 @@ export interface MultifdPacket {
   readonly pagesAlloc: number;
   /** Counts the packets of all channels. */
   readonly packetNumber: bigint;
-  /** Bytes after the packet: the `normal` pages, as they are or compressed. (Releases before 8.2 send a stale number in
-   * packets without pages: nothing follows those.) */
+  /**
+   * Bytes after the packet: the `normal` pages, as they are or compressed. (Releases before 8.2 send a stale
+   * number in packets without pages: nothing follows those.)
+   */
   readonly payloadBytes: number;
   /** The RAM block; empty if there are no pages. */
   readonly block: string;

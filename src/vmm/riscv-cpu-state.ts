@@ -1,5 +1,5 @@
-// A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back when: both made of the
-// register table (src/riscv/registers.ts), whose order is that of the `cpu` section.
+// A RISC-V vCPU's state as the VMM holds it (the cached copy), and what of it is written back when: both made
+// of the register table (src/riscv/registers.ts), whose order is that of the `cpu` section.
 import { RISCV_MP_STATES } from "../accelerator/mp-state.ts";
 import { ONE_REG_ROWS } from "../accelerator/one-reg-ids.ts";
 import type { Register } from "../riscv/register-row.ts";
@@ -79,7 +79,10 @@ interface Row {
   readonly from: PutLevel;
 }
 
-/** What is fetched and written back. KVM's partial views of mstatus, mie and mip are not: the whole registers are. */
+/**
+ * What is fetched and written back. KVM's partial views of mstatus, mie and mip are not: the whole registers
+ * are.
+ */
 export const CPU_ROWS: readonly Row[] = ONE_REG_ROWS.flatMap(({ id, register, element }) => {
   const row: Register = REGISTERS[register];
   if (register !== "halted" && copyFieldOf(row) === undefined) return [];

@@ -1,4 +1,5 @@
-// Headless Chromium for tests: Debian's, driven by playwright-core, with a new profile and no traffic of its own.
+// Headless Chromium for tests: Debian's, driven by playwright-core, with a new profile and no traffic of its
+// own.
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and goes on in Node from
-// the file; and the other way. Pulse's own checks are the judge. Runs what `tsc -b` has built.
+// The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and goes on in
+// Node from the file; and the other way. Pulse's own checks are the judge. Runs what `tsc -b` has built.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -141,7 +141,8 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         await consoleWith(page, 1);
         await page.click("#pause");
         await page.waitForSelector('#state[data-state="paused"]');
-        // What came before the pause may still be on its way to the screen; a guest that runs reports each second.
+        // What came before the pause may still be on its way to the screen; a guest that runs reports each
+        // second.
         let paused: string | null = null;
         await expect
           .poll(

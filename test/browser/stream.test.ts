@@ -1,5 +1,5 @@
-// The entry `wherry/stream` in a page: a stream that comes as a File is opened, as docs/stream-format.md shows. Runs what
-// `tsc -b` has built.
+// The entry `wherry/stream` in a page: a stream that comes as a File is opened, as docs/stream-format.md
+// shows. Runs what `tsc -b` has built.
 import { describe, expect, test } from "vitest";
 import { serveBrowser } from "../../tools/serve-browser.ts";
 import { smallStream } from "../support/stream-builder.ts";

@@ -1,4 +1,5 @@
-// How commands end when the host fails them: a closed pipe, a full disk, a place that is none, a killed machine.
+// How commands end when the host fails them: a closed pipe, a full disk, a place that is none, a killed
+// machine.
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// The same requests to our monitor and to the installed QEMU: same errors, same shapes. QEMU describes the shapes
-// itself (query-qmp-schema). Skipped where qemu-system-riscv64 is not installed.
+// The same requests to our monitor and to the installed QEMU: same errors, same shapes. QEMU describes the
+// shapes itself (query-qmp-schema). Skipped where qemu-system-riscv64 is not installed.
 import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { QemuProcess } from "../streams/qemu.ts";

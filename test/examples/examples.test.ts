@@ -1,4 +1,5 @@
-// Each example runs as its own comment says, with pulse, on what `tsc -b` has built, and uses the package's entries only.
+// Each example runs as its own comment says, with pulse, on what `tsc -b` has built, and uses the package's
+// entries only.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

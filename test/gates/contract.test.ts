@@ -58,7 +58,7 @@ describe("the contract suite", () => {
       device("", "device.state.level = reader.peekU8() ?? 0; return section.decode(reader, version);"),
     );
     expect(output).toMatch(/× .*changes only when the load is applied/);
-    expect(output).toMatch(/× .*refuses a cut at any byte/);
+    expect(output).toMatch(/× .*refuses truncation at any byte/);
     expect(status).not.toBe(0);
   });
 

@@ -1,4 +1,5 @@
-// The layers are what docs/architecture.md draws, and an import against each wall between two rooms fails to compile.
+// The layers are what docs/architecture.md draws, and an import against each wall between two rooms fails to
+// compile.
 import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";

@@ -14,7 +14,10 @@ export interface PlantedCopy {
   remove(): void;
 }
 
-/** `parts` are files and directories of the repository, copied; node_modules is linked, package.json is a bare one. */
+/**
+ * `parts` are files and directories of the repository, copied; node_modules is linked, package.json is a bare
+ * one.
+ */
 export function plantedCopy(parts: readonly string[]): PlantedCopy {
   const root = mkdtempSync(join(tmpdir(), "wherry-gate-"));
   for (const part of parts) cpSync(join(ROOT, part), join(root, part), { recursive: true });

@@ -1,5 +1,5 @@
-// The frame of a guest check: its options, a line for each case, a time limit for each, the closing line, and a
-// way out on which no child process and no temporary file stays behind.
+// The frame of a guest check: its options, a line for each case, a time limit for each, the closing line, and
+// a way out on which no child process and no temporary file stays behind.
 import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and come
-// back; the guest reboots into its shell again, and powers off with exit code 0.
+// `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and
+// come back; the guest reboots into its shell again, and powers off with exit code 0.
 //   --full for 1, 2, 4 and 8 harts with both; --harts H and --firmware builtin|opensbi for one machine
 import { Cases, options } from "./cases.ts";
 import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "./debian.ts";

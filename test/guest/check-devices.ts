@@ -1,6 +1,7 @@
-// `npm run check:devices`: a Debian guest works its devices: disk, entropy, network, clock, console, and the ways out.
-// Two guests are joined by a wire and one of them is moved; a machine is killed and its disks are held against what its
-// guest was told; a guest panics and finds its devices reset; a guest has virtio-mmio version 1.
+// `npm run check:devices`: a Debian guest works its devices: disk, entropy, network, clock, console, and the
+// ways out. Two guests are joined by a wire and one of them is moved; a machine is killed and its disks are
+// held against what its guest was told; a guest panics and finds its devices reset; a guest has virtio-mmio
+// version 1.
 //   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
 import { setTimeout as sleep } from "node:timers/promises";
 import { createHash } from "node:crypto";
@@ -186,7 +187,8 @@ async function twoGuests(): Promise<void> {
   });
 
   await cases.run("clock and alarm", STEP_MS, async () => {
-    // How far a time is from the host's while it was asked for: whole seconds, of a clock that was set by whole seconds.
+    // How far a time is from the host's while it was asked for: whole seconds, of a clock that was set by
+    // whole seconds.
     const off = async (what: string, ask: () => Promise<number>): Promise<string> => {
       const began = Date.now() / 1000;
       const found = await ask();
@@ -266,8 +268,8 @@ async function twoGuests(): Promise<void> {
   });
 
   await cases.run("a guest moves with its wire", STEP_MS, async () => {
-    // The end that connects can move: its new process tries again until the listener's old peer has gone. The transfer goes
-    // on until it is told to end, so that a fast guest is not done before the move.
+    // The end that connects can move: its new process tries again until the listener's old peer has gone. The
+    // transfer goes on until it is told to end, so that a fast guest is not done before the move.
     const send = "#!/bin/sh\\nwhile [ ! -f /tmp/stop ]; do cat /tmp/www/f; done | tee /tmp/copy\\n";
     await shell(a.console, `mkfifo /tmp/copy; printf '${send}' > /tmp/send; chmod +x /tmp/send`);
     await shell(a.console, "md5sum < /tmp/copy > /tmp/sent & nc -l -p 9000 -e /tmp/send < /dev/null & true");

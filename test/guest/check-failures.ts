@@ -1,6 +1,7 @@
-// `npm run check:failures`: whatever goes wrong in a move or a save, one machine is alive afterwards, and never two.
-// One pulse machine lives through all cases: destinations are killed, connections cut at chosen bytes, moves
-// cancelled, saves meet a full disk. A killed source is the only case after which no machine may be left.
+// `npm run check:failures`: whatever goes wrong in a move or a save, one machine is alive afterwards, and
+// never two. One pulse machine lives through all cases: destinations are killed, connections cut at chosen
+// bytes, moves cancelled, saves meet a full disk. A killed source is the only case after which no machine may
+// be left.
 //   --count N cases, --only KIND, --harts H, --seed S
 import { setTimeout as sleep } from "node:timers/promises";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";

@@ -1,6 +1,7 @@
-// `npm run check:integrity`: a file of a real machine, cut at every section boundary and around it, and files with one
-// random bit flipped: each is refused with an error that names the section or RAM chunk, and nothing half-loaded can
-// run. Most are loaded in this process; some by `wherry restore`, which must end with exit code 1 and one line.
+// `npm run check:integrity`: a file of a real machine, cut at every section boundary and around it, and files
+// with one random bit flipped: each is refused with an error that names the section or RAM chunk, and nothing
+// half-loaded can run. Most are loaded in this process; some by `wherry restore`, which must end with exit
+// code 1 and one line.
 //   --count N flips, --cli N files through the command line, --seed S
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -79,7 +80,10 @@ function load(bytes: Buffer): Promise<unknown> {
   });
 }
 
-/** The parts that an error may name for a damage: where two meet either, and a part cut in its head has no name yet. */
+/**
+ * The parts that an error may name for a damage: where two meet either, and a part cut in its head has no
+ * name yet.
+ */
 function spansNear(at: number): Span[] {
   return spans.filter(({ start, end }, i) => {
     const next = spans[i + 1];

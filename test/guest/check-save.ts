@@ -1,6 +1,6 @@
-// `npm run check:save`: a booting Debian is saved at random moments while it runs, before and while its harts go
-// offline and come back in a loop; each file is restored and must come to the same end: same checksum over the loop,
-// all harts online, power off, exit code 0. MP states of the harts in the files are counted.
+// `npm run check:save`: a booting Debian is saved at random moments while it runs, before and while its harts
+// go offline and come back in a loop; each file is restored and must come to the same end: same checksum over
+// the loop, all harts online, power off, exit code 0. MP states of the harts in the files are counted.
 //   --count N files, --harts H, --turns N of the loop, --firmware builtin|opensbi (default: both), --seed S
 import { setTimeout as sleep } from "node:timers/promises";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -30,7 +30,8 @@ const MP_STATES: Readonly<Record<string, string>> = {
   "0xa": "suspended",
 };
 
-// The end is said until it is answered: a file that is saved while a line is on its way has the next one whole.
+// The end is said until it is answered: a file that is saved while a line is on its way has the next one
+// whole.
 const SCRIPT = `#!/bin/sh
 cd /sys/devices/system/cpu
 sum=start turn=0

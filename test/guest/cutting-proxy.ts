@@ -1,5 +1,6 @@
-// A loopback TCP proxy between the two ends of a move that breaks the first connection at a given byte of either
-// direction, as a network does. Later connections (the source asking what became of the machine) pass unharmed.
+// A loopback TCP proxy between the two ends of a move that breaks the first connection at a given byte of
+// either direction, as a network does. Later connections (the source asking what became of the machine) pass
+// unharmed.
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
@@ -9,7 +10,10 @@ export interface Cut {
   /** Bytes that still pass, from the start or from the end of the first `mark` on. */
   readonly after: number;
   readonly mark?: Buffer;
-  /** A reset, an orderly end towards both, nothing at all any more, or the death of the proxy, listener and all. */
+  /**
+   * A reset, an orderly end towards both, nothing at all any more, or the death of the proxy, listener and
+   * all.
+   */
   readonly how: "reset" | "end" | "silence" | "death";
 }
 

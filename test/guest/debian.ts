@@ -7,8 +7,8 @@ export const BOOT_MS = 300_000;
 const COMMAND_MS = 60_000;
 const PROMPT = /wherry:\S*# /;
 /**
- * Not complaints of stalls and lockups: with more harts than cores, on a busy host, they say that the host is slow. To the
- * end of the line: which BUG it is may still be coming in.
+ * Not complaints of stalls and lockups: with more harts than cores, on a busy host, they say that the host is
+ * slow. To the end of the line: which BUG it is may still be coming in.
  */
 export const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup|workqueue lockup)[^\n]*\n|Unable to handle/;
 
@@ -51,7 +51,9 @@ export async function prompt(console: Console, from = 0): Promise<void> {
   await seeWords(console, PROMPT, BOOT_MS, from);
 }
 
-/** Types a command and gives its output, without the echo of the command. A status other than 0 is an error. */
+/**
+ * Types a command and gives its output, without the echo of the command. A status other than 0 is an error.
+ */
 export async function shell(console: Console, command: string): Promise<string> {
   const from = console.text.length;
   // Backslashes, so that the echo of the command does not look like its output.

@@ -1,5 +1,5 @@
-// A machine as its user has it: `wherry run` or `wherry restore` in a child process, its QMP and its console on unix
-// sockets. No child outlives the check.
+// A machine as its user has it: `wherry run` or `wherry restore` in a child process, its QMP and its console
+// on unix sockets. No child outlives the check.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";

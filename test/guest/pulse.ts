@@ -1,4 +1,5 @@
-// Pulse as the judge of the guest checks: its reports, read and compared, and its closing proof (guests/pulse).
+// Pulse as the judge of the guest checks: its reports, read and compared, and its closing proof
+// (guests/pulse).
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";

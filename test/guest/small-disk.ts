@@ -1,5 +1,5 @@
-// A disk that gets full: a small tmpfs in the machines' own mount namespace, or, where none can be mounted, a limit
-// on the size of the files that their process writes.
+// A disk that gets full: a small tmpfs in the machines' own mount namespace, or, where none can be mounted, a
+// limit on the size of the files that their process writes.
 import { spawnSync } from "node:child_process";
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

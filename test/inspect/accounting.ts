@@ -1,8 +1,10 @@
-// The invariant of every decoder: fields cover their bytes in order, without gap or overlap, and the sizes of children add
-// up to their parent's. For tests and for the fuzzer.
+// The invariant of every decoder: fields cover their bytes in order, without gap or overlap, and the sizes of
+// children add up to their parent's. For tests and for the fuzzer.
 import type { Field } from "../../src/inspect/model/stream-report.ts";
 
-/** What is wrong with fields that should cover `size` bytes from `offset`, a line each; empty if nothing is. */
+/**
+ * What is wrong with fields that should cover `size` bytes from `offset`, a line each; empty if nothing is.
+ */
 export function accountingErrors(fields: readonly Field[], offset: number, size: number): string[] {
   const errors: string[] = [];
   let at = offset;

@@ -1,5 +1,6 @@
-// Tests whose harts work on the same words at once, and whose end is certain: sums of atomic increments, counters that
-// only a lock protects, tickets, queues, and code that one hart writes and another executes. Nothing may be lost.
+// Tests whose harts work on the same words at once, and whose end is certain: sums of atomic increments,
+// counters that only a lock protects, tickets, queues, and code that one hart writes and another executes.
+// Nothing may be lost.
 import type { Random } from "../support/random.ts";
 import { DATA, finish, HARTS, type LitmusMachine } from "./machine.ts";
 
@@ -119,7 +120,10 @@ function locked(name: string, lock: string, unlock: string, harts = 2): Counting
   }));
 }
 
-/** Peterson's lock: flags at LOCK + 64 × hart, the turn at TURN. Right only if a store comes before a later load. */
+/**
+ * Peterson's lock: flags at LOCK + 64 × hart, the turn at TURN. Right only if a store comes before a later
+ * load.
+ */
 const PETERSON = ["0", "1"].map((me) => {
   const other = me === "0" ? 1 : 0;
   return `
@@ -136,7 +140,10 @@ const PETERSON = ["0", "1"].map((me) => {
 3: fence rw, rw`;
 });
 
-/** Stores, atomics and blocks of zeros all over 256 KiB while the VMM copies what the dirty log names: it misses nothing. */
+/**
+ * Stores, atomics and blocks of zeros all over 256 KiB while the VMM copies what the dirty log names: it
+ * misses nothing.
+ */
 const dirtyLog: CountingTest = {
   name: "pages that the dirty log names",
   run: async (machine, r) => {

@@ -1,5 +1,6 @@
-// A VM on real threads for litmus programs: harts in M-mode, or in S-mode above the built-in firmware, each with an entry
-// and registers of its own, run until each has set its word at DONE. The next program meets the same harts and what they have cached.
+// A VM on real threads for litmus programs: harts in M-mode, or in S-mode above the built-in firmware, each
+// with an entry and registers of its own, run until each has set its word at DONE. The next program meets the
+// same harts and what they have cached.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { createVm } from "../../src/host/create-vm.ts";
@@ -60,8 +61,8 @@ export class LitmusMachine {
   }
 
   /**
-   * Runs a program: hart n starts at label `hart<n>` with these registers. Throws if one is not done in time, with
-   * where they all are.
+   * Runs a program: hart n starts at label `hart<n>` with these registers. Throws if one is not done in time,
+   * with where they all are.
    */
   async run(
     source: string,
@@ -99,7 +100,10 @@ export class LitmusMachine {
     this.#vm.memory.write(address, bytes);
   }
 
-  /** Runs the program and, until it is done and once more, copies the pages that the dirty log names, as a move does; the copy. */
+  /**
+   * Runs the program and, until it is done and once more, copies the pages that the dirty log names, as a
+   * move does; the copy.
+   */
   async runAndCopy(
     source: string,
     registers: readonly Readonly<Record<number, number>>[],

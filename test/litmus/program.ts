@@ -1,5 +1,6 @@
-// Litmus programs: a few memory operations a hart, on variables x, y, z of their own cache lines. One description
-// serves the model (rvwmo.ts), which says what may be seen, and the guest (guest.ts), which is looked at.
+// Litmus programs: a few memory operations a hart, on variables x, y, z of their own cache lines. One
+// description serves the model (rvwmo.ts), which says what may be seen, and the guest (guest.ts), which is
+// looked at.
 
 export type Variable = "x" | "y" | "z";
 export const VARIABLES: readonly Variable[] = ["x", "y", "z"];
@@ -8,7 +9,10 @@ export const VARIABLES: readonly Variable[] = ["x", "y", "z"];
 export type Ordering = "" | ".aq" | ".rl" | ".aqrl";
 
 interface Dependent {
-  /** The address (or, of a store, the data) comes by way of this register of the hart; or a branch on it comes before. */
+  /**
+   * The address (or, of a store, the data) comes by way of this register of the hart; or a branch on it comes
+   * before.
+   */
   readonly after?: { readonly kind: "addr" | "data" | "ctrl"; readonly register: string };
 }
 export interface Load extends Dependent {
@@ -29,7 +33,10 @@ export interface Amo {
   readonly register: string;
   readonly ordering: Ordering;
 }
-/** Load-reserved and store-conditional to the same variable, again until it succeeds: register = old, variable = old + value. */
+/**
+ * Load-reserved and store-conditional to the same variable, again until it succeeds: register = old, variable
+ * = old + value.
+ */
 export interface Exchange {
   readonly op: "lrsc";
   readonly variable: Variable;
@@ -48,7 +55,9 @@ export type Operation = Load | Store | Amo | Exchange | Fence;
 export interface LitmusTest {
   readonly name: string;
   readonly harts: readonly (readonly Operation[])[];
-  /** Registers that the outcome shows, in this order; then the variables' last values, if `last` names them. */
+  /**
+   * Registers that the outcome shows, in this order; then the variables' last values, if `last` names them.
+   */
   readonly last?: readonly Variable[];
 }
 

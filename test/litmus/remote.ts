@@ -1,6 +1,6 @@
-// Tests of remote fences (SBI, RFENCE) on real harts: once the call has returned, no other hart executes code, or uses a
-// translation, that is older than the call. Hart 0 changes something, calls, and publishes a number; what the
-// others do after they have seen the number must be new.
+// Tests of remote fences (SBI, RFENCE) on real harts: once the call has returned, no other hart executes
+// code, or uses a translation, that is older than the call. Hart 0 changes something, calls, and publishes a
+// number; what the others do after they have seen the number must be new.
 import { SATP_MODE } from "../../src/riscv/paging.ts";
 import { satpOf } from "../support/satp.ts";
 import type { CountingTest } from "./counting.ts";
@@ -94,7 +94,8 @@ again0:
   li t0, 1
   sd t0, ${ENDED}(s0)
   ${finish(0)}`;
-      // The found number is the published one, or one on the way: 0 or 1 beyond, unless there were more meanwhile.
+      // The found number is the published one, or one on the way: 0 or 1 beyond, unless there were more
+      // meanwhile.
       const reader = (n: number): string => `${prologue(n, harts)}
 again${n}:
   ld s4, ${PUBLISHED}(s0)

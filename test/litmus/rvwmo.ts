@@ -1,6 +1,7 @@
-// RVWMO (unprivileged specification, chapter 17 and appendix A) for litmus programs, by exhaustion: all global memory
-// orders that keep the preserved program order, the load value axiom and the atomicity axiom; what they let be seen.
-// Accesses are whole variables, so overlapping means same. Left out: I/O, mixed sizes, failing store-conditionals.
+// RVWMO (unprivileged specification, chapter 17 and appendix A) for litmus programs, by exhaustion: all
+// global memory orders that keep the preserved program order, the load value axiom and the atomicity axiom;
+// what they let be seen. Accesses are whole variables, so overlapping means same. Left out: I/O, mixed sizes,
+// failing store-conditionals.
 import { type LitmusTest, type Operation, type Outcome, registersOf, type Variable } from "./program.ts";
 
 /** A memory operation; an AMO is one that loads and stores, an LR/SC pair is two. */
@@ -101,7 +102,8 @@ function isPreserved(test: LitmusTest, hart: readonly Event[], a: Event, b: Even
   if (b.stores && dependsOn(b, ["ctrl"])) return true;
   return hart.some((m) => {
     if (m.at <= a.at || m.at >= b.at) return false;
-    // 12: b loads what m stores, whose address or data depends on a. 13: b stores, an address between depends on a.
+    // 12: b loads what m stores, whose address or data depends on a. 13: b stores, an address between depends
+    // on a.
     const forwarded = b.loads && m.stores && m.variable === b.variable && dependsOn(m, ["addr", "data"]);
     return forwarded || (b.stores && dependsOn(m, ["addr"]));
   });
@@ -148,7 +150,9 @@ function judge(test: LitmusTest, order: readonly Event[]): Outcome | undefined {
   const at = (event: Event): number => position.get(event) as number;
   const isBefore = (a: Event, b: Event): boolean => a.hart === b.hart && (a.at < b.at || b.pairedWith === a);
   const values = new Map<Event, number>();
-  /** What a load reads: the last in the order of the stores that are before it in the order or in its program. */
+  /**
+   * What a load reads: the last in the order of the stores that are before it in the order or in its program.
+   */
   const source = new Map<Event, Event | undefined>();
   const valueOf = (store: Event): number => {
     const loader = store.loads ? store : store.pairedWith;

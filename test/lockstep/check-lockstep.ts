@@ -1,7 +1,8 @@
-// npm run check:lockstep -- [--instructions N] [--seconds N] [--seed S] [--engine translator|interpreter] [--threshold T]
-// [--group G [--program P]] [--no-kicks]: random programs on the interpreter and on the engine under test, step by step the same.
-// First it finds its planted mistakes. Programs come in groups that share their two harts, so that what one leaves in
-// caches meets the next; a difference is shrunk to the items that it needs.
+// npm run check:lockstep -- [--instructions N] [--seconds N] [--seed S] [--engine translator|interpreter]
+// [--threshold T] [--group G [--program P]] [--no-kicks]: random programs on the interpreter and on the
+// engine under test, step by step the same. First it finds its planted mistakes. Programs come in groups that
+// share their two harts, so that what one leaves in caches meets the next; a difference is shrunk to the
+// items that it needs.
 import { parseArgs } from "node:util";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { HarnessOptions } from "../support/hart-harness.ts";
@@ -106,7 +107,10 @@ if (values.engine !== "interpreter" && values.engine !== "translator")
   throw new Error(`no engine ${values.engine}`);
 const { engine, threshold } = { engine: values.engine as EngineKind, threshold: values.threshold };
 
-/** Mostly all is translated at once; sometimes later, in little memory for code, or in slices that end exactly. */
+/**
+ * Mostly all is translated at once; sometimes later, in little memory for code, or in slices that end
+ * exactly.
+ */
 function engineOptions(r: Random): HarnessOptions {
   const heat = r.pick([0, 0, 0, 0, 1, 4, 30]);
   return {

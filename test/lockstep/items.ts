@@ -1,6 +1,7 @@
-// Items that only lock-step programs have, where no judge but our own two engines must agree: loops, calls, returns,
-// recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds, changes
-// of address space. What they share with the programs that QEMU judges is in ../oracle/items*.ts.
+// Items that only lock-step programs have, where no judge but our own two engines must agree: loops, calls,
+// returns, recursion, jump tables, code written over from several addresses, data among code, CSRs of all
+// kinds, changes of address space. What they share with the programs that QEMU judges is in
+// ../oracle/items*.ts.
 import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { CSRS } from "../../src/riscv/registers.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
@@ -56,7 +57,10 @@ const FIRST_PRIVILEGED_CSR = 0x100;
 const READ_ONLY_USER = 0xc00;
 const EBREAK = 0x00100073;
 
-/** Does the item have something that traps in all modes, or in U-mode? A trap costs as much as many instructions. */
+/**
+ * Does the item have something that traps in all modes, or in U-mode? A trap costs as much as many
+ * instructions.
+ */
 export function isCostly(item: Item): boolean {
   return item.encode(RAM_BASE, RAM_BASE).some(({ size, word }) => {
     const full = size === 4 ? word : expandCompressed(word)?.word;
@@ -196,7 +200,10 @@ export function movePage({ r }: LockstepContext): Item {
 const ACCESS_OPCODES = [0x03, 0x07, 0x23, 0x27];
 const ACCESS_ROWS = rows.filter((row) => ACCESS_OPCODES.includes(row.match & 0x7f));
 
-/** Several accesses close to one another by one register, in a page or about the edge of one; the register may move on. */
+/**
+ * Several accesses close to one another by one register, in a page or about the edge of one; the register may
+ * move on.
+ */
 export function nearby(context: LockstepContext): Item {
   const { r } = context;
   const [base, spare] = two(r);
@@ -232,8 +239,8 @@ export function nearby(context: LockstepContext): Item {
 const AREA = 64;
 
 /**
- * A loop of accesses by pointers that stand still, move, or have an index added to them: over the edges of pages, with what
- * may change a page in between, and to data among its own code.
+ * A loop of accesses by pointers that stand still, move, or have an index added to them: over the edges of
+ * pages, with what may change a page in between, and to data among its own code.
  */
 export function walk({ r }: LockstepContext): Item {
   const [base, counter] = two(r);
@@ -489,7 +496,10 @@ export function modifyPrivilege(context: LockstepContext): Item {
   ]);
 }
 
-/** In M-mode: another range in scratch memory for one of the first PMP entries, other rights; the specification wants a fence. */
+/**
+ * In M-mode: another range in scratch memory for one of the first PMP entries, other rights; the
+ * specification wants a fence.
+ */
 export function protect({ r }: LockstepContext): Item {
   const [rd, spare] = two(r);
   const entry = r.int(2);

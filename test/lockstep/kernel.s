@@ -1,8 +1,8 @@
-# The kernel under a lock-step program: it logs each trap into a hash, fixes up, and goes on somewhere sensible.
-# One handler runs in M-mode at RAM's own addresses and, for delegated traps, in S-mode at an alias of RAM
-# (layout.ts). A coin in its data page decides between skipping the instruction, mending the page, breaking
-# another page, and going on in another mode and address space. Pointers and pc keep their place in the 512 KiB of
-# RAM wherever they are mapped; the handler gives them the base of where the program goes on.
+# The kernel under a lock-step program: it logs each trap into a hash, fixes up, and goes on somewhere
+# sensible. One handler runs in M-mode at RAM's own addresses and, for delegated traps, in S-mode at an alias
+# of RAM (layout.ts). A coin in its data page decides between skipping the instruction, mending the page,
+# breaking another page, and going on in another mode and address space. Pointers and pc keep their place in
+# the 512 KiB of RAM wherever they are mapped; the handler gives them the base of where the program goes on.
 
 .equ DATA, 0x2000
 .equ CODE_LOW, 0x40000
@@ -327,7 +327,8 @@ move:
     .endr
     ret
 
-# Another mode and space by the coin. With no translation nothing is delegated: S-mode's handler is mapped only.
+# Another mode and space by the coin. With no translation nothing is delegated: S-mode's handler is mapped
+# only.
 teleport_m:
     mv    x30, x1
     srli  x20, x12, 24

@@ -1,9 +1,11 @@
 // Where things are in the RAM that a lock-step program runs in, and where its address spaces map them.
-// A place is an offset in its first 512 KiB; the kernel (kernel.s, which has its own copies) moves pc and pointers between the
-// spaces by keeping their low 19 bits.
+// A place is an offset in its first 512 KiB; the kernel (kernel.s, which has its own copies) moves pc and
+// pointers between the spaces by keeping their low 19 bits.
 
 export const RAM_SIZE = 0x80000;
-/** So far behind the code is another, of the same layout: some spaces have that instead. RAM ends behind it. */
+/**
+ * So far behind the code is another, of the same layout: some spaces have that instead. RAM ends behind it.
+ */
 export const COPY = 0x80000;
 export const RAM_TOTAL = 0x100000;
 /** The kernel's data page; see kernel.s for the offsets in it. */
@@ -29,6 +31,8 @@ export const SCRATCH_SIZE = 0x20000;
 /** Four times RAM from a space's window on: twice as S-mode may use it, twice as U-mode may. */
 export const WINDOW_COUNT = 4;
 
-/** Global in all spaces, for S-mode: all RAM for the kernel; and once more for programs, with random rights. */
+/**
+ * Global in all spaces, for S-mode: all RAM for the kernel; and once more for programs, with random rights.
+ */
 export const KERNEL_ALIAS = 0xffff_ffd0_0000_0000n;
 export const PROGRAM_ALIAS = 0x1000_0000n;

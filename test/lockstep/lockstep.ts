@@ -1,6 +1,7 @@
-// Two harts, the judge (the interpreter) and the engine under test, run the same program from the same image. After
-// each slice of the one under test the judge runs as many steps, in slices of its own, and all state is compared: the
-// hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's must have too).
+// Two harts, the judge (the interpreter) and the engine under test, run the same program from the same image.
+// After each slice of the one under test the judge runs as many steps, in slices of its own, and all state is
+// compared: the hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's
+// must have too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET } from "../../src/hypervisor/shared/memory-map.ts";
 import { SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";
@@ -105,7 +106,8 @@ export class Pair {
     if (isKicked) reason = EXIT.SLICE;
     let expected: number = EXIT.SLICE;
     if (count() > 0 || reason !== EXIT.SLICE) expected = this.#judge(r, count(), judged);
-    // A fetch that traps counts as a step, and comes a step late when the slice is over: then the other catches up.
+    // A fetch that traps counts as a step, and comes a step late when the slice is over: then the other
+    // catches up.
     for (let tries = 0; judged() !== count() && tries < CATCH_UP; tries++) {
       const behind = count() - judged();
       if (behind > 0) expected = judge.run(behind);
@@ -161,7 +163,10 @@ export class Pair {
     new Uint8Array(this.tested.buffer, hartBase(0) + HEAT_OFFSET, HEAT_ENTRIES).fill(threshold);
   }
 
-  /** A kick may come after the next page was looked up: its A bit may be set early (12.3.1), the judge's is then set too. */
+  /**
+   * A kick may come after the next page was looked up: its A bit may be set early (12.3.1), the judge's is
+   * then set too.
+   */
   #adoptAccessed(): void {
     const [a, b] = [this.judge, this.tested];
     const at = (h: HartHarness): Buffer =>

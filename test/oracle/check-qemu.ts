@@ -1,5 +1,6 @@
 // Random programs in QEMU and in Wherry's engine, compared: npm run check:qemu -- [--seed N] [--count M]
-// [--program I] [--engine translator|interpreter] [--threshold N]. A difference is narrowed down to the first instruction after which the two disagree.
+// [--program I] [--engine translator|interpreter] [--threshold N]. A difference is narrowed down to the first
+// instruction after which the two disagree.
 import { parseArgs } from "node:util";
 import { engineOf, engineOptions } from "./engine-option.ts";
 import { batchImage, differences, type Placed, ramSize, randomBatch } from "./batch.ts";

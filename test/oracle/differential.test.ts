@@ -1,4 +1,5 @@
-// A small count of random programs against the installed QEMU; npm run check:qemu does many. WHERRY_SEED replays.
+// A small count of random programs against the installed QEMU; npm run check:qemu does many. WHERRY_SEED
+// replays.
 import { describe, expect, it } from "vitest";
 import { compareBatch, narrow } from "./check-qemu.ts";
 import { qemuVersion } from "./qemu.ts";

@@ -1,6 +1,7 @@
-// Vectors of floating-point operands through executed guest instructions: a loop that loads the operands, executes the
-// one instruction, and stores its result and fflags. What is judged is all of an engine's way, loads and moves
-// included, not only its arithmetic. Any row of the table that computes on registers can be executed.
+// Vectors of floating-point operands through executed guest instructions: a loop that loads the operands,
+// executes the one instruction, and stores its result and fflags. What is judged is all of an engine's way,
+// loads and moves included, not only its arithmetic. Any row of the table that computes on registers can be
+// executed.
 import { encode, type Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
 import { asm, type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";

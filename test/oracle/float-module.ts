@@ -1,5 +1,6 @@
-// The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a row's
-// meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal modes.
+// The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a
+// row's meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal
+// modes.
 import type { FloatSemantics } from "../../src/hypervisor/isa/float-semantics.ts";
 import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { fpRows, fpSlow } from "../../src/hypervisor/isa/isa-fp.ts";
@@ -12,7 +13,10 @@ import { buildModule, type ModuleOptions } from "../../src/wasm/module.ts";
 
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 
-/** Calls the row of this name (such as "fadd.d") on register values, x registers or f registers as it wants them. */
+/**
+ * Calls the row of this name (such as "fadd.d") on register values, x registers or f registers as it wants
+ * them.
+ */
 export type FloatCall = (
   name: string,
   rm: number,

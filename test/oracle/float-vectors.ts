@@ -1,6 +1,6 @@
-// What CI has in TestFloat's place: for each F and D instruction (and those of formats to come) vectors of corner and
-// random operands, and what the exact arithmetic of reference-softfloat.ts says of them. A format is one entry of FORMATS; its
-// instructions are judged as soon as the table has them.
+// What CI has in TestFloat's place: for each F and D instruction (and those of formats to come) vectors of
+// corner and random operands, and what the exact arithmetic of reference-softfloat.ts says of them. A format
+// is one entry of FORMATS; its instructions are judged as soon as the table has them.
 import {
   type FpEnv,
   fpAdd,
@@ -54,7 +54,10 @@ const unboxed = (f: Format, register: bigint): bigint =>
 const signExtended = (bits: bigint, width: bigint): bigint =>
   BigInt.asUintN(64, BigInt.asIntN(Number(width), bits));
 
-/** Exponents at which something happens: zero, subnormal, near one, near the widths of integers, the last, infinite. */
+/**
+ * Exponents at which something happens: zero, subnormal, near one, near the widths of integers, the last,
+ * infinite.
+ */
 function exponent(r: Random, { fracBits, maxExp }: FpFormat): number {
   const top = 2 * maxExp + 1;
   const near = (e: number): number => Math.min(Math.max(maxExp + e + r.int(3) - 1, 0), top);
@@ -274,7 +277,9 @@ const known = new Set(rows.map((row) => row.name));
 /** Loads and stores, and constants, which have no operands (isa-fa.test.ts). */
 const NOT_JUDGED = /^f(l|s)[a-z]$|^fli\./;
 
-/** All operations on the formats that the instruction table has. Throws if it has one that is not among them. */
+/**
+ * All operations on the formats that the instruction table has. Throws if it has one that is not among them.
+ */
 export function floatOperations(): readonly FloatOperation[] {
   const all = FORMATS.flatMap((f) => [...arithmetic(f), ...conversions(f)]).filter(({ name }) =>
     known.has(name),

@@ -1,5 +1,5 @@
-// Compressed words of a random program: each class with random fields, reserved ones too, but for those that would
-// change a pointer or go backward.
+// Compressed words of a random program: each class with random fields, reserved ones too, but for those that
+// would change a pointer or go backward.
 import { type Context, DESTINATIONS, type Item, plain, unit } from "./items.ts";
 import type { Random } from "../support/random.ts";
 

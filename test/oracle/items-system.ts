@@ -1,5 +1,6 @@
-// Privileged items of a random program: CSRs, status bits, interrupts, returns to lower modes, MPRV, edits of page
-// tables, code that changes itself. What QEMU 7.2 does beyond the specification, or before it, is kept out.
+// Privileged items of a random program: CSRs, status bits, interrupts, returns to lower modes, MPRV, edits of
+// page tables, code that changes itself. What QEMU 7.2 does beyond the specification, or before it, is kept
+// out.
 import { rows } from "../../src/hypervisor/isa/isa.ts";
 import {
   access,
@@ -150,7 +151,9 @@ export function system({ r, mode, tw }: Context): Item {
   return plain(text, unit(4, word));
 }
 
-/** Goes on in a lower mode (or the same) by mret or sret; what follows traps where it needs the higher one. */
+/**
+ * Goes on in a lower mode (or the same) by mret or sret; what follows traps where it needs the higher one.
+ */
 export function lowerMode({ r, mode }: Context): Item {
   const rd = temporary(r);
   if (mode === "M" && !r.oneIn(3)) {

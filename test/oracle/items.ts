@@ -1,7 +1,7 @@
 // Items of a random program that compute, access memory and branch. Instructions come from the engine's own
-// table, so a row with a wrong encoding shows as a difference too. x2, x8 and x18 point into scratch memory and
-// x19 somewhere wrong; only addresses built on these are accessed, so a program cannot touch its neighbours.
-// Branches and jumps only go forward, so programs end.
+// table, so a row with a wrong encoding shows as a difference too. x2, x8 and x18 point into scratch memory
+// and x19 somewhere wrong; only addresses built on these are accessed, so a program cannot touch its
+// neighbours. Branches and jumps only go forward, so programs end.
 import {
   encode,
   type FieldName,
@@ -28,7 +28,10 @@ export interface Context {
   /** mstatus.TVM and TW as it starts. */
   readonly tvm: boolean;
   readonly tw: boolean;
-  /** With PMP entries all loads and stores are aligned: what QEMU checks of one that leaves a page depends on its TLB. */
+  /**
+   * With PMP entries all loads and stores are aligned: what QEMU checks of one that leaves a page depends on
+   * its TLB.
+   */
   readonly usesPmp: boolean;
   /** Rows that QEMU lacks or does in another way are welcome too. */
   readonly everyRow?: boolean;

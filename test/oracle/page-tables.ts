@@ -1,5 +1,5 @@
-// Page tables for a random program (privileged specification, 12.3 to 12.6): code mapped to itself, all of RAM
-// for the S-mode handler at its alias, scratch pages with random permissions, and around them superpages,
+// Page tables for a random program (privileged specification, 12.3 to 12.6): code mapped to itself, all of
+// RAM for the S-mode handler at its alias, scratch pages with random permissions, and around them superpages,
 // misaligned superpages and entries with reserved bits.
 import { CODE, HANDLER_ALIAS, RAM_BASE, SCRATCH, SCRATCH_VIRT, TABLE_PAGES, TABLES } from "./layout.ts";
 import type { Random } from "../support/random.ts";
@@ -68,7 +68,10 @@ export function randomPageTables(r: Random, slot: bigint, mode: "U" | "S" | "M")
   return { bytes };
 }
 
-/** Pages 6 and 7: RAM to itself with 4 KiB pages about the program; the later pages of its code have random flags. */
+/**
+ * Pages 6 and 7: RAM to itself with 4 KiB pages about the program; the later pages of its code have random
+ * flags.
+ */
 function smallCodePages(
   r: Random,
   slot: bigint,

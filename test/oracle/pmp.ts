@@ -1,6 +1,6 @@
-// Physical memory protection for a random program (privileged specification, 3.7): entries 0 to 2 are about its
-// scratch memory and page tables, entry 3 mostly allows the rest. None is locked, for they would outlast the
-// program; none allows writing but not reading, which is reserved.
+// Physical memory protection for a random program (privileged specification, 3.7): entries 0 to 2 are about
+// its scratch memory and page tables, entry 3 mostly allows the rest. None is locked, for they would outlast
+// the program; none allows writing but not reading, which is reserved.
 import { SCRATCH, SCRATCH_SIZE, TABLE_PAGES, TABLES } from "./layout.ts";
 import { SAFE_PAGE } from "./page-tables.ts";
 import type { Random } from "../support/random.ts";

@@ -24,7 +24,8 @@ export async function runInQemu(image: Uint8Array, timeoutMs = 120_000): Promise
     const memory = `memory-backend-file,id=ram,size=${image.length},mem-path=${path},share=on`;
     const args = ["-machine", "virt,memory-backend=ram", "-m", `${image.length / 1024}k`, "-object", memory];
     args.push("-cpu", CPU, "-bios", "none", "-nodefaults", "-display", "none");
-    // With one hart QEMU does an AMO as a load and a store, whose faults are not an AMO's. The runner parks the other.
+    // With one hart QEMU does an AMO as a load and a store, whose faults are not an AMO's. The runner parks
+    // the other.
     args.push("-smp", "2", "-accel", "tcg,thread=multi");
     const child = spawn(QEMU, args, { stdio: ["ignore", "ignore", "pipe"] });
     let stderr = "";

@@ -1,7 +1,8 @@
 // IEEE 754-2019 binary32 and binary64 as RISC-V's F and D extensions use them (unprivileged ISA, chapters
 // "F" and "D"): exact BigInt arithmetic, one rounding, five modes, sticky flags, tininess after
-// rounding, canonical NaNs. It is the reference of the tests; the engine has softfloat-fast.ts and softfloat-slow.ts.
-// Left out: NaN boxing and sign injection, which are bit moves and live in the instruction rows.
+// rounding, canonical NaNs. It is the reference of the tests; the engine has softfloat-fast.ts and
+// softfloat-slow.ts. Left out: NaN boxing and sign injection, which are bit moves and live in the instruction
+// rows.
 import { FFLAGS, type FpFormat, RM } from "../../src/hypervisor/float/softfloat-format.ts";
 
 /** In: the rounding mode. Out: flags, only ever set. */

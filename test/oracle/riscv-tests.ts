@@ -1,6 +1,8 @@
-// Runs programs of the riscv-tests suite (the `-p-` variants in physical, the `-v-` ones in virtual memory; one hart) in Wherry's engine.
-// They are not part of the repository: build them elsewhere and give the directory of ELF files:
-//   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING] [--engine translator|interpreter] [--threshold N]
+// Runs programs of the riscv-tests suite (the `-p-` variants in physical, the `-v-` ones in virtual memory;
+// one hart) in Wherry's engine. They are not part of the repository: build them elsewhere and give the
+// directory of ELF files:
+//   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING] [--engine translator|interpreter]
+//   [--threshold N]
 // A test says how it went through the word at its symbol `tohost`: 1 passed, else 2 × (failed case) + 1.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Berkeley TestFloat as the judge of reference-softfloat.ts, and with --engine of an engine that executes the instruction, or of the
-// rows alone ("rows"): every operation, every rounding mode, results and flags.
+// Berkeley TestFloat as the judge of reference-softfloat.ts, and with --engine of an engine that executes the
+// instruction, or of the rows alone ("rows"): every operation, every rounding mode, results and flags.
 // TestFloat is not part of the repository: build its `testfloat_gen` elsewhere, against a SoftFloat
 // specialised for RISCV, and give its path:
 //   node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME]
@@ -109,8 +109,8 @@ function registersOf(name: string): { toRegister: (x: bigint) => bigint; mask: b
 }
 
 /**
- * The operation through WebAssembly: as interpreter and translator have it, each with NX clear and set. A difference
- * between them is one in flags.
+ * The operation through WebAssembly: as interpreter and translator have it, each with NX clear and set. A
+ * difference between them is one in flags.
  */
 function rowsOperation(name: string): Operation {
   const ours = instructionName(name);
@@ -152,7 +152,9 @@ const oneByOne = (op: Operation): Judged => {
     });
 };
 
-/** By the instruction, executed: batches in turns with its own mode and by frm, with NX clear and set before. */
+/**
+ * By the instruction, executed: batches in turns with its own mode and by frm, with NX clear and set before.
+ */
 function executed(name: string, guest: FloatGuest): Judged {
   const instruction = instructionName(name);
   const { toRegister, mask } = registersOf(name);

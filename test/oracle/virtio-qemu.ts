@@ -1,5 +1,5 @@
-// Replays the virtio scenarios on QEMU's devices (its qtest interface; the one hart spins on traps) and writes
-// the sections that QEMU saves to test/virtio/fixtures/qemu-virtio.json. A local check, not run in CI:
+// Replays the virtio scenarios on QEMU's devices (its qtest interface; the one hart spins on traps) and
+// writes the sections that QEMU saves to test/virtio/fixtures/qemu-virtio.json. A local check, not run in CI:
 //   node test/oracle/virtio-qemu.ts
 import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";

@@ -1,5 +1,5 @@
-// The package as another project has it: what is packed, that it brings nothing with it, and that its entries type-check
-// and run under each way of resolving modules.
+// The package as another project has it: what is packed, that it brings nothing with it, and that its entries
+// type-check and run under each way of resolving modules.
 import { execFileSync } from "node:child_process";
 import {
   existsSync,

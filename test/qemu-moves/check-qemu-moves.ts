@@ -1,6 +1,6 @@
-// `npm run check:qemu-moves-RELEASE`: a running Debian moves between QEMU and Wherry, over every transport, idle
-// and busy, on one hart and four: its own check passes, its clock neither jumps nor freezes, its kernel logs no
-// error.
+// `npm run check:qemu-moves-RELEASE`: a running Debian moves between QEMU and Wherry, over every transport,
+// idle and busy, on one hart and four: its own check passes, its clock neither jumps nor freezes, its kernel
+// logs no error.
 //   --release R[,R], --route QWQ[,…], --harts N[,N], --load idle|busy, --virtio legacy|modern, --at-once N
 //   --logs FOLDER, --minutes N (no route begins later than that)
 //   --planted: planted faults, each of which must be found, and nothing else

@@ -1,7 +1,8 @@
-// The guest's own proof that a move did not hurt it. Each hart has a ticker, and while the guest is busy a worker:
-// floats against what the same chain gave at the start, memory, a disk region past the page cache, a token on a ring of pipes.
-// Beside them: entropy, frames to an echo on the wire, words to one on the virtio console, the real-time clock, the kernel's log. Every line on the console
-// is numbered and has a checksum (traveller.ts reads them). Keys: b busy, i idle, w wake each hart once, q quit with the verdict.
+// The guest's own proof that a move did not hurt it. Each hart has a ticker, and while the guest is busy a
+// worker: floats against what the same chain gave at the start, memory, a disk region past the page cache, a
+// token on a ring of pipes. Beside them: entropy, frames to an echo on the wire, words to one on the virtio
+// console, the real-time clock, the kernel's log. Every line on the console is numbered and has a checksum
+// (traveller.ts reads them). Keys: b busy, i idle, w wake each hart once, q quit with the verdict.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -119,8 +120,8 @@ static void *ticker(void *argument) {
   return NULL;
 }
 
-// Each step depends on the one before; single and double precision, fused and not, conversions, the rounding mode. A
-// chaotic map that stays between 0 and 1, so that every step is inexact and no rounding is forgotten.
+// Each step depends on the one before; single and double precision, fused and not, conversions, the rounding
+// mode. A chaotic map that stays between 0 and 1, so that every step is inexact and no rounding is forgotten.
 static uint64_t chain(int seed, int steps) {
   double x = 0.1 + seed * 0.07;
   float y = 1.5f + seed;

@@ -1,5 +1,5 @@
-// QEMU's own reader of streams, scripts/analyze-migration.py: taken out of Debian's source package of the newest
-// release, by apt, into the user's cache. It is no part of this repository, nor of any binary package.
+// QEMU's own reader of streams, scripts/analyze-migration.py: taken out of Debian's source package of the
+// newest release, by apt, into the user's cache. It is no part of this repository, nor of any binary package.
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,8 +9,8 @@ import { cache, exists } from "../../tools/unpacked.ts";
 const SUITE = "trixie-backports";
 
 /**
- * Its path: $WHERRY_ANALYZE_MIGRATION, or in the cache; fetched if it is not there yet (40 MB, of which it keeps one
- * file). Throws if apt cannot: a mirror need not have sources.
+ * Its path: $WHERRY_ANALYZE_MIGRATION, or in the cache; fetched if it is not there yet (40 MB, of which it
+ * keeps one file). Throws if apt cannot: a mirror need not have sources.
  */
 export async function analyzeScript(): Promise<string> {
   const given = process.env["WHERRY_ANALYZE_MIGRATION"];

@@ -1,5 +1,6 @@
-// Fuzzes the inspector and the loader with structure-aware mutations of streams: no crash, no hang, no runaway memory,
-// and reports that agree with themselves. A case is its seed and number, so a finding can be had again:
+// Fuzzes the inspector and the loader with structure-aware mutations of streams: no crash, no hang, no
+// runaway memory, and reports that agree with themselves. A case is its seed and number, so a finding can be
+// had again:
 //   node test/streams/check-fuzz.ts [--cases N] [--seed S] [--case I] [--minutes M]
 // The cases run in a thread; this one watches its heart beat and its memory.
 import { writeFileSync } from "node:fs";

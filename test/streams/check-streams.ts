@@ -1,8 +1,9 @@
-// Streams of every architecture and form, made by QEMU here and now (or found in the cache): the inspector reads each
-// whole, with no byte unaccounted and no field unknown; what it shows is what QEMU's analyze-migration script and its
-// monitor show.
+// Streams of every architecture and form, made by QEMU here and now (or found in the cache): the inspector
+// reads each whole, with no byte unaccounted and no field unknown; what it shows is what QEMU's
+// analyze-migration script and its monitor show.
 //   node test/streams/check-streams.ts [--all] [--only REGEX] [FOLDER]
-// The script is fetched by apt, or found where WHERRY_ANALYZE_MIGRATION says; without it the monitor alone judges.
+// The script is fetched by apt, or found where WHERRY_ANALYZE_MIGRATION says; without it the monitor alone
+// judges.
 import { createHash } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// What others say of a stream, against what the inspector says: QEMU's analyze-migration script field by field, and
-// QEMU's monitor at the point where the stream was taken.
+// What others say of a stream, against what the inspector says: QEMU's analyze-migration script field by
+// field, and QEMU's monitor at the point where the stream was taken.
 import { execFileSync } from "node:child_process";
 import type { Field, SectionReport, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import type { Answers } from "./qemu.ts";
@@ -218,7 +218,10 @@ interface VirtioStatus {
   readonly status: { readonly statuses: string[] };
 }
 
-/** What both can say of a device, as text, so that equal devices are equal texts; queues that the guest has set up. */
+/**
+ * What both can say of a device, as text, so that equal devices are equal texts; queues that the guest has
+ * set up.
+ */
 function monitorsDevice(status: VirtioStatus, queues: readonly (Queue | null)[]): string {
   const words = (texts: readonly string[] = []) => texts.map((text) => text.split(":")[0] ?? "");
   const features = status["guest-features"];

@@ -1,6 +1,6 @@
-// The machines that streams are made of: what QEMU is started with, what runs in it until it is stopped, and how it is
-// migrated. Together they have every transport, most of the device models that QEMU's boards come with, and every form
-// that a stream takes.
+// The machines that streams are made of: what QEMU is started with, what runs in it until it is stopped, and
+// how it is migrated. Together they have every transport, most of the device models that QEMU's boards come
+// with, and every form that a stream takes.
 import type { QemuRelease, QemuTarget } from "../../tools/unpacked.ts";
 
 /** What the arguments may name, in braces. */
@@ -18,10 +18,10 @@ export interface StreamSpec {
   readonly capabilities?: readonly string[];
   readonly parameters?: Record<string, string | number | boolean>;
   /**
-   * How the stream gets into its file: `exec` (cat), `file` (QEMU's own file channel), `live` (as exec, but the guest
-   * runs meanwhile, slowed down to several rounds), `relay` (a second QEMU receives; all that is sent is kept, each
-   * further connection in a file of its own), `postcopy` (as relay, and postcopy starts after a while).
-   * Default: exec.
+   * How the stream gets into its file: `exec` (cat), `file` (QEMU's own file channel), `live` (as exec, but
+   * the guest runs meanwhile, slowed down to several rounds), `relay` (a second QEMU receives; all that is
+   * sent is kept, each further connection in a file of its own), `postcopy` (as relay, and postcopy starts
+   * after a while). Default: exec.
    */
   readonly by?: "exec" | "file" | "live" | "relay" | "postcopy";
   /** Left out in CI: too slow, or in need of rights that a user does not have there. */

@@ -1,5 +1,6 @@
-// Makes the streams of machines.ts: each by a QEMU of Debian, beside it what QEMU itself said at the same point and its
-// -dump-vmstate. They stay in the user's cache, or in FOLDER; what is there already is not made again.
+// Makes the streams of machines.ts: each by a QEMU of Debian, beside it what QEMU itself said at the same
+// point and its -dump-vmstate. They stay in the user's cache, or in FOLDER; what is there already is not made
+// again.
 //   node test/streams/make.ts [--all] [--only REGEX] [FOLDER]
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -27,7 +28,9 @@ const ROUNDS = 4;
 export interface MadeStream {
   readonly name: string;
   readonly spec: StreamSpec;
-  /** Paths: the first has the stream's head, the others are further connections, in the order they were made. */
+  /**
+   * Paths: the first has the stream's head, the others are further connections, in the order they were made.
+   */
   readonly files: readonly string[];
   readonly command: readonly string[];
   /** Of the point the stream was taken at. */

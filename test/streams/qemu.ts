@@ -1,5 +1,5 @@
-// A QEMU that makes a stream: started with a table's arguments, spoken to by QMP on its standard streams, asked at the
-// stopped point for all it tells of itself, and migrated into a file.
+// A QEMU that makes a stream: started with a table's arguments, spoken to by QMP on its standard streams,
+// asked at the stopped point for all it tells of itself, and migrated into a file.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -15,7 +15,10 @@ const RAM_BASE = 0x8000_0000;
 /** After the monitor's own answer, which comes at once. */
 const MIGRATION_LIMIT_MS = 120_000;
 
-/** What QEMU says of itself, by QMP command or human monitor command. What a release does not know is left out. */
+/**
+ * What QEMU says of itself, by QMP command or human monitor command. What a release does not know is left
+ * out.
+ */
 export interface Answers {
   readonly qmp: Record<string, Json>;
   readonly hmp: Record<string, string>;

@@ -1,5 +1,5 @@
-// Reads a flattened device tree (Devicetree Specification 0.4, chapter 5) as a tree of nodes. Left out: memory
-// reservations.
+// Reads a flattened device tree (Devicetree Specification 0.4, chapter 5) as a tree of nodes. Left out:
+// memory reservations.
 import { ByteReader, EndOfBytes } from "../../src/base/bytes.ts";
 import { hex } from "../../src/base/hex.ts";
 import { decodeUtf8 } from "../../src/base/text.ts";

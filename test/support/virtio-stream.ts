@@ -50,7 +50,10 @@ function device(
   return out.finish();
 }
 
-/** The stream's bytes. With `desc` 0x80001000 descriptors, available and used ring are in three pages of 4 KiB. */
+/**
+ * The stream's bytes. With `desc` 0x80001000 descriptors, available and used ring are in three pages of 4
+ * KiB.
+ */
 export function virtioStream(wanted: VirtioStream = {}): Uint8Array<ArrayBuffer> {
   const { features = VERSION_1, queueSize = 256, lastAvail = 5, desc = RAM_BASE + BigInt(PAGE) } = wanted;
   const { availIndex = 6, usedIndex = 5, bigEndian = false, ramSize = 16 * PAGE } = wanted;

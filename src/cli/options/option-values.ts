@@ -202,7 +202,10 @@ export function serial(text: string): SerialSpec {
   throw new Error("expected stdio, none, file:FILE or unix:PATH");
 }
 
-/** `tcp:HOST:PORT`, `unix:PATH`, `file:FILE`, `exec:COMMAND` or `defer` (the address comes by migrate-incoming). */
+/**
+ * `tcp:HOST:PORT`, `unix:PATH`, `file:FILE`, `exec:COMMAND` or `defer` (the address comes by
+ * migrate-incoming).
+ */
 export function incoming(text: string): MigrationAddress | "defer" {
   return text === "defer" ? "defer" : migrationAddress(text);
 }

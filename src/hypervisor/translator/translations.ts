@@ -115,8 +115,8 @@ export class Translations {
 
   /**
    * Translates the code at these host addresses and all that belongs to it; with IMPROVE it translates all
-   * translated code of the page again, connected code as one region. Without requests it only drops what harts
-   * found changed.
+   * translated code of the page again, connected code as one region. Without requests it only drops what
+   * harts found changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();

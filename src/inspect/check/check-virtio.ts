@@ -1,7 +1,8 @@
 // What virtio devices in a stream ask of the QEMU that loads them: features that it must offer, and rings in
 // guest memory that must agree with the queues' indexes (QEMU's virtio_load: "Features 0x… unsupported", "VQ
-// 0 size 0x80 Guest index … inconsistent with Host index …"). The fields are those of decode/virtio-section.ts. Left
-// out: packed rings (their state is in no memory that could be compared) and rings behind an IOMMU.
+// 0 size 0x80 Guest index … inconsistent with Host index …"). The fields are those of
+// decode/virtio-section.ts. Left out: packed rings (their state is in no memory that could be compared) and
+// rings behind an IOMMU.
 import { hex } from "../../base/hex.ts";
 import { BIG_ENDIAN } from "../decode/virtio-section.ts";
 import { virtioType } from "../decode/virtio-devices.ts";

@@ -21,7 +21,9 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
   };
 }
 
-/** A stream that arrives in pieces, such as a pipe or a response's body. The source must be its only reader. */
+/**
+ * A stream that arrives in pieces, such as a pipe or a response's body. The source must be its only reader.
+ */
 export function piecesSource(pieces: AsyncIterable<Uint8Array>): ByteSource {
   const iterator = pieces[Symbol.asyncIterator]();
   let piece: Uint8Array = new Uint8Array(0);

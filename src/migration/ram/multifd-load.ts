@@ -1,7 +1,8 @@
 // Incoming multifd: any number of channels, each with packets of pages, beside the main stream. Pages of one
-// round may arrive in any order. A synchronisation point (SYNC in each channel, and in the main stream a record
-// or the end of a section) separates rounds: no channel is read beyond it before all have reached it. The
-// number of channels is not in the stream: as in QEMU, it is set on both sides (parameter multifd-channels).
+// round may arrive in any order. A synchronisation point (SYNC in each channel, and in the main stream a
+// record or the end of a section) separates rounds: no channel is read beyond it before all have reached it.
+// The number of channels is not in the stream: as in QEMU, it is set on both sides (parameter
+// multifd-channels).
 import { messageOf } from "../../base/errors.ts";
 import { quoted } from "../../base/text.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";

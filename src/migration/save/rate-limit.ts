@@ -18,7 +18,8 @@ export class RateLimiter {
   }
 
   /**
-   * Resolves when `bytes` more may be sent. `bytesPerSecond` is read each time (0: no limit); `check` may throw.
+   * Resolves when `bytes` more may be sent. `bytesPerSecond` is read each time (0: no limit); `check` may
+   * throw.
    */
   async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {
     for (;;) {

@@ -109,7 +109,10 @@ const NO_COMPRESSION: Compression = {
   decompressor: () => ({ decode: async (_payload, size) => new Uint8Array(size), close() {} }),
 };
 
-/** Bytes as one channel of multifd brings them into the small machine's memory. Rejects as the main stream would. */
+/**
+ * Bytes as one channel of multifd brings them into the small machine's memory. Rejects as the main stream
+ * would.
+ */
 export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const receiver = new MultifdReceiver({
     environment: { ...defaultEnvironment, compression: NO_COMPRESSION },

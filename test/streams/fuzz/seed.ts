@@ -1,5 +1,6 @@
-// What the fuzzer starts from: a stream, and what lies where in it, so that a mutation hits a length, a name or a flag
-// rather than any byte. Synthesised here: every form that RAM takes in a stream, commands, and a device section.
+// What the fuzzer starts from: a stream, and what lies where in it, so that a mutation hits a length, a name
+// or a flag rather than any byte. Synthesised here: every form that RAM takes in a stream, commands, and a
+// device section.
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
 import { MULTIFD_MAGIC } from "../../../src/stream/multifd-packet.ts";
@@ -264,7 +265,10 @@ function whole(name: string, write: (draft: Draft) => void, description: unknown
   return draft.end(description).seed(name);
 }
 
-/** What comes by a channel of multifd: packets of pages as they are, of zeros, compressed, and a synchronisation point. */
+/**
+ * What comes by a channel of multifd: packets of pages as they are, of zeros, compressed, and a
+ * synchronisation point.
+ */
 function multifdChannel(): Seed {
   const draft = new Draft();
   draft.part(() =>

@@ -1,5 +1,5 @@
-// What the fuzzer feeds, and what must hold of it whatever the bytes: the inspector answers with a report that agrees
-// with itself; the loader loads, or refuses with a MigrationError.
+// What the fuzzer feeds, and what must hold of it whatever the bytes: the inspector answers with a report
+// that agrees with itself; the loader loads, or refuses with a MigrationError.
 import { WherryError } from "../../../src/base/errors.ts";
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { checkStream } from "../../../src/inspect/check/check-stream.ts";
@@ -22,7 +22,10 @@ function require(holds: boolean, what: string): void {
 
 /** Depth of what is printed and compared by recursion. */
 const MAX_DEPTH = 500;
-/** Of no size, so that no bytes are needed for them: the reader's limit for a whole stream, and some for heads. */
+/**
+ * Of no size, so that no bytes are needed for them: the reader's limit for a whole stream, and some for
+ * heads.
+ */
 const MOST_FIELDS = MAX_FIELDS + 100_000;
 const MOST_WARNINGS = 10_000;
 
@@ -78,8 +81,8 @@ async function* pieces(bytes: Uint8Array, length: number): AsyncGenerator<Uint8A
 }
 
 /**
- * The inspector, on a file or, with `piece`, on a pipe that gives so many bytes at a time. Rejects with a Finding, or
- * with whatever it threw, which is one too.
+ * The inspector, on a file or, with `piece`, on a pipe that gives so many bytes at a time. Rejects with a
+ * Finding, or with whatever it threw, which is one too.
  */
 export async function inspect(bytes: Uint8Array, piece?: number): Promise<StreamReport> {
   const source = piece === undefined ? bytesSource(bytes) : piecesSource(pieces(bytes, piece));
@@ -92,8 +95,8 @@ export async function inspect(bytes: Uint8Array, piece?: number): Promise<Stream
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 /**
- * All that is made of a report: its texts (on which a terminal acts on nothing that a stream says), its JSON, what differs
- * from `other`, whether it loads there. Throws a Finding, or whatever these throw.
+ * All that is made of a report: its texts (on which a terminal acts on nothing that a stream says), its JSON,
+ * what differs from `other`, whether it loads there. Throws a Finding, or whatever these throw.
  */
 export function show(report: StreamReport, other: StreamReport): void {
   for (const line of [...overview(report), ...report.sections.flatMap(sectionText)]) {
@@ -106,7 +109,10 @@ export function show(report: StreamReport, other: StreamReport): void {
   checkStream(other, [{ kind: "stream", name: "damaged", report }]);
 }
 
-/** Whether `work` refuses its stream in the way it should. Rejects with whatever else it throws, which is a finding. */
+/**
+ * Whether `work` refuses its stream in the way it should. Rejects with whatever else it throws, which is a
+ * finding.
+ */
 export async function refused(work: Promise<unknown>): Promise<boolean> {
   try {
     await work;
@@ -123,7 +129,10 @@ export async function refused(work: Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** The loader, into a machine that is thrown away, `piece` bytes at a time. Gives whether the stream was accepted. */
+/**
+ * The loader, into a machine that is thrown away, `piece` bytes at a time. Gives whether the stream was
+ * accepted.
+ */
 export async function load(bytes: Uint8Array, machine: Machine, piece?: number): Promise<boolean> {
   return !(await refused(loadSnapshot(machine, memorySource(bytes, piece))));
 }

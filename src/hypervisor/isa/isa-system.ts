@@ -71,8 +71,8 @@ const WRITE = 1;
 const FENCE_TSO = 0x833;
 
 /**
- * On a host with total store order, only a fence between earlier stores and later loads needs code, and a locked
- * operation costs a quarter of WebAssembly's single kind of fence
+ * On a host with total store order, only a fence between earlier stores and later loads needs code, and a
+ * locked operation costs a quarter of WebAssembly's single kind of fence
  * (docs/decisions/0013-fences-and-posted-interrupts.md).
  */
 function fence(s: Semantics): void {

@@ -1,6 +1,7 @@
-// The map of the shared WebAssembly memory that harts, vCPU threads, translation thread and VMM thread use. All
-// values are little-endian, offsets are in bytes. hart/hart-layout.ts has the layout of a hart's architectural
-// state inside its area, hart-scratch.ts that of the engine's words; this file has everything else.
+// The map of the shared WebAssembly memory that harts, vCPU threads, translation thread and VMM thread use.
+// All values are little-endian, offsets are in bytes. hart/hart-layout.ts has the layout of a hart's
+// architectural state inside its area, hart-scratch.ts that of the engine's words; this file has everything
+// else.
 //
 //   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts (+0x100000)

@@ -21,7 +21,7 @@ export interface Channel {
    */
   skip?(bytes: number): Promise<void>;
   /**
-   * Of files that are written: bytes at any place; `write` goes on where it was. One write of either kind at
+   * For files: writes bytes at any offset; `write` continues at its own position. One write of either kind at
    * a time.
    */
   writeAt?(offset: number, bytes: Uint8Array): Promise<void>;

@@ -108,7 +108,7 @@ export interface MappedPagesSink {
 }
 
 /**
- * Bitmap and pages of a block of `size` bytes, behind its header; leaves the cursor where the list goes on.
+ * Bitmap and pages of a block of `size` bytes, after its header; leaves the cursor where the list continues.
  */
 export async function readMappedPages(
   cursor: StreamCursor,

@@ -25,7 +25,7 @@ export interface RamListEntry {
   readonly hostPageSize?: number;
   /** With ignore-shared: the guest-physical address of the block. */
   readonly address?: bigint;
-  /** With mapped-ram: the list goes on after this block's pages in the file. */
+  /** With mapped-ram: the list continues after this block's pages in the file. */
   readonly mapped?: MappedRamHeader;
 }
 

@@ -67,7 +67,7 @@ export class RamRecords<Block extends RamBlockOfList> {
   readonly #facts: StreamFacts;
   readonly #sink: RamSink<Block>;
   #isListed = false;
-  /** Of the last record, of whichever part: CONTINUE goes on across parts. */
+  /** The block of the last record in any part: CONTINUE applies across parts. */
   #block: Block | undefined;
 
   constructor(cursor: StreamCursor, facts: StreamFacts, sink: RamSink<Block>) {

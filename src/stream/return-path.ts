@@ -96,7 +96,7 @@ export class ReturnPath {
     }
   }
 
-  /** Throws if the other side has gone or given up. */
+  /** Throws if the other side has disconnected or aborted. */
   check(): void {
     if (this.ended !== undefined) throw this.ended;
   }

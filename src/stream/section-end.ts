@@ -54,7 +54,7 @@ async function find(cursor: StreamCursor, search: EndSearch, test: Test): Promis
   return undefined;
 }
 
-/** `decide` looks at bytes up to index `end`, once they are buffered; `cut` is so if they never are. */
+/** `decide` reads bytes up to index `end`, once they are buffered; `cut` is so if they never are. */
 function when({ cursor, isWhole }: Window, end: number, cut: boolean, decide: () => boolean | number) {
   if (end <= cursor.end) return decide();
   return isWhole ? cut : end - cursor.at;

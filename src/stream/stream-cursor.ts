@@ -47,7 +47,7 @@ export abstract class StreamCursor {
   abstract cut(missing: number): never;
   /** Nothing behind the fault can be read. */
   abstract refuse(fault: StreamFault): never;
-  /** What follows can be read. Returns if the reader wants to go on. */
+  /** The bytes after the fault can still be read. Returns if the reader wants to continue. */
   abstract report(fault: StreamFault): void;
 
   /** Stream offset of the next byte. */

@@ -111,7 +111,7 @@ export class StreamWriter {
     this.#elsewhere -= bytes;
   }
 
-  /** Files only: bytes at any place, at once; what is appended goes on where it was. */
+  /** Files only: writes bytes at any offset at once; appending continues at its own position. */
   async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
     await this.#inFlight;
     await this.#pace(bytes.length);

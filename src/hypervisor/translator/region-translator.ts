@@ -80,7 +80,7 @@ class RegionWriter {
   readonly p: Parameters;
   /** Guest-virtual address of the page. */
   readonly #base: Local<I64>;
-  /** Where to go on, or why not, for the ways out below. */
+  /** The address of the next instruction, or the reason to stop, for the exits below. */
   readonly #target: Local<I64>;
   readonly #reason: Local<I32>;
   readonly x: (Local<I64> | undefined)[] = [];
@@ -374,7 +374,7 @@ class RegionWriter {
     this.f.br(this.#loopLabels.get(to) as Label);
   }
 
-  /** Is there enough left of the slice to go on at a block? `written`: registers to be stored if not. */
+  /** Leaves unless the rest of the slice suffices for a block. `written`: registers to store in that case. */
   #poll(at: Block, written: number): void {
     const needed = this.mode.exact ? (this.#longest.get(at) as number) : 1;
     this.f.if(
@@ -507,7 +507,7 @@ class RegionWriter {
     );
   }
 
-  /** The interpreter does this instruction and goes on. */
+  /** The interpreter executes this instruction and continues. */
   step({ offset }: Instruction, unexecuted: number): void {
     const { countdown } = this.p;
     this.storePc(offset);

@@ -29,8 +29,8 @@ export interface Instruction {
 }
 
 /**
- * How an instruction goes on. "step": the interpreter must do it. `target` is an offset that may lie outside
- * the page.
+ * How an instruction continues. "step": the interpreter must execute it. `target` is an offset that may lie
+ * outside the page.
  */
 type Flow =
   | { readonly kind: "next" | "step" | "indirect" | "indirectCall" }
@@ -70,7 +70,9 @@ export interface Region {
   readonly inner: readonly Block[];
 }
 
-/** What needs the privilege, leaves the guest, or looks at the counters: rare, or ends a region anyway. */
+/**
+ * Instructions that need the privilege, leave the guest, or read the counters: rare, or end a region anyway.
+ */
 const STEPPED = new Set([
   "ecall",
   "ebreak",
@@ -311,7 +313,7 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
   const neighbours = new Map<number, number[]>([...drafts.keys()].map((start) => [start, []]));
   for (const { start, instructions, end, targets } of drafts.values()) {
     const { kind } = (instructions.at(-1) as Instruction).flow;
-    // After a call it goes on behind it.
+    // A call returns to the next instruction.
     for (const next of kind === "jump" || kind === "indirect" ? targets : [...targets, end]) {
       if (!drafts.has(next)) continue;
       neighbours.get(start)?.push(next);

@@ -153,7 +153,7 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   // Not again.
   improve();
   expect([of(), regionsMade(h)]).toEqual([improved, made + 2]);
-  // h goes on in g's code: both are one now, f stays.
+  // h continues in g's code: both are one now, f stays.
   call(h, later);
   const more = regionsMade(h);
   improve();

@@ -381,7 +381,7 @@ describe.each(MODES)("%s", (_, mode) => {
     ["windows", `${WINDOW}\n addi a0, a0, 20`, 20n],
     ["aligned windows", `${WINDOW}\n addi a0, a0, 8`, 8n],
     ["floats", "fld f0, 0(a0)\n fsd f0, 12(a0)\n fsw f0, 2(a0)\n addi a0, a0, 12", 12n],
-  ])("accesses go on over the edges of pages, and lie about them: %s", (_name, body, step) => {
+  ])("accesses continue across the edges of pages, and lie around them: %s", (_name, body, step) => {
     for (const holes of [false, true]) {
       const both = new Both(mode);
       const count = Math.min(10_000, Math.floor(0x3fc0 / Math.abs(Number(step))));
@@ -519,7 +519,7 @@ describe.each(MODES)("%s", (_, mode) => {
     return tested;
   }
 
-  test("a flush that is asked for while the loop runs is done before it goes on", () => {
+  test("a flush requested while the loop runs is done before it continues", () => {
     const tested = interrupted((h) => h.write64(pteOf(0), (frame(1) >> 2n) | ALL));
     // What a vCPU's thread does with REQ.TLB_FLUSH.
     tested.engine.flushTlb(hartBase(0));
@@ -540,7 +540,7 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(tested.read64(frame(0) + 0x18n)).toBeGreaterThan(before + 10n);
   });
 
-  test("a page that gets a translation while the loop runs is not written unnoticed when it goes on", () => {
+  test("a page that gets a translation while the loop runs is not written unnoticed when the loop continues", () => {
     // What the translation thread does, and waits for.
     const tested = interrupted((h) => {
       new CodePageSet(h.buffer).mark(h.offset(frame(0)));

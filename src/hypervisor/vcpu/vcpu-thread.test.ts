@@ -192,7 +192,7 @@ describe("blocking", () => {
     expect(me.load(CTL_LINES) & STIP).toBe(STIP);
   });
 
-  test("halted, it is parked and goes on halted; one that was loaded as halted does not run on", () => {
+  test("halted, it is parked and resumes halted; one that was loaded as halted does not run", () => {
     const { s, me, image } = one();
     image.set("mie", 2n);
     s.sleeps.push(() => void (me.store(CTL_RUN, RUN.PAUSE), me.wake()));
@@ -227,7 +227,7 @@ describe("blocking", () => {
     expect(s.log).toEqual(["sleep"]);
   });
 
-  test("retentive suspend goes on where it was; non-retentive at its resume address", () => {
+  test("retentive suspend resumes in place; non-retentive at its resume address", () => {
     const { s, me, image } = one();
     image.set("mie", 2n);
     image.set("pc", 0x80000100n);

@@ -56,8 +56,9 @@ import { SlotMemory } from "../shared/memory-slots.ts";
 import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../hart/engine-interface.ts";
 
 /**
- * Instructions between looks at the clock. How many make SLICE_TICKS is found out: the interpreter does the
- * least of them in that time, translated code a hundred times as many, and each look costs some microseconds.
+ * Instructions between reads of the clock. The number that takes SLICE_TICKS is measured: the interpreter
+ * does the least of them in that time, translated code a hundred times as many, and each look costs some
+ * microseconds.
  */
 const SLICE_LEAST = 20_000;
 const SLICE_MOST = 2_000_000;
@@ -112,7 +113,7 @@ export class VcpuThread {
   readonly #buffer: SharedArrayBuffer;
   readonly #image: HartImage;
   readonly #engine: EngineExports;
-  /** 32-bit word indexes of the fields that every entry looks at. */
+  /** 32-bit word indexes of the fields that every entry reads. */
   readonly #mip: number;
   readonly #mie: number;
   readonly #stimecmp: number;

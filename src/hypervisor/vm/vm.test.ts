@@ -43,7 +43,7 @@ test("turning the dirty log on and off does not map a block that is out of the a
   expect(memory.read(RAM, 1)).toBeDefined();
 });
 
-test("a thread that dies in the guest holds up neither the VMM, nor a pause, nor who waits for its exit", async () => {
+test("a thread that dies in the guest blocks neither the VMM, nor a pause, nor a wait for its exit", async () => {
   const { vm, buffer, faults } = parked();
   const errors: string[] = [];
   vm.setEvents({

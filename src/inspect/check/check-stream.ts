@@ -50,9 +50,9 @@ function headsOf(report: StreamReport): Heads {
     const key = sectionKey(section);
     if (!byKey.has(key)) byKey.set(key, section);
     const { device } = splitPath(section.idstr);
-    const alike = byDevice.get(device);
-    if (alike === undefined) byDevice.set(device, [section]);
-    else alike.push(section);
+    const same = byDevice.get(device);
+    if (same === undefined) byDevice.set(device, [section]);
+    else same.push(section);
   }
   const found = { byKey, byDevice };
   headsByReport.set(report, found);
@@ -164,9 +164,9 @@ function checkPresence(
   const key = sectionKey(section);
   if (headsOf(target).byKey.has(key)) return;
   const { bus, device } = splitPath(section.idstr);
-  const alike = (headsOf(target).byDevice.get(device) ?? []).slice(0, MAX_NAMED);
+  const same = (headsOf(target).byDevice.get(device) ?? []).slice(0, MAX_NAMED);
   const acpi = device.includes("acpi_build");
-  const elsewhere = alike.filter(
+  const elsewhere = same.filter(
     (known) => !findings.problems.some(({ where }) => where === `section ${sectionKey(known)}`),
   );
   const pci = /^[0-9a-f]{4}:([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/i.exec(bus);

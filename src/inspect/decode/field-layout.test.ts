@@ -1,4 +1,4 @@
-// Runs of fields written as text, arrays whose end is all alike, subsections.
+// Runs of fields written as text, arrays that end in equal elements, subsections.
 import { expect, it } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { FieldReader } from "./fields.ts";
@@ -30,7 +30,7 @@ it("a prefix ends where its bytes do; what the layout lacks is the tail", () => 
   ]);
 });
 
-it("elements that are alike at the end are one field, but the first ones asked for", () => {
+it("equal elements at the end are one field, except for the first ones requested", () => {
   const out = new ByteWriter();
   for (const value of [7, 1, 1, 1, 1]) out.u16(value);
   for (const [least, names] of [

@@ -50,7 +50,7 @@ describe("SCSI requests", () => {
   it("none", () => {
     expect(decode(new ByteWriter().u8(0), disk)).toHaveLength(1);
   });
-  it("a write that goes on carries its data, a read what is left of it, one that starts again nothing", () => {
+  it("a continued write carries its data, a continued read the rest, a restarted one nothing", () => {
     const out = new ByteWriter();
     out.u8(2).bytes(command(0x2a)).u32(5).u32(0).u64(100n).u32(1).u32(4096).bytes(zeros(512));
     out.u8(2).bytes(command(0x28)).u32(6).u32(0).u64(200n).u32(8).u32(4096).u32(1024).bytes(zeros(1024));

@@ -1,6 +1,6 @@
 // Requests that a SCSI device of QEMU has not finished (a disk that stopped the machine on an error, say):
 // for each the command, then what its host adapter keeps of it, then what the device does. A byte is before
-// each (1: to be started again; 2: goes on), a 0 at the end. Neither adapter nor direction of the data is
+// each (1: restarted; 2: continued), a 0 at the end. Neither adapter nor direction of the data is
 // named: they are told from the bytes and from the command. Adapters: virtio-scsi, spapr-vscsi, mptsas, and
 // those that keep nothing.
 import type { FieldReader } from "./fields.ts";

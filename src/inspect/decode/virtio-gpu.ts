@@ -42,7 +42,7 @@ export function readGpu(reader: FieldReader): void {
 }
 
 /**
- * QEMU decides for each output whether it writes the framebuffer, and looks in the wrong place for all but
+ * QEMU decides for each output whether it writes the framebuffer, and reads the wrong place for all but
  * the first (seen in 10.0 and 11.1): streams of several outputs have it for some of them, and nothing tells
  * for which.
  */

@@ -274,7 +274,7 @@ class Walker {
   }
 
   /**
-   * A container that should end at `end`: what its fields leave of it is shown as it is, and reading goes on
+   * A container that should end at `end`: the bytes after its fields are shown raw, and reading continues
    * behind.
    */
   #within(end: number, path: string, children: Field[], read: (children: Field[]) => void): void {

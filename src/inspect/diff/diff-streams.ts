@@ -83,8 +83,8 @@ function gathered(differences: readonly Difference[]): Difference[] {
     }
     const { path: _path, meaning, ...rest } = difference;
     // A register's name does not tell elements apart of which one stream has none at all.
-    const alike = difference.kind === "changed" ? { ...rest, meaning } : rest;
-    const key = JSON.stringify([alike, head, tail]);
+    const shape = difference.kind === "changed" ? { ...rest, meaning } : rest;
+    const key = JSON.stringify([shape, head, tail]);
     const run = runs.get(key);
     if (run?.last === Number(index) - 1) {
       run.last = Number(index);

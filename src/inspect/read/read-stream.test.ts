@@ -315,7 +315,7 @@ describe("a broken stream", () => {
     expect(await stops(version.end())).toMatchObject({ code: "stream.section-version", found: "5" });
   });
 
-  test("a description that disagrees with the bytes is a warning, and reading goes on", async () => {
+  test("a description that disagrees with the bytes is a warning, and reading continues", async () => {
     const stream = smallStream();
     const fields = [{ name: "a", type: "uint32", size: 4 }];
     stream.device(7, "short", { fields }, (out) => out.u16(1));

@@ -76,7 +76,7 @@ export function plicDefinition(harts: number): StateDefinition<QemuPlicState> {
   return definePlic(harts);
 }
 
-/** With ACPI on (10.0 and later) it says how large the tables are: they are made anew at each start. */
+/** With ACPI on (10.0 and later) it holds the size of the tables, which are rebuilt at each start. */
 export const fwCfgWithAcpiState = qemuState(
   "fw_cfg",
   { version: 2, minimumVersion: 2 },

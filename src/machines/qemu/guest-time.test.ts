@@ -30,7 +30,7 @@ it("is 0 where nothing speaks against it", () => {
   expect(timeOffset(1, clock, mtimer(), [waiting])).toBe(0n);
   // Due, and about to be seen to.
   expect(timeOffset(1, clock, mtimer(), [hart({ menvcfg: STCE, stimecmp: 50n * SECOND - 1000n })])).toBe(0n);
-  // Long past, and raised: a guest that looks at the time without interrupts.
+  // Long past, and raised: a guest that reads the time without interrupts.
   const raised = hart({ menvcfg: STCE, stimecmp: 5n, mip: 0x20n });
   expect(timeOffset(1, clock, mtimer(), [raised])).toBe(0n);
   // A machine comparator that firmware does not wait for.

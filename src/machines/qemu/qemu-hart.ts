@@ -57,7 +57,7 @@ const SHARED_CSRS = registerEntries.flatMap(([name, { csr, oneReg, qemu, writabl
 /** CPU_INTERRUPT_HARD: QEMU's harts look at mip only if it is set. */
 export const INTERRUPT_HARD = 2;
 
-/** Throws QemuStreamError if the hart has something in use that none here could go on with. */
+/** Throws QemuStreamError if the hart uses a feature that harts here lack. */
 export function checkHart(q: QemuHart, id: number): void {
   const fail = (code: string, message: string): never => {
     throw new QemuStreamError(code, `cpu/${id}: ${message}`);

@@ -78,7 +78,7 @@ export class QemuLoader implements QemuStreamLoader {
   }
 
   droppedBlock(name: string): string | undefined {
-    return DROPPED_BLOCKS.includes(name) ? "ACPI tables, which QEMU makes anew at each start" : undefined;
+    return DROPPED_BLOCKS.includes(name) ? "ACPI tables, which QEMU rebuilds at each start" : undefined;
   }
 
   #hartSections(id: number): Section[] {

@@ -14,7 +14,7 @@ export function isMovable(state: RunState): boolean {
 }
 
 /**
- * `loaded` hears the run state when the section is applied. `isQemu`: a machine that cannot go on as it was
+ * `loaded` receives the run state when the section is applied. `isQemu`: a machine that cannot resume
  * (moved already, or its guest panicked) arrives paused, as in QEMU; a stream of our own with such a state is
  * damaged.
  */

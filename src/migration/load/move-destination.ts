@@ -91,7 +91,7 @@ export class MigrationDestination {
       settled: () => this.#settled(),
       ...multifd,
     });
-    // The source may give up before it has said anything on its main channel.
+    // The source may abort before it has sent anything on its main channel.
     this.#multifd.failed.catch((error: unknown) => {
       if (this.#state === "listening") this.#abandon(error);
     });

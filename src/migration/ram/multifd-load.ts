@@ -146,7 +146,7 @@ export class MultifdReceiver implements RamChannels {
   }
 
   /**
-   * The source connects all its channels, and each says hello, before it goes on from the first
+   * The source connects all its channels, and each sends its hello, before it continues after the first
    * synchronisation point: what has not come after this was not sent.
    */
   async #settled(): Promise<void> {

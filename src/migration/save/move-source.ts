@@ -117,7 +117,7 @@ export class MigrationSource extends OutgoingMove {
     return this.complete(MOVED);
   }
 
-  /** A destination that waits for GO need not wait until it gives up by itself. */
+  /** A destination that waits for GO need not wait for its timeout. */
   protected override onResumed(): void {
     if (this.#isReady && !this.committed) this.#ask(this.environment.nowMs() + 1000).catch(() => {});
   }

@@ -27,13 +27,13 @@ export interface MigrationParameters {
   downtimeLimitMs: number;
   /** While the guest runs; 0: no limit. */
   maxBandwidthBytesPerSecond: number;
-  /** How long the destination may take to answer before GO; the machine goes on here after that. */
+  /** How long the destination may take to reply before GO; after that the machine resumes here. */
   acknowledgeTimeoutMs: number;
   /** How long the destination may take from GO to saying that it runs, before it is asked. */
   startTimeoutMs: number;
   /** How long to ask what became of the machine before the user has to decide. */
   resolveTimeoutMs: number;
-  /** Rounds without progress before the move says so. It goes on. */
+  /** Rounds without progress before the move reports that it does not converge. It continues. */
   patienceRounds: number;
   /** With capability multifd: how many, beside the main one; the same on both sides. */
   multifdChannels: number;
@@ -160,8 +160,8 @@ export abstract class OutgoingMove {
   }
 
   /**
-   * Give up; the machine goes on here. False if it is too late: the move has ended, or the destination has
-   * been told to run.
+   * Aborts; the machine resumes here. Returns false if it is too late: the move has ended, or the destination
+   * has been told to run.
    */
   cancel(): boolean {
     if (this.committed || !["setup", "active", "device", "cancelling"].includes(this.#status)) return false;
@@ -320,7 +320,7 @@ export abstract class OutgoingMove {
     for (const slot of this.machine.memory.blocks.keys()) await this.machine.vm.setDirtyLogging(slot, on);
   }
 
-  /** The machine may go on here: its writes are not to be watched any more. */
+  /** The machine may resume here: its writes are not logged any more. */
   protected async endLogging(): Promise<void> {
     if (this.#logging) await this.#setLogging(false);
     this.#logging = false;
@@ -420,7 +420,7 @@ export abstract class OutgoingMove {
     return await this.resumeHere("failed", asMigrationError(error));
   }
 
-  /** The machine goes on here, as it was. */
+  /** The machine resumes here as it was. */
   protected async resumeHere(
     status: "failed" | "cancelled",
     error?: MigrationError,

@@ -153,7 +153,7 @@ export class StreamSaver {
   #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
     const configuration = describeConfiguration(this.#configuration);
     let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
-    // QEMU's analyze-migration.py looks for the first "{" after the last zero byte, which may be in the
+    // QEMU's analyze-migration.py searches for the first "{" after the last zero byte, which may be in the
     // length: pad until no byte of the length is one.
     while (lengthBytes(json.length).includes("{".charCodeAt(0))) {
       const padded = new Uint8Array(json.length + 1).fill(" ".charCodeAt(0));

@@ -31,7 +31,7 @@ export interface SnapshotResult {
 /**
  * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the
  * file) or in Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if
- * it cannot be written; the machine goes on all the same.
+ * it cannot be written; the machine continues in any case.
  */
 export async function saveSnapshot(
   machine: Machine,

@@ -1,15 +1,14 @@
 // Which guest registers a region holds in locals, and where: registers that may have been written since entry
-// must be stored on a way out, and registers that are read or stored later must be loaded on entry. Two
-// passes over the blocks, registers as bits of a word; x0 has none. Float registers are handled whole
-// (translator-float.ts).
+// must be stored at an exit, and registers that are read or stored later must be loaded at entry. Two passes
+// over the blocks, registers as bits of a word; x0 has none. translator-float.ts handles float registers.
 import type { Block, Instruction, Region } from "./region.ts";
 
 export interface RegionFlow {
   /** Registers that a region's entry must load. */
   loads(entry: Block): number;
-  /** Registers that may have been written since the region was entered, before this block. */
+  /** Registers that may have been written between entry of the region and the start of this block. */
   writtenBefore(block: Block): number;
-  /** And after it. */
+  /** Registers that may have been written between entry of the region and the end of this block. */
   writtenAfter(block: Block): number;
 }
 
@@ -23,12 +22,12 @@ export function registersOf({ row, word, flow }: Instruction): { reads: number; 
   return { reads: bit("rs1") | bit("rs2"), writes: bit("rd") };
 }
 
-/** `comesBack`: an indirect jump of the region may go to any of its entries without leaving it. */
+/** `reenters`: an indirect jump of the region may go to any of its entries without leaving it. */
 export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
   const { blocks, entries } = region;
   const count = blocks.length;
   const writes = new Int32Array(count);
-  /** Read before written. */
+  /** Registers that a block reads before it writes them. */
   const exposed = new Int32Array(count);
   const nextOf = blocks.map((block) => {
     const goesAnywhere = comesBack && block.instructions.at(-1)?.flow.kind.startsWith("indirect");
@@ -57,8 +56,8 @@ export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
     }
   }
 
-  // Any block may be left in the middle, by a trap: then what may have been written is stored, so it must be
-  // valid.
+  // A trap may leave any block in the middle: registers that may have been written are then stored, so they
+  // must be valid.
   const live = new Int32Array(count);
   for (let changed = true; changed; ) {
     changed = false;

@@ -9,7 +9,7 @@ import { translateRegion, type TranslationMode } from "./region-translator.ts";
 export interface PlacedRegion {
   readonly region: Region;
   readonly slot: number;
-  /** Address of its page's table of translations. */
+  /** Address of the page's table of translations. */
   readonly table: number;
 }
 

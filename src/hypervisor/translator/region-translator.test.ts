@@ -1,5 +1,5 @@
-// What only translated code can get wrong: that it follows changes of the guest's code. That it does what the
-// interpreter does is check:lockstep's to judge.
+// Behaviour that only translated code can get wrong: that it follows changes of the guest's code.
+// check:lockstep compares translator and interpreter otherwise.
 import { expect, test } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
 import { hartBase } from "../shared/memory-map.ts";
@@ -9,7 +9,7 @@ import { MSTATUS } from "../../riscv/status.ts";
 const FUNCTION = RAM_BASE + 0x2000n;
 const RETURN = asm("jalr", { rs1: 1 });
 const addi = (imm: number): number => asm("addi", { rd: 10, rs1: 10, imm });
-/** Calls FUNCTION x5 times, with x6 its address. */
+/** Calls FUNCTION x5 times; x6 is its address. */
 const CALLS = [
   asm("jalr", { rd: 1, rs1: 6 }),
   asm("addi", { rd: 5, rs1: 5, imm: -1 }),
@@ -24,7 +24,7 @@ function callFunction(h: HartHarness, times: bigint): void {
   h.run(Number(times) * 5);
 }
 
-test.each([0, 4, 200])("fence.i that is interpreted drops what was translated, threshold %i", (threshold) => {
+test.each([0, 4, 200])("an interpreted fence.i drops stale translations, threshold %i", (threshold) => {
   const h = new HartHarness({ engine: "translator", threshold });
   h.load([addi(1), RETURN], FUNCTION);
   h.load(CALLS);
@@ -40,24 +40,28 @@ test.each([0, 4, 200])("fence.i that is interpreted drops what was translated, t
   expect(h.x(10)).toBe(16n);
 });
 
-// Three accesses near one register share a look into the TLB.
-test.each(["lw", "sw"])("%s through a null pointer traps, though others are near it", (name) => {
-  const h = new HartHarness({ engine: "translator", threshold: 0 });
-  const access = (imm: number): number =>
-    asm(name, { rs1: 5, imm, ...(name === "lw" ? { rd: 6 } : { rs2: 6 }) });
-  const handler = RAM_BASE + 0x1000n;
-  h.load([access(0), access(8), access(16), asm("jal", { imm: 0 })]);
-  // Counts, and does it again.
-  h.load([asm("addi", { rd: 9, rs1: 9, imm: 1 }), asm("jalr", { rs1: 8 })], handler);
-  h.setX(5, 0x40n);
-  h.setX(8, RAM_BASE);
-  h.hart.set("mtvec", handler);
-  h.run(300);
-  expect([h.x(9), h.hart.get("mepc"), h.hart.get("mtval")]).toEqual([100n, RAM_BASE, 0x40n]);
-});
+// Three accesses through the same base register share a TLB lookup.
+test.each(["lw", "sw"])(
+  "%s through a null pointer traps, although neighbouring accesses share its lookup",
+  (name) => {
+    const h = new HartHarness({ engine: "translator", threshold: 0 });
+    const access = (imm: number): number =>
+      asm(name, { rs1: 5, imm, ...(name === "lw" ? { rd: 6 } : { rs2: 6 }) });
+    const handler = RAM_BASE + 0x1000n;
+    h.load([access(0), access(8), access(16), asm("jal", { imm: 0 })]);
+    // Counts the trap, and repeats the instruction.
+    h.load([asm("addi", { rd: 9, rs1: 9, imm: 1 }), asm("jalr", { rs1: 8 })], handler);
+    h.setX(5, 0x40n);
+    h.setX(8, RAM_BASE);
+    h.hart.set("mtvec", handler);
+    h.run(300);
+    expect([h.x(9), h.hart.get("mepc"), h.hart.get("mtval")]).toEqual([100n, RAM_BASE, 0x40n]);
+  },
+);
 
-// Translated code has one context for loads, stores and jumps: with MPRV in M-mode that would be another's.
-test("with MPRV no translation of the other privilege's code is entered, nor one left for it", () => {
+// Translated code has one context for loads, stores and jumps: with MPRV in M-mode it would be another
+// privilege's.
+test("with MPRV, neither enters a translation for the other privilege nor leaves one for it", () => {
   const h = new HartHarness({ engine: "translator", threshold: 0, exact: false });
   const CODE = RAM_BASE + 0x1000n;
   const ELSEWHERE = RAM_BASE + 0x5000n;
@@ -66,7 +70,7 @@ test("with MPRV no translation of the other privilege's code is entered, nor one
   const flags = 0xcfn;
   h.write64(TABLES + 16n, ((TABLES + 0x1000n) >> 2n) | 1n);
   h.write64(TABLES + 0x1000n, ((TABLES + 0x2000n) >> 2n) | 1n);
-  // What S-mode has at CODE and DATA lies elsewhere.
+  // In S-mode, CODE and DATA are mapped elsewhere.
   h.write64(TABLES + 0x2008n, (ELSEWHERE >> 2n) | flags);
   h.write64(TABLES + 0x2030n, ((DATA + 0x1000n) >> 2n) | flags);
   const loop = (rd: number): number[] => [

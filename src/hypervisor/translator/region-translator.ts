@@ -1,7 +1,7 @@
 // The translator: makes one WebAssembly function of a region's blocks, from the rows that the interpreter
-// uses. Guest registers are locals, loaded on entry and written back on every way out; a load or store that
-// hits the TLB is inline. Control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022);
-// where it cannot be, or leaves the region, it goes through the hart's jump cache by a tail call. Calling
+// uses. Guest registers are locals, loaded at entry and written back at every exit; a load or store that hits
+// the TLB is inline. Control flow is structured by dominators (Ramsey, "Beyond Relooper", ICFP 2022). Jumps
+// for which that is impossible, or that leave the region, use the hart's jump cache and a tail call. Calling
 // convention and reasons to leave: code-dispatch.ts.
 import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, I64, type Value } from "../../wasm/expr.ts";
@@ -31,15 +31,16 @@ import { EVENT, raise, raiseIllegal, set } from "../hart/hart-traps.ts";
 
 export interface TranslationMode {
   /**
-   * Never execute more than `countdown` says: slices end at exactly their budget. And what may look at the
-   * clock that instructions drive, the time CSR and devices, is the interpreter's, which knows the count.
+   * Never execute more instructions than `countdown`: slices end at exactly their budget. The time CSR and
+   * devices may read the clock, which counts instructions, so the interpreter, which knows the exact count,
+   * executes those accesses.
    */
   readonly exact: boolean;
-  /** See Semantics. */
+  /** See `Semantics`. */
   readonly hasTotalStoreOrder: boolean;
 }
 
-/** Notes (trace-region.ts) are offsets of instructions, and this for the ways out. */
+/** Notes (trace-region.ts) are offsets of instructions, and this value for exits. */
 const NOT_AN_INSTRUCTION = -1;
 
 /** The region as a function of type REGION. */
@@ -55,13 +56,13 @@ export function translateRegion(
 }
 
 /**
- * Where the region will be found, if that is known: its indirect jumps can then tell which lead back to
- * itself.
+ * Where the region will be found, if that is known: its indirect jumps can then recognise entries of the
+ * region itself.
  */
 export interface RegionPlace {
   /** Its slot of the function table. */
   readonly slot: number;
-  /** Address of its page's table of translations. */
+  /** Address of the page's table of translations. */
   readonly table: number;
 }
 
@@ -80,36 +81,39 @@ class RegionWriter {
   readonly p: Parameters;
   /** Guest-virtual address of the page. */
   readonly #base: Local<I64>;
-  /** The address of the next instruction, or the reason to stop, for the exits below. */
+  /** Where to continue, or the reason to leave, for the exits below. */
   readonly #target: Local<I64>;
   readonly #reason: Local<I32>;
   readonly x: (Local<I64> | undefined)[] = [];
-  /** In a region with float instructions. */
+  /** Set if the region has float instructions. */
   float: RegionFloat | undefined;
-  /** Go on at #target, in another region if there is one. */
+  /** Continue at #target, in another region if there is one. */
   #leave!: Label;
-  /** Leave for the interpreter for #reason; pc is stored, and the registers of set #stored must be. */
+  /**
+   * Return to the interpreter for #reason; pc is stored, and the registers of set #stored still have to be
+   * stored.
+   */
   #stop!: Label;
   readonly #stored: Local<I32>;
   readonly #storedSets: number[] = [];
-  /** Enter the block that the entry number says, without looking at what lies outside. */
+  /** Enter the block with the current entry number, without leaving the region. */
   #again: Label | undefined;
-  /** Stop in the middle of the block being written, with #unexecuted of its instructions not done. */
+  /** Stop in the middle of the current block, with #unexecuted of its instructions not executed. */
   #stopInBlock!: Label;
   readonly #unexecuted: Local<I32>;
-  /** Accesses that need no look into the TLB of their own. */
+  /** Accesses that share another access's TLB lookup. */
   readonly windows = new Map<Instruction, Window>();
   readonly #streams = new Map<Instruction, Lookup>();
   readonly #blockLabels = new Map<Block, Label>();
   readonly #loopLabels = new Map<Block, Label>();
   readonly #blocks: ReadonlyMap<number, Block>;
   readonly #children = new Map<Block | undefined, Block[]>();
-  /** Instructions from a block on to the next look at the countdown, at most. */
+  /** Maximum number of instructions from a block to the next test of the countdown. */
   readonly #longest = new Map<Block, number>();
 
   readonly #place: RegionPlace | undefined;
   readonly #flow: RegionFlow;
-  /** All that can be entered, those from outside first. */
+  /** All entries: those from outside first, then inner entries. */
   readonly #entered: readonly Block[];
 
   constructor(
@@ -119,7 +123,7 @@ class RegionWriter {
     place: RegionPlace | undefined,
     parameters: Parameters,
   ) {
-    // Calls within the region come back within it, and jump tables mostly lead to where they are.
+    // Calls within the region return to it, and the targets of jump tables are mostly in the page.
     const jumpsAround = region.blocks.some(({ instructions, successors }) => {
       const last = instructions.at(-1) as Instruction;
       return isTableJump(last) || (last.flow.kind === "call" && successors.length > 0);
@@ -184,7 +188,7 @@ class RegionWriter {
     );
     this.float?.writeBack();
     countdown.set(countdown.add(this.#unexecuted));
-    // What a device is asked for was not done: that is for the interpreter.
+    // The device access has not been done: the interpreter does it.
     f.if(hart.load32(SCRATCH.event).eq(EVENT.DEVICE), () => {
       f.store32(hart, EVENT.NONE, SCRATCH.event);
       countdown.set(countdown.add(1));
@@ -194,7 +198,7 @@ class RegionWriter {
     f.return(countdown);
   }
 
-  /** Instructions that must be left of the slice to enter. */
+  /** The number of instructions that must be left in the slice to enter the region. */
   get #needed(): number {
     if (!this.mode.exact) return 1;
     return Math.max(...this.#region.entries.map((b) => this.#longest.get(b) as number));
@@ -220,7 +224,7 @@ class RegionWriter {
       }
     };
     const masks = entries.map((block) => this.#flow.loads(block));
-    // A load too many costs less than the code of all that differ.
+    // A superfluous load costs less than separate code for each set of registers.
     const needs = (i: number): number => masks.filter((mask) => ((mask >>> i) & 1) !== 0).length;
     const common = bitsOf(masks.reduce((a, b) => a | b, 0))
       .filter((i) => needs(i) * 2 >= masks.length)
@@ -242,9 +246,12 @@ class RegionWriter {
     }
   }
 
-  // ---- ways out ----
+  // ---- exits ----
 
-  /** x registers are stored: to the region at #target by the jump cache, else back to the interpreter. */
+  /**
+   * x registers are stored: continue in the region that the jump cache has for #target, otherwise return to
+   * the interpreter.
+   */
   #goOn(): void {
     const f = this.f;
     const { hart, context, countdown } = this.p;
@@ -264,7 +271,7 @@ class RegionWriter {
     this.f.br(this.#leave);
   }
 
-  /** As `leaveTo`, but if the target is an entry of this region the registers stay where they are. */
+  /** As `leaveTo`, but if the target is an entry of this region, the registers stay in locals. */
   jumpTo(block: Block, target: I64): void {
     const { f } = this;
     const place = this.#place;
@@ -283,7 +290,7 @@ class RegionWriter {
     f.br(this.#leave);
   }
 
-  /** Stop, and store these registers: rare ways out share the code that does it. */
+  /** Stop, and store these registers: rare exits share the code that does it. */
   #stopAndStore(mask: number): void {
     const known = this.#storedSets.indexOf(mask);
     this.#stored.set(known >= 0 ? known : this.#storedSets.push(mask) - 1);
@@ -328,7 +335,8 @@ class RegionWriter {
   }
 
   /**
-   * Blocks that several edges lead to follow their dominator, each after a block that is left to get there.
+   * Blocks with several incoming edges follow their dominator, each after a WebAssembly block whose end
+   * branches to it.
    */
   #within(dominator: Block | undefined, body: () => void): void {
     const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
@@ -341,7 +349,7 @@ class RegionWriter {
       });
       this.#emitBlock(block);
     };
-    // The last in reverse postorder is placed last, so its label is the outermost.
+    // The last in reverse postorder comes last, so its label is the outermost.
     merges.sort((a, b) => b.order - a.order);
     nest(0);
   }
@@ -359,7 +367,7 @@ class RegionWriter {
     });
   }
 
-  /** Go from a block (undefined: from outside) to another. */
+  /** Go from one block (undefined: from outside) to another. */
   #toward(from: Block | undefined, to: Block): void {
     if (from === undefined || to.order > from.order) {
       if (!this.#isMerge(to)) return this.#emitBlock(to);
@@ -374,7 +382,7 @@ class RegionWriter {
     this.f.br(this.#loopLabels.get(to) as Label);
   }
 
-  /** Leaves unless the rest of the slice suffices for a block. `written`: registers to store in that case. */
+  /** Test whether the slice has room to continue at a block. `written`: registers to store if it does not. */
   #poll(at: Block, written: number): void {
     const needed = this.mode.exact ? (this.#longest.get(at) as number) : 1;
     this.f.if(
@@ -415,7 +423,7 @@ class RegionWriter {
     const executed = instructions.length - stepped;
     if (executed > 0) countdown.set(countdown.sub(executed));
     const windows = findWindows(instructions);
-    // Blocks that overlap have instructions in common.
+    // Overlapping blocks share instructions.
     for (const instruction of instructions) this.windows.delete(instruction);
     for (const [i, instruction] of instructions.entries()) {
       if (instruction.flow.kind === "step") {
@@ -452,7 +460,7 @@ class RegionWriter {
         return;
       }
       const entry = f.let(tlbEntry(this.p.context, va));
-      // Not by one comparison of their difference: an empty entry's tag is just before page 0.
+      // One comparison of the difference is not enough: the tag of an empty entry is just before page 0.
       const isInside = va.and(-PAGE_SIZE).eq(entry.load64(table)).and(isWhole);
       host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
     });
@@ -460,12 +468,12 @@ class RegionWriter {
       this.windows.set(each, { host, offset: offset - low });
   }
 
-  /** The last look of a stream that this access is in. */
+  /** The last TLB lookup of this access's stream. */
   streamOf(access: Instruction): Lookup | undefined {
     return this.#streams.get(access);
   }
 
-  /** Look for a page in the TLB if the stream does not know it. */
+  /** Look a page up in the TLB unless it is the stream's. */
   lookUp(stream: Lookup, table: number, page: Local<I64>, notFound: () => void): void {
     const { f } = this;
     const look = (): void => {
@@ -479,7 +487,9 @@ class RegionWriter {
     f.if(page.ne(stream.page), look, undefined, false);
   }
 
-  /** `unexecuted`: instructions of the block after this one; the countdown has them already. */
+  /**
+   * `unexecuted`: number of instructions of the block after this one; the countdown already includes them.
+   */
   #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
@@ -492,9 +502,9 @@ class RegionWriter {
     if (flow.kind !== "next") return;
     const isAccess = row.fields.has("rs1") && row.extension !== "M";
     if (row.extension !== "Zicsr" && !(this.mode.exact && isAccess)) return;
-    // It may have cleared fflags.
+    // The instruction may have cleared fflags.
     if (row.extension === "Zicsr") this.float?.flagsChanged();
-    // Whatever the instruction has set off is looked at before the next one.
+    // An event that the instruction has caused is handled before the next instruction.
     const f = this.f;
     f.if(
       this.p.hart.load32(SCRATCH.event),
@@ -516,14 +526,14 @@ class RegionWriter {
     this.f.br(this.#stopInBlock);
   }
 
-  /** Stop in the middle of a block, the trap or event is in memory. */
+  /** Stop in the middle of a block; the trap or event is in memory. */
   stopAfter(unexecuted: number): void {
     if (unexecuted > 0) this.#unexecuted.set(unexecuted);
     this.f.br(this.#stopInBlock);
   }
 }
 
-/** One instruction: what its row's meaning is written against, with operands known. */
+/** The translator's `Semantics` for one instruction, with known operands. */
 class InstructionWriter implements Semantics, Accesses {
   readonly f: Func;
   readonly hart: I32;
@@ -532,7 +542,7 @@ class InstructionWriter implements Semantics, Accesses {
   readonly #instruction: Instruction;
   readonly #unexecuted: number;
 
-  /** `unexecuted`: instructions of the block after this one. */
+  /** `unexecuted`: number of instructions of the block after this one. */
   constructor(region: RegionWriter, block: Block, instruction: Instruction, unexecuted: number) {
     this.f = region.f;
     this.hart = region.p.hart;
@@ -581,7 +591,7 @@ class InstructionWriter implements Semantics, Accesses {
   }
   setRd(value: I64): void {
     const rd = this.#region.x[this.#number(7)];
-    // A call has effects, on fflags say, whatever becomes of its result.
+    // A call has side effects, for example on fflags, even if its result is not used.
     if (rd === undefined) this.f.drop(value);
     else rd.set(value);
   }
@@ -691,11 +701,11 @@ class InstructionWriter implements Semantics, Accesses {
     const isTrapped = this.hart.load32(SCRATCH.event).eq(EVENT.TRAPPED);
     this.f.if(isTrapped, () => this.resume(), undefined, false);
   }
-  /** Stop here if a slow access could not be done: a trap, or EVENT.DEVICE. */
+  /** Stop here if a slow access was not done: a trap, or EVENT.DEVICE. */
   #stopIfNotDone(): void {
     this.f.if(this.hart.load32(SCRATCH.event), () => this.resume(), undefined, false);
   }
-  /** Instructions that look at the counters are stepped. */
+  /** The interpreter executes instructions that read the counters. */
   syncCounters(): void {}
   trap(cause: I64 | number, tval: I64 | number): void {
     this.#region.storePc(this.#instruction.offset);
@@ -722,27 +732,27 @@ class InstructionWriter implements Semantics, Accesses {
 }
 
 /**
- * A stream's last look into the TLB. It holds while the region is not left: whoever drops translations waits
+ * A stream's last TLB lookup. It is valid until the region is left: a thread that drops translations waits
  * for that.
  */
 interface Lookup {
   readonly page: Local<I64>;
-  /** To be added to a virtual address in that page. */
+  /** The number to add to a virtual address in that page. */
   readonly toHost: Local<I32>;
 }
 
-/** No address with its offset in the page taken off. */
+/** Not a page address: the bits of the page offset are not 0. */
 const NO_PAGE = -1n;
 
-/** Memory near a base register that several accesses of a block share one look into the TLB for. */
+/** Memory near a base register, for which several accesses of a block share one TLB lookup. */
 interface Window {
-  /** Host address of the lowest byte, 0: not all of it is in a page that the TLB has. */
+  /** Host address of the lowest byte; 0 if the window is not entirely in a page that the TLB has. */
   readonly host: Local<I32>;
-  /** Of this access from there. */
+  /** The offset of this access from there. */
   readonly offset: number;
 }
 
-/** Bytes that a window spans at most. */
+/** Maximum size of a window, in bytes. */
 const WINDOW_SIZE = 512;
 
 interface Access {

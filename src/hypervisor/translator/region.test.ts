@@ -1,4 +1,4 @@
-// Which regions come out of a page's entries, and of which blocks: by labels in small pieces of code.
+// The regions and blocks found for a page's entries, by labels in small pieces of code.
 import { expect, test } from "vitest";
 import { CODE_PAGE, codePage } from "../../../test/support/code-page.ts";
 import { findRegion, findRegions, type Profile, type Region } from "./region.ts";
@@ -22,7 +22,7 @@ const EVERYTHING: Profile = {
   isCovered: () => false,
 };
 
-/** The regions of these entries; all by labels, in the order of the code. */
+/** The regions of these entries, described by labels, in the order of the code. */
 function regionsOf(text: string, entries: readonly string[], { profile, max }: Options = {}): Found[] {
   const code = codePage(text);
   const names = (blocks: Region["blocks"]): string[] =>
@@ -47,10 +47,10 @@ const entriesOf = (regions: readonly Found[]): string[] =>
   regions.map(({ entries }) => entries.join(" ")).sort();
 const times = (count: number, text = "addi a0, a0, 1\n"): string => text.repeat(count);
 
-/** More than what may well be called by a pointer. */
+/** Larger than a function that may be called through a pointer. */
 const LARGE = 40;
 
-test("a loop's head is an entry, for slices end there", () => {
+test("a loop's head is an entry, because slices end there", () => {
   const text = `
     start: li a1, 8
     head: addi a0, a0, 1
@@ -66,19 +66,19 @@ test("a loop's head is an entry, for slices end there", () => {
   ]);
 });
 
-test("functions that do not call each other are regions each, if they are large", () => {
+test("functions that do not call each other are separate regions, if they are large", () => {
   const text = `f: ${times(LARGE)} ret\n g: ${times(LARGE)} ret\n h: ${times(LARGE)} ret`;
   const regions = regionsOf(text, ["f", "g", "h"]);
   expect(entriesOf(regions)).toEqual(["f", "g", "h"]);
   expect(regions.map(({ instructions }) => instructions)).toEqual([LARGE + 1, LARGE + 1, LARGE + 1]);
 });
 
-test("small ones are one, whoever calls them", () => {
+test("small functions form one region, whatever calls them", () => {
   const text = `f: ${times(30)} ret\n g: ${times(31)} ret\n h: ${times(32)} ret`;
   expect(entriesOf(regionsOf(text, ["f", "g", "h"]))).toEqual(["f g", "h"]);
 });
 
-test("a call connects, and what follows it is entered", () => {
+test("a call connects caller and callee, and the instruction after it is an entry", () => {
   const text = `
     f: ${times(LARGE)} call_: jal g
     back: ${times(3)} ret
@@ -87,11 +87,11 @@ test("a call connects, and what follows it is entered", () => {
   `;
   const regions = regionsOf(text, ["f", "g", "h"]);
   expect(entriesOf(regions)).toEqual(["f back g", "h"]);
-  // Wherever it was begun from.
+  // The result does not depend on the order.
   expect(entriesOf(regionsOf(text, ["g", "back", "h"]))).toEqual(["back", "g", "h"]);
 });
 
-test("what a caller and its callee's other caller have in common makes them one", () => {
+test("code that a caller shares with its callee's other caller connects them", () => {
   const text = `
     f: ${times(LARGE)} j g
     g: ${times(LARGE)} ret
@@ -101,7 +101,7 @@ test("what a caller and its callee's other caller have in common makes them one"
   expect(entriesOf(regionsOf(text, ["f", "h"]))).toEqual(["f g h"]);
 });
 
-test("code behind a jump or a return is not connected to it", () => {
+test("code after a jump or a return is not connected with it", () => {
   const text = `
     f: ${times(LARGE)} j f
     g: ${times(LARGE)} ret
@@ -110,7 +110,7 @@ test("code behind a jump or a return is not connected to it", () => {
   expect(entriesOf(regionsOf(text, ["f", "g", "h"]))).toEqual(["f", "g", "h"]);
 });
 
-test("indirect jumps and calls may lead to each other and to what is small, not to other large code", () => {
+test("indirect jumps and calls may lead to each other and to small code, not to other large code", () => {
   const text = `
     table: ${times(LARGE)} jr a5
     calls: ${times(LARGE)} jalr a5
@@ -124,7 +124,7 @@ test("indirect jumps and calls may lead to each other and to what is small, not 
   ]);
 });
 
-test("a return is no table jump", () => {
+test("a return is not a table jump", () => {
   const text = `f: ${times(LARGE)} ret\n g: ${times(LARGE)} jr ra`;
   expect(entriesOf(regionsOf(text, ["f", "g"]))).toEqual(["f", "g"]);
 });
@@ -136,7 +136,7 @@ const STRAIGHT = `
     end: ${times(2)} late: ret
   `;
 
-test("entries in the middle of straight code are left out, if others lead there", () => {
+test("entries in the middle of straight-line code are left out if other code leads there", () => {
   const all = regionsOf(STRAIGHT, ["f", "middle", "head", "body", "end", "late"]);
   expect(all).toEqual([
     {
@@ -145,11 +145,11 @@ test("entries in the middle of straight code are left out, if others lead there"
       ...{ inner: [], loops: ["head"], instructions: 16 },
     },
   ]);
-  // Whatever their order, and if the first one is such an entry.
+  // In any order, and if the first one is such an entry.
   expect(regionsOf(STRAIGHT, ["late", "body", "middle", "f", "head", "end"])).toEqual(all);
 });
 
-test("with a loop's head translated the middle of its body is none", () => {
+test("if a loop's head is translated, the middle of its body is not an entry", () => {
   expect(regionsOf(STRAIGHT, ["body", "head"])).toEqual([
     {
       entries: ["head"],
@@ -159,9 +159,9 @@ test("with a loop's head translated the middle of its body is none", () => {
   ]);
 });
 
-test("an entry in the middle of straight code alone still gets its region", () => {
+test("a lone entry in the middle of straight-line code still has a region", () => {
   expect(regionsOf(STRAIGHT, ["middle"])[0]?.entries).toEqual(["middle", "head"]);
-  // Round the loop code leads to where it began.
+  // In a loop, code leads back to its start.
   const [region] = regionsOf(STRAIGHT, ["body"]);
   expect(region?.entries).toEqual(["head", "body"]);
   expect(region?.instructions).toBe(8);
@@ -170,22 +170,22 @@ test("an entry in the middle of straight code alone still gets its region", () =
   expect(entries[0]).toBe(code.at("body"));
 });
 
-test("in each piece of code entries are left out for themselves", () => {
+test("entries are left out in each piece of code separately", () => {
   const text = `
     f: ${times(LARGE)} inF: ${times(2)} ret
     ${times(2)} inG: ${times(LARGE)} ret
     h: ${times(LARGE)} inH: ret
   `;
-  // Nothing that is translated leads to inG.
+  // No translated code leads to inG.
   expect(entriesOf(regionsOf(text, ["f", "inF", "inG", "h", "inH"]))).toEqual(["f", "h", "inG"]);
 });
 
-test("where a table jump may lead entries stay", () => {
+test("entries remain where a table jump may lead", () => {
   const text = `
     f: ${times(2)} jr a5
     case0: ${times(2)} case1: ${times(2)} case2: j case0
   `;
-  // Not connected with what jumps, and small: part of the region, but its middle is no case that is known.
+  // Not connected with the jump, and small: part of the region, but its middle is not a known target.
   expect(entriesOf(regionsOf(text, ["f", "case0", "case1"]))).toEqual(["f case0"]);
   const connected = `
     f: ${times(2)} beqz a0, case0
@@ -195,7 +195,7 @@ test("where a table jump may lead entries stay", () => {
   expect(entriesOf(regionsOf(connected, ["f", "case0", "case1"]))).toEqual(["f case0 case1"]);
 });
 
-test("branch targets that were not reached are left out", () => {
+test("branch targets that were never reached are left out", () => {
   const text = `
     f: beqz a0, cold
     warm: addi a0, a0, 1
@@ -207,7 +207,7 @@ test("branch targets that were not reached are left out", () => {
   expect(regionsOf(text, ["f"])[0]?.blocks).toEqual(["f", "warm", "cold"]);
   const profile = { isReached: (offset: number): boolean => offset !== code.at("cold") };
   expect(regionsOf(text, ["f"], { profile })[0]?.blocks).toEqual(["f", "warm"]);
-  // But if it is an entry itself, the branch leads there.
+  // If it is an entry itself, the branch leads there.
   const [both] = regionsOf(text, ["f", "cold"], { profile });
   expect([both?.entries, both?.blocks]).toEqual([
     ["f", "cold"],
@@ -215,7 +215,7 @@ test("branch targets that were not reached are left out", () => {
   ]);
 });
 
-test("what is translated is gone to, not taken in; what others have only beyond 48 instructions", () => {
+test("translated code is jumped to, not included; code of other regions is included up to 48 instructions", () => {
   const text = `f: ${times(10)} beqz a0, g\n ${times(LARGE)} beqz a0, h\n ret\n g: ret\n h: ret`;
   const { at } = codePage(text);
   const translated = { isTranslated: (offset: number): boolean => offset === at("g") };
@@ -225,7 +225,7 @@ test("what is translated is gone to, not taken in; what others have only beyond 
   expect([blocks?.includes("g"), blocks?.includes("h")]).toEqual([true, false]);
 });
 
-test("a region has no more than so many instructions, but whole blocks", () => {
+test("the number of a region's instructions is limited, but blocks stay whole", () => {
   const text = `f: ${times(10)} bnez a0, g\n g: ${times(10)} bnez a0, h\n h: ${times(10)} ret`;
   expect(regionsOf(text, ["f"], { max: 100 })[0]?.instructions).toBe(33);
   expect(regionsOf(text, ["f"], { max: 20 })[0]?.blocks).toEqual(["f", "g"]);
@@ -244,10 +244,10 @@ test("a loop that is entered in its middle has an inner entry", () => {
   expect([region?.entries, region?.inner, region?.loops]).toEqual([["f", "head"], [], []]);
 });
 
-test("code that leaves its page ends there", () => {
+test("code that leaves its page ends at the boundary", () => {
   const [region] = regionsOf(`${times(1023)} last: addi a0, a0, 1`, ["last"]);
   expect([region?.blocks, region?.instructions]).toEqual([["last"], 1]);
   expect(regionsOf("f: j f + 4096", ["f"])[0]?.blocks).toEqual(["f"]);
-  // Half of the last instruction lies beyond.
+  // Half of the last instruction is in the next page.
   expect(regionsOf(`c.nop\n ${times(1023)} cut: .half 0x0513`, ["cut"])[0]?.instructions).toBe(1);
 });

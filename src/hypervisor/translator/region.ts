@@ -1,7 +1,7 @@
-// Regions: the guest code that the translator compiles to one function. From hot entries in a 4 KiB page, a
-// region contains all blocks that direct branches and jumps within the page reach, and the points that calls
-// return to. A region never leaves its page, so it is the same in every address space that maps it. Also
-// here: the order and the dominators that structured control flow needs.
+// Regions: the pieces of guest code that the translator compiles to one function each. From hot entries in a
+// 4 KiB page, a region contains all blocks that direct branches and jumps within the page reach, and the
+// return points of calls. A region never leaves its page, so it is the same in every address space that maps
+// the page. Also here: the order and the dominators that structured control flow needs.
 import { decoder } from "../isa/instruction-decoder.ts";
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { expandCompressed } from "../isa/isa.ts";
@@ -9,7 +9,7 @@ import type { Row } from "../isa/instruction-semantics.ts";
 
 export const PAGE_SIZE = 4096;
 
-/** Instructions in a region at most: what is beyond is another region's. */
+/** Maximum number of instructions in a region; code beyond it belongs to another region. */
 const MAX_INSTRUCTIONS = 400;
 const RETURN_ADDRESS = 1;
 /** Entry numbers have 8 bits. */
@@ -21,16 +21,16 @@ export interface Instruction {
   readonly size: 2 | 4;
   /** The full word; a compressed instruction's expansion. */
   readonly word: number;
-  /** What the program holds: the half or the word. */
+  /** The encoding in memory: halfword or word. */
   readonly bits: number;
-  /** Undefined: illegal. */
+  /** Undefined if the instruction is illegal. */
   readonly row: Row | undefined;
   readonly flow: Flow;
 }
 
 /**
- * How an instruction continues. "step": the interpreter must execute it. `target` is an offset that may lie
- * outside the page.
+ * Where control goes after an instruction. "step": the interpreter must execute it. `target` is an offset
+ * that may be outside the page.
  */
 type Flow =
   | { readonly kind: "next" | "step" | "indirect" | "indirectCall" }
@@ -43,16 +43,15 @@ export interface Block {
   readonly end: number;
   /** Blocks of the region that it may go to directly. */
   readonly successors: readonly Block[];
-  /** Place in reverse postorder. */
+  /** Index in reverse postorder. */
   readonly order: number;
   /**
-   * Immediate dominator; undefined: control comes from outside or from blocks that have no dominator in
-   * common.
+   * Immediate dominator; undefined if control comes from outside, or from blocks without a common dominator.
    */
   readonly dominator: Block | undefined;
-  /** Edges from blocks before it in order, the way in from outside counted as one. */
+  /** Number of edges from blocks before it in order; the entry from outside counts as one. */
   readonly forwardEdges: number;
-  /** An edge from a block that it dominates comes back to it. */
+  /** The head of a loop: an edge from a block that it dominates leads back to it. */
   readonly isLoop: boolean;
 }
 
@@ -61,17 +60,18 @@ export interface Region {
   readonly page: number;
   /** In reverse postorder. */
   readonly blocks: readonly Block[];
-  /** Blocks that can be entered from outside; the place in this list is the entry number. */
+  /** Blocks that can be entered from outside; the index in this list is the entry number. */
   readonly entries: readonly Block[];
   /**
-   * Blocks that are entered as from outside by edges of the region for which structured control flow has no
-   * form.
+   * Blocks that edges of the region enter in the way of an entry from outside, because structured control
+   * flow has no form for these edges.
    */
   readonly inner: readonly Block[];
 }
 
 /**
- * Instructions that need the privilege, leave the guest, or read the counters: rare, or end a region anyway.
+ * Instructions that need the privilege mode, leave guest mode, or read the counters: rare, or they end a
+ * region anyway.
  */
 const STEPPED = new Set([
   "ecall",
@@ -84,7 +84,9 @@ const STEPPED = new Set([
   "sfence.vma",
   "fence.i",
 ]);
-/** frm and fcsr change what translated code was told on entry; counters are exact only between slices. */
+/**
+ * Writes of frm and fcsr change what translated code tested at entry; counters are exact only between slices.
+ */
 const STEPPED_CSRS = new Set([0x002, 0x003, 0xc00, 0xc02, 0xb00, 0xb02, 0x320]);
 
 const expansions = new Map<number, number>();
@@ -92,7 +94,7 @@ const expansions = new Map<number, number>();
 function expansionOf(half: number): number {
   let word = expansions.get(half);
   if (word === undefined) {
-    // 0 is no instruction.
+    // 0 is not a valid instruction.
     word = expandCompressed(half)?.word ?? 0;
     expansions.set(half, word);
   }
@@ -118,7 +120,7 @@ function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number)
     const row = word === 0 ? undefined : decoder().rowOf(word);
     return { offset, size: 2, word, bits: half, row, flow: flowOf(row, word, offset) };
   }
-  // The other half lies in the next page, which may be mapped to anywhere.
+  // The second half is in the next page, which may be mapped anywhere.
   if (offset + 4 > PAGE_SIZE) {
     return { offset, size: 4, word: 0, bits: half, row: undefined, flow: { kind: "step" } };
   }
@@ -127,12 +129,15 @@ function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number)
   return { offset, size: 4, word, bits: word, row, flow: flowOf(row, word, offset) };
 }
 
-/** A call comes back to the instruction after it, and so does the interpreter after most steps. */
+/**
+ * Control comes back after the instruction: after a call, and after most instructions that the interpreter
+ * executes.
+ */
 function comesBack({ row, flow }: Instruction): boolean {
   return flow.kind !== "step" || (row !== undefined && !/^[ms]ret$/.test(row.name));
 }
 
-/** It may lead to anywhere in its page. */
+/** Whether the instruction may jump to anywhere in its page. */
 export function isTableJump({ flow, word }: Instruction): boolean {
   return flow.kind === "indirect" && ((word >>> 15) & 31) !== RETURN_ADDRESS;
 }
@@ -146,17 +151,19 @@ interface Draft {
   readonly targets: number[];
 }
 
-/** What is known of code, by byte offsets in the page. */
+/** What is known about code, by byte offsets in the page. */
 export interface Profile {
-  /** A branch to here has been taken; without that it is left out. */
+  /** A branch to here has been taken; otherwise the target is left out. */
   isReached(offset: number): boolean;
-  /** It can be entered in another region: this one goes there instead of having it too. */
+  /** Another region can be entered here: this region jumps there instead of including the code. */
   isTranslated(offset: number): boolean;
-  /** Another region has it, but not to be entered. */
+  /** Another region includes it, but cannot be entered there. */
   isCovered(offset: number): boolean;
 }
 
-/** Instructions of a region that others may have as well: beyond, what others have is left to them. */
+/**
+ * Instructions of a region that other regions may include too; further ones are left to the other regions.
+ */
 const MAX_SHARED = 48;
 
 /** The region of one entry, a byte offset in the page at host address `page`. See `findRegions`. */
@@ -170,10 +177,10 @@ export function findRegion(
 }
 
 /**
- * Find the regions of these entries (byte offsets in the page at host address `page`): code that nothing
- * connects, functions that do not call each other say, makes a region each. Of several entries those are left
- * out that lie in the middle of what others lead to. Reads the code as it is now; who calls sees to it that a
- * later change is noticed.
+ * Find the regions of these entries (byte offsets in the page at host address `page`): unconnected code, such
+ * as functions that do not call each other, forms separate regions. Entries in the middle of code that other
+ * entries lead to are left out. Reads the code as it is now; the caller makes sure that later changes are
+ * noticed.
  */
 export function findRegions(
   view: DataView<SharedArrayBuffer>,
@@ -187,8 +194,8 @@ export function findRegions(
   let drafts = draftsOf(code);
   let groups = connected(drafts, entries);
   if (entryOffsets.length > 1) {
-    // Where an interrupt came back to is no place to enter at: it splits a block, and opens a loop in its
-    // middle.
+    // A place where an interrupt returned to is not useful as an entry: it splits a block, or enters a loop
+    // in its middle.
     const incidental = groups
       .filter((group) => !group.hasTableJump)
       .flatMap((group) => group.entries)
@@ -205,10 +212,10 @@ export function findRegions(
 
 interface Code {
   readonly decoded: ReadonlyMap<number, Instruction>;
-  /** Where blocks begin. */
+  /** Offsets where blocks start. */
   readonly leaders: Set<number>;
   readonly entries: Set<number>;
-  /** Offsets that some instruction goes to, and those that one goes to only because they come next. */
+  /** Offsets that instructions jump to, and those that are reached only from the preceding instruction. */
   readonly targets: ReadonlySet<number>;
   readonly following: ReadonlySet<number>;
 }
@@ -260,7 +267,7 @@ function explore(
         lead(offset);
         if (profile !== undefined && isInPage(flow.target) && !profile.isReached(flow.target)) break;
         lead(flow.target);
-        // Where a slice may end, the next one starts.
+        // A slice may end here, and the next one starts here.
         if (flow.target <= instruction.offset) enter(flow.target);
       } else if (flow.kind === "jump") {
         lead(flow.target);
@@ -301,7 +308,7 @@ function draftsOf({ decoded, leaders }: Code): Map<number, Draft> {
   return drafts;
 }
 
-/** Entries between which there are ways, whichever way they lead. */
+/** Connected entries: code leads from one to another, in either direction. */
 interface Group {
   readonly entries: number[];
   size: number;
@@ -313,7 +320,7 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
   const neighbours = new Map<number, number[]>([...drafts.keys()].map((start) => [start, []]));
   for (const { start, instructions, end, targets } of drafts.values()) {
     const { kind } = (instructions.at(-1) as Instruction).flow;
-    // A call returns to the next instruction.
+    // After a call, control continues behind it.
     for (const next of kind === "jump" || kind === "indirect" ? targets : [...targets, end]) {
       if (!drafts.has(next)) continue;
       neighbours.get(start)?.push(next);
@@ -342,12 +349,12 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
   return groups;
 }
 
-/** Instructions of a function that may well be called by a pointer, at most. */
+/** Maximum number of instructions of a function that may be called through a pointer. */
 const MAX_POINTED = 32;
 
 /**
- * The entries of each region. Where indirect jumps and calls lead is not known: all that have them are one,
- * with what is small.
+ * The entries of each region. The targets of indirect jumps and calls are not known: all code that has them
+ * is one region, together with small code.
  */
 function together(groups: readonly Group[]): number[][] {
   const isPart = (group: Group): boolean =>
@@ -359,7 +366,9 @@ function together(groups: readonly Group[]): number[][] {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** Reverse postorder from the entries, dominators (Cooper, Harvey and Kennedy's iteration), loops. */
+/**
+ * Compute reverse postorder from the entries, dominators (Cooper, Harvey and Kennedy's iteration), and loops.
+ */
 function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets: readonly number[]): Region {
   const blocks = new Map<number, Mutable<Block>>();
   const postorder: Mutable<Block>[] = [];
@@ -383,8 +392,8 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
   ordered.forEach((block, i) => {
     block.order = i;
   });
-  // An edge into the middle of a loop has its target entered as from outside, which may make other edges
-  // such.
+  // An edge into the middle of a loop makes its target an inner entry, which may make other edges irregular
+  // too.
   const inner = new Set<Block>();
   for (let before = -1; inner.size !== before; ) {
     before = inner.size;
@@ -406,7 +415,7 @@ function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets:
 function findDominators(ordered: readonly Mutable<Block>[], entered: ReadonlySet<Block>): void {
   const predecessors = new Map<Block, Block[]>(ordered.map((block) => [block, []]));
   for (const block of ordered) for (const next of block.successors) predecessors.get(next)?.push(block);
-  // ROOT stands for whoever enters: it dominates all, and is nobody's dominator that we name.
+  // ROOT represents the outside: it dominates all blocks, and is never reported as a dominator.
   const ROOT = -1;
   const idom = new Array<number | undefined>(ordered.length).fill(undefined);
   const common = (a: number, b: number): number => {
@@ -444,7 +453,7 @@ export function dominates(a: Block, b: Block): boolean {
   return false;
 }
 
-/** An edge back that does not lead to the head of a loop around it. */
+/** A back edge that does not lead to the head of an enclosing loop. */
 export function isIrregular(from: Block, to: Block): boolean {
   return to.order <= from.order && !dominates(to, from);
 }

@@ -3,7 +3,7 @@ import { RestlessPages } from "./restless-pages.ts";
 
 const PAGE = 0x8000;
 
-test("a page that changes again and again rests longer and longer, up to a quarter of a second", () => {
+test("a page that changes repeatedly is held back longer and longer, up to a quarter of a second", () => {
   const pages = new RestlessPages();
   const rests: number[] = [];
   for (let change = 0, now = 0; change < 20; change++, now += 1000) {
@@ -16,7 +16,7 @@ test("a page that changes again and again rests longer and longer, up to a quart
   expect(pages.rests(PAGE + 0x1000, 19_000)).toBe(false);
 });
 
-test("a page that has been quiet for a while starts over", () => {
+test("a page that has been quiet for a while is not held back at first", () => {
   const pages = new RestlessPages();
   for (let now = 0; now < 20; now++) pages.changed(PAGE, now);
   expect(pages.rests(PAGE, 19)).toBe(true);
@@ -24,7 +24,7 @@ test("a page that has been quiet for a while starts over", () => {
   expect(pages.rests(PAGE, 10_019)).toBe(false);
 });
 
-test("any number of pages", () => {
+test("tracks any number of pages", () => {
   const pages = new RestlessPages();
   for (let i = 0; i < 20_000; i++) for (let n = 0; n < 6; n++) pages.changed(0x1000 * i, i / 1000);
   expect(pages.rests(0x1000 * 19_999, 20)).toBe(true);

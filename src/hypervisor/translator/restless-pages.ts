@@ -1,13 +1,13 @@
-// Pages whose code changes again and again (a guest that keeps patching its code, a compiler in the guest
-// that fills a page piece by piece): translating them after each change costs more than it saves. After each
-// change such a page is only interpreted for a while, longer the more often it has changed.
+// Back-off for self-modifying code: translating a page after each change costs more than it saves if its code
+// changes repeatedly (a guest that keeps patching its code, a compiler in the guest that fills a page piece
+// by piece). After each change the page is only interpreted for a time that grows with the number of changes.
 
-/** Changes that are nothing special: a loader writes a page, a kernel patches it. */
+/** Normal changes without back-off: a loader writes a page, a kernel patches it. */
 const FREE_CHANGES = 4;
 const MAX_REST_MS = 256;
-/** A page that did not change for this long starts over. */
+/** The changes of a page are forgotten after this time without one. */
 const FORGET_MS = 10_000;
-/** Pages that are kept; beyond, those that may be forgotten are looked for. */
+/** Maximum number of tracked pages; above it, settled pages are removed. */
 const MAX_KEPT = 4096;
 
 export class RestlessPages {
@@ -25,7 +25,7 @@ export class RestlessPages {
     if (this.#pages.size > MAX_KEPT) this.#forgetSettled(now);
   }
 
-  /** Not to be translated now. */
+  /** Whether the page must not be translated now. */
   rests(page: number, now: number): boolean {
     const known = this.#pages.get(page);
     if (known === undefined || known.changes <= FREE_CHANGES) return false;
@@ -34,7 +34,7 @@ export class RestlessPages {
 
   #forgetSettled(now: number): void {
     for (const [page, { last }] of this.#pages) if (now - last >= FORGET_MS) this.#pages.delete(page);
-    // All of them change: any will do.
+    // All of them still change: remove any.
     for (const page of this.#pages.keys()) {
       if (this.#pages.size <= MAX_KEPT) break;
       this.#pages.delete(page);

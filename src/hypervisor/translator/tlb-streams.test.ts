@@ -1,5 +1,5 @@
-// Which accesses of a loop are streams, and which of them are one. Labels name accesses; what has no label
-// but accesses memory is named by its offset, so that a stream too many is seen as well.
+// Which accesses of a loop are streams, and which of them share one. Labels name accesses; an access without
+// a label is named by its offset, so that superfluous streams are detected too.
 import { expect, test } from "vitest";
 import { CODE_PAGE, codePage } from "../../../test/support/code-page.ts";
 import { findRegion } from "./region.ts";
@@ -19,7 +19,7 @@ function streamsOf(text: string): string[] {
     .map((offsets) => offsets.map(labelAt).join(" "));
 }
 
-/** A loop with this body; x31 counts. */
+/** A loop with this body, counted by x31. */
 const loop = (body: string, before = ""): string => `
   ${before}
 head:
@@ -29,7 +29,7 @@ head:
   ret
 `;
 
-test("what stands still, and what moves by constants, has a stream; loads and stores have their own", () => {
+test("accesses through fixed registers and registers that move by constants have streams, separate for loads and stores", () => {
   const body = `
     a: ld t0, 0(sp)
     b: ld t1, 8(a0)
@@ -46,13 +46,13 @@ test("what stands still, and what moves by constants, has a stream; loads and st
   expect(streamsOf(loop(body))).toEqual(["a", "b d i", "c", "e", "f", "g", "h"]);
 });
 
-test("no loop, no stream", () => {
+test("without a loop there is no stream", () => {
   expect(streamsOf("ld t0, 0(sp)\n sd t0, 0(a0)\n addi a0, a0, 8\n ret")).toEqual([]);
-  // Before and after one neither.
+  // No stream before and after a loop either.
   expect(streamsOf("ld t0, 0(sp)\nhead: addi x31, x31, -1\nbnez x31, head\nld t0, 0(sp)\nret")).toEqual([]);
 });
 
-test("a short addi moves as a long one", () => {
+test("c.addi moves a register like addi", () => {
   expect(streamsOf(loop("a: ld t0, 0(a0)\n c.addi a0, 8"))).toEqual(["a"]);
   expect(streamsOf(loop("a: ld a5, 8(sp)\n .half 0x7179 # c.addi16sp sp, -48"))).toEqual(["a"]);
 });
@@ -74,7 +74,7 @@ test.each([
   expect(streamsOf(loop(body))).toEqual([]);
 });
 
-test("a chase's other accesses may be streams", () => {
+test("other accesses of a pointer chase may be streams", () => {
   const body = `
     ld t0, 8(a0)
     a: sd t0, 0(a1)
@@ -84,7 +84,7 @@ test("a chase's other accesses may be streams", () => {
   expect(streamsOf(loop(body))).toEqual(["a"]);
 });
 
-test("offsets of one quarter of a page are one stream, others are not", () => {
+test("offsets within a quarter of a page are one stream, others are not", () => {
   const body = `
     a: ld t0, 0(a0)
     b: ld t0, 1016(a0)
@@ -117,11 +117,11 @@ test.each([
   ["a byte, overwritten", "lbu t0, 0(s1)\n add t0, t0, s1\n add t0, t0, a2\n lbu t1, 0(t0)", ["6"]],
   ["a byte of another block", "lbu t0, 0(s1)\n bltz s3, 1f\n 1: add t0, t0, a2\n lbu t1, 0(t0)", ["6"]],
 ])("a table indexed by %s", (_, body, expected) => {
-  // Before the body are four bytes and two, so an index's own load is at 6 if it is the first.
+  // Four bytes and two precede the body, so an index's own load is at 6 if it is the first.
   expect(streamsOf(loop(`c.addi s1, 1\n ${body}`, "mv a2, a1"))).toEqual(expected);
 });
 
-test("a table that moves is no table", () => {
+test("a table whose base moves is not a table", () => {
   expect(streamsOf(loop("andi t0, s2, 255\n add t0, t0, a2\n lbu t1, 0(t0)\n addi a2, a2, 1"))).toEqual([]);
 });
 
@@ -140,7 +140,7 @@ test("accesses of one table are one stream", () => {
   expect(streamsOf(loop(body))).toEqual(["a b", "c"]);
 });
 
-test("a fixed address and a steady one make a stream, two that move do not", () => {
+test("a fixed address plus a steady one is a stream, two that move are not", () => {
   expect(streamsOf(loop("add t0, a1, a2\n a: ld t1, 0(t0)\n addi a2, a2, 8"))).toEqual(["a"]);
   expect(streamsOf(loop("add t0, a2, a1\n a: ld t1, 0(t0)\n addi a2, a2, 8"))).toEqual(["a"]);
   expect(streamsOf(loop("add t0, a1, a2\n a: ld t0, 0(t0)\n ld t1, 0(t0)"))).toEqual(["a"]);
@@ -148,7 +148,7 @@ test("a fixed address and a steady one make a stream, two that move do not", () 
   expect(streamsOf(loop("sh3add t0, a2, a1\n ld t1, 0(t0)\n addi a2, a2, 1"))).toEqual([]);
 });
 
-test("blocks of a loop share its streams", () => {
+test("the blocks of a loop share its streams", () => {
   const body = `
     a: ld t0, 0(a0)
     beqz t0, 1f
@@ -159,9 +159,9 @@ test("blocks of a loop share its streams", () => {
   expect(streamsOf(loop(body))).toEqual(["a b c"]);
 });
 
-// Slices end at loop heads, so an inner one is entered from outside, and the head of the outer loop dominates
-// nothing behind it.
-test("of nested loops the inner one has streams", () => {
+// Slices end at loop heads, so an inner head is entered from outside, and the head of the outer loop does not
+// dominate the code after it.
+test("among nested loops, the inner one has streams", () => {
   const text = `
   outer:
     mv a0, a1
@@ -181,7 +181,7 @@ test("of nested loops the inner one has streams", () => {
   expect(streamsOf(text)).toEqual(["a", "b"]);
 });
 
-test("loops one after the other have streams of their own", () => {
+test("consecutive loops have separate streams", () => {
   const text = `
   one:
     a: ld t0, 0(a0)
@@ -210,7 +210,7 @@ test("a loop that is entered in its middle has none", () => {
   expect(streamsOf(text)).toEqual([]);
 });
 
-test("there are 16 at most; what is in one of them still is after that", () => {
+test("there are at most 16 streams; accesses that belong to one of them still join it", () => {
   const offsets = [-2048, -1024, 0, 1024];
   const accesses = [10, 11, 12].flatMap((base) =>
     offsets.flatMap((offset) => [`ld t0, ${offset}(x${base})`, `sd t0, ${offset}(x${base})`]),

@@ -1,6 +1,6 @@
 // Streams: loads or stores of a loop that mostly stay in one page from one iteration to the next, because
-// their address is constant, moves in steps, or is constant but for a small index. The translator keeps a
-// stream's last TLB look-up in locals, so that the access does not wait for the TLB. A wrong guess costs one
+// their address is fixed, moves by constants, or is fixed except for a small index. The translator keeps a
+// stream's last TLB lookup in locals, so that the access does not wait for the TLB. A wrong guess costs one
 // compare.
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
@@ -8,12 +8,12 @@ import { registersOf } from "./region-flow.ts";
 import type { Row } from "../isa/instruction-semantics.ts";
 
 /**
- * Bytes of what lies more often in one page than in two. To and fro between two, the guess would be wrong
- * half the time.
+ * Size of a range that is more often in one page than in two. If accesses alternate between two pages, the
+ * guess is wrong half the time.
  */
 const IN_ONE_PAGE = PAGE_SIZE / 4;
 
-/** Each costs two locals, and an instruction wherever the region is entered. */
+/** Each costs two locals, and an instruction at each entry of the region. */
 const MAX_STREAMS = 16;
 
 /** The stream of each access that is in one, 0 for the region's first. */
@@ -21,7 +21,7 @@ export function findStreams(region: Region): ReadonlyMap<Instruction, number> {
   const streams = new Map<Instruction, number>();
   const numbers = new Map<string, number>();
   const seen = new Set<Block>();
-  // The innermost loop of a block is the smallest that has it.
+  // The innermost loop of a block is the smallest one that contains it.
   for (const [i, loop] of loopsOf(region)
     .sort((a, b) => a.size - b.size)
     .entries()) {
@@ -41,7 +41,7 @@ export function findStreams(region: Region): ReadonlyMap<Instruction, number> {
   return streams;
 }
 
-/** Natural loops: from where an edge goes back to, all that leads to that edge. */
+/** Natural loops: the target of a back edge, and all blocks that lead to that edge. */
 function loopsOf({ blocks }: Region): Set<Block>[] {
   const loops = new Map<Block, Set<Block>>();
   let predecessors: Map<Block, Block[]> | undefined;
@@ -77,7 +77,7 @@ function predecessorsOf(blocks: readonly Block[]): Map<Block, Block[]> {
 interface Motions {
   /** Registers that the loop does not write. */
   readonly fixed: (register: number) => boolean;
-  /** Registers that it leaves alone or only moves by constants. */
+  /** Registers that the loop does not write, or changes only by constants. */
   readonly steady: (register: number) => boolean;
 }
 
@@ -98,12 +98,15 @@ function motionsIn(loop: ReadonlySet<Block>): Motions {
   };
 }
 
-/** Where those accesses of a block go that mostly stay there; what goes to one place has one name. */
+/**
+ * The place of each access of a block that mostly stays in one page; accesses to the same place have the same
+ * name.
+ */
 function placesOf(block: Block, motions: Motions): Map<Instruction, string> {
   const found = new Map<Instruction, string>();
-  /** Registers that hold a number below this. */
+  /** Registers that hold a number below this bound. */
   const bounds = new Map<number, number>();
-  /** Registers that hold a sum of others that is such a place. */
+  /** Registers that hold a sum that is such a place. */
   const sums = new Map<number, string>();
   for (const instruction of block.instructions) {
     const { row, word } = instruction;
@@ -125,7 +128,7 @@ function placesOf(block: Block, motions: Motions): Map<Instruction, string> {
   return found;
 }
 
-/** The result is below this, if that is little. */
+/** An upper bound of the result, if it is small. */
 function boundOf(row: Row, word: number, bounds: ReadonlyMap<number, number>): number | undefined {
   const of = bounds.get(rs1(word));
   const shift = (word >>> 20) & 63;
@@ -149,7 +152,7 @@ function boundOf(row: Row, word: number, bounds: ReadonlyMap<number, number>): n
 
 const small = (bound: number): number | undefined => (bound <= IN_ONE_PAGE ? bound : undefined);
 
-/** A fixed register and a small index, or a fixed and a steady register. */
+/** The sum of a fixed register and a small index, or of a fixed and a steady register. */
 function sumOf(
   { name }: Row,
   word: number,
@@ -170,7 +173,7 @@ function sumOf(
 const rd = (word: number): number => (word >>> 7) & 31;
 const rs1 = (word: number): number => (word >>> 15) & 31;
 
-/** Bytes that a plain load or store accesses at rs1 + immediate; undefined: it is another instruction. */
+/** Bytes that a plain load or store accesses at rs1 + immediate; undefined for other instructions. */
 export function accessSize({ name }: Row): number | undefined {
   const letter = /^f?[ls]([bhwd])u?$/.exec(name)?.[1];
   return letter === undefined ? undefined : 1 << "bhwd".indexOf(letter);

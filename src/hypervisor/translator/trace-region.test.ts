@@ -14,7 +14,7 @@ function pageWith(words: readonly number[]): DataView<SharedArrayBuffer> {
   return view;
 }
 
-test("each instruction stands beside its WebAssembly, with the guest's names and addresses", () => {
+test("each instruction is shown beside its WebAssembly, with the guest's names and addresses", () => {
   const view = pageWith([
     assemble("addi", { rd: 10, rs1: 10, imm: 1 }),
     assemble("ld", { rd: 11, rs1: 2, imm: 16 }),
@@ -56,7 +56,7 @@ test.each([
   expect(traceRegion(view, page, offset, 0n)).toContain("atomic.fence");
 });
 
-test("only what was reached is in it, if that is known", () => {
+test("only code that was reached is included, if that is known", () => {
   const view = pageWith([
     assemble("beq", { rs1: 10, rs2: 0, imm: 8 }),
     assemble("jalr", { rd: 0, rs1: 1, imm: 0 }),
@@ -68,7 +68,7 @@ test("only what was reached is in it, if that is known", () => {
   expect(traceRegion(view, PAGE, 0x100, 0n, { profile })).not.toContain("add a0, zero, zero");
 });
 
-test("whatever the engine is made of has a text", () => {
+test("every part of the engine has a text form", () => {
   const cache = hartBase(1) + ENGINE_TABLES_SIZE;
   const syncCode = makeSyncCode(cache);
   const functions = reachableFunctions([makeRun(hartBase(1), { cache, syncCode }), syncCode]);

@@ -8,11 +8,11 @@ import { translateRegion } from "./region-translator.ts";
 
 const PARAMETERS = ["hart", "context", "countdown", "pc", "entry"];
 const ASSEMBLY_WIDTH = 46;
-/** Blocks in blocks are many; the text is to stay on the screen. */
+/** Blocks are deeply nested; the text should stay on the screen. */
 const MAX_INDENT = 24;
 
 export interface TraceOptions {
-  /** Which code the region has: what has been reached, or without it all that it could reach. */
+  /** Limits the region to code that has been reached; without it, all reachable code is included. */
   readonly profile?: Profile | undefined;
   /** As under --icount. */
   readonly exact?: boolean;
@@ -20,8 +20,8 @@ export interface TraceOptions {
 }
 
 /**
- * The region entered at byte `offset` of the page at host address `page`; `virtualPage` is what the guest
- * calls that page.
+ * The region that is entered at byte `offset` of the page at host address `page`; `virtualPage` is the page's
+ * guest-virtual address.
  */
 export function traceRegion(
   view: DataView<SharedArrayBuffer>,
@@ -74,7 +74,7 @@ function entryMark(entries: readonly number[], offset: number): string {
   return number < 0 ? "" : `, entry ${number}`;
 }
 
-/** Where a host address lies: its page, and the byte in it. */
+/** The page of a host address, and the byte offset in it. */
 export function pageOf(host: number): { page: number; offset: number } {
   const offset = host % PAGE_SIZE;
   return { page: host - offset, offset };

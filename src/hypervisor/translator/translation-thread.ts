@@ -12,29 +12,29 @@ import {
 import { RegionModules } from "./region-module.ts";
 import { type BeforeCompile, Translations } from "./translations.ts";
 
-/** How the translator works. */
+/** Parameters of the translator. */
 export interface TranslationOptions {
-  /** How much translated code may be kept, in bytes of WebAssembly. */
+  /** Maximum size of translated code, in bytes of WebAssembly. */
   readonly codeCacheBytes: number;
-  /** How often an entry is executed before it is translated. */
+  /** Number of executions of an entry before it is translated. */
   readonly translateAfter: number;
-  /** Each instruction counts by itself, so that a slice ends at exactly its budget (`--icount`). */
+  /** Count each instruction, so that a slice ends at exactly its budget (`--icount`). */
   readonly exact: boolean;
   readonly hasTotalStoreOrder: boolean;
 }
 
-/** All that there is room for. */
+/** The whole area. */
 export const DEFAULT_CODE_CACHE_BYTES = CODE_BYTES_SIZE;
 export const DEFAULT_TRANSLATE_AFTER = 64;
 
-/** How long requests are gathered before a module is made of them: one for many regions is cheaper. */
+/** How long requests are collected before a module is generated: one module for many regions is cheaper. */
 const GATHER_MS = 1;
-/** Requests to a module, at most: the first regions of many are not to wait for the last. */
+/** Maximum number of requests for a module: the first of many regions should not wait for the last. */
 const BATCH = 24;
-/** Sleeps end by themselves now and then, so that changed code is forgotten even if nothing new gets hot. */
+/** Maximum time asleep, so that changed code is dropped even if no new code becomes hot. */
 const IDLE_MS = 1000;
 
-/** Works until the VMM says END. Blocks its thread. */
+/** Runs until the VMM sets END. Blocks its thread. */
 export function runTranslationThread(
   memory: WasmMemory,
   options: TranslationOptions,

@@ -1,5 +1,6 @@
-// What the translation thread keeps: slots come round, improved regions whose shape is as it was stay, others
-// are made again. Where a translation lies is seen in the code cache, that it is the right one by running it.
+// The state of the translation thread: slots are reused in turn, improved regions of unchanged shape remain,
+// others are translated again. The code cache shows where a translation is; running it shows that it is the
+// right one.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../../test/support/hart-harness.ts";
@@ -20,10 +21,10 @@ function load(h: HartHarness, at: bigint, text: string): ReadonlyMap<string, big
   return assembled.symbols;
 }
 
-/** Calls x6 over and over. */
+/** Calls x6 repeatedly. */
 const CALLS = "loop: jalr x6\n j loop";
 
-/** What a0 is after 1,000 steps that call the function. */
+/** The value of a0 after 1,000 steps that call the function. */
 function call(h: HartHarness, address: bigint): bigint {
   h.setX(6, address);
   h.setX(10, 0n);
@@ -42,7 +43,7 @@ function slotOf(h: HartHarness, address: bigint): number {
   return new CodeCache(h.buffer).translationOf(h.offset(address)) & (SLOT_COUNT - 1);
 }
 
-/** A harness whose translations are at hand. */
+/** A harness with access to its translations. */
 function translating(
   options: HarnessOptions,
   builder: RegionModules = new RegionModules(TABLES, { exact: false, hasTotalStoreOrder: false }),
@@ -67,14 +68,14 @@ function translating(
   return { h, translate, adoptions: () => adoptions };
 }
 
-/** Modules of very many regions are empty: nobody runs them. */
+/** Modules of very many regions are empty, because they are never executed. */
 class Thrifty extends RegionModules {
   override build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
     return regions.length < 50 ? super.build(regions) : Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
   }
 }
 
-test("slots come round: whoever had one has it no more", () => {
+test("slots are reused in turn: a previous owner loses its slot", () => {
   const { h, translate } = translating(
     { ramSize: 0x80000 },
     new Thrifty(TABLES, { exact: false, hasTotalStoreOrder: false }),
@@ -82,7 +83,7 @@ test("slots come round: whoever had one has it no more", () => {
   load(h, MAIN, CALLS);
   const functions = Array.from({ length: 8 }, (_, i) => FUNCTIONS + BigInt(i) * 0x1000n);
   for (const [i, at] of functions.entries()) load(h, at, `addi a0, a0, ${i + 1}\n ret`);
-  /** What a function's calls make of a0. */
+  /** The values of a0 after calls of the function. */
   const results = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => BigInt(n * 250));
   expect(functions.slice(0, 4).map((at) => call(h, at))).toEqual(results.slice(0, 4));
   const first = [MAIN, ...functions.slice(0, 4)];
@@ -102,12 +103,12 @@ test("slots come round: whoever had one has it no more", () => {
   for (let page = 0; page < 31; page++) fill(page, 2048);
   fill(31, SLOT_COUNT - 3 - regionsMade(h));
   expect(regionsMade(h)).toBe(SLOT_COUNT - 3);
-  // All of the first are still there.
+  // The first ones are all unchanged.
   expect(first.map((at) => slotOf(h, at))).toEqual(slots);
   expect(functions.slice(0, 4).map((at) => call(h, at))).toEqual(results.slice(0, 4));
   expect(regionsMade(h)).toBe(SLOT_COUNT - 3);
 
-  // Two more, then it begins again. What has gone is made again, and takes the next in turn.
+  // Two more, then it wraps. Dropped code is translated again, into the next slot in turn.
   for (let round = 0; round < 3; round++) {
     const order = [4, 5, 6, 7, 0, 1, 2, 3];
     expect(order.map((n) => call(h, functions[n] as bigint))).toEqual(order.map((n) => results[n]));
@@ -123,7 +124,7 @@ test("slots come round: whoever had one has it no more", () => {
 
 const LARGE = "addi a0, a0, 1\n".repeat(40);
 
-test("what is improved and as it was stays; what is new, and what it is connected with, is made again", () => {
+test("an improved region that is unchanged stays; new code, and code connected with it, is translated again", () => {
   const { h, translate } = translating({});
   load(h, MAIN, CALLS);
   const at = load(
@@ -150,10 +151,10 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   expect(improved[1]).not.toBe(first[1]);
   expect(improved[0]).not.toBe(improved[1]);
   expect([call(h, f), call(h, g)]).toEqual(values);
-  // Not again.
+  // No second time.
   improve();
   expect([of(), regionsMade(h)]).toEqual([improved, made + 2]);
-  // h continues in g's code: both are one now, f stays.
+  // h continues in g's code: both are now one region, f stays.
   call(h, later);
   const more = regionsMade(h);
   improve();
@@ -163,7 +164,7 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   expect(connected[1]).not.toBe(improved[1]);
   expect(connected[2]).toBe(connected[1]);
   expect([call(h, f), call(h, g)]).toEqual(values);
-  // A place in the middle of g that something jumps to from elsewhere.
+  // A place in the middle of g that is jumped to from elsewhere.
   call(h, tail);
   improve();
   const [last, , , entered] = of();
@@ -171,7 +172,7 @@ test("what is improved and as it was stays; what is new, and what it is connecte
   expect([call(h, f), call(h, g)]).toEqual(values);
 });
 
-test("a hart switches to improved code, and drops what it replaces", () => {
+test("a hart switches to the improved code, and drops the previous one", () => {
   const { h, translate, adoptions } = translating({});
   load(h, MAIN, CALLS);
   load(h, FUNCTIONS, `${LARGE} ret`);
@@ -184,13 +185,13 @@ test("a hart switches to improved code, and drops what it replaces", () => {
   expect(adoptions()).toBe(before + 2);
 });
 
-test("code that was written over is improved again, though its shape is the same", () => {
+test("overwritten code is improved again, although its shape is the same", () => {
   const { h, translate } = translating({});
   load(h, MAIN, CALLS);
   const improve = (): void => translate(h.offset(FUNCTIONS) | IMPROVE);
   for (const n of [1, 2, 3]) {
     load(h, FUNCTIONS, `${`addi a0, a0, ${n}\n`.repeat(4)} ret`);
-    // Not yet executed since: there is nothing to improve.
+    // Not executed since: there is nothing to improve.
     improve();
     for (let i = 0; i < 3; i++) {
       expect(call(h, FUNCTIONS)).toBe(BigInt(n * 4 * 143));
@@ -199,7 +200,7 @@ test("code that was written over is improved again, though its shape is the same
   }
 });
 
-test("a branch that has led somewhere since makes another shape of what has no new entry", () => {
+test("a branch that has been taken since changes the shape of a region without a new entry", () => {
   const { h, translate } = translating({ threshold: 200 });
   h.view.setUint32(VM_VCPU_COUNT, 1, true);
   load(h, MAIN, "j . + 0");
@@ -212,7 +213,7 @@ test("a branch that has led somewhere since makes another shape of what has no n
      g: ${LARGE} ret`,
   );
   const improve = (): void => translate(h.offset(FUNCTIONS) | IMPROVE);
-  // The hart's heat begins with its first run.
+  // The hart's heat counters start with its first run.
   h.run(1);
   const instructions = (): number =>
     Number(h.view.getBigUint64(VM_TRANSLATION_STATS + TRANSLATION_STATS.guestInstructions, true));
@@ -226,7 +227,7 @@ test("a branch that has led somewhere since makes another shape of what has no n
   expect(grownBy(improve)).toBe(42);
   const heat = HEAT_OFFSET + ((address("far") >>> 1) & (HEAT_ENTRIES - 1));
   h.view.setUint8(hartBase(0) + heat, 199);
-  // Nothing new as far as the page knows.
+  // The page knows of nothing new.
   expect(grownBy(improve)).toBe(0);
   expect(grownBy(() => translate(address("g")))).toBe(41);
   expect(grownBy(improve)).toBe(42 + 41 + 41);

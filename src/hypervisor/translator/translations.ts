@@ -24,8 +24,8 @@ import { RestlessPages } from "./restless-pages.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
 
 /**
- * What harts have done in a page at this host address, with no regard to what is translated. With no heat at
- * all everything counts as reached.
+ * What harts have executed in the page at this host address, regardless of existing translations. With a heat
+ * of 0 all code counts as reached.
  */
 export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
   const view = new DataView(buffer);
@@ -47,11 +47,11 @@ export function reachProfile(buffer: SharedArrayBuffer, page: number): Profile {
 interface TranslatedPage {
   readonly table: number;
   readonly modules: Set<LiveModule>;
-  /** Its translated code is as few regions as can be; until there is more. */
+  /** Its translated code forms as few regions as possible, until code is added. */
   isImproved: boolean;
-  /** By slot: what its improved regions are of, as `shapeOf` says. */
+  /** By slot: the shape of its improved region, from `shapeOf`. */
   readonly improved: Map<number, string>;
-  /** By halfword: some region has this instruction. */
+  /** By halfword: some region includes this instruction. */
   readonly covered: Uint8Array;
 }
 
@@ -62,16 +62,16 @@ interface LiveModule {
   readonly firstSlot: number;
   readonly slotCount: number;
   readonly pages: readonly number[];
-  /** Kept so that harts which compile the same bytes find them compiled. */
+  /** Retained so that harts that compile the same bytes find the compiled module. */
   readonly compiled: WasmModule;
-  /** Regions that can still be entered, as far as pages tell. */
+  /** Number of regions that the tables of pages still refer to. */
   live: number;
 }
 
-/** Instructions of an improved region at most. */
+/** Maximum number of instructions in an improved region. */
 const IMPROVED_INSTRUCTIONS = 1200;
 
-/** Told before a module is compiled whether it is known to be hot. */
+/** Called before a module is compiled: whether its code is known to be hot. */
 export type BeforeCompile = (isHot: boolean) => void;
 
 export class Translations {
@@ -87,11 +87,11 @@ export class Translations {
   readonly #modules = new Set<LiveModule>();
   readonly #freeTables: number[] = range(1, PAGE_TABLE_COUNT).reverse();
   readonly #freeModules: number[] = range(1, MODULE_COUNT).reverse();
-  /** Bound of all modules' bytes. */
+  /** Maximum total size of the modules' bytes. */
   readonly #capacity: number;
-  /** Where the next module's bytes go. */
+  /** Offset for the next module's bytes. */
   #next = 0;
-  /** And its slots; slot 0 is no translation. */
+  /** The next module's first slot; slot 0 means no translation. */
   #nextSlot = 1;
 
   readonly #beforeCompile: BeforeCompile | undefined;
@@ -114,9 +114,9 @@ export class Translations {
   }
 
   /**
-   * Translates the code at these host addresses and all that belongs to it; with IMPROVE it translates all
-   * translated code of the page again, connected code as one region. Without requests it only drops what
-   * harts found changed.
+   * Translate the code at these host addresses and all code that belongs to it; with IMPROVE, translate all
+   * translated code of the page again, with one region for each set of connected code. Without requests, only
+   * drop what harts found changed.
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
@@ -136,7 +136,7 @@ export class Translations {
     for (const page of pages) this.#improve(page);
   }
 
-  /** Not again before the page has got something new. */
+  /** Not again until the page has new code. */
   #improve(page: number): void {
     const known = this.#pages.get(page);
     if (known === undefined || known.isImproved || this.#cache.tableOf(page) !== known.table) return;
@@ -148,7 +148,7 @@ export class Translations {
     const { isReached } = this.#profile(page);
     const profile = { isReached, isTranslated: () => false, isCovered: () => false };
     const regions = findRegions(this.#view, page, entries, profile, IMPROVED_INSTRUCTIONS);
-    // What has got nothing new keeps the code that V8 has optimised by now.
+    // An unchanged region keeps the code that V8 has optimised by now.
     const changed = regions.filter((region) => {
       const slots = new Set(region.entries.map(({ start }) => this.#slotOf(page + start)));
       const [slot] = slots;
@@ -158,14 +158,17 @@ export class Translations {
     known.isImproved = true;
   }
 
-  /** The slot of the translation at this address; 0: it has none. */
+  /** The slot of the translation at this address; 0 if it has none. */
   #slotOf(address: number): number {
     return this.#cache.translationOf(address) & (SLOT_COUNT - 1);
   }
 
-  /** One module of these regions; `replaces`: what the pages have is not entered any more. */
+  /**
+   * Generate one module from these regions; `replaces`: the pages' previous translations are no longer
+   * entered.
+   */
   #make(regions: readonly Region[], replaces: boolean): void {
-    // What was retired since is not in the way any more, but its slots are still in the harts' tables.
+    // Retired modules no longer occupy room, but harts' tables still have their slots.
     this.#reclaim();
     const start = performanceNow();
     const usable = regions.filter((region) => region.entries.length > 0);
@@ -197,7 +200,7 @@ export class Translations {
     };
   }
 
-  /** Entry offsets by page, of code that has no translation yet. */
+  /** Entry offsets by page, for code without a translation. */
   #wanted(addresses: readonly number[]): Map<number, Set<number>> {
     const wanted = new Map<number, Set<number>>();
     const now = performanceNow();
@@ -205,7 +208,7 @@ export class Translations {
       if (this.#cache.translationOf(address) !== 0) continue;
       const page = address - (address % PAGE_SIZE);
       if (!this.#codePages.has(page)) continue;
-      // With no heat at all, everything that can be translated is.
+      // With a heat of 0, everything is translated.
       if (this.#cache.heat > 0 && this.#restless.rests(page, now)) continue;
       const offsets = wanted.get(page);
       if (offsets === undefined) wanted.set(page, new Set([address % PAGE_SIZE]));
@@ -215,8 +218,7 @@ export class Translations {
   }
 
   /**
-   * From here on, stores to these pages are noticed: every hart has dropped what lets it write them
-   * unnoticed.
+   * Make stores to these pages noticeable: when this returns, every hart has dropped its write translations.
    */
   #protect(pages: readonly number[]): void {
     const fresh = pages.filter((page) => !this.#codePages.isMarked(page));
@@ -274,7 +276,7 @@ export class Translations {
         }
       });
     });
-    // Jump caches lead to what was there before.
+    // Jump caches refer to the previous translations.
     if (replaces) this.#cache.nextEpoch();
     this.#count(TRANSLATION_STATS.regions, regions.length);
     this.#count(TRANSLATION_STATS.modules, 1);
@@ -284,7 +286,7 @@ export class Translations {
     this.#countLive();
   }
 
-  /** Under the lock: modules that nothing in the page's table leads to any more are not the page's. */
+  /** Under the lock: remove modules from the page that its table no longer refers to. */
   #dropReplaced(address: number, page: TranslatedPage): void {
     const slots = new Set<number>();
     for (let offset = 0; offset < PAGE_SIZE; offset += 2) {
@@ -299,7 +301,7 @@ export class Translations {
     for (const slot of page.improved.keys()) if (!slots.has(slot)) page.improved.delete(slot);
   }
 
-  /** Under the lock: the page with its table, which is a new one if a hart has dropped it. */
+  /** Under the lock: the page with its table, a new one if a hart has dropped it. */
   #pageFor(page: number): TranslatedPage {
     const known = this.#pages.get(page);
     if (known !== undefined && this.#cache.tableOf(page) === known.table) return known;
@@ -319,10 +321,10 @@ export class Translations {
 
   // ---- room ----
 
-  /** Tables, slots and modules to be used again, once every hart has seen this epoch. */
+  /** Tables and modules that can be reused once every hart has seen this epoch. */
   #retired: { tables: number[]; modules: number[] } = { tables: [], modules: [] };
 
-  /** A page's code has changed, and a hart has dropped its table; or it is dropped now. */
+  /** A page's code has changed: a hart has dropped its table, or it is dropped now. */
   #forget(page: number, { table, modules }: TranslatedPage): void {
     this.#pages.delete(page);
     this.#retired.tables.push(table);
@@ -344,7 +346,10 @@ export class Translations {
     this.#retired.modules.push(module.id);
   }
 
-  /** Finds what harts have dropped, and waits until all of them have noticed before slots are reused. */
+  /**
+   * Find the pages that harts have dropped, and wait until all harts have noticed before their slots are
+   * reused.
+   */
   #reclaim(): void {
     for (const [page, known] of this.#pages) {
       if (this.#cache.tableOf(page) === known.table) continue;
@@ -365,7 +370,7 @@ export class Translations {
     const [oldest] = this.#modules;
     if (oldest !== undefined) this.#evict(oldest);
     else {
-      // Tables of pages that were written to before they got anything.
+      // Tables of pages that were written to before they had any translation.
       this.#cache.locked(() => {
         for (const [page, known] of this.#pages) {
           this.#cache.setTable(page, 0);
@@ -376,7 +381,7 @@ export class Translations {
     this.#reclaim();
   }
 
-  /** All pages of a module lose their translations: the hot ones are soon asked for again. */
+  /** All pages of a module lose their translations; hot code soon makes new requests. */
   #evict(module: LiveModule): void {
     this.#cache.locked(() => {
       for (const page of module.pages) {
@@ -390,14 +395,14 @@ export class Translations {
     this.#count(TRANSLATION_STATS.evictions, module.slotCount);
   }
 
-  /** Evict all modules that `isInTheWay`, and wait until every hart has noticed. */
+  /** Evict all modules for which `isInTheWay` is true, and wait until every hart has noticed. */
   #clear(isInTheWay: (module: LiveModule) => boolean): void {
     const evicted = [...this.#modules].filter(isInTheWay);
     for (const module of evicted) this.#evict(module);
     if (evicted.length > 0) this.#reclaim();
   }
 
-  /** Room for a module's bytes: they follow each other round and round, the oldest makes way. */
+  /** Find room for a module's bytes in the ring; the oldest modules are evicted. */
   #makeRoom(length: number): number | undefined {
     if (length > this.#capacity) return undefined;
     if (this.#next + length > this.#capacity) this.#next = 0;
@@ -432,8 +437,8 @@ export class Translations {
 }
 
 /**
- * Two regions of a page that have the same shape are the same, as long as its code is; but for what can be
- * entered.
+ * Two regions of a page with the same shape are the same, as long as the code is unchanged, except for their
+ * entries.
  */
 function shapeOf({ blocks }: Region): string {
   return blocks.map(({ start, end }) => `${start}-${end}`).join();

@@ -1,7 +1,7 @@
 // The translator's implementation of float-semantics.ts. The f registers that a region names are locals, and
-// so are the values that its instructions would look up each time: whether FS is dirty, frm, and whether NX
-// has accrued. A register that only binary32 instructions name is a binary32 local with a word that says
-// whether it is boxed; the others are binary64.
+// so are the values that its instructions would otherwise load each time: whether FS is dirty, frm, and
+// whether NX has accrued. A register that only binary32 instructions name is a binary32 local with a word
+// that says whether it is boxed; the others are binary64.
 import { REGISTERS as CSR } from "../../riscv/registers.ts";
 import { F32, F64, type I32, type I64, type Value } from "../../wasm/expr.ts";
 import type { Func, Local } from "../../wasm/function.ts";
@@ -19,7 +19,7 @@ const REGISTERS = hartLayout.offsetOf("f");
 const FS = Number(MSTATUS_FS);
 const BOX = -1n << 32n;
 
-/** Loads and stores of any type of value: at a host address, or as bits if that is not known. */
+/** Loads and stores of any type of value: at a host address after a TLB hit, otherwise as bits. */
 export interface Accesses {
   load<T extends Value>(
     size: StoreSize,
@@ -29,11 +29,11 @@ export interface Accesses {
     fromBits: (bits: I64) => T,
   ): T;
   store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
-  /** Have the interpreter do this instruction. */
+  /** Let the interpreter execute this instruction. */
   step(): void;
 }
 
-/** An f register: one or the other. */
+/** An f register: either one binary64 local or a binary32 local. */
 interface Register {
   readonly double?: Local<F64>;
   readonly single?: { readonly low: Local<F32>; readonly isBoxed: Local<I32> };
@@ -46,20 +46,20 @@ function isSingle(row: Row, field: FieldName): boolean {
   return row.extension === "F";
 }
 
-/** The float side of a region being written. */
+/** The float part of a region being generated. */
 export class RegionFloat {
   readonly #f: Func;
   readonly #hart: I32;
   readonly registers = new Map<number, Register>();
   readonly #written = new Set<number>();
-  /** Non-zero: FS is dirty and frm not reserved. */
+  /** Non-zero if FS is dirty and frm is not reserved. */
   readonly isReady: Local<I32>;
   readonly frm: Local<I32>;
-  /** `isReady` has been tested before in the block. */
+  /** `isReady` has already been tested in this block. */
   isRequired = false;
   readonly inexact: Local<I32>;
 
-  /** Emits the loads of what the region needs. */
+  /** Emits the loads that the region needs. */
   constructor(f: Func, hart: I32, region: Region) {
     this.#f = f;
     this.#hart = hart;
@@ -91,7 +91,7 @@ export class RegionFloat {
     }
   }
 
-  /** Is there anything to do with f registers or fflags in the region? */
+  /** Whether the region uses f registers or fflags. */
   static isUsedBy(region: Region): boolean {
     return region.blocks.some(({ instructions }) =>
       instructions.some(({ row, word, flow }) => {
@@ -109,7 +109,7 @@ export class RegionFloat {
       const at = REGISTERS + 8 * i;
       const { double, single } = this.registers.get(i) as Register;
       if (double !== undefined) this.#f.storeF64(this.#hart, double, at);
-      // Not boxed, it has not been written.
+      // If it is not boxed, it has not been written.
       else if (single !== undefined) {
         this.#f.if(single.isBoxed, () => {
           this.#f.storeF32(this.#hart, single.low, at);
@@ -119,12 +119,14 @@ export class RegionFloat {
     }
   }
 
-  /** Before the instructions of a block. */
+  /** Called before the instructions of a block. */
   startBlock(): void {
     this.isRequired = false;
   }
 
-  /** fflags may have been cleared. That arithmetic has set flags is seen when the region is entered again. */
+  /**
+   * fflags may have been cleared. Flags that arithmetic has set are noticed when the region is entered again.
+   */
   flagsChanged(): void {
     this.inexact.set(this.#inexactNow());
   }
@@ -133,7 +135,7 @@ export class RegionFloat {
     return this.#hart.load32(hartLayout.offsetOf("fflags")).and(FFLAGS.NX);
   }
 
-  /** For one instruction. */
+  /** The `FloatSemantics` for one instruction. */
   semantics(s: Pick<Semantics, "f" | "illegal">, word: number, access: Accesses): FloatSemantics {
     return new InstructionFloat(this, s, word, access);
   }
@@ -160,7 +162,7 @@ class InstructionFloat implements FloatSemantics {
   }
 
   require(): void {
-    // What makes FS other than dirty leaves the region.
+    // Instructions that make FS other than dirty leave the region.
     if (this.#region.isRequired) return;
     this.#region.isRequired = true;
     this.#s.f.if(this.#region.isReady.eqz(), () => this.#access.step(), undefined, false);

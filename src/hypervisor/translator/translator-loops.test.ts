@@ -1,6 +1,6 @@
-// Random loops of accesses by moving pointers on the translator and on the interpreter, pages and page-table
-// entries at random, what takes translations away between slices. WHERRY_SEED replays them, WHERRY_RUNS is
-// how many.
+// Random loops of accesses by moving pointers on the translator and on the interpreter, with random pages and
+// page-table entries, and random events between slices that invalidate translations. WHERRY_SEED replays
+// them, WHERRY_RUNS is their number.
 import { test } from "vitest";
 import { V, R, W, X, U, A, D, ALL, PAGE, frame, MODES, Both } from "../../../test/support/both-engines.ts";
 import { Random } from "../../../test/support/random.ts";
@@ -17,7 +17,7 @@ const r = new Random(seed);
 type Flush = (h: HartHarness) => void;
 const ACCESSES = "lb lbu lh lhu lw lwu ld sb sh sw sd flw fld fsw fsd".split(" ");
 const POINTERS = ["a0", "a1", "a2"] as const;
-/** Pages about address 0 that may be there. */
+/** Pages around address 0 that may be mapped. */
 const WINDOW_PAGES = 8;
 
 const randomAddress = (): bigint => {

@@ -1,5 +1,5 @@
-// That a stream (tlb-streams.ts) knows a page no longer than it may: loops on the translator and on the
-// interpreter, which has none, and all that takes translations away done between slices and in the loops
+// A stream (tlb-streams.ts) must not use a page longer than allowed: loops on the translator, and on the
+// interpreter, which has no streams, with every kind of invalidation between slices and in the loops
 // themselves.
 import { describe, expect, test } from "vitest";
 import {
@@ -29,7 +29,7 @@ import { CodePageSet } from "../shared/memory-slots.ts";
 import { ALL_SPACES, EXIT } from "../hart/engine-interface.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 
-/** Loads, counts up and stores what is at a0, adds up what is behind. */
+/** Loads, increments and stores the value at a0, and adds up the values behind it. */
 const COUNTING = `
   loop:
     ld a1, 0(a0)
@@ -41,7 +41,7 @@ const COUNTING = `
     j loop
 `;
 
-/** Of three loads and three stores, each of which shares a look. */
+/** Three loads and three stores, each set of which shares a lookup. */
 const WINDOW = [0, 8, 16]
   .flatMap((at) => [`ld t${at / 8}, ${at}(a0)`, `sd t${at / 8}, ${16 - at}(a0)`])
   .join("\n");
@@ -56,7 +56,7 @@ const FLUSHES: readonly (readonly [string, Flush])[] = [
 ];
 
 describe.each(MODES)("%s", (_, mode) => {
-  // As a remote sfence.vma does it: a vCPU's request is served when run() has returned.
+  // Like a remote sfence.vma: a vCPU handles a request when run() has returned.
   test.each(FLUSHES)("the page's entry changes between slices, and %s is flushed", (_name, flush) => {
     const both = new Both(mode);
     both.code(COUNTING);
@@ -86,7 +86,7 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(both.tested.read64(pteOf(0)) & (A | D)).toBe(A | D);
   });
 
-  // What a fence of the loop itself leaves of the streams: nothing.
+  // A fence in the loop itself invalidates all streams.
   test.each([
     ["another frame", "sfence.vma", (frame(0) ^ frame(1)) >> 2n],
     ["another frame", "sfence.vma a0, zero", (frame(0) ^ frame(1)) >> 2n],
@@ -125,7 +125,7 @@ describe.each(MODES)("%s", (_, mode) => {
     for (let i = 0; i < 6; i++) both.run(1000 + 777 * i);
   });
 
-  test("two address spaces, their ASIDs, in turns", () => {
+  test("two address spaces with their ASIDs, alternating", () => {
     const both = new Both(mode);
     both.code(`
       loop:
@@ -216,7 +216,7 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(both.tested.read64(ELSEWHERE + 0x18n)).not.toBe(both.tested.read64(frame(33) + 0x18n));
   });
 
-  test("PMP takes a page away, and gives it back", () => {
+  test("PMP denies a page, and allows it again", () => {
     const both = new Both(mode);
     both.code(COUNTING);
     both.map(0, frame(0), ALL);
@@ -273,7 +273,7 @@ describe.each(MODES)("%s", (_, mode) => {
     }
   });
 
-  test("a page that turns into a code page is no longer written unnoticed", () => {
+  test("stores to a page that becomes a code page are noticed", () => {
     const both = new Both(mode);
     both.code(COUNTING);
     both.map(0, frame(0), ALL);
@@ -287,7 +287,7 @@ describe.each(MODES)("%s", (_, mode) => {
     }
   });
 
-  // The function's one instruction is another one each time; between the patches it is translated.
+  // The function's single instruction is a different one each time; it is translated between the patches.
   const PATCHING = (stores: string): string => `
     loop:
       xor s1, s1, s2
@@ -320,7 +320,7 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(calls).toBeGreaterThan(100n);
   });
 
-  test("a loop patches itself, and writes data beside its code", () => {
+  test("a loop patches itself, and writes data next to its code", () => {
     const both = new Both(mode);
     both.code(`
       loop:
@@ -398,7 +398,7 @@ describe.each(MODES)("%s", (_, mode) => {
           addi a5, a5, 1
           j outer
       `);
-      // On either side of address 0, no page followed by its neighbour.
+      // On both sides of address 0, with no two adjacent pages mapped to adjacent frames.
       for (const [n, f] of [
         [-2, 5],
         [-1, 3],
@@ -481,10 +481,7 @@ describe.each(MODES)("%s", (_, mode) => {
     both.run(5000);
   });
 
-  /**
-   * The counting loop, run until something happens at one of its looks at the clock; gives the harness after
-   * that.
-   */
+  /** The counting loop, run until an event at one of its countdown tests; returns the harness after that. */
   function interrupted(what: (h: HartHarness) => void): HartHarness {
     let calls = 0;
     const both = new Both(mode, {
@@ -519,9 +516,9 @@ describe.each(MODES)("%s", (_, mode) => {
     return tested;
   }
 
-  test("a flush requested while the loop runs is done before it continues", () => {
+  test("a flush that is requested while the loop runs is done before it continues", () => {
     const tested = interrupted((h) => h.write64(pteOf(0), (frame(1) >> 2n) | ALL));
-    // What a vCPU's thread does with REQ.TLB_FLUSH.
+    // The action of a vCPU's thread for REQ.TLB_FLUSH.
     tested.engine.flushTlb(hartBase(0));
     const [old, other] = [tested.read64(frame(0) + 0x18n), tested.read64(frame(1) + 0x18n)];
     tested.run(1000);
@@ -529,7 +526,7 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(tested.read64(frame(1) + 0x18n)).toBeGreaterThan(other + 150n);
   });
 
-  // Not that it must: but if this fails, streams are of no use.
+  // Not required: but if this fails, streams are useless.
   test.skipIf(mode.exact)("a stream needs no TLB while the loop runs", () => {
     let before = 0n;
     const tested = interrupted((h) => {
@@ -540,8 +537,8 @@ describe.each(MODES)("%s", (_, mode) => {
     expect(tested.read64(frame(0) + 0x18n)).toBeGreaterThan(before + 10n);
   });
 
-  test("a page that gets a translation while the loop runs is not written unnoticed when the loop continues", () => {
-    // What the translation thread does, and waits for.
+  test("stores to a page that gets a translation while the loop runs are noticed when it continues", () => {
+    // The action of the translation thread, which then waits.
     const tested = interrupted((h) => {
       new CodePageSet(h.buffer).mark(h.offset(frame(0)));
       new CodeCache(h.buffer).nextProtection();

@@ -30,7 +30,7 @@ export interface VmEvents {
   internalError(vcpu: number | undefined, message: string): void;
 }
 
-/** State of an interrupt controller or timer in the hypervisor half, in its schema's form. */
+/** State of an interrupt controller or timer in the hypervisor, in the form of its schema. */
 export interface IrqchipPort<S> {
   get(): S;
   /** Throws if the state does not fit this VM (another number of harts). Changes nothing. */
@@ -44,7 +44,7 @@ export interface MmioWindow {
   readonly size: number;
 }
 
-/** Where the board has the registers of the hypervisor half's controllers. */
+/** The windows of the hypervisor's interrupt controllers and timer, as the board places them. */
 export interface IrqchipWindows {
   readonly plic: MmioWindow;
   /** ACLINT: MSWI and MTIMER, at a CLINT's offsets. */
@@ -71,7 +71,7 @@ export interface AcceleratorVm {
   getAndClearDirtyLog(index: number): Int32Array | Promise<Int32Array>;
   /**
    * Places the interrupt controllers and the timer (KVM_CREATE_DEVICE and its address attributes). Must be
-   * called before the first vCPU is resumed; without it, their addresses are the VMM half's.
+   * called before the first vCPU is resumed; without it, accesses to their addresses exit to the VMM.
    */
   createIrqchip(windows: IrqchipWindows): void;
   /** Sets the level of an interrupt line of the hypervisor half's PLIC (sources 1 to 95). */
@@ -86,7 +86,8 @@ export interface AcceleratorVm {
    */
   coalesceMmio?(guestPhys: number, size: number): void;
   /**
-   * vCPUs read the byte at this address without an exit while its value is set; undefined: ask the device.
+   * vCPUs read the byte at this address without an exit while its value is set; with undefined, reads go to
+   * the device.
    */
   shadowRead?(guestPhys: number): { set(value: number | undefined): void };
   resetIrqchip(): void;
@@ -109,8 +110,8 @@ export interface AcceleratorVcpu {
   /** Lets the vCPU thread run (KVM_RUN in a loop). No effect if it runs. */
   resume(): void;
   /**
-   * Stops the vCPU at an instruction boundary; resolves when it is parked outside the guest with no I/O under
-   * way.
+   * Stops the vCPU at an instruction boundary; resolves when it is parked outside guest mode with no I/O in
+   * progress.
    */
   pause(): Promise<void>;
   readonly paused: boolean;

@@ -1,7 +1,7 @@
-// ONE_REG ids as RISC-V KVM lays them out (Linux arch/riscv/include/uapi/asm/kvm.h): the register
-// ABI that the two halves share. id = arch | size | type | subtype | index.
-// Wherry's own additions use subtype 0x7f of CSR (raw CSR numbers: machine mode, which KVM's guests
-// do not have) and type 0x7f (run state that KVM has no register for).
+// ONE_REG ids in the layout of RISC-V KVM (Linux arch/riscv/include/uapi/asm/kvm.h): the register ABI that
+// the two halves share. id = arch | size | type | subtype | index. Wherry's own additions use subtype 0x7f of
+// CSR (raw CSR numbers: machine mode, which KVM's guests do not have) and type 0x7f (run state for which KVM
+// has no register).
 import { RAW, type Register } from "../riscv/register-row.ts";
 import { lengthOf, registerEntries, type RegisterName } from "../riscv/registers.ts";
 
@@ -74,11 +74,11 @@ const TYPE_OF = {
   WHERRY: [REG_TYPE.WHERRY, 0],
 } as const;
 
-/** A register by its row of the register table, and which of the row's. */
+/** A register: its row of the register table, and the position in the row. */
 export interface OneRegRow {
   readonly id: bigint;
   readonly register: RegisterName;
-  /** undefined: the row is one register. */
+  /** undefined if the row is a single register. */
   readonly element: number | undefined;
 }
 
@@ -97,7 +97,7 @@ function rowsOf(register: RegisterName, row: Register): OneRegRow[] {
   });
 }
 
-/** Every register of the table that ONE_REG reaches, in the table's order. */
+/** Every register of the table that ONE_REG can access, in the table's order. */
 export const ONE_REG_ROWS: readonly OneRegRow[] = registerEntries.flatMap(([name, row]) => rowsOf(name, row));
 
 /** Id of a register of the table. */

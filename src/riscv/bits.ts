@@ -10,6 +10,6 @@ export const field = (at: number, width: number): bigint => (bit(width) - 1n) <<
 export const fieldOf = (value: bigint, at: number, width: number): number =>
   Number((value >> BigInt(at)) & (bit(width) - 1n));
 
-/** A comparator of time that is not set. */
+/** A time comparator that is not set. */
 export const NEVER = ALL_ONES;
 export const LOW_32 = 0xffff_ffffn;

@@ -1,6 +1,6 @@
-// Exceptions and interrupts: their numbers in mcause, mip, mie and the delegation registers, and their words
-// (privileged specification, 3.1.9 and 3.1.15). Numbers of extensions that harts here do not have are for
-// streams of others.
+// Exceptions and interrupts: their numbers in mcause, mip, mie and the delegation registers, and their
+// descriptions (privileged specification, 3.1.9 and 3.1.15). Numbers of extensions that harts here do not
+// have are for streams of other machines.
 import { bitNames } from "../base/text.ts";
 import { bit, bits, fieldOf } from "./bits.ts";
 
@@ -13,7 +13,7 @@ const EXCEPTIONS = {
   LOAD_ACCESS: [5, "load access fault"],
   STORE_MISALIGNED: [6, "store address misaligned"],
   STORE_ACCESS: [7, "store access fault"],
-  /** From U; from S and M add the privilege level. */
+  /** From U-mode; for S and M add the privilege mode. */
   ECALL: [8, "ecall from U"],
   ECALL_S: [9, "ecall from S"],
   ECALL_VS: [10, "ecall from VS"],
@@ -44,7 +44,7 @@ export const INTERRUPT = {
   SGEI: 12,
   LCOFI: 13,
 } as const;
-/** Set in a cause that is an interrupt's. */
+/** Set in the cause of an interrupt. */
 export const CAUSE_INTERRUPT = bit(63);
 
 /** mip's bits as masks. */
@@ -57,10 +57,10 @@ export const MIP = {
   MEIP: bit(INTERRUPT.MEI),
 } as const;
 
-/** Those that can be delegated to S-mode, and all that a hart here has. */
+/** Interrupts that can be delegated to S-mode, and all that a hart here has. */
 export const SUPERVISOR_INTERRUPTS = MIP.SSIP | MIP.STIP | MIP.SEIP;
 export const INTERRUPTS = SUPERVISOR_INTERRUPTS | MIP.MSIP | MIP.MTIP | MIP.MEIP;
-/** Exceptions that can be delegated to S-mode: all of a hart here but an environment call from M. */
+/** Exceptions that can be delegated to S-mode: all of a hart here except an environment call from M. */
 export const DELEGABLE = bits(
   ...Object.values(CAUSE).filter((code) => code !== CAUSE.ECALL_VS && code !== CAUSE.ECALL_M),
 );
@@ -70,10 +70,10 @@ const INTERRUPT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(INTERRUPT).map(([name, n]) => [n, `${name}P`]),
 );
 
-/** Of mip, mie and their delegation, in words. */
+/** The bits of mip, mie and mideleg, described. */
 export const interruptWords = (mip: bigint): string | undefined => bitNames(mip, INTERRUPT_NAMES);
 
-/** A cause of a 64-bit hart in words. */
+/** A cause of a 64-bit hart, described. */
 export function causeWords(cause: bigint): string | undefined {
   const code = fieldOf(cause, 0, 6);
   return (cause & CAUSE_INTERRUPT) === 0n

@@ -9,17 +9,17 @@ export const ENVCFG = { FIOM: 0, CBIE: 4, CBCFE: 6, CBZE: 7, ADUE: 61, PBMTE: 62
 export const ENVCFG_CBIE = field(ENVCFG.CBIE, 2);
 export const ENVCFG_CBCFE = bit(ENVCFG.CBCFE);
 export const ENVCFG_CBZE = bit(ENVCFG.CBZE);
-/** stimecmp is S-mode's, and STIP the comparator's. */
+/** stimecmp is S-mode's, and STIP is driven by the comparator. */
 export const MENVCFG_STCE = bit(ENVCFG.STCE);
 /** Page-table walks set A and D; without it they fault where a bit would change (Svade). */
 export const MENVCFG_ADUE = bit(ENVCFG.ADUE);
 export const MENVCFG_PBMTE = bit(ENVCFG.PBMTE);
 
 export const SENVCFG_WRITABLE = bit(ENVCFG.FIOM) | ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE;
-/** But ADUE, which is a register of its own: `svade`. */
+/** Without ADUE, which has a register of its own: `svade`. */
 export const MENVCFG_WRITABLE = SENVCFG_WRITABLE | MENVCFG_STCE;
 
 /** Bits of mcounteren, scounteren and mcountinhibit */
 export const COUNTER = { CY: 0, TM: 1, IR: 2 } as const;
-/** What mcountinhibit can hold: cycle and instret; time is no counter of the hart's. */
+/** Writable bits of mcountinhibit: cycle and instret; time is not a counter of the hart. */
 export const INHIBITABLE = bits(COUNTER.CY, COUNTER.IR);

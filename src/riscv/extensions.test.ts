@@ -1,4 +1,4 @@
-// KVM's ids as Linux 7.2 has them, and what they were on a host with `-cpu rva23s64`, literally.
+// KVM's ids in Linux 7.2, and their values on a host with `-cpu rva23s64`, as literals.
 import { expect, it } from "vitest";
 import { EXTENSION_NAMES, EXTENSIONS, MISA, misaLetters, misaWords } from "./extensions.ts";
 

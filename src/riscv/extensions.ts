@@ -7,7 +7,7 @@ interface Extension {
   readonly isaExt: number;
 }
 
-/** What a hart here has, in the order that ISA strings are written in. */
+/** The extensions of a hart here, in the order of ISA strings. */
 export const EXTENSIONS = {
   i: { isaExt: 5 },
   m: { isaExt: 6 },
@@ -35,24 +35,27 @@ export const EXTENSIONS = {
   svadu: { isaExt: 65 },
 } as const satisfies Readonly<Record<string, Extension>>;
 
-/** Bytes that an instruction of Zicbom or Zicboz works on. */
+/** Size of the block of Zicbom's and Zicboz's instructions, in bytes. */
 export const CACHE_BLOCK_SIZE = 64;
 
-/** As ISA strings have them. */
+/** The order and spelling of ISA strings. */
 export const EXTENSION_NAMES: readonly string[] = Object.keys(EXTENSIONS);
 
-/** misa's bits of some letters. */
+/** The bits of misa for these letters. */
 export const misaLetters = (letters: string): bigint =>
   [...letters].reduce((misa, letter) => misa | bit(letter.toUpperCase().charCodeAt(0) - 65), 0n);
 
 /** misa's bits of the single letters. */
 export const LETTERS = misaLetters(EXTENSION_NAMES.filter((name) => name.length === 1).join(""));
-/** misa's extensions, with the modes S and U, which are letters there and no extensions in a device tree. */
+/**
+ * misa's extensions, with the modes S and U, which have letters there but are not extensions in a device
+ * tree.
+ */
 export const MISA_EXTENSIONS = LETTERS | misaLetters("SU");
 /** misa.MXL: 64 bits. */
 export const MXL_64 = 2;
 export const MISA = (BigInt(MXL_64) << 62n) | MISA_EXTENSIONS;
 
-/** The letters of misa's low bits, in the alphabet's order. */
+/** The letters of misa's low bits, in alphabetical order. */
 export const misaWords = (misa: bigint): string =>
   [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].filter((_, i) => (misa & bit(i)) !== 0n).join("");

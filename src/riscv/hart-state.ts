@@ -1,5 +1,5 @@
-// The state of a hart: the fields that rows of the register table have. Its layout in shared memory is the
-// engine's.
+// The state of a hart: the fields of the register table's rows. The engine defines its layout in shared
+// memory.
 import { defineState } from "../state/schema.ts";
 import { registerEntries, type RegisterName, REGISTERS } from "./registers.ts";
 

@@ -1,5 +1,5 @@
-// Virtual memory and physical memory protection, as registers and page tables say it (privileged
-// specification, 3.7 and 4.1.11 to 4.5): satp, entries of page tables, pmpcfg and pmpaddr.
+// Virtual memory and physical memory protection, in the form of registers and page tables (privileged
+// specification, 3.7 and 4.1.11 to 4.5): satp, page-table entries, pmpcfg and pmpaddr.
 import { bit, field, fieldOf } from "./bits.ts";
 
 /** Lowest bits of satp's fields; the root's page number is below. */
@@ -18,11 +18,11 @@ const MODE_NAMES: Readonly<Record<number, string>> = {
 
 export const satpModeOf = (satp: bigint): number => fieldOf(satp, SATP.MODE, 4);
 export const isSatpMode = (mode: number): boolean => MODE_NAMES[mode] !== undefined;
-/** Levels of page tables; 0: addresses are physical, or the mode is reserved. */
+/** Levels of page tables; 0 if addresses are physical or the mode is reserved. */
 export const levelsOf = (mode: number): number =>
   mode !== SATP_MODE.BARE && isSatpMode(mode) ? mode - SATP_MODE.SV39 + 3 : 0;
 
-/** satp of a 64-bit hart in words; undefined for a reserved mode. */
+/** satp of a 64-bit hart, described; undefined for a reserved mode. */
 export function satpWords(satp: bigint): string | undefined {
   const mode = satpModeOf(satp);
   const name = MODE_NAMES[mode];
@@ -33,14 +33,14 @@ export function satpWords(satp: bigint): string | undefined {
 /** Bits of a page-table entry. */
 export const PTE = { V: 1, R: 2, W: 4, X: 8, U: 16, G: 32, A: 64, D: 128 } as const;
 /**
- * Where an entry's page number starts, and what is above it: bits that are reserved without Svnapot and
+ * The lowest bit of an entry's page number, and the bits above it, which are reserved without Svnapot and
  * Svpbmt.
  */
 export const PTE_PPN = 10;
 export const PTE_HIGH = 54;
 
 export const PMP_ENTRIES = 16;
-/** Access bits of a pmpcfg entry, its mode (shifted to 0: PMP_MODE), its lock. */
+/** Access bits of a pmpcfg entry, the position of its mode (values: PMP_MODE), its lock. */
 export const PMP = { R: 1, W: 2, X: 4, MODE: 3, LOCKED: 0x80 } as const;
 export const PMP_MODE = { OFF: 0, TOR: 1, NA4: 2, NAPOT: 3 } as const;
 /** An entry of pmpcfg. */

@@ -1,4 +1,4 @@
-// The table against what the specifications say of some registers, and its rows against each other.
+// The table against what the specifications say about some registers, and its rows against each other.
 import { describe, expect, it, test } from "vitest";
 import { hartState } from "./hart-state.ts";
 import { CSR_NUMBERS, csrName, CSRS, qemuNameOf, registerEntries } from "./registers.ts";
@@ -20,18 +20,18 @@ it.each([
   expect([CSR_NUMBERS.get(name), csrName(number)]).toEqual([number, name]);
 });
 
-it("a number that no CSR has is shown as such", () => {
+it("a number without a CSR is shown as a number", () => {
   expect([csrName(0x3a1), csrName(0x015)]).toEqual(["0x3a1", "0x15"]);
 });
 
-it("numbers, names and QEMU's names are each one register's", () => {
+it("numbers, names and QEMU's names are unique", () => {
   const qemu = registerEntries.flatMap(([, row]) => row.qemu ?? []);
   const numbers = CSRS.map(({ number }) => String(number));
   for (const all of [numbers, CSRS.map(({ name }) => name), qemu]) expect(new Set(all).size).toBe(all.length);
   expect([qemuNameOf("x"), qemuNameOf("mstatus")]).toEqual(["env.gpr", "env.mstatus"]);
 });
 
-it("a register that is read-only by its number has nothing to write", () => {
+it("a register with a read-only number has no writable bits", () => {
   const writable = registerEntries.filter(([, { csr = 0, writable }]) => csr >> 10 === 3 && writable);
   expect(writable).toEqual([]);
 });
@@ -43,7 +43,7 @@ it("after a reset a hart is in M-mode, both widths are 64 bits, and no timer is 
     expect(Number(value)).toBe(0);
 });
 
-it("the built-in firmware leaves a supervisor what SBI and Linux expect", () => {
+it("the built-in firmware leaves a supervisor in the state that SBI and Linux expect", () => {
   expect(SUPERVISOR_ENTRY).toEqual({
     priv: 1,
     medeleg: 0xb1ffn,
@@ -70,6 +70,6 @@ describe("sstatus", () => {
   });
 });
 
-it("a bit of mstatus that has no name is shown by its number", () => {
+it("a bit of mstatus without a name is shown by its number", () => {
   expect(statusWords(1n << 24n)).toBe("bit 24 MPP=U VS=off FS=off");
 });

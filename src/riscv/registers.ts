@@ -1,9 +1,9 @@
-// All registers of a hart, and what a vCPU has besides: one row each. Made from it are the schema and the
-// offsets of the hart's state (hart-state.ts), the CSR file (its `csr` rows; what an access sets off is
-// behaviour and stands in the engine), ONE_REG, the VMM's copy of a vCPU, what goes to QEMU and comes from
-// it, the names that assembler and disassembler know, and the words of the inspector. The order is that of
-// the `cpu` section in a stream: a row that a stream has goes nowhere else. Privileged specification,
-// chapters 2 to 4; unprivileged: Zicsr, Zicntr, Zihpm, F; Sstc.
+// All registers of a hart, and other state of a vCPU: one row each. The rows define the schema and the
+// offsets of the hart's state (hart-state.ts), the CSR file (rows with `csr`; side effects of accesses are in
+// the engine), ONE_REG, the VMM's copy of a vCPU, moves to and from QEMU, the names in assembler and
+// disassembler, and the inspector's descriptions. The order is that of the `cpu` section in a stream: a row
+// that is in streams must keep its place. Privileged specification, chapters 2 to 4; unprivileged: Zicsr,
+// Zicntr, Zihpm, F; Sstc.
 import { u32, u64, u64Array, u8Array } from "../state/schema.ts";
 import { ALL_ONES } from "../base/uint64.ts";
 import { LOW_32, NEVER } from "./bits.ts";
@@ -16,7 +16,7 @@ import { core, csr, fpD, RAW, type Register, sta, timer, wherry } from "./regist
 import { MSTATUS_FIXED, MSTATUS_WRITABLE, SSTATUS_WRITABLE, statusWords } from "./status.ts";
 
 const ALL = ALL_ONES;
-/** Bit 0 of an address of code, where instructions are a multiple of 2 bytes long. */
+/** All bits of a code address except bit 0: instructions are a multiple of 2 bytes long. */
 const CODE = ALL - 1n;
 const x = u64Array(32).check((values) => (values[0] === 0n ? undefined : "x0 of 0"));
 const privilege = u32.init(PRIV.M).check((p) => (isPrivilege(p) ? undefined : PRIVILEGES));
@@ -70,7 +70,7 @@ export const REGISTERS = {
   mtvec: { csr: 0x305, field: u64, writable: ALL, oneReg: RAW, qemu: "mtvec" },
   mcounteren: { csr: 0x306, field: u64, writable: LOW_32, oneReg: RAW, qemu: "mcounteren" },
   menvcfg: { csr: 0x30a, field: u64, writable: MENVCFG_WRITABLE, oneReg: RAW, qemu: "menvcfg" },
-  /** menvcfg.ADUE, inverted: streams without it are of harts that always set A and D. */
+  /** menvcfg.ADUE, inverted: streams without it are from harts that always set A and D. */
   svade: { field: u32.range(0, 1), oneReg: wherry(7), apart: true },
   mcountinhibit: { csr: 0x320, field: u64, writable: INHIBITABLE, oneReg: RAW, qemu: "mcountinhibit" },
   mscratch: { csr: 0x340, field: u64, writable: ALL, oneReg: RAW, qemu: "mscratch" },
@@ -79,7 +79,7 @@ export const REGISTERS = {
   mtval: { csr: 0x343, field: u64, writable: ALL, oneReg: RAW, qemu: "mtval" },
   mcycle: { csr: 0xb00, field: u64, writable: ALL, oneReg: RAW },
   minstret: { csr: 0xb02, field: u64, writable: ALL, oneReg: RAW },
-  /** Eight entries a CSR of 64 bits, which have even numbers alone; in ONE_REG one register an entry. */
+  /** Eight entries in each CSR of 64 bits; only even numbers exist. ONE_REG has a register for each entry. */
   pmpcfg: { csr: 0x3a0, count: 2, step: 2, field: u8Array(PMP_ENTRIES), oneReg: RAW },
   pmpaddr: {
     csr: 0x3b0,
@@ -99,11 +99,13 @@ export const REGISTERS = {
     words: interruptWords,
   },
 
-  // What the firmware and the hypervisor keep of a vCPU. mpState is no ONE_REG register, but
+  // State that the firmware and the hypervisor have for a vCPU. mpState is not a ONE_REG register, but
   // KVM_GET_MP_STATE's; halted (waiting for an interrupt in WFI) is in the section `cpu_common`.
   mpState: { copyField: u32 },
   halted: { oneReg: wherry(0), level: "RESET" },
-  /** Address and argument of a pending SBI hart_start, or of a resume; SBI SUSP's or HSM's suspend type. */
+  /**
+   * Address and argument of a pending SBI hart_start, or of a resume; the suspend type of SBI SUSP or HSM.
+   */
   startAddress: { copyField: u64, oneReg: wherry(1), level: "RESET" },
   startArgument: { copyField: u64, oneReg: wherry(2), level: "RESET" },
   suspendType: { copyField: u64, oneReg: wherry(3), level: "RESET" },
@@ -122,7 +124,7 @@ export const REGISTERS = {
     words: neverWords,
   },
 
-  // Views of registers above, and KVM's registers of S-mode's.
+  // Views of registers above, and KVM's registers for S-mode.
   sstatus: { csr: 0x100, writable: SSTATUS_WRITABLE, oneReg: csr(0) },
   sie: { csr: 0x104, writable: SUPERVISOR_INTERRUPTS, oneReg: csr(1) },
   sip: { csr: 0x144, writable: MIP.SSIP, oneReg: csr(7) },
@@ -130,7 +132,7 @@ export const REGISTERS = {
   time: { csr: 0xc01 },
   instret: { csr: 0xc02 },
 
-  // Counters that count nothing, identities, triggers that there are none of.
+  // Counters that do not count, machine identification, triggers that do not exist.
   hpmcounter: { csr: 0xc03, count: 29, first: 3, constant: 0n },
   mhpmcounter: { csr: 0xb03, count: 29, first: 3, constant: 0n },
   mhpmevent: { csr: 0x323, count: 29, first: 3, constant: 0n },
@@ -140,7 +142,8 @@ export const REGISTERS = {
   mimpid: { csr: 0xf13, constant: 0n },
   mconfigptr: { csr: 0xf15, constant: 0n },
   /**
-   * The hypervisor extension's, without it: OpenSBI that has started on QEMU's harts reads them at each trap.
+   * Registers of the hypervisor extension, which is absent: OpenSBI that has started on QEMU's harts reads
+   * them at each trap.
    */
   mtinst: { csr: 0x34a, constant: 0n },
   mtval2: { csr: 0x34b, constant: 0n },
@@ -158,13 +161,13 @@ type QemuRegister = {
 /** The field's name in the VMDESCRIPTIONs of QEMU's releases. */
 export const qemuNameOf = (register: QemuRegister): string => `env.${REGISTERS[register].qemu}`;
 
-/** How many registers a row is; undefined: one, that is no array's element. */
+/** Number of registers in a row; undefined for a single one that is not an array's element. */
 export function lengthOf({ field }: Register): number | undefined {
   const value: unknown = field?.codec.create();
   return value instanceof Uint8Array || value instanceof BigUint64Array ? value.length : undefined;
 }
 
-/** One CSR. A row of several makes several: `index` is which of them. */
+/** One CSR. A row of several has several: `index` is the position in the row. */
 export interface Csr {
   readonly name: string;
   readonly number: number;

@@ -1,6 +1,6 @@
-// mstatus, and sstatus, S-mode's view of it (privileged specification, 3.1.6 and 4.1.1): bits, what a hart
-// here lets software change, what always reads the same. Both widths are 64, memory is little-endian, there
-// are no vectors.
+// mstatus, and sstatus, S-mode's view of it (privileged specification, 3.1.6 and 4.1.1): bits, the bits that
+// software may change on a hart here, and those with fixed values. Both widths are 64, memory is
+// little-endian, there are no vectors.
 import { bitNames } from "../base/text.ts";
 import { bit, bits, field, fieldOf } from "./bits.ts";
 import { PRIVILEGE_NAMES } from "./privilege.ts";
@@ -52,26 +52,26 @@ export const MSTATUS_FIXED = SSTATUS_FIXED | (XL_64 << BigInt(MSTATUS.SXL));
 /** States of FS and VS. */
 export const FS_NAMES = ["off", "initial", "clean", "dirty"] as const;
 
-/** sstatus as software reads it. SD is no bit of its own: it says that FS is dirty. */
+/** sstatus as software reads it. SD is not a stored bit: it is set while FS is dirty. */
 export function sstatusOf(mstatus: bigint): bigint {
   const dirty = (mstatus & MSTATUS_FS) === MSTATUS_FS;
   return (mstatus & SSTATUS_WRITABLE) | SSTATUS_FIXED | (dirty ? MSTATUS_SD : 0n);
 }
 
-/** mstatus after a write of sstatus: of its fields those change that software may change. */
+/** mstatus after a write of sstatus: the writable fields of sstatus change. */
 export const withSstatus = (mstatus: bigint, sstatus: bigint): bigint =>
   (mstatus & ~SSTATUS_WRITABLE) | (sstatus & SSTATUS_WRITABLE);
 
 const FIELDS = ["VS", "MPP", "FS", "XS", "UXL", "SXL"] as const;
 const FIELD_BITS = FIELDS.reduce((mask, name) => mask | field(MSTATUS[name], 2), 0n);
-/** Positions that have a name of their own. */
+/** Positions that have a name. */
 const BIT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(MSTATUS)
     .filter(([, n]) => (FIELD_BITS & bit(n)) === 0n)
     .map(([name, n]) => [n, name]),
 );
 
-/** mstatus in words. */
+/** mstatus, described. */
 export function statusWords(status: bigint): string {
   const state = (name: "VS" | "FS"): string => `${name}=${FS_NAMES[fieldOf(status, MSTATUS[name], 2)]}`;
   const mode = PRIVILEGE_NAMES[fieldOf(status, MSTATUS.MPP, 2)] ?? "reserved";

@@ -1,6 +1,6 @@
-// A hart as the built-in firmware hands it to a supervisor: machine mode as it set it up, and the counters
-// that a kernel which does not set scounteren relies on (Linux's vDSO reads the time in U-mode). All else is
-// as after a reset.
+// The state of a hart when the built-in firmware enters a supervisor: machine mode as the firmware sets it
+// up, and the counters that a kernel needs if it does not set scounteren (Linux's vDSO reads the time in
+// U-mode). Everything else is as after a reset.
 import { bits, LOW_32 } from "./bits.ts";
 import { CAUSE, DELEGABLE, SUPERVISOR_INTERRUPTS } from "./causes.ts";
 import { COUNTER, ENVCFG_CBCFE, ENVCFG_CBIE, ENVCFG_CBZE, MENVCFG_STCE } from "./envcfg.ts";
@@ -9,7 +9,7 @@ import { PRIV } from "./privilege.ts";
 
 export const SUPERVISOR_ENTRY = {
   priv: PRIV.S,
-  /** But environment calls from S: the firmware answers them. */
+  /** Except environment calls from S-mode, which the firmware handles. */
   medeleg: DELEGABLE & ~bits(CAUSE.ECALL_S),
   mideleg: SUPERVISOR_INTERRUPTS,
   mcounteren: LOW_32,

@@ -1,6 +1,6 @@
 // The float functions in WebAssembly against reference-softfloat.ts: results and flags on random operands,
-// with NX clear and set; and that the paths meant to be fast are. The full judge: test/oracle/testfloat.ts
-// --engine.
+// with NX clear and set; and that the intended fast paths are fast. The complete test:
+// test/oracle/testfloat.ts --engine.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { instantiateFloats } from "../../../test/oracle/float-module.ts";
@@ -20,13 +20,16 @@ import {
 import { BINARY16, BINARY32, BINARY64, FFLAGS, type FpFormat } from "./softfloat-format.ts";
 import { seed } from "../../../test/support/seed.ts";
 
-/** As the interpreter has the rows, and as the translator has them. */
+/** The rows of the interpreter, and those of the translator. */
 const calls = [
   { isFused: false, isStatic: false },
   { isFused: hasFusedMultiplyAdd(), isStatic: true },
 ].map(instantiateFloats);
 
-/** Bit patterns: any, close exponents (cancellation, ties), few significant bits (exact results), corners. */
+/**
+ * Bit patterns: any, close exponents (cancellation, ties), few significant bits (exact results), corner
+ * cases.
+ */
 function patterns(f: FpFormat): fc.Arbitrary<bigint> {
   const any = fc.bigInt({ min: 0n, max: f.signBit * 2n - 1n });
   const one = BigInt(f.maxExp) << BigInt(f.fracBits);
@@ -172,7 +175,7 @@ describe("between formats", () => {
       ["s", BINARY32],
       ["d", BINARY64],
     ] as const) {
-      // Numbers that a half can nearly hold, and others.
+      // Numbers close to half-precision values, and others.
       const scaled = patterns(f).map((x) => {
         const exponent = BigInt(f.maxExp - 30) + (((x & (f.signBit - 1n)) >> BigInt(f.fracBits)) & 63n);
         return (x & ~f.infinity) | (exponent << BigInt(f.fracBits));
@@ -189,7 +192,7 @@ describe("between formats", () => {
     }
   });
 
-  it("fsgnj.h changes no bit of a half, be it a NaN", () => {
+  it("fsgnj.h changes no other bit of a half, even of a NaN", () => {
     for (const call of calls) {
       for (let x = 0n; x < 0x1_0000n; x++) {
         expect(call("fsgnj.h", 0, [box(BINARY16, x), box(BINARY16, x)], 0).result).toBe(box(BINARY16, x));
@@ -197,7 +200,7 @@ describe("between formats", () => {
     }
   });
 
-  it("takes an improperly boxed half as the canonical NaN", () => {
+  it("treats an improperly boxed half as the canonical NaN", () => {
     for (const wrong of [0x3c00n, 0xffff_ffff_0000_3c00n, 0xffff_0000_ffff_3c00n, 0xfffe_ffff_ffff_3c00n]) {
       for (const call of calls) {
         const sum = call("fadd.h", 0, [wrong, box(BINARY16, 0x3c00n)], 0);
@@ -207,7 +210,7 @@ describe("between formats", () => {
     }
   });
 
-  it("takes an improperly boxed binary32 as the canonical NaN", () => {
+  it("treats an improperly boxed binary32 as the canonical NaN", () => {
     const one = 0x3f80_0000n;
     for (const call of calls) {
       expect(call("fadd.s", 0, [one, box(BINARY32, one)], 0)).toMatchObject({

@@ -15,15 +15,12 @@ type Rm = typeof I32;
 export type FpUnary = Fn<readonly [Hart, Rm, typeof F64], typeof F64>;
 export type FpBinary = Fn<readonly [Hart, Rm, typeof F64, typeof F64], typeof F64>;
 export type FpTernary = Fn<readonly [Hart, Rm, typeof F64, typeof F64, typeof F64], typeof F64>;
-/** The result as an x register has it. */
+/** The result in the form of an x register. */
 export type FpToInt = Fn<readonly [Hart, Rm, typeof F64], typeof I64>;
 /** From all 64 bits of an x register; the w forms extend first. */
 export type FpFromInt = Fn<readonly [Hart, Rm, typeof I64], typeof F64>;
 
-/**
- * A format as the host computes in it. F64 stands for F32 as well: the two have the methods used here in
- * common.
- */
+/** A format in the host's arithmetic. F64 stands for F32 as well: both have the methods used here. */
 export interface HostFormat {
   readonly suffix: "s" | "d";
   readonly opFlag: number;
@@ -36,7 +33,7 @@ export interface HostFormat {
   exponent(value: F64): I32;
   /** The exponent of infinities and NaNs. */
   readonly special: number;
-  /** From this exponent on the error of a product or quotient is itself a number. */
+  /** From this exponent on, the error of a product or quotient is itself a number of the format. */
   readonly residual: number;
   fromI64(v: I64, isSigned: boolean): F64;
 }
@@ -82,7 +79,7 @@ export const inRange = (h: HostFormat, r: F64): I32 =>
 export const canonicalNan = (h: HostFormat): F64 =>
   h.suffix === "s" ? asF64(I32.of(Number(BINARY32.canonicalNan)).reinterpretF32()) : F64.of(Number.NaN);
 
-/** Both: `b` is evaluated only where `a` holds, and what is constant is decided here. */
+/** Logical and: `b` is evaluated only if `a` is true, and constants are decided here. */
 export const both = (a: I32, b: I32): I32 => (b.constant === 1 ? a : a.choose(b, I32.of(0)));
 export const either = (a: I32, b: I32): I32 => (b.constant === 0 ? a : a.choose(I32.of(1), b));
 
@@ -111,15 +108,15 @@ export interface FastFloats {
 
 const ZERO = F64.of(0);
 
-/** The rounding error of r = x + y (Knuth's TwoSum); NaN should it overflow. */
+/** The rounding error of r = x + y (Knuth's TwoSum); NaN if it overflows. */
 function sumError(f: Func, r: F64, x: F64, y: F64): F64 {
   const part = f.let(r.sub(x));
   return x.sub(r.sub(part)).add(y.sub(part));
 }
 
 /**
- * 1 only if r, the host's sum of x and y, is exact: the larger operand taken from it leaves a number without
- * rounding (Dekker's Fast2Sum), so that one of the two tests is exact, and the other does no harm.
+ * 1 only if r, the host's sum of x and y, is exact: subtracting the larger operand from it is exact (Dekker's
+ * Fast2Sum), so one of the two tests is exact, and the other does no harm.
  */
 export const isSum = (r: F64, x: F64, y: F64): I32 => r.sub(x).eq(y).and(r.sub(y).eq(x));
 
@@ -133,7 +130,7 @@ export function sumToOdd(f: Func, x: F64, y: F64): { sum: I64; error: F64 } {
   const error = f.let(sumError(f, sum, x, y));
   const bits = f.let(sum.reinterpret());
   f.if(error.ne(ZERO).and(bits.wrap().and(1).eqz()), () => {
-    // The exact sum lies beyond `sum`, away from zero, where error and sum have the same sign.
+    // The exact sum is farther from zero than `sum` if error and sum have the same sign.
     const outward = error.reinterpret().xor(bits).geS(0);
     bits.set(bits.add(outward.select(I64.of(1), I64.of(-1))));
   });
@@ -162,8 +159,8 @@ const trailingZeros = (value: F64): I64 =>
     .ctz();
 
 /**
- * Builds the functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to;
- * with the relaxed multiply-add if it `isFused`.
+ * Builds the functions for harts that have `fflags` (u32) at byte `fflagsOffset` from `hart`; with the
+ * relaxed multiply-add if it `isFused`.
  */
 export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: boolean): FastFloats {
   const nxIsSet = (hart: I32): I32 => hart.load32(fflagsOffset).and(FFLAGS.NX);
@@ -176,7 +173,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
       const [a = I64.of(0), b = I64.of(0), c = I64.of(0)] = operands.map((x) => h.toBits(x));
       return h.fromBits(fpSlow.call(hart, op | h.opFlag, rm, a, b, c));
     };
-    /** Return `r` if it is `safe` and raises no flag that is not set yet. */
+    /** Return `r` if it is `safe` and raises no flag that is not already set. */
     const mayReturn = (f: Func, hart: I32, r: F64, safe: I32, exact: I32): void => {
       f.if(both(safe, either(nxIsSet(hart), exact)), () => f.return(r));
     };
@@ -188,7 +185,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
         const [p, q, product] = [x, y, r].map((v) => asSingle(v).promote()) as [F64, F64, F64];
         return p.mul(q).eq(product);
       }
-      // Significands that together have at most 53 bits: the host's product is exact.
+      // Significands with at most 53 bits together: the host's product is exact.
       return trailingZeros(x).add(trailingZeros(y)).geU(53).and(x.mul(y).eq(r));
     };
 
@@ -288,7 +285,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
   const s = arithmetic(hostSingle);
   const d = arithmetic(hostDouble);
 
-  /** By the host's multiply-add. Proven exact: an exact product and an exact sum. */
+  /** With the host's multiply-add. Proven exact: an exact product and an exact sum. */
   const hostFma = (h: HostFormat, a: typeof s): FpTernary => {
     return fn(`fma.${h.suffix}`, [I32, I32, h.type, h.type, h.type], h.type, (f, hart, rm, x, y, z) => {
       f.if(rm.eqz(), () => {
@@ -306,7 +303,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
     });
   };
 
-  // binary32: the product is exact in double, and a double sum rounded to odd may be rounded once more.
+  // binary32: the product is exact in double, and a double sum rounded to odd may be rounded a second time.
   const fmaS = fn("fma.s", [I32, I32, F32, F32, F32], F32, (f, hart, rm, x, y, z) => {
     f.if(rm.eqz(), () => {
       const product = f.let(x.promote().mul(y.promote()));
@@ -342,7 +339,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
         const exact = error.eq(ZERO).and(sumError(f, r, high, rest).eq(ZERO));
         d.mayReturn(f, hart, r, inRange(hostDouble, r), exact);
       });
-      // 0 × y + z is exact and signed as the host signs it.
+      // 0 × y + z is exact, and the host's sign is correct.
       f.if(x.eq(ZERO).or(y.eq(ZERO)), () => {
         const r = f.let(x.mul(y).add(z));
         f.if(isFinite(hostDouble, r), () => f.return(r));
@@ -351,7 +348,7 @@ export function fastFloats(fpSlow: FpSlowFn, fflagsOffset: number, isFused: bool
     return d.slow(FP_OP.FMA, hart, rm, x, y, z);
   });
 
-  // Widening is exact; only a NaN needs care.
+  // Widening is exact; only NaNs need special handling.
   const singleToDouble = fn("fcvt.d.s", [I32, I32, F32], F64, (f, hart, rm, x) => {
     f.if(x.eq(x), () => f.return(x.promote()));
     return fpSlow.call(hart, FP_OP.CONVERT, rm, hostSingle.toBits(asF64(x)), 0, 0).reinterpretF64();

@@ -20,11 +20,11 @@ import { roundShift, shiftSticky, TOWARD, towardOf } from "./softfloat-slow.ts";
 const SIGN = BINARY64.signBit;
 const FRACTION = BINARY64.fracBits - BINARY16.fracBits;
 const BIAS = BigInt(BINARY64.maxExp - BINARY16.maxExp) << BigInt(BINARY16.fracBits);
-/** Exponent of a half's last bit where it is smallest. */
+/** Exponent of the last bit of the smallest halves. */
 const LEAST = BINARY16.minExp - BINARY16.fracBits;
 const LARGEST = 65504;
 
-/** The double of a half's 16 bits. A NaN stays what it is, payload and all. */
+/** The double of a half's 16 bits. A NaN keeps its payload. */
 export const fromHalf = fn("fromHalf", [I64], F64, (f, bits) => {
   const sign = bits.and(BINARY16.signBit).shl(48);
   const magnitude = f.let(bits.and(BINARY16.signBit - 1n));
@@ -70,14 +70,11 @@ export const toHalf = fn("toHalf", [F64], I64, (f, x) => {
 });
 
 export interface HalfFloat extends FastFloat {
-  /**
-   * (hart, rm, x) → the half that a double is rounded to; a NaN is the canonical one, and no flag tells of
-   * it.
-   */
+  /** (hart, rm, x) → the double rounded to a half; a NaN becomes the canonical one, without a flag. */
   readonly round: FpUnary;
 }
 
-/** From what doubles have, for harts that keep `fflags` at byte `fflagsOffset` of what `hart` points to. */
+/** Built from the functions for doubles, for harts that have `fflags` at byte `fflagsOffset` from `hart`. */
 export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
   const round: FpUnary = fn("fround.h", [I32, I32, F64], F64, (f, hart, rm, x) => {
     const accrue = (flags: number): void => {
@@ -87,15 +84,16 @@ export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
     const bits = f.let(x.reinterpret());
     const magnitude = f.let(bits.and(SIGN - 1n));
     f.if(magnitude.eqz().or(magnitude.eq(BINARY64.infinity)), () => f.return(x));
-    // Whole bits of the significand, 2^exponent the value of its first. Subnormal doubles are tiny whatever
-    // they are.
+    // All bits of the significand; 2^exponent is the value of the first. Subnormal doubles are tiny in any
+    // case.
     const exponent = f.let(magnitude.shrU(52).wrap().sub(BINARY64.maxExp));
     const significand = f.let(magnitude.and((1n << 52n) - 1n).or(1n << 52n));
     const toward = f.let(towardOf(rm, bits.shrU(63).wrap()));
     const shift = f.let(I32.of(FRACTION));
     const isTiny = f.let(exponent.ltS(BINARY16.minExp));
     f.if(isTiny, () => {
-      // Not if it rounds up to the smallest normal number even with an unbounded exponent (IEEE 754, 7.5).
+      // Not tiny if it rounds up to the smallest normal number even with an unbounded exponent (IEEE 754,
+      // 7.5).
       const rounded = roundShift.call(significand, FRACTION, toward);
       isTiny.set(exponent.ne(BINARY16.minExp - 1).or(rounded.ne(2 << BINARY16.fracBits)));
       shift.set(I32.of(FRACTION + BINARY16.minExp).sub(exponent));
@@ -119,7 +117,7 @@ export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
     return result.copysign(x);
   });
 
-  // What is not finite, and the sign of a sum of nothing, is left to doubles: no rounding there.
+  // Results that are not finite, and the sign of a zero sum, are taken from doubles: they need no rounding.
   const isFinite = (r: F64): I32 => r.abs().lt(F64.of(Number.POSITIVE_INFINITY));
   const binary = (
     name: string,
@@ -145,7 +143,7 @@ export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
     f.if(isFinite(error).and(r.ne(F64.of(0))), () => f.return(round.call(hart, rm, r)));
     return round.call(hart, rm, d.fma.call(hart, rm, x, y, z));
   });
-  // From 2^53 on a double need not be exact, but all that is a half's infinity, or its largest number.
+  // From 2^53 on a double need not be exact, but there every half is infinity, or the largest number.
   const fromInt = (name: string, isSigned: boolean): FpFromInt => {
     return fn(`fcvt.h.${name}`, [I32, I32, I64], F64, (_f, hart, rm, v) =>
       round.call(hart, rm, isSigned ? v.toF64S() : v.toF64U()),

@@ -22,7 +22,7 @@ import { seed } from "../../../test/support/seed.ts";
 
 const RUNS = Number(process.env["WHERRY_RUNS"] ?? 20_000);
 
-/** A number's bits. `near`: what its exponent is likely close to. */
+/** A number's bits. Its exponent is probably close to `near`. */
 function operand(random: Random, f: FpFormat, near: bigint): bigint {
   const fracBits = BigInt(f.fracBits);
   const all = random.u64();
@@ -80,8 +80,8 @@ describe.each([
     const env = { rm: 0, flags: 0 };
     const bias = BigInt(f.maxExp);
     for (let run = 0; run < RUNS; run++) {
-      // Exponents where results are ordinary, subnormal, out of range of integers or of the format, at
-      // random.
+      // Exponents for ordinary and subnormal results, and for results outside the range of integers or of the
+      // format, at random.
       const centers = [
         bias,
         bias + 31n,
@@ -97,7 +97,7 @@ describe.each([
         ? BigInt.asUintN(64, BigInt.asIntN(64, random.u64()) >> BigInt(random.int(64)))
         : operand(random, f, near);
       const b = operand(random, f, random.int(4) === 0 ? bias : near);
-      // Next to the product or quotient.
+      // Close to the product or quotient.
       const c = operand(
         random,
         f,

@@ -41,8 +41,9 @@ export type FpSlowFn = Fn<
   typeof I64
 >;
 
-// A finite number but 0 is (-1)^sign × significand / 2^63 × 2^exponent, with bit 63 of the significand set.
-// Other exponents say what it is; they are far enough out that sums of two keep the order.
+// A finite number except 0 is (-1)^sign × significand / 2^63 × 2^exponent, with bit 63 of the significand
+// set. Other exponents denote zero, infinity and NaN; they are far enough away that sums of two keep the
+// order.
 const ZERO = -(1 << 20);
 const INFINITE = 1 << 20;
 const QUIET = INFINITE + 1;
@@ -72,13 +73,13 @@ const exponentOf = fn("fpExponent", [I32, I64], I32, (f, format, bits) => {
   return exponent.sub(bias);
 });
 
-/** Of a finite number; of 0 it is 0. */
+/** For a finite number; 0 for 0. */
 const significandOf = fn("fpSignificand", [I32, I64], I64, (f, format, bits) => {
   const rest = f.let(fraction(format, bits));
   return biased(format, bits).choose(rest.shrU(1).or(1n << 63n), rest.shl(rest.clz()));
 });
 
-/** x / 2^n, n ≥ 0, with bit 0 set if anything was lost. */
+/** x / 2^n, n ≥ 0, with bit 0 set if any bit was lost. */
 export const shiftSticky = fn("fpShift", [I64, I32], I64, (f, x, n) => {
   f.if(n.eqz(), () => f.return(x));
   f.if(n.gtU(63), () => f.return(x.ne(0).extendU()));
@@ -86,7 +87,7 @@ export const shiftSticky = fn("fpShift", [I64, I32], I64, (f, x, n) => {
   return x.shrU(by).or(x.shl(I64.of(0).sub(by)).ne(0).extendU());
 });
 
-/** How a magnitude is rounded, whatever the sign. */
+/** How a magnitude is rounded, regardless of the sign. */
 export const TOWARD = { EVEN: RM.RNE, ZERO: 1, AWAY: 2, TIES_AWAY: RM.RMM } as const;
 
 export const towardOf = (rm: I32, sign: I32): I32 =>
@@ -122,11 +123,13 @@ function swap<T extends I32 | I64>(f: Func, a: Local<T>, b: Local<T>): void {
   b.set(old as T);
 }
 
-/** A significand of 53 bits that lacks a remainder of this sign, less than half a unit of its. */
+/**
+ * A significand of 53 bits, corrected for a remainder of this sign, less than half a unit of the last place.
+ */
 const corrected = (int: I64, remainder: Local<I64>): I64 =>
   int.shl(11).add(remainder.gtS(0).extendU()).add(remainder.shrS(63));
 
-/** The functions for harts that keep `fflags` (u32) at byte `fflagsOffset` of what `hart` points to. */
+/** The functions for harts that have `fflags` (u32) at byte `fflagsOffset` from `hart`. */
 export function softFloat(fflagsOffset: number): FpSlowFn {
   const accrue = (f: Func, hart: I32, flags: number): void => {
     f.store32(hart, hart.load32(fflagsOffset).or(flags), fflagsOffset);
@@ -153,7 +156,8 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
   };
 
   /**
-   * (hart, format, rm, sign, exponent, significand) → bits. Bit 0 of the significand stands for all below it.
+   * (hart, format, rm, sign, exponent, significand) → bits. Bit 0 of the significand is sticky: it stands for
+   * all bits below.
    */
   const roundPack = fn(
     "fpRound",
@@ -166,7 +170,8 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
       const toward = f.let(towardOf(rm, sign));
       const isTiny = f.let(exponent.ltS(least));
       f.if(isTiny, () => {
-        // Not if it rounds up to the smallest normal number even with an unbounded exponent (IEEE 754, 7.5).
+        // Not tiny if it rounds up to the smallest normal number even with an unbounded exponent (IEEE 754,
+        // 7.5).
         const rounded = roundShift.call(x, shift, toward);
         isTiny.set(exponent.ne(least.sub(1)).or(rounded.ne(I64.of(2).shl(fracBits))));
         x.set(shiftSticky.call(x, least.sub(exponent)));
@@ -177,7 +182,8 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
         accrue(f, hart, FFLAGS.NX);
         f.if(isTiny, () => accrue(f, hart, FFLAGS.UF));
       });
-      // The leading bit of a normal number, and a carry out of the fraction, run into the exponent field.
+      // The leading bit of a normal number, and a carry out of the fraction, are added into the exponent
+      // field.
       const magnitude = f.let(exponent.sub(least).extendU().shl(fracBits).add(int));
       f.if(magnitude.geU(pick64(format, (b) => b.infinity)), () => {
         accrue(f, hart, FFLAGS.OF | FFLAGS.NX);
@@ -200,7 +206,7 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
       const sign = f.let(signOf(format, a).xor(signOf(format, b)));
       const cSign = f.let(signOf(format, c));
       f.if(ea.geS(INFINITE).or(eb.geS(INFINITE)).or(ec.geS(INFINITE)), () => {
-        // ∞ × 0: the exponents' sum is 0, which no other sum with an infinity is.
+        // ∞ × 0: the sum of the exponents is 0, which occurs for no other sum with an infinity.
         const isVoid = f.let(
           ea
             .add(eb)
@@ -218,7 +224,7 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
         f.return(c);
       });
       f.if(ea.eq(ZERO).or(eb.eq(ZERO)), () => {
-        // A sum of zeros of both signs is -0 only rounding down.
+        // A sum of zeros with different signs is -0 only when rounding down.
         const zero = sign.eq(cSign).select<I32>(sign, rm.eq(RM.RDN));
         f.return(ec.eq(ZERO).choose<I64>(signed(format, zero, I64.of(0)), c));
       });
@@ -278,7 +284,7 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
         high.set(low);
         low.set(0);
       });
-      // Shifts are modulo 64; by 0 nothing must come from `low`.
+      // Shifts are modulo 64; a shift by 0 must take nothing from `low`.
       const by = f.let(n.and(63));
       high.set(high.shl(by).or(low.shrU(1).shrU(I64.of(63).sub(by))));
       const sticky = low.shl(by).ne(0).extendU();
@@ -302,7 +308,7 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
     const x = f.let(significandOf.call(format, a).shrU(11));
     const y = f.let(significandOf.call(format, b).shrU(11));
     const quotient = f.let(x.toF64U().div(y.toF64U()).reinterpret());
-    // The quotient of the significands lies in (1/2, 2). As an integer of 53 bits it is off by half a unit at
+    // The quotient of the significands is in (1/2, 2). As an integer of 53 bits its error is half a unit at
     // most.
     const below = f.let(biased(I32.of(1), quotient).eq(BINARY64.maxExp - 1));
     const int = f.let(significandOf.call(1, quotient).shrU(11));
@@ -316,21 +322,21 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
     f.if(exponent.eq(ZERO), () => f.return(a));
     f.if(signOf(format, a), () => returnInvalid(f, hart, format));
     f.if(exponent.eq(INFINITE), () => f.return(a));
-    // x in [2^52, 2^54), so that its root has an exponent of half this one's.
+    // x in [2^52, 2^54), so that its root has half its exponent.
     const odd = f.let(exponent.and(1).extendU());
     const x = f.let(significandOf.call(format, a).shrU(11).shl(odd));
-    // As an integer of 53 bits the root of x × 2^52 is off by half a unit at most.
+    // As an integer of 53 bits, the root of x × 2^52 has an error of half a unit at most.
     const int = f.let(significandOf.call(1, x.toF64U().sqrt().reinterpret()).shrU(11));
     const remainder = f.let(x.shl(52).sub(int.mul(int)));
     return roundPack.call(hart, format, rm, 0, exponent.shrS(1), corrected(int, remainder));
   });
 
-  /** (hart, format, rm, a, op) → the integer as a register has it. */
+  /** (hart, format, rm, a, op) → the integer in the form of a register. */
   const toInteger = fn("fpToInteger", [I32, I32, I32, I64, I32], I64, (f, hart, format, rm, a, op) => {
     const exponent = f.let(exponentOf.call(format, a));
     const sign = f.let(exponent.gtS(INFINITE).choose(I32.of(0), signOf(format, a)));
     const isUnsigned = f.let(op.and(1));
-    // The largest magnitude of this sign, of 2^31, 2^32, 2^63 or 2^64, less one unless negative.
+    // The largest magnitude of this sign: 2^31, 2^32, 2^63 or 2^64, minus one unless negative.
     const bits = op.geS(FP_OP.TO_L).select(I64.of(64), I64.of(32)).sub(isUnsigned.eqz().extendU());
     const top = f.let(I64.of(-1).shrU(I64.of(0).sub(bits)));
     f.if(sign, () => top.set(isUnsigned.select(I64.of(0), top.add(1))));
@@ -384,7 +390,7 @@ export function softFloat(fflagsOffset: number): FpSlowFn {
     const cases: (() => void)[] = [];
     cases[FP_OP.ADD] = () => fused(a, one, b);
     cases[FP_OP.SUB] = () => fused(a, one, b.xor(signBit));
-    // Adding a zero of the product's sign changes nothing.
+    // Adding a zero with the product's sign changes nothing.
     cases[FP_OP.MUL] = () => fused(a, b, a.xor(b).and(signBit));
     cases[FP_OP.DIV] = () => f.return(divide.call(hart, format, rm, a, b));
     cases[FP_OP.SQRT] = () => f.return(squareRoot.call(hart, format, rm, a));

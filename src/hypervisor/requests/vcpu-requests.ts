@@ -102,7 +102,7 @@ export class VcpuRequests {
   /** kvm_make_request: record the request. Its data must have been written before. */
   make(request: number): void {
     if ((request & REQUEST_NO_ACTION) !== 0)
-      throw new RangeError(`request ${request & REQUEST_MASK} is never logged`);
+      throw new RangeError(`request ${request & REQUEST_MASK} is never recorded`);
     this.or(CTL_REQUESTS, bitOf(request));
   }
 

@@ -25,7 +25,7 @@ export class MmioShadows {
   add(guestPhys: number): { set(value: number | undefined): void } {
     const words = this.#words;
     const count = words[COUNT] as number;
-    if (count >= MAX_MMIO_SHADOWS) throw new RangeError(`more than ${MAX_MMIO_SHADOWS} shadows of registers`);
+    if (count >= MAX_MMIO_SHADOWS) throw new RangeError(`more than ${MAX_MMIO_SHADOWS} shadowed registers`);
     const at = this.#shadow(count);
     words[at] = guestPhys | 0;
     words[at + 1] = Math.floor(guestPhys / 0x1_0000_0000);

@@ -215,7 +215,7 @@ test("branch targets that were never reached are left out", () => {
   ]);
 });
 
-test("translated code is jumped to, not included; code of other regions is included up to 48 instructions", () => {
+test("translated code is jumped to, not included; other regions' code up to 48 instructions", () => {
   const text = `f: ${times(10)} beqz a0, g\n ${times(LARGE)} beqz a0, h\n ret\n g: ret\n h: ret`;
   const { at } = codePage(text);
   const translated = { isTranslated: (offset: number): boolean => offset === at("g") };

@@ -29,7 +29,7 @@ head:
   ret
 `;
 
-test("accesses through fixed registers and registers that move by constants have streams, separate for loads and stores", () => {
+test("fixed registers, and those that move by constants, have streams; loads and stores have separate ones", () => {
   const body = `
     a: ld t0, 0(sp)
     b: ld t1, 8(a0)

@@ -124,7 +124,7 @@ test("slots are reused in turn: a previous owner loses its slot", () => {
 
 const LARGE = "addi a0, a0, 1\n".repeat(40);
 
-test("an improved region that is unchanged stays; new code, and code connected with it, is translated again", () => {
+test("an unchanged improved region stays; new code and code connected with it is translated again", () => {
   const { h, translate } = translating({});
   load(h, MAIN, CALLS);
   const at = load(

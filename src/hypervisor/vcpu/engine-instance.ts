@@ -19,10 +19,10 @@ export function instantiateEngine(
   return new TranslatingEngine(module, host, memory.buffer).exports;
 }
 
-/** Some 10 MB of machine code. */
+/** About 10 MB of machine code. */
 const MANY_DROPPED = 64;
 
-/** A hart's function table, and the modules that it has adopted into it. */
+/** A hart's function table, and the modules that it has adopted. */
 class TranslatingEngine {
   readonly exports: EngineExports;
   readonly #cache: CodeCache;
@@ -30,9 +30,9 @@ class TranslatingEngine {
   readonly #table = createFunctionTable();
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #empty: unknown;
-  /** By their id. */
+  /** By module id. */
   readonly #collectGarbage: (() => void) | undefined;
-  /** Modules dropped since garbage was collected. */
+  /** Modules dropped since the last garbage collection. */
   #dropped = 0;
   readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
 

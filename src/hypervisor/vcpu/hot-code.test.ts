@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { HotCode, hotPlaces } from "./hot-code.ts";
 import { HART_AREA_BASE, HART_AREA_SIZE, HOT_ROWS } from "../shared/memory-map.ts";
 
-test("samples near to each other are one place; the most frequent come first", () => {
+test("samples close together are one place; the most frequent come first", () => {
   const buffer = new SharedArrayBuffer(HART_AREA_BASE + HART_AREA_SIZE);
   const hot = new HotCode(buffer, 0);
   for (const pc of [0x1004n, 0xffffffff80000000n, 0x1008n, 0x103en, 0x1040n, 0xffffffff80000002n])
@@ -16,7 +16,7 @@ test("samples near to each other are one place; the most frequent come first", (
   expect(hotPlaces(buffer, 0, 9)).toEqual([]);
 });
 
-test("what is hot is found among more places than there are rows", () => {
+test("hot places are found among more places than there are rows", () => {
   const buffer = new SharedArrayBuffer(HART_AREA_BASE + HART_AREA_SIZE);
   const hot = new HotCode(buffer, 0);
   const places = 4 * HOT_ROWS;

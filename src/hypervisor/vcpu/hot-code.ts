@@ -4,21 +4,21 @@
 // too small. Samples are by instructions, not by time, and translated code ends its slices where loops begin.
 import { HART_HOT, hartBase, HOT_ROWS } from "../shared/memory-map.ts";
 
-/** Samples this near to each other, in bytes, count as one place. */
+/** Samples within this distance, in bytes, count as one place. */
 export const PLACE_SHIFT = 6n;
 
 export interface HotPlace {
-  /** Guest-virtual, of the first sample there. */
+  /** Guest-virtual address of the first sample there. */
   readonly address: bigint;
   readonly count: number;
 }
 
-/** {u64 address, u64 count}; a count of 0 ends it. */
+/** {u64 address, u64 count}; a count of 0 is the end of the table. */
 function rowsOf(buffer: SharedArrayBuffer, hart: number): BigUint64Array<SharedArrayBuffer> {
   return new BigUint64Array(buffer, hartBase(hart) + HART_HOT, 2 * HOT_ROWS);
 }
 
-/** The hart's own thread samples; from zero. */
+/** Samples on the hart's own thread; starts with empty counters. */
 export class HotCode {
   readonly #rows: BigUint64Array<SharedArrayBuffer>;
   readonly #rowOf = new Map<bigint, number>();

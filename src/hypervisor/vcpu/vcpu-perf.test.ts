@@ -1,4 +1,4 @@
-// Counting where time goes, on a vCPU thread whose clock the test moves.
+// Time accounting (--perf), on a vCPU thread whose clock the test advances.
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { HART_PERF, hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS } from "../shared/memory-map.ts";
@@ -8,7 +8,7 @@ import { EXIT } from "../hart/engine-interface.ts";
 const MS = 1e6;
 const UART = 0x10000000n;
 
-test("each stretch is charged to what the thread did, and all of them are the time that passed", () => {
+test("each interval is charged to the thread's activity, and together they are the elapsed time", () => {
   const s = new ScriptedVm({ steal: true });
   const { perf } = s.vm;
   const wide = new BigUint64Array(s.vm.buffer);
@@ -44,7 +44,7 @@ test("each stretch is charged to what the thread did, and all of them are the ti
   expect(sum).toBe(elapsedNs);
 });
 
-test("nothing is written while nobody counts, and counting begins at zero", () => {
+test("nothing is written while counting is off, and counting starts at zero", () => {
   const s = new ScriptedVm();
   const cells = new Uint8Array(s.vm.buffer, hartBase(0) + HART_PERF, 0x400);
   s.run(0, () => EXIT.SLICE);
@@ -59,7 +59,7 @@ test("nothing is written while nobody counts, and counting begins at zero", () =
   expect(s.vm.perf.counting).toBe(false);
 });
 
-test("SBI calls count by extension; the translation thread's words are in the report", () => {
+test("SBI calls count by extension; the report includes the translation thread's counters", () => {
   const s = new ScriptedVm();
   s.vm.perf.start();
   s.ecall(0, 0x10, 0);

@@ -19,18 +19,18 @@ import { SCRATCH } from "../shared/hart-scratch.ts";
 const INDEX = new Map<Activity, number>(ACTIVITIES.map((activity, i) => [activity, i]));
 const indexOf = (activity: Activity): number => INDEX.get(activity) as number;
 
-// Float64 cells from HART_PERF: where the thread is, then count and ns of each activity.
+// Float64 cells from HART_PERF: the state of the thread, then count and ns of each activity.
 const GENERATION = 0;
-/** When the stretch under way began (host ns), and its activity. */
+/** When the current interval started (host ns), and its activity. */
 const SINCE = 1;
 const CURRENT = 2;
 const STARTED = 3;
-/** CPU time of the thread, and how long it had been awake then. */
+/** CPU time of the thread, and how long it had been awake at that time. */
 const CPU = 4;
 const AWAKE_THEN = 5;
 /** How long the thread was awake. */
 const AWAKE = 6;
-/** The engine's counters when counting began. */
+/** The engine's counters when counting started. */
 const BASELINE = 7;
 const CELLS = PERF_OWN_CELLS;
 const CELL_COUNT = CELLS + 2 * ACTIVITIES.length;
@@ -38,7 +38,7 @@ const CELL_COUNT = CELLS + 2 * ACTIVITIES.length;
 /** The engine's own counters, u64 each. */
 const ENGINE_COUNTERS = [SCRATCH.executed, SCRATCH.translated, SCRATCH.refills];
 
-/** Places in a report. */
+/** Number of places in a report. */
 const HOT_PLACES = 32;
 
 const CPU_UPDATE_NS = 20_000_000;
@@ -52,7 +52,7 @@ function engineCounters(buffer: SharedArrayBuffer, hart: number): number[] {
   return ENGINE_COUNTERS.map((at) => Number(Atomics.load(wide, (hartBase(hart) + at) >>> 3)));
 }
 
-/** The counting of one hart, on its own thread. */
+/** The counters of one hart, on its own thread. */
 export class VcpuPerf {
   readonly #cells: Float64Array<SharedArrayBuffer>;
   readonly #nowNs: MonotonicNs;
@@ -61,7 +61,7 @@ export class VcpuPerf {
   readonly #hot: HotCode;
   #cpuLooked = 0;
 
-  /** Counting begins, from zero. */
+  /** Counting starts from zero. */
   constructor(buffer: SharedArrayBuffer, hart: number, nowNs: MonotonicNs, threadCpuNs?: () => number) {
     const cells = cellsOf(buffer, hart);
     this.#cells = cells;
@@ -85,13 +85,13 @@ export class VcpuPerf {
     this.#cells[at] = (this.#cells[at] as number) + 1;
   }
 
-  /** A slice is used up. */
+  /** A slice has ended. */
   sliceEnded(pc: bigint): void {
     this.count("slice");
     this.#hot.sample(pc);
   }
 
-  /** The stretch since the last mark was `activity`; what follows is `next`. */
+  /** Charge the time since the last mark to `activity`; the next interval is `next`. */
   mark(activity: Activity, next: Activity = "other"): void {
     const cells = this.#cells;
     const now = this.#nowNs();
@@ -115,7 +115,7 @@ export function perfGeneration(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), VM_PERF >>> 2);
 }
 
-/** Counting as the VMM sees it. */
+/** Counting as the VMM controls it. */
 export class VmPerf implements PerfControl {
   readonly #buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -124,7 +124,7 @@ export class VmPerf implements PerfControl {
   #started = 0;
   #generations = 0;
 
-  /** `wakeAll` gets every vCPU thread out of the guest and out of its sleep. */
+  /** `wakeAll` makes every vCPU thread leave guest mode and its sleep. */
   constructor(buffer: SharedArrayBuffer, nowNs: MonotonicNs, wakeAll: () => void) {
     this.#buffer = buffer;
     this.#words = new Int32Array(buffer);
@@ -136,7 +136,7 @@ export class VmPerf implements PerfControl {
     return perfGeneration(this.#buffer) !== 0;
   }
 
-  /** From zero. */
+  /** Start counting from zero. */
   start(): void {
     this.#started = this.#nowNs();
     this.#generations++;
@@ -149,7 +149,7 @@ export class VmPerf implements PerfControl {
     this.#wakeAll();
   }
 
-  /** Counted so far; a hart that has not come round since `start` has nothing yet. */
+  /** The counts so far; a hart that has not noticed `start` yet has none. */
   read(): PerfReport {
     const now = this.#nowNs();
     const harts = this.#words[VM_VCPU_COUNT >>> 2] as number;
@@ -169,7 +169,7 @@ export class VmPerf implements PerfControl {
     const cells = cellsOf(this.#buffer, hart);
     const cell = (index: number): number => cells[index] as number;
     const counts = cell(GENERATION) === this.#generations;
-    // The stretch under way counts for as long as it has been.
+    // The current interval counts up to now.
     const running = counts ? now - cell(SINCE) : 0;
     const activities = ACTIVITIES.map((activity, i) => [
       activity,

@@ -42,7 +42,7 @@ function one(options: ConstructorParameters<typeof ScriptedVm>[0] = {}): {
   image: HartImage;
 } {
   const s = new ScriptedVm(options);
-  // What the VM's making has asked for is not what these tests are about.
+  // Requests from the VM's creation are not part of these tests.
   s.run(0, slice);
   s.log.length = 0;
   return { s, me: s.requests[0] as VcpuRequests, image: s.images[0] as HartImage };
@@ -82,11 +82,11 @@ describe("requests", () => {
     expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([0x80001000n, 0n, 77n]);
   });
 
-  test("made between the look and the entry abort the entry", () => {
+  test("made between the check and the entry abort the entry", () => {
     const { s, me } = one();
     const { enterGuestMode } = VcpuRequests.prototype;
     vi.spyOn(VcpuRequests.prototype, "enterGuestMode").mockImplementationOnce(function (this: VcpuRequests) {
-      // A sender that reads the mode before it changes does not kick.
+      // A sender that reads the mode before the change does not kick.
       this.make(REQ.TLB_FLUSH);
       expect(this.kick(true)).toBe(false);
       enterGuestMode.call(this);
@@ -96,7 +96,7 @@ describe("requests", () => {
     expect(me.load(CTL_MODE)).toBe(VCPU_MODE.OUTSIDE_GUEST_MODE);
   });
 
-  test("a pause between the look and the entry aborts the entry", () => {
+  test("a pause between the check and the entry aborts the entry", () => {
     const { s } = one();
     const { enterGuestMode } = VcpuRequests.prototype;
     vi.spyOn(VcpuRequests.prototype, "enterGuestMode").mockImplementationOnce(function (this: VcpuRequests) {
@@ -108,7 +108,7 @@ describe("requests", () => {
     expect(s.log).toEqual(["parked", "run"]);
   });
 
-  test("UPDATE_HGATP switches the bank, and drops translations before the next entry", () => {
+  test("UPDATE_HGATP switches the bank, and flushes translations before the next entry", () => {
     const { s, me } = one();
     const old = me.load(CTL_SLOT_BANK);
     vi.spyOn(s.events.mmio, "write").mockImplementation(() => {
@@ -124,7 +124,7 @@ describe("requests", () => {
     expect(s.log).toEqual(["flush", "flush", "run"]);
   });
 
-  test("a range of more than 64 pages, and one that is whole, flush all", () => {
+  test("a range of more than 64 pages, and an unlimited one, flush everything", () => {
     const { s, me } = one();
     const queue = new HfenceQueue(s.vm.buffer, 0);
     const fence = (start: bigint, size: bigint, asid?: number): string[] => {
@@ -155,7 +155,7 @@ describe("requests", () => {
     expect(() => s.vm.vcpus[0]?.resume()).toThrow("dead");
   });
 
-  test("a vCPU that the engine fails kills the VM", () => {
+  test("a fault of a vCPU's engine kills the VM", () => {
     const { s, me } = one();
     s.run(0, () => EXIT.INTERNAL_ERROR, slice);
     expect(s.vm.dead).toBe(true);
@@ -169,7 +169,7 @@ describe("blocking", () => {
     const { s, me, image } = one();
     image.set("mie", 1n << 1n);
     s.sleeps.push(
-      // Pending, but not enabled; a wake-up for nothing; the one that is enabled.
+      // Pending, but not enabled; a spurious wake-up; the enabled interrupt.
       () => void (me.or(CTL_LINES, 1 << 9), me.make(REQ.UNBLOCK), me.wake()),
       () => me.wake(),
       () => void (image.set("mip", 2n), me.make(REQ.UNBLOCK), me.wake()),
@@ -192,7 +192,7 @@ describe("blocking", () => {
     expect(me.load(CTL_LINES) & STIP).toBe(STIP);
   });
 
-  test("halted, it is parked and resumes halted; one that was loaded as halted does not run", () => {
+  test("a halted vCPU can be parked and stays halted; one that was loaded as halted does not run", () => {
     const { s, me, image } = one();
     image.set("mie", 2n);
     s.sleeps.push(() => void (me.store(CTL_RUN, RUN.PAUSE), me.wake()));
@@ -227,7 +227,7 @@ describe("blocking", () => {
     expect(s.log).toEqual(["sleep"]);
   });
 
-  test("retentive suspend resumes in place; non-retentive at its resume address", () => {
+  test("retentive suspend continues where it was; non-retentive at its resume address", () => {
     const { s, me, image } = one();
     image.set("mie", 2n);
     image.set("pc", 0x80000100n);
@@ -248,7 +248,7 @@ describe("blocking", () => {
     expect(me.load(CTL_MP_STATE)).toBe(MP_STATE.RUNNABLE);
   });
 
-  test("a hart that resumes still has the interrupt that woke it and its timer; one that starts has neither", () => {
+  test("a hart that resumes has its timer and the interrupt that woke it; one that starts has neither", () => {
     const { s, me, image } = one();
     const afterReset = (act: () => void): bigint[] => {
       image.set("mie", 2n);
@@ -270,7 +270,7 @@ describe("blocking", () => {
     expect(afterReset(start)).toEqual([0n, NEVER]);
   });
 
-  test("a sleeper handles a NO_WAKEUP request when it wakes for another reason", () => {
+  test("a sleeping vCPU handles a NO_WAKEUP request when it wakes for another reason", () => {
     const { s, me, image } = one();
     image.set("mie", 2n);
     s.sleeps.push(() => {
@@ -286,7 +286,7 @@ describe("blocking", () => {
 });
 
 describe("timers", () => {
-  test("the Sstc line follows stimecmp, and goes down when Sstc is turned off", () => {
+  test("the Sstc line follows stimecmp, and is cleared when Sstc is turned off", () => {
     const { s, me, image } = one();
     s.vm.clock.write(1000n);
     s.vm.clock.start();
@@ -304,7 +304,7 @@ describe("timers", () => {
     expect(lines).toEqual([STIP, 0, STIP, 0]);
   });
 
-  test("slices last about 0.2 ms, however fast the engine is; those that end early say nothing", () => {
+  test("slices last about 0.2 ms for any engine; those that end early do not affect the estimate", () => {
     const { s } = one();
     s.vm.clock.start();
     const budgets: number[] = [];
@@ -323,7 +323,7 @@ describe("timers", () => {
     expect([Math.max(...budgets), budgets.at(-1)]).toEqual([2_000_000, 20_000]);
   });
 
-  test("the machine timer's line follows mtimecmp where the guest has M-mode, and the built-in firmware has none", () => {
+  test("the machine timer's line follows mtimecmp, except with the built-in firmware", () => {
     for (const builtinFirmware of [false, true]) {
       const { s, me } = one({ builtinFirmware });
       s.vm.clock.write(1000n);
@@ -338,7 +338,7 @@ describe("timers", () => {
 });
 
 describe("exits", () => {
-  test("an access goes out and comes back; whoever made a request meanwhile is not forgotten", () => {
+  test("an access leaves guest mode and is answered; a request made meanwhile is not lost", () => {
     const { s, me } = one();
     s.run(
       0,
@@ -362,7 +362,7 @@ describe("exits", () => {
     expect(s.log).toEqual(["run", "read 10000005 1", "write 10000000 1 65", "flush", "run"]);
   });
 
-  test("an access to nothing is a fault", () => {
+  test("an access to an address without a device is a fault", () => {
     const { s } = one();
     vi.spyOn(s.events.mmio, "read").mockReturnValue(undefined);
     vi.spyOn(s.events.mmio, "write").mockReturnValue(false);
@@ -373,7 +373,7 @@ describe("exits", () => {
     });
   });
 
-  test("the interrupt controller answers here, by words; the ACLINT only without the built-in firmware", () => {
+  test("the PLIC is handled here, by words; the ACLINT only without the built-in firmware", () => {
     const words = ({ mmioRead, mmioWrite }: Parameters<Parameters<ScriptedVm["run"]>[1]>[0]): number => {
       expect(mmioWrite(0xc000004n, 4, 3n)).toBe(1);
       expect(mmioRead(0xc000004n, 4)).toBe(1);
@@ -407,7 +407,7 @@ describe("exits", () => {
     expect(s.log).toEqual(["run", "read c000004 4"]);
   });
 
-  test("a doorbell rings without an answer; another value at its address goes out", () => {
+  test("a doorbell rings without an answer; another value at its address is an exit", () => {
     const { s, me } = one();
     const rung = vi.fn();
     s.vm.ioeventfd(0x10001050, 1, rung);
@@ -423,7 +423,7 @@ describe("exits", () => {
   });
 });
 
-test("a register of known value is read without an exit, until it is known no more", () => {
+test("a shadowed register is read without an exit, until its value is withdrawn", () => {
   const { s, me } = one();
   const shadow = s.vm.shadowRead(0x10000005);
   const values: bigint[] = [];
@@ -452,7 +452,7 @@ describe("steal time", () => {
     return me.read64(SBI_STEAL_NS);
   }
 
-  test("is the time that the thread wanted a core and had none", () => {
+  test("is the time that the thread was ready to run without a core", () => {
     const { s, me } = one({ steal: true });
     me.write64(SBI_STA_SHMEM, BigInt(RAM + 64));
     const work = (wallMs: number, cpuMs: number) => (): number => {
@@ -493,7 +493,7 @@ describe("steal time", () => {
     expect(stolen(me)).toBe(0n);
   });
 
-  test("counts from when the guest asked for it", () => {
+  test("counts from the guest's request on", () => {
     const { s, me, image } = one({ steal: true });
     const setShmem = (): number => {
       for (const [x, value] of [
@@ -525,7 +525,7 @@ describe("steal time", () => {
   });
 });
 
-test("every request has a maker, and is looked at by the vCPU thread", () => {
+test("every request has a sender, and the vCPU thread handles it", () => {
   const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
     .filter(
       (name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !name.endsWith("/vcpu-requests.ts"),
@@ -551,7 +551,7 @@ describe("with the real engine", () => {
     return all;
   }
 
-  test("the guest asks for steal time and reads what was stolen from it", async () => {
+  test("the guest enables steal time and reads how much was stolen", async () => {
     const { s, image } = await load(`
          li a0, ${RAM + 0x1000}
          li a1, 0
@@ -576,7 +576,7 @@ describe("with the real engine", () => {
     expect(shared.getUint32(0, true) % 2).toBe(0);
   });
 
-  test("wfi: masked and enabled interrupts, before and after the hart was saved and put back", async () => {
+  test("wfi: masked and enabled interrupts, before and after the hart was saved and restored", async () => {
     const { s, me, image } = await load(`
          wfi
          li s1, 1

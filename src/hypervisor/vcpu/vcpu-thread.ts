@@ -57,7 +57,7 @@ import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../har
 
 /**
  * Instructions between reads of the clock. The number that takes SLICE_TICKS is measured: the interpreter
- * does the least of them in that time, translated code a hundred times as many, and each look costs some
+ * executes the fewest in that time, translated code a hundred times as many, and each read costs some
  * microseconds.
  */
 const SLICE_LEAST = 20_000;
@@ -70,23 +70,23 @@ const MIP_MTIP = 1 << INTERRUPT.MTI;
 /** In the upper half of menvcfg. */
 const MENVCFGH_STCE = 1 << (ENVCFG.STCE - 32);
 const NEVER_MS = 0x7fffffff;
-/** 2^53 ticks are 28 years: who sets a timer further away wants none. */
+/** 2^53 ticks are 28 years: a timer beyond that is not set. */
 const NEVER_TICKS = 2 ** 53;
 
-/** What the platform gives a vCPU thread. */
-/** What a vCPU thread needs of its host. */
+/** What the platform provides to a vCPU thread. */
+/** What a vCPU thread needs from its host. */
 export interface VcpuHost {
   readonly monotonicNs: () => number;
-  /** Tell the VMM thread to look at this vCPU (run page, parked mark, doorbells). */
+  /** Notify the VMM thread of a change of this vCPU (run page, parked flag, doorbells). */
   signal(): void;
-  /** CPU time this thread has used, in ns; without it there is no steal-time extension. */
+  /** CPU time used by this thread, in ns; without it there is no steal-time extension. */
   readonly threadCpuNs?: () => number;
-  /** Free what nothing refers to; without it the host does so when it sees fit. */
+  /** Collect garbage; without it the host decides when. */
   readonly collectGarbage?: () => void;
 }
 
 export interface VcpuThreadHost extends VcpuHost {
-  /** Make the engine for these imports. */
+  /** Instantiate the engine with these imports. */
   instantiate(imports: EngineImports): EngineExports;
 }
 
@@ -102,7 +102,7 @@ export class VcpuThread {
   readonly #aclint: Aclint | undefined;
   #windows: IrqchipWindows;
   readonly #clock: GuestClock;
-  /** Under --icount: what makes guest time. */
+  /** Under --icount: the clock that guest time is derived from. */
   readonly #instructions: InstructionClock | undefined;
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
@@ -118,14 +118,14 @@ export class VcpuThread {
   readonly #mie: number;
   readonly #stimecmp: number;
   readonly #menvcfg: number;
-  /** Writes of ours may wait in the ring without the VMM thread knowing. */
+  /** The ring may have queued writes of this vCPU that the VMM thread has not been told of. */
   #writesWait = false;
   #slice = SLICE_LEAST;
-  /** Guest time when the timer lines were last made to agree with it. */
+  /** Guest time when the timer lines were last updated. */
   #lastLook = 0;
-  /** How the last access was answered, if the VMM's thread had no part in it. */
+  /** The activity that answered the last access, if the VMM thread was not involved. */
   #answered: Activity | undefined;
-  /** While somebody wants to know where the time goes. */
+  /** Set while time is counted. */
   #perf: VcpuPerf | undefined;
   #stealMarkWall = 0;
   #stealMarkCpu = 0;
@@ -208,7 +208,7 @@ export class VcpuThread {
     try {
       this.#loop();
     } finally {
-      // A fault of ours may have thrown out of the guest: nobody must wait for this thread to leave it.
+      // An internal error may have thrown out of guest mode: no thread must wait for this one to leave it.
       this.#me.leaveGuestMode();
       this.#me.store(CTL_ENDED, 1);
       this.#host.signal();
@@ -227,8 +227,7 @@ export class VcpuThread {
         continue;
       }
       me.enterGuestMode();
-      // Whoever made a request after this mode change sees IN_GUEST_MODE and kicks; whoever made it before is
-      // seen here.
+      // A request made after this mode change sees IN_GUEST_MODE and kicks; one made before it is seen here.
       if (me.pending() || me.load(CTL_RUN) !== RUN.GO) {
         me.leaveGuestMode();
         continue;
@@ -258,8 +257,8 @@ export class VcpuThread {
   // ---- parking ----
 
   /**
-   * Wait at an instruction boundary while the VMM wants it. False: the thread must end. Only this thread
-   * turns PAUSE into PARKED, so a resume and a new pause that come before it sleeps cannot be slept through.
+   * Wait at an instruction boundary while the VMM pauses the vCPU. Returns false if the thread must end. Only
+   * this thread turns PAUSE into PARKED, so a resume and another pause before it sleeps are not missed.
    */
   #park(): boolean {
     const me = this.#me;
@@ -279,7 +278,7 @@ export class VcpuThread {
 
   // ---- requests ----
 
-  /** In a fixed order (docs/architecture.md). False: start the loop again. */
+  /** In a fixed order (docs/architecture.md). Returns false to restart the loop. */
   #handleRequests(): boolean {
     const me = this.#me;
     if (!me.pending()) return true;
@@ -292,9 +291,9 @@ export class VcpuThread {
   #handlePending(): boolean {
     const me = this.#me;
     if (me.test(REQ.VM_DEAD)) {
-      // Stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
+      // The request stays set: a dead VM never runs again. Sleep until the VMM ends the thread.
       while (this.#park()) {
-        // Whoever resumes it learns from `dead` that it will not run: it asks to be paused again.
+        // `dead` tells a resuming caller that the vCPU will not run: it requests a pause again.
         me.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
       }
       return false;
@@ -306,7 +305,7 @@ export class VcpuThread {
       this.#loadSlotBank();
       this.#engine.flushTlb(this.#base);
     }
-    // Nothing more to do: when run() begins it drops what was translated from code that has changed.
+    // Nothing more to do: run() drops stale translations when it starts.
     me.check(REQ.FENCE_I);
     if (me.check(REQ.TLB_FLUSH)) this.#engine.flushTlb(this.#base);
     if (me.check(REQ.HFENCE_VVMA_ALL)) this.#engine.flushSpace(this.#base, ALL_SPACES);
@@ -321,7 +320,7 @@ export class VcpuThread {
 
   #hfence({ type, asid, start, size }: Hfence): void {
     const space = type === HFENCE_TYPE.VVMA_ASID ? asid : ALL_SPACES;
-    // Past this many pages a whole flush is cheaper.
+    // Above this number of pages a full flush is cheaper.
     if (size > 64n * 4096n) {
       this.#engine.flushSpace(this.#base, space);
       return;
@@ -334,7 +333,7 @@ export class VcpuThread {
 
   #resetForStart(): void {
     const me = this.#me;
-    // A hart that resumes must find the interrupt that woke it: who sent it does not send it again.
+    // A hart that resumes must find the interrupt that woke it: it is not sent a second time.
     const resumes = me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE);
     const kept = resumes ? (["mip", "stimecmp"] as const) : [];
     this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT), kept);
@@ -355,7 +354,7 @@ export class VcpuThread {
     return (pending & this.#words[this.#mie]!) !== 0;
   }
 
-  /** kvm_vcpu_block: sleep until the hart may run, a request wakes it, or the VMM wants it parked. */
+  /** kvm_vcpu_block: sleep until the hart can run, a request wakes it, or the VMM pauses it. */
   #block(): void {
     const me = this.#me;
     while (me.load(CTL_RUN) === RUN.GO) {
@@ -411,7 +410,7 @@ export class VcpuThread {
     return (this.#words[this.#menvcfg + 1]! & MENVCFGH_STCE) !== 0;
   }
 
-  /** Make the timer lines agree with the clock. */
+  /** Update the timer lines from the clock. */
   #updateTimers(): void {
     const now = this.#clock.now();
     this.#lastLook = now;
@@ -426,7 +425,7 @@ export class VcpuThread {
     else this.#me.and(CTL_LINES, ~line);
   }
 
-  /** How long until the next timer is due. Infinity: there is none, or all are. */
+  /** ns until the next timer expires; Infinity if there is none, or all have expired. */
   #nsToDeadline(): number {
     let next = Number.POSITIVE_INFINITY;
     const add = (deadline: number): void => {
@@ -439,15 +438,15 @@ export class VcpuThread {
   }
 
   /**
-   * Instructions to execute before the clock is looked at. By the instructions' own clock that is when a
-   * timer is due.
+   * Instructions to execute before the clock is read. With the instruction clock, the number until a timer
+   * expires.
    */
   #budget(): number {
     if (this.#instructions === undefined) return this.#slice;
     return Math.min(SLICE_MOST, this.#instructions.instructions(this.#nsToDeadline()));
   }
 
-  /** A slice has been used up since the last look at the clock. */
+  /** A slice has been used up since the clock was last read. */
   #adaptSlice(ticks: number): void {
     if (ticks < SLICE_TICKS / 2) this.#slice = Math.min(this.#slice * 2, SLICE_MOST);
     else if (ticks > SLICE_TICKS * 2) this.#slice = Math.max(this.#slice / 2, SLICE_LEAST);
@@ -484,7 +483,7 @@ export class VcpuThread {
     }
   }
 
-  /** Post an exit on the run page and sleep until the VMM has answered. Outside guest mode. */
+  /** Post an exit on the run page and sleep until the VMM has answered. Called outside guest mode. */
   #exit(reason: number, gpa: number, size: number, data: bigint): boolean {
     const me = this.#me;
     me.store(RUN_EXIT_REASON, reason);
@@ -502,8 +501,8 @@ export class VcpuThread {
   }
 
   /**
-   * An exit in the middle of run(): leave guest mode for it, and let run() end soon if anybody wants
-   * something.
+   * An exit in the middle of run(): leave guest mode for it, and end run() soon if there is a request or a
+   * pause.
    */
   #exitFromGuest(reason: number, gpa: number, size: number, data: bigint): boolean {
     const me = this.#me;
@@ -535,7 +534,7 @@ export class VcpuThread {
     return ok;
   }
 
-  /** Who answers at an address: for counting. */
+  /** The activity of the device at an address, for --perf. */
   #within(gpa: number, plic: Activity, aclint: Activity, vmm: Activity): Activity {
     const windows = this.#windows;
     if (isIn(windows.plic, gpa)) return plic;
@@ -632,7 +631,7 @@ export class VcpuThread {
     this.#stealMarkCpu = this.#threadCpuNs?.() ?? 0;
   }
 
-  /** Run `sleep`: an asleep thread wants no core, so the mark moves on by as long as that takes. */
+  /** Run `sleep`: a sleeping thread needs no core, so the time mark advances by its duration. */
   #asleep(sleep: () => void): void {
     if (!this.#countsSteal) return sleep();
     const from = this.#host.monotonicNs();
@@ -641,8 +640,8 @@ export class VcpuThread {
   }
 
   /**
-   * Time this thread wanted a core and had none: wall time less sleep and its own CPU time, since the last
-   * mark.
+   * Time that this thread was ready to run without a core: wall time minus sleep and its own CPU time, since
+   * the last mark.
    */
   #accountSteal(): void {
     const threadCpuNs = this.#threadCpuNs;
@@ -659,8 +658,8 @@ export class VcpuThread {
   }
 
   /**
-   * The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); odd sequence while
-   * it changes.
+   * The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); the sequence is odd
+   * during changes.
    */
   #writeSteal(): void {
     const me = this.#me;

@@ -1,4 +1,4 @@
-// ONE_REG on a hart that stands still: what it lists, reads, takes and refuses.
+// ONE_REG on a paused hart: the registers that it lists, reads, writes and refuses.
 import { describe, expect, test } from "vitest";
 import {
   CONFIG_REGS,
@@ -38,7 +38,7 @@ const isFixed = (id: bigint): boolean => {
   return reg !== undefined && (FIXED.includes(reg.type) || id === timer(0));
 };
 
-test("every register of the list is there, once, and takes what it gave", () => {
+test("every register of the list exists, once, and accepts the value it returned", () => {
   const { regs } = hart();
   const list = regs.list();
   expect(new Set(list).size).toBe(list.length);
@@ -47,7 +47,7 @@ test("every register of the list is there, once, and takes what it gave", () => 
   expect(list.map((id) => regs.get(id))).toEqual(values);
 });
 
-/** A value that the register can hold, other than what it has after the reset. */
+/** A value that the register can hold, other than its value after reset. */
 function another(id: bigint): bigint {
   const narrow = new Map<bigint, bigint>([
     [oneRegOf("sstatus"), (2n << 32n) | 0x40122n],
@@ -68,7 +68,7 @@ function another(id: bigint): bigint {
   return narrow.get(id) ?? (byte ? 0x9fn : word ? 0x89abcdefn : 0x0123456789abcdefn);
 }
 
-test("every register that is not fixed holds another value, alone", () => {
+test("every register that is not fixed holds another value, independently", () => {
   for (const id of hart()
     .regs.list()
     .filter((i) => !isFixed(i))) {
@@ -85,7 +85,7 @@ test("the configuration is what KVM has for such a host", () => {
   expect(values).toEqual([0x112dn, 64n, 64n, 10n]);
 });
 
-test("registers lie where the hart has them", () => {
+test("registers are at the offsets of the hart's state", () => {
   const { regs, image } = hart();
   regs.set(oneReg(REG_TYPE.CORE, 0), 0x1234n);
   regs.set(oneReg(REG_TYPE.CORE, 31), 31n);
@@ -104,21 +104,21 @@ test("registers lie where the hart has them", () => {
 });
 
 describe("S-mode's views", () => {
-  test("sstatus changes its fields of mstatus alone", () => {
+  test("sstatus changes only its fields of mstatus", () => {
     const { regs, image } = hart();
     image.set("mstatus", (2n << 34n) | (2n << 32n) | 0x1888n);
     regs.set(oneRegOf("sstatus"), NEVER);
     expect(image.get("mstatus")).toBe((2n << 34n) | (2n << 32n) | 0x1888n | 0xc6122n);
     expect(regs.get(oneRegOf("sstatus"))).toBe(0x80000002000c6122n);
   });
-  test("sstatus is what the hart reads: SD says that FS is dirty, and there are no vectors and no big-endian memory", () => {
+  test("sstatus is what the hart reads: SD while FS is dirty, no vectors, no big-endian memory", () => {
     const { regs, image } = hart();
     image.set("mstatus", (2n << 34n) | (2n << 32n) | 0x6000n);
     expect(regs.get(oneRegOf("sstatus"))).toBe(0x8000000200006000n);
     image.set("mstatus", (2n << 34n) | (3n << 32n) | 0x18640n);
     expect(regs.get(oneRegOf("sstatus"))).toBe(0x200000000n);
   });
-  test("sie and sip reach what is delegated, and no more", () => {
+  test("sie and sip access delegated bits, and no others", () => {
     const { regs, image } = hart();
     image.set("mie", 0x888n);
     image.set("mip", 0x800n);
@@ -177,7 +177,7 @@ describe("refused:", () => {
     expect(regs.list()).not.toContain(id);
   });
 
-  test("another configuration than the vCPU has, with both values", () => {
+  test("a configuration that differs from the vCPU's, with both values", () => {
     const { regs } = hart();
     for (const id of regs.list().filter(isFixed)) {
       const now = regs.get(id);
@@ -197,7 +197,7 @@ describe("refused:", () => {
 });
 
 describe("MP state", () => {
-  test.each([0, 2, 5, 10])("%i is taken and given back", (state) => {
+  test.each([0, 2, 5, 10])("%i is written and read back", (state) => {
     const { regs } = hart();
     regs.setMpState(state);
     expect(regs.getMpState()).toBe(state);
@@ -218,7 +218,7 @@ describe("MP state", () => {
     expect(regs.getMpState()).toBe(5);
   });
 
-  test("INIT_RECEIVED asks for the reset, the sleepers to sleep; RUNNABLE takes a reset back", () => {
+  test("INIT_RECEIVED requests the reset, the sleep states request sleep; RUNNABLE cancels a reset", () => {
     const { regs, vcpu } = hart();
     const made = (): boolean[] => [vcpu.test(REQ.VCPU_RESET), vcpu.check(REQ.SLEEP)];
     regs.setMpState(2);
@@ -233,7 +233,7 @@ describe("MP state", () => {
   });
 });
 
-test("the reservation is not state, and can be dropped", () => {
+test("the reservation is not state, and can be cleared", () => {
   const buffer = new SharedArrayBuffer(hartBase(1));
   const regs = new OneRegs(buffer, 0, new VcpuRequests(buffer, 0), new GuestClock(buffer, () => 0, true));
   const view = new DataView(buffer, hartBase(0));

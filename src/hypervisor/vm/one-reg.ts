@@ -50,7 +50,7 @@ const TIMER_FREQUENCY = oneReg(REG_TYPE.TIMER, TIMER_REGS.indexOf("frequency"));
 const TIMER_STATE = oneReg(REG_TYPE.TIMER, TIMER_REGS.indexOf("state"));
 const STA_SHMEM_HIGH = oneReg(REG_TYPE.SBI_STATE, 1);
 
-/** A single-precision value in a double's register (unprivileged specification, D: NaN boxing). */
+/** The box of a single-precision value in a double's register (unprivileged specification, D: NaN boxing). */
 const NAN_BOX = 0xffffffff00000000n;
 
 /** KVM: 1 enabled, 0 disabled. */
@@ -107,7 +107,7 @@ export class OneRegs {
     return value;
   }
 
-  /** Throws OneRegError for an unknown id, or a configuration register set to another value than it has. */
+  /** Throws OneRegError for an unknown id, or if the value of a configuration register differs. */
   set(id: bigint, value: bigint): void {
     const row = ROWS.get(id);
     if (row === undefined ? !this.#setView(decodeView(id), value) : !this.#set(row, value))
@@ -281,7 +281,7 @@ export class OneRegs {
     return this.#vcpu.load(CTL_MP_STATE);
   }
 
-  /** INIT_RECEIVED: reset at the SBI start address when it next runs; STOPPED and SUSPENDED: sleep. */
+  /** INIT_RECEIVED: reset at the SBI start address before the next entry; STOPPED and SUSPENDED: sleep. */
   setMpState(state: number): void {
     checkRiscvMpState(state);
     this.#vcpu.store(CTL_MP_STATE, state);
@@ -296,8 +296,8 @@ export class OneRegs {
 }
 
 /**
- * Values that no hart can have. Machine-level bits of mip are lines of controllers: once set they would stay
- * so.
+ * Values that no hart can have. Machine-level bits of mip are lines of controllers: a bit set here would
+ * never be cleared.
  */
 function checkValue(register: HartField, value: bigint): void {
   if (register === "priv" && !isPrivilege(value)) {
@@ -306,7 +306,7 @@ function checkValue(register: HartField, value: bigint): void {
   if (register === "mip" && (value & ~REGISTERS.mip.writable) !== 0n) {
     throw new OneRegError(
       "one-reg.pending",
-      `pending interrupts ${hex(value)}: software owns the bits ${hex(REGISTERS.mip.writable)} alone`,
+      `pending interrupts ${hex(value)}: software owns only the bits ${hex(REGISTERS.mip.writable)}`,
     );
   }
 }

@@ -1,4 +1,4 @@
-// The VM as the VMM thread sees it, with no thread behind its vCPUs.
+// The VM as the VMM thread uses it, without threads for its vCPUs.
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
 import { createSharedMemory } from "../../wasm/host.ts";
@@ -32,7 +32,7 @@ function parked(spawnTranslator?: (faults: ((error: unknown) => void)[]) => Thre
   return { vm, buffer, faults };
 }
 
-test("turning the dirty log on and off does not map a block that is out of the address space", () => {
+test("turning the dirty log on and off does not map a block that is not mapped", () => {
   const { vm, buffer } = parked();
   const memory = new SlotMemory(buffer);
   vm.setMemorySlot(0, false);
@@ -43,7 +43,7 @@ test("turning the dirty log on and off does not map a block that is out of the a
   expect(memory.read(RAM, 1)).toBeDefined();
 });
 
-test("a thread that dies in the guest blocks neither the VMM, nor a pause, nor a wait for its exit", async () => {
+test("a thread that dies in guest mode does not block the VMM, a pause, or a wait for its exit", async () => {
   const { vm, buffer, faults } = parked();
   const errors: string[] = [];
   vm.setEvents({
@@ -68,7 +68,7 @@ test("a thread that dies in the guest blocks neither the VMM, nor a pause, nor a
   expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
 });
 
-test("the translation thread is asked to end and has the time for it", async () => {
+test("the translation thread is requested to end and has time to do so", async () => {
   const ends: string[] = [];
   const { vm, buffer } = parked(() => ({
     onSignal: () => {},
@@ -88,7 +88,7 @@ test("the translation thread is asked to end and has the time for it", async () 
   expect(ends).toEqual(["terminated"]);
 });
 
-test("a translation thread that dies takes the VM with it, and says why", async () => {
+test("a translation thread that dies kills the VM, and reports why", async () => {
   const { vm, faults } = parked((f) => ({
     onSignal: () => {},
     onFault: (listener) => void (f[9] = listener),
@@ -107,7 +107,7 @@ test("a translation thread that dies takes the VM with it, and says why", async 
   expect(errors).toEqual(["undefined the translation thread: no memory"]);
 });
 
-test("a thread that an engine's fault ends has left the guest before anybody hears of it", () => {
+test("a thread that ends by an engine fault has left guest mode before the fault is reported", () => {
   const s = new ScriptedVm();
   const fault = (): number => {
     throw new WebAssembly.RuntimeError("memory access out of bounds");
@@ -117,7 +117,7 @@ test("a thread that an engine's fault ends has left the guest before anybody hea
   expect(s.requests[0]?.load(CTL_ENDED)).toBe(1);
 });
 
-test("nobody waits for ever for a vCPU of a VM that is destroyed", async () => {
+test("a pause does not wait forever for a vCPU of a destroyed VM", async () => {
   const { vm } = parked();
   vm.vcpus[0]?.resume();
   const [first, second] = vm.vcpus.map((vcpu) => expect(vcpu.pause()).rejects.toThrow("has ended"));

@@ -54,7 +54,7 @@ import { TRANSLATOR_RUN } from "../shared/memory-map.ts";
 
 export class VmError extends WherryError {}
 
-/** How long the translation thread may take to end by itself. */
+/** Time limit for the translation thread to end by itself. */
 const TRANSLATOR_END_MS = 2000;
 
 export interface RamBlockPlan {
@@ -65,8 +65,8 @@ export interface RamBlockPlan {
 }
 
 /**
- * Where RAM blocks, their dirty bitmaps and code pages go, and how much shared memory that takes (bytes, of
- * 64 KiB pages).
+ * Plan the addresses of RAM blocks, their dirty bitmaps and code pages, and the size of the shared memory
+ * (bytes, of 64 KiB pages).
  */
 export function planMemory(
   vcpuCount: number,
@@ -94,15 +94,15 @@ export function planMemory(
     ram = align(ram + b.size, 0x10000);
     return { hostOffset, ...bitmaps[i]! };
   });
-  // A guard page, so that an 8-byte load at the very end of RAM stays inside.
+  // A guard page, so that an 8-byte load at the very end of RAM stays within the memory.
   return { size: ram + 0x10000, tables, blocks: placed };
 }
 
-/** A running thread of this VM, as its host made it. */
+/** A running thread of this VM, as its host created it. */
 export interface ThreadHandle {
   /** Called on the VMM thread whenever the thread signals. */
   onSignal(listener: () => void): void;
-  /** The thread died of an internal fault. */
+  /** The thread died of an internal error. */
   onFault(listener: (error: unknown) => void): void;
   terminate(): Promise<void>;
 }
@@ -114,12 +114,12 @@ export interface VmOptions {
   readonly builtinFirmware: boolean;
   readonly monotonicNs: () => number;
   /**
-   * Guest time is made by instructions; one hart only. Doorbells and coalesced writes become exits that are
-   * waited for.
+   * Guest time is derived from instructions; one hart only. Doorbells and coalesced writes become exits that
+   * wait for an answer.
    */
   readonly icount?: IcountOptions | undefined;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
-  /** Start the translation thread; without it there is none. */
+  /** Start the translation thread; if undefined, there is none. */
   readonly spawnTranslator?: (() => ThreadHandle) | undefined;
 }
 
@@ -148,7 +148,7 @@ export class Vm implements AcceleratorVm {
     if (options.icount !== undefined && vcpuCount !== 1) {
       throw new VmError(
         "vm.icount",
-        `instructions can make the time of one hart, this machine has ${vcpuCount}: give it one, or leave icount off`,
+        `icount supports one hart, this machine has ${vcpuCount}: use one, or turn icount off`,
       );
     }
     const plan = planMemory(vcpuCount, blocks);
@@ -234,12 +234,15 @@ export class Vm implements AcceleratorVm {
       readonly: b.readonly,
       logDirty,
     });
-    // Waited for on the spot: the bank that is idle now may be written again by the next change.
+    // Waits here: the next change may write the bank that is now idle.
     for (const r of this.#requests) r.make(REQ.UPDATE_HGATP);
     makeRequests(REQ.TLB_FLUSH, this.#requests);
   }
 
-  /** Map or unmap a block (KVM_SET_USER_MEMORY_REGION): all vCPUs drop their translations, waited for. */
+  /**
+   * Map or unmap a block (KVM_SET_USER_MEMORY_REGION), and wait until all vCPUs have flushed their
+   * translations.
+   */
   setMemorySlot(index: number, present: boolean): void {
     this.#publishSlot(index, this.#slots.get(index)?.logDirty ?? true, present);
   }
@@ -251,9 +254,9 @@ export class Vm implements AcceleratorVm {
   }
 
   /**
-   * Fetch and clear the dirty bits of a block, 32 pages a word. Order: clear, then drop every vCPU's write
-   * translations (waited for), then the caller reads the pages; a store after that marks its page again. A
-   * page whose bit is clear has no write translation, so if there was nothing to clear nothing is dropped.
+   * Fetch and clear the dirty bits of a block, 32 pages in a word. Order: clear, flush every vCPU's write
+   * translations and wait for that, then the caller reads the pages; a later store marks its page again. A
+   * page whose bit is clear has no write translation, so if nothing was cleared nothing is flushed.
    */
   async getAndClearDirtyLog(index: number): Promise<Int32Array> {
     const { dirty } = this.memory.blocks[index]!;
@@ -276,7 +279,7 @@ export class Vm implements AcceleratorVm {
     this.#plic.setLine(source, level);
   }
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
-    // When the notification runs must not depend on the host.
+    // The time of the notification must not depend on the host.
     if (this.#exact) return { remove: () => {} };
     return this.#ioeventfds.add(guestPhys, datamatch, notify);
   }
@@ -284,8 +287,8 @@ export class Vm implements AcceleratorVm {
     if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
   }
   /**
-   * The byte at `guestPhys` may have a known value, which vCPUs then read without an exit; `undefined`: it
-   * has none.
+   * The byte at `guestPhys` may have a shadowed value, which vCPUs read without an exit; `undefined`
+   * withdraws it.
    */
   shadowRead(guestPhys: number): { set(value: number | undefined): void } {
     return this.#exact ? { set: () => {} } : this.#shadows.add(guestPhys);
@@ -297,7 +300,7 @@ export class Vm implements AcceleratorVm {
     this.#ioeventfds.dispatch();
   }
 
-  /** KVM_GET/SET_IRQCHIP: state of the PLIC and the ACLINT as their schemas have it. */
+  /** KVM_GET/SET_IRQCHIP: the state of the PLIC and the ACLINT, in the form of their schemas. */
   get plic(): Pick<Plic, "get" | "check" | "set"> {
     return this.#plic;
   }
@@ -309,7 +312,7 @@ export class Vm implements AcceleratorVm {
     this.#aclint.reset();
   }
 
-  // ---- life ----
+  // ---- life cycle ----
 
   /** A fatal error: no vCPU of this VM runs again (KVM_REQ_VM_DEAD). */
   markDead(): void {
@@ -374,9 +377,9 @@ export class Vcpu implements AcceleratorVcpu {
   }
 
   /**
-   * Ask it to stop; resolves once it is parked at an instruction boundary with no exit under way. The request
-   * is OUTSIDE_GUEST_MODE: never logged, it only makes the target leave. Rejects with VmError once the VM is
-   * destroyed.
+   * Pause the vCPU; resolves once it is parked at an instruction boundary with no exit in progress. The
+   * request is OUTSIDE_GUEST_MODE: never recorded, it only makes the target leave guest mode. Rejects with
+   * VmError once the VM is destroyed.
    */
   async pause(): Promise<void> {
     const r = this.#requests;
@@ -394,8 +397,8 @@ export class Vcpu implements AcceleratorVcpu {
   }
 
   /**
-   * The thread has died, perhaps in the guest: whoever waits for it to leave or to park must not wait for
-   * ever.
+   * The thread has died, perhaps in guest mode: leave guest mode and park in its place, so that nothing waits
+   * forever.
    */
   #standInForThread(): void {
     this.#requests.leaveGuestMode();
@@ -436,7 +439,7 @@ export class Vcpu implements AcceleratorVcpu {
   }
   setOneReg(id: bigint, value: bigint): void {
     this.#mustBePaused.set(id, value);
-    // Whatever was written may have changed what addresses mean.
+    // The written registers may have changed address translation.
     this.#requests.make(REQ.TLB_FLUSH);
   }
   getMpState(): number {
@@ -448,7 +451,10 @@ export class Vcpu implements AcceleratorVcpu {
   regList(): bigint[] {
     return this.#regs.list();
   }
-  /** Drop what no stream carries: the LR/SC reservation. Interrupt lines belong to those who drive them. */
+  /**
+   * Clear state that no stream contains: the LR/SC reservation. Interrupt lines belong to the devices that
+   * drive them.
+   */
   clearTransient(): void {
     this.#mustBePaused.clearTransient();
   }
@@ -460,7 +466,7 @@ export class Vcpu implements AcceleratorVcpu {
     this.#vm.dispatchDoorbells();
     const r = this.#requests;
     if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) {
-      // Posted since the first look, perhaps: by a write that found the ring full of others.
+      // Perhaps queued since the last drain: by a write that found the ring full.
       this.#vm.drainCoalesced();
       this.#handleExit();
     }
@@ -492,7 +498,7 @@ export class Vcpu implements AcceleratorVcpu {
         this.#answer(events.mmio.write(gpa, size, r.read64(RUN_DATA)));
         return;
       case EXIT_REASON.SYSTEM_EVENT:
-        // No instruction of the guest runs after it asked to be reset or shut down.
+        // The guest executes no instruction after it has requested a reset or shutdown.
         if (SYSTEM_EVENTS[gpa] !== "suspend") r.compareExchange(CTL_RUN, RUN.GO, RUN.PAUSE);
         events.systemEvent(SYSTEM_EVENTS[gpa] ?? "crash");
         this.#answer(true);

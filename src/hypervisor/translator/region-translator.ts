@@ -55,10 +55,7 @@ export function translateRegion(
   });
 }
 
-/**
- * Where the region will be found, if that is known: its indirect jumps can then recognise entries of the
- * region itself.
- */
+/** The region's place, if it is known: its indirect jumps can then recognise its own entries. */
 export interface RegionPlace {
   /** Its slot of the function table. */
   readonly slot: number;
@@ -89,10 +86,7 @@ class RegionWriter {
   float: RegionFloat | undefined;
   /** Continue at #target, in another region if there is one. */
   #leave!: Label;
-  /**
-   * Return to the interpreter for #reason; pc is stored, and the registers of set #stored still have to be
-   * stored.
-   */
+  /** Return to the interpreter for #reason; pc is stored, the registers of set #stored are not yet. */
   #stop!: Label;
   readonly #stored: Local<I32>;
   readonly #storedSets: number[] = [];
@@ -248,10 +242,7 @@ class RegionWriter {
 
   // ---- exits ----
 
-  /**
-   * x registers are stored: continue in the region that the jump cache has for #target, otherwise return to
-   * the interpreter.
-   */
+  /** x registers are stored: continue at #target by the jump cache, or return to the interpreter. */
   #goOn(): void {
     const f = this.f;
     const { hart, context, countdown } = this.p;
@@ -334,10 +325,7 @@ class RegionWriter {
     });
   }
 
-  /**
-   * Blocks with several incoming edges follow their dominator, each after a WebAssembly block whose end
-   * branches to it.
-   */
+  /** Blocks with several incoming edges follow their dominator, each after a block that branches to it. */
   #within(dominator: Block | undefined, body: () => void): void {
     const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
     const nest = (n: number): void => {
@@ -487,9 +475,7 @@ class RegionWriter {
     f.if(page.ne(stream.page), look, undefined, false);
   }
 
-  /**
-   * `unexecuted`: number of instructions of the block after this one; the countdown already includes them.
-   */
+  /** `unexecuted`: the block's instructions after this one; the countdown already includes them. */
   #emitInstruction(block: Block, instruction: Instruction, unexecuted: number): void {
     const { row, offset, size, flow } = instruction;
     if (row === undefined) return;
@@ -542,7 +528,7 @@ class InstructionWriter implements Semantics, Accesses {
   readonly #instruction: Instruction;
   readonly #unexecuted: number;
 
-  /** `unexecuted`: number of instructions of the block after this one. */
+  /** `unexecuted`: the block's instructions after this one. */
   constructor(region: RegionWriter, block: Block, instruction: Instruction, unexecuted: number) {
     this.f = region.f;
     this.hart = region.p.hart;
@@ -731,10 +717,7 @@ class InstructionWriter implements Semantics, Accesses {
   }
 }
 
-/**
- * A stream's last TLB lookup. It is valid until the region is left: a thread that drops translations waits
- * for that.
- */
+/** A stream's last TLB lookup. Valid until the region is left: dropping translations waits for that. */
 interface Lookup {
   readonly page: Local<I64>;
   /** The number to add to a virtual address in that page. */

@@ -320,7 +320,7 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
   const neighbours = new Map<number, number[]>([...drafts.keys()].map((start) => [start, []]));
   for (const { start, instructions, end, targets } of drafts.values()) {
     const { kind } = (instructions.at(-1) as Instruction).flow;
-    // After a call, control continues behind it.
+    // A call returns to the next instruction.
     for (const next of kind === "jump" || kind === "indirect" ? targets : [...targets, end]) {
       if (!drafts.has(next)) continue;
       neighbours.get(start)?.push(next);

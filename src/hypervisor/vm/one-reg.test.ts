@@ -254,5 +254,5 @@ test("single-precision registers are the low halves of the double-precision ones
 
 test("pending bits that belong to a controller's line are refused", () => {
   const { regs } = hart();
-  expect(() => regs.set(oneRegOf("mip"), 1n << 7n)).toThrow("software owns the bits 0x222 alone");
+  expect(() => regs.set(oneRegOf("mip"), 1n << 7n)).toThrow("software owns only the bits 0x222");
 });

@@ -1,4 +1,5 @@
-// Saves a running machine to a file, and starts a second machine from it: it goes on where the first one was.
+// Saves a running machine to a file, and starts a second machine from it: it continues where the first one
+// was.
 //   npm run pulse -- tmp/pulse.bin && npx node examples/snapshot.ts tmp/pulse.bin tmp/pulse.state
 import { readFile } from "node:fs/promises";
 import { argv, stdout } from "node:process";

@@ -1,4 +1,4 @@
-// The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and goes on in
+// The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and resumes in
 // Node from the file; and the other way. Pulse's own checks are the judge. Runs what `tsc -b` has built.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -80,7 +80,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
   });
 
   test(
-    "pulse boots on two harts, is saved, goes on there, and goes on in Node from the file",
+    "pulse boots on two harts, is saved, continues there, and resumes in Node from the file",
     async () => {
       const file = join(directory, "from-browser");
       const errors: string[] = [];
@@ -91,7 +91,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         const before = reportsIn(await consoleWith(page, 3));
         const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
         await download.saveAs(file);
-        // It goes on here as if nothing had been; so does its console's input.
+        // It continues here unaffected, and so does its console's input.
         await consoleWith(page, reportsIn((await page.textContent("#console")) ?? "").length + 2);
         await page.focus("#console");
         await page.keyboard.press("q");
@@ -115,7 +115,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
   );
 
   test(
-    "a machine that was saved in Node goes on in the page, which can pause it",
+    "a machine saved in Node resumes in the page, which can pause it",
     async () => {
       const file = join(directory, "from-node-2x32M.wherry");
       let text = "";

@@ -25,7 +25,7 @@ beforeAll(async () => {
     Buffer.concat([Buffer.from("QEVM\0\0\0\x03\x07\0\0\0", "latin1"), Buffer.from([name.length]), name]),
   );
   execFileSync("mkfifo", [join(directory, "fifo")]);
-  // Somebody who does not speak QMP.
+  // A server that does not speak QMP.
   server = createServer((socket) => socket.on("error", () => {}).write("login: \n"));
   await new Promise<void>((resolve) => server.listen(join(directory, "socket"), resolve));
 });

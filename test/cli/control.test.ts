@@ -1,4 +1,4 @@
-// The commands as processes, against a monitor that is served on a unix socket.
+// The commands as processes, against a monitor on a unix socket.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ function wherry(...args: string[]): Promise<{ code: number | null; out: string; 
 }
 const control = (...args: string[]) => wherry(...args, "--qmp", "unix:qmp");
 
-/** The move that begins next ends like this. */
+/** The result of the next move. */
 function afterSetup(info: Partial<MigrationProgress>, ms: number): void {
   const { migration } = fake;
   migration.onChange((change) => {
@@ -134,7 +134,7 @@ test("migrate: parameters, progress, report", async () => {
   });
 });
 
-test("migrate and save for a QEMU; what it takes is explained", async () => {
+test("migrate and save for a QEMU; its conditions are explained", async () => {
   afterSetup({ status: "completed", totalTimeMs: 1, downtimeMs: 1, ...sent, ...rates }, 0);
   expect((await control("migrate", "exec:cat > x", "--profile", "qemu-1.0")).code).toBe(0);
   expect(fake.migration.started).toEqual([{ transport: "exec", command: "cat > x" }]);
@@ -171,7 +171,7 @@ test("usage errors are exit code 2 and one line of advice", async () => {
   expect((await wherry("--help")).code).toBe(0);
 });
 
-test("nobody at the socket is exit code 1", async () => {
+test("a socket without a listener is exit code 1", async () => {
   const { code, err } = await wherry("status", "--qmp", "unix:/nonexistent");
   expect({ code, err }).toEqual({
     code: 1,

@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-/** The demo with its temporary files in a directory of the test's own. */
+/** The demo with its temporary files in the test's own directory. */
 function demo(...args: string[]) {
   const child = spawn(process.execPath, [MAIN, "demo", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
@@ -33,7 +33,7 @@ function demo(...args: string[]) {
   return { child, ended, output: () => out };
 }
 
-test("without a mirror: pulse is moved, its check passes, and nothing stays behind", async () => {
+test("without a mirror: pulse is moved, its check passes, and no process or file remains", async () => {
   const nowhere = ["--mirror", "http://127.0.0.1:9", "--cache", join(directory, "cache")];
   const { code, out, err } = await demo("--smp", "2", ...nowhere).ended;
   expect({ code, err: err.replace(/^(boot|move): .*\n/gm, "") }).toEqual({ code: 0, err: "" });
@@ -54,7 +54,7 @@ test("ended by a signal it takes its machines and its files with it", async () =
   expect(await readdir(directory)).toEqual([]);
 });
 
-test("Debian's kernel may log in the middle of what is waited for", async () => {
+test("Debian's kernel may log in the middle of an expected line", async () => {
   const path = join(directory, "console");
   const server = createServer((socket) => {
     const print = (...pieces: string[]) =>

@@ -26,20 +26,20 @@ const shell = (command: string) =>
     );
   });
 
-test("a full standard output is the host's fault, said in a line", async () => {
+test("a full standard output is reported in one line as the host's fault", async () => {
   const { code, err } = await shell(`"${process.execPath}" "${MAIN}" --help > /dev/full`);
   expect(code).toBe(1);
   expect(err).toMatch(/^wherry: standard output: ENOSPC.*\n$/);
 });
 
-test("a closed standard output ends a machine without a word; its kernel may be gzipped", async () => {
+test("a closed standard output ends a machine without a message; its kernel may be gzipped", async () => {
   const run = `"${process.execPath}" "${MAIN}" run --memory 64M --kernel pulse.gz --append pulse.nodisk < /dev/null`;
   const { out, err } = await shell(`${run} | head -1; echo "\${PIPESTATUS[0]}"`);
   expect(out).toMatch(new RegExp(`^pulse: harts=1 .*\\n${128 + constants.signals.SIGPIPE}\\n$`));
   expect(err).toBe("");
 });
 
-test("a kernel that is none is named", async () => {
+test("an invalid kernel is named", async () => {
   await writeFile(join(directory, "text"), "# no kernel");
   const { code, err } = await shell(`"${process.execPath}" "${MAIN}" run --kernel text < /dev/null`);
   expect(code).toBe(1);

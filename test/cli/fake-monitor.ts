@@ -1,4 +1,4 @@
-// A monitor in front of a machine that is only a run state, and a client of it: what tests of QMP need.
+// A monitor with a fake machine that has only a run state, and a client of it: for tests of QMP.
 import type { PerfControl } from "../../src/accelerator/perf-report.ts";
 import { decodeUtf8, encodeUtf8 } from "../../src/base/text.ts";
 import type { MigrationProgress } from "../../src/migration/save/move-progress.ts";
@@ -142,7 +142,7 @@ function fakePerf(): PerfControl {
   };
 }
 
-/** A monitor and what is behind it. `connect` makes a client whose `ask` waits for the answers. */
+/** A monitor and its parts. `connect` makes a client whose `ask` waits for the replies. */
 export function fakeMonitor() {
   const machine = new FakeMachine();
   const migration = new FakeMigration();
@@ -165,7 +165,7 @@ export function fakeMonitor() {
     return {
       session,
       lines,
-      /** Sends, waits until the session is idle, gives what came back since the last call. */
+      /** Sends, waits until the session is idle, and returns the output since the last call. */
       async ask(text: string): Promise<unknown[]> {
         lines.splice(0);
         session.receive(encodeUtf8(`${text}\n`));

@@ -1,4 +1,4 @@
-// `wherry inspect` as a process: files and pipes, what it prints, blocks of RAM as files, exit codes.
+// `wherry inspect` as a process: files and pipes, its output, blocks of RAM as files, exit codes.
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -56,7 +56,7 @@ test("a whole stream: overview, section, field, JSON, from a file and a pipe", a
   expect(JSON.parse(json.out)).toMatchObject({ streamVersion: 3, configuration: { machine: "pc-test-1.0" } });
 });
 
-test("exit codes, and what is said", async () => {
+test("exit codes and messages", async () => {
   const bytes = smallStream().end();
   await writeFile(join(directory, "cut"), bytes.subarray(0, 9000));
   await writeFile(join(directory, "s"), bytes);
@@ -81,7 +81,7 @@ test("exit codes, and what is said", async () => {
   expect(noField.err).toContain("there are ticks, regs");
 });
 
-test("a stream without names takes them from a whole one", async () => {
+test("a stream without names takes them from a complete one", async () => {
   const whole = smallStream().end();
   await writeFile(join(directory, "whole"), whole);
   const { sections } = await readStream(bytesSource(whole));
@@ -99,7 +99,7 @@ test("a stream without names takes them from a whole one", async () => {
   expect(none.err).toContain("no VMDESCRIPTION");
 });
 
-test("a page that is damaged is said to be that, not a fault of the file that it goes to", async () => {
+test("a damaged page is reported as such, not as a fault of the output file", async () => {
   const damaged = (flags: bigint, write: (out: ByteWriter) => void) =>
     new StreamBuilder()
       .ramStart({ r: 2 * PAGE })
@@ -121,7 +121,7 @@ test("a page that is damaged is said to be that, not a fault of the file that it
   }
 });
 
-test("RAM blocks as files: whole, zero, XBZRLE and deflated pages, pages that come again, a part", async () => {
+test("RAM blocks as files: whole, zero, XBZRLE and deflated pages, pages sent again, a part", async () => {
   const stream = new StreamBuilder().ramStart({ r: 6 * PAGE, other: PAGE }).ramPart((out) => {
     page(out, "r", 0, pageOf(1));
     page(out, undefined, PAGE, pageOf(2));

@@ -24,7 +24,7 @@ interface SchemaEntry {
   readonly members?: readonly { readonly name: string; readonly type: string; readonly default?: null }[];
 }
 
-/** Says where `value` is not what QEMU's schema calls `type`. */
+/** Reports where `value` does not match `type` of QEMU's schema. */
 function mismatch(schema: Map<string, SchemaEntry>, type: string, value: Json, path: string): string[] {
   const entry = schema.get(type);
   switch (entry?.["meta-type"]) {

@@ -53,7 +53,7 @@ class Wherry {
   type(text: string): void {
     this.child.stdin?.write(text);
   }
-  /** Waits for a line of the console; a machine that ends without it is an error. */
+  /** Waits for a line of the console; rejects if the machine ends without it. */
   async see(pattern: RegExp): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const look = () => {
@@ -117,7 +117,7 @@ test("SIGTERM ends it in an orderly way", async () => {
   expect((await control("status", "--qmp", "unix:term.qmp")).code).toBe(1);
 });
 
-test("save, then restore: the guest finds all as it was; a wrong machine and a cut file are refused", async () => {
+test("save, then restore: the guest finds its state unchanged; a wrong machine and a truncated file are refused", async () => {
   const qmp = ["--qmp", "unix:save.qmp"];
   const run = new Wherry(...START, ...qmp);
   await run.see(REPORT);
@@ -132,7 +132,7 @@ test("save, then restore: the guest finds all as it was; a wrong machine and a c
 
   const hardware = HARDWARE.map((arg) => (arg === "file=disk" ? "file=disk.saved" : arg));
   const restored = new Wherry("restore", "state", ...hardware, "--qmp", "unix:restored.qmp");
-  // It was saved while paused, and is so again.
+  // It was saved while paused, and is paused again.
   while ((await control("status", "--qmp", "unix:restored.qmp")).out.match(/^status: paused$/m) === null);
   expect((await control("cont", "--qmp", "unix:restored.qmp")).code).toBe(0);
   await restored.see(REPORT);
@@ -148,7 +148,7 @@ test("save, then restore: the guest finds all as it was; a wrong machine and a c
   expect(cut).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*cut/) });
 });
 
-test("migrate: the guest goes on in the other process and finds nothing lost", async () => {
+test("migrate: the guest continues in the other process and finds nothing lost", async () => {
   const source = new Wherry(...START, "--qmp", "unix:a.qmp");
   await source.see(REPORT);
   const destination = new Wherry("run", ...HARDWARE, "--incoming", "unix:move", "--qmp", "unix:b.qmp");
@@ -168,7 +168,7 @@ test("migrate: the guest goes on in the other process and finds nothing lost", a
   expect(await destination.exit).toBe(0);
 });
 
-test("who is greeted by QMP finds the address of --incoming open", async () => {
+test("when QMP sends its greeting, the address of --incoming is open", async () => {
   for (let i = 0; i < 3; i++) {
     const place = join(directory, `early${i}`);
     const destination = new Wherry(
@@ -196,7 +196,7 @@ test("who is greeted by QMP finds the address of --incoming open", async () => {
   }
 });
 
-test("SIGTERM in the middle of a move: of the destination, the source goes on; of the source, both end", async () => {
+test("SIGTERM in the middle of a move: of the destination: the source continues; of the source: both end", async () => {
   const source = new Wherry(...START, "--qmp", "unix:c.qmp");
   await source.see(REPORT);
   const underWay = async (name: string): Promise<[Wherry, ReturnType<typeof control>]> => {

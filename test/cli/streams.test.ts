@@ -1,4 +1,4 @@
-// `wherry diff` and `wherry check` exit codes, what is printed, trouble.
+// `wherry diff` and `wherry check`: exit codes, output, trouble.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ import { virtioStream } from "../support/virtio-stream.ts";
 let folder = "";
 const at = (name: string) => join(folder, name);
 
-/** As main.ts runs a command, but in this process: starting one takes a second or more. */
+/** Runs a command like main.ts, but in this process: a new process takes a second or more. */
 async function run(name: "diff" | "check", args: readonly string[]) {
   const stdout: string[] = [];
   const stderr: string[] = [];
@@ -112,7 +112,7 @@ describe("diff", () => {
     expect(await run("diff", [at("a"), folder])).toMatchObject({ status: 2 });
     expect(await run("diff", ["--ram", "all", at("a"), at("a")])).toMatchObject({ status: 2 });
   });
-  test("a file that is no stream is refused at once, with the reason alone", async () => {
+  test("a file that is not a stream is refused at once, with only the reason", async () => {
     for (const files of [
       ["a", "no-stream"],
       ["no-stream", "a"],
@@ -126,7 +126,7 @@ describe("diff", () => {
   });
 });
 
-test("nothing of a stream's own words makes a terminal do something", async () => {
+test("no text of a stream controls the terminal", async () => {
   const hostile = new StreamBuilder().configuration("virt\u001b[2J");
   hostile.section(4, 3, "\u001b]0;title\u0007/x", 1, (out) => out.u32(7));
   writeFileSync(at("hostile"), hostile.end());

@@ -607,7 +607,7 @@ describe("refused", () => {
     );
   });
 
-  it("sections of a name that only looks known", async () => {
+  it("sections with a similar but unknown name", async () => {
     const loader = (await board()).machine.qemu!.loader();
     expect(loader.dropped("slirp")).toMatch(/connections end/);
     for (const name of ["constructor", "__proto__", "toString"]) expect(loader.dropped(name)).toBeUndefined();

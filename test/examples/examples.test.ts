@@ -32,7 +32,7 @@ test("boot: the guest checks itself and powers off at a key", async () => {
   expect(out).toContain("kind: 'shutdown'");
 });
 
-test("snapshot, stream: a saved machine goes on, and opens as data", async () => {
+test("snapshot, stream: a saved machine resumes, and opens as data", async () => {
   const out = await run("snapshot.ts", kernel, state);
   const [before, after] = out.split(`saved to ${state}`);
   expect(before).toContain("pulse: harts=2");
@@ -45,7 +45,7 @@ test("snapshot, stream: a saved machine goes on, and opens as data", async () =>
   expect(report).toMatch(/^the first 999 bytes alone: section ram\/0 .*whole copy/m);
 });
 
-test("move: the guest goes on in the second process", async () => {
+test("move: the guest continues in the second process", async () => {
   const out = await run("move.ts", kernel);
   expect(out).toContain("source: pulse: harts=2");
   expect(out).toMatch(/^moved; the guest stood still for \d+ ms$/m);

@@ -164,7 +164,7 @@ async function twoGuests(): Promise<void> {
   await cases.run("a file system", STEP_MS, async () => {
     const before = await makeFiles(a.console);
     await shell(a.console, `umount /mnt && echo 3 > /proc/sys/vm/drop_caches && ${MOUNT}`);
-    expect("files after mounting anew", await word(a.console, FILES), before);
+    expect("files after mounting again", await word(a.console, FILES), before);
     await shell(a.console, `mv /mnt/a/8 /tmp && sync && fstrim /mnt && umount /mnt && ${MOUNT}`);
     await shell(a.console, "cp /tmp/8 /mnt/a && sync && echo 3 > /proc/sys/vm/drop_caches");
     expect("files after trimming", await word(a.console, FILES), before);
@@ -269,7 +269,7 @@ async function twoGuests(): Promise<void> {
 
   await cases.run("a guest moves with its wire", STEP_MS, async () => {
     // The end that connects can move: its new process tries again until the listener's old peer has gone. The
-    // transfer goes on until it is told to end, so that a fast guest is not done before the move.
+    // transfer continues until it is told to end, so that a fast guest is not done before the move.
     const send = "#!/bin/sh\\nwhile [ ! -f /tmp/stop ]; do cat /tmp/www/f; done | tee /tmp/copy\\n";
     await shell(a.console, `mkfifo /tmp/copy; printf '${send}' > /tmp/send; chmod +x /tmp/send`);
     await shell(a.console, "md5sum < /tmp/copy > /tmp/sent & nc -l -p 9000 -e /tmp/send < /dev/null & true");
@@ -432,7 +432,7 @@ async function legacy(): Promise<void> {
       expect("VERSION_1 of both", features.replaceAll("\n", ""), "00");
       const before = await makeFiles(console);
       await shell(console, `umount /mnt && echo 3 > /proc/sys/vm/drop_caches && ${MOUNT}`);
-      expect("files after mounting anew", await word(console, FILES), before);
+      expect("files after mounting again", await word(console, FILES), before);
       expect("entropy", await word(console, "head -c 1000 /dev/hwrng | wc -c"), "1000");
       await shell(console, "umount /mnt");
       console.type("poweroff -f\n");

@@ -59,7 +59,7 @@ export function checkProgress(before: Report, after: Report): void {
   const complain = (what: string): never => {
     throw new Error(`${what} between guest times ${before.time} and ${after.time}`);
   };
-  if (after.time <= before.time) complain("time did not go on");
+  if (after.time <= before.time) complain("time did not advance");
   if (after.harts.length !== before.harts.length) complain("harts came or went");
   for (const [i, hart] of after.harts.entries()) {
     const old = before.harts[i] as Report["harts"][number];

@@ -5,7 +5,7 @@ import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const TMPFS_BYTES = 32 << 20;
-/** The guest's disk must go on being written. */
+/** The guest's disk must continue to be written. */
 const LEAST_FILE_SIZE = 4 << 20;
 
 export interface SmallDisk {

@@ -171,7 +171,7 @@ export function recursion(): Item {
   };
 }
 
-/** Jumps to one of four places by the value of a register: each goes on after the item. */
+/** Jumps to one of four places by the value of a register: each continues after the item. */
 export function jumpTable({ r }: LockstepContext): Item {
   const [index, at] = two(r);
   const source = r.pick(DESTINATIONS);

@@ -157,7 +157,7 @@ export class Pair {
     }
   }
 
-  /** Code whose translation was dropped would be translated anew only when it has been executed often. */
+  /** Code whose translation was dropped would be translated again only after it has been executed often. */
   #heat(): void {
     const { threshold = 0 } = this.#options;
     new Uint8Array(this.tested.buffer, hartBase(0) + HEAT_OFFSET, HEAT_ENTRIES).fill(threshold);
@@ -209,7 +209,7 @@ export class Pair {
     return lines;
   }
 
-  /** The engine under test goes on as another that knows the state and nothing else. */
+  /** Replaces the engine under test by a new one that has only the state. */
   #moveTested(program: LockstepProgram): void {
     const old = this.tested;
     this.tested = new HartHarness(this.#options);

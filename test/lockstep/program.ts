@@ -388,7 +388,7 @@ function layOut(entries: readonly Entry[], isKept: (index: number) => boolean = 
   });
 }
 
-/** Reach of a branch that looks so many items on: a compressed one's, or half a page. */
+/** Reach of a branch that skips this many items: a compressed one's, or half a page. */
 const REACH = { 2: 240, 4: 2000 } as const;
 
 function write(view: DataView, start: number, units: readonly Unit[]): void {

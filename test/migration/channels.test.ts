@@ -261,7 +261,7 @@ describe("unix sockets", () => {
 });
 
 /** Done-check 5: 50 moves with WHERRY_FULL=1. */
-test("a destination killed at random moments: the source goes on, or it had arrived", {
+test("a destination killed at random moments: the source resumes, or the machine had arrived", {
   timeout: 300_000,
 }, async () => {
   const next = random(seed);

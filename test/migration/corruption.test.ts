@@ -1,5 +1,5 @@
-// A snapshot cut or with one bit flipped is always refused with an error that says where, and never runs.
-// Done-check 6: every section boundary, 1,000 random flips (fewer unless WHERRY_FULL=1).
+// A snapshot that is truncated or has one bit flipped is always refused with an error that names the place,
+// and never runs. Covers every section boundary and 1,000 random flips (fewer unless WHERRY_FULL=1).
 import { describe, expect, test } from "vitest";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
@@ -19,7 +19,7 @@ async function snapshot(): Promise<Uint8Array> {
   return sink.committed as Uint8Array;
 }
 
-/** The message of the refusal; checks that it is one. */
+/** The message of the refusal; checks that the file is refused. */
 async function refusal(file: Uint8Array, what: string): Promise<string> {
   const machine = new FakeMachine({ ...options, fill: 0 });
   let error: unknown;
@@ -34,7 +34,7 @@ async function refusal(file: Uint8Array, what: string): Promise<string> {
   return message;
 }
 
-/** Offsets at which a unit of the stream ends: found by a load that is watched. */
+/** Offsets at which a unit of the stream ends, observed during a load. */
 async function boundaries(file: Uint8Array): Promise<number[]> {
   const found = [0, 4, 8, file.length - 1];
   const bytes = Buffer.from(file);
@@ -98,7 +98,7 @@ describe("a snapshot", () => {
     );
   });
 
-  test("noise, and files that are something else, are refused", async () => {
+  test("noise and files of other kinds are refused", async () => {
     const next = random(seed + 2);
     for (let i = 0; i < (full ? 50 : 10); i++) {
       const noise = Uint8Array.from({ length: 3000 }, () => Math.floor(next() * 256));
@@ -111,7 +111,7 @@ describe("a snapshot", () => {
     expect(await refusal(Buffer.from("PK\x03\x04 a zip archive"), "zip")).toMatch(/not a saved machine/);
   });
 
-  test("sections that ask for endless bytes are refused without endless memory", async () => {
+  test("sections that claim an excessive length are refused without excessive memory", async () => {
     const file = Buffer.from(await snapshot());
     // The toy section's length says 4 GB.
     const at = file.indexOf("virtio-blk") + 10 + 8;

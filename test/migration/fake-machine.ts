@@ -1,6 +1,5 @@
-// A machine that is only memory, a few toy sections, a drive with a lock, and a "guest" that dirties random
-// pages while it runs. Its hart section carries a hash of all memory, so a load that mixes moments is
-// noticed.
+// A machine of memory, a few toy sections, a drive with a lock, and a "guest" that dirties random pages while
+// it runs. Its hart section carries a hash of all memory, which detects a load of inconsistent state.
 import type { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { Xxh32 } from "../../src/base/xxh32.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
@@ -9,7 +8,7 @@ import { Machine, type SynchronizeHooks } from "../../src/vmm/machine.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
 import { random } from "../support/random.ts";
 
-/** What must hold among all machines of one test: one runs at a time, one holds the drive at a time. */
+/** Invariants of all machines of one test: one runs at a time, one holds the drive at a time. */
 export class World {
   readonly violations: string[] = [];
   running: FakeMachine | undefined;
@@ -36,7 +35,7 @@ export class FakeMachine extends Machine {
   loggingChanges: string[] = [];
   /** Set to make the next activate of the drive fail. */
   refuseDrive: string | undefined;
-  /** Set to make letting go of the drive fail. */
+  /** Set to make the release of the drive fail. */
   keepDrive: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #random: () => number;

@@ -1,6 +1,6 @@
-// In-process channels with faults: a wire that breaks after a number of bytes in either direction, loudly
-// (reset), silently (blackhole) or for a while (late); a network of one address whose listener can be
-// reachable, dead or out of reach.
+// In-process channels with faults: a wire that breaks after a number of bytes in either direction, with an
+// error (reset), silently (blackhole) or for some time (late); a network of one address whose listener is
+// reachable, dead or unreachable.
 import { type Channel, ConnectError, type SnapshotSink } from "../../src/stream/channel.ts";
 
 /** `late`: the bytes after the break arrive, but only after LATE_MS, whatever the sender does meanwhile. */
@@ -21,7 +21,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 class Wire {
   readonly passed = [0, 0];
   broken = false;
-  /** The break has been reached in mode `late`; `held` until what follows is let through. */
+  /** The break has been reached in mode `late`; `held` until the rest is delivered. */
   late = false;
   held = false;
   error: Error | undefined;
@@ -41,7 +41,7 @@ class Wire {
   async changed(): Promise<void> {
     await new Promise<void>((resolve) => this.wakers.push(resolve));
   }
-  /** How many of n bytes in direction d still pass. */
+  /** The number of n bytes in direction d that still pass. */
   admit(d: 0 | 1, n: number): number {
     if (this.broken) return 0;
     if (this.late) return n;
@@ -78,7 +78,7 @@ function end(wire: Wire, out: 0 | 1): Channel {
       const n = wire.admit(out, bytes.length);
       if (n > 0) wire.queues[out]?.push(bytes.slice(0, n));
       wire.wake();
-      // What was sent before a reset may have arrived all the same.
+      // Bytes sent before a reset may have arrived nevertheless.
       wire.throwIfBroken();
       while ((wire.queues[out]?.length ?? 0) > 4 && aborted === undefined && wire.error === undefined)
         await wire.changed();

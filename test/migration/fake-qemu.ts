@@ -1,7 +1,7 @@
-// QEMU's side of a move, for tests that cut wires: fake machines that have a profile of QEMU, and both ends
-// of a move as QEMU behaves at them (its migration/migration.c and savevm.c): a destination that runs the
-// machine from the end of the stream on and only then says SHUT, and closes without a word if it cannot load;
-// a source that knows no GO.
+// QEMU's side of a move, for tests that cut wires: fake machines with a QEMU profile, and both ends of a move
+// with QEMU's behaviour (its migration/migration.c and savevm.c): a destination runs the machine from the end
+// of the stream on and only then sends SHUT, and closes without a message if it cannot load; a source has no
+// GO.
 import type { Channel } from "../../src/stream/channel.ts";
 import { acceptCommand } from "../../src/migration/load/qemu-load.ts";
 import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
@@ -47,7 +47,7 @@ export class FakeProfiles implements QemuStreams {
       release: PROFILE,
       sections: this.#machine.sections,
       dropped: (idstr) => (idstr === "slirp" ? "connections end" : undefined),
-      droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
+      droppedBlock: (name) => (name.startsWith("/rom@") ? "rebuilt" : undefined),
       rebuild: () => this.rebuilds++,
     };
   }
@@ -66,7 +66,7 @@ export class QemuFakeMachine extends FakeMachine {
   }
 }
 
-/** A QEMU that was started with -incoming, and has one connection. True if the machine runs there. */
+/** A QEMU started with -incoming that accepts one connection. Returns true if the machine runs there. */
 export async function qemuDestination(machine: QemuFakeMachine, channel: Channel): Promise<boolean> {
   beginArrival(machine);
   const reader = new StreamReader(channel);
@@ -78,7 +78,7 @@ export async function qemuDestination(machine: QemuFakeMachine, channel: Channel
   });
   try {
     await loader.readState();
-    // From the end on it runs, whatever becomes of the VMDESCRIPTION.
+    // It runs from the end on, with or without the VMDESCRIPTION.
     await reader.need(1);
     await loader.readQemuTrailer().catch(() => {});
     loader.apply();
@@ -96,7 +96,8 @@ export async function qemuDestination(machine: QemuFakeMachine, channel: Channel
 }
 
 /**
- * A QEMU that migrates. True if its migration is `completed`; else it goes on, unless somebody has its drive.
+ * A QEMU that migrates. True if its migration is `completed`; otherwise it resumes, unless another process
+ * has its drive.
  */
 export async function qemuSource(
   machine: QemuFakeMachine,

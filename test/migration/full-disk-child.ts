@@ -1,5 +1,4 @@
-// Saves a fake machine into a directory that is too small for it, over an older file, and prints what became
-// of it.
+// Saves a fake machine into a directory that is too small for it, over an older file, and prints the result.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";

@@ -1,6 +1,6 @@
-// What the guest (or a user) asks for in the moment that a machine is stopped to be moved or saved: a reset,
-// a power-off, a stop. It is done before anything is sent, or ends the move; it is never lost, and no machine
-// is of two moments.
+// Requests of the guest (or a user) at the moment a machine is stopped for a move or save: a reset, a
+// power-off, a stop. They take effect before anything is sent, or end the move; they are never lost, and no
+// saved state is inconsistent.
 import { describe, expect, test } from "vitest";
 import { stopForGood } from "../../src/host/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";

@@ -1,6 +1,7 @@
-// The handover, with the wire broken at every byte around it, in both directions, loudly and silently, with
-// the destination reachable, dead or out of reach afterwards. Always: never two machines run; one does as
-// soon as the source can know; a source that cannot know says so, and decides right once it can.
+// The handover, with the wire broken at every byte around it, in both directions, with an error or silently,
+// and with the destination reachable, dead or unreachable afterwards. Invariants: two machines never run; one
+// runs as soon as the source can know; a source that cannot know reports that, and decides correctly once it
+// can.
 import { describe, expect, test } from "vitest";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import {
@@ -21,7 +22,7 @@ const fastEnvironment: MigrationEnvironment = {
   nowMs: () => defaultEnvironment.nowMs() * 100,
 };
 const parameters = { ...defaultParameters, maxBandwidthBytesPerSecond: 0, downtimeLimitMs: 1e9 };
-/** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
+/** Nothing is dirtied, so each run has the same bytes, and a position has the same meaning in all of them. */
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 
 interface Outcome {
@@ -64,7 +65,7 @@ async function move(
       },
     },
   );
-  // The destination's process is known by name, and its death seen; a cut or silent network is not.
+  // The destination's process has an identity, so its death is detected; a cut or silent network is not.
   const named: MigrationEnvironment = {
     ...environment,
     ownIdentity: () => "destination",
@@ -72,7 +73,7 @@ async function move(
   };
   const destination = new MigrationDestination(target, { environment: named });
   network.listener = (channel) => void destination.accept(channel);
-  // Where an answer is to come, a slow test machine must not be taken for silence.
+  // When an answer is expected, a slow test machine must not count as silence.
   const patient = { ...parameters, resolveTimeoutMs: 200_000 };
   const move = migrateOut(source, network.connect, {
     parameters: after === "partitioned" ? { ...parameters } : patient,
@@ -113,7 +114,7 @@ function check(o: Outcome, what: string): void {
   o.target.halt();
 }
 
-/** Runs `one` for all positions, many at a time: most of them wait for a timeout. */
+/** Runs `one` for all positions, many at once: most of them wait for a timeout. */
 async function forAll(positions: number[], one: (position: number) => Promise<void>): Promise<void> {
   const left = [...positions];
   const worker = async () => {
@@ -151,7 +152,7 @@ describe("a move", () => {
     target.halt();
   });
 
-  test("to a destination that cannot have the drive fails with its reason, and the source goes on", async () => {
+  test("to a destination that cannot lock the drive fails with its reason, and the source resumes", async () => {
     const outcome = await move(undefined, "ok", { refuseDrive: "disk.img: permission denied" });
     expect(outcome.result.status).toBe("failed");
     expect(outcome.result.error?.message).toMatch(/gave up.*disk.img: permission denied/);
@@ -160,7 +161,7 @@ describe("a move", () => {
   });
 });
 
-test("a source that fails after the destination is ready goes on, and the destination gives up", async () => {
+test("a source that fails after the destination is ready resumes, and the destination aborts", async () => {
   const outcome = await move(undefined, "ok", { keepDrive: "disk.img: I/O error while flushing" });
   expect(outcome.result).toMatchObject({
     status: "failed",

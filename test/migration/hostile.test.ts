@@ -1,4 +1,4 @@
-// Streams that are whole and carry right hashes, but say what no honest source says.
+// Streams that are complete and have valid hashes, but contents that no correct source sends.
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
@@ -134,7 +134,7 @@ describe("a destination refuses and says why", () => {
     expect(message).toMatch(/PING 0x57520001 comes in the wrong place/);
   });
 
-  test("GO that nobody asked for: the end without a final PING", async () => {
+  test("an unexpected GO: the end without a final PING", async () => {
     const message = await sent(async (saver, machine) => {
       await state(saver, machine);
       saver.trailer();

@@ -1,7 +1,6 @@
-// A host on which time-outs of seconds pass in milliseconds, for tests of silence. A time-out here is made of
-// short waits one after the other, each with a turn of the event loop: a test process that was not scheduled
-// for a while comes back to one of them, not to the end of the time-out, and what came meanwhile is heard
-// first.
+// A host on which time-outs of seconds pass in milliseconds, for tests of silence. A time-out is a sequence
+// of short waits, each with a turn of the event loop: a test process that was not scheduled for some time
+// resumes at one of them, not at the end, and handles the messages that have arrived first.
 import type { SetTimer } from "../../src/base/clock.ts";
 import {
   defaultEnvironment,

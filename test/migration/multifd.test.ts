@@ -1,5 +1,5 @@
-// multifd's two ends against each other over wires in memory: rounds of random pages, both kinds of
-// synchronisation, all compressions; and a receiver that is sent what no QEMU sends. Real QEMUs:
+// The two ends of multifd against each other over in-memory wires: rounds of random pages, both kinds of
+// synchronisation, all compressions; and a receiver with input that QEMU never sends. Real QEMUs:
 // qemu-ram.test.ts and test/qemu-moves.
 import { zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -38,7 +38,7 @@ const BLOCKS = [
 const settled = async () => {};
 const HEAD_BYTES = 1 + 4 + 1 + 3 + 8;
 
-/** Changes random pages of the memory, some to zeros; which. */
+/** Changes random pages of the memory, some to zeros, and returns them. */
 function dirty(memory: GuestMemory, next: () => number): PageSet {
   const set = allPages(memory).map((bits) => bits.map(() => 0));
   for (const [i, block] of memory.blocks.entries()) {
@@ -245,7 +245,7 @@ describe("a receiver refuses", () => {
     );
   });
 
-  test("fewer channels than there are to be, after a while", async () => {
+  test("fewer channels than expected, after a while", async () => {
     const environment: MigrationEnvironment = {
       ...nodeEnvironment,
       setTimer: (delayMs, fire) => nodeEnvironment.setTimer(delayMs / 200, fire),
@@ -282,7 +282,7 @@ describe("a receiver refuses", () => {
     );
   });
 
-  test("pages once the machine is here: it may run", async () => {
+  test("pages after the machine has arrived: it may run", async () => {
     const receiver = new MultifdReceiver({
       environment: nodeEnvironment,
       required: false,

@@ -1,5 +1,5 @@
-// Machines of both kinds with OpenSBI as the whole guest, for tests of moves with QEMU. What a test starts
-// ends with it.
+// Machines of both kinds with OpenSBI as the whole guest, for tests of moves with QEMU. They end with the
+// test that started them.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -71,5 +71,5 @@ export async function statusOf(machine: Monitor, command = "query-status"): Prom
 export const reaches = (machine: Monitor, status: string, command = "query-status") =>
   until(LIMIT_MS, `${command} ${status}`, async () => (await statusOf(machine, command)) === status);
 
-/** What QEMU 7.2's harts have, so that a guest which starts here can go there. */
+/** QEMU 7.2's extensions, so that a guest started here can move there. */
 export const ISA = ["--isa", "qemu-7.2"];

@@ -1,5 +1,5 @@
 // Either side of a move with QEMU killed at a random moment of the rounds (WHERRY_FULL=1: more of them): the
-// source's machine goes on, unless it is the source that died; a destination that has not got all never runs.
+// source's machine resumes, unless the source died; a destination that has not received all never runs.
 // What happens at each byte of the handover is in qemu-move.test.ts.
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";

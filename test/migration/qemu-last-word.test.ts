@@ -1,5 +1,5 @@
-// The last words of a move to or from a QEMU, where they come late, twice, or are not what they seem: never
-// two machines, never none.
+// The last messages of a move to or from QEMU when they are late, repeated or wrong: never two machines,
+// never none.
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Channel } from "../../src/stream/channel.ts";
@@ -20,7 +20,7 @@ const options = { parameters: { ...parameters }, environment: hurriedEnvironment
 const moveTo = (source: QemuFakeMachine, connect: () => Promise<Channel>) =>
   new QemuMove(source, connect, source.profile, options);
 
-/** A scripted QEMU: a message for each of what comes; then it reads on. */
+/** A scripted QEMU: sends a message for each one received, then reads on. */
 async function answer(channel: Channel, messages: readonly Uint8Array[]): Promise<void> {
   const buffer = new Uint8Array(1 << 20);
   for (const message of messages) {

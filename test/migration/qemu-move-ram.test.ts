@@ -1,6 +1,6 @@
-// QEMU's other forms of RAM in whole moves of running machines, OpenSBI as their guest: multifd both ways,
-// told and untold of; files with mapped-ram both ways; and what is said where both sides do not fit. RAM
-// alone: qemu-ram.test.ts.
+// QEMU's other forms of RAM in whole moves of running machines, with OpenSBI as their guest: multifd both
+// ways, with and without the option; files with mapped-ram both ways; and the messages if both sides do not
+// match. RAM alone: qemu-ram.test.ts.
 import { describe, expect, test } from "vitest";
 import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import type { QemuProcess } from "../streams/qemu.ts";
@@ -59,7 +59,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     expect(ram["transferred"]).toBeGreaterThan(ram["multifd-bytes"] ?? 0);
   });
 
-  here("a source with more channels than are waited for goes on", async () => {
+  here("a source with more channels than expected resumes", async () => {
     const socket = `unix:${fresh("multifd")}`;
     const source = await own();
     await reaches(source, "running");
@@ -73,7 +73,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     await reaches(source, "running");
   });
 
-  here("to a QEMU that waits for no channels, or for more: the machine goes on here", async () => {
+  here("to a QEMU that expects no channels, or more: the machine resumes here", async () => {
     const socket = `unix:${fresh("multifd")}`;
     const source = await wherry(ISA);
     await own("-incoming", socket);
@@ -96,7 +96,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
   });
 
   mapped("files with mapped-ram, there and back, and saved on the way", async () => {
-    // Somewhere in it: the places of pages count from its start all the same.
+    // At an offset in the file: the pages' places still count from its start.
     const path = fresh("mapped");
     const file = `file:${path},offset=0x12345`;
     const source = await own();
@@ -121,7 +121,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     }
   });
 
-  here("what cannot be is refused at once", async () => {
+  here("impossible combinations are refused at once", async () => {
     const source = await wherry(ISA);
     const migrate = (uri: string, more = {}) => source.qmp.execute("migrate", { uri, ...more });
     await multifd(source.qmp, 2);

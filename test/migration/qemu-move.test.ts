@@ -1,6 +1,6 @@
-// Moves with QEMU as a protocol, on fake machines: streams told apart, what is dropped and what is refused,
-// the wire cut at every byte in both directions with both roles, files and commands. Always: never two
-// machines run, and one does unless the source says `unresolved`.
+// Moves with QEMU as a protocol, on fake machines: detection of streams, dropped and refused sections, the
+// wire cut at every byte in both directions and roles, files and commands. Invariants: two machines never
+// run, and one runs unless the source reports `unresolved`.
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
@@ -26,10 +26,10 @@ import { random } from "../support/random.ts";
 
 const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const LIMIT_MS = process.env["WHERRY_FULL"] === "1" ? 3_600_000 : 120_000;
-/** Nothing is dirtied, so each run has the same bytes and a position means the same in all of them. */
+/** Nothing is dirtied, so each run has the same bytes, and a position has the same meaning in all of them. */
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
 
-/** A section that does not say how long it is; it has bytes in it that look like footers. */
+/** A section without a length, with bytes in it that resemble footers. */
 function slirp(id: number): Section {
   const footer = new ByteWriter().u8(QEMU_VM.SECTION_FOOTER).u32(id).finish();
   const data = new ByteWriter().u32(77).bytes(footer).u8(9).bytes(footer).u8(QEMU_VM.SECTION_FULL).u32(0);
@@ -69,7 +69,7 @@ describe("a stream of QEMU in a file", () => {
     const own = memorySink();
     await saveSnapshot(source, async () => own);
     await loadSnapshot(new FakeMachine({ seed: 3 }), memorySource(own.committed as Uint8Array));
-    // A board without profiles takes nothing for QEMU's.
+    // A board without profiles takes no stream for QEMU's.
     await expect(loadSnapshot(new FakeMachine(), memorySource(bytes))).rejects.toThrow(/slirp/);
   });
 
@@ -263,13 +263,13 @@ async function toQemu(faults?: WireFaults): Promise<Pair & { result: MigrationRe
   await source.start();
   const move = moveTo(source, network.connect);
   let result = await move.done;
-  // Silence leaves QEMU waiting; whatever else it does is done soon.
+  // Silence leaves QEMU waiting; everything else happens soon.
   await Promise.race([loading, delay(30)]);
   const runsThere = world.running === target;
   if (result.status === "unresolved") {
     expect(source.runState.current).toBe("finish-migrate");
     await expect(source.start()).rejects.toThrow(/may run there/);
-    // As long as the connection seems to be there, QEMU's word may still come.
+    // While the connection seems to exist, QEMU's message may still come.
     const asked = await move.decide("ask").catch((error: Error) => error.message);
     expect(asked).toEqual(
       typeof asked === "string"
@@ -292,8 +292,8 @@ async function toQemu(faults?: WireFaults): Promise<Pair & { result: MigrationRe
 }
 
 /**
- * Places to cut a move's stream: each byte from the first device section to the first bytes of the
- * VMDESCRIPTION, some before and behind. All with WHERRY_FULL.
+ * Positions at which to cut a move's stream: each byte from the first device section to the first bytes of
+ * the VMDESCRIPTION, and some before and after. All with WHERRY_FULL.
  */
 async function places(length: number): Promise<number[]> {
   const all = Array.from({ length }, (_, i) => i + 1);
@@ -335,7 +335,7 @@ describe("Wherry → QEMU", () => {
     );
   });
 
-  test("a QEMU that cannot load closes without a word: the machine goes on, the reason is QEMU's", async () => {
+  test("a QEMU that cannot load closes without a message: the machine resumes, the reason is QEMU's", async () => {
     const moved = pair();
     const { source, target } = moved;
     source.profiles.extra.push(toySection("rng", 0, MIG_PRI.DEFAULT, 9));
@@ -372,7 +372,7 @@ describe("Wherry → QEMU", () => {
     expect(source.runState.current).toBe("postmigrate");
   });
 
-  test("drives are let go after QEMU has loaded all, and before the end is sent", async () => {
+  test("drives are released after QEMU has loaded all, and before the end is sent", async () => {
     const { source, world } = pair();
     const { near, far } = channelPair();
     await source.start();
@@ -423,7 +423,7 @@ describe("Wherry → QEMU", () => {
       const { near, far } = channelPair();
       const loading = qemuDestination(target, far);
       await source.start();
-      // Not the hurried environment: it gives QEMU 30 ms to say that it runs.
+      // Not the hurried environment, which gives QEMU only 30 ms to report that it runs.
       const move = moveTo(source, async () => near, defaultEnvironment);
       for (let turns = next() * 60; turns > 0; turns--) await defaultEnvironment.breathe();
       const isCancelled = move.cancel();
@@ -436,7 +436,7 @@ describe("Wherry → QEMU", () => {
   });
 });
 
-/** A scripted QEMU: these messages, whatever comes; then it reads on until the connection is gone. */
+/** A scripted QEMU: sends these messages, then reads until the connection has closed. */
 async function answer(channel: Channel, messages: readonly Uint8Array[]): Promise<void> {
   const buffer = new Uint8Array(1 << 20);
   const script = async () => {
@@ -468,7 +468,7 @@ async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Pair 
   if (status === "arrived") expect(world.running === target, what).toBe(true);
   else {
     expect(target.runState.current, what).toBe("internal-error");
-    // A QEMU that was told that all is well, by a wire that broke then, goes on when its user says so.
+    // A QEMU that got a success message just before the wire broke resumes when its user says so.
     if (isCompleted) await source.start();
     expect(world.running === source, what).toBe(true);
   }
@@ -487,7 +487,7 @@ describe("QEMU → Wherry", () => {
     const whole = await fromQemu(returnPath);
     settle(whole, "whole");
     const [forward = 0, back = 0] = whole.passed;
-    // Of a QEMU without return path nobody can know more than that it wrote all.
+    // Without a return path, QEMU is known only to have written all.
     await forAll(await places(forward), async (place) => {
       if (!returnPath && place === forward) return;
       settle(await fromQemu(returnPath, { forward: place }), `forward ${place}`);
@@ -535,7 +535,7 @@ describe("QEMU → Wherry", () => {
     target.halt();
   });
 
-  test("a drive that another has: QEMU is told and goes on", async () => {
+  test("a drive locked by another process: QEMU is told and resumes", async () => {
     const moved = pair();
     const { source, target } = moved;
     target.refuseDrive = "the drive is locked";
@@ -569,7 +569,7 @@ describe("into a file or a command", () => {
     expect(source.runState.current).toBe("postmigrate");
     if (kind === "file") {
       expect(source.startBlocker).toBeUndefined();
-      // It may go on here: its writes are not watched any more.
+      // It may resume here: its writes are not logged any more.
       expect(source.loggingChanges.slice(-3)).toEqual(["0-", "1-", "2-"]);
     }
     if (kind === "command") await expect(source.start()).rejects.toThrow(/must not run here again/);

@@ -1,6 +1,6 @@
-// The other side of a move hangs and closes nothing: Wherry's process ends when it is told to, and after a
-// move from QEMU nothing of the move stays open. A relay that passes all bytes but no end stands for the QEMU
-// that hangs.
+// The other side of a move hangs and closes nothing: Wherry's process ends on request, and after a move from
+// QEMU nothing of the move remains open. A relay that passes all bytes but no end stands for the hanging
+// QEMU.
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -12,7 +12,7 @@ import { PING_FINAL, PING_SETUP } from "../../src/stream/wire.ts";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, wherry } from "./opensbi.ts";
 import { until } from "../support/wait.ts";
 
-/** Far less than any of the time-outs by which a process comes to its end all the same. */
+/** Far less than any of the time-outs that would end a process anyway. */
 const PROMPT_MS = 1500;
 
 const relays: Server[] = [];
@@ -22,7 +22,7 @@ afterEach(() => {
   for (const relay of relays.splice(0)) relay.close();
 });
 
-/** Listens at `from` and passes bytes on to `to`; an end of the one is not told to the other. */
+/** Listens at `from` and forwards bytes to `to`, but not the end of either side. */
 async function relay(from: string, to: string): Promise<void> {
   const server = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ path: to, allowHalfOpen: true });
@@ -38,7 +38,7 @@ async function relay(from: string, to: string): Promise<void> {
   await new Promise<void>((resolve) => server.listen(from, resolve));
 }
 
-/** Sockets of this host that have the path: a listener, and what it has accepted. */
+/** Sockets of this host with the path: a listener, and its accepted connections. */
 const socketsAt = (path: string) =>
   readFileSync("/proc/net/unix", "utf8")
     .split("\n")

@@ -1,6 +1,6 @@
-// RAM in all of QEMU's forms, both ways, with real QEMUs: a guest is stopped, its RAM saved by QEMU as
-// records, as mapped-ram and over multifd's channels, and read; then written by us in each form, loaded by
-// another QEMU and saved by that as records again. All must be the same memory. Devices are QEMU's own bytes.
+// RAM in all of QEMU's forms, both ways, with real QEMUs: a guest is stopped, QEMU saves its RAM as records,
+// as mapped-ram and over multifd's channels, and we read it; then we write each form, another QEMU loads it
+// and saves records again. All must hold the same memory. The devices are QEMU's own bytes.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -69,7 +69,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     for (const process of processes) await process.end();
   });
 
-  /** A QEMU that `arrive` has sent the machine to, after `prepare`; it does not run. */
+  /** A QEMU to which `arrive` has sent the machine, after `prepare`; it does not run. */
   async function loaded(
     arrive: (process: QemuProcess) => Promise<unknown>,
     prepare: (process: QemuProcess) => Promise<unknown> = async () => {},
@@ -84,12 +84,12 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     });
     return target;
   }
-  /** A machine is migrated once: each test has its own, of the same RAM. */
+  /** A machine can be migrated once: each test has its own, with the same RAM. */
   const again = () =>
     loaded((target) =>
       target.execute("migrate-incoming", { uri: `exec:cat ${join(folder, `${release}-plain`)}` }),
     );
-  /** What such a QEMU saves. */
+  /** The RAM that such a QEMU saves. */
   async function through(...args: Parameters<typeof loaded>): Promise<ReadRam> {
     const target = await loaded(...args);
     for (const name of ["mapped-ram", "multifd"]) await set(target, name, false).catch(() => {});
@@ -238,7 +238,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
       await incoming?.close();
       if (capability === "xbzrle")
         expect((info["xbzrle-cache"] as Record<string, number>)["pages"]).toBeGreaterThan(100);
-      // What QEMU's own memory is now.
+      // QEMU's present memory.
       const truth = join(folder, `${release}-truth`);
       await source.execute("pmemsave", { val: 0x8000_0000, size: 2 ** 26, filename: truth });
       const block = read.memory.blockByName("riscv_virt_board.ram");
@@ -277,7 +277,7 @@ async function listen(channels: number) {
   };
 }
 
-/** The channel as it was before the reader looked at its first bytes. */
+/** The channel as before the reader read its first bytes. */
 function unread(channel: Channel, reader: StreamReader): Channel {
   let first: Uint8Array = reader.bytes(reader.available).slice();
   return {

@@ -1,6 +1,5 @@
-// RAM of a real QEMU's streams without its devices: the RAM of a stream into memory of the same blocks, and
-// memory back into a stream whose other sections are those of a stream that QEMU wrote. Judged by another
-// QEMU, which must load it.
+// RAM of a real QEMU's streams without its devices: from a stream into memory with the same blocks, and from
+// memory into a stream whose other sections come from a QEMU's stream. Another QEMU judges it by loading it.
 import { readdirSync } from "node:fs";
 import { ByteReader } from "../../src/base/bytes.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-memory.ts";
@@ -17,7 +16,7 @@ import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR } from "../../src/stream/wire.ts";
 import { cache, qemu, type QemuRelease } from "../../tools/unpacked.ts";
 
-/** Why the tests with this release cannot run here; undefined if they can. Fetches nothing. */
+/** Why the tests with this release cannot run here, if so. Fetches nothing. */
 export function missing(release: QemuRelease): string | undefined {
   const folders = { "7.2": "qemu-7.2-", "10.0": "qemu-10.0-amd64", "11.1": "qemu-amd64" };
   const isCached = () => readdirSync(cache).some((name) => name.startsWith(folders[release]));
@@ -46,11 +45,11 @@ export function memoryOf(blocks: readonly { readonly name: string; readonly size
 export interface ReadRam {
   readonly memory: GuestMemory;
   readonly capabilities: readonly string[];
-  /** Everything behind RAM: commands and devices to the end. */
+  /** All after RAM: commands and devices to the end. */
   readonly rest: Uint8Array;
 }
 
-/** Reads the head of a stream and all of its RAM; `blocks` are those that the stream's first bytes list. */
+/** Reads the head of a stream and all of its RAM; `blocks` are those that the stream lists. */
 export async function readRam(
   channel: Channel,
   blocks: readonly { readonly name: string; readonly size: number }[],
@@ -110,7 +109,7 @@ export function blocksOf(stream: Uint8Array): { name: string; size: number }[] {
   return blocks;
 }
 
-/** A stream with this RAM and the sections of another. `rounds` times all pages are sent. */
+/** A stream with this RAM and the sections of another. Sends all pages `rounds` times. */
 export async function writeRam(
   channel: Channel,
   ram: ReadRam,

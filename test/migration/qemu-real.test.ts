@@ -1,6 +1,6 @@
 // Moves with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a
-// return path; and what a move that fails leaves on either side. All of it with the QEMU that is installed
-// (Debian 12's 7.2), what differs in newer ones with those that `node tools/unpacked.ts` has fetched.
+// return path; and the state of both sides after a failed move. All with the installed QEMU (Debian 12's
+// 7.2), the differences of newer ones with those that `node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";
@@ -68,7 +68,7 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
     await reaches(back, "paused");
   });
 
-  test("QEMU loads a file that was saved for it, and Wherry goes on", async () => {
+  test("QEMU loads a file that was saved for it, and Wherry continues", async () => {
     const path = fresh("stream");
     const source = await wherry(ISA);
     await source.qmp.execute("x-wherry-save", { file: path, profile: "qemu-7.2" });

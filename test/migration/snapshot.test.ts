@@ -11,7 +11,7 @@ async function saved(machine: FakeMachine): Promise<Uint8Array> {
   return sink.committed as Uint8Array;
 }
 
-/** idstrs of the FULL sections in the VMDESCRIPTION, which are in stream order. */
+/** idstrs of the FULL sections in the VMDESCRIPTION, in stream order. */
 function order(file: Uint8Array): string[] {
   const text = Buffer.from(file).toString("latin1");
   const json = text.slice(text.lastIndexOf("\0") + 1);
@@ -48,7 +48,7 @@ describe("a snapshot", () => {
     expect(target.memoryHash()).toBe(source.memoryHash());
   });
 
-  test("is the same bytes for the same state, however the reads are cut into pieces", async () => {
+  test("is the same bytes for the same state, however the reads are split", async () => {
     const source = new FakeMachine({ seed: 3 });
     const file = await saved(source);
     expect(await saved(source)).toEqual(file);
@@ -160,7 +160,7 @@ describe("a load is refused, and the machine can never run", () => {
     expect(await refused(target, extra)).toMatch(/section rtc\/0.*version 1.*2 to 3/);
   });
 
-  test("by state that a device does not take when it is applied", async () => {
+  test("by state that a device refuses when it is applied", async () => {
     const file = await saved(new FakeMachine({ extraSections: [toySection("net", 0, MIG_PRI.DEFAULT, 4)] }));
     const picky = {
       ...toySection("net", 0, MIG_PRI.DEFAULT, 4),

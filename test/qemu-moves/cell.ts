@@ -136,7 +136,7 @@ class Journey {
       this.#resumedAt[this.sides.length - 1] = to.eventTime("RESUME");
     }
     await from.end();
-    await this.#see(STAY_LIMIT_MS, "the guest's clock, timers and work go on", (journal, leg) =>
+    await this.#see(STAY_LIMIT_MS, "the guest's clock, timers and work continue", (journal, leg) =>
       stayedEnough(journal, leg, STAY_MS),
     );
   }

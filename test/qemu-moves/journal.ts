@@ -1,6 +1,6 @@
 // What a travelling guest printed on each side that it was on, and whether that holds: every line there once
-// and whole, its own proofs, time that neither jumps nor freezes, timers that go on, a silent kernel. Pure:
-// no clock, no process.
+// and whole, its own proofs, time that neither jumps nor freezes, timers that continue, a silent kernel.
+// Pure: no clock, no process.
 
 /** Bytes of a console as they came. */
 export interface Chunk {
@@ -207,7 +207,7 @@ function clockComplaints(legs: readonly Leg[], reports: readonly Report[]): stri
     const drift = report.real - report.mono - (first.real - first.mono);
     if (Math.abs(drift) > JUMP_MS) complaints.push(`real time is ${drift} ms off monotonic time`);
     const rtc = report.rtc - report.real - (first.rtc - first.real);
-    // It may stand still with the guest, as QEMU's does, or go on with the host.
+    // It may stop with the guest, as QEMU's does, or run with the host.
     if (rtc < -RTC_MS || rtc > RTC_MS + stoodMs(legs, report.leg))
       complaints.push(`the real-time clock is ${rtc} ms off the guest's time`);
     if (complaints.length > 0) break;

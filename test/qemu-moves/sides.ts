@@ -18,7 +18,7 @@ export const MEMORY_MIB = 128;
 
 export type Kind = "qemu" | "wherry";
 
-/** What both sides of a move have alike. */
+/** The common part of both sides of a move. */
 export interface Hardware {
   /** Of the QEMUs, and the one that a Wherry moves to or from. */
   readonly release: QemuRelease;

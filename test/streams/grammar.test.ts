@@ -55,7 +55,7 @@ interface Case {
   /** Of the fault. */
   readonly offset: number;
   readonly found: string;
-  /** The inspector goes on. */
+  /** The inspector continues. */
   readonly continues?: true;
 }
 

@@ -18,7 +18,7 @@ import { dirtyLoop } from "./dirty-loop.ts";
 import { type Place, SPECS, type StreamSpec } from "./machines.ts";
 import { type Answers, QemuProcess } from "./qemu.ts";
 
-/** Of what is written beside a stream; another one is made anew. */
+/** Format of the files written beside a stream; those of another format are made again. */
 const FORMAT = 2;
 const DISK_BYTES = 2 ** 24;
 /** Bytes a second at first, where a guest shall be running through several rounds. */

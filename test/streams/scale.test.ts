@@ -132,7 +132,7 @@ const STREAMS: Record<string, () => Uint8Array> = {
     return finish(out);
   },
   "a long section that is dropped": () => {
-    // RAM of the fuzzer's machine without pages, then QEMU's user network with what looks like footers.
+    // RAM of the fuzzer's machine without pages, then QEMU's user network with bytes that resemble footers.
     const out = start().u8(QEMU_VM.CONFIGURATION).u32(4).bytes(Buffer.from("virt"));
     out.u8(QEMU_VM.SECTION_START).u32(2).countedString("ram").u32(0).u32(4);
     out.u64(BigInt(21 * 4096) | BigInt(RAM_SAVE_FLAG.MEM_SIZE));

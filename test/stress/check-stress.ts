@@ -15,7 +15,7 @@ const cases = new Cases(
 
 for (const bug of BUGS) {
   await cases.run(`planted ${bug}`, 120_000, async () => {
-    const lonely = bug === "block-looks-before-mark" || bug === "sleeper-not-woken";
+    const lonely = bug === "block-checks-before-mark" || bug === "sleeper-not-woken";
     const { violation } = await stress({ seed: given.seed, seconds: 60, lonely, bug });
     if (violation === undefined) throw new Error("not found");
     return violation;

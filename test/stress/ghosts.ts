@@ -84,8 +84,8 @@ export class Ghosts {
 }
 
 export const BUGS = [
-  "looks-before-entry",
-  "block-looks-before-mark",
+  "checks-before-entry",
+  "block-checks-before-mark",
   "exiting-is-outside",
   "sleeper-not-woken",
 ] as const;
@@ -106,7 +106,7 @@ export function plant(bug: Bug | undefined): void {
   switch (bug) {
     case undefined:
       return;
-    case "looks-before-entry":
+    case "checks-before-entry":
       protocol.enterGuestMode = function (this: VcpuRequests) {
         early.set(this, pending.call(this));
         holdOpen();
@@ -118,7 +118,7 @@ export function plant(bug: Bug | undefined): void {
         return seen ?? pending.call(this);
       };
       return;
-    case "block-looks-before-mark":
+    case "block-checks-before-mark":
       protocol.block = function (this: VcpuRequests, runnable, timeoutMs) {
         if (runnable()) return;
         holdOpen();

@@ -15,7 +15,7 @@ test.each([false, true])(
 );
 
 test.each(BUGS)(`a planted bug is found: %s (WHERRY_SEED=${seed})`, async (bug) => {
-  const lonely = bug === "block-looks-before-mark" || bug === "sleeper-not-woken";
+  const lonely = bug === "block-checks-before-mark" || bug === "sleeper-not-woken";
   const { violation } = await stress({ seed, seconds: 40, lonely, bug });
   expect(violation).toMatch(/translations|had not left|did not take an IPI/);
 });

@@ -35,13 +35,13 @@ test(`pulse does not notice that its harts are read and written back (WHERRY_SEE
     await see(/^pulse: t=.* OK\r?$/m);
     const seen = new Set<bigint>();
     const end = performance.now() + LOOK_MS;
-    let looks = 0;
-    for (; performance.now() < end; looks++) {
+    let reads = 0;
+    for (; performance.now() < end; reads++) {
       const some = Array.from({ length: 1 + random.int(2) }, () => random.pick(cpus.all));
       await Promise.all(some.map((cpu) => cpus.synchronizeState(cpu, ({ pc }) => void seen.add(pc))));
       if (random.oneIn(8)) await new Promise((resolve) => setTimeout(resolve, random.int(5)));
     }
-    expect(looks).toBeGreaterThan(10);
+    expect(reads).toBeGreaterThan(10);
     expect(seen.size).toBeGreaterThan(10);
     for (const { vcpu } of cpus.all) expect(vcpu.paused).toBe(false);
     serial.push(Uint8Array.of("q".charCodeAt(0)));

@@ -113,7 +113,7 @@ async function loadedFrom(scenario: Scenario) {
 }
 
 describe("a loaded device", () => {
-  it("goes on where the other stopped, and serves a kick that came too late", async () => {
+  it("continues where the other stopped, and serves a late kick", async () => {
     for (const legacy of ["modern", "legacy"]) {
       const { driver, to } = await loadedFrom(named(`rng with a kick that came too late, ${legacy}`));
       const queue = driver.queue(0);
@@ -124,7 +124,7 @@ describe("a loaded device", () => {
     }
   });
 
-  it("goes on with blk requests", async () => {
+  it("continues with blk requests", async () => {
     const { driver, to } = await loadedFrom(named("blk after reads and writes, modern"));
     to.transport.unquiesce();
     // The same driver, on the other machine.

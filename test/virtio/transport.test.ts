@@ -79,7 +79,7 @@ describe("negotiation", () => {
     expect(device.state.guestFeatures).toBe(before);
   });
 
-  it("starts anew after status 0", () => {
+  it("starts over after status 0", () => {
     const { driver, device } = setUp();
     driver.start();
     driver.write(R.status, 0);
@@ -258,7 +258,7 @@ describe("notifications", () => {
     const { driver, device, host } = setUp();
     const queue = driver.start({ num: 4 }).queue(0);
     const last = queue.post({ in: [8] });
-    // Endless: the same buffer is made available as soon as the device looks.
+    // Endless: the same buffer becomes available as soon as the device checks.
     let added = 0;
     const readU16 = host.memory.readU16.bind(host.memory);
     host.memory.readU16 = (guestPhys) => {

@@ -157,8 +157,8 @@ let kept: VirtMachine | undefined;
  * Loads the device sections of a stream into a board that has had others before, or a new one. Rejects with a
  * MigrationError if they are refused.
  */
-export async function loadDevices(bytes: Uint8Array, anew = true): Promise<void> {
-  if (anew) kept = board();
+export async function loadDevices(bytes: Uint8Array, fresh = true): Promise<void> {
+  if (fresh) kept = board();
   const machine = kept ?? board();
   const loader = machine.qemu?.loader();
   if (loader === undefined) throw new Error("the board knows no streams of QEMU");

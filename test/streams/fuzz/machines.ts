@@ -42,7 +42,7 @@ function loader(): QemuStreamLoader {
     release: undefined,
     sections: [toy()],
     dropped: (idstr) => (idstr === "slirp" ? "connections end" : undefined),
-    droppedBlock: (name) => (name.startsWith("/rom@") ? "made anew" : undefined),
+    droppedBlock: (name) => (name.startsWith("/rom@") ? "rebuilt" : undefined),
     rebuild: () => {},
   };
 }

@@ -2,47 +2,47 @@
 // in a browser. At most one read and one write are pending at a time.
 import { WherryError } from "../base/errors.ts";
 
-/**
- * A byte channel that a stream goes through. At most one read and one write are under way at a time. Errors
- * reject.
- */
+/** The byte channel under a stream. At most one read and one write are pending at a time. Errors reject. */
 export interface Channel {
-  /** Resolves once the bytes have been taken (back-pressure); until then they must not change. */
+  /**
+   * Resolves once the channel has accepted the bytes (back-pressure). The caller must not change them before.
+   */
   write(bytes: Uint8Array): Promise<void>;
   /**
-   * Fills the start of `target` with at least one byte; the number of bytes, or 0 at the end of the stream.
+   * Fills the start of `target` with at least one byte. Resolves to the number of bytes, 0 at the end of the
+   * stream.
    */
   read(target: Uint8Array): Promise<number>;
-  /** Of files: where in it the stream begins (default 0). mapped-ram counts from the file's start. */
-  readonly base?: number;
   /**
-   * Of files: goes forward without reading the bytes, or leaves them to be zeros where the channel is
-   * written.
+   * Files only: the file offset of the stream's first byte (default 0). mapped-ram counts from the file's
+   * start.
    */
+  readonly base?: number;
+  /** Files only: advances by `bytes` without reading them; in a file being written they stay zero. */
   skip?(bytes: number): Promise<void>;
   /**
-   * For files: writes bytes at any offset; `write` continues at its own position. One write of either kind at
-   * a time.
+   * Files only: writes at any file offset. Does not move the position of `write`. At most one write of either
+   * kind is pending.
    */
   writeAt?(offset: number, bytes: Uint8Array): Promise<void>;
-  /** Ends our direction in an orderly way, after what was written; the peer reads to the end. */
+  /** Ends the writing direction after all earlier writes. The peer can read to the end. */
   close(): Promise<void>;
-  /** Drops the connection now. Reads and writes under way reject with `reason`, and so do later ones. */
+  /** Closes the connection immediately. Pending and later reads and writes reject with `reason`. */
   abort(reason: Error): void;
 }
 
-/** Reads from a file, writes of a snapshot: a channel whose bytes count only after `commit`. */
+/** The file of a snapshot that is being written. Its bytes count only after `commit`. */
 export interface SnapshotSink {
   readonly channel: Channel;
-  /** Makes the file durable and puts it in its place. */
+  /** Makes the file durable and moves it to its final name. */
   commit(): Promise<void>;
-  /** Removes what was written; what was at that place before is untouched. Never throws. */
+  /** Removes the written bytes. A file that already had the final name stays unchanged. Never throws. */
   discard(): Promise<void>;
 }
 
 /**
- * Why no connection came about. Neither kind says what became of the peer: a refusal may come from a relay
- * that has died, or from a firewall.
+ * A connection attempt that failed. Neither kind tells the state of the peer: a refusal may come from a dead
+ * relay or from a firewall.
  */
 export class ConnectError extends WherryError {
   constructor(kind: "refused" | "unreachable", message: string, cause?: unknown) {

@@ -10,7 +10,7 @@ import { MIG_CMD } from "./wire.ts";
 
 export type CommandName = keyof typeof MIG_CMD;
 
-/** Bytes of data; undefined where they vary. */
+/** Data length in bytes; undefined where it varies. */
 const DATA_BYTES: Readonly<Record<CommandName, number | undefined>> = {
   OPEN_RETURN_PATH: 0,
   PING: 4,
@@ -37,8 +37,8 @@ export interface StreamCommand {
 }
 
 /**
- * After the type byte, which is at `offset`. Refuses a command that does not exist or has the wrong length,
- * as QEMU.
+ * Reads a command after its type byte, which is at `offset`. Refuses unknown commands and wrong lengths, as
+ * QEMU does.
  */
 export async function readCommand(cursor: StreamCursor, offset: number): Promise<StreamCommand> {
   await cursor.need(4);
@@ -57,7 +57,7 @@ export async function readCommand(cursor: StreamCursor, offset: number): Promise
   return { command, name, data: cursor.bytes(length).slice() };
 }
 
-/** POSTCOPY_ADVISE. Both undefined: only dirty bitmaps are to follow. */
+/** Data of POSTCOPY_ADVISE. Both fields are undefined if only dirty bitmaps follow. */
 export interface PostcopyAdvise {
   /** Page sizes of the source's memory, in bytes, smallest first. */
   readonly pageSizes?: readonly number[];
@@ -82,7 +82,7 @@ export function decodePostcopyAdvise(data: Uint8Array): PostcopyAdvise {
   return { pageSizes, targetPageSize: Number(reader.u64()) };
 }
 
-/** POSTCOPY_RAM_DISCARD: pages that came and are old. */
+/** Data of POSTCOPY_RAM_DISCARD: pages that were sent and are dirty again. */
 export interface RamDiscard {
   readonly block: string;
   /** In bytes. */

@@ -11,19 +11,19 @@ import type { StreamFault } from "./stream-fault.ts";
 import { CONFIGURATION, MOVE_ID_SIZE, QEMU_VM, QEMU_VM_FILE_MAGIC, QEMU_VM_FILE_VERSION } from "./wire.ts";
 
 /**
- * The capabilities that both sides must have on: x-ignore-shared and, since 9.0, mapped-ram; all others are
- * not told.
+ * Lists the capabilities that source and destination must both enable: x-ignore-shared and, since 9.0,
+ * mapped-ram. It never lists any other.
  */
 const CAPABILITIES_SUBSECTION = "configuration/capabilities";
 const PAGE_BITS_SUBSECTION = "configuration/target-page-bits";
 const UUID_SUBSECTION = "configuration/uuid";
 export const MOVE_ID_SUBSECTION = "configuration/wherry-move";
-/** QEMU has no limits to these three. */
+/** Limits of this reader; QEMU has none. */
 const MAX_NAME = 4096;
 const MAX_CAPABILITIES = 256;
 const MAX_SUBSECTIONS = 64;
 const UUID_BYTES = 16;
-/** AVR's and Hexagon's. */
+/** The smallest page size (AVR) and the largest (Hexagon). */
 const MIN_PAGE_BITS = 8;
 const MAX_PAGE_BITS = 16;
 
@@ -32,29 +32,33 @@ type Known =
   | { readonly kind: "page-bits"; readonly pageBits: number }
   | { readonly kind: "uuid"; readonly uuid: Uint8Array }
   | { readonly kind: "move-id"; readonly moveId: Uint8Array }
-  /** One that only a VMDESCRIPTION knows. */
+  /** A subsection that only a VMDESCRIPTION describes. */
   | { readonly kind: "other" };
 
 export type ConfigurationSubsection = Known & {
   readonly name: string;
   readonly version: number;
-  /** Of its type byte. */
+  /** Stream offset of the subsection's type byte. */
   readonly offset: number;
-  /** Bytes of type, name and version. */
+  /** Length of type, name and version, in bytes. */
   readonly headBytes: number;
-  /** All of it; a copy. */
+  /** A copy of the whole subsection. */
   readonly bytes: Uint8Array;
 };
 
 export interface ConfigurationSink {
-  /** `bytes`: the length and the name, at stream offset `offset`; a copy. */
+  /**
+   * Called with the machine's name. `bytes` is a copy of length and name, found at stream offset `offset`.
+   */
   machine(name: string, bytes: Uint8Array, offset: number): void;
-  /** Bytes of a subsection that is not known here; undefined if they are not known at all. */
+  /**
+   * Data length of a subsection that this grammar does not know; undefined if it is not described anywhere.
+   */
   sizeOf?(name: string): number | undefined;
   subsection(subsection: ConfigurationSubsection): void;
 }
 
-/** Magic and version. `known` says more of what is no stream. */
+/** Reads magic and version. `known` adds details to the error for another file format. */
 export async function readFileHeader(
   cursor: StreamCursor,
   known: Pick<StreamFault, "cause" | "cure"> & { readonly found?: string } = {},
@@ -77,7 +81,7 @@ export async function readFileHeader(
   });
 }
 
-/** After the section's type byte, to the end of its last subsection. */
+/** Reads the section after its type byte, to the end of its last subsection. */
 export async function readConfiguration(
   cursor: StreamCursor,
   facts: StreamFacts,
@@ -94,17 +98,17 @@ export async function readConfiguration(
   const bytes = cursor.bytes(4 + length).slice();
   facts.machine = decodeUtf8(bytes.subarray(4));
   sink.machine(facts.machine, bytes, offset);
-  const come = new Set<string>();
-  // A section or command follows, whose type is another.
+  const seen = new Set<string>();
+  // The next section or command has another type byte.
   while ((await cursor.ahead(1)) && cursor.buffer[cursor.at] === QEMU_VM.SUBSECTION)
-    await readSubsection(cursor, facts, sink, come);
+    await readSubsection(cursor, facts, sink, seen);
 }
 
 async function readSubsection(
   cursor: StreamCursor,
   facts: StreamFacts,
   sink: ConfigurationSink,
-  come: Set<string>,
+  seen: Set<string>,
 ): Promise<void> {
   const { offset } = cursor;
   const wrong = (expected: string, found: string): StreamFault => ({
@@ -119,12 +123,12 @@ async function readSubsection(
   const version = cursor.peekU32(2 + nameBytes);
   const found = `${quoted(name)} version ${version}`;
   const isKnown = KNOWN.has(name);
-  // QEMU refuses versions that it does not know, and takes the last of a subsection that comes again.
+  // QEMU refuses versions that it does not know; of a repeated subsection the last one counts.
   if (isKnown && version !== 1) cursor.refuse(wrong(`subsection ${name} version 1`, found));
-  if (come.has(name)) cursor.report(wrong(`subsection ${name} once`, `${found} again`));
-  if (come.size === MAX_SUBSECTIONS)
+  if (seen.has(name)) cursor.report(wrong(`subsection ${name} once`, `${found} again`));
+  if (seen.size === MAX_SUBSECTIONS)
     cursor.refuse(wrong(`at most ${MAX_SUBSECTIONS} subsections`, "one more"));
-  come.add(name);
+  seen.add(name);
   let size = sink.sizeOf?.(name);
   if (isKnown) size = await knownSize(cursor, name, headBytes, wrong);
   if (size === undefined) cursor.refuse(wrong("a known subsection", found));
@@ -140,7 +144,7 @@ async function readSubsection(
   sink.subsection({ ...known, name, version, offset, headBytes, bytes });
 }
 
-/** Buffers the head of a subsection at the cursor; the length of its name. */
+/** Buffers the head of the subsection at the cursor. Resolves to the length of its name. */
 async function peekName(cursor: StreamCursor): Promise<number> {
   await cursor.need(2);
   const length = cursor.buffer[cursor.at + 1]!;
@@ -155,7 +159,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   MOVE_ID_SUBSECTION,
 ]);
 
-/** Of the body behind `head` bytes at the cursor. */
+/** Length of the subsection's data, which follows `head` bytes at the cursor. */
 async function knownSize(
   cursor: StreamCursor,
   name: string,
@@ -200,7 +204,7 @@ export interface ConfigurationToWrite {
   readonly capabilities: readonly string[];
 }
 
-/** Magic, version and the section. */
+/** Writes magic, version and the section. */
 export function writeConfiguration(
   out: ByteWriter,
   { machine, moveId, capabilities }: ConfigurationToWrite,
@@ -214,7 +218,7 @@ export function writeConfiguration(
   for (const capability of capabilities) out.countedString(capability);
 }
 
-/** The same in the VMDESCRIPTION. */
+/** Describes the section for the VMDESCRIPTION. */
 export function describeConfiguration({ machine, moveId, capabilities }: ConfigurationToWrite): unknown {
   const subsections: unknown[] = [];
   if (moveId !== undefined) {

@@ -32,7 +32,7 @@ function encoded(units: UnitLog): Uint8Array {
 }
 
 describe("the integrity table", () => {
-  test("says what it was told", () => {
+  test("decodes to what was encoded", () => {
     const table = decodeIntegrity(encoded(log()), 4);
     expect(table).toEqual({ units: log().units, vmdescLength: 9, vmdescHash: 0xffffffff });
     expect(table.units[1]?.ranges).toEqual([
@@ -42,7 +42,7 @@ describe("the integrity table", () => {
     verifyUnits(table.units, log().units);
   });
 
-  test("notices each flipped bit of itself", () => {
+  test("detects every flipped bit in it", () => {
     const bytes = encoded(log());
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       bytes[bit >> 3]! ^= 1 << (bit & 7);
@@ -53,7 +53,7 @@ describe("the integrity table", () => {
       expect(() => checkIntegrityLength(length, 7)).toThrow(/0x7.*length/);
   });
 
-  test("names what differs first", () => {
+  test("names the first unit that differs", () => {
     const differ = (change: (units: UnitLog) => void, start = log()) => {
       change(start);
       return () => verifyUnits(log().units, start.units);
@@ -71,7 +71,7 @@ describe("the integrity table", () => {
     expect(differ((u) => u.units.splice(1, 1))).toThrow(/^RAM chunk 0.*found section cpu\/3/);
   });
 
-  test("stays small for long streams", () => {
+  test("is short for long streams", () => {
     const units = new UnitLog();
     let at = 0;
     const terabyte = 2 ** 40;

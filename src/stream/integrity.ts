@@ -20,7 +20,7 @@ export const DECODE_LOOKAHEAD = 1 + 1 + 255 + 4;
 const MAX_TABLE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Pages [first, end) of a RAM block, in bytes from its start: the least range that holds all pages of a
+ * Pages [first, end) of a RAM block, in bytes from its start: the smallest range that holds all pages of a
  * chunk.
  */
 export interface UnitRange {
@@ -49,7 +49,7 @@ export class UnitLog {
   #ranges: UnitRange[] = [];
   #last: UnitRange | undefined;
 
-  /** Note that [ramOffset, ramOffset + length) of a block is in the open chunk. */
+  /** Records that [ramOffset, ramOffset + length) of a block is in the open chunk. */
   touch(block: string, ramOffset: number, length: number): void {
     let range = this.#last;
     if (range?.block !== block) {
@@ -64,7 +64,7 @@ export class UnitLog {
     if (ramOffset + length > range.end) range.end = ramOffset + length;
   }
 
-  /** True if the open chunk, which reaches to stream offset `at`, must be closed at this record boundary. */
+  /** True if the open chunk, which ends at stream offset `at`, must be closed at this record boundary. */
   full(at: number): boolean {
     return at - this.#start >= Math.max(MIN_CHUNK_BYTES, this.#start / 4096);
   }
@@ -77,7 +77,7 @@ export class UnitLog {
     this.#last = undefined;
   }
 
-  /** The open RAM chunk in words, for messages. */
+  /** Description of the open RAM chunk, for messages. */
   openChunk(): string {
     const index = this.units.filter((u) => u.name === RAM_IDSTR).length;
     return chunkName(index, this.#ranges);
@@ -107,14 +107,15 @@ export interface IntegrityTable {
   readonly vmdescHash: number;
 }
 
-/** Appends the section's data: be32 length of the rest, the table, zeros, be32 XXH32 of all before. */
+/** Appends the section's data: be32 length of the rest, the table, zeros, be32 XXH32 of table and zeros. */
 export function encodeIntegrity(writer: ByteWriter, body: Uint8Array): void {
   writer.u32(body.length + 4).bytes(body);
   writer.u32(xxh32(body));
 }
 
 /**
- * The table, padded. Its length does not depend on the VMDESCRIPTION's hash, whose text states that length.
+ * The padded table. Its length does not depend on the VMDESCRIPTION's hash, because the VMDESCRIPTION states
+ * that length.
  */
 export function integrityBody(writer: ByteWriter, table: IntegrityTable): Uint8Array<ArrayBuffer> {
   writer.u32(table.units.length);
@@ -139,7 +140,7 @@ export function describeIntegrity(bodyLength: number): unknown[] {
   ];
 }
 
-/** Length of what follows the section's length field. Throws MigrationError if it cannot be. */
+/** Checks the section's length field. Throws MigrationError if the length is impossible. */
 export function checkIntegrityLength(length: number, offset: number): void {
   if (length >= MIN_TABLE_BYTES + 4 && length <= MAX_TABLE_BYTES) return;
   throw new MigrationError(
@@ -149,7 +150,7 @@ export function checkIntegrityLength(length: number, offset: number): void {
   );
 }
 
-/** `data`: what follows the length field, which is at stream offset `offset` - 4. */
+/** `data` follows the length field; it begins at stream offset `offset`. */
 export function decodeIntegrity(data: Uint8Array, offset: number): IntegrityTable {
   const fail = (what: string): never => {
     throw new MigrationError("migration.integrity", `${what}; ${GET_ANOTHER_COPY}`, {
@@ -189,7 +190,7 @@ export function decodeIntegrity(data: Uint8Array, offset: number): IntegrityTabl
 }
 
 /**
- * Compares what was read with what the sender hashed; throws a MigrationError that names the first
+ * Compares the units read with the units in the sender's table. Throws a MigrationError that names the first
  * difference.
  */
 export function verifyUnits(expected: readonly Unit[], found: readonly Unit[]): void {

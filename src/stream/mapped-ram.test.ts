@@ -14,8 +14,8 @@ import { randomBelow } from "../../test/support/random.ts";
 const MIB = 1024 * 1024;
 const PAGE = 4096;
 
-test("blocks lie where QEMU 11.1 puts them", () => {
-  // The blocks of its RISC-V `virt` board with 64 MiB: where a header starts, its bitmap, its pages.
+test("blocks have the file offsets of QEMU 11.1", () => {
+  // RAM blocks of the RISC-V `virt` board with 64 MiB: file offset of the header, the bitmap and the pages.
   const blocks = [
     [0x400_0000, 0x76, 0x92, 0x10_0000],
     [0x200_0000, 0x410_0014, 0x410_0030, 0x420_0000],
@@ -49,19 +49,19 @@ describe("a header is refused", () => {
     expect(mappedRamFault({ ...good, ...change }, 64 * PAGE, 128)).toMatch(message);
   });
 
-  test("of a block whose bitmap would not fit", () => {
+  test("if the bitmap of its block is too long", () => {
     const size = 2 ** 43;
     expect(mappedRamFault(placeMappedRam(100, size, PAGE), size, 128)).toMatch(/a bitmap of \d+ bytes/);
   });
 
-  test("but not one of a block without pages", () => {
+  test("but not for a block without pages", () => {
     const header = { ...good, bitmapOffset: 0, pagesOffset: 0 };
     expect(isWithoutPages(header)).toBe(true);
     expect(mappedRamFault(header, 64 * PAGE, 128)).toBeUndefined();
   });
 });
 
-test("runs are those of the bits, whatever they are", () => {
+test("runs match the bits of random bitmaps", () => {
   const random = randomBelow(1);
   const bit = () => random(2);
   for (const pages of [1, 7, 8, 9, 63, 64, 65, 500]) {
@@ -69,7 +69,7 @@ test("runs are those of the bits, whatever they are", () => {
       const bits = Array.from({ length: pages }, (_, i) =>
         dense < 2 ? dense : dense === 2 ? bit() : (i >> 4) & 1,
       );
-      // Beyond the block they mean nothing.
+      // Bits beyond the block are ignored.
       const bitmap = new Uint8Array(mappedRamBitmapBytes(pages * PAGE, PAGE)).fill(0xff, (pages + 7) >> 3);
       for (const [i, set] of bits.entries()) bitmap[i >> 3]! |= set << (i & 7);
       const found = new Array<number>(pages).fill(0);

@@ -8,20 +8,20 @@ import type { StreamCursor } from "./stream-cursor.ts";
 export const MAPPED_RAM_HEADER_BYTES = 28;
 const MAPPED_RAM_VERSION = 1;
 const PAGES_ALIGNMENT = 1024 * 1024;
-/** Of a block of 2 TiB in pages of 4 KiB. */
+/** The bitmap of a 2 TiB block with 4 KiB pages. */
 const MAX_BITMAP_BYTES = 2 ** 26;
-/** Pages that follow each other are handed over in pieces of this size. */
+/** Consecutive pages reach the sink in pieces of this size. */
 const PIECE_BYTES = 256 * 1024;
 
 export interface MappedRamHeader {
   readonly version: number;
   readonly pageSize: number;
-  /** From the start of the file. */
+  /** File offset. */
   readonly bitmapOffset: number;
   readonly pagesOffset: number;
 }
 
-/** Throws EndOfBytes. Nothing is checked: see `mappedRamFault`. */
+/** Throws EndOfBytes. `mappedRamFault` checks the header. */
 export function decodeMappedRamHeader(reader: ByteReader): MappedRamHeader {
   const version = reader.u32();
   const pageSize = Number(reader.u64());
@@ -33,12 +33,12 @@ export function encodeMappedRamHeader(writer: ByteWriter, header: MappedRamHeade
   writer.u64(BigInt(header.bitmapOffset)).u64(BigInt(header.pagesOffset));
 }
 
-/** Bytes of the bitmap of a block of `size` bytes. */
+/** Length in bytes of the bitmap for a block of `size` bytes. */
 export function mappedRamBitmapBytes(size: number, pageSize: number): number {
   return Math.ceil(Math.ceil(size / pageSize) / 64) * 8;
 }
 
-/** Where bitmap and pages of a block of `size` bytes go whose header starts at file offset `at`. */
+/** Places bitmap and pages of a block of `size` bytes, whose header starts at file offset `at`. */
 export function placeMappedRam(at: number, size: number, pageSize: number): MappedRamHeader {
   const bitmapOffset = at + MAPPED_RAM_HEADER_BYTES;
   const bitmapEnd = bitmapOffset + mappedRamBitmapBytes(size, pageSize);
@@ -47,8 +47,8 @@ export function placeMappedRam(at: number, size: number, pageSize: number): Mapp
 }
 
 /**
- * What is wrong with a header whose last byte is before file offset `end`, in words; undefined if it can be
- * read from front to back. A size of 0: the block's pages are not in the file (ignore-shared).
+ * The fault of a header that ends at file offset `end`; undefined if the file can be read from front to back.
+ * A size of 0 means that the block's pages are not in the file (ignore-shared).
  */
 export function mappedRamFault(header: MappedRamHeader, size: number, end: number): string | undefined {
   const { version, pageSize, bitmapOffset, pagesOffset } = header;
@@ -71,12 +71,12 @@ export function mappedRamFault(header: MappedRamHeader, size: number, end: numbe
   return undefined;
 }
 
-/** With ignore-shared: the block is in a file of its own. */
+/** True with ignore-shared: the block has a file of its own. */
 export function isWithoutPages(header: MappedRamHeader): boolean {
   return header.bitmapOffset === 0 && header.pagesOffset === 0;
 }
 
-/** Runs of set bits among the first `pages` of a bitmap as it is in the file. */
+/** Runs of set bits among the first `pages` bits of a bitmap from the file. */
 export function* mappedRamRuns(
   bitmap: Uint8Array,
   pages: number,
@@ -99,16 +99,17 @@ export function* mappedRamRuns(
   if (first >= 0) yield { first, count: pages - first };
 }
 
-/** Where the pages of a block in a mapped-ram file go. */
+/** Receives the pages of a block from a mapped-ram file. */
 export interface MappedPagesSink {
-  /** Pages [first, first + count) are in the file. False if they need not be read. */
+  /** The file holds pages [first, first + count). Returns false to skip them. */
   run(first: number, count: number): boolean;
-  /** Pages from `offset` in the block on: `length` bytes at `at` in the cursor's buffer, a page or more. */
+  /** One or more pages, from `offset` in the block: `length` bytes at `at` in the cursor's buffer. */
   pages(offset: number, at: number, length: number): void;
 }
 
 /**
- * Bitmap and pages of a block of `size` bytes, after its header; leaves the cursor where the list continues.
+ * Reads bitmap and pages of a block of `size` bytes, after its header. Leaves the cursor where the list
+ * continues.
  */
 export async function readMappedPages(
   cursor: StreamCursor,

@@ -6,7 +6,7 @@ import { hex } from "../base/hex.ts";
 /** Where in a stream an error is. */
 export interface MigrationPlace {
   /**
-   * What part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`.
+   * The part of the stream, such as `section cpu/0` or `RAM chunk 3 (riscv_virt_board.ram 0x0..0x100000)`.
    */
   readonly where?: string;
   /** Bytes from the start of the stream (or file). */
@@ -15,8 +15,8 @@ export interface MigrationPlace {
 }
 
 /**
- * A stream that cannot be written or loaded: the message says where, what was expected and found, and what to
- * do.
+ * A stream that cannot be written or loaded. The message has the place, what was expected and found, and the
+ * remedy.
  */
 export class MigrationError extends WherryError {
   readonly where: string | undefined;
@@ -31,5 +31,5 @@ export class MigrationError extends WherryError {
   }
 }
 
-/** Said of a stream that is cut or damaged. */
+/** The remedy for a truncated or damaged stream. */
 export const GET_ANOTHER_COPY = "the data is cut or damaged: use another copy, or save again";

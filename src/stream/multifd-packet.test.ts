@@ -1,4 +1,4 @@
-// Golden packets: what QEMU 7.2.22 and 11.1.3 sent for `-M virt -m 64M`, without the zeros at their ends.
+// Golden packets that QEMU 7.2.22 and 11.1.3 sent for `-M virt -m 64M`, without their trailing zeros.
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../base/bytes.ts";
 import {
@@ -25,7 +25,7 @@ function packet(head: string, block = "", offsets: readonly number[] = []): Uint
 }
 const pagesFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i * PAGE);
 
-describe("what QEMU sends", () => {
+describe("packets from QEMU", () => {
   test("a hello", () => {
     const bytes = new Uint8Array(MULTIFD_HELLO_BYTES);
     bytes.set(Buffer.from("1122334400000001", "hex"));
@@ -57,7 +57,7 @@ describe("what QEMU sends", () => {
     expect(decodeMultifdPacket(sync, PAGE)).toMatchObject({ sync: true, payloadBytes: 0, packetNumber: 10n });
   });
 
-  test("11.1: pages and pages of zeros, only zeros, and a SYNC", () => {
+  test("11.1: normal and zero pages, only zero pages, and a SYNC", () => {
     const pages = pagesFrom(0, 128);
     const mixed = packet(
       "1122334400000001000000000000008000000032000320000000000000000007" + "0000004e",
@@ -89,7 +89,7 @@ describe("what QEMU sends", () => {
   });
 });
 
-test("a packet is decoded as it was encoded", () => {
+test("an encoded packet decodes to the same packet", () => {
   for (const compression of ["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] as const) {
     for (const normal of [0, 1, 100, 128]) {
       for (const zero of [0, 1, 28]) {

@@ -13,7 +13,7 @@ const HELLO_RESERVED_BYTES = 39;
 const HEAD_BYTES = 320;
 const HEAD_RESERVED_BYTES = 28;
 const BLOCK_NAME_BYTES = 256;
-/** QEMU's MULTIFD_PACKET_SIZE: what the pages of a packet amount to. */
+/** QEMU's MULTIFD_PACKET_SIZE: the pages of a full packet add up to this. */
 const PACKET_PAYLOAD_BYTES = 512 * 1024;
 
 const FLAG_SYNC = 1;
@@ -25,33 +25,33 @@ const FLAG_DEVICE_STATE = 1 << 6;
 const KNOWN_FLAGS = FLAG_SYNC | (COMPRESSION_MASK << COMPRESSION_SHIFT);
 
 export interface MultifdHello {
-  /** Of the source's machine; zeros without one. */
+  /** UUID of the source's machine; zeros if it has none. */
   readonly uuid: Uint8Array;
   /** The channel's number, from 0. */
   readonly id: number;
 }
 
 export interface MultifdPacket {
-  /** Ends what the channel sends before a synchronisation point. */
+  /** Last packet of the channel before a synchronisation point. */
   readonly sync: boolean;
   readonly compression: MultifdCompression;
-  /** Most pages that a packet of this stream holds. */
+  /** Most pages that a packet of this stream can hold. */
   readonly pagesAlloc: number;
-  /** Counts the packets of all channels. */
+  /** The packet's number; all channels share one counter. */
   readonly packetNumber: bigint;
   /**
-   * Bytes after the packet: the `normal` pages, as they are or compressed. (Releases before 8.2 send a stale
-   * number in packets without pages: nothing follows those.)
+   * Bytes after the packet: the `normal` pages, plain or compressed. Releases before 8.2 send a stale number
+   * in packets without pages, which no payload follows.
    */
   readonly payloadBytes: number;
-  /** The RAM block; empty if there are no pages. */
+  /** The RAM block; empty if the packet has no pages. */
   readonly block: string;
-  /** Offsets in the block, in bytes: pages that are in the payload, and pages of zeros. */
+  /** Offsets in the block, in bytes: pages in the payload, and zero pages. */
   readonly normal: readonly number[];
   readonly zero: readonly number[];
 }
 
-/** How many pages a packet holds, and how many bytes it has without its payload. */
+/** Most pages in a packet, and the packet's length without its payload. */
 export function multifdPacketPages(pageSize: number): number {
   return PACKET_PAYLOAD_BYTES / pageSize;
 }
@@ -74,7 +74,7 @@ function checkStart(reader: ByteReader): void {
     );
 }
 
-/** Of MULTIFD_HELLO_BYTES bytes. Throws MigrationError. */
+/** Decodes MULTIFD_HELLO_BYTES bytes. Throws MigrationError. */
 export function decodeMultifdHello(bytes: Uint8Array): MultifdHello {
   const reader = new ByteReader(bytes);
   checkStart(reader);
@@ -88,7 +88,8 @@ export function encodeMultifdHello(writer: ByteWriter, hello: MultifdHello): voi
 }
 
 /**
- * Of multifdPacketBytes(pageSize) bytes. Offsets are not checked against the block. Throws MigrationError.
+ * Decodes multifdPacketBytes(pageSize) bytes. Does not check offsets against the block. Throws
+ * MigrationError.
  */
 export function decodeMultifdPacket(bytes: Uint8Array, pageSize: number): MultifdPacket {
   const reader = new ByteReader(bytes);
@@ -132,7 +133,7 @@ export function decodeMultifdPacket(bytes: Uint8Array, pageSize: number): Multif
   };
 }
 
-/** Without the payload. */
+/** Appends the packet without its payload. */
 export function encodeMultifdPacket(writer: ByteWriter, packet: MultifdPacket, pageSize: number): void {
   const { normal, zero } = packet;
   const codes = Object.entries(COMPRESSIONS);

@@ -1,5 +1,4 @@
-// The list of RAM blocks with each of the additions that capabilities make, and what tells a page size from
-// what follows.
+// The list of RAM blocks with the additions of each capability, and the detection of page sizes.
 import { expect, test } from "vitest";
 import { memorySource } from "../../test/migration/fake-network.ts";
 import { ByteWriter } from "../base/bytes.ts";
@@ -35,12 +34,12 @@ test("a name and a size", async () => {
   });
 });
 
-test("the guest's address with ignore-shared", async () => {
+test("the guest-physical address with ignore-shared", async () => {
   const { entries } = await listOf(entry().u64(0x8000_0000n), SIZE, { capabilities: ["x-ignore-shared"] });
   expect(entries[0]?.address).toBe(0x8000_0000n);
 });
 
-test("a host page size after POSTCOPY_ADVISE, told from what follows the entry", async () => {
+test("a host page size after POSTCOPY_ADVISE, detected by what follows the entry", async () => {
   const huge = entry()
     .u64(2n ** 21n)
     .u64(0x10n);
@@ -68,7 +67,7 @@ test("an address that looks like a page size, with both", async () => {
   });
 });
 
-test("no more blocks than any machine has", async () => {
+test("too many blocks are refused", async () => {
   const many = new ByteWriter();
   for (let i = 0; i <= MAX_RAM_BLOCKS; i++) many.bytes(entry(`${i}`).view());
   const total = (MAX_RAM_BLOCKS + 1) * SIZE;

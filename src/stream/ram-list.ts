@@ -14,14 +14,14 @@ import {
 import type { StreamCursor } from "./stream-cursor.ts";
 import type { StreamFacts } from "./stream-facts.ts";
 
-/** More than any machine has; QEMU has no limit. */
+/** No machine has more; QEMU has no limit. */
 export const MAX_RAM_BLOCKS = 65_536;
 
 export interface RamListEntry {
   readonly name: string;
-  /** In bytes. */
+  /** Length in bytes. */
   readonly size: number;
-  /** Of the source's memory, where it differs from the host's pages. */
+  /** Page size of the source's back-end, if it differs from the host's. */
   readonly hostPageSize?: number;
   /** With ignore-shared: the guest-physical address of the block. */
   readonly address?: bigint;
@@ -30,8 +30,8 @@ export interface RamListEntry {
 }
 
 /**
- * The entries of a list whose sizes amount to `total`. `take` gets each with its offset; it reads what lies
- * between the entry and the next (mapped-ram).
+ * Reads the entries of a list whose sizes add up to `total`. `take` gets each entry with its offset and reads
+ * the pages between this entry and the next (mapped-ram).
  */
 export async function readRamList(
   cursor: StreamCursor,
@@ -44,7 +44,7 @@ export async function readRamList(
     const { offset } = cursor;
     const name = await cursor.nextString();
     const size = Number(await cursor.nextU64());
-    // QEMU would count below zero, and take what follows the list for more of it.
+    // QEMU's counter would wrap, and it would read the bytes after the list as entries.
     if (name === "" || size > left || names.size === MAX_RAM_BLOCKS) {
       cursor.refuse({
         code: "ram.list",
@@ -75,10 +75,7 @@ export async function readRamList(
   }
 }
 
-/**
- * Undefined if what follows is something else: a name is not empty, a record has flags, and no page is so
- * small.
- */
+/** Undefined if no page size follows: a name is not empty, a record has flags, and no page is that small. */
 async function readHostPageSize(cursor: StreamCursor, facts: StreamFacts): Promise<number | undefined> {
   const wordAt = async (ahead: number): Promise<bigint> => {
     await cursor.need(ahead + 8);
@@ -86,7 +83,7 @@ async function readHostPageSize(cursor: StreamCursor, facts: StreamFacts): Promi
   };
   const size = await wordAt(0);
   if (size < 4096n || size >= 1n << 56n || (size & (size - 1n)) !== 0n) return undefined;
-  // An address can look like a size of pages: then it is one if another address comes after it.
+  // An address can have a page size's value. It is a page size if another address follows it.
   const next = facts.capabilities.has("x-ignore-shared") ? await wordAt(8) : 0n;
   if (next >= 1n << 56n || (next & 0xfffn) !== 0n) return undefined;
   return Number(cursor.u64());

@@ -10,38 +10,41 @@ import type { FaultCode } from "./stream-fault.ts";
 import { RAM_SAVE_FLAG } from "./wire.ts";
 import { XBZRLE_ENCODING } from "./xbzrle.ts";
 
-/** How a page comes: whole; as one byte that fills it; as a difference to what it was; deflated. */
+/**
+ * The encoding of a page: whole, one byte that fills it (zero), a delta to its former contents (XBZRLE), or
+ * deflated.
+ */
 export type RamPageKind = "page" | "zero" | "xbzrle" | "compressed";
 
 export interface RamBlockOfList {
   readonly name: string;
-  /** In bytes. */
+  /** Length in bytes. */
   readonly size: number;
 }
 
 /**
- * Where records go. Every method may throw; those that return no promise are called while pages are in the
+ * Receives records. Every method may throw. Methods that return no promise are called while pages are in the
  * buffer.
  */
 export interface RamSink<Block extends RamBlockOfList> {
-  /**
-   * An entry of the list, which comes once. Reads the block's pages in a mapped-ram file, which follow it.
-   */
+  /** An entry of the list. Reads the block's pages in a mapped-ram file, which follow the entry. */
   add(entry: RamListEntry, offset: number): Promise<void> | void;
-  /** All entries of the list at `offset` have come, with sizes that amount to `total`. */
+  /** The list at `offset` is complete; its sizes add up to `total`. */
   listed(total: number, offset: number): void;
-  /** Of the list. */
+  /** Finds a block of the list by name. */
   block(name: string): Block | undefined;
-  /** Of the list, for messages. */
+  /** Names of the listed blocks, for messages. */
   readonly names: Iterable<string>;
-  /** A record that is no whole page and no zero page, at `offset`, before the rest of it is read. */
+  /**
+   * A record that is neither a whole page nor a zero page, at `offset`. Called before its payload is read.
+   */
   admit(kind: "xbzrle" | "compressed" | "hook" | "flush", flags: number, offset: number): void;
   /**
-   * A page at `pageOffset` in its block. Its payload (of a zero page the byte that fills it) is `length`
-   * bytes at `at` in the cursor's buffer; the cursor is behind it. `offset` is the record's.
+   * A page at `pageOffset` in its block. The payload (for a zero page, the byte that fills it) is `length`
+   * bytes at `at` in the cursor's buffer, and the cursor is past it. `offset` is the record's.
    */
   page(block: Block, kind: RamPageKind, pageOffset: number, at: number, length: number, offset: number): void;
-  /** A synchronisation point of multifd's channels that has a record of its own (8.1 and later). */
+  /** A synchronisation point of the multifd channels, as a record (8.1 and later). */
   flush(): Promise<void> | void;
   /** The end of a part of the section. */
   end(): Promise<void> | void;
@@ -56,7 +59,7 @@ const KINDS: ReadonlyMap<number, RamPageKind> = new Map([
   [COMPRESS_PAGE, "compressed"],
 ]);
 const A_RECORD = "a RAM record (zero 0x2, page 0x8, end 0x10, continue 0x20)";
-/** Tried in this order where the stream does not say it. */
+/** Candidates, in this order, where the stream does not state the page size. */
 const PAGE_SIZES = [4096, 8192, 1024, 16384, 65536, 2048, 512];
 const MAX_PAGE_SIZE = 65536;
 const MAX_RECORD_HEAD = 8 + 1 + 255;
@@ -67,7 +70,7 @@ export class RamRecords<Block extends RamBlockOfList> {
   readonly #facts: StreamFacts;
   readonly #sink: RamSink<Block>;
   #isListed = false;
-  /** The block of the last record in any part: CONTINUE applies across parts. */
+  /** Block of the last record. CONTINUE is valid across parts. */
   #block: Block | undefined;
 
   constructor(cursor: StreamCursor, facts: StreamFacts, sink: RamSink<Block>) {
@@ -82,7 +85,7 @@ export class RamRecords<Block extends RamBlockOfList> {
     this.#cursor.refuse({ code, offset, expected, found, ...where });
   }
 
-  /** Records up to and with the EOS that ends each part of the section. */
+  /** Reads records up to and including the EOS that ends each part of the section. */
   async part(): Promise<void> {
     const cursor: StreamCursor = this.#cursor;
     const sink = this.#sink;
@@ -93,12 +96,12 @@ export class RamRecords<Block extends RamBlockOfList> {
       const at = cursor.offset;
       const high = cursor.u32();
       const low = cursor.u32();
-      // Pages are at least 512 bytes: no flag reaches beyond what is no offset, whatever the size.
+      // Pages have at least 512 bytes, so flags below 0x200 never overlap an offset.
       const flags = low & ((this.#facts.pageSize ?? 1024) - 1);
       const offset = high * 2 ** 32 + (low - flags);
       if ((flags & ONE_PAGE) !== 0) await this.#page(flags, offset, at);
       else if (flags === EOS) {
-        // QEMU does not look at it.
+        // QEMU ignores it.
         if (offset !== 0)
           cursor.report({
             code: "ram.flags",
@@ -125,8 +128,7 @@ export class RamRecords<Block extends RamBlockOfList> {
   }
 
   /**
-   * The many: whole and zero pages of the block that is being sent, all in the buffer. Leaves the cursor at
-   * another.
+   * The common case: whole and zero pages of the current block, all buffered. Stops before any other record.
    */
   #run(): void {
     const block = this.#block;
@@ -183,7 +185,7 @@ export class RamRecords<Block extends RamBlockOfList> {
     this.#sink.page(block, kind, offset, payload, length, at);
   }
 
-  /** Of the payload of a page that does not come whole. */
+  /** Payload length of a page that is not sent whole. */
   async #length(kind: Exclude<RamPageKind, "page">, pageSize: number, at: number): Promise<number> {
     const cursor: StreamCursor = this.#cursor;
     if (kind === "zero") return 1;
@@ -204,8 +206,8 @@ export class RamRecords<Block extends RamBlockOfList> {
   }
 
   /**
-   * With a page: the size with which a record follows it, payload at the cursor. Else one that the offset
-   * fits.
+   * Detects the page size. For a whole page (payload at the cursor), takes the size after which another
+   * record starts; otherwise the first size that divides the offset.
    */
   async #detectPageSize(kind: RamPageKind, offset: number): Promise<void> {
     const cursor = this.#cursor;

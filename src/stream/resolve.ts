@@ -14,7 +14,7 @@ const answers: Record<ResolveAnswer, number> = {
   unknown: RESOLVE_ANSWER.UNKNOWN,
 };
 
-/** The source's side. Rejects if no answer comes. */
+/** The source's end. Rejects if no answer comes. */
 export async function askResolve(channel: Channel, moveId: Uint8Array): Promise<ResolveAnswer> {
   await channel.write(new ByteWriter().u32(RESOLVE_MAGIC).u32(RESOLVE_VERSION).bytes(moveId).finish());
   const reader: StreamReader = new StreamReader(channel);
@@ -28,7 +28,7 @@ export async function askResolve(channel: Channel, moveId: Uint8Array): Promise<
   return answer;
 }
 
-/** The destination's side, the magic still unread: the id asked for. */
+/** The destination's end: reads a request whose magic is not read yet, and returns the move's id. */
 export async function readResolve(reader: StreamReader): Promise<Uint8Array> {
   reader.where = () => "RESOLVE";
   await reader.need(8 + MOVE_ID_SIZE);

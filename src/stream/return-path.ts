@@ -13,13 +13,13 @@ export function pongMessage(cookie: number): Uint8Array {
   return new ByteWriter(8).u16(MIG_RP_MSG.PONG).u16(4).u32(cookie).finish();
 }
 
-/** Which process the destination is (MigrationEnvironment.ownIdentity). */
+/** States which process the destination is (MigrationEnvironment.ownIdentity). */
 export function processMessage(identity: string): Uint8Array {
   const text = encodeUtf8(identity);
   return new ByteWriter().u16(MIG_RP_MSG.WHERRY_PROCESS).u16(text.length).bytes(text).finish();
 }
 
-/** SHUT; a failure says why before it. */
+/** SHUT, after the reason if it reports a failure. */
 export function shutMessage(code: number, reason?: string): Uint8Array {
   const writer = new ByteWriter();
   if (reason !== undefined) {
@@ -30,26 +30,26 @@ export function shutMessage(code: number, reason?: string): Uint8Array {
   return writer.u16(MIG_RP_MSG.SHUT).u16(4).u32(code).finish();
 }
 
-const GAVE_UP =
+const DESTINATION_ENDED =
   "the destination has given up or its process has ended; its own messages say why (if it is a QEMU: give --profile)";
 
-/** The source's end: reads messages as they come. */
+/** The source's end: reads messages as they arrive. */
 export class ReturnPath {
   readonly #reader: StreamReader;
   readonly #endAdvice: string;
   readonly #pongs = new Map<number, () => void>();
   readonly #seenPongs = new Set<number>();
-  /** Resolves with the SHUT's code; rejects if the connection is lost before. */
+  /** Resolves with the code of SHUT; rejects if the connection is lost before. */
   readonly shut: Promise<number>;
-  /** The other side's reason, if it gave one. */
+  /** The destination's reason, if it sent one. */
   reason: string | undefined;
-  /** Which process the other side is, if it said so. */
+  /** The destination's process, if it sent one. */
   peerProcess: string | undefined;
-  /** Set once the return path has ended: no further message comes. */
+  /** Set once the return path has ended: no message arrives later. */
   ended: MigrationError | undefined;
 
-  /** `endAdvice`: what is said if the other end closes the connection. */
-  constructor(channel: Channel, endAdvice = GAVE_UP) {
+  /** `endAdvice`: the message if the destination closes the connection. */
+  constructor(channel: Channel, endAdvice = DESTINATION_ENDED) {
     this.#reader = new StreamReader(channel);
     this.#reader.where = () => "return path";
     this.#endAdvice = endAdvice;
@@ -96,16 +96,16 @@ export class ReturnPath {
     }
   }
 
-  /** Throws if the other side has disconnected or aborted. */
+  /** Throws if the destination closed the return path or reported a failure. */
   check(): void {
     if (this.ended !== undefined) throw this.ended;
   }
 
-  /** Resolves when PONG with this cookie has come; rejects when it cannot come any more. */
+  /** Resolves when PONG with this cookie has arrived; rejects when it cannot arrive any more. */
   async pong(cookie: number): Promise<void> {
     if (this.#seenPongs.has(cookie)) return;
-    const come = new Promise<void>((resolve) => this.#pongs.set(cookie, resolve));
-    await Promise.race([come, this.shut]);
+    const answered = new Promise<void>((resolve) => this.#pongs.set(cookie, resolve));
+    await Promise.race([answered, this.shut]);
     if (!this.#seenPongs.has(cookie)) this.check();
   }
 }

@@ -13,32 +13,34 @@ const BRACE = "{".charCodeAt(0);
 
 export interface EndSearch {
   readonly id: number;
-  /** Undefined: not known yet. */
+  /** Whether the stream has footers; undefined if not known yet. */
   readonly footers: boolean | undefined;
-  /** Sections that have begun and not ended. */
+  /** Ids of sections that have started and not ended. */
   readonly open: ReadonlySet<number>;
-  /** Bytes to look at, at most. */
+  /** Most bytes to search. */
   readonly limit: number;
-  /** The other side may wait for an answer behind the end of the stream: nothing is asked for behind it. */
+  /**
+   * True if the source may wait for an answer after the end of the stream: do not request bytes beyond it.
+   */
   readonly isLive?: boolean;
 }
 
-/**
- * Bytes from the cursor to the footer or the next head, all of them buffered; undefined if none was found.
- */
+/** Bytes from the cursor to the footer or the next head, all buffered; undefined if none is found. */
 export async function findSectionEnd(cursor: StreamCursor, search: EndSearch): Promise<number | undefined> {
   const end = search.footers === false ? undefined : await find(cursor, search, isFooter);
   if (end !== undefined || search.footers === true) return end;
   return await find(cursor, search, isHead);
 }
 
-/** What is at an index of the buffer: a number asks for so many bytes from the cursor on, to tell. */
+/**
+ * What is at an index of the buffer. A number is how many bytes from the cursor must be buffered to decide.
+ */
 type Test = (view: Window, at: number) => boolean | number;
 
 interface Window {
   readonly cursor: StreamCursor;
   readonly search: EndSearch;
-  /** Nothing comes behind what is buffered. */
+  /** The stream ends after the buffered bytes. */
   readonly isWhole: boolean;
 }
 
@@ -54,7 +56,7 @@ async function find(cursor: StreamCursor, search: EndSearch, test: Test): Promis
   return undefined;
 }
 
-/** `decide` reads bytes up to index `end`, once they are buffered; `cut` is so if they never are. */
+/** Calls `decide` once the bytes up to index `end` are buffered. Returns `cut` if the stream ends before. */
 function when({ cursor, isWhole }: Window, end: number, cut: boolean, decide: () => boolean | number) {
   if (end <= cursor.end) return decide();
   return isWhole ? cut : end - cursor.at;
@@ -71,7 +73,8 @@ function isFooter(window: Window, at: number): boolean | number {
 }
 
 /**
- * What is buffered at `at` can come behind a footer. A stream that is cut there is cut, not without an end.
+ * True if the bytes at `at` can follow a footer. A stream that ends there is truncated; the section's end was
+ * still found.
  */
 function canFollow(window: Window, at: number): boolean | number {
   const { buffer, view } = window.cursor;

@@ -13,7 +13,7 @@ export interface SectionHead {
 
 export const FOOTER_BYTES = 5;
 
-/** Of a START or FULL section, after its type byte. */
+/** Reads the head of a START or FULL section, after its type byte. */
 export async function readSectionHead(cursor: StreamCursor): Promise<SectionHead> {
   const id = await cursor.nextU32();
   const idstr = await cursor.nextString();
@@ -32,7 +32,7 @@ export async function readSectionFooter(cursor: StreamCursor, id: number): Promi
   cursor.refuse({ code: "stream.footer", offset, expected, found });
 }
 
-/** Whether the footer of section `id` is buffered whole, at index `at`. */
+/** True if the whole footer of section `id` is buffered at index `at`. */
 export function isFooterAt({ buffer, view, end }: StreamCursor, at: number, id: number): boolean {
   return buffer[at] === QEMU_VM.SECTION_FOOTER && at + FOOTER_BYTES <= end && view.getUint32(at + 1) === id;
 }

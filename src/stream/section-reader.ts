@@ -20,7 +20,7 @@ export class SectionReader {
     this.#stream = stream;
   }
 
-  /** Of a type byte that was just read. */
+  /** Refuses the type byte that was just read. */
   unexpected(type: number, expected: string): never {
     const { offset } = this.#stream;
     this.#stream.fail(
@@ -30,12 +30,12 @@ export class SectionReader {
     );
   }
 
-  /** Type byte, section id, name, instance and version of a START or FULL section. */
+  /** Reads type byte, section id, name, instance and version of a START or FULL section. */
   async head(): Promise<SectionHead> {
     const stream: StreamReader = this.#stream;
     await stream.nextU8();
     const head = await readSectionHead(stream);
-    // Of a damaged stream it may be anything, and messages go to terminals.
+    // The name of a damaged stream can hold any bytes, and messages go to terminals.
     const name = head.idstr.replace(/[^\x20-\x7e]/g, "?");
     stream.where = () => `section ${name}/${head.instanceId}`;
     return head;
@@ -45,7 +45,7 @@ export class SectionReader {
     await readSectionFooter(this.#stream, id);
   }
 
-  /** Passes over the data of a section that may not say how long it is, and over its footer. */
+  /** Skips the data of a section of possibly unknown length, and its footer. */
   async drop(id: number): Promise<void> {
     const stream: StreamReader = this.#stream;
     const search = { id, footers: true, open: NONE, limit: MAX_SECTION_BYTES, isLive: true };
@@ -58,10 +58,7 @@ export class SectionReader {
     await this.footer(id);
   }
 
-  /**
-   * Grows what is available to `needed` bytes; false if the stream ends before. Refuses what no section
-   * needs.
-   */
+  /** Buffers `needed` bytes; false if the stream ends before. Refuses more than any section needs. */
   async #room(needed: number): Promise<boolean> {
     const stream: StreamReader = this.#stream;
     if (needed > MAX_SECTION_BYTES && stream.available < needed) {
@@ -107,8 +104,8 @@ export class SectionReader {
           failure instanceof WherryError && "offset" in failure ? Number(failure.offset ?? 0) : 0;
         stream.fail("migration.decode", messageOf(failure), stream.offset + offset, failure);
       }
-      // What failed with few bytes is asked for a few more: it may have taken the end of them for the
-      // section's.
+      // A decoder that failed on few bytes runs again with a few more: it may have taken the end of the
+      // buffered bytes for the end of the section.
       needed =
         failure === undefined || shortage !== undefined
           ? Math.max(shortage ?? 0, data.length + 1)
@@ -118,9 +115,7 @@ export class SectionReader {
   }
 }
 
-/**
- * How many bytes from the section's start a decoder that ran out of them asked for, if that is why it failed.
- */
+/** Bytes from the section's start that a decoder needed, if it failed because they were missing. */
 function shortageOf(error: unknown): number | undefined {
   if (error instanceof EndOfBytes) return error.offset + error.needed;
   if (error instanceof WherryError && error.code === "state.end") return 0;

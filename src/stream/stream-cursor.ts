@@ -7,11 +7,12 @@ import { decodeUtf8 } from "../base/text.ts";
 import type { StreamFault } from "./stream-fault.ts";
 
 /**
- * A place in a stream: `need` or `ahead` buffers bytes, then the getters take them. Integers are big-endian.
+ * A position in a stream: `need` or `ahead` buffers bytes, then the getters consume them. Integers are
+ * big-endian.
  */
 export abstract class StreamCursor {
   /**
-   * What is buffered lies in [`at`, `end`); the next byte is at `at`. Void after the next `need`, `ahead` or
+   * Buffered bytes are [`at`, `end`); the next byte is at `at`. Invalid after the next `need`, `ahead` or
    * `more`.
    */
   buffer: Uint8Array<ArrayBuffer>;
@@ -24,8 +25,8 @@ export abstract class StreamCursor {
   #ended = false;
 
   /**
-   * A buffer of `firstBytes`, which grows with what comes: to `mostBytes`, beyond only for what is needed at
-   * once.
+   * The buffer starts with `firstBytes` and grows with the bytes that arrive, up to `mostBytes`, and beyond
+   * only if one `need` or `ahead` requires more.
    */
   protected constructor(firstBytes: number, mostBytes: number, offset = 0) {
     this.#mostBytes = mostBytes;
@@ -34,20 +35,25 @@ export abstract class StreamCursor {
     this.view = new DataView(this.buffer.buffer);
   }
 
-  /** Fills the start of `into` with what is at stream offset `offset`: at least one byte, or 0 at the end. */
+  /**
+   * Fills the start of `into` with bytes from stream offset `offset`: at least one, or 0 at the end of the
+   * stream.
+   */
   protected abstract fill(into: Uint8Array, offset: number): Promise<number>;
-  /** Passes over up to `bytes` bytes at stream offset `offset` without reading them; how many. */
+  /**
+   * Skips up to `bytes` bytes at stream offset `offset` without reading them. Resolves to the number skipped.
+   */
   protected jump(_bytes: number, _offset: number): Promise<number> {
     return Promise.resolve(0);
   }
-  /** Bytes before `at` are about to leave the buffer, whose first byte is then the one at `at`. */
+  /** Called before bytes below `at` leave the buffer; the byte at `at` becomes its first. */
   protected leaving(): void {}
 
-  /** The stream ends `missing` bytes too early. */
+  /** Called if the stream ends `missing` bytes too early. */
   abstract cut(missing: number): never;
-  /** Nothing behind the fault can be read. */
+  /** Called for a fault after which nothing can be read. */
   abstract refuse(fault: StreamFault): never;
-  /** The bytes after the fault can still be read. Returns if the reader wants to continue. */
+  /** Called for a fault after which the stream can still be read. Returns if the reader continues. */
   abstract report(fault: StreamFault): void;
 
   /** Stream offset of the next byte. */
@@ -74,18 +80,21 @@ export abstract class StreamCursor {
     return got > 0;
   }
 
-  /** Buffers n bytes, if there are as many; false at the end of the stream. */
+  /** Buffers n bytes; false if the stream ends before. */
   async ahead(n: number): Promise<boolean> {
     while (this.available < n) if (!(await this.#more(n))) return false;
     return true;
   }
 
-  /** Buffers n bytes, or ends the reading: the stream is cut. Check `available` first where speed matters. */
+  /** Buffers n bytes. If the stream ends before, calls `cut`. Check `available` first where speed matters. */
   async need(n: number): Promise<void> {
     if (this.available < n && !(await this.ahead(n))) this.cut(n - this.available);
   }
 
-  /** Room behind what is buffered. Grows twofold, and only as bytes really come: no length is believed. */
+  /**
+   * Makes room for more bytes. Doubles the buffer, and only as bytes arrive: no length in the stream is
+   * trusted.
+   */
   #makeRoom(n: number): void {
     const { available } = this;
     const old = this.buffer;
@@ -118,7 +127,7 @@ export abstract class StreamCursor {
     this.at += 8;
     return this.view.getBigUint64(this.at - 8);
   }
-  /** The next n buffered bytes, consumed; a view. */
+  /** Consumes the next n buffered bytes; a view. */
   bytes(n: number): Uint8Array<ArrayBuffer> {
     this.at += n;
     return this.buffer.subarray(this.at - n, this.at);
@@ -126,15 +135,15 @@ export abstract class StreamCursor {
   text(n: number): string {
     return decodeUtf8(this.bytes(n));
   }
-  /** n buffered bytes. */
+  /** Skips n buffered bytes. */
   skip(n: number): void {
     this.at += n;
   }
-  /** All that is buffered, not consumed; a view. */
+  /** All buffered bytes, not consumed; a view. */
   peekAll(): Uint8Array<ArrayBuffer> {
     return this.buffer.subarray(this.at, this.end);
   }
-  /** The u32 `ahead` bytes after the next, which must be buffered. Consumes nothing. */
+  /** The u32 that starts `ahead` bytes after the next byte, and must be buffered. Consumes nothing. */
   peekU32(ahead = 0): number {
     return this.view.getUint32(this.at + ahead);
   }
@@ -162,12 +171,12 @@ export abstract class StreamCursor {
     return this.text(this.u8());
   }
 
-  /** Goes on by n bytes, buffered or not; what the source can pass over is not read. */
+  /** Skips n bytes, buffered or not. Does not read what the source can skip. */
   async pass(n: number): Promise<void> {
     await this.skipTo(this.offset + n);
   }
 
-  /** Goes on to a stream offset that is not behind. */
+  /** Skips to a stream offset, which is not before the current one. */
   async skipTo(offset: number): Promise<void> {
     for (;;) {
       this.at += Math.min(this.available, Math.max(0, offset - this.offset));

@@ -2,20 +2,20 @@
 export class StreamFacts {
   /** The machine type, from the configuration. */
   machine: string | undefined;
-  /** Those that the configuration lists, and those that are seen in use. */
+  /** Capabilities that the configuration lists or the stream uses. */
   readonly capabilities = new Set<string>();
-  /** Of the target, in bytes; undefined until the stream says it, or RAM shows it. */
+  /** Page size of the target, in bytes; undefined until the stream states it or a RAM record shows it. */
   pageSize: number | undefined;
-  /** Command POSTCOPY_ADVISE has come. */
+  /** Set by the command POSTCOPY_ADVISE. */
   postcopyAdvised = false;
 
-  /** The stream says the target's page size; the first word counts, and only one that can be. */
-  sayPageSize(bytes: number): void {
+  /** Records the target's page size. The first valid value counts. */
+  recordPageSize(bytes: number): void {
     if (isPageSize(bytes)) this.pageSize ??= bytes;
   }
 }
 
-/** In bytes: a power of two, as small as AVR's or as large as Hexagon's. */
+/** True for a power of two between the smallest target page (AVR) and the largest (Hexagon), in bytes. */
 export function isPageSize(bytes: number): boolean {
   return bytes >= 256 && bytes <= 65536 && Number.isInteger(Math.log2(bytes));
 }

@@ -16,14 +16,14 @@ export type FaultCode =
 /** Bytes of a stream that break its grammar. */
 export interface StreamFault {
   readonly code: FaultCode;
-  /** Of the bytes that are wrong, from the start of the stream. */
+  /** Stream offset of the wrong bytes. */
   readonly offset: number;
-  /** Both complete "expected …, found …". */
+  /** Complete the message "expected …, found …". */
   readonly expected: string;
   readonly found: string;
-  /** Default: what is being read. */
+  /** The part of the stream; default: the part being read. */
   readonly where?: string;
-  /** What makes streams like this and what to do about it, where more is known than the code says. */
+  /** What produces such streams, and the remedy, if more is known than the code says. */
   readonly cause?: string;
   readonly cure?: string;
 }

@@ -7,23 +7,23 @@ import { GET_ANOTHER_COPY, MigrationError } from "./migration-error.ts";
 import { StreamCursor } from "./stream-cursor.ts";
 import type { StreamFault } from "./stream-fault.ts";
 
-/** The buffer of a stream that has more than a greeting to say; until then it is small. */
+/** Buffer size. A connection starts with the small buffer. */
 const CAPACITY = 1024 * 1024;
 const FIRST_CAPACITY = 4096;
 
 /**
- * Reads a stream from a channel: `need` waits for bytes, then the getters take them. Big-endian. Throws
- * MigrationError at the stream's end.
+ * Reads a stream from a channel: `need` waits for bytes, then the getters consume them. Big-endian. Throws
+ * MigrationError at the end of the stream.
  */
 export class StreamReader extends StreamCursor {
   readonly #channel: Channel;
   readonly #hash = new Xxh32();
   #hashedTo = 0;
-  /** False for multifd's channels, whose hash is not needed. */
+  /** False for multifd channels, which need no hash. */
   isHashed = true;
-  /** The part that is being read, for messages; set by the caller. */
+  /** The part being read, for messages. The caller sets it. */
   where: () => string = () => "header";
-  /** The advice in the error for a stream that ends too early. */
+  /** The remedy in the error for a stream that ends too early. */
   endAdvice = GET_ANOTHER_COPY;
 
   constructor(channel: Channel) {
@@ -53,7 +53,7 @@ export class StreamReader extends StreamCursor {
     this.fail(`migration.${name}`, `${what}expected ${expected}, found ${found}; ${cure}`, offset);
   }
 
-  /** What no writer writes is damage, even where what follows could be read. */
+  /** Bytes that no writer produces are damage, even if the rest could be read. */
   report(fault: StreamFault): void {
     this.refuse(fault);
   }

@@ -9,17 +9,17 @@ const BATCH_BYTES = 512 * 1024;
 const ZEROS = new Uint8Array(4096);
 
 /**
- * Writes a stream into a channel: the setters fill a batch, `drain` and `flush` wait until the channel has
- * taken it. Big-endian.
+ * Writes a stream into a channel: the setters fill a batch; `drain` and `flush` wait until the channel has
+ * accepted it. Big-endian.
  */
 export class StreamWriter {
   readonly #channel: Channel;
-  /** Waits until `bytes` more may be sent. */
+  /** Waits until the rate limit permits `bytes` more. */
   readonly #pace: (bytes: number) => Promise<void>;
   #out = new ByteWriter(BATCH_BYTES + 8192);
   #spare = new ByteWriter(BATCH_BYTES + 8192);
   #flushed = 0;
-  /** Bytes written at other places, less those skipped. */
+  /** Bytes written by `writeAt`, minus bytes skipped. */
   #elsewhere = 0;
   #acknowledged = 0;
   readonly #hash = new Xxh32();
@@ -31,7 +31,7 @@ export class StreamWriter {
     this.#pace = pace;
   }
 
-  /** Where to append. Valid until the next `flush`. */
+  /** Append here. Valid until the next `flush`. */
   get out(): ByteWriter {
     return this.#out;
   }
@@ -39,19 +39,19 @@ export class StreamWriter {
   get offset(): number {
     return this.#flushed + this.#out.length;
   }
-  /** Where in its file the stream begins. */
+  /** File offset of the stream's first byte. */
   get base(): number {
     return this.#channel.base ?? 0;
   }
-  /** Bytes handed over so far to be written, wherever in the file. */
-  get handed(): number {
+  /** Bytes handed to the channel or appended so far, by `write` and by `writeAt`. */
+  get queuedBytes(): number {
     return this.offset + this.#elsewhere;
   }
-  /** Bytes that the channel has taken. */
-  get taken(): number {
+  /** Bytes that the channel has accepted. */
+  get acceptedBytes(): number {
     return this.#acknowledged;
   }
-  /** True when there is enough for a write: time to `await flush()`. */
+  /** True when a batch is full: call `flush`. */
   get full(): boolean {
     return this.#out.length >= BATCH_BYTES;
   }
@@ -69,7 +69,7 @@ export class StreamWriter {
     return digest;
   }
 
-  /** Hands what was appended to the channel, after the write before has been taken. */
+  /** Hands the appended bytes to the channel, after it has accepted the batch before. */
   async flush(): Promise<void> {
     await this.#inFlight;
     const batch = this.#out;
@@ -85,13 +85,13 @@ export class StreamWriter {
     this.#inFlight = this.#channel.write(batch.view()).then(() => {
       this.#acknowledged += length;
     });
-    // A failure is reported by the next flush; it is not unhandled until then.
+    // The next flush reports a failure; until then it must not count as unhandled.
     this.#inFlight.catch(() => {});
   }
 
   /**
-   * The next byte goes to a stream offset that is not behind: zeros are between, or nothing if the channel
-   * can skip.
+   * Continues at a stream offset, which is not before the current one. Writes zeros up to it, or skips if the
+   * channel can.
    */
   async skipTo(offset: number): Promise<void> {
     const bytes = offset - this.offset;
@@ -111,15 +111,12 @@ export class StreamWriter {
     this.#elsewhere -= bytes;
   }
 
-  /** Files only: writes bytes at any offset at once; appending continues at its own position. */
+  /** Files only: writes at any file offset immediately. Does not move the position of appended bytes. */
   async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
     await this.#inFlight;
     await this.#pace(bytes.length);
     if (this.#channel.writeAt === undefined) {
-      throw new MigrationError(
-        "migration.seek",
-        "pages at their places (mapped-ram) need a file to write to",
-      );
+      throw new MigrationError("migration.seek", "mapped-ram can only be written to a file");
     }
     await this.#channel.writeAt(offset, bytes);
     this.#elsewhere += bytes.length;

@@ -3,7 +3,7 @@
 
 /** The first four bytes of a stream, big-endian: `QEVM`. */
 export const QEMU_VM_FILE_MAGIC = 0x5145564d;
-/** The next four. */
+/** The next four bytes. */
 export const QEMU_VM_FILE_VERSION = 3;
 
 /** The type byte of each section. */
@@ -39,7 +39,7 @@ export const MIG_CMD = {
 export const MIG_RP_MSG = {
   SHUT: 1,
   PONG: 2,
-  /** Wherry's own: UTF-8 text of why a SHUT with an error follows. */
+  /** Wherry's own: the reason, UTF-8 text, before a SHUT with an error. */
   WHERRY_REASON: 0x5752,
   /** Wherry's own: which process the destination is, before its first PONG. */
   WHERRY_PROCESS: 0x5750,
@@ -53,7 +53,7 @@ export const RAM_SAVE_FLAG = {
   EOS: 0x10,
   CONTINUE: 0x20,
   XBZRLE: 0x40,
-  /** RDMA's. */
+  /** RDMA only. */
   HOOK: 0x80,
   COMPRESS_PAGE: 0x100,
   MULTIFD_FLUSH: 0x200,
@@ -68,19 +68,19 @@ export const CONFIGURATION = "configuration";
 /** Bytes of a move's id. */
 export const MOVE_ID_SIZE = 16;
 
-/** Name of Wherry's section of hashes. */
+/** Name of Wherry's section with hashes. */
 export const INTEGRITY_IDSTR = "wherry/integrity";
-/** Version of Wherry's section of hashes. */
+/** Version of Wherry's section with hashes. */
 export const INTEGRITY_VERSION = 1;
 
-/** First bytes of a connection that asks what became of a move: "WHRY", be32 version, the move id. */
+/** First bytes of a connection that asks for the outcome of a move: "WHRY", be32 version, the move's id. */
 export const RESOLVE_MAGIC = 0x57485259;
-/** Version of the question what became of a move. */
+/** Version of the RESOLVE request. */
 export const RESOLVE_VERSION = 1;
 /** The answer: "WHRY" and one of these bytes. */
 export const RESOLVE_ANSWER = { RUNNING: 1, ABANDONED: 2, UNKNOWN: 3 } as const;
 
-/** PING cookies: once the return path is open, and when all state has been sent. */
+/** PING cookie sent once the return path is open. */
 export const PING_SETUP = 1;
-/** Sent when all state has been sent. */
+/** PING cookie sent when all state has been sent. */
 export const PING_FINAL = 0x57520001;

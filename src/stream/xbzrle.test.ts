@@ -6,7 +6,7 @@ import { randomBelow } from "../../test/support/random.ts";
 const PAGE = 4096;
 const random = randomBelow(seed);
 
-/** As QEMU encodes: runs by length, the last run of equal bytes left out. */
+/** Encodes as QEMU does: runs by length, without the last run of equal bytes. */
 function encode(before: Uint8Array, after: Uint8Array): Uint8Array {
   const out: number[] = [];
   const length = (n: number) => (n < 0x80 ? out.push(n) : out.push((n & 0x7f) | 0x80, n >>> 7));

@@ -3,12 +3,12 @@
 // page in memory. Format: QEMU's docs/devel/migration and the streams it writes.
 import { MigrationError } from "./migration-error.ts";
 
-/** The byte before the delta's length: the only encoding there is. */
+/** The byte before the delta's length. No other encoding exists. */
 export const XBZRLE_ENCODING = 1;
 
 /**
- * Makes `page`, the old contents, the new contents. Throws MigrationError if `delta` is damaged; `page` is
- * spoilt then.
+ * Turns `page` from its old contents to the new. Throws MigrationError if `delta` is damaged; the contents of
+ * `page` are undefined then.
  */
 export function applyXbzrle(delta: Uint8Array, page: Uint8Array): void {
   let from = 0;
@@ -38,8 +38,8 @@ export function applyXbzrle(delta: Uint8Array, page: Uint8Array): void {
   }
 }
 
-/** Makes the page new. False if the difference is damaged: the page's contents are unknown from then on. */
-export function followed(delta: Uint8Array, page: Uint8Array): boolean {
+/** Applies a delta. False if it is damaged; the contents of the page are then undefined. */
+export function tryApplyXbzrle(delta: Uint8Array, page: Uint8Array): boolean {
   try {
     applyXbzrle(delta, page);
     return true;

@@ -7,7 +7,7 @@ import { hex } from "../../base/hex.ts";
 import { BIG_ENDIAN } from "../decode/virtio-section.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
 import { featureNames } from "../decode/virtio-features.ts";
-import { followed } from "../../stream/xbzrle.ts";
+import { tryApplyXbzrle } from "../../stream/xbzrle.ts";
 import { guestMemory, type RamPlace } from "./guest-memory-map.ts";
 import type { Field, Problem, SectionReport, StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
@@ -208,7 +208,7 @@ async function readPages(
     pages.set(key, page);
     if (kind === "zero") page.fill(fill);
     else if (kind === "page" && bytes !== undefined) page.set(bytes);
-    else if (!(kind === "xbzrle" && bytes !== undefined && followed(bytes, page))) pages.delete(key);
+    else if (!(kind === "xbzrle" && bytes !== undefined && tryApplyXbzrle(bytes, page))) pages.delete(key);
   };
   await readStream(source, { onPage, skipIntegrity: true, offset });
   return pages;

@@ -4,7 +4,7 @@
 // limited number of pages at a time. Left out: deflated pages of QEMU's old `compress` capability, which are
 // said not to be compared.
 import { Xxh32 } from "../../base/xxh32.ts";
-import { followed } from "../../stream/xbzrle.ts";
+import { tryApplyXbzrle } from "../../stream/xbzrle.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
@@ -124,7 +124,8 @@ export class RamPages {
         kept.set(key, contents);
         if (kind === "zero") contents.fill(fill);
         else if (kind === "page" && bytes !== undefined) contents.set(bytes);
-        else if (!(kind === "xbzrle" && bytes !== undefined && followed(bytes, contents))) kept.delete(key);
+        else if (!(kind === "xbzrle" && bytes !== undefined && tryApplyXbzrle(bytes, contents)))
+          kept.delete(key);
         if (kept.has(key)) this.#record(block, page, "page", contents, 0);
         else this.#record(block, page, kind, bytes, fill);
       };

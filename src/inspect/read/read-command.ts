@@ -44,7 +44,7 @@ function meaningOf({ facts }: Scan, { name, data }: StreamCommand): string | und
       facts.capabilities.add(targetPageSize === undefined ? "dirty-bitmaps" : "postcopy-ram");
       if (targetPageSize === undefined) return "dirty bitmaps only";
       facts.postcopyAdvised = true;
-      facts.sayPageSize(targetPageSize);
+      facts.recordPageSize(targetPageSize);
       return `target pages of ${targetPageSize} bytes, host pages of ${(pageSizes ?? []).join(", ")}`;
     }
     case "POSTCOPY_RAM_DISCARD": {

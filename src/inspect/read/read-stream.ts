@@ -208,7 +208,7 @@ class StreamScan {
       const key = `${device.name}/${device.instanceId}`;
       if (!this.#devices.has(key)) this.#devices.set(key, device);
     }
-    if (description.pageSize !== undefined) this.#scan.facts.sayPageSize(description.pageSize);
+    if (description.pageSize !== undefined) this.#scan.facts.recordPageSize(description.pageSize);
   }
 
   /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */

@@ -58,7 +58,7 @@ export class MultifdSender implements RamSendChannels {
   #batch = new Batch();
   #next = 0;
   #packets = 0n;
-  #taken = 0;
+  #acceptedBytes = 0;
   #failure: Error | undefined;
   readonly #wakers: (() => void)[] = [];
 
@@ -96,8 +96,8 @@ export class MultifdSender implements RamSendChannels {
   }
 
   /** Bytes that the channels have taken. */
-  get taken(): number {
-    return this.#taken;
+  get acceptedBytes(): number {
+    return this.#acceptedBytes;
   }
 
   fits(block: string, _offset: number): boolean {
@@ -215,6 +215,6 @@ export class MultifdSender implements RamSendChannels {
     await this.#options.pace(head.length + payload.length);
     await channel.write(head.view());
     if (payload.length > 0) await channel.write(payload);
-    this.#taken += head.length + payload.length;
+    this.#acceptedBytes += head.length + payload.length;
   }
 }

@@ -201,7 +201,7 @@ export abstract class OutgoingMove {
 
   get progress(): MigrationProgress {
     const now = this.environment.nowMs();
-    const taken = this.#taken;
+    const taken = this.#acceptedBytes;
     const rate = this.#bandwidth.at(now, taken);
     const normalPages = this.ram?.normalPages ?? 0;
     const zeroPages = this.ram?.zeroPages ?? 0;
@@ -211,7 +211,7 @@ export abstract class OutgoingMove {
       status: this.#status,
       totalBytes: this.#totalBytes,
       transferredBytes: taken,
-      multifdBytes: this.channels?.taken ?? 0,
+      multifdBytes: this.channels?.acceptedBytes ?? 0,
       remainingBytes: ended ? 0 : (this.#remainingPages + (this.ram?.pagesLeft ?? 0)) * PAGE_SIZE,
       normalPages,
       zeroPages,
@@ -231,8 +231,8 @@ export abstract class OutgoingMove {
   }
 
   /** Bytes, over all channels. */
-  get #taken(): number {
-    return (this.stream?.taken ?? 0) + (this.channels?.taken ?? 0);
+  get #acceptedBytes(): number {
+    return (this.stream?.acceptedBytes ?? 0) + (this.channels?.acceptedBytes ?? 0);
   }
 
   protected setStatus(status: MigrationStatus): void {
@@ -290,7 +290,7 @@ export abstract class OutgoingMove {
       // The guest stands still once it has been stopped: no limit then, as in QEMU.
       const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
       await limiter.take(bytes, limit, () => this.checkOn(returnPath));
-      this.#bandwidth.sample(this.environment.nowMs(), this.#taken);
+      this.#bandwidth.sample(this.environment.nowMs(), this.#acceptedBytes);
     };
     this.stream = new StreamWriter(channel, this.#pace);
     return this.stream;
@@ -358,7 +358,7 @@ export abstract class OutgoingMove {
       this.#dirtyPagesPerMs = dirty / Math.max(now - since, 1);
       since = now;
       this.#remainingPages = dirty;
-      const bytesPerMs = this.#bandwidth.at(now, this.#taken);
+      const bytesPerMs = this.#bandwidth.at(now, this.#acceptedBytes);
       this.#expectedDowntimeMs = (dirty * PAGE_SIZE) / Math.max(bytesPerMs, 0.001);
       const limitMs = this.parameters.downtimeLimitMs;
       if (dirty === 0 || this.#expectedDowntimeMs <= limitMs || !this.machine.runState.running)
@@ -372,7 +372,7 @@ export abstract class OutgoingMove {
     refuseToSave(this.machine);
     this.setStatus("device");
     this.#stoppedAtMs = this.environment.nowMs();
-    this.#precopyBytes = this.stream!.handed + (this.channels?.taken ?? 0);
+    this.#precopyBytes = this.stream!.queuedBytes + (this.channels?.acceptedBytes ?? 0);
     const before = await stopFor(
       this.machine,
       "finish-migrate",

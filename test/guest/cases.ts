@@ -1,5 +1,5 @@
-// The frame of a guest check: its options, a line for each case, a time limit for each, the closing line, and
-// a way out on which no child process and no temporary file stays behind.
+// The frame of a guest check: options, a line and a time limit for each case, the closing line, and an exit
+// that leaves no child process and no temporary file.
 import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { within } from "../support/wait.ts";
 
 export type Values = Readonly<Record<string, number | boolean | string>>;
 
-/** Reads `--name value` for each default; a default of false makes a flag. `--seed` is always there. */
+/** Reads `--name value` for each default; a default of false makes a flag. `--seed` always exists. */
 export function options<T extends Values>(defaults: T): T & { readonly seed: number } {
   const all: Values = { seed: Date.now() % 1_000_000, ...defaults };
   const known = Object.fromEntries(
@@ -32,7 +32,7 @@ export function options<T extends Values>(defaults: T): T & { readonly seed: num
   }
 }
 
-/** A directory that goes when the process does. */
+/** A directory that is removed when the process ends. */
 export const directory: string = mkdtempSync(join(tmpdir(), "wherry-check-"));
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -53,7 +53,7 @@ export class Cases {
     return this.#failed;
   }
 
-  /** Runs a case; its text, or its error, ends the line. Gives whether it passed. */
+  /** Runs a case and prints its text or error. Returns whether it passed. */
   async run(name: string, limitMs: number, work: () => Promise<string>): Promise<boolean> {
     const began = performance.now();
     const say = (word: string, text: string): void => {
@@ -72,7 +72,7 @@ export class Cases {
     }
   }
 
-  /** The closing line and the exit code; ends the process. */
+  /** Prints the closing line and ends the process with the exit code. */
   end(): never {
     console.log(`${this.#passed} passed, ${this.#failed} failed`);
     process.exit(this.#failed === 0 && this.#passed > 0 ? 0 : 1);

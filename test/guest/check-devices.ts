@@ -1,7 +1,7 @@
-// `npm run check:devices`: a Debian guest works its devices: disk, entropy, network, clock, console, and the
-// ways out. Two guests are joined by a wire and one of them is moved; a machine is killed and its disks are
-// held against what its guest was told; a guest panics and finds its devices reset; a guest has virtio-mmio
-// version 1.
+// `npm run check:devices`: a Debian guest uses its devices: disk, entropy, network, clock, console,
+// power-off. Two guests are connected by a network and one of them is moved; a machine is killed and its
+// disks are compared with what its guest was told; a guest panics and finds its devices reset; a guest has
+// virtio-mmio version 1.
 //   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
 import { setTimeout as sleep } from "node:timers/promises";
 import { createHash } from "node:crypto";
@@ -34,7 +34,7 @@ const cases = new Cases(
   `devices of Debian guests, seed ${given.seed}`,
   wanted.reduce((sum, [, part]) => sum + part.cases, 0),
 );
-// ---- what the cases share ----
+// ---- common parts of the cases ----
 
 /** A raw image with this content, then zeroes. */
 function image(name: string, bytes: number, content = ""): string {
@@ -58,7 +58,9 @@ function expect(what: string, found: unknown, expected: unknown): void {
   throw new Error(`${what}: found ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
 }
 
-/** A port below those that systems hand out: nobody gets it by chance before it is listened on. */
+/**
+ * A port below the system's ephemeral ports, so that no other process gets it by chance before it is used.
+ */
 async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + random.int(10_000);
@@ -81,23 +83,23 @@ function boot(harts: number, devices: readonly string[], append = ""): Promise<M
   });
 }
 
-/** Waits for the shell, and lets its line editor leave long commands in one line. */
+/** Waits for the shell, and sets its line editor to keep long commands on one line. */
 async function ready(console: Console, from = 0): Promise<void> {
   await prompt(console, from);
   await shell(console, "stty cols 2000");
 }
 
-/** The first word of what a command prints. */
+/** The first word of a command's output. */
 async function word(console: Console, command: string): Promise<string> {
   return (await shell(console, command)).split(/\s/)[0] ?? "";
 }
 
-/** A command that must fail; gives what it says. */
+/** Runs a command that must fail; returns its message. */
 async function refused(console: Console, command: string): Promise<string> {
   return shell(console, `if ${command} 2>&1; then false; else true; fi`);
 }
 
-/** Waits for the process to end by itself. */
+/** Waits until the process ends by itself. */
 async function endsWith(machine: Machine, code: number): Promise<void> {
   const exit = await machine.ends(60_000);
   if (exit.code !== code) throw new Error(`ended with ${exit.code ?? exit.signal}: ${machine.complaints}`);
@@ -106,7 +108,7 @@ async function endsWith(machine: Machine, code: number): Promise<void> {
 const MOUNT = "modprobe ext4 && mount -t ext4 /dev/vda /mnt";
 /** The checksum of all files. */
 const FILES = "(cd /mnt; find . -type f | sort | xargs md5sum | md5sum)";
-/** A file system with files in it; gives their checksum. */
+/** Makes a file system with files; returns their checksum. */
 async function makeFiles(console: Console): Promise<string> {
   await shell(console, `mke2fs -q /dev/vda > /dev/null && ${MOUNT}`);
   await shell(
@@ -117,7 +119,7 @@ async function makeFiles(console: Console): Promise<string> {
   return word(console, FILES);
 }
 
-// ---- two guests and a wire ----
+// ---- two guests and a network ----
 
 async function twoGuests(): Promise<void> {
   const [data, fixed, third] = [

@@ -1,7 +1,6 @@
-// `npm run check:failures`: whatever goes wrong in a move or a save, one machine is alive afterwards, and
-// never two. One pulse machine lives through all cases: destinations are killed, connections cut at chosen
-// bytes, moves cancelled, saves meet a full disk. A killed source is the only case after which no machine may
-// be left.
+// `npm run check:failures`: after any failure in a move or a save, one machine is alive, and never two. One
+// pulse machine survives all cases: destinations are killed, connections cut at chosen bytes, moves
+// cancelled, saves meet a full disk. A killed source is the only case after which no machine may be left.
 //   --count N cases, --only KIND, --harts H, --seed S
 import { setTimeout as sleep } from "node:timers/promises";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -28,7 +27,7 @@ const small = smallDisk(full);
 
 /** A destination that was lost before GO waits for the source's question for half a minute. */
 const GIVES_UP_MS = 60_000;
-/** Bytes of a whole stream of this machine, about. */
+/** Approximate size of a whole stream of this machine, in bytes. */
 const STREAM_BYTES = 6_000_000;
 const finalPing = Buffer.alloc(9);
 finalPing.writeUInt8(8);
@@ -37,7 +36,7 @@ finalPing.writeUInt16BE(4, 3);
 finalPing.writeUInt32BE(PING_FINAL, 5);
 const firstDevice = Buffer.from("\x0acpu_common");
 
-/** Its PONG on the return path. What follows is SHUT: the destination's word that it runs. */
+/** Its PONG on the return path. Next comes SHUT, the destination's message that it runs. */
 const finalPong = Buffer.alloc(8);
 finalPong.writeUInt16BE(2);
 finalPong.writeUInt16BE(4, 2);
@@ -45,7 +44,7 @@ finalPong.writeUInt32BE(PING_FINAL, 4);
 
 let machine: Machine;
 let last: Report;
-/** How long the moves take that go well, about. */
+/** Approximate duration of a move without failure. */
 let moveMs = 1500;
 
 async function boot(): Promise<void> {
@@ -54,7 +53,7 @@ async function boot(): Promise<void> {
   last = (await nextReports(machine.console, 2)).at(-1) as Report;
 }
 
-/** The machine that survives prints, counts and ticks on from where the other stood. */
+/** The surviving machine continues to print, count and tick where the other stopped. */
 async function lives(winner: Machine): Promise<void> {
   const status = await winner.status();
   if (status !== "running") throw new Error(`the machine is ${status}: ${winner.complaints}`);
@@ -103,7 +102,7 @@ async function destinationAt(address: string): Promise<Machine> {
 let sockets = 0;
 const unixAddress = (): string => `unix:${join(directory, `move${sockets++}`)}`;
 
-/** A moment in a move: at any time, or in the hand-over after the guest has been stopped. */
+/** A moment in a move: at any time, or in the handover after the guest has stopped. */
 async function moment(source: Machine): Promise<string> {
   if (random.oneIn(2)) {
     const ms = random.int(Math.round(1.2 * moveMs));
@@ -129,7 +128,9 @@ async function killDestination(): Promise<string> {
   return `${when}: ${await judge(machine, destination)}`;
 }
 
-/** The destination had said that it runs before it was killed: the machine was its, and died with it. */
+/**
+ * The destination had reported that it runs before it was killed: it owned the machine, which died with it.
+ */
 async function afterLateKill(destination: Machine, before: MoveReport, when: string): Promise<string> {
   if ((await machine.status()) !== "postmigrate") throw new Error("moved, but not postmigrate");
   await destination.kill();
@@ -176,7 +177,7 @@ async function cutConnection(): Promise<string> {
   return moveThrough(cut);
 }
 
-/** A tunnel on this host that ends in the hand-over: that nobody listens there any more proves nothing. */
+/** A tunnel on this host that ends during the handover: the missing listener proves nothing. */
 function tunnelDies(): Promise<string> {
   return moveThrough({ side: "back", mark: finalPong, after: random.int(8), how: "death" });
 }
@@ -213,7 +214,7 @@ async function killSource(): Promise<string> {
   return `${when}: died with its process, nothing runs; a new one was booted`;
 }
 
-/** A save on a disk that gets full at a random byte leaves the old file and the running machine. */
+/** A save to a disk that fills up at a random byte leaves the old file and the running machine. */
 async function saveOnFullDisk(): Promise<string> {
   const pid = machine.child.pid as number;
   const seen = small.seenFrom(pid);

@@ -18,7 +18,7 @@ const kernelFile = await readFile(debian.kernel);
 const kernel = kernelFile[0] === 0x1f ? gunzipSync(kernelFile) : kernelFile;
 const initrd = await readFile(debian.initrd);
 
-/** Where two texts part. */
+/** The position where two texts differ. */
 function firstDifference(a: string, b: string): string {
   let at = 0;
   while (at < a.length && a[at] === b[at]) at++;

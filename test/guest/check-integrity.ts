@@ -24,7 +24,7 @@ const LOAD_MS = 60_000;
 interface Damage {
   readonly name: string;
   readonly bytes: Buffer;
-  /** Where the damage is. */
+  /** The position of the damage. */
   readonly at: number;
 }
 
@@ -81,7 +81,7 @@ function load(bytes: Buffer): Promise<unknown> {
 }
 
 /**
- * The parts that an error may name for a damage: where two meet either, and a part cut in its head has no
+ * The parts that an error may name for a damage: at a boundary either one; a part with a damaged head has no
  * name yet.
  */
 function spansNear(at: number): Span[] {
@@ -92,7 +92,7 @@ function spansNear(at: number): Span[] {
   });
 }
 
-/** The words for such a part. */
+/** The names of such a part in messages. */
 function wordsFor({ name }: Span): string[] {
   if (name === "ram") return ["RAM chunk", "section ram"];
   if (name === "header" || name === "configuration") return ["header", "configuration"];

@@ -1,5 +1,5 @@
-// `npm run check:move`: pulse goes back and forth between processes under load, with its disk on shared
-// storage, over tcp and unix in turn; its own proof at the end is the judge (no count, IPI, tick, page or
+// `npm run check:move`: pulse moves back and forth between processes under load, with its disk on shared
+// storage, over tcp and unix in turn; its own check at the end is the judge (no count, IPI, tick, page or
 // block lost or doubled).
 //   --count N moves, --harts H, --memory SIZE, --seed S, --options TEXT for pulse's command line
 import { setTimeout as sleep } from "node:timers/promises";

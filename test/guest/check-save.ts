@@ -1,6 +1,6 @@
-// `npm run check:save`: a booting Debian is saved at random moments while it runs, before and while its harts
-// go offline and come back in a loop; each file is restored and must come to the same end: same checksum over
-// the loop, all harts online, power off, exit code 0. MP states of the harts in the files are counted.
+// `npm run check:save`: a booting Debian is saved at random moments, before and while its harts go offline
+// and online in a loop; each file is restored and must reach the same end: same checksum over the loop, all
+// harts online, power off, exit code 0. The MP states of the harts in the files are counted.
 //   --count N files, --harts H, --turns N of the loop, --firmware builtin|opensbi (default: both), --seed S
 import { setTimeout as sleep } from "node:timers/promises";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -68,7 +68,7 @@ interface Saved {
   readonly afterMs: number;
 }
 
-/** The line that every run must end with. */
+/** The last line that every run must print. */
 let end: string | undefined;
 
 /** Waits until the guest has come to its end; answers it, and waits for the end of its process too. */

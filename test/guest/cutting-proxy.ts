@@ -1,13 +1,13 @@
 // A loopback TCP proxy between the two ends of a move that breaks the first connection at a given byte of
-// either direction, as a network does. Later connections (the source asking what became of the machine) pass
-// unharmed.
+// either direction, as a network does. Later connections (the source queries the state of the machine) are
+// not broken.
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
 export interface Cut {
   /** `forward` is from source to destination. */
   readonly side: "forward" | "back";
-  /** Bytes that still pass, from the start or from the end of the first `mark` on. */
+  /** Bytes that still pass, from the start or from the end of the first `mark`. */
   readonly after: number;
   readonly mark?: Buffer;
   /**
@@ -21,7 +21,7 @@ export class CuttingProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #used = false;
-  /** Whether it came to the cut. */
+  /** Whether the cut was reached. */
   cut = false;
 
   private constructor(server: Server) {

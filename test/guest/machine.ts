@@ -1,5 +1,5 @@
-// A machine as its user has it: `wherry run` or `wherry restore` in a child process, its QMP and its console
-// on unix sockets. No child outlives the check.
+// A machine as a user runs it: `wherry run` or `wherry restore` in a child process, with QMP and console on
+// unix sockets. No child outlives the check.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
@@ -30,7 +30,7 @@ export interface Command extends Exit {
   readonly err: string;
 }
 
-/** `wherry …` to its end. */
+/** Runs `wherry …` to its end. */
 export async function wherry(args: readonly string[], limitMs = 60_000): Promise<Command> {
   const { child, exit } = launch(args, []);
   let out = "";
@@ -64,15 +64,15 @@ function launch(
 export interface See {
   /** An error if it is in the text before the match. */
   readonly refuse?: RegExp;
-  /** What the pattern is looked for in, made of what has come. */
+  /** The text to search, made from the output so far. */
   readonly view?: (text: string) => string;
 }
 
-/** All that a guest has printed since we are connected. */
+/** The guest's output since we connected. */
 export class Console {
   readonly #socket: Socket;
   text = "";
-  /** Resolves when the machine has closed it: nothing more comes. */
+  /** Resolves when the machine has closed it: no more output comes. */
   readonly closed: Promise<void>;
 
   private constructor(socket: Socket) {
@@ -123,7 +123,7 @@ let serialNumber = 0;
 export interface Start {
   /** The command that runs it, such as unshare. */
   readonly wrap?: readonly string[];
-  /** Made, its console joined, and only then started: nothing of its output is missed. */
+  /** Created, console connected, and only then started: none of its output is missed. */
   readonly fromFirstByte?: boolean;
   /** With `fromFirstByte`: called once all is made or loaded, before it runs. */
   readonly beforeStart?: (qmp: QmpClient) => Promise<void>;
@@ -155,7 +155,7 @@ export class Machine {
     this.#complaints = complaints;
   }
 
-  /** `args` begin with the command, `run` or `restore`. Rejects with what the process said if it ends. */
+  /** `args` begin with the command, `run` or `restore`. Rejects with the process's message if it ends. */
   static async start(
     args: readonly string[],
     { wrap = [], fromFirstByte = false, beforeStart }: Start = {},
@@ -207,7 +207,7 @@ export class Machine {
   get ended(): boolean {
     return this.child.exitCode !== null || this.child.signalCode !== null;
   }
-  /** What it said on stderr. */
+  /** Its output on stderr. */
   get complaints(): string {
     return this.#complaints();
   }

@@ -1,8 +1,8 @@
-// A live move between two machines, started and watched over QMP.
+// A live move between two machines, started and observed over QMP.
 import { until } from "../support/wait.ts";
 import type { Machine } from "./machine.ts";
 
-/** QAPI MigrationInfo, as far as we look at it. */
+/** The part of QAPI's MigrationInfo that we read. */
 export interface MoveReport {
   readonly status: string;
   readonly "error-desc"?: string;
@@ -21,7 +21,7 @@ interface Socket {
   readonly path: string;
 }
 
-/** Where a machine waits for its arrival. */
+/** The address on which a machine waits for its arrival. */
 export async function listening(destination: Machine): Promise<string> {
   return until(30_000, "the destination listens", async () => {
     const info = await destination.qmp.execute<{ "socket-address"?: Socket[] }>("query-migrate");
@@ -35,7 +35,7 @@ export function query(source: Machine): Promise<MoveReport> {
   return source.qmp.execute<MoveReport>("query-migrate");
 }
 
-/** Waits until the move has come to its end, whichever. */
+/** Waits until the move has ended, in whatever way. */
 export function ended(source: Machine): Promise<MoveReport> {
   return until(MOVE_MS, "the move ends", async () => {
     const report = await query(source);

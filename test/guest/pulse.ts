@@ -1,4 +1,4 @@
-// Pulse as the judge of the guest checks: its reports, read and compared, and its closing proof
+// Pulse as the judge of the guest checks: reads and compares its reports, and its final verdict
 // (guests/pulse).
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -70,7 +70,7 @@ export function checkProgress(before: Report, after: Report): void {
   if (after.disk < before.disk) complain("disk writes went back");
 }
 
-/** Ends the guest by its own proof: the line that says so. */
+/** Ends the guest with its own check: returns the line with the verdict. */
 export async function proof(machine: Machine): Promise<string> {
   machine.console.type("q");
   const [line] = await machine.console.see(DONE, 2 * REPORT_MS, 0, { refuse: FAIL });

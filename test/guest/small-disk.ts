@@ -1,5 +1,5 @@
-// A disk that gets full: a small tmpfs in the machines' own mount namespace, or, where none can be mounted, a
-// limit on the size of the files that their process writes.
+// A disk that fills up: a small tmpfs in the machines' own mount namespace, or, if none can be mounted, a
+// limit on the size of files that their process writes.
 import { spawnSync } from "node:child_process";
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,11 +10,11 @@ const LEAST_FILE_SIZE = 4 << 20;
 
 export interface SmallDisk {
   readonly means: string;
-  /** The command that machines are started by. */
+  /** The command that starts machines. */
   readonly wrap: readonly string[];
-  /** The disk's directory as seen from outside of the machine's process. */
+  /** The disk's directory as seen from outside the machine's process. */
   seenFrom(pid: number): string;
-  /** Leaves about `room` bytes; gives how many, and what gives the rest back. */
+  /** Leaves about `room` bytes; returns how many, and a function that releases the rest. */
   fill(pid: number, room: number): { room: number; undo(): void };
 }
 

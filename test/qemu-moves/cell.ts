@@ -1,5 +1,5 @@
-// One cell of the matrix: the guest boots on the first side of a route, works, travels along it, and is
-// judged by what it printed on the way.
+// One cell of the matrix: the guest boots on the first side of a route, works, moves along the route, and is
+// judged by its output.
 import { setTimeout as sleep } from "node:timers/promises";
 import { truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -15,7 +15,7 @@ import { type Hardware, type Kind, Side } from "./sides.ts";
 
 const DISK_BYTES = 4 << 20;
 const BOOT_MS = 180_000;
-/** The kernel may still talk of its boot for so long. */
+/** The time in which the kernel may still log its boot. */
 const SETTLE_REPORTS = 6;
 /** Guest time on each side, and host time in which it must have passed. */
 const STAY_MS = 2000;
@@ -38,7 +38,7 @@ export interface Cell {
 export interface Outcome {
   readonly complaints: readonly string[];
   readonly facts: string;
-  /** All that the guest printed. */
+  /** The guest's complete output. */
   readonly log: string;
 }
 
@@ -84,7 +84,7 @@ class Journey {
     return this.sides.at(-1) as Side;
   }
 
-  /** Looks at what has been printed until it shows something. */
+  /** Checks the output until it matches. */
   async #see(
     limitMs: number,
     what: string,
@@ -152,7 +152,7 @@ class Journey {
   }
 }
 
-/** Never rejects for what the guest or a monitor does: that is a complaint. */
+/** Never rejects because of the guest or a monitor: that is reported as a complaint. */
 export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
   const folder = await mkdtemp(join(directory, "cell-"));
   const echo = await Echo.start();

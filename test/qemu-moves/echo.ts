@@ -1,5 +1,5 @@
-// The other end of the guests' wire: frames as QEMU's `-netdev socket` has them (be32 length, bytes) of the
-// guest's own kind go back to whoever sent them. Both ends of a move are on it at once.
+// The other end of the guests' network: frames in the format of QEMU's `-netdev socket` (be32 length, bytes)
+// of the guest's own type are sent back. Both ends of a move are connected at once.
 import { createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 

@@ -1,5 +1,5 @@
-// One move of the guest from a side to the next, by the commands that a user of either monitor has, over any
-// transport that both of them know.
+// One move of the guest from one side to the next, with the commands of a user of either monitor, over any
+// transport that both support.
 import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -22,8 +22,8 @@ export function transportsOf(release: QemuRelease): Transport[] {
 }
 
 /**
- * The capabilities that a transport needs. With `return-path` QEMU learns how the move ended, without it
- * guesses.
+ * The capabilities that a transport needs. With `return-path` QEMU learns the outcome of the move; without
+ * it, it guesses.
  */
 async function switchCapabilities(side: Side, transport: Transport, state: boolean): Promise<void> {
   const wanted: string[] = transport === "multifd" || transport === "mapped-ram" ? [transport] : [];

@@ -1,4 +1,4 @@
-// The judge of the moves is itself judged: a good journey passes, and each planted damage is named.
+// Tests of the judge of the moves: a good journal passes, and each planted damage is named.
 import { describe, expect, test } from "vitest";
 import { type Chunk, checksum, judge, type Leg, readJournal } from "./journal.ts";
 

@@ -1,6 +1,5 @@
-// What a travelling guest printed on each side that it was on, and whether that holds: every line there once
-// and whole, its own proofs, time that neither jumps nor freezes, timers that continue, a silent kernel.
-// Pure: no clock, no process.
+// Checks a moved guest's output on each side: every line once and complete, its own checks, time that neither
+// jumps nor freezes, timers that continue, a silent kernel. Pure: no clock, no process.
 
 /** Bytes of a console as they came. */
 export interface Chunk {
@@ -48,7 +47,7 @@ export interface Journal {
   readonly kernel: readonly string[];
   /** The guest's verdict. */
   readonly passed: boolean;
-  /** What is wrong with the lines themselves, or what the guest found. */
+  /** What is wrong with the lines, or what the guest found. */
   readonly complaints: readonly string[];
 }
 

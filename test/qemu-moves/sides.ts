@@ -1,5 +1,5 @@
-// A monitor that the guest travels through, a QEMU of some release or Wherry, as a child process: QMP, the
-// console with the host time of each piece of it, and an end on which nothing stays behind.
+// A monitor on the guest's route, a release of QEMU or Wherry, as a child process: QMP, the console with the
+// host time of each piece of output, and an exit that leaves nothing.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
-// QEMU's own reader of streams, scripts/analyze-migration.py: taken out of Debian's source package of the
-// newest release, by apt, into the user's cache. It is no part of this repository, nor of any binary package.
+// QEMU's own reader of streams, scripts/analyze-migration.py: extracted from Debian's source package of the
+// newest release, by apt, into the user's cache. It is not part of this repository or of any binary package.
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,6 +1,5 @@
 // Fuzzes the inspector and the loader with structure-aware mutations of streams: no crash, no hang, no
-// runaway memory, and reports that agree with themselves. A case is its seed and number, so a finding can be
-// had again:
+// runaway memory, and consistent reports. A case is its seed and number, so a finding can be repeated:
 //   node test/streams/check-fuzz.ts [--cases N] [--seed S] [--case I] [--minutes M]
 // The cases run in a thread; this one watches its heart beat and its memory.
 import { writeFileSync } from "node:fs";

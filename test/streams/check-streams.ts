@@ -1,6 +1,6 @@
-// Streams of every architecture and form, made by QEMU here and now (or found in the cache): the inspector
-// reads each whole, with no byte unaccounted and no field unknown; what it shows is what QEMU's
-// analyze-migration script and its monitor show.
+// Streams of every architecture and form, made by QEMU now (or found in the cache): the inspector reads each
+// completely, with no byte unaccounted for and no field unknown; its output agrees with QEMU's
+// analyze-migration script and its monitor.
 //   node test/streams/check-streams.ts [--all] [--only REGEX] [FOLDER]
 // The script is fetched by apt, or found where WHERRY_ANALYZE_MIGRATION says; without it the monitor alone
 // judges.

@@ -1,6 +1,6 @@
-// What users complain of when a stream does not load: for each a stream that shows it, and the answers of the
-// inspector, of check and, where it reads such streams, of Wherry's loader: each names cause and cure. What
-// QEMU says of such streams is compared with check by verdicts.ts; the loader's answers about virtio are in
+// Users' complaints about streams that do not load: for each a stream that shows it, and the answers of the
+// inspector, of check and, where it reads such streams, of Wherry's loader: each names cause and cure.
+// verdicts.ts compares QEMU's messages for such streams with check; the loader's answers about virtio are in
 // test/virtio/{state,hostile}.test.ts.
 import { describe, expect, test } from "vitest";
 import { checkStream, type CheckTarget } from "../../src/inspect/check/check-stream.ts";

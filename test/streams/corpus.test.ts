@@ -1,5 +1,5 @@
-// The fuzzer's corpus: its seeds are whole streams, so that a mutation reaches what lies behind the first
-// check; and what the fuzzer found once (found-….stream) has stayed mended.
+// The fuzzer's corpus: its seeds are complete streams, so that a mutation reaches the code after the first
+// check; and past findings (found-….stream) remain fixed.
 import { describe, expect, test } from "vitest";
 import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";

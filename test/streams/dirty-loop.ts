@@ -1,5 +1,5 @@
 // A bare RISC-V guest whose memory keeps changing: it counts in one word of each of many pages (most of each
-// page stays as it was, as XBZRLE likes it), pages have text of their own, and a few go back to zero.
+// page is unchanged, as XBZRLE needs), pages have text of their own, and a few return to zero.
 import { assemble } from "../../src/asm/assembler.ts";
 
 const BASE = 0x8000_0000n;

@@ -1,6 +1,6 @@
 // The `virt` board for the loader of QEMU's streams: the real devices and the real profile, on a VM that only
-// remembers, with the devices of machines.ts' riscv64 machines in their order. What a case loads are the
-// device sections; RAM, which costs too much for each case, is the business of machines.ts' small machine.
+// records, with the devices of machines.ts' riscv64 machines in their order. A case loads the device
+// sections; RAM, which costs too much for each case, is covered by machines.ts' small machine.
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";

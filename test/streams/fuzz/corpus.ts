@@ -1,5 +1,5 @@
 // All seeds: the synthesised ones, a snapshot of a toy machine, and the corpus's files (device sections of
-// QEMU's streams, without RAM; and what was found once). Where things are in a file, the inspector says.
+// QEMU's streams, without RAM; and past findings). The inspector gives the positions in a file.
 import { readdir, readFile } from "node:fs/promises";
 import { saveSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
 import type { Field } from "../../../src/inspect/model/stream-report.ts";

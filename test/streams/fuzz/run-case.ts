@@ -1,5 +1,5 @@
-// One case: the inspector reads its bytes, or a loader, or both: the small machine knows the synthesised
-// seeds alone. The board's seeds are long: they are the loader's most of the time.
+// One case: the inspector, a loader, or both read its bytes. The small machine loads only the synthesised
+// seeds; the board's seeds are long: mostly the loader reads them.
 import type { StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../../src/inspect/read/read-stream.ts";

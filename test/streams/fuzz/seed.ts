@@ -1,6 +1,6 @@
-// What the fuzzer starts from: a stream, and what lies where in it, so that a mutation hits a length, a name
-// or a flag rather than any byte. Synthesised here: every form that RAM takes in a stream, commands, and a
-// device section.
+// The fuzzer's input: a stream and the positions of its parts, so that a mutation hits a length, a name or a
+// flag, not an arbitrary byte. Synthesised here: every form of RAM in a stream, commands, and a device
+// section.
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
 import { MULTIFD_MAGIC } from "../../../src/stream/multifd-packet.ts";

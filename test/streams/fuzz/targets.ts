@@ -1,5 +1,5 @@
-// What the fuzzer feeds, and what must hold of it whatever the bytes: the inspector answers with a report
-// that agrees with itself; the loader loads, or refuses with a MigrationError.
+// The fuzzer's targets and their invariants for any bytes: the inspector returns a consistent report; the
+// loader loads, or refuses with a MigrationError.
 import { WherryError } from "../../../src/base/errors.ts";
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { checkStream } from "../../../src/inspect/check/check-stream.ts";

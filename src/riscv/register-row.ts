@@ -51,7 +51,7 @@ export interface Register {
    * A field that was added after the first streams: it is stored in the subsection `cpu/NAME`, if it is not
    * 0. A stream without the subsection must mean 0.
    */
-  readonly apart?: true;
+  readonly subsection?: true;
   /** A field of the VMM's copy alone: the hart stores it elsewhere, or in other fields. */
   readonly copyField?: Field<number> | Field<bigint>;
   /** Its name in the VMM's copy. Default: the row's. */

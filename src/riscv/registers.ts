@@ -71,7 +71,7 @@ export const REGISTERS = {
   mcounteren: { csr: 0x306, field: u64, writable: LOW_32, oneReg: RAW, qemu: "mcounteren" },
   menvcfg: { csr: 0x30a, field: u64, writable: MENVCFG_WRITABLE, oneReg: RAW, qemu: "menvcfg" },
   /** menvcfg.ADUE, inverted: streams without it are from harts that always set A and D. */
-  svade: { field: u32.range(0, 1), oneReg: wherry(7), apart: true },
+  svade: { field: u32.range(0, 1), oneReg: wherry(7), subsection: true },
   mcountinhibit: { csr: 0x320, field: u64, writable: INHIBITABLE, oneReg: RAW, qemu: "mcountinhibit" },
   mscratch: { csr: 0x340, field: u64, writable: ALL, oneReg: RAW, qemu: "mscratch" },
   mepc: { csr: 0x341, field: u64, writable: CODE, oneReg: RAW, qemu: "mepc" },

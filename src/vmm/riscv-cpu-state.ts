@@ -12,18 +12,18 @@ export type PutLevel = (typeof PUT)[keyof typeof PUT];
 
 type Rows = typeof REGISTERS;
 type InCopy = { readonly copyField: unknown } | { readonly field: unknown; readonly oneReg: unknown };
-type Apart = { readonly apart: true };
+type InSubsection = { readonly subsection: true };
 type NameOf<K extends keyof Rows> = Rows[K] extends { readonly copyName: infer N extends string } ? N : K;
 type FieldOf<R> = R extends { readonly copyField: infer F } | { readonly field: infer F } ? F : never;
 type CopyFields = {
   readonly [K in keyof Rows as Rows[K] extends InCopy
-    ? Rows[K] extends Apart
+    ? Rows[K] extends InSubsection
       ? never
       : NameOf<K>
     : never]: FieldOf<Rows[K]>;
 };
-type ApartFields = {
-  [K in keyof Rows as Rows[K] extends Apart ? NameOf<K> : never]: FieldOf<Rows[K]>;
+type SubsectionFields = {
+  [K in keyof Rows as Rows[K] extends InSubsection ? NameOf<K> : never]: FieldOf<Rows[K]>;
 };
 
 const copyFieldOf = ({ copyField, field, oneReg }: Register) =>
@@ -31,15 +31,15 @@ const copyFieldOf = ({ copyField, field, oneReg }: Register) =>
 const copyFields = Object.fromEntries(
   registerEntries.flatMap(([name, row]) => {
     const field = copyFieldOf(row);
-    return field === undefined || row.apart ? [] : [[row.copyName ?? name, field]];
+    return field === undefined || row.subsection ? [] : [[row.copyName ?? name, field]];
   }),
 ) as CopyFields;
-const apartFields = registerEntries.flatMap(([name, { apart, field }]) =>
-  apart === undefined || field === undefined
+const subsectionFields = registerEntries.flatMap(([name, { subsection: isInSubsection, field }]) =>
+  isInSubsection === undefined || field === undefined
     ? []
     : subsection(`cpu/${name}`, { version: 1, needed: (s) => s[name] !== 0 }, {
         [name]: field,
-      } as unknown as ApartFields),
+      } as unknown as SubsectionFields),
 );
 
 const mpState = copyFields.mpState.check((m) =>
@@ -56,7 +56,7 @@ export const cpuState = defineState("cpu", { version: 1, minimumVersion: 1 }, { 
     { version: 1, needed: (s) => s.keptVersion !== 0 },
     { keptVersion: u32, keptLength: u32, kept: varBuffer("keptLength", 16384) },
   ),
-  ...apartFields,
+  ...subsectionFields,
 ]);
 export type CpuState = StateOf<typeof cpuState>;
 
@@ -72,7 +72,7 @@ export const cpuCommonState = defineState(
 export type CpuCommonState = StateOf<typeof cpuCommonState>;
 
 interface Row {
-  readonly field: keyof CopyFields | keyof ApartFields | "halted";
+  readonly field: keyof CopyFields | keyof SubsectionFields | "halted";
   readonly element: number | undefined;
   readonly id: bigint;
   /** Written at this level and higher levels. */

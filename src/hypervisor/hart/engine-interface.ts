@@ -46,7 +46,7 @@ export interface EngineImports {
    * Runs the work that the hart's own thread must do for translated code: adopt and drop modules. Default:
    * just run it.
    */
-  adopting?(work: () => void): void;
+  runAdoption?(work: () => void): void;
 }
 
 /** `hartBase` is the byte offset of the hart's area in shared memory. */

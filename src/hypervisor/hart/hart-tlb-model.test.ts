@@ -144,7 +144,7 @@ class Model {
       if (leaf !== undefined) this.#seen.set(leaf.key, leaf);
     }
   }
-  #forget(goes: (leaf: Leaf) => boolean): void {
+  #drop(goes: (leaf: Leaf) => boolean): void {
     for (const [key, leaf] of this.#seen) if (goes(leaf)) this.#seen.delete(key);
   }
 
@@ -193,7 +193,7 @@ class Model {
     this.#satp = satp;
     // Stricter than the specification, as in QEMU: another table with the same ASID is another address space.
     if (satp !== old && this.#satpOfAsid.get(this.#asid) !== satp) {
-      this.#forget((leaf) => !leaf.isGlobal && leaf.asid === this.#asid);
+      this.#drop((leaf) => !leaf.isGlobal && leaf.asid === this.#asid);
     }
     this.#satpOfAsid.set(this.#asid, satp);
   }
@@ -209,26 +209,26 @@ class Model {
       case 0:
         if (byHost) h.engine.flushSpace(hartBase(0), ALL_SPACES);
         else this.#machine(asm("sfence.vma"));
-        this.#forget(() => true);
+        this.#drop(() => true);
         break;
       case 1:
         if (byHost) h.engine.flushTlbPage(hartBase(0), va, ALL_SPACES);
         else this.#machine(asm("sfence.vma", { rs1: 5 }), va);
-        this.#forget(covers);
+        this.#drop(covers);
         break;
       case 2:
         if (byHost) h.engine.flushSpace(hartBase(0), asid);
         else this.#machine(asm("sfence.vma", { rs2: 7 }), va, BigInt(asid) | (1n << 16n));
-        this.#forget(isOfAsid);
+        this.#drop(isOfAsid);
         break;
       case 3:
         if (byHost) h.engine.flushTlbPage(hartBase(0), va, asid);
         else this.#machine(asm("sfence.vma", { rs1: 5, rs2: 7 }), va, BigInt(asid));
-        this.#forget((leaf) => covers(leaf) && isOfAsid(leaf));
+        this.#drop((leaf) => covers(leaf) && isOfAsid(leaf));
         break;
       case 4:
         h.engine.flushTlb(hartBase(0));
-        this.#forget(() => true);
+        this.#drop(() => true);
         break;
     }
   }

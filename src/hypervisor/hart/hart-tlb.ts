@@ -346,14 +346,14 @@ export const switchSpace = fn("switchSpace", [I32, I64], undefined, (f, hart, va
   f.if(old.eq(value), () => f.return());
   set(f, hart, "satp", value);
   // A new mode takes effect at once, also for global pages (4.1.11).
-  const forget = (flush: Fn<readonly [typeof I32], undefined>): void => {
+  const flushSupervisor = (flush: Fn<readonly [typeof I32], undefined>): void => {
     f.call(flush, contextAt(hart, CONTEXT.SUPERVISOR));
     f.call(flush, contextAt(hart, CONTEXT.SUM));
   };
   f.if(
     old.xor(value).shrU(SATP.MODE).eqz(),
-    () => forget(flushLocal),
-    () => forget(flushContext),
+    () => flushSupervisor(flushLocal),
+    () => flushSupervisor(flushContext),
   );
   f.call(chooseSpace, hart);
 });
@@ -374,14 +374,14 @@ export const flushSpace = fn("flushSpace", [I32, I32], undefined, (f, hart, asid
       ),
     );
   }
-  const forget = (flush: Fn<readonly [typeof I32], undefined>): void => {
+  const flushSupervisor = (flush: Fn<readonly [typeof I32], undefined>): void => {
     f.call(flush, contextAt(hart, CONTEXT.SUPERVISOR));
     f.call(flush, contextAt(hart, CONTEXT.SUM));
   };
   f.if(
     asid.eq(ALL_SPACES),
-    () => forget(flushContext),
-    () => f.if(asid.eq(asidOf(get(hart, "satp"))), () => forget(flushLocal)),
+    () => flushSupervisor(flushContext),
+    () => f.if(asid.eq(asidOf(get(hart, "satp"))), () => flushSupervisor(flushLocal)),
   );
 });
 

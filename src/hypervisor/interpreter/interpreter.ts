@@ -289,7 +289,7 @@ class Interpreter {
    * After a jump within the page: continue in translated code if there is any, or request it if the code is
    * hot.
    */
-  #arrive(): void {
+  #afterJump(): void {
     if (this.#translation === undefined) return;
     const f = this.#f;
     const pc = f.let(this.#pageVirt.add(this.#nextIp.sub(this.#pageHost).extendS()));
@@ -496,7 +496,7 @@ class Interpreter {
       f.if(isInPage, () =>
         f.if(
           this.#nextIp.leU(this.#ip),
-          () => this.#arrive(),
+          () => this.#afterJump(),
           () => {
             // The translator leaves out branch targets that were never reached.
             const heat = f.let(this.#heat());
@@ -538,7 +538,7 @@ class Interpreter {
           inPage.ltU(PAGE_SIZE),
           () => {
             this.#nextIp.set(this.#pageHost.add(inPage.wrap()));
-            this.#arrive();
+            this.#afterJump();
           },
           () => {
             set(f, hart, "pc", to);

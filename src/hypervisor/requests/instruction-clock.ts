@@ -64,20 +64,20 @@ export class InstructionClock {
   // Called only by the hart's own thread:
 
   /** The hart idles: advance time at once. Whole ns, so that sums stay exact. */
-  jump(ns: number): void {
+  advance(ns: number): void {
     this.#warp[0] = (this.#warp[0] as number) + Math.ceil(ns);
   }
 
-  fallAsleep(): void {
+  startIdle(): void {
     this.#idleSince[0] = this.#hostNs();
   }
 
   /**
    * Add the time that has passed on the host's clock, at most `limitNs`, so that a deadline is met to the ns.
    */
-  wakeUp(limitNs: number): void {
+  endIdle(limitNs: number): void {
     const slept = Math.max(0, this.#hostNs() - (this.#idleSince[0] as number));
     this.#idleSince[0] = 0;
-    this.jump(Math.min(slept, limitNs));
+    this.advance(Math.min(slept, limitNs));
   }
 }

@@ -204,12 +204,12 @@ export class CodeCache {
 
   // ---- changes that harts must notice ----
 
-  nextProtection(): void {
+  advanceProtection(): void {
     Atomics.add(this.#words, this.#word(CODE_PROTECTION), 1);
   }
 
   /** Make harts empty their jump caches before they execute translated code. */
-  nextEpoch(): void {
+  advanceEpoch(): void {
     Atomics.add(this.#words, this.#word(CODE_EPOCH), 1);
   }
 
@@ -218,7 +218,7 @@ export class CodeCache {
     this.locked(() => {
       const done = Atomics.load(this.#words, VM_CODE_STALE >>> 2);
       pages.takeStale((page) => this.setTable(page, 0));
-      this.nextEpoch();
+      this.advanceEpoch();
       Atomics.store(this.#words, this.#word(CODE_STALE_DONE), done);
     });
   }

@@ -23,14 +23,14 @@ export function registersOf({ row, word, flow }: Instruction): { reads: number; 
 }
 
 /** `reenters`: an indirect jump of the region may go to any of its entries without leaving it. */
-export function analyzeFlow(region: Region, comesBack: boolean): RegionFlow {
+export function analyzeFlow(region: Region, reenters: boolean): RegionFlow {
   const { blocks, entries } = region;
   const count = blocks.length;
   const writes = new Int32Array(count);
   /** Registers that a block reads before it writes them. */
   const exposed = new Int32Array(count);
   const nextOf = blocks.map((block) => {
-    const goesAnywhere = comesBack && block.instructions.at(-1)?.flow.kind.startsWith("indirect");
+    const goesAnywhere = reenters && block.instructions.at(-1)?.flow.kind.startsWith("indirect");
     return goesAnywhere ? [...block.successors, ...entries] : block.successors;
   });
   for (const { order, instructions } of blocks) {

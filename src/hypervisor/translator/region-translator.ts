@@ -118,11 +118,11 @@ class RegionWriter {
     parameters: Parameters,
   ) {
     // Calls within the region return to it, and the targets of jump tables are mostly in the page.
-    const jumpsAround = region.blocks.some(({ instructions, successors }) => {
+    const reenters = region.blocks.some(({ instructions, successors }) => {
       const last = instructions.at(-1) as Instruction;
       return isTableJump(last) || (last.flow.kind === "call" && successors.length > 0);
     });
-    this.#place = jumpsAround ? place : undefined;
+    this.#place = reenters ? place : undefined;
     this.#flow = analyzeFlow(region, this.#place !== undefined);
     this.#entered = [...region.entries, ...region.inner];
     this.f = f;
@@ -172,7 +172,7 @@ class RegionWriter {
       });
       f.note(NOT_AN_INSTRUCTION);
       this.float?.writeBack();
-      this.#goOn();
+      this.#continueAtTarget();
     });
     f.note(NOT_AN_INSTRUCTION);
     f.switch(
@@ -243,7 +243,7 @@ class RegionWriter {
   // ---- exits ----
 
   /** x registers are stored: continue at #target by the jump cache, or return to the interpreter. */
-  #goOn(): void {
+  #continueAtTarget(): void {
     const f = this.f;
     const { hart, context, countdown } = this.p;
     const entry = f.let(jumpEntry(context, this.#target));
@@ -306,9 +306,9 @@ class RegionWriter {
   #enter(): void {
     const { entry } = this.p;
     const dispatch = (): void => {
-      this.#within(undefined, () => {
+      this.#emitWithMerges(undefined, () => {
         const only = this.#entered.length === 1 ? this.#entered[0] : undefined;
-        if (only !== undefined) this.#toward(undefined, only);
+        if (only !== undefined) this.#branchTo(undefined, only);
         else {
           const labels = this.#entered.map((block) => this.#blockLabels.get(block) as Label);
           this.f.brTable(entry, labels);
@@ -326,7 +326,7 @@ class RegionWriter {
   }
 
   /** Blocks with several incoming edges follow their dominator, each after a block that branches to it. */
-  #within(dominator: Block | undefined, body: () => void): void {
+  #emitWithMerges(dominator: Block | undefined, body: () => void): void {
     const merges = (this.#children.get(dominator) ?? []).filter((block) => this.#isMerge(block));
     const nest = (n: number): void => {
       const block = merges[n];
@@ -347,7 +347,7 @@ class RegionWriter {
   }
 
   #emitBlock(block: Block): void {
-    const inside = (): void => this.#within(block, () => this.#emitInstructions(block));
+    const inside = (): void => this.#emitWithMerges(block, () => this.#emitInstructions(block));
     if (!block.isLoop) return inside();
     this.f.loop((again) => {
       this.#loopLabels.set(block, again);
@@ -356,7 +356,7 @@ class RegionWriter {
   }
 
   /** Go from one block (undefined: from outside) to another. */
-  #toward(from: Block | undefined, to: Block): void {
+  #branchTo(from: Block | undefined, to: Block): void {
     if (from === undefined || to.order > from.order) {
       if (!this.#isMerge(to)) return this.#emitBlock(to);
       return this.f.br(this.#blockLabels.get(to) as Label);
@@ -386,7 +386,7 @@ class RegionWriter {
 
   edge(from: Block, offset: number): void {
     const to = this.#blocks.get(offset);
-    if (to !== undefined && from.successors.includes(to)) this.#toward(from, to);
+    if (to !== undefined && from.successors.includes(to)) this.#branchTo(from, to);
     else this.leaveTo(from, this.address(offset));
   }
 
@@ -464,7 +464,7 @@ class RegionWriter {
   /** Look a page up in the TLB unless it is the stream's. */
   lookUp(stream: Lookup, table: number, page: Local<I64>, notFound: () => void): void {
     const { f } = this;
-    const look = (): void => {
+    const lookUpPage = (): void => {
       const entry = f.let(tlbEntry(this.p.context, page));
       const found = (): void => {
         stream.page.set(page);
@@ -472,7 +472,7 @@ class RegionWriter {
       };
       f.if(entry.load64(table).eq(page), found, notFound, true);
     };
-    f.if(page.ne(stream.page), look, undefined, false);
+    f.if(page.ne(stream.page), lookUpPage, undefined, false);
   }
 
   /** `unexecuted`: the block's instructions after this one; the countdown already includes them. */
@@ -763,12 +763,12 @@ function findWindows(instructions: readonly Instruction[]): Map<Instruction, rea
       const offset = decodeImmediate(row.immediate as "I" | "S", word);
       const key = `${row.immediate} ${base}`;
       const access = { instruction, base, offset, size };
-      const together = open.get(key);
-      const lowest = Math.min(offset, ...(together ?? []).map((a) => a.offset));
-      const end = Math.max(offset + size, ...(together ?? []).map((a) => a.offset + a.size));
-      if (together !== undefined && end - lowest <= WINDOW_SIZE) together.push(access);
+      const sharing = open.get(key);
+      const lowest = Math.min(offset, ...(sharing ?? []).map((a) => a.offset));
+      const end = Math.max(offset + size, ...(sharing ?? []).map((a) => a.offset + a.size));
+      if (sharing !== undefined && end - lowest <= WINDOW_SIZE) sharing.push(access);
       else {
-        if (together !== undefined) close(key);
+        if (sharing !== undefined) close(key);
         if (base !== 0) open.set(key, [access]);
       }
     }

@@ -133,7 +133,7 @@ function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number)
  * Control comes back after the instruction: after a call, and after most instructions that the interpreter
  * executes.
  */
-function comesBack({ row, flow }: Instruction): boolean {
+function hasReturnPoint({ row, flow }: Instruction): boolean {
   return flow.kind !== "step" || (row !== undefined && !/^[ms]ret$/.test(row.name));
 }
 
@@ -207,7 +207,7 @@ export function findRegions(
     drafts = draftsOf(code);
     groups = connected(drafts, entries);
   }
-  return together(groups).map((offsets) => arrange(page, drafts, offsets));
+  return mergeGroups(groups).map((offsets) => orderBlocks(page, drafts, offsets));
 }
 
 interface Code {
@@ -272,7 +272,7 @@ function explore(
       } else if (flow.kind === "jump") {
         lead(flow.target);
         if (flow.target <= instruction.offset) enter(flow.target);
-      } else if (flow.kind !== "indirect" && comesBack(instruction)) {
+      } else if (flow.kind !== "indirect" && hasReturnPoint(instruction)) {
         if (flow.kind === "call") lead(flow.target);
         enter(offset);
       }
@@ -350,15 +350,15 @@ function connected(drafts: ReadonlyMap<number, Draft>, entries: ReadonlySet<numb
 }
 
 /** Maximum number of instructions of a function that may be called through a pointer. */
-const MAX_POINTED = 32;
+const MAX_POINTER_CALLED = 32;
 
 /**
  * The entries of each region. The targets of indirect jumps and calls are not known: all code that has them
  * is one region, together with small code.
  */
-function together(groups: readonly Group[]): number[][] {
+function mergeGroups(groups: readonly Group[]): number[][] {
   const isPart = (group: Group): boolean =>
-    group.hasTableJump || group.hasIndirectCall || group.size <= MAX_POINTED;
+    group.hasTableJump || group.hasIndirectCall || group.size <= MAX_POINTER_CALLED;
   const one = groups.filter(isPart).flatMap((group) => group.entries);
   const others = groups.filter((group) => !isPart(group)).map((group) => group.entries);
   return one.length > 0 ? [...others, one] : others;
@@ -369,7 +369,11 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 /**
  * Compute reverse postorder from the entries, dominators (Cooper, Harvey and Kennedy's iteration), and loops.
  */
-function arrange(page: number, drafts: ReadonlyMap<number, Draft>, entryOffsets: readonly number[]): Region {
+function orderBlocks(
+  page: number,
+  drafts: ReadonlyMap<number, Draft>,
+  entryOffsets: readonly number[],
+): Region {
   const blocks = new Map<number, Mutable<Block>>();
   const postorder: Mutable<Block>[] = [];
   const visit = (offset: number): Mutable<Block> | undefined => {

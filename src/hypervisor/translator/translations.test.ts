@@ -57,7 +57,7 @@ function translating(
   const h = new HartHarness({
     ...{ engine: "translator", exact: false, threshold: 0, ...options },
     imports: {
-      adopting: (work) => {
+      runAdoption: (work) => {
         adoptions++;
         work();
       },
@@ -69,7 +69,7 @@ function translating(
 }
 
 /** Modules of very many regions are empty, because they are never executed. */
-class Thrifty extends RegionModules {
+class LargeModulesEmpty extends RegionModules {
   override build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
     return regions.length < 50 ? super.build(regions) : Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
   }
@@ -78,7 +78,7 @@ class Thrifty extends RegionModules {
 test("slots are reused in turn: a previous owner loses its slot", () => {
   const { h, translate } = translating(
     { ramSize: 0x80000 },
-    new Thrifty(TABLES, { exact: false, hasTotalStoreOrder: false }),
+    new LargeModulesEmpty(TABLES, { exact: false, hasTotalStoreOrder: false }),
   );
   load(h, MAIN, CALLS);
   const functions = Array.from({ length: 8 }, (_, i) => FUNCTIONS + BigInt(i) * 0x1000n);

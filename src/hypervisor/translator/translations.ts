@@ -20,7 +20,7 @@ import { findRegion, findRegions, PAGE_SIZE, type Profile, type Region } from ".
 import type { RegionModules } from "./region-module.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "../shared/memory-map.ts";
 import { makeRequests, REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
-import { RestlessPages } from "./restless-pages.ts";
+import { SelfModifyingPages } from "./self-modifying-pages.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
 
 /**
@@ -82,7 +82,7 @@ export class Translations {
   readonly #codePages: CodePageSet;
   readonly #builder: RegionModules;
   readonly #pages = new Map<number, TranslatedPage>();
-  readonly #restless = new RestlessPages();
+  readonly #selfModifying = new SelfModifyingPages();
   /** Oldest first. */
   readonly #modules = new Set<LiveModule>();
   readonly #freeTables: number[] = range(1, PAGE_TABLE_COUNT).reverse();
@@ -120,7 +120,7 @@ export class Translations {
    */
   translate(requests: readonly number[]): void {
     this.#reclaim();
-    const wanted = this.#wanted(requests.filter((request) => (request & IMPROVE) === 0));
+    const wanted = this.#untranslated(requests.filter((request) => (request & IMPROVE) === 0));
     if (wanted.size > 0) {
       this.#protect([...wanted.keys()]);
       const regions: Region[] = [];
@@ -130,7 +130,7 @@ export class Translations {
           if (!covered) regions.push(findRegion(this.#view, page, offset, this.#profile(page)));
         }
       }
-      this.#make(regions, false);
+      this.#generate(regions, false);
     }
     const pages = new Set(requests.filter((r) => (r & IMPROVE) !== 0).map((r) => r - (r % PAGE_SIZE)));
     for (const page of pages) this.#improve(page);
@@ -154,7 +154,7 @@ export class Translations {
       const [slot] = slots;
       return slots.size !== 1 || known.improved.get(slot as number) !== shapeOf(region);
     });
-    if (changed.length > 0) this.#make(changed, true);
+    if (changed.length > 0) this.#generate(changed, true);
     known.isImproved = true;
   }
 
@@ -167,7 +167,7 @@ export class Translations {
    * Generate one module from these regions; `replaces`: the pages' previous translations are no longer
    * entered.
    */
-  #make(regions: readonly Region[], replaces: boolean): void {
+  #generate(regions: readonly Region[], replaces: boolean): void {
     // Retired modules no longer occupy room, but harts' tables still have their slots.
     this.#reclaim();
     const start = performanceNow();
@@ -201,7 +201,7 @@ export class Translations {
   }
 
   /** Entry offsets by page, for code without a translation. */
-  #wanted(addresses: readonly number[]): Map<number, Set<number>> {
+  #untranslated(addresses: readonly number[]): Map<number, Set<number>> {
     const wanted = new Map<number, Set<number>>();
     const now = performanceNow();
     for (const address of addresses) {
@@ -209,7 +209,7 @@ export class Translations {
       const page = address - (address % PAGE_SIZE);
       if (!this.#codePages.has(page)) continue;
       // With a heat of 0, everything is translated.
-      if (this.#cache.heat > 0 && this.#restless.rests(page, now)) continue;
+      if (this.#cache.heat > 0 && this.#selfModifying.isBackedOff(page, now)) continue;
       const offsets = wanted.get(page);
       if (offsets === undefined) wanted.set(page, new Set([address % PAGE_SIZE]));
       else offsets.add(address % PAGE_SIZE);
@@ -224,7 +224,7 @@ export class Translations {
     const fresh = pages.filter((page) => !this.#codePages.isMarked(page));
     if (fresh.length === 0) return;
     for (const page of fresh) this.#codePages.mark(page);
-    this.#cache.nextProtection();
+    this.#cache.advanceProtection();
     makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
   }
 
@@ -277,7 +277,7 @@ export class Translations {
       });
     });
     // Jump caches refer to the previous translations.
-    if (replaces) this.#cache.nextEpoch();
+    if (replaces) this.#cache.advanceEpoch();
     this.#count(TRANSLATION_STATS.regions, regions.length);
     this.#count(TRANSLATION_STATS.modules, 1);
     this.#count(TRANSLATION_STATS.bytes, bytes.length);
@@ -305,7 +305,7 @@ export class Translations {
   #pageFor(page: number): TranslatedPage {
     const known = this.#pages.get(page);
     if (known !== undefined && this.#cache.tableOf(page) === known.table) return known;
-    if (known !== undefined) this.#forget(page, known);
+    if (known !== undefined) this.#dropPage(page, known);
     const table = this.#freeTables.pop() as number;
     this.#cache.setTable(page, table);
     const fresh: TranslatedPage = {
@@ -325,7 +325,7 @@ export class Translations {
   #retired: { tables: number[]; modules: number[] } = { tables: [], modules: [] };
 
   /** A page's code has changed: a hart has dropped its table, or it is dropped now. */
-  #forget(page: number, { table, modules }: TranslatedPage): void {
+  #dropPage(page: number, { table, modules }: TranslatedPage): void {
     this.#pages.delete(page);
     this.#retired.tables.push(table);
     for (const module of modules) {
@@ -353,13 +353,13 @@ export class Translations {
   #reclaim(): void {
     for (const [page, known] of this.#pages) {
       if (this.#cache.tableOf(page) === known.table) continue;
-      this.#restless.changed(page, performanceNow());
-      this.#forget(page, known);
+      this.#selfModifying.changed(page, performanceNow());
+      this.#dropPage(page, known);
     }
     const { tables, modules } = this.#retired;
     if (tables.length + modules.length === 0) return;
     this.#retired = { tables: [], modules: [] };
-    this.#cache.nextEpoch();
+    this.#cache.advanceEpoch();
     makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
     this.#freeTables.push(...tables);
     this.#freeModules.push(...modules);
@@ -374,7 +374,7 @@ export class Translations {
       this.#cache.locked(() => {
         for (const [page, known] of this.#pages) {
           this.#cache.setTable(page, 0);
-          this.#forget(page, known);
+          this.#dropPage(page, known);
         }
       });
     }
@@ -388,7 +388,7 @@ export class Translations {
         const known = this.#pages.get(page);
         if (known === undefined || !known.modules.has(module)) continue;
         this.#cache.setTable(page, 0);
-        this.#forget(page, known);
+        this.#dropPage(page, known);
       }
       this.#retire(module);
     });
@@ -396,7 +396,7 @@ export class Translations {
   }
 
   /** Evict all modules for which `isInTheWay` is true, and wait until every hart has noticed. */
-  #clear(isInTheWay: (module: LiveModule) => boolean): void {
+  #evictWhere(isInTheWay: (module: LiveModule) => boolean): void {
     const evicted = [...this.#modules].filter(isInTheWay);
     for (const module of evicted) this.#evict(module);
     if (evicted.length > 0) this.#reclaim();
@@ -407,7 +407,7 @@ export class Translations {
     if (length > this.#capacity) return undefined;
     if (this.#next + length > this.#capacity) this.#next = 0;
     const at = this.#next;
-    this.#clear((module) => module.at < at + length && at < module.at + module.length);
+    this.#evictWhere((module) => module.at < at + length && at < module.at + module.length);
     this.#next = at + length;
     return at;
   }
@@ -415,7 +415,9 @@ export class Translations {
   #takeSlots(count: number): number {
     if (this.#nextSlot + count > SLOT_COUNT) this.#nextSlot = 1;
     const first = this.#nextSlot;
-    this.#clear((module) => module.firstSlot < first + count && first < module.firstSlot + module.slotCount);
+    this.#evictWhere(
+      (module) => module.firstSlot < first + count && first < module.firstSlot + module.slotCount,
+    );
     this.#nextSlot = first + count;
     return first;
   }

@@ -541,7 +541,7 @@ describe.each(MODES)("%s", (_, mode) => {
     // The action of the translation thread, which then waits.
     const tested = interrupted((h) => {
       new CodePageSet(h.buffer).mark(h.offset(frame(0)));
-      new CodeCache(h.buffer).nextProtection();
+      new CodeCache(h.buffer).advanceProtection();
     });
     expect(tested.codeState(frame(0))).toBe("code 0");
     tested.run(1000);

@@ -39,20 +39,20 @@ class TranslatingEngine {
   constructor(module: WasmModule, host: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
     this.#cache = new CodeCache(buffer);
     this.#codePages = new CodePageSet(buffer);
-    const { adopting = (work: () => void) => work() } = host;
+    const { runAdoption = (work: () => void) => work() } = host;
     this.#collectGarbage = host.collectGarbage;
-    const askFor = (address: number): number => {
+    const requestTranslation = (address: number): number => {
       this.#cache.request(address >>> 0);
       return 0;
     };
     const imports = {
-      hot: askFor,
+      hot: requestTranslation,
       improve: (address: number) => this.#cache.request((address | IMPROVE) >>> 0),
       ...host,
       table: this.#table,
-      adopt: (slot: number) => adopting(() => this.#adopt(slot)),
-      dropStale: () => adopting(() => this.#cache.dropStale(this.#codePages)),
-      dropRetired: () => adopting(() => this.#dropRetired()),
+      adopt: (slot: number) => runAdoption(() => this.#adopt(slot)),
+      dropStale: () => runAdoption(() => this.#cache.dropStale(this.#codePages)),
+      dropRetired: () => runAdoption(() => this.#dropRetired()),
     };
     const exports = instantiateModule(module, { host: imports });
     this.#empty = exports["notAdopted"];

@@ -292,15 +292,15 @@ describe("timers", () => {
     s.vm.clock.start();
     const line = (): number => me.load(CTL_LINES) & STIP;
     const lines: number[] = [];
-    const look = (): number => (lines.push(line()), EXIT.SLICE);
+    const sampleLines = (): number => (lines.push(line()), EXIT.SLICE);
     image.set("stimecmp", 1000n);
-    s.run(0, look);
+    s.run(0, sampleLines);
     image.set("stimecmp", 1001n);
-    s.run(0, look);
+    s.run(0, sampleLines);
     image.set("stimecmp", 999n);
-    s.run(0, look);
+    s.run(0, sampleLines);
     image.set("menvcfg", 0n);
-    s.run(0, look);
+    s.run(0, sampleLines);
     expect(lines).toEqual([STIP, 0, STIP, 0]);
   });
 
@@ -427,19 +427,19 @@ test("a shadowed register is read without an exit, until its value is withdrawn"
   const { s, me } = one();
   const shadow = s.vm.shadowRead(0x10000005);
   const values: bigint[] = [];
-  const look = (imports: EngineImports, size: number): void => {
+  const read = (imports: EngineImports, size: number): void => {
     expect(imports.mmioRead(0x10000005n, size)).toBe(1);
     values.push(me.read64(CTL_MMIO_DATA));
   };
   s.run(0, (imports) => {
-    look(imports, 1);
+    read(imports, 1);
     shadow.set(0x60);
-    look(imports, 1);
-    look(imports, 2);
+    read(imports, 1);
+    read(imports, 2);
     shadow.set(0);
-    look(imports, 1);
+    read(imports, 1);
     shadow.set(undefined);
-    look(imports, 1);
+    read(imports, 1);
     return EXIT.SLICE;
   });
   expect(values).toEqual([0x55n, 0x60n, 0x55n, 0n, 0x55n]);

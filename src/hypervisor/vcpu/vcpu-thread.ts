@@ -60,8 +60,8 @@ import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../har
  * executes the fewest in that time, translated code a hundred times as many, and each read costs some
  * microseconds.
  */
-const SLICE_LEAST = 20_000;
-const SLICE_MOST = 2_000_000;
+const MIN_SLICE = 20_000;
+const MAX_SLICE = 2_000_000;
 /** 0.2 ms. */
 const SLICE_TICKS = 2000;
 const STEAL_UPDATE_NS = 10_000_000;
@@ -119,12 +119,12 @@ export class VcpuThread {
   readonly #stimecmp: number;
   readonly #menvcfg: number;
   /** The ring may have queued writes of this vCPU that the VMM thread has not been told of. */
-  #writesWait = false;
-  #slice = SLICE_LEAST;
+  #hasQueuedWrites = false;
+  #slice = MIN_SLICE;
   /** Guest time when the timer lines were last updated. */
-  #lastLook = 0;
+  #timersUpdatedAt = 0;
   /** The activity that answered the last access, if the VMM thread was not involved. */
-  #answered: Activity | undefined;
+  #answeredBy: Activity | undefined;
   /** Set while time is counted. */
   #perf: VcpuPerf | undefined;
   #stealMarkWall = 0;
@@ -195,7 +195,7 @@ export class VcpuThread {
       hostTicks: () => hostTicks(timeNs),
       mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
       mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),
-      adopting: (work) => {
+      runAdoption: (work) => {
         this.#perf?.mark("engine");
         work();
         this.#perf?.mark("adopt", "engine");
@@ -220,7 +220,7 @@ export class VcpuThread {
     this.#loadSlotBank();
     let usedUp = false;
     while (this.#park()) {
-      this.#lookAtPerf();
+      this.#checkPerf();
       if (!this.#handleRequests()) continue;
       if (!this.#runnable()) {
         this.#block();
@@ -232,21 +232,21 @@ export class VcpuThread {
         me.leaveGuestMode();
         continue;
       }
-      const before = this.#lastLook;
+      const before = this.#timersUpdatedAt;
       this.#updateTimers();
-      if (usedUp) this.#adaptSlice(this.#lastLook - before);
+      if (usedUp) this.#adaptSlice(this.#timersUpdatedAt - before);
       this.#perf?.mark("other", "engine");
       const reason = this.#engine.run(this.#base, this.#budget());
       usedUp = reason === EXIT.SLICE;
       this.#perf?.mark("engine");
       me.leaveGuestMode();
       this.#handleExit(reason);
-      if (this.#writesWait) this.#signal();
+      if (this.#hasQueuedWrites) this.#signal();
       this.#accountSteal();
     }
   }
 
-  #lookAtPerf(): void {
+  #checkPerf(): void {
     const generation = perfGeneration(this.#buffer);
     if (generation === (this.#perf?.generation ?? 0)) return;
     const { monotonicNs, threadCpuNs } = this.#host;
@@ -374,15 +374,15 @@ export class VcpuThread {
         (waitsForInterrupt && this.#interruptPending());
       const idleNs = waitsForInterrupt ? this.#nsToDeadline() : Number.POSITIVE_INFINITY;
       if (this.#instructions?.sleeps === false && idleNs < Number.POSITIVE_INFINITY) {
-        this.#instructions.jump(idleNs);
+        this.#instructions.advance(idleNs);
         continue;
       }
       this.#perf?.mark("other", "blocked");
-      this.#instructions?.fallAsleep();
-      this.#asleep(() => me.block(runnable, Math.min(idleNs / 1e6, NEVER_MS)));
-      this.#instructions?.wakeUp(idleNs);
+      this.#instructions?.startIdle();
+      this.#sleepUncounted(() => me.block(runnable, Math.min(idleNs / 1e6, NEVER_MS)));
+      this.#instructions?.endIdle(idleNs);
       this.#perf?.mark("blocked");
-      this.#lookAtPerf();
+      this.#checkPerf();
       if (me.test(REQ.VM_DEAD) || me.test(REQ.VCPU_RESET)) return;
     }
   }
@@ -413,7 +413,7 @@ export class VcpuThread {
   /** Update the timer lines from the clock. */
   #updateTimers(): void {
     const now = this.#clock.now();
-    this.#lastLook = now;
+    this.#timersUpdatedAt = now;
     this.#line(MIP_STIP, this.#sstcEnabled() && now >= this.#stimecmpTicks());
     if (this.#aclint !== undefined) this.#line(MIP_MTIP, now >= this.#aclint.deadline(this.#hart));
   }
@@ -443,19 +443,19 @@ export class VcpuThread {
    */
   #budget(): number {
     if (this.#instructions === undefined) return this.#slice;
-    return Math.min(SLICE_MOST, this.#instructions.instructions(this.#nsToDeadline()));
+    return Math.min(MAX_SLICE, this.#instructions.instructions(this.#nsToDeadline()));
   }
 
   /** A slice has been used up since the clock was last read. */
   #adaptSlice(ticks: number): void {
-    if (ticks < SLICE_TICKS / 2) this.#slice = Math.min(this.#slice * 2, SLICE_MOST);
-    else if (ticks > SLICE_TICKS * 2) this.#slice = Math.max(this.#slice / 2, SLICE_LEAST);
+    if (ticks < SLICE_TICKS / 2) this.#slice = Math.min(this.#slice * 2, MAX_SLICE);
+    else if (ticks > SLICE_TICKS * 2) this.#slice = Math.max(this.#slice / 2, MIN_SLICE);
   }
 
   // ---- exits ----
 
   #signal(): void {
-    this.#writesWait = false;
+    this.#hasQueuedWrites = false;
     this.#host.signal();
   }
 
@@ -492,7 +492,7 @@ export class VcpuThread {
     me.store(RUN_SIZE, size);
     me.write64(RUN_DATA, data);
     me.store(RUN_STATUS, RUN_PAGE.POSTED);
-    this.#asleep(() => {
+    this.#sleepUncounted(() => {
       this.#signal();
       while (me.load(RUN_STATUS) === RUN_PAGE.POSTED) me.wait(RUN_STATUS, RUN_PAGE.POSTED);
     });
@@ -516,19 +516,19 @@ export class VcpuThread {
   #onMmioRead(gpa: number, size: number): number {
     if (this.#perf === undefined) return this.#mmioRead(gpa, size);
     this.#perf.mark("engine");
-    this.#answered = undefined;
+    this.#answeredBy = undefined;
     const ok = this.#mmioRead(gpa, size);
-    this.#perf.mark(this.#answered ?? this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
+    this.#perf.mark(this.#answeredBy ?? this.#within(gpa, "plic-read", "aclint-read", "mmio-read"), "engine");
     return ok;
   }
 
   #onMmioWrite(gpa: number, size: number, value: bigint): number {
     if (this.#perf === undefined) return this.#mmioWrite(gpa, size, value);
     this.#perf.mark("engine");
-    this.#answered = undefined;
+    this.#answeredBy = undefined;
     const ok = this.#mmioWrite(gpa, size, value);
     this.#perf.mark(
-      this.#answered ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"),
+      this.#answeredBy ?? this.#within(gpa, "plic-write", "aclint-write", "mmio-write"),
       "engine",
     );
     return ok;
@@ -562,7 +562,7 @@ export class VcpuThread {
     }
     const known = this.#shadows.read(gpa, size);
     if (known >= 0) {
-      this.#answered = "shadow-read";
+      this.#answeredBy = "shadow-read";
       this.#me.write64(CTL_MMIO_DATA, BigInt(known));
       return 1;
     }
@@ -590,13 +590,13 @@ export class VcpuThread {
       }
     }
     if (this.#coalesced.push(gpa, size, value)) {
-      this.#writesWait = true;
-      this.#answered = "coalesced-write";
+      this.#hasQueuedWrites = true;
+      this.#answeredBy = "coalesced-write";
       return 1;
     }
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
       this.#host.signal();
-      this.#answered = "doorbell";
+      this.#answeredBy = "doorbell";
       return 1;
     }
     return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;
@@ -632,7 +632,7 @@ export class VcpuThread {
   }
 
   /** Run `sleep`: a sleeping thread needs no core, so the time mark advances by its duration. */
-  #asleep(sleep: () => void): void {
+  #sleepUncounted(sleep: () => void): void {
     if (!this.#countsSteal) return sleep();
     const from = this.#host.monotonicNs();
     sleep();

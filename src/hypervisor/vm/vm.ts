@@ -358,7 +358,7 @@ export class Vcpu implements AcceleratorVcpu {
     this.#bytes = new Uint8Array(vm.buffer);
     thread.onSignal(() => this.#onSignal());
     thread.onFault((error) => {
-      this.#standInForThread();
+      this.#parkDeadThread();
       vm.markDead();
       vm.events.internalError(id, error instanceof Error ? error.message : String(error));
     });
@@ -400,7 +400,7 @@ export class Vcpu implements AcceleratorVcpu {
    * The thread has died, perhaps in guest mode: leave guest mode and park in its place, so that nothing waits
    * forever.
    */
-  #standInForThread(): void {
+  #parkDeadThread(): void {
     this.#requests.leaveGuestMode();
     this.#requests.store(CTL_RUN, RUN.PARKED);
     this.#wakeParkWaiters();

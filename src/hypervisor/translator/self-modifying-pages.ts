@@ -4,39 +4,38 @@
 
 /** Normal changes without back-off: a loader writes a page, a kernel patches it. */
 const FREE_CHANGES = 4;
-const MAX_REST_MS = 256;
+const MAX_BACKOFF_MS = 256;
 /** The changes of a page are forgotten after this time without one. */
-const FORGET_MS = 10_000;
+const QUIET_MS = 10_000;
 /** Maximum number of tracked pages; above it, settled pages are removed. */
-const MAX_KEPT = 4096;
+const MAX_PAGES = 4096;
 
-export class RestlessPages {
+export class SelfModifyingPages {
   readonly #pages = new Map<number, { changes: number; last: number }>();
 
   /** `now`: ms of any monotonic clock, the same in all calls. */
   changed(page: number, now: number): void {
     const known = this.#pages.get(page);
-    if (known === undefined || now - known.last >= FORGET_MS)
-      this.#pages.set(page, { changes: 1, last: now });
+    if (known === undefined || now - known.last >= QUIET_MS) this.#pages.set(page, { changes: 1, last: now });
     else {
       known.changes++;
       known.last = now;
     }
-    if (this.#pages.size > MAX_KEPT) this.#forgetSettled(now);
+    if (this.#pages.size > MAX_PAGES) this.#dropQuiet(now);
   }
 
   /** Whether the page must not be translated now. */
-  rests(page: number, now: number): boolean {
+  isBackedOff(page: number, now: number): boolean {
     const known = this.#pages.get(page);
     if (known === undefined || known.changes <= FREE_CHANGES) return false;
-    return now - known.last < Math.min(2 ** (known.changes - FREE_CHANGES), MAX_REST_MS);
+    return now - known.last < Math.min(2 ** (known.changes - FREE_CHANGES), MAX_BACKOFF_MS);
   }
 
-  #forgetSettled(now: number): void {
-    for (const [page, { last }] of this.#pages) if (now - last >= FORGET_MS) this.#pages.delete(page);
+  #dropQuiet(now: number): void {
+    for (const [page, { last }] of this.#pages) if (now - last >= QUIET_MS) this.#pages.delete(page);
     // All of them still change: remove any.
     for (const page of this.#pages.keys()) {
-      if (this.#pages.size <= MAX_KEPT) break;
+      if (this.#pages.size <= MAX_PAGES) break;
       this.#pages.delete(page);
     }
   }

@@ -1,4 +1,4 @@
-// Where a vCPU thread's time goes (--perf). The thread marks the ends of stretches: each mark charges the
+// Where a vCPU thread's time goes (--perf). The thread marks the ends of intervals: each mark charges the
 // time since the last mark to an activity. While counting is off, it reads only one shared word. The cells
 // lie in the hart's area; only its thread writes them, so any thread may read them while the hart runs.
 import { ACTIVITIES, type Activity } from "../shared/vcpu-activities.ts";

@@ -1,6 +1,5 @@
-// Entry `wherry`: the machine without a host. For Node and browsers there are `wherry/node` and
-// `wherry/browser`; with this one it can be joined to another platform: implement HostPlatform, and call
-// `runVcpu` and `runTranslator` in the threads it starts.
+// Entry `wherry`: the machine without a host. Node and browsers have `wherry/node` and `wherry/browser`; for
+// another platform implement HostPlatform, and call `runVcpu` and `runTranslator` in the threads it starts.
 export type { Clock, MonotonicNs, SetTimer, WallClockNs } from "./base/clock.ts";
 export { messageOf, WherryError } from "./base/errors.ts";
 export type { CharBackend } from "./devices/char-backend.ts";

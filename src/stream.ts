@@ -1,7 +1,7 @@
-// Entry `wherry/stream`: QEMU's migration stream as bytes: opening any (docs/stream-format.md has an
-// example), comparing and checking them, reading and writing the parts, its numbers, Wherry's integrity
-// section, and the schema engine that device sections are written with. No machine is needed, nor a host: it
-// works in a page.
+// Entry `wherry/stream`: QEMU's migration stream as bytes: opens any stream (example in
+// docs/stream-format.md), compares and checks streams, reads and writes their parts, and has its numbers,
+// Wherry's integrity section, and the schema engine of device sections. Needs neither a machine nor a host:
+// it works in a page.
 export { ByteReader, ByteWriter, EndOfBytes } from "./base/bytes.ts";
 export { WherryError } from "./base/errors.ts";
 export { Xxh32, xxh32 } from "./base/xxh32.ts";

@@ -1,5 +1,5 @@
-// What a browser loads from `dist` is all relative: nothing that an entry for browsers or for any platform
-// reaches imports from Node or from a package.
+// All imports that a browser loads from `dist` are relative: no module reachable from an entry for browsers
+// or for any platform imports from Node or from a package.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

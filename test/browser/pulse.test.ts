@@ -1,5 +1,5 @@
 // The same code in a browser: pulse boots on two harts in headless Chromium, is saved there, and resumes in
-// Node from the file; and the other way. Pulse's own checks are the judge. Runs what `tsc -b` has built.
+// Node from the file; and the other way round. Pulse's own checks are the judge. Runs the output of `tsc -b`.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-// `npm run browser` where it cannot serve: one line that says why and what to do, and exit code 1.
+// `npm run browser` if it cannot serve: one line with the reason and the cure, and exit code 1.
 import { execFile } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";

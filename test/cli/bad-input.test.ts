@@ -1,5 +1,5 @@
-// What is said of files, sockets and values that cannot be used: what, where, why, once, and the exit code.
-// Nothing that was there is changed.
+// Messages for files, sockets and values that cannot be used: what, where, why, each once, and the exit code.
+// Existing files are not changed.
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";

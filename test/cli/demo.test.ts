@@ -1,5 +1,5 @@
-// The demo unattended, with pulse: what `npm start` does where there is no terminal and no mirror. And how it
-// reads Debian's console, here a script.
+// The demo unattended, with pulse: `npm start` without a terminal and a mirror. Also its parsing of Debian's
+// console, here a script.
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";

@@ -1,4 +1,4 @@
-// How commands end when the host fails them: a closed pipe, a full disk, a place that is none, a killed
+// The end of commands when the host fails them: a closed pipe, a full disk, an invalid place, a killed
 // machine.
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";

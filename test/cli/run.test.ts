@@ -1,5 +1,5 @@
-// `wherry run`, `restore`, `save`, `migrate` as a user has them: processes, files and sockets, with pulse as
-// the guest, whose own checks are the judge.
+// `wherry run`, `restore`, `save` and `migrate` as a user runs them: processes, files and sockets, with pulse
+// as the guest, whose checks are the judge.
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 // npm run check:litmus -- [--seconds N] [--seed S] [--engine translator|interpreter] [--only NAME]: litmus
-// tests and atomic counters on real threads, half of the time each engine if none is named. What tests show
-// is printed as a histogram; anything that RVWMO does not allow (rvwmo.ts) fails.
+// tests and atomic counters on real threads, half of the time on each engine if none is named. Prints the
+// outcomes as a histogram; fails on an outcome that RVWMO does not allow (rvwmo.ts).
 import { ENGINE_KINDS } from "../../src/hypervisor/shared/engine-kind.ts";
 import { options } from "../guest/cases.ts";
 import { Random } from "../support/random.ts";

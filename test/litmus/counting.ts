@@ -1,6 +1,6 @@
-// Tests whose harts work on the same words at once, and whose end is certain: sums of atomic increments,
-// counters that only a lock protects, tickets, queues, and code that one hart writes and another executes.
-// Nothing may be lost.
+// Tests whose harts work on the same words concurrently, with a certain result: sums of atomic increments,
+// counters protected by a lock, tickets, queues, and code that one hart writes and another executes. Nothing
+// may be lost.
 import type { Random } from "../support/random.ts";
 import { DATA, finish, HARTS, type LitmusMachine } from "./machine.ts";
 

@@ -1,6 +1,6 @@
-// Litmus programs as guest code, and batches of them run: each instance has variables of its own, harts come
-// to it at about the same time (a barrier now and then) and with random delays. What each instance showed is
-// counted.
+// Litmus programs as guest code, and their batches: each instance has its own variables; harts reach it at
+// about the same time (with occasional barriers) and with random delays. Counts the outcomes of the
+// instances.
 import type { Random } from "../support/random.ts";
 import { DATA, DATA_SIZE, finish, type LitmusMachine } from "./machine.ts";
 import { type LitmusTest, type Operation, type Outcome, registersOf, VARIABLES } from "./program.ts";

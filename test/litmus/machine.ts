@@ -1,6 +1,6 @@
 // A VM on real threads for litmus programs: harts in M-mode, or in S-mode above the built-in firmware, each
-// with an entry and registers of its own, run until each has set its word at DONE. The next program meets the
-// same harts and what they have cached.
+// with its own entry and registers, run until each has set its word at DONE. The next program runs on the
+// same harts with their caches.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { createVm } from "../../src/host/create-vm.ts";

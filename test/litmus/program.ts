@@ -1,6 +1,6 @@
-// Litmus programs: a few memory operations a hart, on variables x, y, z of their own cache lines. One
-// description serves the model (rvwmo.ts), which says what may be seen, and the guest (guest.ts), which is
-// looked at.
+// Litmus programs: a few memory operations for each hart, on variables x, y, z in separate cache lines. One
+// description serves the model (rvwmo.ts), which computes the allowed outcomes, and the guest (guest.ts),
+// which is observed.
 
 export type Variable = "x" | "y" | "z";
 export const VARIABLES: readonly Variable[] = ["x", "y", "z"];

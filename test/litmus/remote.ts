@@ -1,6 +1,6 @@
 // Tests of remote fences (SBI, RFENCE) on real harts: once the call has returned, no other hart executes
-// code, or uses a translation, that is older than the call. Hart 0 changes something, calls, and publishes a
-// number; what the others do after they have seen the number must be new.
+// code, or uses a translation, that is older than the call. Hart 0 makes a change, calls, and publishes a
+// number; a hart that has seen the number must see the change.
 import { SATP_MODE } from "../../src/riscv/paging.ts";
 import { satpOf } from "../support/satp.ts";
 import type { CountingTest } from "./counting.ts";

@@ -1,4 +1,4 @@
-// The model against what the specification's appendix A and the literature say of well-known tests.
+// The model compared with the specification's appendix A and the literature for well-known tests.
 import { describe, expect, it } from "vitest";
 import { allowedOutcomes } from "./rvwmo.ts";
 import { litmusTests } from "./tests.ts";

@@ -1,7 +1,7 @@
 // RVWMO (unprivileged specification, chapter 17 and appendix A) for litmus programs, by exhaustion: all
-// global memory orders that keep the preserved program order, the load value axiom and the atomicity axiom;
-// what they let be seen. Accesses are whole variables, so overlapping means same. Left out: I/O, mixed sizes,
-// failing store-conditionals.
+// global memory orders that satisfy the preserved program order, the load value axiom and the atomicity
+// axiom, and their outcomes. Accesses are whole variables, so overlapping means same. Left out: I/O, mixed
+// sizes, failing store-conditionals.
 import { type LitmusTest, type Operation, type Outcome, registersOf, type Variable } from "./program.ts";
 
 /** A memory operation; an AMO is one that loads and stores, an LR/SC pair is two. */

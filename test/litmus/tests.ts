@@ -1,5 +1,5 @@
 // The litmus tests: the classical shapes, each bare and with fences, dependencies, acquire and release, AMOs
-// and LR/SC. What each may show is not written down here: rvwmo.ts derives it.
+// and LR/SC. The allowed outcomes are not listed here: rvwmo.ts derives them.
 import { addr, AMO, ctrl, data, F, type LitmusTest, LRSC, type Operation, R, W } from "./program.ts";
 
 type Middle = readonly Operation[];

@@ -1,8 +1,8 @@
 // npm run check:lockstep -- [--instructions N] [--seconds N] [--seed S] [--engine translator|interpreter]
 // [--threshold T] [--group G [--program P]] [--no-kicks]: random programs on the interpreter and on the
-// engine under test, step by step the same. First it finds its planted mistakes. Programs come in groups that
-// share their two harts, so that what one leaves in caches meets the next; a difference is shrunk to the
-// items that it needs.
+// engine under test, compared slice by slice. First it must find its planted faults. The programs of a group
+// share two harts, so that one runs with the caches of the one before; a difference is shrunk to the items
+// that it needs.
 import { parseArgs } from "node:util";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { HarnessOptions } from "../support/hart-harness.ts";

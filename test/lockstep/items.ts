@@ -1,7 +1,6 @@
-// Items that only lock-step programs have, where no judge but our own two engines must agree: loops, calls,
-// returns, recursion, jump tables, code written over from several addresses, data among code, CSRs of all
-// kinds, changes of address space. What they share with the programs that QEMU judges is in
-// ../oracle/items*.ts.
+// Items of lock-step programs only, which no judge but our two engines checks: loops, calls, returns,
+// recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds,
+// changes of address space. The items shared with the programs that QEMU judges are in ../oracle/items*.ts.
 import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { CSRS } from "../../src/riscv/registers.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";

@@ -1,4 +1,4 @@
-// The kernel's code and what its data page starts with (kernel.s).
+// The kernel's code and the initial contents of its data page (kernel.s).
 import { readFileSync } from "node:fs";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";

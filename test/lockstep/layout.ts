@@ -1,6 +1,6 @@
-// Where things are in the RAM that a lock-step program runs in, and where its address spaces map them.
-// A place is an offset in its first 512 KiB; the kernel (kernel.s, which has its own copies) moves pc and
-// pointers between the spaces by keeping their low 19 bits.
+// The layout of the RAM of a lock-step program, and its mappings in the address spaces. A place is an offset
+// in the first 512 KiB; the kernel (kernel.s, which has its own copies) moves pc and pointers between the
+// spaces by keeping their low 19 bits.
 
 export const RAM_SIZE = 0x80000;
 /**

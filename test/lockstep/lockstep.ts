@@ -1,7 +1,7 @@
 // Two harts, the judge (the interpreter) and the engine under test, run the same program from the same image.
-// After each slice of the one under test the judge runs as many steps, in slices of its own, and all state is
-// compared: the hart's, RAM, interrupt lines, devices, and the dirty log (what the judge's has, the other's
-// must have too).
+// After each slice of the engine under test the judge runs as many steps, and all state is compared: the
+// hart's, RAM, interrupt lines, devices, and the dirty log (the judge's dirty pages must be dirty in the
+// other too).
 import { HART_STATE_OFFSET, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET } from "../../src/hypervisor/shared/memory-map.ts";
 import { SCRATCH } from "../../src/hypervisor/shared/hart-scratch.ts";

@@ -1,6 +1,6 @@
-// A random lock-step program: the image of RAM and the hart's state that it starts with. It never ends: a
-// main part with loops calls functions on other pages and comes back to its beginning by the landing, a small
-// part on a page that stays executable. Deterministic in its seed.
+// A random lock-step program: its image of RAM and initial hart state. It never ends: a main part with loops
+// calls functions on other pages and returns to its start through the landing, a small part on a page that
+// stays executable. Deterministic in its seed.
 import { SUPERVISOR_INTERRUPTS } from "../../src/riscv/causes.ts";
 import { MSTATUS_FIXED } from "../../src/riscv/status.ts";
 import type { HartField } from "../../src/riscv/hart-state.ts";

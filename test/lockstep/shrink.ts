@@ -1,5 +1,5 @@
-// From a program that differs to few items that still do: dropped in ever smaller runs while any difference
-// is left. And the judge's way to the difference, instruction by instruction.
+// Shrinks a program with a difference to few items: drops ever smaller runs of items while a difference
+// remains. Also traces the judge up to the difference, instruction by instruction.
 import { disassemble } from "../../src/hypervisor/isa/disassembler.ts";
 import { type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
 import { RAM_SIZE, RAM_TOTAL } from "./layout.ts";

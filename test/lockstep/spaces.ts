@@ -1,6 +1,6 @@
 // Four address spaces with ASIDs 1 to 4 (two of Sv39, Sv48, Sv57): each maps RAM four times into a window of
-// 4 KiB pages, data pages in an order of its own, some pages with random flags; and two superpages that are
-// the same in all of them. Privileged specification, 12.3 to 12.6.
+// 4 KiB pages, data pages in its own order, some pages with random flags; and two superpages that are the
+// same in all of them. Privileged specification, 12.3 to 12.6.
 import { satpOf } from "../support/satp.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
 import type { Random } from "../support/random.ts";

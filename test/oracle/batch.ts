@@ -1,6 +1,5 @@
-// A batch of random programs as one image of RAM, and what comes back: the dump, the trap log and the scratch
-// memory of each, compared between QEMU and Wherry. What is legally different is left out here, with the
-// reason.
+// A batch of random programs as one image of RAM, and its results: the dump, the trap log and the scratch
+// memory of each, compared between QEMU and Wherry. Legal differences are excluded here, with the reason.
 import { MSTATUS_FS, MSTATUS_SD } from "../../src/riscv/status.ts";
 import { satpOf } from "../support/satp.ts";
 import { readFileSync } from "node:fs";

@@ -1,7 +1,7 @@
-// npm run check:float -- [--count N] [--seed S] [--engine translator|interpreter] [--only NAME]: floating
-// point through executed instructions, judged by exact arithmetic: each instruction, each rounding mode, as
-// the instruction's own and from frm, with fflags clear and set before. Without --engine both engines; the
-// translator from the first instruction.
+// npm run check:float -- [--count N] [--seed S] [--engine translator|interpreter] [--only NAME]: executed
+// floating-point instructions, judged by exact arithmetic: each instruction, each rounding mode, in the
+// instruction and from frm, with fflags clear and set before. Without --engine both engines; the translator
+// from the first instruction.
 import { parseArgs } from "node:util";
 import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";

@@ -1,5 +1,5 @@
-// --engine and --threshold of the oracles: which engine they judge, and how often code is executed before the
-// translator translates it there and then. 0: nothing that can be translated is interpreted.
+// --engine and --threshold of the oracles: the engine to judge, and how often code is executed before the
+// translator translates it synchronously. 0: nothing that can be translated is interpreted.
 import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { testEngine } from "../support/engine.ts";
 

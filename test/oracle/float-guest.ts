@@ -1,7 +1,6 @@
-// Vectors of floating-point operands through executed guest instructions: a loop that loads the operands,
-// executes the one instruction, and stores its result and fflags. What is judged is all of an engine's way,
-// loads and moves included, not only its arithmetic. Any row of the table that computes on registers can be
-// executed.
+// Vectors of floating-point operands through executed guest instructions: a loop loads the operands, executes
+// the one instruction, and stores its result and fflags. This judges the whole path of an engine, loads and
+// moves included, not only its arithmetic. Supports any row of the table that computes on registers.
 import { encode, type Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
 import { asm, type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";

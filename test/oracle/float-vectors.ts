@@ -1,6 +1,6 @@
-// What CI has in TestFloat's place: for each F and D instruction (and those of formats to come) vectors of
-// corner and random operands, and what the exact arithmetic of reference-softfloat.ts says of them. A format
-// is one entry of FORMATS; its instructions are judged as soon as the table has them.
+// CI's replacement for TestFloat: for each F and D instruction (and those of later formats) vectors of corner
+// and random operands, judged by the exact arithmetic of reference-softfloat.ts. A format is one entry of
+// FORMATS; its instructions are judged as soon as the table has them.
 import {
   type FpEnv,
   fpAdd,

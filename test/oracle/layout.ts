@@ -1,5 +1,5 @@
-// The memory that a batch of programs runs in, the same in QEMU and in Wherry. runner.s has its own copies of
-// the first group; its labels `slots` and on are the runner's own data.
+// The memory layout of a batch of programs, the same in QEMU and in Wherry. runner.s has its own copies of
+// the first group; its labels `slots` and later ones are the runner's own data.
 
 export const RAM_BASE = 0x8000_0000n;
 /** Slot n is at RAM_BASE + SLOTS + n × SLOT_SIZE. Offsets below are from the slot's start. */

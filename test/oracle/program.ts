@@ -1,5 +1,5 @@
-// A random program: what a slot starts with, and its code (items*.ts). Deterministic in its seed; addresses
-// follow from the slot that it is placed in.
+// A random program: the initial state of a slot, and its code (items*.ts). Deterministic in its seed;
+// addresses follow from its slot.
 import { MENVCFG_ADUE } from "../../src/riscv/envcfg.ts";
 import {
   access,

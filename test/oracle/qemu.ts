@@ -1,5 +1,5 @@
-// QEMU as the oracle: runs an image of RAM to power-off and gives RAM back. RAM is a file that QEMU maps, so
-// nothing has to be loaded or dumped. Debian 12's QEMU 7.2 is what the comparisons were made with.
+// QEMU as the oracle: runs an image of RAM to power-off and returns RAM. RAM is a file that QEMU maps, so
+// nothing is loaded or dumped. The comparisons were made with Debian 12's QEMU 7.2.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

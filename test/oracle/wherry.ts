@@ -1,5 +1,5 @@
-// One hart of Wherry's engine with RAM at 0x8000_0000 and nothing else but the test device's power-off: what
-// the oracle tests compare with QEMU. The hypervisor around the engine (vcpu-thread.ts) is not in it.
+// One hart of Wherry's engine with RAM at 0x8000_0000 and only the test device's power-off: the side of
+// Wherry in the oracle tests. The hypervisor around the engine (vcpu-thread.ts) is not included.
 import type { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { type HarnessOptions, HartHarness } from "../support/hart-harness.ts";
 import { RAM_BASE } from "./layout.ts";

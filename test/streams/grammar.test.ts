@@ -1,6 +1,6 @@
-// One grammar, two readers: what is wrong with a stream is found by the loader and by the inspector at the
-// same place and in the same words. The loader refuses the stream; the inspector reports the fault, and goes
-// on where it can.
+// One grammar, two readers: the loader and the inspector find a fault of a stream at the same place and with
+// the same message. The loader refuses the stream; the inspector reports the fault, and continues where it
+// can.
 import { describe, expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";

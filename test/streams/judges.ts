@@ -1,4 +1,4 @@
-// What others say of a stream, against what the inspector says: QEMU's analyze-migration script field by
+// Compares the inspector's report of a stream with other judges: QEMU's analyze-migration script field by
 // field, and QEMU's monitor at the point where the stream was taken.
 import { execFileSync } from "node:child_process";
 import type { Field, SectionReport, StreamReport } from "../../src/inspect/model/stream-report.ts";

@@ -1,6 +1,6 @@
-// The machines that streams are made of: what QEMU is started with, what runs in it until it is stopped, and
-// how it is migrated. Together they have every transport, most of the device models that QEMU's boards come
-// with, and every form that a stream takes.
+// The machines whose streams are tested: QEMU's arguments, the software that runs until the stop, and the
+// form of migration. Together they cover every transport, most device models of QEMU's boards, and every form
+// of a stream.
 import type { QemuRelease, QemuTarget } from "../../tools/unpacked.ts";
 
 /** What the arguments may name, in braces. */

@@ -1,6 +1,6 @@
-// Makes the streams of machines.ts: each by a QEMU of Debian, beside it what QEMU itself said at the same
-// point and its -dump-vmstate. They stay in the user's cache, or in FOLDER; what is there already is not made
-// again.
+// Makes the streams of machines.ts: each with a QEMU of Debian, and with it that QEMU's monitor output at the
+// same point and its -dump-vmstate. They are kept in the user's cache, or in FOLDER; existing ones are not
+// made again.
 //   node test/streams/make.ts [--all] [--only REGEX] [FOLDER]
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";

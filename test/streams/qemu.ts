@@ -1,5 +1,5 @@
-// A QEMU that makes a stream: started with a table's arguments, spoken to by QMP on its standard streams,
-// asked at the stopped point for all it tells of itself, and migrated into a file.
+// A QEMU that makes a stream: started with a table's arguments, controlled by QMP on its standard streams,
+// queried at the stop, and migrated into a file.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
-// Hostile streams of some megabytes: time grows with the bytes, whatever these claim. Each is one that a
-// reader who looks back, looks ahead or believes a count would take minutes for.
+// Hostile streams of some megabytes: time grows with the bytes, whatever these claim. For each, a reader that
+// searches back or ahead or trusts a count would take minutes.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { checkStream } from "../../src/inspect/check/check-stream.ts";

@@ -1,6 +1,6 @@
-// Whether `wherry check` says what QEMU does: pairs of machines, one writes a stream, the other loads it;
-// check judges by the other's -dump-vmstate, by a stream that it wrote, and by both. Prints a table; exit
-// code 1 if a verdict is wrong.
+// Whether `wherry check` agrees with QEMU: in each pair of machines one writes a stream and the other loads
+// it; check judges by the other's -dump-vmstate, by a stream of it, and by both. Prints a table; exit code 1
+// if a verdict is wrong.
 //   node test/streams/verdicts.ts [--all] [REGEX]
 // --all: also those that need QEMU 11.1 for other targets than riscv64, which nothing else fetches.
 // "may": check warns and cannot tell; that is wrong only where it says that all is well and QEMU refuses, or

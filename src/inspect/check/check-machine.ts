@@ -19,7 +19,7 @@ export class Findings {
 export const ACPI_CURE = "start the source with -M …,acpi=off, or use a target with ACPI on";
 export const NO_ACPI = {
   cause: "the source makes no ACPI tables: an older release, acpi=off, or Wherry; its guest uses none",
-  cure: "nothing has to be done; -M …,acpi=off on the target makes both alike",
+  cure: "nothing has to be done; -M …,acpi=off on the target makes both equal",
 };
 
 /** `wanted` is the target's machine type, as far as `name` says it. */

@@ -128,7 +128,7 @@ export function readElements(
   if (used === count) return;
   const zero = bytes?.subarray(used * size, (used + 1) * size).every((byte) => byte === 0) === true;
   const type = zero ? "zeros" : "buffer";
-  reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, zero ? "all zero" : "all alike", type);
+  reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, zero ? "all zero" : "all equal", type);
 }
 
 const SUBSECTION = 0x05;

@@ -1,5 +1,5 @@
-// Structure-aware mutations of a seed: a few places of it get other values, lengths, names, flags or parts of
-// another seed; the VMDESCRIPTION is changed as the tree it is; the whole is cut. A case is its number: the
+// Structure-aware mutations of a seed: some of its places get other values, lengths, names, flags or parts of
+// another seed; the VMDESCRIPTION is changed as a tree; the whole is truncated. A case is its number: the
 // same random numbers give the same bytes.
 import { encodeUtf8 } from "../../../src/base/text.ts";
 import type { Seed, Span } from "./seed.ts";

@@ -1,6 +1,6 @@
-// Makes the corpus's seeds out of QEMU's streams: small device sections of each kind, with their description,
-// without RAM, firmware and guest code; a few kilobytes a file. To be run again when streams are made of
-// other machines.
+// Makes the corpus's seeds from QEMU's streams: small device sections of each kind with their description,
+// without RAM, firmware and guest code; a few kilobytes in each file. Run it again for streams of other
+// machines.
 //   node test/streams/fuzz/strip.ts FOLDER-OF-STREAMS
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -82,7 +82,7 @@ export const browserPlatform: HostPlatform = {
 
 export const browserMigrationHost: MigrationEnvironment = {
   ...defaultEnvironment,
-  breathe: () => new Promise((resolve) => defer(resolve)),
+  yieldToEventLoop: () => new Promise((resolve) => defer(resolve)),
 };
 
 function handle(worker: Worker, data: VcpuWorkerData | TranslatorThreadData): ThreadHandle {

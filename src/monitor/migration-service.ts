@@ -282,7 +282,7 @@ export class MigrationService implements MigrationControl {
     this.#file?.abort(this.#closing);
     await this.#fileWork.catch(() => {});
     if (this.#source?.cancel() === true) await this.#source.done;
-    this.#destination?.giveUp();
+    this.#destination?.abort();
     await this.#stopListening();
   }
 

@@ -4,11 +4,11 @@ import {
   type MigrationEnvironment,
 } from "../migration/environment/migration-environment.ts";
 import { nodeCompression } from "./node-compression.ts";
-import { isGone, ownIdentity } from "./process-identity.ts";
+import { hasExited, ownIdentity } from "./process-identity.ts";
 
 export const nodeEnvironment: MigrationEnvironment = {
   ...defaultEnvironment,
   ownIdentity,
-  isGone,
+  hasExited,
   compression: nodeCompression,
 };

@@ -36,7 +36,7 @@ export function ownIdentity(): string | undefined {
  * True only if that process has certainly ended: it belonged to this kernel and namespace, and no longer
  * exists.
  */
-export function isGone(identity: string): boolean {
+export function hasExited(identity: string): boolean {
   const [boot, space, pid, start] = identity.split(" ");
   const [ownBoot, ownSpace] = ownIdentity()?.split(" ") ?? [];
   if (ownBoot === undefined || boot !== ownBoot || space !== ownSpace || !/^\d+$/.test(pid ?? ""))

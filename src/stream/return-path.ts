@@ -31,7 +31,7 @@ export function shutMessage(code: number, reason?: string): Uint8Array {
 }
 
 const DESTINATION_ENDED =
-  "the destination has given up or its process has ended; its own messages say why (if it is a QEMU: give --profile)";
+  "the destination aborted the move or its process exited; see its messages for the reason (for a QEMU: give --profile)";
 
 /** The source's end: reads messages as they arrive. */
 export class ReturnPath {
@@ -79,7 +79,7 @@ export class ReturnPath {
             "migration.refused",
             code === 0
               ? "the destination ended the return path too early"
-              : `the destination gave up: ${this.reason ?? `error ${code}; its own messages say why`}`,
+              : `the destination aborted the move: ${this.reason ?? `error ${code}; see its messages for the reason`}`,
           );
           return code;
         } else if (type === MIG_RP_MSG.WHERRY_REASON) {

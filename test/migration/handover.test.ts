@@ -69,7 +69,7 @@ async function move(
   const named: MigrationEnvironment = {
     ...environment,
     ownIdentity: () => "destination",
-    isGone: (identity) => identity === "destination" && target.dead,
+    hasExited: (identity) => identity === "destination" && target.dead,
   };
   const destination = new MigrationDestination(target, { environment: named });
   network.listener = (channel) => void destination.accept(channel);
@@ -155,7 +155,7 @@ describe("a move", () => {
   test("to a destination that cannot lock the drive fails with its reason, and the source resumes", async () => {
     const outcome = await move(undefined, "ok", { refuseDrive: "disk.img: permission denied" });
     expect(outcome.result.status).toBe("failed");
-    expect(outcome.result.error?.message).toMatch(/gave up.*disk.img: permission denied/);
+    expect(outcome.result.error?.message).toMatch(/aborted the move.*disk.img: permission denied/);
     check(outcome, "no drive");
     expect(outcome.source.drivesActive).toBe(true);
   });
@@ -178,7 +178,7 @@ test("one decision at a time: while the destination is asked, nobody else decide
   const outcome = await move(faults, "partitioned", {
     decide: async (undecided) => {
       const asked = undecided.decide("ask");
-      await expect(undecided.decide("there")).rejects.toThrow(/being asked/);
+      await expect(undecided.decide("there")).rejects.toThrow(/request to the destination is pending/);
       return asked;
     },
   });

@@ -54,7 +54,7 @@ describe("a file is refused", () => {
       await saver.devices("paused");
       saver.trailer();
     });
-    expect(await refusal(bytes)).toMatch(/page 0x22000 of RAM block riscv_virt_board.ram never came/);
+    expect(await refusal(bytes)).toMatch(/page 0x22000 of RAM block riscv_virt_board.ram is missing/);
   });
 
   test("that has no RAM at all", async () => {
@@ -72,7 +72,7 @@ describe("a file is refused", () => {
       await saver.devices("paused");
       saver.trailer();
     });
-    expect(await refusal(bytes)).toMatch(/the list of RAM blocks never came/);
+    expect(await refusal(bytes)).toMatch(/the list of RAM blocks is missing/);
   });
 
   test("that has a command in it", async () => {
@@ -131,7 +131,7 @@ describe("a destination refuses and says why", () => {
       saver.header();
       saver.command(MIG_CMD.PING, cookie(PING_FINAL));
     });
-    expect(message).toMatch(/PING 0x57520001 comes in the wrong place/);
+    expect(message).toMatch(/PING 0x57520001 is out of order/);
   });
 
   test("an unexpected GO: the end without a final PING", async () => {

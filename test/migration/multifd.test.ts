@@ -196,12 +196,12 @@ describe("a receiver refuses", () => {
     [
       "a channel too many",
       [hello(2)],
-      /channel 2 came, expected 2 channels, numbered from 0: set multifd-channels/,
+      /found channel 2, expected 2 channels, numbered from 0: set multifd-channels/,
     ],
     [
       "packets that go back",
       [hello(1), packet({ packetNumber: 5n }), page, packet({ packetNumber: 4n })],
-      /packet 4 comes after packet 5/,
+      /packet 4 follows packet 5/,
     ],
     ["a channel that ends too early", [hello(0), packet({}), page], /ends too early/],
     ["a packet that is cut", [hello(0), packet({}).subarray(0, 700)], /the stream ends 644 bytes too early/],
@@ -228,14 +228,14 @@ describe("a receiver refuses", () => {
     [
       "a compression that nobody has",
       [hello(0), packet({ compression: "qpl" }), page],
-      /compressed by qpl, which this host has not: set multifd-compression to none, zlib or zstd/,
+      /compressed with qpl, which this host does not support: set multifd-compression to none, zlib or zstd/,
     ],
   ])("%s", async (_what, pieces, message) => {
     expect(await refusal([pieces])).toMatch(message);
   });
 
   test("a channel that comes twice", async () => {
-    expect(await refusal([[hello(1)], [hello(1)]])).toMatch(/channel 1 came twice/);
+    expect(await refusal([[hello(1)], [hello(1)]])).toMatch(/channel 1 was connected twice/);
   });
 
   test("compression where the environment has none", async () => {
@@ -252,7 +252,7 @@ describe("a receiver refuses", () => {
     };
     const receiver = new MultifdReceiver({ environment, required: true, channels: 3, settled });
     const { far } = channelPair();
-    await expect(receiver.synchronize(false)).rejects.toThrow(/0 of 3 multifd channels came/);
+    await expect(receiver.synchronize(false)).rejects.toThrow(/0 of 3 multifd channels were connected/);
     await receiver.accept(far, new StreamReader(far));
     await expect(far.read(new Uint8Array(1))).rejects.toThrow(/0 of 3/);
   });
@@ -278,7 +278,7 @@ describe("a receiver refuses", () => {
       void near.write(hello(id)).catch(() => {});
     });
     await expect(receiver.finish()).rejects.toThrow(
-      id === 0 ? /came too late/ : /channel 2 came, expected 2/,
+      id === 0 ? /connected too late/ : /found channel 2, expected 2/,
     );
   });
 

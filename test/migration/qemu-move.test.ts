@@ -93,7 +93,7 @@ describe("a stream of QEMU in a file", () => {
       const machine = new QemuFakeMachine(small);
       const cut = bytes.subarray(0, place);
       expect(await refusalOf(cut, machine), `cut at ${place}`).toMatch(/ends .* bytes too early/);
-      await expect(machine.start()).rejects.toThrow(/half loaded/);
+      await expect(machine.start()).rejects.toThrow(/load failed/);
     }
   });
 
@@ -148,7 +148,7 @@ describe("a stream of QEMU in a file", () => {
     );
     const twice = new QemuFakeMachine(extra);
     twice.profiles.extra.push(toySection("rng", 0, MIG_PRI.DEFAULT, 9));
-    expect(await refusalOf(await saved(twice), new QemuFakeMachine(extra))).toMatch(/came twice/);
+    expect(await refusalOf(await saved(twice), new QemuFakeMachine(extra))).toMatch(/is in the stream twice/);
   });
 
   test("whose machine was moved away or had panicked arrives paused", async () => {
@@ -200,9 +200,9 @@ test("the configuration's subsections come once each, and those that are not und
 });
 
 test.each([
-  [MIG_CMD.POSTCOPY_ADVISE, 16, /may go on in postcopy mode.*postcopy-ram off/],
-  [MIG_CMD.PACKAGED, 4, /started in postcopy mode/],
-  [MIG_CMD.POSTCOPY_LISTEN, 0, /started in postcopy mode/],
+  [MIG_CMD.POSTCOPY_ADVISE, 16, /may switch to postcopy.*postcopy-ram off/],
+  [MIG_CMD.PACKAGED, 4, /switched to postcopy/],
+  [MIG_CMD.POSTCOPY_LISTEN, 0, /switched to postcopy/],
   [MIG_CMD.ENABLE_COLO, 0, /COLO/],
   [MIG_CMD.SWITCHOVER_START, 0, /accepted/],
   [77, 1, /unknown command 77 with 1 bytes/],
@@ -425,7 +425,7 @@ describe("Wherry → QEMU", () => {
       await source.start();
       // Not the hurried environment, which gives QEMU only 30 ms to report that it runs.
       const move = moveTo(source, async () => near, defaultEnvironment);
-      for (let turns = next() * 60; turns > 0; turns--) await defaultEnvironment.breathe();
+      for (let turns = next() * 60; turns > 0; turns--) await defaultEnvironment.yieldToEventLoop();
       const isCancelled = move.cancel();
       const { status } = await move.done;
       await loading;
@@ -611,7 +611,7 @@ describe("into a file or a command", () => {
       const { status, error } = await move.done;
       expect(status).toBe(isAfterEnd ? "unresolved" : "failed");
       if (isAfterEnd) {
-        expect(error?.message).toMatch(/did not end well \(it ended with status 1\)/);
+        expect(error?.message).toMatch(/did not succeed \(it ended with status 1\)/);
         await expect(source.start()).rejects.toThrow(/may run there/);
         expect((await move.decide("ask")).status).toBe("unresolved");
         expect((await move.decide("here")).status).toBe("failed");

@@ -140,7 +140,7 @@ describe("a load is refused, and the machine can never run", () => {
     );
     expect(error).toBeInstanceOf(Error);
     expect(target.runState.current).toBe("internal-error");
-    await expect(target.start()).rejects.toThrow(/half loaded/);
+    await expect(target.start()).rejects.toThrow(/load failed/);
     expect(target.world.running).toBeUndefined();
     return (error as Error).message;
   }

@@ -5,19 +5,19 @@ import type { SetTimer } from "../../base/clock.ts";
 import { hostGlobals } from "../../base/host-globals.ts";
 import type { Compression } from "./page-compression.ts";
 
-/** What saving and moving need of their platform. */
+/** The platform services that saving and moving need. */
 export interface MigrationEnvironment {
   /** Monotonic milliseconds. */
   nowMs(): number;
   setTimer: SetTimer;
-  /** Lets other work of the thread go first: resolves after pending events have been handled. */
-  breathe(): Promise<void>;
+  /** Yields to the event loop: resolves after pending events have been handled. */
+  yieldToEventLoop(): Promise<void>;
   randomBytes(length: number): Uint8Array<ArrayBuffer>;
-  /** Names this process among all processes; undefined (or absent) if the platform cannot. */
+  /** A name of this process, unique among all processes; undefined (or absent) if the platform has none. */
   ownIdentity?(): string | undefined;
-  /** True only if the process of that name has certainly ended. */
-  isGone?(identity: string): boolean;
-  /** For the pages of multifd's channels; absent where the platform has none. */
+  /** True only if the process of that name has certainly exited. */
+  hasExited?(identity: string): boolean;
+  /** Compression of pages on multifd channels; absent if the platform has none. */
   readonly compression?: Compression;
 }
 
@@ -27,7 +27,7 @@ export const defaultEnvironment: MigrationEnvironment = {
     const timer = hostGlobals.setTimeout(fire, delayMs);
     return { cancel: () => hostGlobals.clearTimeout(timer) };
   },
-  breathe: () =>
+  yieldToEventLoop: () =>
     new Promise((resolve) => {
       if (hostGlobals.setImmediate !== undefined) hostGlobals.setImmediate(resolve);
       else hostGlobals.setTimeout(resolve, 0);
@@ -39,7 +39,7 @@ export function sleep(environment: MigrationEnvironment, ms: number): Promise<vo
   return new Promise((resolve) => environment.setTimer(ms, resolve));
 }
 
-/** `promise`, or a rejection with `error()` after `ms`. The loser's outcome is dropped. */
+/** Settles as `promise` does, or rejects with `error()` after `ms`. Ignores a later outcome. */
 export function withTimeout<T>(
   environment: MigrationEnvironment,
   promise: Promise<T>,

@@ -6,7 +6,7 @@ import { decodeRunState, encodeRunState, globalState, RUNSTATE_BYTES } from "../
 import { GET_ANOTHER_COPY, MigrationError } from "../../stream/migration-error.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 
-/** Run states a machine can be moved or saved in. */
+/** Run states in which a machine can be moved or saved. */
 const movable: readonly RunState[] = ["running", "paused", "prelaunch", "suspended", "shutdown", "io-error"];
 
 export function isMovable(state: RunState): boolean {
@@ -14,9 +14,9 @@ export function isMovable(state: RunState): boolean {
 }
 
 /**
- * `loaded` receives the run state when the section is applied. `isQemu`: a machine that cannot resume
- * (moved already, or its guest panicked) arrives paused, as in QEMU; a stream of our own with such a state is
- * damaged.
+ * `loaded` receives the run state when the section is applied. With `isQemu`, a machine that cannot resume
+ * (already moved, or its guest panicked) arrives paused, as in QEMU; in Wherry's own stream such a state is
+ * damage.
  */
 export function runStateSection(
   current: RunState,

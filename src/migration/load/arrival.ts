@@ -3,19 +3,19 @@ import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 
-/** The machine is about to receive its state: it cannot be started until that is complete. */
+/** Before loading: the machine cannot be started until its state is complete. */
 export function beginArrival(machine: Machine): void {
   machine.runState.set("inmigrate");
-  machine.startBlocker = "the machine has not arrived yet: it can only be started once its state is complete";
+  machine.startBlocker = "the machine's state is not complete yet: wait until the incoming move has ended";
 }
 
-/** The state is not complete: the machine can never be started. */
+/** After a failed load: the machine can never be started. */
 export function failArrival(machine: Machine, cause: unknown): MigrationError {
   const error =
     cause instanceof MigrationError
       ? cause
       : new MigrationError("migration.load", `the machine was not loaded: ${messageOf(cause)}`, { cause });
-  machine.startBlocker = `the machine is half loaded and can never run: ${error.message}`;
+  machine.startBlocker = `the load failed and the machine can never run: ${error.message}`;
   machine.runState.set("internal-error");
   return error;
 }

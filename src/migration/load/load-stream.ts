@@ -1,7 +1,7 @@
 // Loads a stream into a machine that does not run: decodes everything, verifies the hashes, then applies
-// everything. The configuration or the first device section tells Wherry's own format from QEMU's
-// (qemu-load.ts has the differences). RAM is written in place while the stream is read. Every error has the
-// section or RAM chunk, the place and the remedy. The caller must never start a machine whose load failed.
+// everything. The configuration or the first device section distinguishes Wherry's own format from QEMU's
+// (see qemu-load.ts). RAM is written to guest memory while the stream is read. Every error has the section or
+// RAM chunk, the place and the remedy. The caller must never start a machine whose load failed.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { xxh32 } from "../../base/xxh32.ts";
@@ -40,23 +40,27 @@ import {
   RAM_VERSION,
 } from "../../stream/wire.ts";
 
-/** What only Wherry's own sections are called: the first of its streams is wherry/machine. */
+/**
+ * Prefix of the sections that only Wherry writes. The first device section of its streams is wherry/machine.
+ */
 const OWN_SECTIONS = "wherry/";
 const PAGE_BITS = 12;
-/** Characters of a machine name in a message: a hostile stream may have thousands. */
+/** Most characters of a machine name in a message: a hostile stream may have thousands. */
 const MAX_SHOWN_NAME = 255;
 
-/** Called for each COMMAND of a move. Without it commands are refused: a snapshot has none. */
+/**
+ * Called for each COMMAND of a move. Without a handler, commands are refused: Wherry's snapshots have none.
+ */
 export type CommandHandler = (command: StreamCommand) => Promise<void>;
 
 export class StreamLoader {
-  /** What the machine did when it was saved; set by `apply`. */
+  /** Run state when the machine was saved; set by `apply`. */
   runState: RunState = "paused";
   /** The move's id, once the configuration has been read. */
   moveId: Uint8Array | undefined;
-  /** What the configuration says. */
+  /** The configuration's contents. */
   readonly facts = new StreamFacts();
-  /** Of a live stream that ended without VMDESCRIPTION: the read that waited for one. */
+  /** The pending read of a live stream that ended without VMDESCRIPTION. */
   pendingRead: Promise<boolean> | undefined;
   readonly #machine: Machine;
   readonly #stream: StreamReader;
@@ -64,14 +68,14 @@ export class StreamLoader {
   readonly #units = new UnitLog();
   readonly #reader: SectionReader;
   readonly #ram: RamReader;
-  /** What reads QEMU's streams; undefined if this board knows none. */
+  /** Loader of QEMU's streams; undefined if this board has none. */
   readonly #qemuLoader: QemuStreamLoader | undefined;
   #qemu: QemuSections | undefined;
   readonly #sections = new Map<string, Section>();
   readonly #apply: { section: Section; apply: () => void }[] = [];
   #table: IntegrityTable | undefined;
 
-  /** `channels`: those of multifd, which only a source that is QEMU uses. */
+  /** `channels` are the multifd channels, which only a QEMU source uses. */
   constructor(machine: Machine, stream: StreamReader, onCommand?: CommandHandler, channels?: RamChannels) {
     this.#machine = machine;
     this.#stream = stream;
@@ -103,8 +107,8 @@ export class StreamLoader {
   }
 
   /**
-   * Everything up to the integrity section, verified; of QEMU's stream, which has none, up to its end.
-   * Applies nothing but RAM.
+   * Reads and verifies everything up to the integrity section, or up to the end of QEMU's stream, which has
+   * no hashes. Applies nothing but RAM.
    */
   async readState(): Promise<void> {
     await this.#header();
@@ -145,7 +149,7 @@ export class StreamLoader {
     qemu.checkComplete();
   }
 
-  /** Applies all device state in the order of the stream. A throw leaves the machine unusable. */
+  /** Applies all device state in the order of the stream. If it throws, the machine is unusable. */
   apply(): void {
     const { cpus } = this.#machine;
     cpus.synchronizeAllPreLoad();
@@ -163,7 +167,7 @@ export class StreamLoader {
     cpus.synchronizeAllPostInit();
   }
 
-  /** One COMMAND; anything else is an error. */
+  /** Reads one COMMAND and refuses anything else. */
   async command(): Promise<void> {
     this.#stream.where = () => `after section ${INTEGRITY_IDSTR}/0`;
     await this.#stream.need(1);
@@ -172,7 +176,7 @@ export class StreamLoader {
     await this.#command();
   }
 
-  /** EOF and VMDESCRIPTION, verified. `toEnd`: nothing may follow. */
+  /** Reads and verifies EOF and VMDESCRIPTION. With `toEnd`, refuses bytes after them. */
   async readTrailer(toEnd: boolean): Promise<void> {
     const stream: StreamReader = this.#stream;
     stream.where = () => "end of the stream";
@@ -212,9 +216,9 @@ export class StreamLoader {
   }
 
   /**
-   * EOF of QEMU's stream, and the VMDESCRIPTION, which nothing is taken from and which may be missing: where
-   * the other side waits for our word, `late` says when to stop waiting for it. `pendingRead` is the read
-   * that still waits then.
+   * Reads EOF of QEMU's stream and skips the VMDESCRIPTION, which may be missing. A source that waits for our
+   * SHUT may send nothing after EOF: `late` resolves when the wait must end, and `pendingRead` is the read
+   * that is still pending.
    */
   async readQemuTrailer(late?: Promise<void>): Promise<void> {
     const stream: StreamReader = this.#stream;
@@ -225,9 +229,9 @@ export class StreamLoader {
     if (stream.available === 0) {
       const reading = stream.more();
       reading.catch(() => {});
-      const come = late === undefined ? await reading : await Promise.race([reading, late]);
-      if (come === undefined) this.pendingRead = reading;
-      if (come !== true) return;
+      const hasMore = late === undefined ? await reading : await Promise.race([reading, late]);
+      if (hasMore === undefined) this.pendingRead = reading;
+      if (hasMore !== true) return;
     }
     await stream.need(5);
     const type = stream.u8();
@@ -263,7 +267,7 @@ export class StreamLoader {
     const found = quoted(name.slice(0, MAX_SHOWN_NAME));
     this.#stream.fail(
       "migration.machine",
-      `this machine is ${JSON.stringify(this.#machine.name)}, found ${found}: only machines of that type can come here`,
+      `this machine is ${JSON.stringify(this.#machine.name)}, found ${found}: give both sides the same machine type`,
       13,
     );
   }
@@ -283,7 +287,7 @@ export class StreamLoader {
     }
   }
 
-  /** Handles commands until something of one of these types is next; which. */
+  /** Handles commands until a byte of one of these types follows. Resolves to that type. */
   async #commandsBefore(types: readonly number[], expected: string): Promise<number> {
     const stream: StreamReader = this.#stream;
     const before = stream.where();
@@ -330,7 +334,7 @@ export class StreamLoader {
       await this.#ram.records();
       await this.#reader.footer(id);
       if (type === QEMU_VM.SECTION_END) break;
-      // QEMU says that it switches over between two parts.
+      // QEMU sends SWITCHOVER_START between two parts.
       const parts = [QEMU_VM.SECTION_PART, QEMU_VM.SECTION_END];
       const next = await this.#commandsBefore([...parts, QEMU_VM.SECTION_START], "more of RAM");
       if (next === QEMU_VM.SECTION_START) await this.#liveSection();
@@ -351,13 +355,13 @@ export class StreamLoader {
     stream.where = () => `section ${RAM_IDSTR}/0`;
   }
 
-  /** Something beside RAM that is sent while the guest runs. */
+  /** A section other than RAM that is sent while the guest runs. */
   async #liveSection(): Promise<never> {
     await this.#reader.head();
     this.#stream.fail(
       "migration.live-section",
-      "is sent beside RAM while the guest runs, which is not read here: migrate without it (of block, dirty-bitmap: " +
-        "switch QEMU's capabilities block and dirty-bitmaps off)",
+      "live sections other than RAM are not supported: migrate without this one (for block and dirty-bitmap, " +
+        "switch off QEMU's capabilities block and dirty-bitmaps)",
     );
   }
 
@@ -371,8 +375,8 @@ export class StreamLoader {
       stream.fail(
         "migration.section",
         twice
-          ? `came twice; ${GET_ANOTHER_COPY}`
-          : `this machine has no such device (it waits for ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
+          ? `is in the stream twice; ${GET_ANOTHER_COPY}`
+          : `this machine has no such device (expected ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
       );
     }
     if (version < section.minimumVersion || version > section.version) {

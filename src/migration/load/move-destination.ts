@@ -1,6 +1,6 @@
 // The destination of a live move: loads one machine, then answers RESOLVE. docs/migration.md has the states
-// and the action on each failure. It never runs the machine before GO, the end of the stream, and never after
-// it has answered `abandoned`.
+// and the action on each failure. It never runs the machine before GO (the end of the stream), and never
+// after it has answered `abandoned`.
 import { ByteReader } from "../../base/bytes.ts";
 import { hex } from "../../base/hex.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -24,60 +24,63 @@ import { StreamReader } from "../../stream/stream-reader.ts";
 import { PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "../../stream/wire.ts";
 
 export interface DestinationOptions {
-  /** Whether a machine that ran at the source runs here at once. May be changed until it has arrived. */
+  /**
+   * Whether a machine that ran at the source starts here immediately. May be changed until it has arrived.
+   */
   readonly autostart?: boolean;
-  /** How long a machine whose connection was lost before GO is kept for a RESOLVE. */
+  /** How long a destination that lost the connection before GO waits for a RESOLVE. */
   readonly resolveWaitMs?: number;
-  /** A source that uses multifd has so many channels (default 2); `required`: it must use them. */
+  /** Number of multifd channels (default 2). With `required`, the source must use multifd. */
   readonly multifd?: { readonly required: boolean; readonly channels: number };
   readonly environment?: MigrationEnvironment;
 }
 
-/** `lost`: loaded, but the connection went before GO. */
+/** `lost`: all state is loaded, but the connection was lost before GO. */
 export type DestinationState = "listening" | "loading" | "ready" | "starting" | "arrived" | "lost" | "failed";
 
 export interface Arrival {
-  /** `arrived`: the machine is ours. `failed`: it never runs here. */
+  /** `arrived`: this side owns the machine. `failed`: the machine never runs here. */
   readonly status: "arrived" | "failed";
   readonly error?: MigrationError;
 }
 
-/** How long a connection may take to say what it wants, or a refused source to read why. */
-const GREETING_TIMEOUT_MS = 10_000;
+/** Longest wait for a connection's first bytes. */
+const FIRST_BYTES_TIMEOUT_MS = 10_000;
 const LINGER_MS = 2_000;
 const SHUT_TIMEOUT_MS = 1_000;
-/** The event loop accepts all connections that wait in one turn; one more for the turn that it is in. */
+/** The event loop accepts all waiting connections in one turn; the current turn may be past that. */
 const ACCEPT_TURNS = 3;
-/** QEMU sends the VMDESCRIPTION with the end, if at all. */
+/** QEMU sends the VMDESCRIPTION together with EOF, if at all. */
 const VMDESCRIPTION_TIMEOUT_MS = 200;
-const notTaken = () => new MigrationError("migration.timeout", "the source does not take our word");
+const sourceHangs = () => new MigrationError("migration.timeout", "the source does not read our SHUT");
 
 export class MigrationDestination {
   autostart: boolean;
   /** Never rejects. */
   readonly done: Promise<Arrival>;
   /**
-   * Resolves when no RESOLVE can come any more: the listener may close. A failed destination: after `done`.
+   * Resolves when no RESOLVE can arrive any more and the listener may close; for a failed destination, after
+   * `done`.
    */
   readonly released: Promise<void>;
   readonly #machine: Machine;
   readonly #environment: MigrationEnvironment;
   readonly #resolveWaitMs: number;
   readonly #multifd: MultifdReceiver;
-  /** Connections that have not said what they are. */
-  readonly #greetings = new Set<Promise<void>>();
+  /** Connections whose first bytes have not arrived. */
+  readonly #unidentified = new Set<Promise<void>>();
   #state: DestinationState = "listening";
   #channel: Channel | undefined;
-  /** Connections of the move, and those that have not said what they are. */
+  /** Open connections of the move, and those whose first bytes have not arrived. */
   readonly #channels = new Set<Channel>();
-  /** When connections end that a QEMU leaves open. */
+  /** Closes connections that QEMU leaves open. */
   #lingering: { cancel(): void } | undefined;
   #loader: StreamLoader | undefined;
-  /** The source has opened its return path: it waits for our word. */
+  /** The source has opened its return path and waits for SHUT. */
   #hasReturnPath = false;
   #end: (arrival: Arrival) => void = () => {};
   #release: () => void = () => {};
-  /** Resumes the tasks that wait for GO or RESOLVE. */
+  /** Rejects the tasks that wait for GO or RESOLVE. */
   #abandoned: (error: MigrationError) => void = () => {};
 
   constructor(machine: Machine, options: DestinationOptions = {}) {
@@ -108,18 +111,18 @@ export class MigrationDestination {
     return this.#state;
   }
 
-  /** Serves one connection, to its end. Never rejects. */
+  /** Serves one connection until it ends. Never rejects. */
   async accept(channel: Channel): Promise<void> {
     const reader = new StreamReader(channel);
     this.#channels.add(channel);
     try {
-      const late = () => new MigrationError("migration.timeout", "the connection says nothing");
-      const greeting = withTimeout(this.#environment, reader.need(4), GREETING_TIMEOUT_MS, late);
-      this.#greetings.add(greeting);
-      await greeting.finally(() => this.#greetings.delete(greeting));
+      const late = () => new MigrationError("migration.timeout", "the connection sends nothing");
+      const greeting = withTimeout(this.#environment, reader.need(4), FIRST_BYTES_TIMEOUT_MS, late);
+      this.#unidentified.add(greeting);
+      await greeting.finally(() => this.#unidentified.delete(greeting));
       const magic = reader.peekU32();
       if (magic === RESOLVE_MAGIC) {
-        const asked = await withTimeout(this.#environment, readResolve(reader), GREETING_TIMEOUT_MS, late);
+        const asked = await withTimeout(this.#environment, readResolve(reader), FIRST_BYTES_TIMEOUT_MS, late);
         await this.#answer(channel, asked);
       } else if (magic === QEMU_VM_FILE_MAGIC && this.#state === "listening") {
         this.#channel = channel;
@@ -140,36 +143,37 @@ export class MigrationDestination {
     this.#channels.delete(channel);
   }
 
-  /** Ends what is still open. */
-  #hangUp(reason: Error): void {
+  /** Closes all connections. */
+  #closeAll(reason: Error): void {
     this.#lingering?.cancel();
     for (const channel of this.#channels) this.#drop(channel, reason);
   }
 
   /**
-   * All connections that were made until now are accepted, and have said what they are (or too long nothing).
+   * Resolves when all connections made until now have been accepted and have sent their first bytes (or timed
+   * out).
    */
   async #settled(): Promise<void> {
-    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.breathe();
-    await Promise.allSettled(this.#greetings);
-    await this.#environment.breathe();
+    for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.yieldToEventLoop();
+    await Promise.allSettled(this.#unidentified);
+    await this.#environment.yieldToEventLoop();
   }
 
   /**
-   * This process is about to end: a machine that it has not been told to run is dropped for ever, and nothing
-   * stays open, whatever the other side does.
+   * Called when this process ends: drops a machine that has no GO and closes all connections, even if the
+   * source hangs.
    */
-  giveUp(): void {
+  abort(): void {
     const error = new MigrationError("migration.abandoned", "this process is ending");
     if (["listening", "loading", "ready", "lost"].includes(this.#state)) this.#abandon(error);
-    // A machine that just takes its drives is to say so first.
-    if (this.#state === "starting") void this.done.then(() => this.#hangUp(error));
-    else this.#hangUp(error);
+    // A machine that is acquiring its drives must first send its SHUT.
+    if (this.#state === "starting") void this.done.then(() => this.#closeAll(error));
+    else this.#closeAll(error);
   }
 
   async #receive(channel: Channel, reader: StreamReader): Promise<void> {
     reader.endAdvice =
-      "the source closed the connection: the move was cancelled, or the source's process has ended";
+      "the source closed the connection: the move was cancelled or the source's process exited";
     const loader = new StreamLoader(
       this.#machine,
       reader,
@@ -184,7 +188,7 @@ export class MigrationDestination {
     try {
       await Promise.race([loader.readState(), abandoned, this.#multifd.failed]);
       if (loader.isQemu) {
-        await this.#takeQemu(channel, reader, loader, abandoned);
+        await this.#finishQemu(channel, reader, loader, abandoned);
         return;
       }
       loader.apply();
@@ -197,10 +201,10 @@ export class MigrationDestination {
     try {
       await Promise.race([loader.readTrailer(false), abandoned]);
     } catch (error) {
-      await this.#withoutGo(channel, error);
+      await this.#lostBeforeGo(channel, error);
       return;
     }
-    // A RESOLVE may have been answered between the last byte of GO and here.
+    // A RESOLVE may have been answered after the last byte of GO arrived.
     if (this.#state === "ready") await this.#start(channel);
   }
 
@@ -215,16 +219,16 @@ export class MigrationDestination {
     }
     const cookie = new ByteReader(data).u32();
     if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
-      reader.fail("migration.command", `PING ${hex(cookie)} comes in the wrong place`);
+      reader.fail("migration.command", `PING ${hex(cookie)} is out of order`);
     }
-    // Only a source that has given the move an id knows Wherry's own messages.
+    // Only a source that sent a move id knows Wherry's own messages.
     const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
     const identity = isNamed ? this.#environment.ownIdentity?.() : undefined;
     if (identity !== undefined) await channel.write(processMessage(identity));
     await channel.write(pongMessage(cookie));
   }
 
-  /** The machine never runs here. */
+  /** Marks the load as failed: the machine never runs here. */
   #fail(cause: unknown): MigrationError {
     const error = failArrival(this.#machine, cause);
     this.#state = "failed";
@@ -232,13 +236,14 @@ export class MigrationDestination {
     return error;
   }
 
-  /** Says why over the return path, and ends. */
+  /** Sends the reason over the return path and closes the connection. */
   async #refuse(channel: Channel, cause: unknown): Promise<void> {
     if (this.#state === "failed") return;
     const error = this.#fail(cause);
     const isQemu = this.#loader?.moveId === undefined;
     try {
-      // A QEMU without a return path learns of it by what it cannot write any more, so the sooner the better.
+      // Without a return path, QEMU notices the failure only when its writes fail: close the connection
+      // immediately.
       if (!isQemu || this.#hasReturnPath) {
         await channel.write(isQemu ? shutMessage(1) : shutMessage(1, error.message));
         await this.#lingerUntilClosed(channel);
@@ -252,11 +257,11 @@ export class MigrationDestination {
   }
 
   /**
-   * The end of QEMU's stream. There is no GO: QEMU has released its drives, and the machine is ours once all
-   * is read, applied and the drives are taken. A source with a return path waits for our word, and takes the
-   * machine back if the connection ends before it.
+   * The end of QEMU's stream. QEMU sends no GO: it has released its drives, and the machine runs here once
+   * everything is read and applied and the drives are acquired. A source with a return path waits for SHUT,
+   * and resumes the machine if the connection ends before.
    */
-  async #takeQemu(
+  async #finishQemu(
     channel: Channel,
     reader: StreamReader,
     loader: StreamLoader,
@@ -265,27 +270,27 @@ export class MigrationDestination {
     const late = this.#hasReturnPath ? sleep(this.#environment, VMDESCRIPTION_TIMEOUT_MS) : undefined;
     await Promise.race([loader.readQemuTrailer(late), abandoned]);
     await this.#multifd.finish();
-    let isGone = false;
+    let isDisconnected = false;
     if (this.#hasReturnPath) {
-      const gone = () => {
-        isGone = true;
+      const disconnected = () => {
+        isDisconnected = true;
       };
-      void (loader.pendingRead ?? reader.more()).then((come) => come || gone(), gone);
+      void (loader.pendingRead ?? reader.more()).then((hasMore) => hasMore || disconnected(), disconnected);
     }
     loader.apply();
     if (this.#state === "failed") return;
     this.#state = "starting";
     await this.#machine.activateDrives();
-    await this.#environment.breathe();
-    if (isGone) {
+    await this.#environment.yieldToEventLoop();
+    if (isDisconnected) {
       await this.#machine.inactivateDrives();
       reader.fail("migration.connection", `the connection was lost; ${reader.endAdvice}`);
     }
     if (this.#hasReturnPath) {
       try {
-        await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+        await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, sourceHangs);
       } catch (error) {
-        // It must not reach QEMU later, when the machine is no more.
+        // It must not reach QEMU later, after the machine was dropped here.
         channel.abort(error as Error);
         await this.#machine.inactivateDrives();
         throw error;
@@ -294,15 +299,14 @@ export class MigrationDestination {
     this.#state = "arrived";
     this.#machine.startBlocker = undefined;
     channel.close().catch(() => {});
-    const over = () => this.#hangUp(new MigrationError("migration.connection", "the move is over"));
+    const over = () => this.#closeAll(new MigrationError("migration.connection", "the move is over"));
     this.#lingering = this.#environment.setTimer(LINGER_MS, over);
     await this.#run(loader);
     this.#release();
   }
 
   /**
-   * Reads on until the source closes, or for a while: closing with unread bytes could destroy our last
-   * message.
+   * Reads until the source closes, up to a limit: closing with unread bytes could destroy our last message.
    */
   async #lingerUntilClosed(channel: Channel): Promise<void> {
     const drain = async () => {
@@ -312,8 +316,8 @@ export class MigrationDestination {
     await withTimeout(this.#environment, drain(), LINGER_MS, () => new Error("the source does not close"));
   }
 
-  /** The stream ended between the final PONG and GO. */
-  async #withoutGo(channel: Channel, cause: unknown): Promise<void> {
+  /** The stream ended after the final PONG and before GO. */
+  async #lostBeforeGo(channel: Channel, cause: unknown): Promise<void> {
     if (this.#state === "failed") return;
     const isLost =
       cause instanceof MigrationError && ["migration.connection", "migration.cut"].includes(cause.code);
@@ -337,7 +341,7 @@ export class MigrationDestination {
     this.#release();
   }
 
-  /** GO has come: take the drives, say so, run. */
+  /** After GO: acquires the drives, sends SHUT, starts the machine. */
   async #start(channel: Channel): Promise<void> {
     const machine = this.#machine;
     this.#state = "starting";
@@ -350,16 +354,16 @@ export class MigrationDestination {
     this.#state = "arrived";
     machine.startBlocker = undefined;
     try {
-      // The word that we run is on its way before we do, so if this process dies now the source hears it.
-      await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, notTaken);
+      // SHUT is sent before the machine starts, so the source learns of it even if this process dies now.
+      await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, sourceHangs);
     } catch {
-      // The source will ask.
+      // The source will send RESOLVE.
     }
     await this.#run(this.#loader!);
     await this.#watchSource(channel);
   }
 
-  /** The machine is ours: it does what it did at the source. */
+  /** This side owns the machine: restores its run state from the source. */
   async #run({ runState }: StreamLoader): Promise<void> {
     const machine = this.#machine;
     let error: MigrationError | undefined;
@@ -367,12 +371,14 @@ export class MigrationDestination {
       if (runState === "running" && this.autostart) await machine.start();
       else machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
     } catch (cause) {
-      error = new MigrationError("migration.start", "the machine has arrived but does not start", { cause });
+      error = new MigrationError("migration.start", "the machine has arrived but cannot be started", {
+        cause,
+      });
     }
     this.#end(error === undefined ? { status: "arrived" } : { status: "arrived", error });
   }
 
-  /** An orderly end of the connection means that the source has heard us. */
+  /** Waits for the source's orderly close, which confirms that it received SHUT. */
   async #watchSource(channel: Channel): Promise<void> {
     try {
       if ((await channel.read(new Uint8Array(1))) === 0) {
@@ -381,9 +387,9 @@ export class MigrationDestination {
         return;
       }
     } catch {
-      // The connection was lost: the source will ask.
+      // The connection was lost: the source will send RESOLVE.
     }
-    channel.abort(new Error("the source went away"));
+    channel.abort(new Error("the source disconnected"));
   }
 
   async #answer(channel: Channel, asked: Uint8Array): Promise<void> {
@@ -396,7 +402,7 @@ export class MigrationDestination {
       } else {
         answer = "abandoned";
         if (this.#state !== "failed") {
-          this.#abandon(new MigrationError("migration.abandoned", "the source took the machine back"));
+          this.#abandon(new MigrationError("migration.abandoned", "the source resumed the machine"));
         }
       }
     }
@@ -408,6 +414,6 @@ export class MigrationDestination {
   }
 
   async #started(): Promise<void> {
-    while (this.#state === "starting") await this.#environment.breathe();
+    while (this.#state === "starting") await this.#environment.yieldToEventLoop();
   }
 }

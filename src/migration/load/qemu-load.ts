@@ -1,7 +1,7 @@
-// Device sections of a stream that QEMU wrote: looked up by name in the board's QemuStreamLoader, some
-// dropped, all applied at the end. QEMU's stream has no hashes; the grammar protects it: each section's
-// footer, each field's check. Left out, and refused: live sections other than RAM (block migration, dirty
-// bitmaps).
+// Device sections of a stream that QEMU wrote: found by name in the board's QemuStreamLoader; some are
+// dropped; all are applied at the end. QEMU's stream has no hashes; its grammar protects it: the footer of
+// each section, the checks of each field. Live sections other than RAM (block migration, dirty bitmaps) are
+// refused.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
@@ -18,14 +18,14 @@ const keyOf = (section: { readonly idstr: string; readonly instanceId: number })
   `${section.idstr}/${section.instanceId}`;
 
 export class QemuSections {
-  /** QEMU leaves globalstate out of old machine types: what was saved then ran. */
+  /** QEMU omits globalstate for old machine types: their guest was running. */
   runState: RunState = "running";
   readonly #machine: Machine;
   readonly #loader: QemuStreamLoader;
   readonly #stream: StreamReader;
   readonly #reader: SectionReader;
   readonly #known = new Map<string, Section>();
-  readonly #come = new Set<string>();
+  readonly #arrived = new Set<string>();
   readonly #apply: { section: Section; apply: () => void }[] = [];
 
   constructor(machine: Machine, loader: QemuStreamLoader, stream: StreamReader, reader: SectionReader) {
@@ -41,17 +41,18 @@ export class QemuSections {
     if (!machine.vm.builtinFirmware) return;
     stream.fail(
       "migration.firmware",
-      "the stream is QEMU's, whose machine has a firmware of its own in machine mode; this one was started with the " +
-        "built-in firmware: give --firmware FILE, such as the OpenSBI that QEMU has",
+      "the stream is from QEMU, whose machine has its own firmware in machine mode; this machine was started with the " +
+        "built-in firmware: give --firmware FILE, such as QEMU's OpenSBI",
     );
   }
 
-  /** The rest of a section whose head has been read. */
+  /** Reads the rest of a section after its head. */
   async section(head: SectionHead): Promise<void> {
     const stream: StreamReader = this.#stream;
     const key = keyOf(head);
-    if (this.#come.has(key)) stream.fail("migration.section", "came twice: the stream is damaged");
-    this.#come.add(key);
+    if (this.#arrived.has(key))
+      stream.fail("migration.section", "is in the stream twice: the stream is damaged");
+    this.#arrived.add(key);
     const section = this.#known.get(key);
     if (section === undefined) {
       if (this.#loader.dropped(head.idstr) === undefined) {
@@ -65,7 +66,7 @@ export class QemuSections {
       const release = this.#loader.release;
       stream.fail(
         "migration.section-version",
-        `version ${head.version}${release === undefined ? "" : ` (the stream looks like ${release}'s)`}, ` +
+        `version ${head.version}${release === undefined ? "" : ` (the stream is probably from ${release})`}, ` +
           `this Wherry reads ${minimumVersion} to ${version}: use one of the QEMU releases in docs/qemu.md`,
       );
     }
@@ -77,17 +78,17 @@ export class QemuSections {
     if (/^cpu(_common)?$/.test(head.idstr)) {
       return "the stream has more harts than this machine: give --smp as many as QEMU's -smp";
     }
-    const waiting = [...this.#known.keys()].filter((key) => !this.#come.has(key)).join(", ");
+    const waiting = [...this.#known.keys()].filter((key) => !this.#arrived.has(key)).join(", ");
     return (
-      `this machine has no such device (it still waits for ${waiting || "none"}): start it with the devices that ` +
+      `this machine has no such device (still expected: ${waiting || "none"}): start it with the devices that ` +
       "QEMU had, in the same order, or QEMU without this one"
     );
   }
 
-  /** At the end of the stream: everything that both boards have must have come. */
+  /** At the end of the stream: refuses it if a section that both boards have is missing. */
   checkComplete(): void {
     const own = new Set(this.#machine.sections.map(keyOf));
-    const missing = [...this.#known.keys()].filter((key) => own.has(key) && !this.#come.has(key));
+    const missing = [...this.#known.keys()].filter((key) => own.has(key) && !this.#arrived.has(key));
     if (missing.length === 0) return;
     const harts = missing.every((key) => /^cpu(_common)?\//.test(key));
     const cure = harts
@@ -99,7 +100,10 @@ export class QemuSections {
     );
   }
 
-  /** Applies all device state in the order of the stream, then what the release did not say is rebuilt. */
+  /**
+   * Applies all device state in the order of the stream, then rebuilds the state that the release does not
+   * send.
+   */
   apply(): void {
     for (const { section, apply } of this.#apply) {
       try {
@@ -111,7 +115,7 @@ export class QemuSections {
     try {
       this.#loader.rebuild();
     } catch (error) {
-      throw applyError("what QEMU's stream does not say", error);
+      throw applyError("state that QEMU's stream does not have", error);
     }
   }
 }
@@ -133,8 +137,8 @@ const POSTCOPY: readonly CommandName[] = [
 ];
 
 /**
- * A COMMAND that is not about the return path: returns if there is nothing to do, else refuses it with the
- * reason.
+ * Handles a COMMAND other than those of the return path: returns if it needs no action, otherwise refuses it
+ * with the reason.
  */
 export function acceptCommand(stream: StreamReader, name: CommandName): void {
   if (name === "SWITCHOVER_START") return;
@@ -142,12 +146,11 @@ export function acceptCommand(stream: StreamReader, name: CommandName): void {
   if (name === "POSTCOPY_ADVISE") {
     stream.fail(
       "migration.postcopy",
-      `the source may go on in postcopy mode, in which pages come after the guest has started: ${cure}`,
+      `the source may switch to postcopy, which sends pages after the guest has started: ${cure}`,
     );
   }
-  if (POSTCOPY.includes(name))
-    stream.fail("migration.postcopy", `the stream was started in postcopy mode: ${cure}`);
+  if (POSTCOPY.includes(name)) stream.fail("migration.postcopy", `the source switched to postcopy: ${cure}`);
   if (name === "ENABLE_COLO")
-    stream.fail("migration.colo", "the source wants to go on in COLO mode: switch its capability x-colo off");
-  stream.fail("migration.command", `found ${name}, which has no place in a saved machine`);
+    stream.fail("migration.colo", "the source switches to COLO: switch its capability x-colo off");
+  stream.fail("migration.command", `found ${name}, which a stream of a machine never has`);
 }

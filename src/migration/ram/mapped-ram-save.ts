@@ -11,7 +11,7 @@ import {
 import type { RamPages } from "./ram-save.ts";
 import type { StreamWriter } from "../../stream/stream-writer.ts";
 
-/** Pages that follow each other are written together, up to so many bytes. */
+/** Consecutive pages are written together, up to this many bytes. */
 const BATCH_BYTES = 512 * 1024;
 
 interface Place {
@@ -23,7 +23,7 @@ export class MappedRamWriter implements RamPages {
   readonly #stream: StreamWriter;
   readonly #places = new Map<string, Place>();
   readonly #batch = new Uint8Array(BATCH_BYTES);
-  /** Bytes in the batch, and where in the file they begin. */
+  /** Length of the batch, and its file offset. */
   #length = 0;
   #start = 0;
 
@@ -31,7 +31,7 @@ export class MappedRamWriter implements RamPages {
     this.#stream = stream;
   }
 
-  /** After the block's entry in the list: its header, and the space for its bitmap and pages. */
+  /** Writes the block's header after its entry in the list, and reserves space for its bitmap and pages. */
   async place(block: string, size: number): Promise<void> {
     const { base, offset, out } = this.#stream;
     const header = placeMappedRam(base + offset, size, PAGE_SIZE);
@@ -74,7 +74,7 @@ export class MappedRamWriter implements RamPages {
     this.#length = 0;
   }
 
-  /** All pages have been sent: which of them count. */
+  /** Writes the bitmaps, after all pages. */
   async finish(): Promise<void> {
     await this.send();
     for (const { header, bitmap } of this.#places.values()) {

@@ -21,23 +21,26 @@ import type { RamChannels } from "./ram-load.ts";
 import type { RamTarget } from "./ram-target.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
 
-/** How long the main stream waits at a synchronisation point for channels that have not been connected. */
+/** How long the main stream waits at a synchronisation point for missing channels. */
 const CONNECT_TIMEOUT_MS = 10_000;
 const PACKET_BYTES = multifdPacketBytes(PAGE_SIZE);
 
 export interface MultifdReceiverOptions {
   readonly environment: MigrationEnvironment;
-  /** Capability multifd is on: the source must use channels. Without it they are used if any come. */
+  /**
+   * Capability multifd is on: the source must use channels. Otherwise channels are used if the source opens
+   * any.
+   */
   readonly required: boolean;
-  /** How many there are. */
+  /** Number of channels. */
   readonly channels: number;
-  /** Resolves when all connections made until now have been accepted, and have said what they are. */
+  /** Resolves when all connections made until now have been accepted and identified. */
   readonly settled: () => Promise<void>;
 }
 
 interface Receiving {
   readonly channel: Channel;
-  /** Synchronisation points that it has come to. */
+  /** Synchronisation points that the channel has reached. */
   reached: number;
   lastPacket: bigint;
   method: CompressionMethod | undefined;
@@ -45,8 +48,8 @@ interface Receiving {
 }
 
 /**
- * Whether more comes. A connection that is lost between packets has ended: whether too early, is for others
- * to say.
+ * False if the channel has ended. A connection lost between packets counts as ended; the caller decides
+ * whether it ended too early.
  */
 async function isOpen({ channel }: Receiving, reader: StreamReader): Promise<boolean> {
   try {
@@ -60,14 +63,14 @@ async function isOpen({ channel }: Receiving, reader: StreamReader): Promise<boo
 export class MultifdReceiver implements RamChannels {
   readonly #options: MultifdReceiverOptions;
   readonly #channels = new Map<number, Receiving>();
-  /** Connections whose hello has not come. */
+  /** Connections whose hello has not arrived. */
   readonly #hellos = new Set<Promise<void>>();
   #targets: ReadonlyMap<string, RamTarget> | undefined;
-  /** Synchronisation points that the main stream has come to, and that all have passed. */
+  /** Synchronisation points that the main stream has reached, and that all channels have passed. */
   #reached = 0;
   #passed = 0;
   #failure: MigrationError | undefined;
-  /** Nothing is written to memory any more. */
+  /** Guest memory must not be written any more. */
   #done = false;
   readonly #wakers: (() => void)[] = [];
   /** Rejects when a channel fails. */
@@ -83,23 +86,22 @@ export class MultifdReceiver implements RamChannels {
   }
 
   /**
-   * Serves a connection that began with MULTIFD_MAGIC, to its end. Never rejects: failures reach the main
-   * stream.
+   * Serves a connection that began with MULTIFD_MAGIC until it ends. Never rejects: `failed` reports errors.
    */
   async accept(channel: Channel, reader: StreamReader): Promise<void> {
     try {
-      if (this.#done) throw new MigrationError("migration.multifd", "the machine has come already");
+      if (this.#done) throw new MigrationError("migration.multifd", "the load is already complete");
       if (this.#failure !== undefined) throw this.#failure;
       reader.where = () => "multifd channel";
       reader.isHashed = false;
-      await this.#awaited(reader.need(MULTIFD_HELLO_BYTES));
+      await this.#trackHello(reader.need(MULTIFD_HELLO_BYTES));
       const { id } = decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES));
       const { channels } = this.#options;
       if (id >= channels || this.#channels.has(id)) {
         const what =
           id >= channels
-            ? `channel ${id} came, expected ${channels} channels, numbered from 0`
-            : `channel ${id} came twice`;
+            ? `found channel ${id}, expected ${channels} channels, numbered from 0`
+            : `channel ${id} was connected twice`;
         reader.fail("migration.multifd", `${what}: set multifd-channels to the same number on both sides`, 0);
       }
       reader.where = () => `multifd channel ${id}`;
@@ -119,24 +121,24 @@ export class MultifdReceiver implements RamChannels {
       } finally {
         receiving.decompressor?.close();
       }
-      // The source closes its channels when it has sent all.
+      // The source closes its channels when it has sent everything.
       if (this.#done) await channel.close();
       else if (receiving.reached <= this.#passed && this.#failure === undefined)
-        await this.#ended(receiving, reader);
+        await this.#channelEnded(receiving, reader);
     } catch (error) {
       this.#fail(error);
       channel.abort(this.#failure ?? (error as Error));
     }
   }
 
-  /** It may have ended because it is over: that is an error only if the main stream waits for more of it. */
-  async #ended(receiving: Receiving, reader: StreamReader): Promise<void> {
+  /** A channel may end when everything was sent. It is an error only if the main stream waits for more. */
+  async #channelEnded(receiving: Receiving, reader: StreamReader): Promise<void> {
     await this.#until(() => this.#done || this.#reached > receiving.reached);
     if (!this.#done) reader.fail("migration.cut", `the channel ends too early; ${reader.endAdvice}`);
     await receiving.channel.close();
   }
 
-  async #awaited(hello: Promise<void>): Promise<void> {
+  async #trackHello(hello: Promise<void>): Promise<void> {
     this.#hellos.add(hello);
     try {
       await hello;
@@ -147,13 +149,13 @@ export class MultifdReceiver implements RamChannels {
 
   /**
    * The source connects all its channels, and each sends its hello, before it continues after the first
-   * synchronisation point: what has not come after this was not sent.
+   * synchronisation point. A channel that has not arrived by then does not exist.
    */
   async #settled(): Promise<void> {
     await this.#options.settled();
     await Promise.allSettled(this.#hellos);
-    // Tasks that waited for the hello run first.
-    await this.#options.environment.breathe();
+    // Tasks that waited for a hello run first.
+    await this.#options.environment.yieldToEventLoop();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -174,7 +176,7 @@ export class MultifdReceiver implements RamChannels {
         this.#fail(
           new MigrationError(
             "migration.multifd",
-            `${size} of ${channels} multifd channels came: switch the capability multifd on in the source, and set ` +
+            `${size} of ${channels} multifd channels were connected: switch the capability multifd on in the source, and set ` +
               "multifd-channels to the same number on both sides",
           ),
         );
@@ -190,23 +192,26 @@ export class MultifdReceiver implements RamChannels {
     this.#wake();
   }
 
-  /** The stream has ended. Rejects if there is a channel that was not waited for: its pages are lost. */
+  /**
+   * After the end of the stream: rejects if a channel arrived that was not waited for, because its pages are
+   * lost.
+   */
   async finish(): Promise<void> {
     await this.#settled();
     const { size } = this.#channels;
     if (size > 0 && (size !== this.#options.channels || !this.#allReached())) {
       throw new MigrationError(
         "migration.multifd",
-        "a multifd channel came too late, its pages are lost: tell this side of them (capability multifd)",
+        "a multifd channel was connected too late and its pages are lost: switch the capability multifd on here, too",
       );
     }
     this.close();
   }
 
-  /** The machine has come, or never will: connections end. */
+  /** Ends all channels: the load is complete, or failed with `reason`. */
   close(reason?: MigrationError): void {
     this.#done = true;
-    // Ends all waits for a channel.
+    // Rejects all waits for a channel.
     this.#failure ??= reason;
     for (const { channel } of this.#channels.values()) {
       if (reason !== undefined) channel.abort(reason);
@@ -253,7 +258,7 @@ export class MultifdReceiver implements RamChannels {
     if (packet.packetNumber < receiving.lastPacket) {
       reader.fail(
         "migration.multifd",
-        `packet ${packet.packetNumber} comes after packet ${receiving.lastPacket}`,
+        `packet ${packet.packetNumber} follows packet ${receiving.lastPacket}`,
         at,
       );
     }
@@ -318,7 +323,7 @@ export class MultifdReceiver implements RamChannels {
       const have = compression === undefined ? "none" : "none, zlib or zstd";
       reader.fail(
         "migration.multifd",
-        `pages are compressed by ${method}, which this host has not: set multifd-compression to ${have} in the source`,
+        `pages are compressed with ${method}, which this host does not support: set multifd-compression to ${have} in the source`,
         at,
       );
     }

@@ -23,13 +23,13 @@ export interface MultifdSenderOptions {
   readonly environment: MigrationEnvironment;
   readonly channels: number;
   readonly compression: "none" | "zlib" | "zstd";
-  /** The compression's own; 1 is QEMU's default. */
+  /** Compression level of the method; 1 is QEMU's default. */
   readonly level: number;
-  /** Waits until `bytes` more may be sent. */
+  /** Waits until the rate limit permits `bytes` more. */
   readonly pace: (bytes: number) => Promise<void>;
 }
 
-/** Pages that wait to be sent: all of one block. */
+/** Pages of one block that wait to be sent. */
 class Batch {
   block = "";
   offsets: number[] = [];
@@ -68,7 +68,7 @@ export class MultifdSender implements RamSendChannels {
     if (options.compression !== "none" && compression === undefined) {
       throw new MigrationError(
         "migration.multifd",
-        `this host cannot compress by ${options.compression}: set multifd-compression to none`,
+        `this host does not support ${options.compression}: set multifd-compression to none`,
       );
     }
     const sender = new MultifdSender(options);
@@ -95,7 +95,7 @@ export class MultifdSender implements RamSendChannels {
     this.#options = options;
   }
 
-  /** Bytes that the channels have taken. */
+  /** Bytes that the channels have accepted. */
   get acceptedBytes(): number {
     return this.#acceptedBytes;
   }
@@ -129,7 +129,7 @@ export class MultifdSender implements RamSendChannels {
     await this.#until(() => this.#channels.every(({ isBusy }) => !isBusy));
   }
 
-  /** All has been sent: an orderly end of the channels. */
+  /** Closes the channels after everything was sent. */
   async close(): Promise<void> {
     for (const { channel, compressor } of this.#channels) {
       compressor?.close();
@@ -158,7 +158,7 @@ export class MultifdSender implements RamSendChannels {
     }
   }
 
-  /** The next channel, in turn, that has nothing under way. */
+  /** The next idle channel, round-robin. */
   async #free(): Promise<Sending> {
     const n = this.#channels.length;
     const find = () => {

@@ -1,5 +1,4 @@
-// RAM of QEMU's streams in its forms, from bytes made here: what is read, and what is refused with which
-// words.
+// RAM of QEMU's streams in all its encodings: how it is read, and the message if it is refused.
 import { describe, expect, test } from "vitest";
 import { memorySource } from "../../../test/migration/fake-network.ts";
 import { ByteWriter } from "../../base/bytes.ts";
@@ -21,7 +20,7 @@ function memory(): GuestMemory {
   const dirty = new Int32Array(new SharedArrayBuffer(4));
   const block = { name: "ram", guestPhys: 0, size: PAGES * PAGE_SIZE, hostOffset: 0, readonly: false, dirty };
   const all = new GuestMemory(new SharedArrayBuffer(PAGES * PAGE_SIZE), [block]);
-  // Of the machine's own start: an arriving one has none of it.
+  // Contents from the machine's own start, which a load must replace.
   all.bytes.fill(0x55);
   return all;
 }
@@ -54,7 +53,7 @@ class Records {
 const records = () => new Records();
 const RAM: [string, number] = ["ram", PAGES * PAGE_SIZE];
 
-/** The first byte of each page after these sections. */
+/** Loads the sections and returns the first byte of each page. */
 async function load(
   sections: readonly Uint8Array[],
   qemu: QemuRam | undefined,
@@ -72,7 +71,7 @@ async function load(
 }
 
 describe("records of QEMU", () => {
-  test("pages that never come are zeros; pages sent again, and zeros after them, count last", async () => {
+  test("missing pages are zero; of a page sent again, the last record counts", async () => {
     const first = records().list(RAM).end();
     const round = records()
       .page(0, 1, "ram")
@@ -96,7 +95,7 @@ describe("records of QEMU", () => {
     );
   });
 
-  test("a block that is dropped takes its pages, in any order of blocks", async () => {
+  test("pages of a dropped block are discarded, in any order of blocks", async () => {
     const bytes = records()
       .list(["/rom@etc/acpi/tables", 2 * PAGE_SIZE], RAM)
       .page(0, 1, "/rom@etc/acpi/tables")
@@ -107,7 +106,7 @@ describe("records of QEMU", () => {
     expect(await load([bytes], QEMU)).toEqual([2, 4, 0, 0]);
   });
 
-  test("a delta changes the page that is there", async () => {
+  test("a delta changes the page in memory", async () => {
     const bytes = records()
       .list(RAM)
       .page(0, 5, "ram")
@@ -127,7 +126,7 @@ describe("records of QEMU", () => {
     await expect(load([unknown.end()], QEMU)).rejects.toThrow(/a delta of encoding 2/);
   });
 
-  test("synchronisation points: at the end of each section, or where they are marked", async () => {
+  test("synchronisation points: at the end of each section, or at records", async () => {
     for (const marked of [false, true]) {
       const events: string[] = [];
       const channels = {
@@ -148,14 +147,14 @@ describe("refused", () => {
   test.each([
     [
       records().list(["ram", 8 * 2 ** 20]),
-      /RAM block "ram" of 0x800000 bytes came; this machine has ram of 0x4000: start this side with the same amount of memory \(block ram: 8 MiB there/,
+      /RAM block "ram" of 0x800000 bytes is in the stream; this machine has ram of 0x4000: start this side with the same amount of memory \(block ram: 8 MiB there/,
     ],
     [
       records().list(["vga.vram", 4096], RAM),
-      /RAM block "vga.vram" of 0x1000 bytes came; .*same memory size and devices/,
+      /RAM block "vga.vram" of 0x1000 bytes is in the stream; .*same memory size and devices/,
     ],
     // A damaged name: messages go to terminals.
-    [records().list(["r\x7f\x9bm", 4096]), /RAM block "r\\u007f\\u009bm" of 0x1000 bytes came/],
+    [records().list(["r\x7f\x9bm", 4096]), /RAM block "r\\u007f\\u009bm" of 0x1000 bytes is in the stream/],
     [records().list(RAM, RAM), /each RAM block once, found "ram" is listed twice/],
     [records().list(["/rom@a", 4096]), /missing: ram/],
     [records().list(RAM).head(0, HOOK), /RDMA.*tcp:, unix: or file:/],
@@ -184,7 +183,7 @@ describe("refused", () => {
     await expect(load([bytes.end()], QEMU)).rejects.toThrow(message);
   });
 
-  test("RAM that lies in a file of its own", async () => {
+  test("RAM in a separate file", async () => {
     const bytes = records().head(RAM[1], MEM_SIZE);
     bytes.out.countedString("ram").u64(BigInt(RAM[1])).u64(0x8000_0000n);
     await expect(load([bytes.end()], QEMU, 1000, ["x-ignore-shared"])).rejects.toThrow(
@@ -192,20 +191,20 @@ describe("refused", () => {
     );
   });
 
-  test("in Wherry's own streams, all of QEMU's other forms", async () => {
+  test("in Wherry's own streams, all of QEMU's other encodings", async () => {
     for (const flags of [XBZRLE, HOOK, COMPRESS_PAGE, MULTIFD_FLUSH])
       await expect(load([records().list(RAM).head(0, flags, "ram").end()], undefined)).rejects.toThrow(
         /expected a RAM record/,
       );
     await expect(load([records().list(RAM).end()], undefined)).rejects.toThrow(
-      /page 0x0 of RAM block ram never came/,
+      /page 0x0 of RAM block ram is missing/,
     );
   });
 });
 
 describe("mapped-ram", () => {
   const mapped = ["mapped-ram"];
-  /** A file with the pages of `bits`, each filled with its number from 1. */
+  /** A file with the pages of `bits`; each is filled with its number, from 1. */
   function file(bits: number, change: Partial<ReturnType<typeof placeMappedRam>> = {}): Uint8Array {
     const { out } = records().head(RAM[1], MEM_SIZE);
     out.countedString("ram").u64(BigInt(RAM[1]));
@@ -214,28 +213,28 @@ describe("mapped-ram", () => {
     const rest = new Uint8Array(place.pagesOffset + RAM[1] - out.length);
     const base = place.pagesOffset - out.length;
     rest[0] = bits;
-    // Places of pages that are not in the bitmap hold what was there before.
+    // Pages that are not in the bitmap hold stale bytes.
     for (let page = 0; page < PAGES; page++)
       rest.fill(page + 1, base + page * PAGE_SIZE, base + (page + 1) * PAGE_SIZE);
     out.bytes(rest).u64(BigInt(EOS));
     return out.finish();
   }
 
-  test("pages of the bitmap are read, the others are zeros", async () => {
+  test("pages in the bitmap are read, the others are zero", async () => {
     for (const piece of [1000, 2 ** 22]) {
       expect(await load([file(0b1011)], QEMU, piece, mapped)).toEqual([1, 2, 0, 4]);
       expect(await load([file(0)], QEMU, piece, mapped)).toEqual([0, 0, 0, 0]);
     }
   });
 
-  test("a file that is cut says so", async () => {
+  test("a truncated file is refused", async () => {
     const bytes = file(0b1111);
     await expect(load([bytes.subarray(0, bytes.length - 5000)], QEMU, 1000, mapped)).rejects.toThrow(
       /ends \d+ bytes too early/,
     );
   });
 
-  test("a damaged header is refused before anything is looked for", async () => {
+  test("a damaged header is refused before any seek", async () => {
     await expect(load([file(1, { pagesOffset: 2 ** 50 })], QEMU, 1000, mapped)).rejects.toThrow(
       /its pages are at file offset/,
     );

@@ -17,20 +17,20 @@ import { RAM_IDSTR } from "../../stream/wire.ts";
 import { applyXbzrle } from "../../stream/xbzrle.ts";
 import { RamTarget } from "./ram-target.ts";
 
-/** The pages that come over multifd's channels, as the main stream sees them. */
+/** The multifd channels, as the main stream uses them. */
 export interface RamChannels {
-  /** The list of blocks has come: pages may be written. */
+  /** The list of blocks is complete: pages may be written. */
   begin(targets: ReadonlyMap<string, RamTarget>): void;
   /**
-   * A synchronisation point of the main stream: resolves when all channels have come to theirs. Rejects if
-   * one fails. `isMarked`: by a record, which only sources with multifd write.
+   * A synchronisation point of the main stream: resolves when all channels have reached theirs; rejects if
+   * one fails. With `isMarked` it is a record, which only sources with multifd write.
    */
   synchronize(isMarked: boolean): Promise<void>;
 }
 
-/** What a stream of QEMU may have that our own has not. */
+/** Features of QEMU's streams that Wherry's own lack. */
 export interface QemuRam {
-  /** Why a block that this machine lacks is read and dropped; undefined refuses it. */
+  /** The reason why a block that this machine lacks is discarded; undefined refuses it. */
   droppedBlock(name: string): string | undefined;
   readonly channels?: RamChannels | undefined;
 }
@@ -44,12 +44,12 @@ export class RamReader implements RamSink<RamTarget> {
   readonly #records: RamRecords<RamTarget>;
   readonly #targets = new Map<string, RamTarget>();
   /**
-   * Releases before 8.1 synchronise multifd's channels at the end of each section, later ones where they say
-   * so.
+   * Set by the first record that synchronises multifd channels (8.1 and later). Earlier releases synchronise
+   * at the end of each section.
    */
   #flushes = false;
 
-  /** `facts`: of the configuration, which has been read when RAM begins. */
+  /** `facts` are from the configuration, which is read before RAM. */
   constructor(memory: GuestMemory, stream: StreamReader, units: UnitLog, facts: StreamFacts, qemu?: QemuRam) {
     this.#memory = memory;
     this.#stream = stream;
@@ -60,7 +60,7 @@ export class RamReader implements RamSink<RamTarget> {
     this.#records = new RamRecords(stream, facts, this);
   }
 
-  /** Records of one section up to and with its EOS. */
+  /** Reads the records of one section, including its EOS. */
   async records(): Promise<void> {
     await this.#records.part();
   }
@@ -69,16 +69,16 @@ export class RamReader implements RamSink<RamTarget> {
     this.#units.close(RAM_IDSTR, 0, this.#stream.offset, this.#stream.takeHash());
   }
 
-  /** After the END section, once it is known whose stream this is. */
+  /** After the END section, once the format of the stream is known. */
   checkComplete(isQemu: boolean): void {
     const stream: StreamReader = this.#stream;
     stream.where = () => `section ${RAM_IDSTR}/0`;
-    if (this.#targets.size === 0) this.#damaged("the list of RAM blocks never came");
+    if (this.#targets.size === 0) this.#damaged("the list of RAM blocks is missing");
     for (const target of this.#targets.values()) {
       const missing = target.missing();
       if (missing === undefined) continue;
-      if (!isQemu) this.#damaged(`page ${hex(missing)} of RAM block ${target.name} never came`);
-      if (this.#facts.capabilities.has("x-ignore-shared") && target.untouched) {
+      if (!isQemu) this.#damaged(`page ${hex(missing)} of RAM block ${target.name} is missing`);
+      if (this.#facts.capabilities.has("x-ignore-shared") && target.isEmpty) {
         stream.fail(
           "migration.ignore-shared",
           `RAM block ${target.name} is not in the stream but in a file that both sides share: ` +
@@ -132,7 +132,7 @@ export class RamReader implements RamSink<RamTarget> {
         : "give both sides the same memory size and devices";
     this.#stream.fail(
       "migration.ram-blocks",
-      `RAM block ${quoted(name)} of ${hex(size)} bytes came; this machine has ${has}: ${cure}`,
+      `RAM block ${quoted(name)} of ${hex(size)} bytes is in the stream; this machine has ${has}: ${cure}`,
       at,
     );
   }
@@ -149,7 +149,7 @@ export class RamReader implements RamSink<RamTarget> {
     this.#qemu?.channels?.begin(this.#targets);
   }
 
-  /** Refuses records that cannot be read, by name. */
+  /** Refuses unsupported records by name. */
   admit(kind: "xbzrle" | "compressed" | "hook" | "flush", flags: number, at: number): void {
     if (this.#qemu === undefined) {
       this.#damaged(
@@ -160,7 +160,7 @@ export class RamReader implements RamSink<RamTarget> {
     if (kind === "hook") {
       this.#stream.fail(
         "migration.ram-hook",
-        "a record of RDMA (hook, 0x80): its pages are not in the stream; migrate over tcp:, unix: or file:",
+        "an RDMA record (hook, 0x80): its pages are not in the stream; migrate over tcp:, unix: or file:",
         at,
       );
     }

@@ -21,7 +21,7 @@ function memory(...pages: number[]): GuestMemory {
 }
 
 describe("page sets", () => {
-  test("all pages of all blocks, and no bit more", () => {
+  test("all pages of all blocks, and no other bit", () => {
     const set = allPages(memory(1, 31, 32, 33, 64));
     expect(set.map((bits) => countPages([bits]))).toEqual([1, 31, 32, 33, 64]);
     expect(countPages(set)).toBe(161);
@@ -35,7 +35,7 @@ describe("page sets", () => {
   });
 });
 
-test("a page is zero only if each of its words is", () => {
+test("a page is zero only if all its words are", () => {
   const words = new Int32Array((3 * PAGE_SIZE) / 4);
   expect(isZeroPage(words, 1024)).toBe(true);
   for (let i = 0; i < 1024; i++) {

@@ -1,6 +1,6 @@
-// Outgoing RAM: QEMU's section "ram", version 4, as records. A zero page is a record without payload. For
-// QEMU, other pages may go over multifd's channels, or to their places in a file (mapped-ram). Left out:
-// XBZRLE.
+// Outgoing RAM: records of QEMU's section "ram", version 4. A zero page is a record without payload. For
+// QEMU, other pages may be sent over multifd channels, or written to their file offsets (mapped-ram). XBZRLE
+// is not used.
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -10,64 +10,62 @@ import type { MappedRamWriter } from "./mapped-ram-save.ts";
 import type { StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR, RAM_SAVE_FLAG, RAM_VERSION } from "../../stream/wire.ts";
 
-/** A bit a page for each block of the memory, in the order of its blocks. */
+/** One bit per page, for each block of the memory, in order. */
 export type PageSet = Int32Array[];
 
-/** Where pages that are not zero go, if not into the main stream. */
+/** Receives non-zero pages that do not go into the main stream. */
 export interface RamPages {
   /** True if this page can be added before `send`. */
   fits(block: string, offset: number): boolean;
   /** Copies the page. */
   add(block: string, offset: number, page: Uint8Array): void;
-  /** Puts what was added on its way. */
+  /** Starts sending the added pages. */
   send(): Promise<void>;
 }
 
-/** Channels beside the main stream (multifd). */
+/** Channels in addition to the main stream (multifd). */
 export interface RamSendChannels extends RamPages {
   /**
-   * Puts all on its way, marks a synchronisation point in all channels, and resolves when they have taken
-   * that.
+   * Sends all pages, then a synchronisation point on all channels; resolves when the channels have accepted
+   * it.
    */
   synchronize(): Promise<void>;
 }
 
-/** How QEMU's RAM is written; our own has none of this. */
+/** Options for a QEMU stream; Wherry's own stream has none. */
 export interface QemuRamOptions {
-  /** Blocks in the stream's order: each the machine's of that name, or of these bytes. */
+  /** Blocks in the stream's order: the machine's block of that name, or these bytes. */
   readonly blocks: readonly {
     readonly name: string;
     readonly size: number;
     readonly bytes?: Uint8Array<ArrayBuffer>;
   }[];
   readonly channels?: RamSendChannels | undefined;
-  /** Each page has its place in the file. */
+  /** Set for mapped-ram. */
   readonly mapped?: MappedRamWriter | undefined;
-  /**
-   * Synchronisation points have a record of their own (8.1 and later); else the end of each section is one.
-   */
+  /** Synchronisation points have their own record (8.1 and later); otherwise each end of a section is one. */
   readonly multifdFlush: boolean;
 }
 
-/** A block of the stream: `size` bytes of `bytes` from `at`. */
+/** A block of the stream: `size` bytes of `bytes`, starting at `at`. */
 interface Source {
   readonly name: string;
   readonly size: number;
   readonly bytes: Uint8Array;
   readonly words: Int32Array;
   readonly at: number;
-  /** Among the machine's blocks; undefined for bytes that the profile holds. */
+  /** Index among the machine's blocks; undefined for bytes from the profile. */
   readonly index: number | undefined;
 }
 
 const PAGE_WORDS = PAGE_SIZE / 4;
 /**
- * How long the sender may keep the thread, in milliseconds, and how often that is looked at. Each register
- * access of the running guest waits for this thread, so a guest that prints a line waits that long for every
- * byte of it.
+ * How long the sender may keep the thread, in milliseconds, and how many pages it sends between reads of the
+ * clock. Each register access of the running guest waits for this thread, so a guest that prints a line waits
+ * this long for every byte.
  */
 const MAX_TURN_MS = 0.5;
-const PAGES_PER_LOOK = 32;
+const PAGES_PER_CLOCK_CHECK = 32;
 
 export function allPages(memory: GuestMemory): PageSet {
   return memory.blocks.map((block) => allBits(block.size));
@@ -143,10 +141,10 @@ export class RamWriter {
   readonly #sectionId: number;
   zeroPages = 0;
   normalPages = 0;
-  /** Pages of the set under way that are not appended yet. */
+  /** Pages of the current set that are not appended yet. */
   pagesLeft = 0;
   #turn = 0;
-  #look = PAGES_PER_LOOK;
+  #pagesToClockCheck = PAGES_PER_CLOCK_CHECK;
 
   constructor(
     memory: GuestMemory,
@@ -164,7 +162,7 @@ export class RamWriter {
     this.#sectionId = sectionId;
   }
 
-  /** The START section: names and sizes of all blocks. */
+  /** Writes the START section with names and sizes of all blocks. */
   async start(): Promise<void> {
     const { out } = this.#stream;
     out.u8(QEMU_VM.SECTION_START).u32(this.#sectionId).countedString(RAM_IDSTR).u32(0).u32(RAM_VERSION);
@@ -177,7 +175,7 @@ export class RamWriter {
     await this.#endOfSection();
   }
 
-  /** A PART section (or the END section) with the pages of `set`; `check` runs often and may throw. */
+  /** Writes a PART or END section with the pages of `set`. `check` runs often and may throw. */
   async pages(
     type: typeof QEMU_VM.SECTION_PART | typeof QEMU_VM.SECTION_END,
     set: PageSet,
@@ -198,7 +196,7 @@ export class RamWriter {
   async #blockPages(source: Source, bits: Int32Array, check: () => void): Promise<void> {
     const stream = this.#stream;
     const mapped = this.#qemu?.mapped;
-    const beside = mapped ?? this.#qemu?.channels;
+    const pages = mapped ?? this.#qemu?.channels;
     let named = false;
     for (let w = 0; w < bits.length; w++) {
       let word = bits[w]!;
@@ -216,15 +214,15 @@ export class RamWriter {
         } else {
           const page = source.bytes.subarray(at, at + PAGE_SIZE);
           this.normalPages++;
-          if (beside === undefined) {
+          if (pages === undefined) {
             this.#record(RAM_SAVE_FLAG.PAGE, source.name, offset, named).bytes(page);
             named = true;
           } else {
-            if (!beside.fits(source.name, offset)) {
-              await beside.send();
+            if (!pages.fits(source.name, offset)) {
+              await pages.send();
               check();
             }
-            beside.add(source.name, offset, page);
+            pages.add(source.name, offset, page);
           }
         }
         this.pagesLeft--;
@@ -234,26 +232,26 @@ export class RamWriter {
           check();
           this.#beginTurn();
         }
-        if (--this.#look <= 0) await this.#yield(check);
+        if (--this.#pagesToClockCheck <= 0) await this.#yield(check);
       }
     }
   }
 
   #beginTurn(): void {
     this.#turn = this.#environment.nowMs();
-    this.#look = PAGES_PER_LOOK;
+    this.#pagesToClockCheck = PAGES_PER_CLOCK_CHECK;
   }
 
-  /** Lets others have the thread if this has had it for long enough. */
+  /** Yields to the event loop if this turn was long enough. */
   async #yield(check: () => void): Promise<void> {
-    this.#look = PAGES_PER_LOOK;
+    this.#pagesToClockCheck = PAGES_PER_CLOCK_CHECK;
     if (this.#environment.nowMs() - this.#turn < MAX_TURN_MS) return;
-    await this.#environment.breathe();
+    await this.#environment.yieldToEventLoop();
     check();
     this.#beginTurn();
   }
 
-  /** The head of a page's record; its payload is to follow. */
+  /** Appends the head of a page's record; the caller appends the payload. */
   #record(kind: number, name: string, offset: number, named: boolean): ByteWriter {
     const { out } = this.#stream;
     this.#header(offset, named ? kind | RAM_SAVE_FLAG.CONTINUE : kind);
@@ -262,7 +260,7 @@ export class RamWriter {
     return out;
   }
 
-  /** be64 (offset | flags); offsets go beyond 2^32. */
+  /** Appends be64 (offset | flags). Offsets may exceed 2^32. */
   #header(offset: number, flags: number): void {
     this.#stream.out.u32(Math.floor(offset / 2 ** 32)).u32((offset % 2 ** 32) + flags);
   }
@@ -275,7 +273,7 @@ export class RamWriter {
     }
     this.#header(0, RAM_SAVE_FLAG.EOS);
     this.#stream.out.u8(QEMU_VM.SECTION_FOOTER).u32(this.#sectionId);
-    // The other side takes nothing more from the channels before it has this.
+    // QEMU reads no more from the channels before it has this.
     if (channels !== undefined) await this.#stream.drain();
   }
 

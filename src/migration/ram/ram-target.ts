@@ -1,5 +1,5 @@
-// RAM blocks while a stream fills them: where the pages of a block are written, and which have arrived.
-// Shared by the main stream and multifd's channels. A dropped block accepts pages and discards them.
+// RAM blocks while a stream is loaded: writes the pages of a block and records which have arrived. Shared by
+// the main stream and the multifd channels. A dropped block discards its pages.
 import { hex } from "../../base/hex.ts";
 import { type GuestMemory, PAGE_SHIFT, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -7,14 +7,14 @@ import { isZeroPage } from "./ram-save.ts";
 
 export class RamTarget {
   readonly name: string;
-  /** In bytes. */
+  /** Length in bytes. */
   readonly size: number;
   readonly #memory: GuestMemory;
   readonly #words: Int32Array;
-  /** Undefined: the block is dropped. */
+  /** Undefined if the block is dropped. */
   readonly #block: RamBlock | undefined;
-  /** A bit for each page that has come. */
-  readonly #come: Int32Array;
+  /** One bit per page that has arrived. */
+  readonly #arrived: Int32Array;
 
   constructor(memory: GuestMemory, name: string, size: number, block: RamBlock | undefined) {
     this.name = name;
@@ -22,7 +22,7 @@ export class RamTarget {
     this.#memory = memory;
     this.#words = new Int32Array(memory.bytes.buffer);
     this.#block = block;
-    this.#come = new Int32Array(block === undefined ? 0 : Math.ceil((size >>> PAGE_SHIFT) / 32));
+    this.#arrived = new Int32Array(block === undefined ? 0 : Math.ceil((size >>> PAGE_SHIFT) / 32));
   }
 
   /** Throws MigrationError if no page starts at this offset. */
@@ -34,7 +34,10 @@ export class RamTarget {
     );
   }
 
-  /** The page as it is, to be changed in place before `written`; undefined if the block is dropped. */
+  /**
+   * The page in guest memory, which the caller changes in place before `written`; undefined if the block is
+   * dropped.
+   */
   page(offset: number): Uint8Array | undefined {
     const block = this.#block;
     if (block === undefined) return undefined;
@@ -42,7 +45,7 @@ export class RamTarget {
     return this.#memory.bytes.subarray(at, at + PAGE_SIZE);
   }
 
-  /** Whole pages from `offset` on, which `check` has accepted with the last of them. */
+  /** Writes whole pages from `offset` on. `check` must have accepted the first and the last. */
   set(offset: number, pages: Uint8Array): void {
     if (this.#block === undefined) return;
     this.#memory.bytes.set(pages, this.#block.hostOffset + offset);
@@ -60,20 +63,20 @@ export class RamTarget {
   written(offset: number, length: number): void {
     this.#block?.code?.written(offset, length);
     const end = (offset + length) >>> PAGE_SHIFT;
-    for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#come[page >>> 5]! |= 1 << (page & 31);
+    for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#arrived[page >>> 5]! |= 1 << (page & 31);
   }
 
-  /** Offset of the first page that never came; undefined if all did. */
+  /** Offset of the first missing page; undefined if all have arrived. */
   missing(): number | undefined {
     return this.#missing().next().value;
   }
 
-  /** True if no page at all has come. */
-  get untouched(): boolean {
-    return this.#block !== undefined && this.#come.every((word) => word === 0);
+  /** True if no page has arrived. */
+  get isEmpty(): boolean {
+    return this.#block !== undefined && this.#arrived.every((word) => word === 0);
   }
 
-  /** Pages that never came become zeros. */
+  /** Zeroes the missing pages. */
   fillMissing(): void {
     for (const offset of this.#missing()) this.fill(offset, 0);
   }
@@ -82,7 +85,7 @@ export class RamTarget {
     if (this.#block === undefined) return;
     const pages = this.size >>> PAGE_SHIFT;
     for (let page = 0; page < pages; page++) {
-      if (((this.#come[page >>> 5]! >>> (page & 31)) & 1) === 0) yield page * PAGE_SIZE;
+      if (((this.#arrived[page >>> 5]! >>> (page & 31)) & 1) === 0) yield page * PAGE_SIZE;
     }
   }
 }

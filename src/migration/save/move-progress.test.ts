@@ -3,7 +3,7 @@ import { defaultEnvironment, type MigrationEnvironment } from "../environment/mi
 import { Bandwidth, Convergence } from "./move-progress.ts";
 import { RateLimiter } from "./rate-limit.ts";
 
-test("bandwidth is measured over windows, and before the first by what there is", () => {
+test("bandwidth is measured over windows; before the first, over the time so far", () => {
   const bandwidth = new Bandwidth(1000);
   expect(bandwidth.at(1010, 5000)).toBe(500);
   bandwidth.sample(1020, 10_000);
@@ -13,7 +13,7 @@ test("bandwidth is measured over windows, and before the first by what there is"
   expect(bandwidth.at(1150, 250_000)).toBe(1500);
 });
 
-test("advice comes after rounds without progress, and goes with progress", () => {
+test("advice appears after rounds without progress and disappears with progress", () => {
   const convergence = new Convergence(2);
   expect(convergence.round(1000, 300, 10)).toBeUndefined();
   expect(convergence.round(1200, 300, 10)).toBeUndefined();
@@ -21,7 +21,7 @@ test("advice comes after rounds without progress, and goes with progress", () =>
   expect(convergence.round(900, 300, 10)).toBeUndefined();
 });
 
-test("the rate limit paces, follows a change, and saves up little", async () => {
+test("the rate limit delays writes, follows a change, and allows only a short burst", async () => {
   let now = 0;
   const environment: MigrationEnvironment = {
     ...defaultEnvironment,

@@ -1,7 +1,7 @@
 // The progress of a move: what query-migrate shows, and the measurements that decide when to stop the guest.
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 
-/** QEMU's MigrationStatus as far as precopy goes, and `unresolved`: see docs/migration.md. */
+/** QEMU's MigrationStatus for precopy, and `unresolved` (see docs/migration.md). */
 export type MigrationStatus =
   | "setup"
   | "active"
@@ -17,14 +17,14 @@ export interface MigrationProgress {
   readonly status: MigrationStatus;
   readonly totalBytes: number;
   readonly transferredBytes: number;
-  /** Of those, over multifd's channels. */
+  /** Part of transferredBytes: sent over multifd channels. */
   readonly multifdBytes: number;
   readonly remainingBytes: number;
   readonly normalPages: number;
   readonly zeroPages: number;
-  /** How often the dirty log was fetched: rounds so far. */
+  /** Rounds so far; each fetches the dirty log. */
   readonly rounds: number;
-  /** Pages the guest dirtied a second, over the last round. */
+  /** Pages that the guest dirtied per second in the last round. */
   readonly dirtyPagesPerSecond: number;
   readonly megabitsPerSecond: number;
   readonly pagesPerSecond: number;
@@ -34,14 +34,14 @@ export interface MigrationProgress {
   readonly totalTimeMs: number;
   readonly setupTimeMs: number | undefined;
   readonly expectedDowntimeMs: number | undefined;
-  /** From the stop of the guest to the destination's word that it runs. */
+  /** From the stop of the guest to the destination's SHUT. */
   readonly downtimeMs: number | undefined;
-  /** Why it failed or cannot be resolved; or, while it is active, why it does not come to an end. */
+  /** Reason of a failed or unresolved move. */
   readonly error: string | undefined;
   readonly advice: string | undefined;
 }
 
-/** Bandwidth over windows of at least 50 ms, as bytes per millisecond; 0 until there is one. */
+/** Bandwidth in bytes per millisecond, over windows of at least 50 ms; 0 before the first. */
 export class Bandwidth {
   static readonly #windowMs = 50;
   #sinceMs: number;
@@ -52,7 +52,7 @@ export class Bandwidth {
     this.#sinceMs = nowMs;
   }
 
-  /** `bytes` have been taken by the channel so far. */
+  /** `bytes` is the total that the channels have accepted. */
   sample(nowMs: number, bytes: number): void {
     const elapsed = nowMs - this.#sinceMs;
     if (elapsed < Bandwidth.#windowMs) return;
@@ -62,14 +62,14 @@ export class Bandwidth {
     this.#sinceBytes = bytes;
   }
 
-  /** Bytes per millisecond; before the first window, what the time so far gives. */
+  /** Bytes per millisecond; before the first window, the average so far. */
   at(nowMs: number, bytes: number): number {
     if (this.#rate > 0) return this.#rate;
     return (bytes - this.#sinceBytes) / Math.max(nowMs - this.#sinceMs, 1);
   }
 }
 
-/** Says when rounds do not come to an end: what is left has not shrunk for `rounds` rounds. */
+/** Detects a move that does not converge: the number of dirty pages has not shrunk for `patience` rounds. */
 export class Convergence {
   readonly #patience: number;
   #least = Number.POSITIVE_INFINITY;
@@ -79,7 +79,7 @@ export class Convergence {
     this.#patience = patience;
   }
 
-  /** After each round; the advice, if there is reason for one. */
+  /** Call after each round. Returns advice if the move does not converge. */
   round(dirtyPages: number, downtimeLimitMs: number, bytesPerMs: number): string | undefined {
     if (dirtyPages < this.#least) {
       this.#least = dirtyPages;
@@ -91,7 +91,7 @@ export class Convergence {
     const wouldTake = Math.ceil((this.#least * PAGE_SIZE) / Math.max(bytesPerMs, 0.001));
     return (
       `the guest dirties memory as fast as it is sent: for ${this.#since} rounds no less than ${this.#least} pages ` +
-      `were left; raise downtime-limit (now ${downtimeLimitMs} ms) to ${wouldTake} ms or more, raise max-bandwidth, ` +
+      `were dirty; raise downtime-limit (now ${downtimeLimitMs} ms) to ${wouldTake} ms or more, raise max-bandwidth, ` +
       "slow the guest, or cancel"
     );
   }

@@ -1,7 +1,7 @@
 // The source of a live move in Wherry's own protocol. docs/migration.md has the states and the action on each
-// failure. Until GO (the end of the stream) is sent, any failure leaves the machine running here. After the
-// destination has said that it runs, the machine never runs here again. In between, the destination is asked
-// (RESOLVE).
+// failure. Before GO (the end of the stream) is sent, any failure leaves the machine running here. Once the
+// destination has confirmed that it runs, the machine never runs here again. In between, the source asks the
+// destination (RESOLVE).
 import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -21,7 +21,7 @@ import { cookieBytes, StreamSaver } from "./save-stream.ts";
 import { refuseToSave } from "./stop-to-save.ts";
 import { MIG_CMD, MOVE_ID_SIZE, PING_FINAL, PING_SETUP, QEMU_VM } from "../../stream/wire.ts";
 
-/** Start a move: `connect` is called once, and again for each RESOLVE. It may throw ConnectError. */
+/** Starts a move. `connect` is called once, and again for each RESOLVE; it may throw ConnectError. */
 export function migrateOut(
   machine: Machine,
   connect: () => Promise<Channel>,
@@ -31,11 +31,11 @@ export function migrateOut(
 }
 
 export class MigrationSource extends OutgoingMove {
-  /** Random; what a RESOLVE asks for. */
+  /** Random; identifies the move in a RESOLVE. */
   readonly moveId: Uint8Array;
   readonly #connect: () => Promise<Channel>;
   #returnPath: ReturnPath | undefined;
-  /** The destination has accepted everything. */
+  /** The destination has accepted all state. */
   #isReady = false;
 
   constructor(machine: Machine, connect: () => Promise<Channel>, options: MigrationOptions) {
@@ -55,9 +55,9 @@ export class MigrationSource extends OutgoingMove {
       this.#returnPath = returnPath;
       const saver = await this.#setup(channel, returnPath);
       const last = await this.precopy(saver.ram, returnPath);
-      await this.#handOver(saver, returnPath, last);
+      await this.#switchover(saver, returnPath, last);
     } catch (error) {
-      // If only the writing of GO failed, its answer may still come.
+      // If only the write of GO failed, the destination may still answer.
       if (this.committed && returnPath !== undefined) return await this.#afterGo(returnPath);
       return await this.failed(error);
     }
@@ -79,12 +79,12 @@ export class MigrationSource extends OutgoingMove {
   }
 
   /**
-   * Stops the guest, sends the rest, waits until the destination has accepted all, releases the drives,
-   * sends GO.
+   * Stops the guest, sends the remaining state, waits until the destination has accepted it, releases the
+   * drives, sends GO.
    */
-  async #handOver(saver: StreamSaver, returnPath: ReturnPath, pending: PageSet): Promise<void> {
+  async #switchover(saver: StreamSaver, returnPath: ReturnPath, pending: PageSet): Promise<void> {
     const stream = this.stream!;
-    const check = () => this.checkOn(returnPath);
+    const check = () => this.throwIfEnded(returnPath);
     check();
     const before = await this.stopGuest(pending);
     await saver.ram.pages(QEMU_VM.SECTION_END, pending, check);
@@ -119,43 +119,43 @@ export class MigrationSource extends OutgoingMove {
 
   /** A destination that waits for GO need not wait for its timeout. */
   protected override onResumed(): void {
-    if (this.#isReady && !this.committed) this.#ask(this.environment.nowMs() + 1000).catch(() => {});
+    if (this.#isReady && !this.committed) this.#sendResolve(this.environment.nowMs() + 1000).catch(() => {});
   }
 
-  protected async ask(): Promise<MigrationResult> {
+  protected async queryOutcome(): Promise<MigrationResult> {
     return await this.#resolve(this.error);
   }
 
-  /** GO was sent and the connection lost before the destination's word: ask it. */
+  /** The connection was lost after GO and before SHUT: asks the destination for the outcome. */
   async #resolve(lost: MigrationError | undefined): Promise<MigrationResult> {
     this.machine.startBlocker =
-      "the connection was lost while the machine was handed over: it may run at its destination";
+      "the connection was lost during switchover: the machine may run at its destination";
     const deadline = this.environment.nowMs() + this.parameters.resolveTimeoutMs;
     let last = lost;
     do {
       try {
-        const answer = await this.#ask(deadline);
+        const answer = await this.#sendResolve(deadline);
         return answer === "running" ? this.complete(MOVED) : await this.resumeHere("failed", lost);
       } catch (error) {
-        // A missing answer proves nothing. The end of the process that had the machine does.
-        if (this.#peerIsGone()) return await this.resumeHere("failed", lost);
+        // A missing answer proves nothing; the exit of the destination's process does.
+        if (this.#destinationHasExited()) return await this.resumeHere("failed", lost);
         last = asMigrationError(error);
       }
       await sleep(this.environment, Math.min(200, this.parameters.resolveTimeoutMs));
     } while (this.environment.nowMs() < deadline);
     return this.unresolved(
-      `the connection was lost while the machine was handed over, and the destination does not answer ` +
-        `(${last?.message ?? "no answer"}). The machine is stopped here and may run there. Look there: if it runs, ` +
+      `the connection was lost during switchover, and the destination does not answer ` +
+        `(${last?.message ?? "no answer"}). The machine is stopped here and may run there. Check there: if it runs, ` +
         `decide "there"; only if it is certain that it does not and will not run there, decide "here"; or ask again`,
     );
   }
 
-  #peerIsGone(): boolean {
+  #destinationHasExited(): boolean {
     const identity = this.#returnPath?.peerProcess;
-    return identity !== undefined && this.environment.isGone?.(identity) === true;
+    return identity !== undefined && this.environment.hasExited?.(identity) === true;
   }
 
-  async #ask(deadline: number): Promise<ResolveAnswer> {
+  async #sendResolve(deadline: number): Promise<ResolveAnswer> {
     const left = () => Math.max(deadline - this.environment.nowMs(), 50);
     const late = () => new MigrationError("migration.timeout", "the destination did not answer RESOLVE");
     const connecting = this.#connect();

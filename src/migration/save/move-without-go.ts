@@ -1,6 +1,6 @@
-// The common part of moves whose other side waits for no GO: a QEMU, a file, a command. The end of the stream
-// hands the machine over, so every step that can fail comes before it. qemu-move.ts moves to a QEMU at a
-// socket, sink-move.ts to files and commands; docs/migration.md has the states.
+// The common part of moves without GO: to a QEMU, a file, a command. The end of the stream is the switchover,
+// so every step that can fail precedes it. qemu-move.ts moves to a QEMU at a socket, sink-move.ts to files
+// and commands; docs/migration.md has the states.
 import type { Machine } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -17,16 +17,16 @@ import {
 import { type StreamKind, StreamSaver } from "./save-stream.ts";
 import { refuseToSave } from "./stop-to-save.ts";
 
-/** Rejects with MigrationError if the machine, as it is, cannot be what the profile's release loads. */
+/** Rejects with MigrationError if the profile's QEMU release cannot load the machine in its present state. */
 export async function requireLoadable(profile: QemuProfile): Promise<void> {
   const refusals = await profile.refusals();
   if (refusals.length === 0) return;
   const reasons = refusals.map(({ message, cure }) => `${message}: ${cure}`).join("; ");
-  throw new MigrationError("migration.profile", `the machine cannot go to ${profile.name}: ${reasons}`);
+  throw new MigrationError("migration.profile", `the machine cannot be moved to ${profile.name}: ${reasons}`);
 }
 
 export abstract class MoveWithoutGo extends OutgoingMove {
-  /** Undefined: the stream is in Wherry's own form. */
+  /** Undefined for a stream in Wherry's own format. */
   protected readonly profile: QemuProfile | undefined;
   protected readonly capabilities: RamCapabilities;
 
@@ -40,7 +40,7 @@ export abstract class MoveWithoutGo extends OutgoingMove {
     try {
       refuseToSave(this.machine);
       if (this.profile !== undefined) await requireLoadable(this.profile);
-      this.checkOn(undefined);
+      this.throwIfEnded(undefined);
       return await this.move();
     } catch (error) {
       await this.discard();
@@ -48,10 +48,10 @@ export abstract class MoveWithoutGo extends OutgoingMove {
     }
   }
 
-  /** The move, once it is known that the machine may leave. A rejection leaves the machine here. */
+  /** Moves the machine after the checks. If it rejects, the machine resumes here. */
   protected abstract move(): Promise<MigrationResult>;
 
-  /** Removes what was written, after a failure. */
+  /** Removes a partly written file after a failure. */
   protected discard(): Promise<void> {
     return Promise.resolve();
   }
@@ -66,12 +66,12 @@ export abstract class MoveWithoutGo extends OutgoingMove {
     return saver;
   }
 
-  /** All but the end. */
+  /** Sends everything except the end of the stream. */
   protected async send(saver: StreamSaver, returnPath: ReturnPath | undefined): Promise<void> {
-    const check = () => this.checkOn(returnPath);
+    const check = () => this.throwIfEnded(returnPath);
     const pending: PageSet = await this.precopy(saver.ram, returnPath);
     check();
-    // The guest has gone on: it may use something by now that cannot go there.
+    // The guest has run since the first check: it may now use features that the release lacks.
     if (this.profile !== undefined) await requireLoadable(this.profile);
     const before = await this.stopGuest(pending);
     if (this.profile?.switchoverStart === true) saver.command(MIG_CMD.SWITCHOVER_START, new Uint8Array(0));
@@ -80,10 +80,10 @@ export abstract class MoveWithoutGo extends OutgoingMove {
     await saver.devices(before);
   }
 
-  protected doubt(what: string): MigrationResult {
+  protected unconfirmed(what: string): MigrationResult {
     this.machine.startBlocker = `${what}: the machine may run there`;
     return this.unresolved(
-      `${what}. The machine is stopped here and may run there. Look there (QEMU: query-status): if it runs, ` +
+      `${what}. The machine is stopped here and may run there. Check there (QEMU: query-status): if it runs, ` +
         `decide "there"; only if it is certain that it does not and will not run there, decide "here"`,
     );
   }

@@ -1,6 +1,6 @@
-// The common part of all outgoing moves: status, progress, cancel, rounds of dirty pages while the guest
-// runs, its stop, and its resume after a failure. move-source.ts has Wherry's own protocol,
-// move-without-go.ts the others. docs/migration.md has the states and the action on each failure.
+// The common part of all outgoing moves: status, progress, cancel, precopy rounds, stopping the guest, and
+// resuming it after a failure. move-source.ts implements Wherry's own protocol, move-without-go.ts the
+// others. docs/migration.md has the states and the action on each failure.
 import { messageOf } from "../../base/errors.ts";
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -21,34 +21,34 @@ import { resumeAs, refuseToSave, stopFor } from "./stop-to-save.ts";
 import { StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 
-/** May be changed while the move is under way. */
+/** Parameters; they may be changed during the move. */
 export interface MigrationParameters {
-  /** How long the guest may stand still at the end. */
+  /** Longest time that the guest may be stopped for the switchover. */
   downtimeLimitMs: number;
-  /** While the guest runs; 0: no limit. */
+  /** While the guest runs; 0 means no limit. */
   maxBandwidthBytesPerSecond: number;
   /** How long the destination may take to reply before GO; after that the machine resumes here. */
   acknowledgeTimeoutMs: number;
-  /** How long the destination may take from GO to saying that it runs, before it is asked. */
+  /** How long the source waits after GO for the destination's SHUT before it sends RESOLVE. */
   startTimeoutMs: number;
-  /** How long to ask what became of the machine before the user has to decide. */
+  /** How long the source repeats RESOLVE before the user has to decide. */
   resolveTimeoutMs: number;
   /** Rounds without progress before the move reports that it does not converge. It continues. */
   patienceRounds: number;
-  /** With capability multifd: how many, beside the main one; the same on both sides. */
+  /** Number of multifd channels, which must be equal on both sides. The main channel does not count. */
   multifdChannels: number;
   multifdCompression: "none" | "zlib" | "zstd";
 }
 
-/** By QEMU's names multifd and mapped-ram. Only for streams of QEMU's. */
+/** Capabilities multifd and mapped-ram, for QEMU's streams only. */
 export interface RamCapabilities {
-  /** Pages go over several channels. */
+  /** Pages are sent over several channels. */
   readonly multifd: boolean;
-  /** In a file each page has its place. */
+  /** Each page has a fixed offset in the file. */
   readonly mappedRam: boolean;
 }
 
-/** QEMU's defaults where it has them. */
+/** QEMU's defaults, where QEMU has the parameter. */
 export const defaultParameters: Readonly<MigrationParameters> = {
   downtimeLimitMs: 300,
   maxBandwidthBytesPerSecond: 128 * 1024 * 1024,
@@ -66,8 +66,8 @@ export type MigrationChange =
 
 export interface MigrationResult {
   /**
-   * `completed`: it runs there. `failed`, `cancelled`: it is here, as it was. `unresolved`: stopped here;
-   * decide.
+   * `completed`: the machine runs at the destination. `failed`, `cancelled`: it resumed here. `unresolved`:
+   * it is stopped here, and the user must decide.
    */
   readonly status: "completed" | "failed" | "cancelled" | "unresolved";
   readonly error?: MigrationError;
@@ -81,12 +81,12 @@ export interface MigrationOptions {
   readonly capabilities?: RamCapabilities;
 }
 
-/** Why a machine that was moved does not start. */
+/** Start blocker of a machine that was moved. */
 export const MOVED = "the machine was moved and runs at its destination: it must not run here again";
 
 export class Cancelled extends MigrationError {
   constructor() {
-    super("migration.cancelled", "the move was cancelled; the machine goes on here");
+    super("migration.cancelled", "the move was cancelled; the machine resumed here");
   }
 }
 
@@ -99,13 +99,11 @@ export abstract class OutgoingMove {
   protected channel: Channel | undefined;
   protected stream: StreamWriter | undefined;
   protected ram: RamWriter | undefined;
-  /** With multifd. */
+  /** The multifd channels, if used. */
   protected channels: MultifdSender | undefined;
-  /**
-   * The end of the stream is on its way, whole or in part: from here on only the destination's word counts.
-   */
+  /** The end of the stream was sent, at least in part: from now on only the destination knows the outcome. */
   protected committed = false;
-  /** Why it failed or is not resolved. */
+  /** Reason of a failed or unresolved move. */
   protected error: MigrationError | undefined;
   readonly #onChange: (change: MigrationChange) => void;
   readonly #startedMs: number;
@@ -113,11 +111,11 @@ export abstract class OutgoingMove {
   #status: MigrationStatus = "setup";
   #cancelled = false;
   #isDeciding = false;
-  /** Rejects whatever waits for the other side, when the move is cancelled. */
+  /** When the move is cancelled, rejects all waits for the destination. */
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted: Promise<never>;
   #logging = false;
-  /** What the machine did until it was stopped to be handed over. */
+  /** Run state before the guest was stopped for the switchover. */
   #before: RunState | undefined;
   #bandwidth: Bandwidth;
   #rounds = 0;
@@ -145,14 +143,14 @@ export abstract class OutgoingMove {
       this.#interrupt = reject;
     });
     this.#interrupted.catch(() => {});
-    // The constructors' caller gets its object before anything happens.
+    // The constructor's caller gets the object before the move starts.
     this.done = Promise.resolve().then(() => this.run());
   }
 
   /** The whole move. Never rejects. */
   protected abstract run(): Promise<MigrationResult>;
 
-  /** Called when the machine has gone back without having been told to run there. */
+  /** Called when the machine has resumed here. */
   protected onResumed(): void {}
 
   protected get cancelled(): boolean {
@@ -175,29 +173,32 @@ export abstract class OutgoingMove {
   }
 
   /**
-   * The user's word on an unresolved move: the machine runs `there`, or it is gone there and runs `here`
-   * again. `ask` asks the destination once more. Resolves with what has become of the move.
+   * The user's decision on an unresolved move: the machine runs `there`, or it is certain not to run there
+   * and resumes `here`; `ask` sends the request to the destination again. Resolves to the new outcome.
    */
   async decide(answer: "there" | "here" | "ask"): Promise<MigrationResult> {
     if (this.#status !== "unresolved") {
       throw new MigrationError("migration.decide", `nothing to decide: the move is ${this.#status}`);
     }
-    // Two answers at once could both be followed: the machine would run here and be given away.
+    // Two concurrent answers could both take effect: the machine would run on both sides.
     if (this.#isDeciding) {
-      throw new MigrationError("migration.decide", "the destination is being asked: wait for its answer");
+      throw new MigrationError(
+        "migration.decide",
+        "a request to the destination is pending: wait for its answer",
+      );
     }
     this.#isDeciding = true;
     try {
       if (answer === "there") return this.complete(MOVED);
       if (answer === "here") return await this.resumeHere("failed", this.error);
-      return await this.ask();
+      return await this.queryOutcome();
     } finally {
       this.#isDeciding = false;
     }
   }
 
-  /** The destination is asked once more what became of the machine. Rejects if it cannot be. */
-  protected abstract ask(): Promise<MigrationResult>;
+  /** Asks the destination for the outcome once more. Rejects if that is impossible. */
+  protected abstract queryOutcome(): Promise<MigrationResult>;
 
   get progress(): MigrationProgress {
     const now = this.environment.nowMs();
@@ -230,7 +231,7 @@ export abstract class OutgoingMove {
     };
   }
 
-  /** Bytes, over all channels. */
+  /** Bytes that all channels have accepted. */
   get #acceptedBytes(): number {
     return (this.stream?.acceptedBytes ?? 0) + (this.channels?.acceptedBytes ?? 0);
   }
@@ -241,7 +242,9 @@ export abstract class OutgoingMove {
     this.#onChange({ event: "status", status });
   }
 
-  /** `connecting`, or a rejection as soon as the move is cancelled; `drop` then gets what comes too late. */
+  /**
+   * Settles as `connecting` does, or rejects when the move is cancelled. `drop` then receives a late result.
+   */
   protected async unlessCancelled<T>(connecting: Promise<T>, drop: (late: T) => void): Promise<T> {
     connecting.then(
       (late) => this.#cancelled && drop(late),
@@ -250,8 +253,8 @@ export abstract class OutgoingMove {
     return await Promise.race([connecting, this.#interrupted]);
   }
 
-  /** Throws if the move is to end: cancelled, or the other side is gone. */
-  protected checkOn(returnPath: ReturnPath | undefined): void {
+  /** Throws if the move was cancelled or the destination has ended it. */
+  protected throwIfEnded(returnPath: ReturnPath | undefined): void {
     if (this.#cancelled) throw new Cancelled();
     returnPath?.check();
   }
@@ -264,16 +267,13 @@ export abstract class OutgoingMove {
       ms,
       () => new MigrationError("migration.timeout", `the destination did not answer within ${ms} ms`),
     );
-    this.checkOn(returnPath);
+    this.throwIfEnded(returnPath);
   }
 
-  /**
-   * Resolves with the code of the destination's SHUT; rejects if it does not come in time or the connection
-   * is lost.
-   */
+  /** Resolves to the code of the destination's SHUT. Rejects if it is late or the connection is lost. */
   protected shut(returnPath: ReturnPath): Promise<number> {
     const ms = this.parameters.startTimeoutMs;
-    const text = `the destination did not say within ${ms} ms whether it runs`;
+    const text = `the destination did not confirm within ${ms} ms that the machine runs`;
     return withTimeout(
       this.environment,
       returnPath.shut,
@@ -282,21 +282,21 @@ export abstract class OutgoingMove {
     );
   }
 
-  /** A stream on `channel`, paced while the guest runs. */
+  /** Opens a stream on `channel`, with the rate limit while the guest runs. */
   protected openStream(channel: Channel, returnPath: ReturnPath | undefined): StreamWriter {
     this.channel = channel;
     const limiter = new RateLimiter(this.environment);
     this.#pace = async (bytes) => {
-      // The guest stands still once it has been stopped: no limit then, as in QEMU.
+      // No limit once the guest is stopped, as in QEMU.
       const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
-      await limiter.take(bytes, limit, () => this.checkOn(returnPath));
+      await limiter.take(bytes, limit, () => this.throwIfEnded(returnPath));
       this.#bandwidth.sample(this.environment.nowMs(), this.#acceptedBytes);
     };
     this.stream = new StreamWriter(channel, this.#pace);
     return this.stream;
   }
 
-  /** multifd's channels beside an open stream. */
+  /** Opens the multifd channels of an open stream. */
   protected async openChannels(connect: () => Promise<Channel>): Promise<MultifdSender> {
     const { multifdChannels: channels, multifdCompression: compression } = this.parameters;
     const { environment } = this;
@@ -311,7 +311,7 @@ export abstract class OutgoingMove {
     return this.channels;
   }
 
-  /** The other side is there, and the list of RAM blocks is on its way. */
+  /** The destination has answered, and the list of RAM blocks was sent. */
   protected setUp(): void {
     this.#setupMs = this.environment.nowMs() - this.#startedMs;
   }
@@ -334,13 +334,16 @@ export abstract class OutgoingMove {
     return set;
   }
 
-  /** Rounds while the guest runs; returns the pages that are left when the rest fits the downtime limit. */
+  /**
+   * Sends rounds of dirty pages while the guest runs. Resolves to the remaining pages once they fit the
+   * downtime limit.
+   */
   protected async precopy(ram: RamWriter, returnPath: ReturnPath | undefined): Promise<PageSet> {
     this.#logging = true;
     await this.#setLogging(true);
     this.setStatus("active");
     const convergence = new Convergence(this.parameters.patienceRounds);
-    const check = () => this.checkOn(returnPath);
+    const check = () => this.throwIfEnded(returnPath);
     const stream = this.stream!;
     let since = this.environment.nowMs();
     this.#bandwidth = new Bandwidth(since);
@@ -367,7 +370,10 @@ export abstract class OutgoingMove {
     }
   }
 
-  /** Stops the guest to hand it over, and adds to `pending` what it dirtied last. What it did before. */
+  /**
+   * Stops the guest for the switchover and adds its last dirty pages to `pending`. Resolves to the run state
+   * before.
+   */
   protected async stopGuest(pending: PageSet): Promise<RunState> {
     refuseToSave(this.machine);
     this.setStatus("device");
@@ -376,7 +382,7 @@ export abstract class OutgoingMove {
     const before = await stopFor(
       this.machine,
       "finish-migrate",
-      "the machine is being handed over: wait until the move has ended",
+      "the machine is in switchover: wait until the move has ended",
     );
     this.#before = before;
     addPages(pending, await this.#fetchDirty());
@@ -385,8 +391,8 @@ export abstract class OutgoingMove {
   }
 
   /**
-   * All is ready on the other side: the drives are free for it, and nothing has happened to the machine
-   * meanwhile.
+   * Releases the drives once the destination has accepted everything, and checks that the machine is still
+   * stopped.
    */
   protected async releaseDrives(check: () => void): Promise<void> {
     await this.machine.inactivateDrives();
@@ -398,7 +404,8 @@ export abstract class OutgoingMove {
   }
 
   /**
-   * It is there now. `blocker`: why it must not run here again; undefined if it may, once the user says so.
+   * The destination owns the machine. `blocker` says why it must not run here again; undefined if the user
+   * may start it.
    */
   protected complete(blocker: string | undefined): MigrationResult {
     const now = this.environment.nowMs();
@@ -412,7 +419,7 @@ export abstract class OutgoingMove {
     return { status: "completed" };
   }
 
-  /** What the end of a move that was not committed comes to: the machine is here. */
+  /** Ends a move that was not committed: the machine resumes here. */
   protected async failed(error: unknown): Promise<MigrationResult> {
     this.channel?.abort(asError(error));
     this.channels?.abort(asError(error));
@@ -436,7 +443,7 @@ export abstract class OutgoingMove {
         if (machine.runState.current === "finish-migrate") machine.runState.set("paused");
         outcome = new MigrationError(
           "migration.go-on",
-          `${error?.message ?? "the move was cancelled"}; and the machine, now paused, cannot go on here: ${messageOf(cause)}`,
+          `${error?.message ?? "the move was cancelled"}; and the machine, now paused, cannot resume here: ${messageOf(cause)}`,
           { cause },
         );
       }

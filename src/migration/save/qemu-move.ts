@@ -1,6 +1,6 @@
 // A move to a QEMU that listens at a socket, with its return path. QEMU waits for no GO: it starts the
-// machine at the end of the stream. Its last PONG is therefore awaited before that end, and the SHUT after it
-// says whether the machine runs there.
+// machine at the end of the stream. The source therefore waits for QEMU's last PONG before that end; the SHUT
+// after it confirms that the machine runs there.
 import { messageOf } from "../../base/errors.ts";
 import type { Channel } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -12,14 +12,14 @@ import { MoveWithoutGo } from "./move-without-go.ts";
 import { type MigrationOptions, type MigrationResult, MOVED } from "./outgoing-move.ts";
 import { cookieBytes, type StreamSaver } from "./save-stream.ts";
 
-const QEMU_GAVE_UP = "QEMU has given up or its process has ended; its own messages say why";
+const QEMU_ENDED = "QEMU aborted the migration or its process exited; see its messages for the reason";
 
-/** Starts a move with the stream of `profile`'s release. `connect` may throw ConnectError. */
+/** A move with the stream of `profile`'s release. `connect` may throw ConnectError. */
 export class QemuMove extends MoveWithoutGo {
   readonly #connect: () => Promise<Channel>;
-  /** Of a QEMU that was given the end of the stream. */
+  /** Return path to a QEMU that received the end of the stream. */
   #returnPath: ReturnPath | undefined;
-  /** The end of the stream was written to its last byte. */
+  /** The end of the stream was written completely. */
   #isWhole = false;
 
   constructor(
@@ -34,56 +34,58 @@ export class QemuMove extends MoveWithoutGo {
 
   protected async move(): Promise<MigrationResult> {
     const channel = await this.unlessCancelled(this.#connect(), (late) => late.abort(new Error("too late")));
-    const returnPath = new ReturnPath(channel, QEMU_GAVE_UP);
+    const returnPath = new ReturnPath(channel, QEMU_ENDED);
     const stream = this.openStream(channel, returnPath);
-    const saver = await this.#hinted(async () => {
+    const saver = await this.#withMultifdHint(async () => {
       const channels = this.capabilities.multifd ? await this.openChannels(this.#connect) : undefined;
-      const begun = await this.#greet(this.begin(stream, { channels }), returnPath);
+      const begun = await this.#startStream(this.begin(stream, { channels }), returnPath);
       this.setUp();
       await this.send(begun, returnPath);
       return begun;
     });
-    // QEMU answers a PING in its turn: its PONG says that all before it was loaded.
+    // QEMU answers a PING in stream order: its PONG confirms that everything before was loaded.
     saver.command(MIG_CMD.PING, cookieBytes(PING_FINAL));
     await this.stream!.drain();
     await this.acknowledged(returnPath, PING_FINAL);
-    await this.releaseDrives(() => this.checkOn(returnPath));
+    await this.releaseDrives(() => this.throwIfEnded(returnPath));
     this.committed = true;
     this.#returnPath = returnPath;
     saver.trailer();
-    // If only the writing failed, the answer may still come.
+    // If only the write failed, QEMU may still answer.
     const whole = stream.drain().then(() => (this.#isWhole = true));
     await whole.catch(() => {});
     return await this.#afterEnd(returnPath);
   }
 
-  /** QEMU has the whole stream, or will have it: it is in doubt until its SHUT comes. */
+  /** QEMU may have the whole stream: the outcome is unknown until its SHUT arrives. */
   async #afterEnd(returnPath: ReturnPath): Promise<MigrationResult> {
     let code: number;
     try {
       code = await this.shut(returnPath);
     } catch (error) {
-      return this.doubt(
-        `QEMU was given the whole machine and did not say that it runs (${messageOf(error)})`,
+      return this.unconfirmed(
+        `QEMU received the whole machine and did not confirm that it runs (${messageOf(error)})`,
       );
     }
-    // QEMU also says so when it runs and only the VMDESCRIPTION has not come whole.
+    // QEMU also reports an error if the machine runs and only the VMDESCRIPTION was truncated.
     if (code !== 0 && !this.#isWhole)
-      return this.doubt(`QEMU was given the machine by a connection that broke, and says error ${code}`);
+      return this.unconfirmed(
+        `the connection broke while QEMU received the end of the machine, and QEMU reports error ${code}`,
+      );
     if (code !== 0) return await this.resumeHere("failed", returnPath.ended);
     await this.channels?.close();
     await this.channel?.close().catch(() => {});
     return this.complete(MOVED);
   }
 
-  /** A QEMU that has the machine or may yet say so is not listened to any more. */
+  /** Disconnects, because a QEMU that owns the machine may still send SHUT. */
   protected override onResumed(): void {
-    this.channel?.abort(new Error("the machine is here"));
-    this.channels?.abort(new Error("the machine is here"));
+    this.channel?.abort(new Error("the machine resumed here"));
+    this.channels?.abort(new Error("the machine resumed here"));
   }
 
-  /** The start of the stream, up to the list of RAM blocks, which QEMU has answered when this resolves. */
-  async #greet(saver: StreamSaver, returnPath: ReturnPath): Promise<StreamSaver> {
+  /** Sends the start of the stream, up to the list of RAM blocks. Resolves when QEMU has answered it. */
+  async #startStream(saver: StreamSaver, returnPath: ReturnPath): Promise<StreamSaver> {
     saver.command(MIG_CMD.OPEN_RETURN_PATH, new Uint8Array(0));
     saver.command(MIG_CMD.PING, cookieBytes(PING_SETUP));
     await saver.startRam();
@@ -92,8 +94,11 @@ export class QemuMove extends MoveWithoutGo {
     return saver;
   }
 
-  /** QEMU does not say what it misses: it waits for more channels, or drops those that it does not expect. */
-  async #hinted<T>(step: () => Promise<T>): Promise<T> {
+  /**
+   * Adds a hint on multifd: QEMU does not report missing channels, but waits for them, or drops those that it
+   * does not expect.
+   */
+  async #withMultifdHint<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
@@ -108,12 +113,12 @@ export class QemuMove extends MoveWithoutGo {
     }
   }
 
-  protected async ask(): Promise<MigrationResult> {
+  protected async queryOutcome(): Promise<MigrationResult> {
     if (this.#returnPath !== undefined && this.#returnPath.ended === undefined)
       return await this.#afterEnd(this.#returnPath);
     throw new MigrationError(
       "migration.decide",
-      'QEMU cannot be asked what became of the machine: look there, and decide "there" or "here"',
+      'QEMU cannot be asked for the outcome: check there, and decide "there" or "here"',
     );
   }
 }

@@ -2,13 +2,13 @@
 import { type MigrationEnvironment, sleep } from "../environment/migration-environment.ts";
 
 /**
- * Longest sleep at once, so that a cancel or a new limit is noticed; and how much unused time is saved up.
+ * Longest sleep, so that a cancel or a new limit takes effect soon; also the longest burst of unused time.
  */
 const MAX_SLEEP_MS = 100;
 
 export class RateLimiter {
   readonly #environment: MigrationEnvironment;
-  /** Bytes let through that the time since has not paid for. */
+  /** Bytes sent in excess of the rate. */
   #debt = 0;
   #sinceMs: number;
 
@@ -18,7 +18,7 @@ export class RateLimiter {
   }
 
   /**
-   * Resolves when `bytes` more may be sent. `bytesPerSecond` is read each time (0: no limit); `check` may
+   * Resolves when `bytes` more may be sent. Calls `bytesPerSecond` each time (0: no limit). `check` may
    * throw.
    */
   async take(bytes: number, bytesPerSecond: () => number, check: () => void): Promise<void> {

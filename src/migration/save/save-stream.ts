@@ -27,16 +27,16 @@ import { CONFIGURATION, INTEGRITY_IDSTR, INTEGRITY_VERSION, QEMU_VM } from "../.
 
 const RAM_SECTION_ID = 1;
 
-/** Priority first, registration order among equals. */
+/** By priority, then in registration order. */
 export function inSaveOrder(sections: readonly Section[]): Section[] {
   return [...sections].sort((a, b) => b.priority - a.priority);
 }
 
-/** Whose stream it is: a release's; or Wherry's own, with `moveId` a move's and without it a snapshot's. */
+/** The format of the stream: a QEMU release's, or Wherry's own, where only a move has `moveId`. */
 export interface StreamKind {
   readonly profile?: QemuProfile | undefined;
   readonly moveId?: Uint8Array;
-  /** Of a release's stream only: pages go over these, or have their places in a file. */
+  /** QEMU streams only: pages are sent over these channels, or have fixed offsets in the file. */
   readonly channels?: RamSendChannels | undefined;
   readonly isMappedRam?: boolean;
 }
@@ -66,7 +66,7 @@ export class StreamSaver {
       capabilities: kind.isMappedRam === true ? ["mapped-ram"] : [],
     };
     const { channels } = kind;
-    // Both came to QEMU with 8.1 or later, and no profile's release is between.
+    // QEMU got both features in 8.1 or later, and no profile is for a release in between.
     const qemuRam = kind.profile && {
       blocks: kind.profile.ramBlocks,
       multifdFlush: kind.profile.switchoverStart,
@@ -76,7 +76,7 @@ export class StreamSaver {
     this.ram = new RamWriter(machine.memory, stream, this.#units, environment, RAM_SECTION_ID, qemuRam);
   }
 
-  /** Header and configuration. */
+  /** Writes header and configuration. */
   header(): void {
     writeConfiguration(this.#stream.out, this.#configuration);
   }
@@ -95,7 +95,10 @@ export class StreamSaver {
     this.#units.close(name, instanceId, this.#stream.offset, this.#stream.takeHash());
   }
 
-  /** All device sections, `runState` for the other side, and the own integrity section. Synchronise first. */
+  /**
+   * Writes all device sections, the destination's `runState`, and Wherry's integrity section. Synchronise the
+   * vCPUs first.
+   */
   async devices(runState: RunState): Promise<void> {
     const data = new ByteWriter();
     const devices: unknown[] = [];
@@ -153,8 +156,8 @@ export class StreamSaver {
   #describe(devices: unknown[]): Uint8Array<ArrayBuffer> {
     const configuration = describeConfiguration(this.#configuration);
     let json = encodeUtf8(JSON.stringify({ configuration, page_size: PAGE_SIZE, devices }));
-    // QEMU's analyze-migration.py searches for the first "{" after the last zero byte, which may be in the
-    // length: pad until no byte of the length is one.
+    // QEMU's analyze-migration.py takes the first "{" after the last zero byte, which may be in the length:
+    // pad until no byte of the length is "{".
     while (lengthBytes(json.length).includes("{".charCodeAt(0))) {
       const padded = new Uint8Array(json.length + 1).fill(" ".charCodeAt(0));
       padded.set(json);
@@ -163,7 +166,7 @@ export class StreamSaver {
     return json;
   }
 
-  /** The end of the stream. Sending it is what makes a move's destination run (GO). */
+  /** Writes the end of the stream. In a move it is GO: the destination runs the machine. */
   trailer(): void {
     const json = this.#vmdescription;
     if (json === undefined) throw new MigrationError("migration.order", "devices() comes before trailer()");
@@ -171,7 +174,7 @@ export class StreamSaver {
   }
 }
 
-/** Of a PING. */
+/** The data of a PING. */
 export function cookieBytes(cookie: number): Uint8Array {
   return new ByteWriter(4).u32(cookie).finish();
 }

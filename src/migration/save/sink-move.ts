@@ -1,5 +1,6 @@
-// A move to a file or to a command's standard input, as a QEMU release writes it or in Wherry's own format.
-// The user may start the file's machine here again. A command owns the machine once it has the whole stream.
+// A move to a file or to a command's standard input, in the format of a QEMU release or in Wherry's own.
+// After a move to a file, the user may start the machine here again. A command owns the machine once it has
+// received the whole stream.
 import { messageOf } from "../../base/errors.ts";
 import type { SnapshotSink } from "../../stream/channel.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
@@ -11,14 +12,14 @@ import { type MigrationOptions, type MigrationResult, MOVED } from "./outgoing-m
 
 export interface SinkTarget {
   readonly kind: "file" | "command";
-  /** `commit` of a command's sink waits for the command's end. */
+  /** `commit` of a command's sink waits for the command's exit. */
   readonly open: () => Promise<SnapshotSink>;
 }
 
 export class SinkMove extends MoveWithoutGo {
   readonly #target: SinkTarget;
   #sink: SnapshotSink | undefined;
-  /** Whether the command has come to a good end. */
+  /** Resolves when the command has exited successfully. */
   #commandEnd: Promise<void> | undefined;
 
   constructor(
@@ -36,7 +37,7 @@ export class SinkMove extends MoveWithoutGo {
   }
 
   protected override onResumed(): void {
-    this.channel?.abort(new Error("the machine is here"));
+    this.channel?.abort(new Error("the machine resumed here"));
   }
 
   protected async move(): Promise<MigrationResult> {
@@ -49,11 +50,11 @@ export class SinkMove extends MoveWithoutGo {
     this.setUp();
     await this.send(saver, undefined);
     await stream.drain();
-    await this.releaseDrives(() => this.checkOn(undefined));
+    await this.releaseDrives(() => this.throwIfEnded(undefined));
     if (kind === "file") {
       saver.trailer();
       await this.stream!.drain();
-      this.checkOn(undefined);
+      this.throwIfEnded(undefined);
       this.committed = true;
       await sink.commit();
       await this.endLogging();
@@ -62,26 +63,28 @@ export class SinkMove extends MoveWithoutGo {
     this.committed = true;
     saver.trailer();
     this.#commandEnd = this.stream!.drain().then(() => sink.commit());
-    return await this.#afterCommand(this.#commandEnd);
+    return await this.#awaitCommand(this.#commandEnd);
   }
 
-  /** The command has the whole stream, or will have it: it is in doubt until the command has ended well. */
-  async #afterCommand(end: Promise<void>): Promise<MigrationResult> {
+  /** The command may have the whole stream: the outcome is unknown until it has exited successfully. */
+  async #awaitCommand(end: Promise<void>): Promise<MigrationResult> {
     const ms = this.parameters.acknowledgeTimeoutMs;
     try {
-      const late = () => new MigrationError("migration.timeout", `it has not ended within ${ms} ms`);
+      const late = () => new MigrationError("migration.timeout", `it did not exit within ${ms} ms`);
       await withTimeout(this.environment, end, ms, late);
     } catch (error) {
-      return this.doubt(`the command was given the whole machine and did not end well (${messageOf(error)})`);
+      return this.unconfirmed(
+        `the command received the whole machine and did not succeed (${messageOf(error)})`,
+      );
     }
     return this.complete(MOVED);
   }
 
-  protected async ask(): Promise<MigrationResult> {
-    if (this.#commandEnd !== undefined) return await this.#afterCommand(this.#commandEnd);
+  protected async queryOutcome(): Promise<MigrationResult> {
+    if (this.#commandEnd !== undefined) return await this.#awaitCommand(this.#commandEnd);
     throw new MigrationError(
       "migration.decide",
-      'a file or command cannot be asked what became of the machine: look there, and decide "there" or "here"',
+      'a file or command cannot be asked for the outcome: check there, and decide "there" or "here"',
     );
   }
 }

@@ -4,7 +4,7 @@ import type { RunState } from "../../vmm/run-state.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
 import { isMovable } from "../environment/run-state-section.ts";
 
-/** Throws if the machine is in no state to be saved or moved. */
+/** Throws if the machine cannot be saved or moved in its present state. */
 export function refuseToSave(machine: Machine): void {
   const state = machine.runState.current;
   const why = machine.startBlocker ?? (isMovable(state) ? undefined : `the machine is ${state}`);
@@ -16,8 +16,8 @@ function refusal(why: string): MigrationError {
 }
 
 /**
- * Stops the machine for `state` and gives the state it was in; until `resumeAs` it cannot be started. Rejects
- * with MigrationError if it cannot be stopped for that.
+ * Stops the machine with run state `state` and resolves to its run state before. It cannot be started until
+ * `resumeAs`. Rejects with MigrationError if it cannot be stopped.
  */
 export async function stopFor(
   machine: Machine,
@@ -28,7 +28,7 @@ export async function stopFor(
   machine.startBlocker = why;
   try {
     const before = await machine.stop(state);
-    // A reset or a power-off that the guest asked for with its last instructions comes before anything is
+    // A reset or power-off that the guest requested with its last instructions is handled before anything is
     // sent.
     await machine.settled();
     const { current } = machine.runState;
@@ -40,7 +40,7 @@ export async function stopFor(
   }
 }
 
-/** Back to what the machine was before `stopFor`, unless something else has become of it. */
+/** Restores the run state from before `stopFor`, unless it changed since. */
 export async function resumeAs(machine: Machine, before: RunState): Promise<void> {
   machine.startBlocker = undefined;
   if (!["finish-migrate", "save-vm"].includes(machine.runState.current)) return;

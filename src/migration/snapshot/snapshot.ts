@@ -1,5 +1,5 @@
-// Snapshots: stops the machine, writes all of it, and resumes it; and loads one. A snapshot is valid only
-// after its sink has committed: on any failure, a file that existed before is unchanged and the machine
+// Saves and loads snapshots. A save stops the machine, writes all of it, and resumes it. A snapshot is valid
+// only after its sink has committed: on any failure, a file that existed before is unchanged and the machine
 // resumes.
 import { messageOf } from "../../base/errors.ts";
 import type { Machine } from "../../vmm/machine.ts";
@@ -19,19 +19,19 @@ import { StreamReader } from "../../stream/stream-reader.ts";
 import { StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 
-/** What a snapshot took: bytes of the stream, and pages of 4 KiB with and without content. */
+/** Bytes of the stream, and pages of 4 KiB, non-zero and zero. */
 export interface SnapshotResult {
   readonly bytes: number;
   readonly normalPages: number;
   readonly zeroPages: number;
-  /** How long the guest stood still. */
+  /** How long the guest was stopped. */
   readonly stoppedMs: number;
 }
 
 /**
- * Writes `machine` to a sink, as `profile`'s release does (`isMappedRam`: with each page at its place in the
- * file) or in Wherry's own form, and leaves it as it was: running if it ran. Rejects with a MigrationError if
- * it cannot be written; the machine continues in any case.
+ * Writes `machine` to a sink, in the format of `profile`'s release (`isMappedRam`: with mapped-ram) or in
+ * Wherry's own, and restores its run state. Rejects with MigrationError if the snapshot cannot be written;
+ * the machine resumes in any case.
  */
 export async function saveSnapshot(
   machine: Machine,
@@ -76,27 +76,28 @@ export async function saveSnapshot(
 }
 
 export interface LoadedMachine {
-  /** What the machine did when it was saved. */
+  /** Run state when the machine was saved. */
   readonly runState: RunState;
   readonly bytes: number;
 }
 
 /**
- * Loads a snapshot, Wherry's or QEMU's, into a machine that has not run. It does not start it:
- * `machine.start()` does, if the result's run state (or the user) says so. On failure the machine is in
- * `internal-error` and can never be started.
+ * Loads Wherry's or QEMU's snapshot into a machine that has not run. The caller starts it (`machine.start()`)
+ * if the saved run state, or the user, says so. On failure the machine is in `internal-error` and can never
+ * be started.
  */
 export async function loadSnapshot(machine: Machine, channel: Channel): Promise<LoadedMachine> {
   beginArrival(machine);
   try {
     const stream = new StreamReader(channel);
-    // QEMU says in its files too that it switches over.
+    // QEMU sends SWITCHOVER_START in files, too.
     const onCommand = async ({ name }: StreamCommand) => acceptCommand(stream, name);
     const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? undefined : onCommand);
     await loader.readState();
     if (loader.isQemu) {
       await loader.readQemuTrailer();
-      // What a file has after its end is not ours; a command that the stream comes from is to end well.
+      // Reads and ignores bytes after the end, so that a command which writes the stream can exit
+      // successfully.
       do stream.skip(stream.available);
       while (await stream.more());
     } else await loader.readTrailer(true);

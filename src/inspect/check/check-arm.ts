@@ -9,7 +9,7 @@ const indexes = (section: SectionReport | undefined): readonly Field[] | undefin
 
 const SHOWN = 4;
 
-/** One problem for each CPU of the stream with registers that the same CPU of the target's stream lacks. */
+/** One problem per CPU of the stream with registers that the same CPU of the target's stream lacks. */
 export function systemRegisterProblems(report: StreamReport, target: StreamReport): Problem[] {
   return report.sections.flatMap((section) => {
     const sent = indexes(section);

@@ -1,6 +1,5 @@
-// Another number of CPUs on the two sides: its words, for sections that each CPU has one of and for interrupt
-// controllers that have an element for each. QEMU tells of it only as of an unknown section or of a footer
-// that is missing.
+// A difference in the number of CPUs: cause and cure for sections that exist once per CPU, and for interrupt
+// controllers with an element per CPU. QEMU reports only an unknown section or a missing footer.
 import type { SectionReport, StreamReport } from "../model/stream-report.ts";
 
 interface Cure {
@@ -8,10 +7,10 @@ interface Cure {
   readonly cure: string;
 }
 
-/** One for each CPU; the Local APIC is x86's. */
+/** Sections that exist once per CPU; the local APIC is x86 only. */
 const OF_CPU = ["cpu_common", "cpu", "apic"];
 
-/** Of what is in these sections one for each CPU. */
+/** Fields in these sections that have an element per CPU. */
 const PER_CPU: Readonly<Record<string, RegExp>> = {
   riscv_mtimer: /^(timecmp|timers)$/,
   riscv_sifive_plic: /^(target_priority|enable)$/,
@@ -25,7 +24,7 @@ function cpus(report: StreamReport): number {
   return Math.max(count("cpu_common"), count("cpu"));
 }
 
-/** Of a CPU's section that only one side has; undefined if the number of CPUs is not why. */
+/** For a CPU's section that only one side has; undefined if the number of CPUs is not the cause. */
 export function cpuCure(
   { idstr }: SectionReport,
   report: StreamReport,
@@ -40,7 +39,7 @@ export function cpuCure(
   };
 }
 
-/** Of a field of another size in the target. */
+/** For a field whose size differs in the target. */
 export function perCpuCure({ idstr }: SectionReport, path: string): Cure | undefined {
   const name = idstr.slice(idstr.lastIndexOf("/") + 1);
   if (PER_CPU[name]?.test(path) !== true) return undefined;

@@ -1,5 +1,5 @@
-// Registers of devices and CPUs that must agree: PCI config space, Arm's system registers; in streams made by
-// hand.
+// Registers of devices and CPUs that must be equal: PCI config space, Arm's system registers; in generated
+// streams.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import { PAGE, StreamBuilder } from "../../../test/support/stream-builder.ts";
@@ -31,7 +31,7 @@ function pci(change: (config: DataView) => void = () => {}) {
 }
 
 describe("PCI config space", () => {
-  test("what the guest writes may differ", async () => {
+  test("registers that the guest writes may differ", async () => {
     const source = await pci((config) => {
       config.setUint16(4, 7, true); // command
       config.setUint32(0x10, 0xfeb00000, true); // a BAR
@@ -65,7 +65,7 @@ describe("Arm's system registers", () => {
         for (const register of registers) out.u64(register & 0xffn);
       });
     });
-  test("that only the target has do no harm; that only the stream has are refused, by name", async () => {
+  test("those that only the target has are accepted; those that only the stream has are refused, by name", async () => {
     const [few, many] = [
       await cpu(0x6030_0000_0013_c080n, 1n),
       await cpu(0x6030_0000_0013_c080n, 1n, 2n, 3n),

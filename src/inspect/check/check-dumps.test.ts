@@ -1,4 +1,4 @@
-// Dumps in QEMU's own form, parsed and compared.
+// Parses and compares dumps in QEMU's format.
 import { describe, expect, test } from "vitest";
 import { checkDumps } from "./check-dumps.ts";
 import { parseDump } from "./dump-vmstate.ts";
@@ -59,7 +59,7 @@ test("a dump is parsed: machine, types, fields, structs, subsections", () => {
   expect(layout?.subsections.map(({ name }) => name)).toEqual(["device/more"]);
 });
 
-test("what is no dump is refused with a word on how to make one", () => {
+test("other files are refused with the command that makes a dump", () => {
   for (const text of ["", "QEVM", "[]", "{}", '{"a": {"b": 1}}', "null"]) {
     expect(() => parseDump(text)).toThrow(/-dump-vmstate FILE/);
   }
@@ -69,7 +69,7 @@ test("what is no dump is refused with a word on how to make one", () => {
 });
 
 describe("two dumps", () => {
-  test("that agree but for names, with all that differs named", () => {
+  test("renamed fields are equal; all differences are named", () => {
     const from = dump("virt", { uart: description("uart", { old_name: 4, pad: 4 }) });
     const to = dump("virt", { uart: description("uart", { new_name: 4, unused: 4 }) });
     expect(checkDumps(from, to)).toEqual({
@@ -80,7 +80,7 @@ describe("two dumps", () => {
       compared: 1,
     });
   });
-  test("a type that was renamed is found by its state, one that is gone is missing", () => {
+  test("a renamed type is found by its state; a removed one is missing", () => {
     const from = dump("virt", {
       "ICH9 LPC": description("ICH9LPC", { a: 4 }),
       gone: description("gone", { a: 4 }),
@@ -115,7 +115,7 @@ describe("two dumps", () => {
     expect(checkDumps(from, to)).toMatchObject({ problems: [], unmigratable: ["nvme"], compared: 0 });
     expect(checkDumps(to, from).problems).toMatchObject([{ code: "check.unmigratable", where: "nvme" }]);
   });
-  test("another machine type is said", () => {
+  test("another machine type is reported", () => {
     const types = { uart: description("uart", { a: 4 }) };
     const { warnings } = checkDumps(dump("pc-1", types), dump("pc-2", types));
     expect(warnings).toMatchObject([{ code: "check.machine", found: "pc-2" }]);

@@ -1,22 +1,22 @@
-// Two QEMUs against each other, by their `-dump-vmstate`: whether what the first writes loads in the second,
-// device type by device type; what QEMU's static checker is for, by the bytes (check-layout.ts) instead of by
-// names. Types that one QEMU has and the other not are counted, not called problems: only a machine with such
-// a device is concerned.
+// Compares two QEMUs by their `-dump-vmstate`: whether the state that the first writes loads in the second,
+// per device type. It has the purpose of QEMU's static checker, but compares bytes (check-layout.ts) instead
+// of names. Types that only one QEMU has are counted and not reported as problems: only machines with such a
+// device are affected.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import type { Layout, VmstateDump } from "./dump-vmstate.ts";
 import type { Problem } from "../model/stream-report.ts";
 
-/** Whether state of one QEMU's devices loads in another QEMU. */
+/** Whether device state of one QEMU loads in another. */
 export interface DumpCheck {
   /** State of these types does not load. */
   readonly problems: readonly Problem[];
   /**
-   * State of these types may not load: it depends on conditions that no dump shows, such as features in use.
+   * Types whose state may not load: it depends on conditions that no dump shows, such as enabled features.
    */
   readonly warnings: readonly Problem[];
-  /** Types of the first that the second has not. */
+  /** Types of the first QEMU that the second lacks. */
   readonly missing: readonly string[];
-  /** Types that the first QEMU has without any state: it does not migrate machines with them. */
+  /** Types without state in the first QEMU: it cannot migrate machines with them. */
   readonly unmigratable: readonly string[];
   /** Types that were compared. */
   readonly compared: number;
@@ -35,11 +35,11 @@ const CURES: Readonly<Record<Finding["code"], string>> = {
     "give the device the same properties on both sides; if the size is fixed, move only between QEMUs that agree on it",
 };
 
-/** The target's layout of a type: by its name, or, if it was renamed, by that of its state. */
+/** The target's layout of a type: found by name, or, if the type was renamed, by the name of its state. */
 function counterpart(type: string, layout: Layout, target: VmstateDump): Layout | undefined {
   const known = target.types.get(type);
   if (known !== undefined) return known;
-  // Several types may share a description; one of another layout is another device.
+  // Several types may share a description; one with another layout is another device.
   return [...target.types.values()].find(
     (other) =>
       other.name === layout.name &&
@@ -48,9 +48,9 @@ function counterpart(type: string, layout: Layout, target: VmstateDump): Layout 
   );
 }
 
-/** `only`: names of the types to compare; all by default. */
+/** `only` has the names of the types to compare; default: all. */
 export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly string[] = []): DumpCheck {
-  // Many types have one description (a flash chip, a hundred parts): its findings are told once.
+  // Many types share one description (a flash chip, a hundred parts): report its findings once.
   const found = new Map<string, { types: string[]; name: string; finding: Finding }>();
   const missing: string[] = [];
   const unmigratable: string[] = [];
@@ -93,7 +93,7 @@ export function checkDumps(from: VmstateDump, to: VmstateDump, only: readonly st
       where: "machine type",
       expected: `${from.machine} on both sides`,
       found: to.machine,
-      cure: "types are compared all the same; a stream loads only into the machine type that it was written by",
+      cure: "the types are compared nevertheless; a stream loads only into the machine type that wrote it",
     });
   }
   return { problems, warnings, missing, unmigratable, compared };

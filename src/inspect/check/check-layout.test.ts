@@ -1,5 +1,5 @@
-// What is and what is no obstacle between two layouts: each of the false alarms that comparing names gives,
-// and each difference that makes QEMU read on at a wrong place.
+// Differences of two layouts that are harmless, such as all false alarms of a comparison by names, and
+// differences that make QEMU read at a wrong offset.
 import { describe, expect, test } from "vitest";
 import { compareLayouts, versionFinding } from "./check-layout.ts";
 import type { FieldLayout, Layout } from "./dump-vmstate.ts";
@@ -7,7 +7,7 @@ import { seed } from "../../../test/support/seed.ts";
 import { randomBelow } from "../../../test/support/random.ts";
 
 type Rest = Partial<Omit<FieldLayout, "name">>;
-/** Of a dump. */
+/** A field of a dump. */
 const field = (name: string, size: number | undefined, rest: Rest = {}): FieldLayout => ({
   name,
   version: 0,
@@ -16,7 +16,7 @@ const field = (name: string, size: number | undefined, rest: Rest = {}): FieldLa
   structs: [],
   ...rest,
 });
-/** Of a stream. */
+/** A field of a stream. */
 const sent = (name: string, type: string, size: number, count = 1): FieldLayout =>
   field(name, size, { type, count, streamBytes: size * count });
 const layout = (
@@ -49,20 +49,20 @@ const a = field("a", 4);
 const b = field("b", 2);
 const c = field("c", 8);
 
-describe("no obstacle", () => {
-  test("the same", () => {
+describe("accepted", () => {
+  test("equal layouts", () => {
     expect(told(layout([a, b, c]), layout([a, b, c]))).toEqual([]);
   });
   test("a renamed field of the same size", () => {
     expect(told(layout([a, b, c]), layout([a, field("bee", 2), c]))).toEqual([]);
   });
-  test("padding of the size of what it replaces, on either side, of one field or several", () => {
+  test("padding of the size of the fields that it replaces, on either side, of one field or several", () => {
     const padded = layout([a, field("unused", 10)]);
     expect(told(layout([a, b, c]), padded)).toEqual([]);
     expect(told(padded, layout([a, b, c]))).toEqual([]);
     expect(told(layout([field("unused", 4), b]), layout([a, b]))).toEqual([]);
   });
-  test("padding of an array whose length an old dump does not say", () => {
+  test("padding of an array whose length an old dump lacks", () => {
     const array = layout([a, field("flags", 1)]);
     expect(told(array, layout([a, field("unused", 5, { count: 1 })]))).toEqual([]);
   });
@@ -71,11 +71,11 @@ describe("no obstacle", () => {
     expect(told(layout([a, b, c]), layout([a, struct("state", inner)]))).toEqual([]);
     expect(told(layout([a, struct("state", inner)]), layout([a, b, c]))).toEqual([]);
   });
-  test("a field that only the target has, if a condition decides on it", () => {
+  test("a field that only the target has, if it is conditional", () => {
     const conditional = field("extra", 4, { conditional: true });
     expect(told(layout([a, c]), layout([a, conditional, c]))).toEqual([]);
   });
-  test("two alternatives of which one is there", () => {
+  test("two alternatives, one of which is present", () => {
     const config = [
       field("config", 256, { conditional: true }),
       field("config", 4096, { conditional: true }),
@@ -83,15 +83,15 @@ describe("no obstacle", () => {
     expect(told(stream([sent("config", "pci config", 4096), a]), layout([...config, a]))).toEqual([]);
     expect(told(layout([...config, a]), layout([...config, a]))).toEqual([]);
   });
-  test("a field that came with a version newer than the one that is sent", () => {
+  test("a field of a version newer than the one sent", () => {
     const old = { ...layout([a]), version: 1 };
     expect(told(old, layout([a, field("new", 4, { version: 2 })]))).toEqual([]);
     expect(told(layout([a, field("new", 4, { version: 3 })]), layout([a]))).toEqual([]);
   });
-  test("another size in memory of what has its own form on the wire", () => {
+  test("another size in memory of a type with its own wire format", () => {
     expect(told(stream([sent("fpu", "fpreg", 10)]), layout([field("fpu", 16)]))).toEqual([]);
   });
-  test("an array told as a whole, as elements or as a buffer", () => {
+  test("an array described as a whole, as elements or as a buffer", () => {
     const target = layout([field("regs", 1, { count: 16 })]);
     expect(told(stream([sent("regs", "uint8", 1, 16)]), target)).toEqual([]);
     expect(told(stream([sent("regs", "buffer", 16)]), target)).toEqual([]);
@@ -100,11 +100,11 @@ describe("no obstacle", () => {
   test("an array of structs without elements, which a stream does not show", () => {
     expect(told(stream([sent("a", "uint32", 4)]), layout([a, struct("devs", layout([b]))]))).toEqual([]);
   });
-  test("a list, of which a dump shows the element and a stream the elements", () => {
+  test("a list: a dump shows its element, a stream all elements", () => {
     const list = field("io", undefined, { type: "qlist", streamBytes: 1, count: 1 });
     expect(told(stream([list]), layout([struct("io", layout([b]))]))).toEqual([]);
   });
-  test("room at a buffer's end that became fields", () => {
+  test("a buffer whose end became fields", () => {
     const fields = [sent("runstate", "buffer", 32), sent("flag", "uint8", 1), sent("unused", "buffer", 67)];
     expect(told(stream([sent("runstate", "buffer", 100)]), stream(fields))).toEqual([]);
   });
@@ -118,7 +118,7 @@ describe("no obstacle", () => {
 });
 
 describe("obstacles", () => {
-  test("a field that the target does not read, and one that it wants", () => {
+  test("a field that the target does not read, and one that it expects", () => {
     expect(told(layout([a, b, c]), layout([a, c]))).toEqual(["certain check.layout b"]);
     expect(told(layout([a, c]), layout([a, b, c]))).toEqual(["certain check.layout b"]);
   });
@@ -143,12 +143,12 @@ describe("obstacles", () => {
     const inner = (size: number) => struct("s", layout([field("x", size)], [], "s"));
     expect(told(layout([inner(4)]), layout([inner(8)]))).toEqual(["certain check.size s.x"]);
   });
-  test("another number of elements, where both say it", () => {
+  test("another number of elements, where both state it", () => {
     const array = (count: number) => layout([field("regs", 4, { count })]);
     expect(told(array(3), array(4))).toEqual(["certain check.size regs"]);
     expect(told(stream([sent("regs", "uint32", 4, 3)]), array(4))).toEqual(["certain check.size regs"]);
   });
-  test("padding that is too small", () => {
+  test("padding that is too short", () => {
     expect(told(layout([a, b]), layout([a, field("unused", 1, { count: 1 }), c]))).not.toEqual([]);
   });
   test("a subsection that the target does not know: certain in a stream, possible in a dump", () => {
@@ -186,7 +186,7 @@ test("the range of versions", () => {
   expect(versionFinding({ ...target, version: 0 }, target)).toBe("version 1 to 2");
 });
 
-test("layouts that are too large are not compared for ever", () => {
+test("the comparison of huge layouts is bounded", () => {
   const many = Array.from({ length: 5000 }, (_, i) => field(`f${i}`, 4));
   const start = performance.now();
   expect(told(layout(many), layout(many))).toEqual(["possible check.layout "]);
@@ -199,7 +199,7 @@ describe("random layouts", () => {
     Array.from({ length: 2 + next(8) }, (_, i) =>
       field(`f${i}`, [1, 2, 4, 8][next(4)], { count: 1 + next(3) }),
     );
-  /** The same bytes, described otherwise. */
+  /** Random other descriptions of the same bytes. */
   const same = (given: readonly FieldLayout[], ways = 4): FieldLayout[] => {
     const renamed = given.map((one) => (next(3) === 0 ? { ...one, name: `${one.name}_new` } : one));
     const start = next(renamed.length);
@@ -213,18 +213,18 @@ describe("random layouts", () => {
     ][next(ways)] as FieldLayout[];
     return [...renamed.slice(0, start), ...instead, ...renamed.slice(start + part.length)];
   };
-  test("the same bytes described otherwise are no obstacle", () => {
+  test("other descriptions of the same bytes are accepted", () => {
     for (let n = 0; n < 300; n++) {
       const source = fields();
       const target = same(source);
       expect(compareLayouts(layout(source), layout(target)), JSON.stringify({ source, target })).toEqual([]);
     }
   });
-  test("bytes more or less are one, however they are described", () => {
+  test("additional or missing bytes are found in any description", () => {
     for (let n = 0; n < 300; n++) {
       const source = fields();
       const at = next(source.length);
-      // A field that may be there could take the place of the one that is not: that way is left out.
+      // Leaves out fields that another, optional field could replace.
       const less = source.filter((_, i) => i !== at);
       const findings = compareLayouts(layout(source), layout(same(less, 3)));
       expect(

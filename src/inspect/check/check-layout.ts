@@ -1,18 +1,15 @@
-// Whether state written by one description can be read by another, as QEMU reads it: fields have no names on
+// Whether state written by one description can be read by another, by QEMU's rules: fields have no names on
 // the wire, so only order, sizes, conditions and subsections count. Finds the best alignment of the two field
-// lists; names are for messages and for choosing among alignments. So a renamed field, a struct around or no
-// longer around the same fields, padding of the size of what it replaces and a field that may be absent are
-// no problems.
+// lists; names serve for messages and to choose among alignments. A renamed field, a struct added or removed
+// around the same fields, padding of the size of the fields that it replaces, and an optional field are not
+// problems.
 import type { FieldLayout, Layout } from "./dump-vmstate.ts";
 
 export interface LayoutFinding {
-  /**
-   * `certain`: state of this layout does not load. `possible`: it depends on the device, or on what no dump
-   * says.
-   */
+  /** `certain`: state with this layout does not load. `possible`: it depends on facts that no dump has. */
   readonly kind: "certain" | "possible";
   readonly code: "check.version" | "check.subsection" | "check.layout" | "check.size";
-  /** Field or subsection, from the description on. */
+  /** Path of the field or subsection, without the description's name. */
   readonly path: string;
   readonly expected: string;
   readonly found: string;
@@ -23,42 +20,42 @@ interface Result {
   readonly findings: readonly LayoutFinding[];
 }
 
-// Costs of an alignment. Whatever cannot load is dearer than any number of harmless differences.
+// Costs of an alignment. One fault costs more than any number of harmless differences.
 const CANNOT = 1000;
 const COST = {
   same: 0,
-  /** The target's condition may say that it is not there. */
+  /** The target's condition may make the field absent. */
   targetConditional: 0.3,
   padding: 0.5,
   renamed: 1,
   unclearSize: 2,
-  /** The source may write it. */
+  /** The source may omit the field. */
   sourceConditional: 5,
-  /** An array of structs that has no elements in the stream. */
+  /** An array of structs without elements in the stream. */
   emptyArray: 5,
-  /** It may be an array without elements, and may be a field that the source does not have. */
+  /** Either an array without elements, or a field that the source lacks. */
   absent: 50,
   otherSize: CANNOT,
-  /** Dearer than another size of a field of the same name, cheaper than leaving out both. */
+  /** Costs more than another size of a field of the same name, and less than omitting both fields. */
   otherSizeAndName: 1.5 * CANNOT,
   leftOut: CANNOT,
 } as const;
 /**
- * Cells of alignment tables for one comparison: more than any of QEMU's devices needs, and a second's work at
- * most.
+ * Cells of the alignment tables of one comparison: more than any of QEMU's devices needs; at most one second
+ * of work.
  */
 const BUDGET = 8_000_000;
 
 const SCALAR_SIZES = new Set([1, 2, 4, 8]);
-/** The VMDESCRIPTION's types whose bytes on the wire are the bytes that a dump shows. */
+/** Types of the VMDESCRIPTION whose bytes on the wire are the bytes that a dump shows. */
 const PLAIN =
   /^(bool|u?int(8|16|32|64)|u?int(8|16|32|64) equal|buffer|unused_buffer|timer|float64|CPU_Double_U|uint64 leq)$/;
 
 const isPadding = (field: FieldLayout) => field.name === "unused" || field.type === "unused_buffer";
-/** A buffer, of whose end new fields were made. */
+/** True for a buffer whose end became new fields. */
 const isRoom = (buffer: FieldLayout, start: FieldLayout) =>
   buffer.type === "buffer" && start.type === "buffer" && buffer.name === start.name;
-/** Bytes on the wire, if they are known. */
+/** Bytes on the wire; undefined if not known. */
 function bytesOf(field: FieldLayout): number | undefined {
   return field.streamBytes ?? (field.size === undefined ? undefined : field.size * (field.count ?? 1));
 }
@@ -72,7 +69,7 @@ const fieldText = (field: FieldLayout | undefined) =>
 function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" | "unclear" {
   if (source.size === undefined || target.size === undefined) return "same";
   if (source.streamBytes !== undefined) {
-    // What an opaque type has on the wire is not what it has in memory.
+    // The size of an opaque type on the wire is not its size in memory.
     if (!PLAIN.test(source.type ?? "")) return "same";
     if (target.streamBytes !== undefined || target.count !== undefined) {
       return source.streamBytes === bytesOf(target) ? "same" : "different";
@@ -86,20 +83,20 @@ function sizes(source: FieldLayout, target: FieldLayout): "same" | "different" |
   }
   if (bytesOf(source) === bytesOf(target)) return "same";
   if (isPadding(source) || isPadding(target)) {
-    // What is padded may be an array whose length is not printed.
+    // The padding may replace an array whose length is not printed.
     const [padding, field] = isPadding(source) ? [source, target] : [target, source];
     return field.count === undefined && (bytesOf(padding) ?? 0) % (field.size ?? 1) === 0
       ? "same"
       : "different";
   }
-  // An array of a QEMU that does not print its length, or a type whose bytes in memory are not those on the
-  // wire.
+  // An array of a QEMU release that does not print its length, or a type whose size on the wire differs from
+  // its size in memory.
   const scalars = SCALAR_SIZES.has(source.size) && SCALAR_SIZES.has(target.size);
   return scalars && (source.count === undefined) === (target.count === undefined) ? "different" : "unclear";
 }
 
 class Comparison {
-  /** The source is a stream, which does not show arrays without elements. */
+  /** The source is a stream, which does not show empty arrays. */
   readonly #fromStream: boolean;
   #budget = BUDGET;
   readonly #known = new Map<Layout, Map<Layout, Result>>();
@@ -109,7 +106,8 @@ class Comparison {
   }
 
   /**
-   * `version` is what the target is told to load; a struct's is not in the stream, so it is the target's own.
+   * `version` is the version that the target must load. A struct's version is not in the stream: the target
+   * uses its own.
    */
   layouts(source: Layout, target: Layout, version: number): Result {
     const memo = this.#known.get(source)?.get(target);
@@ -149,7 +147,7 @@ class Comparison {
         cost += kind === "certain" ? CANNOT : COST.sourceConditional;
         findings.push({ kind, code, path: written.name, expected, found });
       };
-      // A dump lists subsections that are written only when they are needed; a stream has those that were.
+      // A dump lists subsections that are written only when needed; a stream has those that were written.
       const kind = written.minimumVersion === undefined ? "certain" : "possible";
       if (known === undefined) {
         const names = target.map(({ name }) => name).join(", ");
@@ -176,7 +174,7 @@ class Comparison {
       const findings: LayoutFinding[] = [];
       const counts = [source.count, target.count];
       if (counts[0] !== counts[1] && !counts.includes(undefined)) {
-        // How many there are may depend on the device; where both are fixed they must agree.
+        // The number of elements may depend on the device. If both are fixed, they must be equal.
         cost += COST.otherSize;
         findings.push(sizeFinding("certain", source, `${target.count} elements`, `${source.count} elements`));
       }
@@ -192,7 +190,7 @@ class Comparison {
     }
     if (struct !== undefined || source.structs.length > 0) {
       const opaque = struct === undefined ? target : source;
-      // Bytes of a kind that QEMU does not describe may well be those of the struct.
+      // Bytes of a type that QEMU does not describe may be the struct.
       const kind = opaque.size === undefined ? "possible" : "certain";
       const finding = sizeFinding(kind, source, shape(target), shape(source));
       return { cost: name + (kind === "certain" ? COST.otherSize : COST.unclearSize), findings: [finding] };
@@ -292,7 +290,7 @@ class Comparison {
 }
 
 interface Step extends Result {
-  /** Fields of each side that the step consumes. */
+  /** Number of fields that the step consumes on each side. */
   readonly source: number;
   readonly target: number;
 }
@@ -326,7 +324,7 @@ function leftOutOfTarget(written: FieldLayout, next: FieldLayout | undefined): S
   return { source: 1, target: 0, cost, findings: [finding] };
 }
 
-/** How many fields from `from` on have together exactly the bytes of this padding; 0 if no number has. */
+/** How many fields from index `from` on have exactly the size of this padding; 0 if none fit. */
 function covers(padding: FieldLayout, fields: readonly FieldLayout[], from: number): number {
   const bytes = bytesOf(padding);
   let sum = 0;
@@ -340,7 +338,7 @@ function covers(padding: FieldLayout, fields: readonly FieldLayout[], from: numb
   return 0;
 }
 
-/** Structs that are no arrays, replaced by their fields. */
+/** Replaces structs, but not arrays of structs, by their fields. */
 function flattened(fields: readonly FieldLayout[]): FieldLayout[] {
   return fields.flatMap((field) => {
     const [struct] = field.structs;
@@ -371,12 +369,12 @@ function sizeFinding(
 }
 
 function within(name: string, finding: LayoutFinding, kind = finding.kind): LayoutFinding {
-  // What may not be written at all cannot fail for certain.
+  // A field that may not be written is not a certain fault.
   const weaker = kind === "possible" ? kind : finding.kind;
   return { ...finding, kind: weaker, path: finding.path === "" ? name : `${name}.${finding.path}` };
 }
 
-/** The versions that `target` loads, if `source` is none of them. */
+/** The versions that `target` loads, if `source` has another. */
 export function versionFinding(source: Layout, target: Layout): string | undefined {
   const minimum = target.minimumVersion;
   if (source.version <= target.version && source.version >= (minimum ?? 0)) return undefined;
@@ -386,9 +384,9 @@ export function versionFinding(source: Layout, target: Layout): string | undefin
 }
 
 /**
- * What keeps state that `source` describes from loading into `target`, fields and subsections; the version of
- * the two themselves is the caller's (versionFinding). Of several structs of one array all findings are given
- * once.
+ * The reasons why state described by `source` does not load into `target`: fields and subsections. The caller
+ * checks the versions of the two layouts themselves (versionFinding). Findings in several structs of one
+ * array are merged.
  */
 export function compareLayouts(source: Layout, target: Layout): LayoutFinding[] {
   const fromStream = source.minimumVersion === undefined;

@@ -1,4 +1,4 @@
-// What a stream says of the machine as a whole, against the target's: machine type, capabilities, page sizes,
+// Compares machine-wide facts of a stream with the target's: machine type, capabilities, page sizes,
 // commands, RAM blocks. Follows QEMU's configuration_post_load (migration/savevm.c) and parse_ramblocks
 // (migration/ram.c).
 import type { Problem, RamBlockReport, StreamReport } from "../model/stream-report.ts";
@@ -22,7 +22,7 @@ export const NO_ACPI = {
   cure: "nothing has to be done; -M …,acpi=off on the target makes both equal",
 };
 
-/** `wanted` is the target's machine type, as far as `name` says it. */
+/** `wanted` is the target's machine type according to `name`. */
 export function checkMachine(
   report: StreamReport,
   wanted: string | undefined,
@@ -31,7 +31,7 @@ export function checkMachine(
 ): void {
   const machine = report.configuration?.machine;
   if (machine === undefined || wanted === undefined || machine === wanted) return;
-  // Dump and stream of one target say the same.
+  // The target's dump and its stream would report the same difference twice.
   if (findings.problems.some(({ code }) => code === "check.machine")) return;
   findings.problem({
     code: "check.machine",
@@ -39,12 +39,12 @@ export function checkMachine(
     expected: `machine type ${wanted}, as in ${name}`,
     found: `machine type ${machine}`,
     cause:
-      "QEMU loads a stream only into the very machine type that it was written by; aliases (pc, q35) change per release",
+      "QEMU loads a stream only into the same machine type that wrote it; aliases (pc, q35) change per release",
     cure: `start the target with -M ${machine}, also for its dump; or start the source with -M ${wanted}`,
   });
 }
 
-/** Everything but the machine type, by a stream of the target. */
+/** Compares all facts but the machine type with a stream of the target. */
 export function checkSettings(report: StreamReport, target: StreamReport, findings: Findings): void {
   checkFrame(report, target, findings);
   checkConfiguration(report, target, findings);
@@ -52,7 +52,7 @@ export function checkSettings(report: StreamReport, target: StreamReport, findin
   checkRam(report, target, findings);
 }
 
-/** Whether footers stand between sections; undefined if there are too few to tell. */
+/** Whether footers stand between sections; undefined if there are too few sections. */
 function hasFooters({ sections }: StreamReport): boolean | undefined {
   const gaps = sections.slice(1).map(({ offset }, i) => {
     const before = sections[i];
@@ -61,7 +61,7 @@ function hasFooters({ sections }: StreamReport): boolean | undefined {
   return gaps.length === 0 ? undefined : gaps.every((gap) => gap > 0);
 }
 
-/** What machine types before 2.4 leave out, and properties of the migration can. */
+/** Parts that machine types before 2.4 omit, and that properties of the migration can disable. */
 function checkFrame(report: StreamReport, target: StreamReport, findings: Findings): void {
   const parts = [
     ["a configuration section", "send-configuration", report.configuration, target.configuration],
@@ -116,9 +116,7 @@ function checkConfiguration(report: StreamReport, target: StreamReport, findings
   }
 }
 
-/**
- * Commands of the stream that the target does not send itself: older releases end at one they do not know.
- */
+/** Commands of the stream that the target does not send itself: older releases refuse unknown commands. */
 function commandWarnings(report: StreamReport, target: StreamReport): Problem[] {
   if (target.commands.some(({ name }) => name === "SWITCHOVER_START")) return [];
   return report.commands
@@ -174,10 +172,10 @@ const EXTRA_RAM = {
   cause: "the target has a device or firmware with RAM of its own that the source has not",
   cure: "start the target without it; QEMU loads and leaves that RAM as it is",
 };
-/** Tables that QEMU makes for the guest's firmware. */
+/** Tables that QEMU generates for the guest's firmware. */
 const isTable = (block: string) => block.startsWith("/rom@etc/acpi") || block === "/rom@etc/table-loader";
 
-/** What a block is by its name, and how its size is chosen. */
+/** Cause and cure of another size, by the block's name. */
 function sizeCure(name: string): { cause: string; cure: string } {
   if (name.endsWith(".rom")) {
     return {
@@ -234,7 +232,7 @@ function checkBlockSize(block: RamBlockReport, known: RamBlockReport, findings: 
     found: `${block.size} bytes (0x${block.size.toString(16)})`,
     ...sizeCure(block.name),
   };
-  // Blocks of firmware files are resized to what comes, up to a maximum that no stream says.
+  // QEMU resizes blocks of firmware files to the stream's size, up to a maximum that no stream states.
   if (!block.name.startsWith("/rom@")) findings.problem(problem);
   else if (block.size > known.size) {
     findings.warn({

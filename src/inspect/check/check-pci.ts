@@ -1,10 +1,10 @@
-// PCI config space of the same device on both sides: QEMU refuses a stream in which a register that the guest
-// cannot write differs ("get_pci_config_device: Bad config data: i=0x34 …"). Compared here: what is fixed in
-// every device (pci.c's cmask): ids, class, header, and the capabilities with their fixed registers, as
-// decode/pci-config.ts names them.
+// Compares the PCI config space of the same device on both sides: QEMU refuses a stream in which a register
+// that the guest cannot write differs ("get_pci_config_device: Bad config data: i=0x34 …"). Compared are the
+// registers that are fixed in every device (cmask in pci.c): ids, class, header, and capabilities with their
+// fixed registers, by the names of decode/pci-config.ts.
 import type { Field, Problem, SectionReport, StreamReport } from "../model/stream-report.ts";
 
-/** Registers whose bits the guest never writes, in the header and in capabilities. */
+/** Registers that the guest cannot write, in the header and in capabilities. */
 const FIXED = new Set([
   "vendor_id",
   "device_id",
@@ -28,7 +28,7 @@ const FIXED = new Set([
   "subsystem_vendor_id",
   "subsystem_id",
 ]);
-/** MSI-X: the number of vectors less one; the bits above can be written. */
+/** MSI-X: the number of vectors minus one. The guest can write the bits above. */
 const TABLE_SIZE = 0x7ffn;
 
 function configOf(fields: readonly Field[], depth = 0): Field | undefined {
@@ -40,7 +40,7 @@ function configOf(fields: readonly Field[], depth = 0): Field | undefined {
   return undefined;
 }
 
-/** Value of each fixed register by its path in config space. */
+/** Value of each fixed register, by its path in config space. */
 function registers(config: Field): Map<string, { readonly value: bigint; readonly offset: number }> {
   const found = new Map<string, { value: bigint; offset: number }>();
   for (const field of config.children ?? []) {
@@ -63,7 +63,7 @@ function registers(config: Field): Map<string, { readonly value: bigint; readonl
 const hex = (value: bigint | undefined) =>
   value === undefined ? "no such register" : `0x${value.toString(16)}`;
 
-/** One problem for each device whose config spaces do not agree: the first register, and how many more. */
+/** One problem per device whose config spaces differ: the first register, and the number of others. */
 export function pciProblems(report: StreamReport, target: StreamReport): Problem[] {
   const key = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanceId}`;
   const known = new Map(target.sections.map((section) => [key(section), section]));

@@ -1,4 +1,4 @@
-// What the two machines have of CPUs and of sections that are no devices, in streams made by hand.
+// Differences in the number of CPUs and in sections that are not devices, in generated streams.
 import { describe, expect, test } from "vitest";
 import { PAGE, StreamBuilder } from "../../../test/support/stream-builder.ts";
 import { checkStream } from "./check-stream.ts";
@@ -30,7 +30,7 @@ async function judge(source: Board, target: Board) {
 }
 
 describe("another number of CPUs", () => {
-  test("more in the stream, more in the target: start it with -smp", async () => {
+  test("more in the stream, or more in the target: the cure is -smp", async () => {
     for (const [sent, wanted] of [
       [2, 1],
       [2, 4],
@@ -53,7 +53,7 @@ describe("another number of CPUs", () => {
       expect(problems).toEqual(expect.arrayContaining(of("riscv_mtimer")));
     }
   });
-  test("a device that only one has still needs -device", async () => {
+  test("a device that only one side has still needs -device", async () => {
     const { problems } = await judge({ harts: 2, also: ["dev"] }, { harts: 2 });
     expect(problems).toMatchObject([
       { where: "section dev/0", cure: expect.stringContaining("with the device") },
@@ -61,7 +61,7 @@ describe("another number of CPUs", () => {
   });
 });
 
-test("user networking of the target needs nothing from the stream; of the source it needs a place", async () => {
+test("user networking needs no section if only the target has it, and a network device if only the source has it", async () => {
   const extra = await judge({}, { also: ["slirp", "dev"] });
   expect(extra.problems).toEqual([]);
   expect(extra.warnings).toMatchObject([{ code: "check.device.extra", where: "section dev/0" }]);

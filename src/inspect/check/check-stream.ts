@@ -1,8 +1,7 @@
-// Will this stream load in that QEMU? Judged by what the target says of itself: its `-dump-vmstate` (which
-// states it can read), a stream that it wrote (which devices, RAM blocks, machine and capabilities it has),
-// or both. Follows what QEMU's loader does (migration/savevm.c, vmstate.c, ram.c). Left out: what a device
-// checks in its own code after loading, other than virtio's features and queues (check-virtio.ts); what
-// cannot be told is listed in `unchecked`.
+// Predicts whether a QEMU loads a stream. The facts about the target are its `-dump-vmstate` (the state it
+// can read), a stream that it wrote (its devices, RAM blocks, machine and capabilities), or both. Follows
+// QEMU's loader (migration/savevm.c, vmstate.c, ram.c). Not checked: a device's own checks after loading,
+// other than virtio's features and queues (check-virtio.ts). `unchecked` lists what cannot be decided.
 import { compareLayouts, type LayoutFinding, versionFinding } from "./check-layout.ts";
 import { systemRegisterProblems } from "./check-arm.ts";
 import { cpuCure, perCpuCure } from "./check-cpus.ts";
@@ -13,29 +12,29 @@ import { describedSections, type Layout, type VmstateDump } from "./dump-vmstate
 import type { Problem, SectionReport, StreamReport } from "../model/stream-report.ts";
 import { checkOffers, type VirtioOffer } from "./virtio-status.ts";
 
-/** What is known of the QEMU that is to load. `name` is for messages: a file's name. */
+/** Facts about the target QEMU. `name` is a file's name, for messages. */
 export type CheckTarget =
   | { readonly kind: "dump"; readonly name: string; readonly dump: VmstateDump }
   | { readonly kind: "stream"; readonly name: string; readonly report: StreamReport }
-  /** Its answers to x-query-virtio-status. */
+  /** Answers to x-query-virtio-status. */
   | { readonly kind: "virtio"; readonly name: string; readonly offers: readonly VirtioOffer[] };
 
 /** Whether a stream loads. */
 export interface CheckReport {
-  /** It would not load: each with its cure. */
+  /** Reasons why it does not load, each with its cure. */
   readonly problems: readonly Problem[];
-  /** It may not load, or what loads may not be what was saved. */
+  /** Reasons why it may not load, or may load wrong state. */
   readonly warnings: readonly Problem[];
-  /** What could not be judged with what is known of the target, in words. */
+  /** Descriptions of what cannot be decided with these facts. */
   readonly unchecked: readonly string[];
 }
 
 const sectionKey = ({ idstr, instanceId }: SectionReport) => `${idstr}/${instanceId}`;
-/** Sections that stand for a device or subsystem: not the parts of one. */
+/** Sections that begin a device or subsystem, without later parts. */
 const heads = (report: StreamReport) =>
   report.sections.filter(({ kind }) => kind === "full" || kind === "start");
 
-/** The first of a device's head, by key; and all heads of a kind of device. */
+/** The first head of each device, by key, and all heads of each kind of device. */
 interface Heads {
   readonly byKey: ReadonlyMap<string, SectionReport>;
   readonly byDevice: ReadonlyMap<string, readonly SectionReport[]>;
@@ -58,7 +57,7 @@ function headsOf(report: StreamReport): Heads {
   headsByReport.set(report, found);
   return found;
 }
-/** Of these no more are named in one message. */
+/** Most names in one message. */
 const MAX_NAMED = 20;
 
 const layoutsByReport = new WeakMap<StreamReport, ReadonlyMap<string, Layout>>();
@@ -75,7 +74,7 @@ function sameLayout(section: SectionReport, layout: Layout, target: StreamReport
   return other?.version === section.version && JSON.stringify(known) === JSON.stringify(layout);
 }
 
-/** Judges a stream by all that is known of one target; by itself, if nothing is. */
+/** Checks a stream against the facts about one target; without facts, checks it alone. */
 export function checkStream(report: StreamReport, targets: readonly CheckTarget[]): CheckReport {
   const findings = new Findings();
   if (report.problem !== undefined) findings.problem(report.problem);
@@ -98,7 +97,7 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
     for (const { report: target } of streams) checkPresence(section, report, target, findings);
     const layout = layouts.get(sectionKey(section));
     if (section.idstr === "ram") continue;
-    // A target that wrote this very layout itself reads it, whatever its dump leaves open.
+    // A target that wrote this layout itself can read it, whatever its dump omits.
     const proven =
       layout !== undefined && streams.some(({ report: target }) => sameLayout(section, layout, target));
     if (proven) continue;
@@ -137,18 +136,18 @@ export function checkStream(report: StreamReport, targets: readonly CheckTarget[
   return findings;
 }
 
-/** Of Wherry's streams the first device section is its own. */
+/** In Wherry's streams, the first device section is wherry/machine. */
 const isOwnForm = (report: StreamReport) => report.sections.some(({ idstr }) => idstr === "wherry/machine");
 const OWN_FORM: Problem = {
   code: "check.own-form",
   where: "section wherry/machine/0",
-  expected: "a stream in QEMU's form",
-  found: "Wherry's own",
+  expected: "a stream in QEMU's format",
+  found: "a stream in Wherry's own format",
   cause: "Wherry saved or sent it without a profile",
   cure: "save or migrate with --profile qemu-7.2, qemu-10.0 or qemu-11.1 (docs/qemu.md)",
 };
 
-/** A device by its place: `0000:00:03.0/e1000e` is what at what address. */
+/** Splits a device's idstr into address and name: `0000:00:03.0/e1000e`. */
 function splitPath(idstr: string): { bus: string; device: string } {
   const slash = idstr.lastIndexOf("/");
   return { bus: slash < 0 ? "" : idstr.slice(0, slash), device: idstr.slice(slash + 1) };
@@ -195,7 +194,7 @@ function checkPresence(
   });
 }
 
-/** False if the dump does not say how the target reads this section. */
+/** False if the dump does not describe the section. */
 function checkByDump(
   section: SectionReport,
   layout: Layout | undefined,
@@ -205,7 +204,7 @@ function checkByDump(
   if (layout === undefined) return false;
   const types = [...dump.types].filter(([, known]) => known.name === layout.name);
   if (types.length === 0) {
-    // What has a bus address is a device, and all types of devices are listed.
+    // An idstr with a bus address is a device, and a dump lists all device types.
     if (!/^[0-9a-f]{4}:[0-9a-f]{2}/i.test(section.idstr)) return false;
     findings.problem({
       code: "check.device.unknown",
@@ -228,7 +227,7 @@ function checkByDump(
   return true;
 }
 
-/** `judged`: a dump said which versions and subsections are known; a stream says which conditions hold. */
+/** `judged`: a dump decided on versions and subsections; a stream shows the conditions. */
 function checkByStream(
   section: SectionReport,
   layout: Layout | undefined,
@@ -248,11 +247,11 @@ function checkByStream(
   const seen = new Set<string>();
   for (const finding of compareLayouts(layout, known)) {
     if (judged && finding.code === "check.subsection") continue;
-    // Arrays of the length that is sent with them; check-arm.ts compares what is in them.
+    // Arrays whose length is sent with them; check-arm.ts compares their contents.
     if (finding.path.startsWith("cpreg_vmstate_")) continue;
     const problem = layoutProblem(section, finding);
     const certain = finding.code === "check.size" && perCpuCure(section, finding.path) !== undefined;
-    // A subsection or field that the target's own stream lacks may be one that it only did not need.
+    // The target's stream may lack a subsection or field only because it did not need it.
     if (!seen.has(problem.where)) (certain ? findings.problems : findings.warnings).push(problem);
     seen.add(problem.where);
   }
@@ -271,7 +270,7 @@ function checkStreamVersion(section: SectionReport, version: number, findings: F
   }
 }
 
-/** No release read an older version of this state than the one it wrote, and no dump lists it. */
+/** Each release reads only the version of this state that it writes, and no dump lists it. */
 const isRiscvCpu = ({ vmsdName, fields }: SectionReport) =>
   vmsdName === "cpu" && ["env.gpr", "env.fpr"].every((name) => fields.some((field) => field.name === name));
 
@@ -360,9 +359,9 @@ const EXTRA_DEVICE = {
     "the target has a device that the source has not, or the source is a release that did not save its state",
   cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
 };
-/** Starts empty: connections to the outside end with the QEMU that had them. */
+/** Starts empty: connections to the outside end with the source's QEMU. */
 const USER_NETWORK = "slirp";
-/** Devices that the target has and the stream does not: QEMU loads without a word. */
+/** Devices that the target has and the stream lacks: QEMU loads without a message. */
 function checkMissing(report: StreamReport, target: StreamReport, findings: Findings): void {
   const there = new Set(heads(report).map(sectionKey));
   for (const section of heads(target)) {

@@ -1,4 +1,4 @@
-// Queues against rings, features against features, in streams made by hand.
+// Queue indexes against rings, and features against features, in generated streams.
 import { describe, expect, test } from "vitest";
 import { type VirtioStream, virtioStream } from "../../../test/support/virtio-stream.ts";
 import { checkQueues, featureCure, featureWarnings } from "./check-virtio.ts";
@@ -26,7 +26,7 @@ describe("queues", () => {
     });
     expect(await queues({ lastAvail: 5, availIndex: 5 + 256 })).toEqual({ problems: [], warnings: [] });
   });
-  test("a guest index too far ahead, as QEMU says it: queue, both indexes", async () => {
+  test("a guest index too far ahead, reported like QEMU: queue, both indexes", async () => {
     const { problems, warnings } = await queues({
       queueSize: 128,
       lastAvail: 0x33,
@@ -45,7 +45,7 @@ describe("queues", () => {
     expect(warnings[0]?.cause).toMatch(/Guest index … inconsistent with Host index/);
     expect(warnings[0]?.cure).toMatch(/QMP stop/);
   });
-  test("more in use than the queue holds is refused", async () => {
+  test("more requests in use than the queue holds are refused", async () => {
     const { problems } = await queues({ usedIndex: 5 - 257 });
     expect(problems).toMatchObject([
       { code: "virtio.queue-index", found: "used index 0xff04, 0x101 requests in use" },
@@ -56,7 +56,7 @@ describe("queues", () => {
     expect(problems).toMatchObject([{ code: "virtio.queue-index", found: "address 0" }]);
   });
   test("legacy: rings behind the descriptors, in the guest's byte order", async () => {
-    // 256 descriptors are a page; the used ring starts at the next one behind the available ring.
+    // 256 descriptors fill a page; the used ring starts at the page after the available ring.
     expect(await queues({ features: 0n })).toEqual({ problems: [], warnings: [] });
     const s390 = { features: 0n, machine: "s390-ccw-virtio-10.0", desc: 0x1000n };
     expect(await queues({ ...s390, bigEndian: true })).toEqual({ problems: [], warnings: [] });
@@ -64,7 +64,7 @@ describe("queues", () => {
       { found: "guest index 0x600, delta 0x5fb" },
     ]);
   });
-  test("not looked at: packed rings, IOMMU, addresses outside of RAM, boards without a map", async () => {
+  test("not checked: packed rings, IOMMU, addresses outside of RAM, boards without a map", async () => {
     const wrong = { availIndex: 0x7000 };
     for (const bit of [33n, 34n]) {
       expect(await queues({ ...wrong, features: (1n << 32n) | (1n << bit) })).toEqual({
@@ -79,7 +79,7 @@ describe("queues", () => {
 });
 
 describe("features", () => {
-  test("that the target's guest does not use are a warning, with names and properties", async () => {
+  test("unused by the target's guest are a warning, with names and properties", async () => {
     const report = await read({ features: (1n << 32n) | (1n << 29n) | (1n << 34n) });
     const [warning] = featureWarnings(report, await read({ features: 1n << 32n }));
     expect(warning).toMatchObject({
@@ -89,12 +89,12 @@ describe("features", () => {
     expect(warning?.found).toContain("VIRTIO_RING_F_EVENT_IDX VIRTIO_F_RING_PACKED");
     expect(warning?.cure).toContain("event_idx=on, packed=on");
   });
-  test("within the target's, or of a target without a driver: nothing to say", async () => {
+  test("within the target's, or of a target without a driver: no warning", async () => {
     const report = await read({});
     expect(featureWarnings(report, report)).toEqual([]);
     expect(featureWarnings(report, await read({ features: 0n }))).toEqual([]);
   });
-  test("against what the target says that it offers", async () => {
+  test("against the features that the target reports", async () => {
     const status = (...transports: string[]) => ({
       name: "virtio-rng",
       "host-features": { transports: transports.map((name) => `${name}: in words`), "dev-features": [] },
@@ -115,12 +115,12 @@ describe("features", () => {
     ]);
     expect(problems[0]?.cure).toContain("event_idx=on");
     expect(checkStream(report, [given(all, less)])).toMatchObject({ problems: [], warnings: [{}] });
-    // What it offers is known better than what its own guest uses.
+    // The reported features take precedence over those that its guest uses.
     const target = { kind: "stream", name: "t", report: await read({ features: 1n << 32n }) } as const;
     expect(checkStream(report, [target, given(all)])).toMatchObject({ problems: [], warnings: [] });
     expect(parseVirtioStatus('{"return": []}')).toBeUndefined();
   });
-  test("offloads are the backend's", () => {
+  test("offloads depend on the backend", () => {
     expect(featureCure(["VIRTIO_NET_F_GUEST_TSO4", "VIRTIO_NET_F_MQ"])).toMatch(
       /mq=on; use the same kind of network backend/,
     );

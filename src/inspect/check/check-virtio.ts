@@ -1,8 +1,7 @@
-// What virtio devices in a stream ask of the QEMU that loads them: features that it must offer, and rings in
+// Requirements of the virtio devices in a stream: features that the loading QEMU must offer, and rings in
 // guest memory that must agree with the queues' indexes (QEMU's virtio_load: "Features 0x… unsupported", "VQ
-// 0 size 0x80 Guest index … inconsistent with Host index …"). The fields are those of
-// decode/virtio-section.ts. Left out: packed rings (their state is in no memory that could be compared) and
-// rings behind an IOMMU.
+// 0 size 0x80 Guest index … inconsistent with Host index …"). Fields are named in decode/virtio-section.ts.
+// Not checked: packed rings (no guest memory has their state) and rings behind an IOMMU.
 import { hex } from "../../base/hex.ts";
 import { BIG_ENDIAN } from "../decode/virtio-section.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
@@ -15,7 +14,7 @@ import { type PageVisitor, readStream } from "../read/read-stream.ts";
 
 interface VirtioQueue {
   readonly index: number;
-  /** `receiveq 1`. */
+  /** Such as `receiveq 1`. */
   readonly title?: string;
   readonly size: number;
   readonly desc: bigint;
@@ -27,12 +26,12 @@ interface VirtioQueue {
 
 interface VirtioState {
   readonly section: SectionReport;
-  /** `net`, `blk`… */
+  /** Such as `net` or `blk`. */
   readonly type: string;
   readonly features: bigint;
   readonly bigEndian: boolean;
   readonly queues: readonly VirtioQueue[];
-  /** The source itself had found the queues wrong, and stopped the device. */
+  /** The source found the queues inconsistent and stopped the device. */
   readonly broken: boolean;
 }
 
@@ -44,7 +43,7 @@ const child = (field: Field | undefined, name: string): Field | undefined =>
   field?.children?.find((inner) => inner.name === name);
 const integer = (field: Field | undefined): bigint => (typeof field?.value === "bigint" ? field.value : 0n);
 
-/** Where virtio's common state is in a section: the container that has its first field. */
+/** Finds virtio's common state in a section: the container with its first field. */
 function virtioField(fields: readonly Field[], depth = 0): Field | undefined {
   for (const field of fields) {
     if (child(field, "num_queues") !== undefined && child(field, "status") !== undefined) return field;
@@ -69,7 +68,7 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
   const queues = (child(virtio, "vq")?.children ?? []).map((queue, index): VirtioQueue => {
     const size = integer(child(queue, "vring.num"));
     const desc = integer(child(queue, "vring.desc"));
-    // A legacy device has its three parts one behind the other.
+    // In a legacy device the three parts of a ring are contiguous.
     const align = integer(child(queue, "vring.align")) || 4096n;
     const avail = modern ? integer(child(addresses[index], "vring.avail")) : desc + 16n * size;
     const used = modern
@@ -89,7 +88,7 @@ function virtioState(section: SectionReport, machine: string): VirtioState | und
   return { section, type: virtioType(section.vmsdName ?? ""), features, bigEndian, queues, broken };
 }
 
-/** Every virtio device of a stream. */
+/** All virtio devices of a stream. */
 export function virtioStates(report: StreamReport): VirtioState[] {
   return report.sections
     .filter(({ kind }) => kind === "full")
@@ -101,7 +100,8 @@ export function virtioStates(report: StreamReport): VirtioState[] {
 // -------------------------------------------------------------------------------------------------
 
 /**
- * Properties of QEMU's devices (-device NAME,help) that offer a feature, where it is not the feature's name.
+ * Properties of QEMU's devices (-device NAME,help) that offer a feature, where the property is not named
+ * after the feature.
  */
 const PROPERTIES: Readonly<Record<string, string>> = {
   VIRTIO_RING_F_INDIRECT_DESC: "indirect_desc=on",
@@ -126,12 +126,10 @@ const PROPERTIES: Readonly<Record<string, string>> = {
   VIRTIO_BALLOON_F_REPORTING: "free-page-reporting=on",
   VIRTIO_BALLOON_F_DEFLATE_ON_OOM: "deflate-on-oom=on",
 };
-/** Of the network device: offered only if the backend can. */
+/** Features of the network device that depend on the backend. */
 const OFFLOADS = /^VIRTIO_NET_F_(GUEST_|HOST_|CSUM|GSO)/;
 
-/**
- * What to do about features that the loading side does not offer. `names` as in decode/virtio-features.ts.
- */
+/** The cure for features that the target does not offer. `names` are from decode/virtio-features.ts. */
 export function featureCure(names: readonly string[]): string {
   const offloads = names.filter((name) => OFFLOADS.test(name) && name !== "VIRTIO_NET_F_GUEST_ANNOUNCE");
   const others = names.filter((name) => !offloads.includes(name));
@@ -150,8 +148,8 @@ export function featureCure(names: readonly string[]): string {
 }
 
 /**
- * Features that the stream's guest uses, against those used in the target's own stream: a target says no more
- * there.
+ * Features that the stream's guest uses and the guest of the target's stream does not; a stream has no list
+ * of offered features.
  */
 export function featureWarnings(report: StreamReport, target: StreamReport): Problem[] {
   const known = new Map(
@@ -161,7 +159,7 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
   for (const { section, type, features } of virtioStates(report)) {
     const key = `${section.idstr}/${section.instanceId}`;
     const other = known.get(key);
-    // A guest that has not set the device up says nothing of what is offered.
+    // A guest that has not set up the device does not show which features are offered.
     if (other === undefined || other.features === 0n) continue;
     const missing = features & ~other.features;
     const names = featureNames(type, missing)?.split(/ (?=VIRTIO|VHOST|bit)/);
@@ -183,7 +181,7 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
 // --- Queues
 // ---------------------------------------------------------------------------------------------------
 
-/** By block, offsets of pages. */
+/** Offsets of pages, by block. */
 type PageSet = ReadonlyMap<string, ReadonlySet<number>>;
 
 function pageSet(places: readonly (RamPlace | undefined)[]): PageSet {
@@ -194,7 +192,7 @@ function pageSet(places: readonly (RamPlace | undefined)[]): PageSet {
   return set;
 }
 
-/** The wanted pages of a stream's RAM, as they are at its end: by `block/page`. */
+/** The wanted pages of a stream's RAM, by `block/page`, in their final state. */
 async function readPages(
   source: ByteSource,
   wanted: PageSet,
@@ -214,20 +212,20 @@ async function readPages(
   return pages;
 }
 
-/** More queues than any guest has: their pages are kept. */
+/** Limit on queues, because their pages are kept; no guest has more. */
 const MAX_QUEUES = 4096;
 
-/** Whether the virtio queues in a stream agree with the guest's memory in it. */
+/** Whether the virtio queues in a stream agree with the guest memory in it. */
 export interface QueueCheck {
-  /** QEMU does not load the stream. */
+  /** Reasons why QEMU does not load the stream. */
   readonly problems: readonly Problem[];
-  /** It loads, and the device is of no use to the guest. */
+  /** Devices that load but do not work for the guest. */
   readonly warnings: readonly Problem[];
 }
 
 /**
  * Compares each queue's indexes with its rings in guest memory, as QEMU does after loading. Reads the stream
- * once more: the source must be one that can be (a file). Boards whose memory map is not known give nothing.
+ * a second time: the source must be a file. Boards with an unknown memory map give no results.
  */
 export async function checkQueues(report: StreamReport, source: ByteSource, offset = 0): Promise<QueueCheck> {
   const states = virtioStates(report);
@@ -244,7 +242,7 @@ export async function checkQueues(report: StreamReport, source: ByteSource, offs
     .flatMap((state) => state.queues.map((queue) => ({ state, queue })))
     .filter(({ queue }) => queue.desc !== 0n && queue.size > 0)
     .slice(0, MAX_QUEUES)
-    // Both rings start with 16 bits of flags; the index is behind.
+    // Both rings start with 16 bits of flags; the index follows.
     .map((item) => ({
       ...item,
       availAt: memory(item.queue.avail + 2n),
@@ -269,7 +267,7 @@ export async function checkQueues(report: StreamReport, source: ByteSource, offs
   return { problems, warnings };
 }
 
-/** Undefined where the stream has no such page. */
+/** Undefined if the stream lacks the page. */
 function indexAt(
   pages: ReadonlyMap<string, Uint8Array>,
   at: RamPlace | undefined,
@@ -281,10 +279,10 @@ function indexAt(
 }
 
 interface Inconsistency {
-  /** What there should be, before the queue's size and its last_avail_idx. */
+  /** The expected state; the queue's size and its last_avail_idx are appended. */
   readonly expected: string;
   readonly found: string;
-  /** QEMU's words for it. */
+  /** QEMU's message. */
   readonly said: string;
 }
 const NO_ADDRESS: Inconsistency = {

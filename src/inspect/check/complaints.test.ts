@@ -1,4 +1,4 @@
-// QEMU's own lines, of several releases, as they are printed: each is told from the others and explained.
+// QEMU's own messages, of several releases, as printed: each is recognised and explained.
 import { describe, expect, test } from "vitest";
 import { explainComplaint } from "./complaints.ts";
 

@@ -1,13 +1,13 @@
-// What QEMU says when a stream does not load, and what is behind it: lines of its error output, told by their
-// fixed words, each with cause and cure. The words are those of migration/{savevm,vmstate,ram,migration}.c,
-// system/physmem.c and hw/virtio/virtio.c of QEMU 2.x to 11.x. What a line says of one stream and one target,
-// check-stream.ts says better.
+// Explains QEMU's messages when a stream does not load: recognises lines of its error output by their fixed
+// words, and gives cause and cure. The messages are those of migration/{savevm,vmstate,ram,migration}.c,
+// system/physmem.c and hw/virtio/virtio.c of QEMU 2.x to 11.x. check-stream.ts is more precise for one stream
+// and one target.
 import { featureCure } from "./check-virtio.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
 import { featureNames } from "../decode/virtio-features.ts";
 import type { Problem } from "../model/stream-report.ts";
 
-/** From the words of one complaint to its Problem. `device` is named by a line behind it, if one is. */
+/** Turns the words of one message into a Problem. `device` comes from a later line, if one names it. */
 interface Complaint {
   readonly pattern: RegExp;
   readonly tell: (words: Readonly<Record<string, string>>, device: string | undefined) => Told;
@@ -74,7 +74,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
     }),
   },
   "complaint.length-mismatch": {
-    // "in" up to 9.1, "Size" from then on.
+    // "in" up to 9.1, "Size" later.
     pattern:
       /(?:Length|Size) mismatch: (?<block>.+): 0x(?<found>[0-9a-f]+)(?: in)? != 0x(?<wanted>[0-9a-f]+)/,
     tell: ({ block = "", found = "", wanted = "" }) => ({
@@ -349,13 +349,13 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
 };
 
 const MAX_TEXT = 100_000;
-/** Characters of a line that are looked at. */
+/** Most characters of a line that are examined. */
 const MAX_LINE = 1000;
 
-/** Of codes that only repeat that something failed. */
+/** Codes that only repeat that something failed. */
 const GENERAL = new Set(["complaint.device", "complaint.einval", "complaint.enoent", "complaint.eperm"]);
 
-/** Of the type 0 header; behind it are the capabilities. */
+/** Registers of the type 0 header; capabilities follow. */
 const CONFIG_REGISTERS: readonly (readonly [behind: number, name: string])[] = [
   [0x02, "vendor id"],
   [0x04, "device id"],
@@ -395,7 +395,7 @@ function tooNew(name: string, found: string, wanted: string): Told {
 function features(found: string, allowed: string, device: string | undefined): Told {
   const name = device?.slice(device.lastIndexOf("/") + 1);
   const missing = BigInt(`0x${found}`) & ~BigInt(`0x${allowed}`);
-  // Without the device only the bits above 23 have one meaning.
+  // Without the device's type, only the bits above 23 have a known meaning.
   const names = (featureNames(virtioType(name ?? ""), missing) ?? "none").split(/ (?=VIRTIO|VHOST|bit)/);
   const known = names.filter((word) => !word.startsWith("bit") && word !== "none");
   return {
@@ -413,8 +413,8 @@ function features(found: string, allowed: string, device: string | undefined): T
 }
 
 /**
- * What QEMU's error output means: a Problem for each line that is known, the most telling first; those that
- * only say that something failed are left out where another line says what. Empty if nothing is known of it.
+ * Explains QEMU's error output: one Problem per recognised line, the most specific first. Lines that only
+ * report a failure are omitted if another line has the reason. Empty if no line is recognised.
  */
 export function explainComplaint(text: string): Problem[] {
   const found: Problem[] = [];

@@ -1,7 +1,7 @@
-// What a QEMU can load, read from the JSON that `qemu-system-… -M MACHINE -dump-vmstate FILE` prints: per
-// device type the state's name, versions, fields and subsections. The same shape holds what a stream's
-// VMDESCRIPTION says of one section, so that check-layout.ts compares either with either. Left out: sections
-// that belong to no device type (cpu of most targets, ram, globalstate), which QEMU does not list.
+// The state that a QEMU can load, from the JSON of `qemu-system-… -M MACHINE -dump-vmstate FILE`: per device
+// type the state's name, versions, fields and subsections. A section's part of a stream's VMDESCRIPTION has
+// the same shape, so check-layout.ts compares either with either. QEMU does not list sections that belong to
+// no device type (cpu of most targets, ram, globalstate).
 import { messageOf } from "../../base/errors.ts";
 import type { DescribedField, DescribedStruct, Description } from "../model/description.ts";
 import { InspectError } from "../model/problems.ts";
@@ -9,20 +9,21 @@ import { InspectError } from "../model/problems.ts";
 /** A field as the dump describes it. */
 export interface FieldLayout {
   readonly name: string;
-  /** The first version of the description that has the field. */
+  /** First version of the description that has the field. */
   readonly version: number;
-  /** A function of the device decides whether the field is there; unknown from outside. */
+  /** A function of the device decides whether the field is present; unknown here. */
   readonly conditional: boolean;
-  /** Bytes of one element as the dump has them; undefined where they vary or are not known. */
+  /** Bytes of one element in the dump; undefined if they vary or are not known. */
   readonly size?: number;
-  /** Elements; undefined if not known (QEMU before 8.1 does not say). */
+  /** Number of elements; undefined if not known (QEMU before 8.1 does not print it). */
   readonly count?: number;
-  /** Bytes of all elements in a stream; only of streams. */
+  /** Bytes of all elements; streams only. */
   readonly streamBytes?: number;
-  /** The VMDESCRIPTION's type; only of streams. */
+  /** The VMDESCRIPTION's type; streams only. */
   readonly type?: string;
   /**
-   * Of a struct. An array's elements may differ in a stream: each different one is here, up to MAX_VARIANTS.
+   * Layouts of a struct. In a stream the elements of an array may differ: each variant is listed, up to
+   * MAX_VARIANTS.
    */
   readonly structs: readonly Layout[];
 }
@@ -31,26 +32,23 @@ export interface FieldLayout {
 export interface Layout {
   readonly name: string;
   readonly version: number;
-  /** The oldest version that can be loaded; undefined for streams, which do not say. */
+  /** The oldest version that can be loaded; undefined for streams. */
   readonly minimumVersion?: number;
   readonly fields: readonly FieldLayout[];
   readonly subsections: readonly Layout[];
 }
 
-/** A parsed `qemu-system-… -M MACHINE -dump-vmstate`: what a QEMU would write of each type of device. */
+/** A parsed `qemu-system-… -M MACHINE -dump-vmstate`: the state that a QEMU writes for each device type. */
 export interface VmstateDump {
-  /** Of -M. */
+  /** Machine type (-M). */
   readonly machine?: string;
-  /** By name of the device type. */
+  /** By the name of the device type. */
   readonly types: ReadonlyMap<string, Layout>;
 }
 
-/** Nesting of structs and subsections that is believed; QEMU's own has less than 10. */
+/** Deepest nesting of structs and subsections that is accepted; QEMU's has less than 10. */
 const MAX_DEPTH = 64;
-/**
- * Elements of an array of structs that are kept apart where they differ; QEMU's differ in a subsection or
- * two.
- */
+/** Most variants of an array element that are distinguished; QEMU's differ in one or two subsections. */
 const MAX_VARIANTS = 16;
 
 type Json = Record<string, unknown>;
@@ -79,7 +77,7 @@ function dumpedField(value: Json, depth: number): FieldLayout {
     name: asText(value["field"]),
     version: asCount(value["version_id"]) ?? 0,
     conditional: value["field_exists"] === true,
-    // QEMU prints 0 where the size is only known at run time.
+    // QEMU prints 0 if the size is known only at run time.
     ...(size === undefined || size === 0 ? {} : { size }),
     ...(count === undefined ? {} : { count }),
     structs: struct === undefined ? [] : [dumpedLayout(struct, depth + 1)],
@@ -102,14 +100,14 @@ function dumpedLayout(value: Json, depth: number): Layout {
   };
 }
 
-/** Whether this parsed JSON is a dump at all. */
+/** True if the parsed JSON is a dump. */
 function isDump(root: Json | undefined): root is Json {
   return (
     root !== undefined && Object.values(root).some((value) => asObject(asObject(value)?.["Description"]))
   );
 }
 
-/** Parses a dump's text. Throws InspectError if it is none. */
+/** Parses the text of a dump. Throws InspectError if it is another text. */
 export function parseDump(text: string): VmstateDump {
   const notDump = (found: string, cause?: unknown) =>
     new InspectError(
@@ -126,7 +124,7 @@ export function parseDump(text: string): VmstateDump {
   try {
     root = asObject(JSON.parse(text));
   } catch (cause) {
-    // The parser quotes what it found, whatever that is.
+    // Remove the parser's quotation of the input.
     throw notDump(`no JSON (${messageOf(cause).replace(/, (\.\.\.)?".*$/s, "")})`, cause);
   }
   if (!isDump(root)) throw notDump("other JSON");
@@ -141,7 +139,7 @@ export function parseDump(text: string): VmstateDump {
 
 function streamLayout(struct: DescribedStruct): Layout {
   const fields: FieldLayout[] = [];
-  // Arrays of pointers: how many elements are described depends on which of them are null.
+  // In an array of pointers, the number of described elements depends on how many are null.
   const sparse = new Set(struct.fields.filter(({ type }) => POINTERS.test(type)).map(({ name }) => name));
   let last: string | undefined;
   for (const described of struct.fields) {
@@ -162,14 +160,14 @@ function streamLayout(struct: DescribedStruct): Layout {
   };
 }
 
-/** The mark before an element of an array of pointers, and what stands for one that is null. */
+/** The mark before an element of an array of pointers, and the placeholder of a null element. */
 const POINTERS = /^(ptr-marker|nullptr)$/;
-/** Lists and trees: a dump shows what their elements are, a stream those that there are. */
+/** Lists and trees: a dump describes their element, a stream the present elements. */
 const LISTS = /^(qtailq|qlist|gtree)$/;
 
 function describedField({ name, type, size, arrayLength = 1, structs }: DescribedField): FieldLayout {
   return {
-    // Fields of one name are numbered in the stream only.
+    // Only streams number fields of the same name.
     name: name.replace(/\[\d+\]$/, ""),
     version: 0,
     conditional: false,
@@ -181,7 +179,7 @@ function describedField({ name, type, size, arrayLength = 1, structs }: Describe
   };
 }
 
-/** One more element of an array that is described element by element. */
+/** Adds an element to an array that is described element by element. */
 function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   const added = element.structs.filter(
     (struct) =>
@@ -198,10 +196,7 @@ function joined(array: FieldLayout, element: FieldLayout): FieldLayout {
   };
 }
 
-/**
- * What a stream's VMDESCRIPTION says of each section, by `idstr/instance`. Those without a description are
- * left out.
- */
+/** A stream's VMDESCRIPTION by section (`idstr/instance`), without sections that have no description. */
 export function describedSections(description: Description): ReadonlyMap<string, Layout> {
   const found = new Map<string, Layout>();
   for (const device of description.devices) {

@@ -1,15 +1,14 @@
-// Where guest-physical addresses lie in the RAM blocks of a stream. A stream does not say (but with
-// x-ignore-shared), so this knows the boards that matter: the address of their RAM, and where it is split
-// around the 32-bit hole. Facts from QEMU's board files (hw/*/virt.c, hw/i386/pc_*.c, microvm.c, spapr.c,
-// s390-virtio-ccw.c).
+// Maps guest-physical addresses to RAM blocks of a stream. Only streams with x-ignore-shared state addresses,
+// so this file knows common boards: the address of their RAM and the split around the 32-bit hole. Facts are
+// from QEMU's board files (hw/*/virt.c, hw/i386/pc_*.c, microvm.c, spapr.c, s390-virtio-ccw.c).
 import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 
 interface Board {
   readonly machine: RegExp;
-  /** Default name of its RAM block. */
+  /** Default name of the RAM block. */
   readonly block: string;
   readonly base: bigint;
-  /** RAM from `least` bytes on is split: `low` bytes at the base, the rest from 4 GiB on. */
+  /** RAM of `least` bytes or more is split: `low` bytes at the base, the rest from 4 GiB on. */
   readonly split?: { readonly least: bigint; readonly low: bigint };
 }
 
@@ -36,15 +35,13 @@ const BOARDS: readonly Board[] = [
 
 export interface RamPlace {
   readonly block: string;
-  /** Offset of its page in the block. */
+  /** Offset of the page in the block. */
   readonly page: number;
-  /** In the page. */
+  /** Offset in the page. */
   readonly offset: number;
 }
 
-/**
- * Of two neighbouring blocks none is taken for the machine's RAM unless it is more than all others together.
- */
+/** The machine's RAM: the block of that name, or the one that is larger than all others together. */
 function mainBlock(blocks: readonly RamBlockReport[], name: string): RamBlockReport | undefined {
   const named = blocks.find((block) => block.name === name);
   if (named !== undefined) return named;
@@ -52,7 +49,7 @@ function mainBlock(blocks: readonly RamBlockReport[], name: string): RamBlockRep
   return blocks.find(({ size }) => size > total - size);
 }
 
-/** Finds an address in RAM; undefined for a board that is not known. */
+/** Maps addresses of RAM; undefined for an unknown board. */
 export function guestMemory(report: StreamReport): ((address: bigint) => RamPlace | undefined) | undefined {
   const board = BOARDS.find(({ machine }) => machine.test(report.configuration?.machine ?? ""));
   const block = board === undefined ? undefined : mainBlock(report.ram, board.block);

@@ -1,25 +1,23 @@
-// Which virtio features a QEMU offers: from the answers of its QMP command x-query-virtio-status, the only
-// place where it says so. A stream has those that its guest uses; they must be among them. The answer names
-// features by words and the device by its type only, so that of several devices of one type it is not known
-// which is which.
+// The virtio features that a QEMU offers, from the answers of its QMP command x-query-virtio-status, the only
+// place that states them. The features that a stream's guest uses must be among them. The answer names
+// features in prose and a device only by its type, so devices of one type cannot be distinguished.
 import { featureCure, virtioStates } from "./check-virtio.ts";
 import { featureNames } from "../decode/virtio-features.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
 import type { Problem, StreamReport } from "../model/stream-report.ts";
 
-/** Of one device. */
+/** Features of one device. */
 export interface VirtioOffer {
   /** `net`, `blk`… */
   readonly type: string;
-  /** As in virtio's specification. */
+  /** Names from the virtio specification. */
   readonly features: ReadonlySet<string>;
 }
 
 const MAX_DEPTH = 32;
 
 /**
- * The devices in a JSON text that has such answers anywhere in it; undefined if it has none. Throws
- * SyntaxError.
+ * Finds the devices of such answers anywhere in a JSON text; undefined if there are none. Throws SyntaxError.
  */
 export function parseVirtioStatus(text: string): VirtioOffer[] | undefined {
   const offers: VirtioOffer[] = [];
@@ -38,10 +36,7 @@ export function parseVirtioStatus(text: string): VirtioOffer[] | undefined {
   return offers.length === 0 ? undefined : offers;
 }
 
-/**
- * Features that a device of the stream uses and none of the target's of its type offers, or not each one
- * does.
- */
+/** Features that a device of the stream uses and that not all devices of this type in the target offer. */
 export function checkOffers(
   report: StreamReport,
   offers: readonly VirtioOffer[],
@@ -51,7 +46,7 @@ export function checkOffers(
   for (const { section, type, features } of virtioStates(report)) {
     const known = offers.filter((offer) => offer.type === type);
     const names = featureNames(type, features)?.split(/ (?=VIRTIO|VHOST|bit)/) ?? [];
-    // A bit without a name here may be one without a name there.
+    // A bit without a name here may have no name there, either.
     const used = names.filter((name) => !name.startsWith("bit"));
     const lacking = used.filter((name) => known.some((offer) => !offer.features.has(name)));
     if (lacking.length === 0) continue;

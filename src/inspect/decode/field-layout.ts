@@ -6,7 +6,7 @@ import { decodeUtf8 } from "../../base/text.ts";
 import type { FieldReader, Meaning } from "./fields.ts";
 
 export type ByteOrder = "big" | "little";
-/** A table whose keys come out of a stream: unlike an object it has nothing that was not put there. */
+/** A table whose keys come from a stream; unlike an object it has no inherited keys. */
 export const table = <V>(entries: Readonly<Record<string, V>>): ReadonlyMap<string, V> =>
   new Map(Object.entries(entries));
 
@@ -39,14 +39,14 @@ function itemsOf(layout: string): readonly Item[] {
   return items;
 }
 
-/** In bytes. */
+/** Length of a layout in bytes. */
 export const layoutSize = (layout: string): number =>
   itemsOf(layout).reduce((sum, item) => sum + item.size, 0);
 
 const trueOrFalse: Meaning = (value) =>
   value === 0n ? "false" : value === 1n ? "true" : "neither true nor false";
 
-/** Reads one item; its value if it is an integer that a number holds. */
+/** Reads one item. Returns its value if it is an integer of at most 8 bytes. */
 function readItem(reader: FieldReader, item: Item, order: ByteOrder, meaning?: Meaning): number | undefined {
   if (item.kind === "bytes") {
     reader.bytes(item.name, item.size);
@@ -65,7 +65,7 @@ function readItem(reader: FieldReader, item: Item, order: ByteOrder, meaning?: M
   }
 }
 
-/** Reads all of `layout`; integers by name (those of 8 bytes rounded to a double). */
+/** Reads all of `layout` and returns its integers by name (8-byte ones rounded to a double). */
 export function readLayout(
   reader: FieldReader,
   layout: string,
@@ -81,7 +81,7 @@ export function readLayout(
 }
 
 /**
- * Reads `length` bytes as far as `layout` goes (bytes may be cut short); a tail that it does not cover is
+ * Reads `length` bytes as far as `layout` goes (bytes may be truncated). Bytes beyond it become the field
  * `tail`.
  */
 export function readPrefix(
@@ -102,8 +102,8 @@ export function readPrefix(
 }
 
 /**
- * Reads `count` elements of `layout` as groups `[i]`; equal elements at the end are one field, but
- * the first `least` are always elements, so that two streams of one machine have the same fields.
+ * Reads `count` elements of `layout` as groups `[i]`. Equal elements at the end become one field, but the
+ * first `least` are always elements, so that two streams of one machine have the same fields.
  */
 export function readElements(
   reader: FieldReader,
@@ -116,7 +116,7 @@ export function readElements(
   const bytes = reader.peek(size * count);
   let used = count;
   if (bytes !== undefined && count > 0) {
-    // Compared with what is one element further on: the last element's bytes, backwards.
+    // Compares bytes with those one element further on, backwards from the last element.
     let same = bytes.length - size;
     while (same > 0 && bytes[same - 1] === bytes[same - 1 + size]) same--;
     used = Math.max(Math.ceil(same / size), Math.min(least, count));
@@ -133,7 +133,9 @@ export function readElements(
 
 const SUBSECTION = 0x05;
 
-/** Name and header size in bytes of the subsection `ahead` of the cursor, if one of `parent` is there. */
+/**
+ * Name and header size in bytes of the subsection `ahead` bytes after the cursor, if it belongs to `parent`.
+ */
 function subsectionAhead(
   reader: FieldReader,
   parent: string,
@@ -147,7 +149,7 @@ function subsectionAhead(
   return name.startsWith(`${parent}/`) ? { name, header: 2 + length + 4 } : undefined;
 }
 
-/** Whether a subsection of one of `parents`, or the end, is `ahead` bytes after the cursor. */
+/** True if a subsection of one of `parents`, or the end, is `ahead` bytes after the cursor. */
 export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: readonly string[]): boolean {
   return (
     reader.remaining === ahead ||
@@ -155,17 +157,13 @@ export function subsectionOrEnd(reader: FieldReader, ahead: number, parents: rea
   );
 }
 
-/** How the fields of a subsection are read; `next` is whatever comes after them. */
+/** Readers of the fields of subsections, by name. */
 export type SubsectionReaders = Readonly<Record<string, (reader: FieldReader, version: number) => void>>;
 
-/**
- * Names of subsections inside virtio devices, the only ones that are searched for in unknown bytes.
- */
+/** Names of subsections inside virtio devices; only these are searched for in unknown bytes. */
 const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
 
-/**
- * Reads unknown bytes as one field, up to where the next subsection (of `parent`) seems to begin.
- */
+/** Reads unknown bytes as one field, up to the probable start of the next subsection (of `parent`). */
 export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
   const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
   let end = bytes.indexOf(SUBSECTION);
@@ -180,8 +178,7 @@ export function readUnknown(reader: FieldReader, name: string, parent = ""): voi
 }
 
 /**
- * Reads the subsections of `parent` that come now; bytes of those that are not known up to the next one's
- * head.
+ * Reads the subsections of `parent` at the cursor. Unknown bytes are read up to the next subsection's head.
  */
 export function readSubsections(reader: FieldReader, parent: string, readers: SubsectionReaders): void {
   for (;;) {
@@ -198,8 +195,8 @@ export function readSubsections(reader: FieldReader, parent: string, readers: Su
 }
 
 /**
- * Where the fields of a subsection begin, in bytes after the cursor, found by its name; undefined if it does
- * not come.
+ * Finds a subsection by its name. Returns the offset of its fields from the cursor, in bytes; undefined if it
+ * is missing.
  */
 export function findSubsection(reader: FieldReader, name: string): number | undefined {
   const bytes = reader.peek(reader.remaining);

@@ -1,4 +1,4 @@
-// The cursor that makes fields: nothing is skipped, nothing is believed, and memory is bounded.
+// The cursor that makes fields: it skips nothing, trusts no length, and bounds its memory.
 import { expect, it } from "vitest";
 import { EndOfBytes } from "../../base/bytes.ts";
 import { accountingErrors } from "../../../test/inspect/accounting.ts";
@@ -6,7 +6,7 @@ import { FieldReader, TooManyFields } from "./fields.ts";
 
 const BYTES = Uint8Array.from({ length: 32 }, (_, i) => i);
 
-it("every read is a field at its place", () => {
+it("every read makes a field with its offset", () => {
   const reader = new FieldReader(BYTES, 100);
   expect(reader.u8("a")).toBe(0);
   expect(reader.u16("b", undefined, "little")).toBe(0x0201);
@@ -20,7 +20,7 @@ it("every read is a field at its place", () => {
   expect(reader.fields[2]?.children?.[0]).toMatchObject({ offset: 103, size: 4, meaning: "as it should be" });
 });
 
-it("what was read stays when bytes end inside a group", () => {
+it("fields remain when the bytes end inside a group", () => {
   const reader = new FieldReader(BYTES.subarray(0, 3), 0);
   const read = () =>
     reader.group("g", "struct", () => {
@@ -32,7 +32,7 @@ it("what was read stays when bytes end inside a group", () => {
   expect(accountingErrors(reader.fields, 0, 3)).toEqual([]);
 });
 
-it("more fields than allowed are not made, and the rest can still be shown", () => {
+it("the number of fields is limited, and the remaining bytes can still be shown", () => {
   const reader = new FieldReader(BYTES, 0, 10);
   const read = () =>
     reader.group("g", "array", () => {

@@ -1,6 +1,6 @@
-// Makes fields out of bytes: a cursor for decoders of what the VMDESCRIPTION leaves opaque. Every read names
-// what it reads and becomes a field; nothing is skipped silently, so that all bytes are accounted for. Input
-// is hostile: reading past the end throws EndOfBytes, and more fields than there may be TooManyFields.
+// Makes fields from bytes: a cursor for decoders of data that the VMDESCRIPTION leaves opaque. Every read has
+// a name and becomes a field; nothing is skipped silently, so all bytes are accounted for. Input is hostile:
+// reading past the end throws EndOfBytes, and exceeding the limit of fields throws TooManyFields.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
@@ -8,10 +8,10 @@ import type { Field, FieldValue } from "../model/stream-report.ts";
 
 type Order = "big" | "little";
 
-/** Says a value in words; undefined if there is nothing to say. */
+/** Describes a value; undefined if there is nothing to add. */
 export type Meaning = (value: bigint) => string | undefined;
 
-/** Fields take far more memory than the bytes they are made of. */
+/** Thrown at the limit of fields, which take far more memory than their bytes. */
 export class TooManyFields extends WherryError {
   constructor(limit: number, offset: number) {
     super(
@@ -30,7 +30,7 @@ export class FieldReader {
   #count = 0;
   #unknown = 0;
 
-  /** `base` is the stream offset of bytes[0]; `limit` how many fields may be made. */
+  /** `base` is the stream offset of bytes[0]; `limit` is the most fields. */
   constructor(bytes: Uint8Array, base: number, limit = Number.POSITIVE_INFINITY) {
     this.#limit = limit;
     this.#bytes = bytes;
@@ -45,19 +45,19 @@ export class FieldReader {
   get remaining(): number {
     return this.#reader.remaining;
   }
-  /** Of what was read so far, in order. */
+  /** Fields read so far, in order. */
   get fields(): readonly Field[] {
     return this.#fields;
   }
-  /** How many fields were made, those inside of others too. */
+  /** Number of fields made, including nested ones. */
   get count(): number {
     return this.#count;
   }
-  /** Bytes in fields of type `unknown`, whose decoder could not say what they are. */
+  /** Bytes in fields of type `unknown`, which the decoder could not identify. */
   get unknown(): number {
     return this.#unknown;
   }
-  /** n bytes ahead of the cursor, not consumed; undefined if there are fewer. */
+  /** n bytes, starting `ahead` bytes after the cursor, not consumed; undefined if there are fewer. */
   peek(n: number, ahead = 0): Uint8Array | undefined {
     return this.#reader.peek(ahead, n);
   }
@@ -99,18 +99,18 @@ export class FieldReader {
   u64(name: string, meaning?: Meaning, order: Order = "big"): bigint {
     return this.#integer(name, 8, order, meaning);
   }
-  /** Bytes as one field. */
+  /** Reads bytes as one field. */
   bytes(name: string, length: number, meaning?: string, type = "buffer"): Uint8Array {
     this.#make();
     return this.#add(name, type, length, this.#reader.bytes(length).slice(), meaning);
   }
-  /** u8 length and characters (QEMU's counted string). */
+  /** Reads u8 length and characters (QEMU's counted string). */
   countedString(name: string): string {
     this.#make();
     const length = this.#reader.u8();
     return this.#add(name, "string", length + 1, decodeUtf8(this.#reader.bytes(length)), undefined);
   }
-  /** A container of what `read` reads. */
+  /** Reads a container: `read` reads its members. */
   group<T>(name: string, type: string, read: () => T, meaning?: string): T {
     this.#make();
     const outer = this.#fields;
@@ -125,12 +125,12 @@ export class FieldReader {
       outer.push({ name, offset, size, type, children, ...(meaning === undefined ? {} : { meaning }) });
     }
   }
-  /** The rest as one field, if there is any: what no decoder knows. Not counted. */
+  /** Reads the remaining bytes, if any, as one field of unknown bytes. Not counted. */
   rest(name = "rest"): Uint8Array | undefined {
     if (this.remaining === 0) return undefined;
     return this.#add(name, "unknown", this.remaining, this.#reader.bytes(this.remaining).slice(), undefined);
   }
-  /** All bytes, from the first. */
+  /** All bytes, including those already read. */
   get all(): Uint8Array {
     return this.#bytes;
   }

@@ -1,10 +1,10 @@
-// Values in words, as the specifications of the processors name them.
+// Descriptions of values, with the names of the processors' specifications.
 import { describe, expect, it } from "vitest";
 import { describeValue } from "./meanings.ts";
 
 const text = (s: string): Uint8Array => new TextEncoder().encode(s);
 
-describe("plain values in words", () => {
+describe("descriptions of plain values", () => {
   it.each<[field: string, type: string, value: bigint, words: string | undefined]>([
     ["env.priv", "uint64", 1n, "S"],
     ["env.mstatus", "uint64", 0xa000000a0n, "SPIE MPIE MPP=U VS=off FS=off"],

@@ -1,7 +1,7 @@
-// Plain fields of QEMU's sections in words, where their numbers are flags or codes that people would look up:
-// registers of processors (RISC-V privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture
-// Principles of Operation; Power ISA), interrupt requests, timers, run state, clocks. By the field's name
-// alone, so only names that mean one thing.
+// Describes plain fields of QEMU's sections whose numbers are flags or codes: registers of processors (RISC-V
+// privileged specification; Intel SDM volume 3; Arm ARM; z/Architecture Principles of Operation; Power ISA),
+// interrupt requests, timers, run state, clocks. Only the field's name is known, so only unambiguous names
+// are listed.
 import { bitNames, decodeUtf8 } from "../../base/text.ts";
 import { fieldOf as field, NEVER } from "../../riscv/bits.ts";
 import { causeWords, interruptWords } from "../../riscv/causes.ts";
@@ -58,10 +58,7 @@ const controlRegister: Words = (value, index) => {
   return index === 4 ? bitNames(value, CR4) : undefined;
 };
 const DELIVERY = ["fixed", "lowest priority", "SMI", undefined, "NMI", "INIT", undefined, "ExtINT"];
-/**
- * An entry of an I/O APIC's table or of a local APIC's vector table: the low half has the same meaning in
- * both.
- */
+/** An entry of an I/O APIC's table or of a local APIC's vector table: both have the same low half. */
 const interruptEntry: Words = (value) =>
   [
     `vector 0x${field(value, 0, 8).toString(16)}`,
@@ -74,7 +71,7 @@ const interruptEntry: Words = (value) =>
 const APIC_BASE: Bits = { 8: "boot processor", 10: "x2APIC", 11: "enabled" };
 const MP_STATES = codes("runnable", "uninitialized", "init received", "halted", "SIPI received");
 
-/** A table of bits from 0 up, by their names; `.` has none. */
+/** A table of bits from 0 up, by name; `.` stands for a bit without a name. */
 function namesFrom(names: string): Bits {
   return Object.fromEntries([...names.split(" ").entries()].filter(([, name]) => name !== "."));
 }
@@ -101,7 +98,7 @@ const cpsr: Words = (value) => {
     [mode, bitNames(value & CPSR_NAMED, CPSR)].filter((part) => part !== undefined).join(" ") || undefined
   );
 };
-/** Bit 0 of a PSW is its highest. */
+/** Bit 0 of a PSW is the most significant. */
 const PSW_MASK: Bits = {
   62: "PER",
   58: "DAT",
@@ -140,12 +137,12 @@ const seconds = (value: bigint): string => {
   return `${whole}.${(value % NANOSECONDS).toString().padStart(9, "0")} s`;
 };
 const FAR = 1n << 62n;
-/** Milliseconds since 1970, from 2001 to 2099; other numbers are something else. */
+/** A date from milliseconds since 1970, for 2001 to 2099; other numbers have another meaning. */
 const date = (milliseconds: bigint): string | undefined =>
   milliseconds >= 1_000_000_000_000n && milliseconds < 4_102_444_800_000n
     ? new Date(Number(milliseconds)).toISOString()
     : undefined;
-/** Expiry in the clock's nanoseconds, of the host's clock as a date; a timer that is not armed has -1. */
+/** Expiry in the clock's nanoseconds, as a date for the host's clock. An unarmed timer has -1. */
 const timer: Words = (value) => {
   if (value === NEVER || value < 0n) return "not armed";
   return value >= FAR ? "never" : (date(value / 1_000_000n) ?? seconds(value));
@@ -198,7 +195,7 @@ const WORDS: ReadonlyMap<string, Words> = table<Words>({
   config_reg: (value) => ((value & 0x80000000n) === 0n ? undefined : configAddress(value)),
 });
 
-/** The register 0xcf8 of a PC's host bridge: which function's config space 0xcfc shows. */
+/** Register 0xcf8 of a PC's host bridge: selects the config space that 0xcfc accesses. */
 function configAddress(value: bigint): string {
   const part = (at: number, width: number): string => field(value, at, width).toString(16).padStart(2, "0");
   return `${part(16, 8)}:${part(11, 5)}.${field(value, 8, 3)} register 0x${part(0, 8)}`;
@@ -214,8 +211,8 @@ function text(bytes: Uint8Array): string | undefined {
 }
 
 /**
- * A plain value in words; undefined if there is nothing to say. `name` is the field's in the VMDESCRIPTION,
- * with `[3]` behind it for an element of an array. `type` is the VMDESCRIPTION's.
+ * Describes a plain value; undefined if there is nothing to add. `name` is the field's name in the
+ * VMDESCRIPTION, with `[3]` appended for an element of an array. `type` is the VMDESCRIPTION's.
  */
 export function describeValue(name: string, type: string, value: FieldValue): string | undefined {
   if (value instanceof Uint8Array) return type === "buffer" && TEXTS.has(name) ? text(value) : undefined;

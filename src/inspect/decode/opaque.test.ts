@@ -1,4 +1,4 @@
-// Opaque fields other than virtio's and PCI's: SCSI requests, pictures of a virtio-gpu, sections without a
+// Opaque fields other than virtio's and PCI's: SCSI requests, resources of a virtio-gpu, sections without a
 // description.
 import { describe, expect, it } from "vitest";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
@@ -8,7 +8,7 @@ import { accountingErrors } from "../../../test/inspect/accounting.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
 import { priorityOf } from "./priorities.ts";
 
-/** Decodes all of it, and, for what they throw, the same cut at any byte. */
+/** Decodes all bytes, and checks what each truncation throws. */
 function decode(out: ByteWriter, context: Partial<OpaqueContext>): readonly Field[] {
   const bytes = out.finish();
   const whole = { idstr: "x", instanceId: 0, version: 1, field: "data", type: "buffer", ...context };
@@ -62,7 +62,7 @@ describe("SCSI requests", () => {
     expect(at(fields, "[2]", "data")).toBeUndefined();
     expect(at(fields, "[2]", "sector")?.value).toBe(300n);
   });
-  it("of virtio-scsi with its element, of spapr-vscsi with its SRP unit, of mptsas with its buffers", () => {
+  it("requests of virtio-scsi with its element, of spapr-vscsi with its SRP unit, of mptsas with its buffers", () => {
     const out = new ByteWriter();
     out.u8(1).bytes(command(0x00)).u32(9).u32(0).u32(1).bytes(zeros(49168)).u64(0n).u32(0).u32(0);
     const srp = zeros(256);
@@ -89,7 +89,7 @@ describe("SCSI requests", () => {
     expect(at(fields, "[1]", "spapr-vscsi", "qtag")?.value).toBe(3n);
     expect(at(fields, "[2]", "mptsas", "sg[0]", "base")?.value).toBe(0x7c00n);
   });
-  it("of a device passed through", () => {
+  it("requests of a passed-through device", () => {
     const out = new ByteWriter().u8(2).bytes(command(0x2a)).u32(1).u32(0).u32(16).bytes(zeros(16)).u8(0);
     expect(at(decode(out, { ...disk, idstr: "x/scsi-generic" }), "[0]", "data")?.size).toBe(16);
   });
@@ -165,7 +165,7 @@ describe("sections without a description", () => {
     expect(at(fields, "keys[0]")?.value).toEqual(new Uint8Array([1, 2, 3]));
     expect(at(fields, "address[1]")?.meaning).toBe("end");
   });
-  it("what went ahead of a virtio-mem, and what is called virtio but is none", () => {
+  it("the early section of a virtio-mem, and a section called virtio that is another", () => {
     const early = new ByteWriter()
       .u64(0n)
       .u64(512n << 20n)
@@ -185,7 +185,7 @@ describe("sections without a description", () => {
     };
     expect(decodeOpaque(context, reader)).toBe(false);
   });
-  it("a field that happens to be called data, of a device that has a description, is not one of them", () => {
+  it("a field named data in a device with a description is not decoded as one", () => {
     const reader = new FieldReader(zeros(16), 0);
     const context = { idstr: "0000:00:01.0/virtio-x", instanceId: 0, version: 1, vmsdName: "Fifo8" };
     expect(decodeOpaque({ ...context, field: "data", type: "buffer" }, reader)).toBe(false);

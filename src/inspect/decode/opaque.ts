@@ -1,6 +1,6 @@
-// Decoders of what a stream's VMDESCRIPTION leaves opaque: fields that are one run of bytes to it (a virtio
-// device, PCI config space, data of sections that have no description). Called by the reader for each such
-// field; what no decoder knows stays a plain buffer. Facts of each format: see the file of its decoder.
+// Decoders of fields that a stream's VMDESCRIPTION leaves opaque, as one run of bytes (a virtio device, PCI
+// config space, data of sections without a description). The reader calls them for each such field; without a
+// decoder it remains a plain buffer. Each decoder's file names the sources of its facts.
 import type { FieldReader } from "./fields.ts";
 import { readLayout, table } from "./field-layout.ts";
 import {
@@ -17,29 +17,32 @@ import { readBackend } from "./virtio-bodies.ts";
 import { readGpu, readGpuBlobs } from "./virtio-gpu.ts";
 import { wholeSection } from "./whole-sections.ts";
 
-/** Where an opaque field is, as far as the stream says. */
+/** Location of an opaque field in the stream. */
 export interface OpaqueContext {
-  /** Of the section. */
+  /** Name of the section. */
   readonly idstr: string;
   readonly instanceId: number;
-  /** Of the section, or of the struct or subsection that has the field. */
+  /** Version of the section, or of the struct or subsection that has the field. */
   readonly version: number;
   /**
-   * Of the section, or of the struct or subsection that has the field; absent in sections without a
-   * description.
+   * Description name of the section, or of the struct or subsection that has the field; absent in sections
+   * without a description.
    */
   readonly vmsdName?: string;
   /** Name of the field (`virtio`, `config`, `data`). */
   readonly field: string;
-  /** The VMDESCRIPTION's type of it (`virtio`, `pci config`, `buffer`). */
+  /** Type of the field in the VMDESCRIPTION (`virtio`, `pci config`, `buffer`). */
   readonly type: string;
-  /** Of the CONFIGURATION section (`pc-q35-10.0`): says the guest's byte order and word size. */
+  /**
+   * Machine type from the CONFIGURATION section (`pc-q35-10.0`): determines the guest's byte order and word
+   * size.
+   */
   readonly machine?: string;
 }
 
 type Decoder = (reader: FieldReader, context: OpaqueContext) => void;
 
-/** By the VMDESCRIPTION's type: how it is read, and whether so many bytes can be one. */
+/** Decoders by the VMDESCRIPTION's type, with a check of the size. */
 const BY_TYPE = table<{ readonly read: Decoder; readonly fits?: (size: number) => boolean }>({
   virtio: { read: readVirtio },
   "pci config": {
@@ -62,7 +65,7 @@ const BY_TYPE = table<{ readonly read: Decoder; readonly fits?: (size: number) =
 });
 
 function decoderOf({ field, type, idstr, vmsdName }: OpaqueContext, size: number): Decoder | undefined {
-  // An old-style section has one field `data` and no description's name; type `data`: there is no
+  // An old-style section has one field `data` and no description name. Its type is `data` without a
   // VMDESCRIPTION.
   if (vmsdName === undefined && field === "data" && (type === "data" || type === "buffer"))
     return wholeSection(idstr);
@@ -71,9 +74,9 @@ function decoderOf({ field, type, idstr, vmsdName }: OpaqueContext, size: number
 }
 
 /**
- * Reads one opaque field into named fields. False, with nothing read, if nothing is known of it; bytes that
- * are left over after true are more than the decoder knows of. Throws EndOfBytes or InspectError on bytes
- * that are not what they should be: the fields so far are in the reader.
+ * Reads one opaque field into named fields. Returns false and reads nothing if it has no decoder; after true,
+ * remaining bytes are unknown to the decoder. Throws EndOfBytes or InspectError for invalid bytes: the reader
+ * keeps the fields so far.
  */
 export function decodeOpaque(context: OpaqueContext, reader: FieldReader): boolean {
   const decode = decoderOf(context, reader.remaining);

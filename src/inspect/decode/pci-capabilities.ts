@@ -1,10 +1,13 @@
 // PCI capabilities as runs of fields: the PCI Local Bus specification 3.0 (section 6.7 and appendix H), PCI
-// Express 4.0 (section 7) and virtio 1.3 (section 4.1.4, in vendor-specific ones). Only what QEMU's devices
-// have.
+// Express 4.0 (section 7) and virtio 1.3 (section 4.1.4, in vendor-specific ones). Only those of QEMU's
+// devices.
 
 interface Capability {
   readonly name: string;
-  /** Fields after the two or four bytes that head every capability, as in layout.ts, little-endian. */
+  /**
+   * Layout of the fields after the two or four bytes of each capability's head (see field-layout.ts),
+   * little-endian.
+   */
   readonly layout: string;
 }
 
@@ -27,7 +30,10 @@ const VIRTIO_CFG_TYPES: Readonly<Record<number, readonly [name: string, more: st
 
 const VIRTIO_VENDOR = 0x1af4;
 
-/** `u16` gives two bytes of config space by offset; undefined if the capability is not known. */
+/**
+ * Finds a capability's layout. `u16` reads two bytes of config space by offset. Undefined for an unknown
+ * capability.
+ */
 export function capabilityAt(u16: (offset: number) => number, at: number): Capability | undefined {
   const id = u16(at) & 0xff;
   const control = u16(at + 2);

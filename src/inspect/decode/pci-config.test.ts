@@ -1,5 +1,5 @@
-// PCI config space made by hand: capabilities wherever they are, loops, overlaps; what belongs to it in a
-// stream.
+// Generated PCI config spaces: capabilities at any address, loops, overlaps; and the fields that accompany
+// config space in a stream.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { capturedSections } from "../../../test/inspect/sections.ts";
@@ -114,7 +114,7 @@ describe("config space", () => {
     expect(configFacts(bytes).size).toBe(4096);
   });
 
-  it("any bytes at all add up", () => {
+  it("fields of random bytes cover all bytes", () => {
     const bytes = fc.uint8Array({ minLength: 256, maxLength: 256 });
     const wide = fc.uint8Array({ minLength: 4096, maxLength: 4096 });
     const property = fc.property(fc.oneof(bytes, wide), (all) => {
@@ -141,7 +141,7 @@ describe("beside it", () => {
     expect(vector.map(({ value }) => value)).toEqual([0xfee01000n, 0x41n, 1n]);
     expect(vector[2]?.meaning).toBe("masked");
   });
-  it("sizes that cannot be are left alone", () => {
+  it("impossible sizes are not decoded", () => {
     const reader = new FieldReader(new Uint8Array(100), 0);
     const context = { idstr: "x", instanceId: 0, version: 1, vmsdName: "PCIDevice", field: "config" };
     for (const type of ["pci config", "pci irq state", "msix state", "avr", "no such type"]) {

@@ -1,6 +1,6 @@
-// PCI configuration space as QEMU writes it: an image of 256 bytes, or 4096 of a PCI Express device,
-// little-endian: header, the linked capabilities wherever they lie, and between them what none of them
-// covers. Also what goes with it in a stream: interrupt levels and MSI-X vectors.
+// PCI configuration space as QEMU writes it: an image of 256 bytes, or 4096 for a PCI Express device,
+// little-endian: header, the linked capabilities at their addresses, and the bytes between them. Also the
+// fields that accompany it in a stream: interrupt levels and MSI-X vectors.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader, Meaning } from "./fields.ts";
 import { type Meanings, readLayout } from "./field-layout.ts";
@@ -33,7 +33,7 @@ const CLASSES: Readonly<Record<number, string>> = {
   3077: "SMBus controller",
 };
 
-/** Makers of what QEMU emulates. */
+/** Vendors of the devices that QEMU emulates. */
 const VENDORS: Readonly<Record<number, string>> = {
   4096: "LSI",
   4115: "Cirrus Logic",
@@ -50,13 +50,13 @@ const VENDORS: Readonly<Record<number, string>> = {
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
-/** `view` must hold 256 bytes. */
+/** `view` must have 256 bytes. */
 function littleEndian(bytes: Uint8Array): (offset: number) => number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return (offset) => (offset + 2 <= bytes.length ? view.getUint16(offset, true) : 0);
 }
 
-/** Offsets of the capabilities in a list, in the order of their addresses. Lists that loop end. */
+/** Offsets of the capabilities in a list, by address. A loop ends the list. */
 function listed(first: number, next: (at: number) => number, low: number, high: number): number[] {
   const found = new Set<number>();
   for (let at = first; at >= low && at + 4 <= high && !found.has(at); at = next(at)) found.add(at);
@@ -68,11 +68,11 @@ const capabilities = (u16: (offset: number) => number): number[] =>
     ? []
     : listed(u16(0x34) & 0xfc, (at) => (u16(at) >> 8) & 0xfc, HEADER_SIZE, CONFIG_SIZE);
 
-/** What the capabilities in the config space ahead say about the layout of a stream. */
+/** Facts from the capabilities of the config space at the cursor that determine the layout of the stream. */
 export interface ConfigFacts {
   /** Bytes of config space in the stream. */
   readonly size: number;
-  /** Of MSI-X; 0 without it. */
+  /** MSI-X vectors; 0 without MSI-X. */
   readonly vectors: number;
 }
 
@@ -88,7 +88,7 @@ export function configFacts(bytes: Uint8Array): ConfigFacts {
   return { size, vectors };
 }
 
-/** Bytes up to `end` that nothing describes. */
+/** Reads undescribed bytes up to `end`. */
 function gap(reader: FieldReader, from: number, end: number): void {
   if (end <= from) return;
   const bytes = reader.peek(end - from);
@@ -96,7 +96,7 @@ function gap(reader: FieldReader, from: number, end: number): void {
   reader.bytes(`${hex(from)}..${hex(end - 1)}`, end - from, undefined, zero ? "zeros" : "buffer");
 }
 
-/** A group of `room` bytes: `layout` as far as it goes, then what is left of it. */
+/** Reads a group of `room` bytes: `layout` as far as it fits, then the remaining bytes. */
 function clipped(layout: string, room: number): string {
   const words: string[] = [];
   let left = room;
@@ -112,7 +112,7 @@ function clipped(layout: string, room: number): string {
 const IO_BAR = 1;
 const WIDE_BAR = 4;
 
-/** What each of `count` base address registers says; the second of a wide one is its upper half. */
+/** Descriptions of `count` base address registers; the second of a 64-bit one is its upper half. */
 function barMeanings(reader: FieldReader, count: number): Meanings {
   const bytes = reader.peek(BARS_AT + count * 4);
   if (bytes === undefined) return {};
@@ -163,7 +163,7 @@ function header(reader: FieldReader): void {
   readLayout(reader, `${common} ${own}`, "little", meanings);
 }
 
-/** Config space of `size` bytes: CONFIG_SIZE or EXPRESS_CONFIG_SIZE. Throws EndOfBytes. */
+/** Reads config space of `size` bytes: CONFIG_SIZE or EXPRESS_CONFIG_SIZE. Throws EndOfBytes. */
 export function readConfigSpace(reader: FieldReader, size: number): void {
   const bytes = reader.peek(size);
   if (bytes === undefined) {
@@ -196,11 +196,11 @@ export function readConfigSpace(reader: FieldReader, size: number): void {
   if (size > CONFIG_SIZE) extended(reader, u16, size);
 }
 
-/** The second capability of a kind has its place in its name. */
+/** The name of a second capability of one kind includes its offset. */
 const unique = (reader: FieldReader, name: string, offset: number): string =>
   reader.fields.some((field) => field.name === name) ? `${name} ${hex(offset)}` : name;
 
-/** Bytes of the group that was read last. */
+/** Size of the last group in bytes. */
 const consumed = (reader: FieldReader): number => reader.fields.at(-1)?.size ?? 0;
 
 function extended(reader: FieldReader, u16: (offset: number) => number, size: number): void {
@@ -227,12 +227,12 @@ function extended(reader: FieldReader, u16: (offset: number) => number, size: nu
   gap(reader, at, size);
 }
 
-/** Levels of INTA to INTD, 0 or 1 each. */
+/** Reads the levels of INTA to INTD, 0 or 1 each. */
 export function readIrqState(reader: FieldReader): void {
   readLayout(reader, "INTA:4 INTB:4 INTC:4 INTD:4");
 }
 
-/** MSI-X table and pending bits, as in the BAR: little-endian. */
+/** Reads MSI-X table and pending bits, which have the BAR's format: little-endian. */
 export function readMsix(reader: FieldReader, vectors: number): void {
   reader.group("msix_table", "array", () => {
     for (let i = 0; i < vectors; i++) {
@@ -246,7 +246,7 @@ export function readMsix(reader: FieldReader, vectors: number): void {
   reader.bytes("msix_pba", Math.ceil(vectors / 8), "bit per vector");
 }
 
-/** How many vectors `size` bytes of MSI-X state hold; undefined if no number fits. */
+/** Number of vectors in `size` bytes of MSI-X state; undefined if no number fits. */
 export function vectorsOf(size: number): number | undefined {
   const vectors = Math.floor((size * 8) / (16 * 8 + 1));
   return [vectors, vectors + 1].find((n) => n * 16 + Math.ceil(n / 8) === size);

@@ -1,7 +1,6 @@
-// Sections that QEMU writes ahead of the others because their VMState description states a priority
-// (MIG_PRI_*): an interrupt controller or an IOMMU that devices need when they load. Names from QEMU's tree,
-// 7.2 to 11. Left out: `apic`, which has one only in newer releases, and a stream does not say which release
-// wrote it.
+// Sections that QEMU writes before the others because their VMState description has a priority (MIG_PRI_*):
+// an interrupt controller or an IOMMU that devices need when they load. Names from QEMU 7.2 to 11. `apic` is
+// omitted: only newer releases give it a priority, and a stream does not state its release.
 import { table } from "./field-layout.ts";
 
 const PRIORITIES = table({
@@ -22,7 +21,8 @@ const PRIORITIES = table({
 });
 
 /**
- * By the description's name, or without one by the end of the section's; undefined where the default holds.
+ * Looks up the description's name, or without one the end of the section's name; undefined for the default
+ * priority.
  */
 export const priorityOf = (idstr: string, vmsdName?: string): string | undefined =>
   PRIORITIES.get(vmsdName ?? idstr.slice(idstr.lastIndexOf("/") + 1));

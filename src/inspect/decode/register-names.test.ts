@@ -1,4 +1,4 @@
-// Registers by the fields beside them.
+// Names of registers, recognised by neighbouring fields.
 import { expect, it } from "vitest";
 import type { Field } from "../model/stream-report.ts";
 import { registerName } from "./register-names.ts";

@@ -1,7 +1,7 @@
-// Names of the registers in the arrays of QEMU's and Wherry's cpu sections, told from the names of the fields
-// beside them: RISC-V by its calling convention (riscv-elf-psabi-doc), x86-64 in the order of its encoding
-// (Intel SDM volume 2, REX), Arm, s390x and POWER by number, special ones of POWER by the Power ISA (book
-// III, SPRs), Arm's system registers by the list of their encodings that comes with them.
+// Names of the registers in the arrays of QEMU's and Wherry's cpu sections, recognised by neighbouring
+// fields: RISC-V by its calling convention (riscv-elf-psabi-doc), x86-64 in the order of its encoding (Intel
+// SDM volume 2, REX), Arm, s390x and POWER by number, POWER's special registers by the Power ISA (book III,
+// SPRs), Arm's system registers by the accompanying list of encodings.
 import { F_NAMES, X_NAMES } from "../../riscv/abi-names.ts";
 import { sysregName } from "./arm-sysregs.ts";
 import type { Field } from "../model/stream-report.ts";
@@ -40,7 +40,7 @@ const numbered =
   (index) =>
     `${prefix}${index}`;
 
-/** How the elements of `array` are called; undefined if it is no array of registers that is known. */
+/** Names of the elements of `array`; undefined if it is not a known array of registers. */
 export function registerName(siblings: readonly Field[], array: string): Name | undefined {
   const field = (name: string) => siblings.find((sibling) => sibling.name === name);
   const beside = (name: string) => field(name) !== undefined;

@@ -72,14 +72,14 @@ function disk(reader: FieldReader, toDevice: boolean, retry: boolean): void {
   else if (!retry) reader.bytes("data", reader.u32("iov_len"));
 }
 
-/** Disks that pass commands on to the host. */
+/** Disks that pass commands through to the host. */
 function generic(reader: FieldReader, toDevice: boolean): void {
   const length = reader.u32("buflen");
-  // The command's own length is what is written; the two are the same unless its author erred.
+  // QEMU writes the command's own length, which is the same unless the guest's driver is wrong.
   if (length !== 0 && toDevice) reader.bytes("data", length);
 }
 
-/** `idstr` of the section tells disks from others. Throws EndOfBytes. */
+/** `idstr` of the section distinguishes disks from other devices. Throws EndOfBytes. */
 export function readScsiRequests(reader: FieldReader, idstr: string): void {
   for (let i = 0; reader.peek(1)?.[0] !== 0; i++) {
     reader.group(`[${i}]`, "struct", () => {

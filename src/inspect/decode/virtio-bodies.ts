@@ -1,7 +1,6 @@
-// What each virtio device type writes between the common queues and the common subsections: requests in
-// flight, tables of filters, counters. As QEMU 2.x to 11.x write them; what depends on a property that the
-// stream does not tell (such as how many queue pairs a card has) is found by where the next known thing
-// begins.
+// The part of each virtio device type between the common queues and the common subsections: requests in
+// flight, filter tables, counters, as QEMU 2.x to 11.x write them. Where it depends on a property that the
+// stream lacks (such as a card's number of queue pairs), the start of the next known part decides.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
@@ -16,7 +15,7 @@ import { readElement } from "./virtio-element.ts";
 export interface BodyContext {
   /** Version of the device's VMState description. */
   readonly version: number;
-  /** Low 32 bits of what the guest has accepted. */
+  /** Low 32 bits of the features that the guest has accepted. */
   readonly features: number;
   /** Number of queues written. */
   readonly queues: number;
@@ -48,7 +47,7 @@ const RSS_HASH_TYPES = {
   8: "UDP_EX",
 };
 
-/** Reads elements until one has a zero byte before it. */
+/** Reads elements, each preceded by a nonzero byte, up to a zero byte. */
 function marked(reader: FieldReader, name: string, read: () => void): void {
   reader.group(name, "list", () => {
     for (let i = 0; ; i++) {
@@ -73,7 +72,7 @@ const console: Body = (reader) => {
   reader.group("config (now)", "struct", () => {
     readLayout(reader, "cols:2 rows:2");
   });
-  // In the guest's byte order, put as one of the host's: may come swapped. At most 511.
+  // In the guest's byte order, but read in the host's: it may be swapped. At most 511.
   const written = reader.u32("max_nr_ports");
   const ports = written > 0xffff ? written >>> 24 : written;
   for (let i = 0; i < Math.ceil(ports / 32); i++) reader.u32(`ports_map[${i}]`);
@@ -88,7 +87,7 @@ const console: Body = (reader) => {
   }
 };
 
-/** What a vhost-user back-end gave of its own state: pieces with their lengths, an empty one at the end. */
+/** State from a vhost-user back-end: pieces with their lengths, ending with an empty one. */
 export function readBackend(reader: FieldReader): void {
   for (let i = 0; ; i++) {
     const length = reader.u32(`length[${i}]`);
@@ -131,8 +130,7 @@ const net: Body = (reader, { features }) => {
     reader,
     "has_vnet_hdr:4 mac_table.multi_overflow:1 mac_table.uni_overflow:1 alluni:1 nomulti:1 nouni:1 nobcast:1 has_ufo:1",
   );
-  // A card made with one queue pair has nothing here, any other has; the card's own number is not in the
-  // stream.
+  // A card with one queue pair has no bytes here, any other has; the number of pairs is not in the stream.
   const offloads = (features & CTRL_GUEST_OFFLOADS) === 0 ? 0 : 8;
   if (!subsectionOrEnd(reader, offloads, ["virtio-net-device", "virtio"])) {
     reader.u16("max_queue_pairs");
@@ -154,12 +152,12 @@ const balloon: Body = (reader) => {
   readSubsections(reader, "virtio-balloon-device", BALLOON_SUBSECTIONS);
 };
 
-/** QEMU's bitmaps are whole 64-bit words, lowest bits first. */
+/** QEMU's bitmaps consist of 64-bit words, lowest bits first. */
 function bitmap(reader: FieldReader, name: string, bits: number): void {
   reader.bytes(name, Math.ceil(bits / 64) * 8, undefined, "bitmap");
 }
 
-/** What must be the same at both ends, and the blocks that are plugged. */
+/** Properties that must be equal on both sides, and the plugged blocks. */
 function memBlocks(reader: FieldReader, fields: string): void {
   const { region_size = 0, block_size = 0 } = readLayout(reader, "addr:8 region_size:8 block_size:8 node:4");
   readLayout(reader, fields);
@@ -169,13 +167,13 @@ function memBlocks(reader: FieldReader, fields: string): void {
 /** Section `virtio-mem-device-early` of QEMU 8.1 and later, ahead of RAM. */
 export const readEarlyMem = (reader: FieldReader): void => memBlocks(reader, "size:8");
 
-/** What the early section has is left out here. */
+/** Omits the fields of the early section. */
 const mem: Body = (reader) => {
   if (subsectionOrEnd(reader, 16, ["virtio"])) readLayout(reader, "usable_region_size:8 requested_size:8");
   else memBlocks(reader, "usable_region_size:8 size:8 requested_size:8");
 };
 
-/** GLib trees in streams: how many, then each with a byte 1 before it, then a byte 0. */
+/** GLib trees: the count, then each node preceded by a byte 1, then a byte 0. */
 function tree(reader: FieldReader, name: string, read: () => void): void {
   reader.group(name, "gtree", () => {
     reader.u32("nodes");
@@ -201,8 +199,8 @@ const iommu: Body = (reader, { version }) => {
 const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu });
 
 /**
- * Of a device type; undefined if it writes nothing of its own, or is not known. vhost-user-blk's requests are
- * in its back-end.
+ * Reader for a device type; undefined if the type has no part of its own or is unknown. Requests of
+ * vhost-user-blk are in its back-end.
  */
 export const bodyOf = (type: string, vmsdName: string): Body | undefined =>
   type === "blk" && vmsdName.startsWith("vhost") ? undefined : BODIES.get(type);

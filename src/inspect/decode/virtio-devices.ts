@@ -1,14 +1,14 @@
-// Device types of virtio by the names that QEMU's streams have for them, the fields of their config space and
-// the names of their queues: virtio 1.3 section 5.
+// Device types of virtio by their names in QEMU's streams, with the fields of their config space and the
+// names of their queues: virtio 1.3 section 5.
 
 import { table } from "./field-layout.ts";
 
-/** A run of fields as in layout.ts. */
+/** A layout (see field-layout.ts). */
 type Layout = string;
 
 interface VirtioDevice {
   readonly config: Layout;
-  /** Config space is little-endian whatever the guest is. */
+  /** Config space is little-endian for any guest. */
   readonly littleEndian?: true;
   /** Name of queue `index` of `count`. */
   readonly queue: (index: number, count: number) => string;
@@ -18,19 +18,19 @@ const named =
   (...names: readonly string[]) =>
   (index: number): string =>
     names[index] ?? `queue ${index}`;
-/** Some queues of their own, then any number of one kind, from number 1 (or 0 for `first`). */
+/** Names for queues: the given ones, then any number of one kind, numbered from 1 (or 0 for `first`). */
 const numbered =
   (kind: string, ...before: readonly string[]) =>
   (index: number): string =>
     before[index] ?? `${kind} ${index - before.length + 1}`;
 
-// Maps, since the names to look up come out of a stream: `constructor` is none of a device.
+// Maps, because names from a stream are looked up: `constructor` is not a device.
 const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
   net: {
     config:
       "mac:b6 status:2 max_virtqueue_pairs:2 mtu:2 speed:4 duplex:1 rss_max_key_size:1 " +
       "rss_max_indirection_table_length:2 supported_hash_types:4 supported_tunnel_types:4",
-    // The control queue is the last; it is the only one that makes their number odd.
+    // The control queue is the last; with it the number of queues is odd.
     queue: (index, count) =>
       index === count - 1 && count % 2 === 1
         ? "controlq"
@@ -58,7 +58,7 @@ const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
   balloon: {
     config: "num_pages:4 actual:4 free_page_hint_cmd_id:4 poison_val:4",
     littleEndian: true,
-    // With four, the last is one of the two: their features say which, and guests need not take them up.
+    // With four queues, the last is one of two kinds, depending on features.
     queue: (index, count) =>
       named(
         "inflateq",
@@ -113,7 +113,7 @@ const DEVICES: ReadonlyMap<string, VirtioDevice> = table({
 
 const UNKNOWN: VirtioDevice = { config: "", queue: (index) => `queue ${index}` };
 
-/** Names that QEMU has for a type, without `virtio-`, `vhost-` or `vhost-user-`. */
+/** QEMU's names for a type, without `virtio-`, `vhost-` or `vhost-user-`. */
 const ALIASES: ReadonlyMap<string, string> = table({
   block: "blk",
   serial: "console",
@@ -122,7 +122,7 @@ const ALIASES: ReadonlyMap<string, string> = table({
   vhost_scsi: "scsi",
 });
 
-/** Type (`net`, `blk`…) of a device by the name of its VMState description or the tail of its idstr. */
+/** Type of a device (such as `net`) by its VMState description or the tail of its idstr. */
 export function virtioType(name: string): string {
   const bare = name.replace(/^(virtio|vhost-user|vhost)-/, "").replace(/-device$/, "");
   return ALIASES.get(bare) ?? bare;

@@ -1,13 +1,13 @@
-// A request that a virtio device has taken from its queue and not yet answered, as QEMU writes it: an image
-// of the C structure that VirtQueueElement once was, in the byte order of the host that ran QEMU and with the
-// padding of a 64-bit one, room for 1024 buffers each way whatever is used of it; host pointers are zero.
-// With packed rings 4 bytes more precede it, the number of descriptors.
+// A request that a virtio device has popped from its queue and not completed, as QEMU writes it: an image of
+// the former C structure VirtQueueElement, in the byte order of QEMU's host, with the padding of a 64-bit
+// host and room for 1024 buffers in each direction; host pointers are zero. With packed rings it is preceded
+// by 4 bytes, the number of descriptors.
 import type { FieldReader } from "./fields.ts";
 import type { ByteOrder } from "./field-layout.ts";
 
 const MAX = 1024;
 const HEAD = 16;
-/** Per buffer: guest-physical address, and a host pointer with a length. */
+/** Per buffer: guest-physical address, host pointer and length. */
 const ADDRESS = 8;
 const IOVEC = 16;
 const SIZE = HEAD + 2 * MAX * (ADDRESS + IOVEC);
@@ -15,7 +15,7 @@ const SIZE = HEAD + 2 * MAX * (ADDRESS + IOVEC);
 const countAt = (bytes: Uint8Array, at: number, order: ByteOrder): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, order === "little");
 
-/** Byte order of an element at `ahead`; undefined if there is none. */
+/** Byte order of an element `ahead` bytes after the cursor; undefined if there is none. */
 function orderAhead(reader: FieldReader, ahead: number): ByteOrder | undefined {
   const head = reader.peek(HEAD, ahead);
   if (head === undefined || head.subarray(12).some((byte) => byte !== 0)) return undefined;
@@ -27,14 +27,12 @@ function orderAhead(reader: FieldReader, ahead: number): ByteOrder | undefined {
   return undefined;
 }
 
-/**
- * Whether an element begins `ahead` bytes after the cursor, or its ndescs, and there is room for all of it.
- */
+/** True if an element, or its ndescs, begins `ahead` bytes after the cursor and fits completely. */
 export const elementAhead = (reader: FieldReader, ahead: number): boolean =>
   reader.remaining >= ahead + SIZE &&
   (orderAhead(reader, ahead) !== undefined || orderAhead(reader, ahead + 4) !== undefined);
 
-/** An array of MAX of which `used` are in use; the others are one field. */
+/** An array of MAX elements; the unused ones are one field. */
 function array(reader: FieldReader, name: string, used: number, size: number, read: (name: string) => void) {
   reader.group(name, "array", () => {
     for (let i = 0; i < used; i++) read(`[${i}]`);
@@ -48,7 +46,7 @@ export function readElement(reader: FieldReader): void {
     let order = orderAhead(reader, 0);
     if (order === undefined) {
       order = orderAhead(reader, 4) ?? "little";
-      // Fewer bytes than an element are the caller's error, and not a sign of a packed ring.
+      // Fewer bytes than an element are an error of the caller, not a packed ring.
       if (reader.remaining >= SIZE + 4) reader.u32("ndescs");
     }
     const le = order;

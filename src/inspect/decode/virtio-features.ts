@@ -1,11 +1,11 @@
-// Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6) and what
-// QEMU's devices have besides (vhost, vhost-user).
+// Names of virtio's feature and status bits, by device type: virtio 1.3 (sections 2.1, 5 and 6), and
+// additional ones of QEMU's devices (vhost, vhost-user).
 import { bitNames } from "../../base/text.ts";
 import { table } from "./field-layout.ts";
 
 export type Bits = Readonly<Record<number, string>>;
 
-/** Bits that a device type has of its own are 0 to 23 and 50 up; these are of the ring and the transport. */
+/** Bits of the ring and the transport. A device type's own bits are 0 to 23 and 50 up. */
 const COMMON: Bits = {
   24: "VIRTIO_F_NOTIFY_ON_EMPTY",
   26: "VHOST_F_LOG_ALL",
@@ -25,7 +25,7 @@ const COMMON: Bits = {
   41: "VIRTIO_F_ADMIN_VQ",
 };
 
-/** As written in the tables: `first:NAME,NAME,,NAME` gives bits from `first` on, empty ones skipped. */
+/** Format of the tables: `first:NAME,NAME,,NAME` names bits from `first` on; empty names are skipped. */
 function bits(prefix: string, ...runs: readonly string[]): Bits {
   const names: Record<number, string> = {};
   for (const run of runs) {
@@ -84,7 +84,8 @@ const STATUS: Bits = {
 };
 
 /**
- * `device` as in devices of virtio-devices.ts (`net`, `blk`…); `shift` is the number of value's lowest bit.
+ * Names of the set bits. `device` is a type of virtio-devices.ts (such as `net`); `shift` is the number of
+ * the value's lowest bit.
  */
 export const featureNames = (device: string, value: bigint, shift = 0): string | undefined =>
   bitNames(value << BigInt(shift), DEVICE_FEATURES.get(device) ?? {}, COMMON);

@@ -1,5 +1,5 @@
-// What a virtio-gpu writes behind its virtio state: the pictures the guest has made with their pixels (2D),
-// or, in a subsection, where in guest memory they are (blobs), and what each output shows. QEMU 2.x to 11.x.
+// State of a virtio-gpu after its virtio state: the guest's resources with their pixels (2D), or, in a
+// subsection, their addresses in guest memory (blobs), and the contents of each output. QEMU 2.x to 11.x.
 import type { FieldReader } from "./fields.ts";
 import { readLayout } from "./field-layout.ts";
 
@@ -18,7 +18,7 @@ function guestPages(reader: FieldReader, count: number): void {
   });
 }
 
-/** A list of resources, whose ids are not zero, and a zero. */
+/** A list of resources with nonzero ids, ended by a zero. */
 function resources(reader: FieldReader, read: () => void): void {
   reader.group("resources", "list", () => {
     for (let i = 0; reader.peek(4)?.some((byte) => byte !== 0) === true; i++) {

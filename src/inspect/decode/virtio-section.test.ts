@@ -1,5 +1,5 @@
-// Virtio devices of real streams against what QEMU said of them, and of what no stream at hand has, made
-// here.
+// Virtio devices of real streams compared with QEMU's answers to queries, and generated ones for cases
+// without a stream.
 import { describe, expect, it } from "vitest";
 import { type CapturedSection, capturedSections } from "../../../test/inspect/sections.ts";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
@@ -53,7 +53,7 @@ const section = (label: string): CapturedSection => {
   return found;
 };
 
-describe("what QEMU wrote and what it said", () => {
+describe("QEMU's streams agree with its answers", () => {
   it.each(captured.map((one) => [one.label, one] as const))("%s", (_label, { qmp, bytes, ...context }) => {
     const fields = decode(bytes, context);
     const status = at(fields, "status").meaning;
@@ -84,14 +84,14 @@ describe("what QEMU wrote and what it said", () => {
     expect(number(elem, "in_sg", "[0]", "iov_len")).toBe(512);
     expect(elem.some((field) => field.name === "ndescs")).toBe(false);
   });
-  it("the same with a packed ring and four queues", () => {
+  it("a request with a packed ring and four queues", () => {
     const { bytes, ...context } = section("pci, SeaBIOS: packed blk with a request");
     const request = at(decode(bytes, context), "device", "requests", "[0]").children ?? [];
     expect(number(request, "vq")).toBe(0);
     expect(number(request, "elem", "ndescs")).toBe(1);
     expect(number(request, "elem", "in_addr", "[0]")).toBe(0x7c00);
   });
-  it("config space is big-endian where a legacy driver's guest is", () => {
+  it("with a legacy driver, config space is big-endian if the guest is", () => {
     const { bytes, ...context } = section("ccw, s390-ccw.img: blk");
     expect(number(decode(bytes, context), "config", "blk_size")).toBe(512);
     const slof = section("pci, big-endian: blk of SLOF");
@@ -105,7 +105,7 @@ describe("what QEMU wrote and what it said", () => {
     expect(number(fields, "device", "region_size")).toBe(512 * 2 ** 20);
     expect(at(fields, "device", "bitmap").size).toBe(256 / 8);
   });
-  it("a whole section is told by its name alone, in a stream without VMDESCRIPTION", () => {
+  it("a section is recognised by its name in a stream without VMDESCRIPTION", () => {
     const { bytes, idstr, version, machine } = section("mmio, modern, Linux: net");
     const fields = decode(bytes, { idstr, version, machine, field: "data", type: "data" });
     expect(number(fields, "vq", "[0]", "vring.num")).toBe(1024);
@@ -142,7 +142,7 @@ function netBody(out: ByteWriter, macs: number): ByteWriter {
 }
 const subsection = (out: ByteWriter, name: string): ByteWriter => out.u8(5).countedString(name).u32(1);
 
-describe("what streams at hand lack", () => {
+describe("generated devices", () => {
   it.each([1, 2, 4])("net of %i queue pairs, with offloads and hashes", (pairs) => {
     const out = netBody(legacy(1 << 2, zeros(12), 2 * pairs + 1), 3);
     if (pairs > 1) {
@@ -181,7 +181,7 @@ describe("what streams at hand lack", () => {
     expect(number(rss, "indirections_table", "[1]")).toBe(8);
   });
 
-  it("a console port whose write is half done", () => {
+  it("a console port with an incomplete write", () => {
     const out = legacy(2, zeros(12), 4).u16(80).u16(25).u32(31).u32(1).u32(1);
     out.u32(0).u8(1).u8(1).u32(1).u32(0).u64(100n);
     const element = zeros(49168);
@@ -235,7 +235,7 @@ describe("what streams at hand lack", () => {
     expect(high.meaning).toBe("VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO");
   });
 
-  it("a type and a subsection that nobody knows stay bytes", () => {
+  it("an unknown type and an unknown subsection remain bytes", () => {
     const out = legacy(0, zeros(4), 1).bytes(new Uint8Array([1, 2, 3]));
     subsection(out, "virtio/broken").u8(0);
     subsection(out, "virtio/of_tomorrow").u8(5);
@@ -245,7 +245,7 @@ describe("what streams at hand lack", () => {
     expect(at(fields, "config", "tail").size).toBe(4);
   });
 
-  it("fields that a later version adds do not hide what follows", () => {
+  it("additional fields of a later version do not hide the following fields", () => {
     const out = netBody(legacy(0, zeros(12), 3), 0);
     subsection(out, "virtio-net-device/rss")
       .bytes(zeros(11 + 40))
@@ -260,12 +260,14 @@ describe("what streams at hand lack", () => {
     expect(number(fields, "virtio/disabled", "disabled")).toBe(1);
   });
 
-  it.each(["constructor", "__proto__", "toString"])("a device called %s is no more than unknown", (name) => {
+  it.each(["constructor", "__proto__", "toString"])("a device called %s is unknown", (name) => {
     expect(() => decode(legacy(0, zeros(0), 1).finish(), mmio(name))).not.toThrow();
   });
 });
 
-/** Decodes bytes that may be wrong: all that is allowed is EndOfBytes, and what was read must add up. */
+/**
+ * Decodes bytes that may be invalid: only EndOfBytes may be thrown, and the fields must cover the bytes read.
+ */
 function endures(bytes: Uint8Array, context: Context): void {
   const reader = new FieldReader(bytes, BASE);
   try {
@@ -278,10 +280,10 @@ function endures(bytes: Uint8Array, context: Context): void {
   if (errors.length > 0) throw new Error(errors.join("; "));
 }
 
-describe("bytes that are wrong", () => {
+describe("invalid bytes", () => {
   it("cut at any byte", () => {
     for (const { bytes, ...context } of captured) {
-      // Long runs of zeros are the same everywhere.
+      // Long runs of zeros are tested at few places.
       const step = (n: number): number => (n < 400 ? 1 : n < 3000 ? 29 : bytes.length - n < 100 ? 1 : 997);
       for (let n = 0; n < bytes.length; n += step(n)) endures(bytes.subarray(0, n), context);
     }

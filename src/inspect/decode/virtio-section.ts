@@ -1,7 +1,6 @@
-// A virtio device in QEMU's stream, one opaque run to the VMDESCRIPTION: transport, status, features, config
-// space, queues, what the device type has of its own, and subsections for what came after virtio 0.9. QEMU
-// 2.x to 11.x, any guest. The order is not the order of dependence: byte order and high features come last
-// and say how to read what is before them.
+// A virtio device in QEMU's stream, one opaque run in the VMDESCRIPTION: transport, status, features, config
+// space, queues, the device type's own part, and subsections for additions since virtio 0.9. QEMU 2.x to
+// 11.x, any guest. Byte order and high features come last, but decide how to read the bytes before them.
 import { bitNames } from "../../base/text.ts";
 import type { FieldReader } from "./fields.ts";
 import {
@@ -26,7 +25,7 @@ export interface VirtioContext {
   readonly machine?: string;
 }
 
-/** Boards whose processors start big-endian, by the beginnings of their names. */
+/** Prefixes of boards whose processors start big-endian. */
 export const BIG_ENDIAN =
   /^(s390|pseries|powernv|ppce|g3beige|mac99|sam460ex|bamboo|40p|q800|SS-|sun4|hppa|malta)/;
 
@@ -34,7 +33,7 @@ const DEVICE_ENDIAN: Readonly<Record<string, string>> = { 0: "unknown", 1: "litt
 const VERSION_1 = 1 << 0;
 const ISR: Bits = { 0: "queue", 1: "config" };
 
-/** Of config space, and whether the guest drives the device as virtio 1.x. */
+/** Byte order of config space. It depends on whether the guest drives the device as virtio 1.x. */
 function byteOrder(reader: FieldReader, context: VirtioContext): ByteOrder {
   const high = findSubsection(reader, "virtio/64bit_features");
   // The high half of 8 bytes; its lowest bit is VIRTIO_F_VERSION_1.
@@ -44,7 +43,7 @@ function byteOrder(reader: FieldReader, context: VirtioContext): ByteOrder {
   return BIG_ENDIAN.test(context.machine ?? "") ? "big" : "little";
 }
 
-/** Reads a virtio device whole. Throws EndOfBytes. */
+/** Reads a complete virtio device. Throws EndOfBytes. */
 export function readVirtio(reader: FieldReader, context: VirtioContext): void {
   const vmsdName = context.vmsdName ?? context.idstr.slice(context.idstr.lastIndexOf("/") + 1);
   const type = virtioType(vmsdName);
@@ -104,8 +103,7 @@ export function readVirtio(reader: FieldReader, context: VirtioContext): void {
     "virtio/extra_state": (r) => readExtraState(r, transport, { count: queues, title }, names),
   };
   readSubsections(reader, "virtio", subsections);
-  // A subsection may be of a newer version than is known here, with more fields; those after it are still
-  // found.
+  // A subsection may have a newer version with more fields; the subsections after it are still found.
   for (let i = 0; reader.remaining > 0; i++) {
     readUnknown(reader, `unknown[${i}]`, "virtio");
     readSubsections(reader, "virtio", subsections);

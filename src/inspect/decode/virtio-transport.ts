@@ -1,6 +1,6 @@
-// What virtio's transports write: before the common state (pci: config space and MSI-X vectors; ccw: the
+// State of virtio's transports: before the common state (pci: config space and MSI-X vectors; ccw: the
 // subchannel; mmio: its selectors), after each queue, and in the subsection `virtio/extra_state`. QEMU 2.x to
-// 11.x. ccw's part is a tree of VMState descriptions whose versions are not in the stream.
+// 11.x. For ccw it is a tree of VMState descriptions whose versions are not in the stream.
 import type { FieldReader } from "./fields.ts";
 import { readElements, readLayout, readSubsections, type SubsectionReaders } from "./field-layout.ts";
 import {
@@ -12,7 +12,7 @@ import {
   readMsix,
 } from "./pci-config.ts";
 
-/** Queues that a stream has room for, whatever the device has. */
+/** Queues for which a stream has room, for any device. */
 export const QUEUE_MAX = 1024;
 
 export const NO_VECTOR = 0xffff;
@@ -21,9 +21,9 @@ export const vectorName = (value: bigint): string | undefined =>
 
 export interface Transport {
   readonly name: "pci" | "ccw" | "mmio";
-  /** Each queue has its alignment written. */
+  /** Each queue's alignment is written. */
   readonly align: boolean;
-  /** Each queue has a vector (pci, with MSI-X) or an indicator (ccw) written. */
+  /** A vector (pci, with MSI-X) or an indicator (ccw) is written for each queue. */
   readonly vector: boolean;
 }
 
@@ -31,8 +31,7 @@ export interface Transport {
 const PCI_START = [0, 0, 0, 2, 0xf4, 0x1a];
 
 /**
- * By the section's name (which bus made it), or else, as some boards name devices without their bus, by the
- * bytes.
+ * The transport by the section's name, or by the bytes, because some boards name devices without their bus.
  */
 function kindOf(idstr: string, reader: FieldReader): Transport["name"] {
   if (/^\/?[0-9a-f]{2}\.[0-9a-f]\.[0-9a-f]{4}\//i.test(idstr)) return "ccw";
@@ -55,7 +54,7 @@ export function readTransport(reader: FieldReader, idstr: string): Transport {
   });
 }
 
-/** PCIDevice as a part of other state; tells whether the device has MSI-X. */
+/** Reads a PCIDevice inside other state. Returns true if the device has MSI-X. */
 function pci(reader: FieldReader): boolean {
   reader.u32("version_id");
   const ahead = reader.peek(CONFIG_SIZE);
@@ -110,7 +109,7 @@ function ccw(reader: FieldReader): void {
 
 const MODERN_QUEUE = "enabled:? desc[2]:4 avail[2]:4 used[2]:4";
 
-/** The queues that a device has, of all that a stream has room for. */
+/** The queues of a device, among all for which a stream has room. */
 export interface Queues {
   readonly count: number;
   readonly title: (index: number) => string | undefined;
@@ -121,7 +120,7 @@ const features =
   (value: bigint): string | undefined =>
     name(value, shift);
 
-/** The proxy of a modern device: what the guest has set up, by the registers of the transport. */
+/** Reads the state of a modern device's proxy: what the guest has configured in the transport's registers. */
 export function readExtraState(
   reader: FieldReader,
   transport: Transport,
@@ -143,7 +142,7 @@ export function readExtraState(
   readSubsections(reader, "virtio_pci", {
     "virtio_pci/modern_state": (r) => {
       readLayout(r, "dfselect:4 gfselect:4 guest_features[2]:4", "big", meanings);
-      // `enabled` was two bytes once.
+      // `enabled` was two bytes in early releases.
       r.group("vqs", "array", () =>
         readElements(r, `num:2 unused:1 ${MODERN_QUEUE}`, QUEUE_MAX, queues.count, queues.title),
       );

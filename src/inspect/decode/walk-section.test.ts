@@ -1,5 +1,4 @@
-// The walk along a description: every kind of container and scalar that QEMU writes, in the form in which it
-// describes it.
+// Walking bytes along a description: every kind of container and scalar, described as QEMU describes it.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { encodeUtf8 } from "../../base/text.ts";
@@ -22,7 +21,7 @@ function walk(fields: string, write: (out: ByteWriter) => void, rest = "", field
   return walked;
 }
 
-/** `name=value` of all leaves, containers as `name{…}`. */
+/** Lists all leaves as `name=value`, containers as `name{…}`. */
 function show(fields: readonly Field[]): string {
   return fields
     .map(({ name, value, children, type }) => {
@@ -57,7 +56,7 @@ test("scalars by their types", () => {
   );
 });
 
-test("arrays: of one kind, one by one, and as newer releases write them, in runs", () => {
+test("arrays: of equal elements, of single elements, and of runs (newer releases)", () => {
   const { fields } = walk(
     `{"name":"a","array_len":2,"type":"uint8","size":1},
      {"name":"b","index":0,"type":"uint8","size":1},{"name":"b","index":1,"type":"uint16","size":2},
@@ -87,7 +86,7 @@ test("structs within structs, arrays of them, null pointers as old releases desc
   );
 });
 
-test("pointers that are not null, of an array that old releases describe by its first, which is: what follows is right", () => {
+test("non-null pointers in an array that old releases describe by its first, null pointer: the following fields are right", () => {
   const { fields, unaccounted, warnings } = walk(
     '{"name":"css","array_len":4,"type":"struct","struct":{},"size":1},{"name":"last","type":"uint8","size":1}',
     (out) => out.u8(0x30).u8(0x30).u32(0x01320100).u8(0x30).u8(0xfe),
@@ -116,7 +115,7 @@ test("lists and trees, whose elements repeat keys in one object", () => {
   );
 });
 
-test("subsections, in each other", () => {
+test("nested subsections", () => {
   const { fields } = walk(
     `{"name":"a","type":"uint8","size":1}`,
     (out) => {
@@ -134,7 +133,7 @@ test("subsections, in each other", () => {
   expect(t?.children?.[1]).toMatchObject({ name: "c", value: 5n });
 });
 
-test("what disagrees is shown up to there, the rest of it as bytes, and what follows in full", () => {
+test("a disagreement ends the fields of one section: its remaining bytes are shown, and later sections in full", () => {
   const { fields, unaccounted, warnings } = walk(
     `{"name":"a","type":"uint8","size":1},{"name":"s","type":"struct","struct":{"fields":[{"name":"x","type":"uint8","size":1}]},"size":3},{"name":"b","type":"uint8","size":1}`,
     (out) => out.u8(1).u8(2).u8(3).u8(4).u8(5),
@@ -153,7 +152,7 @@ test("a struct that takes more than its size ends the section's fields", () => {
   expect([unaccounted, warnings.map(({ code }) => code)]).toEqual([1, ["stream.size"]]);
 });
 
-test("runs of very many elements among others", () => {
+test("long runs among other elements", () => {
   const { fields } = walk(
     `{"name":"a","array_len":2,"type":"uint8","size":1},{"name":"a","array_len":20000,"type":"uint8","size":1},{"name":"a","type":"uint8","size":1}`,
     (out) => out.u8(1).u8(2).bytes(new Uint8Array(20_000)).u8(3),
@@ -166,7 +165,7 @@ test("runs of very many elements among others", () => {
   ]);
 });
 
-test("large arrays, and all when there are too many fields, are one field of bytes", () => {
+test("a large array is one field of bytes, and so is any array after too many fields", () => {
   const large = walk(`{"name":"a","array_len":20000,"type":"uint8","size":1}`, (out) =>
     out.bytes(new Uint8Array(20_000)),
   );
@@ -180,7 +179,7 @@ test("large arrays, and all when there are too many fields, are one field of byt
   expect(show(few.fields)).toBe("a=1 b=uint16:0002");
 });
 
-test("arrays that come when a stream has made all its fields stay one field each", () => {
+test("after the limit of fields, each array is one field", () => {
   const array = (name: string) => `{"name":"${name}","type":"uint8","size":1,"array_len":1000}`;
   const { fields } = walk(
     ["a", "b", "b", "c"].map(array).join(),
@@ -195,6 +194,6 @@ test("arrays that come when a stream has made all its fields stay one field each
     [1000, 1000],
     [1000],
   ]);
-  // The array in which the last one was made is taken apart to its end.
+  // The array that reaches the limit is decoded to its end.
   expect(count(fields)).toBe(1 + 1000 + (1 + 2) + (1 + 1));
 });

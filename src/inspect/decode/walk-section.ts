@@ -1,7 +1,7 @@
 // Walks the bytes of a device section along its description: every field by name, arrays, structs, lists,
-// trees, and subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). What the
-// description leaves opaque goes to decode/opaque.ts. The description is as hostile as the bytes: sizes are
-// checked against what is there.
+// trees, and subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). Fields that the
+// description leaves opaque go to decode/opaque.ts. The description is as hostile as the bytes: sizes are
+// checked against the section's end.
 import { EndOfBytes } from "../../base/bytes.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 import { describeValue } from "./meanings.ts";
@@ -20,20 +20,20 @@ export interface WalkContext {
 
 export interface Walked {
   readonly fields: Field[];
-  /** Bytes that no field explains: behind the described ones, or left over by a decoder. */
+  /** Bytes without a field: after the described ones, or left over by a decoder. */
   readonly unaccounted: number;
   readonly warnings: Problem[];
 }
 
-/** How many Field objects a stream may make; what comes after is shown as plain bytes. */
+/** Most Field objects for a stream; later fields are plain bytes. */
 export interface FieldBudget {
   left: number;
 }
 export const MAX_FIELDS = 1_000_000;
 
-/** Elements of an array that become fields of their own; a longer one is one field. */
+/** Most elements of an array that become separate fields; a longer array is one field. */
 const MAX_ELEMENTS = 16_384;
-/** Of one section: where everything is wrong, the first ones say enough. */
+/** Most warnings of one section. */
 const MAX_WARNINGS = 20;
 const SUBSECTION_MARK = 0x05;
 const NULL_MARK = 0x30;
@@ -42,7 +42,8 @@ type OpenField = { -readonly [K in keyof Field]: Field[K] };
 type Scope = Pick<OpaqueContext, "version" | "vmsdName">;
 
 /**
- * Reads all of `bytes`, which start at stream offset `base`. Without a description all is one opaque field.
+ * Reads all of `bytes`, which start at stream offset `base`. Without a description, they are one opaque
+ * field.
  */
 export function walkSection(
   bytes: Uint8Array,
@@ -63,7 +64,7 @@ class Walker {
   readonly #warnings: Problem[] = [];
   #unaccounted = 0;
   #at = 0;
-  /** Bytes of the section that its description does not know of. */
+  /** Bytes of the section beyond its description. */
   #surplus = 0;
 
   constructor(bytes: Uint8Array, base: number, context: WalkContext, budget: FieldBudget) {
@@ -100,7 +101,7 @@ class Walker {
     return { fields, unaccounted: this.#unaccounted, warnings: this.#warnings };
   }
 
-  /** Bytes up to `end` that no field explains. */
+  /** Adds the bytes up to `end` as an unknown field. */
   #unknown(end: number, fields: Field[]): void {
     const size = end - this.#at;
     if (size === 0) return;
@@ -132,7 +133,7 @@ class Walker {
     );
   }
 
-  /** Adds a container to `fields`, which `read` fills; its size is right also if that throws. */
+  /** Adds a container to `fields`, which `read` fills. Its size is right even if `read` throws. */
   #container(name: string, type: string, fields: Field[], read: (children: Field[]) => void): void {
     const children: Field[] = [];
     const start = this.#at;
@@ -183,14 +184,15 @@ class Walker {
     });
   }
 
-  /** Elements of one array: each described for itself, or many of one kind by the first, or runs of both. */
+  /**
+   * Reads the elements of one array: described one by one, many of one kind by the first, or in runs of both.
+   */
   #array(group: readonly DescribedField[], scope: Scope, fields: Field[], path: string): void {
     const first = group[0]!;
     const name = `${path}${first.name}`;
     const total = group.reduce((sum, field) => sum + (field.arrayLength ?? 1), 0);
     if (group.length === 1 && (total > MAX_ELEMENTS || (total > 1 && first.size === 0))) {
-      // A page of numbers is of no use as ever so many fields, and a hostile count of none at all, or of
-      // nothing.
+      // A large array of numbers is one field, and a hostile count costs nothing.
       const size = first.size * total;
       this.#need(size, name);
       const type = `${first.type}[${total}]`;
@@ -202,7 +204,7 @@ class Walker {
       let index = 0;
       for (const field of group) {
         const { arrayLength = 1 } = field;
-        // Elements that may not become fields any more stay together as well.
+        // After the limit of fields, elements stay in one field, too.
         const many = arrayLength > MAX_ELEMENTS || (arrayLength > 1 && this.#budget.left <= 0);
         const run = many
           ? { ...field, type: `${field.type}[${arrayLength}]`, size: field.size * arrayLength, structs: [] }
@@ -212,7 +214,7 @@ class Walker {
             this.#hidden(arrayLength - i, name, children);
             break;
           }
-          // The mark before an element that is not null belongs to it.
+          // The mark before a non-null element belongs to that element.
           const marked = field.type === "ptr-marker" && this.#bytes[this.#at] !== NULL_MARK;
           const label = `[${index}]`;
           this.#field(run, marked ? `${label}.marker` : label, scope, children, `${name}${label}`);
@@ -223,8 +225,8 @@ class Walker {
   }
 
   /**
-   * Before 10.0 an array of pointers is described by its first one: if that is null, nothing tells what the
-   * others are.
+   * Before 10.0 an array of pointers is described by its first element: if that is null, the others are not
+   * described.
    */
   #hidesElement({ structs, size }: DescribedField): boolean {
     const [only] = structs;
@@ -232,7 +234,7 @@ class Walker {
     return only?.fields.length === 0 && size === 1 && this.#surplus > 0 && mark !== NULL_MARK;
   }
 
-  /** The rest of such an array, so that what comes behind it is read where it is. */
+  /** Reads the rest of such an array, so that the following fields have the right offsets. */
   #hidden(elements: number, path: string, children: Field[]): void {
     const size = elements + this.#surplus;
     this.#need(size, path);
@@ -274,8 +276,8 @@ class Walker {
   }
 
   /**
-   * A container that should end at `end`: the bytes after its fields are shown raw, and reading continues
-   * behind.
+   * Reads a container that should end at `end`. Bytes without a field are shown as they are; reading
+   * continues after `end`.
    */
   #within(end: number, path: string, children: Field[], read: (children: Field[]) => void): void {
     const start = this.#at;
@@ -301,8 +303,8 @@ class Walker {
   }
 
   /**
-   * QTAILQ and QLIST: a 1 before each element, a 0 behind. GTREE: the count before, each node with key and
-   * value.
+   * QTAILQ and QLIST: a byte 1 before each element, a byte 0 after the last. GTREE: the count, then key and
+   * value of each node.
    */
   #list({ type, structs }: DescribedField, scope: Scope, fields: Field[], path: string): void {
     const byte = (name: string): number => {
@@ -382,7 +384,7 @@ class Walker {
     this.#add(name, type, size, value, fields, meaning);
   }
 
-  /** `whole`: it is a section without a description; what no decoder knows of it is not accounted for. */
+  /** With `whole` it is a section without a description; bytes that no decoder knows are unaccounted for. */
   #opaque(field: DescribedField, name: string, scope: Scope, fields: Field[], whole: boolean): void {
     const { size, type } = field;
     const start = this.#at;
@@ -414,7 +416,7 @@ class Walker {
   }
 }
 
-/** As the fields say; unlike describedSize, each field's own size is not believed. */
+/** Length by the fields; unlike describedSize it does not trust the size of a struct field. */
 function describedBytes(struct: DescribedStruct): number {
   return struct.fields.reduce((sum, { size, arrayLength = 1 }) => sum + size * arrayLength, 0);
 }
@@ -432,9 +434,9 @@ const SCALARS: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ["float64", { size: 8 }],
   ["CPU_Double_U", { size: 8 }],
   ["ptr-marker", { size: 1 }],
-  // Less or equal, big-endian like the others.
+  // Less or equal; big-endian like the others.
   ["int32 le", { size: 4, signed: true }],
-  // Registers and the like that have their own type but are one big-endian number each.
+  // Types for registers and the like that are one big-endian number.
   ...[
     "cpsr",
     "fpscr",

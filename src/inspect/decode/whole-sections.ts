@@ -1,6 +1,5 @@
-// Sections that have no description in any stream (QEMU's old-style handlers), and a few that have none only
-// where the machine was told to leave the VMDESCRIPTION out. libslirp writes its part itself (its src/state.c
-// and bootp.h).
+// Sections without a description in any stream (QEMU's old-style handlers), and a few that lack it only if
+// the VMDESCRIPTION is suppressed. libslirp writes its own part (src/state.c and bootp.h).
 import type { FieldReader } from "./fields.ts";
 import { readLayout, table } from "./field-layout.ts";
 import { readEarlyMem } from "./virtio-bodies.ts";
@@ -11,10 +10,10 @@ import { readVirtio, type VirtioContext } from "./virtio-section.ts";
 type Whole = (reader: FieldReader, context: VirtioContext) => void;
 
 const BOOTP_CLIENTS = 16;
-/** Mark of the end of sockets, ip_id, and the table of DHCP clients. */
+/** End mark of the sockets, ip_id, and the table of DHCP clients. */
 const SLIRP_SIZE = 1 + 2 + BOOTP_CLIENTS * 8;
 
-/** Connections to programs of the host come first, if any are open; their layout is libslirp's own affair. */
+/** Connections to programs of the host come first, if any are open, in libslirp's own layout. */
 const slirp: Whole = (reader) => {
   if (reader.remaining > SLIRP_SIZE) {
     reader.bytes("sockets", reader.remaining - SLIRP_SIZE, "open guestfwd connections", "slirp sockets");
@@ -36,7 +35,9 @@ const todclock: Whole = (reader) => {
 const SKEYS_FLAGS = 0xfffn;
 const SKEYS = 2n;
 
-/** Storage keys of s390, a byte for each page: runs with their address, whose low bits say what comes. */
+/**
+ * Storage keys of s390, one byte per page: runs with their address, whose low bits give the type of the run.
+ */
 const skeys: Whole = (reader) => {
   for (let i = 0; ; i++) {
     const head = reader.u64(`address[${i}]`, (value) =>
@@ -64,7 +65,7 @@ const virtio: Whole = (reader, context) => {
   if (reader.remaining > 0 && context.idstr.endsWith("virtio-gpu")) readGpu(reader);
 };
 
-/** Reader of a section by its name alone; undefined if it is not known. */
+/** Reader of a section by its name; undefined if unknown. */
 export function wholeSection(idstr: string): Whole | undefined {
   const name = idstr.slice(idstr.lastIndexOf("/") + 1);
   if (name === "virtio-mem-device-early") return readEarlyMem;

@@ -361,7 +361,7 @@ export class StreamLoader {
     this.#stream.fail(
       "migration.live-section",
       "live sections other than RAM are not supported: migrate without this one (for block and dirty-bitmap, " +
-        "switch off QEMU's capabilities block and dirty-bitmaps)",
+        "switch QEMU's capabilities block and dirty-bitmaps off)",
     );
   }
 

@@ -1,7 +1,7 @@
 // Unpacking Debian packages and indexes: ar(5) members, tar by tar-stream, xz, gzip and zstd by libraries.
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
-import { Readable } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
 import zlib from "node:zlib";
 import { extract } from "tar-stream";
 import xz from "xz-decompress";
@@ -11,14 +11,20 @@ import type { OnBytes } from "./download.ts";
 const AR_MAGIC = "!<arch>\n";
 const AR_HEADER_SIZE = 60;
 
+/** Like `pipe`, which does not pass the source's errors on. */
+function pipeWithErrors<T extends Duplex>(source: Readable, target: T): T {
+  source.on("error", (error) => target.destroy(error));
+  return source.pipe(target);
+}
+
 /** The decompressed contents of a stream; the file name's suffix selects the compression. */
 export function decompress(stream: Readable, name: string): Readable {
   if (name.endsWith(".xz")) return Readable.from(new xz.XzReadableStream(Readable.toWeb(stream)));
-  if (name.endsWith(".gz")) return stream.pipe(zlib.createGunzip());
+  if (name.endsWith(".gz")) return pipeWithErrors(stream, zlib.createGunzip());
   if (name.endsWith(".zst")) {
     if (!("createZstdDecompress" in zlib))
       throw new GuestError("guest.zstd", `${name}: zstd needs Node 22.15 or newer`);
-    return stream.pipe(zlib.createZstdDecompress());
+    return pipeWithErrors(stream, zlib.createZstdDecompress());
   }
   return stream;
 }

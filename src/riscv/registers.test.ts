@@ -43,6 +43,15 @@ it("after a reset a hart is in M-mode, both widths are 64 bits, and no timer is 
     expect(Number(value)).toBe(0);
 });
 
+it("a field that no row has is an error of types", () => {
+  const state = hartState.create();
+  // @ts-expect-error: no row has this name
+  expect(state.mstatusx).toBeUndefined();
+  const mstatus: bigint = state.mstatus;
+  const pmpcfg: Uint8Array = state.pmpcfg;
+  expect([mstatus, pmpcfg.length]).toEqual([0xa_0000_0000n, 16]);
+});
+
 it("the built-in firmware leaves a supervisor in the state that SBI and Linux expect", () => {
   expect(SUPERVISOR_ENTRY).toEqual({
     priv: 1,

@@ -74,12 +74,12 @@ test.concurrent.each([
   [
     "restore text",
     1,
-    `text: ${noStream}: expected "QEVM" (0x5145564d), found 0x68656c6c: this is not a saved machine`,
+    `text: ${noStream}: expected 0x5145564d ("QEVM"), found 0x68656c6c; this is not a saved machine`,
   ],
   [
     "restore q35",
     1,
-    'q35: section configuration at offset 0xd: this machine is "virt", found "pc-q35-10.0": only machines of that type can come here',
+    'q35: section configuration at offset 0xd: this machine is "virt", found "pc-q35-10.0": give both sides the same machine type',
   ],
   ["run --incoming unix:/nowhere/x", 1, "cannot listen at unix:/nowhere/x: there is no directory /nowhere"],
   ["run --incoming unix:dir", 1, "cannot listen at unix:dir: dir exists and is not a socket"],

@@ -233,7 +233,7 @@ describe("the loader and the inspector find", () => {
     const bytes = changed(stream, HEAD - 8, 8, name);
     expect((await readStream(bytesSource(bytes))).configuration?.machine).toHaveLength(4096);
     const message = (await refusal(bytes))?.message ?? "";
-    expect(message).toMatch(/only machines of that type can come here/);
+    expect(message).toMatch(/give both sides the same machine type/);
     expect(message.length).toBeLessThan(2000);
   });
 

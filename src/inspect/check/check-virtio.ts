@@ -306,7 +306,7 @@ function inconsistent(
 ): Problem {
   const cause = broken
     ? "the source itself had stopped the device (virtio/broken): its guest or firmware overwrote the ring"
-    : "device state and guest memory are not of one moment: memory was written after the device was saved (a vhost or other backend that went on, a stream put together of two), or the stream is damaged";
+    : "device state and guest memory are inconsistent: memory was written after the device was saved (by a vhost or other backend that kept running, or in a stream joined from two), or the stream is damaged";
   return {
     code: "virtio.queue-index",
     where: `section ${section.idstr}/${section.instanceId}, VQ ${index}${title === undefined ? "" : ` (${title})`}`,

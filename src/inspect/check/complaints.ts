@@ -151,7 +151,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
           : `a guest index within 0x${size} of 0x${host}`,
       found: guest === undefined ? "more" : `0x${guest}`,
       cause:
-        "the device's state and the guest's memory are not of one moment: memory was written after the device was saved (vhost or another backend that went on), the RAM is not this stream's (x-ignore-shared, another file), or the ring's address was read wrongly (IOMMU loaded after the device)",
+        "the device's state and the guest's memory are inconsistent: memory was written after the device was saved (by vhost or another backend that kept running), the RAM is not this stream's (x-ignore-shared, another file), or the ring's address was read wrongly (IOMMU loaded after the device)",
       cure: "save with the guest stopped and vhost=off; load RAM and devices of one save; `wherry check` says which queue and both indexes; a guest that runs all the same needs the device's driver bound again",
     }),
   },

@@ -1,15 +1,15 @@
-// Which fields of two descriptions of a section belong together: those of one name; and of those that only
-// one side has by name, those of the same bytes, since names are no part of a section's data and differ among
-// writers (`config` and `config[0]`, a struct around fields or none). That only where both have one version:
-// other bytes mean something else.
+// Pairs the fields of two descriptions of a section: fields of one name; and of the fields that only one side
+// has by name, those with the same bytes, because names are not part of a section's data and differ among
+// writers (`config` and `config[0]`, a struct around fields or none). Fields are paired by bytes only if both
+// sections have one version, because other versions give the bytes other meanings.
 import type { Field } from "../model/stream-report.ts";
 
-/** Where the fields of either side begin in their streams: places are counted from there. */
+/** Offsets at which the fields of each side begin in their streams: the origin of places. */
 export type Starts = readonly [first: number, second: number];
 
 export interface FieldPair {
   readonly name: string;
-  /** At least one of the two is there. */
+  /** At least one of the two is present. */
   readonly first?: Field | undefined;
   readonly second?: Field | undefined;
 }
@@ -18,7 +18,10 @@ type Named = ReadonlyMap<string, Field>;
 /** Fields by offset from the start, and size. */
 type Places = ReadonlyMap<string, string>;
 
-/** In the order of the first, then what only the second has. Without `starts` names alone count. */
+/**
+ * Pairs in the order of the first side, then the fields that only the second has. Without `starts`, pairs by
+ * name only.
+ */
 export function pairFields(
   firstFields: readonly Field[],
   secondFields: readonly Field[],
@@ -74,7 +77,10 @@ const place = ({ offset, size }: Field, start: number) => `${offset - start}+${s
 const places = (fields: readonly (readonly [string, Field])[], start: number): Places =>
   new Map(fields.filter(([, { size }]) => size > 0).map(([name, field]) => [place(field, start), name]));
 
-/** Structs that only this side has are replaced by their fields if the other has such fields of its own. */
+/**
+ * Replaces structs that only this side has by their fields, if the other side has such fields outside of
+ * structs.
+ */
 function unwrapped(fields: Named, others: Named, start: number, there: Places): Named {
   const found: (readonly [string, Field])[] = [];
   for (const [name, field] of fields) {

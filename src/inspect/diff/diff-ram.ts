@@ -1,8 +1,8 @@
-// RAM of two streams, page by page. What a stream leaves in RAM is kept as one 64-bit hash a page, whatever
-// the order and number of records: the last record of a page counts, a zero record is a page of zeros. Pages
-// that come as differences (XBZRLE) need their contents: a further pass over the stream keeps those of a
-// limited number of pages at a time. Left out: deflated pages of QEMU's old `compress` capability, which are
-// said not to be compared.
+// Compares the RAM of two streams page by page. The final RAM of a stream is kept as one 64-bit hash per
+// page, for any order and number of records: the last record of a page counts, and a zero record is a zero
+// page. Pages sent as deltas (XBZRLE) need their former contents: further passes over the stream keep the
+// contents of a limited number of pages. Deflated pages of QEMU's old `compress` capability are reported as
+// not compared.
 import { Xxh32 } from "../../base/xxh32.ts";
 import { tryApplyXbzrle } from "../../stream/xbzrle.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
@@ -10,19 +10,20 @@ import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
 import { type PageVisitor, type ReadOptions, readStream } from "../read/read-stream.ts";
 
-/** Pages whose hashes lie in one array: 16 MiB of RAM with pages of 4 KiB. */
+/** Pages per array of hashes: 16 MiB of RAM with pages of 4 KiB. */
 const SEGMENT_PAGES = 4096;
 /**
- * Of one stream: hashes of 128 GiB. No size that a stream claims is allocated; pages beyond are not compared.
+ * Limit per stream: hashes of 128 GiB. Sizes that a stream claims are not allocated; pages beyond the limit
+ * are not compared.
  */
 const MAX_SEGMENTS = 8192;
-/** Contents that one pass keeps: 64 MiB. */
+/** Most page contents that one pass keeps: 64 MiB. */
 const KEPT_PAGES = 16384;
 const MAX_PASSES = 64;
 
-/** Two words a page: its hash. Never this for a page that came: */
+/** Two words per page: its hash. A page that was sent never has this high word: */
 const ABSENT = 0;
-/** Low word of a page that came in a form that cannot be followed; the high word is ABSENT. */
+/** Low word of a page that was sent in an unsupported encoding; its high word is ABSENT. */
 const UNKNOWN = 1;
 
 class PageHash {
@@ -32,7 +33,7 @@ class PageHash {
 
   of(bytes: Uint8Array): readonly [number, number] {
     const low = this.#low.reset().update(bytes).digest();
-    // The high word of a hash is never ABSENT: that would mean UNKNOWN or not there.
+    // The high word of a hash is never ABSENT.
     return [low, this.#high.reset().update(bytes).digest() || 1];
   }
   filled(size: number, byte: number): readonly [number, number] {
@@ -55,22 +56,22 @@ class BlockPages {
   }
 }
 
-/** What a stream leaves in RAM, as hashes. Feed it every page by `visit`. */
+/** The final RAM of a stream, as hashes. Call `visit` for every page. */
 export class RamPages {
   /** @internal */
   readonly blocks = new Map<string, BlockPages>();
   readonly #hash = new PageHash();
-  /** Pages that came as a difference, by `block`: resolved by a further pass. */
+  /** Pages sent as deltas, by block: a further pass resolves them. */
   readonly #differences = new Map<string, Set<number>>();
   #segments = 0;
-  /** Pages beyond what is compared. */
+  /** Number of pages beyond the limit. */
   beyond = 0;
 
   readonly visit: PageVisitor = (block, offset, kind, bytes, fill) => {
     const page = Math.floor(offset / block.pageSize);
     if (kind === "xbzrle") {
       const pages = this.#differences.get(block.name) ?? new Set();
-      // More than all passes together take would only take memory.
+      // No more than all passes together can resolve.
       if (pages.size < MAX_PASSES * KEPT_PAGES) this.#differences.set(block.name, pages.add(page));
     }
     this.#record(block, page, kind, bytes, fill);
@@ -106,7 +107,7 @@ export class RamPages {
     segment[at + 1] = high;
   }
 
-  /** Follows differences in a stream that can be read again. Pages that still are unknown stay so. */
+  /** Applies deltas in further passes over the stream. Pages that remain unknown are reported. */
   async resolveDifferences(source: ByteSource, options: ReadOptions): Promise<void> {
     const todo = [...this.#differences].flatMap(([block, pages]) =>
       [...pages].map((page) => ({ block, page })),
@@ -134,26 +135,26 @@ export class RamPages {
   }
 }
 
-/** A run of pages of one block that differ in the same way. */
+/** A run of pages of one block with one kind of difference. */
 export interface RamRange {
   readonly block: string;
-  /** Bytes from the block's start; `end` is behind the last page. */
+  /** Offsets in the block, in bytes; `end` is after the last page. */
   readonly start: number;
   readonly end: number;
   readonly pages: number;
-  /** `unknown`: a page came in a form that is not followed. */
+  /** `unknown`: a page was sent in an unsupported encoding. */
   readonly kind: "changed" | "only in first" | "only in second" | "unknown";
 }
 
-/** Where the RAM of a block differs. */
+/** The differences in the RAM of a block. */
 export interface RamDifference {
   readonly block: string;
   readonly ranges: readonly RamRange[];
-  /** Instead of ranges: why the block was not compared. */
+  /** The reason why the block was not compared, instead of ranges. */
   readonly reason?: string;
 }
 
-/** A stream and its RAM. `source` is read once; again if it has differences and can be read again. */
+/** Reads a stream and its RAM. Reads `source` again if the stream has deltas and the source permits it. */
 export async function readWithRam(
   source: ByteSource,
   options: ReadOptions = {},
@@ -164,15 +165,13 @@ export async function readWithRam(
   return { report, ram };
 }
 
-/** Whether a page that a stream does not have is a page of zeros in it. */
+/** True if a page that is missing in the stream is a zero page. */
 const zerosAreLeftOut = (report: StreamReport) => report.capabilities.includes("mapped-ram");
 
-/** Pages that went over connections of their own. */
+/** True if the pages were sent over other connections. */
 const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
 
-/**
- * Blocks of the first stream in its order; those that differ. Blocks of one side only are for diffStreams.
- */
+/** Differing blocks of the first stream, in its order. diffStreams reports blocks that only one side has. */
 export function diffRam(
   first: { report: StreamReport; ram: RamPages },
   second: { report: StreamReport; ram: RamPages },

@@ -1,5 +1,5 @@
-// Differences of streams made by hand: fields by path, arrays, subsections, sections and blocks of one side,
-// RAM by page.
+// Differences of generated streams: fields by path, arrays, subsections, sections and blocks of one side, RAM
+// by page.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import {
@@ -44,7 +44,7 @@ function device(
 }
 
 describe("state", () => {
-  test("the same stream", async () => {
+  test("a stream has no differences from itself", async () => {
     const bytes = smallStream().end();
     expect(await diff(bytes, bytes)).toEqual({ state: [], ram: [] });
   });
@@ -103,7 +103,7 @@ describe("state", () => {
       "ram/ram only in second",
     ]);
   });
-  test("which queue, which feature", async () => {
+  test("differences name the queue and the feature", async () => {
     const { state } = await diff(
       virtioStream(),
       virtioStream({ lastAvail: 7, features: (1n << 32n) | (1n << 29n) }),
@@ -114,7 +114,7 @@ describe("state", () => {
     expect(found["virtio.guest_features"]).toBe("+VIRTIO_RING_F_EVENT_IDX");
     expect(Object.keys(found)).toContain("virtio.vq[0].last_avail_idx");
   });
-  test("--ignore: a section, a field and what is below, by pattern", async () => {
+  test("--ignore: a section, a field with its members, a pattern", async () => {
     const a = device();
     const b = device({ pc: 1n, gpr: [9, 9, 9], mode: 1 });
     const paths = async (...ignore: string[]) => (await diff(a, b, ignore)).state.map(({ path }) => path);
@@ -125,7 +125,7 @@ describe("state", () => {
   });
 });
 
-/** As Wherry's own streams end: hashes of all that stands before. */
+/** The end of Wherry's own streams: hashes of all parts before. */
 const own = (byte: number, hash: number) =>
   new StreamBuilder()
     .configuration("virt")
@@ -139,7 +139,7 @@ const own = (byte: number, hash: number) =>
     )
     .end();
 
-test("Wherry's hashes are told only if all was compared and nothing else differs", async () => {
+test("Wherry's hashes are reported only if everything was compared and nothing else differs", async () => {
   const paths = ({ state }: StreamDifferences) => state.map(({ path }) => path);
   expect(paths(await diff(own(1, 1), own(2, 2)))).toEqual(["uart/0/lcr"]);
   const hashes = paths(await diff(own(1, 1), own(1, 2)));
@@ -181,7 +181,7 @@ describe("the same bytes under other names", () => {
       "uart/0/offset changed 0x3 0x4",
     ]);
   });
-  test("names that come twice", async () => {
+  test("repeated names", async () => {
     const twice = [struct(byte("x"), word("y"), byte("x"))];
     const flat = [byte("p"), word("y"), byte("q")];
     expect(await told(uart(twice, [1, 0, 0, 0, 0, 2]), uart(flat, [3, 0, 0, 0, 0, 4]))).toEqual([
@@ -210,7 +210,7 @@ const ram = (write: (out: ByteWriter) => void, before = (stream: StreamBuilder) 
     .end();
 
 describe("RAM", () => {
-  test("the last content of a page counts; a page of zeros is a zero record", async () => {
+  test("the last content of a page counts; a zero page equals a zero record", async () => {
     const a = ram((out) => {
       page(out, "ram", 0, pageOf(1));
       page(out, "ram", PAGE, pageOf(9));
@@ -250,14 +250,14 @@ describe("RAM", () => {
     ]);
     expect((await diff(a, b, ["ram/other"])).ram).toHaveLength(1);
   });
-  test("one changed byte anywhere in a page is seen", async () => {
+  test("one changed byte anywhere in a page is found", async () => {
     const at = seed % PAGE;
     const changed = pageOf(1);
     changed[at]! ^= 1;
     const one = (bytes: Uint8Array) => ram((out) => page(out, "ram", 0, bytes));
     expect((await diff(one(pageOf(1)), one(changed))).ram).toHaveLength(1);
   });
-  test("differences of XBZRLE are followed; a damaged one makes its page unknown", async () => {
+  test("XBZRLE deltas are applied; a damaged one makes its page unknown", async () => {
     const xbzrle = (out: ByteWriter, delta: readonly number[]) =>
       out
         .u64(BigInt(PAGE) | 0x40n)
@@ -280,7 +280,7 @@ describe("RAM", () => {
     ]);
     expect((await diff(encoded([16, 200, 0xaa]), plain)).ram[0]?.ranges).toMatchObject([{ kind: "unknown" }]);
   });
-  test("a mapped-ram file leaves zeros out", async () => {
+  test("a mapped-ram file omits zero pages", async () => {
     const sparse = await readWithRam(bytesSource(ram((out) => page(out, "ram", PAGE, pageOf(1)))));
     const mapped = { ...sparse, report: { ...sparse.report, capabilities: ["mapped-ram"] } };
     const whole = ram((out) => {
@@ -292,7 +292,7 @@ describe("RAM", () => {
     const { ram: found } = diffStreams(mapped, await readWithRam(bytesSource(whole)));
     expect(found).toMatchObject([{ block: "ram", ranges: [{ start: 0, end: PAGE, kind: "changed" }] }]);
   });
-  test("pages that went over other connections are not compared", async () => {
+  test("pages sent over other connections are not compared", async () => {
     const whole = await readWithRam(bytesSource(ram((out) => page(out, "ram", PAGE, pageOf(1)))));
     const warnings = [{ code: "ram.elsewhere", where: "section ram/0", expected: "", found: "", cure: "" }];
     const { ram: found } = diffStreams({ ...whole, report: { ...whole.report, warnings } }, whole);
@@ -301,7 +301,7 @@ describe("RAM", () => {
       { block: "other" },
     ]);
   });
-  test("a block whose pages are of another size is not compared", async () => {
+  test("a block with another page size is not compared", async () => {
     const { ram: found } = await diff(
       ram((out) => page(out, "ram", 0, pageOf(1))),
       ram(

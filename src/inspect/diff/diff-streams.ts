@@ -1,7 +1,7 @@
-// The differences between two streams of any writer: configuration, sections field by field, RAM page by
-// page (diff-ram.ts). Sections are told by idstr and instance, fields by name or place (diff-align.ts), so
-// that streams of different QEMUs, or of QEMU and Wherry, can be compared: where their layouts differ, that
-// is what is said. Left out: order of sections, commands, how pages are encoded; they are no part of the
+// The differences between two streams of any writer: configuration, sections field by field, RAM page by page
+// (diff-ram.ts). Sections are matched by idstr and instance, fields by name or place (diff-align.ts), so
+// streams of different QEMUs, or of QEMU and Wherry, can be compared; differing layouts are reported as such.
+// The order of sections, commands and the encoding of pages are ignored, because they are not part of the
 // machine.
 import { hex } from "../../base/hex.ts";
 import { isHeader, pairFields, type Starts } from "./diff-align.ts";
@@ -14,33 +14,36 @@ export interface Difference {
   /** `cpu/0/env.gpr[10]`, `0000:00:02.0/virtio-blk/0/virtio.vq[0].last_avail_idx`, `ram/pc.ram`. */
   readonly path: string;
   readonly kind: "changed" | "only in first" | "only in second" | "layout";
-  /** In words; absent on the side that has nothing there. */
+  /** The value as text; absent on the side that lacks it. */
   readonly first?: string;
   readonly second?: string;
-  /** Which register; which bits or flags were set and cleared. */
+  /** The register's name, or the bits or flags that were set and cleared. */
   readonly meaning?: string;
 }
 
-/** All differences of two streams: of device state, and of RAM. */
+/** All differences of two streams, in device state and in RAM. */
 export interface StreamDifferences {
   readonly state: readonly Difference[];
   readonly ram: readonly RamDifference[];
 }
 
-/** What is compared. */
+/** Options of a comparison. */
 export interface DiffOptions {
-  /** Paths that are not compared, with all below them; `*` stands for any characters. */
+  /** Paths that are ignored, with everything below them; `*` stands for any characters. */
   readonly ignore?: readonly string[];
 }
 
-/** The section of hashes over all others that ends Wherry's own streams. */
+/** The section of hashes at the end of Wherry's own streams. */
 const HASHES = /^wherry\/integrity\//;
 const SHOWN_BYTES = 8;
 const SHOWN_RANGES = 4;
-/** More of them are a number that changed rather than flags. */
+/** If more bits differ, the value is probably a number, not flags. */
 const SHOWN_BITS = 2;
 
-/** Differences in order: configuration, sections as in the first stream, those only in the second, RAM. */
+/**
+ * Differences in order: configuration, sections in the order of the first stream, sections of the second
+ * only, RAM.
+ */
 export function diffStreams(
   first: { report: StreamReport; ram?: RamPages },
   second: { report: StreamReport; ram?: RamPages },
@@ -66,12 +69,12 @@ export function diffStreams(
     first.ram === undefined || second.ram === undefined
       ? undefined
       : diffRam({ report: a, ram: first.ram }, { report: b, ram: second.ram });
-  // They differ whenever anything does; alone they tell of what was not seen otherwise.
+  // The hashes differ if anything does. Alone, they show a difference that was not found otherwise.
   if (others === 0 && ram?.length === 0) state.push(...hashes);
   return { state: gathered(state), ram: (ram ?? []).filter(({ block }) => !ignored(`ram/${block}`)) };
 }
 
-/** Neighbouring elements of an array that differ in the same words become one: `pmp[16..63]`. */
+/** Merges neighbouring elements of an array with the same difference into one: `pmp[16..63]`. */
 function gathered(differences: readonly Difference[]): Difference[] {
   const found: Difference[] = [];
   const runs = new Map<string, { readonly place: number; readonly first: number; last: number }>();
@@ -82,7 +85,7 @@ function gathered(differences: readonly Difference[]): Difference[] {
       continue;
     }
     const { path: _path, meaning, ...rest } = difference;
-    // A register's name does not tell elements apart of which one stream has none at all.
+    // Ignore a register's name for elements that one stream lacks.
     const shape = difference.kind === "changed" ? { ...rest, meaning } : rest;
     const key = JSON.stringify([shape, head, tail]);
     const run = runs.get(key);
@@ -95,9 +98,7 @@ function gathered(differences: readonly Difference[]): Difference[] {
   return found;
 }
 
-/**
- * Sections with state of devices, by `idstr/instance`; what comes in parts is told by `iterative` and `ram`.
- */
+/** Device sections by `idstr/instance`; `iterative` and `ram` have the sections with parts. */
 function deviceSections(report: StreamReport): Map<string, SectionReport> {
   const found = new Map<string, SectionReport>();
   const seen = new Map<string, number>();
@@ -179,7 +180,7 @@ class FieldDiff {
     }
   }
 
-  /** With `starts` also by their bytes. */
+  /** Compares fields by name, and with `starts` also by bytes. */
   fields(path: string, first: readonly Field[], second: readonly Field[], starts?: Starts): void {
     for (const { name, first: a, second: b } of pairFields(first, second, starts)) {
       const at = joined(path, name);
@@ -222,7 +223,7 @@ class FieldDiff {
     });
   }
 
-  /** Adds the name of an element, such as a queue's, to what differs in it. */
+  /** Adds the name of an element, such as a queue's, to the differences in it. */
   #named(name: string): FieldDiff {
     return new FieldDiff(({ meaning, ...rest }) =>
       this.#report({ ...rest, meaning: meaning === undefined ? name : `${name}: ${meaning}` }),
@@ -243,7 +244,7 @@ const sides = (first: string | undefined, second: string | undefined) => ({
   ...(second === undefined ? {} : { second }),
 });
 
-/** Paths are those of `wherry inspect --field`: `/` behind the section, `.` between fields. */
+/** Builds paths as in `wherry inspect --field`: `/` after the section, `.` between fields. */
 const joined = (path: string, name: string) =>
   path.endsWith("/") || name.startsWith("[") ? path + name : `${path}.${name}`;
 
@@ -275,7 +276,7 @@ function valueText(value: FieldValue): string {
   return value instanceof Uint8Array ? bytesText(value) : String(value);
 }
 
-/** Of bytes, those from the first on that differ. */
+/** Two values as text; for bytes, from the first difference on. */
 function valueTexts(a: Field, b: Field): { first: string; second: string } {
   if (!(a.value instanceof Uint8Array && b.value instanceof Uint8Array)) {
     return { first: valueText(a.value as FieldValue), second: valueText(b.value as FieldValue) };
@@ -285,7 +286,7 @@ function valueTexts(a: Field, b: Field): { first: string; second: string } {
   return { first: part(a.value), second: part(b.value) };
 }
 
-/** The first of them and how many there are: of a picture there may be millions. */
+/** The first ranges, and the number of all: a framebuffer may have millions. */
 function changedRanges(a: Uint8Array, b: Uint8Array): { first: [number, number][]; count: number } {
   const first: [number, number][] = [];
   let count = 0;
@@ -301,7 +302,7 @@ function changedRanges(a: Uint8Array, b: Uint8Array): { first: [number, number][
   return { first, count };
 }
 
-/** Words for what changed: flags by name, or else single bits; ranges of bytes. */
+/** Describes a change: flags by name, otherwise single bits; ranges of bytes. */
 function changeMeaning(a: Field, b: Field): string | undefined {
   if (a.value instanceof Uint8Array && b.value instanceof Uint8Array) {
     const { first, count } = changedRanges(a.value, b.value);

@@ -1,11 +1,11 @@
-// The VMDESCRIPTION: the JSON behind the end of a stream that names every field of its sections (QEMU's
-// migration/vmstate.c writes it). Parsed here by hand, because it repeats keys within one object (the
-// elements of a list are several times `vmsd_name`, `version`, `fields`), which JSON.parse drops; and because
-// depth and size are the stream's word.
+// The VMDESCRIPTION: the JSON after the end of a stream that names every field of its sections (written by
+// QEMU's migration/vmstate.c). It has its own parser, because it repeats keys within one object (each element
+// of a list has `vmsd_name`, `version`, `fields`), which JSON.parse drops, and because the stream controls
+// depth and size.
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 
-/** A section or struct: QEMU's name and version of it, its fields, and the subsections that are there. */
+/** A section or struct: QEMU's name and version, its fields, and the subsections that are present. */
 export interface DescribedStruct {
   readonly vmsdName?: string;
   readonly version?: number;
@@ -17,13 +17,13 @@ export interface DescribedStruct {
 export interface DescribedField {
   readonly name: string;
   readonly type: string;
-  /** Bytes, of one element in an array. */
+  /** Length in bytes; of one element in an array. */
   readonly size: number;
-  /** Elements that are all as this one is. */
+  /** Number of elements that this one describes. */
   readonly arrayLength?: number;
-  /** Which element of an array this is. */
+  /** Index of this element in its array. */
   readonly index?: number;
-  /** What `struct` describes; or what the elements of a list, tree or other type are, one after the other. */
+  /** The description of a `struct`; or the elements of a list, tree or other type, in order. */
   readonly structs: readonly DescribedStruct[];
 }
 
@@ -41,11 +41,11 @@ export interface Description {
 }
 
 const MAX_DEPTH = 100;
-/** A guest of 256 CPUs has a million. */
+/** A guest with 256 CPUs has a million. */
 const MAX_VALUES = 2_000_000;
 
 type Json = null | boolean | number | string | Json[] | JsonObject;
-/** In order, keys repeated as they come. */
+/** Entries in order, including repeated keys. */
 class JsonObject {
   readonly entries: (readonly [key: string, value: Json])[] = [];
   get(key: string): Json | undefined {
@@ -59,7 +59,7 @@ class DescriptionError extends WherryError {
   }
 }
 
-/** JSON text to values, objects with all their entries. Throws DescriptionError. */
+/** Parses JSON text and keeps all entries of objects. Throws DescriptionError. */
 class JsonParser {
   readonly #text: string;
   #at = 0;
@@ -129,7 +129,7 @@ class JsonParser {
     return array;
   }
   #string(): string {
-    // Nearly all are names: nothing in them is escaped.
+    // Most strings are names without escapes.
     const end = this.#text.indexOf('"', this.#at + 1);
     const plain = this.#text.slice(this.#at + 1, end);
     if (end >= 0 && PLAIN.test(plain)) {
@@ -151,7 +151,7 @@ const WORD = /(?:null|true|false|-?(?:0|[1-9]\d{0,20})(?:\.\d{1,10})?(?:e[+-]?\d
 const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;
 const STRING = /"(?:[^"\\]|\\.)*"/y;
 
-/** Parses the VMDESCRIPTION's bytes. Throws a WherryError that says what is wrong with them. */
+/** Parses the VMDESCRIPTION's bytes. Throws a WherryError with the reason if they are invalid. */
 export function parseDescription(bytes: Uint8Array): Description {
   const json = new JsonParser(decodeUtf8(bytes)).document();
   if (!(json instanceof JsonObject)) throw new DescriptionError("expected an object");
@@ -163,7 +163,7 @@ export function parseDescription(bytes: Uint8Array): Description {
     devices: objects(json.get("devices")).map((device) => ({
       ...structOf(device),
       name: text(device.get("name")),
-      // QEMU prints it signed.
+      // QEMU prints it as a signed number.
       instanceId: count(device.get("instance_id"), "instance_id", true) >>> 0,
     })),
   };
@@ -190,10 +190,7 @@ function structOf(object: JsonObject): DescribedStruct {
   return structsOf(object)[0] ?? { fields: [], subsections: [] };
 }
 
-/**
- * Structs that are written into one object, one after the other: each starts at its first key that came
- * before.
- */
+/** Structs whose keys follow each other in one object: each starts at the first repeated key. */
 function structsOf(object: JsonObject): DescribedStruct[] {
   const structs: { -readonly [K in keyof DescribedStruct]: DescribedStruct[K] }[] = [];
   let seen = new Set<string>();
@@ -229,7 +226,7 @@ function fieldOf(object: JsonObject): DescribedField {
   };
 }
 
-/** Bytes that a struct takes, subsections included. */
+/** Length of a struct in bytes, including subsections. */
 export function describedSize(struct: DescribedStruct): number {
   let size = 0;
   for (const field of struct.fields) size += field.size * (field.arrayLength ?? 1);

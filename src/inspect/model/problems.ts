@@ -1,5 +1,5 @@
-// The known problems of a stream with their causes and cures, and InspectError, which ends reading: readers
-// and decoders throw it with a Problem, and readStream puts that into its report.
+// The known problems of a stream with causes and cures, and InspectError, which ends reading: readers and
+// decoders throw it with a Problem, and readStream adds that to its report.
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import type { Problem } from "./stream-report.ts";
@@ -12,24 +12,24 @@ export class InspectError extends WherryError {
   }
 }
 
-/** In one line: where, what, and what to do. */
+/** One line: place, difference, cure. */
 export function problemText(problem: Problem): string {
   const at = problem.offset === undefined ? "" : ` at offset ${hex(problem.offset)}`;
   return `${problem.where}${at}: expected ${problem.expected}, found ${problem.found}; ${problem.cure}`;
 }
 
-/** Of a warning: whether something is wrong with the stream, and not only unusual. */
+/** True if a warning reports a fault of the stream; false if the stream is only unusual. */
 export const isFault = ({ code }: Problem): boolean => !HARMLESS.has(code);
 const HARMLESS = new Set(["stream.guessed", "stream.trailing", "ram.elsewhere"]);
 
-/** The causes that streams of any kind can stop with, and what to do about each. */
+/** The codes of all problems, with cause and cure. */
 const KNOWN = {
   "stream.magic": {
     cause: "this is no migration stream, or something stands before it",
-    cure: "give the file that migrate or savevm wrote, unpacked; cut off what stands before it (`wherry inspect --offset` passes over it)",
+    cure: "give the file that migrate or savevm wrote, unpacked; cut off the bytes before it (`wherry inspect --offset` skips them)",
   },
   "stream.version": {
-    cause: "QEMU before 0.9.1 wrote version 2; nothing has written another since",
+    cause: "QEMU before 0.9.1 wrote version 2; there is no other version",
     cure: "give a stream of version 3: migrate it once through a QEMU that still reads the old version",
   },
   "stream.cut": {
@@ -39,19 +39,19 @@ const KNOWN = {
   },
   "stream.footer": {
     cause:
-      "what was read of the section is not as long as what was written: damage, or a device whose saved state the reader takes for another version",
+      "the section was read with another length than it was written: damage, or a device whose saved state has another version",
     cure: "compare both QEMUs' versions of this device, and use the same machine type on both sides",
   },
   "stream.section-type": {
-    cause: "the section before it ended elsewhere than where it was thought to, or the stream is damaged",
-    cure: "use another copy; if it is the same there, look at the section before with --hexdump",
+    cause: "the section before has another length than expected, or the stream is damaged",
+    cure: "use another copy; if it has the same problem, examine the section before with --hexdump",
   },
   "stream.section-id": {
     cause: "a part of a section whose start is not in the stream: bytes are missing, or streams were joined",
     cure: "use a whole copy of the stream",
   },
   "stream.section-version": {
-    cause: "a writer newer than what is known of this section's format, or damage",
+    cause: "the writer has a newer format of this section, or the stream is damaged",
     cure: "use a newer Wherry, or migrate with an older machine type",
   },
   "stream.size": {
@@ -60,13 +60,12 @@ const KNOWN = {
     cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
   },
   "stream.subsection": {
-    cause:
-      "the VMDESCRIPTION names a subsection that is not there: damage, or a fault of the device's description",
+    cause: "the VMDESCRIPTION names a missing subsection: damage, or a fault of the device's description",
     cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
   },
   "stream.no-size": {
     cause:
-      "a section whose size nothing says: the stream has neither a VMDESCRIPTION that names it nor section footers (machine types before 2.4)",
+      "a section of unknown size: the stream has neither a VMDESCRIPTION that names it nor section footers (machine types before 2.4)",
     cure: "save the stream with machine type 2.4 or newer, without suppress-vmdesc",
   },
   "stream.description": {
@@ -74,19 +73,19 @@ const KNOWN = {
     cure: "save the stream again with suppress-vmdesc=off: without the VMDESCRIPTION fields have no names",
   },
   "stream.limit": {
-    cause: "damage, or a device with very much state",
-    cure: "use another copy; if it is right, raise the limit",
+    cause: "damage, or a device with extremely large state",
+    cure: "use another copy; if it has the same size, raise the limit",
   },
   "stream.configuration": {
-    cause: "the stream is damaged, or the writer is newer than what is known of this section",
+    cause: "the stream is damaged, or the writer has a newer version of this section",
     cure: "use another copy, or a newer Wherry",
   },
   "stream.command": {
-    cause: "the stream is damaged, or its writer is newer than what is known of commands",
+    cause: "the stream is damaged, or its writer has newer commands",
     cure: "use another copy; QEMU before 10.0 refuses SWITCHOVER_START: send with switchover-ack and multifd off",
   },
   "stream.trailing": {
-    cause: "the file held something longer before, or several things were written into it",
+    cause: "the file had longer contents before, or several outputs were written to it",
     cure: "nothing has to be done: QEMU stops reading at the end of the stream",
   },
   "stream.guessed": {
@@ -96,8 +95,8 @@ const KNOWN = {
   },
   "ram.flags": {
     cause:
-      "a page before it was not as long as expected (another target page size), a newer kind of record, or damage",
-    cure: "use another copy; give the target's page size with --page-size if the stream does not say it",
+      "a page before has another length than expected (another target page size), a newer kind of record, or damage",
+    cure: "use another copy; give the target's page size with --page-size if the stream does not state it",
   },
   "ram.block": {
     cause: "damage: RAM records name only blocks of the list that starts the section",
@@ -112,7 +111,7 @@ const KNOWN = {
     cure: "use another copy; else save without special capabilities",
   },
   "ram.elsewhere": {
-    cause: "with multifd the pages go through connections of their own, not through this one",
+    cause: "with multifd, the pages are sent over separate connections",
     cure: "save to `file:` with mapped-ram and multifd, or without multifd, to have the pages in the file",
   },
   "multifd.packet": {
@@ -120,7 +119,7 @@ const KNOWN = {
     cure: "use another copy of the channel; give the target's page size with --page-size if it is not 4 KiB",
   },
   "opaque.bytes": {
-    cause: "a version or variant of the device that its decoder does not know, or damage",
+    cause: "a version or variant of the device unknown to its decoder, or damage",
     cure: "its bytes are shown as they are",
   },
   "integrity.differs": {
@@ -131,7 +130,7 @@ const KNOWN = {
 
 export type ProblemCode = keyof typeof KNOWN;
 
-/** A Problem of a known cause. `expected` and `found` complete "expected …, found …". */
+/** Makes a Problem of a known code. `expected` and `found` complete the message "expected …, found …". */
 export function problem(
   code: ProblemCode,
   where: string,

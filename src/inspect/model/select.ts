@@ -1,8 +1,8 @@
-// Finds sections and fields by the names that people type: `cpu/0`, `serial`, `cpu/0/env.pc`,
+// Finds sections and fields by the names that users enter: `cpu/0`, `serial`, `cpu/0/env.pc`,
 // `fw_cfg/0/fw_cfg/dma.dma_addr`.
 import type { Field, SectionReport, StreamReport } from "./stream-report.ts";
 
-/** Sections of this name, with its instance or any; those that carry fields. */
+/** Sections of this name, with the given instance or any, that have fields. */
 export function sectionsNamed(report: StreamReport, name: string): SectionReport[] {
   return report.sections.filter(
     ({ idstr, instanceId }) => name === idstr || name === `${idstr}/${instanceId}`,
@@ -10,8 +10,8 @@ export function sectionsNamed(report: StreamReport, name: string): SectionReport
 }
 
 /**
- * The field at SECTION/FIELD, where FIELD is the names on the way to it, with `.` or `/` between (none before
- * `[`). SECTION is `idstr/instance`, or `idstr` alone for the first of that name. Undefined if there is none.
+ * Finds the field SECTION/FIELD. FIELD is the path of names with `.` or `/` between them (neither before
+ * `[`). SECTION is `idstr/instance`, or `idstr` for the first of that name. Undefined if there is none.
  */
 export function fieldAt(report: StreamReport, path: string): Field | undefined {
   for (const { idstr, instanceId, fields } of report.sections) {
@@ -34,7 +34,7 @@ function within(fields: readonly Field[], path: string): Field | undefined {
   return undefined;
 }
 
-/** Names that could follow as far as `path` can be followed: for messages. */
+/** Names that could follow the valid start of `path`, for messages. */
 export function namesAt(report: StreamReport, path: string): string[] {
   const section = report.sections.find(({ idstr, instanceId, fields }) => {
     return fields.length > 0 && (path.startsWith(`${idstr}/${instanceId}`) || path.startsWith(`${idstr}/`));

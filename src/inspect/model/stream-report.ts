@@ -5,118 +5,119 @@
 import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { Description } from "./description.ts";
 
-/** A scalar as it is in the stream: integers as bigint whatever their width, bytes as a copy. */
+/** A scalar value: integers of any width are bigints, bytes are a copy. */
 export type FieldValue = bigint | boolean | string | Uint8Array;
 
 /** A field of a section. A container (struct, array, subsection) has children and no value. */
 export interface Field {
-  /** As in the VMDESCRIPTION; an element of an array is `[3]`, a subsection its whole name (`fw_cfg/dma`). */
+  /**
+   * Name in the VMDESCRIPTION; an element of an array is `[3]`, a subsection has its whole name
+   * (`fw_cfg/dma`).
+   */
   readonly name: string;
-  /** In the stream, in bytes from its start. */
+  /** Stream offset in bytes. */
   readonly offset: number;
-  /** Bytes in the stream, those of all children included. */
+  /** Length in the stream in bytes, including all children. */
   readonly size: number;
-  /** The VMDESCRIPTION's type (`uint32`, `struct`, `buffer`…); `subsection`; or the decoder's word for it. */
+  /** The VMDESCRIPTION's type (`uint32`, `struct`, `buffer`…), `subsection`, or the decoder's type. */
   readonly type: string;
   readonly value?: FieldValue;
-  /** The value in words: `VIRTIO_NET_F_MAC VIRTIO_F_VERSION_1`, `postmigrate`. */
+  /** Description of the value: `VIRTIO_NET_F_MAC VIRTIO_F_VERSION_1`, `postmigrate`. */
   readonly meaning?: string;
   readonly children?: readonly Field[];
 }
 
-/** Why a stream cannot be read on (or what QEMU would refuse in it), for people. */
+/** The reason why reading stopped, or why QEMU would refuse the stream. */
 export interface Problem {
-  /** Stable, such as `stream.footer`, `stream.cut`. */
+  /** Stable code, such as `stream.footer` or `stream.cut`. */
   readonly code: string;
-  /** Section, block or field: `section cpu/0`, `ram block pc.ram`. */
+  /** Section, block or field, such as `section cpu/0` or `ram block pc.ram`. */
   readonly where: string;
-  /** In the stream; undefined if it is not about a place in it. */
+  /** Stream offset in bytes; undefined if the problem has no place in the stream. */
   readonly offset?: number;
   readonly expected: string;
   readonly found: string;
-  /** What makes streams like this, if known. */
+  /** What produces such streams, if known. */
   readonly cause?: string;
-  /** What to do. */
+  /** The remedy. */
   readonly cure: string;
 }
 
-/** A section of the stream. A device's has its state as fields. */
+/** A section of the stream. A device's section has its state as fields. */
 export interface SectionReport {
   readonly kind: "full" | "start" | "part" | "end";
   readonly id: number;
   readonly idstr: string;
   readonly instanceId: number;
-  /** Of the START for parts and ends. */
+  /** For parts and ends, the version of the START. */
   readonly version: number;
-  /** Of the section's type byte. */
+  /** Stream offset of the section's type byte. */
   readonly offset: number;
-  /** Of its data, without head and footer. */
+  /** Stream offset of the data, which excludes head and footer. */
   readonly dataOffset: number;
   readonly size: number;
-  /** QEMU's MIG_PRI_* by name, where known. */
+  /** Name of QEMU's MIG_PRI_*, if known. */
   readonly priority?: string;
   readonly vmsdName?: string;
   readonly fields: readonly Field[];
-  /** Bytes of data that no field covers: not described, or more than described. */
+  /** Bytes of data without a field: not described, or more than described. */
   readonly unaccounted: number;
-  /**
-   * Of the data, if `keepBytes` asks for it; not of sections that are streamed (`ram` and others with parts).
-   */
+  /** The data, if `keepBytes` is set; not for sections with parts (`ram` and others). */
   readonly bytes?: Uint8Array;
 }
 
-/** A RAM block and what the stream says of its pages. */
+/** A RAM block and statistics of its pages. */
 export interface RamBlockReport {
   readonly name: string;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly size: number;
   /** Page size in bytes of the records for this block. */
   readonly pageSize: number;
-  /** Records of each kind. In a mapped-ram file a page that the bitmap names counts as a record. */
+  /** Number of records of each kind. In a mapped-ram file, a page in the bitmap counts as a record. */
   readonly records: Readonly<Record<RamPageKind, number>>;
-  /** Pages that came at least once, and how many came again. */
+  /** Number of pages that were sent, and of those sent again. */
   readonly pages: number;
   readonly repeated: number;
-  /** Per page, how often it came, at most 255; for a heat map. Pages beyond its end are not counted in it. */
+  /** Number of records per page, at most 255, for a heat map. It has a limited length. */
   readonly heat: Uint8Array;
-  /** Whole pages that are all zeros, if `lookForZeros` asked for it. */
+  /** Number of whole pages that contain only zeros, if `lookForZeros` is set. */
   readonly zeroContent?: number;
   /** Host page size in bytes of a block of huge pages, in a stream for postcopy. */
   readonly hostPageSize?: number;
   /** Guest-physical address, in a stream with x-ignore-shared. */
   readonly address?: bigint;
-  /** Where the pages lie in a mapped-ram file: page n at `pagesOffset` + n × `pageSize`. */
+  /** Offsets in a mapped-ram file: page n is at `pagesOffset` + n × `pageSize`. */
   readonly mapped?: { readonly bitmapOffset: number; readonly pagesOffset: number };
 }
 
-/** A command (MIG_CMD) to the destination; `offset` is its type byte's, in bytes. */
+/** A command (MIG_CMD) to the destination. `offset` is the stream offset of its type byte. */
 export interface CommandReport {
   readonly offset: number;
   readonly command: number;
-  /** `OPEN_RETURN_PATH`, `PING`… */
+  /** Such as `OPEN_RETURN_PATH` or `PING`. */
   readonly name: string;
   readonly data: Uint8Array;
   readonly meaning?: string;
 }
 
-/** A dirty bitmap, disk block or other thing that a section with parts carries, counted. */
+/** Statistics of a section with parts: dirty bitmaps, disk blocks and others. */
 export interface IterativeReport {
-  /** `dirty-bitmap`, `spapr/htab`… */
+  /** Such as `dirty-bitmap` or `spapr/htab`. */
   readonly idstr: string;
   readonly instanceId: number;
-  /** What was counted, in words of the format: `bits`, `valid`, `bytes`. */
+  /** Counts by the format's terms: `bits`, `valid`, `bytes`. */
   readonly counts: Readonly<Record<string, number>>;
-  /** Names that came in it: bitmaps, drives. */
+  /** Names in the section: bitmaps, drives. */
   readonly names: readonly string[];
 }
 
-/** A stream taken apart: all that it says, by name, and what is wrong with it. */
+/** The decoded stream: all its contents by name, and its problems. */
 export interface StreamReport {
-  /** Of the file header (3). */
+  /** Version in the file header (3). */
   readonly streamVersion: number;
-  /** Bytes before the stream that libvirt put there: its header and the domain's XML. */
+  /** Length of libvirt's header and XML before the stream, in bytes. */
   readonly libvirtBytes?: number;
-  /** Of a multifd channel that was kept in a file: it has RAM pages only, and says no sizes of blocks. */
+  /** Set for a multifd channel in a file: it has RAM pages only, and no sizes of blocks. */
   readonly channel?: { readonly id: number; readonly uuid: Uint8Array; readonly packets: number };
   /** From the CONFIGURATION section; undefined in a stream without one. */
   readonly configuration?: { readonly machine: string; readonly fields: readonly Field[] };
@@ -127,19 +128,16 @@ export interface StreamReport {
   readonly commands: readonly CommandReport[];
   /** Parsed VMDESCRIPTION; undefined if the stream ends before it or has none. */
   readonly vmDescription?: Description;
-  /**
-   * Capabilities and parameters that the stream itself shows: `mapped-ram`, `multifd`, `xbzrle`,
-   * `postcopy-ram`…
-   */
+  /** Capabilities and parameters that the stream shows: `mapped-ram`, `multifd`, `xbzrle`, `postcopy-ram`… */
   readonly capabilities: readonly string[];
-  /** Of the target's pages, in bytes. */
+  /** Page size of the target in bytes. */
   readonly pageSize: number;
-  /** Whether the hashes in Wherry's own section agree; undefined in a stream without it. */
+  /** Whether the hashes in Wherry's section agree; undefined in a stream without it. */
   readonly integrity?: "agrees" | "differs" | "not checked";
-  /** Bytes read. */
+  /** Number of bytes read. */
   readonly size: number;
-  /** Why reading stopped before the end; undefined if the whole stream was read. */
+  /** The reason why reading stopped before the end; undefined if the whole stream was read. */
   readonly problem?: Problem;
-  /** What can be read but QEMU would refuse, or would load wrongly. */
+  /** Parts that can be read here, but that QEMU would refuse or load wrongly. */
   readonly warnings: readonly Problem[];
 }

@@ -1,9 +1,9 @@
-// The source of a stream's bytes: a file or an array, which can be read at any place, or a pipe, which can be
-// read only forwards.
+// The source of a stream's bytes: a file or an array with random access, or a pipe, which is read forwards
+// only.
 
-/** Where a stream is read from: a file, a pipe, bytes. */
+/** The source of a stream: a file, a pipe, bytes. */
 export interface ByteSource {
-  /** Bytes there are; undefined for a pipe, which is read at consecutive offsets only. */
+  /** Length in bytes; undefined for a pipe, which is read at consecutive offsets only. */
   readonly size: number | undefined;
   /** Fills the start of `into` from `offset` on: at least one byte, or 0 at the end. */
   read(offset: number, into: Uint8Array): Promise<number>;
@@ -22,7 +22,7 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
 }
 
 /**
- * A stream that arrives in pieces, such as a pipe or a response's body. The source must be its only reader.
+ * A stream that arrives in pieces, such as a pipe or the body of a response. Nothing else may read `pieces`.
  */
 export function piecesSource(pieces: AsyncIterable<Uint8Array>): ByteSource {
   const iterator = pieces[Symbol.asyncIterator]();

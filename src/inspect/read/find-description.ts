@@ -1,5 +1,5 @@
-// Finds the VMDESCRIPTION at the end of a file, before anything else of it is read: its sizes are what tells
-// device sections apart. It is the last thing of a stream: 06, be32 length, JSON; zeros or other leftovers
+// Finds the VMDESCRIPTION at the end of a file before the rest is read, because only its sizes show where
+// device sections end. It is the last part of a stream: 06, be32 length, JSON; zeros or other leftover bytes
 // may follow.
 import { QEMU_VM } from "../../stream/wire.ts";
 import { type Description, parseDescription } from "../model/description.ts";
@@ -8,19 +8,19 @@ import type { ByteSource } from "./byte-source.ts";
 export const MAX_DESCRIPTION = 64 * 1024 * 1024;
 const FIRST_WINDOW = 256 * 1024;
 const HEAD = 5;
-/** Places that look like its start and are looked into, so that noise cannot take for ever. */
+/** Most candidates for its start that are examined, so that noise does not take for ever. */
 const MAX_TRIES = 16;
 const BRACE = "{".charCodeAt(0);
 const CLOSING_BRACE = "}".charCodeAt(0);
 
-/** A VMDESCRIPTION, and where it is in the source, in bytes. */
+/** A VMDESCRIPTION, and its place in the source, in bytes. */
 export interface FoundDescription {
-  /** Of its type byte. */
+  /** Offset of its type byte. */
   readonly offset: number;
   readonly description: Description;
 }
 
-/** Undefined if there is none at the end of the source, or none that can be parsed. */
+/** Undefined if the source does not end with a valid VMDESCRIPTION. */
 export async function findDescription(
   source: ByteSource,
   start: number,
@@ -32,7 +32,7 @@ export async function findDescription(
     const from = Math.max(start, size - window);
     const bytes = await readAll(source, from, size - from);
     const view = new DataView(bytes.buffer);
-    // JSON has no control characters: what is found first is at its start.
+    // JSON has no control characters: the first candidate found is at its start.
     for (
       let at = bytes.lastIndexOf(QEMU_VM.VMDESCRIPTION);
       at >= 0;
@@ -45,7 +45,7 @@ export async function findDescription(
           try {
             return { offset: from + at, description: parseDescription(bytes.subarray(at + HEAD, end)) };
           } catch {
-            // Another 06 may be it; if none is, the reader stops at this one and says why.
+            // Another 06 may be the start. If none is, the reader stops at this one with the reason.
           }
         }
       }
@@ -55,14 +55,14 @@ export async function findDescription(
   }
 }
 
-/** The last byte before `end` that is no white space. */
+/** The last byte before `end` that is not white space. */
 function lastOf(bytes: Uint8Array, end: number): number | undefined {
   let at = end - 1;
   while (at > 0 && (bytes[at] === 0x20 || bytes[at] === 0x0a)) at--;
   return bytes[at];
 }
 
-/** Fewer bytes if the source ends before. */
+/** Returns fewer bytes if the source ends before. */
 export async function readAll(
   source: ByteSource,
   offset: number,

@@ -1,12 +1,11 @@
-// What a file is that does not begin as a migration stream does: the things that people give to `wherry
-// inspect`.
+// Recognises files of other formats that users give to `wherry inspect`.
 import { decodeUtf8 } from "../../base/text.ts";
 import { RESOLVE_MAGIC } from "../../stream/wire.ts";
 import type { Problem } from "../model/stream-report.ts";
 import { problem } from "../model/problems.ts";
 
 interface Format {
-  /** The first bytes, as hexadecimal. */
+  /** The first bytes, in hexadecimal. */
   readonly bytes: string;
   readonly name: string;
   readonly cure: string;
@@ -27,28 +26,28 @@ const FORMATS: readonly Format[] = [
   { bytes: "7f454c46", name: "an ELF file", cure: "a core dump is no stream: migrate to a file" },
   {
     bytes: RESOLVE_MAGIC.toString(16),
-    name: "Wherry's question after a move",
+    name: "a RESOLVE request of Wherry",
     cure: "give the stream itself",
   },
 ];
 
-/** Undefined for a stream, and for what is not known. */
+/** Undefined for a stream and for an unknown format. */
 export function otherFormat(bytes: Uint8Array): Problem | undefined {
   const hexText = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const format = FORMATS.find((known) => hexText.startsWith(known.bytes));
   if (format !== undefined) {
     const { name, cure } = format;
     return problem("stream.magic", "header", 0, "a migration stream", name, {
-      cause: "it is something else",
+      cause: "it has another format",
       cure,
     });
   }
   const libvirt = libvirtHeader(bytes);
   if (libvirt === undefined) return undefined;
   const { offset } = libvirt;
-  const cause = "virsh save puts a header and the domain's XML before the stream";
+  const cause = "virsh save writes a header and the domain's XML before the stream";
   const packed =
-    libvirt.format === 0 ? "" : ", packed by what save_image_format says: unpack what follows them";
+    libvirt.format === 0 ? "" : ", compressed (save_image_format): decompress the bytes after them";
   const cure = `header and XML are ${offset} bytes${packed} (tail -c +${offset + 1} FILE)`;
   return problem("stream.magic", "header", 0, "a migration stream", "a file of libvirt", { cause, cure });
 }
@@ -56,8 +55,9 @@ export function otherFormat(bytes: Uint8Array): Problem | undefined {
 const LIBVIRT_HEADER_BYTES = 92;
 
 /**
- * What `virsh save` puts before a stream: 16 characters, then 32-bit numbers in the host's order: version,
- * length of XML and cookie, whether it ran, how the stream is packed (0: it is not), …
+ * The header that `virsh save` writes before a stream: 16 characters, then 32-bit numbers in the host's byte
+ * order: version, length of XML and cookie, whether the guest was running, compression of the stream (0:
+ * none), …
  */
 export function libvirtHeader(
   bytes: Uint8Array,

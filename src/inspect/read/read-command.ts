@@ -1,5 +1,5 @@
-// Commands in a stream, each with its meaning in words. The grammar is src/stream/commands.ts. The frame
-// (read-stream.ts) reads the sections in a PACKAGED command's payload.
+// Commands in a stream, each with a description. The grammar is src/stream/commands.ts. read-stream.ts reads
+// the sections in a PACKAGED command's payload.
 import { ByteReader } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
@@ -16,9 +16,7 @@ import type { Scan } from "./scan.ts";
 
 const SHOWN_RANGES = 4;
 
-/**
- * After the type byte, which is at `offset`. Stops at a command that does not exist or whose data is wrong.
- */
+/** Reads a command after its type byte, which is at `offset`. Stops at an unknown command or invalid data. */
 export async function readCommand(scan: Scan, offset: number): Promise<CommandReport> {
   scan.where = "command";
   const read = await readGrammar(scan, offset);

@@ -1,5 +1,5 @@
-// The CONFIGURATION section as fields. The grammar is src/stream/configuration.ts; a subsection that it does
-// not know is read if the VMDESCRIPTION has its size.
+// The CONFIGURATION section as fields. The grammar is src/stream/configuration.ts; an unknown subsection is
+// read if the VMDESCRIPTION has its size.
 import {
   type ConfigurationSubsection,
   readConfiguration as readGrammar,
@@ -9,7 +9,7 @@ import { describedSize } from "../model/description.ts";
 import type { Field, StreamReport } from "../model/stream-report.ts";
 import type { Scan } from "./scan.ts";
 
-/** After the type byte. Tells the scan's facts the machine, capabilities and page size. */
+/** Reads the section after its type byte. Records machine, capabilities and page size in the scan's facts. */
 export async function readConfiguration(scan: Scan): Promise<NonNullable<StreamReport["configuration"]>> {
   scan.where = "configuration";
   const fields: Field[] = [];

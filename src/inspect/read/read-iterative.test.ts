@@ -1,4 +1,4 @@
-// Sections with parts that are not RAM: each format gone through to its last byte, and what it counts.
+// Sections with parts other than RAM: each format is read to its last byte, and its counts are right.
 import { expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import { StreamBuilder } from "../../../test/support/stream-builder.ts";
@@ -103,7 +103,7 @@ test("a VFIO device", async () => {
   expect(found).toMatchObject({ problem: undefined, counts: { bytes: 100, "initial data sent": 1 } });
 });
 
-test("one that is not known ends where its footer is, and says so", async () => {
+test("an unknown section ends at its footer and is reported", async () => {
   const stream = new StreamBuilder();
   stream
     .section(1, 5, "new-thing", 1, (out) => out.u32(0x7e000000))
@@ -114,7 +114,7 @@ test("one that is not known ends where its footer is, and says so", async () => 
   expect(report.warnings.map(({ code }) => code)).toEqual(["stream.guessed"]);
 });
 
-test("flags that nobody writes", async () => {
+test("invalid flags", async () => {
   expect(await counts("block", (out) => out.u64(0x1000n))).toMatchObject({ problem: "stream.section-type" });
   expect(await counts("0000:00:03.0/vfio", (out) => out.u64(1n))).toMatchObject({
     problem: "stream.section-type",

@@ -1,7 +1,7 @@
-// Sections with parts other than RAM, each in a format of its own that no VMDESCRIPTION names: dirty bitmaps,
-// old block migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's
+// Sections with parts other than RAM, each in its own format that no VMDESCRIPTION names: dirty bitmaps, old
+// block migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's
 // migration/block-dirty-bitmap.c, block.c, hw/ppc/spapr.c, hw/s390x/s390-stattrib.c, hw/vfio/migration.c).
-// Counted, and gone through to the byte; not kept.
+// Their data is counted, not kept.
 import { hex } from "../../base/hex.ts";
 import type { IterativeReport } from "../model/stream-report.ts";
 import { stop } from "../model/problems.ts";
@@ -9,7 +9,7 @@ import type { Scan } from "./scan.ts";
 
 type Counts = Record<string, number>;
 
-/** What has been read of one section. */
+/** State of reading one section. */
 export interface Progress extends IterativeReport {
   readonly counts: Counts;
   readonly names: string[];
@@ -17,7 +17,7 @@ export interface Progress extends IterativeReport {
 
 type PartReader = (scan: Scan, progress: Progress) => Promise<void>;
 
-/** Reads one START, PART or END up to its footer; undefined if nothing is known of such a section. */
+/** Reader of one START, PART or END up to its footer; undefined for an unknown section. */
 export function partReaderOf(idstr: string): PartReader | undefined {
   return READERS.get(idstr) ?? (/(^|\/)vfio$/.test(idstr) ? vfio : undefined);
 }
@@ -34,7 +34,7 @@ function unknown(scan: Scan, at: number, value: number | bigint): never {
   stop("stream.section-type", scan.where, at, "a record's flags", hex(value));
 }
 
-/** A length that is skipped: beyond any stream it is damage, not a long skip. */
+/** A length to skip. A length beyond any stream is damage. */
 function length(scan: Scan, at: number, value: bigint): number {
   if (value < 1n << 48n) return Number(value);
   return unknown(scan, at, value);

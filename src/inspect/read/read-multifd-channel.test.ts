@@ -1,4 +1,4 @@
-// Multifd channels as files: pages by block, visited where they are whole; cut and damaged ones.
+// Multifd channels as files: pages by block, whole pages visited; truncated and damaged channels.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { encodeMultifdHello, encodeMultifdPacket, type MultifdPacket } from "../../stream/multifd-packet.ts";
@@ -63,7 +63,7 @@ test("pages, zeros, compressed pages, synchronisation", async () => {
   }
 });
 
-test("cut, damaged, hostile", async () => {
+test("truncated, damaged and hostile channels", async () => {
   const packets = [{ block: "r", normal: [0], payloadBytes: PAGE }, { sync: true }];
   const bytes = channel(PAGE, packets).finish();
   const packet = 320 + 8 * 128;

@@ -1,7 +1,7 @@
-// A multifd channel that was stored in a file: a hello, then packets of pages, to the end
+// A multifd channel stored in a file: a hello, then packets of pages, to the end
 // (src/stream/multifd-packet.ts has the format). Pages are counted by block; uncompressed ones can be
-// visited. The list of blocks and their sizes is in the main channel's stream, so a block here is as large as
-// its last page.
+// visited. The list of blocks and their sizes is in the main channel's stream, so a block here ends with its
+// last page.
 import { WherryError } from "../../base/errors.ts";
 import {
   decodeMultifdHello,
@@ -19,10 +19,10 @@ import type { Scan } from "./scan.ts";
 
 /** QEMU's MULTIFD_PACKET_SIZE: pages of a packet times their size. */
 const PACKET_PAGES_BYTES = 512 * 1024;
-/** Where a packet says how many pages it has room for. */
+/** Offset of the packet's pagesAlloc. */
 const PAGES_ALLOC = 12;
 const MAX_BLOCKS = 65_536;
-/** 64 GiB of pages of 4 KiB; pages beyond are counted, but not in the heat. */
+/** 64 GiB of pages of 4 KiB. Later pages are counted, but not in the heat map. */
 const MAX_HEAT = 2 ** 24;
 
 interface Block {
@@ -50,7 +50,7 @@ export class ChannelScan {
     return [...this.#blocks.values()];
   }
 
-  /** From the hello on; `report` is told what has been read. */
+  /** Reads from the hello on. `report` receives the progress. */
   async read(report: (channel: NonNullable<StreamReport["channel"]>) => void): Promise<void> {
     const scan: Scan = this.#scan;
     scan.where = "multifd hello";

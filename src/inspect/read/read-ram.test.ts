@@ -1,5 +1,5 @@
-// RAM: every kind of record, sizes of pages, what capabilities add to the list of blocks, mapped-ram, and bad
-// records.
+// RAM: every kind of record, page sizes, additions of capabilities to the list of blocks, mapped-ram, and
+// invalid records.
 import { describe, expect, test } from "vitest";
 import type { ByteWriter } from "../../base/bytes.ts";
 import { encodeMappedRamHeader, placeMappedRam } from "../../stream/mapped-ram.ts";
@@ -120,7 +120,7 @@ test("a list with guest addresses (x-ignore-shared) and host pages (postcopy)", 
   ]);
 });
 
-test("mapped-ram: from a file and from a pipe, with pages at their places", async () => {
+test("mapped-ram: from a file and from a pipe, with pages at their offsets", async () => {
   const stream = new StreamBuilder().configuration("m").capabilities("mapped-ram");
   const sizes = { a: 20 * PAGE, b: 3 * PAGE };
   const pages: Record<string, number[]> = { a: [0, 7, 8, 19], b: [] };
@@ -158,11 +158,11 @@ test("mapped-ram: from a file and from a pipe, with pages at their places", asyn
   expect(await readPipe(bytes)).toEqual(report);
 });
 
-describe("bad records", () => {
+describe("invalid records", () => {
   const codeOf = async (write: (out: ByteWriter) => void) =>
     (await read(ramOnly(4 * PAGE, write).end())).problem?.code;
 
-  test("are told by their causes", async () => {
+  test("have a code for each cause", async () => {
     expect(await codeOf((out) => out.u64(0x20n))).toBe("ram.flags");
     expect(await codeOf((out) => out.u64(0x0an).countedString("r"))).toBe("ram.flags");
     expect(await codeOf((out) => out.u64(0x28n))).toBe("ram.block");
@@ -180,7 +180,7 @@ describe("bad records", () => {
     expect(await codeOf((out) => out.u64(0x100n).countedString("r").u32(10_000).u32(0))).toBe("ram.flags");
   });
 
-  test("a list whose blocks are more than its total, or unnamed, or named twice", async () => {
+  test("a list with blocks beyond its total, without name, or with a repeated name", async () => {
     const codeOfList = async (write: (out: ByteWriter) => void) => {
       const stream = new StreamBuilder().section(1, 1, "ram", 4, write);
       return (await read(stream.eof().out.finish())).problem?.code;
@@ -192,7 +192,7 @@ describe("bad records", () => {
   });
 });
 
-test("pages that lie across the ends of what is read at once", async () => {
+test("pages across the boundaries of the buffer", async () => {
   const pages = 3000;
   const stream = ramOnly(pages * PAGE, (out) => {
     page(out, "r", 0, pageOf(0));

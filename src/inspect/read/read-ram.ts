@@ -1,6 +1,6 @@
-// Section `ram` as a report: pages counted by block, which of them came again, and the pages of mapped-ram
+// Section `ram` as a report: pages counted by block, pages that were sent again, and the pages of mapped-ram
 // files. The grammar is src/stream/ram-records.ts. Pages are neither copied nor examined unless the caller
-// asks for it. A RAM block takes memory only when its pages arrive.
+// requests it. A RAM block takes memory only when its pages arrive.
 import { isWithoutPages, type MappedRamHeader, readMappedPages } from "../../stream/mapped-ram.ts";
 import type { RamListEntry } from "../../stream/ram-list.ts";
 import { type RamPageKind, RamRecords, type RamSink } from "../../stream/ram-records.ts";
@@ -8,9 +8,9 @@ import type { RamBlockReport } from "../model/stream-report.ts";
 import type { Scan } from "./scan.ts";
 
 /**
- * Called for each page in the order of the stream. `bytes` is valid during the call only: the page itself
- * (`page`), its XBZRLE encoding (`xbzrle`), its deflated bytes (`compressed`); for `zero` undefined, and
- * `fill` is the byte.
+ * Called for each page in stream order. `bytes` is valid only during the call: the page (`page`), its XBZRLE
+ * encoding (`xbzrle`) or its deflated bytes (`compressed`). For `zero` it is undefined, and `fill` is the
+ * byte.
  */
 export type PageVisitor = (
   block: RamBlockReport,
@@ -20,7 +20,7 @@ export type PageVisitor = (
   fill: number,
 ) => void;
 
-/** 512 GiB of pages of 4 KiB; made of untouched memory. */
+/** 512 GiB of pages of 4 KiB. Unused parts of the array take no memory. */
 const MAX_HEAT = 2 ** 27;
 
 interface Block {
@@ -56,7 +56,7 @@ export class RamScan implements RamSink<Block> {
     return [...this.#blocks.values()];
   }
 
-  /** Records up to and with the EOS that ends each part of the section. */
+  /** Reads records up to and including the EOS of one part of the section. */
   async records(): Promise<void> {
     await this.#records.part();
   }
@@ -136,7 +136,7 @@ export class RamScan implements RamSink<Block> {
     }
   }
 
-  /** The size turned out to be another one after zero pages had come. */
+  /** Changes the page size after zero pages were read with another. */
   #resize(block: Block, pageSize: number): void {
     const { heat, pageSize: before } = block;
     block.pageSize = pageSize;
@@ -148,7 +148,7 @@ export class RamScan implements RamSink<Block> {
     });
   }
 
-  /** A block's pages in a mapped-ram file. A page without a bit is zeros: it counts as a zero record. */
+  /** Reads a block's pages in a mapped-ram file. A page without a bit counts as a zero record. */
   async #mapped(block: Block, header: MappedRamHeader): Promise<void> {
     const scan: Scan = this.#scan;
     const { bitmapOffset, pagesOffset, pageSize } = header;
@@ -176,7 +176,7 @@ export class RamScan implements RamSink<Block> {
   }
 }
 
-/** What a record shows of the source. */
+/** Capabilities of the source that a record shows. */
 const CAPABILITIES = {
   xbzrle: "xbzrle",
   compressed: "compress",
@@ -184,7 +184,7 @@ const CAPABILITIES = {
   flush: "multifd",
 } as const;
 
-/** Most pages that are not zero show it in their first words. */
+/** Most pages that are not zero have a nonzero word near the start. */
 function isZero(view: DataView, at: number, length: number): boolean {
   for (let i = at; i < at + length; i += 8) {
     if (view.getFloat64(i) !== 0 || view.getInt32(i) !== 0) return false;

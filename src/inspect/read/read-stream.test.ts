@@ -1,4 +1,4 @@
-// The frame of streams: whole ones of several kinds, from files and pipes; each way to be broken, by name.
+// The frame of streams: complete ones of several kinds, from files and pipes; each fault, by its code.
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import {
@@ -64,7 +64,7 @@ describe("a whole stream", () => {
     expect(rom).toMatchObject({ pages: 1, repeated: 0 });
   });
 
-  test("from a pipe, in pieces of any size, it is the same", async () => {
+  test("from a pipe, in pieces of any size, the report is the same", async () => {
     for (const footers of [true, false]) {
       const bytes = smallStream(footers).end();
       const whole = await read(bytes);
@@ -74,7 +74,7 @@ describe("a whole stream", () => {
     }
   });
 
-  test("pages are visited in their order", async () => {
+  test("pages are visited in stream order", async () => {
     const seen: unknown[] = [];
     await read(smallStream().end(), {
       onPage: ({ name }, offset, kind, bytes, fill) => seen.push([name, offset, kind, bytes?.[0], fill]),
@@ -121,7 +121,7 @@ describe("a whole stream", () => {
     expect(report.sections[0]?.offset).toBe(1000 + 8 + 5 + "pc-test-1.0".length);
   });
 
-  test("its device sections' bytes are kept if asked for", async () => {
+  test("bytes of device sections are kept on request", async () => {
     const report = await read(smallStream().end(), { keepBytes: true });
     expect(report.sections.map(({ bytes }) => bytes?.length)).toEqual([
       undefined,
@@ -143,7 +143,7 @@ describe("the configuration", () => {
     return stream;
   };
 
-  test("with all subsections that there are", async () => {
+  test("with all known subsections", async () => {
     const report = await read(withSubsections().end("{}"));
     expect(report.problem).toBeUndefined();
     expect(report.capabilities).toEqual(["x-ignore-shared", "mapped"]);
@@ -165,7 +165,7 @@ describe("the configuration", () => {
     ]);
   });
 
-  test("one that is not known is read if the VMDESCRIPTION has its size", async () => {
+  test("an unknown subsection is read if the VMDESCRIPTION has its size", async () => {
     const newer = () => {
       const stream = withSubsections();
       stream.out.u8(5).countedString("configuration/new").u32(1).u32(3);
@@ -184,7 +184,7 @@ describe("the configuration", () => {
     expect(report.configuration?.fields.at(-1)?.name).toBe("configuration/new");
   });
 
-  test("with numbers that cannot be", async () => {
+  test("with impossible numbers", async () => {
     const codeOf = async (stream: StreamBuilder) => (await read(stream.end("{}"))).problem?.code;
     expect(await codeOf(new StreamBuilder().configuration("m").pageBits(40))).toBe("stream.configuration");
     const many = new StreamBuilder().configuration("m");
@@ -244,19 +244,19 @@ describe("commands", () => {
 describe("a broken stream", () => {
   const stops = async (bytes: Uint8Array) => (await read(bytes)).problem;
 
-  test("cut at every byte: says so, with all that came before", async () => {
+  test("truncated at every byte: reported, with everything before", async () => {
     const bytes = smallStream().end();
     const { sections } = await read(bytes);
     const [, part, last] = sections;
     for (let end = 0; end < bytes.length; end++) {
-      // Within pages, some places stand for all.
+      // Within pages, few places are tested.
       const inPages = [part, last].some(
         (ram) => end > ram!.dataOffset + 300 && end < ram!.dataOffset + ram!.size - 60,
       );
       if (inPages && end % 61 !== 0) continue;
       const report = await read(bytes.subarray(0, end));
       const eof = bytes.length - bytes.lastIndexOf(6);
-      // Behind EOF all is there but names.
+      // After EOF only names are missing.
       if (end === bytes.length - eof) expect(report.problem).toBeUndefined();
       else expect(report.problem).toMatchObject({ code: "stream.cut", offset: end });
       const whole = sections.filter(({ dataOffset, size }) => dataOffset + size + 5 <= end);
@@ -266,7 +266,7 @@ describe("a broken stream", () => {
     }
   });
 
-  test("what is no stream is named", async () => {
+  test("other file formats are named", async () => {
     const start = (...bytes: number[]) => new Uint8Array([...bytes, ...new Array<number>(100).fill(0)]);
     expect(await stops(start(0x1f, 0x8b))).toMatchObject({ code: "stream.magic", found: "gzip" });
     expect(await stops(start(0x51, 0x46, 0x49, 0xfb))).toMatchObject({ found: "a qcow2 image" });
@@ -274,7 +274,7 @@ describe("a broken stream", () => {
     expect(await stops(start(0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 2))).toMatchObject({ code: "stream.version" });
   });
 
-  test("what virsh save puts before a stream is passed over, unless the stream is packed", async () => {
+  test("the header of virsh save is skipped, unless the stream is compressed", async () => {
     const bytes = smallStream().end();
     const file = (format: number, offset = 92 + 300) => {
       const whole = new Uint8Array(offset + bytes.length);
@@ -291,7 +291,7 @@ describe("a broken stream", () => {
     expect(await readStream(pipe(file(0)))).toEqual(report);
     const packed = (await read(file(5))).problem;
     expect(packed).toMatchObject({ code: "stream.magic", found: "a file of libvirt" });
-    expect(packed?.cure).toContain("392 bytes, packed");
+    expect(packed?.cure).toContain("392 bytes, compressed");
   });
 
   test("footers, types, ids, versions", async () => {
@@ -340,7 +340,7 @@ describe("a broken stream", () => {
     ]);
   });
 
-  test("a description that is no JSON, or says too much", async () => {
+  test("a description that is not JSON, or too large", async () => {
     const deep = "[".repeat(100_000);
     const many = `[${"{},".repeat(2_000_000)}{}]`;
     for (const json of ["{", "[]", '{"devices":3}', deep, many, '{"devices":[{"name":1}]}']) {
@@ -370,7 +370,7 @@ describe("a broken stream", () => {
     expect((await read(list.eof().out.finish())).ram.map(({ pages }) => pages)).toEqual([0, 0]);
   });
 
-  test("any change of bytes ends in a report", async () => {
+  test("any changed bytes give a report", async () => {
     const random = randomBelow(seed);
     const whole = smallStream().end();
     for (let run = 0; run < 3000; run++) {
@@ -382,7 +382,7 @@ describe("a broken stream", () => {
   });
 });
 
-test("zero pages among the whole ones are counted if asked for", async () => {
+test("whole pages that are zero are counted on request", async () => {
   const stream = new StreamBuilder().ramStart({ r: 4 * PAGE }).ramPart((out) => {
     page(out, "r", 0, new Uint8Array(PAGE));
     page(out, undefined, PAGE, new Uint8Array(PAGE));

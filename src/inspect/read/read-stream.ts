@@ -1,7 +1,6 @@
 // Reads a migration stream of any QEMU, from header to end, into a StreamReport: the frame here, RAM in
-// read-ram.ts, device sections by the VMDESCRIPTION in walk-section.ts. The format is in
-// docs/stream-format.md. Input is hostile: a fault ends in the report's `problem`, with everything that was
-// read before it.
+// read-ram.ts, device sections along the VMDESCRIPTION in walk-section.ts. docs/stream-format.md has the
+// format. Input is hostile: a fault ends in the report's `problem`, with everything read before it.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
@@ -51,38 +50,41 @@ import { MAX_FIELDS, walkSection } from "../decode/walk-section.ts";
 
 export type { PageVisitor };
 
-/** What a reading of a stream keeps and checks. */
+/** Options for reading a stream. */
 export interface ReadOptions {
   readonly onPage?: PageVisitor;
-  /** Count whole pages that are all zeros (`zeroContent`). */
+  /** Count whole pages that contain only zeros (`zeroContent`). */
   readonly lookForZeros?: boolean;
-  /** Keep each device section's bytes in its report. */
+  /** Keep the bytes of each device section in its report. */
   readonly keepBytes?: boolean;
-  /** Do not compare the hashes of Wherry's own streams. */
+  /** Do not verify the hashes of Wherry's own streams. */
   readonly skipIntegrity?: boolean;
-  /** Where the stream starts in the source, in bytes. */
+  /** Offset of the stream in the source, in bytes. */
   readonly offset?: number;
-  /** For a stream without a VMDESCRIPTION: that of another one of the same machine (`findDescription`). */
+  /**
+   * For a stream without a VMDESCRIPTION: the description of another stream of the same machine
+   * (`findDescription`).
+   */
   readonly description?: Description;
-  /** Of the target, in bytes, for a stream that does not say it. */
+  /** Page size of the target in bytes, for a stream that does not state it. */
   readonly pageSize?: number;
 }
 
-/** Reads the whole stream. Rejects only if the source does: bad bytes are in the report. */
+/** Reads the whole stream. Rejects only if the source does: faults of the stream are in the report. */
 export function readStream(source: ByteSource, options: ReadOptions = {}): Promise<StreamReport> {
   return new StreamScan(source, options).read();
 }
 
-/** Enough to see what a file is. */
+/** Enough bytes to recognise a file's format. */
 const HEAD_BYTES = 128;
-/** Of a domain's XML. */
+/** Most bytes of a domain's XML. */
 const MAX_LIBVIRT = 16 * 1024 * 1024;
-/** Sections that are reported; parts that come after as many are read, not listed. */
+/** Most sections in the report; later parts are read but not listed. */
 const MAX_SECTIONS = 262_144;
 const MAX_COMMANDS = 1_000_000;
 const MAX_COMMAND_BYTES = 128 * 1024 * 1024;
 const MAX_SECTION_BYTES = 256 * 1024 * 1024;
-/** Of all device sections. */
+/** Most bytes of all device sections. */
 const MAX_DEVICE_BYTES = 512 * 1024 * 1024;
 
 const MAX_WARNINGS = 10_000;
@@ -115,7 +117,7 @@ class StreamScan {
   readonly #open = new Set<number>();
   readonly #iterative = new Map<number, Progress>();
   readonly #budget = { left: MAX_FIELDS };
-  /** Device sections of a pipe, until the VMDESCRIPTION comes. */
+  /** Device sections of a pipe that wait for the VMDESCRIPTION. */
   readonly #waiting: {
     readonly section: OpenSection;
     readonly bytes: Uint8Array;
@@ -128,9 +130,9 @@ class StreamScan {
   #description: Description | undefined;
   readonly #devices = new Map<string, DescribedDevice>();
   #descriptionAt: number | undefined;
-  /** The description is another stream's. */
+  /** The description is from another stream. */
   #borrowed = false;
-  /** Whether sections end with a footer; undefined until one has ended. */
+  /** Whether sections end with a footer; undefined before the first end. */
   #footers: boolean | undefined;
   readonly #guessed: string[] = [];
   #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
@@ -160,7 +162,7 @@ class StreamScan {
     return this.#report(end);
   }
 
-  /** A file of `virsh save` whose stream is not packed. */
+  /** Skips the header of `virsh save`, if the stream is not compressed. */
   async #skipLibvirt(): Promise<void> {
     const scan: Scan = this.#scan;
     await scan.ahead(HEAD_BYTES);
@@ -211,7 +213,7 @@ class StreamScan {
     if (description.pageSize !== undefined) this.#scan.facts.recordPageSize(description.pageSize);
   }
 
-  /** Sections and commands up to EOF; in the payload of a PACKAGED command, up to offset `end`. */
+  /** Reads sections and commands up to EOF, or in the payload of a PACKAGED command up to offset `end`. */
   async #parts(end: number | undefined): Promise<void> {
     const scan: Scan = this.#scan;
     for (;;) {
@@ -312,15 +314,13 @@ class StreamScan {
     await this.#footer(id);
   }
 
-  /**
-   * A section that is read as a whole: its size is what the VMDESCRIPTION says, or where its end is found.
-   */
+  /** Reads a section as a whole. Its size is in the VMDESCRIPTION, or its end is searched. */
   async #device(section: OpenSection, kind: Kind): Promise<void> {
     const scan: Scan = this.#scan;
     const described =
       kind === "full" ? this.#devices.get(`${section.idstr}/${section.instanceId}`) : undefined;
     let size = described === undefined ? undefined : describedSize(described);
-    // A description that lies must not hide what the section has.
+    // A wrong description must not hide the section's bytes.
     if (size !== undefined && size > MAX_SECTION_BYTES) size = undefined;
     const guessed = size === undefined || !(await this.#endsAt(size, section.id));
     if (guessed) size = (await this.#findEnd(section.id)) ?? size ?? (await this.#noEnd(section.id));
@@ -345,19 +345,19 @@ class StreamScan {
     return findSectionEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
   }
 
-  /** Why no end of a section was found. */
+  /** Reports why no end of a section was found. */
   async #noEnd(id: number): Promise<never> {
     const scan: Scan = this.#scan;
     const expected = "its size in the VMDESCRIPTION, or its footer";
     if (this.#footers !== true) stop("stream.no-size", scan.where, scan.offset, expected, "neither");
     const next = await this.#findEnd(id, false);
-    // A zero at the very end is taken for the stream's end, which a cut stream does not have.
+    // A zero at the very end counts as the stream's end, which a truncated stream lacks.
     if (next !== undefined && next + 1 < scan.available)
       stop("stream.footer", scan.where, scan.offset + next, expected, "another section's head");
     return scan.cut(1);
   }
 
-  /** Whether a section of `size` more bytes would end as sections of this stream do. */
+  /** True if a section of `size` more bytes would end like the other sections of this stream. */
   async #endsAt(size: number, id: number): Promise<boolean> {
     if (this.#footers === false) return true;
     const scan: Scan = this.#scan;
@@ -395,7 +395,7 @@ class StreamScan {
     await readSectionFooter(scan, id);
   }
 
-  /** Behind EOF: the VMDESCRIPTION, and nothing. */
+  /** Reads the VMDESCRIPTION after EOF, and warns of bytes after it. */
   async #trailer(): Promise<void> {
     const scan: Scan = this.#scan;
     scan.where = "vmdescription";

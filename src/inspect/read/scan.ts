@@ -1,5 +1,5 @@
-// The inspector's end of a stream: a cursor over a file or a pipe, and what the readers of its parts share:
-// the part that is being read, the facts so far, and the faults that do not end the reading.
+// The inspector's end of a stream: a cursor over a file or a pipe, and the state that the readers of its
+// parts share: the part being read, the facts so far, and the faults after which reading continues.
 import { StreamCursor } from "../../stream/stream-cursor.ts";
 import { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamFault } from "../../stream/stream-fault.ts";
@@ -10,17 +10,17 @@ import type { ByteSource } from "./byte-source.ts";
 
 const FIRST_READ_BYTES = 64 * 1024;
 const READ_BYTES = 4 * 1024 * 1024;
-/** The least that is taken at first, of a small source. */
+/** Buffer size at first, for a small source. */
 const FIRST_BYTES = 4096;
 const MAX_WARNINGS = 10_000;
 
 export class Scan extends StreamCursor {
   readonly source: ByteSource;
   readonly facts = new StreamFacts();
-  /** What is being read, for messages. */
+  /** The part being read, for messages. */
   where = "header";
   readonly warnings: Problem[] = [];
-  /** What the VMDESCRIPTION says of the CONFIGURATION section, where it is known before. */
+  /** The VMDESCRIPTION's description of the CONFIGURATION section, if it was found before. */
   configuration: DescribedStruct | undefined;
 
   constructor(source: ByteSource, offset = 0) {

@@ -1,4 +1,4 @@
-// Streams with Wherry's own hashes: they agree, or the first unit that does not is named.
+// Streams with Wherry's own hashes: they agree, or the first unit that differs is named.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { xxh32 } from "../../base/xxh32.ts";
@@ -7,7 +7,7 @@ import { smallStream } from "../../../test/support/stream-builder.ts";
 import { bytesSource, piecesSource } from "./byte-source.ts";
 import { readStream } from "./read-stream.ts";
 
-/** A small stream with `before` bytes in front of it, in two units: up to the devices, and the devices. */
+/** A small stream after `before` other bytes, in two units: up to the devices, and the devices. */
 async function stream(before = 0) {
   const builder = smallStream();
   const { sections } = await readStream(bytesSource(smallStream().end()));
@@ -37,7 +37,7 @@ async function stream(before = 0) {
   return { file, middle: before + middle, json: file.length - json.length };
 }
 
-test("they agree, wherever the stream starts; a pipe is not compared", async () => {
+test("they agree at any offset of the stream; a pipe is not verified", async () => {
   for (const offset of [0, 1000]) {
     const { file } = await stream(offset);
     const report = await readStream(bytesSource(file), { offset });
@@ -53,7 +53,7 @@ test("they agree, wherever the stream starts; a pipe is not compared", async () 
   expect((await readStream(piecesSource(pieces()))).integrity).toBe("not checked");
 });
 
-test("a changed byte is found, and where", async () => {
+test("a changed byte is found and its unit is named", async () => {
   const changed = async (at: (of: Awaited<ReturnType<typeof stream>>) => number) => {
     const made = await stream();
     made.file[at(made)]! ^= 1;

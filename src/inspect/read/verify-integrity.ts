@@ -1,5 +1,5 @@
-// Compares the bytes of a stream in Wherry's own format with the hashes in its last section
-// (src/stream/integrity.ts). That takes a second pass, so it needs a source that can be read twice.
+// Verifies a stream in Wherry's own format against the hashes in its last section (src/stream/integrity.ts).
+// This takes a second pass, so the source must be readable twice.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { Xxh32 } from "../../base/xxh32.ts";
@@ -11,7 +11,10 @@ import type { ByteSource } from "./byte-source.ts";
 
 const PIECE = 1024 * 1024;
 
-/** `section`: all data of it, and where that is. What differs is told in the scan's warnings. */
+/**
+ * `section` has the data of the integrity section and its offset. Differences are added to the scan's
+ * warnings.
+ */
 export async function checkIntegrity(
   scan: Scan,
   section: { readonly data: Uint8Array; readonly offset: number },
@@ -20,7 +23,7 @@ export async function checkIntegrity(
     descriptionAt,
     skip,
   }: {
-    /** Of the stream in its source. */
+    /** Offset of the stream in its source. */
     readonly start: number;
     readonly descriptionAt: number | undefined;
     readonly skip: boolean;

@@ -1,11 +1,12 @@
-// A report as JSON. Integers are written in full whatever their width (JSON sets no limit; JavaScript's own
-// parser rounds those beyond 2^53), bytes as hexadecimal, heat as averages. The VMDESCRIPTION is left out:
-// its names are the fields'.
+// A report as JSON. Integers of any width are written in full (JSON has no limit; JavaScript's parser rounds
+// them beyond 2^53), bytes in hexadecimal, the heat map as averages. The VMDESCRIPTION is omitted, because
+// the fields have its names.
 import type { StreamReport } from "../model/stream-report.ts";
 import { heatCells } from "./report-text.ts";
 
 /**
- * Indented by two spaces. A report of millions of fields is longer than a string can be: see `reportPieces`.
+ * A report as text, indented by two spaces. A report with millions of fields exceeds the longest string: use
+ * `reportPieces`.
  */
 export function reportJson(report: StreamReport): string {
   let text = "";
@@ -13,7 +14,7 @@ export function reportJson(report: StreamReport): string {
   return text;
 }
 
-/** The same in pieces. */
+/** The same text in pieces. */
 export function reportPieces(report: StreamReport): Generator<string> {
   const { vmDescription: _, ram, ...rest } = report;
   const blocks = ram.map(({ heat, ...block }) => ({ ...block, heat: heatCells(heat) }));
@@ -23,9 +24,7 @@ export function reportPieces(report: StreamReport): Generator<string> {
 /** Bytes in one piece. */
 const HEX_BYTES = 16 * 1024;
 
-/**
- * Any part of a report, in pieces that are short whatever it has: what JSON.stringify writes with two spaces.
- */
+/** Any part of a report in short pieces, equal to JSON.stringify with two spaces. */
 export function* jsonPieces(value: unknown, indent = ""): Generator<string> {
   if (value instanceof Uint8Array) {
     yield '"';

@@ -1,4 +1,4 @@
-// What people see of a report, how they name its parts, and what programs get as JSON.
+// A report as users see it, how they name its parts, and its JSON for programs.
 import { expect, test } from "vitest";
 import { page, PAGE, pageOf, smallStream, StreamBuilder } from "../../../test/support/stream-builder.ts";
 import { jsonPieces, reportJson } from "./report-json.ts";
@@ -26,9 +26,9 @@ sections
    3  serial/1  full         1            0x3100      1       1
 
 ram
-  block     size  whole  zero  xbzrle  deflated  pages  came again
-  pc.ram  32 KiB      3     1       0         0      3           1
-  pc.rom   8 KiB      0     1       0         0      1           0
+  block     size  whole  zero  xbzrle  deflated  pages  repeated
+  pc.ram  32 KiB      3     1       0         0      3         1
+  pc.rom   8 KiB      0     1       0         0      1         0
 `.trim(),
   );
 });
@@ -45,7 +45,7 @@ test("the configuration's subsections", async () => {
   ]);
 });
 
-test("problems and warnings, with what to do", async () => {
+test("problems and warnings, with the remedy", async () => {
   const bytes = smallStream().end();
   const cut = overview(await readStream(bytesSource(bytes.subarray(0, 5000)))).join("\n");
   expect(cut).toContain("not whole");
@@ -91,7 +91,7 @@ test("fields by name", () => {
   expect(sectionsNamed(report, "ram").length).toBe(3);
 });
 
-test("values: numbers, text, bytes, and nothing that a terminal would act upon", () => {
+test("values: numbers, text, bytes, without control characters", () => {
   const field = (value: Field["value"], more: Partial<Field> = {}): Field => {
     return {
       name: "x",
@@ -166,7 +166,7 @@ test("JSON: integers in full, bytes as hexadecimal", () => {
   expect(parsed.ram[0]?.heat).toEqual([1, 2, 1, 0, 0, 0, 0, 0]);
 });
 
-test("JSON comes in short pieces that are together what JSON.stringify writes", () => {
+test("JSON in short pieces equals the text of JSON.stringify", () => {
   const value = {
     list: [1, 'a"\n', null, true, [], {}, undefined, Number.NaN],
     none: undefined,

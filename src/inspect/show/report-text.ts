@@ -1,6 +1,6 @@
-// A report as text for people: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines
-// without their ends. What a stream says is printed with control characters escaped: a terminal is no place
-// for hostile bytes.
+// A report as text for users: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines
+// have no line ends. Control characters in a stream's text are escaped, because the bytes are hostile to
+// terminals.
 import { hex } from "../../base/hex.ts";
 import type { Field, Problem, RamBlockReport, SectionReport, StreamReport } from "../model/stream-report.ts";
 
@@ -16,7 +16,7 @@ export function sizeText(bytes: number): string {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** Of a stream's own words: nothing that a terminal would act upon. */
+/** Escapes control characters in text from a stream. */
 export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
@@ -36,7 +36,7 @@ function table(rows: readonly (readonly string[])[], right: readonly number[]): 
 
 export const sectionName = ({ idstr, instanceId }: SectionReport): string => `${idstr}/${instanceId}`;
 
-/** The whole of a stream on a few screens. */
+/** The overview of a stream. */
 export function overview(report: StreamReport): string[] {
   const { channel, configuration, capabilities, commands, iterative, integrity } = report;
   const opened = report.problem === undefined ? "whole" : "not whole";
@@ -60,7 +60,7 @@ export function overview(report: StreamReport): string[] {
   }
   if (capabilities.length > 0) lines.push(`capabilities   ${printable(capabilities.join(", "))}`);
   if (integrity !== undefined) lines.push(`hashes         ${INTEGRITY[integrity]}`);
-  // Not by spreading into push: there may be more lines than a call has arguments.
+  // Spreading into push would fail: there may be more lines than a call can have arguments.
   const add = (title: string, body: readonly string[]): void => {
     lines.push("", title);
     for (const line of indent(body)) lines.push(line);
@@ -86,7 +86,7 @@ const INTEGRITY = {
 
 const indent = (lines: readonly string[]): string[] => lines.map((line) => (line === "" ? "" : `  ${line}`));
 
-/** Where, what, why and what to do. */
+/** Place, difference, cause and remedy. */
 export function problemLines(problem: Problem): string[] {
   const at = problem.offset === undefined ? "" : ` at offset ${hex(problem.offset)}`;
   const lines = [
@@ -107,7 +107,7 @@ function sectionTable({ sections }: StreamReport): string[] {
     const section = sections[i]!;
     let { size } = section;
     let count = 1;
-    // The parts of one section, one after the other, are one line.
+    // Consecutive parts of one section are one line.
     for (
       ;
       section.kind === "part" && sections[i + 1]?.kind === "part" && sections[i + 1]?.id === section.id;
@@ -138,7 +138,7 @@ const HEAT_CELLS = 64;
 const HEAT_LEAST_PAGES = 256;
 
 function ramLines(blocks: readonly RamBlockReport[]): string[] {
-  const rows = [["block", "size", "whole", "zero", "xbzrle", "deflated", "pages", "came again"]];
+  const rows = [["block", "size", "whole", "zero", "xbzrle", "deflated", "pages", "repeated"]];
   for (const { name, size, records, pages, repeated } of blocks) {
     const { page, zero, xbzrle, compressed } = records;
     const numbers = [page, zero, xbzrle, compressed, pages, repeated].map(String);
@@ -163,17 +163,14 @@ function ramLines(blocks: readonly RamBlockReport[]): string[] {
       pages > 0 && heat.length >= HEAT_LEAST_PAGES && (repeated > 0 || pages < heat.length),
   );
   if (hot.length === 0) return lines;
-  lines.push(
-    "",
-    "heat (how often the pages of each part came: blank never, . some once, 1 to 9 times, # more)",
-  );
+  lines.push("", "heat (records per page of each part: blank none, . below one, 1 to 9, # more)");
   for (const { name, heat } of hot) {
     lines.push(`|${heatLine(heat)}| ${printable(name)}`);
   }
   return lines;
 }
 
-/** How often the pages of each part of a block came, on average; one part a cell. */
+/** Average number of records per page, for each part of a block; one part per cell. */
 export function heatCells(heat: Uint8Array, cells = HEAT_CELLS): number[] {
   const n = Math.min(cells, heat.length);
   return Array.from({ length: n }, (_, cell) => {
@@ -213,10 +210,10 @@ function commandLines({ commands }: StreamReport): string[] {
   return table(rows, [0]);
 }
 
-/** Longest text of a value; `--field` and JSON have all of it. */
+/** Longest text of a value; `--field` and JSON have the whole value. */
 const MAX_VALUE = 64;
 
-/** A field's value on one line; bytes beyond `limit` are left out. */
+/** A field's value on one line; at most `limit` bytes are shown. */
 export function valueText({ value, meaning, type, size }: Field, limit = MAX_VALUE): string {
   const words = meaning === undefined ? "" : ` (${printable(meaning)})`;
   if (value === undefined) return words.trim();
@@ -238,7 +235,7 @@ export function valueText({ value, meaning, type, size }: Field, limit = MAX_VAL
   return value < 10n ? `${value}${words}` : `${hex(value)} (${value})${words}`;
 }
 
-/** What bytes say that are text filled up with zeros, as names and states are. */
+/** Text in a zero-padded buffer, such as a name or state. */
 function asText(bytes: Uint8Array): string | undefined {
   const end = bytes.indexOf(0);
   const text = String.fromCharCode(...bytes.subarray(0, Math.min(end < 0 ? bytes.length : end, MAX_VALUE)));
@@ -261,7 +258,7 @@ export function sectionText(section: SectionReport): string[] {
   return [head, ...indent(fieldLines(section.fields))];
 }
 
-/** Arrays of numbers that have no words to them are rows of so many. */
+/** Elements per row in arrays of numbers without descriptions. */
 const ROW = 8;
 
 export function fieldLines(fields: readonly Field[]): string[] {
@@ -305,7 +302,7 @@ function numberRows(elements: readonly Field[]): string[] {
   return lines;
 }
 
-/** Sixteen bytes a line, with their offsets in the stream. */
+/** Sixteen bytes per line, with their stream offsets. */
 export function* hexdump(bytes: Uint8Array, offset: number): Generator<string> {
   for (let at = 0; at < bytes.length; at += 16) {
     const row = bytes.subarray(at, at + 16);

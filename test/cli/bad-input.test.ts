@@ -113,7 +113,7 @@ test.concurrent.each([
   [
     "diff text q35",
     2,
-    `text: ${noStream}: expected 0x5145564d ("QEVM"), found 0x68656c6c; give the file that migrate or savevm wrote, unpacked; cut off what stands before it (\`wherry inspect --offset\` passes over it)`,
+    `text: ${noStream}: expected 0x5145564d ("QEVM"), found 0x68656c6c; give the file that migrate or savevm wrote, unpacked; cut off the bytes before it (\`wherry inspect --offset\` skips them)`,
   ],
   [
     "diff q35 empty",

@@ -583,7 +583,7 @@ describe("refused", () => {
         h.mhpmevent[5] = 0x10019n;
         h.mcountinhibit = 0n;
       },
-      /counter 5 counts event 0x10019.*end perf/,
+      /counter 5 counts event 0x10019.*stop perf/,
     ],
     ["a debug trigger", (h) => (h.tdata1[1]! |= 4n), /debug trigger 1/],
     ["letters of misa", (h) => (h.misaExt |= 1n << 21n), /misa has V/],

@@ -1,10 +1,8 @@
 // The invariant of every decoder: fields cover their bytes in order, without gap or overlap, and the sizes of
-// children add up to their parent's. For tests and for the fuzzer.
+// children add up to their parent's. For tests and the fuzzer.
 import type { Field } from "../../src/inspect/model/stream-report.ts";
 
-/**
- * What is wrong with fields that should cover `size` bytes from `offset`, a line each; empty if nothing is.
- */
+/** Errors of fields that should cover `size` bytes from `offset`, one per line; empty if there are none. */
 export function accountingErrors(fields: readonly Field[], offset: number, size: number): string[] {
   const errors: string[] = [];
   let at = offset;

@@ -1,5 +1,5 @@
-// Virtio devices as QEMU 7.2 and 10.0 wrote them, one section each without firmware or guest code, and the
-// same QEMU's QMP replies about each at that time (x-query-virtio-status and -queue-status). Bytes are
+// Virtio devices as QEMU 7.2 and 10.0 wrote them, one section each, without firmware or guest code, and
+// QEMU's answers over QMP about each stopped device (x-query-virtio-status and -queue-status). Bytes are
 // hexadecimal; `00ff*3` is 00ff three times.
 import { readFileSync } from "node:fs";
 
@@ -12,7 +12,7 @@ export interface CapturedSection {
   readonly qmp: {
     readonly status: readonly string[];
     readonly features: readonly string[];
-    /** Of the first queues. */
+    /** State of the first queues. */
     readonly queues: readonly {
       readonly num: number;
       readonly desc: number;

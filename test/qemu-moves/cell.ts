@@ -15,9 +15,9 @@ import { type Hardware, type Kind, Side } from "./sides.ts";
 
 const DISK_BYTES = 4 << 20;
 const BOOT_MS = 180_000;
-/** The time in which the kernel may still log its boot. */
+/** Reports during which the kernel may still log its boot. */
 const SETTLE_REPORTS = 6;
-/** Guest time on each side, and host time in which it must have passed. */
+/** Guest time to spend on each side, and the host time limit for it. */
 const STAY_MS = 2000;
 const STAY_LIMIT_MS = 25_000;
 const VERDICT_MS = 60_000;
@@ -28,17 +28,17 @@ export interface Cell {
   readonly route: readonly Kind[];
   readonly harts: number;
   readonly busy: boolean;
-  /** One for each move. */
+  /** One per move. */
   readonly transports: readonly Transport[];
   readonly legacy: boolean;
-  /** To see that the judge sees it: the guest's clock is put forward in the file of a `file` move. */
+  /** A planted fault: advances the guest's clock in the file of a `file` move. */
   readonly plantedJumpNs?: bigint;
 }
 
 export interface Outcome {
   readonly complaints: readonly string[];
   readonly facts: string;
-  /** The guest's complete output. */
+  /** Everything that the guest printed. */
   readonly log: string;
 }
 
@@ -84,7 +84,7 @@ class Journey {
     return this.sides.at(-1) as Side;
   }
 
-  /** Checks the output until it matches. */
+  /** Polls the output until `shows` accepts it. */
   async #see(
     limitMs: number,
     what: string,
@@ -152,7 +152,7 @@ class Journey {
   }
 }
 
-/** Never rejects because of the guest or a monitor: that is reported as a complaint. */
+/** Never rejects because of the guest or a monitor: those are complaints. */
 export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
   const folder = await mkdtemp(join(directory, "cell-"));
   const echo = await Echo.start();

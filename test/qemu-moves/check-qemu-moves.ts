@@ -31,9 +31,9 @@ const CELL_MS = 300_000;
 const kinds = (route: string): Kind[] => [...route].map((letter) => (letter === "Q" ? "qemu" : "wherry"));
 
 /**
- * All of a release; transports and virtio's version go round, so that each is used in both directions. The
- * first half, a chessboard's white squares, has each value of each axis: it is what a slow host gets through
- * in time.
+ * All cells of a release. Transports and virtio versions alternate, so that each is used in both directions.
+ * The first half, like the white squares of a chessboard, has each value of each axis: a slow host completes
+ * that half in time.
  */
 function matrix(release: QemuRelease): Cell[] {
   const list = (values: string): string[] => values.split(",");
@@ -67,9 +67,7 @@ function matrix(release: QemuRelease): Cell[] {
   );
 }
 
-/**
- * What must be found: QEMU 7.2 freezes the timers of its own guests, and a file whose clock was put forward.
- */
+/** Planted faults: QEMU 7.2 freezes the timers of its own guests, and a file with an advanced clock. */
 const PLANTED: readonly { readonly cell: Cell; readonly found: RegExp }[] = [
   {
     cell: { release: "7.2", route: kinds("QQ"), harts: 4, busy: true, transports: ["unix"], legacy: true },

@@ -1,10 +1,10 @@
-// The other end of the guests' network: frames in the format of QEMU's `-netdev socket` (be32 length, bytes)
-// of the guest's own type are sent back. Both ends of a move are connected at once.
+// The other end of the guests' network: returns frames of the guest's own type to their sender, in the format
+// of QEMU's `-netdev socket` (be32 length, bytes). Both sides of a move are connected at once.
 import { createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
 const HEADER_BYTES = 4;
-/** Of traveller.c's frames. */
+/** Type of traveller.c's frames. */
 const ETHER_TYPE = 0x88b5;
 
 export class Echo {
@@ -36,7 +36,7 @@ export class Echo {
       while (kept.length >= HEADER_BYTES) {
         const end = HEADER_BYTES + kept.readUInt32BE(0);
         if (kept.length < Math.max(end, HEADER_BYTES + 14)) break;
-        // A kernel that hears its own other frames come back takes them for an address conflict.
+        // A kernel that receives its own other frames reports an address conflict.
         if (kept.readUInt16BE(HEADER_BYTES + 12) === ETHER_TYPE) socket.write(kept.subarray(0, end));
         kept = kept.subarray(end);
       }

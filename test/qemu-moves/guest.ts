@@ -1,6 +1,6 @@
-// The guest of the moves: Debian's kernel and initramfs with `traveller` behind it, started on the console
-// instead of a shell. One build serves both monitors; the firmware is OpenSBI of Debian's package, in M-mode
-// on both sides.
+// The guest of the moves: Debian's kernel, and its initramfs with `traveller` appended, which runs on the
+// console instead of a shell. One build serves both monitors; the firmware is OpenSBI from Debian's package,
+// in M-mode on both sides.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { debian } from "../guest/debian.ts";
 
 const SOURCE = fileURLToPath(new URL("./traveller.c", import.meta.url));
 const COMPILER = "riscv64-linux-gnu-gcc";
-/** Without contraction: the same sums from any compiler. Small enough to boot in 128 MiB. */
+/** Without contraction, every compiler gives the same sums. Small enough to boot in 128 MiB. */
 const FLAGS = ["-O1", "-frounding-math", "-ffp-contract=off", "-static", "-pthread", "-Wall", "-Werror"];
 
 const INITTAB = `ttyS0::once:/usr/bin/traveller
@@ -24,7 +24,7 @@ export interface Guest {
   readonly append: string;
 }
 
-/** Builds it into `folder`. */
+/** Builds the guest in `folder`. */
 export function buildGuest(folder: string): Guest {
   const program = join(folder, "traveller");
   try {
@@ -45,7 +45,7 @@ export function buildGuest(folder: string): Guest {
     kernel: debian.kernel,
     initrd,
     firmware: debian.opensbi,
-    // The kernel's own words come through /dev/kmsg, so they do not cut the numbered lines.
+    // The kernel's messages are read from /dev/kmsg, so they do not interrupt the numbered lines.
     append: "console=ttyS0 loglevel=1 panic=-1",
   };
 }

@@ -1,5 +1,5 @@
-// One move of the guest from one side to the next, with the commands of a user of either monitor, over any
-// transport that both support.
+// One move of the guest from one side to the next, with the commands that a user of either monitor has, over
+// any transport that both support.
 import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -9,21 +9,21 @@ import { until } from "../support/wait.ts";
 import type { Side } from "./sides.ts";
 
 /**
- * `exec` is a pipe between two processes, live as a socket is; `file` is a file that is read when it is
- * complete (QEMU 7.2, which has no `file:`, writes and reads it by `exec:cat`). `multifd` has several sockets
- * and zstd; `mapped-ram` is a file with each page at its place.
+ * `exec` is a pipe between two processes, live like a socket; `file` is a file that is read when it is
+ * complete (QEMU 7.2 lacks `file:` and uses `exec:cat`). `multifd` uses several sockets and zstd;
+ * `mapped-ram` is a file with fixed page offsets.
  */
 export const TRANSPORTS = ["unix", "tcp", "exec", "file", "multifd", "mapped-ram"] as const;
 export type Transport = (typeof TRANSPORTS)[number];
 
-/** Which of them a release has. */
+/** Transports that a release supports. */
 export function transportsOf(release: QemuRelease): Transport[] {
   return TRANSPORTS.filter((transport) => release !== "7.2" || transport !== "mapped-ram");
 }
 
 /**
- * The capabilities that a transport needs. With `return-path` QEMU learns the outcome of the move; without
- * it, it guesses.
+ * Sets the capabilities of a transport. With `return-path` QEMU learns the outcome of the move; without it,
+ * it guesses.
  */
 async function switchCapabilities(side: Side, transport: Transport, state: boolean): Promise<void> {
   const wanted: string[] = transport === "multifd" || transport === "mapped-ram" ? [transport] : [];
@@ -52,7 +52,7 @@ const query = (side: Side): Promise<Info> => side.qmp.execute<Info>("query-migra
 
 let serialNumber = 0;
 
-/** The address for the source and for the destination; `file` is fresh. */
+/** URIs for the source and for the destination. `file` is a new path. */
 function addresses(
   transport: Transport,
   folder: string,
@@ -106,8 +106,8 @@ async function left(from: Side, to: Side): Promise<Info> {
 }
 
 /**
- * Has the guest's clock jump forward by so much, as no monitor should: QEMU's section `timer` (version 2:
- * be64 ticks, 8 unused bytes, be64 offset of the virtual clock in ns) is changed in a saved file.
+ * A planted fault: advances the guest's clock. Changes QEMU's section `timer` (version 2: be64 ticks, 8
+ * unused bytes, be64 offset of the virtual clock in ns) in a saved file.
  */
 function plantJump(path: string, ns: bigint): void {
   const bytes = readFileSync(path);
@@ -119,8 +119,7 @@ function plantJump(path: string, ns: bigint): void {
 }
 
 /**
- * Resolves when the guest runs on `to`; gives the downtime that the source tells, in ms. `from` still exists,
- * stopped.
+ * Resolves when the guest runs on `to`; returns the source's downtime in ms. `from` still exists, stopped.
  */
 export async function hop(
   from: Side,
@@ -140,7 +139,7 @@ export async function hop(
     if (plantedJumpNs !== 0n) plantJump(destination.replace(/^file:/, ""), plantedJumpNs);
     await to.qmp.execute("migrate-incoming", { uri: destination });
   } else {
-    // A pipe opens when both ends are there, so neither command may wait for the other's answer.
+    // A pipe opens when both ends are open, so neither command may wait for the other's answer.
     const arrives = to.qmp.execute("migrate-incoming", { uri: destination });
     if (transport !== "exec") await arrives;
     const leaves = migrate(from, transport === "tcp" ? await boundPort(to) : source, release, toQemu);
@@ -155,7 +154,7 @@ export async function hop(
       throw new Error(`${to.name} is in ${status}: ${to.complaints()} ${JSON.stringify(await query(to))}`);
     return undefined;
   });
-  // The next move from there may be of another kind.
+  // The next move from there may use another transport.
   await switchCapabilities(to, transport, false);
   return info.downtime ?? 0;
 }

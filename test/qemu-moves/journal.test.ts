@@ -1,4 +1,4 @@
-// Tests of the judge of the moves: a good journal passes, and each planted damage is named.
+// Tests of the judge: a good journey passes, and each planted damage is named.
 import { describe, expect, test } from "vitest";
 import { type Chunk, checksum, judge, type Leg, readJournal } from "./journal.ts";
 
@@ -11,7 +11,7 @@ const DOWN_MS = 400;
 interface Plant {
   /** Guest time gained in the move, ms. */
   readonly jump?: number;
-  /** How fast guest time passes after the move. */
+  /** Speed of guest time after the move. */
   readonly speed?: number;
   /** A hart without ticks after the move. */
   readonly deadHart?: number;
@@ -28,7 +28,7 @@ function numbered(number: number, text: string): string {
   return `${line} ~${checksum(line)}\n`;
 }
 
-/** Two sides with the lines of a guest that moved once, 20 ms after its 30th report. */
+/** Two sides with the output of a guest that moved once, 20 ms after its 30th report. */
 function journey(plant: Plant = {}): Leg[] {
   const legs: Chunk[][] = [[{ at: HOST_EPOCH, text: "OpenSBI\r\nsays hello\r\n" }], []];
   let number = 1;
@@ -71,7 +71,7 @@ function complaints(legs: readonly Leg[]): string[] {
   return [...judge(legs, readJournal(legs)).complaints];
 }
 
-/** The journey with the text of a side changed. */
+/** The journey with the text of one side changed. */
 function damaged(leg: number, change: (text: string) => string): Leg[] {
   return journey().map((each, i) =>
     i === leg ? { ...each, chunks: each.chunks.map(({ at, text }) => ({ at, text: change(text) })) } : each,
@@ -79,11 +79,11 @@ function damaged(leg: number, change: (text: string) => string): Leg[] {
 }
 
 describe("a journey", () => {
-  test("that went well", () => {
+  test("without faults passes", () => {
     expect(complaints(journey())).toEqual([]);
   });
 
-  test("a line may begin on one side and end on the next", () => {
+  test("a line may start on one side and end on the next", () => {
     const [a, b] = journey() as [Leg, Leg];
     const last = a.chunks.at(-1) as Chunk;
     const first = b.chunks[0] as Chunk;
@@ -118,12 +118,12 @@ describe("a journey", () => {
     expect(complaints(journey(plant))).toContainEqual(expect.stringMatching(expected));
   });
 
-  test("words of the kernel that a slow host explains are counted, not held against it", () => {
+  test("kernel messages that a slow host explains are counted, but are no complaints", () => {
     const legs = journey({ extra: { 40: "KMSG hrtimer: interrupt took 236749400 ns" } });
     expect(judge(legs, readJournal(legs))).toEqual({ complaints: [], forgiven: 1 });
   });
 
-  test("bytes lost, doubled or changed on the console", () => {
+  test("bytes lost, repeated or changed on the console", () => {
     const wrong = [expect.stringMatching(/^console of b: expected line 50, found/)];
     const line = (text: string): boolean => text.startsWith("@50 ");
     for (const change of [

@@ -1,20 +1,23 @@
-// Checks a moved guest's output on each side: every line once and complete, its own checks, time that neither
-// jumps nor freezes, timers that continue, a silent kernel. Pure: no clock, no process.
+// Judges the output of a travelling guest on each side: every line once and complete, its own proofs, time
+// that neither jumps nor freezes, timers that continue, a silent kernel. Pure: no clock, no process.
 
-/** Bytes of a console as they came. */
+/** Bytes of a console, as received. */
 export interface Chunk {
   /** Host time, ms. */
   readonly at: number;
   readonly text: string;
 }
 
-/** What the guest printed on one side. */
+/** Output of the guest on one side. */
 export interface Leg {
   readonly name: string;
   readonly chunks: readonly Chunk[];
-  /** On its virtio console. */
+  /** Output on its virtio console. */
   readonly words: string;
-  /** Host times, ms, when it began to run there (undefined: booted there), and when it stopped to leave. */
+  /**
+   * Host times in ms: when the guest started to run there (undefined: it booted there), and when it was
+   * stopped to leave.
+   */
   readonly resumedAt: number | undefined;
   readonly stoppedAt: number | undefined;
 }
@@ -22,9 +25,9 @@ export interface Leg {
 /** A line `T …` of traveller.c. */
 export interface Report {
   readonly leg: number;
-  /** Host time, ms, of its last byte. */
+  /** Host time of its last byte, in ms. */
   readonly at: number;
-  /** Guest times, ms. */
+  /** Guest times in ms. */
   readonly mono: number;
   readonly real: number;
   readonly rtc: number;
@@ -36,7 +39,7 @@ export interface Report {
   readonly draws: number;
   readonly back: number;
   readonly words: number;
-  /** Floating-point exception flags that were gone. */
+  /** Number of lost floating-point exception flags. */
   readonly lost: number;
   readonly busy: boolean;
 }
@@ -47,25 +50,22 @@ export interface Journal {
   readonly kernel: readonly string[];
   /** The guest's verdict. */
   readonly passed: boolean;
-  /** What is wrong with the lines, or what the guest found. */
+  /** Faults of the lines themselves, or reported by the guest. */
   readonly complaints: readonly string[];
 }
 
-/**
- * Clocks: what a noisy host may do to a line on its way, and how much slower its guest may run than real
- * time.
- */
+/** Limits for clocks: how much a noisy host may delay a line, and slow down the guest. */
 const JUMP_MS = 500;
 const RTC_MS = 3000;
 const SLOWEST = 0.5;
 const FASTEST = 2;
-/** Timer interrupts that each hart must take on each side. */
+/** Timer interrupts that each hart must receive on each side. */
 export const LEAST_TICKS = 10;
 
-/** The kernel's words for a host that is slow, moves or not. */
+/** Kernel messages of a slow host, with or without moves. */
 const SLOW_HOST = /hrtimer: interrupt took|workqueue: \S+ hogged CPU/;
 
-/** FNV-1a of the bytes, as traveller.c has it. */
+/** FNV-1a of the bytes, as in traveller.c. */
 export function checksum(text: string): string {
   let sum = 2166136261;
   for (let i = 0; i < text.length; i++) sum = Math.imul(sum ^ text.charCodeAt(i), 16777619);
@@ -78,7 +78,7 @@ interface Line {
   readonly text: string;
 }
 
-/** Complete lines from the guest program's first one on; one may begin on a side and end on the next. */
+/** Complete lines from the guest program's first one on. A line may start on one side and end on the next. */
 function linesOf(legs: readonly Leg[]): Line[] {
   const lines: Line[] = [];
   let kept = "";
@@ -115,9 +115,7 @@ function reportOf({ leg, at }: Line, text: string): Report {
   };
 }
 
-/**
- * What the guest wrote on its virtio console: numbers from 0 on, one a line; the last may not be whole yet.
- */
+/** Output on the virtio console: numbers from 0, one per line; the last line may be incomplete. */
 function wordComplaints(legs: readonly Leg[]): string[] {
   const words = legs
     .map((leg) => leg.words)
@@ -128,7 +126,7 @@ function wordComplaints(legs: readonly Leg[]): string[] {
   return wrong < 0 ? [] : [`virtio console: expected ${wrong}, found ${JSON.stringify(words[wrong])}`];
 }
 
-/** Reads the lines. Stops at the first one that is not as the guest printed it. */
+/** Parses the lines. Stops at the first invalid one. */
 export function readJournal(legs: readonly Leg[]): Journal {
   const reports: Report[] = [];
   const kernel: string[] = [];
@@ -152,7 +150,7 @@ export function readJournal(legs: readonly Leg[]): Journal {
   return { reports, kernel, passed, complaints };
 }
 
-/** A counter's name and value. */
+/** Name and value of a counter. */
 type Counter = readonly [string, (report: Report) => number];
 
 const ALWAYS: readonly Counter[] = [
@@ -167,16 +165,13 @@ const WHILE_BUSY: readonly Counter[] = [
   ["tokens", (report) => report.tokens],
 ];
 
-/**
- * QEMU's streams do not carry exception flags: each hart may miss those of the one moment in which it was
- * moved.
- */
+/** QEMU's streams lack exception flags: in each move, each hart may lose those of one moment. */
 function flagComplaints(reports: readonly Report[]): string[] {
   const most = reports.find(({ lost, leg, ticks }) => lost > leg * ticks.length);
   return most === undefined ? [] : [`${most.lost} times an exception flag was lost`];
 }
 
-/** Whether a side has been stayed on for long enough to be judged. */
+/** True if the guest stayed on a side long enough to be judged. */
 export function stayedEnough(journal: Journal, leg: number, leastMs: number): boolean {
   const here = journal.reports.filter((report) => report.leg === leg);
   const [first, last] = [here[0], here.at(-1)];
@@ -188,7 +183,7 @@ export function stayedEnough(journal: Journal, leg: number, leastMs: number): bo
   );
 }
 
-/** How long the guest stood still before it came to side `leg`, ms. */
+/** Downtime before the guest reached side `leg`, in ms. */
 function stoodMs(legs: readonly Leg[], leg: number): number {
   return legs.reduce((sum, { resumedAt }, i) => {
     const stopped = legs[i - 1]?.stoppedAt;
@@ -206,7 +201,7 @@ function clockComplaints(legs: readonly Leg[], reports: readonly Report[]): stri
     const drift = report.real - report.mono - (first.real - first.mono);
     if (Math.abs(drift) > JUMP_MS) complaints.push(`real time is ${drift} ms off monotonic time`);
     const rtc = report.rtc - report.real - (first.rtc - first.real);
-    // It may stop with the guest, as QEMU's does, or run with the host.
+    // The real-time clock may stop with the guest, as QEMU's does, or follow the host.
     if (rtc < -RTC_MS || rtc > RTC_MS + stoodMs(legs, report.leg))
       complaints.push(`the real-time clock is ${rtc} ms off the guest's time`);
     if (complaints.length > 0) break;
@@ -214,12 +209,12 @@ function clockComplaints(legs: readonly Leg[], reports: readonly Report[]): stri
   return complaints;
 }
 
-/** Host time less guest time, ms, where a line was the quickest on its way; all came late, none early. */
+/** Host time minus guest time in ms, from the line with the least delay: lines arrive late, never early. */
 function offsetMs(reports: readonly Report[]): number {
   return Math.min(...reports.map(({ at, mono }) => at - mono));
 }
 
-/** Guest time a host time, between the quickest lines of the first and of the last third. */
+/** Guest time per host time, between the lines with the least delay of the first and of the last third. */
 function speedOf(reports: readonly Report[]): number {
   const third = Math.ceil(reports.length / 3);
   const quickest = (some: readonly Report[]): Report =>
@@ -229,8 +224,8 @@ function speedOf(reports: readonly Report[]): number {
 }
 
 /**
- * What the guest's clock shows beyond the time for which it ran, over the move to side `leg`, in ms;
- * undefined if that cannot be told.
+ * Advance of the guest's clock beyond its running time, over the move to side `leg`, in ms; undefined if
+ * unknown.
  */
 export function jumpMs(legs: readonly Leg[], reports: readonly Report[], leg: number): number | undefined {
   const stopped = legs[leg - 1]?.stoppedAt;
@@ -273,14 +268,14 @@ export interface Verdict {
   readonly forgiven: number;
 }
 
-/** All that is wrong with a journey that has come to its end. */
+/** All complaints about a completed journey. */
 export function judge(legs: readonly Leg[], journal: Journal): Verdict {
   const { reports, kernel, passed } = journal;
   const complaints = [...journal.complaints];
   for (const line of kernel) if (!SLOW_HOST.test(line)) complaints.push(`kernel log: ${line}`);
   if (reports.length === 0) complaints.push("the guest has reported nothing");
   else complaints.push(...clockComplaints(legs, reports), ...flagComplaints(reports));
-  // Where it booted the host was busy with other things, and nothing has been moved yet.
+  // While the guest boots, the host is busy, and no move has happened yet.
   for (let leg = 1; leg < legs.length; leg++) complaints.push(...legComplaints(legs, reports, leg));
   if (!passed) complaints.push("the guest has not said that all held");
   return { complaints, forgiven: kernel.filter((line) => SLOW_HOST.test(line)).length };

@@ -1,5 +1,5 @@
-// A monitor on the guest's route, a release of QEMU or Wherry, as a child process: QMP, the console with the
-// host time of each piece of output, and an exit that leaves nothing.
+// A monitor of the journey, a QEMU of some release or Wherry, as a child process: QMP, the console with the
+// host time of each piece, and complete cleanup.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,23 +18,23 @@ export const MEMORY_MIB = 128;
 
 export type Kind = "qemu" | "wherry";
 
-/** The common part of both sides of a move. */
+/** Properties that both sides of a move share. */
 export interface Hardware {
-  /** Of the QEMUs, and the one that a Wherry moves to or from. */
+  /** Release of the QEMUs, which a Wherry moves to or from. */
   readonly release: QemuRelease;
   readonly harts: number;
   readonly disk: string;
-  /** HOST:PORT of the wire's other end. */
+  /** HOST:PORT of the network's other end. */
   readonly wire: string;
   /** virtio-mmio version 1, QEMU's default. */
   readonly legacy: boolean;
-  /** OpenSBI's file. */
+  /** Path of OpenSBI. */
   readonly firmware: string;
 }
 
 interface Sockets {
   readonly qmp: string;
-  /** QEMU's: HOST:PORT that it connects to. Wherry's: the path that it serves. */
+  /** QEMU's: HOST:PORT that it connects to. Wherry's: the path that it listens at. */
   readonly console: string;
   readonly virtio: string;
 }
@@ -114,12 +114,12 @@ process.on("exit", () => {
   for (const child of children) kill(child);
 });
 
-/** With the commands that it has started for `exec:`, which may wait for ever for their other end. */
+/** Includes the commands that it started for `exec:`, which may wait for ever for their other end. */
 function kill({ pid }: ChildProcess): void {
   try {
     if (pid !== undefined) process.kill(-pid, "SIGKILL");
   } catch {
-    // It has ended.
+    // The process has exited.
   }
 }
 
@@ -130,9 +130,9 @@ export class Side {
   readonly name: string;
   readonly qmp: QmpClient;
   readonly chunks: Chunk[] = [];
-  /** What came on the virtio console, whose other end we are: all of it goes back. */
+  /** Output on the virtio console; this process is the other end and echoes all of it. */
   words = "";
-  /** What its process said. */
+  /** Error output of the process. */
   readonly complaints: () => string;
   readonly #child: ChildProcess;
   readonly #console: Socket;
@@ -211,7 +211,7 @@ export class Side {
     this.#console.write(text);
   }
 
-  /** The host's time, ms, of the last event of that name. */
+  /** Host time in ms of the last event of that name. */
   eventTime(name: string): number | undefined {
     const stamp = this.qmp.events.findLast(({ event }) => event === name)?.timestamp;
     return stamp === undefined ? undefined : stamp.seconds * 1000 + stamp.microseconds / 1000;

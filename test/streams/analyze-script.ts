@@ -1,5 +1,5 @@
-// QEMU's own reader of streams, scripts/analyze-migration.py: extracted from Debian's source package of the
-// newest release, by apt, into the user's cache. It is not part of this repository or of any binary package.
+// QEMU's own reader of streams, scripts/analyze-migration.py: extracted with apt from Debian's source package
+// of the newest release, into the user's cache. It is neither in this repository nor in a binary package.
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,8 +9,8 @@ import { cache, exists } from "../../tools/unpacked.ts";
 const SUITE = "trixie-backports";
 
 /**
- * Its path: $WHERRY_ANALYZE_MIGRATION, or in the cache; fetched if it is not there yet (40 MB, of which it
- * keeps one file). Throws if apt cannot: a mirror need not have sources.
+ * Path of the script: $WHERRY_ANALYZE_MIGRATION, or in the cache; fetched if missing (40 MB, of which one
+ * file is kept). Throws if apt cannot fetch it: a mirror need not have sources.
  */
 export async function analyzeScript(): Promise<string> {
   const given = process.env["WHERRY_ANALYZE_MIGRATION"];

@@ -12,9 +12,9 @@ import { type Case, caseOf } from "./fuzz/mutate.ts";
 import { random } from "../support/random.ts";
 
 const CASES = 150_000;
-/** Longer than that a case hangs; it took 100 ms at the most when this was written. */
+/** A case that takes longer hangs; the slowest took 100 ms. */
 const HANG_MS = 20_000;
-/** Of the whole process. */
+/** Limit for the whole process. */
 const MAX_RSS = 2 * 1024 * 1024 * 1024;
 const BEATS = 2048;
 const TELL_MS = 60_000;
@@ -25,7 +25,7 @@ interface Work {
   readonly first: number;
   readonly cases: number;
   readonly endMs: number;
-  /** The case that runs, and how many were accepted. */
+  /** The running case, and the number of accepted ones. */
   readonly beat: Int32Array;
 }
 
@@ -35,7 +35,7 @@ interface Outcome {
   readonly slowest: { readonly ms: number; readonly index: number };
 }
 
-/** With a stack, if it can be had again. */
+/** With a stack, if the case is repeatable. */
 async function explained(error: unknown, found: Case): Promise<string> {
   Error.stackTraceLimit = 20;
   const again = await runCase(found).then(
@@ -48,7 +48,7 @@ async function explained(error: unknown, found: Case): Promise<string> {
 async function work({ seed, first, cases, endMs, beat }: Work): Promise<Outcome> {
   const seeds = await allSeeds();
   let slowest = { ms: 0, index: first };
-  // Most cases end in an error, and stacks cost more than the rest of it: a finding is run again for its own.
+  // Most cases end in an error, and stacks cost more than the rest: a finding is run again for its stack.
   Error.stackTraceLimit = 0;
   for (let index = first; index < first + cases; index++) {
     Atomics.store(beat, 0, index);
@@ -67,7 +67,7 @@ async function work({ seed, first, cases, endMs, beat }: Work): Promise<Outcome>
   return { index: first + cases, slowest };
 }
 
-/** Until the thread is done, or something is wrong with it. */
+/** Waits until the thread is done or a limit is exceeded. */
 async function watch(data: Work): Promise<Outcome> {
   const worker = new Worker(new URL(import.meta.url), { workerData: data });
   let outcome: Outcome | undefined;

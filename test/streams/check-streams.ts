@@ -18,15 +18,15 @@ import { analyzed, compareAnalyzed, compareMonitor } from "./judges.ts";
 import { SPECS } from "./machines.ts";
 import { type MadeStream, makeStreams, streamsFolder } from "./make.ts";
 
-/** Of these streams no description tells the fields. */
+/** Streams in which no description names the fields. */
 const UNDESCRIBED = /-(bare|no-vmdesc|no-configuration|postcopy)$/;
-/** What the script does not read. */
+/** Streams that the script does not read. */
 const BEYOND_THE_SCRIPT =
   /^loop-[^-]+-(xbzrle|ignore-shared|multifd|multifd-zstd|postcopy|bare|no-vmdesc|no-configuration|return-path)$/;
-/** Whose pages come in other connections, or not at all. */
+/** Streams whose pages are sent over other connections, or not at all. */
 const PAGES_ELSEWHERE = /^loop-[^-]+-(ignore-shared|multifd|multifd-zstd|postcopy)$/;
 const RAM_BLOCK = "riscv_virt_board.ram";
-/** The guest went on after the stream was taken. */
+/** The guest continued after the stream was written. */
 const WENT_ON = /-background-snapshot$/;
 
 function unknown(fields: readonly Field[], path: string): string[] {
@@ -49,7 +49,7 @@ function complaints(name: string, report: StreamReport, size: number): string[] 
   return found;
 }
 
-/** SHA-256 of the RAM that the stream's pages make, in every form they come. */
+/** SHA-256 of the RAM that the stream's pages give, in any encoding. */
 async function memoryOf(bytes: Uint8Array): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "wherry-ram-"));
   try {

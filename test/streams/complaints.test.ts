@@ -1,7 +1,7 @@
-// Users' complaints about streams that do not load: for each a stream that shows it, and the answers of the
-// inspector, of check and, where it reads such streams, of Wherry's loader: each names cause and cure.
-// verdicts.ts compares QEMU's messages for such streams with check; the loader's answers about virtio are in
-// test/virtio/{state,hostile}.test.ts.
+// Reports of users about a stream that does not load: for each, a stream that shows it, and the answers of
+// the inspector, of check and, if it reads such streams, of Wherry's loader: each names cause and cure.
+// verdicts.ts compares QEMU's messages with check; test/virtio/{state,hostile}.test.ts has the loader's
+// answers about virtio.
 import { describe, expect, test } from "vitest";
 import { checkStream, type CheckTarget } from "../../src/inspect/check/check-stream.ts";
 import { checkQueues } from "../../src/inspect/check/check-virtio.ts";
@@ -21,13 +21,13 @@ import { VIRTIO_IDSTR, virtioStream } from "../support/virtio-stream.ts";
 
 const inspect = (bytes: Uint8Array): Promise<StreamReport> => readStream(bytesSource(bytes));
 
-/** Check against a stream of the target. */
+/** Checks against a stream of the target. */
 async function check(bytes: Uint8Array, target: Uint8Array) {
   const known: CheckTarget = { kind: "stream", name: "target", report: await inspect(target) };
   return checkStream(await inspect(bytes), [known]);
 }
 
-/** A board as QEMU's profile writes it, with a serial port of some version and what a test adds. */
+/** A board as in QEMU's profile, with a serial port of some version and additions of the test. */
 function board(more: (stream: StreamBuilder) => void = () => {}, machine = "pc-q35-9.0", ram = 16 * PAGE) {
   const stream = new StreamBuilder().configuration(machine);
   stream.ramStart({ "pc.ram": ram, "0000:00:03.0/e1000.rom": 4 * PAGE });
@@ -41,7 +41,7 @@ function serial(stream: StreamBuilder, version: number): void {
   stream.devices.push({ name: "serial", instance_id: 0, vmsd_name: "serial", version, fields });
   stream.section(4, 5, "serial", version, (out) => void out.u8(1));
 }
-/** Its -dump-vmstate. */
+/** The board's -dump-vmstate. */
 const dumpOf = (version: number, minimum: number): CheckTarget => ({
   kind: "dump",
   name: "dump",
@@ -61,27 +61,27 @@ const dumpOf = (version: number, minimum: number): CheckTarget => ({
 });
 
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
-/** What Wherry saves in QEMU's form. */
+/** A machine saved by Wherry in QEMU's format. */
 async function qemuStream(machine = new QemuFakeMachine(small)): Promise<Buffer> {
   const sink = memorySink();
   await saveSnapshot(machine, async () => sink, defaultEnvironment, undefined, machine.profile);
   return Buffer.from(sink.committed as Uint8Array);
 }
-/** What Wherry's loader says. */
+/** The message of Wherry's loader. */
 const load = (bytes: Uint8Array) =>
   loadSnapshot(new QemuFakeMachine(small), memorySource(bytes)).then(
     () => "accepted",
     (error: Error) => error.message,
   );
 
-/** Every answer has a cause and something to do. */
+/** Every answer has a cause and a cure. */
 function expectAnswer(problem: Problem | undefined, expected: Partial<Problem>, cure: RegExp): void {
   expect(problem).toMatchObject(expected);
   expect(problem?.cause).toMatch(/\w/);
   expect(problem?.cure).toMatch(cure);
 }
 
-test("a stream without faults raises none", async () => {
+test("a stream without faults has no problems", async () => {
   const bytes = board().end();
   const { problems, warnings } = await check(bytes, bytes);
   expect([problems, warnings]).toEqual([[], []]);
@@ -102,7 +102,7 @@ test("missing section footer", async () => {
   expectAnswer(said, { where: "section globalstate" }, /wherry check/);
 });
 
-test("no section footers, no configuration, where the target has them", async () => {
+test("no section footers, no configuration, if the target has them", async () => {
   const plain = new StreamBuilder(false).configuration("pc-q35-9.0").ramStart({ "pc.ram": PAGE });
   serial(
     plain.ramPart(() => {}, 3),
@@ -130,7 +130,7 @@ describe("unknown savevm section or instance", () => {
     );
     expect(problems).toHaveLength(1);
   });
-  test("the same device elsewhere", async () => {
+  test("the same device at another place", async () => {
     const at = (address: string) =>
       board((stream) => stream.device(9, `0000:00:${address}.0/e1000`, { fields: [] }, () => {})).end();
     const { problems } = await check(at("04"), at("05"));
@@ -187,7 +187,7 @@ test("unknown ramblock", async () => {
     { code: "check.ram.unknown", where: "ram block 0000:00:02.0/vga.vram" },
     /same devices/,
   );
-  // The other way round QEMU says nothing.
+  // In the other direction QEMU has no message.
   expect(warnings).toMatchObject([{ code: "check.ram.extra", where: "ram block 0000:00:03.0/e1000.rom" }]);
 });
 
@@ -243,7 +243,7 @@ describe("version too new or too old", () => {
       warnings: [],
     });
   });
-  test("by a stream of the target: too new for certain, too old perhaps", async () => {
+  test("by a stream of the target: certainly too new, possibly too old", async () => {
     expect((await check(version(4), version(3))).problems).toMatchObject([{ code: "check.version.new" }]);
     const old = await check(version(2), version(3));
     expect(old.problems).toEqual([]);
@@ -264,7 +264,7 @@ describe("version too new or too old", () => {
   });
 });
 
-test("a cut stream", async () => {
+test("a truncated stream", async () => {
   const bytes = await qemuStream();
   for (const part of [0.1, 0.5, 0.9]) {
     const cut = bytes.subarray(0, Math.floor(bytes.length * part));
@@ -292,12 +292,12 @@ test("machine type mismatch", async () => {
   expect(await load(bytes)).toMatch(/vert/);
 });
 
-test("a stream of Wherry's own form in QEMU", async () => {
+test("a stream in Wherry's own format in QEMU", async () => {
   const sink = memorySink();
   await saveSnapshot(new QemuFakeMachine(small), async () => sink);
   const own = Buffer.from(sink.committed as Uint8Array);
   const { sections } = await inspect(own);
-  // The fake machine has no board, whose section this is.
+  // The fake machine lacks the board's section.
   expect(sections.map(({ idstr }) => idstr)).toContain("wherry/integrity");
   const board = new StreamBuilder()
     .configuration("virt")
@@ -312,7 +312,7 @@ test("a stream of Wherry's own form in QEMU", async () => {
 test('"Error -22 while loading VM state"', async () => {
   const [said] = explainComplaint("Error -22 while loading VM state");
   expectAnswer(said, { code: "complaint.einval" }, /wherry check/);
-  // Which then has the reasons, all of them, where QEMU stops at the first.
+  // check reports all reasons; QEMU stops at the first.
   const stream = new StreamBuilder().configuration("pc-i440fx-9.0").ramStart({ "pc.ram": 2 * PAGE });
   serial(
     stream.ramPart(() => {}, 3),

@@ -1,5 +1,5 @@
-// The fuzzer's corpus: its seeds are complete streams, so that a mutation reaches the code after the first
-// check; and past findings (found-….stream) remain fixed.
+// The fuzzer's corpus: its seeds are complete streams, so mutations reach code behind the first check; and
+// earlier findings of the fuzzer (found-….stream) stay fixed.
 import { describe, expect, test } from "vitest";
 import { loadDevices } from "./fuzz/board.ts";
 import { allSeeds, corpusFiles } from "./fuzz/corpus.ts";
@@ -28,7 +28,7 @@ describe("seeds", async () => {
   );
 });
 
-test("synthesised streams are whole", async () => {
+test("synthesised streams are complete", async () => {
   const whole: string[] = [];
   for (const { name, bytes } of await allSeeds()) {
     if (/^[a-z-]+$/.test(name) && (await inspect(bytes)).problem === undefined) whole.push(name);
@@ -47,7 +47,7 @@ test.each(files.filter(({ name }) => name.startsWith("board-")))(
   },
 );
 
-test("a case is the same again, whatever ran before it", async () => {
+test("a case is repeatable, independent of earlier cases", async () => {
   const seeds = await allSeeds();
   const bytes = seeds.map((seed) => seed.bytes.slice());
   const first = Array.from({ length: 300 }, (_, i) => caseOf(random, 7, i, seeds).bytes.slice());
@@ -57,12 +57,12 @@ test("a case is the same again, whatever ran before it", async () => {
   }
 });
 
-test("multifd's channel is accepted", async () => {
+test("the multifd channel is accepted", async () => {
   const seed = (await allSeeds()).find(({ name }) => name === "multifd-channel");
   await loadMultifd(seed?.bytes ?? new Uint8Array(0));
 });
 
-test("the loader accepts the seeds that it knows", async () => {
+test("the loader accepts the seeds of its machine", async () => {
   const loaded: string[] = [];
   for (const { name, bytes } of await allSeeds()) {
     if (await load(bytes, fuzzMachine(name !== "own"))) loaded.push(name);

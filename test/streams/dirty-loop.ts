@@ -1,5 +1,5 @@
-// A bare RISC-V guest whose memory keeps changing: it counts in one word of each of many pages (most of each
-// page is unchanged, as XBZRLE needs), pages have text of their own, and a few return to zero.
+// A bare RISC-V guest that keeps changing its memory: it counts in one word of each of many pages (most of
+// each page is unchanged, as XBZRLE expects), some pages have other contents, and a few return to zero.
 import { assemble } from "../../src/asm/assembler.ts";
 
 const BASE = 0x8000_0000n;
@@ -54,7 +54,7 @@ park:
     j     park
 `;
 
-/** To be loaded at the start of RAM. */
+/** Loaded at the start of RAM. */
 export function dirtyLoop(): Uint8Array {
   const { sections } = assemble([{ name: "dirty-loop", text: PROGRAM }], { base: BASE });
   const [section] = sections;

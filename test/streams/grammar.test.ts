@@ -1,6 +1,5 @@
-// One grammar, two readers: the loader and the inspector find a fault of a stream at the same place and with
-// the same message. The loader refuses the stream; the inspector reports the fault, and continues where it
-// can.
+// One grammar, two readers: the loader and the inspector find the same faults at the same offset, with the
+// same message. The loader refuses the stream; the inspector reports the fault and continues if it can.
 import { describe, expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";
@@ -25,7 +24,7 @@ async function saved(): Promise<Uint8Array> {
   return sink.committed as Uint8Array;
 }
 
-/** A stream with `inserted` at `at`, in the place of `removed` bytes. */
+/** A stream with `inserted` at `at`, instead of `removed` bytes. */
 function changed(stream: Uint8Array, at: number, removed: number, inserted: ByteWriter): Uint8Array {
   return Buffer.concat([stream.subarray(0, at), inserted.view(), stream.subarray(at + removed)]);
 }
@@ -52,17 +51,17 @@ interface Case {
   readonly what: string;
   readonly make: (stream: Uint8Array) => Uint8Array;
   readonly code: string;
-  /** Of the fault. */
+  /** Offset of the fault. */
   readonly offset: number;
   readonly found: string;
-  /** The inspector continues. */
+  /** True if the inspector continues. */
   readonly continues?: true;
 }
 
 const stream = await saved();
 const LIST = HEAD + RAM_HEAD + 8;
 const LIST_END = endOfList();
-/** The first record of pages: behind the list's EOS, its footer, and the next part's head. */
+/** The first record of pages: after the list's EOS, its footer, and the next part's head. */
 const PAGES = LIST_END + 8 + 5 + 5;
 
 function endOfList(): number {
@@ -237,7 +236,7 @@ describe("the loader and the inspector find", () => {
     expect(message.length).toBeLessThan(2000);
   });
 
-  test("nothing in the stream as it is", async () => {
+  test("nothing in the unchanged stream", async () => {
     const bytes = stream;
     const { problem, warnings } = await readStream(bytesSource(bytes));
     expect([problem, warnings]).toEqual([undefined, []]);

@@ -1,5 +1,5 @@
-// Compares the inspector's report of a stream with other judges: QEMU's analyze-migration script field by
-// field, and QEMU's monitor at the point where the stream was taken.
+// Compares the inspector's report with other sources: QEMU's analyze-migration script field by field, and
+// QEMU's monitor at the point where the stream was written.
 import { execFileSync } from "node:child_process";
 import type { Field, SectionReport, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import type { Answers } from "./qemu.ts";
@@ -7,12 +7,12 @@ import type { Answers } from "./qemu.ts";
 type Told = string | number | boolean | null | Told[] | { [name: string]: Told };
 
 export interface Verdict {
-  /** Values that both show. */
+  /** Number of values that both show. */
   compared: number;
   readonly wrong: string[];
 }
 
-/** What the script says of a file, by section; undefined and why if it cannot read it. */
+/** The script's output for a file, by section; undefined with the reason if it cannot read the file. */
 export function analyzed(script: string, file: string): Record<string, Told> | string {
   try {
     const text = execFileSync("python3", [script, "-f", file], {
@@ -40,7 +40,7 @@ class Comparison {
     );
   }
 
-  /** Fields of one container, by name: a name that comes more than once is a list there. */
+  /** Fields of one container, by name: repeated names are a list in the script's output. */
   fields(theirs: { [name: string]: Told }, ours: readonly Field[], path: string): void {
     const named = new Map<string, Field[]>();
     for (const field of ours) named.set(field.name, [...(named.get(field.name) ?? []), field]);
@@ -67,7 +67,7 @@ class Comparison {
     }
   }
 
-  /** A long array of numbers, which is one value here. */
+  /** A long array of numbers is one value here. */
   #long(list: Told[], field: Field, path: string): void {
     const size = field.size / list.length;
     for (const [i, told] of list.entries()) {
@@ -87,7 +87,7 @@ class Comparison {
       if (field.value !== told) this.#wrong(path, told, field.value);
     } else if (typeof told === "string" && told.startsWith("0x")) {
       const value = BigInt(told.split(" ")[0] ?? "");
-      // It reads all numbers as big-endian, whatever they are.
+      // The script reads all numbers as big-endian.
       const inStream = BigInt(`0x${Buffer.from(raw).toString("hex")}`);
       const little = field.type.endsWith(" le");
       const shown = typeof field.value === "bigint" ? BigInt.asUintN(field.size * 8, field.value) : undefined;
@@ -102,7 +102,7 @@ class Comparison {
   }
 }
 
-/** The script's values against the report's. `bytes`: the whole file. */
+/** Compares the script's values with the report's. `bytes` is the whole file. */
 export function compareAnalyzed(
   theirs: Record<string, Told>,
   report: StreamReport,
@@ -143,11 +143,13 @@ function find(fields: readonly Field[], name: string): Field | undefined {
   return undefined;
 }
 
-/** What the monitor prints of each vCPU (one value or several in the brackets), and the field that has it. */
+/**
+ * Registers that the monitor prints for each vCPU (one value, or several in the brackets), and their fields.
+ */
 interface Register {
   readonly field: string;
   readonly told: RegExp;
-  /** The field's index of each printed value, if that is not its place. */
+  /** The field's index of each printed value, if it is not its position. */
   readonly order?: readonly number[];
 }
 const CSRS = "medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch satp mie".split(" ");
@@ -196,7 +198,7 @@ function compareRegisters(verdict: Verdict, target: string, text: string, report
     for (const [i, word] of theirs.entries()) {
       verdict.compared++;
       const value = ours[i];
-      // A 32-bit mode is printed in 32 bits.
+      // In a 32-bit mode, values are printed with 32 bits.
       if (typeof value !== "bigint" || BigInt.asUintN(4 * word.length, value) !== BigInt(`0x${word}`))
         verdict.wrong.push(
           `${field}: value ${i} is ${word} to the monitor, ${String(value)} to the inspector`,
@@ -264,7 +266,7 @@ function inspectorsDevice(section: SectionReport): string {
   return deviceText(features, words(own("status")), own("isr")?.value, own("queue_sel")?.value, rings);
 }
 
-/** What the monitor calls a device → its vmsd. */
+/** The monitor's name for a device → its vmsd. */
 const VMSD: Record<string, string> = { "virtio-serial": "virtio-console" };
 
 function compareVirtio(verdict: Verdict, answers: Answers, report: StreamReport): void {
@@ -279,13 +281,13 @@ function compareVirtio(verdict: Verdict, answers: Answers, report: StreamReport)
     const theirs = monitorsDevice(told, queues as unknown as (Queue | null)[]);
     const list = ours.get(vmsd) ?? [];
     verdict.compared++;
-    // Which of equal models it is, the monitor does not say.
+    // The monitor does not distinguish equal models.
     if (list.includes(theirs)) list.splice(list.indexOf(theirs), 1);
     else verdict.wrong.push(`${vmsd}: the monitor says ${theirs}; the inspector ${list.join(" or ")}`);
   }
 }
 
-/** What the monitor said at the stopped point against the report. */
+/** Compares the monitor's answers at the stopped point with the report. */
 export function compareMonitor(target: string, answers: Answers, report: StreamReport): Verdict {
   const verdict: Verdict = { compared: 0, wrong: [] };
   compareRegisters(verdict, target, answers.hmp["info registers -a"] ?? "", report);

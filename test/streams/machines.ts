@@ -1,9 +1,9 @@
-// The machines whose streams are tested: QEMU's arguments, the software that runs until the stop, and the
-// form of migration. Together they cover every transport, most device models of QEMU's boards, and every form
-// of a stream.
+// The machines that write the streams: QEMU's arguments, the guest that runs until it is stopped, and the
+// migration. Together they cover every transport, most device models of QEMU's boards, and every form of a
+// stream.
 import type { QemuRelease, QemuTarget } from "../../tools/unpacked.ts";
 
-/** What the arguments may name, in braces. */
+/** Placeholders in the arguments, in braces. */
 export type Place = "disk" | "disk2" | "kernel" | "initrd" | "loop" | "aavmf" | "shared" | "folder";
 
 export interface StreamSpec {
@@ -11,9 +11,9 @@ export interface StreamSpec {
   readonly release: QemuRelease;
   readonly target: QemuTarget;
   readonly args: readonly string[];
-  /** The guest runs so long, in seconds … */
+  /** The guest runs for this many seconds … */
   readonly seconds: number;
-  /** … or until its serial console, at most `seconds`, has printed this. */
+  /** … or until its serial console has printed this, within `seconds`. */
   readonly until?: string;
   readonly capabilities?: readonly string[];
   readonly parameters?: Record<string, string | number | boolean>;
@@ -24,7 +24,7 @@ export interface StreamSpec {
    * after a while). Default: exec.
    */
   readonly by?: "exec" | "file" | "live" | "relay" | "postcopy";
-  /** Left out in CI: too slow, or in need of rights that a user does not have there. */
+  /** Skipped in CI: too slow, or it needs rights that a user lacks there. */
   readonly extra?: boolean;
 }
 
@@ -48,14 +48,14 @@ const Q35 = pci(
    ${drive("d2", "disk2")}`,
 );
 
-/** Mmio transports from the first one on, as Wherry's own board has them. */
+/** Mmio transports from the first one on, as on Wherry's own board. */
 const riscvMmio = (legacy: boolean): string =>
   `-M virt ${legacy ? "" : "-global virtio-mmio.force-legacy=false"} ${DISKS} -nodefaults -serial chardev:con
    -netdev user,id=n0 -device virtio-blk-device,drive=d0 -device virtio-net-device,netdev=n0 -device virtio-rng-device
    -device virtio-serial-device,max_ports=1 -device virtconsole,chardev=c0 -chardev null,id=c0`;
 const RISCV_PCI = `-M virt,aia=aplic-imsic ${pci(`-serial chardev:con -device virtio-balloon-pci -device virtio-iommu-pci`, ",romfile=")}`;
 const LINUX = "-m 128M -smp 2 -kernel {kernel} -initrd {initrd} -append console=ttyS0";
-/** A guest of a few instructions that changes memory for ever: see dirty-loop.ts. */
+/** A guest of a few instructions that keeps changing its memory: see dirty-loop.ts. */
 const LOOP = "-M virt -m 64M -nodefaults -bios none -kernel {loop}";
 
 function linux(release: QemuRelease): StreamSpec[] {
@@ -76,7 +76,7 @@ function variants(release: QemuRelease): StreamSpec[] {
   const named = (name: string) => ({ ...common, name: `loop-${release}-${name}` });
   const off = (...names: string[]) =>
     words([LOOP, ...names.map((name) => `-global migration.${name}=off`)].join(" "));
-  // Newer releases die of a description without a configuration.
+  // Newer releases crash on a description without a configuration.
   const noDescription = (args: string[]) =>
     args.map((arg) => (arg === "virt" ? "virt,suppress-vmdesc=on" : arg));
   const newer: StreamSpec[] = [
@@ -232,14 +232,14 @@ const others = (release: QemuRelease): StreamSpec[] => [
   },
 ];
 
-/** Machine types of old releases, whose streams lack what came later. */
+/** Machine types of old releases, whose streams lack later additions. */
 function old(version: string): StreamSpec {
   const [, minor = 0] = version.split(".").map(Number);
   return {
     name: `x86_64-pc-${version}-by-7.2`,
     release: "7.2",
     target: "x86_64",
-    // Footers and configuration came with 2.4.
+    // 2.4 added footers and the configuration.
     args: words(`-M pc-i440fx-${version}${minor < 4 ? ",suppress-vmdesc=off" : ""} -m 64M -serial chardev:con
       -netdev user,id=n0 -device virtio-net-pci,netdev=n0 ${drive("d0", "disk")} -device virtio-blk-pci,drive=d0`),
     seconds: 4,
@@ -247,7 +247,7 @@ function old(version: string): StreamSpec {
   };
 }
 
-/** 7.2 has not all of it, and describes arrays with null pointers (Arm's, s390x's) wrongly. */
+/** 7.2 lacks some of them, and describes arrays with null pointers (Arm's, s390x's) wrongly. */
 const OLD_OTHERS = others("7.2").filter(({ target }) => target === "x86_64" || target === "ppc64");
 
 export const SPECS: readonly StreamSpec[] = [

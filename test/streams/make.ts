@@ -18,22 +18,20 @@ import { dirtyLoop } from "./dirty-loop.ts";
 import { type Place, SPECS, type StreamSpec } from "./machines.ts";
 import { type Answers, QemuProcess } from "./qemu.ts";
 
-/** Format of the files written beside a stream; those of another format are made again. */
+/** Format of the files beside a stream; a stream with another is made again. */
 const FORMAT = 2;
 const DISK_BYTES = 2 ** 24;
-/** Bytes a second at first, where a guest shall be running through several rounds. */
+/** Initial bytes per second, if a guest must run through several rounds. */
 const SLOW = 8_000_000;
 const ROUNDS = 4;
 
 export interface MadeStream {
   readonly name: string;
   readonly spec: StreamSpec;
-  /**
-   * Paths: the first has the stream's head, the others are further connections, in the order they were made.
-   */
+  /** Paths: the first has the stream's head, the others are further connections, in order. */
   readonly files: readonly string[];
   readonly command: readonly string[];
-  /** Of the point the stream was taken at. */
+  /** QEMU's answers at the point where the stream was written. */
   readonly answers: Answers;
   /** Path of the machine's -dump-vmstate. */
   readonly dump: string;
@@ -75,7 +73,7 @@ function made(folder: string, spec: StreamSpec, told: Told): MadeStream {
   };
 }
 
-/** What a machine is started with, in a folder of its own. */
+/** Arguments of a machine, in a folder of its own. */
 async function places(spec: StreamSpec, work: string): Promise<Record<Place, string>> {
   const paths: Record<Place, string> = {
     disk: join(work, "disk"),
@@ -111,7 +109,7 @@ async function booted(spec: StreamSpec, log: string): Promise<void> {
     throw new Error(`${spec.name}: ${JSON.stringify(spec.until)} was not printed`);
 }
 
-/** Passes connections on to `to` and keeps what their makers send, each connection in a file of its own. */
+/** Relays connections to `to` and stores the bytes of their sources, each connection in its own file. */
 async function relay(at: string, to: string, file: (connection: number) => string) {
   let connections = 0;
   const ends: Promise<unknown>[] = [];
@@ -127,7 +125,7 @@ async function relay(at: string, to: string, file: (connection: number) => strin
   });
   await new Promise<void>((resolve) => server.listen(at, resolve));
   return {
-    /** When all connections are over: how many there were. */
+    /** Resolves to the number of connections when all have ended. */
     async done(): Promise<number> {
       await Promise.all(ends);
       server.close();
@@ -136,7 +134,7 @@ async function relay(at: string, to: string, file: (connection: number) => strin
   };
 }
 
-/** Rounds go by while the guest runs, then the rest goes fast. */
+/** Slow rounds while the guest runs, then a fast rest. */
 async function rounds(machine: QemuProcess): Promise<void> {
   for (;;) {
     const { status, ram } = await machine.status();
@@ -240,7 +238,7 @@ async function move(from: string, to: string): Promise<void> {
   });
 }
 
-/** All of `specs`, as many at once as there are processors. What cannot be made is in `failed`, with why. */
+/** Makes all of `specs`, one per processor at once. `failed` has those that failed, with the reason. */
 export async function makeStreams(
   specs: readonly StreamSpec[],
   folder: string = streamsFolder,

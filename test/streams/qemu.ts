@@ -1,5 +1,5 @@
-// A QEMU that makes a stream: started with a table's arguments, controlled by QMP on its standard streams,
-// queried at the stop, and migrated into a file.
+// A QEMU that writes a stream: started with a table's arguments, controlled by QMP on its standard streams,
+// queried at the stopped point, and migrated into a file.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -10,15 +10,12 @@ import { type Json, QmpClient, type Reply } from "../support/qmp-client.ts";
 
 type Members = Record<string, Json>;
 
-/** riscv64's RAM. */
+/** Start of riscv64's RAM. */
 const RAM_BASE = 0x8000_0000;
-/** After the monitor's own answer, which comes at once. */
+/** Follows the monitor's own answer immediately. */
 const MIGRATION_LIMIT_MS = 120_000;
 
-/**
- * What QEMU says of itself, by QMP command or human monitor command. What a release does not know is left
- * out.
- */
+/** QEMU's answers, by QMP command or human monitor command. Commands that a release lacks are omitted. */
 export interface Answers {
   readonly qmp: Record<string, Json>;
   readonly hmp: Record<string, string>;
@@ -46,7 +43,7 @@ export class QemuProcess {
     this.#qmp = new QmpClient(this.#child.stdout, this.#child.stdin, () => `QEMU ended: ${this.#errors}`);
   }
 
-  /** Resolves with what the command returns. Rejects with what QEMU says is wrong. */
+  /** Resolves to the command's return value. Rejects with QEMU's error. */
   async execute(command: string, args: Members = {}): Promise<Json> {
     try {
       return await this.#qmp.execute(command, args);
@@ -54,7 +51,7 @@ export class QemuProcess {
       throw new Error(`${command}: ${(cause as Error).message}`, { cause });
     }
   }
-  /** A request as it is, and its whole answer. */
+  /** Sends a raw request; returns the whole answer. */
   ask(request: string): Promise<Reply> {
     return this.#qmp.ask(request);
   }
@@ -69,7 +66,7 @@ export class QemuProcess {
   async status(): Promise<Members> {
     return (await this.execute("query-migrate")) as Members;
   }
-  /** Until the migration has reached one of the states. Rejects when it fails instead. */
+  /** Waits until the migration has reached one of the states. Rejects if it fails. */
   async migration(...wanted: string[]): Promise<Members> {
     const end = Date.now() + MIGRATION_LIMIT_MS;
     for (;;) {
@@ -83,7 +80,7 @@ export class QemuProcess {
     }
   }
 
-  /** Of a stopped machine. `scratch` is a path for its RAM. */
+  /** Queries a stopped machine. `scratch` is a path for its RAM. */
   async answers(scratch: string): Promise<Answers> {
     const qmp: Record<string, Json> = {};
     const hmp: Record<string, string> = {};
@@ -115,7 +112,7 @@ export class QemuProcess {
         () => {},
       );
     }
-    // Debian's 11.1 dies of x-query-virtio-status, whatever the device.
+    // Debian's 11.1 crashes on x-query-virtio-status, for any device.
     const dies = JSON.stringify(qmp["query-version"]).includes('"major":11');
     const devices = (await this.execute("x-query-virtio").catch(() => [])) as Members[];
     for (const { path = "" } of dies ? [] : devices) {

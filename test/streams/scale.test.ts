@@ -1,5 +1,5 @@
-// Hostile streams of some megabytes: time grows with the bytes, whatever these claim. For each, a reader that
-// searches back or ahead or trusts a count would take minutes.
+// Hostile streams of some megabytes: time grows with the bytes, for any claimed lengths. A reader that
+// searches back and forth or trusts a count would take minutes for each.
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/base/bytes.ts";
 import { checkStream } from "../../src/inspect/check/check-stream.ts";
@@ -13,7 +13,7 @@ import { QEMU_VM, RAM_SAVE_FLAG } from "../../src/stream/wire.ts";
 import { fuzzMachine } from "./fuzz/machines.ts";
 import { checkReport, load } from "./fuzz/targets.ts";
 
-/** Of processor time, of this whole process; they take a tenth of it, or less. */
+/** Processor time of the whole process; ten times the usual or more. */
 const LIMIT_MS = 20_000;
 
 const start = (): ByteWriter => new ByteWriter().u32(0x5145564d).u32(3);
@@ -132,7 +132,7 @@ const STREAMS: Record<string, () => Uint8Array> = {
     return finish(out);
   },
   "a long section that is dropped": () => {
-    // RAM of the fuzzer's machine without pages, then QEMU's user network with bytes that resemble footers.
+    // RAM of the fuzzer's machine without pages, then QEMU's user network with bytes that look like footers.
     const out = start().u8(QEMU_VM.CONFIGURATION).u32(4).bytes(Buffer.from("virt"));
     out.u8(QEMU_VM.SECTION_START).u32(2).countedString("ram").u32(0).u32(4);
     out.u64(BigInt(21 * 4096) | BigInt(RAM_SAVE_FLAG.MEM_SIZE));

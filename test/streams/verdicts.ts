@@ -28,7 +28,7 @@ interface Case {
   readonly name: string;
   readonly from: Side;
   readonly to: Side;
-  /** What is done to the stream between. */
+  /** Change to the stream in between. */
   readonly damage?: (path: string) => Promise<void>;
 }
 
@@ -238,7 +238,7 @@ async function command({ release, target = "riscv64", args }: Side): Promise<str
   return [...(await qemu(release, target)), ...words.filter((word) => word !== ""), "-serial", "null"];
 }
 
-/** A guest's firmware has run for a while before. */
+/** The guest's firmware has run for a while before. */
 async function written(side: Side, path: string): Promise<void> {
   const machine = new QemuProcess(await command(side));
   try {
@@ -252,14 +252,14 @@ async function written(side: Side, path: string): Promise<void> {
   }
 }
 
-/** Undefined if it loaded, else what QEMU said. */
+/** QEMU's message, or undefined if the stream was loaded. */
 async function loaded(side: Side, path: string): Promise<string | undefined> {
   const machine = new QemuProcess([...(await command(side)), "-S", "-incoming", "defer"]);
   try {
     await machine.execute("qmp_capabilities");
     await machine.execute("migrate-incoming", { uri: `exec:cat ${path}` });
     const info = await machine.migration("completed");
-    // Lines that QEMU prints without failing matter to the user too.
+    // Lines that QEMU prints without failing matter to users, too.
     return info["status"] === "completed" ? undefined : JSON.stringify(info);
   } catch (error) {
     await sleep(200);

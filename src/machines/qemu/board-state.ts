@@ -1,5 +1,6 @@
-// Sections of QEMU's `virt` board whose shape is not that of the same device here: the virtual clock, the
-// timers of the ACLINT, the PLIC and fw_cfg. Names and order as in the VMDESCRIPTIONs of the three releases.
+// Sections of QEMU's `virt` board that differ in shape from the same device here: the virtual clock, the
+// timers of the ACLINT, the PLIC and fw_cfg. Names and order are those of the VMDESCRIPTIONs of the three
+// releases.
 import {
   bool,
   qemuState,
@@ -18,7 +19,7 @@ import {
 export const PLIC_SOURCES = 96;
 export const PLIC_WORDS = 3;
 
-/** `clock`: QEMU_CLOCK_VIRTUAL in ns. `ticks`: the host's, while the machine ran. */
+/** `clock` is QEMU_CLOCK_VIRTUAL in ns. `ticks` are the host's ticks while the machine ran. */
 export const clockState = qemuState(
   "timer",
   { version: 2, minimumVersion: 2 },
@@ -44,7 +45,7 @@ function defineMtimer(version: number, harts: number) {
     "riscv_mtimer",
     { version, minimumVersion: version },
     {
-      /** mtime − virtual clock, in ticks. Version 1 does not say it: it is not 0 once the guest was reset. */
+      /** mtime − virtual clock, in ticks. Nonzero once the guest was reset. Version 1 does not send it. */
       delta: u64.when(timed).named("time_delta"),
       timecmp: u64Array(harts),
       timers: u64Array(harts).when(timed).typed("timer"),
@@ -76,7 +77,7 @@ export function plicDefinition(harts: number): StateDefinition<QemuPlicState> {
   return definePlic(harts);
 }
 
-/** With ACPI on (10.0 and later) it holds the size of the tables, which are rebuilt at each start. */
+/** With ACPI (10.0 and later) it has the lengths of the tables, which are generated at each start. */
 export const fwCfgWithAcpiState = qemuState(
   "fw_cfg",
   { version: 2, minimumVersion: 2 },

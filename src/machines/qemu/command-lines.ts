@@ -1,4 +1,4 @@
-// The two command lines that make machines which can take each other's place.
+// The command lines that start equivalent machines in QEMU and in Wherry.
 import { keptHart } from "./qemu-kept.ts";
 import type { QemuParts, QemuVirtio } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
@@ -30,7 +30,7 @@ function qemu(parts: QemuParts, release: Release): string[] {
 const readonlyOption = (offeredFeatures: bigint): string =>
   (offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on";
 
-/** In the board's order: the first takes the highest slot there too. */
+/** In the board's order: the first device uses the highest slot in QEMU, too. */
 function qemuDevice({ kind, queues, offeredFeatures }: QemuVirtio, i: number): string[] {
   switch (kind) {
     case "virtio-blk":
@@ -46,7 +46,7 @@ function qemuDevice({ kind, queues, offeredFeatures }: QemuVirtio, i: number): s
     case "virtio-console":
       return [
         ...["-device", "virtio-serial-device,max_ports=1"],
-        // Standard input and output are the serial console's, with -nographic.
+        // With -nographic, standard input and output belong to the serial console.
         ...["-chardev", `socket,id=console${i},path=PATH,server=on,wait=off`],
         ...["-device", `virtconsole,chardev=console${i}`],
       ];

@@ -1,7 +1,7 @@
-// mtime in a QEMU's stream: the virtual clock plus an offset, which is not 0 once the guest was reset, and
-// which mtimer's version 1 forgets. It is told from what the harts wait for: closely where supervisor timers
-// are in the stream, else from comparators that are long past and yet have raised nothing. The guest's clock
-// may go ahead by a little, never back.
+// mtime in a QEMU's stream: the virtual clock plus an offset, which is nonzero once the guest was reset, and
+// which version 1 of mtimer omits. It is computed from the harts' comparators: closely if supervisor timers
+// are in the stream, otherwise from comparators that are long past and have raised no interrupt. The guest's
+// clock may jump ahead by a little, but never back.
 import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
@@ -11,14 +11,12 @@ import type { QemuHart } from "./qemu-hart-state.ts";
 
 export const NS_PER_TICK = 100n;
 const INT64_MAX = (1n << 63n) - 1n;
-/**
- * A QEMU is late by less than that when it arms timers and when it sees to them; no guest is reset so soon.
- */
+/** QEMU arms and handles timers with less delay than this; no guest is reset so soon after its start. */
 const LATE = 10_000_000n;
-/** What a QEMU that is not preempted takes to arm a timer is less. */
+/** A QEMU that is not preempted arms a timer in less time. */
 const ARMING = 10_000n;
 
-/** mtime − virtual clock in ticks. `clock`: the virtual one, in ns. */
+/** mtime − virtual clock, in ticks. `clock` is the virtual clock in ns. */
 export function timeOffset(
   version: number,
   clock: bigint,
@@ -33,15 +31,15 @@ export function timeOffset(
   const latest = armed.sort(byValue).at(-1);
   if (latest !== undefined) return latest < -LATE ? latest + ARMING : 0n;
   const past = harts.flatMap((hart, id) => unraised(hart, mtimer.timecmp[id] ?? NEVER)).sort(byValue)[0];
-  // The nearest of them is due now: the guest's clock is ahead by what was left to it, not by its time before
-  // the reset.
+  // The nearest comparator is due now: the guest's clock is ahead by the time that remained, not by the time
+  // before the reset.
   return past !== undefined && past + LATE < now ? past - now : 0n;
 }
 
 const isArmed = (timer: bigint): boolean => timer !== TIMER_OFF && timer < INT64_MAX;
 const byValue = (a: bigint, b: bigint): number => (a < b ? -1 : 1);
 
-/** Comparators that would have raised their interrupt if mtime had come to them. */
+/** Comparators that would have raised their interrupt if mtime had reached them. */
 function unraised({ mip, mie, menvcfg, stimecmp }: QemuHart, timecmp: bigint): bigint[] {
   const supervisor = (menvcfg & MENVCFG_STCE) !== 0n && (mip & MIP.STIP) === 0n ? [stimecmp] : [];
   const machine = (mie & MIP.MTIP) !== 0n && (mip & MIP.MTIP) === 0n ? [timecmp] : [];

@@ -1,7 +1,7 @@
-// QEMU's `cpu` and `cpu_common` sections of a RISC-V hart, as three releases write them: one state object, a
-// definition a release. Names and order are those of the VMDESCRIPTIONs that the releases print. Left out,
-// and refused with the option that takes it away: what no default `rv64` CPU has (vectors, shadow stacks,
-// state-enable registers, …).
+// QEMU's `cpu` and `cpu_common` sections of a RISC-V hart, as written by three releases: one state object,
+// one definition per release. Names and order are those of the VMDESCRIPTIONs that the releases write. State
+// that no default `rv64` CPU has (vectors, shadow stacks, state-enable registers, …) is refused, with the
+// option that disables it.
 import {
   bool,
   qemuState,
@@ -27,10 +27,10 @@ import { refused, uint } from "./wire-fields.ts";
 const COUNTERS = 32;
 const TRIGGERS = 2;
 const ANY_VERSION = 1000;
-/** misa_ext's bit for H. */
+/** Bit H of misa_ext. */
 export const MISA_H = misaLetters("H");
 
-/** A fixed counter: while it counts its value is `value` + the host's ticks − `previous`. */
+/** A fixed counter: while it counts, its value is `value` + the host's ticks − `previous`. */
 function counterDefinition(release: Release) {
   const halves = release.cpu < 12;
   return qemuState(
@@ -52,11 +52,11 @@ const pmpEntry = qemuState(
   { address: u64.named("addr_reg"), config: u8.named("cfg_reg") },
 );
 
-/** A register that harts here have too, and one that they have not. */
+/** Names of registers that harts here have, and of those that they lack. */
 const ours = qemuNameOf;
 const env = (name: string) => `env.${name}`;
 
-/** A subsection that harts here have no state for; `cure` is what to start QEMU with instead. */
+/** A subsection with state that harts here lack; `cure` is the option to start QEMU with. */
 function absent(name: string, what: string, cure: string) {
   const field = refused(
     "qemu.extension",
@@ -135,7 +135,7 @@ function define(release: Release) {
       mfromhost: u64.named(env("mfromhost")).when(old),
       mtohost: u64.named(env("mtohost")).when(old),
       stimecmp: u64.named(ours("stimecmp")),
-      /** `cpu/timer` is there: the hart has Sstc, and the release carries its timers. */
+      /** True if `cpu/timer` is present: the hart has Sstc, and the release sends its timers. */
       supervisorTimers: bool.known(),
     },
     [

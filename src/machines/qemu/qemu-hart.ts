@@ -1,8 +1,8 @@
-// A hart of QEMU's and one of ours: what means the same is translated, what harts here cannot hold (interrupt
-// priorities, idle hypervisor registers, event selectors, debug triggers) is kept aside and given back, and
-// what is in use and cannot be held is refused. Interrupt lines are not state here: they follow from the
-// controllers (board.ts). Neither release carries fflags; the cycle and instruction counters of QEMU follow
-// the host's ticks and so jump.
+// Converts between a hart of QEMU and a hart of this board. Equivalent state is translated. State that harts
+// here cannot hold (interrupt priorities, idle hypervisor registers, event selectors, debug triggers) is kept
+// separately and sent back to QEMU. State that is in use and cannot be held is refused. Interrupt lines are
+// not state here: the controllers drive them (board.ts). No release sends fflags. QEMU's cycle and
+// instruction counters follow the host's ticks and therefore jump.
 import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
@@ -19,23 +19,25 @@ import type { Kept } from "./qemu-kept.ts";
 import { hartDefinition, type QemuHart } from "./qemu-hart-state.ts";
 import { type Release, QemuStreamError } from "./qemu-releases.ts";
 
-/** Letters that QEMU's `rv64` has beside those of a hart here, without being lost if nobody uses them. */
+/**
+ * Extensions of QEMU's `rv64` that harts here lack, but that are accepted while the guest does not use them.
+ */
 const MISA_TOLERATED = MISA_EXTENSIONS | misaLetters("HB");
 
 const CYCLE = 0;
 const INSTRET = 2;
 const FIRST_EVENT_COUNTER = 3;
-/** QEMU's reset value: SGEIP. */
+/** Reset value in QEMU: SGEIP. */
 const MICLAIM = bit(INTERRUPT.SGEI);
 const RESET_VECTOR = 0x1000n;
 const FEATURES_7 = 0x13;
-/** tdata1 of an address trigger that matches nothing. */
+/** tdata1 of an address trigger that never matches. */
 const TRIGGER_IDLE = 2n << 60n;
 const TRIGGER_MATCHES = 7n;
 
 /**
- * CSRs that the copy here and a release's section have by one name; what a hart here holds of one is its
- * `writable`.
+ * CSRs with the same name in the copy here and in a release's section. `writable` has the bits that a hart
+ * here holds.
  */
 type SharedCsr = {
   [K in RegisterName]: K extends keyof QemuHart & keyof CpuState
@@ -54,7 +56,7 @@ const SHARED_CSRS = registerEntries.flatMap(([name, { csr, oneReg, qemu, writabl
     : [{ name: name as SharedCsr, writable }],
 );
 
-/** CPU_INTERRUPT_HARD: QEMU's harts look at mip only if it is set. */
+/** CPU_INTERRUPT_HARD: QEMU's harts check mip only if it is set. */
 export const INTERRUPT_HARD = 2;
 
 /** Throws QemuStreamError if the hart uses a feature that harts here lack. */
@@ -65,13 +67,13 @@ export function checkHart(q: QemuHart, id: number): void {
   if (q.mhartid !== BigInt(id)) fail("qemu.hart", `mhartid is ${q.mhartid}, expected ${id}`);
   const extra = q.misaExt & ~MISA_TOLERATED;
   if (extra !== 0n) {
-    fail("qemu.extension", `misa has ${misaWords(extra)}, harts here have not: start QEMU with -cpu rv64`);
+    fail("qemu.extension", `misa has ${misaWords(extra)}, which harts here lack: start QEMU with -cpu rv64`);
   }
   if (q.virt !== 0n || q.hgatp !== 0n || q.vsatp !== 0n || q.vstvec !== 0n) {
     fail(
       "qemu.hypervisor",
       `the guest uses the hypervisor extension (hgatp ${hex(q.hgatp)}, vsatp ${hex(q.vsatp)}), which harts here ` +
-        "have not: end its virtual machines and unload kvm, or start QEMU with -cpu rv64,h=off",
+        "lack: stop its virtual machines and unload kvm, or start QEMU with -cpu rv64,h=off",
     );
   }
   if ((q.mstatus & MSTATUS_VS) !== 0n)
@@ -86,7 +88,7 @@ export function checkHart(q: QemuHart, id: number): void {
     fail(
       "qemu.counter",
       `performance counter ${counter} counts event ${event}, harts here count cycles and instructions alone: ` +
-        "end perf in the guest",
+        "stop perf in the guest",
     );
   }
   const trigger = q.tdata1.findIndex((tdata1) => (tdata1 & TRIGGER_MATCHES) !== 0n);
@@ -96,14 +98,14 @@ export function checkHart(q: QemuHart, id: number): void {
   if (more !== 0n) {
     fail(
       "qemu.extension",
-      `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} turn extensions on that harts here have not: start QEMU with -cpu rv64`,
+      `menvcfg is ${hex(q.menvcfg)}: bits ${hex(more)} enable extensions that harts here lack: start QEMU with -cpu rv64`,
     );
   }
   const mode = satpModeOf(q.satp);
   if (!isSatpMode(mode)) fail("qemu.satp", `satp's mode is ${mode}, expected 0, 8, 9 or 10`);
 }
 
-/** Fills the VMM's copy of a hart. `q` has passed checkHart; interrupt lines and time come later. */
+/** Fills the VMM's copy of a hart. `q` has passed checkHart. Interrupt lines and time are set later. */
 export function hartFromQemu(q: QemuHart, release: Release, { state, common }: Cpu, halted: number): void {
   state.pc = q.pc;
   state.x.set(q.x);
@@ -121,7 +123,8 @@ export function hartFromQemu(q: QemuHart, release: Release, { state, common }: C
     state.pmpcfg[i] = q.pmp[i]?.config ?? 0;
     state.pmpaddr[i] = (q.pmp[i]?.address ?? 0n) & PMPADDR_WRITABLE;
   }
-  // What software owns. With Sstc STIP is the comparator's; SEIP is the interrupt controller's line.
+  // Bits that software controls. With Sstc, STIP follows the comparator. SEIP is the interrupt controller's
+  // line.
   const owned = (q.menvcfg & MENVCFG_STCE) === 0n ? MIP.SSIP | MIP.STIP : MIP.SSIP;
   state.mip = q.mip & owned;
   state.timerCompare = q.stimecmp;
@@ -135,22 +138,22 @@ export function hartFromQemu(q: QemuHart, release: Release, { state, common }: C
   common.interruptRequest = 0;
 }
 
-/** What a hart has of its surroundings at the moment of writing. */
+/** Inputs of a hart from other devices at the moment of writing. */
 export interface Surroundings {
   /** mtime. */
   readonly now: bigint;
   readonly timecmp: bigint;
-  /** MSIP, MEIP and SEIP as their controllers drive them. */
+  /** MSIP, MEIP and SEIP as driven by their controllers. */
   readonly lines: bigint;
 }
 
-/** Fields of 32 bits in the releases after 7.2. */
+/** These fields have 32 bits in the releases after 7.2. */
 const NARROW = ["scounteren", "mcounteren", "mcountinhibit"] as const;
 
-/** `ours` where `mask` is set, the rest of what QEMU had. */
+/** The bits of `ours` in `mask`, and the other bits of `kept`. */
 const merge = (kept: bigint, ours: bigint, mask: bigint): bigint => (kept & ~mask) | (ours & mask);
 
-/** The hart as `release` reads it. `kept` is what it was when it came from a QEMU, if it did. */
+/** The hart as `release` reads it. `kept` is its state when it arrived from a QEMU, if it did. */
 export function hartToQemu(
   { state }: Cpu,
   release: Release,
@@ -186,15 +189,15 @@ export function hartToQemu(
   q.stimecmp = state.timerCompare;
   q.loadReservation = NEVER;
   const sstc = (state.menvcfg & MENVCFG_STCE) !== 0n;
-  // What it was without when it came it is without there: an older 10.0, or a hart without Sstc.
+  // A hart that arrived without timers goes back without them: an older 10.0, or no Sstc.
   q.supervisorTimers = release.supervisorTimers && (kept?.release === release ? old.supervisorTimers : sstc);
   pendingToQemu(q, state, release, around);
   return q;
 }
 
 /**
- * The value is as it is now. What QEMU adds while a counter counts are its host's ticks since `previous`,
- * which stays: on the same host the guest's counter goes ahead by its time here, and never back.
+ * Writes the present value. While a counter counts, QEMU adds its host's ticks since `previous`, which is
+ * kept: on the same host the guest's counter advances by the time spent here and never goes back.
  */
 function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; minstret: bigint }): void {
   const [cycle, instret] = [q.counters[CYCLE], q.counters[INSTRET]];
@@ -203,8 +206,8 @@ function countersToQemu(q: QemuHart, { mcycle, minstret }: { mcycle: bigint; min
 }
 
 /**
- * mip with all lines, and the timers. A release that does not arm what it loads finds the interrupt pending:
- * the guest wakes, sees that it is early, and arms the timer itself.
+ * Writes mip with all lines, and the timers. A release that does not arm loaded timers gets a pending
+ * interrupt: the guest wakes up too early and arms the timer again.
  */
 function pendingToQemu(
   q: QemuHart,
@@ -225,16 +228,13 @@ function pendingToQemu(
 
 const INT64_MAX = (1n << 63n) - 1n;
 
-/**
- * When a comparator is due, as QEMU's timers have it: ns of its virtual clock, which is written as mtime ×
- * 100.
- */
+/** When a comparator is due in QEMU's timers: ns of its virtual clock, which is written as mtime × 100. */
 export function timerNs(ticks: bigint): bigint {
   const ns = ticks * 100n;
   return ns > INT64_MAX ? INT64_MAX : ns;
 }
 
-/** Major interrupts from the highest default priority (4) down (AIA specification 1.0, table 12). */
+/** Major interrupts by default priority, from the highest (4) down (AIA specification 1.0, table 12). */
 const BY_PRIORITY = [
   ...[47, 23, 46, 45, 22, 44, 43, 21, 42, 41, 20, 40, 11, 3, 7, 9, 1],
   ...[5, 12, 10, 2, 6, 39, 19, 38, 37, 18, 36, 35, 17, 34, 33, 16, 32],
@@ -242,7 +242,7 @@ const BY_PRIORITY = [
 const HIGHEST_PRIORITY = 4;
 const NO_PRIORITY = 0xff;
 
-/** `external`: the level's external interrupt, whose priority its controller has. */
+/** `external` is the level's external interrupt, whose priority is set by its controller. */
 function defaultPriorities(external: number): Uint8Array {
   const priorities = new Uint8Array(64).fill(NO_PRIORITY);
   for (const [i, irq] of BY_PRIORITY.entries()) priorities[irq] = HIGHEST_PRIORITY + i;
@@ -250,7 +250,7 @@ function defaultPriorities(external: number): Uint8Array {
   return priorities;
 }
 
-/** A hart that has nothing but what harts here have: without H. */
+/** A hart with only the features of harts here, without H. */
 function resetHart(mhartid: bigint, release: Release): QemuHart {
   const q = hartDefinition(release).create();
   q.mhartid = mhartid;

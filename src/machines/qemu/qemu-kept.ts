@@ -1,5 +1,5 @@
-// What a QEMU said of a hart and no hart here holds stays with the VMM's copy of it, through moves and
-// snapshots, until a reset: then the guest knows this board alone.
+// State of a QEMU hart that no hart here holds. It is kept with the VMM's copy of the hart, through moves and
+// snapshots, until a reset: after that the guest knows only this board.
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { WherryError } from "../../base/errors.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
@@ -19,7 +19,7 @@ export function keepHart({ state }: Cpu, release: Release, hart: QemuHart): void
   state.keptVersion = release.cpu;
 }
 
-/** Undefined if the guest did not come from a QEMU, or if what is there is not what one writes. */
+/** Undefined if the guest did not arrive from a QEMU, or if the kept bytes are invalid. */
 export function keptHart({ state }: Cpu): Kept | undefined {
   const release = RELEASES.find(({ cpu }) => cpu === state.keptVersion);
   if (release === undefined) return undefined;

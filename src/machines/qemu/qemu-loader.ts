@@ -1,6 +1,6 @@
-// A stream of any of the three releases into this board. Sections are decoded and checked as they come; the
-// harts, whose interrupt lines and time are the controllers' here, are put together when all have been
-// applied.
+// Loads a stream of any of the three releases into this board. Sections are decoded and checked as they
+// arrive. The harts are assembled after all sections were applied, because their interrupt lines and time
+// belong to the controllers here.
 import { TIMER_OFF } from "../../devices/device-clock.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
 import type { Section } from "../../state/section.ts";
@@ -26,7 +26,7 @@ import { type Release, RELEASES, QemuStreamError } from "./qemu-releases.ts";
 import { qemuSection } from "./qemu-sections.ts";
 import { RESHAPED } from "./qemu-writer.ts";
 
-/** What the clock here counts to exactly: 28 years. */
+/** The clock here counts exactly up to this: 28 years. */
 const LAST_TICK = (1n << 53n) - 1n;
 
 const DROPPED: ReadonlyMap<string, string> = new Map([
@@ -42,7 +42,7 @@ export class QemuLoader implements QemuStreamLoader {
   readonly #harts: QemuHart[] = [];
   readonly #halted: number[] = [];
   #release: Release | undefined;
-  /** The virtual one, in ns, and mtime − that, in ticks. */
+  /** QEMU's virtual clock in ns, and mtime minus that clock in ticks. */
   #clock = 0n;
   #offset = 0n;
   #mtimer: MtimerState | undefined;
@@ -111,7 +111,7 @@ export class QemuLoader implements QemuStreamLoader {
     return qemuSection({
       idstr: "riscv_mtimer",
       definitions: [mtimerDefinition(1, harts), mtimerDefinition(3, harts)],
-      // It comes behind the harts and is as long as they are many.
+      // This section follows the harts, and its length depends on their number.
       before: () => this.#checkHarts(),
       check: (state, version) => {
         this.#mtimer = state;
@@ -133,7 +133,7 @@ export class QemuLoader implements QemuStreamLoader {
       numContexts: contexts,
       numEnableWords: contexts * PLIC_WORDS,
       numBitWords: PLIC_WORDS,
-      // Lines are the devices', who drive them when they are loaded.
+      // The devices drive their lines when they are loaded.
       level: plic.get().level,
     });
     return qemuSection({
@@ -190,8 +190,8 @@ export class QemuLoader implements QemuStreamLoader {
   }
 
   /**
-   * A line that is high makes its source pending here as soon as it is not served; there only when it is
-   * raised.
+   * A high line makes its source pending here as soon as the source is not being served; in QEMU only when
+   * the line is raised.
    */
   #raiseLines(): void {
     const { plic } = this.#parts.irqchip;

@@ -1,11 +1,11 @@
-// What the profiles need of the board: the machine, its controllers' state, and devices by what their other
-// side must match.
+// The parts of the board that the profiles need: the machine, its controllers' state, and the devices'
+// properties that must match on the other side.
 import type { IrqchipPort } from "../../accelerator/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
 
 /**
- * State of the interrupt controllers as the hypervisor half has it (src/hypervisor/irqchip/plic.ts,
+ * State of the interrupt controllers, as defined in the hypervisor half (src/hypervisor/irqchip/plic.ts,
  * aclint.ts).
  */
 export interface PlicPortState {
@@ -30,13 +30,13 @@ export interface Irqchip {
   readonly aclint: IrqchipPort<AclintPortState>;
 }
 
-/** A virtio device as the command lines and refusals need it. */
+/** A virtio device, for command lines and refusals. */
 export interface QemuVirtio {
-  /** `virtio-blk`, … */
+  /** Such as `virtio-blk`. */
   readonly kind: string;
-  /** The device's own size of each queue. */
+  /** Largest size of each queue. */
   readonly queues: readonly number[];
-  /** What the driver has chosen. */
+  /** Queue sizes that the driver has chosen. */
   readonly queueSizes: () => readonly number[];
   readonly offeredFeatures: bigint;
   readonly guestFeatures: () => bigint;
@@ -47,13 +47,13 @@ export interface QemuParts {
   readonly cpus: Cpus;
   readonly irqchip: Irqchip;
   readonly memorySize: number;
-  /** What guests that start here are told of. */
+  /** Extensions that guests which start here are told of. */
   readonly isaExtensions: readonly string[];
   readonly legacyVirtio: boolean;
-  /** What the real-time clock follows: QEMU's follows the host. */
+  /** Time base of the real-time clock. QEMU's follows the host. */
   readonly rtcClock: "host" | "vm";
   readonly virtio: readonly QemuVirtio[];
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
-  /** The UART's timer is in guest time; call `update` after it was changed. */
+  /** The UART's timer is in guest time. Call `update` after a change. */
   readonly serial: { readonly state: { fifoTimeoutTimer: bigint }; update(): void };
 }

@@ -1,4 +1,4 @@
-// The `virt` board as QEMU's streams have it: reading those of three releases, writing as one of them.
+// The `virt` board in QEMU's streams: reads those of three releases, writes that of one.
 import type { QemuStreamLoader, QemuStreams, QemuProfile } from "../../vmm/qemu-profile.ts";
 import { commandLines } from "./command-lines.ts";
 import { QemuLoader } from "./qemu-loader.ts";

@@ -1,4 +1,4 @@
-// Why a machine cannot go to a release of QEMU as it is: found out while it runs.
+// Reasons why a running machine cannot move to a release of QEMU.
 import type { Refusal } from "../../vmm/qemu-profile.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
@@ -24,14 +24,14 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
     if (missing.length > 0) {
       found.push({
         code: "qemu.extensions",
-        message: `the guest was told of ${missing.join(", ")}, which harts of ${release.name} have not`,
+        message: `the guest was told of ${missing.join(", ")}, which harts of ${release.name} lack`,
         cure: `start the guest with fewer extensions (--isa ${release.name}), or move it to a newer QEMU`,
       });
     }
   } else if (kept.release.generation > release.generation) {
     found.push({
       code: "qemu.extensions",
-      message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} has not`,
+      message: `the guest started on ${kept.release.name} and was told of its harts' extensions, some of which ${release.name} lacks`,
       cure: `move it to ${kept.release.name} or newer`,
     });
   }
@@ -47,7 +47,7 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
     if (release.ownQueueSizes && large >= 0) {
       found.push({
         code: "qemu.queue-size",
-        message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} takes at most ${queues[large]}`,
+        message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} accepts at most ${queues[large]}`,
         cure: "move it to an older release, or restart the guest there",
       });
     }
@@ -62,7 +62,7 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
   return found;
 }
 
-/** What guests may be told of so that they can go to `release`. */
+/** Extensions that a guest may be told of if it must be able to move to `release`. */
 export function sharedExtensions(isaExtensions: readonly string[], release: Release): string[] {
   return isaExtensions.filter((e) => !(e in release.extensions) || release.extensions[e] !== undefined);
 }

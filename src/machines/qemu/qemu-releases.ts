@@ -1,13 +1,13 @@
-// The three releases of QEMU that machines move to and from (Debian 12, 13 and 13's backports), as far as the
-// streams of their RISC-V `virt` boards differ. Facts of the VMDESCRIPTIONs that they print with their own
+// The three releases of QEMU that machines move to and from (Debian 12, 13 and 13's backports): the
+// differences in the streams of their RISC-V `virt` boards. Facts are from the VMDESCRIPTIONs in their
 // streams.
 import { WherryError } from "../../base/errors.ts";
 
-/** A stream of QEMU's that cannot become this machine, or a machine that cannot become such a stream. */
+/** A stream from QEMU that cannot become this machine, or a machine that cannot become a stream for QEMU. */
 export class QemuStreamError extends WherryError {}
 
 export interface Release {
-  /** `qemu-7.2`. */
+  /** Such as `qemu-7.2`. */
   readonly name: string;
   /** Versions of the `cpu` section and of its subsections. */
   readonly cpu: number;
@@ -15,26 +15,26 @@ export interface Release {
   readonly hyper: number;
   readonly envcfg: number;
   readonly debug: number;
-  /** PMP entries in the stream, however many the hart has. */
+  /** PMP entries in the stream, independent of the hart's number. */
   readonly pmpEntries: 16 | 64;
-  /** env.priv_ver of its `rv64` (2: privileged specification 1.12, 3: 1.13). */
+  /** env.priv_ver of the release's `rv64` (2: privileged specification 1.12, 3: 1.13). */
   readonly privVersion: bigint;
-  /** 1: `timecmp` alone, which arms no timer when it is loaded. 3: the time offset and the timers too. */
+  /** 1: only `timecmp`, and loading arms no timer. 3: also the time offset and the timers. */
   readonly mtimer: 1 | 3;
-  /** It has `cpu/timer`; without it a loaded supervisor timer (Sstc) is never armed. */
+  /** The release sends `cpu/timer`. Without it, a loaded supervisor timer (Sstc) is never armed. */
   readonly supervisorTimers: boolean;
-  /** Its fw_cfg comes right behind the interrupt controller, otherwise as the last device. */
+  /** fw_cfg follows the interrupt controller directly; otherwise it is the last device. */
   readonly fwCfgEarly: boolean;
-  /** It has menvcfg.ADUE; the harts of one that has not always update A and D bits. */
+  /** The release has menvcfg.ADUE. Without it, its harts always update A and D bits. */
   readonly adue: boolean;
-  /** It takes no queue larger than its device's own; the others take 1024, whatever the device's own is. */
+  /** The release limits a queue to its device's own size; the others accept 1024 for any device. */
   readonly ownQueueSizes: boolean;
   readonly switchoverStart: boolean;
-  /** Guests of its `rv64` were told of no more than those of any release of the same generation. */
+  /** Guests of its `rv64` were told of the same extensions as those of any release of this generation. */
   readonly generation: number;
   /**
-   * What this board tells its guests of and the release's `-cpu rv64` has not: the option that adds it, or
-   * undefined.
+   * Extensions that this board tells its guests of and the release's `-cpu rv64` lacks, with the option that
+   * adds each, or undefined.
    */
   readonly extensions: Readonly<Record<string, string | undefined>>;
 }
@@ -100,7 +100,7 @@ export const RELEASES: readonly Release[] = [
   },
 ];
 
-/** Throws QemuStreamError for a name that is none of theirs. */
+/** Throws QemuStreamError for an unknown name. */
 export function releaseNamed(name: string): Release {
   const release = RELEASES.find((r) => r.name === name);
   if (release !== undefined) return release;

@@ -1,5 +1,5 @@
-// Sections of QEMU's whose state belongs to no device here: what is read is handed over, what is written is
-// asked for. One section reads every version that the releases write and writes that of one of them.
+// QEMU sections whose state belongs to no single device here: `take` receives what is read, `get`
+// supplies what is written. One section reads the versions of all releases and writes that of one.
 import type { StateDefinition } from "../../state/schema.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 import { QemuStreamError, RELEASES } from "./qemu-releases.ts";
@@ -7,13 +7,13 @@ import { QemuStreamError, RELEASES } from "./qemu-releases.ts";
 interface QemuSectionParts<T> {
   readonly idstr: string;
   readonly instanceId?: number;
-  /** Of each version that is read; the last one is written. */
+  /** Definitions of all versions that are read; the last one is written. */
   readonly definitions: readonly StateDefinition<T>[];
-  /** What is written. */
+  /** The state to write. */
   get?(): T;
-  /** Throws if the section cannot be read now. */
+  /** Throws if the section cannot be read yet. */
   before?(): void;
-  /** Throws if a state of that version cannot be taken. Changes nothing. */
+  /** Throws if a state of this version cannot be accepted. Changes nothing. */
   check?(state: T, version: number): void;
   take(state: T, version: number): void;
 }

@@ -1,5 +1,5 @@
 // The sections of a release's stream, in its order. mtime is written as the virtual clock, so that the offset
-// between them is 0, which is what a release assumes that does not carry it.
+// between them is 0, which releases assume that do not load it.
 import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
@@ -22,7 +22,7 @@ import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
 import { qemuSection } from "./qemu-sections.ts";
 
-/** Sections of Wherry's own format that a QEMU has in another shape, or not at all. */
+/** Sections of Wherry's own format that QEMU has in another shape, or lacks. */
 export const RESHAPED: readonly string[] = [
   ...["wherry/machine", "cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"],
 ];
@@ -83,7 +83,8 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
 }
 
 /**
- * A source that is served and high again is pending there at once, and here only when it has been completed.
+ * A source that is served while its line is high is pending again immediately in QEMU, but here only after
+ * completion.
  */
 function plicToQemu(ours: PlicPortState): QemuPlicState {
   const { sourcePriority, targetPriority, claimed, enable, level } = ours;
@@ -91,7 +92,7 @@ function plicToQemu(ours: PlicPortState): QemuPlicState {
   return { sourcePriority, targetPriority, pending, claimed, enable };
 }
 
-/** The best source for a context is above its threshold. */
+/** True if the best source for a context is above its threshold. */
 function isAsserted(plic: PlicPortState, context: number): boolean {
   for (let source = 1; source < PLIC_SOURCES; source++) {
     const word = source >> 5;

@@ -1,5 +1,5 @@
-// Fields that QEMU's releases write at different widths though they mean the same, and subsections that no
-// machine here can take. With them one state object serves all releases.
+// Fields that QEMU's releases write with different widths, and subsections that no machine here accepts. With
+// them, one state object serves all releases.
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { type Codec, Field } from "../../state/field.ts";
 
@@ -34,10 +34,7 @@ export function uint(width: 1 | 2 | 4 | 8): Field<bigint> {
   return new Field(codec);
 }
 
-/**
- * What makes a stream that has it unusable here: `expected` is what this machine has, `found` what the stream
- * brings.
- */
+/** A field that makes its stream unusable here: `expected` describes this machine, `found` the stream. */
 export function refused(code: string, expected: string, found: string): Field<undefined> {
   const codec: Codec<undefined> = {
     type: "unused_buffer",

@@ -1,6 +1,6 @@
-// The `virt` board for the loader of QEMU's streams: the real devices and the real profile, on a VM that only
-// records, with the devices of machines.ts' riscv64 machines in their order. A case loads the device
-// sections; RAM, which costs too much for each case, is covered by machines.ts' small machine.
+// The `virt` board for the loader of QEMU's streams: real devices and the real profile, on a VM that only
+// stores state, with the devices of machines.ts' riscv64 machines in their order. A case loads only device
+// sections; RAM, which is too slow for each case, is loaded into machines.ts' small machine.
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
@@ -21,7 +21,7 @@ const MEMORY_SIZE = 2 ** 27;
 const RAM_BASE = 0x8000_0000;
 const SOURCES = 96;
 const WORDS = 3;
-/** Header, CONFIGURATION `virt`: the seeds' device sections come behind them. */
+/** Header and CONFIGURATION `virt`; the seeds' device sections follow. */
 const HEAD_BYTES = 17;
 
 function memory(): GuestMemory {
@@ -34,7 +34,7 @@ function memory(): GuestMemory {
   });
   return new GuestMemory(new SharedArrayBuffer(hostOffset), blocks);
 }
-/** One for all cases. */
+/** Shared by all cases. */
 const MEMORY = memory();
 
 function vcpu(id: number): AcceleratorVcpu {
@@ -126,7 +126,7 @@ function child(fields: readonly Field[], name: string): Field | undefined {
   return undefined;
 }
 
-/** Puts the rings' indexes where a seed's queues say they are, for its devices to fit the memory. */
+/** Sets the rings' indexes to those of a seed's queues, so that its devices agree with the memory. */
 export function setRings({ sections }: StreamReport): void {
   const put = (guestPhys: bigint, index: number) => {
     const at = Number(guestPhys) - RAM_BASE + 2;

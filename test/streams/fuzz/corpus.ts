@@ -1,5 +1,5 @@
 // All seeds: the synthesised ones, a snapshot of a toy machine, and the corpus's files (device sections of
-// QEMU's streams, without RAM; and past findings). The inspector gives the positions in a file.
+// QEMU's streams without RAM, and earlier findings). The inspector finds the spots in a file.
 import { readdir, readFile } from "node:fs/promises";
 import { saveSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
 import type { Field } from "../../../src/inspect/model/stream-report.ts";
@@ -29,7 +29,7 @@ function fieldSpans(fields: readonly Field[], spans: Span[]): void {
   }
 }
 
-/** A seed of a whole stream. */
+/** A seed from a complete stream. */
 export async function seedOf(name: string, data: Uint8Array): Promise<Seed> {
   // A Buffer's slice() is a view: mutations would change the seed itself.
   const bytes = new Uint8Array(data);

@@ -55,14 +55,14 @@ const PROFILES: QemuStreams = {
   loader,
 };
 
-/** Of the seeds' machine, in pages. */
+/** Length of the seeds' RAM in pages. */
 const BLOCKS: readonly [string, number][] = [
   ["riscv_virt_board.ram", 16],
   ["virt.flash0", 2],
   ["riscv_virt_board.mrom", 3],
 ];
 
-/** One for all cases: what is in it does not matter. */
+/** Shared by all cases; its contents do not matter. */
 function memory(): GuestMemory {
   const pages = BLOCKS.reduce((sum, [, count]) => sum + count + 1, 1);
   let page = 1;
@@ -91,9 +91,9 @@ const SECTIONS = [
   toySection("virtio-mmio@0000000010008000/virtio-blk", 0, MIG_PRI.DEFAULT, 100),
 ];
 
-/** Made in microseconds, to be thrown away. Reads Wherry's own streams; `qemu`: those of the seeds too. */
+/** A machine for one case, made in microseconds. Reads Wherry's own streams; with `qemu`, also the seeds. */
 export function fuzzMachine(qemu: boolean): Machine {
-  // QEMU's machines have a firmware of their own.
+  // QEMU's machines have their own firmware.
   const vm = { ...fakeVm(MEMORY, () => {}), builtinFirmware: !qemu };
   const machine = new Machine({ name: "virt", memory: MEMORY, vm, cpus: CPUS });
   for (const section of SECTIONS) machine.addSection(section);
@@ -101,7 +101,7 @@ export function fuzzMachine(qemu: boolean): Machine {
   return machine;
 }
 
-/** Its payload is not looked at: zlib and zstd are Node's. */
+/** Ignores its payload: zlib and zstd are Node's. */
 const NO_COMPRESSION: Compression = {
   compressor() {
     throw new Error("nothing is compressed");
@@ -109,10 +109,7 @@ const NO_COMPRESSION: Compression = {
   decompressor: () => ({ decode: async (_payload, size) => new Uint8Array(size), close() {} }),
 };
 
-/**
- * Bytes as one channel of multifd brings them into the small machine's memory. Rejects as the main stream
- * would.
- */
+/** Loads bytes as one multifd channel into the small machine's memory. Rejects as the main stream would. */
 export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const receiver = new MultifdReceiver({
     environment: { ...defaultEnvironment, compression: NO_COMPRESSION },
@@ -125,7 +122,7 @@ export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const channel = memorySource(bytes);
   const accepted = receiver.accept(channel, new StreamReader(channel));
   try {
-    // The main stream's two synchronisation points; a channel that ends before them is cut.
+    // The main stream's two synchronisation points; a channel that ends before is truncated.
     await receiver.synchronize(true);
     await receiver.synchronize(true);
   } finally {

@@ -1,5 +1,5 @@
-// Structure-aware mutations of a seed: some of its places get other values, lengths, names, flags or parts of
-// another seed; the VMDESCRIPTION is changed as a tree; the whole is truncated. A case is its number: the
+// Structure-aware mutations of a seed: a few spots get other values, lengths, names, flags or parts of
+// another seed; the VMDESCRIPTION is changed as a tree; the result is truncated. A case is its number: the
 // same random numbers give the same bytes.
 import { encodeUtf8 } from "../../../src/base/text.ts";
 import type { Seed, Span } from "./seed.ts";
@@ -46,7 +46,7 @@ function integer(random: Random, before: Uint8Array): Uint8Array {
       return bytes;
     }
     case 2: {
-      // One more or less.
+      // One more or one less.
       const by = random() < 0.5 ? 1 : 255;
       let carry = by;
       for (let i = bytes.length - 1; i >= 0 && carry > 0; i--) {
@@ -105,7 +105,7 @@ function flags(random: Random, before: Uint8Array): Uint8Array {
 type Tree = Record<string, unknown> | unknown[];
 const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null;
 
-/** Any container of the tree, deep ones as likely as there are. */
+/** A random container of the tree; deep ones are equally likely. */
 function containers(tree: Tree, found: Tree[] = []): Tree[] {
   found.push(tree);
   for (const child of Object.values(tree)) if (isTree(child)) containers(child, found);
@@ -185,7 +185,7 @@ function replaced(random: Random, seed: Seed, span: Span, seeds: readonly Seed[]
   const { at, size, kind } = span;
   const before = seed.bytes.subarray(at, at + size);
   if (random() < 0.12) {
-    // Another part in its place, before it, after it, or it twice, or not at all.
+    // Replaces the part by another, inserts one, repeats or removes it.
     const other = random() < 0.5 ? seed : pick(random, seeds);
     const from = pick(random, other.spans);
     const part = other.bytes.subarray(from.at, from.at + from.size);
@@ -221,7 +221,7 @@ export interface Case {
   readonly bytes: Uint8Array;
 }
 
-/** Case `index` of a run: always the same, for the same seeds. */
+/** Case `index` of a run: always the same bytes for the same seeds. */
 export function caseOf(
   generator: (seed: number) => Random,
   run: number,
@@ -231,17 +231,17 @@ export function caseOf(
   return { index, ...mutated(generator(Math.imul(run, 0x9e3779b1) + index), seeds) };
 }
 
-/** Of `seeds`, one is changed; others lend it parts. */
+/** Changes one of `seeds`; others supply parts. */
 function mutated(random: Random, seeds: readonly Seed[]): { seed: Seed; bytes: Uint8Array } {
   const one = pick(random, seeds);
   const two = pick(random, seeds);
-  // Short ones more often: they are quick.
+  // Prefers short seeds, which are quick.
   const seed = one.bytes.length < two.bytes.length || random() < 0.4 ? one : two;
   const times = 1 + Math.floor(random() * random() * 5);
   const spans: Span[] = [];
   for (let i = 0; i < times; i++) {
     const span = random() < 0.06 ? seed.spans.at(-1) : pick(random, seed.spans);
-    // One inside another would be lost with it.
+    // A spot inside another would be lost with it.
     if (span !== undefined && !spans.some((s) => s.at < span.at + span.size && span.at < s.at + s.size))
       spans.push(span);
   }

@@ -1,5 +1,5 @@
-// One case: the inspector, a loader, or both read its bytes. The small machine loads only the synthesised
-// seeds; the board's seeds are long: mostly the loader reads them.
+// One case: the inspector reads its bytes, or a loader, or both. The small machine knows only the synthesised
+// seeds. The board's seeds are long: mostly the loader reads them.
 import type { StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../../src/inspect/read/read-stream.ts";
@@ -12,9 +12,9 @@ import { inspect, load, refused, show } from "./targets.ts";
 const PIECES = [1, 3, 100, 1000];
 const LARGE_PIECE = 5000;
 const SHORT = 2000;
-/** Of so many cases one goes through all that is made of reports. */
+/** One of so many cases runs everything that is made from reports. */
 const SHOWN = 16;
-/** Cases that one board serves. */
+/** Cases per board. */
 const NEW_BOARD = 64;
 
 const reports = new WeakMap<Seed, StreamReport>();
@@ -24,10 +24,10 @@ async function seedReport(seed: Seed): Promise<StreamReport> {
   return report;
 }
 
-/** Throws if something is found. */
+/** Throws a finding. */
 export async function runCase({ index, bytes, seed }: Case): Promise<{ whole: boolean; loaded: boolean }> {
   if (seed.name === "multifd-channel") return { whole: false, loaded: !(await refused(loadMultifd(bytes))) };
-  // Short streams may come byte by byte.
+  // Short streams may arrive byte by byte.
   const piece = bytes.length < SHORT ? (PIECES[index % PIECES.length] ?? 1) : LARGE_PIECE;
   const isBoard = seed.name.startsWith("board-");
   const report =

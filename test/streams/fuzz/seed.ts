@@ -1,12 +1,13 @@
-// The fuzzer's input: a stream and the positions of its parts, so that a mutation hits a length, a name or a
-// flag, not an arbitrary byte. Synthesised here: every form of RAM in a stream, commands, and a device
-// section.
+// Seeds of the fuzzer: a stream, and the places of its parts, so that a mutation hits a length, a name or a
+// flag instead of random bytes. Synthesised here: every encoding of RAM, commands, and a device section.
 import { ByteWriter } from "../../../src/base/bytes.ts";
 import { encodeUtf8 } from "../../../src/base/text.ts";
 import { MULTIFD_MAGIC } from "../../../src/stream/multifd-packet.ts";
 import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../../src/stream/wire.ts";
 
-/** `length` counts what follows; `json` is a VMDESCRIPTION with its length; `part` has others in it. */
+/**
+ * `length` counts the bytes after it; `json` is a VMDESCRIPTION with its length; `part` contains other spots.
+ */
 export type SpanKind = "int" | "length" | "name" | "flags" | "bytes" | "json" | "part";
 
 export interface Span {
@@ -18,15 +19,15 @@ export interface Span {
 export interface Seed {
   readonly name: string;
   readonly bytes: Uint8Array;
-  /** By place; of those at one place the outermost first. */
+  /** By place; at one place, the outermost first. */
   readonly spans: readonly Span[];
-  /** The VMDESCRIPTION, parsed. */
+  /** The parsed VMDESCRIPTION. */
   readonly description: unknown;
 }
 
 const PAGE = 4096;
 
-/** Writes a stream and notes what it wrote. */
+/** Writes a stream and records its spots. */
 export class Draft {
   readonly out = new ByteWriter();
   readonly #spans: Span[] = [];
@@ -92,7 +93,7 @@ export class Draft {
   command(command: number, data: Uint8Array = new Uint8Array(0)): this {
     return this.part(() => this.u8(QEMU_VM.COMMAND).u16(command).u16(data.length, "length").bytes(data));
   }
-  /** One 64-bit word of RAM's records. */
+  /** Writes one 64-bit word of RAM's records. */
   flags(offset: number, flags: number): this {
     return this.u64(BigInt(offset) | BigInt(flags), "flags");
   }
@@ -151,7 +152,7 @@ function pages(draft: Draft): void {
 
 const eos = (draft: Draft): Draft => draft.flags(0, RAM_SAVE_FLAG.EOS);
 
-/** RAM as it most often comes: list, pages in parts, end. */
+/** RAM in its usual form: list, pages in parts, end. */
 function ram(draft: Draft, records: (draft: Draft) => void = pages, ends = true): void {
   draft.section(QEMU_VM.SECTION_START, 2, "ram", 4, () => {
     blockList(draft);
@@ -265,10 +266,7 @@ function whole(name: string, write: (draft: Draft) => void, description: unknown
   return draft.end(description).seed(name);
 }
 
-/**
- * What comes by a channel of multifd: packets of pages as they are, of zeros, compressed, and a
- * synchronisation point.
- */
+/** Bytes of a multifd channel: packets with plain, zero and compressed pages, and a synchronisation point. */
 function multifdChannel(): Seed {
   const draft = new Draft();
   draft.part(() =>
@@ -293,7 +291,7 @@ function multifdChannel(): Seed {
   return draft.seed("multifd-channel");
 }
 
-/** Of every form, each a few kilobytes. */
+/** Seeds of every form, a few kilobytes each. */
 export function synthesised(): Seed[] {
   return [
     whole("devices", device),
@@ -363,7 +361,7 @@ export function synthesised(): Seed[] {
   ];
 }
 
-/** Without configuration, without description, with other sections that have parts. */
+/** A stream without configuration and description, with other sections with parts. */
 function odd(): Seed[] {
   const bare = new Draft();
   bare.part(() => bare.u32(0x5145564d).u32(3));

@@ -13,7 +13,7 @@ import { QEMU_VM } from "../../../src/stream/wire.ts";
 const MAX_SECTION = 1500;
 const MAX_DESCRIBED = 5000;
 const MAX_FILE = 2500;
-/** In turn, so that each has its share of the whole, which is limited. */
+/** In turn, so that each has its share of the limited total. */
 const STREAMS = [
   "x86_64-q35-10.0",
   "s390x-ccw-10.0",
@@ -24,7 +24,7 @@ const STREAMS = [
   "x86_64-microvm-10.0",
 ];
 const MAX_ALL = 160_000;
-/** Whole, for the loader of QEMU's streams: each has all devices of its board. */
+/** Complete streams for the loader of QEMU's streams: each has all devices of its board. */
 const BOARDS = ["7.2", "10.0", "11.1"].map((release) => `riscv64-${release}-linux-legacy`);
 
 interface Device {

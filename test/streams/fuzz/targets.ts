@@ -1,4 +1,4 @@
-// The fuzzer's targets and their invariants for any bytes: the inspector returns a consistent report; the
+// Targets of the fuzzer, and their invariants for any bytes: the inspector returns a consistent report; the
 // loader loads, or refuses with a MigrationError.
 import { WherryError } from "../../../src/base/errors.ts";
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
@@ -20,12 +20,9 @@ function require(holds: boolean, what: string): void {
   if (!holds) throw new Finding(what);
 }
 
-/** Depth of what is printed and compared by recursion. */
+/** Deepest nesting that is printed and compared by recursion. */
 const MAX_DEPTH = 500;
-/**
- * Of no size, so that no bytes are needed for them: the reader's limit for a whole stream, and some for
- * heads.
- */
+/** Fields of no size take no bytes: the reader's limit for a stream, and some for heads. */
 const MOST_FIELDS = MAX_FIELDS + 100_000;
 const MOST_WARNINGS = 10_000;
 
@@ -50,7 +47,7 @@ function checkFields(
   return count;
 }
 
-/** What every report must be, of whatever bytes. */
+/** Checks the invariants of any report. */
 export function checkReport(report: StreamReport, length: number): void {
   require(report.size <= length, `read ${report.size} of ${length} bytes`);
   require(report.problem !== undefined || report.size <= length, "neither read whole nor a problem");
@@ -95,8 +92,8 @@ export async function inspect(bytes: Uint8Array, piece?: number): Promise<Stream
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 /**
- * All that is made of a report: its texts (on which a terminal acts on nothing that a stream says), its JSON,
- * what differs from `other`, whether it loads there. Throws a Finding, or whatever these throw.
+ * Everything that is made from a report: its texts (without control characters from the stream), its JSON,
+ * its differences from `other`, whether it loads there. Throws a Finding, or any error of these.
  */
 export function show(report: StreamReport, other: StreamReport): void {
   for (const line of [...overview(report), ...report.sections.flatMap(sectionText)]) {
@@ -109,10 +106,7 @@ export function show(report: StreamReport, other: StreamReport): void {
   checkStream(other, [{ kind: "stream", name: "damaged", report }]);
 }
 
-/**
- * Whether `work` refuses its stream in the way it should. Rejects with whatever else it throws, which is a
- * finding.
- */
+/** Returns whether `work` refuses its stream properly. Rejects with any other error, which is a finding. */
 export async function refused(work: Promise<unknown>): Promise<boolean> {
   try {
     await work;
@@ -120,7 +114,7 @@ export async function refused(work: Promise<unknown>): Promise<boolean> {
   } catch (error) {
     if (!(error instanceof WherryError)) throw error;
     require(error.message.length < 20_000, `a message of ${error.message.length} characters`);
-    // What was no WherryError where it arose is a fault that the loader made look like a refusal.
+    // An error that was not a WherryError at its origin is a fault that the loader disguised as a refusal.
     for (let cause = error.cause; cause instanceof Error; { cause } = cause) {
       if (cause instanceof TypeError || cause instanceof RangeError || cause instanceof ReferenceError)
         throw cause;
@@ -129,10 +123,7 @@ export async function refused(work: Promise<unknown>): Promise<boolean> {
   }
 }
 
-/**
- * The loader, into a machine that is thrown away, `piece` bytes at a time. Gives whether the stream was
- * accepted.
- */
+/** Loads into a temporary machine, `piece` bytes at a time. Returns whether the stream was accepted. */
 export async function load(bytes: Uint8Array, machine: Machine, piece?: number): Promise<boolean> {
   return !(await refused(loadSnapshot(machine, memorySource(bytes, piece))));
 }

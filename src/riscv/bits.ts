@@ -13,3 +13,5 @@ export const fieldOf = (value: bigint, at: number, width: number): number =>
 /** A time comparator that is not set. */
 export const NEVER = ALL_ONES;
 export const LOW_32 = 0xffff_ffffn;
+/** Bits of a code address: instructions start at multiples of 2 bytes. */
+export const CODE_ADDRESS = ALL_ONES - 1n;

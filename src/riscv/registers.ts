@@ -6,7 +6,7 @@
 // Zicntr, Zihpm, F; Sstc.
 import { u32, u64, u64Array, u8Array } from "../state/schema.ts";
 import { ALL_ONES } from "../base/uint64.ts";
-import { LOW_32, NEVER } from "./bits.ts";
+import { CODE_ADDRESS, LOW_32, NEVER } from "./bits.ts";
 import { causeWords, DELEGABLE, interruptWords, INTERRUPTS, MIP, SUPERVISOR_INTERRUPTS } from "./causes.ts";
 import { INHIBITABLE, MENVCFG_WRITABLE, SENVCFG_WRITABLE } from "./envcfg.ts";
 import { MISA } from "./extensions.ts";
@@ -16,8 +16,6 @@ import { core, csr, fpD, RAW, type Register, sta, timer, wherry } from "./regist
 import { MSTATUS_FIXED, MSTATUS_WRITABLE, SSTATUS_WRITABLE, statusWords } from "./status.ts";
 
 const ALL = ALL_ONES;
-/** All bits of a code address except bit 0: instructions are a multiple of 2 bytes long. */
-const CODE = ALL - 1n;
 const x = u64Array(32).check((values) => (values[0] === 0n ? undefined : "x0 of 0"));
 const privilege = u32.init(PRIV.M).check((p) => (isPrivilege(p) ? undefined : PRIVILEGES));
 const pending = u64.check((mip) =>
@@ -42,7 +40,7 @@ export const REGISTERS = {
   mhartid: { csr: 0xf14, field: u64, oneReg: RAW, qemu: "mhartid" },
   stvec: { csr: 0x105, field: u64, writable: ALL, oneReg: csr(2), qemu: "stvec" },
   sscratch: { csr: 0x140, field: u64, writable: ALL, oneReg: csr(3), qemu: "sscratch" },
-  sepc: { csr: 0x141, field: u64, writable: CODE, oneReg: csr(4), qemu: "sepc" },
+  sepc: { csr: 0x141, field: u64, writable: CODE_ADDRESS, oneReg: csr(4), qemu: "sepc" },
   scause: { csr: 0x142, field: u64, writable: ALL, oneReg: csr(5), qemu: "scause", words: causeWords },
   stval: { csr: 0x143, field: u64, writable: ALL, oneReg: csr(6), qemu: "stval" },
   satp: { csr: 0x180, field: u64, writable: ALL, oneReg: csr(8), qemu: "satp", words: satpWords },
@@ -74,7 +72,7 @@ export const REGISTERS = {
   svade: { field: u32.range(0, 1), oneReg: wherry(7), subsection: true },
   mcountinhibit: { csr: 0x320, field: u64, writable: INHIBITABLE, oneReg: RAW, qemu: "mcountinhibit" },
   mscratch: { csr: 0x340, field: u64, writable: ALL, oneReg: RAW, qemu: "mscratch" },
-  mepc: { csr: 0x341, field: u64, writable: CODE, oneReg: RAW, qemu: "mepc" },
+  mepc: { csr: 0x341, field: u64, writable: CODE_ADDRESS, oneReg: RAW, qemu: "mepc" },
   mcause: { csr: 0x342, field: u64, writable: ALL, oneReg: RAW, qemu: "mcause", words: causeWords },
   mtval: { csr: 0x343, field: u64, writable: ALL, oneReg: RAW, qemu: "mtval" },
   mcycle: { csr: 0xb00, field: u64, writable: ALL, oneReg: RAW },

@@ -97,6 +97,8 @@ function isHead(window: Window, at: number): boolean | number {
 function isEnd(window: Window, at: number, withJson: boolean): boolean | number {
   const { buffer, end } = window.cursor;
   if (at + 1 === end && (window.isWhole || window.search.isLive === true)) return true;
+  // After a footer with the right id an EOF is the end, whatever is wrong with the bytes after it.
+  if (window.search.footers === true) return true;
   return when(window, at + 2, true, () => {
     if (buffer[at + 1] !== QEMU_VM.VMDESCRIPTION) return false;
     return !withJson || when(window, at + 7, false, () => buffer[at + 6] === BRACE);
@@ -112,7 +114,7 @@ function isHeadOfSection(window: Window, at: number, cut: boolean): boolean | nu
   return when(window, at + 6, cut, () => {
     const length = buffer[at + 5]!;
     const behind = at + 6 + length;
-    if (length < 2 || view.getUint32(at + 1) > MAX_ID) return false;
+    if (length < (window.search.footers === true ? 1 : 2) || view.getUint32(at + 1) > MAX_ID) return false;
     return when(window, behind + 8, cut, () => {
       for (let i = at + 6; i < behind; i++) if (buffer[i]! < 0x20 || buffer[i]! > 0x7e) return false;
       return view.getUint32(behind + 4) <= MAX_VERSION;

@@ -51,7 +51,7 @@ export class SectionReader {
     const search = { id, footers: true, open: NONE, limit: MAX_SECTION_BYTES, isLive: true };
     const bytes = await findSectionEnd(stream, search);
     if (bytes === undefined) {
-      await this.#room(MAX_SECTION_BYTES + 1);
+      if (stream.available >= MAX_SECTION_BYTES) this.#tooLarge();
       stream.cut(1);
     }
     stream.skip(bytes);
@@ -61,13 +61,13 @@ export class SectionReader {
   /** Buffers `needed` bytes; false if the stream ends before. Refuses more than any section needs. */
   async #room(needed: number): Promise<boolean> {
     const stream: StreamReader = this.#stream;
-    if (needed > MAX_SECTION_BYTES && stream.available < needed) {
-      stream.fail(
-        "migration.section-size",
-        `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`,
-      );
-    }
+    if (needed > MAX_SECTION_BYTES && stream.available < needed) this.#tooLarge();
     return await stream.ahead(needed);
+  }
+
+  #tooLarge(): never {
+    const message = `asks for more than ${MAX_SECTION_BYTES} bytes; ${GET_ANOTHER_COPY}`;
+    this.#stream.fail("migration.section-size", message);
   }
 
   /**

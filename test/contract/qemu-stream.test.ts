@@ -415,6 +415,29 @@ describe("any state", () => {
   );
 });
 
+describe("sepc and mepc", () => {
+  it.each(["qemu-7.2", "qemu-10.0", "qemu-11.1"])(
+    "that arrived odd from %s are the hart's when it returns",
+    async (release) => {
+      const world = await board();
+      load(
+        world,
+        withHart(streamOf(release), release, (hart) => {
+          hart.sepc = 0x8000_0001n;
+          hart.mepc = 0x8000_0003n;
+        }),
+      );
+      await world.cpus.synchronizeAllStates();
+      const { state } = world.cpus.all[0]!;
+      expect([state.sepc, state.mepc]).toEqual([0x8000_0000n, 0x8000_0002n]);
+      state.sepc = 0xffff_ffff_8000_1000n;
+      state.mepc = 0x8000_5000n;
+      const hart = hartOf(await save(world, release), release);
+      expect([hart.sepc, hart.mepc]).toEqual([0xffff_ffff_8000_1000n, 0x8000_5000n]);
+    },
+  );
+});
+
 describe("menvcfg.ADUE", () => {
   const ADUE = 1n << 61n;
   it.each([

@@ -6,7 +6,8 @@
 import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { hex } from "../../base/hex.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
-import { bit, LOW_32, NEVER } from "../../riscv/bits.ts";
+import { ALL_ONES } from "../../base/uint64.ts";
+import { bit, CODE_ADDRESS, LOW_32, NEVER } from "../../riscv/bits.ts";
 import { INTERRUPT, MIP } from "../../riscv/causes.ts";
 import { MENVCFG_ADUE, MENVCFG_PBMTE, MENVCFG_STCE, MENVCFG_WRITABLE } from "../../riscv/envcfg.ts";
 import { MISA_EXTENSIONS, misaLetters, misaWords } from "../../riscv/extensions.ts";
@@ -36,8 +37,8 @@ const TRIGGER_IDLE = 2n << 60n;
 const TRIGGER_MATCHES = 7n;
 
 /**
- * CSRs with the same name in the copy here and in a release's section. `writable` has the bits that a hart
- * here holds.
+ * CSRs with the same name in the copy here and in a release's section. A hart here holds the bits `writable`.
+ * The bits `returned` go back to QEMU from here, the others as they came; bit 0 of a code address as 0.
  */
 type SharedCsr = {
   [K in RegisterName]: K extends keyof QemuHart & keyof CpuState
@@ -53,7 +54,7 @@ const SHARED_CSRS = registerEntries.flatMap(([name, { csr, oneReg, qemu, writabl
   level !== undefined ||
   writable === undefined
     ? []
-    : [{ name: name as SharedCsr, writable }],
+    : [{ name: name as SharedCsr, writable, returned: writable === CODE_ADDRESS ? ALL_ONES : writable }],
 );
 
 /** CPU_INTERRUPT_HARD: QEMU's harts check mip only if it is set. */
@@ -172,7 +173,7 @@ export function hartToQemu(
   q.frm = BigInt(state.fcsr >> 5);
   q.priv = BigInt(state.priv);
   q.mhartid = state.mhartid;
-  for (const { name, writable } of SHARED_CSRS) q[name] = merge(old[name], state[name], writable);
+  for (const { name, returned } of SHARED_CSRS) q[name] = merge(old[name], state[name], returned);
   q.mstatus &= ~MSTATUS_SD;
   q.menvcfg = merge(q.menvcfg, release.adue && state.svade === 0 ? MENVCFG_ADUE : 0n, MENVCFG_ADUE);
   if (release.cpu > 5) for (const name of NARROW) q[name] &= LOW_32;

@@ -22,7 +22,7 @@ const report = await readStream(source, {
 });
 console.log(overview(report).join("\n"));
 const pc = fieldAt(report, "cpu/0/pc")?.value;
-console.log(`program counter of hart 0: 0x${pc?.toString(16)}`);
+console.log(`program counter of hart 0: ${pc === undefined ? "not in this file" : `0x${pc.toString(16)}`}`);
 console.log(`pages of zeros: ${zeroPages}`);
 
 // A stream that is cut or damaged gives a report too, of all that could be read, with the problem.

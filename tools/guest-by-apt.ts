@@ -1,6 +1,6 @@
 // The Debian guest for CI, where only apt-get and npm have network access: apt-get fetches the archive's
 // signed index and the packages into a directory with a mirror's layout, which is served on loopback to
-// `fetchDebianGuest`. That verifies the index again. Usage: node tools/guest-by-apt.ts
+// `fetchDebianGuest`. That verifies the index again. Usage: npx node tools/guest-by-apt.ts
 import { createReadStream } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
 import { createServer } from "node:http";

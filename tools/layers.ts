@@ -1,7 +1,7 @@
 // The layers as the compiler enforces them: each room (a directory of src with a tsconfig.json) and the rooms
-// that it may import, those that its references reach. Draws them into docs/architecture.md and holds the
-// limits of a room. `node tools/layers.ts` checks, `--write` draws again. test/gates plants an import against
-// every wall.
+// that it can import, those that its references reach. Draws them into docs/architecture.md and checks the
+// limits of a room. `npx node tools/layers.ts` checks, `--write` draws again. test/gates plants an import
+// against every wall.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { argv } from "node:process";
@@ -194,7 +194,7 @@ if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
   if (argv.includes("--write")) writeFileSync(path, after);
   else if (after !== before) {
     problems.push(
-      `${DOCUMENT} shows other layers than the tsconfig.json files: node tools/layers.ts --write`,
+      `${DOCUMENT} shows other layers than the tsconfig.json files: npx node tools/layers.ts --write`,
     );
   }
   for (const problem of problems) console.error(problem);

@@ -1,5 +1,5 @@
 // Records `wherry demo` as docs/demo.svg: runs it on a terminal of its own (script(1)), types some commands
-// at the moved guest's shell, and renders the output. `node tools/record-demo.ts [--cast FILE] [--replay
+// at the moved guest's shell, and renders the output. `npx node tools/record-demo.ts [--cast FILE] [--replay
 // FILE]`: `--cast` keeps the recording (asciicast v2), `--replay` renders an existing one. Shows real output;
 // long pauses are shortened.
 import { spawn } from "node:child_process";

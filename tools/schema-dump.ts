@@ -1,7 +1,7 @@
 // Dumps every state schema to test/schema-dump.json, the committed record of the format of saved states.
-//   node tools/schema-dump.ts --check   the dump is up to date, and states of the last release load
+//   npx node tools/schema-dump.ts --check   the dump is up to date, and states of the last release load
 // (schema-rule.ts)
-//   node tools/schema-dump.ts --write   updates the dump; refuses if existing saved states would not load
+//   npx node tools/schema-dump.ts --write   updates the dump; refuses if existing saved states would not load
 // A text search finds the modules that define a state, so that none is missing. Before the first release, a
 // change that breaks the rule is made by deleting the dump and writing it again.
 import { execFileSync } from "node:child_process";
@@ -80,7 +80,7 @@ export function dumpProblems(schemas: readonly StateSchema[], committed: readonl
   if (broken.length > 0) return [...new Set(broken)];
   return print(schemas) === print(committed)
     ? []
-    : [`${DUMP} is out of date: run node tools/schema-dump.ts --write and commit it`];
+    : [`${DUMP} is out of date: run npx node tools/schema-dump.ts --write and commit it`];
 }
 
 export function committedDump(): StateSchema[] {

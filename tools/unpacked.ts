@@ -2,7 +2,7 @@
 // programs for a guest, the same programs for this host, and releases of QEMU other than the machine's own.
 // apt fetches and verifies them; nothing is installed and no maintainer script runs. Kept in the user's
 // cache.
-//   node tools/unpacked.ts      fetches every QEMU that the checks use (CI runs this once, early)
+//   npx node tools/unpacked.ts      fetches every QEMU that the checks use (CI runs this once, early)
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";

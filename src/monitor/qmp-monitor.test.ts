@@ -126,7 +126,7 @@ test("a machine that was handed over is not started", async () => {
   expect(machine.runState.current).toBe("prelaunch");
 });
 
-test("a stop during a save or a handover is refused, not lost", async () => {
+test("a stop during a save or a switchover is refused, not lost", async () => {
   for (const state of ["save-vm", "finish-migrate"] as const) {
     const { connect, machine } = fakeMonitor();
     const client = connect();

@@ -25,7 +25,7 @@ export function missing(release: QemuRelease): string | undefined {
   } catch {
     // There is no cache.
   }
-  return `QEMU ${release} is not in ${cache}: node tools/unpacked.ts fetches it`;
+  return `QEMU ${release} is not in ${cache}: npx node tools/unpacked.ts fetches it`;
 }
 
 export const command = (release: QemuRelease): Promise<string[]> => qemu(release, "riscv64");

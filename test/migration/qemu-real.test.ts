@@ -1,6 +1,6 @@
 // Moves with real QEMUs, with OpenSBI as the whole guest: both ways, over each transport, with and without a
 // return path; and the state of both sides after a failed move. All with the installed QEMU (Debian 12's
-// 7.2), the differences of newer ones with those that `node tools/unpacked.ts` has fetched.
+// 7.2), the differences of newer ones with those that `npx node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";

@@ -28,7 +28,7 @@ const MILESTONES: readonly (readonly [RegExp, number])[] = [
 
 export function debianGuest(guest: DebianGuest, harts: number): DemoGuest {
   return {
-    title: `Debian (Linux ${guest.version}) on ${harts} harts`,
+    title: `Debian (Linux ${guest.version}) on ${harts} ${harts === 1 ? "hart" : "harts"}`,
     machineArgs: ["--smp", String(harts), "--memory", "512M", "--rng"],
     bootArgs: ["--kernel", guest.kernel, "--initrd", guest.initrd, "--append", "console=ttyS0"],
     async boot(console, progress) {

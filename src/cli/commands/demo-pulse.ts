@@ -21,7 +21,7 @@ export async function pulseGuest(directory: string, harts: number): Promise<Demo
   await writeFile(disk, new Uint8Array(DISK_BYTES));
   const drive = `file=${disk.replaceAll(",", ",,")}`;
   return {
-    title: `pulse on ${harts} harts`,
+    title: `pulse on ${harts} ${harts === 1 ? "hart" : "harts"}`,
     machineArgs: ["--smp", String(harts), "--memory", "128M", "--drive", drive],
     bootArgs: ["--kernel", kernel],
     async boot(console, progress) {

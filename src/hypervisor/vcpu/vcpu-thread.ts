@@ -73,7 +73,6 @@ const NEVER_MS = 0x7fffffff;
 /** 2^53 ticks are 28 years: a timer beyond that is not set. */
 const NEVER_TICKS = 2 ** 53;
 
-/** What the platform provides to a vCPU thread. */
 /** What a vCPU thread needs from its host. */
 export interface VcpuHost {
   readonly monotonicNs: () => number;

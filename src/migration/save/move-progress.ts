@@ -1,7 +1,12 @@
 // The progress of a move: what query-migrate shows, and the measurements that decide when to stop the guest.
 import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 
-/** QEMU's MigrationStatus for precopy, and `unresolved` (see docs/migration.md). */
+/**
+ * QEMU's MigrationStatus for precopy, and `unresolved`. The source's states in docs/migration.md: `setup` is
+ * CONNECT, `active` ROUNDS, `device` SWITCHOVER, COMMITTED (OutgoingMove.committed) and RESOLVING,
+ * `unresolved` UNRESOLVED, `completed` MOVED, `failed` and `cancelled` HERE. The destination's states are
+ * DestinationState.
+ */
 export type MigrationStatus =
   | "setup"
   | "active"

@@ -237,7 +237,7 @@ describe("version too new or too old", () => {
       /at least as new/,
     );
     const old = checkStream(await inspect(version(1)), [dumpOf(3, 2)]);
-    expectAnswer(old.problems[0], { code: "check.version.old" }, /over a release/);
+    expectAnswer(old.problems[0], { code: "check.version.old" }, /intermediate release/);
     expect(checkStream(await inspect(version(2)), [dumpOf(3, 2)])).toMatchObject({
       problems: [],
       warnings: [],

@@ -183,7 +183,7 @@ const CASES: readonly Case[] = [
     found: "expected a page that names its RAM block",
   },
   {
-    what: "a page behind its block",
+    what: "a page beyond the end of its block",
     make: (s) =>
       changed(
         s,

@@ -18,8 +18,8 @@ export class Findings {
 
 export const ACPI_CURE = "start the source with -M …,acpi=off, or use a target with ACPI on";
 export const NO_ACPI = {
-  cause: "the source makes no ACPI tables: an older release, acpi=off, or Wherry; its guest uses none",
-  cure: "nothing has to be done; -M …,acpi=off on the target makes both equal",
+  cause: "the source generates no ACPI tables: an older release, acpi=off, or Wherry; its guest uses none",
+  cure: "nothing needs to be done; -M …,acpi=off on the target makes both equal",
 };
 
 /** `wanted` is the target's machine type according to `name`. */
@@ -169,7 +169,7 @@ function checkRam(report: StreamReport, target: StreamReport, findings: Findings
 }
 
 const EXTRA_RAM = {
-  cause: "the target has a device or firmware with RAM of its own that the source has not",
+  cause: "the target has a device or firmware with RAM of its own that the source does not have",
   cure: "start the target without it; QEMU loads and leaves that RAM as it is",
 };
 /** Tables that QEMU generates for the guest's firmware. */
@@ -238,7 +238,7 @@ function checkBlockSize(block: RamBlockReport, known: RamBlockReport, findings: 
     findings.warn({
       ...problem,
       cause: "tables made for the source's devices; QEMU makes room for them up to a limit",
-      cure: "if QEMU says `Size too large`, give the target the source's machine type, devices and firmware",
+      cure: "if QEMU reports `Size too large`, give the target the source's machine type, devices and firmware",
     });
   }
 }

@@ -294,7 +294,7 @@ function sectionProblems(section: SectionReport, source: Layout, known: Layout):
 }
 
 const CURE_OLD =
-  "go there over a release that reads the old version and writes a newer one, or use a target that is nearer to the source's release";
+  "migrate through an intermediate release that reads the old version and writes a newer one, or use a target nearer to the source's release";
 
 function tooNew(section: SectionReport, version: number, range: string): Problem {
   return {
@@ -356,7 +356,7 @@ function layoutProblem(section: SectionReport, finding: LayoutFinding): Problem 
 
 const EXTRA_DEVICE = {
   cause:
-    "the target has a device that the source has not, or the source is a release that did not save its state",
+    "the target has a device that the source does not have, or the source's release did not save its state",
   cure: "start the target without it; QEMU loads, but the device then is as after a reset while the guest's driver is not",
 };
 /** Starts empty: connections to the outside end with the source's QEMU. */

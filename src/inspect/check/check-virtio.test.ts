@@ -55,7 +55,7 @@ describe("queues", () => {
     const { problems } = await queues({ desc: 0n });
     expect(problems).toMatchObject([{ code: "virtio.queue-index", found: "address 0" }]);
   });
-  test("legacy: rings behind the descriptors, in the guest's byte order", async () => {
+  test("legacy: rings after the descriptors, in the guest's byte order", async () => {
     // 256 descriptors fill a page; the used ring starts at the page after the available ring.
     expect(await queues({ features: 0n })).toEqual({ problems: [], warnings: [] });
     const s390 = { features: 0n, machine: "s390-ccw-virtio-10.0", desc: 0x1000n };

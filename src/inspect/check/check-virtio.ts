@@ -171,7 +171,7 @@ export function featureWarnings(report: StreamReport, target: StreamReport): Pro
       expected: `features within ${hex(other.features)}, which the target's guest uses`,
       found: `${hex(features)}, with ${names.join(" ")} besides`,
       cause:
-        'the target may not offer them (QEMU: "Features 0x… unsupported. Allowed features: 0x…"); a stream says what is used, not what is offered',
+        'the target may not offer them (QEMU: "Features 0x… unsupported. Allowed features: 0x…"); a stream contains the features in use, not those offered',
       cure: `see with x-query-virtio-status what the target offers; give its answer as another target; if it lacks them: ${featureCure(names)}`,
     });
   }
@@ -283,26 +283,26 @@ interface Inconsistency {
   readonly expected: string;
   readonly found: string;
   /** QEMU's message. */
-  readonly said: string;
+  readonly message: string;
 }
 const NO_ADDRESS: Inconsistency = {
   expected: "an address in guest memory",
   found: "address 0",
-  said: "VQ … address 0x0 inconsistent with Host index …; it does not load",
+  message: "VQ … address 0x0 inconsistent with Host index …; it does not load",
 };
 const GUEST_INDEX = {
   expected: "a guest index that is not further than the queue's size ahead of last_avail_idx",
-  said: "Guest index … inconsistent with Host index …; it loads, and the device is broken",
+  message: "Guest index … inconsistent with Host index …; it loads, and the device is broken",
 };
 const USED_INDEX = {
   expected: "a used index that is not further than the queue's size behind last_avail_idx",
-  said: "VQ … size … < last_avail_idx … - used_idx …; it does not load",
+  message: "VQ … size … < last_avail_idx … - used_idx …; it does not load",
 };
 
 function inconsistent(
   { section, broken }: VirtioState,
   { index, title, size, lastAvail, offset }: VirtioQueue,
-  { expected, found, said }: Inconsistency,
+  { expected, found, message }: Inconsistency,
 ): Problem {
   const cause = broken
     ? "the source itself had stopped the device (virtio/broken): its guest or firmware overwrote the ring"
@@ -313,9 +313,9 @@ function inconsistent(
     offset,
     expected: `${expected}; size ${hex(size)}, last_avail_idx ${hex(lastAvail)}`,
     found,
-    cause: `${cause} (QEMU: "${said}")`,
+    cause: `${cause} (QEMU: "${message}")`,
     cure: broken
       ? "reset the device on the source (unbind and bind its driver, or reset the guest), then save again"
-      : "save again with the guest stopped first (QMP stop), and with vhost=off if a vhost device is in use; a guest that is loaded all the same needs the device reset (unbind and bind its driver)",
+      : "save again with the guest stopped first (QMP stop), and with vhost=off if a vhost device is in use; if the guest is loaded nevertheless, reset the device in it (unbind and bind its driver)",
   };
 }

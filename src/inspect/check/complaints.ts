@@ -1,5 +1,5 @@
 // Explains QEMU's messages when a stream does not load: recognises lines of its error output by their fixed
-// words, and gives cause and cure. The messages are those of migration/{savevm,vmstate,ram,migration}.c,
+// text, and gives cause and remedy. The messages are those of migration/{savevm,vmstate,ram,migration}.c,
 // system/physmem.c and hw/virtio/virtio.c of QEMU 2.x to 11.x. check-stream.ts is more precise for one stream
 // and one target.
 import { featureCure } from "./check-virtio.ts";
@@ -7,20 +7,20 @@ import { virtioType } from "../decode/virtio-devices.ts";
 import { featureNames } from "../decode/virtio-features.ts";
 import type { Problem } from "../model/stream-report.ts";
 
-/** Turns the words of one message into a Problem. `device` comes from a later line, if one names it. */
+/** Converts one message into a Problem. `device` is taken from a later line, if one names it. */
 interface Complaint {
   readonly pattern: RegExp;
-  readonly tell: (words: Readonly<Record<string, string>>, device: string | undefined) => Told;
+  readonly explain: (words: Readonly<Record<string, string>>, device: string | undefined) => Explanation;
 }
-type Told = Omit<Problem, "code" | "where" | "offset"> & { readonly where?: string };
+type Explanation = Omit<Problem, "code" | "where" | "offset"> & { readonly where?: string };
 
 const CHECK = "run `wherry check STREAM --target DUMP.json` with the target's -dump-vmstate";
-const INSPECT = "run `wherry inspect STREAM`: it says where the stream stops";
+const INSPECT = "run `wherry inspect STREAM`: it reports where the stream ends or is damaged";
 
 const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   "complaint.footer": {
     pattern: /Missing section footer for (?<device>\S+)/,
-    tell: ({ device = "" }) => ({
+    explain: ({ device = "" }) => ({
       where: `section ${device}`,
       expected: "a footer (0x7e) where this device's state ends",
       found: "another byte",
@@ -32,18 +32,18 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   "complaint.footer-id": {
     pattern:
       /Mismatched section id in footer for (?<device>\S+) -? ?read 0x(?<read>[0-9a-f]+) expected 0x(?<wanted>[0-9a-f]+)/,
-    tell: ({ device = "", read = "", wanted = "" }) => ({
+    explain: ({ device = "", read = "", wanted = "" }) => ({
       where: `section ${device}`,
       expected: `the footer of section 0x${wanted}`,
       found: `0x${read}`,
       cause:
-        "this device's state was read to a wrong place that looks like a footer, or the stream is damaged",
+        "this device's state was read past or short of its end, to bytes that look like a footer, or the stream is damaged",
       cure: `${INSPECT}; ${CHECK}`,
     }),
   },
   "complaint.unknown-section": {
     pattern: /Unknown savevm section or instance '(?<idstr>[^']*)' (?<instance>\d+)/,
-    tell: ({ idstr = "", instance = "" }) => ({
+    explain: ({ idstr = "", instance = "" }) => ({
       where: `section ${idstr}/${instance}`,
       expected: "a device that the target has",
       found: `${idstr} ${instance}`,
@@ -53,23 +53,23 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.unknown-section-id": {
     pattern: /Unknown savevm section (?!or|type)(?<id>\d+)/,
-    tell: ({ id = "" }) => ({
+    explain: ({ id = "" }) => ({
       where: `section ${id}`,
       expected: "part of a section that has started",
       found: `section id ${id}`,
-      cause: "the stream is damaged, or what came before was read to a wrong place",
+      cause: "the stream is damaged, or the previous section was read past or short of its end",
       cure: INSPECT,
     }),
   },
   "complaint.section-type": {
     pattern: /Unknown savevm section type (?<type>\d+)/,
-    tell: ({ type = "" }) => ({
+    explain: ({ type = "" }) => ({
       expected: "the type of a section (1 to 4, 8) or the end (0)",
       found: type,
       cause:
         type === "5"
-          ? "a subsection that the target does not know is where the next section should start"
-          : "the state before it was read to a wrong place, or the stream is damaged or cut",
+          ? "a subsection that the target does not know follows, instead of the next section"
+          : "the previous section was read past or short of its end, or the stream is damaged or cut",
       cure: `${CHECK}; ${INSPECT}`,
     }),
   },
@@ -77,7 +77,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
     // "in" up to 9.1, "Size" later.
     pattern:
       /(?:Length|Size) mismatch: (?<block>.+): 0x(?<found>[0-9a-f]+)(?: in)? != 0x(?<wanted>[0-9a-f]+)/,
-    tell: ({ block = "", found = "", wanted = "" }) => ({
+    explain: ({ block = "", found = "", wanted = "" }) => ({
       where: `ram block ${block}`,
       expected: `0x${wanted} bytes`,
       found: `0x${found} bytes`,
@@ -88,27 +88,27 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
           : "the two machines have different amounts of this memory",
       cure: block.endsWith(".rom")
         ? "give the target's device a ROM of the source's size (romfile=…, romsize=… from QEMU 5.2 on) or none (romfile=)"
-        : "give the target the same -m, firmware and flash images, or video memory (vgamem_mb), as the block's name says",
+        : "give the target the same -m, firmware and flash images, or video memory (vgamem_mb), according to the block's name",
     }),
   },
   "complaint.size-too-large": {
     pattern: /Size too large: (?<block>.+): 0x(?<found>[0-9a-f]+) > 0x(?<wanted>[0-9a-f]+)/,
-    tell: ({ block = "", found = "", wanted = "" }) => ({
+    explain: ({ block = "", found = "", wanted = "" }) => ({
       where: `ram block ${block}`,
       expected: `at most 0x${wanted} bytes`,
       found: `0x${found} bytes`,
-      cause: "tables or firmware made for the source's devices are larger than the target has room for",
+      cause: "tables or firmware made for the source's devices are larger than the target's limit",
       cure: "use the source's machine type, firmware and devices on the target",
     }),
   },
   "complaint.unknown-ramblock": {
     pattern: /Unknown ramblock "(?<block>[^"]*)"/,
-    tell: ({ block = "" }) => ({
+    explain: ({ block = "" }) => ({
       where: `ram block ${block}`,
       expected: "a RAM block that the target has",
       found: `'${block}'`,
       cause: block.startsWith("/rom@etc/")
-        ? "the source makes tables for its firmware that the target does not: ACPI is on at one side only, or the target is an older release (RISC-V: before 8.1)"
+        ? "the source generates tables for its firmware that the target does not: ACPI is on at one side only, or the target is an older release (RISC-V: before 8.1)"
         : "a device or firmware with memory of its own that the target lacks, another board, or a memory backend of another name",
       cure: block.startsWith("/rom@etc/")
         ? "start the source with -M …,acpi=off, or use a target with ACPI"
@@ -117,7 +117,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.page-size": {
     pattern: /Mismatched RAM page size (?<block>\S+)/,
-    tell: ({ block = "" }) => ({
+    explain: ({ block = "" }) => ({
       where: `ram block ${block}`,
       expected: "memory with pages of the same size on both hosts",
       found: "another size",
@@ -127,23 +127,23 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.ram-flags": {
     pattern: /Unknown combination of migration flags: 0x(?<flags>[0-9a-f]+)/,
-    tell: ({ flags = "" }) => ({
+    explain: ({ flags = "" }) => ({
       where: "RAM",
       expected: "a kind of page record that the target knows",
       found: `flags 0x${flags}`,
       cause:
-        "the RAM stream was read to a wrong place, is damaged or cut, or comes by a capability that the target has not on (multifd, mapped-ram, xbzrle)",
+        "the RAM section was read past or short of a record's end, is damaged or cut, or uses a capability that is off at the target (multifd, mapped-ram, xbzrle)",
       cure: `set the same capabilities on both sides; ${INSPECT}`,
     }),
   },
   "complaint.features": {
     pattern: /Features 0x(?<found>[0-9a-f]+) unsupported\. Allowed features: 0x(?<allowed>[0-9a-f]+)/,
-    tell: ({ found = "", allowed = "" }, device) => features(found, allowed, device),
+    explain: ({ found = "", allowed = "" }, device) => features(found, allowed, device),
   },
   "complaint.queue-index": {
     pattern:
       /VQ (?<queue>\d+) size 0x(?<size>[0-9a-f]+) (?:Guest index 0x(?<guest>[0-9a-f]+) inconsistent with Host index 0x(?<host>[0-9a-f]+)|< last_avail_idx)/,
-    tell: ({ queue = "", size = "", guest, host = "" }) => ({
+    explain: ({ queue = "", size = "", guest, host = "" }) => ({
       where: `VQ ${queue}`,
       expected:
         guest === undefined
@@ -152,12 +152,12 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
       found: guest === undefined ? "more" : `0x${guest}`,
       cause:
         "the device's state and the guest's memory are inconsistent: memory was written after the device was saved (by vhost or another backend that kept running), the RAM is not this stream's (x-ignore-shared, another file), or the ring's address was read wrongly (IOMMU loaded after the device)",
-      cure: "save with the guest stopped and vhost=off; load RAM and devices of one save; `wherry check` says which queue and both indexes; a guest that runs all the same needs the device's driver bound again",
+      cure: "save with the guest stopped and vhost=off; load RAM and devices that were saved together; `wherry check` reports the queue and both indexes; if the guest runs nevertheless, bind the device's driver again",
     }),
   },
   "complaint.pci-config": {
     pattern: /Bad config data: i=0x(?<at>[0-9a-f]+) read: (?<found>[0-9a-f]+) device: (?<wanted>[0-9a-f]+)/,
-    tell: ({ at = "", found = "", wanted = "" }) => ({
+    explain: ({ at = "", found = "", wanted = "" }) => ({
       where: `PCI config space, ${configRegister(Number.parseInt(at, 16))}`,
       expected: `0x${wanted}, as in the target's device`,
       found: `0x${found}`,
@@ -168,7 +168,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.arm-register": {
     pattern: /system register 0x(?<index>[0-9a-f]+) in the incoming stream but unknown on the destination/,
-    tell: ({ index = "" }) => ({
+    explain: ({ index = "" }) => ({
       where: "CPU, system registers",
       expected: "registers that the target's CPU has",
       found: `register 0x${index}`,
@@ -178,7 +178,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.command": {
     pattern: /MIG_CMD 0x(?<command>[0-9a-f]+) unknown/,
-    tell: ({ command = "" }) => ({
+    explain: ({ command = "" }) => ({
       where: "commands",
       expected: "a command that the target knows",
       found: `command 0x${command}`,
@@ -194,37 +194,37 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.queue-address": {
     pattern: /VQ (?<queue>\d+) address 0x0 inconsistent with Host index 0x(?<host>[0-9a-f]+)/,
-    tell: ({ queue = "", host = "" }) => ({
+    explain: ({ queue = "", host = "" }) => ({
       where: `VQ ${queue}`,
       expected: "a queue with an address, or index 0",
       found: `no address, index 0x${host}`,
       cause:
-        "the transport's or the device's state was read with another layout than it was written, or is damaged",
+        "the transport's or the device's state was read with a layout that is not the writer's, or is damaged",
       cure: `use the same device properties (disable-modern, disable-legacy, queues) on both sides; ${CHECK}`,
     }),
   },
   "complaint.too-new": {
     pattern: /(?<name>\S+): incoming version_id (?<found>\d+) is too new for local version_id (?<wanted>\d+)/,
-    tell: ({ name = "", found = "", wanted = "" }) => tooNew(name, found, wanted),
+    explain: ({ name = "", found = "", wanted = "" }) => tooNew(name, found, wanted),
   },
   "complaint.unsupported-version": {
     pattern: /unsupported version (?<found>\d+) for '(?<name>[^']*)' v(?<wanted>\d+)/,
-    tell: ({ name = "", found = "", wanted = "" }) => tooNew(name, found, wanted),
+    explain: ({ name = "", found = "", wanted = "" }) => tooNew(name, found, wanted),
   },
   "complaint.too-old": {
     pattern:
       /(?<name>\S+): incoming version_id (?<found>\d+) is too old for local minimum version_id +(?<wanted>\d+)/,
-    tell: ({ name = "", found = "", wanted = "" }) => ({
+    explain: ({ name = "", found = "", wanted = "" }) => ({
       where: `state '${name}'`,
       expected: `version ${wanted} or newer`,
       found: `version ${found}`,
       cause: "the source is too old: the target does not read this version any more",
-      cure: "go there over a release between the two that reads the old version and writes a newer one, or use a target nearer to the source's release",
+      cure: "migrate through an intermediate release that reads the old version and writes a newer one, or use a target nearer to the source's release",
     }),
   },
   "complaint.machine": {
     pattern: /Machine type received is '(?<found>[^']*)' and local is '(?<wanted>[^']*)'/,
-    tell: ({ found = "", wanted = "" }) => ({
+    explain: ({ found = "", wanted = "" }) => ({
       where: "configuration",
       expected: `machine type ${wanted}`,
       found: `machine type ${found}`,
@@ -235,7 +235,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.page-bits": {
     pattern: /Received TARGET_PAGE_BITS is (?<found>\d+) but local is (?<wanted>\d+)/,
-    tell: ({ found = "", wanted = "" }) => ({
+    explain: ({ found = "", wanted = "" }) => ({
       where: "configuration",
       expected: `pages of 2^${wanted} bytes`,
       found: `pages of 2^${found} bytes`,
@@ -245,7 +245,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.capability": {
     pattern: /Capability (?<name>\S+) is (?<wanted>on|off), but received capability is (?<found>on|off)/,
-    tell: ({ name = "", wanted = "", found = "" }) => ({
+    explain: ({ name = "", wanted = "", found = "" }) => ({
       where: "configuration",
       expected: `${name} ${wanted}`,
       found: `${name} ${found}`,
@@ -255,7 +255,7 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.uuid": {
     pattern: /UUID received is (?<found>\S+) and local is (?<wanted>\S+)/,
-    tell: ({ found = "", wanted = "" }) => ({
+    explain: ({ found = "", wanted = "" }) => ({
       where: "configuration",
       expected: wanted,
       found,
@@ -265,9 +265,9 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.no-configuration": {
     pattern: /Configuration section missing/,
-    tell: () => ({
+    explain: () => ({
       where: "configuration",
-      expected: "the configuration section behind the header",
+      expected: "the configuration section after the header",
       found: "something else",
       cause:
         "the source does not send it (machine type before 2.4, send-configuration=off), or the stream is damaged",
@@ -276,21 +276,21 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.not-a-stream": {
     pattern: /Not a migration stream|Unsupported migration stream version|SaveVM v2 format/,
-    tell: () => ({
+    explain: () => ({
       where: "header",
       expected: "QEVM and version 3",
       found: "other bytes",
       cause:
-        "the file is no migration stream: a disk image with a snapshot in it, a compressed file, one written at an offset (file:…,offset=), or the other end speaks TLS",
+        "the file is not a migration stream: a disk image with a snapshot in it, a compressed file, a file with the stream at an offset (file:…,offset=), or the other side uses TLS",
       cure: "decompress it, give the offset, or load a snapshot with -loadvm",
     }),
   },
   "complaint.field": {
     pattern: /Failed to load (?:element of type \S+ for )?(?<field>[^\s:]+:\S+)/,
-    tell: ({ field = "" }) => ({
+    explain: ({ field = "" }) => ({
       where: field,
       expected: "a value that the target accepts",
-      found: "another, or the end of the stream",
+      found: "another value, or the end of the stream",
       cause:
         "a field that must be equal on both sides (a size, a number of queues or CPUs), a value out of range, or a stream that is cut here",
       cure: `give the device the same properties on both sides; ${INSPECT}`,
@@ -299,38 +299,38 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   "complaint.cut": {
     pattern:
       /Unable to read|Getting RAM address failed|load of migration failed: (?:Input\/output error|Connection reset)|error -5\b|Failed to read section ID|Read section footer failed/,
-    tell: () => ({
+    explain: () => ({
       expected: "more of the stream",
       found: "its end",
       cause:
-        "the stream is cut: the source failed or was ended before the migration was `completed`, a full disk, an interrupted copy",
+        "the stream is cut: the source failed or was terminated before the migration was `completed`, a full disk, an interrupted copy",
       cure: `look at the source's query-migrate and error output; use a whole copy; ${INSPECT}`,
     }),
   },
   "complaint.device": {
     pattern: /error while loading state for instance 0x(?<instance>[0-9a-f]+) of device '(?<device>[^']*)'/,
-    tell: ({ instance = "", device = "" }) => ({
+    explain: ({ instance = "", device = "" }) => ({
       where: `section ${device}/${Number.parseInt(instance, 16)}`,
       expected: "state that this device accepts",
       found: "other state",
       cause:
-        "the line before it says why; without one, the device's own check failed: another property, size or version",
+        "the previous line has the reason; without one, the device's own check failed: another property, size or version",
       cure: `give the device the same properties on both sides; ${CHECK}`,
     }),
   },
   "complaint.einval": {
     pattern: /Error -22 while loading VM state|load of migration failed: Invalid argument|error -22/,
-    tell: () => ({
-      expected: "a stream that fits the target",
-      found: "EINVAL, QEMU's word for anything that does not fit",
+    explain: () => ({
+      expected: "a stream that matches the target",
+      found: "EINVAL, QEMU's code for any mismatch",
       cause:
-        "machine type, a missing or additional device, a version, RAM sizes or virtio features: the line that QEMU prints before this one says which",
+        "machine type, a missing or additional device, a version, RAM sizes or virtio features: the line that QEMU prints before this one names it",
       cure: `look for that line in the target's error output (libvirt: /var/log/libvirt/qemu/NAME.log); ${CHECK}`,
     }),
   },
   "complaint.enoent": {
     pattern: /load of migration failed: No such file or directory|error -2\b/,
-    tell: () => ({
+    explain: () => ({
       expected: "subsections that the target knows",
       found: "ENOENT",
       cause: "the source is newer and wrote a subsection that the target does not know",
@@ -339,24 +339,24 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   },
   "complaint.eperm": {
     pattern: /load of migration failed: Operation not permitted/,
-    tell: () => ({
+    explain: () => ({
       expected: "state that each device accepts",
-      found: "EPERM, which is -1: a device said no without a reason",
-      cause: "virtio features or queues that do not fit, or a field that fails its validation",
+      found: "EPERM, which is -1: a device refused without a reason",
+      cause: "virtio features or queues that do not match, or a field that fails its validation",
       cure: `look for the line that QEMU prints before this one; ${CHECK}`,
     }),
   },
 };
 
 const MAX_TEXT = 100_000;
-/** Most characters of a line that are examined. */
+/** Maximum number of characters examined per line. */
 const MAX_LINE = 1000;
 
-/** Codes that only repeat that something failed. */
+/** Codes of messages that report only that loading failed. */
 const GENERAL = new Set(["complaint.device", "complaint.einval", "complaint.enoent", "complaint.eperm"]);
 
-/** Registers of the type 0 header; capabilities follow. */
-const CONFIG_REGISTERS: readonly (readonly [behind: number, name: string])[] = [
+/** Registers of the type 0 header, by the offset at which each ends; capabilities follow. */
+const CONFIG_REGISTERS: readonly (readonly [end: number, name: string])[] = [
   [0x02, "vendor id"],
   [0x04, "device id"],
   [0x08, "status"],
@@ -370,7 +370,7 @@ const CONFIG_REGISTERS: readonly (readonly [behind: number, name: string])[] = [
   [0x100, "a capability"],
 ];
 function configRegister(at: number): string {
-  const name = CONFIG_REGISTERS.find(([behind]) => at < behind)?.[1] ?? "an extended capability";
+  const name = CONFIG_REGISTERS.find(([end]) => at < end)?.[1] ?? "an extended capability";
   return `${name} at 0x${at.toString(16)}`;
 }
 
@@ -382,7 +382,7 @@ function sectionCause(idstr: string): string {
   return "the target has fewer devices (or CPUs) of this kind, has them in another order, or does not know them";
 }
 
-function tooNew(name: string, found: string, wanted: string): Told {
+function tooNew(name: string, found: string, wanted: string): Explanation {
   return {
     where: `state '${name}'`,
     expected: `version ${wanted} or older`,
@@ -392,7 +392,7 @@ function tooNew(name: string, found: string, wanted: string): Told {
   };
 }
 
-function features(found: string, allowed: string, device: string | undefined): Told {
+function features(found: string, allowed: string, device: string | undefined): Explanation {
   const name = device?.slice(device.lastIndexOf("/") + 1);
   const missing = BigInt(`0x${found}`) & ~BigInt(`0x${allowed}`);
   // Without the device's type, only the bits above 23 have a known meaning.
@@ -421,17 +421,17 @@ export function explainComplaint(text: string): Problem[] {
   const device = COMPLAINTS["complaint.device"]?.pattern.exec(text.slice(0, MAX_TEXT))?.groups?.["device"];
   for (const whole of text.split("\n")) {
     const line = whole.slice(0, MAX_LINE);
-    for (const [code, { pattern, tell }] of Object.entries(COMPLAINTS)) {
+    for (const [code, { pattern, explain }] of Object.entries(COMPLAINTS)) {
       const match = pattern.exec(line);
       if (match === null) continue;
-      const { where = device === undefined ? "stream" : `section ${device}`, ...told } = tell(
+      const { where = device === undefined ? "stream" : `section ${device}`, ...explained } = explain(
         match.groups ?? {},
         device,
       );
-      const problem = { code, where, ...told };
+      const problem = { code, where, ...explained };
       if (!found.some((known) => JSON.stringify(known) === JSON.stringify(problem))) found.push(problem);
     }
   }
-  const telling = found.filter(({ code }) => !GENERAL.has(code));
-  return telling.length > 0 ? telling : found;
+  const specific = found.filter(({ code }) => !GENERAL.has(code));
+  return specific.length > 0 ? specific : found;
 }

@@ -25,7 +25,7 @@ const codes =
   (value) =>
     names[Number(value)];
 
-// RISC-V: registers of the table, and those that harts here have not.
+// RISC-V: registers of the table, and those that Wherry's harts do not have.
 const misa: Words = (value) => misaWords(value) || undefined;
 const riscvWords: Readonly<Record<string, Words>> = Object.fromEntries(
   registerEntries.flatMap(([, { qemu, words }]) =>

@@ -125,12 +125,12 @@ describe("config space", () => {
   });
 });
 
-describe("beside it", () => {
+describe("fields that accompany config space", () => {
   it("interrupt levels", () => {
     const fields = decode("pci irq state", new Uint8Array([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
     expect(named(fields, "INTB")?.value).toBe(1n);
   });
-  it("MSI-X: the number of vectors is told from the size", () => {
+  it("MSI-X: the number of vectors follows from the size", () => {
     for (const vectors of [1, 7, 8, 9, 65, 2048]) {
       expect(vectorsOf(vectors * 16 + Math.ceil(vectors / 8))).toBe(vectors);
     }

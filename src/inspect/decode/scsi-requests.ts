@@ -1,8 +1,8 @@
-// Requests that a SCSI device of QEMU has not finished (a disk that stopped the machine on an error, say):
-// for each the command, then what its host adapter keeps of it, then what the device does. A byte is before
-// each (1: restarted; 2: continued), a 0 at the end. Neither adapter nor direction of the data is
-// named: they are told from the bytes and from the command. Adapters: virtio-scsi, spapr-vscsi, mptsas, and
-// those that keep nothing.
+// Unfinished requests of QEMU's SCSI devices, for example of a disk that stopped the machine on an error.
+// Each request is a byte (1: restarted; 2: continued), the command, the host adapter's state of the request,
+// and the device's; a byte 0 ends the list. The stream names neither the adapter nor the data direction: they
+// are derived from the bytes and the command. Adapters: virtio-scsi, spapr-vscsi, mptsas, and those without
+// state.
 import type { FieldReader } from "./fields.ts";
 import { readLayout } from "./field-layout.ts";
 import { elementAhead, readElement } from "./virtio-element.ts";
@@ -32,12 +32,12 @@ const COMMANDS: Readonly<Record<number, string>> = {
 };
 const SECTOR = 512;
 
-/** SRP command in a unit of 256 bytes, behind 16 of its queue; the command's own bytes are 32 into it. */
+/** SRP command in a unit of 256 bytes, after 16 bytes of its queue; the SCSI command is at offset 32. */
 const VSCSI =
   "crq:b16 viosrp_iu_buf:b256 qtag:4 active:? data_len:4 writing:? senselen:4 sense:b252 dma_fmt:1 local_desc:2 " +
   "total_desc:2 cdb_offset:2";
 const VSCSI_COMMAND_AT = 16 + 32;
-/** SCSI I/O request of Fusion-MPT, as the guest wrote it but in the byte order of QEMU's host. */
+/** SCSI I/O request of Fusion-MPT as the guest wrote it, but in the byte order of QEMU's host. */
 const MPTSAS =
   "target_id:1 bus:1 chain_offset:1 function:1 cdb_length:1 sense_buffer_length:1 reserved:1 msg_flags:1 " +
   "msg_context:4 lun:b8 control:4 cdb:b16 data_length:4 sense_buffer_low_addr:4";
@@ -83,7 +83,7 @@ function generic(reader: FieldReader, toDevice: boolean): void {
 export function readScsiRequests(reader: FieldReader, idstr: string): void {
   for (let i = 0; reader.peek(1)?.[0] !== 0; i++) {
     reader.group(`[${i}]`, "struct", () => {
-      const retry = reader.u8("state", (value) => (value === 1n ? "starts again" : "goes on")) === 1;
+      const retry = reader.u8("state", (value) => (value === 1n ? "restarted" : "continued")) === 1;
       const opcode = reader.peek(1)?.[0] ?? 0;
       const command = reader.bytes("command", COMMAND_SIZE, COMMANDS[opcode]);
       reader.u32("tag");

@@ -6,7 +6,7 @@ import { readLayout } from "./field-layout.ts";
 const BYTES_PER_PIXEL = 4;
 const SCANOUT =
   "resource_id:4 width:4 height:4 x:4 y:4 cursor.resource_id:4 cursor.hot_x:4 cursor.hot_y:4 cursor.pos.x:4 cursor.pos.y:4";
-/** Since QEMU 8.2. */
+/** Fields of an output's framebuffer, which QEMU 8.2 and later write. */
 const FRAMEBUFFER = " fb.format:4 fb.bytes_pp:4 fb.width:4 fb.height:4 fb.stride:4 fb.offset:4";
 const SCANOUT_SIZE = 40;
 const FRAMEBUFFER_SIZE = 24;
@@ -42,14 +42,14 @@ export function readGpu(reader: FieldReader): void {
 }
 
 /**
- * QEMU decides for each output whether it writes the framebuffer, and reads the wrong place for all but
- * the first (seen in 10.0 and 11.1): streams of several outputs have it for some of them, and nothing tells
- * for which.
+ * QEMU decides for each output whether it writes the framebuffer, and tests a wrong address for all but
+ * the first (seen in 10.0 and 11.1): streams of several outputs contain it for some of them, without a
+ * mark for which.
  */
 function scanouts(reader: FieldReader, outputs: number): void {
   const more = reader.remaining - outputs * SCANOUT_SIZE;
   if (more > 0 && more < outputs * FRAMEBUFFER_SIZE) {
-    const meaning = `${outputs} outputs, ${more / FRAMEBUFFER_SIZE} of them with a framebuffer: the stream does not say which`;
+    const meaning = `${outputs} outputs, ${more / FRAMEBUFFER_SIZE} of them with a framebuffer: the stream does not contain which ones`;
     reader.bytes("scanout", reader.remaining, meaning);
     return;
   }

@@ -170,7 +170,7 @@ describe("generated devices", () => {
     expect(at(fields, "vq", `[${2 * pairs}]`).meaning).toBe("controlq");
   });
 
-  it("hashes of QEMU 11.1, which say which ones it supports", () => {
+  it("hashes of QEMU 11.1, with a list of those it supports", () => {
     const out = netBody(legacy(0, zeros(12), 3), 0)
       .u8(5)
       .countedString("virtio-net-device/rss")

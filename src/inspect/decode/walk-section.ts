@@ -1,7 +1,7 @@
 // Walks the bytes of a device section along its description: every field by name, arrays, structs, lists,
 // trees, and subsections with their marks (QEMU's migration/vmstate.c and vmstate-types.c). Fields that the
-// description leaves opaque go to decode/opaque.ts. The description is as hostile as the bytes: sizes are
-// checked against the section's end.
+// description leaves opaque go to decode/opaque.ts. The description is as untrusted as the bytes: sizes
+// are checked against the section's end.
 import { EndOfBytes } from "../../base/bytes.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 import { describeValue } from "./meanings.ts";
@@ -114,7 +114,7 @@ class Walker {
     const all = this.#bytes.length;
     this.#unknown(all, fields);
     if (described === all || this.#warnings.length > 0) return;
-    const expected = `${described} bytes, as the VMDESCRIPTION says`;
+    const expected = `${described} bytes, the size in the VMDESCRIPTION`;
     this.#warn(problem("stream.size", this.#where, this.#base + described, expected, `${all} bytes`));
   }
 
@@ -155,10 +155,10 @@ class Walker {
     const all = struct.fields;
     for (let i = 0; i < all.length; ) {
       const first = all[i]!;
-      let behind = i + 1;
-      while (all[behind]?.name === first.name) behind++;
-      const group = all.slice(i, behind);
-      i = behind;
+      let end = i + 1;
+      while (all[end]?.name === first.name) end++;
+      const group = all.slice(i, end);
+      i = end;
       if (group.length === 1 && first.arrayLength === undefined && first.index === undefined) {
         this.#field(first, first.name, scope, fields, `${path}${first.name}`);
       } else this.#array(group, scope, fields, path);

@@ -13,7 +13,7 @@ const BOOTP_CLIENTS = 16;
 /** End mark of the sockets, ip_id, and the table of DHCP clients. */
 const SLIRP_SIZE = 1 + 2 + BOOTP_CLIENTS * 8;
 
-/** Connections to programs of the host come first, if any are open, in libslirp's own layout. */
+/** Open connections to programs of the host, if any, come first, in libslirp's own layout. */
 const slirp: Whole = (reader) => {
   if (reader.remaining > SLIRP_SIZE) {
     reader.bytes("sockets", reader.remaining - SLIRP_SIZE, "open guestfwd connections", "slirp sockets");

@@ -1,10 +1,10 @@
-// Pairs the fields of two descriptions of a section: fields of one name; and of the fields that only one side
-// has by name, those with the same bytes, because names are not part of a section's data and differ among
-// writers (`config` and `config[0]`, a struct around fields or none). Fields are paired by bytes only if both
-// sections have one version, because other versions give the bytes other meanings.
+// Pairs the fields of two descriptions of a section: first fields with the same name; then, among the rest,
+// fields that occupy the same bytes, because names are not part of a section's data and differ among writers
+// (`config` and `config[0]`, fields with or without a struct around them). Fields are paired by bytes only if
+// both sections have the same version, because another version gives the bytes another meaning.
 import type { Field } from "../model/stream-report.ts";
 
-/** Offsets at which the fields of each side begin in their streams: the origin of places. */
+/** Stream offset of the first field of each side; fields are compared by their distance from it. */
 export type Starts = readonly [first: number, second: number];
 
 export interface FieldPair {
@@ -54,13 +54,13 @@ export function pairFields(
   return pairs;
 }
 
-/** The header of a subsection is its name, by which it was found, and its version. */
+/** A subsection's header consists of its name, by which it was found, and its version. */
 export const isHeader = ({ type }: Field) => type === "subsection header";
 
 const byName = (fields: readonly Field[]): Named =>
   unique(fields.filter((field) => !isHeader(field)).map((field) => [field.name, field]));
 
-/** QEMU has descriptions with several fields of one name. */
+/** Numbers fields with the same name, which some of QEMU's descriptions have. */
 function unique(fields: Iterable<readonly [string, Field]>): Named {
   const found = new Map<string, Field>();
   const seen = new Map<string, number>();

@@ -1,8 +1,8 @@
-// Compares the RAM of two streams page by page. The final RAM of a stream is kept as one 64-bit hash per
-// page, for any order and number of records: the last record of a page counts, and a zero record is a zero
-// page. Pages sent as deltas (XBZRLE) need their former contents: further passes over the stream keep the
-// contents of a limited number of pages. Deflated pages of QEMU's old `compress` capability are reported as
-// not compared.
+// Compares the RAM of two streams page by page. A stream's final RAM is kept as one 64-bit hash per page.
+// Records may come in any order and number: the last record of a page counts, and a zero record is a zero
+// page. Applying deltas (XBZRLE) needs a page's previous contents: further passes over the stream keep the
+// contents of a limited number of pages. Deflated pages of QEMU's old `compress` capability are reported
+// as not compared.
 import { Xxh32 } from "../../base/xxh32.ts";
 import { tryApplyXbzrle } from "../../stream/xbzrle.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
@@ -10,18 +10,18 @@ import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
 import { type PageVisitor, type ReadOptions, readStream } from "../read/read-stream.ts";
 
-/** Pages per array of hashes: 16 MiB of RAM with pages of 4 KiB. */
+/** Pages per array of hashes: 16 MiB of RAM with 4-KiB pages. */
 const SEGMENT_PAGES = 4096;
 /**
  * Limit per stream: hashes of 128 GiB. Sizes that a stream claims are not allocated; pages beyond the limit
  * are not compared.
  */
 const MAX_SEGMENTS = 8192;
-/** Most page contents that one pass keeps: 64 MiB. */
+/** Maximum number of page contents that one pass keeps: 64 MiB. */
 const KEPT_PAGES = 16384;
 const MAX_PASSES = 64;
 
-/** Two words per page: its hash. A page that was sent never has this high word: */
+/** High word of a page's 64-bit hash if the page was not sent. */
 const ABSENT = 0;
 /** Low word of a page that was sent in an unsupported encoding; its high word is ABSENT. */
 const UNKNOWN = 1;
@@ -71,7 +71,7 @@ export class RamPages {
     const page = Math.floor(offset / block.pageSize);
     if (kind === "xbzrle") {
       const pages = this.#differences.get(block.name) ?? new Set();
-      // No more than all passes together can resolve.
+      // At most as many as all passes together can resolve.
       if (pages.size < MAX_PASSES * KEPT_PAGES) this.#differences.set(block.name, pages.add(page));
     }
     this.#record(block, page, kind, bytes, fill);
@@ -150,7 +150,7 @@ export interface RamRange {
 export interface RamDifference {
   readonly block: string;
   readonly ranges: readonly RamRange[];
-  /** The reason why the block was not compared, instead of ranges. */
+  /** Why the block was not compared; `ranges` is then empty. */
   readonly reason?: string;
 }
 
@@ -168,7 +168,7 @@ export async function readWithRam(
 /** True if a page that is missing in the stream is a zero page. */
 const zerosAreLeftOut = (report: StreamReport) => report.capabilities.includes("mapped-ram");
 
-/** True if the pages were sent over other connections. */
+/** True if the pages were sent over other connections (multifd). */
 const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
 
 /** Differing blocks of the first stream, in its order. diffStreams reports blocks that only one side has. */
@@ -188,7 +188,11 @@ export function diffRam(
     }
     const elsewhere = pagesElsewhere(first.report) || pagesElsewhere(second.report);
     if (elsewhere) {
-      found.push({ block: block.name, ranges: [], reason: "a stream has its pages elsewhere (multifd)" });
+      found.push({
+        block: block.name,
+        ranges: [],
+        reason: "the pages of one stream were sent over other connections (multifd)",
+      });
       continue;
     }
     const nothing = new BlockPages(block);

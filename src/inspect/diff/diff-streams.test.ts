@@ -163,20 +163,20 @@ describe("the same bytes under other names", () => {
     stream.devices.push(description);
     return stream.section(4, 2, "uart", version, (out) => void out.bytes(Uint8Array.from(bytes))).end();
   };
-  const told = async (a: Uint8Array, b: Uint8Array) =>
+  const pathsOf = async (a: Uint8Array, b: Uint8Array) =>
     (await diff(a, b)).state.map(({ path, kind, first, second }) => [path, kind, first, second].join(" "));
 
   test("a struct around them, on either side, and an element's name", async () => {
     const wrapped = [struct(byte("lcr"), byte("mcr")), word("offset[1]")];
     const flat = [byte("lcr"), byte("mcr"), word("offset")];
     const bytes = [1, 2, 0, 0, 0, 3];
-    expect(await told(uart(wrapped, bytes), uart(flat, bytes))).toEqual([]);
+    expect(await pathsOf(uart(wrapped, bytes), uart(flat, bytes))).toEqual([]);
     const other = [1, 9, 0, 0, 0, 4];
-    expect(await told(uart(wrapped, bytes), uart(flat, other))).toEqual([
+    expect(await pathsOf(uart(wrapped, bytes), uart(flat, other))).toEqual([
       "uart/0/serial.mcr changed 0x2 0x9",
       "uart/0/offset[1] changed 0x3 0x4",
     ]);
-    expect(await told(uart(flat, bytes), uart(wrapped, other))).toEqual([
+    expect(await pathsOf(uart(flat, bytes), uart(wrapped, other))).toEqual([
       "uart/0/mcr changed 0x2 0x9",
       "uart/0/offset changed 0x3 0x4",
     ]);
@@ -184,7 +184,7 @@ describe("the same bytes under other names", () => {
   test("repeated names", async () => {
     const twice = [struct(byte("x"), word("y"), byte("x"))];
     const flat = [byte("p"), word("y"), byte("q")];
-    expect(await told(uart(twice, [1, 0, 0, 0, 0, 2]), uart(flat, [3, 0, 0, 0, 0, 4]))).toEqual([
+    expect(await pathsOf(uart(twice, [1, 0, 0, 0, 0, 2]), uart(flat, [3, 0, 0, 0, 0, 4]))).toEqual([
       "uart/0/serial.x changed 0x1 0x3",
       "uart/0/serial.x#2 changed 0x2 0x4",
     ]);
@@ -194,12 +194,12 @@ describe("the same bytes under other names", () => {
       "uart/0/a only in first 0x1 (uint8, 1 bytes) ",
       "uart/0/b only in second  0x1 (uint8, 1 bytes)",
     ];
-    expect((await told(uart([byte("a")], [1]), uart([byte("b")], [1], 2))).slice(1)).toEqual(only);
-    expect(await told(uart([byte("a"), byte("x")], [1, 5]), uart([byte("x"), byte("b")], [5, 1]))).toEqual(
+    expect((await pathsOf(uart([byte("a")], [1]), uart([byte("b")], [1], 2))).slice(1)).toEqual(only);
+    expect(await pathsOf(uart([byte("a"), byte("x")], [1, 5]), uart([byte("x"), byte("b")], [5, 1]))).toEqual(
       only,
     );
     const buffer = { name: "b", type: "buffer", size: 4 };
-    expect(await told(uart([word("a")], [0, 0, 0, 1]), uart([buffer], [0, 0, 0, 1]))).toHaveLength(2);
+    expect(await pathsOf(uart([word("a")], [0, 0, 0, 1]), uart([buffer], [0, 0, 0, 1]))).toHaveLength(2);
   });
 });
 

@@ -1,8 +1,8 @@
-// The differences between two streams of any writer: configuration, sections field by field, RAM page by page
+// Compares two streams of any writer: configuration, sections field by field, RAM page by page
 // (diff-ram.ts). Sections are matched by idstr and instance, fields by name or place (diff-align.ts), so
-// streams of different QEMUs, or of QEMU and Wherry, can be compared; differing layouts are reported as such.
-// The order of sections, commands and the encoding of pages are ignored, because they are not part of the
-// machine.
+// streams of different QEMUs, or of QEMU and Wherry, can be compared; differing layouts are reported as
+// such. The order of sections, commands and the encoding of pages are ignored, because they are not part
+// of the machine.
 import { hex } from "../../base/hex.ts";
 import { isHeader, pairFields, type Starts } from "./diff-align.ts";
 import { diffRam, type RamDifference, type RamPages } from "./diff-ram.ts";
@@ -14,7 +14,7 @@ export interface Difference {
   /** `cpu/0/env.gpr[10]`, `0000:00:02.0/virtio-blk/0/virtio.vq[0].last_avail_idx`, `ram/pc.ram`. */
   readonly path: string;
   readonly kind: "changed" | "only in first" | "only in second" | "layout";
-  /** The value as text; absent on the side that lacks it. */
+  /** The values as text; absent on the side that lacks the field or section. */
   readonly first?: string;
   readonly second?: string;
   /** The register's name, or the bits or flags that were set and cleared. */
@@ -37,7 +37,7 @@ export interface DiffOptions {
 const HASHES = /^wherry\/integrity\//;
 const SHOWN_BYTES = 8;
 const SHOWN_RANGES = 4;
-/** If more bits differ, the value is probably a number, not flags. */
+/** Maximum number of differing bits to list; with more, the value is probably a number, not flags. */
 const SHOWN_BITS = 2;
 
 /**
@@ -69,7 +69,7 @@ export function diffStreams(
     first.ram === undefined || second.ram === undefined
       ? undefined
       : diffRam({ report: a, ram: first.ram }, { report: b, ram: second.ram });
-  // The hashes differ if anything does. Alone, they show a difference that was not found otherwise.
+  // The hashes differ whenever the contents do. They are reported only if no other difference was found.
   if (others === 0 && ram?.length === 0) state.push(...hashes);
   return { state: gathered(state), ram: (ram ?? []).filter(({ block }) => !ignored(`ram/${block}`)) };
 }

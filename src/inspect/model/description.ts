@@ -1,7 +1,7 @@
 // The VMDESCRIPTION: the JSON after the end of a stream that names every field of its sections (written by
 // QEMU's migration/vmstate.c). It has its own parser, because it repeats keys within one object (each element
-// of a list has `vmsd_name`, `version`, `fields`), which JSON.parse drops, and because the stream controls
-// depth and size.
+// of a list has `vmsd_name`, `version`, `fields`), which JSON.parse drops, and because depth
+// and size are untrusted.
 import { WherryError } from "../../base/errors.ts";
 import { decodeUtf8 } from "../../base/text.ts";
 
@@ -17,9 +17,9 @@ export interface DescribedStruct {
 export interface DescribedField {
   readonly name: string;
   readonly type: string;
-  /** Length in bytes; of one element in an array. */
+  /** Length in bytes; for an array, the length of one element. */
   readonly size: number;
-  /** Number of elements that this one describes. */
+  /** Number of array elements that this field describes. */
   readonly arrayLength?: number;
   /** Index of this element in its array. */
   readonly index?: number;
@@ -41,11 +41,11 @@ export interface Description {
 }
 
 const MAX_DEPTH = 100;
-/** A guest with 256 CPUs has a million. */
+/** The VMDESCRIPTION of a guest with 256 CPUs has a million. */
 const MAX_VALUES = 2_000_000;
 
 type Json = null | boolean | number | string | Json[] | JsonObject;
-/** Entries in order, including repeated keys. */
+/** An object's entries in order, including repeated keys. */
 class JsonObject {
   readonly entries: (readonly [key: string, value: Json])[] = [];
   get(key: string): Json | undefined {

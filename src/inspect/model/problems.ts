@@ -1,4 +1,4 @@
-// The known problems of a stream with causes and cures, and InspectError, which ends reading: readers and
+// The known problems of a stream with causes and remedies, and InspectError, which ends reading: readers and
 // decoders throw it with a Problem, and readStream adds that to its report.
 import { WherryError } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
@@ -12,7 +12,7 @@ export class InspectError extends WherryError {
   }
 }
 
-/** One line: place, difference, cure. */
+/** A problem in one line: place, difference, remedy. */
 export function problemText(problem: Problem): string {
   const at = problem.offset === undefined ? "" : ` at offset ${hex(problem.offset)}`;
   return `${problem.where}${at}: expected ${problem.expected}, found ${problem.found}; ${problem.cure}`;
@@ -22,10 +22,10 @@ export function problemText(problem: Problem): string {
 export const isFault = ({ code }: Problem): boolean => !HARMLESS.has(code);
 const HARMLESS = new Set(["stream.guessed", "stream.trailing", "ram.elsewhere"]);
 
-/** The codes of all problems, with cause and cure. */
+/** The codes of all problems, with cause and remedy. */
 const KNOWN = {
   "stream.magic": {
-    cause: "this is no migration stream, or something stands before it",
+    cause: "not a migration stream, or there are bytes before it",
     cure: "give the file that migrate or savevm wrote, unpacked; cut off the bytes before it (`wherry inspect --offset` skips them)",
   },
   "stream.version": {
@@ -34,21 +34,21 @@ const KNOWN = {
   },
   "stream.cut": {
     cause:
-      "the writer ended before it was done (killed, disk full, migration failed or not yet completed), or the copy is partial",
+      "the writer ended before the stream was complete (killed, disk full, migration failed or not yet completed), or the copy is partial",
     cure: "check that the migration's status was `completed`, and use a whole copy of the file",
   },
   "stream.footer": {
     cause:
-      "the section was read with another length than it was written: damage, or a device whose saved state has another version",
+      "the section's length differs between writer and reader: damage, or a device whose saved state has another version",
     cure: "compare both QEMUs' versions of this device, and use the same machine type on both sides",
   },
   "stream.section-type": {
-    cause: "the section before has another length than expected, or the stream is damaged",
-    cure: "use another copy; if it has the same problem, examine the section before with --hexdump",
+    cause: "the previous section's length was wrong, or the stream is damaged",
+    cure: "use another copy; if it has the same problem, examine the previous section with --hexdump",
   },
   "stream.section-id": {
     cause: "a part of a section whose start is not in the stream: bytes are missing, or streams were joined",
-    cure: "use a whole copy of the stream",
+    cure: "use a complete copy of the stream",
   },
   "stream.section-version": {
     cause: "the writer has a newer format of this section, or the stream is damaged",
@@ -57,11 +57,11 @@ const KNOWN = {
   "stream.size": {
     cause:
       "the VMDESCRIPTION and the bytes of the section disagree: damage, or a fault of the device's description",
-    cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
+    cure: "save the stream again and compare; --hexdump shows the section's bytes",
   },
   "stream.subsection": {
     cause: "the VMDESCRIPTION names a missing subsection: damage, or a fault of the device's description",
-    cure: "compare with a stream saved again; the section's bytes are shown with --hexdump",
+    cure: "save the stream again and compare; --hexdump shows the section's bytes",
   },
   "stream.no-size": {
     cause:
@@ -85,17 +85,17 @@ const KNOWN = {
     cure: "use another copy; QEMU before 10.0 refuses SWITCHOVER_START: send with switchover-ack and multifd off",
   },
   "stream.trailing": {
-    cause: "the file had longer contents before, or several outputs were written to it",
-    cure: "nothing has to be done: QEMU stops reading at the end of the stream",
+    cause: "the file was longer before it was overwritten, or several outputs were written to it",
+    cure: "nothing needs to be done: QEMU stops reading at the end of the stream",
   },
   "stream.guessed": {
     cause:
       "the stream has no VMDESCRIPTION for this section (postcopy, suppress-vmdesc, an unknown section with parts)",
-    cure: "their ends were found by what follows them; --like names the fields, from a whole stream of the same machine",
+    cure: "none needed: the ends were found from the bytes that follow; --like names the fields, from a complete stream of the same machine",
   },
   "ram.flags": {
     cause:
-      "a page before has another length than expected (another target page size), a newer kind of record, or damage",
+      "the length of a previous page was wrong (another target page size), the record is of a newer kind, or damage",
     cure: "use another copy; give the target's page size with --page-size if the stream does not state it",
   },
   "ram.block": {
@@ -115,12 +115,12 @@ const KNOWN = {
     cure: "save to `file:` with mapped-ram and multifd, or without multifd, to have the pages in the file",
   },
   "multifd.packet": {
-    cause: "damage, a channel that is cut in the middle, or a newer QEMU",
+    cause: "damage, a truncated channel, or a newer QEMU",
     cure: "use another copy of the channel; give the target's page size with --page-size if it is not 4 KiB",
   },
   "opaque.bytes": {
     cause: "a version or variant of the device unknown to its decoder, or damage",
-    cure: "its bytes are shown as they are",
+    cure: "none: its bytes are shown undecoded",
   },
   "integrity.differs": {
     cause: "bytes were changed after they were saved",

@@ -2,7 +2,7 @@
 // `fw_cfg/0/fw_cfg/dma.dma_addr`.
 import type { Field, SectionReport, StreamReport } from "./stream-report.ts";
 
-/** Sections of this name, with the given instance or any, that have fields. */
+/** Sections of this name, with the given instance or, without one, any, that have fields. */
 export function sectionsNamed(report: StreamReport, name: string): SectionReport[] {
   return report.sections.filter(
     ({ idstr, instanceId }) => name === idstr || name === `${idstr}/${instanceId}`,

@@ -29,7 +29,7 @@ export interface Field {
 
 /** The reason why reading stopped, or why QEMU would refuse the stream. */
 export interface Problem {
-  /** Stable code, such as `stream.footer` or `stream.cut`. */
+  /** Stable code of the problem, such as `stream.footer` or `stream.cut`. */
   readonly code: string;
   /** Section, block or field, such as `section cpu/0` or `ram block pc.ram`. */
   readonly where: string;
@@ -75,8 +75,9 @@ export interface RamBlockReport {
   readonly pageSize: number;
   /** Number of records of each kind. In a mapped-ram file, a page in the bitmap counts as a record. */
   readonly records: Readonly<Record<RamPageKind, number>>;
-  /** Number of pages that were sent, and of those sent again. */
+  /** Number of pages sent at least once. */
   readonly pages: number;
+  /** Number of records that sent a page again. */
   readonly repeated: number;
   /** Number of records per page, at most 255, for a heat map. It has a limited length. */
   readonly heat: Uint8Array;
@@ -94,7 +95,7 @@ export interface RamBlockReport {
 export interface CommandReport {
   readonly offset: number;
   readonly command: number;
-  /** Such as `OPEN_RETURN_PATH` or `PING`. */
+  /** Name without MIG_CMD_, such as `OPEN_RETURN_PATH` or `PING`. */
   readonly name: string;
   readonly data: Uint8Array;
   readonly meaning?: string;
@@ -102,10 +103,10 @@ export interface CommandReport {
 
 /** Statistics of a section with parts: dirty bitmaps, disk blocks and others. */
 export interface IterativeReport {
-  /** Such as `dirty-bitmap` or `spapr/htab`. */
+  /** Name of the section, such as `dirty-bitmap` or `spapr/htab`. */
   readonly idstr: string;
   readonly instanceId: number;
-  /** Counts by the format's terms: `bits`, `valid`, `bytes`. */
+  /** Counts, named by the format's terms: `bits`, `valid`, `bytes`. */
   readonly counts: Readonly<Record<string, number>>;
   /** Names in the section: bitmaps, drives. */
   readonly names: readonly string[];
@@ -119,7 +120,7 @@ export interface StreamReport {
   readonly libvirtBytes?: number;
   /** Set for a multifd channel in a file: it has RAM pages only, and no sizes of blocks. */
   readonly channel?: { readonly id: number; readonly uuid: Uint8Array; readonly packets: number };
-  /** From the CONFIGURATION section; undefined in a stream without one. */
+  /** Machine and fields of the CONFIGURATION section; undefined in a stream without one. */
   readonly configuration?: { readonly machine: string; readonly fields: readonly Field[] };
   readonly sections: readonly SectionReport[];
   readonly ram: readonly RamBlockReport[];

@@ -1,6 +1,6 @@
-// Finds the VMDESCRIPTION at the end of a file before the rest is read, because only its sizes show where
-// device sections end. It is the last part of a stream: 06, be32 length, JSON; zeros or other leftover bytes
-// may follow.
+// Finds the VMDESCRIPTION at the end of a file before the rest is read, because its sizes delimit
+// the device sections. It is the last part of a stream: type byte 06, be32 length, JSON; zeros or other
+// leftover bytes may follow.
 import { QEMU_VM } from "../../stream/wire.ts";
 import { type Description, parseDescription } from "../model/description.ts";
 import type { ByteSource } from "./byte-source.ts";
@@ -8,14 +8,14 @@ import type { ByteSource } from "./byte-source.ts";
 export const MAX_DESCRIPTION = 64 * 1024 * 1024;
 const FIRST_WINDOW = 256 * 1024;
 const HEAD = 5;
-/** Most candidates for its start that are examined, so that noise does not take for ever. */
+/** Maximum number of candidate start positions to examine, which bounds the time for random bytes. */
 const MAX_TRIES = 16;
 const BRACE = "{".charCodeAt(0);
 const CLOSING_BRACE = "}".charCodeAt(0);
 
 /** A VMDESCRIPTION, and its place in the source, in bytes. */
 export interface FoundDescription {
-  /** Offset of its type byte. */
+  /** Offset of the VMDESCRIPTION's type byte. */
   readonly offset: number;
   readonly description: Description;
 }
@@ -45,7 +45,7 @@ export async function findDescription(
           try {
             return { offset: from + at, description: parseDescription(bytes.subarray(at + HEAD, end)) };
           } catch {
-            // Another 06 may be the start. If none is, the reader stops at this one with the reason.
+            // Another 06 may be the start. If there is none, the reader stops here and reports the reason.
           }
         }
       }
@@ -62,7 +62,7 @@ function lastOf(bytes: Uint8Array, end: number): number | undefined {
   return bytes[at];
 }
 
-/** Returns fewer bytes if the source ends before. */
+/** Reads `length` bytes; returns fewer if the source ends earlier. */
 export async function readAll(
   source: ByteSource,
   offset: number,

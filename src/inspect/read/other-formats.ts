@@ -1,4 +1,4 @@
-// Recognises files of other formats that users give to `wherry inspect`.
+// Recognises files that are not migration streams: compressed files, disk images, libvirt's saves.
 import { decodeUtf8 } from "../../base/text.ts";
 import { RESOLVE_MAGIC } from "../../stream/wire.ts";
 import type { Problem } from "../model/stream-report.ts";
@@ -23,7 +23,11 @@ const FORMATS: readonly Format[] = [
     name: "a qcow2 image",
     cure: "the state of a snapshot is inside it: load the snapshot in QEMU and migrate to a file",
   },
-  { bytes: "7f454c46", name: "an ELF file", cure: "a core dump is no stream: migrate to a file" },
+  {
+    bytes: "7f454c46",
+    name: "an ELF file",
+    cure: "a core dump is not a migration stream: migrate to a file",
+  },
   {
     bytes: RESOLVE_MAGIC.toString(16),
     name: "a RESOLVE request of Wherry",
@@ -38,7 +42,7 @@ export function otherFormat(bytes: Uint8Array): Problem | undefined {
   if (format !== undefined) {
     const { name, cure } = format;
     return problem("stream.magic", "header", 0, "a migration stream", name, {
-      cause: "it has another format",
+      cause: "the file has another format",
       cure,
     });
   }

@@ -1,5 +1,5 @@
-// Sections with parts other than RAM, each in its own format that no VMDESCRIPTION names: dirty bitmaps, old
-// block migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's
+// Sections with parts other than RAM, each in a format that the VMDESCRIPTION does not describe: dirty
+// bitmaps, old block migration, ppc64's hash table, s390x's storage attributes, VFIO devices (QEMU's
 // migration/block-dirty-bitmap.c, block.c, hw/ppc/spapr.c, hw/s390x/s390-stattrib.c, hw/vfio/migration.c).
 // Their data is counted, not kept.
 import { hex } from "../../base/hex.ts";

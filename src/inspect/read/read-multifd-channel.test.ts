@@ -58,7 +58,7 @@ test("pages, zeros, compressed pages, synchronisation", async () => {
       ["r", 0, "page", 31],
     ]);
     expect(overview(report)[0]).toBe(
-      `multifd        channel 3, 4 packets, ${bytes.length} bytes read, whole`,
+      `multifd        channel 3, 4 packets, ${bytes.length} bytes read, complete`,
     );
   }
 });

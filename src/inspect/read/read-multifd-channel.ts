@@ -17,12 +17,12 @@ import { stop } from "../model/problems.ts";
 import type { PageVisitor } from "./read-ram.ts";
 import type { Scan } from "./scan.ts";
 
-/** QEMU's MULTIFD_PACKET_SIZE: pages of a packet times their size. */
+/** QEMU's MULTIFD_PACKET_SIZE: number of pages in a packet times the page size. */
 const PACKET_PAGES_BYTES = 512 * 1024;
-/** Offset of the packet's pagesAlloc. */
+/** Offset of the field pagesAlloc in a packet. */
 const PAGES_ALLOC = 12;
 const MAX_BLOCKS = 65_536;
-/** 64 GiB of pages of 4 KiB. Later pages are counted, but not in the heat map. */
+/** Maximum pages in the heat map: 64 GiB of 4-KiB pages. Later pages are only counted. */
 const MAX_HEAT = 2 ** 24;
 
 interface Block {

@@ -1,6 +1,6 @@
-// Section `ram` as a report: pages counted by block, pages that were sent again, and the pages of mapped-ram
+// Reads section `ram` into a report: pages and resent pages counted by block, and the pages of mapped-ram
 // files. The grammar is src/stream/ram-records.ts. Pages are neither copied nor examined unless the caller
-// requests it. A RAM block takes memory only when its pages arrive.
+// requests it. Memory for a block's page counts is allocated at its first page.
 import { isWithoutPages, type MappedRamHeader, readMappedPages } from "../../stream/mapped-ram.ts";
 import type { RamListEntry } from "../../stream/ram-list.ts";
 import { type RamPageKind, RamRecords, type RamSink } from "../../stream/ram-records.ts";
@@ -20,7 +20,7 @@ export type PageVisitor = (
   fill: number,
 ) => void;
 
-/** 512 GiB of pages of 4 KiB. Unused parts of the array take no memory. */
+/** Maximum pages in the heat map: 512 GiB of 4-KiB pages. Untouched parts of the array take no memory. */
 const MAX_HEAT = 2 ** 27;
 
 interface Block {
@@ -136,7 +136,7 @@ export class RamScan implements RamSink<Block> {
     }
   }
 
-  /** Changes the page size after zero pages were read with another. */
+  /** Changes the page size after zero pages were read with a wrong one. */
   #resize(block: Block, pageSize: number): void {
     const { heat, pageSize: before } = block;
     block.pageSize = pageSize;
@@ -176,7 +176,7 @@ export class RamScan implements RamSink<Block> {
   }
 }
 
-/** Capabilities of the source that a record shows. */
+/** The source's capability that each kind of record implies. */
 const CAPABILITIES = {
   xbzrle: "xbzrle",
   compressed: "compress",

@@ -1,6 +1,6 @@
 // Reads a migration stream of any QEMU, from header to end, into a StreamReport: the frame here, RAM in
 // read-ram.ts, device sections along the VMDESCRIPTION in walk-section.ts. docs/stream-format.md has the
-// format. Input is hostile: a fault ends in the report's `problem`, with everything read before it.
+// format. Input is untrusted: a fault becomes the report's `problem`, with everything read before it.
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
@@ -66,7 +66,7 @@ export interface ReadOptions {
    * (`findDescription`).
    */
   readonly description?: Description;
-  /** Page size of the target in bytes, for a stream that does not state it. */
+  /** The target's page size in bytes, if the stream does not contain it. */
   readonly pageSize?: number;
 }
 
@@ -75,16 +75,16 @@ export function readStream(source: ByteSource, options: ReadOptions = {}): Promi
   return new StreamScan(source, options).read();
 }
 
-/** Enough bytes to recognise a file's format. */
+/** Number of bytes that identify a file's format. */
 const HEAD_BYTES = 128;
-/** Most bytes of a domain's XML. */
+/** Maximum bytes of libvirt's header and the domain's XML. */
 const MAX_LIBVIRT = 16 * 1024 * 1024;
-/** Most sections in the report; later parts are read but not listed. */
+/** Maximum sections in the report; later parts are read but not listed. */
 const MAX_SECTIONS = 262_144;
 const MAX_COMMANDS = 1_000_000;
 const MAX_COMMAND_BYTES = 128 * 1024 * 1024;
 const MAX_SECTION_BYTES = 256 * 1024 * 1024;
-/** Most bytes of all device sections. */
+/** Maximum bytes of all device sections together. */
 const MAX_DEVICE_BYTES = 512 * 1024 * 1024;
 
 const MAX_WARNINGS = 10_000;
@@ -130,9 +130,9 @@ class StreamScan {
   #description: Description | undefined;
   readonly #devices = new Map<string, DescribedDevice>();
   #descriptionAt: number | undefined;
-  /** The description is from another stream. */
+  /** True if the description was taken from another stream. */
   #borrowed = false;
-  /** Whether sections end with a footer; undefined before the first end. */
+  /** True if sections end with a footer; undefined before the first section's end. */
   #footers: boolean | undefined;
   readonly #guessed: string[] = [];
   #integrity: { readonly data: Uint8Array; readonly offset: number } | undefined;
@@ -225,10 +225,10 @@ class StreamScan {
           "command PACKAGED",
           at,
           `sections up to offset ${hex(end)}`,
-          "one that ends behind it",
+          "a section that extends beyond it",
         );
       }
-      scan.where = this.#sections.length === 0 ? "header" : `behind ${scan.where.replace(/^behind /, "")}`;
+      scan.where = this.#sections.length === 0 ? "header" : `after ${scan.where.replace(/^after /, "")}`;
       const type = await scan.nextU8();
       const kind = KINDS.get(type);
       if (kind !== undefined) await this.#section(await this.#head(kind, at));
@@ -254,7 +254,7 @@ class StreamScan {
     this.#commands.push(command);
     if (command.command !== MIG_CMD.PACKAGED) return;
     if (end !== undefined)
-      stop("stream.command", "command PACKAGED", at, "no other in its payload", "another");
+      stop("stream.command", "command PACKAGED", at, "no PACKAGED command in its payload", "one");
     const { data } = command;
     await this.#parts(scan.offset + new DataView(data.buffer, data.byteOffset).getUint32(0));
   }
@@ -314,7 +314,7 @@ class StreamScan {
     await this.#footer(id);
   }
 
-  /** Reads a section as a whole. Its size is in the VMDESCRIPTION, or its end is searched. */
+  /** Reads a complete section. Its size comes from the VMDESCRIPTION, or its end is searched for. */
   async #device(section: OpenSection, kind: Kind): Promise<void> {
     const scan: Scan = this.#scan;
     const described =
@@ -345,7 +345,7 @@ class StreamScan {
     return findSectionEnd(this.#scan, { id, footers, open: this.#open, limit: MAX_SECTION_BYTES });
   }
 
-  /** Reports why no end of a section was found. */
+  /** Reports why the end of a section was not found. */
   async #noEnd(id: number): Promise<never> {
     const scan: Scan = this.#scan;
     const expected = "its size in the VMDESCRIPTION, or its footer";
@@ -395,7 +395,7 @@ class StreamScan {
     await readSectionFooter(scan, id);
   }
 
-  /** Reads the VMDESCRIPTION after EOF, and warns of bytes after it. */
+  /** Reads the VMDESCRIPTION after EOF; warns of any bytes after it. */
   async #trailer(): Promise<void> {
     const scan: Scan = this.#scan;
     scan.where = "vmdescription";
@@ -421,7 +421,7 @@ class StreamScan {
     if (!(await scan.ahead(1))) return;
     const { size } = scan.source;
     const found = size === undefined ? "more" : `${size - scan.offset} bytes more`;
-    scan.warnings.push(problem("stream.trailing", "behind the end", scan.offset, "nothing", found));
+    scan.warnings.push(problem("stream.trailing", "after the end", scan.offset, "nothing", found));
   }
 
   async #report(end: Problem | undefined): Promise<StreamReport> {
@@ -434,7 +434,7 @@ class StreamScan {
     if (this.#guessed.length > 0) {
       const names = this.#guessed.slice(0, 8).join(", ") + (this.#guessed.length > 8 ? "…" : "");
       const found = `no description of ${this.#guessed.length} (${names})`;
-      warnings.push(problem("stream.guessed", "sections", undefined, "all described", found));
+      warnings.push(problem("stream.guessed", "sections", undefined, "a description of each", found));
     }
     const records = blocks.reduce((sum, { records: { page, zero } }) => sum + page + zero, 0);
     if (channel === undefined && blocks.length > 0 && records === 0 && scan.facts.capabilities.has("multifd"))

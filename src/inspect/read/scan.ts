@@ -1,5 +1,5 @@
-// The inspector's end of a stream: a cursor over a file or a pipe, and the state that the readers of its
-// parts share: the part being read, the facts so far, and the faults after which reading continues.
+// The inspector's cursor over a file or a pipe, and the state that the readers of a stream's parts share: the
+// part being read, the facts so far, and the faults after which reading continues.
 import { StreamCursor } from "../../stream/stream-cursor.ts";
 import { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamFault } from "../../stream/stream-fault.ts";
@@ -20,7 +20,7 @@ export class Scan extends StreamCursor {
   /** The part being read, for messages. */
   where = "header";
   readonly warnings: Problem[] = [];
-  /** The VMDESCRIPTION's description of the CONFIGURATION section, if it was found before. */
+  /** The VMDESCRIPTION's entry for the CONFIGURATION section, if the VMDESCRIPTION was found. */
   configuration: DescribedStruct | undefined;
 
   constructor(source: ByteSource, offset = 0) {

@@ -13,7 +13,7 @@ const report = await readStream(bytesSource(smallStream().end()), { keepBytes: t
 test("the overview", () => {
   expect(overview(report).join("\n")).toBe(
     `
-stream         version 3, 13211 bytes read, whole
+stream         version 3, 13211 bytes read, complete
 machine        pc-test-1.0
 target page    4 KiB
 
@@ -26,9 +26,9 @@ sections
    3  serial/1  full         1            0x3100      1       1
 
 ram
-  block     size  whole  zero  xbzrle  deflated  pages  repeated
-  pc.ram  32 KiB      3     1       0         0      3         1
-  pc.rom   8 KiB      0     1       0         0      1         0
+  block     size  full  zero  xbzrle  deflated  pages  resent
+  pc.ram  32 KiB     3     1       0         0      3       1
+  pc.rom   8 KiB     0     1       0         0      1       0
 `.trim(),
   );
 });
@@ -48,7 +48,7 @@ test("the configuration's subsections", async () => {
 test("problems and warnings, with the remedy", async () => {
   const bytes = smallStream().end();
   const cut = overview(await readStream(bytesSource(bytes.subarray(0, 5000)))).join("\n");
-  expect(cut).toContain("not whole");
+  expect(cut).toContain("incomplete");
   expect(cut).toMatch(
     /stops here\n {2}ram block pc\.ram|stops here\n {2}section ram\/0 at offset 0x1388: expected/,
   );

@@ -1,10 +1,10 @@
-// A report as text for users: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines
-// have no line ends. Control characters in a stream's text are escaped, because the bytes are hostile to
-// terminals.
+// Formats a report as text: the overview of a stream, the fields of a section, bytes in hexadecimal. Lines
+// have no line ends. Control characters in a stream's text are escaped, because a terminal would execute
+// them.
 import { hex } from "../../base/hex.ts";
 import type { Field, Problem, RamBlockReport, SectionReport, StreamReport } from "../model/stream-report.ts";
 
-/** 4 KiB, 1.5 GiB */
+/** A size with its unit: 4 KiB, 1.5 GiB. */
 export function sizeText(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
@@ -39,9 +39,9 @@ export const sectionName = ({ idstr, instanceId }: SectionReport): string => `${
 /** The overview of a stream. */
 export function overview(report: StreamReport): string[] {
   const { channel, configuration, capabilities, commands, iterative, integrity } = report;
-  const opened = report.problem === undefined ? "whole" : "not whole";
+  const opened = report.problem === undefined ? "complete" : "incomplete";
   const machine =
-    configuration === undefined ? "not said (no configuration section)" : printable(configuration.machine);
+    configuration === undefined ? "unknown (no configuration section)" : printable(configuration.machine);
   const what =
     channel === undefined
       ? [
@@ -69,8 +69,8 @@ export function overview(report: StreamReport): string[] {
   if (report.ram.length > 0) add("ram", ramLines(report.ram));
   for (const { idstr, instanceId, counts, names } of iterative) {
     const parts = Object.entries(counts).map(([name, count]) => `${name} ${count}`);
-    const said = names.length > 0 ? [printable(names.join(", "))] : [];
-    add(`${printable(idstr)}/${instanceId}`, [parts.join(", ") || "nothing", ...said]);
+    const listed = names.length > 0 ? [printable(names.join(", "))] : [];
+    add(`${printable(idstr)}/${instanceId}`, [parts.join(", ") || "nothing", ...listed]);
   }
   if (commands.length > 0) add("commands", commandLines(report));
   if (report.warnings.length > 0) add("warnings", report.warnings.flatMap(problemLines));
@@ -79,9 +79,9 @@ export function overview(report: StreamReport): string[] {
 }
 
 const INTEGRITY = {
-  agrees: "all bytes are as they were saved (wherry/integrity)",
+  agrees: "all bytes are unchanged since they were saved (wherry/integrity)",
   differs: "DIFFER: bytes were changed after they were saved (wherry/integrity)",
-  "not checked": "not compared: that takes a file (wherry/integrity)",
+  "not checked": "not compared: needs a file, not a pipe (wherry/integrity)",
 };
 
 const indent = (lines: readonly string[]): string[] => lines.map((line) => (line === "" ? "" : `  ${line}`));
@@ -138,7 +138,7 @@ const HEAT_CELLS = 64;
 const HEAT_LEAST_PAGES = 256;
 
 function ramLines(blocks: readonly RamBlockReport[]): string[] {
-  const rows = [["block", "size", "whole", "zero", "xbzrle", "deflated", "pages", "repeated"]];
+  const rows = [["block", "size", "full", "zero", "xbzrle", "deflated", "pages", "resent"]];
   for (const { name, size, records, pages, repeated } of blocks) {
     const { page, zero, xbzrle, compressed } = records;
     const numbers = [page, zero, xbzrle, compressed, pages, repeated].map(String);
@@ -154,7 +154,7 @@ function ramLines(blocks: readonly RamBlockReport[]): string[] {
       ...(mapped === undefined ? [] : [`pages at file offset ${hex(mapped.pagesOffset)}`]),
       ...(zeroContent === undefined || zeroContent === 0
         ? []
-        : [`${zeroContent} of the whole pages are zeros`]),
+        : [`${zeroContent} of the full pages are zeros`]),
     ];
     if (more.length > 0) lines.push(`${printable(name)}: ${more.join(", ")}`);
   }

@@ -61,6 +61,13 @@ export const platformGate: Gate = (files) =>
       ),
     );
 
+/** The globals that every host has are declared once. */
+export const globalsGate: Gate = (files) =>
+  files
+    .filter(({ path, text }) => isProduct(path) && /\bglobalThis\b/.test(withoutComments(text)))
+    .filter(({ path }) => path !== "src/base/host-globals.ts")
+    .map(({ path }) => `${path}: uses globalThis; take the global from src/base/host-globals.ts`);
+
 /** A file's name alone tells which file is meant; entry points are `index.ts`. */
 export const namesGate: Gate = (files) => {
   const places = Map.groupBy(
@@ -147,6 +154,7 @@ export function violations(root: string, hosts: readonly string[]): string[] {
   return [
     synchronizeGate,
     platformGate,
+    globalsGate,
     namesGate,
     linesGate,
     headerGate,

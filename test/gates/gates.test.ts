@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   configuredHosts,
+  globalsGate,
   headerGate,
   hostsGate,
   linesGate,
@@ -95,6 +96,15 @@ describe("no Node below the host layers", () => {
       expect(platformGate(file("src/browser/x.ts", text))).toHaveLength(1);
       expect(platformGate(file("src/node/x.ts", text))).toEqual([]);
     }
+  });
+});
+
+describe("globalThis", () => {
+  it("is in the one declaration of the hosts' globals alone", () => {
+    const text = "const time = (globalThis as { performance: { now(): number } }).performance;";
+    expect(globalsGate(file("src/wasm/x.ts", text))).toHaveLength(1);
+    expect(globalsGate(file("src/base/host-globals.ts", text))).toEqual([]);
+    expect(globalsGate(file("src/wasm/x.ts", "// globalThis"))).toEqual([]);
   });
 });
 

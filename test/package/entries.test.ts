@@ -1,17 +1,9 @@
 // The package as another project has it: what is packed, that it brings nothing with it, and that its entries
 // type-check and run under each way of resolving modules.
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -64,12 +56,11 @@ function npm(cwd: string, args: readonly string[]): string {
   });
 }
 
-test("holds what runs, its types, and the sources that its maps name: no tests, no build information", () => {
+test("holds what runs, its types, and maps: no tests, no build information", () => {
   const other = packed.filter(
     (path) =>
       !/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/wherry)$/.test(path) &&
-      !/^dist\/[\w/-]+(\.d\.ts|\.js)(\.map)?$/.test(path) &&
-      !/^src\/[\w/-]+\.ts$/.test(path) &&
+      !/^dist\/[\w/-]+(\.d\.ts|\.js|\.js\.map)$/.test(path) &&
       !/^guests\/(pulse\/\d-\w+\.s|debian\/[\w.]+)$/.test(path),
   );
   expect(other).toEqual([]);
@@ -78,17 +69,15 @@ test("holds what runs, its types, and the sources that its maps name: no tests, 
   expect(packed).toContain("guests/debian/init");
 });
 
-test("each map is of a file that is packed, and names a source that is packed", () => {
-  // What an earlier build left of a source that is gone is removed before a real `npm pack` (prepack).
-  const sourceOf = (map: string) => map.replace(/^dist/, "src").replace(/\.(d\.ts|js)\.map$/, ".ts");
-  const maps = packed.filter((path) => path.endsWith(".map") && existsSync(join(ROOT, sourceOf(path))));
+test("each map is of a file that is packed, and contains its source", () => {
+  const maps = packed.filter((path) => path.endsWith(".map"));
   expect(maps.length).toBeGreaterThan(100);
   for (const map of maps) {
-    const { sources } = JSON.parse(readFileSync(join(installed, map), "utf8")) as { sources: string[] };
+    const { sourcesContent } = JSON.parse(readFileSync(join(installed, map), "utf8")) as {
+      sourcesContent: string[];
+    };
     expect(packed).toContain(map.replace(/\.map$/, ""));
-    for (const source of sources) {
-      expect(existsSync(resolve(installed, dirname(map), source)), `${map}: ${source}`).toBe(true);
-    }
+    expect(sourcesContent[0]?.length, map).toBeGreaterThan(0);
   }
 });
 

@@ -15,8 +15,10 @@ import {
   u64Array,
   unused,
 } from "../../state/schema.ts";
+import { PLIC_NDEV } from "../virt-map.ts";
 
-export const PLIC_SOURCES = 96;
+/** With source 0, which means none. */
+export const PLIC_SOURCES = PLIC_NDEV + 1;
 export const PLIC_WORDS = 3;
 
 /** `clock` is QEMU_CLOCK_VIRTUAL in ns. `ticks` are the host's ticks while the machine ran. */

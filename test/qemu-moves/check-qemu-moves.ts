@@ -71,7 +71,8 @@ function matrix(release: QemuRelease): Cell[] {
 const PLANTED: readonly { readonly cell: Cell; readonly found: RegExp }[] = [
   {
     cell: { release: "7.2", route: kinds("QQ"), harts: 4, busy: true, transports: ["unix"], legacy: true },
-    found: /clock, timers and work continue: not within/,
+    // How it shows depends on which timers were pending.
+    found: /clock, timers and work continue: not within|made 0 ticks|detected stalls/,
   },
   {
     cell: {
@@ -87,10 +88,15 @@ async function findsPlanted(): Promise<never> {
   const guest = buildGuest(directory);
   for (const { cell, found } of PLANTED) {
     await cases.run(nameOf(cell), CELL_MS, async () => {
-      const { complaints } = await runCell(cell, guest);
-      const finding = complaints.find((complaint) => found.test(complaint));
-      if (finding === undefined) throw new Error(`not found: ${complaints.join("; ")}`);
-      return `found: ${finding}`;
+      const others: string[] = [];
+      // A move of QEMU 7.2 between two ticks of all harts freezes none.
+      for (let attempt = 0; attempt < 3; attempt++) {
+        const { complaints } = await runCell(cell, guest);
+        const finding = complaints.find((complaint) => found.test(complaint));
+        if (finding !== undefined) return `found: ${finding}`;
+        others.push(...complaints);
+      }
+      throw new Error(`not found: ${others.join("; ")}`);
     });
   }
   return cases.end();

@@ -5,6 +5,8 @@ import type { StreamCursor } from "./stream-cursor.ts";
 import { QEMU_VM } from "./wire.ts";
 
 export interface SectionHead {
+  /** The position of the section's type byte: where an error about the head is. */
+  readonly offset: number;
   readonly id: number;
   readonly idstr: string;
   readonly instanceId: number;
@@ -15,10 +17,11 @@ export const FOOTER_BYTES = 5;
 
 /** Reads the head of a START or FULL section, after its type byte. */
 export async function readSectionHead(cursor: StreamCursor): Promise<SectionHead> {
+  const offset = cursor.offset - 1;
   const id = await cursor.nextU32();
   const idstr = await cursor.nextString();
   await cursor.need(8);
-  return { id, idstr, instanceId: cursor.u32(), version: cursor.u32() };
+  return { offset, id, idstr, instanceId: cursor.u32(), version: cursor.u32() };
 }
 
 export async function readSectionFooter(cursor: StreamCursor, id: number): Promise<void> {

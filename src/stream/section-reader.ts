@@ -3,6 +3,7 @@
 import { ByteReader, EndOfBytes } from "../base/bytes.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
+import { quoted } from "../base/text.ts";
 import type { Section } from "../state/section.ts";
 import { DECODE_LOOKAHEAD } from "./integrity.ts";
 import { GET_ANOTHER_COPY } from "./migration-error.ts";
@@ -36,7 +37,7 @@ export class SectionReader {
     await stream.nextU8();
     const head = await readSectionHead(stream);
     // The name of a damaged stream can hold any bytes, and messages go to terminals.
-    const name = head.idstr.replace(/[^\x20-\x7e]/g, "?");
+    const name = /^[\x21-\x7e]{1,80}$/.test(head.idstr) ? head.idstr : quoted(head.idstr);
     stream.where = () => `section ${name}/${head.instanceId}`;
     return head;
   }

@@ -11,7 +11,7 @@ import { random } from "../support/random.ts";
 const full = process.env["WHERRY_FULL"] === "1";
 const options = { ramPages: 600, seed: 11 };
 const where =
-  /^(header|section \S+|RAM chunk \d+|VMDESCRIPTION|end of the stream|after [^:]+)( \(.*\))?( at offset 0x[0-9a-f]+)?: ./;
+  /^(header|section ("(?:[^"\\]|\\.)*"|)\S+|RAM chunk \d+|VMDESCRIPTION|end of the stream|after [^:]+)( \(.*\))?( at offset 0x[0-9a-f]+)?: ./;
 
 async function snapshot(): Promise<Uint8Array> {
   const sink = memorySink();
@@ -96,6 +96,21 @@ describe("a snapshot", () => {
     expect(await refusal(damaged, "section")).toMatch(
       /^section virtio-mmio@0000000010008000\/virtio-blk\/0 at offset 0x/,
     );
+  });
+
+  test("a bit flipped in a device section's head is told at that section", async () => {
+    const file = await snapshot();
+    const name = "virtio-mmio@0000000010008000/virtio-blk";
+    const nameAt = Buffer.from(file).indexOf(name);
+    const start = nameAt - 1 - 4 - 1;
+    // The length of the name (a longer one takes in what follows), the name, instance and version.
+    for (let bit = (nameAt - 1) * 8; bit < (nameAt + name.length + 8) * 8; bit++) {
+      const damaged = file.slice();
+      damaged[bit >> 3]! ^= 1 << (bit & 7);
+      const message = await refusal(damaged, `bit ${bit & 7} of byte ${bit >> 3}`);
+      const place = message.includes("waits for") || message.includes("the stream has no") ? "" : start;
+      if (place !== "") expect(message).toContain(` at offset 0x${place.toString(16)}: `);
+    }
   });
 
   test("noise and files of other kinds are refused", async () => {

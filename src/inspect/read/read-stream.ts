@@ -99,7 +99,6 @@ const KINDS = new Map<number, Kind>([
 
 interface Head extends SectionHead {
   readonly kind: Kind;
-  readonly offset: number;
 }
 
 type OpenSection = { -readonly [K in keyof SectionReport]: SectionReport[K] };
@@ -275,7 +274,7 @@ class StreamScan {
       if (kind === "end") this.#open.delete(id);
       return { ...start, kind, offset };
     }
-    const head = { kind, ...(await readSectionHead(scan)), offset };
+    const head = { kind, ...(await readSectionHead(scan)) };
     if (kind === "start") this.#open.add(head.id);
     this.#heads.set(head.id, head);
     return head;

@@ -377,12 +377,14 @@ export class StreamLoader {
         twice
           ? `is in the stream twice; ${GET_ANOTHER_COPY}`
           : `this machine has no such device (expected ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
+        head.offset,
       );
     }
     if (version < section.minimumVersion || version > section.version) {
       stream.fail(
         "migration.section-version",
         `version ${version}, this Wherry reads ${section.minimumVersion} to ${section.version}: use the one that saved it, or a newer one`,
+        head.offset,
       );
     }
     this.#sections.delete(key);
@@ -398,6 +400,7 @@ export class StreamLoader {
       stream.fail(
         "migration.section-version",
         `expected instance 0 version ${INTEGRITY_VERSION}, found instance ${instanceId} version ${version}`,
+        head.offset,
       );
     }
     await stream.need(4);

@@ -51,12 +51,12 @@ export class QemuSections {
     const stream: StreamReader = this.#stream;
     const key = keyOf(head);
     if (this.#arrived.has(key))
-      stream.fail("migration.section", "is in the stream twice: the stream is damaged");
+      stream.fail("migration.section", "is in the stream twice: the stream is damaged", head.offset);
     this.#arrived.add(key);
     const section = this.#known.get(key);
     if (section === undefined) {
       if (this.#loader.dropped(head.idstr) === undefined) {
-        stream.fail("migration.section", this.#unknown(head));
+        stream.fail("migration.section", this.#unknown(head), head.offset);
       }
       await this.#reader.drop(head.id);
       return;
@@ -68,6 +68,7 @@ export class QemuSections {
         "migration.section-version",
         `version ${head.version}${release === undefined ? "" : ` (the stream is probably from ${release})`}, ` +
           `this Wherry reads ${minimumVersion} to ${version}: use one of the QEMU releases in docs/qemu.md`,
+        head.offset,
       );
     }
     this.#apply.push({ section, apply: await this.#reader.decode(section, head.version, head.id) });

@@ -8,6 +8,8 @@ export type FaultCode =
   | "stream.configuration"
   | "stream.footer"
   | "stream.command"
+  | "stream.limit"
+  | "stream.trailing"
   | "ram.list"
   | "ram.block"
   | "ram.range"

@@ -7,7 +7,9 @@ import { readStream } from "../../src/inspect/read/read-stream.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../src/stream/wire.ts";
+import type { Machine } from "../../src/vmm/machine.ts";
 import { memorySink, memorySource } from "../migration/fake-network.ts";
+import { FakeMachine } from "../migration/fake-machine.ts";
 import { QemuFakeMachine } from "../migration/fake-qemu.ts";
 
 const PAGE = 4096;
@@ -29,8 +31,8 @@ function changed(stream: Uint8Array, at: number, removed: number, inserted: Byte
   return Buffer.concat([stream.subarray(0, at), inserted.view(), stream.subarray(at + removed)]);
 }
 
-const refusal = (bytes: Uint8Array) =>
-  loadSnapshot(new QemuFakeMachine(small), memorySource(bytes)).then(
+const refusal = (bytes: Uint8Array, machine: Machine = new QemuFakeMachine(small)) =>
+  loadSnapshot(machine, memorySource(bytes)).then(
     () => undefined,
     (error: unknown) => error as MigrationError,
   );
@@ -213,19 +215,75 @@ const CASES: readonly Case[] = [
   },
 ];
 
-describe("the loader and the inspector find", () => {
-  test.each(CASES)("$what", async ({ make, code, offset, found, continues }) => {
-    const bytes = make(stream);
-    const report = await readStream(bytesSource(bytes));
-    const problem = continues === true ? report.warnings[0] : report.problem;
-    expect(problem).toMatchObject({ code, offset });
-    expect(`expected ${problem?.expected}, found ${problem?.found}`).toContain(found);
-    if (continues === true) expect(report.problem).toBeUndefined();
-    const error = await refusal(bytes);
-    expect(error).toBeInstanceOf(MigrationError);
-    expect(error?.offset).toBe(offset);
-    expect(error?.message).toContain(found);
+async function bothFind(whole: Uint8Array, it: Case, machine?: Machine): Promise<void> {
+  const { make, code, offset, found, continues } = it;
+  const bytes = make(whole);
+  const report = await readStream(bytesSource(bytes), { skipIntegrity: true });
+  const problem = continues === true ? report.warnings[0] : report.problem;
+  expect(problem).toMatchObject({ code, offset });
+  expect(`expected ${problem?.expected}, found ${problem?.found}`).toContain(found);
+  if (continues === true) expect(report.problem).toBeUndefined();
+  const error = await refusal(bytes, machine);
+  expect(error).toBeInstanceOf(MigrationError);
+  expect(error?.offset).toBe(offset);
+  expect(error?.message).toContain(found);
+}
+
+/** Faults of a VMDESCRIPTION; offsets count from EOF. */
+const DESCRIPTION_CASES: readonly Case[] = [
+  {
+    what: "a VMDESCRIPTION of more bytes than any device has",
+    make: (s) => changed(s, endOf(s) + 2, 4, new ByteWriter().u32(2 ** 26 + 1)),
+    code: "stream.limit",
+    offset: 1,
+    found: "expected a VMDESCRIPTION of at most 67108864 bytes, found 67108865 bytes",
+  },
+  {
+    what: "another type in place of the VMDESCRIPTION, which QEMU only warns of",
+    make: (s) => changed(s, endOf(s) + 1, 1, new ByteWriter().u8(QEMU_VM.SECTION_FULL)),
+    code: "stream.trailing",
+    offset: 1,
+    found: "expected the VMDESCRIPTION (0x6), found type 0x4",
+    continues: true,
+  },
+  {
+    what: "zeros in place of the VMDESCRIPTION, fewer than its head",
+    make: (s) => Buffer.concat([s.subarray(0, endOf(s) + 1), new Uint8Array(2)]),
+    code: "stream.trailing",
+    offset: 1,
+    found: "expected the VMDESCRIPTION (0x6), found type 0x0",
+    continues: true,
+  },
+];
+const endOf = (bytes: Uint8Array) => Buffer.from(bytes).lastIndexOf(Uint8Array.of(0, QEMU_VM.VMDESCRIPTION));
+
+async function ownStream(): Promise<Uint8Array> {
+  const sink = memorySink();
+  await saveSnapshot(new FakeMachine(small), async () => sink);
+  return sink.committed as Uint8Array;
+}
+
+describe.each([
+  ["QEMU's", stream, () => new QemuFakeMachine(small)],
+  ["Wherry's own", await ownStream(), () => new FakeMachine(small)],
+])("in %s stream, the loader and the inspector find", (_whose, whole, machine) => {
+  test.each(DESCRIPTION_CASES)("$what", (it) =>
+    bothFind(whole, { ...it, offset: endOf(whole) + it.offset }, machine()),
+  );
+
+  test.each([2, 5, 6, 40])("a VMDESCRIPTION that is cut %i bytes after EOF's start", async (kept) => {
+    const bytes = whole.subarray(0, endOf(whole) + kept);
+    const { problem } = await readStream(bytesSource(bytes));
+    expect(problem).toMatchObject({ code: "stream.cut", offset: bytes.length });
+    const error = await refusal(bytes, machine());
+    expect(error).toMatchObject({ code: "migration.cut", offset: bytes.length });
+    const missing = Number.parseInt(problem?.expected ?? "", 10);
+    expect(error?.message).toContain(`the stream ends ${missing} bytes too early`);
   });
+});
+
+describe("the loader and the inspector find", () => {
+  test.each(CASES)("$what", (it) => bothFind(stream, it));
 
   test("a long machine name, and the loader's message stays short", async () => {
     const name = new ByteWriter().u32(4096).bytes(new Uint8Array(4096).fill(1));

@@ -1,13 +1,12 @@
 // Finds the VMDESCRIPTION at the end of a file before the rest is read, because its sizes delimit
 // the device sections. It is the last part of a stream: type byte 06, be32 length, JSON; zeros or other
 // leftover bytes may follow.
+import { MAX_VMDESCRIPTION, VMDESCRIPTION_HEAD_BYTES as HEAD } from "../../stream/vm-description.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 import { type Description, parseDescription } from "../model/description.ts";
 import type { ByteSource } from "./byte-source.ts";
 
-export const MAX_DESCRIPTION = 64 * 1024 * 1024;
 const FIRST_WINDOW = 256 * 1024;
-const HEAD = 5;
 /** Maximum number of candidate start positions to examine, which bounds the time for random bytes. */
 const MAX_TRIES = 16;
 const BRACE = "{".charCodeAt(0);
@@ -51,7 +50,7 @@ export async function findDescription(
       }
       if (at === 0) break;
     }
-    if (from === start || window >= MAX_DESCRIPTION) return undefined;
+    if (from === start || window >= MAX_VMDESCRIPTION) return undefined;
   }
 }
 

@@ -44,8 +44,9 @@ import {
   type SectionHead,
 } from "../../stream/section-frame.ts";
 import { readFileHeader } from "../../stream/configuration.ts";
+import { readVmDescriptionHead } from "../../stream/vm-description.ts";
 import type { ByteSource } from "./byte-source.ts";
-import { findDescription, MAX_DESCRIPTION } from "./find-description.ts";
+import { findDescription } from "./find-description.ts";
 import { MAX_FIELDS, walkSection } from "../decode/walk-section.ts";
 
 export type { PageVisitor };
@@ -258,8 +259,8 @@ class StreamScan {
     await this.#parts(scan.offset + new DataView(data.buffer, data.byteOffset).getUint32(0));
   }
 
-  #limit(at: number, expected: string, found = "more"): never {
-    stop("stream.limit", this.#scan.where, at, `at most ${expected}`, found);
+  #limit(at: number, expected: string): never {
+    stop("stream.limit", this.#scan.where, at, `at most ${expected}`, "more");
   }
 
   async #head(kind: Kind, offset: number): Promise<Head> {
@@ -400,21 +401,17 @@ class StreamScan {
     scan.where = "vmdescription";
     if (!(await scan.ahead(1))) return;
     const at = scan.offset;
-    if (scan.buffer[scan.at] === QEMU_VM.VMDESCRIPTION) {
-      await scan.need(5);
-      scan.u8();
-      const length = scan.u32();
-      if (length > MAX_DESCRIPTION) this.#limit(at, `${MAX_DESCRIPTION} bytes`, `${length}`);
-      await scan.need(length);
-      const bytes = scan.bytes(length);
-      if (this.#descriptionAt !== at) {
-        try {
-          this.#useDescription(parseDescription(bytes));
-          this.#borrowed = false;
-        } catch (error) {
-          const expected = "JSON that describes the sections";
-          scan.warnings.push(problem("stream.description", scan.where, at, expected, messageOf(error)));
-        }
+    const length = await readVmDescriptionHead(scan);
+    if (length === undefined) return;
+    await scan.need(length);
+    const bytes = scan.bytes(length);
+    if (this.#descriptionAt !== at) {
+      try {
+        this.#useDescription(parseDescription(bytes));
+        this.#borrowed = false;
+      } catch (error) {
+        const expected = "JSON that describes the sections";
+        scan.warnings.push(problem("stream.description", scan.where, at, expected, messageOf(error)));
       }
     }
     if (!(await scan.ahead(1))) return;

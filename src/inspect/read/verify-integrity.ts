@@ -4,6 +4,7 @@ import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { Xxh32 } from "../../base/xxh32.ts";
 import { decodeIntegrity } from "../../stream/integrity.ts";
+import { VMDESCRIPTION_HEAD_BYTES } from "../../stream/vm-description.ts";
 import type { StreamReport } from "../model/stream-report.ts";
 import { problem } from "../model/problems.ts";
 import type { Scan } from "./scan.ts";
@@ -44,7 +45,7 @@ export async function checkIntegrity(
     });
     if (descriptionAt !== undefined) {
       const { vmdescLength: length, vmdescHash: hash } = table;
-      parts.push({ where: "vmdescription", offset: descriptionAt + 5, length, hash });
+      parts.push({ where: "vmdescription", offset: descriptionAt + VMDESCRIPTION_HEAD_BYTES, length, hash });
     }
     const piece = new Uint8Array(PIECE);
     for (const { where, offset, length, hash } of parts) {

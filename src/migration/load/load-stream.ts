@@ -31,6 +31,7 @@ import type { SectionHead } from "../../stream/section-frame.ts";
 import { SectionReader } from "../../stream/section-reader.ts";
 import { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
+import { readVmDescriptionHead } from "../../stream/vm-description.ts";
 import {
   CONFIGURATION,
   INTEGRITY_IDSTR,
@@ -184,11 +185,8 @@ export class StreamLoader {
     const type = stream.u8();
     if (type !== QEMU_VM.EOF) this.#reader.unexpected(type, "the end (0x0)");
     stream.where = () => "VMDESCRIPTION";
-    await stream.need(5);
     const at = stream.offset;
-    const marker = stream.u8();
-    if (marker !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(marker, "the VMDESCRIPTION (0x6)");
-    const length = stream.u32();
+    const length = await readVmDescriptionHead(stream);
     const table = this.#table;
     if (table === undefined)
       throw new MigrationError("migration.order", "readState() comes before readTrailer()");
@@ -233,15 +231,9 @@ export class StreamLoader {
       if (hasMore === undefined) this.pendingRead = reading;
       if (hasMore !== true) return;
     }
-    await stream.need(5);
-    const type = stream.u8();
-    if (type !== QEMU_VM.VMDESCRIPTION) this.#reader.unexpected(type, "the VMDESCRIPTION (0x6)");
-    for (let left = stream.u32(); left > 0; ) {
-      await stream.need(1);
-      const piece = Math.min(left, stream.available);
-      stream.skip(piece);
-      left -= piece;
-    }
+    const length = (await readVmDescriptionHead(stream)) ?? 0;
+    await stream.need(length);
+    stream.skip(length);
   }
 
   #closeUnit(name: string, instanceId: number): void {

@@ -24,8 +24,9 @@ const separate = [
   "src/node/index.test.ts",
   "src/**/{isa-integer,softfloat-fast,softfloat-slow,translations,translator-streams,translator-loops}.test.ts",
   "test/{cli,examples,gates,package,stress,vcpu}/**/*.test.ts",
+  "tools/{gates,layers,serve-browser}.test.ts",
   "test/contract/virtio.test.ts",
-  "test/migration/{channels,corruption,handover,qemu-last-word,qemu-move}.test.ts",
+  "test/migration/{channels,corruption,handover,qemu-last-word,qemu-protocol}.test.ts",
   "test/streams/scale.test.ts",
 ];
 const all = ["{src,test,tools,guests,bench}/**/*.test.ts"];

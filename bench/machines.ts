@@ -7,9 +7,9 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
-import { directory } from "../test/guest/cases.ts";
+import { directory } from "../test/support/cases.ts";
 import { until } from "../test/support/wait.ts";
-import { Console } from "../test/guest/machine.ts";
+import { Console } from "../test/support/machine.ts";
 import { QmpClient } from "../test/support/qmp-client.ts";
 import { WHERRY } from "./figures.ts";
 

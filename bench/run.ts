@@ -15,7 +15,7 @@ import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian-guest.ts
 import { perfTable } from "../src/cli/output/perf-table.ts";
 import { DEFAULT_ENGINE } from "../src/hypervisor/shared/engine-kind.ts";
 import type { PerfInfo } from "../src/monitor/perf-commands.ts";
-import { directory, options } from "../test/guest/cases.ts";
+import { directory, options } from "../test/support/cases.ts";
 import { compileGuest, compileNative, dataFile, writeInitramfs } from "./build.ts";
 import { chart } from "./chart.ts";
 import { guestPrograms, hostPrograms, newQemu } from "./debian.ts";

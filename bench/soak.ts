@@ -4,7 +4,7 @@
 //   node bench/soak.ts [--minutes N] [--engine E] [--seed S]
 import { join } from "node:path";
 import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
-import { directory, options } from "../test/guest/cases.ts";
+import { directory, options } from "../test/support/cases.ts";
 import { compileGuest, writeInitramfs } from "./build.ts";
 import { guestPrograms } from "./debian.ts";
 import { spread } from "./figures.ts";

@@ -9,9 +9,9 @@ import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DebianGuest, fetchDebianGuest } from "../src/guest/debian-guest.ts";
-import { directory, options } from "../test/guest/cases.ts";
+import { directory, options } from "../test/support/cases.ts";
 import { until } from "../test/support/wait.ts";
-import { Machine, wherry } from "../test/guest/machine.ts";
+import { Machine, wherry } from "../test/support/machine.ts";
 import { writeSection } from "./document.ts";
 import { show, type Spread, spread } from "./figures.ts";
 

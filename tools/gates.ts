@@ -1,7 +1,7 @@
 // Gates that no off-the-shelf linter has: the callers that may synchronise vCPU state, no Node below the host
 // layers, file length, a comment at the top, no names of package registries or mirrors, each fact of the
 // architecture in one place, links, prose.
-// `npx node tools/gates.ts` prints each violation and fails; test/gates plants one of each.
+// `npx node tools/gates.ts` prints each violation and fails; gates.test.ts plants one of each.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";

@@ -1,7 +1,7 @@
 // The layers as the compiler enforces them: each room (a directory of src with a tsconfig.json) and the rooms
 // that it can import, those that its references reach. Draws them into docs/architecture.md and checks the
-// limits of a room. `npx node tools/layers.ts` checks, `--write` draws again. test/gates plants an import
-// against every wall.
+// limits of a room. `npx node tools/layers.ts` checks, `--write` draws again. layers.test.ts plants an
+// import against every wall.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { argv } from "node:process";

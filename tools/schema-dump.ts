@@ -11,7 +11,7 @@ import { argv } from "node:process";
 import { pathToFileURL } from "node:url";
 import { registeredSchemas } from "../src/state/definition.ts";
 import type { StateSchema } from "../src/state/schema.ts";
-import { VIRTIO_DEVICES, virtioSubject } from "../test/contract/virtio-devices.ts";
+import { VIRTIO_DEVICES, virtioSubject } from "../test/support/virtio-devices.ts";
 import { schemaViolations } from "./schema-rule.ts";
 
 const ROOT = join(import.meta.dirname, "..");

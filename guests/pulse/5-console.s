@@ -273,7 +273,7 @@ finish:
   call disk_finish
   csrci sstatus, SSTATUS_SIE
   call report
-  put text_done
+  put text_done                     # its t counts from start_time; in other lines, t is `time` itself
   rdtime a0
   global t0, start_time
   sub a0, a0, t0

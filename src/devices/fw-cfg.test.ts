@@ -1,6 +1,6 @@
 // fw_cfg as firmware uses it: selector and data registers, and DMA.
 import { beforeEach, expect, it } from "vitest";
-import { guestMemory, RAM_BASE } from "../../test/contract/world.ts";
+import { guestMemory, RAM_BASE } from "../../test/support/guest-memory.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { FW_CFG_FILE_DIR, FwCfg } from "./fw-cfg.ts";
 

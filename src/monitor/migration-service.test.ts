@@ -1,8 +1,8 @@
 // The service on fake machines: moves between two of them, files in memory, and refusals.
 import { expect, test } from "vitest";
-import { FakeMachine, World } from "../../test/migration/fake-machine.ts";
-import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/migration/fake-qemu.ts";
-import { FakeNetwork, memorySink, memorySource } from "../../test/migration/fake-network.ts";
+import { FakeMachine, World } from "../../test/support/fake-machine.ts";
+import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/support/fake-qemu.ts";
+import { FakeNetwork, memorySink, memorySource } from "../../test/support/fake-network.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import { until } from "../../test/support/wait.ts";
 import {

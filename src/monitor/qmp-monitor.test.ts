@@ -2,7 +2,7 @@
 // requests, and Wherry's own commands.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { fakeMonitor } from "../../test/cli/fake-monitor.ts";
+import { fakeMonitor } from "../../test/support/fake-monitor.ts";
 import { seed } from "../../test/support/seed.ts";
 
 const error = (desc: string, errorClass = "GenericError") => ({ error: { class: errorClass, desc } });

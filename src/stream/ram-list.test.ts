@@ -1,6 +1,6 @@
 // The list of RAM blocks with the additions of each capability, and the detection of page sizes.
 import { expect, test } from "vitest";
-import { memorySource } from "../../test/migration/fake-network.ts";
+import { memorySource } from "../../test/support/fake-network.ts";
 import { ByteWriter } from "../base/bytes.ts";
 import { MAX_RAM_BLOCKS, type RamListEntry, readRamList } from "./ram-list.ts";
 import { StreamFacts } from "./stream-facts.ts";

@@ -21,7 +21,7 @@ export interface RamListEntry {
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
-  /** Page size of the source's back-end, if it differs from the host's. */
+  /** Page size of the source's backend, if it differs from the host's. */
   readonly hostPageSize?: number;
   /** With ignore-shared: the guest-physical address of the block. */
   readonly address?: bigint;

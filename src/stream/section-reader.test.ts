@@ -1,6 +1,6 @@
 // A section that the loader drops: its footer is searched for, and what keeps it from being found is told.
 import { expect, test } from "vitest";
-import { memorySource } from "../../test/migration/fake-network.ts";
+import { memorySource } from "../../test/support/fake-network.ts";
 import { ByteWriter } from "../base/bytes.ts";
 import { SectionReader } from "./section-reader.ts";
 import { StreamReader } from "./stream-reader.ts";

@@ -8,7 +8,7 @@ import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createMachine } from "../../src/node/index.ts";
 import { type BrowserServer, serveBrowser } from "../../tools/serve-browser.ts";
-import { hasChromium, withChromium } from "./chromium.ts";
+import { hasChromium, withChromium } from "../support/chromium.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
 const REPORT = /^pulse: t=(\d+) h0=(\d+)\/(\d+)\/(\d+) h1=(\d+)\/(\d+)\/(\d+) .*OK$/gm;

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { serveBrowser } from "../../tools/serve-browser.ts";
 import { smallStream } from "../support/stream-builder.ts";
-import { hasChromium, withChromium } from "./chromium.ts";
+import { hasChromium, withChromium } from "../support/chromium.ts";
 
 /** As text: a test runner rewrites imports within functions. */
 const program = (bytes: Uint8Array): string => `(async () => {

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { MigrationProgress } from "../../src/migration/save/move-progress.ts";
 import { serveQmp } from "../../src/node/qmp-server.ts";
 import type { SocketServer } from "../../src/node/socket-server.ts";
-import { fakeMonitor } from "./fake-monitor.ts";
+import { fakeMonitor } from "../support/fake-monitor.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 

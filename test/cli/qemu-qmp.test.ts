@@ -2,9 +2,9 @@
 // shapes itself (query-qmp-schema). Skipped where qemu-system-riscv64 is not installed.
 import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { QemuProcess } from "../streams/qemu.ts";
+import { QemuProcess } from "../support/qemu-process.ts";
 import type { Json, Reply } from "../support/qmp-client.ts";
-import { fakeMonitor } from "./fake-monitor.ts";
+import { fakeMonitor } from "../support/fake-monitor.ts";
 
 const QEMU = "qemu-system-riscv64";
 const installed = spawnSync(QEMU, ["--version"]).status === 0;

@@ -8,7 +8,7 @@ import { PflashCfi01, pflashState } from "../../src/devices/pflash-cfi01.ts";
 import { Serial, serialState } from "../../src/devices/serial.ts";
 import { stateSection } from "../../src/state/section.ts";
 import { contractSuite } from "./contract.ts";
-import { guestMemory } from "./world.ts";
+import { guestMemory } from "../support/guest-memory.ts";
 
 const NOW_NS = 1_700_000_000_123_456_789n;
 const stoppedClock = (): DeviceClock =>

@@ -41,7 +41,7 @@ import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
 import type { QemuProfile } from "../../src/vmm/qemu-profile.ts";
 import { createSharedMemory } from "../../src/wasm/host.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { MemoryBlock } from "../virtio/memory-block.ts";
+import { MemoryBlock } from "../support/memory-block.ts";
 import { seed } from "../support/seed.ts";
 
 const MIB = 2 ** 20;

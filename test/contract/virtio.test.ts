@@ -1,8 +1,8 @@
 // The contract for every virtio device over mmio, modern and legacy, at work: features negotiated, queues set
 // up, one request served or in flight.
 import { contractSuite } from "./contract.ts";
-import { drive, VIRTIO_DEVICES, virtioSubject } from "./virtio-devices.ts";
-import { copyGuestMemory } from "./world.ts";
+import { drive, VIRTIO_DEVICES, virtioSubject } from "../support/virtio-devices.ts";
+import { copyGuestMemory } from "../support/guest-memory.ts";
 
 /** VIRTIO_BLK_T_IN of sector 0; the other devices do not read the first queue's request. */
 const blkHeader = new Uint8Array(16);

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
-import { hasChromium, withChromium } from "../browser/chromium.ts";
+import { hasChromium, withChromium } from "../support/chromium.ts";
 
 const EXAMPLES = join(import.meta.dirname, "../../examples");
 const DONE = /pulse: done .* faults=0 .*OK$/m;

@@ -1,6 +1,6 @@
 // The contract suite fails on a device with state outside its schema, and on one that a bad load changes.
 import { afterEach, describe, expect, it } from "vitest";
-import { type PlantedCopy, plantedCopy } from "./planted-copy.ts";
+import { type PlantedCopy, plantedCopy } from "../support/planted-copy.ts";
 
 let copy: PlantedCopy | undefined;
 afterEach(() => copy?.remove());

@@ -1,6 +1,6 @@
 // Each tool of `npm run lint`, and the compiler as the keeper of the layers, fails on a planted violation.
 import { afterEach, describe, expect, it } from "vitest";
-import { type PlantedCopy, plantedCopy } from "./planted-copy.ts";
+import { type PlantedCopy, plantedCopy } from "../support/planted-copy.ts";
 
 let copy: PlantedCopy | undefined;
 afterEach(() => copy?.remove());

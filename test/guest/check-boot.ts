@@ -1,9 +1,9 @@
 // `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and
 // come back; the guest reboots into its shell again, and powers off with exit code 0.
 //   --full for 1, 2, 4 and 8 harts with both; --harts H and --firmware builtin|opensbi for one machine
-import { Cases, options } from "./cases.ts";
-import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "./debian.ts";
-import { killAll, type Machine } from "./machine.ts";
+import { Cases, options } from "../support/cases.ts";
+import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "../support/debian.ts";
+import { killAll, type Machine } from "../support/machine.ts";
 
 const given = options({ full: false, harts: 0, firmware: "" });
 const all: readonly [number, Firmware][] = [1, 2, 4, 8].flatMap((harts) => [

@@ -12,10 +12,10 @@ import { join } from "node:path";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { createMachine } from "../../src/node/index.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options } from "./cases.ts";
+import { Cases, directory, options } from "../support/cases.ts";
 import { until } from "../support/wait.ts";
-import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell } from "./debian.ts";
-import { Console, killAll, Machine, wherry } from "./machine.ts";
+import { BOOT_MS, debian, debianHardware, prompt, seeWords, shell } from "../support/debian.ts";
+import { Console, killAll, Machine, wherry } from "../support/machine.ts";
 import { finishedMove, moveLine } from "./move.ts";
 
 const given = options({ only: "", harts: 4, seconds: 15 });

@@ -7,10 +7,10 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { join } from "node:path";
 import { PING_FINAL } from "../../src/stream/wire.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options } from "./cases.ts";
+import { Cases, directory, options } from "../support/cases.ts";
 import { until } from "../support/wait.ts";
 import { type Cut, CuttingProxy } from "./cutting-proxy.ts";
-import { killAll, Machine } from "./machine.ts";
+import { killAll, Machine } from "../support/machine.ts";
 import { ended, listening, type MoveReport, query } from "./move.ts";
 import { checkProgress, emptyDisk, nextReports, proof, pulseKernel, type Report, reports } from "./pulse.ts";
 import { smallDisk } from "./small-disk.ts";

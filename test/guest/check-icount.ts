@@ -7,8 +7,8 @@ import { gunzipSync } from "node:zlib";
 import type { MachineConfig } from "../../src/host/create-machine.ts";
 import { ENGINE_KINDS } from "../../src/hypervisor/shared/engine-kind.ts";
 import { type Run, runToEnd } from "../support/repeatable-run.ts";
-import { Cases, options } from "./cases.ts";
-import { debian, type Firmware } from "./debian.ts";
+import { Cases, options } from "../support/cases.ts";
+import { debian, type Firmware } from "../support/debian.ts";
 
 const RUN_MS = 600_000;
 const given = options({ runs: 1, firmware: "" });

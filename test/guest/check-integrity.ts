@@ -9,9 +9,9 @@ import { startMachine } from "../../src/cli/machine/start-machine.ts";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options } from "./cases.ts";
+import { Cases, directory, options } from "../support/cases.ts";
 import { until, within } from "../support/wait.ts";
-import { Machine, wherry } from "./machine.ts";
+import { Machine, wherry } from "../support/machine.ts";
 import { emptyDisk, nextReports, proof, pulseKernel } from "./pulse.ts";
 import { type Span, spansOf } from "./sections.ts";
 

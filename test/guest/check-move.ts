@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { join } from "node:path";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options } from "./cases.ts";
-import { Machine } from "./machine.ts";
+import { Cases, directory, options } from "../support/cases.ts";
+import { Machine } from "../support/machine.ts";
 import { finishedMove, type MoveReport, moveLine } from "./move.ts";
 import { checkProgress, emptyDisk, nextReports, proof, pulseKernel, reports } from "./pulse.ts";
 

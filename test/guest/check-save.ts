@@ -10,10 +10,10 @@ import { messageOf } from "../../src/base/errors.ts";
 import { cpio } from "../../src/guest/cpio.ts";
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { Random } from "../support/random.ts";
-import { Cases, directory, options } from "./cases.ts";
+import { Cases, directory, options } from "../support/cases.ts";
 import { until, within } from "../support/wait.ts";
-import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware } from "./debian.ts";
-import { killAll, Machine } from "./machine.ts";
+import { BOOT_MS, bootDebian, DEAD, debian, debianHardware, type Firmware } from "../support/debian.ts";
+import { killAll, Machine } from "../support/machine.ts";
 
 const given = options({ count: 6, harts: 4, turns: 2, firmware: "" });
 const random = new Random(given.seed);

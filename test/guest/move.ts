@@ -1,6 +1,6 @@
 // A live move between two machines, started and observed over QMP.
 import { until } from "../support/wait.ts";
-import type { Machine } from "./machine.ts";
+import type { Machine } from "../support/machine.ts";
 
 /** The part of QAPI's MigrationInfo that we read. */
 export interface MoveReport {

@@ -3,8 +3,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
-import { directory } from "./cases.ts";
-import type { Console, Machine } from "./machine.ts";
+import { directory } from "../support/cases.ts";
+import type { Console, Machine } from "../support/machine.ts";
 
 export const REPORT = /^pulse: t=(\d+) (.*) sum=\w+ disk=(\d+) gap=(\d+) OK\r?\n/m;
 const FAIL = /^pulse: FAIL .*\n/m;

@@ -2,7 +2,7 @@
 // tests and atomic counters on real threads, half of the time on each engine if none is named. Prints the
 // outcomes as a histogram; fails on an outcome that RVWMO does not allow (rvwmo.ts).
 import { ENGINE_KINDS } from "../../src/hypervisor/shared/engine-kind.ts";
-import { options } from "../guest/cases.ts";
+import { options } from "../support/cases.ts";
 import { Random } from "../support/random.ts";
 import { countingTests } from "./counting.ts";
 import { runBatch } from "./guest.ts";

@@ -1,6 +1,7 @@
 // Items of lock-step programs only, which no judge but our two engines checks: loops, calls, returns,
 // recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds,
-// changes of address space. The items shared with the programs that QEMU judges are in ../oracle/items*.ts.
+// changes of address space. The items shared with the programs that QEMU judges are in
+// ../support/programs.
 import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { CSRS } from "../../src/riscv/registers.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
@@ -19,7 +20,7 @@ import {
   type Unit,
   unit,
   WRONG_POINTER,
-} from "../oracle/items.ts";
+} from "../support/programs/items.ts";
 import type { Random } from "../support/random.ts";
 import { PROGRAM_ALIAS, SCRATCH, SCRATCH_SIZE } from "./layout.ts";
 import type { Space } from "./spaces.ts";

@@ -24,10 +24,10 @@ import {
   SAFE_POINTER,
   type Unit,
   WRONG_POINTER,
-} from "../oracle/items.ts";
-import { compressed } from "../oracle/items-compressed.ts";
-import { burst, interrupt, lowerMode, selfModify } from "../oracle/items-system.ts";
-import { float, integer } from "../oracle/program.ts";
+} from "../support/programs/items.ts";
+import { compressed } from "../support/programs/items-compressed.ts";
+import { burst, interrupt, lowerMode, selfModify } from "../support/programs/items-system.ts";
+import { float, integer } from "../support/programs/program.ts";
 import { Random } from "../support/random.ts";
 import {
   anyCsr,

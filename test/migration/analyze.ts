@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { openFileSink } from "../../src/node/node-channels.ts";
-import { FakeMachine } from "./fake-machine.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
 
 const [script, given] = process.argv.slice(2);
 if (script === undefined) {

@@ -29,7 +29,7 @@ import {
   openFileSource,
 } from "../../src/node/node-channels.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { FakeMachine, World } from "./fake-machine.ts";
+import { FakeMachine, World } from "../support/fake-machine.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";
 

@@ -3,8 +3,8 @@
 import { describe, expect, test } from "vitest";
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { FakeMachine } from "./fake-machine.ts";
-import { memorySink, memorySource } from "./fake-network.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
+import { memorySink, memorySource } from "../support/fake-network.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";
 

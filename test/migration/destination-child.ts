@@ -2,7 +2,7 @@
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import { listenAt } from "../../src/node/node-channels.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { FakeMachine } from "./fake-machine.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
 
 const address = { transport: "unix", path: process.argv[2] as string } as const;
 const machine = new FakeMachine({ ramPages: 2000, seed: 99 });

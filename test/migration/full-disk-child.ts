@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { openFileSink } from "../../src/node/node-channels.ts";
-import { FakeMachine } from "./fake-machine.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
 
 const directory = process.argv[2] ?? "";
 const path = join(directory, "a.wherry");

@@ -8,8 +8,8 @@ import { defaultEnvironment } from "../../src/migration/environment/migration-en
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { migrateOut } from "../../src/migration/save/move-source.ts";
-import { FakeMachine, World } from "./fake-machine.ts";
-import { FakeNetwork, memorySink } from "./fake-network.ts";
+import { FakeMachine, World } from "../support/fake-machine.ts";
+import { FakeNetwork, memorySink } from "../support/fake-network.ts";
 
 const RAM = 0x8000_0000;
 const KERNEL = 0x600d_600d;

@@ -10,9 +10,9 @@ import {
 } from "../../src/migration/environment/migration-environment.ts";
 import { defaultParameters, type MigrationResult } from "../../src/migration/save/outgoing-move.ts";
 import { migrateOut, type MigrationSource } from "../../src/migration/save/move-source.ts";
-import { FakeMachine, World } from "./fake-machine.ts";
+import { FakeMachine, World } from "../support/fake-machine.ts";
 import { setImmediate as immediate, setTimeout as delay } from "node:timers/promises";
-import { type CutMode, FakeNetwork, type WireFaults } from "./fake-network.ts";
+import { type CutMode, FakeNetwork, type WireFaults } from "../support/fake-network.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";

@@ -16,8 +16,8 @@ import {
   RAM_SAVE_FLAG,
   RAM_VERSION,
 } from "../../src/stream/wire.ts";
-import { FakeMachine } from "./fake-machine.ts";
-import { channelPair, memorySink, memorySource } from "./fake-network.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
+import { channelPair, memorySink, memorySource } from "../support/fake-network.ts";
 
 const cookie = (value: number) => new ByteWriter().u32(value).finish();
 const id = new Uint8Array(16);

@@ -26,7 +26,7 @@ import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { channelPair } from "./fake-network.ts";
+import { channelPair } from "../support/fake-network.ts";
 import { memoryOf } from "./qemu-ram.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach } from "vitest";
 import type { JsonObject } from "../../src/monitor/qmp-json.ts";
 import { MachineProcess } from "../../src/cli/machine/machine-process.ts";
-import { QemuProcess } from "../streams/qemu.ts";
+import { QemuProcess } from "../support/qemu-process.ts";
 import { until } from "../support/wait.ts";
 
 const QEMU = "qemu-system-riscv64";

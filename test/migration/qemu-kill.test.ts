@@ -1,6 +1,6 @@
 // Either side of a move with QEMU killed at a random moment of the rounds (WHERRY_FULL=1: more of them): the
 // source's machine resumes, unless the source died; a destination that has not received all never runs.
-// What happens at each byte of the handover is in qemu-move.test.ts.
+// What happens at each byte of the handover is in qemu-protocol.test.ts.
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";

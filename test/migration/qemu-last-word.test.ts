@@ -9,9 +9,9 @@ import { pongMessage, shutMessage } from "../../src/stream/return-path.ts";
 import { QemuMove } from "../../src/migration/save/qemu-move.ts";
 import { SinkMove } from "../../src/migration/save/sink-move.ts";
 import { PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/stream/wire.ts";
-import { World } from "./fake-machine.ts";
-import { channelPair, memorySink } from "./fake-network.ts";
-import { qemuSource, QemuFakeMachine } from "./fake-qemu.ts";
+import { World } from "../support/fake-machine.ts";
+import { channelPair, memorySink } from "../support/fake-network.ts";
+import { qemuSource, QemuFakeMachine } from "../support/fake-qemu.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
 
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };

@@ -3,7 +3,7 @@
 // match. RAM alone: qemu-ram.test.ts.
 import { describe, expect, test } from "vitest";
 import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
-import type { QemuProcess } from "../streams/qemu.ts";
+import type { QemuProcess } from "../support/qemu-process.ts";
 import { cli, fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, wherry } from "./opensbi.ts";
 import { command, missing } from "./qemu-ram.ts";
 

@@ -12,8 +12,8 @@ import { MultifdSender } from "../../src/migration/ram/multifd-save.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { connectTo, listenAt, openFileSink, openFileSource } from "../../src/node/node-channels.ts";
 import { nodeEnvironment } from "../../src/node/node-environment.ts";
-import { dirtyLoop } from "../streams/dirty-loop.ts";
-import { QemuProcess } from "../streams/qemu.ts";
+import { dirtyLoop } from "../support/dirty-loop.ts";
+import { QemuProcess } from "../support/qemu-process.ts";
 import { blocksOf, command, missing, type ReadRam, readRam, writeRam } from "./qemu-ram.ts";
 import { until } from "../support/wait.ts";
 

@@ -22,9 +22,9 @@ import {
   SLOT_SIZE,
   SLOTS,
   TABLES,
-} from "./layout.ts";
-import { ROOT_PAGE } from "./page-tables.ts";
-import { assembleProgram, type Program, randomProgram, slotAddress } from "./program.ts";
+} from "../support/programs/layout.ts";
+import { ROOT_PAGE } from "../support/programs/page-tables.ts";
+import { assembleProgram, type Program, randomProgram, slotAddress } from "../support/programs/program.ts";
 import { programSeed } from "../support/random.ts";
 
 export interface Placed {

@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
-import type { FpEnv } from "./reference-softfloat.ts";
+import type { FpEnv } from "../support/reference-softfloat.ts";
 import { FloatGuest, type FloatResult, type FloatVector } from "./float-guest.ts";
 import { type FloatOperation, floatOperations } from "./float-vectors.ts";
 import { Random } from "../support/random.ts";

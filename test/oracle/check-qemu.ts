@@ -4,8 +4,8 @@
 import { parseArgs } from "node:util";
 import { engineOf, engineOptions } from "./engine-option.ts";
 import { batchImage, differences, type Placed, ramSize, randomBatch } from "./batch.ts";
-import { RAM_BASE } from "./layout.ts";
-import { assembleProgram, randomProgram } from "./program.ts";
+import { RAM_BASE } from "../support/programs/layout.ts";
+import { assembleProgram, randomProgram } from "../support/programs/program.ts";
 import { qemuVersion, runInQemu } from "./qemu.ts";
 import { programSeed } from "../support/random.ts";
 import { type OracleEngine, runInWherry } from "./wherry.ts";

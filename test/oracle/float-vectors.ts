@@ -18,7 +18,7 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "./reference-softfloat.ts";
+} from "../support/reference-softfloat.ts";
 import { rows } from "../../src/hypervisor/isa/isa.ts";
 import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hypervisor/float/softfloat-format.ts";
 import type { Random } from "../support/random.ts";

@@ -7,7 +7,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { RAM_BASE } from "./layout.ts";
+import { RAM_BASE } from "../support/programs/layout.ts";
 import { engineOf, engineOptions } from "./engine-option.ts";
 import { createHart } from "./wherry.ts";
 

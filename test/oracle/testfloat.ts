@@ -21,7 +21,7 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "./reference-softfloat.ts";
+} from "../support/reference-softfloat.ts";
 
 import {
   BINARY16,
@@ -34,7 +34,7 @@ import { hasFusedMultiplyAdd } from "../../src/wasm/fused.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
 import { engineOf } from "./engine-option.ts";
 import { BATCH, FloatGuest, type FloatResult } from "./float-guest.ts";
-import { instantiateFloats } from "./float-module.ts";
+import { instantiateFloats } from "../support/float-module.ts";
 
 type Operation = (env: FpEnv, operands: bigint[]) => bigint;
 

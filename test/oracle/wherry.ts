@@ -2,7 +2,7 @@
 // Wherry in the oracle tests. The hypervisor around the engine (vcpu-thread.ts) is not included.
 import type { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { type HarnessOptions, HartHarness } from "../support/hart-harness.ts";
-import { RAM_BASE } from "./layout.ts";
+import { RAM_BASE } from "../support/programs/layout.ts";
 import { EXIT } from "../../src/hypervisor/hart/engine-interface.ts";
 
 const TEST_DEVICE = 0x100000n;

@@ -5,7 +5,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { QemuRelease } from "../../tools/unpacked.ts";
-import { directory } from "../guest/cases.ts";
+import { directory } from "../support/cases.ts";
 import { until } from "../support/wait.ts";
 import { Echo } from "./echo.ts";
 import type { Guest } from "./guest.ts";

@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { QemuRelease } from "../../tools/unpacked.ts";
-import { Cases, directory, options } from "../guest/cases.ts";
+import { Cases, directory, options } from "../support/cases.ts";
 import { type Cell, nameOf, runCell } from "./cell.ts";
 import { buildGuest } from "./guest.ts";
 import { TRANSPORTS, type Transport, transportsOf } from "./hop.ts";

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cpio } from "../../src/guest/cpio.ts";
-import { debian } from "../guest/debian.ts";
+import { debian } from "../support/debian.ts";
 
 const SOURCE = fileURLToPath(new URL("./traveller.c", import.meta.url));
 const COMPILER = "riscv64-linux-gnu-gcc";

@@ -8,9 +8,9 @@ import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapsho
 import { MigrationError } from "../../src/stream/migration-error.ts";
 import { MIG_CMD, QEMU_VM, RAM_SAVE_FLAG } from "../../src/stream/wire.ts";
 import type { Machine } from "../../src/vmm/machine.ts";
-import { memorySink, memorySource } from "../migration/fake-network.ts";
-import { FakeMachine } from "../migration/fake-machine.ts";
-import { QemuFakeMachine } from "../migration/fake-qemu.ts";
+import { memorySink, memorySource } from "../support/fake-network.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
+import { QemuFakeMachine } from "../support/fake-qemu.ts";
 
 const PAGE = 4096;
 const small = { ramPages: 3 };

@@ -2,7 +2,7 @@
 // QEMU's monitor at the point where the stream was written.
 import { execFileSync } from "node:child_process";
 import type { Field, SectionReport, StreamReport } from "../../src/inspect/model/stream-report.ts";
-import type { Answers } from "./qemu.ts";
+import type { Answers } from "../support/qemu-process.ts";
 
 type Told = string | number | boolean | null | Told[] | { [name: string]: Told };
 

@@ -14,9 +14,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { fetchDebianGuest } from "../../src/guest/debian-guest.ts";
 import { cache, exists, qemu, qemuFile } from "../../tools/unpacked.ts";
-import { dirtyLoop } from "./dirty-loop.ts";
+import { dirtyLoop } from "../support/dirty-loop.ts";
 import { type Place, SPECS, type StreamSpec } from "./machines.ts";
-import { type Answers, QemuProcess } from "./qemu.ts";
+import { type Answers, QemuProcess } from "../support/qemu-process.ts";
 
 /** Format of the files beside a stream; a stream with another is made again. */
 const FORMAT = 2;

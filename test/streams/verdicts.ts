@@ -17,7 +17,7 @@ import { parseDump } from "../../src/inspect/check/dump-vmstate.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../src/inspect/read/read-stream.ts";
 import { qemu, type QemuRelease, type QemuTarget } from "../../tools/unpacked.ts";
-import { QemuProcess } from "./qemu.ts";
+import { QemuProcess } from "../support/qemu-process.ts";
 
 interface Side {
   readonly release: QemuRelease;

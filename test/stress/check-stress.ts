@@ -1,7 +1,7 @@
 // npm run check:stress -- [--seconds N] [--seed S] [--harts N]: the stress test of vCPU requests for a long
 // time, in rounds of ten seconds, each with its own seed; every fifth with lonely wake-ups. First it must
 // find its planted bugs.
-import { Cases, options } from "../guest/cases.ts";
+import { Cases, options } from "../support/cases.ts";
 import { BUGS } from "./ghosts.ts";
 import { stress } from "./requests-stress.ts";
 

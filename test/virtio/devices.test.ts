@@ -6,7 +6,7 @@ import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import type { NetBackend } from "../../src/devices/virtio/net-backend.ts";
 import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/virtio-feature-bits.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { MockDriver, MODES, type MockQueue, R, testHost } from "./mock-driver.ts";
+import { MockDriver, MODES, type MockQueue, R, testHost } from "../support/mock-driver.ts";
 
 interface Mode {
   legacy: boolean;

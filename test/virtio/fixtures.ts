@@ -1,4 +1,4 @@
-// Sections that QEMU 7.2 saved after the scenarios (made by test/oracle/virtio-qemu.ts).
+// Sections that QEMU 7.2 saved after the scenarios (made by test/virtio/make-fixtures.ts).
 import { readFileSync } from "node:fs";
 
 interface Fixture {
@@ -22,6 +22,6 @@ const file = JSON.parse(readFileSync(new URL("./fixtures/qemu-virtio.json", impo
 
 export function qemuFixture(name: string): Fixture {
   const found = file.fixtures[name];
-  if (found === undefined) throw new Error(`no fixture ${name}: run test/oracle/virtio-qemu.ts`);
+  if (found === undefined) throw new Error(`no fixture ${name}: run test/virtio/make-fixtures.ts`);
   return { ...found, bytes: unpacked(found.bytes) };
 }

@@ -2,7 +2,7 @@
 // reset, saved and loaded. WHERRY_SEED replays a run.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
-import { MockDriver, R, RAM_BASE, testHost } from "./mock-driver.ts";
+import { MockDriver, R, RAM_BASE, testHost } from "../support/mock-driver.ts";
 import { type DeviceName, makeDevice } from "./scenarios.ts";
 import { seed } from "../support/seed.ts";
 import { randomBelow } from "../support/random.ts";

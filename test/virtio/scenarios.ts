@@ -1,5 +1,5 @@
 // What a driver does with a device before the device's state is saved: run on Wherry's devices by
-// state.test.ts and, by test/oracle/virtio-qemu.ts, on QEMU's, whose streams are the fixtures.
+// state.test.ts and, by test/virtio/make-fixtures.ts, on QEMU's, whose streams are the fixtures.
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
@@ -7,8 +7,8 @@ import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
 import type { VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { MemoryBlock } from "./memory-block.ts";
-import { type MockDriver, R } from "./mock-driver.ts";
+import { MemoryBlock } from "../support/memory-block.ts";
+import { type MockDriver, R } from "../support/mock-driver.ts";
 
 export const DISK_BYTES = 1 << 20;
 export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);

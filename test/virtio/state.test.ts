@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import type { Section } from "../../src/state/section.ts";
 import { qemuFixture } from "./fixtures.ts";
-import { MockDriver, testHost } from "./mock-driver.ts";
+import { MockDriver, testHost } from "../support/mock-driver.ts";
 import { type DeviceName, makeDevice, type Scenario, scenarios } from "./scenarios.ts";
 
 function save(section: Section): Uint8Array {

@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import type { DriverJob } from "./driver-worker.ts";
-import { MockDriver, testHost } from "./mock-driver.ts";
+import { MockDriver, testHost } from "../support/mock-driver.ts";
 
 const REQUESTS = Number(process.env["WHERRY_REQUESTS"] ?? 20_000);
 

@@ -3,7 +3,7 @@
 // test/oracle/testfloat.ts --engine.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { instantiateFloats } from "../../../test/oracle/float-module.ts";
+import { instantiateFloats } from "../../../test/support/float-module.ts";
 import { hasFusedMultiplyAdd } from "../../wasm/fused.ts";
 import {
   type FpEnv,
@@ -16,7 +16,7 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "../../../test/oracle/reference-softfloat.ts";
+} from "../../../test/support/reference-softfloat.ts";
 import { BINARY16, BINARY32, BINARY64, FFLAGS, type FpFormat } from "./softfloat-format.ts";
 import { seed } from "../../../test/support/seed.ts";
 

@@ -2,7 +2,7 @@
 // results and flags, on operands that make ties, cancellation, subnormals, overflow and NaNs likely.
 // WHERRY_RUNS sets the number of operand triples for each operation and format.
 import { describe, expect, it } from "vitest";
-import { instantiateSlow } from "../../../test/oracle/float-module.ts";
+import { instantiateSlow } from "../../../test/support/float-module.ts";
 import { Random } from "../../../test/support/random.ts";
 import {
   type FpEnv,
@@ -15,7 +15,7 @@ import {
   fpSqrt,
   fpSub,
   fpToInt,
-} from "../../../test/oracle/reference-softfloat.ts";
+} from "../../../test/support/reference-softfloat.ts";
 import { BINARY32, BINARY64, type FpFormat } from "./softfloat-format.ts";
 import { FP_DOUBLE, FP_OP } from "./softfloat-slow.ts";
 import { seed } from "../../../test/support/seed.ts";

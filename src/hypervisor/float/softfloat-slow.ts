@@ -3,7 +3,7 @@
 // RISC-V's "F" requires). Written to be small: an operand becomes an exponent and a 64-bit significand, sums
 // and products are one 128-bit fused multiply-add, and everything ends in one rounding. Quotient and root
 // start from the host's result, whose remainder fits 64 bits. The tests compare it with
-// test/oracle/reference-softfloat.ts. Left out: comparisons, which need no rounding.
+// test/support/reference-softfloat.ts. Left out: comparisons, which need no rounding.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, type Func, fn, type Local } from "../../wasm/function.ts";
 import { BINARY32, BINARY64, FFLAGS, type FpFormat, RM } from "./softfloat-format.ts";

@@ -1,7 +1,7 @@
 // The cursor that makes fields: it skips nothing, trusts no length, and bounds its memory.
 import { expect, it } from "vitest";
 import { EndOfBytes } from "../../base/bytes.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import { FieldReader, TooManyFields } from "./fields.ts";
 
 const BYTES = Uint8Array.from({ length: 32 }, (_, i) => i);

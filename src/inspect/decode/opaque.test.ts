@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
 import { FieldReader } from "./fields.ts";
 import type { Field } from "../model/stream-report.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
 import { priorityOf } from "./priorities.ts";
 

@@ -2,10 +2,10 @@
 // config space in a stream.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { capturedSections } from "../../../test/inspect/sections.ts";
+import { capturedSections } from "../../../test/support/captured-sections.ts";
 import { FieldReader } from "./fields.ts";
 import type { Field } from "../model/stream-report.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import { decodeOpaque } from "./opaque.ts";
 import { configFacts, vectorsOf } from "./pci-config.ts";
 import { seed } from "../../../test/support/seed.ts";

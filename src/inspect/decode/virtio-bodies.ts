@@ -87,7 +87,7 @@ const console: Body = (reader) => {
   }
 };
 
-/** State from a vhost-user back-end: pieces with their lengths, ending with an empty one. */
+/** State from a vhost-user backend: pieces with their lengths, ending with an empty one. */
 export function readBackend(reader: FieldReader): void {
   for (let i = 0; ; i++) {
     const length = reader.u32(`length[${i}]`);
@@ -200,7 +200,7 @@ const BODIES = table<Body>({ blk, console, net, balloon, mem, iommu });
 
 /**
  * Reader for a device type; undefined if the type has no part of its own or is unknown. Requests of
- * vhost-user-blk are in its back-end.
+ * vhost-user-blk are in its backend.
  */
 export const bodyOf = (type: string, vmsdName: string): Body | undefined =>
   type === "blk" && vmsdName.startsWith("vhost") ? undefined : BODIES.get(type);

@@ -1,11 +1,11 @@
 // Virtio devices of real streams compared with QEMU's answers to queries, and generated ones for cases
 // without a stream.
 import { describe, expect, it } from "vitest";
-import { type CapturedSection, capturedSections } from "../../../test/inspect/sections.ts";
+import { type CapturedSection, capturedSections } from "../../../test/support/captured-sections.ts";
 import { ByteWriter, EndOfBytes } from "../../base/bytes.ts";
 import { FieldReader } from "./fields.ts";
 import type { Field } from "../model/stream-report.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
 import { seed } from "../../../test/support/seed.ts";
 import { randomBelow } from "../../../test/support/random.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../base/bytes.ts";
 import { encodeUtf8 } from "../../base/text.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import { parseDescription } from "../model/description.ts";
 import type { Field } from "../model/stream-report.ts";
 import { MAX_FIELDS, walkSection } from "./walk-section.ts";

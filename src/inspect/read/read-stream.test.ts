@@ -9,7 +9,7 @@ import {
   StreamBuilder,
   zeroPage,
 } from "../../../test/support/stream-builder.ts";
-import { accountingErrors } from "../../../test/inspect/accounting.ts";
+import { accountingErrors } from "../../../test/support/accounting.ts";
 import type { StreamReport } from "../model/stream-report.ts";
 import { fieldAt } from "../model/select.ts";
 import { type ByteSource, bytesSource, piecesSource } from "./byte-source.ts";

@@ -1,6 +1,6 @@
 // RAM of QEMU's streams in all its encodings: how it is read, and the message if it is refused.
 import { describe, expect, test } from "vitest";
-import { memorySource } from "../../../test/migration/fake-network.ts";
+import { memorySource } from "../../../test/support/fake-network.ts";
 import { ByteWriter } from "../../base/bytes.ts";
 import { GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import { UnitLog } from "../../stream/integrity.ts";

@@ -13,8 +13,8 @@ import { StreamReader } from "../../../src/stream/stream-reader.ts";
 import { QEMU_VM } from "../../../src/stream/wire.ts";
 import type { AcceleratorVcpu, AcceleratorVm, IrqchipPort } from "../../../src/accelerator/accelerator.ts";
 import { Cpus } from "../../../src/vmm/cpus.ts";
-import { VIRTIO_DEVICES } from "../../contract/virtio-devices.ts";
-import { memorySource } from "../../migration/fake-network.ts";
+import { VIRTIO_DEVICES } from "../../support/virtio-devices.ts";
+import { memorySource } from "../../support/fake-network.ts";
 
 const HARTS = 2;
 const MEMORY_SIZE = 2 ** 27;

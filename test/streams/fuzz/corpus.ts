@@ -5,7 +5,7 @@ import { saveSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
 import type { Field } from "../../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../../src/inspect/read/byte-source.ts";
 import { readStream } from "../../../src/inspect/read/read-stream.ts";
-import { memorySink } from "../../migration/fake-network.ts";
+import { memorySink } from "../../support/fake-network.ts";
 import { setRings } from "./board.ts";
 import { fuzzMachine } from "./machines.ts";
 import { type Seed, type Span, synthesised } from "./seed.ts";

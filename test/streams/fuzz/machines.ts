@@ -9,8 +9,8 @@ import { defaultEnvironment } from "../../../src/migration/environment/migration
 import { MultifdReceiver } from "../../../src/migration/ram/multifd-load.ts";
 import { RamTarget } from "../../../src/migration/ram/ram-target.ts";
 import { StreamReader } from "../../../src/stream/stream-reader.ts";
-import { memorySource } from "../../migration/fake-network.ts";
-import { fakeVm, toySection } from "../../migration/fake-machine.ts";
+import { memorySource } from "../../support/fake-network.ts";
+import { fakeVm, toySection } from "../../support/fake-machine.ts";
 
 /** As seed.ts writes it. */
 function toy(): Section {

@@ -11,7 +11,7 @@ import { readStream } from "../../../src/inspect/read/read-stream.ts";
 import { MAX_FIELDS } from "../../../src/inspect/decode/walk-section.ts";
 import type { Machine } from "../../../src/vmm/machine.ts";
 import { loadSnapshot } from "../../../src/migration/snapshot/snapshot.ts";
-import { memorySource } from "../../migration/fake-network.ts";
+import { memorySource } from "../../support/fake-network.ts";
 
 /** Thrown by a check: the case is a finding. */
 export class Finding extends Error {}

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Json, QmpClient, type Reply } from "../support/qmp-client.ts";
+import { type Json, QmpClient, type Reply } from "./qmp-client.ts";
 
 type Members = Record<string, Json>;
 

@@ -9,7 +9,7 @@ import { VirtioMmio } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import type { GuestMemory } from "../../src/memory/guest-memory.ts";
-import { guestMemory, RAM_BASE } from "./world.ts";
+import { guestMemory, RAM_BASE } from "./guest-memory.ts";
 
 /** A disk of zeros that never answers if `stuck`. */
 function disk(stuck: boolean): BlockBackend {

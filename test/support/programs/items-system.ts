@@ -1,7 +1,7 @@
 // Privileged items of a random program: CSRs, status bits, interrupts, returns to lower modes, MPRV, edits of
 // page tables, code that changes itself. What QEMU 7.2 does beyond the specification, or before it, is kept
 // out.
-import { rows } from "../../src/hypervisor/isa/isa.ts";
+import { rows } from "../../../src/hypervisor/isa/isa.ts";
 import {
   access,
   type Context,
@@ -18,7 +18,7 @@ import {
 } from "./items.ts";
 import { SCRATCH_VIRT } from "./layout.ts";
 import { SAFE_PAGE, TABLE_WINDOW_PAGE } from "./page-tables.ts";
-import type { Random } from "../support/random.ts";
+import type { Random } from "../random.ts";
 
 const CSR = {
   sstatus: 0x100,

@@ -3,7 +3,7 @@
 // the program; none allows writing but not reading, which is reserved.
 import { SCRATCH, SCRATCH_SIZE, TABLE_PAGES, TABLES } from "./layout.ts";
 import { SAFE_PAGE } from "./page-tables.ts";
-import type { Random } from "../support/random.ts";
+import type { Random } from "../random.ts";
 
 export interface PmpEntry {
   readonly cfg: number;

@@ -1,6 +1,6 @@
 // A random program: the initial state of a slot, and its code (items*.ts). Deterministic in its seed;
 // addresses follow from its slot.
-import { MENVCFG_ADUE } from "../../src/riscv/envcfg.ts";
+import { MENVCFG_ADUE } from "../../../src/riscv/envcfg.ts";
 import {
   access,
   atomic,
@@ -35,7 +35,7 @@ import {
 import { CODE, RAM_BASE, SCRATCH, SCRATCH_SIZE, SCRATCH_VIRT, SLOT_SIZE, SLOTS } from "./layout.ts";
 import { type PageTables, randomPageTables, SAFE_PAGE } from "./page-tables.ts";
 import { type PmpEntry, randomPmp } from "./pmp.ts";
-import { Random } from "../support/random.ts";
+import { Random } from "../random.ts";
 
 export interface Program {
   readonly mode: Mode;

@@ -16,16 +16,16 @@ import {
   readSources,
   synchronizeGate,
   violations,
-} from "../../tools/gates.ts";
-import { linksGate } from "../../tools/links-gate.ts";
-import { onePlaceGate } from "../../tools/one-place-gate.ts";
-import { columnsGate, referencesGate } from "../../tools/prose-gates.ts";
+} from "./gates.ts";
+import { linksGate } from "./links-gate.ts";
+import { onePlaceGate } from "./one-place-gate.ts";
+import { columnsGate, referencesGate } from "./prose-gates.ts";
 
 const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
 
 describe("the repository", () => {
   it("passes every gate", () => {
-    expect(violations(join(import.meta.dirname, "../.."), configuredHosts())).toEqual([]);
+    expect(violations(join(import.meta.dirname, ".."), configuredHosts())).toEqual([]);
   });
 });
 
@@ -181,7 +181,7 @@ describe("names of registries and mirrors", () => {
 });
 
 describe("links and names in documents", () => {
-  const gate = linksGate(join(import.meta.dirname, "../.."));
+  const gate = linksGate(join(import.meta.dirname, ".."));
   const document = (text: string): { path: string; text: string }[] => [
     { path: "README.md", text },
     { path: "src/base/bytes.ts", text: "// Bytes.\n" },

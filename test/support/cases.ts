@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { within } from "../support/wait.ts";
+import { within } from "./wait.ts";
 
 export type Values = Readonly<Record<string, number | boolean | string>>;
 

@@ -1,9 +1,9 @@
 // The mmio registers, negotiation, interrupts and notifications, without regard to the kind of device.
 import { describe, expect, it } from "vitest";
-import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
-import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { EmptyVirtioMmio } from "../../src/devices/virtio/virtio-mmio.ts";
-import { MockDriver, MODES, R, testHost } from "./mock-driver.ts";
+import { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { VirtioRng } from "./virtio-rng.ts";
+import { EmptyVirtioMmio } from "./virtio-mmio.ts";
+import { MockDriver, MODES, R, testHost } from "../../../test/support/mock-driver.ts";
 
 function setUp(legacy = false) {
   const host = testHost({ legacy });

@@ -1,7 +1,7 @@
 // Compressed words of a random program: each class with random fields, reserved ones too, but for those that
 // would change a pointer or go backward.
 import { type Context, DESTINATIONS, type Item, plain, unit } from "./items.ts";
-import type { Random } from "../support/random.ts";
+import type { Random } from "../random.ts";
 
 /** Register fields of a compressed instruction: three bits (x8 to x15) without x8, our pointer. */
 const short = (r: Random): number => 1 + r.int(7);

@@ -1,8 +1,8 @@
 // virtio-blk over mmio, legacy and modern: every request type, errors, flush rules, several queues, reset.
 import { describe, expect, it } from "vitest";
-import { VirtioBlk, type VirtioBlkOptions } from "../../src/devices/virtio/virtio-blk.ts";
-import { MemoryBlock } from "./memory-block.ts";
-import { MockDriver, MODES, R, testHost } from "./mock-driver.ts";
+import { VirtioBlk, type VirtioBlkOptions } from "./virtio-blk.ts";
+import { MemoryBlock } from "../../../test/support/memory-block.ts";
+import { MockDriver, MODES, R, testHost } from "../../../test/support/mock-driver.ts";
 
 const IN = 0;
 const OUT = 1;

@@ -6,8 +6,8 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { directory } from "./cases.ts";
-import { connectUnix, QmpClient, QmpFailure } from "../support/qmp-client.ts";
-import { until, within } from "../support/wait.ts";
+import { connectUnix, QmpClient, QmpFailure } from "./qmp-client.ts";
+import { until, within } from "./wait.ts";
 
 const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const START_MS = 60_000;

@@ -1,7 +1,7 @@
 // The rule for changes of state schemas: growth is fine, whatever breaks saved states is refused.
 import { describe, expect, it } from "vitest";
-import type { FieldSchema, StateSchema } from "../../src/state/schema.ts";
-import { schemaViolations } from "../../tools/schema-rule.ts";
+import type { FieldSchema, StateSchema } from "../src/state/schema.ts";
+import { schemaViolations } from "./schema-rule.ts";
 
 const u32 = (name: string, more: Partial<FieldSchema> = {}): FieldSchema => ({
   name,

@@ -1,6 +1,6 @@
 // The committed dump of all state schemas is what the sources define; a change without a version fails.
 import { describe, expect, it } from "vitest";
-import { allSchemas, committedDump, dumpProblems } from "../../tools/schema-dump.ts";
+import { allSchemas, committedDump, dumpProblems } from "./schema-dump.ts";
 
 describe("the schema dump", async () => {
   const schemas = await allSchemas();

@@ -1,16 +1,16 @@
 // Replays the virtio scenarios on QEMU's devices (its qtest interface; the one hart spins on traps) and
 // writes the sections that QEMU saves to test/virtio/fixtures/qemu-virtio.json. A local check, not run in CI:
-//   node test/oracle/virtio-qemu.ts
+//   node test/virtio/make-fixtures.ts
 import { setTimeout as sleep } from "node:timers/promises";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { QemuProcess } from "../streams/qemu.ts";
+import { QemuProcess } from "../support/qemu-process.ts";
 import { connectUnix } from "../support/qmp-client.ts";
-import { MockDriver, type Operation, SLOT_ADDRESS, testHost } from "../virtio/mock-driver.ts";
-import { DISK_BYTES, type DeviceName, makeDevice, scenarios } from "../virtio/scenarios.ts";
+import { MockDriver, type Operation, SLOT_ADDRESS, testHost } from "../support/mock-driver.ts";
+import { DISK_BYTES, type DeviceName, makeDevice, scenarios } from "./scenarios.ts";
 
 const QEMU = "qemu-system-riscv64";
 const directory = mkdtempSync(join(tmpdir(), "wherry-oracle-"));
@@ -153,5 +153,5 @@ for (const { name, device, legacy, run } of scenarios) {
 }
 rmSync(directory, { recursive: true });
 const version = execFileSync(QEMU, ["--version"]).toString().split("\n")[0];
-const file = new URL("../virtio/fixtures/qemu-virtio.json", import.meta.url);
+const file = new URL("./fixtures/qemu-virtio.json", import.meta.url);
 writeFileSync(file, `${JSON.stringify({ source: version, fixtures }, null, 2)}\n`);

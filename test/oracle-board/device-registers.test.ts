@@ -10,7 +10,7 @@ import { PflashCfi01 } from "../../src/devices/pflash-cfi01.ts";
 import { Serial } from "../../src/devices/serial.ts";
 import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
 import type { MmioDevice } from "../../src/memory/mmio.ts";
-import { guestMemory } from "../contract/world.ts";
+import { guestMemory } from "../support/guest-memory.ts";
 import { noOracle, QemuBoard } from "./qemu-board.ts";
 import { seed } from "../support/seed.ts";
 

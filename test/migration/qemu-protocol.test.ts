@@ -17,9 +17,15 @@ import { QemuMove } from "../../src/migration/save/qemu-move.ts";
 import { SinkMove, type SinkTarget } from "../../src/migration/save/sink-move.ts";
 import { MIG_CMD, PING_FINAL, PING_SETUP, QEMU_VM } from "../../src/stream/wire.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
-import { FakeMachine, toySection, World } from "./fake-machine.ts";
-import { channelPair, FakeNetwork, memorySink, memorySource, type WireFaults } from "./fake-network.ts";
-import { qemuDestination, qemuSource, QemuFakeMachine } from "./fake-qemu.ts";
+import { FakeMachine, toySection, World } from "../support/fake-machine.ts";
+import {
+  channelPair,
+  FakeNetwork,
+  memorySink,
+  memorySource,
+  type WireFaults,
+} from "../support/fake-network.ts";
+import { qemuDestination, qemuSource, QemuFakeMachine } from "../support/fake-qemu.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";

@@ -7,10 +7,10 @@ import {
   type FieldName,
   type Operands,
   operandsOf,
-} from "../../src/hypervisor/isa/instruction-encoding.ts";
-import { rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
-import type { Row } from "../../src/hypervisor/isa/instruction-semantics.ts";
-import type { Random } from "../support/random.ts";
+} from "../../../src/hypervisor/isa/instruction-encoding.ts";
+import { rowNamed, rowOf, rows } from "../../../src/hypervisor/isa/isa.ts";
+import type { Row } from "../../../src/hypervisor/isa/instruction-semantics.ts";
+import type { Random } from "../random.ts";
 
 export type Mode = "U" | "S" | "M";
 

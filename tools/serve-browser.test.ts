@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
-const TOOL = join(import.meta.dirname, "../../tools/serve-browser.ts");
+const TOOL = join(import.meta.dirname, "./serve-browser.ts");
 
 function serve(...args: string[]): Promise<{ code: number | null; err: string }> {
   return new Promise((resolve) => {

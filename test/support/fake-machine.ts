@@ -6,7 +6,7 @@ import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../src/memory/guest-me
 import type { AcceleratorVm } from "../../src/accelerator/accelerator.ts";
 import { Machine, type SynchronizeHooks } from "../../src/vmm/machine.ts";
 import { MIG_PRI, type Section } from "../../src/state/section.ts";
-import { random } from "../support/random.ts";
+import { random } from "./random.ts";
 
 /** Invariants of all machines of one test: one runs at a time, one holds the drive at a time. */
 export class World {

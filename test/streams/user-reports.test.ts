@@ -13,9 +13,9 @@ import { readStream } from "../../src/inspect/read/read-stream.ts";
 import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { MIG_PRI } from "../../src/state/section.ts";
-import { toySection } from "../migration/fake-machine.ts";
-import { memorySink, memorySource } from "../migration/fake-network.ts";
-import { QemuFakeMachine } from "../migration/fake-qemu.ts";
+import { toySection } from "../support/fake-machine.ts";
+import { memorySink, memorySource } from "../support/fake-network.ts";
+import { QemuFakeMachine } from "../support/fake-qemu.ts";
 import { PAGE, page, pageOf, StreamBuilder } from "../support/stream-builder.ts";
 import { VIRTIO_IDSTR, virtioStream } from "../support/virtio-stream.ts";
 

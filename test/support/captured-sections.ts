@@ -33,7 +33,7 @@ function unpack(text: string): Uint8Array {
 }
 
 export function capturedSections(): CapturedSection[] {
-  const text = readFileSync(new URL("sections.json", import.meta.url), "utf8");
+  const text = readFileSync(new URL("captured-sections.json", import.meta.url), "utf8");
   const sections = JSON.parse(text) as (Omit<CapturedSection, "bytes"> & { readonly bytes: string })[];
   return sections.map((section) => ({ ...section, bytes: unpack(section.bytes) }));
 }

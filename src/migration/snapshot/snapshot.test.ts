@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { ByteReader } from "../../src/base/bytes.ts";
-import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { MIG_PRI } from "../../src/state/section.ts";
-import { FakeMachine, toySection } from "./fake-machine.ts";
-import { memorySink, memorySource } from "./fake-network.ts";
+import { ByteReader } from "../../base/bytes.ts";
+import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
+import { MIG_PRI } from "../../state/section.ts";
+import { FakeMachine, toySection } from "../../../test/support/fake-machine.ts";
+import { memorySink, memorySource } from "../../../test/support/fake-network.ts";
 
 async function saved(machine: FakeMachine): Promise<Uint8Array> {
   const sink = memorySink();

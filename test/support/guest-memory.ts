@@ -1,4 +1,4 @@
-// The environment of devices under the contract: a little guest memory.
+// A small guest memory for tests of devices.
 import { GuestMemory, PAGE_SIZE } from "../../src/memory/guest-memory.ts";
 
 export const RAM_BASE = 0x8000_0000;

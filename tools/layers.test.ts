@@ -12,10 +12,10 @@ import {
   type Room,
   shapeProblems,
   sizeProblems,
-} from "../../tools/layers.ts";
-import { type PlantedCopy, plantedCopy } from "./planted-copy.ts";
+} from "./layers.ts";
+import { type PlantedCopy, plantedCopy } from "../test/support/planted-copy.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
+const ROOT = join(import.meta.dirname, "..");
 const rooms = readRooms(join(ROOT, "src"));
 /** The entry points import every room; nothing imports them. */
 const inner = rooms.filter(({ name }) => name !== "");

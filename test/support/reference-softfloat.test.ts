@@ -27,7 +27,7 @@ import {
   type FpFormat,
   RM,
 } from "../../src/hypervisor/float/softfloat-format.ts";
-import { seed } from "../support/seed.ts";
+import { seed } from "./seed.ts";
 
 function forAll<T>(values: fc.Arbitrary<T>, body: (value: T) => void): void {
   fc.assert(fc.property(values, body), { seed, numRuns: 2000 });

@@ -2,7 +2,7 @@
 // RAM for the S-mode handler at its alias, scratch pages with random permissions, and around them superpages,
 // misaligned superpages and entries with reserved bits.
 import { CODE, HANDLER_ALIAS, RAM_BASE, SCRATCH, SCRATCH_VIRT, TABLE_PAGES, TABLES } from "./layout.ts";
-import type { Random } from "../support/random.ts";
+import type { Random } from "../random.ts";
 
 export interface PageTables {
   /** TABLE_PAGES pages; for Sv39 the root is page 0, for Sv48 page 4, for Sv57 page 5. */

@@ -1,23 +1,26 @@
-// Tests whose harts work on the same words concurrently, with a certain result: sums of atomic increments,
-// counters protected by a lock, tickets, queues, and code that one hart writes and another executes. Nothing
-// may be lost.
+// Tests whose harts access the same words concurrently, with one correct result: sums of atomic increments,
+// counters protected by a lock, tickets, queues, and code that one hart writes and another executes. No
+// update may be lost.
 import type { Random } from "../support/random.ts";
 import { DATA, finish, HARTS, type LitmusMachine } from "./machine.ts";
 
 export interface CountingTest {
   readonly name: string;
-  /** It needs the built-in firmware, and runs in S-mode. */
+  /** The test needs the built-in firmware, and runs in S-mode. */
   readonly needsFirmware?: boolean;
-  /** What was wrong, or undefined. */
+  /** Resolves to the fault found, or undefined. */
   readonly run: (machine: LitmusMachine, r: Random) => Promise<string | undefined>;
 }
 
 const LIMIT_MS = 60_000;
-/** Offsets from DATA of what tests use, on lines of their own. */
+/** Offsets from DATA of the tests' words, each in its own cache line. */
 const [WORD, OTHER, LOCK, TURN, ERRORS, ARRAY] = [0, 128, 256, 384, 512, 4096];
 const START = 1024;
 
-/** s0 data; s1 rounds; all harts start together. `body` goes round s1 times; t and s4 on are free in it. */
+/**
+ * All harts start together and run `body` s1 times. s0 is DATA; `body` may use the t registers, and s4 and
+ * above.
+ */
 function hart(n: number, harts: number, body: string, before = ""): string {
   return `
 hart${n}:
@@ -41,7 +44,7 @@ round${n}:
 interface Plan {
   readonly harts: number;
   readonly rounds: number;
-  /** Code of a hart's round, and before the first. */
+  /** Code of a hart's round; `before` runs before the first round. */
   readonly body: (hart: number) => string;
   readonly before?: (hart: number) => string;
   readonly check: (data: DataView) => string | undefined;
@@ -72,7 +75,7 @@ const noErrors = (data: DataView): string | undefined =>
   u64(data, ERRORS) === 0n
     ? undefined
     : `${u64(data, ERRORS)} errors, the last ${u64(data, ERRORS + 8).toString(16)}`;
-/** Counts an error, with t5 as what was seen. */
+/** Counts an error; t5 is the value observed. */
 const error = `
   addi t6, s0, ${ERRORS}
   sd t5, 8(t6)
@@ -98,7 +101,7 @@ const exchange = (width: string, offset = 0, add = 1, ordering = ""): string => 
   sc.${width}${ordering} t1, t0, (t3)
   bnez t1, 2b`;
 
-/** Two words that must stay equal, changed without atomics inside of a lock. */
+/** Critical section: two words that must stay equal, incremented without atomics. */
 const critical = `
   ld t0, ${WORD}(s0)
   ld t1, ${OTHER}(s0)
@@ -121,8 +124,8 @@ function locked(name: string, lock: string, unlock: string, harts = 2): Counting
 }
 
 /**
- * Peterson's lock: flags at LOCK + 64 × hart, the turn at TURN. Right only if a store comes before a later
- * load.
+ * Peterson's lock: flags at LOCK + 64 × hart, the turn at TURN. Correct only if a store is ordered before a
+ * later load.
  */
 const PETERSON = ["0", "1"].map((me) => {
   const other = me === "0" ? 1 : 0;
@@ -141,8 +144,8 @@ const PETERSON = ["0", "1"].map((me) => {
 });
 
 /**
- * Stores, atomics and blocks of zeros all over 256 KiB while the VMM copies what the dirty log names: it
- * misses nothing.
+ * Stores, AMOs and cbo.zero all over 256 KiB while the VMM copies the pages in the dirty log: the copy must
+ * be complete.
  */
 const dirtyLog: CountingTest = {
   name: "pages that the dirty log names",
@@ -427,7 +430,7 @@ export const countingTests: readonly CountingTest[] = [
   test("code that another hart writes", () => ({
     harts: 2,
     rounds: 100,
-    // Hart 0 writes `addi a0, x0, n; ret` and then the request n; hart 1 answers with what the code gave.
+    // Hart 0 writes `addi a0, x0, n; ret` and then the request n; hart 1 answers with the code's result.
     before: () => `li s4, 0\n  la s5, patched`,
     body: (n) =>
       n === 0

@@ -1,22 +1,23 @@
 // Litmus programs as guest code, and their batches: each instance has its own variables; harts reach it at
-// about the same time (with occasional barriers) and with random delays. Counts the outcomes of the
-// instances.
+// about the same time, by occasional barriers, and after random delays. Counts the instances' outcomes.
 import type { Random } from "../support/random.ts";
 import { DATA, DATA_SIZE, finish, type LitmusMachine } from "./machine.ts";
 import { type LitmusTest, type Operation, type Outcome, registersOf, VARIABLES } from "./program.ts";
 
-/** Bytes of an instance: variables 128 apart, the barrier's word, results of four registers a hart. */
+/**
+ * Bytes of an instance: variables 128 bytes apart, the barrier's word, four result registers of each hart.
+ */
 const STRIDE = 512;
 const VARIABLE_STRIDE = 128;
 const BARRIER = 320;
 const RESULTS = 384;
 const RESULTS_PER_HART = 32;
 const LARGEST_BATCH = DATA_SIZE / STRIDE;
-/** Barriers of a batch, at most. */
+/** Maximum number of barriers in a batch. */
 const BARRIERS = 64;
 const LIMIT_MS = 60_000;
 
-/** Registers that operations' results are in: s4 on. */
+/** Registers of the operations' results. */
 const RESULT_REGISTERS = ["s4", "s5", "s6", "s7"];
 const ADDRESSES = { x: "s0", y: "s1", z: "s2" } as const;
 
@@ -98,7 +99,7 @@ body${hart}:
 `;
 }
 
-/** Runs some hundred or thousand instances of a test and adds what they showed to `seen`. */
+/** Runs hundreds or thousands of instances of a test and adds their outcomes to `seen`. */
 export async function runBatch(
   machine: LitmusMachine,
   test: LitmusTest,
@@ -107,7 +108,7 @@ export async function runBatch(
 ): Promise<void> {
   const width = r.pick(["w", "d"] as const);
   const barrierMask = r.pick([1023, 255, 63, 15, 3]);
-  // With more threads than cores a barrier may take as long as a scheduler's turn.
+  // With more threads than cores, a barrier may take as long as the scheduler's time slice.
   const count = Math.min(LARGEST_BATCH, BARRIERS * (barrierMask + 1));
   const { data } = machine;
   new Uint8Array(data.buffer, data.byteOffset, count * STRIDE).fill(0);

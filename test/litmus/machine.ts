@@ -15,14 +15,14 @@ export const HARTS = 4;
 const RAM = 0x80000000;
 const RAM_SIZE = 0x200000;
 const CODE = RAM;
-/** A word a hart, 64 bytes apart. */
+/** One word for each hart, 64 bytes apart. */
 const DONE = RAM + 0x8000;
-/** What programs work on. */
+/** The programs' data. */
 export const DATA = RAM + 0x10000;
 export const DATA_SIZE = RAM_SIZE - 0x10000;
 const BLOCKS = [{ name: "ram", guestPhys: RAM, size: RAM_SIZE, readonly: false }];
 
-/** Text at the end of each hart's code: says that it is done and sleeps. */
+/** The end of each hart's code: sets its word at DONE and sleeps. */
 export const finish = (hart: number): string => `
   fence rw, rw
   li t0, ${DONE + hart * 64}
@@ -61,8 +61,8 @@ export class LitmusMachine {
   }
 
   /**
-   * Runs a program: hart n starts at label `hart<n>` with these registers. Throws if one is not done in time,
-   * with where they all are.
+   * Runs a program: hart n starts at label `hart<n>` with these registers. Throws if a hart is not done in
+   * time, with the pc of each.
    */
   async run(
     source: string,
@@ -95,14 +95,14 @@ export class LitmusMachine {
     throw new Error(`harts ${late.join(", ")} not done within ${limitMs} ms; pcs ${where.join(" ")}`);
   }
 
-  /** Writes as a device does, so that no translation of what was there is used. */
+  /** Writes as a device does, so that translations of the old contents become stale. */
   write(address: number, bytes: Uint8Array): void {
     this.#vm.memory.write(address, bytes);
   }
 
   /**
-   * Runs the program and, until it is done and once more, copies the pages that the dirty log names, as a
-   * move does; the copy.
+   * Runs the program. Until it is done, and once more afterwards, copies the pages in the dirty log, as a
+   * migration does. Resolves to the copy.
    */
   async runAndCopy(
     source: string,
@@ -131,7 +131,7 @@ export class LitmusMachine {
     return { copy, ram: this.#ram, rounds };
   }
 
-  /** Instructions executed, and of them by translated code. */
+  /** Number of instructions executed, and how many of them translated code executed. */
   get instructions(): { executed: number; translated: number } {
     const view = new DataView(this.#vm.buffer);
     const sum = (offset: number): number =>

@@ -1,6 +1,5 @@
-// Litmus programs: a few memory operations for each hart, on variables x, y, z in separate cache lines. One
-// description serves the model (rvwmo.ts), which computes the allowed outcomes, and the guest (guest.ts),
-// which is observed.
+// Litmus programs: a few memory operations for each hart, on variables x, y, z in separate cache lines. The
+// model (rvwmo.ts) computes the allowed outcomes of a program, and the guest (guest.ts) executes it.
 
 export type Variable = "x" | "y" | "z";
 export const VARIABLES: readonly Variable[] = ["x", "y", "z"];
@@ -10,8 +9,8 @@ export type Ordering = "" | ".aq" | ".rl" | ".aqrl";
 
 interface Dependent {
   /**
-   * The address (or, of a store, the data) comes by way of this register of the hart; or a branch on it comes
-   * before.
+   * The address (`addr`) or a store's data (`data`) depends on this register of the hart, or a branch on it
+   * precedes the operation (`ctrl`).
    */
   readonly after?: { readonly kind: "addr" | "data" | "ctrl"; readonly register: string };
 }
@@ -34,8 +33,8 @@ export interface Amo {
   readonly ordering: Ordering;
 }
 /**
- * Load-reserved and store-conditional to the same variable, again until it succeeds: register = old, variable
- * = old + value.
+ * Load-reserved and store-conditional to the same variable, repeated until the SC succeeds: register = old,
+ * variable = old + value.
  */
 export interface Exchange {
   readonly op: "lrsc";
@@ -55,13 +54,11 @@ export type Operation = Load | Store | Amo | Exchange | Fence;
 export interface LitmusTest {
   readonly name: string;
   readonly harts: readonly (readonly Operation[])[];
-  /**
-   * Registers that the outcome shows, in this order; then the variables' last values, if `last` names them.
-   */
+  /** Variables whose final values are part of the outcome, after the registers. */
   readonly last?: readonly Variable[];
 }
 
-/** Values of an outcome, as "a=1 b=0 x=2". */
+/** Values of an outcome, such as "a=1 b=0 x=2". */
 export type Outcome = string;
 
 /** Registers of all harts in the order of their first appearance; names are distinct among harts. */
@@ -71,7 +68,7 @@ export function registersOf(test: LitmusTest): { hart: number; register: string 
   );
 }
 
-// Short forms to write tests with.
+// Short forms for tests.
 
 type After = Dependent["after"];
 const dependent = (after: After): Dependent => (after === undefined ? {} : { after });

@@ -1,6 +1,6 @@
-// Tests of remote fences (SBI, RFENCE) on real harts: once the call has returned, no other hart executes
-// code, or uses a translation, that is older than the call. Hart 0 makes a change, calls, and publishes a
-// number; a hart that has seen the number must see the change.
+// Tests of remote fences (SBI, RFENCE) on real harts: when the call has returned, no other hart executes code
+// or uses a translation that is older than the call. Hart 0 makes a change, calls RFENCE and publishes a
+// number; a hart that sees the number must see the change.
 import { SATP_MODE } from "../../src/riscv/paging.ts";
 import { satpOf } from "../support/satp.ts";
 import type { CountingTest } from "./counting.ts";
@@ -19,7 +19,7 @@ const satp = satpOf(SATP_MODE.SV39, DATA + ROOT);
 function pageTables(data: DataView): void {
   const entry = (place: number, flags: number): bigint => BigInt(((DATA + place) / 4096) * 1024 + flags);
   data.setBigUint64(ROOT + 8, entry(MIDDLE, 1), true);
-  // RAM at its own address.
+  // RAM is identity-mapped.
   data.setBigUint64(ROOT + 16, BigInt((0x80000000 / 4096) * 1024 + RWXAD), true);
   data.setBigUint64(MIDDLE, entry(LEAVES, 1), true);
   data.setBigUint64(LEAVES, entry(PAGE_A, RWXAD), true);
@@ -44,7 +44,7 @@ hart${n}:
   li s8, ${DATA + LEAVES}
 `;
 
-/** A call of RFENCE for all other harts. */
+/** An RFENCE call for all other harts. */
 const rfence = (func: number, harts: number): string => `
   fence rw, rw
   li a0, ${2 ** harts - 2}
@@ -63,9 +63,9 @@ const error = `
 
 interface Plan {
   readonly rounds: number;
-  /** Changes what it is for number s4, and fences. */
+  /** Makes change number s4, and fences. */
   readonly change: (harts: number) => string;
-  /** Uses it: t5 is the number that it found, modulo 1024. */
+  /** Uses what was changed: t5 is the number found, modulo 1024. */
   readonly use: string;
   readonly prepare?: (machine: LitmusMachine) => void;
 }
@@ -94,8 +94,7 @@ again0:
   li t0, 1
   sd t0, ${ENDED}(s0)
   ${finish(0)}`;
-      // The found number is the published one, or one on the way: 0 or 1 beyond, unless there were more
-      // meanwhile.
+      // The number found is the published one or the next, unless more have been published meanwhile.
       const reader = (n: number): string => `${prologue(n, harts)}
 again${n}:
   ld s4, ${PUBLISHED}(s0)
@@ -126,7 +125,7 @@ seen${n}:
   };
 }
 
-/** The other of the two pages to s9, by the number's lowest bit. */
+/** s9 = one of the two pages, by the number's lowest bit. */
 const otherPage = `
   mv s9, s5
   andi t0, s4, 1
@@ -140,7 +139,7 @@ const mapPage = `
   sd t0, 0(s8)
   fence rw, rw
   sfence.vma s7`;
-/** \`addi a0, x0, n; ret\` to the page s9. */
+/** Writes \`addi a0, x0, n; ret\` to the page s9. */
 const writeCode = (base: string): string => `
   andi t0, s4, 1023
   slli t0, t0, 20
@@ -180,7 +179,7 @@ export const remoteTests: readonly CountingTest[] = [
   }),
   remote("remote sfence.vma of code", {
     rounds: 60,
-    // The page that was not mapped is written; it may have been translated two numbers ago.
+    // Writes to the page that is not mapped; its code was last executed two numbers ago.
     change: (harts) => `${otherPage}${writeCode("s9")}${rfence(0, harts)}${mapPage}${rfence(1, harts)}`,
     use: call,
     prepare: returning,

@@ -47,7 +47,7 @@ describe("RVWMO", () => {
     ["R+fence.rw.rw", "a=0 y=2"],
     ["2+2W+fence.w.w", "x=1 y=1"],
     ["IRIW+fence.rw.rw", "a=1 b=0 c=1 d=0"],
-    // Stores are seen by all others at once (other-multi-copy atomicity).
+    // All other harts see a store at once (other-multi-copy atomicity).
     ["IRIW+fence.r.r", "a=1 b=0 c=1 d=0"],
     ["IRIW+addrs", "a=1 b=0 c=1 d=0"],
     ["WRC+fences", "a=1 b=1 c=0"],

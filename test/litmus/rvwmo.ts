@@ -1,24 +1,24 @@
-// RVWMO (unprivileged specification, chapter 17 and appendix A) for litmus programs, by exhaustion: all
-// global memory orders that satisfy the preserved program order, the load value axiom and the atomicity
-// axiom, and their outcomes. Accesses are whole variables, so overlapping means same. Left out: I/O, mixed
-// sizes, failing store-conditionals.
+// RVWMO (unprivileged specification, chapter 17 and appendix A) for litmus programs: enumerates all global
+// memory orders that satisfy preserved program order, the load value axiom and the atomicity axiom, and their
+// outcomes. An access covers a whole variable, so accesses that overlap are to the same variable. Left out:
+// I/O, mixed sizes, failing store-conditionals.
 import { type LitmusTest, type Operation, type Outcome, registersOf, type Variable } from "./program.ts";
 
-/** A memory operation; an AMO is one that loads and stores, an LR/SC pair is two. */
+/** A memory operation. An AMO is one operation that loads and stores; an LR/SC pair is two. */
 interface Event {
   readonly hart: number;
-  /** Place in the hart's program. */
+  /** Index in the hart's program. */
   readonly at: number;
   readonly variable: Variable;
   readonly loads: boolean;
   readonly stores: boolean;
   readonly register: string | undefined;
-  /** What it stores, from what the operation loaded. */
+  /** The value stored, given the value that the operation loaded. */
   readonly stored: (loaded: number) => number;
   readonly aq: boolean;
   readonly rl: boolean;
   readonly isAmo: boolean;
-  /** Of an SC: its LR. */
+  /** The LR of an SC. */
   readonly pairedWith: Event | undefined;
   readonly after: { readonly kind: "addr" | "data" | "ctrl"; readonly register: string } | undefined;
 }
@@ -76,11 +76,11 @@ function eventsOf(operations: readonly Operation[], hart: number): Event[] {
   return events;
 }
 
-/** Is there a fence in the hart's program between the two that orders them? */
+/** True if a fence between the two in the hart's program orders them. */
 function isFenced(operations: readonly Operation[], a: Event, b: Event): boolean {
   return operations.slice(a.at + 1, b.at).some((o) => {
     if (o.op !== "fence") return false;
-    // fence.tso: all but stores before loads.
+    // fence.tso orders all pairs except a store before a load.
     if (o.before === "tso") return a.loads || b.stores;
     const [before, after] = [o.before, o.after];
     const first = (a.loads && before.includes("r")) || (a.stores && before.includes("w"));
@@ -88,12 +88,12 @@ function isFenced(operations: readonly Operation[], a: Event, b: Event): boolean
   });
 }
 
-/** Rules 1 and 4 to 13, which do not depend on what is loaded; a comes before b in its hart's program. */
+/** Rules 1 and 4 to 13, which do not depend on loaded values. a precedes b in the hart's program. */
 function isPreserved(test: LitmusTest, hart: readonly Event[], a: Event, b: Event): boolean {
   if (a.variable === b.variable && b.stores) return true;
   if (isFenced(test.harts[a.hart] as readonly Operation[], a, b)) return true;
   if (a.aq || b.rl) return true;
-  // RCsc annotations are those of AMOs, LRs and SCs with either bit.
+  // AMOs, LRs and SCs with aq or rl have RCsc annotations.
   if ((a.aq || a.rl) && (b.aq || b.rl)) return true;
   if (b.pairedWith === a) return true;
   const dependsOn = (event: Event, kinds: readonly string[]): boolean =>
@@ -102,14 +102,14 @@ function isPreserved(test: LitmusTest, hart: readonly Event[], a: Event, b: Even
   if (b.stores && dependsOn(b, ["ctrl"])) return true;
   return hart.some((m) => {
     if (m.at <= a.at || m.at >= b.at) return false;
-    // 12: b loads what m stores, whose address or data depends on a. 13: b stores, an address between depends
-    // on a.
+    // 12: b loads the value that m stores, and m's address or data depends on a. 13: b stores, and the
+    // address of m, between the two, depends on a.
     const forwarded = b.loads && m.stores && m.variable === b.variable && dependsOn(m, ["addr", "data"]);
     return forwarded || (b.stores && dependsOn(m, ["addr"]));
   });
 }
 
-/** All outcomes that RVWMO lets the test have. */
+/** All outcomes of the test that RVWMO allows. */
 export function allowedOutcomes(test: LitmusTest): Set<Outcome> {
   const harts = test.harts.map((operations, hart) => eventsOf(operations, hart));
   const events = harts.flat();
@@ -144,14 +144,17 @@ export function allowedOutcomes(test: LitmusTest): Set<Outcome> {
   return found;
 }
 
-/** What a global memory order shows, or undefined if it breaks rule 2 or 3, or the atomicity axiom. */
+/**
+ * The outcome of a global memory order; undefined if the order violates rule 2 or 3, or the atomicity axiom.
+ */
 function judge(test: LitmusTest, order: readonly Event[]): Outcome | undefined {
   const position = new Map(order.map((event, i) => [event, i]));
   const at = (event: Event): number => position.get(event) as number;
   const isBefore = (a: Event, b: Event): boolean => a.hart === b.hart && (a.at < b.at || b.pairedWith === a);
   const values = new Map<Event, number>();
   /**
-   * What a load reads: the last in the order of the stores that are before it in the order or in its program.
+   * The store whose value a load returns: the latest in the global order among the stores that precede the
+   * load in that order or in its program.
    */
   const source = new Map<Event, Event | undefined>();
   const valueOf = (store: Event): number => {
@@ -171,11 +174,11 @@ function judge(test: LitmusTest, order: readonly Event[]): Outcome | undefined {
   for (const b of order) {
     if (!b.loads) continue;
     const from = source.get(b);
-    // 3: b reads what an AMO or SC of its hart has stored: not before that.
+    // 3: b loads the value of an AMO or SC of its hart, and must follow it.
     if (from?.hart === b.hart && (from.isAmo || from.pairedWith !== undefined) && at(from) > at(b))
       return undefined;
     for (const a of order) {
-      // 2: two loads of a variable, no store to it between, that read different stores.
+      // 2: two loads of a variable with no store to it between, which return the values of different stores.
       if (!a.loads || !isBefore(a, b) || a.variable !== b.variable || at(a) < at(b)) continue;
       const between = order.some(
         (s) => s.stores && s.variable === a.variable && isBefore(a, s) && isBefore(s, b),

@@ -6,7 +6,7 @@ type Middle = readonly Operation[];
 const NONE: Middle = [];
 const FULL: Middle = [F("rw")];
 
-/** A shape with what stands between its accesses. */
+/** A shape, and what is between its accesses. */
 const two = (
   name: string,
   first: readonly [Operation, Middle, Operation],

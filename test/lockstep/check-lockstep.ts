@@ -1,8 +1,8 @@
 // npm run check:lockstep -- [--instructions N] [--seconds N] [--seed S] [--engine translator|interpreter]
 // [--threshold T] [--group G [--program P]] [--no-kicks]: random programs on the interpreter and on the
 // engine under test, compared slice by slice. First it must find its planted faults. The programs of a group
-// share two harts, so that one runs with the caches of the one before; a difference is shrunk to the items
-// that it needs.
+// share two harts, so that each meets the caches of the previous one. A program with a difference is shrunk
+// to the items that cause it.
 import { parseArgs } from "node:util";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { HarnessOptions } from "../support/hart-harness.ts";
@@ -37,7 +37,7 @@ interface Found {
   readonly difference: Difference;
 }
 
-/** Runs a group, or its program `only`; the first difference. */
+/** Runs a group, or only its program `only`. Returns the first difference. */
 function runGroup(pair: Pair, { programs, runs }: Group, only?: number): Found | undefined {
   for (const [i, program] of programs.entries()) {
     if (only !== undefined && only !== i) continue;
@@ -49,7 +49,7 @@ function runGroup(pair: Pair, { programs, runs }: Group, only?: number): Found |
 
 const PLANTED: readonly Planted["kind"][] = ["x", "f", "fflags", "mcause", "minstret", "ram"];
 
-/** Each planted mistake is found, two of the engine's own kind against itself otherwise agree. */
+/** Each planted fault must be found, with two interpreters. */
 function checkPlanted(seed: number): void {
   for (const [i, kind] of PLANTED.entries()) {
     const pair = new Pair({ engine: "interpreter" }, { planted: { kind, after: 20_000 } });
@@ -61,7 +61,7 @@ function checkPlanted(seed: number): void {
   }
 }
 
-/** Kicked by another thread. */
+/** Whether another thread kicks the tested hart. */
 const isKicked = (group: number): boolean => group % 5 === 1;
 
 function report(seed: number, group: number, { program, difference }: Found, whole: Group): void {
@@ -100,7 +100,7 @@ const { values } = parseArgs({
   },
 });
 const seed = Number(values.seed);
-/** Without a number: what a run of CI has time for. */
+/** Default: what CI has time for. */
 const wanted = Number(values.instructions ?? 1_500_000);
 const seconds = Number(values.seconds ?? (values.instructions === undefined ? 80 : Infinity));
 if (values.engine !== "interpreter" && values.engine !== "translator")
@@ -108,8 +108,8 @@ if (values.engine !== "interpreter" && values.engine !== "translator")
 const { engine, threshold } = { engine: values.engine as EngineKind, threshold: values.threshold };
 
 /**
- * Mostly all is translated at once; sometimes later, in little memory for code, or in slices that end
- * exactly.
+ * Mostly, code is translated at its first execution. Sometimes it is translated later, memory for translated
+ * code is scarce, or slices end exactly.
  */
 function engineOptions(r: Random): HarnessOptions {
   const heat = r.pick([0, 0, 0, 0, 1, 4, 30]);

@@ -1,7 +1,6 @@
-// Items of lock-step programs only, which no judge but our two engines checks: loops, calls, returns,
-// recursion, jump tables, code written over from several addresses, data among code, CSRs of all kinds,
-// changes of address space. The items shared with the programs that QEMU judges are in
-// ../support/programs.
+// Items of lock-step programs only, checked by one engine against the other: loops, calls, returns,
+// recursion, jump tables, code that is overwritten through several addresses, data among code, CSRs of all
+// kinds, switches of address space. Items that QEMU can judge too are in ../support/programs.
 import { encode } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { CSRS } from "../../src/riscv/registers.ts";
 import { expandCompressed, rowNamed, rowOf, rows } from "../../src/hypervisor/isa/isa.ts";
@@ -48,7 +47,7 @@ function destination({ size, word }: Unit): number | undefined {
   return row?.fields.has("rd") ? ((full as number) >>> 7) & 31 : undefined;
 }
 
-/** Does the item leave the reserved registers alone? */
+/** True if the item writes no reserved register. */
 export function isHarmless(item: Item): boolean {
   return item.encode(RAM_BASE, RAM_BASE).every((u) => !RESERVED.includes(destination(u) ?? 0));
 }
@@ -58,7 +57,7 @@ const READ_ONLY_USER = 0xc00;
 const EBREAK = 0x00100073;
 
 /**
- * Does the item have something that traps in all modes, or in U-mode? A trap costs as much as many
+ * True if an instruction of the item traps in all modes or in U-mode. A trap takes as long as many
  * instructions.
  */
 export function isCostly(item: Item): boolean {
@@ -72,13 +71,13 @@ export function isCostly(item: Item): boolean {
   });
 }
 
-/** rd = a constant of 32 bits. */
+/** rd = a 32-bit constant. */
 export function load32(rd: number, value: number): Item {
   const low = (value << 20) >> 20;
   return joined([op("lui", { rd, imm: (value - low) | 0 }), op("addiw", { rd, rs1: rd, imm: low })]);
 }
 
-/** rd = a constant whose low 12 and high 32 bits may be anything, with `spare` written over. */
+/** rd = a 64-bit constant; overwrites `spare`. */
 function load64(rd: number, spare: number, value: bigint): Item {
   const low = BigInt.asIntN(32, value);
   const high = BigInt.asIntN(32, (value - low) >> 32n);
@@ -96,7 +95,7 @@ const two = (r: Random): [number, number] => {
   return first === second ? two(r) : [first, second];
 };
 
-/** A relative jump or call to the target, by one instruction or by two. */
+/** A pc-relative jump or call to the target: jal, or auipc and jalr. */
 export function transfer(r: Random, rd: number): Item {
   if (r.oneIn(2)) {
     return {
@@ -122,13 +121,13 @@ export function transfer(r: Random, rd: number): Item {
   };
 }
 
-/** Return, in 16 or 32 bits. */
+/** A return, by a 16-bit or a 32-bit instruction. */
 export const ret = (r: Random): Item =>
   r.oneIn(2)
     ? plain("c.jr ra", unit(2, 0x8082))
     : plain("jalr x0, ra", unit(4, encode(rowNamed("jalr"), { rd: 0, rs1: LINK })));
 
-/** The end of a loop, whatever the counter holds when somebody jumped into it. */
+/** The end of a loop. The loop ends for any value of the counter, since code may jump into it. */
 export function loopEnd(r: Random, counter: number): Item {
   const limit = r.pick([3, 7, 15, 63]);
   const word = (imm: number): number => encode(rowNamed("bne"), { rs1: counter, rs2: 0, imm });
@@ -144,7 +143,7 @@ export function loopEnd(r: Random, counter: number): Item {
   };
 }
 
-/** Calls itself (the target) while the depth lasts. */
+/** A function that calls itself (the target) until the depth counter is 0. */
 export function recursion(): Item {
   const link = LINK;
   const [sp, depth] = [STACK_POINTER, DEPTH];
@@ -171,7 +170,7 @@ export function recursion(): Item {
   };
 }
 
-/** Jumps to one of four places by the value of a register: each continues after the item. */
+/** Jumps to one of four places, selected by a register; each continues after the item. */
 export function jumpTable({ r }: LockstepContext): Item {
   const [index, at] = two(r);
   const source = r.pick(DESTINATIONS);
@@ -190,7 +189,7 @@ export function jumpTable({ r }: LockstepContext): Item {
   return plain(`jump table by x${source}`, ...words.map((word) => unit(4, word)));
 }
 
-/** x18 to another page of scratch memory. */
+/** Moves x18 to another page of scratch memory. */
 export function movePage({ r }: LockstepContext): Item {
   const rd = temporary(r);
   const pages = r.int(27) - 13;
@@ -201,8 +200,8 @@ const ACCESS_OPCODES = [0x03, 0x07, 0x23, 0x27];
 const ACCESS_ROWS = rows.filter((row) => ACCESS_OPCODES.includes(row.match & 0x7f));
 
 /**
- * Several accesses close to one another by one register, in a page or about the edge of one; the register may
- * move on.
+ * Several accesses near one address, within a page or across its end, through one register, which may be
+ * incremented.
  */
 export function nearby(context: LockstepContext): Item {
   const { r } = context;
@@ -235,12 +234,12 @@ export function nearby(context: LockstepContext): Item {
   return joined(parts);
 }
 
-/** Bytes that `walk` keeps among its code. */
+/** Bytes of data within the code of `walk`. */
 const AREA = 64;
 
 /**
- * A loop of accesses by pointers that stand still, move, or have an index added to them: over the edges of
- * pages, with what may change a page in between, and to data among its own code.
+ * A loop of accesses through pointers that are constant, incremented or indexed: across page boundaries,
+ * mixed with instructions that may change a page, and to data within its own code.
  */
 export function walk({ r }: LockstepContext): Item {
   const [base, counter] = two(r);
@@ -297,7 +296,7 @@ export function walk({ r }: LockstepContext): Item {
     [1, () => [op(r.pick(["sfence.vma", "fence.i", "ecall"]), {})]],
     [1, () => [op("csrrwi", { rd: r.pick(free), uimm5: 0, csr: 1 })]],
   ];
-  /** Loads or stores that share a look. */
+  /** Loads or stores that can share one TLB lookup. */
   const together = (kind: string): Item[] =>
     [0, 1, 2].map(() =>
       access(
@@ -308,14 +307,14 @@ export function walk({ r }: LockstepContext): Item {
     );
   const body = Array.from({ length: 1 + r.int(6) }, () => r.weighted(pieces)()).flat();
   if (step !== 0) body.splice(r.int(2) * body.length, 0, op("addi", { rd: base, rs1: base, imm: step }));
-  // Whatever the counter holds, it ends.
+  // The loop ends for any value of the counter.
   body.push(op("addi", { rd: counter, rs1: counter, imm: -1 }));
   body.push(op("andi", { rd: counter, rs1: counter, imm: 63 }));
   const back = body.reduce((sum, { size }) => sum + size, 0);
   return joined([...parts, ...body, op("bne", { rs1: counter, rs2: 0, imm: -back })]);
 }
 
-/** Data among code: stored and loaded where instructions are all about, without a fence. */
+/** Data within code: stored and loaded between instructions, without a fence. */
 export function literal({ r }: LockstepContext): Item {
   const base = temporary(r);
   const size = r.pick(["b", "h", "w", "d"]);
@@ -334,7 +333,7 @@ export function literal({ r }: LockstepContext): Item {
 
 const FENCE_I = unit(4, 0x0000100f);
 
-/** A computation that writes no reserved register, as a word; or two compressed ones. */
+/** The word of a computation that writes no reserved register, or of two compressed instructions. */
 function newWord(context: LockstepContext, short: boolean): number {
   const { r } = context;
   if (short) return (shortWord(r) << 16) | shortWord(r) | 0;
@@ -343,12 +342,13 @@ function newWord(context: LockstepContext, short: boolean): number {
     if (isHarmless(item)) return (item.encode(0n, 0n)[0]?.word ?? 0x13) | 0;
   }
 }
-/** c.li or c.addi of a temporary. */
+/** c.li or c.addi on a temporary register. */
 const shortWord = (r: Random): number => r.pick([0x4001, 0x0001]) | (temporary(r) << 7) | (r.int(32) << 2);
 
 /**
- * Writes one of two instructions, by a bit of a register, over the one that follows, and executes it after a
- * fence. Through pc or the alias, at once or in halves; halves of both make a computation or nothing known.
+ * Overwrites the next instruction with one of two, selected by a bit of a register, and executes it after a
+ * fence. The address is relative to pc or in the alias; the store is one word or two halves. A mix of halves
+ * of the two is a computation or an illegal instruction.
  */
 export function rewrite(context: LockstepContext): Item {
   const { r } = context;
@@ -397,7 +397,7 @@ const CSR = {
   mcycle: 0xb00,
   minstret: 0xb02,
 };
-/** CSRs that any value may be written to: not those that the kernel needs. */
+/** CSRs to which programs write any value; the kernel needs the others. */
 const WRITABLE = [
   "fflags frm fcsr scounteren senvcfg sscratch scause stval sie sip stimecmp",
   "mcounteren menvcfg mideleg mie mip mscratch mcause mtval mhpmcounter3 mhpmevent4 cycle misa mhartid tdata1",
@@ -407,7 +407,7 @@ const WRITABLE = [
 const WRITABLE_NUMBERS = CSRS.filter((row) => WRITABLE.includes(row.name)).map((row) => row.number);
 const CSR_ROWS = rows.filter((row) => row.fields.has("csr"));
 
-/** Reads of any CSR and of some that are none; writes of those that may be written. */
+/** Reads of any CSR, also of CSRs that do not exist; writes of WRITABLE. */
 export function anyCsr({ r }: LockstepContext): Item {
   const rd = r.oneIn(6) ? 0 : temporary(r);
   const kind = r.int(6);
@@ -417,7 +417,7 @@ export function anyCsr({ r }: LockstepContext): Item {
     return op(name, name.endsWith("i") ? { rd, csr, uimm5: 0 } : { rd, csr, rs1: 0 });
   }
   if (kind === 2) {
-    // Time and counters, often.
+    // Often time and the counters.
     return op("csrrs", { rd, rs1: 0, csr: r.pick([0xc00, 0xc01, 0xc02, CSR.mcycle, CSR.minstret]) });
   }
   if (kind === 3) {
@@ -438,13 +438,13 @@ export function statusBits({ r }: LockstepContext): Item {
   return joined([load32(rd, r.pick(STATUS_BITS)), op(r.pick(["csrrs", "csrrc"]), { rd: 0, rs1: rd, csr })]);
 }
 
-/** Another address space, with no fence: its ASID is its own. */
+/** Switches to another address space, without a fence: each has its own ASID. */
 export function switchSpace({ r, spaces }: LockstepContext): Item {
   const [rd, spare] = two(r);
   return joined([load64(rd, spare, r.pick(spaces).satp), op("csrrw", { rd: 0, rs1: rd, csr: CSR.satp })]);
 }
 
-/** Flags and rounding modes: cleared, set, exchanged. */
+/** Clears, sets or swaps fflags, frm or fcsr. */
 export function floatCsr({ r }: LockstepContext): Item {
   const row = r.pick(CSR_ROWS);
   const csr = r.pick([1, 1, 1, 2, 3]);
@@ -461,7 +461,7 @@ const SYSTEM_ROWS = rows.filter(
 );
 const RETURN_ROWS = rows.filter((row) => RETURNS.includes(row.name));
 
-/** Calls of the kernel mostly; fences, waits and operations on cache blocks; now and then a return. */
+/** Mostly ecalls, fences, wfi and cache-block operations; sometimes mret or sret. */
 export function anySystem({ r }: LockstepContext): Item {
   if (r.oneIn(4)) return op("ecall", {});
   if (r.oneIn(8)) return op(r.pick(RETURN_ROWS).name, {});
@@ -470,7 +470,7 @@ export function anySystem({ r }: LockstepContext): Item {
   return fixedRow(row, randomOperands(r, row, pointer));
 }
 
-/** In M-mode: an access as another mode would do it, into some space. */
+/** In M-mode: an access with MPRV set, at the privilege of another mode and in some address space. */
 export function modifyPrivilege(context: LockstepContext): Item {
   const { r, spaces } = context;
   const [rd, spare] = two(r);
@@ -497,8 +497,8 @@ export function modifyPrivilege(context: LockstepContext): Item {
 }
 
 /**
- * In M-mode: another range in scratch memory for one of the first PMP entries, other rights; the
- * specification wants a fence.
+ * In M-mode: gives one of the first two PMP entries another range in scratch memory and other permissions,
+ * then fences, as the specification requires.
  */
 export function protect({ r }: LockstepContext): Item {
   const [rd, spare] = two(r);
@@ -516,7 +516,7 @@ export function protect({ r }: LockstepContext): Item {
 }
 const [PMPCFG0, PMPADDR0] = [0x3a0, 0x3b0];
 
-/** Fresh numbers for f registers, which tend to NaN. */
+/** Loads new numbers into f registers, which otherwise all become NaN. */
 export function refresh({ r }: LockstepContext): Item {
   const row = r.pick(FROM_INTEGER);
   return fixedRow(

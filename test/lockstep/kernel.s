@@ -1,8 +1,8 @@
-# The kernel under a lock-step program: it logs each trap into a hash, fixes up, and goes on somewhere
-# sensible. One handler runs in M-mode at RAM's own addresses and, for delegated traps, in S-mode at an alias
-# of RAM (layout.ts). A coin in its data page decides between skipping the instruction, mending the page,
-# breaking another page, and going on in another mode and address space. Pointers and pc keep their place in
-# the 512 KiB of RAM wherever they are mapped; the handler gives them the base of where the program goes on.
+# The kernel under a lock-step program: it adds each trap to a hash, repairs the program's state and continues
+# the program. One handler runs in M-mode at RAM's own addresses and, for delegated traps, in S-mode at an
+# alias of RAM (layout.ts). A random number in its data page, the coin, selects: skip the instruction, repair
+# the page, break another page, or continue in another mode and address space. pc and pointers keep their
+# place in the 512 KiB of RAM; the handler moves them to the base at which the program continues.
 
 .equ DATA, 0x2000
 .equ CODE_LOW, 0x40000
@@ -19,7 +19,7 @@
 .equ MEDELEG, 0x40
 .equ MIDELEG, 0x48
 .equ SPACES, 0x80
-# What a place of code is xored with where a space has the copy; and a PTE.
+# The difference (xor) of places, and of PTEs, between the code and its copy.
 .equ COPY_DELTA, 24
 .equ COPY, 0x80000
 .equ COPY_PTE, 0x20000
@@ -42,8 +42,8 @@ s_vector:
     j     entry_s
     .endr
 
-# x4 RAM, x5 data page, x6 cause, x7 epc, x8 tval, x9 status, x12 coin, x14 mode before, x15 its space,
-# x18 base of the place it ran at, x31 saved registers.
+# x4 RAM, x5 data page, x6 cause, x7 epc, x8 tval, x9 status, x12 coin, x14 previous mode, x15 its space, x18
+# base of the place where it ran, x31 saved registers.
 .macro handler p, status, epc, cause, tval, scratch, ie, ip, return, mode
 entry_\p:
     csrw  \scratch, x31
@@ -53,7 +53,7 @@ entry_\p:
     .irp r, 27, 28, 29, 30
     sd    x\r, (8 * \r)(x31)
     .endr
-    # Most traps of causes 2 and 4 to 7 are skipped without more ado.
+    # For most traps of causes 2 and 4 to 7, only skip the instruction.
     la    x28, base + DATA
     ld    x29, TRAPS(x28)
     addi  x29, x29, 1
@@ -74,7 +74,7 @@ entry_\p:
     slli  x27, x27, 1
     add   x27, x27, x29
     sd    x27, HASH(x28)
-    # The copy that it was in.
+    # The code or its copy, whichever the hart executed.
     csrr  x27, satp
     srli  x27, x27, 44
     andi  x27, x27, 7
@@ -150,7 +150,7 @@ all_\p:
     bltu  x6, x20, skip_\p
     li    x20, 11
     bgtu  x6, x20, skip_\p
-    # ecall: bits 8 and 9 of the coin say what for.
+    # ecall: bits 8 and 9 of the coin select the action.
     srli  x20, x12, 8
     andi  x20, x20, 3
     beqz  x20, 2f
@@ -158,7 +158,7 @@ all_\p:
     beq   x20, x21, 3f
     li    x21, 2
     beq   x20, x21, 2f
-    # Some of FS, SUM and MXR change.
+    # Change some of FS, SUM and MXR.
     li    x21, 0xc6000
     and   x21, x21, x12
     xor   x9, x9, x21
@@ -203,7 +203,7 @@ page_\p:
     j     restore_\p
 
 fetch_\p:
-    # In its place, but the page is not there: mended, or the program goes on at its landing.
+    # pc is in place, but its page is not accessible: repair it, or continue at the landing.
     jal   x1, place_of_pc
     bnez  x22, land_\p
     jal   x1, is_in_place
@@ -269,7 +269,7 @@ base_of_place:
     add   x18, x18, x20
 3:  ret
 
-# x7 pc → x22 0 if its place is in the code.
+# x7 pc → x22 is 0 if its place is in the code.
 place_of_pc:
     slli  x20, x7, PLACE_BITS
     srli  x20, x20, PLACE_BITS
@@ -281,7 +281,7 @@ place_of_pc:
     li    x22, 0
 1:  ret
 
-# x7 pc → x22 non-zero if it is where the mode's code is mapped (twice, where there is translation).
+# x7 pc → x22 is non-zero if the mode's code is mapped there (with translation, twice).
 is_in_place:
     sub   x20, x7, x18
     li    x21, 0x80000
@@ -291,7 +291,7 @@ is_in_place:
 1:  sltu  x22, x20, x21
     ret
 
-# x7 pc → the next instruction's, read at its place; x7 is the landing's if it is not in the code.
+# x7 pc → x7 pc of the next instruction, by the code at its place; outside the code, the landing's.
 next_pc:
     slli  x20, x7, PLACE_BITS
     srli  x20, x20, PLACE_BITS
@@ -307,7 +307,7 @@ next_pc:
     sub   x7, x7, x21
     ret
 
-# x7, and the saved registers that point somewhere, go to base x18; one of the two windows of a space.
+# Moves x7 and the saved pointers to base x18, in one of the two windows of a space.
 move:
     li    x23, 0x80000000
     beq   x18, x23, 1f
@@ -327,8 +327,8 @@ move:
     .endr
     ret
 
-# Another mode and space by the coin. With no translation nothing is delegated: S-mode's handler is mapped
-# only.
+# Switches to another mode and space by the coin. Without translation nothing is delegated: S-mode's handler
+# runs at a mapped address only.
 teleport_m:
     mv    x30, x1
     srli  x20, x12, 24
@@ -377,7 +377,7 @@ teleport_s:
     jal   x1, move
     jr    x30
 
-# A page of the program in some space gets flags by the coin, but the landing's.
+# Gives a page of the program in some space flags by the coin, except the landing's page.
 break_page:
     srli  x20, x12, 24
     andi  x20, x20, 3
@@ -409,7 +409,7 @@ break_page:
     slli  x23, x23, 10
     or    x23, x23, x24
     sd    x23, 0(x22)
-    # One page of one space, one page, one space, or all.
+    # Fence one page of one space, one page, one space, or all.
     slli  x21, x21, 12
     ld    x22, 8(x20)
     add   x21, x21, x22
@@ -432,7 +432,7 @@ break_page:
 4:  sfence.vma x0, x22
     ret
 
-# Some space gets the other copy of the code, in all its windows.
+# Maps the other copy of the code into all windows of some space.
 swap_code:
     srli  x20, x12, 24
     andi  x20, x20, 3
@@ -469,7 +469,7 @@ swap_code:
 3:  sfence.vma
     ret
 
-# The page of x8 gets good flags; x22 non-zero if it is none of the program's in the space x15.
+# Gives the page of x8 good flags. x22 is non-zero if it is not a page of the program in the space x15.
 mend:
     li    x22, 1
     beqz  x17, 9f

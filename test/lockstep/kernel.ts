@@ -17,20 +17,20 @@ function kernel(): { code: Uint8Array; labels: ReadonlyMap<string, bigint> } {
   return assembled;
 }
 
-/** Place of a label of the kernel. */
+/** The place of a label of the kernel. */
 export const kernelPlace = (label: string): number => Number((kernel().labels.get(label) ?? 0n) - RAM_BASE);
 
 export interface KernelData {
   readonly coin: bigint;
   readonly landing: number;
-  /** Flags to mend pages with: code and data of S-mode, then of U-mode. */
+  /** PTE flags of a repaired page: code and data of S-mode, then of U-mode. */
   readonly good: readonly bigint[];
   readonly medeleg: bigint;
   readonly mideleg: bigint;
   readonly spaces: readonly Space[];
 }
 
-/** Entry 0 is no translation, the last ones repeat. */
+/** Entry 0 is for no translation; the last entries repeat. */
 const SPACE_ENTRIES = 8;
 const SPACE_ENTRY_SIZE = 32;
 

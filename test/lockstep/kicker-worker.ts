@@ -1,9 +1,10 @@
-// A thread that kicks a hart at random moments, so that the engine under test leaves run() wherever it polls.
+// A thread that kicks a hart at random moments, so that the engine under test leaves run() at any point where
+// it polls.
 import { parentPort } from "node:worker_threads";
 import { CTL_KICK, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { Random } from "../support/random.ts";
 
-/** Spins between two kicks, at most, as a power of two: some milliseconds. */
+/** Maximum number of spins between two kicks, as a power of two: some milliseconds. */
 const LONGEST = 22;
 
 let words: Int32Array | undefined;

@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 export class Kicker {
   readonly #worker = new Worker(new URL("./kicker-worker.ts", import.meta.url));
 
-  /** Kicks hart 0 of this memory from soon on, and no other. */
+  /** Starts to kick hart 0 of this memory; previous harts are no longer kicked. */
   aim(buffer: SharedArrayBuffer): void {
     this.#worker.postMessage(buffer);
   }

@@ -4,7 +4,8 @@
 
 export const RAM_SIZE = 0x80000;
 /**
- * So far behind the code is another, of the same layout: some spaces have that instead. RAM ends behind it.
+ * Offset of the copy of the code, which has the same layout and which some address spaces map instead. RAM
+ * ends after it.
  */
 export const COPY = 0x80000;
 export const RAM_TOTAL = 0x100000;
@@ -28,11 +29,12 @@ export const CODE_SIZE = 0x20000;
 export const SCRATCH = 0x60000;
 export const SCRATCH_SIZE = 0x20000;
 
-/** Four times RAM from a space's window on: twice as S-mode may use it, twice as U-mode may. */
+/** A space's window maps RAM four times: twice for S-mode, twice for U-mode. */
 export const WINDOW_COUNT = 4;
 
 /**
- * Global in all spaces, for S-mode: all RAM for the kernel; and once more for programs, with random rights.
+ * Global mappings of all spaces, for S-mode: all RAM for the kernel, and again for programs with random
+ * permissions.
  */
 export const KERNEL_ALIAS = 0xffff_ffd0_0000_0000n;
 export const PROGRAM_ALIAS = 0x1000_0000n;

@@ -15,7 +15,7 @@ import { PTE } from "./spaces.ts";
 import { DEVICE, type LockstepProgram, programImage } from "./program.ts";
 import { EXIT } from "../../src/hypervisor/hart/engine-interface.ts";
 
-/** A mistake planted in the engine under test once it has run so many steps. */
+/** A fault planted in the engine under test after `after` steps. */
 export interface Planted {
   readonly kind: "x" | "f" | "fflags" | "mcause" | "minstret" | "ram";
   readonly after: number;
@@ -24,13 +24,13 @@ export interface Planted {
 export interface Difference {
   readonly where: string;
   readonly lines: readonly string[];
-  /** Steps of this program that were equal, and the slice that was not. */
+  /** Steps of this program that agreed, and the slice that did not. */
   readonly equalSteps: number;
   readonly slice: number;
 }
 
 export interface RunOptions {
-  /** Steps of the program in all. */
+  /** Total steps of the program. */
   readonly steps: number;
   /** Largest slice of the engine under test. */
   readonly largestSlice: number;
@@ -46,12 +46,12 @@ export class Pair {
   steps = 0;
   slices = 0;
   kicks = 0;
-  /** Steps of the engine under test that translated code did. */
+  /** Steps of the engine under test that translated code executed. */
   translated = 0;
   #isPlanted = false;
   readonly #kicker: Kicker | undefined;
 
-  /** With a kicker the tested engine leaves run() at moments that no seed can tell. */
+  /** With a kicker, the tested engine leaves run() at moments that no seed determines. */
   constructor(tested: HarnessOptions, { planted, kicker }: { planted?: Planted; kicker?: Kicker } = {}) {
     this.#kicker = kicker;
     this.judge = new HartHarness({ engine: "interpreter", ramSize: RAM_TOTAL });
@@ -61,7 +61,7 @@ export class Pair {
     this.#planted = planted;
   }
 
-  /** Runs a program on both; the first difference, if there is one. */
+  /** Runs a program on both. Returns the first difference, if any. */
   run(program: LockstepProgram, { steps, largestSlice, isKept }: RunOptions): Difference | undefined {
     const r = new Random(program.seed ^ 0x5bd1e995);
     const { ram } = programImage(program, isKept);
@@ -86,7 +86,7 @@ export class Pair {
     return undefined;
   }
 
-  /** Steps done, or the difference. */
+  /** Returns the number of steps, or the difference. */
   #slice(r: Random, budget: number, done: number): number | Difference {
     const { judge, tested } = this;
     const pc = judge.hart.get("pc");
@@ -106,8 +106,8 @@ export class Pair {
     if (isKicked) reason = EXIT.SLICE;
     let expected: number = EXIT.SLICE;
     if (count() > 0 || reason !== EXIT.SLICE) expected = this.#judge(r, count(), judged);
-    // A fetch that traps counts as a step, and comes a step late when the slice is over: then the other
-    // catches up.
+    // A fetch that traps counts as a step. At the end of a slice one engine may take that trap a step later:
+    // the other catches up.
     for (let tries = 0; judged() !== count() && tries < CATCH_UP; tries++) {
       const behind = count() - judged();
       if (behind > 0) expected = judge.run(behind);
@@ -128,7 +128,7 @@ export class Pair {
     return { where, lines, equalSteps: done, slice: Math.max(count(), judged()) };
   }
 
-  /** The judge's run(), in one to three slices or so; gives the last one's reason. */
+  /** Runs the judge in a few slices. Returns the last reason of run(). */
   #judge(r: Random, count: number, done: () => number): number {
     for (let tries = 0; tries < 4; tries++) {
       const left = count - done();
@@ -157,15 +157,17 @@ export class Pair {
     }
   }
 
-  /** Code whose translation was dropped would be translated again only after it has been executed often. */
+  /**
+   * Makes code whose translation was dropped hot; it would be translated again only after many executions.
+   */
   #heat(): void {
     const { threshold = 0 } = this.#options;
     new Uint8Array(this.tested.buffer, hartBase(0) + HEAT_OFFSET, HEAT_ENTRIES).fill(threshold);
   }
 
   /**
-   * A kick may come after the next page was looked up: its A bit may be set early (12.3.1), the judge's is
-   * then set too.
+   * A kick may arrive after the lookup of the next page, so that its A bit is set early, as 12.3.1 allows.
+   * Then the judge's is set too.
    */
   #adoptAccessed(): void {
     const [a, b] = [this.judge, this.tested];
@@ -209,22 +211,22 @@ export class Pair {
     return lines;
   }
 
-  /** Replaces the engine under test by a new one that has only the state. */
+  /** Replaces the tested hart by a new one, to which only the state is copied. */
   #moveTested(program: LockstepProgram): void {
     const old = this.tested;
     this.tested = new HartHarness(this.#options);
     this.#kicker?.aim(this.tested.buffer);
     copyState(old, this.tested);
     this.tested.hart.configure({ builtinFirmware: program.builtinFirmware });
-    // Neither is state.
+    // Reservation and dirty log are not state.
     this.judge.hart.clearReservation();
     this.judge.clearDirty();
   }
 
-  /** What others do to a hart while it is out of the guest. */
+  /** What the VMM does to a hart outside guest mode. */
   #betweenSlices(r: Random, program: LockstepProgram): void {
     const both = [this.judge, this.tested];
-    // What a TLB holds must not be seen, so either may lose it.
+    // TLB contents must not be visible, so either TLB may be flushed.
     if (r.oneIn(8)) this.judge.engine.flushTlb(hartBase(0));
     const { engine, hart } = this.tested;
     if (r.oneIn(30)) engine.flushTlb(hartBase(0));
@@ -232,7 +234,7 @@ export class Pair {
     if (r.oneIn(30)) engine.flushSpace(hartBase(0), r.int(6) - 1);
     if (r.oneIn(4)) this.#heat();
     if (r.oneIn(20)) rewriteSame(this.tested, hart.get("pc"));
-    // No program runs for long enough that the engine would do so itself.
+    // Programs are too short for the engine to do so by itself.
     if (r.oneIn(6)) for (const page of codePages(hart.get("pc"))) this.tested.improve(page);
     if (r.oneIn(40)) {
       const bits = r.pick([0, 0, 0x80, 0x200, 0x800]);
@@ -248,25 +250,25 @@ const CATCH_UP = 20;
 const translated = (harness: HartHarness): bigint =>
   harness.view.getBigUint64(hartBase(0) + SCRATCH.translated, true);
 
-/** Where the page of this pc may be: in some spaces it is the copy. */
+/** Addresses that the page of this pc may have in RAM: some spaces map the copy. */
 const codePages = (pc: bigint): readonly bigint[] => {
   const page = RAM_BASE + (pc & BigInt(RAM_SIZE - 1) & ~0xfffn);
   return [page, page + BigInt(COPY)];
 };
 
-/** A device writes to the page that the hart is about to execute, and changes nothing. */
+/** Writes the present contents, as a device does, to the page that the hart executes next. */
 function rewriteSame(harness: HartHarness, pc: bigint): void {
   const at = RAM_BASE + (pc & BigInt(RAM_SIZE - 1) & ~7n);
   harness.write64(at, harness.read64(at));
 }
 
-/** Steps of a hart: instructions, and those that trapped. */
+/** Steps of a hart: instructions, trapping ones included. */
 const executed = (harness: HartHarness): bigint =>
   harness.view.getBigUint64(hartBase(0) + SCRATCH.executed, true);
 
 export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8Array): void {
   new Uint8Array(harness.buffer, harness.offset(RAM_BASE), RAM_TOTAL).set(ram);
-  // Each page as a device writes it: what was translated from it is stale.
+  // Write each page as a device does: its translations become stale.
   for (let at = RAM_BASE; at < RAM_BASE + BigInt(RAM_TOTAL); at += 4096n)
     harness.write64(at, harness.read64(at));
   const { hart } = harness;
@@ -285,7 +287,7 @@ export function start(harness: HartHarness, program: LockstepProgram, ram: Uint8
   harness.devices.set(DEVICE + 8n, 1n);
 }
 
-/** All state of the one to the other, and RAM. */
+/** Copies all state and RAM. */
 function copyState(from: HartHarness, to: HartHarness): void {
   const copy = (source: number, target: number, size: number): void =>
     new Uint8Array(to.buffer, target, size).set(new Uint8Array(from.buffer, source, size));
@@ -297,7 +299,7 @@ function copyState(from: HartHarness, to: HartHarness): void {
   for (const [address, value] of from.devices) to.devices.set(address, value);
 }
 
-/** What a firmware would do: an answer in a0, and on with the next instruction. */
+/** Acts as the firmware: a result in a0, and pc at the next instruction. */
 function answerCall({ hart }: HartHarness): void {
   hart.set("pc", hart.get("pc") + 4n);
   hart.set("x", hart.get("x", 17) ^ 0x5an, 10);

@@ -1,6 +1,6 @@
 // A random lock-step program: its image of RAM and initial hart state. It never ends: a main part with loops
-// calls functions on other pages and returns to its start through the landing, a small part on a page that
-// stays executable. Deterministic in its seed.
+// calls functions on other pages and jumps back to its start through the landing, a short piece of code on a
+// page that stays executable. Deterministic in its seed.
 import { SUPERVISOR_INTERRUPTS } from "../../src/riscv/causes.ts";
 import { MSTATUS_FIXED } from "../../src/riscv/status.ts";
 import type { HartField } from "../../src/riscv/hart-state.ts";
@@ -72,26 +72,26 @@ import {
 } from "./layout.ts";
 import { buildSpaces, goodFlags, type Space } from "./spaces.ts";
 
-/** An item, and where it goes if that is not so many items on. */
+/** An item with its target, if that is not given by `reach`. */
 export interface Entry {
   readonly item: Item;
-  /** Index of the entry that it branches, jumps or calls to. */
+  /** Index of the entry to which it branches, jumps or calls. */
   readonly target?: number;
-  /** Place where it starts; others follow the one before. */
+  /** Place of the item. Default: after the previous one. */
   readonly place?: number;
-  /** What the copy of the code has in its place, of the same size. */
+  /** The item of the same size that the copy of the code has at this place. */
   readonly other?: Item;
-  /** It ends a part: falling out of it would lead nowhere. */
+  /** It ends a part and cannot be dropped: without it, execution would leave the part. */
   readonly fixed?: boolean;
 }
 
 export interface LockstepProgram {
   readonly seed: number;
   readonly entries: readonly Entry[];
-  /** Fields with their elements; those not named are 0. */
+  /** Field, value and element; all others are 0. */
   readonly state: readonly (readonly [HartField, bigint, number])[];
   readonly builtinFirmware: boolean;
-  /** RAM but for the program's code. */
+  /** RAM without the program's code. */
   readonly ram: Uint8Array<ArrayBuffer>;
   readonly summary: string;
 }
@@ -122,7 +122,7 @@ const COMMON: readonly (readonly [number, Generator])[] = [
   [2, refresh],
   [2, jumpTable],
 ];
-/** What only some programs do, for it costs them speed. */
+/** Only some programs have these: they are slow. */
 const RARE: readonly (readonly [number, Generator])[] = [
   [1, statusBits],
   [1, interrupt],
@@ -140,7 +140,7 @@ class Builder {
   readonly #context: LockstepContext;
   readonly #choices: readonly (readonly [number, Generator])[];
   readonly #thrift: number;
-  /** One in `thrift` of the items that trap is taken. */
+  /** Accepts one in `thrift` of the items that trap. */
   constructor(context: LockstepContext, choices: readonly (readonly [number, Generator])[], thrift: number) {
     this.#context = context;
     this.#choices = choices;
@@ -157,7 +157,7 @@ class Builder {
     for (let i = 0; i < count; i++) {
       let item: Item;
       do {
-        // Oracle items ask in which mode the program started; here it changes.
+        // The shared items depend on the mode in which a program starts; here the mode changes.
         const mode = this.#context.r.pick<Mode>(["M", "S", "U"]);
         item = this.#context.r.weighted(this.#choices)({ ...this.#context, mode });
       } while (!isHarmless(item) || (isCostly(item) && !this.#context.r.oneIn(this.#thrift)));
@@ -170,13 +170,13 @@ class Builder {
       if (isHarmless(item) && !isCostly(item)) return item;
     }
   }
-  /** A loop about `body`. */
+  /** A loop around `body`. */
   loop(counter: number, body: () => void): void {
     const { r } = this.#context;
     this.add(op("addi", { rd: counter, imm: 1 + r.int(12) }));
     const head = this.next;
     body();
-    // Mostly to its head; else into its middle.
+    // Mostly to its head, otherwise into its middle.
     const target = r.oneIn(4) ? head + r.int(this.next - head) : head;
     this.add(loopEnd(r, counter), { target });
   }
@@ -185,13 +185,13 @@ class Builder {
 const PARTS = 8;
 const PART_SIZE = CODE_SIZE / PARTS;
 
-/** The place of part n: mostly such that it crosses into another page. */
+/** The place of part n: mostly near the end of a page, so that the part crosses into the next. */
 function placeOfPart(r: Random, n: number): number {
   const start = CODE + n * PART_SIZE;
   return r.oneIn(3) ? start + 2 * r.int(0x600) : start + 0x1000 - 2 * r.int(0x100);
 }
 
-/** `isCompact`: one after the other, so that calls stay in the page. */
+/** `isCompact`: without gaps, so that calls stay in the page. */
 function functions(r: Random, build: Builder, count: number, isCompact: boolean): number[] {
   const starts: number[] = [];
   for (let n = 0; n < count; n++) {
@@ -240,12 +240,14 @@ function wrongPointer(r: Random, spaces: readonly Space[]): bigint {
     ]),
   );
 }
-/** Something answers there. */
+/** Address of a device. */
 export const DEVICE = 0x2000_0000n;
 
 const PMP_ALL = { cfg: 0x1fn, address: (1n << 54n) - 1n };
 
-/** Entries about scratch memory and whole code pages but the landing's; the last allows the rest. */
+/**
+ * Entries for scratch memory and for whole code pages other than the landing's; the last one allows the rest.
+ */
 function pmpEntries(r: Random): { cfg: bigint; address: bigint }[] {
   const entries = Array.from({ length: r.oneIn(3) ? 1 + r.int(3) : 0 }, () => {
     const cfg = r.pick([0x18n, 0x19n, 0x1bn, 0x1cn, 0x1fn]) | (r.oneIn(5) ? 0x80n : 0n);
@@ -261,7 +263,7 @@ function pmpEntries(r: Random): { cfg: bigint; address: bigint }[] {
   return [...entries, ...Array.from({ length: 15 - entries.length }, () => off), PMP_ALL];
 }
 
-/** Makes the program of this seed. */
+/** Generates the program of this seed. */
 export function lockstepProgram(seed: number): LockstepProgram {
   const r = new Random(seed);
   const ram = new Uint8Array(RAM_TOTAL);
@@ -288,7 +290,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
   const isCompact = r.oneIn(2);
   const starts = functions(r, build, count, isCompact);
   const main = build.next;
-  // Parts that follow have room for what has no place of its own, of the first two.
+  // When compact, main follows the functions, which begin in part 1; the parts after it are empty.
   build.add(op("addi", { rd: DEPTH, imm: r.int(8) }), isCompact ? {} : { place: placeOfPart(r, 0) });
   const pieces = r.oneIn(8) ? 16 : 2 + r.int(5);
   for (let n = 0; n < pieces; n++) {
@@ -377,7 +379,7 @@ export function lockstepProgram(seed: number): LockstepProgram {
   return { seed, entries: build.entries, state, builtinFirmware, ram, summary };
 }
 
-/** The place of each entry; those that `isKept` drops take no room. */
+/** The place of each entry; dropped ones take no space. */
 function layOut(entries: readonly Entry[], isKept: (index: number) => boolean = () => true): number[] {
   let at = 0;
   return entries.map((entry, i) => {
@@ -388,7 +390,7 @@ function layOut(entries: readonly Entry[], isKept: (index: number) => boolean = 
   });
 }
 
-/** Reach of a branch that skips this many items: a compressed one's, or half a page. */
+/** Maximum distance of a branch in bytes, by its size: a compressed branch's range, or half a page. */
 const REACH = { 2: 240, 4: 2000 } as const;
 
 function write(view: DataView, start: number, units: readonly Unit[]): void {
@@ -417,7 +419,7 @@ export function programImage(
     const { item } = entry;
     let to = places[entry.target ?? i + item.reach] ?? start;
     if (entry.target === undefined) {
-      // Not beyond the part that it is in.
+      // Not beyond the end of its part.
       let last = i;
       while (last < i + item.reach && entries[last + 1]?.place === undefined && last + 1 < entries.length)
         last++;

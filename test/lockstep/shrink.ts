@@ -8,7 +8,7 @@ import { type LockstepProgram, programImage } from "./program.ts";
 
 const ATTEMPTS = 400;
 
-/** `kept` are the indexes of the entries that are left. */
+/** `kept` has the indexes of the remaining entries. */
 export function shrink(
   program: LockstepProgram,
   options: RunOptions,
@@ -36,7 +36,7 @@ export function shrink(
   return { kept, difference };
 }
 
-/** The last instructions that the judge executes up to the end of the slice that differed. */
+/** The judge's last instructions up to the end of the differing slice. */
 export function trace(
   program: LockstepProgram,
   options: RunOptions,

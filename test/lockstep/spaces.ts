@@ -1,6 +1,6 @@
 // Four address spaces with ASIDs 1 to 4 (two of Sv39, Sv48, Sv57): each maps RAM four times into a window of
-// 4 KiB pages, data pages in its own order, some pages with random flags; and two superpages that are the
-// same in all of them. Privileged specification, 12.3 to 12.6.
+// 4 KiB pages, data pages in its own order, some pages with random flags. Two superpages are common to all
+// spaces. Privileged specification, 12.3 to 12.6.
 import { satpOf } from "../support/satp.ts";
 import { RAM_BASE } from "../support/hart-harness.ts";
 import type { Random } from "../support/random.ts";
@@ -21,9 +21,9 @@ export interface Space {
   readonly satp: bigint;
   /** Virtual address of its window, 2 MiB. */
   readonly window: bigint;
-  /** Place of the table of the window's pages. */
+  /** Place of the window's last-level page tables. */
   readonly leaves: number;
-  /** Its code is the copy. */
+  /** True if the window maps the copy of the code. */
   readonly hasCopy: boolean;
 }
 
@@ -32,27 +32,27 @@ const PAGES = RAM_SIZE / 4096;
 const DATA_PAGES = (RAM_SIZE - SCRATCH) / 4096;
 const MEGAPAGE = 1;
 
-/** Canonical in Sv39; the last two only in the larger ones. Both ends of the address space are among them. */
+/** Canonical in Sv39, the last two only in Sv48 or Sv57. Includes both ends of the address space. */
 const WINDOWS = [
   0x4000_0000n,
   0x3f_ffe0_0000n,
   0xffff_ffc0_0000_0000n,
   0xffff_ffff_ffe0_0000n,
   0x20_0000n,
-  // Where RAM is: what M-mode calls by the same addresses is other code, if the space has the copy.
+  // RAM's own addresses: with the copy mapped, M-mode finds other code at the same addresses.
   0x8000_0000n,
   0x7fff_ffe0_0000n,
   0xffff_8000_0000_0000n,
 ];
 
-/** The numbers from 0 to n - 1 in some order. */
+/** The numbers from 0 to n - 1 in random order. */
 function shuffled(r: Random, n: number): number[] {
   const list: number[] = [];
   for (let i = 0; i < n; i++) list.splice(r.int(i + 1), 0, i);
   return list;
 }
 
-/** Good flags of code and data pages, of S-mode and then of U-mode: what the kernel mends a page with. */
+/** Good PTE flags, with which the kernel repairs a page: code and data pages of S-mode, then of U-mode. */
 export function goodFlags(r: Random): bigint[] {
   const accessed = r.oneIn(2) ? PTE.A : 0n;
   const code = PTE.V | PTE.R | PTE.X | accessed | (r.oneIn(10) ? 0n : PTE.W) | (r.oneIn(2) ? PTE.D : 0n);
@@ -60,7 +60,7 @@ export function goodFlags(r: Random): bigint[] {
   return [code, data, code | PTE.U, data | PTE.U];
 }
 
-/** Writes the tables into `ram`; `landing` is a place on the one code page that keeps good flags. */
+/** Writes the page tables into `ram`. `landing` is a place on the only code page that keeps good flags. */
 export function buildSpaces(
   r: Random,
   ram: DataView,
@@ -75,7 +75,7 @@ export function buildSpaces(
     return at;
   };
   const pte = (place: number, flags: bigint): bigint => (((RAM_BASE + BigInt(place)) >> 12n) << 10n) | flags;
-  /** The table of `level` for an address, made on the way. */
+  /** The table of `level` for an address; missing tables are created. */
   const tableOf = (root: number, top: number, va: bigint, level: number): number => {
     let table = root;
     for (let l = top; l > level; l--) {
@@ -104,7 +104,7 @@ export function buildSpaces(
     map(root, top, KERNEL_ALIAS, MEGAPAGE, pte(0, kernel));
     map(root, top, PROGRAM_ALIAS, MEGAPAGE, pte(0, program));
     const leaves = tableOf(root, top, window, 0);
-    // Pages that follow one another in the window do not in memory.
+    // Consecutive pages of the window are not consecutive in memory.
     const pages = shuffled(r, DATA_PAGES);
     const hasCopy = r.oneIn(2);
     for (let n = 0; n < WINDOW_COUNT * PAGES; n++) {

@@ -1,5 +1,6 @@
 // A batch of random programs as one image of RAM, and its results: the dump, the trap log and the scratch
-// memory of each, compared between QEMU and Wherry. Legal differences are excluded here, with the reason.
+// memory of each, compared between QEMU and Wherry. Differences that the architecture permits are excluded
+// here, with the reason.
 import { MSTATUS_FS, MSTATUS_SD } from "../../src/riscv/status.ts";
 import { satpOf } from "../support/satp.ts";
 import { readFileSync } from "node:fs";
@@ -29,14 +30,14 @@ import { programSeed } from "../support/random.ts";
 
 export interface Placed {
   readonly program: Program;
-  /** Number of items that run; all of them if undefined. */
+  /** Number of items to run. Default: all. */
   readonly keep?: number;
 }
 
 /** QEMU's `virt` board puts its device tree into the last 2 MiB. */
 const DEVICE_TREE_SIZE = 0x200000;
 
-/** Guest RAM for so many programs, in bytes: a power of two. */
+/** Size of guest RAM for this number of programs, in bytes: a power of two. */
 export function ramSize(programs: number): number {
   return 2 ** Math.ceil(Math.log2(SLOTS + programs * SLOT_SIZE + DEVICE_TREE_SIZE));
 }
@@ -52,7 +53,7 @@ function runner(): { code: Uint8Array; slots: number } {
   return assembled;
 }
 
-/** RAM as it is when the machine starts at RAM_BASE. */
+/** The initial RAM; the machine starts at RAM_BASE. */
 export function batchImage(programs: readonly Placed[]): Uint8Array<ArrayBuffer> {
   const image = new Uint8Array(ramSize(programs.length));
   const { code, slots } = runner();
@@ -106,16 +107,13 @@ export function randomBatch(seed: number, first: number, count: number): Placed[
   });
 }
 
-/**
- * FS: QEMU leaves it as it is when only fflags change, and may be less exact; off or not off is what
- * programs can tell. SD follows FS.
- */
+/** FS: QEMU does not update it when only fflags change. Only Off or not Off is compared; SD follows FS. */
 function comparableStatus(value: bigint): bigint {
   const isOn = (value & MSTATUS_FS) !== 0n;
   return (value & ~(MSTATUS_FS | MSTATUS_SD)) | (isOn ? MSTATUS_FS : 0n);
 }
 
-/** What a program left, as lines `name = value`. */
+/** A program's final state, as lines `name = value`. */
 export function describeSlot(image: Uint8Array<ArrayBufferLike>, slot: number): string[] {
   const at = SLOTS + slot * SLOT_SIZE;
   const view = new DataView(image.buffer, image.byteOffset + at, SLOT_SIZE);

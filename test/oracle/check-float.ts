@@ -1,7 +1,7 @@
 // npm run check:float -- [--count N] [--seed S] [--engine translator|interpreter] [--only NAME]: executed
-// floating-point instructions, judged by exact arithmetic: each instruction, each rounding mode, in the
-// instruction and from frm, with fflags clear and set before. Without --engine both engines; the translator
-// from the first instruction.
+// floating-point instructions, judged by exact arithmetic: each instruction in each rounding mode, static and
+// dynamic (frm), with fflags initially clear and set. Without --engine it checks both engines; the translator
+// translates from the first instruction.
 import { parseArgs } from "node:util";
 import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
@@ -29,7 +29,7 @@ function vectorsOf(r: Random, operation: FloatOperation, rm: number, count: numb
 
 const hex = (x: bigint): string => x.toString(16);
 
-/** The lines of the vectors that differ. */
+/** One line for each vector that differs. */
 function differences(vectors: readonly Judged[], found: readonly FloatResult[]): string[] {
   return vectors.flatMap(({ operands, flagsBefore, expected }, i) => {
     const { result, flags } = found[i] as FloatResult;

@@ -32,7 +32,7 @@ export async function compareBatch(
   }).filter(({ lines }) => lines.length > 0);
 }
 
-/** The first item of the program after which the two disagree, with what differs then. */
+/** The first item of the program after which the two disagree, and the differences there. */
 export async function narrow(seed: number, index: number, engine: OracleEngine = {}): Promise<string[]> {
   const wanted = programSeed(seed, index);
   const items = randomProgram(wanted, 0, 0n).items.length;

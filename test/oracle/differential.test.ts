@@ -1,5 +1,4 @@
-// A small count of random programs against the installed QEMU; npm run check:qemu does many. WHERRY_SEED
-// replays.
+// A few random programs against the installed QEMU; npm run check:qemu runs many. WHERRY_SEED replays a run.
 import { describe, expect, it } from "vitest";
 import { compareBatch, narrow } from "./check-qemu.ts";
 import { qemuVersion } from "./qemu.ts";
@@ -19,7 +18,7 @@ describe("random programs in QEMU and in the engine", () => {
         [],
       );
     },
-    // On a loaded machine QEMU takes its time.
+    // QEMU is slow on a loaded host.
     180_000,
   );
 });

@@ -1,5 +1,5 @@
 // --engine and --threshold of the oracles: the engine to judge, and how often code is executed before the
-// translator translates it synchronously. 0: nothing that can be translated is interpreted.
+// translator translates it synchronously. With 0, all code that can be translated is.
 import { ENGINE_KINDS, type EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { testEngine } from "../support/engine.ts";
 
@@ -8,7 +8,7 @@ export const engineOptions = {
   threshold: { type: "string", default: "0" },
 } as const;
 
-/** Throws on an engine that there is not. */
+/** Throws on an unknown engine. */
 export function engineOf(values: { readonly engine: string; readonly threshold: string }): {
   readonly engine: EngineKind;
   readonly threshold: number;

@@ -1,6 +1,6 @@
 // Vectors of floating-point operands through executed guest instructions: a loop loads the operands, executes
-// the one instruction, and stores its result and fflags. This judges the whole path of an engine, loads and
-// moves included, not only its arithmetic. Supports any row of the table that computes on registers.
+// the one instruction, and stores its result and fflags. This tests an engine's whole path, loads and moves
+// included, not only its arithmetic. Supports every row of the table that computes on registers.
 import { encode, type Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
 import { rowNamed } from "../../src/hypervisor/isa/isa.ts";
 import { asm, type HarnessOptions, HartHarness, RAM_BASE } from "../support/hart-harness.ts";
@@ -10,14 +10,14 @@ const STRIDE = 48;
 const RESULT = 24;
 const FLAGS = 32;
 const VECTORS = RAM_BASE + 0x10000n;
-/** Vectors that one call may have. */
+/** Maximum number of vectors in a call. */
 export const BATCH = 4096;
 const RAM_SIZE = 0x10000 + Math.ceil((BATCH * STRIDE) / 0x10000) * 0x10000;
 const DYNAMIC = 7;
 const [BASE, LEFT, FLAG, RD] = [10, 11, 12, 13];
 const MSTATUS_FS = 3n << 13n;
 
-/** What a vector's operands are, as registers hold them, and what it gave. */
+/** A vector's operands as register values, and the flags before it. */
 export interface FloatVector {
   readonly operands: readonly bigint[];
   readonly flagsBefore: number;
@@ -67,7 +67,7 @@ export class FloatGuest {
   }
 }
 
-/** The loop about the instruction; it ends jumping to itself. */
+/** The loop around the instruction; it ends with a jump to itself. */
 function loopOf(name: string, rm: number): number[] {
   const row = rowNamed(name);
   const operands: Operands = row.fields.has("rm") ? { rm } : {};

@@ -1,6 +1,6 @@
-// CI's replacement for TestFloat: for each F and D instruction (and those of later formats) vectors of corner
-// and random operands, judged by the exact arithmetic of reference-softfloat.ts. A format is one entry of
-// FORMATS; its instructions are judged as soon as the table has them.
+// CI's replacement for TestFloat: for each F and D instruction (and those of later formats) vectors of
+// corner-case and random operands, judged by the exact arithmetic of reference-softfloat.ts. A format is one
+// entry of FORMATS; all its instructions in the table are judged.
 import {
   type FpEnv,
   fpAdd,
@@ -24,7 +24,7 @@ import { BINARY16, BINARY32, BINARY64, type FpFormat } from "../../src/hyperviso
 import type { Random } from "../support/random.ts";
 
 interface Format {
-  /** Of the instructions' names, and of the moves'. */
+  /** The format's letter in names of instructions, and in those of moves. */
   readonly letter: string;
   readonly move: string;
   readonly width: bigint;
@@ -36,10 +36,10 @@ const FORMATS: readonly Format[] = [
   { letter: "d", move: "d", width: 64n, format: BINARY64 },
 ];
 
-/** Operands and results as registers hold them. */
+/** Operands and results are register values. */
 export interface FloatOperation {
   readonly name: string;
-  /** Does it round? Else one mode is enough. */
+  /** True if the result depends on the rounding mode; otherwise one mode is enough. */
   readonly rounds: boolean;
   readonly operands: (r: Random) => bigint[];
   readonly expected: (env: FpEnv, operands: readonly bigint[]) => bigint;
@@ -55,8 +55,7 @@ const signExtended = (bits: bigint, width: bigint): bigint =>
   BigInt.asUintN(64, BigInt.asIntN(Number(width), bits));
 
 /**
- * Exponents at which something happens: zero, subnormal, near one, near the widths of integers, the last,
- * infinite.
+ * Exponents of special cases: zero, subnormal, near one, near the widths of integers, the largest, infinity.
  */
 function exponent(r: Random, { fracBits, maxExp }: FpFormat): number {
   const top = 2 * maxExp + 1;
@@ -94,11 +93,11 @@ function number(r: Random, f: Format): bigint {
   return (r.oneIn(2) ? signBit : 0n) | magnitude;
 }
 
-/** As a register: now and then not boxed as it should be. */
+/** As a register value: sometimes improperly NaN-boxed. */
 const register = (r: Random, f: Format, bits: bigint): bigint =>
   f.width < 64n && r.oneIn(50) ? bits | (r.u64() & upper(f)) : boxed(f, bits);
 
-/** Operands that are close to one another, or whose product is close to the third, cancel. */
+/** Some operands are close to one another, or their product is close to the third: they cancel. */
 function numbers(r: Random, f: Format, count: number): bigint[] {
   const list = Array.from({ length: count }, () => number(r, f));
   const { signBit } = f.format;
@@ -182,7 +181,7 @@ function arithmetic(f: Format): FloatOperation[] {
 
 const isNan = (format: FpFormat, bits: bigint): boolean => fpClass(format, bits) >= 0x100;
 
-/** Zfa: a NaN is the result. */
+/** Zfa: the result is a NaN if an operand is. */
 const strict = (format: FpFormat, result: bigint, a: bigint, b: bigint): bigint =>
   isNan(format, a) || isNan(format, b) ? format.canonicalNan : result;
 
@@ -194,7 +193,7 @@ const quiet =
     return test({ ...env, flags: 0 }, format, a, b);
   };
 
-/** Zfa: to an integer and back. */
+/** Zfa: rounds to an integral value. */
 function whole(env: FpEnv, format: FpFormat, bits: bigint, reports: boolean): bigint {
   const { fracBits, signBit } = format;
   if (isNan(format, bits)) return fpAdd(env, format, bits, bits);
@@ -277,9 +276,7 @@ const known = new Set(rows.map((row) => row.name));
 /** Loads and stores, and constants, which have no operands (isa-fa.test.ts). */
 const NOT_JUDGED = /^f(l|s)[a-z]$|^fli\./;
 
-/**
- * All operations on the formats that the instruction table has. Throws if it has one that is not among them.
- */
+/** All operations in the instruction table. Throws if the table has one without a reference. */
 export function floatOperations(): readonly FloatOperation[] {
   const all = FORMATS.flatMap((f) => [...arithmetic(f), ...conversions(f)]).filter(({ name }) =>
     known.has(name),

@@ -9,7 +9,7 @@ const QEMU = "qemu-system-riscv64";
 /** The default CPU without the hypervisor extension, which Wherry refuses. */
 const CPU = "rv64,h=off,Zfh=true";
 
-/** Undefined if there is none. */
+/** Undefined if QEMU is not installed. */
 export function qemuVersion(): string | undefined {
   const { stdout, status } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
   return status === 0 ? stdout.split("\n")[0] : undefined;
@@ -24,8 +24,8 @@ export async function runInQemu(image: Uint8Array, timeoutMs = 120_000): Promise
     const memory = `memory-backend-file,id=ram,size=${image.length},mem-path=${path},share=on`;
     const args = ["-machine", "virt,memory-backend=ram", "-m", `${image.length / 1024}k`, "-object", memory];
     args.push("-cpu", CPU, "-bios", "none", "-nodefaults", "-display", "none");
-    // With one hart QEMU does an AMO as a load and a store, whose faults are not an AMO's. The runner parks
-    // the other.
+    // With one hart QEMU executes an AMO as a load and a store, which raise other faults than an AMO. The
+    // runner parks the second hart.
     args.push("-smp", "2", "-accel", "tcg,thread=multi");
     const child = spawn(QEMU, args, { stdio: ["ignore", "ignore", "pipe"] });
     let stderr = "";

@@ -1,9 +1,10 @@
 // Runs programs of the riscv-tests suite (the `-p-` variants in physical, the `-v-` ones in virtual memory;
-// one hart) in Wherry's engine. They are not part of the repository: build them elsewhere and give the
-// directory of ELF files:
+// one hart) in Wherry's engine. The suite is not part of the repository: build it elsewhere and give the
+// directory of its ELF files:
 //   node test/oracle/riscv-tests.ts DIRECTORY [--only SUBSTRING] [--engine translator|interpreter]
 //   [--threshold N]
-// A test says how it went through the word at its symbol `tohost`: 1 passed, else 2 × (failed case) + 1.
+// A test writes its result to the word at its symbol `tohost`: 1 for success, otherwise 2 × (failed case) +
+// 1.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -14,7 +15,7 @@ import { createHart } from "./wherry.ts";
 const RAM_SIZE = 0x1000000;
 const LIMIT = 5_000_000;
 
-/** Loads an ELF64 file's segments; gives entry and the address of `tohost`. */
+/** Loads an ELF64 file's segments; returns its entry and the address of `tohost`. */
 function loadElf(file: Uint8Array, ram: Uint8Array): { entry: bigint; tohost: bigint } {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const u16 = (at: number): number => view.getUint16(at, true);
@@ -41,7 +42,7 @@ function loadElf(file: Uint8Array, ram: Uint8Array): { entry: bigint; tohost: bi
   throw new Error("no symbol tohost");
 }
 
-/** Undefined if it passed, else what happened. */
+/** Undefined if the test passed, otherwise the failure. */
 function runTest(path: string): string | undefined {
   try {
     const hart = createHart(RAM_SIZE, engine);

@@ -1,8 +1,8 @@
-# The guest that runs a batch of random programs, in QEMU and in Wherry alike (see batch.ts for the layout).
-# Each program has a slot: it starts from the state in its header, its traps are logged and skipped
-# (an instruction that faults on fetch, or too many traps, end it), and its final registers and CSRs are
-# dumped into the slot. It ends with the ebreak at `end pc`. After the last slot: power off.
-# The handlers find their data relative to pc, so the S-mode one also works at its alias (Sv39+).
+# The guest that runs a batch of random programs, in QEMU and in Wherry (layout:
+# ../support/programs/layout.ts). Each program has a slot: it starts from the state in its header, its traps
+# are logged and skipped, and its final registers and CSRs are dumped into the slot. It ends with the ebreak
+# at `end pc`, or with a fetch fault or too many traps. After the last slot: power off. The handlers find
+# their data relative to pc, so the S-mode one also works at its alias (Sv39+).
 
 .equ SLOTS, 0x100000
 .equ SLOT_SIZE, 0x20000
@@ -105,7 +105,7 @@ strap:
     ld    x9, 0(x3)
     bltu  x6, x9, 4f
     bgeu  x6, x10, 4f
-    # The code as this handler can read it: at the alias if it runs there.
+    # The code's address for this handler: in the alias if the handler runs there.
     li    x9, 0x80000000
     sub   x9, x6, x9
     add   x9, x9, x1
@@ -143,7 +143,7 @@ log_trap:
     sd    x13, 96(x12)
 1:  jr    x2
 
-# x6 epc, x9 where to read the code → x6 the next instruction.
+# x6 epc, x9 address to read the code from → x6 pc of the next instruction.
 skip:
     lhu   x9, 0(x9)
     andi  x9, x9, 3
@@ -178,7 +178,7 @@ finish:
     csrr  x5, mcounteren
     sd    x5, 0x230(x4)
     csrr  x5, menvcfg
-    # Without ADUE, which QEMU 7.2 has not.
+    # Without ADUE, which QEMU 7.2 lacks.
     slli  x5, x5, 3
     srli  x5, x5, 3
     sd    x5, 0x238(x4)
@@ -243,7 +243,7 @@ start_slot:
     csrw  mip, zero
     li    x5, 0x6000
     csrw  mstatus, x5
-    # A store-conditional drops the reservation that the last program left.
+    # A store-conditional clears the previous program's reservation.
     la    x5, msave
     sc.d  x6, x0, (x5)
     csrw  satp, zero

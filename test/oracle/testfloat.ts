@@ -1,7 +1,7 @@
-// Berkeley TestFloat as the judge of reference-softfloat.ts, and with --engine of an engine that executes the
-// instruction, or of the rows alone ("rows"): every operation, every rounding mode, results and flags.
-// TestFloat is not part of the repository: build its `testfloat_gen` elsewhere, against a SoftFloat
-// specialised for RISCV, and give its path:
+// Berkeley TestFloat as the judge of reference-softfloat.ts, and with --engine, of an engine that executes
+// the instruction or of the instruction rows alone ("rows"): every operation, every rounding mode, results
+// and flags. TestFloat is not part of the repository: build its `testfloat_gen` elsewhere, against a
+// SoftFloat specialised for RISCV, and give its path:
 //   node test/oracle/testfloat.ts PATH/testfloat_gen [--level 1|2] [--only NAME]
 //     [--engine rows|interpreter|translator] [--threshold N]
 import { spawn } from "node:child_process";
@@ -80,7 +80,7 @@ const operations: [string, Operation][] = [
   ["f64_to_f32", (env, x) => fpConvert(env, BINARY64, BINARY32, operand(x, 0))],
 ];
 
-/** The instruction that is an operation of TestFloat's. */
+/** The instruction for an operation of TestFloat. */
 function instructionName(name: string): string {
   const ints: Record<string, string> = { i32: "w", ui32: "wu", i64: "l", ui64: "lu" };
   const formats: Record<string, string> = { f16: "h", f32: "s", f64: "d" };
@@ -93,7 +93,7 @@ function instructionName(name: string): string {
   return `${op === "mulAdd" ? "fmadd" : `f${op}`}.${formats[format]}`;
 }
 
-/** Operands as registers hold them, and the bits of the result that TestFloat gives. */
+/** Converts operands to register values; `mask` selects the bits of TestFloat's result. */
 function registersOf(name: string): { toRegister: (x: bigint) => bigint; mask: bigint } {
   const [, from = "", to = ""] = /^(?:(\w+)_to_)?(\w+?)(?:_\w+)?$/.exec(name) ?? [];
   const source = from === "" ? to : from;
@@ -109,8 +109,8 @@ function registersOf(name: string): { toRegister: (x: bigint) => bigint; mask: b
 }
 
 /**
- * The operation through WebAssembly: as interpreter and translator have it, each with NX clear and set. A
- * difference between them is one in flags.
+ * The operation as WebAssembly functions: the interpreter's and the translator's, each with NX clear and set.
+ * A difference between them is reported as one of the flags.
  */
 function rowsOperation(name: string): Operation {
   const ours = instructionName(name);
@@ -140,7 +140,7 @@ interface Vector {
   readonly operands: readonly bigint[];
   readonly expected: FloatResult;
 }
-/** What a batch of vectors gives in a rounding mode; bits above the result's format are 0. */
+/** The results of a batch of vectors in a rounding mode; bits above the result's format are 0. */
 type Judged = (rm: number, batch: readonly Vector[]) => FloatResult[];
 
 const oneByOne = (op: Operation): Judged => {
@@ -153,7 +153,8 @@ const oneByOne = (op: Operation): Judged => {
 };
 
 /**
- * By the instruction, executed: batches in turns with its own mode and by frm, with NX clear and set before.
+ * By executing the instruction: batches alternate between the static and the dynamic rounding mode, and
+ * between NX clear and set before.
  */
 function executed(name: string, guest: FloatGuest): Judged {
   const instruction = instructionName(name);
@@ -169,7 +170,7 @@ function executed(name: string, guest: FloatGuest): Judged {
     const found = guest.run(instruction, rm, hasMode && (turn & 1) === 1, vectors);
     turn++;
     return found.map(({ result, flags }, i) => {
-      // NX stays, and says no more of this vector.
+      // NX was set before and stays set, so it tells nothing about this vector.
       const judged =
         flags & flagsBefore ? (flags & ~FFLAGS.NX) | ((batch[i] as Vector).expected.flags & FFLAGS.NX) : -1;
       return { result: result & mask, flags: flagsBefore === 0 ? flags : judged };

@@ -1,5 +1,5 @@
-// One hart of Wherry's engine with RAM at 0x8000_0000 and only the test device's power-off: the side of
-// Wherry in the oracle tests. The hypervisor around the engine (vcpu-thread.ts) is not included.
+// One hart of Wherry's engine with RAM at 0x8000_0000 and only the test device's power-off: Wherry's side of
+// the oracle tests. The hypervisor around the engine (vcpu-thread.ts) is not included.
 import type { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { type HarnessOptions, HartHarness } from "../support/hart-harness.ts";
 import { RAM_BASE } from "../support/programs/layout.ts";
@@ -16,11 +16,11 @@ export type OracleEngine = Pick<HarnessOptions, "engine" | "threshold">;
 export interface OracleHart {
   readonly ram: Uint8Array<SharedArrayBuffer>;
   readonly state: HartImage;
-  /** Runs until `done` or power-off, asked every so many instructions. Throws after `limit` instructions. */
+  /** Runs until power-off or until `done`, which is called regularly. Throws after `limit` instructions. */
   run(limit: number, done?: () => boolean): void;
 }
 
-/** Reset to the start of RAM in M-mode. */
+/** A hart that starts in M-mode at the start of RAM. */
 export function createHart(ramBytes: number, engine: OracleEngine = {}): OracleHart {
   let isOff = false;
   const harness: HartHarness = new HartHarness({
@@ -57,7 +57,7 @@ export function createHart(ramBytes: number, engine: OracleEngine = {}): OracleH
   };
 }
 
-/** As runInQemu: an image of RAM to power-off, RAM back. */
+/** Like runInQemu: runs an image of RAM until power-off and returns RAM. */
 export function runInWherry(image: Uint8Array, engine: OracleEngine = {}): Uint8Array {
   const hart = createHart(image.length, engine);
   hart.ram.set(image);

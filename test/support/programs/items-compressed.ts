@@ -1,9 +1,9 @@
-// Compressed words of a random program: each class with random fields, reserved ones too, but for those that
-// would change a pointer or go backward.
+// Compressed words of a random program: each class with random fields, reserved encodings too, except those
+// that would change a pointer or jump backward.
 import { type Context, DESTINATIONS, type Item, plain, unit } from "./items.ts";
 import type { Random } from "../random.ts";
 
-/** Register fields of a compressed instruction: three bits (x8 to x15) without x8, our pointer. */
+/** 3-bit register fields of compressed instructions (x8 to x15), without x8, a pointer. */
 const short = (r: Random): number => 1 + r.int(7);
 
 export function compressed({ r }: Context): Item {

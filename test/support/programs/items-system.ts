@@ -1,6 +1,6 @@
 // Privileged items of a random program: CSRs, status bits, interrupts, returns to lower modes, MPRV, edits of
-// page tables, code that changes itself. What QEMU 7.2 does beyond the specification, or before it, is kept
-// out.
+// page tables, self-modifying code. Where QEMU 7.2 deviates from the specification, or precedes it, items
+// avoid the difference.
 import { rows } from "../../../src/hypervisor/isa/isa.ts";
 import {
   access,
@@ -31,12 +31,15 @@ const CSR = {
   mepc: 0x341,
 };
 
-// CSRs that a program may write as it likes; the runner owns mtvec, mscratch and mepc.
+// CSRs that a program may write freely; the runner owns mtvec, mscratch and mepc.
 const USER_CSRS = [0x001, 0x002, 0x003];
 const SUPERVISOR_CSRS = [...USER_CSRS, 0x10a, 0x140, 0x142, 0x143];
 const MACHINE_CSRS = [...SUPERVISOR_CSRS, 0x342, 0x343];
 
-/** Counters, read-only, other privileges, absent: accessed for the trap only, the result is dropped. */
+/**
+ * Counters and CSRs that are read-only, privileged or absent: accessed only for the trap; the result is not
+ * used.
+ */
 const OTHER_CSRS = [
   0xc00, 0xc01, 0xc02, 0xc03, 0xf11, 0xf14, 0x301, 0x100, 0x300, 0x180, 0x305, 0x3a0, 0x3a1, 0x3b0, 0x5a8,
   0x007, 0x4ff, 0xbff, 0x600, 0x200,
@@ -44,13 +47,13 @@ const OTHER_CSRS = [
 
 const temporary = (r: Random): number => r.pick(DESTINATIONS.filter((x) => x !== 0));
 
-/** rd = value, a 32-bit one; as an item of its own or in front of others. */
+/** rd = a 32-bit value. */
 function load32(rd: number, value: number): Item[] {
   const low = (value << 20) >> 20;
   return [op("lui", { rd, imm: (value - low) | 0 }), op("addiw", { rd, rs1: rd, imm: low })];
 }
 
-/** auipc and addi: rd = where the next item starts. */
+/** auipc and addi: rd = the start of the next item. */
 function loadTarget(rd: number, laterBytes: number): Item {
   return {
     size: 8,
@@ -64,9 +67,9 @@ function loadTarget(rd: number, laterBytes: number): Item {
 }
 
 /**
- * CSRs that hold more in QEMU than in Wherry (the hypervisor extension's bits, 64 bits of a counter enable or
- * inhibit, an odd sepc), with the bits of them that both hold. Of interrupts a program uses one only:
- * QEMU takes the lowest number first, whatever its priority.
+ * CSRs that have more writable bits in QEMU than in Wherry (the hypervisor extension's bits, 64 bits in a
+ * counter enable or inhibit, bit 0 of sepc), with the bits that both have. A program uses one interrupt only:
+ * QEMU takes the lowest number first, not the highest priority.
  */
 export function maskedCsr({ r, mode, interrupt }: Context): Item {
   const supervisor = [
@@ -103,8 +106,8 @@ export function csr({ r, mode }: Context): Item {
 }
 
 /**
- * Bits of mstatus or sstatus that a program may change: not MPRV, not the previous modes; FS as a whole,
- * since QEMU leaves it as it is when only fflags change. With a window to the page tables not TVM either.
+ * Bits of mstatus or sstatus that a program may change: not MPRV, MPP or SPP; FS as a whole, since QEMU does
+ * not update it when only fflags change; not TVM if the program edits its page tables.
  */
 const STATUS_BITS = [0x2, 0x8, 0x20, 0x80, 0x6000, 0x40000, 0x80000, 0x200000, 0x400000];
 
@@ -144,16 +147,17 @@ const MRET = ["mret", 0x30200073] as const;
 const SRET = ["sret", 0x10200073] as const;
 const WFI = ["wfi", 0x10500073] as const;
 
-/** Returns and wfi only where they are illegal: one would go astray, the other would wait. */
+/**
+ * mret, sret and wfi only where they are illegal: otherwise a return would leave the program, and wfi would
+ * wait.
+ */
 export function system({ r, mode, tw }: Context): Item {
   const illegal = mode === "U" ? [MRET, SRET, WFI] : mode === "S" ? (tw ? [MRET, WFI] : [MRET]) : [];
   const [text, word] = r.pick([...SYSTEM_WORDS, ...illegal]);
   return plain(text, unit(4, word));
 }
 
-/**
- * Goes on in a lower mode (or the same) by mret or sret; what follows traps where it needs the higher one.
- */
+/** Continues in a lower mode (or the same) by mret or sret; later items that need the higher mode trap. */
 export function lowerMode({ r, mode }: Context): Item {
   const rd = temporary(r);
   if (mode === "M" && !r.oneIn(3)) {
@@ -171,14 +175,17 @@ export function lowerMode({ r, mode }: Context): Item {
   return joined([...spp, loadTarget(rd, 8), ...leave]);
 }
 
-/** In M-mode: a load or store as S or U would do it. The handler clears MPRV, so only one. */
+/**
+ * In M-mode: one load or store with MPRV set, as in S-mode or U-mode. Only one, since the handler clears
+ * MPRV.
+ */
 export function mprv(context: Context): Item {
   const { r, paged, usesPmp } = context;
   const [rd, base] = [temporary(r), 18];
   const mpp = r.pick([0, 0x800]);
   const steps = [...load32(rd, 0x1800), op("csrrc", { rd: 0, rs1: rd, csr: CSR.mstatus })];
   if (mpp !== 0) steps.push(...load32(rd, mpp), op("csrrs", { rd: 0, rs1: rd, csr: CSR.mstatus }));
-  // x18 is a pointer of the translated program for a while.
+  // Until the end of the item, x18 has a virtual address.
   if (paged) steps.push(op("lui", { rd: base, imm: Number(SCRATCH_VIRT) + 0x1000 * (5 + r.int(6)) }));
   steps.push(...load32(rd, 0x20000), op("csrrs", { rd: 0, rs1: rd, csr: CSR.mstatus }));
   const kinds = rows.filter((row) =>
@@ -196,7 +203,7 @@ export function mprv(context: Context): Item {
   return joined(steps);
 }
 
-/** In S-mode: swaps two entries of the table of scratch pages, and fences, all addresses or just these. */
+/** In S-mode: swaps two entries of the scratch pages' table, and fences all addresses or these two. */
 export function editPageTable({ r }: Context): Item {
   const [base, first, second] = [5, 6, 7];
   const pages = Array.from({ length: TABLE_WINDOW_PAGE }, (_, n) => n).filter((n) => n !== SAFE_PAGE);
@@ -216,7 +223,7 @@ export function editPageTable({ r }: Context): Item {
   ]);
 }
 
-/** Writes an instruction over a nop that follows, fences, and executes it. */
+/** Overwrites a following nop with an instruction, fences, and executes it. */
 export function selfModify(context: Context): Item {
   const { r } = context;
   const [value, base] = [temporary(r), 5];
@@ -231,7 +238,7 @@ export function selfModify(context: Context): Item {
   ]);
 }
 
-/** Several accesses through the pointer that goes wrong. */
+/** Several accesses in a row. */
 export function burst(context: Context): Item {
   return joined(Array.from({ length: 2 + context.r.int(4) }, () => access(context)));
 }

@@ -1,7 +1,7 @@
 // Items of a random program that compute, access memory and branch. Instructions come from the engine's own
-// table, so a row with a wrong encoding shows as a difference too. x2, x8 and x18 point into scratch memory
-// and x19 somewhere wrong; only addresses built on these are accessed, so a program cannot touch its
-// neighbours. Branches and jumps only go forward, so programs end.
+// table, so a row with a wrong encoding shows as a difference. x2, x8 and x18 point into scratch memory, x19
+// to an invalid address; all accesses use these as their base, so a program cannot access its neighbours.
+// Branches and jumps go forward only, so programs end.
 import {
   encode,
   type FieldName,
@@ -14,36 +14,36 @@ import type { Random } from "../random.ts";
 
 export type Mode = "U" | "S" | "M";
 
-/** What items depend on. */
+/** The state on which items depend. */
 export interface Context {
   readonly r: Random;
-  /** Mode that the program starts in. */
+  /** The program's initial mode. */
   readonly mode: Mode;
   /** Loads and stores are not translated. */
   readonly bare: boolean;
   /** The program has page tables (in M-mode they serve MPRV, and S-mode after mret). */
   readonly paged: boolean;
-  /** The one interrupt that it plays with, as a bit of mip. */
+  /** The only interrupt that the program uses, as a bit of mip. */
   readonly interrupt: number;
-  /** mstatus.TVM and TW as it starts. */
+  /** Initial mstatus.TVM and TW. */
   readonly tvm: boolean;
   readonly tw: boolean;
   /**
-   * With PMP entries all loads and stores are aligned: what QEMU checks of one that leaves a page depends on
-   * its TLB.
+   * With PMP entries, all loads and stores are aligned: QEMU's check of an access that crosses a page depends
+   * on its TLB.
    */
   readonly usesPmp: boolean;
-  /** Rows that QEMU lacks or does in another way are welcome too. */
+  /** Also use rows that QEMU lacks or executes differently. */
   readonly everyRow?: boolean;
 }
 
-/** One or more instructions that are entered at the first only. */
+/** One or more instructions, entered at the first only. */
 export interface Item {
   /** In bytes. */
   readonly size: number;
-  /** 16- or 32-bit units; `target` is where item `reach` further on starts. */
+  /** 16- or 32-bit units; `target` is the start of the item `reach` items later. */
   readonly encode: (pc: bigint, target: bigint) => Unit[];
-  /** How many items further a branch goes; 1 is the next. */
+  /** Distance of a branch's target in items; 1 is the next item. */
   readonly reach: number;
   readonly text: string;
 }
@@ -53,7 +53,7 @@ export interface Unit {
 }
 
 export const POINTERS = [2, 8, 18] as const;
-/** This one is aligned and points to a page with all permissions. */
+/** An aligned pointer to a page with all permissions. */
 export const SAFE_POINTER = 2;
 export const WRONG_POINTER = 19;
 const RESERVED: readonly number[] = [...POINTERS, WRONG_POINTER];
@@ -72,7 +72,7 @@ const show = (row: Row, operands: Operands): string => {
   return `${row.name} ${list.join(" ")}`;
 };
 
-/** Random values of all fields of `row`, but for those given. */
+/** Random values for all fields of `row` except those given. */
 export function randomOperands(r: Random, row: Row, given: Operands): Operands {
   const random = operandsOf(row, (row.match | (r.u32() & ~row.mask)) >>> 0);
   const operands: Operands = {};
@@ -80,7 +80,7 @@ export function randomOperands(r: Random, row: Row, given: Operands): Operands {
     // The immediate stands for the fields that hold its bits.
     if (!/^[sbj]?imm\d/.test(field)) operands[field as FieldName] = value;
   }
-  // Not for the sake of f registers: one bit further on the field may be an integer register.
+  // The same registers for f registers: with one bit flipped, the instruction may write an integer register.
   for (const field of ["rd", "frd"] as const)
     if (row.fields.has(field)) operands[field] = r.pick(DESTINATIONS);
   if (row.fields.has("rm")) operands.rm = r.weighted(ROUNDING);
@@ -88,7 +88,7 @@ export function randomOperands(r: Random, row: Row, given: Operands): Operands {
   return { ...operands, ...given };
 }
 
-/** Dynamic, the five modes, and the two that are reserved. */
+/** Dynamic, the five modes, and the two reserved ones. */
 const ROUNDING = [
   [8, 7],
   [8, 0],
@@ -124,7 +124,7 @@ const CONTROL = new Set(Object.values(OPCODE));
 
 /** Extensions that QEMU 7.2 does not have. */
 const UNKNOWN_TO_QEMU = new Set(["Zicond", "Zawrs", "Zfa"]);
-/** QEMU 7.2's ctzw counts beyond a low word of zero. */
+/** QEMU 7.2's ctzw continues counting after a low word of zero. */
 const isOtherInQemu = (row: Row | undefined): boolean =>
   row !== undefined && (UNKNOWN_TO_QEMU.has(row.extension) || row.name === "ctzw");
 
@@ -146,8 +146,8 @@ export function floatComputation({ r, everyRow = false }: Context): Item {
 }
 
 /**
- * With no translation the wrong pointer's address is no memory. There QEMU reports an AMO as a load, and does
- * misaligned accesses in parts with addresses of their own: only aligned loads and stores.
+ * Without translation the wrong pointer is to an address without memory. There QEMU reports an AMO as a load,
+ * and splits misaligned accesses into parts that fault at their own addresses: only aligned loads and stores.
  */
 const pointer = (r: Random): number => (r.oneIn(16) ? WRONG_POINTER : r.pick(POINTERS));
 
@@ -169,8 +169,8 @@ export function atomic({ r, bare }: Context): Item {
 }
 
 /**
- * Load-reserved, perhaps something between, store-conditional to the same or another place, which is
- * accessible, so that they mostly succeed.
+ * Load-reserved, sometimes an item between, store-conditional to the same or another accessible address;
+ * mostly it succeeds.
  */
 export function reservation(context: Context): Item {
   const { r } = context;
@@ -206,7 +206,7 @@ export function joined(parts: readonly Item[]): Item {
   };
 }
 
-/** Moves x18 about scratch memory, sometimes to an address that is not aligned. */
+/** Moves x18 within scratch memory, sometimes to a misaligned address. */
 export function movePointer({ r, usesPmp }: Context): Item {
   const addi = rowNamed("addi");
   const imm = r.int(4096) - 2048;
@@ -250,7 +250,7 @@ export function jump({ r }: Context): Item {
   };
 }
 
-/** Any word of an opcode that cannot jump, access memory or change CSRs. */
+/** A random word with an opcode that cannot jump, access memory or change CSRs. */
 export function rawWord(context: Context): Item {
   const { r } = context;
   const rd = r.pick(DESTINATIONS);
@@ -262,7 +262,7 @@ export function rawWord(context: Context): Item {
   return isOtherInQemu(rowOf(word)) ? rawWord(context) : plain(`raw ${word.toString(16)}`, unit(4, word));
 }
 
-/** Like a known instruction but for one bit. */
+/** A known instruction with one bit flipped. */
 export function nearlyRow(context: Context): Item {
   const { r } = context;
   const row = r.pick(JUDGED_COMPUTATIONS);

@@ -1,5 +1,5 @@
-// The memory layout of a batch of programs, the same in QEMU and in Wherry. runner.s has its own copies of
-// the first group; its labels `slots` and later ones are the runner's own data.
+// The memory layout of a batch of programs, the same in QEMU and in Wherry. test/oracle/runner.s has its own
+// copies of the first group, and its own data from its label `slots` on.
 
 export const RAM_BASE = 0x8000_0000n;
 /** Slot n is at RAM_BASE + SLOTS + n × SLOT_SIZE. Offsets below are from the slot's start. */
@@ -8,10 +8,10 @@ export const SLOT_SIZE = 0x20000;
 export const DUMP = 0x1000;
 export const LOG = DUMP + 0x400;
 export const LOG_RECORD = 64;
-/** The runner logs at most so many traps (the dump page has no room for more). */
+/** Maximum number of traps that the runner logs; the dump page has no room for more. */
 export const MAX_TRAPS = 40;
 
-/** Header of a slot: u64 each. */
+/** Header of a slot: a u64 each. */
 export const HEADER = {
   entry: 0x00,
   end: 0x08,
@@ -20,7 +20,7 @@ export const HEADER = {
   satp: 0x20,
   medeleg: 0x28,
   mideleg: 0x30,
-  /** What to add to the S-mode handler's address for stvec. */
+  /** Offset from the S-mode handler's address to stvec. */
   stvecOffset: 0x38,
   fcsr: 0x40,
   counteren: 0x48,
@@ -36,7 +36,7 @@ export const HEADER = {
 export const DUMP_X = DUMP;
 export const DUMP_F = DUMP + 0x100;
 export const DUMP_CSRS = DUMP + 0x200;
-/** CSRs in the order of the dump, u64 each. */
+/** CSRs in the order of the dump, a u64 each. */
 export const DUMPED_CSRS = [
   "mstatus",
   "sstatus",
@@ -67,10 +67,10 @@ export const CODE = 0x3000;
 export const CODE_SIZE = 0x3000;
 export const TABLES = 0x6000;
 export const TABLE_PAGES = 10;
-/** 16 pages that the program reads and writes. */
+/** Scratch memory: 16 pages that the program reads and writes. */
 export const SCRATCH = 0x10000;
 export const SCRATCH_SIZE = 0x10000;
 
-/** Virtual addresses: code is mapped to itself, scratch here, and all of RAM for the S-mode handler there. */
+/** Virtual addresses of scratch memory and of RAM for the S-mode handler; code is identity-mapped. */
 export const SCRATCH_VIRT = 0x4000_0000n;
 export const HANDLER_ALIAS = 0x4000_0000n;

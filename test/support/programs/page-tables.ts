@@ -1,6 +1,6 @@
-// Page tables for a random program (privileged specification, 12.3 to 12.6): code mapped to itself, all of
-// RAM for the S-mode handler at its alias, scratch pages with random permissions, and around them superpages,
-// misaligned superpages and entries with reserved bits.
+// Page tables for a random program (privileged specification, 12.3 to 12.6): identity-mapped code, all of RAM
+// at an alias for the S-mode handler, scratch pages with random permissions, superpages, misaligned
+// superpages and entries with reserved bits.
 import { CODE, HANDLER_ALIAS, RAM_BASE, SCRATCH, SCRATCH_VIRT, TABLE_PAGES, TABLES } from "./layout.ts";
 import type { Random } from "../random.ts";
 
@@ -11,10 +11,10 @@ export interface PageTables {
 
 export const ROOT_PAGE = { 8: 0, 9: 4, 10: 5 } as const;
 
-/** This page of scratch memory has all permissions, and no PMP entry is about it. */
+/** Scratch page with all permissions, which no PMP entry restricts. */
 export const SAFE_PAGE = 3;
 
-/** This one is no scratch page but the table of the scratch pages itself. */
+/** Here the scratch pages' table itself is mapped instead of a scratch page. */
 export const TABLE_WINDOW_PAGE = 15;
 
 const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n };
@@ -23,7 +23,7 @@ const RWXAD = PTE.V | PTE.R | PTE.W | PTE.X | PTE.A | PTE.D;
 const pte = (address: bigint, flags: bigint): bigint => ((address >> 12n) << 10n) | flags;
 const gigapage = (virt: bigint): number => Number((virt >> 30n) & 0x1ffn);
 
-/** Flags of a leaf: mostly all permissions, else random ones (reserved combinations too). */
+/** Flags of a leaf: mostly all permissions, otherwise random flags (reserved combinations too). */
 function leafFlags(r: Random, user: bigint): bigint {
   if (!r.oneIn(3)) return RWXAD | (r.oneIn(8) ? PTE.U ^ user : user);
   return (r.u64() & 0xffn) | (r.oneIn(8) ? 0n : PTE.V) | (r.oneIn(2) ? user : 0n);
@@ -44,14 +44,14 @@ export function randomPageTables(r: Random, slot: bigint, mode: "U" | "S" | "M")
   set(0, gigapage(SCRATCH_VIRT), pte(page(1), PTE.V));
   set(0, 5, pte(RAM_BASE + 0x1000n, RWXAD | user));
   set(0, 511, pte(page(1), PTE.V));
-  // Page 1: 2 MiB each. Scratch pages; superpages, one misaligned; a non-leaf entry with reserved bits.
+  // Page 1, 2 MiB per entry: scratch pages; superpages, one misaligned; a non-leaf entry with reserved bits.
   set(1, 0, pte(page(2), PTE.V));
   set(1, 1, pte((slot >> 21n) << 21n, leafFlags(r, user)));
   set(1, 2, pte(slot, RWXAD | user));
   set(1, 3, pte(page(2), PTE.V | r.pick([PTE.U, PTE.A, PTE.D])));
   set(1, 4, pte(page(3), PTE.V));
   set(1, 511, pte(page(2), PTE.V));
-  // Page 2: scratch pages in some order, then random entries; page 3: random entries.
+  // Page 2: scratch pages in random order, then random entries; page 3: random entries.
   for (let i = 0; i < 512; i++) {
     const target = slot + BigInt(SCRATCH + r.int(16) * 4096);
     set(2, i, pte(target, leafFlags(r, user)) | (r.oneIn(40) ? 1n << BigInt(54 + r.int(10)) : 0n));
@@ -69,8 +69,8 @@ export function randomPageTables(r: Random, slot: bigint, mode: "U" | "S" | "M")
 }
 
 /**
- * Pages 6 and 7: RAM to itself with 4 KiB pages about the program; the later pages of its code have random
- * flags.
+ * Pages 6 and 7: RAM identity-mapped, with 4 KiB pages around the program; later pages of its code have
+ * random flags.
  */
 function smallCodePages(
   r: Random,
@@ -89,7 +89,7 @@ function smallCodePages(
   const code = Number((slot + BigInt(CODE) - region) >> 12n);
   set(7, code, pte(slot + BigInt(CODE), (RWXAD & ~(r.oneIn(2) ? PTE.A | PTE.D : 0n)) | user));
   for (const n of [1, 2]) {
-    // S-mode fetches from a user page in QEMU if a store with SUM has put it into the TLB: no such pages.
+    // No user pages for S-mode: QEMU fetches from one if a store with SUM has loaded it into the TLB.
     const flags = user === 0n ? leafFlags(r, 0n) & ~PTE.U : leafFlags(r, user);
     set(7, code + n, pte(slot + BigInt(CODE + n * 4096), flags));
   }

@@ -51,7 +51,7 @@ export interface Program {
   readonly f: readonly bigint[];
   readonly scratch: Uint8Array;
   readonly pmp: readonly PmpEntry[];
-  /** Where in the code area it starts: near the end of a page, the code crosses into the next. */
+  /** Start in the code area, near the end of a page: the code crosses into the next page. */
   readonly codeOffset: number;
   readonly items: readonly Item[];
 }
@@ -88,7 +88,10 @@ export function integer(r: Random): bigint {
   ])();
 }
 
-/** A float register: numbers near one another, few bits, corners, NaNs; halves and binary32 mostly boxed. */
+/**
+ * A value of an f register: numbers near one another, few bits, corner cases, NaNs; binary16 and binary32
+ * mostly NaN-boxed.
+ */
 export function float(r: Random): bigint {
   const width = r.weighted([
     [1, 16n],
@@ -113,7 +116,7 @@ export function float(r: Random): bigint {
   return width < 64n && !r.oneIn(12) ? BigInt.asUintN(64, bits | (-1n << width)) : bits;
 }
 
-/** Addresses that fault, or nearly. */
+/** Addresses that fault, or nearly do. */
 function wrongPointer(r: Random, slot: bigint, bare: boolean, ramEnd: bigint): bigint {
   if (bare)
     return r.pick([
@@ -128,7 +131,7 @@ function wrongPointer(r: Random, slot: bigint, bare: boolean, ramEnd: bigint): b
   return r.pick([
     0n,
     SCRATCH_VIRT - 4n,
-    // The superpage that the program lies in.
+    // The superpage that contains the program.
     SCRATCH_VIRT + 0x200000n + ((slot + BigInt(SCRATCH) + 0x1000n) & 0x1fffffn),
     SCRATCH_VIRT + 0x400010n,
     SCRATCH_VIRT + 0x600010n,
@@ -164,7 +167,7 @@ const GENERATORS: readonly (readonly [number, (context: Context) => Item])[] = [
   [2, nearlyRow],
 ];
 
-/** Weights of what only some programs do. */
+/** The generators of a context, with their weights. */
 function generators({ mode, paged, tvm }: Context): typeof GENERATORS {
   return [
     ...GENERATORS,
@@ -188,7 +191,7 @@ export function randomProgram(seed: number, slot: number, ramEnd: bigint): Progr
   const [tvm, tw] = [r.oneIn(6), r.oneIn(6)];
   const usesPmp = r.oneIn(3);
   const context: Context = { r, mode, bare, paged, interrupt: r.pick([0x2, 0x20, 0x200]), tvm, tw, usesPmp };
-  // With PMP no delegation, and no S-mode after M-mode: the S-mode handler might not be able to run.
+  // With PMP, no delegation and no S-mode after M-mode: PMP could deny the S-mode handler its accesses.
   const lowers = (mode === "S" || (mode === "M" && !usesPmp)) && r.oneIn(3);
   const available = generators(context);
   const items = Array.from({ length: 40 + r.int(80) }, () => r.weighted(available)(context));
@@ -221,7 +224,7 @@ export function randomProgram(seed: number, slot: number, ramEnd: bigint): Progr
     satpMode,
     mstatus: mpp | fs | others | flag(7, 3) | flag(5, 3),
     tables: paged ? randomPageTables(r, slotAddress(slot), mode) : undefined,
-    // All but breakpoints, which end the program in the M-mode handler.
+    // All exceptions except breakpoints, which end the program in the M-mode handler.
     medeleg: delegate ? r.u64() & 0xb3f7n : 0n,
     mideleg: delegate && r.oneIn(2) ? BigInt(context.interrupt) : 0n,
     counteren: r.u64() & 0x7n,
@@ -248,7 +251,7 @@ export function randomProgram(seed: number, slot: number, ramEnd: bigint): Progr
   };
 }
 
-/** The program's code at its slot, closed by the ebreak that ends it; `keep` items only, if given. */
+/** The program's code at its slot: the first `keep` items, and the final ebreak. */
 export function assembleProgram(program: Program, slot: number, keep = program.items.length) {
   const start = slotAddress(slot) + BigInt(CODE + program.codeOffset);
   const starts: bigint[] = [];

@@ -22,7 +22,7 @@ function reportsIn(text: string): Report[] {
   return [...text.replaceAll("\r", "").matchAll(REPORT)].map(([, ...numbers]) => numbers.map(Number));
 }
 
-/** No number of a report is less than in the one before it. */
+/** Expects that no number is less than in the previous report. */
 function expectMonotonic(reports: readonly Report[]): void {
   for (const [i, report] of reports.entries()) {
     const before = reports[i - 1] ?? report;
@@ -39,7 +39,7 @@ async function consoleWith(page: Page, count: number): Promise<string> {
   return (await page.textContent("#console")) ?? "";
 }
 
-/** Opens a blank page of the server; `errors` gets what goes wrong in it. */
+/** Opens a blank page of the server; `errors` collects the page's errors. */
 async function openPage(page: Page, url: string, errors: string[]): Promise<void> {
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => {
@@ -49,7 +49,7 @@ async function openPage(page: Page, url: string, errors: string[]): Promise<void
   expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
 }
 
-/** `wherry restore` of a file until pulse has reported `count` times, then pulse's end. */
+/** Runs `wherry restore` with a file until pulse has reported `count` times, then ends pulse. */
 async function restoreInNode(file: string, count: number): Promise<{ out: string; code: number | null }> {
   const child = spawn(process.execPath, [MAIN, "restore", file, "--smp", "2", "--memory", "32M"], {
     stdio: ["pipe", "pipe", "inherit"],
@@ -66,7 +66,7 @@ async function restoreInNode(file: string, count: number): Promise<{ out: string
   return { out: out.replaceAll("\r", ""), code };
 }
 
-// One more try, in a new browser: once, on a host at load 15, one of these did not end within its time.
+// Retried once, in a new browser: on a host with a load of 15, one of these exceeded its time limit.
 describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
   let directory: string;
   let server: BrowserServer;
@@ -91,7 +91,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         const before = reportsIn(await consoleWith(page, 3));
         const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
         await download.saveAs(file);
-        // It continues here unaffected, and so does its console's input.
+        // The saved machine continues here, and so does its console's input.
         await consoleWith(page, reportsIn((await page.textContent("#console")) ?? "").length + 2);
         await page.focus("#console");
         await page.keyboard.press("q");
@@ -141,8 +141,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         await consoleWith(page, 1);
         await page.click("#pause");
         await page.waitForSelector('#state[data-state="paused"]');
-        // What came before the pause may still be on its way to the screen; a guest that runs reports each
-        // second.
+        // Output from before the pause may still arrive on the screen; a running guest reports every second.
         let paused: string | null = null;
         await expect
           .poll(
@@ -158,7 +157,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         const after = await consoleWith(page, reportsIn(paused ?? "").length + 1);
         expect(after).not.toContain("FAIL");
         expectMonotonic([...inNode, ...reportsIn(after)]);
-        // What is no saved machine is refused in words, and the page can be used again.
+        // A file that is not a saved machine is refused with a message, and the page remains usable.
         await page.setInputFiles("#file", {
           name: "x",
           mimeType: "",
@@ -195,7 +194,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         const page = await browser.newPage();
         await page.goto(server.url);
         return page.evaluate(async (platform) => {
-          // Two workers take turns; each hands its time to the other, which compares it with its own.
+          // Two workers take turns: each passes its time to the other, which compares it with its own.
           const source = `import { monotonicSince } from "${platform}";
           onmessage = ({ data: { buffer, me, originMs } }) => {
             const now = monotonicSince(originMs);
@@ -214,7 +213,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
           const buffer = new SharedArrayBuffer(16);
           const originMs = performance.timeOrigin;
           const run = async (me: number): Promise<number> => {
-            // Of different ages, so that their own `performance.now()` differ.
+            // The workers start at different times, so that their `performance.now()` differ.
             await new Promise((resolve) => setTimeout(resolve, me * 300));
             const worker = new Worker(url, { type: "module" });
             worker.postMessage({ buffer, me, originMs });
@@ -226,7 +225,7 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
           return Math.min(...(await Promise.all([run(0), run(1)])));
         }, `${server.url}browser/browser-platform.js`);
       });
-      // Browsers give time in steps of 5 µs; each worker's origin is rounded too.
+      // Browsers round time to 5 µs, each worker's origin too.
       expect(least).toBeGreaterThan(-20_000);
     },
     TIMEOUT_MS,

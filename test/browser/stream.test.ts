@@ -1,11 +1,11 @@
-// The entry `wherry/stream` in a page: a stream that comes as a File is opened, as docs/stream-format.md
-// shows. Runs what `tsc -b` has built.
+// The entry `wherry/stream` in a page: opens a stream from a File, as in docs/stream-format.md. Runs the
+// output of `tsc -b`.
 import { describe, expect, test } from "vitest";
 import { serveBrowser } from "../../tools/serve-browser.ts";
 import { smallStream } from "../support/stream-builder.ts";
 import { hasChromium, withChromium } from "../support/chromium.ts";
 
-/** As text: a test runner rewrites imports within functions. */
+/** A string, since the test runner rewrites imports within functions. */
 const program = (bytes: Uint8Array): string => `(async () => {
   const { fieldAt, overview, readStream, reportJson } = await import("/stream.js");
   const file = new File([Uint8Array.from([${bytes.join()}])], "stream");

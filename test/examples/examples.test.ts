@@ -1,5 +1,5 @@
-// Each example runs as its own comment says, with pulse, on what `tsc -b` has built, and uses the package's
-// entries only.
+// Each example runs with pulse as its own comment says, on the output of `tsc -b`, and imports only the
+// package's entries.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ const state = join(directory, "pulse.state");
 beforeAll(async () => writeFileSync(kernel, await buildPulse()));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-/** What an example prints; rejects if it fails. */
+/** An example's output; rejects if it fails. */
 async function run(name: string, ...args: readonly string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, [join(EXAMPLES, name), ...args]);
   return stdout.replaceAll("\r", "");

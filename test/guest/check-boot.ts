@@ -31,7 +31,7 @@ async function boots(machine: Machine, harts: number): Promise<string> {
   return `the shell answers; ${time} s of guest time`;
 }
 
-/** Every hart but the first goes offline, comes back, and works again. */
+/** Takes every hart except the first offline and online again; each must then run a command. */
 async function hotplug({ console }: Machine, harts: number): Promise<string> {
   for (let hart = 1; hart < harts; hart++) {
     await shell(console, `echo 0 > ${CPU}/cpu${hart}/online`);
@@ -47,7 +47,7 @@ async function hotplug({ console }: Machine, harts: number): Promise<string> {
 async function reboots({ console }: Machine): Promise<string> {
   const from = console.text.length;
   console.type("reboot -f\n");
-  // The prompt before it may not have arrived yet.
+  // The previous prompt may not have arrived yet.
   const { index } = await console.see(/Linux version/, BOOT_MS, from);
   await prompt(console, from + index);
   return "back in the shell";

@@ -1,7 +1,7 @@
 // `npm run check:devices`: a Debian guest uses its devices: disk, entropy, network, clock, console,
-// power-off. Two guests are connected by a network and one of them is moved; a machine is killed and its
-// disks are compared with what its guest was told; a guest panics and finds its devices reset; a guest has
-// virtio-mmio version 1.
+// power-off. Two guests are connected by a network and one of them is moved; a machine is killed, and its
+// disks must have all writes that it reported to its guest; a guest panics and finds its devices reset; a
+// guest has virtio-mmio version 1.
 //   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
 import { setTimeout as sleep } from "node:timers/promises";
 import { createHash } from "node:crypto";
@@ -36,7 +36,7 @@ const cases = new Cases(
 );
 // ---- common parts of the cases ----
 
-/** A raw image with this content, then zeroes. */
+/** A raw image with this content, filled up with zeros. */
 function image(name: string, bytes: number, content = ""): string {
   const path = join(directory, name);
   writeFileSync(path, content);
@@ -44,7 +44,7 @@ function image(name: string, bytes: number, content = ""): string {
   return path;
 }
 
-/** What `seq FIRST LAST` prints. */
+/** The output of `seq FIRST LAST`. */
 function seq(first: number, last: number): string {
   return `${Array.from({ length: last - first + 1 }, (_, i) => first + i).join("\n")}\n`;
 }
@@ -58,9 +58,7 @@ function expect(what: string, found: unknown, expected: unknown): void {
   throw new Error(`${what}: found ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
 }
 
-/**
- * A port below the system's ephemeral ports, so that no other process gets it by chance before it is used.
- */
+/** A free port below the ephemeral range, so that no other process gets it by chance. */
 async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + random.int(10_000);
@@ -83,7 +81,7 @@ function boot(harts: number, devices: readonly string[], append = ""): Promise<M
   });
 }
 
-/** Waits for the shell, and sets its line editor to keep long commands on one line. */
+/** Waits for the shell and sets a terminal width at which its line editor keeps long commands on one line. */
 async function ready(console: Console, from = 0): Promise<void> {
   await prompt(console, from);
   await shell(console, "stty cols 2000");
@@ -94,7 +92,7 @@ async function word(console: Console, command: string): Promise<string> {
   return (await shell(console, command)).split(/\s/)[0] ?? "";
 }
 
-/** Runs a command that must fail; returns its message. */
+/** Runs a command that must fail; returns its output. */
 async function refused(console: Console, command: string): Promise<string> {
   return shell(console, `if ${command} 2>&1; then false; else true; fi`);
 }
@@ -189,8 +187,8 @@ async function twoGuests(): Promise<void> {
   });
 
   await cases.run("clock and alarm", STEP_MS, async () => {
-    // How far a time is from the host's while it was asked for: whole seconds, of a clock that was set by
-    // whole seconds.
+    // The difference of a guest time from the host's time during the query. Both the time and the clock have
+    // a resolution of one second.
     const off = async (what: string, ask: () => Promise<number>): Promise<string> => {
       const began = Date.now() / 1000;
       const found = await ask();
@@ -205,7 +203,7 @@ async function twoGuests(): Promise<void> {
       const time = await shell(a.console, "TZ=UTC hwclock -u -r");
       return Date.parse(`${time.replace(/ +0\.0+ seconds$/, "")} UTC`) / 1000;
     });
-    // The driver has no wakealarm; its interrupt handler is there all the same.
+    // The driver has no wakealarm, but it has an interrupt handler.
     const irqs = "awk '/rtc/ { print $2 + $3 }' /proc/interrupts";
     expect("alarms before", await word(a.console, irqs), "0");
     const low = "t=$(devmem 0x101000); h=$(devmem 0x101004)";
@@ -221,7 +219,7 @@ async function twoGuests(): Promise<void> {
     const { console } = a;
     const text = seq(1, 20_000).slice(0, 100_000);
     const from = console.text.length;
-    // In parts: the guest's kernel keeps 64 kB for a reader that is not scheduled, and drops what is more.
+    // In parts: the guest's kernel buffers 64 kB for a reader that is not scheduled, and drops the rest.
     const part = "echo READY$i; head -c 25000 >> /tmp/paste";
     console.type(
       `stty raw -echo; for i in 0 1 2 3; do ${part}; done; stty sane; stty cols 2000; echo DONE\n`,
@@ -237,7 +235,7 @@ async function twoGuests(): Promise<void> {
     expect("a paste of 100 kB", await word(console, "md5sum /tmp/paste"), md5(text));
     const start = performance.now();
     const before = console.text.length;
-    // Long lines: each end of a line costs the guest an interrupt more.
+    // Long lines: each line end costs the guest one more interrupt.
     console.type("seq 1 165000 | tr '\\n' ' '; echo EN''D\n");
     const [printed] = await seeWords(console, /\n1 2 [^]*END/, 2 * STEP_MS, before);
     const expected = `\n${seq(1, 165_000).replaceAll("\n", " ")}END`;
@@ -270,8 +268,9 @@ async function twoGuests(): Promise<void> {
   });
 
   await cases.run("a guest moves with its wire", STEP_MS, async () => {
-    // The end that connects can move: its new process tries again until the listener's old peer has gone. The
-    // transfer continues until it is told to end, so that a fast guest is not done before the move.
+    // The side that connects can move: its new process retries until the listener's old peer has
+    // disconnected. The transfer continues until /tmp/stop exists, so that a fast guest does not finish
+    // before the move.
     const send = "#!/bin/sh\\nwhile [ ! -f /tmp/stop ]; do cat /tmp/www/f; done | tee /tmp/copy\\n";
     await shell(a.console, `mkfifo /tmp/copy; printf '${send}' > /tmp/send; chmod +x /tmp/send`);
     await shell(a.console, "md5sum < /tmp/copy > /tmp/sent & nc -l -p 9000 -e /tmp/send < /dev/null & true");
@@ -353,7 +352,7 @@ async function killed(): Promise<void> {
   });
 
   await cases.run("kill -9", STEP_MS, async () => {
-    // Each block is numbered; its number is printed when the guest's fsync of it has returned.
+    // Each block is numbered; the guest prints the number when fsync has returned.
     const write =
       "(echo block $i; seq $i 900) | dd of=/dev/vdb bs=4096 seek=$i conv=notrunc,fsync 2> /dev/null";
     const { console } = machine;
@@ -415,7 +414,7 @@ async function legacy(): Promise<void> {
   const server = createServer((client) => {
     clients.add(client);
     client.on("data", (bytes: Buffer) => machine.write(bytes));
-    // Closing the other end with unread output resets this one.
+    // If the peer closes with unread output, this connection is reset.
     client.on("error", () => clients.delete(client));
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));

@@ -20,12 +20,12 @@ const random = new Random(given.seed);
 const disk = emptyDisk("disk");
 const hardware = ["--smp", String(given.harts), "--memory", "64M", "--drive", `file=${disk}`];
 const kernel = ["--kernel", await pulseKernel(), "--append", "pulse.mem=1"];
-/** In the machines' own mount namespace: a disk that is soon full. */
+/** A small disk, in the machines' own mount namespace. */
 const full = join(directory, "full");
 mkdirSync(full);
 const small = smallDisk(full);
 
-/** A destination that was lost before GO waits for the source's question for half a minute. */
+/** A destination that loses its connection before GO waits half a minute for the source's query. */
 const GIVES_UP_MS = 60_000;
 /** Approximate size of a whole stream of this machine, in bytes. */
 const STREAM_BYTES = 6_000_000;
@@ -36,7 +36,7 @@ finalPing.writeUInt16BE(4, 3);
 finalPing.writeUInt32BE(PING_FINAL, 5);
 const firstDevice = Buffer.from("\x0acpu_common");
 
-/** Its PONG on the return path. Next comes SHUT, the destination's message that it runs. */
+/** The PONG to it on the return path. SHUT follows: the destination runs. */
 const finalPong = Buffer.alloc(8);
 finalPong.writeUInt16BE(2);
 finalPong.writeUInt16BE(4, 2);
@@ -67,7 +67,10 @@ function newest(source: Machine): void {
   last = reports(source.console.text).at(-1) ?? last;
 }
 
-/** Which of the two has the machine; the other must not, and must not have said a word that it should not. */
+/**
+ * Determines which of the two has the machine. The other must not run it, and must not have printed anything
+ * meanwhile.
+ */
 async function judge(source: Machine, destination: Machine): Promise<string> {
   const report = await ended(source);
   const why = report["error-desc"]?.slice(0, 150) ?? "";
@@ -81,7 +84,7 @@ async function judge(source: Machine, destination: Machine): Promise<string> {
     await destination.kill();
     return `${report.status}, here: ${why}`;
   }
-  // With this answer all has come that it printed before it stopped: console and QMP are different sockets.
+  // Console and QMP are separate sockets: when this reply arrives, all output from before the stop has.
   await source.status();
   const silentFrom = source.console.text.length;
   await lives(destination);
@@ -129,7 +132,7 @@ async function killDestination(): Promise<string> {
 }
 
 /**
- * The destination had reported that it runs before it was killed: it owned the machine, which died with it.
+ * The destination was killed after it had reported that it runs: it owned the machine, which ended with it.
  */
 async function afterLateKill(destination: Machine, before: MoveReport, when: string): Promise<string> {
   if ((await machine.status()) !== "postmigrate") throw new Error("moved, but not postmigrate");
@@ -177,7 +180,10 @@ async function cutConnection(): Promise<string> {
   return moveThrough(cut);
 }
 
-/** A tunnel on this host that ends during the handover: the missing listener proves nothing. */
+/**
+ * A tunnel on this host that ends during the handover: that nobody listens any more does not prove that the
+ * destination is dead.
+ */
 function tunnelDies(): Promise<string> {
   return moveThrough({ side: "back", mark: finalPong, after: random.int(8), how: "death" });
 }
@@ -190,7 +196,7 @@ async function cancel(): Promise<string> {
   return `${when}: ${await judge(machine, destination)}`;
 }
 
-/** Whatever happens to the source, the destination runs all of the machine or nothing. */
+/** The source is killed: the destination runs the complete machine, or none. */
 async function killSource(): Promise<string> {
   const source = machine;
   const destination = await destinationAt(random.oneIn(2) ? unixAddress() : "tcp:127.0.0.1:0");
@@ -266,7 +272,7 @@ await boot();
 for (let i = 0; i < given.count; i++) {
   const kind = order[i % order.length] as Kind;
   if (await cases.run(kind, 240_000, kinds[kind])) continue;
-  // What the failure left is not to be trusted.
+  // The state after a failure is unknown: start a new machine.
   killAll();
   await boot();
 }

@@ -1,5 +1,5 @@
 // `npm run check:icount`: Debian boots and powers off under --icount with each firmware, with both engines:
-// all runs print the same bytes and leave the same memory. That is also lock-step of the engines over a whole
+// all runs print the same bytes and end with the same memory. This also compares the engines over a whole
 // boot.
 //   --runs N for more than one of each; --firmware builtin|opensbi for one
 import { readFile } from "node:fs/promises";

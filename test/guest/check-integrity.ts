@@ -33,7 +33,7 @@ async function savedMachine(): Promise<Buffer> {
   const kernel = ["--kernel", await pulseKernel(), "--append", "pulse.mem=1"];
   const machine = await Machine.start(["run", ...hardware, ...kernel], { fromFirstByte: true });
   await nextReports(machine.console, 1);
-  // What it wrote to its disk later would not be what the file remembers.
+  // Later writes to its disk would not match the saved state.
   await machine.qmp.execute("stop");
   await machine.qmp.execute("x-wherry-save", { file: path });
   await machine.quit();
@@ -66,7 +66,7 @@ const { machine } = running;
 
 function load(bytes: Buffer): Promise<unknown> {
   let at = 0;
-  // As if nothing had come yet: what a process does only once.
+  // Reset to the run state before a load, which a process enters only once.
   if (machine.runState.current !== "inmigrate") machine.runState.set("prelaunch");
   return loadSnapshot(machine, {
     write: () => Promise.reject(new Error("nothing is written to a file that is loaded")),
@@ -81,8 +81,8 @@ function load(bytes: Buffer): Promise<unknown> {
 }
 
 /**
- * The parts that an error may name for a damage: at a boundary either one; a part with a damaged head has no
- * name yet.
+ * The parts that an error may name for damage at this position: both at a boundary, and the previous part if
+ * a head is damaged, since the damaged part has no name yet.
  */
 function spansNear(at: number): Span[] {
   return spans.filter(({ start, end }, i) => {
@@ -97,7 +97,8 @@ function wordsFor({ name }: Span): string[] {
   if (name === "ram") return ["RAM chunk", "section ram"];
   if (name === "header" || name === "configuration") return ["header", "configuration"];
   if (name === "end" || name === "vmdescription") return ["VMDESCRIPTION", "end of the stream"];
-  // With the instance damaged it is another device of that name; with the name, one that does not come.
+  // A damaged instance names another device of that name; with a damaged name, the device's section is
+  // missing.
   return [`section ${name.replace(/\d+$/, "")}`, `waits for ${name}`];
 }
 
@@ -105,7 +106,7 @@ function checkWords(words: string, at: number): string {
   const near = spansNear(at);
   const wanted = near.flatMap(wordsFor);
   const isNamed = wanted.some((word) => words.toLowerCase().includes(word.toLowerCase()));
-  // With its name or type damaged a section is one that nobody knows: then the error says where it is.
+  // A section with a damaged name or type is unknown: then the error gives its offset.
   const offset = Number(/\bat offset (0x[0-9a-f]+)/.exec(words)?.[1]);
   const isPlaced = near.some(({ start, end }) => start <= offset && offset <= end);
   if (!isNamed && !isPlaced) {
@@ -146,7 +147,7 @@ function cutAt(end: number, name: string): Damage {
   return { name: `cut ${name} (${end})`, bytes: file.subarray(0, end), at: end };
 }
 
-/** At both ends of each section, a byte before and after them, and once within. */
+/** At both ends of each section, one byte before and after them, and once within. */
 function cuts(): Damage[] {
   return spans.flatMap(({ name, start, end }: Span) => [
     cutAt(start, `before ${name}`),
@@ -156,7 +157,7 @@ function cuts(): Damage[] {
   ]);
 }
 
-/** Every other one anywhere, the rest outside of RAM, where there is more to go wrong. */
+/** Half of the flips anywhere, the others outside RAM, where more can go wrong. */
 function flip(index: number): Damage {
   const anywhere = { start: 0, end: file.length };
   const { start, end } = index % 2 === 0 ? anywhere : random.pick(spans.filter(({ name }) => name !== "ram"));

@@ -37,7 +37,7 @@ async function move(number: number): Promise<string> {
     throw error;
   }
   machine = destination;
-  // With this answer all has come that it printed before it stopped: console and QMP are different sockets.
+  // Console and QMP are separate sockets: when this reply arrives, all output from before the stop has.
   if ((await source.status()) !== "postmigrate") throw new Error(`the source is ${await source.status()}`);
   const silentFrom = source.console.text.length;
   const [after] = await nextReports(destination.console);

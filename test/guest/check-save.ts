@@ -22,7 +22,7 @@ const AT_ONCE = 2;
 const SAVES_A_BOOT = 20;
 const END = /check: end sum=\w+ online=[\d,-]+(?=\r?\n)/;
 const FAIL = /check: FAIL[^\n]*\n/;
-/** KVM's numbers. */
+/** KVM's values. */
 const MP_STATES: Readonly<Record<string, string>> = {
   "0x0": "runnable",
   "0x2": "starting",
@@ -30,8 +30,7 @@ const MP_STATES: Readonly<Record<string, string>> = {
   "0xa": "suspended",
 };
 
-// The end is said until it is answered: a file that is saved while a line is on its way has the next one
-// whole.
+// The guest repeats its last line until it is answered: if a save cuts one line, the next is complete.
 const SCRIPT = `#!/bin/sh
 cd /sys/devices/system/cpu
 sum=start turn=0
@@ -52,7 +51,7 @@ done
 poweroff -f
 `;
 
-/** Debian's initial ramdisk, and our script in an archive behind it, which Linux unpacks too. */
+/** Debian's initramfs with an archive appended that has our script; Linux unpacks both. */
 function initrd(): string {
   const path = join(directory, "initrd");
   const first = readFileSync(debian.initrd);
@@ -71,7 +70,7 @@ interface Saved {
 /** The last line that every run must print. */
 let end: string | undefined;
 
-/** Waits until the guest has come to its end; answers it, and waits for the end of its process too. */
+/** Waits for the guest's last line, answers it, and waits until the process ends. */
 async function toTheEnd(machine: Machine, onAnswer = (): void => {}): Promise<string> {
   const line = await until(BOOT_MS, "the guest's last line", () => {
     const { text } = machine.console;
@@ -92,11 +91,11 @@ async function toTheEnd(machine: Machine, onAnswer = (): void => {}): Promise<st
   return line;
 }
 
-/** How long a boot takes from its start to its end, without the saves: measured as we go. */
+/** Duration of a boot from its start to its end, without the saves; updated by measurement. */
 const spanMs: Record<Firmware, number> = { builtin: 20_000, opensbi: 25_000 };
 let files = 0;
 
-/** Boots, and saves at up to `count` random moments; a boot may end before the last ones. */
+/** Boots and saves at up to `count` random moments; a boot may end before the last of them. */
 async function bootAndSave(firmware: Firmware, count: number, saved: Saved[]): Promise<string> {
   const machine = await bootDebian(given.harts, firmware, {
     append: "wherry.workload=/check",
@@ -105,7 +104,8 @@ async function bootAndSave(firmware: Firmware, count: number, saved: Saved[]): P
   const moments = Array.from({ length: count }, () => random.int(Math.round(spanMs[firmware])));
   const began = performance.now();
   let savingMs = 0;
-  // What is saved after the answer does not say its end any more, and may be told that the machine is off.
+  // A machine saved after the answer does not repeat its last line, and a later save may fail because the
+  // machine is off.
   let over = false;
   const finished = toTheEnd(machine, () => (over = true)).finally(() => (over = true));
   finished.catch(() => {});

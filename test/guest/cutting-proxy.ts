@@ -1,5 +1,5 @@
-// A loopback TCP proxy between the two ends of a move that breaks the first connection at a given byte of
-// either direction, as a network does. Later connections (the source queries the state of the machine) are
+// A loopback TCP proxy between the two ends of a move. It breaks the first connection at a given byte of
+// either direction, as a network may. Later connections, in which the source queries the machine's state, are
 // not broken.
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
@@ -7,13 +7,10 @@ import type { AddressInfo } from "node:net";
 export interface Cut {
   /** `forward` is from source to destination. */
   readonly side: "forward" | "back";
-  /** Bytes that still pass, from the start or from the end of the first `mark`. */
+  /** Number of bytes that still pass, counted from the start or from the end of the first `mark`. */
   readonly after: number;
   readonly mark?: Buffer;
-  /**
-   * A reset, an orderly end towards both, nothing at all any more, or the death of the proxy, listener and
-   * all.
-   */
+  /** A reset, an orderly end towards both sides, no more data, or the end of the proxy with its listener. */
   readonly how: "reset" | "end" | "silence" | "death";
 }
 
@@ -94,7 +91,7 @@ export class CuttingProxy {
       return;
     }
     if (how === "death") this.#server.close();
-    // What has been written is on its way before the reset is.
+    // Written data is sent before the reset.
     setTimeout(() => {
       to.resetAndDestroy();
       from.resetAndDestroy();

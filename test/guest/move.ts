@@ -21,7 +21,7 @@ interface Socket {
   readonly path: string;
 }
 
-/** The address on which a machine waits for its arrival. */
+/** The address on which a destination listens. */
 export async function listening(destination: Machine): Promise<string> {
   return until(30_000, "the destination listens", async () => {
     const info = await destination.qmp.execute<{ "socket-address"?: Socket[] }>("query-migrate");
@@ -35,7 +35,7 @@ export function query(source: Machine): Promise<MoveReport> {
   return source.qmp.execute<MoveReport>("query-migrate");
 }
 
-/** Waits until the move has ended, in whatever way. */
+/** Waits until the move has ended, successfully or not. */
 export function ended(source: Machine): Promise<MoveReport> {
   return until(MOVE_MS, "the move ends", async () => {
     const report = await query(source);

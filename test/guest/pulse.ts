@@ -1,5 +1,5 @@
-// Pulse as the judge of the guest checks: reads and compares its reports, and its final verdict
-// (guests/pulse).
+// Pulse (guests/pulse) as the judge of the guest checks: reads and compares its reports, and reads its final
+// verdict.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
@@ -46,7 +46,7 @@ export function reports(text: string): Report[] {
   }));
 }
 
-/** The next `count` reports from now on. */
+/** The next `count` reports. */
 export async function nextReports(console: Console, count = 1): Promise<Report[]> {
   const from = console.text.length;
   const all = new RegExp(`(?:${REPORT.source}[^]*?){${count}}`, "m");
@@ -54,7 +54,10 @@ export async function nextReports(console: Console, count = 1): Promise<Report[]
   return reports(console.text.slice(from));
 }
 
-/** Throws unless every hart has counted, ticked and got IPIs between the two, and the disk was written. */
+/**
+ * Throws unless between the two reports every hart has counted, ticked and received IPIs, and the disk was
+ * written.
+ */
 export function checkProgress(before: Report, after: Report): void {
   const complain = (what: string): never => {
     throw new Error(`${what} between guest times ${before.time} and ${after.time}`);
@@ -70,7 +73,7 @@ export function checkProgress(before: Report, after: Report): void {
   if (after.disk < before.disk) complain("disk writes went back");
 }
 
-/** Ends the guest with its own check: returns the line with the verdict. */
+/** Ends the guest, which checks itself; returns the line with its verdict. */
 export async function proof(machine: Machine): Promise<string> {
   machine.console.type("q");
   const [line] = await machine.console.see(DONE, 2 * REPORT_MS, 0, { refuse: FAIL });

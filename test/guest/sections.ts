@@ -1,5 +1,5 @@
 // The positions of the sections in a saved stream of Wherry, found without the product's reader: RAM by its
-// records, device sections by their names and order in the VMDESCRIPTION (QEMU's docs/devel/migration).
+// records, device sections by name and order in the VMDESCRIPTION (QEMU's docs/devel/migration).
 
 export interface Span {
   readonly name: string;
@@ -17,7 +17,7 @@ const PAGE = 0x08;
 const EOS = 0x10;
 const CONTINUE = 0x20;
 
-/** The spans of the whole file, in order and without gaps. Throws if it does not look like ours. */
+/** The spans of the whole file, in order and without gaps. Throws if the file is not one of Wherry's. */
 export function spansOf(file: Buffer): Span[] {
   const json = file.lastIndexOf('{"configuration"');
   const devices = (

@@ -5,7 +5,7 @@ import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const TMPFS_BYTES = 32 << 20;
-/** The guest's disk must continue to be written. */
+/** The limit must leave room for the guest's disk. */
 const LEAST_FILE_SIZE = 4 << 20;
 
 export interface SmallDisk {
@@ -14,7 +14,9 @@ export interface SmallDisk {
   readonly wrap: readonly string[];
   /** The disk's directory as seen from outside the machine's process. */
   seenFrom(pid: number): string;
-  /** Leaves about `room` bytes; returns how many, and a function that releases the rest. */
+  /**
+   * Fills the disk except for about `room` bytes; returns the free bytes, and a function that frees the rest.
+   */
   fill(pid: number, room: number): { room: number; undo(): void };
 }
 

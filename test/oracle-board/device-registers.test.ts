@@ -1,5 +1,5 @@
-// Random register accesses, on our devices and on QEMU's: both must give the same values all the way.
-// WHERRY_SEED replays a run.
+// Random register accesses on our devices and on QEMU's: all reads must return the same values. WHERRY_SEED
+// replays a run.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
@@ -17,7 +17,7 @@ import { seed } from "../support/seed.ts";
 interface Access {
   offset: number;
   size: 1 | 2 | 4;
-  /** Undefined: a read. */
+  /** Undefined for a read. */
   value?: number | undefined;
 }
 
@@ -27,7 +27,7 @@ beforeAll(() => {
 });
 afterAll(() => board?.close());
 
-/** Both devices come out of reset; then `prologue` runs on both. */
+/** Resets both devices, runs `prologue` and `accesses` on both, and compares all reads. */
 async function compare(
   base: number,
   device: MmioDevice,
@@ -78,7 +78,7 @@ describe.skipIf(noOracle)(`registers, seed ${seed}`, () => {
         { nil: undefined },
       ),
     });
-    // QEMU's reset leaves FCR as it was.
+    // QEMU's reset does not change FCR.
     await run(VIRT_MEMMAP.uart0.base, make, access, [{ offset: 2, size: 1, value: 0 }]);
   });
 
@@ -103,7 +103,7 @@ describe.skipIf(noOracle)(`registers, seed ${seed}`, () => {
         value: fc.option(fc.oneof(fc.constantFrom(...commands), fc.nat(3)), { nil: undefined }),
       })
       .map(({ word, size, value }) => ({ offset: 4 * word, size, value }));
-    // QEMU's flash keeps its contents over a reset: the sector starts erased.
+    // QEMU's flash keeps its contents across a reset: erase the sector first.
     const w = (value: number): Access => ({ offset: 0, size: 4, value });
     await run(VIRT_MEMMAP.flash.base, make, access, [w(0x20), w(0xd0), w(0xff)]);
   });
@@ -120,7 +120,7 @@ describe.skipIf(noOracle)(`registers, seed ${seed}`, () => {
         const masked = value === undefined ? undefined : value % 2 ** (8 * size);
         return { offset: device + 4 * register, size, value: masked };
       });
-    // QEMU's reset leaves what is behind the header.
+    // QEMU's reset does not clear config space after the header.
     const behind = Array.from(
       { length: 48 },
       (_, i): Access => ({ offset: 0x40 + 4 * i, size: 4, value: 0 }),

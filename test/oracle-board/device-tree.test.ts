@@ -1,5 +1,5 @@
-// Our device tree against the one that the installed QEMU generates: the same nodes and properties, phandles
-// followed to what they name, but for the differences that src/machines/virt-fdt.ts states.
+// Our device tree against that of the installed QEMU: the same nodes and properties, with phandles resolved,
+// except for the differences that src/machines/virt-fdt.ts states.
 import { expect, it } from "vitest";
 import { EXTENSION_NAMES } from "../../src/riscv/extensions.ts";
 import { type FdtNode, writeFdt } from "../../src/machines/fdt.ts";
@@ -8,7 +8,7 @@ import { MIB } from "../../src/machines/virt-map.ts";
 import { noOracle, qemuDeviceTree } from "./qemu-board.ts";
 import { readFdt } from "../support/read-fdt.ts";
 
-/** Where cells of a property are phandles: position modulo the length of an entry. */
+/** The cells of a property that are phandles: their position within an entry of `stride` cells. */
 const PHANDLES: Record<string, { stride: number; at: number }> = {
   "interrupt-parent": { stride: 1, at: 0 },
   "interrupts-extended": { stride: 2, at: 0 },
@@ -17,7 +17,7 @@ const PHANDLES: Record<string, { stride: number; at: number }> = {
   cpu: { stride: 1, at: 0 },
 };
 
-/** Every property by path, with phandles replaced by the path of what they name. */
+/** Every property by path, with each phandle replaced by the path of its node. */
 function flatten(root: FdtNode): Map<string, string> {
   const named = new Map<number, string>();
   const out = new Map<string, string>();
@@ -45,7 +45,7 @@ function flatten(root: FdtNode): Map<string, string> {
   return out;
 }
 
-/** What we mean to have otherwise than QEMU 7.2. */
+/** True for an intended difference from QEMU 7.2. */
 function isStated(path: string): boolean {
   return (
     /^\/cpus\/cpu@\d+\/(riscv,isa|riscv,isa-base|riscv,isa-extensions|riscv,cbo[mz]-block-size|mmu-type)$/.test(

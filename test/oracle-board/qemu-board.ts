@@ -1,5 +1,6 @@
 // The installed QEMU as an oracle for the board: its device tree, its devices' registers (over qtest, with
-// the harts stopped), and its saved streams. Tests skip with a message where it is missing, except in CI.
+// the harts stopped), and its saved streams. Without it, tests are skipped with a message; in CI that is an
+// error.
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import { on, once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,7 +17,7 @@ function qemuVersion(): string | undefined {
   return status === 0 ? /version ([\d.]+)/.exec(stdout)?.[1] : undefined;
 }
 
-/** Why the oracle's tests are skipped, or undefined. */
+/** The reason for skipping the oracle's tests, if any. */
 export const noOracle = ((): string | undefined => {
   const version = qemuVersion();
   if (version?.startsWith("7.2")) return undefined;
@@ -44,7 +45,7 @@ export function qemuDeviceTree(append: string, args: readonly string[]): Uint8Ar
   }
 }
 
-/** A stopped machine whose devices answer to `read` and `write`. */
+/** A stopped machine whose devices `read` and `write` access. */
 export class QemuBoard {
   readonly #directory = mkdtempSync(join(tmpdir(), "wherry-board-"));
   readonly #child: ChildProcessWithoutNullStreams;
@@ -100,11 +101,11 @@ export class QemuBoard {
 
   async reset(): Promise<void> {
     await this.#hmp("system_reset");
-    // The reset itself comes with a turn of QEMU's main loop.
+    // QEMU resets in a later iteration of its main loop.
     for (let i = 0; i < 2; i++) await this.#hmp("info status");
   }
 
-  /** What QEMU saves of the machine as it is. */
+  /** The stream that QEMU saves of the machine's present state. */
   async stream(): Promise<Uint8Array> {
     const path = join(this.#directory, "stream");
     await this.#hmp(`migrate "exec:cat > ${path}"`);
@@ -118,7 +119,7 @@ export class QemuBoard {
   }
 }
 
-/** The monitor has answered: its prompt is back. */
+/** Waits for the monitor's prompt, which follows its answer. */
 async function nextPrompt(monitor: Socket): Promise<void> {
   let text = "";
   for await (const [data] of on(monitor, "data", { close: ["close", "end"] })) {

@@ -1,8 +1,9 @@
-// The guest's own proof that a move did not hurt it. Each hart has a ticker, and while the guest is busy a
-// worker: floats against what the same chain gave at the start, memory, a disk region past the page cache, a
-// token on a ring of pipes. Beside them: entropy, frames to an echo on the wire, words to one on the virtio
-// console, the real-time clock, the kernel's log. Every line on the console is numbered and has a checksum
-// (traveller.ts reads them). Keys: b busy, i idle, w wake each hart once, q quit with the verdict.
+// The guest's own check that a move lost no state. Each hart has a ticker and, while the guest is busy, a
+// worker: a chain of floating-point operations compared with its first result, memory, a disk region read and
+// written with O_DIRECT, a token in a ring of pipes. Also: entropy, frames that the network returns, words
+// that the virtio console echoes, the real-time clock, the kernel's log. Every line on the console is
+// numbered and has a checksum (journal.ts reads them). Keys: b busy, i idle, w wake each hart once, q quit
+// with the verdict.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ static uint64_t now_ns(clockid_t clock) {
   return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
-// One numbered line; its bytes go out whole and in order.
+// One numbered line, written whole and in order.
 static void line(const char *format, ...) {
   char text[900];
   va_list values;
@@ -79,11 +80,11 @@ static void fail(const char *format, ...) {
   va_start(values, format);
   vsnprintf(text, sizeof text, format, values);
   va_end(values);
-  // The first ones say what it is.
+  // The first failures are enough.
   if (atomic_fetch_add(&failures, 1) < 5) line("FAIL %s", text);
 }
 
-// Monotonic time, which no hart may see run backwards.
+// Monotonic time, which must not go backwards on any hart.
 static uint64_t checked_now(int hart) {
   uint64_t before = atomic_load(&latest_ns), now = now_ns(CLOCK_MONOTONIC);
   if (now < before) fail("hart %d: time went back by %lu ns", hart, before - now);
@@ -120,8 +121,9 @@ static void *ticker(void *argument) {
   return NULL;
 }
 
-// Each step depends on the one before; single and double precision, fused and not, conversions, the rounding
-// mode. A chaotic map that stays between 0 and 1, so that every step is inexact and no rounding is forgotten.
+// Each step depends on the previous one: single and double precision, fused and not, conversions, the
+// rounding mode. A chaotic map that stays between 0 and 1, so that every step is inexact and every rounding
+// counts.
 static uint64_t chain(int seed, int steps) {
   double x = 0.1 + seed * 0.07;
   float y = 1.5f + seed;
@@ -184,7 +186,7 @@ static void memory_turn(Hart *hart, int page) {
   hart->pages++;
 }
 
-// The token comes with the number that this hart gave it last time and one more for each other hart.
+// The token returns with the number that this hart gave it last, plus one for each other hart.
 static void token_turn(Hart *hart, uint64_t *expected) {
   uint64_t token;
   if (read(hart->ring[0], &token, sizeof token) != sizeof token) return;
@@ -210,7 +212,7 @@ static void *worker(void *argument) {
     uint64_t result = chain(hart->number, CHAIN);
     if (result != reference) fail("hart %d: floats give %016lx instead of %016lx", hart->number, result, reference);
     if (fegetround() != mode) fail("hart %d: rounding mode %d instead of %d", hart->number, fegetround(), mode);
-    // QEMU's streams have no exception flags: one that stood between the chain and this line is gone.
+    // QEMU's streams have no exception flags: a move between the chain and this line loses one.
     if (!fetestexcept(FE_INEXACT)) hart->flags_lost++;
     hart->chains++;
     memory_turn(hart, turn % PAGES);
@@ -232,7 +234,7 @@ static void *drawer(void *argument) {
   return NULL;
 }
 
-// A frame for the echo, and what has come back since the last one.
+// Sends a frame and reads the frames returned since the last one.
 static void frame_turn(void) {
   unsigned char frame[64] = {255, 255, 255, 255, 255, 255, 0x52, 0x54, 0, 0, 0, 1, ETHER_TYPE >> 8, ETHER_TYPE & 255};
   if (wire < 0) return;
@@ -241,7 +243,7 @@ static void frame_turn(void) {
   while (read(wire, frame, sizeof frame) == sizeof frame) frames_back++;
 }
 
-// A numbered word on the virtio console, whose other end repeats it.
+// Writes a numbered word to the virtio console, whose other end echoes it.
 static void word_turn(void) {
   char text[64];
   if (second < 0) return;
@@ -272,7 +274,7 @@ static int open_wire(void) {
   return bind(packets, (struct sockaddr *)&address, sizeof address) == 0 ? packets : -1;
 }
 
-// Seconds of the real-time clock, from the device.
+// The real-time clock in seconds, read from the device.
 static long rtc_seconds(void) {
   char text[32] = "";
   int file = open("/sys/class/rtc/rtc0/since_epoch", O_RDONLY);
@@ -343,7 +345,7 @@ int main(void) {
   if (hart_count > MAX_HARTS) hart_count = MAX_HARTS;
   int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), entropy = open("/dev/hwrng", O_RDONLY);
   int timer = timerfd_create(CLOCK_MONOTONIC, 0);
-  // What the boot said is of no interest.
+  // Skip the messages of the boot.
   lseek(log, 0, SEEK_END);
   disk = open("/dev/vda", O_RDWR | O_DIRECT);
   second = open("/dev/hvc0", O_RDWR | O_NONBLOCK | O_NOCTTY);

@@ -7,12 +7,12 @@ export const BOOT_MS = 300_000;
 const COMMAND_MS = 60_000;
 const PROMPT = /wherry:\S*# /;
 /**
- * Not complaints of stalls and lockups: with more harts than cores, on a busy host, they say that the host is
- * slow. To the end of the line: which BUG it is may still be coming in.
+ * Without reports of stalls and lockups, which only mean that a busy host is slow. Matches a BUG to the end
+ * of its line, since its kind may not have arrived yet.
  */
 export const DEAD = /Kernel panic|Oops[: ]|BUG: (?!soft lockup|workqueue lockup)[^\n]*\n|Unable to handle/;
 
-/** Waits for something that a program prints. What kernels print when they are in trouble is an error. */
+/** Waits for a program's output. Rejects if the kernel prints an error. */
 export function seeWords(
   console: Console,
   pattern: RegExp,
@@ -51,12 +51,10 @@ export async function prompt(console: Console, from = 0): Promise<void> {
   await seeWords(console, PROMPT, BOOT_MS, from);
 }
 
-/**
- * Types a command and gives its output, without the echo of the command. A status other than 0 is an error.
- */
+/** Types a command and returns its output, without the command's echo. Throws on a status other than 0. */
 export async function shell(console: Console, command: string): Promise<string> {
   const from = console.text.length;
-  // Backslashes, so that the echo of the command does not look like its output.
+  // The backslashes keep the command's echo from matching.
   console.type(`echo \\<\\<; ${command}; echo \\>\\>$?\n`);
   const ran = /^<<\r?\n([^]*?)>>(\d+)\r?\n/m;
   const [, output = "", status] = await seeWords(console, ran, COMMAND_MS, from);

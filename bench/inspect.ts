@@ -20,7 +20,7 @@ const RUNS = 3;
 /** Limits of --check: the ratio to the speed of plain reads, and peak memory. */
 const LEAST_SHARE = 0.25;
 const MOST_MIB = 200;
-/** The ways of reading, and what each does with a page. */
+/** The ways of reading a file. */
 const MODES = ["plain", "inspect", "visit", "zeros"] as const;
 type Mode = (typeof MODES)[number];
 

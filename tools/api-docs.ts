@@ -122,7 +122,7 @@ const isPrivate = (node: Node): boolean =>
   ("accessibility" in node && node.accessibility === "private") ||
   ("key" in node && (node.key as Node | null)?.type === "PrivateIdentifier");
 
-/** The leftmost name: of `wire.QemuFlag`, `wire`. */
+/** The leftmost name, such as `wire` in `wire.QemuFlag`. */
 function leftmost(node: Node): string | undefined {
   if (node.type === "Identifier") return node.name;
   if (node.type === "TSQualifiedName") return leftmost(node.left);
@@ -201,12 +201,12 @@ function declarationsOf({ path, name }: Target): readonly Declaration[] {
 }
 
 interface Exported {
-  /** As the importer writes it: `createMachine`, `wire.QEMU_VM_FILE_MAGIC`. */
+  /** The name that importers write: `createMachine`, `wire.QEMU_VM_FILE_MAGIC`. */
   readonly name: string;
   readonly declarations: readonly Declaration[];
 }
 
-/** Of an entry, in its file's order. */
+/** The exported names of an entry, in the order of its file. */
 export function exportedNames(entry: EntryName): Exported[] {
   const found: Exported[] = [];
   for (const [name, target] of exportsOf(entryPath(entry))) {

@@ -77,7 +77,7 @@ type Graph = ReadonlyMap<string, ReadonlySet<string>>;
 export const graphOf = (rooms: readonly Room[]): Graph =>
   new Map(rooms.map(({ name, references }) => [name, new Set(references)]));
 
-/** A line for each path of imports that comes back to where it started. */
+/** A line for each import cycle. */
 export function cycles(graph: Graph): string[] {
   const done = new Set<string>();
   const problems: string[] = [];

@@ -1,6 +1,6 @@
-// The gate of what documents point to: a relative link of a Markdown file must lead to a file and, with a
+// The gate for references in documents: a relative link of a Markdown file must lead to a file and, with a
 // fragment, to a heading of it; a source file that it names in backticks must exist. Web addresses are not
-// tried.
+// checked.
 import { existsSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import type { Gate, SourceFile } from "./gates.ts";

@@ -10,7 +10,7 @@ const ABSENT = [/\bdesign 0\d\b/gi, /\bseed 0\d\d\b/gi, /\bissue #?\d+\b/gi];
 /** Row labels in a table's first cell. */
 const TABLE_ROW = /^\|\s*\**(S[0-4])\b/gm;
 
-/** The changelog may name issues; recorded outputs are as they were. */
+/** The changelog may name issues; recorded outputs are left unchanged. */
 const isWritten = (path: string): boolean =>
   /\.(ts|js|mjs|md|sh|s|c|h|css|html|yml|pml)$|(^|\/)\.ci\//.test(path) &&
   !/^(CHANGELOG\.md$|docs\/api\/)|(^|\/)(fixtures|corpus)\//.test(path);

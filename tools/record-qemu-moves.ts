@@ -38,12 +38,12 @@ function shown(words: readonly string[]): string {
   return lines.join(" \\\n");
 }
 
-/** What does not answer yet is asked once more. */
+/** Repeats `ask` until it answers. */
 function answer<T>(what: string, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
   return until(LIMIT_MS, what, () => Promise.resolve(ask()).catch(() => undefined));
 }
 
-/** The guest's console at one of its monitors. */
+/** The guest's console, connected to one of its monitors. */
 class Console {
   text = "";
   readonly #socket: Socket;

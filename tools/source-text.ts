@@ -1,4 +1,4 @@
-// What gates look at in a source file.
+// The parts of a source file that gates check.
 
 const isTest = (path: string): boolean => path.endsWith(".test.ts");
 export const isProduct = (path: string): boolean =>

@@ -82,7 +82,7 @@ test("Debian's kernel may log in the middle of an expected line", async () => {
   }
 }, 10_000);
 
-/** Not if it has ended and nobody has taken note of that: in a container, the first process may take none. */
+/** False for a zombie too: in a container, process 1 may not reap it. */
 async function isAlive(pid: number): Promise<boolean> {
   const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => ") Z");
   return !/\) [ZX]/.test(stat);

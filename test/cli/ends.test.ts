@@ -1,5 +1,4 @@
-// The end of commands when the host fails them: a closed pipe, a full disk, an invalid place, a killed
-// machine.
+// How commands end on failures of the host: a closed pipe, a full disk, an invalid path, a killed machine.
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";

@@ -136,7 +136,7 @@ test("RAM blocks as files: whole, zero, XBZRLE and deflated pages, pages sent ag
   });
   stream.ramPart((out) => {
     zeroPage(out, "r", 0);
-    // Two bytes stay, one becomes 9.
+    // XBZRLE: two unchanged bytes, then one that becomes 9.
     out
       .u64(BigInt(PAGE) | 0x60n)
       .u8(1)

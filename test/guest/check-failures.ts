@@ -181,7 +181,7 @@ async function cutConnection(): Promise<string> {
 }
 
 /**
- * A tunnel on this host that ends during the handover: that nobody listens any more does not prove that the
+ * A tunnel on this host that ends during the handover: the missing listener does not prove that the
  * destination is dead.
  */
 function tunnelDies(): Promise<string> {

@@ -1,5 +1,5 @@
-// Node's channels: files that survive failures (done-check 5: a full disk), sockets, real moves over tcp and
-// unix, and a destination process that is killed at random moments.
+// Node's channels: files that survive failures (a full disk), sockets, real moves over tcp and unix, and a
+// destination process that is killed at random moments.
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import {
   existsSync,
@@ -260,7 +260,7 @@ describe("unix sockets", () => {
   });
 });
 
-/** Done-check 5: 50 moves with WHERRY_FULL=1. */
+/** 50 moves with WHERRY_FULL=1. */
 test("a destination killed at random moments: the source resumes, or the machine had arrived", {
   timeout: 300_000,
 }, async () => {

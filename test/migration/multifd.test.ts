@@ -139,7 +139,7 @@ const PLAIN: MultifdPacket = {
 };
 
 describe("a receiver refuses", () => {
-  /** What is said of channels with these bytes; `hold`: the list of blocks never comes. */
+  /** The error for channels with these bytes. With `hold`, the list of blocks never arrives. */
   async function refusal(
     given: readonly (readonly Uint8Array[])[],
     {

@@ -11,8 +11,7 @@ import { random } from "../support/random.ts";
 const next = random(seed);
 const moments = Array.from({ length: process.env["WHERRY_FULL"] === "1" ? 20 : 2 }, () => next());
 /**
- * OpenSBI and what it leaves is half a megabyte: a move takes eight seconds, so it is under way in the first
- * two.
+ * OpenSBI and its data are half a megabyte: a move takes eight seconds, so it is under way in the first two.
  */
 const BANDWIDTH = 64 * 1024;
 const WITHIN_MS = 2000;

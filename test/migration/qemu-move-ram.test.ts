@@ -63,7 +63,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     const socket = `unix:${fresh("multifd")}`;
     const source = await own();
     await reaches(source, "running");
-    // Without it QEMU might have written all before it is refused.
+    // Without a return path, QEMU might have completed before the refusal.
     await source.capabilities(["return-path"]);
     await multifd(source, 4);
     const destination = await wherry(["--incoming", socket]);
@@ -96,7 +96,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
   });
 
   mapped("files with mapped-ram, there and back, and saved on the way", async () => {
-    // At an offset in the file: the pages' places still count from its start.
+    // The stream is at an offset in the file; page offsets still count from the file's start.
     const path = fresh("mapped");
     const file = `file:${path},offset=0x12345`;
     const source = await own();

@@ -465,7 +465,7 @@ async function fromQemu(returnPath: boolean, faults?: WireFaults): Promise<Pair 
   await source.start();
   const isCompleted = await qemuSource(source, near, returnPath);
   if (destination.state === "listening") {
-    // Not even the magic came: it waits on.
+    // Not even the magic arrived: the destination keeps waiting.
     expect(isCompleted).toBe(false);
     return { ...moved, passed: [...passed] };
   }
@@ -493,7 +493,7 @@ describe("QEMU → Wherry", () => {
     const whole = await fromQemu(returnPath);
     settle(whole, "whole");
     const [forward = 0, back = 0] = whole.passed;
-    // Without a return path, QEMU is known only to have written all.
+    // Without a return path, QEMU has only written all bytes.
     await forAll(await places(forward), async (place) => {
       if (!returnPath && place === forward) return;
       settle(await fromQemu(returnPath, { forward: place }), `forward ${place}`);
@@ -575,7 +575,7 @@ describe("into a file or a command", () => {
     expect(source.runState.current).toBe("postmigrate");
     if (kind === "file") {
       expect(source.startBlocker).toBeUndefined();
-      // It may resume here: its writes are not logged any more.
+      // The machine may resume here: dirty logging is off.
       expect(source.loggingChanges.slice(-3)).toEqual(["0-", "1-", "2-"]);
     }
     if (kind === "command") await expect(source.start()).rejects.toThrow(/must not run here again/);

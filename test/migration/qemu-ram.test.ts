@@ -84,7 +84,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
     });
     return target;
   }
-  /** A machine can be migrated once: each test has its own, with the same RAM. */
+  /** A machine can be migrated only once: each test has its own, with the same RAM. */
   const again = () =>
     loaded((target) =>
       target.execute("migrate-incoming", { uri: `exec:cat ${join(folder, `${release}-plain`)}` }),
@@ -241,14 +241,14 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
       };
       let { read, deltas } = await move(60_000_000);
       if (capability === "xbzrle") {
-        // A guest that a busy host hardly lets run dirties few pages: give it longer.
+        // On a busy host the guest dirties few pages: a lower bandwidth gives it more time.
         for (let bandwidth = 20_000_000; deltas <= 100 && bandwidth > 1_000_000; bandwidth /= 4) {
           await source.execute("cont");
           ({ read, deltas } = await move(bandwidth));
         }
         expect(deltas).toBeGreaterThan(100);
       }
-      // QEMU's present memory.
+      // QEMU's memory now.
       const truth = join(folder, `${release}-truth`);
       await source.execute("pmemsave", { val: 0x8000_0000, size: 2 ** 26, filename: truth });
       const block = read.memory.blockByName("riscv_virt_board.ram");
@@ -287,7 +287,7 @@ async function listen(channels: number) {
   };
 }
 
-/** The channel as before the reader read its first bytes. */
+/** The channel with the bytes that the reader has already read. */
 function unread(channel: Channel, reader: StreamReader): Channel {
   let first: Uint8Array = reader.bytes(reader.available).slice();
   return {

@@ -16,7 +16,7 @@ import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM, RAM_IDSTR } from "../../src/stream/wire.ts";
 import { cache, qemu, type QemuRelease } from "../../tools/unpacked.ts";
 
-/** Why the tests with this release cannot run here, if so. Fetches nothing. */
+/** The reason for skipping the tests with this release, if any. Fetches nothing. */
 export function missing(release: QemuRelease): string | undefined {
   const folders = { "7.2": "qemu-7.2-", "10.0": "qemu-10.0-amd64", "11.1": "qemu-amd64" };
   const isCached = () => readdirSync(cache).some((name) => name.startsWith(folders[release]));
@@ -45,11 +45,11 @@ export function memoryOf(blocks: readonly { readonly name: string; readonly size
 export interface ReadRam {
   readonly memory: GuestMemory;
   readonly capabilities: readonly string[];
-  /** All after RAM: commands and devices to the end. */
+  /** Everything after RAM: commands and device sections. */
   readonly rest: Uint8Array;
 }
 
-/** Reads the head of a stream and all of its RAM; `blocks` are those that the stream lists. */
+/** Reads the head of a stream and all of its RAM; `blocks` must be those that the stream lists. */
 export async function readRam(
   channel: Channel,
   blocks: readonly { readonly name: string; readonly size: number }[],

@@ -85,8 +85,7 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
       const destination = await wherry(["--incoming", `unix:${path}`], 1);
       await source.execute("migrate", { uri: `unix:${path}` });
       await destination.exited;
-      // Without a return path QEMU may have written all before we refused; it is told nothing, and its user
-      // is.
+      // Without a return path QEMU may complete before the refusal; only Wherry's user gets the error.
       await until(LIMIT_MS, "QEMU's move ends", async () =>
         ["failed", "completed"].includes((await statusOf(source, "query-migrate")) ?? ""),
       );

@@ -1,5 +1,5 @@
-// The public API: each exported name is documented, the documents are those that its declarations give now,
-// and the API hands out no type that it does not export.
+// The public API: each exported name is documented, the documents match the declarations, and the API
+// mentions no type that it does not export.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,5 +1,5 @@
-// The package as another project has it: what is packed, that it brings nothing with it, and that its entries
-// type-check and run under each way of resolving modules.
+// The package as another project uses it: its files, no dependencies, and entries that type-check and run
+// with each kind of module resolution.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -46,7 +46,7 @@ beforeAll(() => {
 }, 300_000);
 afterAll(() => rmSync(consumer, { recursive: true }));
 
-/** With an empty cache of its own: what is not in the tarball cannot come from anywhere. */
+/** With an empty cache: everything must be in the tarball. */
 function npm(cwd: string, args: readonly string[]): string {
   const cache = ["--cache", join(consumer, "cache")];
   return execFileSync("npm", [...args, ...cache], {
@@ -144,7 +144,7 @@ export type Machine = HostedMachine;
   expect(tsc(project)).toBe("");
 });
 
-/** What the compiler says. */
+/** The compiler's output. */
 function tsc(project: string): string {
   try {
     return execFileSync(process.execPath, [TSC, "-p", project], { encoding: "utf8", stdio: "pipe" });

@@ -221,14 +221,14 @@ interface VirtioStatus {
 }
 
 /**
- * What both can say of a device, as text, so that equal devices are equal texts; queues that the guest has
- * set up.
+ * The state of a device that both can show, as text, with the queues that the guest has set up. Equal devices
+ * have equal texts.
  */
 function monitorsDevice(status: VirtioStatus, queues: readonly (Queue | null)[]): string {
   const words = (texts: readonly string[] = []) => texts.map((text) => text.split(":")[0] ?? "");
   const features = status["guest-features"];
   const names = [...words(features["dev-features"]), ...words(features.transports)]
-    // By its older name.
+    // The newer name of the same feature.
     .map((each) => each.replace("IOMMU_PLATFORM", "ACCESS_PLATFORM"));
   const state = words(status.status.statuses).map((text) => text.replace("VIRTIO_CONFIG_S_", ""));
   const rings = queues.flatMap((queue, i) =>

@@ -1,6 +1,6 @@
 // vCPU requests on real threads: vCPU threads on toy engines, senders, and the VMM that pauses, resumes,
-// flushes and changes memory slots, all at random. Ghosts judge: a flush or exit with WAIT has happened when
-// it returns, a paused vCPU runs nothing, no wake-up is lost, no thread hangs.
+// flushes and changes memory slots, all at random. Ghost variables detect violations: a flush or exit with
+// WAIT has happened when the call returns, a paused vCPU runs nothing, no wake-up is lost, no thread hangs.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";

@@ -1,6 +1,6 @@
-// The translator against the interpreter: two harts that must do the same, in S-mode with two Sv39 address
-// spaces whose pages around address 0 each test maps. All state, RAM, devices and the dirty log are compared
-// after each slice.
+// The translator against the interpreter: two harts that must behave the same, in S-mode, with two Sv39
+// address spaces. Each test maps pages around address 0. All state, RAM, devices and the dirty log are
+// compared after each slice.
 import { SATP_MODE } from "../../src/riscv/paging.ts";
 import { satpOf } from "./satp.ts";
 import { expect } from "vitest";
@@ -30,7 +30,7 @@ export const frame = (n: number): bigint => RAM_BASE + 0x40000n + BigInt(n) * PA
 const ROOTS = [0, 1].map((n) => TABLES + BigInt(n) * 8n * PAGE);
 export const satp = (space: number): bigint => satpOf(SATP_MODE.SV39, ROOTS[space] ?? 0n, space + 1);
 
-/** What S-mode maps at this address in RAM is elsewhere: for MPRV. */
+/** S-mode maps this address in RAM to another page: for MPRV. */
 export const ELSEWHERE = frame(32);
 
 /** Counts traps in s11, mixes their causes into s10, and continues after the instruction. */
@@ -49,7 +49,7 @@ const HANDLER_TEXT = `
 
 export interface Mode {
   readonly exact: boolean;
-  /** The page is translated again once it has run. */
+  /** The page is translated again after its first execution. */
   readonly improved: boolean;
 }
 export const MODES: readonly (readonly [string, Mode])[] = [
@@ -63,7 +63,7 @@ export const executed = (h: HartHarness): number =>
 const translated = (h: HartHarness): number =>
   Number(h.view.getBigUint64(hartBase(0) + SCRATCH.translated, true));
 
-/** Two harts that must do the same. */
+/** Two harts that must behave the same. */
 export class Both {
   readonly judge = new HartHarness({ engine: "interpreter", ramSize: RAM_SIZE });
   readonly tested: HartHarness;
@@ -101,7 +101,7 @@ export class Both {
     const words = new Uint32Array(bytes.buffer, 0, bytes.length / 4);
     this.each((h) => h.load([...words], at));
   }
-  /** The page `n` pages from 0 (below it too) in a space. */
+  /** The page `n` pages from address 0 in a space; `n` may be negative. */
   map(n: number, pa: bigint, flags: bigint, space = 0): void {
     this.each((h) => h.write64(pteOf(n, space), (pa >> 2n) | flags));
   }
@@ -135,7 +135,7 @@ export class Both {
     return { steps, translated: translated(tested) - before[2] };
   }
 
-  /** Runs until all is translated, and improved if requested; streams are in use then. */
+  /** Runs until all code is translated and, if requested, improved; then streams are in use. */
   warm(budget = 3000, pages: readonly bigint[] = [CODE]): void {
     this.run(budget);
     if (this.#mode.improved) for (const page of pages) this.tested.improve(page);

@@ -18,7 +18,7 @@ export function hasChromium(): boolean {
   return false;
 }
 
-/** Runs `work` in a browser that is gone afterwards. */
+/** Runs `work` in a browser, which is closed afterwards. */
 export async function withChromium<T>(work: (browser: BrowserContext) => Promise<T>): Promise<T> {
   const profile = await mkdtemp(join(tmpdir(), "wherry-chromium-"));
   try {

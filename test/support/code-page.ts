@@ -2,7 +2,7 @@
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { PAGE_SIZE } from "../../src/hypervisor/translator/region.ts";
 
-/** Host address of the page: not 0, so that an offset cannot pass for an address. */
+/** Host address of the page: not 0, so that an offset is not mistaken for an address. */
 export const CODE_PAGE = 0x4000;
 
 export interface CodePage {

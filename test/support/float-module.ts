@@ -1,6 +1,5 @@
-// The F and D rows (isa-fp.ts) as functions of a module of their own, for tests that call them directly: a
-// row's meaning on register values, as the translator has it. Left out: loads and stores, FS, frm, illegal
-// modes.
+// The F and D rows (isa-fp.ts) as functions of a module, for tests that call them directly with register
+// values: the code that the translator emits. Left out: loads and stores, FS, frm, illegal modes.
 import type { FloatSemantics } from "../../src/hypervisor/isa/float-semantics.ts";
 import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { fpRows, fpSlow } from "../../src/hypervisor/isa/isa-fp.ts";
@@ -13,10 +12,7 @@ import { buildModule, type ModuleOptions } from "../../src/wasm/module.ts";
 
 const FFLAGS_OFFSET = hartLayout.offsetOf("fflags");
 
-/**
- * Calls the row of this name (such as "fadd.d") on register values, x registers or f registers as it wants
- * them.
- */
+/** Calls the row of this name (such as "fadd.d") with the values of its x or f registers. */
 export type FloatCall = (
   name: string,
   rm: number,
@@ -25,9 +21,9 @@ export type FloatCall = (
 ) => { result: bigint; flags: number; slow: boolean };
 
 export interface FloatModuleOptions {
-  /** With the relaxed multiply-add; it must be fused here. */
+  /** Use the relaxed multiply-add, which must be fused on this host. */
   readonly isFused: boolean;
-  /** Rounding modes as constants, as a translator knows them; else read at run time. */
+  /** Rounding modes are constants, as in translated code; otherwise read at run time. */
   readonly isStatic: boolean;
 }
 
@@ -93,7 +89,7 @@ export function instantiateSlow(): {
   };
 }
 
-/** `slow` in an answer tells whether the exact path was asked. */
+/** `slow` in a result is true if the exact path was called. */
 export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): FloatCall {
   const exported: Record<string, Fn> = {};
   for (const row of [...fpRows, ...halfRows]) {
@@ -103,7 +99,7 @@ export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): Fl
       exported[name] = rowFunction(row, name, mode, isFused);
     }
   }
-  // The exact path is a module of its own, with a look at each call in between.
+  // The exact path is in a module of its own, so that calls to it can be observed.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   let asked = false;
   const exact = instantiate({ memory: MEMORY, exports: { fpSlow } }, { host: { memory } })["fpSlow"];

@@ -62,17 +62,17 @@ function launch(
 }
 
 export interface See {
-  /** An error if it is in the text before the match. */
+  /** Rejects if this matches before the pattern does. */
   readonly refuse?: RegExp;
-  /** The text to search, made from the output so far. */
+  /** Converts the output into the text to search. */
   readonly view?: (text: string) => string;
 }
 
-/** The guest's output since we connected. */
+/** The guest's console; `text` is its output since the connection. */
 export class Console {
   readonly #socket: Socket;
   text = "";
-  /** Resolves when the machine has closed it: no more output comes. */
+  /** Resolves when the machine has closed the console: no more output follows. */
   readonly closed: Promise<void>;
 
   private constructor(socket: Socket) {
@@ -121,11 +121,11 @@ export class Console {
 let serialNumber = 0;
 
 export interface Start {
-  /** The command that runs it, such as unshare. */
+  /** A command that runs the machine, such as unshare. */
   readonly wrap?: readonly string[];
-  /** Created, console connected, and only then started: none of its output is missed. */
+  /** Connects the console before the machine starts, so that no output is missed. */
   readonly fromFirstByte?: boolean;
-  /** With `fromFirstByte`: called once all is made or loaded, before it runs. */
+  /** With `fromFirstByte`: called before the machine starts. */
   readonly beforeStart?: (qmp: QmpClient) => Promise<void>;
 }
 
@@ -207,7 +207,7 @@ export class Machine {
   get ended(): boolean {
     return this.child.exitCode !== null || this.child.signalCode !== null;
   }
-  /** Its output on stderr. */
+  /** The process's output on stderr. */
   get complaints(): string {
     return this.#complaints();
   }
@@ -223,7 +223,7 @@ export class Machine {
     }
   }
 
-  /** What it is doing, for the report of a failure. */
+  /** The machine's state, for the report of a failure. */
   async doing(): Promise<string> {
     const harts = await this.qmp.execute<unknown[]>("query-cpus-fast");
     const words = harts.map(async (_, cpu) => {
@@ -239,14 +239,14 @@ export class Machine {
     return within(limitMs, `${this.name} ends`, this.exit);
   }
 
-  /** Ends it in an orderly way, or by force. */
+  /** Ends the process by `quit`, or else by SIGKILL. */
   async quit(): Promise<void> {
     this.qmp.execute("quit").catch(() => {});
     await this.ends(10_000).catch(() => this.child.kill("SIGKILL"));
     await this.kill();
   }
 
-  /** Ends the process; then the console's text is all that it has printed. */
+  /** Kills the process. Afterwards the console's text is complete. */
   async kill(): Promise<void> {
     this.child.kill("SIGKILL");
     await this.exit;

@@ -137,7 +137,7 @@ export class MockQueue {
     this.driver.poke(table + 16 * i, new Uint8Array(bytes.buffer));
   }
 
-  /** Puts a request on the available ring; visible to the device at once, without a notification. */
+  /** Puts a request on the available ring, without a notification. */
   post(buffers: Buffers): number {
     const { driver } = this;
     const parts = [
@@ -290,7 +290,7 @@ export class MockDriver {
     return low | (BigInt(this.read(R.deviceFeatures)) << 32n);
   }
 
-  /** Reset, negotiate (all that is offered but `without`), and set up the queues with `num` entries. */
+  /** Resets, negotiates all offered features except `without`, and sets up the queues with `num` entries. */
   start(
     options: { num?: number; queues?: number; without?: readonly number[]; driverOk?: boolean } = {},
   ): this {

@@ -9,14 +9,13 @@ const ROOT = join(import.meta.dirname, "../..");
 export interface PlantedCopy {
   readonly root: string;
   plant(path: string, text: string): void;
-  /** Run a tool of node_modules/.bin; both outputs together. */
+  /** Runs a tool of node_modules/.bin; `output` is stdout and stderr. */
   run(tool: string, ...args: string[]): { status: number | null; output: string };
   remove(): void;
 }
 
 /**
- * `parts` are files and directories of the repository, copied; node_modules is linked, package.json is a bare
- * one.
+ * Copies `parts`, files and directories of the repository; node_modules is a link, package.json is minimal.
  */
 export function plantedCopy(parts: readonly string[]): PlantedCopy {
   const root = mkdtempSync(join(tmpdir(), "wherry-gate-"));

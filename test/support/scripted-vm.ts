@@ -1,4 +1,4 @@
-// A real Vm whose vCPU threads the test runs on its own thread and on a clock that it advances: the VMM
+// A real Vm whose vCPU threads the test runs on its own thread and on a clock that the test advances; the VMM
 // handles exits within signal(). The engine is a script of steps, or the real one. No thread sleeps: a sleep
 // in block() advances the clock to its deadline, or runs the test's action for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
@@ -168,7 +168,7 @@ export class ScriptedVm {
 
   #sleep(hart: number, offset: number, timeoutMs: number): void {
     if (offset === CTL_RUN && !this.#parked) {
-      // It starts parked, as every vCPU thread does.
+      // Every vCPU thread starts parked.
       this.#parked = true;
       this.vm.vcpus[hart]?.resume();
       return;

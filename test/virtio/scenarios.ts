@@ -15,7 +15,7 @@ export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
 export type DeviceName = "blk" | "blk-mq" | "rng" | "console" | "net";
 
-/** A device as QEMU's of the same options. */
+/** A device with the same options as QEMU's. */
 export function makeDevice(name: DeviceName, host: VirtioHost): VirtioMmioOptions["device"] {
   switch (name) {
     case "blk":
@@ -106,7 +106,7 @@ const steps: readonly Step[] = [
     async (driver) => {
       const queue = driver.start().queue(0);
       await queue.request({ in: [100] });
-      // Served by a device of ours before it stops; not by all others.
+      // Wherry's devices serve this request before they stop; not all VMMs do.
       await driver.transport.quiesce();
       queue.post({ in: [20] });
     },

@@ -28,7 +28,7 @@ function destination(scenario: Scenario, host: ReturnType<typeof testHost>): Moc
   return driver;
 }
 
-/** Where two byte strings differ first, for a message that helps. */
+/** The first difference of two byte strings, for the message. */
 function difference(found: Uint8Array, expected: Uint8Array): string {
   if (Buffer.from(found).equals(Buffer.from(expected))) return "none";
   let at = 0;

@@ -13,7 +13,7 @@ import { QEMU_VM } from "../../../src/stream/wire.ts";
 const MAX_SECTION = 1500;
 const MAX_DESCRIBED = 5000;
 const MAX_FILE = 2500;
-/** In turn, so that each has its share of the limited total. */
+/** Taken in turn, so that each gets a share of the limited total. */
 const STREAMS = [
   "x86_64-q35-10.0",
   "s390x-ccw-10.0",

@@ -20,7 +20,7 @@ function require(holds: boolean, what: string): void {
   if (!holds) throw new Finding(what);
 }
 
-/** Deepest nesting that is printed and compared by recursion. */
+/** Maximum depth of nesting, since printing and comparing are recursive. */
 const MAX_DEPTH = 500;
 /** Fields of no size take no bytes: the reader's limit for a stream, and some for heads. */
 const MOST_FIELDS = MAX_FIELDS + 100_000;

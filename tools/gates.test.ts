@@ -20,6 +20,7 @@ import {
 import { linksGate } from "./links-gate.ts";
 import { onePlaceGate } from "./one-place-gate.ts";
 import { columnsGate, referencesGate } from "./prose-gates.ts";
+import { wireGate } from "./wire-gate.ts";
 
 const file = (path: string, text: string): { path: string; text: string }[] => [{ path, text }];
 
@@ -164,6 +165,31 @@ describe("facts of the architecture", () => {
       'extensions: { zfh: "zfh=on", zicond: "zicond=on" },',
     ])
       expect(onePlaceGate(file("src/vmm/x.ts", line))).toEqual([]);
+  });
+});
+
+describe("numbers of the stream", () => {
+  it.each([
+    ["a type byte", "const SUBSECTION_MARK = 0x05;"],
+    ["a type byte", "  SECTION_FOOTER: 126,"],
+    ["a command", "const MIG_CMD_PING = 2;"],
+    ["a command", '[3, "POSTCOPY_ADVISE"],'],
+    ["a message", "MIG_RP_MSG: { SHUT: 1 },"],
+    ["a flag of RAM", "const RAM_SAVE_FLAG_MULTIFD_FLUSH = 0x200;"],
+    ["a flag of RAM", 'const FLAGS = new Map([["EOS", 0x10]]);'],
+    ["a version", "const RAM_VERSION = 4;"],
+    ["the magic", "if (magic !== 0x5145_564D) return;"],
+    ["the magic", 'text === "QEVM"'],
+    ["multifd's magic", "reader.u32() === 0x11223344"],
+  ])("%s has no second copy: %s", (_fact, line) => {
+    expect(wireGate(file("src/inspect/x.ts", line))).toHaveLength(1);
+    expect(wireGate(file("src/inspect/x.ts", `// ${line}`))).toEqual([]);
+    expect(wireGate(file("src/stream/x.ts", line))).toEqual([]);
+    expect(wireGate(file("test/x.ts", line))).toEqual([]);
+  });
+  it("another number of such a name, and a number that is computed, are none", () => {
+    for (const line of ["const PAGE = 4096;", "PING: QEMU_VM.PING", "const ZERO = 2 ** 4;", "page(8)"])
+      expect(wireGate(file("src/inspect/x.ts", line))).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
 // Gates that no off-the-shelf linter has: the callers that may synchronise vCPU state, no Node below the host
 // layers, file length, a comment at the top, no names of package registries or mirrors, each fact of the
-// architecture in one place, links, prose.
+// architecture and of the stream in one place, links, prose.
 // `npx node tools/gates.ts` prints each violation and fails; gates.test.ts plants one of each.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -11,6 +11,7 @@ import { linksGate } from "./links-gate.ts";
 import { onePlaceGate } from "./one-place-gate.ts";
 import { columnsGate, referencesGate } from "./prose-gates.ts";
 import { isProduct, withoutComments } from "./source-text.ts";
+import { wireGate } from "./wire-gate.ts";
 
 export interface SourceFile {
   /** From the repository's root, with slashes. */
@@ -161,6 +162,7 @@ export function violations(root: string, hosts: readonly string[]): string[] {
     hostsGate(hosts),
     linksGate(root),
     onePlaceGate,
+    wireGate,
     referencesGate,
     columnsGate,
   ].flatMap((gate) => gate(files));

@@ -6,7 +6,8 @@ import { decodeUtf8, quoted } from "../base/text.ts";
 import type { DescribedField, DescribedState, Field, LooseState, StateRecord, StateSchema } from "./field.ts";
 import { type Place, StateError } from "./place.ts";
 
-const QEMU_VM_SUBSECTION = 0x05;
+/** The byte before the name of a subsection. */
+export const QEMU_VM_SUBSECTION = 0x05;
 
 /** Fields by key, in the order of the stream. */
 // oxlint-disable-next-line typescript/no-explicit-any

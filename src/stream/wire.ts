@@ -1,5 +1,6 @@
 // Numbers of QEMU's migration stream (migration/ and docs/devel/migration in its tree), and Wherry's
 // additions: the section wherry/integrity, the RESOLVE exchange, two messages of the return path.
+import { QEMU_VM_SUBSECTION } from "../state/walk.ts";
 
 /** The first four bytes of a stream, big-endian: `QEVM`. */
 export const QEMU_VM_FILE_MAGIC = 0x5145564d;
@@ -13,7 +14,7 @@ export const QEMU_VM = {
   SECTION_PART: 0x02,
   SECTION_END: 0x03,
   SECTION_FULL: 0x04,
-  SUBSECTION: 0x05,
+  SUBSECTION: QEMU_VM_SUBSECTION,
   VMDESCRIPTION: 0x06,
   CONFIGURATION: 0x07,
   COMMAND: 0x08,

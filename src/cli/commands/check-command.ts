@@ -12,6 +12,7 @@ import { readStream } from "../../inspect/read/read-stream.ts";
 import { printable, problemLines } from "../../inspect/show/report-text.ts";
 import { parseVirtioStatus } from "../../inspect/check/virtio-status.ts";
 import { hostReason } from "../../node/host-reason.ts";
+import { QEMU_VM_FILE_MAGIC } from "../../stream/wire.ts";
 import { CliError, UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";
 import { writeJson } from "../output/standard-output.ts";
@@ -120,9 +121,9 @@ function whole(name: string, report: StreamReport): StreamReport {
 /** True if the file starts like a stream, false if like JSON. */
 async function isStream(path: string): Promise<boolean> {
   return withStreamFile(path, TROUBLE, async (source) => {
-    const start = new Uint8Array(4);
-    const length = await source.read(0, start);
-    return new TextDecoder().decode(start.subarray(0, length)) === "QEVM";
+    const start = new DataView(new ArrayBuffer(4));
+    await source.read(0, new Uint8Array(start.buffer));
+    return start.getUint32(0) === QEMU_VM_FILE_MAGIC;
   });
 }
 

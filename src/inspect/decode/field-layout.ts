@@ -3,6 +3,7 @@
 // `name[n]:…` an array of n, as `desc[2]:4`. Also subsections as the VMState format writes them (0x05,
 // counted name, version, fields): see QEMU's docs/devel/migration, "Subsections".
 import { decodeUtf8 } from "../../base/text.ts";
+import { QEMU_VM } from "../../stream/wire.ts";
 import type { FieldReader, Meaning } from "./fields.ts";
 
 export type ByteOrder = "big" | "little";
@@ -131,8 +132,6 @@ export function readElements(
   reader.bytes(`[${used}..${count - 1}]`, (count - used) * size, zero ? "all zero" : "all equal", type);
 }
 
-const SUBSECTION = 0x05;
-
 /**
  * Name and header size in bytes of the subsection `ahead` bytes after the cursor, if it belongs to `parent`.
  */
@@ -142,7 +141,7 @@ function subsectionAhead(
   ahead = 0,
 ): { readonly name: string; readonly header: number } | undefined {
   const [marker, length = 0] = reader.peek(2, ahead) ?? [];
-  if (marker !== SUBSECTION || length <= parent.length) return undefined;
+  if (marker !== QEMU_VM.SUBSECTION || length <= parent.length) return undefined;
   const bytes = reader.peek(length, ahead + 2);
   if (bytes === undefined) return undefined;
   const name = decodeUtf8(bytes);
@@ -166,8 +165,8 @@ const PLAUSIBLE = /^virtio[-_a-z]*\/[-_a-z0-9/]+$/;
 /** Reads unknown bytes as one field, up to the probable start of the next subsection (of `parent`). */
 export function readUnknown(reader: FieldReader, name: string, parent = ""): void {
   const bytes = reader.peek(reader.remaining) ?? new Uint8Array(0);
-  let end = bytes.indexOf(SUBSECTION);
-  for (; end >= 0; end = bytes.indexOf(SUBSECTION, end + 1)) {
+  let end = bytes.indexOf(QEMU_VM.SUBSECTION);
+  for (; end >= 0; end = bytes.indexOf(QEMU_VM.SUBSECTION, end + 1)) {
     const size = bytes[end + 1] ?? 0;
     const text = decodeUtf8(bytes.subarray(end + 2, end + 2 + size));
     if (text.length === size && PLAUSIBLE.test(text) && (parent === "" || text.startsWith(`${parent}/`)))
@@ -201,8 +200,8 @@ export function readSubsections(reader: FieldReader, parent: string, readers: Su
 export function findSubsection(reader: FieldReader, name: string): number | undefined {
   const bytes = reader.peek(reader.remaining);
   if (bytes === undefined) return undefined;
-  const wanted = [SUBSECTION, name.length, ...Array.from(name, (c) => c.charCodeAt(0))];
-  for (let at = bytes.indexOf(SUBSECTION); at >= 0; at = bytes.indexOf(SUBSECTION, at + 1)) {
+  const wanted = [QEMU_VM.SUBSECTION, name.length, ...Array.from(name, (c) => c.charCodeAt(0))];
+  for (let at = bytes.indexOf(QEMU_VM.SUBSECTION); at >= 0; at = bytes.indexOf(QEMU_VM.SUBSECTION, at + 1)) {
     if (wanted.every((byte, i) => bytes[at + i] === byte)) return at + wanted.length + 4;
   }
   return undefined;

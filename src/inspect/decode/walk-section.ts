@@ -4,6 +4,7 @@
 // are checked against the section's end.
 import { EndOfBytes } from "../../base/bytes.ts";
 import { decodeUtf8 } from "../../base/text.ts";
+import { QEMU_VM } from "../../stream/wire.ts";
 import { describeValue } from "./meanings.ts";
 import { decodeOpaque, type OpaqueContext } from "./opaque.ts";
 import { type DescribedField, type DescribedStruct, describedSize } from "../model/description.ts";
@@ -35,7 +36,6 @@ export const MAX_FIELDS = 1_000_000;
 const MAX_ELEMENTS = 16_384;
 /** Most warnings of one section. */
 const MAX_WARNINGS = 20;
-const SUBSECTION_MARK = 0x05;
 const NULL_MARK = 0x30;
 
 type OpenField = { -readonly [K in keyof Field]: Field[K] };
@@ -171,8 +171,8 @@ class Walker {
     const start = this.#at;
     const head = this.#bytes.subarray(start, start + 2);
     const found = decodeUtf8(this.#bytes.subarray(start + 2, start + 2 + (head[1] ?? 0)));
-    if (head[0] !== SUBSECTION_MARK || found !== name || this.#left < 2 + (head[1] ?? 0) + 4) {
-      const what = head[0] === SUBSECTION_MARK ? `subsection ${found}` : `byte ${head[0] ?? "none"}`;
+    if (head[0] !== QEMU_VM.SUBSECTION || found !== name || this.#left < 2 + (head[1] ?? 0) + 4) {
+      const what = head[0] === QEMU_VM.SUBSECTION ? `subsection ${found}` : `byte ${head[0] ?? "none"}`;
       stop("stream.subsection", this.#where, this.#base + start, `subsection ${name}`, what);
     }
     const headSize = 2 + head[1]! + 4;

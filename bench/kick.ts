@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { CharPipe } from "../src/devices/char-backend.ts";
 import { buildPulse } from "../src/guest/pulse-guest.ts";
-import { createMachine } from "../src/host/create-machine.ts";
+import { createMachine } from "../src/embed/create-machine.ts";
 import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
 import { CTL_MODE } from "../src/hypervisor/shared/memory-map.ts";
 import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "../src/hypervisor/requests/vcpu-requests.ts";

@@ -1,11 +1,11 @@
 // Entry `wherry/stream`: QEMU's migration stream as bytes: opens any stream (example in
 // docs/stream-format.md), compares and checks streams, reads and writes their parts, and has its numbers,
-// Wherry's integrity section, and the schema engine of device sections. Needs neither a machine nor a host:
-// it works in a page.
+// Wherry's integrity section, and the schema engine of device sections. Needs neither a machine nor a
+// platform: it works in a page.
 export { ByteReader, ByteWriter, EndOfBytes } from "./base/bytes.ts";
 export { WherryError } from "./base/errors.ts";
 export { Xxh32, xxh32 } from "./base/xxh32.ts";
-export { pieceChannel } from "./host/memory-snapshot.ts";
+export { pieceChannel } from "./embed/memory-snapshot.ts";
 export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check/check-stream.ts";
 export { checkDumps, type DumpCheck } from "./inspect/check/check-dumps.ts";
 export { checkQueues, type QueueCheck } from "./inspect/check/check-virtio.ts";

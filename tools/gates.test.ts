@@ -86,7 +86,7 @@ describe("who may synchronise vCPU state", () => {
   });
 });
 
-describe("no Node below the host layers", () => {
+describe("no Node below the platforms", () => {
   it("an import, a type or a dynamic import of node: fails", () => {
     for (const text of [
       'import fs from "node:fs";',
@@ -101,10 +101,10 @@ describe("no Node below the host layers", () => {
 });
 
 describe("globalThis", () => {
-  it("is in the one declaration of the hosts' globals alone", () => {
+  it("is in the one declaration of the platforms' globals alone", () => {
     const text = "const time = (globalThis as { performance: { now(): number } }).performance;";
     expect(globalsGate(file("src/wasm/x.ts", text))).toHaveLength(1);
-    expect(globalsGate(file("src/base/host-globals.ts", text))).toEqual([]);
+    expect(globalsGate(file("src/base/runtime-globals.ts", text))).toEqual([]);
     expect(globalsGate(file("src/wasm/x.ts", "// globalThis"))).toEqual([]);
   });
 });

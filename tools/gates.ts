@@ -1,5 +1,5 @@
-// Gates that no off-the-shelf linter has: the callers that may synchronise vCPU state, no Node below the host
-// layers, file length, a comment at the top, no names of package registries or mirrors, each fact of the
+// Gates that no off-the-shelf linter has: the callers that may synchronise vCPU state, no Node below the
+// platforms, file length, a comment at the top, no names of package registries or mirrors, each fact of the
 // architecture and of the stream in one place, links, prose.
 // `npx node tools/gates.ts` prints each violation and fails; gates.test.ts plants one of each.
 import { execFileSync } from "node:child_process";
@@ -62,12 +62,12 @@ export const platformGate: Gate = (files) =>
       ),
     );
 
-/** The globals that every host has are declared once. */
+/** The globals that every platform has are declared once. */
 export const globalsGate: Gate = (files) =>
   files
     .filter(({ path, text }) => isProduct(path) && /\bglobalThis\b/.test(withoutComments(text)))
-    .filter(({ path }) => path !== "src/base/host-globals.ts")
-    .map(({ path }) => `${path}: uses globalThis; take the global from src/base/host-globals.ts`);
+    .filter(({ path }) => path !== "src/base/runtime-globals.ts")
+    .map(({ path }) => `${path}: uses globalThis; take the global from src/base/runtime-globals.ts`);
 
 /** A file's name alone tells which file is meant; entry points are `index.ts`. */
 export const namesGate: Gate = (files) => {

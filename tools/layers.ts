@@ -139,7 +139,7 @@ const id = (name: string): string => name.replaceAll(/\W/g, "_");
 
 const HALVES: readonly (readonly [title: string, rooms: readonly string[]])[] = [
   ["Platforms", ["entry points", "cli", "node", "browser", "guest"]],
-  ["VMM half: what QEMU is", ["host", "monitor", "migration", "machines", "devices", "vmm"]],
+  ["VMM half: what QEMU is", ["embed", "monitor", "migration", "machines", "devices", "vmm"]],
   ["The interface: KVM's shape", ["accelerator"]],
   ["Hypervisor half: what KVM is", ["hypervisor"]],
 ];

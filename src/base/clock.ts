@@ -1,5 +1,5 @@
-// Clocks and timers of the platform. They are injected, so that no layer below the hosts depends on a
-// platform.
+// Clocks and timers of the platform. They are injected, so that no layer below the platforms depends on
+// one.
 
 /** Monotonic time in ns, with one origin for all threads of the process. A double is exact for 104 days. */
 export type MonotonicNs = () => number;

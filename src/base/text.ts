@@ -1,8 +1,8 @@
 // Text: UTF-8, quotes, names of bits.
-import { hostGlobals } from "./host-globals.ts";
+import { runtimeGlobals } from "./runtime-globals.ts";
 
-const encoder = new hostGlobals.TextEncoder();
-const decoder = new hostGlobals.TextDecoder("utf-8");
+const encoder = new runtimeGlobals.TextEncoder();
+const decoder = new runtimeGlobals.TextDecoder("utf-8");
 
 export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text);

@@ -2,8 +2,8 @@
 // the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
 // entropy.
 import { WherryError } from "../base/errors.ts";
-import type { MachineConfig } from "../host/create-machine.ts";
-import type { GuestEnd } from "../host/machine-end.ts";
+import type { MachineConfig } from "../embed/create-machine.ts";
+import type { GuestEnd } from "../embed/machine-end.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 

@@ -3,9 +3,9 @@
 // §4).
 import type { MonotonicNs } from "../base/clock.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
-import type { HostPlatform } from "../host/host-platform.ts";
-import type { TranslatorThreadData } from "../host/run-translator.ts";
-import type { VcpuThreadData } from "../host/run-vcpu.ts";
+import type { Platform } from "../embed/platform.ts";
+import type { TranslatorThreadData } from "../embed/run-translator.ts";
+import type { VcpuThreadData } from "../embed/run-vcpu.ts";
 import {
   defaultEnvironment,
   type MigrationEnvironment,
@@ -51,7 +51,7 @@ const originMs = performance.timeOrigin;
 const defer = immediates();
 
 /** The platform of the worker that runs the VMM. */
-export const browserPlatform: HostPlatform = {
+export const browserPlatform: Platform = {
   clock: {
     monotonicNs: monotonicSince(originMs),
     wallNs: () => BigInt(Date.now()) * 1_000_000n,
@@ -80,7 +80,7 @@ export const browserPlatform: HostPlatform = {
     ),
 };
 
-export const browserMigrationHost: MigrationEnvironment = {
+export const browserMigrationEnvironment: MigrationEnvironment = {
   ...defaultEnvironment,
   yieldToEventLoop: () => new Promise((resolve) => defer(resolve)),
 };

@@ -1,7 +1,7 @@
 // The worker of one vCPU in a browser, nested in the VMM's worker. It receives one message and then runs the
 // vCPU: all else goes through shared memory, since a worker that never returns to its event loop receives no
 // messages.
-import { runVcpu } from "../host/run-vcpu.ts";
+import { runVcpu } from "../embed/run-vcpu.ts";
 import { monotonicSince, type VcpuWorkerData } from "./browser-platform.ts";
 
 addEventListener(

@@ -1,8 +1,8 @@
 // Entry `wherry/browser`: machines in a page. Needs cross-origin isolation (docs/browser.md).
 export { WherryError } from "../base/errors.ts";
-export type { MachineConfig } from "../host/create-machine.ts";
-export type { EngineConfig } from "../host/create-vm.ts";
-export type { GuestEnd } from "../host/machine-end.ts";
+export type { MachineConfig } from "../embed/create-machine.ts";
+export type { EngineConfig } from "../embed/create-vm.ts";
+export type { GuestEnd } from "../embed/machine-end.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";

@@ -1,5 +1,5 @@
 // The messages between the page and the VMM's worker: calls with their answers, and events.
-import type { GuestEnd } from "../host/machine-end.ts";
+import type { GuestEnd } from "../embed/machine-end.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { MachineHardware } from "./browser-machine.ts";
 

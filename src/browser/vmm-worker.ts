@@ -1,10 +1,10 @@
 // The VMM thread in a browser: a worker that owns one machine and executes the page's calls. Its vCPUs are
 // nested workers. (The page's thread cannot be the VMM: it must not block.)
 import { messageOf, WherryError } from "../base/errors.ts";
-import { randomSource } from "../host/create-machine.ts";
-import { HostedMachine } from "../host/hosted-machine.ts";
-import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
-import { browserMigrationHost, browserPlatform } from "./browser-platform.ts";
+import { randomSource } from "../embed/create-machine.ts";
+import { HostedMachine } from "../embed/hosted-machine.ts";
+import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
+import { browserMigrationEnvironment, browserPlatform } from "./browser-platform.ts";
 import type { VmmHandlers, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
 const post = (message: VmmMessage): void => postMessage(message);
@@ -61,7 +61,7 @@ const handlers: VmmHandlers = {
   write: async (input) => theMachine().write(input),
   async save() {
     const sink = new MemorySink();
-    await theMachine().save(async () => sink, browserMigrationHost);
+    await theMachine().save(async () => sink, browserMigrationEnvironment);
     return new Blob([...sink.chunks]);
   },
   async load(state) {

@@ -13,7 +13,7 @@ export interface CharBackend {
   onReadable(listener: () => void): void;
 }
 
-/** A backend between a host that pushes input and a sink for output. */
+/** A backend between a caller that pushes input and a sink for output. */
 export class CharPipe implements CharBackend {
   readonly #sink: (bytes: Uint8Array) => void;
   readonly #listeners: (() => void)[] = [];
@@ -24,7 +24,7 @@ export class CharPipe implements CharBackend {
     this.#sink = sink;
   }
 
-  /** Bytes of input that the guest has not read. A host stops reading its source above some limit. */
+  /** Bytes of input that the guest has not read. A caller stops reading its source above some limit. */
   get pending(): number {
     return this.#input.length;
   }

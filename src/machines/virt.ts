@@ -17,7 +17,7 @@ import {
 import { type FlashStorage, PflashCfi01, pflashState } from "../devices/pflash-cfi01.ts";
 import { Serial, serialState, UART_LSR } from "../devices/serial.ts";
 import { SIFIVE_TEST_SIZE, SifiveTest } from "../devices/sifive-test.ts";
-import type { VirtioDevice, VirtioHost } from "../devices/virtio/virtio-device.ts";
+import type { VirtioDevice, VirtioBoard } from "../devices/virtio/virtio-device.ts";
 import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/virtio-mmio.ts";
 import { AddressSpace } from "../memory/address-space.ts";
 import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
@@ -87,7 +87,7 @@ export interface VirtBackends {
   readonly defer: (task: () => void) => void;
   readonly serial: CharBackend;
   /** At most eight; the first device is in the highest slot, as in QEMU. */
-  readonly virtio?: readonly ((host: VirtioHost) => AnyVirtioDevice)[];
+  readonly virtio?: readonly ((board: VirtioBoard) => AnyVirtioDevice)[];
   readonly drives?: readonly Ownable[];
 }
 
@@ -325,7 +325,7 @@ function addVirtio(
       `${devices.length} virtio devices: the board has ${VIRTIO_COUNT} slots`,
     );
   }
-  const host: VirtioHost = { memory: machine.memory, defer: backends.defer, legacy };
+  const board: VirtioBoard = { memory: machine.memory, defer: backends.defer, legacy };
   for (let slot = VIRTIO_COUNT - 1; slot >= 0; slot--) {
     const guestPhys = virtioSlotBase(slot);
     const make = devices[VIRTIO_COUNT - 1 - slot];
@@ -338,7 +338,7 @@ function addVirtio(
       );
       continue;
     }
-    const device = make(host);
+    const device = make(board);
     const transport = new VirtioMmio({ device, irq: irq(VIRT_IRQ.VIRTIO + slot), guestPhys });
     machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, transport);
     for (const i of device.queues.keys()) {

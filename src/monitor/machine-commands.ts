@@ -18,7 +18,8 @@ export function refuseIfBlocked(machine: MonitoredMachine): void {
   if (machine.startBlocker !== undefined) throw new QmpError(machine.startBlocker);
 }
 
-export interface QmpHost {
+/** What a monitor controls: the machine, its migration, its process. */
+export interface QmpTarget {
   readonly machine: MonitoredMachine;
   readonly migration: MigrationControl;
   readonly memoryBytes: number;
@@ -40,10 +41,10 @@ export function versionInfo(wherryVersion: string): JsonObject {
   return { qemu: QEMU_VERSION, package: `wherry ${wherryVersion}` };
 }
 
-export function machineCommands(host: QmpHost, wherryVersion: string): QmpCommand[] {
-  const { machine, migration } = host;
+export function machineCommands(target: QmpTarget, wherryVersion: string): QmpCommand[] {
+  const { machine, migration } = target;
   const refuseNoHart = (cpu: number): void => {
-    const harts = host.vcpuThreads.length;
+    const harts = target.vcpuThreads.length;
     if (cpu >= 0 && cpu < harts) return;
     throw new QmpError(`CPU ${cpu} not found: the machine has ${harts}`, "DeviceNotFound");
   };
@@ -58,9 +59,9 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
     command("query-kvm", {}, () => ({ enabled: false, present: false })),
     command("query-target", {}, () => ({ arch: "riscv64" })),
     command("query-uuid", {}, () => ({ UUID: "00000000-0000-0000-0000-000000000000" })),
-    command("query-memory-size-summary", {}, () => ({ "base-memory": host.memoryBytes })),
+    command("query-memory-size-summary", {}, () => ({ "base-memory": target.memoryBytes })),
     command("query-cpus-fast", {}, () =>
-      host.vcpuThreads.map((thread, hart) => ({
+      target.vcpuThreads.map((thread, hart) => ({
         "cpu-index": hart,
         "qom-path": `/machine/soc0/harts[${hart}]`,
         "thread-id": thread,
@@ -109,11 +110,11 @@ export function machineCommands(host: QmpHost, wherryVersion: string): QmpComman
       if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,19})$/i.test(address))
         throw new QmpError(`Parameter 'address' expects a number such as 0xffffffff80002000`);
       refuseNoHart(cpu);
-      return { text: await host.trace(cpu, BigInt(address)) };
+      return { text: await target.trace(cpu, BigInt(address)) };
     }),
     command("x-wherry-registers", { cpu: int }, async ({ cpu }) => {
       refuseNoHart(cpu);
-      return host.registers(cpu);
+      return target.registers(cpu);
     }),
   ];
 }

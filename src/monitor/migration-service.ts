@@ -1,5 +1,5 @@
-// Migration of one machine: outgoing moves, an arrival, snapshots, and their parameters. The host injects the
-// transport that opens channels; the protocol on a channel is in ../migration.
+// Migration of one machine: outgoing moves, an arrival, snapshots, and their parameters. The platform injects
+// the transport that opens channels; the protocol on a channel is in ../migration.
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import { MigrationDestination } from "../migration/load/move-destination.ts";
@@ -43,7 +43,7 @@ export interface MigrationListener {
   close(): Promise<void>;
 }
 
-/** The host's channels. Every method rejects with a WherryError that names the address. */
+/** The platform's channels. Every method rejects with a WherryError that names the address. */
 export interface MigrationTransport {
   connect(address: SocketMigrationAddress): Promise<Channel>;
   listen(address: SocketMigrationAddress, onChannel: (channel: Channel) => void): Promise<MigrationListener>;

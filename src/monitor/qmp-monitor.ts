@@ -12,7 +12,7 @@ import {
   type JsonValue,
   jsonLine,
 } from "./qmp-json.ts";
-import { machineCommands, type QmpHost, versionInfo } from "./machine-commands.ts";
+import { machineCommands, type QmpTarget, versionInfo } from "./machine-commands.ts";
 import { migrationCommands, statusWord } from "./migration-commands.ts";
 import { perfCommands } from "./perf-commands.ts";
 import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
@@ -30,13 +30,13 @@ export class QmpMonitor {
   readonly #wallNs: () => bigint;
   readonly #sessions = new Set<QmpSession>();
 
-  constructor(host: QmpHost, options: QmpOptions) {
+  constructor(target: QmpTarget, options: QmpOptions) {
     this.version = versionInfo(options.wherryVersion);
     this.#wallNs = options.wallNs;
     const table: QmpCommand[] = [
-      ...machineCommands(host, options.wherryVersion),
-      ...migrationCommands(host.migration, host.machine),
-      ...perfCommands(host.perf),
+      ...machineCommands(target, options.wherryVersion),
+      ...migrationCommands(target.migration, target.machine),
+      ...perfCommands(target.perf),
       command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
       // Only for query-commands: the session itself handles this command.
       command("qmp_capabilities", { enable: optional(list(str)) }, () => {
@@ -47,15 +47,15 @@ export class QmpMonitor {
       }),
       {
         ...command("quit", {}, () => {
-          host.machine.emit({ event: "SHUTDOWN", guest: false, reason: "host-qmp-quit" });
+          target.machine.emit({ event: "SHUTDOWN", guest: false, reason: "host-qmp-quit" });
           return {};
         }),
-        afterReply: () => host.quit(),
+        afterReply: () => target.quit(),
       },
     ];
     this.commands = new Map(table.map((entry) => [entry.name, entry]));
-    host.machine.onEvent((event) => this.#machineEvent(event));
-    host.migration.onChange((change) => this.#migrationEvent(change, host.migration.capabilities));
+    target.machine.onEvent((event) => this.#machineEvent(event));
+    target.migration.onChange((change) => this.#migrationEvent(change, target.migration.capabilities));
   }
 
   /** Connects a client. `send` receives whole lines; the greeting is sent before this returns. */

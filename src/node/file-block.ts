@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { constants, type FileHandle, open, realpath } from "node:fs/promises";
 import { messageOf, WherryError } from "../base/errors.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
-import { hostReason } from "./host-reason.ts";
+import { systemReason } from "./system-reason.ts";
 
 export class FileBlockError extends WherryError {}
 
@@ -166,7 +166,7 @@ async function openImage(path: string, flags: number): Promise<FileHandle> {
           ? "a directory, not a disk image"
           : code === "EACCES" || code === "EPERM" || code === "EROFS"
             ? `no permission to ${write ? "write it; readonly=on opens it for reading" : "read it"}`
-            : hostReason(cause);
+            : systemReason(cause);
     throw new FileBlockError("file-block.open", `${path}: ${what}`, { cause });
   }
 }

@@ -1,9 +1,9 @@
 // Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
 // long. Moves and QMP belong to the command line (`wherry run --qmp …`).
-import { randomSource } from "../host/create-machine.ts";
-import { HostedMachine, type HostedMachineOptions } from "../host/hosted-machine.ts";
-import type { GuestEnd } from "../host/machine-end.ts";
-import { MemorySink, pieceChannel } from "../host/memory-snapshot.ts";
+import { randomSource } from "../embed/create-machine.ts";
+import { HostedMachine, type HostedMachineOptions } from "../embed/hosted-machine.ts";
+import type { GuestEnd } from "../embed/machine-end.ts";
+import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { nodePlatform } from "./node-platform.ts";
@@ -12,8 +12,8 @@ import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backe
 
 export { WherryError } from "../base/errors.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
-export type { EngineConfig } from "../host/create-vm.ts";
-export type { MachineConfig } from "../host/create-machine.ts";
+export type { EngineConfig } from "../embed/create-vm.ts";
+export type { MachineConfig } from "../embed/create-machine.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";

@@ -1,4 +1,4 @@
-// Channels of a Node host: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written to a
+// Channels in Node: tcp:HOST:PORT and unix:PATH sockets, and files. A snapshot is written to a
 // temporary file in the same directory and renamed once it is on the disk, so that an existing file survives
 // any failure.
 import { randomBytes } from "node:crypto";
@@ -7,7 +7,7 @@ import { connect as netConnect, createServer, type Server, type Socket } from "n
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
 import { WherryError } from "../base/errors.ts";
 import { type Channel, ConnectError, type SnapshotSink } from "../stream/channel.ts";
-import { hostReason, listenReason, unixPathFault } from "./host-reason.ts";
+import { systemReason, listenReason, unixPathFault } from "./system-reason.ts";
 
 export class ChannelError extends WherryError {}
 
@@ -132,7 +132,11 @@ export function connectTo(address: SocketAddress, timeoutMs = 10_000): Promise<C
         error.code === "ECONNREFUSED" || (address.transport === "unix" && error.code === "ENOENT");
       const kind = refused ? "refused" : "unreachable";
       reject(
-        new ConnectError(kind, `${name}: ${refused ? "no process listens there" : hostReason(error)}`, error),
+        new ConnectError(
+          kind,
+          `${name}: ${refused ? "no process listens there" : systemReason(error)}`,
+          error,
+        ),
       );
     };
     socket.once("error", failed);
@@ -213,7 +217,7 @@ export async function openFileSource(path: string, offset = 0): Promise<Channel>
   try {
     file = await open(path, "r");
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot open ${path}: ${hostReason(error)}`, { cause: error });
+    throw new ChannelError("channel.file", `cannot open ${path}: ${systemReason(error)}`, { cause: error });
   }
   const stats = await file.stat();
   if (stats.isDirectory()) {
@@ -291,7 +295,7 @@ export async function openFileSink(path: string): Promise<SnapshotSink> {
   try {
     file = await open(temporary, "wx", 0o600);
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot create ${path}: ${hostReason(error)}`, {
+    throw new ChannelError("channel.file", `cannot create ${path}: ${systemReason(error)}`, {
       cause: error,
     });
   }
@@ -335,7 +339,7 @@ export async function openFileSinkAt(path: string, offset: number): Promise<Snap
   try {
     file = await open(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
   } catch (error) {
-    throw new ChannelError("channel.file", `cannot open ${path}: ${hostReason(error)}`, { cause: error });
+    throw new ChannelError("channel.file", `cannot open ${path}: ${systemReason(error)}`, { cause: error });
   }
   return {
     channel: fileChannel(file, path, offset),
@@ -364,7 +368,7 @@ async function syncDirectory(path: string): Promise<void> {
 function fileError(what: string, path: string, error: unknown): ChannelError {
   const code = (error as NodeJS.ErrnoException).code;
   const isFull = code === "ENOSPC" || code === "EDQUOT";
-  const why = isFull ? `${code}, the disk is full; free some space or choose another` : hostReason(error);
+  const why = isFull ? `${code}, the disk is full; free some space or choose another` : systemReason(error);
   return new ChannelError("channel.file", `cannot ${what} ${path}: ${why}`, { cause: error });
 }
 

@@ -4,15 +4,15 @@ import { type ResourceLimits, Worker } from "node:worker_threads";
 import { WherryError } from "../base/errors.ts";
 import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
-import type { HostPlatform } from "../host/host-platform.ts";
-import type { TranslatorThreadData } from "../host/run-translator.ts";
-import type { VcpuThreadData } from "../host/run-vcpu.ts";
+import type { Platform } from "../embed/platform.ts";
+import type { TranslatorThreadData } from "../embed/run-translator.ts";
+import type { VcpuThreadData } from "../embed/run-vcpu.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
 
 /** `.ts` when run from source, `.js` when compiled. */
 const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 
-export const nodePlatform: HostPlatform = {
+export const nodePlatform: Platform = {
   clock,
   setTimer: (delayMs, fire) => {
     const timer = setTimeout(fire, delayMs);

@@ -1,6 +1,6 @@
 // The translation thread in Node.
 import { parentPort, workerData } from "node:worker_threads";
-import { runTranslator, type TranslatorThreadData } from "../host/run-translator.ts";
+import { runTranslator, type TranslatorThreadData } from "../embed/run-translator.ts";
 import { setTieringBudget } from "./node-runtime.ts";
 
 parentPort?.postMessage(0);

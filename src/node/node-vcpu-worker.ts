@@ -1,6 +1,6 @@
 // The worker thread of one vCPU in Node.
 import { parentPort, workerData } from "node:worker_threads";
-import { runVcpu, type VcpuThreadData } from "../host/run-vcpu.ts";
+import { runVcpu, type VcpuThreadData } from "../embed/run-vcpu.ts";
 import { collectGarbage, monotonicNs } from "./node-runtime.ts";
 
 /** CPU time of this thread, in Node 23.9 and later. */

@@ -4,7 +4,7 @@
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
-import { listenReason } from "./host-reason.ts";
+import { listenReason } from "./system-reason.ts";
 
 export class SocketNetError extends WherryError {}
 

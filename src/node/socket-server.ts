@@ -4,7 +4,7 @@
 import { rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
-import { listenReason, unixPathFault } from "./host-reason.ts";
+import { listenReason, unixPathFault } from "./system-reason.ts";
 
 export class SocketServerError extends WherryError {}
 

@@ -1,6 +1,6 @@
 // The virtio devices of a machine in Node and their backends: disk images, a network connection, entropy.
 import type { CharBackend } from "../devices/char-backend.ts";
-import type { VirtioParts } from "../host/virtio-parts.ts";
+import type { VirtioParts } from "../embed/virtio-parts.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
 import { randomBytes } from "./node-runtime.ts";
 import { SocketNet } from "./socket-net.ts";

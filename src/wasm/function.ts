@@ -1,7 +1,7 @@
 // WebAssembly functions as TypeScript closures over typed expressions. A function is a constant; a module
 // contains the functions it exports and all that they call, so nothing is declared or registered twice.
 //
-//   const now = imported("host", "now", [], F64);
+//   const now = imported("env", "now", [], F64);
 //   const sum = fn("sum", [I32, I32], I64, (f, address, count) => {      // sum of `count` 64-bit words
 //     const total = f.let(I64.of(0));
 //     f.loop((again) => {
@@ -13,7 +13,7 @@
 //     });
 //     return total;
 //   });
-//   const bytes = buildModule({ memory: { module: "host", name: "memory", … }, exports: { sum } });
+//   const bytes = buildModule({ memory: { module: "env", name: "memory", … }, exports: { sum } });
 //
 // `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a
 // statement. A local made by `f.let` lives until the enclosing body ends; then its slot is reused.

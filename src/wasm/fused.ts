@@ -4,7 +4,7 @@
 // having neither.
 import { F32, F64, I32 } from "./expr.ts";
 import { fn } from "./function.ts";
-import { compileModule, createSharedMemory, instantiateModule } from "./host.ts";
+import { compileModule, createSharedMemory, instantiateModule } from "./webassembly.ts";
 import { buildModule } from "./module.ts";
 
 let known: boolean | undefined;
@@ -19,10 +19,10 @@ function probe(): boolean {
   // (1 + ε)² - (1 + 2ε) is ε², or 0 if the product is rounded first.
   const probe64 = fn("probe64", [F64, F64], I32, (_, x, z) => x.relaxedMadd(x, z).ne(F64.of(0)));
   const probe32 = fn("probe32", [F32, F32], I32, (_, x, z) => x.relaxedMadd(x, z).ne(F32.of(0)));
-  const memory = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
+  const memory = { module: "env", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
   const bytes = buildModule({ memory, exports: { probe64, probe32 } });
   try {
-    const probes = instantiateModule(compileModule(bytes), { host: { memory: createSharedMemory(1) } });
+    const probes = instantiateModule(compileModule(bytes), { env: { memory: createSharedMemory(1) } });
     const isFused = (probe: unknown, epsilon: number): boolean => {
       return (probe as (x: number, z: number) => number)(1 + epsilon, -(1 + 2 * epsilon)) !== 0;
     };

@@ -7,11 +7,11 @@ import { buildModule } from "./module.ts";
 function run(exports: Record<string, AnyFn>, imports: Record<string, unknown> = {}) {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 4, shared: true });
   const bytes = buildModule({
-    memory: { module: "host", name: "memory", initialPages: 1, maximumPages: 4, shared: true },
+    memory: { module: "env", name: "memory", initialPages: 1, maximumPages: 4, shared: true },
     exports,
   });
   const module = new WebAssembly.Module(bytes);
-  const instance = new WebAssembly.Instance(module, { host: { memory, ...imports } } as WebAssembly.Imports);
+  const instance = new WebAssembly.Instance(module, { env: { memory, ...imports } } as WebAssembly.Imports);
   return { call: instance.exports as Record<string, (...a: unknown[]) => unknown>, memory };
 }
 
@@ -26,7 +26,7 @@ describe("wasm builder", () => {
   });
 
   it("loops over memory and calls imports", () => {
-    const log = imported("host", "log", [I64], undefined);
+    const log = imported("env", "log", [I64], undefined);
     const sum = fn("sum", [I32, I32], I64, (f, address, count) => {
       const total = f.let(I64.of(0));
       f.loop((again) => {
@@ -135,7 +135,7 @@ describe("wasm builder", () => {
   });
 
   it("omits code that constants make unreachable", () => {
-    const missing = imported("host", "missing", [], I32);
+    const missing = imported("env", "missing", [], I32);
     const same = fn("same", [I32, I64], I64, (f, x, y) => {
       f.if(I32.of(0), () => f.call(missing));
       f.if(
@@ -159,7 +159,7 @@ describe("wasm builder", () => {
 
   it("writes the same bytes each time", () => {
     const f1 = fn("f", [], I32, () => I32.of(1));
-    const memory = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: false };
+    const memory = { module: "env", name: "memory", initialPages: 1, maximumPages: 1, shared: false };
     expect(buildModule({ memory, exports: { f1 } })).toEqual(buildModule({ memory, exports: { f1 } }));
   });
 });

@@ -7,7 +7,7 @@ const lines = (...args: Parameters<typeof functionText>): string[] =>
   functionText(...args).map(({ depth, text }) => "  ".repeat(depth) + text);
 
 test("statements are folded, blocks are indented, locals have their names", () => {
-  const helper = imported("host", "helper", [I64], I64);
+  const helper = imported("env", "helper", [I64], I64);
   const sum = fn("sum", [I32, I32], I64, (f, address, count) => {
     const total = f.let(I64.of(-5), "total");
     const other = f.let(F64.of(1.5));

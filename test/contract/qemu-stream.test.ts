@@ -17,7 +17,7 @@ import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
-import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import {
@@ -39,7 +39,7 @@ import type { StateDefinition } from "../../src/state/schema.ts";
 import { Cpus } from "../../src/vmm/cpus.ts";
 import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
 import type { QemuProfile } from "../../src/vmm/qemu-profile.ts";
-import { createSharedMemory } from "../../src/wasm/host.ts";
+import { createSharedMemory } from "../../src/wasm/webassembly.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MemoryBlock } from "../support/memory-block.ts";
 import { seed } from "../support/seed.ts";
@@ -570,8 +570,8 @@ describe("command lines", () => {
     const world = await board({
       legacy: true,
       virtio: [
-        (host) => new VirtioRng(host, { random: () => {} }),
-        (host) => new VirtioConsole(host, { backend }),
+        (board) => new VirtioRng(board, { random: () => {} }),
+        (board) => new VirtioConsole(board, { backend }),
       ],
     });
     load(world, streamOf("qemu-7.2"));
@@ -585,8 +585,8 @@ describe("command lines", () => {
   });
 
   it("say which drives cannot be written, on both sides", async () => {
-    const drive = (readonly: boolean) => (host: VirtioHost) =>
-      new VirtioBlk(host, { backend: new MemoryBlock(512, readonly) });
+    const drive = (readonly: boolean) => (board: VirtioBoard) =>
+      new VirtioBlk(board, { backend: new MemoryBlock(512, readonly) });
     const world = await board({ virtio: [drive(true), drive(false)] });
     const [qemu, wherry] = await lines(world, "qemu-11.1");
     expect(qemu).toMatch(/id=drive0,format=raw,file=FILE,readonly=on .*id=drive1,format=raw,file=FILE /);
@@ -683,7 +683,7 @@ describe("refused", () => {
   it("features that no QEMU offers", async () => {
     const size = { cols: 80, rows: 25 };
     const world = await board({
-      virtio: [(host) => new VirtioConsole(host, { backend: new CharPipe(() => {}), size })],
+      virtio: [(board) => new VirtioConsole(board, { backend: new CharPipe(() => {}), size })],
     });
     const profile = world.machine.qemu!.profile("qemu-11.1");
     expect(await profile.refusals()).toEqual([]);
@@ -702,7 +702,7 @@ describe("refused", () => {
 
   it("queues that are larger than 11.1 takes", async () => {
     const world = await board({
-      virtio: [(host) => new VirtioRng(host, { random: () => {} })],
+      virtio: [(board) => new VirtioRng(board, { random: () => {} })],
       legacy: true,
     });
     world.machine.addressSpace.write(0x10008038, 4, 1024n);

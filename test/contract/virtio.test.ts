@@ -29,7 +29,7 @@ for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {
           "stateDefinition",
           "queues",
           "offeredFeatures",
-          "host",
+          "board",
           "onInterruptStatus",
           "generation",
         ],

@@ -4,7 +4,7 @@
 //   --runs N for more than one of each; --firmware builtin|opensbi for one
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import type { MachineConfig } from "../../src/host/create-machine.ts";
+import type { MachineConfig } from "../../src/embed/create-machine.ts";
 import { ENGINE_KINDS } from "../../src/hypervisor/shared/engine-kind.ts";
 import { type Run, runToEnd } from "../support/repeatable-run.ts";
 import { Cases, options } from "../support/cases.ts";

@@ -3,7 +3,7 @@
 // same harts with their caches.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
-import { createVm } from "../../src/host/create-vm.ts";
+import { createVm } from "../../src/embed/create-vm.ts";
 import { CTL_HALTED, CTL_MP_STATE, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";

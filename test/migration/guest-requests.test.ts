@@ -2,7 +2,7 @@
 // power-off, a stop. They take effect before anything is sent, or end the move; they are never lost, and no
 // saved state is inconsistent.
 import { describe, expect, test } from "vitest";
-import { stopForGood } from "../../src/host/machine-end.ts";
+import { stopForGood } from "../../src/embed/machine-end.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import { defaultEnvironment } from "../../src/migration/environment/migration-environment.ts";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";

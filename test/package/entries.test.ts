@@ -16,12 +16,12 @@ interface Manifest {
 const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as Manifest;
 
 const PROGRAM = `
-import { HostedMachine, type HostPlatform } from "wherry";
+import { HostedMachine, type Platform } from "wherry";
 import { createMachine } from "wherry/node";
 import type { BrowserMachine } from "wherry/browser";
 import { StreamReader, bytesSource, pieceChannel, readStream, schema, type StreamReport, wire } from "wherry/stream";
 
-export type Parts = [HostPlatform, HostedMachine, BrowserMachine];
+export type Parts = [Platform, HostedMachine, BrowserMachine];
 const reader = new StreamReader(pieceChannel([Uint8Array.of(0x51, 0x45, 0x56, 0x4d)]));
 await reader.need(4);
 const state = schema.defineState("x", { version: 1 }, { a: schema.u8 }).create();

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { monotonicNs } from "../../src/node/node-runtime.ts";
-import { createSharedMemory } from "../../src/wasm/host.ts";
+import { createSharedMemory } from "../../src/wasm/webassembly.ts";
 import { Random } from "../support/random.ts";
 import { type Bug, GHOST_BYTES, Ghosts } from "./ghosts.ts";
 import type { StressThread } from "./stress-worker.ts";

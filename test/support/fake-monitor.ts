@@ -7,7 +7,7 @@ import {
   type MigrationChange,
   type MigrationParameters,
 } from "../../src/migration/save/outgoing-move.ts";
-import type { MonitoredMachine, QmpHost } from "../../src/monitor/machine-commands.ts";
+import type { MonitoredMachine, QmpTarget } from "../../src/monitor/machine-commands.ts";
 import type { MigrationAddress } from "../../src/monitor/migration-address.ts";
 import type { MigrationControl, SaveProgress } from "../../src/monitor/migration-control.ts";
 import { QmpMonitor } from "../../src/monitor/qmp-monitor.ts";
@@ -148,7 +148,7 @@ export function fakeMonitor() {
   const migration = new FakeMigration();
   const perf = fakePerf();
   let quits = 0;
-  const host: QmpHost = {
+  const target: QmpTarget = {
     machine,
     migration,
     memoryBytes: 512 << 20,
@@ -158,7 +158,10 @@ export function fakeMonitor() {
     trace: async (hart, address) => `hart ${hart} ${address.toString(16)}\n`,
     quit: () => quits++,
   };
-  const monitor = new QmpMonitor(host, { wherryVersion: "0.1.0", wallNs: () => 1_700_000_000_123_456_789n });
+  const monitor = new QmpMonitor(target, {
+    wherryVersion: "0.1.0",
+    wallNs: () => 1_700_000_000_123_456_789n,
+  });
   const connect = () => {
     const lines: unknown[] = [];
     const session = monitor.connect((bytes) => lines.push(JSON.parse(decodeUtf8(bytes))));

@@ -69,7 +69,7 @@ function rowFunction(row: Row, name: string, mode: number | undefined, isFused: 
   }) as unknown as Fn;
 }
 
-const MEMORY = { module: "host", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
+const MEMORY = { module: "env", name: "memory", initialPages: 1, maximumPages: 1, shared: true };
 type Exports = Record<string, (...args: (number | bigint)[]) => bigint>;
 
 function instantiate(options: ModuleOptions, imports: WebAssembly.Imports): Exports {
@@ -82,7 +82,7 @@ export function instantiateSlow(): {
   flags: Uint32Array;
 } {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  const slow = instantiate({ memory: MEMORY, exports: { fpSlow } }, { host: { memory } })["fpSlow"];
+  const slow = instantiate({ memory: MEMORY, exports: { fpSlow } }, { env: { memory } })["fpSlow"];
   return {
     call: (op, rm, a, b, c) => (slow as NonNullable<typeof slow>)(0, op, rm, a, b, c),
     flags: new Uint32Array(memory.buffer, FFLAGS_OFFSET, 1),
@@ -102,7 +102,7 @@ export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): Fl
   // The exact path is in a module of its own, so that calls to it can be observed.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   let asked = false;
-  const exact = instantiate({ memory: MEMORY, exports: { fpSlow } }, { host: { memory } })["fpSlow"];
+  const exact = instantiate({ memory: MEMORY, exports: { fpSlow } }, { env: { memory } })["fpSlow"];
   const exports = instantiate(
     {
       memory: MEMORY,
@@ -110,7 +110,7 @@ export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): Fl
       externals: { module: "exact", names: new Map([[fpSlow, "fpSlow"]]) },
     },
     {
-      host: { memory },
+      env: { memory },
       exact: {
         fpSlow: (...args: (number | bigint)[]) => {
           asked = true;

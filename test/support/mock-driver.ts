@@ -2,7 +2,7 @@
 // a guest's driver: legacy and modern, with direct or indirect descriptors and the event index. It also lets
 // tests write malformed rings.
 import { GuestMemory, type RamBlock } from "../../src/memory/guest-memory.ts";
-import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import {
   feature,
   VIRTIO_RING_F_EVENT_IDX,
@@ -42,7 +42,7 @@ export const R = {
 } as const;
 
 /** RAM of `size` bytes at RAM_BASE, and the services that devices need. */
-export function testHost(options: { size?: number; legacy?: boolean } = {}): VirtioHost & {
+export function testBoard(options: { size?: number; legacy?: boolean } = {}): VirtioBoard & {
   readonly memory: GuestMemory;
   readonly errors: string[];
 } {
@@ -247,9 +247,9 @@ export class MockDriver {
   features = 0n;
   next = RAM_BASE + 0x1000;
 
-  constructor(host: VirtioHost, device: VirtioMmioOptions["device"]) {
-    this.memory = host.memory;
-    this.legacy = host.legacy ?? false;
+  constructor(board: VirtioBoard, device: VirtioMmioOptions["device"]) {
+    this.memory = board.memory;
+    this.legacy = board.legacy ?? false;
     const irq = {
       set: (level: boolean): void => {
         if (level && !this.irq) this.interrupts++;

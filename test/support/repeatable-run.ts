@@ -3,8 +3,8 @@
 import { xxh32 } from "../../src/base/xxh32.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { createMachine, type MachineConfig, randomSource } from "../../src/host/create-machine.ts";
-import { type GuestEnd, watchEnd } from "../../src/host/machine-end.ts";
+import { createMachine, type MachineConfig, randomSource } from "../../src/embed/create-machine.ts";
+import { type GuestEnd, watchEnd } from "../../src/embed/machine-end.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 
@@ -39,7 +39,7 @@ export async function runToEnd(
   const random = (target: Uint8Array): void => target.set(randomBytes(target.length));
   const { machine } = await createMachine(
     config,
-    { serial, virtio: [(host) => new VirtioRng(host, { random })] },
+    { serial, virtio: [(board) => new VirtioRng(board, { random })] },
     nodePlatform,
   );
   try {

@@ -11,7 +11,7 @@ import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { RUN } from "../../src/hypervisor/shared/run-page.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
 import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
-import { compileModule, createSharedMemory } from "../../src/wasm/host.ts";
+import { compileModule, createSharedMemory } from "../../src/wasm/webassembly.ts";
 import { testEngine } from "./engine.ts";
 import {
   type EngineExports,

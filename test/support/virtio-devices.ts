@@ -3,7 +3,7 @@ import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import type { BlockBackend } from "../../src/devices/virtio/block-backend.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
-import type { VirtioDevice, VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import type { VirtioDevice, VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import { LEGACY_FEATURES } from "../../src/devices/virtio/virtio-feature-bits.ts";
 import { VirtioMmio } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
@@ -32,15 +32,15 @@ function disk(stuck: boolean): BlockBackend {
 // oxlint-disable-next-line typescript/no-explicit-any
 type AnyVirtioDevice = VirtioDevice<any>;
 
-export const VIRTIO_DEVICES: Readonly<Record<string, (host: VirtioHost) => AnyVirtioDevice>> = {
-  "virtio-rng": (host) => new VirtioRng(host, { random: (target) => target.fill(4) }),
-  "virtio-blk": (host) => new VirtioBlk(host, { backend: disk(false), serial: "contract", queues: 1 }),
-  "virtio-blk-in-flight": (host) => new VirtioBlk(host, { backend: disk(true), queues: 2 }),
-  "virtio-console": (host) =>
-    new VirtioConsole(host, { backend: new CharPipe(() => {}), size: { cols: 80, rows: 25 } }),
-  "virtio-net": (host) => {
+export const VIRTIO_DEVICES: Readonly<Record<string, (board: VirtioBoard) => AnyVirtioDevice>> = {
+  "virtio-rng": (board) => new VirtioRng(board, { random: (target) => target.fill(4) }),
+  "virtio-blk": (board) => new VirtioBlk(board, { backend: disk(false), serial: "contract", queues: 1 }),
+  "virtio-blk-in-flight": (board) => new VirtioBlk(board, { backend: disk(true), queues: 2 }),
+  "virtio-console": (board) =>
+    new VirtioConsole(board, { backend: new CharPipe(() => {}), size: { cols: 80, rows: 25 } }),
+  "virtio-net": (board) => {
     const backend = { send(): void {}, onFrame(): void {} };
-    return new VirtioNet(host, { backend, mac: Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56) });
+    return new VirtioNet(board, { backend, mac: Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56) });
   },
 };
 
@@ -50,7 +50,7 @@ export interface VirtioSubject {
   readonly memory: GuestMemory;
 }
 
-export function virtioSubject(make: (host: VirtioHost) => AnyVirtioDevice, legacy: boolean): VirtioSubject {
+export function virtioSubject(make: (board: VirtioBoard) => AnyVirtioDevice, legacy: boolean): VirtioSubject {
   const memory = guestMemory();
   const device = make({ memory, legacy, defer: (task) => task() });
   const transport = new VirtioMmio({ device, irq: { set() {} }, guestPhys: 0x1000_8000 });

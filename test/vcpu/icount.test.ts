@@ -3,8 +3,8 @@
 import { expect, test } from "vitest";
 import { encodeUtf8 } from "../../src/base/text.ts";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
-import { createMachine } from "../../src/host/create-machine.ts";
-import { createVm } from "../../src/host/create-vm.ts";
+import { createMachine } from "../../src/embed/create-machine.ts";
+import { createVm } from "../../src/embed/create-vm.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { createMachine as createNodeMachine } from "../../src/node/index.ts";

@@ -4,8 +4,8 @@
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
-import { type CreatedMachine, createMachine } from "../../src/host/create-machine.ts";
-import { MemorySink, pieceChannel } from "../../src/host/memory-snapshot.ts";
+import { type CreatedMachine, createMachine } from "../../src/embed/create-machine.ts";
+import { MemorySink, pieceChannel } from "../../src/embed/memory-snapshot.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";

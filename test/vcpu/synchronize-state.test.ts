@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
-import { createMachine } from "../../src/host/create-machine.ts";
+import { createMachine } from "../../src/embed/create-machine.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 import { Random } from "../support/random.ts";

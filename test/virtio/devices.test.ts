@@ -6,7 +6,7 @@ import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import type { NetBackend } from "../../src/devices/virtio/net-backend.ts";
 import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/virtio-feature-bits.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { MockDriver, MODES, type MockQueue, R, testHost } from "../support/mock-driver.ts";
+import { MockDriver, MODES, type MockQueue, R, testBoard } from "../support/mock-driver.ts";
 
 interface Mode {
   legacy: boolean;
@@ -15,9 +15,9 @@ interface Mode {
 
 describe.each(MODES)("virtio-rng, $name", ({ legacy, without }) => {
   it("fills buffers, at most 64 KiB of each request", async () => {
-    const host = testHost({ legacy });
-    const device = new VirtioRng(host, { random: (target) => target.fill(0xa5) });
-    const queue = new MockDriver(host, device).start({ without }).queue(0);
+    const board = testBoard({ legacy });
+    const device = new VirtioRng(board, { random: (target) => target.fill(0xa5) });
+    const queue = new MockDriver(board, device).start({ without }).queue(0);
     const done = await queue.request({ in: [3, 30] });
     expect([done.length, done.data.every((b) => b === 0xa5)]).toEqual([33, true]);
     expect((await queue.request({ in: [100_000] })).length).toBe(65536);
@@ -29,27 +29,27 @@ describe.each(MODES)("a device that stops, $name", ({ legacy, without }) => {
   it.each([1, 8])(
     "leaves none of %i requests in its queue, and enables notification of the next",
     async (n) => {
-      const host = testHost({ legacy });
-      const device = new VirtioRng(host, { random: (target) => target.fill(1) });
-      const driver = new MockDriver(host, device).start({ without });
+      const board = testBoard({ legacy });
+      const device = new VirtioRng(board, { random: (target) => target.fill(1) });
+      const driver = new MockDriver(board, device).start({ without });
       const queue = driver.queue(0);
       for (let i = 0; i < n; i++) queue.post({ in: [4] });
       // The notification is lost: the machine stops first. Some VMMs do not poll queues on resume.
       await driver.transport.quiesce();
       expect(queue.collect()).toHaveLength(n);
       if (device.has(VIRTIO_RING_F_EVENT_IDX))
-        expect(host.memory.readU16(queue.used + 4 + 8 * queue.num)).toBe(n);
+        expect(board.memory.readU16(queue.used + 4 + 8 * queue.num)).toBe(n);
     },
   );
 });
 
 describe.each(MODES)("virtio-console, $name", ({ legacy, without }) => {
   function setUp() {
-    const host = testHost({ legacy });
+    const board = testBoard({ legacy });
     const output: string[] = [];
     const pipe = new CharPipe((bytes) => output.push(Buffer.from(bytes).toString()));
-    const device = new VirtioConsole(host, { backend: pipe, size: { cols: 80, rows: 24 } });
-    const driver = new MockDriver(host, device).start({ without, queues: 2 });
+    const device = new VirtioConsole(board, { backend: pipe, size: { cols: 80, rows: 24 } });
+    const driver = new MockDriver(board, device).start({ without, queues: 2 });
     return { output, pipe, device, driver, rx: driver.queue(0), tx: driver.queue(1) };
   }
 
@@ -112,11 +112,11 @@ function frame(to: Uint8Array, length: number): Uint8Array {
   return bytes;
 }
 function net(mode: Mode) {
-  const host = testHost({ legacy: mode.legacy });
+  const board = testBoard({ legacy: mode.legacy });
   const wire = new Wire();
-  const device = new VirtioNet(host, { backend: wire, mac: MAC });
-  const driver = new MockDriver(host, device).start({ without: mode.without, queues: 3 });
-  return { host, wire, device, driver, rx: driver.queue(0), tx: driver.queue(1), ctrl: driver.queue(2) };
+  const device = new VirtioNet(board, { backend: wire, mac: MAC });
+  const driver = new MockDriver(board, device).start({ without: mode.without, queues: 3 });
+  return { board, wire, device, driver, rx: driver.queue(0), tx: driver.queue(1), ctrl: driver.queue(2) };
 }
 
 const MRG_RXBUF = 15;
@@ -165,7 +165,7 @@ describe.each(NET_MODES)("virtio-net, $name", (mode) => {
   });
 
   it("spreads a frame over buffers only if they are mergeable", () => {
-    const { wire, rx, host } = net(mode);
+    const { wire, rx, board } = net(mode);
     const big = frame(MAC, 250);
     wire.deliver(big);
     rx.post({ in: [100] });
@@ -185,7 +185,7 @@ describe.each(NET_MODES)("virtio-net, $name", (mode) => {
     expect(parts[0]?.data[10]).toBe(3);
     const joined = Buffer.concat(parts.map((c) => c.data.subarray(0, c.length)));
     expect(new Uint8Array(joined.subarray(12))).toEqual(big);
-    expect(host.errors).toEqual([]);
+    expect(board.errors).toEqual([]);
   });
 
   it("filters as the driver sets on the control queue", async () => {
@@ -234,10 +234,10 @@ describe("virtio-net", () => {
   });
 
   it("needs a reset if a buffer cannot hold a header", () => {
-    const { wire, rx, host } = net({ legacy: false, without: [] });
+    const { wire, rx, board } = net({ legacy: false, without: [] });
     rx.post({ in: [8] });
     wire.deliver(frame(MAC, 60));
-    expect(host.errors.join()).toMatch(/receive buffer smaller/);
+    expect(board.errors.join()).toMatch(/receive buffer smaller/);
   });
 
   it("connects two machines", async () => {

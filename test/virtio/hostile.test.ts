@@ -2,7 +2,7 @@
 // reset, saved and loaded. WHERRY_SEED replays a run.
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
-import { MockDriver, R, RAM_BASE, testHost } from "../support/mock-driver.ts";
+import { MockDriver, R, RAM_BASE, testBoard } from "../support/mock-driver.ts";
 import { type DeviceName, makeDevice } from "./scenarios.ts";
 import { seed } from "../support/seed.ts";
 import { randomBelow } from "../support/random.ts";
@@ -14,9 +14,9 @@ const INDIRECT = 4;
 type Random = (below: number) => number;
 
 function started(name: DeviceName = "rng", legacy = false, ram?: number) {
-  const host = testHost({ legacy, ...(ram === undefined ? {} : { size: ram }) });
-  const driver = new MockDriver(host, makeDevice(name, host)).start({ queues: name === "net" ? 3 : 1 });
-  return { host, driver, queue: driver.queue(0) };
+  const board = testBoard({ legacy, ...(ram === undefined ? {} : { size: ram }) });
+  const driver = new MockDriver(board, makeDevice(name, board)).start({ queues: name === "net" ? 3 : 1 });
+  return { board, driver, queue: driver.queue(0) };
 }
 
 describe("a malformed ring makes the device need a reset:", () => {
@@ -120,16 +120,16 @@ describe("a malformed ring makes the device need a reset:", () => {
     ],
   ];
   it.each(cases)("%s", (_name, spoil, message) => {
-    const { host, driver, queue } = started();
+    const { board, driver, queue } = started();
     spoil(queue);
     queue.notify();
-    expect(host.errors).toEqual([expect.stringMatching(message)]);
+    expect(board.errors).toEqual([expect.stringMatching(message)]);
     expect(driver.read(R.status)).toBe(0x4f);
     expect(queue.collect()).toEqual([]);
     expect(driver.acknowledge() & 2).toBe(2);
     // Dead until reset, then working again.
     queue.notify();
-    expect(host.errors).toHaveLength(1);
+    expect(board.errors).toHaveLength(1);
     const again = driver.start().queue(0);
     again.post({ in: [8] });
     again.notify();
@@ -137,16 +137,16 @@ describe("a malformed ring makes the device need a reset:", () => {
   });
 
   it("legacy drivers get no status bit; the device is silent", () => {
-    const { host, driver, queue } = started("rng", true);
+    const { board, driver, queue } = started("rng", true);
     queue.makeAvailable(16);
     queue.notify();
-    expect(host.errors).toHaveLength(1);
+    expect(board.errors).toHaveLength(1);
     expect(driver.read(R.status) & 0x40).toBe(0);
   });
 });
 
 it("a chain may continue in one indirect table, and may have empty buffers", () => {
-  const { queue, host } = started();
+  const { queue, board } = started();
   queue.writeDescriptor(queue.desc, 0, RAM_BASE, 0, WRITE | NEXT, 1);
   queue.writeDescriptor(queue.desc, 1, RAM_BASE + 0x100, 32, INDIRECT);
   queue.writeDescriptor(RAM_BASE + 0x100, 0, RAM_BASE + 0x200, 4, WRITE | NEXT, 1);
@@ -155,21 +155,21 @@ it("a chain may continue in one indirect table, and may have empty buffers", () 
   queue.makeAvailable(0);
   queue.notify();
   expect(queue.collect().map((c) => c.length)).toEqual([8]);
-  expect(host.errors).toEqual([]);
+  expect(board.errors).toEqual([]);
 });
 
 it("a device writes only to the driver's buffers, and marks pages dirty", async () => {
-  const { host, driver, queue } = started();
-  const block = host.memory.blocks[0];
+  const { board, driver, queue } = started();
+  const block = board.memory.blocks[0];
   if (block === undefined) throw new Error("no RAM");
   driver.allocate(0, 4096);
   queue.post({ in: [100] });
   block.dirty.fill(0);
-  const before = host.memory.bytes.slice();
+  const before = board.memory.bytes.slice();
   queue.notify();
   const [done] = queue.collect();
   expect(done?.data.every((b) => b === 7)).toBe(true);
-  for (const [i, byte] of host.memory.bytes.entries()) {
+  for (const [i, byte] of board.memory.bytes.entries()) {
     const dirty = ((block.dirty[i >> 17] ?? 0) >>> ((i >> 12) & 31)) & 1;
     if (byte !== before[i]) expect(dirty).toBe(1);
   }
@@ -233,14 +233,18 @@ function step(driver: MockDriver, rnd: Random): void {
 }
 
 /** After any driver: the saved state can be loaded, and saved again the same. */
-async function moved(driver: MockDriver, name: DeviceName, host: ReturnType<typeof testHost>): Promise<void> {
+async function moved(
+  driver: MockDriver,
+  name: DeviceName,
+  board: ReturnType<typeof testBoard>,
+): Promise<void> {
   await driver.transport.quiesce();
   const { section } = driver.transport;
   const writer = new ByteWriter();
   section.encode(writer);
   const bytes = writer.finish();
-  const device = makeDevice(name, host);
-  const to = new MockDriver(host, device);
+  const device = makeDevice(name, board);
+  const to = new MockDriver(board, device);
   await to.transport.quiesce();
   to.transport.section.decode(new ByteReader(bytes), section.version)();
   const again = new ByteWriter();
@@ -251,16 +255,16 @@ async function moved(driver: MockDriver, name: DeviceName, host: ReturnType<type
 
 async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: number): Promise<void> {
   const rnd = randomBelow(seed);
-  const host = testHost({ legacy, size: 1 << 18 });
+  const board = testBoard({ legacy, size: 1 << 18 });
   const queues = { blk: 1, "blk-mq": 4, rng: 1, console: 2, net: 3 }[name];
-  const driver = new MockDriver(host, makeDevice(name, host));
+  const driver = new MockDriver(board, makeDevice(name, board));
   driver.start({ queues, num: 8 });
   for (let i = 0; i < steps; i++) {
     step(driver, rnd);
     if (rnd(40) === 0) await new Promise((resolve) => setImmediate(resolve));
-    if (rnd(200) === 0) await moved(driver, name, host);
+    if (rnd(200) === 0) await moved(driver, name, board);
   }
-  await moved(driver, name, host);
+  await moved(driver, name, board);
   // A correct driver afterwards finds a working device.
   driver.next = RAM_BASE + 0x1000;
   driver.transport.reset();

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QemuProcess } from "../support/qemu-process.ts";
 import { connectUnix } from "../support/qmp-client.ts";
-import { MockDriver, type Operation, SLOT_ADDRESS, testHost } from "../support/mock-driver.ts";
+import { MockDriver, type Operation, SLOT_ADDRESS, testBoard } from "../support/mock-driver.ts";
 import { DISK_BYTES, type DeviceName, makeDevice, scenarios } from "./scenarios.ts";
 
 const QEMU = "qemu-system-riscv64";
@@ -144,8 +144,8 @@ function packed(bytes: Buffer): string {
 
 const fixtures: Record<string, { idstr: string; version: number; bytes: string }> = {};
 for (const { name, device, legacy, run } of scenarios) {
-  const host = testHost({ legacy });
-  const driver = new MockDriver(host, makeDevice(device, host));
+  const board = testBoard({ legacy });
+  const driver = new MockDriver(board, makeDevice(device, board));
   await run(driver);
   const found = section(await saved(device, legacy, driver.log));
   fixtures[name] = { ...found, bytes: packed(found.bytes) };

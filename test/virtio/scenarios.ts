@@ -3,7 +3,7 @@
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
-import type { VirtioHost } from "../../src/devices/virtio/virtio-device.ts";
+import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import type { VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
@@ -16,18 +16,18 @@ export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 export type DeviceName = "blk" | "blk-mq" | "rng" | "console" | "net";
 
 /** A device with the same options as QEMU's. */
-export function makeDevice(name: DeviceName, host: VirtioHost): VirtioMmioOptions["device"] {
+export function makeDevice(name: DeviceName, board: VirtioBoard): VirtioMmioOptions["device"] {
   switch (name) {
     case "blk":
-      return new VirtioBlk(host, { backend: new MemoryBlock(DISK_BYTES), serial: "wherry" });
+      return new VirtioBlk(board, { backend: new MemoryBlock(DISK_BYTES), serial: "wherry" });
     case "blk-mq":
-      return new VirtioBlk(host, { backend: new MemoryBlock(DISK_BYTES), queues: 4 });
+      return new VirtioBlk(board, { backend: new MemoryBlock(DISK_BYTES), queues: 4 });
     case "rng":
-      return new VirtioRng(host, { random: (target) => target.fill(7) });
+      return new VirtioRng(board, { random: (target) => target.fill(7) });
     case "console":
-      return new VirtioConsole(host, { backend: new CharPipe(() => {}) });
+      return new VirtioConsole(board, { backend: new CharPipe(() => {}) });
     case "net":
-      return new VirtioNet(host, { backend: { send() {}, onFrame() {} }, mac: MAC });
+      return new VirtioNet(board, { backend: { send() {}, onFrame() {} }, mac: MAC });
   }
 }
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import type { Section } from "../../src/state/section.ts";
 import { qemuFixture } from "./fixtures.ts";
-import { MockDriver, testHost } from "../support/mock-driver.ts";
+import { MockDriver, testBoard } from "../support/mock-driver.ts";
 import { type DeviceName, makeDevice, type Scenario, scenarios } from "./scenarios.ts";
 
 function save(section: Section): Uint8Array {
@@ -14,16 +14,16 @@ function save(section: Section): Uint8Array {
 }
 
 async function played(scenario: Scenario) {
-  const host = testHost({ legacy: scenario.legacy });
-  const driver = new MockDriver(host, makeDevice(scenario.device, host));
+  const board = testBoard({ legacy: scenario.legacy });
+  const driver = new MockDriver(board, makeDevice(scenario.device, board));
   await scenario.run(driver);
   await driver.transport.quiesce();
-  return { host, driver, section: driver.transport.section };
+  return { board, driver, section: driver.transport.section };
 }
 
 /** A fresh device of the same kind on the same memory: the destination, once RAM is loaded. */
-function destination(scenario: Scenario, host: ReturnType<typeof testHost>): MockDriver {
-  const driver = new MockDriver(host, makeDevice(scenario.device, host));
+function destination(scenario: Scenario, board: ReturnType<typeof testBoard>): MockDriver {
+  const driver = new MockDriver(board, makeDevice(scenario.device, board));
   void driver.transport.quiesce();
   return driver;
 }
@@ -62,8 +62,8 @@ describe.each(scenarios)("$name", (scenario) => {
   });
 
   it("is loaded from QEMU and saved again, unchanged", async () => {
-    const { host } = await played(scenario);
-    const { section } = destination(scenario, host).transport;
+    const { board } = await played(scenario);
+    const { section } = destination(scenario, board).transport;
     const { bytes, version } = qemuFixture(scenario.name);
     const reader = new ByteReader(bytes);
     const apply = section.decode(reader, version);
@@ -78,9 +78,9 @@ describe.each(scenarios)("$name", (scenario) => {
   });
 
   it("is refused if it is cut anywhere, and then nothing has changed", async () => {
-    const { host, section: source } = await played(scenario);
+    const { board, section: source } = await played(scenario);
     const bytes = save(source);
-    const { section } = destination(scenario, host).transport;
+    const { section } = destination(scenario, board).transport;
     const before = save(section);
     const step = Math.ceil(bytes.length / 200);
     for (let n = 0; n < bytes.length; n += step) {
@@ -107,7 +107,7 @@ const named = (name: string): Scenario => {
 /** Load what `source` saves into a fresh device on the same memory. */
 async function loadedFrom(scenario: Scenario) {
   const source = await played(scenario);
-  const driver = destination(scenario, source.host);
+  const driver = destination(scenario, source.board);
   driver.transport.section.decode(new ByteReader(save(source.section)), source.section.version)();
   return { ...source, to: driver };
 }
@@ -160,16 +160,16 @@ describe("a loaded device", () => {
 /** A device that a driver has started, with `change` made to its state, saved. */
 async function spoiled(
   device: DeviceName,
-  change: (state: ReturnType<typeof makeDevice>["state"], host: ReturnType<typeof testHost>) => void,
+  change: (state: ReturnType<typeof makeDevice>["state"], board: ReturnType<typeof testBoard>) => void,
   legacy = false,
 ): Promise<() => void> {
-  const host = testHost({ legacy });
-  const driver = new MockDriver(host, makeDevice(device, host)).start({ queues: device === "net" ? 3 : 1 });
+  const board = testBoard({ legacy });
+  const driver = new MockDriver(board, makeDevice(device, board)).start({ queues: device === "net" ? 3 : 1 });
   if (device === "rng") await driver.queue(0).request({ in: [8] });
   await driver.transport.quiesce();
-  change(driver.transport.state, host);
+  change(driver.transport.state, board);
   const bytes = save(driver.transport.section);
-  const { section } = destination({ name: "", device, legacy, run: async () => {} }, host).transport;
+  const { section } = destination({ name: "", device, legacy, run: async () => {} }, board).transport;
   const before = save(section);
   return () => {
     try {
@@ -192,7 +192,7 @@ describe("refused with the reason", () => {
     [
       "requests in flight that are not in the stream",
       "rng",
-      (state, host) => host.memory.writeU16(Number(state.rings[0]?.used) + 2, 0),
+      (state, board) => board.memory.writeU16(Number(state.rings[0]?.used) + 2, 0),
       `${where}rng: queue 0 (requestq): last_avail_idx 0x1 − used index 0x0 is 0x1 requests in flight, the stream has 0`,
     ],
     [
@@ -262,14 +262,14 @@ describe("refused with the reason", () => {
   });
 
   it("and a driver that ruins its queue at the last moment cannot make such a stream", async () => {
-    const host = testHost();
-    const driver = new MockDriver(host, makeDevice("rng", host)).start();
+    const board = testBoard();
+    const driver = new MockDriver(board, makeDevice("rng", board)).start();
     driver.memory.writeU16(driver.queue(0).avail + 2, 0x1234);
     await driver.transport.quiesce();
     expect(driver.transport.state.broken).toBe(true);
     const { section } = destination(
       { name: "", device: "rng", legacy: false, run: async () => {} },
-      host,
+      board,
     ).transport;
     expect(() => section.decode(new ByteReader(save(driver.transport.section)), 1)).not.toThrow();
   });
@@ -279,8 +279,8 @@ describe("requests in flight", () => {
   it.each(["blk", "blk-mq"] as const)(
     "of %s are loaded from QEMU's list, saved again, and done once",
     async (name) => {
-      const host = testHost();
-      const source = new MockDriver(host, makeDevice(name, host)).start({ queues: name === "blk" ? 1 : 4 });
+      const board = testBoard();
+      const source = new MockDriver(board, makeDevice(name, board)).start({ queues: name === "blk" ? 1 : 4 });
       const queue = source.queue(name === "blk" ? 0 : 2);
       await source.transport.quiesce();
       const header = new Uint8Array(16);
@@ -298,7 +298,7 @@ describe("requests in flight", () => {
       expect(bytes.length).toBeGreaterThan(2 * 49168);
       expect(describedBytes(source.transport.section.describe() as Described)).toBe(bytes.length);
 
-      const to = destination({ name: "", device: name, legacy: false, run: async () => {} }, host);
+      const to = destination({ name: "", device: name, legacy: false, run: async () => {} }, board);
       to.transport.section.decode(new ByteReader(bytes), 2)();
       expect(difference(save(to.transport.section), bytes)).toBe("none");
       to.transport.unquiesce();

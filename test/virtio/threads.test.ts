@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import type { DriverJob } from "./driver-worker.ts";
-import { MockDriver, testHost } from "../support/mock-driver.ts";
+import { MockDriver, testBoard } from "../support/mock-driver.ts";
 
 const REQUESTS = Number(process.env["WHERRY_REQUESTS"] ?? 20_000);
 
@@ -13,11 +13,11 @@ describe.each([
   { name: "without the event index", without: [29] },
 ])("a driver on another thread, $name", ({ without }) => {
   it.each([4, 64])("and %i entries", async (num) => {
-    const host = testHost();
+    const board = testBoard();
     let served = 0;
     // The nth request gets n mod 251.
-    const device = new VirtioRng(host, { random: (target) => target.set([served++ % 251, 0, 0, 0]) });
-    const driver = new MockDriver(host, device).start({ num, without });
+    const device = new VirtioRng(board, { random: (target) => target.set([served++ % 251, 0, 0, 0]) });
+    const driver = new MockDriver(board, device).start({ num, without });
     const queue = driver.queue(0);
     const data = driver.allocate(4 * num, 4);
     for (let i = 0; i < num; i++) queue.writeDescriptor(queue.desc, i, data + 4 * i, 4, 2);
@@ -31,11 +31,11 @@ describe.each([
       Atomics.add(signal, 0, 1);
       Atomics.notify(signal, 0);
     };
-    const [block] = host.memory.blocks;
+    const [block] = board.memory.blocks;
     if (block === undefined) throw new Error("no RAM");
     const job: DriverJob = {
       block,
-      buffer: host.memory.bytes.buffer,
+      buffer: board.memory.bytes.buffer,
       signal,
       queue: { desc: queue.desc, avail: queue.avail, used: queue.used, num, data },
       requests: REQUESTS,
@@ -52,7 +52,7 @@ describe.each([
       });
     });
     expect([result.done, served]).toEqual([REQUESTS, REQUESTS]);
-    expect(host.errors).toEqual([]);
+    expect(board.errors).toEqual([]);
     if (without.length === 0) expect(notifications).toBeLessThan(REQUESTS);
   });
 });

@@ -11,7 +11,7 @@ import { InspectError } from "../../inspect/model/problems.ts";
 import { readStream } from "../../inspect/read/read-stream.ts";
 import { printable, problemLines } from "../../inspect/show/report-text.ts";
 import { parseVirtioStatus } from "../../inspect/check/virtio-status.ts";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { QEMU_VM_FILE_MAGIC } from "../../stream/wire.ts";
 import { CliError, UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";
@@ -140,7 +140,7 @@ const dumpFile = (path: string): Promise<VmstateDump> => jsonFile(path, parseDum
 
 async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T> {
   const file = await open(path).catch((cause: Error) => {
-    throw new CliError(`${path}: ${hostReason(cause)}`, { exitCode: TROUBLE, cause });
+    throw new CliError(`${path}: ${systemReason(cause)}`, { exitCode: TROUBLE, cause });
   });
   try {
     if ((await file.stat()).size > MAX_DUMP_BYTES)
@@ -148,7 +148,7 @@ async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T>
     return parse(await file.readFile("utf8"));
   } catch (error) {
     if (!(error instanceof InspectError || (error instanceof Error && "syscall" in error))) throw error;
-    throw new CliError(`${path}: ${hostReason(error)}`, { exitCode: TROUBLE, cause: error });
+    throw new CliError(`${path}: ${systemReason(error)}`, { exitCode: TROUBLE, cause: error });
   } finally {
     await file.close();
   }

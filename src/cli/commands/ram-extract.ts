@@ -8,7 +8,7 @@ import { hex } from "../../base/hex.ts";
 import type { RamBlockReport } from "../../inspect/model/stream-report.ts";
 import type { PageVisitor } from "../../inspect/read/read-stream.ts";
 import { applyXbzrle } from "../../stream/xbzrle.ts";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { CliError } from "../output/cli-error.ts";
 
 export interface ExtractSpec {
@@ -66,7 +66,7 @@ export class RamExtract {
     } catch (error) {
       throw error instanceof CliError
         ? error
-        : new CliError(`cannot write ${this.spec.path}: ${hostReason(error)}`, { cause: error });
+        : new CliError(`cannot write ${this.spec.path}: ${systemReason(error)}`, { cause: error });
     }
   };
 

@@ -2,7 +2,7 @@
 // input.
 import { open } from "node:fs/promises";
 import { type ByteSource, piecesSource } from "../../inspect/read/byte-source.ts";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { CliError, EXIT } from "../output/cli-error.ts";
 
 export interface StreamFile {
@@ -14,7 +14,7 @@ export interface StreamFile {
 export async function openStream(path: string, exitCode: number = EXIT.FAILURE): Promise<StreamFile> {
   if (path === "-") return { source: piecesSource(process.stdin), close: () => Promise.resolve() };
   const failed = (cause: Error): never => {
-    throw new CliError(`${path}: ${hostReason(cause)}`, { exitCode, cause });
+    throw new CliError(`${path}: ${systemReason(cause)}`, { exitCode, cause });
   };
   const file = await open(path).catch(failed);
   const close = () => file.close();

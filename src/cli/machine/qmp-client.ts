@@ -1,6 +1,6 @@
 // A QMP client for the commands and the demo: one connection, replies in order, events to a listener.
 import { connect, type Socket } from "node:net";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { connectOptions, type SocketAddress, socketAddressText } from "../../node/socket-server.ts";
 import { CliError } from "../output/cli-error.ts";
 
@@ -44,7 +44,7 @@ export class QmpClient {
       socket.once("error", (cause: NodeJS.ErrnoException) => {
         const why = ["ENOENT", "ECONNREFUSED"].includes(cause.code ?? "")
           ? "no machine listens there"
-          : hostReason(cause);
+          : systemReason(cause);
         reject(new CliError(`cannot reach ${name}: ${why}`, { cause }));
       });
     });

@@ -2,7 +2,7 @@
 import { createWriteStream } from "node:fs";
 import type { Socket } from "node:net";
 import { CharPipe } from "../../devices/char-backend.ts";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { listen } from "../../node/socket-server.ts";
 import { openTerminal } from "../../node/terminal.ts";
 import { CliError } from "../output/cli-error.ts";
@@ -95,10 +95,12 @@ async function fileConsole(path: string): Promise<Console> {
   await new Promise<void>((resolve, reject) => {
     file.once("open", () => resolve());
     file.once("error", (cause) =>
-      reject(new CliError(`--serial file:${path}: ${hostReason(cause)}`, { cause })),
+      reject(new CliError(`--serial file:${path}: ${systemReason(cause)}`, { cause })),
     );
   });
-  file.on("error", (error) => process.stderr.write(`wherry: --serial file:${path}: ${hostReason(error)}\n`));
+  file.on("error", (error) =>
+    process.stderr.write(`wherry: --serial file:${path}: ${systemReason(error)}\n`),
+  );
   const output = batched((bytes) => void file.write(bytes));
   const close = () => {
     output.flush();

@@ -5,20 +5,20 @@ import { gunzipSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
-import { type CreatedMachine, createMachine, randomSource } from "../../host/create-machine.ts";
-import { type GuestEnd, stopForGood, watchEnd } from "../../host/machine-end.ts";
-import { traceCode } from "../../host/code-trace.ts";
+import { type CreatedMachine, createMachine, randomSource } from "../../embed/create-machine.ts";
+import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
+import { traceCode } from "../../embed/code-trace.ts";
 import { BootError } from "../../machines/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
 import { QmpMonitor } from "../../monitor/qmp-monitor.ts";
 import { readRegisters, readTranslation } from "../../monitor/register-dump.ts";
-import { hostReason } from "../../node/host-reason.ts";
+import { systemReason } from "../../node/system-reason.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { clock } from "../../node/node-runtime.ts";
 import { nodeEnvironment } from "../../node/node-environment.ts";
 import { serveQmp } from "../../node/qmp-server.ts";
-import { type VirtioDevices, virtioDevices } from "../../host/virtio-parts.ts";
+import { type VirtioDevices, virtioDevices } from "../../embed/virtio-parts.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import { openConsole } from "./serial-console.ts";
@@ -121,7 +121,7 @@ async function start(
     const up = new Promise<void>((resolve) => {
       isUp = resolve;
     });
-    const host = {
+    const target = {
       machine,
       migration,
       memoryBytes: options.memoryBytes,
@@ -134,7 +134,7 @@ async function start(
     };
     const server = await serveQmp(
       options.qmp,
-      new QmpMonitor(host, { wherryVersion: VERSION, wallNs: clock.wallNs }),
+      new QmpMonitor(target, { wherryVersion: VERSION, wallNs: clock.wallNs }),
       up,
     );
     open.push(() => server.close());
@@ -186,6 +186,6 @@ async function readImage(option: string, path: string | undefined): Promise<Uint
     // A compressed kernel, as distributions ship it (Image.gz). The kernel itself unpacks initial ramdisks.
     return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
   } catch (cause) {
-    throw new CliError(`${option} ${path}: ${hostReason(cause)}`, { cause });
+    throw new CliError(`${option} ${path}: ${systemReason(cause)}`, { cause });
   }
 }

@@ -1,5 +1,5 @@
 // The options of `run` and `restore` that describe a machine, as a table and as the resulting value.
-import type { EngineConfig } from "../../host/create-vm.ts";
+import type { EngineConfig } from "../../embed/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/requests/instruction-clock.ts";
 import { MAX_VCPUS } from "../../hypervisor/shared/memory-map.ts";

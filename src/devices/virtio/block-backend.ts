@@ -1,5 +1,5 @@
-// The storage behind a virtio disk. Hosts implement it: files in Node, blobs in a browser, memory in tests.
-// Offsets and lengths are in bytes, multiples of 512, and inside [0, sizeBytes).
+// The storage behind a virtio disk. Platforms implement it: files in Node, blobs in a browser, memory in
+// tests. Offsets and lengths are in bytes, multiples of 512, and inside [0, sizeBytes).
 
 /** The storage behind a disk. Offsets and lengths are in bytes, multiples of 512, within `sizeBytes`. */
 export interface BlockBackend {

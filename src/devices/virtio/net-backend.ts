@@ -1,4 +1,4 @@
-// The network behind a virtio network device. Hosts implement it: sockets in Node, a pair for tests.
+// The network behind a virtio network device. Platforms implement it: sockets in Node, a pair for tests.
 
 /** The network behind a network card: whole Ethernet frames. */
 export interface NetBackend {

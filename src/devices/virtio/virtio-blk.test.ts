@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { VirtioBlk, type VirtioBlkOptions } from "./virtio-blk.ts";
 import { MemoryBlock } from "../../../test/support/memory-block.ts";
-import { MockDriver, MODES, R, testHost } from "../../../test/support/mock-driver.ts";
+import { MockDriver, MODES, R, testBoard } from "../../../test/support/mock-driver.ts";
 
 const IN = 0;
 const OUT = 1;
@@ -40,15 +40,15 @@ interface SetUp extends Partial<VirtioBlkOptions> {
   num?: number;
 }
 function setUp(options: SetUp = {}) {
-  const host = testHost({ legacy: options.legacy ?? false });
+  const board = testBoard({ legacy: options.legacy ?? false });
   const backend = options.backing ?? new MemoryBlock(64 * 512);
-  const device = new VirtioBlk(host, { ...options, backend });
-  const driver = new MockDriver(host, device).start({
+  const device = new VirtioBlk(board, { ...options, backend });
+  const driver = new MockDriver(board, device).start({
     without: options.without ?? [],
     queues: options.queues ?? 1,
     num: options.num ?? 16,
   });
-  return { host, backend, device, driver, queue: driver.queue(0) };
+  return { board, backend, device, driver, queue: driver.queue(0) };
 }
 const statusOf = (data: Uint8Array): number | undefined => data.at(-1);
 
@@ -73,12 +73,12 @@ describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
   });
 
   it("accepts indirect tables where they are negotiated", async () => {
-    const { backend, host, queue } = setUp({ legacy, without });
+    const { backend, board, queue } = setUp({ legacy, without });
     const data = pattern(512, 9);
     if ((without as readonly number[]).includes(28)) {
       queue.post({ out: [header(OUT, 1n), data], in: [1], indirect: true });
       queue.notify();
-      expect(host.errors.join()).toMatch(/queue 0: descriptor 0 is indirect/);
+      expect(board.errors.join()).toMatch(/queue 0: descriptor 0 is indirect/);
       return;
     }
     const done = await queue.request({ out: [header(OUT, 1n), data], in: [1], indirect: true });
@@ -136,10 +136,10 @@ describe("virtio-blk refuses", () => {
     ["a discard past the end", { out: [header(DISCARD), range(60n, 8)], in: [1] }, IOERR],
     ["a range of the wrong size", { out: [header(DISCARD), range(0n, 1).subarray(8)], in: [1] }, IOERR],
   ])("%s", async (_name, request, status) => {
-    const { queue, backend, host } = setUp();
+    const { queue, backend, board } = setUp();
     expect(statusOf((await queue.request(request)).data)).toBe(status);
     expect(backend.log).toEqual([]);
-    expect(host.errors).toEqual([]);
+    expect(board.errors).toEqual([]);
   });
 
   it("writes to a readonly disk", async () => {
@@ -157,10 +157,10 @@ describe("virtio-blk refuses", () => {
     ["no status byte", { out: [header(IN)] }],
     ["a short header", { out: [header(IN).subarray(1)], in: [1] }],
   ])("%s: the device needs a reset", (_name, request) => {
-    const { queue, driver, host } = setUp();
+    const { queue, driver, board } = setUp();
     queue.post(request);
     queue.notify();
-    expect(host.errors).toHaveLength(1);
+    expect(board.errors).toHaveLength(1);
     expect(driver.read(R.status) & 0x40).toBe(0x40);
     expect(driver.acknowledge() & 2).toBe(2);
   });

@@ -3,7 +3,7 @@
 // of legacy drivers return VIRTIO_BLK_S_UNSUPP.
 import type { BlockBackend } from "./block-backend.ts";
 import { blkFields, type BlkRequest } from "./virtio-blk-state.ts";
-import { VirtioDevice, type VirtioHost } from "./virtio-device.ts";
+import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { feature, VIRTIO_F_ANY_LAYOUT } from "./virtio-feature-bits.ts";
 import type { VirtioState } from "./virtio-state.ts";
 import { chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
@@ -72,9 +72,9 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   /** The driver's choice in `writeback` (CONFIG_WCE); a cache of the configuration space. */
   #writeback = true;
 
-  constructor(host: VirtioHost, options: VirtioBlkOptions) {
+  constructor(board: VirtioBoard, options: VirtioBlkOptions) {
     const queues = options.queues ?? 1;
-    super(host, {
+    super(board, {
       deviceId: 2,
       name: "virtio-blk",
       version: 2,
@@ -85,9 +85,9 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
         feature(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES) |
         (options.backend.readonly ? feature(VIRTIO_BLK_F_RO) : 0n) |
         (queues > 1 ? feature(VIRTIO_BLK_F_MQ) : 0n) |
-        (host.legacy ? feature(VIRTIO_BLK_F_SCSI) : 0n),
+        (board.legacy ? feature(VIRTIO_BLK_F_SCSI) : 0n),
       // As in QEMU: a legacy driver puts its header in one descriptor.
-      withheld: host.legacy ? feature(VIRTIO_F_ANY_LAYOUT) : 0n,
+      withheld: board.legacy ? feature(VIRTIO_F_ANY_LAYOUT) : 0n,
       queues: Array.from({ length: queues }, (_, i) => ({ name: `requestq${i}`, size: QUEUE_SIZE })),
       configSize: CONFIG_SIZE,
     });
@@ -195,7 +195,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     requests.splice(requests.indexOf(request), 1);
     if (this.broken) return;
     const statusAt = segmentsLength(request.writable) - 1;
-    writeSegments(this.host.memory, request.writable, Uint8Array.of(status), statusAt);
+    writeSegments(this.board.memory, request.writable, Uint8Array.of(status), statusAt);
     const queue = this.queue(request.queue);
     queue.push(request, statusAt + 1);
     this.interrupt(queue);
@@ -203,7 +203,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
 
   async #execute(request: BlkRequest): Promise<number> {
     const header = new DataView(new ArrayBuffer(HEADER_BYTES));
-    readSegments(this.host.memory, request.readable, new Uint8Array(header.buffer));
+    readSegments(this.board.memory, request.readable, new Uint8Array(header.buffer));
     const type = header.getUint32(0, true);
     const offset = Number(header.getBigUint64(8, true)) * SECTOR;
     switch (type) {
@@ -237,7 +237,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
       const piece = buffer.subarray(0, length - done);
       await this.#backend.read(offset + done, piece);
       if (!this.#isLive(request)) break;
-      writeSegments(this.host.memory, request.writable, piece, done);
+      writeSegments(this.board.memory, request.writable, piece, done);
     }
     return VIRTIO_BLK_S_OK;
   }
@@ -248,7 +248,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     const buffer = new Uint8Array(Math.min(PIECE_BYTES, length));
     for (let done = 0; done < length && this.#isLive(request); done += buffer.length) {
       const piece = buffer.subarray(0, length - done);
-      readSegments(this.host.memory, request.readable, piece, HEADER_BYTES + done);
+      readSegments(this.board.memory, request.readable, piece, HEADER_BYTES + done);
       await this.#backend.write(offset + done, piece);
     }
     if (!this.#isWriteback) await this.#backend.flush();
@@ -258,7 +258,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   #getId(request: BlkRequest): number {
     const id = new Uint8Array(Math.min(ID_BYTES, segmentsLength(request.writable) - 1));
     id.set(encodeUtf8(this.#serial).subarray(0, id.length));
-    writeSegments(this.host.memory, request.writable, id);
+    writeSegments(this.board.memory, request.writable, id);
     return VIRTIO_BLK_S_OK;
   }
 
@@ -267,7 +267,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     const range = new DataView(new ArrayBuffer(RANGE_BYTES));
     const given = segmentsLength(request.readable) - HEADER_BYTES;
     if (this.#backend.readonly || given !== RANGE_BYTES) return VIRTIO_BLK_S_IOERR;
-    readSegments(this.host.memory, request.readable, new Uint8Array(range.buffer), HEADER_BYTES);
+    readSegments(this.board.memory, request.readable, new Uint8Array(range.buffer), HEADER_BYTES);
     const offset = Number(range.getBigUint64(0, true)) * SECTOR;
     const sectors = range.getUint32(8, true);
     const flags = range.getUint32(12, true);
@@ -297,7 +297,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
 
   protected override checkDevice(state: VirtioState<BlkFields>): string | undefined {
     for (const request of state.requests) {
-      const problem = chainProblem(this.host.memory, request);
+      const problem = chainProblem(this.board.memory, request);
       if (problem !== undefined) return `queue ${request.queue}: ${problem}`;
       if (segmentsLength(request.readable) < HEADER_BYTES || segmentsLength(request.writable) < 1) {
         return `queue ${request.queue}: request ${request.head} has no room for its header or its status`;

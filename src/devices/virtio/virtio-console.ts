@@ -4,7 +4,7 @@
 import { Field } from "../../state/field.ts";
 import { defineState, u8, u16, u32, u64, varStructArray } from "../../state/schema.ts";
 import type { CharBackend } from "../char-backend.ts";
-import { VirtioDevice, type VirtioHost } from "./virtio-device.ts";
+import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { elementCodec } from "./virtqueue-element.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK } from "./virtio-feature-bits.ts";
 import type { VirtioState } from "./virtio-state.ts";
@@ -53,8 +53,8 @@ export interface VirtioConsoleOptions {
 export class VirtioConsole extends VirtioDevice<typeof fields> {
   readonly #backend: CharBackend;
 
-  constructor(host: VirtioHost, options: VirtioConsoleOptions) {
-    super(host, {
+  constructor(board: VirtioBoard, options: VirtioConsoleOptions) {
+    super(board, {
       deviceId: 3,
       name: "virtio-console",
       version: 3,
@@ -116,7 +116,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     const length = segmentsLength(chain.readable);
     for (let done = from; done < length; done += PIECE_BYTES) {
       const piece = new Uint8Array(Math.min(PIECE_BYTES, length - done));
-      readSegments(this.host.memory, chain.readable, piece, done);
+      readSegments(this.board.memory, chain.readable, piece, done);
       this.#backend.write(piece);
     }
     return 0;
@@ -132,7 +132,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
         queue.unpop(1);
         break;
       }
-      queue.push(chain, writeSegments(this.host.memory, chain.writable, input));
+      queue.push(chain, writeSegments(this.board.memory, chain.writable, input));
       filled++;
     }
     if (filled > 0) this.interrupt(queue);
@@ -155,6 +155,6 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
 
   protected override checkDevice(state: VirtioState<typeof fields>): string | undefined {
     const [saved] = state.ports;
-    return saved?.elemPopped === 1 ? chainProblem(this.host.memory, saved.elem) : undefined;
+    return saved?.elemPopped === 1 ? chainProblem(this.board.memory, saved.elem) : undefined;
   }
 }

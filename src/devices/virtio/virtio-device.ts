@@ -22,8 +22,8 @@ import { type Chain, legacyRings, type QueueOwner, queueProblem, Virtqueue } fro
 /** An impossible virtio state in a stream: the message names the section, the queue and the value found. */
 export class VirtioError extends WherryError {}
 
-/** The services that every virtio device needs from the machine. */
-export interface VirtioHost {
+/** What every virtio device needs from the board that it is on. */
+export interface VirtioBoard {
   readonly memory: GuestMemory;
   /** Runs `task` soon, after pending events of the VMM thread. */
   defer(task: () => void): void;
@@ -54,9 +54,9 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   readonly stateDefinition: StateDefinition<VirtioState<F>>;
   readonly state: VirtioState<F>;
   readonly queues: readonly Virtqueue[];
-  /** All feature bits that the host supports; a legacy transport shows the low half. */
+  /** All feature bits that the device supports; a legacy transport shows the low half. */
   readonly offeredFeatures: bigint;
-  protected readonly host: VirtioHost;
+  protected readonly board: VirtioBoard;
   /** Called when the interrupt status may have changed; set by the transport. */
   onInterruptStatus: () => void = () => {};
   /**
@@ -66,10 +66,10 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   /** Requests are served only while the machine runs. */
   #running = false;
 
-  constructor(host: VirtioHost, kind: VirtioKind<F>) {
-    this.host = host;
+  constructor(board: VirtioBoard, kind: VirtioKind<F>) {
+    this.board = board;
     this.kind = kind;
-    this.legacy = host.legacy ?? false;
+    this.legacy = board.legacy ?? false;
     this.stateDefinition = virtioState(kind.version, kind.fields, kind.queues.length, !this.legacy);
     const state = this.stateDefinition.create();
     this.state = state;
@@ -85,7 +85,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       if (rings === undefined || sizes === undefined) throw new VirtioError("virtio.queues", `queue ${i}`);
       state.queues.push(queue);
       sizes.numDefault = size;
-      return new Virtqueue(i, host.memory, this, queue, rings);
+      return new Virtqueue(i, board.memory, this, queue, rings);
     });
   }
 
@@ -220,7 +220,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   needsReset(reason: string): void {
     if (this.state.broken) return;
     this.state.broken = true;
-    this.host.guestError?.(`${this.kind.name}: ${reason}`);
+    this.board.guestError?.(`${this.kind.name}: ${reason}`);
     if (!this.has(VIRTIO_F_VERSION_1)) return;
     this.state.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
     this.configChanged();
@@ -248,7 +248,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
       queue.push(chain, serve(chain));
       if (++served >= queue.state.num) {
-        this.host.defer(() => this.notify(queue.index));
+        this.board.defer(() => this.notify(queue.index));
         break;
       }
     }
@@ -364,10 +364,10 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       if (last !== 0) fail(`${name}: has no rings, but last_avail_idx ${hex(last)}`);
       return;
     }
-    const problem = queueProblem(name, this.host.memory, queue, rings);
+    const problem = queueProblem(name, this.board.memory, queue, rings);
     if (problem !== undefined) fail(problem);
-    const avail = this.host.memory.readU16(Number(rings.avail) + 2) ?? 0;
-    const used = this.host.memory.readU16(Number(rings.used) + 2) ?? 0;
+    const avail = this.board.memory.readU16(Number(rings.avail) + 2) ?? 0;
+    const used = this.board.memory.readU16(Number(rings.used) + 2) ?? 0;
     const pending = (avail - last) & 0xffff;
     if (pending > queue.num) {
       fail(
@@ -389,7 +389,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   afterLoad(): void {
     for (const queue of this.queues) {
       queue.epoch++;
-      queue.attach(this.host.memory.readU16(Number(queue.rings.used) + 2) ?? 0);
+      queue.attach(this.board.memory.readU16(Number(queue.rings.used) + 2) ?? 0);
     }
     this.featuresChanged();
     this.loaded();

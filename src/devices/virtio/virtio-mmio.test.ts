@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { VirtioRng } from "./virtio-rng.ts";
 import { EmptyVirtioMmio } from "./virtio-mmio.ts";
-import { MockDriver, MODES, R, testHost } from "../../../test/support/mock-driver.ts";
+import { MockDriver, MODES, R, testBoard } from "../../../test/support/mock-driver.ts";
 
 function setUp(legacy = false) {
-  const host = testHost({ legacy });
-  const device = new VirtioRng(host, { random: (target) => target.fill(1) });
-  return { host, device, driver: new MockDriver(host, device) };
+  const board = testBoard({ legacy });
+  const device = new VirtioRng(board, { random: (target) => target.fill(1) });
+  return { board, device, driver: new MockDriver(board, device) };
 }
 
 describe("registers", () => {
@@ -98,7 +98,7 @@ describe("a modern queue", () => {
     ["with rings outside RAM", 16, 0x7000_0000],
     ["with misaligned rings", 16, 8],
   ])("%s is refused", (_name, num, shift) => {
-    const { driver, host } = setUp();
+    const { driver, board } = setUp();
     driver.start({ queues: 0, driverOk: false });
     driver.write(R.queueSel, 0);
     driver.write(R.queueNum, num);
@@ -110,7 +110,7 @@ describe("a modern queue", () => {
     driver.write(R.queueReady, 1);
     expect(driver.read(R.queueReady)).toBe(0);
     expect(driver.read(R.status) & 0x40).toBe(0x40);
-    expect(host.errors).toHaveLength(1);
+    expect(board.errors).toHaveLength(1);
     // The machine can still be saved, and loaded from that.
     const { section } = driver.transport;
     const saved = new ByteWriter();
@@ -121,14 +121,14 @@ describe("a modern queue", () => {
   });
 
   it("keeps its rings in a save even if the driver has negotiated nothing", () => {
-    const { driver, host } = setUp();
+    const { driver, board } = setUp();
     driver.write(R.status, 3);
     driver.setUpQueue(0, 16);
     const { section } = driver.transport;
     const saved = new ByteWriter();
     section.encode(saved);
     const bytes = saved.finish();
-    const other = new MockDriver(host, new VirtioRng(host, { random: () => {} }));
+    const other = new MockDriver(board, new VirtioRng(board, { random: () => {} }));
     other.transport.section.decode(new ByteReader(bytes), section.version)();
     const again = new ByteWriter();
     other.transport.section.encode(again);
@@ -255,13 +255,13 @@ describe("notifications", () => {
   });
 
   it("let others have a turn when a driver adds without end", async () => {
-    const { driver, device, host } = setUp();
+    const { driver, device, board } = setUp();
     const queue = driver.start({ num: 4 }).queue(0);
     const last = queue.post({ in: [8] });
     // Endless: the same buffer becomes available as soon as the device checks.
     let added = 0;
-    const readU16 = host.memory.readU16.bind(host.memory);
-    host.memory.readU16 = (guestPhys) => {
+    const readU16 = board.memory.readU16.bind(board.memory);
+    board.memory.readU16 = (guestPhys) => {
       if (
         guestPhys === queue.avail + 2 &&
         queue.availIdx === device.state.queues[0]?.lastAvailIdx &&

@@ -2,7 +2,7 @@
 // receive buffers, link status, receive filter, announcement after a move. Left out: checksum and
 // segmentation offload (the header's fields stay zero). QEMU's device offers the same features on a socket.
 import { defineState, u8, u8Array, u16, u32, u64, varStructArray, buffer } from "../../state/schema.ts";
-import { VirtioDevice, type VirtioHost } from "./virtio-device.ts";
+import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_VERSION_1 } from "./virtio-feature-bits.ts";
 import type { NetBackend } from "./net-backend.ts";
 import { accepts, control, MAC_TABLE_ENTRIES, VIRTIO_NET_S_ANNOUNCE } from "./virtio-net-control.ts";
@@ -80,8 +80,8 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   readonly #waiting: Uint8Array[] = [];
   #announce = false;
 
-  constructor(host: VirtioHost, options: VirtioNetOptions) {
-    super(host, {
+  constructor(board: VirtioBoard, options: VirtioNetOptions) {
+    super(board, {
       deviceId: 1,
       name: "virtio-net",
       version: 11,
@@ -150,7 +150,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     const length = segmentsLength(chain.readable) - this.#headerBytes;
     if (length >= MIN_FRAME && length <= MAX_FRAME) {
       const frame = new Uint8Array(length);
-      readSegments(this.host.memory, chain.readable, frame, this.#headerBytes);
+      readSegments(this.board.memory, chain.readable, frame, this.#headerBytes);
       this.#backend.send(frame);
     }
     return 0;
@@ -158,10 +158,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
 
   #control(chain: Chain): number {
     const message = new Uint8Array(Math.min(MAX_CONTROL, segmentsLength(chain.readable)));
-    readSegments(this.host.memory, chain.readable, message);
+    readSegments(this.board.memory, chain.readable, message);
     const done = control(this.state, message);
     return writeSegments(
-      this.host.memory,
+      this.board.memory,
       chain.writable,
       Uint8Array.of(done ? VIRTIO_NET_OK : VIRTIO_NET_ERR),
     );
@@ -218,7 +218,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     if (header === 12) new DataView(packet.buffer).setUint16(10, chains.length, true);
     let done = 0;
     for (const [i, chain] of chains.entries()) {
-      const written = writeSegments(this.host.memory, chain.writable, packet.subarray(done));
+      const written = writeSegments(this.board.memory, chain.writable, packet.subarray(done));
       queue.fill(chain, written, i);
       done += written;
     }

@@ -1,5 +1,5 @@
 // virtio-rng, the entropy device (virtio 1.3 §5.4): fills the driver's buffers from an injected source.
-import { VirtioDevice, type VirtioHost } from "./virtio-device.ts";
+import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { type Chain, segmentsLength, writeSegments } from "./virtqueue.ts";
 
 /** Fills `target` with unpredictable bytes. */
@@ -11,8 +11,8 @@ const MAX_BYTES = 65536;
 export class VirtioRng extends VirtioDevice<Record<never, never>> {
   readonly #random: RandomSource;
 
-  constructor(host: VirtioHost, options: { random: RandomSource }) {
-    super(host, {
+  constructor(board: VirtioBoard, options: { random: RandomSource }) {
+    super(board, {
       deviceId: 4,
       name: "virtio-rng",
       version: 1,
@@ -31,6 +31,6 @@ export class VirtioRng extends VirtioDevice<Record<never, never>> {
   #fill(chain: Chain): number {
     const bytes = new Uint8Array(Math.min(MAX_BYTES, segmentsLength(chain.writable)));
     this.#random(bytes);
-    return writeSegments(this.host.memory, chain.writable, bytes);
+    return writeSegments(this.board.memory, chain.writable, bytes);
   }
 }

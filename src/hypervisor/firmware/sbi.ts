@@ -80,7 +80,7 @@ export function sbiActivity(extension: bigint): Activity {
 }
 
 /** The services that the firmware needs from its thread. */
-export interface SbiHost {
+export interface SbiThread {
   readonly hart: number;
   readonly vcpus: readonly VcpuRequests[];
   readonly pending: readonly HartPending[];
@@ -109,27 +109,27 @@ const ok = (value = 0n): SbiReturn => ({ error: SBI_SUCCESS, value });
 const fail = (error: number): SbiReturn => ({ error, value: 0n });
 
 export class SbiFirmware {
-  readonly #host: SbiHost;
+  readonly #thread: SbiThread;
   readonly #me: VcpuRequests;
 
-  constructor(host: SbiHost) {
-    this.#host = host;
-    this.#me = host.vcpus[host.hart]!;
+  constructor(thread: SbiThread) {
+    this.#thread = thread;
+    this.#me = thread.vcpus[thread.hart]!;
   }
 
   /** Handle the call in a7/a6 and write the result registers; the caller advances pc first. */
   call(): void {
-    const host = this.#host;
-    const extension = BigInt.asUintN(32, host.getX(17)) === host.getX(17) ? Number(host.getX(17)) : -1;
-    const func = Number(BigInt.asUintN(32, host.getX(16)));
+    const thread = this.#thread;
+    const extension = BigInt.asUintN(32, thread.getX(17)) === thread.getX(17) ? Number(thread.getX(17)) : -1;
+    const func = Number(BigInt.asUintN(32, thread.getX(16)));
     if (extension >= 0 && extension <= LEGACY_SHUTDOWN) {
-      host.setX(10, BigInt.asUintN(64, BigInt(this.#legacy(extension))));
+      thread.setX(10, BigInt.asUintN(64, BigInt(this.#legacy(extension))));
       return;
     }
     const result = this.#dispatch(extension, func);
     if (result === undefined) return;
-    host.setX(10, BigInt.asUintN(64, BigInt(result.error)));
-    host.setX(11, BigInt.asUintN(64, result.value));
+    thread.setX(10, BigInt.asUintN(64, BigInt(result.error)));
+    thread.setX(11, BigInt.asUintN(64, result.value));
   }
 
   /** undefined if the call does not return here (hart stopped, suspended or reset). */
@@ -139,11 +139,11 @@ export class SbiFirmware {
         return this.#base(func);
       case EXT_TIME:
         if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
-        this.#host.setStimecmp(this.#host.getX(10));
+        this.#thread.setStimecmp(this.#thread.getX(10));
         return ok();
       case EXT_IPI:
         return func === 0
-          ? this.#sendIpi(this.#host.getX(10), this.#host.getX(11))
+          ? this.#sendIpi(this.#thread.getX(10), this.#thread.getX(11))
           : fail(SBI_ERR_NOT_SUPPORTED);
       case EXT_RFENCE:
         return this.#rfence(func);
@@ -165,12 +165,12 @@ export class SbiFirmware {
   #probe(extension: bigint): bigint {
     const known = [EXT_BASE, EXT_TIME, EXT_IPI, EXT_RFENCE, EXT_HSM, EXT_SRST, EXT_DBCN, EXT_SUSP];
     if (extension < BigInt(LEGACY_SEND_IPI) || extension === BigInt(LEGACY_SHUTDOWN)) return 1n;
-    if (extension === BigInt(EXT_STA)) return this.#host.canCountSteal ? 1n : 0n;
+    if (extension === BigInt(EXT_STA)) return this.#thread.canCountSteal ? 1n : 0n;
     return known.some((e) => BigInt(e) === extension) ? 1n : 0n;
   }
 
   #base(func: number): SbiReturn {
-    const { identity } = this.#host;
+    const { identity } = this.#thread;
     switch (func) {
       case 0:
         return ok(SBI_SPEC_VERSION);
@@ -179,7 +179,7 @@ export class SbiFirmware {
       case 2:
         return ok(SBI_IMPL_VERSION);
       case 3:
-        return ok(this.#probe(this.#host.getX(10)));
+        return ok(this.#probe(this.#thread.getX(10)));
       case 4:
         return ok(identity.mvendorid);
       case 5:
@@ -193,7 +193,7 @@ export class SbiFirmware {
 
   /** The harts of a mask and base (SBI 2.0 §3.1); undefined if one does not exist. */
   #targets(mask: bigint, base: bigint): number[] | undefined {
-    const count = this.#host.vcpus.length;
+    const count = this.#thread.vcpus.length;
     if (base === ALL_ONES) return Array.from({ length: count }, (_, i) => i);
     const targets: number[] = [];
     for (let i = 0n, m = mask; m !== 0n; i++, m >>= 1n) {
@@ -208,21 +208,21 @@ export class SbiFirmware {
   #sendIpi(mask: bigint, base: bigint): SbiReturn {
     const targets = this.#targets(mask, base);
     if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
-    for (const hart of targets) this.#host.pending[hart]!.raise(MIP_SSIP);
+    for (const hart of targets) this.#thread.pending[hart]!.raise(MIP_SSIP);
     return ok();
   }
 
   #rfence(func: number): SbiReturn {
-    const host = this.#host;
-    const targets = this.#targets(host.getX(10), host.getX(11));
+    const thread = this.#thread;
+    const targets = this.#targets(thread.getX(10), thread.getX(11));
     if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
-    const start = host.getX(12);
-    const size = host.getX(13);
+    const start = thread.getX(12);
+    const size = thread.getX(13);
     switch (func) {
       case 0:
         makeRequests(
           REQ.FENCE_I,
-          targets.map((t) => host.vcpus[t]!),
+          targets.map((t) => thread.vcpus[t]!),
         );
         return ok();
       case 1:
@@ -233,7 +233,7 @@ export class SbiFirmware {
           HFENCE_TYPE.VVMA_ASID,
           start,
           size,
-          Number(BigInt.asUintN(16, host.getX(14))),
+          Number(BigInt.asUintN(16, thread.getX(14))),
         );
       default:
         return fail(SBI_ERR_NOT_SUPPORTED);
@@ -245,7 +245,7 @@ export class SbiFirmware {
    * the queue is full.
    */
   #sfence(targets: number[], type: number, start: bigint, size: bigint, asid: number): SbiReturn {
-    const { vcpus, hfences } = this.#host;
+    const { vcpus, hfences } = this.#thread;
     const whole = size === ALL_ONES || (start === 0n && size === 0n);
     const all = whole && type === HFENCE_TYPE.VVMA;
     const fence = { type, start, size: whole ? ALL_ONES : size, asid };
@@ -261,24 +261,24 @@ export class SbiFirmware {
   }
 
   #hsm(func: number): SbiReturn | undefined {
-    const host = this.#host;
+    const thread = this.#thread;
     switch (func) {
       case 0: {
-        const target = host.vcpus[Number(host.getX(10))];
+        const target = thread.vcpus[Number(thread.getX(10))];
         if (target === undefined) return fail(SBI_ERR_INVALID_PARAM);
-        if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
-        return startHart(target, host.getX(11), host.getX(12)) ? ok() : fail(SBI_ERR_ALREADY_AVAILABLE);
+        if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
+        return startHart(target, thread.getX(11), thread.getX(12)) ? ok() : fail(SBI_ERR_ALREADY_AVAILABLE);
       }
       case 1:
         this.#me.store(CTL_MP_STATE, MP_STATE.STOPPED);
         this.#me.make(REQ.SLEEP);
         return undefined;
       case 2: {
-        const target = host.vcpus[Number(host.getX(10))];
+        const target = thread.vcpus[Number(thread.getX(10))];
         return target === undefined ? fail(SBI_ERR_INVALID_PARAM) : ok(hsmStatus(target));
       }
       case 3:
-        return this.#suspend(Number(BigInt.asUintN(32, host.getX(10))), host.getX(11), host.getX(12));
+        return this.#suspend(Number(BigInt.asUintN(32, thread.getX(10))), thread.getX(11), thread.getX(12));
       default:
         return fail(SBI_ERR_NOT_SUPPORTED);
     }
@@ -286,19 +286,19 @@ export class SbiFirmware {
 
   /** Whether a hart can start at this address. */
   #isMemory(address: bigint): boolean {
-    const read = (): Uint8Array | undefined => this.#host.memory.read(Number(address), 4);
+    const read = (): Uint8Array | undefined => this.#thread.memory.read(Number(address), 4);
     return this.#me.readingShadowPageTables(read) !== undefined;
   }
 
   #suspend(type: number, resumeAddress: bigint, argument: bigint): SbiReturn | undefined {
-    const host = this.#host;
+    const thread = this.#thread;
     // Reserved, or platform-specific and not implemented (SBI 2.0 §9.4).
     if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) return fail(SBI_ERR_INVALID_PARAM);
     if (type === SUSPEND_NON_RETENTIVE && !this.#isMemory(resumeAddress))
       return fail(SBI_ERR_INVALID_ADDRESS);
-    host.write64(SBI_SUSPEND_TYPE, BigInt(type));
-    host.write64(SBI_START_ADDRESS, resumeAddress);
-    host.write64(SBI_START_ARGUMENT, argument);
+    thread.write64(SBI_SUSPEND_TYPE, BigInt(type));
+    thread.write64(SBI_START_ADDRESS, resumeAddress);
+    thread.write64(SBI_START_ARGUMENT, argument);
     this.#me.store(CTL_MP_STATE, MP_STATE.SUSPENDED);
     this.#me.make(REQ.SLEEP);
     // A retentive suspend returns SUCCESS after the wake-up, so the registers are set now.
@@ -307,90 +307,90 @@ export class SbiFirmware {
 
   #srst(func: number): SbiReturn {
     if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
-    const type = this.#host.getX(10);
-    const reason = this.#host.getX(11);
+    const type = this.#thread.getX(10);
+    const reason = this.#thread.getX(11);
     if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
     // Reason 1 is "system failure": a supervisor of the machine must be able to distinguish it from a planned
     // shutdown.
     const shutdown = reason === 0n ? "shutdown" : "crash";
-    this.#host.systemEvent(type === 0n ? shutdown : "reset", reason);
+    this.#thread.systemEvent(type === 0n ? shutdown : "reset", reason);
     return fail(SBI_ERR_FAILED);
   }
 
   #dbcn(func: number): SbiReturn {
-    const host = this.#host;
+    const thread = this.#thread;
     if (func === 2) {
-      host.consoleWrite(Uint8Array.of(Number(host.getX(10) & 0xffn)));
+      thread.consoleWrite(Uint8Array.of(Number(thread.getX(10) & 0xffn)));
       return ok();
     }
     if (func > 2) return fail(SBI_ERR_NOT_SUPPORTED);
-    if (host.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    const length = Number(BigInt.asUintN(32, host.getX(10)));
-    const address = Number(host.getX(11));
+    if (thread.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    const length = Number(BigInt.asUintN(32, thread.getX(10)));
+    const address = Number(thread.getX(11));
     if (length === 0) return ok(0n);
     const chunk = Math.min(length, 4096);
-    const bytes = this.#me.readingShadowPageTables(() => host.memory.read(address, chunk));
+    const bytes = this.#me.readingShadowPageTables(() => thread.memory.read(address, chunk));
     if (bytes === undefined) return fail(SBI_ERR_INVALID_PARAM);
     if (func === 0) {
-      host.consoleWrite(bytes);
+      thread.consoleWrite(bytes);
       return ok(BigInt(chunk));
     }
-    const input = host.consoleRead(chunk);
-    if (input.length > 0 && !this.#me.readingShadowPageTables(() => host.memory.write(address, input))) {
+    const input = thread.consoleRead(chunk);
+    if (input.length > 0 && !this.#me.readingShadowPageTables(() => thread.memory.write(address, input))) {
       return fail(SBI_ERR_INVALID_PARAM);
     }
     return ok(BigInt(input.length));
   }
 
   #susp(func: number): SbiReturn | undefined {
-    const host = this.#host;
+    const thread = this.#thread;
     if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
-    if (host.getX(10) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    for (let i = 0; i < host.vcpus.length; i++) {
-      if (i !== host.hart && host.vcpus[i]!.load(CTL_MP_STATE) !== MP_STATE.STOPPED)
+    if (thread.getX(10) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    for (let i = 0; i < thread.vcpus.length; i++) {
+      if (i !== thread.hart && thread.vcpus[i]!.load(CTL_MP_STATE) !== MP_STATE.STOPPED)
         return fail(SBI_ERR_DENIED);
     }
-    if (!this.#isMemory(host.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
-    const resume = this.#suspend(SUSPEND_NON_RETENTIVE, host.getX(11), host.getX(12));
-    host.systemEvent("suspend", 0n);
+    if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
+    const resume = this.#suspend(SUSPEND_NON_RETENTIVE, thread.getX(11), thread.getX(12));
+    thread.systemEvent("suspend", 0n);
     return resume;
   }
 
   #sta(func: number): SbiReturn {
-    const host = this.#host;
-    if (func !== 0 || !host.canCountSteal) return fail(SBI_ERR_NOT_SUPPORTED);
-    const low = host.getX(10);
-    const high = host.getX(11);
-    if (host.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    const thread = this.#thread;
+    if (func !== 0 || !thread.canCountSteal) return fail(SBI_ERR_NOT_SUPPORTED);
+    const low = thread.getX(10);
+    const high = thread.getX(11);
+    if (thread.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
     if (low === ALL_ONES && high === ALL_ONES) {
-      host.write64(SBI_STA_SHMEM, ALL_ONES);
+      thread.write64(SBI_STA_SHMEM, ALL_ONES);
       return ok();
     }
     if ((low & 63n) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    const zero = (): boolean => host.memory.write(Number(low), new Uint8Array(64));
+    const zero = (): boolean => thread.memory.write(Number(low), new Uint8Array(64));
     if (high !== 0n || !this.#me.readingShadowPageTables(zero)) return fail(SBI_ERR_INVALID_ADDRESS);
-    host.write64(SBI_STA_SHMEM, low);
+    thread.write64(SBI_STA_SHMEM, low);
     this.#me.make(REQ.STEAL_UPDATE);
     return ok();
   }
 
   /** Legacy calls return their value in a0 alone. */
   #legacy(extension: number): number {
-    const host = this.#host;
+    const thread = this.#thread;
     switch (extension) {
       case LEGACY_SET_TIMER:
-        host.setStimecmp(host.getX(10));
+        thread.setStimecmp(thread.getX(10));
         return 0;
       case LEGACY_PUTCHAR:
-        host.consoleWrite(Uint8Array.of(Number(host.getX(10) & 0xffn)));
+        thread.consoleWrite(Uint8Array.of(Number(thread.getX(10) & 0xffn)));
         return 0;
       case LEGACY_GETCHAR:
-        return host.consoleRead(1)[0] ?? -1;
+        return thread.consoleRead(1)[0] ?? -1;
       case LEGACY_CLEAR_IPI:
-        host.pending[host.hart]!.clear(MIP_SSIP);
+        thread.pending[thread.hart]!.clear(MIP_SSIP);
         return 0;
       case LEGACY_SHUTDOWN:
-        host.systemEvent("shutdown", 0n);
+        thread.systemEvent("shutdown", 0n);
         return 0;
       case LEGACY_SEND_IPI:
       case LEGACY_REMOTE_FENCE_I:

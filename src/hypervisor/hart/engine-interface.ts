@@ -38,8 +38,8 @@ export interface EngineImports {
    */
   improve?(address: number): void;
   /**
-   * Translator: many modules have been dropped. A hart's thread creates so little garbage that the host would
-   * otherwise retain their machine code for a long time.
+   * Translator: many modules have been dropped. A hart's thread creates so little garbage that the JavaScript
+   * engine would otherwise retain their machine code for a long time.
    */
   collectGarbage?(): void;
   /**

@@ -140,18 +140,18 @@ const noteSuperpage = fn(
 );
 
 /**
- * Fill an entry of the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, host,
- * leaf). `host` is the host address of `va` itself.
+ * Fill an entry of the table at `table` (CTX_READ, CTX_WRITE, CTX_FETCH): (context, table, guestVirt, hva,
+ * leaf). `hva` is the host address of `va` itself.
  */
 export const insert = fn(
   "insert",
   [I32, I32, I64, I32, I32],
   undefined,
-  (f, context, table, va, host, leaf) => {
+  (f, context, table, va, hva, leaf) => {
     const entry = f.let(tlbEntry(context.add(table), va));
     const page = f.let(va.and(~0xfffn));
     f.store64(entry, page);
-    f.store32(entry, host.sub(va.wrap()), 8);
+    f.store32(entry, hva.sub(va.wrap()), 8);
     f.store32(entry, leaf, 12);
     const used = f.let(context.load32(CTX_USED).or(I32.of(1).shl(table.divU(TLB_TABLE_SIZE))));
     const isFetch = f.let(table.eq(CTX_FETCH));

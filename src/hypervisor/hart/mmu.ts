@@ -1,6 +1,7 @@
 // Guest memory accesses that miss the inline TLB lookup: page walks (page-walk.ts), devices, misaligned
 // accesses and those that span two pages, addresses of atomics and of cache blocks. Traps are precise:
-// nothing is written unless everything can be written.
+// nothing is written unless everything can be written. `va` is a guest-virtual address; `hva` is a host
+// address, an offset in the shared memory.
 import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type Func, imported } from "../../wasm/function.ts";
 import { CTL_MMIO_DATA } from "../shared/memory-map.ts";
@@ -11,8 +12,8 @@ import { CAUSE } from "../../riscv/causes.ts";
 import { EVENT, raise, set, setEvent } from "./hart-traps.ts";
 import { ACCESS, accessFault, fill, NO_FAULT, PAGE_MASK } from "./page-walk.ts";
 
-const mmioRead = imported("host", "mmioRead", [I64, I32], I32);
-const mmioWrite = imported("host", "mmioWrite", [I64, I32, I64], I32);
+const mmioRead = imported("env", "mmioRead", [I64, I32], I32);
+const mmioWrite = imported("env", "mmioWrite", [I64, I32, I64], I32);
 
 /** As `fill`, but with a TLB lookup first; misaligned addresses are allowed. */
 const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, size) => {
@@ -24,8 +25,8 @@ const locate = fn("locate", [I32, I64, I32, I32], I32, (f, hart, va, access, siz
 
 /** Host address of the page to fetch from; 0 if a trap was taken. pc is stored; `va` may be after it. */
 export const fetchPage = fn("fetchPage", [I32, I64], I32, (f, hart, va) => {
-  const host = f.let(fill.call(hart, va, ACCESS.FETCH, 2));
-  f.if(host, () => f.return(host.and(~PAGE_MASK)));
+  const hva = f.let(fill.call(hart, va, ACCESS.FETCH, 2));
+  f.if(hva, () => f.return(hva.and(~PAGE_MASK)));
   const fault = f.let(hart.load32(SCRATCH.fault));
   f.if(fault.eq(NO_FAULT), () => fault.set(CAUSE.INSTRUCTION_ACCESS));
   f.call(raise, hart, fault.extendU(), va);
@@ -55,25 +56,25 @@ const loadMemory = fn("loadMemory", [I32, I64, I32], I64, (f, hart, va, size) =>
     const second = f.let(va.or(PAGE_MASK).add(1));
     const rest = f.let(second.sub(va));
     const tail = f.let(size.sub(rest.wrap()));
-    const host = f.let(locate.call(hart, va, ACCESS.LOAD, rest.wrap()));
-    f.if(host.eqz(), () => {
+    const hva = f.let(locate.call(hart, va, ACCESS.LOAD, rest.wrap()));
+    f.if(hva.eqz(), () => {
       raiseFault(f, hart, va, CAUSE.LOAD_MISALIGNED);
       f.return(I64.of(0));
     });
-    const value = f.let(loadBytes.call(host, rest.wrap()));
-    host.set(locate.call(hart, second, ACCESS.LOAD, tail));
-    f.if(host.eqz(), () => {
+    const value = f.let(loadBytes.call(hva, rest.wrap()));
+    hva.set(locate.call(hart, second, ACCESS.LOAD, tail));
+    f.if(hva.eqz(), () => {
       raiseFault(f, hart, second, CAUSE.LOAD_MISALIGNED);
       f.return(I64.of(0));
     });
-    f.return(value.or(loadBytes.call(host, tail).shl(rest.shl(3))));
+    f.return(value.or(loadBytes.call(hva, tail).shl(rest.shl(3))));
   });
-  const host = f.let(locate.call(hart, va, ACCESS.LOAD, size));
-  f.if(host, () => {
-    f.if(size.eq(8), () => f.return(host.load64()));
-    f.if(size.eq(4), () => f.return(host.load64From32U()));
-    f.if(size.eq(2), () => f.return(host.load64From16U()));
-    f.return(host.load64From8U());
+  const hva = f.let(locate.call(hart, va, ACCESS.LOAD, size));
+  f.if(hva, () => {
+    f.if(size.eq(8), () => f.return(hva.load64()));
+    f.if(size.eq(4), () => f.return(hva.load64From32U()));
+    f.if(size.eq(2), () => f.return(hva.load64From16U()));
+    f.return(hva.load64From8U());
   });
   const misaligned = va.wrap().and(size.sub(1)).ne(0);
   f.if(hart.load32(SCRATCH.fault).ne(NO_FAULT).or(misaligned), () => {
@@ -103,20 +104,20 @@ export const loadSlowAt = fn("loadSlowAt", [I32, I64, I64, I32], I64, (f, hart, 
 });
 
 /** `count` < 8 bytes, little-endian. */
-const loadBytes = fn("loadBytes", [I32, I32], I64, (f, host, count) => {
+const loadBytes = fn("loadBytes", [I32, I32], I64, (f, hva, count) => {
   const value = f.let(I64.of(0));
   f.loop((again) => {
     count.set(count.sub(1));
-    value.set(value.shl(8).or(host.add(count).load64From8U()));
+    value.set(value.shl(8).or(hva.add(count).load64From8U()));
     f.brIf(again, count);
   });
   return value;
 });
-const storeBytes = fn("storeBytes", [I32, I64, I32], undefined, (f, host, value, count) => {
+const storeBytes = fn("storeBytes", [I32, I64, I32], undefined, (f, hva, value, count) => {
   f.loop((again) => {
-    f.store8(host, value);
+    f.store8(hva, value);
     value.set(value.shrU(8));
-    host.set(host.add(1));
+    hva.set(hva.add(1));
     count.set(count.sub(1));
     f.brIf(again, count);
   });
@@ -129,35 +130,35 @@ const storeMemory = fn("storeMemory", [I32, I64, I64, I32], undefined, (f, hart,
     const rest = f.let(second.sub(va));
     const tail = f.let(size.sub(rest.wrap()));
     // Both pages must be writable before any byte is written: traps are precise.
-    const host = f.let(locate.call(hart, va, ACCESS.STORE, rest.wrap()));
-    f.if(host.eqz(), () => {
+    const hva = f.let(locate.call(hart, va, ACCESS.STORE, rest.wrap()));
+    f.if(hva.eqz(), () => {
       raiseFault(f, hart, va, CAUSE.STORE_MISALIGNED);
       f.return();
     });
-    const host2 = f.let(locate.call(hart, second, ACCESS.STORE, tail));
-    f.if(host2.eqz(), () => {
+    const hva2 = f.let(locate.call(hart, second, ACCESS.STORE, tail));
+    f.if(hva2.eqz(), () => {
       raiseFault(f, hart, second, CAUSE.STORE_MISALIGNED);
       f.return();
     });
-    f.call(storeBytes, host, value, rest.wrap());
-    f.call(storeBytes, host2, value.shrU(rest.shl(3)), tail);
+    f.call(storeBytes, hva, value, rest.wrap());
+    f.call(storeBytes, hva2, value.shrU(rest.shl(3)), tail);
     f.return();
   });
-  const host = f.let(locate.call(hart, va, ACCESS.STORE, size));
-  f.if(host, () => {
+  const hva = f.let(locate.call(hart, va, ACCESS.STORE, size));
+  f.if(hva, () => {
     f.if(size.eq(8), () => {
-      f.store64(host, value);
+      f.store64(hva, value);
       f.return();
     });
     f.if(size.eq(4), () => {
-      f.store32(host, value);
+      f.store32(hva, value);
       f.return();
     });
     f.if(size.eq(2), () => {
-      f.store16(host, value);
+      f.store16(hva, value);
       f.return();
     });
-    f.store8(host, value);
+    f.store8(hva, value);
     f.return();
   });
   const misaligned = va.wrap().and(size.sub(1)).ne(0);
@@ -203,12 +204,12 @@ export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, 
     );
     f.return(I32.of(0));
   });
-  const host = f.let(locate.call(hart, va, access, size));
-  f.if(host.eqz(), () => {
+  const hva = f.let(locate.call(hart, va, access, size));
+  f.if(hva.eqz(), () => {
     f.if(hart.load32(SCRATCH.fault).eq(NO_FAULT), () => f.store32(hart, accessFault(access), SCRATCH.fault));
     f.call(raise, hart, hart.load32(SCRATCH.fault).extendU(), va);
   });
-  return host;
+  return hva;
 });
 
 /**
@@ -216,12 +217,12 @@ export const atomicAddress = fn("atomicAddress", [I32, I64, I32, I32], I32, (f, 
  * those of a store).
  */
 export const cacheBlockAddress = fn("cacheBlockAddress", [I32, I64, I32], I32, (f, hart, va, access) => {
-  const host = f.let(locate.call(hart, va, access, 1));
-  f.if(host.eqz(), () => {
+  const hva = f.let(locate.call(hart, va, access, 1));
+  f.if(hva.eqz(), () => {
     const fault = f.let(hart.load32(SCRATCH.fault));
     f.if(fault.eq(NO_FAULT), () => fault.set(CAUSE.STORE_ACCESS));
     f.if(fault.eq(CAUSE.LOAD_ACCESS).or(fault.eq(CAUSE.LOAD_PAGE)), () => fault.set(fault.add(2)));
     f.call(raise, hart, fault.extendU(), va);
   });
-  return host;
+  return hva;
 });

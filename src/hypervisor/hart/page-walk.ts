@@ -159,12 +159,12 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
     const global = f.let(I32.of(0));
     f.loop((descend) => {
       const pteAt = f.let(table.add(va.shrU(shift).and(511).shl(3)));
-      const host = f.let(windowAddress(hart, pteAt));
+      const hva = f.let(windowAddress(hart, pteAt));
       f.if(inWindow(hart, pteAt).eqz(), () => {
-        host.set(entryOutside.call(hart, pteAt));
-        f.if(host.eqz(), () => fail(accessFault(access)));
+        hva.set(entryOutside.call(hart, pteAt));
+        f.if(hva.eqz(), () => fail(accessFault(access)));
       });
-      const pte = f.let(host.atomicLoad64());
+      const pte = f.let(hva.atomicLoad64());
       const bits = f.let(pte.wrap());
       // Global in a non-leaf entry: all its mappings are global.
       global.set(global.or(bits.and(PTE.G)));
@@ -210,7 +210,7 @@ const translate = fn("translate", [I32, I64, I32, I32], I64, (f, hart, va, acces
       f.if(wanted.ne(bits), () => {
         f.if(get32(hart, "svade"), () => fail(pageFault(access)));
         f.if(entryWritable.call(hart, pteAt).eqz(), () => fail(accessFault(access)));
-        f.brIf(restart, host.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
+        f.brIf(restart, hva.cmpxchg64(pte, pte.or(wanted.extendU())).ne(pte));
       });
       f.store32(hart, shift.wrap().or(global.mul(LEAF_GLOBAL / PTE.G)), SCRATCH.leaf);
       f.return(leaf.or(va.and(inPage)));
@@ -252,12 +252,12 @@ export const fill = fn("fill", [I32, I64, I32, I32], I32, (f, hart, va, access, 
     f.call(openWindow, hart, pa, slot);
   });
   f.if(isStore, () => f.call(markWritten, slot, pa));
-  const host = f.let(hostAddress(slot, pa));
+  const hva = f.let(hostAddress(slot, pa));
   f.if(mayKeep.eq(PMP_ALLOWED), () => {
     const context = f.let(access.choose(dataContext(hart), fetchContext(hart)));
     const table = isStore.select(I32.of(CTX_WRITE), access.select(I32.of(CTX_READ), I32.of(CTX_FETCH)));
-    f.call(insert, context, table, va, host, hart.load32(SCRATCH.leaf));
+    f.call(insert, context, table, va, hva, hart.load32(SCRATCH.leaf));
     f.store64(hart, hart.load64(SCRATCH.refills).add(1), SCRATCH.refills);
   });
-  return host;
+  return hva;
 });

@@ -51,13 +51,13 @@ export const notAdopted = fn("notAdopted", REGION.params, I32, (f, hart, _contex
 });
 
 /** The translation of the code at a host address, or 0. `cache` is the address of the code cache. */
-export const findTranslation = (cache: number, host: Local<I32>): I32 => {
-  const table = host
+export const findTranslation = (cache: number, hva: Local<I32>): I32 => {
+  const table = hva
     .shrU(12)
     .shl(1)
     .load16U(cache + CODE_PAGES);
   return table
     .mul(PAGE_TABLE_SIZE)
-    .add(host.and(0xffe).shl(1))
+    .add(hva.and(0xffe).shl(1))
     .load32(cache + CODE_PAGE_TABLES);
 };

@@ -1,6 +1,6 @@
 // The engine as a WebAssembly module: the interpreter and the functions that vCPU threads call. Its bytes are
-// deterministic; it is compiled once and shared by all workers. The host provides the memory and the imports
-// below.
+// deterministic; it is compiled once and shared by all workers. A vCPU thread provides the memory and the
+// imports.
 import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule, reachableFunctions } from "../../wasm/module.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
@@ -17,7 +17,7 @@ export const ENGINE_MAXIMUM_PAGES = 65536;
 
 /** The memory that the engine and translated code import: the VM's. */
 export const ENGINE_MEMORY = {
-  module: "host",
+  module: "env",
   name: "memory",
   initialPages: 1,
   maximumPages: ENGINE_MAXIMUM_PAGES,
@@ -45,7 +45,7 @@ export function buildEngineModule(
   return buildModule({
     memory: ENGINE_MEMORY,
     exports: { run, ...calls, notAdopted, ...Object.fromEntries(helpers) },
-    table: { module: "host", name: "table" },
+    table: { module: "env", name: "table" },
   });
 }
 

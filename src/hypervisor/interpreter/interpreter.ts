@@ -53,16 +53,16 @@ const retire = fn("retire", [I32, I32], undefined, (f, hart, n) => {
 });
 
 /** Request: code at this host address is hot → non-zero if it is now translated. */
-const hot = imported("host", "hot", [I32], I32);
+const hot = imported("env", "hot", [I32], I32);
 /** Request: much time is spent in the translated code of the page at this host address. */
-const improve = imported("host", "improve", [I32], undefined);
+const improve = imported("env", "improve", [I32], undefined);
 /** Create an instance of the module that fills this slot of the function table. */
-const adopt = imported("host", "adopt", [I32], undefined);
+const adopt = imported("env", "adopt", [I32], undefined);
 /** Drop translations of code that has changed. */
-const dropStale = imported("host", "dropStale", [], undefined);
+const dropStale = imported("env", "dropStale", [], undefined);
 
 /** Drop instances of modules that are no longer reachable. */
-const dropRetired = imported("host", "dropRetired", [], undefined);
+const dropRetired = imported("env", "dropRetired", [], undefined);
 
 /** Before code that may have changed is executed: make sure that no jump leads to a stale translation. */
 export function makeSyncCode(cache: number): Fn<readonly [typeof I32], undefined> {
@@ -361,16 +361,16 @@ class Interpreter {
     const f = this.#f;
     const entry = f.let(tlbEntry(fetchContext(this.#hart), va));
     const page = f.let(va.and(-PAGE_SIZE));
-    const host = f.let(page.wrap().add(entry.load32(CTX_FETCH + 8)));
+    const hva = f.let(page.wrap().add(entry.load32(CTX_FETCH + 8)));
     f.if(entry.load64(CTX_FETCH).ne(page), () => {
-      host.set(fetchPage.call(this.#hart, va));
-      f.if(host.eqz(), () => {
+      hva.set(fetchPage.call(this.#hart, va));
+      f.if(hva.eqz(), () => {
         // Counts as an instruction, so that a handler that faults itself uses up its budget.
         this.#countdown.set(this.#countdown.sub(1));
         f.br(this.#enter);
       });
     });
-    return host;
+    return hva;
   }
 
   #fetch(): void {
@@ -393,8 +393,8 @@ class Interpreter {
       this.#word.set(this.#ip.load16U());
       f.if(this.#word.and(3).eq(3), () => {
         const second = f.let(this.#pageVirt.add(PAGE_SIZE));
-        const host = this.#hostPage(second);
-        this.#word.set(this.#word.or(host.load16U().shl(16)));
+        const hva = this.#hostPage(second);
+        this.#word.set(this.#word.or(hva.load16U().shl(16)));
       });
     });
     this.#countdown.set(this.#countdown.sub(1));

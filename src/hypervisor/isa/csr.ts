@@ -37,7 +37,7 @@ import { EVENT, get, get32, pendingBits, raiseIllegal, set, setEvent } from "../
 import { CONFIG_EXACT_TIMER, SCRATCH } from "../shared/hart-scratch.ts";
 import { CTL_KICK, CTL_LINES, VM_CLOCK_DELTA } from "../shared/memory-map.ts";
 
-const hostTicks = imported("host", "hostTicks", [], F64);
+const hostTicks = imported("env", "hostTicks", [], F64);
 
 /**
  * A write: the new value, and the bits that this instruction sets and clears (for bits that have other

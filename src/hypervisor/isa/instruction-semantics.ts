@@ -23,7 +23,7 @@ export const SIZE_OF_LOAD: Record<LoadKind, StoreSize> = {
 /** A load at an offset from a host address, and how the zero-extended bytes become its value. */
 export const loadAccess: Record<
   LoadKind,
-  readonly [from: (host: I32, offset?: number) => I64, extend: (value: I64) => I64]
+  readonly [from: (hva: I32, offset?: number) => I64, extend: (value: I64) => I64]
 > = {
   "8S": [(h, at) => h.load64From8S(at), (v) => v.extend8S()],
   "8U": [(h, at) => h.load64From8U(at), (v) => v],
@@ -35,11 +35,11 @@ export const loadAccess: Record<
 };
 
 /** Store the low bytes of a value at an offset from a host address. */
-export function storeAccess(f: Func, size: StoreSize, host: I32, value: I64, offset = 0): void {
-  if (size === 1) f.store8(host, value, offset);
-  else if (size === 2) f.store16(host, value, offset);
-  else if (size === 4) f.store32(host, value, offset);
-  else f.store64(host, value, offset);
+export function storeAccess(f: Func, size: StoreSize, hva: I32, value: I64, offset = 0): void {
+  if (size === 1) f.store8(hva, value, offset);
+  else if (size === 2) f.store16(hva, value, offset);
+  else if (size === 4) f.store32(hva, value, offset);
+  else f.store64(hva, value, offset);
 }
 
 /**

@@ -17,8 +17,8 @@ type Width = 4 | 8;
 
 const letter = (width: Width): string => (width === 4 ? "w" : "d");
 const funct3 = (width: Width): string => (width === 4 ? "010" : "011");
-const read = (host: I32, width: Width): I64 =>
-  width === 4 ? host.atomicLoad32().extendS() : host.atomicLoad64();
+const read = (hva: I32, width: Width): I64 =>
+  width === 4 ? hva.atomicLoad32().extendS() : hva.atomicLoad64();
 
 /**
  * The reservation: the address, with the width in its low bits, which are 0, so that SC.D fails after LR.W.
@@ -27,12 +27,12 @@ const reservation = (va: I64, width: Width): I64 => va.or(width === 4 ? 1 : 2);
 
 function loadReserved(width: Width): Row {
   const body = fn(`lr.${letter(width)}`, [I32, I64], I64, (f, hart, va) => {
-    const host = f.let(atomicAddress.call(hart, va, ACCESS.LOAD, width));
-    f.if(host.eqz(), () => f.return(I64.of(0)));
-    const value = f.let(read(host, width));
+    const hva = f.let(atomicAddress.call(hart, va, ACCESS.LOAD, width));
+    f.if(hva.eqz(), () => f.return(I64.of(0)));
+    const value = f.let(read(hva, width));
     f.store64(hart, reservation(va, width), SCRATCH.reservation);
     f.store64(hart, value, SCRATCH.reservedValue);
-    f.store32(hart, host, SCRATCH.reservedHost);
+    f.store32(hart, hva, SCRATCH.reservedHost);
     return value;
   });
   return row(`lr.${letter(width)}`, "A", `00010 aq rl 00000 rs1 ${funct3(width)} rd 0101111`, (s) =>
@@ -46,11 +46,11 @@ function storeConditional(width: Width): Row {
     f.store64(hart, 0, SCRATCH.reservation);
     // Without a reservation SC fails before it can fault, as in QEMU; a misaligned address still traps.
     f.if(held.or(va.wrap().and(width - 1)).eqz(), () => f.return(I64.of(1)));
-    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
-    f.if(host.eqz(), () => f.return(I64.of(0)));
+    const hva = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(hva.eqz(), () => f.return(I64.of(0)));
     const expected = hart.load64(SCRATCH.reservedValue);
-    if (width === 8) f.return(host.cmpxchg64(expected, value).ne(expected).extendU());
-    else f.return(host.cmpxchg32(expected.wrap(), value.wrap()).ne(expected.wrap()).extendU());
+    if (width === 8) f.return(hva.cmpxchg64(expected, value).ne(expected).extendU());
+    else f.return(hva.cmpxchg32(expected.wrap(), value.wrap()).ne(expected.wrap()).extendU());
   });
   return row(`sc.${letter(width)}`, "A", `00011 aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
     s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
@@ -62,13 +62,13 @@ function amo(
   name: string,
   funct5: string,
   width: Width,
-  modify: (f: Func, host: I32, value: I64) => I64,
+  modify: (f: Func, hva: I32, value: I64) => I64,
 ): Row {
   const full = `${name}.${letter(width)}`;
   const body = fn(full, [I32, I64, I64], I64, (f, hart, va, value) => {
-    const host = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
-    f.if(host.eqz(), () => f.return(I64.of(0)));
-    return modify(f, host, value);
+    const hva = f.let(atomicAddress.call(hart, va, ACCESS.STORE, width));
+    f.if(hva.eqz(), () => f.return(I64.of(0)));
+    return modify(f, hva, value);
   });
   return row(full, "A", `${funct5} aq rl rs2 rs1 ${funct3(width)} rd 0101111`, (s) =>
     s.setRd(s.guard(body.call(s.hart, s.rs1, s.rs2))),
@@ -76,21 +76,21 @@ function amo(
 }
 
 function rmw(op: RmwOp, name: string, funct5: string, width: Width): Row {
-  return amo(name, funct5, width, (_f, host, value) =>
-    width === 4 ? host.rmw32(op, value.wrap()).extendS() : host.rmw64(op, value),
+  return amo(name, funct5, width, (_f, hva, value) =>
+    width === 4 ? hva.rmw32(op, value.wrap()).extendS() : hva.rmw64(op, value),
   );
 }
 
 /** Minimum and maximum: compare and swap until no other store intervenes. */
 function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, value: I64) => I32): Row {
-  return amo(name, funct5, width, (f, host, value) => {
+  return amo(name, funct5, width, (f, hva, value) => {
     // Sign extension of both operands preserves the unsigned order too.
     const operand = f.let(width === 4 ? value.extend32S() : value);
-    const old = f.let(read(host, width));
+    const old = f.let(read(hva, width));
     f.loop((again) => {
       const next = f.let(keepsOld(old, operand).select<I64>(old, operand));
       const seen = f.let(
-        width === 4 ? host.cmpxchg32(old.wrap(), next.wrap()).extendS() : host.cmpxchg64(old, next),
+        width === 4 ? hva.cmpxchg32(old.wrap(), next.wrap()).extendS() : hva.cmpxchg64(old, next),
       );
       f.if(seen.ne(old), () => {
         old.set(seen);
@@ -108,10 +108,10 @@ function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, v
 const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
   const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
   f.if(reserved.eqz().or(pendingBits(hart).and(get32(hart, "mie"))), () => f.return(I32.of(0)));
-  const host = f.let(hart.load32(SCRATCH.reservedHost));
+  const hva = f.let(hart.load32(SCRATCH.reservedHost));
   const value = f.let(hart.load64(SCRATCH.reservedValue));
-  f.if(reserved.eq(1), () => f.return(read(host, 4).eq(value)));
-  return read(host, 8).eq(value);
+  f.if(reserved.eq(1), () => f.return(read(hva, 4).eq(value)));
+  return read(hva, 8).eq(value);
 });
 
 /** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, because the time limit is 0. */

@@ -142,7 +142,7 @@ export const systemRows: readonly Row[] = [
   cacheBlock("cbo.flush", "000000000010", CBCFE),
   row("cbo.zero", "Zicboz", "000000000100 rs1 010 00000 0001111", (s) => {
     requireEnvcfg(s, CBZE);
-    const host = s.guard(cacheBlockAddress.call(s.hart, s.rs1, ACCESS.STORE).extendU());
-    s.f.fill(host.wrap().and(-CACHE_BLOCK_SIZE), 0, CACHE_BLOCK_SIZE);
+    const hva = s.guard(cacheBlockAddress.call(s.hart, s.rs1, ACCESS.STORE).extendU());
+    s.f.fill(hva.wrap().and(-CACHE_BLOCK_SIZE), 0, CACHE_BLOCK_SIZE);
   }),
 ];

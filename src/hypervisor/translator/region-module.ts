@@ -28,7 +28,7 @@ export class RegionModules {
       memory: ENGINE_MEMORY,
       exports: {},
       table: {
-        module: "host",
+        module: "env",
         name: "table",
         elements: regions.map(({ region, slot, table }) => ({
           at: slot,

@@ -432,7 +432,7 @@ class RegionWriter {
     const low = Math.min(...accesses.map((a) => a.offset));
     const span = Math.max(...accesses.map((a) => a.offset + a.size)) - low;
     const table = instruction.row?.immediate === "S" ? CTX_WRITE : CTX_READ;
-    const host = f.let(I32.of(0));
+    const hva = f.let(I32.of(0));
     f.scope(() => {
       const va = f.let((this.x[base] as Local<I64>).add(low));
       const isWhole = va
@@ -444,16 +444,16 @@ class RegionWriter {
         const page = f.let(va.and(-PAGE_SIZE));
         this.lookUp(stream, table, page, () => {});
         const isInside = page.eq(stream.page).and(isWhole);
-        host.set(isInside.select<I32>(va.wrap().add(stream.toHost), I32.of(0)));
+        hva.set(isInside.select<I32>(va.wrap().add(stream.toHost), I32.of(0)));
         return;
       }
       const entry = f.let(tlbEntry(this.p.context, va));
       // One comparison of the difference is not enough: the tag of an empty entry is just before page 0.
       const isInside = va.and(-PAGE_SIZE).eq(entry.load64(table)).and(isWhole);
-      host.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
+      hva.set(isInside.select<I32>(va.wrap().add(entry.load32(table + 8)), I32.of(0)));
     });
     for (const { instruction: each, offset } of accesses)
-      this.windows.set(each, { host, offset: offset - low });
+      this.windows.set(each, { hva, offset: offset - low });
   }
 
   /** The last TLB lookup of this access's stream. */
@@ -599,18 +599,18 @@ class InstructionWriter implements Semantics, Accesses {
     size: StoreSize,
     address: I64,
     zero: T,
-    fromHost: (host: I32, offset?: number) => T,
+    fromHost: (hva: I32, offset?: number) => T,
     fromBits: (bits: I64) => T,
   ): T;
   load(
     kind: LoadKind | StoreSize,
     address: I64,
     zero: Value = I64.of(0),
-    fromHost?: (host: I32, offset?: number) => Value,
+    fromHost?: (hva: I32, offset?: number) => Value,
     fromBits?: (bits: I64) => Value,
   ): Value {
-    const [host, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
-    const read = host as (host: I32, offset?: number) => Value;
+    const [from, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
+    const read = from as (hva: I32, offset?: number) => Value;
     const size = typeof kind === "number" ? kind : SIZE_OF_LOAD[kind];
     const value = this.f.let(zero);
     this.#access(
@@ -623,13 +623,8 @@ class InstructionWriter implements Semantics, Accesses {
     return value;
   }
   store(size: StoreSize, address: I64, value: I64): void;
-  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
-  store(
-    size: StoreSize,
-    address: I64,
-    value: I64 | ((host: I32, offset?: number) => void),
-    bits?: I64,
-  ): void {
+  store(size: StoreSize, address: I64, toHost: (hva: I32, offset?: number) => void, bits: I64): void;
+  store(size: StoreSize, address: I64, value: I64 | ((hva: I32, offset?: number) => void), bits?: I64): void {
     const { f } = this;
     const write =
       typeof value === "function" ? value : (at: I32, offset = 0) => storeAccess(f, size, at, value, offset);
@@ -644,7 +639,7 @@ class InstructionWriter implements Semantics, Accesses {
     table: number,
     size: StoreSize,
     address: I64,
-    fast: (host: I32, offset: number) => void,
+    fast: (hva: I32, offset: number) => void,
     slow: (va: I64) => void,
   ): void {
     const { f } = this;
@@ -655,7 +650,7 @@ class InstructionWriter implements Semantics, Accesses {
     };
     const window = this.#region.windows.get(this.#instruction);
     if (window !== undefined) {
-      f.if(window.host, () => fast(window.host, window.offset), notFound(address), true);
+      f.if(window.hva, () => fast(window.hva, window.offset), notFound(address), true);
       return;
     }
     const va = f.let(address);
@@ -730,7 +725,7 @@ const NO_PAGE = -1n;
 /** Memory near a base register, for which several accesses of a block share one TLB lookup. */
 interface Window {
   /** Host address of the lowest byte; 0 if the window is not entirely in a page that the TLB has. */
-  readonly host: Local<I32>;
+  readonly hva: Local<I32>;
   /** The offset of this access from there. */
   readonly offset: number;
 }

@@ -75,7 +75,7 @@ function entryMark(entries: readonly number[], offset: number): string {
 }
 
 /** The page of a host address, and the byte offset in it. */
-export function pageOf(host: number): { page: number; offset: number } {
-  const offset = host % PAGE_SIZE;
-  return { page: host - offset, offset };
+export function pageOf(hva: number): { page: number; offset: number } {
+  const offset = hva % PAGE_SIZE;
+  return { page: hva - offset, offset };
 }

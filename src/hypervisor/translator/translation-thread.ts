@@ -1,7 +1,7 @@
 // The translation thread of a VM: translates hot guest code to WebAssembly, away from the harts. It
 // communicates with them only through the shared memory (memory-map.ts). With the interpreter alone there is
 // no such thread.
-import type { WasmMemory } from "../../base/host-globals.ts";
+import type { WasmMemory } from "../../base/runtime-globals.ts";
 import { CODE_BYTES_SIZE, CodeCache } from "../shared/code-cache.ts";
 import {
   DECODE_TABLES_SIZE,

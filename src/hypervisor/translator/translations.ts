@@ -3,9 +3,9 @@
 // store is noticed), reads and translates the code, and publishes the regions that nobody has written to
 // meanwhile. Regions whose code has changed, and the oldest modules when space runs out, are retired; their
 // slots and tables are reused after every hart has noticed.
-import { hostGlobals } from "../../base/host-globals.ts";
-import { compileModule } from "../../wasm/host.ts";
-import type { WasmModule } from "../../base/host-globals.ts";
+import { runtimeGlobals } from "../../base/runtime-globals.ts";
+import { compileModule } from "../../wasm/webassembly.ts";
+import type { WasmModule } from "../../base/runtime-globals.ts";
 import {
   CODE_BYTES_SIZE,
   CodeCache,
@@ -450,4 +450,4 @@ function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-const performanceNow = (): number => hostGlobals.performance.now();
+const performanceNow = (): number => runtimeGlobals.performance.now();

@@ -25,10 +25,10 @@ export interface Accesses {
     size: StoreSize,
     address: I64,
     zero: T,
-    fromHost: (host: I32, offset?: number) => T,
+    fromHost: (hva: I32, offset?: number) => T,
     fromBits: (bits: I64) => T,
   ): T;
-  store(size: StoreSize, address: I64, toHost: (host: I32, offset?: number) => void, bits: I64): void;
+  store(size: StoreSize, address: I64, toHost: (hva: I32, offset?: number) => void, bits: I64): void;
   /** Let the interpreter execute this instruction. */
   step(): void;
 }
@@ -201,7 +201,7 @@ class InstructionFloat implements FloatSemantics {
       8,
       address,
       F64.of(0),
-      (host, at) => host.loadF64(at),
+      (hva, at) => hva.loadF64(at),
       (bits) => bits.reinterpretF64(),
     );
   }
@@ -210,17 +210,17 @@ class InstructionFloat implements FloatSemantics {
       4,
       address,
       F32.of(0),
-      (host, at) => host.loadF32(at),
+      (hva, at) => hva.loadF32(at),
       (bits) => bits.wrap().reinterpretF32(),
     );
   }
   storeDouble(address: I64, value: F64): void {
     const { f } = this.#s;
-    this.#access.store(8, address, (host, at) => f.storeF64(host, value, at), value.reinterpret());
+    this.#access.store(8, address, (hva, at) => f.storeF64(hva, value, at), value.reinterpret());
   }
   storeSingle(address: I64, value: F32): void {
     const { f } = this.#s;
     const bits = value.reinterpret().extendU();
-    this.#access.store(4, address, (host, at) => f.storeF32(host, value, at), bits);
+    this.#access.store(4, address, (hva, at) => f.storeF32(hva, value, at), bits);
   }
 }

@@ -1,8 +1,8 @@
 // A hart's instance of the engine, and with the translator the modules in its function table. Separate from
 // the code that builds the engine, which vCPU threads need not load.
 import type { EngineExports, EngineImports } from "../hart/engine-interface.ts";
-import { compileModule, createFunctionTable, instantiateModule } from "../../wasm/host.ts";
-import type { WasmMemory, WasmModule } from "../../base/host-globals.ts";
+import { compileModule, createFunctionTable, instantiateModule } from "../../wasm/webassembly.ts";
+import type { WasmMemory, WasmModule } from "../../base/runtime-globals.ts";
 import { CodeCache, type CachedModule, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
@@ -14,9 +14,9 @@ export function instantiateEngine(
   imports: EngineImports,
   kind: EngineKind = DEFAULT_ENGINE,
 ): EngineExports {
-  const host = { memory, ...imports };
-  if (kind === "interpreter") return instantiateModule(module, { host }) as unknown as EngineExports;
-  return new TranslatingEngine(module, host, memory.buffer).exports;
+  const env = { memory, ...imports };
+  if (kind === "interpreter") return instantiateModule(module, { env }) as unknown as EngineExports;
+  return new TranslatingEngine(module, env, memory.buffer).exports;
 }
 
 /** About 10 MB of machine code. */
@@ -36,11 +36,11 @@ class TranslatingEngine {
   #dropped = 0;
   readonly #adopted = new Map<number, Omit<CachedModule, "bytes">>();
 
-  constructor(module: WasmModule, host: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
+  constructor(module: WasmModule, env: EngineImports & { memory: WasmMemory }, buffer: SharedArrayBuffer) {
     this.#cache = new CodeCache(buffer);
     this.#codePages = new CodePageSet(buffer);
-    const { runAdoption = (work: () => void) => work() } = host;
-    this.#collectGarbage = host.collectGarbage;
+    const { runAdoption = (work: () => void) => work() } = env;
+    this.#collectGarbage = env.collectGarbage;
     const requestTranslation = (address: number): number => {
       this.#cache.request(address >>> 0);
       return 0;
@@ -48,16 +48,16 @@ class TranslatingEngine {
     const imports = {
       hot: requestTranslation,
       improve: (address: number) => this.#cache.request((address | IMPROVE) >>> 0),
-      ...host,
+      ...env,
       table: this.#table,
       adopt: (slot: number) => runAdoption(() => this.#adopt(slot)),
       dropStale: () => runAdoption(() => this.#cache.dropStale(this.#codePages)),
       dropRetired: () => runAdoption(() => this.#dropRetired()),
     };
-    const exports = instantiateModule(module, { host: imports });
+    const exports = instantiateModule(module, { env: imports });
     this.#empty = exports["notAdopted"];
     this.#table.grow(SLOT_COUNT, this.#empty);
-    this.#imports = { host: imports, engine: exports };
+    this.#imports = { env: imports, engine: exports };
     this.exports = exports as unknown as EngineExports;
   }
 

@@ -1,6 +1,6 @@
 // The vCPU thread: a loop of KVM_RUN. It parks when the VMM requests it, handles requests in their order,
 // blocks while the hart is stopped, suspended or waits for an interrupt, enters the guest, and handles exits:
-// SBI calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page. The host
+// SBI calls, PLIC and ACLINT accesses and doorbells here, everything else through the run page. The caller
 // instantiates the engine and passes it in; this file names no platform.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
@@ -73,18 +73,21 @@ const NEVER_MS = 0x7fffffff;
 /** 2^53 ticks are 28 years: a timer beyond that is not set. */
 const NEVER_TICKS = 2 ** 53;
 
-/** What a vCPU thread needs from its host. */
-export interface VcpuHost {
+/** What a vCPU thread needs from its platform. */
+export interface VcpuPlatform {
   readonly monotonicNs: () => number;
   /** Notify the VMM thread of a change of this vCPU (run page, parked flag, doorbells). */
   signal(): void;
   /** CPU time used by this thread, in ns; without it there is no steal-time extension. */
   readonly threadCpuNs?: () => number;
-  /** Collect garbage; without it the host decides when. */
+  /** Collect garbage; without it the JavaScript engine decides when. */
   readonly collectGarbage?: () => void;
 }
 
-export interface VcpuThreadHost extends VcpuHost {
+/** The former name of `VcpuPlatform`. */
+export type VcpuHost = VcpuPlatform;
+
+export interface VcpuThreadPlatform extends VcpuPlatform {
   /** Instantiate the engine with these imports. */
   instantiate(imports: EngineImports): EngineExports;
 }
@@ -92,7 +95,7 @@ export interface VcpuThreadHost extends VcpuHost {
 export class VcpuThread {
   readonly #hart: number;
   readonly #base: number;
-  readonly #host: VcpuThreadHost;
+  readonly #platform: VcpuThreadPlatform;
   readonly #threadCpuNs: (() => number) | undefined;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
@@ -129,11 +132,11 @@ export class VcpuThread {
   #stealMarkWall = 0;
   #stealMarkCpu = 0;
 
-  constructor(buffer: SharedArrayBuffer, hart: number, host: VcpuThreadHost) {
+  constructor(buffer: SharedArrayBuffer, hart: number, platform: VcpuThreadPlatform) {
     this.#buffer = buffer;
     this.#hart = hart;
     this.#base = hartBase(hart);
-    this.#host = host;
+    this.#platform = platform;
     this.#words = new Int32Array(buffer);
     this.#bytes = new Uint8Array(buffer);
     const count = this.#words[VM_VCPU_COUNT >>> 2]!;
@@ -142,11 +145,11 @@ export class VcpuThread {
     const pending = vcpus.map((v, i) => new HartPending(buffer, hartBase(i) + mipOffset, v));
     const hfences = vcpus.map((_, i) => new HfenceQueue(buffer, i));
     this.#me = vcpus[hart]!;
-    const instructions = InstructionClock.of(buffer, host.monotonicNs);
+    const instructions = InstructionClock.of(buffer, platform.monotonicNs);
     this.#instructions = instructions;
-    const timeNs = instructions === undefined ? host.monotonicNs : () => instructions.now();
+    const timeNs = instructions === undefined ? platform.monotonicNs : () => instructions.now();
     // Steal time depends on the host.
-    this.#threadCpuNs = instructions === undefined ? host.threadCpuNs : undefined;
+    this.#threadCpuNs = instructions === undefined ? platform.threadCpuNs : undefined;
     this.#clock = new GuestClock(buffer, timeNs, false);
     this.#windows = irqchipWindows(buffer);
     this.#plic = new Plic(buffer, vcpus);
@@ -189,8 +192,8 @@ export class VcpuThread {
       consoleWrite: (bytes) => this.#consoleWrite(bytes),
       consoleRead: (max) => this.#consoleRead(max),
     });
-    this.#engine = host.instantiate({
-      ...(host.collectGarbage === undefined ? {} : { collectGarbage: host.collectGarbage }),
+    this.#engine = platform.instantiate({
+      ...(platform.collectGarbage === undefined ? {} : { collectGarbage: platform.collectGarbage }),
       hostTicks: () => hostTicks(timeNs),
       mmioRead: (gpa, size) => this.#onMmioRead(Number(gpa), size),
       mmioWrite: (gpa, size, value) => this.#onMmioWrite(Number(gpa), size, value),
@@ -210,7 +213,7 @@ export class VcpuThread {
       // An internal error may have thrown out of guest mode: no thread must wait for this one to leave it.
       this.#me.leaveGuestMode();
       this.#me.store(CTL_ENDED, 1);
-      this.#host.signal();
+      this.#platform.signal();
     }
   }
 
@@ -248,7 +251,7 @@ export class VcpuThread {
   #checkPerf(): void {
     const generation = perfGeneration(this.#buffer);
     if (generation === (this.#perf?.generation ?? 0)) return;
-    const { monotonicNs, threadCpuNs } = this.#host;
+    const { monotonicNs, threadCpuNs } = this.#platform;
     this.#perf =
       generation === 0 ? undefined : new VcpuPerf(this.#buffer, this.#hart, monotonicNs, threadCpuNs);
   }
@@ -265,7 +268,7 @@ export class VcpuThread {
     this.#perf?.mark("other", "parked");
     for (let run = me.load(CTL_RUN); run !== RUN.GO; run = me.load(CTL_RUN)) {
       if (run === RUN.END) return false;
-      if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#host.signal();
+      if (me.compareExchange(CTL_RUN, RUN.PAUSE, RUN.PARKED) === RUN.PAUSE) this.#platform.signal();
       me.wait(CTL_RUN, RUN.PARKED);
     }
     this.#windows = irqchipWindows(this.#buffer);
@@ -455,7 +458,7 @@ export class VcpuThread {
 
   #signal(): void {
     this.#hasQueuedWrites = false;
-    this.#host.signal();
+    this.#platform.signal();
   }
 
   #handleExit(reason: number): void {
@@ -594,7 +597,7 @@ export class VcpuThread {
       return 1;
     }
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
-      this.#host.signal();
+      this.#platform.signal();
       this.#answeredBy = "doorbell";
       return 1;
     }
@@ -626,16 +629,16 @@ export class VcpuThread {
   }
 
   #markSteal(): void {
-    this.#stealMarkWall = this.#host.monotonicNs();
+    this.#stealMarkWall = this.#platform.monotonicNs();
     this.#stealMarkCpu = this.#threadCpuNs?.() ?? 0;
   }
 
   /** Run `sleep`: a sleeping thread needs no core, so the time mark advances by its duration. */
   #sleepUncounted(sleep: () => void): void {
     if (!this.#countsSteal) return sleep();
-    const from = this.#host.monotonicNs();
+    const from = this.#platform.monotonicNs();
     sleep();
-    this.#stealMarkWall += this.#host.monotonicNs() - from;
+    this.#stealMarkWall += this.#platform.monotonicNs() - from;
   }
 
   /**
@@ -645,7 +648,7 @@ export class VcpuThread {
   #accountSteal(): void {
     const threadCpuNs = this.#threadCpuNs;
     if (threadCpuNs === undefined || !this.#countsSteal) return;
-    const wall = this.#host.monotonicNs();
+    const wall = this.#platform.monotonicNs();
     if (wall - this.#stealMarkWall < STEAL_UPDATE_NS) return;
     const cpu = threadCpuNs();
     const steal = wall - this.#stealMarkWall - (cpu - this.#stealMarkCpu);

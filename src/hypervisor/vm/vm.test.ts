@@ -1,7 +1,7 @@
 // The VM as the VMM thread uses it, without threads for its vCPUs.
 import { expect, test } from "vitest";
 import { ScriptedVm } from "../../../test/support/scripted-vm.ts";
-import { createSharedMemory } from "../../wasm/host.ts";
+import { createSharedMemory } from "../../wasm/webassembly.ts";
 import { CTL_ENDED, CTL_MODE, CTL_RUN, VM_TRANSLATOR_RUN } from "../shared/memory-map.ts";
 import { makeRequestsAsync, REQ, VCPU_MODE, VcpuRequests } from "../requests/vcpu-requests.ts";
 import { RUN } from "../shared/run-page.ts";

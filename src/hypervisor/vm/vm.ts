@@ -1,6 +1,6 @@
 // The VM as the VMM thread sees it (KVM's VM and vCPU file descriptors), the implementation of
 // src/accelerator/accelerator.ts: memory slots and their dirty log, the irqchip, the clock, doorbells, and
-// vCPUs that it runs, pauses and inspects. The host makes the threads.
+// vCPUs that it runs, pauses and inspects. The platform makes the threads.
 import { ALL_ONES } from "../../base/uint64.ts";
 import type {
   AcceleratorVcpu,
@@ -98,7 +98,7 @@ export function planMemory(
   return { size: ram + 0x10000, tables, blocks: placed };
 }
 
-/** A running thread of this VM, as its host created it. */
+/** A running thread of this VM, as the platform created it. */
 export interface ThreadHandle {
   /** Called on the VMM thread whenever the thread signals. */
   onSignal(listener: () => void): void;

@@ -2,7 +2,7 @@
 // All platforms have the first four as globals that only the types `dom` and `node` declare. Tests inject
 // others.
 import type { SetTimer } from "../../base/clock.ts";
-import { hostGlobals } from "../../base/host-globals.ts";
+import { runtimeGlobals } from "../../base/runtime-globals.ts";
 import type { Compression } from "./page-compression.ts";
 
 /** The platform services that saving and moving need. */
@@ -22,17 +22,17 @@ export interface MigrationEnvironment {
 }
 
 export const defaultEnvironment: MigrationEnvironment = {
-  nowMs: () => hostGlobals.performance.now(),
+  nowMs: () => runtimeGlobals.performance.now(),
   setTimer: (delayMs, fire) => {
-    const timer = hostGlobals.setTimeout(fire, delayMs);
-    return { cancel: () => hostGlobals.clearTimeout(timer) };
+    const timer = runtimeGlobals.setTimeout(fire, delayMs);
+    return { cancel: () => runtimeGlobals.clearTimeout(timer) };
   },
   yieldToEventLoop: () =>
     new Promise((resolve) => {
-      if (hostGlobals.setImmediate !== undefined) hostGlobals.setImmediate(resolve);
-      else hostGlobals.setTimeout(resolve, 0);
+      if (runtimeGlobals.setImmediate !== undefined) runtimeGlobals.setImmediate(resolve);
+      else runtimeGlobals.setTimeout(resolve, 0);
     }),
-  randomBytes: (length) => hostGlobals.crypto.getRandomValues(new Uint8Array(length)),
+  randomBytes: (length) => runtimeGlobals.crypto.getRandomValues(new Uint8Array(length)),
 };
 
 export function sleep(environment: MigrationEnvironment, ms: number): Promise<void> {

@@ -14,7 +14,7 @@ import {
 } from "../machines/virt.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import { createVm, type EngineConfig } from "./create-vm.ts";
-import type { HostPlatform } from "./host-platform.ts";
+import type { Platform } from "./platform.ts";
 import { seededRandom } from "./seeded-random.ts";
 
 /**
@@ -63,8 +63,8 @@ export const ICOUNT_EPOCH_NS = BigInt(Date.UTC(2025, 0, 1)) * 1_000_000n;
  */
 export function randomSource(
   { icount }: Pick<MachineConfig, "icount">,
-  platform: Pick<HostPlatform, "randomBytes">,
-): HostPlatform["randomBytes"] {
+  platform: Pick<Platform, "randomBytes">,
+): Platform["randomBytes"] {
   return icount === undefined ? platform.randomBytes : seededRandom();
 }
 
@@ -81,7 +81,7 @@ export interface CreatedMachine {
 export async function createMachine(
   config: MachineConfig,
   devices: MachineDevices,
-  platform: HostPlatform,
+  platform: Platform,
 ): Promise<CreatedMachine> {
   const { firmware, kernel, initrd, icount } = config;
   const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS, clock: "vm" as const };

@@ -1,7 +1,7 @@
-// The entry of a host's vCPU worker: an engine instance on the shared memory, and the vCPU thread's loop.
+// The entry of a platform's vCPU worker: an engine instance on the shared memory, and the vCPU thread's loop.
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
-import { type VcpuHost, VcpuThread } from "../hypervisor/vcpu/vcpu-thread.ts";
-import type { WasmMemory, WasmModule } from "../base/host-globals.ts";
+import { type VcpuPlatform, VcpuThread } from "../hypervisor/vcpu/vcpu-thread.ts";
+import type { WasmMemory, WasmModule } from "../base/runtime-globals.ts";
 import { instantiateEngine } from "../hypervisor/vcpu/engine-instance.ts";
 
 /** The initial data of a vCPU thread. */
@@ -13,10 +13,10 @@ export interface VcpuThreadData {
 }
 
 /** Runs the vCPU; returns when the VMM ends it. Blocks its thread: nothing else can run there. */
-export function runVcpu(data: VcpuThreadData, host: VcpuHost): void {
+export function runVcpu(data: VcpuThreadData, platform: VcpuPlatform): void {
   const { module, memory, hart, engine } = data;
   const thread = new VcpuThread(memory.buffer, hart, {
-    ...host,
+    ...platform,
     instantiate: (imports) => instantiateEngine(module, memory, imports, engine),
   });
   thread.run();

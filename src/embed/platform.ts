@@ -1,5 +1,5 @@
-// The services that a host (Node, a browser tab, another runtime) provides. The code above it is the same on
-// all hosts.
+// The services that a platform (Node, a browser's page, another runtime) provides. The machine made from them
+// is the same on all platforms.
 import type { Clock, SetTimer } from "../base/clock.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
@@ -7,9 +7,10 @@ import type { TranslatorThreadData } from "./run-translator.ts";
 import type { VcpuThreadData } from "./run-vcpu.ts";
 
 /**
- * What a host (Node, a browser's page, another runtime) gives Wherry: clocks, timers, randomness, threads.
+ * What a platform (Node, a browser's page, another runtime) gives Wherry: clocks, timers, randomness,
+ * threads.
  */
-export interface HostPlatform {
+export interface Platform {
   /** `monotonicNs` has the same origin in the VMM thread and all vCPU threads. */
   readonly clock: Clock;
   readonly setTimer: SetTimer;
@@ -27,6 +28,9 @@ export interface HostPlatform {
    * everywhere: each guest fence is then a full one.
    */
   readonly hasTotalStoreOrder?: boolean | undefined;
-  /** Called before the first WebAssembly module is compiled, to configure the host's compiler. */
+  /** Called before the first WebAssembly module is compiled, to configure the platform's compiler. */
   readonly beforeCompile?: (() => void) | undefined;
 }
+
+/** The former name of `Platform`. */
+export type HostPlatform = Platform;

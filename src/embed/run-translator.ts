@@ -1,4 +1,4 @@
-// The entry of a host's translation worker.
+// The entry of a platform's translation worker.
 import { VM_TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import {
   runTranslationThread,
@@ -6,7 +6,7 @@ import {
 } from "../hypervisor/translator/translation-thread.ts";
 import { TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import type { BeforeCompile } from "../hypervisor/translator/translations.ts";
-import type { WasmMemory } from "../base/host-globals.ts";
+import type { WasmMemory } from "../base/runtime-globals.ts";
 
 /** The initial data of the translation thread. */
 export interface TranslatorThreadData {

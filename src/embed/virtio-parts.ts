@@ -26,9 +26,9 @@ export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives">;
 
 export function virtioDevices({ drives = [], net, random, console }: VirtioParts): VirtioDevices {
   const virtio: NonNullable<VirtioDevices["virtio"]>[number][] = [];
-  for (const backend of drives) virtio.push((host) => new VirtioBlk(host, { backend }));
-  if (net !== undefined) virtio.push((host) => new VirtioNet(host, net));
-  if (random !== undefined) virtio.push((host) => new VirtioRng(host, { random }));
-  if (console !== undefined) virtio.push((host) => new VirtioConsole(host, { backend: console }));
+  for (const backend of drives) virtio.push((board) => new VirtioBlk(board, { backend }));
+  if (net !== undefined) virtio.push((board) => new VirtioNet(board, net));
+  if (random !== undefined) virtio.push((board) => new VirtioRng(board, { random }));
+  if (console !== undefined) virtio.push((board) => new VirtioConsole(board, { backend: console }));
   return { virtio, drives };
 }

@@ -1,5 +1,5 @@
-// The globals beyond ECMAScript's library that every host has and that code below the hosts uses. Only `dom`
-// and `node` declare them, and no layer below the hosts sees those types: this is the one declaration.
+// The globals beyond ECMAScript's library that every platform has and that the layers below use. Only `dom`
+// and `node` declare them, and no layer below the platforms sees those types: this is the one declaration.
 
 /** A compiled WebAssembly module. Opaque; it can be posted to workers. */
 export interface WasmModule {
@@ -18,7 +18,7 @@ export interface WasmTable {
   set(index: number, value: unknown): void;
 }
 
-interface HostGlobals {
+interface RuntimeGlobals {
   readonly TextEncoder: new () => { encode(text: string): Uint8Array<ArrayBuffer> };
   readonly TextDecoder: new (label: string) => { decode(bytes: Uint8Array): string };
   readonly performance: { now(): number };
@@ -39,4 +39,4 @@ interface HostGlobals {
   };
 }
 
-export const hostGlobals = globalThis as unknown as HostGlobals;
+export const runtimeGlobals = globalThis as unknown as RuntimeGlobals;

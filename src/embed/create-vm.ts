@@ -15,9 +15,9 @@ import {
   type TranslationOptions,
 } from "../hypervisor/translator/translation-thread.ts";
 import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm/vm.ts";
-import { compileModule, createSharedMemory, WASM_PAGE_SIZE } from "../wasm/host.ts";
-import type { WasmMemory } from "../base/host-globals.ts";
-import type { HostPlatform } from "./host-platform.ts";
+import { compileModule, createSharedMemory, WASM_PAGE_SIZE } from "../wasm/webassembly.ts";
+import type { WasmMemory } from "../base/runtime-globals.ts";
+import type { Platform } from "./platform.ts";
 
 /** The engine that executes the guest's instructions. */
 export interface EngineConfig {
@@ -39,7 +39,7 @@ export interface VmConfig extends EngineConfig {
 /**
  * Creates the VM with all vCPU threads parked. Throws WherryError if memory of that size is not available.
  */
-export function createVm(config: VmConfig, platform: HostPlatform): Vm {
+export function createVm(config: VmConfig, platform: Platform): Vm {
   const plan = planMemory(config.vcpuCount, config.blocks);
   const pages = Math.ceil(plan.size / WASM_PAGE_SIZE);
   const mebibytes = Math.ceil(plan.size / 2 ** 20);

@@ -1,4 +1,4 @@
-// The end of a machine: by its guest, observed through its events; and by the host, which stops it for good.
+// The end of a machine: by its guest, observed through its events; and by its user, who stops it for good.
 import type { SetTimer } from "../base/clock.ts";
 import { WherryError } from "../base/errors.ts";
 import type { Machine } from "../vmm/machine.ts";

@@ -7,7 +7,7 @@ import { pageOf, traceRegion } from "../hypervisor/translator/trace-region.ts";
 import { reachProfile } from "../hypervisor/translator/translations.ts";
 import { levelsOf, PPN_MASK, PTE, PTE_PPN, satpModeOf } from "../riscv/paging.ts";
 import { PRIV } from "../riscv/privilege.ts";
-import type { HostPlatform } from "./host-platform.ts";
+import type { Platform } from "./platform.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 
 const LEAF = BigInt(PTE.R | PTE.X);
@@ -35,7 +35,7 @@ export function traceCode(
   memory: GuestMemory,
   { satp, priv }: { readonly satp: bigint; readonly priv: number },
   address: bigint,
-  { hasTotalStoreOrder }: Pick<HostPlatform, "hasTotalStoreOrder">,
+  { hasTotalStoreOrder }: Pick<Platform, "hasTotalStoreOrder">,
 ): string {
   const refuse = (why: string): never => {
     throw new WherryError("trace.address", `${hex(address)}, in the hart's present address space, ${why}`);

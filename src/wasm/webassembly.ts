@@ -1,11 +1,11 @@
-// The host's WebAssembly (JavaScript API 2.0): compile, instantiate, shared memory.
-import { hostGlobals, type WasmMemory, type WasmModule, type WasmTable } from "../base/host-globals.ts";
+// WebAssembly's JavaScript API (2.0): compile, instantiate, shared memory.
+import { runtimeGlobals, type WasmMemory, type WasmModule, type WasmTable } from "../base/runtime-globals.ts";
 
-const { WebAssembly } = hostGlobals;
+const { WebAssembly } = runtimeGlobals;
 
 export const WASM_PAGE_SIZE = 0x10000;
 
-/** Throws the host's CompileError if the bytes are not a valid module. */
+/** Throws CompileError if the bytes are not a valid module. */
 export function compileModule(bytes: Uint8Array<ArrayBuffer>): WasmModule {
   return new WebAssembly.Module(bytes);
 }
@@ -23,7 +23,7 @@ export function createFunctionTable(): WasmTable {
   return new WebAssembly.Table({ initial: 0, element: "anyfunc" });
 }
 
-/** Shared memory of `pages` × 64 KiB that cannot grow. Throws RangeError if the host cannot reserve it. */
+/** Shared memory of `pages` × 64 KiB that cannot grow. Throws RangeError if that much cannot be reserved. */
 export function createSharedMemory(pages: number): WasmMemory {
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }

@@ -1,5 +1,6 @@
-// The reason why this host refused a file or socket, without the parts that the surrounding message has:
-// Node's own messages repeat the call, the path and the address. Left out: errors that no host call raised.
+// The reason why the operating system refused a file or socket, without the parts that the surrounding
+// message has: Node's own messages repeat the call, the path and the address. Left out: errors that no system
+// call raised.
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { getSystemErrorMap } from "node:util";
@@ -15,8 +16,8 @@ export function unixPathFault(path: string): string | undefined {
   return `the path has ${bytes} bytes, a unix socket's has at most ${MAX_UNIX_PATH}`;
 }
 
-/** `no such file or directory (ENOENT)`; for an error that no host call raised, its message. */
-export function hostReason(error: unknown): string {
+/** `no such file or directory (ENOENT)`; for an error that no system call raised, its message. */
+export function systemReason(error: unknown): string {
   const { errno, code, syscall } = error as NodeJS.ErrnoException;
   const known = errno === undefined || syscall === undefined ? undefined : getSystemErrorMap().get(errno);
   return known === undefined ? messageOf(error) : `${known[1]} (${code ?? known[0]})`;
@@ -31,5 +32,5 @@ export function listenReason(error: unknown, path?: string): string {
     const there = statSync(path, { throwIfNoEntry: false });
     if (there !== undefined && !there.isSocket()) return `${path} exists and is not a socket`;
   }
-  return code === "EADDRINUSE" ? "another process listens there (EADDRINUSE)" : hostReason(error);
+  return code === "EADDRINUSE" ? "another process listens there (EADDRINUSE)" : systemReason(error);
 }

@@ -1,5 +1,5 @@
-// A machine for embedders, the same on all hosts: start, pause, console, save, load, end. Moves and QMP are
-// not included: the command line connects them to a machine of createMachine itself.
+// A machine for embedders, the same on all platforms: start, pause, console, save, load, end. Moves and QMP
+// are not included: the command line connects them to a machine of createMachine itself.
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
@@ -9,7 +9,7 @@ import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/sn
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig } from "./create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
-import type { HostPlatform } from "./host-platform.ts";
+import type { Platform } from "./platform.ts";
 import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
 /** What a machine is made of, and what hears of it. */
@@ -26,10 +26,10 @@ export class HostedMachine {
   readonly ended: Promise<GuestEnd>;
   readonly #machine: VirtMachine;
   readonly #console: CharPipe;
-  readonly #platform: HostPlatform;
+  readonly #platform: Platform;
   #closed: Promise<void> | undefined;
 
-  private constructor(machine: VirtMachine, console: CharPipe, platform: HostPlatform) {
+  private constructor(machine: VirtMachine, console: CharPipe, platform: Platform) {
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
@@ -40,7 +40,7 @@ export class HostedMachine {
   static async create(
     options: HostedMachineOptions,
     virtio: VirtioParts,
-    platform: HostPlatform,
+    platform: Platform,
   ): Promise<HostedMachine> {
     const console = new CharPipe((bytes) => options.onConsole?.(bytes.slice()));
     const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);

@@ -10,6 +10,7 @@ import {
   defaultEnvironment,
   type MigrationEnvironment,
 } from "../migration/environment/migration-environment.ts";
+import { unpack } from "./browser-unpack.ts";
 
 /** The message from the VMM's worker to a vCPU's worker. */
 export interface VcpuWorkerData extends VcpuThreadData {
@@ -62,6 +63,7 @@ export const browserPlatform: Platform = {
   },
   randomBytes,
   defer,
+  unpack,
   spawnVcpu: (data) =>
     handle(
       new Worker(new URL("./browser-vcpu-worker.js", import.meta.url), {

@@ -16,6 +16,7 @@ import { Cpus } from "../vmm/cpus.ts";
 import { createVm, type EngineConfig } from "./create-vm.ts";
 import type { Platform } from "./platform.ts";
 import { seededRandom } from "./seeded-random.ts";
+import { unpackKernel } from "./unpack-kernel.ts";
 
 /**
  * What a machine is made of. Both ends of a save and restore or of a move must agree on harts, memory,
@@ -26,7 +27,11 @@ export interface MachineConfig extends EngineConfig {
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
   readonly memoryBytes: number;
-  /** Linux Image (not compressed) or ELF. */
+  /**
+   * What QEMU's -kernel takes, for S-mode (M-mode code goes to `firmware`): a Linux Image, an ELF file, a
+   * uImage, or raw code, which starts at 0x80200000 or at the first multiple of 2 MiB after the firmware.
+   * gzip, and zstd where the platform has it, are unpacked, also in an EFI zboot image (vmlinuz.efi).
+   */
   readonly kernel?: Uint8Array | undefined;
   /** An initial RAM disk, as the kernel takes it. */
   readonly initrd?: Uint8Array | undefined;
@@ -83,7 +88,8 @@ export async function createMachine(
   devices: MachineDevices,
   platform: Platform,
 ): Promise<CreatedMachine> {
-  const { firmware, kernel, initrd, icount } = config;
+  const { firmware, initrd, icount, memoryBytes } = config;
+  const kernel = config.kernel && (await unpackKernel(config.kernel, memoryBytes, platform));
   const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS, clock: "vm" as const };
   const vm = createVm(
     {

@@ -3,6 +3,7 @@
 import type { Clock, SetTimer } from "../base/clock.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
+import type { PackedFormat } from "../machines/packed-kernel.ts";
 import type { TranslatorThreadData } from "./run-translator.ts";
 import type { VcpuThreadData } from "./run-vcpu.ts";
 
@@ -28,6 +29,13 @@ export interface Platform {
    * everywhere: each guest fence is then a full one.
    */
   readonly hasTotalStoreOrder?: boolean | undefined;
+  /**
+   * Decompresses a kernel, to at most `maxBytes`; resolves with undefined if the platform does not have the
+   * format. Default: none, so kernels must be given uncompressed.
+   */
+  readonly unpack?:
+    | ((format: PackedFormat, bytes: Uint8Array, maxBytes: number) => Promise<Uint8Array | undefined>)
+    | undefined;
   /** Called before the first WebAssembly module is compiled, to configure the platform's compiler. */
   readonly beforeCompile?: (() => void) | undefined;
 }

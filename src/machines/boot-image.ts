@@ -1,8 +1,9 @@
 // Kernel and firmware images: the RISC-V Image header (Documentation/arch/riscv/boot-image-header of the
-// Linux kernel), ELF64 executables for RISC-V (System V ABI), and raw binaries. Returns segments for
-// guest-physical memory. Left out: compressed images, which the caller unpacks.
+// Linux kernel), ELF64 executables for RISC-V (System V ABI), U-Boot's legacy uImage, and raw binaries.
+// Returns segments for guest-physical memory. Left out: compressed images (packed-kernel.ts).
 import { hex } from "../base/hex.ts";
 import { WherryError } from "../base/errors.ts";
+import { packedKernel, startsWith, type UImage, uImageOf } from "./packed-kernel.ts";
 
 export class BootError extends WherryError {}
 
@@ -31,6 +32,13 @@ const PROGRAM_HEADER_SIZE = 56;
 const IMAGE_HEADER_SIZE = 64;
 /** "RSC\x05" at byte 56. */
 const IMAGE_MAGIC_2 = 0x05435352;
+/** "ARM\x64" at the same place. */
+const ARM64_IMAGE_MAGIC = 0x644d5241;
+/** "HdrS" at 0x202. */
+const X86_SETUP_MAGIC = 0x53726448;
+/** IH_ARCH_RISCV and IH_TYPE_KERNEL of U-Boot's include/image.h. */
+const UIMAGE_RISCV = 26;
+const UIMAGE_KERNEL = 2;
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -41,39 +49,81 @@ function isElf(bytes: Uint8Array): boolean {
 }
 
 /**
- * A Linux Image goes to `guestPhys`, an ELF file to its own addresses. Throws BootError for another format.
+ * As QEMU: an ELF file goes to its own addresses, a uImage to its header's, and a Linux Image or raw code to
+ * `guestPhys`. Throws BootError for a file that is recognisably something else.
  */
 export function loadKernel(bytes: Uint8Array, guestPhys: number): LoadedImage {
   if (isElf(bytes)) return loadElf(bytes, "kernel");
+  const uImage = uImageOf(bytes);
+  if (uImage !== undefined) return loadUImage(uImage);
   const header = bytes.length >= IMAGE_HEADER_SIZE ? viewOf(bytes) : undefined;
-  if (header?.getUint32(56, true) !== IMAGE_MAGIC_2) {
+  const isLinux = header?.getUint32(56, true) === IMAGE_MAGIC_2;
+  const found = isLinux ? undefined : notCode(bytes);
+  if (found !== undefined) {
     throw new BootError(
       "boot.kernel",
-      `the kernel is ${describe(bytes)}; expected a RISC-V Linux Image or an ELF file for RISC-V`,
+      `the kernel is ${found}; expected a RISC-V Linux Image, an ELF file for RISC-V, a uImage, or raw RISC-V code`,
     );
   }
   // image_size includes the memory that the kernel clears after the file's end.
-  const memorySize = Math.max(bytes.length, Number(header.getBigUint64(16, true)));
+  const memorySize = Math.max(bytes.length, isLinux ? Number(header.getBigUint64(16, true)) : 0);
   return { segments: [{ guestPhys, bytes, memorySize }], entry: guestPhys, end: guestPhys + memorySize };
 }
 
-/** A file that is not ELF is raw code for `guestPhys`. */
+/** A file that is not ELF is raw code for `guestPhys`. Throws BootError for recognisably something else. */
 export function loadFirmware(bytes: Uint8Array, guestPhys: number): LoadedImage {
   if (isElf(bytes)) return loadElf(bytes, "firmware");
-  if (bytes.length === 0) throw new BootError("boot.firmware", "the firmware is an empty file");
+  const found = notCode(bytes);
+  if (found !== undefined) {
+    throw new BootError(
+      "boot.firmware",
+      `the firmware is ${found}; expected an ELF file for RISC-V, or raw RISC-V code`,
+    );
+  }
   const end = guestPhys + bytes.length;
   return { segments: [{ guestPhys, bytes, memorySize: bytes.length }], entry: guestPhys, end };
 }
 
-function describe(bytes: Uint8Array): string {
+/** Files that people give for a kernel in error, by their first bytes. */
+const OTHER_FILES: readonly (readonly [magic: readonly number[], what: string])[] = [
+  [[0x30, 0x37, 0x30, 0x37, 0x30], "a cpio archive (an initial ramdisk)"],
+  [[0x51, 0x46, 0x49, 0xfb], "a qcow2 disk image"],
+  [[0xd0, 0x0d, 0xfe, 0xed], "a device tree or a FIT image (take the kernel out of it with dumpimage)"],
+];
+
+/** What the file is if it cannot be RISC-V code; undefined if it can. */
+function notCode(bytes: Uint8Array): string | undefined {
   if (bytes.length === 0) return "an empty file";
-  const starts = (...magic: number[]): boolean => magic.every((byte, i) => bytes[i] === byte);
-  if (starts(0x1f, 0x8b)) return "gzip-compressed (unpack it first)";
-  if (starts(0xfd, 0x37, 0x7a, 0x58)) return "xz-compressed (unpack it first)";
-  if (starts(0x28, 0xb5, 0x2f, 0xfd)) return "zstd-compressed (unpack it first)";
-  if (starts(0x4d, 0x5a)) return "an EFI program for another machine, or a compressed one (unpack it first)";
-  const first = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0"));
-  return `something else (it starts with bytes ${first.join(" ")})`;
+  const packed = packedKernel(bytes);
+  if (packed !== undefined) return `${packed.what} (unpack it first: ${packed.command})`;
+  const other = OTHER_FILES.find(([magic]) => startsWith(bytes, magic));
+  if (other !== undefined) return other[1];
+  const view = viewOf(bytes);
+  if (bytes.length >= IMAGE_HEADER_SIZE && view.getUint32(56, true) === ARM64_IMAGE_MAGIC)
+    return "a Linux Image for ARM64";
+  if (bytes.length >= 0x206 && view.getUint32(0x202, true) === X86_SETUP_MAGIC)
+    return "a Linux kernel for x86";
+  if (startsWith(bytes, [0x4d, 0x5a])) return "an EFI program, which needs UEFI firmware";
+  if (bytes.subarray(0, 256).every((byte) => (byte >= 0x20 && byte < 0x7f) || (byte >= 9 && byte <= 13)))
+    return "a text file";
+  // The unprivileged specification, §1.5: 16 zero bits, and ones alone, are never an instruction.
+  const first = view.getUint8(0) | ((bytes[1] ?? 0) << 8);
+  if (first === 0 || first === 0xffff) {
+    const hexadecimal = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0"));
+    return `not code (it starts with bytes ${hexadecimal.join(" ")}, which are no instruction)`;
+  }
+  return undefined;
+}
+
+function loadUImage({ machine, type, compression, load, entry, data }: UImage): LoadedImage {
+  const fail = (expected: string, found: string): never => {
+    throw new BootError("boot.uimage", `the kernel is a uImage; expected ${expected}, found ${found}`);
+  };
+  if (machine !== UIMAGE_RISCV) fail(`architecture ${UIMAGE_RISCV} (RISC-V)`, `${machine}`);
+  if (type !== UIMAGE_KERNEL) fail(`type ${UIMAGE_KERNEL} (a kernel)`, `${type}`);
+  if (compression !== 0) fail("no compression", `compression ${compression}`);
+  const end = load + data.length;
+  return { segments: [{ guestPhys: load, bytes: data, memorySize: data.length }], entry, end };
 }
 
 function loadElf(bytes: Uint8Array, what: string): LoadedImage {

@@ -8,6 +8,7 @@ import type { Platform } from "../embed/platform.ts";
 import type { TranslatorThreadData } from "../embed/run-translator.ts";
 import type { VcpuThreadData } from "../embed/run-vcpu.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
+import { unpack } from "./node-unpack.ts";
 
 /** `.ts` when run from source, `.js` when compiled. */
 const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
@@ -33,6 +34,7 @@ export const nodePlatform: Platform = {
     return engineOfEnvironment();
   },
   hasTotalStoreOrder: process.arch === "x64" || process.arch === "ia32",
+  unpack,
   beforeCompile: configureV8,
 };
 

@@ -1,7 +1,6 @@
 // Creates the machine that the options describe and connects it to this host: files, disks, console, QMP,
 // moves.
 import { readFile } from "node:fs/promises";
-import { gunzipSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
@@ -182,9 +181,7 @@ async function openMachine(
 async function readImage(option: string, path: string | undefined): Promise<Uint8Array | undefined> {
   if (path === undefined) return undefined;
   try {
-    const bytes = await readFile(path);
-    // A compressed kernel, as distributions ship it (Image.gz). The kernel itself unpacks initial ramdisks.
-    return option === "--kernel" && bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
+    return await readFile(path);
   } catch (cause) {
     throw new CliError(`${option} ${path}: ${systemReason(cause)}`, { cause });
   }

@@ -63,7 +63,11 @@ export interface MachineOptions extends EngineConfig {
 export const machineOptions = {
   smp: { value: "N", parse: number(1, MAX_VCPUS), help: `number of harts, 1 to ${MAX_VCPUS} (default 1)` },
   memory: { value: "SIZE", parse: memorySize, help: "guest memory, such as 512M or 2G (default 512M)" },
-  kernel: { value: "FILE", parse: text, help: "Linux kernel image (Image, Image.gz) or ELF to start" },
+  kernel: {
+    value: "FILE",
+    parse: text,
+    help: "kernel to start: a Linux Image, ELF, uImage or raw code, also compressed or in an EFI zboot image",
+  },
   initrd: { value: "FILE", parse: text, help: "initial ramdisk for the kernel" },
   append: { value: "TEXT", parse: text, help: "kernel command line" },
   firmware: {

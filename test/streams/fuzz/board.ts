@@ -103,7 +103,7 @@ function irqchip(): Irqchip {
 function board(): VirtMachine {
   const vm = fakeVm();
   return createVirtMachine(
-    { harts: HARTS, memorySize: MEMORY_SIZE, firmware: new Uint8Array(8), legacyVirtio: true },
+    { harts: HARTS, memorySize: MEMORY_SIZE, firmware: Uint8Array.of(0x13, 0, 0, 0), legacyVirtio: true },
     { vm, cpus: new Cpus(vm), sections: [], irqchip: irqchip() },
     {
       clock: { monotonicNs: () => 0, wallNs: () => 0n },

@@ -3,8 +3,13 @@
 // drivers/firmware/efi/libstub/zboot-header.S in the Linux kernel), and U-Boot's legacy uImage with
 // compressed contents. Recognises and takes apart; the platform decompresses.
 
-/** Compressed formats by their first bytes, with the command that unpacks such a file. */
-const FORMATS = {
+/** A compressed format in which kernels come. */
+export type PackedFormat = "gzip" | "zstd" | "xz" | "lz4" | "bzip2" | "lzma" | "lzo";
+
+/** By their first bytes, with the command that unpacks such a file. */
+const FORMATS: Readonly<
+  Record<PackedFormat, { readonly magic: readonly number[]; readonly command: string }>
+> = {
   gzip: { magic: [0x1f, 0x8b], command: "gzip -dc" },
   zstd: { magic: [0x28, 0xb5, 0x2f, 0xfd], command: "zstd -dc" },
   xz: { magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], command: "xz -dc" },
@@ -12,10 +17,7 @@ const FORMATS = {
   bzip2: { magic: [0x42, 0x5a, 0x68], command: "bzip2 -dc" },
   lzma: { magic: [0x5d, 0x00, 0x00], command: "lzma -dc" },
   lzo: { magic: [0x89, 0x4c, 0x5a, 0x4f], command: "lzop -dc" },
-} as const;
-
-/** A compressed format in which kernels come. */
-export type PackedFormat = keyof typeof FORMATS;
+};
 
 /** What a packed kernel contains. */
 export interface PackedKernel {

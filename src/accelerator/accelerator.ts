@@ -76,6 +76,8 @@ export interface AcceleratorVm {
   createIrqchip(windows: IrqchipWindows): void;
   /** Sets the level of an interrupt line of the hypervisor half's PLIC (sources 1 to 95). */
   irqLine(source: number, level: boolean): void;
+  /** One edge on the line of a source: it is pending until a hart claims it. */
+  irqEdge(source: number): void;
   /**
    * A 4-byte write of `datamatch` to `guestPhys` only runs `notify` on the VMM thread; the vCPU continues.
    */

@@ -1,7 +1,7 @@
 // The device tree of the virt board, as QEMU 7.2 generates it, for the hardware of this board. Differences:
 // the newer riscv,isa-base and riscv,isa-extensions in addition to riscv,isa; Sv57; riscv,ndev is the highest
-// source (95; QEMU 7.2 says 96); no PMU and platform-bus nodes. With the built-in firmware harts start in
-// S-mode: there is no CLINT, and the PLIC's M-mode contexts are marked absent.
+// source (95; QEMU 7.2 says 96); the VM generation ID; no PMU and platform-bus nodes. With the built-in
+// firmware harts start in S-mode: there is no CLINT, and the PLIC's M-mode contexts are marked absent.
 import { INTERRUPT } from "../riscv/causes.ts";
 import { CACHE_BLOCK_SIZE } from "../riscv/extensions.ts";
 import { cells, cells64, empty, FdtNode, strings } from "./fdt.ts";
@@ -13,6 +13,7 @@ import {
   VIRT_MEMMAP,
   VIRTIO_COUNT,
   virtioSlotBase,
+  VM_GENERATION,
 } from "./virt-map.ts";
 
 export interface VirtFdtOptions {
@@ -191,6 +192,12 @@ function addDevices(soc: FdtNode, plic: number, test: number): void {
     reg: cells64(VIRT_MEMMAP.rtc.base, VIRT_MEMMAP.rtc.size),
     "interrupt-parent": cells(plic),
     interrupts: cells(VIRT_IRQ.RTC),
+  });
+  soc.add(nodeName("rng", VM_GENERATION.base), {
+    compatible: strings("microsoft,vmgenid"),
+    reg: cells64(VM_GENERATION.base, VM_GENERATION.size),
+    "interrupt-parent": cells(plic),
+    interrupts: cells(VIRT_IRQ.VM_GENERATION),
   });
 }
 

@@ -22,10 +22,16 @@ export const VIRT_MEMMAP = {
   pcieMmioHigh: { base: 16 * GIB, size: 16 * GIB },
 } as const;
 
+/** The VM generation ID has the last page of the ROM at `mrom` to itself. QEMU's board has no such device. */
+export const VM_GENERATION = { base: 0xf000, size: 0x1000 } as const;
+
 export const FLASH_SIZE = VIRT_MEMMAP.flash.size / 2;
 
-/** PLIC sources. Slot i of virtio has VIRTIO + i, INTA of the PCIe bus has PCIE. */
-export const VIRT_IRQ = { VIRTIO: 1, UART0: 10, RTC: 11, PCIE: 32 } as const;
+/**
+ * PLIC sources. Slot i of virtio has VIRTIO + i, INTA of the PCIe bus has PCIE. QEMU's boards have nothing at
+ * VM_GENERATION.
+ */
+export const VIRT_IRQ = { VIRTIO: 1, UART0: 10, RTC: 11, VM_GENERATION: 12, PCIE: 32 } as const;
 export const VIRTIO_COUNT = 8;
 /** Highest source number of the PLIC (`riscv,ndev`). */
 export const PLIC_NDEV = 95;

@@ -49,6 +49,7 @@ class FakeVm implements AcceleratorVm {
   readonly builtinFirmware: boolean;
   readonly vcpus = [new FakeVcpu(0), new FakeVcpu(1)];
   readonly lines = new Map<number, boolean>();
+  readonly edges: number[] = [];
   readonly slots = new Map<number, boolean>();
   readonly clock = { frequencyHz: 10_000_000, read: () => 0n, write() {}, stop() {}, start() {} };
   windows: IrqchipWindows | undefined;
@@ -80,6 +81,9 @@ class FakeVm implements AcceleratorVm {
   }
   irqLine(source: number, level: boolean): void {
     this.lines.set(source, level);
+  }
+  irqEdge(source: number): void {
+    this.edges.push(source);
   }
   ioeventfd(): { remove(): void } {
     return { remove() {} };
@@ -182,11 +186,11 @@ it("starts hart 0 at the kernel in S-mode with a0 and a1, also after a reset", a
     expect(chosen?.string("bootargs")).toBe("hello");
     expect(chosen?.properties.get("rng-seed")).toEqual(new Uint8Array(32).fill(seed));
   };
-  check(1);
+  check(2);
   vm.memory.write(0x80200000, new Uint8Array(16));
   vm.memory.write(machine.boot.fdtAddress, new Uint8Array(4096));
   await machine.reset();
-  check(2);
+  check(3);
 });
 
 it("starts all harts at the reset vector in M-mode with a firmware file", async () => {
@@ -196,6 +200,21 @@ it("starts all harts at the reset vector in M-mode with a firmware file", async 
   }
   expect(ram(0x80000000, 4)).toEqual(Uint8Array.of(1, 2, 3, 4));
   expect(ram(0x1000, 4)).toEqual(Uint8Array.of(0x97, 0x02, 0, 0));
+});
+
+it("has a VM generation ID in its ROM, which a reset keeps and a restore renews", async () => {
+  const machine = await make({ kernel: kernelImage(1) });
+  const node = readFdt(ram(machine.boot.fdtAddress, 32768)).find("/soc/rng@f000");
+  expect(node?.string("compatible")).toBe("microsoft,vmgenid");
+  expect(node?.cells("reg")).toEqual([0, 0xf000, 0, 0x1000]);
+  expect(node?.cells("interrupts")).toEqual([12]);
+  expect(ram(0xf000, 17)).toEqual(Uint8Array.of(...Array(16).fill(1), 0));
+  await machine.reset();
+  expect(ram(0xf000, 16)).toEqual(new Uint8Array(16).fill(1));
+  expect(vm.edges).toEqual([]);
+  machine.onRestored();
+  expect(ram(0xf000, 16)).toEqual(new Uint8Array(16).fill(4));
+  expect(vm.edges).toEqual([12]);
 });
 
 it("removes a flash in command mode from the address space", async () => {

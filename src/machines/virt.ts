@@ -17,6 +17,11 @@ import {
 import { type FlashStorage, PflashCfi01, pflashState } from "../devices/pflash-cfi01.ts";
 import { Serial, serialState, UART_LSR } from "../devices/serial.ts";
 import { SIFIVE_TEST_SIZE, SifiveTest } from "../devices/sifive-test.ts";
+import {
+  VM_GENERATION_ID_SIZE,
+  VmGenerationId,
+  type VmGenerationIdParts,
+} from "../devices/vm-generation-id.ts";
 import type { VirtioDevice, VirtioBoard } from "../devices/virtio/virtio-device.ts";
 import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/virtio-mmio.ts";
 import { AddressSpace } from "../memory/address-space.ts";
@@ -40,6 +45,7 @@ import {
   VIRT_MEMMAP,
   VIRTIO_COUNT,
   virtioSlotBase,
+  VM_GENERATION,
 } from "./virt-map.ts";
 
 const VIRTIO_MMIO_SIZE = 0x200;
@@ -291,12 +297,20 @@ export function createVirtMachine(
     });
   }
 
+  const generation = new VmGenerationId({
+    rom: generationRom(memory),
+    interrupt: () => vm.irqEdge(VIRT_IRQ.VM_GENERATION),
+    randomBytes: backends.randomBytes,
+  });
+  machine.onRestored = () => generation.renew();
+
   machine.drives.push(...(backends.drives ?? []));
   const builtin = options.firmware === "builtin";
   cpus.resetVector = BigInt(builtin ? plan.kernelEntry : VIRT_MEMMAP.mrom.base);
   let arriving = options.incoming === true;
   machine.onReset = () => {
     if (!arriving) {
+      generation.create();
       for (const segment of plan.segments) writeSegment(memory, segment);
       writeSegment(memory, plan.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
     }
@@ -376,6 +390,16 @@ function flashStorage(vm: AcceleratorVm, memory: GuestMemory, block: RamBlock): 
       direct = on;
       vm.setMemorySlot(slot, on);
     },
+  };
+}
+
+function generationRom(memory: GuestMemory): VmGenerationIdParts["rom"] {
+  const block = blockOf(memory, "riscv_virt_board.mrom");
+  const offset = VM_GENERATION.base - block.guestPhys;
+  const at = block.hostOffset + offset;
+  return {
+    read: () => memory.bytes.slice(at, at + VM_GENERATION_ID_SIZE),
+    write: (id) => memory.writeBlock(block, offset, id),
   };
 }
 

@@ -76,6 +76,11 @@ export class Machine {
   readonly drives: Ownable[] = [];
   /** Restores the loaded kernel, device tree and boot registers; called at reset, after the devices. */
   onReset: () => void = () => {};
+  /**
+   * A saved state has been loaded (not: a machine has arrived by a live move), which others may load too.
+   * Called before the machine can be started.
+   */
+  onRestored: () => void = () => {};
   /** Why this machine must not run now: it is incoming, half loaded, or runs elsewhere. `start` throws it. */
   startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];

@@ -51,7 +51,7 @@ function isStated(path: string): boolean {
     /^\/cpus\/cpu@\d+\/(riscv,isa|riscv,isa-base|riscv,isa-extensions|riscv,cbo[mz]-block-size|mmu-type)$/.test(
       path,
     ) ||
-    /^\/(pmu|platform-bus@4000000)\//.test(path) ||
+    /^\/(pmu|platform-bus@4000000|soc\/rng@f000)\//.test(path) ||
     path === "/soc/plic@c000000/riscv,ndev" ||
     path === "/chosen/rng-seed"
   );

@@ -204,6 +204,7 @@ export function fakeVm(memory: GuestMemory, log: (s: string) => void): Accelerat
     },
     createIrqchip: () => {},
     irqLine: () => {},
+    irqEdge: () => {},
     ioeventfd: () => ({ remove: () => {} }),
     resetIrqchip: () => {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write: () => {}, stop: () => {}, start: () => {} },

@@ -53,6 +53,24 @@ describe("claim and complete", () => {
     expect([plic.read(claimAt(1)), lines()]).toEqual([0, [0, 0]]);
   });
 
+  test("an edge is pending until claimed, and waits for the completion of the one before", () => {
+    const { plic, lines } = controller();
+    enable(plic, 12, 1, 1);
+    plic.edge(12);
+    expect([plic.read(0x1000), lines()]).toEqual([1 << 12, [SEIP, 0]]);
+    expect([plic.read(claimAt(1)), lines()]).toEqual([12, [0, 0]]);
+    plic.edge(12);
+    expect([plic.read(claimAt(1)), lines()]).toEqual([0, [0, 0]]);
+    plic.write(claimAt(1), 12);
+    expect([plic.read(claimAt(1)), lines()]).toEqual([12, [0, 0]]);
+    plic.write(claimAt(1), 12);
+    expect([plic.read(claimAt(1)), lines()]).toEqual([0, [0, 0]]);
+    plic.edge(12);
+    plic.reset();
+    expect(plic.read(0x1000)).toBe(0);
+    for (const source of [0, 96, -1]) expect(() => plic.edge(source)).toThrow(RangeError);
+  });
+
   test("of two contexts only one claims it", () => {
     const { plic, lines } = controller();
     enable(plic, 5, 3, 1, 3);

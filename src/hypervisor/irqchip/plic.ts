@@ -53,6 +53,11 @@ export type PlicState = StateOf<typeof plicState>;
 
 export class PlicError extends WherryError {}
 
+function bitOf(source: number): { word: number; bit: number } {
+  if (source <= 0 || source >= PLIC_SOURCES) throw new RangeError(`PLIC source ${source} is outside 1..95`);
+  return { word: source >>> 5, bit: 1 << (source & 31) };
+}
+
 export class Plic {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #vcpus: readonly VcpuRequests[];
@@ -68,9 +73,7 @@ export class Plic {
 
   /** Drive the wire of `source` (1…95). */
   setLine(source: number, level: boolean): void {
-    if (source <= 0 || source >= PLIC_SOURCES) throw new RangeError(`PLIC source ${source} is outside 1..95`);
-    const word = source >>> 5;
-    const bit = 1 << (source & 31);
+    const { word, bit } = bitOf(source);
     const words = this.#words;
     withLock(words, LOCK, () => {
       if (level) {
@@ -80,6 +83,16 @@ export class Plic {
         words[LEVEL + word]! &= ~bit;
         words[PENDING + word]! &= ~bit;
       }
+      this.#update();
+    });
+  }
+
+  /** An edge on `source`. While it is being served, one edge waits for the completion. */
+  edge(source: number): void {
+    const { word, bit } = bitOf(source);
+    const words = this.#words;
+    withLock(words, LOCK, () => {
+      words[PENDING + word]! |= bit;
       this.#update();
     });
   }

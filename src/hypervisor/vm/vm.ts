@@ -278,6 +278,9 @@ export class Vm implements AcceleratorVm {
   irqLine(source: number, level: boolean): void {
     this.#plic.setLine(source, level);
   }
+  irqEdge(source: number): void {
+    this.#plic.edge(source);
+  }
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void } {
     // The time of the notification must not depend on the host.
     if (this.#exact) return { remove: () => {} };

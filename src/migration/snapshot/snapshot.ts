@@ -102,6 +102,7 @@ export async function loadSnapshot(machine: Machine, channel: Channel): Promise<
       while (await stream.more());
     } else await loader.readTrailer(true);
     loader.apply();
+    machine.onRestored();
     machine.startBlocker = undefined;
     return { runState: loader.runState, bytes: stream.offset };
   } catch (error) {

@@ -64,6 +64,7 @@ function fakeVm(): AcceleratorVm {
     getAndClearDirtyLog: () => new Int32Array(0),
     createIrqchip() {},
     irqLine() {},
+    irqEdge() {},
     ioeventfd: () => ({ remove() {} }),
     resetIrqchip() {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write() {}, stop() {}, start() {} },

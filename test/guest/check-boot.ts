@@ -1,25 +1,19 @@
 // `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and
 // come back; the guest reboots into its shell again, and powers off with exit code 0.
-//   --full for 1, 2, 4 and 8 harts with both; --harts H and --firmware builtin|opensbi for one machine
+//   --full for 1, 2, 4 and 8 harts with both; --harts H for H harts; --firmware builtin|opensbi for one
 import { Cases, options } from "../support/cases.ts";
 import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "../support/debian.ts";
 import { killAll, type Machine } from "../support/machine.ts";
 
 const given = options({ full: false, harts: 0, firmware: "" });
-const all: readonly [number, Firmware][] = [1, 2, 4, 8].flatMap((harts) => [
-  [harts, "builtin"],
-  [harts, "opensbi"],
-]);
+const firmwares = (["builtin", "opensbi"] as const).filter((name) => name.startsWith(given.firmware));
+const withHarts = (...counts: number[]): readonly [number, Firmware][] =>
+  counts.flatMap((harts) => firmwares.map((firmware): [number, Firmware] => [harts, firmware]));
 const few: readonly [number, Firmware][] = [
   [4, "builtin"],
   [2, "opensbi"],
 ];
-const wanted =
-  given.harts > 0
-    ? all.filter(([harts, firmware]) => harts === given.harts && firmware.startsWith(given.firmware))
-    : given.full
-      ? all
-      : few;
+const wanted = given.harts > 0 ? withHarts(given.harts) : given.full ? withHarts(1, 2, 4, 8) : few;
 
 const CPU = "/sys/devices/system/cpu";
 

@@ -13,6 +13,8 @@ export const EXIT = {
   /** A wfi with no interrupt pending; pc is the next instruction. */
   WFI: 3,
   INTERNAL_ERROR: 4,
+  /** The guest spins: it waits for another hart, which may need this core. */
+  SPIN: 5,
 } as const;
 
 /** In place of an ASID: every address space, including global translations. */

@@ -61,7 +61,8 @@ describe("the table", () => {
         .filter((b) => ((a.match ^ b.match) & a.mask & b.mask) === 0)
         .map((b) => `${a.name}/${b.name}`),
     );
-    expect(overlaps).toEqual([]);
+    // A hint that has a row of its own comes before the row that it is a form of.
+    expect(overlaps).toEqual(["pause/fence"]);
   });
 
   it("assembles and disassembles random words of every row", () => {

@@ -1,6 +1,7 @@
 // LR/SC, AMOs and cache-block operations.
 import { beforeEach, describe, expect, it } from "vitest";
 import { asm, HartHarness, RAM_BASE } from "../../../test/support/hart-harness.ts";
+import { EXIT } from "../hart/engine-interface.ts";
 import { PRIV } from "../../riscv/privilege.ts";
 
 const CODE = RAM_BASE + 0x1000n;
@@ -76,6 +77,26 @@ describe("wrs.nto, wrs.sto", () => {
     h.execute([asm("wrs.nto")], CODE + 8n);
     expect(h.hart.get("mcause")).toBe(0n);
     expect(h.hart.get("pc")).toBe(CODE + 12n);
+  });
+
+  it.each([
+    ["wrs.nto", [asm("lr.w", { rd: 6, rs1: 5 }), asm("wrs.nto"), asm("jal", { imm: -8 })]],
+    ["pause", [asm("pause"), nop, asm("jal", { imm: -8 })]],
+  ])("%s in a loop ends the run, with interrupts enabled, disabled or pending", (_name, words) => {
+    h.load(words, CODE);
+    for (const [mip, mie] of [
+      [0n, 0n],
+      [2n, 2n],
+    ] as const) {
+      h.hart.set("mip", mip);
+      h.hart.set("mie", mie);
+      h.hart.set("pc", CODE);
+      const before = h.hart.get("minstret");
+      expect(h.run(10_000_000)).toBe(EXIT.SPIN);
+      expect(h.hart.get("minstret") - before).toBeLessThan(1000n);
+      // It goes on after the wait, and may wait again.
+      expect(h.run(10)).toBe(EXIT.SLICE);
+    }
   });
 
   it("the slice ends, so that a kick is noticed", () => {

@@ -1,15 +1,16 @@
 // The A extension (unprivileged specification, chapter 14). AMOs are the host's atomics. LR records address
 // and value, SC compares and swaps: a store of the same value in between goes unnoticed, which no conforming
 // LR/SC sequence can detect. aq and rl are implied: the host's atomics are sequentially consistent. Zawrs
-// (same specification): a hart is not notified of stores to its reservation set, so a wait ends the slice,
-// with its poll of kick and interrupts; the program loops and waits again.
+// (same specification): a hart is not notified of stores to its reservation set, so a wait is a `spin`: it
+// ends the slice, with its poll of kick and interrupts; the program loops and waits again.
 import { PRIV } from "../../riscv/privilege.ts";
 import { I32, I64, type RmwOp } from "../../wasm/expr.ts";
 import { fn, type Func } from "../../wasm/function.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { atomicAddress } from "../hart/mmu.ts";
 import { type Row, row } from "./instruction-semantics.ts";
-import { EVENT, get32, pendingBits, setEvent, statusBit } from "../hart/hart-traps.ts";
+import { spin } from "./isa-system.ts";
+import { get32, pendingBits, statusBit } from "../hart/hart-traps.ts";
 import { MSTATUS } from "../../riscv/status.ts";
 import { ACCESS } from "../hart/page-walk.ts";
 
@@ -101,28 +102,30 @@ function pick(name: string, funct5: string, width: Width, keepsOld: (old: I64, v
   });
 }
 
-/**
- * Non-zero if a reservation exists, as far as values show, and no pending interrupt would end the wait (as
- * for wfi).
- */
-const mustWait = fn("mustWait", [I32], I32, (f, hart) => {
+/** Non-zero if a reservation exists, as far as values show. */
+const isReserved = fn("isReserved", [I32], I32, (f, hart) => {
   const reserved = f.let(hart.load64(SCRATCH.reservation).wrap().and(3));
-  f.if(reserved.eqz().or(pendingBits(hart).and(get32(hart, "mie"))), () => f.return(I32.of(0)));
+  f.if(reserved.eqz(), () => f.return(I32.of(0)));
   const hva = f.let(hart.load32(SCRATCH.reservedHost));
   const value = f.let(hart.load64(SCRATCH.reservedValue));
   f.if(reserved.eq(1), () => f.return(read(hva, 4).eq(value)));
   return read(hva, 8).eq(value);
 });
 
-/** `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, because the time limit is 0. */
+/**
+ * `trapsWaits`: below M-mode it is illegal to wait while mstatus.TW is set, because the time limit is 0. A
+ * pending interrupt ends the wait (as for wfi), but not the spinning of a program that has disabled it.
+ */
 const waitOnReservation = (name: string, funct12: string, trapsWaits: boolean): Row =>
   row(name, "Zawrs", `${funct12} 00000 000 00000 1110011`, (s) => {
     const { f, hart } = s;
-    f.if(mustWait.call(hart), () => {
-      if (trapsWaits)
-        f.if(get32(hart, "priv").ne(PRIV.M).and(statusBit(hart, MSTATUS.TW)), () => s.illegal());
-      setEvent(f, hart, EVENT.RESYNC);
-      s.checkEvent();
+    f.if(isReserved.call(hart), () => {
+      if (trapsWaits) {
+        const isTrapped = get32(hart, "priv").ne(PRIV.M).and(statusBit(hart, MSTATUS.TW));
+        const isAwake = pendingBits(hart).and(get32(hart, "mie"));
+        f.if(isTrapped.and(isAwake.eqz()), () => s.illegal());
+      }
+      spin(s);
     });
   });
 

@@ -83,6 +83,22 @@ function fence(s: Semantics): void {
   s.f.if(isFull, () => s.f.drop(s.hart.rmw32("add", 0, SCRATCH.barrier)));
 }
 
+/**
+ * Waits in one run() before it returns: a lock that is held by a running hart is free sooner. KVM sets
+ * processors to exit after some time of this (pause-loop exiting).
+ */
+const SPINS = 64;
+
+/** The hart waits for another one: the slice ends, and after many waits run() does (EXIT.SPIN). */
+export function spin(s: Semantics): void {
+  const { f, hart } = s;
+  const spins = f.let(hart.load32(SCRATCH.spins).add(1));
+  f.store32(hart, spins, SCRATCH.spins);
+  f.if(spins.eq(SPINS), () => s.exit(EXIT.SPIN, "next"));
+  setEvent(f, hart, EVENT.RESYNC);
+  s.checkEvent();
+}
+
 export const systemRows: readonly Row[] = [
   row("ecall", "I", "00000000000000000000000001110011", (s) => {
     const { f, hart } = s;
@@ -93,6 +109,8 @@ export const systemRows: readonly Row[] = [
     s.trapDynamic(priv.add(CAUSE.ECALL).extendU());
   }),
   row("ebreak", "I", "00000000000100000000000001110011", (s) => s.trap(CAUSE.BREAKPOINT, 0)),
+  // A fence without successors: before the row of all fences.
+  row("pause", "Zihintpause", "00000001000000000000000000001111", spin),
   row("fence", "I", "fm pred succ rs1 000 rd 0001111", fence),
   // The slice ends: stale translations are dropped before the next one.
   row("fence.i", "Zifencei", "imm12 rs1 001 rd 0001111", (s) => {

@@ -61,6 +61,8 @@ export const SCRATCH = {
   codeEpoch: scratch.u32("codeEpoch"),
   /** The code cache's CODE_PROTECTION when write translations were last dropped. */
   codeProtection: scratch.u32("codeProtection"),
+  /** Waits for another hart (pause, wrs.nto, wrs.sto) since run() was entered. */
+  spins: scratch.u32("spins"),
   /** Instructions to the next sample of where translated code spends its time. */
   untilSample: scratch.u32("untilSample"),
 } as const;

@@ -12,6 +12,7 @@ export const ACTIVITIES = [
   "slice",
   "kick",
   "wfi",
+  "spin",
   "sbi-base",
   "sbi-time",
   "sbi-ipi",

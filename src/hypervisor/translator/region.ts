@@ -70,7 +70,7 @@ export interface Region {
 }
 
 /**
- * Instructions that need the privilege mode, leave guest mode, or read the counters: rare, or they end a
+ * Instructions that need the privilege mode, can leave guest mode, or read the counters: rare, or they end a
  * region anyway.
  */
 const STEPPED = new Set([
@@ -81,6 +81,7 @@ const STEPPED = new Set([
   "wfi",
   "wrs.nto",
   "wrs.sto",
+  "pause",
   "sfence.vma",
   "fence.i",
 ]);

@@ -2,7 +2,7 @@
 // exits.
 import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { RAM, ScriptedVm } from "../../../test/support/scripted-vm.ts";
+import { RAM, ScriptedVm, type Step } from "../../../test/support/scripted-vm.ts";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
 import {
   CTL_HALTED,
@@ -29,6 +29,7 @@ import { VIRT_MEMMAP } from "../../machines/virt-map.ts";
 import { RUN } from "../shared/run-page.ts";
 import type { Vcpu } from "../vm/vm.ts";
 import { type EngineImports, EXIT } from "../hart/engine-interface.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
 
 const STIP = 1 << 5;
 const MTIP = 1 << 7;
@@ -177,6 +178,33 @@ describe("blocking", () => {
     s.run(0, () => EXIT.WFI, slice);
     expect(s.log).toEqual(["run", "sleep", "sleep", "sleep", "run"]);
     expect(me.load(CTL_HALTED)).toBe(0);
+  });
+
+  test("a spinning vCPU sleeps a moment, longer while it only spins, and a request or an interrupt ends it", () => {
+    const { s, me, image } = one();
+    const spin = (): number => EXIT.SPIN;
+    const slept = (...steps: Step[]): number => {
+      const from = s.nowNs;
+      s.log.length = 0;
+      s.run(0, ...steps, slice);
+      return Math.round((s.nowNs - from) / 1000);
+    };
+    const works = (): number => {
+      me.write64(SCRATCH.executed, me.read64(SCRATCH.executed) + 100_000n);
+      return EXIT.SPIN;
+    };
+    expect(slept(works)).toBe(20);
+    expect(s.log).toEqual(["run", "sleep", "run"]);
+    expect(slept(works, spin, spin, spin, spin)).toBe(20 + 40 + 80 + 160 + 200);
+    // It has worked since, and pending interrupts that it does not take do not keep it awake.
+    image.set("mie", 2n);
+    image.set("mip", 2n);
+    expect(slept(works)).toBe(20);
+    // Not outside of the guest while a request waits for it.
+    expect(slept(() => (me.make(REQ.FENCE_I), works()))).toBe(0);
+    s.sleeps.push(() => me.interrupt());
+    expect(slept(works)).toBe(0);
+    expect(s.log).toEqual(["run", "sleep", "run"]);
   });
 
   test("WFI ends when stimecmp passes, if its interrupt is enabled", () => {

@@ -5,6 +5,7 @@
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { ENVCFG } from "../../riscv/envcfg.ts";
+import { SCRATCH } from "../shared/hart-scratch.ts";
 import type { IrqchipWindows, SystemEvent } from "../../accelerator/accelerator.ts";
 import { Aclint } from "../irqchip/aclint.ts";
 import { irqchipWindows, isIn } from "../irqchip/irqchip-windows.ts";
@@ -69,6 +70,14 @@ const MIP_STIP = 1 << INTERRUPT.STI;
 const MIP_MTIP = 1 << INTERRUPT.MTI;
 /** In the upper half of menvcfg. */
 const MENVCFGH_STCE = 1 << (ENVCFG.STCE - 32);
+/**
+ * The first and the longest sleep of a hart that spins, in ms. The first one is the shortest that a host can
+ * do; the longest bounds how late the hart sees that another one has released a lock.
+ */
+const MIN_SPIN_SLEEP_MS = 0.02;
+const MAX_SPIN_SLEEP_MS = 0.2;
+/** A hart that has executed fewer instructions since its last sleep has done nothing but spin. */
+const SPINNING_INSTRUCTIONS = 5000n;
 const NEVER_MS = 0x7fffffff;
 /** 2^53 ticks are 28 years: a timer beyond that is not set. */
 const NEVER_TICKS = 2 ** 53;
@@ -123,6 +132,9 @@ export class VcpuThread {
   /** The ring may have queued writes of this vCPU that the VMM thread has not been told of. */
   #hasQueuedWrites = false;
   #slice = MIN_SLICE;
+  /** The hart's last sleep because it was spinning, and the instructions that it had executed by then. */
+  #spinSleepMs = MIN_SPIN_SLEEP_MS;
+  #executedAtSpin = 0n;
   /** Guest time when the timer lines were last updated. */
   #timersUpdatedAt = 0;
   /** The activity that answered the last access, if the VMM thread was not involved. */
@@ -389,6 +401,25 @@ export class VcpuThread {
     }
   }
 
+  /**
+   * The hart waits for another one, which may need this core (kvm_vcpu_on_spin): sleep for a moment, longer
+   * if it has done nothing else since the last one. A new interrupt ends the sleep. With the instruction
+   * clock there is no other hart.
+   */
+  #yieldCore(): void {
+    if (this.#instructions !== undefined) return;
+    const me = this.#me;
+    const executed = me.read64(SCRATCH.executed);
+    const onlySpun = executed - this.#executedAtSpin < SPINNING_INSTRUCTIONS;
+    this.#executedAtSpin = executed;
+    this.#spinSleepMs = onlySpun ? Math.min(2 * this.#spinSleepMs, MAX_SPIN_SLEEP_MS) : MIN_SPIN_SLEEP_MS;
+    // Interrupts that are pending already do not count: the hart may spin with interrupts disabled.
+    const runnable = (): boolean => me.load(CTL_RUN) !== RUN.GO || me.pending();
+    this.#perf?.mark("other", "blocked");
+    this.#sleepUncounted(() => me.block(runnable, this.#spinSleepMs));
+    this.#perf?.mark("blocked");
+  }
+
   #endWait(mp: number): void {
     const me = this.#me;
     me.store(CTL_HALTED, 0);
@@ -479,6 +510,10 @@ export class VcpuThread {
       case EXIT.WFI:
         this.#perf?.count("wfi");
         this.#me.store(CTL_HALTED, 1);
+        return;
+      case EXIT.SPIN:
+        this.#perf?.count("spin");
+        this.#yieldCore();
         return;
       default:
         this.#exit(EXIT_REASON.INTERNAL_ERROR, reason, 0, 0n);

@@ -62,11 +62,10 @@ export interface AcceleratorVm {
   setEvents(events: VmEvents): void;
   /** Maps or unmaps the memory slot with this index; waits until all vCPUs have flushed their TLBs. */
   setMemorySlot(index: number, present: boolean): void;
-  /** Turns dirty logging of a slot on or off; it starts with no page dirty. */
-  setDirtyLogging(index: number, on: boolean): void | Promise<void>;
   /**
    * Fetches and clears the dirty bits of a slot, then makes TLB_FLUSH on all vCPUs and waits. One bit for
-   * each page, 32 to a word.
+   * each page, 32 to a word. The log is never off: it also tells which pages were never written
+   * (GuestMemory.isTouched).
    */
   getAndClearDirtyLog(index: number): Int32Array | Promise<Int32Array>;
   /**

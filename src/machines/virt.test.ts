@@ -72,7 +72,6 @@ class FakeVm implements AcceleratorVm {
   setMemorySlot(index: number, present: boolean): void {
     this.slots.set(index, present);
   }
-  setDirtyLogging(): void {}
   getAndClearDirtyLog(): Int32Array {
     return new Int32Array(0);
   }

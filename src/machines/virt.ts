@@ -408,9 +408,5 @@ function writeSegment(memory: GuestMemory, segment: Segment): void {
   const block = memory.blockAt(guestPhys, memorySize);
   if (block === undefined) throw new BootError("boot.memory", `no RAM at ${guestPhys}+${memorySize}`);
   memory.writeBlock(block, guestPhys - block.guestPhys, bytes);
-  memory.writeBlock(
-    block,
-    guestPhys - block.guestPhys + bytes.length,
-    new Uint8Array(memorySize - bytes.length),
-  );
+  memory.zeroBlock(block, guestPhys - block.guestPhys + bytes.length, memorySize - bytes.length);
 }

@@ -5,6 +5,7 @@
 
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
+const ZEROS = new Uint8Array(PAGE_SIZE);
 
 /**
  * Two bitmaps for one block, one bit for each page: pages that translated code was made from, and such pages
@@ -60,13 +61,21 @@ export interface RamBlock {
   readonly code?: CodePages;
 }
 
+/**
+ * Guest memory starts as zeros that the host has not backed with pages of its own, and a host may back a page
+ * when it is only read. So this class knows which pages have ever been written (`isTouched`), from the dirty
+ * log, which is never off: a save, a load or a move leaves all others alone.
+ */
 export class GuestMemory {
   readonly blocks: readonly RamBlock[];
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly #view: DataView<SharedArrayBuffer>;
+  /** For each block, the pages whose dirty bits were cleared, or that were written without setting them. */
+  readonly #touched: ReadonlyMap<RamBlock, Int32Array>;
 
   constructor(buffer: SharedArrayBuffer, blocks: readonly RamBlock[]) {
     this.blocks = blocks;
+    this.#touched = new Map(blocks.map((block) => [block, new Int32Array(block.dirty.length)]));
     this.bytes = new Uint8Array(buffer);
     this.#view = new DataView(buffer);
   }
@@ -123,6 +132,16 @@ export class GuestMemory {
     this.markDirty(block, ramOffset, source.length);
   }
 
+  /** Zeroes [ramOffset, ramOffset + length), which is whole pages but for its ends. */
+  zeroBlock(block: RamBlock, ramOffset: number, length: number): void {
+    const end = ramOffset + length;
+    for (let at = ramOffset; at < end; ) {
+      const next = Math.min(end, (Math.floor(at / PAGE_SIZE) + 1) * PAGE_SIZE);
+      if (this.isTouched(block, at)) this.writeBlock(block, at, ZEROS.subarray(0, next - at));
+      at = next;
+    }
+  }
+
   /**
    * Little-endian loads; undefined if out of range. A u16 at an even address is one access (ring indexes).
    */
@@ -174,5 +193,44 @@ export class GuestMemory {
       Atomics.or(block.dirty, page >>> 5, 1 << (page & 31));
     }
     block.code?.written(ramOffset, length);
+  }
+
+  /** Marks the pages as `isTouched`, and code translated from them stale, but logs nothing: for a load. */
+  markLoaded(block: RamBlock, ramOffset: number, length: number): void {
+    if (length <= 0) return;
+    const touched = this.#touchedOf(block);
+    const last = (ramOffset + length - 1) >>> PAGE_SHIFT;
+    for (let page = ramOffset >>> PAGE_SHIFT; page <= last; page++) touched[page >>> 5]! |= 1 << (page & 31);
+    block.code?.written(ramOffset, length);
+  }
+
+  /** Clears the dirty bits of a block and returns what they were, one bit for each page, 32 to a word. */
+  takeDirty(block: RamBlock): Int32Array {
+    const { dirty } = block;
+    const touched = this.#touchedOf(block);
+    const log = new Int32Array(dirty.length);
+    for (let i = 0; i < dirty.length; i++) {
+      if (Atomics.load(dirty, i) !== 0) touched[i]! |= log[i] = Atomics.exchange(dirty, i, 0);
+    }
+    return log;
+  }
+
+  /** False if the page at this offset has never been written: it holds zeros. */
+  isTouched(block: RamBlock, ramOffset: number): boolean {
+    const page = ramOffset >>> PAGE_SHIFT;
+    const word = page >>> 5;
+    const bits = this.#touchedOf(block)[word]! | Atomics.load(block.dirty, word);
+    return ((bits >>> (page & 31)) & 1) === 1;
+  }
+
+  /** The pages that have ever been written, one bit for each; a copy. */
+  touchedPages(block: RamBlock): Int32Array {
+    return this.#touchedOf(block).map((bits, i) => bits | Atomics.load(block.dirty, i));
+  }
+
+  #touchedOf(block: RamBlock): Int32Array {
+    const touched = this.#touched.get(block);
+    if (touched === undefined) throw new RangeError(`${block.name} is not a block of this memory`);
+    return touched;
   }
 }

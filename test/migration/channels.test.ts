@@ -177,8 +177,6 @@ describe.each(["tcp", "unix"] as const)("over %s", (transport) => {
       "completed",
     ]);
     expect(changes.filter((c) => c.event === "pass").length).toBe(progress.rounds);
-    // Logging is on for the move, once for each block.
-    expect(source.loggingChanges.filter((s) => s.endsWith("+"))).toEqual(["0+", "1+", "2+"]);
   });
 
   test("the bandwidth limit holds, and a move that does not converge says so and can be cancelled", async () => {
@@ -204,7 +202,6 @@ describe.each(["tcp", "unix"] as const)("over %s", (transport) => {
     expect(await move.done).toEqual({ status: "cancelled" });
     expect(move.cancel()).toBe(false);
     expect(world.running).toBe(source);
-    expect(source.loggingChanges.slice(-3)).toEqual(["0-", "1-", "2-"]);
     expect((await destination.done).status).toBe("failed");
     await listener.close();
     source.halt();

@@ -44,19 +44,6 @@ async function refusal(bytes: Uint8Array): Promise<string> {
 }
 
 describe("a file is refused", () => {
-  test("that leaves out a page", async () => {
-    const bytes = await file(async (saver, machine) => {
-      saver.header();
-      await saver.startRam();
-      const pages = allPages(machine.memory);
-      pages[0]![1]! &= ~4;
-      await saver.ram.pages(QEMU_VM.SECTION_END, pages, () => {});
-      await saver.devices("paused");
-      saver.trailer();
-    });
-    expect(await refusal(bytes)).toMatch(/page 0x22000 of RAM block riscv_virt_board.ram is missing/);
-  });
-
   test("that has no RAM at all", async () => {
     const bytes = await file(async (saver, machine, { out }) => {
       saver.header();

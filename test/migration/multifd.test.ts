@@ -44,8 +44,8 @@ function dirty(memory: GuestMemory, next: () => number): PageSet {
   for (const [i, block] of memory.blocks.entries()) {
     for (let n = 0; n < block.size / PAGE_SIZE / 3; n++) {
       const page = Math.floor((next() * block.size) / PAGE_SIZE);
-      const at = block.hostOffset + page * PAGE_SIZE;
-      memory.bytes.fill(next() < 0.3 ? 0 : Math.floor(next() * 256), at, at + PAGE_SIZE);
+      const byte = next() < 0.3 ? 0 : Math.floor(next() * 256);
+      memory.writeBlock(block, page * PAGE_SIZE, new Uint8Array(PAGE_SIZE).fill(byte));
       set[i]![page >>> 5]! |= 1 << (page & 31);
     }
   }
@@ -85,7 +85,7 @@ async function receive(main: Channel, receiver: MultifdReceiver): Promise<GuestM
     await stream.need(5);
     stream.skip(5);
   }
-  reader.checkComplete(true);
+  reader.complete();
   return memory;
 }
 

@@ -82,7 +82,7 @@ export async function readRam(
     await stream.need(5);
     stream.skip(5);
   }
-  ram.checkComplete(true);
+  ram.complete();
   const rest: Uint8Array[] = [];
   do {
     rest.push(stream.bytes(stream.available).slice());

@@ -32,7 +32,6 @@ export class FakeMachine extends Machine {
   /** Its process has died: nothing of it runs any more. */
   dead = false;
   ticks = 0n;
-  loggingChanges: string[] = [];
   /** Set to make the next activate of the drive fail. */
   refuseDrive: string | undefined;
   /** Set to make the release of the drive fail. */
@@ -69,7 +68,7 @@ export class FakeMachine extends Machine {
     super({
       name: options.name ?? "virt",
       memory,
-      vm: fakeVm(memory, (s) => self.machine?.loggingChanges.push(s)),
+      vm: fakeVm(memory),
       cpus: fakeCpus(() => self.machine as FakeMachine),
     });
     self.machine = this;
@@ -83,6 +82,7 @@ export class FakeMachine extends Machine {
         if (this.#random() >= fill) continue;
         const from = (block.hostOffset + page * PAGE_SIZE) / 4;
         for (let i = 0; i < PAGE_SIZE / 4; i++) words[from + i] = this.#random() * 2 ** 32;
+        memory.markDirty(block, page * PAGE_SIZE, PAGE_SIZE);
       }
     }
     this.addSection(toySection("timer", 0, MIG_PRI.DEFAULT, 24));
@@ -190,18 +190,14 @@ function fakeCpus(machine: () => FakeMachine): SynchronizeHooks {
   };
 }
 
-export function fakeVm(memory: GuestMemory, log: (s: string) => void): AcceleratorVm {
+export function fakeVm(memory: GuestMemory): AcceleratorVm {
   return {
     memory,
     builtinFirmware: true,
     vcpus: [],
     setEvents: () => {},
     setMemorySlot: () => {},
-    setDirtyLogging: (slot, on) => log(`${slot}${on ? "+" : "-"}`),
-    getAndClearDirtyLog: async (slot) => {
-      const { dirty } = memory.blocks[slot] as RamBlock;
-      return Int32Array.from(dirty, (_, i) => Atomics.exchange(dirty, i, 0));
-    },
+    getAndClearDirtyLog: async (slot) => memory.takeDirty(memory.blocks[slot] as RamBlock),
     createIrqchip: () => {},
     irqLine: () => {},
     irqEdge: () => {},

@@ -12,7 +12,6 @@ import {
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
-  SLOT_FLAG_LOG_DIRTY,
   SLOT_FLAG_READONLY,
   SLOT_FLAGS,
   SLOT_GPA,
@@ -143,7 +142,7 @@ export class HartHarness {
       ...imports,
     };
     this.engine = instantiateEngine(engineModule(engine), memory, host, engine);
-    this.#slot(0, RAM_BASE, ramSize, RAM, SLOT_FLAG_LOG_DIRTY);
+    this.#slot(0, RAM_BASE, ramSize, RAM, 0);
     this.#slot(1, ROM_BASE, ROM_SIZE, ROM, SLOT_FLAG_READONLY);
     this.view.setUint32(VM_SLOT_BANK_0, 2, true);
     this.view.setUint32(VM_CURRENT_BANK, VM_SLOT_BANK_0, true);
@@ -186,12 +185,6 @@ export class HartHarness {
   }
   clearDirty(): void {
     new Uint8Array(this.buffer, DIRTY, 0x10000).fill(0);
-    this.engine.flushTlb(hartBase(0));
-  }
-
-  /** Turns the dirty log of the RAM slot on or off. */
-  set logsDirty(on: boolean) {
-    this.view.setUint32(VM_SLOT_BANK_0 + SLOT_ENTRIES + SLOT_FLAGS, on ? SLOT_FLAG_LOG_DIRTY : 0, true);
     this.engine.flushTlb(hartBase(0));
   }
 

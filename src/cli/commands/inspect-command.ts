@@ -74,7 +74,7 @@ export async function inspect(path: string, values: InspectValues): Promise<numb
     for (const extract of extracts) extract.close();
   }
   const printed = await print(report, values);
-  for (const extract of extracts) process.stderr.write(`${extract.finish(report.ram)}\n`);
+  for (const extract of extracts) process.stderr.write(`${extract.finish(report)}\n`);
   if (printed === "part") {
     for (const problem of [...report.warnings.filter(isFault), ...(report.problem ? [report.problem] : [])]) {
       process.stderr.write(`${problemLines(problem).join("\n")}\n`);

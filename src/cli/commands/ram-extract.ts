@@ -5,7 +5,7 @@ import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs
 import { inflateSync } from "node:zlib";
 import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
-import type { RamBlockReport } from "../../inspect/model/stream-report.ts";
+import { leavesOutZeros, type RamBlockReport, type StreamReport } from "../../inspect/model/stream-report.ts";
 import type { PageVisitor } from "../../inspect/read/read-stream.ts";
 import { applyXbzrle } from "../../stream/xbzrle.ts";
 import { systemReason } from "../../node/system-reason.ts";
@@ -99,15 +99,20 @@ export class RamExtract {
     writeSync(this.#file!, page, from - offset, to - from, from - this.#start);
   }
 
-  /** A summary of the result. Throws CliError if no page of the block was in the stream. */
-  finish(blocks: readonly RamBlockReport[]): string {
+  /**
+   * A summary of the result. Throws CliError if no page of the block was in the stream, unless that means
+   * zeros.
+   */
+  finish(report: StreamReport): string {
     const { block: name, path } = this.spec;
+    const blocks = report.ram;
     const known = blocks.find((block) => block.name === name);
     if (known === undefined) {
       throw new CliError(
         `the stream has no RAM block ${name}: it has ${blocks.map((block) => block.name).join(", ")}`,
       );
     }
+    if (this.#block === undefined && leavesOutZeros(report)) closeSync(this.#open(known));
     if (this.#block === undefined)
       throw new CliError(`no page of ${name} is in the stream: ${path} was not written`);
     return `${path}: ${this.#pages} pages of ${name}, ${hex(this.#start)} to ${hex(this.#end)}`;

@@ -12,7 +12,6 @@ import {
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
-  SLOT_FLAG_LOG_DIRTY,
   SLOT_FLAG_READONLY,
   SLOT_FLAGS,
   SLOT_GPA,
@@ -58,18 +57,16 @@ const hostAddress = (slot: I32, guestPhys: I64): I32 =>
   slot.load32(SLOT_HOST_OFFSET).add(guestPhys.sub(slot.load64(SLOT_GPA)).wrap());
 
 /**
- * Before a page is written: set its bit in the slot's dirty log, if it has one; if the page has translations,
- * mark them stale (CodePages.written, in the same order).
+ * Before a page is written: set its bit in the slot's dirty log; if the page has translations, mark them
+ * stale (CodePages.written, in the same order).
  */
 const markWritten = fn("markWritten", [I32, I64], undefined, (f, slot, guestPhys) => {
   const page = f.let(guestPhys.sub(slot.load64(SLOT_GPA)).shrU(12).wrap());
   const bit = f.let(I32.of(1).shl(page));
   const word = f.let(page.shrU(5).shl(2));
-  f.if(slot.load32(SLOT_FLAGS).and(SLOT_FLAG_LOG_DIRTY), () => {
-    const dirty = f.let(slot.load32(SLOT_DIRTY_OFFSET).add(word));
-    // The bit is usually set: a load is much cheaper than an atomic update.
-    f.if(dirty.atomicLoad32().and(bit).eqz(), () => f.drop(dirty.rmw32("or", bit)));
-  });
+  const dirty = f.let(slot.load32(SLOT_DIRTY_OFFSET).add(word));
+  // The bit is usually set: a load is much cheaper than an atomic update.
+  f.if(dirty.atomicLoad32().and(bit).eqz(), () => f.drop(dirty.rmw32("or", bit)));
   const code = f.let(slot.load32(SLOT_CODE_OFFSET));
   f.if(code.eqz(), () => f.return());
   word.set(word.add(code));

@@ -5,7 +5,7 @@
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index
 import { DECODE_TABLES_SIZE, VM_CODE_CACHE } from "../shared/memory-map.ts";
-import { expandCompressed, rows } from "./isa.ts";
+import { allExpansions, rows } from "./isa.ts";
 import type { Row } from "./instruction-semantics.ts";
 
 export const EXPANSIONS = 0;
@@ -18,10 +18,6 @@ const INDEXED_BITS = 0xfe00707f;
 /** Index of a 32-bit word: funct7, funct3, opcode without its two low bits. */
 export function decodeIndex(word: number): number {
   return ((word >>> 17) & 0x7f00) | ((word >>> 7) & 0xe0) | ((word >>> 2) & 0x1f);
-}
-
-function wordOfIndex(index: number): number {
-  return ((index & 0x7f00) << 17) | ((index & 0xe0) << 7) | ((index & 0x1f) << 2) | 3;
 }
 
 /**
@@ -39,20 +35,42 @@ export interface Decoder {
 
 function build(): Decoder {
   const operations: Row[][] = [[]];
-  const known = new Map<string, number>([["", 0]]);
-  const operationOfIndex = new Uint8Array(0x8000);
-  for (let opcode = 0; opcode < 0x20; opcode++) {
-    const ofOpcode = rows.filter((row) => (row.match >>> 2) % 0x20 === opcode);
-    for (let index = opcode; index < operationOfIndex.length; index += 0x20) {
-      const word = wordOfIndex(index);
-      const candidates = ofOpcode.filter((row) => ((word ^ row.match) & row.mask & INDEXED_BITS) === 0);
-      const key = candidates.map((row) => row.name).join();
-      let operation = known.get(key);
+  const operationOfIndex = new Uint16Array(0x8000);
+  for (const row of rows) {
+    /** By an operation, the one with this row in addition. */
+    const withRow = new Map<number, number>();
+    const mask = decodeIndex(row.mask);
+    const match = decodeIndex(row.match);
+    // All indexes with these bits: each sum of bits that are not in the mask.
+    for (let others = 0; ; others = ((others | mask) + 1) & ~mask & 0x7fff) {
+      const index = match | others;
+      const before = operationOfIndex[index] as number;
+      let operation = withRow.get(before);
       if (operation === undefined) {
-        operation = operations.push(candidates) - 1;
-        known.set(key, operation);
+        operation = operations.push([...(operations[before] as Row[]), row]) - 1;
+        withRow.set(before, operation);
       }
       operationOfIndex[index] = operation;
+      if ((others | mask) === 0x7fff) break;
+    }
+  }
+  return numbered(operations, operationOfIndex);
+}
+
+/** The operations that occur, numbered by opcode, then by index. */
+function numbered(all: readonly Operation[], ofIndex: Uint16Array): Decoder {
+  const operations: Operation[] = [[]];
+  const numbers = new Map<number, number>([[0, 0]]);
+  const operationOfIndex = new Uint8Array(ofIndex.length);
+  for (let opcode = 0; opcode < 0x20; opcode++) {
+    for (let index = opcode; index < ofIndex.length; index += 0x20) {
+      const operation = ofIndex[index] as number;
+      let number = numbers.get(operation);
+      if (number === undefined) {
+        number = operations.push(all[operation] as Operation) - 1;
+        numbers.set(operation, number);
+      }
+      operationOfIndex[index] = number;
     }
   }
   if (operations.length > 256) throw new RangeError(`${operations.length} operations do not fit a byte`);
@@ -80,12 +98,13 @@ export function indexDecides(row: Row): boolean {
 export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): void {
   const { operationOfIndex } = decoder();
   const tables = new DataView(buffer, tablesBase, TABLES_SIZE);
+  const expansions = allExpansions();
   for (let half = 0; half < 0x10000; half++) {
     if ((half & 3) === 3) continue;
-    const expansion = expandCompressed(half);
-    const operation = expansion === undefined ? 0 : operationOfIndex[decodeIndex(expansion.word)];
-    tables.setUint32(EXPANSIONS + half * 8, expansion?.word ?? half, true);
-    tables.setUint32(EXPANSIONS + half * 8 + 4, operation as number, true);
+    const word = expansions[half]!;
+    tables.setUint32(EXPANSIONS + half * 8, word === 0 ? half : word, true);
+    const operation = word === 0 ? 0 : operationOfIndex[decodeIndex(word)]!;
+    tables.setUint32(EXPANSIONS + half * 8 + 4, operation, true);
   }
   new Uint8Array(buffer, tablesBase + OPERATIONS).set(operationOfIndex);
   new DataView(buffer).setUint32(VM_CODE_CACHE, tablesBase + DECODE_TABLES_SIZE, true);

@@ -15,15 +15,17 @@ export interface CompressedRow {
   readonly name: string;
   readonly mask: number;
   readonly match: number;
-  /** The expansion of this word; undefined if the word is reserved. */
-  expand(word: number): { name: string; operands: Operands } | undefined;
+  /** The word is reserved if all these bits are 0; if this is 0, no word is. */
+  readonly needed: number;
+  /** The expansion of this word, without regard to `needed`. */
+  expand(word: number): { name: string; operands: Operands };
 }
 
 interface Options {
   /** The immediate is sign-extended from its highest bit. */
   readonly signed?: boolean;
-  /** False if the word is reserved. */
-  readonly valid?: (o: Short) => boolean;
+  /** The word is reserved if this operand is 0. */
+  readonly nonzero?: keyof Short;
 }
 
 const WIDTHS: Readonly<Record<string, number>> = { rd: 5, rs1: 5, rs2: 5, "rd'": 3, "rs1'": 3, "rs2'": 3 };
@@ -41,7 +43,7 @@ export function compressed(
   name: string,
   pattern: string,
   to: (o: Short) => [name: string, operands: Operands],
-  { signed = false, valid = () => true }: Options = {},
+  { signed = false, nonzero }: Options = {},
 ): CompressedRow {
   let bit = 16;
   let mask = 0;
@@ -64,16 +66,19 @@ export function compressed(
   }
   if (bit !== 0) throw new RangeError(`compressed pattern "${pattern}" has ${16 - bit} bits`);
   const top = Math.max(0, ...immediate.map((b) => b.to));
+  let needed = 0;
+  if (nonzero === "imm") for (const { from } of immediate) needed |= 1 << from;
+  for (const r of registers) if (r.key === nonzero) needed |= 31 << r.bit;
   return {
     name,
     mask,
     match,
+    needed,
     expand: (word) => {
       const o = { rd: 0, rs1: 0, rs2: 0, imm: 0 };
       for (const r of registers) o[r.key] = r.short ? 8 + ((word >> r.bit) & 7) : (word >> r.bit) & 31;
       for (const b of immediate) o.imm |= ((word >> b.from) & 1) << b.to;
       if (signed) o.imm = (o.imm << (31 - top)) >> (31 - top);
-      if (!valid(o)) return undefined;
       const [full, operands] = to(o);
       return { name: full, operands };
     },
@@ -92,7 +97,7 @@ const arithmetic = (name: string, selector: string): CompressedRow =>
 
 export const compressedRows: readonly CompressedRow[] = [
   compressed("c.addi4spn", "000 imm[5:4|9:6|2|3] rd' 00", ({ rd, imm }) => ["addi", { rd, rs1: SP, imm }], {
-    valid: ({ imm }) => imm !== 0,
+    nonzero: "imm",
   }),
   compressed("c.lw", "010 imm[5:3] rs1' imm[2|6] rd' 00", ({ rd, rs1, imm }) => ["lw", { rd, rs1, imm }]),
   compressed("c.ld", "011 imm[5:3] rs1' imm[7:6] rd' 00", ({ rd, rs1, imm }) => ["ld", { rd, rs1, imm }]),
@@ -102,7 +107,7 @@ export const compressedRows: readonly CompressedRow[] = [
   compressed("c.addi", "000 imm[5] rd imm[4:0] 01", ({ rd, imm }) => ["addi", { rd, rs1: rd, imm }], signed),
   compressed("c.addiw", "001 imm[5] rd imm[4:0] 01", ({ rd, imm }) => ["addiw", { rd, rs1: rd, imm }], {
     signed: true,
-    valid: ({ rd }) => rd !== 0,
+    nonzero: "rd",
   }),
   compressed("c.li", "010 imm[5] rd imm[4:0] 01", ({ rd, imm }) => ["addi", { rd, imm }], signed),
   compressed(
@@ -111,12 +116,12 @@ export const compressedRows: readonly CompressedRow[] = [
     ({ imm }) => ["addi", { rd: SP, rs1: SP, imm }],
     {
       signed: true,
-      valid: ({ imm }) => imm !== 0,
+      nonzero: "imm",
     },
   ),
   compressed("c.lui", "011 imm[17] rd imm[16:12] 01", ({ rd, imm }) => ["lui", { rd, imm }], {
     signed: true,
-    valid: ({ imm }) => imm !== 0,
+    nonzero: "imm",
   }),
   compressed("c.srli", "100 imm[5] 00 rd' imm[4:0] 01", ({ rd, imm }) => [
     "srli",
@@ -154,12 +159,12 @@ export const compressedRows: readonly CompressedRow[] = [
 
   compressed("c.slli", "000 imm[5] rd imm[4:0] 10", ({ rd, imm }) => ["slli", { rd, rs1: rd, shamt6: imm }]),
   compressed("c.lwsp", "010 imm[5] rd imm[4:2|7:6] 10", ({ rd, imm }) => ["lw", { rd, rs1: SP, imm }], {
-    valid: ({ rd }) => rd !== 0,
+    nonzero: "rd",
   }),
   compressed("c.ldsp", "011 imm[5] rd imm[4:3|8:6] 10", ({ rd, imm }) => ["ld", { rd, rs1: SP, imm }], {
-    valid: ({ rd }) => rd !== 0,
+    nonzero: "rd",
   }),
-  compressed("c.jr", "100 0 rs1 00000 10", ({ rs1 }) => ["jalr", { rs1 }], { valid: ({ rs1 }) => rs1 !== 0 }),
+  compressed("c.jr", "100 0 rs1 00000 10", ({ rs1 }) => ["jalr", { rs1 }], { nonzero: "rs1" }),
   compressed("c.mv", "100 0 rd rs2 10", ({ rd, rs2 }) => ["add", { rd, rs2 }]),
   compressed("c.ebreak", "100 1 00000 00000 10", () => ["ebreak", {}]),
   compressed("c.jalr", "100 1 rs1 00000 10", ({ rs1 }) => ["jalr", { rd: RA, rs1 }]),

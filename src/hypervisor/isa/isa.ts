@@ -45,8 +45,42 @@ export function rowOf(word: number): Row | undefined {
 export function expandCompressed(half: number): { row: CompressedRow; word: number } | undefined {
   for (const row of allCompressedRows) {
     if ((half & row.mask) !== row.match) continue;
-    const full = row.expand(half);
-    return full === undefined ? undefined : { row, word: assemble(full.name, full.operands) };
+    return isReserved(row, half) ? undefined : { row, word: expansion(row, half) };
   }
   return undefined;
+}
+
+function isReserved({ needed }: CompressedRow, half: number): boolean {
+  return needed !== 0 && (half & needed) === 0;
+}
+
+function expansion(row: CompressedRow, half: number): number {
+  const { name, operands } = row.expand(half);
+  return assemble(name, operands);
+}
+
+/**
+ * The expansions of all compressed words, 0 for a reserved one. Each bit of an expansion is fixed, or one bit
+ * of the compressed word: a bit that changes in the one changes the same bits of the other, whatever the rest
+ * is.
+ */
+export function allExpansions(): Uint32Array {
+  const words = new Uint32Array(0x10000);
+  // Of the rows that match, the first counts: it comes last here.
+  for (const row of allCompressedRows.toReversed()) {
+    const halves = [row.match];
+    const first = expansion(row, row.match);
+    words[row.match] = first;
+    for (let bit = 1; bit < 0x10000; bit <<= 1) {
+      if ((row.mask & bit) !== 0) continue;
+      const change = first ^ expansion(row, row.match | bit);
+      for (let i = 0, end = halves.length; i < end; i++) {
+        const half = halves[i]!;
+        words[half | bit] = words[half]! ^ change;
+        halves.push(half | bit);
+      }
+    }
+    for (const half of halves) if (isReserved(row, half)) words[half] = 0;
+  }
+  return words;
 }

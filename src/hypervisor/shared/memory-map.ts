@@ -35,7 +35,6 @@ export const SLOT_DIRTY_OFFSET = slot.u32("dirty bitmap");
 export const SLOT_CODE_OFFSET = slot.u32("code pages");
 export const SLOT_ENTRY_SIZE = slot.used;
 export const SLOT_FLAG_READONLY = 1;
-export const SLOT_FLAG_LOG_DIRTY = 2;
 export const MAX_SLOTS = 32;
 const BANK_SIZE = SLOT_ENTRIES + MAX_SLOTS * SLOT_ENTRY_SIZE;
 export const VM_SLOT_BANK_0 = vm.take("slot bank 0", BANK_SIZE, CACHE_LINE);

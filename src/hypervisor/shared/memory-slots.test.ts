@@ -26,7 +26,6 @@ const slot = (index: number, guestPhys: number, size: number, more: Partial<Slot
     dirtyOffset: DIRTY,
     codeOffset: 0,
     readonly: false,
-    logDirty: true,
   },
   ...more,
 });
@@ -45,7 +44,7 @@ test("a change is written to the bank that is not current, and leaves the other 
   expect(view.getUint32(first, true)).toBe(2);
   const entry = first + SLOT_ENTRIES + 32;
   expect([0, 8].map((at) => view.getBigUint64(entry + at, true))).toEqual([0x20000n, 0x1000n]);
-  expect([16, 20, 24].map((at) => view.getUint32(entry + at, true))).toEqual([RAM, 3, DIRTY]);
+  expect([16, 20, 24].map((at) => view.getUint32(entry + at, true))).toEqual([RAM, 1, DIRTY]);
 });
 
 test("size 0 removes a slot", () => {

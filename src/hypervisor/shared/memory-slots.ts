@@ -9,7 +9,6 @@ import {
   SLOT_DIRTY_OFFSET,
   SLOT_ENTRIES,
   SLOT_ENTRY_SIZE,
-  SLOT_FLAG_LOG_DIRTY,
   SLOT_FLAG_READONLY,
   SLOT_FLAGS,
   SLOT_GPA,
@@ -30,7 +29,6 @@ export interface Slot {
   /** 0: the slot has no code-page bitmap. */
   readonly codeOffset: number;
   readonly readonly: boolean;
-  readonly logDirty: boolean;
 }
 
 export class SlotTable {
@@ -81,11 +79,7 @@ export class SlotTable {
       this.#view.setBigUint64(entry + SLOT_GPA, BigInt(s.guestPhys), true);
       this.#view.setBigUint64(entry + SLOT_SIZE, BigInt(s.size), true);
       this.#view.setUint32(entry + SLOT_HOST_OFFSET, s.hostOffset, true);
-      this.#view.setUint32(
-        entry + SLOT_FLAGS,
-        (s.readonly ? SLOT_FLAG_READONLY : 0) | (s.logDirty ? SLOT_FLAG_LOG_DIRTY : 0),
-        true,
-      );
+      this.#view.setUint32(entry + SLOT_FLAGS, s.readonly ? SLOT_FLAG_READONLY : 0, true);
       this.#view.setUint32(entry + SLOT_DIRTY_OFFSET, s.dirtyOffset, true);
       this.#view.setUint32(entry + SLOT_CODE_OFFSET, s.codeOffset, true);
       entry += SLOT_ENTRY_SIZE;

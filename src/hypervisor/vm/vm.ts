@@ -200,7 +200,7 @@ export class Vm implements AcceleratorVm {
       else image.reset(0n);
     });
     ramBlocks.forEach((_, i) => {
-      this.#publishSlot(i, true);
+      this.#publishSlot(i);
     });
     this.#translator = options.spawnTranslator?.();
     this.#translator?.onFault((error) => {
@@ -222,7 +222,7 @@ export class Vm implements AcceleratorVm {
 
   // ---- memory ----
 
-  #publishSlot(index: number, logDirty: boolean, present = true): void {
+  #publishSlot(index: number, present = true): void {
     const b = this.memory.blocks[index]!;
     this.#slots.set({
       slot: index,
@@ -232,7 +232,6 @@ export class Vm implements AcceleratorVm {
       dirtyOffset: this.#plan.blocks[index]!.dirtyOffset,
       codeOffset: this.#plan.blocks[index]!.codeOffset,
       readonly: b.readonly,
-      logDirty,
     });
     // Waits here: the next change may write the bank that is now idle.
     for (const r of this.#requests) r.make(REQ.UPDATE_HGATP);
@@ -244,13 +243,7 @@ export class Vm implements AcceleratorVm {
    * translations.
    */
   setMemorySlot(index: number, present: boolean): void {
-    this.#publishSlot(index, this.#slots.get(index)?.logDirty ?? true, present);
-  }
-
-  /** Turn the dirty log of a block on or off. It starts with no page dirty. */
-  setDirtyLogging(index: number, on: boolean): void {
-    this.memory.blocks[index]!.dirty.fill(0);
-    this.#publishSlot(index, on, this.#slots.get(index) !== undefined);
+    this.#publishSlot(index, present);
   }
 
   /**
@@ -259,13 +252,8 @@ export class Vm implements AcceleratorVm {
    * page whose bit is clear has no write translation, so if nothing was cleared nothing is flushed.
    */
   async getAndClearDirtyLog(index: number): Promise<Int32Array> {
-    const { dirty } = this.memory.blocks[index]!;
-    const log = new Int32Array(dirty.length);
-    let some = 0;
-    for (let i = 0; i < dirty.length; i++) {
-      if (Atomics.load(dirty, i) !== 0) some |= log[i] = Atomics.exchange(dirty, i, 0);
-    }
-    if (some !== 0) await makeRequestsAsync(REQ.TLB_FLUSH, this.#requests);
+    const log = this.memory.takeDirty(this.memory.blocks[index]!);
+    if (log.some((bits) => bits !== 0)) await makeRequestsAsync(REQ.TLB_FLUSH, this.#requests);
     return log;
   }
 

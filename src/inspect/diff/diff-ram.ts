@@ -6,7 +6,7 @@
 import { Xxh32 } from "../../base/xxh32.ts";
 import { tryApplyXbzrle } from "../../stream/xbzrle.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
-import type { RamBlockReport, StreamReport } from "../model/stream-report.ts";
+import { leavesOutZeros, type RamBlockReport, type StreamReport } from "../model/stream-report.ts";
 import type { ByteSource } from "../read/byte-source.ts";
 import { type PageVisitor, type ReadOptions, readStream } from "../read/read-stream.ts";
 
@@ -165,8 +165,6 @@ export async function readWithRam(
   return { report, ram };
 }
 
-/** True if a page that is missing in the stream is a zero page. */
-const zerosAreLeftOut = (report: StreamReport) => report.capabilities.includes("mapped-ram");
 
 /** True if the pages were sent over other connections (multifd). */
 const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
@@ -204,7 +202,7 @@ export function diffRam(
       a,
       b,
       pages,
-      [zerosAreLeftOut(first.report), zerosAreLeftOut(second.report)],
+      [leavesOutZeros(first.report), leavesOutZeros(second.report)],
       zeros,
     );
     if (ranges.length > 0) found.push({ block: block.name, ranges });

@@ -2,6 +2,7 @@
 // and why reading stopped. Made by the reader (read-stream.ts), shown by `wherry inspect`, compared by
 // diff-streams.ts, judged by check-stream.ts. It can describe a stream of any board and architecture.
 
+import { INTEGRITY_IDSTR } from "../../stream/wire.ts";
 import type { RamPageKind } from "../../stream/ram-records.ts";
 import type { Description } from "./description.ts";
 
@@ -141,4 +142,9 @@ export interface StreamReport {
   readonly problem?: Problem;
   /** Parts that can be read here, but that QEMU would refuse or load wrongly. */
   readonly warnings: readonly Problem[];
+}
+
+/** True if a page that is not in the stream is a zero page: in mapped-ram files, and in Wherry's own streams. */
+export function leavesOutZeros({ capabilities, sections }: StreamReport): boolean {
+  return capabilities.includes("mapped-ram") || sections.some(({ idstr }) => idstr === INTEGRITY_IDSTR);
 }

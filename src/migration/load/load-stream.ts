@@ -121,7 +121,7 @@ export class StreamLoader {
     const loader = this.#qemuLoader;
     const isQemu = loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
     const { where } = this.#stream;
-    this.#ram.checkComplete(isQemu);
+    this.#ram.complete();
     this.#stream.where = where;
     if (isQemu) {
       await this.#qemuState(loader, head);

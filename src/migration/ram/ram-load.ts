@@ -1,8 +1,8 @@
 // Incoming RAM: the records of section "ram" directly into guest memory (the machine does not run). The
-// grammar is src/stream/ram-records.ts; this file decides what the machine accepts. In Wherry's own streams
-// every page must be present. In QEMU's streams a missing page contains zeros, unknown blocks may be dropped,
-// and there are other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed pages (removed from
-// QEMU in 9.1) are refused.
+// grammar is src/stream/ram-records.ts; this file decides what the machine accepts. A page that never arrives
+// contains zeros; the hashes of Wherry's own streams tell one that was lost. In QEMU's streams unknown blocks
+// may be dropped, and there are other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed
+// pages (removed from QEMU in 9.1) are refused.
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -69,15 +69,12 @@ export class RamReader implements RamSink<RamTarget> {
     this.#units.close(RAM_IDSTR, 0, this.#stream.offset, this.#stream.takeHash());
   }
 
-  /** After the END section, once the format of the stream is known. */
-  checkComplete(isQemu: boolean): void {
+  /** After the END section. */
+  complete(): void {
     const stream: StreamReader = this.#stream;
     stream.where = () => `section ${RAM_IDSTR}/0`;
     if (this.#targets.size === 0) this.#damaged("the list of RAM blocks is missing");
     for (const target of this.#targets.values()) {
-      const missing = target.missing();
-      if (missing === undefined) continue;
-      if (!isQemu) this.#damaged(`page ${hex(missing)} of RAM block ${target.name} is missing`);
       if (this.#facts.capabilities.has("x-ignore-shared") && target.isEmpty) {
         stream.fail(
           "migration.ignore-shared",

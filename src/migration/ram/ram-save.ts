@@ -1,8 +1,9 @@
-// Outgoing RAM: records of QEMU's section "ram", version 4. A zero page is a record without payload. For
-// QEMU, other pages may be sent over multifd channels, or written to their file offsets (mapped-ram). XBZRLE
-// is not used.
+// Outgoing RAM: records of QEMU's section "ram", version 4. Pages that the machine never wrote are zero and are
+// not read. In Wherry's own streams a zero page has a record only if it was sent with other contents before;
+// for QEMU each has one, without payload. For QEMU, other pages may be sent over multifd channels, or written
+// to their file offsets (mapped-ram). XBZRLE is not used.
 import type { ByteWriter } from "../../base/bytes.ts";
-import type { GuestMemory } from "../../memory/guest-memory.ts";
+import type { GuestMemory, RamBlock } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import type { UnitLog } from "../../stream/integrity.ts";
@@ -54,8 +55,11 @@ interface Source {
   readonly bytes: Uint8Array;
   readonly words: Int32Array;
   readonly at: number;
-  /** Index among the machine's blocks; undefined for bytes from the profile. */
+  /** The machine's block, and its index; undefined for bytes from the profile. */
+  readonly block: RamBlock | undefined;
   readonly index: number | undefined;
+  /** The pages that were sent with other contents than zeros. */
+  readonly sent: Int32Array;
 }
 
 const PAGE_WORDS = PAGE_SIZE / 4;
@@ -80,15 +84,15 @@ function allBits(size: number): Int32Array {
 
 export function countPages(set: PageSet): number {
   let count = 0;
-  for (const bits of set) {
-    for (let word of bits) {
-      if (word === 0) continue;
-      word -= (word >>> 1) & 0x55555555;
-      word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
-      count += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-    }
-  }
+  for (const bits of set) for (const word of bits) count += countBits(word);
   return count;
+}
+
+function countBits(word: number): number {
+  if (word === 0) return 0;
+  const pairs = word - ((word >>> 1) & 0x55555555);
+  const fours = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333);
+  return Math.imul((fours + (fours >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }
 
 /** Adds the pages of `more` to `set`. */
@@ -122,17 +126,20 @@ function sourcesOf(memory: GuestMemory, qemu: QemuRamOptions | undefined): Sourc
   return (qemu?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
     const index = memory.blocks.findIndex((block) => block.name === name);
     const block = memory.blocks[index];
+    const sent = new Int32Array(Math.ceil((size >>> PAGE_SHIFT) / 32));
     if (block !== undefined) {
       if (block.size !== size) throw new RangeError(`${name} has ${block.size} bytes, not ${size}`);
-      return { name, size, bytes: memory.bytes, words, at: block.hostOffset, index };
+      return { name, size, bytes: memory.bytes, words, at: block.hostOffset, block, index, sent };
     }
     const bytes = new Uint8Array(size);
     if ("bytes" in more && more.bytes !== undefined) bytes.set(more.bytes);
-    return { name, size, bytes, words: new Int32Array(bytes.buffer), at: 0, index: undefined };
+    const own = { block: undefined, index: undefined, sent };
+    return { name, size, bytes, words: new Int32Array(bytes.buffer), at: 0, ...own };
   });
 }
 
 export class RamWriter {
+  readonly #memory: GuestMemory;
   readonly #sources: readonly Source[];
   readonly #qemu: QemuRamOptions | undefined;
   readonly #stream: StreamWriter;
@@ -154,6 +161,7 @@ export class RamWriter {
     sectionId: number,
     qemu?: QemuRamOptions,
   ) {
+    this.#memory = memory;
     this.#sources = sourcesOf(memory, qemu);
     this.#qemu = qemu;
     this.#stream = stream;
@@ -197,22 +205,33 @@ export class RamWriter {
     const stream = this.#stream;
     const mapped = this.#qemu?.mapped;
     const pages = mapped ?? this.#qemu?.channels;
+    const listsZeros = this.#qemu !== undefined && mapped === undefined;
+    const touched = source.block && this.#memory.touchedPages(source.block);
     let named = false;
     for (let w = 0; w < bits.length; w++) {
       let word = bits[w]!;
+      const untouched = touched === undefined ? 0 : word & ~touched[w]!;
+      if (!listsZeros) {
+        word &= ~untouched;
+        const left = countBits(untouched);
+        this.zeroPages += left;
+        this.pagesLeft -= left;
+      }
       while (word !== 0) {
-        const bit = 31 - Math.clz32(word & -word);
+        const mask = word & -word;
         word &= word - 1;
-        const offset = (w * 32 + bit) * PAGE_SIZE;
+        const offset = (w * 32 + 31 - Math.clz32(mask)) * PAGE_SIZE;
         const at = source.at + offset;
-        if (isZeroPage(source.words, at >>> 2)) {
+        if ((untouched & mask) !== 0 || isZeroPage(source.words, at >>> 2)) {
           this.zeroPages++;
-          if (mapped === undefined) {
+          if (mapped !== undefined) mapped.zero(source.name, offset);
+          else if (listsZeros || (source.sent[w]! & mask) !== 0) {
             this.#record(RAM_SAVE_FLAG.ZERO, source.name, offset, named).u8(0);
             named = true;
-          } else mapped.zero(source.name, offset);
+          }
         } else {
           const page = source.bytes.subarray(at, at + PAGE_SIZE);
+          source.sent[w]! |= mask;
           this.normalPages++;
           if (pages === undefined) {
             this.#record(RAM_SAVE_FLAG.PAGE, source.name, offset, named).bytes(page);

@@ -3,14 +3,12 @@
 import { hex } from "../../base/hex.ts";
 import { type GuestMemory, PAGE_SHIFT, PAGE_SIZE, type RamBlock } from "../../memory/guest-memory.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import { isZeroPage } from "./ram-save.ts";
 
 export class RamTarget {
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
   readonly #memory: GuestMemory;
-  readonly #words: Int32Array;
   /** Undefined if the block is dropped. */
   readonly #block: RamBlock | undefined;
   /** One bit per page that has arrived. */
@@ -20,7 +18,6 @@ export class RamTarget {
     this.name = name;
     this.size = size;
     this.#memory = memory;
-    this.#words = new Int32Array(memory.bytes.buffer);
     this.#block = block;
     this.#arrived = new Int32Array(block === undefined ? 0 : Math.ceil((size >>> PAGE_SHIFT) / 32));
   }
@@ -52,23 +49,27 @@ export class RamTarget {
     this.written(offset, pages.length);
   }
 
+  /** Fills a page with a byte. A page that was never written holds zeros, and is left alone. */
   fill(offset: number, byte: number): void {
     const block = this.#block;
     if (block === undefined) return;
+    if (byte === 0 && !this.#memory.isTouched(block, offset)) {
+      this.#arrive(offset, PAGE_SIZE);
+      return;
+    }
     const at = block.hostOffset + offset;
-    if (byte !== 0 || !isZeroPage(this.#words, at >>> 2)) this.#memory.bytes.fill(byte, at, at + PAGE_SIZE);
+    this.#memory.bytes.fill(byte, at, at + PAGE_SIZE);
     this.written(offset, PAGE_SIZE);
   }
 
   written(offset: number, length: number): void {
-    this.#block?.code?.written(offset, length);
-    const end = (offset + length) >>> PAGE_SHIFT;
-    for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#arrived[page >>> 5]! |= 1 << (page & 31);
+    if (this.#block !== undefined) this.#memory.markLoaded(this.#block, offset, length);
+    this.#arrive(offset, length);
   }
 
-  /** Offset of the first missing page; undefined if all have arrived. */
-  missing(): number | undefined {
-    return this.#missing().next().value;
+  #arrive(offset: number, length: number): void {
+    const end = (offset + length) >>> PAGE_SHIFT;
+    for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#arrived[page >>> 5]! |= 1 << (page & 31);
   }
 
   /** True if no page has arrived. */
@@ -76,16 +77,13 @@ export class RamTarget {
     return this.#block !== undefined && this.#arrived.every((word) => word === 0);
   }
 
-  /** Zeroes the missing pages. */
+  /** Zeroes the pages that have not arrived. */
   fillMissing(): void {
-    for (const offset of this.#missing()) this.fill(offset, 0);
-  }
-
-  *#missing(): Generator<number, undefined> {
     if (this.#block === undefined) return;
-    const pages = this.size >>> PAGE_SHIFT;
-    for (let page = 0; page < pages; page++) {
-      if (((this.#arrived[page >>> 5]! >>> (page & 31)) & 1) === 0) yield page * PAGE_SIZE;
+    for (const [w, touched] of this.#memory.touchedPages(this.#block).entries()) {
+      for (let word = touched & ~this.#arrived[w]!; word !== 0; word &= word - 1) {
+        this.fill((w * 32 + 31 - Math.clz32(word & -word)) * PAGE_SIZE, 0);
+      }
     }
   }
 }

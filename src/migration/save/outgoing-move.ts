@@ -114,7 +114,6 @@ export abstract class OutgoingMove {
   /** When the move is cancelled, rejects all waits for the destination. */
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted: Promise<never>;
-  #logging = false;
   /** Run state before the guest was stopped for the switchover. */
   #before: RunState | undefined;
   #bandwidth: Bandwidth;
@@ -316,16 +315,6 @@ export abstract class OutgoingMove {
     this.#setupMs = this.environment.nowMs() - this.#startedMs;
   }
 
-  async #setLogging(on: boolean): Promise<void> {
-    for (const slot of this.machine.memory.blocks.keys()) await this.machine.vm.setDirtyLogging(slot, on);
-  }
-
-  /** The machine may resume here: its writes are not logged any more. */
-  protected async endLogging(): Promise<void> {
-    if (this.#logging) await this.#setLogging(false);
-    this.#logging = false;
-  }
-
   async #fetchDirty(): Promise<PageSet> {
     const set: PageSet = [];
     for (const slot of this.machine.memory.blocks.keys()) {
@@ -339,8 +328,8 @@ export abstract class OutgoingMove {
    * downtime limit.
    */
   protected async precopy(ram: RamWriter, returnPath: ReturnPath | undefined): Promise<PageSet> {
-    this.#logging = true;
-    await this.#setLogging(true);
+    // The first round sends all that was written before.
+    await this.#fetchDirty();
     this.setStatus("active");
     const convergence = new Convergence(this.parameters.patienceRounds);
     const check = () => this.throwIfEnded(returnPath);
@@ -435,7 +424,6 @@ export abstract class OutgoingMove {
     const { machine } = this;
     this.#totalMs = this.environment.nowMs() - this.#startedMs;
     let outcome = error;
-    await this.endLogging();
     if (this.#before !== undefined) {
       try {
         await resumeAs(machine, this.#before);

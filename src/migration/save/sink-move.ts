@@ -57,7 +57,6 @@ export class SinkMove extends MoveWithoutGo {
       this.throwIfEnded(undefined);
       this.committed = true;
       await sink.commit();
-      await this.endLogging();
       return this.complete(undefined);
     }
     this.committed = true;

@@ -60,7 +60,6 @@ function fakeVm(): AcceleratorVm {
     vcpus: Array.from({ length: HARTS }, (_, id) => vcpu(id)),
     setEvents() {},
     setMemorySlot() {},
-    setDirtyLogging() {},
     getAndClearDirtyLog: () => new Int32Array(0),
     createIrqchip() {},
     irqLine() {},

@@ -94,7 +94,7 @@ const SECTIONS = [
 /** A machine for one case, made in microseconds. Reads Wherry's own streams; with `qemu`, also the seeds. */
 export function fuzzMachine(qemu: boolean): Machine {
   // QEMU's machines have their own firmware.
-  const vm = { ...fakeVm(MEMORY, () => {}), builtinFirmware: !qemu };
+  const vm = { ...fakeVm(MEMORY), builtinFirmware: !qemu };
   const machine = new Machine({ name: "virt", memory: MEMORY, vm, cpus: CPUS });
   for (const section of SECTIONS) machine.addSection(section);
   if (qemu) machine.qemu = PROFILES;

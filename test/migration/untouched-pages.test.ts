@@ -10,8 +10,8 @@ import { bytesSource } from "../../src/inspect/read/byte-source.ts";
 import { diffRam, readWithRam } from "../../src/inspect/diff/diff-ram.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
-import { FakeMachine } from "./fake-machine.ts";
-import { memorySink, memorySource } from "./fake-network.ts";
+import { FakeMachine } from "../support/fake-machine.ts";
+import { memorySink, memorySource } from "../support/fake-network.ts";
 
 const BYTE = 0xa5;
 

@@ -165,7 +165,6 @@ export async function readWithRam(
   return { report, ram };
 }
 
-
 /** True if the pages were sent over other connections (multifd). */
 const pagesElsewhere = ({ warnings }: StreamReport) => warnings.some(({ code }) => code === "ram.elsewhere");
 

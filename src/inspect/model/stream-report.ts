@@ -144,7 +144,7 @@ export interface StreamReport {
   readonly warnings: readonly Problem[];
 }
 
-/** True if a page that is not in the stream is a zero page: in mapped-ram files, and in Wherry's own streams. */
+/** True if a page that is not in the stream is zero: in mapped-ram files, and in Wherry's own streams. */
 export function leavesOutZeros({ capabilities, sections }: StreamReport): boolean {
   return capabilities.includes("mapped-ram") || sections.some(({ idstr }) => idstr === INTEGRITY_IDSTR);
 }

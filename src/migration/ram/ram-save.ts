@@ -1,7 +1,7 @@
-// Outgoing RAM: records of QEMU's section "ram", version 4. Pages that the machine never wrote are zero and are
-// not read. In Wherry's own streams a zero page has a record only if it was sent with other contents before;
-// for QEMU each has one, without payload. For QEMU, other pages may be sent over multifd channels, or written
-// to their file offsets (mapped-ram). XBZRLE is not used.
+// Outgoing RAM: records of QEMU's section "ram", version 4. Pages that the machine never wrote are zero, and
+// are not read. In Wherry's own streams a zero page has a record only if it was sent with other contents
+// before; for QEMU each has one, without payload. For QEMU, other pages may be sent over multifd channels, or
+// written to their file offsets (mapped-ram). XBZRLE is not used.
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory, RamBlock } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";

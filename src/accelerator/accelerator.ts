@@ -22,8 +22,8 @@ export interface VmEvents {
    * suspend).
    */
   systemEvent(event: SystemEvent): void;
-  /** Output of SBI DBCN and the legacy console. */
-  consoleWrite(bytes: Uint8Array): void;
+  /** Output of SBI DBCN and the legacy console. Returns how many bytes were taken: 0 while none can be. */
+  consoleWrite(bytes: Uint8Array): number;
   /** Up to `max` bytes of console input for SBI reads; empty if none. */
   consoleRead(max: number): Uint8Array;
   /** An internal error, of one vCPU or (undefined) of the VM: the VM is dead. */

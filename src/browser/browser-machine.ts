@@ -17,8 +17,11 @@ export interface MachineHardware extends MachineConfig {
 export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
   /** A saved machine to resume, in place of a kernel. It runs at once if it ran when it was saved. */
   readonly state?: Blob | undefined;
-  /** Receives the guest's output on its serial port. */
-  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  /**
+   * Receives the guest's output on its serial port. If it returns a promise, the output counts as unread
+   * until that is settled: with 64 KiB unread the guest's transmitter is busy, as it is while the page is.
+   */
+  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
   /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
@@ -50,7 +53,7 @@ export class BrowserMachine {
         resolve({ kind: "guest-failed", message });
       });
       this.#worker.addEventListener("message", ({ data }: MessageEvent<VmmMessage>) => {
-        if (data.kind === "console") listeners.onConsole?.(data.bytes);
+        if (data.kind === "console") void this.#output(data.bytes, listeners.onConsole);
         else if (data.kind === "run-state") {
           this.#runState = data.state;
           listeners.onRunState?.(data.state);
@@ -127,6 +130,14 @@ export class BrowserMachine {
       this.#waiters.set(id, { resolve, reject });
       this.#worker.postMessage({ id, call, args } satisfies VmmRequest<K>);
     });
+  }
+
+  async #output(bytes: Uint8Array<ArrayBuffer>, onConsole: MachineOptions["onConsole"]): Promise<void> {
+    try {
+      await onConsole?.(bytes);
+    } finally {
+      if (this.#gone === undefined) void this.#call("consoleRead").catch(() => {});
+    }
   }
 
   #answered(data: Extract<VmmMessage, { kind: "answer" | "refusal" }>): void {

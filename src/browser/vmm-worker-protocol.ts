@@ -10,6 +10,8 @@ export interface VmmCalls {
   pause(): void;
   reset(): void;
   write(input: string | Uint8Array): void;
+  /** The page has read the oldest `console` message that it has not yet read. */
+  consoleRead(): void;
   save(): Blob;
   load(state: Blob): void;
   close(): void;

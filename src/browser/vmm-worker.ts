@@ -19,6 +19,14 @@ function theMachine(): HostedMachine {
 
 /** Console output of one turn of the event loop is sent as one message: guests write byte by byte. */
 let output: Uint8Array<ArrayBuffer>[] = [];
+let outputIsRead = Promise.withResolvers<void>();
+/** Of the messages that the page has not read. */
+const unread: (() => void)[] = [];
+
+function collectOutput(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  if (output.push(bytes) === 1) browserPlatform.defer(flushOutput);
+  return outputIsRead.promise;
+}
 
 function flushOutput(): void {
   if (output.length === 0) return;
@@ -29,6 +37,8 @@ function flushOutput(): void {
     at += piece.length;
   }
   output = [];
+  unread.push(outputIsRead.resolve);
+  outputIsRead = Promise.withResolvers();
   post({ kind: "console", bytes });
 }
 
@@ -39,9 +49,7 @@ const handlers: VmmHandlers = {
     machine = await HostedMachine.create(
       {
         ...config,
-        onConsole(bytes) {
-          if (output.push(bytes) === 1) browserPlatform.defer(flushOutput);
-        },
+        onConsole: collectOutput,
         onRunState(state) {
           flushOutput();
           post({ kind: "run-state", state });
@@ -59,6 +67,7 @@ const handlers: VmmHandlers = {
   pause: async () => theMachine().pause(),
   reset: async () => theMachine().reset(),
   write: async (input) => theMachine().write(input),
+  consoleRead: async () => unread.shift()?.(),
   async save() {
     const sink = new MemorySink();
     await theMachine().save(async () => sink, browserMigrationEnvironment);

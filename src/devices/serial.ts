@@ -1,6 +1,7 @@
 // 16550A UART with 16-byte FIFOs (National Semiconductor PC16550D data sheet); state and quirks of QEMU's
-// `serial`. A byte written to THR is sent at once, so the guest always sees an empty transmitter. Input is
-// read from the backend only when the guest wants it. Left out: modem lines of a real port, break, baud-rate
+// `serial`. A byte written to THR is sent at once, so the guest sees an empty transmitter, unless the reader
+// of the backend is behind: then TSR holds one byte, FIFO or THR more, and the guest waits. Input is read
+// from the backend only when the guest wants it. Left out: modem lines of a real port, break, baud-rate
 // timing of the transmitter.
 import type { IrqLine } from "../memory/irq-line.ts";
 import type { MmioDevice } from "../memory/mmio.ts";
@@ -22,6 +23,11 @@ import { type DeviceClock, type DeviceTimer, TIMER_OFF } from "./device-clock.ts
 export const UART_FIFO_LENGTH = 16;
 /** Offset of the line status register. */
 export const UART_LSR = 5;
+/**
+ * A transmitter that has become busy may still get this many bytes more than it holds: vCPUs queue writes to
+ * THR, and see LSR change only afterwards. The backend takes them.
+ */
+const MAX_LATE_BYTES = 256;
 
 const IER_RDI = 0x01;
 const IER_THRI = 0x02;
@@ -174,6 +180,7 @@ export class Serial implements MmioDevice {
   readonly #lsrShadow: SerialParts["lsrShadow"];
   readonly #timeout: DeviceTimer;
   readonly #byte = new Uint8Array(1);
+  #lateBytes = 0;
 
   constructor(parts: SerialParts) {
     this.#backend = parts.backend;
@@ -189,11 +196,15 @@ export class Serial implements MmioDevice {
       this.#lsrShadow?.set(undefined);
       if (this.#clock.running && (this.state.ier & IER_RDI) !== 0) this.#receive();
     });
+    this.#backend.onWritable?.(() => {
+      if (this.#clock.running && this.state.tsrRetry !== 0) this.#transmit();
+    });
     this.reset();
   }
 
   reset(): void {
     const s = this.state;
+    this.#lateBytes = 0;
     this.#lsrShadow?.set(undefined);
     serialState.assign(s, serialState.create());
     s.iir = IIR_NO_INT;
@@ -213,17 +224,10 @@ export class Serial implements MmioDevice {
     this.#updateIrq(true);
   }
 
-  /**
-   * The machine is about to run: sends a byte that another VMM's blocked backend did not accept, and polls
-   * for input.
-   */
+  /** The machine is about to run: goes on sending, and polls for input. */
   unquiesce(): void {
-    const s = this.state;
-    if (s.tsrRetry > 0) this.#send(s.tsr);
-    s.tsrRetry = 0;
-    while (s.xmitFifo.num > 0) this.#send(fifoPop(s.xmitFifo));
-    if ((s.lsr & LSR_TEMT) === 0) this.#transmitted();
-    if ((s.ier & IER_RDI) !== 0) this.#receive();
+    this.#transmit();
+    if ((this.state.ier & IER_RDI) !== 0) this.#receive();
   }
 
   read(offset: number): number {
@@ -333,21 +337,71 @@ export class Serial implements MmioDevice {
 
   #writeThr(byte: number): void {
     const s = this.state;
+    if ((s.lsr & LSR_TEMT) !== 0 && this.#canShift) {
+      s.thr = byte;
+      this.#shift(byte);
+      s.thrIpending = 1;
+      this.#updateIrq();
+      return;
+    }
+    const hasFifo = (s.fcr & FCR_FE) !== 0;
+    if (hasFifo ? s.xmitFifo.num === UART_FIFO_LENGTH : (s.lsr & LSR_THRE) === 0) this.#overrun();
     s.thr = byte;
-    if ((s.mcr & MCR_LOOP) !== 0) this.#accept(byte);
-    else this.#send(byte);
-    this.#transmitted();
+    if (hasFifo) fifoPush(s.xmitFifo, byte);
+    s.thrIpending = 0;
+    s.lsr &= ~(LSR_THRE | LSR_TEMT);
+    this.#transmit();
   }
 
-  #send(byte: number): void {
+  /** True if a byte can leave TSR: loopback needs no reader. */
+  get #canShift(): boolean {
+    return (this.state.mcr & MCR_LOOP) !== 0 || this.#backend.writable !== false;
+  }
+
+  #shift(byte: number): void {
+    if ((this.state.mcr & MCR_LOOP) !== 0) return this.#accept(byte);
     this.#byte[0] = byte;
     this.#backend.write(this.#byte);
   }
 
-  #transmitted(): void {
-    this.state.lsr |= LSR_THRE | LSR_TEMT;
-    this.state.thrIpending = 1;
+  /** Moves bytes from FIFO or THR to TSR, and out of it as long as the reader keeps up. */
+  #transmit(): void {
+    const s = this.state;
+    this.#lsrShadow?.set(undefined);
+    for (;;) {
+      if (s.tsrRetry === 0) {
+        if (s.xmitFifo.num === 0 && (s.lsr & LSR_THRE) !== 0) break;
+        s.tsr = this.#nextByte();
+        s.tsrRetry = 1;
+        if (s.xmitFifo.num === 0) {
+          s.lsr |= LSR_THRE;
+          s.thrIpending = 1;
+        }
+      }
+      if (!this.#canShift) break;
+      s.tsrRetry = 0;
+      this.#shift(s.tsr);
+    }
+    if (s.tsrRetry === 0) {
+      s.lsr |= LSR_TEMT;
+      this.#lateBytes = 0;
+    }
     this.#updateIrq();
+  }
+
+  #nextByte(): number {
+    const { xmitFifo, thr } = this.state;
+    return xmitFifo.num > 0 ? fifoPop(xmitFifo) : thr;
+  }
+
+  /** Makes room for one byte more than the transmitter holds. Above the limit, a byte is lost, as in QEMU. */
+  #overrun(): void {
+    const s = this.state;
+    const next = this.#nextByte();
+    if (this.#lateBytes === MAX_LATE_BYTES) return;
+    this.#lateBytes++;
+    this.#shift(s.tsr);
+    s.tsr = next;
   }
 
   #writeIer(ier: number): void {

@@ -1,7 +1,7 @@
 // A machine for embedders, the same on all platforms: start, pause, console, save, load, end. Moves and QMP
 // are not included: the command line connects them to a machine of createMachine itself.
 import { encodeUtf8 } from "../base/text.ts";
-import { CharPipe } from "../devices/char-backend.ts";
+import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import type { MigrationEnvironment } from "../migration/environment/migration-environment.ts";
@@ -14,8 +14,11 @@ import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
 /** What a machine is made of, and what hears of it. */
 export interface HostedMachineOptions extends MachineConfig {
-  /** Receives the guest's output on its serial port. */
-  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+  /**
+   * Receives the guest's output on its serial port. If it returns a promise, the output counts as unread
+   * until that is settled: with 64 KiB unread the guest's transmitter is busy.
+   */
+  readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
   /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
 }
@@ -42,7 +45,7 @@ export class HostedMachine {
     virtio: VirtioParts,
     platform: Platform,
   ): Promise<HostedMachine> {
-    const console = new CharPipe((bytes) => options.onConsole?.(bytes.slice()));
+    const console = consoleOf(options.onConsole);
     const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
     machine.runState.onChange((state) => options.onRunState?.(state));
     return new HostedMachine(machine, console, platform);
@@ -68,7 +71,7 @@ export class HostedMachine {
 
   /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
   write(input: string | Uint8Array): void {
-    this.#console.push(typeof input === "string" ? encodeUtf8(input) : input);
+    this.#console.push(typeof input === "string" ? encodeUtf8(input) : input.slice());
   }
 
   /** Writes a snapshot; the machine then continues as before, even if this rejects with MigrationError. */
@@ -99,4 +102,20 @@ export class HostedMachine {
       await this.#machine.vm.destroy();
     }
   }
+}
+
+function consoleOf(onConsole: HostedMachineOptions["onConsole"]): CharPipe {
+  let unread = 0;
+  const count = (bytes: number): void => {
+    unread += bytes;
+    pipe.writable = unread < MAX_UNREAD_OUTPUT;
+  };
+  const pipe = new CharPipe((bytes) => {
+    const { length } = bytes;
+    const read = onConsole?.(bytes.slice());
+    if (!(read instanceof Promise)) return;
+    count(length);
+    void read.finally(() => count(-length));
+  });
+  return pipe;
 }

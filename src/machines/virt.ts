@@ -144,7 +144,11 @@ export class VirtMachine extends Machine {
     return {
       mmio: this.addressSpace,
       systemEvent: (event) => this.#systemEvent(event),
-      consoleWrite: (bytes) => serial.write(bytes),
+      consoleWrite(bytes) {
+        if (serial.writable === false) return 0;
+        serial.write(bytes);
+        return bytes.length;
+      },
       consoleRead: (max) => serial.read(max),
       internalError: (vcpu, message) =>
         this.crash(vcpu === undefined ? message : `vCPU ${vcpu}: ${message}`, "internal-error"),

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { buildPrinter, checkLines } from "../../test/support/printer.ts";
 import { buildPulse } from "../guest/pulse-guest.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import { createMachine, type MachineOptions, type NodeMachine } from "./index.ts";
@@ -41,6 +42,33 @@ async function goOnWith(state: string | Uint8Array, engine: EngineKind): Promise
   expect(await machine.ended).toEqual({ kind: "shutdown", message: "guest-shutdown" });
   await machine.close();
 }
+
+test("a guest waits for a reader whose promises are open, and loses nothing", async () => {
+  let text = "";
+  let read = (): void => {};
+  let reading = new Promise<void>((resolve) => (read = resolve));
+  const machine = await createMachine({
+    ...{ harts: 1, memoryBytes: 8 << 20, kernel: buildPrinter() },
+    onConsole(bytes) {
+      text += Buffer.from(bytes).toString("latin1");
+      return reading;
+    },
+  });
+  try {
+    await machine.start();
+    await expect.poll(() => text.length, { timeout: 60_000 }).toBeGreaterThan(65_535);
+    const { length } = text;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(text.length - length).toBeLessThan(1000);
+    await machine.save();
+    reading = Promise.resolve();
+    read();
+    await expect.poll(() => text.length, { timeout: 60_000 }).toBeGreaterThan(3 * 65_536);
+    expect(checkLines(`\n${text}`).first).toBe(0);
+  } finally {
+    await machine.close();
+  }
+});
 
 test("a machine is saved while it runs, and others resume from its bytes and its file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));

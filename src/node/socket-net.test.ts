@@ -68,6 +68,57 @@ it("frames as QEMU does: be32 length, then the frame", async () => {
   await expect.poll(() => lengths).toEqual([2, 1]);
 });
 
+it("is full once its peer stops receiving; later every frame arrives, once and in order", async () => {
+  const [a, b] = await pair({ host: "127.0.0.1", port: 0 });
+  const got: number[] = [];
+  let stopAt = 10;
+  b.onFrame((frame) => {
+    got.push(Buffer.from(frame).readUInt32BE());
+    if (got.length === stopAt) b.setReceiving(false);
+  });
+  let sent = 0;
+  let bytes = 0;
+  const send = () => {
+    while (a.writable && sent < 20_000) {
+      const frame = Buffer.alloc(60 + (sent % 1440));
+      frame.writeUInt32BE(sent++);
+      bytes += frame.length;
+      a.send(frame);
+    }
+  };
+  a.onWritable(send);
+  send();
+  const settled = async () => {
+    for (let before = -1; before !== sent; ) {
+      before = sent;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  };
+  await settled();
+  expect([got.length, a.writable]).toEqual([10, false]);
+  expect(bytes).toBeLessThan(16 << 20);
+  stopAt = 20_000;
+  b.setReceiving(true);
+  await expect.poll(() => got.length, { timeout: 20_000 }).toBe(20_000);
+  expect(got.every((number, i) => number === i)).toBe(true);
+});
+
+it("lets the guest send again when a peer that did not receive has gone", async () => {
+  const [a, b] = await pair({ host: "127.0.0.1", port: 0 });
+  b.setReceiving(false);
+  let again = 0;
+  a.onWritable(() => again++);
+  for (let i = 0; i < 100_000 && a.writable; i++) {
+    a.send(new Uint8Array(60_000));
+    if (i % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(a.writable).toBe(false);
+  b.close();
+  await expect.poll(() => again).toBe(1);
+  expect(a.writable).toBe(true);
+  a.send(new Uint8Array(60));
+});
+
 it("drops a peer that sends no frames, and takes the next", async () => {
   const listener = track(await SocketNet.listen({ host: "127.0.0.1", port: 0 }));
   const bad = await raw(listener);

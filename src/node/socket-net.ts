@@ -1,6 +1,7 @@
 // A network device's backend over a stream socket, with the framing of QEMU's `-netdev socket` and `-netdev
 // stream`: each Ethernet frame as be32 length and bytes. One peer at a time; when it disconnects, a listener
 // accepts the next peer, a connector reconnects. Frames sent without a peer are lost, as on a real network.
+// To a peer that does not read none are lost: the sender's queue waits, as with QEMU.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { WherryError } from "../base/errors.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
@@ -11,8 +12,8 @@ export class SocketNetError extends WherryError {}
 /** QEMU's NET_BUFSIZE: a longer frame is invalid, and the stream cannot be trusted any more. */
 const MAX_FRAME = 4096 + 65536;
 const HEADER_BYTES = 4;
-/** Frames beyond this are dropped if the peer does not read. */
-const MAX_UNSENT_BYTES = 4 << 20;
+/** So many bytes that the peer has not read make the network full. */
+const MAX_UNSENT_BYTES = 256 << 10;
 const RETRY_MS = 500;
 
 /** A TCP host and port, or the path of a unix socket. */
@@ -20,6 +21,11 @@ export type SocketAddress = { readonly host: string; readonly port: number } | {
 
 export class SocketNet implements NetBackend {
   readonly #listeners: ((frame: Uint8Array) => void)[] = [];
+  readonly #roomy: (() => void)[] = [];
+  readonly #frames = new FrameReader();
+  #writable = true;
+  #receiving = true;
+  #isDelivering = false;
   #server: Server | undefined;
   #peer: Socket | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -59,15 +65,28 @@ export class SocketNet implements NetBackend {
 
   send(frame: Uint8Array): void {
     const peer = this.#peer;
-    if (peer === undefined || peer.writableLength > MAX_UNSENT_BYTES) return;
+    if (peer === undefined) return;
     const packet = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
     packet.writeUInt32BE(frame.length);
     packet.set(frame, HEADER_BYTES);
     peer.write(packet);
+    if (peer.writableLength >= MAX_UNSENT_BYTES) this.#writable = false;
+  }
+
+  get writable(): boolean {
+    return this.#writable;
+  }
+  onWritable(listener: () => void): void {
+    this.#roomy.push(listener);
   }
 
   onFrame(listener: (frame: Uint8Array) => void): void {
     this.#listeners.push(listener);
+  }
+  setReceiving(on: boolean): void {
+    if (on === this.#receiving) return;
+    this.#receiving = on;
+    if (on) this.#deliver();
   }
 
   close(): void {
@@ -96,17 +115,44 @@ export class SocketNet implements NetBackend {
 
   #attach(socket: Socket): void {
     this.#peer = socket;
+    this.#frames.clear();
     if ("setNoDelay" in socket) socket.setNoDelay(true);
-    const frames = new FrameReader();
     socket.on("data", (bytes) => {
-      const whole = frames.push(bytes);
-      if (whole === undefined) return void socket.destroy();
-      for (const frame of whole) for (const listener of this.#listeners) listener(frame);
+      this.#frames.push(bytes);
+      this.#deliver();
     });
+    socket.on("drain", () => this.#unblock());
     socket.on("error", () => {});
     socket.once("close", () => {
       if (this.#peer === socket) this.#peer = undefined;
+      this.#unblock();
     });
+  }
+
+  #unblock(): void {
+    if (this.#writable) return;
+    this.#writable = true;
+    for (const listener of this.#roomy) listener();
+  }
+
+  /** Passes on the frames that have arrived, as long as the guest has room; TCP makes the peer wait. */
+  #deliver(): void {
+    const peer = this.#peer;
+    // A listener that makes room again is in the loop below.
+    if (peer === undefined || this.#isDelivering) return;
+    this.#isDelivering = true;
+    try {
+      while (this.#receiving) {
+        const frame = this.#frames.next();
+        if (frame === "invalid") return void peer.destroy();
+        if (frame === undefined) break;
+        for (const listener of this.#listeners) listener(frame);
+      }
+    } finally {
+      this.#isDelivering = false;
+    }
+    if (this.#receiving) peer.resume();
+    else peer.pause();
   }
 }
 
@@ -114,19 +160,23 @@ export class SocketNet implements NetBackend {
 class FrameReader {
   #rest: Buffer = Buffer.alloc(0);
 
-  /** The frames that are complete now; undefined if this is not a stream of frames. */
-  push(bytes: Buffer): Uint8Array[] | undefined {
-    let rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
-    const frames: Uint8Array[] = [];
-    while (rest.length >= HEADER_BYTES) {
-      const length = rest.readUInt32BE();
-      if (length > MAX_FRAME) return undefined;
-      if (rest.length < HEADER_BYTES + length) break;
-      frames.push(new Uint8Array(rest.subarray(HEADER_BYTES, HEADER_BYTES + length)));
-      rest = rest.subarray(HEADER_BYTES + length);
-    }
-    this.#rest = rest;
-    return frames;
+  push(bytes: Buffer): void {
+    this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+  }
+
+  clear(): void {
+    this.#rest = Buffer.alloc(0);
+  }
+
+  /** The next frame if it is complete; `invalid` if this is not a stream of frames. */
+  next(): Uint8Array | "invalid" | undefined {
+    const rest = this.#rest;
+    if (rest.length < HEADER_BYTES) return undefined;
+    const length = rest.readUInt32BE();
+    if (length > MAX_FRAME) return "invalid";
+    if (rest.length < HEADER_BYTES + length) return undefined;
+    this.#rest = rest.subarray(HEADER_BYTES + length);
+    return new Uint8Array(rest.subarray(HEADER_BYTES, HEADER_BYTES + length));
   }
 }
 

@@ -1,6 +1,8 @@
 // The terminal as a guest's console: raw mode, and QEMU's escape keys (Ctrl-A, then a letter). The terminal
 // is restored on every exit, including by a signal or a crash.
+import type { Writable } from "node:stream";
 import type { ReadStream, WriteStream } from "node:tty";
+import { standardOutput } from "./output-stream.ts";
 
 export type EscapeAction = "quit" | "help";
 
@@ -41,10 +43,13 @@ export interface TerminalEvents {
 }
 
 export interface Terminal {
-  /** Stops reading input until the guest has caught up. A terminal is still read: its keys must reach us. */
+  /** The input is a terminal's: while it is not read, our own keys do not reach us either. */
+  readonly hasKeys: boolean;
+  /** Stops reading input until the guest has caught up. */
   pauseInput(): void;
   resumeInput(): void;
-  write(bytes: Uint8Array): void;
+  /** Does not block this thread. */
+  readonly output: Writable;
   /** Restores the terminal. May be called more than once. */
   restore(): void;
 }
@@ -56,14 +61,15 @@ export interface TerminalStreams {
 
 /** Uses stdin and stdout as a console. If stdin is not a terminal, every byte goes to the guest unchanged. */
 export function openTerminal(events: TerminalEvents, streams: TerminalStreams = process): Terminal {
-  const { stdin, stdout } = streams;
+  const { stdin } = streams;
+  const output = standardOutput(streams.stdout);
   const raw = stdin.isTTY === true;
   const filter = new EscapeFilter();
   const onData = (typed: Buffer) => {
     const { data, actions } = raw ? filter.feed(typed) : { data: typed, actions: [] };
     if (data.length > 0) events.input(data);
     for (const action of actions) {
-      if (action === "help") stdout.write(ESCAPE_HELP);
+      if (action === "help") output.write(ESCAPE_HELP);
       else events.quit();
     }
   };
@@ -85,9 +91,10 @@ export function openTerminal(events: TerminalEvents, streams: TerminalStreams = 
   stdin.on("end", onEnd);
   stdin.resume();
   return {
-    pauseInput: () => void (raw || stdin.pause()),
-    resumeInput: () => void (raw || restored || stdin.resume()),
-    write: (bytes) => void stdout.write(bytes),
+    hasKeys: raw,
+    pauseInput: () => void stdin.pause(),
+    resumeInput: () => void (restored || stdin.resume()),
+    output,
     restore,
   };
 }

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createMachine } from "../../src/node/index.ts";
 import { type BrowserServer, serveBrowser } from "../../tools/serve-browser.ts";
 import { hasChromium, withChromium } from "../support/chromium.ts";
+import { buildPrinter, checkLines } from "../support/printer.ts";
 
 const MAIN = join(import.meta.dirname, "../../src/cli/main.ts");
 const REPORT = /^pulse: t=(\d+) h0=(\d+)\/(\d+)\/(\d+) h1=(\d+)\/(\d+)\/(\d+) .*OK$/gm;
@@ -168,6 +169,41 @@ describe.skipIf(!hasChromium())("in Chromium", { retry: 1 }, () => {
         expect(await page.textContent("#state")).toBe("no machine");
       });
       expect(errors).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a guest that prints without end waits for a page that is busy, and nothing is lost",
+    async () => {
+      // As text: a dynamic import in a function would be the test runner's.
+      const script = `(async () => {
+        const { createMachine } = await import("${server.url}browser/index.js");
+        let text = "";
+        const kernel = Uint8Array.of(${buildPrinter()});
+        const onConsole = (bytes) => { text += String.fromCharCode(...bytes); };
+        const machine = await createMachine({ harts: 1, memoryBytes: 8 << 20, kernel, onConsole });
+        const sees = async (bytes) => {
+          while (text.length < bytes) await new Promise((resolve) => setTimeout(resolve, 20));
+        };
+        await machine.start();
+        await sees(300_000);
+        for (const end = performance.now() + 3000; performance.now() < end; );
+        const { length } = text;
+        await machine.pause();
+        const busyBytes = text.length - length;
+        await machine.start();
+        await sees(text.length + 300_000);
+        await machine.close();
+        return { text, busyBytes };
+      })()`;
+      const { text, busyBytes } = await withChromium(async (browser) => {
+        const page = await browser.newPage();
+        await page.goto(server.url);
+        return page.evaluate<{ text: string; busyBytes: number }>(script);
+      });
+      expect(busyBytes).toBeLessThan(200_000);
+      expect(checkLines(`\n${text}`).first).toBe(0);
     },
     TIMEOUT_MS,
   );

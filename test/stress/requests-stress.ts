@@ -74,7 +74,7 @@ export async function stress(options: StressOptions): Promise<StressResult> {
   vm.setEvents({
     mmio: { read: () => 0n, write: () => true },
     systemEvent: () => {},
-    consoleWrite: () => {},
+    consoleWrite: () => 0,
     consoleRead: () => new Uint8Array(),
     internalError: (vcpu, message) => ghosts.violation(`vCPU ${vcpu}: ${message}`),
   });

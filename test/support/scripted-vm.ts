@@ -54,11 +54,18 @@ export class ScriptedVm {
       write: (gpa, size, value) => (this.log.push(`write ${gpa.toString(16)} ${size} ${value}`), true),
     },
     systemEvent: (event) => void this.log.push(event),
-    consoleWrite: (bytes) => void this.log.push(`console ${new TextDecoder().decode(bytes)}`),
+    consoleWrite: (bytes) => {
+      const taken = bytes.subarray(0, this.consoleRoom);
+      if (taken.length > 0) this.log.push(`console ${new TextDecoder().decode(taken)}`);
+      this.consoleRoom -= taken.length;
+      return taken.length;
+    },
     consoleRead: (max) => new TextEncoder().encode(this.input).slice(0, max),
     internalError: (vcpu, message) => void this.log.push(`error ${vcpu} ${message}`),
   };
   input = "";
+  /** Bytes of output that the console still takes. */
+  consoleRoom = Number.POSITIVE_INFINITY;
   /** Actions while the thread sleeps in block(), one for each sleep, or while it is parked. */
   readonly sleeps: (() => void)[] = [];
   readonly parks: (() => void)[] = [];

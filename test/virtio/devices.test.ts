@@ -1,5 +1,6 @@
 // virtio-rng, virtio-console and virtio-net over mmio, legacy and modern.
 import { describe, expect, it } from "vitest";
+import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
@@ -92,11 +93,96 @@ describe.each(MODES)("virtio-console, $name", ({ legacy, without }) => {
   });
 });
 
+describe.each(MODES)("virtio-console whose reader is behind, $name", ({ legacy, without }) => {
+  function setUp(loading?: ReturnType<typeof testBoard>) {
+    const board = loading ?? testBoard({ legacy });
+    let output = "";
+    let limit = Number.POSITIVE_INFINITY;
+    const pipe = new CharPipe((bytes) => {
+      output += Buffer.from(bytes).toString();
+      if (output.length >= limit) pipe.writable = false;
+    });
+    const driver = new MockDriver(board, new VirtioConsole(board, { backend: pipe }));
+    if (loading === undefined) driver.start({ without, queues: 2 });
+    const go = (bytes: number): void => {
+      limit = bytes;
+      pipe.writable = true;
+    };
+    return { board, pipe, driver, go, output: () => output };
+  }
+  const blocks = (n: number): string[] => Array.from({ length: n }, (_, i) => `<${i}>`.padEnd(70_000, "."));
+
+  it("keeps requests until the reader goes on, the first one from where it stopped", async () => {
+    const { driver, pipe, go, output } = setUp();
+    const tx = driver.queue(1);
+    const texts = blocks(3);
+    pipe.writable = false;
+    for (const text of texts) tx.post({ out: [Buffer.from(text.slice(0, 10)), Buffer.from(text.slice(10))] });
+    tx.notify();
+    expect([output(), tx.collect()]).toEqual(["", []]);
+    // Within the second of its pieces.
+    go(65_536);
+    expect([output().length, tx.collect()]).toEqual([65_536, []]);
+    go(70_001);
+    expect(tx.collect()).toHaveLength(1);
+    go(Number.POSITIVE_INFINITY);
+    expect(tx.collect()).toHaveLength(2);
+    expect(output()).toBe(texts.join(""));
+    await tx.request({ out: [Buffer.from("end")] });
+    expect(output()).toBe(`${texts.join("")}end`);
+  });
+
+  it("drops an emergency character, and forgets a request with a reset", () => {
+    const { driver, pipe, output } = setUp();
+    driver.queue(1).post({ out: [Buffer.from("lost")] });
+    pipe.writable = false;
+    driver.queue(1).notify();
+    driver.write(R.config + 8, 0x21);
+    driver.start({ without, queues: 2 });
+    pipe.writable = true;
+    driver.queue(1).post({ out: [Buffer.from("new")] });
+    driver.queue(1).notify();
+    expect(output()).toBe("new");
+  });
+
+  it("is saved meanwhile; the rest is written where it is loaded", async () => {
+    const source = setUp();
+    const [text = ""] = blocks(1);
+    source.driver.queue(1).post({ out: [Buffer.from(text)] });
+    source.go(1);
+    source.driver.queue(1).notify();
+    expect(source.output()).toHaveLength(65_536);
+    await source.driver.transport.quiesce();
+    const { section } = source.driver.transport;
+    const writer = new ByteWriter();
+    section.encode(writer);
+    source.go(Number.POSITIVE_INFINITY);
+    expect(source.output()).toHaveLength(65_536);
+    const target = setUp(source.board);
+    await target.driver.transport.quiesce();
+    target.pipe.writable = false;
+    target.driver.transport.section.decode(new ByteReader(writer.finish()), section.version)();
+    target.driver.transport.unquiesce();
+    expect(target.output()).toBe("");
+    target.pipe.writable = true;
+    expect(source.output() + target.output()).toBe(text);
+  });
+});
+
 class Wire implements NetBackend {
   readonly sent: Uint8Array[] = [];
+  writable = true;
+  receiving = true;
   deliver: (frame: Uint8Array) => void = () => {};
+  roomy: () => void = () => {};
   send(frame: Uint8Array): void {
     this.sent.push(frame.slice());
+  }
+  onWritable(listener: () => void): void {
+    this.roomy = listener;
+  }
+  setReceiving(on: boolean): void {
+    this.receiving = on;
   }
   onFrame(listener: (frame: Uint8Array) => void): void {
     this.deliver = listener;
@@ -162,6 +248,49 @@ describe.each(NET_MODES)("virtio-net, $name", (mode) => {
     expect(b?.data.subarray(headerBytes, b.length)).toEqual(second);
     if (headerBytes === 12)
       expect(a?.data.subarray(0, 12)).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+  });
+
+  it("keeps its frames in the queue while the network is full, and says so in its state", async () => {
+    const { wire, tx, device, driver } = net(mode);
+    const frames = [60, 61, 62].map((length) => frame(BROADCAST, length));
+    wire.writable = false;
+    for (const out of frames) tx.post({ out: [new Uint8Array(headerBytes), out] });
+    tx.notify();
+    expect([wire.sent.length, tx.collect().length, device.state.txWaiting]).toEqual([0, 0, 1]);
+    await driver.transport.quiesce();
+    wire.writable = true;
+    wire.roomy();
+    // Stopped: nothing changes. QEMU sends what waits if this word is 1.
+    expect([wire.sent.length, tx.collect().length, device.state.txWaiting]).toEqual([0, 0, 1]);
+    const send = wire.send.bind(wire);
+    wire.send = (sent) => {
+      send(sent);
+      wire.writable = wire.sent.length !== 2;
+    };
+    driver.transport.unquiesce();
+    expect([wire.sent.length, tx.collect().length, device.state.txWaiting]).toEqual([2, 2, 1]);
+    wire.writable = true;
+    wire.roomy();
+    expect([wire.sent, tx.collect().length, device.state.txWaiting]).toEqual([frames, 1, 0]);
+  });
+
+  it("stops the network while it has no buffers, or the machine is stopped", async () => {
+    const { wire, rx, driver } = net(mode);
+    wire.deliver(frame(MAC, 64));
+    expect(wire.receiving).toBe(false);
+    rx.post({ in: [2048] });
+    rx.notify();
+    expect([rx.collect().length, wire.receiving]).toEqual([1, true]);
+    rx.post({ in: [2048] });
+    await driver.transport.quiesce();
+    wire.deliver(frame(MAC, 65));
+    expect([rx.collect().length, wire.receiving]).toEqual([0, false]);
+    driver.transport.unquiesce();
+    expect([rx.collect().length, wire.receiving]).toEqual([1, true]);
+    wire.deliver(frame(MAC, 66));
+    expect(wire.receiving).toBe(false);
+    driver.write(R.status, 0);
+    expect(wire.receiving).toBe(true);
   });
 
   it("spreads a frame over buffers only if they are mergeable", () => {

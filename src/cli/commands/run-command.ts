@@ -2,6 +2,7 @@
 import { constants } from "node:os";
 import { EXIT } from "../output/cli-error.ts";
 import { messageOf } from "../../base/errors.ts";
+import { unblock } from "../../node/output-stream.ts";
 import { perfInfo } from "../../monitor/perf-commands.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import { perfTable } from "../output/perf-table.ts";
@@ -13,6 +14,7 @@ const LAST_WORD_MS = 2000;
 
 /** Runs the machine to its end and returns the exit code. */
 export async function run(options: MachineOptions): Promise<number> {
+  unblock(process.stderr);
   let signalled: number | undefined;
   // During creation there is nothing to lose, and a wait (for a pipe's other end) may never end.
   let quit = (): void => process.exit(EXIT.SIGNAL + (signalled ?? 0));

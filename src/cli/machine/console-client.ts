@@ -108,13 +108,19 @@ export class ConsoleClient {
       const stop = this.onOutput(() => {
         if (this.#closed) finish("ended");
       });
+      const goOn = () => this.#socket.resume();
       const finish = (how: "quit" | "ended") => {
         this.#sink = undefined;
         stop();
+        terminal.output.off("drain", goOn);
+        goOn();
         terminal.restore();
         resolve(how);
       };
-      this.#sink = (bytes) => terminal.write(bytes);
+      terminal.output.on("drain", goOn);
+      this.#sink = (bytes) => {
+        if (!terminal.output.write(bytes)) this.#socket.pause();
+      };
     });
   }
 

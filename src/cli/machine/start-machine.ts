@@ -22,6 +22,7 @@ import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
+import type { SerialSpec } from "../options/option-values.ts";
 import { migrationTransport } from "./migration-transport.ts";
 import { VERSION } from "../output/package-version.ts";
 
@@ -75,10 +76,12 @@ async function start(
   const ended = new Promise<MachineEnd>((resolve) => {
     end = resolve;
   });
-  const console = await openConsole(options.serial, () => quit("host-ui"));
+  const openOne = (spec: SerialSpec) =>
+    openConsole({ spec, onQuit: () => quit("host-ui"), isPatient: options.icount !== undefined });
+  const console = await openOne(options.serial);
   open.push(() => console.close());
 
-  const second = options.console && (await openConsole(options.console, () => quit("host-ui")));
+  const second = options.console && (await openOne(options.console));
   if (second !== undefined) open.push(() => second.close());
 
   const virtio = await openVirtio({

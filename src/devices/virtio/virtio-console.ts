@@ -8,7 +8,14 @@ import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { elementCodec } from "./virtqueue-element.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK } from "./virtio-feature-bits.ts";
 import type { VirtioState } from "./virtio-state.ts";
-import { type Chain, chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
+import {
+  type Chain,
+  chainProblem,
+  readSegments,
+  segmentsLength,
+  type Virtqueue,
+  writeSegments,
+} from "./virtqueue.ts";
 
 export const VIRTIO_CONSOLE_F_SIZE = 0;
 export const VIRTIO_CONSOLE_F_EMERG_WRITE = 2;
@@ -20,7 +27,7 @@ const CONFIG_EMERG_WR = 8;
 /** The piece size of a transfer: a driver may send gigabytes in one request. */
 const PIECE_BYTES = 65536;
 
-/** A port, and its output request if it was only partly written when the machine stopped. */
+/** A port, and its output request while it waits for the reader. */
 const port = defineState(
   "virtio-console-port",
   { version: 3 },
@@ -73,6 +80,7 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     this.#backend = options.backend;
     Object.assign(this.state, options.size ?? {});
     this.#backend.onReadable(() => this.notify(RECEIVEQ));
+    this.#backend.onWritable?.(() => this.notify(TRANSMITQ));
   }
 
   /** The terminal was resized. */
@@ -92,9 +100,9 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
     config.setUint32(4, 1, true);
   }
 
-  /** §5.3.4: an emergency write of one character, before the driver is up. */
+  /** §5.3.4: an emergency write of one character, before the driver is up. Nothing waits for its reader. */
   protected override configWritten(offset: number): void {
-    if (offset === CONFIG_EMERG_WR) {
+    if (offset === CONFIG_EMERG_WR && this.#backend.writable !== false) {
       this.#backend.write(this.state.config.slice(CONFIG_EMERG_WR, CONFIG_EMERG_WR + 1));
     }
   }
@@ -106,20 +114,51 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
   protected override onReset(): void {
     Object.assign(this.#port, { guestConnected: 0, elemPopped: 0 });
   }
+  protected override onQueueReset(index: number): void {
+    if (index === TRANSMITQ) this.#port.elemPopped = 0;
+  }
 
   protected override handleQueue(index: number): void {
-    if (index === TRANSMITQ) this.serveAll(this.queue(TRANSMITQ), (chain) => this.#transmit(chain, 0));
+    if (index === TRANSMITQ) this.#transmit(this.queue(TRANSMITQ));
     else if (index === RECEIVEQ) this.#receive();
   }
 
-  #transmit(chain: Chain, from: number): number {
+  /** Writes the request that waits, if there is one, then the queue's. */
+  #transmit(queue: Virtqueue): void {
+    const { elemPopped, elem, iovIdx, iovOffset } = this.#port;
+    if (elemPopped === 1) {
+      if (!this.#write(elem, segmentsLength(elem.readable.slice(0, iovIdx)) + Number(iovOffset))) return;
+      this.#port.elemPopped = 0;
+      queue.push(elem, 0);
+      this.interrupt(queue);
+    }
+    this.serveAll(queue, (chain) => (this.#write(chain, 0) ? 0 : undefined));
+  }
+
+  /** Writes a request from a byte on. Returns false, and keeps it, once the reader is behind. */
+  #write(chain: Chain, from: number): boolean {
     const length = segmentsLength(chain.readable);
     for (let done = from; done < length; done += PIECE_BYTES) {
+      if (this.#backend.writable === false) {
+        this.#keep(chain, done);
+        return false;
+      }
       const piece = new Uint8Array(Math.min(PIECE_BYTES, length - done));
       readSegments(this.board.memory, chain.readable, piece, done);
       this.#backend.write(piece);
     }
-    return 0;
+    return true;
+  }
+
+  #keep(chain: Chain, written: number): void {
+    let iovIdx = 0;
+    let iovOffset = written;
+    for (const { length } of chain.readable) {
+      if (iovOffset < length) break;
+      iovOffset -= length;
+      iovIdx++;
+    }
+    Object.assign(this.#port, { elemPopped: 1, elem: chain, iovIdx, iovOffset: BigInt(iovOffset) });
   }
 
   /** Delivers as much input as there are buffers for; the rest stays in the backend. */
@@ -136,17 +175,6 @@ export class VirtioConsole extends VirtioDevice<typeof fields> {
       filled++;
     }
     if (filled > 0) this.interrupt(queue);
-  }
-
-  /** Writes the rest of an output request that QEMU did not finish before its stop. */
-  protected override resume(): void {
-    const { elemPopped, elem, iovIdx, iovOffset } = this.#port;
-    if (elemPopped === 0) return;
-    this.#port.elemPopped = 0;
-    this.#transmit(elem, segmentsLength(elem.readable.slice(0, iovIdx)) + Number(iovOffset));
-    const queue = this.queue(TRANSMITQ);
-    queue.push(elem, 0);
-    this.interrupt(queue);
   }
 
   protected override inFlight(state: VirtioState<typeof fields>, index: number): number {

@@ -240,13 +240,15 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
 
   /**
    * Serves all available buffers of a queue: `serve` returns the bytes written to the writable part of each
-   * chain. If the driver adds buffers as fast as this serves them, the rest waits until other events were
-   * handled.
+   * chain, or undefined if it keeps the chain; then no more are served now. If the driver adds buffers as
+   * fast as this serves them, the rest waits until other events were handled.
    */
-  protected serveAll(queue: Virtqueue, serve: (chain: Chain) => number): void {
+  protected serveAll(queue: Virtqueue, serve: (chain: Chain) => number | undefined): void {
     let served = 0;
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-      queue.push(chain, serve(chain));
+      const written = serve(chain);
+      if (written === undefined) break;
+      queue.push(chain, written);
       if (++served >= queue.state.num) {
         this.board.defer(() => this.notify(queue.index));
         break;

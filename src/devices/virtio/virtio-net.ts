@@ -32,7 +32,7 @@ const CONFIG_SIZE = 8;
 const MIN_FRAME = 14;
 /** The largest frame sent or received: the result of one segmentation offload. */
 const MAX_FRAME = 65550;
-/** The maximum number of frames that wait for buffers; more are lost, as on a real network. */
+/** The maximum number of frames that wait for buffers if the backend cannot keep them; more are lost. */
 const MAX_WAITING = 256;
 /** The largest control message: more than two full MAC tables. */
 const MAX_CONTROL = 65536;
@@ -107,6 +107,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     this.state.mac.set(this.#mac);
     this.state.vlans.fill(0xff);
     this.#backend.onFrame((frame) => this.#arrived(frame));
+    this.#backend.onWritable?.(() => this.notify(TRANSMITQ));
   }
 
   protected override fillConfig(config: DataView): void {
@@ -132,12 +133,14 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     Object.assign(state, { promisc: 1, allmulti: 0, alluni: 0, nomulti: 0, nouni: 0, nobcast: 0 });
     Object.assign(state, { macTableInUse: 0, macs: [], multiOverflow: 0, uniOverflow: 0 });
     state.netStatus = VIRTIO_NET_S_LINK_UP;
+    state.txWaiting = 0;
     this.#waiting.length = 0;
+    this.#backend.setReceiving?.(true);
   }
 
   protected override handleQueue(index: number): void {
     if (index === RECEIVEQ) this.#receive();
-    else if (index === TRANSMITQ) this.serveAll(this.queue(TRANSMITQ), (chain) => this.#transmit(chain));
+    else if (index === TRANSMITQ) this.#transmit(this.queue(TRANSMITQ));
     else if (index === CONTROLQ) this.serveAll(this.queue(CONTROLQ), (chain) => this.#control(chain));
   }
 
@@ -146,7 +149,18 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     return this.has(VIRTIO_F_VERSION_1) || this.has(VIRTIO_NET_F_MRG_RXBUF) ? 12 : 10;
   }
 
-  #transmit(chain: Chain): number {
+  /** Sends the queue's frames until the network is full. QEMU's tx_waiting tells that some wait. */
+  #transmit(queue: Virtqueue): void {
+    this.state.txWaiting = 0;
+    this.serveAll(queue, (chain) => {
+      if (this.#backend.writable !== false) return this.#send(chain);
+      queue.unpop(1);
+      this.state.txWaiting = 1;
+      return undefined;
+    });
+  }
+
+  #send(chain: Chain): number {
     const length = segmentsLength(chain.readable) - this.#headerBytes;
     if (length >= MIN_FRAME && length <= MAX_FRAME) {
       const frame = new Uint8Array(length);
@@ -171,6 +185,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     if (frame.length < MIN_FRAME || frame.length > MAX_FRAME || this.#waiting.length >= MAX_WAITING) return;
     this.#waiting.push(frame);
     this.notify(RECEIVEQ);
+    if (this.#waiting.length > 0) this.#backend.setReceiving?.(false);
   }
 
   #receive(): void {
@@ -184,6 +199,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       this.#waiting.shift();
     }
     if (delivered) this.interrupt(queue);
+    if (this.#waiting.length === 0) this.#backend.setReceiving?.(true);
   }
 
   /**

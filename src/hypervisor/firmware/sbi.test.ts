@@ -316,6 +316,32 @@ describe("DBCN", () => {
     expect(s.log).toEqual(["run", "console A"]);
     expect(s.ecall(0, DBCN, 0, [0n, 0n, 0n])).toEqual([SUCCESS, 0n]);
   });
+  test("tells how much a console whose reader is behind took, and waits to write one byte", () => {
+    const s = machine();
+    s.vm.memory.write(Number(at), new TextEncoder().encode("abc"));
+    s.consoleRoom = 2;
+    expect(s.ecall(0, DBCN, 0, [3n, at, 0n])).toEqual([SUCCESS, 2n]);
+    expect(s.ecall(0, DBCN, 0, [3n, at, 0n])).toEqual([SUCCESS, 0n]);
+    expect(s.log).toEqual(["run", "console ab", "run"]);
+    for (const [extension, func] of [
+      [DBCN, 2],
+      [0x01, 0],
+    ] as const) {
+      s.log.length = 0;
+      s.consoleRoom = 0;
+      imageOf(s, 0).set("pc", 0x8000_0100n);
+      // The ECALL has not happened: the hart can be stopped here, and makes it again.
+      const again = (): number => {
+        const image = imageOf(s, 0);
+        expect([image.get("pc"), image.get("x", 10), image.get("x", 11)]).toEqual([0x8000_0100n, 0x41n, 9n]);
+        s.consoleRoom = 1;
+        return EXIT.ECALL;
+      };
+      expect(s.ecall(0, extension, func, [0x41n, 9n], again)[0]).toBe(SUCCESS);
+      expect(s.log).toEqual(["run", "sleep", "run", "console A"]);
+      expect(imageOf(s, 0).get("pc")).toBe(0x8000_0104n);
+    }
+  });
   test("reads the available bytes, and marks the page dirty", async () => {
     const s = machine();
     await s.vm.getAndClearDirtyLog(0);

@@ -97,8 +97,11 @@ export interface SbiThread {
   write64(controlOffset: number, value: bigint): void;
   /** Exits to the VMM. */
   systemEvent(event: SystemEvent, detail: bigint): void;
-  consoleWrite(bytes: Uint8Array): void;
+  /** Returns how many bytes were taken: 0 while the console's reader is behind. */
+  consoleWrite(bytes: Uint8Array): number;
   consoleRead(max: number): Uint8Array;
+  /** The hart makes this call again, for one that blocks: it can be stopped and saved meanwhile. */
+  repeatCall(): void;
 }
 
 interface SbiReturn {
@@ -123,7 +126,8 @@ export class SbiFirmware {
     const extension = BigInt.asUintN(32, thread.getX(17)) === thread.getX(17) ? Number(thread.getX(17)) : -1;
     const func = Number(BigInt.asUintN(32, thread.getX(16)));
     if (extension >= 0 && extension <= LEGACY_SHUTDOWN) {
-      thread.setX(10, BigInt.asUintN(64, BigInt(this.#legacy(extension))));
+      const value = this.#legacy(extension);
+      if (value !== undefined) thread.setX(10, BigInt.asUintN(64, BigInt(value)));
       return;
     }
     const result = this.#dispatch(extension, func);
@@ -132,7 +136,7 @@ export class SbiFirmware {
     thread.setX(11, BigInt.asUintN(64, result.value));
   }
 
-  /** undefined if the call does not return here (hart stopped, suspended or reset). */
+  /** undefined if the call does not return here (hart stopped, suspended or reset; the call is repeated). */
   #dispatch(extension: number, func: number): SbiReturn | undefined {
     switch (extension) {
       case EXT_BASE:
@@ -317,12 +321,17 @@ export class SbiFirmware {
     return fail(SBI_ERR_FAILED);
   }
 
-  #dbcn(func: number): SbiReturn {
+  /** Writes the byte in a0. Returns false if the hart must call again. */
+  #putByte(): boolean {
     const thread = this.#thread;
-    if (func === 2) {
-      thread.consoleWrite(Uint8Array.of(Number(thread.getX(10) & 0xffn)));
-      return ok();
-    }
+    const isTaken = thread.consoleWrite(Uint8Array.of(Number(thread.getX(10) & 0xffn))) === 1;
+    if (!isTaken) thread.repeatCall();
+    return isTaken;
+  }
+
+  #dbcn(func: number): SbiReturn | undefined {
+    const thread = this.#thread;
+    if (func === 2) return this.#putByte() ? ok() : undefined;
     if (func > 2) return fail(SBI_ERR_NOT_SUPPORTED);
     if (thread.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
     const length = Number(BigInt.asUintN(32, thread.getX(10)));
@@ -331,10 +340,7 @@ export class SbiFirmware {
     const chunk = Math.min(length, 4096);
     const bytes = this.#me.readingShadowPageTables(() => thread.memory.read(address, chunk));
     if (bytes === undefined) return fail(SBI_ERR_INVALID_PARAM);
-    if (func === 0) {
-      thread.consoleWrite(bytes);
-      return ok(BigInt(chunk));
-    }
+    if (func === 0) return ok(BigInt(thread.consoleWrite(bytes)));
     const input = thread.consoleRead(chunk);
     if (input.length > 0 && !this.#me.readingShadowPageTables(() => thread.memory.write(address, input))) {
       return fail(SBI_ERR_INVALID_PARAM);
@@ -374,16 +380,15 @@ export class SbiFirmware {
     return ok();
   }
 
-  /** Legacy calls return their value in a0 alone. */
-  #legacy(extension: number): number {
+  /** Legacy calls return their value in a0 alone; undefined if the call is repeated. */
+  #legacy(extension: number): number | undefined {
     const thread = this.#thread;
     switch (extension) {
       case LEGACY_SET_TIMER:
         thread.setStimecmp(thread.getX(10));
         return 0;
       case LEGACY_PUTCHAR:
-        thread.consoleWrite(Uint8Array.of(Number(thread.getX(10) & 0xffn)));
-        return 0;
+        return this.#putByte() ? 0 : undefined;
       case LEGACY_GETCHAR:
         return thread.consoleRead(1)[0] ?? -1;
       case LEGACY_CLEAR_IPI:

@@ -79,6 +79,8 @@ const MAX_SPIN_SLEEP_MS = 0.2;
 /** A hart that has executed fewer instructions since its last sleep has done nothing but spin. */
 const SPINNING_INSTRUCTIONS = 5000n;
 const NEVER_MS = 0x7fffffff;
+/** How long an SBI call waits for a console that takes nothing, before it returns or is made again. */
+const CONSOLE_BUSY_MS = 1;
 /** 2^53 ticks are 28 years: a timer beyond that is not set. */
 const NEVER_TICKS = 2 ** 53;
 
@@ -203,6 +205,7 @@ export class VcpuThread {
       systemEvent: (event, detail) => this.#systemEvent(event, detail),
       consoleWrite: (bytes) => this.#consoleWrite(bytes),
       consoleRead: (max) => this.#consoleRead(max),
+      repeatCall: () => image.set("pc", BigInt.asUintN(64, image.get("pc") - 4n)),
     });
     this.#engine = platform.instantiate({
       ...(platform.collectGarbage === undefined ? {} : { collectGarbage: platform.collectGarbage }),
@@ -643,12 +646,21 @@ export class VcpuThread {
     this.#exit(EXIT_REASON.SYSTEM_EVENT, SYSTEM_EVENTS.indexOf(event), 0, detail);
   }
 
-  #consoleWrite(bytes: Uint8Array): void {
+  /** Returns how many bytes the console took. */
+  #consoleWrite(bytes: Uint8Array): number {
+    const me = this.#me;
     for (let at = 0; at < bytes.length; at += RUN_CONSOLE_SIZE) {
       const chunk = bytes.subarray(at, at + RUN_CONSOLE_SIZE);
       this.#bytes.set(chunk, this.#base + RUN_CONSOLE);
       this.#exit(EXIT_REASON.CONSOLE_WRITE, 0, chunk.length, 0n);
+      const taken = me.load(RUN_SIZE);
+      if (taken === chunk.length) continue;
+      // The guest calls again at once: it must not keep the VMM thread busy.
+      const hasWork = (): boolean => me.pending() || me.load(CTL_RUN) !== RUN.GO;
+      if (at + taken === 0) this.#sleepUncounted(() => me.block(hasWork, CONSOLE_BUSY_MS));
+      return at + taken;
     }
+    return bytes.length;
   }
 
   #consoleRead(max: number): Uint8Array {

@@ -48,7 +48,7 @@ test("a thread that dies in guest mode does not block the VMM, a pause, or a wai
   vm.setEvents({
     mmio: { read: () => undefined, write: () => false },
     systemEvent: () => {},
-    consoleWrite: () => {},
+    consoleWrite: () => 0,
     consoleRead: () => new Uint8Array(0),
     internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
   });
@@ -97,7 +97,7 @@ test("a translation thread that dies kills the VM, and reports why", async () =>
   vm.setEvents({
     mmio: { read: () => undefined, write: () => false },
     systemEvent: () => {},
-    consoleWrite: () => {},
+    consoleWrite: () => 0,
     consoleRead: () => new Uint8Array(0),
     internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
   });

@@ -495,7 +495,7 @@ export class Vcpu implements AcceleratorVcpu {
         this.#answer(true);
         return;
       case EXIT_REASON.CONSOLE_WRITE:
-        events.consoleWrite(this.#bytes.slice(consoleAt, consoleAt + size));
+        r.store(RUN_SIZE, events.consoleWrite(this.#bytes.slice(consoleAt, consoleAt + size)));
         this.#answer(true);
         return;
       case EXIT_REASON.CONSOLE_READ: {

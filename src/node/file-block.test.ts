@@ -1,10 +1,10 @@
 // Disk images in files: contents, exclusive write access, refusals and their messages.
 import { spawn } from "node:child_process";
-import { chmod, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { type FileBlock, openFileBlock } from "./file-block.ts";
+import { type FileBlock, type FileBlockOptions, openFileBlock } from "./file-block.ts";
 
 let directory: string;
 let path: string;
@@ -18,8 +18,8 @@ afterEach(async () => {
   for (const block of opened.splice(0)) await block.close().catch(() => {});
   await rm(directory, { recursive: true });
 });
-async function disk(readonly = false): Promise<FileBlock> {
-  const block = await openFileBlock({ path, readonly });
+async function disk(readonly = false, more: Partial<FileBlockOptions> = {}): Promise<FileBlock> {
+  const block = await openFileBlock({ path, readonly, ...more });
   opened.push(block);
   return block;
 }
@@ -76,16 +76,59 @@ describe("a file as a disk", () => {
     await expect(readonly.write(0, ones(512))).rejects.toThrow(/readonly/);
   });
 
-  it("has one writer at a time, also in one process; readers are free", async () => {
-    const [a, b, reader] = [await disk(), await disk(), await disk(true)];
+  it("has one writer at a time, also in one process", async () => {
+    const [a, b] = [await disk(), await disk()];
     await a.activate();
-    await reader.activate();
-    await expect(b.activate()).rejects.toThrow(/cannot be locked: another process, or another drive/);
+    await expect(b.activate()).rejects.toThrow(
+      /cannot be locked for writing: another process, or another drive of this machine, has it open for writing/,
+    );
     await a.inactivate();
     await b.activate();
     await expect(a.activate()).rejects.toThrow(/cannot be locked/);
     await b.close();
     await a.activate();
+  });
+
+  it("has one writer or any number of readers, in both orders", async () => {
+    const [writer, reader, another] = [await disk(), await disk(true), await disk(true)];
+    await reader.activate();
+    await another.activate();
+    await expect(writer.activate()).rejects.toThrow(/locked for writing: .* has it open for reading/);
+    await reader.inactivate();
+    await another.close();
+    await writer.activate();
+    await expect(reader.activate()).rejects.toThrow(/locked for reading: .* open for writing.*force-share=on/);
+    await writer.inactivate();
+    await reader.activate();
+  });
+
+  it("is read beside its writer with force-share=on, in both orders", async () => {
+    const [writer, sharer] = [await disk(), await disk(true, { forceShare: true })];
+    await writer.activate();
+    await sharer.activate();
+    await writer.inactivate();
+    await writer.activate();
+    const owner = await disk(true);
+    await writer.inactivate();
+    await owner.activate();
+  });
+
+  it("is not locked with locking=off", async () => {
+    const [writer, unlocked] = [await disk(), await disk(false, { locking: false })];
+    await writer.activate();
+    await unlocked.activate();
+  });
+
+  it("is refused where no lock can be had: no perl, or a file system without locks", async () => {
+    const block = await disk();
+    const programs = join(directory, "bin");
+    vi.stubEnv("PATH", programs);
+    await expect(block.activate()).rejects.toThrow(/perl \(package perl-base\).*ENOENT; locking=off/);
+    await mkdir(programs);
+    await writeFile(join(programs, "perl"), "#!/bin/sh\necho No locks available >&2; exit 37\n", { mode: 0o755 });
+    await expect(block.activate()).rejects.toThrow(/for writing: No locks available; locking=off opens it/);
+    vi.unstubAllEnvs();
+    await block.activate();
   });
 
   it("is unlocked as soon as its holder is killed", async () => {
@@ -142,6 +185,10 @@ describe("refused with a reason", () => {
     await chmod(path, 0o444);
     await expect(openFileBlock({ path })).rejects.toThrow(/no permission to write it; readonly=on/);
     await (await openFileBlock({ path, readonly: true })).close();
+  });
+
+  it("a writer that would share with other writers", async () => {
+    await expect(openFileBlock({ path, forceShare: true })).rejects.toThrow(/force-share=on .*readonly=on/);
   });
 
   it("a file truncated meanwhile: the read fails, and so does activation", async () => {

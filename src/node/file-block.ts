@@ -1,12 +1,10 @@
 // A raw disk image in a file, as a BlockBackend. A flush is an fdatasync. Write access and the lock are held
 // only between activate() and inactivate(), so that in a move the source releases them before the destination
-// writes. The lock is flock(2), which the kernel drops when its holder dies and which shared file systems
-// carry between hosts; Node has no call for it, so flock(1) of util-linux (or busybox) locks the open file.
-// Holes are not punched: a discard has no effect.
-import { spawn } from "node:child_process";
+// writes. Holes are not punched: a discard has no effect.
 import { constants, type FileHandle, open, realpath } from "node:fs/promises";
-import { messageOf, WherryError } from "../base/errors.ts";
+import { WherryError } from "../base/errors.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
+import { type ImageUse, lockImage } from "./image-lock.ts";
 import { systemReason } from "./system-reason.ts";
 
 export class FileBlockError extends WherryError {}
@@ -14,20 +12,26 @@ export class FileBlockError extends WherryError {}
 const SECTOR = 512;
 const ZERO_PIECE = 1 << 20;
 
+/** As in DriveSpec. */
 export interface FileBlockOptions {
   readonly path: string;
-  /** Never written, and not locked. Default: false. */
   readonly readonly?: boolean;
+  readonly forceShare?: boolean | undefined;
+  readonly locking?: boolean | undefined;
 }
 
 /** Opens an image for reading. Throws FileBlockError if it is not a usable image. */
 export async function openFileBlock(options: FileBlockOptions): Promise<FileBlock> {
-  const readonly = options.readonly ?? false;
+  const { readonly = false, forceShare = false } = options;
+  if (forceShare && !readonly) {
+    const why = "force-share=on reads what others write: it needs readonly=on";
+    throw new FileBlockError("file-block.options", `${options.path}: ${why}`);
+  }
   const handle = await openImage(options.path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const sizeBytes = await imageSize(options.path, handle);
     if (!readonly) await (await openImage(options.path, constants.O_RDWR)).close();
-    return new FileBlock(await realpath(options.path), sizeBytes, readonly, handle);
+    return new FileBlock({ ...options, path: await realpath(options.path) }, sizeBytes, handle);
   } catch (error) {
     await handle.close();
     throw error;
@@ -38,14 +42,17 @@ export class FileBlock implements BlockBackend {
   readonly path: string;
   readonly sizeBytes: number;
   readonly readonly: boolean;
+  readonly #lock: ImageUse | undefined;
   #handle: FileHandle;
   #active = false;
 
   /** Use openFileBlock. */
-  constructor(path: string, sizeBytes: number, readonly: boolean, handle: FileHandle) {
+  constructor(options: FileBlockOptions, sizeBytes: number, handle: FileHandle) {
+    const { path, readonly = false, forceShare = false, locking = true } = options;
     this.path = path;
     this.sizeBytes = sizeBytes;
     this.readonly = readonly;
+    if (locking) this.#lock = readonly ? (forceShare ? "shared-read" : "read") : "write";
     this.#handle = handle;
   }
 
@@ -59,6 +66,7 @@ export class FileBlock implements BlockBackend {
     // consistency).
     const handle = await openImage(this.path, this.readonly ? constants.O_RDONLY : constants.O_RDWR);
     try {
+      if (this.#lock !== undefined) await lockImage(this.path, handle, this.#lock);
       const sizeBytes = await imageSize(this.path, handle);
       if (sizeBytes !== this.sizeBytes) {
         throw new FileBlockError(
@@ -67,7 +75,6 @@ export class FileBlock implements BlockBackend {
             "a disk cannot change its size under a guest",
         );
       }
-      if (!this.readonly) await lockExclusive(this.path, handle);
     } catch (error) {
       await handle.close();
       throw error;
@@ -184,32 +191,4 @@ async function imageSize(path: string, handle: FileHandle): Promise<number> {
     );
   }
   return stat.size;
-}
-
-/** The exit status of flock(1) if another process holds the lock. */
-const LOCK_HELD = 75;
-
-/**
- * The flock(2) lock belongs to the open file, which the child shares: it remains when flock(1) has exited.
- */
-async function lockExclusive(path: string, handle: FileHandle): Promise<void> {
-  const status = await new Promise<number | string>((resolve, reject) => {
-    const child = spawn("flock", ["-x", "-n", "-E", String(LOCK_HELD), "3"], {
-      stdio: ["ignore", "ignore", "ignore", handle.fd],
-    });
-    child.on("error", reject);
-    child.on("exit", (code, signal) => resolve(code ?? signal ?? "unknown"));
-  }).catch((cause: unknown) => {
-    throw new FileBlockError(
-      "file-block.lock",
-      `${path}: cannot be locked: flock (package util-linux) does not run: ${messageOf(cause)}`,
-      { cause },
-    );
-  });
-  if (status === 0) return;
-  const why =
-    status === LOCK_HELD
-      ? "another process, or another drive of this machine, has it open for writing"
-      : `flock ended with ${status}`;
-  throw new FileBlockError("file-block.lock", `${path}: cannot be locked: ${why}`);
 }

@@ -11,6 +11,10 @@ export interface DriveSpec {
   readonly file: string;
   /** The guest cannot write to it, and several machines may have it. */
   readonly readonly: boolean;
+  /** Read it even while another process writes it; only with `readonly`. Default: false. */
+  readonly forceShare?: boolean | undefined;
+  /** Take QEMU's image lock; without it, nothing keeps others from writing the image. Default: true. */
+  readonly locking?: boolean | undefined;
 }
 
 /** One end of a link between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */
@@ -60,8 +64,8 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
     for (const one of closed) if (one.status === "rejected") throw one.reason as Error;
   };
   try {
-    for (const { file, readonly } of spec.drives) {
-      const backend = await openFileBlock({ path: file, readonly });
+    for (const { file, ...options } of spec.drives) {
+      const backend = await openFileBlock({ path: file, ...options });
       open.push(() => backend.close());
       drives.push(backend);
     }

@@ -106,6 +106,8 @@ test("values in QEMU's notations", () => {
     file: "a,b=c.img",
     readonly: true,
   });
+  const shared = { readonly: true, forceShare: true, locking: false };
+  expect(drive("file=a,readonly=on,force-share=on,locking=off")).toMatchObject(shared);
   expect(net("none")).toBeUndefined();
   expect(net("socket:listen=127.0.0.1:4000")).toEqual({ mode: "listen", host: "127.0.0.1", port: 4000 });
   expect(net("socket:connect=:4000,mac=52:54:00:12:34:56")).toEqual({

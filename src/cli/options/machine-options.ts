@@ -76,10 +76,10 @@ export const machineOptions = {
     help: "handler of SBI calls: Wherry itself (default), or an image such as OpenSBI's fw_jump or fw_dynamic in M-mode",
   },
   drive: {
-    value: "file=FILE[,readonly=on]",
+    value: "file=FILE[,…]",
     parse: drive,
     many: true,
-    help: "raw disk image as a virtio disk; may be given several times (also accepted: format=raw, if=virtio)",
+    help: "raw disk image as a virtio disk; [,readonly=on], [,force-share=on], [,locking=off]; may be given several times",
   },
   net: {
     value: "none|socket:…",

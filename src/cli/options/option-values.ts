@@ -148,17 +148,22 @@ function refuseRest(values: Map<string, string>, known: string): void {
   if (key !== undefined) throw new Error(`unknown key '${key}'; known are ${known}`);
 }
 
-/** `file=F[,readonly=on][,format=raw][,if=virtio]` */
+/** `file=F`, and any of `readonly=on`, `force-share=on`, `locking=off`, `format=raw`, `if=virtio` */
 export function drive(text: string): DriveSpec {
   const values = keyValues(text);
   const file = values.get("file");
   values.delete("file");
   if (file === undefined || file === "") throw new Error("expected file=FILE");
-  const readonly = takeWord(values, "readonly", ["on", "off"]) === "on";
+  const isOn = (key: string): boolean | undefined => {
+    const word = takeWord(values, key, ["on", "off"]);
+    return word && word === "on";
+  };
+  const readonly = isOn("readonly") ?? false;
+  const [forceShare, locking] = [isOn("force-share"), isOn("locking")];
   takeWord(values, "format", ["raw"]);
   takeWord(values, "if", ["virtio"]);
-  refuseRest(values, "file, readonly, format, if");
-  return { file, readonly };
+  refuseRest(values, "file, readonly, force-share, locking, format, if");
+  return { file, readonly, forceShare, locking };
 }
 
 /**

@@ -22,6 +22,7 @@ import {
   VmGenerationId,
   type VmGenerationIdParts,
 } from "../devices/vm-generation-id.ts";
+import { type DiskRecord, diskSection } from "../devices/virtio/disk-section.ts";
 import type { VirtioDevice, VirtioBoard } from "../devices/virtio/virtio-device.ts";
 import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/virtio-mmio.ts";
 import { AddressSpace } from "../memory/address-space.ts";
@@ -94,7 +95,7 @@ export interface VirtBackends {
   readonly serial: CharBackend;
   /** At most eight; the first device is in the highest slot, as in QEMU. */
   readonly virtio?: readonly ((board: VirtioBoard) => AnyVirtioDevice)[];
-  readonly drives?: readonly Ownable[];
+  readonly drives?: readonly (Ownable & { readonly record?: DiskRecord })[];
 }
 
 export interface VirtParts {
@@ -308,7 +309,10 @@ export function createVirtMachine(
   });
   machine.onRestored = () => generation.renew();
 
-  machine.drives.push(...(backends.drives ?? []));
+  for (const [i, drive] of (backends.drives ?? []).entries()) {
+    machine.drives.push(drive);
+    if (drive.record !== undefined) machine.addSection(diskSection(i, drive.record));
+  }
   const builtin = options.firmware === "builtin";
   cpus.resetVector = BigInt(builtin ? plan.kernelEntry : VIRT_MEMMAP.mrom.base);
   let arriving = options.incoming === true;

@@ -5,6 +5,7 @@ import { constants, type FileHandle, open, realpath } from "node:fs/promises";
 import { WherryError } from "../base/errors.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import { type ImageUse, lockImage } from "./image-lock.ts";
+import { ImageRecord } from "./image-record.ts";
 import { systemReason } from "./system-reason.ts";
 
 export class FileBlockError extends WherryError {}
@@ -18,6 +19,7 @@ export interface FileBlockOptions {
   readonly readonly?: boolean;
   readonly forceShare?: boolean | undefined;
   readonly locking?: boolean | undefined;
+  readonly forceChanged?: boolean | undefined;
 }
 
 /** Opens an image for reading. Throws FileBlockError if it is not a usable image. */
@@ -42,17 +44,19 @@ export class FileBlock implements BlockBackend {
   readonly path: string;
   readonly sizeBytes: number;
   readonly readonly: boolean;
+  readonly record: ImageRecord;
   readonly #lock: ImageUse | undefined;
   #handle: FileHandle;
   #active = false;
 
   /** Use openFileBlock. */
   constructor(options: FileBlockOptions, sizeBytes: number, handle: FileHandle) {
-    const { path, readonly = false, forceShare = false, locking = true } = options;
+    const { path, readonly = false, forceShare = false, locking = true, forceChanged = false } = options;
     this.path = path;
     this.sizeBytes = sizeBytes;
     this.readonly = readonly;
     if (locking) this.#lock = readonly ? (forceShare ? "shared-read" : "read") : "write";
+    this.record = new ImageRecord({ path, sizeBytes, readonly, forceChanged });
     this.#handle = handle;
   }
 
@@ -75,6 +79,7 @@ export class FileBlock implements BlockBackend {
             "a disk cannot change its size under a guest",
         );
       }
+      await this.record.taken(handle);
     } catch (error) {
       await handle.close();
       throw error;
@@ -87,6 +92,7 @@ export class FileBlock implements BlockBackend {
     if (!this.#active) return;
     if (!this.readonly) await this.#handle.datasync();
     const handle = await openImage(this.path, constants.O_RDONLY);
+    await this.record.released(handle);
     this.#active = false;
     await this.#replace(handle);
   }
@@ -123,9 +129,14 @@ export class FileBlock implements BlockBackend {
 
   async write(offset: number, data: Uint8Array): Promise<void> {
     const handle = this.#writable();
-    for (let done = 0; done < data.length; ) {
-      const { bytesWritten } = await handle.write(data, done, data.length - done, offset + done);
-      done += bytesWritten;
+    this.record.written(offset, data.length);
+    try {
+      for (let done = 0; done < data.length; ) {
+        const { bytesWritten } = await handle.write(data, done, data.length - done, offset + done);
+        done += bytesWritten;
+      }
+    } finally {
+      this.record.written(offset, data.length);
     }
   }
 
@@ -141,6 +152,11 @@ export class FileBlock implements BlockBackend {
 
   async flush(): Promise<void> {
     if (this.#active && !this.readonly) await this.#handle.datasync();
+  }
+
+  async fingerprint(isLiveMove: boolean): Promise<void> {
+    await this.flush();
+    await this.record.update(this.#handle, isLiveMove);
   }
 
   async discard(): Promise<void> {

@@ -15,6 +15,8 @@ export interface DriveSpec {
   readonly forceShare?: boolean | undefined;
   /** Take QEMU's image lock; without it, nothing keeps others from writing the image. Default: true. */
   readonly locking?: boolean | undefined;
+  /** Continue a saved machine even if the disk is not as it was then. Default: false. */
+  readonly forceChanged?: boolean | undefined;
 }
 
 /** One end of a link between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */

@@ -32,6 +32,8 @@ export interface Section {
   readonly version: number;
   readonly minimumVersion: number;
   readonly priority: number;
+  /** Older streams do not have it. */
+  readonly isOptional?: boolean;
   encode(writer: ByteWriter): void;
   /** Reads exactly the section's bytes. Throws WherryError with the field's path. Changes nothing. */
   decode(reader: ByteReader, version: number): () => void;

@@ -40,8 +40,10 @@ export interface Quiescable {
 export interface Ownable {
   /** Flushes, then gives up write access and locks. */
   inactivate(): Promise<void>;
-  /** Takes locks and write access. Throws if another process holds them. */
+  /** Takes locks and write access. Throws if another process holds them, or if it is not the expected disk. */
   activate(): Promise<void>;
+  /** Updates what the machine's stream says of its contents. A live move needs no hashes. */
+  fingerprint?(isLiveMove: boolean): Promise<void>;
 }
 
 export type MachineEvent =
@@ -140,6 +142,10 @@ export class Machine {
     if (!this.#drivesActive) return;
     this.#drivesActive = false;
     for (const drive of this.drives) await drive.inactivate();
+  }
+
+  async fingerprintDrives(isLiveMove: boolean): Promise<void> {
+    for (const drive of this.drives) await drive.fingerprint?.(isLiveMove);
   }
 
   /** Machine init: resets everything; the hypervisor half takes the vCPU states at level FULL. */

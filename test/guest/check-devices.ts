@@ -345,7 +345,7 @@ async function killed(): Promise<void> {
   await cases.run("a disk has one writer", STEP_MS, async () => {
     const run = ["run", "--kernel", debian.kernel, "--serial", "none"];
     const second = await wherry([...run, "--drive", `file=${files}`]);
-    if (second.code !== 1 || !/cannot be locked: another process/.test(second.err)) {
+    if (second.code !== 1 || !/cannot be locked for writing: another process/.test(second.err)) {
       throw new Error(`a second machine ended with ${second.code}: ${second.err}`);
     }
     return second.err.trim().replace(directory, "…");

@@ -49,7 +49,8 @@ async function shell(): Promise<Awaited<ReturnType<typeof startMachine>>> {
     initrd: undefined,
     append: "",
     firmware: undefined,
-    drives: [{ file: disk, readonly: true }],
+    // The machines that are restored by command lines have it as well.
+    drives: [{ file: disk, readonly: false, locking: false }],
     net: undefined,
     rng: true,
     serial: { kind: "none" },

@@ -142,6 +142,8 @@ async function start(
     open.push(() => server.close());
   }
   if (options.incoming === undefined) {
+    // Even if it is paused: `cont` must not fail for a disk that somebody else has taken meanwhile.
+    await machine.activateDrives();
     if (!options.paused) await machine.start();
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);

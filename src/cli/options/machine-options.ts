@@ -79,7 +79,7 @@ export const machineOptions = {
     value: "file=FILE[,…]",
     parse: drive,
     many: true,
-    help: "raw disk image as a virtio disk; [,readonly=on], [,force-share=on], [,locking=off]; may be given several times",
+    help: "raw disk image as a virtio disk; with readonly=on, force-share=on, force-changed=on, locking=off; may be given several times",
   },
   net: {
     value: "none|socket:…",

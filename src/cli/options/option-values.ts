@@ -148,7 +148,7 @@ function refuseRest(values: Map<string, string>, known: string): void {
   if (key !== undefined) throw new Error(`unknown key '${key}'; known are ${known}`);
 }
 
-/** `file=F`, and any of `readonly=on`, `force-share=on`, `locking=off`, `format=raw`, `if=virtio` */
+/** `file=F`, and of `readonly`, `force-share`, `force-changed`, `locking` each `on` or `off`; `format=raw`, `if=virtio` */
 export function drive(text: string): DriveSpec {
   const values = keyValues(text);
   const file = values.get("file");
@@ -159,11 +159,11 @@ export function drive(text: string): DriveSpec {
     return word && word === "on";
   };
   const readonly = isOn("readonly") ?? false;
-  const [forceShare, locking] = [isOn("force-share"), isOn("locking")];
+  const [forceShare, locking, forceChanged] = ["force-share", "locking", "force-changed"].map(isOn);
   takeWord(values, "format", ["raw"]);
   takeWord(values, "if", ["virtio"]);
-  refuseRest(values, "file, readonly, force-share, locking, format, if");
-  return { file, readonly, forceShare, locking };
+  refuseRest(values, "file, readonly, force-share, force-changed, locking, format, if");
+  return { file, readonly, forceShare, locking, forceChanged };
 }
 
 /**

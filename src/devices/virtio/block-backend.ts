@@ -1,5 +1,6 @@
 // The storage behind a virtio disk. Platforms implement it: files in Node, blobs in a browser, memory in
 // tests. Offsets and lengths are in bytes, multiples of 512, and inside [0, sizeBytes).
+import type { DiskRecord } from "./disk-section.ts";
 
 /** The storage behind a disk. Offsets and lengths are in bytes, multiples of 512, within `sizeBytes`. */
 export interface BlockBackend {
@@ -17,6 +18,10 @@ export interface BlockBackend {
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
   /** Flushes, then gives up write access and locks, so that another process can take the disk. */
   inactivate(): Promise<void>;
-  /** Takes locks and write access. Rejects if another process holds them. */
+  /** Takes locks and write access. Rejects if another process holds them, or if `record` expects another disk. */
   activate(): Promise<void>;
+  /** What a saved machine remembers of the contents. Default: nothing, and any disk will do. */
+  readonly record?: DiskRecord;
+  /** Updates `record`. A live move needs no hashes. */
+  fingerprint?(isLiveMove: boolean): Promise<void>;
 }

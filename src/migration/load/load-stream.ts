@@ -402,10 +402,11 @@ export class StreamLoader {
     const table = decodeIntegrity(stream.bytes(length), stream.offset - length);
     await this.#reader.footer(id);
     verifyUnits(table.units, this.#units.units);
-    if (this.#sections.size > 0) {
+    const missing = [...this.#sections].filter(([, { isOptional }]) => isOptional !== true);
+    if (missing.length > 0) {
       stream.fail(
         "migration.section",
-        `the stream has no ${[...this.#sections.keys()].join(", ")}, which this machine has: start it with the same options`,
+        `the stream has no ${missing.map(([key]) => key).join(", ")}, which this machine has: start it with the same options`,
       );
     }
     this.#table = table;

@@ -47,6 +47,7 @@ export class StreamSaver {
   readonly #stream: StreamWriter;
   readonly #units = new UnitLog();
   readonly #profile: QemuProfile | undefined;
+  readonly #isLiveMove: boolean;
   readonly #configuration: ConfigurationToWrite;
   #nextSectionId = RAM_SECTION_ID + 1;
   #vmdescription: Uint8Array<ArrayBuffer> | undefined;
@@ -60,6 +61,7 @@ export class StreamSaver {
     this.#machine = machine;
     this.#stream = stream;
     this.#profile = kind.profile;
+    this.#isLiveMove = kind.moveId !== undefined;
     this.#configuration = {
       machine: machine.name,
       moveId: kind.moveId,
@@ -100,6 +102,7 @@ export class StreamSaver {
    * vCPUs first.
    */
   async devices(runState: RunState): Promise<void> {
+    if (this.#profile === undefined) await this.#machine.fingerprintDrives(this.#isLiveMove);
     const data = new ByteWriter();
     const devices: unknown[] = [];
     const globalState = runStateSection(runState, () => {});

@@ -4,6 +4,7 @@ export type { Clock, MonotonicNs, SetTimer, WallClockNs } from "./base/clock.ts"
 export { messageOf, WherryError } from "./base/errors.ts";
 export type { CharBackend } from "./devices/char-backend.ts";
 export type { BlockBackend } from "./devices/virtio/block-backend.ts";
+export type { DiskRecord, DiskState } from "./devices/virtio/disk-section.ts";
 export type { NetBackend } from "./devices/virtio/net-backend.ts";
 export type { MachineConfig } from "./embed/create-machine.ts";
 export type { EngineConfig } from "./embed/create-vm.ts";

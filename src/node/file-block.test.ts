@@ -97,7 +97,9 @@ describe("a file as a disk", () => {
     await reader.inactivate();
     await another.close();
     await writer.activate();
-    await expect(reader.activate()).rejects.toThrow(/locked for reading: .* open for writing.*force-share=on/);
+    await expect(reader.activate()).rejects.toThrow(
+      /locked for reading: .* open for writing.*force-share=on/,
+    );
     await writer.inactivate();
     await reader.activate();
   });
@@ -125,7 +127,9 @@ describe("a file as a disk", () => {
     vi.stubEnv("PATH", programs);
     await expect(block.activate()).rejects.toThrow(/perl \(package perl-base\).*ENOENT; locking=off/);
     await mkdir(programs);
-    await writeFile(join(programs, "perl"), "#!/bin/sh\necho No locks available >&2; exit 37\n", { mode: 0o755 });
+    await writeFile(join(programs, "perl"), "#!/bin/sh\necho No locks available >&2; exit 37\n", {
+      mode: 0o755,
+    });
     await expect(block.activate()).rejects.toThrow(/for writing: No locks available; locking=off opens it/);
     vi.unstubAllEnvs();
     await block.activate();

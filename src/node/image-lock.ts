@@ -1,9 +1,9 @@
 // The lock of a disk image: QEMU's (`file.locking`), so that Wherry and QEMU exclude each other. Each user of
-// an image holds read locks on single bytes of it: byte 100+P for each permission P that it uses, and 200+P for
-// each that it does not share. It may use P if nobody else holds 200+P, and refuse to share P if nobody else
-// holds 100+P. The locks belong to the open file description (F_OFD_SETLK): the kernel drops them when the file
-// is closed or the process dies, however it dies. Left out: the permissions that only block jobs and resizing
-// use.
+// an image holds read locks on single bytes of it: byte 100+P for each permission P that it uses, and 200+P
+// for each that it does not share. It may use P if nobody else holds 200+P, and refuse to share P if nobody
+// else holds 100+P. The locks belong to the open file description (F_OFD_SETLK): the kernel drops them when
+// the file is closed or the process dies, however it dies. Left out: the permissions that only block jobs and
+// resizing use.
 import type { FileHandle } from "node:fs/promises";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { perl } from "./perl.ts";
@@ -15,7 +15,9 @@ const keeps = (permission: number): number => 200 + permission;
 const READ = 0;
 const WRITE = 1;
 
-/** `read`: no other may write. `shared-read`: others may. `write`: no other may write, or read but as that. */
+/**
+ * `read`: no other may write. `shared-read`: others may. `write`: no other may write, or read but as that.
+ */
 export type ImageUse = "read" | "shared-read" | "write";
 
 /** The bytes that a user holds, and those that no other may hold. */
@@ -70,7 +72,8 @@ export async function lockImage(path: string, handle: FileHandle, use: ImageUse)
   );
   if (result.status === 0) return;
   if (result.status !== HELD) fail(`${result.error || `perl ended with ${result.status}`}; ${unlocked}`);
-  const how = Number(result.output) === uses(WRITE) ? "for writing" : use === "write" ? "for reading" : "alone";
+  const how =
+    Number(result.output) === uses(WRITE) ? "for writing" : use === "write" ? "for reading" : "alone";
   fail(
     `another process, or another drive of this machine, has it open ${how}: end that one, or copy the image` +
       (use === "read" ? "; readonly=on,force-share=on reads it while it changes" : ""),

@@ -15,7 +15,10 @@ const opened: FileBlock[] = [];
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "wherry-record-"));
   path = join(directory, "disk.img");
-  await writeFile(path, Uint8Array.from({ length: 3 << 20 }, (_, i) => i >> 8));
+  await writeFile(
+    path,
+    Uint8Array.from({ length: 3 << 20 }, (_, i) => i >> 8),
+  );
   await truncate(path, SIZE);
 });
 afterEach(async () => {

@@ -1,5 +1,5 @@
-// What a saved machine remembers of an image in a file, and the comparison when it is loaded: the same file, not
-// changed since, or else the same contents.
+// What a saved machine remembers of an image in a file, and the comparison when it is loaded: the same file,
+// not changed since, or else the same contents.
 import type { FileHandle } from "node:fs/promises";
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
@@ -63,7 +63,8 @@ export class ImageRecord implements DiskRecord {
     state.changedNs = isRecent ? 0n : file.ctimeNs;
     if (!isLiveMove) {
       // Another process has written to it, against the lock.
-      if (this.#hashedNs !== undefined && this.#hashedNs !== file.ctimeNs) this.written(0, this.#image.sizeBytes);
+      if (this.#hashedNs !== undefined && this.#hashedNs !== file.ctimeNs)
+        this.written(0, this.#image.sizeBytes);
       this.#hashedNs = file.ctimeNs;
       await this.#hashes.update(handle);
     }
@@ -139,9 +140,9 @@ export class ImageRecord implements DiskRecord {
         const chunk = Math.floor(at / CHUNK_HASH_BYTES) * this.#hashes.chunkBytes;
         throw new ImageRecordError(
           "disk.changed",
-          `${path}: is not the disk as it was when the machine was saved (the first difference is in the ${this.#hashes.chunkBytes >> 20} MiB at ` +
-            `${hex(chunk)}), and the machine would destroy the file system on it: give the image of that time (a ` +
-            `copy made while the machine was stopped), ${SAME_ORDER}, ${OVERRIDE}`,
+          `${path}: is not the disk as it was when the machine was saved: it differs in the ` +
+            `${this.#hashes.chunkBytes >> 20} MiB at ${hex(chunk)}, and its file system would be damaged. Give the ` +
+            `image of that time (a copy made while the machine was stopped), ${SAME_ORDER}, ${OVERRIDE}`,
         );
       }
     }

@@ -40,7 +40,9 @@ export interface Quiescable {
 export interface Ownable {
   /** Flushes, then gives up write access and locks. */
   inactivate(): Promise<void>;
-  /** Takes locks and write access. Throws if another process holds them, or if it is not the expected disk. */
+  /**
+   * Takes locks and write access. Throws if another process holds them, or if it is not the expected disk.
+   */
   activate(): Promise<void>;
   /** Updates what the machine's stream says of its contents. A live move needs no hashes. */
   fingerprint?(isLiveMove: boolean): Promise<void>;

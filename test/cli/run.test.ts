@@ -142,12 +142,17 @@ test("save, then restore: the guest finds its state unchanged; a wrong machine a
 
   // The disk of the restored machine went on, as the first machine's would have.
   const went = await control("restore", "state", "--serial", "none", ...hardware);
-  expect(went).toMatchObject({ code: 1, err: expect.stringMatching(/disk.saved: is not the disk as it was/) });
+  expect(went).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/disk.saved: is not the disk as it was/),
+  });
   await truncate(join(directory, "disk.saved"), 1 << 19);
   const sized = await control("restore", "state", "--serial", "none", ...hardware);
   expect(sized).toMatchObject({
     code: 1,
-    err: expect.stringMatching(/^wherry: state: section wherry\/disk\/0.*disk.saved: expected .* found 524288 bytes/),
+    err: expect.stringMatching(
+      /^wherry: state: section wherry\/disk\/0.*disk.saved: expected .* found 524288 bytes/,
+    ),
   });
   const other = await control("restore", "state", "--serial", "none", ...hardware.slice(2));
   expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*give --smp 2/) });

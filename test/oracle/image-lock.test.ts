@@ -50,7 +50,11 @@ function qemu(drive: string): Promise<() => Promise<void>> {
 }
 
 const NOTHING = undefined;
-const OPTIONS: Record<string, string> = { write: "", read: ",readonly=on", shared: ",readonly=on,force-share=on" };
+const OPTIONS: Record<string, string> = {
+  write: "",
+  read: ",readonly=on",
+  shared: ",readonly=on,force-share=on",
+};
 
 describe.runIf(isInstalled())("an image that QEMU and Wherry open", () => {
   test.each([

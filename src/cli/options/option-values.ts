@@ -148,7 +148,10 @@ function refuseRest(values: Map<string, string>, known: string): void {
   if (key !== undefined) throw new Error(`unknown key '${key}'; known are ${known}`);
 }
 
-/** `file=F`, and of `readonly`, `force-share`, `force-changed`, `locking` each `on` or `off`; `format=raw`, `if=virtio` */
+/**
+ * `file=F`, and of `readonly`, `force-share`, `force-changed`, `locking` each `on` or `off`; `format=raw`,
+ * `if=virtio`
+ */
 export function drive(text: string): DriveSpec {
   const values = keyValues(text);
   const file = values.get("file");

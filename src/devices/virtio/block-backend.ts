@@ -18,7 +18,9 @@ export interface BlockBackend {
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
   /** Flushes, then gives up write access and locks, so that another process can take the disk. */
   inactivate(): Promise<void>;
-  /** Takes locks and write access. Rejects if another process holds them, or if `record` expects another disk. */
+  /**
+   * Takes locks and write access. Rejects if another process holds them, or if `record` expects another disk.
+   */
   activate(): Promise<void>;
   /** What a saved machine remembers of the contents. Default: nothing, and any disk will do. */
   readonly record?: DiskRecord;

@@ -1,7 +1,7 @@
 // What a saved machine remembers of a disk's contents, so that it is not continued with a disk that went on
-// without it. A section of its own beside the device's: QEMU's streams have none, nor have Wherry's older ones.
-// docs/decisions/0015-disk-fingerprint.md gives the reasons.
-import { bool, defineState, type StateOf, u32, u64, varBuffer } from "../../state/schema.ts";
+// without it. A section of its own beside the device's: QEMU's streams have none, nor have Wherry's older
+// ones. docs/decisions/0015-disk-fingerprint.md gives the reasons.
+import { bool, defineState, type StateDefinition, u32, u64, varBuffer } from "../../state/schema.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 
 /** Bytes of a chunk's hash: the first of its SHA-256; all zero if the chunk is. */
@@ -15,17 +15,28 @@ export function chunkBytesOf(sizeBytes: number): number {
   return chunkBytes;
 }
 
-export const diskState = defineState(
+/** A saved machine's disk. */
+export interface DiskState {
+  sizeBytes: bigint;
+  readonly: boolean;
+  /** Device, inode and time of the last change in ns of the image's file; 0: not known. */
+  device: bigint;
+  inode: bigint;
+  changedNs: bigint;
+  hashBytes: number;
+  /** One for each chunk; none in a live move, where nobody can have written since. */
+  hashes: Uint8Array;
+}
+
+export const diskState: StateDefinition<DiskState> = defineState(
   "wherry/disk",
   { version: 1 },
   {
     sizeBytes: u64,
     readonly: bool,
-    /** Device, inode and time of the last change in ns of the image's file; 0: not known. */
     device: u64,
     inode: u64,
     changedNs: u64,
-    /** None in a live move, where nobody can have written since. */
     hashBytes: u32,
     hashes: varBuffer("hashBytes", MAX_CHUNKS * CHUNK_HASH_BYTES).check(({ length }, { sizeBytes }) => {
       const chunks = Math.ceil(Number(sizeBytes) / chunkBytesOf(Number(sizeBytes)));
@@ -33,7 +44,6 @@ export const diskState = defineState(
     }),
   },
 );
-export type DiskState = StateOf<typeof diskState>;
 
 /** A backend's knowledge of its contents. */
 export interface DiskRecord {

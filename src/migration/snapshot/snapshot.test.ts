@@ -118,6 +118,29 @@ describe("a snapshot", () => {
     }
   });
 
+  test("of an older Wherry lacks optional sections, and loads", async () => {
+    const file = await saved(new FakeMachine());
+    const disk = { ...toySection("wherry/disk", 0, MIG_PRI.DEFAULT, 4), isOptional: true };
+    const target = new FakeMachine({ extraSections: [disk] });
+    expect((await loadSnapshot(target, memorySource(file))).runState).toBe("prelaunch");
+  });
+
+  test("has the disks' fingerprints from after the stop", async () => {
+    const source = new FakeMachine();
+    await source.start();
+    const states: string[] = [];
+    source.drives.push({
+      activate: async () => {},
+      inactivate: async () => {},
+      fingerprint: async (isLiveMove) => {
+        states.push(`${source.runState.current}${isLiveMove ? ", live" : ""}`);
+      },
+    });
+    await saved(source);
+    expect(states).toEqual(["running", "save-vm"]);
+    await source.stop();
+  });
+
   test("a section that cannot be encoded is named", async () => {
     const bad = {
       ...toySection("uart", 3, MIG_PRI.DEFAULT, 4),
@@ -144,6 +167,17 @@ describe("a load is refused, and the machine can never run", () => {
     expect(target.world.running).toBeUndefined();
     return (error as Error).message;
   }
+
+  test("by a disk that is not the saved one: the machine has no disk then", async () => {
+    const file = await saved(new FakeMachine());
+    const target = new FakeMachine();
+    target.drives.push({
+      activate: () => Promise.reject(new Error("not the disk as it was")),
+      inactivate: async () => {},
+    });
+    expect(await refused(target, file)).toMatch(/not the disk as it was/);
+    expect(target.world.driveOwner).toBeUndefined();
+  });
 
   test("by another memory size, machine type, device list, version", async () => {
     const file = await saved(new FakeMachine());

@@ -104,7 +104,7 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       return {};
     }),
     command("migrate-incoming", { ...addressMembers, "exit-on-error": optional(bool) }, async (args) => {
-      await migration.incoming(addressOf(args, "migrate-incoming"));
+      await migration.incoming(addressOf(args, "migrate-incoming"), args["exit-on-error"]);
       return {};
     }),
     command("migrate_cancel", {}, () => {
@@ -124,12 +124,14 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       if (channels !== undefined && (channels < 1 || channels > 255))
         throw new QmpError("Parameter 'multifd_channels' expects a value between 1 and 255");
       const compression = args["multifd-compression"];
+      const stall = args["x-wherry-stall-timeout"];
       const profile = args["x-wherry-profile"];
       if (profile !== undefined) migration.profile = profile === "" ? undefined : profile;
       migration.setParameters({
         ...(limit === undefined ? {} : { downtimeLimitMs: limit }),
         ...(bandwidth === undefined ? {} : { maxBandwidthBytesPerSecond: bandwidth }),
         ...(channels === undefined ? {} : { multifdChannels: channels }),
+        ...(stall === undefined ? {} : { stallTimeoutMs: stall }),
         ...(compression === undefined ? {} : { multifdCompression: compression }),
       });
       return {};
@@ -139,6 +141,7 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       "downtime-limit": migration.parameters.downtimeLimitMs,
       "multifd-channels": migration.parameters.multifdChannels,
       "multifd-compression": migration.parameters.multifdCompression,
+      "x-wherry-stall-timeout": migration.parameters.stallTimeoutMs,
       ...(migration.profile === undefined ? {} : { "x-wherry-profile": migration.profile }),
     })),
     command("x-wherry-explain-profile", { profile: str }, async ({ profile }) => {
@@ -218,6 +221,7 @@ const parameterMembers = {
   "downtime-limit": optional(uint64),
   "multifd-channels": optional(uint64),
   "multifd-compression": optional(oneOf(["none", "zlib", "zstd"])),
+  "x-wherry-stall-timeout": optional(uint64),
   ...profileMember,
 };
 

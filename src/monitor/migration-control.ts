@@ -10,6 +10,7 @@ export interface ArrivalInfo {
   readonly status: "setup" | "active" | "completed" | "failed";
   /** The address it listens on. */
   readonly listening: MigrationAddress;
+  /** Why it failed; with `setup`, why the last connection was dropped. */
   readonly error?: string;
 }
 
@@ -44,8 +45,11 @@ export interface MigrationControl {
    * Reports whether the machine can go to a release, and the conditions. Rejects if there is no such release.
    */
   explain(profile: string): Promise<Explanation>;
-  /** Listens for (or opens the file of) a machine started with `--incoming defer`. */
-  incoming(address: MigrationAddress): Promise<void>;
+  /**
+   * Listens for (or opens the file of) a machine started with `--incoming defer`. `exitOnError` (default
+   * true): a failure ends the process.
+   */
+  incoming(address: MigrationAddress, exitOnError?: boolean): Promise<void>;
   /** No effect if no migration is under way. The machine stays here. */
   cancel(): void;
   /** Rejects if there is nothing to decide. */

@@ -49,17 +49,19 @@ function setUp() {
   const service = (options: { expectsArrival?: boolean; autostart?: boolean } = {}) => {
     const machine = new FakeMachine({ world, seed: 1 });
     const arrivals: (string | undefined)[] = [];
+    const dropped: string[] = [];
     const migration = new MigrationService(machine, {
       transport,
       expectsArrival: options.expectsArrival ?? false,
       autostart: options.autostart ?? true,
       onArrival: (error) => arrivals.push(error?.message),
+      onDropped: ({ message }) => dropped.push(message),
     });
     const events: string[] = [];
     migration.onChange((change) =>
       events.push(change.event === "status" ? change.status : `pass ${change.pass}`),
     );
-    return { machine, migration, arrivals, events };
+    return { machine, migration, arrivals, dropped, events };
   };
   return { network, files, service, transport };
 }
@@ -189,7 +191,7 @@ test("a profile: conditions are explained, refusals reject at once, a save and a
   world.running?.halt();
 });
 
-test("closing aborts a move; the machine stays at the source, and the destination stops waiting", async () => {
+test("closing aborts a move; the machine stays at the source, and a destination without pages waits on", async () => {
   const { service } = setUp();
   const slow = { maxBandwidthBytesPerSecond: 1 };
   for (const end of ["source", "destination"] as const) {
@@ -201,8 +203,19 @@ test("closing aborts a move; the machine stays at the source, and the destinatio
     await source.migration.start(socket);
     await until(10_000, "the move is active", () => source.migration.query()?.status === "active");
     await (end === "source" ? source : destination).migration.close();
-    await until(10_000, "it arrives", () => destination.arrivals.length > 0);
-    expect(destination.machine.runState.current).toBe("internal-error");
+    if (end === "source") {
+      const isAgain = () => destination.migration.query()?.status === "setup";
+      await until(10_000, "the destination waits on", () => isAgain() && destination.dropped.length > 0);
+      expect(destination.migration.query()).toMatchObject({
+        error: expect.stringContaining("connection was lost"),
+      });
+      expect(destination.arrivals).toEqual([]);
+      expect(destination.machine.runState.current).toBe("inmigrate");
+      expect(destination.events).toEqual(["setup", "active", "setup"]);
+    } else {
+      await until(10_000, "the destination has ended", () => destination.arrivals.length > 0);
+      expect(destination.machine.runState.current).toBe("internal-error");
+    }
     await until(10_000, "the move ends", () =>
       ["cancelled", "failed"].includes(source.migration.query()?.status ?? ""),
     );
@@ -210,6 +223,43 @@ test("closing aborts a move; the machine stays at the source, and the destinatio
     await source.machine.stop();
     await source.machine.inactivateDrives();
   }
+});
+
+test("a failed arrival ends the process, unless the command said exit-on-error false", async () => {
+  for (const exitOnError of [true, false]) {
+    const { files, service } = setUp();
+    files.set("state", Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+    const { arrivals, migration } = service({ expectsArrival: true });
+    await migration.incoming(file("state"), exitOnError);
+    await until(10_000, "it fails", () => migration.query()?.status === "failed");
+    expect(migration.query()).toMatchObject({ error: expect.stringContaining("not a saved machine") });
+    expect(arrivals.length).toBe(exitOnError ? 1 : 0);
+  }
+});
+
+test("a move that does not converge is advised on, and no more once it has arrived", async () => {
+  const { service } = setUp();
+  const source = service();
+  const destination = service({ expectsArrival: true });
+  // The guest dirties up to 16 MB/s of its 64 pages, which are sent in a quarter of a second.
+  source.migration.setParameters({ maxBandwidthBytesPerSecond: 1 << 20, downtimeLimitMs: 1 });
+  await source.machine.start();
+  await destination.migration.incoming(socket);
+  await source.migration.start(socket);
+  const advice = () => {
+    const info = source.migration.query();
+    return info !== undefined && "advice" in info ? info.advice : undefined;
+  };
+  await until(60_000, "advice", () => advice() !== undefined);
+  expect(advice()).toMatch(
+    /the move does not converge.*max-bandwidth \(now 1048576 .*downtime-limit \(now 1 ms\)/,
+  );
+  expect(source.machine.runState.current).toBe("running");
+  source.migration.setParameters({ downtimeLimitMs: 60_000 });
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
+  await until(10_000, "it is completed", () => source.migration.query()?.status === "completed");
+  expect(advice()).toBeUndefined();
+  await destination.machine.stop();
 });
 
 test("closing aborts a save, and leaves no file", async () => {

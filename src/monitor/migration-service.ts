@@ -7,6 +7,7 @@ import {
   defaultEnvironment,
   type MigrationEnvironment,
 } from "../migration/environment/migration-environment.ts";
+import { StallWatch, watchReads } from "../migration/environment/stall-watch.ts";
 import type { MigrationProgress } from "../migration/save/move-progress.ts";
 import { loadSnapshot, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import {
@@ -58,8 +59,13 @@ export interface MigrationServiceOptions {
   readonly autostart: boolean;
   /** The platform's part of a move. Default: the functions that all platforms have. */
   readonly environment?: MigrationEnvironment;
-  /** The arrival has ended; without an error, the machine is here. */
+  /**
+   * The arrival has ended; without an error, the machine is here. Not called for a failure if the command
+   * said `exit-on-error` false.
+   */
   readonly onArrival: (error?: Error) => void;
+  /** A connection to the listener was dropped; it goes on accepting. */
+  readonly onDropped?: (reason: Error) => void;
 }
 
 export class MigrationService implements MigrationControl {
@@ -80,6 +86,7 @@ export class MigrationService implements MigrationControl {
   #destination: MigrationDestination | undefined;
   #arrival: ArrivalInfo | undefined;
   #autostart: boolean;
+  #exitOnError = true;
   #listener: MigrationListener | undefined;
   /** The channel of the snapshot under way, in or out. */
   #file: Channel | undefined;
@@ -211,11 +218,12 @@ export class MigrationService implements MigrationControl {
     await this.#fileWork;
   }
 
-  async incoming(address: MigrationAddress): Promise<void> {
+  async incoming(address: MigrationAddress, exitOnError = true): Promise<void> {
     if (!this.#options.expectsArrival)
       throw new QmpError("'-incoming' was not specified on the command line");
     if (this.#arrival !== undefined) throw new QmpError("The incoming migration has already been started");
     this.#arrival = { status: "setup", listening: address };
+    this.#exitOnError = exitOnError;
     try {
       if (isSocket(address)) await this.#receive(address);
       else {
@@ -232,8 +240,9 @@ export class MigrationService implements MigrationControl {
 
   async #load(channel: Channel, listening: MigrationAddress): Promise<void> {
     this.#arriving("active", listening);
+    const source = listening.transport === "exec" ? this.#watchCommand(channel) : channel;
     try {
-      const { runState } = await loadSnapshot(this.#machine, channel);
+      const { runState } = await loadSnapshot(this.#machine, source);
       await channel.close();
       if (runState === "running" && this.#autostart) await this.#machine.start();
       else
@@ -245,17 +254,39 @@ export class MigrationService implements MigrationControl {
     }
   }
 
+  /** A command may wait as long as it likes for its first byte: for a password, or for its own peer. */
+  #watchCommand(channel: Channel): Channel {
+    let watch: StallWatch | undefined;
+    const limit = () => this.parameters.stallTimeoutMs;
+    const read = async (target: Uint8Array) => {
+      const length = await channel.read(target);
+      watch ??= new StallWatch(this.#environment, "command", limit);
+      return length;
+    };
+    return watchReads({ ...channel, read }, () => watch);
+  }
+
   async #receive(address: SocketMigrationAddress): Promise<void> {
     const destination = new MigrationDestination(this.#machine, {
       autostart: this.#autostart,
       environment: this.#environment,
       multifd: { required: this.#has("multifd"), channels: this.parameters.multifdChannels },
+      stallTimeoutMs: () => this.parameters.stallTimeoutMs,
+      onChange: (state, dropped) => {
+        const status = state === "listening" ? "setup" : state === "loading" ? "active" : undefined;
+        if (status !== undefined && status !== this.#arrival?.status)
+          this.#arriving(status, listener.address);
+        if (dropped === undefined) return;
+        if (state === "listening")
+          this.#arrival = { status: "setup", listening: listener.address, error: dropped.message };
+        this.#options.onDropped?.(dropped);
+      },
     });
     this.#destination = destination;
-    const listener = await this.#options.transport.listen(address, (channel) => {
-      if (this.#arrival?.status === "setup") this.#arriving("active", listener.address);
-      void destination.accept(channel);
-    });
+    const listener = await this.#options.transport.listen(
+      address,
+      (channel) => void destination.accept(channel),
+    );
     this.#listener = listener;
     this.#arriving("setup", listener.address);
     void destination.done.then(({ status, error }) => {
@@ -268,7 +299,7 @@ export class MigrationService implements MigrationControl {
     this.#arrival = { status, listening, ...(error === undefined ? {} : { error: messageOf(error) }) };
     this.#changed({ event: "status", status });
     if (status === "completed") this.#options.onArrival();
-    else if (status === "failed") {
+    else if (status === "failed" && this.#exitOnError) {
       this.#options.onArrival(error instanceof Error ? error : new Error(messageOf(error)));
     }
   }

@@ -3,11 +3,18 @@
 import { ByteWriter } from "../base/bytes.ts";
 import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import type { Channel } from "./channel.ts";
+import { foreignPeer } from "./foreign-peer.ts";
 import { MigrationError } from "./migration-error.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { MIG_RP_MSG } from "./wire.ts";
 
 const MAX_REASON_BYTES = 4096;
+/** Messages of a fixed length; the others are text. */
+const LENGTHS: ReadonlyMap<number, number> = new Map([
+  [MIG_RP_MSG.PONG, 4],
+  [MIG_RP_MSG.SHUT, 4],
+]);
+const isText = (type: number) => type === MIG_RP_MSG.WHERRY_REASON || type === MIG_RP_MSG.WHERRY_PROCESS;
 
 export function pongMessage(cookie: number): Uint8Array {
   return new ByteWriter(8).u16(MIG_RP_MSG.PONG).u16(4).u32(cookie).finish();
@@ -63,17 +70,19 @@ export class ReturnPath {
       for (;;) {
         if (this.#reader.available === 0 && !(await this.#reader.more()))
           throw new MigrationError("migration.connection", this.#endAdvice);
-        await this.#reader.need(4);
-        const type = this.#reader.u16();
-        const length = this.#reader.u16();
-        if (length > MAX_REASON_BYTES)
-          this.#reader.fail("migration.return-path", `a message of ${length} bytes`);
+        if (!(await this.#reader.ahead(4))) this.#garbage();
+        const { view, at } = this.#reader;
+        const [type, length] = [view.getUint16(at), view.getUint16(at + 2)];
+        const exact = LENGTHS.get(type);
+        if (exact === undefined ? !isText(type) || length > MAX_REASON_BYTES : length !== exact)
+          this.#garbage();
+        this.#reader.skip(4);
         await this.#reader.need(length);
-        if (type === MIG_RP_MSG.PONG && length === 4) {
+        if (type === MIG_RP_MSG.PONG) {
           const cookie = this.#reader.u32();
           this.#seenPongs.add(cookie);
           this.#pongs.get(cookie)?.();
-        } else if (type === MIG_RP_MSG.SHUT && length === 4) {
+        } else if (type === MIG_RP_MSG.SHUT) {
           const code = this.#reader.u32();
           this.ended = new MigrationError(
             "migration.refused",
@@ -84,16 +93,24 @@ export class ReturnPath {
           return code;
         } else if (type === MIG_RP_MSG.WHERRY_REASON) {
           this.reason = decodeUtf8(this.#reader.bytes(length));
-        } else if (type === MIG_RP_MSG.WHERRY_PROCESS) {
-          this.peerProcess = decodeUtf8(this.#reader.bytes(length));
-        } else {
-          this.#reader.fail("migration.return-path", `unknown message ${type} of ${length} bytes`);
-        }
+        } else this.peerProcess = decodeUtf8(this.#reader.bytes(length));
       }
     } catch (error) {
       this.ended = error as MigrationError;
       throw error;
     }
+  }
+
+  /** The bytes at the cursor are no message. */
+  #garbage(): never {
+    const { offset, buffer, at, available } = this.#reader;
+    const found = foreignPeer(buffer.subarray(at, at + available));
+    this.#reader.fail(
+      "migration.return-path",
+      offset === 0
+        ? `expected a destination's reply, found ${found}: is this the address of --incoming, and of this release?`
+        : `expected a message, found ${found}: the destination or the connection is faulty`,
+    );
   }
 
   /** Throws if the destination closed the return path or reported a failure. */

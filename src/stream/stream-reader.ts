@@ -62,6 +62,8 @@ export class StreamReader extends StreamCursor {
     try {
       return await this.#channel.read(into);
     } catch (error) {
+      // This side has ended the connection, and the error says why.
+      if (error instanceof MigrationError) throw error;
       return this.fail(
         "migration.connection",
         `the connection was lost: ${error instanceof Error ? error.message : String(error)}`,

@@ -84,9 +84,13 @@ describe("a file is refused", () => {
 });
 
 describe("a destination refuses and says why", () => {
-  async function sent(write: (saver: StreamSaver, machine: FakeMachine) => Promise<void>) {
+  async function sent(write: (saver: StreamSaver, machine: FakeMachine) => Promise<void>, early = false) {
     const target = new FakeMachine();
-    const destination = new MigrationDestination(target);
+    let dropped: string | undefined;
+    const onChange = (_: unknown, reason?: Error) => {
+      dropped ??= reason?.message;
+    };
+    const destination = new MigrationDestination(target, { onChange });
     const { near, far } = channelPair();
     const serving = destination.accept(far);
     const stream = new StreamWriter(near);
@@ -96,6 +100,11 @@ describe("a destination refuses and says why", () => {
     );
     await stream.drain().catch(() => {});
     await near.close();
+    if (early) {
+      await serving;
+      expect(destination.state).toBe("listening");
+      return dropped;
+    }
     const arrival = await destination.done;
     await serving;
     expect(arrival.status).toBe("failed");
@@ -117,7 +126,7 @@ describe("a destination refuses and says why", () => {
     const message = await sent(async (saver) => {
       saver.header();
       saver.command(MIG_CMD.PING, cookie(PING_FINAL));
-    });
+    }, true);
     expect(message).toMatch(/PING 0x57520001 is out of order/);
   });
 
@@ -142,7 +151,7 @@ describe("a destination refuses and says why", () => {
     const message = await sent(async (saver) => {
       saver.header();
       saver.command(99, new Uint8Array(3));
-    });
+    }, true);
     expect(message).toMatch(/unknown command 99 with 3 bytes/);
   });
 });

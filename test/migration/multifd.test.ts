@@ -269,6 +269,7 @@ describe("a receiver refuses", () => {
       settled,
     });
     let synchronized = false;
+    receiver.begin(new Map());
     await receiver.synchronize(false);
     await receiver.synchronize(false);
     synchronized = true;

@@ -15,7 +15,7 @@ import { qemuSource, QemuFakeMachine } from "../support/fake-qemu.ts";
 import { hurriedEnvironment } from "./hurried-environment.ts";
 
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };
-const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
+const parameters = { ...defaultParameters, stallTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const options = { parameters: { ...parameters }, environment: hurriedEnvironment };
 const moveTo = (source: QemuFakeMachine, connect: () => Promise<Channel>) =>
   new QemuMove(source, connect, source.profile, options);

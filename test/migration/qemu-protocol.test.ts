@@ -30,7 +30,7 @@ import { hurriedEnvironment } from "./hurried-environment.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";
 
-const parameters = { ...defaultParameters, acknowledgeTimeoutMs: 5_000, startTimeoutMs: 3_000 };
+const parameters = { ...defaultParameters, stallTimeoutMs: 5_000, startTimeoutMs: 3_000 };
 const LIMIT_MS = process.env["WHERRY_FULL"] === "1" ? 3_600_000 : 120_000;
 /** Nothing is dirtied, so each run has the same bytes, and a position has the same meaning in all of them. */
 const small = { ramPages: 3, dirtyPerMs: 0, fill: 0.3 };

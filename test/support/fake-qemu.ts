@@ -71,10 +71,12 @@ export async function qemuDestination(machine: QemuFakeMachine, channel: Channel
   beginArrival(machine);
   const reader = new StreamReader(channel);
   let hasReturnPath = false;
-  const loader = new StreamLoader(machine, reader, async ({ name, data }) => {
-    if (name === "OPEN_RETURN_PATH") hasReturnPath = true;
-    else if (name === "PING") await channel.write(pongMessage(new ByteReader(data).u32()));
-    else acceptCommand(reader, name);
+  const loader = new StreamLoader(machine, reader, {
+    onCommand: async ({ name, data }) => {
+      if (name === "OPEN_RETURN_PATH") hasReturnPath = true;
+      else if (name === "PING") await channel.write(pongMessage(new ByteReader(data).u32()));
+      else acceptCommand(reader, name);
+    },
   });
   try {
     await loader.readState();

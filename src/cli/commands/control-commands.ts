@@ -43,6 +43,11 @@ export const migrateOptions = {
     parse: size(""),
     help: "send at most this many bytes per second, such as 100M; 0 is no limit",
   },
+  "stall-timeout": {
+    value: "SECONDS",
+    parse: number(0, 86_400),
+    help: "how long the destination may accept no data or not answer before the move fails (default 30; 0: for ever)",
+  },
   multifd: {
     value: "CHANNELS",
     parse: number(1, 255),
@@ -98,7 +103,10 @@ export function status({ qmp }: ValuesOf<typeof controlOptions>): Promise<void> 
     print(`status: ${state.status}`);
     print(`harts: ${cpus.length}`);
     print(`memory: ${bytesText(memory["base-memory"])}`);
-    if (migration.status !== undefined) print(`migration: ${migrationLine(migration)}`);
+    if (migration.status === undefined) return;
+    print(`migration: ${migrationLine(migration)}`);
+    const advice = migration["error-desc"];
+    if (advice !== undefined && migration.status !== "failed") print(`migration: ${advice}`);
   });
 }
 
@@ -165,6 +173,9 @@ export async function migrate(
     const parameters = {
       ...(values["downtime-limit"] === undefined ? {} : { "downtime-limit": values["downtime-limit"] }),
       ...(values["max-bandwidth"] === undefined ? {} : { "max-bandwidth": values["max-bandwidth"] }),
+      ...(values["stall-timeout"] === undefined
+        ? {}
+        : { "x-wherry-stall-timeout": values["stall-timeout"] * 1000 }),
       "x-wherry-profile": values.profile ?? "",
       ...(values.multifd === undefined ? {} : { "multifd-channels": values.multifd }),
       "multifd-compression": values["multifd-compression"] ?? "none",
@@ -248,6 +259,7 @@ function watch(
 ): { finished: Promise<MigrationReport>; stop(): Promise<void> } {
   const progress = startProgress(label);
   let stopped = false;
+  let isAdvised = false;
   const poll = async (): Promise<MigrationReport> => {
     for (;;) {
       const report = (await client.execute("query-migrate")) as MigrationReport;
@@ -255,6 +267,10 @@ function watch(
       const ended = FAILED.includes(report.status ?? "");
       if (ram !== undefined && !ended)
         progress.update(ram.total - ram.remaining, ram.total, migrationLine(report));
+      // While the move is under way, it is advice.
+      const advice = ended ? undefined : report["error-desc"];
+      if (advice !== undefined && !isAdvised) process.stderr.write(`\n${label}: ${advice}\n`);
+      isAdvised = advice !== undefined;
       if (stopped || ended || report.status === "completed") return report;
       await new Promise((done) => setTimeout(done, POLL_MS));
     }

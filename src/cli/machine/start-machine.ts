@@ -110,12 +110,18 @@ async function start(
     onArrival: (error) => {
       if (error !== undefined) end({ kind: "incoming-failed", message: error.message });
     },
+    onDropped: ({ message }) =>
+      process.stderr.write(
+        `wherry: a connection to the address of --incoming was dropped, others are accepted: ${message}\n`,
+      ),
   });
   open.push(() => migration.close());
   if (options.multifd !== undefined) {
     migration.setCapability("multifd", true);
     migration.setParameters({ multifdChannels: options.multifd });
   }
+  if (options.stallTimeout !== undefined)
+    migration.setParameters({ stallTimeoutMs: options.stallTimeout * 1000 });
   let isUp = () => {};
   if (options.qmp !== undefined) {
     // The path or port is in use before the guest runs. A client may rely on the address of `--incoming`

@@ -53,6 +53,8 @@ export interface MachineOptions extends EngineConfig {
   readonly incoming: MigrationAddress | "defer" | undefined;
   /** Number of channels. */
   readonly multifd?: number | undefined;
+  /** Seconds for which a source may send nothing; 0: for ever. */
+  readonly stallTimeout?: number | undefined;
   readonly paused: boolean;
   readonly icount?: IcountOptions | undefined;
   readonly rtc?: RtcOptions | undefined;
@@ -122,6 +124,11 @@ export const machineOptions = {
     parse: number(1, 255),
     help: "with --incoming: the number of channels of the sending QEMU's capability multifd (default: detected, with 2)",
   },
+  "stall-timeout": {
+    value: "SECONDS",
+    parse: number(0, 86_400),
+    help: "with --incoming: how long the sending machine may send nothing before the move fails (default 30; 0: for ever)",
+  },
   engine: {
     value: ENGINE_KINDS.join("|"),
     parse: word(ENGINE_KINDS),
@@ -167,6 +174,8 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
   if (values.multifd !== undefined && from === undefined)
     throw new UsageError("--multifd needs --incoming: it applies to the incoming machine");
+  if (values["stall-timeout"] !== undefined && from === undefined)
+    throw new UsageError("--stall-timeout needs --incoming: it applies to the incoming machine");
   if (values.icount !== undefined && (values.smp ?? 1) > 1)
     throw new UsageError("--icount needs --smp 1: guest time counts the instructions of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
@@ -192,6 +201,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     qmp: values.qmp,
     incoming: from,
     multifd: values.multifd,
+    stallTimeout: values["stall-timeout"],
     paused: values.paused,
     icount: values.icount,
     rtc: values.rtc,

@@ -60,3 +60,12 @@ export function withTimeout<T>(
     );
   });
 }
+
+/** Resolves when `promise` has, but not later than after `ms`. */
+export async function atMost(
+  environment: MigrationEnvironment,
+  ms: number,
+  promise: Promise<unknown>,
+): Promise<void> {
+  await withTimeout(environment, promise, ms, () => new Error("late")).catch(() => {});
+}

@@ -54,6 +54,15 @@ const MAX_SHOWN_NAME = 255;
  */
 export type CommandHandler = (command: StreamCommand) => Promise<void>;
 
+/** How a live move is loaded; a snapshot needs none of it. */
+export interface LiveLoad {
+  readonly onCommand?: CommandHandler | undefined;
+  /** The multifd channels, which only a QEMU source uses. */
+  readonly channels?: RamChannels;
+  /** Called before guest memory is written, or a multifd channel may. May throw. */
+  readonly onRam?: () => void;
+}
+
 export class StreamLoader {
   /** Run state when the machine was saved; set by `apply`. */
   runState: RunState = "paused";
@@ -76,8 +85,7 @@ export class StreamLoader {
   readonly #apply: { section: Section; apply: () => void }[] = [];
   #table: IntegrityTable | undefined;
 
-  /** `channels` are the multifd channels, which only a QEMU source uses. */
-  constructor(machine: Machine, stream: StreamReader, onCommand?: CommandHandler, channels?: RamChannels) {
+  constructor(machine: Machine, stream: StreamReader, { onCommand, channels, onRam }: LiveLoad = {}) {
     this.#machine = machine;
     this.#stream = stream;
     this.#onCommand = onCommand;
@@ -85,7 +93,7 @@ export class StreamLoader {
     const loader = machine.qemu?.loader();
     this.#qemuLoader = loader;
     const qemuRam = loader && this.#qemuRam(loader, channels);
-    this.#ram = new RamReader(machine.memory, stream, this.#units, this.facts, qemuRam);
+    this.#ram = new RamReader(machine.memory, stream, this.#units, this.facts, qemuRam, onRam);
     const globalState = runStateSection("paused", (state) => {
       this.runState = state;
     });
@@ -105,6 +113,11 @@ export class StreamLoader {
   /** True once the stream is known to be QEMU's. */
   get isQemu(): boolean {
     return this.#qemu !== undefined;
+  }
+
+  /** False once anything was written to guest memory. */
+  get isUntouched(): boolean {
+    return this.#ram.isUntouched;
   }
 
   /**

@@ -2,6 +2,7 @@
 // and the action on each failure. It never runs the machine before GO (the end of the stream), and never
 // after it has answered `abandoned`.
 import { ByteReader } from "../../base/bytes.ts";
+import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { Channel } from "../../stream/channel.ts";
@@ -9,14 +10,17 @@ import { MigrationError } from "../../stream/migration-error.ts";
 import type { StreamCommand } from "../../stream/commands.ts";
 import { acceptCommand } from "./qemu-load.ts";
 import {
+  atMost,
   defaultEnvironment,
   type MigrationEnvironment,
   sleep,
   withTimeout,
 } from "../environment/migration-environment.ts";
+import { StallWatch, watchReads } from "../environment/stall-watch.ts";
 import { StreamLoader } from "./load-stream.ts";
 import { MULTIFD_MAGIC } from "../../stream/multifd-packet.ts";
-import { MultifdReceiver } from "../ram/multifd-load.ts";
+import { foreignPeer } from "../../stream/foreign-peer.ts";
+import { HELLO_WAIT_MS, MultifdReceiver } from "../ram/multifd-load.ts";
 import { readResolve, type ResolveAnswer, resolveMessage } from "../../stream/resolve.ts";
 import { pongMessage, processMessage, shutMessage } from "../../stream/return-path.ts";
 import { beginArrival, failArrival } from "./arrival.ts";
@@ -33,6 +37,13 @@ export interface DestinationOptions {
   /** Number of multifd channels (default 2). With `required`, the source must use multifd. */
   readonly multifd?: { readonly required: boolean; readonly channels: number };
   readonly environment?: MigrationEnvironment;
+  /** How long the source may send nothing in its stream; 0: for ever. Called while it is waited for. */
+  readonly stallTimeoutMs?: () => number;
+  /**
+   * The state has changed, or a connection was dropped that was not, or not yet, the machine's: `dropped` is
+   * the reason.
+   */
+  readonly onChange?: (state: DestinationState, dropped?: MigrationError) => void;
 }
 
 /** `lost`: all state is loaded, but the connection was lost before GO. */
@@ -44,8 +55,24 @@ export interface Arrival {
   readonly error?: MigrationError;
 }
 
+/** A connection that begins like a move, until its end. */
+interface Connection {
+  readonly channel: Channel;
+  readonly reader: StreamReader;
+  readonly loader: StreamLoader;
+  /** The source has opened its return path and waits for SHUT. */
+  hasReturnPath: boolean;
+  /** Rejects the tasks that wait for data, GO or RESOLVE. */
+  abandon: (error: MigrationError) => void;
+}
+
 /** Longest wait for a connection's first bytes. */
 const FIRST_BYTES_TIMEOUT_MS = 10_000;
+const DEFAULT_STALL_TIMEOUT_MS = 30_000;
+/** More connections than a source has: the main one and multifd's 255. */
+const MAX_UNIDENTIFIED = 512;
+/** Codes of errors that end a connection whose source may still exist. */
+const LOST: ReadonlySet<string> = new Set(["migration.connection", "migration.cut", "migration.stalled"]);
 const LINGER_MS = 2_000;
 const SHUT_TIMEOUT_MS = 1_000;
 /** The event loop accepts all waiting connections in one turn; the current turn may be past that. */
@@ -66,38 +93,30 @@ export class MigrationDestination {
   readonly #machine: Machine;
   readonly #environment: MigrationEnvironment;
   readonly #resolveWaitMs: number;
-  readonly #multifd: MultifdReceiver;
+  readonly #options: DestinationOptions;
+  /** Watches the connections of the move. */
+  readonly #watch: StallWatch;
+  #multifd: MultifdReceiver;
   /** Connections whose first bytes have not arrived. */
   readonly #unidentified = new Set<Promise<void>>();
   #state: DestinationState = "listening";
-  #channel: Channel | undefined;
-  /** Open connections of the move, and those whose first bytes have not arrived. */
+  /** The connection whose stream writes this machine's memory, from its list of RAM blocks on. */
+  #current: Connection | undefined;
+  /** Open connections of the move, and those that are not known to belong to it. */
   readonly #channels = new Set<Channel>();
   /** Closes connections that QEMU leaves open. */
   #lingering: { cancel(): void } | undefined;
-  #loader: StreamLoader | undefined;
-  /** The source has opened its return path and waits for SHUT. */
-  #hasReturnPath = false;
   #end: (arrival: Arrival) => void = () => {};
   #release: () => void = () => {};
-  /** Rejects the tasks that wait for GO or RESOLVE. */
-  #abandoned: (error: MigrationError) => void = () => {};
 
   constructor(machine: Machine, options: DestinationOptions = {}) {
     this.#machine = machine;
     this.#environment = options.environment ?? defaultEnvironment;
     this.autostart = options.autostart ?? true;
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
-    const multifd = options.multifd ?? { required: false, channels: 2 };
-    this.#multifd = new MultifdReceiver({
-      environment: this.#environment,
-      settled: () => this.#settled(),
-      ...multifd,
-    });
-    // The source may abort before it has sent anything on its main channel.
-    this.#multifd.failed.catch((error: unknown) => {
-      if (this.#state === "listening") this.#abandon(error);
-    });
+    this.#options = options;
+    this.#watch = this.#newWatch();
+    this.#multifd = this.#newMultifd();
     this.done = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -107,13 +126,38 @@ export class MigrationDestination {
     beginArrival(machine);
   }
 
+  #newWatch(): StallWatch {
+    const { stallTimeoutMs = () => DEFAULT_STALL_TIMEOUT_MS } = this.#options;
+    return new StallWatch(this.#environment, "source", stallTimeoutMs);
+  }
+
+  #newMultifd(): MultifdReceiver {
+    const multifd = this.#options.multifd ?? { required: false, channels: 2 };
+    const receiver = new MultifdReceiver({
+      environment: this.#environment,
+      settled: () => this.#settled(),
+      ...multifd,
+    });
+    receiver.failed.catch((error: MigrationError) => this.#current?.abandon(error));
+    return receiver;
+  }
+
   get state(): DestinationState {
     return this.#state;
   }
 
+  #become(state: DestinationState): void {
+    this.#state = state;
+    this.#options.onChange?.(state);
+  }
+
   /** Serves one connection until it ends. Never rejects. */
   async accept(channel: Channel): Promise<void> {
-    const reader = new StreamReader(channel);
+    let watch: StallWatch | undefined;
+    const reader = new StreamReader(watchReads(channel, () => watch));
+    reader.endAdvice =
+      "the source closed the connection: the move was cancelled or the source's process exited";
+    this.#makeRoom();
     this.#channels.add(channel);
     try {
       const late = () => new MigrationError("migration.timeout", "the connection sends nothing");
@@ -124,18 +168,38 @@ export class MigrationDestination {
       if (magic === RESOLVE_MAGIC) {
         const asked = await withTimeout(this.#environment, readResolve(reader), FIRST_BYTES_TIMEOUT_MS, late);
         await this.#answer(channel, asked);
-      } else if (magic === QEMU_VM_FILE_MAGIC && this.#state === "listening") {
-        this.#channel = channel;
-        this.#state = "loading";
-        await this.#receive(channel, reader);
+      } else if (magic === QEMU_VM_FILE_MAGIC) {
+        const own = this.#newWatch();
+        watch = own;
+        await this.#receive(channel, reader, () => {
+          watch = this.#watch;
+        });
+        own.stop();
       } else if (magic === MULTIFD_MAGIC && ["listening", "loading"].includes(this.#state)) {
+        watch = this.#watch;
         await this.#multifd.accept(channel, reader);
       } else {
-        this.#drop(channel, new Error("not a stream for this machine"));
+        const found = foreignPeer(reader.buffer.subarray(reader.at, reader.end));
+        throw new MigrationError("migration.foreign", `expected a migration stream, found ${found}`);
       }
     } catch (error) {
       this.#drop(channel, error as Error);
+      if (reader.end > 0) this.#tellDropped(error as MigrationError);
     }
+  }
+
+  /** Many silent connections must not take all file descriptors: the oldest goes. */
+  #makeRoom(): void {
+    if (this.#unidentified.size < MAX_UNIDENTIFIED) return;
+    for (const channel of this.#channels) {
+      if (channel === this.#current?.channel) continue;
+      this.#drop(channel, new MigrationError("migration.connection", "too many connections"));
+      return;
+    }
+  }
+
+  #tellDropped(reason: MigrationError): void {
+    this.#options.onChange?.(this.#state, reason);
   }
 
   #drop(channel: Channel, reason: Error): void {
@@ -145,17 +209,18 @@ export class MigrationDestination {
 
   /** Closes all connections. */
   #closeAll(reason: Error): void {
+    this.#watch.stop();
     this.#lingering?.cancel();
     for (const channel of this.#channels) this.#drop(channel, reason);
   }
 
   /**
-   * Resolves when all connections made until now have been accepted and have sent their first bytes (or timed
-   * out).
+   * Resolves when all connections made until now have been accepted, and have sent their first bytes or will
+   * not.
    */
   async #settled(): Promise<void> {
     for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.yieldToEventLoop();
-    await Promise.allSettled(this.#unidentified);
+    await atMost(this.#environment, HELLO_WAIT_MS, Promise.allSettled(this.#unidentified));
     await this.#environment.yieldToEventLoop();
   }
 
@@ -171,46 +236,73 @@ export class MigrationDestination {
     else this.#closeAll(error);
   }
 
-  async #receive(channel: Channel, reader: StreamReader): Promise<void> {
-    reader.endAdvice =
-      "the source closed the connection: the move was cancelled or the source's process exited";
-    const loader = new StreamLoader(
-      this.#machine,
-      reader,
-      (command) => this.#command(channel, reader, command),
-      this.#multifd,
-    );
-    this.#loader = loader;
+  /** `claimed` is called when the machine is this connection's. */
+  async #receive(channel: Channel, reader: StreamReader, claimed: () => void): Promise<void> {
+    const loader = new StreamLoader(this.#machine, reader, {
+      onCommand: (command) => this.#command(connection, command),
+      channels: {
+        begin: (targets) => this.#multifd.begin(targets),
+        synchronize: (isMarked) => this.#multifd.synchronize(isMarked),
+      },
+      onRam: () => {
+        this.#claim(connection);
+        claimed();
+      },
+    });
+    let isAbandoned = false;
+    let abandon: (error: MigrationError) => void = () => {};
     const abandoned = new Promise<never>((_, reject) => {
-      this.#abandoned = reject;
+      abandon = (error) => {
+        isAbandoned = true;
+        reject(error);
+      };
     });
     abandoned.catch(() => {});
+    const connection: Connection = { channel, reader, loader, hasReturnPath: false, abandon };
     try {
-      await Promise.race([loader.readState(), abandoned, this.#multifd.failed]);
+      await Promise.race([loader.readState(), abandoned]);
       if (loader.isQemu) {
-        await this.#finishQemu(channel, reader, loader, abandoned);
+        await this.#finishQemu(connection, abandoned);
         return;
       }
       loader.apply();
-      this.#state = "ready";
+      this.#become("ready");
       await Promise.race([loader.command(), abandoned]);
     } catch (error) {
-      await this.#refuse(channel, error);
+      // The loader of an abandoned stream may still be at work.
+      await this.#refuse(connection, error, !isAbandoned);
       return;
     }
     try {
       await Promise.race([loader.readTrailer(false), abandoned]);
     } catch (error) {
-      await this.#lostBeforeGo(channel, error);
+      await this.#lostBeforeGo(connection, error);
       return;
     }
     // A RESOLVE may have been answered after the last byte of GO arrived.
-    if (this.#state === "ready") await this.#start(channel);
+    if (this.#state === "ready") await this.#start(connection);
   }
 
-  async #command(channel: Channel, reader: StreamReader, { name, data }: StreamCommand): Promise<void> {
+  /** Gives the machine to a connection whose list of RAM blocks fits it: the first that comes so far. */
+  #claim(connection: Connection): void {
+    if (this.#current === connection) return;
+    if (this.#state !== "listening") {
+      const why =
+        this.#state === "arrived"
+          ? "a machine has already arrived here"
+          : this.#state === "failed"
+            ? "a load has failed here, and nothing can be loaded any more"
+            : "another source is moving its machine here: wait until that has ended";
+      throw new MigrationError("migration.busy", `${why}; or start another destination`);
+    }
+    this.#current = connection;
+    this.#become("loading");
+  }
+
+  async #command(connection: Connection, { name, data }: StreamCommand): Promise<void> {
+    const { channel, reader, loader } = connection;
     if (name === "OPEN_RETURN_PATH") {
-      this.#hasReturnPath = true;
+      connection.hasReturnPath = true;
       return;
     }
     if (name !== "PING") {
@@ -218,11 +310,12 @@ export class MigrationDestination {
       return;
     }
     const cookie = new ByteReader(data).u32();
-    if ((cookie === PING_FINAL) !== (this.#state === "ready")) {
+    const isReady = this.#state === "ready" && this.#current === connection;
+    if ((cookie === PING_FINAL) !== isReady) {
       reader.fail("migration.command", `PING ${hex(cookie)} is out of order`);
     }
     // Only a source that sent a move id knows Wherry's own messages.
-    const isNamed = cookie !== PING_FINAL && this.#loader?.moveId !== undefined;
+    const isNamed = cookie !== PING_FINAL && loader.moveId !== undefined;
     const identity = isNamed ? this.#environment.ownIdentity?.() : undefined;
     if (identity !== undefined) await channel.write(processMessage(identity));
     await channel.write(pongMessage(cookie));
@@ -231,29 +324,54 @@ export class MigrationDestination {
   /** Marks the load as failed: the machine never runs here. */
   #fail(cause: unknown): MigrationError {
     const error = failArrival(this.#machine, cause);
-    this.#state = "failed";
+    this.#become("failed");
     this.#multifd.close(error);
     return error;
   }
 
-  /** Sends the reason over the return path and closes the connection. */
-  async #refuse(channel: Channel, cause: unknown): Promise<void> {
-    if (this.#state === "failed") return;
-    const error = this.#fail(cause);
-    const isQemu = this.#loader?.moveId === undefined;
-    try {
-      // Without a return path, QEMU notices the failure only when its writes fail: close the connection
-      // immediately.
-      if (!isQemu || this.#hasReturnPath) {
-        await channel.write(isQemu ? shutMessage(1) : shutMessage(1, error.message));
-        await this.#lingerUntilClosed(channel);
-      }
-    } catch {
-      // The connection to the source is lost: no message can be sent.
-    }
-    channel.abort(error);
+  /**
+   * Sends the reason over the return path and closes the connection. The machine goes on waiting for another
+   * source if this one has changed nothing.
+   */
+  async #refuse(connection: Connection, cause: unknown, mayGoOn: boolean): Promise<void> {
+    const { channel, loader, hasReturnPath } = connection;
+    const isCurrent = this.#current === connection;
+    if (isCurrent && this.#state === "failed") return;
+    const goesOn = !isCurrent || (mayGoOn && this.#state === "loading" && loader.isUntouched);
+    const found = cause instanceof MigrationError ? cause : undefined;
+    // Only QEMU's moves, and only those that got so far, have channels.
+    const hint = loader.facts.machine === undefined || loader.moveId !== undefined ? "" : this.#multifd.hint;
+    const told =
+      found === undefined || hint === ""
+        ? cause
+        : new MigrationError(found.code, found.message + hint, { cause });
+    const error = goesOn ? asMigrationError(told) : this.#fail(told);
+    if (goesOn) this.#listenAgain(connection, error);
+    const isQemu = loader.moveId === undefined;
+    const tell = async () => {
+      await channel.write(isQemu ? shutMessage(1) : shutMessage(1, error.message));
+      await this.#lingerUntilClosed(channel);
+    };
+    // Without a return path, QEMU notices the failure only when its writes fail: close the connection
+    // immediately. If the connection to the source is lost or stalled, no message can be sent.
+    if (!isQemu || hasReturnPath) await atMost(this.#environment, LINGER_MS, tell());
+    this.#drop(channel, error);
+    if (goesOn) return;
     this.#end({ status: "failed", error });
     this.#release();
+  }
+
+  /** The channels of a source that was refused must not be taken for the next one's. */
+  #listenAgain(connection: Connection, error: MigrationError): void {
+    if (this.#current === connection) {
+      this.#current = undefined;
+      this.#state = "listening";
+    }
+    if (this.#state === "listening") {
+      this.#multifd.close(error);
+      this.#multifd = this.#newMultifd();
+    }
+    this.#tellDropped(error);
   }
 
   /**
@@ -261,17 +379,13 @@ export class MigrationDestination {
    * everything is read and applied and the drives are acquired. A source with a return path waits for SHUT,
    * and resumes the machine if the connection ends before.
    */
-  async #finishQemu(
-    channel: Channel,
-    reader: StreamReader,
-    loader: StreamLoader,
-    abandoned: Promise<never>,
-  ): Promise<void> {
-    const late = this.#hasReturnPath ? sleep(this.#environment, VMDESCRIPTION_TIMEOUT_MS) : undefined;
+  async #finishQemu(connection: Connection, abandoned: Promise<never>): Promise<void> {
+    const { channel, reader, loader, hasReturnPath } = connection;
+    const late = hasReturnPath ? sleep(this.#environment, VMDESCRIPTION_TIMEOUT_MS) : undefined;
     await Promise.race([loader.readQemuTrailer(late), abandoned]);
     await this.#multifd.finish();
     let isDisconnected = false;
-    if (this.#hasReturnPath) {
+    if (hasReturnPath) {
       const disconnected = () => {
         isDisconnected = true;
       };
@@ -279,14 +393,14 @@ export class MigrationDestination {
     }
     loader.apply();
     if (this.#state === "failed") return;
-    this.#state = "starting";
+    this.#become("starting");
     await this.#machine.activateDrives();
     await this.#environment.yieldToEventLoop();
     if (isDisconnected) {
       await this.#machine.inactivateDrives();
       reader.fail("migration.connection", `the connection was lost; ${reader.endAdvice}`);
     }
-    if (this.#hasReturnPath) {
+    if (hasReturnPath) {
       try {
         await withTimeout(this.#environment, channel.write(shutMessage(0)), SHUT_TIMEOUT_MS, sourceHangs);
       } catch (error) {
@@ -296,7 +410,7 @@ export class MigrationDestination {
         throw error;
       }
     }
-    this.#state = "arrived";
+    this.#become("arrived");
     this.#machine.startBlocker = undefined;
     channel.close().catch(() => {});
     const over = () => this.#closeAll(new MigrationError("migration.connection", "the move is over"));
@@ -317,16 +431,15 @@ export class MigrationDestination {
   }
 
   /** The stream ended after the final PONG and before GO. */
-  async #lostBeforeGo(channel: Channel, cause: unknown): Promise<void> {
+  async #lostBeforeGo(connection: Connection, cause: unknown): Promise<void> {
     if (this.#state === "failed") return;
-    const isLost =
-      cause instanceof MigrationError && ["migration.connection", "migration.cut"].includes(cause.code);
+    const isLost = cause instanceof MigrationError && LOST.has(cause.code);
     if (!isLost) {
-      await this.#refuse(channel, cause);
+      await this.#refuse(connection, cause, false);
       return;
     }
-    channel.abort(cause);
-    this.#state = "lost";
+    connection.channel.abort(cause);
+    this.#become("lost");
     const timer = this.#environment.setTimer(this.#resolveWaitMs, () => this.#abandon(cause));
     await this.released;
     timer.cancel();
@@ -335,23 +448,24 @@ export class MigrationDestination {
   /** Drops the machine for ever. */
   #abandon(cause: unknown): void {
     const error = this.#fail(cause);
-    this.#abandoned(error);
-    this.#channel?.abort(error);
+    this.#current?.abandon(error);
+    this.#current?.channel.abort(error);
     this.#end({ status: "failed", error });
     this.#release();
   }
 
   /** After GO: acquires the drives, sends SHUT, starts the machine. */
-  async #start(channel: Channel): Promise<void> {
+  async #start(connection: Connection): Promise<void> {
     const machine = this.#machine;
-    this.#state = "starting";
+    const { channel } = connection;
+    this.#become("starting");
     try {
       await machine.activateDrives();
     } catch (error) {
-      await this.#refuse(channel, error);
+      await this.#refuse(connection, error, false);
       return;
     }
-    this.#state = "arrived";
+    this.#become("arrived");
     machine.startBlocker = undefined;
     try {
       // SHUT is sent before the machine starts, so the source learns of it even if this process dies now.
@@ -359,7 +473,7 @@ export class MigrationDestination {
     } catch {
       // The source will send RESOLVE.
     }
-    await this.#run(this.#loader!);
+    await this.#run(connection.loader);
     await this.#watchSource(channel);
   }
 
@@ -393,7 +507,7 @@ export class MigrationDestination {
   }
 
   async #answer(channel: Channel, asked: Uint8Array): Promise<void> {
-    const id = this.#loader?.moveId;
+    const id = this.#current?.loader.moveId;
     let answer: ResolveAnswer = "unknown";
     if (id !== undefined && id.length === asked.length && id.every((byte, i) => byte === asked[i])) {
       if (this.#state === "starting") await this.#started();
@@ -416,4 +530,9 @@ export class MigrationDestination {
   async #started(): Promise<void> {
     while (this.#state === "starting") await this.#environment.yieldToEventLoop();
   }
+}
+
+function asMigrationError(cause: unknown): MigrationError {
+  if (cause instanceof MigrationError) return cause;
+  return new MigrationError("migration.load", messageOf(cause), { cause });
 }

@@ -9,7 +9,7 @@ import { PAGE_SIZE } from "../../memory/guest-memory.ts";
 import type { Channel } from "../../stream/channel.ts";
 import type { Compression, CompressionMethod, Decompressor } from "../environment/page-compression.ts";
 import { MigrationError } from "../../stream/migration-error.ts";
-import type { MigrationEnvironment } from "../environment/migration-environment.ts";
+import { atMost, type MigrationEnvironment, withTimeout } from "../environment/migration-environment.ts";
 import {
   decodeMultifdHello,
   decodeMultifdPacket,
@@ -23,6 +23,13 @@ import type { StreamReader } from "../../stream/stream-reader.ts";
 
 /** How long the main stream waits at a synchronisation point for missing channels. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A channel sends its hello as soon as it is connected. */
+const HELLO_TIMEOUT_MS = 10_000;
+/**
+ * How long a synchronisation point waits for hellos that do not come: the guest may be stopped, and a source
+ * has sent all of them long before.
+ */
+export const HELLO_WAIT_MS = 2_000;
 const PACKET_BYTES = multifdPacketBytes(PAGE_SIZE);
 
 export interface MultifdReceiverOptions {
@@ -39,7 +46,9 @@ export interface MultifdReceiverOptions {
 }
 
 interface Receiving {
+  readonly id: number;
   readonly channel: Channel;
+  isForgotten: boolean;
   /** Synchronisation points that the channel has reached. */
   reached: number;
   lastPacket: bigint;
@@ -70,6 +79,8 @@ export class MultifdReceiver implements RamChannels {
   #reached = 0;
   #passed = 0;
   #failure: MigrationError | undefined;
+  /** Why a channel was refused before `begin`: probably why a move failed that needed it. */
+  refusal: MigrationError | undefined;
   /** Guest memory must not be written any more. */
   #done = false;
   readonly #wakers: (() => void)[] = [];
@@ -87,33 +98,19 @@ export class MultifdReceiver implements RamChannels {
 
   /**
    * Serves a connection that began with MULTIFD_MAGIC until it ends. Never rejects: `failed` reports errors.
+   * A connection without a hello, or one that fails before a move needs it (`begin`), is only dropped.
    */
   async accept(channel: Channel, reader: StreamReader): Promise<void> {
+    let receiving: Receiving | undefined;
+    let isNamed = false;
     try {
       if (this.#done) throw new MigrationError("migration.multifd", "the load is already complete");
       if (this.#failure !== undefined) throw this.#failure;
       reader.where = () => "multifd channel";
       reader.isHashed = false;
-      await this.#trackHello(reader.need(MULTIFD_HELLO_BYTES));
-      const { id } = decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES));
-      const { channels } = this.#options;
-      if (id >= channels || this.#channels.has(id)) {
-        const what =
-          id >= channels
-            ? `found channel ${id}, expected ${channels} channels, numbered from 0`
-            : `channel ${id} was connected twice`;
-        reader.fail("migration.multifd", `${what}: set multifd-channels to the same number on both sides`, 0);
-      }
-      reader.where = () => `multifd channel ${id}`;
-      const receiving: Receiving = {
-        channel,
-        reached: 0,
-        lastPacket: -1n,
-        method: undefined,
-        decompressor: undefined,
-      };
-      this.#channels.set(id, receiving);
-      this.#wake();
+      const id = await this.#hello(reader);
+      isNamed = true;
+      receiving = this.#register(id, channel, reader);
       try {
         while (!this.#done && (reader.available > 0 || (await isOpen(receiving, reader)))) {
           await this.#packet(receiving, reader);
@@ -123,12 +120,71 @@ export class MultifdReceiver implements RamChannels {
       }
       // The source closes its channels when it has sent everything.
       if (this.#done) await channel.close();
+      else if (!this.#isBegun) this.#forget(receiving);
       else if (receiving.reached <= this.#passed && this.#failure === undefined)
         await this.#channelEnded(receiving, reader);
     } catch (error) {
-      this.#fail(error);
+      if (this.#isBegun && isNamed && receiving?.isForgotten !== true) this.#fail(error);
+      else {
+        this.refusal ??= asMultifdError(error);
+        if (receiving !== undefined) this.#forget(receiving);
+      }
       channel.abort(this.#failure ?? (error as Error));
     }
+  }
+
+  /** What a failed move's error says of a channel that was refused. */
+  get hint(): string {
+    return this.refusal === undefined ? "" : `; a multifd channel was refused: ${this.refusal.message}`;
+  }
+
+  get #isBegun(): boolean {
+    return this.#targets !== undefined;
+  }
+
+  /** Reads a hello. Resolves to the channel's number. */
+  async #hello(reader: StreamReader): Promise<number> {
+    const late = () => new MigrationError("migration.timeout", "the connection sends no multifd hello");
+    const { environment } = this.#options;
+    await this.#trackHello(
+      withTimeout(environment, reader.need(MULTIFD_HELLO_BYTES), HELLO_TIMEOUT_MS, late),
+    );
+    return decodeMultifdHello(reader.bytes(MULTIFD_HELLO_BYTES)).id;
+  }
+
+  #register(id: number, channel: Channel, reader: StreamReader): Receiving {
+    const { channels } = this.#options;
+    const twin = this.#channels.get(id);
+    if (id >= channels || twin !== undefined) {
+      // Nobody can say which of two is the source's.
+      if (twin !== undefined && !this.#isBegun) this.#forget(twin);
+      const what =
+        id >= channels
+          ? `found channel ${id}, expected ${channels} channels, numbered from 0`
+          : `channel ${id} was connected twice`;
+      reader.fail("migration.multifd", `${what}: set multifd-channels to the same number on both sides`, 0);
+    }
+    reader.where = () => `multifd channel ${id}`;
+    const receiving: Receiving = {
+      id,
+      channel,
+      isForgotten: false,
+      reached: 0,
+      lastPacket: -1n,
+      method: undefined,
+      decompressor: undefined,
+    };
+    this.#channels.set(id, receiving);
+    this.#wake();
+    return receiving;
+  }
+
+  /** Drops a channel that no move has begun to use. */
+  #forget(receiving: Receiving): void {
+    receiving.isForgotten = true;
+    if (this.#channels.get(receiving.id) === receiving) this.#channels.delete(receiving.id);
+    receiving.channel.abort(new MigrationError("migration.multifd", "the channel is not used"));
+    this.#wake();
   }
 
   /** A channel may end when everything was sent. It is an error only if the main stream waits for more. */
@@ -153,7 +209,7 @@ export class MultifdReceiver implements RamChannels {
    */
   async #settled(): Promise<void> {
     await this.#options.settled();
-    await Promise.allSettled(this.#hellos);
+    await atMost(this.#options.environment, HELLO_WAIT_MS, Promise.allSettled(this.#hellos));
     // Tasks that waited for a hello run first.
     await this.#options.environment.yieldToEventLoop();
     if (this.#failure !== undefined) throw this.#failure;
@@ -176,8 +232,8 @@ export class MultifdReceiver implements RamChannels {
         this.#fail(
           new MigrationError(
             "migration.multifd",
-            `${size} of ${channels} multifd channels were connected: switch the capability multifd on in the source, and set ` +
-              "multifd-channels to the same number on both sides",
+            `${size} of ${channels} multifd channels were connected: switch the capability multifd on in the source, and ` +
+              `set multifd-channels to the same number on both sides${this.hint}`,
           ),
         );
       });
@@ -237,10 +293,7 @@ export class MultifdReceiver implements RamChannels {
 
   #fail(error: unknown): void {
     if (this.#failure !== undefined || this.#done) return;
-    this.#failure =
-      error instanceof MigrationError
-        ? error
-        : new MigrationError("migration.multifd", messageOf(error), { cause: error });
+    this.#failure = asMultifdError(error);
     for (const { channel } of this.#channels.values()) channel.abort(this.#failure);
     this.#reject(this.#failure);
     this.#wake();
@@ -271,8 +324,9 @@ export class MultifdReceiver implements RamChannels {
   }
 
   async #pages(receiving: Receiving, reader: StreamReader, packet: MultifdPacket, at: number): Promise<void> {
-    await this.#until(() => this.#done || this.#targets !== undefined);
+    await this.#until(() => this.#done || this.#isBegun || receiving.isForgotten);
     if (this.#done) return;
+    if (receiving.isForgotten) throw new MigrationError("migration.multifd", "the channel is not used");
     const target = this.#targets?.get(packet.block);
     if (target === undefined) {
       const known = [...(this.#targets?.keys() ?? [])].join(", ");
@@ -334,4 +388,9 @@ export class MultifdReceiver implements RamChannels {
     receiving.decompressor = compression.decompressor(method);
     return receiving.decompressor;
   }
+}
+
+function asMultifdError(error: unknown): MigrationError {
+  if (error instanceof MigrationError) return error;
+  return new MigrationError("migration.multifd", messageOf(error), { cause: error });
 }

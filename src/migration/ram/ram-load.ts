@@ -49,13 +49,26 @@ export class RamReader implements RamSink<RamTarget> {
    */
   #flushes = false;
 
-  /** `facts` are from the configuration, which is read before RAM. */
-  constructor(memory: GuestMemory, stream: StreamReader, units: UnitLog, facts: StreamFacts, qemu?: QemuRam) {
+  readonly #onBegin: () => void;
+
+  /**
+   * `facts` are from the configuration, which is read before RAM. `onBegin` is called, and may throw, before
+   * pages are accepted; in mapped-ram, whose pages are in the list of blocks, for each block.
+   */
+  constructor(
+    memory: GuestMemory,
+    stream: StreamReader,
+    units: UnitLog,
+    facts: StreamFacts,
+    qemu?: QemuRam,
+    onBegin: () => void = () => {},
+  ) {
     this.#memory = memory;
     this.#stream = stream;
     this.#units = units;
     this.#facts = facts;
     this.#qemu = qemu;
+    this.#onBegin = onBegin;
     facts.pageSize = PAGE_SIZE;
     this.#records = new RamRecords(stream, facts, this);
   }
@@ -67,6 +80,11 @@ export class RamReader implements RamSink<RamTarget> {
 
   closeChunk(): void {
     this.#units.close(RAM_IDSTR, 0, this.#stream.offset, this.#stream.takeHash());
+  }
+
+  /** No page of any block has arrived. */
+  get isUntouched(): boolean {
+    return [...this.#targets.values()].every((target) => target.isUntouched);
   }
 
   /** After the END section. */
@@ -106,6 +124,7 @@ export class RamReader implements RamSink<RamTarget> {
     if (mapped.pageSize !== PAGE_SIZE)
       this.#damaged(`RAM block ${target.name}: pages of ${mapped.pageSize} bytes, expected ${PAGE_SIZE}`);
     if (isWithoutPages(mapped)) return;
+    this.#onBegin();
     await readMappedPages(this.#stream, mapped, target.size, {
       run: () => true,
       pages: (page, at, length) => target.set(page, this.#payload(at, length)),
@@ -143,6 +162,7 @@ export class RamReader implements RamSink<RamTarget> {
         offset,
       );
     }
+    this.#onBegin();
     this.#qemu?.channels?.begin(this.#targets);
   }
 
@@ -197,8 +217,10 @@ export class RamReader implements RamSink<RamTarget> {
     } catch (error) {
       if (error instanceof MigrationError) this.#damaged(error.message, recordAt);
       throw error;
+    } finally {
+      // A delta that is refused may have changed a part of the page.
+      target.written(offset, PAGE_SIZE);
     }
-    target.written(offset, PAGE_SIZE);
   }
 
   async flush(): Promise<void> {

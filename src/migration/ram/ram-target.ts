@@ -72,9 +72,13 @@ export class RamTarget {
     for (let page = offset >>> PAGE_SHIFT; page < end; page++) this.#arrived[page >>> 5]! |= 1 << (page & 31);
   }
 
-  /** True if no page has arrived. */
+  get isUntouched(): boolean {
+    return this.#arrived.every((word) => word === 0);
+  }
+
+  /** True if the block is not dropped and no page has arrived. */
   get isEmpty(): boolean {
-    return this.#block !== undefined && this.#arrived.every((word) => word === 0);
+    return this.#block !== undefined && this.isUntouched;
   }
 
   /** Zeroes the pages that have not arrived. */

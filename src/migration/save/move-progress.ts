@@ -74,7 +74,17 @@ export class Bandwidth {
   }
 }
 
-/** Detects a move that does not converge: the number of dirty pages has not shrunk for `patience` rounds. */
+/** A round is progress if it leaves at most this part of the least number of dirty pages before. */
+const PROGRESS = 0.9;
+/** Above this part of max-bandwidth, the limit and not the network is what holds the move back. */
+const AT_LIMIT = 0.8;
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB/s`;
+
+/**
+ * Detects a move that does not converge: for `patience` rounds, the dirty pages have not shrunk by a tenth
+ * below the least number before.
+ */
 export class Convergence {
   readonly #patience: number;
   #least = Number.POSITIVE_INFINITY;
@@ -85,19 +95,27 @@ export class Convergence {
   }
 
   /** Call after each round. Returns advice if the move does not converge. */
-  round(dirtyPages: number, downtimeLimitMs: number, bytesPerMs: number): string | undefined {
-    if (dirtyPages < this.#least) {
-      this.#least = dirtyPages;
-      this.#since = 0;
-      return undefined;
-    }
-    this.#since++;
+  round(
+    dirtyPages: number,
+    dirtyPagesPerMs: number,
+    bytesPerMs: number,
+    limits: { readonly downtimeLimitMs: number; readonly maxBandwidthBytesPerSecond: number },
+  ): string | undefined {
+    const isProgress = dirtyPages <= this.#least * PROGRESS;
+    this.#least = Math.min(this.#least, dirtyPages);
+    this.#since = isProgress ? 0 : this.#since + 1;
     if (this.#since < this.#patience) return undefined;
+    const { downtimeLimitMs, maxBandwidthBytesPerSecond: limit } = limits;
     const wouldTake = Math.ceil((this.#least * PAGE_SIZE) / Math.max(bytesPerMs, 0.001));
+    const faster =
+      limit > 0 && bytesPerMs * 1000 > limit * AT_LIMIT
+        ? `raise max-bandwidth (now ${limit} bytes/s)`
+        : "use a faster network or destination";
     return (
-      `the guest dirties memory as fast as it is sent: for ${this.#since} rounds no less than ${this.#least} pages ` +
-      `were dirty; raise downtime-limit (now ${downtimeLimitMs} ms) to ${wouldTake} ms or more, raise max-bandwidth, ` +
-      "slow the guest, or cancel"
+      `the move does not converge: the guest dirties ${megabytes(dirtyPagesPerMs * PAGE_SIZE * 1000)}, ` +
+      `${megabytes(bytesPerMs * 1000)} are sent, and for ${this.#since} rounds no less than ${this.#least} pages were ` +
+      `left; ${faster}, raise downtime-limit (now ${downtimeLimitMs} ms) to ${wouldTake} ms or more, slow the guest, ` +
+      "or cancel"
     );
   }
 }

@@ -12,6 +12,7 @@ import {
   type MigrationEnvironment,
   withTimeout,
 } from "../environment/migration-environment.ts";
+import { StallWatch, watchWrites } from "../environment/stall-watch.ts";
 import { MultifdSender } from "../ram/multifd-save.ts";
 import { Bandwidth, Convergence, type MigrationProgress, type MigrationStatus } from "./move-progress.ts";
 import { addPages, allPages, countPages, type PageSet, type RamWriter } from "../ram/ram-save.ts";
@@ -27,8 +28,11 @@ export interface MigrationParameters {
   downtimeLimitMs: number;
   /** While the guest runs; 0 means no limit. */
   maxBandwidthBytesPerSecond: number;
-  /** How long the destination may take to reply before GO; after that the machine resumes here. */
-  acknowledgeTimeoutMs: number;
+  /**
+   * How long the other side may stand still (0: for ever): at the source, accept no data or not reply before
+   * GO, after which the machine resumes here; at the destination, send nothing in the stream.
+   */
+  stallTimeoutMs: number;
   /** How long the source waits after GO for the destination's SHUT before it sends RESOLVE. */
   startTimeoutMs: number;
   /** How long the source repeats RESOLVE before the user has to decide. */
@@ -52,10 +56,10 @@ export interface RamCapabilities {
 export const defaultParameters: Readonly<MigrationParameters> = {
   downtimeLimitMs: 300,
   maxBandwidthBytesPerSecond: 128 * 1024 * 1024,
-  acknowledgeTimeoutMs: 30_000,
+  stallTimeoutMs: 30_000,
   startTimeoutMs: 10_000,
   resolveTimeoutMs: 10_000,
-  patienceRounds: 8,
+  patienceRounds: 2,
   multifdChannels: 2,
   multifdCompression: "none",
 };
@@ -80,6 +84,9 @@ export interface MigrationOptions {
   /** Default: none. */
   readonly capabilities?: RamCapabilities;
 }
+
+/** A destination that has stood still for this long is reported. */
+const STALL_REPORT_MS = 3_000;
 
 /** Start blocker of a machine that was moved. */
 export const MOVED = "the machine was moved and runs at its destination: it must not run here again";
@@ -111,6 +118,7 @@ export abstract class OutgoingMove {
   #status: MigrationStatus = "setup";
   #cancelled = false;
   #isDeciding = false;
+  readonly #watch: StallWatch;
   /** When the move is cancelled, rejects all waits for the destination. */
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted: Promise<never>;
@@ -134,6 +142,9 @@ export abstract class OutgoingMove {
     this.machine = machine;
     this.environment = options.environment ?? defaultEnvironment;
     this.#onChange = options.onChange ?? (() => {});
+    this.#watch = new StallWatch(this.environment, "destination", () =>
+      this.committed ? this.parameters.startTimeoutMs : this.parameters.stallTimeoutMs,
+    );
     this.#startedMs = this.environment.nowMs();
     this.#bandwidth = new Bandwidth(this.#startedMs);
     this.#remainingPages = countPages(allPages(machine.memory));
@@ -226,8 +237,18 @@ export abstract class OutgoingMove {
       expectedDowntimeMs: this.#expectedDowntimeMs,
       downtimeMs: this.#downtimeMs,
       error: this.error?.message,
-      advice: this.#advice,
+      advice: this.#stall ?? this.#advice,
     };
+  }
+
+  /** What a user should know of a destination that stands still. */
+  get #stall(): string | undefined {
+    const what = this.#watch.report(STALL_REPORT_MS);
+    if (what === undefined) return undefined;
+    const guest = this.#stoppedAtMs === undefined ? "runs on here" : "is stopped";
+    const limitMs = this.parameters.stallTimeoutMs;
+    const end = this.committed || limitMs === 0 ? "" : `; after ${limitMs / 1000} s the move fails`;
+    return `${what}; the guest ${guest} meanwhile${end}`;
   }
 
   /** Bytes that all channels have accepted. */
@@ -259,13 +280,8 @@ export abstract class OutgoingMove {
   }
 
   protected async acknowledged(returnPath: ReturnPath, cookie: number): Promise<void> {
-    const ms = this.parameters.acknowledgeTimeoutMs;
-    await withTimeout(
-      this.environment,
-      Promise.race([returnPath.pong(cookie), this.#interrupted]),
-      ms,
-      () => new MigrationError("migration.timeout", `the destination did not answer within ${ms} ms`),
-    );
+    const answer = this.#watch.during(returnPath.pong(cookie), "has not answered");
+    await Promise.race([answer, this.#interrupted]);
     this.throwIfEnded(returnPath);
   }
 
@@ -281,9 +297,13 @@ export abstract class OutgoingMove {
     );
   }
 
-  /** Opens a stream on `channel`, with the rate limit while the guest runs. */
+  /**
+   * Opens a stream on `channel`, with the rate limit while the guest runs. Writes are watched, except to a
+   * file: a slow disk is no peer.
+   */
   protected openStream(channel: Channel, returnPath: ReturnPath | undefined): StreamWriter {
     this.channel = channel;
+    const watched = channel.writeAt === undefined ? watchWrites(channel, this.#watch) : channel;
     const limiter = new RateLimiter(this.environment);
     this.#pace = async (bytes) => {
       // No limit once the guest is stopped, as in QEMU.
@@ -291,7 +311,7 @@ export abstract class OutgoingMove {
       await limiter.take(bytes, limit, () => this.throwIfEnded(returnPath));
       this.#bandwidth.sample(this.environment.nowMs(), this.#acceptedBytes);
     };
-    this.stream = new StreamWriter(channel, this.#pace);
+    this.stream = new StreamWriter(watched, this.#pace);
     return this.stream;
   }
 
@@ -299,7 +319,8 @@ export abstract class OutgoingMove {
   protected async openChannels(connect: () => Promise<Channel>): Promise<MultifdSender> {
     const { multifdChannels: channels, multifdCompression: compression } = this.parameters;
     const { environment } = this;
-    const opening = MultifdSender.open(connect, {
+    const watched = async () => watchWrites(await connect(), this.#watch);
+    const opening = MultifdSender.open(watched, {
       environment,
       channels,
       compression,
@@ -355,7 +376,7 @@ export abstract class OutgoingMove {
       const limitMs = this.parameters.downtimeLimitMs;
       if (dirty === 0 || this.#expectedDowntimeMs <= limitMs || !this.machine.runState.running)
         return pending;
-      this.#advice = convergence.round(dirty, limitMs, bytesPerMs);
+      this.#advice = convergence.round(dirty, this.#dirtyPagesPerMs, bytesPerMs, this.parameters);
     }
   }
 
@@ -366,6 +387,7 @@ export abstract class OutgoingMove {
   protected async stopGuest(pending: PageSet): Promise<RunState> {
     refuseToSave(this.machine);
     this.setStatus("device");
+    this.#advice = undefined;
     this.#stoppedAtMs = this.environment.nowMs();
     this.#precopyBytes = this.stream!.queuedBytes + (this.channels?.acceptedBytes ?? 0);
     const before = await stopFor(
@@ -402,6 +424,7 @@ export abstract class OutgoingMove {
     this.#downtimeMs = now - (this.#stoppedAtMs ?? now);
     this.error = undefined;
     this.#advice = undefined;
+    this.#watch.stop();
     this.machine.runState.set("postmigrate");
     this.machine.startBlocker = blocker;
     this.setStatus("completed");
@@ -424,6 +447,7 @@ export abstract class OutgoingMove {
     const { machine } = this;
     this.#totalMs = this.environment.nowMs() - this.#startedMs;
     let outcome = error;
+    this.#watch.stop();
     if (this.#before !== undefined) {
       try {
         await resumeAs(machine, this.#before);

@@ -102,7 +102,7 @@ export class QemuMove extends MoveWithoutGo {
     try {
       return await step();
     } catch (error) {
-      const isLost = !(error instanceof MigrationError) || error.code === "migration.timeout";
+      const isLost = !(error instanceof MigrationError) || error.code === "migration.stalled";
       if (!this.capabilities.multifd || !isLost) throw error;
       const { multifdChannels } = this.parameters;
       throw new MigrationError(

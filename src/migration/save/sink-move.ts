@@ -67,7 +67,7 @@ export class SinkMove extends MoveWithoutGo {
 
   /** The command may have the whole stream: the outcome is unknown until it has exited successfully. */
   async #awaitCommand(end: Promise<void>): Promise<MigrationResult> {
-    const ms = this.parameters.acknowledgeTimeoutMs;
+    const ms = this.parameters.stallTimeoutMs;
     try {
       const late = () => new MigrationError("migration.timeout", `it did not exit within ${ms} ms`);
       await withTimeout(this.environment, end, ms, late);

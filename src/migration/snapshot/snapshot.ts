@@ -94,7 +94,7 @@ export async function loadSnapshot(machine: Machine, channel: Channel): Promise<
     const stream = new StreamReader(channel);
     // QEMU sends SWITCHOVER_START in files, too.
     const onCommand = async ({ name }: StreamCommand) => acceptCommand(stream, name);
-    const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? undefined : onCommand);
+    const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? {} : { onCommand });
     await loader.readState();
     if (loader.isQemu) {
       await loader.readQemuTrailer();

@@ -147,7 +147,8 @@ export const REGISTERS = {
   mtval2: { csr: 0x34b, constant: 0n },
   tselect: { csr: 0x7a0, constant: 0n },
   tdata: { csr: 0x7a1, count: 3, first: 1, constant: 0n },
-  tinfo: { csr: 0x7a4, constant: 0n },
+  /** "If this bit is set and the others are clear, no trigger exists." Software that counts triggers reads it. */
+  tinfo: { csr: 0x7a4, constant: 1n },
 } as const satisfies Readonly<Record<string, Register>>;
 
 export type RegisterName = keyof typeof REGISTERS;

@@ -11,6 +11,7 @@ import {
   SBI_STA_SHMEM,
   SBI_START_ADDRESS,
   SBI_START_ARGUMENT,
+  SBI_SUSPEND_TYPE,
 } from "../shared/memory-map.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
@@ -102,6 +103,41 @@ test("TIME sets stimecmp; an expired timer is pending at once, one in the future
   expect([imageOf(s, 0).get("stimecmp"), stip()]).toEqual([ALL, 0]);
 });
 
+/** Bits above the 32 of an argument of type uint32_t. */
+const UPPER = 0xdeadbeefn << 32n;
+
+describe("arguments of 32 bits: the upper bits are ignored", () => {
+  const others = (s: ScriptedVm): void => {
+    for (const hart of [1, 2]) requestsOf(s, hart).store(CTL_MP_STATE, MP_STATE.STOPPED);
+  };
+  test("HSM's suspend_type", () => {
+    const s = machine();
+    expect(s.ecall(1, HSM, 3, [UPPER, 1n, 2n])[0]).toBe(SUCCESS);
+    expect(requestsOf(s, 1).load(CTL_MP_STATE)).toBe(MP_STATE.SUSPENDED);
+    expect(s.ecall(0, HSM, 3, [UPPER | 1n, 1n, 2n])[0]).toBe(INVALID_PARAM);
+  });
+  test("SUSP's sleep_type", () => {
+    const s = machine();
+    others(s);
+    expect(s.ecall(0, SUSP, 0, [UPPER | 1n, BigInt(RAM), 0n])[0]).toBe(INVALID_PARAM);
+    s.ecall(0, SUSP, 0, [UPPER, BigInt(RAM), 0n]);
+    expect(s.log).toContain("suspend");
+  });
+  test("SRST's reset_type and reset_reason", () => {
+    const s = machine();
+    s.ecall(0, SRST, 0, [UPPER | 1n, UPPER]);
+    s.ecall(0, SRST, 0, [UPPER, UPPER | 1n]);
+    expect(s.log.filter((l) => l !== "run")).toEqual(["reset", "crash"]);
+    for (const [type, reason] of [
+      [3n, 0n],
+      [0xf0000000n, 0n],
+      [0n, 2n],
+      [0n, 0xe0000000n],
+    ] as const)
+      expect(s.ecall(0, SRST, 0, [UPPER | type, UPPER | reason])[0]).toBe(INVALID_PARAM);
+  });
+});
+
 describe("IPI", () => {
   test("goes to the harts of the mask, from its base, and wakes them", () => {
     const s = machine();
@@ -170,6 +206,10 @@ describe("RFENCE", () => {
     for (let i = 0; i < HFENCE_CAPACITY; i++) queue.push({ type: 1, asid: 0, start: 0n, size: 4096n });
     expect(s.ecall(0, RFENCE, 1, [0b110n, 0n, 0x5000n, 0x1000n])[0]).toBe(SUCCESS);
     expect(made(s)).toEqual(["", "HFENCE_VVMA_ALL", "HFENCE"]);
+  });
+
+  test("an unknown function is not supported, whatever its arguments", () => {
+    for (const func of [3, 6, 7]) expect(machine().ecall(0, RFENCE, func, [ALL, 0n])[0]).toBe(NOT_SUPPORTED);
   });
 
   test("if a target does not exist, no request is made", () => {
@@ -255,6 +295,20 @@ describe("HSM", () => {
     const s = machine();
     requestsOf(s, 1).store(CTL_MP_STATE, MP_STATE.SUSPENDED);
     expect(status(s, 1n)).toEqual([SUCCESS, 4n]);
+  });
+
+  test("between interrupt and reset a hart that resumes is RESUME_PENDING; one that starts is START_PENDING", () => {
+    const s = machine();
+    const target = requestsOf(s, 1);
+    s.ecall(1, HSM, 3, [0x80000000n, BigInt(RAM + 0x300), 6n]);
+    target.store(CTL_MP_STATE, MP_STATE.INIT_RECEIVED);
+    target.make(REQ.VCPU_RESET);
+    expect(status(s, 1n)).toEqual([SUCCESS, 6n]);
+    s.run(1, slice);
+    expect([status(s, 1n), target.read64(SBI_SUSPEND_TYPE)]).toEqual([[SUCCESS, 0n], 0n]);
+    target.store(CTL_MP_STATE, MP_STATE.STOPPED);
+    expect(s.ecall(0, HSM, 0, [1n, BigInt(RAM), 0n])[0]).toBe(SUCCESS);
+    expect(status(s, 1n)).toEqual([SUCCESS, 2n]);
   });
 
   test("a non-retentive suspend resumes at the resume address", () => {
@@ -352,6 +406,15 @@ describe("DBCN", () => {
     expect(new TextDecoder().decode(s.ram(Number(at), 2))).toBe("hi");
     expect((await s.vm.getAndClearDirtyLog(0))[0]).toBe(2);
   });
+  test("the whole range must be memory, of any number of bytes; what can be written in one call is", () => {
+    const s = machine();
+    for (const func of [0, 1]) {
+      for (const bytes of [1n << 32n, (1n << 32n) | 5n, ALL, 0x3f001n])
+        expect([func, bytes, s.ecall(0, DBCN, func, [bytes, at, 0n])[0]]).toEqual([func, bytes, INVALID_PARAM]);
+    }
+    expect(s.ecall(0, DBCN, 0, [0x3f000n, at, 0n])).toEqual([SUCCESS, 4096n]);
+    expect(s.ecall(0, DBCN, 0, [0n, 0x1000_0000n, 0n])).toEqual([SUCCESS, 0n]);
+  });
   test("memory that does not exist", () => {
     const s = machine();
     for (const func of [0, 1]) {
@@ -435,8 +498,8 @@ test("the legacy calls return in a0 alone", () => {
   s.input = "z";
   expect(s.ecall(0, 2, 0)).toEqual([122n, 0n]);
   image.set("mip", SSIP);
-  s.ecall(0, 3, 0);
-  expect(image.get("mip")).toBe(0n);
+  expect(s.ecall(0, 3, 0)[0]).toBe(1n);
+  expect([image.get("mip"), s.ecall(0, 3, 0)[0]]).toEqual([0n, 0n]);
   s.log.length = 0;
   s.ecall(0, 8, 0, [], slice);
   expect(s.log).toEqual(["run", "shutdown", "parked"]);

@@ -19,14 +19,7 @@ import { MP_STATE } from "../../accelerator/mp-state.ts";
 import type { Activity } from "../shared/vcpu-activities.ts";
 import { makeRequests, REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
 import type { SlotMemory } from "../shared/memory-slots.ts";
-
-export const SBI_SUCCESS = 0;
-const SBI_ERR_FAILED = -1;
-const SBI_ERR_NOT_SUPPORTED = -2;
-const SBI_ERR_INVALID_PARAM = -3;
-const SBI_ERR_DENIED = -4;
-const SBI_ERR_INVALID_ADDRESS = -5;
-const SBI_ERR_ALREADY_AVAILABLE = -6;
+import { fail, ok, SBI_ERR, type SbiReturn } from "./sbi-return.ts";
 
 const EXT_BASE = 0x10;
 const EXT_TIME = 0x54494d45;
@@ -56,6 +49,7 @@ const HSM_STARTED = 0n;
 const HSM_STOPPED = 1n;
 const HSM_START_PENDING = 2n;
 const HSM_SUSPENDED = 4n;
+const HSM_RESUME_PENDING = 6n;
 export const SUSPEND_RETENTIVE = 0x00000000;
 export const SUSPEND_NON_RETENTIVE = 0x80000000;
 
@@ -104,12 +98,8 @@ export interface SbiThread {
   repeatCall(): void;
 }
 
-interface SbiReturn {
-  error: number;
-  value: bigint;
-}
-const ok = (value = 0n): SbiReturn => ({ error: SBI_SUCCESS, value });
-const fail = (error: number): SbiReturn => ({ error, value: 0n });
+/** Bytes that one DBCN call writes or reads at most. */
+const CONSOLE_CHUNK = 4096n;
 
 export class SbiFirmware {
   readonly #thread: SbiThread;
@@ -124,7 +114,7 @@ export class SbiFirmware {
   call(): void {
     const thread = this.#thread;
     const extension = BigInt.asUintN(32, thread.getX(17)) === thread.getX(17) ? Number(thread.getX(17)) : -1;
-    const func = Number(BigInt.asUintN(32, thread.getX(16)));
+    const func = this.#u32(16);
     if (extension >= 0 && extension <= LEGACY_SHUTDOWN) {
       const value = this.#legacy(extension);
       if (value !== undefined) thread.setX(10, BigInt.asUintN(64, BigInt(value)));
@@ -136,19 +126,24 @@ export class SbiFirmware {
     thread.setX(11, BigInt.asUintN(64, result.value));
   }
 
+  /** An argument of type uint32_t: "higher privilege software must ensure that it only uses 32 bit data". */
+  #u32(register: number): number {
+    return Number(BigInt.asUintN(32, this.#thread.getX(register)));
+  }
+
   /** undefined if the call does not return here (hart stopped, suspended or reset; the call is repeated). */
   #dispatch(extension: number, func: number): SbiReturn | undefined {
     switch (extension) {
       case EXT_BASE:
         return this.#base(func);
       case EXT_TIME:
-        if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
+        if (func !== 0) return fail(SBI_ERR.NOT_SUPPORTED);
         this.#thread.setStimecmp(this.#thread.getX(10));
         return ok();
       case EXT_IPI:
         return func === 0
           ? this.#sendIpi(this.#thread.getX(10), this.#thread.getX(11))
-          : fail(SBI_ERR_NOT_SUPPORTED);
+          : fail(SBI_ERR.NOT_SUPPORTED);
       case EXT_RFENCE:
         return this.#rfence(func);
       case EXT_HSM:
@@ -162,7 +157,7 @@ export class SbiFirmware {
       case EXT_STA:
         return this.#sta(func);
       default:
-        return fail(SBI_ERR_NOT_SUPPORTED);
+        return fail(SBI_ERR.NOT_SUPPORTED);
     }
   }
 
@@ -191,11 +186,11 @@ export class SbiFirmware {
       case 6:
         return ok(identity.mimpid);
       default:
-        return fail(SBI_ERR_NOT_SUPPORTED);
+        return fail(SBI_ERR.NOT_SUPPORTED);
     }
   }
 
-  /** The harts of a mask and base (SBI 2.0 §3.1); undefined if one does not exist. */
+  /** The harts of a mask and base (SBI 3.0 §3.1); undefined if one does not exist. */
   #targets(mask: bigint, base: bigint): number[] | undefined {
     const count = this.#thread.vcpus.length;
     if (base === ALL_ONES) return Array.from({ length: count }, (_, i) => i);
@@ -211,15 +206,17 @@ export class SbiFirmware {
 
   #sendIpi(mask: bigint, base: bigint): SbiReturn {
     const targets = this.#targets(mask, base);
-    if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
+    if (targets === undefined) return fail(SBI_ERR.INVALID_PARAM);
     for (const hart of targets) this.#thread.pending[hart]!.raise(MIP_SSIP);
     return ok();
   }
 
   #rfence(func: number): SbiReturn {
     const thread = this.#thread;
+    // HFENCE's functions need the hypervisor extension.
+    if (func > 2) return fail(SBI_ERR.NOT_SUPPORTED);
     const targets = this.#targets(thread.getX(10), thread.getX(11));
-    if (targets === undefined) return fail(SBI_ERR_INVALID_PARAM);
+    if (targets === undefined) return fail(SBI_ERR.INVALID_PARAM);
     const start = thread.getX(12);
     const size = thread.getX(13);
     switch (func) {
@@ -231,7 +228,7 @@ export class SbiFirmware {
         return ok();
       case 1:
         return this.#sfence(targets, HFENCE_TYPE.VVMA, start, size, 0);
-      case 2:
+      default:
         return this.#sfence(
           targets,
           HFENCE_TYPE.VVMA_ASID,
@@ -239,8 +236,6 @@ export class SbiFirmware {
           size,
           Number(BigInt.asUintN(16, thread.getX(14))),
         );
-      default:
-        return fail(SBI_ERR_NOT_SUPPORTED);
     }
   }
 
@@ -269,9 +264,9 @@ export class SbiFirmware {
     switch (func) {
       case 0: {
         const target = thread.vcpus[Number(thread.getX(10))];
-        if (target === undefined) return fail(SBI_ERR_INVALID_PARAM);
-        if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
-        return startHart(target, thread.getX(11), thread.getX(12)) ? ok() : fail(SBI_ERR_ALREADY_AVAILABLE);
+        if (target === undefined) return fail(SBI_ERR.INVALID_PARAM);
+        if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR.INVALID_ADDRESS);
+        return startHart(target, thread.getX(11), thread.getX(12)) ? ok() : fail(SBI_ERR.ALREADY_AVAILABLE);
       }
       case 1:
         this.#me.store(CTL_MP_STATE, MP_STATE.STOPPED);
@@ -279,12 +274,12 @@ export class SbiFirmware {
         return undefined;
       case 2: {
         const target = thread.vcpus[Number(thread.getX(10))];
-        return target === undefined ? fail(SBI_ERR_INVALID_PARAM) : ok(hsmStatus(target));
+        return target === undefined ? fail(SBI_ERR.INVALID_PARAM) : ok(hsmStatus(target));
       }
       case 3:
-        return this.#suspend(Number(BigInt.asUintN(32, thread.getX(10))), thread.getX(11), thread.getX(12));
+        return this.#suspend(this.#u32(10), thread.getX(11), thread.getX(12));
       default:
-        return fail(SBI_ERR_NOT_SUPPORTED);
+        return fail(SBI_ERR.NOT_SUPPORTED);
     }
   }
 
@@ -296,10 +291,10 @@ export class SbiFirmware {
 
   #suspend(type: number, resumeAddress: bigint, argument: bigint): SbiReturn | undefined {
     const thread = this.#thread;
-    // Reserved, or platform-specific and not implemented (SBI 2.0 §9.4).
-    if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) return fail(SBI_ERR_INVALID_PARAM);
+    // Reserved, or platform-specific and not implemented (SBI 3.0 §9.4).
+    if (type !== SUSPEND_RETENTIVE && type !== SUSPEND_NON_RETENTIVE) return fail(SBI_ERR.INVALID_PARAM);
     if (type === SUSPEND_NON_RETENTIVE && !this.#isMemory(resumeAddress))
-      return fail(SBI_ERR_INVALID_ADDRESS);
+      return fail(SBI_ERR.INVALID_ADDRESS);
     thread.write64(SBI_SUSPEND_TYPE, BigInt(type));
     thread.write64(SBI_START_ADDRESS, resumeAddress);
     thread.write64(SBI_START_ARGUMENT, argument);
@@ -310,15 +305,15 @@ export class SbiFirmware {
   }
 
   #srst(func: number): SbiReturn {
-    if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
-    const type = this.#thread.getX(10);
-    const reason = this.#thread.getX(11);
-    if (type > 2n || reason > 1n) return fail(SBI_ERR_INVALID_PARAM);
+    if (func !== 0) return fail(SBI_ERR.NOT_SUPPORTED);
+    const type = this.#u32(10);
+    const reason = this.#u32(11);
+    if (type > 2 || reason > 1) return fail(SBI_ERR.INVALID_PARAM);
     // Reason 1 is "system failure": a supervisor of the machine must be able to distinguish it from a planned
     // shutdown.
-    const shutdown = reason === 0n ? "shutdown" : "crash";
-    this.#thread.systemEvent(type === 0n ? shutdown : "reset", reason);
-    return fail(SBI_ERR_FAILED);
+    const shutdown = reason === 0 ? "shutdown" : "crash";
+    this.#thread.systemEvent(type === 0 ? shutdown : "reset", BigInt(reason));
+    return fail(SBI_ERR.FAILED);
   }
 
   /** Writes the byte in a0. Returns false if the hart must call again. */
@@ -332,31 +327,32 @@ export class SbiFirmware {
   #dbcn(func: number): SbiReturn | undefined {
     const thread = this.#thread;
     if (func === 2) return this.#putByte() ? ok() : undefined;
-    if (func > 2) return fail(SBI_ERR_NOT_SUPPORTED);
-    if (thread.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
-    const length = Number(BigInt.asUintN(32, thread.getX(10)));
-    const address = Number(thread.getX(11));
-    if (length === 0) return ok(0n);
-    const chunk = Math.min(length, 4096);
-    const bytes = this.#me.readingShadowPageTables(() => thread.memory.read(address, chunk));
-    if (bytes === undefined) return fail(SBI_ERR_INVALID_PARAM);
-    if (func === 0) return ok(BigInt(thread.consoleWrite(bytes)));
-    const input = thread.consoleRead(chunk);
-    if (input.length > 0 && !this.#me.readingShadowPageTables(() => thread.memory.write(address, input))) {
-      return fail(SBI_ERR_INVALID_PARAM);
+    if (func > 2) return fail(SBI_ERR.NOT_SUPPORTED);
+    const [bytes, low, high] = [thread.getX(10), thread.getX(11), thread.getX(12)];
+    if (high !== 0n) return fail(SBI_ERR.INVALID_PARAM);
+    if (bytes === 0n) return ok(0n);
+    const address = Number(low);
+    const isMemory = (): boolean => thread.memory.has(address, Number(bytes), func === 1);
+    if (!this.#me.readingShadowPageTables(isMemory)) return fail(SBI_ERR.INVALID_PARAM);
+    const chunk = Number(bytes < CONSOLE_CHUNK ? bytes : CONSOLE_CHUNK);
+    if (func === 0) {
+      const output = this.#me.readingShadowPageTables(() => thread.memory.read(address, chunk));
+      return output === undefined ? fail(SBI_ERR.INVALID_PARAM) : ok(BigInt(thread.consoleWrite(output)));
     }
+    const input = thread.consoleRead(chunk);
+    if (input.length > 0) this.#me.readingShadowPageTables(() => thread.memory.write(address, input));
     return ok(BigInt(input.length));
   }
 
   #susp(func: number): SbiReturn | undefined {
     const thread = this.#thread;
-    if (func !== 0) return fail(SBI_ERR_NOT_SUPPORTED);
-    if (thread.getX(10) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    if (func !== 0) return fail(SBI_ERR.NOT_SUPPORTED);
+    if (this.#u32(10) !== 0) return fail(SBI_ERR.INVALID_PARAM);
     for (let i = 0; i < thread.vcpus.length; i++) {
       if (i !== thread.hart && thread.vcpus[i]!.load(CTL_MP_STATE) !== MP_STATE.STOPPED)
-        return fail(SBI_ERR_DENIED);
+        return fail(SBI_ERR.DENIED);
     }
-    if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR_INVALID_ADDRESS);
+    if (!this.#isMemory(thread.getX(11))) return fail(SBI_ERR.INVALID_ADDRESS);
     const resume = this.#suspend(SUSPEND_NON_RETENTIVE, thread.getX(11), thread.getX(12));
     thread.systemEvent("suspend", 0n);
     return resume;
@@ -364,17 +360,17 @@ export class SbiFirmware {
 
   #sta(func: number): SbiReturn {
     const thread = this.#thread;
-    if (func !== 0 || !thread.canCountSteal) return fail(SBI_ERR_NOT_SUPPORTED);
+    if (func !== 0 || !thread.canCountSteal) return fail(SBI_ERR.NOT_SUPPORTED);
     const low = thread.getX(10);
     const high = thread.getX(11);
-    if (thread.getX(12) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    if (thread.getX(12) !== 0n) return fail(SBI_ERR.INVALID_PARAM);
     if (low === ALL_ONES && high === ALL_ONES) {
       thread.write64(SBI_STA_SHMEM, ALL_ONES);
       return ok();
     }
-    if ((low & 63n) !== 0n) return fail(SBI_ERR_INVALID_PARAM);
+    if ((low & 63n) !== 0n) return fail(SBI_ERR.INVALID_PARAM);
     const zero = (): boolean => thread.memory.write(Number(low), new Uint8Array(64));
-    if (high !== 0n || !this.#me.readingShadowPageTables(zero)) return fail(SBI_ERR_INVALID_ADDRESS);
+    if (high !== 0n || !this.#me.readingShadowPageTables(zero)) return fail(SBI_ERR.INVALID_ADDRESS);
     thread.write64(SBI_STA_SHMEM, low);
     this.#me.make(REQ.STEAL_UPDATE);
     return ok();
@@ -391,9 +387,12 @@ export class SbiFirmware {
         return this.#putByte() ? 0 : undefined;
       case LEGACY_GETCHAR:
         return thread.consoleRead(1)[0] ?? -1;
-      case LEGACY_CLEAR_IPI:
-        thread.pending[thread.hart]!.clear(MIP_SSIP);
-        return 0;
+      case LEGACY_CLEAR_IPI: {
+        const pending = thread.pending[thread.hart]!;
+        const was = (pending.bits & MIP_SSIP) !== 0;
+        pending.clear(MIP_SSIP);
+        return was ? 1 : 0;
+      }
       case LEGACY_SHUTDOWN:
         thread.systemEvent("shutdown", 0n);
         return 0;
@@ -402,8 +401,8 @@ export class SbiFirmware {
       case LEGACY_REMOTE_SFENCE_VMA:
       case LEGACY_REMOTE_SFENCE_VMA_ASID:
         // The masks of these calls are passed by virtual address, and the extensions above replace them (SBI
-        // 2.0 §5).
-        return SBI_ERR_NOT_SUPPORTED;
+        // 3.0 §5).
+        return SBI_ERR.NOT_SUPPORTED;
       default:
         throw new RangeError(`legacy SBI call ${hex(extension)}`);
     }
@@ -429,7 +428,9 @@ function hsmStatus(target: VcpuRequests): bigint {
     case MP_STATE.STOPPED:
       return HSM_STOPPED;
     case MP_STATE.INIT_RECEIVED:
-      return HSM_START_PENDING;
+      return target.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE)
+        ? HSM_RESUME_PENDING
+        : HSM_START_PENDING;
     case MP_STATE.SUSPENDED:
       return HSM_SUSPENDED;
     default:

@@ -62,7 +62,7 @@ export class HartImage {
   }
 
   /**
-   * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 2.0 §9.1): S-mode at
+   * Supervisor entry as SBI hart_start and a non-retentive resume define it (SBI 3.0 §9.1): S-mode at
    * `address`, satp 0, SIE 0, a0 hart id, a1 `argument`. Machine mode is as the built-in firmware would have
    * set it up.
    */

@@ -98,6 +98,14 @@ describe("write masks", () => {
   });
 });
 
+it("without triggers, tselect holds 0, tdata1 is 0 and tinfo 1: no trigger exists (Sdtrig, 5.7.1)", () => {
+  csr("tselect", "csrrw", 1n);
+  expect(["tselect", "tdata1", "tinfo"].map((name) => csr(name))).toEqual([0n, 0n, 1n]);
+  csr("tinfo", "csrrw", ONES);
+  csr("tdata1", "csrrw", ONES);
+  expect(["tdata1", "tinfo"].map((name) => csr(name))).toEqual([0n, 1n]);
+});
+
 describe("access", () => {
   it("needs the privilege that the number encodes", () => {
     for (const row of CSRS) {

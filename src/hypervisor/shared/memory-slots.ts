@@ -122,6 +122,16 @@ export class SlotMemory {
     return this.#view.getUint32(entry + SLOT_HOST_OFFSET, true) + (guestPhys - gpa);
   }
 
+  /** Whether the range is entirely in one slot, which is writable if `write` is set. */
+  has(guestPhys: number, length: number, write = false): boolean {
+    const entry = this.#entry(guestPhys, length);
+    return entry !== undefined && !(write && this.#isReadonly(entry));
+  }
+
+  #isReadonly(entry: number): boolean {
+    return (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0;
+  }
+
   /** A copy of guest memory, or undefined if the range is not entirely in one slot. */
   read(guestPhys: number, length: number): Uint8Array<ArrayBuffer> | undefined {
     const entry = this.#entry(guestPhys, length);
@@ -133,8 +143,7 @@ export class SlotMemory {
   /** False (and nothing is written) if the range is not entirely in one writable slot. */
   write(guestPhys: number, source: Uint8Array): boolean {
     const entry = this.#entry(guestPhys, source.length);
-    if (entry === undefined || (this.#view.getUint32(entry + SLOT_FLAGS, true) & SLOT_FLAG_READONLY) !== 0)
-      return false;
+    if (entry === undefined || this.#isReadonly(entry)) return false;
     this.#bytes.set(source, this.#hostOffset(entry, guestPhys));
     const gpa = Number(this.#view.getBigUint64(entry + SLOT_GPA, true));
     const bitmap = this.#view.getUint32(entry + SLOT_DIRTY_OFFSET, true) >>> 2;

@@ -51,7 +51,7 @@ import { Plic } from "../irqchip/plic.ts";
 import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
-import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE } from "../firmware/sbi.ts";
+import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, SUSPEND_RETENTIVE } from "../firmware/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
 import { SlotMemory } from "../shared/memory-slots.ts";
 import { EXIT, type EngineExports, type EngineImports, ALL_SPACES } from "../hart/engine-interface.ts";
@@ -357,6 +357,8 @@ export class VcpuThread {
     me.store(CTL_HALTED, 0);
     this.#engine.flushTlb(this.#base);
     me.compareExchange(CTL_MP_STATE, MP_STATE.INIT_RECEIVED, MP_STATE.RUNNABLE);
+    // Only from here on: HSM's status tells a start from a resume by it.
+    me.write64(SBI_SUSPEND_TYPE, BigInt(SUSPEND_RETENTIVE));
   }
 
   // ---- blocking ----
@@ -707,7 +709,7 @@ export class VcpuThread {
   }
 
   /**
-   * The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 2.0 §16); the sequence is odd
+   * The shared structure: u32 sequence, u32 flags, u64 steal, u8 preempted (SBI 3.0 §16); the sequence is odd
    * during changes.
    */
   #writeSteal(): void {

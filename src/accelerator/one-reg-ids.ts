@@ -57,6 +57,7 @@ export const SBI_EXT_ID = {
   DBCN: 9,
   STA: 10,
   SUSP: 11,
+  FWFT: 12,
 } as const;
 
 /** Builds an id. `index` and `subtype` are small integers; size in bits. */

@@ -32,6 +32,8 @@ export const EXTENSIONS = {
   zbc: { isaExt: 25 },
   zbs: { isaExt: 18 },
   sstc: { isaExt: 8 },
+  /** With Svadu: A and D bits are not updated at boot, and a supervisor turns that on by SBI's FWFT. */
+  svade: { isaExt: 64 },
   svadu: { isaExt: 65 },
 } as const satisfies Readonly<Record<string, Extension>>;
 

@@ -48,8 +48,8 @@ export interface Register {
   /** Number of leading elements without a register: x0. */
   readonly skip?: number;
   /**
-   * A field that was added after the first streams: it is stored in the subsection `cpu/NAME`, if it is not
-   * 0. A stream without the subsection must mean 0.
+   * A field that was added after the first streams: it is stored in the subsection `cpu/NAME`, if it, or an
+   * element, is not 0. A stream without the subsection must mean 0.
    */
   readonly subsection?: true;
   /** A field of the VMM's copy alone: the hart stores it elsewhere, or in other fields. */

@@ -60,6 +60,7 @@ it("the built-in firmware leaves a supervisor in the state that SBI and Linux ex
     mcounteren: 0xffffffffn,
     scounteren: 7n,
     menvcfg: 0x80000000_000000f0n,
+    svade: 1,
     pmpcfg: 0x1f,
     pmpaddr: 2n ** 54n - 1n,
   });

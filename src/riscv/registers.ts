@@ -10,6 +10,13 @@ import { CODE_ADDRESS, LOW_32, NEVER } from "./bits.ts";
 import { causeWords, DELEGABLE, interruptWords, INTERRUPTS, MIP, SUPERVISOR_INTERRUPTS } from "./causes.ts";
 import { INHIBITABLE, MENVCFG_WRITABLE, SENVCFG_WRITABLE } from "./envcfg.ts";
 import { MISA } from "./extensions.ts";
+import {
+  FWFT_LOCKS,
+  FWFT_MISALIGNED_HANDLED,
+  PMU_COUNTERS,
+  PMU_EVENT_MAX,
+  PMU_FIRMWARE,
+} from "./firmware-features.ts";
 import { PMP_ENTRIES, PMPADDR_WRITABLE, satpWords } from "./paging.ts";
 import { isPrivilege, PRIV, PRIVILEGE_NAMES, PRIVILEGES } from "./privilege.ts";
 import { core, csr, fpD, RAW, type Register, sta, timer, wherry } from "./register-row.ts";
@@ -23,6 +30,10 @@ const pending = u64.check((mip) =>
     ? undefined
     : `software-owned bits alone (0x${SUPERVISOR_INTERRUPTS.toString(16)})`,
 );
+const onlyBits = (mask: bigint) => (value: number) =>
+  (BigInt(value) & ~mask) === 0n ? undefined : `bits of 0x${mask.toString(16)} alone`;
+const isFirmwareFeatures = onlyBits(FWFT_LOCKS | FWFT_MISALIGNED_HANDLED);
+const isFirmwareCounters = onlyBits(PMU_FIRMWARE);
 const never = u64.init(NEVER);
 const privilegeWords = (p: bigint) => PRIVILEGE_NAMES[Number(p)];
 const neverWords = (ticks: bigint) => (ticks === NEVER ? "never" : undefined);
@@ -70,6 +81,8 @@ export const REGISTERS = {
   menvcfg: { csr: 0x30a, field: u64, writable: MENVCFG_WRITABLE, oneReg: RAW, qemu: "menvcfg" },
   /** menvcfg.ADUE, inverted: streams without it are from harts that always set A and D. */
   svade: { field: u32.range(0, 1), oneReg: wherry(7), subsection: true },
+  /** SBI's firmware features: locks, and values without a register of their own (firmware-features.ts). */
+  fwft: { field: u32.check(isFirmwareFeatures), oneReg: wherry(8), level: "RESET", subsection: true },
   mcountinhibit: { csr: 0x320, field: u64, writable: INHIBITABLE, oneReg: RAW, qemu: "mcountinhibit" },
   mscratch: { csr: 0x340, field: u64, writable: ALL, oneReg: RAW, qemu: "mscratch" },
   mepc: { csr: 0x341, field: u64, writable: CODE_ADDRESS, oneReg: RAW, qemu: "mepc" },
@@ -110,6 +123,19 @@ export const REGISTERS = {
   /** Steal time: guest-physical address of the shared page, and the ns so far. */
   stealTimeShmem: { copyField: never, oneReg: sta(0), level: "RESET" },
   stealNs: { copyField: u64, oneReg: wherry(4), level: "RESET" },
+  /**
+   * SBI's counters (firmware-features.ts): each one's event or 0, the values and the bits of the running ones
+   * among the firmware's, and the address of the page for snapshots, or 0. Other harts count events.
+   */
+  pmuEvent: {
+    field: u64Array(PMU_COUNTERS).range(0n, PMU_EVENT_MAX),
+    oneReg: wherry(0x20),
+    level: "RESET",
+    subsection: true,
+  },
+  pmuValue: { field: u64Array(PMU_COUNTERS), oneReg: wherry(0x40), level: "RESET", subsection: true },
+  pmuRuns: { field: u32.check(isFirmwareCounters), oneReg: wherry(9), level: "RESET", subsection: true },
+  pmuSnapshot: { field: u64, oneReg: wherry(10), level: "RESET", subsection: true },
   timerTime: { copyField: u64, oneReg: timer(1), level: "RESET" },
   stimecmp: {
     csr: 0x14d,
@@ -147,7 +173,7 @@ export const REGISTERS = {
   mtval2: { csr: 0x34b, constant: 0n },
   tselect: { csr: 0x7a0, constant: 0n },
   tdata: { csr: 0x7a1, count: 3, first: 1, constant: 0n },
-  /** "If this bit is set and the others are clear, no trigger exists." Software that counts triggers reads it. */
+  /** 1: the selected trigger does not exist. Software that counts triggers reads it. */
   tinfo: { csr: 0x7a4, constant: 1n },
 } as const satisfies Readonly<Record<string, Register>>;
 

@@ -15,6 +15,8 @@ export const SUPERVISOR_ENTRY = {
   mcounteren: LOW_32,
   scounteren: bits(COUNTER.CY, COUNTER.TM, COUNTER.IR),
   menvcfg: MENVCFG_STCE | ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE,
+  /** A and D bits are not updated: the device tree has Svade and Svadu, and SBI's FWFT resets to 0. */
+  svade: 1,
   /** One entry of PMP, NAPOT over all addresses. */
   pmpcfg: PMP.R | PMP.W | PMP.X | (PMP_MODE.NAPOT << PMP.MODE),
   pmpaddr: PMPADDR_WRITABLE,

@@ -93,7 +93,9 @@ const GENERAL = [
 ];
 const RUN_STATE = [
   ...["mip", "halted", "startAddress", "startArgument", "suspendType", "stealTimeShmem", "stealNs"],
-  ...["timerTime", "timerCompare"],
+  ...["timerTime", "timerCompare", "fwft", "pmuRuns", "pmuSnapshot"],
+  ...Array.from({ length: 19 }, (_, i) => `pmuEvent${i}`),
+  ...Array.from({ length: 19 }, (_, i) => `pmuValue${i}`),
 ];
 
 test("RUNTIME writes registers and neither timer, MP state, pending interrupts nor SBI state", async () => {

@@ -34,10 +34,12 @@ const copyFields = Object.fromEntries(
     return field === undefined || row.subsection ? [] : [[row.copyName ?? name, field]];
   }),
 ) as CopyFields;
+const isZero = (value: unknown): boolean =>
+  typeof value === "object" ? (value as BigUint64Array).every((v) => v === 0n) : Number(value) === 0;
 const subsectionFields = registerEntries.flatMap(([name, { subsection: isInSubsection, field }]) =>
   isInSubsection === undefined || field === undefined
     ? []
-    : subsection(`cpu/${name}`, { version: 1, needed: (s) => s[name] !== 0 }, {
+    : subsection(`cpu/${name}`, { version: 1, needed: (s) => !isZero(s[name]) }, {
         [name]: field,
       } as unknown as SubsectionFields),
 );

@@ -559,8 +559,8 @@ describe("command lines", () => {
 
   it("ask QEMU for what the guest was told of", async () => {
     expect(await lines(await board(), "qemu-11.1")).toEqual([
-      "qemu-system-riscv64 -M virt -cpu rv64,zicond=on,zfh=on,zfhmin=on -smp 2 -m 4M -bios default -nographic " +
-        "-global virtio-mmio.force-legacy=false -incoming URI",
+      "qemu-system-riscv64 -M virt -cpu rv64,zicond=on,zfh=on,zfhmin=on,svade=on -smp 2 -m 4M -bios default " +
+        "-nographic -global virtio-mmio.force-legacy=false -incoming URI",
       "wherry run --smp 2 --memory 4M --firmware FILE --incoming URI",
     ]);
   });

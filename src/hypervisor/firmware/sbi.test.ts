@@ -37,6 +37,13 @@ const SRST = 0x53525354;
 const DBCN = 0x4442434e;
 const SUSP = 0x53555350;
 const STA = 0x535441;
+const PMU = 0x504d55;
+const FWFT = 0x46574654;
+const DBTR = 0x44425452;
+const SSE = 0x535345;
+const MPXY = 0x4d505859;
+const CPPC = 0x43505043;
+const NACL = 0x4e41434c;
 const ALL = 2n ** 64n - 1n;
 const SSIP = 2n;
 const slice = (): number => EXIT.SLICE;
@@ -58,20 +65,20 @@ const pending = (s: ScriptedVm): bigint[] => s.images.map((i) => i.get("mip"));
 test("an unknown extension or function is not supported, and pc advances after every call", () => {
   const s = machine(1);
   expect(s.ecall(0, 0x0a000000, 0)).toEqual([NOT_SUPPORTED, 0n]);
-  for (const extension of [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA]) {
+  for (const extension of [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, STA, PMU, FWFT, DBTR]) {
     expect([extension, ...s.ecall(0, extension, 99)]).toEqual([extension, NOT_SUPPORTED, 0n]);
   }
-  expect(imageOf(s, 0).get("pc")).toBe(BigInt(RAM) + 40n);
+  expect(imageOf(s, 0).get("pc")).toBe(BigInt(RAM) + 52n);
   imageOf(s, 0).set("x", 1n << 40n, 17);
   s.run(0, () => EXIT.ECALL);
   expect(BigInt.asIntN(64, imageOf(s, 0).get("x", 10))).toBe(NOT_SUPPORTED);
 });
 
 describe("BASE", () => {
-  test("reports version 2.0 and its implementation", () => {
+  test("reports version 3.0 and its implementation", () => {
     const s = machine(1);
     expect([0, 1, 2, 4, 5, 6].map((f) => s.ecall(0, BASE, f))).toEqual([
-      [SUCCESS, 0x02000000n],
+      [SUCCESS, 0x03000000n],
       [SUCCESS, 0x57n],
       [SUCCESS, 1n],
       ...Array.from({ length: 3 }, () => [SUCCESS, 0n]),
@@ -82,9 +89,9 @@ describe("BASE", () => {
     for (const steal of [false, true]) {
       const s = machine(1, steal);
       const probe = (extension: number): bigint => s.ecall(0, BASE, 3, [BigInt(extension)])[1];
-      const there = [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, ...(steal ? [STA] : [])];
+      const there = [BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP, PMU, FWFT, ...(steal ? [STA] : [])];
       expect(there.map(probe)).toEqual(there.map(() => 1n));
-      expect([0x504d55, 9, 0x43505043, ...(steal ? [] : [STA])].map(probe)).not.toContain(1n);
+      expect([DBTR, SSE, MPXY, CPPC, NACL, 9, ...(steal ? [] : [STA])].map(probe)).not.toContain(1n);
       const legacy = [0, 1, 2, 3, 4, 5, 6, 7];
       const answers = legacy.map((extension) => (s.ecall(0, extension, 0)[0] === NOT_SUPPORTED ? 0n : 1n));
       expect(legacy.map(probe)).toEqual(answers);
@@ -410,7 +417,11 @@ describe("DBCN", () => {
     const s = machine();
     for (const func of [0, 1]) {
       for (const bytes of [1n << 32n, (1n << 32n) | 5n, ALL, 0x3f001n])
-        expect([func, bytes, s.ecall(0, DBCN, func, [bytes, at, 0n])[0]]).toEqual([func, bytes, INVALID_PARAM]);
+        expect([func, bytes, s.ecall(0, DBCN, func, [bytes, at, 0n])[0]]).toEqual([
+          func,
+          bytes,
+          INVALID_PARAM,
+        ]);
     }
     expect(s.ecall(0, DBCN, 0, [0x3f000n, at, 0n])).toEqual([SUCCESS, 4096n]);
     expect(s.ecall(0, DBCN, 0, [0n, 0x1000_0000n, 0n])).toEqual([SUCCESS, 0n]);

@@ -1,6 +1,7 @@
-// The built-in SBI firmware (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP,
-// STA and the legacy console, handled on the calling vCPU's own thread, as KVM does. Left out: PMU (no
-// counters), CPPC, NACL. The vCPU has left guest mode: a0…a7 are in the hart's state.
+// The built-in SBI firmware (RISC-V SBI specification 3.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, SUSP,
+// STA, PMU, FWFT and the legacy console, handled on the calling vCPU's own thread, as KVM does. Left out:
+// SSE, MPXY, CPPC, NACL, and DBTR, since harts have no triggers. The vCPU has left guest mode: a0…a7 are in
+// the hart's state. docs/sbi.md lists all functions.
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
@@ -19,6 +20,10 @@ import { MP_STATE } from "../../accelerator/mp-state.ts";
 import type { Activity } from "../shared/vcpu-activities.ts";
 import { makeRequests, REQ, type VcpuRequests } from "../requests/vcpu-requests.ts";
 import type { SlotMemory } from "../shared/memory-slots.ts";
+import type { HartImage } from "../hart/hart-image.ts";
+import { FIRMWARE_EVENT, type FirmwareCounters, type FirmwareEvent } from "./firmware-counters.ts";
+import { fwftGet, fwftSet } from "./sbi-fwft.ts";
+import { SbiPmu } from "./sbi-pmu.ts";
 import { fail, ok, SBI_ERR, type SbiReturn } from "./sbi-return.ts";
 
 const EXT_BASE = 0x10;
@@ -30,6 +35,8 @@ const EXT_SRST = 0x53525354;
 const EXT_DBCN = 0x4442434e;
 const EXT_SUSP = 0x53555350;
 const EXT_STA = 0x535441;
+const EXT_PMU = 0x504d55;
+const EXT_FWFT = 0x46574654;
 const LEGACY_SET_TIMER = 0;
 const LEGACY_PUTCHAR = 1;
 const LEGACY_GETCHAR = 2;
@@ -40,7 +47,7 @@ const LEGACY_REMOTE_SFENCE_VMA = 6;
 const LEGACY_REMOTE_SFENCE_VMA_ASID = 7;
 const LEGACY_SHUTDOWN = 8;
 
-const SBI_SPEC_VERSION = 0x02000000n;
+const SBI_SPEC_VERSION = 0x03000000n;
 /** Wherry has no assigned number; KVM's is 3. This one is outside the assigned range. */
 const SBI_IMPL_ID = 0x57n;
 const SBI_IMPL_VERSION = 1n;
@@ -65,6 +72,8 @@ const ACTIVITY: ReadonlyMap<number, Activity> = new Map<number, Activity>([
   [EXT_DBCN, "sbi-dbcn"],
   [EXT_SUSP, "sbi-susp"],
   [EXT_STA, "sbi-sta"],
+  [EXT_PMU, "sbi-pmu"],
+  [EXT_FWFT, "sbi-fwft"],
 ]);
 
 /** The activity under which --perf counts a call with this a7. */
@@ -79,6 +88,8 @@ export interface SbiThread {
   readonly vcpus: readonly VcpuRequests[];
   readonly pending: readonly HartPending[];
   readonly hfences: readonly HfenceQueue[];
+  readonly counters: readonly FirmwareCounters[];
+  readonly image: HartImage;
   readonly memory: SlotMemory;
   readonly clock: GuestClock;
   readonly identity: { mvendorid: bigint; marchid: bigint; mimpid: bigint };
@@ -104,10 +115,14 @@ const CONSOLE_CHUNK = 4096n;
 export class SbiFirmware {
   readonly #thread: SbiThread;
   readonly #me: VcpuRequests;
+  readonly #counters: FirmwareCounters;
+  readonly #pmu: SbiPmu;
 
   constructor(thread: SbiThread) {
     this.#thread = thread;
     this.#me = thread.vcpus[thread.hart]!;
+    this.#counters = thread.counters[thread.hart]!;
+    this.#pmu = new SbiPmu(thread.image, thread.memory, this.#me);
   }
 
   /** Handle the call in a7/a6 and write the result registers; the caller advances pc first. */
@@ -138,7 +153,7 @@ export class SbiFirmware {
         return this.#base(func);
       case EXT_TIME:
         if (func !== 0) return fail(SBI_ERR.NOT_SUPPORTED);
-        this.#thread.setStimecmp(this.#thread.getX(10));
+        this.#setTimer();
         return ok();
       case EXT_IPI:
         return func === 0
@@ -156,13 +171,28 @@ export class SbiFirmware {
         return this.#susp(func);
       case EXT_STA:
         return this.#sta(func);
+      case EXT_PMU:
+        return this.#pmu.call(func, [10, 11, 12, 13, 14].map(this.#thread.getX));
+      case EXT_FWFT:
+        return this.#fwft(func);
       default:
         return fail(SBI_ERR.NOT_SUPPORTED);
     }
   }
 
   #probe(extension: bigint): bigint {
-    const known = [EXT_BASE, EXT_TIME, EXT_IPI, EXT_RFENCE, EXT_HSM, EXT_SRST, EXT_DBCN, EXT_SUSP];
+    const known = [
+      EXT_BASE,
+      EXT_TIME,
+      EXT_IPI,
+      EXT_RFENCE,
+      EXT_HSM,
+      EXT_SRST,
+      EXT_DBCN,
+      EXT_SUSP,
+      EXT_PMU,
+      EXT_FWFT,
+    ];
     if (extension < BigInt(LEGACY_SEND_IPI) || extension === BigInt(LEGACY_SHUTDOWN)) return 1n;
     if (extension === BigInt(EXT_STA)) return this.#thread.canCountSteal ? 1n : 0n;
     return known.some((e) => BigInt(e) === extension) ? 1n : 0n;
@@ -208,7 +238,23 @@ export class SbiFirmware {
     const targets = this.#targets(mask, base);
     if (targets === undefined) return fail(SBI_ERR.INVALID_PARAM);
     for (const hart of targets) this.#thread.pending[hart]!.raise(MIP_SSIP);
+    this.#count(targets, FIRMWARE_EVENT.IPI_SENT, FIRMWARE_EVENT.IPI_RECEIVED);
     return ok();
+  }
+
+  #setTimer(): void {
+    this.#thread.setStimecmp(this.#thread.getX(10));
+    this.#counters.count(FIRMWARE_EVENT.SET_TIMER);
+  }
+
+  /** Events between this hart and others. */
+  #count(targets: readonly number[], sent: FirmwareEvent, received: FirmwareEvent): void {
+    const { counters, hart } = this.#thread;
+    for (const target of targets) {
+      if (target === hart) continue;
+      this.#counters.count(sent);
+      counters[target]!.count(received);
+    }
   }
 
   #rfence(func: number): SbiReturn {
@@ -225,10 +271,13 @@ export class SbiFirmware {
           REQ.FENCE_I,
           targets.map((t) => thread.vcpus[t]!),
         );
+        this.#count(targets, FIRMWARE_EVENT.FENCE_I_SENT, FIRMWARE_EVENT.FENCE_I_RECEIVED);
         return ok();
       case 1:
+        this.#count(targets, FIRMWARE_EVENT.SFENCE_VMA_SENT, FIRMWARE_EVENT.SFENCE_VMA_RECEIVED);
         return this.#sfence(targets, HFENCE_TYPE.VVMA, start, size, 0);
       default:
+        this.#count(targets, FIRMWARE_EVENT.SFENCE_VMA_ASID_SENT, FIRMWARE_EVENT.SFENCE_VMA_ASID_RECEIVED);
         return this.#sfence(
           targets,
           HFENCE_TYPE.VVMA_ASID,
@@ -358,6 +407,12 @@ export class SbiFirmware {
     return resume;
   }
 
+  #fwft(func: number): SbiReturn {
+    const { image, getX } = this.#thread;
+    if (func === 0) return fwftSet(image, this.#u32(10), getX(11), getX(12));
+    return func === 1 ? fwftGet(image, this.#u32(10)) : fail(SBI_ERR.NOT_SUPPORTED);
+  }
+
   #sta(func: number): SbiReturn {
     const thread = this.#thread;
     if (func !== 0 || !thread.canCountSteal) return fail(SBI_ERR.NOT_SUPPORTED);
@@ -381,7 +436,7 @@ export class SbiFirmware {
     const thread = this.#thread;
     switch (extension) {
       case LEGACY_SET_TIMER:
-        thread.setStimecmp(thread.getX(10));
+        this.#setTimer();
         return 0;
       case LEGACY_PUTCHAR:
         return this.#putByte() ? 0 : undefined;

@@ -69,7 +69,7 @@ export class HartImage {
   resetForStart(address: bigint, argument: bigint, kept: readonly HartField[] = []): void {
     this.reset(address, kept);
     for (const [field, value] of Object.entries(SUPERVISOR_ENTRY))
-      this.set(field as HartField, BigInt(value));
+      if (!kept.includes(field as HartField)) this.set(field as HartField, BigInt(value));
     this.set("x", BigInt(this.#hart), 10);
     this.set("x", argument, 11);
   }

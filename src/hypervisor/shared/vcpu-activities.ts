@@ -22,6 +22,8 @@ export const ACTIVITIES = [
   "sbi-dbcn",
   "sbi-susp",
   "sbi-sta",
+  "sbi-pmu",
+  "sbi-fwft",
   "sbi-legacy",
   "sbi-unknown",
   "plic-read",

@@ -51,6 +51,7 @@ import { Plic } from "../irqchip/plic.ts";
 import { REQ, VcpuRequests } from "../requests/vcpu-requests.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
+import { FirmwareCounters } from "../firmware/firmware-counters.ts";
 import { SbiFirmware, sbiActivity, SUSPEND_NON_RETENTIVE, SUSPEND_RETENTIVE } from "../firmware/sbi.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
 import { SlotMemory } from "../shared/memory-slots.ts";
@@ -78,6 +79,14 @@ const MIN_SPIN_SLEEP_MS = 0.02;
 const MAX_SPIN_SLEEP_MS = 0.2;
 /** A hart that has executed fewer instructions since its last sleep has done nothing but spin. */
 const SPINNING_INSTRUCTIONS = 5000n;
+/**
+ * What a non-retentive suspend keeps: timer and pending interrupts, the firmware's features (SBI 3.0, chapter
+ * 18) and the counters.
+ */
+const RETAINED = [
+  ...(["mip", "stimecmp", "svade", "fwft"] as const),
+  ...(["mcountinhibit", "mcycle", "minstret", "pmuEvent", "pmuValue", "pmuRuns", "pmuSnapshot"] as const),
+];
 const NEVER_MS = 0x7fffffff;
 /** How long an SBI call waits for a console that takes nothing, before it returns or is made again. */
 const CONSOLE_BUSY_MS = 1;
@@ -187,6 +196,8 @@ export class VcpuThread {
       vcpus,
       pending,
       hfences,
+      counters: vcpus.map((_, i) => new FirmwareCounters(buffer, i)),
+      image,
       memory: this.#memory,
       clock: this.#clock,
       identity: { mvendorid: 0n, marchid: 0n, mimpid: 0n },
@@ -352,7 +363,7 @@ export class VcpuThread {
     const me = this.#me;
     // A hart that resumes must find the interrupt that woke it: it is not sent a second time.
     const resumes = me.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE);
-    const kept = resumes ? (["mip", "stimecmp"] as const) : [];
+    const kept = resumes ? RETAINED : [];
     this.#image.resetForStart(me.read64(SBI_START_ADDRESS), me.read64(SBI_START_ARGUMENT), kept);
     me.store(CTL_HALTED, 0);
     this.#engine.flushTlb(this.#base);

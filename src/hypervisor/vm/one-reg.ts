@@ -62,9 +62,11 @@ const SBI_EXT_PRESENT: readonly number[] = [
   SBI_EXT_ID.RFENCE,
   SBI_EXT_ID.SRST,
   SBI_EXT_ID.HSM,
+  SBI_EXT_ID.PMU,
   SBI_EXT_ID.DBCN,
   SBI_EXT_ID.STA,
   SBI_EXT_ID.SUSP,
+  SBI_EXT_ID.FWFT,
 ];
 
 /** The registers of the table, by id. */

@@ -59,7 +59,7 @@ export const RELEASES: readonly Release[] = [
     extensions: {
       ...{ zfh: "Zfh=on", zfhmin: "Zfhmin=on" },
       ...{ zicbom: undefined, zicboz: undefined, zicond: undefined, zawrs: undefined, zfa: undefined },
-      svadu: undefined,
+      ...{ svade: undefined, svadu: undefined },
     },
   },
   {
@@ -78,7 +78,7 @@ export const RELEASES: readonly Release[] = [
     ownQueueSizes: false,
     switchoverStart: true,
     generation: 10,
-    extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
+    extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on", svade: "svade=on" },
   },
   {
     name: "qemu-11.1",
@@ -96,7 +96,7 @@ export const RELEASES: readonly Release[] = [
     ownQueueSizes: true,
     switchoverStart: true,
     generation: 10,
-    extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on" },
+    extensions: { zfh: "zfh=on", zfhmin: "zfhmin=on", zicond: "zicond=on", svade: "svade=on" },
   },
 ];
 

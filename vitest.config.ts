@@ -26,7 +26,7 @@ const separate = [
   "test/{cli,examples,gates,package,stress,vcpu}/**/*.test.ts",
   "tools/{gates,layers,serve-browser}.test.ts",
   "test/contract/virtio.test.ts",
-  "test/migration/{channels,clones,corruption,half-open-process,handover,qemu-last-word,qemu-protocol}.test.ts",
+  "test/migration/{channels,clones,corruption,half-open-process,handover,qemu-last-word,qemu-protocol,restored-clock}.test.ts",
   "test/streams/scale.test.ts",
 ];
 const all = ["{src,test,tools,guests,bench}/**/*.test.ts"];

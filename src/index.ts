@@ -32,5 +32,6 @@ export type {
 } from "./migration/environment/page-compression.ts";
 export type { SnapshotResult } from "./migration/snapshot/snapshot.ts";
 export type { Channel, SnapshotSink } from "./stream/channel.ts";
+export type { RestoreClock } from "./vmm/machine.ts";
 export type { RunState } from "./vmm/run-state.ts";
 export type { WasmMemory, WasmModule } from "./base/runtime-globals.ts";

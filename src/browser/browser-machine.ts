@@ -4,6 +4,8 @@
 import { WherryError } from "../base/errors.ts";
 import type { MachineConfig } from "../embed/create-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
+import { refuseClock } from "../embed/hosted-machine.ts";
+import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
@@ -18,12 +20,19 @@ export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
   /** A saved machine to resume, in place of a kernel. It runs at once if it ran when it was saved. */
   readonly state?: Blob | undefined;
   /**
+   * With `state`: guest time goes on where it stopped (`stop`, the default), or later by as long as the
+   * machine was away (`host`). If that cannot be known, `onWarning` hears why.
+   */
+  readonly clock?: RestoreClock | undefined;
+  /**
    * Receives the guest's output on its serial port. If it returns a promise, the output counts as unread
    * until that is settled: with 64 KiB unread the guest's transmitter is busy, as it is while the page is.
    */
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
   /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
+  /** Hears of what could not be done as asked, in a sentence. Default: the page's console. */
+  readonly onWarning?: ((message: string) => void) | undefined;
 }
 
 interface Waiter {
@@ -41,7 +50,7 @@ export class BrowserMachine {
   #runState: RunState = "prelaunch";
   #gone: Error | undefined;
 
-  private constructor(listeners: Pick<MachineOptions, "onConsole" | "onRunState">) {
+  private constructor(listeners: Pick<MachineOptions, "onConsole" | "onRunState" | "onWarning">) {
     this.#worker = new Worker(new URL("./vmm-worker.js", import.meta.url), {
       type: "module",
       name: "wherry-vmm",
@@ -57,6 +66,9 @@ export class BrowserMachine {
         else if (data.kind === "run-state") {
           this.#runState = data.state;
           listeners.onRunState?.(data.state);
+        } else if (data.kind === "warning") {
+          // oxlint-disable-next-line eslint/no-console -- a warning that nobody asked for must be seen too
+          (listeners.onWarning ?? console.warn)(data.message);
         } else if (data.kind === "ended") resolve(data.end);
         else this.#answered(data);
       });
@@ -71,11 +83,12 @@ export class BrowserMachine {
         "the page has no shared memory: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, over https or from localhost",
       );
     }
-    const { state, onConsole, onRunState, ...hardware } = options;
-    const machine = new BrowserMachine({ onConsole, onRunState });
+    const { state, clock, onConsole, onRunState, onWarning, ...hardware } = options;
+    refuseClock(clock, state);
+    const machine = new BrowserMachine({ onConsole, onRunState, onWarning });
     try {
       await machine.#call("create", { ...hardware, incoming: state !== undefined });
-      if (state !== undefined) await machine.#call("load", state);
+      if (state !== undefined) await machine.#call("load", state, clock);
       return machine;
     } catch (error) {
       machine.#terminate();

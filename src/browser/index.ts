@@ -6,6 +6,7 @@ export type { GuestEnd } from "../embed/machine-end.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";
+export type { RestoreClock } from "../vmm/machine.ts";
 export type { RunState } from "../vmm/run-state.ts";
 export {
   type BrowserMachine,

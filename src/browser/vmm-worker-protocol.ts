@@ -1,5 +1,6 @@
 // The messages between the page and the VMM's worker: calls with their answers, and events.
 import type { GuestEnd } from "../embed/machine-end.ts";
+import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { MachineHardware } from "./browser-machine.ts";
 
@@ -13,7 +14,7 @@ export interface VmmCalls {
   /** The page has read the oldest `console` message that it has not yet read. */
   consoleRead(): void;
   save(): Blob;
-  load(state: Blob): void;
+  load(state: Blob, clock?: RestoreClock): void;
   close(): void;
 }
 
@@ -32,4 +33,5 @@ export type VmmMessage =
   | { readonly kind: "refusal"; readonly id: number; readonly code: string; readonly message: string }
   | { readonly kind: "console"; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "run-state"; readonly state: RunState }
+  | { readonly kind: "warning"; readonly message: string }
   | { readonly kind: "ended"; readonly end: GuestEnd };

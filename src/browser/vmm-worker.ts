@@ -54,6 +54,7 @@ const handlers: VmmHandlers = {
           flushOutput();
           post({ kind: "run-state", state });
         },
+        onWarning: (message) => post({ kind: "warning", message }),
       },
       rng === true ? { random } : {},
       browserPlatform,
@@ -73,8 +74,8 @@ const handlers: VmmHandlers = {
     await theMachine().save(async () => sink, browserMigrationEnvironment);
     return new Blob([...sink.chunks]);
   },
-  async load(state) {
-    await theMachine().load(pieceChannel(state.stream()));
+  async load(state, clock) {
+    await theMachine().load(pieceChannel(state.stream()), clock);
   },
   close: async () => theMachine().close(),
 };

@@ -5,6 +5,7 @@ import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts"
 import { plicState } from "../hypervisor/irqchip/plic.ts";
 import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
 import { identitySection } from "../machines/identity-section.ts";
+import { SaveTime } from "../machines/save-time.ts";
 import {
   createVirtMachine,
   type RtcOptions,
@@ -102,6 +103,8 @@ export async function createMachine(
   );
   try {
     const cpus = new Cpus(vm);
+    // Runs that repeat write streams that do.
+    const saveTime = new SaveTime(icount === undefined ? platform.clock.wallNs : undefined);
     const machine = createVirtMachine(
       {
         harts: config.harts,
@@ -119,12 +122,13 @@ export async function createMachine(
         vm,
         cpus,
         sections: [
-          identitySection({ harts: config.harts, builtinFirmware: vm.builtinFirmware }),
+          identitySection({ harts: config.harts, builtinFirmware: vm.builtinFirmware }, saveTime),
           ...cpuSections(cpus),
           irqchipSection(aclintState, vm.aclint),
           irqchipSection(plicState, vm.plic),
         ],
         irqchip: vm,
+        saveTime,
       },
       {
         clock: platform.clock,

@@ -1,11 +1,13 @@
 // A machine for embedders, the same on all platforms: start, pause, console, save, load, end. Moves and QMP
 // are not included: the command line connects them to a machine of createMachine itself.
+import { WherryError } from "../base/errors.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
 import type { MigrationEnvironment } from "../migration/environment/migration-environment.ts";
 import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
+import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig } from "./create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
@@ -21,6 +23,14 @@ export interface HostedMachineOptions extends MachineConfig {
   readonly onConsole?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
   /** Called with each new run state. */
   readonly onRunState?: ((state: RunState) => void) | undefined;
+  /** Hears of what could not be done as asked, in a sentence. */
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+/** Throws WherryError if `clock` is given for a machine that is not restored. */
+export function refuseClock(clock: RestoreClock | undefined, state: unknown): void {
+  if (clock === undefined || state !== undefined) return;
+  throw new WherryError("options.value", "clock is for a saved machine: give its state as well");
 }
 
 /** A machine, without what only a monitor needs. Every call rejects with WherryError. */
@@ -30,12 +40,19 @@ export class HostedMachine {
   readonly #machine: VirtMachine;
   readonly #console: CharPipe;
   readonly #platform: Platform;
+  readonly #onWarning: ((message: string) => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(machine: VirtMachine, console: CharPipe, platform: Platform) {
+  private constructor(
+    machine: VirtMachine,
+    console: CharPipe,
+    platform: Platform,
+    onWarning: ((message: string) => void) | undefined,
+  ) {
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
+    this.#onWarning = onWarning;
     this.ended = new Promise((resolve) => watchEnd(machine, resolve));
   }
 
@@ -48,7 +65,7 @@ export class HostedMachine {
     const console = consoleOf(options.onConsole);
     const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
     machine.runState.onChange((state) => options.onRunState?.(state));
-    return new HostedMachine(machine, console, platform);
+    return new HostedMachine(machine, console, platform, options.onWarning);
   }
 
   /** What the machine does now. */
@@ -84,8 +101,9 @@ export class HostedMachine {
    * created with `incoming` and must not have run. Runs it if it ran when it was saved. On failure
    * (MigrationError) it can only be closed.
    */
-  async load(channel: Channel): Promise<void> {
-    const { runState } = await loadSnapshot(this.#machine, channel);
+  async load(channel: Channel, clock: RestoreClock = "stop"): Promise<void> {
+    const { runState, warning } = await loadSnapshot(this.#machine, channel, clock);
+    if (warning !== undefined) this.#onWarning?.(warning);
     if (runState === "running") await this.start();
     else this.#machine.runState.set(runState === "io-error" ? "paused" : runState);
   }

@@ -1,18 +1,39 @@
 import { expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { identitySection } from "./identity-section.ts";
+import { SaveTime } from "./save-time.ts";
 
-function load(from: { harts: number; builtinFirmware: boolean }, into: typeof from): void {
+interface Side {
+  harts: number;
+  builtinFirmware: boolean;
+  saveTime?: SaveTime;
+}
+const sectionOf = ({ saveTime = new SaveTime(undefined), ...own }: Side) => identitySection(own, saveTime);
+
+/** Returns the stream's bytes. */
+function load(from: Side, into: Side): Uint8Array {
   const writer = new ByteWriter();
-  identitySection(from).encode(writer);
-  identitySection(into).decode(new ByteReader(writer.finish()), 1)();
+  sectionOf(from).encode(writer);
+  const bytes = writer.finish();
+  sectionOf(into).decode(new ByteReader(bytes), 1)();
+  return bytes;
 }
 
+const four = { harts: 4, builtinFirmware: true };
+
 test("a machine loads into one started with equal options, otherwise the error names the option", () => {
-  const four = { harts: 4, builtinFirmware: true };
   const opensbi = { harts: 4, builtinFirmware: false };
   load(four, { ...four });
   expect(() => load(four, { ...four, harts: 2 })).toThrow("give --smp 4");
   expect(() => load(four, opensbi)).toThrow("leave --firmware out");
   expect(() => load(opensbi, four)).toThrow("give the same --firmware FILE");
+});
+
+test("the time of the save comes along; a stream of an older Wherry does not tell it", () => {
+  const saveTime = new SaveTime(() => 7n);
+  load({ ...four, saveTime: new SaveTime(() => 1_700_000_000_123_456_789n) }, { ...four, saveTime });
+  expect(saveTime.loadedNs).toBe(1_700_000_000_123_456_789n);
+  // Without the subsection, as before it existed.
+  expect(load(four, { ...four, saveTime })).toEqual(Uint8Array.of(0, 0, 0, 4, 1));
+  expect(saveTime.loadedNs).toBe(0n);
 });

@@ -1,22 +1,37 @@
 // Start options that both ends of a move must share and that no device's section carries: the number of harts
-// and the owner of machine mode. Decoded before any vCPU, so that the error names the wrong option.
+// and the owner of machine mode. Decoded before any vCPU, so that the error names the wrong option. And the
+// time of the save.
 import { WherryError } from "../base/errors.ts";
-import { bool, defineState, type StateOf, u32 } from "../state/schema.ts";
+import { bool, defineState, type StateOf, subsection, u32, u64 } from "../state/schema.ts";
 import { MIG_PRI, type Section, sectionOf } from "../state/section.ts";
+import type { SaveTime } from "./save-time.ts";
 
 export const machineIdentity = defineState(
   "wherry/machine",
   { version: 1, minimumVersion: 1, priority: MIG_PRI.GICV3 },
   { harts: u32, builtinFirmware: bool },
+  [
+    subsection(
+      "wherry/machine/save",
+      { version: 1, needed: (s) => s.savedAt !== 0n },
+      {
+        /** Wall-clock time, ns since 1970. */
+        savedAt: u64,
+      },
+    ),
+  ],
 );
 
 export class IdentityError extends WherryError {}
 
 /** `own` holds the options of this machine. */
-export function identitySection(own: StateOf<typeof machineIdentity>): Section {
+export function identitySection(
+  own: Omit<StateOf<typeof machineIdentity>, "savedAt">,
+  saveTime: SaveTime,
+): Section {
   return sectionOf({
     definition: machineIdentity,
-    get: () => own,
+    get: () => ({ ...own, savedAt: saveTime.nowNs() }),
     check({ harts, builtinFirmware }) {
       if (harts !== own.harts) {
         throw new IdentityError(
@@ -35,6 +50,8 @@ export function identitySection(own: StateOf<typeof machineIdentity>): Section {
         );
       }
     },
-    apply: () => {},
+    apply({ savedAt }) {
+      saveTime.loadedNs = savedAt;
+    },
   });
 }

@@ -6,6 +6,7 @@ import { GuestMemory, PAGE_SIZE, type RamBlock } from "../memory/guest-memory.ts
 import type { AcceleratorVcpu, AcceleratorVm, IrqchipWindows, VmEvents } from "../accelerator/accelerator.ts";
 import { Cpus } from "../vmm/cpus.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
+import { SaveTime } from "./save-time.ts";
 import { createVirtMachine, type VirtMachine, type VirtOptions, virtRamBlocks } from "./virt.ts";
 import { MIB } from "./virt-map.ts";
 import { readFdt } from "../../test/support/read-fdt.ts";
@@ -112,7 +113,7 @@ async function make(options: Partial<VirtOptions>): Promise<VirtMachine> {
   let seed = 0;
   const machine = createVirtMachine(
     { harts: 2, memorySize: MEMORY_SIZE, firmware: "builtin", ...options },
-    { vm, cpus, sections: [] },
+    { vm, cpus, sections: [], saveTime: new SaveTime(undefined) },
     {
       clock: { monotonicNs: () => Number(time.nowNs), wallNs: () => time.nowNs },
       setTimer: time.setTimer,
@@ -211,7 +212,7 @@ it("has a VM generation ID in its ROM, which a reset keeps and a restore renews"
   await machine.reset();
   expect(ram(0xf000, 16)).toEqual(new Uint8Array(16).fill(1));
   expect(vm.edges).toEqual([]);
-  machine.onRestored();
+  machine.onRestored("stop");
   expect(ram(0xf000, 16)).toEqual(new Uint8Array(16).fill(4));
   expect(vm.edges).toEqual([12]);
 });

@@ -37,6 +37,7 @@ import { type Section, stateSection } from "../state/section.ts";
 import { BootError, type Segment } from "./boot-image.ts";
 import type { Irqchip, QemuVirtio } from "./qemu/qemu-parts.ts";
 import { QemuProfiles } from "./qemu/qemu-profiles.ts";
+import type { SaveTime } from "./save-time.ts";
 import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
 import {
   FLASH_SIZE,
@@ -111,6 +112,7 @@ export interface VirtParts {
    * QEMU.
    */
   readonly irqchip?: Irqchip;
+  readonly saveTime: SaveTime;
 }
 
 /** The board's RAM blocks in QEMU's order. */
@@ -307,7 +309,10 @@ export function createVirtMachine(
     interrupt: () => vm.irqEdge(VIRT_IRQ.VM_GENERATION),
     randomBytes: backends.randomBytes,
   });
-  machine.onRestored = () => generation.renew();
+  machine.onRestored = (clock) => {
+    generation.renew();
+    return clock === "host" ? parts.saveTime.catchUp(vm.clock) : undefined;
+  };
 
   for (const [i, drive] of (backends.drives ?? []).entries()) {
     machine.drives.push(drive);

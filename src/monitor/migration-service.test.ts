@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { FakeMachine, World } from "../../test/support/fake-machine.ts";
 import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/support/fake-qemu.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/support/fake-network.ts";
+import type { RestoreClock } from "../vmm/machine.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import { until } from "../../test/support/wait.ts";
 import {
@@ -46,14 +47,18 @@ function setUp() {
     },
   };
   const world = new World();
-  const service = (options: { expectsArrival?: boolean; autostart?: boolean } = {}) => {
+  const service = (options: { expectsArrival?: boolean; autostart?: boolean; clock?: RestoreClock } = {}) => {
     const machine = new FakeMachine({ world, seed: 1 });
     const arrivals: (string | undefined)[] = [];
     const dropped: string[] = [];
+    const warnings: string[] = [];
+    machine.onRestored = (clock) => clock;
     const migration = new MigrationService(machine, {
       transport,
       expectsArrival: options.expectsArrival ?? false,
       autostart: options.autostart ?? true,
+      clock: options.clock,
+      onWarning: (message) => warnings.push(message),
       onArrival: (error) => arrivals.push(error?.message),
       onDropped: ({ message }) => dropped.push(message),
     });
@@ -61,7 +66,7 @@ function setUp() {
     migration.onChange((change) =>
       events.push(change.event === "status" ? change.status : `pass ${change.pass}`),
     );
-    return { machine, migration, arrivals, dropped, events };
+    return { machine, migration, arrivals, dropped, warnings, events };
   };
   return { network, files, service, transport };
 }
@@ -87,6 +92,17 @@ test.each([
   expect(source.events.at(-1)).toBe("completed");
   expect(destination.events).toEqual(["setup", "active", "completed"]);
   if (state === "running") await destination.machine.stop();
+});
+
+test("a file's machine hears of the clock that was asked for; a live move with clock=host is refused", async () => {
+  const { service } = setUp();
+  const source = service();
+  await source.migration.save("state");
+  const destination = service({ expectsArrival: true, clock: "host" });
+  await expect(destination.migration.incoming(socket)).rejects.toThrow("--clock host is for a saved machine");
+  await destination.migration.incoming(file("state"));
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
+  expect(destination.warnings).toEqual(["guest time goes on where it stopped: host"]);
 });
 
 test("a move without a destination fails, and the machine keeps running", async () => {
@@ -115,6 +131,7 @@ test("save leaves the machine running; the file can be loaded elsewhere", async 
 
   const destination = service({ expectsArrival: true });
   await expect(destination.migration.incoming(file("nothing"))).rejects.toThrow("no file nothing");
+  expect(destination.warnings).toEqual([]);
   await destination.migration.incoming(file("state"));
   await expect(destination.migration.incoming(file("state"))).rejects.toThrow("already been started");
   await until(10_000, "it arrives", () => destination.arrivals.length > 0);

@@ -22,7 +22,7 @@ import { migrateOut } from "../migration/save/move-source.ts";
 import { requireLoadable } from "../migration/save/move-without-go.ts";
 import { QemuMove } from "../migration/save/qemu-move.ts";
 import { SinkMove } from "../migration/save/sink-move.ts";
-import type { Machine } from "../vmm/machine.ts";
+import type { Machine, RestoreClock } from "../vmm/machine.ts";
 import type { QemuProfile } from "../vmm/qemu-profile.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import type {
@@ -57,6 +57,10 @@ export interface MigrationServiceOptions {
   /** The machine waits for its state: `incoming` may be called once. */
   readonly expectsArrival: boolean;
   readonly autostart: boolean;
+  /** Guest time of a machine that arrives from a file or command. Default: `stop`. */
+  readonly clock?: RestoreClock | undefined;
+  /** Hears of what could not be done as asked. */
+  readonly onWarning?: (message: string) => void;
   /** The platform's part of a move. Default: the functions that all platforms have. */
   readonly environment?: MigrationEnvironment;
   /**
@@ -222,6 +226,8 @@ export class MigrationService implements MigrationControl {
     if (!this.#options.expectsArrival)
       throw new QmpError("'-incoming' was not specified on the command line");
     if (this.#arrival !== undefined) throw new QmpError("The incoming migration has already been started");
+    if (isSocket(address) && this.#options.clock === "host")
+      throw new QmpError("--clock host is for a saved machine: a live move has no time to add");
     this.#arrival = { status: "setup", listening: address };
     this.#exitOnError = exitOnError;
     try {
@@ -242,7 +248,9 @@ export class MigrationService implements MigrationControl {
     this.#arriving("active", listening);
     const source = listening.transport === "exec" ? this.#watchCommand(channel) : channel;
     try {
-      const { runState } = await loadSnapshot(this.#machine, source);
+      const { clock, onWarning } = this.#options;
+      const { runState, warning } = await loadSnapshot(this.#machine, source, clock);
+      if (warning !== undefined) onWarning?.(warning);
       await channel.close();
       if (runState === "running" && this.#autostart) await this.#machine.start();
       else

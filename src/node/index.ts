@@ -1,9 +1,10 @@
 // Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
 // long. Moves and QMP belong to the command line (`wherry run --qmp …`).
 import { randomSource } from "../embed/create-machine.ts";
-import { HostedMachine, type HostedMachineOptions } from "../embed/hosted-machine.ts";
+import { HostedMachine, type HostedMachineOptions, refuseClock } from "../embed/hosted-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
+import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { nodePlatform } from "./node-platform.ts";
@@ -18,7 +19,7 @@ export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";
 export type { DriveSpec, NetSpec, VirtioSpec } from "./virtio-backends.ts";
-export type { GuestEnd, HostedMachineOptions, RunState };
+export type { GuestEnd, HostedMachineOptions, RestoreClock, RunState };
 
 /** Drives, network and entropy use the board's eight virtio slots in this order. */
 export interface MachineOptions
@@ -29,6 +30,11 @@ export interface MachineOptions
    * it ran when it was saved.
    */
   readonly state?: string | Uint8Array | undefined;
+  /**
+   * With `state`: guest time goes on where it stopped (`stop`, the default), or later by as long as the
+   * machine was away (`host`). If that cannot be known, `onWarning` hears why, or without it Node's warnings.
+   */
+  readonly clock?: RestoreClock | undefined;
 }
 
 /** Created by `createMachine`. Every call rejects with WherryError. */
@@ -43,13 +49,18 @@ export class NodeMachine {
 
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
-    const { state, drives = [], net, rng = false, ...common } = options;
+    const { state, clock, drives = [], net, rng = false, ...common } = options;
+    refuseClock(clock, state);
     const virtio = await openVirtio({ drives, net, rng, randomBytes: randomSource(common, nodePlatform) });
     try {
       const incoming = state !== undefined;
-      const machine = await HostedMachine.create({ ...common, incoming }, virtio.parts, nodePlatform);
+      const machine = await HostedMachine.create(
+        { onWarning: warn, ...common, incoming },
+        virtio.parts,
+        nodePlatform,
+      );
       try {
-        if (state !== undefined) await load(machine, state);
+        if (state !== undefined) await load(machine, state, clock);
         return new NodeMachine(machine, virtio);
       } catch (error) {
         await machine.close();
@@ -108,10 +119,18 @@ export class NodeMachine {
   }
 }
 
-async function load(machine: HostedMachine, state: string | Uint8Array): Promise<void> {
+function warn(message: string): void {
+  process.emitWarning(message, "WherryWarning");
+}
+
+async function load(
+  machine: HostedMachine,
+  state: string | Uint8Array,
+  clock: RestoreClock | undefined,
+): Promise<void> {
   const channel = typeof state === "string" ? await openFileSource(state) : pieceChannel([state]);
   try {
-    await machine.load(channel);
+    await machine.load(channel, clock);
   } finally {
     await channel.close();
   }

@@ -23,6 +23,12 @@ export interface SynchronizeHooks {
   pauseAll(): Promise<void>;
 }
 
+/**
+ * Guest time of a machine that is restored: it goes on where it stopped, or later by as long as the machine
+ * was away on the host's clock.
+ */
+export type RestoreClock = "stop" | "host";
+
 /** A device or backend that may have requests in flight. */
 export interface Quiescable {
   /**
@@ -82,9 +88,9 @@ export class Machine {
   onReset: () => void = () => {};
   /**
    * A saved state has been loaded (not: a machine has arrived by a live move), which others may load too.
-   * Called before the machine can be started.
+   * Called before the machine can be started. Returns why guest time did not follow `clock`, if so.
    */
-  onRestored: () => void = () => {};
+  onRestored: (clock: RestoreClock) => string | undefined = () => undefined;
   /** Why this machine must not run now: it is incoming, half loaded, or runs elsewhere. `start` throws it. */
   startBlocker: string | undefined;
   readonly #listeners: ((event: MachineEvent) => void)[] = [];

@@ -28,6 +28,7 @@ import {
 } from "../../src/machines/qemu/board-state.ts";
 import { hartDefinition, type QemuHart } from "../../src/machines/qemu/qemu-hart-state.ts";
 import { releaseNamed } from "../../src/machines/qemu/qemu-releases.ts";
+import { SaveTime } from "../../src/machines/save-time.ts";
 import {
   createVirtMachine,
   type VirtBackends,
@@ -117,6 +118,7 @@ async function board(options: BoardOptions = {}): Promise<World> {
         irqchipSection(plicState, vm.plic),
       ],
       irqchip: vm,
+      saveTime: new SaveTime(undefined),
     },
     {
       clock: { monotonicNs: () => Number(time.nowNs), wallNs: () => time.nowNs },

@@ -23,19 +23,6 @@ const COPY = DATA + 16;
 const { plic } = VIRT_MEMMAP;
 
 const PROGRAM = `
-_start:                         # Linux Image header
-  j boot
-  nop
-  .dword 0x200000
-  .dword image_end - _start
-  .dword 0
-  .word 2, 0
-  .dword 0
-  .ascii "RISCV\\0\\0\\0"
-  .ascii "RSC"
-  .byte 5
-  .word 0
-boot:
   li s0, ${DATA}
   li s1, ${plic.base + 0x201004}     # claim and complete of hart 0's S-mode context
   li s2, ${VM_GENERATION.base}
@@ -60,7 +47,6 @@ turn:
   sw t1, 4(s0)
   sw t0, 0(s1)
   j turn
-image_end:
 `;
 const kernel = flatBinary(assemble([{ name: "clones", text: PROGRAM }], { base: BigInt(KERNEL) }));
 

@@ -107,6 +107,8 @@ async function start(
     environment: nodeEnvironment,
     expectsArrival: options.incoming !== undefined,
     autostart: !options.paused,
+    clock: options.clock,
+    onWarning: (message) => process.stderr.write(`wherry: ${message}\n`),
     onArrival: (error) => {
       if (error !== undefined) end({ kind: "incoming-failed", message: error.message });
     },

@@ -96,6 +96,11 @@ test("options that contradict each other", () => {
   expect(machine("--kernel=k", ...drives).drives).toHaveLength(8);
   expect(() => machine("--kernel=k", "--rng", ...drives)).toThrow("9 virtio devices");
   expect(() => machine("--kernel=k", "--icount", "3", "--smp", "2")).toThrow("--icount needs --smp 1");
+  const away = (...more: string[]) => machine("--kernel=k", "--clock=host", ...more);
+  for (const saved of ["file:f", "exec:cat f", "defer"]) expect(away("--incoming", saved).clock).toBe("host");
+  expect(() => away()).toThrow("--clock is for a saved machine");
+  expect(() => away("--incoming", "unix:p")).toThrow("--clock is for a saved machine");
+  expect(() => away("--incoming", "file:f", "--icount", "3")).toThrow("guest time counts instructions");
 });
 
 test("values in QEMU's notations", () => {

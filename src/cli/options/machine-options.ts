@@ -8,6 +8,7 @@ import {
   DEFAULT_TRANSLATE_AFTER,
 } from "../../hypervisor/translator/translation-thread.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
+import type { RestoreClock } from "../../vmm/machine.ts";
 import type { MigrationAddress } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
 import type { DriveSpec, NetSpec } from "../../node/virtio-backends.ts";
@@ -56,6 +57,8 @@ export interface MachineOptions extends EngineConfig {
   /** Seconds for which a source may send nothing; 0: for ever. */
   readonly stallTimeout?: number | undefined;
   readonly paused: boolean;
+  /** Guest time of a restored machine. */
+  readonly clock?: RestoreClock | undefined;
   readonly icount?: IcountOptions | undefined;
   readonly rtc?: RtcOptions | undefined;
   readonly perf?: boolean;
@@ -161,8 +164,16 @@ export const machineOptions = {
     many: true,
     help: "show at the end the translation of the code there; also: `wherry trace`",
   },
+  clock: {
+    value: "stop|host",
+    parse: word(["stop", "host"] as const satisfies readonly RestoreClock[]),
+    help: "guest time of a saved machine: goes on where it stopped (default), or later by as long as it was away; the real-time clock shows the host's time either way",
+  },
   paused: { help: "do not start the guest; start it with `wherry cont` (or QMP cont)" },
 } satisfies Options;
+
+const isLive = (from: MigrationAddress | "defer"): boolean =>
+  from !== "defer" && (from.transport === "tcp" || from.transport === "unix");
 
 /** Checks options that depend on each other. Throws UsageError. */
 export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
@@ -176,6 +187,12 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("--multifd needs --incoming: it applies to the incoming machine");
   if (values["stall-timeout"] !== undefined && from === undefined)
     throw new UsageError("--stall-timeout needs --incoming: it applies to the incoming machine");
+  if (values.clock !== undefined && (from === undefined || isLive(from)))
+    throw new UsageError(
+      "--clock is for a saved machine: with restore, --incoming file:FILE, exec:COMMAND or defer",
+    );
+  if (values.clock === "host" && values.icount !== undefined)
+    throw new UsageError("--clock host: with --icount, guest time counts instructions");
   if (values.icount !== undefined && (values.smp ?? 1) > 1)
     throw new UsageError("--icount needs --smp 1: guest time counts the instructions of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
@@ -203,6 +220,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     multifd: values.multifd,
     stallTimeout: values["stall-timeout"],
     paused: values.paused,
+    clock: values.clock,
     icount: values.icount,
     rtc: values.rtc,
     perf: values.perf,

@@ -192,6 +192,7 @@ const WORDS: ReadonlyMap<string, Words> = table<Words>({
   base_rtc: (value) => date(value * 1000n),
   tick_offset: clock,
   tick_offset_vmstate: clock,
+  saved_at: clock,
   config_reg: (value) => ((value & 0x80000000n) === 0n ? undefined : configAddress(value)),
 });
 

@@ -2,7 +2,7 @@
 // only after its sink has committed: on any failure, a file that existed before is unchanged and the machine
 // resumes.
 import { messageOf } from "../../base/errors.ts";
-import type { Machine } from "../../vmm/machine.ts";
+import type { Machine, RestoreClock } from "../../vmm/machine.ts";
 import type { QemuProfile } from "../../vmm/qemu-profile.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { Channel, SnapshotSink } from "../../stream/channel.ts";
@@ -81,6 +81,8 @@ export interface LoadedMachine {
   /** Run state when the machine was saved. */
   readonly runState: RunState;
   readonly bytes: number;
+  /** What was not done as asked. */
+  readonly warning: string | undefined;
 }
 
 /**
@@ -88,7 +90,11 @@ export interface LoadedMachine {
  * if the saved run state, or the user, says so. On failure the machine is in `internal-error` and can never
  * be started.
  */
-export async function loadSnapshot(machine: Machine, channel: Channel): Promise<LoadedMachine> {
+export async function loadSnapshot(
+  machine: Machine,
+  channel: Channel,
+  clock: RestoreClock = "stop",
+): Promise<LoadedMachine> {
   beginArrival(machine);
   try {
     const stream = new StreamReader(channel);
@@ -105,9 +111,10 @@ export async function loadSnapshot(machine: Machine, channel: Channel): Promise<
     } else await loader.readTrailer(true);
     loader.apply();
     await machine.activateDrives();
-    machine.onRestored();
+    const why = machine.onRestored(clock);
     machine.startBlocker = undefined;
-    return { runState: loader.runState, bytes: stream.offset };
+    const warning = why === undefined ? undefined : `guest time goes on where it stopped: ${why}`;
+    return { runState: loader.runState, bytes: stream.offset, warning };
   } catch (error) {
     throw failArrival(machine, error);
   }

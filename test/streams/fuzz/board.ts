@@ -4,6 +4,7 @@
 import type { Field, StreamReport } from "../../../src/inspect/model/stream-report.ts";
 import { CharPipe } from "../../../src/devices/char-backend.ts";
 import { GuestMemory, PAGE_SIZE, type RamBlock } from "../../../src/memory/guest-memory.ts";
+import { SaveTime } from "../../../src/machines/save-time.ts";
 import { createVirtMachine, type VirtMachine, virtRamBlocks } from "../../../src/machines/virt.ts";
 import type { Irqchip, PlicPortState } from "../../../src/machines/qemu/qemu-parts.ts";
 import { QemuSections } from "../../../src/migration/load/qemu-load.ts";
@@ -104,7 +105,7 @@ function board(): VirtMachine {
   const vm = fakeVm();
   return createVirtMachine(
     { harts: HARTS, memorySize: MEMORY_SIZE, firmware: Uint8Array.of(0x13, 0, 0, 0), legacyVirtio: true },
-    { vm, cpus: new Cpus(vm), sections: [], irqchip: irqchip() },
+    { vm, cpus: new Cpus(vm), sections: [], irqchip: irqchip(), saveTime: new SaveTime(undefined) },
     {
       clock: { monotonicNs: () => 0, wallNs: () => 0n },
       setTimer: () => ({ cancel() {} }),

@@ -21,7 +21,7 @@ export type { TranslationOptions } from "./hypervisor/translator/translation-thr
 export type { BeforeCompile } from "./hypervisor/translator/translations.ts";
 export type { VcpuHost, VcpuPlatform } from "./hypervisor/vcpu/vcpu-thread.ts";
 export type { ThreadHandle } from "./hypervisor/vm/vm.ts";
-export type { PackedFormat } from "./machines/packed-kernel.ts";
+export type { PackedFormat } from "./machines/boot/packed-kernel.ts";
 export type { RtcOptions } from "./machines/virt.ts";
 export type { MigrationEnvironment } from "./migration/environment/migration-environment.ts";
 export type {

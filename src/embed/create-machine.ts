@@ -4,7 +4,6 @@ import { aclintState } from "../hypervisor/irqchip/aclint.ts";
 import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 import { plicState } from "../hypervisor/irqchip/plic.ts";
 import { cpuSections, irqchipSection } from "../machines/accelerator-sections.ts";
-import { identitySection } from "../machines/identity-section.ts";
 import { SaveTime } from "../machines/save-time.ts";
 import {
   createVirtMachine,
@@ -122,7 +121,6 @@ export async function createMachine(
         vm,
         cpus,
         sections: [
-          identitySection({ harts: config.harts, builtinFirmware: vm.builtinFirmware }, saveTime),
           ...cpuSections(cpus),
           irqchipSection(aclintState, vm.aclint),
           irqchipSection(plicState, vm.plic),

@@ -5,6 +5,7 @@ import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import { endArrival } from "../migration/load/arrival.ts";
 import type { MigrationEnvironment } from "../migration/environment/migration-environment.ts";
 import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
@@ -104,8 +105,7 @@ export class HostedMachine {
   async load(channel: Channel, clock: RestoreClock = "stop"): Promise<void> {
     const { runState, warning } = await loadSnapshot(this.#machine, channel, clock);
     if (warning !== undefined) this.#onWarning?.(warning);
-    if (runState === "running") await this.start();
-    else this.#machine.runState.set(runState === "io-error" ? "paused" : runState);
+    await endArrival(this.#machine, runState, "as-saved");
   }
 
   /** Ends the harts and releases the disks. The machine cannot be used afterwards. */

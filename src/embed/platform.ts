@@ -3,7 +3,7 @@
 import type { Clock, SetTimer } from "../base/clock.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
-import type { PackedFormat } from "../machines/packed-kernel.ts";
+import type { PackedFormat } from "../machines/boot/packed-kernel.ts";
 import type { TranslatorThreadData } from "./run-translator.ts";
 import type { VcpuThreadData } from "./run-vcpu.ts";
 

@@ -1,7 +1,7 @@
 // A kernel as distributions ship it, to the kernel that can be loaded: the platform decompresses.
 import { messageOf } from "../base/errors.ts";
-import { BootError } from "../machines/boot-image.ts";
-import { packedKernel } from "../machines/packed-kernel.ts";
+import { BootError } from "../machines/boot/boot-image.ts";
+import { packedKernel } from "../machines/boot/packed-kernel.ts";
 import type { Platform } from "./platform.ts";
 
 /** Such as a zboot image in a gzip file. */

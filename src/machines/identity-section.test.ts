@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import { BootBlock } from "./boot/boot-block.ts";
 import { identitySection } from "./identity-section.ts";
 import { SaveTime } from "./save-time.ts";
 
@@ -8,7 +9,15 @@ interface Side {
   builtinFirmware: boolean;
   saveTime?: SaveTime;
 }
-const sectionOf = ({ saveTime = new SaveTime(undefined), ...own }: Side) => identitySection(own, saveTime);
+const none = { firmware: undefined, kernel: undefined, initrd: undefined, append: "" };
+const sectionOf = ({ saveTime = new SaveTime(undefined), ...own }: Side) =>
+  identitySection({
+    own,
+    saveTime,
+    boot: () => new BootBlock(none, 0),
+    plan: () => expect.fail("no images came"),
+    take: () => expect.fail("no images came"),
+  });
 
 /** Returns the stream's bytes. */
 function load(from: Side, into: Side): Uint8Array {

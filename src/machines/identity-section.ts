@@ -1,9 +1,10 @@
 // Start options that both ends of a move must share and that no device's section carries: the number of harts
-// and the owner of machine mode. Decoded before any vCPU, so that the error names the wrong option. And the
-// time of the save.
+// and the owner of machine mode, decoded before any vCPU, so that the error names the wrong option; and the
+// images that a reset boots (boot-block.ts); and the time of the save.
 import { WherryError } from "../base/errors.ts";
-import { bool, defineState, type StateOf, subsection, u32, u64 } from "../state/schema.ts";
+import { bool, defineState, subsection, u32, u64 } from "../state/schema.ts";
 import { MIG_PRI, type Section, sectionOf } from "../state/section.ts";
+import { type BootBlock, type BootState, bootSubsection } from "./boot/boot-block.ts";
 import type { SaveTime } from "./save-time.ts";
 
 export const machineIdentity = defineState(
@@ -19,20 +20,30 @@ export const machineIdentity = defineState(
         savedAt: u64,
       },
     ),
+    bootSubsection,
   ],
 );
 
 export class IdentityError extends WherryError {}
 
-/** `own` holds the options of this machine. */
-export function identitySection(
-  own: Omit<StateOf<typeof machineIdentity>, "savedAt">,
-  saveTime: SaveTime,
-): Section {
+export interface IdentityParts<P> {
+  /** The options of this machine. */
+  readonly own: { readonly harts: number; readonly builtinFirmware: boolean };
+  readonly saveTime: SaveTime;
+  /** What is sent. */
+  boot(): BootBlock;
+  /** What a machine that came with these images boots here. Throws BootError; changes nothing. */
+  plan(came: BootState): P;
+  /** The machine is here. */
+  take(planned: P): void;
+}
+
+export function identitySection<P>({ own, saveTime, boot, plan, take }: IdentityParts<P>): Section {
+  let planned: P | undefined;
   return sectionOf({
     definition: machineIdentity,
-    get: () => ({ ...own, savedAt: saveTime.nowNs() }),
-    check({ harts, builtinFirmware }) {
+    get: () => ({ ...own, savedAt: saveTime.nowNs(), ...boot().state }),
+    check({ harts, builtinFirmware, ...came }) {
       if (harts !== own.harts) {
         throw new IdentityError(
           "machine.harts",
@@ -49,9 +60,11 @@ export function identitySection(
           `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,
         );
       }
+      planned = came.hasBoot === 0 ? undefined : plan(came);
     },
-    apply({ savedAt }) {
+    apply: ({ savedAt }) => {
       saveTime.loadedNs = savedAt;
+      if (planned !== undefined) take(planned);
     },
   });
 }

@@ -8,7 +8,7 @@ import { Cpus } from "../vmm/cpus.ts";
 import type { MachineEvent } from "../vmm/machine.ts";
 import { SaveTime } from "./save-time.ts";
 import { createVirtMachine, type VirtMachine, type VirtOptions, virtRamBlocks } from "./virt.ts";
-import { MIB } from "./virt-map.ts";
+import { MIB } from "./boot/virt-map.ts";
 import { readFdt } from "../../test/support/read-fdt.ts";
 
 const MEMORY_SIZE = 64 * MIB;
@@ -138,6 +138,7 @@ beforeEach(() => {
 it("registers the devices' sections in QEMU's order", async () => {
   const machine = await make({ kernel: kernelImage(1) });
   expect(machine.sections.map((s) => `${s.idstr}/${s.instanceId}`)).toEqual([
+    "wherry/machine/0",
     "0000:00:00.0/gpex_root/0",
     "PCIHost/0",
     "PCIBUS/0",
@@ -247,15 +248,32 @@ it("executes the guest's requests to the test device", async () => {
   ]);
 });
 
-it("does not write the memory of an incoming machine, which cannot reset without a kernel", async () => {
+it("does not write the memory of an incoming machine, and a reset with nothing to boot is an error", async () => {
   const machine = await make({ incoming: true });
   expect(ram(0x1000, 4)).toEqual(new Uint8Array(4));
   const events: MachineEvent[] = [];
   machine.onEvent((event) => events.push(event));
   await machine.start();
+  await expect(machine.reset()).rejects.toThrow("give the kernel (--kernel, --initrd, --append)");
+  expect(machine.runState.current).toBe("running");
   vm.events?.systemEvent("reset");
-  await expect.poll(() => machine.runState.current).toBe("shutdown");
-  expect(events[1]).toMatchObject({ event: "SHUTDOWN", reason: expect.stringContaining("without a kernel") });
+  await expect.poll(() => machine.runState.current).toBe("internal-error");
+  expect(events[1]).toMatchObject({
+    event: "GUEST_PANICKED",
+    message: expect.stringContaining("came without the kernel"),
+  });
+});
+
+it("with firmware alone, a reset starts it again, unless it was told of a kernel that is not here", async () => {
+  const machine = await make({ firmware: Uint8Array.of(1, 2, 3, 4), incoming: true });
+  expect(machine.resetBlocker).toBeUndefined();
+  // What a stream has at the reset vector: fw_dynamic_info with the kernel's address.
+  const mrom = vm.memory.blockByName("riscv_virt_board.mrom")!;
+  vm.memory.writeBlock(mrom, 40, Uint8Array.of(0x4f, 0x53, 0x42, 0x49));
+  vm.memory.writeBlock(mrom, 56, Uint8Array.of(0, 0, 0x20, 0x80));
+  expect(machine.resetBlocker).toContain("came without the kernel");
+  const given = await make({ firmware: Uint8Array.of(1, 2, 3, 4), kernel: kernelImage(1), incoming: true });
+  expect(given.resetBlocker).toBeUndefined();
 });
 
 it("refuses memory sizes that are not a multiple of 2 MiB", () => {

@@ -34,11 +34,13 @@ import type { Cpus } from "../vmm/cpus.ts";
 import { Machine, type Ownable, type Quiescable } from "../vmm/machine.ts";
 import { EXTENSION_NAMES } from "../riscv/extensions.ts";
 import { type Section, stateSection } from "../state/section.ts";
-import { BootError, type Segment } from "./boot-image.ts";
+import { BootBlock, type BootImages } from "./boot/boot-block.ts";
+import { BootError, type Segment } from "./boot/boot-image.ts";
+import { identitySection } from "./identity-section.ts";
 import type { Irqchip, QemuVirtio } from "./qemu/qemu-parts.ts";
 import { QemuProfiles } from "./qemu/qemu-profiles.ts";
 import type { SaveTime } from "./save-time.ts";
-import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
+import { type BootOptions, type BootPlan, nextStage, placeImages, planBoot } from "./boot/virt-boot.ts";
 import {
   FLASH_SIZE,
   MIB,
@@ -48,7 +50,7 @@ import {
   VIRTIO_COUNT,
   virtioSlotBase,
   VM_GENERATION,
-} from "./virt-map.ts";
+} from "./boot/virt-map.ts";
 
 const VIRTIO_MMIO_SIZE = 0x200;
 const UART_SIZE = 8;
@@ -135,11 +137,24 @@ export function virtRamBlocks(
 export class VirtMachine extends Machine {
   /** The devices behind the guest's accesses outside RAM. */
   readonly addressSpace = new AddressSpace();
-  readonly boot: BootPlan;
+  /** What the next reset starts. */
+  boot: BootPlan;
+  override carried: BootBlock;
 
-  constructor(parts: VirtParts, boot: BootPlan) {
+  constructor(parts: VirtParts, boot: BootPlan, carried: BootBlock) {
     super({ name: "virt", vm: parts.vm, memory: parts.vm.memory, cpus: parts.cpus });
     this.boot = boot;
+    this.carried = carried;
+  }
+
+  override get resetBlocker(): string | undefined {
+    const { vm, memory } = this;
+    if (this.boot.kernelEntry !== 0 || (!vm.builtinFirmware && nextStage(memory) === undefined))
+      return undefined;
+    return (
+      "this machine came without the kernel that it was started with, as those of QEMU and of older Wherrys do, " +
+      "so nothing can be booted: give the kernel (--kernel, --initrd, --append) to the side that it comes to"
+    );
   }
 
   /** Event handlers for the accelerator. */
@@ -172,8 +187,9 @@ export class VirtMachine extends Machine {
   // now.
 
   resetByGuest(): void {
-    if (this.boot.canReset) this.#soon(this.reset(true));
-    else this.shutdownByGuest("guest-reset: this machine arrived without a kernel that it could start again");
+    const blocker = this.resetBlocker;
+    if (blocker === undefined) this.#soon(this.reset(true));
+    else this.crash(`the guest asked for a reset, and ${blocker}`, "internal-error");
   }
   shutdownByGuest(reason: string): void {
     this.emit({ event: "SHUTDOWN", guest: true, reason });
@@ -203,14 +219,41 @@ export function createVirtMachine(
 ): VirtMachine {
   const { vm, cpus } = parts;
   const { memory } = vm;
-  const plan = planBoot(options, {
+  const hardware = {
     harts: options.harts,
     memorySize: options.memorySize,
     isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
     mmuType: options.mmuType ?? "riscv,sv57",
     timebaseHz: vm.clock.frequencyHz,
-  });
-  const machine = new VirtMachine(parts, plan);
+    builtinFirmware: vm.builtinFirmware,
+  };
+  const given = placeImages(options, options.memorySize);
+  const plan = (images: BootImages): { block: BootBlock; boot: BootPlan } => {
+    const block = new BootBlock(images, 2 * options.memorySize);
+    return { block, boot: planBoot(block.images, hardware) };
+  };
+  const first = plan(given);
+  const machine = new VirtMachine(parts, first.boot, first.block);
+  const take = (planned: typeof first): void => {
+    machine.boot = planned.boot;
+    machine.carried = planned.block;
+    cpus.resetVector = BigInt(vm.builtinFirmware ? planned.boot.kernelEntry : VIRT_MEMMAP.mrom.base);
+  };
+  take(first);
+  machine.addSection(
+    identitySection({
+      own: { harts: options.harts, builtinFirmware: vm.builtinFirmware },
+      saveTime: parts.saveTime,
+      boot: () => machine.carried,
+      // What is given here takes the place of what comes: a kernel with its ramdisk and command line.
+      plan: (state) => {
+        const came = first.block.imagesIn(state, (at, page) => memory.read(at, page));
+        const { firmware = came.firmware } = given;
+        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware });
+      },
+      take,
+    }),
+  );
   vm.createIrqchip(VIRT_MEMMAP);
   const space = machine.addressSpace;
   const irq = (source: number): IrqLine => ({ set: (level) => vm.irqLine(source, level) });
@@ -299,6 +342,7 @@ export function createVirtMachine(
       legacyVirtio: options.legacyVirtio ?? false,
       rtcClock,
       virtio,
+      images: () => machine.carried.images,
       fwCfg: fwCfg.state,
       serial: { state: serial.state, update: () => serial.afterLoad() },
     });
@@ -318,20 +362,18 @@ export function createVirtMachine(
     machine.drives.push(drive);
     if (drive.record !== undefined) machine.addSection(diskSection(i, drive.record));
   }
-  const builtin = options.firmware === "builtin";
-  cpus.resetVector = BigInt(builtin ? plan.kernelEntry : VIRT_MEMMAP.mrom.base);
   let arriving = options.incoming === true;
   machine.onReset = () => {
     if (!arriving) {
       generation.create();
-      for (const segment of plan.segments) writeSegment(memory, segment);
-      writeSegment(memory, plan.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
+      for (const segment of machine.boot.segments) writeSegment(memory, segment);
+      writeSegment(memory, machine.boot.deviceTree(backends.randomBytes(RNG_SEED_SIZE)));
     }
     arriving = false;
-    if (!builtin) return;
+    if (!vm.builtinFirmware) return;
     for (const cpu of cpus.all) {
       cpu.state.x[A0] = BigInt(cpu.id);
-      cpu.state.x[A1] = BigInt(plan.fdtAddress);
+      cpu.state.x[A1] = BigInt(machine.boot.fdtAddress);
     }
   };
   vm.setEvents(machine.events(backends.serial));

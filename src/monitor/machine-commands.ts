@@ -71,7 +71,7 @@ export function machineCommands(target: QmpTarget, wherryVersion: string): QmpCo
     ),
     command("stop", {}, async () => {
       // An incoming machine does not run yet: record that it must stay stopped.
-      if (machine.runState.current === "inmigrate") migration.autostart = false;
+      if (machine.runState.current === "inmigrate") migration.decideStart(false);
       // The machine will resume soon, here or at the destination: a stop now would be lost.
       else if (["finish-migrate", "save-vm"].includes(machine.runState.current))
         throw new QmpError("Migration is not finalized yet");
@@ -81,7 +81,7 @@ export function machineCommands(target: QmpTarget, wherryVersion: string): QmpCo
     command("cont", {}, async () => {
       const state = machine.runState.current;
       if (state === "inmigrate") {
-        migration.autostart = true;
+        migration.decideStart(true);
         return {};
       }
       if (state === "internal-error" || state === "shutdown") {

@@ -62,8 +62,8 @@ export interface MigrationControl {
   readonly capabilities: ReadonlyMap<string, boolean>;
   /** Throws if the capability cannot be switched. */
   setCapability(name: string, on: boolean): void;
-  /** Whether an incoming machine runs after its arrival; `stop` and `cont` before the arrival change this. */
-  autostart: boolean;
+  /** Decides whether an incoming machine runs once it has arrived (`cont` and `stop` before the arrival). */
+  decideStart(runs: boolean): void;
   /** Progress of a `save` under way, in pages of 4096 bytes. */
   readonly saving: SaveProgress | undefined;
   /**

@@ -72,16 +72,46 @@ function setUp() {
 }
 
 test.each([
+  { saved: "running", paused: false, decisions: [], state: "running" },
+  { saved: "running", paused: false, decisions: [false], state: "paused" },
+  { saved: "running", paused: true, decisions: [], state: "paused" },
+  { saved: "running", paused: true, decisions: [true], state: "running" },
+  { saved: "paused", paused: false, decisions: [], state: "paused" },
+  { saved: "paused", paused: false, decisions: [true], state: "running" },
+  { saved: "paused", paused: true, decisions: [false, true], state: "running" },
+  { saved: "paused", paused: false, decisions: [true, false], state: "paused" },
+  { saved: "prelaunch", paused: false, decisions: [true], state: "running" },
+  { saved: "shutdown", paused: false, decisions: [true], state: "shutdown" },
+] as const)("what runs after it has arrived: $saved, $paused, $decisions", async (row) => {
+  const { service, files } = setUp();
+  const source = service();
+  if (row.saved !== "prelaunch") await source.machine.start();
+  if (row.saved === "paused" || row.saved === "shutdown") await source.machine.stop(row.saved);
+  await source.migration.save("state");
+  expect(files.size).toBe(1);
+  await source.machine.stop("shutdown");
+  await source.machine.inactivateDrives();
+  const destination = service({ expectsArrival: true, autostart: !row.paused });
+  destination.machine.runState.set("inmigrate");
+  for (const runs of row.decisions) destination.migration.decideStart(runs);
+  await destination.migration.incoming(file("state"));
+  await until(10_000, "it arrives", () => destination.arrivals.length > 0);
+  expect(destination.machine.runState.current).toBe(row.state);
+  await destination.machine.stop("shutdown");
+});
+
+test.each([
   [true, "running"],
   [false, "paused"],
 ])("a move, autostart %s", async (autostart, state) => {
   const { service } = setUp();
   const source = service();
   const destination = service({ expectsArrival: true, autostart: true });
-  await source.machine.start();
+  if (autostart) await source.machine.stop();
+  else await source.machine.start();
   await destination.migration.incoming(socket);
   expect(destination.migration.query()).toEqual({ status: "setup", listening: socket });
-  destination.migration.autostart = autostart;
+  destination.migration.decideStart(autostart);
   await source.migration.start(socket);
   await until(10_000, "it arrives", () => destination.arrivals.length > 0);
   await until(10_000, "the move is completed", () => source.migration.query()?.status === "completed");

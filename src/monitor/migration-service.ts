@@ -2,6 +2,7 @@
 // the transport that opens channels; the protocol on a channel is in ../migration.
 import { messageOf } from "../base/errors.ts";
 import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import { type Autostart, endArrival } from "../migration/load/arrival.ts";
 import { MigrationDestination } from "../migration/load/move-destination.ts";
 import {
   defaultEnvironment,
@@ -56,6 +57,7 @@ export interface MigrationServiceOptions {
   readonly transport: MigrationTransport;
   /** The machine waits for its state: `incoming` may be called once. */
   readonly expectsArrival: boolean;
+  /** False: a machine stays stopped once it has arrived, unless `decideStart` says otherwise. */
   readonly autostart: boolean;
   /** Guest time of a machine that arrives from a file or command. Default: `stop`. */
   readonly clock?: RestoreClock | undefined;
@@ -89,7 +91,7 @@ export class MigrationService implements MigrationControl {
   #profile: QemuProfile | undefined;
   #destination: MigrationDestination | undefined;
   #arrival: ArrivalInfo | undefined;
-  #autostart: boolean;
+  #autostart: Autostart;
   #exitOnError = true;
   #listener: MigrationListener | undefined;
   /** The channel of the snapshot under way, in or out. */
@@ -101,15 +103,12 @@ export class MigrationService implements MigrationControl {
     this.#machine = machine;
     this.#options = options;
     this.#environment = options.environment ?? defaultEnvironment;
-    this.#autostart = options.autostart;
+    this.#autostart = options.autostart ? "as-saved" : "never";
   }
 
-  get autostart(): boolean {
-    return this.#autostart;
-  }
-  set autostart(on: boolean) {
-    this.#autostart = on;
-    if (this.#destination !== undefined) this.#destination.autostart = on;
+  decideStart(runs: boolean): void {
+    this.#autostart = runs ? "always" : "never";
+    if (this.#destination !== undefined) this.#destination.autostart = this.#autostart;
   }
 
   /** The return path carries the acknowledgement that every move needs: it cannot be switched off. */
@@ -252,9 +251,7 @@ export class MigrationService implements MigrationControl {
       const { runState, warning } = await loadSnapshot(this.#machine, source, clock);
       if (warning !== undefined) onWarning?.(warning);
       await channel.close();
-      if (runState === "running" && this.#autostart) await this.#machine.start();
-      else
-        this.#machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
+      await endArrival(this.#machine, runState, this.#autostart);
       this.#arriving("completed", listening);
     } catch (error) {
       channel.abort(error instanceof Error ? error : new Error(String(error)));

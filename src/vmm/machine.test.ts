@@ -49,6 +49,30 @@ test("start, stop and reset wait for each other", async () => {
   expect(machine.runState.current).toBe("running");
 });
 
+test("a user cannot reset a machine that is saved or moved, whose guest still can", async () => {
+  const { machine, log } = recorded();
+  machine.startBlocker = "it is being saved";
+  await expect(machine.reset()).rejects.toMatchObject({
+    code: "machine.reset",
+    message: "it is being saved",
+  });
+  expect(log).toEqual([]);
+  await machine.stop("save-vm");
+  await machine.reset(true);
+  expect(machine.runState.current).toBe("save-vm");
+});
+
+test.each(["paused", "shutdown", "io-error"] as const)(
+  "a reset of a %s machine leaves it to be started",
+  async (state) => {
+    const { machine } = recorded();
+    await machine.start();
+    await machine.stop(state);
+    await machine.reset();
+    expect(machine.runState.current).toBe("prelaunch");
+  },
+);
+
 test("a failing start does not block the next", async () => {
   const { machine } = recorded();
   machine.startBlocker = "it is incoming";

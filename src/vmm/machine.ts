@@ -1,7 +1,7 @@
 // The machine base: the common part of all boards, used by migration and the monitor. It owns the run state,
 // the list of sections, and the order of stop, start and reset.
 import { WherryError } from "../base/errors.ts";
-import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
 import type { AcceleratorVm } from "../accelerator/accelerator.ts";
 import type { QemuStreams } from "./qemu-profile.ts";
 import { type RunState, RunStateHolder } from "./run-state.ts";
@@ -54,6 +54,22 @@ export interface Ownable {
   fingerprint?(isLiveMove: boolean): Promise<void>;
 }
 
+/**
+ * Bytes that travel as a RAM block of Wherry's own streams and are not in the guest's address space, such as
+ * boot images. A page that is missing in the stream equals the page of guest memory at `guestPage`.
+ */
+export interface CarriedBlock {
+  readonly name: string;
+  /** What is sent, in whole pages. If it is empty, no block is sent. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Guest-physical address of the page that may have the same contents; undefined: there is none. */
+  guestPage(offset: number): number | undefined;
+  /** A block of `size` bytes arrives: returns the memory to be filled. Throws WherryError for a bad size. */
+  receive(size: number): { readonly memory: GuestMemory; readonly block: RamBlock };
+  /** All its pages have arrived, except those at the offsets `missing`. */
+  received(missing: readonly number[]): void;
+}
+
 export type MachineEvent =
   | { event: "STOP" }
   | { event: "RESUME" }
@@ -84,6 +100,8 @@ export class Machine {
   qemu: QemuStreams | undefined;
   readonly devices: Quiescable[] = [];
   readonly drives: Ownable[] = [];
+  /** What travels with guest memory. */
+  carried: CarriedBlock | undefined;
   /** Restores the loaded kernel, device tree and boot registers; called at reset, after the devices. */
   onReset: () => void = () => {};
   /**
@@ -93,6 +111,10 @@ export class Machine {
   onRestored: (clock: RestoreClock) => string | undefined = () => undefined;
   /** Why this machine must not run now: it is incoming, half loaded, or runs elsewhere. `start` throws it. */
   startBlocker: string | undefined;
+  /** Why this machine cannot be reset: it has nothing to boot. `reset` throws it. */
+  get resetBlocker(): string | undefined {
+    return undefined;
+  }
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   #drivesActive = false;
   /**
@@ -217,11 +239,17 @@ export class Machine {
     return this.#inTurn(async () => {});
   }
 
-  /** System reset; a running machine keeps running. `guest` is true if the guest requested it. */
+  /**
+   * System reset. A running machine keeps running, a stopped one becomes `prelaunch`. `guest` is true if the
+   * guest requested it. Rejects with MachineError, and nothing has changed, if nothing can be booted, or if a
+   * user's request comes while the machine is saved, moved or not here.
+   */
   reset(guest = false): Promise<void> {
     return this.#inTurn(() => this.#reset(guest));
   }
   async #reset(guest: boolean): Promise<void> {
+    const blocker = (guest ? undefined : this.startBlocker) ?? this.resetBlocker;
+    if (blocker !== undefined) throw new MachineError("machine.reset", blocker);
     const was = this.runState.running;
     if (was) {
       await this.cpus.pauseAll();
@@ -234,6 +262,6 @@ export class Machine {
     if (was) {
       for (const device of this.devices) device.unquiesce?.();
       this.cpus.resumeAll();
-    }
+    } else if (this.startBlocker === undefined) this.runState.set("prelaunch");
   }
 }

@@ -33,8 +33,8 @@ const allowed: Record<RunState, readonly RunState[]> = {
   postmigrate: ["running", "paused", "finish-migrate", "prelaunch", "shutdown"],
   "save-vm": ["running", "paused", "prelaunch", "suspended", "shutdown", "internal-error"],
   "restore-vm": ["running", "paused", "prelaunch"],
-  "io-error": ["running", "paused", "finish-migrate", "shutdown"],
-  shutdown: ["paused", "finish-migrate", "prelaunch", "running"],
+  "io-error": ["running", "paused", "finish-migrate", "save-vm", "shutdown", "prelaunch"],
+  shutdown: ["paused", "finish-migrate", "save-vm", "prelaunch", "running"],
   suspended: ["running", "finish-migrate", "paused", "save-vm", "shutdown", "prelaunch"],
   "internal-error": ["paused", "finish-migrate", "prelaunch", "shutdown"],
 };

@@ -6,7 +6,7 @@ import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { createMachine } from "../../src/node/index.ts";
 import { unpack } from "../../src/browser/browser-unpack.ts";
 import { unpackKernel } from "../../src/embed/unpack-kernel.ts";
-import { type LoadedImage, loadKernel } from "../../src/machines/boot-image.ts";
+import { type LoadedImage, loadKernel } from "../../src/machines/boot/boot-image.ts";
 import type { Platform } from "../../src/embed/platform.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 

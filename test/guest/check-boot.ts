@@ -1,9 +1,12 @@
 // `npm run check:boot`: Debian boots to its shell on several harts with both firmwares; harts go offline and
-// come back; the guest reboots into its shell again, and powers off with exit code 0.
+// come back; saved and restored without its kernel, the guest reboots into its shell again, and powers off
+// with exit code 0.
 //   --full for 1, 2, 4 and 8 harts with both; --harts H for H harts; --firmware builtin|opensbi for one
-import { Cases, options } from "../support/cases.ts";
-import { BOOT_MS, bootDebian, type Firmware, prompt, shell } from "../support/debian.ts";
-import { killAll, type Machine } from "../support/machine.ts";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { Cases, directory, options } from "../support/cases.ts";
+import { BOOT_MS, bootDebian, debianHardware, type Firmware, prompt, shell } from "../support/debian.ts";
+import { killAll, Machine } from "../support/machine.ts";
 
 const given = options({ full: false, harts: 0, firmware: "" });
 const firmwares = (["builtin", "opensbi"] as const).filter((name) => name.startsWith(given.firmware));
@@ -38,6 +41,18 @@ async function hotplug({ console }: Machine, harts: number): Promise<string> {
   return `${harts - 1} harts went and came back`;
 }
 
+/** The machine in a new process, which is not told of the kernel. */
+async function restored(machine: Machine, harts: number, firmware: Firmware): Promise<Machine> {
+  const file = join(directory, "saved");
+  await machine.qmp.execute("x-wherry-save", { file });
+  await machine.kill();
+  try {
+    return await Machine.start(["restore", file, ...debianHardware(harts, firmware)]);
+  } finally {
+    rmSync(file);
+  }
+}
+
 async function reboots({ console }: Machine): Promise<string> {
   const from = console.text.length;
   console.type("reboot -f\n");
@@ -54,7 +69,7 @@ async function powersOff(machine: Machine): Promise<string> {
   return "exit code 0";
 }
 
-const total = wanted.reduce((sum, [harts]) => sum + (harts === 1 ? 3 : 4), 0);
+const total = wanted.reduce((sum, [harts]) => sum + (harts === 1 ? 4 : 5), 0);
 const cases = new Cases(`boots of Debian: ${wanted.length} machines`, total);
 for (const [harts, firmware] of wanted) {
   const name = `${harts} ${harts === 1 ? "hart" : "harts"}, ${firmware}`;
@@ -67,6 +82,10 @@ for (const [harts, firmware] of wanted) {
   if (
     !(await step("boot", (m) => boots(m, harts))) ||
     (harts > 1 && !(await step("hotplug", (m) => hotplug(m, harts)))) ||
+    !(await step("restore", async (m) => {
+      machine = await restored(m, harts, firmware);
+      return `${await shell(machine.console, "nproc")} harts`;
+    })) ||
     !(await step("reboot", reboots)) ||
     !(await step("poweroff", powersOff))
   )

@@ -6,7 +6,7 @@ import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { createMachine, type MachineConfig } from "../../src/embed/create-machine.ts";
 import { MemorySink, pieceChannel } from "../../src/embed/memory-snapshot.ts";
-import { VIRT_IRQ, VIRT_MEMMAP, VM_GENERATION } from "../../src/machines/virt-map.ts";
+import { VIRT_IRQ, VIRT_MEMMAP, VM_GENERATION } from "../../src/machines/boot/virt-map.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
 import { migrateOut } from "../../src/migration/save/move-source.ts";

@@ -6,7 +6,7 @@ import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { createMachine } from "../../src/embed/create-machine.ts";
 import { MemorySink, pieceChannel } from "../../src/embed/memory-snapshot.ts";
-import { VIRT_IRQ, VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
+import { VIRT_IRQ, VIRT_MEMMAP } from "../../src/machines/boot/virt-map.ts";
 import type { VirtMachine } from "../../src/machines/virt.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";

@@ -8,7 +8,7 @@ import { FwCfg } from "../../src/devices/fw-cfg.ts";
 import { GpexHost } from "../../src/devices/gpex-host.ts";
 import { PflashCfi01 } from "../../src/devices/pflash-cfi01.ts";
 import { Serial } from "../../src/devices/serial.ts";
-import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
+import { VIRT_MEMMAP } from "../../src/machines/boot/virt-map.ts";
 import type { MmioDevice } from "../../src/memory/mmio.ts";
 import { guestMemory } from "../support/guest-memory.ts";
 import { noOracle, QemuBoard } from "./qemu-board.ts";

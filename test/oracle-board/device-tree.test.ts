@@ -1,10 +1,10 @@
 // Our device tree against that of the installed QEMU: the same nodes and properties, with phandles resolved,
-// except for the differences that src/machines/virt-fdt.ts states.
+// except for the differences that src/machines/boot/virt-fdt.ts states.
 import { expect, it } from "vitest";
 import { EXTENSION_NAMES } from "../../src/riscv/extensions.ts";
-import { type FdtNode, writeFdt } from "../../src/machines/fdt.ts";
-import { virtFdt } from "../../src/machines/virt-fdt.ts";
-import { MIB } from "../../src/machines/virt-map.ts";
+import { type FdtNode, writeFdt } from "../../src/machines/boot/fdt.ts";
+import { virtFdt } from "../../src/machines/boot/virt-fdt.ts";
+import { MIB } from "../../src/machines/boot/virt-map.ts";
 import { noOracle, qemuDeviceTree } from "./qemu-board.ts";
 import { readFdt } from "../support/read-fdt.ts";
 

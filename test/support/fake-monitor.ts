@@ -71,7 +71,7 @@ class FakeMigration implements MigrationControl {
     ["events", false],
     ["return-path", true],
   ]);
-  autostart = true;
+  runsOnArrival: boolean | undefined;
   profile: string | undefined;
   readonly profiles = ["qemu-1.0"];
   saving: SaveProgress | undefined;
@@ -85,6 +85,9 @@ class FakeMigration implements MigrationControl {
   }
   async incoming(address: MigrationAddress) {
     this.started.push(address);
+  }
+  decideStart(runs: boolean) {
+    this.runsOnArrival = runs;
   }
   cancel() {
     if (this.info?.status === "setup") this.set({ status: "cancelled" });

@@ -3,7 +3,7 @@
 import { ByteReader, EndOfBytes } from "../../src/base/bytes.ts";
 import { hex } from "../../src/base/hex.ts";
 import { decodeUtf8 } from "../../src/base/text.ts";
-import { FdtNode } from "../../src/machines/fdt.ts";
+import { FdtNode } from "../../src/machines/boot/fdt.ts";
 
 export class FdtError extends Error {}
 

@@ -3,7 +3,7 @@
 // in block() advances the clock to its deadline, or runs the test's action for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
 import { CTL_RUN, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
-import { VIRT_MEMMAP } from "../../src/machines/virt-map.ts";
+import { VIRT_MEMMAP } from "../../src/machines/boot/virt-map.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";

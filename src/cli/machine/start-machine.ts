@@ -7,7 +7,7 @@ import type { CharBackend } from "../../devices/char-backend.ts";
 import { type CreatedMachine, createMachine, randomSource } from "../../embed/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
 import { traceCode } from "../../embed/code-trace.ts";
-import { BootError } from "../../machines/boot-image.ts";
+import { BootError } from "../../machines/boot/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
 import { QmpMonitor } from "../../monitor/qmp-monitor.ts";

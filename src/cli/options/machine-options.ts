@@ -183,6 +183,10 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");
+  if (kernel === undefined && from !== undefined && append !== undefined)
+    throw new UsageError(
+      "--append needs --kernel: without them, the machine that arrives keeps its own kernel and command line",
+    );
   if (values.multifd !== undefined && from === undefined)
     throw new UsageError("--multifd needs --incoming: it applies to the incoming machine");
   if (values["stall-timeout"] !== undefined && from === undefined)

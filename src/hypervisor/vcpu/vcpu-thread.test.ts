@@ -25,7 +25,7 @@ import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { REQ, VCPU_MODE, VcpuRequests } from "../requests/vcpu-requests.ts";
 import type { HartImage } from "../hart/hart-image.ts";
 import { startHart } from "../firmware/sbi.ts";
-import { VIRT_MEMMAP } from "../../machines/virt-map.ts";
+import { VIRT_MEMMAP } from "../../machines/boot/virt-map.ts";
 import { RUN } from "../shared/run-page.ts";
 import type { Vcpu } from "../vm/vm.ts";
 import { type EngineImports, EXIT } from "../hart/engine-interface.ts";

@@ -15,7 +15,7 @@ import {
   u64Array,
   unused,
 } from "../../state/schema.ts";
-import { PLIC_NDEV } from "../virt-map.ts";
+import { PLIC_NDEV } from "../boot/virt-map.ts";
 
 /** With source 0, which means none. */
 export const PLIC_SOURCES = PLIC_NDEV + 1;

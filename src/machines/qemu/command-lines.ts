@@ -13,6 +13,16 @@ export function commandLines(
   return { qemu: qemu(parts, release), wherry: wherry(parts) };
 }
 
+/** What a reset boots; the stream does not carry it. */
+function bootOptions({ images }: QemuParts, dash: "-" | "--"): string[] {
+  const { kernel, initrd, append } = images();
+  return [
+    ...(kernel === undefined ? [] : [`${dash}kernel`, "FILE"]),
+    ...(initrd === undefined ? [] : [`${dash}initrd`, "FILE"]),
+    ...(append === "" ? [] : [`${dash}append`, "TEXT"]),
+  ];
+}
+
 function qemu(parts: QemuParts, release: Release): string[] {
   const { cpus, memorySize, isaExtensions, legacyVirtio, virtio } = parts;
   const isOurs = cpus.all[0] === undefined || keptHart(cpus.all[0]) === undefined;
@@ -21,6 +31,7 @@ function qemu(parts: QemuParts, release: Release): string[] {
   return [
     ...["qemu-system-riscv64", "-M", "virt", "-cpu", cpu],
     ...["-smp", String(cpus.all.length), "-m", `${memorySize / MIB}M`, "-bios", "default", "-nographic"],
+    ...bootOptions(parts, "-"),
     ...(legacyVirtio ? [] : ["-global", "virtio-mmio.force-legacy=false"]),
     ...virtio.flatMap(qemuDevice),
     ...["-incoming", "URI"],
@@ -61,10 +72,12 @@ const WHERRY_DEVICE: Readonly<Record<string, readonly string[]>> = {
   "virtio-console": ["--console", "unix:PATH"],
 };
 
-function wherry({ cpus, memorySize, legacyVirtio, virtio }: QemuParts): string[] {
+function wherry(parts: QemuParts): string[] {
+  const { cpus, memorySize, legacyVirtio, virtio } = parts;
   return [
     ...["wherry", "run", "--smp", String(cpus.all.length), "--memory", `${memorySize / MIB}M`],
     ...["--firmware", "FILE"],
+    ...bootOptions(parts, "--"),
     ...(legacyVirtio ? ["--virtio", "legacy"] : []),
     ...virtio.flatMap(({ kind, offeredFeatures }) =>
       kind === "virtio-blk"

@@ -3,6 +3,7 @@
 import type { IrqchipPort } from "../../accelerator/accelerator.ts";
 import type { Cpus } from "../../vmm/cpus.ts";
 import type { Machine } from "../../vmm/machine.ts";
+import type { BootImages } from "../boot/boot-block.ts";
 
 /**
  * State of the interrupt controllers, as defined in the hypervisor half (src/hypervisor/irqchip/plic.ts,
@@ -53,6 +54,8 @@ export interface QemuParts {
   /** Time base of the real-time clock. QEMU's follows the host. */
   readonly rtcClock: "host" | "vm";
   readonly virtio: readonly QemuVirtio[];
+  /** What a reset boots. */
+  images(): BootImages;
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
   /** The UART's timer is in guest time. Call `update` after a change. */
   readonly serial: { readonly state: { fifoTimeoutTimer: bigint }; update(): void };

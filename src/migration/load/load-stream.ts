@@ -93,7 +93,8 @@ export class StreamLoader {
     const loader = machine.qemu?.loader();
     this.#qemuLoader = loader;
     const qemuRam = loader && this.#qemuRam(loader, channels);
-    this.#ram = new RamReader(machine.memory, stream, this.#units, this.facts, qemuRam, onRam);
+    const { memory, carried } = machine;
+    this.#ram = new RamReader(memory, stream, this.#units, this.facts, qemuRam, onRam, carried);
     const globalState = runStateSection("paused", (state) => {
       this.runState = state;
     });

@@ -23,15 +23,13 @@ import { foreignPeer } from "../../stream/foreign-peer.ts";
 import { HELLO_WAIT_MS, MultifdReceiver } from "../ram/multifd-load.ts";
 import { readResolve, type ResolveAnswer, resolveMessage } from "../../stream/resolve.ts";
 import { pongMessage, processMessage, shutMessage } from "../../stream/return-path.ts";
-import { beginArrival, failArrival } from "./arrival.ts";
+import { type Autostart, beginArrival, endArrival, failArrival } from "./arrival.ts";
 import { StreamReader } from "../../stream/stream-reader.ts";
 import { PING_FINAL, QEMU_VM_FILE_MAGIC, RESOLVE_MAGIC } from "../../stream/wire.ts";
 
 export interface DestinationOptions {
-  /**
-   * Whether a machine that ran at the source starts here immediately. May be changed until it has arrived.
-   */
-  readonly autostart?: boolean;
+  /** Whether the machine runs once it has arrived. May be changed until then. Default: as at the source. */
+  readonly autostart?: Autostart;
   /** How long a destination that lost the connection before GO waits for a RESOLVE. */
   readonly resolveWaitMs?: number;
   /** Number of multifd channels (default 2). With `required`, the source must use multifd. */
@@ -82,7 +80,7 @@ const VMDESCRIPTION_TIMEOUT_MS = 200;
 const sourceHangs = () => new MigrationError("migration.timeout", "the source does not read our SHUT");
 
 export class MigrationDestination {
-  autostart: boolean;
+  autostart: Autostart;
   /** Never rejects. */
   readonly done: Promise<Arrival>;
   /**
@@ -112,7 +110,7 @@ export class MigrationDestination {
   constructor(machine: Machine, options: DestinationOptions = {}) {
     this.#machine = machine;
     this.#environment = options.environment ?? defaultEnvironment;
-    this.autostart = options.autostart ?? true;
+    this.autostart = options.autostart ?? "as-saved";
     this.#resolveWaitMs = options.resolveWaitMs ?? 30_000;
     this.#options = options;
     this.#watch = this.#newWatch();
@@ -479,11 +477,9 @@ export class MigrationDestination {
 
   /** This side owns the machine: restores its run state from the source. */
   async #run({ runState }: StreamLoader): Promise<void> {
-    const machine = this.#machine;
     let error: MigrationError | undefined;
     try {
-      if (runState === "running" && this.autostart) await machine.start();
-      else machine.runState.set(runState === "running" || runState === "io-error" ? "paused" : runState);
+      await endArrival(this.#machine, runState, this.autostart);
     } catch (cause) {
       error = new MigrationError("migration.start", "the machine has arrived but cannot be started", {
         cause,

@@ -3,6 +3,7 @@
 // contains zeros; the hashes of Wherry's own streams tell one that was lost. In QEMU's streams unknown blocks
 // may be dropped, and there are other encodings: XBZRLE, mapped-ram, multifd. RDMA's hooks and compressed
 // pages (removed from QEMU in 9.1) are refused.
+import { messageOf } from "../../base/errors.ts";
 import { hex } from "../../base/hex.ts";
 import { quoted } from "../../base/text.ts";
 import { type GuestMemory, PAGE_SIZE } from "../../memory/guest-memory.ts";
@@ -14,6 +15,7 @@ import { type RamPageKind, RamRecords, type RamSink } from "../../stream/ram-rec
 import type { StreamFacts } from "../../stream/stream-facts.ts";
 import type { StreamReader } from "../../stream/stream-reader.ts";
 import { RAM_IDSTR } from "../../stream/wire.ts";
+import type { CarriedBlock } from "../../vmm/machine.ts";
 import { applyXbzrle } from "../../stream/xbzrle.ts";
 import { RamTarget } from "./ram-target.ts";
 
@@ -43,6 +45,7 @@ export class RamReader implements RamSink<RamTarget> {
   readonly #qemu: QemuRam | undefined;
   readonly #records: RamRecords<RamTarget>;
   readonly #targets = new Map<string, RamTarget>();
+  readonly #carried: CarriedBlock | undefined;
   /**
    * Set by the first record that synchronises multifd channels (8.1 and later). Earlier releases synchronise
    * at the end of each section.
@@ -62,6 +65,7 @@ export class RamReader implements RamSink<RamTarget> {
     facts: StreamFacts,
     qemu?: QemuRam,
     onBegin: () => void = () => {},
+    carried?: CarriedBlock,
   ) {
     this.#memory = memory;
     this.#stream = stream;
@@ -69,6 +73,7 @@ export class RamReader implements RamSink<RamTarget> {
     this.#facts = facts;
     this.#qemu = qemu;
     this.#onBegin = onBegin;
+    this.#carried = carried;
     facts.pageSize = PAGE_SIZE;
     this.#records = new RamRecords(stream, facts, this);
   }
@@ -93,6 +98,10 @@ export class RamReader implements RamSink<RamTarget> {
     stream.where = () => `section ${RAM_IDSTR}/0`;
     if (this.#targets.size === 0) this.#damaged("the list of RAM blocks is missing");
     for (const target of this.#targets.values()) {
+      if (target.name === this.#carried?.name) {
+        this.#carried.received(target.missing());
+        continue;
+      }
       if (this.#facts.capabilities.has("x-ignore-shared") && target.isEmpty) {
         stream.fail(
           "migration.ignore-shared",
@@ -140,6 +149,14 @@ export class RamReader implements RamSink<RamTarget> {
     if (block?.size === size) return new RamTarget(this.#memory, name, size, block);
     if (block === undefined && this.#qemu?.droppedBlock(name) !== undefined)
       return new RamTarget(this.#memory, name, size, undefined);
+    if (name === this.#carried?.name) {
+      try {
+        const { memory, block: own } = this.#carried.receive(size);
+        return new RamTarget(memory, name, size, own);
+      } catch (error) {
+        this.#damaged(messageOf(error), at);
+      }
+    }
     const has = this.#memory.blocks.map((b) => `${b.name} of ${hex(b.size)}`).join(", ");
     const cure =
       block !== undefined && size % (1024 * 1024) === 0

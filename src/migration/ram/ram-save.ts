@@ -5,6 +5,7 @@
 import type { ByteWriter } from "../../base/bytes.ts";
 import type { GuestMemory, RamBlock } from "../../memory/guest-memory.ts";
 import { PAGE_SHIFT, PAGE_SIZE } from "../../memory/guest-memory.ts";
+import type { CarriedBlock } from "../../vmm/machine.ts";
 import type { MigrationEnvironment } from "../environment/migration-environment.ts";
 import type { UnitLog } from "../../stream/integrity.ts";
 import type { MappedRamWriter } from "./mapped-ram-save.ts";
@@ -60,6 +61,8 @@ interface Source {
   readonly index: number | undefined;
   /** The pages that were sent with other contents than zeros. */
   readonly sent: Int32Array;
+  /** Where guest memory may have the same page. */
+  guestPage?(offset: number): number | undefined;
 }
 
 const PAGE_WORDS = PAGE_SIZE / 4;
@@ -121,26 +124,47 @@ export function isZeroPage(words: Int32Array, at: number): boolean {
   return true;
 }
 
-function sourcesOf(memory: GuestMemory, qemu: QemuRamOptions | undefined): Source[] {
+function isSamePage(a: Int32Array, atA: number, b: Int32Array, atB: number): boolean {
+  for (let i = 0; i < PAGE_WORDS; i++) if (a[atA + i] !== b[atB + i]) return false;
+  return true;
+}
+
+function sourcesOf(
+  memory: GuestMemory,
+  qemu: QemuRamOptions | undefined,
+  carried: CarriedBlock | undefined,
+): Source[] {
   const words = new Int32Array(memory.bytes.buffer);
-  return (qemu?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
+  const unchanging = (name: string, bytes: Uint8Array): Source => ({
+    ...{ name, size: bytes.length, bytes, words: new Int32Array(bytes.buffer), at: 0 },
+    ...{
+      block: undefined,
+      index: undefined,
+      sent: new Int32Array(Math.ceil((bytes.length >>> PAGE_SHIFT) / 32)),
+    },
+  });
+  const sources = (qemu?.blocks ?? memory.blocks).map(({ name, size, ...more }) => {
     const index = memory.blocks.findIndex((block) => block.name === name);
     const block = memory.blocks[index];
-    const sent = new Int32Array(Math.ceil((size >>> PAGE_SHIFT) / 32));
     if (block !== undefined) {
       if (block.size !== size) throw new RangeError(`${name} has ${block.size} bytes, not ${size}`);
+      const sent = new Int32Array(Math.ceil((size >>> PAGE_SHIFT) / 32));
       return { name, size, bytes: memory.bytes, words, at: block.hostOffset, block, index, sent };
     }
     const bytes = new Uint8Array(size);
     if ("bytes" in more && more.bytes !== undefined) bytes.set(more.bytes);
-    const own = { block: undefined, index: undefined, sent };
-    return { name, size, bytes, words: new Int32Array(bytes.buffer), at: 0, ...own };
+    return unchanging(name, bytes);
   });
+  if (qemu !== undefined || carried === undefined || carried.bytes.length === 0) return sources;
+  const { name, bytes } = carried;
+  return [...sources, { ...unchanging(name, bytes), guestPage: (offset) => carried.guestPage(offset) }];
 }
 
 export class RamWriter {
   readonly #memory: GuestMemory;
   readonly #sources: readonly Source[];
+  /** The blocks that no guest changes have been sent. */
+  #sentUnchanging = false;
   readonly #qemu: QemuRamOptions | undefined;
   readonly #stream: StreamWriter;
   readonly #units: UnitLog;
@@ -160,9 +184,10 @@ export class RamWriter {
     environment: MigrationEnvironment,
     sectionId: number,
     qemu?: QemuRamOptions,
+    carried?: CarriedBlock,
   ) {
     this.#memory = memory;
-    this.#sources = sourcesOf(memory, qemu);
+    this.#sources = sourcesOf(memory, qemu, carried);
     this.#qemu = qemu;
     this.#stream = stream;
     this.#units = units;
@@ -190,11 +215,19 @@ export class RamWriter {
     check: () => void,
   ): Promise<void> {
     this.#stream.out.u8(type).u32(this.#sectionId);
-    this.pagesLeft = countPages(set);
+    // Blocks that no guest changes are sent once, at first, while it runs.
+    const unchanging = this.#sentUnchanging ? [] : this.#sources.filter(({ index }) => index === undefined);
+    this.#sentUnchanging = true;
+    this.pagesLeft = unchanging.reduce((sum, { size }) => sum + (size >>> PAGE_SHIFT), countPages(set));
     this.#beginTurn();
     for (const source of this.#sources) {
       if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);
-      else if (type === QEMU_VM.SECTION_END) await this.#blockPages(source, allBits(source.size), check);
+      else if (unchanging.includes(source)) {
+        const sent = allBits(source.size);
+        // The guest does not run: what its memory has is not sent twice.
+        if (type === QEMU_VM.SECTION_END) this.#omitGuestPages(source, sent);
+        await this.#blockPages(source, sent, check);
+      }
     }
     if (type === QEMU_VM.SECTION_END) await this.#qemu?.mapped?.finish();
     await this.#endOfSection();
@@ -205,7 +238,7 @@ export class RamWriter {
     const stream = this.#stream;
     const mapped = this.#qemu?.mapped;
     const pages = mapped ?? this.#qemu?.channels;
-    const listsZeros = this.#qemu !== undefined && mapped === undefined;
+    const listsZeros = (this.#qemu ?? source.guestPage) !== undefined && mapped === undefined;
     const touched = source.block && this.#memory.touchedPages(source.block);
     let named = false;
     for (let w = 0; w < bits.length; w++) {
@@ -253,6 +286,22 @@ export class RamWriter {
         }
         if (--this.#pagesToClockCheck <= 0) await this.#yield(check);
       }
+    }
+  }
+
+  /** Clears the bits of non-zero pages that guest memory has at their place. */
+  #omitGuestPages({ guestPage, size, words }: Source, bits: Int32Array): void {
+    const memory = new Int32Array(this.#memory.bytes.buffer);
+    for (let offset = 0; offset < size; offset += PAGE_SIZE) {
+      const guestPhys = guestPage?.(offset);
+      if (guestPhys === undefined || isZeroPage(words, offset >>> 2)) continue;
+      const block = this.#memory.blockAt(guestPhys, PAGE_SIZE);
+      const inBlock = guestPhys - (block?.guestPhys ?? 0);
+      if (block === undefined || !this.#memory.isTouched(block, inBlock)) continue;
+      if (!isSamePage(words, offset >>> 2, memory, (block.hostOffset + inBlock) >>> 2)) continue;
+      const page = offset >>> PAGE_SHIFT;
+      bits[page >>> 5]! &= ~(1 << (page & 31));
+      this.pagesLeft--;
     }
   }
 

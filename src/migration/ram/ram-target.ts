@@ -81,6 +81,14 @@ export class RamTarget {
     return this.#block !== undefined && this.isUntouched;
   }
 
+  /** Offsets of the pages that have not arrived. */
+  missing(): number[] {
+    const offsets = Array.from({ length: this.size >>> PAGE_SHIFT }, (_, page) => page * PAGE_SIZE);
+    return offsets.filter(
+      (at) => ((this.#arrived[at >>> (PAGE_SHIFT + 5)]! >>> ((at >>> PAGE_SHIFT) & 31)) & 1) === 0,
+    );
+  }
+
   /** Zeroes the pages that have not arrived. */
   fillMissing(): void {
     if (this.#block === undefined) return;

@@ -75,7 +75,8 @@ export class StreamSaver {
       channels,
       mapped: kind.isMappedRam === true ? new MappedRamWriter(stream) : undefined,
     };
-    this.ram = new RamWriter(machine.memory, stream, this.#units, environment, RAM_SECTION_ID, qemuRam);
+    const { memory, carried } = machine;
+    this.ram = new RamWriter(memory, stream, this.#units, environment, RAM_SECTION_ID, qemuRam, carried);
   }
 
   /** Writes header and configuration. */

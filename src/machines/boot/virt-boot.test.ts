@@ -1,9 +1,9 @@
 // Memory contents after reset, and the errors of unusable images.
 import { expect, it } from "vitest";
 import { BootError, loadKernel } from "./boot-image.ts";
-import { type BootOptions, type BootPlan, planBoot } from "./virt-boot.ts";
+import { type BootOptions, type BootPlan, placeImages, planBoot } from "./virt-boot.ts";
 import { MIB } from "./virt-map.ts";
-import { readFdt } from "../../test/support/read-fdt.ts";
+import { readFdt } from "../../../test/support/read-fdt.ts";
 
 /** A Linux Image of `size` bytes whose header says `imageSize`. */
 function image(size: number, imageSize = size): Uint8Array {
@@ -49,12 +49,13 @@ function elf(
 }
 
 function plan(boot: BootOptions, memorySize = 256 * MIB): BootPlan {
-  return planBoot(boot, {
+  return planBoot(placeImages(boot, memorySize), {
     harts: 2,
     memorySize,
     isaExtensions: ["i", "m", "zicsr"],
     mmuType: "riscv,sv57",
     timebaseHz: 10_000_000,
+    builtinFirmware: boot.firmware === "builtin",
   });
 }
 const at = (p: BootPlan): number[] => p.segments.map((s) => s.guestPhys);
@@ -103,9 +104,10 @@ it("loads an ELF kernel by its program headers", () => {
 
 it("accepts a missing image only for an incoming machine", () => {
   expect(() => plan({ firmware: "builtin" })).toThrow("give --kernel");
-  const p = plan({ firmware: "builtin", incoming: true });
-  expect(p.canReset).toBe(false);
-  expect(plan({ firmware: code(16) }).canReset).toBe(true);
+  expect(plan({ firmware: "builtin", incoming: true }).kernelEntry).toBe(0);
+  expect(() => plan({ firmware: "builtin", incoming: true, append: "quiet" })).toThrow(
+    "needs a kernel: give --kernel as well, or leave --append out",
+  );
 });
 
 it("reports what is wrong with an image", () => {

@@ -1,8 +1,10 @@
 // Memory contents of the virt board after reset, and the start addresses of its harts: firmware, kernel,
 // initial ramdisk, device tree and reset vector, at QEMU 7.2's addresses. The plan is made once; each reset
 // writes it again, with a new seed for the guest's random number generator.
-import { hex } from "../base/hex.ts";
+import { hex } from "../../base/hex.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { writeFdt } from "./fdt.ts";
+import type { BootImages } from "./boot-block.ts";
 import { BootError, type LoadedImage, loadFirmware, loadKernel, type Segment } from "./boot-image.ts";
 import { virtFdt, type VirtFdtOptions } from "./virt-fdt.ts";
 import { MIB, VIRT_MEMMAP } from "./virt-map.ts";
@@ -25,8 +27,6 @@ export interface BootPlan {
   readonly fdtAddress: number;
   /** The address at which hart 0 starts with the built-in firmware (S-mode, a0 = hart, a1 = fdtAddress). */
   readonly kernelEntry: number;
-  /** False if there is nothing to start after a reset. */
-  readonly canReset: boolean;
 }
 
 const ALIGNMENT = 2 * MIB;
@@ -38,29 +38,43 @@ const SEED_SIZE = 32;
 const FW_DYNAMIC_INFO_MAGIC = 0x4942534fn;
 const FW_DYNAMIC_INFO_VERSION = 2n;
 const FW_DYNAMIC_NEXT_MODE_S = 1n;
+/** The address in a2, from the reset vector's start, and next_addr in it. */
+const FW_DYNAMIC_INFO_OFFSET = 40;
+const FW_DYNAMIC_INFO_NEXT = 16;
 
-type HardwareOptions = Omit<VirtFdtOptions, "bootargs" | "initrd" | "rngSeed" | "builtinFirmware">;
+type HardwareOptions = Omit<VirtFdtOptions, "bootargs" | "initrd" | "rngSeed">;
 
-/** Throws BootError if an image is unusable or does not fit. */
-export function planBoot(boot: BootOptions, hardware: HardwareOptions): BootPlan {
+/** Reads and places the images. Throws BootError if one is unusable or missing. */
+export function placeImages(boot: BootOptions, memorySize: number): BootImages {
   const ram = VIRT_MEMMAP.dram.base;
-  const ramEnd = ram + hardware.memorySize;
   const firmware = boot.firmware === "builtin" ? undefined : loadFirmware(boot.firmware, ram);
-  const canReset = firmware !== undefined || boot.kernel !== undefined;
-  if (!canReset && boot.incoming !== true) {
+  const { append = "", incoming = false } = boot;
+  if (firmware === undefined && boot.kernel === undefined && !incoming) {
     throw new BootError("boot.kernel", "nothing to run: give --kernel, or --firmware with a file");
+  }
+  if (incoming && boot.kernel === undefined && append !== "") {
+    throw new BootError(
+      "boot.append",
+      "a command line for a machine that arrives needs a kernel: give --kernel as well, or leave --append out " +
+        "to keep the command line that it was started with",
+    );
   }
   const kernelAt = alignUp(Math.max(firmware?.end ?? 0, ram + 1), ALIGNMENT);
   const kernel = boot.kernel === undefined ? undefined : loadKernel(boot.kernel, kernelAt);
-  const initrd =
-    boot.initrd === undefined ? undefined : placeInitrd(boot.initrd, kernel, hardware.memorySize);
+  const initrd = boot.initrd === undefined ? undefined : placeInitrd(boot.initrd, kernel, memorySize);
+  return { firmware, kernel, initrd, append };
+}
 
+/** Throws BootError if the images do not fit. */
+export function planBoot(images: BootImages, hardware: HardwareOptions): BootPlan {
+  const { firmware, kernel, initrd, append } = images;
+  const ram = VIRT_MEMMAP.dram.base;
+  const ramEnd = ram + hardware.memorySize;
   const tree = (rngSeed: Uint8Array): Uint8Array<ArrayBuffer> =>
     writeFdt(
       virtFdt({
         ...hardware,
-        builtinFirmware: firmware === undefined,
-        ...(boot.append === undefined ? {} : { bootargs: boot.append }),
+        bootargs: append,
         ...(initrd === undefined
           ? {}
           : { initrd: { start: initrd.guestPhys, end: initrd.guestPhys + initrd.bytes.length } }),
@@ -75,14 +89,14 @@ export function planBoot(boot: BootOptions, hardware: HardwareOptions): BootPlan
     ...(firmware?.segments ?? []),
     ...(kernel?.segments ?? []),
     ...(initrd === undefined ? [] : [initrd]),
-    resetVector(firmware?.entry ?? ram, fdtAddress, kernelEntry),
   ];
   checkFit(segments, ram, fdtAddress, hardware.memorySize);
+  segments.push(resetVector(firmware?.entry ?? ram, fdtAddress, kernelEntry));
   const deviceTree = (rngSeed: Uint8Array): Segment => {
     const bytes = tree(rngSeed);
     return { guestPhys: fdtAddress, bytes, memorySize: bytes.length };
   };
-  return { segments, deviceTree, fdtAddress, kernelEntry, canReset };
+  return { segments, deviceTree, fdtAddress, kernelEntry };
 }
 
 /** Leaves room after the kernel, so that a kernel that unpacks itself does not overwrite it. */
@@ -124,6 +138,16 @@ function resetVector(start: number, fdtAddress: number, kernelEntry: number): Se
   return { guestPhys: VIRT_MEMMAP.mrom.base, bytes, memorySize: bytes.length };
 }
 
+/**
+ * The kernel that firmware in M-mode was told to start, according to the reset vector, which QEMU writes
+ * alike; undefined if it was told of none.
+ */
+export function nextStage(memory: GuestMemory): bigint | undefined {
+  const info = VIRT_MEMMAP.mrom.base + FW_DYNAMIC_INFO_OFFSET;
+  const isOurs = memory.readU64(info) === FW_DYNAMIC_INFO_MAGIC;
+  return (isOurs ? memory.readU64(info + FW_DYNAMIC_INFO_NEXT) : undefined) || undefined;
+}
+
 function checkFit(segments: readonly Segment[], ram: number, fdtAddress: number, memorySize: number): void {
   const advice = `the machine has ${memorySize / MIB} MiB; give it more with --memory`;
   if (fdtAddress < ram) throw new BootError("boot.memory", `no room for a device tree: ${advice}`);
@@ -138,7 +162,7 @@ function checkFit(segments: readonly Segment[], ram: number, fdtAddress: number,
       );
     }
   }
-  const stray = segments.find((s) => s.guestPhys < ram && s.guestPhys !== VIRT_MEMMAP.mrom.base);
+  const stray = segments.find((s) => s.guestPhys < ram);
   if (stray !== undefined) {
     throw new BootError(
       "boot.memory",

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { cells, cells64, empty, FdtNode, strings, writeFdt } from "./fdt.ts";
-import { FdtError, readFdt } from "../../test/support/read-fdt.ts";
+import { FdtError, readFdt } from "../../../test/support/read-fdt.ts";
 
 function sample(): FdtNode {
   const root = new FdtNode("", { compatible: strings("a", "b"), "#address-cells": cells(2) });

@@ -1,8 +1,8 @@
 // Kernel and firmware images: the RISC-V Image header (Documentation/arch/riscv/boot-image-header of the
 // Linux kernel), ELF64 executables for RISC-V (System V ABI), U-Boot's legacy uImage, and raw binaries.
 // Returns segments for guest-physical memory. Left out: compressed images (packed-kernel.ts).
-import { hex } from "../base/hex.ts";
-import { WherryError } from "../base/errors.ts";
+import { hex } from "../../base/hex.ts";
+import { WherryError } from "../../base/errors.ts";
 import { packedKernel, startsWith, type UImage, uImageOf } from "./packed-kernel.ts";
 
 export class BootError extends WherryError {}

@@ -2,8 +2,8 @@
 // the newer riscv,isa-base and riscv,isa-extensions in addition to riscv,isa; Sv57; riscv,ndev is the highest
 // source (95; QEMU 7.2 says 96); the VM generation ID; no PMU and platform-bus nodes. With the built-in
 // firmware harts start in S-mode: there is no CLINT, and the PLIC's M-mode contexts are marked absent.
-import { INTERRUPT } from "../riscv/causes.ts";
-import { CACHE_BLOCK_SIZE } from "../riscv/extensions.ts";
+import { INTERRUPT } from "../../riscv/causes.ts";
+import { CACHE_BLOCK_SIZE } from "../../riscv/extensions.ts";
 import { cells, cells64, empty, FdtNode, strings } from "./fdt.ts";
 import {
   FLASH_SIZE,

@@ -1,8 +1,8 @@
 // Flattened device trees (Devicetree Specification 0.4, chapter 5): a tree of nodes and properties, its
 // writer. Version 17 blobs. Left out: memory reservations, and reading, which only tests do
 // (test/support/read-fdt.ts).
-import { ByteReader, ByteWriter } from "../base/bytes.ts";
-import { decodeUtf8, encodeUtf8 } from "../base/text.ts";
+import { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { decodeUtf8, encodeUtf8 } from "../../base/text.ts";
 
 const FDT_MAGIC = 0xd00dfeed;
 const FDT_VERSION = 17;

@@ -27,7 +27,7 @@ const parts: Record<string, { readonly cases: number; readonly run: () => Promis
   guests: { cases: 10, run: twoGuests },
   killed: { cases: 5, run: killed },
   legacy: { cases: 2, run: legacy },
-  hotplug: { cases: 2, run: hotplug },
+  hotplug: { cases: 3, run: hotplug },
 };
 const wanted = Object.entries(parts).filter(([name]) => given.only === "" || name === given.only);
 const cases = new Cases(
@@ -458,6 +458,7 @@ async function hotplug(): Promise<void> {
     return "they are in their shell";
   });
   if (!booted) return;
+  await cases.run("two copies of the guest", BOOT_MS, () => copies(machine, harts));
   await cases.run(`hotplug for ${seconds} s`, STEP_MS + 4 * seconds * 1000, async () => {
     const { console } = machine;
     const all = Array.from({ length: harts - 1 }, (_, i) => i + 1).join(" ");
@@ -483,6 +484,36 @@ async function hotplug(): Promise<void> {
     await endsWith(machine, 0);
     return `${end[1]} rounds of ${harts - 1} harts, ${lines.length} lines meanwhile`;
   });
+}
+
+/** Each copy is told that it is one, and draws random numbers of its own; `--clock host` adds its time away. */
+async function copies({ console, qmp }: Machine, harts: number): Promise<string> {
+  const path = join(directory, "copies");
+  const uptime = async (from: Console): Promise<number> => Number(await word(from, "cat /proc/uptime"));
+  const before = await uptime(console);
+  const saved = performance.now();
+  await qmp.execute("x-wherry-save", { file: path });
+  await sleep(10_000);
+  const drawn: string[] = [];
+  const lags: number[] = [];
+  for (const clock of ["stop", "host"]) {
+    const hardware = [...debianHardware(harts, "builtin"), "--clock", clock];
+    const copy = await Machine.start(["restore", path, ...hardware], { fromFirstByte: true });
+    drawn.push(await word(copy.console, "cat /proc/sys/kernel/random/uuid"));
+    const seconds = (performance.now() - saved) / 1000;
+    lags.push(seconds - ((await uptime(copy.console)) - before));
+    const count =
+      "awk '/vmgenid/ { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n += $i; print n }' /proc/interrupts";
+    expect("interrupts of a new generation ID", await word(copy.console, count), "1");
+    await copy.quit();
+  }
+  const [stopped = 0, followed = 0] = lags;
+  if (drawn[0] === drawn[1]) throw new Error(`both copies drew ${drawn[0]}`);
+  if (stopped < 5 || Math.abs(followed) > 5)
+    throw new Error(
+      `guest time lags by ${stopped.toFixed(1)} s, with --clock host by ${followed.toFixed(1)} s`,
+    );
+  return `they drew ${drawn.join(" and ")}; guest time lags by ${stopped.toFixed(1)} s, with --clock host by ${followed.toFixed(1)} s`;
 }
 
 for (const [, part] of wanted) {

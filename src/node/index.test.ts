@@ -32,11 +32,7 @@ class Guest {
   }
 }
 
-async function goOnWith(
-  state: string | Uint8Array,
-  engine: EngineKind,
-  clock?: RestoreClock,
-): Promise<void> {
+async function goOnWith(state: string | Uint8Array, engine: EngineKind, clock?: RestoreClock): Promise<void> {
   const guest = new Guest();
   const warnings: string[] = [];
   const onWarning = (message: string) => warnings.push(message);

@@ -20,6 +20,9 @@ export const MIG_PRI = {
   GICV3: 8,
 } as const;
 
+/** Names of the sections that only Wherry has begin so. No other program's stream has them. */
+export const OWN_SECTIONS = "wherry/";
+
 export interface Section {
   /**
    * Section name on the wire, such as `cpu`, `serial` or `virtio-mmio@0000000010008000/virtio-blk`. At most

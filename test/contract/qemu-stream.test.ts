@@ -37,6 +37,7 @@ import {
   virtRamBlocks,
 } from "../../src/machines/virt.ts";
 import type { StateDefinition } from "../../src/state/schema.ts";
+import { stateSection } from "../../src/state/section.ts";
 import { Cpus } from "../../src/vmm/cpus.ts";
 import type { CpuState } from "../../src/vmm/riscv-cpu-state.ts";
 import type { QemuProfile } from "../../src/vmm/qemu-profile.ts";
@@ -594,6 +595,14 @@ describe("command lines", () => {
     expect(qemu).toMatch(/id=drive0,format=raw,file=FILE,readonly=on .*id=drive1,format=raw,file=FILE /);
     expect(wherry).toContain("--drive file=FILE,readonly=on --drive file=FILE --incoming");
   });
+});
+
+it("sections that only Wherry has are neither written for QEMU nor expected from it", async () => {
+  const { machine } = await board();
+  machine.addSection(stateSection(clockState, clockState.create(), { idstr: "wherry/disk" }));
+  const { sections } = machine.qemu!.profile("qemu-11.1");
+  const names = [...sections, ...machine.qemu!.loader().sections].map(({ idstr }) => idstr);
+  expect(names.filter((name) => name.startsWith("wherry/"))).toEqual([]);
 });
 
 describe("refused", () => {

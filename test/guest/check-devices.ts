@@ -486,7 +486,7 @@ async function hotplug(): Promise<void> {
   });
 }
 
-/** Each copy is told that it is one, and draws random numbers of its own; `--clock host` adds its time away. */
+/** Each copy is told that it is one, and draws its own random numbers; `--clock host` adds its time away. */
 async function copies({ console, qmp }: Machine, harts: number): Promise<string> {
   const path = join(directory, "copies");
   const uptime = async (from: Console): Promise<number> => Number(await word(from, "cat /proc/uptime"));

@@ -24,7 +24,7 @@ import { keepHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
 import { type Release, RELEASES, QemuStreamError } from "./qemu-releases.ts";
 import { qemuSection } from "./qemu-sections.ts";
-import { RESHAPED } from "./qemu-writer.ts";
+import { isShared } from "./qemu-writer.ts";
 
 /** The clock here counts exactly up to this: 28 years. */
 const LAST_TICK = (1n << 53n) - 1n;
@@ -65,7 +65,7 @@ export class QemuLoader implements QemuStreamLoader {
       this.#plicSection(),
       this.#fwCfgSection(),
       qemuSection({ idstr: "virt_acpi_build", definitions: [acpiBuildState], take: () => {} }),
-      ...machine.sections.filter((s) => !RESHAPED.includes(s.idstr)),
+      ...machine.sections.filter(isShared),
     ];
   }
 

@@ -4,7 +4,7 @@ import { TIMER_OFF } from "../../devices/device-clock.ts";
 import { NEVER } from "../../riscv/bits.ts";
 import { MIP } from "../../riscv/causes.ts";
 import type { Cpu } from "../../vmm/cpus.ts";
-import type { Section } from "../../state/section.ts";
+import { OWN_SECTIONS, type Section } from "../../state/section.ts";
 import {
   clockState,
   commonState,
@@ -22,10 +22,12 @@ import type { PlicPortState, QemuParts } from "./qemu-parts.ts";
 import type { Release } from "./qemu-releases.ts";
 import { qemuSection } from "./qemu-sections.ts";
 
-/** Sections of Wherry's own format that QEMU has in another shape, or lacks. */
-export const RESHAPED: readonly string[] = [
-  ...["wherry/machine", "cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"],
-];
+/** Sections that QEMU has in another shape. */
+const RESHAPED: readonly string[] = ["cpu_common", "cpu", "riscv_mtimer", "riscv_sifive_plic", "fw_cfg"];
+
+/** QEMU has this section too, with the same contents. */
+export const isShared = ({ idstr }: Section): boolean =>
+  !RESHAPED.includes(idstr) && !idstr.startsWith(OWN_SECTIONS);
 
 export function sectionsToWrite(parts: QemuParts, release: Release): readonly Section[] {
   const { machine, cpus } = parts;
@@ -76,7 +78,7 @@ export function sectionsToWrite(parts: QemuParts, release: Release): readonly Se
     get: () => plicToQemu(parts.irqchip.plic.get()),
     take,
   });
-  const devices = machine.sections.filter((s) => !RESHAPED.includes(s.idstr));
+  const devices = machine.sections.filter(isShared);
   const fwCfg = machine.sections.filter((s) => s.idstr === "fw_cfg");
   const tail = release.fwCfgEarly ? [...fwCfg, ...devices] : [...devices, ...fwCfg];
   return [clock, ...cpuSections, mtimer, plic, ...tail];

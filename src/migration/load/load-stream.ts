@@ -8,7 +8,7 @@ import { xxh32 } from "../../base/xxh32.ts";
 import type { Machine } from "../../vmm/machine.ts";
 import type { RunState } from "../../vmm/run-state.ts";
 import type { QemuStreamLoader } from "../../vmm/qemu-profile.ts";
-import type { Section } from "../../state/section.ts";
+import { OWN_SECTIONS, type Section } from "../../state/section.ts";
 import { readCommand, type StreamCommand } from "../../stream/commands.ts";
 import {
   type ConfigurationSubsection,
@@ -41,10 +41,6 @@ import {
   RAM_VERSION,
 } from "../../stream/wire.ts";
 
-/**
- * Prefix of the sections that only Wherry writes. The first device section of its streams is wherry/machine.
- */
-const OWN_SECTIONS = "wherry/";
 const PAGE_BITS = 12;
 /** Most characters of a machine name in a message: a hostile stream may have thousands. */
 const MAX_SHOWN_NAME = 255;

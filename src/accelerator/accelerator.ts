@@ -102,6 +102,7 @@ export interface AcceleratorVm {
   };
   /** No vCPU of this VM runs any more. */
   markDead(): void;
+  readonly dead: boolean;
   /** Ends all vCPU threads. */
   destroy(): Promise<void>;
 }

@@ -23,6 +23,7 @@ interface RuntimeGlobals {
   readonly TextDecoder: new (label: string) => { decode(bytes: Uint8Array): string };
   readonly performance: { now(): number };
   readonly crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> };
+  readonly console: { error(...data: readonly unknown[]): void };
   setTimeout(fire: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
   /** Node only. */

@@ -2,9 +2,20 @@
 // the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
 // entropy.
 import { WherryError } from "../base/errors.ts";
+import {
+  checkInput,
+  type Checks,
+  expecting,
+  HOSTED_CHECKS,
+  isBoolean,
+  isOneOf,
+  isOptions,
+} from "../embed/check-options.ts";
+import { closedError, onlyWherryErrors, refuseClock } from "../embed/hosted-machine.ts";
+import { safeListener } from "../embed/listener.ts";
+import { Ending } from "../embed/machine-end.ts";
 import type { MachineConfig } from "../embed/create-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
-import { refuseClock } from "../embed/hosted-machine.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
@@ -35,43 +46,56 @@ export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
+const { incoming: _, ...COMMON_CHECKS } = HOSTED_CHECKS;
+const CHECKS: Checks<MachineOptions> = {
+  ...COMMON_CHECKS,
+  rng: isBoolean,
+  clock: isOneOf("stop", "host"),
+  state: expecting("a saved machine: a Blob or a File", (value) => value instanceof Blob),
+};
+const checkOptions = isOptions(CHECKS, ["harts", "memoryBytes"]);
+
 interface Waiter {
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** Created by `createMachine`. Every call rejects with WherryError. */
+/**
+ * Created by `createMachine`. Calls are executed one after the other, in their order. Each rejects with
+ * WherryError only; docs/embedding.md says what each does in each state.
+ */
 export class BrowserMachine {
-  /** Resolves when the guest has powered off or has crashed. Never rejects. */
-  readonly ended: Promise<GuestEnd>;
   readonly #worker: Worker;
   readonly #waiters = new Map<number, Waiter>();
+  readonly #ending = new Ending();
   #calls = 0;
   #runState: RunState = "prelaunch";
-  #gone: Error | undefined;
+  #closed: Promise<void> | undefined;
+  #gone: WherryError | undefined;
 
   private constructor(listeners: Pick<MachineOptions, "onConsole" | "onRunState" | "onWarning">) {
+    const onConsole = safeListener("onConsole", listeners.onConsole);
+    const onRunState = safeListener("onRunState", listeners.onRunState);
+    // oxlint-disable-next-line eslint/no-console -- a warning that nobody asked for must be seen too
+    const onWarning = safeListener("onWarning", listeners.onWarning ?? console.warn);
     this.#worker = new Worker(new URL("./vmm-worker.js", import.meta.url), {
       type: "module",
       name: "wherry-vmm",
     });
-    this.ended = new Promise((resolve) => {
-      this.#worker.addEventListener("error", (event) => {
-        const message = `the machine's worker failed: ${event.message || "it could not be loaded"}`;
-        this.#fail(new WherryError("browser.worker", message));
-        resolve({ kind: "guest-failed", message });
-      });
-      this.#worker.addEventListener("message", ({ data }: MessageEvent<VmmMessage>) => {
-        if (data.kind === "console") void this.#output(data.bytes, listeners.onConsole);
-        else if (data.kind === "run-state") {
-          this.#runState = data.state;
-          listeners.onRunState?.(data.state);
-        } else if (data.kind === "warning") {
-          // oxlint-disable-next-line eslint/no-console -- a warning that nobody asked for must be seen too
-          (listeners.onWarning ?? console.warn)(data.message);
-        } else if (data.kind === "ended") resolve(data.end);
-        else this.#answered(data);
-      });
+    this.#worker.addEventListener("error", (event) => {
+      const message = `the machine's worker failed: ${event.message || "it could not be loaded"}`;
+      this.#worker.terminate();
+      this.#fail(new WherryError("browser.worker", message));
+      this.#ending.end({ kind: "guest-failed", message });
+    });
+    this.#worker.addEventListener("message", ({ data }: MessageEvent<VmmMessage>) => {
+      if (data.kind === "console") void this.#output(data.bytes, onConsole);
+      else if (data.kind === "run-state") {
+        this.#runState = data.state;
+        void onRunState(data.state);
+      } else if (data.kind === "warning") void onWarning(data.message);
+      else if (data.kind === "ended") this.#ending.end(data.end);
+      else this.#answered(data);
     });
   }
 
@@ -83,6 +107,7 @@ export class BrowserMachine {
         "the page has no shared memory: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, over https or from localhost",
       );
     }
+    checkOptions("options", options);
     const { state, clock, onConsole, onRunState, onWarning, ...hardware } = options;
     refuseClock(clock, state);
     const machine = new BrowserMachine({ onConsole, onRunState, onWarning });
@@ -100,21 +125,30 @@ export class BrowserMachine {
   get runState(): RunState {
     return this.#runState;
   }
+  /**
+   * Resolves when the guest has powered off or has crashed, or the machine is closed. Never rejects. A reset
+   * after the end begins another life, with another end.
+   */
+  get ended(): Promise<GuestEnd> {
+    return this.#ending.promise;
+  }
 
-  /** Starts or resumes it. */
+  /** Starts or resumes it. No effect if it runs. */
   start(): Promise<void> {
     return this.#call("start");
   }
-  /** Resolves when all harts have stopped and guest time is frozen. */
+  /** Resolves when all harts have stopped and guest time is frozen. No effect if it does not run. */
   pause(): Promise<void> {
     return this.#call("pause");
   }
-  /** A system reset: the kernel boots again. A running machine keeps running. */
-  reset(): Promise<void> {
-    return this.#call("reset");
+  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
+  async reset(): Promise<void> {
+    await this.#call("reset");
+    this.#ending.renew();
   }
   /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
-  write(input: string | Uint8Array): Promise<void> {
+  async write(input: string | Uint8Array): Promise<void> {
+    checkInput(input);
     return this.#call("write", input);
   }
   /**
@@ -124,33 +158,40 @@ export class BrowserMachine {
   save(): Promise<Blob> {
     return this.#call("save");
   }
-  /** Ends the harts. The machine cannot be used afterwards. */
-  async close(): Promise<void> {
-    if (this.#gone !== undefined) return;
-    await this.#call("close").finally(() => this.#terminate());
+  /** After the calls under way: ends the harts. Then only `close` may be called. */
+  close(): Promise<void> {
+    this.#closed ??= this.#gone === undefined ? this.#close() : Promise.resolve();
+    return this.#closed;
+  }
+  async #close(): Promise<void> {
+    const closing = this.#call("close");
+    // Calls from now on come too late.
+    this.#gone ??= closedError();
+    await closing.finally(() => this.#terminate());
   }
 
   #call<K extends keyof VmmCalls>(
     call: K,
     ...args: Parameters<VmmCalls[K]>
   ): Promise<ReturnType<VmmCalls[K]>> {
-    return new Promise((resolve, reject) => {
+    const answer = new Promise<ReturnType<VmmCalls[K]>>((resolve, reject) => {
       if (this.#gone !== undefined) {
         reject(this.#gone);
         return;
       }
       const id = ++this.#calls;
-      this.#waiters.set(id, { resolve, reject });
       this.#worker.postMessage({ id, call, args } satisfies VmmRequest<K>);
+      this.#waiters.set(id, { resolve, reject });
     });
+    return onlyWherryErrors(() => answer);
   }
 
-  async #output(bytes: Uint8Array<ArrayBuffer>, onConsole: MachineOptions["onConsole"]): Promise<void> {
-    try {
-      await onConsole?.(bytes);
-    } finally {
-      if (this.#gone === undefined) void this.#call("consoleRead").catch(() => {});
-    }
+  async #output(
+    bytes: Uint8Array<ArrayBuffer>,
+    onConsole: (bytes: Uint8Array<ArrayBuffer>) => Promise<unknown> | undefined,
+  ): Promise<void> {
+    await onConsole(bytes);
+    if (this.#gone === undefined) void this.#call("consoleRead").catch(() => {});
   }
 
   #answered(data: Extract<VmmMessage, { kind: "answer" | "refusal" }>): void {
@@ -162,10 +203,12 @@ export class BrowserMachine {
 
   #terminate(): void {
     this.#worker.terminate();
-    this.#fail(new WherryError("browser.closed", "the machine is closed"));
+    this.#runState = "shutdown";
+    this.#fail(closedError());
+    this.#ending.close();
   }
 
-  #fail(error: Error): void {
+  #fail(error: WherryError): void {
     this.#gone ??= error;
     for (const waiter of this.#waiters.values()) waiter.reject(error);
     this.#waiters.clear();
@@ -178,5 +221,5 @@ export class BrowserMachine {
  * left open.
  */
 export function createMachine(options: MachineOptions): Promise<BrowserMachine> {
-  return BrowserMachine.create(options);
+  return onlyWherryErrors(() => BrowserMachine.create(options));
 }

@@ -42,6 +42,13 @@ function flushOutput(): void {
   post({ kind: "console", bytes });
 }
 
+function watchEnd({ ended }: HostedMachine): void {
+  void ended.then((end) => {
+    flushOutput();
+    post({ kind: "ended", end });
+  });
+}
+
 const handlers: VmmHandlers = {
   async create({ rng, ...config }) {
     const randomBytes = randomSource(config, browserPlatform);
@@ -59,14 +66,15 @@ const handlers: VmmHandlers = {
       rng === true ? { random } : {},
       browserPlatform,
     );
-    void machine.ended.then((end) => {
-      flushOutput();
-      post({ kind: "ended", end });
-    });
+    watchEnd(machine);
   },
   start: async () => theMachine().start(),
   pause: async () => theMachine().pause(),
-  reset: async () => theMachine().reset(),
+  async reset() {
+    const before = theMachine().ended;
+    await theMachine().reset();
+    if (theMachine().ended !== before) watchEnd(theMachine());
+  },
   write: async (input) => theMachine().write(input),
   consoleRead: async () => unread.shift()?.(),
   async save() {
@@ -86,7 +94,7 @@ addEventListener("message", ({ data: { id, call, args } }: MessageEvent<VmmReque
   handler(...args).then(
     (value) => post({ kind: "answer", id, value }),
     (error: unknown) => {
-      const code = error instanceof WherryError ? error.code : "browser.internal";
+      const code = error instanceof WherryError ? error.code : "machine.internal";
       post({ kind: "refusal", id, code, message: messageOf(error) });
     },
   );

@@ -1,16 +1,11 @@
 // The command line: the commands, their help, and the end of the process after an error.
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
+import { nearest } from "../base/nearest.ts";
 import { printable } from "../inspect/show/report-text.ts";
 import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
-import {
-  nearest,
-  type Options,
-  optionsHelp,
-  parseCommandLine,
-  type ValuesOf,
-} from "./options/command-line.ts";
+import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
 import { check, checkOptions } from "./commands/check-command.ts";
 import {
   controlOptions,

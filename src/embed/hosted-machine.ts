@@ -1,6 +1,6 @@
 // A machine for embedders, the same on all platforms: start, pause, console, save, load, end. Moves and QMP
 // are not included: the command line connects them to a machine of createMachine itself.
-import { WherryError } from "../base/errors.ts";
+import { messageOf, WherryError } from "../base/errors.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
 import type { VirtMachine } from "../machines/virt.ts";
@@ -11,7 +11,9 @@ import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/sn
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { createMachine, type MachineConfig } from "./create-machine.ts";
-import { type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
+import { checkHosted, checkInput } from "./check-options.ts";
+import { safeListener } from "./listener.ts";
+import { Ending, type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
 import type { Platform } from "./platform.ts";
 import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
@@ -34,14 +36,18 @@ export function refuseClock(clock: RestoreClock | undefined, state: unknown): vo
   throw new WherryError("options.value", "clock is for a saved machine: give its state as well");
 }
 
-/** A machine, without what only a monitor needs. Every call rejects with WherryError. */
+/**
+ * A machine, without what only a monitor needs. Calls are executed one after the other, in their order. Each
+ * rejects (`write` throws) with WherryError only; docs/embedding.md says what each does in each state.
+ */
 export class HostedMachine {
-  /** Resolves when the guest has powered off or has crashed. Never rejects. */
-  readonly ended: Promise<GuestEnd>;
   readonly #machine: VirtMachine;
   readonly #console: CharPipe;
   readonly #platform: Platform;
-  readonly #onWarning: ((message: string) => void) | undefined;
+  readonly #onWarning: (message: string) => void;
+  readonly #ending = new Ending();
+  /** The last call; it never rejects. */
+  #turn: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -53,8 +59,8 @@ export class HostedMachine {
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
-    this.#onWarning = onWarning;
-    this.ended = new Promise((resolve) => watchEnd(machine, resolve));
+    this.#onWarning = safeListener("onWarning", onWarning);
+    watchEnd(machine, (end) => this.#ending.end(end));
   }
 
   /** Creates it in its reset state, not started. Rejects with WherryError; then nothing is left open. */
@@ -63,9 +69,17 @@ export class HostedMachine {
     virtio: VirtioParts,
     platform: Platform,
   ): Promise<HostedMachine> {
+    return onlyWherryErrors(() => HostedMachine.#create(options, virtio, platform));
+  }
+  static async #create(
+    options: HostedMachineOptions,
+    virtio: VirtioParts,
+    platform: Platform,
+  ): Promise<HostedMachine> {
+    checkHosted(options, virtio);
     const console = consoleOf(options.onConsole);
     const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
-    machine.runState.onChange((state) => options.onRunState?.(state));
+    machine.runState.onChange(safeListener("onRunState", options.onRunState));
     return new HostedMachine(machine, console, platform, options.onWarning);
   }
 
@@ -74,27 +88,42 @@ export class HostedMachine {
     return this.#machine.runState.current;
   }
 
-  /** Starts or resumes it. No effect if it runs. */
-  start(): Promise<void> {
-    return this.#machine.start();
-  }
-  /** Resolves when all harts have stopped and guest time is frozen. */
-  async pause(): Promise<void> {
-    if (this.#machine.runState.running) await this.#machine.stop("paused");
-  }
-  /** A system reset: the kernel boots again. A running machine keeps running. */
-  reset(): Promise<void> {
-    return this.#machine.reset();
+  /**
+   * Resolves when the guest has powered off or has crashed, or the machine is closed. Never rejects. A reset
+   * after the end begins another life, with another end.
+   */
+  get ended(): Promise<GuestEnd> {
+    return this.#ending.promise;
   }
 
-  /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
+  /** Starts or resumes it. No effect if it runs. */
+  start(): Promise<void> {
+    return this.#call(() => this.#machine.start());
+  }
+  /** Resolves when all harts have stopped and guest time is frozen. No effect if it does not run. */
+  pause(): Promise<void> {
+    return this.#call(async () => {
+      if (this.#machine.runState.running) await this.#machine.stop("paused");
+    });
+  }
+  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
+  reset(): Promise<void> {
+    return this.#call(async () => {
+      await this.#machine.reset();
+      this.#ending.renew();
+    });
+  }
+
+  /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. It waits for its guest. */
   write(input: string | Uint8Array): void {
+    this.#refuseClosed();
+    checkInput(input);
     this.#console.push(typeof input === "string" ? encodeUtf8(input) : input.slice());
   }
 
   /** Writes a snapshot; the machine then continues as before, even if this rejects with MigrationError. */
   save(openSink: () => Promise<SnapshotSink>, environment?: MigrationEnvironment): Promise<SnapshotResult> {
-    return saveSnapshot(this.#machine, openSink, environment);
+    return this.#call(() => saveSnapshot(this.#machine, openSink, environment));
   }
 
   /**
@@ -102,15 +131,19 @@ export class HostedMachine {
    * created with `incoming` and must not have run. Runs it if it ran when it was saved. On failure
    * (MigrationError) it can only be closed.
    */
-  async load(channel: Channel, clock: RestoreClock = "stop"): Promise<void> {
-    const { runState, warning } = await loadSnapshot(this.#machine, channel, clock);
-    if (warning !== undefined) this.#onWarning?.(warning);
-    await endArrival(this.#machine, runState, "as-saved");
+  load(channel: Channel, clock: RestoreClock = "stop"): Promise<void> {
+    return this.#call(async () => {
+      const { runState, warning } = await loadSnapshot(this.#machine, channel, clock);
+      if (warning !== undefined) this.#onWarning(warning);
+      await endArrival(this.#machine, runState, "as-saved");
+      if (runState === "shutdown")
+        this.#ending.end({ kind: "shutdown", message: "the guest had ended before it was saved" });
+    });
   }
 
-  /** Ends the harts and releases the disks. The machine cannot be used afterwards. */
+  /** After the calls under way: ends the harts, releases the disks. Then only `close` may be called. */
   close(): Promise<void> {
-    this.#closed ??= this.#close();
+    this.#closed ??= this.#turn.then(() => onlyWherryErrors(() => this.#close()));
     return this.#closed;
   }
   async #close(): Promise<void> {
@@ -118,11 +151,37 @@ export class HostedMachine {
       await stopForGood(this.#machine, this.#platform.setTimer);
     } finally {
       await this.#machine.vm.destroy();
+      this.#ending.close();
     }
+  }
+
+  #refuseClosed(): void {
+    if (this.#closed !== undefined) throw closedError();
+  }
+  async #call<T>(work: () => Promise<T>): Promise<T> {
+    this.#refuseClosed();
+    const done = this.#turn.then(() => onlyWherryErrors(work));
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+}
+
+export function closedError(): WherryError {
+  return new WherryError("machine.closed", "the machine is closed: create another one");
+}
+
+/** Any other error is a fault of Wherry or of a backend; its cause has the place. */
+export async function onlyWherryErrors<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof WherryError) throw cause;
+    throw new WherryError("machine.internal", `a fault inside wherry: ${messageOf(cause)}`, { cause });
   }
 }
 
 function consoleOf(onConsole: HostedMachineOptions["onConsole"]): CharPipe {
+  const listener = safeListener("onConsole", onConsole);
   let unread = 0;
   const count = (bytes: number): void => {
     unread += bytes;
@@ -130,8 +189,8 @@ function consoleOf(onConsole: HostedMachineOptions["onConsole"]): CharPipe {
   };
   const pipe = new CharPipe((bytes) => {
     const { length } = bytes;
-    const read = onConsole?.(bytes.slice());
-    if (!(read instanceof Promise)) return;
+    const read = listener(bytes.slice());
+    if (read === undefined) return;
     count(length);
     void read.finally(() => count(-length));
   });

@@ -1,11 +1,10 @@
 // The end of a machine: by its guest, observed through its events; and by its user, who stops it for good.
 import type { SetTimer } from "../base/clock.ts";
-import { WherryError } from "../base/errors.ts";
 import type { Machine } from "../vmm/machine.ts";
 
-/** The guest's end: it powered off, or it crashed. */
+/** The end: the guest powered off, it crashed, or its machine was closed. */
 export interface GuestEnd {
-  readonly kind: "shutdown" | "guest-failed";
+  readonly kind: "shutdown" | "guest-failed" | "closed";
   readonly message: string;
 }
 
@@ -27,16 +26,48 @@ export function watchEnd(machine: Machine, onEnd: (end: GuestEnd) => void): void
   });
 }
 
-/** The time for the harts to stop at the end: a hart that hangs must not keep the process alive. */
-const STOP_TIMEOUT_MS = 5000;
+/** The end as a promise; a reset after the end renews it. Never rejects. */
+export class Ending {
+  #resolve: (end: GuestEnd) => void = () => {};
+  #promise = this.#next();
+  #isOver = false;
 
-/** Stops it and releases its disks. Rejects with WherryError if a hart does not stop. */
+  get promise(): Promise<GuestEnd> {
+    return this.#promise;
+  }
+  end(end: GuestEnd): void {
+    this.#isOver = true;
+    this.#resolve(end);
+  }
+  close(): void {
+    this.end({ kind: "closed", message: "the machine was closed" });
+  }
+  renew(): void {
+    if (!this.#isOver) return;
+    this.#isOver = false;
+    this.#promise = this.#next();
+  }
+  #next(): Promise<GuestEnd> {
+    return new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+}
+
+/** The time for the harts to stop at the end: one that hangs must not keep the process alive. */
+const STOP_TIMEOUT_MS = 30_000;
+
+/** Stops it and releases its disks. The threads of harts that do not stop are ended. */
 export async function stopForGood(machine: Machine, setTimer: SetTimer): Promise<void> {
   let timer: { cancel(): void } | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimer(STOP_TIMEOUT_MS, () => reject(new WherryError("host.stop", "a hart does not stop")));
+  const late = new Promise<"late">((resolve) => {
+    timer = setTimer(STOP_TIMEOUT_MS, () => resolve("late"));
   });
   // Even if it does not run: whoever paused it must not be able to resume it.
-  await Promise.race([machine.stop("shutdown"), late]).finally(() => timer?.cancel());
+  const stopped = machine.stop("shutdown");
+  if ((await Promise.race([stopped, late]).finally(() => timer?.cancel())) === "late") {
+    stopped.catch(() => {});
+    await machine.vm.destroy();
+  }
   await machine.inactivateDrives();
 }

@@ -33,9 +33,9 @@ const four = { harts: 4, builtinFirmware: true };
 test("a machine loads into one started with equal options, otherwise the error names the option", () => {
   const opensbi = { harts: 4, builtinFirmware: false };
   load(four, { ...four });
-  expect(() => load(four, { ...four, harts: 2 })).toThrow("give --smp 4");
-  expect(() => load(four, opensbi)).toThrow("leave --firmware out");
-  expect(() => load(opensbi, four)).toThrow("give the same --firmware FILE");
+  expect(() => load(four, { ...four, harts: 2 })).toThrow("start it with 4 harts");
+  expect(() => load(four, opensbi)).toThrow("start it without one");
+  expect(() => load(opensbi, four)).toThrow("start it with the same firmware file");
 });
 
 test("the time of the save comes along; a stream of an older Wherry does not tell it", () => {

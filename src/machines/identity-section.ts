@@ -47,14 +47,14 @@ export function identitySection<P>({ own, saveTime, boot, plan, take }: Identity
       if (harts !== own.harts) {
         throw new IdentityError(
           "machine.harts",
-          `the machine has ${harts} harts, this one was started with ${own.harts}: give --smp ${harts}`,
+          `the machine has ${harts} harts, this one was started with ${own.harts}: start it with ${harts} harts`,
         );
       }
       if (builtinFirmware !== own.builtinFirmware) {
         const [theirs, ours] = builtinFirmware
           ? ["the built-in firmware", "a firmware file"]
           : ["a firmware file in machine mode", "the built-in firmware"];
-        const advice = builtinFirmware ? "leave --firmware out" : "give the same --firmware FILE";
+        const advice = builtinFirmware ? "start it without one" : "start it with the same firmware file";
         throw new IdentityError(
           "machine.firmware",
           `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,

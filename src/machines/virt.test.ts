@@ -90,6 +90,7 @@ class FakeVm implements AcceleratorVm {
   }
   resetIrqchip(): void {}
   markDead(): void {}
+  readonly dead = false;
   async destroy(): Promise<void> {}
 }
 

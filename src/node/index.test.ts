@@ -108,12 +108,28 @@ test("a failed creation leaves nothing open", async () => {
   const refuses = (options: MachineOptions) => expect(createMachine(options)).rejects;
   await refuses(HARDWARE).toThrow("nothing to run");
   await refuses({ ...HARDWARE, kernel: new Uint8Array(100) }).toMatchObject({ code: "boot.kernel" });
-  await refuses({ ...HARDWARE, harts: 1000, state: new Uint8Array(0) }).toMatchObject({ code: "vm.vcpus" });
+  await refuses({ ...HARDWARE, harts: 1000, state: new Uint8Array(0) }).toMatchObject({
+    code: "options.value",
+  });
   await refuses({ ...HARDWARE, kernel: await buildPulse(), clock: "host" }).toThrow("clock is for a saved");
   await refuses({ ...HARDWARE, state: new Uint8Array(0) }).toMatchObject({ code: "migration.cut" });
   const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
   await writeFile(join(directory, "disk"), new Uint8Array(512));
   const drives = [{ file: join(directory, "disk"), readonly: false }];
   await refuses({ ...HARDWARE, drives, state: join(directory, "none") }).toThrow("cannot open");
+  for (const [options, message] of [
+    [{ drive: drives }, 'unknown option "drive"; did you mean drives?'],
+    [{ drives: ["disk"] }, 'drives[0]: expected an object of options, found "disk"'],
+    [{ drives: [{ file: "disk" }] }, "drives[0].readonly is missing"],
+    [{ drives: [{ file: "disk", readOnly: true, readonly: true }] }, "did you mean drives[0].readonly?"],
+    [{ net: { mode: "user", host: "h", port: 1 } }, 'net.mode: expected "listen" or "connect"'],
+    [{ net: { mode: "listen", host: "h", port: 1, mac: "52:54" } }, "net.mac: expected 6 bytes"],
+    [{ console: process.stdout }, "console: expected an object with the methods write, read, onReadable"],
+    [{ state: 5 }, "state: expected a saved machine: its path, or its bytes (a Uint8Array), found 5"],
+    [{ incoming: true }, 'unknown option "incoming"'],
+  ] as const) {
+    await refuses({ ...HARDWARE, ...options } as never).toThrow(message);
+  }
+  await refuses(undefined as never).toMatchObject({ code: "options.value" });
   await rm(directory, { recursive: true });
 });

@@ -1,7 +1,25 @@
 // Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
 // long. Moves and QMP belong to the command line (`wherry run --qmp …`).
+import {
+  type Checks,
+  expecting,
+  HOSTED_CHECKS,
+  isBoolean,
+  isBytesOf,
+  isCharBackend,
+  isListOf,
+  isOneOf,
+  isOptions,
+  isString,
+  isWhole,
+} from "../embed/check-options.ts";
 import { randomSource } from "../embed/create-machine.ts";
-import { HostedMachine, type HostedMachineOptions, refuseClock } from "../embed/hosted-machine.ts";
+import {
+  HostedMachine,
+  type HostedMachineOptions,
+  onlyWherryErrors,
+  refuseClock,
+} from "../embed/hosted-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
@@ -9,7 +27,13 @@ import type { RunState } from "../vmm/run-state.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { nodePlatform } from "./node-platform.ts";
 import { requireNode } from "./node-version.ts";
-import { openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
+import {
+  type DriveSpec,
+  type NetSpec,
+  openVirtio,
+  type VirtioBackends,
+  type VirtioSpec,
+} from "./virtio-backends.ts";
 
 export { WherryError } from "../base/errors.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
@@ -37,10 +61,32 @@ export interface MachineOptions
   readonly clock?: RestoreClock | undefined;
 }
 
-/** Created by `createMachine`. Every call rejects with WherryError. */
+const { incoming: _, ...COMMON_CHECKS } = HOSTED_CHECKS;
+const CHECKS: Checks<MachineOptions> = {
+  ...COMMON_CHECKS,
+  state: expecting(
+    "a saved machine: its path, or its bytes (a Uint8Array)",
+    (value) => typeof value === "string" || value instanceof Uint8Array,
+  ),
+  clock: isOneOf("stop", "host"),
+  drives: isListOf(isOptions<DriveSpec>({ file: isString, readonly: isBoolean }, ["file", "readonly"])),
+  net: isOptions<NetSpec>(
+    { mode: isOneOf("listen", "connect"), host: isString, port: isWhole(0, 65535), mac: isBytesOf(6) },
+    ["mode", "host", "port"],
+  ),
+  rng: isBoolean,
+  console: isCharBackend,
+};
+const checkOptions = isOptions(CHECKS, ["harts", "memoryBytes"]);
+
+/**
+ * Created by `createMachine`. Calls are executed one after the other, in their order. Each rejects (`write`
+ * throws) with WherryError only; docs/embedding.md says what each does in each state.
+ */
 export class NodeMachine {
   readonly #machine: HostedMachine;
   readonly #virtio: VirtioBackends;
+  #closed: Promise<void> | undefined;
 
   private constructor(machine: HostedMachine, virtio: VirtioBackends) {
     this.#machine = machine;
@@ -49,9 +95,11 @@ export class NodeMachine {
 
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
-    const { state, clock, drives = [], net, rng = false, ...common } = options;
+    checkOptions("options", options);
+    const { state, clock, drives = [], net, rng = false, console, ...common } = options;
     refuseClock(clock, state);
-    const virtio = await openVirtio({ drives, net, rng, randomBytes: randomSource(common, nodePlatform) });
+    const randomBytes = randomSource(common, nodePlatform);
+    const virtio = await openVirtio({ drives, net, rng, console, randomBytes });
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create(
@@ -76,20 +124,23 @@ export class NodeMachine {
   get runState(): RunState {
     return this.#machine.runState;
   }
-  /** Resolves when the guest has powered off or has crashed. Never rejects. */
+  /**
+   * Resolves when the guest has powered off or has crashed, or the machine is closed. Never rejects. A reset
+   * after the end begins another life, with another end.
+   */
   get ended(): Promise<GuestEnd> {
     return this.#machine.ended;
   }
 
-  /** Starts or resumes it. */
+  /** Starts or resumes it. No effect if it runs. */
   start(): Promise<void> {
     return this.#machine.start();
   }
-  /** Resolves when all harts have stopped and guest time is frozen. */
+  /** Resolves when all harts have stopped and guest time is frozen. No effect if it does not run. */
   pause(): Promise<void> {
     return this.#machine.pause();
   }
-  /** A system reset: the kernel boots again. A running machine keeps running. */
+  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
   reset(): Promise<void> {
     return this.#machine.reset();
   }
@@ -106,11 +157,16 @@ export class NodeMachine {
   }
   /** Writes a snapshot to a file, which appears complete or not at all. */
   async saveTo(path: string): Promise<void> {
+    isString("path", path);
     await this.#machine.save(() => openFileSink(path));
   }
 
-  /** Ends the harts and releases disks and network. The machine cannot be used afterwards. */
-  async close(): Promise<void> {
+  /** After the calls under way: ends the harts, releases disks and network. Then only `close` may be called. */
+  close(): Promise<void> {
+    this.#closed ??= onlyWherryErrors(() => this.#close());
+    return this.#closed;
+  }
+  async #close(): Promise<void> {
     try {
       await this.#machine.close();
     } finally {
@@ -142,5 +198,5 @@ async function load(
  */
 export async function createMachine(options: MachineOptions): Promise<NodeMachine> {
   requireNode();
-  return NodeMachine.create(options);
+  return onlyWherryErrors(() => NodeMachine.create(options));
 }

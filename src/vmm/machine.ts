@@ -78,6 +78,9 @@ export type MachineEvent =
   | { event: "POWERDOWN" }
   | { event: "GUEST_PANICKED"; message: string };
 
+/** The guest is at its end: only a reset makes another beginning. */
+const NEEDS_RESET: readonly RunState[] = ["shutdown", "internal-error"];
+
 export class MachineError extends WherryError {}
 
 export interface MachineParts {
@@ -205,6 +208,11 @@ export class Machine {
   async #start(): Promise<void> {
     if (this.runState.running) return;
     if (this.startBlocker !== undefined) throw new MachineError("machine.blocked", this.startBlocker);
+    this.#refuseDead();
+    if (NEEDS_RESET.includes(this.runState.current)) {
+      const message = `the machine is ${this.runState.current}: reset it first, then start it`;
+      throw new MachineError("machine.ended", message);
+    }
     await this.activateDrives();
     this.runState.set("running");
     for (const device of this.devices) device.unquiesce?.();
@@ -234,6 +242,12 @@ export class Machine {
     return before;
   }
 
+  #refuseDead(): void {
+    if (!this.vm.dead) return;
+    const message = "a thread of the machine has failed: it cannot run again, create another one";
+    throw new MachineError("machine.dead", message);
+  }
+
   /** Resolves when all earlier calls of start, stop and reset have completed. */
   settled(): Promise<void> {
     return this.#inTurn(async () => {});
@@ -250,6 +264,7 @@ export class Machine {
   async #reset(guest: boolean): Promise<void> {
     const blocker = (guest ? undefined : this.startBlocker) ?? this.resetBlocker;
     if (blocker !== undefined) throw new MachineError("machine.reset", blocker);
+    this.#refuseDead();
     const was = this.runState.running;
     if (was) {
       await this.cpus.pauseAll();

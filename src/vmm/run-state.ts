@@ -34,7 +34,7 @@ const allowed: Record<RunState, readonly RunState[]> = {
   "save-vm": ["running", "paused", "prelaunch", "suspended", "shutdown", "internal-error"],
   "restore-vm": ["running", "paused", "prelaunch"],
   "io-error": ["running", "paused", "finish-migrate", "save-vm", "shutdown", "prelaunch"],
-  shutdown: ["paused", "finish-migrate", "save-vm", "prelaunch", "running"],
+  shutdown: ["paused", "finish-migrate", "save-vm", "prelaunch"],
   suspended: ["running", "finish-migrate", "paused", "save-vm", "shutdown", "prelaunch"],
   "internal-error": ["paused", "finish-migrate", "prelaunch", "shutdown"],
 };

@@ -155,7 +155,7 @@ test("save, then restore: the guest finds its state unchanged; a wrong machine a
     ),
   });
   const other = await control("restore", "state", "--serial", "none", ...hardware.slice(2));
-  expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*give --smp 2/) });
+  expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*start it with 2 harts/) });
   const { length } = await readFile(join(directory, "state"));
   await truncate(join(directory, "state"), length >> 1);
   const cut = await control("restore", "state", "--serial", "none", ...hardware);

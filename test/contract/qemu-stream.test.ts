@@ -659,7 +659,7 @@ describe("refused", () => {
   it("another number of harts, with the option that helps", async () => {
     const large = await board({ harts: 3 });
     expect(() => load(large, streamOf("qemu-7.2"))).toThrow(
-      "has 2 harts, this machine has 3: start it with --smp 2",
+      "has 2 harts, this machine has 3: start it with 2 harts",
     );
     const headless = streamOf("qemu-7.2");
     for (const key of headless.keys()) if (/^(cpu|riscv)/.test(key)) headless.delete(key);

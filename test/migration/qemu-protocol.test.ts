@@ -169,7 +169,9 @@ describe("a stream of QEMU in a file", () => {
   test("is refused by a machine whose firmware is the built-in one", async () => {
     const target = new QemuFakeMachine(small);
     Object.assign(target.vm, { builtinFirmware: true });
-    expect(await refusalOf(await saved(new QemuFakeMachine(small)), target)).toMatch(/give --firmware FILE/);
+    expect(await refusalOf(await saved(new QemuFakeMachine(small)), target)).toMatch(
+      /start it with a firmware file/,
+    );
   });
 
   test("a section without an end is not read for ever", async () => {

@@ -208,7 +208,7 @@ describe("refused with the reason", () => {
         for (const registers of state.mmio.vqs) registers.enabled = false;
         Object.assign(state, { guestFeatures: 0n, guestFeaturesLow: 0 });
       },
-      "the guest drives a legacy device, this one is modern: start with --virtio legacy",
+      "the guest drives a legacy device, this one is modern: start it with legacy virtio",
     ],
     [
       "a big-endian guest",

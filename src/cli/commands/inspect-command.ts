@@ -17,7 +17,8 @@ import {
 } from "../../inspect/show/report-text.ts";
 import { findDescription } from "../../inspect/read/find-description.ts";
 import { CliError, EXIT } from "../output/cli-error.ts";
-import { nearest, type Options, text, type ValuesOf } from "../options/command-line.ts";
+import { nearest } from "../../base/nearest.ts";
+import { type Options, text, type ValuesOf } from "../options/command-line.ts";
 import { number, size } from "../options/option-values.ts";
 import { writeJson, writeLines, writePieces } from "../output/standard-output.ts";
 import { extractSpec, RamExtract } from "./ram-extract.ts";

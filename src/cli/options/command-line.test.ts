@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { UsageError } from "../output/cli-error.ts";
-import { nearest, type Options, optionsHelp, parseCommandLine, text } from "./command-line.ts";
+import { nearest } from "../../base/nearest.ts";
+import { type Options, optionsHelp, parseCommandLine, text } from "./command-line.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
 import {
   codeCacheSize,

@@ -317,7 +317,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     const driven = (state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
     if (modern === this.legacy && (modern || (driven && !state.mmio.vqs.some(({ enabled }) => enabled)))) {
       const [theirs, ours] = modern ? ["modern", "legacy"] : ["legacy", "modern"];
-      fail(`the guest drives a ${theirs} device, this one is ${ours}: start with --virtio ${theirs}`);
+      fail(`the guest drives a ${theirs} device, this one is ${ours}: start it with ${theirs} virtio`);
     }
     const missing = state.guestFeatures & ~this.offeredFeatures;
     if (missing !== 0n) {

@@ -99,7 +99,7 @@ test("state for another number of harts is refused and nothing changes", () => {
   const before = aclint.get();
   const other = device(3).aclint.get();
   expect(() => aclint.check(other)).toThrow(AclintError);
-  expect(() => aclint.set(other)).toThrow("start it with --smp 3");
+  expect(() => aclint.set(other)).toThrow("start it with 3 harts");
   expect(aclint.get()).toEqual(before);
 });
 

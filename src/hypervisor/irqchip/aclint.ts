@@ -130,7 +130,7 @@ export class Aclint {
     if (state.numHarts !== this.#vcpus.length) {
       throw new AclintError(
         "aclint.harts",
-        `riscv_mtimer: the stream has ${state.numHarts} harts, this machine has ${this.#vcpus.length}: start it with --smp ${state.numHarts}`,
+        `riscv_mtimer: the stream has ${state.numHarts} harts, this machine has ${this.#vcpus.length}: start it with ${state.numHarts} harts`,
       );
     }
   }

@@ -226,7 +226,7 @@ describe("its state", () => {
     const before = plic.get();
     const other = controller(3).plic.get();
     expect(() => plic.check(other)).toThrow(PlicError);
-    expect(() => plic.set(other)).toThrow("start it with --smp 3");
+    expect(() => plic.set(other)).toThrow("start it with 3 harts");
     expect(() => plic.check({ ...plicState.create(), ...before, numEnableWords: 9 })).toThrow(PlicError);
     expect(plic.get()).toEqual(before);
   });

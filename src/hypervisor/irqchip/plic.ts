@@ -260,7 +260,7 @@ export class Plic {
     if (state.numContexts !== contexts || state.numEnableWords !== contexts * SOURCE_WORDS) {
       throw new PlicError(
         "plic.contexts",
-        `riscv_sifive_plic: the stream has ${state.numContexts} contexts and ${hex(state.numEnableWords)} enable words, this machine has ${contexts} contexts (two a hart): start it with --smp ${state.numContexts / 2}`,
+        `riscv_sifive_plic: the stream has ${state.numContexts} contexts and ${hex(state.numEnableWords)} enable words, this machine has ${contexts} contexts (two a hart): start it with ${state.numContexts / 2} harts`,
       );
     }
   }

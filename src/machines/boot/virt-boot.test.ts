@@ -103,10 +103,10 @@ it("loads an ELF kernel by its program headers", () => {
 });
 
 it("accepts a missing image only for an incoming machine", () => {
-  expect(() => plan({ firmware: "builtin" })).toThrow("give --kernel");
+  expect(() => plan({ firmware: "builtin" })).toThrow("give a kernel");
   expect(plan({ firmware: "builtin", incoming: true }).kernelEntry).toBe(0);
   expect(() => plan({ firmware: "builtin", incoming: true, append: "quiet" })).toThrow(
-    "needs a kernel: give --kernel as well, or leave --append out",
+    "needs a kernel: give one as well, or no command line",
   );
 });
 
@@ -124,7 +124,7 @@ it("reports what is wrong with an image", () => {
   expect(kernel(elf([{ at: 0x1000_0000, bytes: [1], memorySize: 1 }], 0))).toThrow(
     "expected an address in RAM",
   );
-  expect(kernel(image(64, 300 * MIB))).toThrow("the machine has 256 MiB; give it more with --memory");
+  expect(kernel(image(64, 300 * MIB))).toThrow("the machine has 256 MiB; give it more memory");
   const initrd = new Uint8Array(200 * MIB);
   expect(() => plan({ firmware: "builtin", kernel: image(64), initrd })).toThrow(BootError);
   expect(() => plan({ firmware: "builtin", kernel: image(64) }, 2 * MIB)).toThrow(BootError);

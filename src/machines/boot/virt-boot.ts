@@ -50,13 +50,13 @@ export function placeImages(boot: BootOptions, memorySize: number): BootImages {
   const firmware = boot.firmware === "builtin" ? undefined : loadFirmware(boot.firmware, ram);
   const { append = "", incoming = false } = boot;
   if (firmware === undefined && boot.kernel === undefined && !incoming) {
-    throw new BootError("boot.kernel", "nothing to run: give --kernel, or --firmware with a file");
+    throw new BootError("boot.kernel", "nothing to run: give a kernel, or a firmware file");
   }
   if (incoming && boot.kernel === undefined && append !== "") {
     throw new BootError(
       "boot.append",
-      "a command line for a machine that arrives needs a kernel: give --kernel as well, or leave --append out " +
-        "to keep the command line that it was started with",
+      "a command line for a machine that arrives needs a kernel: give one as well, or no command line to keep " +
+        "the one that it was started with",
     );
   }
   const kernelAt = alignUp(Math.max(firmware?.end ?? 0, ram + 1), ALIGNMENT);
@@ -102,7 +102,7 @@ export function planBoot(images: BootImages, hardware: HardwareOptions): BootPla
 /** Leaves room after the kernel, so that a kernel that unpacks itself does not overwrite it. */
 function placeInitrd(bytes: Uint8Array, kernel: LoadedImage | undefined, memorySize: number): Segment {
   if (kernel === undefined) {
-    throw new BootError("boot.initrd", "an initial ramdisk needs a kernel: give --kernel as well");
+    throw new BootError("boot.initrd", "an initial ramdisk needs a kernel: give one as well");
   }
   const guestPhys = Math.max(
     kernel.entry + Math.min(memorySize / 2, INITRD_DISTANCE),
@@ -149,7 +149,7 @@ export function nextStage(memory: GuestMemory): bigint | undefined {
 }
 
 function checkFit(segments: readonly Segment[], ram: number, fdtAddress: number, memorySize: number): void {
-  const advice = `the machine has ${memorySize / MIB} MiB; give it more with --memory`;
+  const advice = `the machine has ${memorySize / MIB} MiB; give it more memory`;
   if (fdtAddress < ram) throw new BootError("boot.memory", `no room for a device tree: ${advice}`);
   const sorted = segments.filter((s) => s.guestPhys >= ram).sort((a, b) => a.guestPhys - b.guestPhys);
   for (const [i, s] of sorted.entries()) {

@@ -161,7 +161,7 @@ export class QemuLoader implements QemuStreamLoader {
     if (theirs === ours) return;
     throw new QemuStreamError(
       "qemu.harts",
-      `the stream has ${theirs} harts, this machine has ${ours}: start it with --smp ${theirs}`,
+      `the stream has ${theirs} harts, this machine has ${ours}: start it with ${theirs} harts`,
     );
   }
 

@@ -42,7 +42,7 @@ export class QemuSections {
     stream.fail(
       "migration.firmware",
       "the stream is from QEMU, whose machine has its own firmware in machine mode; this machine was started with the " +
-        "built-in firmware: give --firmware FILE, such as QEMU's OpenSBI",
+        "built-in firmware: start it with a firmware file, such as QEMU's OpenSBI",
     );
   }
 
@@ -77,7 +77,7 @@ export class QemuSections {
 
   #unknown(head: SectionHead): string {
     if (/^cpu(_common)?$/.test(head.idstr)) {
-      return "the stream has more harts than this machine: give --smp as many as QEMU's -smp";
+      return "the stream has more harts than this machine: start it with as many as QEMU's -smp";
     }
     const waiting = [...this.#known.keys()].filter((key) => !this.#arrived.has(key)).join(", ");
     return (
@@ -93,7 +93,7 @@ export class QemuSections {
     if (missing.length === 0) return;
     const harts = missing.every((key) => /^cpu(_common)?\//.test(key));
     const cure = harts
-      ? "QEMU has fewer harts: give --smp as many as QEMU's -smp"
+      ? "QEMU has fewer harts: start it with as many as QEMU's -smp"
       : "start this machine with the devices that QEMU had, in the same order";
     this.#stream.fail(
       "migration.section",

@@ -69,7 +69,18 @@ const CHECKS: Checks<MachineOptions> = {
     (value) => typeof value === "string" || value instanceof Uint8Array,
   ),
   clock: isOneOf("stop", "host"),
-  drives: isListOf(isOptions<DriveSpec>({ file: isString, readonly: isBoolean }, ["file", "readonly"])),
+  drives: isListOf(
+    isOptions<DriveSpec>(
+      {
+        file: isString,
+        readonly: isBoolean,
+        forceShare: isBoolean,
+        locking: isBoolean,
+        forceChanged: isBoolean,
+      },
+      ["file", "readonly"],
+    ),
+  ),
   net: isOptions<NetSpec>(
     { mode: isOneOf("listen", "connect"), host: isString, port: isWhole(0, 65535), mac: isBytesOf(6) },
     ["mode", "host", "port"],

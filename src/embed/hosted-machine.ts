@@ -44,7 +44,7 @@ export class HostedMachine {
   readonly #machine: VirtMachine;
   readonly #console: CharPipe;
   readonly #platform: Platform;
-  readonly #onWarning: (message: string) => void;
+  readonly #onWarning: (message: string) => unknown;
   readonly #ending = new Ending();
   /** The last call; it never rejects. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -79,7 +79,8 @@ export class HostedMachine {
     checkHosted(options, virtio);
     const console = consoleOf(options.onConsole);
     const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
-    machine.runState.onChange(safeListener("onRunState", options.onRunState));
+    const onRunState = safeListener("onRunState", options.onRunState);
+    machine.runState.onChange((state) => void onRunState(state));
     return new HostedMachine(machine, console, platform, options.onWarning);
   }
 

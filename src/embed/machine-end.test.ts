@@ -19,12 +19,12 @@ const now = (_: number, fire: () => void) => {
 const never = () => ({ cancel: () => {} });
 
 test("a hart that does not stop in time is ended with its thread, and the disks are released", async () => {
-  let fail = (_: Error): void => {};
-  const { machine, log } = machineOf(() => new Promise((_, reject) => (fail = reject)));
+  const { promise, reject } = Promise.withResolvers<never>();
+  const { machine, log } = machineOf(() => promise);
   await stopForGood(machine, now);
   expect(log).toEqual(["threads ended", "disks released"]);
   // What the stop says when its VM is destroyed is nobody's fault.
-  fail(new Error("vCPU 0 has ended"));
+  reject(new Error("vCPU 0 has ended"));
 });
 
 test("a machine that stops keeps its threads until they are destroyed", async () => {

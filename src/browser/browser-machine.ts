@@ -141,7 +141,7 @@ export class BrowserMachine {
   pause(): Promise<void> {
     return this.#call("pause");
   }
-  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
+  /** A system reset: the kernel boots again. A running machine keeps running, another waits for `start`. */
   async reset(): Promise<void> {
     await this.#call("reset");
     this.#ending.renew();

@@ -107,7 +107,7 @@ export class HostedMachine {
       if (this.#machine.runState.running) await this.#machine.stop("paused");
     });
   }
-  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
+  /** A system reset: the kernel boots again. A running machine keeps running, another waits for `start`. */
   reset(): Promise<void> {
     return this.#call(async () => {
       await this.#machine.reset();

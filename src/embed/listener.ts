@@ -2,7 +2,7 @@
 // rejects, is reported on the console of the program once; the machine and the calls that follow go on.
 import { runtimeGlobals } from "../base/runtime-globals.ts";
 
-/** Where the listener returns a promise, so does this one; it is settled at the same time and never rejects. */
+/** Where the listener returns a promise, so does this one: settled at the same time, never rejected. */
 export function safeListener<T>(
   name: string,
   listener: ((value: T) => unknown) | undefined,

@@ -151,7 +151,7 @@ export class NodeMachine {
   pause(): Promise<void> {
     return this.#machine.pause();
   }
-  /** A system reset: the kernel boots again. A running machine keeps running; another one waits for `start`. */
+  /** A system reset: the kernel boots again. A running machine keeps running, another waits for `start`. */
   reset(): Promise<void> {
     return this.#machine.reset();
   }
@@ -172,7 +172,7 @@ export class NodeMachine {
     await this.#machine.save(() => openFileSink(path));
   }
 
-  /** After the calls under way: ends the harts, releases disks and network. Then only `close` may be called. */
+  /** After the calls under way: ends the harts, releases disks and network. Only `close` may follow. */
   close(): Promise<void> {
     this.#closed ??= onlyWherryErrors(() => this.#close());
     return this.#closed;

@@ -1,5 +1,5 @@
-// The life of a machine in a program: what each call does in each state (the table of docs/embedding.md), calls
-// that overlap, the promise of the end, and listeners that throw.
+// The life of a machine in a program: what each call does in each state (the table of docs/embedding.md),
+// calls that overlap, the promise of the end, and listeners that throw.
 import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";

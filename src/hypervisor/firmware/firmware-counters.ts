@@ -4,7 +4,7 @@ import { PMU_COUNTERS, PMU_FIRST_FIRMWARE } from "../../riscv/firmware-features.
 import { hartBase } from "../shared/memory-map.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 
-/** Events that this firmware sees. Traps of loads, stores and instructions go to the supervisor directly. */
+/** Events that happen here. */
 export const FIRMWARE_EVENT = {
   SET_TIMER: 5,
   IPI_SENT: 6,
@@ -19,6 +19,11 @@ export const FIRMWARE_EVENT = {
 export type FirmwareEvent = (typeof FIRMWARE_EVENT)[keyof typeof FIRMWARE_EVENT];
 
 export const PMU_TYPE_FIRMWARE = 0xf;
+/**
+ * All events up to this one can be counted, as with OpenSBI and KVM. Of the others there are none here: traps
+ * of loads, stores and instructions are delegated, and fences of the hypervisor extension are not supported.
+ */
+export const LAST_FIRMWARE_EVENT = 21;
 
 export class FirmwareCounters {
   readonly #words: Int32Array<SharedArrayBuffer>;

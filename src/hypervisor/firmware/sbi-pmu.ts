@@ -16,7 +16,7 @@ import { CSR_NUMBERS } from "../../riscv/registers.ts";
 import type { HartImage } from "../hart/hart-image.ts";
 import type { VcpuRequests } from "../requests/vcpu-requests.ts";
 import type { SlotMemory } from "../shared/memory-slots.ts";
-import { FIRMWARE_EVENT, PMU_TYPE_FIRMWARE } from "./firmware-counters.ts";
+import { LAST_FIRMWARE_EVENT, PMU_TYPE_FIRMWARE } from "./firmware-counters.ts";
 import { fail, ok, SBI_ERR, type SbiReturn } from "./sbi-return.ts";
 
 /** Hardware general events that are counted. */
@@ -45,15 +45,13 @@ const EVENT_INFO_MAX = 4096n;
 const isFirmware = (counter: number): boolean => counter >= PMU_FIRST_FIRMWARE;
 const exists = (counter: bigint): boolean => counter < BigInt(PMU_COUNTERS) && counter !== 1n;
 
-const FIRMWARE_EVENTS: readonly number[] = Object.values(FIRMWARE_EVENT);
-
 /** Whether a counter can count this event; nonzero data is reserved for all events here. */
 function canCount(counter: number, event: bigint, data: bigint): boolean {
   if (data !== 0n || event > PMU_EVENT_MAX) return false;
   if (counter === PMU_CYCLES) return event === HW_CPU_CYCLES;
   if (counter === PMU_INSTRUCTIONS) return event === HW_INSTRUCTIONS;
   const isFirmwareEvent = Number(event >> 16n) === PMU_TYPE_FIRMWARE;
-  return isFirmwareEvent && FIRMWARE_EVENTS.includes(Number(event & 0xffffn));
+  return isFirmwareEvent && Number(event & 0xffffn) <= LAST_FIRMWARE_EVENT;
 }
 
 /** A counter of a set: its number, and its place in the set. */

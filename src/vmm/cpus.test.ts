@@ -149,10 +149,21 @@ test.each([
   expect(vcpus.map((v) => v.mpState)).toEqual(mpStates);
   for (const vcpu of vcpus) {
     expect(vcpu.registers.get(PC)).toBe(0x1000n);
-    for (const cleared of ["mip", "halted", "startAddress", "startArgument", "suspendType"] as const) {
+    for (const cleared of [
+      "mip",
+      "halted",
+      "startAddress",
+      "startArgument",
+      "suspendType",
+      "fwft",
+      "pmuRuns",
+      "pmuSnapshot",
+    ] as const) {
       expect([cleared, vcpu.registers.get(oneRegOf(cleared))]).toEqual([cleared, 0n]);
     }
     expect(vcpu.registers.get(oneRegOf("priv"))).toBe(builtin ? 1n : 3n);
+    // A and D bits are updated from the reset on in M-mode, whose firmware decides.
+    expect(vcpu.registers.get(oneRegOf("svade"))).toBe(builtin ? 1n : 0n);
     const scounteren = CPU_ROWS.find((row) => row.field === "scounteren")?.id as bigint;
     expect(vcpu.registers.get(scounteren)).toBe(builtin ? 7n : 0n);
     expect(vcpu.registers.get(oneReg(REG_TYPE.TIMER, 1))).toBe(0n);

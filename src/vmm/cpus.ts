@@ -151,8 +151,6 @@ export class Cpus implements SynchronizeHooks {
       const kept = this.#vm.builtinFirmware ? this.#machineMode(state) : {};
       cpuState.assign(state, {
         ...cpuState.create(),
-        // The device tree has both Svade and Svadu, which means that A and D bits are not updated at boot.
-        svade: SUPERVISOR_ENTRY.svade,
         ...kept,
         mhartid: BigInt(cpu.id),
         pc: this.resetVector,
@@ -167,6 +165,7 @@ export class Cpus implements SynchronizeHooks {
     return {
       priv: SUPERVISOR_ENTRY.priv,
       scounteren: SUPERVISOR_ENTRY.scounteren,
+      svade: SUPERVISOR_ENTRY.svade,
       medeleg,
       mideleg,
       mcounteren,

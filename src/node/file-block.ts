@@ -155,8 +155,13 @@ export class FileBlock implements BlockBackend {
   }
 
   async fingerprint(isLiveMove: boolean): Promise<void> {
-    await this.flush();
-    await this.record.update(this.#handle, isLiveMove);
+    try {
+      await this.flush();
+      await this.record.update(this.#handle, isLiveMove);
+    } catch (cause) {
+      const why = `cannot be read for its fingerprint: ${systemReason(cause)}`;
+      throw new FileBlockError("file-block.fingerprint", `${this.path}: ${why}`, { cause });
+    }
   }
 
   async discard(): Promise<void> {

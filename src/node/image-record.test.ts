@@ -148,6 +148,18 @@ describe("a saved machine's disk", () => {
     expect(fresh.record.state.hashes).toEqual(hashes);
   });
 
+  it("that cannot be read is named, and read again by the next save", async () => {
+    const block = await disk();
+    const someFile = await open(path);
+    const prototype = Object.getPrototypeOf(someFile) as object;
+    await someFile.close();
+    const failing = vi.spyOn(prototype as { read(): Promise<never> }, "read");
+    failing.mockRejectedValueOnce(new Error("EIO: i/o error"));
+    await expect(saved(block)).rejects.toThrow(/disk.img: cannot be read for its fingerprint: .*EIO/);
+    const state = await saved(block);
+    await restore(await disk(), state);
+  });
+
   it("of many GiB with few data is read where its data are", async () => {
     await truncate(path, 64 * 2 ** 30);
     const block = await disk();

@@ -6,7 +6,13 @@ import { expect, test } from "vitest";
 import { buildPrinter, checkLines } from "../../test/support/printer.ts";
 import { buildPulse } from "../guest/pulse-guest.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
-import { createMachine, type MachineOptions, type NodeMachine, type RestoreClock } from "./index.ts";
+import {
+  createMachine,
+  type DriveSpec,
+  type MachineOptions,
+  type NodeMachine,
+  type RestoreClock,
+} from "./index.ts";
 
 const HARDWARE = { harts: 2, memoryBytes: 32 << 20 };
 const REPORT = /^pulse: t=.* OK\r?$/m;
@@ -100,6 +106,42 @@ test("a machine is saved while it runs, and others resume from its bytes and its
     await expect(createMachine({ ...HARDWARE, state: broken })).rejects.toThrow("RAM chunk");
   } finally {
     await machine.close();
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("a state is resumed with the disks that it had: in their order, all of them, as they were", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
+  const disk = async (name: string, byte: number, readonly = false) => {
+    const file = join(directory, name);
+    await writeFile(file, new Uint8Array(1 << 20).fill(byte));
+    return { file, readonly };
+  };
+  const [a, b, c] = [await disk("a", 1), await disk("b", 2), await disk("base", 3, true)];
+  const small = { harts: 1, memoryBytes: 16 << 20 };
+  const saved = async (drives: readonly DriveSpec[]) => {
+    const machine = await createMachine({ ...small, kernel: await buildPulse(), drives });
+    try {
+      return await machine.save();
+    } finally {
+      await machine.close();
+    }
+  };
+  const resume = (state: Uint8Array, drives: readonly DriveSpec[]) =>
+    createMachine({ ...small, state, drives });
+  try {
+    const state = await saved([a, b]);
+    await expect(resume(state, [b, a])).rejects.toThrow(/b: is not the disk .* in the order of the saved/);
+    await expect(resume(state, [a])).rejects.toThrow(/no such device/);
+    await (await resume(state, [a, b])).close();
+    // Clones share a base that none of them writes.
+    const shared = await saved([c]);
+    const clones = [await resume(shared, [c]), await resume(shared, [c])];
+    for (const clone of clones) await clone.close();
+    await writeFile(c.file, new Uint8Array(1 << 20).fill(4));
+    await expect(resume(shared, [c])).rejects.toThrow(/base: is not the disk/);
+    await (await resume(shared, [{ ...c, forceChanged: true }])).close();
+  } finally {
     await rm(directory, { recursive: true });
   }
 });

@@ -34,6 +34,8 @@ export class QmpClient {
     this.#why = why;
     const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY });
     lines.on("line", (line) => this.#take(JSON.parse(line) as Record<string, Json>));
+    // It passes on the errors of its input.
+    lines.on("error", () => {});
     input.on("error", () => {});
     output.on("error", () => {});
     input.on("close", () => {

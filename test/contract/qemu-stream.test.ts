@@ -17,6 +17,7 @@ import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import { diskState } from "../../src/devices/virtio/disk-section.ts";
 import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
@@ -84,6 +85,12 @@ interface BoardOptions extends Pick<VirtOptions, "rtc">, Pick<VirtBackends, "vir
   readonly isa?: string[];
 }
 
+const recordedDrive = {
+  activate: async () => {},
+  inactivate: async () => {},
+  record: { state: diskState.create(), check: () => {}, expect: () => {} },
+};
+
 async function board(options: BoardOptions = {}): Promise<World> {
   const { harts = HARTS, builtin = false, isa, legacy = false, rtc, virtio = [] } = options;
   const blocks = virtRamBlocks(4 * MIB);
@@ -128,6 +135,8 @@ async function board(options: BoardOptions = {}): Promise<World> {
       defer: () => {},
       serial: new CharPipe(() => {}),
       virtio,
+      // Its section is not QEMU's.
+      drives: [recordedDrive],
     },
   );
   await machine.initialize();

@@ -129,6 +129,7 @@ export class StreamLoader {
     await this.#commandsBefore([QEMU_VM.SECTION_FULL], "a device section");
     let head = await this.#reader.head();
     const loader = this.#qemuLoader;
+    // The first device section of Wherry's own streams is wherry/machine.
     const isQemu = loader !== undefined && this.moveId === undefined && !head.idstr.startsWith(OWN_SECTIONS);
     const { where } = this.#stream;
     this.#ram.complete();

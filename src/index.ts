@@ -17,7 +17,7 @@ export { runVcpu, type VcpuThreadData } from "./embed/run-vcpu.ts";
 export type { VirtioParts } from "./embed/virtio-parts.ts";
 export type { EngineKind } from "./hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "./hypervisor/requests/instruction-clock.ts";
-export type { TranslationOptions } from "./hypervisor/translator/translation-thread.ts";
+export type { TranslationOptions } from "./hypervisor/shared/translation-options.ts";
 export type { BeforeCompile } from "./hypervisor/translator/translations.ts";
 export type { VcpuHost, VcpuPlatform } from "./hypervisor/vcpu/vcpu-thread.ts";
 export type { ThreadHandle } from "./hypervisor/vm/vm.ts";

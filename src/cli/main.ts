@@ -6,105 +6,126 @@ import { printable } from "../inspect/show/report-text.ts";
 import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
 import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
-import { check, checkOptions } from "./commands/check-command.ts";
-import {
-  controlOptions,
-  migrate,
-  migrateOptions,
-  save,
-  saveOptions,
-  simple,
-  status,
-} from "./commands/control-commands.ts";
-import { demo, demoOptions } from "./commands/demo-command.ts";
-import { diff, diffOptions } from "./commands/diff-command.ts";
-import { fetchOptions, guestFetch } from "./commands/guest-command.ts";
-import { inspect, inspectOptions } from "./commands/inspect-command.ts";
-import { machineOptions, machineOptionsOf } from "./options/machine-options.ts";
-import { perf, perfOptions } from "./commands/perf-command.ts";
-import { run } from "./commands/run-command.ts";
-import { trace, traceOptions } from "./commands/trace-command.ts";
 import { VERSION } from "./output/package-version.ts";
+
+/** A command's options, and what it does with them. */
+interface Work {
+  readonly options: Options;
+  /** Returns the exit code; nothing for 0. */
+  readonly run: (parsed: ReturnType<typeof parseCommandLine>) => Promise<number | void>;
+}
 
 interface Command {
   readonly usage: string;
   readonly summary: string;
-  readonly options: Options;
-  /** Returns the exit code; undefined for 0. */
-  readonly run: (args: readonly string[]) => Promise<number | undefined>;
+  /** Loads the command's own code: only that of the command that runs. */
+  readonly load: () => Promise<Work>;
 }
 
-function command<O extends Options>(
-  usage: string,
-  summary: string,
+function work<O extends Options>(
   options: O,
   run: (values: ValuesOf<O>, ...positionals: string[]) => Promise<number | void>,
-): Command {
-  // The words in capitals in the usage are the positionals; one in brackets is optional.
-  const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
-  const needed = usage.includes("[") ? wanted.length - 1 : wanted.length;
-  return {
-    usage,
-    summary,
-    options,
-    async run(args) {
-      const { values, positionals } = parseCommandLine(options, args);
-      const missing = wanted[positionals.length];
-      if (missing !== undefined && positionals.length < needed)
-        throw new UsageError(`${missing} is missing: wherry ${usage}`);
-      const extra = positionals[wanted.length];
-      if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
-      return (await run(values, ...positionals)) ?? undefined;
-    },
-  };
+): Work {
+  return { options, run: ({ values, positionals }) => run(values as ValuesOf<O>, ...positionals) };
 }
 
-const { incoming: _, ...restoreOptions } = machineOptions;
+function command(usage: string, summary: string, load: () => Promise<Work>): Command {
+  return { usage, summary, load };
+}
+
+const control = () => import("./commands/control-commands.ts");
+const machine = async () => ({
+  ...(await import("./options/machine-options.ts")),
+  ...(await import("./commands/run-command.ts")),
+});
 
 const commands: Record<string, Command> = {
-  run: command("run", "start a machine", machineOptions, (values) => run(machineOptionsOf(values))),
-  restore: command("restore FILE", "start a machine from a saved file", restoreOptions, (values, file) =>
-    run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
-  ),
-  save: command(
-    "save FILE",
-    "save a running machine to a file; it keeps running",
-    saveOptions,
-    (values, file) => save(file as string, values),
-  ),
+  run: command("run", "start a machine", async () => {
+    const { machineOptions, machineOptionsOf, run } = await machine();
+    return work(machineOptions, (values) => run(machineOptionsOf(values)));
+  }),
+  restore: command("restore FILE", "start a machine from a saved file", async () => {
+    const { machineOptions, machineOptionsOf, run } = await machine();
+    const { incoming: _, ...options } = machineOptions;
+    return work(options, (values, file) =>
+      run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
+    );
+  }),
+  save: command("save FILE", "save a running machine to a file; it keeps running", async () => {
+    const { save, saveOptions } = await control();
+    return work(saveOptions, (values, file) => save(file as string, values));
+  }),
   migrate: command(
     "migrate [URI]",
     "move a running machine to tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND, to Wherry or QEMU",
-    migrateOptions,
-    (values, uri) => migrate(uri, values),
+    async () => {
+      const { migrate, migrateOptions } = await control();
+      return work(migrateOptions, (values, uri) => migrate(uri, values));
+    },
   ),
   inspect: command(
     "inspect FILE",
     "open a migration stream of QEMU or Wherry; - is standard input",
-    inspectOptions,
-    (values, file) => inspect(file as string, values),
+    async () => {
+      const { inspect, inspectOptions } = await import("./commands/inspect-command.ts");
+      return work(inspectOptions, (values, file) => inspect(file as string, values));
+    },
   ),
-  status: command("status", "state of a machine", controlOptions, status),
-  perf: command("perf", "profile of a machine", perfOptions, perf),
-  trace: command("trace ADDRESS", "translation of guest code", traceOptions, (values, at) =>
-    trace(at as string, values),
-  ),
-  diff: command("diff A B", "differences between two streams", diffOptions, (values, a, b) =>
-    diff(values, a as string, b as string),
-  ),
-  check: command("check [STREAM]", "whether a stream loads in a QEMU", checkOptions, check),
-  stop: command("stop", "stop a machine's guest", controlOptions, simple("stop")),
-  cont: command("cont", "resume a stopped guest", controlOptions, simple("cont")),
-  "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", fetchOptions, guestFetch),
-  demo: command(
-    "demo",
-    "boot a guest, move it while it works, and let it check itself",
-    demoOptions,
-    (values) =>
+  status: command("status", "state of a machine", async () => {
+    const { controlOptions, status } = await control();
+    return work(controlOptions, status);
+  }),
+  perf: command("perf", "profile of a machine", async () => {
+    const { perf, perfOptions } = await import("./commands/perf-command.ts");
+    return work(perfOptions, perf);
+  }),
+  trace: command("trace ADDRESS", "translation of guest code", async () => {
+    const { trace, traceOptions } = await import("./commands/trace-command.ts");
+    return work(traceOptions, (values, at) => trace(at as string, values));
+  }),
+  diff: command("diff A B", "differences between two streams", async () => {
+    const { diff, diffOptions } = await import("./commands/diff-command.ts");
+    return work(diffOptions, (values, a, b) => diff(values, a as string, b as string));
+  }),
+  check: command("check [STREAM]", "whether a stream loads in a QEMU", async () => {
+    const { check, checkOptions } = await import("./commands/check-command.ts");
+    return work(checkOptions, check);
+  }),
+  stop: command("stop", "stop a machine's guest", () => simple("stop")),
+  cont: command("cont", "resume a stopped guest", () => simple("cont")),
+  "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", async () => {
+    const { fetchOptions, guestFetch } = await import("./commands/guest-command.ts");
+    return work(fetchOptions, guestFetch);
+  }),
+  demo: command("demo", "boot a guest, move it while it works, and let it check itself", async () => {
+    const { demo, demoOptions } = await import("./commands/demo-command.ts");
+    return work(demoOptions, (values) =>
       demo({ harts: values.smp ?? 4, guest: values.guest, mirror: values.mirror, cache: values.cache }),
-  ),
-  quit: command("quit", "end a machine", controlOptions, simple("quit")),
+    );
+  }),
+  quit: command("quit", "end a machine", () => simple("quit")),
 };
+
+/** A command that is one command of QMP. */
+async function simple(name: "stop" | "cont" | "quit"): Promise<Work> {
+  const { controlOptions, simple } = await control();
+  return work(controlOptions, simple(name));
+}
+
+async function runCommand({ usage, load }: Command, args: readonly string[]): Promise<number | void> {
+  const { options, run } = await load();
+  const parsed = parseCommandLine(options, args);
+  const { positionals } = parsed;
+  // The words in capitals in the usage are the positionals; one in brackets is optional.
+  const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
+  const needed = usage.includes("[") ? wanted.length - 1 : wanted.length;
+  const missing = wanted[positionals.length];
+  if (missing !== undefined && positionals.length < needed)
+    throw new UsageError(`${missing} is missing: wherry ${usage}`);
+  const extra = positionals[wanted.length];
+  if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
+  return await run(parsed);
+}
 
 function generalHelp(): string {
   const list = Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(18)}${summary}`);
@@ -117,7 +138,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the guest failed, 128+n ended by 
 `;
 }
 
-function commandHelp(name: string, { usage, summary, options }: Command): string {
+async function commandHelp(name: string, { usage, summary, load }: Command): Promise<string> {
+  const { options } = await load();
   const keys =
     name === "run" || name === "restore"
       ? "\nOn the console: Ctrl-A x ends the machine, Ctrl-A h shows the keys.\n"
@@ -146,11 +168,11 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const end = rest.indexOf("--");
   if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
-    process.stdout.write(commandHelp(name, found));
+    process.stdout.write(await commandHelp(name, found));
     return EXIT.OK;
   }
   requireNode();
-  return (await found.run(rest)) ?? EXIT.OK;
+  return (await runCommand(found, rest)) ?? EXIT.OK;
 }
 
 /** Prints one line, never a stack trace unless WHERRY_DEBUG is set. Returns the exit code. */

@@ -13,10 +13,10 @@ import {
   DEFAULT_CODE_CACHE_BYTES,
   DEFAULT_TRANSLATE_AFTER,
   type TranslationOptions,
-} from "../hypervisor/translator/translation-thread.ts";
+} from "../hypervisor/shared/translation-options.ts";
 import { planMemory, type RamBlockPlan, Vm } from "../hypervisor/vm/vm.ts";
 import { compileModule, createSharedMemory, WASM_PAGE_SIZE } from "../wasm/webassembly.ts";
-import type { WasmMemory } from "../base/runtime-globals.ts";
+import type { WasmMemory, WasmModule } from "../base/runtime-globals.ts";
 import type { Platform } from "./platform.ts";
 
 /** The engine that executes the guest's instructions. */
@@ -58,7 +58,7 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
   platform.beforeCompile?.();
   const { hasTotalStoreOrder = false } = platform;
   const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
-  const module = compileModule(buildEngineModule(plan.tables, engine, hasTotalStoreOrder));
+  const module = engineModule(plan.tables, engine, hasTotalStoreOrder);
   initEngineTables(memory.buffer, plan.tables);
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
@@ -79,4 +79,14 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
       ? { spawnTranslator: () => platform.spawnTranslator({ memory, options }) }
       : {}),
   });
+}
+
+/** The modules of this process: a second machine with as many harts does not wait for a compilation. */
+const modules = new Map<string, WasmModule>();
+
+function engineModule(...options: Parameters<typeof buildEngineModule>): WasmModule {
+  const key = options.join();
+  const known = modules.get(key) ?? compileModule(buildEngineModule(...options));
+  modules.set(key, known);
+  return known;
 }

@@ -1,9 +1,7 @@
 // The entry of a platform's translation worker.
 import { VM_TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
-import {
-  runTranslationThread,
-  type TranslationOptions,
-} from "../hypervisor/translator/translation-thread.ts";
+import { runTranslationThread } from "../hypervisor/translator/translation-thread.ts";
+import { type TranslationOptions } from "../hypervisor/shared/translation-options.ts";
 import { TRANSLATOR_RUN } from "../hypervisor/shared/memory-map.ts";
 import type { BeforeCompile } from "../hypervisor/translator/translations.ts";
 import type { WasmMemory } from "../base/runtime-globals.ts";

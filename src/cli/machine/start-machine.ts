@@ -6,7 +6,6 @@ import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
 import { type CreatedMachine, createMachine, randomSource } from "../../embed/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
-import { traceCode } from "../../embed/code-trace.ts";
 import { BootError } from "../../machines/boot/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
@@ -98,8 +97,11 @@ async function start(
     machine.emit({ event: "SHUTDOWN", guest: false, reason });
     end({ kind: "quit", message: reason });
   };
-  const trace = async (hart: number, address: bigint) =>
-    traceCode(machine.memory, await readTranslation(cpus, hart), address, nodePlatform);
+  const trace = async (hart: number, address: bigint) => {
+    // The translator is not loaded until it is asked for.
+    const { traceCode } = await import("../../embed/code-trace.ts");
+    return traceCode(machine.memory, await readTranslation(cpus, hart), address, nodePlatform);
+  };
   watchEnd(machine, end);
 
   const migration = new MigrationService(machine, {

@@ -6,7 +6,7 @@ import { MAX_VCPUS } from "../../hypervisor/shared/memory-map.ts";
 import {
   DEFAULT_CODE_CACHE_BYTES,
   DEFAULT_TRANSLATE_AFTER,
-} from "../../hypervisor/translator/translation-thread.ts";
+} from "../../hypervisor/shared/translation-options.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
 import type { RestoreClock } from "../../vmm/machine.ts";
 import type { MigrationAddress } from "../../monitor/migration-address.ts";

@@ -6,7 +6,7 @@ import {
   type IcountOptions,
   MAX_ICOUNT_SHIFT,
 } from "../../hypervisor/requests/instruction-clock.ts";
-import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/translator/translation-thread.ts";
+import { DEFAULT_CODE_CACHE_BYTES } from "../../hypervisor/shared/translation-options.ts";
 import { sharedExtensions } from "../../machines/qemu/qemu-refusals.ts";
 import { RELEASES } from "../../machines/qemu/qemu-releases.ts";
 import { EXTENSION_NAMES } from "../../riscv/extensions.ts";

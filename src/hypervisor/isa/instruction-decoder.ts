@@ -94,10 +94,19 @@ export function indexDecides(row: Row): boolean {
   return (row.mask & ~INDEXED_BITS) === 0;
 }
 
+let madeTables: Uint8Array | undefined;
+
 /** Write the tables to shared memory; once for a machine, before the first hart runs. */
 export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): void {
+  madeTables ??= makeTables();
+  new Uint8Array(buffer, tablesBase).set(madeTables);
+  new DataView(buffer).setUint32(VM_CODE_CACHE, tablesBase + DECODE_TABLES_SIZE, true);
+}
+
+function makeTables(): Uint8Array {
   const { operationOfIndex } = decoder();
-  const tables = new DataView(buffer, tablesBase, TABLES_SIZE);
+  const bytes = new Uint8Array(TABLES_SIZE);
+  const tables = new DataView(bytes.buffer);
   const expansions = allExpansions();
   for (let half = 0; half < 0x10000; half++) {
     if ((half & 3) === 3) continue;
@@ -106,6 +115,6 @@ export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): v
     const operation = word === 0 ? 0 : operationOfIndex[decodeIndex(word)]!;
     tables.setUint32(EXPANSIONS + half * 8 + 4, operation, true);
   }
-  new Uint8Array(buffer, tablesBase + OPERATIONS).set(operationOfIndex);
-  new DataView(buffer).setUint32(VM_CODE_CACHE, tablesBase + DECODE_TABLES_SIZE, true);
+  bytes.set(operationOfIndex, OPERATIONS);
+  return bytes;
 }

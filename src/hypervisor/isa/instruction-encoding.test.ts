@@ -10,7 +10,7 @@ import {
   operandsOf,
   parsePattern,
 } from "./instruction-encoding.ts";
-import { assemble, expandCompressed, rowOf, rows } from "./isa.ts";
+import { allExpansions, assemble, expandCompressed, rowOf, rows } from "./isa.ts";
 import { seed } from "../../../test/support/seed.ts";
 import { Random } from "../../../test/support/random.ts";
 
@@ -182,4 +182,10 @@ describe("compressed instructions", () => {
       expect(expandCompressed(half), half.toString(16)).toBeUndefined();
     }
   });
+});
+
+it("the table of all expansions has the expansion of each compressed word", () => {
+  const all = allExpansions();
+  const other = Array.from(all.keys()).filter((half) => all[half] !== (expandCompressed(half)?.word ?? 0));
+  expect(other).toEqual([]);
 });

@@ -2,30 +2,16 @@
 // communicates with them only through the shared memory (memory-map.ts). With the interpreter alone there is
 // no such thread.
 import type { WasmMemory } from "../../base/runtime-globals.ts";
-import { CODE_BYTES_SIZE, CodeCache } from "../shared/code-cache.ts";
+import { CodeCache } from "../shared/code-cache.ts";
 import {
   DECODE_TABLES_SIZE,
   VM_CODE_CACHE,
   VM_TRANSLATOR_RUN,
   TRANSLATOR_RUN,
 } from "../shared/memory-map.ts";
+import type { TranslationOptions } from "../shared/translation-options.ts";
 import { RegionModules } from "./region-module.ts";
 import { type BeforeCompile, Translations } from "./translations.ts";
-
-/** Parameters of the translator. */
-export interface TranslationOptions {
-  /** Maximum size of translated code, in bytes of WebAssembly. */
-  readonly codeCacheBytes: number;
-  /** Number of executions of an entry before it is translated. */
-  readonly translateAfter: number;
-  /** Count each instruction, so that a slice ends at exactly its budget (`--icount`). */
-  readonly exact: boolean;
-  readonly hasTotalStoreOrder: boolean;
-}
-
-/** The whole area. */
-export const DEFAULT_CODE_CACHE_BYTES = CODE_BYTES_SIZE;
-export const DEFAULT_TRANSLATE_AFTER = 64;
 
 /** How long requests are collected before a module is generated: one module for many regions is cheaper. */
 const GATHER_MS = 1;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ByteReader } from "../../base/bytes.ts";
+import { defaultEnvironment } from "../environment/migration-environment.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { MIG_PRI } from "../../state/section.ts";
 import { FakeMachine, toySection } from "../../../test/support/fake-machine.ts";
@@ -57,6 +58,22 @@ describe("a snapshot", () => {
       await loadSnapshot(target, memorySource(file, piece));
       expect(target.memoryHash()).toBe(source.memoryHash());
     }
+  });
+
+  test("is loaded in short turns: other machines of the process go on meanwhile", async () => {
+    const source = new FakeMachine({ ramPages: 2048, fill: 1 });
+    const file = await saved(source);
+    let now = 0;
+    let turns = 0;
+    const environment = {
+      ...defaultEnvironment,
+      nowMs: () => now++,
+      yieldToEventLoop: async () => void turns++,
+    };
+    const target = new FakeMachine({ ramPages: 2048 });
+    await loadSnapshot(target, memorySource(file), "stop", environment);
+    expect(turns).toBeGreaterThan(3);
+    expect(target.memoryHash()).toBe(source.memoryHash());
   });
 
   test("starts as QEMU's do: magic, version, configuration, ram", async () => {

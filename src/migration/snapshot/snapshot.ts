@@ -85,6 +85,27 @@ export interface LoadedMachine {
   readonly warning: string | undefined;
 }
 
+/** How long a load may keep the thread, in milliseconds. */
+const MAX_TURN_MS = 2;
+
+/**
+ * The channel with turns of the event loop between its reads. A snapshot in memory is read without any, and
+ * other machines of this process would have to wait: for their consoles, and for their own loads.
+ */
+function inTurns(channel: Channel, environment: MigrationEnvironment): Channel {
+  let turn = environment.nowMs();
+  return {
+    ...channel,
+    async read(target) {
+      if (environment.nowMs() - turn >= MAX_TURN_MS) {
+        await environment.yieldToEventLoop();
+        turn = environment.nowMs();
+      }
+      return await channel.read(target);
+    },
+  };
+}
+
 /**
  * Loads Wherry's or QEMU's snapshot into a machine that has not run. The caller starts it (`machine.start()`)
  * if the saved run state, or the user, says so. On failure the machine is in `internal-error` and can never
@@ -94,10 +115,11 @@ export async function loadSnapshot(
   machine: Machine,
   channel: Channel,
   clock: RestoreClock = "stop",
+  environment: MigrationEnvironment = defaultEnvironment,
 ): Promise<LoadedMachine> {
   beginArrival(machine);
   try {
-    const stream = new StreamReader(channel);
+    const stream = new StreamReader(inTurns(channel, environment));
     // QEMU sends SWITCHOVER_START in files, too.
     const onCommand = async ({ name }: StreamCommand) => acceptCommand(stream, name);
     const loader = new StreamLoader(machine, stream, machine.qemu === undefined ? {} : { onCommand });

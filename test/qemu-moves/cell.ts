@@ -152,6 +152,13 @@ class Journey {
   }
 }
 
+/** How often a guest with a VM generation ID arrives in Wherry from a stream that could be loaded again. */
+function restoresOf({ route, transports }: Cell): number {
+  const again: readonly Transport[] = ["exec", "file", "mapped-ram"];
+  const arrives = (i: number): boolean => route[i + 1] === "wherry" && again.includes(transports[i]!);
+  return route[0] === "wherry" ? transports.filter((_, i) => arrives(i)).length : 0;
+}
+
 /** Never rejects because of the guest or a monitor: those are complaints. */
 export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
   const folder = await mkdtemp(join(directory, "cell-"));
@@ -171,7 +178,7 @@ export async function runCell(cell: Cell, guest: Guest): Promise<Outcome> {
   }
   const legs = journey.legs();
   const journal = readJournal(legs);
-  const verdict = judge(legs, journal);
+  const verdict = judge(legs, journal, restoresOf(cell));
   for (const each of verdict.complaints) if (!complaints.includes(each)) complaints.push(each);
   const jumps = legs
     .slice(1)

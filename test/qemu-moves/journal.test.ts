@@ -118,6 +118,17 @@ describe("a journey", () => {
     expect(complaints(journey(plant))).toContainEqual(expect.stringMatching(expected));
   });
 
+  test("a guest that was restored reseeds its random numbers, one that moved live does not", () => {
+    const legs = journey({ extra: { 40: "KMSG random: crng reseeded due to virtual machine fork" } });
+    const journal = readJournal(legs);
+    expect(judge(legs, journal, 1).complaints).toEqual([]);
+    for (const expected of [0, 2]) {
+      expect(judge(legs, journal, expected).complaints).toEqual([
+        `the guest reseeded its random numbers 1 times, expected ${expected}`,
+      ]);
+    }
+  });
+
   test("kernel messages that a slow host explains are counted, but are no complaints", () => {
     const legs = journey({ extra: { 40: "KMSG hrtimer: interrupt took 236749400 ns" } });
     expect(judge(legs, readJournal(legs))).toEqual({ complaints: [], forgiven: 1 });

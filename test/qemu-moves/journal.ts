@@ -64,6 +64,8 @@ export const LEAST_TICKS = 10;
 
 /** Kernel messages of a slow host, with or without moves. */
 const SLOW_HOST = /hrtimer: interrupt took|workqueue: \S+ hogged CPU/;
+/** A guest that Wherry started is told when it is restored from a stream that others may load too. */
+const RESEEDED = /random: crng reseeded due to virtual machine fork/;
 
 /** FNV-1a of the bytes, as in traveller.c. */
 export function checksum(text: string): string {
@@ -268,11 +270,15 @@ export interface Verdict {
   readonly forgiven: number;
 }
 
-/** All complaints about a completed journey. */
-export function judge(legs: readonly Leg[], journal: Journal): Verdict {
-  const { reports, kernel, passed } = journal;
+/** All complaints about a completed journey, in which the guest had to reseed its random numbers so often. */
+export function judge(legs: readonly Leg[], journal: Journal, reseeds = 0): Verdict {
+  const { reports, passed } = journal;
   const complaints = [...journal.complaints];
+  const kernel = journal.kernel.filter((line) => !RESEEDED.test(line));
   for (const line of kernel) if (!SLOW_HOST.test(line)) complaints.push(`kernel log: ${line}`);
+  const reseeded = journal.kernel.length - kernel.length;
+  if (reseeded !== reseeds)
+    complaints.push(`the guest reseeded its random numbers ${reseeded} times, expected ${reseeds}`);
   if (reports.length === 0) complaints.push("the guest has reported nothing");
   else complaints.push(...clockComplaints(legs, reports), ...flagComplaints(reports));
   // While the guest boots, the host is busy, and no move has happened yet.

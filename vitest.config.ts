@@ -23,7 +23,7 @@ const separate = [
   "src/guest/debian-guest.test.ts",
   "src/node/index.test.ts",
   "src/**/{isa-integer,softfloat-fast,softfloat-slow,translations,translator-streams,translator-loops}.test.ts",
-  "test/{cli,examples,gates,package,stress,vcpu}/**/*.test.ts",
+  "test/{boot,cli,embedding,examples,gates,package,stress,vcpu}/**/*.test.ts",
   "tools/{gates,layers,serve-browser}.test.ts",
   "test/contract/virtio.test.ts",
   "test/migration/{channels,clones,corruption,half-open-process,handover,qemu-last-word,qemu-protocol,restored-clock}.test.ts",

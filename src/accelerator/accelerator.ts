@@ -101,8 +101,9 @@ export interface AcceleratorVm {
     start(): void;
   };
   /** No vCPU of this VM runs any more. */
-  markDead(): void;
-  readonly dead: boolean;
+  markDead(why: string): void;
+  /** Why no vCPU runs any more; undefined while they can. */
+  readonly failure: string | undefined;
   /** Ends all vCPU threads. */
   destroy(): Promise<void>;
 }

@@ -55,6 +55,9 @@ const CHECKS: Checks<MachineOptions> = {
 };
 const checkOptions = isOptions(CHECKS, ["harts", "memoryBytes"]);
 
+const COULD_NOT_LOAD =
+  "it could not be loaded: is dist/browser served with the page? (docs/embedding.md, Bundlers)";
+
 interface Waiter {
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
@@ -83,7 +86,7 @@ export class BrowserMachine {
       name: "wherry-vmm",
     });
     this.#worker.addEventListener("error", (event) => {
-      const message = `the machine's worker failed: ${event.message || "it could not be loaded"}`;
+      const message = `the machine's worker failed: ${event.message || COULD_NOT_LOAD}`;
       this.#worker.terminate();
       this.#fail(new WherryError("browser.worker", message));
       this.#ending.end({ kind: "guest-failed", message });

@@ -93,7 +93,12 @@ function handle(worker: Worker, data: VcpuWorkerData | TranslatorThreadData): Th
     onSignal: (listener) => worker.addEventListener("message", listener),
     onFault: (listener) =>
       worker.addEventListener("error", (event) =>
-        listener(new Error(event.message || "its worker could not be loaded")),
+        listener(
+          new Error(
+            event.message ||
+              "its worker could not be loaded: is dist/browser served with the page? (docs/embedding.md, Bundlers)",
+          ),
+        ),
       ),
     terminate: async () => worker.terminate(),
   };

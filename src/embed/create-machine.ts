@@ -1,4 +1,5 @@
 // A whole machine on this host: the VM, the VMM's cached vCPU state, and the `virt` board.
+import { WherryError } from "../base/errors.ts";
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import { aclintState } from "../hypervisor/irqchip/aclint.ts";
 import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
@@ -137,6 +138,8 @@ export async function createMachine(
       },
     );
     await machine.initialize();
+    // All threads have answered by now, or died.
+    if (vm.failure !== undefined) throw new WherryError("host.thread", vm.failure);
     return { machine, cpus, perf: vm.perf };
   } catch (error) {
     await vm.destroy();

@@ -90,7 +90,7 @@ class FakeVm implements AcceleratorVm {
   }
   resetIrqchip(): void {}
   markDead(): void {}
-  readonly dead = false;
+  readonly failure = undefined;
   async destroy(): Promise<void> {}
 }
 

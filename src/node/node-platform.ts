@@ -1,17 +1,14 @@
 // Machines in this Node process: a worker thread for each vCPU and one for the translator; this thread is the
 // VMM's.
-import { type ResourceLimits, Worker } from "node:worker_threads";
 import { WherryError } from "../base/errors.ts";
 import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
-import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { Platform } from "../embed/platform.ts";
-import type { TranslatorThreadData } from "../embed/run-translator.ts";
-import type { VcpuThreadData } from "../embed/run-vcpu.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
+import { spawnThread } from "./node-thread.ts";
 import { unpack } from "./node-unpack.ts";
 
-/** `.ts` when run from source, `.js` when compiled. */
-const suffix = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
+/** Undefined in a bundle of the CommonJS format. */
+const HERE = import.meta.url as string | undefined;
 
 export const nodePlatform: Platform = {
   clock,
@@ -21,11 +18,13 @@ export const nodePlatform: Platform = {
   },
   randomBytes,
   defer: (task) => void setImmediate(task),
-  spawnVcpu: (data) => spawn("node-vcpu-worker", data, `vcpu-${data.hart}`),
+  spawnVcpu: (data) => spawnThread("node-vcpu-worker", HERE, data, `vcpu-${data.hart}`),
   // Translation makes much short-lived garbage: in a larger young generation, most of it dies before a
   // collection.
   spawnTranslator: (data) => {
-    const thread = spawn("node-translator-worker", data, "translator", { maxYoungGenerationSizeMb: 16 });
+    const thread = spawnThread("node-translator-worker", HERE, data, "translator", {
+      maxYoungGenerationSizeMb: 16,
+    });
     // Its first request to V8 to compile signals that it has started.
     thread.onSignal(yieldToHarts);
     return thread;
@@ -45,21 +44,4 @@ function engineOfEnvironment(): EngineKind | undefined {
   const kind = ENGINE_KINDS.find((k) => k === name);
   if (kind !== undefined) return kind;
   throw new WherryError("host.engine", `WHERRY_ENGINE=${name}: expected ${ENGINE_KINDS.join(" or ")}`);
-}
-
-function spawn(
-  script: string,
-  workerData: VcpuThreadData | TranslatorThreadData,
-  name: string,
-  resourceLimits: ResourceLimits = {},
-): ThreadHandle {
-  const url = new URL(`./${script}${suffix}`, import.meta.url);
-  const worker = new Worker(url, { workerData, name, resourceLimits });
-  return {
-    onSignal: (listener) => worker.on("message", listener),
-    onFault: (listener) => worker.on("error", listener),
-    terminate: async () => {
-      await worker.terminate();
-    },
-  };
 }

@@ -243,9 +243,9 @@ export class Machine {
   }
 
   #refuseDead(): void {
-    if (!this.vm.dead) return;
-    const message = "a thread of the machine has failed: it cannot run again, create another one";
-    throw new MachineError("machine.dead", message);
+    const { failure } = this.vm;
+    if (failure === undefined) return;
+    throw new MachineError("machine.dead", `the machine cannot run again, create another one: ${failure}`);
   }
 
   /** Resolves when all earlier calls of start, stop and reset have completed. */

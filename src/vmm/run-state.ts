@@ -18,20 +18,12 @@ export type RunState =
 
 const allowed: Record<RunState, readonly RunState[]> = {
   prelaunch: ["running", "inmigrate", "paused", "finish-migrate", "shutdown", "save-vm"],
-  running: ["paused", "finish-migrate", "save-vm", "io-error", "shutdown", "suspended", "internal-error"],
+  running: ["paused", "finish-migrate", "save-vm", "io-error", "shutdown", "suspended"],
   paused: ["running", "finish-migrate", "save-vm", "postmigrate", "shutdown", "prelaunch"],
-  inmigrate: ["running", "paused", "prelaunch", "suspended", "shutdown", "internal-error"],
-  "finish-migrate": [
-    "running",
-    "paused",
-    "postmigrate",
-    "prelaunch",
-    "shutdown",
-    "suspended",
-    "internal-error",
-  ],
+  inmigrate: ["running", "paused", "prelaunch", "suspended", "shutdown"],
+  "finish-migrate": ["running", "paused", "postmigrate", "prelaunch", "shutdown", "suspended"],
   postmigrate: ["running", "paused", "finish-migrate", "prelaunch", "shutdown"],
-  "save-vm": ["running", "paused", "prelaunch", "suspended", "shutdown", "internal-error"],
+  "save-vm": ["running", "paused", "prelaunch", "suspended", "shutdown"],
   "restore-vm": ["running", "paused", "prelaunch"],
   "io-error": ["running", "paused", "finish-migrate", "save-vm", "shutdown", "prelaunch"],
   shutdown: ["paused", "finish-migrate", "save-vm", "prelaunch"],
@@ -59,7 +51,8 @@ export class RunStateHolder {
   set(next: RunState): void {
     const previous = this.#state;
     if (next === previous) return;
-    if (!allowed[previous].includes(next)) {
+    // A thread can fail in any state.
+    if (next !== "internal-error" && !allowed[previous].includes(next)) {
       throw new RunStateError(
         "run-state.transition",
         `the machine is ${previous}: it cannot become ${next}; from here it can become ${allowed[previous].join(", ")}`,

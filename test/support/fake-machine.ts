@@ -205,7 +205,7 @@ export function fakeVm(memory: GuestMemory): AcceleratorVm {
     resetIrqchip: () => {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write: () => {}, stop: () => {}, start: () => {} },
     markDead: () => {},
-    dead: false,
+    failure: undefined,
     destroy: async () => {},
   };
 }

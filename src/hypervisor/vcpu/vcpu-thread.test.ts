@@ -152,7 +152,7 @@ describe("requests", () => {
     );
     s.run(0, slice);
     expect(s.log).toEqual(["parked", "parked"]);
-    s.vm.markDead();
+    s.vm.markDead("planted");
     expect(() => s.vm.vcpus[0]?.resume()).toThrow("dead");
   });
 

@@ -142,6 +142,8 @@ export class Vm implements AcceleratorVm {
   readonly #translator: ThreadHandle | undefined;
   readonly #exact: boolean;
   #events: VmEvents | undefined;
+  #failure: string | undefined;
+  #isEnding = false;
 
   constructor(options: VmOptions) {
     const { buffer, vcpuCount, blocks } = options;
@@ -202,12 +204,35 @@ export class Vm implements AcceleratorVm {
     ramBlocks.forEach((_, i) => {
       this.#publishSlot(i);
     });
-    this.#translator = options.spawnTranslator?.();
+    const threads: ThreadHandle[] = [];
+    const spawned = (spawn: () => ThreadHandle): ThreadHandle => {
+      try {
+        const thread = spawn();
+        threads.push(thread);
+        return thread;
+      } catch (error) {
+        for (const thread of threads) void thread.terminate();
+        throw error;
+      }
+    };
+    this.#translator = options.spawnTranslator && spawned(options.spawnTranslator);
     this.#translator?.onFault((error) => {
-      this.markDead();
-      this.events.internalError(undefined, `the translation thread: ${messageOf(error)}`);
+      // A thread that was told to end may do so in any way.
+      if (this.#isEnding) return;
+      Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
+      const why = `the translation thread: ${messageOf(error)}`;
+      this.markDead(why);
+      this.events.internalError(undefined, why);
     });
-    this.vcpus = requests.map((r, i) => new Vcpu(this, i, r, options.spawnVcpu(i)));
+    this.vcpus = requests.map(
+      (r, i) =>
+        new Vcpu(
+          this,
+          i,
+          r,
+          spawned(() => options.spawnVcpu(i)),
+        ),
+    );
   }
 
   /** Must be called before the first vCPU is resumed. */
@@ -306,15 +331,20 @@ export class Vm implements AcceleratorVm {
   // ---- life cycle ----
 
   /** A fatal error: no vCPU of this VM runs again (KVM_REQ_VM_DEAD). */
-  markDead(): void {
+  markDead(why: string): void {
+    this.#failure ??= why;
     Atomics.store(this.#words, VM_DEAD_WORD >>> 2, 1);
     makeRequests(REQ.VM_DEAD, this.#requests);
+  }
+  get failure(): string | undefined {
+    return this.#failure;
   }
   get dead(): boolean {
     return Atomics.load(this.#words, VM_DEAD_WORD >>> 2) !== 0;
   }
 
   async destroy(): Promise<void> {
+    this.#isEnding = true;
     await Promise.all([...this.vcpus.map((v) => v.end()), this.#endTranslator()]);
   }
 
@@ -349,9 +379,12 @@ export class Vcpu implements AcceleratorVcpu {
     this.#bytes = new Uint8Array(vm.buffer);
     thread.onSignal(() => this.#onSignal());
     thread.onFault((error) => {
+      // A thread that was told to end may do so in any way.
+      if (this.#isEnded) return;
       this.#parkDeadThread();
-      vm.markDead();
-      vm.events.internalError(id, error instanceof Error ? error.message : String(error));
+      const why = messageOf(error);
+      vm.markDead(`vCPU ${id}: ${why}`);
+      vm.events.internalError(id, why);
     });
   }
 
@@ -360,7 +393,8 @@ export class Vcpu implements AcceleratorVcpu {
   }
 
   resume(): void {
-    if (this.#vm.dead) throw new VmError("vm.dead", `vCPU ${this.id}: the VM is dead and cannot run again`);
+    if (this.#vm.dead)
+      throw new VmError("vm.dead", `vCPU ${this.id}: the VM cannot run again: ${this.#vm.failure}`);
     const run = this.#requests.load(CTL_RUN);
     if (run !== RUN.PAUSE && run !== RUN.PARKED) return;
     this.#requests.store(CTL_RUN, RUN.GO);
@@ -506,7 +540,7 @@ export class Vcpu implements AcceleratorVcpu {
         return;
       }
       default:
-        this.#vm.markDead();
+        this.#vm.markDead(`vCPU ${this.id}: the engine stopped with reason ${gpa}`);
         events.internalError(this.id, `the engine stopped with reason ${gpa}`);
         this.#answer(false);
     }

@@ -69,7 +69,7 @@ function fakeVm(): AcceleratorVm {
     resetIrqchip() {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write() {}, stop() {}, start() {} },
     markDead() {},
-    dead: false,
+    failure: undefined,
     destroy: async () => {},
   };
 }

@@ -1,5 +1,5 @@
-// A worker thread of a machine, and the cause of its death: each of the ways in which a worker can end without
-// having been told to becomes one error that says what to do.
+// A worker thread of a machine, and the cause of its death: each of the ways in which a worker can end
+// without having been told to becomes one error that says what to do.
 import { type ResourceLimits, Worker } from "node:worker_threads";
 import { messageOf, WherryError } from "../base/errors.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";

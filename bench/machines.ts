@@ -126,7 +126,7 @@ export class BenchMachine {
       await console.see(PROMPT, BOOT_MS);
       const machine = new BenchMachine(child, qmp, console);
       machine.bootSeconds = (performance.now() - start) / 1000;
-      machine.bootCpuSeconds = (await machine.#cpuNanoseconds()) / 1e9;
+      machine.bootCpuSeconds = (await machine.cpuNanoseconds()) / 1e9;
       await qmp.execute("stop");
       return machine;
     } catch (cause) {
@@ -139,18 +139,27 @@ export class BenchMachine {
 
   /** The output of a command of the guest's shell. The machine runs only meanwhile. */
   async run(command: string): Promise<{ text: string; cpuNanoseconds: number }> {
-    const before = await this.#cpuNanoseconds();
+    const before = await this.cpuNanoseconds();
+    await this.resume();
+    const text = await this.ask(command);
+    await this.#qmp.execute("stop");
+    return { text, cpuNanoseconds: (await this.cpuNanoseconds()) - before };
+  }
+
+  async resume(): Promise<void> {
+    await this.#qmp.execute("cont");
+  }
+
+  /** The output of a command while the machine runs. */
+  async ask(command: string): Promise<string> {
     const from = this.#console.text.length;
     const mark = `end-${from}`;
-    await this.#qmp.execute("cont");
     // The quotes keep the echo of the line from matching the mark.
     this.#console.type(`${command}; echo e''nd-${from}=$?\n`);
     const ended = await this.#console.see(new RegExp(`${mark}=(\\d+)`), PROGRAM_MS, from);
-    await this.#qmp.execute("stop");
     const text = this.#console.text.slice(from, from + ended.index).replaceAll("\r", "");
     if (ended[1] !== "0") throw new Error(`${command}: ended with ${ended[1]}: ${text.trim()}`);
-    const cpuNanoseconds = (await this.#cpuNanoseconds()) - before;
-    return { text: text.slice(text.indexOf("\n") + 1), cpuNanoseconds };
+    return text.slice(text.indexOf("\n") + 1);
   }
 
   /** The same with profiling, which costs a little. Wherry only. */
@@ -163,7 +172,7 @@ export class BenchMachine {
   }
 
   /** Processor time of the process so far, all threads, as the kernel counts it (in steps of 10 ms). */
-  async #cpuNanoseconds(): Promise<number> {
+  async cpuNanoseconds(): Promise<number> {
     const fields = (await readFile(`/proc/${this.#child.pid}/stat`, "utf8")).replace(/.*\) /s, "").split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 1e7;
   }

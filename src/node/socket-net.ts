@@ -69,6 +69,11 @@ export class SocketNet implements NetBackend {
     const packet = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
     packet.writeUInt32BE(frame.length);
     packet.set(frame, HEADER_BYTES);
+    // The frames of one turn go to the kernel with one call.
+    if (peer.writableCorked === 0) {
+      peer.cork();
+      queueMicrotask(() => peer.uncork());
+    }
     peer.write(packet);
     if (peer.writableLength >= MAX_UNSENT_BYTES) this.#writable = false;
   }

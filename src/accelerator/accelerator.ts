@@ -92,6 +92,10 @@ export interface AcceleratorVm {
    */
   shadowRead?(guestPhys: number): { set(value: number | undefined): void };
   resetIrqchip(): void;
+  /** The guest has suspended itself (SBI SUSP): one hart waits for an interrupt, the others are stopped. */
+  readonly isSuspended: boolean;
+  /** Resumes a suspended guest at its resume address, as an interrupt does. No effect if it is awake. */
+  wakeUp(): void;
   /** Guest time (mtime ticks); frozen between stop and start. */
   readonly clock: {
     readonly frequencyHz: number;

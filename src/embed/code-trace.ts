@@ -29,6 +29,30 @@ export function walk(memory: GuestMemory, satp: bigint, address: bigint): number
 }
 
 /**
+ * Guest memory from an address on, a virtual one with the registers of a translation. Undefined if a byte is
+ * not mapped or not in RAM.
+ */
+export function readGuestMemory(
+  memory: GuestMemory,
+  translation: { readonly satp: bigint; readonly priv: number } | undefined,
+  address: bigint,
+  length: number,
+): Uint8Array | undefined {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; ) {
+    const from = address + BigInt(at);
+    const guestPhys =
+      translation === undefined || translation.priv === PRIV.M
+        ? Number(from)
+        : walk(memory, translation.satp, from);
+    const size = Math.min(length - at, 4096 - Number(from & 0xfffn));
+    if (guestPhys === undefined || !memory.read(guestPhys, bytes.subarray(at, at + size))) return undefined;
+    at += size;
+  }
+  return bytes;
+}
+
+/**
  * The listing for an address in the translation of these registers. Throws WherryError if there is no memory.
  */
 export function traceCode(

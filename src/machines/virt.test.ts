@@ -89,6 +89,10 @@ class FakeVm implements AcceleratorVm {
     return { remove() {} };
   }
   resetIrqchip(): void {}
+  isSuspended = false;
+  wakeUp(): void {
+    this.isSuspended = false;
+  }
   markDead(): void {}
   readonly failure = undefined;
   async destroy(): Promise<void> {}

@@ -134,12 +134,17 @@ export function virtRamBlocks(
   ];
 }
 
+/** How late the event of a wake-up may be. */
+const WAKEUP_POLL_MS = 100;
+
 export class VirtMachine extends Machine {
   /** The devices behind the guest's accesses outside RAM. */
   readonly addressSpace = new AddressSpace();
   /** What the next reset starts. */
   boot: BootPlan;
   override carried: BootBlock;
+  /** The guest has suspended itself, and nobody has been told that it is awake. */
+  #isAsleep = false;
 
   constructor(parts: VirtParts, boot: BootPlan, carried: BootBlock) {
     super({ name: "virt", vm: parts.vm, memory: parts.vm.memory, cpus: parts.cpus });
@@ -175,10 +180,48 @@ export class VirtMachine extends Machine {
 
   /**
    * A suspended guest needs nothing from the board: its last hart waits for an interrupt in the hypervisor
-   * half.
+   * half, which does not tell when one comes.
    */
+  watchSuspend(setTimer: SetTimer): void {
+    let isPolling = false;
+    const poll = (): void => {
+      isPolling = this.#isAsleep && this.runState.running;
+      if (isPolling && this.isSuspended) setTimer(WAKEUP_POLL_MS, poll);
+      else if (isPolling) {
+        isPolling = false;
+        this.#awake();
+      }
+    };
+    this.onEvent(({ event }) => {
+      if (event === "RESET") this.#isAsleep = false;
+      else if (!isPolling && ["SUSPEND", "RESUME"].includes(event)) poll();
+    });
+  }
+
+  override start(): Promise<void> {
+    // It may have been saved in its sleep.
+    this.#isAsleep ||= !this.runState.running && this.isSuspended;
+    return super.start();
+  }
+
+  override wakeUp(): void {
+    super.wakeUp();
+    this.#awake();
+  }
+  #awake(): void {
+    if (!this.#isAsleep) return;
+    this.#isAsleep = false;
+    this.emit({ event: "WAKEUP" });
+  }
+  #suspendByGuest(): void {
+    this.#awake();
+    this.#isAsleep = true;
+    this.emit({ event: "SUSPEND" });
+  }
+
   #systemEvent(event: SystemEvent): void {
-    if (event === "reset") this.resetByGuest();
+    if (event === "suspend") this.#suspendByGuest();
+    else if (event === "reset") this.resetByGuest();
     else if (event === "shutdown") this.shutdownByGuest("guest-shutdown");
     else if (event === "crash") this.crash("the guest asked for a shutdown after a failure", "shutdown");
   }
@@ -240,6 +283,7 @@ export function createVirtMachine(
     cpus.resetVector = BigInt(vm.builtinFirmware ? planned.boot.kernelEntry : VIRT_MEMMAP.mrom.base);
   };
   take(first);
+  machine.watchSuspend(backends.setTimer);
   machine.addSection(
     identitySection({
       own: { harts: options.harts, builtinFirmware: vm.builtinFirmware },

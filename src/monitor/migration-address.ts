@@ -5,7 +5,6 @@ import type { JsonObject } from "./qmp-json.ts";
 import {
   type ArgumentsOf,
   list,
-  object,
   oneOf,
   optional,
   QmpError,
@@ -13,6 +12,7 @@ import {
   str,
   struct,
   uint64,
+  union,
 } from "./qapi.ts";
 
 export type MigrationAddress =
@@ -94,7 +94,17 @@ function fileAddress(text: string): MigrationAddress {
   return { transport: "file", path, offset: bytes };
 }
 
-const channelMembers = { "channel-type": oneOf(["main", "cpr"]), addr: object };
+const inet = { host: str, port: str };
+const unix = { path: str };
+const fileMembers = { filename: str, offset: uint64 };
+const execMembers = { args: list(str) };
+/** QAPI's MigrationAddress; channelAddress reads it. */
+const channelAddr = union("transport", {
+  socket: union("type", { inet: struct(inet), unix: struct(unix) }),
+  file: struct(fileMembers),
+  exec: struct(execMembers),
+});
+const channelMembers = { "channel-type": oneOf(["main", "cpr"]), addr: channelAddr };
 
 /** The members of `migrate` and `migrate-incoming` that hold the address. */
 export const addressMembers = { uri: optional(str), channels: optional(list(struct(channelMembers))) };
@@ -123,19 +133,19 @@ function channelAddress(addr: JsonObject): MigrationAddress {
   if (transport === undefined) throw new QmpError(`Parameter '${at}transport' is missing`);
   const kind = oneOf(["socket", "file", "exec"]).read(transport, `${at}transport`);
   if (kind === "file") {
-    const { filename, offset } = readMembers({ filename: str, offset: uint64 }, rest, at);
+    const { filename, offset } = readMembers(fileMembers, rest, at);
     return { transport: "file", path: filename, offset };
   }
   if (kind === "exec") {
-    const { args } = readMembers({ args: list(str) }, rest, at);
+    const { args } = readMembers(execMembers, rest, at);
     return { transport: "exec", command: shellCommand(args) };
   }
   const { type, ...socket } = rest;
   if (type === undefined) throw new QmpError(`Parameter '${at}type' is missing`);
   if (oneOf(["inet", "unix"]).read(type, `${at}type`) === "unix") {
-    return { transport: "unix", path: readMembers({ path: str }, socket, at).path };
+    return { transport: "unix", path: readMembers(unix, socket, at).path };
   }
-  const { host, port } = readMembers({ host: str, port: str }, socket, at);
+  const { host, port } = readMembers(inet, socket, at);
   return { transport: "tcp", host, port: portOf(port, `${host}:${port}`) };
 }
 

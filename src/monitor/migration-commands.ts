@@ -6,8 +6,8 @@ import type { JsonObject, JsonValue } from "./qmp-json.ts";
 import { type MonitoredMachine, refuseIfBlocked } from "./machine-commands.ts";
 import { addressMembers, addressOf, type MigrationAddress } from "./migration-address.ts";
 import type { ArrivalInfo, MigrationControl } from "./migration-control.ts";
-import { bool, list, oneOf, optional, QmpError, str, struct, uint64 } from "./qapi.ts";
-import { command, type QmpCommand } from "./qmp-command.ts";
+import { bool, int, list, number, oneOf, optional, QmpError, str, struct, uint64, union } from "./qapi.ts";
+import { action, command, type QmpCommand } from "./qmp-command.ts";
 
 /** QEMU's maximum for `downtime-limit`: 2000 s. */
 const MAX_DOWNTIME_LIMIT_MS = 2_000_000;
@@ -92,7 +92,7 @@ const OBSOLETE = {
 export function migrationCommands(migration: MigrationControl, machine: MonitoredMachine): QmpCommand[] {
   const underWay = () => UNDER_WAY.has(migration.query()?.status ?? "none");
   return [
-    command("migrate", { ...addressMembers, ...OBSOLETE, ...profileMember }, async (args) => {
+    action("migrate", { ...addressMembers, ...OBSOLETE, ...profileMember }, async (args) => {
       const address = addressOf(args, "migrate");
       if (args.blk === true || args.inc === true)
         throw new QmpError("Parameter 'blk' is not supported: share the disks");
@@ -101,18 +101,15 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);
       await migration.start(address, args["x-wherry-profile"]);
-      return {};
     }),
-    command("migrate-incoming", { ...addressMembers, "exit-on-error": optional(bool) }, async (args) => {
+    action("migrate-incoming", { ...addressMembers, "exit-on-error": optional(bool) }, async (args) => {
       await migration.incoming(addressOf(args, "migrate-incoming"), args["exit-on-error"]);
-      return {};
     }),
-    command("migrate_cancel", {}, () => {
+    action("migrate_cancel", {}, () => {
       migration.cancel();
-      return {};
     }),
-    command("query-migrate", {}, () => migrationInfo(migration.query())),
-    command("migrate-set-parameters", parameterMembers, (args) => {
+    command("query-migrate", {}, migrationInfoType, () => migrationInfo(migration.query())),
+    action("migrate-set-parameters", parameterMembers, (args) => {
       const limit = args["downtime-limit"];
       if (limit !== undefined && limit > MAX_DOWNTIME_LIMIT_MS) {
         throw new QmpError(
@@ -134,9 +131,8 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         ...(stall === undefined ? {} : { stallTimeoutMs: stall }),
         ...(compression === undefined ? {} : { multifdCompression: compression }),
       });
-      return {};
     }),
-    command("query-migrate-parameters", {}, () => ({
+    command("query-migrate-parameters", {}, struct(parameterMembers), () => ({
       "max-bandwidth": migration.parameters.maxBandwidthBytesPerSecond,
       "downtime-limit": migration.parameters.downtimeLimitMs,
       "multifd-channels": migration.parameters.multifdChannels,
@@ -144,7 +140,7 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
       "x-wherry-stall-timeout": migration.parameters.stallTimeoutMs,
       ...(migration.profile === undefined ? {} : { "x-wherry-profile": migration.profile }),
     })),
-    command("x-wherry-explain-profile", { profile: str }, async ({ profile }) => {
+    command("x-wherry-explain-profile", { profile: str }, explanation, async ({ profile }) => {
       const { refusals, qemu, wherry } = await migration.explain(profile);
       return {
         refusals: refusals.map(({ code, message, cure }) => ({ code, message, cure })),
@@ -152,43 +148,32 @@ export function migrationCommands(migration: MigrationControl, machine: Monitore
         wherry: [...wherry],
       };
     }),
-    command(
-      "migrate-set-capabilities",
-      { capabilities: list(struct({ capability: oneOf(CAPABILITIES), state: bool })) },
-      (args) => {
-        if (underWay()) throw new QmpError("There's a migration process in progress");
-        for (const { capability, state } of args.capabilities) {
-          if (state && !migration.capabilities.has(capability)) {
-            throw new QmpError(`Capability ${capability} is not supported by Wherry`);
-          }
+    action("migrate-set-capabilities", { capabilities: list(capabilityStatus) }, (args) => {
+      if (underWay()) throw new QmpError("There's a migration process in progress");
+      for (const { capability, state } of args.capabilities) {
+        if (state && !migration.capabilities.has(capability)) {
+          throw new QmpError(`Capability ${capability} is not supported by Wherry`);
         }
-        for (const { capability, state } of args.capabilities) {
-          if (migration.capabilities.has(capability)) migration.setCapability(capability, state);
-        }
-        return {};
-      },
-    ),
-    command("query-migrate-capabilities", {}, () =>
+      }
+      for (const { capability, state } of args.capabilities) {
+        if (migration.capabilities.has(capability)) migration.setCapability(capability, state);
+      }
+    }),
+    command("query-migrate-capabilities", {}, list(capabilityStatus), () =>
       [...migration.capabilities].map(([capability, state]) => ({ capability, state })),
     ),
-    command(
-      "x-wherry-migrate-decide",
-      { decision: oneOf(["there", "here", "ask"]) },
-      async ({ decision }) => {
-        await migration.decide(decision);
-        return {};
-      },
-    ),
-    command("x-wherry-query-save", {}, () => {
+    action("x-wherry-migrate-decide", { decision: oneOf(["there", "here", "ask"]) }, async ({ decision }) => {
+      await migration.decide(decision);
+    }),
+    command("x-wherry-query-save", {}, savingType, () => {
       const { saving } = migration;
       if (saving === undefined) return {};
       return { "done-pages": saving.donePages, "total-pages": saving.totalPages };
     }),
-    command("x-wherry-save", saveMembers, async ({ file, profile, "mapped-ram": mappedRam }) => {
+    action("x-wherry-save", saveMembers, async ({ file, profile, "mapped-ram": mappedRam }) => {
       if (underWay()) throw new QmpError("There's a migration process in progress");
       refuseIfBlocked(machine);
       await migration.save(file, profile, mappedRam);
-      return {};
     }),
   ];
 }
@@ -212,6 +197,49 @@ const CAPABILITIES = [
   ...["postcopy-blocktime", "late-block-activate", "x-ignore-shared", "validate-uuid", "background-snapshot"],
   ...["zero-copy-send", "postcopy-preempt", "switchover-ack", "dirty-limit", "mapped-ram"],
 ];
+
+const capabilityStatus = struct({ capability: oneOf(CAPABILITIES), state: bool });
+
+/** QAPI's MigrationStatus, the words that we use. */
+const STATUSES = [
+  ...["none", "setup", "cancelling", "cancelled", "active", "postcopy-paused", "completed", "failed"],
+  "device",
+];
+const ramStatsType = struct({
+  ...Object.fromEntries(
+    [
+      ...["transferred", "remaining", "total", "duplicate", "normal", "normal-bytes", "dirty-pages-rate"],
+      ...["dirty-sync-count", "postcopy-requests", "page-size", "multifd-bytes", "pages-per-second"],
+      ...["precopy-bytes", "downtime-bytes", "postcopy-bytes", "dirty-sync-missed-zero-copy"],
+    ].map((name) => [name, int]),
+  ),
+  mbps: number,
+});
+const socketAddress = union("type", {
+  inet: struct({ host: str, port: str }),
+  unix: struct({ path: str }),
+});
+const migrationInfoType = struct({
+  status: optional(oneOf(STATUSES)),
+  ram: optional(ramStatsType),
+  "total-time": optional(int),
+  "setup-time": optional(int),
+  "expected-downtime": optional(int),
+  downtime: optional(int),
+  "error-desc": optional(str),
+  "socket-address": optional(list(socketAddress)),
+});
+/** Events of moves. */
+export const migrationEvents = {
+  MIGRATION: { status: oneOf(STATUSES) },
+  MIGRATION_PASS: { pass: int },
+};
+const explanation = struct({
+  refusals: list(struct({ code: str, message: str, cure: str })),
+  qemu: list(str),
+  wherry: list(str),
+});
+const savingType = struct({ "done-pages": optional(int), "total-pages": optional(int) });
 
 /** Wherry's parameter for the QEMU release whose streams are written; empty for Wherry's own protocol. */
 const profileMember = { "x-wherry-profile": optional(str) };

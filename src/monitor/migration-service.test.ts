@@ -47,8 +47,11 @@ function setUp() {
     },
   };
   const world = new World();
-  const service = (options: { expectsArrival?: boolean; autostart?: boolean; clock?: RestoreClock } = {}) => {
-    const machine = new FakeMachine({ world, seed: 1 });
+  const service = (
+    options: { expectsArrival?: boolean; autostart?: boolean; clock?: RestoreClock; busy?: boolean } = {},
+  ) => {
+    const busy = options.busy === true ? { ramPages: 1000, dirtyPerMs: 100 } : {};
+    const machine = new FakeMachine({ world, seed: 1, ...busy });
     const arrivals: (string | undefined)[] = [];
     const dropped: string[] = [];
     const warnings: string[] = [];
@@ -286,10 +289,10 @@ test("a failed arrival ends the process, unless the command said exit-on-error f
 
 test("a move that does not converge is advised on, and no more once it has arrived", async () => {
   const { service } = setUp();
-  const source = service();
-  const destination = service({ expectsArrival: true });
-  // The guest dirties up to 16 MB/s of its 64 pages, which are sent in a quarter of a second.
-  source.migration.setParameters({ maxBandwidthBytesPerSecond: 1 << 20, downtimeLimitMs: 1 });
+  const source = service({ busy: true });
+  const destination = service({ expectsArrival: true, busy: true });
+  // All of its memory is dirty after each round, which takes a second.
+  source.migration.setParameters({ maxBandwidthBytesPerSecond: 4 << 20, downtimeLimitMs: 1 });
   await source.machine.start();
   await destination.migration.incoming(socket);
   await source.migration.start(socket);
@@ -299,7 +302,7 @@ test("a move that does not converge is advised on, and no more once it has arriv
   };
   await until(60_000, "advice", () => advice() !== undefined);
   expect(advice()).toMatch(
-    /the move does not converge.*max-bandwidth \(now 1048576 .*downtime-limit \(now 1 ms\)/,
+    /the move does not converge.*max-bandwidth \(now 4194304 .*downtime-limit \(now 1 ms\)/,
   );
   expect(source.machine.runState.current).toBe("running");
   source.migration.setParameters({ downtimeLimitMs: 60_000 });

@@ -1,8 +1,8 @@
 // QMP commands for profiling. They are Wherry's own: QEMU has no equivalent.
 import { hex } from "../base/hex.ts";
 import type { PerfControl, PerfReport } from "../accelerator/perf-report.ts";
-import { bool, QmpError } from "./qapi.ts";
-import { command, type QmpCommand } from "./qmp-command.ts";
+import { any, bool, int, list, optional, QmpError, str, struct } from "./qapi.ts";
+import { action, command, type QmpCommand } from "./qmp-command.ts";
 
 /** A report in QMP's form, with times in ns. */
 export type PerfInfo = {
@@ -45,14 +45,30 @@ export function perfInfo(report: PerfReport): PerfInfo {
   };
 }
 
+const perfType = struct({
+  "elapsed-ns": int,
+  harts: list(
+    struct({
+      "cpu-index": int,
+      instructions: int,
+      "translated-instructions": int,
+      "tlb-refills": int,
+      "steal-ns": optional(int),
+      hot: list(struct({ address: str, count: int })),
+      activities: list(struct({ name: str, count: int, ns: int })),
+    }),
+  ),
+  // Counters by name.
+  translation: any,
+});
+
 export function perfCommands(perf: PerfControl): QmpCommand[] {
   return [
-    command("x-wherry-perf", { enable: bool }, ({ enable }) => {
+    action("x-wherry-perf", { enable: bool }, ({ enable }) => {
       if (enable) perf.start();
       else perf.stop();
-      return {};
     }),
-    command("x-wherry-query-perf", {}, () => {
+    command("x-wherry-query-perf", {}, perfType, () => {
       if (!perf.counting) throw new QmpError("Profiling is off: enable it with x-wherry-perf");
       return perfInfo(perf.read());
     }),

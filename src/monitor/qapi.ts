@@ -1,5 +1,5 @@
-// Argument types of QMP commands: the small part of QEMU's QAPI (docs/devel/qapi-code-gen) needed to check a
-// client's arguments and report errors with the messages of QEMU's visitors.
+// Types of QMP: the small part of QEMU's QAPI (docs/devel/qapi-code-gen) needed to check a client's
+// arguments, to report errors with the messages of QEMU's visitors, and to describe commands (qmp-schema.ts).
 import { WherryError } from "../base/errors.ts";
 import { isObject, type JsonObject, type JsonValue } from "./qmp-json.ts";
 
@@ -21,9 +21,25 @@ export class QmpError extends WherryError {
   }
 }
 
+/** What values a type has, for query-qmp-schema. */
+export type Shape =
+  | { readonly kind: "builtin"; readonly name: "str" | "int" | "number" | "bool" | "any" }
+  | { readonly kind: "enum"; readonly values: readonly string[] }
+  | { readonly kind: "array"; readonly element: Shape }
+  | {
+      readonly kind: "object";
+      readonly members: Members;
+      /** The member whose value selects further members. */
+      readonly tag?: string;
+      readonly variants?: Readonly<Record<string, Shape>>;
+    };
+
+const builtin = (name: "str" | "int" | "number" | "bool" | "any"): Shape => ({ kind: "builtin", name });
+
 /** Reads a JSON value as T. `path` is the argument's name in messages. Throws QmpError. */
 export interface Type<T> {
   readonly read: (value: JsonValue, path: string) => T;
+  readonly shape: Shape;
   readonly optional?: boolean;
 }
 
@@ -49,6 +65,7 @@ function invalidType(path: string, expected: string): QmpError {
 }
 
 export const str: Type<string> = {
+  shape: builtin("str"),
   read(value, path) {
     if (typeof value !== "string") throw invalidType(path, "string");
     return value;
@@ -56,6 +73,7 @@ export const str: Type<string> = {
 };
 
 export const bool: Type<boolean> = {
+  shape: builtin("bool"),
   read(value, path) {
     if (typeof value !== "boolean") throw invalidType(path, "boolean");
     return value;
@@ -69,6 +87,7 @@ function integer(value: JsonValue): number | undefined {
 
 /** An unsigned 64-bit number; values above 2^53 are rounded to a double. */
 export const uint64: Type<number> = {
+  shape: builtin("int"),
   read(value, path) {
     const n = integer(value);
     if (n === undefined || n < 0) throw new QmpError(`Parameter '${path}' expects uint64`);
@@ -77,6 +96,7 @@ export const uint64: Type<number> = {
 };
 
 export const int: Type<number> = {
+  shape: builtin("int"),
   read(value, path) {
     const n = integer(value);
     if (n === undefined) throw invalidType(path, "integer");
@@ -87,6 +107,7 @@ export const int: Type<number> = {
 /** One word of a list. As in QEMU, the message names the member without its path. */
 export function oneOf<const W extends string>(words: readonly W[]): Type<W> {
   return {
+    shape: { kind: "enum", values: words },
     read(value, path) {
       const text = str.read(value, path);
       const word = words.find((w) => w === text);
@@ -99,6 +120,7 @@ export function oneOf<const W extends string>(words: readonly W[]): Type<W> {
 
 export function list<T>(element: Type<T>): Type<T[]> {
   return {
+    shape: { kind: "array", element: element.shape },
     read(value, path) {
       if (!Array.isArray(value)) throw invalidType(path, "array");
       return value.map((v, i) => element.read(v, `${path}[${i}]`));
@@ -109,6 +131,7 @@ export function list<T>(element: Type<T>): Type<T[]> {
 /** A struct: required members must be present, unknown ones must not. */
 export function struct<M extends Members>(members: M): Type<ArgumentsOf<M>> {
   return {
+    shape: { kind: "object", members },
     read(value, path) {
       if (!isObject(value)) throw invalidType(path, "object");
       return readMembers(members, value, `${path}.`);
@@ -116,16 +139,33 @@ export function struct<M extends Members>(members: M): Type<ArgumentsOf<M>> {
   };
 }
 
-/** Any object, for a union that the command parses itself. */
-export const object: Type<JsonObject> = {
+/** A number that may have a fraction; in results only. */
+export const number: Type<number> = {
+  shape: builtin("number"),
   read(value, path) {
-    if (!isObject(value)) throw invalidType(path, "object");
+    if (typeof value !== "number") throw invalidType(path, "number");
     return value;
   },
 };
 
+/** A value that no type of QAPI describes, such as a map of names. */
+export const any: Type<JsonValue> = { shape: builtin("any"), read: (value) => value };
+
+/** An object whose member `tag` selects further members, which the command reads itself. */
+export function union(tag: string, variants: Readonly<Record<string, Type<unknown>>>): Type<JsonObject> {
+  const cases = Object.entries(variants).map(([name, { shape }]) => [name, shape] as const);
+  const members = { [tag]: oneOf(Object.keys(variants)) };
+  return {
+    shape: { kind: "object", members, tag, variants: Object.fromEntries(cases) },
+    read(value, path) {
+      if (!isObject(value)) throw invalidType(path, "object");
+      return value;
+    },
+  };
+}
+
 export function optional<T>(type: Type<T>): OptionalType<T> {
-  return { read: type.read, optional: true };
+  return { read: type.read, shape: type.shape, optional: true };
 }
 
 /** Reads the members of an object. `prefix` precedes a member's name in messages. Throws QmpError. */

@@ -287,7 +287,7 @@ test("registers, and a CPU that does not exist", async () => {
   const client = fakeMonitor().connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const ask = (cpu: number) => client.ask(`{"execute":"x-wherry-registers","arguments":{"cpu":${cpu}}}`);
-  expect(await ask(1)).toEqual([{ return: { pc: "0x80000000" } }]);
+  expect(await ask(1)).toMatchObject([{ return: { pc: "0x80000000", x1: "0x12" } }]);
   expect(await ask(2)).toEqual([error("CPU 2 not found: the machine has 2", "DeviceNotFound")]);
 });
 
@@ -320,6 +320,43 @@ test("profiling: a report only after it was enabled", async () => {
   ]);
   await client.ask('{"execute":"x-wherry-perf","arguments":{"enable":false}}');
   expect(await query()).toHaveLength(1);
+});
+
+test("a suspended guest: its status, its events, and system_wakeup", async () => {
+  const { machine, connect } = fakeMonitor();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const status = async () => (await client.ask('{"execute":"query-status"}'))[0];
+  await machine.start();
+  expect(await client.ask('{"execute":"system_wakeup"}')).toEqual([
+    error("Unable to wake up: guest is not in suspended state"),
+  ]);
+  machine.isSuspended = true;
+  client.lines.splice(0);
+  machine.emit({ event: "SUSPEND" });
+  expect(client.lines).toMatchObject([{ event: "SUSPEND" }]);
+  expect(await status()).toEqual({ return: { running: false, status: "suspended" } });
+  expect(await client.ask('{"execute":"system_wakeup"}')).toMatchObject([
+    { event: "WAKEUP" },
+    { return: {} },
+  ]);
+  expect(await status()).toEqual({ return: { running: true, status: "running" } });
+  await machine.stop();
+  machine.isSuspended = true;
+  expect(await status()).toEqual({ return: { running: false, status: "paused" } });
+});
+
+test("file descriptors cannot be received, and the reply says so", async () => {
+  const { connect } = fakeMonitor();
+  const client = connect();
+  await client.ask('{"execute":"qmp_capabilities"}');
+  const [reply] = await client.ask('{"execute":"getfd","arguments":{"fdname":"a"}}');
+  expect(reply).toMatchObject({
+    error: { class: "GenericError", desc: expect.stringMatching(/SCM_RIGHTS.*Node\.js.*file:\/dev\/fd\/N/) },
+  });
+  expect(await client.ask('{"execute":"closefd","arguments":{"fdname":"a"}}')).toEqual([
+    error("File descriptor named 'a' not found"),
+  ]);
 });
 
 test("query-commands lists every command once", async () => {

@@ -13,10 +13,25 @@ import {
   jsonLine,
 } from "./qmp-json.ts";
 import { machineCommands, type QmpTarget, versionInfo } from "./machine-commands.ts";
-import { migrationCommands, statusWord } from "./migration-commands.ts";
+import { humanMonitor } from "./human-monitor.ts";
+import { migrationCommands, migrationEvents, statusWord } from "./migration-commands.ts";
 import { perfCommands } from "./perf-commands.ts";
-import { list, optional, QmpError, readMembers, str } from "./qapi.ts";
-import { command, type QmpCommand } from "./qmp-command.ts";
+import { any, bool, int, list, oneOf, optional, QmpError, readMembers, str, struct } from "./qapi.ts";
+import { action, command, type QmpCommand } from "./qmp-command.ts";
+import { qmpSchema } from "./qmp-schema.ts";
+
+/** Events and their data, for query-qmp-schema. */
+const EVENTS = {
+  STOP: {},
+  RESUME: {},
+  RESET: { guest: bool, reason: str },
+  SHUTDOWN: { guest: bool, reason: str },
+  POWERDOWN: {},
+  SUSPEND: {},
+  WAKEUP: {},
+  GUEST_PANICKED: { action: oneOf(["pause"]), "x-wherry-message": optional(str) },
+  ...migrationEvents,
+};
 
 export interface QmpOptions {
   /** The version in the greeting's `package`. */
@@ -37,22 +52,31 @@ export class QmpMonitor {
       ...machineCommands(target, options.wherryVersion),
       ...migrationCommands(target.migration, target.machine),
       ...perfCommands(target.perf),
-      command("query-commands", {}, () => table.map(({ name }) => ({ name }))),
+      command("query-commands", {}, list(struct({ name: str })), () => table.map(({ name }) => ({ name }))),
+      // SchemaInfo describes itself in QEMU by variants; its members are in QAPI's documents.
+      command("query-qmp-schema", {}, list(any), () => qmpSchema(table, EVENTS)),
+      command(
+        "human-monitor-command",
+        { "command-line": str, "cpu-index": optional(int) },
+        str,
+        ({ "command-line": line, "cpu-index": cpu = 0 }) => human(line, cpu),
+      ),
       // Only for query-commands: the session itself handles this command.
-      command("qmp_capabilities", { enable: optional(list(str)) }, () => {
+      action("qmp_capabilities", { enable: optional(list(oneOf(["oob"]))) }, () => {
         throw new QmpError(
           "Capabilities negotiation is already complete, command ignored",
           "CommandNotFound",
         );
       }),
       {
-        ...command("quit", {}, () => {
+        ...action("quit", {}, () => {
           target.machine.emit({ event: "SHUTDOWN", guest: false, reason: "host-qmp-quit" });
-          return {};
         }),
         afterReply: () => target.quit(),
       },
     ];
+    const run = async (name: string, args: JsonObject = {}) => this.commands.get(name)!.run(args);
+    const human = humanMonitor(target, run, () => target.quit());
     this.commands = new Map(table.map((entry) => [entry.name, entry]));
     target.machine.onEvent((event) => this.#machineEvent(event));
     target.migration.onChange((change) => this.#migrationEvent(change, target.migration.capabilities));
@@ -67,7 +91,7 @@ export class QmpMonitor {
   }
 
   /** Sends an event to every client that has finished its negotiation. */
-  broadcast(event: string, data?: JsonObject): void {
+  broadcast(event: keyof typeof EVENTS, data?: JsonObject): void {
     const us = this.#wallNs() / 1000n;
     const timestamp = { seconds: Number(us / 1_000_000n), microseconds: Number(us % 1_000_000n) };
     const message = data === undefined ? { timestamp, event } : { timestamp, event, data };

@@ -76,6 +76,8 @@ export type MachineEvent =
   | { event: "RESET"; guest: boolean }
   | { event: "SHUTDOWN"; guest: boolean; reason: string }
   | { event: "POWERDOWN" }
+  | { event: "SUSPEND" }
+  | { event: "WAKEUP" }
   | { event: "GUEST_PANICKED"; message: string };
 
 /** The guest is at its end: only a reset makes another beginning. */
@@ -240,6 +242,15 @@ export class Machine {
     this.runState.set(state);
     this.emit({ event: "STOP" });
     return before;
+  }
+
+  /** The guest has suspended itself. The machine runs, so that an interrupt can wake it. */
+  get isSuspended(): boolean {
+    return this.vm.isSuspended;
+  }
+  /** Wakes a suspended guest, as an interrupt does. */
+  wakeUp(): void {
+    this.vm.wakeUp();
   }
 
   #refuseDead(): void {

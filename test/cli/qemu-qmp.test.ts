@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { QemuProcess } from "../support/qemu-process.ts";
 import type { Json, Reply } from "../support/qmp-client.ts";
+import { memoryText, parseDumpFormat } from "../../src/monitor/memory-dump.ts";
 import { fakeMonitor } from "../support/fake-monitor.ts";
 
 const QEMU = "qemu-system-riscv64";
@@ -48,6 +49,7 @@ function mismatch(schema: Map<string, SchemaEntry>, type: string, value: Json, p
         ...required.filter(({ name }) => !(name in value)).map(({ name }) => `${path}.${name} is missing`),
         ...Object.entries(value).flatMap(([name, v]) => {
           const member = members.get(name);
+          if (name.startsWith("x-wherry-")) return [];
           return member === undefined
             ? [`${path}.${name} is ours alone`]
             : mismatch(schema, member.type, v, `${path}.${name}`);
@@ -118,6 +120,67 @@ describe.skipIf(!installed)("against the installed QEMU", () => {
     const unknown = names(reply.return ?? []).filter((name) => !theirs.has(name));
     expect(unknown.filter((name) => !name.startsWith("x-wherry-"))).toEqual([]);
   });
+
+  test("QEMU's schema has our commands' arguments, in the same form", async () => {
+    const [reply] = (await ours.ask('{"execute":"query-qmp-schema"}')) as [Reply];
+    const entries = reply.return as unknown as SchemaEntry[];
+    const own = new Map(entries.map((entry) => [entry.name, entry]));
+    const keys = (entry: object) => Object.keys(entry).sort();
+    for (const kind of ["command", "event", "builtin", "array", "enum"]) {
+      const [a, b] = [own, schema].map((all) => [...all.values()].find((it) => it["meta-type"] === kind));
+      const optional = new Set(["features", "allow-oob"]);
+      expect(keys(a!), kind).toEqual(keys(b!).filter((key) => !optional.has(key)));
+    }
+    const members = (all: Map<string, SchemaEntry>, command: string) => {
+      const type = (all.get(command) as { "arg-type"?: string } | undefined)?.["arg-type"] ?? "";
+      return (all.get(type)?.members ?? []).map(
+        (member) => `${member.name}${"default" in member ? "?" : ""}`,
+      );
+    };
+    const isOurs = (name: string) => name.includes("x-wherry-");
+    /** Since 8.2 and 9.1. */
+    const newer = ["migrate.channels?", "migrate-incoming.channels?", "migrate-incoming.exit-on-error?"];
+    /** Alternatives to `channels`, required in 7.2. */
+    const now = ["migrate.uri?", "migrate-incoming.uri?"];
+    const wrong = entries
+      .filter((it) => it["meta-type"] === "command" && !isOurs(it.name) && schema.has(it.name))
+      .flatMap(({ name }) => {
+        const theirs = members(schema, name);
+        return members(own, name)
+          .filter((member) => !theirs.includes(member) && !isOurs(member))
+          .map((member) => `${name}.${member}`);
+      });
+    expect(wrong.filter((member) => ![...newer, ...now].includes(member))).toEqual([]);
+    const events = entries.filter((it) => it["meta-type"] === "event").map(({ name }) => name);
+    expect(events.filter((name) => schema.get(name)?.["meta-type"] !== "event")).toEqual([]);
+  });
+
+  test("memory in the format of QEMU's xp", async () => {
+    const human = async (line: string) =>
+      (await qemu.execute("human-monitor-command", { "command-line": line })) as string;
+    const dumped = (await human("xp /64xb 0x1000")).replaceAll("\r", "");
+    const bytes = Uint8Array.from(dumped.matchAll(/0x([0-9a-f]{2})\b/g), ([, digits]) =>
+      Number(`0x${digits}`),
+    );
+    expect(bytes.length).toBe(64);
+    // QEMU shows a d of less than 8 bytes without its sign.
+    for (const text of ["8xw", "4xg", "3xh", "8uh", "5ub", "11c", "4ow", "2dg"]) {
+      const format = parseDumpFormat(text);
+      const part = bytes.subarray(0, format.count * format.size);
+      const theirs = (await human(`xp /${text} 0x1000`)).replaceAll("\r", "");
+      expect(memoryText(0x1000n, part, format), text).toBe(theirs);
+    }
+  });
+
+  test.each(["info status", "nosuch", "info nosuch", "info kvm", "info name"])(
+    "the same text for %s",
+    async (line) => {
+      const request = { execute: "human-monitor-command", arguments: { "command-line": line } };
+      const [reply] = (await ours.ask(JSON.stringify(request))) as [Reply];
+      const theirs = (await qemu.ask(JSON.stringify(request))) as { return: string };
+      expect(reply.return).toBe(theirs.return.replaceAll("\r", ""));
+    },
+  );
 
   test.each([
     "[1]",

@@ -3,6 +3,7 @@
 // 7.2), the differences of newer ones with those that `npx node tools/unpacked.ts` has fetched.
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
+import type { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { fresh, ISA, isInstalled, LIMIT_MS, qemu, reaches, statusOf, wherry } from "./opensbi.ts";
 import { until } from "../support/wait.ts";
 import { command, missing } from "./qemu-ram.ts";
@@ -17,6 +18,13 @@ function uris(transport: "unix" | "exec" | "file"): [string, string] {
   execFileSync("mkfifo", [path]);
   return [`exec:cat > ${path}`, `exec:cat ${path}`];
 }
+
+/** A destination that has refused a source before its first page accepts others. */
+const waitsOn = ({ qmp }: MachineProcess, why: RegExp) =>
+  until(LIMIT_MS, "the source is refused", async () => {
+    const { status, "error-desc": error } = (await qmp.execute("query-migrate")) as Record<string, string>;
+    return status === "setup" && error !== undefined && why.test(error);
+  });
 
 describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
   test.each([
@@ -132,7 +140,7 @@ describe.runIf(isInstalled())("with QEMU 7.2", { timeout: LIMIT_MS }, () => {
     await source.capabilities(["postcopy-ram"]);
     const destination = await wherry(["--incoming", `unix:${path}`]);
     await source.execute("migrate", { uri: `unix:${path}` });
-    await destination.exited;
+    await waitsOn(destination, /postcopy-ram off/);
     await reaches(source, "failed", "query-migrate");
     await reaches(source, "running");
   });
@@ -177,7 +185,7 @@ describe.each(["10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT_MS }, 
     await source.capabilities(["postcopy-ram"]);
     const refusing = await wherry(["--incoming", socket], 2);
     await source.execute("migrate", { uri: socket });
-    await refusing.exited;
+    await waitsOn(refusing, /postcopy-ram off/);
     await reaches(source, "failed", "query-migrate");
     await reaches(source, "running");
     const ours = await wherry([], 1);

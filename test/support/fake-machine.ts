@@ -203,6 +203,8 @@ export function fakeVm(memory: GuestMemory): AcceleratorVm {
     irqEdge: () => {},
     ioeventfd: () => ({ remove: () => {} }),
     resetIrqchip: () => {},
+    isSuspended: false,
+    wakeUp: () => {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write: () => {}, stop: () => {}, start: () => {} },
     markDead: () => {},
     failure: undefined,

@@ -18,6 +18,11 @@ class FakeMachine implements MonitoredMachine {
   readonly runState = new RunStateHolder();
   readonly #listeners: ((event: MachineEvent) => void)[] = [];
   startBlocker: string | undefined;
+  isSuspended = false;
+  wakeUp() {
+    this.isSuspended = false;
+    this.emit({ event: "WAKEUP" });
+  }
   onEvent(listener: (event: MachineEvent) => void) {
     this.#listeners.push(listener);
     return () => {};
@@ -156,7 +161,11 @@ export function fakeMonitor() {
     migration,
     memoryBytes: 512 << 20,
     vcpuThreads: [11, 12],
-    registers: async () => ({ pc: "0x80000000" }),
+    registers: async () => ({ pc: "0x80000000", satp: "0x0", x1: "0x12", x2: "0x80001000", f0: "0xff" }),
+    readMemory: async (address, length, hart) =>
+      address < 0x80000000n
+        ? undefined
+        : new Uint8Array(length).map((_, i) => i + (hart === undefined ? 0 : 0x80)),
     perf,
     trace: async (hart, address) => `hart ${hart} ${address.toString(16)}\n`,
     quit: () => quits++,

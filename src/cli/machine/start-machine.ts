@@ -140,6 +140,11 @@ async function start(
       // Node does not provide the host's id of a worker thread: all belong to this process.
       vcpuThreads: cpus.all.map(() => process.pid),
       registers: (hart: number) => readRegisters(cpus, hart),
+      async readMemory(address: bigint, length: number, hart?: number) {
+        const { readGuestMemory } = await import("../../embed/code-trace.ts");
+        const translation = hart === undefined ? undefined : await readTranslation(cpus, hart);
+        return readGuestMemory(machine.memory, translation, address, length);
+      },
       perf,
       trace,
       quit: () => end({ kind: "quit", message: "host-qmp-quit" }),

@@ -20,6 +20,7 @@ import { Ioeventfds } from "../shared/ioeventfd.ts";
 import {
   codeBitmapSize,
   CTL_ENDED,
+  CTL_MP_STATE,
   CTL_RUN,
   ENGINE_TABLES_SIZE,
   hartBase,
@@ -39,6 +40,7 @@ import {
   VM_DEAD_WORD,
   VM_TRANSLATOR_RUN,
   VM_VCPU_COUNT,
+  SBI_SUSPEND_TYPE,
 } from "../shared/memory-map.ts";
 import { MmioShadows } from "../shared/mmio-shadow.ts";
 import { OneRegs } from "./one-reg.ts";
@@ -49,6 +51,8 @@ import { makeRequests, makeRequestsAsync, REQ, VcpuRequests } from "../requests/
 import { hartLayout } from "../hart/hart-layout.ts";
 import { HartImage } from "../hart/hart-image.ts";
 import { EXIT_REASON, RUN, RUN_PAGE, SYSTEM_EVENTS } from "../shared/run-page.ts";
+import { SUSPEND_NON_RETENTIVE } from "../firmware/sbi.ts";
+import { MP_STATE } from "../../accelerator/mp-state.ts";
 import { SlotTable } from "../shared/memory-slots.ts";
 import { TRANSLATOR_RUN } from "../shared/memory-map.ts";
 
@@ -326,6 +330,29 @@ export class Vm implements AcceleratorVm {
   resetIrqchip(): void {
     this.#plic.reset();
     this.#aclint.reset();
+  }
+
+  // ---- suspend (SBI SUSP) ----
+
+  get isSuspended(): boolean {
+    let suspended = 0;
+    for (const r of this.#requests) {
+      const state = r.load(CTL_MP_STATE);
+      if (state === MP_STATE.SUSPENDED && r.read64(SBI_SUSPEND_TYPE) === BigInt(SUSPEND_NON_RETENTIVE))
+        suspended++;
+      else if (state !== MP_STATE.STOPPED) return false;
+    }
+    return suspended === 1;
+  }
+
+  wakeUp(): void {
+    if (!this.isSuspended) return;
+    for (const r of this.#requests) {
+      const { SUSPENDED, INIT_RECEIVED } = MP_STATE;
+      if (r.compareExchange(CTL_MP_STATE, SUSPENDED, INIT_RECEIVED) !== SUSPENDED) continue;
+      r.make(REQ.VCPU_RESET);
+      r.kick();
+    }
   }
 
   // ---- life cycle ----

@@ -67,6 +67,8 @@ function fakeVm(): AcceleratorVm {
     irqEdge() {},
     ioeventfd: () => ({ remove() {} }),
     resetIrqchip() {},
+    isSuspended: false,
+    wakeUp() {},
     clock: { frequencyHz: 10_000_000, read: () => 0n, write() {}, stop() {}, start() {} },
     markDead() {},
     failure: undefined,

@@ -15,6 +15,8 @@ export function perl(handle: FileHandle, script: string, ...args: string[]): Pro
     const open = `use strict; open(my $file, "<&=", 3) or die "$!\\n";\n`;
     const child = spawn("perl", ["-e", open + script, "--", ...args], {
       stdio: ["ignore", "pipe", "pipe", handle.fd],
+      // The system's messages in English, and none about a locale that is not installed.
+      env: { ...process.env, LC_ALL: "C" },
     });
     let [output, error] = ["", ""];
     // Every slot of `stdio` above is a pipe or known: both streams exist.

@@ -84,6 +84,34 @@ test("an early client waits for its greeting, and its requests are not lost", as
   await server.close();
 });
 
+test("a client that does not read its answers and events is disconnected; the others are served", async () => {
+  const sends: ((bytes: Uint8Array) => void)[] = [];
+  let closed = 0;
+  const busy = {
+    connect(send: (bytes: Uint8Array) => void) {
+      sends.push(send);
+      send(Buffer.from("hello\n"));
+      return { receive: (bytes: Uint8Array) => send(bytes), close: () => closed++ };
+    },
+  } as unknown as QmpMonitor;
+  const address = { kind: "unix", path: join(directory, "qmp") } as const;
+  const server = await serveQmp(address, busy);
+  const deaf = connect({ path: address.path });
+  deaf.on("error", () => {});
+  deaf.pause();
+  await expect.poll(() => sends.length).toBe(1);
+  const event = Buffer.alloc(64 * 1024, "e");
+  let events = 0;
+  for (; closed === 0 && events < 1000; events++) {
+    sends[0]?.(event);
+    if (events % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  // 8 MiB and what the kernel keeps.
+  expect(events * event.length).toBeLessThan(10 << 20);
+  expect(await talk(address, "x")).toBe("hello\nx");
+  await server.close();
+});
+
 test("port 0 selects a free port", async () => {
   const server = await serveQmp({ kind: "tcp", host: "127.0.0.1", port: 0 }, echo);
   expect(await talk(server.address, "x")).toBe("hello\nx");

@@ -11,8 +11,8 @@ import { MachineProcess } from "../../src/cli/machine/machine-process.ts";
 import { QemuProcess } from "../support/qemu-process.ts";
 import { until } from "../support/wait.ts";
 
-const QEMU = "qemu-system-riscv64";
-const FIRMWARE = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
+export const QEMU = "qemu-system-riscv64";
+export const FIRMWARE = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
 export const LIMIT_MS = 60_000;
 
 export function isInstalled(): boolean {

@@ -48,6 +48,8 @@ async function move(
     },
   });
   const result = await moving.done;
+  // The source has ended before its RAM came: the destination listens for another one.
+  if (result.status !== "completed") destination.abort();
   await destination.done;
   return { result, target };
 }

@@ -45,11 +45,8 @@ const commands: Record<string, Command> = {
     return work(machineOptions, (values) => run(machineOptionsOf(values)));
   }),
   restore: command("restore FILE", "start a machine from a saved file", async () => {
-    const { machineOptions, machineOptionsOf, run } = await machine();
-    const { incoming: _, ...options } = machineOptions;
-    return work(options, (values, file) =>
-      run(machineOptionsOf({ ...values, incoming: { transport: "file", path: file as string, offset: 0 } })),
-    );
+    const { restoreOptions, restoreOptionsOf, run } = await machine();
+    return work(restoreOptions, (values, file) => run(restoreOptionsOf(values, file as string)));
   }),
   save: command("save FILE", "save a running machine to a file; it keeps running", async () => {
     const { save, saveOptions } = await control();

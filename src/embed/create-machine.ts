@@ -90,6 +90,12 @@ export async function createMachine(
   platform: Platform,
 ): Promise<CreatedMachine> {
   const { firmware, initrd, icount, memoryBytes } = config;
+  if (config.incoming === true && config.rtc?.baseNs !== undefined) {
+    throw new WherryError(
+      "machine.rtc",
+      "the real-time clock of a machine that arrives shows its own time: leave its start (base) out",
+    );
+  }
   const kernel = config.kernel && (await unpackKernel(config.kernel, memoryBytes, platform));
   const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS, clock: "vm" as const };
   const vm = createVm(
@@ -117,6 +123,7 @@ export async function createMachine(
         legacyVirtio: config.legacyVirtio ?? false,
         ...(config.isaExtensions === undefined ? {} : { isaExtensions: config.isaExtensions }),
         rtc: { ...rtc, ...config.rtc },
+        countsInstructions: icount !== undefined,
       },
       {
         vm,

@@ -13,8 +13,8 @@ import type { VirtBackends } from "../machines/virt.ts";
 export interface VirtioParts {
   /** One disk each. */
   readonly drives?: readonly BlockBackend[] | undefined;
-  /** A network card; `mac` is its address, six bytes. */
-  readonly net?: { readonly backend: NetBackend; readonly mac: Uint8Array } | undefined;
+  /** A network card; `mac`: its address, six bytes. Default: QEMU's, or that of the state that is loaded. */
+  readonly net?: { readonly backend: NetBackend; readonly mac?: Uint8Array | undefined } | undefined;
   /** An entropy source: fills `target` with unpredictable bytes. */
   readonly random?: ((target: Uint8Array) => void) | undefined;
   /** What a console is connected to. */

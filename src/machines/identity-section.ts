@@ -1,10 +1,11 @@
 // Start options that both ends of a move must share and that no device's section carries: the number of harts
 // and the owner of machine mode, decoded before any vCPU, so that the error names the wrong option; and the
-// images that a reset boots (boot-block.ts); and the time of the save.
-import { WherryError } from "../base/errors.ts";
+// images that a reset boots (boot-block.ts); the options that its guest has
+// seen (start-options.ts); and the time of the save.
 import { bool, defineState, subsection, u32, u64 } from "../state/schema.ts";
 import { MIG_PRI, type Section, sectionOf } from "../state/section.ts";
 import { type BootBlock, type BootState, bootSubsection } from "./boot/boot-block.ts";
+import { IdentityError, type OptionsState, optionsSubsection } from "./start-options.ts";
 import type { SaveTime } from "./save-time.ts";
 
 export const machineIdentity = defineState(
@@ -21,10 +22,9 @@ export const machineIdentity = defineState(
       },
     ),
     bootSubsection,
+    optionsSubsection,
   ],
 );
-
-export class IdentityError extends WherryError {}
 
 export interface IdentityParts<P> {
   /** The options of this machine. */
@@ -32,17 +32,18 @@ export interface IdentityParts<P> {
   readonly saveTime: SaveTime;
   /** What is sent. */
   boot(): BootBlock;
-  /** What a machine that came with these images boots here. Throws BootError; changes nothing. */
-  plan(came: BootState): P;
+  options(): OptionsState;
+  /** What a machine that came with this becomes here. Throws WherryError; changes nothing. */
+  plan(came: BootState & OptionsState): P;
   /** The machine is here. */
   take(planned: P): void;
 }
 
-export function identitySection<P>({ own, saveTime, boot, plan, take }: IdentityParts<P>): Section {
+export function identitySection<P>({ own, saveTime, boot, options, plan, take }: IdentityParts<P>): Section {
   let planned: P | undefined;
   return sectionOf({
     definition: machineIdentity,
-    get: () => ({ ...own, savedAt: saveTime.nowNs(), ...boot().state }),
+    get: () => ({ ...options(), ...own, savedAt: saveTime.nowNs(), ...boot().state }),
     check({ harts, builtinFirmware, ...came }) {
       if (harts !== own.harts) {
         throw new IdentityError(
@@ -60,7 +61,7 @@ export function identitySection<P>({ own, saveTime, boot, plan, take }: Identity
           `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,
         );
       }
-      planned = came.hasBoot === 0 ? undefined : plan(came);
+      planned = plan(came);
     },
     apply: ({ savedAt }) => {
       saveTime.loadedNs = savedAt;

@@ -6,6 +6,7 @@ import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import { DeviceClock } from "../devices/device-clock.ts";
 import { FW_CFG_NB_CPUS, FW_CFG_SIZE, FW_CFG_UUID, FwCfg, fwCfgState } from "../devices/fw-cfg.ts";
+import { VirtioNet } from "../devices/virtio/virtio-net.ts";
 import { GOLDFISH_RTC_SIZE, GoldfishRtc, goldfishRtcState } from "../devices/goldfish-rtc.ts";
 import {
   GpexHost,
@@ -39,6 +40,7 @@ import { BootError, type Segment } from "./boot/boot-image.ts";
 import { identitySection } from "./identity-section.ts";
 import type { Irqchip, QemuVirtio } from "./qemu/qemu-parts.ts";
 import { QemuProfiles } from "./qemu/qemu-profiles.ts";
+import { checkOptions, extensionsIn, optionsState, type StartOptions } from "./start-options.ts";
 import type { SaveTime } from "./save-time.ts";
 import { type BootOptions, type BootPlan, nextStage, placeImages, planBoot } from "./boot/virt-boot.ts";
 import {
@@ -73,6 +75,8 @@ export interface RtcOptions {
 
 export interface VirtOptions extends BootOptions {
   readonly rtc?: RtcOptions;
+  /** Guest time counts instructions. */
+  readonly countsInstructions?: boolean;
   readonly harts: number;
   /** Bytes of RAM, a multiple of 2 MiB. */
   readonly memorySize: number;
@@ -145,6 +149,7 @@ export class VirtMachine extends Machine {
   override carried: BootBlock;
   /** The guest has suspended itself, and nobody has been told that it is awake. */
   #isAsleep = false;
+  net: VirtioNet | undefined;
 
   constructor(parts: VirtParts, boot: BootPlan, carried: BootBlock) {
     super({ name: "virt", vm: parts.vm, memory: parts.vm.memory, cpus: parts.cpus });
@@ -262,38 +267,52 @@ export function createVirtMachine(
 ): VirtMachine {
   const { vm, cpus } = parts;
   const { memory } = vm;
+  let isaExtensions = options.isaExtensions ?? EXTENSION_NAMES;
   const hardware = {
     harts: options.harts,
     memorySize: options.memorySize,
-    isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
     mmuType: options.mmuType ?? "riscv,sv57",
     timebaseHz: vm.clock.frequencyHz,
     builtinFirmware: vm.builtinFirmware,
   };
   const given = placeImages(options, options.memorySize);
-  const plan = (images: BootImages): { block: BootBlock; boot: BootPlan } => {
+  const plan = (images: BootImages, isa: readonly string[]) => {
     const block = new BootBlock(images, 2 * options.memorySize);
-    return { block, boot: planBoot(block.images, hardware) };
+    return { block, boot: planBoot(block.images, { ...hardware, isaExtensions: isa }), isa };
   };
-  const first = plan(given);
+  const first = plan(given, isaExtensions);
   const machine = new VirtMachine(parts, first.boot, first.block);
   const take = (planned: typeof first): void => {
+    isaExtensions = planned.isa;
     machine.boot = planned.boot;
     machine.carried = planned.block;
     cpus.resetVector = BigInt(vm.builtinFirmware ? planned.boot.kernelEntry : VIRT_MEMMAP.mrom.base);
   };
   take(first);
   machine.watchSuspend(backends.setTimer);
+  const { baseNs, clock: rtcClock = "host" } = options.rtc ?? {};
+  const startOptions = (): StartOptions => ({
+    isa: { names: isaExtensions, isGiven: options.isaExtensions !== undefined },
+    countsInstructions: options.countsInstructions ?? false,
+    rtcClock,
+    net: machine.net,
+  });
   machine.addSection(
     identitySection({
       own: { harts: options.harts, builtinFirmware: vm.builtinFirmware },
       saveTime: parts.saveTime,
       boot: () => machine.carried,
-      // What is given here takes the place of what comes: a kernel with its ramdisk and command line.
+      options: () => optionsState(startOptions()),
       plan: (state) => {
+        const hasOptions = state.isaLength !== 0;
+        if (hasOptions) checkOptions(state, startOptions());
+        if (state.hasMac) machine.net?.expectAddress(state.mac);
+        const isa = hasOptions ? extensionsIn(state) : isaExtensions;
+        if (state.hasBoot === 0) return plan(given, isa);
+        // What is given here takes the place of what comes: a kernel with its ramdisk and command line.
         const came = first.block.imagesIn(state, (at, page) => memory.read(at, page));
         const { firmware = came.firmware } = given;
-        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware });
+        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware }, isa);
       },
       take,
     }),
@@ -303,7 +322,6 @@ export function createVirtMachine(
   const irq = (source: number): IrqLine => ({ set: (level) => vm.irqLine(source, level) });
   const guestTimeNs = (): bigint => (vm.clock.read() * 1_000_000_000n) / BigInt(vm.clock.frequencyHz);
   const guestClock = new DeviceClock(guestTimeNs, backends.setTimer);
-  const { baseNs, clock: rtcClock = "host" } = options.rtc ?? {};
   const wallClock = new DeviceClock(
     rtcClock === "vm" ? guestTimeNs : backends.clock.wallNs,
     backends.setTimer,
@@ -382,7 +400,9 @@ export function createVirtMachine(
       cpus,
       irqchip: parts.irqchip,
       memorySize: options.memorySize,
-      isaExtensions: options.isaExtensions ?? EXTENSION_NAMES,
+      get isaExtensions() {
+        return isaExtensions;
+      },
       legacyVirtio: options.legacyVirtio ?? false,
       rtcClock,
       virtio,
@@ -452,6 +472,7 @@ function addVirtio(
       continue;
     }
     const device = make(board);
+    if (device instanceof VirtioNet) machine.net ??= device;
     const transport = new VirtioMmio({ device, irq: irq(VIRT_IRQ.VIRTIO + slot), guestPhys });
     machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, transport);
     for (const i of device.queues.keys()) {

@@ -27,7 +27,7 @@ export interface NetSpec {
   readonly host: string;
   /** TCP port; 0 listens on any free one. */
   readonly port: number;
-  /** Six bytes, or undefined for the default. */
+  /** Six bytes. Default: 52:54:00:12:34:56, or that of the state that is loaded. */
   readonly mac?: Uint8Array;
 }
 
@@ -49,11 +49,6 @@ export interface VirtioBackends {
 }
 
 /**
- * QEMU's default address of the first network device; a second guest on the same link needs another address.
- */
-const DEFAULT_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
-
-/**
  * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
  * network, entropy, console) determines the slots, so both ends of a move must agree.
  */
@@ -72,7 +67,7 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
       drives.push(backend);
     }
     if (spec.net !== undefined) {
-      const { mode, mac = DEFAULT_MAC, ...address } = spec.net;
+      const { mode, mac, ...address } = spec.net;
       const backend = mode === "listen" ? await SocketNet.listen(address) : SocketNet.connect(address);
       open.push(() => backend.close());
       net = { backend, mac };

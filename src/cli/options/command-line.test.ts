@@ -102,6 +102,16 @@ test("options that contradict each other", () => {
   expect(() => away()).toThrow("--clock is for a saved machine");
   expect(() => away("--incoming", "unix:p")).toThrow("--clock is for a saved machine");
   expect(() => away("--incoming", "file:f", "--icount", "3")).toThrow("guest time counts instructions");
+  const comes = (from: string, ...more: string[]) => machine("--incoming", from, ...more);
+  expect(() => comes("file:f", "--append", "quiet")).toThrow("--append needs --kernel");
+  expect(() => comes("file:f", "--multifd", "2")).toThrow(
+    "--multifd needs --incoming with tcp:, unix: or defer",
+  );
+  expect(() => comes("exec:cat f", "--multifd", "2")).toThrow("--multifd needs --incoming with tcp:");
+  expect(() => comes("file:f", "--stall-timeout", "2")).toThrow("--stall-timeout needs --incoming");
+  for (const from of ["unix:p", "defer"]) expect(comes(from, "--multifd", "2").multifd).toBe(2);
+  expect(comes("unix:p", "--rtc", "clock=vm").rtc).toEqual({ clock: "vm" });
+  expect(() => comes("unix:p", "--rtc", "base=2020-01-01")).toThrow("leave base out");
 });
 
 test("values in QEMU's notations", () => {

@@ -175,6 +175,8 @@ export const machineOptions = {
 const isLive = (from: MigrationAddress | "defer"): boolean =>
   from !== "defer" && (from.transport === "tcp" || from.transport === "unix");
 
+const isFile = (from: MigrationAddress | "defer"): boolean => from !== "defer" && from.transport === "file";
+
 /** Checks options that depend on each other. Throws UsageError. */
 export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
   const { incoming: from, kernel, initrd, append } = values;
@@ -187,10 +189,16 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError(
       "--append needs --kernel: without them, the machine that arrives keeps its own kernel and command line",
     );
-  if (values.multifd !== undefined && from === undefined)
-    throw new UsageError("--multifd needs --incoming: it applies to the incoming machine");
-  if (values["stall-timeout"] !== undefined && from === undefined)
-    throw new UsageError("--stall-timeout needs --incoming: it applies to the incoming machine");
+  if (values.multifd !== undefined && (from === undefined || (from !== "defer" && !isLive(from))))
+    throw new UsageError(
+      "--multifd needs --incoming with tcp:, unix: or defer: it applies to a moving machine",
+    );
+  if (values["stall-timeout"] !== undefined && (from === undefined || isFile(from)))
+    throw new UsageError("--stall-timeout needs --incoming: it applies to a machine that is sent");
+  if (values.rtc?.baseNs !== undefined && from !== undefined)
+    throw new UsageError(
+      "--rtc base: the clock of a machine that arrives shows its own time; leave base out",
+    );
   if (values.clock !== undefined && (from === undefined || isLive(from)))
     throw new UsageError(
       "--clock is for a saved machine: with restore, --incoming file:FILE, exec:COMMAND or defer",
@@ -233,4 +241,14 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     codeCacheBytes: values["code-cache"],
     translateAfter: values["translate-after"],
   };
+}
+
+// A file is not a machine that moves.
+const { incoming: _, multifd: _multifd, "stall-timeout": _stall, ...forFiles } = machineOptions;
+export const restoreOptions = forFiles;
+
+/** The options of `restore`. Throws UsageError. */
+export function restoreOptionsOf(values: ValuesOf<typeof restoreOptions>, file: string): MachineOptions {
+  const incoming = { transport: "file", path: file, offset: 0 } as const;
+  return machineOptionsOf({ ...values, multifd: undefined, "stall-timeout": undefined, incoming });
 }

@@ -66,14 +66,24 @@ export type VirtioNetState = VirtioState<typeof fields>;
 
 export interface VirtioNetOptions {
   readonly backend: NetBackend;
-  /** 6 bytes; the lowest bit of the first is clear. */
-  readonly mac: Uint8Array;
+  /** 6 bytes; the lowest bit of the first is clear. Default: QEMU's, or that of the state that is loaded. */
+  readonly mac?: Uint8Array | undefined;
+}
+
+/** QEMU's default address of the first network device; a second guest on the same link needs another one. */
+const DEFAULT_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
+
+export function macText(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
 export class VirtioNet extends VirtioDevice<typeof fields> {
   readonly #backend: NetBackend;
   /** The address that a reset restores. */
   readonly #mac: Uint8Array;
+  readonly #isAddressGiven: boolean;
+  /** The address of the card that the next load brings, if its stream has it apart from the driver's. */
+  #arriving: Uint8Array | undefined;
   /**
    * Frames received and not yet delivered to the guest: not part of the state, as if still on the network.
    */
@@ -103,11 +113,31 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       configSize: CONFIG_SIZE,
     });
     this.#backend = options.backend;
-    this.#mac = options.mac.slice();
+    this.#isAddressGiven = options.mac !== undefined;
+    this.#mac = (options.mac ?? DEFAULT_MAC).slice();
     this.state.mac.set(this.#mac);
     this.state.vlans.fill(0xff);
     this.#backend.onFrame((frame) => this.#arrived(frame));
     this.#backend.onWritable?.(() => this.notify(TRANSMITQ));
+  }
+
+  /** The address was chosen by the user. */
+  get isAddressGiven(): boolean {
+    return this.#isAddressGiven;
+  }
+  /** The card's own address; the guest may use another. */
+  get address(): Uint8Array {
+    return this.#mac.slice();
+  }
+  /** The state to be loaded is that of a card with this address. */
+  expectAddress(mac: Uint8Array): void {
+    this.#arriving = mac;
+  }
+
+  protected override checkDevice({ mac }: VirtioNetState): string | undefined {
+    if (this.#arriving !== undefined || !this.isAddressGiven || macText(mac) === macText(this.#mac))
+      return undefined;
+    return `its address is ${macText(mac)}, this device was given ${macText(this.#mac)}: leave mac= out`;
   }
 
   protected override fillConfig(config: DataView): void {
@@ -244,6 +274,8 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
 
   /** Announces the guest's new place to the switches (§5.1.6.5.4). */
   protected override loaded(): void {
+    if (this.#arriving !== undefined || !this.isAddressGiven) this.#mac.set(this.#arriving ?? this.state.mac);
+    this.#arriving = undefined;
     const up = (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
     this.#announce = up && this.has(VIRTIO_NET_F_GUEST_ANNOUNCE) && this.has(VIRTIO_NET_F_CTRL_VQ);
   }

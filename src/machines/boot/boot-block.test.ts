@@ -39,6 +39,7 @@ function sent(
     own,
     saveTime: new SaveTime(undefined),
     boot: () => from,
+    options: () => machineIdentity.create(),
     plan: () => {},
     take: () => {},
   }).encode(writer);

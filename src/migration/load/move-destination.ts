@@ -245,6 +245,12 @@ export class MigrationDestination {
       onRam: () => {
         this.#claim(connection);
         claimed();
+        if (loader.moveId === undefined || this.#options.multifd?.required !== true) return;
+        throw new MigrationError(
+          "migration.multifd",
+          "this side expects multifd channels, which a move between two Wherrys does not have: " +
+            "start it without --multifd",
+        );
       },
     });
     let isAbandoned = false;

@@ -3,6 +3,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { fakeMonitor } from "../../test/support/fake-monitor.ts";
 import type { QmpMonitor } from "../monitor/qmp-monitor.ts";
 import { serveQmp } from "./qmp-server.ts";
 import { connectOptions, parseSocketAddress, type SocketAddress } from "./socket-server.ts";
@@ -123,6 +124,35 @@ test("a web page's HTTP request is not served, whatever its body", async () => {
   const body = '{"execute":"qmp_capabilities"}';
   expect(await talk(server.address, `POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\n${body}`)).toBe("hello\n");
   await server.close();
+});
+
+test("clients that stop in a request, or send garbage, disturb no other one; the server closes", async () => {
+  const { monitor } = fakeMonitor();
+  const address = { kind: "unix", path: join(directory, "qmp") } as const;
+  const server = await serveQmp(address, monitor);
+  const halves = ["", "{", '{"execute": "qmp_capabilities', "\x16\x03\x01\x02", "[".repeat(5000)];
+  const clients = halves.flatMap((text) =>
+    Array.from({ length: 10 }, () => {
+      const socket = connect(address.path)
+        .on("error", () => {})
+        .resume();
+      socket.write(Buffer.from(text, "latin1"));
+      return socket;
+    }),
+  );
+  const reply = await new Promise<string>((resolve) => {
+    const socket = connect(address.path);
+    let got = "";
+    socket.on("data", (chunk) => {
+      got += chunk;
+      if (got.includes('"running"')) resolve(got);
+    });
+    socket.write('{"execute":"qmp_capabilities"}{"execute":"query-status"}');
+    clients.push(socket);
+  });
+  expect(reply).toContain('"status": "prelaunch"');
+  await server.close();
+  for (const socket of clients) socket.destroy();
 });
 
 test("a stale socket is replaced; a live one and a file are not", async () => {

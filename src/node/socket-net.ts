@@ -122,6 +122,8 @@ export class SocketNet implements NetBackend {
     this.#peer = socket;
     this.#frames.clear();
     if ("setNoDelay" in socket) socket.setNoDelay(true);
+    // A peer whose host is gone must not keep its successor out.
+    if ("setKeepAlive" in socket) socket.setKeepAlive(true, 5000);
     socket.on("data", (bytes) => {
       this.#frames.push(bytes);
       this.#deliver();

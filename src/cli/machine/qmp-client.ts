@@ -15,6 +15,9 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** A machine greets once it has started, which takes a busy host some time. */
+const GREETING_MS = 30_000;
+
 export class QmpClient {
   readonly #socket: Socket;
   readonly #name: string;
@@ -35,8 +38,8 @@ export class QmpClient {
     socket.on("close", () => this.#fail());
   }
 
-  /** Connects and negotiates. Rejects with CliError if no machine listens there. */
-  static async connect(address: SocketAddress): Promise<QmpClient> {
+  /** Connects and negotiates. Rejects with CliError if no machine listens there, or none says anything. */
+  static async connect(address: SocketAddress, greetingMs = GREETING_MS): Promise<QmpClient> {
     const name = socketAddressText(address);
     const socket = connect(connectOptions(address));
     await new Promise<void>((resolve, reject) => {
@@ -49,10 +52,20 @@ export class QmpClient {
       });
     });
     const client = new QmpClient(socket, name);
-    await client.#wait((entry) => {
-      client.#greeted = () => entry.resolve(undefined);
-      client.#waiting.push(entry);
-    });
+    const silent = setTimeout(() => {
+      client.#gone = () =>
+        new CliError(
+          `${name} accepts connections and says nothing for ${greetingMs / 1000} s: its process is stopped or hangs, ` +
+            "or it is not the address of --qmp",
+        );
+      socket.destroy();
+    }, greetingMs);
+    await client
+      .#wait((entry) => {
+        client.#greeted = () => entry.resolve(undefined);
+        client.#waiting.push(entry);
+      })
+      .finally(() => clearTimeout(silent));
     await client.execute("qmp_capabilities");
     return client;
   }

@@ -428,6 +428,8 @@ export function createVirtMachine(
   }
   let arriving = options.incoming === true;
   machine.onReset = () => {
+    // The guest will load its programs anew, and elsewhere.
+    memory.dropCode();
     if (!arriving) {
       generation.create();
       for (const segment of machine.boot.segments) writeSegment(memory, segment);

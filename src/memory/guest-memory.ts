@@ -34,7 +34,9 @@ export class CodePages {
     const last = (offset + length - 1) >>> PAGE_SHIFT;
     for (let page = offset >>> PAGE_SHIFT; page <= last; page++) {
       const bit = 1 << (page & 31);
-      if ((Atomics.load(this.#pages, page >>> 5) & bit) === 0) continue;
+      const marks = Atomics.load(this.#pages, page >>> 5);
+      if (marks === 0) page |= 31;
+      if ((marks & bit) === 0) continue;
       // Order matters: a thread that sees the page as stale may mark it again, and that mark must persist.
       if ((Atomics.and(this.#pages, page >>> 5, ~bit) & bit) === 0) continue;
       Atomics.or(this.#stale, page >>> 5, bit);
@@ -221,6 +223,11 @@ export class GuestMemory {
     const word = page >>> 5;
     const bits = this.#touchedOf(block)[word]! | Atomics.load(block.dirty, word);
     return ((bits >>> (page & 31)) & 1) === 1;
+  }
+
+  /** Takes all code as changed, as after a reset: what was translated from it can be dropped. */
+  dropCode(): void {
+    for (const { code, size } of this.blocks) code?.written(0, size);
   }
 
   /** The pages that have ever been written, one bit for each; a copy. */

@@ -122,6 +122,17 @@ test("slots are reused in turn: a previous owner loses its slot", () => {
   expect(new Set(functions.map((at) => slotOf(h, at))).size).toBe(8);
 });
 
+test("when all code has changed, as by a reset, the same room is used again", () => {
+  const { h } = translating({});
+  for (let round = 0; round < 3; round++) {
+    load(h, MAIN, CALLS);
+    load(h, FUNCTIONS, `addi a0, a0, ${round + 1}\n ret`);
+    // Dropped code becomes hot again after 256 executions.
+    for (let i = 0; i < 3; i++) expect(call(h, FUNCTIONS)).toBe(BigInt(250 * (round + 1)));
+    expect([slotOf(h, MAIN), slotOf(h, FUNCTIONS)].sort()).toEqual([1, 2]);
+  }
+});
+
 const LARGE = "addi a0, a0, 1\n".repeat(40);
 
 test("an unchanged improved region stays; new code and code connected with it is translated again", () => {

@@ -363,6 +363,11 @@ export class Translations {
     makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
     this.#freeTables.push(...tables);
     this.#freeModules.push(...modules);
+    if (this.#modules.size === 0) {
+      // All code was dropped, as by a reset: use the same room again, not all that there is in turn.
+      this.#next = 0;
+      this.#nextSlot = 1;
+    }
     this.#countLive();
   }
 

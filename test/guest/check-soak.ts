@@ -1,0 +1,108 @@
+// `npm run check:soak`: whether memory grows with each reboot, save, or move there and back of one machine.
+// Resident memory is read after each; the last quarter of the readings is compared with the second, since the
+// first quarter fills caches.
+//   --count N: of each kind; --guest pulse|debian; --only reboots|saves|moves
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { spread } from "../../bench/figures.ts";
+import { Cases, directory, options } from "../support/cases.ts";
+import { Machine, wherry } from "../support/machine.ts";
+import { finishedMove } from "./move.ts";
+import { nextReports, pulseKernel } from "./pulse.ts";
+
+const given = options({ count: 8, guest: "pulse", only: "" });
+/** The collector of each thread frees what it likes, when it likes. */
+const MAX_GROWTH_MIB = 16;
+const LIMIT_MS = 60_000 + given.count * (given.guest === "debian" ? 120_000 : 30_000);
+
+interface Guest {
+  readonly hardware: readonly string[];
+  readonly boot: readonly string[];
+  /** Waits until the guest runs, from a position in its output on. */
+  up(machine: Machine, from: number): Promise<void>;
+}
+
+async function pulse(): Promise<Guest> {
+  return {
+    hardware: ["--smp", "2", "--memory", "64M"],
+    boot: ["--kernel", await pulseKernel(), "--append", "pulse.nodisk"],
+    up: async (machine) => void (await nextReports(machine.console, 1)),
+  };
+}
+
+async function debian(): Promise<Guest> {
+  const { debianHardware, debian: files, prompt } = await import("../support/debian.ts");
+  return {
+    hardware: debianHardware(2, "builtin"),
+    boot: ["--kernel", files.kernel, "--initrd", files.initrd, "--append", "console=ttyS0 panic=-1"],
+    async up(machine, from) {
+      // A machine that was moved or restored prints its prompt when it is asked to.
+      const asked = setInterval(() => machine.console.type("\n"), 2000);
+      await prompt(machine.console, from).finally(() => clearInterval(asked));
+    },
+  };
+}
+
+const guest = given.guest === "debian" ? await debian() : await pulse();
+
+/** Resident memory of the machine's process, in MiB. */
+function resident(machine: Machine): number {
+  const status = readFileSync(`/proc/${machine.child.pid}/status`, "utf8");
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+}
+
+/** Takes the readings, and judges them. */
+async function grown(step: (machine: Machine) => Promise<Machine>): Promise<string> {
+  let machine = await Machine.start(["run", ...guest.hardware, ...guest.boot], { fromFirstByte: true });
+  await guest.up(machine, 0);
+  const samples: number[] = [];
+  try {
+    for (let i = 0; i < given.count; i++) {
+      machine = await step(machine);
+      samples.push(resident(machine));
+    }
+  } finally {
+    await machine.kill();
+  }
+  const quarter = (n: number): number =>
+    spread(samples.filter((_, i) => Math.floor((4 * i) / samples.length) === n)).median;
+  const growth = quarter(3) - quarter(1);
+  const text = `${samples.map((mib) => mib.toFixed(0)).join(" ")} MiB: ${growth.toFixed(1)} MiB more`;
+  if (!(growth <= MAX_GROWTH_MIB)) throw new Error(`${text}, at most ${MAX_GROWTH_MIB} are expected`);
+  return text;
+}
+
+const kinds: Readonly<Record<string, (machine: Machine) => Promise<Machine>>> = {
+  async reboots(machine) {
+    const from = machine.console.text.length;
+    await machine.qmp.execute("system_reset");
+    await guest.up(machine, from);
+    return machine;
+  },
+  async saves(machine) {
+    const saved = await wherry(
+      ["save", join(directory, "soak"), "--qmp", `unix:${machine.qmpPath}`],
+      120_000,
+    );
+    if (saved.code !== 0) throw new Error(`save: ${saved.err}`);
+    return machine;
+  },
+  async moves(machine) {
+    let at = machine;
+    for (let i = 0; i < 2; i++) {
+      const path = join(directory, `soak-${performance.now()}`);
+      const destination = await Machine.start(["run", ...guest.hardware, "--incoming", `unix:${path}`]);
+      const from = destination.console.text.length;
+      await finishedMove(at, destination);
+      await at.quit();
+      at = destination;
+      await guest.up(at, from);
+    }
+    return at;
+  },
+};
+
+const wanted = Object.entries(kinds).filter(([name]) => given.only === "" || given.only === name);
+const cases = new Cases(`${given.count} times each, ${given.guest}`, wanted.length);
+for (const [name, step] of wanted) await cases.run(name, LIMIT_MS, () => grown(step));
+cases.end();

@@ -14,16 +14,19 @@ export interface PlacedRegion {
 }
 
 export class RegionModules {
-  readonly #helpers: ReadonlyMap<AnyFn, string>;
+  readonly #tablesBase: number;
+  /** Made for the first module: a thread that has nothing to translate yet leaves the processor to others. */
+  #helpers: ReadonlyMap<AnyFn, string> | undefined;
   readonly #mode: TranslationMode;
 
   /** For an engine with decode tables at `tablesBase`. */
   constructor(tablesBase: number, mode: TranslationMode) {
-    this.#helpers = engineHelpers(tablesBase);
+    this.#tablesBase = tablesBase;
     this.#mode = mode;
   }
 
   build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
+    this.#helpers ??= engineHelpers(this.#tablesBase);
     return buildModule({
       memory: ENGINE_MEMORY,
       exports: {},

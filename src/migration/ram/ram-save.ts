@@ -160,6 +160,10 @@ function sourcesOf(
   return [...sources, { ...unchanging(name, bytes), guestPage: (offset) => carried.guestPage(offset) }];
 }
 
+function pagesOf(sources: readonly Source[]): number {
+  return sources.reduce((sum, { size }) => sum + (size >>> PAGE_SHIFT), 0);
+}
+
 export class RamWriter {
   readonly #memory: GuestMemory;
   readonly #sources: readonly Source[];
@@ -195,6 +199,11 @@ export class RamWriter {
     this.#sectionId = sectionId;
   }
 
+  /** Pages of the blocks that no guest changes, which are sent once. */
+  get unchangingPages(): number {
+    return pagesOf(this.#sources.filter(({ index }) => index === undefined));
+  }
+
   /** Writes the START section with names and sizes of all blocks. */
   async start(): Promise<void> {
     const { out } = this.#stream;
@@ -218,7 +227,7 @@ export class RamWriter {
     // Blocks that no guest changes are sent once, at first, while it runs.
     const unchanging = this.#sentUnchanging ? [] : this.#sources.filter(({ index }) => index === undefined);
     this.#sentUnchanging = true;
-    this.pagesLeft = unchanging.reduce((sum, { size }) => sum + (size >>> PAGE_SHIFT), countPages(set));
+    this.pagesLeft = countPages(set) + pagesOf(unchanging);
     this.#beginTurn();
     for (const source of this.#sources) {
       if (source.index !== undefined) await this.#blockPages(source, set[source.index]!, check);

@@ -53,7 +53,7 @@ export async function saveSnapshot(
       const saver = new StreamSaver(machine, stream, environment, { profile, isMappedRam });
       saver.header();
       const pages = allPages(machine.memory);
-      const total = countPages(pages);
+      const total = countPages(pages) + saver.ram.unchangingPages;
       const check = () => onProgress(total - saver.ram.pagesLeft, total);
       await saver.startRam();
       await saver.ram.pages(QEMU_VM.SECTION_END, pages, check);

@@ -10,7 +10,9 @@ import type { EngineKind } from "../src/hypervisor/shared/engine-kind.ts";
 import { CTL_MODE } from "../src/hypervisor/shared/memory-map.ts";
 import { makeRequests, REQ, VCPU_MODE, VcpuRequests } from "../src/hypervisor/requests/vcpu-requests.ts";
 import type { Vm } from "../src/hypervisor/vm/vm.ts";
-import { monotonicNs } from "../src/node/node-runtime.ts";
+import { clock } from "../src/node/node-runtime.ts";
+
+const { monotonicNs } = clock;
 import { nodePlatform } from "../src/node/node-platform.ts";
 
 const { values } = parseArgs({

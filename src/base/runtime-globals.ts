@@ -21,7 +21,7 @@ export interface WasmTable {
 interface RuntimeGlobals {
   readonly TextEncoder: new () => { encode(text: string): Uint8Array<ArrayBuffer> };
   readonly TextDecoder: new (label: string) => { decode(bytes: Uint8Array): string };
-  readonly performance: { now(): number };
+  readonly performance: { readonly timeOrigin: number; now(): number };
   readonly crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> };
   readonly console: { error(...data: readonly unknown[]): void };
   setTimeout(fire: () => void, ms: number): unknown;

@@ -1,7 +1,5 @@
-// The browser's services: time, randomness, turns of the event loop, and workers. `performance.now()` starts
-// at zero in each worker; adding `performance.timeOrigin` gives one monotonic clock (High Resolution Time
-// §4).
-import type { MonotonicNs } from "../base/clock.ts";
+// The browser's services: time, randomness, turns of the event loop, and workers.
+import { monotonicSince, timeOrigin } from "../base/shared-clock.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { Platform } from "../embed/platform.ts";
 import type { TranslatorThreadData } from "../embed/run-translator.ts";
@@ -15,15 +13,6 @@ import { unpack } from "./browser-unpack.ts";
 /** The message from the VMM's worker to a vCPU's worker. */
 export interface VcpuWorkerData extends VcpuThreadData {
   readonly originMs: number;
-}
-
-/**
- * Nanoseconds since `originMs`, the timeOrigin of the VMM's worker: the same in all workers of a machine, and
- * small enough for a double (a time since 1970 would be exact to 256 ns only).
- */
-export function monotonicSince(originMs: number): MonotonicNs {
-  const startMs = performance.timeOrigin - originMs;
-  return () => (startMs + performance.now()) * 1e6;
 }
 
 /** The limit of one call of crypto.getRandomValues. */
@@ -48,13 +37,12 @@ function immediates(): (task: () => void) => void {
   };
 }
 
-const originMs = performance.timeOrigin;
 const defer = immediates();
 
 /** The platform of the worker that runs the VMM. */
 export const browserPlatform: Platform = {
   clock: {
-    monotonicNs: monotonicSince(originMs),
+    monotonicNs: monotonicSince(timeOrigin),
     wallNs: () => BigInt(Date.now()) * 1_000_000n,
   },
   setTimer: (delayMs, fire) => {
@@ -70,7 +58,7 @@ export const browserPlatform: Platform = {
         type: "module",
         name: `vcpu-${data.hart}`,
       }),
-      { ...data, originMs } satisfies VcpuWorkerData,
+      { ...data, originMs: timeOrigin } satisfies VcpuWorkerData,
     ),
   spawnTranslator: (data) =>
     handle(

@@ -2,7 +2,8 @@
 // vCPU: all else goes through shared memory, since a worker that never returns to its event loop receives no
 // messages.
 import { runVcpu } from "../embed/run-vcpu.ts";
-import { monotonicSince, type VcpuWorkerData } from "./browser-platform.ts";
+import { monotonicSince } from "../base/shared-clock.ts";
+import type { VcpuWorkerData } from "./browser-platform.ts";
 
 addEventListener(
   "message",

@@ -74,7 +74,8 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
     builtinFirmware: config.builtinFirmware,
     monotonicNs: platform.clock.monotonicNs,
     icount: config.icount,
-    spawnVcpu: (hart) => platform.spawnVcpu({ module, memory, hart, engine }),
+    spawnVcpu: (hart) =>
+      platform.spawnVcpu({ module, memory, hart, engine, createdNs: platform.clock.monotonicNs() }),
     ...(engine === "translator"
       ? { spawnTranslator: () => platform.spawnTranslator({ memory, options }) }
       : {}),

@@ -2,13 +2,20 @@
 // VMM's.
 import { WherryError } from "../base/errors.ts";
 import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
+import { timeOrigin } from "../base/shared-clock.ts";
 import type { Platform } from "../embed/platform.ts";
+import type { VcpuThreadData } from "../embed/run-vcpu.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
 import { spawnThread } from "./node-thread.ts";
 import { unpack } from "./node-unpack.ts";
 
 /** Undefined in a bundle of the CommonJS format. */
 const HERE = import.meta.url as string | undefined;
+
+/** The data of a vCPU's worker. */
+export interface NodeVcpuData extends VcpuThreadData {
+  readonly originMs: number;
+}
 
 export const nodePlatform: Platform = {
   clock,
@@ -18,7 +25,10 @@ export const nodePlatform: Platform = {
   },
   randomBytes,
   defer: (task) => void setImmediate(task),
-  spawnVcpu: (data) => spawnThread("node-vcpu-worker", HERE, data, `vcpu-${data.hart}`),
+  spawnVcpu: (data) => {
+    const own: NodeVcpuData = { ...data, originMs: timeOrigin };
+    return spawnThread("node-vcpu-worker", HERE, own, `vcpu-${data.hart}`);
+  },
   // Translation makes much short-lived garbage: in a larger young generation, most of it dies before a
   // collection.
   spawnTranslator: (data) => {

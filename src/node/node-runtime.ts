@@ -4,10 +4,20 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setPriority } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import type { Clock } from "../base/clock.ts";
+import type { Clock, MonotonicNs } from "../base/clock.ts";
+import { monotonicSince, timeOrigin } from "../base/shared-clock.ts";
 
-/** CLOCK_MONOTONIC: the same clock in all threads of all processes of this host. */
-export function monotonicNs(): number {
+/** True in Node; Bun and Deno have its interfaces too. */
+export const isNode = process.versions["bun"] === undefined && !("Deno" in globalThis);
+
+/**
+ * The clock of the VMM's thread, whose timeOrigin is `originMs`, in any of its threads. In Node this is
+ * CLOCK_MONOTONIC, the same in all threads of all processes of this host. In Bun and Deno, `process.hrtime`
+ * starts at zero in each thread.
+ */
+export const monotonicOf = (originMs: number): MonotonicNs => (isNode ? hrtimeNs : monotonicSince(originMs));
+
+function hrtimeNs(): number {
   const [s, ns] = process.hrtime();
   return s * 1e9 + ns;
 }
@@ -16,7 +26,7 @@ export function wallNs(): bigint {
   return BigInt(Date.now()) * 1_000_000n;
 }
 
-export const clock: Clock = { monotonicNs, wallNs };
+export const clock: Clock = { monotonicNs: monotonicOf(timeOrigin), wallNs };
 
 export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   return randomFillSync(new Uint8Array(length));

@@ -1,13 +1,15 @@
 // The worker thread of one vCPU in Node.
 import { parentPort, workerData } from "node:worker_threads";
-import { runVcpu, type VcpuThreadData } from "../embed/run-vcpu.ts";
-import { collectGarbage, monotonicNs } from "./node-runtime.ts";
+import { runVcpu } from "../embed/run-vcpu.ts";
+import type { NodeVcpuData } from "./node-platform.ts";
+import { collectGarbage, monotonicOf } from "./node-runtime.ts";
 
 /** CPU time of this thread, in Node 23.9 and later. */
 const { threadCpuUsage } = process as { threadCpuUsage?: () => { user: number; system: number } };
 
-runVcpu(workerData as VcpuThreadData, {
-  monotonicNs,
+const data = workerData as NodeVcpuData;
+runVcpu(data, {
+  monotonicNs: monotonicOf(data.originMs),
   signal: () => parentPort?.postMessage(0),
   collectGarbage,
   ...(threadCpuUsage === undefined

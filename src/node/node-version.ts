@@ -1,5 +1,6 @@
 // The oldest supported Node. Node 18's WebAssembly lacks features that the engine uses. package.json's
-// `engines` says the same, but npm only warns, so it is checked here too.
+// `engines` says the same, but npm only warns, so it is checked here too. Bun and Deno name the Node whose
+// interfaces they have.
 import { WherryError } from "../base/errors.ts";
 
 const OLDEST_MAJOR = 20;

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
+import { buildPulse } from "../../src/guest/pulse-guest.ts";
 import { spawnThread } from "../../src/node/node-thread.ts";
 
 const SRC = join(import.meta.dirname, "../../src");
@@ -24,6 +25,29 @@ if (machine !== undefined) {
   console.log(JSON.stringify({ where: "ended", code: kind, message }));
   await machine.start().catch(report("start again"));
   await machine.close().catch(report("close"));
+}
+`;
+
+const PULSE = `
+import { readFileSync } from "node:fs";
+import { createMachine } from "./src/node/index.ts";
+const kernel = readFileSync(new URL("./pulse", import.meta.url));
+let machine;
+let text = "";
+const onConsole = (bytes) => {
+  process.stdout.write(bytes);
+  text += Buffer.from(bytes).toString();
+  if (!text.includes(" OK")) return;
+  text = "";
+  machine?.write("q");
+};
+try {
+  machine = await createMachine({ harts: 2, memoryBytes: 32 << 20, kernel, append: "pulse.nodisk", onConsole });
+  await machine.start();
+  console.log((await machine.ended).message);
+  await machine.close();
+} catch (error) {
+  console.log(error.code, error.message);
 }
 `;
 
@@ -46,6 +70,28 @@ interface Report {
   readonly where: string;
   readonly code: string;
   readonly message: string;
+}
+
+/** Preloaded into each thread: a clock that is 1000 s behind in workers, as that of another runtime. */
+const CLOCK = `
+import { isMainThread } from "node:worker_threads";
+const { hrtime } = process;
+process.hrtime = () => {
+  const [s, ns] = hrtime();
+  return [s - (isMainThread ? 0 : 1000), ns];
+};
+`;
+
+async function runWithClock(preload: string): Promise<string> {
+  const file = join(directory, "clock.mjs");
+  writeFileSync(file, preload);
+  const child = join(directory, "pulse.ts");
+  writeFileSync(join(directory, "pulse"), await buildPulse());
+  writeFileSync(child, PULSE);
+  const { stdout } = await promisify(execFile)(process.execPath, ["--import", file, child], {
+    timeout: 90_000,
+  });
+  return stdout;
 }
 
 /** Runs the machine with this worker, or without it; the child's reports. */
@@ -119,4 +165,17 @@ test("in a bundle of the CommonJS format, where modules have no URL", () => {
   expect(() => spawnThread("node-vcpu-worker", undefined, {}, "vcpu-0")).toThrow(
     /^thread vcpu-0 cannot be started: Invalid URL; if wherry was bundled, leave it out/,
   );
+});
+
+test("threads whose clocks disagree, of a runtime that is not known, are refused", async () => {
+  expect(await runWithClock(CLOCK)).toMatch(
+    /^host\.thread vCPU \d: its thread \(vcpu-\d\) failed: the clocks of this runtime's threads disagree: expected an age/,
+  );
+});
+
+test.each([
+  "globalThis.Deno = {};",
+  'Object.defineProperty(process, "versions", { value: { ...process.versions, bun: "1" } });',
+])("with %s the threads have one clock, whatever process.hrtime says", async (runtime) => {
+  expect(await runWithClock(`${CLOCK}${runtime}`)).toMatch(/pulse: done .*OK\r?\n.*guest-shutdown/s);
 });

@@ -4,7 +4,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { planMemory, type ThreadHandle, Vm } from "../../src/hypervisor/vm/vm.ts";
-import { monotonicNs } from "../../src/node/node-runtime.ts";
+import { clock } from "../../src/node/node-runtime.ts";
+
+const { monotonicNs } = clock;
 import { createSharedMemory } from "../../src/wasm/webassembly.ts";
 import { Random } from "../support/random.ts";
 import { type Bug, GHOST_BYTES, Ghosts } from "./ghosts.ts";

@@ -19,7 +19,9 @@ import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { hartLayout } from "../../src/hypervisor/hart/hart-layout.ts";
 import { startHart } from "../../src/hypervisor/firmware/sbi.ts";
 import { VcpuThread } from "../../src/hypervisor/vcpu/vcpu-thread.ts";
-import { monotonicNs } from "../../src/node/node-runtime.ts";
+import { clock } from "../../src/node/node-runtime.ts";
+
+const { monotonicNs } = clock;
 import { Random } from "../support/random.ts";
 import { type Bug, Ghosts, plant } from "./ghosts.ts";
 import { EXIT, type EngineExports, type EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";

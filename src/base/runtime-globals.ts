@@ -26,6 +26,8 @@ interface RuntimeGlobals {
   readonly console: { error(...data: readonly unknown[]): void };
   setTimeout(fire: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
+  /** Deno only. */
+  readonly Deno?: object;
   /** Node only. */
   setImmediate?(fire: () => void): unknown;
   /** JavaScript API 2.0. */

@@ -1,5 +1,5 @@
-// A monotonic clock with one origin for all threads, where each thread has its own: `performance.now()` starts
-// at zero in each; adding `performance.timeOrigin` gives one clock (High Resolution Time §4).
+// A monotonic clock with one origin for all threads, where each thread has its own: `performance.now()`
+// starts at zero in each; adding `performance.timeOrigin` gives one clock (High Resolution Time §4).
 import type { MonotonicNs } from "./clock.ts";
 import { runtimeGlobals } from "./runtime-globals.ts";
 

@@ -18,7 +18,7 @@ export interface VcpuThreadData {
 /** More than a thread takes to start on any host. */
 const MAX_START_NS = 600e9;
 
-/** Guest time would run backwards if the threads' clocks had different origins, as `process.hrtime` of Bun. */
+/** With clocks of different origins (`process.hrtime` of Bun), guest time would run backwards. */
 export function checkClock(createdNs: number, nowNs: number): void {
   const age = nowNs - createdNs;
   if (age >= 0 && age <= MAX_START_NS) return;

@@ -5,10 +5,11 @@ import { setPriority } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Clock, MonotonicNs } from "../base/clock.ts";
+import { runtimeGlobals } from "../base/runtime-globals.ts";
 import { monotonicSince, timeOrigin } from "../base/shared-clock.ts";
 
 /** True in Node; Bun and Deno have its interfaces too. */
-export const isNode = process.versions["bun"] === undefined && !("Deno" in globalThis);
+const isNode = process.versions["bun"] === undefined && runtimeGlobals.Deno === undefined;
 
 /**
  * The clock of the VMM's thread, whose timeOrigin is `originMs`, in any of its threads. In Node this is

@@ -87,7 +87,6 @@ async function make(saved?: Blob): Promise<BrowserMachine> {
   const made = await createMachine({
     harts: Number(field("harts")),
     memoryBytes: Number(field("memory")) * 2 ** 20,
-    append: field("append"),
     engine: ENGINE_KINDS.find((kind) => kind === field("engine")),
     ...(saved === undefined ? await images() : { state: saved }),
     onConsole(bytes) {
@@ -109,9 +108,10 @@ async function make(saved?: Blob): Promise<BrowserMachine> {
   return made;
 }
 
-async function images(): Promise<{ kernel: Uint8Array; initrd?: Uint8Array }> {
+async function images(): Promise<{ kernel: Uint8Array; append: string; initrd?: Uint8Array }> {
   const initrd = field("initrd");
   return {
+    append: field("append"),
     kernel: await fetchBytes(field("kernel")),
     ...(initrd === "" ? {} : { initrd: await fetchBytes(initrd) }),
   };

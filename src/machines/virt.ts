@@ -424,7 +424,7 @@ export function createVirtMachine(
 
   for (const [i, drive] of (backends.drives ?? []).entries()) {
     machine.drives.push(drive);
-    if (drive.record !== undefined) machine.addSection(diskSection(i, drive.record));
+    machine.addSection(diskSection(i, drive.record));
   }
   let arriving = options.incoming === true;
   machine.onReset = () => {

@@ -148,6 +148,14 @@ describe("a saved machine's disk", () => {
     expect(fresh.record.state.hashes).toEqual(hashes);
   });
 
+  it("of which the saving side kept no record may be any; a side that keeps none takes any", async () => {
+    const writer = new ByteWriter();
+    diskSection(0).encode(writer);
+    await restore(await disk(), writer.finish());
+    await close();
+    diskSection(0).decode(new ByteReader(await runAndSave()), 1)();
+  });
+
   it("that cannot be read is named, and read again by the next save", async () => {
     const block = await disk();
     const someFile = await open(path);

@@ -73,6 +73,7 @@ export class ImageRecord implements DiskRecord {
   }
 
   check(saved: DiskState): void {
+    if (saved.sizeBytes === 0n) return;
     const { path, sizeBytes, readonly, forceChanged } = this.#image;
     if (readonly && !saved.readonly) {
       throw new ImageRecordError(
@@ -89,7 +90,7 @@ export class ImageRecord implements DiskRecord {
   }
 
   expect(saved: DiskState): void {
-    this.#expected = this.#image.forceChanged ? undefined : saved;
+    this.#expected = this.#image.forceChanged || saved.sizeBytes === 0n ? undefined : saved;
   }
 
   /** The machine takes the image: throws if it is not the disk that the machine had. */

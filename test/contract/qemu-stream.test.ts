@@ -279,6 +279,8 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     await first.cpus.synchronizeAllStates();
     second.cpus.synchronizeAllPreLoad();
     for (const section of first.machine.sections) {
+      // Refers to a RAM block.
+      if (section.idstr === "wherry/machine") continue;
       const writer = new ByteWriter();
       section.encode(writer);
       const other = second.machine.sections.find(
@@ -608,7 +610,7 @@ describe("command lines", () => {
 
 it("sections that only Wherry has are neither written for QEMU nor expected from it", async () => {
   const { machine } = await board();
-  machine.addSection(stateSection(clockState, clockState.create(), { idstr: "wherry/disk" }));
+  machine.addSection(stateSection(clockState, clockState.create(), { idstr: "wherry/other" }));
   const { sections } = machine.qemu!.profile("qemu-11.1");
   const names = [...sections, ...machine.qemu!.loader().sections].map(({ idstr }) => idstr);
   expect(names.filter((name) => name.startsWith("wherry/"))).toEqual([]);

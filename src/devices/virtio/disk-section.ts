@@ -17,6 +17,7 @@ export function chunkBytesOf(sizeBytes: number): number {
 
 /** A saved machine's disk. */
 export interface DiskState {
+  /** 0: the backend keeps no record. */
   sizeBytes: bigint;
   readonly: boolean;
   /** Device, inode and time of the last change in ns of the image's file; 0: not known. */
@@ -55,7 +56,11 @@ export interface DiskRecord {
   expect(saved: DiskState): void;
 }
 
-export function diskSection(drive: number, record: DiskRecord): Section {
+/** Any disk will do. */
+const unrecorded = (): DiskRecord => ({ state: diskState.create(), check: () => {}, expect: () => {} });
+
+/** Without a record, the section says nothing of the disk. */
+export function diskSection(drive: number, record: DiskRecord = unrecorded()): Section {
   return {
     ...sectionOf({
       definition: diskState,

@@ -128,6 +128,15 @@ function residentMb(pid: number | undefined): number {
   return Number(own) / 1000 + children.reduce((sum, id) => sum + (id === "" ? 0 : residentMb(Number(id))), 0);
 }
 
+/** True also of a process that its parent has not waited for. */
+function hasEnded(pid: number | undefined): boolean {
+  try {
+    return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return true;
+  }
+}
+
 const answered = <T>(what: string, work: Promise<T>): Promise<T> => within(20_000, what, work);
 
 test.each([
@@ -167,7 +176,11 @@ test.each([
   const whole = reader.text + target.reader.text;
   expect(checkLines(`\n${whole}`).first).toBe(0);
   await sleep(500);
+  const [hart] = await target.qmp.execute<{ "thread-id": number }[]>("query-cpus-fast");
   await answered("quit", target.qmp.execute("quit"));
+  await until(20_000, "the end", () => hasEnded(hart?.["thread-id"]));
+  // `script` waits for the reader itself.
+  target.reader.goOn();
   expect(await answered("exit", target.exit)).toBe(0);
 });
 

@@ -313,13 +313,18 @@ async function twoGuests(): Promise<void> {
     return `${moveLine(report)}; the transfer went on for ${seconds} s, intact, as ${lines.length} long lines meanwhile`;
   });
 
-  await cases.run("ways out", STEP_MS, async () => {
+  await cases.run("ways out", BOOT_MS, async () => {
+    const from = b.console.text.length;
     b.console.type("reboot -f\n");
+    // Its kernel came with it.
+    const { index } = await b.console.see(/Linux version/, BOOT_MS, from);
+    await ready(b.console, from + index);
+    b.console.type("poweroff -f\n");
     await endsWith(b, 0);
     await shell(a.console, "sync");
     a.console.type("halt -f\n");
     await endsWith(a, 0);
-    return "halt: 0; reboot where no kernel is: 0";
+    return "halt: 0; a moved guest reboots, and powers off: 0";
   });
 }
 

@@ -16,9 +16,10 @@ export interface TranslatorThreadData {
 export function runTranslator(
   { memory, options }: TranslatorThreadData,
   beforeCompile?: BeforeCompile,
+  collectGarbage?: () => void,
 ): void {
   try {
-    runTranslationThread(memory, options, beforeCompile);
+    runTranslationThread(memory, options, beforeCompile, collectGarbage);
   } finally {
     const words = new Int32Array(memory.buffer);
     Atomics.store(words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);

@@ -275,12 +275,12 @@ export function createVirtMachine(
     timebaseHz: vm.clock.frequencyHz,
     builtinFirmware: vm.builtinFirmware,
   };
-  const given = placeImages(options, options.memorySize);
-  const plan = (images: BootImages, isa: readonly string[]) => {
-    const block = new BootBlock(images, 2 * options.memorySize);
+  const plan = (images: BootImages, isa: readonly string[], areOwn = false) => {
+    const block = new BootBlock(images, 2 * options.memorySize, areOwn);
     return { block, boot: planBoot(block.images, { ...hardware, isaExtensions: isa }), isa };
   };
-  const first = plan(given, isaExtensions);
+  const first = plan(placeImages(options, options.memorySize), isaExtensions);
+  const given = first.block.images;
   const machine = new VirtMachine(parts, first.boot, first.block);
   const take = (planned: typeof first): void => {
     isaExtensions = planned.isa;
@@ -308,11 +308,11 @@ export function createVirtMachine(
         if (hasOptions) checkOptions(state, startOptions());
         if (state.hasMac) machine.net?.expectAddress(state.mac);
         const isa = hasOptions ? extensionsIn(state) : isaExtensions;
-        if (state.hasBoot === 0) return plan(given, isa);
+        if (state.hasBoot === 0) return plan(given, isa, true);
         // What is given here takes the place of what comes: a kernel with its ramdisk and command line.
         const came = first.block.imagesIn(state, (at, page) => memory.read(at, page));
         const { firmware = came.firmware } = given;
-        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware }, isa);
+        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware }, isa, true);
       },
       take,
     }),

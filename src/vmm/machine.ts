@@ -60,7 +60,9 @@ export interface Ownable {
  */
 export interface CarriedBlock {
   readonly name: string;
-  /** What is sent, in whole pages. If it is empty, no block is sent. */
+  /** Length in bytes, whole pages; 0: no block is sent. */
+  readonly size: number;
+  /** What is sent. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Guest-physical address of the page that may have the same contents; undefined: there is none. */
   guestPage(offset: number): number | undefined;

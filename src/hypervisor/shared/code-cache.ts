@@ -22,6 +22,9 @@ export const CODE_HEAT = 0x14;
  */
 export const CODE_PROTECTION = 0x18;
 
+/** So many dropped modules are worth a garbage collection in a thread that had them: about 10 MB of code. */
+export const MANY_DROPPED = 64;
+
 /** A flag in a request, whose address is even: the page has translations, and needs better ones. */
 export const IMPROVE = 1;
 

@@ -25,6 +25,7 @@ export function runTranslationThread(
   memory: WasmMemory,
   options: TranslationOptions,
   beforeCompile?: BeforeCompile,
+  collectGarbage?: () => void,
 ): void {
   const { buffer } = memory;
   const words = new Int32Array(buffer);
@@ -32,7 +33,13 @@ export function runTranslationThread(
   const cache = new CodeCache(buffer);
   const tables = (words[VM_CODE_CACHE >>> 2] as number) - DECODE_TABLES_SIZE;
   const modules = new RegionModules(tables, options);
-  const translations = new Translations(buffer, modules, options.codeCacheBytes, beforeCompile);
+  const translations = new Translations(
+    buffer,
+    modules,
+    options.codeCacheBytes,
+    beforeCompile,
+    collectGarbage,
+  );
   while (Atomics.load(words, run) === TRANSLATOR_RUN.GO) {
     if (cache.waitForRequest(IDLE_MS)) Atomics.wait(words, run, TRANSLATOR_RUN.GO, GATHER_MS);
     translations.translate(cache.takeRequests(BATCH));

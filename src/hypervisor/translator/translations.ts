@@ -10,6 +10,7 @@ import {
   CODE_BYTES_SIZE,
   CodeCache,
   IMPROVE,
+  MANY_DROPPED,
   MODULE_COUNT,
   PAGE_TABLE_COUNT,
   SLOT_COUNT,
@@ -95,14 +96,20 @@ export class Translations {
   #nextSlot = 1;
 
   readonly #beforeCompile: BeforeCompile | undefined;
+  /** The collector of this thread sees small objects, not their machine code: it is called for them. */
+  readonly #collectGarbage: (() => void) | undefined;
+  /** Modules dropped since then. */
+  #dropped = 0;
 
   constructor(
     buffer: SharedArrayBuffer,
     builder: RegionModules,
     codeCacheBytes: number,
     beforeCompile?: BeforeCompile,
+    collectGarbage?: () => void,
   ) {
     this.#beforeCompile = beforeCompile;
+    this.#collectGarbage = collectGarbage;
     this.#view = new DataView(buffer);
     this.#stats = new BigUint64Array(buffer, VM_TRANSLATION_STATS);
     this.#cache = new CodeCache(buffer);
@@ -363,6 +370,11 @@ export class Translations {
     makeRequests(REQ.OUTSIDE_GUEST_MODE, this.#vcpus);
     this.#freeTables.push(...tables);
     this.#freeModules.push(...modules);
+    this.#dropped += modules.length;
+    if (this.#dropped >= MANY_DROPPED) {
+      this.#dropped = 0;
+      this.#collectGarbage?.();
+    }
     if (this.#modules.size === 0) {
       // All code was dropped, as by a reset: use the same room again, not all that there is in turn.
       this.#next = 0;

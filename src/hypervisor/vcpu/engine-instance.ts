@@ -3,7 +3,7 @@
 import type { EngineExports, EngineImports } from "../hart/engine-interface.ts";
 import { compileModule, createFunctionTable, instantiateModule } from "../../wasm/webassembly.ts";
 import type { WasmMemory, WasmModule } from "../../base/runtime-globals.ts";
-import { CodeCache, type CachedModule, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
+import { CodeCache, type CachedModule, IMPROVE, MANY_DROPPED, SLOT_COUNT } from "../shared/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
 import { CodePageSet } from "../shared/memory-slots.ts";
 
@@ -18,9 +18,6 @@ export function instantiateEngine(
   if (kind === "interpreter") return instantiateModule(module, { env }) as unknown as EngineExports;
   return new TranslatingEngine(module, env, memory.buffer).exports;
 }
-
-/** About 10 MB of machine code. */
-const MANY_DROPPED = 64;
 
 /** A hart's function table, and the modules that it has adopted. */
 class TranslatingEngine {

@@ -70,7 +70,8 @@ test("without images there is no block, and an unused buffer of the caller is no
   );
   expect([none.bytes.length, none.state.hasBoot]).toEqual([0, 0]);
   const block = new BootBlock(images, LIMIT);
-  expect(block.images.kernel?.segments[0]?.bytes.buffer).toBe(block.bytes.buffer);
+  const [kept, given] = [block.images, images].map(({ kernel }) => kernel?.segments[0]?.bytes.buffer);
+  expect(kept === given).toBe(false);
 });
 
 test("a missing page is the guest's page at the image's place; where there is none, it is damage", () => {

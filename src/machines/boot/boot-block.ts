@@ -62,15 +62,18 @@ interface Placed {
 export class BootBlock implements CarriedBlock {
   readonly name = "wherry/boot";
   readonly images: BootImages;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly size: number;
   readonly #placed: readonly Placed[];
   readonly #maxSize: number;
   /** A block of a stream, until the machine takes its images. */
   #arriving: Uint8Array | undefined;
   #missing: readonly number[] = [];
 
-  /** `maxSize`: no block with more bytes is accepted. Throws BootError if there is too much to send. */
-  constructor(images: BootImages, maxSize: number) {
+  /**
+   * `maxSize`: no block with more bytes is accepted. The images' bytes are copied, unless nobody else has
+   * them (`areOwn`). Throws BootError if there is too much to send.
+   */
+  constructor(images: BootImages, maxSize: number, areOwn = false) {
     this.#maxSize = maxSize;
     const placed: Placed[] = [];
     let end = 0;
@@ -80,7 +83,8 @@ export class BootBlock implements CarriedBlock {
         if (segment === undefined) continue;
         // A page of the block is a page of guest memory.
         if (segment.guestPhys % PAGE_SIZE === 0) end = wholePages(end);
-        placed.push({ kind, offset: end, segment });
+        const own = areOwn ? segment : { ...segment, bytes: segment.bytes.slice() };
+        placed.push({ kind, offset: end, segment: own });
         end += segment.bytes.length;
       }
     }
@@ -94,15 +98,16 @@ export class BootBlock implements CarriedBlock {
     if (length > MAX_APPEND) {
       throw new BootError("boot.append", `a command line of ${length} bytes, at most ${MAX_APPEND} fit`);
     }
-    const bytes = new Uint8Array(wholePages(end));
-    for (const { offset, segment } of placed) bytes.set(segment.bytes, offset);
-    this.bytes = bytes;
-    // From here on the images are in the block only; those of the caller may be freed.
-    this.#placed = placed.map(({ offset, segment, ...rest }) => {
-      const own = { ...segment, bytes: bytes.subarray(offset, offset + segment.bytes.length) };
-      return { ...rest, offset, segment: own };
-    });
-    this.images = imagesOf(this.#placed, images);
+    this.size = wholePages(end);
+    this.#placed = placed;
+    this.images = imagesOf(placed, images);
+  }
+
+  /** Made for each save: a machine does not hold its images twice. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.size);
+    for (const { offset, segment } of this.#placed) bytes.set(segment.bytes, offset);
+    return bytes;
   }
 
   guestPage(offset: number): number | undefined {
@@ -129,7 +134,7 @@ export class BootBlock implements CarriedBlock {
     const { firmware, kernel, append } = this.images;
     const appendBytes = encodeUtf8(append);
     return {
-      hasBoot: this.bytes.length === 0 ? 0 : 1,
+      hasBoot: this.size === 0 ? 0 : 1,
       firmwareEntry: BigInt(firmware?.entry ?? 0),
       kernelEntry: BigInt(kernel?.entry ?? 0),
       appendLength: appendBytes.length,

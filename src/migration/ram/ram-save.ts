@@ -155,7 +155,7 @@ function sourcesOf(
     if ("bytes" in more && more.bytes !== undefined) bytes.set(more.bytes);
     return unchanging(name, bytes);
   });
-  if (qemu !== undefined || carried === undefined || carried.bytes.length === 0) return sources;
+  if (qemu !== undefined || carried === undefined || carried.size === 0) return sources;
   const { name, bytes } = carried;
   return [...sources, { ...unchanging(name, bytes), guestPage: (offset) => carried.guestPage(offset) }];
 }

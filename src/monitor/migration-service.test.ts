@@ -4,6 +4,7 @@ import { FakeMachine, World } from "../../test/support/fake-machine.ts";
 import { PROFILE, qemuDestination, QemuFakeMachine } from "../../test/support/fake-qemu.ts";
 import { FakeNetwork, memorySink, memorySource } from "../../test/support/fake-network.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
+import { hurriedEnvironment } from "../../test/migration/hurried-environment.ts";
 import type { MigrationAddress } from "./migration-address.ts";
 import { until } from "../../test/support/wait.ts";
 import {
@@ -273,6 +274,37 @@ test("closing aborts a move; the machine stays at the source, and a destination 
     await source.machine.stop();
     await source.machine.inactivateDrives();
   }
+});
+
+test("a command that stops in the middle of its stream is noticed, one that has not begun is waited for", async () => {
+  const { transport } = setUp();
+  const machine = new FakeMachine();
+  let feed: (length: number) => void = () => {};
+  const migration = new MigrationService(machine, {
+    transport: {
+      ...transport,
+      openSource: async () => ({
+        ...memorySource(new Uint8Array(0)),
+        read: (target: Uint8Array) => {
+          target.set([0x51, 0x45, 0x56, 0x4d]);
+          return new Promise<number>((resolve) => (feed = resolve));
+        },
+      }),
+    },
+    environment: hurriedEnvironment,
+    expectsArrival: true,
+    autostart: true,
+    onArrival: () => {},
+  });
+  migration.setParameters({ stallTimeoutMs: 1000 });
+  await migration.incoming({ transport: "exec", command: "none" });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(migration.query()?.status).toBe("active");
+  feed(4);
+  await until(10_000, "it is given up", () => migration.query()?.status === "failed");
+  expect(migration.query()).toMatchObject({
+    error: expect.stringMatching(/the command has sent nothing for 1 s: its process is stopped/),
+  });
 });
 
 test("a failed arrival ends the process, unless the command said exit-on-error false", async () => {

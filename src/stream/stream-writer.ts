@@ -8,14 +8,21 @@ import { MigrationError } from "./migration-error.ts";
 const BATCH_BYTES = 512 * 1024;
 const ZEROS = new Uint8Array(4096);
 
+/** Resolves when the rate limit permits bytes, to how many: at most those asked for, and at least one. */
+export type Pace = (bytes: number) => Promise<number>;
+
+/** Resolves when the rate limit permits all of `bytes`. */
+export async function paceAll(pace: Pace, bytes: number): Promise<void> {
+  for (let left = bytes; left > 0; ) left -= await pace(left);
+}
+
 /**
  * Writes a stream into a channel: the setters fill a batch; `drain` and `flush` wait until the channel has
  * accepted it. Big-endian.
  */
 export class StreamWriter {
   readonly #channel: Channel;
-  /** Waits until the rate limit permits `bytes` more. */
-  readonly #pace: (bytes: number) => Promise<void>;
+  readonly #pace: Pace;
   #out = new ByteWriter(BATCH_BYTES + 8192);
   #spare = new ByteWriter(BATCH_BYTES + 8192);
   #flushed = 0;
@@ -26,7 +33,7 @@ export class StreamWriter {
   #hashedTo = 0;
   #inFlight: Promise<void> = Promise.resolve();
 
-  constructor(channel: Channel, pace: (bytes: number) => Promise<void> = () => Promise.resolve()) {
+  constructor(channel: Channel, pace: Pace = (bytes) => Promise.resolve(bytes)) {
     this.#channel = channel;
     this.#pace = pace;
   }
@@ -75,15 +82,23 @@ export class StreamWriter {
     const batch = this.#out;
     const { length } = batch;
     if (length === 0) return;
-    await this.#pace(length);
+    // A low limit permits a batch in pieces: the reader must not take the source for one that has stopped.
+    let at = 0;
+    for (;;) {
+      const piece = await this.#pace(length - at);
+      if (at + piece >= length) break;
+      await this.#channel.write(batch.view().subarray(at, at + piece));
+      this.#acknowledged += piece;
+      at += piece;
+    }
     this.#hashUp();
     this.#hashedTo = 0;
     this.#flushed += length;
     this.#out = this.#spare;
     this.#out.reset();
     this.#spare = batch;
-    this.#inFlight = this.#channel.write(batch.view()).then(() => {
-      this.#acknowledged += length;
+    this.#inFlight = this.#channel.write(batch.view().subarray(at)).then(() => {
+      this.#acknowledged += length - at;
     });
     // The next flush reports a failure; until then it must not count as unhandled.
     this.#inFlight.catch(() => {});
@@ -114,7 +129,7 @@ export class StreamWriter {
   /** Files only: writes at any file offset immediately. Does not move the position of appended bytes. */
   async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
     await this.#inFlight;
-    await this.#pace(bytes.length);
+    await paceAll(this.#pace, bytes.length);
     if (this.#channel.writeAt === undefined) {
       throw new MigrationError("migration.seek", "mapped-ram can only be written to a file");
     }

@@ -182,6 +182,35 @@ test("multifd channels that half connect, twice or with a wrong number do not ke
   await movesTo(there);
 });
 
+test("a source with a low max-bandwidth sends pieces, and does not count as one that stands still", async () => {
+  const source = new FakeMachine({ ...small, ramPages: 100, fill: 1, seed: 5 });
+  await source.start();
+  const sizes: number[] = [];
+  const connect = async () => {
+    const { near, far } = channelPair();
+    void far.write(pongMessage(PING_SETUP));
+    const drain = async () => {
+      const buffer = new Uint8Array(1 << 20);
+      while ((await far.read(buffer)) > 0);
+    };
+    drain().catch(() => {});
+    return {
+      ...near,
+      write: (bytes: Uint8Array) => {
+        sizes.push(bytes.length);
+        return near.write(bytes);
+      },
+    };
+  };
+  const slow = { ...parameters, maxBandwidthBytesPerSecond: 20_000 };
+  const move = migrateOut(source, connect, { parameters: slow });
+  await until(20_000, "three pieces", () => sizes.length >= 4);
+  expect(sizes.every((size) => size <= 10_000)).toBe(true);
+  move.cancel();
+  expect((await move.done).status).toBe("cancelled");
+  source.halt();
+});
+
 describe("a destination that stands still", () => {
   async function stalled(answers: readonly Uint8Array[], options: FakeOptions = {}) {
     const source = new FakeMachine({ ...small, ...options, seed: 5 });

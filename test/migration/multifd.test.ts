@@ -106,7 +106,7 @@ describe("all rounds arrive", () => {
             served.push(receiver.accept(far, new StreamReader(far)));
             return near;
           };
-          const pace = async () => {};
+          const pace = async (bytes: number) => bytes;
           const options = { environment: nodeEnvironment, channels, compression, level: 1, pace };
           const sender = await MultifdSender.open(connect, options);
           const source = memoryOf(BLOCKS);

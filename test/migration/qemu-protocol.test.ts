@@ -134,7 +134,7 @@ describe("a stream of QEMU in a file", () => {
 
   test.each([
     ["a device that this machine lacks", "virtio-net", /section virtio-net\/0.*no such device.*same order/],
-    ["more harts", "cpu", /section cpu\/1.*more harts.*--smp/],
+    ["more harts", "cpu", /section cpu\/1.*more harts.*-smp/],
   ])("with %s is refused with what to do", async (_, idstr, message) => {
     const source = new QemuFakeMachine(small);
     source.profiles.extra.push(toySection(idstr, idstr === "cpu" ? 1 : 0, MIG_PRI.DEFAULT, 5));

@@ -191,7 +191,7 @@ describe.each(["7.2", "10.0", "11.1"] as const)("QEMU %s", (release) => {
             ...kind,
             environment: nodeEnvironment,
             level: 1,
-            pace: async () => {},
+            pace: async (bytes: number) => bytes,
           });
           const multifdFlush = release !== "7.2";
           await writeRam(main, ram, { blocks: ram.memory.blocks, multifdFlush, channels, rounds: 3 });

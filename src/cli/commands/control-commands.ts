@@ -269,7 +269,8 @@ function watch(
         progress.update(ram.total - ram.remaining, ram.total, migrationLine(report));
       // While the move is under way, it is advice.
       const advice = ended ? undefined : report["error-desc"];
-      if (advice !== undefined && !isAdvised) process.stderr.write(`\n${label}: ${advice}\n`);
+      if (advice !== undefined && !isAdvised)
+        process.stderr.write(`${process.stderr.isTTY ? "\n" : ""}${label}: ${advice}\n`);
       isAdvised = advice !== undefined;
       if (stopped || ended || report.status === "completed") return report;
       await new Promise((done) => setTimeout(done, POLL_MS));

@@ -14,6 +14,7 @@ import {
   multifdPacketBytes,
   multifdPacketPages,
 } from "../../stream/multifd-packet.ts";
+import { type Pace, paceAll } from "../../stream/stream-writer.ts";
 import type { RamSendChannels } from "./ram-save.ts";
 
 const PACKET_PAGES = multifdPacketPages(PAGE_SIZE);
@@ -26,7 +27,7 @@ export interface MultifdSenderOptions {
   /** Compression level of the method; 1 is QEMU's default. */
   readonly level: number;
   /** Waits until the rate limit permits `bytes` more. */
-  readonly pace: (bytes: number) => Promise<void>;
+  readonly pace: Pace;
 }
 
 /** Pages of one block that wait to be sent. */
@@ -212,7 +213,7 @@ export class MultifdSender implements RamSendChannels {
       },
       PAGE_SIZE,
     );
-    await this.#options.pace(head.length + payload.length);
+    await paceAll(this.#options.pace, head.length + payload.length);
     await channel.write(head.view());
     if (payload.length > 0) await channel.write(payload);
     this.#acceptedBytes += head.length + payload.length;

@@ -19,7 +19,7 @@ import { addPages, allPages, countPages, type PageSet, type RamWriter } from "..
 import { RateLimiter } from "./rate-limit.ts";
 import type { ReturnPath } from "../../stream/return-path.ts";
 import { resumeAs, refuseToSave, stopFor } from "./stop-to-save.ts";
-import { StreamWriter } from "../../stream/stream-writer.ts";
+import { type Pace, StreamWriter } from "../../stream/stream-writer.ts";
 import { QEMU_VM } from "../../stream/wire.ts";
 
 /** Parameters; they may be changed during the move. */
@@ -85,6 +85,8 @@ export interface MigrationOptions {
   readonly capabilities?: RamCapabilities;
 }
 
+/** Most that is sent at once, as time at max-bandwidth. */
+const PIECE_SECONDS = 0.5;
 /** A destination that has stood still for this long is reported. */
 const STALL_REPORT_MS = 3_000;
 
@@ -135,7 +137,7 @@ export abstract class OutgoingMove {
   #downtimeMs: number | undefined;
   #totalMs: number | undefined;
   #advice: string | undefined;
-  #pace: (bytes: number) => Promise<void> = () => Promise.resolve();
+  #pace: Pace = (bytes) => Promise.resolve(bytes);
 
   constructor(machine: Machine, options: MigrationOptions) {
     this.parameters = options.parameters ?? { ...defaultParameters };
@@ -306,10 +308,13 @@ export abstract class OutgoingMove {
     const watched = channel.writeAt === undefined ? watchWrites(channel, this.#watch) : channel;
     const limiter = new RateLimiter(this.environment);
     this.#pace = async (bytes) => {
-      // No limit once the guest is stopped, as in QEMU.
-      const limit = () => (this.#stoppedAtMs === undefined ? this.parameters.maxBandwidthBytesPerSecond : 0);
-      await limiter.take(bytes, limit, () => this.throwIfEnded(returnPath));
+      // No limit in the set-up, and once the guest is stopped, as in QEMU.
+      const isLimited = () => this.#setupMs !== undefined && this.#stoppedAtMs === undefined;
+      const limit = () => (isLimited() ? this.parameters.maxBandwidthBytesPerSecond : 0);
+      const piece = limit() === 0 ? bytes : Math.min(bytes, Math.max(1, Math.ceil(limit() * PIECE_SECONDS)));
+      await limiter.take(piece, limit, () => this.throwIfEnded(returnPath));
       this.#bandwidth.sample(this.environment.nowMs(), this.#acceptedBytes);
+      return piece;
     };
     this.stream = new StreamWriter(watched, this.#pace);
     return this.stream;

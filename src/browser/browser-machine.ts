@@ -2,6 +2,7 @@
 // the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
 // entropy.
 import { WherryError } from "../base/errors.ts";
+import type { ByteSource } from "../inspect/read/byte-source.ts";
 import {
   checkInput,
   type Checks,
@@ -13,6 +14,7 @@ import {
 } from "../embed/check-options.ts";
 import { closedError, onlyWherryErrors, refuseClock } from "../embed/hosted-machine.ts";
 import { safeListener } from "../embed/listener.ts";
+import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
 import { Ending } from "../embed/machine-end.ts";
 import type { MachineConfig } from "../embed/create-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
@@ -27,7 +29,11 @@ export interface MachineHardware extends MachineConfig {
 }
 
 /** What a machine is made of, and who hears of it. */
-export interface MachineOptions extends Omit<MachineHardware, "incoming"> {
+export interface MachineOptions extends Omit<MachineHardware, "incoming" | "harts" | "memoryBytes"> {
+  /** 1 to 32 harts. Default: with `state`, those of the saved machine. */
+  readonly harts?: number | undefined;
+  /** Bytes of RAM, a multiple of 2 MiB. Default: with `state`, that of the saved machine. */
+  readonly memoryBytes?: number | undefined;
   /** A saved machine to resume, in place of a kernel. It runs at once if it ran when it was saved. */
   readonly state?: Blob | undefined;
   /**
@@ -53,10 +59,19 @@ const CHECKS: Checks<MachineOptions> = {
   clock: isOneOf("stop", "host"),
   state: expecting("a saved machine: a Blob or a File", (value) => value instanceof Blob),
 };
-const checkOptions = isOptions(CHECKS, ["harts", "memoryBytes"]);
+const checkOptions = isOptions(CHECKS);
 
 const COULD_NOT_LOAD =
   "it could not be loaded: is dist/browser served with the page? (docs/embedding.md, Bundlers)";
+
+function blobSource(blob: Blob): ByteSource {
+  const read = async (offset: number, into: Uint8Array) => {
+    const bytes = new Uint8Array(await blob.slice(offset, offset + into.length).arrayBuffer());
+    into.set(bytes);
+    return bytes.length;
+  };
+  return { size: blob.size, read };
+}
 
 interface Waiter {
   readonly resolve: (value: never) => void;
@@ -113,9 +128,10 @@ export class BrowserMachine {
     checkOptions("options", options);
     const { state, clock, onConsole, onRunState, onWarning, ...hardware } = options;
     refuseClock(clock, state);
+    const size = await sizeOf(hardware, state && (() => savedHardware(blobSource(state))));
     const machine = new BrowserMachine({ onConsole, onRunState, onWarning });
     try {
-      await machine.#call("create", { ...hardware, incoming: state !== undefined });
+      await machine.#call("create", { ...hardware, ...size, incoming: state !== undefined });
       if (state !== undefined) await machine.#call("load", state, clock);
       return machine;
     } catch (error) {

@@ -41,12 +41,12 @@ const machine = async () => ({
 
 const commands: Record<string, Command> = {
   run: command("run", "start a machine", async () => {
-    const { machineOptions, machineOptionsOf, run } = await machine();
-    return work(machineOptions, (values) => run(machineOptionsOf(values)));
+    const { machineOptions, runOptionsOf, run } = await machine();
+    return work(machineOptions, async (values) => run(await runOptionsOf(values)));
   }),
   restore: command("restore FILE", "start a machine from a saved file", async () => {
     const { restoreOptions, restoreOptionsOf, run } = await machine();
-    return work(restoreOptions, (values, file) => run(restoreOptionsOf(values, file as string)));
+    return work(restoreOptions, async (values, file) => run(await restoreOptionsOf(values, file as string)));
   }),
   save: command("save FILE", "save a running machine to a file; it keeps running", async () => {
     const { save, saveOptions } = await control();

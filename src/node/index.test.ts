@@ -42,7 +42,9 @@ async function goOnWith(state: string | Uint8Array, engine: EngineKind, clock?: 
   const guest = new Guest();
   const warnings: string[] = [];
   const onWarning = (message: string) => warnings.push(message);
-  const options = { ...guest.options, state, engine, clock, onWarning };
+  // Harts and memory come with the state.
+  const { onConsole } = guest.options;
+  const options = { onConsole, state, engine, clock, onWarning };
   const machine: NodeMachine = await createMachine(options);
   expect(warnings).toEqual([]);
   expect(machine.runState).toBe("running");

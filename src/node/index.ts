@@ -24,8 +24,10 @@ import type { GuestEnd } from "../embed/machine-end.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
+import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { nodePlatform } from "./node-platform.ts";
+import { savedFileHardware } from "./saved-file.ts";
 import { requireNode } from "./node-version.ts";
 import {
   type DriveSpec,
@@ -47,8 +49,12 @@ export type { GuestEnd, HostedMachineOptions, RestoreClock, RunState };
 
 /** Drives, network and entropy use the board's eight virtio slots in this order. */
 export interface MachineOptions
-  extends Omit<HostedMachineOptions, "incoming">,
+  extends Omit<HostedMachineOptions, "incoming" | "harts" | "memoryBytes">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
+  /** 1 to 32 harts. Default: with `state`, those of the saved machine. */
+  readonly harts?: number | undefined;
+  /** Bytes of RAM, a multiple of 2 MiB. Default: with `state`, that of the saved machine. */
+  readonly memoryBytes?: number | undefined;
   /**
    * A saved machine to resume, Wherry's or (with `firmware`) QEMU's: a path or its bytes. It runs at once if
    * it ran when it was saved.
@@ -88,7 +94,7 @@ const CHECKS: Checks<MachineOptions> = {
   rng: isBoolean,
   console: isCharBackend,
 };
-const checkOptions = isOptions(CHECKS, ["harts", "memoryBytes"]);
+const checkOptions = isOptions(CHECKS);
 
 /**
  * Created by `createMachine`. Calls are executed one after the other, in their order. Each rejects (`write`
@@ -109,12 +115,15 @@ export class NodeMachine {
     checkOptions("options", options);
     const { state, clock, drives = [], net, rng = false, console, ...common } = options;
     refuseClock(clock, state);
+    const hardware = () =>
+      typeof state === "string" ? savedFileHardware(state) : savedHardware(state as Uint8Array);
+    const size = await sizeOf(common, state === undefined ? undefined : hardware);
     const randomBytes = randomSource(common, nodePlatform);
     const virtio = await openVirtio({ drives, net, rng, console, randomBytes });
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create(
-        { onWarning: warn, ...common, incoming },
+        { onWarning: warn, ...common, ...size, incoming },
         virtio.parts,
         nodePlatform,
       );

@@ -66,8 +66,16 @@ export interface MachineOptions extends EngineConfig {
 }
 
 export const machineOptions = {
-  smp: { value: "N", parse: number(1, MAX_VCPUS), help: `number of harts, 1 to ${MAX_VCPUS} (default 1)` },
-  memory: { value: "SIZE", parse: memorySize, help: "guest memory, such as 512M or 2G (default 512M)" },
+  smp: {
+    value: "N",
+    parse: number(1, MAX_VCPUS),
+    help: `number of harts, 1 to ${MAX_VCPUS} (default 1, or as in the file that is restored)`,
+  },
+  memory: {
+    value: "SIZE",
+    parse: memorySize,
+    help: "guest memory, such as 512M or 2G (default 512M, or as in the file that is restored)",
+  },
   kernel: {
     value: "FILE",
     parse: text,
@@ -247,8 +255,20 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
 const { incoming: _, multifd: _multifd, "stall-timeout": _stall, ...forFiles } = machineOptions;
 export const restoreOptions = forFiles;
 
-/** The options of `restore`. Throws UsageError. */
-export function restoreOptionsOf(values: ValuesOf<typeof restoreOptions>, file: string): MachineOptions {
+/** The options of `restore`. Rejects with UsageError. */
+export function restoreOptionsOf(
+  values: ValuesOf<typeof restoreOptions>,
+  file: string,
+): Promise<MachineOptions> {
   const incoming = { transport: "file", path: file, offset: 0 } as const;
-  return machineOptionsOf({ ...values, multifd: undefined, "stall-timeout": undefined, incoming });
+  return runOptionsOf({ ...values, multifd: undefined, "stall-timeout": undefined, incoming });
+}
+
+/** The options of `run`: a machine in a file tells its harts and memory itself. Rejects with UsageError. */
+export async function runOptionsOf(values: ValuesOf<typeof machineOptions>): Promise<MachineOptions> {
+  const { incoming, smp, memory } = values;
+  if (typeof incoming !== "object" || incoming.transport !== "file") return machineOptionsOf(values);
+  const { savedFileHardware } = await import("../../node/saved-file.ts");
+  const saved = await savedFileHardware(incoming.path, incoming.offset);
+  return machineOptionsOf({ ...values, smp: smp ?? saved.harts, memory: memory ?? saved.memoryBytes });
 }

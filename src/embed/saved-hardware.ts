@@ -81,7 +81,7 @@ async function memoryOf(source: ByteSource): Promise<number | undefined> {
 /** Where neither the options nor the saved machine tell: the command line's defaults. */
 const DEFAULTS = { harts: 1, memoryBytes: 512 * 2 ** 20 };
 
-/** The hardware's size, from the options or from the saved machine. Throws WherryError if neither is given. */
+/** The hardware's size, from the options or the saved machine. Without both, rejects with WherryError. */
 export async function sizeOf(
   { harts, memoryBytes }: { readonly harts?: number | undefined; readonly memoryBytes?: number | undefined },
   saved: (() => Promise<SavedHardware>) | undefined,

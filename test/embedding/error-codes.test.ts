@@ -1,5 +1,5 @@
-// docs/errors.md lists the codes of all errors that programs can meet, and no other: compared with the strings
-// of the sources.
+// docs/errors.md lists the codes of all errors that programs can meet, and no other: compared with the
+// strings of the sources.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

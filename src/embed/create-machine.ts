@@ -97,7 +97,7 @@ export async function createMachine(
     );
   }
   const kernel = config.kernel && (await unpackKernel(config.kernel, memoryBytes, platform));
-  const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS, clock: "vm" as const };
+  const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS };
   const vm = createVm(
     {
       ...config,

@@ -11,7 +11,6 @@ interface Side {
 }
 const noOptions = {
   isa: new Uint8Array(0),
-  countsInstructions: false,
   rtcFollowsGuest: false,
   hasMac: false,
   mac: new Uint8Array(6),

@@ -18,7 +18,6 @@ export const optionsSubsection = subsection(
     /** Such as `rv64imac_zicsr`. */
     isaLength: u32,
     isa: varBuffer("isaLength", 4096),
-    countsInstructions: bool,
     rtcFollowsGuest: bool,
     hasMac: bool,
     /** The card's own address, which a driver's reset restores. */
@@ -30,19 +29,17 @@ export type OptionsState = (typeof optionsSubsection)["adds"];
 export interface StartOptions {
   /** Extensions in the device tree, in canonical order; `isGiven`: chosen by the user. */
   readonly isa: { readonly names: readonly string[]; readonly isGiven: boolean };
-  /** Guest time counts instructions (--icount). */
-  readonly countsInstructions: boolean;
-  readonly rtcClock: "host" | "vm";
+  /** What advances the real-time clock; `isGiven`: chosen by the user. */
+  readonly rtc: { readonly clock: "host" | "vm"; readonly isGiven: boolean };
   readonly net: VirtioNet | undefined;
 }
 
-export function optionsState({ isa, countsInstructions, rtcClock, net }: StartOptions): OptionsState {
+export function optionsState({ isa, rtc, net }: StartOptions): OptionsState {
   const text = encodeUtf8(isaString(isa.names));
   return {
     isaLength: text.length,
     isa: text,
-    countsInstructions,
-    rtcFollowsGuest: rtcClock === "vm",
+    rtcFollowsGuest: rtc.clock === "vm",
     hasMac: net !== undefined,
     mac: net?.address ?? new Uint8Array(6),
   };
@@ -64,17 +61,12 @@ export function checkOptions(came: OptionsState, own: StartOptions): void {
       `the guest was told of ${isaString(names)}, this machine was started with ${isaString(own.isa.names)}: leave --isa out`,
     );
   }
-  if (came.countsInstructions !== own.countsInstructions) {
+  if (own.rtc.isGiven && came.rtcFollowsGuest !== (own.rtc.clock === "vm")) {
+    const [theirs, ours] = came.rtcFollowsGuest ? ["vm", "host"] : ["host", "vm"];
     refuse(
-      "icount",
-      came.countsInstructions
-        ? "the machine's time counts instructions: give --icount"
-        : "the machine's time follows the host's: leave --icount out",
+      "rtc",
+      `the machine's real-time clock has clock=${theirs}, this one was started with clock=${ours}: leave it out`,
     );
-  }
-  if (came.rtcFollowsGuest !== (own.rtcClock === "vm")) {
-    const clock = came.rtcFollowsGuest ? "vm" : "host";
-    refuse("rtc", `the machine's real-time clock follows another clock: give --rtc clock=${clock}`);
   }
   if (came.hasMac && own.net?.isAddressGiven === true && macText(came.mac) !== macText(own.net.address)) {
     refuse(

@@ -275,26 +275,27 @@ export function createVirtMachine(
     timebaseHz: vm.clock.frequencyHz,
     builtinFirmware: vm.builtinFirmware,
   };
-  const plan = (images: BootImages, isa: readonly string[], areOwn = false) => {
+  const plan = (images: BootImages, isa: readonly string[], rtcClock: "host" | "vm", areOwn = false) => {
     const block = new BootBlock(images, 2 * options.memorySize, areOwn);
-    return { block, boot: planBoot(block.images, { ...hardware, isaExtensions: isa }), isa };
+    return { block, boot: planBoot(block.images, { ...hardware, isaExtensions: isa }), isa, rtcClock };
   };
-  const first = plan(placeImages(options, options.memorySize), isaExtensions);
+  const { baseNs, clock: givenRtcClock } = options.rtc ?? {};
+  let rtcClock = givenRtcClock ?? (options.countsInstructions === true ? "vm" : "host");
+  const first = plan(placeImages(options, options.memorySize), isaExtensions, rtcClock);
   const given = first.block.images;
   const machine = new VirtMachine(parts, first.boot, first.block);
   const take = (planned: typeof first): void => {
     isaExtensions = planned.isa;
+    rtcClock = planned.rtcClock;
     machine.boot = planned.boot;
     machine.carried = planned.block;
     cpus.resetVector = BigInt(vm.builtinFirmware ? planned.boot.kernelEntry : VIRT_MEMMAP.mrom.base);
   };
   take(first);
   machine.watchSuspend(backends.setTimer);
-  const { baseNs, clock: rtcClock = "host" } = options.rtc ?? {};
   const startOptions = (): StartOptions => ({
     isa: { names: isaExtensions, isGiven: options.isaExtensions !== undefined },
-    countsInstructions: options.countsInstructions ?? false,
-    rtcClock,
+    rtc: { clock: rtcClock, isGiven: givenRtcClock !== undefined },
     net: machine.net,
   });
   machine.addSection(
@@ -308,11 +309,13 @@ export function createVirtMachine(
         if (hasOptions) checkOptions(state, startOptions());
         if (state.hasMac) machine.net?.expectAddress(state.mac);
         const isa = hasOptions ? extensionsIn(state) : isaExtensions;
-        if (state.hasBoot === 0) return plan(given, isa, true);
+        const clock = hasOptions ? (state.rtcFollowsGuest ? "vm" : "host") : rtcClock;
+        if (state.hasBoot === 0) return plan(given, isa, clock, true);
         // What is given here takes the place of what comes: a kernel with its ramdisk and command line.
         const came = first.block.imagesIn(state, (at, page) => memory.read(at, page));
         const { firmware = came.firmware } = given;
-        return plan(given.kernel === undefined ? { ...came, firmware } : { ...given, firmware }, isa, true);
+        const images = given.kernel === undefined ? { ...came, firmware } : { ...given, firmware };
+        return plan(images, isa, clock, true);
       },
       take,
     }),
@@ -323,7 +326,7 @@ export function createVirtMachine(
   const guestTimeNs = (): bigint => (vm.clock.read() * 1_000_000_000n) / BigInt(vm.clock.frequencyHz);
   const guestClock = new DeviceClock(guestTimeNs, backends.setTimer);
   const wallClock = new DeviceClock(
-    rtcClock === "vm" ? guestTimeNs : backends.clock.wallNs,
+    () => (rtcClock === "vm" ? guestTimeNs() : backends.clock.wallNs()),
     backends.setTimer,
   );
   for (const clock of [guestClock, wallClock]) {
@@ -404,7 +407,9 @@ export function createVirtMachine(
         return isaExtensions;
       },
       legacyVirtio: options.legacyVirtio ?? false,
-      rtcClock,
+      get rtcClock() {
+        return rtcClock;
+      },
       virtio,
       images: () => machine.carried.images,
       fwCfg: fwCfg.state,

@@ -278,6 +278,8 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     load(first, stream);
     await first.cpus.synchronizeAllStates();
     second.cpus.synchronizeAllPreLoad();
+    const { bytes } = first.machine.carried;
+    second.machine.carried.receive(bytes.length).memory.bytes.set(bytes);
     for (const section of first.machine.sections) {
       // Refers to a RAM block.
       if (section.idstr === "wherry/machine") continue;

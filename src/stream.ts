@@ -38,7 +38,7 @@ export type { RamPageKind } from "./stream/ram-records.ts";
 export type { StreamCursor } from "./stream/stream-cursor.ts";
 export type { FaultCode, StreamFault } from "./stream/stream-fault.ts";
 export { StreamReader } from "./stream/stream-reader.ts";
-export { StreamWriter } from "./stream/stream-writer.ts";
+export { type Pace, StreamWriter } from "./stream/stream-writer.ts";
 export type {
   DescribedDevice,
   DescribedField,

@@ -49,6 +49,6 @@ test.each([
 
 test("the check sees through workers to the engine, and finds Node where it is", () => {
   expect(strangers("browser/index.js").modules).toBeGreaterThan(60);
-  expect(strangers("node/index.js").strangers).toContain("node/node-platform.js → node:worker_threads");
+  expect(strangers("node/index.js").strangers).toContain("node/node-thread.js → node:worker_threads");
   expect(importsOf('import {\n  a,\n} from "x";\nexport * from "y";\nimport "z";')).toEqual(["x", "y", "z"]);
 });

@@ -53,7 +53,8 @@ test("pauses have no effect", async () => {
       await machine.stop();
       await new Promise((resolve) => setTimeout(resolve, 20));
       pauses++;
-      await machine.start();
+      // The last pause may come when the guest has ended.
+      await machine.start().catch(() => {});
     })();
   });
   expect(paused).toEqual(first);

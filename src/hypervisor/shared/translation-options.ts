@@ -1,6 +1,7 @@
 // Parameters of the translator, for threads that do not load the translator itself.
 import { CODE_BYTES_SIZE } from "./code-cache.ts";
 
+/** What a translation thread is started with. */
 export interface TranslationOptions {
   /** Maximum size of translated code, in bytes of WebAssembly. */
   readonly codeCacheBytes: number;

@@ -1,7 +1,8 @@
 // `npm run check:soak`: whether memory grows with each reboot, save, or move there and back of one machine.
 // Resident memory is read after each; the last quarter of the readings is compared with the second, since the
 // first quarter fills caches.
-//   --count N: of each kind; --guest pulse|debian; --only reboots|saves|moves
+//   --count N: of each kind (default: as many as fill the caches in a quarter)
+//   --guest pulse|debian, --only reboots|saves|moves
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { spread } from "../../bench/figures.ts";
@@ -10,10 +11,13 @@ import { Machine, wherry } from "../support/machine.ts";
 import { finishedMove } from "./move.ts";
 import { nextReports, pulseKernel } from "./pulse.ts";
 
-const given = options({ count: 8, guest: "pulse", only: "" });
+const given = options({ count: 0, guest: "pulse", only: "" });
 /** The collector of each thread frees what it likes, when it likes. */
 const MAX_GROWTH_MIB = 16;
-const LIMIT_MS = 60_000 + given.count * (given.guest === "debian" ? 120_000 : 30_000);
+const COUNTS: Readonly<Record<string, number>> = { reboots: 32, saves: 48, moves: 8 };
+const countOf = (kind: string): number => (given.count === 0 ? (COUNTS[kind] ?? 0) : given.count);
+const limitMs = (kind: string): number =>
+  60_000 + countOf(kind) * (given.guest === "debian" ? 120_000 : 30_000);
 
 interface Guest {
   readonly hardware: readonly string[];
@@ -52,12 +56,12 @@ function resident(machine: Machine): number {
 }
 
 /** Takes the readings, and judges them. */
-async function grown(step: (machine: Machine) => Promise<Machine>): Promise<string> {
+async function grown(count: number, step: (machine: Machine) => Promise<Machine>): Promise<string> {
   let machine = await Machine.start(["run", ...guest.hardware, ...guest.boot], { fromFirstByte: true });
   await guest.up(machine, 0);
   const samples: number[] = [];
   try {
-    for (let i = 0; i < given.count; i++) {
+    for (let i = 0; i < count; i++) {
       machine = await step(machine);
       samples.push(resident(machine));
     }
@@ -103,6 +107,6 @@ const kinds: Readonly<Record<string, (machine: Machine) => Promise<Machine>>> = 
 };
 
 const wanted = Object.entries(kinds).filter(([name]) => given.only === "" || given.only === name);
-const cases = new Cases(`${given.count} times each, ${given.guest}`, wanted.length);
-for (const [name, step] of wanted) await cases.run(name, LIMIT_MS, () => grown(step));
+const cases = new Cases(`memory over cycles of ${given.guest}`, wanted.length);
+for (const [name, step] of wanted) await cases.run(name, limitMs(name), () => grown(countOf(name), step));
 cases.end();

@@ -154,7 +154,7 @@ test("save, then restore: the guest finds its state unchanged; a wrong machine a
       /^wherry: state: section wherry\/disk\/0.*disk.saved: expected .* found 524288 bytes/,
     ),
   });
-  const other = await control("restore", "state", "--serial", "none", ...hardware.slice(2));
+  const other = await control("restore", "state", "--serial", "none", "--smp", "1", ...hardware.slice(2));
   expect(other).toMatchObject({ code: 1, err: expect.stringMatching(/^wherry: .*start it with 2 harts/) });
   const { length } = await readFile(join(directory, "state"));
   await truncate(join(directory, "state"), length >> 1);

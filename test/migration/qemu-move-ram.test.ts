@@ -66,9 +66,9 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     // Without a return path, QEMU might have completed before the refusal.
     await source.capabilities(["return-path"]);
     await multifd(source, 4);
-    const destination = await wherry(["--incoming", socket]);
+    // It ends, or goes on listening if no page has come: QEMU 10.0 opens all channels first.
+    await wherry(["--incoming", socket]);
     await source.execute("migrate", { uri: socket });
-    await destination.exited;
     await reaches(source, "failed", "query-migrate");
     await reaches(source, "running");
   });

@@ -1,5 +1,6 @@
 // Broken and hostile drivers: devices never throw, never loop, never touch other memory, and can always be
 // reset, saved and loaded. WHERRY_SEED replays a run.
+import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { describe, expect, it } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { MockDriver, R, RAM_BASE, testBoard } from "../support/mock-driver.ts";
@@ -244,6 +245,8 @@ async function moved(
   section.encode(writer);
   const bytes = writer.finish();
   const device = makeDevice(name, board);
+  // A legacy driver may have set another address than the card's, which the machine's section tells.
+  if (device instanceof VirtioNet) device.expectAddress(Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56));
   const to = new MockDriver(board, device);
   await to.transport.quiesce();
   to.transport.section.decode(new ByteReader(bytes), section.version)();

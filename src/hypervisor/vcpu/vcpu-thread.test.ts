@@ -153,7 +153,7 @@ describe("requests", () => {
     s.run(0, slice);
     expect(s.log).toEqual(["parked", "parked"]);
     s.vm.markDead("planted");
-    expect(() => s.vm.vcpus[0]?.resume()).toThrow("dead");
+    expect(() => s.vm.vcpus[0]?.resume()).toThrow("cannot run again: planted");
   });
 
   test("a fault of a vCPU's engine kills the VM", () => {

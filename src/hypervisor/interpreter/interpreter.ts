@@ -98,7 +98,6 @@ export function makeRun(
 ): Fn<readonly [typeof I32, typeof I32], typeof I32> {
   return fn("run", [I32, I32], I32, (f, hart, budget) => {
     if (translation !== undefined) {
-      f.store32(hart, I32.of(0), SCRATCH.spins);
       f.if(hart.load32(SCRATCH.ready).eqz(), () =>
         f.fill(hart.add(HEAT_OFFSET), I32.of(translation.cache).load32(CODE_HEAT), HEAT_ENTRIES),
       );

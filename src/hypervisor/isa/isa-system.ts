@@ -7,7 +7,7 @@ import { PRIV } from "../../riscv/privilege.ts";
 import { REGISTERS } from "../../riscv/registers.ts";
 import { I32, type I64 } from "../../wasm/expr.ts";
 import { csrAccess } from "./csr.ts";
-import { CONFIG_BUILTIN_FIRMWARE, SCRATCH } from "../shared/hart-scratch.ts";
+import { CONFIG_BUILTIN_FIRMWARE, SCRATCH, SPINS } from "../shared/hart-scratch.ts";
 import { cacheBlockAddress } from "../hart/mmu.ts";
 import { accessFflags } from "./isa-fp.ts";
 import { type Row, row, type Semantics } from "./instruction-semantics.ts";
@@ -82,12 +82,6 @@ function fence(s: Semantics): void {
   const isFull = s.field(20, 12).ne(FENCE_TSO).and(storesBefore.ne(0)).and(loadsAfter.ne(0));
   s.f.if(isFull, () => s.f.drop(s.hart.rmw32("add", 0, SCRATCH.barrier)));
 }
-
-/**
- * Waits in one run() before it returns: a lock that is held by a running hart is free sooner. KVM sets
- * processors to exit after some time of this (pause-loop exiting).
- */
-const SPINS = 64;
 
 /** The hart waits for another one: the slice ends, and after many waits run() does (EXIT.SPIN). */
 export function spin(s: Semantics): void {

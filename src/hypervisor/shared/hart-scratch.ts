@@ -61,11 +61,17 @@ export const SCRATCH = {
   codeEpoch: scratch.u32("codeEpoch"),
   /** The code cache's CODE_PROTECTION when write translations were last dropped. */
   codeProtection: scratch.u32("codeProtection"),
-  /** Waits for another hart (pause, wrs.nto, wrs.sto) since run() was entered. */
+  /** Waits for another hart (pause, wrs.nto, wrs.sto): at SPINS run() returns. The vCPU thread sets it. */
   spins: scratch.u32("spins"),
   /** Instructions to the next sample of where translated code spends its time. */
   untilSample: scratch.u32("untilSample"),
 } as const;
+
+/**
+ * Waits before run() returns, about 0.1 ms: a lock whose holder runs is free sooner. KVM sets processors to
+ * exit after some time of this (pause-loop exiting).
+ */
+export const SPINS = 512;
 
 /** An ecall from S-mode leaves run() with EXIT.ECALL, for the built-in firmware. */
 export const CONFIG_BUILTIN_FIRMWARE = 1;

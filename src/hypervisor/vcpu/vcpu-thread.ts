@@ -5,7 +5,7 @@
 import { ALL_ONES } from "../../base/uint64.ts";
 import { INTERRUPT } from "../../riscv/causes.ts";
 import { ENVCFG } from "../../riscv/envcfg.ts";
-import { SCRATCH } from "../shared/hart-scratch.ts";
+import { SCRATCH, SPINS } from "../shared/hart-scratch.ts";
 import type { IrqchipWindows, SystemEvent } from "../../accelerator/accelerator.ts";
 import { Aclint } from "../irqchip/aclint.ts";
 import { irqchipWindows, isIn } from "../irqchip/irqchip-windows.ts";
@@ -77,6 +77,8 @@ const MENVCFGH_STCE = 1 << (ENVCFG.STCE - 32);
  */
 const MIN_SPIN_SLEEP_MS = 0.02;
 const MAX_SPIN_SLEEP_MS = 0.2;
+/** Waits after a sleep in which nothing has changed. */
+const SPINS_AGAIN = 32;
 /** A hart that has executed fewer instructions since its last sleep has done nothing but spin. */
 const SPINNING_INSTRUCTIONS = 5000n;
 /**
@@ -140,11 +142,14 @@ export class VcpuThread {
   readonly #mie: number;
   readonly #stimecmp: number;
   readonly #menvcfg: number;
+  readonly #spins: number;
   /** The ring may have queued writes of this vCPU that the VMM thread has not been told of. */
   #hasQueuedWrites = false;
   #slice = MIN_SLICE;
   /** The hart's last sleep because it was spinning, and the instructions that it had executed by then. */
   #spinSleepMs = MIN_SPIN_SLEEP_MS;
+  /** What SCRATCH.spins starts from. */
+  #spinsFrom = 0;
   #executedAtSpin = 0n;
   /** Guest time when the timer lines were last updated. */
   #timersUpdatedAt = 0;
@@ -190,6 +195,7 @@ export class VcpuThread {
     this.#mie = (this.#base + hartLayout.offsetOf("mie")) >>> 2;
     this.#stimecmp = (this.#base + hartLayout.offsetOf("stimecmp")) >>> 2;
     this.#menvcfg = (this.#base + hartLayout.offsetOf("menvcfg")) >>> 2;
+    this.#spins = (this.#base + SCRATCH.spins) >>> 2;
     const image = this.#image;
     this.#sbi = new SbiFirmware({
       hart,
@@ -264,8 +270,10 @@ export class VcpuThread {
       this.#updateTimers();
       if (usedUp) this.#adaptSlice(this.#timersUpdatedAt - before);
       this.#perf?.mark("other", "engine");
+      this.#words[this.#spins] = this.#spinsFrom;
       const reason = this.#engine.run(this.#base, this.#budget());
       usedUp = reason === EXIT.SLICE;
+      this.#spinsFrom = 0;
       this.#perf?.mark("engine");
       me.leaveGuestMode();
       this.#handleExit(reason);
@@ -428,6 +436,7 @@ export class VcpuThread {
     const executed = me.read64(SCRATCH.executed);
     const onlySpun = executed - this.#executedAtSpin < SPINNING_INSTRUCTIONS;
     this.#executedAtSpin = executed;
+    this.#spinsFrom = SPINS - SPINS_AGAIN;
     this.#spinSleepMs = onlySpun ? Math.min(2 * this.#spinSleepMs, MAX_SPIN_SLEEP_MS) : MIN_SPIN_SLEEP_MS;
     // Interrupts that are pending already do not count: the hart may spin with interrupts disabled.
     const runnable = (): boolean => me.load(CTL_RUN) !== RUN.GO || me.pending();

@@ -112,7 +112,12 @@ const NO_COMPRESSION: Compression = {
 /** Loads bytes as one multifd channel into the small machine's memory. Rejects as the main stream would. */
 export async function loadMultifd(bytes: Uint8Array): Promise<void> {
   const receiver = new MultifdReceiver({
-    environment: { ...defaultEnvironment, compression: NO_COMPRESSION },
+    environment: {
+      ...defaultEnvironment,
+      compression: NO_COMPRESSION,
+      // No other channel comes in place of one with a damaged hello.
+      setTimer: (ms, fire) => defaultEnvironment.setTimer(Math.min(ms, 50), fire),
+    },
     required: true,
     channels: 1,
     settled: async () => {},

@@ -9,8 +9,7 @@ import { EXTENSION_NAMES, MISA, MISA_EXTENSIONS } from "../src/riscv/extensions.
 import { CSR_NUMBERS } from "../src/riscv/registers.ts";
 import { SUPERVISOR_ENTRY } from "../src/riscv/supervisor-entry.ts";
 import { MSTATUS, MSTATUS_FIXED, MSTATUS_WRITABLE, SSTATUS_WRITABLE } from "../src/riscv/status.ts";
-import type { Gate } from "./gates.ts";
-import { isProduct, withoutComments } from "./source-text.ts";
+import { copiesGate } from "./source-text.ts";
 
 /** Where a fact is, by a value that nothing else in the product has. */
 const VALUES: ReadonlyMap<bigint, string> = new Map([
@@ -64,12 +63,4 @@ function copiesIn(line: string): string[] {
   return found;
 }
 
-export const onePlaceGate: Gate = (files) =>
-  files
-    .filter(({ path }) => isProduct(path) && !HOMES.some((home) => path.startsWith(home)))
-    .flatMap(({ path, text }) =>
-      withoutComments(text)
-        .split("\n")
-        .flatMap(copiesIn)
-        .map((copy) => `${path}: ${copy}: import it`),
-    );
+export const onePlaceGate = copiesGate(HOMES, copiesIn);

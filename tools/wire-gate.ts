@@ -3,8 +3,7 @@
 // name, such as `MIG_CMD_PING = 2`. A number without its name is not found.
 import { MULTIFD_MAGIC } from "../src/stream/multifd-packet.ts";
 import * as wire from "../src/stream/wire.ts";
-import type { Gate } from "./gates.ts";
-import { isProduct, withoutComments } from "./source-text.ts";
+import { copiesGate } from "./source-text.ts";
 
 /** The VMState engine writes subsections, and does not know the stream: wire.ts has its number. */
 const HOMES = ["src/stream/", "src/state/walk.ts"];
@@ -44,12 +43,4 @@ function copiesIn(line: string): string[] {
   ].slice(0, 1);
 }
 
-export const wireGate: Gate = (files) =>
-  files
-    .filter(({ path }) => isProduct(path) && !HOMES.some((home) => path.startsWith(home)))
-    .flatMap(({ path, text }) =>
-      withoutComments(text)
-        .split("\n")
-        .flatMap(copiesIn)
-        .map((copy) => `${path}: ${copy} is of src/stream: import it`),
-    );
+export const wireGate = copiesGate(HOMES, (line) => copiesIn(line).map((copy) => `${copy} is of src/stream`));

@@ -1,6 +1,7 @@
 // A guest that prints numbered lines without end, on the UART as a driver that polls (as an early console
 // does) or through the firmware: the judge of a console's back-pressure.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
+import { LINUX_HEADER } from "./linux-header.ts";
 
 const BASE = 0x80200000n;
 
@@ -22,19 +23,7 @@ const PUT = {
 /** Its kernel image. Each line is a number of eight hexadecimal digits, from 0 on. */
 export function buildPrinter(by: keyof typeof PUT = "uart"): Uint8Array<ArrayBuffer> {
   const text = `
-_start:
-  j begin
-  nop
-  .dword 0x200000
-  .dword image_end - _start
-  .dword 0
-  .word 2, 0
-  .dword 0
-  .ascii "RISCV\\0\\0\\0"
-  .ascii "RSC"
-  .byte 5
-  .word 0
-begin:
+${LINUX_HEADER}boot:
   li s0, 0x10000000
   # FIFOs on, as a driver sets them.
   li t0, 1

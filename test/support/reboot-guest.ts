@@ -2,6 +2,7 @@
 // and how often the word in its image was changed since the image was loaded. Keys: `r` resets the machine,
 // `t` prints "." and overwrites its own header and the ramdisk, as a guest that uses all memory would.
 import { assemble, flatBinary } from "../../src/asm/assembler.ts";
+import { LINUX_HEADER } from "./linux-header.ts";
 
 export const REBOOT_KERNEL_AT = 0x80200000;
 /** Where the ramdisk is in a machine of 16 MiB. */
@@ -10,19 +11,7 @@ const INITRD = REBOOT_KERNEL_AT + (8 << 20);
 /** A Linux Image whose letter is `letter`. */
 export function rebootKernel(letter: string): Uint8Array<ArrayBuffer> {
   const text = `
-_start:
-  j boot
-  nop
-  .dword 0x200000
-  .dword image_end - _start
-  .dword 0
-  .word 2, 0
-  .dword 0
-  .ascii "RISCV\\0\\0\\0"
-  .ascii "RSC"
-  .byte 5
-  .word 0
-count: .word 0x30
+${LINUX_HEADER}count: .word 0x30
 boot:
   bnez a0, park
   li s0, 0x10000000             # UART

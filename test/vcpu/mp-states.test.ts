@@ -11,6 +11,7 @@ import { nodePlatform } from "../../src/node/node-platform.ts";
 import { MP_STATE } from "../../src/accelerator/mp-state.ts";
 import type { Cpu } from "../../src/vmm/cpus.ts";
 import { until } from "../support/wait.ts";
+import { LINUX_HEADER } from "../support/linux-header.ts";
 
 const HARTS = 7;
 const KERNEL = 0x80200000;
@@ -46,19 +47,7 @@ const PROGRAM = `
   sw t0, 4(s0)
 1: j 1b
 .endm
-_start:                         # Linux Image header
-  j boot
-  nop
-  .dword 0x200000
-  .dword image_end - _start
-  .dword 0
-  .word 2, 0
-  .dword 0
-  .ascii "RISCV\\0\\0\\0"
-  .ascii "RSC"
-  .byte 5
-  .word 0
-boot:
+${LINUX_HEADER}boot:
   start 2, in_wfi
   start 3, retentive
   start 4, non_retentive

@@ -9,6 +9,7 @@ import { MemorySink, pieceChannel } from "../../src/embed/memory-snapshot.ts";
 import { loadSnapshot, saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import { until } from "../support/wait.ts";
+import { LINUX_HEADER } from "../support/linux-header.ts";
 
 const KERNEL = 0x80200000;
 const GO = 0x80300000;
@@ -52,19 +53,7 @@ const PROGRAM = `
   sbi ${PMU}, 4, 3, 1, 2        # stop, with a snapshot
   result a0
 .endm
-_start:
-  j boot
-  nop
-  .dword 0x200000
-  .dword image_end - _start
-  .dword 0
-  .word 2, 0
-  .dword 0
-  .ascii "RISCV\\0\\0\\0"
-  .ascii "RSC"
-  .byte 5
-  .word 0
-boot:
+${LINUX_HEADER}boot:
   li s0, ${RESULTS}
   li s1, ${GO}
   lw t0, 0(s1)

@@ -77,12 +77,16 @@ async function judge(source: Machine, destination: Machine): Promise<string> {
   newest(source);
   if (report.status === "failed" || report.status === "cancelled") {
     await lives(source);
-    const { code, signal } = await destination.ends(GIVES_UP_MS);
-    if (signal === null && code !== 1) throw new Error(`the destination ended with ${code}`);
-    if (destination.console.text !== "") throw new Error(`both ran: ${destination.console.text}`);
+    const outcome = `${report.status}, here: ${why}`;
+    const there = await fate(destination);
+    if (there === "runs" || destination.console.text !== "")
+      throw new Error(`both ran: ${destination.console.text}`);
     if (/\n\s+at /.test(destination.complaints)) throw new Error(`stack trace: ${destination.complaints}`);
+    if (there === "listens") {
+      return `${outcome}; the destination goes on listening: ${await moveAgain(source, destination)}`;
+    }
     await destination.kill();
-    return `${report.status}, here: ${why}`;
+    return outcome;
   }
   // Console and QMP are separate sockets: when this reply arrives, all output from before the stop has.
   await source.status();
@@ -96,6 +100,33 @@ async function judge(source: Machine, destination: Machine): Promise<string> {
     throw new Error("both ran: the source printed after the move");
   await source.quit();
   return report.status === "completed" ? "completed, there" : `${report.status}, there: ${why}`;
+}
+
+/**
+ * What becomes of a destination that has lost its source. It ends with status 1; if no page had arrived, it
+ * goes on listening, since what connected was not, or not yet, its source.
+ */
+async function fate(destination: Machine): Promise<"runs" | "ended" | "listens"> {
+  const listens = async (): Promise<boolean> => (await query(destination)).status === "setup";
+  return until(GIVES_UP_MS, "the destination decides", async () => {
+    const status = await destination.status();
+    if (status === "running") return "runs";
+    if (status === "gone") {
+      const { code, signal } = await destination.exit;
+      if (signal === null && code !== 1) throw new Error(`the destination ended with ${code}`);
+      return "ended";
+    }
+    if (!(await listens().catch(() => false))) return undefined;
+    // What the source had sent may still have to be read.
+    await sleep(500);
+    return (await listens().catch(() => false)) && "listens";
+  });
+}
+
+/** The source's next attempt, without a failure. */
+async function moveAgain(source: Machine, destination: Machine): Promise<string> {
+  await source.qmp.execute("migrate", { uri: await listening(destination) });
+  return judge(source, destination);
 }
 
 async function destinationAt(address: string): Promise<Machine> {
@@ -204,20 +235,16 @@ async function killSource(): Promise<string> {
   const when = await moment(source);
   await source.kill();
   newest(source);
-  const status = await until(GIVES_UP_MS, "the destination decides", async () => {
-    const now = await destination.status();
-    return now === "inmigrate" ? undefined : now;
-  });
-  if (status === "running") {
+  const there = await fate(destination);
+  if (there === "runs") {
     await lives(destination);
     return `${when}: it runs there`;
   }
-  const { code } = await destination.ends(10_000);
-  if (code !== 1) throw new Error(`the destination ended with ${code}`);
   if (destination.console.text !== "") throw new Error(`half a machine ran: ${destination.console.text}`);
   await destination.kill();
   await boot();
-  return `${when}: died with its process, nothing runs; a new one was booted`;
+  const left = there === "listens" ? "the destination goes on listening" : "nothing runs";
+  return `${when}: died with its process, ${left}; a new one was booted`;
 }
 
 /** A save to a disk that fills up at a random byte leaves the old file and the running machine. */

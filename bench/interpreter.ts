@@ -98,7 +98,7 @@ function measure(name: string, body: readonly number[]): void {
  */
 function measureStart(): void {
   const start = performance.now();
-  const bytes = buildEngineModule(0x1000000, engine, nodePlatform.hasTotalStoreOrder);
+  const bytes = buildEngineModule(engine, nodePlatform.hasTotalStoreOrder);
   const built = performance.now();
   new WebAssembly.Module(bytes);
   const compiled = performance.now();

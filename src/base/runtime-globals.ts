@@ -32,7 +32,10 @@ interface RuntimeGlobals {
   setImmediate?(fire: () => void): unknown;
   /** JavaScript API 2.0. */
   readonly WebAssembly: {
-    readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
+    readonly Module: {
+      new (bytes: Uint8Array<ArrayBuffer>): WasmModule;
+      exports(module: WasmModule): { readonly name: string }[];
+    };
     readonly Instance: new (
       module: WasmModule,
       imports: Record<string, Record<string, unknown>>,

@@ -58,8 +58,8 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
   platform.beforeCompile?.();
   const { hasTotalStoreOrder = false } = platform;
   const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
-  const module = engineModule(plan.tables, engine, hasTotalStoreOrder);
-  initEngineTables(memory.buffer, plan.tables);
+  const module = engineModule(engine, hasTotalStoreOrder);
+  initEngineTables(memory.buffer);
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
     translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
@@ -77,12 +77,12 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
     spawnVcpu: (hart) =>
       platform.spawnVcpu({ module, memory, hart, engine, createdNs: platform.clock.monotonicNs() }),
     ...(engine === "translator"
-      ? { spawnTranslator: () => platform.spawnTranslator({ memory, options }) }
+      ? { spawnTranslator: () => platform.spawnTranslator({ module, memory, options }) }
       : {}),
   });
 }
 
-/** The modules of this process: a second machine with as many harts does not wait for a compilation. */
+/** The modules of this process: a second machine does not wait for a compilation. */
 const modules = new Map<string, WasmModule>();
 
 function engineModule(...options: Parameters<typeof buildEngineModule>): WasmModule {

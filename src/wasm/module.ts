@@ -20,8 +20,8 @@ export interface ModuleOptions {
     readonly name: string;
     readonly elements?: readonly { readonly at: number; readonly fn: AnyFn }[];
   };
-  /** Functions that another module exports under these names: imported from it, not included. */
-  readonly externals?: { readonly module: string; readonly names: ReadonlyMap<AnyFn, string> };
+  /** Functions with these names are imported from another module, not included. */
+  readonly externals?: { readonly module: string; readonly names: ReadonlySet<string> };
 }
 
 /**
@@ -50,7 +50,7 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
     seen.add(target);
     if (target instanceof Data) data.push(target);
     else if (target instanceof Fn) {
-      if (target.importedFrom !== undefined || externals?.names.has(target)) {
+      if (target.importedFrom !== undefined || externals?.names.has(target.name)) {
         imports.push(target);
         return;
       }
@@ -86,9 +86,7 @@ export function buildModule({ memory, exports, table, externals }: ModuleOptions
   };
 
   const importEntries = imports.map((f) => {
-    const external = externals?.names.get(f);
-    const from = external === undefined ? (f.importedFrom ?? "") : (externals?.module ?? "");
-    return [...name(from), ...name(external ?? f.name), 0, ...uleb(typeIndex(f))];
+    return [...name(f.importedFrom ?? externals?.module ?? ""), ...name(f.name), 0, ...uleb(typeIndex(f))];
   });
   const limits = [memory.shared ? 3 : 1, ...uleb(memory.initialPages), ...uleb(memory.maximumPages)];
   importEntries.push([...name(memory.module), ...name(memory.name), 2, ...limits]);

@@ -18,6 +18,11 @@ export function instantiateModule(
   return new WebAssembly.Instance(module, imports).exports;
 }
 
+/** The names of the module's exports. */
+export function exportNames(module: WasmModule): ReadonlySet<string> {
+  return new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+}
+
 /** An empty table of functions. */
 export function createFunctionTable(): WasmTable {
   return new WebAssembly.Table({ initial: 0, element: "anyfunc" });

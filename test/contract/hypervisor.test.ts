@@ -2,7 +2,7 @@
 import { Aclint, aclintState } from "../../src/hypervisor/irqchip/aclint.ts";
 import { GuestClock } from "../../src/hypervisor/requests/guest-clock.ts";
 import { HartPending } from "../../src/hypervisor/requests/hart-pending.ts";
-import { ENGINE_TABLES_SIZE, hartBase } from "../../src/hypervisor/shared/memory-map.ts";
+import { hartBase } from "../../src/hypervisor/shared/memory-map.ts";
 import { Plic, plicState } from "../../src/hypervisor/irqchip/plic.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
 import { irqchipSection } from "../../src/machines/accelerator-sections.ts";
@@ -13,7 +13,7 @@ import { contractSuite } from "./contract.ts";
 const HARTS = 2;
 
 function harts(): { buffer: SharedArrayBuffer; vcpus: VcpuRequests[] } {
-  const buffer = new SharedArrayBuffer(hartBase(HARTS) + ENGINE_TABLES_SIZE);
+  const buffer = new SharedArrayBuffer(hartBase(HARTS));
   return { buffer, vcpus: Array.from({ length: HARTS }, (_, i) => new VcpuRequests(buffer, i)) };
 }
 

@@ -107,7 +107,7 @@ export function instantiateFloats({ isFused, isStatic }: FloatModuleOptions): Fl
     {
       memory: MEMORY,
       exports: exported,
-      externals: { module: "exact", names: new Map([[fpSlow, "fpSlow"]]) },
+      externals: { module: "exact", names: new Set(["fpSlow"]) },
     },
     {
       env: { memory },

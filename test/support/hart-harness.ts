@@ -6,7 +6,6 @@ import {
   CTL_LINES,
   CTL_MMIO_DATA,
   CTL_SLOT_BANK,
-  ENGINE_TABLES_SIZE,
   hartBase,
   SLOT_CODE_OFFSET,
   SLOT_DIRTY_OFFSET,
@@ -32,7 +31,7 @@ import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { PRIV } from "../../src/riscv/privilege.ts";
 import { assemble } from "../../src/hypervisor/isa/isa.ts";
 import type { Operands } from "../../src/hypervisor/isa/instruction-encoding.ts";
-import { compileModule, createSharedMemory } from "../../src/wasm/webassembly.ts";
+import { compileModule, createSharedMemory, exportNames } from "../../src/wasm/webassembly.ts";
 import type { WasmModule } from "../../src/base/runtime-globals.ts";
 import { testEngine } from "./engine.ts";
 import type { EngineExports, EngineImports } from "../../src/hypervisor/hart/engine-interface.ts";
@@ -43,9 +42,7 @@ export const RAM_BASE = 0x80000000n;
 export const ROM_BASE = 0x1000n;
 const ROM_SIZE = 0x1000;
 
-/** The address of the engine's decode tables. */
-export const TABLES = hartBase(8);
-const DIRTY = TABLES + ENGINE_TABLES_SIZE;
+const DIRTY = hartBase(8);
 const CODE = DIRTY + 0x10000;
 const ROM = CODE + 0x10000;
 const RAM = ROM + 0x10000;
@@ -56,7 +53,7 @@ const compiled = new Map<EngineKind, WasmModule>();
 function engineModule(engine: EngineKind): WasmModule {
   let module = compiled.get(engine);
   if (module === undefined) {
-    module = compileModule(buildEngineModule(TABLES, engine, hasTotalStoreOrder));
+    module = compileModule(buildEngineModule(engine, hasTotalStoreOrder));
     compiled.set(engine, module);
   }
   return module;
@@ -64,10 +61,13 @@ function engineModule(engine: EngineKind): WasmModule {
 
 const regionModules = new Map<boolean, RegionModules>();
 
+/** The functions that translated code may import. */
+export const engineHelpers = (): ReadonlySet<string> => exportNames(engineModule("translator"));
+
 function regionModulesOf(exact: boolean): RegionModules {
   let modules = regionModules.get(exact);
   if (modules === undefined) {
-    modules = new RegionModules(TABLES, { exact, hasTotalStoreOrder });
+    modules = new RegionModules(engineHelpers(), { exact, hasTotalStoreOrder });
     regionModules.set(exact, modules);
   }
   return modules;
@@ -116,7 +116,7 @@ export class HartHarness {
     const memory = createSharedMemory(pages);
     this.buffer = memory.buffer;
     this.view = new DataView(this.buffer);
-    initEngineTables(this.buffer, TABLES);
+    initEngineTables(this.buffer);
     new CodeCache(this.buffer).heat = threshold;
     let translations: Translations | undefined;
     this.#translations = () =>

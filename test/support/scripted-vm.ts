@@ -86,9 +86,9 @@ export class ScriptedVm {
     const plan = planMemory(harts, blocks);
     const memory = createSharedMemory(Math.ceil(plan.size / 0x10000));
     const module = realEngine
-      ? compileModule(buildEngineModule(plan.tables, engine, nodePlatform.hasTotalStoreOrder))
+      ? compileModule(buildEngineModule(engine, nodePlatform.hasTotalStoreOrder))
       : undefined;
-    if (realEngine) initEngineTables(memory.buffer, plan.tables);
+    if (realEngine) initEngineTables(memory.buffer);
     const monotonicNs = (): number => this.nowNs;
     this.vm = new Vm({
       buffer: memory.buffer,

@@ -76,7 +76,7 @@ export interface HalfFloat extends FastFloat {
 
 /** Built from the functions for doubles, for harts that have `fflags` at byte `fflagsOffset` from `hart`. */
 export function halfFloats(d: FastFloat, fflagsOffset: number): HalfFloat {
-  const round: FpUnary = fn("fround.h", [I32, I32, F64], F64, (f, hart, rm, x) => {
+  const round: FpUnary = fn("roundToHalf", [I32, I32, F64], F64, (f, hart, rm, x) => {
     const accrue = (flags: number): void => {
       f.store32(hart, hart.load32(fflagsOffset).or(flags), fflagsOffset);
     };

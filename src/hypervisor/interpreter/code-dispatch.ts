@@ -5,6 +5,7 @@ import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, FnType, type Local } from "../../wasm/function.ts";
 import { CODE_PAGE_TABLES, CODE_PAGES, PAGE_TABLE_SIZE } from "../shared/code-cache.ts";
 import { JUMP_ENTRIES } from "../hart/tlb-context.ts";
+import { CODE_CACHE } from "../shared/memory-map.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { set } from "../hart/hart-traps.ts";
 
@@ -50,14 +51,14 @@ export const notAdopted = fn("notAdopted", REGION.params, I32, (f, hart, _contex
   return countdown;
 });
 
-/** The translation of the code at a host address, or 0. `cache` is the address of the code cache. */
-export const findTranslation = (cache: number, hva: Local<I32>): I32 => {
+/** The translation of the code at a host address, or 0. */
+export const findTranslation = (hva: Local<I32>): I32 => {
   const table = hva
     .shrU(12)
     .shl(1)
-    .load16U(cache + CODE_PAGES);
+    .load16U(CODE_CACHE + CODE_PAGES);
   return table
     .mul(PAGE_TABLE_SIZE)
     .add(hva.and(0xffe).shl(1))
-    .load32(cache + CODE_PAGE_TABLES);
+    .load32(CODE_CACHE + CODE_PAGE_TABLES);
 };

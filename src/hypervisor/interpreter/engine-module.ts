@@ -4,10 +4,9 @@
 import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule, reachableFunctions } from "../../wasm/module.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
-import { DECODE_TABLES_SIZE } from "../shared/memory-map.ts";
 import { notAdopted } from "./code-dispatch.ts";
 import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
-import { makeRun, makeSyncCode } from "./interpreter.ts";
+import { makeRun, syncCode } from "./interpreter.ts";
 import { flushSpace, flushTlb, flushTlbPage, protectCode } from "../hart/hart-tlb.ts";
 
 export { initEngineTables } from "../isa/instruction-decoder.ts";
@@ -26,40 +25,30 @@ export const ENGINE_MEMORY = {
 
 /**
  * The module's bytes, for a host with or without total store order; it decodes with the tables that
- * `initEngineTables` has written at `tablesBase`.
+ * `initEngineTables` writes. With the translator it exports, by their names, all functions that translated
+ * code may import.
  */
 export function buildEngineModule(
-  tablesBase: number,
   kind: EngineKind = DEFAULT_ENGINE,
   hasTotalStoreOrder = false,
 ): Uint8Array<ArrayBuffer> {
-  const calls = { flushTlb, flushTlbPage, flushSpace, protectCode };
-  if (kind === "interpreter") {
-    const run = makeRun(tablesBase, undefined, hasTotalStoreOrder);
-    return buildModule({ memory: ENGINE_MEMORY, exports: { run, ...calls } });
-  }
-  const cache = tablesBase + DECODE_TABLES_SIZE;
-  const syncCode = makeSyncCode(cache);
-  const run = makeRun(tablesBase, { cache, syncCode }, hasTotalStoreOrder);
-  const helpers = [...helperNames(run, syncCode)].map(([fn, name]) => [name, fn] as const);
+  const translates = kind === "translator";
+  const run = makeRun(translates, hasTotalStoreOrder);
+  const exports: AnyFn[] = [run, flushTlb, flushTlbPage, flushSpace, protectCode];
+  if (!translates) return buildModule({ memory: ENGINE_MEMORY, exports: byName(exports) });
+  const helpers = reachableFunctions([run, loadSlowAt, storeSlowAt]).filter((fn) => fn !== syncCode);
   return buildModule({
     memory: ENGINE_MEMORY,
-    exports: { run, ...calls, notAdopted, ...Object.fromEntries(helpers) },
+    exports: byName([...exports, notAdopted, ...helpers]),
     table: { module: "env", name: "table" },
   });
 }
 
-/** The functions of the engine's module that translated code may import, with their export names. */
-export function engineHelpers(tablesBase: number): ReadonlyMap<AnyFn, string> {
-  const cache = tablesBase + DECODE_TABLES_SIZE;
-  const syncCode = makeSyncCode(cache);
-  return helperNames(makeRun(tablesBase, { cache, syncCode }), syncCode);
-}
-
-function helperNames(run: AnyFn, syncCode: AnyFn): ReadonlyMap<AnyFn, string> {
-  const names = new Map<AnyFn, string>();
-  for (const fn of reachableFunctions([run, loadSlowAt, storeSlowAt])) {
-    if (fn !== run && fn !== syncCode) names.set(fn, `${names.size} ${fn.name}`);
+function byName(functions: readonly AnyFn[]): Record<string, AnyFn> {
+  const named: Record<string, AnyFn> = {};
+  for (const fn of functions) {
+    const other = (named[fn.name] ??= fn);
+    if (other !== fn) throw new TypeError(`two functions of the engine are named ${fn.name}`);
   }
-  return names;
+  return named;
 }

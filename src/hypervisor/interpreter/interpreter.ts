@@ -6,7 +6,7 @@
 import { I32, I64 } from "../../wasm/expr.ts";
 import { type Fn, fn, type Func, imported, type Label, type Local } from "../../wasm/function.ts";
 import { CODE_EPOCH, CODE_HEAT, CODE_PROTECTION, CODE_STALE_DONE } from "../shared/code-cache.ts";
-import { CTL_KICK, VM_CODE_STALE } from "../shared/memory-map.ts";
+import { CODE_CACHE, CTL_KICK, DECODE_TABLES, VM_CODE_STALE } from "../shared/memory-map.ts";
 import { decoder, EXPANSIONS, indexDecides, OPERATIONS } from "../isa/instruction-decoder.ts";
 import type { ImmediateFormat } from "../isa/instruction-encoding.ts";
 import { entryOf, findTranslation, jumpEntry, LEAVE, REGION, slotOf } from "./code-dispatch.ts";
@@ -65,52 +65,41 @@ const dropStale = imported("env", "dropStale", [], undefined);
 const dropRetired = imported("env", "dropRetired", [], undefined);
 
 /** Before code that may have changed is executed: make sure that no jump leads to a stale translation. */
-export function makeSyncCode(cache: number): Fn<readonly [typeof I32], undefined> {
-  return fn("syncCode", [I32], undefined, (f, hart) => {
-    const seen = I32.of(cache + CODE_STALE_DONE).atomicLoad32();
-    f.if(I32.of(VM_CODE_STALE).atomicLoad32().ne(seen), () => f.call(dropStale));
-    const epoch = f.let(I32.of(cache + CODE_EPOCH).atomicLoad32());
-    f.if(epoch.ne(hart.load32(SCRATCH.codeEpoch)), () => {
-      f.store32(hart, epoch, SCRATCH.codeEpoch);
-      f.call(flushAllJumps, hart);
-      f.call(dropRetired);
-    });
-    const protection = f.let(I32.of(cache + CODE_PROTECTION).atomicLoad32());
-    f.if(protection.ne(hart.load32(SCRATCH.codeProtection)), () => {
-      f.store32(hart, protection, SCRATCH.codeProtection);
-      f.call(protectCode, hart);
-    });
+export const syncCode = fn("syncCode", [I32], undefined, (f, hart) => {
+  const seen = I32.of(CODE_CACHE + CODE_STALE_DONE).atomicLoad32();
+  f.if(I32.of(VM_CODE_STALE).atomicLoad32().ne(seen), () => f.call(dropStale));
+  const epoch = f.let(I32.of(CODE_CACHE + CODE_EPOCH).atomicLoad32());
+  f.if(epoch.ne(hart.load32(SCRATCH.codeEpoch)), () => {
+    f.store32(hart, epoch, SCRATCH.codeEpoch);
+    f.call(flushAllJumps, hart);
+    f.call(dropRetired);
   });
-}
+  const protection = f.let(I32.of(CODE_CACHE + CODE_PROTECTION).atomicLoad32());
+  f.if(protection.ne(hart.load32(SCRATCH.codeProtection)), () => {
+    f.store32(hart, protection, SCRATCH.codeProtection);
+    f.call(protectCode, hart);
+  });
+});
 
-/** Where translated code is found. */
-export interface Translation {
-  /** Address of the code cache. */
-  readonly cache: number;
-  readonly syncCode: Fn<readonly [typeof I32], undefined>;
-}
-
-/** run(hart area, budget in instructions) → EXIT.*; `tables` is the address of the decode tables. */
+/** run(hart area, budget in instructions) → EXIT.*; `translates`: it runs and requests translated code. */
 export function makeRun(
-  tables: number,
-  translation: Translation | undefined,
+  translates: boolean,
   hasTotalStoreOrder = false,
 ): Fn<readonly [typeof I32, typeof I32], typeof I32> {
   return fn("run", [I32, I32], I32, (f, hart, budget) => {
-    if (translation !== undefined) {
+    if (translates) {
       f.if(hart.load32(SCRATCH.ready).eqz(), () =>
-        f.fill(hart.add(HEAT_OFFSET), I32.of(translation.cache).load32(CODE_HEAT), HEAT_ENTRIES),
+        f.fill(hart.add(HEAT_OFFSET), I32.of(CODE_CACHE).load32(CODE_HEAT), HEAT_ENTRIES),
       );
     }
     f.call(prepareTlb, hart);
-    new Interpreter(f, hart, budget, tables, translation, hasTotalStoreOrder).emit();
+    new Interpreter(f, hart, budget, translates, hasTotalStoreOrder).emit();
   });
 }
 
 class Interpreter {
   readonly #f: Func;
   readonly #hart: I32;
-  readonly #tables: number;
   /** Instructions left in the budget, without the current slice. */
   readonly #remaining: Local<I32>;
   /** Instructions in the current slice, and how many of them are left. */
@@ -125,8 +114,8 @@ class Interpreter {
   readonly #word: Local<I32>;
   readonly #operation: Local<I32>;
   readonly #dataContext: Local<I32>;
-  /** Undefined if the engine is the interpreter alone. */
-  readonly #translation: Translation | undefined;
+  /** False if the engine is the interpreter alone. */
+  readonly #translates: boolean;
   readonly #hasTotalStoreOrder: boolean;
   /** Non-zero: interpret until the slice ends. */
   readonly #interpretOnly: Local<I32>;
@@ -139,20 +128,12 @@ class Interpreter {
   /** Execute the next instruction. */
   #next!: Label;
 
-  constructor(
-    f: Func,
-    hart: I32,
-    budget: Local<I32>,
-    tables: number,
-    translation: Translation | undefined,
-    hasTotalStoreOrder: boolean,
-  ) {
+  constructor(f: Func, hart: I32, budget: Local<I32>, translates: boolean, hasTotalStoreOrder: boolean) {
     this.#hasTotalStoreOrder = hasTotalStoreOrder;
     this.#f = f;
-    this.#translation = translation;
+    this.#translates = translates;
     this.#interpretOnly = f.let(I32.of(0));
     this.#hart = hart;
-    this.#tables = tables;
     this.#remaining = budget;
     this.#slice = f.let(I32.of(0));
     this.#countdown = f.let(I32.of(0));
@@ -197,7 +178,7 @@ class Interpreter {
    * be interpreted.
    */
   #enterTranslated(): void {
-    if (this.#translation === undefined) return;
+    if (!this.#translates) return;
     const f = this.#f;
     const hart = this.#hart;
     const pc = f.let(get(hart, "pc"));
@@ -258,11 +239,10 @@ class Interpreter {
    * The page of the stored pc is known: if it has a translation, enter it in the jump cache and jump to it.
    */
   #lookUp(): void {
-    if (this.#translation === undefined) return;
+    if (!this.#translates) return;
     const f = this.#f;
-    const { cache } = this.#translation;
     f.if(this.#interpretOnly.eqz(), () => {
-      const translation = f.let(findTranslation(cache, this.#nextIp));
+      const translation = f.let(findTranslation(this.#nextIp));
       f.if(translation, () => {
         const pc = get(this.#hart, "pc");
         const entry = f.let(jumpEntry(this.#dataContext, pc));
@@ -290,7 +270,7 @@ class Interpreter {
    * hot.
    */
   #afterJump(): void {
-    if (this.#translation === undefined) return;
+    if (!this.#translates) return;
     const f = this.#f;
     const pc = f.let(this.#pageVirt.add(this.#nextIp.sub(this.#pageHost).extendS()));
     const heat = f.let(this.#heat());
@@ -314,13 +294,13 @@ class Interpreter {
     f.store32(hart, EVENT.NONE, SCRATCH.event);
     f.call(chooseContexts, hart);
     this.#dataContext.set(dataContext(hart));
-    if (this.#translation !== undefined) {
-      f.call(this.#translation.syncCode, hart);
+    if (this.#translates) {
+      f.call(syncCode, hart);
       // Translated code has one context for loads, stores and jumps.
       this.#interpretOnly.set(isSplit(hart));
     }
     const slice = f.let(I32.of(POLL_INTERVAL));
-    if (this.#translation !== undefined) {
+    if (this.#translates) {
       // A slice ends where a sample is due, however many slices were cut short before.
       slice.set(hart.load32(SCRATCH.untilSample));
       f.if(slice.leS(0), () => {
@@ -336,7 +316,7 @@ class Interpreter {
     const f = this.#f;
     const executed = f.let(this.#slice.sub(this.#countdown));
     f.call(retire, this.#hart, executed);
-    if (this.#translation !== undefined) {
+    if (this.#translates) {
       const left = this.#hart.load32(SCRATCH.untilSample).sub(executed);
       f.store32(this.#hart, left, SCRATCH.untilSample);
     }
@@ -408,13 +388,13 @@ class Interpreter {
       () => {
         this.#nextIp.set(this.#ip.add(4));
         const index = word.shrU(17).and(0x7f00).or(word.shrU(7).and(0xe0)).or(word.shrU(2).and(0x1f));
-        this.#operation.set(index.load8U(this.#tables + OPERATIONS));
+        this.#operation.set(index.load8U(DECODE_TABLES + OPERATIONS));
       },
       () => {
         this.#nextIp.set(this.#ip.add(2));
         const entry = f.let(word.and(0xffff).shl(3));
-        word.set(entry.load32(this.#tables + EXPANSIONS));
-        this.#operation.set(entry.load32(this.#tables + EXPANSIONS + 4));
+        word.set(entry.load32(DECODE_TABLES + EXPANSIONS));
+        this.#operation.set(entry.load32(DECODE_TABLES + EXPANSIONS + 4));
       },
     );
   }
@@ -491,7 +471,7 @@ class Interpreter {
     // The next fetch detects a jump out of the page.
     const jumpBy = (offset: I32): void => {
       this.#nextIp.set(this.#ip.add(offset));
-      if (this.#translation === undefined) return;
+      if (!this.#translates) return;
       const isInPage = this.#nextIp.sub(this.#pageHost).ltU(PAGE_SIZE);
       f.if(isInPage, () =>
         f.if(

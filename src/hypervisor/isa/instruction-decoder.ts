@@ -4,7 +4,7 @@
 //
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index
-import { DECODE_TABLES_SIZE, VM_CODE_CACHE } from "../shared/memory-map.ts";
+import { DECODE_TABLES } from "../shared/memory-map.ts";
 import { allExpansions, rows } from "./isa.ts";
 import type { Row } from "./instruction-semantics.ts";
 
@@ -97,10 +97,9 @@ export function indexDecides(row: Row): boolean {
 let madeTables: Uint8Array | undefined;
 
 /** Write the tables to shared memory; once for a machine, before the first hart runs. */
-export function initEngineTables(buffer: ArrayBufferLike, tablesBase: number): void {
+export function initEngineTables(buffer: ArrayBufferLike): void {
   madeTables ??= makeTables();
-  new Uint8Array(buffer, tablesBase).set(madeTables);
-  new DataView(buffer).setUint32(VM_CODE_CACHE, tablesBase + DECODE_TABLES_SIZE, true);
+  new Uint8Array(buffer, DECODE_TABLES).set(madeTables);
 }
 
 function makeTables(): Uint8Array {

@@ -170,7 +170,7 @@ type Binary = Fn<readonly [typeof I32, typeof F64, typeof F64], typeof F64>;
 /** fmin and fmax if one operand is a NaN: the other operand. */
 function numberOf(format: RegisterFormat): Binary {
   const { host } = format;
-  return fn(`number.${host.suffix}`, [I32, host.type, host.type], host.type, (f, hart, x, y) => {
+  return fn(`number.${format.letter}`, [I32, host.type, host.type], host.type, (f, hart, x, y) => {
     for (const operand of [x, y]) invalidIfSignaling(f, hart, format, operand);
     f.if(isNan(x), () => f.return(isNan(y).choose<F64>(canonicalNan(host), y)));
     return x;
@@ -180,14 +180,14 @@ function numberOf(format: RegisterFormat): Binary {
 /** feq if one operand is a NaN. */
 function equalNan(format: RegisterFormat) {
   const { host } = format;
-  return fn(`feq.${host.suffix}`, [I32, host.type, host.type], undefined, (f, hart, x, y) => {
+  return fn(`feq.${format.letter}`, [I32, host.type, host.type], undefined, (f, hart, x, y) => {
     for (const operand of [x, y]) invalidIfSignaling(f, hart, format, operand);
   });
 }
 
 /** (bits) → the mask of fclass: one bit of 0 (-∞) … 7 (+∞), 8 signaling, 9 quiet NaN. */
 function classOf(format: RegisterFormat): Fn<readonly [typeof I64], typeof I64> {
-  return fn(`fclass.${format.host.suffix}`, [I64], I64, (f, bits) => {
+  return fn(`fclass.${format.letter}`, [I64], I64, (f, bits) => {
     const magnitude = f.let(bits.and(format.signBit - 1n));
     f.if(magnitude.gtU(format.infinity), () => {
       f.return(
@@ -291,8 +291,8 @@ export function formatRows(format: RegisterFormat): Row[] {
       format.set(s, isSame ? same(x) : combine(x, format.source(s, 2).number));
     });
   };
+  const otherwise = numberOf(format);
   const select = (name: "fmin" | "fmax", funct3: string, choose: (x: F64, y: F64) => F64): Row => {
-    const otherwise = numberOf(format);
     return fp(`${name}.${suffix}`, `00101${fmt} frs2 frs1 ${funct3} frd 1010011`, true, (s) => {
       const x = s.f.let(format.source(s, 1).number);
       const y = s.f.let(format.source(s, 2).number);

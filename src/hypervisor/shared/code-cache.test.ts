@@ -1,16 +1,14 @@
 // The code cache's requests: a ring whose counters wrap, as they do after days of running.
 import { expect, test } from "vitest";
 import { CodeCache } from "./code-cache.ts";
-import { VM_CODE_CACHE } from "./memory-map.ts";
+import { CODE_CACHE } from "./memory-map.ts";
 
-const BASE = 0x10000;
-const HEAD = BASE + 0x0c;
-const TAIL = BASE + 0x10;
+const HEAD = CODE_CACHE + 0x0c;
+const TAIL = CODE_CACHE + 0x10;
 
 test.each([0, 1023, 0x7ffffffd, -3])("the newest requests are taken first, from counter %i on", (start) => {
-  const buffer = new SharedArrayBuffer(0x20000);
+  const buffer = new SharedArrayBuffer(CODE_CACHE + 0x10000);
   const view = new DataView(buffer);
-  view.setUint32(VM_CODE_CACHE, BASE, true);
   view.setInt32(HEAD, start, true);
   view.setInt32(TAIL, start, true);
   const cache = new CodeCache(buffer);
@@ -23,8 +21,7 @@ test.each([0, 1023, 0x7ffffffd, -3])("the newest requests are taken first, from 
 });
 
 test("a full ring drops the oldest requests, not its position", () => {
-  const buffer = new SharedArrayBuffer(0x20000);
-  new DataView(buffer).setUint32(VM_CODE_CACHE, BASE, true);
+  const buffer = new SharedArrayBuffer(CODE_CACHE + 0x10000);
   const cache = new CodeCache(buffer);
   for (let i = 0; i < 1500; i++) cache.request(i * 2);
   const taken = cache.takeRequests(5000);

@@ -3,7 +3,7 @@
 // and drop pages whose code has changed. A page of guest code has a table with a word for each halfword: the
 // translation that starts there. Table 0 means no table. Code that adds or drops holds the lock. A dropped
 // table or slot is reused only after every hart has noticed.
-import { VM_CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
+import { CODE_CACHE, VM_CODE_STALE } from "./memory-map.ts";
 import type { CodePageSet } from "./memory-slots.ts";
 import { withLock } from "./spin-lock.ts";
 
@@ -58,20 +58,18 @@ export class CodeCache {
   readonly #buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #halves: Uint16Array<SharedArrayBuffer>;
-  readonly #base: number;
 
   constructor(buffer: SharedArrayBuffer) {
     this.#buffer = buffer;
     this.#words = new Int32Array(buffer);
     this.#halves = new Uint16Array(buffer);
-    this.#base = this.#words[VM_CODE_CACHE >>> 2] as number;
   }
 
   #word(offset: number): number {
-    return (this.#base + offset) >>> 2;
+    return (CODE_CACHE + offset) >>> 2;
   }
   #half(offset: number): number {
-    return (this.#base + offset) >>> 1;
+    return (CODE_CACHE + offset) >>> 1;
   }
   locked<T>(body: () => T): T {
     return withLock(this.#words, this.#word(LOCK), body);
@@ -159,7 +157,7 @@ export class CodeCache {
 
   /** Address of a table in the shared memory. */
   tableAddress(table: number): number {
-    return this.#base + CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE;
+    return CODE_CACHE + CODE_PAGE_TABLES + table * PAGE_TABLE_SIZE;
   }
 
   /** Under the lock: assign an empty table to a page; 0 removes its table. */
@@ -176,7 +174,7 @@ export class CodeCache {
 
   /** Store a module at an offset of the byte area, with the slots that it fills. */
   putModule(id: number, at: number, bytes: Uint8Array, firstSlot: number, slotCount: number): void {
-    new Uint8Array(this.#buffer).set(bytes, this.#base + CODE_BYTES + at);
+    new Uint8Array(this.#buffer).set(bytes, CODE_CACHE + CODE_BYTES + at);
     const module = this.#word(MODULES + id * MODULE_SIZE);
     this.#words[module + 1] = at;
     this.#words[module + 2] = bytes.length;
@@ -197,7 +195,7 @@ export class CodeCache {
     const id = Atomics.load(this.#halves, this.#half(SLOT_MODULES + slot * 2));
     const module = this.#word(MODULES + id * MODULE_SIZE);
     const generation = this.generationOf(id);
-    const at = this.#base + CODE_BYTES + (this.#words[module + 1] as number);
+    const at = CODE_CACHE + CODE_BYTES + (this.#words[module + 1] as number);
     const length = this.#words[module + 2] as number;
     const bytes = new Uint8Array(this.#buffer).slice(at, at + length) as unknown as Uint8Array<ArrayBuffer>;
     const slots = this.#words[module + 3] as number;

@@ -3,14 +3,22 @@
 // architectural state inside its area, hart-scratch.ts that of the engine's words; this file has everything
 // else.
 //
-//   0x00000  VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
-//   0x10000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts (+0x100000)
-//   …        engine tables: decode tables (1 MiB), code cache; dirty bitmaps and code pages, RAM blocks
+//   0x00000    VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
+//   0x10000    engine tables: decode tables (1 MiB), code cache; the engine's module has their addresses
+//   0x4350000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts
+//              (+0x100000)
+//   …          dirty bitmaps and code pages, RAM blocks
 import { MemoryRegion } from "./memory-region.ts";
 import { ACTIVITIES } from "./vcpu-activities.ts";
 
 export const MAX_VCPUS = 32;
-export const HART_AREA_BASE = 0x10000;
+const VM_AREA_SIZE = 0x10000;
+/** The interpreter's decode tables (instruction-decoder.ts), then the code cache (code-cache.ts). */
+export const DECODE_TABLES = VM_AREA_SIZE;
+export const DECODE_TABLES_SIZE = 0x100000;
+export const CODE_CACHE = DECODE_TABLES + DECODE_TABLES_SIZE;
+export const CODE_CACHE_SIZE = 0x4240000;
+export const HART_AREA_BASE = CODE_CACHE + CODE_CACHE_SIZE;
 export const HART_AREA_SIZE = 0x400000;
 /** Items that different threads write should not share a cache line. */
 const CACHE_LINE = 64;
@@ -18,7 +26,7 @@ const CACHE_LINE = 64;
 // ---- the VM area ----
 
 // Offset 0 stays unused: it means "none" wherever an offset is stored.
-const vm = new MemoryRegion("VM area", 0x1000, HART_AREA_BASE);
+const vm = new MemoryRegion("VM area", 0x1000, VM_AREA_SIZE);
 
 /** A bank: u32 count, then from +0x10 entries of 32 bytes. */
 export const SLOT_ENTRIES = 0x10;
@@ -60,8 +68,6 @@ export const VM_CODE_STALE = vm.u32("stale code pages");
 export const VM_TRANSLATOR_RUN = vm.u32("translator run");
 /** The VMM's command to the translation thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
-/** u32: byte offset of the code cache (code-cache.ts). */
-export const VM_CODE_CACHE = vm.u32("code cache");
 /** f64: under --icount, ns of idle time; and the host's time in ns when the hart began to sleep. */
 export const VM_ICOUNT_WARP = vm.u64("icount warp");
 export const VM_ICOUNT_IDLE_SINCE = vm.u64("icount idle since");
@@ -234,11 +240,6 @@ export const CONTEXTS_SIZE = 0x300000;
 export const CONTEXTS_OFFSET = area.at("contexts", 0x100000, CONTEXTS_SIZE);
 
 // ---- the area after the last hart ----
-
-/** The engine's tables: the interpreter's decode tables, then the code cache (code-cache.ts). */
-export const DECODE_TABLES_SIZE = 0x100000;
-export const CODE_CACHE_SIZE = 0x4240000;
-export const ENGINE_TABLES_SIZE = DECODE_TABLES_SIZE + CODE_CACHE_SIZE;
 
 /** Bytes of the bitmap of code pages, or of stale pages, of a memory slot of `size` bytes. */
 export function codeBitmapSize(size: number): number {

@@ -1,15 +1,8 @@
 import { expect, test } from "vitest";
-import {
-  ENGINE_TABLES_SIZE,
-  hartBase,
-  MAX_SLOTS,
-  SLOT_ENTRIES,
-  VM_CODE_STALE,
-  VM_CURRENT_BANK,
-} from "./memory-map.ts";
+import { hartBase, MAX_SLOTS, SLOT_ENTRIES, VM_CODE_STALE, VM_CURRENT_BANK } from "./memory-map.ts";
 import { type Slot, SlotMemory, SlotTable } from "./memory-slots.ts";
 
-const DIRTY = hartBase(1) + ENGINE_TABLES_SIZE;
+const DIRTY = hartBase(1);
 const RAM = DIRTY + 0x10000;
 
 function memory(): { buffer: SharedArrayBuffer; table: SlotTable; view: DataView; bank: () => number } {

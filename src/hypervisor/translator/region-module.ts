@@ -1,8 +1,7 @@
 // Makes a module of regions. The module imports the shared memory, the thread's function table, and the
 // helpers of the engine's module by name; its instantiation puts its functions into their slots of the table.
-import type { AnyFn } from "../../wasm/function.ts";
 import { buildModule } from "../../wasm/module.ts";
-import { ENGINE_MEMORY, engineHelpers } from "../interpreter/engine-module.ts";
+import { ENGINE_MEMORY } from "../interpreter/engine-module.ts";
 import type { Region } from "./region.ts";
 import { translateRegion, type TranslationMode } from "./region-translator.ts";
 
@@ -14,19 +13,16 @@ export interface PlacedRegion {
 }
 
 export class RegionModules {
-  readonly #tablesBase: number;
-  /** Made for the first module: a thread that has nothing to translate yet leaves the processor to others. */
-  #helpers: ReadonlyMap<AnyFn, string> | undefined;
+  readonly #helpers: ReadonlySet<string>;
   readonly #mode: TranslationMode;
 
-  /** For an engine with decode tables at `tablesBase`. */
-  constructor(tablesBase: number, mode: TranslationMode) {
-    this.#tablesBase = tablesBase;
+  /** For an engine that exports these functions. */
+  constructor(helpers: ReadonlySet<string>, mode: TranslationMode) {
+    this.#helpers = helpers;
     this.#mode = mode;
   }
 
   build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
-    this.#helpers ??= engineHelpers(this.#tablesBase);
     return buildModule({
       memory: ENGINE_MEMORY,
       exports: {},

@@ -1,9 +1,8 @@
 import { expect, test } from "vitest";
-import { ENGINE_TABLES_SIZE, hartBase } from "../shared/memory-map.ts";
 import { reachableFunctions } from "../../wasm/module.ts";
 import { functionText } from "../../wasm/wasm-text.ts";
 import { assemble } from "../isa/isa.ts";
-import { makeRun, makeSyncCode } from "../interpreter/interpreter.ts";
+import { makeRun } from "../interpreter/interpreter.ts";
 import { pageOf, traceRegion } from "./trace-region.ts";
 
 const PAGE = 0x4000;
@@ -69,9 +68,7 @@ test("only code that was reached is included, if that is known", () => {
 });
 
 test("every part of the engine has a text form", () => {
-  const cache = hartBase(1) + ENGINE_TABLES_SIZE;
-  const syncCode = makeSyncCode(cache);
-  const functions = reachableFunctions([makeRun(hartBase(1), { cache, syncCode }), syncCode]);
+  const functions = reachableFunctions([makeRun(true)]);
   expect(functions.length).toBeGreaterThan(30);
   for (const fn of functions) expect(functionText(fn).length).toBeGreaterThan(0);
 });

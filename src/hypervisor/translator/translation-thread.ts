@@ -1,14 +1,10 @@
 // The translation thread of a VM: translates hot guest code to WebAssembly, away from the harts. It
 // communicates with them only through the shared memory (memory-map.ts). With the interpreter alone there is
 // no such thread.
-import type { WasmMemory } from "../../base/runtime-globals.ts";
+import type { WasmMemory, WasmModule } from "../../base/runtime-globals.ts";
 import { CodeCache } from "../shared/code-cache.ts";
-import {
-  DECODE_TABLES_SIZE,
-  VM_CODE_CACHE,
-  VM_TRANSLATOR_RUN,
-  TRANSLATOR_RUN,
-} from "../shared/memory-map.ts";
+import { exportNames } from "../../wasm/webassembly.ts";
+import { VM_TRANSLATOR_RUN, TRANSLATOR_RUN } from "../shared/memory-map.ts";
 import type { TranslationOptions } from "../shared/translation-options.ts";
 import { RegionModules } from "./region-module.ts";
 import { type BeforeCompile, Translations } from "./translations.ts";
@@ -22,6 +18,7 @@ const IDLE_MS = 1000;
 
 /** Runs until the VMM sets END. Blocks its thread. */
 export function runTranslationThread(
+  engine: WasmModule,
   memory: WasmMemory,
   options: TranslationOptions,
   beforeCompile?: BeforeCompile,
@@ -31,8 +28,7 @@ export function runTranslationThread(
   const words = new Int32Array(buffer);
   const run = VM_TRANSLATOR_RUN >>> 2;
   const cache = new CodeCache(buffer);
-  const tables = (words[VM_CODE_CACHE >>> 2] as number) - DECODE_TABLES_SIZE;
-  const modules = new RegionModules(tables, options);
+  const modules = new RegionModules(exportNames(engine), options);
   const translations = new Translations(
     buffer,
     modules,

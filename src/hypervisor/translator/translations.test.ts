@@ -3,7 +3,12 @@
 // right one.
 import { expect, test } from "vitest";
 import { assemble, flatBinary } from "../../asm/assembler.ts";
-import { HartHarness, type HarnessOptions, RAM_BASE, TABLES } from "../../../test/support/hart-harness.ts";
+import {
+  engineHelpers,
+  HartHarness,
+  type HarnessOptions,
+  RAM_BASE,
+} from "../../../test/support/hart-harness.ts";
 import { CodeCache, IMPROVE, SLOT_COUNT } from "../shared/code-cache.ts";
 import { hartBase, TRANSLATION_STATS, VM_TRANSLATION_STATS, VM_VCPU_COUNT } from "../shared/memory-map.ts";
 import { HEAT_ENTRIES, HEAT_OFFSET } from "../shared/memory-map.ts";
@@ -46,7 +51,7 @@ function slotOf(h: HartHarness, address: bigint): number {
 /** A harness with access to its translations. */
 function translating(
   options: HarnessOptions,
-  builder: RegionModules = new RegionModules(TABLES, { exact: false, hasTotalStoreOrder: false }),
+  builder: RegionModules = new RegionModules(engineHelpers(), { exact: false, hasTotalStoreOrder: false }),
 ): { h: HartHarness; translate: (...addresses: number[]) => void; adoptions: () => number } {
   let translations: Translations | undefined;
   const translate = (...addresses: number[]): void => {
@@ -78,7 +83,7 @@ class LargeModulesEmpty extends RegionModules {
 test("slots are reused in turn: a previous owner loses its slot", () => {
   const { h, translate } = translating(
     { ramSize: 0x80000 },
-    new LargeModulesEmpty(TABLES, { exact: false, hasTotalStoreOrder: false }),
+    new LargeModulesEmpty(engineHelpers(), { exact: false, hasTotalStoreOrder: false }),
   );
   load(h, MAIN, CALLS);
   const functions = Array.from({ length: 8 }, (_, i) => FUNCTIONS + BigInt(i) * 0x1000n);

@@ -22,7 +22,6 @@ import {
   CTL_ENDED,
   CTL_MP_STATE,
   CTL_RUN,
-  ENGINE_TABLES_SIZE,
   hartBase,
   MAX_VCPUS,
   RUN_CONSOLE,
@@ -77,15 +76,13 @@ export function planMemory(
   blocks: readonly RamBlockPlan[],
 ): {
   size: number;
-  tables: number;
   blocks: { hostOffset: number; dirtyOffset: number; codeOffset: number }[];
 } {
   if (vcpuCount < 1 || vcpuCount > MAX_VCPUS) {
     throw new VmError("vm.vcpus", `${vcpuCount} harts: between 1 and ${MAX_VCPUS} are supported`);
   }
   const align = (n: number, to: number): number => Math.ceil(n / to) * to;
-  const tables = hartBase(vcpuCount);
-  let end = tables + ENGINE_TABLES_SIZE;
+  let end = hartBase(vcpuCount);
   const bitmaps = blocks.map((b) => {
     const dirtyOffset = end;
     const codeOffset = align(dirtyOffset + b.size / PAGE_SIZE / 8, 64);
@@ -99,7 +96,7 @@ export function planMemory(
     return { hostOffset, ...bitmaps[i]! };
   });
   // A guard page, so that an 8-byte load at the very end of RAM stays within the memory.
-  return { size: ram + 0x10000, tables, blocks: placed };
+  return { size: ram + 0x10000, blocks: placed };
 }
 
 /** A running thread of this VM, as the platform created it. */

@@ -14,6 +14,7 @@ export type { GuestEnd } from "./embed/machine-end.ts";
 export { MemorySink, pieceChannel } from "./embed/memory-snapshot.ts";
 export { runTranslator, type TranslatorThreadData } from "./embed/run-translator.ts";
 export { runVcpu, type VcpuThreadData } from "./embed/run-vcpu.ts";
+export type { SerialPort } from "./devices/virtio/virtio-console.ts";
 export type { VirtioParts } from "./embed/virtio-parts.ts";
 export type { EngineKind } from "./hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "./hypervisor/requests/instruction-clock.ts";

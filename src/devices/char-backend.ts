@@ -19,6 +19,12 @@ export interface CharBackend {
   read(max: number): Uint8Array;
   /** Calls `listener` each time input arrives after there was none. */
   onReadable(listener: () => void): void;
+  /** False while nobody is there: output is dropped, a named port's guest is told. Default: true. */
+  readonly connected?: boolean;
+  /** Calls `listener` each time `connected` has changed. */
+  onConnected?(listener: () => void): void;
+  /** The guest has opened or closed the port; a console's is open while it has a driver. */
+  guestConnected?(isOpen: boolean): void;
 }
 
 /** Unread output that makes a console's transmitter busy: about what the kernel keeps in a pipe. */

@@ -4,9 +4,11 @@ import { WherryError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
 import { quoted } from "../base/text.ts";
 import { MAX_ICOUNT_SHIFT } from "../hypervisor/requests/instruction-clock.ts";
+import { MAX_NAMED_PORTS } from "../devices/virtio/virtio-console.ts";
 import { ENGINE_KINDS } from "../hypervisor/shared/engine-kind.ts";
 import { MAX_VCPUS } from "../hypervisor/shared/memory-map.ts";
 import { EXTENSION_NAMES } from "../riscv/extensions.ts";
+import type { SerialPort } from "../devices/virtio/virtio-console.ts";
 import type { HostedMachineOptions } from "./hosted-machine.ts";
 import type { VirtioParts } from "./virtio-parts.ts";
 
@@ -113,13 +115,32 @@ export const HOSTED_CHECKS: Checks<HostedMachineOptions> = {
   onWarning: isFunction,
 };
 
+/** What a guest can find in /dev/virtio-ports. */
+export const isSerialPortName = (name: string): boolean => /^[\x21-\x2e\x30-\x7e]{1,100}$/.test(name);
+const isPortName = expecting(
+  "a name of 1 to 100 printable characters without / and spaces",
+  (value) => typeof value === "string" && isSerialPortName(value),
+);
 export const isCharBackend = hasMethods("write", "read", "onReadable");
+
+const isListOfPorts = isListOf(
+  isOptions<SerialPort>({ name: isPortName, backend: isCharBackend }, ["name", "backend"]),
+);
+/** Named serial ports; each name once. */
+export const isSerialPorts: Check = (name, value) => {
+  isListOfPorts(name, value);
+  const names = (value as readonly SerialPort[]).map((port) => port.name);
+  if (names.length > MAX_NAMED_PORTS) refuse(name, `at most ${MAX_NAMED_PORTS} ports`, value);
+  const twice = names.find((one, i) => names.indexOf(one) !== i);
+  if (twice !== undefined) refuse(name, "each name once", twice);
+};
 
 const VIRTIO_CHECKS: Checks<VirtioParts> = {
   drives: isListOf(hasMethods("read", "write", "flush", "inactivate", "activate")),
   net: isOptions({ backend: hasMethods("send"), mac: isBytesOf(6) }, ["backend", "mac"]),
   random: isFunction,
   console: isCharBackend,
+  serialPorts: isSerialPorts,
 };
 
 export function checkHosted(options: HostedMachineOptions, virtio: VirtioParts): void {

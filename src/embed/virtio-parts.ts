@@ -1,10 +1,10 @@
-// A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console. The
-// order here decides their slots, so both sides of a move must have the same parts.
+// A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console,
+// named serial ports. The order here decides their slots, so both sides of a move must have the same parts.
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
 import { VirtioBlk } from "../devices/virtio/virtio-blk.ts";
-import { VirtioConsole } from "../devices/virtio/virtio-console.ts";
+import { type SerialPort, VirtioConsole } from "../devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
 import type { VirtBackends } from "../machines/virt.ts";
@@ -19,16 +19,25 @@ export interface VirtioParts {
   readonly random?: ((target: Uint8Array) => void) | undefined;
   /** What a console is connected to. */
   readonly console?: CharBackend | undefined;
+  /** Named serial ports, which the guest finds in /dev/virtio-ports: one device for all, 30 at most. */
+  readonly serialPorts?: readonly SerialPort[] | undefined;
 }
 
 /** What is plugged into a board besides its serial port. */
 export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives">;
 
-export function virtioDevices({ drives = [], net, random, console }: VirtioParts): VirtioDevices {
+export function virtioDevices({
+  drives = [],
+  net,
+  random,
+  console,
+  serialPorts = [],
+}: VirtioParts): VirtioDevices {
   const virtio: NonNullable<VirtioDevices["virtio"]>[number][] = [];
   for (const backend of drives) virtio.push((board) => new VirtioBlk(board, { backend }));
   if (net !== undefined) virtio.push((board) => new VirtioNet(board, net));
   if (random !== undefined) virtio.push((board) => new VirtioRng(board, { random }));
   if (console !== undefined) virtio.push((board) => new VirtioConsole(board, { backend: console }));
+  if (serialPorts.length > 0) virtio.push((board) => new VirtioConsole(board, { ports: serialPorts }));
   return { virtio, drives };
 }

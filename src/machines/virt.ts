@@ -6,6 +6,7 @@ import { messageOf } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import { DeviceClock } from "../devices/device-clock.ts";
 import { FW_CFG_NB_CPUS, FW_CFG_SIZE, FW_CFG_UUID, FwCfg, fwCfgState } from "../devices/fw-cfg.ts";
+import { VirtioConsole } from "../devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../devices/virtio/virtio-net.ts";
 import { GOLDFISH_RTC_SIZE, GoldfishRtc, goldfishRtcState } from "../devices/goldfish-rtc.ts";
 import {
@@ -493,6 +494,7 @@ function addVirtio(
       queueSizes: () => device.queues.map(({ state }) => state.num),
       offeredFeatures: device.offeredFeatures,
       guestFeatures: () => device.state.guestFeatures,
+      ports: device instanceof VirtioConsole ? device.portNames : undefined,
     });
   }
   return carried;

@@ -10,6 +10,7 @@ import {
   isListOf,
   isOneOf,
   isOptions,
+  isSerialPorts,
   isString,
   isWhole,
 } from "../embed/check-options.ts";
@@ -39,6 +40,7 @@ import {
 
 export { WherryError } from "../base/errors.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
+export type { SerialPort } from "../devices/virtio/virtio-console.ts";
 export type { EngineConfig } from "../embed/create-vm.ts";
 export type { MachineConfig } from "../embed/create-machine.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
@@ -93,6 +95,7 @@ const CHECKS: Checks<MachineOptions> = {
   ),
   rng: isBoolean,
   console: isCharBackend,
+  serialPorts: isSerialPorts,
 };
 const checkOptions = isOptions(CHECKS);
 
@@ -113,13 +116,13 @@ export class NodeMachine {
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
     checkOptions("options", options);
-    const { state, clock, drives = [], net, rng = false, console, ...common } = options;
+    const { state, clock, drives = [], net, rng = false, console, serialPorts, ...common } = options;
     refuseClock(clock, state);
     const hardware = () =>
       typeof state === "string" ? savedFileHardware(state) : savedHardware(state as Uint8Array);
     const size = await sizeOf(common, state === undefined ? undefined : hardware);
     const randomBytes = randomSource(common, nodePlatform);
-    const virtio = await openVirtio({ drives, net, rng, console, randomBytes });
+    const virtio = await openVirtio({ drives, net, rng, console, serialPorts, randomBytes });
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create(

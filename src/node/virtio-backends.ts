@@ -1,5 +1,6 @@
 // The virtio devices of a machine in Node and their backends: disk images, a network connection, entropy.
 import type { CharBackend } from "../devices/char-backend.ts";
+import type { SerialPort } from "../devices/virtio/virtio-console.ts";
 import type { VirtioParts } from "../embed/virtio-parts.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
 import { randomBytes } from "./node-runtime.ts";
@@ -39,6 +40,8 @@ export interface VirtioSpec {
   readonly rng: boolean;
   /** The console's backend. Default: there is no console. */
   readonly console?: CharBackend | undefined;
+  /** Named serial ports, which the guest finds in /dev/virtio-ports. Default: none. */
+  readonly serialPorts?: readonly SerialPort[] | undefined;
   /** The source of the entropy device. Default: the host's randomness. */
   readonly randomBytes?: ((length: number) => Uint8Array) | undefined;
 }
@@ -50,7 +53,7 @@ export interface VirtioBackends {
 
 /**
  * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
- * network, entropy, console) determines the slots, so both ends of a move must agree.
+ * network, entropy, console, serial ports) determines the slots, so both ends of a move must agree.
  */
 export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
@@ -78,5 +81,5 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   }
   const bytes = spec.randomBytes ?? randomBytes;
   const random = spec.rng ? (target: Uint8Array) => target.set(bytes(target.length)) : undefined;
-  return { parts: { drives, net, random, console: spec.console }, close };
+  return { parts: { drives, net, random, console: spec.console, serialPorts: spec.serialPorts }, close };
 }

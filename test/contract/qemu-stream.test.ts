@@ -586,6 +586,7 @@ describe("command lines", () => {
       virtio: [
         (board) => new VirtioRng(board, { random: () => {} }),
         (board) => new VirtioConsole(board, { backend }),
+        (board) => new VirtioConsole(board, { ports: [{ name: "org.example.0", backend }] }),
       ],
     });
     load(world, streamOf("qemu-7.2"));
@@ -593,8 +594,11 @@ describe("command lines", () => {
     expect(await lines(world, "qemu-7.2")).toEqual([
       "qemu-system-riscv64 -M virt -cpu rv64 -smp 2 -m 4M -bios default -nographic -device virtio-rng-device " +
         "-device virtio-serial-device,max_ports=1 -chardev socket,id=console1,path=PATH,server=on,wait=off " +
-        "-device virtconsole,chardev=console1 -incoming URI",
-      "wherry run --smp 2 --memory 4M --firmware FILE --virtio legacy --rng --console unix:PATH --incoming URI",
+        "-device virtconsole,chardev=console1 -device virtio-serial-device,id=serial2 " +
+        "-chardev socket,id=port2.0,path=PATH,server=on,wait=off " +
+        "-device virtserialport,bus=serial2.0,chardev=port2.0,name=org.example.0 -incoming URI",
+      "wherry run --smp 2 --memory 4M --firmware FILE --virtio legacy --rng --console unix:PATH " +
+        "--serial-port name=org.example.0,path=unix:PATH --incoming URI",
     ]);
   });
 

@@ -39,7 +39,8 @@ for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {
           "guest_page_shift",
           "queue_sel",
           `${firstQueue}.num`,
-          `${firstQueue}.last_avail_idx`,
+          // Nobody serves the queues of port 0, which is a console's.
+          ...(name === "virtio-serial" ? [] : [`${firstQueue}.last_avail_idx`]),
         ],
       },
     );

@@ -259,7 +259,7 @@ async function moved(
 async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: number): Promise<void> {
   const rnd = randomBelow(seed);
   const board = testBoard({ legacy, size: 1 << 18 });
-  const queues = { blk: 1, "blk-mq": 4, rng: 1, console: 2, net: 3 }[name];
+  const queues = { blk: 1, "blk-mq": 4, rng: 1, console: 2, serial: 8, net: 3 }[name];
   const driver = new MockDriver(board, makeDevice(name, board));
   driver.start({ queues, num: 8 });
   for (let i = 0; i < steps; i++) {
@@ -274,14 +274,15 @@ async function fuzz(name: DeviceName, legacy: boolean, seed: number, steps: numb
   driver.start({ queues });
   expect(driver.read(R.status) & 0x40).toBe(0);
   const header = new Uint8Array(64);
-  const queue = driver.queue(name === "console" || name === "net" ? 1 : 0);
-  const done = await queue.request({ out: [header.subarray(0, 16)], in: name === "console" ? [] : [512, 1] });
+  const queue = driver.queue({ console: 1, net: 1, serial: 3 }[name as string] ?? 0);
+  const isConsole = name === "console" || name === "serial";
+  const done = await queue.request({ out: [header.subarray(0, 16)], in: isConsole ? [] : [512, 1] });
   expect(done.id).toBeGreaterThanOrEqual(0);
 }
 
 describe("random drivers", () => {
   const rounds = Number(process.env["WHERRY_FUZZ_ROUNDS"] ?? 6);
-  for (const name of ["rng", "blk", "blk-mq", "console", "net"] as const) {
+  for (const name of ["rng", "blk", "blk-mq", "console", "serial", "net"] as const) {
     for (const legacy of [false, true]) {
       it(`cannot break ${name}, ${legacy ? "legacy" : "modern"} (WHERRY_SEED=${seed})`, async () => {
         for (let round = 0; round < rounds; round++) {

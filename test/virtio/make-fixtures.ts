@@ -36,6 +36,13 @@ const devices: Record<DeviceName, readonly string[]> = {
     ...["-device", "virtio-serial-device,max_ports=1", "-chardev", "null,id=c"],
     ...["-device", "virtconsole,chardev=c"],
   ],
+  serial: [
+    ...["-device", "virtio-serial-device"],
+    ...[0, 1].flatMap((i) => [
+      ...["-chardev", `file,path=/dev/null,id=c${i}`],
+      ...["-device", `virtserialport,chardev=c${i},name=org.wherry.test.${i}`],
+    ]),
+  ],
   net: [
     ...["-netdev", "hubport,hubid=0,id=n"],
     ...["-device", "virtio-net-device,netdev=n,mac=52:54:00:12:34:56"],

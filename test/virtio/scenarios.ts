@@ -2,7 +2,7 @@
 // state.test.ts and, by test/virtio/make-fixtures.ts, on QEMU's, whose streams are the fixtures.
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
-import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import { CONTROL, VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
 import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import type { VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
@@ -13,7 +13,7 @@ import { type MockDriver, R } from "../support/mock-driver.ts";
 export const DISK_BYTES = 1 << 20;
 export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
-export type DeviceName = "blk" | "blk-mq" | "rng" | "console" | "net";
+export type DeviceName = "blk" | "blk-mq" | "rng" | "console" | "serial" | "net";
 
 /** A device with the same options as QEMU's. */
 export function makeDevice(name: DeviceName, board: VirtioBoard): VirtioMmioOptions["device"] {
@@ -26,6 +26,13 @@ export function makeDevice(name: DeviceName, board: VirtioBoard): VirtioMmioOpti
       return new VirtioRng(board, { random: (target) => target.fill(7) });
     case "console":
       return new VirtioConsole(board, { backend: new CharPipe(() => {}) });
+    case "serial":
+      return new VirtioConsole(board, {
+        ports: ["org.wherry.test.0", "org.wherry.test.1"].map((name) => ({
+          name,
+          backend: new CharPipe(() => {}),
+        })),
+      });
     case "net":
       return new VirtioNet(board, { backend: { send() {}, onFrame() {} }, mac: MAC });
   }
@@ -48,7 +55,7 @@ export interface Scenario {
 type Step = readonly [name: string, device: DeviceName, run: (driver: MockDriver) => Promise<void>];
 
 const steps: readonly Step[] = [
-  ...(["blk", "blk-mq", "rng", "console", "net"] as const).map(
+  ...(["blk", "blk-mq", "rng", "console", "serial", "net"] as const).map(
     (device): Step => ["after reset", device, async () => {}],
   ),
   [
@@ -119,6 +126,23 @@ const steps: readonly Step[] = [
       for (let i = 0; i < 4; i++) driver.queue(0).post({ in: [64] });
       driver.queue(0).notify();
       await driver.queue(1).request({ out: [Uint8Array.of(0x68, 0x69)] });
+    },
+  ],
+  [
+    "with one of two ports open",
+    "serial",
+    async (driver) => {
+      driver.start({ queues: 8 });
+      for (let i = 0; i < 8; i++) driver.queue(2).post({ in: [64] });
+      driver.queue(2).notify();
+      const control = (id: number, event: number): Promise<unknown> =>
+        driver.queue(3).request({ out: [Uint8Array.of(id, 0, 0, 0, event, 0, 1, 0)] });
+      await control(0, CONTROL.DEVICE_READY);
+      for (const id of [1, 2]) await control(id, CONTROL.PORT_READY);
+      await control(2, CONTROL.PORT_OPEN);
+      driver.queue(6).post({ in: [64] });
+      driver.queue(6).notify();
+      await driver.queue(7).request({ out: [Uint8Array.of(0x68, 0x69)] });
     },
   ],
   [

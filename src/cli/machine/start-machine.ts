@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
+import type { SerialPort } from "../../devices/virtio/virtio-console.ts";
 import { type CreatedMachine, createMachine, randomSource } from "../../embed/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
 import { BootError } from "../../machines/boot/boot-image.ts";
@@ -17,6 +18,7 @@ import { clock } from "../../node/node-runtime.ts";
 import { nodeEnvironment } from "../../node/node-environment.ts";
 import { serveQmp } from "../../node/qmp-server.ts";
 import { type VirtioDevices, virtioDevices } from "../../embed/virtio-parts.ts";
+import { SocketPort } from "../../node/socket-port.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import { openConsole } from "./serial-console.ts";
@@ -83,9 +85,16 @@ async function start(
   const second = options.console && (await openOne(options.console));
   if (second !== undefined) open.push(() => second.close());
 
+  const serialPorts: SerialPort[] = [];
+  for (const { name, address } of options.serialPorts ?? []) {
+    const backend = await SocketPort.listen(address);
+    open.push(() => backend.close());
+    serialPorts.push({ name, backend });
+  }
   const virtio = await openVirtio({
     ...options,
     console: second?.backend,
+    serialPorts,
     randomBytes: randomSource(options, nodePlatform),
   });
   open.push(() => virtio.close());

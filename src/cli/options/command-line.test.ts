@@ -75,6 +75,7 @@ test("run's defaults", () => {
     rng: false,
     legacyVirtio: false,
     serial: { kind: "stdio" },
+    serialPorts: [],
     qmp: undefined,
     incoming: undefined,
     paused: false,

@@ -2,6 +2,7 @@
 import type { EngineConfig } from "../../embed/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/requests/instruction-clock.ts";
+import { MAX_NAMED_PORTS } from "../../devices/virtio/virtio-console.ts";
 import { MAX_VCPUS } from "../../hypervisor/shared/memory-map.ts";
 import {
   DEFAULT_CODE_CACHE_BYTES,
@@ -27,10 +28,15 @@ import {
   rtc,
   type SerialSpec,
   serial,
+  type SerialPortSpec,
+  serialPort,
   word,
 } from "./option-values.ts";
 
-/** The `virt` board's eight virtio slots hold drives, the network, the entropy source and a console. */
+/**
+ * The `virt` board's eight virtio slots hold drives, the network, the entropy source, a console and serial
+ * ports.
+ */
 const VIRTIO_SLOTS = 8;
 
 export interface MachineOptions extends EngineConfig {
@@ -46,6 +52,7 @@ export interface MachineOptions extends EngineConfig {
   readonly rng: boolean;
   readonly serial: SerialSpec;
   readonly console?: SerialSpec | undefined;
+  readonly serialPorts?: readonly SerialPortSpec[] | undefined;
   /** virtio-mmio version 1. */
   readonly legacyVirtio?: boolean | undefined;
   /** Extensions in the device tree. */
@@ -109,6 +116,12 @@ export const machineOptions = {
     value: "none|file:F|unix:PATH",
     parse: serial,
     help: "a virtio console (hvc0) as well: none, a file for the output, or a unix socket to listen on",
+  },
+  "serial-port": {
+    value: "name=N,path=unix:PATH",
+    parse: serialPort,
+    many: true,
+    help: "a named port (/dev/virtio-ports/NAME in the guest) on a socket to listen on, as QEMU's virtserialport; may be given several times",
   },
   virtio: {
     value: "legacy|modern",
@@ -217,7 +230,14 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("--icount needs --smp 1: guest time counts the instructions of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
     throw new UsageError("--console stdio: the terminal is the serial console's (--serial none frees it)");
-  const single = [values.net, values.console, values.rng ? true : undefined].filter((d) => d !== undefined);
+  const ports = values["serial-port"];
+  const twice = ports.find(({ name }, i) => ports.findIndex((one) => one.name === name) !== i);
+  if (twice !== undefined) throw new UsageError(`--serial-port: two ports are named ${twice.name}`);
+  if (ports.length > MAX_NAMED_PORTS)
+    throw new UsageError(`--serial-port: ${ports.length} ports, at most ${MAX_NAMED_PORTS} are possible`);
+  const single = [values.net, values.console, values.rng || undefined, ports[0]].filter(
+    (d) => d !== undefined,
+  );
   const slots = values.drive.length + single.length;
   if (slots > VIRTIO_SLOTS)
     throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
@@ -233,6 +253,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     rng: values.rng,
     serial: values.serial ?? { kind: "stdio" },
     console: values.console,
+    serialPorts: ports,
     legacyVirtio: values.virtio === "legacy",
     isaExtensions: values.isa,
     qmp: values.qmp,

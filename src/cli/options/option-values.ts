@@ -1,6 +1,7 @@
 // Values of options in QEMU's notations: sizes, drives, networks, serial ports, migration addresses. Every
 // parser throws an Error whose message says what was expected; command-line.ts adds the option's name.
 import { isAbsolute, resolve } from "node:path";
+import { isSerialPortName } from "../../embed/check-options.ts";
 import {
   DEFAULT_ICOUNT_SHIFT,
   type IcountOptions,
@@ -208,6 +209,21 @@ export function serial(text: string): SerialSpec {
   if (text.startsWith("file:") && text.length > "file:".length) return { kind: "file", path: text.slice(5) };
   if (/^(unix|tcp):/.test(text)) return { kind: "socket", address: parseSocketAddress(text) };
   throw new Error("expected stdio, none, file:FILE or unix:PATH");
+}
+
+export interface SerialPortSpec {
+  readonly name: string;
+  readonly address: SocketAddress;
+}
+
+/** `name=NAME,path=unix:PATH` or `…tcp:HOST:PORT`: a port of the guest and the socket that serves it. */
+export function serialPort(text: string): SerialPortSpec {
+  const values = keyValues(text);
+  const [name = "", path = ""] = ["name", "path"].map((key) => values.get(key));
+  for (const key of ["name", "path"]) values.delete(key);
+  refuseRest(values, "name, path");
+  if (!isSerialPortName(name)) throw new Error("expected name=NAME, printable, without / and spaces");
+  return { name, address: parseSocketAddress(path.includes(":") ? path : `unix:${path}`) };
 }
 
 /**

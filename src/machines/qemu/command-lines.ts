@@ -42,7 +42,16 @@ const readonlyOption = (offeredFeatures: bigint): string =>
   (offeredFeatures & VIRTIO_BLK_F_RO) === 0n ? "" : ",readonly=on";
 
 /** In the board's order: the first device uses the highest slot in QEMU, too. */
-function qemuDevice({ kind, queues, offeredFeatures }: QemuVirtio, i: number): string[] {
+function qemuDevice({ kind, queues, offeredFeatures, ports }: QemuVirtio, i: number): string[] {
+  if (ports !== undefined) {
+    return [
+      ...["-device", `virtio-serial-device,id=serial${i}`],
+      ...ports.flatMap((name, port) => [
+        ...["-chardev", `socket,id=port${i}.${port},path=PATH,server=on,wait=off`],
+        ...["-device", `virtserialport,bus=serial${i}.0,chardev=port${i}.${port},name=${name}`],
+      ]),
+    ];
+  }
   switch (kind) {
     case "virtio-blk":
       return [
@@ -79,10 +88,12 @@ function wherry(parts: QemuParts): string[] {
     ...["--firmware", "FILE"],
     ...bootOptions(parts, "--"),
     ...(legacyVirtio ? ["--virtio", "legacy"] : []),
-    ...virtio.flatMap(({ kind, offeredFeatures }) =>
+    ...virtio.flatMap(({ kind, offeredFeatures, ports }) =>
       kind === "virtio-blk"
         ? ["--drive", `file=FILE${readonlyOption(offeredFeatures)}`]
-        : (WHERRY_DEVICE[kind] ?? []),
+        : (ports?.flatMap((name) => ["--serial-port", `name=${name},path=unix:PATH`]) ??
+          WHERRY_DEVICE[kind] ??
+          []),
     ),
     ...["--incoming", "URI"],
   ];

@@ -41,6 +41,8 @@ export interface QemuVirtio {
   readonly queueSizes: () => readonly number[];
   readonly offeredFeatures: bigint;
   readonly guestFeatures: () => bigint;
+  /** Names of serial ports; undefined for a console. */
+  readonly ports: readonly string[] | undefined;
 }
 
 export interface QemuParts {

@@ -16,6 +16,7 @@ export { runTranslator, type TranslatorThreadData } from "./embed/run-translator
 export { runVcpu, type VcpuThreadData } from "./embed/run-vcpu.ts";
 export type { SerialPort } from "./devices/virtio/virtio-console.ts";
 export type { VirtioParts } from "./embed/virtio-parts.ts";
+export type { EngineParts } from "./hypervisor/interpreter/engine-parts.ts";
 export type { EngineKind } from "./hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "./hypervisor/requests/instruction-clock.ts";
 export type { TranslationOptions } from "./hypervisor/shared/translation-options.ts";

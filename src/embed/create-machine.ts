@@ -98,7 +98,7 @@ export async function createMachine(
   }
   const kernel = config.kernel && (await unpackKernel(config.kernel, memoryBytes, platform));
   const rtc = icount === undefined ? {} : { baseNs: ICOUNT_EPOCH_NS };
-  const vm = createVm(
+  const vm = await createVm(
     {
       ...config,
       vcpuCount: config.harts,

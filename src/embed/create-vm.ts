@@ -4,11 +4,8 @@ import { WherryError } from "../base/errors.ts";
 import { CodeCache } from "../hypervisor/shared/code-cache.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
-import {
-  buildEngineModule,
-  ENGINE_MAXIMUM_PAGES,
-  initEngineTables,
-} from "../hypervisor/interpreter/engine-module.ts";
+import { ENGINE_MAXIMUM_PAGES, type EngineParts } from "../hypervisor/interpreter/engine-parts.ts";
+import { DECODE_TABLES } from "../hypervisor/shared/memory-map.ts";
 import {
   DEFAULT_CODE_CACHE_BYTES,
   DEFAULT_TRANSLATE_AFTER,
@@ -37,9 +34,10 @@ export interface VmConfig extends EngineConfig {
 }
 
 /**
- * Creates the VM with all vCPU threads parked. Throws WherryError if memory of that size is not available.
+ * Creates the VM with all vCPU threads parked. Rejects with WherryError if memory of that size is not
+ * available.
  */
-export function createVm(config: VmConfig, platform: Platform): Vm {
+export async function createVm(config: VmConfig, platform: Platform): Promise<Vm> {
   const plan = planMemory(config.vcpuCount, config.blocks);
   const pages = Math.ceil(plan.size / WASM_PAGE_SIZE);
   const mebibytes = Math.ceil(plan.size / 2 ** 20);
@@ -58,8 +56,8 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
   platform.beforeCompile?.();
   const { hasTotalStoreOrder = false } = platform;
   const engine = config.engine ?? platform.defaultEngine ?? DEFAULT_ENGINE;
-  const module = engineModule(engine, hasTotalStoreOrder);
-  initEngineTables(memory.buffer);
+  const { module, tables } = await engineOf(engine, platform);
+  new Uint8Array(memory.buffer, DECODE_TABLES).set(tables);
   const options: TranslationOptions = {
     codeCacheBytes: config.codeCacheBytes ?? DEFAULT_CODE_CACHE_BYTES,
     translateAfter: config.translateAfter ?? DEFAULT_TRANSLATE_AFTER,
@@ -82,12 +80,28 @@ export function createVm(config: VmConfig, platform: Platform): Vm {
   });
 }
 
-/** The modules of this process: a second machine does not wait for a compilation. */
-const modules = new Map<string, WasmModule>();
+interface Engine extends Pick<EngineParts, "tables"> {
+  readonly module: WasmModule;
+}
 
-function engineModule(...options: Parameters<typeof buildEngineModule>): WasmModule {
-  const key = options.join();
-  const known = modules.get(key) ?? compileModule(buildEngineModule(...options));
-  modules.set(key, known);
-  return known;
+/** The engines of this process: a second machine does not wait for a compilation. */
+const engines = new Map<string, Engine>();
+
+async function engineOf(
+  kind: EngineKind,
+  { builtEngine, hasTotalStoreOrder = false }: Platform,
+): Promise<Engine> {
+  const key = `${kind},${hasTotalStoreOrder}`;
+  const known = engines.get(key);
+  if (known !== undefined) return known;
+  const { module, tables } = builtEngine?.(kind) ?? (await build(kind, hasTotalStoreOrder));
+  const engine = { module: compileModule(module), tables };
+  engines.set(key, engine);
+  return engine;
+}
+
+/** Loads what builds an engine only where none was built before. */
+async function build(...options: [EngineKind, boolean]): Promise<EngineParts> {
+  const { buildEngine } = await import("../hypervisor/interpreter/engine-module.ts");
+  return buildEngine(...options);
 }

@@ -1,6 +1,7 @@
 // The services that a platform (Node, a browser's page, another runtime) provides. The machine made from them
 // is the same on all platforms.
 import type { Clock, SetTimer } from "../base/clock.ts";
+import type { EngineParts } from "../hypervisor/interpreter/engine-parts.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 import type { PackedFormat } from "../machines/boot/packed-kernel.ts";
@@ -36,6 +37,8 @@ export interface Platform {
   readonly unpack?:
     | ((format: PackedFormat, bytes: Uint8Array, maxBytes: number) => Promise<Uint8Array | undefined>)
     | undefined;
+  /** An engine that was built beforehand, for this processor. Default: each process builds its own. */
+  readonly builtEngine?: ((kind: EngineKind) => EngineParts | undefined) | undefined;
   /** Called before the first WebAssembly module is compiled, to configure the platform's compiler. */
   readonly beforeCompile?: (() => void) | undefined;
 }

@@ -5,6 +5,7 @@ import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.
 import { timeOrigin } from "../base/shared-clock.ts";
 import type { Platform } from "../embed/platform.ts";
 import type { VcpuThreadData } from "../embed/run-vcpu.ts";
+import { builtEngine } from "./built-engine.ts";
 import { clock, configureV8, randomBytes, yieldToHarts } from "./node-runtime.ts";
 import { spawnThread } from "./node-thread.ts";
 import { unpack } from "./node-unpack.ts";
@@ -16,6 +17,8 @@ const HERE = import.meta.url as string | undefined;
 export interface NodeVcpuData extends VcpuThreadData {
   readonly originMs: number;
 }
+
+const hasTotalStoreOrder = process.arch === "x64" || process.arch === "ia32";
 
 export const nodePlatform: Platform = {
   clock,
@@ -42,7 +45,8 @@ export const nodePlatform: Platform = {
   get defaultEngine() {
     return engineOfEnvironment();
   },
-  hasTotalStoreOrder: process.arch === "x64" || process.arch === "ia32",
+  hasTotalStoreOrder,
+  builtEngine: (kind) => builtEngine(kind, hasTotalStoreOrder),
   unpack,
   beforeCompile: configureV8,
 };

@@ -2,6 +2,7 @@
 // without having been told to becomes one error that says what to do.
 import { type ResourceLimits, Worker } from "node:worker_threads";
 import { messageOf, WherryError } from "../base/errors.ts";
+import { bundled } from "./bundle.ts";
 import type { ThreadHandle } from "../hypervisor/vm/vm.ts";
 
 const BUNDLED =
@@ -19,7 +20,8 @@ export function spawnThread(
   let worker: Worker;
   try {
     // `.ts` when run from source, `.js` when compiled.
-    url = new URL(`./${script}${base?.endsWith(".ts") === true ? ".ts" : ".js"}`, base);
+    const suffix = base?.endsWith(".ts") === true ? ".ts" : ".js";
+    url = bundled(`${script}${suffix}`) ?? new URL(`./${script}${suffix}`, base);
     worker = new Worker(url, { workerData, name, resourceLimits });
   } catch (cause) {
     throw new WherryError(

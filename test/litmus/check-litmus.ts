@@ -25,8 +25,10 @@ console.log(
 
 let failed = 0;
 for (const engine of engines) {
-  const machine = new LitmusMachine(engine);
-  const firmware = counting.some((t) => t.needsFirmware) ? new LitmusMachine(engine, true) : undefined;
+  const machine = await LitmusMachine.create(engine);
+  const firmware = counting.some((t) => t.needsFirmware)
+    ? await LitmusMachine.create(engine, true)
+    : undefined;
   const r = new Random(given.seed);
   try {
     for (const test of chosen) {

@@ -39,10 +39,14 @@ export class LitmusMachine {
   readonly data: DataView;
   readonly #builtinFirmware: boolean;
 
-  constructor(engine: EngineKind, builtinFirmware = false) {
-    this.#builtinFirmware = builtinFirmware;
+  static async create(engine: EngineKind, builtinFirmware = false): Promise<LitmusMachine> {
     const options = { vcpuCount: HARTS, blocks: BLOCKS, builtinFirmware, engine, translateAfter: 0 };
-    this.#vm = createVm(options, nodePlatform);
+    return new LitmusMachine(await createVm(options, nodePlatform), builtinFirmware);
+  }
+
+  private constructor(vm: Vm, builtinFirmware: boolean) {
+    this.#builtinFirmware = builtinFirmware;
+    this.#vm = vm;
     const offset = planMemory(HARTS, BLOCKS).blocks[0]?.hostOffset ?? 0;
     this.#ram = new Uint8Array(this.#vm.buffer, offset, RAM_SIZE);
     this.data = new DataView(this.#vm.buffer, offset + DATA - RAM, DATA_SIZE);

@@ -20,12 +20,14 @@ import {
   VM_CODE_STALE,
   VM_CURRENT_BANK,
   VM_SLOT_BANK_0,
+  DECODE_TABLES,
 } from "../../src/hypervisor/shared/memory-map.ts";
 import { CodePages } from "../../src/memory/guest-memory.ts";
 import { CodeCache, IMPROVE } from "../../src/hypervisor/shared/code-cache.ts";
 import { RegionModules } from "../../src/hypervisor/translator/region-module.ts";
 import { Translations } from "../../src/hypervisor/translator/translations.ts";
-import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
+import { buildEngineModule } from "../../src/hypervisor/interpreter/engine-module.ts";
+import { decodeTables } from "../../src/hypervisor/isa/instruction-decoder.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { PRIV } from "../../src/riscv/privilege.ts";
@@ -116,7 +118,7 @@ export class HartHarness {
     const memory = createSharedMemory(pages);
     this.buffer = memory.buffer;
     this.view = new DataView(this.buffer);
-    initEngineTables(this.buffer);
+    new Uint8Array(this.buffer, DECODE_TABLES).set(decodeTables());
     new CodeCache(this.buffer).heat = threshold;
     let translations: Translations | undefined;
     this.#translations = () =>

@@ -2,10 +2,11 @@
 // handles exits within signal(). The engine is a script of steps, or the real one. No thread sleeps: a sleep
 // in block() advances the clock to its deadline, or runs the test's action for it.
 import type { VmEvents } from "../../src/accelerator/accelerator.ts";
-import { CTL_RUN, CTL_WAKE } from "../../src/hypervisor/shared/memory-map.ts";
+import { CTL_RUN, CTL_WAKE, DECODE_TABLES } from "../../src/hypervisor/shared/memory-map.ts";
 import { VIRT_MEMMAP } from "../../src/machines/boot/virt-map.ts";
 import { VcpuRequests } from "../../src/hypervisor/requests/vcpu-requests.ts";
-import { buildEngineModule, initEngineTables } from "../../src/hypervisor/interpreter/engine-module.ts";
+import { buildEngineModule } from "../../src/hypervisor/interpreter/engine-module.ts";
+import { decodeTables } from "../../src/hypervisor/isa/instruction-decoder.ts";
 import type { EngineKind } from "../../src/hypervisor/shared/engine-kind.ts";
 import { HartImage } from "../../src/hypervisor/hart/hart-image.ts";
 import { RUN } from "../../src/hypervisor/shared/run-page.ts";
@@ -88,7 +89,7 @@ export class ScriptedVm {
     const module = realEngine
       ? compileModule(buildEngineModule(engine, nodePlatform.hasTotalStoreOrder))
       : undefined;
-    if (realEngine) initEngineTables(memory.buffer);
+    if (realEngine) new Uint8Array(memory.buffer, DECODE_TABLES).set(decodeTables());
     const monotonicNs = (): number => this.nowNs;
     this.vm = new Vm({
       buffer: memory.buffer,

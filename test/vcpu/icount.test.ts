@@ -117,7 +117,7 @@ test("guest time continues in a restored machine, there and back without --icoun
 
 test("only one hart's instructions can be guest time", async () => {
   const config = { vcpuCount: 2, blocks: [], builtinFirmware: true, icount: { shift: 3, sleep: true } };
-  expect(() => createVm(config, nodePlatform)).toThrow("one hart");
+  await expect(createVm(config, nodePlatform)).rejects.toThrow("one hart");
   const two = { harts: 2, memoryBytes: 16 << 20, kernel: await buildPulse(), icount: config.icount };
   const serial = { write: () => {}, read: () => new Uint8Array(0), onReadable: () => {} };
   await expect(createMachine(two, { serial }, nodePlatform)).rejects.toMatchObject({ code: "vm.icount" });

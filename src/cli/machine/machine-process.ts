@@ -2,12 +2,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bundled } from "../../node/bundle.ts";
 import { CliError } from "../output/cli-error.ts";
 import { ConsoleClient } from "./console-client.ts";
 import { QmpClient } from "./qmp-client.ts";
 
 // Compiled or from the sources, like this process.
-const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
+const MAIN = fileURLToPath(
+  bundled("wherry.js") ?? new URL(`../main${extname(import.meta.url)}`, import.meta.url),
+);
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 50;
 /** The time for a machine to end after `quit` before it is killed. */

@@ -7,25 +7,17 @@ import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
 import { notAdopted } from "./code-dispatch.ts";
 import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
 import { makeRun, syncCode } from "./interpreter.ts";
+import { decodeTables } from "../isa/instruction-decoder.ts";
+import { ENGINE_MEMORY, type EngineParts } from "./engine-parts.ts";
 import { flushSpace, flushTlb, flushTlbPage, protectCode } from "../hart/hart-tlb.ts";
 
-export { initEngineTables } from "../isa/instruction-decoder.ts";
-
-/** Maximum size of the shared memory, in pages of 64 KiB: 4 GiB. */
-export const ENGINE_MAXIMUM_PAGES = 65536;
-
-/** The memory that the engine and translated code import: the VM's. */
-export const ENGINE_MEMORY = {
-  module: "env",
-  name: "memory",
-  initialPages: 1,
-  maximumPages: ENGINE_MAXIMUM_PAGES,
-  shared: true,
-} as const;
+/** The engine for a host with or without total store order. */
+export function buildEngine(kind: EngineKind, hasTotalStoreOrder: boolean): EngineParts {
+  return { module: buildEngineModule(kind, hasTotalStoreOrder), tables: decodeTables() };
+}
 
 /**
- * The module's bytes, for a host with or without total store order; it decodes with the tables that
- * `initEngineTables` writes. With the translator it exports, by their names, all functions that translated
+ * The module's bytes. With the translator it exports, by their names, all functions that translated
  * code may import.
  */
 export function buildEngineModule(

@@ -4,7 +4,6 @@
 //
 //   +0x00000  65 536 entries of 8 bytes for compressed words: u32 full instruction word, u32 operation
 //   +0x80000  32 768 entries of 1 byte: operation by index
-import { DECODE_TABLES } from "../shared/memory-map.ts";
 import { allExpansions, rows } from "./isa.ts";
 import type { Row } from "./instruction-semantics.ts";
 
@@ -96,10 +95,10 @@ export function indexDecides(row: Row): boolean {
 
 let madeTables: Uint8Array | undefined;
 
-/** Write the tables to shared memory; once for a machine, before the first hart runs. */
-export function initEngineTables(buffer: ArrayBufferLike): void {
+/** The tables, which are in the shared memory before the first hart runs. */
+export function decodeTables(): Uint8Array {
   madeTables ??= makeTables();
-  new Uint8Array(buffer, DECODE_TABLES).set(madeTables);
+  return madeTables;
 }
 
 function makeTables(): Uint8Array {

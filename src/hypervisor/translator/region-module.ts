@@ -1,7 +1,7 @@
 // Makes a module of regions. The module imports the shared memory, the thread's function table, and the
 // helpers of the engine's module by name; its instantiation puts its functions into their slots of the table.
 import { buildModule } from "../../wasm/module.ts";
-import { ENGINE_MEMORY } from "../interpreter/engine-module.ts";
+import { ENGINE_MEMORY } from "../interpreter/engine-parts.ts";
 import type { Region } from "./region.ts";
 import { translateRegion, type TranslationMode } from "./region-translator.ts";
 

@@ -1,0 +1,202 @@
+// The command line: the commands, their help, and the end of the process after an error.
+import { constants } from "node:os";
+import { messageOf, WherryError } from "../base/errors.ts";
+import { nearest } from "../base/nearest.ts";
+import { printable } from "../inspect/show/report-text.ts";
+import { requireNode } from "../node/node-version.ts";
+import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
+import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
+import { VERSION } from "./output/package-version.ts";
+
+/** A command's options, and what it does with them. */
+interface Work {
+  readonly options: Options;
+  /** Returns the exit code; nothing for 0. */
+  readonly run: (parsed: ReturnType<typeof parseCommandLine>) => Promise<number | void>;
+}
+
+interface Command {
+  readonly usage: string;
+  readonly summary: string;
+  /** Loads the command's own code: only that of the command that runs. */
+  readonly load: () => Promise<Work>;
+}
+
+function work<O extends Options>(
+  options: O,
+  run: (values: ValuesOf<O>, ...positionals: string[]) => Promise<number | void>,
+): Work {
+  return { options, run: ({ values, positionals }) => run(values as ValuesOf<O>, ...positionals) };
+}
+
+function command(usage: string, summary: string, load: () => Promise<Work>): Command {
+  return { usage, summary, load };
+}
+
+const control = () => import("./commands/control-commands.ts");
+const machine = async () => ({
+  ...(await import("./options/machine-options.ts")),
+  ...(await import("./commands/run-command.ts")),
+});
+
+const commands: Record<string, Command> = {
+  run: command("run", "start a machine", async () => {
+    const { machineOptions, runOptionsOf, run } = await machine();
+    return work(machineOptions, async (values) => run(await runOptionsOf(values)));
+  }),
+  restore: command("restore FILE", "start a machine from a saved file", async () => {
+    const { restoreOptions, restoreOptionsOf, run } = await machine();
+    return work(restoreOptions, async (values, file) => run(await restoreOptionsOf(values, file as string)));
+  }),
+  save: command("save FILE", "save a running machine to a file; it keeps running", async () => {
+    const { save, saveOptions } = await control();
+    return work(saveOptions, (values, file) => save(file as string, values));
+  }),
+  migrate: command(
+    "migrate [URI]",
+    "move a running machine to tcp:HOST:PORT, unix:PATH, file:FILE or exec:COMMAND, to Wherry or QEMU",
+    async () => {
+      const { migrate, migrateOptions } = await control();
+      return work(migrateOptions, (values, uri) => migrate(uri, values));
+    },
+  ),
+  inspect: command(
+    "inspect FILE",
+    "open a migration stream of QEMU or Wherry; - is standard input",
+    async () => {
+      const { inspect, inspectOptions } = await import("./commands/inspect-command.ts");
+      return work(inspectOptions, (values, file) => inspect(file as string, values));
+    },
+  ),
+  status: command("status", "state of a machine", async () => {
+    const { controlOptions, status } = await control();
+    return work(controlOptions, status);
+  }),
+  perf: command("perf", "profile of a machine", async () => {
+    const { perf, perfOptions } = await import("./commands/perf-command.ts");
+    return work(perfOptions, perf);
+  }),
+  trace: command("trace ADDRESS", "translation of guest code", async () => {
+    const { trace, traceOptions } = await import("./commands/trace-command.ts");
+    return work(traceOptions, (values, at) => trace(at as string, values));
+  }),
+  diff: command("diff A B", "differences between two streams", async () => {
+    const { diff, diffOptions } = await import("./commands/diff-command.ts");
+    return work(diffOptions, (values, a, b) => diff(values, a as string, b as string));
+  }),
+  check: command("check [STREAM]", "whether a stream loads in a QEMU", async () => {
+    const { check, checkOptions } = await import("./commands/check-command.ts");
+    return work(checkOptions, check);
+  }),
+  stop: command("stop", "stop a machine's guest", () => simple("stop")),
+  cont: command("cont", "resume a stopped guest", () => simple("cont")),
+  "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", async () => {
+    const { fetchOptions, guestFetch } = await import("./commands/guest-command.ts");
+    return work(fetchOptions, guestFetch);
+  }),
+  demo: command("demo", "boot a guest, move it while it works, and let it check itself", async () => {
+    const { demo, demoOptions } = await import("./commands/demo-command.ts");
+    return work(demoOptions, (values) =>
+      demo({ harts: values.smp ?? 4, guest: values.guest, mirror: values.mirror, cache: values.cache }),
+    );
+  }),
+  quit: command("quit", "end a machine", () => simple("quit")),
+};
+
+/** A command that is one command of QMP. */
+async function simple(name: "stop" | "cont" | "quit"): Promise<Work> {
+  const { controlOptions, simple } = await control();
+  return work(controlOptions, simple(name));
+}
+
+async function runCommand({ usage, load }: Command, args: readonly string[]): Promise<number | void> {
+  const { options, run } = await load();
+  const parsed = parseCommandLine(options, args);
+  const { positionals } = parsed;
+  // The words in capitals in the usage are the positionals; one in brackets is optional.
+  const wanted = usage.match(/\b[A-Z]+\b/g) ?? [];
+  const needed = usage.includes("[") ? wanted.length - 1 : wanted.length;
+  const missing = wanted[positionals.length];
+  if (missing !== undefined && positionals.length < needed)
+    throw new UsageError(`${missing} is missing: wherry ${usage}`);
+  const extra = positionals[wanted.length];
+  if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
+  return await run(parsed);
+}
+
+function generalHelp(): string {
+  const list = Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(18)}${summary}`);
+  return `usage: wherry COMMAND [options]
+
+${list.join("\n")}
+
+\`wherry COMMAND --help\` lists a command's options.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the guest failed, 128+n ended by signal n.
+`;
+}
+
+async function commandHelp(name: string, { usage, summary, load }: Command): Promise<string> {
+  const { options } = await load();
+  const keys =
+    name === "run" || name === "restore"
+      ? "\nOn the console: Ctrl-A x ends the machine, Ctrl-A h shows the keys.\n"
+      : "";
+  return `usage: wherry ${usage} [options]\n\n${summary}\n\n${optionsHelp(options)}\n${keys}`;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  // `guest fetch` is one command of two words.
+  const words = args[0] === "guest" && args[1] !== undefined && !args[1].startsWith("-") ? 2 : 1;
+  const name = args.length === 0 ? undefined : args.slice(0, words).join(" ");
+  const rest = args.slice(words);
+  if (name === undefined || ["--help", "-h", "help"].includes(name)) {
+    process.stdout.write(generalHelp());
+    return name === undefined ? EXIT.USAGE : EXIT.OK;
+  }
+  if (name === "--version") {
+    process.stdout.write(`wherry ${VERSION}\n`);
+    return EXIT.OK;
+  }
+  const found = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (found === undefined) {
+    const names = Object.keys(commands);
+    const meant = nearest(name, names) ?? names.find((known) => known.startsWith(`${args[0]} `));
+    throw new UsageError(`unknown command '${name}'${meant === undefined ? "" : `; did you mean ${meant}?`}`);
+  }
+  const end = rest.indexOf("--");
+  if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
+    process.stdout.write(await commandHelp(name, found));
+    return EXIT.OK;
+  }
+  requireNode();
+  return (await runCommand(found, rest)) ?? EXIT.OK;
+}
+
+/** Prints one line, never a stack trace unless WHERRY_DEBUG is set. Returns the exit code. */
+function report(error: unknown): number {
+  // The message may contain text of a stream or a peer.
+  const lines = messageOf(error).split("\n").map(printable);
+  process.stderr.write(`wherry: ${lines.join("\n")}\n`);
+  if (error instanceof UsageError) process.stderr.write("try: wherry --help, or wherry COMMAND --help\n");
+  if (process.env["WHERRY_DEBUG"]) console.error(error);
+  else if (!(error instanceof WherryError)) {
+    process.stderr.write("this is a fault in wherry: run again with WHERRY_DEBUG=1 to see where\n");
+  }
+  return error instanceof CliError ? error.exitCode : EXIT.FAILURE;
+}
+
+// A fault outside any command's promise. Listeners of `exit` restore the terminal.
+process.on("uncaughtException", (error) => process.exit(report(error)));
+// The reader of our output has gone, or its disk is full: not our fault, and a short message suffices.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
+    process.exit(report(new CliError(`standard output: ${error.message}`, { cause: error })));
+  });
+}
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  const code = report(error);
+  // A failed demo leaves machines that would keep this process alive; they end with it.
+  if (process.argv[2] === "demo") process.exit(code);
+  return code;
+});

@@ -57,6 +57,8 @@ export interface AcceleratorVm {
   readonly memory: GuestMemory;
   /** True if the hypervisor half handles SBI calls and harts start in S-mode. */
   readonly builtinFirmware: boolean;
+  /** A machine arrives: who has machine mode there. Must be called before the first vCPU is resumed. */
+  setBuiltinFirmware(on: boolean): void;
   readonly vcpus: readonly AcceleratorVcpu[];
   /** Must be called before the first vCPU is resumed. */
   setEvents(events: VmEvents): void;

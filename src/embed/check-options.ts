@@ -101,7 +101,10 @@ export const HOSTED_CHECKS: Checks<HostedMachineOptions> = {
   kernel: isBytes,
   initrd: isBytes,
   append: isString,
-  firmware: isBytes,
+  firmware: expecting(
+    'the bytes, a Uint8Array, or "builtin"',
+    (value) => value === "builtin" || value instanceof Uint8Array,
+  ),
   incoming: isBoolean,
   icount: isOptions({ shift: isWhole(0, MAX_ICOUNT_SHIFT), sleep: isBoolean }, ["shift", "sleep"]),
   rtc: isOptions({ baseNs: isBigint, clock: isOneOf("host", "vm") }),

@@ -20,8 +20,8 @@ import { seededRandom } from "./seeded-random.ts";
 import { unpackKernel } from "./unpack-kernel.ts";
 
 /**
- * What a machine is made of. Both ends of a save and restore or of a move must agree on harts, memory,
- * firmware and devices.
+ * What a machine is made of. Both ends of a save and restore or of a move must agree on harts, memory
+ * and devices.
  */
 export interface MachineConfig extends EngineConfig {
   /** 1 to 32 harts. */
@@ -38,8 +38,11 @@ export interface MachineConfig extends EngineConfig {
   readonly initrd?: Uint8Array | undefined;
   /** Kernel command line. */
   readonly append?: string | undefined;
-  /** An image for M-mode, such as OpenSBI. Default: Wherry handles SBI calls itself. */
-  readonly firmware?: Uint8Array | undefined;
+  /**
+   * An image for M-mode, such as OpenSBI. `builtin`: Wherry handles SBI calls itself, which is the default;
+   * a machine that arrives with an image of its own then keeps it.
+   */
+  readonly firmware?: Uint8Array | "builtin" | undefined;
   /**
    * The machine's state arrives by migration: no kernel or device tree is written to its memory. Default:
    * false.
@@ -103,7 +106,7 @@ export async function createMachine(
       ...config,
       vcpuCount: config.harts,
       blocks: virtRamBlocks(config.memoryBytes),
-      builtinFirmware: firmware === undefined,
+      builtinFirmware: !(firmware instanceof Uint8Array),
     },
     platform,
   );
@@ -115,7 +118,7 @@ export async function createMachine(
       {
         harts: config.harts,
         memorySize: config.memoryBytes,
-        firmware: firmware ?? "builtin",
+        ...(firmware === undefined ? {} : { firmware }),
         ...(kernel === undefined ? {} : { kernel }),
         ...(initrd === undefined ? {} : { initrd }),
         append: config.append ?? "",

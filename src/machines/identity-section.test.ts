@@ -8,6 +8,8 @@ interface Side {
   harts: number;
   builtinFirmware: boolean;
   saveTime?: SaveTime;
+  boot?: BootBlock;
+  insistsOnBuiltin?: boolean;
 }
 const noOptions = {
   isa: new Uint8Array(0),
@@ -16,11 +18,17 @@ const noOptions = {
   mac: new Uint8Array(6),
 };
 const none = { firmware: undefined, kernel: undefined, initrd: undefined, append: "" };
-const sectionOf = ({ saveTime = new SaveTime(undefined), ...own }: Side) =>
+const sectionOf = ({
+  saveTime = new SaveTime(undefined),
+  boot = new BootBlock(none, 0),
+  insistsOnBuiltin = false,
+  ...own
+}: Side) =>
   identitySection({
-    own,
+    own: () => own,
+    insistsOnBuiltin,
     saveTime,
-    boot: () => new BootBlock(none, 0),
+    boot: () => boot,
     options: () => ({ ...noOptions, isaLength: 0 }),
     plan: () => {},
     take: () => {},
@@ -43,6 +51,18 @@ test("a machine loads into one started with equal options, otherwise the error n
   expect(() => load(four, { ...four, harts: 2 })).toThrow("start it with 4 harts");
   expect(() => load(four, opensbi)).toThrow("start it without one");
   expect(() => load(opensbi, four)).toThrow("start it with the same firmware file");
+});
+
+test("a machine that brings its firmware needs no option; one that says that it has the built-in one is damaged", () => {
+  const firmware = { segments: [{ guestPhys: 0x80000000, bytes: new Uint8Array(8), memorySize: 8 }] };
+  const boot = new BootBlock(
+    { ...none, firmware: { ...firmware, entry: 0x80000000, end: 0x80000008 } },
+    4096,
+  );
+  const opensbi = { harts: 4, builtinFirmware: false, boot };
+  load(opensbi, four);
+  expect(() => load(opensbi, { ...four, insistsOnBuiltin: true })).toThrow("leave the firmware out");
+  expect(() => load({ ...four, boot }, four)).toThrow("brings a firmware file: the stream is damaged");
 });
 
 test("the time of the save comes along; a stream of an older Wherry does not tell it", () => {

@@ -4,7 +4,7 @@
 // seen (start-options.ts); and the time of the save.
 import { bool, defineState, subsection, u32, u64 } from "../state/schema.ts";
 import { MIG_PRI, type Section, sectionOf } from "../state/section.ts";
-import { type BootBlock, type BootState, bootSubsection } from "./boot/boot-block.ts";
+import { type BootBlock, type BootState, bootSubsection, bringsFirmware } from "./boot/boot-block.ts";
 import { IdentityError, type OptionsState, optionsSubsection } from "./start-options.ts";
 import type { SaveTime } from "./save-time.ts";
 
@@ -28,7 +28,9 @@ export const machineIdentity = defineState(
 
 export interface IdentityParts<P> {
   /** The options of this machine. */
-  readonly own: { readonly harts: number; readonly builtinFirmware: boolean };
+  own(): { readonly harts: number; readonly builtinFirmware: boolean };
+  /** The built-in firmware was asked for, not only left to be the default. */
+  readonly insistsOnBuiltin: boolean;
   readonly saveTime: SaveTime;
   /** What is sent. */
   boot(): BootBlock;
@@ -39,23 +41,36 @@ export interface IdentityParts<P> {
   take(planned: P): void;
 }
 
-export function identitySection<P>({ own, saveTime, boot, options, plan, take }: IdentityParts<P>): Section {
+export function identitySection<P>(parts: IdentityParts<P>): Section {
+  const { own, insistsOnBuiltin, saveTime, boot, options, plan, take } = parts;
   let planned: P | undefined;
   return sectionOf({
     definition: machineIdentity,
-    get: () => ({ ...options(), ...own, savedAt: saveTime.nowNs(), ...boot().state }),
+    get: () => ({ ...options(), ...own(), savedAt: saveTime.nowNs(), ...boot().state }),
     check({ harts, builtinFirmware, ...came }) {
-      if (harts !== own.harts) {
+      const here = own();
+      if (harts !== here.harts) {
         throw new IdentityError(
           "machine.harts",
-          `the machine has ${harts} harts, this one was started with ${own.harts}: start it with ${harts} harts`,
+          `the machine has ${harts} harts, this one was started with ${here.harts}: start it with ${harts} harts`,
         );
       }
-      if (builtinFirmware !== own.builtinFirmware) {
+      const brings = bringsFirmware(came);
+      if (builtinFirmware && brings) {
+        throw new IdentityError(
+          "machine.firmware",
+          "the machine runs on the built-in firmware and brings a firmware file: the stream is damaged",
+        );
+      }
+      if (builtinFirmware !== here.builtinFirmware && (!brings || insistsOnBuiltin)) {
         const [theirs, ours] = builtinFirmware
           ? ["the built-in firmware", "a firmware file"]
           : ["a firmware file in machine mode", "the built-in firmware"];
-        const advice = builtinFirmware ? "start it without one" : "start it with the same firmware file";
+        const advice = builtinFirmware
+          ? "start it without one"
+          : brings
+            ? "leave the firmware out, the machine brings its own"
+            : "start it with the same firmware file";
         throw new IdentityError(
           "machine.firmware",
           `the machine runs on ${theirs}, this one was started with ${ours}: ${advice}`,

@@ -47,7 +47,7 @@ class FakeVcpu implements AcceleratorVcpu {
 
 class FakeVm implements AcceleratorVm {
   readonly memory: GuestMemory;
-  readonly builtinFirmware: boolean;
+  builtinFirmware: boolean;
   readonly vcpus = [new FakeVcpu(0), new FakeVcpu(1)];
   readonly lines = new Map<number, boolean>();
   readonly edges: number[] = [];
@@ -66,6 +66,9 @@ class FakeVm implements AcceleratorVm {
       return placed;
     });
     this.memory = new GuestMemory(new SharedArrayBuffer(hostOffset), blocks);
+  }
+  setBuiltinFirmware(on: boolean): void {
+    this.builtinFirmware = on;
   }
   setEvents(events: VmEvents): void {
     this.events = events;

@@ -274,11 +274,12 @@ export function createVirtMachine(
     memorySize: options.memorySize,
     mmuType: options.mmuType ?? "riscv,sv57",
     timebaseHz: vm.clock.frequencyHz,
-    builtinFirmware: vm.builtinFirmware,
   };
   const plan = (images: BootImages, isa: readonly string[], rtcClock: "host" | "vm", areOwn = false) => {
     const block = new BootBlock(images, 2 * options.memorySize, areOwn);
-    return { block, boot: planBoot(block.images, { ...hardware, isaExtensions: isa }), isa, rtcClock };
+    const builtinFirmware = block.images.firmware === undefined;
+    const boot = planBoot(block.images, { ...hardware, builtinFirmware, isaExtensions: isa });
+    return { block, boot, isa, rtcClock, builtinFirmware };
   };
   const { baseNs, clock: givenRtcClock } = options.rtc ?? {};
   let rtcClock = givenRtcClock ?? (options.countsInstructions === true ? "vm" : "host");
@@ -290,6 +291,7 @@ export function createVirtMachine(
     rtcClock = planned.rtcClock;
     machine.boot = planned.boot;
     machine.carried = planned.block;
+    if (vm.builtinFirmware !== planned.builtinFirmware) vm.setBuiltinFirmware(planned.builtinFirmware);
     cpus.resetVector = BigInt(vm.builtinFirmware ? planned.boot.kernelEntry : VIRT_MEMMAP.mrom.base);
   };
   take(first);
@@ -301,7 +303,8 @@ export function createVirtMachine(
   });
   machine.addSection(
     identitySection({
-      own: { harts: options.harts, builtinFirmware: vm.builtinFirmware },
+      insistsOnBuiltin: options.firmware === "builtin",
+      own: () => ({ harts: options.harts, builtinFirmware: vm.builtinFirmware }),
       saveTime: parts.saveTime,
       boot: () => machine.carried,
       options: () => optionsState(startOptions()),

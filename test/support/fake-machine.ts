@@ -194,6 +194,7 @@ export function fakeVm(memory: GuestMemory): AcceleratorVm {
   return {
     memory,
     builtinFirmware: true,
+    setBuiltinFirmware: () => {},
     vcpus: [],
     setEvents: () => {},
     setMemorySlot: () => {},

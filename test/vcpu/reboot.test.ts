@@ -111,11 +111,12 @@ test.each([
   const state = await save(first);
   // What the guest's memory still has of the images is not in the file a second time.
   expect(state.reduce((sum, { length }) => sum + length, 0)).toBeLessThan(KERNEL.length * 1.5);
-  const restored = await restore(state, firmware);
+  // Neither this side nor the next is given an image.
+  const restored = await restore(state);
   await restored.reboots();
   expect(restored.bootargs).toBe("one two");
 
-  const last = await move(restored, firmware);
+  const last = await move(restored);
   await last.machine.reset();
   await last.sees(BOOTED);
   expect(last.bootargs).toBe("one two");

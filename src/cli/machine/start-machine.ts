@@ -5,7 +5,12 @@ import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
 import type { SerialPort } from "../../devices/virtio/virtio-console.ts";
-import { type CreatedMachine, createMachine, randomSource } from "../../embed/create-machine.ts";
+import {
+  type CreatedMachine,
+  createMachine,
+  type MachineConfig,
+  randomSource,
+} from "../../embed/create-machine.ts";
 import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
 import { BootError } from "../../machines/boot/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
@@ -180,12 +185,12 @@ async function openMachine(
   serial: CharBackend,
   devices: VirtioDevices,
 ): Promise<CreatedMachine> {
-  const config = {
+  const config: MachineConfig = {
     harts: options.harts,
     memoryBytes: options.memoryBytes,
     kernel: await readImage("--kernel", options.kernel),
     initrd: await readImage("--initrd", options.initrd),
-    firmware: await readImage("--firmware", options.firmware),
+    firmware: options.firmware === "builtin" ? "builtin" : await readImage("--firmware", options.firmware),
     append: options.append,
     incoming: options.incoming !== undefined,
     engine: options.engine,

@@ -45,7 +45,7 @@ export interface MachineOptions extends EngineConfig {
   readonly kernel: string | undefined;
   readonly initrd: string | undefined;
   readonly append: string;
-  /** A file, or undefined for the built-in SBI firmware. */
+  /** A file, `builtin`, or undefined for that or what an arriving machine brings. */
   readonly firmware: string | undefined;
   readonly drives: readonly DriveSpec[];
   readonly net: NetSpec | undefined;
@@ -201,8 +201,8 @@ const isFile = (from: MigrationAddress | "defer"): boolean => from !== "defer" &
 /** Checks options that depend on each other. Throws UsageError. */
 export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): MachineOptions {
   const { incoming: from, kernel, initrd, append } = values;
-  const firmware = values.firmware === "builtin" ? undefined : values.firmware;
-  if (kernel === undefined && firmware === undefined && from === undefined) {
+  const { firmware } = values;
+  if (kernel === undefined && (firmware ?? "builtin") === "builtin" && from === undefined) {
     throw new UsageError("nothing to run: give --kernel FILE, --firmware FILE or --incoming URI");
   }
   if (kernel === undefined && initrd !== undefined) throw new UsageError("--initrd needs --kernel");

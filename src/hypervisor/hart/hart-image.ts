@@ -36,8 +36,8 @@ export class HartImage {
   }
 
   /**
-   * Settings that are fixed for the hart's lifetime and not part of its state: whether the built-in firmware
-   * handles ecalls from S-mode, and CONFIG_EXACT_TIMER.
+   * Settings that are fixed from the hart's first instruction on and not part of its state: whether the
+   * built-in firmware handles ecalls from S-mode, and CONFIG_EXACT_TIMER.
    */
   configure(config: { readonly builtinFirmware: boolean; readonly exactTimer?: boolean }): void {
     const bits =

@@ -353,7 +353,9 @@ describe("timers", () => {
 
   test("the machine timer's line follows mtimecmp, except with the built-in firmware", () => {
     for (const builtinFirmware of [false, true]) {
-      const { s, me } = one({ builtinFirmware });
+      const { s, me } = one({ builtinFirmware: !builtinFirmware });
+      // A machine has arrived.
+      s.vm.setBuiltinFirmware(builtinFirmware);
       s.vm.clock.write(1000n);
       s.vm.clock.start();
       const state = s.vm.aclint.get();

@@ -123,7 +123,7 @@ export class VcpuThread {
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
   readonly #me: VcpuRequests;
   readonly #plic: Plic;
-  readonly #aclint: Aclint | undefined;
+  readonly #firmwareAclint: Aclint;
   #windows: IrqchipWindows;
   readonly #clock: GuestClock;
   /** Under --icount: the clock that guest time is derived from. */
@@ -181,10 +181,7 @@ export class VcpuThread {
     this.#clock = new GuestClock(buffer, timeNs, false);
     this.#windows = irqchipWindows(buffer);
     this.#plic = new Plic(buffer, vcpus);
-    this.#aclint =
-      this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1
-        ? undefined
-        : new Aclint(buffer, vcpus, pending, this.#clock);
+    this.#firmwareAclint = new Aclint(buffer, vcpus, pending, this.#clock);
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#coalesced = new CoalescedMmio(buffer);
     this.#shadows = new MmioShadows(buffer);
@@ -235,6 +232,11 @@ export class VcpuThread {
         this.#perf?.mark("adopt", "engine");
       },
     });
+  }
+
+  /** Firmware in machine mode has it; the built-in firmware has none. */
+  get #aclint(): Aclint | undefined {
+    return this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1 ? undefined : this.#firmwareAclint;
   }
 
   /** Runs until the VMM ends the thread. */

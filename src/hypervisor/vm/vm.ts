@@ -130,7 +130,6 @@ export class Vm implements AcceleratorVm {
   readonly vcpus: readonly Vcpu[];
   readonly clock: GuestClock;
   readonly perf: VmPerf;
-  readonly builtinFirmware: boolean;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #requests: readonly VcpuRequests[];
   readonly #slots: SlotTable;
@@ -162,10 +161,8 @@ export class Vm implements AcceleratorVm {
       );
     }
     this.buffer = buffer;
-    this.builtinFirmware = options.builtinFirmware;
     this.#words = new Int32Array(buffer);
     this.#words[VM_VCPU_COUNT >>> 2] = vcpuCount;
-    this.#words[VM_BUILTIN_FIRMWARE >>> 2] = options.builtinFirmware ? 1 : 0;
     this.#slots = new SlotTable(buffer);
     this.#plan = plan;
     const ramBlocks: RamBlock[] = blocks.map((b, i) => ({
@@ -198,10 +195,10 @@ export class Vm implements AcceleratorVm {
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, ALL_ONES);
       const image = new HartImage(buffer, i);
-      image.configure({ builtinFirmware: options.builtinFirmware, exactTimer: this.#exact });
       if (options.builtinFirmware) image.resetForStart(0n, 0n);
       else image.reset(0n);
     });
+    this.setBuiltinFirmware(options.builtinFirmware);
     ramBlocks.forEach((_, i) => {
       this.#publishSlot(i);
     });
@@ -233,6 +230,16 @@ export class Vm implements AcceleratorVm {
           r,
           spawned(() => options.spawnVcpu(i)),
         ),
+    );
+  }
+
+  get builtinFirmware(): boolean {
+    return this.#words[VM_BUILTIN_FIRMWARE >>> 2] === 1;
+  }
+  setBuiltinFirmware(on: boolean): void {
+    this.#words[VM_BUILTIN_FIRMWARE >>> 2] = on ? 1 : 0;
+    this.#requests.forEach((_, hart) =>
+      new HartImage(this.buffer, hart).configure({ builtinFirmware: on, exactTimer: this.#exact }),
     );
   }
 

@@ -36,7 +36,8 @@ function sent(
   const writer = new ByteWriter();
   const own = { harts: 1, builtinFirmware: false };
   identitySection({
-    own,
+    own: () => own,
+    insistsOnBuiltin: false,
     saveTime: new SaveTime(undefined),
     boot: () => from,
     options: () => machineIdentity.create(),

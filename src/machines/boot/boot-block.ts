@@ -53,6 +53,11 @@ export const bootSubsection = subsection(
 /** What the subsection adds to the state. */
 export type BootState = (typeof bootSubsection)["adds"];
 
+/** The machine brings the firmware that it has in machine mode. */
+export function bringsFirmware({ segments }: BootState): boolean {
+  return segments.some(({ image }) => KINDS[image] === "firmware");
+}
+
 interface Placed {
   readonly kind: (typeof KINDS)[number];
   readonly offset: number;

@@ -10,8 +10,11 @@ import { virtFdt, type VirtFdtOptions } from "./virt-fdt.ts";
 import { MIB, VIRT_MEMMAP } from "./virt-map.ts";
 
 export interface BootOptions {
-  /** A firmware image that runs in M-mode, or the built-in firmware of the hypervisor half. */
-  readonly firmware: "builtin" | Uint8Array;
+  /**
+   * A firmware image that runs in M-mode, or the built-in firmware of the hypervisor half. Default: built-in,
+   * or the firmware that an arriving machine brings.
+   */
+  readonly firmware?: "builtin" | Uint8Array;
   readonly kernel?: Uint8Array;
   readonly initrd?: Uint8Array;
   /** Kernel command line. */
@@ -47,7 +50,7 @@ type HardwareOptions = Omit<VirtFdtOptions, "bootargs" | "initrd" | "rngSeed">;
 /** Reads and places the images. Throws BootError if one is unusable or missing. */
 export function placeImages(boot: BootOptions, memorySize: number): BootImages {
   const ram = VIRT_MEMMAP.dram.base;
-  const firmware = boot.firmware === "builtin" ? undefined : loadFirmware(boot.firmware, ram);
+  const firmware = boot.firmware instanceof Uint8Array ? loadFirmware(boot.firmware, ram) : undefined;
   const { append = "", incoming = false } = boot;
   if (firmware === undefined && boot.kernel === undefined && !incoming) {
     throw new BootError("boot.kernel", "nothing to run: give a kernel, or a firmware file");

@@ -58,6 +58,7 @@ function fakeVm(): AcceleratorVm {
   return {
     memory: MEMORY,
     builtinFirmware: false,
+    setBuiltinFirmware() {},
     vcpus: Array.from({ length: HARTS }, (_, id) => vcpu(id)),
     setEvents() {},
     setMemorySlot() {},

@@ -20,7 +20,7 @@ beforeEach(() => {
       level = on;
     },
   };
-  rtc = new GoldfishRtc({ irq, wallClock: clock, guestTimeNs: () => 5_000n });
+  rtc = new GoldfishRtc({ irq, wallClock: clock });
 });
 
 const now = (): bigint => BigInt(rtc.read(0x00)) | (BigInt(rtc.read(0x04)) << 32n);
@@ -84,9 +84,18 @@ it("fires on resume if the alarm time passed during a pause", () => {
   expect(level).toBe(true);
 });
 
-it("converts the offset of older streams from guest time to the wall clock", () => {
-  rtc.state.tickOffset = 0n;
-  rtc.state.tickOffsetVmstate = 1_700_000_000_000_000_000n;
-  rtc.afterLoad();
-  expect(now()).toBe(1_700_000_000_000_005_000n);
+it("goes on with QEMU's time, of each version, by the host's clock or by guest time", () => {
+  const host = time.nowNs;
+  for (const [tickOffset, tickOffsetVmstate, expected] of [
+    [0n, host - 7_000_000_000n, host - 6_999_995_000n],
+    [60_000_000_000n, 0n, host + 60_000_000_000n],
+  ] as const) {
+    for (const base of [host, 900n]) {
+      Object.assign(rtc.state, { tickOffset, tickOffsetVmstate });
+      rtc.afterLoad();
+      rtc.fromQemu({ virtual: 5_000n, host, base });
+      time.nowNs = base;
+      expect(now()).toBe(expected);
+    }
+  }
 });

@@ -24,7 +24,7 @@ export const goldfishRtcState = defineState(
   "goldfish_rtc",
   { version: 3, minimumVersion: 1 },
   {
-    /** Offset from guest time; used only by versions before 3. */
+    /** Offset from QEMU's virtual clock; used only by versions before 3. */
     tickOffsetVmstate: u64,
     alarmNext: u64,
     alarmRunning: u32.range(0, 1),
@@ -39,21 +39,26 @@ export interface GoldfishRtcParts {
   readonly irq: IrqLine;
   /** The wall clock, ns since 1970. */
   readonly wallClock: DeviceClock;
-  /** Guest time in ns, needed to load streams of versions before 3. */
-  readonly guestTimeNs: () => bigint;
+}
+
+/** Clocks of a machine that arrives from QEMU, in ns. */
+export interface QemuClocks {
+  readonly virtual: bigint;
+  /** The host's wall clock. */
+  readonly host: bigint;
+  /** What the RTC here is an offset from: `host`, or guest time, which is not loaded yet. */
+  readonly base: bigint;
 }
 
 export class GoldfishRtc implements MmioDevice {
   readonly state = goldfishRtcState.create();
   readonly #irq: IrqLine;
   readonly #wallClock: DeviceClock;
-  readonly #guestTimeNs: () => bigint;
   readonly #alarm: DeviceTimer;
 
   constructor(parts: GoldfishRtcParts) {
     this.#irq = parts.irq;
     this.#wallClock = parts.wallClock;
-    this.#guestTimeNs = parts.guestTimeNs;
     this.#alarm = parts.wallClock.timer(
       () => this.#alarmAt(),
       () => this.#fire(),
@@ -72,13 +77,18 @@ export class GoldfishRtc implements MmioDevice {
   }
 
   afterLoad(): void {
-    const s = this.state;
-    if (s.tickOffsetVmstate !== 0n && s.tickOffset === 0n) {
-      s.tickOffset = (s.tickOffsetVmstate + this.#guestTimeNs() - this.#wallClock.nowNs()) & ALL_ONES;
-    }
-    s.tickOffsetVmstate = 0n;
     this.#alarm.update();
     this.#updateIrq();
+  }
+
+  /** After a load of QEMU's state. */
+  fromQemu({ virtual, host, base }: QemuClocks): void {
+    const s = this.state;
+    const isOld = s.tickOffset === 0n && s.tickOffsetVmstate !== 0n;
+    const time = isOld ? s.tickOffsetVmstate + virtual : s.tickOffset + host;
+    s.tickOffset = (time - base) & ALL_ONES;
+    s.tickOffsetVmstate = 0n;
+    this.#alarm.update();
   }
 
   read(offset: number): number {

@@ -369,7 +369,7 @@ export function createVirtMachine(
   machine.devices.push(serial);
   addState(serialState, serial.state, () => serial.afterLoad());
 
-  const rtc = new GoldfishRtc({ irq: irq(VIRT_IRQ.RTC), wallClock, guestTimeNs });
+  const rtc = new GoldfishRtc({ irq: irq(VIRT_IRQ.RTC), wallClock });
   if (rtcClock === "vm" || baseNs !== undefined) rtc.setTime(baseNs ?? backends.clock.wallNs());
   space.add("goldfish_rtc", VIRT_MEMMAP.rtc.base, GOLDFISH_RTC_SIZE, rtc);
   machine.devices.push(rtc);
@@ -418,6 +418,10 @@ export function createVirtMachine(
       images: () => machine.carried.images,
       fwCfg: fwCfg.state,
       serial: { state: serial.state, update: () => serial.afterLoad() },
+      rtcLoaded(virtual, guestTime) {
+        const host = backends.clock.wallNs();
+        rtc.fromQemu({ virtual, host, base: rtcClock === "vm" ? guestTime : host });
+      },
     });
   }
 

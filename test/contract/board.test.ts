@@ -21,7 +21,7 @@ const irq = { set(): void {} };
 contractSuite(
   "goldfish-rtc",
   () => {
-    const device = new GoldfishRtc({ irq, wallClock: stoppedClock(), guestTimeNs: () => 5_000n });
+    const device = new GoldfishRtc({ irq, wallClock: stoppedClock() });
     const section = stateSection(goldfishRtcState, device.state, {
       idstr: "goldfish_rtc",
       afterLoad: () => device.afterLoad(),

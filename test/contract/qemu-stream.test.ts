@@ -20,6 +20,7 @@ import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
 import { diskState } from "../../src/devices/virtio/disk-section.ts";
 import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
+import { goldfishRtcState } from "../../src/devices/goldfish-rtc.ts";
 import { cpuSections, irqchipSection } from "../../src/machines/accelerator-sections.ts";
 import {
   clockState,
@@ -29,6 +30,7 @@ import {
 } from "../../src/machines/qemu/board-state.ts";
 import { hartDefinition, type QemuHart } from "../../src/machines/qemu/qemu-hart-state.ts";
 import { releaseNamed } from "../../src/machines/qemu/qemu-releases.ts";
+import { VIRT_MEMMAP } from "../../src/machines/boot/virt-map.ts";
 import { SaveTime } from "../../src/machines/save-time.ts";
 import {
   createVirtMachine,
@@ -550,6 +552,27 @@ describe("time", () => {
       // The other hart's firmware does not wait for it.
       expect(hartOf(stream, name, 1).mip & 0x80n).toBe(0n);
       expect(hartOf(await save(world, "qemu-11.1"), "qemu-11.1").mip & 0x80n).toBe(0n);
+    },
+  );
+
+  it.each([{ version: 2 }, { version: 3 }, { version: 2, clock: "vm" }, { version: 3, clock: "vm" }] as const)(
+    "of the day goes on from a section of version $version, clock $clock here",
+    async ({ version, clock }) => {
+      const uptime = decoded(clockState, streamOf("qemu-7.2"), "timer/0").clock;
+      const state = goldfishRtcState.create();
+      const now = 1_700_000_000_000_000_000n;
+      if (version === 2) state.tickOffsetVmstate = now - uptime;
+      // The board's clock of the host is at one second.
+      else state.tickOffset = now - 1_000_000_000n;
+      const { bytes } = encoded(goldfishRtcState, state);
+      const section = { version, bytes: version === 2 ? bytes.subarray(0, -8) : bytes };
+      const world = await board({ rtc: { clock } });
+      load(world, new Map(streamOf("qemu-7.2")).set("goldfish_rtc/0", section));
+      const word = (offset: number): bigint =>
+        world.machine.addressSpace.read(VIRT_MEMMAP.rtc.base + offset, 4) ?? 0n;
+      const time = word(0) | (word(4) << 32n);
+      // Guest time here has whole ticks of 100 ns.
+      expect(Number(time - now)).toBeCloseTo(0, -2);
     },
   );
 

@@ -182,6 +182,7 @@ export class QemuLoader implements QemuStreamLoader {
     const msip = Uint32Array.from(this.#harts, ({ mip }) => ((mip & MIP.MSIP) === 0n ? 0 : 1));
     irqchip.aclint.set({ numHarts: cpus.all.length, timecmp: mtimer.timecmp, msip });
     this.#raiseLines();
+    this.#parts.rtcLoaded(this.#clock, now * NS_PER_TICK);
     const shift = this.#offset * NS_PER_TICK;
     if (serial.state.fifoTimeoutTimer !== TIMER_OFF && shift !== 0n) {
       serial.state.fifoTimeoutTimer = clampNs(serial.state.fifoTimeoutTimer + shift);

@@ -30,7 +30,7 @@ export interface RamSink<Block extends RamBlockOfList> {
   /** An entry of the list. Reads the block's pages in a mapped-ram file, which follow the entry. */
   add(entry: RamListEntry, offset: number): Promise<void> | void;
   /** The list at `offset` is complete; its sizes add up to `total`. */
-  listed(total: number, offset: number): void;
+  listed(total: number, offset: number): void | Promise<void>;
   /** Finds a block of the list by name. */
   block(name: string): Block | undefined;
   /** Names of the listed blocks, for messages. */
@@ -124,7 +124,7 @@ export class RamRecords<Block extends RamBlockOfList> {
     if (this.#isListed) this.#refuse("ram.list", at, "one list of RAM blocks", "a second list of RAM blocks");
     this.#isListed = true;
     await readRamList(this.#cursor, this.#facts, total, (entry, offset) => this.#sink.add(entry, offset));
-    this.#sink.listed(total, at);
+    await this.#sink.listed(total, at);
   }
 
   /**

@@ -66,10 +66,13 @@ export interface CarriedBlock {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Guest-physical address of the page that may have the same contents; undefined: there is none. */
   guestPage(offset: number): number | undefined;
-  /** A block of `size` bytes arrives: returns the memory to be filled. Throws WherryError for a bad size. */
+  /**
+   * A connection announces a block of `size` bytes: returns memory to be filled. Several may, before one of
+   * them brings the machine. Throws WherryError for a bad size.
+   */
   receive(size: number): { readonly memory: GuestMemory; readonly block: RamBlock };
-  /** All its pages have arrived, except those at the offsets `missing`. */
-  received(missing: readonly number[]): void;
+  /** All pages of the machine's block have arrived in `memory`, except those at the offsets `missing`. */
+  received(memory: GuestMemory, missing: readonly number[]): void;
 }
 
 export type MachineEvent =

@@ -281,7 +281,9 @@ describe.each(Object.keys(fixtures))("a board of %s", (fixture) => {
     await first.cpus.synchronizeAllStates();
     second.cpus.synchronizeAllPreLoad();
     const { bytes } = first.machine.carried;
-    second.machine.carried.receive(bytes.length).memory.bytes.set(bytes);
+    const { memory } = second.machine.carried.receive(bytes.length);
+    memory.bytes.set(bytes);
+    second.machine.carried.received(memory, []);
     for (const section of first.machine.sections) {
       const writer = new ByteWriter();
       section.encode(writer);
@@ -555,7 +557,12 @@ describe("time", () => {
     },
   );
 
-  it.each([{ version: 2 }, { version: 3 }, { version: 2, clock: "vm" }, { version: 3, clock: "vm" }] as const)(
+  it.each([
+    { version: 2 },
+    { version: 3 },
+    { version: 2, clock: "vm" },
+    { version: 3, clock: "vm" },
+  ] as const)(
     "of the day goes on from a section of version $version, clock $clock here",
     async ({ version, clock }) => {
       const uptime = decoded(clockState, streamOf("qemu-7.2"), "timer/0").clock;

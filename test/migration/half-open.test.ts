@@ -44,11 +44,12 @@ async function opening(withPages: boolean, machine = new FakeMachine(small)): Pr
   return Buffer.concat(parts);
 }
 
-function destinationOf(world = new World()) {
+function destinationOf(world = new World(), stallTimeoutMs = 30_000) {
   const target = new FakeMachine({ ...small, world, seed: 6 });
   const dropped: string[] = [];
   const destination = new MigrationDestination(target, {
     environment,
+    stallTimeoutMs: () => stallTimeoutMs,
     onChange: (_, reason) => reason && dropped.push(reason.message),
   });
   const network = new FakeNetwork();
@@ -99,6 +100,21 @@ describe("a client that sends the start of a stream", () => {
       expect.stringMatching(/^the source has sent nothing for 30 s: its process is stopped/),
     ]);
     await movesTo(there);
+  });
+
+  test("with its list of blocks, and then nothing, gives way to a source that comes later", async () => {
+    const there = destinationOf(new World(), 0);
+    const client = await there.network.connect();
+    await client.write(await opening(false));
+    await until(10_000, "it is being received", () => there.destination.state === "loading");
+    // Two seconds, and a tick of the watch, in this environment's time.
+    await new Promise((resolve) => environment.setTimer(4000, () => resolve(undefined)));
+    await movesTo(there);
+    expect(there.dropped).toEqual([
+      expect.stringMatching(
+        /^the source has sent nothing for .* it had sent no page, and another source has come$/,
+      ),
+    ]);
   });
 
   test("with pages, and then nothing: the load has failed, and says why", async () => {

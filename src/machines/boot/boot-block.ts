@@ -70,8 +70,8 @@ export class BootBlock implements CarriedBlock {
   readonly size: number;
   readonly #placed: readonly Placed[];
   readonly #maxSize: number;
-  /** A block of a stream, until the machine takes its images. */
-  #arriving: Uint8Array | undefined;
+  /** The block of the stream, until the machine takes its images. */
+  #arrived: Uint8Array | undefined;
   #missing: readonly number[] = [];
 
   /**
@@ -126,11 +126,10 @@ export class BootBlock implements CarriedBlock {
     }
     const dirty = new Int32Array(new SharedArrayBuffer(4 * Math.ceil(size / PAGE_SIZE / 32)));
     const block = { name: this.name, guestPhys: 0, size, hostOffset: 0, readonly: true, dirty };
-    const memory = new GuestMemory(new SharedArrayBuffer(size), [block]);
-    this.#arriving = memory.bytes;
-    return { memory, block };
+    return { memory: new GuestMemory(new SharedArrayBuffer(size), [block]), block };
   }
-  received(missing: readonly number[]): void {
+  received(memory: GuestMemory, missing: readonly number[]): void {
+    this.#arrived = memory.bytes;
     this.#missing = missing;
   }
 
@@ -160,7 +159,7 @@ export class BootBlock implements CarriedBlock {
    * memory. Throws BootError if they contradict each other.
    */
   imagesIn(state: BootState, readPage: (guestPhys: number, target: Uint8Array) => boolean): BootImages {
-    const bytes = this.#arriving ?? new Uint8Array(0);
+    const bytes = this.#arrived ?? new Uint8Array(0);
     const placed = state.segments.map((segment): Placed => {
       const [offset, length] = [Number(segment.blockOffset), Number(segment.fileSize)];
       const memorySize = Number(segment.memorySize);

@@ -87,11 +87,20 @@ export class StallWatch {
         this.#tick();
         return;
       }
-      const error = new MigrationError("migration.stalled", this.#text());
-      for (const reject of this.#waits) reject(error);
-      this.#waits.clear();
-      this.stop();
+      this.#rejectAll(new MigrationError("migration.stalled", this.#text()));
     });
+  }
+
+  /** Rejects the waits now if nothing has moved for `ms`; `error` is given what is so. */
+  giveUp(ms: number, error: (silent: string) => MigrationError): void {
+    const silent = this.report(ms);
+    if (silent !== undefined) this.#rejectAll(error(silent));
+  }
+
+  #rejectAll(error: MigrationError): void {
+    for (const reject of this.#waits) reject(error);
+    this.#waits.clear();
+    this.stop();
   }
 }
 

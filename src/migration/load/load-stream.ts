@@ -55,8 +55,8 @@ export interface LiveLoad {
   readonly onCommand?: CommandHandler | undefined;
   /** The multifd channels, which only a QEMU source uses. */
   readonly channels?: RamChannels;
-  /** Called before guest memory is written, or a multifd channel may. May throw. */
-  readonly onRam?: () => void;
+  /** Called before guest memory is written, or a multifd channel may. May throw or reject. */
+  readonly onRam?: () => void | Promise<void>;
 }
 
 export class StreamLoader {

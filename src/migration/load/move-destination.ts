@@ -71,6 +71,8 @@ const DEFAULT_STALL_TIMEOUT_MS = 30_000;
 const MAX_UNIDENTIFIED = 512;
 /** Codes of errors that end a connection whose source may still exist. */
 const LOST: ReadonlySet<string> = new Set(["migration.connection", "migration.cut", "migration.stalled"]);
+/** A source that has sent no page for this long gives way to another. */
+const SILENT_MS = 2_000;
 const LINGER_MS = 2_000;
 const SHUT_TIMEOUT_MS = 1_000;
 /** The event loop accepts all waiting connections in one turn; the current turn may be past that. */
@@ -242,8 +244,8 @@ export class MigrationDestination {
         begin: (targets) => this.#multifd.begin(targets),
         synchronize: (isMarked) => this.#multifd.synchronize(isMarked),
       },
-      onRam: () => {
-        this.#claim(connection);
+      onRam: async () => {
+        await this.#claim(connection);
         claimed();
         if (loader.moveId === undefined || this.#options.multifd?.required !== true) return;
         throw new MigrationError(
@@ -287,9 +289,17 @@ export class MigrationDestination {
     if (this.#state === "ready") await this.#start(connection);
   }
 
-  /** Gives the machine to a connection whose list of RAM blocks fits it: the first that comes so far. */
-  #claim(connection: Connection): void {
+  /**
+   * Gives the machine to a connection whose list of RAM blocks fits it: the first that comes so far, unless
+   * it has gone silent before its first page.
+   */
+  async #claim(connection: Connection): Promise<void> {
     if (this.#current === connection) return;
+    if (this.#state === "loading" && this.#current?.loader.isUntouched === true) {
+      const why = "it had sent no page, and another source has come";
+      this.#watch.giveUp(SILENT_MS, (silent) => new MigrationError("migration.stalled", `${silent}; ${why}`));
+      for (let turn = 0; turn < ACCEPT_TURNS; turn++) await this.#environment.yieldToEventLoop();
+    }
     if (this.#state !== "listening") {
       const why =
         this.#state === "arrived"

@@ -52,7 +52,7 @@ export class RamReader implements RamSink<RamTarget> {
    */
   #flushes = false;
 
-  readonly #onBegin: () => void;
+  readonly #onBegin: () => void | Promise<void>;
 
   /**
    * `facts` are from the configuration, which is read before RAM. `onBegin` is called, and may throw, before
@@ -64,7 +64,7 @@ export class RamReader implements RamSink<RamTarget> {
     units: UnitLog,
     facts: StreamFacts,
     qemu?: QemuRam,
-    onBegin: () => void = () => {},
+    onBegin: () => void | Promise<void> = () => {},
     carried?: CarriedBlock,
   ) {
     this.#memory = memory;
@@ -99,7 +99,7 @@ export class RamReader implements RamSink<RamTarget> {
     if (this.#targets.size === 0) this.#damaged("the list of RAM blocks is missing");
     for (const target of this.#targets.values()) {
       if (target.name === this.#carried?.name) {
-        this.#carried.received(target.missing());
+        this.#carried.received(target.memory, target.missing());
         continue;
       }
       if (this.#facts.capabilities.has("x-ignore-shared") && target.isEmpty) {
@@ -133,7 +133,7 @@ export class RamReader implements RamSink<RamTarget> {
     if (mapped.pageSize !== PAGE_SIZE)
       this.#damaged(`RAM block ${target.name}: pages of ${mapped.pageSize} bytes, expected ${PAGE_SIZE}`);
     if (isWithoutPages(mapped)) return;
-    this.#onBegin();
+    await this.#onBegin();
     await readMappedPages(this.#stream, mapped, target.size, {
       run: () => true,
       pages: (page, at, length) => target.set(page, this.#payload(at, length)),
@@ -170,7 +170,7 @@ export class RamReader implements RamSink<RamTarget> {
     );
   }
 
-  listed(total: number, offset: number): void {
+  async listed(total: number, offset: number): Promise<void> {
     const missing = this.#memory.blocks.filter(({ name }) => !this.#targets.has(name));
     if (missing.length > 0) {
       const names = missing.map(({ name }) => name).join(", ");
@@ -179,7 +179,7 @@ export class RamReader implements RamSink<RamTarget> {
         offset,
       );
     }
-    this.#onBegin();
+    await this.#onBegin();
     this.#qemu?.channels?.begin(this.#targets);
   }
 

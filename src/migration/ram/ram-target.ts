@@ -8,7 +8,7 @@ export class RamTarget {
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
-  readonly #memory: GuestMemory;
+  readonly memory: GuestMemory;
   /** Undefined if the block is dropped. */
   readonly #block: RamBlock | undefined;
   /** One bit per page that has arrived. */
@@ -17,7 +17,7 @@ export class RamTarget {
   constructor(memory: GuestMemory, name: string, size: number, block: RamBlock | undefined) {
     this.name = name;
     this.size = size;
-    this.#memory = memory;
+    this.memory = memory;
     this.#block = block;
     this.#arrived = new Int32Array(block === undefined ? 0 : Math.ceil((size >>> PAGE_SHIFT) / 32));
   }
@@ -39,13 +39,13 @@ export class RamTarget {
     const block = this.#block;
     if (block === undefined) return undefined;
     const at = block.hostOffset + offset;
-    return this.#memory.bytes.subarray(at, at + PAGE_SIZE);
+    return this.memory.bytes.subarray(at, at + PAGE_SIZE);
   }
 
   /** Writes whole pages from `offset` on. `check` must have accepted the first and the last. */
   set(offset: number, pages: Uint8Array): void {
     if (this.#block === undefined) return;
-    this.#memory.bytes.set(pages, this.#block.hostOffset + offset);
+    this.memory.bytes.set(pages, this.#block.hostOffset + offset);
     this.written(offset, pages.length);
   }
 
@@ -53,17 +53,17 @@ export class RamTarget {
   fill(offset: number, byte: number): void {
     const block = this.#block;
     if (block === undefined) return;
-    if (byte === 0 && !this.#memory.isTouched(block, offset)) {
+    if (byte === 0 && !this.memory.isTouched(block, offset)) {
       this.#arrive(offset, PAGE_SIZE);
       return;
     }
     const at = block.hostOffset + offset;
-    this.#memory.bytes.fill(byte, at, at + PAGE_SIZE);
+    this.memory.bytes.fill(byte, at, at + PAGE_SIZE);
     this.written(offset, PAGE_SIZE);
   }
 
   written(offset: number, length: number): void {
-    if (this.#block !== undefined) this.#memory.markLoaded(this.#block, offset, length);
+    if (this.#block !== undefined) this.memory.markLoaded(this.#block, offset, length);
     this.#arrive(offset, length);
   }
 
@@ -92,7 +92,7 @@ export class RamTarget {
   /** Zeroes the pages that have not arrived. */
   fillMissing(): void {
     if (this.#block === undefined) return;
-    for (const [w, touched] of this.#memory.touchedPages(this.#block).entries()) {
+    for (const [w, touched] of this.memory.touchedPages(this.#block).entries()) {
       for (let word = touched & ~this.#arrived[w]!; word !== 0; word &= word - 1) {
         this.fill((w * 32 + 31 - Math.clz32(word & -word)) * PAGE_SIZE, 0);
       }

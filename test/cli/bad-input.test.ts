@@ -47,6 +47,7 @@ function wherry(args: readonly string[]): Promise<{ code: number | null; err: st
 }
 
 const none = "no such file or directory (ENOENT)";
+const unread = "a pipe that nobody reads: start its reader first";
 const long = `unix:${"x".repeat(200)}`;
 const tooLong = "the path has 200 bytes, a unix socket's has at most 107";
 const noStream = "header at offset 0x0";
@@ -54,6 +55,13 @@ test.concurrent.each([
   ["run --kernel nowhere", 1, `--kernel nowhere: ${none}`],
   ["run --kernel dir", 1, "--kernel dir: illegal operation on a directory (EISDIR)"],
   ["run --kernel kernel --serial file:/nowhere/x", 1, `--serial file:/nowhere/x: ${none}`],
+  ["run --kernel kernel --serial file:fifo", 1, `--serial file:fifo: ${unread}`],
+  ["run --kernel kernel --serial none --console file:fifo", 1, `--console file:fifo: ${unread}`],
+  [
+    "run --memory 2M --kernel /dev/zero",
+    1,
+    "--kernel /dev/zero: has more bytes than the machine's memory of 2 MiB: give it more memory, or another file",
+  ],
   [
     "run --kernel kernel --serial unix:/nowhere/x",
     1,

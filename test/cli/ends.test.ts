@@ -45,6 +45,12 @@ test("an invalid kernel is named", async () => {
   expect(err).toMatch(/^wherry: the kernel is .*given: --kernel text\)\n$/);
 });
 
+test("a signal ends a machine whose file is a pipe that nobody writes", async () => {
+  const run = `"${process.execPath}" "${MAIN}" run --serial none --kernel pipe`;
+  const { code } = await shell(`mkfifo pipe; ${run} & sleep 3; kill -TERM $!; wait $!`);
+  expect(code).toBe(128 + constants.signals.SIGTERM);
+});
+
 test("a directory is neither a saved machine nor a place to save to", async () => {
   await expect(openFileSource(directory)).rejects.toThrow("is a directory, expected a saved machine");
   await expect(openFileSink(directory)).rejects.toThrow("name a file");

@@ -16,13 +16,18 @@ const LAST_WORD_MS = 2000;
 export async function run(options: MachineOptions): Promise<number> {
   unblock(process.stderr);
   let signalled: number | undefined;
-  // During creation there is nothing to lose, and a wait (for a pipe's other end) may never end.
-  let quit = (): void => process.exit(EXIT.SIGNAL + (signalled ?? 0));
+  const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+  // During creation there is nothing to lose, and a wait (for a pipe's other end) may never end:
+  // process.exit would wait too, for the thread that opens the pipe.
+  let quit = (signal: NodeJS.Signals): void => {
+    process.emit("exit", EXIT.SIGNAL + constants.signals[signal]);
+    for (const one of signals) process.off(one, onSignal);
+    process.kill(process.pid, signal);
+  };
   const onSignal = (signal: NodeJS.Signals) => {
     signalled ??= constants.signals[signal];
-    quit();
+    quit(signal);
   };
-  const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) process.on(signal, onSignal);
   const running = await startMachine(options);
   quit = () => running.quit("host-signal");

@@ -1,7 +1,7 @@
 // The guest's serial console on this host: the terminal, a file, a socket, or nothing. Output that its
 // readers have not taken stays with the guest, above a limit; input that the guest has not read stays with
 // the host.
-import { open } from "node:fs";
+import { constants, open } from "node:fs";
 import type { Socket } from "node:net";
 import type { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,6 +21,8 @@ export interface Console {
 }
 
 export interface ConsoleOptions {
+  /** Its name in messages. */
+  readonly option: "--serial" | "--console";
   readonly spec: SerialSpec;
   /** Ctrl-A x. */
   readonly onQuit: () => void;
@@ -42,7 +44,7 @@ const BATCH_BYTES = 4096;
 
 /** Opens it. Rejects with CliError or SocketServerError. */
 export async function openConsole(options: ConsoleOptions): Promise<Console> {
-  const { spec, onQuit, isPatient } = options;
+  const { option, spec, onQuit, isPatient } = options;
   const output = new Output(isPatient ? MAX_UNREAD_ICOUNT : MAX_UNREAD_OUTPUT);
   switch (spec.kind) {
     case "none":
@@ -50,7 +52,7 @@ export async function openConsole(options: ConsoleOptions): Promise<Console> {
     case "stdio":
       return terminalConsole(output, onQuit);
     case "file":
-      return fileConsole(output, spec.path);
+      return fileConsole(output, option, spec.path);
     case "socket":
       return socketConsole(output, spec.address);
   }
@@ -149,13 +151,17 @@ function terminalConsole(output: Output, onQuit: () => void): Console {
   return { backend, close };
 }
 
-async function fileConsole(output: Output, path: string): Promise<Console> {
-  const fd = await promisify(open)(path, "w").catch((cause) => {
-    throw new CliError(`--serial file:${path}: ${systemReason(cause)}`, { cause });
+async function fileConsole(output: Output, option: string, path: string): Promise<Console> {
+  const { O_CREAT, O_NONBLOCK, O_TRUNC, O_WRONLY } = constants;
+  const flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK;
+  const fd = await promisify(open)(path, flags, 0o666).catch((cause) => {
+    const isUnread = (cause as NodeJS.ErrnoException).code === "ENXIO";
+    const why = isUnread ? "a pipe that nobody reads: start its reader first" : systemReason(cause);
+    throw new CliError(`${option} file:${path}: ${why}`, { cause });
   });
   const file = outputStream(fd);
   file.on("error", (error) =>
-    process.stderr.write(`wherry: --serial file:${path}: ${systemReason(error)}\n`),
+    process.stderr.write(`wherry: ${option} file:${path}: ${systemReason(error)}\n`),
   );
   output.add(file);
   const close = async () => {

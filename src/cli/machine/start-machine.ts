@@ -1,6 +1,6 @@
 // Creates the machine that the options describe and connects it to this host: files, disks, console, QMP,
 // moves.
-import { readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 import { messageOf } from "../../base/errors.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
@@ -82,12 +82,12 @@ async function start(
   const ended = new Promise<MachineEnd>((resolve) => {
     end = resolve;
   });
-  const openOne = (spec: SerialSpec) =>
-    openConsole({ spec, onQuit: () => quit("host-ui"), isPatient: options.icount !== undefined });
-  const console = await openOne(options.serial);
+  const openOne = (option: "--serial" | "--console", spec: SerialSpec) =>
+    openConsole({ option, spec, onQuit: () => quit("host-ui"), isPatient: options.icount !== undefined });
+  const console = await openOne("--serial", options.serial);
   open.push(() => console.close());
 
-  const second = options.console && (await openOne(options.console));
+  const second = options.console && (await openOne("--console", options.console));
   if (second !== undefined) open.push(() => second.close());
 
   const serialPorts: SerialPort[] = [];
@@ -185,12 +185,13 @@ async function openMachine(
   serial: CharBackend,
   devices: VirtioDevices,
 ): Promise<CreatedMachine> {
+  const image = (option: string, path: string | undefined) => readImage(option, path, options.memoryBytes);
   const config: MachineConfig = {
     harts: options.harts,
     memoryBytes: options.memoryBytes,
-    kernel: await readImage("--kernel", options.kernel),
-    initrd: await readImage("--initrd", options.initrd),
-    firmware: options.firmware === "builtin" ? "builtin" : await readImage("--firmware", options.firmware),
+    kernel: await image("--kernel", options.kernel),
+    initrd: await image("--initrd", options.initrd),
+    firmware: options.firmware === "builtin" ? "builtin" : await image("--firmware", options.firmware),
     append: options.append,
     incoming: options.incoming !== undefined,
     engine: options.engine,
@@ -212,11 +213,25 @@ async function openMachine(
   }
 }
 
-async function readImage(option: string, path: string | undefined): Promise<Uint8Array | undefined> {
+/** A file, or what a pipe gives until its end. More than `maxBytes` is not read. */
+async function readImage(
+  option: string,
+  path: string | undefined,
+  maxBytes: number,
+): Promise<Uint8Array | undefined> {
   if (path === undefined) return undefined;
+  const pieces: Buffer[] = [];
   try {
-    return await readFile(path);
+    // One byte too many tells that there is more.
+    for await (const piece of createReadStream(path, { end: maxBytes, highWaterMark: 1 << 20 }))
+      pieces.push(piece as Buffer);
   } catch (cause) {
     throw new CliError(`${option} ${path}: ${systemReason(cause)}`, { cause });
   }
+  const bytes = Buffer.concat(pieces);
+  if (bytes.length <= maxBytes) return bytes;
+  const memory = `the machine's memory of ${maxBytes / 2 ** 20} MiB`;
+  throw new CliError(
+    `${option} ${path}: has more bytes than ${memory}: give it more memory, or another file`,
+  );
 }

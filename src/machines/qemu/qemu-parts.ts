@@ -61,6 +61,6 @@ export interface QemuParts {
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };
   /** The UART's timer is in guest time. Call `update` after a change. */
   readonly serial: { readonly state: { fifoTimeoutTimer: bigint }; update(): void };
-  /** The real-time clock's state is QEMU's. `virtual`: QEMU's virtual clock, `guestTime`: that here, in ns. */
+  /** The real-time clock's state is QEMU's. In ns: QEMU's virtual clock, and guest time here. */
   rtcLoaded(virtual: bigint, guestTime: bigint): void;
 }

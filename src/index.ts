@@ -2,6 +2,13 @@
 // for another one implement Platform, and call `runVcpu` and `runTranslator` in the threads it starts.
 export type { Clock, MonotonicNs, SetTimer, WallClockNs } from "./base/clock.ts";
 export { messageOf, WherryError } from "./base/errors.ts";
+export { type BlockFile, MemoryFile } from "./block/block-file.ts";
+export type { BlockImage, Extent, ImageFormat } from "./block/block-image.ts";
+export { type FetchRange, HttpFile, type RangeResponse } from "./block/http-file.ts";
+export { ImageBackend } from "./block/images/image-backend.ts";
+export { type ImageStore, openImage, type OpenOptions } from "./block/images/open-image.ts";
+export { createQcow2, type Qcow2Options } from "./block/qcow2/qcow2-create.ts";
+export type { ClusterCodec } from "./block/qcow2/qcow2-image.ts";
 export type { CharBackend } from "./devices/char-backend.ts";
 export type { BlockBackend } from "./devices/virtio/block-backend.ts";
 export type { DiskRecord, DiskState } from "./devices/virtio/disk-section.ts";

@@ -94,6 +94,29 @@ const commands: Record<string, Command> = {
     const { fetchOptions, guestFetch } = await import("./commands/guest-command.ts");
     return work(fetchOptions, guestFetch);
   }),
+  ...Object.fromEntries(
+    (
+      [
+        ["create", "FILE [SIZE]", "make a disk image"],
+        ["info", "FILE", "format, sizes, backing images and snapshots of a disk image"],
+        ["check", "FILE", "check the consistency of a disk image, and repair it"],
+        ["convert", "SOURCE TARGET", "copy a disk image to another format"],
+        ["commit", "FILE", "write an image's changes into its backing image"],
+        ["rebase", "FILE", "change an image's backing image"],
+        ["resize", "FILE SIZE", "change a disk's size"],
+        ["map", "FILE", "where the disk's data is stored"],
+        ["compare", "FILE OTHER", "whether two images have the same contents"],
+      ] as const
+    ).map(([name, operands, summary]) => {
+      const usage = `image ${name} ${operands}`;
+      const load = async () => {
+        const { imageCommands } = await import("./commands/image-command.ts");
+        const { options, run } = imageCommands[name];
+        return work(options, run);
+      };
+      return [`image ${name}`, command(usage, summary, load)];
+    }),
+  ),
   demo: command("demo", "boot a guest, move it while it works, and let it check itself", async () => {
     const { demo, demoOptions } = await import("./commands/demo-command.ts");
     return work(demoOptions, (values) =>
@@ -145,8 +168,9 @@ async function commandHelp(name: string, { usage, summary, load }: Command): Pro
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  // `guest fetch` is one command of two words.
-  const words = args[0] === "guest" && args[1] !== undefined && !args[1].startsWith("-") ? 2 : 1;
+  // `guest fetch` and `image create` are commands of two words.
+  const words =
+    (args[0] === "guest" || args[0] === "image") && args[1] !== undefined && !args[1].startsWith("-") ? 2 : 1;
   const name = args.length === 0 ? undefined : args.slice(0, words).join(" ");
   const rest = args.slice(words);
   if (name === undefined || ["--help", "-h", "help"].includes(name)) {

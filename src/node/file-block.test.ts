@@ -45,7 +45,7 @@ describe("a file as a disk", () => {
     await block.activate();
     await block.write(4 << 20, ones(512));
     await block.writeZeroes(0, 8 << 20);
-    await block.discard();
+    await block.discard(0, 8 << 20);
     const bytes = await readFile(path);
     expect(bytes.every((b) => b === 0)).toBe(true);
     expect((await stat(path)).blocks * 512).toBeLessThan(4 << 20);

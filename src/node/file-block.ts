@@ -1,215 +1,298 @@
-// A raw disk image in a file, as a BlockBackend. A flush is an fdatasync. Write access and the lock are held
-// only between activate() and inactivate(), so that in a move the source releases them before the destination
-// writes. Holes are not punched: a discard has no effect.
-import { constants, type FileHandle, open, realpath } from "node:fs/promises";
-import { WherryError } from "../base/errors.ts";
+// A disk image with its backing images as a BlockBackend: raw or qcow2 files, or read behind HTTP. Write
+// access and the locks are held only between activate() and inactivate(), so that in a move the source
+// releases them before the destination writes. Everything is opened anew at activate(), so that another
+// host's writes to a shared file system are visible (close-to-open consistency).
+import { createHash } from "node:crypto";
+import { realpath } from "node:fs/promises";
+import type { BlockImage, ImageFormat } from "../block/block-image.ts";
+import { openImage } from "../block/images/open-image.ts";
+import { newQcow2 } from "../block/qcow2/qcow2-create.ts";
+import { readHeader } from "../block/qcow2/qcow2-header.ts";
+import { Qcow2Image } from "../block/qcow2/qcow2-image.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
-import { type ImageUse, lockImage } from "./image-lock.ts";
-import { ImageRecord } from "./image-record.ts";
+import { chunksOfFile } from "./image-hashes.ts";
+import { type ImageIdentity, ImageRecord, type RecordedContents } from "./image-record.ts";
+import { FileBlockError, type ImageFile, isAddress, nodeCodec, NodeFile, nodeStore } from "./node-images.ts";
 import { systemReason } from "./system-reason.ts";
 
-export class FileBlockError extends WherryError {}
-
 const SECTOR = 512;
-const ZERO_PIECE = 1 << 20;
 
 /** As in DriveSpec. */
 export interface FileBlockOptions {
   readonly path: string;
+  readonly format?: ImageFormat | "auto" | undefined;
   readonly readonly?: boolean;
+  readonly snapshot?: boolean | undefined;
   readonly forceShare?: boolean | undefined;
   readonly locking?: boolean | undefined;
   readonly forceChanged?: boolean | undefined;
 }
 
-/** Opens an image for reading. Throws FileBlockError if it is not a usable image. */
+/** Opens an image for reading. Throws FileBlockError or BlockError if it is not a usable image. */
 export async function openFileBlock(options: FileBlockOptions): Promise<FileBlock> {
-  const { readonly = false, forceShare = false } = options;
-  if (forceShare && !readonly) {
-    const why = "force-share=on reads what others write: it needs readonly=on";
-    throw new FileBlockError("file-block.options", `${options.path}: ${why}`);
-  }
-  const handle = await openImage(options.path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const { path, readonly = false, forceShare = false, snapshot = false } = options;
+  const refuse = (why: string): never => {
+    throw new FileBlockError("file-block.options", `${path}: ${why}`);
+  };
+  if (forceShare && !readonly && !snapshot)
+    refuse("force-share=on reads what others write: it needs readonly=on");
+  if (isAddress(path) && !readonly && !snapshot)
+    refuse("can only be read: add readonly=on, or snapshot=on for changes that are forgotten at the end");
+  const opened = await openChain(options, false);
   try {
-    const sizeBytes = await imageSize(options.path, handle);
-    if (!readonly) await (await openImage(options.path, constants.O_RDWR)).close();
-    return new FileBlock({ ...options, path: await realpath(options.path) }, sizeBytes, handle);
+    if (!readonly && !snapshot) await (await NodeFile.open(path, false, undefined)).close();
+    return new FileBlock({ ...options, path: isAddress(path) ? path : await realpath(path) }, opened);
   } catch (error) {
-    await handle.close();
+    await opened.image.close();
     throw error;
   }
 }
 
+/** An open image, and the files of its chain, its own first. */
+interface OpenedChain {
+  readonly image: BlockImage;
+  readonly files: readonly ImageFile[];
+}
+
+async function openChain(options: FileBlockOptions, isActive: boolean): Promise<OpenedChain> {
+  const { path, format, readonly = false, forceShare = false, locking = true, snapshot = false } = options;
+  const reading = forceShare ? "shared-read" : "read";
+  const isWritten = !readonly && !snapshot;
+  const isLocked = isActive && locking;
+  const store = nodeStore({
+    image: isLocked ? (isWritten ? "write" : reading) : undefined,
+    backing: isLocked ? reading : undefined,
+  });
+  const image = await openImage(store, path, { format, readonly: !isActive || !isWritten });
+  const { sizeBytes } = image;
+  if (sizeBytes > 0 && sizeBytes % SECTOR === 0) return { image, files: store.files };
+  await image.close();
+  throw new FileBlockError(
+    "file-block.size",
+    `${path}: ${sizeBytes} bytes; a ${image.format} image is a multiple of ${SECTOR} bytes and not empty`,
+  );
+}
+
 export class FileBlock implements BlockBackend {
   readonly path: string;
-  readonly sizeBytes: number;
   readonly readonly: boolean;
   readonly record: ImageRecord;
-  readonly #lock: ImageUse | undefined;
-  #handle: FileHandle;
+  readonly #options: FileBlockOptions;
+  #chain: OpenedChain;
+  /** With snapshot=on: what has changed. */
+  #overlay: Qcow2Image | undefined;
+  #isOverlayWritten = false;
   #active = false;
 
   /** Use openFileBlock. */
-  constructor(options: FileBlockOptions, sizeBytes: number, handle: FileHandle) {
-    const { path, readonly = false, forceShare = false, locking = true, forceChanged = false } = options;
+  constructor(options: FileBlockOptions, chain: OpenedChain) {
+    const { path, readonly = false, forceChanged = false } = options;
     this.path = path;
-    this.sizeBytes = sizeBytes;
     this.readonly = readonly;
-    if (locking) this.#lock = readonly ? (forceShare ? "shared-read" : "read") : "write";
-    this.record = new ImageRecord({ path, sizeBytes, readonly, forceChanged });
-    this.#handle = handle;
+    this.#options = options;
+    this.#chain = chain;
+    this.record = new ImageRecord({ path, sizeBytes: chain.image.sizeBytes, readonly, forceChanged });
+  }
+
+  get sizeBytes(): number {
+    return this.#image.sizeBytes;
+  }
+
+  get format(): ImageFormat {
+    return this.#chain.image.format;
+  }
+
+  /** The backing images' names, the nearest first. */
+  get backingFiles(): readonly string[] {
+    return this.#chain.files.slice(1).map(({ name }) => name);
   }
 
   get active(): boolean {
     return this.#active;
   }
 
+  get #image(): BlockImage {
+    return this.#overlay ?? this.#chain.image;
+  }
+
   async activate(): Promise<void> {
     if (this.#active) return;
-    // Reopened, so that another host's writes to a shared file system are visible (close-to-open
-    // consistency).
-    const handle = await openImage(this.path, this.readonly ? constants.O_RDONLY : constants.O_RDWR);
+    const opened = await openChain(this.#options, true);
     try {
-      if (this.#lock !== undefined) await lockImage(this.path, handle, this.#lock);
-      const sizeBytes = await imageSize(this.path, handle);
-      if (sizeBytes !== this.sizeBytes) {
+      const { sizeBytes } = opened.image;
+      if (sizeBytes !== this.#chain.image.sizeBytes) {
         throw new FileBlockError(
           "file-block.size",
-          `${this.path}: ${sizeBytes} bytes, it had ${this.sizeBytes} when the machine was made; ` +
+          `${this.path}: ${sizeBytes} bytes, it had ${this.#chain.image.sizeBytes} when the machine was made; ` +
             "a disk cannot change its size under a guest",
         );
       }
-      await this.record.taken(handle);
+      await this.record.taken(contentsOf(opened.image, opened.files));
+      if (this.#options.snapshot === true) await this.#layOver(opened.image);
     } catch (error) {
-      await handle.close();
+      await opened.image.close();
       throw error;
     }
-    await this.#replace(handle);
+    await this.#replace(opened);
     this.#active = true;
+  }
+
+  /** Changes go into a file without a name, which is gone when the process ends, however it ends. */
+  async #layOver(base: BlockImage): Promise<void> {
+    if (this.#overlay !== undefined) {
+      this.#overlay.backing = base;
+      return;
+    }
+    const file = await NodeFile.temporary(`${this.path} (snapshot)`);
+    await file.write(0, newQcow2(file.name, base.sizeBytes));
+    this.#overlay = await Qcow2Image.open({
+      file,
+      header: await readHeader(file),
+      backing: base,
+      codec: nodeCodec,
+    });
   }
 
   async inactivate(): Promise<void> {
     if (!this.#active) return;
-    if (!this.readonly) await this.#handle.datasync();
-    const handle = await openImage(this.path, constants.O_RDONLY);
-    await this.record.released(handle);
+    await this.#image.settle();
+    const opened = await openChain(this.#options, false);
+    await this.record.released(contentsOf(opened.image, opened.files));
     this.#active = false;
-    await this.#replace(handle);
+    if (this.#overlay !== undefined) this.#overlay.backing = opened.image;
+    await this.#replace(opened);
   }
 
-  /** Closing the old handle releases its lock. */
-  async #replace(handle: FileHandle): Promise<void> {
-    const old = this.#handle;
-    this.#handle = handle;
-    await old.close();
+  /** Closing the old files releases their locks. */
+  async #replace(chain: OpenedChain): Promise<void> {
+    const old = this.#chain;
+    this.#chain = chain;
+    await old.image.close();
   }
 
   /** The machine has ended. */
   async close(): Promise<void> {
-    try {
-      await this.flush();
-    } finally {
-      this.#active = false;
-      await this.#handle.close();
-    }
+    this.#active = false;
+    await this.#image.close();
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
-    for (let done = 0; done < target.length; ) {
-      const { bytesRead } = await this.#handle.read(target, done, target.length - done, offset + done);
-      if (bytesRead === 0) {
-        throw new FileBlockError(
-          "file-block.end",
-          `${this.path}: ends at ${offset + done}, it was truncated`,
-        );
-      }
-      done += bytesRead;
-    }
+    await this.#image.read(offset, target);
   }
 
   async write(offset: number, data: Uint8Array): Promise<void> {
-    const handle = this.#writable();
-    this.record.written(offset, data.length);
+    await this.#change(offset, data.length, (image) => image.write(offset, data));
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#change(offset, length, (image) => image.discard(offset, length));
+  }
+
+  async writeZeroes(offset: number, length: number, mayUnmap = false): Promise<void> {
+    await this.#change(offset, length, (image) => image.writeZeroes(offset, length, mayUnmap));
+  }
+
+  async #change(offset: number, length: number, work: (image: BlockImage) => Promise<void>): Promise<void> {
+    const image = this.#writable();
+    this.record.written(offset, length);
+    this.#isOverlayWritten = this.#overlay !== undefined;
     try {
-      for (let done = 0; done < data.length; ) {
-        const { bytesWritten } = await handle.write(data, done, data.length - done, offset + done);
-        done += bytesWritten;
-      }
+      await work(image);
     } finally {
-      this.record.written(offset, data.length);
+      this.record.written(offset, length);
     }
   }
 
-  #writable(): FileHandle {
+  #writable(): BlockImage {
     if (!this.#active || this.readonly) {
       throw new FileBlockError(
         "file-block.inactive",
         `${this.path}: a write while the drive is ${this.readonly ? "readonly" : "not activated"}`,
       );
     }
-    return this.#handle;
+    return this.#image;
   }
 
   async flush(): Promise<void> {
-    if (this.#active && !this.readonly) await this.#handle.datasync();
+    if (this.#active && !this.readonly) await this.#image.flush();
+  }
+
+  async resize(sizeBytes: number): Promise<void> {
+    if (sizeBytes % SECTOR !== 0 || sizeBytes <= 0) {
+      const why = `${sizeBytes} bytes: a disk's size is a multiple of ${SECTOR} and not 0`;
+      throw new FileBlockError("file-block.size", `${this.path}: ${why}`);
+    }
+    await this.#writable().resize(sizeBytes);
+    this.record.resized(sizeBytes);
   }
 
   async fingerprint(isLiveMove: boolean): Promise<void> {
+    if (this.#isOverlayWritten) {
+      const why = "snapshot=on keeps its changes in a temporary file of this process, which no other one has";
+      throw new FileBlockError(
+        "file-block.snapshot",
+        `${this.path}: ${why}: the machine cannot be saved or moved`,
+      );
+    }
     try {
-      await this.flush();
-      await this.record.update(this.#handle, isLiveMove);
+      // Nothing changes the file after its time is taken.
+      if (this.#active) await this.#image.settle();
+      await this.record.update(contentsOf(this.#image, this.#chain.files), isLiveMove);
     } catch (cause) {
       const why = `cannot be read for its fingerprint: ${systemReason(cause)}`;
       throw new FileBlockError("file-block.fingerprint", `${this.path}: ${why}`, { cause });
     }
   }
-
-  async discard(): Promise<void> {
-    this.#writable();
-  }
-
-  /** Zeros that exist already are not written, so that holes are kept. */
-  async writeZeroes(offset: number, length: number): Promise<void> {
-    this.#writable();
-    const piece = new Uint8Array(Math.min(ZERO_PIECE, length));
-    for (let done = 0; done < length; done += piece.length) {
-      const part = piece.subarray(0, length - done);
-      await this.read(offset + done, part);
-      if (part.every((byte) => byte === 0)) continue;
-      await this.write(offset + done, part.fill(0));
-    }
-  }
 }
 
-async function openImage(path: string, flags: number): Promise<FileHandle> {
-  try {
-    return await open(path, flags);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const write = (flags & constants.O_RDWR) !== 0;
-    const what =
-      code === "ENOENT"
-        ? "no such file; make one with `truncate -s 1G FILE`"
-        : code === "EISDIR"
-          ? "a directory, not a disk image"
-          : code === "EACCES" || code === "EPERM" || code === "EROFS"
-            ? `no permission to ${write ? "write it; readonly=on opens it for reading" : "read it"}`
-            : systemReason(cause);
-    throw new FileBlockError("file-block.open", `${path}: ${what}`, { cause });
-  }
+/** What the record compares: the files' identities, and the disk's contents. */
+function contentsOf(image: BlockImage, files: readonly ImageFile[]): RecordedContents {
+  return {
+    identity: () => identityOf(files),
+    read: async (offset, target) => {
+      const inside = Math.max(0, Math.min(target.length, image.sizeBytes - offset));
+      target.fill(0, inside);
+      await image.read(offset, target.subarray(0, inside));
+    },
+    chunksWithData: async (chunkBytes) => {
+      const [file] = files;
+      if (image.format === "raw" && file instanceof NodeFile)
+        return await chunksOfFile(file.handle, image.sizeBytes, chunkBytes);
+      const hasData = new Uint8Array(Math.ceil(image.sizeBytes / chunkBytes));
+      for (let at = 0; at < image.sizeBytes; ) {
+        const { kind, length } = await image.extent(at, image.sizeBytes - at);
+        if (kind === "data")
+          hasData.fill(1, Math.floor(at / chunkBytes), Math.floor((at + length - 1) / chunkBytes) + 1);
+        at += length;
+      }
+      return hasData;
+    },
+  };
 }
 
-async function imageSize(path: string, handle: FileHandle): Promise<number> {
-  const stat = await handle.stat();
-  if (!stat.isFile()) {
-    const what = stat.isDirectory() ? "a directory" : "not a regular file";
-    throw new FileBlockError("file-block.kind", `${path}: ${what}; a disk is a raw image in a file`);
+async function identityOf(files: readonly ImageFile[]): Promise<ImageIdentity> {
+  const stats: { dev: bigint; ino: bigint; ctimeNs: bigint; mtimeNs: bigint }[] = [];
+  const versions: string[] = [];
+  for (const file of files) {
+    if (file instanceof NodeFile) stats.push(await file.handle.stat({ bigint: true }));
+    else versions.push(file.name, file.version);
   }
-  if (stat.size === 0 || stat.size % SECTOR !== 0) {
-    throw new FileBlockError(
-      "file-block.size",
-      `${path}: ${stat.size} bytes; a raw image is a multiple of ${SECTOR} bytes and not empty`,
-    );
-  }
-  return stat.size;
+  const [first] = stats;
+  const isSingle = files.length === 1 && first !== undefined;
+  const numberOf = (...words: readonly (bigint | string)[]): bigint =>
+    createHash("sha256")
+      .update(JSON.stringify(words.map(String)))
+      .digest()
+      .readBigUInt64BE();
+  return {
+    device: first?.dev ?? 0n,
+    inode: first?.ino ?? numberOf(...versions),
+    changedNs: isSingle
+      ? first.ctimeNs
+      : numberOf(...versions, ...stats.flatMap(({ dev, ino, ctimeNs }) => [dev, ino, ctimeNs])),
+    writtenNs: isSingle
+      ? first.mtimeNs
+      : numberOf(...versions, ...stats.flatMap(({ ino, mtimeNs }) => [ino, mtimeNs])),
+    latestNs: stats.reduce((latest, { ctimeNs }) => (ctimeNs > latest ? ctimeNs : latest), 0n),
+  };
 }

@@ -20,6 +20,32 @@ while (defined(my $from = sysseek $file, $at, 3)) {
 die "$!" if $! != 6;
 `;
 
+/** What is hashed: a disk's contents. */
+export interface HashedImage {
+  /** Beyond the end of a truncated file are zeroes. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  /** 1 for each chunk that may have other bytes than zeroes; undefined if that is not known. */
+  chunksWithData(chunkBytes: number): Promise<Uint8Array | undefined>;
+}
+
+/** 1 for each chunk of a file that is not a hole; undefined if the holes cannot be found. */
+export async function chunksOfFile(
+  handle: FileHandle,
+  sizeBytes: number,
+  chunkBytes: number,
+): Promise<Uint8Array | undefined> {
+  const { status, output } = await perl(handle, FIND_DATA, String(chunkBytes)).catch(() => ({
+    status: 1,
+    output: "",
+  }));
+  if (status !== 0) return undefined;
+  const hasData = new Uint8Array(Math.ceil(sizeBytes / chunkBytes));
+  for (const [, first, last] of output.matchAll(/^(\d+) (\d+)$/gm)) {
+    hasData.fill(1, Number(first), Number(last) + 1);
+  }
+  return hasData;
+}
+
 export class ImageHashes {
   readonly chunkBytes: number;
   /** The hashes of all chunks after an update. */
@@ -50,31 +76,25 @@ export class ImageHashes {
   }
 
   /** Computes the unknown hashes. Without a write meanwhile, all are known afterwards. */
-  update(handle: FileHandle): Promise<void> {
-    const done = this.#turn.then(() => this.#update(handle));
+  update(image: HashedImage): Promise<void> {
+    const done = this.#turn.then(() => this.#update(image));
     this.#turn = done.catch(() => {});
     return done;
   }
 
-  async #update(handle: FileHandle): Promise<void> {
+  async #update(image: HashedImage): Promise<void> {
     const unknown = [...this.#known.keys()].filter((chunk) => this.#known[chunk] === 0);
     // Before anything is read: a write from here on makes its chunk unknown again.
     for (const chunk of unknown) this.#known[chunk] = 1;
     try {
-      const hasData = unknown.length > FEW_CHUNKS ? await this.#chunksWithData(handle) : undefined;
+      const hasData = unknown.length > FEW_CHUNKS ? await image.chunksWithData(this.chunkBytes) : undefined;
       const buffer = Buffer.alloc(this.chunkBytes);
       const zeroes = Buffer.alloc(this.chunkBytes);
       for (const chunk of unknown) {
         const hash = this.bytes.subarray(chunk * CHUNK_HASH_BYTES, (chunk + 1) * CHUNK_HASH_BYTES).fill(0);
         if (hasData?.[chunk] === 0) continue;
         const piece = buffer.subarray(0, this.#sizeBytes - chunk * this.chunkBytes);
-        // Beyond the end of a truncated file are zeroes.
-        let done = 0;
-        for (let read = 1; read > 0 && done < piece.length; done += read) {
-          const at = chunk * this.chunkBytes + done;
-          ({ bytesRead: read } = await handle.read(piece, done, piece.length - done, at));
-        }
-        piece.fill(0, done);
+        await image.read(chunk * this.chunkBytes, piece);
         if (piece.equals(zeroes.subarray(0, piece.length))) continue;
         hash.set(createHash("sha256").update(piece).digest().subarray(0, CHUNK_HASH_BYTES));
       }
@@ -82,19 +102,5 @@ export class ImageHashes {
       for (const chunk of unknown) this.#known[chunk] = 0;
       throw error;
     }
-  }
-
-  /** Undefined if the holes cannot be found: then all is read. */
-  async #chunksWithData(handle: FileHandle): Promise<Uint8Array | undefined> {
-    const { status, output } = await perl(handle, FIND_DATA, String(this.chunkBytes)).catch(() => ({
-      status: 1,
-      output: "",
-    }));
-    if (status !== 0) return undefined;
-    const hasData = new Uint8Array(this.#known.length);
-    for (const [, first, last] of output.matchAll(/^(\d+) (\d+)$/gm)) {
-      hasData.fill(1, Number(first), Number(last) + 1);
-    }
-    return hasData;
   }
 }

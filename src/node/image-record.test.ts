@@ -119,7 +119,7 @@ describe("a saved machine's disk", () => {
     const soon = Date.now();
     vi.spyOn(Date, "now").mockReturnValue(soon + 5000);
     const state = await runAndSave();
-    const block = await disk();
+    const block = await disk({ format: "raw" });
     const someFile = await open(path);
     const read = vi.spyOn(Object.getPrototypeOf(someFile), "read");
     await restore(block, state);

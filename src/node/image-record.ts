@@ -1,6 +1,5 @@
 // What a saved machine remembers of an image in a file, and the comparison when it is loaded: the same file,
 // not changed since, or else the same contents.
-import type { FileHandle } from "node:fs/promises";
 import { WherryError } from "../base/errors.ts";
 import { hex } from "../base/hex.ts";
 import {
@@ -9,7 +8,7 @@ import {
   type DiskState,
   diskState,
 } from "../devices/virtio/disk-section.ts";
-import { ImageHashes } from "./image-hashes.ts";
+import { type HashedImage, ImageHashes } from "./image-hashes.ts";
 
 export class ImageRecordError extends WherryError {}
 
@@ -22,9 +21,26 @@ const RECENT_NS = 2_000_000_000n;
 const OVERRIDE = "or add force-changed=on to its --drive to take it as it is";
 const SAME_ORDER = "give the --drive options in the order of the saved machine";
 
+/** What tells an image's files from others, and from themselves later. */
+export interface ImageIdentity {
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** Time of the last change of the contents or the inode, in ns, or with several files a number of all. */
+  readonly changedNs: bigint;
+  /** Time of the last write, in ns, or a number likewise. */
+  readonly writtenNs: bigint;
+  /** The latest change of any, in ns. */
+  readonly latestNs: bigint;
+}
+
+/** An open image. */
+export interface RecordedContents extends HashedImage {
+  identity(): Promise<ImageIdentity>;
+}
+
 export interface RecordedImage {
   readonly path: string;
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly readonly: boolean;
   /** Any disk will do. */
   readonly forceChanged: boolean;
@@ -33,7 +49,7 @@ export interface RecordedImage {
 export class ImageRecord implements DiskRecord {
   readonly state: DiskState = diskState.create();
   readonly #image: RecordedImage;
-  readonly #hashes: ImageHashes;
+  #hashes: ImageHashes;
   #expected: DiskState | undefined;
   /** The file as it was when the machine gave it up. */
   #released: { readonly inode: bigint; readonly writtenNs: bigint } | undefined;
@@ -53,20 +69,28 @@ export class ImageRecord implements DiskRecord {
     this.#hashes.forget(offset, length);
   }
 
+  /** The disk has another size from now on. */
+  resized(sizeBytes: number): void {
+    this.#image.sizeBytes = sizeBytes;
+    this.state.sizeBytes = BigInt(sizeBytes);
+    this.#hashes = new ImageHashes(sizeBytes);
+    this.#hashedNs = undefined;
+  }
+
   /** Updates `state`. In a live move nobody writes between the two machines: the file's identity suffices. */
-  async update(handle: FileHandle, isLiveMove: boolean): Promise<void> {
-    const file = await handle.stat({ bigint: true });
+  async update(image: RecordedContents, isLiveMove: boolean): Promise<void> {
+    const file = await image.identity();
     const { state } = this;
-    state.device = file.dev;
-    state.inode = file.ino;
-    const isRecent = BigInt(Date.now()) * 1_000_000n - file.ctimeNs < RECENT_NS;
-    state.changedNs = isRecent ? 0n : file.ctimeNs;
+    state.device = file.device;
+    state.inode = file.inode;
+    const isRecent = BigInt(Date.now()) * 1_000_000n - file.latestNs < RECENT_NS;
+    state.changedNs = isRecent ? 0n : file.changedNs;
     if (!isLiveMove) {
       // Another process has written to it, against the lock.
-      if (this.#hashedNs !== undefined && this.#hashedNs !== file.ctimeNs)
+      if (this.#hashedNs !== undefined && this.#hashedNs !== file.changedNs)
         this.written(0, this.#image.sizeBytes);
-      this.#hashedNs = file.ctimeNs;
-      await this.#hashes.update(handle);
+      this.#hashedNs = file.changedNs;
+      await this.#hashes.update(image);
     }
     state.hashes = isLiveMove ? new Uint8Array(0) : this.#hashes.bytes;
     state.hashBytes = state.hashes.length;
@@ -94,10 +118,10 @@ export class ImageRecord implements DiskRecord {
   }
 
   /** The machine takes the image: throws if it is not the disk that the machine had. */
-  async taken(handle: FileHandle): Promise<void> {
-    const file = await handle.stat({ bigint: true });
+  async taken(image: RecordedContents): Promise<void> {
+    const file = await image.identity();
     const released = this.#released;
-    const isChanged = file.ino !== released?.inode || file.mtimeNs !== released.writtenNs;
+    const isChanged = file.inode !== released?.inode || file.writtenNs !== released.writtenNs;
     if (released !== undefined && isChanged && !this.#image.forceChanged) {
       throw new ImageRecordError(
         "disk.changed",
@@ -106,35 +130,31 @@ export class ImageRecord implements DiskRecord {
           "force-changed=on",
       );
     }
-    if (this.#expected !== undefined) await this.#compare(this.#expected, handle, file);
+    if (this.#expected !== undefined) await this.#compare(this.#expected, image, file);
     this.#expected = undefined;
     this.#released = undefined;
   }
 
   /** The machine gives the image up. */
-  async released(handle: FileHandle): Promise<void> {
-    const file = await handle.stat({ bigint: true });
-    this.#released = { inode: file.ino, writtenNs: file.mtimeNs };
+  async released(image: RecordedContents): Promise<void> {
+    const { inode, writtenNs } = await image.identity();
+    this.#released = { inode, writtenNs };
   }
 
-  async #compare(
-    saved: DiskState,
-    handle: FileHandle,
-    file: { readonly dev: bigint; readonly ino: bigint; readonly ctimeNs: bigint },
-  ): Promise<void> {
+  async #compare(saved: DiskState, image: RecordedContents, file: ImageIdentity): Promise<void> {
     const { path } = this.#image;
     if (saved.hashBytes === 0) {
-      if (saved.inode === file.ino) return;
+      if (saved.inode === file.inode) return;
       throw new ImageRecordError(
         "disk.other",
-        `${path}: is not the file that the machine has at its source (inode ${saved.inode} there, ${file.ino} here): ` +
+        `${path}: is not the file that the machine has at its source (inode ${saved.inode} there, ${file.inode} here): ` +
           `a live move needs storage that both sides share; ${SAME_ORDER}, ${OVERRIDE}`,
       );
     }
-    if (saved.device === file.dev && saved.inode === file.ino && saved.changedNs === file.ctimeNs) {
+    if (saved.device === file.device && saved.inode === file.inode && saved.changedNs === file.changedNs) {
       this.#hashes.adopt(saved.hashes);
     } else {
-      await this.#hashes.update(handle);
+      await this.#hashes.update(image);
       const found = this.#hashes.bytes;
       const at = saved.hashes.findIndex((byte, i) => byte !== found[i]);
       if (at >= 0) {
@@ -147,6 +167,6 @@ export class ImageRecord implements DiskRecord {
         );
       }
     }
-    this.#hashedNs = file.ctimeNs;
+    this.#hashedNs = file.changedNs;
   }
 }

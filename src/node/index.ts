@@ -81,7 +81,9 @@ const CHECKS: Checks<MachineOptions> = {
     isOptions<DriveSpec>(
       {
         file: isString,
+        format: isOneOf("raw", "qcow2", "auto"),
         readonly: isBoolean,
+        snapshot: isBoolean,
         forceShare: isBoolean,
         locking: isBoolean,
         forceChanged: isBoolean,

@@ -8,10 +8,14 @@ import { SocketNet } from "./socket-net.ts";
 
 /** A disk. */
 export interface DriveSpec {
-  /** The path of a raw disk image; its size is a multiple of 512 bytes. */
+  /** The path of a disk image, or its http: or https: address; its disk's size is a multiple of 512 bytes. */
   readonly file: string;
+  /** Default: `auto`, by its first bytes. A raw image that was found so cannot get a qcow2 header. */
+  readonly format?: "raw" | "qcow2" | "auto" | undefined;
   /** The guest cannot write to it, and several machines may have it. */
   readonly readonly: boolean;
+  /** What the guest writes is kept in a temporary file and forgotten at the end. Default: false. */
+  readonly snapshot?: boolean | undefined;
   /** Read it even while another process writes it; only with `readonly`. Default: false. */
   readonly forceShare?: boolean | undefined;
   /** Take QEMU's image lock; without it, nothing keeps others from writing the image. Default: true. */

@@ -71,7 +71,7 @@ test.concurrent.each([
   ["run --kernel kernel --qmp unix:socket", 1, "another process listens on socket"],
   ["run --kernel kernel --qmp bla", 2, "--qmp bla: expected unix:PATH or tcp:HOST:PORT"],
   [`run --kernel kernel --qmp ${long}`, 2, `--qmp ${long}: ${tooLong}`],
-  ["run --kernel kernel --drive file=fifo", 1, "fifo: not a regular file; a disk is a raw image in a file"],
+  ["run --kernel kernel --drive file=fifo", 1, "fifo: not a regular file; a disk is an image in a file"],
   ["run --incoming file:nowhere", 1, `cannot open nowhere: ${none}`],
   ["run --incoming file:dir", 1, "dir is a directory, expected a saved machine"],
   [

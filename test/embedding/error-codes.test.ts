@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 const ROOT = join(import.meta.dirname, "../..");
 /** Rooms whose errors no program of the API meets: the inspector reports problems as data. */
 const OTHER = /^(asm|cli|inspect|wasm)\//;
-const CODE = "[a-z]+(?:-[a-z]+)*\\.[a-z]+(?:-[a-z]+)*";
+const CODE = "[a-z]+[0-9]?(?:-[a-z]+)*\\.[a-z]+(?:-[a-z]+)*";
 
 const rows = [
   ...readFileSync(join(ROOT, "docs/errors.md"), "utf8").matchAll(/^\| `([\w-]+)` \|.*\| (.*) \|$/gm),

@@ -121,6 +121,7 @@ test("values in QEMU's notations", () => {
   expect(memorySize("1.5G")).toBe(1536 * 2 ** 20);
   expect(drive("file=a,,b=c.img,readonly=on,format=raw,if=virtio")).toEqual({
     file: "a,b=c.img",
+    format: "raw",
     readonly: true,
   });
   const shared = { readonly: true, forceShare: true, locking: false };
@@ -165,7 +166,7 @@ test.each([
   [memorySize, "3M", "multiple of 2M"],
   [drive, "disk.img", "expected key=value, found 'disk.img'"],
   [drive, "file=", "expected file=FILE"],
-  [drive, "file=a,format=qcow2", "format must be raw, found 'qcow2'"],
+  [drive, "file=a,format=vmdk", "format must be auto or raw or qcow2, found 'vmdk'"],
   [drive, "file=a,file=b", "file is given twice"],
   [drive, "file=a,cache=none", "unknown key 'cache'"],
   [net, "user", "expected none"],

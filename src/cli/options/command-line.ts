@@ -7,6 +7,8 @@ import { UsageError } from "../output/cli-error.ts";
 
 interface Flag {
   readonly help: string;
+  /** One letter: the option's name in programs whose users know it so, after one dash. */
+  readonly short?: string;
 }
 interface ValueOption<T> extends Flag {
   /** The placeholder of the value in --help, such as `FILE`. */
@@ -44,7 +46,8 @@ export function parseCommandLine<O extends Options>(
   for (const arg of args) {
     if (arg === "--") break;
     // QEMU's long options have one dash; parseArgs would read them as several short ones.
-    if (/^-[a-z]/.test(arg)) throw unknownOption(arg, options);
+    const isShort = Object.values(options).some(({ short }) => short !== undefined && arg === `-${short}`);
+    if (/^-[a-z]/.test(arg) && !isShort) throw unknownOption(arg, options);
   }
   const { tokens } = parseArgs({
     args: [...args],
@@ -54,7 +57,10 @@ export function parseCommandLine<O extends Options>(
     options: Object.fromEntries(
       Object.entries(options).map(([name, option]) => [
         name,
-        { type: isValueOption(option) ? "string" : "boolean" },
+        {
+          type: isValueOption(option) ? "string" : "boolean",
+          ...(option.short === undefined ? {} : { short: option.short }),
+        },
       ]),
     ),
   });
@@ -115,7 +121,7 @@ function unknownOption(typed: string, options: Options): UsageError {
 /** The options' part of --help: one line for each option, long help wrapped and indented. */
 export function optionsHelp(options: Options): string {
   const rows = Object.entries(options).map(([name, option]) => ({
-    left: `  --${name}${isValueOption(option) ? ` ${option.value}` : ""}`,
+    left: `  ${option.short === undefined ? "" : `-${option.short}, `}--${name}${isValueOption(option) ? ` ${option.value}` : ""}`,
     help: option.help,
   }));
   const column = 28;

@@ -99,7 +99,7 @@ export const machineOptions = {
     value: "file=FILE[,…]",
     parse: drive,
     many: true,
-    help: "raw disk image as a virtio disk; with readonly=on, force-share=on, force-changed=on, locking=off; may be given several times",
+    help: "disk image (raw or qcow2, also http: and https:) as a virtio disk; with format=raw|qcow2|auto, snapshot=on, readonly=on, force-share=on, force-changed=on, locking=off; may be given several times",
   },
   net: {
     value: "none|socket:…",

@@ -163,11 +163,12 @@ export function drive(text: string): DriveSpec {
     return word && word === "on";
   };
   const readonly = isOn("readonly") ?? false;
-  const [forceShare, locking, forceChanged] = ["force-share", "locking", "force-changed"].map(isOn);
-  takeWord(values, "format", ["raw"]);
+  const names = ["snapshot", "force-share", "locking", "force-changed"];
+  const [snapshot, forceShare, locking, forceChanged] = names.map(isOn);
+  const format = takeWord(values, "format", ["auto", "raw", "qcow2"]);
   takeWord(values, "if", ["virtio"]);
-  refuseRest(values, "file, readonly, force-share, force-changed, locking, format, if");
-  return { file, readonly, forceShare, locking, forceChanged };
+  refuseRest(values, "file, format, readonly, snapshot, force-share, force-changed, locking, if");
+  return { file, format, readonly, snapshot, forceShare, locking, forceChanged };
 }
 
 /**

@@ -1,0 +1,89 @@
+// What a disk image is stored in: a file of the host, memory, an object behind HTTP. All offsets and lengths
+// are in bytes.
+import { WherryError } from "../base/errors.ts";
+
+/** A disk image, or the file that holds it, cannot be used or is damaged. */
+export class BlockError extends WherryError {}
+
+/** Bytes at offsets. Calls may overlap in time; those to disjoint ranges do not affect each other. */
+export interface BlockFile {
+  /** For messages. */
+  readonly name: string;
+  /** The length, including all writes that have begun. */
+  readonly size: number;
+  readonly readonly: boolean;
+  /** Fills `target` with what is there; bytes beyond the end are zero. Rejects on an I/O error. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  /** Resolves when later reads see the data. Extends the file; a gap reads as zeros. */
+  write(offset: number, data: Uint8Array): Promise<void>;
+  /** Makes all writes durable that resolved before this call. */
+  flush(): Promise<void>;
+  truncate(size: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+const PIECE = 1 << 16;
+
+/** A file in memory: pieces of 64 KiB that exist once they are written. */
+export class MemoryFile implements BlockFile {
+  readonly name: string;
+  readonly readonly: boolean = false;
+  readonly #pieces = new Map<number, Uint8Array>();
+  #size = 0;
+
+  constructor(name = "memory", bytes?: Uint8Array) {
+    this.name = name;
+    if (bytes !== undefined) this.#put(0, bytes);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Bytes that are held. */
+  get heldBytes(): number {
+    return this.#pieces.size * PIECE;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    for (let done = 0; done < target.length; ) {
+      const at = (offset + done) % PIECE;
+      const part = target.subarray(done, done + PIECE - at);
+      const piece = this.#pieces.get((offset + done - at) / PIECE);
+      if (piece === undefined) part.fill(0);
+      else part.set(piece.subarray(at, at + part.length));
+      done += part.length;
+    }
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    this.#put(offset, data);
+  }
+
+  #put(offset: number, data: Uint8Array): void {
+    for (let done = 0; done < data.length; ) {
+      const at = (offset + done) % PIECE;
+      const part = data.subarray(done, done + PIECE - at);
+      const index = (offset + done - at) / PIECE;
+      let piece = this.#pieces.get(index);
+      if (piece === undefined) this.#pieces.set(index, (piece = new Uint8Array(PIECE)));
+      piece.set(part, at);
+      done += part.length;
+    }
+    this.#size = Math.max(this.#size, offset + data.length);
+  }
+
+  async flush(): Promise<void> {}
+
+  async truncate(size: number): Promise<void> {
+    if (size < this.#size) {
+      for (const [index, piece] of this.#pieces) {
+        if (index * PIECE >= size) this.#pieces.delete(index);
+        else if ((index + 1) * PIECE > size) piece.fill(0, size - index * PIECE);
+      }
+    }
+    this.#size = size;
+  }
+
+  async close(): Promise<void> {}
+}

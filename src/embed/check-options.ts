@@ -140,7 +140,7 @@ export const isSerialPorts: Check = (name, value) => {
 
 const VIRTIO_CHECKS: Checks<VirtioParts> = {
   drives: isListOf(hasMethods("read", "write", "flush", "inactivate", "activate")),
-  net: isOptions({ backend: hasMethods("send"), mac: isBytesOf(6) }, ["backend", "mac"]),
+  net: isOptions({ backend: hasMethods("send"), mac: isBytesOf(6) }, ["backend"]),
   random: isFunction,
   console: isCharBackend,
   serialPorts: isSerialPorts,

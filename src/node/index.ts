@@ -5,14 +5,12 @@ import {
   expecting,
   HOSTED_CHECKS,
   isBoolean,
-  isBytesOf,
   isCharBackend,
   isListOf,
   isOneOf,
   isOptions,
   isSerialPorts,
   isString,
-  isWhole,
 } from "../embed/check-options.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
@@ -23,22 +21,19 @@ import {
 } from "../embed/hosted-machine.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
+import type { UserNetwork } from "../usernet/user-network.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
+import { isNetSpec } from "./net-platform/net-check.ts";
 import { nodePlatform } from "./node-platform.ts";
 import { savedFileHardware } from "./saved-file.ts";
 import { requireNode } from "./node-version.ts";
-import {
-  type DriveSpec,
-  type NetSpec,
-  openVirtio,
-  type VirtioBackends,
-  type VirtioSpec,
-} from "./virtio-backends.ts";
+import { type DriveSpec, openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
 export { WherryError } from "../base/errors.ts";
+export type { NetBackend } from "../devices/virtio/net-backend.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
 export type { SerialPort } from "../devices/virtio/virtio-console.ts";
 export type { EngineConfig } from "../embed/create-vm.ts";
@@ -46,7 +41,35 @@ export type { MachineConfig } from "../embed/create-machine.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";
-export type { DriveSpec, NetSpec, VirtioSpec } from "./virtio-backends.ts";
+export type { ConnectionEvent, OnConnection } from "../usernet/connection-log.ts";
+export {
+  EthernetSwitch,
+  type NetworkEnd,
+  plug,
+  type StallingEnd,
+  type SwitchPort,
+} from "../usernet/ethernet-switch.ts";
+export type {
+  AcceptStream,
+  NetDatagrams,
+  NetListener,
+  NetPlatform,
+  NetStream,
+  ReceiveDatagram,
+  StreamEvents,
+} from "../usernet/net-platform.ts";
+export type { Neighbour } from "../usernet/guest-link.ts";
+export type { UserNetConnection, UserNetMemory, UserNetwork } from "../usernet/user-network.ts";
+export type { UserNetOptions } from "../usernet/user-network-options.ts";
+export { openUserNetwork, serveSwitch } from "./user-net.ts";
+export type {
+  BackendNetSpec,
+  NetSpec,
+  SocketNetSpec,
+  SwitchNetSpec,
+  UserNetSpec,
+} from "./net-platform/net-spec.ts";
+export type { DriveSpec, VirtioSpec } from "./virtio-backends.ts";
 export type { GuestEnd, HostedMachineOptions, RestoreClock, RunState };
 
 /** Drives, network and entropy use the board's eight virtio slots in this order. */
@@ -91,10 +114,7 @@ const CHECKS: Checks<MachineOptions> = {
       ["file", "readonly"],
     ),
   ),
-  net: isOptions<NetSpec>(
-    { mode: isOneOf("listen", "connect"), host: isString, port: isWhole(0, 65535), mac: isBytesOf(6) },
-    ["mode", "host", "port"],
-  ),
+  net: isNetSpec,
   rng: isBoolean,
   console: isCharBackend,
   serialPorts: isSerialPorts,
@@ -143,6 +163,11 @@ export class NodeMachine {
       await virtio.close();
       throw error;
     }
+  }
+
+  /** The user network that the machine was created with (`net: { user }`). */
+  get network(): UserNetwork | undefined {
+    return this.#virtio.network;
   }
 
   /** What the machine does now. */

@@ -4,7 +4,11 @@ import type { SerialPort } from "../devices/virtio/virtio-console.ts";
 import type { VirtioParts } from "../embed/virtio-parts.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
 import { randomBytes } from "./node-runtime.ts";
-import { SocketNet } from "./socket-net.ts";
+import type { NetBackend } from "../devices/virtio/net-backend.ts";
+import type { UserNetwork } from "../usernet/user-network.ts";
+import { listenReason } from "./system-reason.ts";
+import type { NetSpec } from "./net-platform/net-spec.ts";
+import { SocketNet } from "./net-platform/socket-net.ts";
 
 /** A disk. */
 export interface DriveSpec {
@@ -24,18 +28,6 @@ export interface DriveSpec {
   readonly forceChanged?: boolean | undefined;
 }
 
-/** One end of a link between two guests: Ethernet frames over TCP, as QEMU's `-netdev socket`. */
-export interface NetSpec {
-  /** Which end accepts the TCP connection; the other one tries until it is there. */
-  readonly mode: "listen" | "connect";
-  /** The address to listen on or to connect to. The wire is not encrypted: use loopback or a tunnel. */
-  readonly host: string;
-  /** TCP port; 0 listens on any free one. */
-  readonly port: number;
-  /** Six bytes. Default: 52:54:00:12:34:56, or that of the state that is loaded. */
-  readonly mac?: Uint8Array;
-}
-
 /** A machine's virtio devices, in the order of their slots. */
 export interface VirtioSpec {
   readonly drives: readonly DriveSpec[];
@@ -52,6 +44,8 @@ export interface VirtioSpec {
 
 export interface VirtioBackends {
   readonly parts: VirtioParts;
+  /** The user network that was opened for the machine. */
+  readonly network?: UserNetwork | undefined;
   close(): Promise<void>;
 }
 
@@ -62,6 +56,7 @@ export interface VirtioBackends {
 export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
   let net: VirtioParts["net"];
+  let network: UserNetwork | undefined;
   const open: (() => void | Promise<void>)[] = [];
   const close = async () => {
     const closed = await Promise.allSettled(open.splice(0).map(async (one) => one()));
@@ -74,10 +69,10 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
       drives.push(backend);
     }
     if (spec.net !== undefined) {
-      const { mode, mac, ...address } = spec.net;
-      const backend = mode === "listen" ? await SocketNet.listen(address) : SocketNet.connect(address);
-      open.push(() => backend.close());
-      net = { backend, mac };
+      const opened = await openNet(spec.net);
+      open.push(opened.close);
+      net = { backend: opened.backend, mac: spec.net.mac };
+      network = opened.network;
     }
   } catch (error) {
     await close();
@@ -85,5 +80,28 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   }
   const bytes = spec.randomBytes ?? randomBytes;
   const random = spec.rng ? (target: Uint8Array) => target.set(bytes(target.length)) : undefined;
-  return { parts: { drives, net, random, console: spec.console, serialPorts: spec.serialPorts }, close };
+  return {
+    parts: { drives, net, random, console: spec.console, serialPorts: spec.serialPorts },
+    network,
+    close,
+  };
+}
+
+interface OpenedNet {
+  readonly backend: NetBackend;
+  readonly network?: UserNetwork | undefined;
+  readonly close: () => void | Promise<void>;
+}
+
+async function openNet(spec: NetSpec): Promise<OpenedNet> {
+  if ("backend" in spec) return { backend: spec.backend, close: () => {} };
+  if ("mode" in spec) {
+    const address = spec.path === undefined ? { host: spec.host, port: spec.port } : { path: spec.path };
+    const backend =
+      spec.mode === "listen" ? await SocketNet.listen(address, listenReason) : SocketNet.connect(address);
+    return { backend, close: () => backend.close() };
+  }
+  // Most machines need none of it.
+  const { openNetwork } = await import("./user-net.ts");
+  return openNetwork(spec);
 }

@@ -9,12 +9,12 @@ import {
   icount,
   incoming,
   memorySize,
-  net,
   number,
   rtc,
   serial,
   word,
 } from "./option-values.ts";
+import { net } from "./net-option.ts";
 
 const options = {
   smp: { value: "N", parse: number(1, 8), help: "harts" },
@@ -126,6 +126,26 @@ test("values in QEMU's notations", () => {
   });
   const shared = { readonly: true, forceShare: true, locking: false };
   expect(drive("file=a,readonly=on,force-share=on,locking=off")).toMatchObject(shared);
+  expect(
+    net(
+      "user,hostfwd=tcp::2222-:22,hostfwd=udp::53-:53,restrict=on,allow=a.example:80,mac=52:54:00:00:00:01",
+    ),
+  ).toEqual({
+    user: { hostfwd: ["tcp::2222-:22", "udp::53-:53"], restrict: true, allow: ["a.example:80"] },
+    mac: Uint8Array.of(0x52, 0x54, 0, 0, 0, 1),
+  });
+  expect(net("user")).toEqual({ user: {} });
+  expect(net("switch:unix:/tmp/a,,b,mtu=1500,log=l")).toEqual({
+    switch: "/tmp/a,b",
+    user: { mtu: 1500 },
+    log: "l",
+  });
+  expect(net("socket:connect=unix:/tmp/p")).toEqual({ mode: "connect", path: "/tmp/p" });
+  expect(() => net("user,restrict=yes")).toThrow("restrict must be on or off");
+  expect(() => net("user,dns=1,dns=2")).toThrow("dns is given twice");
+  expect(() => net("user,foo=1")).toThrow("unknown key 'foo'; known are hostfwd, allow");
+  expect(() => net("switch:tcp:1")).toThrow("expected switch:unix:PATH");
+  expect(() => net("socket:connect=unix:")).toThrow("the path is empty");
   expect(net("none")).toBeUndefined();
   expect(net("socket:listen=127.0.0.1:4000")).toEqual({ mode: "listen", host: "127.0.0.1", port: 4000 });
   expect(net("socket:connect=:4000,mac=52:54:00:12:34:56")).toEqual({
@@ -169,7 +189,7 @@ test.each([
   [drive, "file=a,format=vmdk", "format must be auto or raw or qcow2, found 'vmdk'"],
   [drive, "file=a,file=b", "file is given twice"],
   [drive, "file=a,cache=none", "unknown key 'cache'"],
-  [net, "user", "expected none"],
+  [net, "tap", "expected none"],
   [net, "socket:listen=x", "expected listen=HOST:PORT"],
   [net, "socket:listen=:1,mac=01:00:00:00:00:00", "multicast"],
   [serial, "file:", "expected stdio"],

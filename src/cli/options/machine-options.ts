@@ -12,9 +12,11 @@ import type { RtcOptions } from "../../machines/virt.ts";
 import type { RestoreClock } from "../../vmm/machine.ts";
 import type { MigrationAddress } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
-import type { DriveSpec, NetSpec } from "../../node/virtio-backends.ts";
+import type { NetSpec } from "../../node/net-platform/net-spec.ts";
+import type { DriveSpec } from "../../node/virtio-backends.ts";
 import { UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
+import { net, NET_HELP } from "./net-option.ts";
 import {
   address,
   codeCacheSize,
@@ -23,7 +25,6 @@ import {
   incoming,
   isa,
   memorySize,
-  net,
   number,
   rtc,
   type SerialSpec,
@@ -102,9 +103,9 @@ export const machineOptions = {
     help: "disk image (raw or qcow2, also http: and https:) as a virtio disk; with format=raw|qcow2|auto, snapshot=on, readonly=on, force-share=on, force-changed=on, locking=off; may be given several times",
   },
   net: {
-    value: "none|socket:…",
+    value: "none|user|switch:…|socket:…",
     parse: net,
-    help: "network: none (default), socket:listen=HOST:PORT or socket:connect=HOST:PORT joins two guests; [,mac=MAC]",
+    help: NET_HELP,
   },
   rng: { help: "virtio entropy source" },
   serial: {

@@ -14,7 +14,7 @@ import { EXTENSION_NAMES } from "../../riscv/extensions.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
-import type { DriveSpec, NetSpec } from "../../node/virtio-backends.ts";
+import type { DriveSpec } from "../../node/virtio-backends.ts";
 
 /** A whole number within [min, max]. */
 export function number(min: number, max: number): (text: string) => number {
@@ -169,34 +169,6 @@ export function drive(text: string): DriveSpec {
   takeWord(values, "if", ["virtio"]);
   refuseRest(values, "file, format, readonly, snapshot, force-share, force-changed, locking, if");
   return { file, format, readonly, snapshot, forceShare, locking, forceChanged };
-}
-
-/**
- * `none`, or `socket:listen=HOST:PORT[,mac=M]` and `socket:connect=…`: Ethernet frames over TCP, as in QEMU.
- */
-export function net(text: string): NetSpec | undefined {
-  if (text === "none") return undefined;
-  if (!text.startsWith("socket:"))
-    throw new Error("expected none, socket:listen=HOST:PORT or socket:connect=HOST:PORT");
-  const values = keyValues(text.slice("socket:".length));
-  const mode = values.has("listen") ? "listen" : "connect";
-  const place = values.get(mode);
-  values.delete(mode);
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]+)$/.exec(place ?? "");
-  if (match === null) throw new Error("expected listen=HOST:PORT or connect=HOST:PORT");
-  const mac = values.get("mac");
-  values.delete("mac");
-  refuseRest(values, "listen, connect, mac");
-  const host = match[1] ?? (match[2] || "127.0.0.1");
-  const port = number(0, 65535)(match[3] ?? "");
-  return { mode, host, port, ...(mac === undefined ? {} : { mac: macAddress(mac) }) };
-}
-
-function macAddress(text: string): Uint8Array {
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) throw new Error(`mac must look like 52:54:00:12:34:56`);
-  const bytes = Uint8Array.from(text.split(":"), (byte) => Number.parseInt(byte, 16));
-  if (((bytes[0] ?? 0) & 1) !== 0) throw new Error(`mac ${text} is a multicast address`);
-  return bytes;
 }
 
 export type SerialSpec =

@@ -3,8 +3,8 @@
 /** The network behind a network card: whole Ethernet frames. */
 export interface NetBackend {
   /**
-   * Sends one Ethernet frame without its checksum. The bytes are valid only during the call; frames may be
-   * lost.
+   * Sends one Ethernet frame without its checksum. The backend may keep the bytes, which nobody changes any
+   * more; frames may be lost.
    */
   send(frame: Uint8Array): void;
   /** False while the network is full: the guest's frames wait in its queue. Default: true. */

@@ -3,9 +3,8 @@
 // accepts the next peer, a connector reconnects. Frames sent without a peer are lost, as on a real network.
 // To a peer that does not read none are lost: the sender's queue waits, as with QEMU.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { WherryError } from "../base/errors.ts";
-import type { NetBackend } from "../devices/virtio/net-backend.ts";
-import { listenReason } from "./system-reason.ts";
+import { messageOf, WherryError } from "../../base/errors.ts";
+import type { NetBackend } from "../../devices/virtio/net-backend.ts";
 
 export class SocketNetError extends WherryError {}
 
@@ -32,14 +31,18 @@ export class SocketNet implements NetBackend {
   #closed = false;
 
   /**
-   * Waits for a peer. Rejects if the address is not available. `port` 0 selects any free port: see `port`.
+   * Waits for a peer. Rejects if the address is not available; `reason` says why the system refused. `port` 0
+   * selects any free port: see `port`.
    */
-  static async listen(address: SocketAddress): Promise<SocketNet> {
+  static async listen(
+    address: SocketAddress,
+    reason: (error: unknown) => string = messageOf,
+  ): Promise<SocketNet> {
     const net = new SocketNet();
     const server = createServer((socket) => net.#accept(socket));
     net.#server = server;
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (cause) => reject(failed("listen on", address, cause)));
+      server.once("error", (cause) => reject(failed("listen on", address, cause, reason)));
       server.listen(address, resolve);
     });
     server.unref();
@@ -50,6 +53,14 @@ export class SocketNet implements NetBackend {
   static connect(address: SocketAddress): SocketNet {
     const net = new SocketNet();
     net.#connect(address);
+    return net;
+  }
+
+  /** One end of a connection that exists; `onGone` is called once it is lost. */
+  static over(socket: Socket, onGone: () => void): SocketNet {
+    const net = new SocketNet();
+    net.#attach(socket);
+    socket.once("close", onGone);
     return net;
   }
 
@@ -187,7 +198,12 @@ class FrameReader {
   }
 }
 
-function failed(what: string, address: SocketAddress, cause: unknown): SocketNetError {
+function failed(
+  what: string,
+  address: SocketAddress,
+  cause: unknown,
+  reason: (error: unknown) => string,
+): SocketNetError {
   const where = "path" in address ? address.path : `${address.host}:${address.port}`;
-  return new SocketNetError("socket-net.open", `cannot ${what} ${where}: ${listenReason(cause)}`, { cause });
+  return new SocketNetError("socket-net.open", `cannot ${what} ${where}: ${reason(cause)}`, { cause });
 }

@@ -1,0 +1,111 @@
+// A guest on a user network in virtual time: its wire, its connections, what arrived.
+import { UserNetwork } from "../../src/usernet/user-network.ts";
+import type { UserNetOptions } from "../../src/usernet/user-network-options.ts";
+import type { Random } from "../support/random.ts";
+import {
+  badWire,
+  GUEST_MAC,
+  GuestTcp,
+  ip4,
+  ipv4Frame,
+  readIpv4,
+  readTcp,
+  type Segment,
+  type TcpHabits,
+  tcpPayload,
+  udpPayload,
+} from "./fake-guest.ts";
+import { VirtualHost } from "./virtual-host.ts";
+
+export interface WireOptions {
+  readonly loss: number;
+  readonly doubles: number;
+  readonly delays: number;
+}
+export const GOOD_WIRE: WireOptions = { loss: 0, doubles: 0, delays: 0 };
+export const OWN = "10.0.2.15";
+
+export class GuestWire {
+  readonly host: VirtualHost;
+  readonly network: UserNetwork;
+  readonly random: Random;
+  readonly connections: GuestTcp[] = [];
+  /** All frames that arrived and are not TCP. */
+  readonly frames: Uint8Array[] = [];
+  /** Segments for ports without a connection. */
+  readonly stray: (Segment & { source: string })[] = [];
+  readonly #send: (frame: Uint8Array) => void;
+  /** What a new connection from outside is answered with. */
+  onSyn: ((segment: Segment, source: string) => GuestTcp | undefined) | undefined;
+
+  private constructor(host: VirtualHost, network: UserNetwork, random: Random, wire: WireOptions) {
+    this.host = host;
+    this.network = network;
+    this.random = random;
+    this.#send = badWire(host, random, wire, (frame) => network.send(frame));
+    network.onFrame(badWire(host, random, wire, (frame) => this.#arrived(frame)));
+    // As a guest's first ARP does.
+    network.send(
+      ipv4Frame(
+        17,
+        ip4(OWN),
+        ip4("10.0.2.2"),
+        udpPayload(ip4(OWN), ip4("10.0.2.2"), 9, 0, new Uint8Array(0)),
+      ),
+    );
+  }
+
+  static async open(
+    random: Random,
+    options: UserNetOptions = {},
+    wire: WireOptions = GOOD_WIRE,
+    host: VirtualHost = new VirtualHost(random),
+  ): Promise<GuestWire> {
+    return new GuestWire(host, await UserNetwork.open(host, options), random, wire);
+  }
+
+  send(frame: Uint8Array): void {
+    this.#send(frame);
+  }
+
+  tcp(target: string, port: number, ownPort: number, habits: TcpHabits): GuestTcp {
+    const out = (segment: Segment): void =>
+      this.#send(ipv4Frame(6, ip4(OWN), ip4(target), tcpPayload(ip4(OWN), ip4(target), segment)));
+    const made = new GuestTcp(this.host, ownPort, port, habits, this.random.u32(), out);
+    this.connections.push(made);
+    return made;
+  }
+
+  udp(target: string, port: number, ownPort: number, data: Uint8Array): void {
+    this.#send(ipv4Frame(17, ip4(OWN), ip4(target), udpPayload(ip4(OWN), ip4(target), ownPort, port, data)));
+  }
+
+  /** Datagrams that came. */
+  get datagrams(): { source: string; sourcePort: number; targetPort: number; data: string }[] {
+    return this.frames.flatMap((frame) => {
+      const ip = readIpv4(frame);
+      if (ip?.protocol !== 17) return [];
+      const { payload } = ip;
+      return [
+        {
+          ...{ source: ip.source, sourcePort: payload.readUInt16BE(0), targetPort: payload.readUInt16BE(2) },
+          data: payload.subarray(8).toString("latin1"),
+        },
+      ];
+    });
+  }
+
+  #arrived(frame: Uint8Array): void {
+    const ip = readIpv4(frame);
+    const to = Buffer.from(frame.subarray(0, 6));
+    if ((to[0]! & 1) === 0 && !to.equals(GUEST_MAC)) throw new Error(`a frame for ${to.toString("hex")}`);
+    if (ip?.protocol !== 6) return void this.frames.push(frame);
+    const segment = readTcp(ip.payload);
+    const found = this.connections.find(
+      (it) => it.port === segment.targetPort && it.peerPort === segment.sourcePort,
+    );
+    const connection = found ?? this.onSyn?.(segment, ip.source);
+    if (connection === undefined) this.stray.push({ ...segment, source: ip.source });
+    else connection.input(segment);
+  }
+}

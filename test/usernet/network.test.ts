@@ -1,0 +1,431 @@
+// The user network's services, frame by frame: ARP, echo, DHCP, neighbour discovery, names, UDP, forwarded
+// ports, and what a guest may not reach.
+import { expect, test } from "vitest";
+import { parseForward, parseRule } from "../../src/usernet/net-rules.ts";
+import { userNetConfig } from "../../src/usernet/user-network-options.ts";
+import type { ConnectionEvent } from "../../src/usernet/connection-log.ts";
+import { EthernetSwitch, plug } from "../../src/usernet/ethernet-switch.ts";
+import { ipText, parseIp } from "../../src/usernet/wire/ip-address.ts";
+import { Random } from "../support/random.ts";
+import { GUEST_MAC, ip4, ipv4Frame, readIpv4, sumOf, type TcpHabits, udpPayload } from "./fake-guest.ts";
+import { GuestWire, OWN } from "./guest-wire.ts";
+import type { Peer } from "./virtual-host.ts";
+
+const WEB = "198.51.100.7";
+const EASY: TcpHabits = { mss: 1460, scale: 4, buffer: 1 << 20, rate: 1e6, keepsEarly: true, rtoMs: 400 };
+const hex = (text: string): Buffer => Buffer.from(text.replaceAll(/\s/g, ""), "hex");
+const open = (options = {}): Promise<GuestWire> => GuestWire.open(new Random(1), options);
+
+test("addresses are read and written as RFC 5952 has them", () => {
+  for (const text of ["::", "::1", "fec0::2", "2001:db8::1:0:0:1", "1:2:3:4:5:6:7:8", "10.0.2.15"])
+    expect(ipText(parseIp(text)!)).toBe(text);
+  expect(ipText(parseIp("::ffff:192.0.2.1")!)).toBe("::ffff:c000:201");
+  for (const text of [
+    "",
+    "1.2.3",
+    "1.2.3.256",
+    ":::",
+    "1::2::3",
+    "12345::",
+    "1:2:3:4:5:6:7:8:9",
+    "1:2:3:4:5:6:7::8",
+  ])
+    expect(parseIp(text), text).toBeUndefined();
+});
+
+test("ARP and echo are answered for the gateway and the name server, and for nobody else", async () => {
+  const guest = await open();
+  const ask = (last: string): void =>
+    guest.send(
+      Buffer.concat([
+        hex("ffffffffffff"),
+        GUEST_MAC,
+        hex("0806 0001 0800 06 04 0001"),
+        GUEST_MAC,
+        hex("0a00020f 000000000000 0a0002"),
+        hex(last),
+      ]),
+    );
+  for (const last of ["02", "03", "04", "0f"]) ask(last);
+  await guest.host.pass(5);
+  const replies = guest.frames.map((frame) => Buffer.from(frame).subarray(20, 42).toString("hex"));
+  expect(replies).toEqual([
+    "000252550a0002020a0002025254001234560a00020f",
+    "000252550a0002020a0002035254001234560a00020f",
+  ]);
+  guest.frames.length = 0;
+  const echo = Buffer.concat([hex("0800 0000 0001 0001"), Buffer.from("payload")]);
+  echo.writeUInt16BE(sumOf(echo), 2);
+  guest.send(ipv4Frame(1, ip4(OWN), ip4("10.0.2.2"), echo));
+  guest.send(ipv4Frame(1, ip4(OWN), ip4(WEB), echo));
+  await guest.host.pass(5);
+  const [pong, prohibited] = guest.frames.map((frame) => readIpv4(frame)!);
+  expect(pong!.payload[0]).toBe(0);
+  expect(pong!.payload.subarray(8).toString()).toBe("payload");
+  expect([...prohibited!.payload.subarray(0, 2)]).toEqual([3, 13]);
+});
+
+function dhcp(type: number, mac = GUEST_MAC as Uint8Array, more = ""): Buffer {
+  const fixed = Buffer.alloc(240);
+  fixed.set([1, 1, 6]);
+  fixed.writeUInt32BE(0x1234, 4);
+  fixed.set(mac, 28);
+  fixed.writeUInt32BE(0x63825363, 236);
+  const message = Buffer.concat([fixed, Buffer.from([53, 1, type]), hex(more), Buffer.from([255])]);
+  const [none, all] = [ip4("0.0.0.0"), ip4("255.255.255.255")];
+  return ipv4Frame(17, none, all, udpPayload(none, all, 68, 67, message), {
+    from: mac,
+    to: hex("ffffffffffff"),
+  });
+}
+const reply = (frame: Uint8Array): { type: number; address: string; options: Map<number, string> } => {
+  const message = readIpv4(frame)!.payload.subarray(8);
+  const options = new Map<number, string>();
+  for (let at = 240; message[at] !== 255; at += 2 + message[at + 1]!)
+    options.set(message[at]!, message.subarray(at + 2, at + 2 + message[at + 1]!).toString("hex"));
+  return {
+    type: Number.parseInt(options.get(53)!, 16),
+    address: message.subarray(16, 20).join("."),
+    options,
+  };
+};
+
+test("DHCP gives each guest an address for ever, and lets one keep the address that it has", async () => {
+  const guest = await open({ hostname: "vm", dnssearch: ["a.example"], mtu: 1500 });
+  guest.network.onFrame((frame) => guest.frames.push(frame));
+  const other = hex("525400aaaaaa");
+  const third = hex("525400bbbbbb");
+  guest.send(dhcp(1));
+  guest.send(dhcp(3, GUEST_MAC, "3604 0a000202 3204 0a00020f"));
+  guest.send(dhcp(1, other));
+  guest.send(dhcp(3, third, "3204 0a000242"));
+  guest.send(dhcp(3, other, "3204 0a000242"));
+  guest.send(dhcp(3, other, "3604 0a000207"));
+  await guest.host.pass(5);
+  const replies = guest.frames.map(reply);
+  expect(replies.map(({ type, address }) => `${type} ${address}`)).toEqual([
+    "2 10.0.2.15",
+    "5 10.0.2.15",
+    "2 10.0.2.16",
+    "5 10.0.2.66",
+    "6 0.0.0.0",
+  ]);
+  const { options } = replies[1]!;
+  expect(Object.fromEntries(options)).toEqual({
+    ...{ 53: "05", 54: "0a000202", 1: "ffffff00", 28: "0a0002ff", 3: "0a000202", 6: "0a000203" },
+    ...{ 51: "00015180", 26: "05dc", 12: "766d", 119: "01610765 78616d706c6500".replace(" ", "") },
+  });
+});
+
+test("a router advertisement tells prefix, name server and MTU; neighbours are answered", async () => {
+  const guest = await open();
+  const [own, gateway] = [parseIp("fe80::5054:ff:fe12:3456")!, parseIp("fec0::2")!];
+  const ip6 = (target: Uint8Array, payload: Buffer): Buffer => {
+    const pseudo = Buffer.concat([own, target, Buffer.from([0, 0, 0, payload.length, 0, 0, 0, 58])]);
+    payload.writeUInt16BE(sumOf(pseudo, payload), 2);
+    const head = Buffer.concat([hex("60000000"), Buffer.from([0, payload.length, 58, 255])]);
+    return Buffer.concat([hex("333300000002"), GUEST_MAC, hex("86dd"), head, own, target, payload]);
+  };
+  guest.send(ip6(parseIp("ff02::2")!, hex("8500 0000 00000000")));
+  guest.send(ip6(parseIp("ff02::1:ff00:2")!, Buffer.concat([hex("8700 0000 00000000"), gateway])));
+  await guest.host.pass(5);
+  const [advertisement, neighbour] = guest.frames.map((frame) =>
+    Buffer.from(frame).subarray(54).toString("hex"),
+  );
+  expect(advertisement).toMatch(/^8600....40002328/);
+  expect(advertisement).toContain("030440c0ffffffffffffffff00000000fec00000000000000000000000000000");
+  expect(advertisement).toContain("05010000" + "0000fff0");
+  expect(advertisement).toContain("19030000ffffffff" + "fec00000000000000000000000000003");
+  expect(neighbour).toMatch(/^8800....e0000000fec0000000000000000000000000000202010?/);
+});
+
+const question = (name: string, type = 1): Buffer =>
+  Buffer.concat([
+    hex("abcd 0100 0001 0000 0000 0000"),
+    ...name.split(".").flatMap((label) => [Buffer.from([label.length]), Buffer.from(label)]),
+    Buffer.from([0, 0, type, 0, 1]),
+  ]);
+const answer = (query: Uint8Array, ...addresses: string[]): Buffer => {
+  const head = Buffer.from(query);
+  head.writeUInt16BE(0x8180, 2);
+  head.writeUInt16BE(addresses.length, 6);
+  return Buffer.concat([
+    head,
+    ...addresses.map((a) => Buffer.concat([hex("c00c 0001 0001 0000003c 0004"), ip4(a)])),
+  ]);
+};
+
+test("names are relayed; an allow-list holds names as resolved, addresses and ports, and nothing else", async () => {
+  const guest = await open({ allow: ["deb.example:80", "*.ok.example", "203.0.113.0/24:443"] });
+  const log: ConnectionEvent[] = [];
+  guest.network.onConnection((event) => log.push(event));
+  const asked: string[] = [];
+  guest.host.names = async (query) => {
+    asked.push(Buffer.from(query).subarray(13, 16).toString());
+    return answer(query, WEB, "127.0.0.1", "169.254.169.254");
+  };
+  guest.host.serve = () => () => {};
+  const tries = async (...places: [string, number][]): Promise<string[]> => {
+    const made = places.map(([target, port], i) =>
+      guest.tcp(target, port, 1000 + 10 * guest.connections.length + i, EASY),
+    );
+    for (const one of made) one.connect();
+    await guest.host.pass(50);
+    return made.map(({ state }) => state);
+  };
+  expect(await tries([WEB, 80])).toEqual(["reset"]);
+  guest.udp("10.0.2.3", 53, 5000, question("deb.example"));
+  guest.udp("10.0.2.3", 53, 5001, question("evil.example"));
+  await guest.host.pass(50);
+  expect(asked).toEqual(["deb"]);
+  expect(
+    guest.datagrams.map(({ targetPort, data }) => [targetPort, Buffer.from(data, "latin1")[3]! & 15]),
+  ).toEqual([
+    [5000, 0],
+    [5001, 3],
+  ]);
+  expect(
+    await tries(
+      [WEB, 80],
+      [WEB, 81],
+      ["203.0.113.9", 443],
+      ["203.0.113.9", 80],
+      ["127.0.0.1", 80],
+      ["169.254.169.254", 80],
+      ["10.0.2.2", 80],
+    ),
+  ).toEqual(["open", "reset", "open", "reset", "reset", "reset", "reset"]);
+  expect(guest.host.attempts).toEqual([`${WEB} 80`, "203.0.113.9 443"]);
+  expect(
+    log
+      .filter(({ kind }) => kind === "refused")
+      .map(({ protocol, remote, name, reason }) => [protocol, remote ?? name, reason]),
+  ).toEqual([
+    ["tcp", `${WEB}:80`, "not in the allow-list"],
+    ["dns", "evil.example", "not in the allow-list"],
+    ["tcp", `${WEB}:81`, "not in the allow-list"],
+    ["tcp", "203.0.113.9:80", "not in the allow-list"],
+    ["tcp", "127.0.0.1:80", "the host's loopback"],
+    ["tcp", "169.254.169.254:80", "a link-local address"],
+    ["tcp", "10.0.2.2:80", expect.stringContaining("allow=10.0.2.2:80")],
+  ]);
+  expect(log.find(({ kind }) => kind === "open")).toMatchObject({ name: "deb.example", remote: `${WEB}:80` });
+});
+
+test("the host itself is reached only when asked for", async () => {
+  const reach = async (options: object, target: string, port = 80): Promise<string | undefined> => {
+    const guest = await open(options);
+    guest.host.serve = () => () => {};
+    guest.tcp(target, port, 4000, EASY).connect();
+    await guest.host.pass(20);
+    return guest.host.attempts[0];
+  };
+  for (const target of [
+    "10.0.2.2",
+    "127.0.0.1",
+    "0.0.0.0",
+    "169.254.169.254",
+    "192.0.2.77",
+    "224.0.0.1",
+    "10.0.2.200",
+  ])
+    expect(await reach({}, target), target).toBeUndefined();
+  expect(await reach({}, WEB)).toBe(`${WEB} 80`);
+  expect(await reach({ restrict: true }, WEB)).toBeUndefined();
+  expect(await reach({ restrict: true, allow: [`${WEB}:80`] }, WEB)).toBe(`${WEB} 80`);
+  expect(await reach({ hostLoopback: true }, "10.0.2.2")).toBe("127.0.0.1 80");
+  expect(await reach({ hostLoopback: true }, "192.0.2.77")).toBe("192.0.2.77 80");
+  expect(await reach({ allow: ["10.0.2.2:80"] }, "10.0.2.2")).toBe("127.0.0.1 80");
+  expect(await reach({ allow: ["10.0.2.2:80"] }, "10.0.2.2", 81)).toBeUndefined();
+  expect(await reach({ allow: ["192.0.2.77"] }, "192.0.2.77")).toBe("192.0.2.77 80");
+});
+
+test("UDP goes out by a socket for each port, and comes back only from where the guest sent to", async () => {
+  const guest = await open();
+  guest.udp(WEB, 123, 5000, Buffer.from("one"));
+  guest.udp("198.51.100.8", 123, 5000, Buffer.from("two"));
+  guest.udp("10.0.2.2", 123, 5000, Buffer.from("no"));
+  await guest.host.pass(5);
+  const [socket, ...others] = guest.host.datagramSockets;
+  expect(others).toEqual([]);
+  expect(socket!.sent).toEqual([
+    ["one", WEB, 123],
+    ["two", "198.51.100.8", 123],
+  ]);
+  guest.frames.length = 0;
+  socket!.receive(Buffer.from("yes"), WEB, 123);
+  socket!.receive(Buffer.from("no"), WEB, 124);
+  socket!.receive(Buffer.from("no"), "198.51.100.9", 123);
+  socket!.receive(Buffer.alloc(4000, "a"), WEB, 123);
+  await guest.host.pass(5);
+  expect(guest.datagrams[0]).toEqual({ source: WEB, sourcePort: 123, targetPort: 5000, data: "yes" });
+  const pieces = guest.frames.slice(1).map((frame) => readIpv4(frame)!);
+  expect(pieces.map(({ flags, payload }) => [flags, payload.length])).toEqual([
+    [0x2000, 1480],
+    [0x2000 | 185, 1480],
+    [370, 1048],
+  ]);
+  // The guest's own fragments, out of order.
+  const whole = udpPayload(ip4(OWN), ip4(WEB), 5000, 123, Buffer.alloc(3000, "b"));
+  const piece = (from: number, to: number): Buffer =>
+    ipv4Frame(17, ip4(OWN), ip4(WEB), whole.subarray(from, to), {
+      flags: (to < whole.length ? 0x2000 : 0) | (from / 8),
+      id: 7,
+    });
+  for (const frame of [piece(1480, 2960), piece(2960, whole.length), piece(0, 1480)]) guest.send(frame);
+  await guest.host.pass(5);
+  expect(socket!.sent.at(-1)![0]).toBe("b".repeat(3000));
+  await guest.host.pass(400_000);
+  expect(socket!.closed).toBe(true);
+});
+
+test("ports of the host are forwarded, added and removed, in QEMU's notation", async () => {
+  const guest = await open({ hostfwd: ["tcp:127.0.0.1:2222-:22", "udp:127.0.0.1:53-10.0.2.15:5353"] });
+  expect(guest.network.forwards).toEqual(["tcp:127.0.0.1:2222-:22", "udp:127.0.0.1:53-10.0.2.15:5353"]);
+  await expect(guest.network.forward("tcp:127.0.0.1:2222-:23")).rejects.toThrow(/forwarded already/);
+  guest.host.listeners.set(99, () => undefined);
+  await expect(guest.network.forward("tcp:127.0.0.1:99-:23")).rejects.toThrow(
+    "could not set up host forwarding rule 'tcp:127.0.0.1:99-:23': another process listens there (EADDRINUSE)",
+  );
+  const socket = guest.host.datagramSockets[0]!;
+  socket.receive(Buffer.from("hi"), "127.0.0.1", 7777);
+  await guest.host.pass(5);
+  expect(guest.datagrams.at(-1)).toEqual({
+    source: "10.0.2.2",
+    sourcePort: 7777,
+    targetPort: 5353,
+    data: "hi",
+  });
+  guest.udp("10.0.2.2", 7777, 5353, Buffer.from("ho"));
+  await guest.host.pass(5);
+  expect(socket.sent).toEqual([["ho", "127.0.0.1", 7777]]);
+  expect(guest.network.unforward("tcp:127.0.0.1:2222")).toBe(true);
+  expect(guest.network.unforward("tcp:127.0.0.1:2222")).toBe(false);
+  expect(guest.host.listeners.has(2222)).toBe(false);
+});
+
+test("a program connects to a guest, and serves a port of the gateway", async () => {
+  const guest = await open({ restrict: true });
+  const served: Uint8Array[] = [];
+  guest.network.expose(8080, (events) => ({
+    unsent: 0,
+    write: (bytes) => {
+      served.push(bytes);
+      events.data(Buffer.from("answer"));
+    },
+    end: () => events.ended(),
+    reset: () => {},
+    setReading: () => {},
+  }));
+  const client = guest.tcp("10.0.2.2", 8080, 4000, EASY);
+  client.connect();
+  client.send(Buffer.from("question"));
+  client.end();
+  await guest.host.run(() => client.isDone, 1000);
+  expect(client.contents.toString()).toBe("answer");
+  expect(Buffer.concat(served).toString()).toBe("question");
+  guest.onSyn = (segment) => {
+    const server = guest.tcp("10.0.2.2", segment.sourcePort, 22, EASY);
+    server.send(Buffer.from("SSH"));
+    return server;
+  };
+  const got: Uint8Array[] = [];
+  const events = guest.network.dial(
+    { unsent: 0, write: (bytes) => got.push(bytes), end: () => {}, reset: () => {}, setReading: () => {} },
+    22,
+  );
+  await guest.host.pass(50);
+  expect(Buffer.concat(got).toString()).toBe("SSH");
+  events!.ended();
+});
+
+test("guests on a switch have addresses of their own and reach each other and the outside", async () => {
+  const hub = new EthernetSwitch();
+  const guest = await open();
+  plug(guest.network, hub.port());
+  const macs = [hex("525400000001"), hex("525400000002"), hex("525400000003")];
+  const got = macs.map(() => [] as Uint8Array[]);
+  const ports = macs.map((_, i) => {
+    const port = hub.port();
+    port.onFrame((frame) => got[i]!.push(frame));
+    return port;
+  });
+  for (const [i, mac] of macs.entries()) ports[i]!.send(dhcp(1, mac));
+  await guest.host.pass(5);
+  const offers = got.map((frames) =>
+    frames.map((frame) => readIpv4(frame)!).filter(({ payload }) => payload[8] === 2),
+  );
+  expect(offers.map((all) => all.map(({ target }) => target))).toEqual([
+    ["10.0.2.15"],
+    ["10.0.2.16"],
+    ["10.0.2.17"],
+  ]);
+  for (const frames of got) frames.length = 0;
+  ports[0]!.send(Buffer.concat([macs[2]!, macs[0]!, hex("0800"), Buffer.from("for the third")]));
+  expect(got.map(({ length }) => length)).toEqual([0, 0, 1]);
+  // One that does not receive loses what is above its bound, and holds nobody up.
+  ports[1]!.setReceiving(false);
+  for (let i = 0; i < 100; i++) ports[0]!.send(Buffer.concat([macs[1]!, macs[0]!, Buffer.alloc(60_000)]));
+  expect(ports[1]!.lost).toBeGreaterThan(0);
+  ports[1]!.setReceiving(true);
+  expect(got[1]!.length + ports[1]!.lost).toBe(100);
+});
+
+test("another network resets at once what it does not have, and keeps the guests' addresses", async () => {
+  const first = await open();
+  let peer: Peer | undefined;
+  first.host.serve = () => (it) => {
+    peer = it;
+  };
+  const client = first.tcp(WEB, 80, 4000, EASY);
+  client.connect();
+  await first.host.run(() => client.state === "open" && peer !== undefined, 1000);
+  first.network.send(dhcp(1));
+  const memory = first.network.remember();
+  expect(memory.connections).toHaveLength(1);
+  // The same network goes on with another machine.
+  first.network.resume(memory);
+  peer!.send(Buffer.from("on"));
+  await first.host.run(() => client.receivedBytes === 2, 1000);
+  const { seq, ack } = first.network.remember().connections[0]!;
+  const second = await open();
+  second.network.resume(first.network.remember());
+  await second.host.pass(5);
+  expect(second.stray.at(-1)).toMatchObject({
+    source: WEB,
+    targetPort: 4000,
+    sourcePort: 80,
+    seq,
+    ack,
+    flags: 20,
+  });
+  second.frames.length = 0;
+  second.network.onFrame((frame) => second.frames.push(frame));
+  second.network.send(dhcp(1, hex("525400cccccc")));
+  await second.host.pass(5);
+  expect(second.frames.map(reply).map(({ address }) => address)).toEqual(["10.0.2.16"]);
+});
+
+test.each([
+  [{ net: "10.0.2.0" }, /net: expected an IPv4 network of 8 to 27 bits/],
+  [{ net: "fec0::/64" }, /net: expected an IPv4 network/],
+  [{ dns: "10.0.3.3" }, /dns: 10\.0\.3\.3 is not in 10\.0\.2\.0\/24/],
+  [{ dns: "10.0.2.2" }, /different addresses/],
+  [{ mtu: 100 }, /mtu: expected 1280 to 65520, found 100/],
+  [{ hostfwd: ["tcp:22"] }, /invalid host forwarding rule 'tcp:22'/],
+  [{ allow: ["a b"] }, /allow=a b: expected NAME, ADDRESS or SUBNET/],
+])("options %j are refused", (options, message) => {
+  expect(() => userNetConfig(options)).toThrow(message);
+});
+
+test("rules are read", () => {
+  expect(parseRule("[2001:db8::1]:443")).toMatchObject({ port: 443 });
+  expect(parseRule("2001:db8::/32")).toMatchObject({ port: undefined });
+  expect(parseForward("::2222-:22")).toMatchObject({
+    protocol: "tcp",
+    hostAddress: "",
+    hostPort: 2222,
+    guestPort: 22,
+  });
+  expect(ipText(userNetConfig({ net: "192.168.76.0/24" }).gateway)).toBe("192.168.76.2");
+});

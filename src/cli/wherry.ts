@@ -88,6 +88,18 @@ const commands: Record<string, Command> = {
     const { check, checkOptions } = await import("./commands/check-command.ts");
     return work(checkOptions, check);
   }),
+  ps: command("ps", "the machines that have a name", async () => {
+    const { ps, psOptions } = await import("./commands/ps-command.ts");
+    return work(psOptions, ps);
+  }),
+  exec: command("exec VM -- COMMAND…", "run a command in a machine's guest", async () => {
+    const { exec, execOptions } = await import("./commands/guest-commands.ts");
+    return work(execOptions, (values, vm, ...words) => exec(vm as string, words, values));
+  }),
+  cp: command("cp FROM TO", "copy files: one of the two is VM:PATH", async () => {
+    const { copy, copyOptions } = await import("./commands/guest-commands.ts");
+    return work(copyOptions, (values, from, to) => copy(from as string, to as string, values));
+  }),
   stop: command("stop", "stop a machine's guest", () => simple("stop")),
   cont: command("cont", "resume a stopped guest", () => simple("cont")),
   "guest fetch": command("guest fetch", "get the Debian guest, or a newer one", async () => {
@@ -142,7 +154,8 @@ async function runCommand({ usage, load }: Command, args: readonly string[]): Pr
   const missing = wanted[positionals.length];
   if (missing !== undefined && positionals.length < needed)
     throw new UsageError(`${missing} is missing: wherry ${usage}`);
-  const extra = positionals[wanted.length];
+  // A command's own words may follow.
+  const extra = usage.endsWith("…") ? undefined : positionals[wanted.length];
   if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
   return await run(parsed);
 }

@@ -2,7 +2,8 @@
 // first. Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
-import type { JsonObject } from "./qmp-json.ts";
+import type { Agent } from "../agent/agent-client.ts";
+import { isObject, type JsonObject, type JsonValue } from "./qmp-json.ts";
 import type { MigrationControl } from "./migration-control.ts";
 import { any, bool, int, list, oneOf, optional, QmpError, str, struct } from "./qapi.ts";
 import { action, command, type QmpCommand } from "./qmp-command.ts";
@@ -33,6 +34,8 @@ export interface QmpTarget {
    */
   readMemory(address: bigint, length: number, hart?: number): Promise<Uint8Array | undefined>;
   readonly perf: PerfControl;
+  /** The guest's agent, if the machine has a port for it. */
+  readonly agent?: Agent | undefined;
   /** A listing of the translation of the code at a hart's virtual address. Rejects with WherryError. */
   trace(hart: number, address: bigint): Promise<string>;
   /** Ends the machine and its process. Called once, after the reply to `quit` was sent. */
@@ -166,6 +169,21 @@ export function machineCommands(target: QmpTarget, wherryVersion: string): QmpCo
           throw new QmpError(`Parameter 'address' expects a number such as 0xffffffff80002000`);
         refuseNoHart(cpu);
         return { text: await target.trace(cpu, BigInt(address)) };
+      },
+    ),
+    command(
+      "x-wherry-agent",
+      { command: str, arguments: optional(any), timeout: optional(int), wait: optional(int) },
+      any,
+      async ({ command: name, arguments: args = {}, timeout, wait }) => {
+        if (target.agent === undefined)
+          throw new QmpError(
+            "The machine has no port for a guest agent: start it with --agent",
+            "DeviceNotFound",
+          );
+        if (!isObject(args)) throw new QmpError("Parameter 'arguments' must be an object");
+        const result = await target.agent.execute(name, args, { timeoutMs: timeout, waitMs: wait });
+        return result as JsonValue;
       },
     ),
     command("x-wherry-registers", { cpu: int }, any, async ({ cpu }) => {

@@ -4,7 +4,7 @@ import {
   type MigrationEnvironment,
 } from "../migration/environment/migration-environment.ts";
 import { nodeCompression } from "./node-compression.ts";
-import { hasExited, ownIdentity } from "./process-identity.ts";
+import { hasExited, ownIdentity } from "./names/process-identity.ts";
 
 export const nodeEnvironment: MigrationEnvironment = {
   ...defaultEnvironment,

@@ -2,17 +2,28 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { migrationUri } from "../../monitor/migration-address.ts";
-import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
+import type { SocketAddress } from "../../node/socket-server.ts";
 import { CliError, EXIT, UsageError } from "../output/cli-error.ts";
 import { type Options, parsed, text, type ValuesOf } from "../options/command-line.ts";
-import { absoluteAddress, migrationAddress, number, size, word } from "../options/option-values.ts";
+import {
+  absoluteAddress,
+  machineAddress,
+  migrationAddress,
+  number,
+  size,
+  word,
+} from "../options/option-values.ts";
 import { bytesText, durationText, type Progress, startProgress } from "../output/progress-bar.ts";
 import { QmpClient } from "../machine/qmp-client.ts";
 
 const MULTIFD_COMPRESSIONS = ["none", "zlib", "zstd"] as const;
 
 export const controlOptions = {
-  qmp: { value: "unix:PATH|tcp:H:P", parse: parseSocketAddress, help: "the machine's QMP socket (required)" },
+  qmp: {
+    value: "NAME|unix:PATH|tcp:H:P",
+    parse: machineAddress,
+    help: "the machine's name, or its QMP socket (required)",
+  },
 } satisfies Options;
 
 const profile = {
@@ -85,7 +96,8 @@ export async function withClient<T>(
   qmp: SocketAddress | undefined,
   use: (client: QmpClient) => Promise<T>,
 ): Promise<T> {
-  if (qmp === undefined) throw new UsageError("--qmp unix:PATH is required: which machine is meant?");
+  if (qmp === undefined)
+    throw new UsageError("--qmp NAME or --qmp unix:PATH is required: which machine is meant?");
   const client = await QmpClient.connect(qmp);
   try {
     return await use(client);

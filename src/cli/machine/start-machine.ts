@@ -2,6 +2,7 @@
 // moves.
 import { createReadStream } from "node:fs";
 import { messageOf } from "../../base/errors.ts";
+import { AGENT_PORT, AgentClient } from "../../agent/agent-client.ts";
 import type { PerfControl } from "../../accelerator/perf-report.ts";
 import type { CharBackend } from "../../devices/char-backend.ts";
 import type { SerialPort } from "../../devices/virtio/virtio-console.ts";
@@ -23,6 +24,7 @@ import { clock } from "../../node/node-runtime.ts";
 import { nodeEnvironment } from "../../node/node-environment.ts";
 import { serveQmp } from "../../node/qmp-server.ts";
 import { type VirtioDevices, virtioDevices } from "../../embed/virtio-parts.ts";
+import { registerMachine } from "../../node/names/machine-registry.ts";
 import { SocketPort } from "../../node/socket-port.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
@@ -91,6 +93,11 @@ async function start(
   if (second !== undefined) open.push(() => second.close());
 
   const serialPorts: SerialPort[] = [];
+  const agent = options.agent === true ? new AgentClient(nodePlatform.setTimer) : undefined;
+  if (agent !== undefined) {
+    serialPorts.push({ name: AGENT_PORT, backend: agent.backend });
+    open.push(async () => agent.close());
+  }
   for (const { name, address } of options.serialPorts ?? []) {
     const backend = await SocketPort.listen(address);
     open.push(() => backend.close());
@@ -141,7 +148,10 @@ async function start(
   if (options.stallTimeout !== undefined)
     migration.setParameters({ stallTimeoutMs: options.stallTimeout * 1000 });
   let isUp = () => {};
-  if (options.qmp !== undefined) {
+  const addresses = options.qmp === undefined ? [] : [options.qmp];
+  const registered = options.name === undefined ? undefined : registerMachine(options.name);
+  if (registered !== undefined) addresses.push({ kind: "unix", path: registered.qmp });
+  if (addresses.length > 0) {
     // The path or port is in use before the guest runs. A client may rely on the address of `--incoming`
     // being open.
     const up = new Promise<void>((resolve) => {
@@ -160,15 +170,19 @@ async function start(
         return readGuestMemory(machine.memory, translation, address, length);
       },
       perf,
+      agent,
       trace,
       quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
     };
-    const server = await serveQmp(
-      options.qmp,
-      new QmpMonitor(target, { wherryVersion: VERSION, wallNs: clock.wallNs }),
-      up,
-    );
-    open.push(() => server.close());
+    const monitor = new QmpMonitor(target, { wherryVersion: VERSION, wallNs: clock.wallNs });
+    for (const address of addresses) {
+      const server = await serveQmp(address, monitor, up);
+      open.push(() => server.close());
+    }
+    if (registered !== undefined) {
+      registered.publish(options);
+      open.push(async () => registered.remove());
+    }
   }
   if (options.incoming === undefined) {
     // Even if it is paused: `cont` must not fail for a disk that somebody else has taken meanwhile.

@@ -76,6 +76,7 @@ test("run's defaults", () => {
     legacyVirtio: false,
     serial: { kind: "stdio" },
     serialPorts: [],
+    agent: false,
     qmp: undefined,
     incoming: undefined,
     paused: false,

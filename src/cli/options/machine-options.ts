@@ -1,4 +1,5 @@
 // The options of `run` and `restore` that describe a machine, as a table and as the resulting value.
+import { AGENT_PORT } from "../../agent/agent-client.ts";
 import type { EngineConfig } from "../../embed/create-vm.ts";
 import { DEFAULT_ENGINE, ENGINE_KINDS } from "../../hypervisor/shared/engine-kind.ts";
 import { DEFAULT_ICOUNT_SHIFT, type IcountOptions } from "../../hypervisor/requests/instruction-clock.ts";
@@ -24,6 +25,7 @@ import {
   icount,
   incoming,
   isa,
+  machineName,
   memorySize,
   number,
   rtc,
@@ -54,11 +56,15 @@ export interface MachineOptions extends EngineConfig {
   readonly serial: SerialSpec;
   readonly console?: SerialSpec | undefined;
   readonly serialPorts?: readonly SerialPortSpec[] | undefined;
+  /** A port for the guest's agent, which this process talks to. */
+  readonly agent?: boolean | undefined;
   /** virtio-mmio version 1. */
   readonly legacyVirtio?: boolean | undefined;
   /** Extensions in the device tree. */
   readonly isaExtensions?: readonly string[] | undefined;
   readonly qmp: SocketAddress | undefined;
+  /** By which the user's commands find it. */
+  readonly name?: string | undefined;
   readonly incoming: MigrationAddress | "defer" | undefined;
   /** Number of channels. */
   readonly multifd?: number | undefined;
@@ -124,6 +130,9 @@ export const machineOptions = {
     many: true,
     help: "a named port (/dev/virtio-ports/NAME in the guest) on a socket to listen on, as QEMU's virtserialport; may be given several times",
   },
+  agent: {
+    help: "a port for QEMU's guest agent (Debian: qemu-guest-agent), for `wherry exec` and `wherry cp`",
+  },
   virtio: {
     value: "legacy|modern",
     parse: word(["legacy", "modern"] as const),
@@ -133,6 +142,11 @@ export const machineOptions = {
     value: "ISA|RELEASE",
     parse: isa,
     help: "extensions in the device tree, such as rv64imafdc_zba: all that the harts have (default), or those that a release of QEMU has too (qemu-7.2, qemu-10.0, qemu-11.1)",
+  },
+  name: {
+    value: "NAME",
+    parse: machineName,
+    help: "a name by which other commands find the machine: `wherry ps`, `wherry exec NAME`, --qmp NAME",
   },
   qmp: {
     value: "unix:PATH|tcp:H:P",
@@ -231,9 +245,13 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     throw new UsageError("--icount needs --smp 1: guest time counts the instructions of one hart");
   if (values.console?.kind === "stdio" && (values.serial ?? { kind: "stdio" }).kind === "stdio")
     throw new UsageError("--console stdio: the terminal is the serial console's (--serial none frees it)");
-  const ports = values["serial-port"];
+  const agentPort = values.agent ? [{ name: AGENT_PORT }] : [];
+  const ports = [...agentPort, ...values["serial-port"]];
   const twice = ports.find(({ name }, i) => ports.findIndex((one) => one.name === name) !== i);
-  if (twice !== undefined) throw new UsageError(`--serial-port: two ports are named ${twice.name}`);
+  if (twice !== undefined)
+    throw new UsageError(
+      `--serial-port: two ports are named ${twice.name}${twice.name === AGENT_PORT && values.agent ? ", one by --agent" : ""}`,
+    );
   if (ports.length > MAX_NAMED_PORTS)
     throw new UsageError(`--serial-port: ${ports.length} ports, at most ${MAX_NAMED_PORTS} are possible`);
   const single = [values.net, values.console, values.rng || undefined, ports[0]].filter(
@@ -254,10 +272,12 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     rng: values.rng,
     serial: values.serial ?? { kind: "stdio" },
     console: values.console,
-    serialPorts: ports,
+    serialPorts: values["serial-port"],
+    agent: values.agent,
     legacyVirtio: values.virtio === "legacy",
     isaExtensions: values.isa,
     qmp: values.qmp,
+    name: values.name,
     incoming: from,
     multifd: values.multifd,
     stallTimeout: values["stall-timeout"],

@@ -13,6 +13,7 @@ import { RELEASES } from "../../machines/qemu/qemu-releases.ts";
 import { EXTENSION_NAMES } from "../../riscv/extensions.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../../monitor/migration-address.ts";
+import { isMachineName, machineNamed } from "../../node/names/machine-registry.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
 import type { DriveSpec } from "../../node/virtio-backends.ts";
 
@@ -182,6 +183,18 @@ export function serial(text: string): SerialSpec {
   if (text.startsWith("file:") && text.length > "file:".length) return { kind: "file", path: text.slice(5) };
   if (/^(unix|tcp):/.test(text)) return { kind: "socket", address: parseSocketAddress(text) };
   throw new Error("expected stdio, none, file:FILE or unix:PATH");
+}
+
+/** The QMP socket of a running machine: its name (`--name`), `unix:PATH` or `tcp:HOST:PORT`. */
+export function machineAddress(text: string): SocketAddress {
+  if (!isMachineName(text)) return parseSocketAddress(text);
+  return { kind: "unix", path: machineNamed(text).qmp };
+}
+
+/** A name for `--name`. */
+export function machineName(text: string): string {
+  if (!isMachineName(text)) throw new Error("expected up to 40 letters, digits, and _ . -");
+  return text;
 }
 
 export interface SerialPortSpec {

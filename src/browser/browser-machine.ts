@@ -1,7 +1,7 @@
 // A machine in this page: a handle of the worker that runs it. All that blocks or computes is in workers, so
 // the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
 // entropy.
-import { WherryError } from "../base/errors.ts";
+import { messageOf, WherryError } from "../base/errors.ts";
 import type { ByteSource } from "../inspect/read/byte-source.ts";
 import {
   checkInput,
@@ -103,6 +103,7 @@ export class BrowserMachine {
     this.#worker.addEventListener("error", (event) => {
       const message = `the machine's worker failed: ${event.message || COULD_NOT_LOAD}`;
       this.#worker.terminate();
+      this.#runState = "internal-error";
       this.#fail(new WherryError("browser.worker", message));
       this.#ending.end({ kind: "guest-failed", message });
     });
@@ -199,7 +200,13 @@ export class BrowserMachine {
         return;
       }
       const id = ++this.#calls;
-      this.#worker.postMessage({ id, call, args } satisfies VmmRequest<K>);
+      try {
+        this.#worker.postMessage({ id, call, args } satisfies VmmRequest<K>);
+      } catch (cause) {
+        const why = `what was given to ${call} cannot be sent to the machine's worker: ${messageOf(cause)}`;
+        reject(new WherryError("options.value", why, { cause }));
+        return;
+      }
       this.#waiters.set(id, { resolve, reject });
     });
     return onlyWherryErrors(() => answer);

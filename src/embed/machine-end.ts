@@ -22,7 +22,10 @@ export function watchEnd(machine: Machine, onEnd: (end: GuestEnd) => void): void
   });
   // A failed arrival is an internal-error without an event.
   machine.runState.onChange((state) => {
-    if ((state === "shutdown" || state === "internal-error") && last !== undefined) onEnd(last);
+    if ((state !== "shutdown" && state !== "internal-error") || last === undefined) return;
+    onEnd(last);
+    // A reset begins another life, whose end is its own.
+    last = undefined;
   });
 }
 

@@ -136,7 +136,7 @@ test.concurrent.each([
   ],
   ["check --from dir --to dir", 2, "dir: illegal operation on a directory (EISDIR)"],
   ["guest", 2, "unknown command 'guest'; did you mean guest fetch?"],
-] as const)("wherry %s", { timeout: 30_000 }, async (line, code, message) => {
+] as const)("wherry %s", { timeout: 120_000 }, async (line, code, message) => {
   const before = readdirSync(directory);
   const advice =
     code === 2 && !/^(diff|check)/.test(line) ? "try: wherry --help, or wherry COMMAND --help\n" : "";

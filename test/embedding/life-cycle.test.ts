@@ -1,31 +1,12 @@
 // The life of a machine in a program: what each call does in each state (the table of docs/embedding.md),
 // calls that overlap, the promise of the end, and listeners that throw.
-import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { assemble, flatBinary } from "../../src/asm/assembler.ts";
 import { nodePlatform } from "../../src/node/node-platform.ts";
 import { HostedMachine, type HostedMachineOptions } from "../../src/embed/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../../src/embed/memory-snapshot.ts";
+import { echoKernel, lifeCycle } from "../support/life-cycle.ts";
 
-/** Waits for a byte on the console and prints it; `q` powers off. */
-const ECHO = `
-  start:
-    li a7, 2
-    ecall
-    bltz a0, start
-    li t0, 113
-    beq a0, t0, off
-    li a7, 1
-    ecall
-    j start
-  off:
-    li a7, 0x53525354
-    li a6, 0
-    li a0, 0
-    li a1, 0
-    ecall
-`;
-const kernel = flatBinary(assemble([{ name: "echo", text: ECHO }], { base: 0x80200000n }));
+const kernel = echoKernel();
 const HARDWARE = { harts: 1, memoryBytes: 8 << 20, kernel, engine: "interpreter" } as const;
 
 interface Threads {
@@ -116,26 +97,12 @@ const calls: Record<string, (machine: HostedMachine) => Promise<unknown>> = {
   close: (machine) => machine.close(),
 };
 
-const document = readFileSync(new URL("../../docs/embedding.md", import.meta.url), "utf8");
-const rows = document
-  .slice(document.indexOf("| | created"))
-  .split("\n\n")[0]
-  ?.split("\n")
-  .map((row) =>
-    row
-      .split("|")
-      .slice(1, -1)
-      .map((cell) => cell.trim().replaceAll("`", "")),
-  );
-
 describe("docs/embedding.md has", () => {
-  const [head = [], , ...body] = rows ?? [];
   test("each call and each state", () => {
-    expect(head.slice(1)).toEqual(Object.keys(states));
-    expect(body.map(([call]) => call)).toEqual(Object.keys(calls));
+    expect(lifeCycle.states).toEqual(Object.keys(states));
+    expect(lifeCycle.calls).toEqual(Object.keys(calls));
   });
   test.each(Object.keys(states))("what each call does in a machine that is %s", async (state) => {
-    const column = body.map((row) => [row[0], row[head.indexOf(state)]]);
     const found: [string, string][] = [];
     let machine: HostedMachine | undefined;
     for (const [name, call] of Object.entries(calls)) {
@@ -150,7 +117,7 @@ describe("docs/embedding.md has", () => {
       await machine.close();
       machine = undefined;
     }
-    expect(found).toEqual(column);
+    expect(found).toEqual(lifeCycle.column(state));
   });
 });
 
@@ -204,6 +171,17 @@ test("the end is the guest's, if it came before the close; a reset begins anothe
   expect((await second).kind).toBe("shutdown");
   await machine.close();
   expect(machine.ended).toBe(second);
+});
+
+test("the end of a second life that is closed is not the first one's", async () => {
+  const machine = await make();
+  await machine.start();
+  machine.write("q");
+  await machine.ended;
+  await machine.reset();
+  await machine.start();
+  await machine.close();
+  expect(await machine.ended).toEqual({ kind: "closed", message: "the machine was closed" });
 });
 
 test("a crash has its cause", async () => {

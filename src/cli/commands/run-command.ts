@@ -54,8 +54,8 @@ export async function run(options: MachineOptions): Promise<number> {
     process.stderr.write(traces);
     for (const signal of signals) process.off(signal, onSignal);
     // A source that has handed over its machine still waits for the destination's confirmation, but not
-    // longer than this.
-    setTimeout(() => process.exit(), LAST_WORD_MS).unref();
+    // longer than this. Output that nobody has read until now keeps the process for nothing.
+    setTimeout(() => process.exit(), process.stdout.writableLength > 0 ? 0 : LAST_WORD_MS).unref();
   }
 }
 

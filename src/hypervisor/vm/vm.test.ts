@@ -87,6 +87,20 @@ test("the translation thread is requested to end and has time to do so", async (
   expect(ends).toEqual(["terminated"]);
 });
 
+test("a translation thread that dies while it is asked to end is not waited for", async () => {
+  const { vm, buffer, faults } = parked((f) => ({
+    onSignal: () => {},
+    onFault: (listener) => void (f[9] = listener),
+    terminate: async () => {},
+  }));
+  const words = new Int32Array(buffer);
+  const destroyed = vm.destroy();
+  faults[9]?.(new Error("no file"));
+  expect(words[VM_TRANSLATOR_RUN >>> 2]).toBe(TRANSLATOR_RUN.ENDED);
+  // Nobody else wakes it: in a process that has nothing else to do, no timer of Atomics.waitAsync fires.
+  await destroyed;
+});
+
 test("a translation thread that dies kills the VM, and reports why", async () => {
   const { vm, faults } = parked((f) => ({
     onSignal: () => {},

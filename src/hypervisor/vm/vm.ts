@@ -215,9 +215,10 @@ export class Vm implements AcceleratorVm {
     };
     this.#translator = options.spawnTranslator && spawned(options.spawnTranslator);
     this.#translator?.onFault((error) => {
+      Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
+      Atomics.notify(this.#words, VM_TRANSLATOR_RUN >>> 2);
       // A thread that was told to end may do so in any way.
       if (this.#isEnding) return;
-      Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
       const why = `the translation thread: ${messageOf(error)}`;
       this.markDead(why);
       this.events.internalError(undefined, why);

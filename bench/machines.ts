@@ -142,12 +142,16 @@ export class BenchMachine {
     const before = await this.cpuNanoseconds();
     await this.resume();
     const text = await this.ask(command);
-    await this.#qmp.execute("stop");
+    await this.stop();
     return { text, cpuNanoseconds: (await this.cpuNanoseconds()) - before };
   }
 
   async resume(): Promise<void> {
     await this.#qmp.execute("cont");
+  }
+
+  async stop(): Promise<void> {
+    await this.#qmp.execute("stop");
   }
 
   /** The output of a command while the machine runs. */

@@ -1,16 +1,18 @@
 // The network between two Debian guests, with iperf3 of Debian's packages: TCP with its retransmissions, and
 // UDP as fast as the sender can, with the frames that the wire lost and the datagrams that were lost with
-// those that the receiving guest's own buffers dropped; under Wherry and under QEMU with the same wire.
-//   node bench/network.ts [--seconds N] [--tree CLONE] [--qemu 11.1|none]
+// those that the receiving guest's own buffers dropped; under Wherry and under QEMU with the same wire, in
+// turns. The first round is that of code which has just been translated, or not yet.
+//   node bench/network.ts [--seconds N] [--rounds N] [--tree CLONE] [--qemu 11.1|none]
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { directory, options } from "../test/support/cases.ts";
 import { qemu, type QemuRelease, unpacked } from "../tools/unpacked.ts";
 import { compileGuest, writeInitramfs } from "./build.ts";
+import { spread } from "./figures.ts";
 import { BenchMachine, type Hardware, type Monitor, qemuMonitor, wherryMonitor } from "./machines.ts";
 
-const given = options({ seconds: 10, tree: "", qemu: "11.1" });
+const given = options({ seconds: 5, rounds: 4, tree: "", qemu: "11.1" });
 const guest = await fetchDebianGuest();
 const iperf3 = await unpacked({ name: "iperf3", architecture: "riscv64", packages: ["iperf3"] });
 const initrd = join(directory, "initrd");
@@ -57,7 +59,6 @@ const number = (text: string, pattern: RegExp): number => {
 };
 
 interface Result {
-  readonly name: string;
   readonly tcp: number;
   readonly retransmitted: number;
   /** Processor time of both machines for a GB by TCP. */
@@ -67,21 +68,51 @@ interface Result {
   readonly lostPercent: number;
 }
 
-async function measure(wired: Wired): Promise<Result> {
-  const port = await freePort();
-  const hardware = { harts: 1, memoryMib: 256, kernel: guest.kernel, initrd };
-  const machines: BenchMachine[] = [];
-  for (const end of ["listen", "connect"] as const) {
-    machines.push(await BenchMachine.boot(wired(end, port), hardware));
+/** Two machines on one wire. They stand still except in their rounds, so that they do not share the cores. */
+class Pair {
+  readonly name: string;
+  readonly #a: BenchMachine;
+  readonly #b: BenchMachine;
+
+  private constructor(name: string, a: BenchMachine, b: BenchMachine) {
+    this.name = name;
+    this.#a = a;
+    this.#b = b;
   }
-  const [a, b] = machines as [BenchMachine, BenchMachine];
-  try {
-    await Promise.all(machines.map((machine) => machine.resume()));
-    const up = (last: number): string =>
-      `mkdir -p /debian/dev /debian/tmp && mount -o bind /dev /debian/dev && ip addr add 10.0.0.${last}/24 dev eth0 && ip link set eth0 up`;
-    await Promise.all([a.ask(up(1)), b.ask(up(2))]);
-    await b.ask(`(while :; do ${IPERF3} -s -1; done > /tmp/server 2>&1 &)`);
-    await a.ask("ping -c 2 10.0.0.2");
+
+  static async boot(wired: Wired): Promise<Pair> {
+    const port = await freePort();
+    const hardware = { harts: 1, memoryMib: 256, kernel: guest.kernel, initrd };
+    const a = await BenchMachine.boot(wired("listen", port), hardware);
+    const b = await BenchMachine.boot(wired("connect", port), hardware);
+    const pair = new Pair(wired("listen", 0).name, a, b);
+    await pair.#running(async () => {
+      const up = (last: number): string =>
+        `mkdir -p /debian/dev /debian/tmp && mount -o bind /dev /debian/dev && ip addr add 10.0.0.${last}/24 dev eth0 && ip link set eth0 up`;
+      await Promise.all([a.ask(up(1)), b.ask(up(2))]);
+      await b.ask(`(while :; do ${IPERF3} -s -1; done > /tmp/server 2>&1 &)`);
+      await a.ask("ping -c 2 10.0.0.2");
+    });
+    return pair;
+  }
+
+  round(): Promise<Result> {
+    return this.#running(() => this.#measure());
+  }
+
+  async end(): Promise<void> {
+    await Promise.all([this.#a.end(), this.#b.end()]);
+  }
+
+  async #running<T>(task: () => Promise<T>): Promise<T> {
+    await Promise.all([this.#a.resume(), this.#b.resume()]);
+    const done = await task();
+    await Promise.all([this.#a.stop(), this.#b.stop()]);
+    return done;
+  }
+
+  async #measure(): Promise<Result> {
+    const [a, b] = [this.#a, this.#b];
     const client = `${IPERF3} -c 10.0.0.2 -i 0 -f m -t ${given.seconds}`;
     // The server may not yet listen again.
     const run = (command: string): Promise<string> =>
@@ -99,7 +130,6 @@ async function measure(wired: Wired): Promise<Result> {
     const udp = await run(`${client} -u -b 0 -l 1400`);
     await a.ask("sleep 2");
     return {
-      name: wired("listen", 0).name,
       tcp: number(tcp, /([\d.]+) Mbits\/sec +receiver/),
       cpuPerGb: (cpuSeconds * 1000) / number(tcp, /([\d.]+) MBytes [^\n]*receiver/),
       retransmitted: number(tcp, /Mbits\/sec +(\d+) +sender/),
@@ -107,28 +137,40 @@ async function measure(wired: Wired): Promise<Result> {
       lostFrames: (await frames()) - lostBefore,
       lostPercent: number(udp, /\(([\d.e+-]+)%\) +receiver/),
     };
-  } finally {
-    await Promise.all(machines.map((machine) => machine.end()));
   }
 }
 
 console.log(
-  "| | TCP, Mbit/s | CPU s/GB | retransmitted | UDP received, Mbit/s | lost frames | lost datagrams |",
+  "| round | | TCP, Mbit/s | CPU s/GB | retransmitted | UDP received, Mbit/s | lost frames | lost datagrams |",
 );
-console.log("|---|---|---|---|---|---|---|");
-const results: Result[] = [];
-for (const wired of monitors) {
-  const result = await measure(wired);
-  results.push(result);
-  const { name, tcp, cpuPerGb, retransmitted, udp, lostFrames, lostPercent } = result;
-  console.log(
-    `| ${name} | ${tcp} | ${cpuPerGb.toFixed(0)} | ${retransmitted} | ${udp} | ${lostFrames} | ${lostPercent} % |`,
-  );
+console.log("|---|---|---|---|---|---|---|---|");
+const pairs: Pair[] = [];
+for (const wired of monitors) pairs.push(await Pair.boot(wired));
+const rounds: Result[][] = [];
+for (let round = 0; round < given.rounds; round++) {
+  const results: Result[] = [];
+  for (const pair of pairs) {
+    const result = await pair.round();
+    results.push(result);
+    const { tcp, cpuPerGb, retransmitted, udp, lostFrames, lostPercent } = result;
+    console.log(
+      `| ${round} | ${pair.name} | ${tcp} | ${cpuPerGb.toFixed(0)} | ${retransmitted} | ${udp} | ${lostFrames} | ${lostPercent} % |`,
+    );
+  }
+  rounds.push(results);
 }
-const [ours, theirs] = results;
-if (ours !== undefined && theirs !== undefined) {
-  console.log(
-    `\nTCP ${(ours.tcp / theirs.tcp).toFixed(2)}×, UDP ${(ours.udp / theirs.udp).toFixed(2)}× of QEMU's`,
+await Promise.all(pairs.map((pair) => pair.end()));
+const ratios = (of: (result: Result) => number): number[] =>
+  rounds.flatMap(([ours, theirs]) =>
+    ours === undefined || theirs === undefined ? [] : [of(ours) / of(theirs)],
   );
+if (pairs.length === 2) {
+  const text = (of: (result: Result) => number): string => {
+    const [first, ...warm] = ratios(of);
+    const later = warm.length === 0 ? "" : `, then ${spread(warm).median.toFixed(2)}×`;
+    return `${(first as number).toFixed(2)}× in the first round${later}`;
+  };
+  console.log(`\nof QEMU's: TCP ${text(({ tcp }) => tcp)}; UDP ${text(({ udp }) => udp)}`);
+  console.log(`processor time for a GB by TCP: ${text(({ cpuPerGb }) => cpuPerGb)}`);
 }
 process.exit(0);

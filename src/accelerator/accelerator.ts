@@ -3,6 +3,7 @@
 // KVM_IRQ_LINE, KVM_IOEVENTFD). The VMM never accesses a running hart. Types only: src/hypervisor implements
 // them, the VMM half uses them.
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { InterruptStatus } from "../memory/irq-line.ts";
 
 /** Handles MMIO exits of vCPUs (KVM_EXIT_MMIO). The vCPU waits for the answer. */
 export interface MmioHandler {
@@ -93,6 +94,11 @@ export interface AcceleratorVm {
    * the device.
    */
   shadowRead?(guestPhys: number): { set(value: number | undefined): void };
+  /**
+   * A register of 4 bytes at `guestPhys` that drives the line of `source`, with its acknowledge register in
+   * the 4 bytes after it: vCPUs read and acknowledge it without an exit. Undefined if all accesses must exit.
+   */
+  interruptStatus?(guestPhys: number, source: number): InterruptStatus | undefined;
   resetIrqchip(): void;
   /** The guest has suspended itself (SBI SUSP): one hart waits for an interrupt, the others are stopped. */
   readonly isSuspended: boolean;

@@ -26,10 +26,15 @@ import {
 } from "../devices/vm-generation-id.ts";
 import { type DiskRecord, diskSection } from "../devices/virtio/disk-section.ts";
 import type { VirtioDevice, VirtioBoard } from "../devices/virtio/virtio-device.ts";
-import { EmptyVirtioMmio, VIRTIO_MMIO_QUEUE_NOTIFY, VirtioMmio } from "../devices/virtio/virtio-mmio.ts";
+import {
+  EmptyVirtioMmio,
+  VIRTIO_MMIO_INTERRUPT_STATUS,
+  VIRTIO_MMIO_QUEUE_NOTIFY,
+  VirtioMmio,
+} from "../devices/virtio/virtio-mmio.ts";
 import { AddressSpace } from "../memory/address-space.ts";
 import type { GuestMemory, RamBlock } from "../memory/guest-memory.ts";
-import type { IrqLine } from "../memory/irq-line.ts";
+import { type IrqLine, LineStatus } from "../memory/irq-line.ts";
 import type { StateDefinition } from "../state/schema.ts";
 import type { AcceleratorVm, SystemEvent, VmEvents } from "../accelerator/accelerator.ts";
 import type { Cpus } from "../vmm/cpus.ts";
@@ -488,7 +493,11 @@ function addVirtio(
     }
     const device = make(board);
     if (device instanceof VirtioNet) machine.net ??= device;
-    const transport = new VirtioMmio({ device, irq: irq(VIRT_IRQ.VIRTIO + slot), guestPhys });
+    const source = VIRT_IRQ.VIRTIO + slot;
+    const interruptStatus =
+      machine.vm.interruptStatus?.(guestPhys + VIRTIO_MMIO_INTERRUPT_STATUS, source) ??
+      new LineStatus(irq(source));
+    const transport = new VirtioMmio({ device, interruptStatus, guestPhys });
     machine.addressSpace.add(`virtio-mmio.${slot}`, guestPhys, VIRTIO_MMIO_SIZE, transport);
     for (const i of device.queues.keys()) {
       machine.vm.ioeventfd(guestPhys + VIRTIO_MMIO_QUEUE_NOTIFY, i, () => transport.notify(i));

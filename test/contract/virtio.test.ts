@@ -30,7 +30,7 @@ for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {
           "queues",
           "offeredFeatures",
           "board",
-          "onInterruptStatus",
+          "interruptStatus",
           "generation",
         ],
         refuses: [

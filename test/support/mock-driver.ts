@@ -1,6 +1,7 @@
 // A virtio driver for tests: drives any device over the mmio registers and real rings in a GuestMemory, like
 // a guest's driver: legacy and modern, with direct or indirect descriptors and the event index. It also lets
 // tests write malformed rings.
+import { LineStatus } from "../../src/memory/irq-line.ts";
 import { GuestMemory, type RamBlock } from "../../src/memory/guest-memory.ts";
 import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import {
@@ -256,7 +257,11 @@ export class MockDriver {
         this.irq = level;
       },
     };
-    this.transport = new VirtioMmio({ device, irq, guestPhys: SLOT_ADDRESS });
+    this.transport = new VirtioMmio({
+      device,
+      interruptStatus: new LineStatus(irq),
+      guestPhys: SLOT_ADDRESS,
+    });
     this.transport.unquiesce();
   }
 

@@ -8,6 +8,7 @@ import { LEGACY_FEATURES } from "../../src/devices/virtio/virtio-feature-bits.ts
 import { VirtioMmio } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
+import { LineStatus } from "../../src/memory/irq-line.ts";
 import type { GuestMemory } from "../../src/memory/guest-memory.ts";
 import { guestMemory, RAM_BASE } from "./guest-memory.ts";
 
@@ -55,7 +56,11 @@ export interface VirtioSubject {
 export function virtioSubject(make: (board: VirtioBoard) => AnyVirtioDevice, legacy: boolean): VirtioSubject {
   const memory = guestMemory();
   const device = make({ memory, legacy, defer: (task) => task() });
-  const transport = new VirtioMmio({ device, irq: { set() {} }, guestPhys: 0x1000_8000 });
+  const transport = new VirtioMmio({
+    device,
+    interruptStatus: new LineStatus({ set() {} }),
+    guestPhys: 0x1000_8000,
+  });
   return { device, transport, memory };
 }
 

@@ -4,6 +4,7 @@
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
+import { type InterruptStatus, LineStatus } from "../../memory/irq-line.ts";
 import type { StateDefinition } from "../../state/schema.ts";
 import {
   COMMON_FEATURES,
@@ -57,8 +58,8 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   /** All feature bits that the device supports; a legacy transport shows the low half. */
   readonly offeredFeatures: bigint;
   protected readonly board: VirtioBoard;
-  /** Called when the interrupt status may have changed; set by the transport. */
-  onInterruptStatus: () => void = () => {};
+  /** The interrupt status while the machine runs; set by the transport. `state.isr` is its copy in a stream. */
+  interruptStatus: InterruptStatus = new LineStatus({ set: () => {} });
   /**
    * Configuration generation (§2.5.1). Not migrated, as in QEMU: a driver compares it within one read only.
    */
@@ -166,11 +167,11 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   reset(): void {
     const { state } = this;
     for (const queue of this.queues) queue.reset(state.sizes[queue.index]?.numDefault ?? 0);
-    Object.assign(state, { status: 0, isr: 0, queueSel: 0, guestFeatures: 0n });
+    Object.assign(state, { status: 0, queueSel: 0, guestFeatures: 0n });
     Object.assign(state, { broken: false, started: false, disabled: false });
     this.onReset();
     this.featuresChanged();
-    this.onInterruptStatus();
+    this.acknowledge(~0);
   }
 
   /** §2.6.1 */
@@ -210,8 +211,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   }
 
   acknowledge(bits: number): void {
-    this.state.isr &= ~bits;
-    this.onInterruptStatus();
+    this.interruptStatus.acknowledge(bits);
   }
 
   // Called by devices.
@@ -230,12 +230,13 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   protected configChanged(): void {
     this.generation = (this.generation + 1) >>> 0;
     // Sets the used bit as well, as QEMU does; a driver ignores it if nothing was used.
-    if (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) this.#raise(VIRTIO_ISR_CONFIG | VIRTIO_ISR_USED);
+    if (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK)
+      this.interruptStatus.raise(VIRTIO_ISR_CONFIG | VIRTIO_ISR_USED);
   }
 
   /** Used buffers were published on `queue`: interrupts if the driver wants it. */
   protected interrupt(queue: Virtqueue): void {
-    if (queue.shouldInterrupt()) this.#raise(VIRTIO_ISR_USED);
+    if (queue.shouldInterrupt()) this.interruptStatus.raise(VIRTIO_ISR_USED);
   }
 
   /**
@@ -261,11 +262,6 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
     const queue = this.queues[index];
     if (queue === undefined) throw new VirtioError("virtio.queue", `${this.kind.name} has no queue ${index}`);
     return queue;
-  }
-
-  #raise(bits: number): void {
-    this.state.isr |= bits;
-    this.onInterruptStatus();
   }
 
   // Stop, load, resume.

@@ -1,7 +1,7 @@
 // The virtio transport over memory-mapped registers: version 2 (virtio 1.3 §4.2.2) and, if the device is
 // legacy, version 1 (§4.2.4, guest page size and page frame numbers). Left out: shared memory regions and
 // notification data. A slot without a device reads as QEMU's empty slot.
-import type { IrqLine } from "../../memory/irq-line.ts";
+import type { InterruptStatus } from "../../memory/irq-line.ts";
 import type { MmioDevice } from "../../memory/mmio.ts";
 import { type Section, sectionOf } from "../../state/section.ts";
 import type { VirtioDevice } from "./virtio-device.ts";
@@ -31,7 +31,8 @@ const VIRTIO_MMIO_QUEUE_ALIGN = 0x03c;
 const VIRTIO_MMIO_QUEUE_PFN = 0x040;
 const VIRTIO_MMIO_QUEUE_READY = 0x044;
 export const VIRTIO_MMIO_QUEUE_NOTIFY = 0x050;
-const VIRTIO_MMIO_INTERRUPT_STATUS = 0x060;
+/** Its acknowledge register is the word after it. */
+export const VIRTIO_MMIO_INTERRUPT_STATUS = 0x060;
 const VIRTIO_MMIO_INTERRUPT_ACK = 0x064;
 const VIRTIO_MMIO_STATUS = 0x070;
 const VIRTIO_MMIO_QUEUE_DESC_LOW = 0x080;
@@ -53,7 +54,7 @@ export interface VirtioMmioOptions {
   // The transport does not access the device's own state.
   // oxlint-disable-next-line typescript/no-explicit-any
   readonly device: VirtioDevice<any>;
-  readonly irq: IrqLine;
+  readonly interruptStatus: InterruptStatus;
   /** Start of the register window, which names the section. */
   readonly guestPhys: number;
 }
@@ -76,14 +77,12 @@ export class EmptyVirtioMmio implements MmioDevice {
 
 export class VirtioMmio implements MmioDevice {
   readonly device: VirtioMmioOptions["device"];
-  readonly #irq: IrqLine;
   readonly #guestPhys: number;
 
   constructor(options: VirtioMmioOptions) {
     this.device = options.device;
-    this.#irq = options.irq;
     this.#guestPhys = options.guestPhys;
-    this.device.onInterruptStatus = () => this.#irq.set(this.device.state.isr !== 0);
+    this.device.interruptStatus = options.interruptStatus;
   }
 
   get state(): VirtioState<Record<never, never>> {
@@ -118,7 +117,7 @@ export class VirtioMmio implements MmioDevice {
         // load.
         return state.sizes[state.queueSel]?.numDefault ?? 0;
       case VIRTIO_MMIO_INTERRUPT_STATUS:
-        return state.isr;
+        return device.interruptStatus.read();
       case VIRTIO_MMIO_STATUS:
         return state.status;
       default:
@@ -321,7 +320,8 @@ export class VirtioMmio implements MmioDevice {
         ? queue.state.desc !== 0n
         : (state.mmio.vqs[queue.index]?.enabled ?? false);
     }
-    device.onInterruptStatus();
+    device.interruptStatus.acknowledge(~state.isr);
+    device.interruptStatus.raise(state.isr);
   }
 
   get section(): Section {
@@ -332,7 +332,7 @@ export class VirtioMmio implements MmioDevice {
       idstr,
       vmsdName: name,
       definition: device.stateDefinition,
-      get: () => device.state,
+      get: () => Object.assign(device.state, { isr: device.interruptStatus.read() }),
       check: (loaded) => device.checkState(loaded, idstr),
       apply: (loaded) => {
         device.stateDefinition.assign(device.state, loaded);

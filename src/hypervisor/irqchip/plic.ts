@@ -73,10 +73,22 @@ export class Plic {
 
   /** Drive the wire of `source` (1…95). */
   setLine(source: number, level: boolean): void {
+    this.#drive(source, () => level);
+  }
+
+  /**
+   * Drive the wire of `source` by a word of the shared memory, which the caller has changed: high if it is not
+   * zero. Of threads that change it at the same time, the last one here sees what all have made of it.
+   */
+  follow(source: number, word: number): void {
+    this.#drive(source, () => Atomics.load(this.#words, word) !== 0);
+  }
+
+  #drive(source: number, level: () => boolean): void {
     const { word, bit } = bitOf(source);
     const words = this.#words;
     withLock(words, LOCK, () => {
-      if (level) {
+      if (level()) {
         words[LEVEL + word]! |= bit;
         if ((words[CLAIMED + word]! & bit) === 0) words[PENDING + word]! |= bit;
       } else {

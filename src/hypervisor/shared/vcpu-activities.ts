@@ -33,6 +33,7 @@ export const ACTIVITIES = [
   "doorbell",
   "coalesced-write",
   "shadow-read",
+  "irq-status",
   "mmio-read",
   "mmio-write",
 ] as const;

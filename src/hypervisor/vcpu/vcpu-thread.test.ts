@@ -477,6 +477,21 @@ test("a shadowed register is read without an exit, until its value is withdrawn"
   expect(s.log.filter((line) => line.startsWith("read"))).toEqual([first, second, first]);
 });
 
+test("an interrupt status register is read and acknowledged without an exit", () => {
+  const { s, me } = one();
+  const status = s.vm.interruptStatus(0x10001060, 1);
+  status?.raise(3);
+  s.run(0, ({ mmioRead, mmioWrite }) => {
+    expect(mmioRead(0x10001060n, 4)).toBe(1);
+    expect(me.read64(CTL_MMIO_DATA)).toBe(3n);
+    mmioWrite(0x10001064n, 4, 1n);
+    mmioRead(0x10001064n, 4);
+    return EXIT.SLICE;
+  });
+  expect(status?.read()).toBe(2);
+  expect(s.log).toEqual(["run", "read 10001064 4"]);
+});
+
 describe("steal time", () => {
   function stolen(me: VcpuRequests): bigint {
     return me.read64(SBI_STEAL_NS);

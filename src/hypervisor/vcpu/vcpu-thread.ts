@@ -44,6 +44,7 @@ import {
   VM_VCPU_COUNT,
 } from "../shared/memory-map.ts";
 import { MmioShadows } from "../shared/mmio-shadow.ts";
+import { InterruptStatuses } from "../irqchip/interrupt-statuses.ts";
 import { MP_STATE } from "../../accelerator/mp-state.ts";
 import type { Activity } from "../shared/vcpu-activities.ts";
 import { perfGeneration, VcpuPerf } from "./vcpu-perf.ts";
@@ -131,6 +132,7 @@ export class VcpuThread {
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
   readonly #shadows: MmioShadows;
+  readonly #statuses: InterruptStatuses;
   readonly #hfences: HfenceQueue;
   readonly #sbi: SbiFirmware;
   readonly #memory: SlotMemory;
@@ -185,6 +187,7 @@ export class VcpuThread {
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#coalesced = new CoalescedMmio(buffer);
     this.#shadows = new MmioShadows(buffer);
+    this.#statuses = new InterruptStatuses(buffer, this.#plic);
     this.#hfences = hfences[hart]!;
     this.#memory = new SlotMemory(buffer);
     this.#image = new HartImage(buffer, hart);
@@ -630,6 +633,12 @@ export class VcpuThread {
       this.#me.write64(CTL_MMIO_DATA, BigInt(known));
       return 1;
     }
+    const status = this.#statuses.read(gpa, size);
+    if (status >= 0) {
+      this.#answeredBy = "irq-status";
+      this.#me.write64(CTL_MMIO_DATA, BigInt(status));
+      return 1;
+    }
     if (!this.#exitFromGuest(EXIT_REASON.MMIO_READ, gpa, size, 0n)) return 0;
     this.#me.write64(CTL_MMIO_DATA, this.#me.read64(RUN_DATA));
     return 1;
@@ -661,6 +670,10 @@ export class VcpuThread {
     if (size === 4 && this.#ioeventfds.match(gpa, Number(BigInt.asIntN(32, value)))) {
       this.#platform.signal();
       this.#answeredBy = "doorbell";
+      return 1;
+    }
+    if (this.#statuses.acknowledge(gpa, size, Number(BigInt.asIntN(32, value)))) {
+      this.#answeredBy = "irq-status";
       return 1;
     }
     return this.#exitFromGuest(EXIT_REASON.MMIO_WRITE, gpa, size, value) ? 1 : 0;

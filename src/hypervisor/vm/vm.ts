@@ -42,6 +42,8 @@ import {
   SBI_SUSPEND_TYPE,
 } from "../shared/memory-map.ts";
 import { MmioShadows } from "../shared/mmio-shadow.ts";
+import { InterruptStatuses } from "../irqchip/interrupt-statuses.ts";
+import type { InterruptStatus } from "../../memory/irq-line.ts";
 import { OneRegs } from "./one-reg.ts";
 import { VmPerf } from "../vcpu/vcpu-perf.ts";
 import { placeIrqchip } from "../irqchip/irqchip-windows.ts";
@@ -138,6 +140,7 @@ export class Vm implements AcceleratorVm {
   readonly #ioeventfds: Ioeventfds;
   readonly #coalesced: CoalescedMmio;
   readonly #shadows: MmioShadows;
+  readonly #statuses: InterruptStatuses;
   readonly #plan: ReturnType<typeof planMemory>;
   readonly #translator: ThreadHandle | undefined;
   readonly #exact: boolean;
@@ -192,6 +195,7 @@ export class Vm implements AcceleratorVm {
     this.#ioeventfds = new Ioeventfds(buffer);
     this.#coalesced = new CoalescedMmio(buffer);
     this.#shadows = new MmioShadows(buffer);
+    this.#statuses = new InterruptStatuses(buffer, this.#plic);
     requests.forEach((r, i) => {
       r.write64(SBI_STA_SHMEM, ALL_ONES);
       const image = new HartImage(buffer, i);
@@ -317,6 +321,9 @@ export class Vm implements AcceleratorVm {
    */
   shadowRead(guestPhys: number): { set(value: number | undefined): void } {
     return this.#exact ? { set: () => {} } : this.#shadows.add(guestPhys);
+  }
+  interruptStatus(guestPhys: number, source: number): InterruptStatus | undefined {
+    return this.#exact ? undefined : this.#statuses.add(guestPhys, source);
   }
   drainCoalesced(): void {
     this.#coalesced.drain((guestPhys, size, value) => this.events.mmio.write(guestPhys, size, value));

@@ -66,6 +66,9 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   generation = 0;
   /** Requests are served only while the machine runs. */
   #running = false;
+  /** `state.guestFeatures` as it was last seen, and its halves. */
+  #features = 0n;
+  readonly #featureWords = new Uint32Array(2);
 
   constructor(board: VirtioBoard, kind: VirtioKind<F>) {
     this.board = board;
@@ -96,8 +99,15 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   get running(): boolean {
     return this.#running;
   }
+  /** Asked several times for each buffer. */
   has(featureBit: number): boolean {
-    return (this.state.guestFeatures & feature(featureBit)) !== 0n;
+    const { guestFeatures } = this.state;
+    if (guestFeatures !== this.#features) {
+      this.#features = guestFeatures;
+      this.#featureWords[0] = Number(guestFeatures & 0xffff_ffffn);
+      this.#featureWords[1] = Number(guestFeatures >> 32n);
+    }
+    return ((this.#featureWords[featureBit >>> 5]! >>> (featureBit & 31)) & 1) === 1;
   }
 
   // Overridden by device types.

@@ -89,6 +89,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
    */
   readonly #waiting: Uint8Array[] = [];
   #announce = false;
+  /** The frame that is being sent. */
+  readonly #sent = new Uint8Array(MAX_FRAME);
+  /** The header of each received frame: all of it is 0, but for num_buffers at its end. */
+  readonly #header = new Uint8Array(12);
 
   constructor(board: VirtioBoard, options: VirtioNetOptions) {
     super(board, {
@@ -193,7 +197,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   #send(chain: Chain): number {
     const length = segmentsLength(chain.readable) - this.#headerBytes;
     if (length >= MIN_FRAME && length <= MAX_FRAME) {
-      const frame = new Uint8Array(length);
+      const frame = this.#sent.subarray(0, length);
       readSegments(this.board.memory, chain.readable, frame, this.#headerBytes);
       this.#backend.send(frame);
     }
@@ -237,13 +241,13 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
    * too few.
    */
   #deliver(queue: Virtqueue, frame: Uint8Array): boolean {
-    const header = this.#headerBytes;
-    const packet = new Uint8Array(header + frame.length);
-    packet.set(frame, header);
+    const { memory } = this.board;
+    const header = this.#header.subarray(0, this.#headerBytes);
+    const length = header.length + frame.length;
     const mergeable = this.has(VIRTIO_NET_F_MRG_RXBUF);
     const chains: Chain[] = [];
     let room = 0;
-    while (room < packet.length && (chains.length === 0 || mergeable)) {
+    while (room < length && (chains.length === 0 || mergeable)) {
       const chain = queue.pop();
       if (chain === undefined) {
         if (!this.broken) queue.unpop(chains.length);
@@ -251,21 +255,24 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       }
       chains.push(chain);
       room += segmentsLength(chain.writable);
-      if (segmentsLength(chain.writable) < header) {
-        this.needsReset(`queue ${RECEIVEQ}: a receive buffer smaller than the ${header} bytes of the header`);
+      if (segmentsLength(chain.writable) < header.length) {
+        this.needsReset(
+          `queue ${RECEIVEQ}: a receive buffer smaller than the ${header.length} bytes of the header`,
+        );
         return false;
       }
     }
-    if (room < packet.length) {
+    if (room < length) {
       // Too large for a driver without mergeable buffers: dropped.
       queue.unpop(1);
       return true;
     }
-    if (header === 12) new DataView(packet.buffer).setUint16(10, chains.length, true);
+    if (header.length === 12) new DataView(header.buffer).setUint16(10, chains.length, true);
     let done = 0;
     for (const [i, chain] of chains.entries()) {
-      const written = writeSegments(this.board.memory, chain.writable, packet.subarray(done));
-      queue.fill(chain, written, i);
+      const before = i === 0 ? writeSegments(memory, chain.writable, header) : 0;
+      const written = writeSegments(memory, chain.writable, frame.subarray(done), before);
+      queue.fill(chain, before + written, i);
       done += written;
     }
     queue.publish(chains.length);

@@ -239,10 +239,12 @@ export class Virtqueue {
       if (!this.#memory.read(table + DESC_SIZE * at, this.#scratch)) {
         return this.#broken(`descriptor ${at} at ${hex(table + DESC_SIZE * at)} is not in RAM`);
       }
-      const guestPhys = Number(this.#descView.getBigUint64(0, true));
-      const length = this.#descView.getUint32(8, true);
-      const flags = this.#descView.getUint16(12, true);
-      const next = this.#descView.getUint16(14, true);
+      const view = this.#descView;
+      // Beyond 2^53 it is rounded, and in no RAM all the same.
+      const guestPhys = view.getUint32(0, true) + view.getUint32(4, true) * 0x1_0000_0000;
+      const length = view.getUint32(8, true);
+      const flags = view.getUint16(12, true);
+      const next = view.getUint16(14, true);
       if (flags & VIRTQ_DESC_F_INDIRECT) {
         if (!this.#owner.has(VIRTIO_RING_F_INDIRECT_DESC))
           return this.#broken(`descriptor ${at} is indirect`);

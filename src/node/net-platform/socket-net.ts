@@ -11,6 +11,8 @@ export class SocketNetError extends WherryError {}
 /** QEMU's NET_BUFSIZE: a longer frame is invalid, and the stream cannot be trusted any more. */
 const MAX_FRAME = 4096 + 65536;
 const HEADER_BYTES = 4;
+/** So many bytes of frames at most are sent with one call: some of the usual size, or one of the largest. */
+const BATCH_BYTES = HEADER_BYTES + MAX_FRAME;
 /** So many bytes that the peer has not read make the network full. */
 const MAX_UNSENT_BYTES = 256 << 10;
 const RETRY_MS = 500;
@@ -22,6 +24,9 @@ export class SocketNet implements NetBackend {
   readonly #listeners: ((frame: Uint8Array) => void)[] = [];
   readonly #roomy: (() => void)[] = [];
   readonly #frames = new FrameReader();
+  /** Frames to be sent at the end of this turn. */
+  #batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+  #batched = 0;
   #writable = true;
   #receiving = true;
   #isDelivering = false;
@@ -76,16 +81,29 @@ export class SocketNet implements NetBackend {
 
   send(frame: Uint8Array): void {
     const peer = this.#peer;
-    if (peer === undefined) return;
-    const packet = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
-    packet.writeUInt32BE(frame.length);
-    packet.set(frame, HEADER_BYTES);
-    // The frames of one turn go to the kernel with one call.
-    if (peer.writableCorked === 0) {
-      peer.cork();
-      queueMicrotask(() => peer.uncork());
+    if (peer === undefined || frame.length > MAX_FRAME) return;
+    const end = this.#batched + HEADER_BYTES + frame.length;
+    if (end > BATCH_BYTES) {
+      this.#flush();
+      return this.send(frame);
     }
-    peer.write(packet);
+    // The frames of one turn go to the kernel with one call.
+    if (this.#batched === 0) queueMicrotask(() => this.#flush());
+    this.#batch.writeUInt32BE(frame.length, this.#batched);
+    this.#batch.set(frame, this.#batched + HEADER_BYTES);
+    this.#batched = end;
+  }
+
+  #flush(): void {
+    const peer = this.#peer;
+    const bytes = this.#batch.subarray(0, this.#batched);
+    this.#batched = 0;
+    if (peer === undefined || bytes.length === 0) return;
+    const waits = peer.writableLength > 0;
+    peer.write(waits ? Buffer.from(bytes) : bytes);
+    if (peer.writableLength === 0) return;
+    // The kernel has not taken it all: the socket keeps what it was given.
+    if (!waits) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
     if (peer.writableLength >= MAX_UNSENT_BYTES) this.#writable = false;
   }
 
@@ -174,27 +192,31 @@ export class SocketNet implements NetBackend {
   }
 }
 
-/** Splits a byte stream into frames. */
+/** Splits a byte stream into frames. A frame is a part of the bytes that arrived, unless these split it. */
 class FrameReader {
-  #rest: Buffer = Buffer.alloc(0);
+  /** Bytes that arrived and what was read of them. */
+  #bytes: Buffer = Buffer.alloc(0);
+  #at = 0;
 
   push(bytes: Buffer): void {
-    this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    const rest = this.#bytes.subarray(this.#at);
+    this.#bytes = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
+    this.#at = 0;
   }
 
   clear(): void {
-    this.#rest = Buffer.alloc(0);
+    this.push(Buffer.alloc(0));
   }
 
   /** The next frame if it is complete; `invalid` if this is not a stream of frames. */
   next(): Uint8Array | "invalid" | undefined {
-    const rest = this.#rest;
-    if (rest.length < HEADER_BYTES) return undefined;
-    const length = rest.readUInt32BE();
+    const start = this.#at + HEADER_BYTES;
+    if (this.#bytes.length < start) return undefined;
+    const length = this.#bytes.readUInt32BE(this.#at);
     if (length > MAX_FRAME) return "invalid";
-    if (rest.length < HEADER_BYTES + length) return undefined;
-    this.#rest = rest.subarray(HEADER_BYTES + length);
-    return new Uint8Array(rest.subarray(HEADER_BYTES, HEADER_BYTES + length));
+    if (this.#bytes.length < start + length) return undefined;
+    this.#at = start + length;
+    return this.#bytes.subarray(start, this.#at);
   }
 }
 

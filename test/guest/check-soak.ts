@@ -1,6 +1,6 @@
 // `npm run check:soak`: whether memory grows with each reboot, save, or move there and back of one machine.
-// Resident memory is read after each; the last quarter of the readings is compared with the second, since the
-// first quarter fills caches.
+// Resident memory, without the guest's RAM, is read after each; the last quarter of the readings is compared
+// with the second, since the first quarter fills caches. With --count, each tenth reading is printed at once.
 //   --count N: of each kind (default: as many as fill the caches in a quarter)
 //   --guest pulse|debian, --only reboots|saves|moves
 import { readFileSync } from "node:fs";
@@ -49,10 +49,18 @@ async function debian(): Promise<Guest> {
 
 const guest = given.guest === "debian" ? await debian() : await pulse();
 
-/** Resident memory of the machine's process, in MiB. */
-function resident(machine: Machine): number {
-  const status = readFileSync(`/proc/${machine.child.pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+/**
+ * Resident memory of the machine's process in MiB, without its largest mapping: that is the guest's RAM, of
+ * which a guest may touch other pages each time it boots.
+ */
+function resident(machine: Machine): { guest: number; host: number } {
+  const maps = readFileSync(`/proc/${machine.child.pid}/smaps`, "utf8").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const kib = (map: string, field: string): number =>
+    Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(map)?.[1] ?? 0);
+  const all = maps.map((map) => kib(map, "Rss"));
+  const writable = maps.filter((map) => / rw-p /.test(map.slice(0, 60)));
+  const guest = kib(writable.toSorted((a, b) => kib(b, "Size") - kib(a, "Size"))[0] ?? "", "Rss") / 1024;
+  return { guest, host: all.reduce((sum, rss) => sum + rss, 0) / 1024 - guest };
 }
 
 /** Takes the readings, and judges them. */
@@ -63,7 +71,10 @@ async function grown(count: number, step: (machine: Machine) => Promise<Machine>
   try {
     for (let i = 0; i < count; i++) {
       machine = await step(machine);
-      samples.push(resident(machine));
+      const { guest: ram, host } = resident(machine);
+      samples.push(host);
+      if (given.count > 0 && i % 10 === 0)
+        console.error(`${i}: ${host.toFixed(0)} MiB, and ${ram.toFixed(0)} of the guest's RAM`);
     }
   } finally {
     await machine.kill();

@@ -22,8 +22,8 @@ const limitMs = (kind: string): number =>
 interface Guest {
   readonly hardware: readonly string[];
   readonly boot: readonly string[];
-  /** Waits until the guest runs, from a position in its output on. */
-  up(machine: Machine, from: number): Promise<void>;
+  /** Waits until the guest runs, or runs again after a reset, by its output from a position on. */
+  up(machine: Machine, from: number, reset?: "reset"): Promise<void>;
 }
 
 async function pulse(): Promise<Guest> {
@@ -35,14 +35,17 @@ async function pulse(): Promise<Guest> {
 }
 
 async function debian(): Promise<Guest> {
-  const { debianHardware, debian: files, prompt } = await import("../support/debian.ts");
+  const { BOOT_MS, debianHardware, debian: files, prompt } = await import("../support/debian.ts");
   return {
     hardware: debianHardware(2, "builtin"),
     boot: ["--kernel", files.kernel, "--initrd", files.initrd, "--append", "console=ttyS0 panic=-1"],
-    async up(machine, from) {
+    async up(machine, from, reset) {
+      let at = from;
+      // The old kernel may still have answered to what was typed.
+      if (reset !== undefined) at += (await machine.console.see(/Linux version/, BOOT_MS, from)).index;
       // A machine that was moved or restored prints its prompt when it is asked to.
       const asked = setInterval(() => machine.console.type("\n"), 2000);
-      await prompt(machine.console, from).finally(() => clearInterval(asked));
+      await prompt(machine.console, at).finally(() => clearInterval(asked));
     },
   };
 }
@@ -91,7 +94,7 @@ const kinds: Readonly<Record<string, (machine: Machine) => Promise<Machine>>> = 
   async reboots(machine) {
     const from = machine.console.text.length;
     await machine.qmp.execute("system_reset");
-    await guest.up(machine, from);
+    await guest.up(machine, from, "reset");
     return machine;
   },
   async saves(machine) {

@@ -58,7 +58,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
   /** All feature bits that the device supports; a legacy transport shows the low half. */
   readonly offeredFeatures: bigint;
   protected readonly board: VirtioBoard;
-  /** The interrupt status while the machine runs; set by the transport. `state.isr` is its copy in a stream. */
+  /** The interrupt status, which the transport sets; `state.isr` is its copy in a stream. */
   interruptStatus: InterruptStatus = new LineStatus({ set: () => {} });
   /**
    * Configuration generation (§2.5.1). Not migrated, as in QEMU: a driver compares it within one read only.

@@ -1,6 +1,6 @@
-// Interrupt status registers of devices (KVM has no equivalent): a driver reads one and acknowledges it in each
-// interrupt, and both would wait for the VMM thread. The register is in shared memory instead: the VMM thread
-// raises bits, a vCPU reads and clears them, and each drives the line by what the register then holds.
+// Interrupt status registers of devices (KVM has no equivalent): a driver reads one and acknowledges it in
+// each interrupt, and both would wait for the VMM thread. The register is in shared memory instead: the VMM
+// thread raises bits, a vCPU reads and clears them, and each drives the line by what the register then holds.
 import type { InterruptStatus } from "../../memory/irq-line.ts";
 import {
   INTERRUPT_STATUS_SIZE,

@@ -77,8 +77,8 @@ export class Plic {
   }
 
   /**
-   * Drive the wire of `source` by a word of the shared memory, which the caller has changed: high if it is not
-   * zero. Of threads that change it at the same time, the last one here sees what all have made of it.
+   * Drive the wire of `source` by a word of the shared memory, which the caller has changed: high if it is
+   * not zero. Of threads that change it at the same time, the last one here sees what all have made of it.
    */
   follow(source: number, word: number): void {
     this.#drive(source, () => Atomics.load(this.#words, word) !== 0);

@@ -142,8 +142,8 @@ export const MAX_MMIO_SHADOWS = 8;
 export const VM_MMIO_SHADOWS = vm.take("MMIO shadows", (MAX_MMIO_SHADOWS + 1) * MMIO_SHADOW_SIZE, CACHE_LINE);
 
 /**
- * Interrupt status registers: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high, status,
- * source} (interrupt-statuses.ts).
+ * Interrupt status registers: u32 count, then entries of 16 bytes from +16 {gpa u32 low, gpa u32 high,
+ * status, source} (interrupt-statuses.ts).
  */
 export const INTERRUPT_STATUS_SIZE = 16;
 export const MAX_INTERRUPT_STATUSES = 8;

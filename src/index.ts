@@ -21,8 +21,9 @@ export type { GuestEnd } from "./embed/machine-end.ts";
 export { MemorySink, pieceChannel } from "./embed/memory-snapshot.ts";
 export { runTranslator, type TranslatorThreadData } from "./embed/run-translator.ts";
 export { runVcpu, type VcpuThreadData } from "./embed/run-vcpu.ts";
+export type { Service9p } from "./devices/virtio/virtio-9p.ts";
 export type { SerialPort } from "./devices/virtio/virtio-console.ts";
-export type { VirtioParts } from "./embed/virtio-parts.ts";
+export type { SharePart, VirtioParts } from "./embed/virtio-parts.ts";
 export type { EngineParts } from "./hypervisor/interpreter/engine-parts.ts";
 export type { EngineKind } from "./hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "./hypervisor/requests/instruction-clock.ts";
@@ -31,7 +32,7 @@ export type { BeforeCompile } from "./hypervisor/translator/translations.ts";
 export type { VcpuHost, VcpuPlatform } from "./hypervisor/vcpu/vcpu-thread.ts";
 export type { ThreadHandle } from "./hypervisor/vm/vm.ts";
 export type { PackedFormat } from "./machines/boot/packed-kernel.ts";
-export type { RtcOptions } from "./machines/virt.ts";
+export type { RtcOptions, VirtShare } from "./machines/virt.ts";
 export type { MigrationEnvironment } from "./migration/environment/migration-environment.ts";
 export type {
   Compression,
@@ -41,6 +42,8 @@ export type {
 } from "./migration/environment/page-compression.ts";
 export type { SnapshotResult } from "./migration/snapshot/snapshot.ts";
 export type { Channel, SnapshotSink } from "./stream/channel.ts";
-export type { RestoreClock } from "./vmm/machine.ts";
+export type { Ownable, RestoreClock } from "./vmm/machine.ts";
+export type { ByteReader, ByteWriter } from "./base/bytes.ts";
+export type { Section } from "./state/section.ts";
 export type { RunState } from "./vmm/run-state.ts";
 export type { WasmMemory, WasmModule } from "./base/runtime-globals.ts";

@@ -1,6 +1,6 @@
 // A machine in this page: a handle of the worker that runs it. All that blocks or computes is in workers, so
-// the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory and
-// entropy.
+// the page stays responsive. Left out: disks and the network. A browser's machine has a console, memory,
+// entropy and files.
 import { messageOf, WherryError } from "../base/errors.ts";
 import type { ByteSource } from "../inspect/read/byte-source.ts";
 import {
@@ -9,8 +9,11 @@ import {
   expecting,
   HOSTED_CHECKS,
   isBoolean,
+  isBytes,
+  isListOf,
   isOneOf,
   isOptions,
+  isString,
 } from "../embed/check-options.ts";
 import { closedError, onlyWherryErrors, refuseClock } from "../embed/hosted-machine.ts";
 import { safeListener } from "../embed/listener.ts";
@@ -26,6 +29,18 @@ import type { VmmCalls, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts"
 export interface MachineHardware extends MachineConfig {
   /** virtio entropy source. Default: false. */
   readonly rng?: boolean | undefined;
+  /** Files for the guest, which mounts them by virtio-9p (docs/sharing.md). Default: none. */
+  readonly shares?: readonly MemoryShare[] | undefined;
+}
+
+/** Files in the page's memory: of `files`, or, read-only, those of a tar archive. */
+export interface MemoryShare {
+  /** The name by which the guest mounts it. */
+  readonly tag: string;
+  /** Contents by path: bytes, or text encoded as UTF-8. The guest's changes stay in the machine. */
+  readonly files?: Readonly<Record<string, Uint8Array | string>> | undefined;
+  /** A tar archive, not compressed. */
+  readonly tar?: Uint8Array | undefined;
 }
 
 /** What a machine is made of, and who hears of it. */
@@ -56,6 +71,16 @@ const { incoming: _, ...COMMON_CHECKS } = HOSTED_CHECKS;
 const CHECKS: Checks<MachineOptions> = {
   ...COMMON_CHECKS,
   rng: isBoolean,
+  shares: isListOf(
+    isOptions<MemoryShare>(
+      {
+        tag: isString,
+        files: expecting("files by their paths", (value) => typeof value === "object" && value !== null),
+        tar: isBytes,
+      },
+      ["tag"],
+    ),
+  ),
   clock: isOneOf("stop", "host"),
   state: expecting("a saved machine: a Blob or a File", (value) => value instanceof Blob),
 };

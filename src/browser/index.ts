@@ -12,5 +12,6 @@ export {
   type BrowserMachine,
   createMachine,
   type MachineHardware,
+  type MemoryShare,
   type MachineOptions,
 } from "./browser-machine.ts";

@@ -5,6 +5,9 @@ import { randomSource } from "../embed/create-machine.ts";
 import { HostedMachine } from "../embed/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import { browserMigrationEnvironment, browserPlatform } from "./browser-platform.ts";
+import { openShareOf, type SavedShare } from "../share/share-state.ts";
+import { filesTree, tarTree } from "../share/tar-tree.ts";
+import type { MemoryShare } from "./browser-machine.ts";
 import type { VmmHandlers, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
 const post = (message: VmmMessage): void => postMessage(message);
@@ -49,8 +52,15 @@ function watchEnd({ ended }: HostedMachine): void {
   });
 }
 
+/** Files of the page. */
+function openShare({ tag, files = {}, tar }: MemoryShare): Promise<SavedShare> {
+  const { wallNs } = browserPlatform.clock;
+  const warn = (message: string): void => post({ kind: "warning", message });
+  return openShareOf(tag, () => (tar === undefined ? filesTree(files, { wallNs }) : tarTree(tar)), warn);
+}
+
 const handlers: VmmHandlers = {
-  async create({ rng, ...config }) {
+  async create({ rng, shares = [], ...config }) {
     const randomBytes = randomSource(config, browserPlatform);
     const random = (target: Uint8Array) => target.set(randomBytes(target.length));
     machine = await HostedMachine.create(
@@ -63,7 +73,7 @@ const handlers: VmmHandlers = {
         },
         onWarning: (message) => post({ kind: "warning", message }),
       },
-      rng === true ? { random } : {},
+      { ...(rng === true ? { random } : {}), shares: await Promise.all(shares.map(openShare)) },
       browserPlatform,
     );
     watchEnd(machine);

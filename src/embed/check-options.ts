@@ -41,7 +41,7 @@ export const isBoolean = expecting("true or false", (value) => typeof value === 
 export const isString = expecting("a string", (value) => typeof value === "string");
 export const isFunction = expecting("a function", (value) => typeof value === "function");
 const isBigint = expecting("a bigint, such as 0n", (value) => typeof value === "bigint");
-const isBytes = expecting("the bytes, a Uint8Array", (value) => value instanceof Uint8Array);
+export const isBytes = expecting("the bytes, a Uint8Array", (value) => value instanceof Uint8Array);
 
 export const isWhole = (from: number, to: number): Check =>
   expecting(
@@ -144,6 +144,7 @@ const VIRTIO_CHECKS: Checks<VirtioParts> = {
   random: isFunction,
   console: isCharBackend,
   serialPorts: isSerialPorts,
+  shares: isListOf(hasMethods("activate", "inactivate")),
 };
 
 export function checkHosted(options: HostedMachineOptions, virtio: VirtioParts): void {

@@ -1,5 +1,6 @@
 // A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console,
-// named serial ports. The order here decides their slots, so both sides of a move must have the same parts.
+// named serial ports, shares. The order here decides their slots, so both sides of a move must have the same
+// parts.
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
@@ -7,7 +8,8 @@ import { VirtioBlk } from "../devices/virtio/virtio-blk.ts";
 import { type SerialPort, VirtioConsole } from "../devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
-import type { VirtBackends } from "../machines/virt.ts";
+import { type Service9p, Virtio9p } from "../devices/virtio/virtio-9p.ts";
+import type { VirtBackends, VirtShare } from "../machines/virt.ts";
 
 /** The backends of a machine's virtio devices. At most eight devices, in the order of these properties. */
 export interface VirtioParts {
@@ -21,23 +23,26 @@ export interface VirtioParts {
   readonly console?: CharBackend | undefined;
   /** Named serial ports, which the guest finds in /dev/virtio-ports: one device for all, 30 at most. */
   readonly serialPorts?: readonly SerialPort[] | undefined;
+  /** Shared directories. */
+  readonly shares?: readonly SharePart[] | undefined;
+}
+
+/** A share's server, and what of it is saved with the machine. */
+export interface SharePart extends VirtShare {
+  readonly server: Service9p;
 }
 
 /** What is plugged into a board besides its serial port. */
-export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives">;
+export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives" | "shares">;
 
-export function virtioDevices({
-  drives = [],
-  net,
-  random,
-  console,
-  serialPorts = [],
-}: VirtioParts): VirtioDevices {
+export function virtioDevices(parts: VirtioParts): VirtioDevices {
+  const { drives = [], net, random, console, serialPorts = [], shares = [] } = parts;
   const virtio: NonNullable<VirtioDevices["virtio"]>[number][] = [];
   for (const backend of drives) virtio.push((board) => new VirtioBlk(board, { backend }));
   if (net !== undefined) virtio.push((board) => new VirtioNet(board, net));
   if (random !== undefined) virtio.push((board) => new VirtioRng(board, { random }));
   if (console !== undefined) virtio.push((board) => new VirtioConsole(board, { backend: console }));
   if (serialPorts.length > 0) virtio.push((board) => new VirtioConsole(board, { ports: serialPorts }));
-  return { virtio, drives };
+  for (const { server } of shares) virtio.push((board) => new Virtio9p(board, server));
+  return { virtio, drives, shares };
 }

@@ -65,6 +65,8 @@ interface Manifest {
   readonly version: string;
   readonly packages: readonly Package[];
   readonly modules: readonly Omit<KernelModule, "bytes">[];
+  /** What was looked for; a directory that lacks one of today's is unpacked again. */
+  readonly wanted?: readonly string[];
 }
 
 export function defaultCache(): string {
@@ -98,7 +100,8 @@ async function readManifest(unpacked: string): Promise<Manifest> {
 async function currentUnpacked(directory: string): Promise<string | undefined> {
   try {
     const unpacked = join(directory, (await readFile(join(directory, "current"), "utf8")).trim());
-    return (await readManifest(unpacked)).format === FORMAT ? unpacked : undefined;
+    const { format, wanted = [] } = await readManifest(unpacked);
+    return format === FORMAT && MODULES.every((name) => wanted.includes(name)) ? unpacked : undefined;
   } catch {
     return undefined;
   }
@@ -159,7 +162,7 @@ async function fromMirror(
   });
   const packages = await choosePackages(indexPath);
   const key = createHash("sha256")
-    .update([FORMAT, ...packages.map((each) => each.sha256)].join())
+    .update([FORMAT, ...packages.map((each) => each.sha256), ...MODULES].join())
     .digest("hex")
     .slice(0, 16);
   const unpacked = join(directory, key);
@@ -247,6 +250,7 @@ async function unpack(
       version,
       packages,
       modules: modules.map(({ name, file, depends, aliases }) => ({ name, file, depends, aliases })),
+      wanted: MODULES,
     };
     await writeFile(join(temporary, "manifest.json"), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await rename(temporary, target);

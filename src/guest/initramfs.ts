@@ -16,8 +16,8 @@ const DIRECTORIES = "bin sbin usr usr/bin usr/sbin etc dev proc sys run tmp root
 );
 
 /**
- * Modules for the board's devices, and ext4 for mount; their dependencies are added. A driver built into the
- * kernel has no module.
+ * Modules for the board's devices, and ext4 and 9p for mount; their dependencies are added. A driver
+ * built into the kernel has no module.
  */
 export const MODULES = [
   "virtio_mmio",
@@ -25,6 +25,8 @@ export const MODULES = [
   "virtio_net",
   "virtio_rng",
   "virtio_console",
+  "9pnet_virtio",
+  "9p",
   "ext4",
   "crc32c_generic",
 ];

@@ -109,6 +109,15 @@ export interface VirtBackends {
   /** At most eight; the first device is in the highest slot, as in QEMU. */
   readonly virtio?: readonly ((board: VirtioBoard) => AnyVirtioDevice)[];
   readonly drives?: readonly (Ownable & { readonly record?: DiskRecord })[];
+  /** Shared directories, whose devices are in `virtio`. */
+  readonly shares?: readonly VirtShare[];
+}
+
+/** A share as a part of the machine: active when the machine is here, with the state of the guest's files. */
+export interface VirtShare extends Ownable {
+  readonly section: Section;
+  /** Its tag while the guest has it mounted. */
+  readonly mounted: string | undefined;
 }
 
 export interface VirtParts {
@@ -394,6 +403,12 @@ export function createVirtMachine(
   });
   space.add("sifive_test", VIRT_MEMMAP.test.base, SIFIVE_TEST_SIZE, test);
 
+  const shares = backends.shares ?? [];
+  // Before the devices: a machine without the share is refused by the share's name.
+  for (const share of shares) {
+    machine.drives.push(share);
+    machine.addSection(share.section);
+  }
   const virtio = addVirtio(machine, backends, irq, options.legacyVirtio ?? false);
 
   const fwCfg = new FwCfg(memory);
@@ -420,6 +435,7 @@ export function createVirtMachine(
         return rtcClock;
       },
       virtio,
+      mountedShares: () => shares.flatMap(({ mounted }) => mounted ?? []),
       images: () => machine.carried.images,
       fwCfg: fwCfg.state,
       serial: { state: serial.state, update: () => serial.afterLoad() },

@@ -25,6 +25,8 @@ import type { UserNetwork } from "../usernet/user-network.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
 import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
+import { OWNER_MODELS } from "../share/file-tree.ts";
+import type { ShareSpec } from "./share/host-share.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { isNetSpec } from "./net-platform/net-check.ts";
 import { nodePlatform } from "./node-platform.ts";
@@ -41,6 +43,8 @@ export type { MachineConfig } from "../embed/create-machine.ts";
 export type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "../hypervisor/requests/instruction-clock.ts";
 export type { RtcOptions } from "../machines/virt.ts";
+export type { OwnerModel } from "../share/file-tree.ts";
+export type { ShareSpec } from "./share/host-share.ts";
 export type { ConnectionEvent, OnConnection } from "../usernet/connection-log.ts";
 export {
   EthernetSwitch,
@@ -72,7 +76,7 @@ export type {
 export type { DriveSpec, VirtioSpec } from "./virtio-backends.ts";
 export type { GuestEnd, HostedMachineOptions, RestoreClock, RunState };
 
-/** Drives, network and entropy use the board's eight virtio slots in this order. */
+/** Drives, network, entropy, console and shares use the board's eight virtio slots in this order. */
 export interface MachineOptions
   extends Omit<HostedMachineOptions, "incoming" | "harts" | "memoryBytes">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
@@ -118,6 +122,12 @@ const CHECKS: Checks<MachineOptions> = {
   rng: isBoolean,
   console: isCharBackend,
   serialPorts: isSerialPorts,
+  shares: isListOf(
+    isOptions<ShareSpec>(
+      { path: isString, tag: isString, readonly: isBoolean, uid: isOneOf(...OWNER_MODELS) },
+      ["path", "tag"],
+    ),
+  ),
 };
 const checkOptions = isOptions(CHECKS);
 
@@ -138,13 +148,17 @@ export class NodeMachine {
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
     checkOptions("options", options);
-    const { state, clock, drives = [], net, rng = false, console, serialPorts, ...common } = options;
+    const { state, clock, drives = [], net, rng = false, console, serialPorts, shares, ...common } = options;
     refuseClock(clock, state);
     const hardware = () =>
       typeof state === "string" ? savedFileHardware(state) : savedHardware(state as Uint8Array);
     const size = await sizeOf(common, state === undefined ? undefined : hardware);
     const randomBytes = randomSource(common, nodePlatform);
-    const virtio = await openVirtio({ drives, net, rng, console, serialPorts, randomBytes });
+    const { onWarning = warn } = common;
+    const virtio = await openVirtio(
+      { drives, net, rng, console, serialPorts, shares, randomBytes },
+      (message) => onWarning(message),
+    );
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create(

@@ -1,12 +1,15 @@
-// The virtio devices of a machine in Node and their backends: disk images, a network connection, entropy.
+// The virtio devices of a machine in Node and their backends: disk images, a network connection, entropy,
+// shared directories.
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { SerialPort } from "../devices/virtio/virtio-console.ts";
 import type { VirtioParts } from "../embed/virtio-parts.ts";
+import type { SavedShare } from "../share/share-state.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
+import type { ShareSpec } from "./share/host-share.ts";
+import { listenReason, systemReason } from "./system-reason.ts";
 import { randomBytes } from "./node-runtime.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
 import type { UserNetwork } from "../usernet/user-network.ts";
-import { listenReason } from "./system-reason.ts";
 import type { NetSpec } from "./net-platform/net-spec.ts";
 import { SocketNet } from "./net-platform/socket-net.ts";
 
@@ -38,6 +41,8 @@ export interface VirtioSpec {
   readonly console?: CharBackend | undefined;
   /** Named serial ports, which the guest finds in /dev/virtio-ports. Default: none. */
   readonly serialPorts?: readonly SerialPort[] | undefined;
+  /** Shared directories. Default: none. */
+  readonly shares?: readonly ShareSpec[] | undefined;
   /** The source of the entropy device. Default: the host's randomness. */
   readonly randomBytes?: ((length: number) => Uint8Array) | undefined;
 }
@@ -51,10 +56,14 @@ export interface VirtioBackends {
 
 /**
  * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
- * network, entropy, console, serial ports) determines the slots, so both ends of a move must agree.
+ * network, entropy, console, serial ports, shares) determines the slots, so both ends of a move must agree.
  */
-export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
+export async function openVirtio(
+  spec: VirtioSpec,
+  onWarning?: (message: string) => void,
+): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
+  const shares: SavedShare[] = [];
   let net: VirtioParts["net"];
   let network: UserNetwork | undefined;
   const open: (() => void | Promise<void>)[] = [];
@@ -74,6 +83,13 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
       net = { backend: opened.backend, mac: spec.net.mac };
       network = opened.network;
     }
+    for (const share of spec.shares ?? []) {
+      // Most machines need none of it.
+      const { openShare } = await import("./share/host-share.ts");
+      const opened = await openShare(share, systemReason, onWarning);
+      open.push(() => opened.server.close());
+      shares.push(opened);
+    }
   } catch (error) {
     await close();
     throw error;
@@ -81,7 +97,7 @@ export async function openVirtio(spec: VirtioSpec): Promise<VirtioBackends> {
   const bytes = spec.randomBytes ?? randomBytes;
   const random = spec.rng ? (target: Uint8Array) => target.set(bytes(target.length)) : undefined;
   return {
-    parts: { drives, net, random, console: spec.console, serialPorts: spec.serialPorts },
+    parts: { drives, net, random, console: spec.console, serialPorts: spec.serialPorts, shares },
     network,
     close,
   };

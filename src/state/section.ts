@@ -23,6 +23,7 @@ export const MIG_PRI = {
 /** Names of the sections that only Wherry has begin so. No other program's stream has them. */
 export const OWN_SECTIONS = "wherry/";
 
+/** A part of the machine's state as a stream has it. */
 export interface Section {
   /**
    * Section name on the wire, such as `cpu`, `serial` or `virtio-mmio@0000000010008000/virtio-blk`. At most

@@ -4,12 +4,16 @@ import { contractSuite } from "./contract.ts";
 import { drive, VIRTIO_DEVICES, virtioSubject } from "../support/virtio-devices.ts";
 import { copyGuestMemory } from "../support/guest-memory.ts";
 
-/** VIRTIO_BLK_T_IN of sector 0; the other devices do not read the first queue's request. */
-const blkHeader = new Uint8Array(16);
+/** VIRTIO_BLK_T_IN of sector 0, a Tversion; the other devices do not read the first queue's request. */
+const HEADERS: Readonly<Record<string, Uint8Array>> = {
+  "virtio-blk": new Uint8Array(16),
+  "virtio-blk-in-flight": new Uint8Array(16),
+  "virtio-9p": Uint8Array.of(13, 0, 0, 0, 100, 255, 255, 0, 32, 0, 0, 0, 0),
+};
 
 for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {
   // A description numbers the elements of an array only if there are several.
-  const firstQueue = ["virtio-rng", "virtio-blk"].includes(name) ? "vq" : "vq[0]";
+  const firstQueue = ["virtio-rng", "virtio-blk", "virtio-9p"].includes(name) ? "vq" : "vq[0]";
   for (const legacy of [false, true]) {
     contractSuite(
       `${name}${legacy ? "-legacy" : ""}`,
@@ -19,7 +23,7 @@ for (const [name, make] of Object.entries(VIRTIO_DEVICES)) {
       },
       {
         arrange: async (subject) => {
-          drive(subject, name.startsWith("virtio-blk") ? blkHeader : new Uint8Array(0));
+          drive(subject, HEADERS[name] ?? new Uint8Array(0));
           if (name !== "virtio-blk-in-flight") await subject.device.quiesce();
         },
         prepareLoad: (target, source) => copyGuestMemory(target.memory, source.memory),

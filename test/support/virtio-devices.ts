@@ -1,5 +1,6 @@
 // One of each virtio device on the mmio transport over stub backends, and a small driver for it.
 import { CharPipe } from "../../src/devices/char-backend.ts";
+import { Virtio9p } from "../../src/devices/virtio/virtio-9p.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import type { BlockBackend } from "../../src/devices/virtio/block-backend.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
@@ -10,6 +11,8 @@ import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { LineStatus } from "../../src/memory/irq-line.ts";
 import type { GuestMemory } from "../../src/memory/guest-memory.ts";
+import { MemoryTree } from "../../src/share/memory-tree.ts";
+import { ShareServer } from "../../src/share/share-server.ts";
 import { guestMemory, RAM_BASE } from "./guest-memory.ts";
 
 /** A disk of zeros that never answers if `stuck`. */
@@ -44,6 +47,10 @@ export const VIRTIO_DEVICES: Readonly<Record<string, (board: VirtioBoard) => Any
   "virtio-net": (board) => {
     const backend = { send(): void {}, onFrame(): void {} };
     return new VirtioNet(board, { backend, mac: Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56) });
+  },
+  "virtio-9p": (board) => {
+    const tree = new MemoryTree();
+    return new Virtio9p(board, new ShareServer({ tag: "contract", tree }));
   },
 };
 

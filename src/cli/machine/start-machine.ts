@@ -103,12 +103,11 @@ async function start(
     open.push(() => backend.close());
     serialPorts.push({ name, backend });
   }
-  const virtio = await openVirtio({
-    ...options,
-    console: second?.backend,
-    serialPorts,
-    randomBytes: randomSource(options, nodePlatform),
-  });
+  const warn = (message: string) => void process.stderr.write(`wherry: ${message}\n`);
+  const virtio = await openVirtio(
+    { ...options, console: second?.backend, serialPorts, randomBytes: randomSource(options, nodePlatform) },
+    warn,
+  );
   open.push(() => virtio.close());
   const { machine, cpus, perf } = await openMachine(options, console.backend, virtioDevices(virtio.parts));
   open.push(() => machine.vm.destroy());
@@ -131,7 +130,7 @@ async function start(
     expectsArrival: options.incoming !== undefined,
     autostart: !options.paused,
     clock: options.clock,
-    onWarning: (message) => process.stderr.write(`wherry: ${message}\n`),
+    onWarning: warn,
     onArrival: (error) => {
       if (error !== undefined) end({ kind: "incoming-failed", message: error.message });
     },

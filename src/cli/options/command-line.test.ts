@@ -3,6 +3,7 @@ import { UsageError } from "../output/cli-error.ts";
 import { nearest } from "../../base/nearest.ts";
 import { type Options, optionsHelp, parseCommandLine, text } from "./command-line.ts";
 import { machineOptions, machineOptionsOf } from "./machine-options.ts";
+import { share } from "./share-option.ts";
 import {
   codeCacheSize,
   drive,
@@ -73,6 +74,7 @@ test("run's defaults", () => {
     drives: [],
     net: undefined,
     rng: false,
+    shares: [],
     legacyVirtio: false,
     serial: { kind: "stdio" },
     serialPorts: [],
@@ -98,6 +100,9 @@ test("options that contradict each other", () => {
   const drives = Array.from({ length: 8 }, () => "--drive=file=x");
   expect(machine("--kernel=k", ...drives).drives).toHaveLength(8);
   expect(() => machine("--kernel=k", "--rng", ...drives)).toThrow("9 virtio devices");
+  expect(() => machine("--kernel=k", "--share=path=d,tag=t", ...drives)).toThrow("9 virtio devices");
+  const twice = ["--share=path=a,tag=t", "--share=path=b,tag=t"];
+  expect(() => machine("--kernel=k", ...twice)).toThrow("two shares have the tag t");
   expect(() => machine("--kernel=k", "--icount", "3", "--smp", "2")).toThrow("--icount needs --smp 1");
   const away = (...more: string[]) => machine("--kernel=k", "--clock=host", ...more);
   for (const saved of ["file:f", "exec:cat f", "defer"]) expect(away("--incoming", saved).clock).toBe("host");
@@ -198,4 +203,18 @@ test.each([
   [incoming, "x", "expected tcp:HOST:PORT"],
 ])("%o %s is refused", (parser, value, message) => {
   expect(() => (parser as (text: string) => unknown)(value)).toThrow(message);
+});
+
+test("shares", () => {
+  expect(share("path=a,,b,tag=t")).toEqual({ path: "a,b", tag: "t", readonly: false });
+  expect(share("path=d,mount_tag=t,security_model=mapped,readonly=on")).toEqual({
+    path: "d",
+    tag: "t",
+    readonly: true,
+    uid: "mapped-xattr",
+  });
+  expect(() => share("path=d")).toThrow("expected path=DIR,tag=NAME");
+  expect(() => share("path=d,tag=t,uid=me")).toThrow("expected map or none or passthrough or mapped-xattr");
+  expect(() => share("path=d,tag=t,mount_tag=u")).toThrow("mount_tag is another name of tag");
+  expect(() => share("path=d,tag=t,msize=1")).toThrow("unknown key 'msize'");
 });

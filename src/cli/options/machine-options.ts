@@ -15,9 +15,11 @@ import type { MigrationAddress } from "../../monitor/migration-address.ts";
 import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
 import type { NetSpec } from "../../node/net-platform/net-spec.ts";
 import type { DriveSpec } from "../../node/virtio-backends.ts";
+import type { ShareSpec } from "../../node/share/host-share.ts";
 import { UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "./command-line.ts";
 import { net, NET_HELP } from "./net-option.ts";
+import { share } from "./share-option.ts";
 import {
   address,
   codeCacheSize,
@@ -37,8 +39,8 @@ import {
 } from "./option-values.ts";
 
 /**
- * The `virt` board's eight virtio slots hold drives, the network, the entropy source, a console and serial
- * ports.
+ * The `virt` board's eight virtio slots: drives, the network, the entropy source, a console, serial ports,
+ * shares.
  */
 const VIRTIO_SLOTS = 8;
 
@@ -58,6 +60,7 @@ export interface MachineOptions extends EngineConfig {
   readonly serialPorts?: readonly SerialPortSpec[] | undefined;
   /** A port for the guest's agent, which this process talks to. */
   readonly agent?: boolean | undefined;
+  readonly shares?: readonly ShareSpec[] | undefined;
   /** virtio-mmio version 1. */
   readonly legacyVirtio?: boolean | undefined;
   /** Extensions in the device tree. */
@@ -114,6 +117,12 @@ export const machineOptions = {
     help: NET_HELP,
   },
   rng: { help: "virtio entropy source" },
+  share: {
+    value: "path=DIR,tag=NAME[,…]",
+    parse: share,
+    many: true,
+    help: "share a directory with the guest, which mounts it by its tag (mount -t 9p); with readonly=on, uid=map|none|passthrough|mapped-xattr; may be given several times",
+  },
   serial: {
     value: "stdio|none|file:F|unix:PATH",
     parse: serial,
@@ -257,9 +266,12 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
   const single = [values.net, values.console, values.rng || undefined, ports[0]].filter(
     (d) => d !== undefined,
   );
-  const slots = values.drive.length + single.length;
+  const slots = values.drive.length + single.length + values.share.length;
   if (slots > VIRTIO_SLOTS)
     throw new UsageError(`${slots} virtio devices: the board has ${VIRTIO_SLOTS} slots`);
+  const tags = values.share.map(({ tag }) => tag);
+  const same = tags.find((tag, i) => tags.indexOf(tag) !== i);
+  if (same !== undefined) throw new UsageError(`--share: two shares have the tag ${same}`);
   return {
     harts: values.smp ?? 1,
     memoryBytes: values.memory ?? 512 * 2 ** 20,
@@ -274,6 +286,7 @@ export function machineOptionsOf(values: ValuesOf<typeof machineOptions>): Machi
     console: values.console,
     serialPorts: values["serial-port"],
     agent: values.agent,
+    shares: values.share,
     legacyVirtio: values.virtio === "legacy",
     isaExtensions: values.isa,
     qmp: values.qmp,

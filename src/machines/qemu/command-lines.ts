@@ -70,6 +70,11 @@ function qemuDevice({ kind, queues, offeredFeatures, ports }: QemuVirtio, i: num
         ...["-chardev", `socket,id=console${i},path=PATH,server=on,wait=off`],
         ...["-device", `virtconsole,chardev=console${i}`],
       ];
+    case "virtio-9p":
+      return [
+        ...["-fsdev", `local,id=share${i},path=DIR,security_model=none`],
+        ...["-device", `virtio-9p-device,fsdev=share${i},mount_tag=TAG`],
+      ];
     default:
       return ["-device", `${kind}-device`];
   }
@@ -78,6 +83,7 @@ function qemuDevice({ kind, queues, offeredFeatures, ports }: QemuVirtio, i: num
 const WHERRY_DEVICE: Readonly<Record<string, readonly string[]>> = {
   "virtio-net": ["--net", "socket:connect=HOST:PORT"],
   "virtio-rng": ["--rng"],
+  "virtio-9p": ["--share", "path=DIR,tag=TAG,uid=none"],
   "virtio-console": ["--console", "unix:PATH"],
 };
 

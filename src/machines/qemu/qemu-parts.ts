@@ -56,6 +56,8 @@ export interface QemuParts {
   /** Time base of the real-time clock. QEMU's follows the host. */
   readonly rtcClock: "host" | "vm";
   readonly virtio: readonly QemuVirtio[];
+  /** Tags of the shares that the guest has mounted. */
+  mountedShares(): readonly string[];
   /** What a reset boots. */
   images(): BootImages;
   readonly fwCfg: { curEntry: number; curOffset: number; dmaAddr: bigint };

@@ -42,6 +42,13 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
       cure: "start the guest with --rtc clock=host, and without --icount",
     });
   }
+  for (const tag of parts.mountedShares()) {
+    found.push({
+      code: "qemu.share",
+      message: `the guest has the share ${tag} mounted, and QEMU moves no machine with a mounted share`,
+      cure: "unmount it in the guest (umount), and mount it again there",
+    });
+  }
   for (const { kind, guestFeatures, queues, queueSizes } of virtio) {
     const large = queueSizes().findIndex((size, i) => size > (queues[i] ?? 0));
     if (release.ownQueueSizes && large >= 0) {

@@ -59,6 +59,14 @@ export interface LiveLoad {
   readonly onRam?: () => void | Promise<void>;
 }
 
+/** What a machine lacks whose guest has a share. */
+function shareHint(idstr: string): string {
+  const [, tag] = /^wherry\/9p@(.*)$/s.exec(idstr) ?? [];
+  return tag === undefined
+    ? ""
+    : `; the guest's share needs --share path=DIR,tag=${quoted(tag).slice(1, -1)}`;
+}
+
 export class StreamLoader {
   /** Run state when the machine was saved; set by `apply`. */
   runState: RunState = "paused";
@@ -379,7 +387,7 @@ export class StreamLoader {
         "migration.section",
         twice
           ? `is in the stream twice; ${GET_ANOTHER_COPY}`
-          : `this machine has no such device (expected ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options`,
+          : `this machine has no such device (expected ${[...this.#sections.keys()].join(", ") || `${INTEGRITY_IDSTR}/0`}): start it with the same options${shareHint(idstr)}`,
         head.offset,
       );
     }

@@ -34,8 +34,18 @@ for (const [name, module] of Object.entries(ENTRIES)) {
     format: "esm",
     entryFileNames: "[name].js",
     chunkFileNames: `${name}-[name]-[hash].js`,
-    // A worker is one file; of the command line, a command loads its own part.
-    codeSplitting: name === "wherry",
+    // A worker is one file. Of the command line, a command loads its own part; that of a machine is one file
+    // beside what all commands share.
+    codeSplitting: name === "wherry" && {
+      groups: [
+        { name: "shared", test: /\/cli\/wherry\.js$/, priority: 2 },
+        {
+          name: "machine",
+          test: /\/cli\/(commands\/run-command|options\/machine-options)\.js$/,
+          priority: 1,
+        },
+      ],
+    },
   });
   for (const chunk of output) {
     if (chunk.type === "chunk") for (const id of chunk.moduleIds) modules.add(relative(DIST, id));

@@ -116,6 +116,8 @@ export interface AcceleratorVm {
   markDead(why: string): void;
   /** Why no vCPU runs any more; undefined while they can. */
   readonly failure: string | undefined;
+  /** Resolves when each vCPU's thread has started, or died: then `failure` tells why. */
+  readonly started: Promise<void>;
   /** Ends all vCPU threads. */
   destroy(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// The command line: the commands, their help, and the end of the process after an error.
+// The command line: the commands, their help, and the end of the process after an error. main.ts runs it.
 import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
@@ -222,18 +222,25 @@ function report(error: unknown): number {
   return error instanceof CliError ? error.exitCode : EXIT.FAILURE;
 }
 
-// A fault outside any command's promise. Listeners of `exit` restore the terminal.
-process.on("uncaughtException", (error) => process.exit(report(error)));
-// The reader of our output has gone, or its disk is full: not our fault, and a short message suffices.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
-    process.exit(report(new CliError(`standard output: ${error.message}`, { cause: error })));
+/** Runs one command line in this process; resolves with its exit code. */
+export async function wherry(args: readonly string[]): Promise<number> {
+  watchProcess();
+  return await main(args).catch((error: unknown) => {
+    const code = report(error);
+    // A failed demo leaves machines that would keep this process alive; they end with it.
+    if (args[0] === "demo") process.exit(code);
+    return code;
   });
 }
-process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
-  const code = report(error);
-  // A failed demo leaves machines that would keep this process alive; they end with it.
-  if (process.argv[2] === "demo") process.exit(code);
-  return code;
-});
+
+function watchProcess(): void {
+  // A fault outside any command's promise. Listeners of `exit` restore the terminal.
+  process.on("uncaughtException", (error) => process.exit(report(error)));
+  // The reader of our output has gone, or its disk is full: not our fault, and a short message suffices.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
+      process.exit(report(new CliError(`standard output: ${error.message}`, { cause: error })));
+    });
+  }
+}

@@ -148,7 +148,8 @@ export async function createMachine(
       },
     );
     await machine.initialize();
-    // All threads have answered by now, or died.
+    // The threads of a machine that arrives start while its state is read.
+    if (config.incoming !== true) await vm.started;
     if (vm.failure !== undefined) throw new WherryError("host.thread", vm.failure);
     return { machine, cpus, perf: vm.perf };
   } catch (error) {

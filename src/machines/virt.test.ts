@@ -49,6 +49,7 @@ class FakeVm implements AcceleratorVm {
   readonly memory: GuestMemory;
   builtinFirmware: boolean;
   readonly vcpus = [new FakeVcpu(0), new FakeVcpu(1)];
+  readonly started = Promise.resolve();
   readonly lines = new Map<number, boolean>();
   readonly edges: number[] = [];
   readonly slots = new Map<number, boolean>();

@@ -80,7 +80,7 @@ test("the modules choose: the bundle while it is theirs, then themselves", async
   ] as const) {
     if (isStale) writeFileSync(join(copy, "base/bytes.js"), "export const a = 123;\n");
     const path = join(copy, `node/${name}.js`);
-    writeFileSync(path, readFileSync(compiled));
+    writeFileSync(path, readFileSync(compiled, "utf8").replace(/^\/\/# sourceMappingURL.*$/m, ""));
     const { bundled: choose } = (await import(/* @vite-ignore */ path)) as { bundled: typeof bundled };
     const expected = isStale ? undefined : pathToFileURL(join(copy, "bundle/x.wasm")).href;
     expect(choose("x.wasm")?.href, name).toBe(expected);

@@ -3,6 +3,7 @@
 // engine. A clone's build lists the modules that it was made of: once one of them has changed, the modules
 // run and the bundle does not. The published package has no list, and nothing changes in it.
 import { readFileSync, statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 
 /** In the bundle: the modules it was made of, by path in `dist`, with size and time of modification. */
 export const BUNDLE_INPUTS = "inputs.json";
@@ -42,8 +43,9 @@ export function isOf(bundle: URL): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ENOENT";
   }
+  const dist = fileURLToPath(new URL("..", bundle));
   return Object.entries(inputs).every(([path, [size, mtimeMs]]) => {
-    const now = statSync(new URL(`../${path}`, bundle), { throwIfNoEntry: false });
+    const now = statSync(dist + path, { throwIfNoEntry: false });
     return now !== undefined && now.size === size && now.mtimeMs === mtimeMs;
   });
 }

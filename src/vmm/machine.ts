@@ -215,6 +215,7 @@ export class Machine {
   async #start(): Promise<void> {
     if (this.runState.running) return;
     if (this.startBlocker !== undefined) throw new MachineError("machine.blocked", this.startBlocker);
+    await this.vm.started;
     this.#refuseDead();
     if (NEEDS_RESET.includes(this.runState.current)) {
       const message = `the machine is ${this.runState.current}: reset it first, then start it`;

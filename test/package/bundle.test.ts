@@ -27,9 +27,14 @@ test("each engine of the bundle is the one that the sources build", ({ skip }) =
 });
 
 test("the bundle's command line says the same as the modules'", () => {
-  const run = (file: string, ...args: string[]): string =>
-    execFileSync(process.execPath, [join(DIST, file), ...args], { encoding: "utf8" });
+  const run = (directory: string, ...args: string[]): string => {
+    const program = `
+      const { wherry } = await import(${JSON.stringify(join(DIST, directory, "wherry.js"))});
+      process.exitCode = await wherry(process.argv.slice(1));`;
+    const node = ["--input-type=module", "--eval", program, "--", ...args];
+    return execFileSync(process.execPath, node, { encoding: "utf8" });
+  };
   for (const args of [["--version"], ["--help"], ["restore", "--help"]]) {
-    expect(run("bundle/wherry.js", ...args)).toBe(run("cli/wherry.js", ...args));
+    expect(run("bundle", ...args)).toBe(run("cli", ...args));
   }
 });

@@ -114,6 +114,7 @@ export async function stress(options: StressOptions): Promise<StressResult> {
 
   try {
     for (const vcpu of vm.vcpus) vcpu.resume();
+    await vm.started;
     for (let i = 0; i < senders; i++) spawn(undefined);
     const end = performance.now() + seconds * 1000;
     while (performance.now() < end && !ghosts.stopped) {

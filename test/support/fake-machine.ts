@@ -195,6 +195,7 @@ export function fakeVm(memory: GuestMemory): AcceleratorVm {
     memory,
     builtinFirmware: true,
     setBuiltinFirmware: () => {},
+    started: Promise.resolve(),
     vcpus: [],
     setEvents: () => {},
     setMemorySlot: () => {},

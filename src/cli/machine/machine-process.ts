@@ -9,7 +9,7 @@ import { QmpClient } from "./qmp-client.ts";
 
 // Compiled or from the sources, like this process.
 const MAIN = fileURLToPath(
-  bundled("wherry.js") ?? new URL(`../main${extname(import.meta.url)}`, import.meta.url),
+  bundled("../cli/main.js") ?? new URL(`../main${extname(import.meta.url)}`, import.meta.url),
 );
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 50;

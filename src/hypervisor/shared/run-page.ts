@@ -2,7 +2,8 @@
 import type { SystemEvent } from "../../accelerator/accelerator.ts";
 
 /**
- * The VMM's command to the vCPU thread. PARKED is the thread's answer to PAUSE; only the thread writes it.
+ * The VMM's command to the vCPU thread. PARKED is the thread's answer to PAUSE, which only the
+ * thread gives; and the VMM's first command, before there is a thread.
  */
 export const RUN = { PAUSE: 0, GO: 1, END: 2, PARKED: 3 } as const;
 

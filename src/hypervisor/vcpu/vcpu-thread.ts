@@ -244,6 +244,8 @@ export class VcpuThread {
 
   /** Runs until the VMM ends the thread. */
   run(): void {
+    // The VMM learns that this thread has started.
+    this.#platform.signal();
     try {
       this.#loop();
     } finally {

@@ -130,6 +130,7 @@ export class Vm implements AcceleratorVm {
   readonly buffer: SharedArrayBuffer;
   readonly memory: GuestMemory;
   readonly vcpus: readonly Vcpu[];
+  readonly started: Promise<void>;
   readonly clock: GuestClock;
   readonly perf: VmPerf;
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -197,6 +198,8 @@ export class Vm implements AcceleratorVm {
     this.#shadows = new MmioShadows(buffer);
     this.#statuses = new InterruptStatuses(buffer, this.#plic);
     requests.forEach((r, i) => {
+      // No thread runs it: state can be read and written while the threads start.
+      r.store(CTL_RUN, RUN.PARKED);
       r.write64(SBI_STA_SHMEM, ALL_ONES);
       const image = new HartImage(buffer, i);
       if (options.builtinFirmware) image.resetForStart(0n, 0n);
@@ -217,6 +220,17 @@ export class Vm implements AcceleratorVm {
         throw error;
       }
     };
+    this.vcpus = requests.map(
+      (r, i) =>
+        new Vcpu(
+          this,
+          i,
+          r,
+          spawned(() => options.spawnVcpu(i)),
+        ),
+    );
+    this.started = Promise.all(this.vcpus.map((vcpu) => vcpu.started)).then(() => {});
+    // After the vCPUs' threads: nothing waits for it.
     this.#translator = options.spawnTranslator && spawned(options.spawnTranslator);
     this.#translator?.onFault((error) => {
       Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
@@ -227,15 +241,6 @@ export class Vm implements AcceleratorVm {
       this.markDead(why);
       this.events.internalError(undefined, why);
     });
-    this.vcpus = requests.map(
-      (r, i) =>
-        new Vcpu(
-          this,
-          i,
-          r,
-          spawned(() => options.spawnVcpu(i)),
-        ),
-    );
   }
 
   get builtinFirmware(): boolean {
@@ -408,6 +413,9 @@ export class Vcpu implements AcceleratorVcpu {
   readonly #regs: OneRegs;
   readonly #bytes: Uint8Array<SharedArrayBuffer>;
   #parkWaiters: (() => void)[] = [];
+  /** Resolves when its thread has started, or died. */
+  readonly started: Promise<void>;
+  #hasStarted: () => void = () => {};
 
   constructor(vm: Vm, id: number, requests: VcpuRequests, thread: ThreadHandle) {
     this.id = id;
@@ -416,8 +424,12 @@ export class Vcpu implements AcceleratorVcpu {
     this.#thread = thread;
     this.#regs = new OneRegs(vm.buffer, id, requests, vm.clock);
     this.#bytes = new Uint8Array(vm.buffer);
+    this.started = new Promise((resolve) => {
+      this.#hasStarted = resolve;
+    });
     thread.onSignal(() => this.#onSignal());
     thread.onFault((error) => {
+      this.#hasStarted();
       // A thread that was told to end may do so in any way.
       if (this.#isEnded) return;
       this.#parkDeadThread();
@@ -526,6 +538,7 @@ export class Vcpu implements AcceleratorVcpu {
   // ---- exits ----
 
   #onSignal(): void {
+    this.#hasStarted();
     this.#vm.drainCoalesced();
     this.#vm.dispatchDoorbells();
     const r = this.#requests;

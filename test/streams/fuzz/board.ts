@@ -59,6 +59,7 @@ function fakeVm(): AcceleratorVm {
     memory: MEMORY,
     builtinFirmware: false,
     setBuiltinFirmware() {},
+    started: Promise.resolve(),
     vcpus: Array.from({ length: HARTS }, (_, id) => vcpu(id)),
     setEvents() {},
     setMemorySlot() {},

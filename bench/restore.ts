@@ -1,9 +1,9 @@
 // How long a restore takes, under Wherry and under the newest QEMU (11.1, mapped-ram), of the same Debian
-// guest with several sizes of RAM: from the start of the process to the guest's next line. Both are saved
-// while a shell prints lines, and restored in turn.
+// guest with several sizes of RAM: from the start of the process to the guest's next line, and the process's
+// resident memory then. Both are saved while a shell prints lines, and restored in turn.
 //   node bench/restore.ts [--runs N] [--sizes 256,1024,3072] [--harts H]
 import { type ChildProcess, spawn } from "node:child_process";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -128,11 +128,23 @@ async function saved(monitor: Monitor, mebibytes: number): Promise<string> {
   return path;
 }
 
-async function restored(monitor: Monitor, mebibytes: number, path: string): Promise<number> {
+/** In MiB, with what is shared with other processes. */
+async function residentMebibytes(pid: number | undefined): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "latin1");
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+}
+
+interface Restored {
+  readonly seconds: number;
+  readonly resident: number;
+}
+
+async function restored(monitor: Monitor, mebibytes: number, path: string): Promise<Restored> {
   const [command = "", ...rest] = monitor.command(mebibytes, "");
   const machine = start([command, ...rest, ...monitor.restore(path)]);
   try {
-    return await within(LINE_MS, `${monitor.name}: the next line`, machine.seen(LINE));
+    const ms = await within(LINE_MS, `${monitor.name}: the next line`, machine.seen(LINE));
+    return { seconds: ms / 1000, resident: await residentMebibytes(machine.child.pid) };
   } finally {
     await machine.end();
   }
@@ -140,23 +152,24 @@ async function restored(monitor: Monitor, mebibytes: number, path: string): Prom
 
 console.log(`A restore of Debian on ${given.harts} harts, from the start of the process to the guest's next`);
 console.log(`line; medians of ${given.runs} runs (lowest–highest), taken in turn.\n`);
-console.log("| RAM | Wherry's file | Wherry | QEMU 11.1, mapped-ram | ratio |");
-console.log("|---|---|---|---|---|");
+console.log("| RAM | Wherry's file | Wherry | QEMU 11.1, mapped-ram | ratio | resident | QEMU's |");
+console.log("|---|---|---|---|---|---|---|");
 for (const mebibytes of given.sizes.split(",").map(Number)) {
   const monitors = [wherry, qemu];
   const files: string[] = [];
   for (const monitor of monitors) files.push(await saved(monitor, mebibytes));
-  const times = monitors.map(() => [] as number[]);
+  const samples = monitors.map(() => [] as Restored[]);
   for (let run = 0; run < given.runs; run++) {
     for (const [i, monitor] of monitors.entries()) {
-      times[i]!.push(await restored(monitor, mebibytes, files[i]!));
+      samples[i]!.push(await restored(monitor, mebibytes, files[i]!));
     }
   }
-  const [ours, theirs] = times.map((samples) => spread(samples.map((ms) => ms / 1000)));
+  const [ours, theirs] = samples.map((of) => spread(of.map(({ seconds }) => seconds)));
+  const resident = samples.map((of) => `${spread(of.map((one) => one.resident)).median.toFixed(0)} MiB`);
   const size = ((await stat(files[0]!)).size / 2 ** 20).toFixed(0);
   const ratio = (ours!.median / theirs!.median).toFixed(2);
   console.log(
-    `| ${mebibytes} MiB | ${size} MiB | ${show(ours!, 2, "s")} | ${show(theirs!, 2, "s")} | ${ratio}× |`,
+    `| ${mebibytes} MiB | ${size} MiB | ${show(ours!, 2, "s")} | ${show(theirs!, 2, "s")} | ${ratio}× | ${resident.join(" | ")} |`,
   );
 }
 process.exit(0);

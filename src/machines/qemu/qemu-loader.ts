@@ -37,7 +37,7 @@ const DROPPED_BLOCKS: readonly string[] = [
 ];
 
 export class QemuLoader implements QemuStreamLoader {
-  readonly sections: readonly Section[];
+  #sections: readonly Section[] | undefined;
   readonly #parts: QemuParts;
   readonly #harts: QemuHart[] = [];
   readonly #halted: number[] = [];
@@ -49,9 +49,18 @@ export class QemuLoader implements QemuStreamLoader {
 
   constructor(parts: QemuParts) {
     this.#parts = parts;
-    const { machine, cpus } = parts;
+  }
+
+  /** Made for a stream that is QEMU's: the definitions of all releases take longer than a small load. */
+  get sections(): readonly Section[] {
+    this.#sections ??= this.#makeSections();
+    return this.#sections;
+  }
+
+  #makeSections(): readonly Section[] {
+    const { machine, cpus } = this.#parts;
     const ids = cpus.all.map(({ id }) => id);
-    this.sections = [
+    return [
       qemuSection({
         idstr: "timer",
         definitions: [clockState],

@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import { fakeMonitor } from "../../test/support/fake-monitor.ts";
 import { memoryText, parseDumpFormat } from "./memory-dump.ts";
 
-async function human() {
-  const fake = fakeMonitor();
+async function human(more: Parameters<typeof fakeMonitor>[0] = {}) {
+  const fake = fakeMonitor(more);
   const client = fake.connect();
   await client.ask('{"execute":"qmp_capabilities"}');
   const say = async (line: string, cpu?: number): Promise<string> => {
@@ -120,4 +120,32 @@ test("errors are text, as in QEMU", async () => {
   expect(await say("q")).toBe("");
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(quits()).toBe(1);
+});
+
+test("forwarded ports", async () => {
+  const { say: without } = await human();
+  expect(await without("hostfwd_add tcp::1-:2")).toBe("user mode network stack not in use\n");
+  expect(await without("info usernet")).toBe("");
+  const forwards = ["tcp:127.0.0.1:2222-:22"];
+  const { say } = await human({
+    network: {
+      forwards,
+      connections: [
+        { protocol: "tcp", state: "established", guest: "10.0.2.15:4000", remote: "192.0.2.1:80" },
+      ],
+      forward: async (rule) => {
+        if (rule === "x") throw new Error("invalid host forwarding rule 'x'");
+        forwards.push(rule);
+      },
+      unforward: (text) => text === "tcp::80",
+    },
+  });
+  expect(await say("hostfwd_add net0 tcp::80-:80")).toBe("");
+  expect(forwards[1]).toBe("tcp::80-:80");
+  expect(await say("hostfwd_add x")).toBe("invalid host forwarding rule 'x'\n");
+  expect(await say("hostfwd_remove tcp::80")).toBe("host forwarding rule for tcp::80 removed\n");
+  expect(await say("hostfwd_remove tcp::81")).toBe("host forwarding rule for tcp::81 not found\n");
+  expect(await say("info usernet")).toMatch(
+    /^ {2}Protocol\[State\] [^]*TCP\[HOST_FORWARD\] +127\.0\.0\.1:2222 +:22\n[^]*TCP\[ESTABLISHED\] +10\.0\.2\.15:4000 +192\.0\.2\.1:80\n$/,
+  );
 });

@@ -87,6 +87,26 @@ export function humanMonitor(
         return `VM status: ${running === true ? "running" : "paused"}${detail}\n`;
       },
     },
+    usernet: {
+      usage: "usernet",
+      help: "show the user network's forwarded ports and connections",
+      run: () => {
+        const { network } = target;
+        if (network === undefined) return "";
+        const row = (protocol: string, source: string, remote: string): string =>
+          `  ${protocol.padEnd(22)} ${source.padEnd(24)} ${remote}`;
+        return lines([
+          row("Protocol[State]", "Source Address:Port", "Dest. Address:Port"),
+          ...network.forwards.map((rule) => {
+            const [, protocol = "", host = "", to = ""] = /^(\w+):(.*)-(.*)$/.exec(rule) ?? [];
+            return row(`${protocol.toUpperCase()}[HOST_FORWARD]`, host, to);
+          }),
+          ...network.connections.map(({ protocol, state, guest, remote }) =>
+            row(`${protocol}[${state}]`.toUpperCase(), guest, remote),
+          ),
+        ]);
+      },
+    },
     uuid: {
       usage: "uuid",
       help: "show the machine's UUID",
@@ -140,9 +160,39 @@ export function humanMonitor(
     return BigInt.asUintN(64, sum);
   };
 
+  const userNetwork = () => {
+    if (target.network === undefined) throw new QmpError("user mode network stack not in use");
+    return target.network;
+  };
+
   const commands: Record<string, HumanCommand> = {
     "cont|c": { usage: "", help: "resume the machine", run: act("cont") },
     "help|?": { usage: "[CMD]", help: "show the commands", run: ([name]) => helpText(name) },
+    hostfwd_add: {
+      usage: "[NETDEV] [tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT",
+      help: "forward a port of the host to the guest",
+      run: async (words) => {
+        try {
+          await userNetwork().forward(words.at(-1) ?? "");
+          return "";
+        } catch (error) {
+          return `${messageOf(error)}\n`;
+        }
+      },
+    },
+    hostfwd_remove: {
+      usage: "[NETDEV] [tcp|udp]:[HOSTADDR]:HOSTPORT",
+      help: "end the forwarding of a port of the host",
+      run: (words) => {
+        const text = words.at(-1) ?? "";
+        try {
+          const found = userNetwork().unforward(text);
+          return `host forwarding rule for ${text} ${found ? "removed" : "not found"}\n`;
+        } catch (error) {
+          return `${messageOf(error)}\n`;
+        }
+      },
+    },
     info: {
       usage: "WHAT",
       help: "show something; without WHAT, what there is",

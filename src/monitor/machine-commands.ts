@@ -19,6 +19,21 @@ export function refuseIfBlocked(machine: MonitoredMachine): void {
   if (machine.startBlocker !== undefined) throw new QmpError(machine.startBlocker);
 }
 
+/** The user network, as far as the monitor has it. */
+export interface MonitoredNetwork {
+  /** Forwards a port of the host, in QEMU's notation. Rejects with an Error that says why it cannot. */
+  forward(rule: string): Promise<unknown>;
+  /** Returns false if the port is not forwarded. Throws an Error if the text names none. */
+  unforward(hostPort: string): boolean;
+  readonly forwards: readonly string[];
+  readonly connections: readonly {
+    readonly protocol: string;
+    readonly state: string;
+    readonly guest: string;
+    readonly remote: string;
+  }[];
+}
+
 /** What a monitor controls: the machine, its migration, its process. */
 export interface QmpTarget {
   readonly machine: MonitoredMachine;
@@ -33,6 +48,8 @@ export interface QmpTarget {
    * Undefined if a byte is not in RAM or not mapped.
    */
   readMemory(address: bigint, length: number, hart?: number): Promise<Uint8Array | undefined>;
+  /** Absent: the machine has no user network of its own. */
+  readonly network?: MonitoredNetwork | undefined;
   readonly perf: PerfControl;
   /** The guest's agent, if the machine has a port for it. */
   readonly agent?: Agent | undefined;

@@ -150,8 +150,11 @@ function fakePerf(): PerfControl {
   };
 }
 
-/** A monitor and its parts. `connect` makes a client whose `ask` waits for the replies. */
-export function fakeMonitor() {
+/**
+ * A monitor and its parts. `connect` makes a client whose `ask` waits for the replies. `more`: parts of the
+ * target that most tests have no use for.
+ */
+export function fakeMonitor(more: Partial<QmpTarget> = {}) {
   const machine = new FakeMachine();
   const migration = new FakeMigration();
   const perf = fakePerf();
@@ -169,6 +172,7 @@ export function fakeMonitor() {
     perf,
     trace: async (hart, address) => `hart ${hart} ${address.toString(16)}\n`,
     quit: () => quits++,
+    ...more,
   };
   const monitor = new QmpMonitor(target, {
     wherryVersion: "0.1.0",

@@ -168,6 +168,7 @@ async function start(
         const translation = hart === undefined ? undefined : await readTranslation(cpus, hart);
         return readGuestMemory(machine.memory, translation, address, length);
       },
+      network: virtio.network,
       perf,
       agent,
       trace,

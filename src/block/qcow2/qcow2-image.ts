@@ -691,8 +691,7 @@ export class Qcow2Image implements BlockImage {
     this.#unpacked.clear();
     this.#packedAt = 0;
     await this.#refcounts.release(freed);
-    const lowest = freed.reduce((least, { offset }) => Math.min(least, offset), MAX_FILE_BYTES);
-    await this.#refcounts.trim(lowest);
+    await this.#refcounts.trim(freed.reduce((sum, { clusters }) => sum + clusters, 0));
   }
 
   // The disk's size.
@@ -700,6 +699,11 @@ export class Qcow2Image implements BlockImage {
   async resize(sizeBytes: number): Promise<void> {
     this.#refuseWrites();
     const old = this.sizeBytes;
+    if (this.header.version === 2 && this.header.snapshots > 0)
+      throw new BlockError(
+        "qcow2.size",
+        `${this.file.name}: a version 2 image with snapshots keeps its size`,
+      );
     if (sizeBytes < old) await this.discard(sizeBytes, old - sizeBytes);
     const entries = Math.ceil(sizeBytes / l1Coverage(this.header.clusterBits));
     if (entries > MAX_L1_ENTRIES)

@@ -339,12 +339,13 @@ export class Refcounts {
     this.#takenEntries = [];
   }
 
-  /** Cuts off what is free at the end of the file, from `lowest` on, to which no table refers any more. */
-  trim(lowest: number): Promise<void> {
+  /** Cuts off what is free at the end of the file: at most `clusters`, to which no table refers any more. */
+  trim(clusters: number): Promise<void> {
     return this.turns.run(async () => {
       let end = Math.ceil(this.#file.size / this.#clusterBytes);
-      while (end * this.#clusterBytes > lowest && (await this.get((end - 1) * this.#clusterBytes)) === 0)
-        end--;
+      for (let left = clusters; left > 0 && end > 1; left--, end--) {
+        if ((await this.get((end - 1) * this.#clusterBytes)) !== 0) break;
+      }
       if (end * this.#clusterBytes >= this.#file.size) return;
       await this.#file.truncate(end * this.#clusterBytes);
       this.#freshFrom = end * this.#clusterBytes;

@@ -44,6 +44,8 @@ const MAX_RETRIES = 9;
 const MAX_SYN_RETRIES = 5;
 /** TIME-WAIT: no segment wanders long on this link. */
 const TIME_WAIT_MS = 2000;
+/** For the host to take the last bytes: two minutes. */
+const MAX_LINGERS = 60;
 const KEEP_ALIVE_MS = 7_200_000;
 const KEEP_ALIVE_INTERVAL_MS = 75_000;
 const KEEP_ALIVE_PROBES = 9;
@@ -321,7 +323,12 @@ export class TcpConnection implements StreamEvents {
   }
   #expired(now: number): void {
     this.#deadline = undefined;
-    if (this.#phase === "time-wait") return this.#end("closed", false);
+    if (this.#phase === "time-wait") {
+      // What the host has not yet taken counts as kept; it must not be kept for ever.
+      if ((this.#stream?.unsent ?? 0) === 0) return this.#end("closed", false);
+      if (this.#retries++ >= MAX_LINGERS) return this.abort("the host does not take the last bytes");
+      return this.#linger();
+    }
     const inFlight = after(this.#max, this.#una);
     if (inFlight === 0 && this.#window > 0) return this.#wants();
     if (inFlight === 0) this.#probe = true;
@@ -455,7 +462,9 @@ export class TcpConnection implements StreamEvents {
     this.#wants();
     this.#finAcked ||= finAcked;
     // The guest closed first: it is the one that waits.
-    if (this.#finAcked && this.#guestEnded && this.#phase === "open") this.#end("closed", false);
+    if (!this.#finAcked || !this.#guestEnded || this.#phase !== "open") return;
+    if ((this.#stream?.unsent ?? 0) > 0) this.#linger();
+    else this.#end("closed", false);
   }
 
   #takeData({ seq, data, flags }: TcpSegment): void {
@@ -510,9 +519,13 @@ export class TcpConnection implements StreamEvents {
   #finish(): void {
     if (!this.#guestEnded || !this.#finAcked || this.#phase !== "open") return;
     // Our last acknowledgement may be lost: the guest would send its FIN again.
+    this.#linger();
+    this.#wants();
+  }
+
+  #linger(): void {
     this.#phase = "time-wait";
     this.#deadline = this.#link.nowMs() + TIME_WAIT_MS;
-    this.#wants();
   }
 
   #earlyBytes(): number {

@@ -386,7 +386,8 @@ export class UserNetwork {
     const gateway = family === 4 ? this.#config.gateway : this.#guests.ipv6.gateway;
     let refusal: Refusal;
     let address = ipText(target);
-    if (sameBytes(target, gateway)) {
+    if (port === 0) refusal = "port 0";
+    else if (sameBytes(target, gateway)) {
       refusal = this.#rules.gatewayRefusal(gateway, port);
       address = LOOPBACK[family];
     } else if (this.#guests.isLocal(target)) refusal = "no such guest";
@@ -434,7 +435,7 @@ export class UserNetwork {
     const isNew = (flags & (SYN | ACK | RST | FIN)) === SYN;
     if (flow !== undefined && !(isNew && flow.connection.phase === "time-wait"))
       return flow.connection.input(segment);
-    if (flow !== undefined) this.#forget(flow);
+    flow?.connection.abort("its port is used again");
     if (isNew) return this.#fromGuest(packet, segment, key);
     // Of a connection that ended, or was another network's: it must not wait.
     if (flags & RST || addressKind(target) === "multicast") return;

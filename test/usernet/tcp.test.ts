@@ -200,6 +200,28 @@ test("a refusal, an error and a reset of the host reset the guest; the guest's r
   expect(guest.network.connections).toEqual([]);
 });
 
+test("last bytes that the host does not take are kept, and counted, for two minutes", async () => {
+  const guest = await GuestWire.open(new Random(8));
+  let peer: Peer | undefined;
+  guest.host.serve = () => (it) => {
+    it.rate = 0;
+    peer = it;
+    it.endSending();
+  };
+  const client = guest.tcp(WEB, 80, 40_000, EASY);
+  client.connect();
+  client.send(bytes(guest.random, 100_000));
+  client.end();
+  await guest.host.run(() => client.isDone, 10_000);
+  await guest.host.pass(60_000);
+  expect(guest.network.connections).toHaveLength(1);
+  expect(guest.network.keptBytes).toBe(100_000);
+  await guest.host.pass(90_000);
+  expect(guest.network.connections).toEqual([]);
+  expect(guest.network.keptBytes).toBe(0);
+  expect(peer!.wasReset).toBe(true);
+});
+
 test("segments of unknown connections are reset, but no reset is answered", async () => {
   const guest = await GuestWire.open(new Random(5));
   const send = (flags: number, data = ""): void => {

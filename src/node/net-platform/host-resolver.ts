@@ -66,18 +66,23 @@ type Answer = Promise<Uint8Array | undefined>;
 function byUdp(query: Uint8Array, { host, port }: DnsServer, isOurs: Wanted): Answer {
   return new Promise((resolve) => {
     const socket = createSocket(isIPv6(host.replace(/%.*$/, "")) ? "udp6" : "udp4");
+    let isDone = false;
     const done = (answer?: Uint8Array): void => {
+      if (isDone) return;
+      isDone = true;
       clearTimeout(late);
       socket.close();
       resolve(answer);
     };
     const late = setTimeout(done, TRY_MS);
-    socket.once("error", () => done());
+    socket.on("error", () => done());
     socket.on("message", (bytes: Uint8Array) => {
       if (isOurs(bytes)) done(Uint8Array.from(bytes));
     });
     // Connected, the system drops what others send, and reports a port without a server.
-    socket.connect(port, host, () => socket.send(query));
+    socket.connect(port, host, () => {
+      if (!isDone) socket.send(query);
+    });
   });
 }
 
@@ -89,8 +94,8 @@ function byTcp(query: Uint8Array, { host, port }: DnsServer, isOurs: Wanted): An
       socket.destroy();
       resolve(answer);
     };
-    socket.setTimeout(TRY_MS, done);
-    socket.once("error", () => done());
+    socket.setTimeout(TRY_MS, () => done());
+    socket.on("error", () => done());
     socket.once("close", () => done());
     socket.on("data", (bytes: Buffer) => {
       input = Buffer.concat([input, bytes]);

@@ -125,7 +125,9 @@ class SocketStream implements NetStream {
   reset(): void {
     this.#events = undefined;
     this.#waiting = [];
-    this.#socket.resetAndDestroy();
+    // One that still connects would be kept until it has.
+    if (this.#socket.connecting) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
   setReading(on: boolean): void {
     if (on) this.#socket.resume();

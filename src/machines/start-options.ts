@@ -48,29 +48,32 @@ export function optionsState({ isa, rtc, net }: StartOptions): OptionsState {
 /** Throws IdentityError if an option of this side contradicts the machine that comes. Changes nothing. */
 export function checkOptions(came: OptionsState, own: StartOptions): void {
   const refuse = (code: string, message: string): never => {
-    throw new IdentityError(`machine.${code}`, message);
+    throw new IdentityError(code, message);
   };
   const names = extensionsIn(came);
   const unknown = names.filter((name) => !EXTENSION_NAMES.includes(name));
   if (unknown.length > 0) {
-    refuse("isa", `the guest was told of ${unknown.join(", ")}, which harts here lack: use a newer Wherry`);
+    refuse(
+      "machine.isa",
+      `the guest was told of ${unknown.join(", ")}, which harts here lack: use a newer Wherry`,
+    );
   }
   if (own.isa.isGiven && isaString(names) !== isaString(own.isa.names)) {
     refuse(
-      "isa",
+      "machine.isa",
       `the guest was told of ${isaString(names)}, this machine was started with ${isaString(own.isa.names)}: leave --isa out`,
     );
   }
   if (own.rtc.isGiven && came.rtcFollowsGuest !== (own.rtc.clock === "vm")) {
     const [theirs, ours] = came.rtcFollowsGuest ? ["vm", "host"] : ["host", "vm"];
     refuse(
-      "rtc",
+      "machine.rtc",
       `the machine's real-time clock has clock=${theirs}, this one was started with clock=${ours}: leave it out`,
     );
   }
   if (came.hasMac && own.net?.isAddressGiven === true && macText(came.mac) !== macText(own.net.address)) {
     refuse(
-      "mac",
+      "machine.mac",
       `the machine's network card has the address ${macText(came.mac)}, this one was started with ` +
         `${macText(own.net.address)}: leave mac= out`,
     );

@@ -49,10 +49,11 @@ const linux = program(`
   .word 0
 `);
 
-function elf(code: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
+function elf(code: Uint8Array, at: number, type = 2): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(120);
   const view = new DataView(bytes.buffer);
   bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  view.setUint16(16, type, true);
   view.setUint16(18, 243, true);
   view.setBigUint64(24, BigInt(at), true);
   view.setBigUint64(32, 64n, true);
@@ -65,13 +66,13 @@ function elf(code: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
   return join(bytes, code);
 }
 
-function uImage(code: Uint8Array, at: number, { compression = 0, machine = 26, type = 2 } = {}) {
+function uImage(code: Uint8Array, at: number, { compression = 0, machine = 26, type = 2, entry = at } = {}) {
   const header = new Uint8Array(64);
   const view = new DataView(header.buffer);
   view.setUint32(0, 0x27051956);
   view.setUint32(12, code.length);
   view.setUint32(16, at);
-  view.setUint32(20, at);
+  view.setUint32(20, entry);
   header.set([5, machine, type, compression], 28);
   return join(header, code);
 }
@@ -124,6 +125,8 @@ test.each([
   ["raw code", raw, BASE],
   ["a Linux Image", linux, BASE],
   ["an ELF file", elf(raw, 0x80400000), 0x80400000],
+  // As OpenSBI's.
+  ["a position-independent ELF file", elf(raw, 0, 3), BASE],
   ["a uImage", uImage(raw, 0x80500000), 0x80500000],
   ["a uImage with gzip", uImage(gzipSync(raw), 0x80500000, { compression: 1 }), 0x80500000],
   ["raw code in gzip", gzipSync(raw), BASE],
@@ -169,6 +172,14 @@ test.each([
     "expected architecture 26 (RISC-V), found 2",
   ],
   ["a script in a uImage", uImage(raw, BASE, { type: 6 }), "expected type 2 (a kernel), found 6"],
+  ["half a uImage", uImage(raw, BASE).subarray(0, -1), "bytes after the header, found"],
+  [
+    "a uImage that starts elsewhere",
+    uImage(raw, BASE, { entry: 0x1234 }),
+    "where the image is loaded, found 0x1234",
+  ],
+  ["a uImage's magic number", start([0x27, 0x05, 0x19, 0x56], 14), "a uImage that is cut off: 14 bytes"],
+  ["the start of an ELF file", start("\x7fELF\x02", 40), "an ELF file that is cut off: 40 bytes"],
   [
     "xz",
     start(XZ),

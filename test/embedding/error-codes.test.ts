@@ -36,5 +36,7 @@ function codesIn(text: string): string[] {
 
 test("docs/errors.md lists the codes of the sources, each once", () => {
   expect(listed.length).toBeGreaterThan(100);
+  // A code that is put together is not found.
+  expect(texts.flatMap((text) => text.match(/Error\(\s*`[a-z0-9-]+\.\$\{/g) ?? [])).toEqual([]);
   expect(listed.toSorted()).toEqual([...new Set(texts.flatMap(codesIn))].sort());
 });

@@ -3,7 +3,14 @@
 // Returns segments for guest-physical memory. Left out: compressed images (packed-kernel.ts).
 import { hex } from "../../base/hex.ts";
 import { WherryError } from "../../base/errors.ts";
-import { packedKernel, startsWith, type UImage, uImageOf } from "./packed-kernel.ts";
+import {
+  packedKernel,
+  startsWith,
+  type UImage,
+  UIMAGE_HEADER_SIZE,
+  UIMAGE_MAGIC,
+  uImageOf,
+} from "./packed-kernel.ts";
 
 export class BootError extends WherryError {}
 
@@ -21,11 +28,12 @@ export interface LoadedImage {
   readonly end: number;
 }
 
-const ELF_MAGIC = 0x464c457f;
+const ELF_START = [0x7f, 0x45, 0x4c, 0x46];
 const ELFCLASS64 = 2;
 const ELFDATA2LSB = 1;
 const EM_RISCV = 243;
 const PT_LOAD = 1;
+const ET_DYN = 3;
 const ELF_HEADER_SIZE = 64;
 const PROGRAM_HEADER_SIZE = 56;
 
@@ -45,7 +53,7 @@ function viewOf(bytes: Uint8Array): DataView {
 }
 
 function isElf(bytes: Uint8Array): boolean {
-  return bytes.length >= ELF_HEADER_SIZE && viewOf(bytes).getUint32(0, true) === ELF_MAGIC;
+  return bytes.length >= ELF_HEADER_SIZE && startsWith(bytes, ELF_START);
 }
 
 /**
@@ -53,7 +61,7 @@ function isElf(bytes: Uint8Array): boolean {
  * `guestPhys`. Throws BootError for a file that is recognisably something else.
  */
 export function loadKernel(bytes: Uint8Array, guestPhys: number): LoadedImage {
-  if (isElf(bytes)) return loadElf(bytes, "kernel");
+  if (isElf(bytes)) return loadElf(bytes, "kernel", guestPhys);
   const uImage = uImageOf(bytes);
   if (uImage !== undefined) return loadUImage(uImage);
   const header = bytes.length >= IMAGE_HEADER_SIZE ? viewOf(bytes) : undefined;
@@ -72,7 +80,7 @@ export function loadKernel(bytes: Uint8Array, guestPhys: number): LoadedImage {
 
 /** A file that is not ELF is raw code for `guestPhys`. Throws BootError for recognisably something else. */
 export function loadFirmware(bytes: Uint8Array, guestPhys: number): LoadedImage {
-  if (isElf(bytes)) return loadElf(bytes, "firmware");
+  if (isElf(bytes)) return loadElf(bytes, "firmware", guestPhys);
   const found = notCode(bytes);
   if (found !== undefined) {
     throw new BootError(
@@ -94,6 +102,14 @@ const OTHER_FILES: readonly (readonly [magic: readonly number[], what: string])[
 /** What the file is if it cannot be RISC-V code; undefined if it can. */
 function notCode(bytes: Uint8Array): string | undefined {
   if (bytes.length === 0) return "an empty file";
+  const cut = [
+    [ELF_START, "an ELF file", ELF_HEADER_SIZE],
+    [UIMAGE_MAGIC, "a uImage", UIMAGE_HEADER_SIZE],
+  ] as const;
+  for (const [magic, what, size] of cut) {
+    if (startsWith(bytes, magic) && bytes.length < size)
+      return `${what} that is cut off: ${bytes.length} bytes, its header alone has ${size}`;
+  }
   const packed = packedKernel(bytes);
   if (packed !== undefined) return `${packed.what} (unpack it first: ${packed.command})`;
   const other = OTHER_FILES.find(([magic]) => startsWith(bytes, magic));
@@ -115,18 +131,22 @@ function notCode(bytes: Uint8Array): string | undefined {
   return undefined;
 }
 
-function loadUImage({ machine, type, compression, load, entry, data }: UImage): LoadedImage {
+function loadUImage({ machine, type, compression, load, entry, size, data }: UImage): LoadedImage {
   const fail = (expected: string, found: string): never => {
     throw new BootError("boot.uimage", `the kernel is a uImage; expected ${expected}, found ${found}`);
   };
   if (machine !== UIMAGE_RISCV) fail(`architecture ${UIMAGE_RISCV} (RISC-V)`, `${machine}`);
   if (type !== UIMAGE_KERNEL) fail(`type ${UIMAGE_KERNEL} (a kernel)`, `${type}`);
   if (compression !== 0) fail("no compression", `compression ${compression}`);
+  if (data.length < size) fail(`${size} bytes after the header`, `${data.length}: the file is cut off`);
   const end = load + data.length;
+  if (entry < load || entry >= end)
+    fail(`an entry from ${hex(load)} to ${hex(end - 1)}, where the image is loaded`, hex(entry));
   return { segments: [{ guestPhys: load, bytes: data, memorySize: data.length }], entry, end };
 }
 
-function loadElf(bytes: Uint8Array, what: string): LoadedImage {
+/** `base`: where position-independent code goes, which is linked at 0 and relocates itself. */
+function loadElf(bytes: Uint8Array, what: string, base: number): LoadedImage {
   const view = viewOf(bytes);
   const fail = (expected: string, found: string): never => {
     throw new BootError("boot.elf", `the ${what} is an ELF file; expected ${expected}, found ${found}`);
@@ -154,8 +174,13 @@ function loadElf(bytes: Uint8Array, what: string): LoadedImage {
       segments.push({ guestPhys, bytes: bytes.subarray(offset, offset + fileSize), memorySize });
   }
   if (segments.length === 0) fail("a loadable segment", "none");
-  const end = Math.max(...segments.map((s) => s.guestPhys + s.memorySize));
-  return { segments, entry: elfEntry(view, segments), end };
+  const entry = elfEntry(view, segments);
+  const isIndependent =
+    view.getUint16(16, true) === ET_DYN && segments.some(({ guestPhys }) => guestPhys === 0);
+  const shift = isIndependent ? base : 0;
+  const placed = segments.map((segment) => ({ ...segment, guestPhys: segment.guestPhys + shift }));
+  const end = Math.max(...placed.map((s) => s.guestPhys + s.memorySize));
+  return { segments: placed, entry: entry + shift, end };
 }
 
 /**

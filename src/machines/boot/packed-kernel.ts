@@ -78,11 +78,13 @@ export interface UImage {
   readonly compression: number;
   readonly load: number;
   readonly entry: number;
+  /** Bytes of data that the header promises. */
+  readonly size: number;
   readonly data: Uint8Array;
 }
 
-const UIMAGE_MAGIC = [0x27, 0x05, 0x19, 0x56];
-const UIMAGE_HEADER_SIZE = 64;
+export const UIMAGE_MAGIC = [0x27, 0x05, 0x19, 0x56];
+export const UIMAGE_HEADER_SIZE = 64;
 const UIMAGE_COMPRESSION = 31;
 const UIMAGE_SIZE = 12;
 /** By ih_comp; 0 is none. */
@@ -104,6 +106,7 @@ export function uImageOf(bytes: Uint8Array): UImage | undefined {
     compression: view.getUint8(UIMAGE_COMPRESSION),
     load: view.getUint32(16),
     entry: view.getUint32(20),
+    size: view.getUint32(UIMAGE_SIZE),
     data: bytes.subarray(UIMAGE_HEADER_SIZE, UIMAGE_HEADER_SIZE + view.getUint32(UIMAGE_SIZE)),
   };
 }

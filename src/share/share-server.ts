@@ -38,6 +38,7 @@ const OPEN_KEPT =
   wire.OPEN_SYNC |
   wire.OPEN_DIRECTORY;
 const AT_REMOVEDIR = 0x200;
+const NO_USER = 0xffff_ffff;
 /** V9FS_MAGIC, what statfs tells in the guest. */
 const FILE_SYSTEM_TYPE = 0x0102_1997;
 /** P9_GETATTR_BASIC: all that stat needs. */
@@ -267,7 +268,9 @@ export class ShareServer {
     const [number, authentication] = [request.u32(), request.u32()];
     request.string();
     request.string();
-    const uid = request.u32();
+    const user = request.u32();
+    // Linux attaches its mount itself for no user; a file of none could not be written.
+    const uid = user === NO_USER ? 0 : user;
     if (authentication !== wire.NO_FID) throw new FileError("EINVAL");
     const qid = qidOf(await this.tree.attributes(""));
     this.add({ number, uid, entry: this.root.keep(), qid });

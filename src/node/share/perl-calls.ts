@@ -150,6 +150,7 @@ export class PerlCalls {
     const request = Buffer.concat(parts);
     const child = this.#started();
     const answer = new Promise<Uint8Array>((resolve, reject) => this.#waiters.push({ resolve, reject }));
+    this.#keepAlive(true);
     child.stdin?.write(Buffer.concat([words(request.length), request]));
     return await answer;
   }
@@ -171,11 +172,16 @@ export class PerlCalls {
     child.on("close", () => gone("EIO"));
     child.stdin?.on("error", () => {});
     child.stdout?.on("data", (bytes: Buffer) => this.#answer(bytes));
-    // It must not keep this process alive.
-    child.unref();
-    for (const stream of [child.stdin, child.stdout])
-      (stream as unknown as { unref?: () => void } | null)?.unref?.();
     return child;
+  }
+
+  /** Only a call under way keeps this process alive. */
+  #keepAlive(on: boolean): void {
+    const { stdin, stdout } = this.#child ?? {};
+    // Pipes are sockets in Node, which its types do not tell.
+    for (const one of [this.#child, stdin, stdout] as (NodeJS.RefCounted | null | undefined)[])
+      if (on) one?.ref();
+      else one?.unref();
   }
 
   #answer(bytes: Buffer): void {
@@ -189,6 +195,7 @@ export class PerlCalls {
       const waiter = this.#waiters.shift();
       if (errno === 0) waiter?.resolve(new Uint8Array(data));
       else waiter?.reject(new FileError(NAMES.get(errno) ?? "EIO"));
+      if (this.#waiters.length === 0) this.#keepAlive(false);
     }
   }
 

@@ -147,7 +147,8 @@ if (booted) {
   await cases.run("5,000 entries", STEP_MS, async () => {
     mkdirSync(join(root, "many"));
     for (let i = 0; i < 5000; i++) writeFileSync(join(root, "many", `entry-${i}`), "");
-    const count = await shell(machine.console, "find /mnt/many -name 'entry-*' | sort -u | wc -l");
+    // The shell reads the directory, and asks for no file's attributes.
+    const count = await shell(machine.console, "cd /mnt/many; set -- entry-*; echo $#; cd /mnt");
     expect("entries", count, "5000");
     rmSync(join(root, "many"), { recursive: true });
     return count;

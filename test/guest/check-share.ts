@@ -156,7 +156,7 @@ if (booted) {
   // Work that goes on over saves and moves: a tree is unpacked, and a file and a directory are open.
   await shell(
     machine.console,
-    "mkdir /mnt/out; exec 7>>/mnt/log 6</mnt/from-host; (tar -xf /mnt/tree.tar -C /mnt/out && echo done > /mnt/out.done) > /tmp/tar 2>&1 &",
+    "mkdir /mnt/out; exec 7>>/mnt/log 6</mnt/from-host; (tar -xf /mnt/tree.tar -C /mnt/out && echo done > /mnt/out.done) > /tmp/tar 2>&1 & true",
   );
   for (let i = 0; i < given.moves; i++)
     await cases.run(`move ${i + 1} of ${given.moves}`, STEP_MS, async () => {

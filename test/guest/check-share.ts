@@ -184,7 +184,7 @@ if (booted) {
     const said = await shell(machine.console, "cat <&6 2>&1 || true");
     if (!/[Ss]tale/.test(said)) throw new Error(`the guest said: ${said}`);
     if (!/share work: .*from-host \(ENOENT\)/.test(machine.complaints)) throw new Error(machine.complaints);
-    await shell(machine.console, "exec 6<&- 7>&-; umount /mnt");
+    await shell(machine.console, "cd; exec 6<&- 7>&-; umount /mnt");
     return machine.complaints.trim();
   });
   await machine.quit();

@@ -145,10 +145,11 @@ export class SavedShare {
     this.#arriving = undefined;
     if (lost.length === 0) return;
     const more = lost.length > MAX_NAMED ? `, and ${lost.length - MAX_NAMED} more` : "";
-    const files = `${lost.length} ${lost.length === 1 ? "file" : "files"}`;
+    const what = lost.length === 1 ? "a file of the guest is" : `${lost.length} files of the guest are`;
     this.#onWarning(
-      `share ${this.server.tag}: ${files} of the guest are not there as when it was saved, its uses of them ` +
-        `fail with ESTALE: ${lost.slice(0, MAX_NAMED).join(", ")}${more}`,
+      `share ${this.server.tag}: ${what} not there as when it was saved; to use it fails with ESTALE: ` +
+        lost.slice(0, MAX_NAMED).join(", ") +
+        more,
     );
   }
 

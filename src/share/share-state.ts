@@ -147,7 +147,7 @@ export class SavedShare {
     const more = lost.length > MAX_NAMED ? `, and ${lost.length - MAX_NAMED} more` : "";
     const what = lost.length === 1 ? "a file of the guest is" : `${lost.length} files of the guest are`;
     this.#onWarning(
-      `share ${this.server.tag}: ${what} not there as when it was saved; to use it fails with ESTALE: ` +
+      `share ${this.server.tag}: ${what} not there as when it was saved; uses fail with ESTALE: ` +
         lost.slice(0, MAX_NAMED).join(", ") +
         more,
     );

@@ -1,7 +1,7 @@
-// `npm run check:share`: a Debian guest mounts a directory of the host and works in it (files, links, renames,
-// attributes, locks, 5,000 entries, a tree in a tar archive), while the machine is saved, restored and moved
-// between processes; at the end the host has the same tree as the archive. What the host removes while the
-// machine is saved is stale in the guest, and named.
+// `npm run check:share`: a Debian guest mounts a directory of the host and works in it (files, links,
+// renames, attributes, locks, 5,000 entries, a tree in a tar archive), while the machine is saved, restored
+// and moved between processes; at the end the host has the same tree as the archive. What the host removes
+// while the machine is saved is stale in the guest, and named.
 //   --moves N, --files N in the tree, --seed S
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";

@@ -1,7 +1,8 @@
-// `npm run check:hostile-9p`: a hostile guest against a share: random and damaged 9P messages to a server on a
-// directory of the host, while somebody on the host swaps directories for symlinks and moves them out of the
-// tree. Outside there is a tree of canaries: nothing of it may be read, changed, made or removed. Each request
-// gets one answer, with its tag and within its room; nothing throws, hangs or grows without bound.
+// `npm run check:hostile-9p`: a hostile guest against a share: random and damaged 9P messages to a server
+// on a directory of the host, while somebody on the host swaps directories for symlinks and moves them out
+// of the tree. Outside there is a tree of canaries: nothing of it may be read, changed, made or removed.
+// Each request gets one answer, with its tag and within its room; nothing throws, hangs or grows without
+// bound.
 //   --count N messages, --seed S; --planted: a server that follows links, which must be found
 import {
   lstatSync,

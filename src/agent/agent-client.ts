@@ -36,8 +36,6 @@ const MAX_REPLY_BYTES = 64 << 20;
 const DELIMITER = 0xff;
 const NEWLINE = 10;
 
-const now = (): number => runtimeGlobals.performance.now();
-
 interface Waiting {
   resolve(reply: Record<string, unknown>): void;
   reject(error: AgentError): void;
@@ -52,6 +50,7 @@ class Input extends CharPipe {
 
 export class AgentClient implements Agent {
   readonly #setTimer: SetTimer;
+  readonly #now: () => number;
   readonly #input = new Input((bytes) => this.#receive(bytes));
   /** The port's backend. */
   readonly backend: CharBackend;
@@ -67,8 +66,10 @@ export class AgentClient implements Agent {
   /** The last command; never rejects. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(setTimer: SetTimer) {
+  /** `now`: monotonic time in ms. */
+  constructor(setTimer: SetTimer, now = (): number => runtimeGlobals.performance.now()) {
     this.#setTimer = setTimer;
+    this.#now = now;
     const input = this.#input;
     this.backend = {
       write: (bytes) => input.write(bytes),
@@ -122,16 +123,16 @@ export class AgentClient implements Agent {
 
   /** Drops what earlier commands left on both sides (guest-sync-delimited). */
   async #sync(waitMs: number, signal: Signal | undefined): Promise<void> {
-    const until = now() + waitMs;
+    const until = this.#now() + waitMs;
     do {
-      await this.#untilOpen(Math.max(0, until - now()));
+      await this.#untilOpen(Math.max(0, until - this.#now()));
       this.#refuse(signal);
       if (!this.#isOpen) break;
       const id = this.#syncId++;
       this.#input.drop();
       this.#input.push(Uint8Array.of(DELIMITER));
       const request = JSON.stringify({ execute: "guest-sync-delimited", arguments: { id } });
-      const left = Math.max(1, Math.min(SYNC_MS, until - now()));
+      const left = Math.max(1, Math.min(SYNC_MS, until - this.#now()));
       const isAnswer = (reply: Record<string, unknown>): boolean => reply["return"] === id;
       const answer = await this.#ask(`${request}\n`, left, isAnswer).catch(() => undefined);
       this.#refuse(signal);
@@ -139,7 +140,7 @@ export class AgentClient implements Agent {
         this.#isSynced = true;
         return;
       }
-    } while (now() < until);
+    } while (this.#now() < until);
     throw new AgentError(
       "agent.unavailable",
       this.#isOpen

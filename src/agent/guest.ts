@@ -101,6 +101,10 @@ const MIN_POLL_MS = 5;
 const MAX_POLL_MS = 200;
 /** Input for a command goes with guest-exec up to this size; more goes through a pipe. */
 const MAX_INLINE_INPUT = 1 << 20;
+/** As much as the agent keeps. */
+const MAX_KEPT_OUTPUT = 16 << 20;
+/** A file of the guest that is read into memory: it may be endless. */
+const MAX_FILE_BYTES = 1 << 30;
 /** The size of a read or write of a file. */
 const PIECE_BYTES = 256 * 1024;
 
@@ -165,15 +169,22 @@ export class Guest {
     { onStdout, onStderr }: ExecOptions,
     limits: Limits,
   ): Promise<ExecResult> {
+    let isTruncated = false;
     const collect = async (stream: "out" | "err", listener: ExecOptions["onStdout"]) => {
       const kept: Uint8Array<ArrayBuffer>[] = [];
+      let room = MAX_KEPT_OUTPUT;
       for await (const piece of process.output(stream)) {
-        if (listener === undefined) kept.push(piece);
-        else await listener(piece);
+        if (listener !== undefined) await listener(piece);
+        else if (piece.length > room) isTruncated = true;
+        else {
+          kept.push(piece);
+          room -= piece.length;
+        }
       }
       return joined(kept);
     };
     const ended = limits.kills(process.kill.bind(process), process.exitCode);
+    ended.catch(() => process.stop());
     const feed = async () => {
       // A command need not read its input.
       await process.write(input).catch(() => {});
@@ -185,7 +196,7 @@ export class Guest {
         collect("err", onStderr),
         feed(),
       ]);
-      return resultOf({ exitCode: await ended, stdout, stderr, isTruncated: false });
+      return resultOf({ exitCode: await ended, stdout, stderr, isTruncated });
     } catch (error) {
       await ended;
       throw error;
@@ -321,7 +332,16 @@ export class Guest {
 
   async readFile(path: string, options: AgentOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const pieces: Uint8Array<ArrayBuffer>[] = [];
-    for await (const piece of this.pieces(path, options)) pieces.push(piece);
+    let room = MAX_FILE_BYTES;
+    for await (const piece of this.pieces(path, options)) {
+      room -= piece.length;
+      if (room < 0)
+        throw new AgentError(
+          "agent.failed",
+          `${path}: more than 1 GiB, which is too much for memory: copy it out`,
+        );
+      pieces.push(piece);
+    }
     return joined(pieces);
   }
   /** The file in pieces: only one is in memory at a time. */
@@ -466,6 +486,7 @@ export class GuestProcess {
   readonly #directory: string;
   readonly #handles: { readonly in: number; readonly out: number; readonly err: number };
   #hasEnded = false;
+  #isStopped = false;
   #isInputOpen = true;
 
   constructor(
@@ -500,12 +521,14 @@ export class GuestProcess {
     for (let ms = MIN_POLL_MS; ; ) {
       // Asked before the read: what was written before the end is in the file.
       const isLast = this.#hasEnded;
-      const { bytes } = await this.#guest.read(this.#handles[stream]);
+      if (this.#isStopped) return;
+      const { bytes, eof } = await this.#guest.read(this.#handles[stream]);
       if (bytes.length > 0) {
         yield bytes;
         ms = MIN_POLL_MS;
-      } else if (isLast) return;
-      else {
+      }
+      if (isLast && (eof || bytes.length === 0)) return;
+      if (bytes.length === 0) {
         await pause(this.#setTimer, ms, this.exitCode);
         ms = Math.min(MAX_POLL_MS, ms * 1.5);
       }
@@ -530,6 +553,11 @@ export class GuestProcess {
     if (!this.#isInputOpen) return;
     this.#isInputOpen = false;
     await this.#guest.close(this.#handles.in);
+  }
+
+  /** Its output ends now. */
+  stop(): void {
+    this.#isStopped = true;
   }
 
   /** Ends it if it runs (SIGKILL), and removes what it needed in the guest. */

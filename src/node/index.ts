@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
 // long. Moves and QMP belong to the command line (`wherry run --qmp …`).
 import {
@@ -12,6 +13,9 @@ import {
   isSerialPorts,
   isString,
 } from "../embed/check-options.ts";
+import { AGENT_PORT, AgentClient, type AgentOptions } from "../agent/agent-client.ts";
+import { AgentError } from "../agent/agent-error.ts";
+import { type ExecOptions, type ExecResult, Guest } from "../agent/guest.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
   HostedMachine,
@@ -27,6 +31,8 @@ import type { RunState } from "../vmm/run-state.ts";
 import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
 import { OWNER_MODELS } from "../share/file-tree.ts";
 import type { ShareSpec } from "./share/host-share.ts";
+import { type ConsoleStreams, ConsoleTap } from "./guest/console-streams.ts";
+import { type GuestFiles, guestFiles, type SpawnedCommand, spawnedCommand } from "./guest/guest-api.ts";
 import { openFileSink, openFileSource } from "./node-channels.ts";
 import { isNetSpec } from "./net-platform/net-check.ts";
 import { nodePlatform } from "./node-platform.ts";
@@ -34,7 +40,14 @@ import { savedFileHardware } from "./saved-file.ts";
 import { requireNode } from "./node-version.ts";
 import { type DriveSpec, openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
+export { AgentError } from "../agent/agent-error.ts";
+export type { Signal } from "../agent/agent-error.ts";
+export type { AgentOptions } from "../agent/agent-client.ts";
+export type { ExecOptions, ExecResult, GuestEntry, GuestStat } from "../agent/guest.ts";
 export { WherryError } from "../base/errors.ts";
+export type { ConsoleStreams } from "./guest/console-streams.ts";
+export type { GuestFiles, SpawnedCommand } from "./guest/guest-api.ts";
+export type { ByteReadable, ByteWritable } from "./guest/web-streams.ts";
 export type { NetBackend } from "../devices/virtio/net-backend.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
 export type { SerialPort } from "../devices/virtio/virtio-console.ts";
@@ -80,6 +93,8 @@ export type { GuestEnd, HostedMachineOptions, RestoreClock, RunState };
 export interface MachineOptions
   extends Omit<HostedMachineOptions, "incoming" | "harts" | "memoryBytes">,
     Partial<Omit<VirtioSpec, "randomBytes">> {
+  /** A port for QEMU's guest agent, for `exec`, `spawn` and `fs` (docs/guest-agent.md). Default: false. */
+  readonly agent?: boolean | undefined;
   /** 1 to 32 harts. Default: with `state`, those of the saved machine. */
   readonly harts?: number | undefined;
   /** Bytes of RAM, a multiple of 2 MiB. Default: with `state`, that of the saved machine. */
@@ -128,6 +143,7 @@ const CHECKS: Checks<MachineOptions> = {
       ["path", "tag"],
     ),
   ),
+  agent: isBoolean,
 };
 const checkOptions = isOptions(CHECKS);
 
@@ -138,37 +154,64 @@ const checkOptions = isOptions(CHECKS);
 export class NodeMachine {
   readonly #machine: HostedMachine;
   readonly #virtio: VirtioBackends;
+  readonly #agent: AgentClient | undefined;
+  readonly #console: ConsoleTap;
+  readonly #guest: Guest | undefined;
+  /** Files in the guest. */
+  readonly fs: GuestFiles = guestFiles(() => this.#agentGuest());
   #closed: Promise<void> | undefined;
 
-  private constructor(machine: HostedMachine, virtio: VirtioBackends) {
+  private constructor(
+    machine: HostedMachine,
+    virtio: VirtioBackends,
+    agent: AgentClient | undefined,
+    console: ConsoleTap,
+  ) {
     this.#machine = machine;
     this.#virtio = virtio;
+    this.#agent = agent;
+    this.#console = console;
+    this.#guest = agent && new Guest(agent, nodePlatform.setTimer);
   }
 
   /** See createMachine. */
   static async create(options: MachineOptions): Promise<NodeMachine> {
     checkOptions("options", options);
-    const { state, clock, drives = [], net, rng = false, console, serialPorts, shares, ...common } = options;
+    const { state, clock, drives = [], net, rng = false, console, agent, onConsole, ...common } = options;
+    const { serialPorts = [], shares, ...hosted } = common;
     refuseClock(clock, state);
     const hardware = () =>
       typeof state === "string" ? savedFileHardware(state) : savedHardware(state as Uint8Array);
     const size = await sizeOf(common, state === undefined ? undefined : hardware);
     const randomBytes = randomSource(common, nodePlatform);
-    const { onWarning = warn } = common;
+    const client = agent === true ? new AgentClient(nodePlatform.setTimer) : undefined;
+    const agentPort = client === undefined ? [] : [{ name: AGENT_PORT, backend: client.backend }];
+    const ports = [...agentPort, ...serialPorts];
+    isSerialPorts("serialPorts", ports);
+    const { onWarning = warn } = hosted;
     const virtio = await openVirtio(
-      { drives, net, rng, console, serialPorts, shares, randomBytes },
+      { drives, net, rng, console, serialPorts: ports, shares, randomBytes },
       (message) => onWarning(message),
     );
+    const tap = new ConsoleTap();
+    const output = (bytes: Uint8Array<ArrayBuffer>): unknown => {
+      const read = tap.push(bytes);
+      const heard = onConsole?.(bytes);
+      return read === undefined ? heard : Promise.all([read, heard]);
+    };
     try {
       const incoming = state !== undefined;
       const machine = await HostedMachine.create(
-        { onWarning: warn, ...common, ...size, incoming },
+        { onWarning: warn, ...hosted, ...size, incoming, onConsole: output },
         virtio.parts,
         nodePlatform,
       );
       try {
         if (state !== undefined) await load(machine, state, clock);
-        return new NodeMachine(machine, virtio);
+        const created = new NodeMachine(machine, virtio, client, tap);
+        // A guest that was saved frozen must not stay so.
+        if (state !== undefined) created.#guest?.thaw().catch(() => {});
+        return created;
       } catch (error) {
         await machine.close();
         throw error;
@@ -225,15 +268,99 @@ export class NodeMachine {
     await this.#machine.save(() => openFileSink(path));
   }
 
+  /**
+   * Writes a snapshot to a file, or returns it without a path. With `freeze`, the guest's file systems are
+   * flushed and frozen meanwhile; a machine that is restored from it releases them by itself.
+   */
+  async snapshot(options?: { readonly freeze?: boolean | undefined }): Promise<Uint8Array<ArrayBuffer>>;
+  async snapshot(options: { readonly path: string; readonly freeze?: boolean | undefined }): Promise<void>;
+  async snapshot({
+    path,
+    freeze = false,
+  }: {
+    readonly path?: string | undefined;
+    readonly freeze?: boolean | undefined;
+  } = {}): Promise<Uint8Array<ArrayBuffer> | void> {
+    const guest = freeze ? this.#agentGuest() : undefined;
+    await guest?.freeze();
+    try {
+      return await (path === undefined ? this.save() : this.saveTo(path));
+    } finally {
+      await guest?.thaw();
+    }
+  }
+
+  // The guest, by its agent (docs/guest-agent.md).
+
+  /** Runs a command in the guest to its end. Rejects with AgentError. */
+  async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+    return this.#agentGuest().exec(command, options);
+  }
+  /** Starts a command in the guest, with streams. Rejects with AgentError. */
+  async spawn(command: string, options: ExecOptions = {}): Promise<SpawnedCommand> {
+    const process = await this.#agentGuest().spawn(command, options);
+    const spawned = spawnedCommand(process, options);
+    const { input } = options;
+    if (input !== undefined) {
+      await process.write(typeof input === "string" ? Buffer.from(input) : input);
+      await process.endInput();
+    }
+    return spawned;
+  }
+  /**
+   * Waits for a command that was started before the machine was saved or moved here, by its pid; `exec` gives
+   * its output, unless it was started by `spawn`. Rejects with AgentError.
+   */
+  async attach(pid: number, options: Pick<ExecOptions, "signal" | "timeoutMs"> = {}): Promise<ExecResult> {
+    return this.#agentGuest().attach(pid, options);
+  }
+  /** Sends one command of the agent's protocol, and returns its result. Rejects with AgentError. */
+  async agentCommand(command: string, args: object = {}, options: AgentOptions = {}): Promise<unknown> {
+    return this.#agentGuest().agent.execute(command, args, options);
+  }
+  /** Asks the guest to power off, and resolves when it has. */
+  async shutdown(options: AgentOptions = {}): Promise<GuestEnd> {
+    const { ended } = this;
+    // A guest that obeys does not answer.
+    const refused = this.agentCommand("guest-shutdown", { mode: "powerdown" }, options).then(
+      () => ended,
+      (error: unknown) => {
+        const code = error instanceof AgentError ? error.code : "";
+        if (code === "agent.restarted" || code === "agent.closed") return ended;
+        throw error;
+      },
+    );
+    return Promise.race([ended, refused]);
+  }
+  #agentGuest(): Guest {
+    if (this.#guest !== undefined) return this.#guest;
+    throw new AgentError(
+      "agent.missing",
+      "the machine has no port for a guest agent: create it with agent: true",
+    );
+  }
+
+  /** The guest's serial console as web streams. */
+  get console(): ConsoleStreams {
+    return this.#console.streams((input) => this.write(input));
+  }
+
+  /** `close`, at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** After the calls under way: ends the harts, releases disks and network. Only `close` may follow. */
   close(): Promise<void> {
     this.#closed ??= onlyWherryErrors(() => this.#close());
     return this.#closed;
   }
   async #close(): Promise<void> {
+    this.#agent?.close();
     try {
       await this.#machine.close();
     } finally {
+      this.#console.close();
       await this.#virtio.close();
     }
   }
@@ -264,3 +391,14 @@ export async function createMachine(options: MachineOptions): Promise<NodeMachin
   requireNode();
   return onlyWherryErrors(() => NodeMachine.create(options));
 }
+
+/** Ways to get a machine. */
+export const Machine: {
+  /** See createMachine. */
+  create(options: MachineOptions): Promise<NodeMachine>;
+  /** From a snapshot: its path or its bytes. Its devices are those that it was created with. */
+  restore(state: string | Uint8Array, options?: Omit<MachineOptions, "state">): Promise<NodeMachine>;
+} = {
+  create: createMachine,
+  restore: (state, options = {}) => createMachine({ ...options, state }),
+};

@@ -1,6 +1,7 @@
 // A machine's virtio devices by what is behind each: disks, a network card, an entropy source, a console,
 // named serial ports, shares. The order here decides their slots, so both sides of a move must have the same
 // parts.
+import { WherryError } from "../base/errors.ts";
 import type { CharBackend } from "../devices/char-backend.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
@@ -32,17 +33,46 @@ export interface SharePart extends VirtShare {
   readonly server: Service9p;
 }
 
+/** A disk that can grow while its guest runs. */
+export interface LiveDisk {
+  /** As QEMU names it: `virtio0` is the first. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Changes the size and tells the guest. Rejects with WherryError if the backend cannot. */
+  resize(sizeBytes: number): Promise<void>;
+}
+
 /** What is plugged into a board besides its serial port. */
-export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives" | "shares">;
+export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives" | "shares"> & {
+  readonly disks: readonly LiveDisk[];
+};
 
 export function virtioDevices(parts: VirtioParts): VirtioDevices {
   const { drives = [], net, random, console, serialPorts = [], shares = [] } = parts;
   const virtio: NonNullable<VirtioDevices["virtio"]>[number][] = [];
-  for (const backend of drives) virtio.push((board) => new VirtioBlk(board, { backend }));
+  const disks = drives.map((backend, i) => {
+    let device: VirtioBlk | undefined;
+    virtio.push((board) => (device = new VirtioBlk(board, { backend })));
+    return liveDisk(`virtio${i}`, backend, () => device?.resized());
+  });
   if (net !== undefined) virtio.push((board) => new VirtioNet(board, net));
   if (random !== undefined) virtio.push((board) => new VirtioRng(board, { random }));
   if (console !== undefined) virtio.push((board) => new VirtioConsole(board, { backend: console }));
   if (serialPorts.length > 0) virtio.push((board) => new VirtioConsole(board, { ports: serialPorts }));
   for (const { server } of shares) virtio.push((board) => new Virtio9p(board, server));
-  return { virtio, drives, shares };
+  return { virtio, drives, shares, disks };
 }
+
+const liveDisk = (name: string, backend: BlockBackend, resized: () => void): LiveDisk => ({
+  name,
+  get sizeBytes() {
+    return backend.sizeBytes;
+  },
+  async resize(sizeBytes) {
+    if (backend.resize === undefined) {
+      throw new WherryError("machine.disk", `${name}: what is behind this disk cannot change its size`);
+    }
+    await backend.resize(sizeBytes);
+    resized();
+  },
+});

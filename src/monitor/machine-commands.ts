@@ -1,5 +1,6 @@
 // QMP commands for the machine itself: run state, vCPUs, reset, power, and the queries that clients send
 // first. Shapes as in qapi/{run-state,machine,misc,control}.json of QEMU 10.0.
+import type { MonitoredDisk } from "./block-commands.ts";
 import type { PerfControl } from "../accelerator/perf-report.ts";
 import type { Machine } from "../vmm/machine.ts";
 import type { Agent } from "../agent/agent-client.ts";
@@ -39,6 +40,8 @@ export interface QmpTarget {
   readonly machine: MonitoredMachine;
   readonly migration: MigrationControl;
   readonly memoryBytes: number;
+  /** Default: none. */
+  readonly disks?: readonly MonitoredDisk[];
   /** One entry for each hart: the host's id of its thread. */
   readonly vcpuThreads: readonly number[];
   /** The registers of a hart by name, as 0x-prefixed hexadecimal. Rejects if the hart does not exist. */

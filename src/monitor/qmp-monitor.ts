@@ -12,6 +12,7 @@ import {
   type JsonValue,
   jsonLine,
 } from "./qmp-json.ts";
+import { blockCommands } from "./block-commands.ts";
 import { machineCommands, type QmpTarget, versionInfo } from "./machine-commands.ts";
 import { humanMonitor } from "./human-monitor.ts";
 import { migrationCommands, migrationEvents, statusWord } from "./migration-commands.ts";
@@ -52,6 +53,7 @@ export class QmpMonitor {
       ...machineCommands(target, options.wherryVersion),
       ...migrationCommands(target.migration, target.machine),
       ...perfCommands(target.perf),
+      ...blockCommands(target.disks ?? []),
       command("query-commands", {}, list(struct({ name: str })), () => table.map(({ name }) => ({ name }))),
       // SchemaInfo describes itself in QEMU by variants; its members are in QAPI's documents.
       command("query-qmp-schema", {}, list(any), () => qmpSchema(table, EVENTS)),

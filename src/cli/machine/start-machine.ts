@@ -109,7 +109,8 @@ async function start(
     warn,
   );
   open.push(() => virtio.close());
-  const { machine, cpus, perf } = await openMachine(options, console.backend, virtioDevices(virtio.parts));
+  const devices = virtioDevices(virtio.parts);
+  const { machine, cpus, perf } = await openMachine(options, console.backend, devices);
   open.push(() => machine.vm.destroy());
   if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
@@ -160,6 +161,7 @@ async function start(
       machine,
       migration,
       memoryBytes: options.memoryBytes,
+      disks: devices.disks,
       // Node does not provide the host's id of a worker thread: all belong to this process.
       vcpuThreads: cpus.all.map(() => process.pid),
       registers: (hart: number) => readRegisters(cpus, hart),

@@ -16,6 +16,8 @@ export interface BlockBackend {
   discard(offset: number, length: number): Promise<void>;
   /** The range reads as zeros afterwards. `mayUnmap`: its space may be released. */
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
+  /** Changes the disk's size, in bytes; what is new reads as zeros. Default: it cannot change. */
+  resize?(sizeBytes: number): Promise<void>;
   /** Flushes, then gives up write access and locks, so that another process can take the disk. */
   inactivate(): Promise<void>;
   /**

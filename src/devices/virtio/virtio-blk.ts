@@ -104,6 +104,11 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     return this.has(VIRTIO_BLK_F_CONFIG_WCE) ? this.#writeback : this.has(VIRTIO_BLK_F_FLUSH);
   }
 
+  /** The backend has another size: tells the driver. */
+  resized(): void {
+    this.configChanged();
+  }
+
   protected override fillConfig(config: DataView): void {
     config.setBigUint64(0, BigInt(this.#sectors), true);
     config.setUint32(12, SEG_MAX, true);

@@ -704,7 +704,12 @@ export class Qcow2Image implements BlockImage {
         "qcow2.size",
         `${this.file.name}: a version 2 image with snapshots keeps its size`,
       );
-    if (sizeBytes < old) await this.discard(sizeBytes, old - sizeBytes);
+    // Nothing of what is cut off may come back with a later growth.
+    const unmapped = { host: 0, isZero: false };
+    if (sizeBytes < old)
+      await this.#eachTable(sizeBytes, this.#clusterEnd(old) - sizeBytes, (table, slot, clusters) =>
+        this.#replace(table, slot, clusters, ({ kind }) => (kind === "absent" ? undefined : unmapped)),
+      );
     const entries = Math.ceil(sizeBytes / l1Coverage(this.header.clusterBits));
     if (entries > MAX_L1_ENTRIES)
       throw new BlockError(

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { access, mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { defaultCache } from "../src/guest/debian-guest.ts";
+import { defaultCache } from "../src/guest/debian-archive.ts";
 import { DEFAULT_SUITE } from "../src/guest/debian-suite.ts";
 import { separateApt } from "./apt.ts";
 

@@ -40,9 +40,10 @@ const machine = async () => ({
 });
 
 const commands: Record<string, Command> = {
-  run: command("run", "start a machine", async () => {
-    const { machineOptions, runOptionsOf, run } = await machine();
-    return work(machineOptions, async (values) => run(await runOptionsOf(values)));
+  run: command("run [GUEST]", "start a machine; the guest `debian` is a Debian of your own", async () => {
+    const { guestOptionsOf, runOptions } = await import("./commands/debian-command.ts");
+    const { run } = await machine();
+    return work(runOptions, async (values, guest) => run(await guestOptionsOf(values, guest)));
   }),
   restore: command("restore FILE", "start a machine from a saved file", async () => {
     const { restoreOptions, restoreOptionsOf, run } = await machine();
@@ -129,6 +130,10 @@ const commands: Record<string, Command> = {
       return [`image ${name}`, command(usage, summary, load)];
     }),
   ),
+  "guest debian": command("guest debian OUT", "build a Debian root file system in a disk image", async () => {
+    const { guestDebian, imageOptions } = await import("./commands/guest-command.ts");
+    return work(imageOptions, (values, out) => guestDebian(values, out as string));
+  }),
   demo: command("demo", "boot a guest, move it while it works, and let it check itself", async () => {
     const { demo, demoOptions } = await import("./commands/demo-command.ts");
     return work(demoOptions, (values) =>

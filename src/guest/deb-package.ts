@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { type Duplex, Readable } from "node:stream";
 import zlib from "node:zlib";
-import { extract } from "tar-stream";
+import { extract, type Header } from "tar-stream";
 import xz from "xz-decompress";
 import { GuestError } from "./guest-error.ts";
 import type { OnBytes } from "./download.ts";
@@ -34,8 +34,11 @@ export async function decompressBytes(bytes: Uint8Array, name: string): Promise<
   return Buffer.concat(await Readable.from(decompress(Readable.from([bytes]), name)).toArray());
 }
 
-/** The position of the package's data.tar.* in the file. */
-async function findData(path: string): Promise<{ name: string; start: number; size: number }> {
+/** The position of a member, control.tar.* or data.tar.*, in the package. */
+async function findMember(
+  path: string,
+  wanted: "control" | "data",
+): Promise<{ name: string; start: number; size: number }> {
   const file = await open(path, "r");
   try {
     const { size: end } = await file.stat();
@@ -48,22 +51,32 @@ async function findData(path: string): Promise<{ name: string; start: number; si
       );
       const name = header.slice(0, 16).trim().replace(/\/$/, "");
       const size = Number(header.slice(48, 58));
-      if (name.startsWith("data.tar")) return { name, start: at + AR_HEADER_SIZE, size };
+      if (name.startsWith(`${wanted}.tar`)) return { name, start: at + AR_HEADER_SIZE, size };
       at += AR_HEADER_SIZE + size + (size & 1);
     }
   } finally {
     await file.close();
   }
-  throw new GuestError("guest.deb", `${path} has no data member`);
+  throw new GuestError("guest.deb", `${path} has no ${wanted} member`);
 }
 
-/** Yields the package's regular files whose path (without "./") `wanted` accepts, in archive order. */
-export async function unpackDeb(
+/** An entry of a package's archive. */
+export interface DebEntry {
+  /** Without "./" and the slash at a directory's end; "" is the root. */
+  readonly name: string;
+  readonly header: Header;
+  /** The contents of a file; call it for each file, or not at all. */
+  read(): Promise<Uint8Array>;
+}
+
+/** Calls `visit` for each entry, in the archive's order. `onBytes` counts compressed bytes. */
+export async function eachEntry(
   path: string,
-  wanted: (name: string) => boolean,
+  member: "control" | "data",
+  visit: (entry: DebEntry) => Promise<void>,
   onBytes: OnBytes = () => {},
-): Promise<Map<string, Uint8Array>> {
-  const { name, start, size } = await findData(path);
+): Promise<void> {
+  const { name, start, size } = await findMember(path, member);
   const raw = createReadStream(path, { start, end: start + size - 1 });
   let done = 0;
   raw.on("data", (chunk) => onBytes((done += chunk.length), size));
@@ -72,14 +85,32 @@ export async function unpackDeb(
   const source = decompress(raw, name);
   source.on("error", (error) => tar.destroy(error));
   source.pipe(tar);
-  const files = new Map<string, Uint8Array>();
   for await (const entry of tar) {
-    const file = entry.header.name.replace(/^\.?\//, "");
-    if (entry.header.type === "file" && wanted(file)) {
-      const chunks: Buffer[] = [];
-      for await (const chunk of entry) chunks.push(chunk as Buffer);
-      files.set(file, Buffer.concat(chunks));
-    } else entry.resume();
+    let isRead = false;
+    await visit({
+      name: entry.header.name.replace(/^\.?\/|\/$/g, "").replace(/^\.$/, ""),
+      header: entry.header,
+      async read() {
+        isRead = true;
+        const chunks: Buffer[] = [];
+        for await (const chunk of entry) chunks.push(chunk as Buffer);
+        return Buffer.concat(chunks);
+      },
+    });
+    if (!isRead) entry.resume();
   }
+}
+
+/** The package's regular files whose path (without "./") `wanted` accepts, in the archive's order. */
+export async function unpackDeb(
+  path: string,
+  wanted: (name: string) => boolean,
+  onBytes: OnBytes = () => {},
+): Promise<Map<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>();
+  const take = async ({ name, header, read }: DebEntry): Promise<void> => {
+    if (header.type === "file" && wanted(name)) files.set(name, await read());
+  };
+  await eachEntry(path, "data", take, onBytes);
   return files;
 }

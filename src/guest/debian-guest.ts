@@ -1,26 +1,31 @@
 // The Debian guest: kernel, busybox and OpenSBI from a mirror of the Debian archive, verified by the
 // archive's signature, unpacked, packed into an initramfs, and kept in a per-user cache.
-import { createHash, randomUUID } from "node:crypto";
-import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
+import { createHash } from "node:crypto";
+import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { type AptSource, aptSources } from "./apt-sources.ts";
 import { decompressBytes, unpackDeb } from "./deb-package.ts";
-import { download, fetchText } from "./download.ts";
 import { GuestError } from "./guest-error.ts";
 import { buildInitramfs, MODULES } from "./initramfs.ts";
-import { closeModules, type KernelModule, moduleName } from "./kernel-modules.ts";
+import { closeModules, moduleName } from "./kernel-modules.ts";
 import { type Package, readPackages } from "./packages-index.ts";
-import { readKeyring, verifyRelease } from "./debian-release.ts";
+import {
+  type Archive,
+  type ArchiveOptions,
+  checkSuite,
+  defaultCache,
+  withMirrors,
+} from "./debian-archive.ts";
 import { DEFAULT_SUITE } from "./debian-suite.ts";
+import {
+  FORMAT,
+  keepInitrd,
+  type Manifest,
+  readManifest,
+  readModules,
+  writeAtomically,
+} from "./unpacked-guest.ts";
 
-const DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/** Every mirror has the first file; a copy made by apt may have only the second. */
-const INDEXES = ["main/binary-riscv64/Packages.xz", "main/binary-riscv64/Packages"];
 const KERNEL = "linux-image-riscv64";
-/** Format of the unpacked directory; a directory in another format is unpacked again. */
-const FORMAT = 3;
-
 export interface GuestProgress {
   readonly step: "index" | "download" | "unpack";
   /** The name of a file or package. */
@@ -30,21 +35,11 @@ export interface GuestProgress {
   readonly total: number;
 }
 
-export interface DebianGuestOptions {
-  /**
-   * URL of a Debian mirror's root (the directory with dists and pool). Default: the machine's apt sources.
-   */
-  readonly mirror?: string | undefined;
+export interface DebianGuestOptions extends ArchiveOptions {
   readonly suite?: string | undefined;
-  /** OpenPGP keyring file. Default: the apt source's Signed-By, else the debian-archive-keyring package's. */
-  readonly keyring?: string | undefined;
-  /** Default: wherry in $XDG_CACHE_HOME or ~/.cache. */
-  readonly cache?: string | undefined;
   /** Contact the mirror even if the cache has a guest. */
   readonly refresh?: boolean;
-  readonly aptDirectory?: string;
   readonly onProgress?: (progress: GuestProgress) => void;
-  readonly signal?: AbortSignal;
 }
 
 /** Paths of the guest's files. */
@@ -59,21 +54,6 @@ export interface DebianGuest {
   readonly suite: string;
 }
 
-/** Contents of an unpacked directory, and their source. */
-interface Manifest {
-  readonly format: number;
-  readonly version: string;
-  readonly packages: readonly Package[];
-  readonly modules: readonly Omit<KernelModule, "bytes">[];
-  /** What was looked for; a directory that lacks one of today's is unpacked again. */
-  readonly wanted?: readonly string[];
-}
-
-export function defaultCache(): string {
-  const base = process.env["XDG_CACHE_HOME"];
-  return join(base !== undefined && base.startsWith("/") ? base : join(homedir(), ".cache"), "wherry");
-}
-
 /**
  * The guest, from the cache or from the first mirror that answers. Throws GuestError with one of the codes
  * guest.mirror (none known, reachable or complete), guest.keyring, guest.signature, guest.suite,
@@ -81,20 +61,15 @@ export function defaultCache(): string {
  */
 export async function fetchDebianGuest(options: DebianGuestOptions = {}): Promise<DebianGuest> {
   const suite = options.suite ?? DEFAULT_SUITE;
-  if (!/^[\w.-]+$/.test(suite))
-    throw new GuestError("guest.suite", `'${suite}' is not the name of a Debian suite`);
+  checkSuite(suite);
   const directory = join(options.cache ?? defaultCache(), `debian-${suite}`);
   if (!options.refresh) {
     const unpacked = await currentUnpacked(directory);
     if (unpacked !== undefined) return assembleGuest(unpacked, suite);
   }
   await mkdir(directory, { recursive: true });
-  const unpacked = await fromMirrors(directory, suite, options);
+  const unpacked = await fetchUnpacked(directory, suite, options);
   return assembleGuest(unpacked, suite);
-}
-
-async function readManifest(unpacked: string): Promise<Manifest> {
-  return JSON.parse(await readFile(join(unpacked, "manifest.json"), "utf8")) as Manifest;
 }
 
 async function currentUnpacked(directory: string): Promise<string | undefined> {
@@ -107,60 +82,26 @@ async function currentUnpacked(directory: string): Promise<string | undefined> {
   }
 }
 
-async function fromMirrors(directory: string, suite: string, options: DebianGuestOptions): Promise<string> {
-  const sources: AptSource[] =
-    options.mirror === undefined
-      ? await aptSources(options.aptDirectory)
-      : [{ uri: options.mirror.replace(/\/$/, ""), signedBy: undefined }];
-  const failures: string[] = [];
-  for (const source of sources) {
-    try {
-      return await fromMirror(source, directory, suite, options);
-    } catch (error) {
-      if (!(error instanceof GuestError) || error.code !== "guest.mirror") throw error;
-      failures.push(error.message);
-    }
-  }
-  const hint = "name a Debian mirror with --mirror";
-  throw new GuestError(
-    "guest.mirror",
-    failures.length > 0
-      ? `no mirror serves the Debian guest: ${failures.join("; ")}; ${hint}`
-      : `the machine's apt sources name no mirror of the Debian archive; ${hint}`,
-  );
-}
-
-/** Downloads from one mirror and unpacks. Returns the unpacked directory. */
-async function fromMirror(
-  source: AptSource,
-  directory: string,
-  suite: string,
-  options: DebianGuestOptions,
-): Promise<string> {
-  const { onProgress = () => {}, signal } = options;
-  const dists = `${source.uri}/dists/${suite}`;
-  const release = await fetchText(`${dists}/InRelease`, signal);
-  const keys = await readKeyring(options.keyring ?? source.signedBy ?? DEFAULT_KEYRING);
-  const files = await verifyRelease(release, keys, suite);
+/** Downloads from a mirror and unpacks. Returns the unpacked directory. */
+async function fetchUnpacked(directory: string, suite: string, options: DebianGuestOptions): Promise<string> {
+  const { onProgress = () => {} } = options;
   const report =
     (step: GuestProgress["step"], what: string) =>
     (done: number, total: number): void =>
       onProgress({ step, what, done, total });
-  const index = async (name: string): Promise<string> => {
-    const expected = files.get(name);
-    if (!expected) throw new GuestError("guest.index", `suite ${suite} has no index ${name}`);
-    const path = join(directory, basename(name));
-    await download(`${dists}/${name}`, path, expected, report("index", basename(name)), signal);
-    return path;
-  };
-  const [packed, plain] = INDEXES as [string, string];
-  const indexPath = await index(packed).catch((error: unknown) => {
-    if (!(error instanceof GuestError) || error.code !== "guest.mirror") throw error;
-    return index(plain).catch(() => {
-      throw error;
-    });
-  });
-  const packages = await choosePackages(indexPath);
+  const onIndex = (what: string, done: number, total: number): void =>
+    onProgress({ step: "index", what, done, total });
+  return withMirrors(directory, suite, options, onIndex, (archive) =>
+    unpackedFrom(archive, directory, report),
+  );
+}
+
+async function unpackedFrom(
+  archive: Archive,
+  directory: string,
+  report: (step: GuestProgress["step"], what: string) => (done: number, total: number) => void,
+): Promise<string> {
+  const packages = await choosePackages(archive.index);
   const key = createHash("sha256")
     .update([FORMAT, ...packages.map((each) => each.sha256), ...MODULES].join())
     .digest("hex")
@@ -176,7 +117,7 @@ async function fromMirror(
       const paths: string[] = [];
       for (const each of packages) {
         const path = join(directory, basename(each.filename));
-        await download(`${source.uri}/${each.filename}`, path, each, report("download", each.name), signal);
+        await archive.fetch(each, path, report("download", each.name));
         paths.push(path);
       }
       try {
@@ -280,27 +221,13 @@ async function rawImage(bytes: Uint8Array): Promise<Uint8Array> {
 /** The guest of an unpacked directory; builds its initramfs again if our part of it changed. */
 async function assembleGuest(unpacked: string, suite: string): Promise<DebianGuest> {
   const manifest = await readManifest(unpacked);
-  const modules = await Promise.all(
-    manifest.modules.map(async (module) => ({
-      ...module,
-      bytes: await readFile(join(unpacked, module.file)),
-    })),
-  );
+  const modules = await readModules(unpacked, manifest);
   const archive = await buildInitramfs(manifest.version, await readFile(join(unpacked, "busybox")), modules);
-  const hash = createHash("sha256").update(archive).digest("hex").slice(0, 16);
-  const initrd = join(unpacked, `initrd-${hash}.cpio`);
-  if (!(await readdir(unpacked)).includes(basename(initrd))) await writeAtomically(initrd, archive);
   return {
     kernel: join(unpacked, "Image"),
-    initrd,
+    initrd: await keepInitrd(unpacked, "initrd", archive),
     opensbi: join(unpacked, "opensbi.bin"),
     version: manifest.version,
     suite,
   };
-}
-
-async function writeAtomically(path: string, data: string | Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  await writeFile(temporary, data);
-  await rename(temporary, path);
 }

@@ -15,6 +15,9 @@ export type OnBytes = (done: number, total: number) => void;
 
 const MAX_REDIRECTS = 5;
 const IDLE_TIMEOUT_MS = 60_000;
+/** How often a transfer is tried, and the pause in between. */
+const ATTEMPTS = 4;
+const RETRY_MS = 300;
 
 /** One GET. Rejects with the connection's error, or when no data arrives for IDLE_TIMEOUT_MS. */
 function get(url: URL, headers: Record<string, string>, signal?: AbortSignal): Promise<IncomingMessage> {
@@ -70,7 +73,7 @@ async function fileHash(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -113,13 +116,34 @@ export async function download(
   await mkdir(dirname(path), { recursive: true });
   const part = `${path}.${process.pid}.${randomUUID()}.part`;
   const kept = await adoptPartial(path, part);
-  let wrong = await transfer(url, part, kept < expected.size ? kept : 0, expected, onBytes, signal);
+  let wrong = await persistently(url, part, kept < expected.size ? kept : 0, expected, onBytes, signal);
   if (wrong && kept > 0) wrong = await transfer(url, part, 0, expected, onBytes, signal);
   if (wrong) {
     await rm(part, { force: true });
     throw new GuestError("guest.checksum", `${url} is damaged or was replaced: ${wrong}`);
   }
   await rename(part, path);
+}
+
+/** `transfer`, continued where the connection broke off; not if the mirror refuses or cannot be reached. */
+async function persistently(
+  url: string,
+  part: string,
+  from: number,
+  expected: IndexFile,
+  onBytes: OnBytes,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  for (let attempt = 1, at = from; ; attempt++) {
+    try {
+      return await transfer(url, part, at, expected, onBytes, signal);
+    } catch (error) {
+      const size = (await stat(part).catch(() => undefined))?.size ?? 0;
+      if (attempt === ATTEMPTS || signal?.aborted || size <= (attempt === 1 ? 0 : at)) throw error;
+      at = Math.min(size, expected.size - 1);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
 }
 
 /**

@@ -41,13 +41,40 @@ export async function buildWitness(): Promise<Uint8Array<ArrayBuffer>> {
   return staticElf(assemble([source], { base: WITNESS_ADDRESS, sectionAlign: 4096 }));
 }
 
+const modulesFolder = (kernelVersion: string): string => `lib/modules/${kernelVersion}`;
+
+/** Tables and files of the modules, in `folder`. */
+function moduleEntries(folder: string, modules: readonly KernelModule[]): CpioEntry[] {
+  return [
+    { name: `${folder}/modules.dep`, type: "file", bytes: encodeUtf8(modulesDep(modules)) },
+    { name: `${folder}/modules.alias`, type: "file", bytes: encodeUtf8(modulesAlias(modules)) },
+    ...modules.map(({ file, bytes }): CpioEntry => ({ name: `${folder}/${file}`, type: "file", bytes })),
+  ];
+}
+
+/** The initramfs that mounts a virtio disk as the root file system: guests/debian/root-init and modules. */
+export async function buildRootInitramfs(
+  kernelVersion: string,
+  busybox: Uint8Array,
+  modules: readonly KernelModule[],
+): Promise<Buffer> {
+  const folder = modulesFolder(kernelVersion);
+  return cpio([
+    ...[...DIRECTORIES, folder].map((name): CpioEntry => ({ name, type: "directory" })),
+    { name: "dev/console", type: "device", major: 5, minor: 1 },
+    { name: "bin/busybox", type: "file", bytes: busybox, executable: true },
+    { name: "init", type: "file", bytes: await text("root-init"), executable: true },
+    ...moduleEntries(folder, modules),
+  ]);
+}
+
 /** The bytes of the archive. `kernelVersion` names the directory of the modules, as printed by `uname -r`. */
 export async function buildInitramfs(
   kernelVersion: string,
   busybox: Uint8Array,
   modules: readonly KernelModule[],
 ): Promise<Buffer> {
-  const folder = `lib/modules/${kernelVersion}`;
+  const folder = modulesFolder(kernelVersion);
   const entries: CpioEntry[] = [
     ...[...DIRECTORIES, folder].map((name): CpioEntry => ({ name, type: "directory" })),
     // The kernel opens the console for init before devtmpfs is mounted.
@@ -58,9 +85,7 @@ export async function buildInitramfs(
     { name: "etc/profile", type: "file", bytes: await text("profile") },
     { name: "etc/workload", type: "file", bytes: await text("workload"), executable: true },
     { name: "usr/bin/witness", type: "file", bytes: await buildWitness(), executable: true },
-    { name: `${folder}/modules.dep`, type: "file", bytes: encodeUtf8(modulesDep(modules)) },
-    { name: `${folder}/modules.alias`, type: "file", bytes: encodeUtf8(modulesAlias(modules)) },
-    ...modules.map(({ file, bytes }): CpioEntry => ({ name: `${folder}/${file}`, type: "file", bytes })),
+    ...moduleEntries(folder, modules),
   ];
   return cpio(entries);
 }

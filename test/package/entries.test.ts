@@ -62,7 +62,7 @@ test("holds what runs, its types, and maps: no tests, no build information", () 
       !/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/wherry)$/.test(path) &&
       !/^dist\/[\w/-]+(\.d\.ts|\.js|\.js\.map)$/.test(path) &&
       !/^dist\/bundle\/(decode-tables\.bin|(interpreter|translator)-(tso|weak)\.wasm)$/.test(path) &&
-      !/^guests\/(pulse\/\d-\w+\.s|debian\/[\w.]+)$/.test(path),
+      !/^guests\/(pulse\/\d-\w+\.s|debian\/[\w.-]+)$/.test(path),
   );
   expect(other).toEqual([]);
   expect(packed.filter((path) => /\.test\b|tsbuildinfo|tsconfig/.test(path))).toEqual([]);

@@ -427,6 +427,14 @@ async function convertCommand(values: ValuesOf<typeof convertOptions>, from = ""
   });
 }
 
+/** A new qcow2 image of `sizeBytes` with the contents of a raw one, which may be smaller. */
+export async function convertToQcow2(from: string, to: string, sizeBytes: number): Promise<void> {
+  await withImage(from, { format: "raw" }, async (source) => {
+    await makeImage(to, "qcow2", sizeBytes, {});
+    await withImage(to, { format: "qcow2", isWritten: true }, (target) => copyImage(source, target));
+  });
+}
+
 const commitOptions = {
   format,
   progress,

@@ -12,8 +12,20 @@ const PAUSED = "wherry: the machine is paused, as it was when it was saved: resu
 
 const LAST_WORD_MS = 2000;
 
+/**
+ * The options with an initramfs for a kernel of `wherry guest fetch` that shall mount a disk: its drivers are
+ * modules.
+ */
+async function withRootInitrd(options: MachineOptions): Promise<MachineOptions> {
+  const { kernel, initrd, append } = options;
+  if (kernel === undefined || initrd !== undefined || !/(^| )root=/.test(append)) return options;
+  const { rootInitrd } = await import("../../guest/unpacked-guest.ts");
+  return { ...options, initrd: await rootInitrd(kernel) };
+}
+
 /** Runs the machine to its end and returns the exit code. */
-export async function run(options: MachineOptions): Promise<number> {
+export async function run(given: MachineOptions): Promise<number> {
+  const options = await withRootInitrd(given);
   unblock(process.stderr);
   let signalled: number | undefined;
   const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];

@@ -1,0 +1,90 @@
+// `wherry run debian`: a Debian of the user's own. The first run builds the image into the cache and copies
+// it to a disk with the machine's name; each later one boots that disk.
+import { availableParallelism } from "node:os";
+import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { net } from "../options/net-option.ts";
+import { type MachineOptions, machineOptions, runOptionsOf } from "../options/machine-options.ts";
+import { type Options, type ValuesOf } from "../options/command-line.ts";
+import { UsageError } from "../output/cli-error.ts";
+import type { NetSpec } from "../../node/net-platform/net-spec.ts";
+import { buildWithProgress, imageOptions, kernelWithProgress, loaded, untilSignal } from "./guest-command.ts";
+
+const DEFAULT_NAME = "debian";
+const DEFAULT_MEMORY = 1 << 30;
+const MAX_DEFAULT_HARTS = 4;
+
+/** A machine's name is its host name, too. */
+const HOST_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+export const runOptions = {
+  ...machineOptions,
+  // "none" is not the default of a guest by name.
+  net: { ...machineOptions.net, parse: (value: string) => (value === "none" ? value : net(value)) },
+  ...(Object.fromEntries(
+    Object.entries(imageOptions).map(([name, option]) => [
+      name,
+      { ...option, help: `run debian: ${option.help}` },
+    ]),
+  ) as typeof imageOptions),
+} satisfies Options;
+
+type Values = ValuesOf<typeof runOptions>;
+
+const specOf = (value: Values["net"]): NetSpec | undefined => (value === "none" ? undefined : value);
+
+/** The options of `run`, with or without a guest's name. Rejects with UsageError or GuestError. */
+export async function guestOptionsOf(values: Values, guest: string | undefined): Promise<MachineOptions> {
+  if (guest === undefined) {
+    const stray = Object.keys(imageOptions).find((option) => {
+      const value = values[option as keyof Values];
+      return Array.isArray(value) ? value.length > 0 : value !== undefined;
+    });
+    if (stray !== undefined) throw new UsageError(`--${stray} is for a guest by name: wherry run debian`);
+    return runOptionsOf({ ...values, net: specOf(values.net) });
+  }
+  if (guest !== "debian") throw new UsageError(`unknown guest '${guest}'; there is: debian`);
+  for (const option of ["kernel", "initrd", "incoming"] as const)
+    if (values[option] !== undefined) throw new UsageError(`--${option}: wherry run debian chooses it`);
+  const { name = DEFAULT_NAME } = values;
+  if (!HOST_NAME.test(name))
+    throw new UsageError(`--name ${name}: expected a host name: small letters, digits and dashes`);
+  const { disk, kernel } = await diskOf(name, values);
+  const words = ["root=/dev/vda rw console=ttyS0 quiet", `wherry.hostname=${name}`, values.append];
+  return runOptionsOf({
+    ...values,
+    smp: values.smp ?? Math.min(MAX_DEFAULT_HARTS, availableParallelism()),
+    memory: values.memory ?? DEFAULT_MEMORY,
+    net: specOf(values.net ?? net("user")),
+    rng: true,
+    name,
+    kernel,
+    append: words.filter((word) => word !== undefined).join(" "),
+    drive: [{ file: disk, format: "raw", readonly: false }, ...values.drive],
+  });
+}
+
+/** The machine's disk, made from the base image at its first run, and the kernel. */
+async function diskOf(
+  name: string,
+  values: Values,
+): Promise<{ readonly disk: string; readonly kernel: string }> {
+  const { copyBase, defaultCache, DEFAULT_SIZE } = await loaded(() => import("../../guest/debian-image.ts"));
+  const machines = join(values.cache ?? defaultCache(), "machines");
+  const disk = join(machines, `${name}.img`);
+  if ((await stat(disk).catch(() => undefined)) !== undefined) {
+    const late = (["include", "size", "suite"] as const).find((option) => {
+      const value = values[option];
+      return Array.isArray(value) ? value.length > 0 : value !== undefined;
+    });
+    if (late !== undefined)
+      throw new UsageError(
+        `--${late} is for a new machine: ${disk} exists. Choose another --name, install with apt in the guest, or remove it`,
+      );
+    return { disk, kernel: await kernelWithProgress(values) };
+  }
+  await mkdir(machines, { recursive: true });
+  const { base, kernel } = await untilSignal(() => buildWithProgress(values));
+  await copyBase(base, disk, values.size ?? DEFAULT_SIZE);
+  return { disk, kernel };
+}

@@ -82,7 +82,8 @@ if command -v setsid >/dev/null; then exec setsid "$@"; else exec "$@"; fi`;
 const RUN_IN = `d=$1; shift
 exec <"$d/in" >>"$d/out" 2>>"$d/err"
 ${RUN}`;
-const KILL = 'kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2"';
+/** busybox's kill signals the session and fails all the same, for the `--`. One that has ended is fine. */
+const KILL = `kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2" 2>/dev/null || ! kill -0 "$2" 2>/dev/null`;
 const MAKE_STREAMS = 'umask 077; mkdir "$1" && mkfifo "$1/in" && : >"$1/out" && : >"$1/err"';
 const FEED = 'exec cat >"$1/in"';
 const LIST = `cd -- "$1" || exit 1

@@ -449,6 +449,8 @@ export class TcpConnection implements StreamEvents {
     this.#una = ack;
     if (after(this.#next, ack) < 0) this.#next = ack;
     this.#duplicates = 0;
+    // Progress ends the back-off (RFC 6298 §5.7), though what was sent again cannot be measured.
+    if (this.#retries > 0) this.#rto = this.#estimate();
     this.#retries = 0;
     if (this.#congestion < NO_CONGESTION) {
       this.#congestion += Math.min(acked, this.#mss) + this.#mss;
@@ -592,7 +594,11 @@ export class TcpConnection implements StreamEvents {
       this.#variance = 0.75 * this.#variance + 0.25 * Math.abs(this.#smoothed - rtt);
       this.#smoothed = 0.875 * this.#smoothed + 0.125 * rtt;
     }
-    this.#rto = Math.min(MAX_RTO_MS, Math.max(MIN_RTO_MS, this.#smoothed + 4 * this.#variance));
+    this.#rto = this.#estimate();
+  }
+  #estimate(): number {
+    if (this.#smoothed === undefined) return FIRST_RTO_MS;
+    return Math.min(MAX_RTO_MS, Math.max(MIN_RTO_MS, this.#smoothed + 4 * this.#variance));
   }
   #arm(): void {
     this.#deadline ??= this.#link.nowMs() + this.#rto;

@@ -8,6 +8,7 @@ test.each([
   [seed, 1],
   [seed, 2],
   [1, 29],
+  [653_216, 267],
 ])("seed %i, case %i", async (from, index) => {
   await expect(runHostileCase(from, index)).resolves.toBeUndefined();
 });

@@ -90,7 +90,10 @@ export class Peer implements NetStream {
     events?.closed(code);
   }
   #give(): void {
-    while (this.isReading && this.#toSend.length > 0) this.events?.data(this.#toSend.shift()!);
+    while (this.isReading && this.#toSend.length > 0) {
+      const piece = this.#toSend.shift()!;
+      this.events?.data(piece);
+    }
     if (this.#toSend.length > 0 || !this.#endAfter) return;
     this.#endAfter = false;
     this.events?.ended();

@@ -1,7 +1,7 @@
-// `node test/guest/check-debian.ts`, after a build: `wherry guest debian` builds an image; e2fsck finds nothing
-// in it, and it holds no secret that copies would share. It boots to root's shell; all packages are installed;
-// dpkg and apt-get work, the file system has grown to the disk's size. After a power-off e2fsck finds nothing,
-// and at the next boot all is there.
+// `node test/guest/check-debian.ts`, after a build: `wherry guest debian` builds an image; e2fsck finds
+// nothing in it, and it holds no secret that copies would share. It boots to root's shell; all packages are
+// installed; dpkg and apt-get work, the file system has grown to the disk's size. After a power-off e2fsck
+// finds nothing, and at the next boot all is there.
 //   --mirror URL, --include PKG,…; without network but apt-get's, the packages come through that
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdir } from "node:fs/promises";

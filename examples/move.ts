@@ -3,7 +3,7 @@
 //   npm run pulse -- tmp/pulse.bin && npx node examples/move.ts tmp/pulse.bin
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,12 +29,16 @@ async function start(name: string, options: readonly string[]): Promise<Machine>
   });
   children.push(child);
   createInterface(child.stdout).on("line", (line) => console.log(`${name}: ${line}`));
-  while (!existsSync(monitor)) {
-    if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}`);
-    await delay(20);
+  for (;;) {
+    try {
+      await qmp(name, "query-status"); // answered once the machine is up, and its `--incoming` address is open
+      return child;
+    } catch (error) {
+      if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}`, { cause: error });
+      if (!["ENOENT", "ECONNREFUSED"].includes((error as { code?: string }).code ?? "")) throw error;
+      await delay(20);
+    }
   }
-  await qmp(name, "query-status"); // answered once the machine is up, and its `--incoming` address is open
-  return child;
 }
 
 interface Answer {
@@ -46,6 +50,7 @@ interface Answer {
 async function qmp(name: string, execute: string, args: object = {}): Promise<NonNullable<Answer["return"]>> {
   const socket = connect(join(directory, name));
   try {
+    await once(socket, "connect");
     for (const command of [{ execute: "qmp_capabilities" }, { execute, arguments: args }]) {
       socket.write(`${JSON.stringify(command)}\n`);
     }

@@ -38,6 +38,7 @@ export default defineConfig({
     // of a core.
     testTimeout: 120_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 60_000 } },
     maxWorkers: availableParallelism(),
     projects: [
       {

@@ -701,6 +701,9 @@ export class ShareServer {
     this.#writable();
     if (fid.open !== undefined || fid.isOpening === true || name === "") throw new FileError("EINVAL");
     if (size > BigInt(QUOTAS.xattr)) throw new FileError("ENOSPC");
+    // What a saved machine can have.
+    if (name.length > wire.NAME_MAX) throw new FileError("ERANGE");
+    if (flags > 3) throw new FileError("EINVAL");
     this.setXattr(fid, { name, value: new Uint8Array(Number(size)), flags, written: 0 });
   }
 
@@ -724,7 +727,9 @@ export class ShareServer {
     request.u32();
     const lock = this.#readLock(fid, type, request);
     this.#handleOf(fid);
-    const isFull = type !== LOCK_NONE && this.locks.all.length >= QUOTAS.locks;
+    // To unlock the middle of a lock leaves two.
+    const most = type === LOCK_NONE ? 2 * QUOTAS.locks : QUOTAS.locks;
+    const isFull = this.locks.all.length >= most;
     if (isFull) reply.u8(LOCK_STATUS.ERROR);
     else reply.u8(this.locks.set(lock) ? LOCK_STATUS.SUCCESS : LOCK_STATUS.BLOCKED);
   }

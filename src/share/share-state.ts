@@ -23,7 +23,7 @@ import { type FileTree, OWNER_MODELS } from "./file-tree.ts";
 import { errorName } from "./linux-errno.ts";
 import type { PathEntry } from "./path-entry.ts";
 import { type Fid, qidOf, QUOTAS, ShareServer } from "./share-server.ts";
-import { MAX_MSIZE, MIN_MSIZE, NAME_MAX, OPEN_ACCESS, PATH_MAX } from "./wire-9p.ts";
+import { MAX_MSIZE, MIN_MSIZE, NAME_MAX, OPEN_ACCESS, OPEN_TRUNC, PATH_MAX } from "./wire-9p.ts";
 
 /** The share cannot be used, or is not the one that the guest has mounted. */
 export class ShareError extends WherryError {}
@@ -153,13 +153,13 @@ export class SavedShare {
     );
   }
 
-  #check({ readonly, model, fids }: ShareState): void {
+  #check({ model, fids }: ShareState): void {
     const { tag, tree } = this.server;
     const refuse = (what: string, cure: string): never => {
       throw new ShareError("share.other", `share ${tag}: ${what}: ${cure}`);
     };
     if (fids.length === 0) return;
-    if (!readonly && tree.readonly && fids.some(({ isOpen, flags }) => isOpen && flags & OPEN_ACCESS))
+    if (tree.readonly && fids.some(({ isOpen, flags }) => isOpen && flags & OPEN_ACCESS))
       refuse("the guest has files open for writing, and it is read-only here", "give it without readonly=on");
     const [saved, here] = [OWNER_MODELS[model], tree.model];
     if (saved !== here)
@@ -208,7 +208,7 @@ export function savedState({ msize, tree, fids, locks }: ShareServer): ShareStat
 }
 
 function saveFid({ number, uid, entry, qid, open, xattr }: Fid): FidState {
-  const path = entry.pathOrGone;
+  const path = savedPath(entry);
   const bytes = bytesOf(path ?? entry.lastPath);
   const name = bytesOf(xattr?.name ?? "");
   const value = xattr?.value ?? new Uint8Array();
@@ -233,6 +233,15 @@ function saveFid({ number, uid, entry, qid, open, xattr }: Fid): FidState {
   };
 }
 
+/** A path that renames have made too long is as good as gone. */
+function savedPath(entry: PathEntry): string | undefined {
+  try {
+    return entry.pathOrGone;
+  } catch {
+    return undefined;
+  }
+}
+
 function saveLock({ file, fid, type, start, end, process, client }: ByteLock): LockState {
   const name = bytesOf(client);
   return { file, fid, type, start, last: end - 1n, process, clientLength: name.length, client: name };
@@ -248,7 +257,8 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
     entry.lose();
   };
   const loadFid = async (saved: FidState): Promise<void> => {
-    const { number, uid, isGone, qidType, qidVersion, qidPath, isOpen, flags } = saved;
+    const { number, uid, isGone, qidType, qidVersion, qidPath, isOpen } = saved;
+    const flags = saved.flags & ~OPEN_TRUNC;
     const entry = entryOf(server.root, byteString(saved.path), isGone);
     const fid: Fid = { number, uid, entry, qid: { type: qidType, version: qidVersion, path: qidPath } };
     server.add(fid);

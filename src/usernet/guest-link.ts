@@ -270,6 +270,7 @@ export class GuestLink {
     const key = mac.join();
     const has = this.#leases.get(key);
     if (has !== undefined) return has;
+    if (this.#leases.size >= MAX_NEIGHBOURS) return undefined;
     const { firstGuest, subnet } = this.#config;
     let address = firstGuest;
     // A guest that came from elsewhere keeps its address.

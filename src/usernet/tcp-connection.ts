@@ -566,6 +566,8 @@ export class TcpConnection implements StreamEvents {
   }
 
   #account(): void {
+    // A stream may end the connection while it is written to.
+    if (this.#phase === "over") return;
     const kept = this.#queue.length + (this.#stream?.unsent ?? 0) + this.#earlyBytes();
     if (kept !== this.#kept) this.#link.account(kept - this.#kept);
     this.#kept = kept;

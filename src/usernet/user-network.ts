@@ -598,6 +598,10 @@ export class UserNetwork {
     ).catch((cause: unknown) => {
       throw fail(cause instanceof Error ? cause.message : String(cause));
     });
+    if (this.#closed) {
+      listener.close();
+      throw fail("the network is closed");
+    }
     // Port 0 has become another.
     const made = { ...rule, hostPort: listener.port };
     this.#forwards.set(forwardKey(made), { rule: made, listener });

@@ -176,7 +176,7 @@ class Wire implements NetBackend {
   deliver: (frame: Uint8Array) => void = () => {};
   roomy: () => void = () => {};
   send(frame: Uint8Array): void {
-    this.sent.push(frame.slice());
+    this.sent.push(frame);
   }
   onWritable(listener: () => void): void {
     this.roomy = listener;
@@ -252,7 +252,7 @@ describe.each(NET_MODES)("virtio-net, $name", (mode) => {
 
   it("keeps its frames in the queue while the network is full, and says so in its state", async () => {
     const { wire, tx, device, driver } = net(mode);
-    const frames = [60, 61, 62].map((length) => frame(BROADCAST, length));
+    const frames = [60, 61, 62].map((length) => frame(BROADCAST, length).fill(length, 14));
     wire.writable = false;
     for (const out of frames) tx.post({ out: [new Uint8Array(headerBytes), out] });
     tx.notify();
@@ -372,7 +372,7 @@ describe("virtio-net", () => {
   it("connects two machines", async () => {
     const a = net({ legacy: false, without: [] });
     const b = net({ legacy: true, without: [] });
-    a.wire.send = (sent) => b.wire.deliver(sent.slice());
+    a.wire.send = (sent) => b.wire.deliver(sent);
     b.rx.post({ in: [2048] });
     const hello = frame(MAC, 100);
     await a.tx.request({ out: [new Uint8Array(12), hello] });

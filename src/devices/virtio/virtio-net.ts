@@ -89,8 +89,6 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
    */
   readonly #waiting: Uint8Array[] = [];
   #announce = false;
-  /** The frame that is being sent. */
-  readonly #sent = new Uint8Array(MAX_FRAME);
   /** The header of each received frame: all of it is 0, but for num_buffers at its end. */
   readonly #header = new Uint8Array(12);
 
@@ -197,7 +195,8 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   #send(chain: Chain): number {
     const length = segmentsLength(chain.readable) - this.#headerBytes;
     if (length >= MIN_FRAME && length <= MAX_FRAME) {
-      const frame = this.#sent.subarray(0, length);
+      // The backend may keep it.
+      const frame = new Uint8Array(length);
       readSegments(this.board.memory, chain.readable, frame, this.#headerBytes);
       this.#backend.send(frame);
     }

@@ -79,10 +79,12 @@ function byUdp(query: Uint8Array, { host, port }: DnsServer, isOurs: Wanted): An
     socket.on("message", (bytes: Uint8Array) => {
       if (isOurs(bytes)) done(Uint8Array.from(bytes));
     });
-    // Connected, the system drops what others send, and reports a port without a server.
-    socket.connect(port, host, () => {
+    // Connected, the system drops what others send, and reports a port without a server. A callback of
+    // `connect` would get the errors, such as ENETUNREACH.
+    socket.once("connect", () => {
       if (!isDone) socket.send(query);
     });
+    socket.connect(port, host);
   });
 }
 

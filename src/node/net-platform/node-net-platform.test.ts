@@ -177,6 +177,13 @@ test.each([false, true])("names are asked by UDP, and by TCP if the answer is cu
   ]);
 });
 
+test("a server that cannot be sent to is passed over", async () => {
+  const broadcast = { host: "255.255.255.255", port: 53 };
+  const port = await nameServer(false);
+  const answer = await resolveMessage(query, [broadcast, { host: "127.0.0.1", port }]);
+  expect(answeredAddresses(answer!, parseQuestion(query)!)).toHaveLength(1);
+});
+
 test("without a server, the system knows its own names", async () => {
   const localhost = Buffer.from("123401000001000000000000096c6f63616c686f73740000010001", "hex");
   const answer = await resolveMessage(localhost, []);

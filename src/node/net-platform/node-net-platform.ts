@@ -1,6 +1,7 @@
 // The user network's platform in Node: TCP by node:net, UDP by node:dgram, names by the host's resolvers.
 import { randomBytes } from "node:crypto";
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { readFileSync } from "node:fs";
 import { createServer, connect, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type {
@@ -12,6 +13,7 @@ import type {
   ReceiveDatagram,
   StreamEvents,
 } from "../../usernet/net-platform.ts";
+import { ipText } from "../../usernet/wire/ip-address.ts";
 import { type DnsServer, resolveMessage } from "./host-resolver.ts";
 
 /** Smaller pieces are copied together: each has a cost of its own in a stream's queue. */
@@ -42,9 +44,10 @@ export function nodeNetPlatform(reason: Reason, servers?: readonly DnsServer[]):
     resolve: (query) => resolveMessage(query, servers),
     ownAddresses: () => {
       if (nowMs() >= ownUntil) {
-        own = new Set(
-          Object.values(networkInterfaces()).flatMap((all) => all?.map(({ address }) => address) ?? []),
-        );
+        own = new Set([
+          ...Object.values(networkInterfaces()).flatMap((all) => all?.map(({ address }) => address) ?? []),
+          ...kernelAddresses(),
+        ]);
         ownUntil = nowMs() + OWN_ADDRESSES_MS;
       }
       return own;
@@ -61,6 +64,31 @@ export function nodeNetPlatform(reason: Reason, servers?: readonly DnsServer[]):
     },
     randomBytes: (length) => randomBytes(length),
   };
+}
+
+/**
+ * Linux's own list. Node leaves out interfaces without a carrier (a bridge without guests, an unplugged
+ * cable), whose addresses are the host's all the same.
+ */
+function kernelAddresses(): string[] {
+  const lines = (path: string): string[] => {
+    try {
+      return readFileSync(path, "latin1").split("\n");
+    } catch {
+      return [];
+    }
+  };
+  const found: string[] = [];
+  let leaf: string | undefined;
+  for (const line of lines("/proc/net/fib_trie")) {
+    leaf = /\|-- ([\d.]+)$/.exec(line)?.[1] ?? leaf;
+    if (leaf !== undefined && line.endsWith("/32 host LOCAL")) found.push(leaf);
+  }
+  for (const line of [...lines("/proc/net/if_inet6"), ...lines("/proc/net/anycast6")]) {
+    const [address] = /\b[\da-f]{32}\b/.exec(line) ?? [];
+    if (address !== undefined) found.push(ipText(Uint8Array.from(Buffer.from(address, "hex"))));
+  }
+  return found;
 }
 
 /** A socket; all that is written in one turn goes to the system with one call. */
@@ -125,8 +153,10 @@ class SocketStream implements NetStream {
   reset(): void {
     this.#events = undefined;
     this.#waiting = [];
-    // One that still connects would be kept until it has.
-    if (this.#socket.connecting) this.#socket.destroy();
+    const { connecting, writableEnded, writableFinished } = this.#socket;
+    // One that still connects would be kept until it has; one whose end is under way is not reset by the
+    // system library (EINVAL), and would stay open for ever.
+    if (connecting || (writableEnded && !writableFinished)) this.#socket.destroy();
     else this.#socket.resetAndDestroy();
   }
   setReading(on: boolean): void {
@@ -200,11 +230,15 @@ async function bindDatagrams(
 ): Promise<NetDatagrams & NetListener> {
   const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
   await new Promise<void>((resolve, reject) => {
-    socket.once("error", (cause) => {
+    const failed = (cause: Error): void => {
       socket.close();
       reject(new Error(reason(cause), { cause }));
+    };
+    socket.once("error", failed);
+    socket.bind(port, address, () => {
+      socket.off("error", failed);
+      resolve();
     });
-    socket.bind(port, address, resolve);
   });
   return Object.assign(new Datagrams(socket, receive), { port: socket.address().port });
 }

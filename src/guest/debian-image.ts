@@ -4,7 +4,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { execFile } from "node:child_process";
 import { rmSync } from "node:fs";
-import { access, mkdir, open, readdir, readFile, rename, rm, stat, truncate } from "node:fs/promises";
+import { access, link, mkdir, open, readdir, readFile, rename, rm, stat, truncate } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { messageOf } from "../base/errors.ts";
@@ -140,7 +140,11 @@ async function baseFrom(archive: Archive, cache: string, options: DebianImageOpt
  * Makes the file at `path`: `make` writes another one beside it, which is renamed when it is complete, and
  * removed however this process ends otherwise. Rejects with GuestError.
  */
-async function complete(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+async function complete(
+  path: string,
+  make: (temporary: string) => Promise<void>,
+  replaces = true,
+): Promise<void> {
   const directory = dirname(resolve(path));
   const prefix = `${basename(path)}.`;
   // What a killed process left.
@@ -155,8 +159,10 @@ async function complete(path: string, make: (temporary: string) => Promise<void>
   process.once("exit", remove);
   try {
     await make(temporary);
-    await rename(temporary, path);
+    // A link fails if another process has made the file meanwhile; the temporary name is removed below.
+    await (replaces ? rename : link)(temporary, path);
   } catch (cause) {
+    if (!replaces) await refuseExisting(path);
     if (cause instanceof Ext4Error) throw new GuestError("guest.image", cause.message, { cause });
     if (cause instanceof GuestError) throw cause;
     const isFull = /ENOSPC|No space left/.test(messageOf(cause));
@@ -285,7 +291,7 @@ export async function copyBase(
       `--size ${Math.floor(size / MiB)}M is too small for these packages: they need ${base.bytes / MiB}M`,
     );
   await refuseExisting(target);
-  await complete(target, (temporary) => copy(base.path, temporary, size));
+  await complete(target, (temporary) => copy(base.path, temporary, size), false);
 }
 
 export async function refuseExisting(target: string): Promise<void> {

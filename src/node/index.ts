@@ -282,7 +282,13 @@ export class NodeMachine {
     readonly freeze?: boolean | undefined;
   } = {}): Promise<Uint8Array<ArrayBuffer> | void> {
     const guest = freeze ? this.#agentGuest() : undefined;
-    await guest?.freeze();
+    try {
+      await guest?.freeze();
+    } catch (error) {
+      // A late answer: the guest freezes, or will, all the same.
+      if (error instanceof AgentError && error.code === "agent.timeout") await guest?.thaw().catch(() => {});
+      throw error;
+    }
     try {
       return await (path === undefined ? this.save() : this.saveTo(path));
     } finally {

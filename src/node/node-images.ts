@@ -39,7 +39,9 @@ export class NodeFile implements BlockFile {
         throw new FileBlockError("file-block.kind", `${path}: ${what}; a disk is an image in a file`);
       }
       if (lock !== undefined) await lockImage(path, handle, lock);
-      return new NodeFile(path, handle, stat.size, isReadonly);
+      // Who had the lock before may have changed the size meanwhile.
+      const { size } = await handle.stat();
+      return new NodeFile(path, handle, size, isReadonly);
     } catch (error) {
       await handle.close();
       throw error;

@@ -69,7 +69,7 @@ export async function copyImage(
     async (at, { kind, depth, length }) => {
       if (onlyTop && (kind === "absent" || depth > 0)) return;
       if (kind !== "data") {
-        if (target.backing !== undefined) await target.writeZeroes(at, length, true);
+        if (target.backing !== undefined || onlyTop) await target.writeZeroes(at, length, true);
         return;
       }
       const bytes = new Uint8Array(length);

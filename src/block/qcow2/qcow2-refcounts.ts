@@ -342,7 +342,8 @@ export class Refcounts {
   /** Cuts off what is free at the end of the file: at most `clusters`, to which no table refers any more. */
   trim(clusters: number): Promise<void> {
     return this.turns.run(async () => {
-      let end = Math.ceil(this.#file.size / this.#clusterBytes);
+      // Clusters that a request has taken, and not yet written, can be behind the end of the file.
+      let end = this.#freshFrom / this.#clusterBytes;
       for (let left = clusters; left > 0 && end > 1; left--, end--) {
         if ((await this.get((end - 1) * this.#clusterBytes)) !== 0) break;
       }

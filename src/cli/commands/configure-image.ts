@@ -28,7 +28,7 @@ export async function configureImage(options: ConfigureOptions): Promise<void> {
   const { kernel, initrd, disk, onProgress } = options;
   const directory = await mkdtemp(join(tmpdir(), "wherry-image-"));
   const machine = await MachineProcess.start("image", directory, [
-    ...["--smp", "2", "--memory", "1G", "--rng", "--drive", `file=${disk}`],
+    ...["--smp", "2", "--memory", "1G", "--rng", "--drive", `file=${disk.replaceAll(",", ",,")}`],
     ...["--kernel", kernel, "--initrd", initrd],
     ...["--append", "console=ttyS0 root=/dev/vda wherry.configure quiet panic=-1 random.trust_bootloader=on"],
   ]);
@@ -42,7 +42,11 @@ export async function configureImage(options: ConfigureOptions): Promise<void> {
         reject(new GuestError("guest.configure", `${message}; its last lines:\n${lastLines(output)}`));
       const look = (): void => {
         clearTimeout(silence);
-        silence = setTimeout(() => fail("the guest that configures the image prints nothing"), SILENCE_MS);
+        // The machine's process keeps this one alive meanwhile; later output must not.
+        silence = setTimeout(
+          () => fail("the guest that configures the image prints nothing"),
+          SILENCE_MS,
+        ).unref();
         output = withoutKernelLog(console.textFrom(0).replaceAll("\r", ""));
         for (const [, name] of output.matchAll(/^Setting up (\S+) \(/gm)) {
           if (setUp.has(name as string)) continue;

@@ -83,7 +83,8 @@ async function diskOf(
       );
     return { disk, kernel: await kernelWithProgress(values) };
   }
-  await mkdir(machines, { recursive: true });
+  // The disks have the guest's secrets.
+  await mkdir(machines, { recursive: true, mode: 0o700 });
   const { base, kernel } = await untilSignal(() => buildWithProgress(values));
   await copyBase(base, disk, values.size ?? DEFAULT_SIZE);
   return { disk, kernel };

@@ -112,11 +112,23 @@ export function exec(
       void process_.kill(signal.slice(3)).catch(() => {});
     };
     for (const signal of signals) process.on(signal, pass);
-    try {
-      void feed(process_).catch(() => {});
+    // Whoever reads our output has gone: `close` ends the command, which would fill the guest's disk.
+    const unread = new Promise<number>((resolve, reject) => {
+      for (const output of [process.stdout, process.stderr]) {
+        output.removeAllListeners("error").on("error", (error: NodeJS.ErrnoException) => {
+          if (error.code === "EPIPE") resolve(EXIT.SIGNAL + constants.signals.SIGPIPE);
+          else reject(new CliError(`standard output: ${error.message}`, { cause: error }));
+        });
+      }
+    });
+    const shown = async (): Promise<number> => {
       await Promise.all([show(process_, "out", process.stdout), show(process_, "err", process.stderr)]);
       const code = await process_.exitCode;
       return isLate ? EXIT_TIMEOUT : code;
+    };
+    try {
+      void feed(process_).catch(() => {});
+      return await Promise.race([unread, shown()]);
     } finally {
       clearTimeout(timer);
       process.stdin.destroy();
@@ -153,13 +165,19 @@ export async function copy(from: string, to: string, { wait }: ValuesOf<typeof c
     await withGuest(target.machine, wait, (guest) => copyIn(guest, from, target.path));
 }
 
+/** The name that a copy gets in a directory; none for `/`, `.` and `..`, which would lead elsewhere. */
+function nameOf(path: string): string {
+  const name = basename(path);
+  return name === "." || name === ".." ? "" : name;
+}
+
 /** Into the directory, if the target is one, as cp does. */
 async function copyIn(guest: Guest, from: string, to: string): Promise<void> {
   const inside = await guest.stat(to).then(
     ({ kind }) => kind === "directory",
     () => false,
   );
-  await hostToGuest(guest, from, inside ? `${to.replace(/\/$/, "")}/${basename(from)}` : to);
+  await hostToGuest(guest, from, inside ? `${to.replace(/\/$/, "")}/${nameOf(from)}` : to);
 }
 
 async function copyOut(guest: Guest, from: string, to: string): Promise<void> {
@@ -167,5 +185,5 @@ async function copyOut(guest: Guest, from: string, to: string): Promise<void> {
     (there) => there.isDirectory(),
     () => false,
   );
-  await guestToHost(guest, from, inside ? join(to, basename(from)) : to);
+  await guestToHost(guest, from, inside ? join(to, nameOf(from)) : to);
 }

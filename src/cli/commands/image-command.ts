@@ -1,5 +1,5 @@
 // `wherry image …`: disk images, in the words, options and exit codes of qemu-img.
-import { rename, stat } from "node:fs/promises";
+import { chmod, realpath, rename, rm, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { WherryError } from "../../base/errors.ts";
 import type { BlockImage, ImageFormat } from "../../block/block-image.ts";
@@ -14,7 +14,7 @@ import {
 } from "../../block/images/image-jobs.ts";
 import { openImage, parseFormat } from "../../block/images/open-image.ts";
 import { type CheckResult, checkQcow2, type Repair } from "../../block/qcow2/qcow2-check.ts";
-import { createQcow2, type Qcow2Options } from "../../block/qcow2/qcow2-create.ts";
+import { createQcow2, newQcow2, type Qcow2Options } from "../../block/qcow2/qcow2-create.ts";
 import {
   HEADER_AT,
   INCOMPATIBLE,
@@ -104,12 +104,24 @@ type Qcow2CreateOptions = Qcow2Options & { readonly sizeBytes?: number };
 
 async function makeImage(path: string, kind: ImageFormat | "auto", sizeBytes: number, options: Qcow2Options) {
   refuseSize(path, sizeBytes);
+  // Throws before an image that exists is lost.
+  if (kind === "qcow2") newQcow2(path, sizeBytes, options);
   const file = await NodeFile.create(path);
   try {
     if (kind === "qcow2") await createQcow2(file, sizeBytes, options);
     else await file.truncate(sizeBytes);
   } finally {
     await file.close();
+  }
+}
+
+/** What is read must not be written over. */
+async function refuseOwnChain(image: BlockImage, target: string): Promise<void> {
+  const store = nodeStore({ image: undefined, backing: undefined });
+  const written = await store.identity(target);
+  for (let at: BlockImage | undefined = image; at !== undefined; at = at.backing) {
+    if ((await store.identity(at.file.name)) === written)
+      throw new UsageError(`${target} is the source or a backing image as well: choose another name`);
   }
 }
 
@@ -148,6 +160,7 @@ async function createCommand(
     await withImage(at, { format: parseFormat(backingKind ?? "auto"), forceShare: true }, async (image) => {
       if (backingKind === undefined)
         throw new UsageError(`the backing image's format is missing: add -F ${image.format} if it is that`);
+      await refuseOwnChain(image, path);
       sizeBytes ??= image.sizeBytes;
     });
   }
@@ -417,6 +430,7 @@ async function convertCommand(values: ValuesOf<typeof convertOptions>, from = ""
     throw new UsageError("the backing image's format is missing: add -F raw or -F qcow2");
   if (!isAddress(from) && resolve(from) === resolve(to)) throw new UsageError(`${to} is the source as well`);
   await withImage(from, { format: values.format, forceShare: values["force-share"] }, async (source) => {
+    await refuseOwnChain(source, to);
     const sizeBytes = Math.ceil(source.sizeBytes / 512) * 512;
     await makeImage(to, kind, sizeBytes, options);
     const { compress } = values;
@@ -446,8 +460,8 @@ const commitOptions = {
 } satisfies Options;
 
 async function commitCommand(values: ValuesOf<typeof commitOptions>, path = ""): Promise<void> {
-  const empty = await withImage(path, { format: values.format, isWritten: true }, async (image) => {
-    const { backing: below, sizeBytes } = image;
+  await withImage(path, { format: values.format, isWritten: true }, async (image) => {
+    const { backing: below } = image;
     if (!(image instanceof Qcow2Image) || below === undefined)
       throw new CliError(`${path}: has no backing image`);
     const { name } = below.file;
@@ -460,25 +474,32 @@ async function commitCommand(values: ValuesOf<typeof commitOptions>, path = ""):
       await commitImage(image, base, progressOf(values.progress && !values.quiet));
       image.backing = undefined;
     });
-    return { header: image.header, sizeBytes };
+    // Still locked: nobody else writes to the image that goes.
+    if (!values.keep && image.header.snapshots === 0) await emptyImage(path, image.header);
   });
-  if (!values.keep && empty.header.snapshots === 0) await emptyImage(path, empty.header);
   if (!values.quiet) say("Image committed.");
 }
 
-/** A new image with the same options takes the place of the old one. */
+/** A new image with the same options and access rights takes the place of the old one. */
 async function emptyImage(path: string, header: Qcow2Image["header"]): Promise<void> {
-  const next = `${path}.empty`;
-  await makeImage(next, "qcow2", header.sizeBytes, {
-    clusterBytes: 2 ** header.clusterBits,
-    lazyRefcounts: (header.compatible & LAZY_REFCOUNTS) !== 0n,
-    compression: header.compression,
-    refcountBits: 2 ** header.refcountOrder,
-    version: header.version,
-    backingFile: header.backingFile,
-    backingFormat: header.backingFormat,
-  });
-  await rename(next, path);
+  const place = await realpath(path);
+  const next = `${place}.${process.pid}.empty`;
+  try {
+    await makeImage(next, "qcow2", header.sizeBytes, {
+      clusterBytes: 2 ** header.clusterBits,
+      lazyRefcounts: (header.compatible & LAZY_REFCOUNTS) !== 0n,
+      compression: header.compression,
+      refcountBits: 2 ** header.refcountOrder,
+      version: header.version,
+      backingFile: header.backingFile,
+      backingFormat: header.backingFormat,
+    });
+    await chmod(next, (await stat(place)).mode & 0o7777);
+    await rename(next, place);
+  } catch (error) {
+    await rm(next, { force: true });
+    throw error;
+  }
 }
 
 const rebaseOptions = {

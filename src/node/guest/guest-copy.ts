@@ -49,9 +49,9 @@ export async function guestToHost(
     return;
   }
   const pieces = Readable.from(guest.pieces(from, options));
-  await onHost(to, pipeline(pieces, createWriteStream(to)));
-  // Without set-user-ID and the like.
-  await onHost(to, chmod(to, mode & 0o777));
+  await onHost(to, pipeline(pieces, createWriteStream(to, { mode: 0o600 })));
+  // Without set-user-ID and the like, and what the umask forbids: the guest is not trusted.
+  await onHost(to, chmod(to, mode & 0o777 & ~process.umask()));
 }
 
 async function onHost<T>(path: string, work: Promise<T>): Promise<T> {

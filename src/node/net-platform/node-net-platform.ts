@@ -259,7 +259,8 @@ class Datagrams implements NetDatagrams {
   }
 
   send(bytes: Uint8Array, address: string, port: number): void {
-    if (this.#isClosed || this.#unsent > MAX_UNSENT_DATAGRAM_BYTES) return;
+    // Node throws for port 0, which a datagram can come from.
+    if (this.#isClosed || port === 0 || this.#unsent > MAX_UNSENT_DATAGRAM_BYTES) return;
     this.#unsent += bytes.length;
     this.#socket.send(bytes, port, address, () => {
       this.#unsent -= bytes.length;

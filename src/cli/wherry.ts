@@ -166,7 +166,9 @@ async function runCommand({ usage, load }: Command, args: readonly string[]): Pr
 }
 
 function generalHelp(): string {
-  const list = Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(18)}${summary}`);
+  const all = Object.values(commands);
+  const width = Math.max(...all.map(({ usage }) => usage.length)) + 2;
+  const list = all.map(({ usage, summary }) => `  ${usage.padEnd(width)}${summary}`);
   return `usage: wherry COMMAND [options]
 
 ${list.join("\n")}

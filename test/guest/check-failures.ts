@@ -55,7 +55,11 @@ async function boot(): Promise<void> {
 
 /** The surviving machine continues to print, count and tick where the other stopped. */
 async function lives(winner: Machine): Promise<void> {
-  const status = await winner.status();
+  // A destination owns the machine from GO on, and starts it once it has the locks of its drives.
+  const status = await until(GIVES_UP_MS, "it starts", async () => {
+    const now = await winner.status();
+    return now !== "inmigrate" && now;
+  });
   if (status !== "running") throw new Error(`the machine is ${status}: ${winner.complaints}`);
   const report = (await nextReports(winner.console)).at(-1) as Report;
   checkProgress(last, report);

@@ -83,6 +83,9 @@ export async function buildInitramfs(
     { name: "init", type: "file", bytes: await text("init"), executable: true },
     { name: "etc/inittab", type: "file", bytes: await text("inittab") },
     { name: "etc/profile", type: "file", bytes: await text("profile") },
+    // Where Debian's busybox looks for it.
+    { name: "etc/udhcpc", type: "directory" },
+    { name: "etc/udhcpc/default.script", type: "file", bytes: await text("udhcpc"), executable: true },
     { name: "etc/workload", type: "file", bytes: await text("workload"), executable: true },
     { name: "usr/bin/witness", type: "file", bytes: await buildWitness(), executable: true },
     ...moduleEntries(folder, modules),

@@ -48,9 +48,9 @@ const boot = (...more: string[]): Promise<Machine> =>
     { fromFirstByte: true },
   );
 
-/** What udhcpc is told to do with its lease. */
+/** As a user types it; the guest's script of udhcpc sets what the lease says. */
 const LEASED =
-  "printf '#!/bin/sh\\n[ \"$1\" = bound ] && ip addr add $ip/24 dev eth0 && ip route add default via $router && ip link set eth0 mtu $mtu\\nexit 0\\n' > /tmp/leased; chmod +x /tmp/leased; ip link set eth0 up; udhcpc -q -n -i eth0 -s /tmp/leased -O mtu > /tmp/dhcp 2>&1; ip -4 -o addr show dev eth0";
+  "ip link set eth0 up; udhcpc -q -n -i eth0 -O mtu > /tmp/dhcp 2>&1; ip -4 -o addr show dev eth0";
 
 /** Gets the guest its address by DHCP; returns it. */
 async function lease(machine: Machine): Promise<string | undefined> {

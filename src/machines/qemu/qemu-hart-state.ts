@@ -87,8 +87,12 @@ function define(release: Release) {
         .named(ours("frm")),
       badAddress: u64.named(env("badaddr")),
       guestPhysFault: u64.named(env("guest_phys_fault_addr")),
-      privVersion: uint(narrow ? 4 : 8).named(env("priv_ver")),
-      vectorVersion: uint(narrow ? 4 : 8).named(env("vext_ver")),
+      privVersion: uint(narrow ? 4 : 8)
+        .range(0n, 0xffff_ffffn)
+        .named(env("priv_ver")),
+      vectorVersion: uint(narrow ? 4 : 8)
+        .range(0n, 0xffff_ffffn)
+        .named(env("vext_ver")),
       misaMxl: u32.range(MXL_64, MXL_64).init(MXL_64).named(env("misa_mxl")),
       misaExt: uint(4).named(env("misa_ext")),
       misaMxlMax: u32.init(MXL_64).named(env("misa_mxl_max")).when(old),
@@ -98,7 +102,9 @@ function define(release: Release) {
       priv: uint(narrow ? 1 : 8)
         .named(ours("priv"))
         .check((p) => (isPrivilege(p) ? undefined : PRIVILEGES)),
-      virt: uint(cpu === 5 ? 8 : 1).named(env(cpu === 5 ? "virt" : "virt_enabled")),
+      virt: uint(cpu === 5 ? 8 : 1)
+        .range(0n, 0xffn)
+        .named(env(cpu === 5 ? "virt" : "virt_enabled")),
       resetVector: u64.named(env("resetvec")),
       mhartid: u64.named(ours("mhartid")),
       mstatus: u64.named(ours("mstatus")),
@@ -119,12 +125,12 @@ function define(release: Release) {
       mepc: u64.named(ours("mepc")),
       mcause: u64.named(ours("mcause")),
       mtval: u64.named(ours("mtval")),
-      miselect: uint(narrow ? 2 : 8).named(env("miselect")),
-      siselect: uint(narrow ? 2 : 8).named(env("siselect")),
-      scounteren: uint(cpu === 5 ? 8 : 4).named(ours("scounteren")),
-      mcounteren: uint(cpu === 5 ? 8 : 4).named(ours("mcounteren")),
+      miselect: uint(narrow ? 2 : 8, 2).named(env("miselect")),
+      siselect: uint(narrow ? 2 : 8, 2).named(env("siselect")),
+      scounteren: uint(cpu === 5 ? 8 : 4, 4).named(ours("scounteren")),
+      mcounteren: uint(cpu === 5 ? 8 : 4, 4).named(ours("mcounteren")),
       scountinhibit: uint(4).named(env("scountinhibit")).when(recent),
-      mcountinhibit: uint(cpu === 5 ? 8 : 4).named(ours("mcountinhibit")),
+      mcountinhibit: uint(cpu === 5 ? 8 : 4, 4).named(ours("mcountinhibit")),
       counters: structArray(counterDefinition(release), COUNTERS).named(env("pmu_ctrs")),
       mhpmevent: u64Array(COUNTERS).named(env("mhpmevent_val")),
       mhpmeventHigh: u64Array(COUNTERS)
@@ -151,7 +157,7 @@ function define(release: Release) {
           hstatus: u64.named(env("hstatus")),
           hedeleg: u64.named(env("hedeleg")),
           hideleg: u64.named(env("hideleg")),
-          hcounteren: uint(cpu === 5 ? 8 : 4).named(env("hcounteren")),
+          hcounteren: uint(cpu === 5 ? 8 : 4, 4).named(env("hcounteren")),
           htval: u64.named(env("htval")),
           htinst: u64.named(env("htinst")),
           hgatp: u64.named(env("hgatp")),
@@ -161,7 +167,7 @@ function define(release: Release) {
           hvip: u64.named(env("hvip")).when(recent),
           htimedelta: u64.named(env("htimedelta")),
           vstimecmp: u64.named(env("vstimecmp")),
-          hvictl: uint(narrow ? 4 : 8).named(env("hvictl")),
+          hvictl: uint(narrow ? 4 : 8, 4).named(env("hvictl")),
           hviprio: u8Array(64).named(env("hviprio")),
           vsstatus: u64.named(env("vsstatus")),
           vstvec: u64.named(env("vstvec")),
@@ -170,7 +176,7 @@ function define(release: Release) {
           vscause: u64.named(env("vscause")),
           vstval: u64.named(env("vstval")),
           vsatp: u64.named(env("vsatp")),
-          vsiselect: uint(narrow ? 2 : 8).named(env("vsiselect")),
+          vsiselect: uint(narrow ? 2 : 8, 2).named(env("vsiselect")),
           vsie: u64.named(env("vsie")).when(recent),
           mtval2: u64.named(env("mtval2")),
           mtinst: u64.named(env("mtinst")),
@@ -203,7 +209,9 @@ function define(release: Release) {
           mcontext: uint(2)
             .named(env("mcontext"))
             .when(() => narrow),
-          triggerCurrent: uint(narrow ? 1 : 8).named(env("trigger_cur")),
+          triggerCurrent: uint(narrow ? 1 : 8)
+            .range(0n, 0xffn)
+            .named(env("trigger_cur")),
           tdata1: u64Array(TRIGGERS).named(env("tdata1")),
           tdata2: u64Array(TRIGGERS).named(env("tdata2")),
           tdata3: u64Array(TRIGGERS).named(env("tdata3")),

@@ -3,8 +3,11 @@
 import type { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { type Codec, Field } from "../../state/field.ts";
 
-/** An unsigned integer of `width` bytes on the wire, a bigint in the state. */
-export function uint(width: 1 | 2 | 4 | 8): Field<bigint> {
+/**
+ * An unsigned integer of `width` bytes on the wire, a bigint in the state. A register that other releases
+ * write with only `kept` bytes loses the rest, which it does not implement.
+ */
+export function uint(width: 1 | 2 | 4 | 8, kept = width): Field<bigint> {
   const bits = 8 * width;
   const type = `uint${bits}`;
   const codec: Codec<bigint> = {
@@ -24,7 +27,7 @@ export function uint(width: 1 | 2 | 4 | 8): Field<bigint> {
       else writer.u64(value);
     },
     read(reader: ByteReader) {
-      if (width === 8) return reader.u64();
+      if (width === 8) return BigInt.asUintN(8 * kept, reader.u64());
       return BigInt(width === 1 ? reader.u8() : width === 2 ? reader.u16() : reader.u32());
     },
     assign: (_target, source) => source,

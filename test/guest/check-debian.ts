@@ -130,7 +130,7 @@ async function isThere({ console }: Machine): Promise<string> {
   return "all is there after a power-off";
 }
 
-const cases = new Cases("check:debian", 4);
+const cases = new Cases("check-debian", 4);
 try {
   const isBuilt =
     (await cases.run("guest debian", BUILD_MS, build)) &&

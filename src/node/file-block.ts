@@ -13,7 +13,7 @@ import type { BlockBackend } from "../devices/virtio/block-backend.ts";
 import { chunksOfFile } from "./image-hashes.ts";
 import { type ImageIdentity, ImageRecord, type RecordedContents } from "./image-record.ts";
 import { FileBlockError, type ImageFile, isAddress, nodeCodec, NodeFile, nodeStore } from "./node-images.ts";
-import { systemReason } from "./system-reason.ts";
+import { systemReason } from "./channels/system-reason.ts";
 
 const SECTOR = 512;
 

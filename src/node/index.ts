@@ -33,7 +33,7 @@ import { OWNER_MODELS } from "../share/file-tree.ts";
 import type { ShareSpec } from "./share/host-share.ts";
 import { type ConsoleStreams, ConsoleTap } from "./guest/console-streams.ts";
 import { type GuestFiles, guestFiles, type SpawnedCommand, spawnedCommand } from "./guest/guest-api.ts";
-import { openFileSink, openFileSource } from "./node-channels.ts";
+import { openFileSink, openFileSource } from "./channels/node-channels.ts";
 import { isNetSpec } from "./net-platform/net-check.ts";
 import { nodePlatform } from "./node-platform.ts";
 import { savedFileHardware } from "./saved-file.ts";

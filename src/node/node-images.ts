@@ -10,7 +10,7 @@ import type { ImageStore } from "../block/images/open-image.ts";
 import type { ClusterCodec } from "../block/qcow2/qcow2-image.ts";
 import { WherryError } from "../base/errors.ts";
 import { type ImageUse, lockImage } from "./image-lock.ts";
-import { systemReason } from "./system-reason.ts";
+import { systemReason } from "./channels/system-reason.ts";
 
 export class FileBlockError extends WherryError {}
 

@@ -9,8 +9,8 @@ import { UserNetwork } from "../usernet/user-network.ts";
 import type { UserNetOptions } from "../usernet/user-network-options.ts";
 import { nodeNetPlatform } from "./net-platform/node-net-platform.ts";
 import { SocketNet } from "./net-platform/socket-net.ts";
-import { listen } from "./socket-server.ts";
-import { listenReason, systemReason } from "./system-reason.ts";
+import { listen } from "./channels/socket-server.ts";
+import { listenReason, systemReason } from "./channels/system-reason.ts";
 import type { SwitchNetSpec, UserNetSpec } from "./net-platform/net-spec.ts";
 
 /** More guests than this on one switch are turned away. */

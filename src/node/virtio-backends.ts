@@ -6,7 +6,7 @@ import type { VirtioParts } from "../embed/virtio-parts.ts";
 import type { SavedShare } from "../share/share-state.ts";
 import { type FileBlock, openFileBlock } from "./file-block.ts";
 import type { ShareSpec } from "./share/host-share.ts";
-import { listenReason, systemReason } from "./system-reason.ts";
+import { listenReason, systemReason } from "./channels/system-reason.ts";
 import { randomBytes } from "./node-runtime.ts";
 import type { NetBackend } from "../devices/virtio/net-backend.ts";
 import type { UserNetwork } from "../usernet/user-network.ts";

@@ -7,8 +7,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { MigrationProgress } from "../../src/migration/save/move-progress.ts";
-import { serveQmp } from "../../src/node/qmp-server.ts";
-import type { SocketServer } from "../../src/node/socket-server.ts";
+import { serveQmp } from "../../src/node/channels/qmp-server.ts";
+import type { SocketServer } from "../../src/node/channels/socket-server.ts";
 import { fakeMonitor } from "../support/fake-monitor.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildPulse } from "../../src/guest/pulse-guest.ts";
-import { openFileSink, openFileSource } from "../../src/node/node-channels.ts";
+import { openFileSink, openFileSource } from "../../src/node/channels/node-channels.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 let directory: string;

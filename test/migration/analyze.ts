@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { openFileSink } from "../../src/node/node-channels.ts";
+import { openFileSink } from "../../src/node/channels/node-channels.ts";
 import { FakeMachine } from "../support/fake-machine.ts";
 
 const [script, given] = process.argv.slice(2);

@@ -27,8 +27,8 @@ import {
   openFileSink,
   openFileSinkAt,
   openFileSource,
-} from "../../src/node/node-channels.ts";
-import { nodeEnvironment } from "../../src/node/node-environment.ts";
+} from "../../src/node/channels/node-channels.ts";
+import { nodeEnvironment } from "../../src/node/channels/node-environment.ts";
 import { FakeMachine, World } from "../support/fake-machine.ts";
 import { seed } from "../support/seed.ts";
 import { random } from "../support/random.ts";

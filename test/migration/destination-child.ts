@@ -1,7 +1,7 @@
 // A process that waits for a fake machine at the unix socket in its argument, to be killed by a test.
 import { MigrationDestination } from "../../src/migration/load/move-destination.ts";
-import { listenAt } from "../../src/node/node-channels.ts";
-import { nodeEnvironment } from "../../src/node/node-environment.ts";
+import { listenAt } from "../../src/node/channels/node-channels.ts";
+import { nodeEnvironment } from "../../src/node/channels/node-environment.ts";
 import { FakeMachine } from "../support/fake-machine.ts";
 
 const address = { transport: "unix", path: process.argv[2] as string } as const;

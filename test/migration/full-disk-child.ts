@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { saveSnapshot } from "../../src/migration/snapshot/snapshot.ts";
-import { openFileSink } from "../../src/node/node-channels.ts";
+import { openFileSink } from "../../src/node/channels/node-channels.ts";
 import { FakeMachine } from "../support/fake-machine.ts";
 
 const directory = process.argv[2] ?? "";

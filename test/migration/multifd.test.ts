@@ -25,7 +25,7 @@ import { StreamFacts } from "../../src/stream/stream-facts.ts";
 import { StreamReader } from "../../src/stream/stream-reader.ts";
 import { StreamWriter } from "../../src/stream/stream-writer.ts";
 import { QEMU_VM } from "../../src/stream/wire.ts";
-import { nodeEnvironment } from "../../src/node/node-environment.ts";
+import { nodeEnvironment } from "../../src/node/channels/node-environment.ts";
 import { channelPair } from "../support/fake-network.ts";
 import { memoryOf } from "./qemu-ram.ts";
 import { seed } from "../support/seed.ts";

@@ -11,7 +11,7 @@ import { InspectError } from "../../inspect/model/problems.ts";
 import { readStream } from "../../inspect/read/read-stream.ts";
 import { printable, problemLines } from "../../inspect/show/report-text.ts";
 import { parseVirtioStatus } from "../../inspect/check/virtio-status.ts";
-import { systemReason } from "../../node/system-reason.ts";
+import { systemReason } from "../../node/channels/system-reason.ts";
 import { QEMU_VM_FILE_MAGIC } from "../../stream/wire.ts";
 import { CliError, UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { migrationUri } from "../../monitor/migration-address.ts";
-import type { SocketAddress } from "../../node/socket-server.ts";
+import type { SocketAddress } from "../../node/channels/socket-server.ts";
 import { CliError, EXIT, UsageError } from "../output/cli-error.ts";
 import { type Options, parsed, text, type ValuesOf } from "../options/command-line.ts";
 import {

@@ -8,7 +8,7 @@ import { hex } from "../../base/hex.ts";
 import { leavesOutZeros, type RamBlockReport, type StreamReport } from "../../inspect/model/stream-report.ts";
 import type { PageVisitor } from "../../inspect/read/read-stream.ts";
 import { applyXbzrle } from "../../stream/xbzrle.ts";
-import { systemReason } from "../../node/system-reason.ts";
+import { systemReason } from "../../node/channels/system-reason.ts";
 import { CliError } from "../output/cli-error.ts";
 
 export interface ExtractSpec {

@@ -2,7 +2,7 @@
 // input.
 import { open } from "node:fs/promises";
 import { type ByteSource, piecesSource } from "../../inspect/read/byte-source.ts";
-import { systemReason } from "../../node/system-reason.ts";
+import { systemReason } from "../../node/channels/system-reason.ts";
 import { CliError, EXIT } from "../output/cli-error.ts";
 
 export interface StreamFile {

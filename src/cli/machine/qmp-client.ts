@@ -1,7 +1,7 @@
 // A QMP client for the commands and the demo: one connection, replies in order, events to a listener.
 import { connect, type Socket } from "node:net";
-import { systemReason } from "../../node/system-reason.ts";
-import { connectOptions, type SocketAddress, socketAddressText } from "../../node/socket-server.ts";
+import { systemReason } from "../../node/channels/system-reason.ts";
+import { connectOptions, type SocketAddress, socketAddressText } from "../../node/channels/socket-server.ts";
 import { CliError } from "../output/cli-error.ts";
 
 export interface QmpEvent {

@@ -18,20 +18,20 @@ import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
 import { QmpMonitor } from "../../monitor/qmp-monitor.ts";
 import { readRegisters, readTranslation } from "../../monitor/register-dump.ts";
-import { systemReason } from "../../node/system-reason.ts";
+import { systemReason } from "../../node/channels/system-reason.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { clock } from "../../node/node-runtime.ts";
-import { nodeEnvironment } from "../../node/node-environment.ts";
-import { serveQmp } from "../../node/qmp-server.ts";
+import { nodeEnvironment } from "../../node/channels/node-environment.ts";
+import { serveQmp } from "../../node/channels/qmp-server.ts";
 import { type VirtioDevices, virtioDevices } from "../../embed/virtio-parts.ts";
 import { registerMachine } from "../../node/names/machine-registry.ts";
-import { SocketPort } from "../../node/socket-port.ts";
+import { SocketPort } from "../../node/channels/socket-port.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import type { SerialSpec } from "../options/option-values.ts";
-import { migrationTransport } from "./migration-transport.ts";
+import { migrationTransport } from "../../node/channels/migration-transport.ts";
 import { VERSION } from "../output/package-version.ts";
 
 /** How a machine ended. */

@@ -12,7 +12,7 @@ import {
 import type { RtcOptions } from "../../machines/virt.ts";
 import type { RestoreClock } from "../../vmm/machine.ts";
 import type { MigrationAddress } from "../../monitor/migration-address.ts";
-import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
+import { parseSocketAddress, type SocketAddress } from "../../node/channels/socket-server.ts";
 import type { NetSpec } from "../../node/net-platform/net-spec.ts";
 import type { DriveSpec } from "../../node/virtio-backends.ts";
 import type { ShareSpec } from "../../node/share/host-share.ts";

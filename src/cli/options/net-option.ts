@@ -1,6 +1,6 @@
 // The value of --net: a user network, a switch, or one end of a socket.
 import type { NetSpec, SocketNetSpec } from "../../node/net-platform/net-spec.ts";
-import { unixPathFault } from "../../node/system-reason.ts";
+import { unixPathFault } from "../../node/channels/system-reason.ts";
 import type { UserNetOptions } from "../../usernet/user-network-options.ts";
 
 export const NET_HELP =

@@ -14,7 +14,7 @@ import { EXTENSION_NAMES } from "../../riscv/extensions.ts";
 import type { RtcOptions } from "../../machines/virt.ts";
 import { type MigrationAddress, parseMigrationUri } from "../../monitor/migration-address.ts";
 import { isMachineName, machineNamed } from "../../node/names/machine-registry.ts";
-import { parseSocketAddress, type SocketAddress } from "../../node/socket-server.ts";
+import { parseSocketAddress, type SocketAddress } from "../../node/channels/socket-server.ts";
 import type { DriveSpec } from "../../node/virtio-backends.ts";
 
 /** A whole number within [min, max]. */

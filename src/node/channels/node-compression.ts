@@ -1,7 +1,7 @@
 // Node's zlib and zstd for multifd's channels. Both run in Node's thread pool.
 import zlib, { type Deflate, type Inflate, type ZstdCompress, type ZstdDecompress } from "node:zlib";
-import { WherryError } from "../base/errors.ts";
-import type { Compression, CompressionMethod } from "../migration/environment/page-compression.ts";
+import { WherryError } from "../../base/errors.ts";
+import type { Compression, CompressionMethod } from "../../migration/environment/page-compression.ts";
 
 type Codec = Deflate | Inflate | ZstdCompress | ZstdDecompress;
 

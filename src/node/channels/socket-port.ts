@@ -1,7 +1,7 @@
 // A named serial port on a socket, as QEMU's `-chardev socket,server=on,wait=off` with a virtserialport: one
 // client at a time is connected to the port, the others wait for their turn.
 import type { Socket } from "node:net";
-import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
+import { CharPipe, MAX_UNREAD_OUTPUT } from "../../devices/char-backend.ts";
 import { listen, type SocketAddress, type SocketServer } from "./socket-server.ts";
 
 /** Above this many bytes that the guest has not read, the client is not read. */

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, assert, expect, test, vi } from "vitest";
-import type { Channel } from "../stream/channel.ts";
+import type { Channel } from "../../stream/channel.ts";
 import { openCommandSink, openCommandSource } from "./command-channels.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "wherry-command-"));

@@ -1,7 +1,7 @@
 // QMP over a unix socket or loopback TCP: connects clients to a monitor. The protocol is in
 // ../monitor/qmp-monitor.ts.
 import type { Socket } from "node:net";
-import type { QmpMonitor } from "../monitor/qmp-monitor.ts";
+import type { QmpMonitor } from "../../monitor/qmp-monitor.ts";
 import { listen, type SocketAddress, type SocketServer } from "./socket-server.ts";
 
 /** A client with more unread bytes than this has stopped reading; events must not fill our memory. */

@@ -2,8 +2,8 @@
 // input, or writes one to its standard output. A command with an exit status other than 0 has failed,
 // whatever it transferred. Its other output goes to our standard error.
 import { type ChildProcess, spawn } from "node:child_process";
-import { messageOf } from "../base/errors.ts";
-import type { Channel, SnapshotSink } from "../stream/channel.ts";
+import { messageOf } from "../../base/errors.ts";
+import type { Channel, SnapshotSink } from "../../stream/channel.ts";
 import { ChannelError } from "./node-channels.ts";
 
 const nothing = (): void => {};

@@ -4,7 +4,7 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { getSystemErrorMap } from "node:util";
-import { messageOf } from "../base/errors.ts";
+import { messageOf } from "../../base/errors.ts";
 
 /** sockaddr_un has 108 bytes on Linux, 104 elsewhere, the last one zero. */
 const MAX_UNIX_PATH = process.platform === "linux" ? 107 : 103;

@@ -2,9 +2,9 @@
 import {
   defaultEnvironment,
   type MigrationEnvironment,
-} from "../migration/environment/migration-environment.ts";
+} from "../../migration/environment/migration-environment.ts";
 import { nodeCompression } from "./node-compression.ts";
-import { hasExited, ownIdentity } from "./names/process-identity.ts";
+import { hasExited, ownIdentity } from "../names/process-identity.ts";
 
 export const nodeEnvironment: MigrationEnvironment = {
   ...defaultEnvironment,

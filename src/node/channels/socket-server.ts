@@ -3,7 +3,7 @@
 // TCP to this host only, since neither protocol has a password. A stale socket file is replaced.
 import { rm, stat } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { WherryError } from "../base/errors.ts";
+import { WherryError } from "../../base/errors.ts";
 import { listenReason, unixPathFault } from "./system-reason.ts";
 
 export class SocketServerError extends WherryError {}

@@ -5,8 +5,8 @@ import { randomBytes } from "node:crypto";
 import { constants, open, realpath, rename, stat, type FileHandle, unlink } from "node:fs/promises";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { basename, dirname, join, resolve as resolvePath } from "node:path";
-import { WherryError } from "../base/errors.ts";
-import { type Channel, ConnectError, type SnapshotSink } from "../stream/channel.ts";
+import { WherryError } from "../../base/errors.ts";
+import { type Channel, ConnectError, type SnapshotSink } from "../../stream/channel.ts";
 import { systemReason, listenReason, unixPathFault } from "./system-reason.ts";
 
 export class ChannelError extends WherryError {}

@@ -1,13 +1,7 @@
 // Opens channels for migration addresses on this host.
 import type { MigrationTransport } from "../../monitor/migration-service.ts";
-import {
-  connectTo,
-  listenAt,
-  openFileSink,
-  openFileSinkAt,
-  openFileSource,
-} from "../../node/node-channels.ts";
-import { openCommandSink, openCommandSource } from "../../node/command-channels.ts";
+import { connectTo, listenAt, openFileSink, openFileSinkAt, openFileSource } from "./node-channels.ts";
+import { openCommandSink, openCommandSource } from "./command-channels.ts";
 
 export const migrationTransport: MigrationTransport = {
   connect: (address) => connectTo(address),

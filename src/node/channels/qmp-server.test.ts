@@ -3,8 +3,8 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { fakeMonitor } from "../../test/support/fake-monitor.ts";
-import type { QmpMonitor } from "../monitor/qmp-monitor.ts";
+import { fakeMonitor } from "../../../test/support/fake-monitor.ts";
+import type { QmpMonitor } from "../../monitor/qmp-monitor.ts";
 import { serveQmp } from "./qmp-server.ts";
 import { connectOptions, parseSocketAddress, type SocketAddress } from "./socket-server.ts";
 

@@ -67,6 +67,20 @@ test("a thread that dies in guest mode does not block the VMM, a pause, or a wai
   expect(vm.vcpus.map((vcpu) => vcpu.paused)).toEqual([true, true]);
 });
 
+test("the translation thread starts once, when a vCPU first runs, and not in a VM that ends", async () => {
+  let starts = 0;
+  const handle = { onSignal: () => {}, onFault: () => {}, terminate: async () => {} };
+  const spawn = () => (starts++, handle);
+  const { vm } = parked(spawn);
+  expect(starts).toBe(0);
+  for (const vcpu of vm.vcpus) vcpu.resume();
+  expect(starts).toBe(1);
+  const { vm: ending } = parked(spawn);
+  await ending.destroy();
+  ending.startTranslator();
+  expect(starts).toBe(1);
+});
+
 test("the translation thread is requested to end and has time to do so", async () => {
   const ends: string[] = [];
   const { vm, buffer } = parked(() => ({
@@ -76,6 +90,7 @@ test("the translation thread is requested to end and has time to do so", async (
   }));
   const words = new Int32Array(buffer);
   const run = VM_TRANSLATOR_RUN >>> 2;
+  vm.startTranslator();
   const asked = Atomics.waitAsync(words, run, TRANSLATOR_RUN.GO);
   const destroyed = vm.destroy();
   await asked.value;
@@ -94,6 +109,7 @@ test("a translation thread that dies while it is asked to end is not waited for"
     terminate: async () => {},
   }));
   const words = new Int32Array(buffer);
+  vm.startTranslator();
   const destroyed = vm.destroy();
   faults[9]?.(new Error("no file"));
   expect(words[VM_TRANSLATOR_RUN >>> 2]).toBe(TRANSLATOR_RUN.ENDED);
@@ -115,6 +131,7 @@ test("a translation thread that dies kills the VM, and reports why", async () =>
     consoleRead: () => new Uint8Array(0),
     internalError: (vcpu, message) => void errors.push(`${vcpu} ${message}`),
   });
+  vm.startTranslator();
   faults[9]?.(new Error("no memory"));
   expect(vm.dead).toBe(true);
   expect(errors).toEqual(["undefined the translation thread: no memory"]);

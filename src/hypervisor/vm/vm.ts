@@ -122,7 +122,7 @@ export interface VmOptions {
    */
   readonly icount?: IcountOptions | undefined;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
-  /** Start the translation thread; if undefined, there is none. */
+  /** Start the translation thread, when a vCPU first runs; if undefined, there is none. */
   readonly spawnTranslator?: (() => ThreadHandle) | undefined;
 }
 
@@ -143,7 +143,9 @@ export class Vm implements AcceleratorVm {
   readonly #shadows: MmioShadows;
   readonly #statuses: InterruptStatuses;
   readonly #plan: ReturnType<typeof planMemory>;
-  readonly #translator: ThreadHandle | undefined;
+  /** Undefined once it has been called, or if no code is translated. */
+  #spawnTranslator: (() => ThreadHandle) | undefined;
+  #translator: ThreadHandle | undefined;
   readonly #exact: boolean;
   #events: VmEvents | undefined;
   #failure: string | undefined;
@@ -230,17 +232,7 @@ export class Vm implements AcceleratorVm {
         ),
     );
     this.started = Promise.all(this.vcpus.map((vcpu) => vcpu.started)).then(() => {});
-    // After the vCPUs' threads: nothing waits for it.
-    this.#translator = options.spawnTranslator && spawned(options.spawnTranslator);
-    this.#translator?.onFault((error) => {
-      Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
-      Atomics.notify(this.#words, VM_TRANSLATOR_RUN >>> 2);
-      // A thread that was told to end may do so in any way.
-      if (this.#isEnding) return;
-      const why = `the translation thread: ${messageOf(error)}`;
-      this.markDead(why);
-      this.events.internalError(undefined, why);
-    });
+    this.#spawnTranslator = options.spawnTranslator;
   }
 
   get builtinFirmware(): boolean {
@@ -387,6 +379,32 @@ export class Vm implements AcceleratorVm {
     return Atomics.load(this.#words, VM_DEAD_WORD >>> 2) !== 0;
   }
 
+  /**
+   * Starts the translation thread, once, when a vCPU runs for the first time: until then there is nothing to
+   * translate, and a restore has better work for the host's cores.
+   */
+  startTranslator(): void {
+    const spawn = this.#spawnTranslator;
+    this.#spawnTranslator = undefined;
+    if (spawn === undefined || this.#isEnding) return;
+    try {
+      this.#translator = spawn();
+      this.#translator.onFault((error) => this.#translatorFailed(error));
+    } catch (error) {
+      this.#translatorFailed(error);
+    }
+  }
+
+  #translatorFailed(error: unknown): void {
+    Atomics.store(this.#words, VM_TRANSLATOR_RUN >>> 2, TRANSLATOR_RUN.ENDED);
+    Atomics.notify(this.#words, VM_TRANSLATOR_RUN >>> 2);
+    // A thread that was told to end may do so in any way.
+    if (this.#isEnding) return;
+    const why = `the translation thread: ${messageOf(error)}`;
+    this.markDead(why);
+    this.events.internalError(undefined, why);
+  }
+
   async destroy(): Promise<void> {
     this.#isEnding = true;
     await Promise.all([...this.vcpus.map((v) => v.end()), this.#endTranslator()]);
@@ -450,6 +468,7 @@ export class Vcpu implements AcceleratorVcpu {
     if (run !== RUN.PAUSE && run !== RUN.PARKED) return;
     this.#requests.store(CTL_RUN, RUN.GO);
     this.#requests.notify(CTL_RUN);
+    this.#vm.startTranslator();
   }
 
   /**

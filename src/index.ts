@@ -23,7 +23,7 @@ export { runTranslator, type TranslatorThreadData } from "./embed/run-translator
 export { runVcpu, type VcpuThreadData } from "./embed/run-vcpu.ts";
 export type { Service9p } from "./devices/virtio/virtio-9p.ts";
 export type { SerialPort } from "./devices/virtio/virtio-console.ts";
-export type { SharePart, VirtioParts } from "./embed/virtio-parts.ts";
+export type { NetPart, SharePart, VirtioParts } from "./embed/virtio-parts.ts";
 export type { EngineParts } from "./hypervisor/interpreter/engine-parts.ts";
 export type { EngineKind } from "./hypervisor/shared/engine-kind.ts";
 export type { IcountOptions } from "./hypervisor/requests/instruction-clock.ts";
@@ -32,7 +32,7 @@ export type { BeforeCompile } from "./hypervisor/translator/translations.ts";
 export type { VcpuHost, VcpuPlatform } from "./hypervisor/vcpu/vcpu-thread.ts";
 export type { ThreadHandle } from "./hypervisor/vm/vm.ts";
 export type { PackedFormat } from "./machines/boot/packed-kernel.ts";
-export type { RtcOptions, VirtShare } from "./machines/virt.ts";
+export type { RtcOptions, SavedPart, VirtShare } from "./machines/virt.ts";
 export type { MigrationEnvironment } from "./migration/environment/migration-environment.ts";
 export type {
   Compression,

@@ -140,7 +140,10 @@ export const isSerialPorts: Check = (name, value) => {
 
 const VIRTIO_CHECKS: Checks<VirtioParts> = {
   drives: isListOf(hasMethods("read", "write", "flush", "inactivate", "activate")),
-  net: isOptions({ backend: hasMethods("send"), mac: isBytesOf(6) }, ["backend"]),
+  net: isOptions(
+    { backend: hasMethods("send"), mac: isBytesOf(6), saved: hasMethods("activate", "inactivate") },
+    ["backend"],
+  ),
   random: isFunction,
   console: isCharBackend,
   serialPorts: isSerialPorts,

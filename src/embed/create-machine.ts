@@ -62,7 +62,7 @@ export interface MachineConfig extends EngineConfig {
 }
 
 /** The devices of the machine. */
-export type MachineDevices = Pick<VirtBackends, "serial" | "virtio" | "drives" | "shares">;
+export type MachineDevices = Pick<VirtBackends, "serial" | "virtio" | "drives" | "shares" | "network">;
 
 /** The real-time clock's default start with `icount`: 2025-01-01. */
 export const ICOUNT_EPOCH_NS = BigInt(Date.UTC(2025, 0, 1)) * 1_000_000n;

@@ -10,14 +10,15 @@ import { type SerialPort, VirtioConsole } from "../devices/virtio/virtio-console
 import { VirtioNet } from "../devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../devices/virtio/virtio-rng.ts";
 import { type Service9p, Virtio9p } from "../devices/virtio/virtio-9p.ts";
-import type { VirtBackends, VirtShare } from "../machines/virt.ts";
+import { forgottenNetwork } from "../usernet/saved-network.ts";
+import type { SavedPart, VirtBackends, VirtShare } from "../machines/virt.ts";
 
 /** The backends of a machine's virtio devices. At most eight devices, in the order of these properties. */
 export interface VirtioParts {
   /** One disk each. */
   readonly drives?: readonly BlockBackend[] | undefined;
   /** A network card; `mac`: its address, six bytes. Default: QEMU's, or that of the state that is loaded. */
-  readonly net?: { readonly backend: NetBackend; readonly mac?: Uint8Array | undefined } | undefined;
+  readonly net?: NetPart | undefined;
   /** An entropy source: fills `target` with unpredictable bytes. */
   readonly random?: ((target: Uint8Array) => void) | undefined;
   /** What a console is connected to. */
@@ -26,6 +27,13 @@ export interface VirtioParts {
   readonly serialPorts?: readonly SerialPort[] | undefined;
   /** Shared directories. */
   readonly shares?: readonly SharePart[] | undefined;
+}
+
+/** What a network card is connected to, and what of it is saved with the machine. */
+export interface NetPart {
+  readonly backend: NetBackend;
+  readonly mac?: Uint8Array | undefined;
+  readonly saved?: SavedPart | undefined;
 }
 
 /** A share's server, and what of it is saved with the machine. */
@@ -43,7 +51,7 @@ export interface LiveDisk {
 }
 
 /** What is plugged into a board besides its serial port. */
-export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives" | "shares"> & {
+export type VirtioDevices = Pick<VirtBackends, "virtio" | "drives" | "shares" | "network"> & {
   readonly disks: readonly LiveDisk[];
 };
 
@@ -60,7 +68,8 @@ export function virtioDevices(parts: VirtioParts): VirtioDevices {
   if (console !== undefined) virtio.push((board) => new VirtioConsole(board, { backend: console }));
   if (serialPorts.length > 0) virtio.push((board) => new VirtioConsole(board, { ports: serialPorts }));
   for (const { server } of shares) virtio.push((board) => new Virtio9p(board, server));
-  return { virtio, drives, shares, disks };
+  const network = net && { section: net.saved?.section ?? forgottenNetwork(), owned: net.saved };
+  return { virtio, drives, shares, network, disks };
 }
 
 const liveDisk = (name: string, backend: BlockBackend, resized: () => void): LiveDisk => ({

@@ -111,13 +111,26 @@ export interface VirtBackends {
   readonly drives?: readonly (Ownable & { readonly record?: DiskRecord })[];
   /** Shared directories, whose devices are in `virtio`. */
   readonly shares?: readonly VirtShare[];
+  /** What a network card is connected to, as far as it is saved. */
+  readonly network?: VirtNetwork | undefined;
 }
 
-/** A share as a part of the machine: active when the machine is here, with the state of the guest's files. */
-export interface VirtShare extends Ownable {
+/** A part that is saved with the machine, and active when the machine is here. */
+export interface SavedPart extends Ownable {
   readonly section: Section;
+}
+
+/** A share, with the state of the guest's files. */
+export interface VirtShare extends SavedPart {
   /** Its tag while the guest has it mounted. */
   readonly mounted: string | undefined;
+}
+
+/** A network as a part of the machine. Without `owned`, it keeps nothing for the guest. */
+export interface VirtNetwork {
+  readonly section: Section;
+  /** Has the network while the machine is here. */
+  readonly owned?: Ownable | undefined;
 }
 
 export interface VirtParts {
@@ -459,6 +472,12 @@ export function createVirtMachine(
   for (const [i, drive] of (backends.drives ?? []).entries()) {
     machine.drives.push(drive);
     machine.addSection(diskSection(i, drive.record));
+  }
+  const { network } = backends;
+  if (network !== undefined) {
+    machine.addSection(network.section);
+    // The last: it cannot fail.
+    if (network.owned !== undefined) machine.drives.push(network.owned);
   }
   let arriving = options.incoming === true;
   machine.onReset = () => {

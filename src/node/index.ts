@@ -74,9 +74,10 @@ export type {
   NetStream,
   ReceiveDatagram,
   StreamEvents,
-} from "../usernet/net-platform.ts";
-export type { Neighbour } from "../usernet/guest-link.ts";
-export type { UserNetConnection, UserNetMemory, UserNetwork } from "../usernet/user-network.ts";
+} from "../usernet/transport/net-platform.ts";
+export type { Neighbour, UserNetMemory } from "../usernet/saved-network.ts";
+export type { DatagramEnds, Ends, TcpPosition } from "../usernet/transport/ends.ts";
+export type { UserNetConnection, UserNetwork } from "../usernet/user-network.ts";
 export type { UserNetOptions } from "../usernet/user-network-options.ts";
 export { openUserNetwork, serveSwitch } from "./user-net.ts";
 export type {

@@ -5,7 +5,9 @@ import type { NetBackend } from "../devices/virtio/net-backend.ts";
 import type { ConnectionEvent, OnConnection } from "../usernet/connection-log.ts";
 import { EthernetSwitch, plug } from "../usernet/ethernet-switch.ts";
 import { UserNetError } from "../usernet/net-rules.ts";
+import { SavedNetwork } from "../usernet/saved-network.ts";
 import { UserNetwork } from "../usernet/user-network.ts";
+import { UserNetworkEnd } from "../usernet/user-network-end.ts";
 import type { UserNetOptions } from "../usernet/user-network-options.ts";
 import { nodeNetPlatform } from "./net-platform/node-net-platform.ts";
 import { SocketNet } from "./net-platform/socket-net.ts";
@@ -26,13 +28,33 @@ export function openUserNetwork(options: UserNetOptions = {}): Promise<UserNetwo
 interface Opened {
   readonly backend: NetBackend;
   readonly network: UserNetwork | undefined;
+  readonly saved: SavedNetwork | UserNetworkEnd | undefined;
   readonly close: () => Promise<void>;
 }
 
-/** A user network, or a switch with one. Rejects with WherryError; then nothing is left open. */
-export async function openNetwork(spec: UserNetSpec | SwitchNetSpec): Promise<Opened> {
+export const isUserNetwork = (backend: NetBackend): backend is UserNetwork => backend instanceof UserNetwork;
+
+/** A machine's end of a network that the program has opened. */
+export function endOf(network: UserNetwork): Pick<Opened, "backend" | "saved"> {
+  const end = new UserNetworkEnd(network);
+  return { backend: end, saved: end };
+}
+
+/**
+ * A user network, or a switch with one. `isAwaiting`: a machine is to arrive from elsewhere, which may have
+ * the forwarded ports until then. Rejects with WherryError; then nothing is left open.
+ */
+export async function openNetwork(
+  spec: UserNetSpec | SwitchNetSpec,
+  isAwaiting: boolean,
+  onWarning?: (message: string) => void,
+): Promise<Opened> {
   const log = spec.log === undefined ? undefined : await openLog(spec.log);
-  const network = spec.user === undefined ? undefined : await openUserNetwork(spec.user);
+  const network =
+    spec.user === undefined
+      ? undefined
+      : await UserNetwork.open(nodeNetPlatform(listenReason), spec.user, isAwaiting);
+  network?.onWarning(onWarning);
   network?.onConnection((event) => {
     log?.write(event);
     spec.onConnection?.(event);
@@ -41,7 +63,7 @@ export async function openNetwork(spec: UserNetSpec | SwitchNetSpec): Promise<Op
     network?.close();
     await log?.close();
   };
-  if (!("switch" in spec)) return { backend: network!, network, close: closeNetwork };
+  if (!("switch" in spec)) return { ...endOf(network!), network, close: closeNetwork };
   const hub = new EthernetSwitch();
   if (network !== undefined) plug(network, hub.port());
   try {
@@ -50,7 +72,7 @@ export async function openNetwork(spec: UserNetSpec | SwitchNetSpec): Promise<Op
       await server.close();
       await closeNetwork();
     };
-    return { backend: hub.port(), network, close };
+    return { backend: hub.port(), network, saved: network && new SavedNetwork(network), close };
   } catch (error) {
     await closeNetwork();
     throw error;

@@ -8,7 +8,6 @@ import { type FileBlock, openFileBlock } from "./file-block.ts";
 import type { ShareSpec } from "./share/host-share.ts";
 import { listenReason, systemReason } from "./channels/system-reason.ts";
 import { randomBytes } from "./node-runtime.ts";
-import type { NetBackend } from "../devices/virtio/net-backend.ts";
 import type { UserNetwork } from "../usernet/user-network.ts";
 import type { NetSpec } from "./net-platform/net-spec.ts";
 import { SocketNet } from "./net-platform/socket-net.ts";
@@ -57,10 +56,12 @@ export interface VirtioBackends {
 /**
  * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
  * network, entropy, console, serial ports, shares) determines the slots, so both ends of a move must agree.
+ * `isAwaiting`: a machine is to arrive by a live move.
  */
 export async function openVirtio(
   spec: VirtioSpec,
   onWarning?: (message: string) => void,
+  isAwaiting = false,
 ): Promise<VirtioBackends> {
   const drives: FileBlock[] = [];
   const shares: SavedShare[] = [];
@@ -78,9 +79,9 @@ export async function openVirtio(
       drives.push(backend);
     }
     if (spec.net !== undefined) {
-      const opened = await openNet(spec.net);
+      const opened = await openNet(spec.net, isAwaiting, onWarning);
       open.push(opened.close);
-      net = { backend: opened.backend, mac: spec.net.mac };
+      net = { backend: opened.backend, mac: spec.net.mac, saved: opened.saved };
       network = opened.network;
     }
     for (const share of spec.shares ?? []) {
@@ -103,14 +104,17 @@ export async function openVirtio(
   };
 }
 
-interface OpenedNet {
-  readonly backend: NetBackend;
+interface OpenedNet extends Pick<NonNullable<VirtioParts["net"]>, "backend" | "saved"> {
   readonly network?: UserNetwork | undefined;
   readonly close: () => void | Promise<void>;
 }
 
-async function openNet(spec: NetSpec): Promise<OpenedNet> {
-  if ("backend" in spec) return { backend: spec.backend, close: () => {} };
+async function openNet(
+  spec: NetSpec,
+  isAwaiting: boolean,
+  onWarning?: (message: string) => void,
+): Promise<OpenedNet> {
+  const noClose = (): void => {};
   if ("mode" in spec) {
     const address = spec.path === undefined ? { host: spec.host, port: spec.port } : { path: spec.path };
     const backend =
@@ -118,6 +122,8 @@ async function openNet(spec: NetSpec): Promise<OpenedNet> {
     return { backend, close: () => backend.close() };
   }
   // Most machines need none of it.
-  const { openNetwork } = await import("./user-net.ts");
-  return openNetwork(spec);
+  const { endOf, isUserNetwork, openNetwork } = await import("./user-net.ts");
+  if (!("backend" in spec)) return openNetwork(spec, isAwaiting, onWarning);
+  const { backend } = spec;
+  return isUserNetwork(backend) ? { ...endOf(backend), close: noClose } : { backend, close: noClose };
 }

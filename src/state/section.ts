@@ -38,6 +38,8 @@ export interface Section {
   readonly priority: number;
   /** Older streams do not have it. */
   readonly isOptional?: boolean;
+  /** False: it is only read. Default: true. */
+  readonly isWritten?: boolean;
   encode(writer: ByteWriter): void;
   /** Reads exactly the section's bytes. Throws WherryError with the field's path. Changes nothing. */
   decode(reader: ByteReader, version: number): () => void;

@@ -6,10 +6,13 @@ import {
   emptyAnswer,
   NXDOMAIN,
   parseQuestion,
+  queryFor,
   SERVFAIL,
+  TYPE_A,
+  TYPE_AAAA,
   udpLimit,
 } from "./wire/dns-message.ts";
-import type { NetPlatform, NetStream, StreamEvents } from "./net-platform.ts";
+import type { NetPlatform, NetStream, StreamEvents } from "./transport/net-platform.ts";
 import type { NetRules } from "./net-rules.ts";
 import { putU16, u16 } from "./wire/packet.ts";
 
@@ -53,6 +56,18 @@ export class DnsRelay {
       return answer;
     } finally {
       this.#waiting--;
+    }
+  }
+
+  /**
+   * Asks for what the guest asked before it came here, so that the addresses that it still knows are open. What
+   * a saved machine says of them is not believed.
+   */
+  async askAgain(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      if (!this.#rules.resolves(name)) continue;
+      const queries = [TYPE_A, TYPE_AAAA].flatMap((type) => queryFor(name, type, type) ?? []);
+      await Promise.all(queries.map((query) => this.answer(query)));
     }
   }
 

@@ -34,7 +34,8 @@ import {
   upperStart,
   upperSumIsRight,
 } from "./wire/packet.ts";
-import type { NetPlatform } from "./net-platform.ts";
+import type { NetPlatform } from "./transport/net-platform.ts";
+import type { UserNetMemory } from "./saved-network.ts";
 import type { UserNetConfig } from "./user-network-options.ts";
 
 const MAX_NEIGHBOURS = 1024;
@@ -51,12 +52,6 @@ const LINK_LOCAL = Subnet.parse("fe80::/64")!;
 const ALL_NODES = parseIp("ff02::1")!;
 export const LIMITED_BROADCAST: Uint8Array = Uint8Array.of(255, 255, 255, 255);
 const UDP_SUM_AT = 6;
-
-/** A guest's address, and where on the Ethernet it is. */
-export interface Neighbour {
-  readonly address: Uint8Array;
-  readonly mac: Uint8Array;
-}
 
 export class GuestLink {
   readonly #platform: NetPlatform;
@@ -90,14 +85,26 @@ export class GuestLink {
     this.mac = Uint8Array.of(0x52, 0x55, ...config.gateway);
   }
 
-  get neighbours(): Neighbour[] {
-    return [...this.#neighbours].map(([address, mac]) => ({ address: parseIp(address)!, mac }));
+  remember(): Pick<UserNetMemory, "leases" | "neighbours" | "isAdvertising"> {
+    const macOf = (text: string): Mac => Uint8Array.from(text.split(","), Number);
+    return {
+      leases: [...this.#leases].map(([mac, address]) => ({ address, mac: macOf(mac) })),
+      neighbours: [...this.#neighbours].map(([address, mac]) => ({ address: parseIp(address)!, mac })),
+      isAdvertising: this.advertiseAt > 0,
+    };
   }
-  /** A guest of another network is here now. */
-  takeOver({ address, mac }: Neighbour): void {
-    if (!this.isGuest(address)) return;
-    this.learn(address, mac);
-    if (address.length === 4 && !this.#isTaken(address)) this.#leases.set(mac.join(), address);
+  /** Guests of another network are here now. */
+  takeOver({ leases, neighbours, isAdvertising }: ReturnType<GuestLink["remember"]>): void {
+    for (const { address, mac } of neighbours) if (this.isGuest(address)) this.learn(address, mac);
+    for (const { address, mac } of leases) this.#giveLease(mac, address);
+    // One that has its address by other means keeps it, too.
+    for (const { address, mac } of neighbours) if (address.length === 4) this.#giveLease(mac, address);
+    if (isAdvertising && this.#config.ipv6) this.advertise();
+  }
+  #giveLease(mac: Mac, address: Uint8Array): void {
+    const key = mac.join();
+    if (!this.isGuest(address) || this.#isTaken(address) || this.#leases.has(key)) return;
+    if (this.#leases.size < MAX_NEIGHBOURS) this.#leases.set(key, address);
   }
 
   get hasQueued(): boolean {

@@ -90,6 +90,15 @@ export class NetRules {
       .reverse();
   }
 
+  /** At most so many names that opened addresses and were resolved last. */
+  namesInUse(max: number): string[] {
+    if (this.#options.allow?.some(({ name }) => name !== undefined) !== true) return [];
+    const names = new Set<string>();
+    for (const address of [...this.#known.keys()].reverse())
+      for (const name of this.namesOf(address)) if (names.size < max && this.resolves(name)) names.add(name);
+    return [...names];
+  }
+
   /** An address outside of the guest's network. */
   refusal(address: Uint8Array, port: number): Refusal {
     const { allow, restrict } = this.#options;

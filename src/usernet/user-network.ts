@@ -4,13 +4,20 @@
 //
 // It is a network card's backend, or an end on a switch: `send` takes the guests' frames, `onFrame` gives
 // theirs. Nothing is made for a guest that has no room: connections wait until it has (`setReceiving`).
+import { messageOf } from "../base/errors.ts";
 import { ConnectionLog, type ConnectionEvent, type OnConnection } from "./connection-log.ts";
 import { DHCP_SERVER_PORT } from "./wire/dhcp.ts";
-import { GuestLink, LIMITED_BROADCAST, type Neighbour } from "./guest-link.ts";
+import { GuestLink, LIMITED_BROADCAST } from "./guest-link.ts";
 import { DnsRelay } from "./dns-relay.ts";
 import { Fragments } from "./wire/fragments.ts";
 import { addressKind, ipText, parseIp, sameBytes } from "./wire/ip-address.ts";
-import type { AcceptStream, NetListener, NetPlatform, NetStream, StreamEvents } from "./net-platform.ts";
+import type {
+  AcceptStream,
+  NetListener,
+  NetPlatform,
+  NetStream,
+  StreamEvents,
+} from "./transport/net-platform.ts";
 import {
   type ForwardRule,
   forwardText,
@@ -37,7 +44,8 @@ import {
   UDP,
   upperStart,
 } from "./wire/packet.ts";
-import { type OutgoingSegment, TcpConnection, type TcpLink } from "./tcp-connection.ts";
+import type { DatagramEnds } from "./transport/ends.ts";
+import { type OutgoingSegment, TcpConnection, type TcpLink } from "./transport/tcp-connection.ts";
 import {
   ACK,
   FIN,
@@ -49,7 +57,8 @@ import {
   tcpHeaderBytes,
   type TcpSegment,
 } from "./wire/tcp-segment.ts";
-import { type UdpRemote, UdpRelay } from "./udp-relay.ts";
+import { SAVED, type UserNetMemory } from "./saved-network.ts";
+import { type UdpRemote, UdpRelay } from "./transport/udp-relay.ts";
 import { userNetConfig, type UserNetConfig, type UserNetOptions } from "./user-network-options.ts";
 
 /** Bytes that all connections keep together, above which each keeps little. */
@@ -86,17 +95,14 @@ export interface UserNetConnection {
   readonly remote: string;
 }
 
-/** What a saved machine remembers of its user network. */
-export interface UserNetMemory {
-  readonly neighbours: readonly Neighbour[];
-  readonly connections: readonly {
-    readonly guest: Uint8Array;
-    readonly guestPort: number;
-    readonly remote: Uint8Array;
-    readonly remotePort: number;
-    readonly seq: number;
-    readonly ack: number;
-  }[];
+/** A port of the host that leads to a guest. */
+interface Forward {
+  /** With the port that it has. */
+  readonly rule: ForwardRule;
+  /** Which port of the host it is was left open. */
+  readonly isAnyPort: boolean;
+  /** Undefined while no machine is here. */
+  listener: NetListener | undefined;
 }
 
 const placeText = (address: Uint8Array, port: number): string =>
@@ -121,13 +127,16 @@ export class UserNetwork {
   readonly #flows = new Map<string, Flow>();
   readonly #byConnection = new Map<TcpConnection, Flow>();
   readonly #links: { readonly 4: TcpLink; readonly 6: TcpLink };
-  readonly #forwards = new Map<string, { readonly rule: ForwardRule; readonly listener: NetListener }>();
+  readonly #forwards = new Map<string, Forward>();
   readonly #exposed = new Map<number, (events: StreamEvents) => NetStream>();
   #kept = 0;
   #ready: Flow[] = [];
   #isScheduled = false;
   #tick: { readonly at: number; cancel(): void } | undefined;
   #closed = false;
+  #warn: (message: string) => void = () => {};
+  /** Datagrams' ports while no machine is here. */
+  #resting: DatagramEnds[] | undefined;
 
   private constructor(platform: NetPlatform, config: UserNetConfig) {
     this.#platform = platform;
@@ -151,11 +160,22 @@ export class UserNetwork {
     this.#links = { 4: this.#tcpLink(config.mtu - 40), 6: this.#tcpLink(config.mtu - 60) };
   }
 
-  /** Opens the forwarded ports. Rejects with UserNetError; then nothing is left open. */
-  static async open(platform: NetPlatform, options: UserNetOptions): Promise<UserNetwork> {
+  /**
+   * Opens the forwarded ports; with `isAwaiting` they wait for a machine that arrives (`resume`), since its
+   * source may still have them. Rejects with UserNetError; then nothing is left open.
+   */
+  static async open(
+    platform: NetPlatform,
+    options: UserNetOptions,
+    isAwaiting = false,
+  ): Promise<UserNetwork> {
     const network = new UserNetwork(platform, userNetConfig(options));
     try {
-      for (const rule of network.#config.forwards) await network.#forward(rule);
+      for (const rule of network.#config.forwards) {
+        const isAnyPort = rule.hostPort === 0;
+        if (isAwaiting) network.#forwards.set(forwardKey(rule), { rule, isAnyPort, listener: undefined });
+        else await network.#forward(rule);
+      }
     } catch (error) {
       network.close();
       throw error;
@@ -176,7 +196,7 @@ export class UserNetwork {
     else if (type === ETHERTYPE_IPV6 && this.#config.ipv6) this.#ip6(frame);
   }
 
-  /** The latest listener receives the frames. A machine that takes another's place is one. */
+  /** The latest listener receives the frames. */
   onFrame(listener: (frame: Uint8Array) => void): void {
     this.#guests.listener = listener;
     this.setReceiving(true);
@@ -204,7 +224,7 @@ export class UserNetwork {
     const key = forwardKey(parseHostPort(text));
     const found = this.#forwards.get(key);
     this.#forwards.delete(key);
-    found?.listener.close();
+    found?.listener?.close();
     return found !== undefined;
   }
 
@@ -260,32 +280,114 @@ export class UserNetwork {
     return this.#kept;
   }
 
-  /** What another network needs to end this one's connections at once, and to find its guests. */
-  remember(): UserNetMemory {
-    const { neighbours } = this.#guests;
-    const connections = [...this.#flows.values()]
-      .filter(({ connection }) => connection.phase !== "connecting" && connection.phase !== "syn-sent")
-      .map(({ connection, guest, guestPort, remote, remotePort }) => ({
-        ...{ guest, guestPort, remote, remotePort },
-        ...connection.position,
-      }));
-    return { neighbours, connections };
+  // Machines that are saved, leave and arrive.
+
+  /** Hears of forwarded ports that an arriving machine had and that cannot be opened here. */
+  onWarning(listener: ((message: string) => void) | undefined): void {
+    this.#warn = listener ?? (() => {});
   }
 
-  /** Takes guests over from another network: resets the connections that it does not have itself. */
-  resume({ neighbours, connections }: UserNetMemory): void {
-    for (const neighbour of neighbours) this.#guests.takeOver(neighbour);
-    for (const { guest, guestPort, remote, remotePort, seq, ack } of connections) {
-      if (!this.#guests.isGuest(guest) || this.#flows.has(flowKey(guest, guestPort, remote, remotePort)))
-        continue;
-      this.#sendReset(guest, guestPort, remote, remotePort, seq, ack);
+  /** What another network needs to take over this one's guests. */
+  remember(): UserNetMemory {
+    const connections = [...this.#flows.values()].flatMap(
+      ({ connection: { position }, guest, guestPort, remote, remotePort }) =>
+        position === undefined ? [] : [{ guest, guestPort, remote, remotePort, ...position }],
+    );
+    const forwards = [...this.#forwards.values()].map(({ rule, isAnyPort }) => ({
+      rule: forwardText(rule),
+      isAnyPort,
+    }));
+    return {
+      ...this.#guests.remember(),
+      ...{ connections, forwards },
+      datagrams: this.#resting ?? this.#udp.remember(),
+      names: this.#rules.namesInUse(SAVED.names),
+    };
+  }
+
+  /** The machine leaves: gives up the host's ports, which its next place may need. */
+  suspend(): void {
+    for (const forward of this.#forwards.values()) {
+      forward.listener?.close();
+      forward.listener = undefined;
     }
+    this.#resting ??= this.#udp.remember();
+    this.#udp.endFlows();
+  }
+
+  /**
+   * The machine is here: opens the ports again. With a saved machine's memory, takes its guests over: goes on
+   * with their connections if this network has them as they were then, and resets the others at once.
+   */
+  async resume(memory?: UserNetMemory): Promise<void> {
+    if (this.#closed) return;
+    const resting = this.#resting ?? [];
+    this.#resting = undefined;
+    if (memory !== undefined) {
+      this.#guests.takeOver(memory);
+      this.#continue(memory.connections);
+      void this.#dns.askAgain(memory.names);
+    }
+    for (const { guest, guestPort, remote, remotePort, hostPort } of memory?.datagrams ?? resting) {
+      const place = this.#guests.isGuest(guest) ? this.#place(remote, remotePort) : "no guest";
+      if (typeof place === "string") continue;
+      this.#udp.expect(guest, guestPort, { seen: remote, seenPort: remotePort, ...place }, hostPort);
+      this.#scheduleTick(IDLE_TICK_MS);
+    }
+    for (const [key, forward] of [...this.#forwards]) {
+      if (forward.listener !== undefined) continue;
+      this.#forwards.delete(key);
+      await this.#reopen(forward.rule, forward.isAnyPort);
+    }
+    const given = [...this.#forwards.values()];
+    for (const { rule, isAnyPort } of memory?.forwards ?? []) {
+      const wanted = parseForward(rule);
+      // What is given here takes the place of what comes.
+      if (!given.some(({ rule: own }) => this.#isRival(own, wanted))) await this.#reopen(wanted, isAnyPort);
+    }
+  }
+
+  /** They cannot both be, or lead to the same port of a guest. */
+  #isRival(a: ForwardRule, b: ForwardRule): boolean {
+    const target = ({ protocol, guestAddress, guestPort }: ForwardRule): string =>
+      `${protocol} ${(guestAddress ?? this.#config.firstGuest).join()} ${guestPort}`;
+    return forwardKey(a) === forwardKey(b) || target(a) === target(b);
+  }
+
+  async #reopen(rule: ForwardRule, isAnyPort: boolean): Promise<void> {
+    try {
+      await this.#forward(rule, isAnyPort).catch((error: unknown) => {
+        if (!isAnyPort) throw error;
+        return this.#forward({ ...rule, hostPort: 0 });
+      });
+    } catch (error) {
+      if (!this.#closed) this.#warn(messageOf(error));
+    }
+  }
+
+  #continue(connections: UserNetMemory["connections"]): void {
+    const kept = new Set<Flow>();
+    for (const { guest, guestPort, remote, remotePort, ...position } of connections) {
+      if (!this.#guests.isGuest(guest)) continue;
+      const flow = this.#flows.get(flowKey(guest, guestPort, remote, remotePort));
+      if (flow?.connection.continueAt(position) === true) {
+        kept.add(flow);
+        continue;
+      }
+      // The guest has all that was sent, or what it acknowledged; else its answer gets a reset that fits.
+      const { sent, acked, expected } = position;
+      for (const seq of new Set([sent, acked]))
+        this.#sendReset(guest, guestPort, remote, remotePort, seq, expected);
+    }
+    for (const flow of [...this.#flows.values()])
+      if (!kept.has(flow) && flow.connection.position !== undefined)
+        flow.connection.drop("the guest was set back to a time without it");
   }
 
   /** Ends everything. */
   close(): void {
     if (this.#closed) return;
-    for (const { listener } of this.#forwards.values()) listener.close();
+    for (const { listener } of this.#forwards.values()) listener?.close();
     this.#forwards.clear();
     for (const { connection } of [...this.#flows.values()]) connection.abort("the network is closed");
     this.#closed = true;
@@ -573,7 +675,7 @@ export class UserNetwork {
 
   // Forwarded ports.
 
-  async #forward(rule: ForwardRule): Promise<NetListener> {
+  async #forward(rule: ForwardRule, isAnyPort = rule.hostPort === 0): Promise<NetListener> {
     const key = forwardKey(rule);
     const guest = rule.guestAddress ?? this.#config.firstGuest;
     if (!this.#guests.isGuest(guest))
@@ -604,7 +706,7 @@ export class UserNetwork {
     }
     // Port 0 has become another.
     const made = { ...rule, hostPort: listener.port };
-    this.#forwards.set(forwardKey(made), { rule: made, listener });
+    this.#forwards.set(forwardKey(made), { rule: made, isAnyPort, listener });
     return listener;
   }
 

@@ -35,6 +35,7 @@ export class GuestWire {
   /** Segments for ports without a connection. */
   readonly stray: (Segment & { source: string })[] = [];
   readonly #send: (frame: Uint8Array) => void;
+  readonly #receive: (frame: Uint8Array) => void;
   /** What a new connection from outside is answered with. */
   onSyn: ((segment: Segment, source: string) => GuestTcp | undefined) | undefined;
 
@@ -43,7 +44,8 @@ export class GuestWire {
     this.network = network;
     this.random = random;
     this.#send = badWire(host, random, wire, (frame) => network.send(frame));
-    network.onFrame(badWire(host, random, wire, (frame) => this.#arrived(frame)));
+    this.#receive = badWire(host, random, wire, (frame) => this.#arrived(frame));
+    this.listen();
     // As a guest's first ARP does.
     network.send(
       ipv4Frame(
@@ -62,6 +64,11 @@ export class GuestWire {
     host: VirtualHost = new VirtualHost(random),
   ): Promise<GuestWire> {
     return new GuestWire(host, await UserNetwork.open(host, options), random, wire);
+  }
+
+  /** The network's frames are for this guest. */
+  listen(): void {
+    this.network.onFrame(this.#receive);
   }
 
   send(frame: Uint8Array): void {

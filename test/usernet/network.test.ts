@@ -6,10 +6,26 @@ import { userNetConfig } from "../../src/usernet/user-network-options.ts";
 import type { ConnectionEvent } from "../../src/usernet/connection-log.ts";
 import { EthernetSwitch, plug } from "../../src/usernet/ethernet-switch.ts";
 import { ipText, parseIp } from "../../src/usernet/wire/ip-address.ts";
+import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
+import { SavedNetwork } from "../../src/usernet/saved-network.ts";
+import { UserNetwork } from "../../src/usernet/user-network.ts";
+import { UserNetworkEnd } from "../../src/usernet/user-network-end.ts";
 import { Random } from "../support/random.ts";
-import { GUEST_MAC, ip4, ipv4Frame, readIpv4, sumOf, type TcpHabits, udpPayload } from "./fake-guest.ts";
+import {
+  ACK,
+  GUEST_MAC,
+  ip4,
+  ipv4Frame,
+  readIpv4,
+  readTcp,
+  RST,
+  sumOf,
+  type TcpHabits,
+  tcpPayload,
+  udpPayload,
+} from "./fake-guest.ts";
 import { GuestWire, OWN } from "./guest-wire.ts";
-import type { Peer } from "./virtual-host.ts";
+import { type Peer, VirtualHost } from "./virtual-host.ts";
 
 const WEB = "198.51.100.7";
 const EASY: TcpHabits = { mss: 1460, scale: 4, buffer: 1 << 20, rate: 1e6, keepsEarly: true, rtoMs: 400 };
@@ -371,39 +387,191 @@ test("guests on a switch have addresses of their own and reach each other and th
   expect(got[1]!.length + ports[1]!.lost).toBe(100);
 });
 
-test("another network resets at once what it does not have, and keeps the guests' addresses", async () => {
-  const first = await open();
+/** A guest with an open connection to a server; what the network remembers, through its section's bytes. */
+async function connected(options = {}): Promise<{
+  guest: GuestWire;
+  client: ReturnType<GuestWire["tcp"]>;
+  peer: Peer;
+}> {
+  const guest = await open(options);
   let peer: Peer | undefined;
-  first.host.serve = () => (it) => {
-    peer = it;
-  };
-  const client = first.tcp(WEB, 80, 4000, EASY);
+  guest.host.serve = () => (it) => (peer = it);
+  const client = guest.tcp(WEB, 80, 4000, EASY);
   client.connect();
-  await first.host.run(() => client.state === "open" && peer !== undefined, 1000);
+  await guest.host.run(() => client.state === "open" && peer !== undefined, 1000);
+  await guest.host.pass(5);
+  return { guest, client, peer: peer! };
+}
+
+/** What `from` has, as it is written and read, taken over by `to`. */
+async function carry(from: UserNetwork, to: UserNetwork): Promise<void> {
+  const writer = new ByteWriter();
+  new SavedNetwork(from).section.encode(writer);
+  const arriving = new SavedNetwork(to);
+  arriving.section.decode(new ByteReader(writer.view()), 1)();
+  await arriving.activate();
+}
+
+test("another network resets at once what it does not have, and keeps the guests' addresses", async () => {
+  const { guest: first, client, peer } = await connected();
   first.network.send(dhcp(1));
-  const memory = first.network.remember();
-  expect(memory.connections).toHaveLength(1);
-  // The same network goes on with another machine.
-  first.network.resume(memory);
-  peer!.send(Buffer.from("on"));
-  await first.host.run(() => client.receivedBytes === 2, 1000);
-  const { seq, ack } = first.network.remember().connections[0]!;
+  first.network.onFrame(() => {});
+  first.network.send(dhcp(3, hex("525400dddddd"), "3204 0a000242"));
+  await first.host.pass(5);
+  first.listen();
+  peer.send(Buffer.from("received"));
+  await first.host.run(() => client.receivedBytes === 8, 1000);
+  await first.host.pass(300);
+  const { sent, acked, expected } = first.network.remember().connections[0]!;
+  expect(sent).toBe(acked);
   const second = await open();
-  second.network.resume(first.network.remember());
+  await carry(first.network, second.network);
   await second.host.pass(5);
-  expect(second.stray.at(-1)).toMatchObject({
-    source: WEB,
-    targetPort: 4000,
-    sourcePort: 80,
-    seq,
-    ack,
-    flags: 20,
-  });
+  expect(second.stray).toMatchObject([
+    { source: WEB, targetPort: 4000, sourcePort: 80, seq: sent, ack: expected, flags: RST | ACK },
+  ]);
   second.frames.length = 0;
   second.network.onFrame((frame) => second.frames.push(frame));
   second.network.send(dhcp(1, hex("525400cccccc")));
+  // Leased, and never seen by another packet.
+  second.network.send(dhcp(1, hex("525400dddddd")));
   await second.host.pass(5);
-  expect(second.frames.map(reply).map(({ address }) => address)).toEqual(["10.0.2.16"]);
+  expect(second.frames.map(reply).map(({ address }) => address)).toEqual(["10.0.2.16", "10.0.2.66"]);
+});
+
+test("a segment that was on its way at the save: one of two resets fits what the guest has", async () => {
+  const { guest: first, client, peer } = await connected();
+  first.network.onFrame(() => {});
+  peer.send(Buffer.from("lost"));
+  await first.host.pass(5);
+  const second = await open();
+  await carry(first.network, second.network);
+  await second.host.pass(5);
+  expect(second.stray.map(({ flags }) => flags)).toEqual([RST | ACK, RST | ACK]);
+  second.connections.push(client);
+  for (const segment of second.stray) if (client.state === "open") client.input(segment);
+  expect(client.state).toBe("reset");
+});
+
+test("the same network goes on with the connections of another machine, unless they have moved on", async () => {
+  const { guest, client, peer } = await connected({ hostfwd: ["tcp:127.0.0.1:2222-:22"] });
+  const { network } = guest;
+  const writer = new ByteWriter();
+  const [a, b, c] = [0, 1, 2].map(() => new UserNetworkEnd(network)) as [
+    UserNetworkEnd,
+    UserNetworkEnd,
+    UserNetworkEnd,
+  ];
+  const heard = [a, b, c].map((end) => {
+    const frames: Uint8Array[] = [];
+    end.onFrame((frame) => frames.push(frame));
+    return frames;
+  });
+  await a.activate();
+  a.section.encode(writer);
+  await a.inactivate();
+  expect(guest.host.listeners.size).toBe(0);
+  peer.send(Buffer.from("on"));
+  await guest.host.pass(50);
+  expect(heard.map(({ length }) => length)).toEqual([0, 0, 0]);
+  b.section.decode(new ByteReader(writer.view()), 1)();
+  await b.activate();
+  await guest.host.pass(50);
+  expect(guest.host.listeners.size).toBe(1);
+  const segment = readTcp(readIpv4(heard[1]![0]!)!.payload);
+  expect([Buffer.from(segment.data).toString(), segment.flags & RST]).toEqual(["on", 0]);
+  // Of two machines with the same guest, one is heard.
+  const before = network.remember().connections[0]!;
+  client.input(segment);
+  const acknowledge = ipv4Frame(
+    6,
+    ip4(OWN),
+    ip4(WEB),
+    tcpPayload(ip4(OWN), ip4(WEB), {
+      ...{ sourcePort: 4000, targetPort: 80, seq: before.expected, ack: before.sent, flags: ACK },
+      ...{ window: 1000, data: Buffer.from("x") },
+    }),
+  );
+  a.send(acknowledge);
+  expect(network.remember().connections[0]).toEqual(before);
+  b.send(acknowledge);
+  expect(network.remember().connections[0]).not.toEqual(before);
+  // Set back once more: the server has had more from the guest, which would send it again.
+  c.section.decode(new ByteReader(writer.view()), 1)();
+  await c.activate();
+  await guest.host.pass(50);
+  expect(heard[2]!.map((frame) => readTcp(readIpv4(frame)!.payload).flags & RST)).toContain(RST);
+  expect([network.connections, peer.wasReset]).toEqual([[], true]);
+  await b.inactivate();
+  expect(guest.host.listeners.size).toBe(1);
+});
+
+test("forwarded ports arrive with the machine; what is given here takes their place", async () => {
+  const first = await open({ hostfwd: ["tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:0-:80"] });
+  await first.network.forward("tcp:127.0.0.1:8080-:8080");
+  await first.network.forward("udp:127.0.0.1:53-:5353");
+  const arrive = async (hostfwd: string[], taken: number[]): Promise<[string[], string[]]> => {
+    const host = new VirtualHost(new Random(1));
+    for (const port of taken) host.listeners.set(port, () => undefined);
+    const network = await UserNetwork.open(host, { hostfwd }, true);
+    const warnings: string[] = [];
+    network.onWarning((message) => warnings.push(message));
+    await carry(first.network, network);
+    expect([...host.listeners.keys()]).toEqual(expect.arrayContaining(taken));
+    return [network.forwards, warnings];
+  };
+  const [, any] = first.network.forwards;
+  expect(await arrive([], [])).toEqual([first.network.forwards, []]);
+  expect((await arrive(["tcp:127.0.0.1:2223-10.0.2.15:22"], []))[0]).toEqual([
+    "tcp:127.0.0.1:2223-10.0.2.15:22",
+    any,
+    "tcp:127.0.0.1:8080-:8080",
+    "udp:127.0.0.1:53-:5353",
+  ]);
+  const anyPort = Number(/:(\d+)-/.exec(any!)![1]);
+  const [forwards, warnings] = await arrive([], [8080, anyPort]);
+  expect(forwards).toEqual([
+    "tcp:127.0.0.1:2222-:22",
+    expect.stringMatching(/^tcp:127\.0\.0\.1:4\d+-:80$/),
+    "udp:127.0.0.1:53-:5353",
+  ]);
+  expect(warnings).toEqual([
+    "could not set up host forwarding rule 'tcp:127.0.0.1:8080-:8080': another process listens there (EADDRINUSE)",
+  ]);
+});
+
+test("datagrams' ports and allowed names arrive with the machine, by the rules of its new place", async () => {
+  const asked: string[] = [];
+  const names = async (query: Uint8Array): Promise<Uint8Array> => {
+    asked.push(Buffer.from(query).subarray(13, 16).toString());
+    return answer(query, WEB);
+  };
+  const allow = ["*.ok.example", "203.0.113.0/24"];
+  const first = await open({ allow });
+  first.host.names = names;
+  first.udp("10.0.2.3", 53, 5000, question("deb.ok.example"));
+  await first.host.pass(5);
+  first.udp("203.0.113.9", 123, 5001, Buffer.from("?"));
+  first.udp(WEB, 123, 5001, Buffer.from("?"));
+  await first.host.pass(5);
+  const [{ port } = { port: 0 }] = first.host.datagramSockets;
+  const second = await open({ allow: ["*.ok.example"] });
+  second.host.names = names;
+  await carry(first.network, second.network);
+  await second.host.pass(5);
+  expect(asked).toEqual(["deb", "deb", "deb"]);
+  // The name is known again by now; the address of the first place's list is not in this one's.
+  second.udp(WEB, 123, 5001, Buffer.from("!"));
+  second.udp("203.0.113.9", 123, 5001, Buffer.from("!"));
+  await second.host.pass(5);
+  expect(second.host.datagramSockets.flatMap(({ sent }) => sent)).toEqual([["!", WEB, 123]]);
+  const third = await open({ allow });
+  await carry(first.network, third.network);
+  const [socket] = third.host.datagramSockets;
+  expect(socket!.port).toBe(port);
+  socket!.receive(Buffer.from("answer"), "203.0.113.9", 123);
+  await third.host.pass(5);
+  expect(third.datagrams.at(-1)).toMatchObject({ targetPort: 5001, data: "answer" });
 });
 
 test.each([

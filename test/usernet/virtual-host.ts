@@ -7,7 +7,7 @@ import type {
   NetStream,
   ReceiveDatagram,
   StreamEvents,
-} from "../../src/usernet/net-platform.ts";
+} from "../../src/usernet/transport/net-platform.ts";
 import type { Random } from "../support/random.ts";
 
 /** The host's end of a stream, as a program has it. */
@@ -121,6 +121,7 @@ export class VirtualHost implements NetPlatform {
   readonly listeners = new Map<number, AcceptStream>();
   readonly datagramSockets: {
     family: number;
+    port: number;
     receive: ReceiveDatagram;
     sent: [string, string, number][];
     closed: boolean;
@@ -213,19 +214,23 @@ export class VirtualHost implements NetPlatform {
     peer.events = this.listeners.get(port)?.(peer, address, clientPort);
     return peer;
   }
-  datagrams(family: 4 | 6, receive: ReceiveDatagram) {
-    const socket = { family, receive, sent: [] as [string, string, number][], closed: false };
+  /** Ports that others have. */
+  readonly taken = new Set<number>();
+  datagrams(family: 4 | 6, receive: ReceiveDatagram, wanted = 0) {
+    const port = wanted > 0 && !this.taken.has(wanted) ? wanted : 50_000 + this.datagramSockets.length;
+    const socket = { family, port, receive, sent: [] as [string, string, number][], closed: false };
     this.datagramSockets.push(socket);
     return {
-      send: (bytes: Uint8Array, address: string, port: number) =>
-        void socket.sent.push([Buffer.from(bytes).toString("latin1"), address, port]),
+      port,
+      send: (bytes: Uint8Array, address: string, to: number) =>
+        void socket.sent.push([Buffer.from(bytes).toString("latin1"), address, to]),
       close: () => {
         socket.closed = true;
       },
     };
   }
   async bindDatagrams(_address: string, port: number, receive: ReceiveDatagram) {
-    return { ...this.datagrams(4, receive), port };
+    return this.datagrams(4, receive, port);
   }
   resolve(query: Uint8Array): Promise<Uint8Array | undefined> {
     return this.names(query);

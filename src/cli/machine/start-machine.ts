@@ -107,6 +107,7 @@ async function start(
   const virtio = await openVirtio(
     { ...options, console: second?.backend, serialPorts, randomBytes: randomSource(options, nodePlatform) },
     warn,
+    isAwaitingMove(options.incoming),
   );
   open.push(() => virtio.close());
   const devices = virtioDevices(virtio.parts);
@@ -195,6 +196,10 @@ async function start(
   isUp();
   return { machine, perf, trace, ended, quit, close };
 }
+
+/** Of a file or a command's output there is no source that still runs. */
+const isAwaitingMove = (incoming: MachineOptions["incoming"]): boolean =>
+  incoming === "defer" || incoming?.transport === "tcp" || incoming?.transport === "unix";
 
 async function openMachine(
   options: MachineOptions,

@@ -109,7 +109,7 @@ export class StreamSaver {
     const globalState = runStateSection(runState, () => {});
     const sections =
       this.#profile === undefined
-        ? inSaveOrder([...this.#machine.sections, globalState])
+        ? inSaveOrder([...this.#machine.sections, globalState].filter(({ isWritten }) => isWritten !== false))
         : [...this.#profile.sections, globalState];
     for (const section of sections) {
       const { idstr: name, instanceId: instance_id, vmsdName: vmsd_name, version } = section;

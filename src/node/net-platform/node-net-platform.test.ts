@@ -3,7 +3,7 @@
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
-import type { NetStream, StreamEvents } from "../../usernet/net-platform.ts";
+import type { NetStream, StreamEvents } from "../../usernet/transport/net-platform.ts";
 import { answeredAddresses, parseQuestion } from "../../usernet/wire/dns-message.ts";
 import { resolveMessage } from "./host-resolver.ts";
 import { nodeNetPlatform } from "./node-net-platform.ts";

@@ -12,7 +12,7 @@ import type {
   NetStream,
   ReceiveDatagram,
   StreamEvents,
-} from "../../usernet/net-platform.ts";
+} from "../../usernet/transport/net-platform.ts";
 import { ipText } from "../../usernet/wire/ip-address.ts";
 import { type DnsServer, resolveMessage } from "./host-resolver.ts";
 
@@ -39,7 +39,13 @@ export function nodeNetPlatform(reason: Reason, servers?: readonly DnsServer[]):
       return stream;
     },
     listen: (address, port, accept) => listenStreams(address, port, accept, reason),
-    datagrams: (family, receive) => new Datagrams(createSocket(`udp${family}`), receive),
+    datagrams: (family, receive, port) => {
+      const socket = createSocket(`udp${family}`);
+      const made = new Datagrams(socket, receive);
+      // One that another process has is not needed: the socket gets another when it sends.
+      if (port !== undefined && port > 0) socket.bind({ port, exclusive: true });
+      return made;
+    },
     bindDatagrams: (address, port, receive) => bindDatagrams(address, port, receive, reason),
     resolve: (query) => resolveMessage(query, servers),
     ownAddresses: () => {
@@ -240,7 +246,7 @@ async function bindDatagrams(
       resolve();
     });
   });
-  return Object.assign(new Datagrams(socket, receive), { port: socket.address().port });
+  return new Datagrams(socket, receive);
 }
 
 class Datagrams implements NetDatagrams {
@@ -258,6 +264,13 @@ class Datagrams implements NetDatagrams {
     socket.on("error", () => {});
   }
 
+  get port(): number {
+    try {
+      return this.#socket.address().port;
+    } catch {
+      return 0;
+    }
+  }
   send(bytes: Uint8Array, address: string, port: number): void {
     // Node throws for port 0, which a datagram can come from.
     if (this.#isClosed || port === 0 || this.#unsent > MAX_UNSENT_DATAGRAM_BYTES) return;

@@ -21,6 +21,26 @@ export interface DnsQuestion {
   readonly end: number;
 }
 
+/** A query; undefined if the name is none. */
+export function queryFor(name: string, type: number, id: number): Uint8Array | undefined {
+  const labels = name.split(".");
+  const isName = name.length < 254 && labels.every((label) => /^[\x21-\x7e]{1,63}$/.test(label));
+  if (!isName) return undefined;
+  const query = new Uint8Array(HEADER + name.length + 2 + 4);
+  putU16(query, 0, id);
+  // Recursion is desired.
+  query[2] = 1;
+  putU16(query, 4, 1);
+  let at = HEADER;
+  for (const label of labels) {
+    query[at++] = label.length;
+    for (let i = 0; i < label.length; i++) query[at++] = label.charCodeAt(i);
+  }
+  putU16(query, at + 1, type);
+  putU16(query, at + 3, CLASS_IN);
+  return query;
+}
+
 /** The question of a query with exactly one; undefined if it is none. */
 export function parseQuestion(message: Uint8Array): DnsQuestion | undefined {
   if (message.length < HEADER || (message[2]! & 0xf8) !== 0 || u16(message, 4) !== 1) return undefined;

@@ -1,7 +1,8 @@
 // UDP between guests and the outside: a socket of the host for each port of a guest, until it was idle for a
 // while. Datagrams come back only from where the guest sent to.
-import { ipText } from "./wire/ip-address.ts";
-import type { NetDatagrams, NetPlatform } from "./net-platform.ts";
+import { ipText } from "../wire/ip-address.ts";
+import type { DatagramEnds } from "./ends.ts";
+import type { NetDatagrams, NetPlatform, ReceiveDatagram } from "./net-platform.ts";
 
 /** QEMU's time-out. */
 const IDLE_MS = 240_000;
@@ -41,6 +42,7 @@ export type DeliverDatagram = (
   data: Uint8Array,
 ) => void;
 
+const familyOf = (address: string): 4 | 6 => (address.includes(":") ? 6 : 4);
 const keyOf = (address: string, port: number): string => `${address} ${port}`;
 
 function touch<T>(map: Map<string, T>, key: string, value: T, max: number): void {
@@ -64,6 +66,15 @@ export class UdpRelay {
 
   get size(): number {
     return this.#flows.size;
+  }
+  /** Each remote end of each port, with the port of the host's socket. */
+  remember(): DatagramEnds[] {
+    return [...this.#flows.values()].flatMap(({ guest, guestPort, sockets, remotes }) =>
+      [...remotes.values()].map(({ seen, seenPort, address }) => ({
+        ...{ guest, guestPort, remote: seen, remotePort: seenPort },
+        hostPort: sockets[familyOf(address)]?.port ?? 0,
+      })),
+    );
   }
   list(): { guest: string; guestPort: number; remotes: readonly UdpRemote[] }[] {
     return [...this.#flows.values()].map(({ guest, guestPort, remotes }) => ({
@@ -93,6 +104,22 @@ export class UdpRelay {
 
   /** Sends for the guest. Returns true if its port or the remote is new. */
   send(guest: Uint8Array, guestPort: number, remote: UdpRemote, data: Uint8Array): boolean {
+    const { socket, isNew } = this.#use(guest, guestPort, remote);
+    socket.send(data, remote.address, remote.port);
+    return isNew;
+  }
+
+  /** Hears from a remote end as if the guest had sent to it, by this port of the host if that is free. */
+  expect(guest: Uint8Array, guestPort: number, remote: UdpRemote, hostPort: number): void {
+    this.#use(guest, guestPort, remote, hostPort);
+  }
+
+  #use(
+    guest: Uint8Array,
+    guestPort: number,
+    remote: UdpRemote,
+    hostPort?: number,
+  ): { readonly socket: NetDatagrams; readonly isNew: boolean } {
     const key = keyOf(ipText(guest), guestPort);
     const flow: Flow = this.#flows.get(key) ?? {
       ...{ guest, guestPort, sockets: {}, remotes: new Map<string, UdpRemote>() },
@@ -107,15 +134,15 @@ export class UdpRelay {
     const remoteKey = keyOf(remote.address, remote.port);
     const isNew = !flow.remotes.has(remoteKey);
     touch(flow.remotes, remoteKey, remote, MAX_REMOTES);
-    const family = remote.address.includes(":") ? 6 : 4;
-    flow.sockets[family] ??= this.#platform.datagrams(family, (bytes, address, port) => {
+    const family = familyOf(remote.address);
+    const receive: ReceiveDatagram = (bytes, address, port) => {
       const from = flow.remotes.get(keyOf(address, port));
       if (from === undefined) return;
       flow.usedMs = this.#platform.nowMs();
       this.#deliver(from, guest, guestPort, bytes);
-    });
-    flow.sockets[family].send(data, remote.address, remote.port);
-    return isNew;
+    };
+    flow.sockets[family] ??= this.#platform.datagrams(family, receive, hostPort);
+    return { socket: flow.sockets[family], isNew };
   }
 
   /** Forwards a port of the host; `seen` gives how the guest sees a peer's address. */
@@ -148,8 +175,13 @@ export class UdpRelay {
     return this.#flows.size > 0;
   }
 
-  close(): void {
+  /** Ends the guests' own ports. */
+  endFlows(): void {
     for (const key of [...this.#flows.keys()]) this.#end(key);
+  }
+
+  close(): void {
+    this.endFlows();
     for (const { socket } of this.#forwards) socket.close();
     this.#forwards.clear();
   }

@@ -36,6 +36,8 @@ export type ReceiveDatagram = (bytes: Uint8Array, address: string, port: number)
 
 /** A socket for datagrams. */
 export interface NetDatagrams {
+  /** Its port; 0: it has none yet. */
+  readonly port: number;
   send(bytes: Uint8Array, address: string, port: number): void;
   close(): void;
 }
@@ -51,8 +53,11 @@ export interface NetPlatform {
   connect(address: string, port: number, events: StreamEvents): NetStream;
   /** Rejects with an Error that says why. */
   listen(address: string, port: number, accept: AcceptStream): Promise<NetListener>;
-  /** A socket of its own for one guest's port; it never fails: datagrams that cannot be sent are lost. */
-  datagrams(family: 4 | 6, receive: ReceiveDatagram): NetDatagrams;
+  /**
+   * A socket of its own for one guest's port; it never fails: datagrams that cannot be sent are lost. `port`:
+   * the one that it has if that is free.
+   */
+  datagrams(family: 4 | 6, receive: ReceiveDatagram, port?: number): NetDatagrams;
   /** A socket on a given address. Rejects with an Error that says why. */
   bindDatagrams(address: string, port: number, receive: ReceiveDatagram): Promise<NetDatagrams & NetListener>;
   /** Asks the host's resolvers a DNS message; resolves with the answer, undefined if there is none. */

@@ -5,7 +5,8 @@
 // Left out: SACK, time stamps, urgent data.
 import { ByteQueue } from "./byte-queue.ts";
 import type { NetStream, StreamEvents } from "./net-platform.ts";
-import { ACK, FIN, PSH, RST, SYN, type TcpSegment } from "./wire/tcp-segment.ts";
+import type { TcpPosition } from "./ends.ts";
+import { ACK, FIN, PSH, RST, SYN, type TcpSegment } from "../wire/tcp-segment.ts";
 
 /** A segment to send; its data are `length` bytes of the connection's queue at `offset`. */
 export interface OutgoingSegment {
@@ -154,9 +155,30 @@ export class TcpConnection implements StreamEvents {
     if (this.#guestEnded) return this.#hostEnded ? "last-ack" : "close-wait";
     return this.#hostEnded ? "fin-wait" : "established";
   }
-  /** What the other side of a restore needs to reset it: the next sequence numbers of both directions. */
-  get position(): { readonly seq: number; readonly ack: number } {
-    return { seq: this.#next >>> 0, ack: this.#expected >>> 0 };
+  /** What another network needs to reset it, or to tell that it is the same; undefined: the guest has none. */
+  get position(): TcpPosition | undefined {
+    if (this.#phase !== "open" && this.#phase !== "syn-received") return undefined;
+    return { sent: this.#max >>> 0, acked: this.#una >>> 0, expected: this.#expected >>> 0 };
+  }
+
+  /**
+   * A guest that was saved at this position is here. Returns false if the connection has moved on without it:
+   * what either side would send next, the other has had already.
+   */
+  continueAt({ acked, expected }: TcpPosition): boolean {
+    const own = this.position;
+    if (own?.acked !== acked || own.expected !== expected) return false;
+    // What was on its way to the guest's memory is lost.
+    this.#next = this.#una;
+    this.#timed = undefined;
+    if (this.#phase === "open") this.#acknowledge();
+    else this.#wants();
+    return true;
+  }
+
+  /** Ends it; the guest is told by others, if it has it. */
+  drop(reason: string): void {
+    if (this.#phase !== "over") this.#endBothSides(reason);
   }
 
   // The host's stream.

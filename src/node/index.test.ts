@@ -10,6 +10,7 @@ import {
   createMachine,
   type DriveSpec,
   type MachineOptions,
+  type NetBackend,
   type NodeMachine,
   type RestoreClock,
 } from "./index.ts";
@@ -146,6 +147,38 @@ test("a state is resumed with the disks that it had: in their order, all of them
   } finally {
     await rm(directory, { recursive: true });
   }
+});
+
+test("a state brings its forwarded ports to a user network, and is taken by a card on any other", async () => {
+  const small = { harts: 1, memoryBytes: 16 << 20 };
+  const warnings: string[] = [];
+  const onWarning = (message: string) => void warnings.push(message);
+  const hostfwd = ["tcp:127.0.0.1:0-:22"];
+  const machine = await createMachine({ ...small, kernel: await buildPulse(), net: { user: { hostfwd } } });
+  await machine.network!.forward("tcp:127.0.0.1:0-:80");
+  const forwards = machine.network!.forwards;
+  const state = await machine.save();
+  const resume = (net: MachineOptions["net"]) => createMachine({ ...small, state, net, onWarning });
+  // Its own ports are taken, so that it gets others.
+  const beside = await resume({ user: {} });
+  expect(beside.network!.forwards.map((rule) => rule.split("-")[1])).toEqual([":22", ":80"]);
+  expect(beside.network!.forwards).not.toEqual(forwards);
+  await beside.close();
+  await machine.close();
+  const after = await resume({ user: { hostfwd: ["tcp:127.0.0.1:0-:22"] } });
+  expect(after.network!.forwards[1]).toBe(forwards[1]);
+  expect(after.network!.forwards[0]).not.toBe(forwards[0]);
+  await after.close();
+  const wire: NetBackend = { send: () => {}, onFrame: () => {} };
+  const elsewhere = await resume({ backend: wire });
+  const without = await elsewhere.save();
+  await elsewhere.close();
+  expect(Buffer.from(state).includes("wherry/usernet")).toBe(true);
+  expect(Buffer.from(without).includes("wherry/usernet")).toBe(false);
+  const back = await createMachine({ ...small, state: without, net: { user: { hostfwd } }, onWarning });
+  expect(back.network!.forwards).toHaveLength(1);
+  await back.close();
+  expect(warnings).toEqual([]);
 });
 
 test("a failed creation leaves nothing open", async () => {

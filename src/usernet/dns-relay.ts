@@ -60,8 +60,8 @@ export class DnsRelay {
   }
 
   /**
-   * Asks for what the guest asked before it came here, so that the addresses that it still knows are open. What
-   * a saved machine says of them is not believed.
+   * Asks for what the guest asked before it came here, so that the addresses that it still knows are open.
+   * What a saved machine says of them is not believed.
    */
   async askAgain(names: readonly string[]): Promise<void> {
     for (const name of names) {

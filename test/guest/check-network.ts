@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer, request } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { Cases, directory, options } from "../support/cases.ts";
 import { BOOT_MS, debian, debianHardware, prompt, shell } from "../support/debian.ts";
@@ -82,6 +82,18 @@ const refuses = (at: number): Promise<boolean> =>
     });
     socket.once("error", () => resolve(true));
   });
+
+/** Accepts connections, and neither reads nor sends. */
+async function silentServer(): Promise<{ readonly listening: { count: number }; readonly at: number }> {
+  const listening = { count: 0 };
+  const silent = createTcpServer((socket) => {
+    listening.count++;
+    socket.on("error", () => {});
+  });
+  silent.listen(0, "127.0.0.1").unref();
+  await new Promise((resolve) => silent.once("listening", resolve));
+  return { listening, at: (silent.address() as AddressInfo).port };
+}
 
 const lan = join(directory, "lan");
 const log = join(directory, "connections");
@@ -164,8 +176,14 @@ await cases.run("the log", STEP_MS, async () => {
 });
 
 await cases.run("a restore in another process", BOOT_MS, async () => {
-  // A connection that waits for the host: only a reset ends it.
-  await shell(a.console, `(nc 10.0.2.2 ${port}; echo $? > /tmp/ended) > /dev/null 2>&1 & sleep 1`);
+  const { listening, at } = await silentServer();
+  await hmp(a, `hostfwd_add tcp:127.0.0.1:0-:8081`);
+  const [, added] = /(127\.0\.0\.1:\d+) +:8081/.exec(await hmp(a, "info usernet")) ?? [];
+  await shell(a.console, "httpd -p 8081 -h /tmp/www");
+  // The guest only waits for the host: nothing but a reset of the new network ends it.
+  await shell(a.console, "mkfifo /tmp/open; (sleep 100000 > /tmp/open &)");
+  await shell(a.console, `((nc 10.0.2.2 ${at} < /tmp/open; echo ended > /tmp/ended) > /tmp/nc 2>&1 &)`);
+  await until(STEP_MS, "a connection is open", async () => listening.count > 0);
   const file = join(directory, "saved");
   await a.qmp.execute("stop");
   await a.qmp.execute("migrate", { uri: `file:${file}` });
@@ -175,17 +193,15 @@ await cases.run("a restore in another process", BOOT_MS, async () => {
     return status === "completed" ? status : undefined;
   });
   await a.quit();
-  a = await Machine.start([
-    "restore",
-    file,
-    "--net",
-    `user,allow=10.0.2.2:${port},hostfwd=tcp:127.0.0.1:${forwarded}-:80`,
-  ]);
+  a = await Machine.start(["restore", file, "--net", `user,allow=10.0.2.2:${port},allow=10.0.2.2:${at}`]);
   await a.qmp.execute("cont").catch(() => {});
+  await shell(a.console, "for i in 1 2 3 4 5; do [ -e /tmp/ended ] && break; sleep 1; done; cat /tmp/ended");
+  expect("connections to the server that does not answer", listening.count, 1);
   expect("page", await shell(a.console, `wget -q -O - http://10.0.2.2:${port}/`), "hello from the host");
   expect("page of the guest", await get(forwarded), "hello from the guest\n");
+  expect("by the added port", await get(Number(added?.split(":")[1])), "hello from the guest\n");
   await shell(a.console, "udhcpc -q -n -i eth0 -r 10.0.2.15 -s /bin/true 2>&1 | grep 'lease of 10.0.2.15'");
-  return "address, new connections, forwarded ports";
+  return "reset at once, address, forwarded ports, new connections";
 });
 
 await Promise.all([a.quit(), b.quit()]);

@@ -155,7 +155,7 @@ export class TcpConnection implements StreamEvents {
     if (this.#guestEnded) return this.#hostEnded ? "last-ack" : "close-wait";
     return this.#hostEnded ? "fin-wait" : "established";
   }
-  /** What another network needs to reset it, or to tell that it is the same; undefined: the guest has none. */
+  /** What another network needs to reset it, or to tell that it is the same; undefined if it is not open. */
   get position(): TcpPosition | undefined {
     if (this.#phase !== "open" && this.#phase !== "syn-received") return undefined;
     return { sent: this.#max >>> 0, acked: this.#una >>> 0, expected: this.#expected >>> 0 };

@@ -8,7 +8,7 @@ export { type FetchRange, HttpFile, type RangeResponse } from "./block/http-file
 export { ImageBackend } from "./block/images/image-backend.ts";
 export { type ImageStore, openImage, type OpenOptions } from "./block/images/open-image.ts";
 export { createQcow2, type Qcow2Options } from "./block/qcow2/qcow2-create.ts";
-export type { ClusterCodec } from "./block/qcow2/qcow2-image.ts";
+export type { ClusterCodec } from "./block/qcow2/cluster-codec.ts";
 export type { CharBackend } from "./devices/char-backend.ts";
 export type { BlockBackend } from "./devices/virtio/block-backend.ts";
 export type { DiskRecord, DiskState } from "./devices/virtio/disk-section.ts";

@@ -22,18 +22,22 @@ export interface BlockFile {
   close(): Promise<void>;
 }
 
-const PIECE = 1 << 16;
+const PIECE = 1 << 14;
 
-/** A file in memory: pieces of 64 KiB that exist once they are written. */
+/** A file in memory: pieces of 16 KiB that exist once they are written. */
 export class MemoryFile implements BlockFile {
   readonly name: string;
   readonly readonly: boolean = false;
   readonly #pieces = new Map<number, Uint8Array>();
-  #size = 0;
+  /** What there was at the start, where no piece is. */
+  #initial: Uint8Array;
+  #size: number;
 
-  constructor(name = "memory", bytes?: Uint8Array) {
+  /** `bytes`, which must not change any more, are not copied. */
+  constructor(name = "memory", bytes: Uint8Array = new Uint8Array(0)) {
     this.name = name;
-    if (bytes !== undefined) this.#put(0, bytes);
+    this.#initial = bytes;
+    this.#size = bytes.length;
   }
 
   get size(): number {
@@ -42,7 +46,7 @@ export class MemoryFile implements BlockFile {
 
   /** Bytes that are held. */
   get heldBytes(): number {
-    return this.#pieces.size * PIECE;
+    return this.#initial.length + this.#pieces.size * PIECE;
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
@@ -50,10 +54,16 @@ export class MemoryFile implements BlockFile {
       const at = (offset + done) % PIECE;
       const part = target.subarray(done, done + PIECE - at);
       const piece = this.#pieces.get((offset + done - at) / PIECE);
-      if (piece === undefined) part.fill(0);
+      if (piece === undefined) this.#readInitial(offset + done, part);
       else part.set(piece.subarray(at, at + part.length));
       done += part.length;
     }
+  }
+
+  #readInitial(offset: number, target: Uint8Array): void {
+    const found = this.#initial.subarray(offset, offset + target.length);
+    target.set(found);
+    target.fill(0, found.length);
   }
 
   async write(offset: number, data: Uint8Array): Promise<void> {
@@ -66,7 +76,10 @@ export class MemoryFile implements BlockFile {
       const part = data.subarray(done, done + PIECE - at);
       const index = (offset + done - at) / PIECE;
       let piece = this.#pieces.get(index);
-      if (piece === undefined) this.#pieces.set(index, (piece = new Uint8Array(PIECE)));
+      if (piece === undefined) {
+        this.#pieces.set(index, (piece = new Uint8Array(PIECE)));
+        if (part.length < PIECE) this.#readInitial(index * PIECE, piece);
+      }
       piece.set(part, at);
       done += part.length;
     }
@@ -77,6 +90,7 @@ export class MemoryFile implements BlockFile {
 
   async truncate(size: number): Promise<void> {
     if (size < this.#size) {
+      this.#initial = this.#initial.subarray(0, size);
       for (const [index, piece] of this.#pieces) {
         if (index * PIECE >= size) this.#pieces.delete(index);
         else if ((index + 1) * PIECE > size) piece.fill(0, size - index * PIECE);

@@ -41,3 +41,10 @@ export interface BlockImage {
   /** Settles and closes the files of the whole chain. */
   close(): Promise<void>;
 }
+
+/** Beyond the end of `image` are zeros. */
+export async function readWithin(image: BlockImage, offset: number, target: Uint8Array): Promise<void> {
+  const inside = Math.max(0, Math.min(target.length, image.sizeBytes - offset));
+  target.fill(0, inside);
+  if (inside > 0) await image.read(offset, target.subarray(0, inside));
+}

@@ -176,8 +176,8 @@ export class FileBlock implements BlockBackend {
     await this.#image.close();
   }
 
-  async read(offset: number, target: Uint8Array): Promise<void> {
-    await this.#image.read(offset, target);
+  read(offset: number, target: Uint8Array): Promise<void> {
+    return this.#image.read(offset, target);
   }
 
   async write(offset: number, data: Uint8Array): Promise<void> {

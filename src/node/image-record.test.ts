@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { diskSection } from "../devices/virtio/disk-section.ts";
 import { type FileBlock, type FileBlockOptions, openFileBlock } from "./file-block.ts";
+import { NodeFile } from "./node-images.ts";
 
 const SIZE = 8 << 20;
 let directory: string;
@@ -120,8 +121,7 @@ describe("a saved machine's disk", () => {
     vi.spyOn(Date, "now").mockReturnValue(soon + 5000);
     const state = await runAndSave();
     const block = await disk({ format: "raw" });
-    const someFile = await open(path);
-    const read = vi.spyOn(Object.getPrototypeOf(someFile), "read");
+    const read = vi.spyOn(NodeFile.prototype, "read");
     await restore(block, state);
     // Nor to save it again, but for what was written.
     await saved(block);
@@ -129,7 +129,6 @@ describe("a saved machine's disk", () => {
     await block.write(0, ones(512));
     await saved(block);
     expect(read).toHaveBeenCalledTimes(1);
-    await someFile.close();
   });
 
   it("has the same hashes after random writes as if all were read", async () => {
@@ -158,11 +157,7 @@ describe("a saved machine's disk", () => {
 
   it("that cannot be read is named, and read again by the next save", async () => {
     const block = await disk();
-    const someFile = await open(path);
-    const prototype = Object.getPrototypeOf(someFile) as object;
-    await someFile.close();
-    const failing = vi.spyOn(prototype as { read(): Promise<never> }, "read");
-    failing.mockRejectedValueOnce(new Error("EIO: i/o error"));
+    vi.spyOn(NodeFile.prototype, "read").mockRejectedValueOnce(new Error("EIO: i/o error"));
     await expect(saved(block)).rejects.toThrow(/disk.img: cannot be read for its fingerprint: .*EIO/);
     const state = await saved(block);
     await restore(await disk(), state);
@@ -171,12 +166,11 @@ describe("a saved machine's disk", () => {
   it("of many GiB with few data is read where its data are", async () => {
     await truncate(path, 64 * 2 ** 30);
     const block = await disk();
-    const someFile = await open(path);
-    const read = vi.spyOn(Object.getPrototypeOf(someFile), "read");
+    const read = vi.spyOn(NodeFile.prototype, "read");
     await saved(block);
     expect(block.record.state.hashBytes).toBe(65536 * 16);
+    expect(read.mock.calls.length).toBeGreaterThan(0);
     expect(read.mock.calls.length).toBeLessThan(10);
-    await someFile.close();
   });
 });
 

@@ -2,31 +2,50 @@
 // compressed clusters and internal snapshots, in turns with QEMU's own writes; some by a process that is
 // killed at a random moment. `qemu-img check` and `compare` judge.
 //   --count N cases (0: as many as fit into --seconds), --seconds S, --seed S, --case N: only this one
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { copyImage } from "../../src/block/images/image-jobs.ts";
 import { openImage } from "../../src/block/images/open-image.ts";
 import { createQcow2, type Qcow2Options } from "../../src/block/qcow2/qcow2-create.ts";
 import { NodeFile, nodeStore } from "../../src/node/node-images.ts";
 import { directory, options } from "../support/cases.ts";
 import { programSeed, Random } from "../support/random.ts";
+import type { ChildSpec } from "./disk-child.ts";
 import { play, SECTOR, sequence, type Step, wrongSector } from "./sequence.ts";
 
 const given = options({ count: 0, seconds: 45, case: -1 });
 const unlocked = { image: undefined, backing: undefined };
 const CHILD = join(import.meta.dirname, "disk-child.ts");
 
-function qemuImg(...args: string[]): string {
-  const { status, stdout, stderr, error } = spawnSync("qemu-img", args, { encoding: "utf8" });
-  if (error !== undefined) throw error;
-  if (status !== 0) throw new Error(`qemu-img ${args.join(" ")}: exit code ${status}\n${stdout}${stderr}`);
-  return stdout;
+/** A shell that starts the judges: Node needs 20 ms of system time to fork itself. */
+const shell = spawn("sh", { stdio: ["pipe", "pipe", "inherit"] });
+process.on("exit", () => shell.kill());
+const lines = createInterface({ input: shell.stdout })[Symbol.asyncIterator]();
+
+async function run(
+  ...words: readonly string[]
+): Promise<{ readonly status: number; readonly output: string }> {
+  const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  shell.stdin.write(`${quoted} </dev/null 2>&1; s=$?; echo; echo "status $s"\n`);
+  let output = "";
+  for (;;) {
+    const { value, done } = await lines.next();
+    if (done === true) throw new Error("the shell has ended");
+    const status = /^status (\d+)$/.exec(value)?.[1];
+    if (status !== undefined) return { status: Number(status), output };
+    output += `${value}\n`;
+  }
 }
 
-try {
-  execFileSync("qemu-img", ["--version"], { stdio: "ignore" });
-} catch {
+async function qemuImg(...args: string[]): Promise<string> {
+  const { status, output } = await run("qemu-img", ...args);
+  if (status !== 0) throw new Error(`qemu-img ${args.join(" ")}: exit code ${status}\n${output}`);
+  return output;
+}
+
+if ((await run("qemu-img", "--version")).status !== 0) {
   console.log("qemu-img is missing: apt-get install qemu-utils");
   process.exit(process.env["CI"] === "true" ? 1 : 0);
 }
@@ -44,15 +63,12 @@ async function contents(path: string): Promise<Uint8Array> {
 
 /** Throws unless qemu-img finds the image right, and both read the same. `mayLeak`: after a crash. */
 async function judge(path: string, mayLeak: boolean): Promise<Uint8Array> {
-  const { status, stdout, stderr } = spawnSync("qemu-img", ["check", "-f", "qcow2", path], {
-    encoding: "utf8",
-  });
-  if (status !== 0 && !(mayLeak && status === 3))
-    throw new Error(`qemu-img check: ${status}\n${stdout}${stderr}`);
+  const { status, output } = await run("qemu-img", "check", "-f", "qcow2", path);
+  if (status !== 0 && !(mayLeak && status === 3)) throw new Error(`qemu-img check: ${status}\n${output}`);
   const bytes = await contents(path);
   const raw = `${path}.raw`;
   writeFileSync(raw, bytes);
-  qemuImg("compare", "-f", "qcow2", "-F", "raw", path, raw);
+  await qemuImg("compare", "-f", "qcow2", "-F", "raw", path, raw);
   rmSync(raw);
   return bytes;
 }
@@ -87,7 +103,7 @@ async function make(random: Random, name: string): Promise<Made> {
     const file = kind === "raw" ? raw : `${raw}.qcow2`;
     const zstd = random.oneIn(2) ? "zstd" : "zlib";
     if (kind.startsWith("qemu"))
-      qemuImg(
+      await qemuImg(
         "convert",
         "-f",
         "raw",
@@ -106,8 +122,8 @@ async function make(random: Random, name: string): Promise<Made> {
       await copyImage(source, image, { compressed: true });
       await source.close();
       await image.close();
-      qemuImg("check", file);
-      qemuImg("compare", "-f", "raw", "-F", "qcow2", raw, file);
+      await qemuImg("check", file);
+      await qemuImg("compare", "-f", "raw", "-F", "qcow2", raw, file);
     }
     backing = {
       backingFile: file.slice(directory.length + 1),
@@ -120,7 +136,7 @@ async function make(random: Random, name: string): Promise<Made> {
       `cluster_size=${clusterBytes}`,
       ...(version === 2 ? ["compat=0.10"] : [`lazy_refcounts=${isLazy ? "on" : "off"}`]),
     ];
-    qemuImg(
+    await qemuImg(
       "create",
       "-q",
       "-f",
@@ -149,12 +165,14 @@ async function quiet(random: Random, image: Made): Promise<void> {
       const at = random.int(before.length / SECTOR) * SECTOR;
       const length = Math.min(before.length - at, SECTOR * (1 + random.int(3 * image.clusterSectors)));
       const value = 1 + random.int(255);
-      execFileSync("qemu-io", ["-f", "qcow2", "-c", `write -P ${value} ${at} ${length}`, image.path], {
-        stdio: "pipe",
-      });
+      const { status, output } = await run(
+        "qemu-io",
+        ...["-f", "qcow2", "-c", `write -P ${value} ${at} ${length}`, image.path],
+      );
+      if (status !== 0) throw new Error(`qemu-io: ${output}`);
       before.fill(value, at, at + length);
     }
-    if (random.oneIn(4)) qemuImg("snapshot", "-c", `s${turn}`, image.path);
+    if (random.oneIn(4)) await qemuImg("snapshot", "-c", `s${turn}`, image.path);
     const { path, clusterSectors, resizes } = image;
     const { steps, sectors } = sequence(random, {
       sectors: before.length / SECTOR,
@@ -173,52 +191,56 @@ async function quiet(random: Random, image: Made): Promise<void> {
     before = found;
   }
   // Snapshots have kept what they had: QEMU can go back to each, and the image stays right.
-  for (const [, tag = ""] of qemuImg("snapshot", "-l", image.path).matchAll(/^\d+\s+(s\d)\s/gm)) {
-    qemuImg("snapshot", "-a", tag, image.path);
+  for (const [, tag = ""] of (await qemuImg("snapshot", "-l", image.path)).matchAll(/^\d+\s+(s\d)\s/gm)) {
+    await qemuImg("snapshot", "-a", tag, image.path);
     await judge(image.path, false);
   }
 }
 
-/** A process that is killed. */
-async function killed(random: Random, image: Made): Promise<string> {
-  const before = await contents(image.path);
-  const { path, clusterSectors } = image;
-  const plan = { sectors: image.sectors, clusterSectors, steps: 4000, resizes: true };
-  const seed = random.u32();
-  const { steps } = sequence(new Random(seed), plan);
-  const child = spawn(process.execPath, [CHILD, JSON.stringify({ path, seed, ...plan })], {
+/** A process that writes to some images and is killed, and what they then have. */
+async function killed(random: Random, images: readonly Made[]): Promise<void> {
+  const befores = await Promise.all(images.map(({ path }) => contents(path)));
+  const specs = images.map(({ path, sectors, clusterSectors }): ChildSpec => {
+    return { path, seed: random.u32(), sectors, clusterSectors, steps: 4000, resizes: true };
+  });
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(specs)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let output = "";
-  const target = random.int(600);
+  const target = random.int(600) * images.length;
   child.stdout.on("data", (bytes: Buffer) => {
     output += bytes.toString();
     // Somewhere within a later step.
-    if (output.length > target * 10) setTimeout(() => child.kill("SIGKILL"), random.int(30));
+    if (output.length > target * 12) setTimeout(() => child.kill("SIGKILL"), random.int(30));
   });
   await new Promise((resolve) => child.once("close", resolve));
-  const ended = new Set([...output.matchAll(/^e (\d+)$/gm)].map(([, step]) => Number(step)));
-  const begun = Math.max(-1, ...[...output.matchAll(/^b (\d+)$/gm)].map(([, step]) => Number(step))) + 1;
-  // A flush covers what had ended before it began: all steps, as it does not join others.
-  const flushed = steps.findLastIndex(({ kind }, i) => kind === "flush" && ended.has(i) && i < begun);
-  if (image.isLazy) qemuImgRepair(path);
-  const found = await judge(path, true);
-  const wrong = wrongSector(found, before, steps, { begun, flushed: flushed + 1 });
-  if (wrong !== undefined) throw new Error(`${wrong} (killed in step ${begun}, last flush ${flushed})`);
-  // It goes on.
-  const again = await open(path);
-  await play(
-    again,
-    sequence(random, { sectors: again.sizeBytes / SECTOR, clusterSectors, steps: 20, resizes: false }).steps,
-  );
-  await again.close();
-  await judge(path, true);
-  return `${begun} steps`;
+  for (const [i, spec] of specs.entries()) {
+    const of = (word: string): number[] =>
+      [...output.matchAll(new RegExp(`^${word} ${i} (\\d+)$`, "gm"))].map(([, step]) => Number(step));
+    const ended = new Set(of("e"));
+    const begun = Math.max(-1, ...of("b")) + 1;
+    const { steps } = sequence(new Random(spec.seed), spec);
+    // A flush covers what had ended before it began: all steps, as it does not join others.
+    const flushed = steps.findLastIndex(({ kind }, at) => kind === "flush" && ended.has(at) && at < begun);
+    const { path, clusterSectors, isLazy } = images[i]!;
+    if (isLazy && random.oneIn(2)) await qemuImgRepair(path);
+    else if (isLazy) await (await open(path)).close();
+    const found = await judge(path, true);
+    const wrong = wrongSector(found, befores[i]!, steps, { begun, flushed: flushed + 1 });
+    if (wrong !== undefined)
+      throw new Error(`${path}: ${wrong} (killed in step ${begun}, last flush ${flushed})`);
+    // It goes on.
+    const again = await open(path);
+    const sectors = again.sizeBytes / SECTOR;
+    await play(again, sequence(random, { sectors, clusterSectors, steps: 20, resizes: false }).steps);
+    await again.close();
+    await judge(path, true);
+  }
 }
 
-/** With lazy refcounts, a dirty image has refcounts that are not right; in half of the cases ours repairs. */
-function qemuImgRepair(path: string): void {
-  const { status } = spawnSync("qemu-img", ["check", "-q", "-r", "all", path]);
+/** With lazy refcounts, a dirty image has refcounts that are not right. */
+async function qemuImgRepair(path: string): Promise<void> {
+  const { status } = await run("qemu-img", "check", "-q", "-r", "all", path);
   if (status !== 0) throw new Error(`qemu-img check -r all: ${status}`);
 }
 
@@ -256,25 +278,56 @@ async function planted(): Promise<void> {
 await planted();
 console.log(`seed ${given.seed}; planted faults are found`);
 const end = performance.now() + given.seconds * 1000;
-const first = Math.max(0, given.case);
-const last = given.case >= 0 ? first + 1 : given.count > 0 ? given.count : Number.POSITIVE_INFINITY;
+/** Cases of one round: quiet ones, then those of one process that is killed. */
+const [QUIET, KILLED] = [12, 6];
+let passed = 0;
 let kills = 0;
-let index = first;
-for (; index < last && (given.count > 0 || given.case >= 0 || performance.now() < end); index++) {
-  const random = new Random(programSeed(given.seed, index));
-  const isKilled = index % 3 === 2;
-  try {
-    const image = await make(random, `case${index}`);
-    if (isKilled) await killed(random, image);
-    else await quiet(random, image);
-    if (isKilled) kills++;
-  } catch (error) {
-    console.error(
-      `case ${index}: ${(error as Error).stack}\nagain: npm run check:qcow2 -- --seed ${given.seed} --case ${index}`,
-    );
-    process.exit(1);
+
+/** Runs cases of a round, by their number in it. */
+async function tries(round: number, cases: readonly number[]): Promise<void> {
+  const first = round * (QUIET + KILLED);
+  const made: { readonly random: Random; readonly image: Made; readonly index: number }[] = [];
+  for (const at of cases) {
+    const random = new Random(programSeed(given.seed, first + at));
+    made.push({ random, image: await make(random, `case${first + at}`), index: first + at });
   }
-  for (const end of [".qcow2", ".base", ".base.qcow2"])
-    rmSync(join(directory, `case${index}${end}`), { force: true });
+  const attempt = async (index: number, work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      const again = `npm run check:qcow2 -- --seed ${given.seed} --case ${index}`;
+      console.error(`case ${index}: ${(error as Error).stack}\nagain: ${again}`);
+      process.exit(1);
+    }
+  };
+  const [quietOnes, killedOnes] = [[], []] as [typeof made, typeof made];
+  for (const one of made) (one.index - first < QUIET ? quietOnes : killedOnes).push(one);
+  for (const { random, image, index } of quietOnes) await attempt(index, () => quiet(random, image));
+  const [one] = killedOnes;
+  if (one !== undefined)
+    await attempt(one.index, () =>
+      killed(
+        one.random,
+        killedOnes.map(({ image }) => image),
+      ),
+    );
+  for (const { index } of made)
+    for (const suffix of [".qcow2", ".base", ".base.qcow2"])
+      rmSync(join(directory, `case${index}${suffix}`), { force: true });
+  passed += made.length;
+  kills += killedOnes.length;
 }
-console.log(`${index - first} cases passed, ${kills} of them with a killed process; 0 failed`);
+
+const ofRound = QUIET + KILLED;
+if (given.case >= 0) {
+  const at = given.case % ofRound;
+  // A killed process has all images of its round.
+  const cases = at < QUIET ? [at] : Array.from({ length: KILLED }, (_, i) => QUIET + i);
+  await tries(Math.floor(given.case / ofRound), cases);
+} else {
+  const all = Array.from({ length: ofRound }, (_, i) => i);
+  for (let round = 0; given.count > 0 ? passed < given.count : performance.now() < end; round++)
+    await tries(round, given.count > 0 ? all.slice(0, given.count - passed) : all);
+}
+console.log(`${passed} cases passed, ${kills} of them with a killed process; 0 failed`);
+shell.stdin.end();

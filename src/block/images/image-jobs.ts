@@ -1,8 +1,8 @@
 // Work on whole images: copy, compare, commit into the backing image, change the backing image.
 import { BlockError } from "../block-file.ts";
-import type { BlockImage, Extent } from "../block-image.ts";
+import { type BlockImage, type Extent, readWithin } from "../block-image.ts";
 import { encodeHeader, type Qcow2Header } from "../qcow2/qcow2-header.ts";
-import { Qcow2Image, readWithin } from "../qcow2/qcow2-image.ts";
+import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 
 /** Bytes of one read and write. */
 const PIECE = 1 << 20;

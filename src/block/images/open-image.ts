@@ -11,7 +11,8 @@ import {
   viewOf,
 } from "../qcow2/qcow2-header.ts";
 import { checkQcow2 } from "../qcow2/qcow2-check.ts";
-import { type ClusterCodec, Qcow2Image } from "../qcow2/qcow2-image.ts";
+import type { ClusterCodec } from "../qcow2/cluster-codec.ts";
+import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { RawImage } from "./raw-image.ts";
 
 const MAX_CHAIN = 64;

@@ -3,7 +3,7 @@
 import { BlockError, type BlockFile } from "../block-file.ts";
 import { HEADER_AT, INCOMPATIBLE, type Qcow2Header, readSnapshots, u64, viewOf } from "./qcow2-header.ts";
 import { entryOffset, isCopiedFlag, readEntry, writeCopied } from "./qcow2-l2.ts";
-import { maxRefcount, readRefcount, writeRefcount } from "./qcow2-refcounts.ts";
+import { maxRefcount, readRefcount, refcountBlockAt, writeRefcount } from "./qcow2-refcounts.ts";
 
 const CHUNK = 4096;
 /** 512 MiB of counters. */
@@ -33,21 +33,28 @@ export interface CheckResult {
 class Counters {
   readonly #chunks = new Map<number, Uint32Array>();
   readonly #name: string;
+  /** The chunk that was asked for last, mostly the next one too. */
+  #index = -1;
+  #chunk: Uint32Array | undefined;
   constructor(name: string) {
     this.#name = name;
   }
+  #chunkOf(index: number): Uint32Array | undefined {
+    if (index !== this.#index) [this.#index, this.#chunk] = [index, this.#chunks.get(index)];
+    return this.#chunk;
+  }
   add(cluster: number, times: number): number {
     const index = Math.floor(cluster / CHUNK);
-    let chunk = this.#chunks.get(index);
+    let chunk = this.#chunkOf(index);
     if (chunk === undefined) {
       if (this.#chunks.size >= MAX_CHUNKS)
         throw new BlockError("qcow2.check", `${this.#name}: has too many clusters to be checked in memory`);
-      this.#chunks.set(index, (chunk = new Uint32Array(CHUNK)));
+      this.#chunks.set(index, (this.#chunk = chunk = new Uint32Array(CHUNK)));
     }
     return (chunk[cluster % CHUNK] = (chunk[cluster % CHUNK] ?? 0) + times);
   }
   get(cluster: number): number {
-    return this.#chunks.get(Math.floor(cluster / CHUNK))?.[cluster % CHUNK] ?? 0;
+    return this.#chunkOf(Math.floor(cluster / CHUNK))?.[cluster % CHUNK] ?? 0;
   }
   /** False if no cluster of the chunk was counted. */
   has(cluster: number): boolean {
@@ -225,7 +232,7 @@ class Checker {
     if (!this.count("refcount table", header.refcountTableOffset, tableBytes)) this.isBroken = true;
     const table = viewOf(await this.bytes(header.refcountTableOffset, tableBytes));
     for (let i = 0; i < tableBytes / 8; i++) {
-      const offset = Number(table.getBigUint64(i * 8) & ~511n);
+      const offset = refcountBlockAt(table, i);
       if (offset === 0) continue;
       const before = this.result.corruptions;
       if (offset % clusterBytes !== 0)
@@ -283,9 +290,10 @@ class Checker {
     };
     const l1 = await this.bytes(header.l1Offset, header.l1Entries * 8);
     const l1Fixes: [number, boolean][] = [];
+    const l1View = viewOf(l1);
     for (let i = 0; i < header.l1Entries; i++) {
-      const hi = viewOf(l1).getUint32(i * 8);
-      const at = entryOffset(hi, viewOf(l1).getUint32(i * 8 + 4));
+      const hi = l1View.getUint32(i * 8);
+      const at = entryOffset(hi, l1View.getUint32(i * 8 + 4));
       if (!this.l2.has(at)) continue;
       const isSole = refcount(at / clusterBytes) === 1;
       if (isCopiedFlag(hi) !== isSole) {
@@ -353,12 +361,13 @@ class Checker {
     }
     for (let i = 0; i < tableClusters + blocks; i++) counts.add(first + i, 1);
     const tableBytes = new Uint8Array(tableClusters * clusterBytes);
+    const max = maxRefcount(header.refcountOrder);
     for (let index = 0; index < blocks; index++) {
       const offset = (first + tableClusters + index) * clusterBytes;
       const block = new Uint8Array(clusterBytes);
       const view = viewOf(block);
       for (let i = 0; i < perBlock; i++) {
-        const value = Math.min(counts.get(index * perBlock + i), maxRefcount(header.refcountOrder));
+        const value = Math.min(counts.get(index * perBlock + i), max);
         if (value !== 0) writeRefcount(view, header.refcountOrder, i, value);
       }
       await file.write(offset, block);

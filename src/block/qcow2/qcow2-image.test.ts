@@ -8,7 +8,8 @@ import { type BlockFile, MemoryFile } from "../block-file.ts";
 import { checkQcow2 } from "./qcow2-check.ts";
 import { createQcow2, type Qcow2Options } from "./qcow2-create.ts";
 import { INCOMPATIBLE, readHeader } from "./qcow2-header.ts";
-import { type ClusterCodec, Qcow2Image } from "./qcow2-image.ts";
+import type { ClusterCodec } from "./cluster-codec.ts";
+import { Qcow2Image } from "./qcow2-image.ts";
 
 const SECTOR = 512;
 const ANY = -1;

@@ -7,7 +7,8 @@
 // counted), L2 tables, L1 table; only then are clusters free that the old tables still used. Each step is
 // durable before the next one begins.
 import { BlockError, type BlockFile } from "../block-file.ts";
-import type { BlockImage, Extent } from "../block-image.ts";
+import { type BlockImage, type Extent, readWithin } from "../block-image.ts";
+import type { ClusterCodec } from "./cluster-codec.ts";
 import {
   HEADER_AT,
   INCOMPATIBLE,
@@ -19,6 +20,7 @@ import {
   viewOf,
 } from "./qcow2-header.ts";
 import {
+  alikeEntries,
   type ClusterEntry,
   entryOffset,
   isCopiedFlag,
@@ -27,23 +29,17 @@ import {
   writeEntry,
 } from "./qcow2-l2.ts";
 import { type ClusterRun, type NewRun, Refcounts } from "./qcow2-refcounts.ts";
+import { InFlight } from "../in-flight.ts";
 import { RangeLock, Turns } from "../range-lock.ts";
 import { type Table, TableCache } from "./table-cache.ts";
 
 const L2_CACHE_BYTES = 32 << 20;
 /** Unpacked clusters that are kept. */
 const UNPACKED_BYTES = 4 << 20;
-const L1_SECTOR = 64;
+/** Unit in which a part of the L1 table is written. */
+const L1_SECTOR = 512;
 /** Runs of freed clusters that are kept before a flush. */
 const MAX_FREED = 4096;
-
-/** Unpacks and packs clusters. Given by the platform. */
-export interface ClusterCodec {
-  /** `packed` may have other bytes behind its end. Rejects if it is damaged or too short. */
-  unpack(method: "zlib" | "zstd", packed: Uint8Array, size: number): Promise<Uint8Array>;
-  /** zlib: raw deflate with a window of 4 KiB. */
-  pack?(method: "zlib" | "zstd", data: Uint8Array): Promise<Uint8Array>;
-}
 
 export interface Qcow2Parts {
   readonly file: BlockFile;
@@ -73,7 +69,8 @@ export class Qcow2Image implements BlockImage {
     readonly hasZeroFlag: boolean;
     readonly isExtended: boolean;
   };
-  #l1: BigUint64Array;
+  /** As in the file. */
+  #l1: DataView;
   readonly #l1Changed = new Set<number>();
   readonly #l2: TableCache;
   readonly #refcounts: Refcounts;
@@ -82,7 +79,7 @@ export class Qcow2Image implements BlockImage {
   #nextFlush: Promise<void> | undefined;
   /** Clusters that the tables in the file may still use. */
   #freed: ClusterRun[] = [];
-  readonly #reads = new Set<Promise<void>>();
+  readonly #reads = new InFlight();
   readonly #unpacked = new Map<number, Uint8Array>();
   /** Where the next packed cluster may begin. */
   #packedAt = 0;
@@ -100,7 +97,7 @@ export class Qcow2Image implements BlockImage {
     this.#unitBytes = isExtended ? this.clusterBytes / 32 : this.clusterBytes;
     this.#perTable = (this.clusterBytes / (isExtended ? 16 : 8)) * (isExtended ? 32 : 1);
     this.#entries = { clusterBits: header.clusterBits, hasZeroFlag: header.version === 3, isExtended };
-    this.#l1 = tableOf(l1);
+    this.#l1 = viewOf(l1);
     this.#l2 = new TableCache(file, this.clusterBytes, L2_CACHE_BYTES);
     this.#refcounts = new Refcounts(file, header, refcountTable, {
       cluster: (offset) => this.#isMetadata(offset),
@@ -191,8 +188,13 @@ export class Qcow2Image implements BlockImage {
   // Looking up.
 
   #l2Offset(index: number): number {
-    const entry = this.#l1[index] ?? 0n;
-    return entryOffset(Number(entry >> 32n), Number(entry & 0xffff_ffffn));
+    if (index * 8 >= this.#l1.byteLength) return 0;
+    return entryOffset(this.#l1.getUint32(index * 8), this.#l1.getUint32(index * 8 + 4));
+  }
+
+  /** No snapshot shares the table. */
+  #isOwnTable(index: number): boolean {
+    return index * 8 < this.#l1.byteLength && isCopiedFlag(this.#l1.getUint32(index * 8));
   }
 
   async #l2Table(index: number): Promise<number> {
@@ -204,43 +206,54 @@ export class Qcow2Image implements BlockImage {
 
   /** What is at `offset`, for at most `length` bytes, within one L2 table. */
   async #find(offset: number, length: number): Promise<Run> {
-    const unit = Math.floor(offset / this.#unitBytes);
-    const index = Math.floor(unit / this.#perTable);
-    const first = unit % this.#perTable;
-    const end = Math.min(offset + length, (index + 1) * this.#perTable * this.#unitBytes);
+    const known = this.#findNow(offset, length);
+    if (known !== undefined) return known;
+    const index = Math.floor(offset / this.#unitBytes / this.#perTable);
     const at = await this.#l2Table(index);
-    if (at === 0)
-      return { kind: "absent", host: 0, isCopied: false, compressedBytes: 0, length: end - offset };
-    const last = Math.ceil(end / this.#unitBytes) - index * this.#perTable;
-    const run = await this.#l2.use(at, (table) => this.#runIn(table, first, last));
+    const run = await this.#l2.use(at, (table) => this.#runIn(table, offset, length));
     if (run.kind === "data" && run.host % this.#unitBytes !== 0)
       await this.#corrupt(
         `the cluster of disk offset ${offset} is at ${run.host}, which is no cluster's start`,
       );
-    return { ...run, length: Math.min(end - offset, run.length - (offset % this.#unitBytes)) };
+    return run;
   }
 
-  /** The entry `first` and those before `last` that continue it. */
-  #runIn(table: Table, first: number, last: number): Run {
-    const run = readEntry(table, first, this.#entries);
-    let next = first + 1;
-    for (; next < last && run.kind !== "compressed"; next++) {
-      const { kind, host, isCopied } = readEntry(table, next, this.#entries);
-      if (kind !== run.kind) break;
-      if (kind === "data" && host !== run.host + (next - first) * this.#unitBytes) break;
-      if (kind === "data" && isCopied !== run.isCopied) break;
+  /** The same at once, if the table is in memory and nothing is wrong. */
+  #findNow(offset: number, length: number): Run | undefined {
+    const index = Math.floor(offset / this.#unitBytes / this.#perTable);
+    const at = this.#l2Offset(index);
+    if (at === 0) {
+      const end = Math.min(offset + length, (index + 1) * this.#perTable * this.#unitBytes);
+      return { kind: "absent", host: 0, isCopied: false, compressedBytes: 0, length: end - offset };
     }
-    return { ...run, length: (next - first) * this.#unitBytes };
+    const table = this.#l2.peek(at);
+    const run = table && this.#runIn(table, offset, length);
+    return run?.kind === "data" && run.host % this.#unitBytes !== 0 ? undefined : run;
+  }
+
+  /** The entry of `offset` and those that continue it. */
+  #runIn(table: Table, offset: number, length: number): Run {
+    const unit = Math.floor(offset / this.#unitBytes);
+    const first = unit % this.#perTable;
+    const last = Math.min(Math.ceil((offset + length) / this.#unitBytes) - (unit - first), this.#perTable);
+    const { kind, host, isCopied, compressedBytes } = readEntry(table, first, this.#entries);
+    const bytes = alikeEntries(table, first, last, this.#entries) * this.#unitBytes;
+    const within = offset % this.#unitBytes;
+    return { kind, host, isCopied, compressedBytes, length: Math.min(length, bytes - within) };
   }
 
   // Reading.
 
   async read(offset: number, target: Uint8Array): Promise<void> {
-    const reading = this.#read(offset, target);
-    const settled = reading.catch(() => {});
-    this.#reads.add(settled);
-    void settled.then(() => this.#reads.delete(settled));
-    await reading;
+    const reading = this.#reads.begin();
+    try {
+      const run = this.#findNow(offset, target.length);
+      if (run?.kind === "data" && run.length === target.length)
+        await this.file.read(run.host + (offset % this.#unitBytes), target);
+      else await this.#read(offset, target);
+    } finally {
+      this.#reads.end(reading);
+    }
   }
 
   async #read(offset: number, target: Uint8Array): Promise<void> {
@@ -312,15 +325,21 @@ export class Qcow2Image implements BlockImage {
     if (this.readonly || this.#isCorrupt) throw new BlockError("qcow2.readonly", `${this.file.name}: ${why}`);
   }
 
-  /** Before a request that changes tables, so that changes do not pile up in memory. */
+  /** Changes have piled up in memory. */
+  get #isFull(): boolean {
+    return this.#l2.isFull || this.#refcounts.isFull || this.#freed.length > MAX_FREED;
+  }
+
+  /** Before a request that changes tables. */
   async #makeRoom(): Promise<void> {
     this.#refuseWrites();
-    if (this.#l2.isFull || this.#refcounts.isFull || this.#freed.length > MAX_FREED) await this.flush();
+    if (this.#isFull) await this.flush();
   }
 
   async write(offset: number, data: Uint8Array): Promise<void> {
     for (let done = 0; done < data.length; ) {
-      await this.#makeRoom();
+      this.#refuseWrites();
+      if (this.#isFull) await this.flush();
       done += await this.#writeSome(offset + done, data.subarray(done));
     }
   }
@@ -343,7 +362,7 @@ export class Qcow2Image implements BlockImage {
 
   /** Returns 0 if the first cluster cannot be written where it is. */
   async #writeInPlace(offset: number, data: Uint8Array): Promise<number> {
-    const run = await this.#find(offset, data.length);
+    const run = this.#findNow(offset, data.length) ?? (await this.#find(offset, data.length));
     if (run.kind !== "data" || !run.isCopied) return 0;
     const within = offset % this.clusterBytes;
     for (let at = run.host; at < run.host + within + run.length; at += this.clusterBytes) {
@@ -465,14 +484,14 @@ export class Qcow2Image implements BlockImage {
     const known = await this.#l2Table(index);
     if (known !== 0 && (this.#isFixed(known) || this.#refcounts.hasBlock(known)))
       await this.#corrupt(`L2 table ${index} is at ${known}, where another table is`);
-    if (known !== 0 && isCopiedFlag(Number((this.#l1[index] ?? 0n) >> 32n))) return known;
+    if (known !== 0 && this.#isOwnTable(index)) return known;
     return await this.#l2Making.run(async () => {
       const old = this.#l2Offset(index);
-      if (old !== 0 && isCopiedFlag(Number((this.#l1[index] ?? 0n) >> 32n))) return old;
+      if (old !== 0 && this.#isOwnTable(index)) return old;
       const { offset } = await this.#allocate(1);
       if (old === 0) this.#l2.create(offset);
       else this.#l2.create(offset, await this.#l2.use(old, ({ bytes }) => bytes.slice()));
-      this.#l1[index] = BigInt(offset) | (1n << 63n);
+      this.#l1.setBigUint64(index * 8, BigInt(offset) | (1n << 63n));
       this.#l1Changed.add(index);
       if (old !== 0) this.#release(old, 1);
       return offset;
@@ -678,16 +697,16 @@ export class Qcow2Image implements BlockImage {
   }
 
   #l1Patches(indexes: readonly number[]): { offset: number; data: Uint8Array }[] {
-    const sectors = new Set(indexes.map((index) => Math.floor(index / L1_SECTOR)));
+    const sectors = new Set(indexes.map((index) => Math.floor((index * 8) / L1_SECTOR)));
     return [...sectors].map((sector) => {
-      const entries = this.#l1.subarray(sector * L1_SECTOR, (sector + 1) * L1_SECTOR);
-      return { offset: this.header.l1Offset + sector * L1_SECTOR * 8, data: bytesOf(entries) };
+      const data = bytesOf(this.#l1).slice(sector * L1_SECTOR, (sector + 1) * L1_SECTOR);
+      return { offset: this.header.l1Offset + sector * L1_SECTOR, data };
     });
   }
 
   /** No table in the file uses these clusters any more, but a read that began before may. */
   async #releaseFreed(freed: readonly ClusterRun[]): Promise<void> {
-    await Promise.all(this.#reads);
+    await this.#reads.drain();
     this.#unpacked.clear();
     this.#packedAt = 0;
     await this.#refcounts.release(freed);
@@ -740,10 +759,10 @@ export class Qcow2Image implements BlockImage {
     const clusters = Math.ceil((entries * 8) / clusterBytes);
     await this.#markDirty();
     const { offset } = await this.#refcounts.allocateRow(clusters);
-    const l1 = new BigUint64Array((clusters * clusterBytes) / 8);
-    l1.set(this.#l1);
+    const l1 = new Uint8Array(clusters * clusterBytes);
     await this.#flushNow();
-    await file.write(offset, bytesOf(l1));
+    l1.set(bytesOf(this.#l1));
+    await file.write(offset, l1);
     await file.flush();
     const head = new Uint8Array(12);
     viewOf(head).setUint32(0, entries);
@@ -752,7 +771,7 @@ export class Qcow2Image implements BlockImage {
     await file.flush();
     const old = { offset: header.l1Offset, clusters: Math.ceil((header.l1Entries * 8) / clusterBytes) };
     Object.assign(header, { l1Offset: offset, l1Entries: entries });
-    this.#l1 = l1.slice(0, entries);
+    this.#l1 = viewOf(l1.slice(0, entries * 8));
     if (old.clusters > 0) await this.#refcounts.release([old]);
   }
 
@@ -777,21 +796,5 @@ export class Qcow2Image implements BlockImage {
   }
 }
 
-/** Beyond the end of `image` are zeros. */
-export async function readWithin(image: BlockImage, offset: number, target: Uint8Array): Promise<void> {
-  const inside = Math.max(0, Math.min(target.length, image.sizeBytes - offset));
-  target.fill(0, inside);
-  if (inside > 0) await image.read(offset, target.subarray(0, inside));
-}
-
-function tableOf(bytes: Uint8Array): BigUint64Array {
-  const view = viewOf(bytes);
-  return BigUint64Array.from({ length: bytes.length / 8 }, (_, i) => view.getBigUint64(i * 8));
-}
-
-function bytesOf(entries: BigUint64Array): Uint8Array {
-  const bytes = new Uint8Array(entries.length * 8);
-  const view = viewOf(bytes);
-  for (const [i, entry] of entries.entries()) view.setBigUint64(i * 8, entry);
-  return bytes;
-}
+const bytesOf = ({ buffer, byteOffset, byteLength }: DataView): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);

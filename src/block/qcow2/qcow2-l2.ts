@@ -58,6 +58,31 @@ export function readEntry({ view }: Table, index: number, format: EntryFormat): 
   return host === 0 ? ABSENT : { kind: "data", host, isCopied, compressedBytes: 0 };
 }
 
+/** How many entries from `first` on, before `last`, are like it: in a row, if they are stored. */
+export function alikeEntries(table: Table, first: number, last: number, format: EntryFormat): number {
+  const run = readEntry(table, first, format);
+  if (run.kind === "compressed") return 1;
+  let next = first + 1;
+  if (format.isExtended || run.kind !== "data") {
+    const bytes = 2 ** (format.clusterBits - 5);
+    for (; next < last; next++) {
+      const { kind, host, isCopied } = readEntry(table, next, format);
+      if (kind !== run.kind) break;
+      if (kind === "data" && (host !== run.host + (next - first) * bytes || isCopied !== run.isCopied)) break;
+    }
+    return next - first;
+  }
+  // Words as they must be: what most requests of a guest come to.
+  const { view } = table;
+  const flags = view.getUint32(first * 8) & ~OFFSET_HI;
+  for (; next < last; next++) {
+    const host = run.host + (next - first) * 2 ** format.clusterBits;
+    const hi = (flags | Math.floor(host / 2 ** 32)) >>> 0;
+    if (view.getUint32(next * 8) !== hi || view.getUint32(next * 8 + 4) !== (host % 2 ** 32) >>> 0) break;
+  }
+  return next - first;
+}
+
 /** A cluster of its own, or with host 0 none; `isZero`: it reads as zeros whatever it contains. */
 export function writeEntry({ view }: Table, index: number, host: number, isZero: boolean): void {
   const hi = Math.floor(host / 2 ** 32);

@@ -15,7 +15,6 @@ import { type Patch, type Table, TableCache } from "./table-cache.ts";
 const CACHE_BYTES = 8 << 20;
 /** Blocks of clusters in use behind the end of the file, which a crash may leave: more are no crash's. */
 const MAX_BLOCKS_BEYOND = 64;
-const OFFSET_MASK = ~511n;
 
 /** Clusters in a row. */
 export interface ClusterRun {
@@ -52,6 +51,10 @@ export function writeRefcount(view: DataView, order: number, index: number, valu
     view.setUint8(bit >> 3, (view.getUint8(bit >> 3) & ~mask) | (value << (bit & 7)));
   }
 }
+
+/** Where entry `index` of a refcount table has its block; 0: nowhere. Beyond 2^53 it is no exact number. */
+export const refcountBlockAt = (table: DataView, index: number): number =>
+  table.getUint32(index * 8) * 2 ** 32 + ((table.getUint32(index * 8 + 4) & ~511) >>> 0);
 
 export const maxRefcount = (order: number): number =>
   order >= 6 ? Number.MAX_SAFE_INTEGER : 2 ** (2 ** order) - 1;
@@ -95,7 +98,7 @@ export class Refcounts {
     this.#table = new Float64Array(table.length / 8);
     const view = viewOf(table);
     for (let i = 0; i < this.#table.length; i++) {
-      this.#table[i] = Number(view.getBigUint64(i * 8) & OFFSET_MASK);
+      this.#table[i] = refcountBlockAt(view, i);
     }
     this.#freshFrom = Math.ceil(file.size / this.#clusterBytes) * this.#clusterBytes;
   }

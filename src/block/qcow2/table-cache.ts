@@ -30,6 +30,8 @@ export class TableCache {
   readonly #maxTables: number;
   /** The one that was used longest ago comes first. */
   readonly #tables = new Map<number, Held>();
+  /** The last of them. */
+  #latest: Held | undefined;
   readonly #loading = new Map<number, Promise<void>>();
   readonly #changed = new Set<Held>();
   /** Of those that are being written: they must not give way to what the file still has. */
@@ -45,6 +47,17 @@ export class TableCache {
     return this.#tables.has(offset);
   }
 
+  /** The table at `offset` if it is in memory. It may change in the next turn. */
+  peek(offset: number): Table | undefined {
+    const table = this.#tables.get(offset);
+    if (table !== undefined && table !== this.#latest) {
+      this.#tables.delete(offset);
+      this.#tables.set(offset, table);
+      this.#latest = table;
+    }
+    return table;
+  }
+
   /** So many changes that they should be written. */
   get isFull(): boolean {
     return this.#changed.size >= this.#maxTables;
@@ -53,12 +66,8 @@ export class TableCache {
   /** Calls `task` with the table at `offset`, which it may use only until it returns. */
   async use<T>(offset: number, task: (table: Table) => T): Promise<T> {
     for (;;) {
-      const table = this.#tables.get(offset);
-      if (table !== undefined) {
-        this.#tables.delete(offset);
-        this.#tables.set(offset, table);
-        return task(table);
-      }
+      const table = this.peek(offset);
+      if (table !== undefined) return task(table);
       await this.#load(offset);
     }
   }
@@ -79,6 +88,7 @@ export class TableCache {
   #add(offset: number, bytes: Uint8Array): Held {
     const added = { offset, bytes, view: viewOf(bytes), from: bytes.length, to: 0 };
     this.#tables.set(offset, added);
+    this.#latest = added;
     for (const [other, table] of this.#tables) {
       if (this.#tables.size <= this.#maxTables) break;
       if (table.from >= table.to && other !== offset && !this.#writing.has(table)) this.#tables.delete(other);

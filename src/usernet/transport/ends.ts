@@ -1,0 +1,23 @@
+// The ends of connections, and where these are: what a saved machine knows of them.
+
+/** Two ends as the guest sees them. Addresses have four or sixteen bytes. */
+export interface Ends {
+  readonly guest: Uint8Array;
+  readonly guestPort: number;
+  readonly remote: Uint8Array;
+  readonly remotePort: number;
+}
+
+/** Sequence numbers of a TCP connection, as the network has them. */
+export interface TcpPosition {
+  /** Behind the last byte that was sent to the guest, and that it has acknowledged. */
+  readonly sent: number;
+  readonly acked: number;
+  /** Behind the last byte that came from the guest. */
+  readonly expected: number;
+}
+
+/** A guest's port for datagrams; `hostPort`: that of the host's socket, 0 if it is not known. */
+export interface DatagramEnds extends Ends {
+  readonly hostPort: number;
+}

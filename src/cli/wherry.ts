@@ -97,6 +97,10 @@ const commands: Record<string, Command> = {
     const { exec, execOptions } = await import("./commands/guest-commands.ts");
     return work(execOptions, (values, vm, ...words) => exec(vm as string, words, values));
   }),
+  ssh: command("ssh VM [-- COMMAND…]", "ssh to a machine's guest, by a forwarded port", async () => {
+    const { ssh, sshOptions } = await import("./commands/ssh-command.ts");
+    return work(sshOptions, (values, vm, ...words) => ssh(vm as string, words, values));
+  }),
   cp: command("cp FROM TO", "copy files: one of the two is VM:PATH", async () => {
     const { copy, copyOptions } = await import("./commands/guest-commands.ts");
     return work(copyOptions, (values, from, to) => copy(from as string, to as string, values));
@@ -160,7 +164,7 @@ async function runCommand({ usage, load }: Command, args: readonly string[]): Pr
   if (missing !== undefined && positionals.length < needed)
     throw new UsageError(`${missing} is missing: wherry ${usage}`);
   // A command's own words may follow.
-  const extra = usage.endsWith("…") ? undefined : positionals[wanted.length];
+  const extra = usage.includes("…") ? undefined : positionals[wanted.length];
   if (extra !== undefined) throw new UsageError(`unexpected argument '${extra}'`);
   return await run(parsed);
 }

@@ -1,6 +1,6 @@
 // The commands as processes, against a monitor on a unix socket.
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -27,9 +27,15 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function wherry(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+const wherry = (...args: string[]) => wherryWith({}, ...args);
+
+function wherryWith(
+  env: NodeJS.ProcessEnv,
+  ...args: string[]
+): Promise<{ code: number | null; out: string; err: string }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [MAIN, ...args], {
+      env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
       cwd: directory,
     });
@@ -66,6 +72,44 @@ test("stop, cont, status, quit", async () => {
   expect((await control("status")).out).toContain("status: paused\n");
   expect((await control("quit")).code).toBe(0);
   expect(fake.quits()).toBe(1);
+});
+
+test("ssh goes to the forwarded port, which is added if there is none; its exit code is passed on", async () => {
+  const forwards: string[] = ["tcp::8080-:80"];
+  const user = {
+    forwards,
+    connections: [],
+    forward: async (rule: string) => void forwards.push(rule.replace(":0-", ":40022-")),
+    unforward: () => false,
+  };
+  const bin = join(directory, "bin");
+  await mkdir(bin);
+  await writeFile(join(bin, "ssh"), '#!/bin/sh\necho "$@"\nexit 7\n', { mode: 0o755 });
+  const path = `${bin}:${process.env["PATH"]}`;
+  const refused = await wherryWith({ PATH: path }, "ssh", "unix:qmp");
+  expect([refused.code, refused.err]).toEqual([
+    1,
+    "wherry: unix:qmp: user mode network stack not in use: ssh needs a machine with --net user (or switch:)\n",
+  ]);
+  const { monitor } = fakeMonitor({ network: user });
+  const online = await serveQmp({ kind: "unix", path: join(directory, "net") }, monitor);
+  const run = (env: NodeJS.ProcessEnv, ...args: string[]) => wherryWith(env, "ssh", "unix:net", ...args);
+  const fixed = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+  expect(await run({ PATH: path }, "--", "ls", "-l")).toEqual({
+    code: 7,
+    out: `${fixed} -p 40022 -l root -- 127.0.0.1 ls -l\n`,
+    err: "",
+  });
+  expect(forwards).toEqual(["tcp::8080-:80", "tcp:127.0.0.1:40022-:22"]);
+  expect((await run({ PATH: path }, "--port", "80", "--user", "me", "--identity", "key")).out).toBe(
+    `${fixed} -o IdentitiesOnly=yes -i key -p 8080 -l me -- 127.0.0.1\n`,
+  );
+  const without = await run({ PATH: join(directory, "nowhere") });
+  expect([without.code, without.err]).toEqual([
+    1,
+    "wherry: ssh: there is no program ssh: install an OpenSSH client; the guest's port 22 is 127.0.0.1:40022 here\n",
+  ]);
+  await online.close();
 });
 
 test("perf counts for a while, and shows what a machine with --perf has counted", async () => {

@@ -33,7 +33,7 @@ export interface MachineHardware extends MachineConfig {
   readonly shares?: readonly MemoryShare[] | undefined;
 }
 
-/** Files in the page's memory: of `files`, or, read-only, those of a tar archive. */
+/** Files in the page's memory: of `files`, or, read-only, those of an archive. */
 export interface MemoryShare {
   /** The name by which the guest mounts it. */
   readonly tag: string;
@@ -41,6 +41,8 @@ export interface MemoryShare {
   readonly files?: Readonly<Record<string, Uint8Array | string>> | undefined;
   /** A tar archive, not compressed. */
   readonly tar?: Uint8Array | undefined;
+  /** A zip archive. */
+  readonly zip?: Uint8Array | undefined;
 }
 
 /** What a machine is made of, and who hears of it. */
@@ -77,6 +79,7 @@ const CHECKS: Checks<MachineOptions> = {
         tag: isString,
         files: expecting("files by their paths", (value) => typeof value === "object" && value !== null),
         tar: isBytes,
+        zip: isBytes,
       },
       ["tag"],
     ),

@@ -1,4 +1,4 @@
-// Decompression of kernels in a browser (Compression Streams): each has gzip, some have zstd.
+// Decompression in a browser (Compression Streams): kernels (each has gzip, some have zstd), zip archives.
 import type { Platform } from "../embed/platform.ts";
 
 function decompressor(format: string): DecompressionStream | undefined {
@@ -11,7 +11,18 @@ function decompressor(format: string): DecompressionStream | undefined {
 
 export const unpack: NonNullable<Platform["unpack"]> = async (format, bytes, maxBytes) => {
   const stream = decompressor(format);
-  if (stream === undefined) return undefined;
+  return stream === undefined ? undefined : await through(stream, bytes, maxBytes);
+};
+
+/** Undoes raw deflate. */
+export const inflate = (bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> =>
+  through(new DecompressionStream("deflate-raw"), bytes, maxBytes);
+
+async function through(
+  stream: DecompressionStream,
+  bytes: Uint8Array,
+  maxBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   let size = 0;
   const take = new WritableStream<Uint8Array<ArrayBuffer>>({
@@ -23,4 +34,4 @@ export const unpack: NonNullable<Platform["unpack"]> = async (format, bytes, max
   });
   await new Blob([bytes.slice()]).stream().pipeThrough(stream).pipeTo(take);
   return new Uint8Array(await new Blob(pieces).arrayBuffer());
-};
+}

@@ -6,7 +6,10 @@ import { HostedMachine } from "../embed/hosted-machine.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import { browserMigrationEnvironment, browserPlatform } from "./browser-platform.ts";
 import { openShareOf, type SavedShare } from "../share/share-state.ts";
+import type { FileTree } from "../share/file-tree.ts";
 import { filesTree, tarTree } from "../share/tar-tree.ts";
+import { zipTree } from "../share/zip-tree.ts";
+import { inflate } from "./browser-unpack.ts";
 import type { MemoryShare } from "./browser-machine.ts";
 import type { VmmHandlers, VmmMessage, VmmRequest } from "./vmm-worker-protocol.ts";
 
@@ -53,10 +56,14 @@ function watchEnd({ ended }: HostedMachine): void {
 }
 
 /** Files of the page. */
-function openShare({ tag, files = {}, tar }: MemoryShare): Promise<SavedShare> {
+function openShare({ tag, files = {}, tar, zip }: MemoryShare): Promise<SavedShare> {
   const { wallNs } = browserPlatform.clock;
   const warn = (message: string): void => post({ kind: "warning", message });
-  return openShareOf(tag, () => (tar === undefined ? filesTree(files, { wallNs }) : tarTree(tar)), warn);
+  const open = (): Promise<FileTree> => {
+    if (zip !== undefined) return zipTree(zip, inflate);
+    return tar === undefined ? filesTree(files, { wallNs }) : tarTree(tar);
+  };
+  return openShareOf(tag, open, warn);
 }
 
 const handlers: VmmHandlers = {

@@ -2,9 +2,9 @@
 // Owners, modes, times, links, device nodes and extended attributes (SCHILY.xattr) are those of the archive.
 // Left out: sparse files, multi-volume archives, compression.
 import { WherryError } from "../base/errors.ts";
+import { ignoreRefusal, makeParents, safePath } from "./archive-paths.ts";
 import { byteString, byteStringOf, bytesOf } from "./byte-string.ts";
 import type { Owner } from "./file-tree.ts";
-import { FileError } from "./linux-errno.ts";
 import { MemoryTree, type MemoryTreeOptions } from "./memory-tree.ts";
 import { OPEN_EXCL, OPEN_WRONLY, S_IFDIR } from "./wire-9p.ts";
 import { decodeUtf8 } from "../base/text.ts";
@@ -55,32 +55,14 @@ export async function tarTree(archive: Uint8Array): Promise<MemoryTree> {
   }
   // Last: what is made in a directory changes its time.
   for (const [path, time] of times)
-    await tree.change(path, { atimeNs: time, mtimeNs: time }).catch(ignoreGone);
+    await tree.change(path, { atimeNs: time, mtimeNs: time }).catch(ignoreRefusal);
   return tree;
-}
-
-/** A later member has replaced it. */
-function ignoreGone(error: unknown): void {
-  if (!(error instanceof FileError)) throw error;
-}
-
-/** Without "." and ".." and a leading slash; undefined if it would leave the tree. */
-function safePath(name: string): string | undefined {
-  const names = name.split("/").filter((part) => part !== "" && part !== ".");
-  return names.includes("..") || names.some((part) => part.includes("\0")) ? undefined : names.join("/");
-}
-
-async function makeParents(tree: MemoryTree, path: string): Promise<void> {
-  for (let slash = path.indexOf("/"); slash >= 0; slash = path.indexOf("/", slash + 1)) {
-    const parent = path.slice(0, slash);
-    await tree.makeDirectory(parent, 0o755, { uid: 0, gid: 0 }).catch(ignoreGone);
-  }
 }
 
 async function add(tree: MemoryTree, path: string, member: Member): Promise<void> {
   const { type, mode, owner, target, data, device } = member;
   if (type === "5") {
-    await tree.makeDirectory(path, mode, owner).catch(ignoreGone);
+    await tree.makeDirectory(path, mode, owner).catch(ignoreRefusal);
     await tree.change(path, { mode, ...owner });
     return;
   }

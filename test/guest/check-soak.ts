@@ -29,7 +29,7 @@ interface Guest {
 async function pulse(): Promise<Guest> {
   return {
     hardware: ["--smp", "2", "--memory", "64M"],
-    boot: ["--kernel", await pulseKernel(), "--append", "pulse.nodisk"],
+    boot: ["--kernel", await pulseKernel(), "--append", "pulse.nodisk pulse.rate=2"],
     up: async (machine) => void (await nextReports(machine.console, 1)),
   };
 }
@@ -111,7 +111,13 @@ const kinds: Readonly<Record<string, (machine: Machine) => Promise<Machine>>> = 
       const path = join(directory, `soak-${performance.now()}`);
       const destination = await Machine.start(["run", ...guest.hardware, "--incoming", `unix:${path}`]);
       const from = destination.console.text.length;
-      await finishedMove(at, destination);
+      await finishedMove(at, destination).catch(async (error: unknown) => {
+        const states = await Promise.all([at, destination].map((each) => each.status()));
+        const last = at.console.text.trimEnd().split("\n").at(-1);
+        throw new Error(`${(error as Error).message}; source, destination: ${states}; ${last}`, {
+          cause: error,
+        });
+      });
       await at.quit();
       at = destination;
       await guest.up(at, from);

@@ -11,7 +11,7 @@ export interface MoveReport {
   readonly ram: { readonly transferred: number; readonly "dirty-sync-count": number };
 }
 
-const MOVE_MS = 120_000;
+const MOVE_MS = 300_000;
 const FINAL = ["completed", "failed", "cancelled", "postcopy-paused"];
 
 interface Socket {

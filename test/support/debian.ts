@@ -3,8 +3,8 @@ import { type DebianGuest, fetchDebianGuest } from "../../src/guest/debian-guest
 import { withoutKernelLog } from "../../src/guest/kernel-log.ts";
 import { type Console, Machine } from "./machine.ts";
 
-export const BOOT_MS = 300_000;
-const COMMAND_MS = 60_000;
+export const BOOT_MS = 600_000;
+const COMMAND_MS = 300_000;
 const PROMPT = /wherry:\S*# /;
 /**
  * Without reports of stalls and lockups, which only mean that a busy host is slow. Matches a BUG to the end

@@ -10,7 +10,7 @@ import { connectUnix, QmpClient, QmpFailure } from "./qmp-client.ts";
 import { until, within } from "./wait.ts";
 
 const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
-const START_MS = 60_000;
+const START_MS = 300_000;
 
 const children = new Set<ChildProcess>();
 process.on("exit", killAll);

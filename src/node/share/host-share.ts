@@ -1,16 +1,21 @@
-// A directory of this host, or a tar archive, as a share: the tree, its server, and what of it is saved with
-// the machine.
+// A directory of this host, or a tar or zip archive, as a share: the tree, its server, and what of it is
+// saved with the machine.
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
+import { promisify } from "node:util";
+import { inflateRaw } from "node:zlib";
 import type { FileTree, OwnerModel } from "../../share/file-tree.ts";
 import { FileError } from "../../share/linux-errno.ts";
 import { openShareOf, type SavedShare, ShareError } from "../../share/share-state.ts";
 import { tarTree } from "../../share/tar-tree.ts";
+import { isZip, zipTree } from "../../share/zip-tree.ts";
 import { DirectoryTree } from "./directory-tree.ts";
 
-/** A directory of this host that the guest can mount, or a tar archive. */
+/** A directory of this host that the guest can mount, or an archive. */
 export interface ShareSpec {
-  /** The directory, outside of which the guest reaches nothing; or a tar file, whose files it can read. */
+  /**
+   * The directory, outside of which the guest reaches nothing; or a tar or zip file, whose files it can read.
+   */
   readonly path: string;
   /** The name by which the guest mounts it (`mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt`). */
   readonly tag: string;
@@ -24,10 +29,14 @@ export interface ShareSpec {
   readonly uid?: OwnerModel | undefined;
 }
 
+const inflate = promisify<Uint8Array, object, Buffer>(inflateRaw);
+const inflated = (packed: Uint8Array, size: number): Promise<Buffer> =>
+  inflate(packed, { maxOutputLength: Math.max(size, 1) });
+
 /** The system's words for its refusal. */
 type Reason = (error: unknown) => string;
 
-/** Rejects with ShareError or TarError; then nothing is left open. */
+/** Rejects with ShareError, TarError or ZipError; then nothing is left open. */
 export async function openShare(
   spec: ShareSpec,
   reason: Reason,
@@ -44,7 +53,8 @@ async function openTree({ path, readonly = false, uid }: ShareSpec, reason: Reas
     if ((await stat(path)).isDirectory())
       return await DirectoryTree.open({ path: resolve(path), readonly, model: uid ?? "map" });
     if (uid !== undefined) fail(`its files' owners are the archive's: leave uid=${uid} out`);
-    return await tarTree(await readFile(path));
+    const archive = await readFile(path);
+    return await (isZip(archive) ? zipTree(archive, inflated) : tarTree(archive));
   } catch (cause) {
     if (cause instanceof FileError)
       fail(

@@ -1,5 +1,6 @@
 // Entry `wherry`: the machine without a platform. Node and browsers have `wherry/node` and `wherry/browser`;
 // for another one implement Platform, and call `runVcpu` and `runTranslator` in the threads it starts.
+export type { CallOptions, Signal } from "./base/abort.ts";
 export type { Clock, MonotonicNs, SetTimer, WallClockNs } from "./base/clock.ts";
 export { messageOf, WherryError } from "./base/errors.ts";
 export { type BlockFile, MemoryFile } from "./block/block-file.ts";

@@ -1,11 +1,12 @@
 // The host's side of QEMU's guest agent protocol (QEMU's docs/interop/qemu-ga and qga-qapi): one JSON object
 // a line each way, one command at a time, over a serial port of the guest. The agent in the guest is not
 // trusted: replies are checked, bounded, and end in an error, never in a crash.
+import type { Signal } from "../base/abort.ts";
 import type { SetTimer } from "../base/clock.ts";
 import { runtimeGlobals } from "../base/runtime-globals.ts";
 import { quoted, decodeUtf8, encodeUtf8 } from "../base/text.ts";
 import { type CharBackend, CharPipe } from "../devices/char-backend.ts";
-import { AgentError, abortable, abortedError, pause, type Signal } from "./agent-error.ts";
+import { AgentError, abortableByAgent, abortedError, pause } from "./agent-error.ts";
 
 /** The port on which an agent listens unless it is told otherwise. */
 export const AGENT_PORT = "org.qemu.guest_agent.0";
@@ -88,7 +89,7 @@ export class AgentClient implements Agent {
   execute(command: string, args: object = {}, options: AgentOptions = {}): Promise<unknown> {
     const done = this.#turn.then(() => this.#execute(command, args, options));
     this.#turn = done.catch(() => {});
-    return abortable(done, options.signal);
+    return abortableByAgent(done, options.signal);
   }
 
   /** Every command that waits, and every later one, is rejected with `agent.closed`. */

@@ -1,11 +1,12 @@
 // Commands and files in the guest, by its agent: what guest-exec and guest-file-* do, and for the rest a
 // POSIX shell in the guest. Left out: a terminal for commands (guest-exec has none): nothing can be resized.
+import type { Signal } from "../base/abort.ts";
 import { decodeBase64, encodeBase64 } from "../base/base64.ts";
 import type { SetTimer } from "../base/clock.ts";
 import { runtimeGlobals } from "../base/runtime-globals.ts";
 import { decodeUtf8, encodeUtf8, quoted } from "../base/text.ts";
 import type { Agent, AgentOptions } from "./agent-client.ts";
-import { AgentError, abortedError, pause, type Signal } from "./agent-error.ts";
+import { AgentError, abortedError, pause } from "./agent-error.ts";
 
 /** How a command is run. */
 export interface ExecOptions {

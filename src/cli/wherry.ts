@@ -6,7 +6,7 @@ import { printable } from "../inspect/show/report-text.ts";
 import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
 import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
-import { VERSION } from "./output/package-version.ts";
+import { VERSION } from "../node/channels/package-version.ts";
 
 /** A command's options, and what it does with them. */
 interface Work {

@@ -1,5 +1,6 @@
 // A machine for embedders, the same on all platforms: start, pause, console, save, load, end. Moves and QMP
 // are not included: the command line connects them to a machine of createMachine itself.
+import { abortable, type CallOptions, refuseAborted, type Signal, stoppable } from "../base/abort.ts";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import { CharPipe, MAX_UNREAD_OUTPUT } from "../devices/char-backend.ts";
@@ -10,12 +11,12 @@ import type { MigrationEnvironment } from "../migration/environment/migration-en
 import { loadSnapshot, type SnapshotResult, saveSnapshot } from "../migration/snapshot/snapshot.ts";
 import type { RestoreClock } from "../vmm/machine.ts";
 import type { RunState } from "../vmm/run-state.ts";
-import { createMachine, type MachineConfig } from "./create-machine.ts";
+import { type CreatedMachine, createMachine, type MachineConfig } from "./create-machine.ts";
 import { checkHosted, checkInput } from "./check-options.ts";
 import { safeListener } from "./listener.ts";
 import { Ending, type GuestEnd, stopForGood, watchEnd } from "./machine-end.ts";
 import type { Platform } from "./platform.ts";
-import { type VirtioParts, virtioDevices } from "./virtio-parts.ts";
+import { type LiveDisk, type VirtioParts, virtioDevices } from "./virtio-parts.ts";
 
 /** What a machine is made of, and what hears of it. */
 export interface HostedMachineOptions extends MachineConfig {
@@ -36,6 +37,19 @@ export function refuseClock(clock: RestoreClock | undefined, state: unknown): vo
   throw new WherryError("options.value", "clock is for a saved machine: give its state as well");
 }
 
+/** What a monitor and moves need of a machine. */
+export interface MachineInside extends CreatedMachine {
+  readonly disks: readonly LiveDisk[];
+  /**
+   * Runs `work` in its turn among the machine's calls. A signal ends the wait for that turn; `work` itself
+   * only if it listens.
+   */
+  call<T>(work: () => Promise<T>, signal?: Signal): Promise<T>;
+}
+
+/** For the platforms; not part of the API. */
+export let insideOf: (machine: HostedMachine) => MachineInside;
+
 /**
  * A machine, without what only a monitor needs. Calls are executed one after the other, in their order. Each
  * rejects (`write` throws) with WherryError only; docs/embedding.md says what each does in each state.
@@ -50,12 +64,20 @@ export class HostedMachine {
   #turn: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
+  readonly #inside: MachineInside;
+
+  static {
+    insideOf = (machine) => machine.#inside;
+  }
   private constructor(
-    machine: VirtMachine,
+    created: CreatedMachine,
+    disks: readonly LiveDisk[],
     console: CharPipe,
     platform: Platform,
     onWarning: ((message: string) => void) | undefined,
   ) {
+    const { machine } = created;
+    this.#inside = { ...created, disks, call: (work, signal) => this.#call(work, signal, true) };
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
@@ -78,10 +100,11 @@ export class HostedMachine {
   ): Promise<HostedMachine> {
     checkHosted(options, virtio);
     const console = consoleOf(options.onConsole);
-    const { machine } = await createMachine(options, { ...virtioDevices(virtio), serial: console }, platform);
+    const devices = virtioDevices(virtio);
+    const created = await createMachine(options, { ...devices, serial: console }, platform);
     const onRunState = safeListener("onRunState", options.onRunState);
-    machine.runState.onChange((state) => void onRunState(state));
-    return new HostedMachine(machine, console, platform, options.onWarning);
+    created.machine.runState.onChange((state) => void onRunState(state));
+    return new HostedMachine(created, devices.disks, console, platform, options.onWarning);
   }
 
   /** What the machine does now. */
@@ -98,21 +121,21 @@ export class HostedMachine {
   }
 
   /** Starts or resumes it. No effect if it runs. */
-  start(): Promise<void> {
-    return this.#call(() => this.#machine.start());
+  start({ signal }: CallOptions = {}): Promise<void> {
+    return this.#call(() => this.#machine.start(), signal);
   }
   /** Resolves when all harts have stopped and guest time is frozen. No effect if it does not run. */
-  pause(): Promise<void> {
+  pause({ signal }: CallOptions = {}): Promise<void> {
     return this.#call(async () => {
       if (this.#machine.runState.running) await this.#machine.stop("paused");
-    });
+    }, signal);
   }
   /** A system reset: the kernel boots again. A running machine keeps running, another waits for `start`. */
-  reset(): Promise<void> {
+  reset({ signal }: CallOptions = {}): Promise<void> {
     return this.#call(async () => {
       await this.#machine.reset();
       this.#ending.renew();
-    });
+    }, signal);
   }
 
   /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. It waits for its guest. */
@@ -122,24 +145,42 @@ export class HostedMachine {
     this.#console.push(typeof input === "string" ? encodeUtf8(input) : input.slice());
   }
 
-  /** Writes a snapshot; the machine then continues as before, even if this rejects with MigrationError. */
-  save(openSink: () => Promise<SnapshotSink>, environment?: MigrationEnvironment): Promise<SnapshotResult> {
-    return this.#call(() => saveSnapshot(this.#machine, openSink, environment));
+  /**
+   * Writes a snapshot; the machine then continues as before, even if this rejects. An abort discards it.
+   */
+  save(
+    openSink: () => Promise<SnapshotSink>,
+    environment?: MigrationEnvironment,
+    { signal }: CallOptions = {},
+  ): Promise<SnapshotResult> {
+    const work = (onAbort: (stop: (reason: Error) => void) => void) =>
+      saveSnapshot(
+        this.#machine,
+        async () => {
+          const sink = await openSink();
+          onAbort((reason) => sink.channel.abort(reason));
+          return sink;
+        },
+        environment,
+      );
+    return this.#call(() => stoppable(signal, work), signal, true);
   }
 
   /**
    * Loads a snapshot of a machine with the same harts, memory and devices. This machine must have been
    * created with `incoming` and must not have run. Runs it if it ran when it was saved. On failure
-   * (MigrationError) it can only be closed.
+   * (MigrationError, or an abort) it can only be closed.
    */
-  load(channel: Channel, clock: RestoreClock = "stop"): Promise<void> {
-    return this.#call(async () => {
+  load(channel: Channel, clock: RestoreClock = "stop", { signal }: CallOptions = {}): Promise<void> {
+    const work = async (onAbort: (stop: (reason: Error) => void) => void): Promise<void> => {
+      onAbort((reason) => channel.abort(reason));
       const { runState, warning } = await loadSnapshot(this.#machine, channel, clock);
       if (warning !== undefined) this.#onWarning(warning);
       await endArrival(this.#machine, runState, "as-saved");
       if (runState === "shutdown")
         this.#ending.end({ kind: "shutdown", message: "the guest had ended before it was saved" });
-    });
+    };
+    return this.#call(() => stoppable(signal, work), signal, true);
   }
 
   /** After the calls under way: ends the harts, releases the disks. Then only `close` may be called. */
@@ -159,11 +200,15 @@ export class HostedMachine {
   #refuseClosed(): void {
     if (this.#closed !== undefined) throw closedError();
   }
-  async #call<T>(work: () => Promise<T>): Promise<T> {
+  /** `isStoppable`: an abort stops work that has begun, and is waited for; other work goes on. */
+  async #call<T>(work: () => Promise<T>, signal?: Signal, isStoppable = false): Promise<T> {
     this.#refuseClosed();
-    const done = this.#turn.then(() => onlyWherryErrors(work));
+    const begun = this.#turn.then(() => refuseAborted(signal));
+    const done = begun.then(() => onlyWherryErrors(work));
     this.#turn = done.catch(() => {});
-    return done;
+    if (signal === undefined) return done;
+    await abortable(begun, signal);
+    return isStoppable ? done : abortable(done, signal);
   }
 }
 

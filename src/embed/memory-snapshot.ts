@@ -41,8 +41,9 @@ export function pieceChannel(source: AsyncIterable<Uint8Array> | Iterable<Uint8A
   let failure: Error | undefined;
   return {
     async read(target) {
-      while (piece.length === 0) {
+      for (;;) {
         if (failure !== undefined) throw failure;
+        if (piece.length > 0) break;
         const next = await pieces.next();
         if (next.done === true) return 0;
         piece = next.value;

@@ -131,6 +131,11 @@ export class MigrationService implements MigrationControl {
     return this.#source?.progress ?? this.#arrival;
   }
 
+  /** The last move from here. */
+  get outgoing(): OutgoingMove | undefined {
+    return this.#source;
+  }
+
   onChange(listener: (change: MigrationChange) => void): void {
     this.#listeners.push(listener);
   }

@@ -1,25 +1,31 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // Entry `wherry/node`: machines in a Node process. The calling thread becomes the VMM's: do not block it for
-// long. Moves and QMP belong to the command line (`wherry run --qmp …`).
+// long.
 import {
   type Checks,
   expecting,
+  hasMethods,
   HOSTED_CHECKS,
   isBoolean,
   isCharBackend,
+  isFunction,
   isListOf,
   isOneOf,
   isOptions,
   isSerialPorts,
   isString,
 } from "../embed/check-options.ts";
+import { type CallOptions, refuseAborted } from "../base/abort.ts";
+import { WherryError } from "../base/errors.ts";
 import { AGENT_PORT, AgentClient, type AgentOptions } from "../agent/agent-client.ts";
 import { AgentError } from "../agent/agent-error.ts";
 import { type ExecOptions, type ExecResult, Guest } from "../agent/guest.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
+  closedError,
   HostedMachine,
   type HostedMachineOptions,
+  insideOf,
   onlyWherryErrors,
   refuseClock,
 } from "../embed/hosted-machine.ts";
@@ -33,20 +39,41 @@ import { OWNER_MODELS } from "../share/file-tree.ts";
 import type { ShareSpec } from "./share/host-share.ts";
 import { type ConsoleStreams, ConsoleTap } from "./guest/console-streams.ts";
 import { type GuestFiles, guestFiles, type SpawnedCommand, spawnedCommand } from "./guest/guest-api.ts";
+import { type GuestNet, guestNet } from "./guest/guest-net.ts";
 import { openFileSink, openFileSource } from "./channels/node-channels.ts";
+import { VERSION } from "./channels/package-version.ts";
+import { listenReason } from "./channels/system-reason.ts";
+import type {
+  Arrival,
+  ControlParts,
+  MachineControl,
+  MoveOptions,
+  MoveResult,
+  QmpEvent,
+} from "./control/machine-control.ts";
 import { isNetSpec } from "./net-platform/net-check.ts";
+import { nodeNetPlatform } from "./net-platform/node-net-platform.ts";
 import { nodePlatform } from "./node-platform.ts";
 import { savedFileHardware } from "./saved-file.ts";
 import { requireNode } from "./node-version.ts";
 import { type DriveSpec, openVirtio, type VirtioBackends, type VirtioSpec } from "./virtio-backends.ts";
 
 export { AgentError } from "../agent/agent-error.ts";
-export type { Signal } from "../agent/agent-error.ts";
+export type { CallOptions, Signal } from "../base/abort.ts";
 export type { AgentOptions } from "../agent/agent-client.ts";
 export type { ExecOptions, ExecResult, GuestEntry, GuestStat } from "../agent/guest.ts";
 export { WherryError } from "../base/errors.ts";
 export type { ConsoleStreams } from "./guest/console-streams.ts";
 export type { GuestFiles, SpawnedCommand } from "./guest/guest-api.ts";
+export type {
+  ExposeTarget,
+  ForwardOptions,
+  GuestConnection,
+  GuestNet,
+  OpenPort,
+} from "./guest/guest-net.ts";
+export type { MoveOptions, MoveResult, QmpEvent } from "./control/machine-control.ts";
+export type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
 export type { ByteReadable, ByteWritable } from "./guest/web-streams.ts";
 export type { NetBackend } from "../devices/virtio/net-backend.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
@@ -110,6 +137,14 @@ export interface MachineOptions
    * machine was away (`host`). If that cannot be known, `onWarning` hears why, or without it Node's warnings.
    */
   readonly clock?: RestoreClock | undefined;
+  /** Ends the creation or the restore, which then rejects with `machine.aborted`. */
+  readonly signal?: CallOptions["signal"];
+}
+
+/** Options of a machine that comes by a move. Both ends must agree on harts, memory and devices. */
+export interface IncomingOptions extends Omit<MachineOptions, "state"> {
+  /** Hears the address as soon as a source can connect, with the port that was assigned to port 0. */
+  readonly onListening?: ((uri: string) => void) | undefined;
 }
 
 const { incoming: _, ...COMMON_CHECKS } = HOSTED_CHECKS;
@@ -145,8 +180,19 @@ const CHECKS: Checks<MachineOptions> = {
     ),
   ),
   agent: isBoolean,
+  signal: hasMethods("addEventListener", "removeEventListener"),
 };
 const checkOptions = isOptions(CHECKS);
+const { state: __, ...INCOMING_CHECKS } = CHECKS;
+const checkIncoming = isOptions({ ...INCOMING_CHECKS, onListening: isFunction });
+
+type ControlOptions = Pick<ControlParts, "memoryBytes" | "clock" | "onWarning" | "expectsArrival">;
+
+/** How a snapshot is made. */
+export interface SnapshotOptions extends CallOptions {
+  /** Flushes and freezes the guest's file systems meanwhile, by the guest's agent. Default: false. */
+  readonly freeze?: boolean | undefined;
+}
 
 /**
  * Created by `createMachine`. Calls are executed one after the other, in their order. Each rejects (`write`
@@ -158,8 +204,15 @@ export class NodeMachine {
   readonly #agent: AgentClient | undefined;
   readonly #console: ConsoleTap;
   readonly #guest: Guest | undefined;
+  readonly #options: ControlOptions;
   /** Files in the guest. */
   readonly fs: GuestFiles = guestFiles(() => this.#agentGuest());
+  /** The guest's network. */
+  readonly net: GuestNet = guestNet(
+    () => this.#userNetwork(),
+    (...place) => nodeNetPlatform(listenReason).connect(...place),
+  );
+  #control: Promise<MachineControl> | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -167,7 +220,9 @@ export class NodeMachine {
     virtio: VirtioBackends,
     agent: AgentClient | undefined,
     console: ConsoleTap,
+    options: ControlOptions,
   ) {
+    this.#options = options;
     this.#machine = machine;
     this.#virtio = virtio;
     this.#agent = agent;
@@ -175,15 +230,20 @@ export class NodeMachine {
     this.#guest = agent && new Guest(agent, nodePlatform.setTimer);
   }
 
-  /** See createMachine. */
-  static async create(options: MachineOptions): Promise<NodeMachine> {
-    checkOptions("options", options);
+  /** See createMachine; with `arrival`, it comes by a move. */
+  static async create(
+    options: MachineOptions,
+    arrival?: Pick<IncomingOptions, "onListening"> & { readonly uri: string },
+  ): Promise<NodeMachine> {
+    if (arrival === undefined) checkOptions("options", options);
     const { state, clock, drives = [], net, rng = false, console, agent, onConsole, ...common } = options;
-    const { serialPorts = [], shares, ...hosted } = common;
-    refuseClock(clock, state);
+    const { serialPorts = [], shares, signal, ...hosted } = common;
+    refuseAborted(signal);
+    const path = typeof state === "string" ? state : /^file:([^,]*)$/.exec(arrival?.uri ?? "")?.[1];
+    if (arrival === undefined) refuseClock(clock, state);
     const hardware = () =>
-      typeof state === "string" ? savedFileHardware(state) : savedHardware(state as Uint8Array);
-    const size = await sizeOf(common, state === undefined ? undefined : hardware);
+      path === undefined ? savedHardware(state as Uint8Array) : savedFileHardware(path);
+    const size = await sizeOf(common, (state ?? path) === undefined ? undefined : hardware);
     const randomBytes = randomSource(common, nodePlatform);
     const client = agent === true ? new AgentClient(nodePlatform.setTimer) : undefined;
     const agentPort = client === undefined ? [] : [{ name: AGENT_PORT, backend: client.backend }];
@@ -201,17 +261,23 @@ export class NodeMachine {
       return read === undefined ? heard : Promise.all([read, heard]);
     };
     try {
-      const incoming = state !== undefined;
+      refuseAborted(signal);
+      const incoming = state !== undefined || arrival !== undefined;
       const machine = await HostedMachine.create(
         { onWarning: warn, ...hosted, ...size, incoming, onConsole: output },
         virtio.parts,
         nodePlatform,
       );
       try {
-        if (state !== undefined) await load(machine, state, clock);
-        const created = new NodeMachine(machine, virtio, client, tap);
+        refuseAborted(signal);
+        if (state !== undefined) await load(machine, state, options);
+        const { memoryBytes } = size;
+        const created = new NodeMachine(machine, virtio, client, tap, {
+          ...{ memoryBytes, clock, onWarning, expectsArrival: arrival !== undefined },
+        });
+        if (arrival !== undefined) await created.#arrive({ ...arrival, signal });
         // A guest that was saved frozen must not stay so.
-        if (state !== undefined) created.#guest?.thaw().catch(() => {});
+        if (incoming) created.#guest?.thaw().catch(() => {});
         return created;
       } catch (error) {
         await machine.close();
@@ -240,17 +306,20 @@ export class NodeMachine {
     return this.#machine.ended;
   }
 
+  // Its life. Calls are executed one after the other. A signal ends the wait for a call's turn; a save and a
+  // move that have begun are undone, another call goes on.
+
   /** Starts or resumes it. No effect if it runs. */
-  start(): Promise<void> {
-    return this.#machine.start();
+  start(options?: CallOptions): Promise<void> {
+    return this.#machine.start(options);
   }
   /** Resolves when all harts have stopped and guest time is frozen. No effect if it does not run. */
-  pause(): Promise<void> {
-    return this.#machine.pause();
+  pause(options?: CallOptions): Promise<void> {
+    return this.#machine.pause(options);
   }
   /** A system reset: the kernel boots again. A running machine keeps running, another waits for `start`. */
-  reset(): Promise<void> {
-    return this.#machine.reset();
+  reset(options?: CallOptions): Promise<void> {
+    return this.#machine.reset(options);
   }
   /** Writes input to the guest's serial port: bytes, or text encoded as UTF-8. */
   write(input: string | Uint8Array): void {
@@ -258,42 +327,103 @@ export class NodeMachine {
   }
 
   /** Returns a snapshot; the machine then continues. It does not contain the disks. */
-  async save(): Promise<Uint8Array<ArrayBuffer>> {
+  async save(options?: CallOptions): Promise<Uint8Array<ArrayBuffer>> {
     const sink = new MemorySink();
-    await this.#machine.save(async () => sink);
+    await this.#machine.save(async () => sink, undefined, options);
     return new Uint8Array(await new Blob([...sink.chunks]).arrayBuffer());
   }
   /** Writes a snapshot to a file, which appears complete or not at all. */
-  async saveTo(path: string): Promise<void> {
+  async saveTo(path: string, options?: CallOptions): Promise<void> {
     isString("path", path);
-    await this.#machine.save(() => openFileSink(path));
+    await this.#machine.save(() => openFileSink(path), undefined, options);
   }
 
   /**
    * Writes a snapshot to a file, or returns it without a path. With `freeze`, the guest's file systems are
    * flushed and frozen meanwhile; a machine that is restored from it releases them by itself.
    */
-  async snapshot(options?: { readonly freeze?: boolean | undefined }): Promise<Uint8Array<ArrayBuffer>>;
-  async snapshot(options: { readonly path: string; readonly freeze?: boolean | undefined }): Promise<void>;
+  async snapshot(options?: SnapshotOptions): Promise<Uint8Array<ArrayBuffer>>;
+  async snapshot(options: SnapshotOptions & { readonly path: string }): Promise<void>;
   async snapshot({
     path,
     freeze = false,
-  }: {
-    readonly path?: string | undefined;
-    readonly freeze?: boolean | undefined;
-  } = {}): Promise<Uint8Array<ArrayBuffer> | void> {
+    signal,
+  }: SnapshotOptions & { readonly path?: string | undefined } = {}): Promise<Uint8Array<ArrayBuffer> | void> {
     const guest = freeze ? this.#agentGuest() : undefined;
     try {
-      await guest?.freeze();
+      await guest?.freeze({ signal });
     } catch (error) {
-      // A late answer: the guest freezes, or will, all the same.
-      if (error instanceof AgentError && error.code === "agent.timeout") await guest?.thaw().catch(() => {});
+      // The guest freezes, or will, all the same.
+      const isLate =
+        error instanceof AgentError && (error.code === "agent.timeout" || error.code === "agent.aborted");
+      if (isLate) await guest?.thaw().catch(() => {});
       throw error;
     }
     try {
-      return await (path === undefined ? this.save() : this.saveTo(path));
+      return await (path === undefined ? this.save({ signal }) : this.saveTo(path, { signal }));
     } finally {
       await guest?.thaw();
+    }
+  }
+
+  /**
+   * Moves the machine to where `uri` leads: to `Machine.incoming`, `wherry run --incoming` or QEMU by
+   * `tcp:HOST:PORT` or `unix:PATH`, into `file:PATH` or `exec:COMMAND`. When this resolves it runs there, and
+   * is to be closed here. When this rejects it is here as before, unless the code is `migration.unresolved`
+   * (docs/migration.md).
+   */
+  async migrate(uri: string, options: MoveOptions = {}): Promise<MoveResult> {
+    isString("uri", uri);
+    const control = await this.#controlled();
+    const result = await insideOf(this.#machine).call(() => control.move(uri, options), options.signal);
+    this.#agent?.close();
+    return result;
+  }
+
+  // The monitor.
+
+  /** Executes a QMP command (docs/qmp.md) and returns its result. Rejects with `qmp.error` if it refuses. */
+  async qmp(command: string, args: object = {}): Promise<unknown> {
+    const control = await this.#controlled();
+    return onlyWherryErrors(() => control.execute(command, args));
+  }
+  /**
+   * Serves QMP at `unix:PATH` or `tcp:HOST:PORT` until the machine is closed, for the command line
+   * (`--qmp ADDRESS`) and other clients. Resolves with the address.
+   */
+  async serveQmp(address: string): Promise<string> {
+    const control = await this.#controlled();
+    return onlyWherryErrors(() => control.serve(address));
+  }
+  /** Hears of each event of the machine, as QMP has it. Resolves with what ends that. */
+  async onEvent(listener: (event: QmpEvent) => unknown): Promise<() => void> {
+    isFunction("listener", listener);
+    return (await this.#controlled()).onEvent(listener);
+  }
+  #controlled(): Promise<MachineControl> {
+    if (this.#closed !== undefined) return Promise.reject(closedError());
+    // Most machines need none of it.
+    this.#control ??= import("./control/machine-control.ts").then((module) =>
+      this.#newControl(module.MachineControl),
+    );
+    return this.#control;
+  }
+  #newControl(Control: typeof MachineControl): MachineControl {
+    const { machine, cpus, perf, disks } = insideOf(this.#machine);
+    return new Control({
+      ...this.#options,
+      ...{ created: { machine, cpus, perf }, disks, platform: nodePlatform },
+      ...{ network: this.network, agent: this.#agent, version: VERSION },
+      quit: () => void this.close().catch(() => {}),
+    });
+  }
+  async #arrive(arrival: Arrival): Promise<void> {
+    const control = await this.#controlled();
+    try {
+      await control.arrive(arrival);
+    } catch (error) {
+      await control.close();
+      throw error;
     }
   }
 
@@ -339,6 +469,13 @@ export class NodeMachine {
     );
     return Promise.race([ended, refused]);
   }
+  #userNetwork(): UserNetwork {
+    if (this.network !== undefined) return this.network;
+    throw new WherryError(
+      "machine.network",
+      "the machine has no user network of its own: create it with net: { user: {} }",
+    );
+  }
   #agentGuest(): Guest {
     if (this.#guest !== undefined) return this.#guest;
     throw new AgentError(
@@ -365,6 +502,7 @@ export class NodeMachine {
   async #close(): Promise<void> {
     this.#agent?.close();
     try {
+      await (await this.#control)?.close();
       await this.#machine.close();
     } finally {
       this.#console.close();
@@ -380,11 +518,11 @@ function warn(message: string): void {
 async function load(
   machine: HostedMachine,
   state: string | Uint8Array,
-  clock: RestoreClock | undefined,
+  { clock, signal }: MachineOptions,
 ): Promise<void> {
   const channel = typeof state === "string" ? await openFileSource(state) : pieceChannel([state]);
   try {
-    await machine.load(channel, clock);
+    await machine.load(channel, clock, { signal });
   } finally {
     await channel.close();
   }
@@ -405,7 +543,21 @@ export const Machine: {
   create(options: MachineOptions): Promise<NodeMachine>;
   /** From a snapshot: its path or its bytes. Its devices are those that it was created with. */
   restore(state: string | Uint8Array, options?: Omit<MachineOptions, "state">): Promise<NodeMachine>;
+  /**
+   * Waits for a machine at `tcp:HOST:PORT` or `unix:PATH`, which `migrate` sends, or reads it from
+   * `file:PATH` or `exec:COMMAND`. Resolves when it has arrived.
+   */
+  incoming(uri: string, options: IncomingOptions): Promise<NodeMachine>;
 } = {
   create: createMachine,
   restore: (state, options = {}) => createMachine({ ...options, state }),
+  async incoming(uri, options) {
+    requireNode();
+    return onlyWherryErrors(async () => {
+      isString("uri", uri);
+      checkIncoming("options", options);
+      const { onListening, ...machine } = options;
+      return NodeMachine.create(machine, { uri, onListening });
+    });
+  },
 };

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { constants } from "node:os";
 import { basename, join } from "node:path";
 import type { Agent } from "../../agent/agent-client.ts";
-import { AgentError, abortable } from "../../agent/agent-error.ts";
+import { AgentError, abortableByAgent } from "../../agent/agent-error.ts";
 import { Guest, type GuestProcess } from "../../agent/guest.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { guestToHost, hostToGuest } from "../../node/guest/guest-copy.ts";
@@ -58,7 +58,7 @@ class QmpAgent implements Agent {
       const code = error.message.startsWith("the guest agent refuses ") ? "agent.command" : "agent.failed";
       throw new AgentError(code, error.message, { cause: error });
     });
-    return abortable(reply, signal);
+    return abortableByAgent(reply, signal);
   }
 }
 

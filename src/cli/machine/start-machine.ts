@@ -16,8 +16,8 @@ import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts
 import { BootError } from "../../machines/boot/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
+import { monitorTarget } from "../../node/control/monitor-target.ts";
 import { QmpMonitor } from "../../monitor/qmp-monitor.ts";
-import { readRegisters, readTranslation } from "../../monitor/register-dump.ts";
 import { systemReason } from "../../node/channels/system-reason.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { clock } from "../../node/node-runtime.ts";
@@ -32,7 +32,7 @@ import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import type { SerialSpec } from "../options/option-values.ts";
 import { migrationTransport } from "../../node/channels/migration-transport.ts";
-import { VERSION } from "../output/package-version.ts";
+import { VERSION } from "../../node/channels/package-version.ts";
 
 /** How a machine ended. */
 export interface MachineEnd {
@@ -111,18 +111,14 @@ async function start(
   );
   open.push(() => virtio.close());
   const devices = virtioDevices(virtio.parts);
-  const { machine, cpus, perf } = await openMachine(options, console.backend, devices);
+  const created = await openMachine(options, console.backend, devices);
+  const { machine, perf } = created;
   open.push(() => machine.vm.destroy());
   if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
   const quit = (reason: string) => {
     machine.emit({ event: "SHUTDOWN", guest: false, reason });
     end({ kind: "quit", message: reason });
-  };
-  const trace = async (hart: number, address: bigint) => {
-    // The translator is not loaded until it is asked for.
-    const { traceCode } = await import("../../embed/code-trace.ts");
-    return traceCode(machine.memory, await readTranslation(cpus, hart), address, nodePlatform);
   };
   watchEnd(machine, end);
 
@@ -148,6 +144,11 @@ async function start(
   }
   if (options.stallTimeout !== undefined)
     migration.setParameters({ stallTimeoutMs: options.stallTimeout * 1000 });
+  const target = monitorTarget({
+    ...{ created, disks: devices.disks, migration, network: virtio.network, agent },
+    ...{ memoryBytes: options.memoryBytes, platform: nodePlatform },
+    quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
+  });
   let isUp = () => {};
   const addresses = options.qmp === undefined ? [] : [options.qmp];
   const registered = options.name === undefined ? undefined : registerMachine(options.name);
@@ -158,25 +159,6 @@ async function start(
     const up = new Promise<void>((resolve) => {
       isUp = resolve;
     });
-    const target = {
-      machine,
-      migration,
-      memoryBytes: options.memoryBytes,
-      disks: devices.disks,
-      // Node does not provide the host's id of a worker thread: all belong to this process.
-      vcpuThreads: cpus.all.map(() => process.pid),
-      registers: (hart: number) => readRegisters(cpus, hart),
-      async readMemory(address: bigint, length: number, hart?: number) {
-        const { readGuestMemory } = await import("../../embed/code-trace.ts");
-        const translation = hart === undefined ? undefined : await readTranslation(cpus, hart);
-        return readGuestMemory(machine.memory, translation, address, length);
-      },
-      network: virtio.network,
-      perf,
-      agent,
-      trace,
-      quit: () => end({ kind: "quit", message: "host-qmp-quit" }),
-    };
     const monitor = new QmpMonitor(target, { wherryVersion: VERSION, wallNs: clock.wallNs });
     for (const address of addresses) {
       const server = await serveQmp(address, monitor, up);
@@ -194,7 +176,7 @@ async function start(
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
   isUp();
-  return { machine, perf, trace, ended, quit, close };
+  return { machine, perf, trace: target.trace, ended, quit, close };
 }
 
 /** Of a file or a command's output there is no source that still runs. */

@@ -24,6 +24,8 @@ export interface NetStream {
   end(): void;
   /** Ends both directions at once; the peer sees a reset. */
   reset(): void;
+  /** A stream that leads to a guest: the guest has accepted it. */
+  hasAccepted?(): void;
   /** Stops `data`, or goes on. A stream begins with `data` on. */
   setReading(on: boolean): void;
 }

@@ -396,6 +396,7 @@ export class TcpConnection implements StreamEvents {
     this.#windowSeq = segment.seq;
     this.#windowAck = ack;
     this.#acknowledge();
+    this.#stream?.hasAccepted?.();
   }
 
   #takeSyn(syn: TcpSegment): void {

@@ -1,0 +1,168 @@
+// A program moves its machines, asks their monitor, hears their events, and ends calls by signals: with the
+// guest that echoes its console.
+import { createServer } from "node:net";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, onTestFinished, test } from "vitest";
+import {
+  createMachine,
+  Machine,
+  type MachineOptions,
+  type NodeMachine,
+  type QmpEvent,
+} from "../../src/node/index.ts";
+import { QmpClient } from "../support/qmp-client.ts";
+import { echoKernel } from "../support/life-cycle.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "wherry-control-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+const HARDWARE = { harts: 1, memoryBytes: 8 << 20, engine: "interpreter" } as const;
+const kernel = echoKernel();
+
+async function make(options: Partial<MachineOptions> = {}): Promise<NodeMachine> {
+  const machine = await createMachine({ ...HARDWARE, kernel, ...options });
+  onTestFinished(() => machine.close());
+  return machine;
+}
+const code = (value: string) => expect.objectContaining({ code: value });
+
+test("a machine moves to another one of the process, whose console goes on", async () => {
+  const source = await make();
+  await source.start();
+  let text = "";
+  const warnings: string[] = [];
+  const move = `unix:${join(directory, "move")}`;
+  const arriving = Promise.withResolvers<string>();
+  const incoming = Machine.incoming(move, {
+    ...HARDWARE,
+    onConsole: (bytes) => (text += Buffer.from(bytes).toString()),
+    onWarning: (message) => void warnings.push(message),
+    onListening: arriving.resolve,
+  });
+  expect(await arriving.promise).toBe(move);
+  const statuses = new Set<string>();
+  const result = await source.migrate(move, { onProgress: ({ status }) => statuses.add(status) });
+  expect(result.transferredBytes).toBeGreaterThan(1000);
+  expect(result.downtimeMs).toBeLessThanOrEqual(result.totalTimeMs);
+  expect([...statuses]).toContain("completed");
+  await using destination = await incoming;
+  expect([source.runState, destination.runState]).toEqual(["postmigrate", "running"]);
+  await expect(source.start()).rejects.toThrow("runs at its destination");
+  destination.write("xq");
+  expect((await destination.ended).kind).toBe("shutdown");
+  expect([text, warnings]).toEqual(["x", []]);
+});
+
+test("into a file, and on from it", async () => {
+  const source = await make();
+  await source.start();
+  const file = `file:${join(directory, "saved")}`;
+  await source.migrate(file);
+  await using next = await Machine.incoming(file, { engine: "interpreter" });
+  next.write("q");
+  expect((await next.ended).kind).toBe("shutdown");
+});
+
+test("a move that fails leaves the machine here", async () => {
+  const source = await make();
+  await source.start();
+  const refusal = await source.migrate(`unix:${join(directory, "nobody")}`).catch((error) => error);
+  expect(refusal).toEqual(code("migration.failed"));
+  expect(refusal.message).toContain("no process listens there");
+  await expect(source.migrate("tcp:nowhere")).rejects.toEqual(code("qmp.error"));
+  await expect(source.migrate(move(), { profile: "qemu-1.0" })).rejects.toThrow("There is no profile");
+  expect(source.runState).toBe("running");
+  await expect(Machine.incoming("ftp:x", HARDWARE)).rejects.toEqual(code("qmp.error"));
+  await expect(Machine.incoming(move(), { ...HARDWARE, state: "x" } as never)).rejects.toThrow("state");
+  await expect(Machine.incoming(`file:${join(directory, "none")}`, HARDWARE)).rejects.toThrow("cannot open");
+});
+const move = (): string => `unix:${join(directory, "other")}`;
+
+test("signals end what waits: an arrival, a move, a save, a restore, a call in the queue", async () => {
+  const now = AbortSignal.abort(new Error("no"));
+  const aborted = code("machine.aborted");
+  await expect(createMachine({ ...HARDWARE, kernel, signal: now })).rejects.toEqual(aborted);
+
+  const arrival = new AbortController();
+  const listening = Promise.withResolvers<string>();
+  const options = { ...HARDWARE, signal: arrival.signal, onListening: listening.resolve };
+  const incoming = Machine.incoming(move(), options);
+  await listening.promise;
+  arrival.abort();
+  await expect(incoming).rejects.toEqual(aborted);
+  // The address is free again.
+  const silent = createServer();
+  await new Promise<void>((resolve) => silent.listen(join(directory, "other"), resolve));
+  onTestFinished(() => void silent.close());
+
+  const machine = await make();
+  await machine.start();
+  const connected = new Promise<void>((resolve) =>
+    silent.once("connection", (socket) => {
+      socket.on("error", () => {});
+      resolve();
+    }),
+  );
+  const moving = new AbortController();
+  const moved = machine.migrate(move(), { signal: moving.signal });
+  await connected;
+  // It waits for its turn.
+  const queue = new AbortController();
+  const pausing = machine.pause({ signal: queue.signal });
+  queue.abort();
+  await expect(pausing).rejects.toEqual(aborted);
+  moving.abort();
+  await expect(moved).rejects.toEqual(aborted);
+  expect(machine.runState).toBe("running");
+
+  const file = join(directory, "aborted");
+  await expect(machine.saveTo(file, { signal: now })).rejects.toEqual(aborted);
+  const saving = new AbortController();
+  const saved = machine.saveTo(file, { signal: saving.signal });
+  await new Promise(setImmediate);
+  saving.abort();
+  // It may have been complete by then.
+  const outcome = await saved.then(
+    () => "saved",
+    (error: { code: string }) => error.code,
+  );
+  expect(["saved", "machine.aborted"]).toContain(outcome);
+  expect(readdirSync(directory).includes("aborted")).toBe(outcome === "saved");
+  expect(machine.runState).toBe("running");
+
+  const state = await machine.save();
+  await expect(Machine.restore(state, { signal: now })).rejects.toEqual(aborted);
+  const restoring = new AbortController();
+  const restored = Machine.restore(state, { signal: restoring.signal });
+  restoring.abort();
+  await expect(restored).rejects.toEqual(aborted);
+});
+
+test("the monitor answers the program and other processes; events are heard until that is ended", async () => {
+  const machine = await make();
+  const events: QmpEvent[] = [];
+  const stop = await machine.onEvent((event) => events.push(event));
+  await machine.start();
+  expect(await machine.qmp("query-status")).toEqual({ running: true, status: "running" });
+  await expect(machine.qmp("nosuch")).rejects.toThrow("The command nosuch has not been found");
+  await expect(machine.qmp("device_add", { driver: "x" })).rejects.toEqual(code("qmp.error"));
+  const cycle: { self?: object } = {};
+  cycle.self = cycle;
+  await expect(machine.qmp("query-status", cycle)).rejects.toEqual(code("options.value"));
+
+  const address = await machine.serveQmp(`unix:${join(directory, "qmp")}`);
+  expect(address).toBe(`unix:${join(directory, "qmp")}`);
+  const client = await QmpClient.connect(join(directory, "qmp"));
+  await client.execute("stop");
+  expect(machine.runState).toBe("paused");
+  client.close();
+  stop();
+  await machine.start();
+  expect(events.map(({ event }) => event)).toEqual(["RESUME", "STOP"]);
+  await machine.qmp("quit");
+  expect(await machine.ended).toEqual({ kind: "shutdown", message: "host-qmp-quit" });
+  await machine.close();
+  await expect(machine.qmp("query-status")).rejects.toEqual(code("machine.closed"));
+  expect(readdirSync(directory)).not.toContain("qmp");
+});

@@ -19,7 +19,7 @@ import { WherryError } from "../base/errors.ts";
 import { encodeUtf8 } from "../base/text.ts";
 import type { ByteLock } from "./byte-locks.ts";
 import { byteString, bytesOf, readable } from "./byte-string.ts";
-import { type FileTree, OWNER_MODELS } from "./file-tree.ts";
+import { type FileTree, type OpenFile, OWNER_MODELS } from "./file-tree.ts";
 import { errorName } from "./linux-errno.ts";
 import type { PathEntry } from "./path-entry.ts";
 import { type Fid, qidOf, QUOTAS, ShareServer } from "./share-server.ts";
@@ -100,6 +100,8 @@ export interface ShareState {
 
 /** Files of a list in a message. */
 const MAX_NAMED = 8;
+/** The owner may read, write, and enter a directory. */
+const OWNER_ALL = 0o700;
 /** Files that are opened at the same time. */
 const AT_ONCE = 32;
 
@@ -275,13 +277,16 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
     if (isGone) return lose(entry, "the guest had removed it");
     try {
       const { path } = entry;
+      const found = await server.tree.attributes(path);
+      const { type, path: id } = qidOf(found);
       // The root is the share itself, whatever directory that is here.
-      if (path !== "") {
-        const found = qidOf(await server.tree.attributes(path));
-        if (found.type !== qidType || found.path !== qidPath) return lose(entry, "another file has its name");
-      }
+      if (path !== "" && (type !== qidType || id !== qidPath))
+        return lose(entry, "another file has its name");
       if (isOpen)
-        server.setOpen(fid, { flags, handle: await server.openHandle(() => server.tree.open(path, flags)) });
+        server.setOpen(fid, {
+          flags,
+          handle: await server.openHandle(() => openAnew(server.tree, path, flags, found.mode)),
+        });
     } catch (error) {
       lose(entry, errorName(error));
     }
@@ -294,6 +299,24 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
   for (const { file, fid, type, start, last, process, client } of state.locks)
     server.locks.set({ file, fid, type, start, end: last + 1n, process, client: byteString(client) });
   return [...lost];
+}
+
+/**
+ * What was opened before its mode forbade it (as git writes its objects) is opened for a moment with more.
+ */
+async function openAnew(tree: FileTree, path: string, flags: number, mode: number): Promise<OpenFile> {
+  try {
+    return await tree.open(path, flags);
+  } catch (error) {
+    if (errorName(error) !== "EACCES" || tree.readonly) throw error;
+    const permissions = mode & 0o7777;
+    await tree.change(path, { mode: permissions | OWNER_ALL });
+    try {
+      return await tree.open(path, flags);
+    } finally {
+      await tree.change(path, { mode: permissions });
+    }
+  }
 }
 
 /** Held. Of a file that is gone: one that no other fid shares. */

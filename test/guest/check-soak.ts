@@ -1,6 +1,7 @@
 // `npm run check:soak`: whether memory grows with each reboot, save, or move there and back of one machine.
 // Resident memory, without the guest's RAM, is read after each; the last quarter of the readings is compared
 // with the second, since the first quarter fills caches. With --count, each tenth reading is printed at once.
+// In a move, that is of the destination's process, which is a new one each time.
 //   --count N: of each kind (default: as many as fill the caches in a quarter)
 //   --guest pulse|debian, --only reboots|saves|moves
 import { readFileSync } from "node:fs";

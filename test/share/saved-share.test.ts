@@ -1,19 +1,25 @@
 // A share's fids, locks and extended attributes, saved on one server and loaded on another, over the same
 // directory as it is then.
-import { mkdirSync, mkdtempSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { DirectoryTree } from "../../src/node/share/directory-tree.ts";
 import type { OwnerModel } from "../../src/share/file-tree.ts";
+import { FileError } from "../../src/share/linux-errno.ts";
 import { SavedShare, ShareError } from "../../src/share/share-state.ts";
 import { ShareServer } from "../../src/share/share-server.ts";
 import { T } from "../../src/share/wire-9p.ts";
-import { attached, Client9p, DIRECTORY, O } from "../support/client-9p.ts";
+import { attached, Client9p, DIRECTORY, O, SET } from "../support/client-9p.ts";
+import { Random } from "../support/random.ts";
+import { seed } from "../support/seed.ts";
 
 const all = mkdtempSync(join(tmpdir(), "wherry-saved-share-"));
 afterAll(() => rmSync(all, { recursive: true, force: true }));
+/** WHERRY_RUNS: how much random work. */
+const RUNS = Number(process.env["WHERRY_RUNS"] ?? 10);
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 interface Options {
@@ -135,6 +141,101 @@ test("what is gone or another turns stale, with its name; the rest goes on", asy
   await same.clunk(f);
   await there.server.close();
   await again.share.server.close();
+});
+
+test("a file whose mode forbids what it was opened for goes on, and keeps its mode", async () => {
+  const path = mkdtempSync(join(all, "root-"));
+  const share = await open(path);
+  const { client, root } = await attached(share.server as ShareServer);
+  await client.create(root, "object", O.WRONLY, 0o444);
+  await client.write(root, 0, "first");
+  const saved = save(share);
+  await share.server.close();
+  const there = await open(path);
+  const { tree } = there.server as ShareServer;
+  // As for a user who is not root.
+  const opened = vi.spyOn(tree, "open").mockImplementation(async (name, flags) => {
+    const { mode } = await tree.attributes(name);
+    if (flags & 3 && !(mode & 0o200)) throw new FileError("EACCES");
+    return await DirectoryTree.prototype.open.call(tree, name, flags);
+  });
+  there.section.decode(new ByteReader(saved), 1)();
+  await there.activate();
+  expect(opened).toHaveBeenCalledTimes(2);
+  const same = new Client9p(there.server as ShareServer);
+  await same.write(root, 5, " second");
+  expect(readFileSync(join(path, "object"), "utf8")).toBe("first second");
+  expect(statSync(join(path, "object")).mode & 0o7777).toBe(0o444);
+  await there.server.close();
+});
+
+test("random work on open files agrees with buffers over many saves and loads", async () => {
+  const random = new Random(seed);
+  const path = mkdtempSync(join(all, "root-"));
+  let share = await open(path);
+  const connected = await attached(share.server as ShareServer);
+  const { root } = connected;
+  let { client } = connected;
+  interface Held {
+    readonly fid: number;
+    readonly appends: boolean;
+    name: string;
+    bytes: Uint8Array;
+  }
+  const held: Held[] = [];
+  const put = (file: Held, at: number, data: Uint8Array): void => {
+    const next = new Uint8Array(Math.max(file.bytes.length, at + data.length));
+    next.set(file.bytes);
+    next.set(data, at);
+    file.bytes = next;
+  };
+  let made = 0;
+  let loads = 0;
+  // Numbers go on where they were.
+  let nextFid = 1000;
+  for (let i = 0; i < 40 * RUNS; i++) {
+    const file = random.pick(held.length === 0 ? [undefined] : held);
+    const kind = random.int(9);
+    if (file === undefined || (kind === 0 && held.length < 12)) {
+      const fid = await client.walk(root);
+      const [name, appends] = [`f${made++}`, random.oneIn(3)];
+      await client.create(fid, name, O.RDWR | (appends ? O.APPEND : 0));
+      held.push({ fid, appends, name, bytes: new Uint8Array() });
+    } else if (kind <= 3) {
+      const [offset, length] = [random.int(30_000), 1 + random.int(9000)];
+      const data = Uint8Array.from({ length }, () => random.int(256));
+      expect(await client.write(file.fid, offset, data)).toBe(length);
+      put(file, file.appends ? file.bytes.length : offset, data);
+    } else if (kind === 4) {
+      const size = random.int(30_000);
+      await client.setattr(file.fid, SET.SIZE, { size });
+      const kept = file.bytes.subarray(0, size);
+      file.bytes = new Uint8Array(size);
+      file.bytes.set(kept);
+    } else if (kind === 5) {
+      const name = `r${made++}`;
+      await client.renameat(root, file.name, root, name);
+      file.name = name;
+    } else if (kind === 6 && held.length > 3) {
+      await client.clunk(file.fid);
+      expect(Buffer.compare(readFileSync(join(path, file.name)), file.bytes)).toBe(0);
+      await client.unlinkat(root, file.name);
+      held.splice(held.indexOf(file), 1);
+    } else if (kind === 7) {
+      const saved = save(share);
+      await share.server.close();
+      ({ share, client } = await load(saved, path));
+      client.newFid = () => nextFid++;
+      loads++;
+    } else {
+      const [offset, count] = [random.int(30_000), random.int(9000)];
+      const found = await client.read(file.fid, offset, count);
+      expect(Buffer.compare(found, file.bytes.subarray(offset, offset + count))).toBe(0);
+      expect((await client.getattr(file.fid)).size).toBe(BigInt(file.bytes.length));
+    }
+  }
+  expect(loads).toBeGreaterThan(RUNS);
+  await share.server.close();
 });
 
 test("another kind of share is refused with what to give", async () => {

@@ -11,6 +11,8 @@ import { attached, type Client9p, DIRECTORY, O, SET } from "../support/client-9p
 import { Random } from "../support/random.ts";
 import { seed } from "../support/seed.ts";
 
+/** WHERRY_RUNS: steps of the random test. */
+const RUNS = Number(process.env["WHERRY_RUNS"] ?? 200);
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const isRoot = process.getuid?.() === 0;
 
@@ -295,7 +297,7 @@ describe.each(Object.entries(TREES))("%s", (name, make) => {
     const random = new Random(seed);
     const fid = await file("a");
     let expected = new Uint8Array();
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < RUNS; i++) {
       const offset = random.int(60_000);
       const length = random.int(9_000);
       const kind = random.int(4);

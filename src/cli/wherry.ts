@@ -41,9 +41,11 @@ const machine = async () => ({
 
 const commands: Record<string, Command> = {
   run: command("run [GUEST]", "start a machine; the guest `debian` is a Debian of your own", async () => {
-    const { guestOptionsOf, runOptions } = await import("./commands/debian-command.ts");
-    const { run } = await machine();
-    return work(runOptions, async (values, guest) => run(await guestOptionsOf(values, guest)));
+    const { plainOptionsOf, residentOf, runOptions } = await import("./commands/debian-command.ts");
+    const { run, runResident } = await machine();
+    return work(runOptions, async (values, guest) =>
+      guest === undefined ? run(await plainOptionsOf(values)) : runResident(await residentOf(values, guest)),
+    );
   }),
   restore: command("restore FILE", "start a machine from a saved file", async () => {
     const { restoreOptions, restoreOptionsOf, run } = await machine();

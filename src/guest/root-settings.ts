@@ -17,12 +17,15 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 `;
 
-// The pattern takes the card only if there is one.
+// The pattern takes the card only if there is one. Nobody waits for the lease: dhcp would, and for the
+// seconds in which another machine could object to the address.
 const INTERFACES = `auto lo
 iface lo inet loopback
 
 auto /eth0
-iface eth0 inet dhcp
+iface eth0 inet manual
+\tup dhcpcd --noarp --background --quiet $IFACE
+\tdown dhcpcd --exit $IFACE || true
 `;
 
 /** Of QEMU's user network; a DHCP client replaces it. */
@@ -31,7 +34,7 @@ const RESOLV_CONF = "nameserver 10.0.2.3\n";
 // agetty of util-linux.
 const AUTOLOGIN = "--autologin root --noclear";
 const INITTAB = `id:2:initdefault:
-si::sysinit:/etc/init.d/rcS
+si::sysinit:/usr/lib/wherry/sysinit
 ~~:S:wait:/sbin/sulogin
 ${[0, 1, 2, 3, 4, 5, 6].map((level) => `l${level}:${level}:wait:/etc/init.d/rc ${level}`).join("\n")}
 z6:6:respawn:/sbin/sulogin
@@ -75,7 +78,7 @@ export interface RootSettings {
 /** Text of the files that these settings come from: a changed one makes another image. */
 export async function settingsText(): Promise<string> {
   const scripts = await Promise.all(
-    ["configure", "first-boot"].map((name) => readFile(SOURCES + name, "utf8")),
+    ["configure", "first-boot", "sysinit"].map((name) => readFile(SOURCES + name, "utf8")),
   );
   return [FSTAB, HOSTS, INTERFACES, RESOLV_CONF, INITTAB, GETTY, FIRST_BOOT_UNIT, NETWORKD, ...scripts].join(
     "\0",
@@ -105,6 +108,8 @@ export async function writeSettings(files: RootFiles, settings: RootSettings): P
   await files.write("etc/systemd/system/serial-getty@.service.d/autologin.conf", GETTY);
   await files.write("etc/systemd/system/wherry-first-boot.service", FIRST_BOOT_UNIT);
   await files.write("etc/systemd/network/80-wherry.network", NETWORKD);
+  await files.write("usr/lib/wherry/sysinit", await readFile(`${SOURCES}sysinit`), 0o755);
+  files.link("etc/mtab", "../proc/self/mounts");
   await files.write("etc/init.d/wherry-first-boot", await readFile(`${SOURCES}first-boot`), 0o755);
   const keyring = ["pgp", "gpg"]
     .map((suffix) => `usr/share/keyrings/debian-archive-keyring.${suffix}`)

@@ -226,6 +226,13 @@ export class MigrationService implements MigrationControl {
     await this.#fileWork;
   }
 
+  /** Moves the machine into a file. Rejects with MigrationError; then it runs here. */
+  async store(path: string): Promise<void> {
+    await this.start({ transport: "file", path, offset: 0 });
+    const { status, error } = await (this.#source as OutgoingMove).done;
+    if (status !== "completed") throw error ?? new Error(`the move into ${path} is ${status}`);
+  }
+
   async incoming(address: MigrationAddress, exitOnError = true): Promise<void> {
     if (!this.#options.expectsArrival)
       throw new QmpError("'-incoming' was not specified on the command line");

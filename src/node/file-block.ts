@@ -10,6 +10,7 @@ import { newQcow2 } from "../block/qcow2/qcow2-create.ts";
 import { readHeader } from "../block/qcow2/qcow2-header.ts";
 import { Qcow2Image } from "../block/qcow2/qcow2-image.ts";
 import type { BlockBackend } from "../devices/virtio/block-backend.ts";
+import { diskState } from "../devices/virtio/disk-section.ts";
 import { chunksOfFile } from "./image-hashes.ts";
 import { type ImageIdentity, ImageRecord, type RecordedContents } from "./image-record.ts";
 import { FileBlockError, type ImageFile, isAddress, nodeCodec, NodeFile, nodeStore } from "./node-images.ts";
@@ -77,6 +78,7 @@ export class FileBlock implements BlockBackend {
   readonly path: string;
   readonly readonly: boolean;
   readonly record: ImageRecord;
+  isDriven?: () => boolean;
   readonly #options: FileBlockOptions;
   #chain: OpenedChain;
   /** With snapshot=on: what has changed. */
@@ -227,6 +229,8 @@ export class FileBlock implements BlockBackend {
   }
 
   async fingerprint(isLiveMove: boolean): Promise<void> {
+    const isAny = !isLiveMove && this.isDriven?.() === false;
+    if (isAny) return void Object.assign(this.record.state, diskState.create());
     if (this.#isOverlayWritten) {
       const why = "snapshot=on keeps its changes in a temporary file of this process, which no other one has";
       throw new FileBlockError(

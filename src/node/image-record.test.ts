@@ -72,6 +72,15 @@ describe("a saved machine's disk", () => {
     await restore(await disk({ path: `${path}.moved` }), state);
   });
 
+  it("is any disk before the guest has a driver for it", async () => {
+    const block = await disk();
+    block.isDriven = () => false;
+    const state = await saved(block);
+    await close();
+    await writeFile(path, ones(SIZE / 2));
+    await restore(await disk(), state);
+  });
+
   it.each([
     ["a sector of its data", 4096 + 512, 512],
     ["its last sector, a hole", SIZE - 512, 512],

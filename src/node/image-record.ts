@@ -81,6 +81,7 @@ export class ImageRecord implements DiskRecord {
   async update(image: RecordedContents, isLiveMove: boolean): Promise<void> {
     const file = await image.identity();
     const { state } = this;
+    state.sizeBytes = BigInt(this.#image.sizeBytes);
     state.device = file.device;
     state.inode = file.inode;
     const isRecent = BigInt(Date.now()) * 1_000_000n - file.latestNs < RECENT_NS;

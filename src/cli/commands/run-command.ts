@@ -6,7 +6,8 @@ import { unblock } from "../../node/output-stream.ts";
 import { perfInfo } from "../../monitor/perf-commands.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import { perfTable } from "../output/perf-table.ts";
-import { type RunningMachine, startMachine } from "../machine/start-machine.ts";
+import type { Resident } from "../machine/resident.ts";
+import { type ConsoleGate, type RunningMachine, startMachine } from "../machine/start-machine.ts";
 
 const PAUSED = "wherry: the machine is paused, as it was when it was saved: resume it with `wherry cont`\n";
 
@@ -25,7 +26,24 @@ async function withRootInitrd(options: MachineOptions): Promise<MachineOptions> 
 
 /** Runs the machine to its end and returns the exit code. */
 export async function run(given: MachineOptions): Promise<number> {
-  const options = await withRootInitrd(given);
+  return (await runOnce(await withRootInitrd(given))) ?? EXIT.FAILURE;
+}
+
+/** The same for a machine that outlives its runs. */
+export async function runResident(resident: Resident): Promise<number> {
+  for (;;) {
+    const { options, gate } = await resident.begin();
+    const code = await runOnce(options, resident, gate);
+    if (code !== undefined) return code;
+  }
+}
+
+/** Returns nothing if the machine is to be started anew. */
+async function runOnce(
+  options: MachineOptions,
+  resident?: Resident,
+  gate?: ConsoleGate,
+): Promise<number | undefined> {
   unblock(process.stderr);
   let signalled: number | undefined;
   const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
@@ -41,7 +59,9 @@ export async function run(given: MachineOptions): Promise<number> {
     quit(signal);
   };
   for (const signal of signals) process.on(signal, onSignal);
-  const running = await startMachine(options);
+  const running = await startMachine(options, gate);
+  resident?.started(running);
+  let isOver = true;
   quit = () => running.quit("host-signal");
   // A machine saved while stopped is restored stopped: a silent console needs an explanation.
   if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
@@ -54,7 +74,12 @@ export async function run(given: MachineOptions): Promise<number> {
   try {
     const end = await running.ended;
     if (end.kind === "guest-failed") process.stderr.write(`wherry: ${end.message}\n`);
-    if (end.kind === "incoming-failed") process.stderr.write(`wherry: ${named(options, end.message)}\n`);
+    if (end.kind === "incoming-failed") {
+      isOver = !(await resident?.failed(named(options, end.message)));
+      if (!isOver) return undefined;
+      if (resident === undefined) process.stderr.write(`wherry: ${named(options, end.message)}\n`);
+    }
+    if (end.kind === "quit") await resident?.keep(running, end);
     if (signalled !== undefined) return EXIT.SIGNAL + signalled;
     if (end.kind === "guest-failed") return EXIT.GUEST;
     return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
@@ -67,7 +92,8 @@ export async function run(given: MachineOptions): Promise<number> {
     for (const signal of signals) process.off(signal, onSignal);
     // A source that has handed over its machine still waits for the destination's confirmation, but not
     // longer than this. Output that nobody has read until now keeps the process for nothing.
-    setTimeout(() => process.exit(), process.stdout.writableLength > 0 ? 0 : LAST_WORD_MS).unref();
+    if (isOver)
+      setTimeout(() => process.exit(), process.stdout.writableLength > 0 ? 0 : LAST_WORD_MS).unref();
   }
 }
 

@@ -28,6 +28,7 @@ import { registerMachine } from "../../node/names/machine-registry.ts";
 import { SocketPort } from "../../node/channels/socket-port.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
+import type { BootGate } from "./boot-gate.ts";
 import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import type { SerialSpec } from "../options/option-values.ts";
@@ -49,15 +50,24 @@ export interface RunningMachine {
   readonly ended: Promise<MachineEnd>;
   /** Requests the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
   quit(reason: string): void;
+  /** Resolves when the user requests the end again. */
+  readonly quitAgain: Promise<void>;
+  /** Writes it to a file; it goes on. Rejects with WherryError, and then nothing is at `path`. */
+  save(path: string): Promise<void>;
+  /** Moves it into a file: it runs here no more. Rejects with WherryError; then it goes on. */
+  store(path: string): Promise<void>;
   /** Ends the harts, releases the disks and sockets. Call it on every exit. */
   close(): Promise<void>;
 }
+
+/** What is between the console and the guest's serial port. */
+export type ConsoleGate = (console: CharBackend) => BootGate;
 
 /**
  * Creates it and starts it, unless it is paused or incoming. Rejects with WherryError; then nothing is left
  * open.
  */
-export async function startMachine(options: MachineOptions): Promise<RunningMachine> {
+export async function startMachine(options: MachineOptions, gate?: ConsoleGate): Promise<RunningMachine> {
   /** What to close, in reverse order. */
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -68,7 +78,7 @@ export async function startMachine(options: MachineOptions): Promise<RunningMach
     }
   };
   try {
-    return await start(options, open, close);
+    return await start(options, gate, open, close);
   } catch (error) {
     await close();
     throw error;
@@ -77,6 +87,7 @@ export async function startMachine(options: MachineOptions): Promise<RunningMach
 
 async function start(
   options: MachineOptions,
+  gate: ConsoleGate | undefined,
   open: (() => Promise<void>)[],
   close: () => Promise<void>,
 ): Promise<RunningMachine> {
@@ -111,12 +122,23 @@ async function start(
   );
   open.push(() => virtio.close());
   const devices = virtioDevices(virtio.parts);
-  const created = await openMachine(options, console.backend, devices);
+  const serial = gate?.(console.backend);
+  const created = await openMachine(options, serial ?? console.backend, devices);
   const { machine, perf } = created;
+  machine.onEvent(({ event }) => {
+    if (event === "RESET") serial?.close();
+  });
   open.push(() => machine.vm.destroy());
   if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
+  let isQuit = false;
+  let again = () => {};
+  const quitAgain = new Promise<void>((resolve) => {
+    again = resolve;
+  });
   const quit = (reason: string) => {
+    if (isQuit) return again();
+    isQuit = true;
     machine.emit({ event: "SHUTDOWN", guest: false, reason });
     end({ kind: "quit", message: reason });
   };
@@ -176,7 +198,9 @@ async function start(
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
   isUp();
-  return { machine, perf, trace: target.trace, ended, quit, close };
+  const save = (path: string) => migration.save(path);
+  const store = (path: string) => migration.store(path);
+  return { machine, perf, trace: target.trace, ended, quit, quitAgain, save, store, close };
 }
 
 /** Of a file or a command's output there is no source that still runs. */

@@ -28,4 +28,9 @@ export interface BlockBackend {
   readonly record?: DiskRecord;
   /** Updates `record`. A live move needs no hashes. */
   fingerprint?(isLiveMove: boolean): Promise<void>;
+  /**
+   * Set by the device: whether the guest's driver has it. Before that, guest memory has nothing of the
+   * contents, and a saved machine may continue with any disk.
+   */
+  isDriven?: () => boolean;
 }

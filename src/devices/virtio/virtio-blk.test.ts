@@ -1,5 +1,6 @@
 // virtio-blk over mmio, legacy and modern: every request type, errors, flush rules, several queues, reset.
 import { describe, expect, it } from "vitest";
+import type { BlockBackend } from "./block-backend.ts";
 import { VirtioBlk, type VirtioBlkOptions } from "./virtio-blk.ts";
 import { MemoryBlock } from "../../../test/support/memory-block.ts";
 import { MockDriver, MODES, R, testBoard } from "../../../test/support/mock-driver.ts";
@@ -53,6 +54,17 @@ function setUp(options: SetUp = {}) {
 const statusOf = (data: Uint8Array): number | undefined => data.at(-1);
 
 describe.each(MODES)("virtio-blk, $name", ({ legacy, without }) => {
+  it("tells its backend whether the guest has a driver for it", () => {
+    const { backend, driver }: { backend: BlockBackend; driver: MockDriver } = setUp({ legacy, without });
+    expect(backend.isDriven?.()).toBe(true);
+    driver.write(R.status, 0);
+    expect(backend.isDriven?.()).toBe(false);
+    driver.write(R.status, 1);
+    expect(backend.isDriven?.()).toBe(false);
+    driver.write(R.status, 3);
+    expect(backend.isDriven?.()).toBe(true);
+  });
+
   it("writes, flushes and reads back", async () => {
     const { backend, driver, queue } = setUp({ legacy, without });
     const data = pattern(3 * 512, 1);

@@ -4,7 +4,7 @@
 import type { BlockBackend } from "./block-backend.ts";
 import { blkFields, type BlkRequest } from "./virtio-blk-state.ts";
 import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
-import { feature, VIRTIO_F_ANY_LAYOUT } from "./virtio-feature-bits.ts";
+import { feature, VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_F_ANY_LAYOUT } from "./virtio-feature-bits.ts";
 import type { VirtioState } from "./virtio-state.ts";
 import { chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
 import { encodeUtf8 } from "../../base/text.ts";
@@ -92,6 +92,8 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
       configSize: CONFIG_SIZE,
     });
     this.#backend = options.backend;
+    // A bus acknowledges the device before it has a driver.
+    this.#backend.isDriven = () => (this.state.status & ~VIRTIO_CONFIG_S_ACKNOWLEDGE) !== 0;
     this.#serial = options.serial ?? "";
   }
 

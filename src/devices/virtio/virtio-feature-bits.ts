@@ -1,6 +1,7 @@
 // Constants of virtio 1.3 shared by the core, the transports and all devices: status bits (§2.1), feature
 // bits (§6) and ring limits. Feature bits are bit numbers; `feature()` makes masks.
 
+export const VIRTIO_CONFIG_S_ACKNOWLEDGE = 1;
 export const VIRTIO_CONFIG_S_DRIVER_OK = 4;
 export const VIRTIO_CONFIG_S_FEATURES_OK = 8;
 export const VIRTIO_CONFIG_S_NEEDS_RESET = 0x40;

@@ -95,9 +95,10 @@ async function silentServer(): Promise<{ readonly listening: { count: number }; 
   return { listening, at: (silent.address() as AddressInfo).port };
 }
 
+const { listening, at } = await silentServer();
 const lan = join(directory, "lan");
 const log = join(directory, "connections");
-const network = `unix:${lan},allow=10.0.2.2:${port},hostfwd=tcp:127.0.0.1:0-:80,log=${log}`;
+const network = `unix:${lan},allow=10.0.2.2:${port},allow=10.0.2.2:${at},hostfwd=tcp:127.0.0.1:0-:80,log=${log}`;
 let a!: Machine;
 let b!: Machine;
 let forwarded = 0;
@@ -176,7 +177,6 @@ await cases.run("the log", STEP_MS, async () => {
 });
 
 await cases.run("a restore in another process", BOOT_MS, async () => {
-  const { listening, at } = await silentServer();
   await hmp(a, `hostfwd_add tcp:127.0.0.1:0-:8081`);
   const [, added] = /(127\.0\.0\.1:\d+) +:8081/.exec(await hmp(a, "info usernet")) ?? [];
   await shell(a.console, "httpd -p 8081 -h /tmp/www");

@@ -13,7 +13,7 @@ export type { ClusterCodec } from "./block/qcow2/cluster-codec.ts";
 export type { CharBackend } from "./devices/char-backend.ts";
 export type { BlockBackend } from "./devices/virtio/block-backend.ts";
 export type { DiskRecord, DiskState } from "./devices/virtio/disk-section.ts";
-export type { NetBackend } from "./devices/virtio/net-backend.ts";
+export type { FrameOffload, NetBackend, OffloadsTaken } from "./devices/virtio/net-backend.ts";
 export type { MachineConfig } from "./embed/create-machine.ts";
 export type { EngineConfig } from "./embed/create-vm.ts";
 export type { HostPlatform, Platform } from "./embed/platform.ts";

@@ -75,7 +75,7 @@ export type {
 export type { MoveOptions, MoveResult, QmpEvent } from "./control/machine-control.ts";
 export type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
 export type { ByteReadable, ByteWritable } from "./guest/web-streams.ts";
-export type { NetBackend } from "../devices/virtio/net-backend.ts";
+export type { FrameOffload, NetBackend, OffloadsTaken } from "../devices/virtio/net-backend.ts";
 export type { CharBackend } from "../devices/char-backend.ts";
 export type { SerialPort } from "../devices/virtio/virtio-console.ts";
 export type { EngineConfig } from "../embed/create-vm.ts";
@@ -102,6 +102,7 @@ export type {
   ReceiveDatagram,
   StreamEvents,
 } from "../usernet/transport/net-platform.ts";
+export type { FrameListener, GuestOffloads, TcpOffload } from "../usernet/frame-offload.ts";
 export type { Neighbour, UserNetMemory } from "../usernet/saved-network.ts";
 export type { DatagramEnds, Ends, TcpPosition } from "../usernet/transport/ends.ts";
 export type { UserNetConnection, UserNetwork } from "../usernet/user-network.ts";

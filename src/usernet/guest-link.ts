@@ -29,11 +29,14 @@ import {
   ipFrame,
   type IpPacket,
   parseArp,
+  TCP,
   UDP,
   udpBytes,
   upperStart,
   upperSumIsRight,
 } from "./wire/packet.ts";
+import { TCP_HEADER, TCP_SUM_AT } from "./wire/tcp-segment.ts";
+import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
 import type { NetPlatform } from "./transport/net-platform.ts";
 import type { UserNetMemory } from "./saved-network.ts";
 import type { UserNetConfig } from "./user-network-options.ts";
@@ -68,7 +71,9 @@ export class GuestLink {
   readonly #leases = new Map<string, Uint8Array>();
   readonly #neighbours = new Map<string, Mac>();
   readonly #pending = new Map<string, Uint8Array[]>();
-  listener: ((frame: Uint8Array) => void) | undefined;
+  listener: FrameListener | undefined;
+  /** What the guest's card takes. */
+  offloads: GuestOffloads = NO_OFFLOADS;
   /** The guests have room. */
   receiving = true;
   #queued: Uint8Array[] = [];
@@ -335,6 +340,25 @@ export class GuestLink {
     const frame = ipFrame(source, upper.length);
     frame.set(upper, upperStart(source));
     this.sendIp(frame, source, target, protocol, sumAt, false, { ttl, ...fragment });
+  }
+
+  /**
+   * A TCP segment for a guest that has room, larger than the MTU if the guest takes it so, as segments of
+   * `segmentBytes`.
+   */
+  sendTcp(frame: Uint8Array, source: Uint8Array, target: Uint8Array, segmentBytes: number): void {
+    const to = this.#neighbours.get(ipText(target));
+    const { checksum } = this.offloads;
+    if (!checksum || to === undefined) return this.sendIp(frame, source, target, TCP, TCP_SUM_AT, true);
+    finishIp(frame, { from: this.mac, to, source, target, protocol: TCP }, TCP_SUM_AT, true);
+    const start = upperStart(source);
+    const headerBytes = start + TCP_HEADER;
+    const isLarge = segmentBytes > 0 && frame.length - headerBytes > segmentBytes;
+    this.listener?.(frame, {
+      family: source.length === 4 ? 4 : 6,
+      ...{ sumStart: start, sumOffset: TCP_SUM_AT, headerBytes },
+      segmentBytes: isLarge ? segmentBytes : 0,
+    });
   }
 
   /** `now`: the guest has room. */

@@ -1,6 +1,7 @@
 // A machine's end of a user network. Machines of a program may follow each other on one network, as a
 // restored machine does on that of the saved one: it belongs to the one that was active last, and the guests
 // of others, who have the same addresses and connections, are not heard.
+import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
 import type { NetworkEnd } from "./ethernet-switch.ts";
 import { SavedNetwork } from "./saved-network.ts";
 import type { UserNetwork } from "./user-network.ts";
@@ -10,19 +11,27 @@ const owners = new WeakMap<UserNetwork, UserNetworkEnd>();
 export class UserNetworkEnd implements NetworkEnd {
   readonly #network: UserNetwork;
   readonly #saved: SavedNetwork;
-  #listener: (frame: Uint8Array) => void = () => {};
+  #listener: FrameListener = () => {};
+  #offloads = NO_OFFLOADS;
+  /** Undefined: the network leaves nothing to the guest. */
+  readonly setOffloads: ((offloads: GuestOffloads) => void) | undefined;
   #receiving = true;
 
   constructor(network: UserNetwork) {
     this.#network = network;
     this.#saved = new SavedNetwork(network);
+    if (!network.hasOffloads) return;
+    this.setOffloads = (offloads) => {
+      this.#offloads = offloads;
+      if (this.#isOwner) network.setOffloads(offloads);
+    };
   }
 
   // A network card's backend.
   send(frame: Uint8Array): void {
     if (this.#isOwner) this.#network.send(frame);
   }
-  onFrame(listener: (frame: Uint8Array) => void): void {
+  onFrame(listener: FrameListener): void {
     this.#listener = listener;
   }
   setReceiving(on: boolean): void {
@@ -36,7 +45,8 @@ export class UserNetworkEnd implements NetworkEnd {
   }
   async activate(): Promise<void> {
     owners.set(this.#network, this);
-    this.#network.onFrame((frame) => this.#listener(frame));
+    this.#network.onFrame((frame, offload) => this.#listener(frame, offload));
+    this.#network.setOffloads(this.#offloads);
     this.#network.setReceiving(this.#receiving);
     await this.#saved.activate();
   }

@@ -34,6 +34,11 @@ export interface UserNetOptions {
   readonly ipv6?: boolean | undefined;
   /** The largest packet, which DHCP tells the guests: 1280 to 65520. Default: 65520. */
   readonly mtu?: number | undefined;
+  /**
+   * The guest receives TCP in frames larger than its MTU, and without checksums. A machine that is to move to
+   * QEMU must do without. Default: true.
+   */
+  readonly offload?: boolean | undefined;
 }
 
 export interface UserNetConfig {
@@ -50,6 +55,7 @@ export interface UserNetConfig {
   readonly hostLoopback: boolean;
   readonly ipv6: boolean;
   readonly mtu: number;
+  readonly offload: boolean;
 }
 
 export const DEFAULT_MTU = 65_520;
@@ -65,6 +71,7 @@ export function userNetConfig(options: UserNetOptions): UserNetConfig {
     hostLoopback = false,
     ipv6 = true,
     mtu = DEFAULT_MTU,
+    offload = true,
   } = options;
   const subnet = Subnet.parse(net) ?? refuse("net", `expected a network such as 10.0.2.0/24, found '${net}'`);
   if (subnet.address.length !== 4 || subnet.bits < 8 || subnet.bits > 27)
@@ -83,7 +90,7 @@ export function userNetConfig(options: UserNetOptions): UserNetConfig {
   if (distinct.size < 3)
     refuse("host, dns, dhcpstart", `expected different addresses, found ${[...distinct].join(" and ")}`);
   return {
-    ...{ subnet, gateway, dns, firstGuest, restrict, hostLoopback, ipv6, mtu },
+    ...{ subnet, gateway, dns, firstGuest, restrict, hostLoopback, ipv6, mtu, offload },
     hostname: options.hostname,
     domain: options.domainname,
     search: options.dnssearch ?? [],

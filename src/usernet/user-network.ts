@@ -7,6 +7,7 @@
 import { messageOf } from "../base/errors.ts";
 import { ConnectionLog, type ConnectionEvent, type OnConnection } from "./connection-log.ts";
 import { DHCP_SERVER_PORT } from "./wire/dhcp.ts";
+import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
 import { GuestLink, LIMITED_BROADCAST } from "./guest-link.ts";
 import { DnsRelay } from "./dns-relay.ts";
 import { Fragments } from "./wire/fragments.ts";
@@ -44,7 +45,7 @@ import {
   UDP,
   upperStart,
 } from "./wire/packet.ts";
-import type { DatagramEnds } from "./transport/ends.ts";
+import { type DatagramEnds, flowKey, placeText } from "./transport/ends.ts";
 import { type OutgoingSegment, TcpConnection, type TcpLink } from "./transport/tcp-connection.ts";
 import {
   ACK,
@@ -66,6 +67,8 @@ const BUDGET_BYTES = 64 << 20;
 const MAX_KEPT = 512 << 10;
 const MIN_KEPT = 16 << 10;
 const MAX_CONNECTIONS = 4096;
+/** Data in one frame, for IPv4 and IPv6: a packet has at most 65,535 bytes. */
+const MAX_BURST = 65_475;
 /** Frames in a row before other events are handled, and those of one connection before the next one's. */
 const MAX_IN_A_ROW = 256;
 const MAX_OF_ONE = 8;
@@ -103,15 +106,6 @@ interface Forward {
   readonly isAnyPort: boolean;
   /** Undefined while no machine is here. */
   listener: NetListener | undefined;
-}
-
-const placeText = (address: Uint8Array, port: number): string =>
-  address.length === 4 ? `${ipText(address)}:${port}` : `[${ipText(address)}]:${port}`;
-
-function flowKey(guest: Uint8Array, guestPort: number, remote: Uint8Array, remotePort: number): string {
-  let key = String.fromCharCode(guestPort, remotePort);
-  for (let i = 0; i < guest.length; i += 2) key += String.fromCharCode(u16(guest, i), u16(remote, i));
-  return key;
 }
 
 /** A user network; `openUserNetwork` opens one. */
@@ -157,7 +151,7 @@ export class UserNetwork {
     this.#udp = new UdpRelay(platform, (remote, guest, guestPort, data) =>
       this.#guests.sendDatagram(remote.seen, remote.seenPort, guest, guestPort, data),
     );
-    this.#links = { 4: this.#tcpLink(config.mtu - 40), 6: this.#tcpLink(config.mtu - 60) };
+    this.#links = { 4: this.#tcpLink(4, config.mtu - 40), 6: this.#tcpLink(6, config.mtu - 60) };
   }
 
   /**
@@ -196,10 +190,21 @@ export class UserNetwork {
     else if (type === ETHERTYPE_IPV6 && this.#config.ipv6) this.#ip6(frame);
   }
 
-  /** The latest listener receives the frames. */
-  onFrame(listener: (frame: Uint8Array) => void): void {
+  /** The latest listener receives the frames, and is to say what it can be left to do (`setOffloads`). */
+  onFrame(listener: FrameListener): void {
     this.#guests.listener = listener;
+    this.#guests.offloads = NO_OFFLOADS;
     this.setReceiving(true);
+  }
+
+  /** The listener's guest takes large frames of TCP, and checksums itself. */
+  setOffloads(offloads: GuestOffloads): void {
+    if (this.#config.offload) this.#guests.offloads = offloads;
+  }
+
+  /** Frames may have more data than the MTU, if the guest's card takes them. */
+  get hasOffloads(): boolean {
+    return this.#config.offload;
   }
 
   setReceiving(on: boolean): void {
@@ -499,7 +504,7 @@ export class UserNetwork {
 
   // TCP.
 
-  #tcpLink(mss: number): TcpLink {
+  #tcpLink(family: 4 | 6, mss: number): TcpLink {
     // oxlint-disable-next-line typescript/no-this-alias -- getters of the link have their own `this`
     const network = this;
     return {
@@ -508,6 +513,9 @@ export class UserNetwork {
       get limit() {
         const share = (BUDGET_BYTES - network.#kept) >> 3;
         return Math.max(MIN_KEPT, Math.min(MAX_KEPT, share));
+      },
+      get burst() {
+        return network.#guests.offloads.segments[family] ? MAX_BURST : 0;
       },
       account: (change) => {
         this.#kept += change;
@@ -654,7 +662,7 @@ export class UserNetwork {
     const start = upperStart(remote);
     putTcpHeader(frame, start, { ...segment, sourcePort: remotePort, targetPort: guestPort });
     if (segment.length > 0) segment.queue.copy(segment.offset, segment.length, frame, start + header);
-    this.#guests.sendIp(frame, remote, guest, TCP, TCP_SUM_AT, true);
+    this.#guests.sendTcp(frame, remote, guest, segment.segmentBytes ?? 0);
   }
 
   #sendReset(

@@ -17,6 +17,7 @@ import { planMemory, Vm } from "../../src/hypervisor/vm/vm.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioBlk } from "../../src/devices/virtio/virtio-blk.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
+import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { diskState } from "../../src/devices/virtio/disk-section.ts";
 import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
@@ -736,17 +737,25 @@ describe("refused", () => {
     expect([only?.code, more]).toEqual(["qemu.rtc", []]);
   });
 
-  it("features that no QEMU offers", async () => {
-    const size = { cols: 80, rows: 25 };
-    const world = await board({
-      virtio: [(board) => new VirtioConsole(board, { backend: new CharPipe(() => {}), size })],
-    });
+  const wire = { send: () => {}, onFrame: () => {}, setOffloads: () => {} };
+  it.each<[string, number, NonNullable<VirtBackends["virtio"]>[number]]>([
+    [
+      "a console's size",
+      1,
+      (board) => {
+        const size = { cols: 80, rows: 25 };
+        return new VirtioConsole(board, { backend: new CharPipe(() => {}), size });
+      },
+    ],
+    ["receive offloads", 2, (board) => new VirtioNet(board, { backend: wire })],
+  ])("features that no QEMU offers: %s", async (_, bits, device) => {
+    const world = await board({ virtio: [device] });
     const profile = world.machine.qemu!.profile("qemu-11.1");
     expect(await profile.refusals()).toEqual([]);
     const at = 0x10008000;
     for (const [offset, value] of [
       [0x24, 0],
-      [0x20, 1],
+      [0x20, bits],
       [0x24, 1],
       [0x20, 1],
       [0x70, 11],

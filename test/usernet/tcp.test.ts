@@ -5,8 +5,23 @@ import { expect, test } from "vitest";
 import { programSeed, Random } from "../support/random.ts";
 import { seed } from "../support/seed.ts";
 import { GOOD_WIRE, GuestWire, OWN } from "./guest-wire.ts";
-import { ACK, FIN, ip4, ipv4Frame, RST, SYN, tcpPayload, type TcpHabits } from "./fake-guest.ts";
-import type { Peer } from "./virtual-host.ts";
+import {
+  ACK,
+  FIN,
+  GuestTcp,
+  ip4,
+  ipv4Frame,
+  readIpv4,
+  readTcp,
+  RST,
+  sumOf,
+  SYN,
+  tcpPayload,
+  type TcpHabits,
+  udpPayload,
+} from "./fake-guest.ts";
+import { type Peer, VirtualHost } from "./virtual-host.ts";
+import { UserNetwork } from "../../src/usernet/user-network.ts";
 
 const RUNS = Number(process.env["WHERRY_RUNS"] ?? 60);
 const WEB = "198.51.100.7";
@@ -116,6 +131,50 @@ async function exchange(random: Random): Promise<void> {
   expect(guest.network.connections).toEqual([]);
   expect(guest.network.keptBytes).toBe(0);
 }
+
+test("a guest that takes large frames gets the same bytes in few, each with its headers' sums", async () => {
+  const random = new Random(1);
+  const data = bytes(random, 1_000_000);
+  const host = new VirtualHost(random);
+  const network = await UserNetwork.open(host, {});
+  const client = new GuestTcp(host, 4000, 80, EASY, 77, (segment) =>
+    network.send(ipv4Frame(6, ip4(OWN), ip4(WEB), tcpPayload(ip4(OWN), ip4(WEB), segment))),
+  );
+  const sizes: number[] = [];
+  network.onFrame((bytes, offload) => {
+    const frame = Buffer.from(bytes);
+    expect(frame.length).toBeLessThanOrEqual(65_549);
+    if (frame[23] !== 6) return;
+    // What the guest adds to the pseudo-header's sum makes it whole: readIpv4 checks that.
+    frame.writeUInt16BE(sumOf(frame.subarray(34)), 50);
+    const segment = readTcp(readIpv4(frame)!.payload);
+    const { data: all, flags, seq } = segment;
+    expect(offload).toEqual({
+      ...{ family: 4, sumStart: 34, sumOffset: 16, headerBytes: 54 },
+      segmentBytes: all.length > 1460 ? 1460 : 0,
+    });
+    if (all.length > 0) sizes.push(all.length);
+    for (let at = 0; at === 0 || at < all.length; at += 1460) {
+      const isLast = at + 1460 >= all.length;
+      const piece = all.subarray(at, at + 1460);
+      client.input({ ...segment, seq: (seq + at) >>> 0, data: piece, flags: isLast ? flags : flags & ~FIN });
+    }
+  });
+  network.setOffloads({ checksum: true, segments: { 4: true, 6: true } });
+  host.serve = () => (peer) => {
+    peer.send(data);
+    peer.endSending();
+  };
+  network.send(
+    ipv4Frame(17, ip4(OWN), ip4("10.0.2.2"), udpPayload(ip4(OWN), ip4("10.0.2.2"), 9, 0, Buffer.alloc(0))),
+  );
+  client.connect();
+  client.end();
+  await host.run(() => client.isDone, 60_000);
+  expect(hash(client.contents)).toBe(hash(data));
+  expect(sizes.length).toBeLessThan(100);
+  expect(sizes.slice(0, -1).every((size) => size % 1460 === 0)).toBe(true);
+});
 
 test("a guest that does not read stops the host's end; memory is bounded, and it goes on later", async () => {
   const random = new Random(1);

@@ -4,7 +4,8 @@ import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
-import type { NetBackend } from "../../src/devices/virtio/net-backend.ts";
+import type { FrameOffload, NetBackend, OffloadsTaken } from "../../src/devices/virtio/net-backend.ts";
+import { GUEST_OFFLOADS } from "../../src/devices/virtio/virtio-net-control.ts";
 import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/virtio-feature-bits.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { MockDriver, MODES, type MockQueue, R, testBoard } from "../support/mock-driver.ts";
@@ -360,6 +361,54 @@ describe("virtio-net", () => {
     const { driver } = net({ legacy: false, without: [] });
     const config = Array.from({ length: 8 }, (_, i) => driver.transport.read(R.config + i, 1));
     expect(config).toEqual([...MAC, 1, 0]);
+  });
+
+  it("leaves checksums and segments to a guest on a network that can, and to no other", async () => {
+    const board = testBoard();
+    let taken: OffloadsTaken | undefined;
+    const wire = new (class extends Wire {
+      override deliver: (bytes: Uint8Array, offload?: FrameOffload) => void = () => {};
+      readonly setOffloads = (now: OffloadsTaken): void => void (taken = now);
+    })();
+    const device = new VirtioNet(board, { backend: wire, mac: MAC });
+    const offered = device.offeredFeatures & GUEST_OFFLOADS;
+    expect([offered, net({ legacy: false, without: [] }).device.offeredFeatures & GUEST_OFFLOADS]).toEqual([
+      GUEST_OFFLOADS,
+      0n,
+    ]);
+    const driver = new MockDriver(board, device).start({ queues: 3 });
+    expect(taken).toEqual({ checksum: true, segments: { 4: true, 6: true } });
+    const [rx, ctrl] = [driver.queue(0), driver.queue(2)];
+    const large = { family: 6, sumStart: 54, sumOffset: 16, segmentBytes: 1440, headerBytes: 74 } as const;
+    const receive = (offload: FrameOffload): number[] | undefined => {
+      rx.post({ in: [4096] });
+      wire.deliver(frame(MAC, 3000), offload);
+      return rx.collect().map(({ data }) => [...data.subarray(0, 12)])[0];
+    };
+    // NEEDS_CSUM, TCPV6, le16 header, segment, start, offset, buffers.
+    expect(receive(large)).toEqual([1, 4, 74, 0, 0xa0, 5, 54, 0, 16, 0, 1, 0]);
+    expect(receive({ ...large, family: 4 })).toEqual([1, 1, 74, 0, 0xa0, 5, 54, 0, 16, 0, 1, 0]);
+    expect(receive({ ...large, segmentBytes: 0 })).toEqual([1, 0, 0, 0, 0, 0, 54, 0, 16, 0, 1, 0]);
+    const command = async (...bytes: number[]): Promise<number | undefined> =>
+      (await ctrl.request({ out: [Uint8Array.of(5, 0), Uint8Array.of(...bytes)], in: [1] })).data[0];
+    expect(await command(2, 0, 0, 0, 0, 0, 0, 0)).toBe(0);
+    expect(taken).toEqual({ checksum: true, segments: { 4: false, 6: false } });
+    expect(await command(4, 0, 0, 0, 0, 0, 0, 0)).toBe(1);
+    // Its state goes on beside a wire that has none of it; what the guest has turned off stays so.
+    await driver.transport.quiesce();
+    const writer = new ByteWriter();
+    const { section } = driver.transport;
+    section.encode(writer);
+    for (const backend of [new Wire(), wire]) {
+      taken = undefined;
+      const other = new VirtioNet(board, { backend });
+      const transport = new MockDriver(board, other).transport;
+      transport.section.decode(new ByteReader(writer.view()), section.version)();
+      expect(other.state.guestFeatures & GUEST_OFFLOADS).toBe(GUEST_OFFLOADS);
+    }
+    expect(taken).toEqual({ checksum: true, segments: { 4: false, 6: false } });
+    driver.write(R.status, 0);
+    expect(taken).toEqual({ checksum: false, segments: { 4: false, 6: false } });
   });
 
   it("needs a reset if a buffer cannot hold a header", () => {

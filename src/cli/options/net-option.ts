@@ -40,7 +40,12 @@ const TEXTS = {
   hostname: "hostname",
   domainname: "domainname",
 } as const;
-const SWITCHES = { restrict: "restrict", "host-loopback": "hostLoopback", ipv6: "ipv6" } as const;
+const SWITCHES = {
+  restrict: "restrict",
+  "host-loopback": "hostLoopback",
+  ipv6: "ipv6",
+  offload: "offload",
+} as const;
 const KNOWN = [
   ...Object.keys(LISTS),
   ...Object.keys(TEXTS),

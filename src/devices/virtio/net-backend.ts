@@ -1,5 +1,25 @@
 // The network behind a virtio network device. Platforms implement it: sockets in Node, a pair for tests.
 
+/**
+ * What a frame leaves to the guest's kernel, which takes a packet of one TCP connection as a whole: the
+ * checksum from `sumStart` on, of which the field at `sumOffset` behind has the pseudo-header's sum; with
+ * `segmentBytes`, the frame counts as segments with so many bytes of data, and is larger than the MTU.
+ */
+export interface FrameOffload {
+  readonly family: 4 | 6;
+  readonly sumStart: number;
+  readonly sumOffset: number;
+  /** 0: one segment. */
+  readonly segmentBytes: number;
+  readonly headerBytes: number;
+}
+
+/** What the guest's driver takes: checksums left to it, and large frames of TCP over IPv4 and IPv6. */
+export interface OffloadsTaken {
+  readonly checksum: boolean;
+  readonly segments: { readonly 4: boolean; readonly 6: boolean };
+}
+
 /** The network behind a network card: whole Ethernet frames. */
 export interface NetBackend {
   /**
@@ -12,7 +32,9 @@ export interface NetBackend {
   /** Calls `listener` each time `writable` has become true. */
   onWritable?(listener: () => void): void;
   /** `listener` receives each frame that arrives and owns its bytes. */
-  onFrame(listener: (frame: Uint8Array) => void): void;
+  onFrame(listener: (frame: Uint8Array, offload?: FrameOffload) => void): void;
+  /** A network that can leave work to the guest hears what the driver takes, at first nothing. */
+  readonly setOffloads?: ((taken: OffloadsTaken) => void) | undefined;
   /**
    * The guest has no room for frames (false), or has room again (true): the backend keeps them meanwhile, and
    * makes their sender wait. Without this, frames are lost if the guest is slow.

@@ -45,6 +45,8 @@ export interface VirtioKind<F extends Fields> {
   /** Feature bits offered in addition to the core's, and bits of the core's that are not offered. */
   readonly features: bigint;
   readonly withheld?: bigint;
+  /** Bits that are not offered, and that a loaded guest may use all the same. */
+  readonly accepted?: bigint;
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   readonly configSize: number;
 }
@@ -325,7 +327,7 @@ export abstract class VirtioDevice<F extends Fields> implements QueueOwner {
       const [theirs, ours] = modern ? ["modern", "legacy"] : ["legacy", "modern"];
       fail(`the guest drives a ${theirs} device, this one is ${ours}: start it with ${theirs} virtio`);
     }
-    const missing = state.guestFeatures & ~this.offeredFeatures;
+    const missing = state.guestFeatures & ~(this.offeredFeatures | (this.kind.accepted ?? 0n));
     if (missing !== 0n) {
       fail(
         `the guest uses features ${hex(missing)} that are not offered here (${hex(this.offeredFeatures)}): turn them ` +

@@ -1,6 +1,6 @@
 // The receive filter of virtio-net and the control commands that set it (virtio 1.3 §5.1.6.5): promiscuous
-// modes, MAC tables, VLAN filter, MAC address, announce acknowledgement, offloads. No offload is offered, so
-// the offload command accepts only 0.
+// modes, MAC tables, VLAN filter, MAC address, announce acknowledgement, offloads.
+import { feature } from "./virtio-feature-bits.ts";
 import type { VirtioNetState } from "./virtio-net.ts";
 
 const VIRTIO_NET_CTRL_RX = 0;
@@ -12,6 +12,13 @@ const VIRTIO_NET_CTRL_VLAN_ADD = 0;
 const VIRTIO_NET_CTRL_VLAN_DEL = 1;
 const VIRTIO_NET_CTRL_ANNOUNCE = 3;
 const VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5;
+
+export const VIRTIO_NET_F_GUEST_CSUM = 1;
+export const VIRTIO_NET_F_GUEST_TSO4 = 7;
+export const VIRTIO_NET_F_GUEST_TSO6 = 8;
+/** What the guest's kernel can be left to do with frames that arrive. */
+export const GUEST_OFFLOADS: bigint =
+  feature(VIRTIO_NET_F_GUEST_CSUM) | feature(VIRTIO_NET_F_GUEST_TSO4) | feature(VIRTIO_NET_F_GUEST_TSO6);
 
 export const VIRTIO_NET_S_ANNOUNCE = 2;
 export const MAC_TABLE_ENTRIES = 64;
@@ -41,10 +48,19 @@ export function control(state: VirtioNetState, message: Uint8Array): boolean {
       state.netStatus &= ~VIRTIO_NET_S_ANNOUNCE;
       return true;
     case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
-      return command === 0 && data.length === 8 && data.every((byte) => byte === 0);
+      return command === 0 && setOffloads(state, data);
     default:
       return false;
   }
+}
+
+/** le64: some of the offloads that were negotiated. */
+function setOffloads(state: VirtioNetState, data: Uint8Array): boolean {
+  if (data.length !== 8) return false;
+  const wanted = new DataView(data.buffer, data.byteOffset, 8).getBigUint64(0, true);
+  if ((wanted & ~(state.guestFeatures & GUEST_OFFLOADS)) !== 0n) return false;
+  state.currGuestOffloads = wanted;
+  return true;
 }
 
 function setRxMode(state: VirtioNetState, command = -1, data: Uint8Array): boolean {

@@ -1,11 +1,21 @@
 // virtio-net (virtio 1.3 §5.1) with one pair of queues and a control queue over a NetBackend: mergeable
-// receive buffers, link status, receive filter, announcement after a move. Left out: checksum and
-// segmentation offload (the header's fields stay zero). QEMU's device offers the same features on a socket.
+// receive buffers, link status, receive filter, announcement after a move. On a network that can use them,
+// checksum and segmentation offload of what the guest receives; else QEMU's device offers the same features
+// on a socket. Left out: the same for what the guest sends.
 import { defineState, u8, u8Array, u16, u32, u64, varStructArray, buffer } from "../../state/schema.ts";
 import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_VERSION_1 } from "./virtio-feature-bits.ts";
-import type { NetBackend } from "./net-backend.ts";
-import { accepts, control, MAC_TABLE_ENTRIES, VIRTIO_NET_S_ANNOUNCE } from "./virtio-net-control.ts";
+import type { FrameOffload, NetBackend } from "./net-backend.ts";
+import {
+  accepts,
+  control,
+  GUEST_OFFLOADS,
+  MAC_TABLE_ENTRIES,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_S_ANNOUNCE,
+} from "./virtio-net-control.ts";
 import type { VirtioState } from "./virtio-state.ts";
 import { type Chain, readSegments, segmentsLength, type Virtqueue, writeSegments } from "./virtqueue.ts";
 
@@ -24,6 +34,10 @@ export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
 const VIRTIO_NET_S_LINK_UP = 1;
 const VIRTIO_NET_OK = 0;
 const VIRTIO_NET_ERR = 1;
+
+/** struct virtio_net_hdr (§5.1.6). */
+const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
+const VIRTIO_NET_HDR_GSO_TCP = { 4: 1, 6: 4 } as const;
 
 const RECEIVEQ = 0;
 const TRANSMITQ = 1;
@@ -58,7 +72,7 @@ const fields = {
   nobcast: u8,
   hasUfo: u8.range(0, 0),
   currGuestOffloads: u64
-    .range(0n, 0n)
+    .check((bits) => ((bits & ~GUEST_OFFLOADS) === 0n ? undefined : `bits of ${GUEST_OFFLOADS}`))
     .when((s) => (s.guestFeaturesLow & (1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) !== 0),
 };
 
@@ -87,10 +101,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   /**
    * Frames received and not yet delivered to the guest: not part of the state, as if still on the network.
    */
-  readonly #waiting: Uint8Array[] = [];
+  readonly #waiting: { readonly frame: Uint8Array; readonly offload: FrameOffload | undefined }[] = [];
   #announce = false;
-  /** The header of each received frame: all of it is 0, but for num_buffers at its end. */
-  readonly #header = new Uint8Array(12);
+  /** The header of the frame that is being delivered. */
+  readonly #header = new DataView(new ArrayBuffer(12));
 
   constructor(board: VirtioBoard, options: VirtioNetOptions) {
     super(board, {
@@ -106,7 +120,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
           VIRTIO_NET_F_MRG_RXBUF,
         ) |
         feature(VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VLAN) |
-        feature(VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_CTRL_MAC_ADDR),
+        feature(VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_CTRL_MAC_ADDR) |
+        (options.backend.setOffloads === undefined ? 0n : GUEST_OFFLOADS),
+      // A guest that came from a network with them finds that nothing is left to it here.
+      accepted: GUEST_OFFLOADS,
       queues: [
         { name: "receiveq", size: 256 },
         { name: "transmitq", size: 256 },
@@ -119,7 +136,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     this.#mac = (options.mac ?? DEFAULT_MAC).slice();
     this.state.mac.set(this.#mac);
     this.state.vlans.fill(0xff);
-    this.#backend.onFrame((frame) => this.#arrived(frame));
+    this.#backend.onFrame((frame, offload) => this.#arrived(frame, offload));
     this.#backend.onWritable?.(() => this.notify(TRANSMITQ));
   }
 
@@ -157,6 +174,17 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     // Without the command, every VLAN is accepted.
     if (!this.has(VIRTIO_NET_F_CTRL_VLAN)) this.state.vlans.fill(0xff);
     else if (!this.state.started) this.state.vlans.fill(0);
+    if (!this.state.started) this.state.currGuestOffloads = this.state.guestFeatures & GUEST_OFFLOADS;
+    this.#tellOffloads();
+  }
+
+  /** Tells the network what the driver takes now. */
+  #tellOffloads(): void {
+    const { currGuestOffloads } = this.state;
+    const has = (bit: number): boolean => (currGuestOffloads & feature(bit)) !== 0n;
+    const checksum = has(VIRTIO_NET_F_GUEST_CSUM);
+    const [v4, v6] = [has(VIRTIO_NET_F_GUEST_TSO4), has(VIRTIO_NET_F_GUEST_TSO6)];
+    this.#backend.setOffloads?.({ checksum, segments: { 4: checksum && v4, 6: checksum && v6 } });
   }
 
   protected override onReset(): void {
@@ -207,6 +235,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     const message = new Uint8Array(Math.min(MAX_CONTROL, segmentsLength(chain.readable)));
     readSegments(this.board.memory, chain.readable, message);
     const done = control(this.state, message);
+    this.#tellOffloads();
     return writeSegments(
       this.board.memory,
       chain.writable,
@@ -214,9 +243,9 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     );
   }
 
-  #arrived(frame: Uint8Array): void {
+  #arrived(frame: Uint8Array, offload: FrameOffload | undefined): void {
     if (frame.length < MIN_FRAME || frame.length > MAX_FRAME || this.#waiting.length >= MAX_WAITING) return;
-    this.#waiting.push(frame);
+    this.#waiting.push({ frame, offload });
     this.notify(RECEIVEQ);
     if (this.#waiting.length > 0) this.#backend.setReceiving?.(false);
   }
@@ -224,9 +253,11 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
   #receive(): void {
     const queue = this.queue(RECEIVEQ);
     let delivered = false;
-    for (let frame = this.#waiting[0]; frame !== undefined; frame = this.#waiting[0]) {
-      if (accepts(this.state, frame)) {
-        if (!this.#deliver(queue, frame)) break;
+    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
+      // What came for a driver that took more than this one is lost.
+      const isTaken = first.offload === undefined || this.has(VIRTIO_NET_F_GUEST_CSUM);
+      if (isTaken && accepts(this.state, first.frame)) {
+        if (!this.#deliver(queue, first.frame, first.offload)) break;
         delivered = true;
       }
       this.#waiting.shift();
@@ -239,9 +270,9 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
    * Writes one frame to as many buffers as it needs (§5.1.6.4). Returns false, and takes none, if there are
    * too few.
    */
-  #deliver(queue: Virtqueue, frame: Uint8Array): boolean {
+  #deliver(queue: Virtqueue, frame: Uint8Array, offload: FrameOffload | undefined): boolean {
     const { memory } = this.board;
-    const header = this.#header.subarray(0, this.#headerBytes);
+    const header = new Uint8Array(this.#header.buffer, 0, this.#headerBytes);
     const length = header.length + frame.length;
     const mergeable = this.has(VIRTIO_NET_F_MRG_RXBUF);
     const chains: Chain[] = [];
@@ -266,7 +297,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       queue.unpop(1);
       return true;
     }
-    if (header.length === 12) new DataView(header.buffer).setUint16(10, chains.length, true);
+    this.#fillHeader(offload, chains.length);
     let done = 0;
     for (const [i, chain] of chains.entries()) {
       const before = i === 0 ? writeSegments(memory, chain.writable, header) : 0;
@@ -278,10 +309,29 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
     return true;
   }
 
+  #fillHeader(offload: FrameOffload | undefined, buffers: number): void {
+    const header = this.#header;
+    const segmentBytes = offload?.segmentBytes ?? 0;
+    header.setUint8(0, offload === undefined ? 0 : VIRTIO_NET_HDR_F_NEEDS_CSUM);
+    header.setUint8(
+      1,
+      offload === undefined || segmentBytes === 0 ? 0 : VIRTIO_NET_HDR_GSO_TCP[offload.family],
+    );
+    header.setUint16(2, segmentBytes === 0 ? 0 : (offload?.headerBytes ?? 0), true);
+    header.setUint16(4, segmentBytes, true);
+    header.setUint16(6, offload?.sumStart ?? 0, true);
+    header.setUint16(8, offload?.sumOffset ?? 0, true);
+    header.setUint16(10, buffers, true);
+  }
+
   /** Announces the guest's new place to the switches (§5.1.6.5.4). */
   protected override loaded(): void {
     if (this.#arriving !== undefined || !this.isAddressGiven) this.#mac.set(this.#arriving ?? this.state.mac);
     this.#arriving = undefined;
+    // Without the command for it, the stream does not have this.
+    if (!this.has(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
+      this.state.currGuestOffloads = this.state.guestFeatures & GUEST_OFFLOADS;
+    this.#tellOffloads();
     const up = (this.state.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
     this.#announce = up && this.has(VIRTIO_NET_F_GUEST_ANNOUNCE) && this.has(VIRTIO_NET_F_CTRL_VQ);
   }

@@ -1,4 +1,5 @@
 // Reasons why a running machine cannot move to a release of QEMU.
+import { GUEST_OFFLOADS } from "../../devices/virtio/virtio-net-control.ts";
 import type { Refusal } from "../../vmm/qemu-profile.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
@@ -56,6 +57,14 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
         code: "qemu.queue-size",
         message: `${kind}: the guest's driver chose ${queueSizes()[large]} entries for queue ${large}, ${release.name} accepts at most ${queues[large]}`,
         cure: "move it to an older release, or restart the guest there",
+      });
+    }
+    if (kind === "virtio-net" && (guestFeatures() & GUEST_OFFLOADS) !== 0n) {
+      found.push({
+        code: "qemu.features",
+        message:
+          "virtio-net: the guest receives large frames without checksums, which QEMU's user network and sockets do not send",
+        cure: "start the guest with --net user,offload=off",
       });
     }
     if (kind === "virtio-console" && (guestFeatures() & VIRTIO_CONSOLE_F_SIZE) !== 0n) {

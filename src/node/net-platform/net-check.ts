@@ -20,7 +20,7 @@ const USER = {
     ...{ net: isString, host: isString, dns: isString, dhcpstart: isString },
     ...{ hostname: isString, domainname: isString, dnssearch: isListOf(isString) },
     ...{ restrict: isBoolean, hostfwd: isListOf(isString), allow: isListOf(isString) },
-    ...{ hostLoopback: isBoolean, ipv6: isBoolean, mtu: isWhole(1280, 65_520) },
+    ...{ hostLoopback: isBoolean, ipv6: isBoolean, offload: isBoolean, mtu: isWhole(1280, 65_520) },
   }),
   ...{ log: isString, onConnection: isFunction, mac },
 };

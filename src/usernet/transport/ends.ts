@@ -1,4 +1,6 @@
 // The ends of connections, and where these are: what a saved machine knows of them.
+import { ipText } from "../wire/ip-address.ts";
+import { u16 } from "../wire/packet.ts";
 
 /** Two ends as the guest sees them. Addresses have four or sixteen bytes. */
 export interface Ends {
@@ -20,4 +22,20 @@ export interface TcpPosition {
 /** A guest's port for datagrams; `hostPort`: that of the host's socket, 0 if it is not known. */
 export interface DatagramEnds extends Ends {
   readonly hostPort: number;
+}
+
+/** As messages have it. */
+export const placeText = (address: Uint8Array, port: number): string =>
+  address.length === 4 ? `${ipText(address)}:${port}` : `[${ipText(address)}]:${port}`;
+
+/** A key for a map. */
+export function flowKey(
+  guest: Uint8Array,
+  guestPort: number,
+  remote: Uint8Array,
+  remotePort: number,
+): string {
+  let key = String.fromCharCode(guestPort, remotePort);
+  for (let i = 0; i < guest.length; i += 2) key += String.fromCharCode(u16(guest, i), u16(remote, i));
+  return key;
 }

@@ -19,6 +19,8 @@ export interface OutgoingSegment {
   readonly queue: ByteQueue;
   readonly offset: number;
   readonly length: number;
+  /** Larger ones count as segments of so many bytes. */
+  readonly segmentBytes?: number;
 }
 
 /** What a connection needs of the network. */
@@ -26,6 +28,8 @@ export interface TcpLink {
   nowMs(): number;
   /** The MSS that we announce, and the most that we send. */
   readonly mss: number;
+  /** The most bytes for the guest at once, if that is more than its MSS; else 0. */
+  readonly burst: number;
   /** How many bytes the connection may keep in a direction now. */
   readonly limit: number;
   /** Bytes kept by all connections changed. */
@@ -292,7 +296,12 @@ export class TcpConnection implements StreamEvents {
     const inFlight = after(this.#next, this.#una);
     const waiting = Math.max(0, this.#queue.length - inFlight);
     const usable = Math.min(this.#window, this.#congestion) - inFlight;
-    let length = Math.max(0, Math.min(waiting, usable, this.#mss));
+    const mss = this.#mss;
+    const { burst } = this.#link;
+    const most = burst > mss ? burst - (burst % mss) : mss;
+    let length = Math.max(0, Math.min(waiting, usable, most));
+    // Whole segments; what is left follows when it is all there is.
+    if (length > mss && length < waiting) length -= length % mss;
     // RFC 9293 §3.8.6.2.1: a small segment only if it is all there is, or half of what the guest ever takes.
     if (length < this.#mss && length < waiting && length < this.#maxWindow >> 1 && inFlight > 0) length = 0;
     if (length === 0 && this.#probe && waiting > 0) length = 1;
@@ -317,6 +326,7 @@ export class TcpConnection implements StreamEvents {
       ack: this.#expected,
       flags: ACK | (fin ? FIN : 0) | (length > 0 && length === waiting ? PSH : 0),
       window: this.#announcedWindow(),
+      segmentBytes: mss,
       ...{ queue: this.#queue, offset: inFlight, length },
     });
     this.#ackNow = false;

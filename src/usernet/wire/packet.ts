@@ -144,8 +144,11 @@ export interface IpHeader {
   readonly flags?: number;
 }
 
-/** Fills in the headers of a frame whose upper layer is there. `sumAt`: where in it the checksum belongs. */
-export function finishIp(frame: Uint8Array, header: IpHeader, sumAt?: number): Uint8Array {
+/**
+ * Fills in the headers of a frame whose upper layer is there. `sumAt`: where in it the checksum belongs;
+ * `isPartial`: only the pseudo-header's sum, for a guest that adds the rest.
+ */
+export function finishIp(frame: Uint8Array, header: IpHeader, sumAt?: number, isPartial = false): Uint8Array {
   const { source, target, protocol } = header;
   const start = upperStart(source);
   const length = frame.length - start;
@@ -175,6 +178,10 @@ export function finishIp(frame: Uint8Array, header: IpHeader, sumAt?: number): U
   if (sumAt !== undefined) {
     // ICMP of IPv4 has no pseudo-header. A UDP checksum of zero would mean none.
     const initial = protocol === ICMP ? 0 : pseudoSum(source, target, protocol, length);
+    if (isPartial) {
+      putU16(frame, start + sumAt, initial);
+      return frame;
+    }
     const sum = checksum(frame, start, frame.length, initial);
     putU16(frame, start + sumAt, sum === 0 && protocol === UDP ? 0xffff : sum);
   }

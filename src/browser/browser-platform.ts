@@ -52,6 +52,7 @@ export const browserPlatform: Platform = {
   randomBytes,
   defer,
   unpack,
+  exitPollNs: navigator.hardwareConcurrency > 1 ? 50_000 : undefined,
   spawnVcpu: (data) =>
     handle(
       new Worker(new URL("./browser-vcpu-worker.js", import.meta.url), {

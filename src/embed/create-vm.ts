@@ -72,6 +72,8 @@ export async function createVm(config: VmConfig, platform: Platform): Promise<Vm
     builtinFirmware: config.builtinFirmware,
     monotonicNs: platform.clock.monotonicNs,
     icount: config.icount,
+    exitPoll:
+      platform.exitPollNs === undefined ? undefined : { ns: platform.exitPollNs, defer: platform.defer },
     spawnVcpu: (hart) =>
       platform.spawnVcpu({ module, memory, hart, engine, createdNs: platform.clock.monotonicNs() }),
     ...(engine === "translator"

@@ -37,6 +37,11 @@ export interface Platform {
   readonly unpack?:
     | ((format: PackedFormat, bytes: Uint8Array, maxBytes: number) => Promise<Uint8Array | undefined>)
     | undefined;
+  /**
+   * How long the VMM thread looks for the next exit of a vCPU before it returns to its event loop, in ns,
+   * where exits follow each other closely. Default: not at all, which is right where there is one core.
+   */
+  readonly exitPollNs?: number | undefined;
   /** An engine that was built beforehand, for this processor. Default: each process builds its own. */
   readonly builtEngine?: ((kind: EngineKind) => EngineParts | undefined) | undefined;
   /** Called before the first WebAssembly module is compiled, to configure the platform's compiler. */

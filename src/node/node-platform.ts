@@ -1,5 +1,6 @@
 // Machines in this Node process: a worker thread for each vCPU and one for the translator; this thread is the
 // VMM's.
+import { availableParallelism } from "node:os";
 import { WherryError } from "../base/errors.ts";
 import { ENGINE_KINDS, type EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import { timeOrigin } from "../base/shared-clock.ts";
@@ -46,6 +47,7 @@ export const nodePlatform: Platform = {
     return engineOfEnvironment();
   },
   hasTotalStoreOrder,
+  exitPollNs: availableParallelism() > 1 ? 50_000 : undefined,
   builtEngine: (kind) => builtEngine(kind, hasTotalStoreOrder),
   unpack,
   beforeCompile: configureV8,

@@ -70,6 +70,13 @@ export class Ioeventfds {
     return false;
   }
 
+  /** True if a doorbell rang that has not been dispatched. */
+  get hasFired(): boolean {
+    for (let w = 0; w < FIRED_WORDS; w++)
+      if (Atomics.load(this.#words, this.#firedWord(w * 32)) !== 0) return true;
+    return false;
+  }
+
   /** VMM thread: run the notifiers of all doorbells that rang. */
   dispatch(): void {
     for (let w = 0; w < FIRED_WORDS; w++) {

@@ -68,6 +68,8 @@ export const VM_CODE_STALE = vm.u32("stale code pages");
 export const VM_TRANSLATOR_RUN = vm.u32("translator run");
 /** The VMM's command to the translation thread, and the thread's answer to END. */
 export const TRANSLATOR_RUN = { GO: 0, END: 1, ENDED: 2 } as const;
+/** u32: 1 while the VMM thread looks for exits and doorbells by itself (ExitPoll). */
+export const VM_EXIT_POLL = vm.u32("exit poll");
 /** f64: under --icount, ns of idle time; and the host's time in ns when the hart began to sleep. */
 export const VM_ICOUNT_WARP = vm.u64("icount warp");
 export const VM_ICOUNT_IDLE_SINCE = vm.u64("icount idle since");
@@ -201,6 +203,8 @@ export const RUN_SIZE = control.u32("exit size");
 /** 1 if a device answered at that address. */
 export const RUN_OK = control.u32("exit ok");
 export const RUN_DATA = control.u64("exit data");
+/** u32: from the answer to the vCPU's exit before to this one, in ns, at most 0x7fffffff. */
+export const RUN_GAP_NS = control.u32("exit gap");
 
 // SBI state of the hart (saved and restored through ONE_REG).
 export const SBI_START_ADDRESS = control.take("start address", 8, CACHE_LINE);

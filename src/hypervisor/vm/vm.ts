@@ -15,6 +15,7 @@ import { CodeCache } from "../shared/code-cache.ts";
 import { CoalescedMmio } from "../shared/coalesced-mmio.ts";
 import { GuestClock } from "../requests/guest-clock.ts";
 import { type IcountOptions, InstructionClock } from "../requests/instruction-clock.ts";
+import { ExitPoll, type ExitPollOptions } from "./exit-poll.ts";
 import { HartPending } from "../requests/hart-pending.ts";
 import { Ioeventfds } from "../shared/ioeventfd.ts";
 import {
@@ -121,6 +122,8 @@ export interface VmOptions {
    * wait for an answer.
    */
   readonly icount?: IcountOptions | undefined;
+  /** How the VMM thread looks for exits that follow each other closely; undefined: not at all. */
+  readonly exitPoll?: ExitPollOptions | undefined;
   readonly spawnVcpu: (hart: number) => ThreadHandle;
   /** Start the translation thread, when a vCPU first runs; if undefined, there is none. */
   readonly spawnTranslator?: (() => ThreadHandle) | undefined;
@@ -139,6 +142,7 @@ export class Vm implements AcceleratorVm {
   readonly #plic: Plic;
   readonly #aclint: Aclint;
   readonly #ioeventfds: Ioeventfds;
+  readonly #exitPoll: ExitPoll;
   readonly #coalesced: CoalescedMmio;
   readonly #shadows: MmioShadows;
   readonly #statuses: InterruptStatuses;
@@ -196,6 +200,9 @@ export class Vm implements AcceleratorVm {
     this.#aclint = new Aclint(buffer, requests, pending, this.clock);
     this.#aclint.reset();
     this.#ioeventfds = new Ioeventfds(buffer);
+    const { exitPoll, monotonicNs } = options;
+    const serve = (): void => this.#serveExits();
+    this.#exitPoll = new ExitPoll(buffer, requests, this.#ioeventfds, serve, exitPoll, monotonicNs);
     this.#coalesced = new CoalescedMmio(buffer);
     this.#shadows = new MmioShadows(buffer);
     this.#statuses = new InterruptStatuses(buffer, this.#plic);
@@ -327,6 +334,20 @@ export class Vm implements AcceleratorVm {
   }
   dispatchDoorbells(): void {
     this.#ioeventfds.dispatch();
+  }
+
+  /** A vCPU has signalled. */
+  signalled(): void {
+    this.#exitPoll.signalled();
+  }
+  #serveExits(): void {
+    this.drainCoalesced();
+    this.dispatchDoorbells();
+    for (const vcpu of this.vcpus) vcpu.serveExit();
+  }
+  /** A vCPU's exit is served. */
+  exited(requests: VcpuRequests): void {
+    this.#exitPoll.exited(requests);
   }
 
   /** KVM_GET/SET_IRQCHIP: the state of the PLIC and the ACLINT, in the form of their schemas. */
@@ -558,15 +579,17 @@ export class Vcpu implements AcceleratorVcpu {
 
   #onSignal(): void {
     this.#hasStarted();
-    this.#vm.drainCoalesced();
-    this.#vm.dispatchDoorbells();
-    const r = this.#requests;
-    if (r.load(RUN_STATUS) === RUN_PAGE.POSTED) {
-      // Perhaps queued since the last drain: by a write that found the ring full.
-      this.#vm.drainCoalesced();
-      this.#handleExit();
-    }
+    this.#vm.signalled();
     if (this.paused) this.#wakeParkWaiters();
+  }
+
+  /** Answers this vCPU's exit, if there is one. */
+  serveExit(): void {
+    if (this.#requests.load(RUN_STATUS) !== RUN_PAGE.POSTED) return;
+    this.#vm.exited(this.#requests);
+    // Perhaps queued since the last drain: by a write that found the ring full.
+    this.#vm.drainCoalesced();
+    this.#handleExit();
   }
 
   #answer(ok: boolean): void {

@@ -23,6 +23,7 @@ import { type Control, DpkgState, hasPreinst, readControl } from "./dpkg-state.t
 import { isAlive } from "./download.ts";
 import { GuestError } from "./guest-error.ts";
 import { type IndexEntry, readIndex } from "./packages-index.ts";
+import { applyRecording, recordingFor, recordingText } from "./recorded-configuration.ts";
 import { RootFiles } from "./root-files.ts";
 import { settingsText, writeSettings } from "./root-settings.ts";
 
@@ -57,6 +58,8 @@ export interface DebianImageOptions extends ArchiveOptions {
    * the number of those to configure. Rejects if the guest has not reported success.
    */
   readonly configure: (disk: string, packages: number) => Promise<void>;
+  /** Take what is recorded of the default packages' configuration, where it applies. Default: true. */
+  readonly isRecorded?: boolean;
 }
 
 export interface DebianBase {
@@ -113,12 +116,15 @@ export async function selectPackages(index: string, include: readonly string[]):
 }
 
 async function baseFrom(archive: Archive, cache: string, options: DebianImageOptions): Promise<DebianBase> {
-  const { onProgress = () => {}, include = [] } = options;
+  const { onProgress = () => {}, include = [], isRecorded = true } = options;
   const selection = await selectPackages(archive.index, include);
   const { all } = selection;
   const key = createHash("sha256")
     .update(
-      [FORMAT, archive.uri, archive.suite, await settingsText(), ...all.map((each) => each.sha256)].join(),
+      [
+        ...[FORMAT, archive.uri, archive.suite, await settingsText()],
+        ...[isRecorded ? await recordingText(archive.suite) : "", ...all.map((each) => each.sha256)],
+      ].join(),
     )
     .digest("hex")
     .slice(0, 16);
@@ -130,8 +136,8 @@ async function baseFrom(archive: Archive, cache: string, options: DebianImageOpt
   await fetchAll(archive, all, debs, onProgress);
   const bytes = baseSize(all);
   await complete(path, async (temporary) => {
-    const waiting = await writeBase(temporary, bytes, archive, selection, debs, onProgress);
-    await options.configure(temporary, waiting);
+    const waiting = await writeBase(temporary, bytes, archive, selection, debs, isRecorded, onProgress);
+    if (waiting > 0) await options.configure(temporary, waiting);
   });
   return { path, bytes, suite: archive.suite, packages: all.length };
 }
@@ -214,8 +220,13 @@ async function writeBase(
   archive: Archive,
   { all, tested, roots, essential }: Selection,
   debs: readonly string[],
+  isRecorded: boolean,
   onProgress: (progress: ImageProgress) => void,
 ): Promise<number> {
+  const controls = new Map<string, Control>();
+  for (const [n, { name }] of all.entries()) controls.set(name, await readControl(debs[n] as string));
+  const recording = isRecorded ? await recordingFor(archive.suite, controls) : undefined;
+  const isConfigured = (name: string): boolean => recording?.packages[name] !== undefined;
   const file = await open(path, "wx");
   try {
     await file.truncate(bytes);
@@ -236,25 +247,29 @@ async function writeBase(
     let inGuest = 0;
     for (const [n, { name, size }] of all.entries()) {
       const deb = debs[n] as string;
-      const control: Control = await readControl(deb);
+      const control = controls.get(name) as Control;
       onProgress({ step: "unpack", what: name, done: before, total });
       // What a preinst expects before the package's files are there is known for the tested packages only.
       if (hasPreinst(control) && !tested.has(name)) {
         await files.write(`var/lib/wherry/packages/${basename(deb)}`, await readFile(deb));
         inGuest++;
       } else {
-        const key = await dpkg.unpack(deb, control, (done) =>
+        const key = await dpkg.unpack(deb, control, isConfigured(name), (done) =>
           onProgress({ step: "unpack", what: name, done: before + done, total }),
         );
-        if (hasPreinst(control)) preinst.push(key);
+        if (hasPreinst(control) && !isConfigured(name)) preinst.push(key);
       }
       before += size;
     }
+    if (recording !== undefined) await applyRecording(files, recording);
     await dpkg.finish(all.map(({ name }) => name).filter((name) => !roots.has(name)));
-    await writeSettings(files, { suite: archive.suite, mirror: archive.uri, preinst, essential });
+    const waiting = dpkg.unconfigured + inGuest;
+    const pending = essential.filter((name) => !isConfigured(name));
+    const toDo = waiting > 0 ? { preinst, essential: pending } : undefined;
+    await writeSettings(files, { suite: archive.suite, mirror: archive.uri, toDo });
     await writer.finish(files.root);
     await file.sync();
-    return dpkg.unconfigured + inGuest;
+    return waiting;
   } finally {
     await file.close();
   }

@@ -50,10 +50,14 @@ export class DpkgState {
     this.#files = files;
   }
 
-  /** Unpacks a package. Returns its name in the database. Rejects with GuestError. */
+  /**
+   * Unpacks a package; `isConfigured`: what its scripts do is done otherwise. Returns its name in the
+   * database. Rejects with GuestError.
+   */
   async unpack(
     path: string,
     control: Control,
+    isConfigured: boolean,
     onBytes: (done: number, total: number) => void,
   ): Promise<string> {
     const stanza = textOf(control, "control").trim();
@@ -85,7 +89,7 @@ export class DpkgState {
     await this.#files.write(`${info}/${key}.list`, list.map((each) => `${each}\n`).join(""));
     for (const [file, { bytes, mode }] of control)
       if (file !== "control") await this.#files.write(`${info}/${key}.${file}`, bytes, mode);
-    const isReady = !control.has("postinst");
+    const isReady = isConfigured || !control.has("postinst");
     if (!isReady) this.unconfigured++;
     const sumLines = conffiles.flatMap((each) => (sums.has(each) ? [`\n ${each} ${sums.get(each)}`] : []));
     const status = [
@@ -131,14 +135,9 @@ export class DpkgState {
     for (const name of ["alternatives", "parts", "updates"]) files.makeDirectory(`${DATABASE}/${name}`);
     await files.write(`${DATABASE}/status`, this.#stanzas.map((each) => `${each}\n`).join(""));
     await files.write(`${DATABASE}/info/format`, "1\n");
-    for (const name of [
-      "available",
-      "diversions",
-      "statoverride",
-      "lock",
-      "triggers/Unincorp",
-      "triggers/Lock",
-    ])
+    // The recorded ones may be there.
+    if (files.find(`${DATABASE}/diversions`) === undefined) await files.write(`${DATABASE}/diversions`, "");
+    for (const name of ["available", "statoverride", "lock", "triggers/Unincorp", "triggers/Lock"])
       await files.write(`${DATABASE}/${name}`, "");
     for (const [name, lines] of this.#triggers)
       await files.write(`${DATABASE}/triggers/${name}`, `${lines.join("\n")}\n`);

@@ -74,6 +74,11 @@ export class RootFiles {
     this.#put(path, { ...this.#plain(mode), kind: "file", data: await this.#writer.store(bytes) });
   }
 
+  /** Changes the owner of what is there. */
+  own(path: string, uid: number, gid: number): void {
+    Object.assign(this.find(path) as Node, { uid, gid });
+  }
+
   link(path: string, target: string): void {
     this.#put(path, { ...this.#plain(0o777), kind: "symlink", target });
   }

@@ -70,9 +70,11 @@ export interface RootSettings {
   readonly suite: string;
   /** URL of the archive, for the guest's apt. */
   readonly mirror: string;
-  /** Names of packages whose preinst is to run, and those that must work before others are installed. */
-  readonly preinst: readonly string[];
-  readonly essential: readonly string[];
+  /**
+   * What the guest is to configure: names of packages whose preinst is to run, and those that must work
+   * before others are installed.
+   */
+  readonly toDo: { readonly preinst: readonly string[]; readonly essential: readonly string[] } | undefined;
 }
 
 /** Text of the files that these settings come from: a changed one makes another image. */
@@ -122,8 +124,10 @@ export async function writeSettings(files: RootFiles, settings: RootSettings): P
     ...(keyring === undefined ? [] : [`Signed-By: /${keyring}`]),
   ];
   await files.write("etc/apt/sources.list.d/debian.sources", `${source.join("\n")}\n`);
+  const { toDo } = settings;
+  if (toDo === undefined) return;
   const own = "var/lib/wherry";
   await files.write(`${own}/configure`, await readFile(`${SOURCES}configure`), 0o755);
-  await files.write(`${own}/preinst`, settings.preinst.map((each) => `${each}\n`).join(""));
-  await files.write(`${own}/essential`, settings.essential.map((each) => `${each}\n`).join(""));
+  await files.write(`${own}/preinst`, toDo.preinst.map((each) => `${each}\n`).join(""));
+  await files.write(`${own}/essential`, toDo.essential.map((each) => `${each}\n`).join(""));
 }

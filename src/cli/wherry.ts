@@ -213,13 +213,22 @@ async function main(args: readonly string[]): Promise<number> {
     const meant = nearest(name, names) ?? names.find((known) => known.startsWith(`${args[0]} `));
     throw new UsageError(`unknown command '${name}'${meant === undefined ? "" : `; did you mean ${meant}?`}`);
   }
+  // qemu-img takes a size with a minus for one.
+  if (name === "image resize" && /^-[0-9]/.test(rest.at(-1) ?? "") && !rest.includes("--"))
+    rest.splice(-1, 0, "--");
   const end = rest.indexOf("--");
   if (rest.slice(0, end < 0 ? undefined : end).some((word) => word === "--help" || word === "-h")) {
     process.stdout.write(await commandHelp(name, found));
     return EXIT.OK;
   }
   requireNode();
-  return (await runCommand(found, rest)) ?? EXIT.OK;
+  try {
+    return (await runCommand(found, rest)) ?? EXIT.OK;
+  } catch (error) {
+    // There, 2 is an answer of check and compare.
+    if (args[0] === "image" && error instanceof UsageError) error.exitCode = name === "image compare" ? 2 : 1;
+    throw error;
+  }
 }
 
 /** Prints one line, never a stack trace unless WHERRY_DEBUG is set. Returns the exit code. */

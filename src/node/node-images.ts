@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { constants, type FileHandle, mkdtemp, open, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import zlib from "node:zlib";
 import { BlockError, type BlockFile } from "../block/block-file.ts";
@@ -232,7 +232,8 @@ export function nodeStore(locks: ImageLocks): ImageStore & { readonly files: Ima
     },
     relative: (path, name) => {
       if (isAddress(name)) return name;
-      return isAddress(path) ? new URL(name, path).href : resolve(dirname(path), name);
+      if (isAddress(path)) return new URL(name, path).href;
+      return isAbsolute(name) ? name : path.slice(0, path.lastIndexOf("/") + 1) + name;
     },
     identity: async (path) => (isAddress(path) ? path : await realpath(path).catch(() => resolve(path))),
   };

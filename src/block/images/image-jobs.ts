@@ -18,6 +18,8 @@ export interface CopyOptions {
   readonly compressed?: boolean | undefined;
   /** Only what is in the image itself, not what its backing images have. */
   readonly onlyTop?: boolean | undefined;
+  /** The target may have other contents: zeros are written, too. */
+  readonly overwrites?: boolean | undefined;
   readonly onProgress?: OnProgress | undefined;
 }
 
@@ -62,20 +64,22 @@ export async function copyImage(
   options: CopyOptions = {},
 ): Promise<void> {
   const { compressed = false, onlyTop = false, onProgress } = options;
-  if (compressed && target instanceof Qcow2Image) return await copyCompressed(source, target, onProgress);
+  const needsZeros = target.backing !== undefined || onlyTop || options.overwrites === true;
+  if (compressed && target instanceof Qcow2Image)
+    return await copyCompressed(source, target, needsZeros, onProgress);
   await eachExtent(
     source,
     PIECE,
     async (at, { kind, depth, length }) => {
       if (onlyTop && (kind === "absent" || depth > 0)) return;
       if (kind !== "data") {
-        if (target.backing !== undefined || onlyTop) await target.writeZeroes(at, length, true);
+        if (needsZeros) await target.writeZeroes(at, length, true);
         return;
       }
       const bytes = new Uint8Array(length);
       await source.read(at, bytes);
       if (!isZero(bytes)) await target.write(at, bytes);
-      else if (target.backing !== undefined || onlyTop) await target.writeZeroes(at, length, true);
+      else if (needsZeros) await target.writeZeroes(at, length, true);
     },
     onProgress,
   );
@@ -85,6 +89,7 @@ export async function copyImage(
 async function copyCompressed(
   source: BlockImage,
   target: Qcow2Image,
+  needsZeros: boolean,
   onProgress?: OnProgress,
 ): Promise<void> {
   const { clusterBytes } = target;
@@ -95,7 +100,7 @@ async function copyCompressed(
         const bytes = new Uint8Array(Math.min(clusterBytes, source.sizeBytes - at));
         await source.read(at, bytes);
         if (!isZero(bytes)) await target.writeCompressed(at, bytes);
-        else if (target.backing !== undefined) await target.writeZeroes(at, bytes.length, true);
+        else if (needsZeros) await target.writeZeroes(at, bytes.length, true);
       };
       const job = copy().finally(() => running.delete(job));
       running.add(job);

@@ -313,6 +313,8 @@ export interface SnapshotEntry {
   readonly diskBytes: number;
   readonly date: { readonly seconds: number; readonly nanoseconds: number };
   readonly vmClockNs: bigint;
+  /** Instructions of a recorded machine; undefined if there is no record. */
+  readonly icount: bigint | undefined;
 }
 
 /** Reads the snapshot table; `bytes` is its length. Rejects with BlockError. */
@@ -349,6 +351,7 @@ export async function readSnapshots(
       l1Entries,
       date: { seconds: view.getUint32(16), nanoseconds: view.getUint32(20) },
       vmClockNs: view.getBigUint64(24),
+      icount: extraLength >= 24 && extra.getBigInt64(16) !== -1n ? extra.getBigUint64(16) : undefined,
       vmStateBytes: extraLength >= 8 ? u64(extra, 0) : view.getUint32(32),
       diskBytes: extraLength >= 16 ? u64(extra, 8) : header.sizeBytes,
       id: decodeUtf8(names.subarray(0, idLength)),

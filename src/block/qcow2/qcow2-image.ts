@@ -620,16 +620,14 @@ export class Qcow2Image implements BlockImage {
     const end = this.#clusterEnd(this.#packedAt);
     const left = end - this.#packedAt;
     // The last sector may reach beyond the packed bytes, but not beyond the cluster.
-    if (left >= bytes) {
-      const host = this.#packedAt;
-      await this.#refcounts.addReference(end - clusterBytes);
+    if (left >= bytes && (await this.#refcounts.addReference(end - clusterBytes))) {
       this.#packedAt += bytes;
-      return host;
+      return this.#packedAt - bytes;
     }
     const { offset } = await this.#allocate(1);
-    const isInRow = left > 0 && offset === end;
-    const host = isInRow ? this.#packedAt : offset;
-    if (isInRow) await this.#refcounts.addReference(end - clusterBytes);
+    const isInRow = left > 0 && left < bytes && offset === end;
+    const reaches = isInRow && (await this.#refcounts.addReference(end - clusterBytes));
+    const host = reaches ? this.#packedAt : offset;
     this.#packedAt = host + bytes;
     return host;
   }

@@ -161,9 +161,13 @@ export class Refcounts {
     if (before + delta === 0) this.#firstFree = Math.min(this.#firstFree, cluster);
   }
 
-  /** Another reference to a cluster. */
-  addReference(offset: number): Promise<void> {
-    return this.turns.run(() => this.#add(offset, 1));
+  /** Another reference to a cluster. False if its refcount cannot be larger. */
+  addReference(offset: number): Promise<boolean> {
+    return this.turns.run(async () => {
+      if ((await this.get(offset)) >= maxRefcount(this.#order)) return false;
+      await this.#add(offset, 1);
+      return true;
+    });
   }
 
   /** Sets the refcount of a cluster, to repair it. */

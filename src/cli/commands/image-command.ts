@@ -26,7 +26,7 @@ import {
 import { Qcow2Image } from "../../block/qcow2/qcow2-image.ts";
 import { isAddress, NodeFile, nodeStore } from "../../node/node-images.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";
-import { imageSize, imageOptions, oneWord } from "../options/image-options.ts";
+import { imageOptionNames, imageOptions, imageSize, oneWord } from "../options/image-options.ts";
 import { CliError, UsageError } from "../output/cli-error.ts";
 
 /** Of `qemu-img check` and `compare`. */
@@ -53,7 +53,16 @@ const create = {
   value: "KEY=VALUE,…",
   parse: imageOptions,
   many: true,
-  help: "of qcow2: cluster_size, lazy_refcounts, compression_type, refcount_bits, compat, backing_file, backing_fmt, size",
+  help: `of qcow2, and size: ${imageOptionNames.join(", ")}`,
+} as const;
+
+/** How qemu-img does it, which scripts say: here it makes no difference. */
+const ignored = { value: "WORD", parse: text, help: "accepted, and ignored" } as const;
+const ignoredOptions = {
+  cache: { ...ignored, short: "t" },
+  "source-cache": { ...ignored, short: "T" },
+  coroutines: { ...ignored, short: "m" },
+  "out-of-order": { short: "W", help: ignored.help },
 } as const;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -133,6 +142,7 @@ function refuseRawOptions(kind: ImageFormat | "auto", options: Qcow2CreateOption
 }
 
 const createOptions = {
+  unsafe: { short: "u", help: "do not open the backing image: SIZE is needed then" },
   format,
   backing,
   "backing-format": backingFormat,
@@ -153,8 +163,10 @@ async function createCommand(
   };
   const kind = values.format ?? "raw";
   refuseRawOptions(kind, options);
+  if (size !== undefined && given.sizeBytes !== undefined)
+    throw new UsageError("the size is given twice: as SIZE and by -o size");
   let sizeBytes = size === undefined ? given.sizeBytes : imageSize(size);
-  if (options.backingFile !== undefined) {
+  if (options.backingFile !== undefined && !values.unsafe) {
     const at = nodeStore({ image: undefined, backing: undefined }).relative(path, options.backingFile);
     const backingKind = options.backingFormat;
     await withImage(at, { format: parseFormat(backingKind ?? "auto"), forceShare: true }, async (image) => {
@@ -165,11 +177,30 @@ async function createCommand(
     });
   }
   if (sizeBytes === undefined) throw new UsageError("SIZE is missing: wherry image create FILE SIZE");
-  await makeImage(path, kind, sizeBytes, options);
-  if (values.quiet) return;
-  const shown = options.backingFile === undefined ? "" : ` backing_file=${options.backingFile}`;
-  const cluster = kind === "qcow2" ? ` cluster_size=${options.clusterBytes ?? 65536}` : "";
-  say(`Formatting '${path}', fmt=${kind}${cluster} size=${sizeBytes}${shown}`);
+  // A disk is up to a sector larger than is asked for.
+  await makeImage(path, kind, Math.ceil(sizeBytes / 512) * 512, options);
+  if (!values.quiet) say(`Formatting '${path}', fmt=${kind} ${settingsOf(kind, sizeBytes, options)}`);
+}
+
+/** In qemu-img's order. */
+function settingsOf(kind: ImageFormat | "auto", sizeBytes: number, options: Qcow2CreateOptions): string {
+  if (kind !== "qcow2") return `size=${sizeBytes}`;
+  const { clusterBytes = 65536, compression = "zlib", lazyRefcounts = false, refcountBits = 16 } = options;
+  const settings = {
+    cluster_size: clusterBytes,
+    extended_l2: "off",
+    compression_type: compression,
+    size: sizeBytes,
+    backing_file: options.backingFile,
+    backing_fmt: options.backingFormat,
+    compat: options.version && (options.version === 2 ? "0.10" : "1.1"),
+    lazy_refcounts: lazyRefcounts ? "on" : "off",
+    refcount_bits: refcountBits,
+  };
+  return Object.entries(settings)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(" ");
 }
 
 const infoOptions = {
@@ -179,18 +210,25 @@ const infoOptions = {
   "backing-chain": { help: "information on the backing images as well" },
 } satisfies Options;
 
+/** A raw file may end within a sector. */
+const wholeSectors = ({ sizeBytes }: BlockImage): number => Math.ceil(sizeBytes / 512) * 512;
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 function sizeText(bytes: number): string {
   let unit = 0;
   while (bytes >= 1024 && unit < UNITS.length - 1) [bytes, unit] = [bytes / 1024, unit + 1];
-  return `${Number(bytes.toPrecision(3))} ${UNITS[unit]}`;
+  // Three digits; halves go to the even one, as in C.
+  const scale = bytes >= 99.95 ? 1 : bytes >= 9.995 ? 10 : 100;
+  const scaled = bytes * scale;
+  const isTie = scaled % 1 === 0.5;
+  return `${(isTie ? 2 * Math.round(scaled / 2) : Math.round(scaled)) / scale} ${UNITS[unit]}`;
 }
 
 async function describe(image: BlockImage): Promise<Record<string, unknown>> {
   const { file } = image;
   const actual = isAddress(file.name) ? undefined : (await stat(file.name)).blocks * 512;
   const common = {
-    "virtual-size": image.sizeBytes,
+    "virtual-size": wholeSectors(image),
     filename: file.name,
     format: image.format,
     ...(actual === undefined ? {} : { "actual-size": actual }),
@@ -232,7 +270,7 @@ async function describe(image: BlockImage): Promise<Record<string, unknown>> {
     ...(entries.length === 0
       ? {}
       : {
-          snapshots: entries.map(({ id, name, vmStateBytes, date, vmClockNs }) => ({
+          snapshots: entries.map(({ id, name, vmStateBytes, date, vmClockNs, icount }) => ({
             id,
             name,
             "vm-state-size": vmStateBytes,
@@ -240,9 +278,15 @@ async function describe(image: BlockImage): Promise<Record<string, unknown>> {
             "date-nsec": date.nanoseconds,
             "vm-clock-sec": Number(vmClockNs / 1_000_000_000n),
             "vm-clock-nsec": Number(vmClockNs % 1_000_000_000n),
+            ...(icount === undefined ? {} : { icount: Number(icount) }),
           })),
         }),
   };
+}
+
+function snapshotRow(id: string, tag: string, ...others: string[]): string {
+  const columns = others.map((text, i) => text.padStart([8, 20, 13, 11][i] ?? 0));
+  return [id.padEnd(10), tag.padEnd(17), ...columns].join("");
 }
 
 function infoLines(info: Record<string, unknown>): string[] {
@@ -262,12 +306,23 @@ function infoLines(info: Record<string, unknown>): string[] {
   if (kind !== undefined) lines.push(`backing file format: ${kind}`);
   const snapshots = (info["snapshots"] ?? []) as Record<string, number | string>[];
   if (snapshots.length > 0)
-    lines.push("Snapshot list:", `${"ID".padEnd(10)}${"TAG".padEnd(18)}${"VM SIZE".padStart(12)}  DATE`);
+    lines.push("Snapshot list:", snapshotRow("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"));
   for (const entry of snapshots) {
-    const date = new Date(Number(entry["date-sec"]) * 1000).toISOString().slice(0, 19).replace("T", " ");
-    const size = sizeText(Number(entry["vm-state-size"]));
+    const numberOf = (name: string): number => Number(entry[name]);
+    const seconds = numberOf("vm-clock-sec");
+    const two = (value: number): string => String(Math.floor(value)).padStart(2, "0");
+    const clock = `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
+    const ms = String(Math.floor(numberOf("vm-clock-nsec") / 1e6)).padStart(3, "0");
     lines.push(
-      `${String(entry["id"]).padEnd(10)}${String(entry["name"]).padEnd(18)}${size.padStart(12)}  ${date}`,
+      snapshotRow(
+        String(entry["id"]),
+        String(entry["name"]),
+        sizeText(numberOf("vm-state-size")),
+        // The only locale whose dates are as qemu-img's.
+        new Date(numberOf("date-sec") * 1000).toLocaleString("sv"),
+        `${clock}.${ms}`,
+        String(entry["icount"] ?? ""),
+      ),
     );
   }
   const specific = info["format-specific"] as { data: Record<string, unknown> } | undefined;
@@ -411,6 +466,8 @@ const convertOptions = {
     help: "backing image of the new image, which has the same contents",
   },
   "backing-format": backingFormat,
+  existing: { short: "n", help: "write into an image that exists, and is large enough" },
+  ...ignoredOptions,
   progress,
   quiet,
   "force-share": forceShare,
@@ -431,13 +488,15 @@ async function convertCommand(values: ValuesOf<typeof convertOptions>, from = ""
   if (!isAddress(from) && resolve(from) === resolve(to)) throw new UsageError(`${to} is the source as well`);
   await withImage(from, { format: values.format, forceShare: values["force-share"] }, async (source) => {
     await refuseOwnChain(source, to);
-    const sizeBytes = Math.ceil(source.sizeBytes / 512) * 512;
-    await makeImage(to, kind, sizeBytes, options);
+    const sizeBytes = wholeSectors(source);
+    if (!values.existing) await makeImage(to, kind, sizeBytes, options);
     const { compress } = values;
     const onProgress = progressOf(values.progress && !values.quiet);
-    await withImage(to, { format: kind, isWritten: true }, (target) =>
-      copyImage(source, target, { compressed: compress, onProgress }),
-    );
+    await withImage(to, { format: kind, isWritten: true }, async (target) => {
+      if (target.sizeBytes < source.sizeBytes)
+        throw new CliError(`${to}: ${target.sizeBytes} bytes are less than the source's ${source.sizeBytes}`);
+      await copyImage(source, target, { compressed: compress, overwrites: values.existing, onProgress });
+    });
   });
 }
 
@@ -535,6 +594,7 @@ async function rebaseCommand(values: ValuesOf<typeof rebaseOptions>, path = ""):
 const resizeOptions = {
   format,
   shrink: { help: "allow a smaller disk: what is beyond its end is lost" },
+  preallocation: { value: "off", parse: oneWord("off"), help: "accepted, and ignored" },
   quiet,
 } satisfies Options;
 
@@ -631,7 +691,7 @@ async function compareCommand(
     return await withImage(one, { ...shared, format: values.format }, (a) =>
       withImage(other, { ...shared, format: values["other-format"] }, async (b) => {
         const note = (line: string): void => void (values.quiet || say(line));
-        if (a.sizeBytes !== b.sizeBytes) {
+        if (wholeSectors(a) !== wholeSectors(b)) {
           note(values.strict ? "Strict mode: Image size mismatch!" : "Warning: Image size mismatch!");
           if (values.strict) return EXIT.DIFFERENT;
         }

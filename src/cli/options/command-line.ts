@@ -46,7 +46,8 @@ export function parseCommandLine<O extends Options>(
   for (const arg of args) {
     if (arg === "--") break;
     // QEMU's long options have one dash; parseArgs would read them as several short ones.
-    const isShort = Object.values(options).some(({ short }) => short !== undefined && arg === `-${short}`);
+    // `-fqcow2` and `-pq` are of programs whose users know one-letter options.
+    const isShort = Object.values(options).some(({ short }) => short !== undefined && arg[1] === short);
     if (/^-[a-z]/.test(arg) && !isShort) throw unknownOption(arg, options);
   }
   const { tokens } = parseArgs({

@@ -5,12 +5,15 @@ import { UsageError } from "../output/cli-error.ts";
 
 const UNITS = "BKMGTPE";
 
-/** A size in bytes: a number, with k, M, G, T, P or E. Throws UsageError. */
+/** A size in bytes: a number, in hex too, or one with k, M, G, T, P or E. Throws UsageError. */
 export function imageSize(text: string): number {
-  const match = /^([0-9]+(?:\.[0-9]+)?)([BKMGTPE]?)(?:i?B)?$/i.exec(text);
-  if (match === null) throw new UsageError(`${text}: expected a size in bytes, or with k, M, G, T`);
+  const match = /^(0x[0-9a-f]+|[0-9]+(?:\.[0-9]+)?)([KMGTPE]?)(?:i?B)?$/i.exec(text);
+  if (match === null) throw new UsageError(`${text}: expected a size in bytes, or with k, M, G, T, P or E`);
   const power = Math.max(0, UNITS.indexOf((match[2] || "B").toUpperCase()));
-  return Math.ceil(Number(match[1]) * 1024 ** power);
+  const bytes = Math.ceil(Number(match[1]) * 1024 ** power);
+  if (!Number.isSafeInteger(bytes))
+    throw new UsageError(`${text}: is more than ${Number.MAX_SAFE_INTEGER} bytes`);
+  return bytes;
 }
 
 export function oneWord<const W extends string>(...words: readonly W[]): (text: string) => W {
@@ -41,7 +44,11 @@ const KEYS: Readonly<Record<string, (value: string) => Qcow2Options & { readonly
   backing_fmt: (value) => ({ backingFormat: value }),
   preallocation: (value) => (oneWord("off")(value), {}),
   extended_l2: (value) => (oneWord("off")(value), {}),
+  encryption: (value) => (oneWord("off")(value), {}),
 };
+
+/** For `-o help`. */
+export const imageOptionNames: readonly string[] = Object.keys(KEYS);
 
 /** `cluster_size=64k,lazy_refcounts=on`; a comma in a value is doubled. */
 export function imageOptions(text: string): Qcow2Options & { readonly sizeBytes?: number } {

@@ -15,7 +15,7 @@ export const EXIT = {
 
 /** Printed as `wherry: message`; the process ends with `exitCode`. */
 export class CliError extends WherryError {
-  readonly exitCode: number;
+  exitCode: number;
 
   constructor(message: string, options?: { exitCode?: number; cause?: unknown }) {
     super("cli", message, options);

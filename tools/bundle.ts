@@ -19,6 +19,14 @@ const ENTRIES = {
   "node-translator-worker": "node/node-translator-worker.js",
 };
 
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
 const modules = new Set<string>();
 rmSync(next, { recursive: true, force: true });
 mkdirSync(next);
@@ -73,8 +81,19 @@ const inputs: BundleInputs = Object.fromEntries(
     }),
 );
 writeFileSync(join(next, BUNDLE_INPUTS), JSON.stringify(inputs));
-rmSync(BUNDLE, { recursive: true, force: true });
-renameSync(next, BUNDLE);
+for (let tries = 0; ; tries++) {
+  rmSync(BUNDLE, { recursive: true, force: true });
+  try {
+    renameSync(next, BUNDLE);
+    break;
+  } catch (error) {
+    // Another build was faster.
+    if (tries === 9) throw error;
+  }
+}
+// What builds have left that were interrupted, not what others that run have begun.
 for (const name of readdirSync(DIST)) {
-  if (/^bundle\.\d+$/.test(name)) rmSync(join(DIST, name), { recursive: true, force: true });
+  const pid = /^bundle\.(\d+)$/.exec(name)?.[1];
+  if (pid !== undefined && !isRunning(Number(pid)))
+    rmSync(join(DIST, name), { recursive: true, force: true });
 }

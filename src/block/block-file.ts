@@ -19,6 +19,8 @@ export interface BlockFile {
   /** Makes all writes durable that resolved before this call. */
   flush(): Promise<void>;
   truncate(size: number): Promise<void>;
+  /** The range reads as zeros afterwards, and takes no space. Resolves with false if that cannot be had. */
+  punch?(offset: number, length: number): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -87,6 +89,17 @@ export class MemoryFile implements BlockFile {
   }
 
   async flush(): Promise<void> {}
+
+  async punch(offset: number, length: number): Promise<boolean> {
+    const limit = Math.min(offset + length, this.#size);
+    for (let at = offset; at < limit; ) {
+      const piece = Math.floor(at / PIECE);
+      const end = Math.min(limit, (piece + 1) * PIECE);
+      if (this.#pieces.has(piece) || at < this.#initial.length) this.#put(at, new Uint8Array(end - at));
+      at = end;
+    }
+    return true;
+  }
 
   async truncate(size: number): Promise<void> {
     if (size < this.#size) {

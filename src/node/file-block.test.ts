@@ -4,6 +4,7 @@ import { chmod, mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { newQcow2 } from "../block/qcow2/qcow2-create.ts";
 import { type FileBlock, type FileBlockOptions, openFileBlock } from "./file-block.ts";
 
 let directory: string;
@@ -49,6 +50,30 @@ describe("a file as a disk", () => {
     const bytes = await readFile(path);
     expect(bytes.every((b) => b === 0)).toBe(true);
     expect((await stat(path)).blocks * 512).toBeLessThan(4 << 20);
+  });
+
+  it("gives space back that is discarded, raw and qcow2, and keeps what is around it", async () => {
+    const space = async (): Promise<number> => (await stat(path)).blocks * 512;
+    for (const format of ["raw", "qcow2"] as const) {
+      await truncate(path, 0);
+      if (format === "raw") await truncate(path, 8 << 20);
+      else await writeFile(path, newQcow2(path, 8 << 20));
+      const block = await openFileBlock({ path, format });
+      await block.activate();
+      await block.write(0, ones(8 << 20));
+      await block.flush();
+      const before = await space();
+      await block.discard(1 << 20, 4 << 20);
+      await block.writeZeroes(6 << 20, 1 << 20, true);
+      await block.flush();
+      expect(before - (await space()), format).toBeGreaterThan(4 << 20);
+      const bytes = new Uint8Array(8 << 20);
+      await block.read(0, bytes);
+      const kept = [(1 << 20) - 1, 5 << 20, (6 << 20) - 1, 7 << 20, (8 << 20) - 1];
+      expect(kept.map((at) => bytes[at])).toEqual([1, 1, 1, 1, 1]);
+      expect([1 << 20, (5 << 20) - 1, 6 << 20].map((at) => bytes[at])).toEqual([0, 0, 0]);
+      await block.close();
+    }
   });
 
   it("is released even if its last flush fails", async () => {

@@ -11,6 +11,7 @@ import type { ImageStore } from "../block/images/open-image.ts";
 import { InFlight } from "../block/in-flight.ts";
 import type { ClusterCodec } from "../block/qcow2/cluster-codec.ts";
 import { WherryError } from "../base/errors.ts";
+import { HolePuncher } from "./hole-puncher.ts";
 import { type ImageUse, lockImage } from "./image-lock.ts";
 import { systemReason } from "./channels/system-reason.ts";
 
@@ -33,11 +34,13 @@ export class NodeFile implements BlockFile {
   readonly handle: FileHandle;
   /** Of the calls below that use the descriptor itself, which cost half of what the handle's do. */
   readonly #calls = new InFlight();
+  readonly #holes: HolePuncher;
   #size: number;
 
   private constructor(name: string, handle: FileHandle, size: number, readonly: boolean) {
     this.name = name;
     this.handle = handle;
+    this.#holes = new HolePuncher(handle);
     this.#size = size;
     this.readonly = readonly;
   }
@@ -126,6 +129,15 @@ export class NodeFile implements BlockFile {
     await this.handle.datasync();
   }
 
+  async punch(offset: number, length: number): Promise<boolean> {
+    const epoch = this.#calls.begin();
+    try {
+      return await this.#holes.punch(offset, length);
+    } finally {
+      this.#calls.end(epoch);
+    }
+  }
+
   async truncate(size: number): Promise<void> {
     await this.handle.truncate(size);
     this.#size = size;
@@ -133,6 +145,7 @@ export class NodeFile implements BlockFile {
 
   async close(): Promise<void> {
     await this.#calls.drain();
+    this.#holes.close();
     await this.handle.close();
   }
 }

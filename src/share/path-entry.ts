@@ -76,6 +76,13 @@ export class PathEntry {
     return path;
   }
 
+  /** Its directory, and its name there. Throws EBUSY for the root, ESTALE if it is gone. */
+  get place(): [PathEntry, string] {
+    if (this.#parent === undefined) throw new FileError("EBUSY");
+    if (this.#isRemoved) throw new FileError("ESTALE");
+    return [this.#parent, this.#name];
+  }
+
   /** The path of a name in this directory. */
   pathOf(name: string): string {
     const { path } = this;

@@ -544,9 +544,8 @@ export class ShareServer {
   async #renameFid(request: MessageReader): Promise<void> {
     const [fid, directory] = [this.#fileFid(request.u32()), this.#fileFid(request.u32())];
     const name = request.string();
-    const { parent } = fid.entry;
-    if (parent === undefined) throw new FileError("EBUSY");
-    await this.#rename(() => [parent, fid.entry.name], directory.entry, name);
+    // Where it is when its turn comes: another request may move it before.
+    await this.#rename(() => fid.entry.place, directory.entry, name);
   }
 
   async #renameat(request: MessageReader): Promise<void> {
@@ -569,11 +568,10 @@ export class ShareServer {
   async #removeFid(request: MessageReader): Promise<void> {
     const fid = this.#fileFid(request.u32());
     const { entry } = fid;
-    const { parent } = entry.keep();
+    entry.keep();
     try {
       await this.#drop(fid);
-      if (parent === undefined) throw new FileError("EBUSY");
-      await this.#remove(parent, () => entry.name, (fid.qid.type & wire.QID_DIRECTORY) !== 0);
+      await this.#remove(() => entry.place, (fid.qid.type & wire.QID_DIRECTORY) !== 0);
     } finally {
       entry.release();
     }
@@ -582,14 +580,15 @@ export class ShareServer {
   async #unlinkat(request: MessageReader): Promise<void> {
     const fid = this.#fileFid(request.u32());
     const name = newName(request.string());
-    await this.#remove(fid.entry, () => name, (request.u32() & AT_REMOVEDIR) !== 0);
+    await this.#remove(() => [fid.entry, name], (request.u32() & AT_REMOVEDIR) !== 0);
   }
 
-  async #remove(directory: PathEntry, name: () => string, isDirectory: boolean): Promise<void> {
+  async #remove(place: () => [PathEntry, string], isDirectory: boolean): Promise<void> {
     this.#writable();
     await this.#paths.exclusive(async () => {
-      await this.tree.remove(directory.pathOf(name()), isDirectory);
-      directory.forget(name());
+      const [directory, name] = place();
+      await this.tree.remove(directory.pathOf(name), isDirectory);
+      directory.forget(name);
     });
   }
 

@@ -1,11 +1,13 @@
 // `npm run check:devices`: a Debian guest uses its devices: disk, entropy, network, clock, console,
 // power-off. Two guests are connected by a network and one of them is moved; a machine is killed, and its
-// disks must have all writes that it reported to its guest; a guest panics and finds its devices reset; a
+// disks must have all writes that it reported to its guest, ext4's journal on a qcow2 image recovers, and
+// discard has freed space; a guest panics and finds its devices reset; a
 // guest has virtio-mmio version 1.
 //   --only guests|killed|legacy|hotplug for one part; --harts H and --seconds S for hotplug
 import { setTimeout as sleep } from "node:timers/promises";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
@@ -25,7 +27,7 @@ const STEP_MS = 120_000;
 
 const parts: Record<string, { readonly cases: number; readonly run: () => Promise<void> }> = {
   guests: { cases: 10, run: twoGuests },
-  killed: { cases: 5, run: killed },
+  killed: { cases: 6, run: killed },
   legacy: { cases: 2, run: legacy },
   hotplug: { cases: 3, run: hotplug },
 };
@@ -105,10 +107,15 @@ async function endsWith(machine: Machine, code: number): Promise<void> {
 
 const MOUNT = "modprobe ext4 && mount -t ext4 /dev/vda /mnt";
 /** The checksum of all files. */
-const FILES = "(cd /mnt; find . -type f | sort | xargs md5sum | md5sum)";
+const FILES = "(cd /mnt; find a busybox -type f | sort | xargs md5sum | md5sum)";
 /** Makes a file system with files; returns their checksum. */
 async function makeFiles(console: Console): Promise<string> {
-  await shell(console, `mke2fs -q /dev/vda > /dev/null && ${MOUNT}`);
+  await shell(console, `mke2fs -q /dev/vda > /dev/null`);
+  return await fillFiles(console);
+}
+
+async function fillFiles(console: Console): Promise<string> {
+  await shell(console, MOUNT);
   await shell(
     console,
     "mkdir /mnt/a; for i in 1 2 3 4 5 6 7 8; do head -c ${i}0001 /dev/urandom > /mnt/a/$i; done; cp /bin/busybox /mnt",
@@ -330,11 +337,32 @@ async function twoGuests(): Promise<void> {
 
 // ---- a killed machine ----
 
+/** A tool's output. Throws what it says if it fails, which `check` of leaked clusters does not. */
+function tool(name: string, ...args: readonly string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(name, args, { encoding: "utf8" });
+  if (error !== undefined) throw error;
+  if (status === 0 || (args[0] === "check" && status === 3)) return stdout;
+  throw new Error(`${name} ${args.join(" ")} ended with ${status}: ${stdout}${stderr}`);
+}
+
+/** Bytes that a file takes on the host. */
+const spaceOf = (path: string): number => statSync(path).blocks * 512;
+
 async function killed(): Promise<void> {
-  const [files, raw] = [image("files", 64 * MIB), image("raw", 16 * MIB)];
-  const drives = [files, raw].flatMap((file) => ["--drive", `file=${file}`]);
+  // The files are in a qcow2 image over a raw one that has an ext4 with a journal.
+  const [base, raw, forgotten] = [
+    image("base", 64 * MIB),
+    image("raw", 48 * MIB),
+    image("forgotten", MIB, "as before"),
+  ];
+  tool("mke2fs", "-q", "-t", "ext4", base);
+  const baseSum = md5(readFileSync(base));
+  const files = join(directory, "files.qcow2");
+  tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", files);
+  const drives = [files, raw, `${forgotten},snapshot=on`].flatMap((file) => ["--drive", `file=${file}`]);
   let machine!: Machine;
   let sum = "";
+  let last = 0;
   const start = async (): Promise<void> => {
     machine = await boot(2, drives);
     await ready(machine.console);
@@ -342,10 +370,24 @@ async function killed(): Promise<void> {
 
   const made = await cases.run("a guest writes", BOOT_MS, async () => {
     await start();
-    sum = await makeFiles(machine.console);
-    return "files, synced";
+    sum = await fillFiles(machine.console);
+    await shell(machine.console, "dd if=/dev/urandom of=/dev/vdc bs=512 count=64 conv=fsync 2> /dev/null");
+    return "files in a qcow2 image, synced";
   });
   if (!made) return;
+
+  await cases.run("discard frees space", STEP_MS, async () => {
+    const { console } = machine;
+    await shell(console, "dd if=/dev/urandom of=/mnt/large bs=1M count=24 conv=fsync 2> /dev/null");
+    await shell(console, "dd if=/dev/urandom of=/dev/vdb bs=1M seek=20 count=24 conv=fsync 2> /dev/null");
+    const before = [files, raw].map(spaceOf);
+    await shell(console, "rm /mnt/large; sync; fstrim /mnt; blkdiscard -o 20M -l 24M /dev/vdb; sync");
+    const freed = [files, raw].map((path, i) => (before[i] ?? 0) - spaceOf(path));
+    const report = freed.map((bytes) => `${Math.round(bytes / MIB)} MiB`).join(" of the qcow2 image, ");
+    if (freed.some((bytes) => bytes < 20 * MIB)) throw new Error(`only ${report} of the raw one were freed`);
+    expect("files", await word(console, FILES), sum);
+    return `${report} of the raw one`;
+  });
 
   await cases.run("a disk has one writer", STEP_MS, async () => {
     const run = ["run", "--kernel", debian.kernel, "--serial", "none"];
@@ -359,30 +401,37 @@ async function killed(): Promise<void> {
   await cases.run("kill -9", STEP_MS, async () => {
     // Each block is numbered; the guest prints the number when fsync has returned.
     const write =
-      "(echo block $i; seq $i 900) | dd of=/dev/vdb bs=4096 seek=$i conv=notrunc,fsync 2> /dev/null";
+      "(echo block $i; seq $i 900) | dd of=/dev/vdb bs=4096 seek=$i conv=notrunc,fsync 2> /dev/null" +
+      " && seq $i 900 | dd of=/mnt/kept/$i conv=fsync 2> /dev/null";
+    await shell(machine.console, "mkdir /mnt/kept; sync");
     const { console } = machine;
     const from = console.text.length;
     console.type(`i=1; while ${write}; do echo at $i; i=$((i + 1)); done\n`);
     await seeWords(console, /\nat 20\r/, 60_000, from);
     await sleep(random.int(1000));
     await machine.kill();
-    const last = Number(
-      [...withoutKernelLog(console.text.slice(from)).matchAll(/\nat (\d+)\r/g)].at(-1)?.[1],
-    );
+    last = Number([...withoutKernelLog(console.text.slice(from)).matchAll(/\nat (\d+)\r/g)].at(-1)?.[1]);
     const bytes = await readFile(raw);
     for (let i = 1; i <= last; i++) {
       const text = `block ${i}\n${seq(i, 900)}`.slice(0, 4096);
       const found = bytes.subarray(i * 4096, i * 4096 + text.length).toString("latin1");
       if (found !== text) throw new Error(`block ${i} of ${last} is not in the file`);
     }
-    return `all ${last} blocks that the guest had flushed are in the file`;
+    tool("qemu-img", "check", files);
+    expect("the base", md5(readFileSync(base)), baseSum);
+    expect("the disk with snapshot=on", readFileSync(forgotten, "latin1").slice(0, 9), "as before");
+    return `all ${last} blocks that the guest had flushed are in the file; qemu-img finds the qcow2 image right`;
   });
 
   const again = await cases.run("the next boot", BOOT_MS, async () => {
     await start();
-    await shell(machine.console, MOUNT);
-    expect("files", await word(machine.console, FILES), sum);
-    return "no lock is left, all files are there";
+    const { console } = machine;
+    await shell(console, MOUNT);
+    await shell(console, "dmesg | grep 'vda.*recovery complete'");
+    expect("files", await word(console, FILES), sum);
+    const kept = `for i in $(seq ${last}); do seq $i 900 | cmp - /mnt/kept/$i || echo lost $i; done; echo end`;
+    expect("files with fsync", await word(console, kept), "end");
+    return `no lock is left, the journal recovers, all files are there, ${last} with fsync`;
   });
   if (!again) return;
 

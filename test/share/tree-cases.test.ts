@@ -183,6 +183,18 @@ describe.each(Object.entries(TREES))("%s", (name, make) => {
     await expect(client.renameat(root, "none", root, "r")).rejects.toThrow("ENOENT");
   });
 
+  test("a file that is renamed meanwhile is removed where it is then", async () => {
+    await client.mkdir(root, "from");
+    await client.mkdir(root, "to");
+    const [from, to] = [await client.walk(root, "from"), await client.walk(root, "to")];
+    await file("from/f");
+    await file("from/g", "another");
+    const fid = await client.walk(root, "from/f");
+    await Promise.all([client.renameat(from, "f", to, "g"), client.remove(fid)]);
+    expect(await contents("from/g")).toBe("another");
+    await expect(client.walk(root, "to/g")).rejects.toThrow("ENOENT");
+  });
+
   test("an open file lives on without its name", async () => {
     const fid = await file("a", "still");
     const path = await client.walk(root, "a");

@@ -42,7 +42,8 @@ export class RawImage implements BlockImage {
   }
 
   /** Zeros that exist already are not written, so that holes are kept. */
-  async writeZeroes(offset: number, length: number): Promise<void> {
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    if (mayUnmap && (await this.file.punch?.(offset, length)) === true) return;
     const piece = new Uint8Array(Math.min(ZERO_PIECE, length));
     for (let done = 0; done < length; done += piece.length) {
       const part = piece.subarray(0, length - done);
@@ -52,8 +53,9 @@ export class RawImage implements BlockImage {
     }
   }
 
-  /** The space of a raw image stays: JavaScript runtimes have no call that makes a hole. */
-  async discard(): Promise<void> {}
+  async discard(offset: number, length: number): Promise<void> {
+    await this.file.punch?.(offset, length);
+  }
 
   async flush(): Promise<void> {
     await this.file.flush();

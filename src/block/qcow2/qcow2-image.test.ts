@@ -33,6 +33,10 @@ class RecordedFile extends MemoryFile implements BlockFile {
     await super.write(offset, data);
     await new Promise((resolve) => setImmediate(resolve));
   }
+  override async punch(offset: number, length: number): Promise<boolean> {
+    this.log.push({ offset, data: new Uint8Array(length) });
+    return await super.punch(offset, length);
+  }
   override async truncate(size: number): Promise<void> {
     this.log.push({ size });
     await super.truncate(size);

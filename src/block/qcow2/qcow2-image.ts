@@ -707,6 +707,7 @@ export class Qcow2Image implements BlockImage {
     await this.#reads.drain();
     this.#unpacked.clear();
     this.#packedAt = 0;
+    await this.#refcounts.punch(freed);
     await this.#refcounts.release(freed);
     await this.#refcounts.trim(freed.reduce((sum, { clusters }) => sum + clusters, 0));
   }

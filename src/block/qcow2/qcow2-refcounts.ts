@@ -191,6 +191,22 @@ export class Refcounts {
     });
   }
 
+  /** The host gets the space of what of `runs` has but one reference, while nobody can take it. */
+  punch(runs: readonly ClusterRun[]): Promise<void> {
+    if (this.#file.punch === undefined) return Promise.resolve();
+    return this.turns.run(async () => {
+      for (const { offset, clusters } of runs) {
+        let start = offset;
+        const end = offset + clusters * this.#clusterBytes;
+        for (let at = offset; at <= end; at += this.#clusterBytes) {
+          if (at < end && !this.#isReserved.cluster(at) && (await this.get(at)) === 1) continue;
+          if (at > start) await this.#file.punch?.(start, at - start);
+          start = at + this.#clusterBytes;
+        }
+      }
+    });
+  }
+
   /** At most `clusters` clusters in a row, at least one; their refcount is 1. */
   allocate(clusters: number): Promise<NewRun> {
     return this.turns.run(async () => {

@@ -60,6 +60,19 @@ test("the entry of a process that has ended is removed, whatever its process id 
   expect(() => registerMachine("web").publish(SIZE)).not.toThrow();
 });
 
+test.for(["", "null", '{"name": "web"', '{"name": "web"}'])("a damaged entry is removed: %s", (text) => {
+  const path = join(directory, "wherry/web.json");
+  const [first, second] = [registerMachine("web"), registerMachine("web")];
+  first.publish(SIZE);
+  writeFileSync(path, text);
+  expect(machines()).toEqual([]);
+  expect(existsSync(path)).toBe(false);
+  first.remove();
+  second.publish(SIZE);
+  expect(machines().map(({ name }) => name)).toEqual(["web"]);
+  second.remove();
+});
+
 test("a directory that others can enter is refused; so are names that are addresses", () => {
   chmodSync(runtimeDirectory(), 0o755);
   expect(() => machines()).toThrow(/expected a directory that only user/);

@@ -1,6 +1,15 @@
 // The machines of this user that have a name: an entry and a QMP socket each, in a directory that nobody else
 // can enter. Entries of processes that have ended are removed by whoever finds them.
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { WherryError } from "../../base/errors.ts";
@@ -47,15 +56,28 @@ export function runtimeDirectory(): string {
 const entryPath = (directory: string, name: string): string => join(directory, `${name}.json`);
 const socketPath = (directory: string, name: string): string => join(directory, `${name}.qmp`);
 
-/** Undefined if there is none, or if it is stale: then it is removed. */
-function readEntry(directory: string, name: string): MachineEntry | undefined {
-  let entry: MachineEntry;
+/** Undefined if the text is no entry: it is damaged. */
+function entryOf(text: string): MachineEntry | undefined {
   try {
-    entry = JSON.parse(readFileSync(entryPath(directory, name), "utf8")) as MachineEntry;
+    const value = JSON.parse(text) as Partial<MachineEntry> | null;
+    return typeof value?.identity === "string" && typeof value.qmp === "string"
+      ? (value as MachineEntry)
+      : undefined;
   } catch {
     return undefined;
   }
-  if (!hasExited(entry.identity)) return entry;
+}
+
+/** Undefined if there is none, or if it is stale or damaged: then it is removed. */
+function readEntry(directory: string, name: string): MachineEntry | undefined {
+  let text: string;
+  try {
+    text = readFileSync(entryPath(directory, name), "utf8");
+  } catch {
+    return undefined;
+  }
+  const entry = entryOf(text);
+  if (entry !== undefined && !hasExited(entry.identity)) return entry;
   rmSync(entryPath(directory, name), { force: true });
   rmSync(socketPath(directory, name), { force: true });
   return undefined;
@@ -114,7 +136,14 @@ export function registerMachine(name: string): Registered {
         memoryBytes,
         started: Date.now(),
       };
-      writeFileSync(path, `${JSON.stringify(entry)}\n`, { mode: 0o600, flag: "wx" });
+      // Whole or not there: a part of it would be taken for a damaged one.
+      const next = `${path}.${process.pid}`;
+      writeFileSync(next, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
+      try {
+        linkSync(next, path);
+      } finally {
+        rmSync(next, { force: true });
+      }
       // However the process ends, short of a kill.
       process.once("exit", remove);
     },

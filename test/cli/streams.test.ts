@@ -178,7 +178,23 @@ describe("check", () => {
     expect(status).toBe(0);
     expect(stdout).toMatch(/section 0000:00:03.0\/e1000e: expected a footer.*\n {2}cause: .*\n {2}to do: /);
     expect(wherry(["check", "--message=-"], `${said}\n`).stdout).toBe(stdout);
-    expect((await run("check", ["--message", "what?"])).status).toBe(1);
+    const dated = await run("check", ["--message", `2026-01-10T10:00:00Z qemu-kvm: ${said}`]);
+    expect(dated.stdout).toBe(`2026-01-10T10:00:00Z: ${stdout}`);
+  });
+  test("an unknown message says so, an empty one is an error", async () => {
+    expect(await run("check", ["--message", "what?"])).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(/^no message in this text is known/),
+    });
+    expect(await run("check", ["--message", "what?", "--json"])).toMatchObject({ status: 1, stdout: "[]\n" });
+    for (const more of [[], ["--json"]]) {
+      expect(await run("check", ["--message", " \n", ...more])).toMatchObject({
+        status: 2,
+        stdout: "",
+        stderr: expect.stringMatching(/the message is empty/),
+      });
+    }
+    expect(wherry(["check", "--message=-"], "").status).toBe(2);
   });
   test("2 for trouble and usage", async () => {
     for (const args of [

@@ -4,7 +4,7 @@ import { open } from "node:fs/promises";
 import { checkStream, type CheckTarget } from "../../inspect/check/check-stream.ts";
 import { checkDumps } from "../../inspect/check/check-dumps.ts";
 import { checkQueues } from "../../inspect/check/check-virtio.ts";
-import { explainComplaint } from "../../inspect/check/complaints.ts";
+import { type Explained, explainComplaint } from "../../inspect/check/complaints.ts";
 import { parseDump, type VmstateDump } from "../../inspect/check/dump-vmstate.ts";
 import type { Problem, StreamReport } from "../../inspect/model/stream-report.ts";
 import { InspectError } from "../../inspect/model/problems.ts";
@@ -156,21 +156,43 @@ async function jsonFile<T>(path: string, parse: (text: string) => T): Promise<T>
 
 async function explain(message: string, json: boolean): Promise<number> {
   const said = message === "-" ? await standardInput() : message;
+  if (said.trim() === "") {
+    throw new CliError(
+      "the message is empty: give the error output of QEMU, or of the program that starts it",
+      {
+        exitCode: TROUBLE,
+      },
+    );
+  }
   const problems = explainComplaint(said);
   if (json) await writeJson(problems);
   else if (problems.length > 0)
-    process.stdout.write(problems.map((problem) => linesOf("", problem)).join(""));
-  else process.stdout.write("this message is unknown; check a stream with a -dump-vmstate of the target\n");
+    process.stdout.write(problems.map((problem) => linesOf(timesOf(problem), problem)).join(""));
+  else {
+    process.stdout.write(
+      "no message in this text is known: give the whole error output of the QEMU that failed, source and target; or check the stream itself: wherry check STREAM --target DUMP.json\n",
+    );
+  }
   return problems.length > 0 ? 0 : NO;
 }
 
-async function standardInput(): Promise<string> {
-  let said = "";
-  for await (const piece of process.stdin.setEncoding("utf8")) said = (said + piece).slice(-MAX_MESSAGE);
-  return said;
+function timesOf({ times = [] }: Explained): string {
+  if (times.length === 0) return "";
+  return times.length === 1 ? `${times[0]}: ` : `${times.length} times, ${times[0]} to ${times.at(-1)}: `;
 }
-/** Only the end of a log is read. */
-const MAX_MESSAGE = 1024 * 1024;
+
+async function standardInput(): Promise<string> {
+  const pieces: string[] = [];
+  let length = 0;
+  for await (const piece of process.stdin.setEncoding("utf8") as AsyncIterable<string>) {
+    pieces.push(piece);
+    for (length += piece.length; length - (pieces[0]?.length ?? 0) > MAX_MESSAGE; )
+      length -= pieces.shift()?.length ?? 0;
+  }
+  return pieces.join("");
+}
+/** Of a longer log the end is read. */
+const MAX_MESSAGE = 16 * 1024 * 1024;
 
 const linesOf = (kind: string, problem: Problem) => {
   const [first = "", ...more] = problemLines(problem);

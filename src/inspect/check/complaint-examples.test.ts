@@ -614,6 +614,12 @@ const EXAMPLES: readonly (readonly [code: string, text: string, words: RegExp])[
     /disk sda/s,
   ],
   ["libvirt.hostdev", "cannot migrate a domain with <hostdev mode='subsystem' type='pci'>", /pci.*detach/s],
+  [
+    "libvirt.connect",
+    "error: operation failed: Failed to connect to remote libvirt URI qemu+ssh://node2/system: Cannot recv data: Host key verification failed.: Connection reset by peer",
+    /node2.*ssh-copy-id/s,
+  ],
+  ["io", "Error: Error -5 while writing VM", /storage/s],
   ["libvirt.save", "error: operation failed: Invalid compressed save format 7", /7/s],
   [
     "libvirt.lock",

@@ -84,15 +84,18 @@ const STAMP_KEYS = new Set(["timestamp", "time", "ts", "@timestamp", "date", "__
 const TEXT_KEY =
   /"(?:msg|message|MESSAGE|log|desc|error-desc|reason|error|err|failureReason)"\s*:\s*"((?:[^"\\]|\\.)*)/g;
 
-/** The texts of an object in a line; of one that is cut off as well, if it has the usual names. */
+/**
+ * The texts of an object that ends a line; of one that is cut off as well, if it has the usual names. An option
+ * in JSON, which stands within a message, is no such object.
+ */
 function jsonIn(line: string): JsonLine | undefined {
   const start = line.search(/\{\s*"/);
   if (start < 0) return undefined;
-  const [before, text] = [line.slice(0, start), line.slice(start)];
+  const [before, text] = [line.slice(0, start), line.slice(start).trimEnd()];
   try {
     const values: string[] = [];
     const times: string[] = [];
-    collect(JSON.parse(text.slice(0, text.lastIndexOf("}") + 1)), "", values, times);
+    collect(JSON.parse(text), "", values, times);
     const stamp = times.map(stampOfValue).find((found) => found !== undefined);
     return { before, values: [before, ...values], stamp };
   } catch {

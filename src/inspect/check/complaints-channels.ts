@@ -56,7 +56,7 @@ export const CHANNELS: ComplaintTable = {
     explain: ({ reason }) => (reason === undefined ? { found: "a closed connection" } : {}),
   },
   "complaint.no-space": {
-    says: ["No space left on device", "Error while writing VM state", "Disk quota exceeded"],
+    says: ["No space left on device", "Disk quota exceeded", "Error -28 while writing VM"],
     where: "file",
     expected: "room for the machine's memory",
     found: "a full disk (or image)",

@@ -130,6 +130,8 @@ export const CPUS: ComplaintTable = {
   },
   "complaint.registers": {
     says: [
+      "kvm_buf_set_msrs: Assertion",
+      "kvm_put_msrs: Assertion",
       "Failed to put registers after init",
       "Failed to put registers after reset",
       "Failed to set MSRs",

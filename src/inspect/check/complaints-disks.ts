@@ -216,6 +216,8 @@ export const DISKS: ComplaintTable = {
   },
   "complaint.io": {
     says: [
+      "Error while writing VM",
+      "Error {reason:d} while writing VM",
       "bdrv_readv_vmstate failed",
       "bdrv_writev_vmstate failed",
       "failed to truncate migration file",

@@ -386,8 +386,14 @@ export const FRAME: ComplaintTable = {
     cure: INSPECT,
   },
   "complaint.enomem": {
-    says: ["load of migration failed: Cannot allocate memory", "Error -12 while loading VM state"],
-    rank: "code",
+    says: [
+      "load of migration failed: Cannot allocate memory",
+      "Error -12 while loading VM state",
+      "cannot set up guest memory '{name}'",
+      "unable to map backing store for guest RAM",
+      "Insufficient free host memory pages available to allocate guest RAM",
+    ],
+    rank: "probable",
     where: "host",
     expected: "enough memory on the target's host",
     found: "ENOMEM",

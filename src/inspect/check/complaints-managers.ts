@@ -47,6 +47,24 @@ export const MANAGERS: ComplaintTable = {
     cure: "detach it before (virsh detach-device --live) and attach it again afterwards; network cards: <teaming type='persistent'/> and 'transient'; virtiofs: libvirt 10.0, QEMU 9.0 and virtiofsd 1.11 or newer",
     explain: ({ name }) => (name === undefined ? { where: "libvirt", found: "one that cannot" } : {}),
   },
+  "complaint.libvirt.connect": {
+    says: [
+      "Failed to connect to remote libvirt URI {address:w}",
+      "Cannot recv data: Host key verification failed",
+      "Cannot recv data: Permission denied",
+      "Host key verification failed",
+      "Permission denied (publickey",
+      "authentication failed: {reason:rest}",
+      "Cannot find a valid certificate",
+    ],
+    where: "libvirt, connection to the target",
+    expected: "a libvirt on the target that the source may use",
+    found: "no connection to {address}",
+    cause:
+      "libvirt (or ssh for qemu+ssh) on the source cannot log in to the target: host key or user key missing, another user (root), a certificate, or a firewall",
+    cure: "try it as the same user: virsh -c URI list; accept the host key and install the user key (ssh-copy-id), or set up the TLS certificates",
+    explain: ({ address, reason }) => (address === undefined ? { found: reason ?? "a refused login" } : {}),
+  },
   "complaint.libvirt.save": {
     says: [
       "Invalid compressed save format {found:d}",
@@ -86,6 +104,7 @@ export const MANAGERS: ComplaintTable = {
       "domain '{name}' already exists with uuid",
       "domain '{name}' is already defined with uuid",
       "domain is already running",
+      "domain is not running",
       "Network not found: {reason:rest}",
       "Cannot get interface MTU on '{name}'",
       "Storage pool not found: {reason:rest}",
@@ -318,6 +337,8 @@ export const MANAGERS: ComplaintTable = {
       "Failed restoring checkpoint stateful migration: {reason:rest}",
       "Failed restoring stateful checkpoint: {reason:rest}",
       "Failed getting migration state",
+      "The monitor has been closed",
+      "Monitor is disconnected",
       "Live migration failed: {reason:rest}",
       "Instance live migration failed: {reason:rest}",
     ],

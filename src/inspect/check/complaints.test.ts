@@ -106,6 +106,15 @@ describe("several messages", () => {
 qemu-system-ppc64: load of migration failed: Invalid argument: Unknown section or instance 'xive-source' 0. Make sure`;
     expect(explainComplaint(log).map(({ code }) => code)).toEqual(["complaint.unknown-section"]);
   });
+  test("an option in JSON within a message hides nothing", () => {
+    const log = `2026-01-10T10:00:00.000Z qemu-kvm: -blockdev {"node-name":"a","driver":"qcow2"}: Failed to get "write" lock
+Is another process using the image [/images/a b.qcow2]?`;
+    expect(explainComplaint(log).map(({ where }) => where)).toEqual(["disk image /images/a b.qcow2"]);
+  });
+  test("the error number after the device is of the same failure", () => {
+    const log = "error while loading state section id 3(ram)\nload of migration failed: Input/output error";
+    expect(explainComplaint(log)).toMatchObject([{ code: "complaint.cut", where: "section ram" }]);
+  });
   test("each blocker has an answer", () => {
     const reasons = {
       "blocked-reasons": [

@@ -204,9 +204,10 @@ function begins(last: Match, match: Match, lines: readonly LogLine[]): boolean {
   if (last.line === match.line) return false;
   const [from, to] = [lines[last.line]?.at, lines[match.line]?.at];
   if (from !== undefined && to !== undefined && Math.abs(to - from) > PAUSE_MS) return true;
+  if (lines.slice(last.line, match.line).some(({ text }) => ENDS.test(text))) return true;
   // The device is named after the reason: a reason after it is of another failure.
-  if (last.rank >= OUTER && last.rank < WARNING && match.rank < RANKS.indexOf("symptom")) return true;
-  return lines.slice(last.line, match.line).some(({ text }) => ENDS.test(text));
+  const device = last.rank === OUTER || last.rank === RANKS.indexOf("code");
+  return device && match.rank < RANKS.indexOf("symptom") && !ENDS.test(lines[match.line]?.text ?? "");
 }
 
 function explainFailure(matches: readonly Match[], lines: readonly LogLine[]): Answer[] {

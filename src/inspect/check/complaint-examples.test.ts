@@ -620,6 +620,13 @@ const EXAMPLES: readonly (readonly [code: string, text: string, words: RegExp])[
     /node2.*ssh-copy-id/s,
   ],
   ["io", "Error: Error -5 while writing VM", /storage/s],
+  ["vfio-state", "0000:01:00.0: Failed to load device config space", /firmware/s],
+  ["failover", "migration: partially unplugged device on failure", /failover_pair_id/s],
+  ["dbus-vmstate", "Required VMState Id are missing: slirp-helper-1", /slirp-helper-1/s],
+  ["display", "Error: Could not set up display for migration", /client/s],
+  ["guest-clock", "warning: Guest clock was not migrated. This could cause the guest to hang.", /TOD/s],
+  ["machine-check", "warning: A machine check is being handled during migration.", /again later/s],
+  ["libvirt.flags", "error: cannot perform tunnelled migration without using peer2peer flag", /--p2p/s],
   ["libvirt.save", "error: operation failed: Invalid compressed save format 7", /7/s],
   [
     "libvirt.lock",

@@ -24,7 +24,10 @@ export const BLOCKED: ComplaintTable = {
     explain: ({ device }) => blockedDevice(device),
   },
   "complaint.blocked.invtsc": {
-    says: "State blocked by non-migratable CPU device (invtsc flag)",
+    says: [
+      "State blocked by non-migratable CPU device (invtsc flag)",
+      "domain has 'invtsc' CPU feature but TSC frequency is not specified",
+    ],
     each: true,
     where: "CPU, feature invtsc",
     expected: "a CPU without an invariant time stamp counter",
@@ -330,6 +333,10 @@ export const BLOCKED: ComplaintTable = {
       "internal snapshot for disk {name:w} unsupported for storage type {format:w}",
       "cannot migrate domain with {count:d} snapshots",
       "cannot delete inactive domain with {count:d} snapshots",
+      "active qemu domains require external disk snapshots; disk {name:w} requested internal",
+      "internal snapshot of a running VM must include the memory state",
+      "Disk device '{name}' does not support snapshotting",
+      "internal and full system snapshots require all disks to be selected",
     ],
     where: "libvirt",
     expected: "disks, firmware and snapshots that libvirt can handle",

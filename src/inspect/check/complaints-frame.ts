@@ -321,12 +321,17 @@ export const FRAME: ComplaintTable = {
       "Input validation failed: {name:w}",
       "input validation failed: {name:w}",
       "Output validation failed: {name:w}",
+      "VMSTATE not ending with VMS_END: {name:w}",
+      "ipmi:{name:w}: vmstate transfer received bad",
+      "inconsistent state in serial device",
+      "get_nullptr expected VMS_NULLPTR_MARKER",
     ],
     where: "field {name}",
     expected: "a value within the device's range",
     found: "one outside of it",
     cause: "the two devices have different limits (queues, slots, RAM sizes), or the stream is damaged",
     cure: `give the device the same properties and machine type on both sides; ${CHECK}`,
+    explain: ({ name }) => (name === undefined ? { where: "a device's field" } : {}),
   },
   "complaint.einval": {
     says: [

@@ -98,6 +98,7 @@ export const RAM: ComplaintTable = {
       "page outside of ramblock {block:w} range",
       "multifd: offset too long {offset:d} (max {max:x})",
       "RAM section out of device range",
+      "Ack, bad migration stream",
     ],
     where: "RAM",
     expected: "pages within the target's RAM blocks",

@@ -85,8 +85,8 @@ const TEXT_KEY =
   /"(?:msg|message|MESSAGE|log|desc|error-desc|reason|error|err|failureReason)"\s*:\s*"((?:[^"\\]|\\.)*)/g;
 
 /**
- * The texts of an object that ends a line; of one that is cut off as well, if it has the usual names. An option
- * in JSON, which stands within a message, is no such object.
+ * The texts of an object that ends a line; of one that is cut off as well, if it has the usual names. An
+ * option in JSON, which stands within a message, is no such object.
  */
 function jsonIn(line: string): JsonLine | undefined {
   const start = line.search(/\{\s*"/);

@@ -38,7 +38,10 @@ const COMPLAINTS: Readonly<Record<string, Complaint>> = {
   ...MANAGERS,
 };
 
-/** All formats that are known, with their answers' codes. */
+/**
+ * All formats that are known, with their answers' codes.
+ * @fortools
+ */
 export const complaintFormats = (): readonly (readonly [code: string, format: string])[] =>
   Object.entries(COMPLAINTS).flatMap(([code, { says }]) =>
     [says].flat().map((format) => [code, format] as const),

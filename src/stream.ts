@@ -10,7 +10,7 @@ export { checkStream, type CheckReport, type CheckTarget } from "./inspect/check
 export { checkDumps, type DumpCheck } from "./inspect/check/check-dumps.ts";
 export { checkQueues, type QueueCheck } from "./inspect/check/check-virtio.ts";
 export { parseVirtioStatus, type VirtioOffer } from "./inspect/check/virtio-status.ts";
-export { type Explained, explainComplaint } from "./inspect/check/complaints.ts";
+export { type Explained, explainComplaint } from "./inspect/explain/complaints.ts";
 export {
   type DiffOptions,
   type Difference,

@@ -5,7 +5,7 @@
 import { describe, expect, test } from "vitest";
 import { checkStream, type CheckTarget } from "../../src/inspect/check/check-stream.ts";
 import { checkQueues } from "../../src/inspect/check/check-virtio.ts";
-import { explainComplaint } from "../../src/inspect/check/complaints.ts";
+import { explainComplaint } from "../../src/inspect/explain/complaints.ts";
 import { parseDump } from "../../src/inspect/check/dump-vmstate.ts";
 import type { Problem, StreamReport } from "../../src/inspect/model/stream-report.ts";
 import { bytesSource } from "../../src/inspect/read/byte-source.ts";

@@ -4,7 +4,7 @@ import { open } from "node:fs/promises";
 import { checkStream, type CheckTarget } from "../../inspect/check/check-stream.ts";
 import { checkDumps } from "../../inspect/check/check-dumps.ts";
 import { checkQueues } from "../../inspect/check/check-virtio.ts";
-import { type Explained, explainComplaint } from "../../inspect/check/complaints.ts";
+import { type Explained, explainComplaint } from "../../inspect/explain/complaints.ts";
 import { parseDump, type VmstateDump } from "../../inspect/check/dump-vmstate.ts";
 import type { Problem, StreamReport } from "../../inspect/model/stream-report.ts";
 import { InspectError } from "../../inspect/model/problems.ts";

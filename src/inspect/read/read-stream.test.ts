@@ -270,6 +270,25 @@ describe("a broken stream", () => {
     const start = (...bytes: number[]) => new Uint8Array([...bytes, ...new Array<number>(100).fill(0)]);
     expect(await stops(start(0x1f, 0x8b))).toMatchObject({ code: "stream.magic", found: "gzip" });
     expect(await stops(start(0x51, 0x46, 0x49, 0xfb))).toMatchObject({ found: "a qcow2 image" });
+    const text = (words: string, at = 0) => {
+      const bytes = new Uint8Array(1000);
+      bytes.set(new TextEncoder().encode(words), at);
+      return bytes;
+    };
+    for (const [bytes, found] of [
+      [start(4, 0x22, 0x4d, 0x18), "lz4"],
+      [start(0x50, 0x4b, 3, 4), "a zip archive"],
+      [text("ustar", 257), "a tar archive"],
+      [text("VMA\0"), "a backup of Proxmox VE (VMA)"],
+      [text("KDUMP   "), "a kdump file (dump-guest-memory)"],
+      [text("Xen saved domain, xl format\n"), "a saved domain of Xen (xl save)"],
+      [text("HTTP/1.1 200 OK"), "an HTTP answer with its head"],
+      [text("<domainsnapshot>"), "XML"],
+      [text('{ "vmschkmachine": {'), "JSON"],
+      [start(0x16, 3, 1), "a TLS connection"],
+    ] as const) {
+      expect(await stops(bytes), found).toMatchObject({ code: "stream.magic", found });
+    }
     expect(await stops(start(1, 2, 3, 4))).toMatchObject({ code: "stream.magic", found: "0x1020304" });
     expect(await stops(start(0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 2))).toMatchObject({ code: "stream.version" });
   });
@@ -291,7 +310,8 @@ describe("a broken stream", () => {
     expect(await readStream(pipe(file(0)))).toEqual(report);
     const packed = (await read(file(5))).problem;
     expect(packed).toMatchObject({ code: "stream.magic", found: "a file of libvirt" });
-    expect(packed?.cure).toContain("392 bytes, compressed");
+    expect(packed?.cure).toContain("392 bytes, compressed: tail -c +393 FILE | zstd -dc | wherry inspect -");
+    expect((await read(file(9))).problem?.cure).toContain("save_image_format 9");
   });
 
   test("footers, types, ids, versions", async () => {

@@ -77,7 +77,7 @@ export function readStream(source: ByteSource, options: ReadOptions = {}): Promi
 }
 
 /** Number of bytes that identify a file's format. */
-const HEAD_BYTES = 128;
+const HEAD_BYTES = 512;
 /** Maximum bytes of libvirt's header and the domain's XML. */
 const MAX_LIBVIRT = 16 * 1024 * 1024;
 /** Maximum sections in the report; later parts are read but not listed. */

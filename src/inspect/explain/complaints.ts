@@ -4,12 +4,12 @@
 import type { Problem } from "../model/stream-report.ts";
 import { BLOCKED } from "./complaints-blocked.ts";
 import { CHANNELS } from "./complaints-channels.ts";
-import { CPUS } from "./complaints-cpus.ts";
-import { DEVICES } from "./complaints-devices.ts";
+import { CPUS } from "../messages/complaints-cpus.ts";
+import { DEVICES } from "../messages/complaints-devices.ts";
 import { DISKS } from "./complaints-disks.ts";
-import { FRAME } from "./complaints-frame.ts";
+import { FRAME } from "../messages/complaints-frame.ts";
 import { MANAGERS } from "./complaints-managers.ts";
-import { RAM } from "./complaints-ram.ts";
+import { RAM } from "../messages/complaints-ram.ts";
 import {
   type Complaint,
   compileFormat,
@@ -18,7 +18,7 @@ import {
   RANKS,
   type Words,
   wordsOf,
-} from "./complaint-formats.ts";
+} from "../messages/complaint-formats.ts";
 import { type LogLine, logLines } from "./complaint-log.ts";
 
 /** A failure explained. */

@@ -1,5 +1,5 @@
 // QEMU's messages about devices that refuse their state: virtio and vhost, PCI, and devices of single boards.
-import { featureCure } from "./check-virtio.ts";
+import { featureCure } from "../check/check-virtio.ts";
 import { CHECK, type ComplaintTable, type Explanation, INSPECT, type Words } from "./complaint-formats.ts";
 import { virtioType } from "../decode/virtio-devices.ts";
 import { featureNames } from "../decode/virtio-features.ts";

@@ -1,5 +1,5 @@
 // QEMU's messages about the way from source to target: connections, TLS, multifd, postcopy, RDMA, CPR, COLO.
-import type { ComplaintTable } from "./complaint-formats.ts";
+import type { ComplaintTable } from "../messages/complaint-formats.ts";
 
 export const CHANNELS: ComplaintTable = {
   // --- Connections

@@ -1,6 +1,6 @@
 // What forbids a migration or a snapshot from the start: blockers, capabilities that exclude one another, the
 // machine's run state.
-import type { ComplaintTable, Explanation } from "./complaint-formats.ts";
+import type { ComplaintTable, Explanation } from "../messages/complaint-formats.ts";
 
 const UNPLUG =
   "unplug the device before the migration (device_del; in the guest first), and plug it in again afterwards";

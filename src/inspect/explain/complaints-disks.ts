@@ -1,5 +1,5 @@
 // QEMU's messages about disks while a machine moves: locks, activation on the target, dirty bitmaps, mirrors.
-import type { ComplaintTable } from "./complaint-formats.ts";
+import type { ComplaintTable } from "../messages/complaint-formats.ts";
 
 export const DISKS: ComplaintTable = {
   "complaint.lock": {

@@ -1,5 +1,5 @@
 // Messages of the programs that start QEMU: libvirt, KubeVirt, Proxmox VE, LXD and Incus, OpenStack.
-import type { ComplaintTable } from "./complaint-formats.ts";
+import type { ComplaintTable } from "../messages/complaint-formats.ts";
 
 const QEMU_LOG =
   "read QEMU's own error output (libvirt: /var/log/libvirt/qemu/NAME.log on the target's host; KubeVirt: the target's virt-launcher pod; Proxmox: the task's log and the target's journal), and give that to `wherry check --message`";

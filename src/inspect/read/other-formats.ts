@@ -1,5 +1,5 @@
 // Recognises files that are not migration streams: compressed files, disk images, dumps, saves of others.
-import { decodeUtf8 } from "../../base/text.ts";
+import { decodeUtf8, encodeUtf8 } from "../../base/text.ts";
 import { RESOLVE_MAGIC } from "../../stream/wire.ts";
 import type { Problem } from "../model/stream-report.ts";
 import { problem } from "../model/problems.ts";
@@ -106,7 +106,7 @@ const FORMATS: readonly Format[] = [
 const hexOf = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 function matches(bytes: Uint8Array, { bytes: wanted, at = 0 }: Format): boolean {
-  const text = wanted.startsWith("'") ? hexOf(new TextEncoder().encode(wanted.slice(1))) : wanted;
+  const text = wanted.startsWith("'") ? hexOf(encodeUtf8(wanted.slice(1))) : wanted;
   return hexOf(bytes.subarray(at, at + text.length / 2)) === text;
 }
 

@@ -17,6 +17,7 @@ import {
   type Pattern,
   RANKS,
   type Words,
+  WORD,
   wordsOf,
 } from "../messages/complaint-formats.ts";
 import { type LogLine, logLines } from "./complaint-log.ts";
@@ -53,13 +54,14 @@ export const complaintFormats = (): readonly (readonly [code: string, format: st
  */
 export function explainComplaint(text: string): Explained[] {
   const lines = logLines(text.slice(-MAX_TEXT));
-  const answers = explainLines(lines, "\\s+");
+  const answers = explainLines(lines, SPACES);
   if (answers.some(({ rank }) => rank < OUTER) || text.length > MAX_WRAPPED) return answers.map(shown);
   // A terminal may have cut words in two.
   const joined = explainLines([{ text: lines.map((line) => line.text).join("") }], "\\s*");
   const better = Math.min(...joined.map(({ rank }) => rank)) < Math.min(...answers.map(({ rank }) => rank));
   return (better ? joined : answers).map(shown);
 }
+const SPACES = "\\s+";
 /** Of a longer log the end is read. */
 const MAX_TEXT = 16 * 1024 * 1024;
 const MAX_WRAPPED = 20_000;
@@ -140,14 +142,17 @@ const MAX_MATCHES = 5000;
 function findMessages(lines: readonly LogLine[], gap: string): Match[] {
   const text = lines.map((line) => line.text).join("\n");
   const lower = text.toLowerCase();
+  const words = new Set(lower.match(WORD));
   const starts: number[] = [];
   for (let at = 0, i = 0; i < lines.length; i++) {
     starts.push(at);
     at += (lines[i]?.text.length ?? 0) + 1;
   }
   const found: (Match & { readonly at: number; readonly end: number })[] = [];
-  for (const [code, complaint, { expression, needs }] of compiled(gap)) {
-    if (!needs.every((word) => lower.includes(word))) continue;
+  for (const [code, complaint, { expression, words: wanted, part }] of compiled(gap)) {
+    // Where lines were joined, words may have been as well.
+    if (gap === SPACES && !wanted.every((word) => words.has(word))) continue;
+    if (!lower.includes(part)) continue;
     let count = 0;
     for (const match of text.matchAll(expression)) {
       if (++count > MAX_MATCHES) break;

@@ -49,11 +49,17 @@ export interface Complaint {
 
 export type ComplaintTable = Readonly<Record<string, Complaint>>;
 
-/** A format's pattern, and the words (in lower case) without which it cannot match. */
+/** A format's pattern, with what a text must have for it to match, in lower case: a quicker test. */
 export interface Pattern {
   readonly expression: RegExp;
-  readonly needs: readonly string[];
+  /** Whole words. */
+  readonly words: readonly string[];
+  /** Part of a word. */
+  readonly part: string;
 }
+
+/** A word of a text in lower case. */
+export const WORD = /[a-z0-9_]+/g;
 
 const CLASSES: Readonly<Record<string, string>> = {
   "": "[^'\\n]{0,200}?",
@@ -80,13 +86,13 @@ export function compileFormat(format: string, gap = "\\s+"): Pattern {
   });
   // A name at the start begins a word, so that the search does not try each of its letters.
   const start = parts[0] === "" ? "(?<![^\\s'(])" : "";
-  const words = parts
-    .filter((part) => !/^['"]?\{/.test(part))
-    .join("\n")
-    .toLowerCase()
-    .split(/[\s'"]+/)
+  const literals = parts.filter((part) => !/^['"]?\{/.test(part)).map((part) => part.toLowerCase());
+  // The first and the last word of a piece may be parts of longer ones.
+  const words = literals.flatMap((piece) => piece.match(WORD)?.slice(1, -1) ?? []);
+  const [part = ""] = literals
+    .flatMap((piece) => piece.match(WORD) ?? [])
     .sort((a, b) => b.length - a.length);
-  return { expression: new RegExp(start + source.join(""), "gi"), needs: words.slice(0, 3) };
+  return { expression: new RegExp(start + source.join(""), "gi"), words, part };
 }
 
 /** The words of a match. */

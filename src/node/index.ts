@@ -254,6 +254,7 @@ export class NodeMachine {
     const virtio = await openVirtio(
       { drives, net, rng, console, serialPorts: ports, shares, randomBytes },
       (message) => onWarning(message),
+      arrival !== undefined,
     );
     const tap = new ConsoleTap();
     const output = (bytes: Uint8Array<ArrayBuffer>): unknown => {

@@ -56,7 +56,7 @@ export interface VirtioBackends {
 /**
  * Opens the devices' backends; rejects with WherryError, and then nothing is left open. The order (drives,
  * network, entropy, console, serial ports, shares) determines the slots, so both ends of a move must agree.
- * `isAwaiting`: a machine is to arrive by a live move.
+ * `isAwaiting`: a machine is to arrive, whose source may still run.
  */
 export async function openVirtio(
   spec: VirtioSpec,

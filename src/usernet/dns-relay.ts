@@ -19,6 +19,8 @@ import { putU16, u16 } from "./wire/packet.ts";
 const MAX_WAITING = 256;
 /** As many bytes of questions may wait in one TCP connection. */
 const MAX_UNANSWERED = 16;
+/** As many names are asked for again at a time. */
+const ASKED_AT_ONCE = 8;
 
 export class DnsRelay {
   readonly #platform: NetPlatform;
@@ -61,14 +63,21 @@ export class DnsRelay {
 
   /**
    * Asks for what the guest asked before it came here, so that the addresses that it still knows are open.
-   * What a saved machine says of them is not believed.
+   * What a saved machine says of them is not believed. `isWanted`: the guest is still here; `answered` is
+   * called after each name's answers.
    */
-  async askAgain(names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      if (!this.#rules.resolves(name)) continue;
-      const queries = [TYPE_A, TYPE_AAAA].flatMap((type) => queryFor(name, type, type) ?? []);
-      await Promise.all(queries.map((query) => this.answer(query)));
-    }
+  async askAgain(names: readonly string[], isWanted: () => boolean, answered: () => void): Promise<void> {
+    if (!this.#rules.hasNames) return;
+    const left = names.filter((name) => this.#rules.resolves(name)).values();
+    const ask = async (): Promise<void> => {
+      for (const name of left) {
+        if (!isWanted()) return;
+        const queries = [TYPE_A, TYPE_AAAA].flatMap((type) => queryFor(name, type, type) ?? []);
+        await Promise.all(queries.map((query) => this.answer(query)));
+        if (isWanted()) answered();
+      }
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask));
   }
 
   /** The server's end of a TCP connection from the guest. */

@@ -100,6 +100,10 @@ export class GuestLink {
   }
   /** Guests of another network are here now. */
   takeOver({ leases, neighbours, isAdvertising }: ReturnType<GuestLink["remember"]>): void {
+    // What waited was for the guests as they were.
+    this.#queued = [];
+    this.#queuedBytes = 0;
+    this.#pending.clear();
     for (const { address, mac } of neighbours) if (this.isGuest(address)) this.learn(address, mac);
     for (const { address, mac } of leases) this.#giveLease(mac, address);
     // One that has its address by other means keeps it, too.

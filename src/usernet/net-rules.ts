@@ -1,6 +1,7 @@
 // What the guest may reach. A rule names a place, `HOST[:PORT]`: a name as the relay resolves it (`*.NAME`
 // for those below it), an address or a subnet. With an allow-list nothing else is reached or resolved.
 import { WherryError } from "../base/errors.ts";
+import { isQueryName } from "./wire/dns-message.ts";
 import { addressKind, ipText, parseIp, Subnet } from "./wire/ip-address.ts";
 
 export class UserNetError extends WherryError {}
@@ -90,12 +91,18 @@ export class NetRules {
       .reverse();
   }
 
-  /** At most so many names that opened addresses and were resolved last. */
+  /** Names open addresses. */
+  get hasNames(): boolean {
+    return this.#options.allow?.some(({ name }) => name !== undefined) === true;
+  }
+
+  /** At most so many names that opened addresses and were resolved last, and that can be asked for again. */
   namesInUse(max: number): string[] {
-    if (this.#options.allow?.some(({ name }) => name !== undefined) !== true) return [];
+    if (!this.hasNames) return [];
     const names = new Set<string>();
     for (const address of [...this.#known.keys()].reverse())
-      for (const name of this.namesOf(address)) if (names.size < max && this.resolves(name)) names.add(name);
+      for (const name of this.namesOf(address))
+        if (names.size < max && this.resolves(name) && isQueryName(name)) names.add(name);
     return [...names];
   }
 

@@ -2,7 +2,6 @@
 // ports for datagrams, forwarded ports, names. A section of its own beside the card's: QEMU has none, nor had
 // Wherry's older streams. The host's ends of connections cannot be saved: a guest's connection is reset at
 // once, unless the network that it is loaded into has it still (docs/networking.md).
-import { encodeUtf8 } from "../base/text.ts";
 import {
   bool,
   buffer,
@@ -16,6 +15,7 @@ import {
 } from "../state/schema.ts";
 import { type Section, sectionOf } from "../state/section.ts";
 import { parseForward } from "./net-rules.ts";
+import { isQueryName } from "./wire/dns-message.ts";
 import type { DatagramEnds, Ends, TcpPosition } from "./transport/ends.ts";
 
 /** A guest's address, and where on the Ethernet it is. */
@@ -71,7 +71,9 @@ const datagramState = defineState(
   { guest: buffer(16), guestPort: u16, remote: buffer(16), remotePort: u16, hostPort: u16 },
 );
 
+// Both are ASCII.
 const text = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+const bytesOf = (ascii: string): Uint8Array => Uint8Array.from(ascii, (each) => each.charCodeAt(0));
 
 const forwardState = defineState(
   "wherry/usernet/forward",
@@ -151,20 +153,20 @@ const shortEnds = <T extends Ends>(ends: T): T => ({
 const longPlace = ({ address, mac }: Neighbour): Neighbour => ({ address: long(address), mac });
 const shortPlace = ({ address, mac }: Neighbour): Neighbour => ({ address: short(address), mac });
 
-/** The latest of each, if there are too many. */
+/** The latest of each, if there are too many. What has no room is left out: no guest can prevent a save. */
 function stateOf(memory: UserNetMemory): NetworkState {
   const leases = memory.leases.slice(-SAVED.neighbours).map(longPlace);
   const neighbours = memory.neighbours.slice(-SAVED.neighbours).map(longPlace);
   const connections = memory.connections.slice(-SAVED.connections).map(longEnds);
   const datagrams = memory.datagrams.slice(-SAVED.datagrams).map(longEnds);
-  const forwards = memory.forwards.slice(-SAVED.forwards).map(({ rule, isAnyPort }) => {
-    const bytes = encodeUtf8(rule);
-    return { isAnyPort, ruleLength: bytes.length, rule: bytes };
-  });
-  const names = memory.names.slice(-SAVED.names).map((name) => {
-    const bytes = encodeUtf8(name);
-    return { nameLength: bytes.length, name: bytes };
-  });
+  const forwards = memory.forwards
+    .map(({ rule, isAnyPort }) => ({ isAnyPort, ruleLength: rule.length, rule: bytesOf(rule) }))
+    .filter(({ ruleLength }) => ruleLength <= RULE_MAX)
+    .slice(-SAVED.forwards);
+  const names = memory.names
+    .filter(isQueryName)
+    .slice(-SAVED.names)
+    .map((name) => ({ nameLength: name.length, name: bytesOf(name) }));
   return {
     isAdvertising: memory.isAdvertising,
     ...{ leaseCount: leases.length, leases, neighbourCount: neighbours.length, neighbours },

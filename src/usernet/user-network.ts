@@ -100,11 +100,13 @@ export interface UserNetConnection {
 
 /** A port of the host that leads to a guest. */
 interface Forward {
-  /** With the port that it has. */
-  readonly rule: ForwardRule;
+  /** With the port that it has, or had. */
+  rule: ForwardRule;
   /** Which port of the host it is was left open. */
   readonly isAnyPort: boolean;
-  /** Undefined while no machine is here. */
+  /** Not saved. */
+  readonly isTransient: boolean;
+  /** Undefined while no machine is here, or if the port could not be opened. */
   listener: NetListener | undefined;
 }
 
@@ -121,7 +123,7 @@ export class UserNetwork {
   readonly #flows = new Map<string, Flow>();
   readonly #byConnection = new Map<TcpConnection, Flow>();
   readonly #links: { readonly 4: TcpLink; readonly 6: TcpLink };
-  readonly #forwards = new Map<string, Forward>();
+  readonly #forwards = new Set<Forward>();
   readonly #exposed = new Map<number, (events: StreamEvents) => NetStream>();
   #kept = 0;
   #ready: Flow[] = [];
@@ -129,6 +131,8 @@ export class UserNetwork {
   #tick: { readonly at: number; cancel(): void } | undefined;
   #closed = false;
   #warn: (message: string) => void = () => {};
+  /** Counts arrivals and departures of machines: what an earlier one began must stop. */
+  #stay = 0;
   /** Datagrams' ports while no machine is here. */
   #resting: DatagramEnds[] | undefined;
 
@@ -166,9 +170,8 @@ export class UserNetwork {
     const network = new UserNetwork(platform, userNetConfig(options));
     try {
       for (const rule of network.#config.forwards) {
-        const isAnyPort = rule.hostPort === 0;
-        if (isAwaiting) network.#forwards.set(forwardKey(rule), { rule, isAnyPort, listener: undefined });
-        else await network.#forward(rule);
+        const forward = network.#addForward(rule);
+        if (!isAwaiting) await network.#listen(forward);
       }
     } catch (error) {
       network.close();
@@ -219,23 +222,37 @@ export class UserNetwork {
     this.#log.listen(listener);
   }
 
-  /** Forwards a port of the host: QEMU's notation. Resolves with the port. Rejects with UserNetError. */
-  async forward(text: string): Promise<number> {
-    return (await this.#forward(parseForward(text))).port;
+  /**
+   * Forwards a port of the host: QEMU's notation. Resolves with the port. `isTransient`: it is not saved.
+   * Rejects with UserNetError.
+   */
+  async forward(text: string, isTransient = false): Promise<number> {
+    const rule = parseForward(text);
+    const forward = this.#addForward(rule, rule.hostPort === 0, isTransient);
+    try {
+      await this.#listen(forward);
+    } catch (error) {
+      this.#forwards.delete(forward);
+      throw error;
+    }
+    return forward.rule.hostPort;
   }
 
   /** Ends what `[tcp|udp]:[HOSTADDR]:HOSTPORT` names. Returns false if there is none. Throws UserNetError. */
   unforward(text: string): boolean {
     const key = forwardKey(parseHostPort(text));
-    const found = this.#forwards.get(key);
-    this.#forwards.delete(key);
-    found?.listener?.close();
-    return found !== undefined;
+    const found = [...this.#forwards].find(({ rule }) => forwardKey(rule) === key);
+    if (found === undefined) return false;
+    this.#forwards.delete(found);
+    found.listener?.close();
+    return true;
   }
 
-  /** The forwarded ports, in QEMU's notation. */
+  /** The forwarded ports that are open, in QEMU's notation. */
   get forwards(): string[] {
-    return [...this.#forwards.values()].map(({ rule }) => forwardText(rule));
+    return [...this.#forwards].flatMap(({ rule, listener }) =>
+      listener === undefined ? [] : [forwardText(rule)],
+    );
   }
 
   /**
@@ -287,7 +304,7 @@ export class UserNetwork {
 
   // Machines that are saved, leave and arrive.
 
-  /** Hears of forwarded ports that an arriving machine had and that cannot be opened here. */
+  /** Hears of forwarded ports that an arriving machine brings, or that cannot be opened for it. */
   onWarning(listener: ((message: string) => void) | undefined): void {
     this.#warn = listener ?? (() => {});
   }
@@ -298,10 +315,9 @@ export class UserNetwork {
       ({ connection: { position }, guest, guestPort, remote, remotePort }) =>
         position === undefined ? [] : [{ guest, guestPort, remote, remotePort, ...position }],
     );
-    const forwards = [...this.#forwards.values()].map(({ rule, isAnyPort }) => ({
-      rule: forwardText(rule),
-      isAnyPort,
-    }));
+    const forwards = [...this.#forwards].flatMap(({ rule, isAnyPort, isTransient }) =>
+      isTransient ? [] : [{ rule: forwardText(rule), isAnyPort }],
+    );
     return {
       ...this.#guests.remember(),
       ...{ connections, forwards },
@@ -312,7 +328,8 @@ export class UserNetwork {
 
   /** The machine leaves: gives up the host's ports, which its next place may need. */
   suspend(): void {
-    for (const forward of this.#forwards.values()) {
+    this.#stay++;
+    for (const forward of this.#forwards) {
       forward.listener?.close();
       forward.listener = undefined;
     }
@@ -326,30 +343,43 @@ export class UserNetwork {
    */
   async resume(memory?: UserNetMemory): Promise<void> {
     if (this.#closed) return;
+    const stay = ++this.#stay;
+    const isHere = (): boolean => this.#stay === stay;
     const resting = this.#resting ?? [];
     this.#resting = undefined;
     if (memory !== undefined) {
       this.#guests.takeOver(memory);
+      this.#fragments.clear();
       this.#continue(memory.connections);
-      void this.#dns.askAgain(memory.names);
     }
-    for (const { guest, guestPort, remote, remotePort, hostPort } of memory?.datagrams ?? resting) {
-      const place = this.#guests.isGuest(guest) ? this.#place(remote, remotePort) : "no guest";
-      if (typeof place === "string") continue;
-      this.#udp.expect(guest, guestPort, { seen: remote, seenPort: remotePort, ...place }, hostPort);
-      this.#scheduleTick(IDLE_TICK_MS);
-    }
-    for (const [key, forward] of [...this.#forwards]) {
-      if (forward.listener !== undefined) continue;
-      this.#forwards.delete(key);
-      await this.#reopen(forward.rule, forward.isAnyPort);
-    }
-    const given = [...this.#forwards.values()];
+    let refused = this.#expect(memory?.datagrams ?? resting);
+    if (memory !== undefined)
+      void this.#dns.askAgain(memory.names, isHere, () => {
+        refused = this.#expect(refused);
+      });
+    for (const forward of [...this.#forwards])
+      if (forward.listener === undefined && isHere()) await this.#reopen(forward);
+    const given = [...this.#forwards];
     for (const { rule, isAnyPort } of memory?.forwards ?? []) {
       const wanted = parseForward(rule);
       // What is given here takes the place of what comes.
-      if (!given.some(({ rule: own }) => this.#isRival(own, wanted))) await this.#reopen(wanted, isAnyPort);
+      if (isHere() && !given.some((own) => this.#isRival(own.rule, wanted)))
+        await this.#takeForward(wanted, isAnyPort);
     }
+  }
+
+  /** Opens the guests' ports for datagrams. Returns those whose remote ends may not be reached, yet. */
+  #expect(datagrams: readonly DatagramEnds[]): DatagramEnds[] {
+    return datagrams.filter(({ guest, guestPort, remote, remotePort, hostPort }) => {
+      if (!this.#guests.isGuest(guest)) return false;
+      const place = this.#place(remote, remotePort);
+      if (typeof place === "string") return true;
+      const ends: UdpRemote = { seen: remote, seenPort: remotePort, ...place };
+      if (this.#udp.expect(guest, guestPort, ends, hostPort))
+        this.#logUdp("open", guest, guestPort, remote, remotePort);
+      this.#scheduleTick(IDLE_TICK_MS);
+      return false;
+    });
   }
 
   /** They cannot both be, or lead to the same port of a guest. */
@@ -359,11 +389,32 @@ export class UserNetwork {
     return forwardKey(a) === forwardKey(b) || target(a) === target(b);
   }
 
-  async #reopen(rule: ForwardRule, isAnyPort: boolean): Promise<void> {
+  /** A forwarded port that a state brings is for this host only: who gave the state may be a stranger. */
+  async #takeForward(rule: ForwardRule, isAnyPort: boolean): Promise<void> {
+    const { hostAddress } = rule;
+    const isNarrow = /^(127\.|::1$)/.test(hostAddress);
+    const narrow = isNarrow ? rule : { ...rule, hostAddress: LOOPBACK[hostAddress.includes(":") ? 6 : 4] };
     try {
-      await this.#forward(rule, isAnyPort).catch((error: unknown) => {
-        if (!isAnyPort) throw error;
-        return this.#forward({ ...rule, hostPort: 0 });
+      const forward = this.#addForward(narrow, isAnyPort);
+      await this.#reopen(forward);
+      if (forward.listener === undefined) return;
+      const why = isNarrow
+        ? ""
+        : `, not for others as '${forwardText(rule)}' was: give hostfwd= here for that`;
+      this.#warn(
+        `the machine brings the forwarded port '${forwardText(forward.rule)}': open on the loopback${why}`,
+      );
+    } catch (error) {
+      this.#warn(messageOf(error));
+    }
+  }
+
+  /** What fails is tried again when the next machine is here. */
+  async #reopen(forward: Forward): Promise<void> {
+    try {
+      await this.#listen(forward).catch((error: unknown) => {
+        if (!forward.isAnyPort) throw error;
+        return this.#listen(forward, 0);
       });
     } catch (error) {
       if (!this.#closed) this.#warn(messageOf(error));
@@ -392,7 +443,8 @@ export class UserNetwork {
   /** Ends everything. */
   close(): void {
     if (this.#closed) return;
-    for (const { listener } of this.#forwards.values()) listener?.close();
+    this.#stay++;
+    for (const { listener } of this.#forwards) listener?.close();
     this.#forwards.clear();
     for (const { connection } of [...this.#flows.values()]) connection.abort("the network is closed");
     this.#closed = true;
@@ -683,39 +735,45 @@ export class UserNetwork {
 
   // Forwarded ports.
 
-  async #forward(rule: ForwardRule, isAnyPort = rule.hostPort === 0): Promise<NetListener> {
-    const key = forwardKey(rule);
+  #addForward(rule: ForwardRule, isAnyPort = rule.hostPort === 0, isTransient = false): Forward {
     const guest = rule.guestAddress ?? this.#config.firstGuest;
     if (!this.#guests.isGuest(guest))
       throw new UserNetError(
         "user-net.forward",
         `${forwardText(rule)}: ${ipText(guest)} is no guest's address`,
       );
+    const key = forwardKey(rule);
+    if (!isAnyPort && [...this.#forwards].some((each) => forwardKey(each.rule) === key))
+      throw forwardError(rule, "the host's port is forwarded already");
+    const forward = { rule, isAnyPort, isTransient, listener: undefined };
+    this.#forwards.add(forward);
+    return forward;
+  }
+
+  async #listen(forward: Forward, port = forward.rule.hostPort): Promise<void> {
+    const { rule } = forward;
+    const stay = this.#stay;
+    const guest = rule.guestAddress ?? this.#config.firstGuest;
     const address = rule.hostAddress === "" ? "0.0.0.0" : rule.hostAddress;
-    const fail = (why: string): UserNetError =>
-      new UserNetError(
-        "user-net.forward",
-        `could not set up host forwarding rule '${forwardText(rule)}': ${why}`,
-      );
-    if (this.#forwards.has(key)) throw fail("the host's port is forwarded already");
     const seen = (peer: string): Uint8Array => this.#seenAs(peer, guest.length);
-    const accept: AcceptStream = (stream, peer, port) =>
-      this.#toGuest(stream, guest, rule.guestPort, seen(peer), port);
-    const bound = { address, port: rule.hostPort };
+    const accept: AcceptStream = (stream, peer, peerPort) =>
+      this.#toGuest(stream, guest, rule.guestPort, seen(peer), peerPort);
+    const bound = { address, port };
     const listener = await (rule.protocol === "tcp"
-      ? this.#platform.listen(address, rule.hostPort, accept)
+      ? this.#platform.listen(address, port, accept)
       : this.#udp.forward(bound, guest, rule.guestPort, seen)
     ).catch((cause: unknown) => {
-      throw fail(cause instanceof Error ? cause.message : String(cause));
+      throw forwardError(rule, messageOf(cause));
     });
-    if (this.#closed) {
+    const isLeft = this.#stay !== stay && this.#resting !== undefined;
+    if (this.#closed || isLeft || forward.listener !== undefined || !this.#forwards.has(forward)) {
       listener.close();
-      throw fail("the network is closed");
+      if (this.#closed) throw forwardError(rule, "the network is closed");
+      return;
     }
     // Port 0 has become another.
-    const made = { ...rule, hostPort: listener.port };
-    this.#forwards.set(forwardKey(made), { rule: made, isAnyPort, listener });
-    return listener;
+    forward.rule = { ...rule, hostPort: listener.port };
+    forward.listener = listener;
   }
 
   /** A peer's address as a guest sees it: the host itself, and another family's, are the gateway. */
@@ -784,8 +842,8 @@ export class UserNetwork {
       }
       if (this.#guests.advertiseAt > 0 && now >= this.#guests.advertiseAt) this.#guests.advertise();
     }
-    const isIdle = this.#flows.size === 0 && !this.#udp.tick(now) && this.#guests.advertiseAt === 0;
-    if (isIdle) return;
+    const hasUdp = this.#udp.tick(now);
+    if (this.#flows.size === 0 && !hasUdp && this.#guests.advertiseAt === 0) return;
     this.#scheduleTick(Math.min(IDLE_TICK_MS, Math.max(TICK_MS, next - now)));
   }
 }
@@ -795,3 +853,9 @@ const forwardKey = ({
   hostAddress,
   hostPort,
 }: Pick<ForwardRule, "protocol" | "hostAddress" | "hostPort">) => `${protocol} ${hostAddress} ${hostPort}`;
+
+const forwardError = (rule: ForwardRule, why: string): UserNetError =>
+  new UserNetError(
+    "user-net.forward",
+    `could not set up host forwarding rule '${forwardText(rule)}': ${why}`,
+  );

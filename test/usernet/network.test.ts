@@ -506,6 +506,134 @@ test("the same network goes on with the connections of another machine, unless t
   expect(guest.host.listeners.size).toBe(1);
 });
 
+/** A name of labels with these bytes. */
+const rawQuestion = (labels: Buffer[]): Buffer => {
+  const parts = labels.flatMap((label) => [Buffer.from([label.length]), label]);
+  return Buffer.concat([hex("123401000001000000000000"), ...parts, hex("0000010001")]);
+};
+
+test("a guest's names of any bytes, as long as names can be, do not prevent a save", async () => {
+  const guest = await open({ allow: ["*.ok.example"] });
+  guest.host.names = async (query) => answer(query, WEB);
+  const suffix = ["ok", "example"].map((label) => Buffer.from(label));
+  const odd = [63, 63, 63, 40].map((length) => Buffer.alloc(length, 0xff));
+  guest.udp("10.0.2.3", 53, 5000, rawQuestion([...odd, ...suffix]));
+  guest.udp("10.0.2.3", 53, 5000, rawQuestion([Buffer.from("deb"), ...suffix]));
+  await guest.host.pass(5);
+  expect(guest.network.remember().names).toEqual(["deb.ok.example"]);
+  const second = await open({ allow: ["*.ok.example"] });
+  await carry(guest.network, second.network);
+  // Whatever a network says of itself is saved as far as there is room.
+  const writer = new ByteWriter();
+  const memory = { ...guest.network.remember(), names: ["\xff".repeat(250), "deb.ok.example"] };
+  const network = { remember: () => memory, suspend: () => {}, resume: async () => {} };
+  new SavedNetwork(network).section.encode(writer);
+});
+
+test("what a connection got beyond a gap after a save is no data of the guest that is set back", async () => {
+  const { guest, client, peer } = await connected();
+  const { network } = guest;
+  const end = new UserNetworkEnd(network);
+  end.onFrame(() => {});
+  await end.activate();
+  const writer = new ByteWriter();
+  end.section.encode(writer);
+  const { sent, expected } = network.remember().connections[0]!;
+  const say = (to: UserNetworkEnd, at: number, text: string): void =>
+    to.send(
+      ipv4Frame(
+        6,
+        ip4(OWN),
+        ip4(WEB),
+        tcpPayload(ip4(OWN), ip4(WEB), {
+          ...{ sourcePort: client.port, targetPort: 80, seq: (expected + at) >>> 0, ack: sent, flags: ACK },
+          ...{ window: 1000, data: Buffer.from(text) },
+        }),
+      ),
+    );
+  say(end, 2, "XX");
+  expect(network.keptBytes).toBe(2);
+  const again = new UserNetworkEnd(network);
+  again.onFrame(() => {});
+  again.section.decode(new ByteReader(writer.view()), 1)();
+  await again.activate();
+  expect(network.keptBytes).toBe(0);
+  say(again, 0, "ab");
+  say(again, 2, "cd");
+  await guest.host.pass(5);
+  expect(Buffer.concat(peer.taken).toString()).toBe("abcd");
+});
+
+test("several ports that are left open wait for a machine that arrives; a fixed one cannot be twice", async () => {
+  const host = new VirtualHost(new Random(1));
+  const hostfwd = [22, 80, 443].map((port) => `tcp:127.0.0.1:0-:${port}`);
+  const network = await UserNetwork.open(host, { hostfwd }, true);
+  expect(network.forwards).toEqual([]);
+  await network.resume();
+  expect(network.forwards.map((rule) => rule.split("-")[1])).toEqual([":22", ":80", ":443"]);
+  const twice = ["tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:2222-:80"];
+  for (const isAwaiting of [false, true])
+    await expect(
+      UserNetwork.open(new VirtualHost(new Random(1)), { hostfwd: twice }, isAwaiting),
+    ).rejects.toThrow(/2222-:80': the host's port is forwarded already/);
+});
+
+test("a forwarded port that is not free waits for the next time that a machine is here", async () => {
+  const host = new VirtualHost(new Random(1));
+  host.listeners.set(2222, () => undefined);
+  const network = await UserNetwork.open(host, { hostfwd: ["tcp:127.0.0.1:2222-:22"] }, true);
+  const warnings: string[] = [];
+  network.onWarning((message) => warnings.push(message));
+  await network.resume();
+  expect([network.forwards, warnings.length]).toEqual([[], 1]);
+  expect(network.remember().forwards).toEqual([{ rule: "tcp:127.0.0.1:2222-:22", isAnyPort: false }]);
+  network.suspend();
+  host.listeners.delete(2222);
+  await network.resume();
+  expect(network.forwards).toEqual(["tcp:127.0.0.1:2222-:22"]);
+});
+
+test("ports that a state brings listen on the loopback only and are told; transient ones are not saved", async () => {
+  const first = await open({ hostfwd: ["tcp::2222-:22", "udp:[::]:53-:53", "tcp::80-:80"] });
+  await first.network.forward("tcp:127.0.0.1:0-:2022", true);
+  expect(first.network.forwards).toHaveLength(4);
+  const second = await open({ hostfwd: ["tcp::80-:80"] });
+  const warnings: string[] = [];
+  second.network.onWarning((message) => warnings.push(message));
+  await carry(first.network, second.network);
+  expect(second.network.forwards).toEqual(["tcp::80-:80", "tcp:127.0.0.1:2222-:22", "udp:[::1]:53-:53"]);
+  expect(warnings).toEqual([
+    expect.stringMatching(/'tcp:127\.0\.0\.1:2222-:22': .* not for others as 'tcp::2222-:22' was/),
+    expect.stringMatching(/'udp:\[::1\]:53-:53'/),
+  ]);
+});
+
+test("names are asked again a few at once, only for rules by name, and not once the machine has left", async () => {
+  const memory = {
+    ...(await open()).network.remember(),
+    names: Array.from({ length: 40 }, (_, n) => `n${n}.ok.example`),
+  };
+  const arrive = async (allow: string[]): Promise<[number, () => number, UserNetwork, (() => void)[]]> => {
+    const guest = await open({ allow });
+    const answers: (() => void)[] = [];
+    let asked = 0;
+    guest.host.names = () => {
+      asked++;
+      return new Promise((resolve) => answers.push(() => resolve(undefined)));
+    };
+    await guest.network.resume(memory);
+    await guest.host.pass(5);
+    return [asked, () => asked, guest.network, answers];
+  };
+  expect((await arrive(["203.0.113.0/24"]))[0]).toBe(0);
+  const [before, asked, network, answers] = await arrive(["*.ok.example"]);
+  expect(before).toBe(16);
+  network.suspend();
+  for (const give of answers) give();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  expect(asked()).toBe(16);
+});
+
 test("forwarded ports arrive with the machine; what is given here takes their place", async () => {
   const first = await open({ hostfwd: ["tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:0-:80"] });
   await first.network.forward("tcp:127.0.0.1:8080-:8080");
@@ -521,7 +649,12 @@ test("forwarded ports arrive with the machine; what is given here takes their pl
     return [network.forwards, warnings];
   };
   const [, any] = first.network.forwards;
-  expect(await arrive([], [])).toEqual([first.network.forwards, []]);
+  expect(await arrive([], [])).toEqual([
+    first.network.forwards,
+    first.network.forwards.map(
+      (rule) => `the machine brings the forwarded port '${rule}': open on the loopback`,
+    ),
+  ]);
   expect((await arrive(["tcp:127.0.0.1:2223-10.0.2.15:22"], []))[0]).toEqual([
     "tcp:127.0.0.1:2223-10.0.2.15:22",
     any,
@@ -535,7 +668,7 @@ test("forwarded ports arrive with the machine; what is given here takes their pl
     expect.stringMatching(/^tcp:127\.0\.0\.1:4\d+-:80$/),
     "udp:127.0.0.1:53-:5353",
   ]);
-  expect(warnings).toEqual([
+  expect(warnings.filter((each) => !each.startsWith("the machine brings"))).toEqual([
     "could not set up host forwarding rule 'tcp:127.0.0.1:8080-:8080': another process listens there (EADDRINUSE)",
   ]);
 });
@@ -557,9 +690,14 @@ test("datagrams' ports and allowed names arrive with the machine, by the rules o
   const [{ port } = { port: 0 }] = first.host.datagramSockets;
   const second = await open({ allow: ["*.ok.example"] });
   second.host.names = names;
+  const events: ConnectionEvent[] = [];
+  second.network.onConnection((event) => events.push(event));
   await carry(first.network, second.network);
   await second.host.pass(5);
   expect(asked).toEqual(["deb", "deb", "deb"]);
+  // Its name has permitted it.
+  expect(second.host.datagramSockets.map((each) => each.port)).toEqual([port]);
+  expect(events).toMatchObject([{ kind: "open", protocol: "udp", remote: `${WEB}:123` }]);
   // The name is known again by now; the address of the first place's list is not in this one's.
   second.udp(WEB, 123, 5001, Buffer.from("!"));
   second.udp("203.0.113.9", 123, 5001, Buffer.from("!"));
@@ -572,6 +710,15 @@ test("datagrams' ports and allowed names arrive with the machine, by the rules o
   socket!.receive(Buffer.from("answer"), "203.0.113.9", 123);
   await third.host.pass(5);
   expect(third.datagrams.at(-1)).toMatchObject({ targetPort: 5001, data: "answer" });
+});
+
+test("a port for datagrams ends when it is idle, also while there are connections", async () => {
+  const { guest } = await connected();
+  guest.udp("203.0.113.9", 123, 5001, Buffer.from("?"));
+  await guest.host.pass(5);
+  expect(guest.network.connections.map(({ protocol }) => protocol)).toEqual(["tcp", "udp"]);
+  await guest.host.pass(300_000);
+  expect(guest.network.connections.map(({ protocol }) => protocol)).toEqual(["tcp"]);
 });
 
 test.each([

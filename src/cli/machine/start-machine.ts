@@ -118,7 +118,7 @@ async function start(
   const virtio = await openVirtio(
     { ...options, console: second?.backend, serialPorts, randomBytes: randomSource(options, nodePlatform) },
     warn,
-    isAwaitingMove(options.incoming),
+    options.incoming !== undefined,
   );
   open.push(() => virtio.close());
   const devices = virtioDevices(virtio.parts);
@@ -202,10 +202,6 @@ async function start(
   const store = (path: string) => migration.store(path);
   return { machine, perf, trace: target.trace, ended, quit, quitAgain, save, store, close };
 }
-
-/** Of a file or a command's output there is no source that still runs. */
-const isAwaitingMove = (incoming: MachineOptions["incoming"]): boolean =>
-  incoming === "defer" || incoming?.transport === "tcp" || incoming?.transport === "unix";
 
 async function openMachine(
   options: MachineOptions,

@@ -109,9 +109,12 @@ export class UdpRelay {
     return isNew;
   }
 
-  /** Hears from a remote end as if the guest had sent to it, by this port of the host if that is free. */
-  expect(guest: Uint8Array, guestPort: number, remote: UdpRemote, hostPort: number): void {
-    this.#use(guest, guestPort, remote, hostPort);
+  /**
+   * Hears from a remote end as if the guest had sent to it, by this port of the host if that is free.
+   * Returns true if its port or the remote is new.
+   */
+  expect(guest: Uint8Array, guestPort: number, remote: UdpRemote, hostPort: number): boolean {
+    return this.#use(guest, guestPort, remote, hostPort).isNew;
   }
 
   #use(

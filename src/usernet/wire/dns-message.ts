@@ -21,11 +21,14 @@ export interface DnsQuestion {
   readonly end: number;
 }
 
+/** A name that `queryFor` takes; of a guest's question it may be any bytes. */
+export const isQueryName = (name: string): boolean =>
+  name.length < 254 && name.split(".").every((label) => /^[\x21-\x7e]{1,63}$/.test(label));
+
 /** A query; undefined if the name is none. */
 export function queryFor(name: string, type: number, id: number): Uint8Array | undefined {
+  if (!isQueryName(name)) return undefined;
   const labels = name.split(".");
-  const isName = name.length < 254 && labels.every((label) => /^[\x21-\x7e]{1,63}$/.test(label));
-  if (!isName) return undefined;
   const query = new Uint8Array(HEADER + name.length + 2 + 4);
   putU16(query, 0, id);
   // Recursion is desired.

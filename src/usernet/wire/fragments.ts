@@ -17,6 +17,10 @@ export class Fragments {
   /** The oldest first. */
   readonly #partials = new Map<string, Partial>();
 
+  clear(): void {
+    this.#partials.clear();
+  }
+
   /** The whole packet, if this was its last missing piece. */
   add(packet: IpPacket, nowMs: number): IpPacket | undefined {
     const { source, target, protocol, bytes, start, end } = packet;

@@ -4,7 +4,6 @@
 //
 // It is a network card's backend, or an end on a switch: `send` takes the guests' frames, `onFrame` gives
 // theirs. Nothing is made for a guest that has no room: connections wait until it has (`setReceiving`).
-import { messageOf } from "../base/errors.ts";
 import { ConnectionLog, type ConnectionEvent, type OnConnection } from "./connection-log.ts";
 import { DHCP_SERVER_PORT } from "./wire/dhcp.ts";
 import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
@@ -19,15 +18,8 @@ import type {
   NetStream,
   StreamEvents,
 } from "./transport/net-platform.ts";
-import {
-  type ForwardRule,
-  forwardText,
-  NetRules,
-  parseForward,
-  parseHostPort,
-  type Refusal,
-  UserNetError,
-} from "./net-rules.ts";
+import { type ForwardRule, NetRules, parseForward, type Refusal } from "./net-rules.ts";
+import { PortForwards } from "./port-forwards.ts";
 import {
   ETHERNET,
   ETHERTYPE_ARP,
@@ -98,18 +90,6 @@ export interface UserNetConnection {
   readonly remote: string;
 }
 
-/** A port of the host that leads to a guest. */
-interface Forward {
-  /** With the port that it has, or had. */
-  rule: ForwardRule;
-  /** Which port of the host it is was left open. */
-  readonly isAnyPort: boolean;
-  /** Not saved. */
-  readonly isTransient: boolean;
-  /** Undefined while no machine is here, or if the port could not be opened. */
-  listener: NetListener | undefined;
-}
-
 /** A user network; `openUserNetwork` opens one. */
 export class UserNetwork {
   readonly #platform: NetPlatform;
@@ -123,14 +103,13 @@ export class UserNetwork {
   readonly #flows = new Map<string, Flow>();
   readonly #byConnection = new Map<TcpConnection, Flow>();
   readonly #links: { readonly 4: TcpLink; readonly 6: TcpLink };
-  readonly #forwards = new Set<Forward>();
+  readonly #forwards: PortForwards;
   readonly #exposed = new Map<number, (events: StreamEvents) => NetStream>();
   #kept = 0;
   #ready: Flow[] = [];
   #isScheduled = false;
   #tick: { readonly at: number; cancel(): void } | undefined;
   #closed = false;
-  #warn: (message: string) => void = () => {};
   /** Counts arrivals and departures of machines: what an earlier one began must stop. */
   #stay = 0;
   /** Datagrams' ports while no machine is here. */
@@ -155,6 +134,11 @@ export class UserNetwork {
     this.#udp = new UdpRelay(platform, (remote, guest, guestPort, data) =>
       this.#guests.sendDatagram(remote.seen, remote.seenPort, guest, guestPort, data),
     );
+    this.#forwards = new PortForwards({
+      firstGuest: config.firstGuest,
+      isGuest: (address) => this.#guests.isGuest(address),
+      listen: (rule, guest, port) => this.#listen(rule, guest, port),
+    });
     this.#links = { 4: this.#tcpLink(4, config.mtu - 40), 6: this.#tcpLink(6, config.mtu - 60) };
   }
 
@@ -169,10 +153,7 @@ export class UserNetwork {
   ): Promise<UserNetwork> {
     const network = new UserNetwork(platform, userNetConfig(options));
     try {
-      for (const rule of network.#config.forwards) {
-        const forward = network.#addForward(rule);
-        if (!isAwaiting) await network.#listen(forward);
-      }
+      for (const rule of network.#config.forwards) await network.#forwards.add(rule, { isAwaiting });
     } catch (error) {
       network.close();
       throw error;
@@ -227,32 +208,17 @@ export class UserNetwork {
    * Rejects with UserNetError.
    */
   async forward(text: string, isTransient = false): Promise<number> {
-    const rule = parseForward(text);
-    const forward = this.#addForward(rule, rule.hostPort === 0, isTransient);
-    try {
-      await this.#listen(forward);
-    } catch (error) {
-      this.#forwards.delete(forward);
-      throw error;
-    }
-    return forward.rule.hostPort;
+    return this.#forwards.add(parseForward(text), { isTransient });
   }
 
   /** Ends what `[tcp|udp]:[HOSTADDR]:HOSTPORT` names. Returns false if there is none. Throws UserNetError. */
   unforward(text: string): boolean {
-    const key = forwardKey(parseHostPort(text));
-    const found = [...this.#forwards].find(({ rule }) => forwardKey(rule) === key);
-    if (found === undefined) return false;
-    this.#forwards.delete(found);
-    found.listener?.close();
-    return true;
+    return this.#forwards.remove(text);
   }
 
   /** The forwarded ports that are open, in QEMU's notation. */
   get forwards(): string[] {
-    return [...this.#forwards].flatMap(({ rule, listener }) =>
-      listener === undefined ? [] : [forwardText(rule)],
-    );
+    return this.#forwards.list();
   }
 
   /**
@@ -306,7 +272,7 @@ export class UserNetwork {
 
   /** Hears of forwarded ports that an arriving machine brings, or that cannot be opened for it. */
   onWarning(listener: ((message: string) => void) | undefined): void {
-    this.#warn = listener ?? (() => {});
+    this.#forwards.warn = listener ?? (() => {});
   }
 
   /** What another network needs to take over this one's guests. */
@@ -315,12 +281,9 @@ export class UserNetwork {
       ({ connection: { position }, guest, guestPort, remote, remotePort }) =>
         position === undefined ? [] : [{ guest, guestPort, remote, remotePort, ...position }],
     );
-    const forwards = [...this.#forwards].flatMap(({ rule, isAnyPort, isTransient }) =>
-      isTransient ? [] : [{ rule: forwardText(rule), isAnyPort }],
-    );
     return {
       ...this.#guests.remember(),
-      ...{ connections, forwards },
+      ...{ connections, forwards: this.#forwards.remember() },
       datagrams: this.#resting ?? this.#udp.remember(),
       names: this.#rules.namesInUse(SAVED.names),
     };
@@ -329,10 +292,7 @@ export class UserNetwork {
   /** The machine leaves: gives up the host's ports, which its next place may need. */
   suspend(): void {
     this.#stay++;
-    for (const forward of this.#forwards) {
-      forward.listener?.close();
-      forward.listener = undefined;
-    }
+    this.#forwards.suspend();
     this.#resting ??= this.#udp.remember();
     this.#udp.endFlows();
   }
@@ -357,15 +317,7 @@ export class UserNetwork {
       void this.#dns.askAgain(memory.names, isHere, () => {
         refused = this.#expect(refused);
       });
-    for (const forward of [...this.#forwards])
-      if (forward.listener === undefined && isHere()) await this.#reopen(forward);
-    const given = [...this.#forwards];
-    for (const { rule, isAnyPort } of memory?.forwards ?? []) {
-      const wanted = parseForward(rule);
-      // What is given here takes the place of what comes.
-      if (isHere() && !given.some((own) => this.#isRival(own.rule, wanted)))
-        await this.#takeForward(wanted, isAnyPort);
-    }
+    await this.#forwards.resume(memory?.forwards ?? []);
   }
 
   /** Opens the guests' ports for datagrams. Returns those whose remote ends may not be reached, yet. */
@@ -380,45 +332,6 @@ export class UserNetwork {
       this.#scheduleTick(IDLE_TICK_MS);
       return false;
     });
-  }
-
-  /** They cannot both be, or lead to the same port of a guest. */
-  #isRival(a: ForwardRule, b: ForwardRule): boolean {
-    const target = ({ protocol, guestAddress, guestPort }: ForwardRule): string =>
-      `${protocol} ${(guestAddress ?? this.#config.firstGuest).join()} ${guestPort}`;
-    return forwardKey(a) === forwardKey(b) || target(a) === target(b);
-  }
-
-  /** A forwarded port that a state brings is for this host only: who gave the state may be a stranger. */
-  async #takeForward(rule: ForwardRule, isAnyPort: boolean): Promise<void> {
-    const { hostAddress } = rule;
-    const isNarrow = /^(127\.|::1$)/.test(hostAddress);
-    const narrow = isNarrow ? rule : { ...rule, hostAddress: LOOPBACK[hostAddress.includes(":") ? 6 : 4] };
-    try {
-      const forward = this.#addForward(narrow, isAnyPort);
-      await this.#reopen(forward);
-      if (forward.listener === undefined) return;
-      const why = isNarrow
-        ? ""
-        : `, not for others as '${forwardText(rule)}' was: give hostfwd= here for that`;
-      this.#warn(
-        `the machine brings the forwarded port '${forwardText(forward.rule)}': open on the loopback${why}`,
-      );
-    } catch (error) {
-      this.#warn(messageOf(error));
-    }
-  }
-
-  /** What fails is tried again when the next machine is here. */
-  async #reopen(forward: Forward): Promise<void> {
-    try {
-      await this.#listen(forward).catch((error: unknown) => {
-        if (!forward.isAnyPort) throw error;
-        return this.#listen(forward, 0);
-      });
-    } catch (error) {
-      if (!this.#closed) this.#warn(messageOf(error));
-    }
   }
 
   #continue(connections: UserNetMemory["connections"]): void {
@@ -444,8 +357,7 @@ export class UserNetwork {
   close(): void {
     if (this.#closed) return;
     this.#stay++;
-    for (const { listener } of this.#forwards) listener?.close();
-    this.#forwards.clear();
+    this.#forwards.close();
     for (const { connection } of [...this.#flows.values()]) connection.abort("the network is closed");
     this.#closed = true;
     this.#udp.close();
@@ -735,45 +647,14 @@ export class UserNetwork {
 
   // Forwarded ports.
 
-  #addForward(rule: ForwardRule, isAnyPort = rule.hostPort === 0, isTransient = false): Forward {
-    const guest = rule.guestAddress ?? this.#config.firstGuest;
-    if (!this.#guests.isGuest(guest))
-      throw new UserNetError(
-        "user-net.forward",
-        `${forwardText(rule)}: ${ipText(guest)} is no guest's address`,
-      );
-    const key = forwardKey(rule);
-    if (!isAnyPort && [...this.#forwards].some((each) => forwardKey(each.rule) === key))
-      throw forwardError(rule, "the host's port is forwarded already");
-    const forward = { rule, isAnyPort, isTransient, listener: undefined };
-    this.#forwards.add(forward);
-    return forward;
-  }
-
-  async #listen(forward: Forward, port = forward.rule.hostPort): Promise<void> {
-    const { rule } = forward;
-    const stay = this.#stay;
-    const guest = rule.guestAddress ?? this.#config.firstGuest;
+  #listen(rule: ForwardRule, guest: Uint8Array, port: number): Promise<NetListener> {
     const address = rule.hostAddress === "" ? "0.0.0.0" : rule.hostAddress;
     const seen = (peer: string): Uint8Array => this.#seenAs(peer, guest.length);
     const accept: AcceptStream = (stream, peer, peerPort) =>
       this.#toGuest(stream, guest, rule.guestPort, seen(peer), peerPort);
-    const bound = { address, port };
-    const listener = await (rule.protocol === "tcp"
+    return rule.protocol === "tcp"
       ? this.#platform.listen(address, port, accept)
-      : this.#udp.forward(bound, guest, rule.guestPort, seen)
-    ).catch((cause: unknown) => {
-      throw forwardError(rule, messageOf(cause));
-    });
-    const isLeft = this.#stay !== stay && this.#resting !== undefined;
-    if (this.#closed || isLeft || forward.listener !== undefined || !this.#forwards.has(forward)) {
-      listener.close();
-      if (this.#closed) throw forwardError(rule, "the network is closed");
-      return;
-    }
-    // Port 0 has become another.
-    forward.rule = { ...rule, hostPort: listener.port };
-    forward.listener = listener;
+      : this.#udp.forward({ address, port }, guest, rule.guestPort, seen);
   }
 
   /** A peer's address as a guest sees it: the host itself, and another family's, are the gateway. */
@@ -847,15 +728,3 @@ export class UserNetwork {
     this.#scheduleTick(Math.min(IDLE_TICK_MS, Math.max(TICK_MS, next - now)));
   }
 }
-
-const forwardKey = ({
-  protocol,
-  hostAddress,
-  hostPort,
-}: Pick<ForwardRule, "protocol" | "hostAddress" | "hostPort">) => `${protocol} ${hostAddress} ${hostPort}`;
-
-const forwardError = (rule: ForwardRule, why: string): UserNetError =>
-  new UserNetError(
-    "user-net.forward",
-    `could not set up host forwarding rule '${forwardText(rule)}': ${why}`,
-  );

@@ -60,6 +60,15 @@ export interface GuestEntry {
   readonly kind: GuestStat["kind"];
 }
 
+/** A network interface of the guest. */
+export interface GuestInterface {
+  readonly name: string;
+  /** Such as 52:54:00:12:34:56. */
+  readonly mac: string | undefined;
+  /** IPv4 and IPv6 addresses with the bits of their networks, such as 10.0.2.15/24. */
+  readonly addresses: readonly string[];
+}
+
 /** How a process has ended, and what the agent kept of its output. */
 interface Ended {
   readonly exitCode: number;
@@ -428,6 +437,27 @@ export class Guest {
   async thaw(options: AgentOptions = {}): Promise<void> {
     const status: unknown = await this.agent.execute("guest-fsfreeze-status", {}, options);
     if (status === "frozen") await this.agent.execute("guest-fsfreeze-thaw", {}, options);
+  }
+
+  /** Sets the system's clock and the real-time clock, in ms since 1970. */
+  async setTime(ms: number, options: AgentOptions = {}): Promise<void> {
+    await this.agent.execute("guest-set-time", { time: ms * 1e6 }, options);
+  }
+
+  async interfaces(options: AgentOptions = {}): Promise<GuestInterface[]> {
+    const reply: unknown = await this.agent.execute("guest-network-get-interfaces", {}, options);
+    if (!Array.isArray(reply)) throw nonsense("the interfaces are no list");
+    return reply.map((each: unknown) => {
+      const { "ip-addresses": addresses = [] } = (each ?? {}) as { "ip-addresses"?: unknown };
+      if (!Array.isArray(addresses)) throw nonsense("an interface's addresses are no list");
+      return {
+        name: required(each, "name", "string"),
+        mac: member(each, "hardware-address", "string"),
+        addresses: addresses.map(
+          (one: unknown) => `${required(one, "ip-address", "string")}/${required(one, "prefix", "number")}`,
+        ),
+      };
+    });
   }
 }
 

@@ -14,12 +14,13 @@ import {
   isOptions,
   isSerialPorts,
   isString,
+  isWhole,
 } from "../embed/check-options.ts";
-import { type CallOptions, refuseAborted } from "../base/abort.ts";
+import { abortable, type CallOptions, refuseAborted } from "../base/abort.ts";
 import { WherryError } from "../base/errors.ts";
 import { AGENT_PORT, AgentClient, type AgentOptions } from "../agent/agent-client.ts";
 import { AgentError } from "../agent/agent-error.ts";
-import { type ExecOptions, type ExecResult, Guest } from "../agent/guest.ts";
+import { type ExecOptions, type ExecResult, Guest, type GuestInterface } from "../agent/guest.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
   closedError,
@@ -38,6 +39,7 @@ import { savedHardware, sizeOf } from "../embed/saved-hardware.ts";
 import { OWNER_MODELS } from "../share/file-tree.ts";
 import type { ShareSpec } from "./share/host-share.ts";
 import { type ConsoleStreams, ConsoleTap } from "./guest/console-streams.ts";
+import type { DebianChoice, DebianParts } from "./debian/debian-parts.ts";
 import { type GuestFiles, guestFiles, type SpawnedCommand, spawnedCommand } from "./guest/guest-api.ts";
 import { type GuestNet, guestNet } from "./guest/guest-net.ts";
 import { openFileSink, openFileSource } from "./channels/node-channels.ts";
@@ -61,7 +63,7 @@ import { type DriveSpec, openVirtio, type VirtioBackends, type VirtioSpec } from
 export { AgentError } from "../agent/agent-error.ts";
 export type { CallOptions, Signal } from "../base/abort.ts";
 export type { AgentOptions } from "../agent/agent-client.ts";
-export type { ExecOptions, ExecResult, GuestEntry, GuestStat } from "../agent/guest.ts";
+export type { ExecOptions, ExecResult, GuestEntry, GuestInterface, GuestStat } from "../agent/guest.ts";
 export { WherryError } from "../base/errors.ts";
 export type { ConsoleStreams } from "./guest/console-streams.ts";
 export type { GuestFiles, SpawnedCommand } from "./guest/guest-api.ts";
@@ -72,6 +74,7 @@ export type {
   GuestNet,
   OpenPort,
 } from "./guest/guest-net.ts";
+export type { DebianChoice, DebianProgress } from "./debian/debian-parts.ts";
 export type { MoveOptions, MoveResult, QmpEvent } from "./control/machine-control.ts";
 export type { MigrationProgress, MigrationStatus } from "../migration/save/move-progress.ts";
 export type { ByteReadable, ByteWritable } from "./guest/web-streams.ts";
@@ -457,6 +460,14 @@ export class NodeMachine {
   async agentCommand(command: string, args: object = {}, options: AgentOptions = {}): Promise<unknown> {
     return this.#agentGuest().agent.execute(command, args, options);
   }
+  /** Sets the guest's clocks, after a restore for example. Default: this host's time. */
+  async setTime(time: Date = new Date(), options: AgentOptions = {}): Promise<void> {
+    await this.#agentGuest().setTime(time.getTime(), options);
+  }
+  /** The guest's network interfaces and their addresses. */
+  async interfaces(options: AgentOptions = {}): Promise<GuestInterface[]> {
+    return this.#agentGuest().interfaces(options);
+  }
   /** Asks the guest to power off, and resolves when it has. */
   async shutdown(options: AgentOptions = {}): Promise<GuestEnd> {
     const { ended } = this;
@@ -539,6 +550,46 @@ export async function createMachine(options: MachineOptions): Promise<NodeMachin
   return onlyWherryErrors(() => NodeMachine.create(options));
 }
 
+/** A machine with Debian. Default: one hart, 512 MiB, an agent, entropy, a user network. */
+export interface DebianOptions
+  extends DebianChoice,
+    Omit<MachineOptions, "state" | "clock" | "kernel" | "initrd" | "firmware"> {}
+
+const DEBIAN_CHECKS: Checks<DebianChoice> = {
+  ...{ root: isOneOf("disk", "ramdisk"), include: isListOf(isString), disk: isString },
+  ...{ diskBytes: isWhole(1 << 20, Number.MAX_SAFE_INTEGER), suite: isString, mirror: isString },
+  ...{ cache: isString, onProgress: isFunction },
+};
+
+async function createDebian(options: DebianOptions): Promise<NodeMachine> {
+  isOptions({ ...CHECKS, ...DEBIAN_CHECKS })("options", options);
+  const { root, include, disk, diskBytes, suite, mirror, cache, onProgress, ...machine } = options;
+  const { debianParts } = await import("./debian/debian-parts.ts");
+  const choice = { root, include, disk, diskBytes, suite, mirror, cache, onProgress };
+  const { signal, append, drives = [] } = machine;
+  const parts = await debianParts(choice, (once) => bootOnce(once, signal), signal);
+  return createMachine({
+    ...{ harts: 1, memoryBytes: 512 << 20, agent: true, rng: true, net: { user: {} } },
+    ...machine,
+    ...{ kernel: parts.kernel, initrd: parts.initrd },
+    append: append === undefined ? parts.append : `${parts.append} ${append}`,
+    drives: [...(parts.disk === undefined ? [] : [{ ...parts.disk, readonly: false }]), ...drives],
+  });
+}
+
+/** Runs a guest that powers off by itself, and returns its console's output. */
+async function bootOnce({ disk, ...parts }: DebianParts, signal: CallOptions["signal"]): Promise<string> {
+  let text = "";
+  await using machine = await createMachine({
+    ...{ harts: 2, memoryBytes: 1 << 30, rng: true, ...parts, signal },
+    drives: disk === undefined ? [] : [{ ...disk, format: "raw", readonly: false }],
+    onConsole: (bytes) => void (text += Buffer.from(bytes).toString("latin1")),
+  });
+  await machine.start();
+  await abortable(machine.ended, signal);
+  return text.replaceAll("\r", "");
+}
+
 /** Ways to get a machine. */
 export const Machine: {
   /** See createMachine. */
@@ -550,9 +601,18 @@ export const Machine: {
    * `file:PATH` or `exec:COMMAND`. Resolves when it has arrived.
    */
   incoming(uri: string, options: IncomingOptions): Promise<NodeMachine>;
+  /**
+   * Debian for riscv64, not started: from the cache, or fetched from a mirror and built at the first use,
+   * which takes seconds for `ramdisk` and minutes for `disk`.
+   */
+  debian(options?: DebianOptions): Promise<NodeMachine>;
 } = {
   create: createMachine,
   restore: (state, options = {}) => createMachine({ ...options, state }),
+  async debian(options = {}) {
+    requireNode();
+    return onlyWherryErrors(() => createDebian(options));
+  },
   async incoming(uri, options) {
     requireNode();
     return onlyWherryErrors(async () => {

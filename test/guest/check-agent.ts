@@ -1,7 +1,7 @@
 // `npm run check:agent`: commands and files in Debian by its qemu-guest-agent, unchanged: from a program and
 // from the command line, with an agent that is killed, and over a save, a restore and a move.
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { createMachine, Machine as Machines, type NodeMachine } from "../../dist/node/index.js";
@@ -15,11 +15,14 @@ import { Random } from "../support/random.ts";
 const { seed } = options({});
 const random = new Random(seed);
 const STEP_MS = 180_000;
-const cases = new Cases(`check:agent --seed ${seed}`, 9);
+const cases = new Cases(`check:agent --seed ${seed}`, 11);
 // Names are those of this check.
 process.env["XDG_RUNTIME_DIR"] = directory;
 
 const initrd = join(directory, "initrd");
+const disk = join(directory, "disk");
+writeFileSync(disk, "");
+truncateSync(disk, 32 << 20);
 await agentInitrd(initrd);
 
 function expect(what: string, found: unknown, wanted: unknown): void {
@@ -31,6 +34,16 @@ const codeOf = (work: Promise<unknown>): Promise<unknown> =>
     () => "none",
     (error: { code?: string }) => error.code,
   );
+/** Processes whose environment names the directory. */
+const openedBy = (path: string): string[] =>
+  readdirSync("/proc").filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      return readFileSync(`/proc/${pid}/environ`, "latin1").includes(path);
+    } catch {
+      return false;
+    }
+  });
 const randomBytes = (length: number): Uint8Array => Uint8Array.from({ length }, () => random.int(256));
 
 async function commands(vm: NodeMachine): Promise<void> {
@@ -136,6 +149,57 @@ if (booted) {
     return "the original has the result, the copy answers";
   });
 }
+
+await cases.run("file systems freeze around a snapshot; time, interfaces, shutdown", BOOT_MS, async () => {
+  const devices = (file: string) => ({
+    ...{ agent: true, rng: true, net: { user: {} } },
+    drives: [{ file, readonly: false, forceChanged: true }],
+  });
+  await using frozen = await createMachine({
+    ...{ harts: 1, memoryBytes: 128 << 20, ...devices(disk), append: "console=ttyS0 quiet" },
+    ...{ kernel: readFileSync(debian.kernel), initrd: readFileSync(initrd) },
+  });
+  await frozen.start();
+  const prepare = "modprobe ext4 && mke2fs -q /dev/vda && mkdir -p /mnt && mount /dev/vda /mnt";
+  const made = await frozen.exec("sh", {
+    args: ["-c", `${prepare} && echo before >/mnt/file`],
+    waitMs: BOOT_MS,
+  });
+  expect("mount", made.exitCode, 0);
+  expect("status before", await frozen.agentCommand("guest-fsfreeze-status"), "thawed");
+  const state = await frozen.snapshot({ freeze: true });
+  copyFileSync(disk, `${disk}2`);
+  expect("status here", await frozen.agentCommand("guest-fsfreeze-status"), "thawed");
+  await frozen.fs.writeFile("/mnt/file", "after");
+  await using copy = await Machines.restore(state, devices(`${disk}2`));
+  while ((await copy.agentCommand("guest-fsfreeze-status")) !== "thawed")
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  expect("the copy's file", await copy.fs.readFile("/mnt/file", { encoding: "utf8" }), "before\n");
+  await copy.fs.writeFile("/mnt/file", "in the copy");
+  await copy.setTime(new Date("2031-02-03T04:05:06Z"));
+  const date = await copy.exec("date", { args: ["-u", "+%Y-%m-%dT%H"] });
+  expect("its time", date.stdout, "2031-02-03T04\n");
+  await copy.setTime();
+  const now = Number((await copy.exec("date", { args: ["+%s"] })).stdout) * 1000;
+  if (Math.abs(now - Date.now()) > 60_000)
+    throw new Error(`the guest's time is ${new Date(now).toISOString()}`);
+  const interfaces = await copy.interfaces();
+  expect("interfaces", interfaces.map(({ name }) => name).sort(), ["eth0", "lo"]);
+  expect("its address", interfaces.find(({ name }) => name === "eth0")?.mac, "52:54:00:12:34:56");
+  expect("the end", (await copy.shutdown()).kind, "shutdown");
+  return "thawed on both sides, the clock is set, the copy powers off";
+});
+await cases.run("examples/agent-sandbox.ts", STEP_MS * 2, async () => {
+  const example = join(import.meta.dirname, "../../examples/agent-sandbox.ts");
+  const rooms = join(directory, "sandbox");
+  mkdirSync(rooms);
+  const env = { ...process.env, TMPDIR: rooms, XDG_RUNTIME_DIR: rooms };
+  const args = ["--machines", "4", "--seconds", "30", "--kernel", debian.kernel, "--initrd", initrd];
+  const { stdout } = await promisify(execFile)(process.execPath, [example, ...args], { env });
+  expect("what is left of it", readdirSync(rooms, { recursive: true }), []);
+  expect("processes", openedBy(rooms), []);
+  return stdout.trim().split("\n").slice(-2).join("; ");
+});
 
 // ---- the command line, and a move ----
 

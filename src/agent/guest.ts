@@ -110,6 +110,8 @@ const FORMATS: Readonly<Record<number, GuestStat["kind"]>> = {
 
 const MIN_POLL_MS = 5;
 const MAX_POLL_MS = 200;
+/** For the agent to tell the end of a command that was killed. */
+const KILLED_MS = 5_000;
 /** Input for a command goes with guest-exec up to this size; more goes through a pipe. */
 const MAX_INLINE_INPUT = 1 << 20;
 /** As much as the agent keeps. */
@@ -291,12 +293,18 @@ export class Guest {
     return required(await this.agent.execute("guest-exec", args, { signal, waitMs }), "pid", "number");
   }
 
-  #untilEnded(pid: number, limits: Limits): Promise<Ended> {
-    return limits.kills((signal) => this.kill(pid, signal), this.poll(pid));
+  async #untilEnded(pid: number, limits: Limits): Promise<Ended> {
+    const over = new Over();
+    try {
+      return await limits.kills((signal) => this.kill(pid, signal), this.poll(pid, over));
+    } finally {
+      over.isOver = true;
+    }
   }
-  /** The end of a process, asked for more and more rarely. */
-  async poll(pid: number): Promise<Ended> {
+  /** The end of a process, asked for more and more rarely, until nobody waits for it. */
+  async poll(pid: number, over = new Over()): Promise<Ended> {
     for (let ms = MIN_POLL_MS; ; ms = Math.min(MAX_POLL_MS, ms * 1.5)) {
+      if (over.isOver) throw new AgentError("agent.process-lost", `nobody waits for process ${pid}`);
       const ended = await this.status(pid);
       if (ended !== undefined) return ended;
       await pause(this.#setTimer, ms);
@@ -461,9 +469,15 @@ export class Guest {
   }
 }
 
+/** A wait that has an end. */
+class Over {
+  isOver = false;
+}
+
 /** What ends a command early: its caller's signal, and the time it may take. */
 class Limits {
   readonly #signal: Signal | undefined;
+  readonly #setTimer: SetTimer;
   readonly #timer: { cancel(): void } | undefined;
   #early: ((error: AgentError) => void) | undefined;
   readonly #abort = (): void => this.#early?.(abortedError(this.#signal as Signal));
@@ -471,6 +485,7 @@ class Limits {
 
   constructor(setTimer: SetTimer, signal: Signal | undefined, timeoutMs: number | undefined) {
     this.#signal = signal;
+    this.#setTimer = setTimer;
     signal?.addEventListener("abort", this.#abort);
     const late = (): void => {
       this.#error = new AgentError("agent.exec-timeout", `the command was ended after ${timeoutMs} ms`);
@@ -483,9 +498,10 @@ class Limits {
   kills<T>(kill: (signal: string) => Promise<void>, ended: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#early = (error) => {
-        // Its end is awaited, unless it cannot be killed.
+        // Its end is awaited, unless it cannot be killed. To the agent a command has not ended while another
+        // process, which left its session, has its output.
         kill("KILL")
-          .then(() => ended)
+          .then(() => pause(this.#setTimer, KILLED_MS, ended))
           .then(
             () => reject(error),
             () => reject(error),

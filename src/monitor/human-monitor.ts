@@ -97,6 +97,7 @@ export function humanMonitor(
           `  ${protocol.padEnd(22)} ${source.padEnd(24)} ${remote}`;
         return lines([
           row("Protocol[State]", "Source Address:Port", "Dest. Address:Port"),
+          ...(network.ownGuest === undefined ? [] : [row("GUEST[OWN]", network.ownGuest ?? "-", "")]),
           ...network.forwards.map((rule) => {
             const [, protocol = "", host = "", to = ""] = /^(\w+):(.*)-(.*)$/.exec(rule) ?? [];
             return row(`${protocol.toUpperCase()}[HOST_FORWARD]`, host, to);
@@ -169,11 +170,11 @@ export function humanMonitor(
     "cont|c": { usage: "", help: "resume the machine", run: act("cont") },
     "help|?": { usage: "[CMD]", help: "show the commands", run: ([name]) => helpText(name) },
     hostfwd_add: {
-      usage: "[NETDEV] [tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT",
-      help: "forward a port of the host to the guest",
+      usage: "[-t] [NETDEV] [tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT",
+      help: "forward a port of the host to the guest; -t: it is not saved with the machine",
       run: async (words) => {
         try {
-          await userNetwork().forward(words.at(-1) ?? "");
+          await userNetwork().forward(words.at(-1) ?? "", words[0] === "-t");
           return "";
         } catch (error) {
           return `${messageOf(error)}\n`;

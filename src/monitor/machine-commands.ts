@@ -22,8 +22,13 @@ export function refuseIfBlocked(machine: MonitoredMachine): void {
 
 /** The user network, as far as the monitor has it. */
 export interface MonitoredNetwork {
-  /** Forwards a port of the host, in QEMU's notation. Rejects with an Error that says why it cannot. */
-  forward(rule: string): Promise<unknown>;
+  /**
+   * Forwards a port of the host, in QEMU's notation; `isTransient`: it is not saved. Rejects with an Error
+   * that says why it cannot.
+   */
+  forward(rule: string, isTransient?: boolean): Promise<unknown>;
+  /** On a switch: the address of this machine's guest, null if it is not known. */
+  readonly ownGuest?: string | null | undefined;
   /** Returns false if the port is not forwarded. Throws an Error if the text names none. */
   unforward(hostPort: string): boolean;
   readonly forwards: readonly string[];

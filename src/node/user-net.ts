@@ -65,14 +65,16 @@ export async function openNetwork(
   };
   if (!("switch" in spec)) return { ...endOf(network!), network, close: closeNetwork };
   const hub = new EthernetSwitch();
+  const own = hub.port();
   if (network !== undefined) plug(network, hub.port());
+  network?.joinSwitch((mac) => hub.isAt(own, mac));
   try {
     const server = await serveSwitch(hub, spec.switch);
     const close = async (): Promise<void> => {
       await server.close();
       await closeNetwork();
     };
-    return { backend: hub.port(), network, saved: network && new SavedNetwork(network), close };
+    return { backend: own, network, saved: network && new SavedNetwork(network), close };
   } catch (error) {
     await closeNetwork();
     throw error;

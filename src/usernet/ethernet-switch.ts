@@ -96,6 +96,11 @@ export class EthernetSwitch {
     return port;
   }
 
+  /** The address is at this port, as its latest frame said. */
+  isAt(port: SwitchPort, mac: Uint8Array): boolean {
+    return this.#places.get(addressKey(mac, 0)) === port;
+  }
+
   #forward(from: SwitchPort, frame: Uint8Array): void {
     if (frame.length < 14 || !this.#ports.has(from)) return;
     this.#learn(frame, from);

@@ -141,6 +141,11 @@ export class GuestLink {
     return ours.some((each) => sameBytes(each, address));
   }
 
+  /** Where an address is on the Ethernet, if that is known. */
+  macOf(address: Uint8Array): Mac | undefined {
+    return this.#neighbours.get(ipText(address));
+  }
+
   /** An address that a guest may have. */
   isGuest(address: Uint8Array): boolean {
     if (this.isOurs(address)) return false;

@@ -108,6 +108,7 @@ export class UserNetwork {
   #kept = 0;
   #ready: Flow[] = [];
   #isScheduled = false;
+  #isOwn: ((mac: Uint8Array) => boolean) | undefined;
   #tick: { readonly at: number; cancel(): void } | undefined;
   #closed = false;
   /** Counts arrivals and departures of machines: what an earlier one began must stop. */
@@ -214,6 +215,22 @@ export class UserNetwork {
   /** Ends what `[tcp|udp]:[HOSTADDR]:HOSTPORT` names. Returns false if there is none. Throws UserNetError. */
   unforward(text: string): boolean {
     return this.#forwards.remove(text);
+  }
+
+  /** The network is on a switch; `isOwn` tells the Ethernet addresses of the machine whose network it is. */
+  joinSwitch(isOwn: (mac: Uint8Array) => boolean): void {
+    this.#isOwn = isOwn;
+  }
+
+  /**
+   * The IPv4 address of the machine whose network it is, among others on a switch: null if it is not known,
+   * undefined if there are no others.
+   */
+  get ownGuest(): string | null | undefined {
+    if (this.#isOwn === undefined) return undefined;
+    const { neighbours } = this.#guests.remember();
+    const own = neighbours.findLast(({ address, mac }) => address.length === 4 && this.#isOwn!(mac));
+    return own === undefined ? null : ipText(own.address);
   }
 
   /** The forwarded ports that are open, in QEMU's notation. */
@@ -334,6 +351,12 @@ export class UserNetwork {
     });
   }
 
+  /** Of the machine that has this network; the others on a switch are not set back with it. */
+  #isOwnGuest(address: Uint8Array): boolean {
+    const mac = this.#guests.macOf(address);
+    return this.#isOwn === undefined || (mac !== undefined && this.#isOwn(mac));
+  }
+
   #continue(connections: UserNetMemory["connections"]): void {
     const kept = new Set<Flow>();
     for (const { guest, guestPort, remote, remotePort, ...position } of connections) {
@@ -349,7 +372,7 @@ export class UserNetwork {
         this.#sendReset(guest, guestPort, remote, remotePort, seq, expected);
     }
     for (const flow of [...this.#flows.values()])
-      if (!kept.has(flow) && flow.connection.position !== undefined)
+      if (!kept.has(flow) && flow.connection.position !== undefined && this.#isOwnGuest(flow.guest))
         flow.connection.drop("the guest was set back to a time without it");
   }
 

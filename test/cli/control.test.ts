@@ -79,8 +79,12 @@ test("ssh goes to the forwarded port, which is added if there is none; its exit 
   const user = {
     forwards,
     connections: [],
-    forward: async (rule: string) => void forwards.push(rule.replace(":0-", ":40022-")),
+    forward: async (rule: string, isTransient?: boolean) => {
+      expect(isTransient).toBe(true);
+      forwards.push(rule.replace(":0-", ":40022-"));
+    },
     unforward: () => false,
+    ownGuest: undefined as string | null | undefined,
   };
   const bin = join(directory, "bin");
   await mkdir(bin);
@@ -104,6 +108,25 @@ test("ssh goes to the forwarded port, which is added if there is none; its exit 
   expect((await run({ PATH: path }, "--port", "80", "--user", "me", "--identity", "key")).out).toBe(
     `${fixed} -o IdentitiesOnly=yes -i key -p 8080 -l me -- 127.0.0.1\n`,
   );
+  // Of several guests on a switch, the machine's own.
+  user.ownGuest = "10.0.2.16";
+  expect((await run({ PATH: path }, "--port", "80")).out).toContain("-p 40022 ");
+  expect(forwards[2]).toBe("tcp:127.0.0.1:40022-10.0.2.16:80");
+  user.ownGuest = null;
+  expect((await run({ PATH: path })).err).toContain("which guest of the switch it is is not known");
+  user.ownGuest = undefined;
+  for (const [state, why] of [
+    ["inmigrate", "the guest has not arrived yet (inmigrate)"],
+    ["postmigrate", "the guest has moved away: ask the machine that it moved to (postmigrate)"],
+  ] as const) {
+    const away = fakeMonitor({ network: user });
+    if (state === "postmigrate") away.machine.runState.set("finish-migrate");
+    away.machine.runState.set(state);
+    const gone = await serveQmp({ kind: "unix", path: join(directory, state) }, away.monitor);
+    const { code, err } = await wherryWith({ PATH: path }, "ssh", `unix:${state}`);
+    expect([code, err]).toEqual([1, `wherry: unix:${state}: ${why}\n`]);
+    await gone.close();
+  }
   const without = await run({ PATH: join(directory, "nowhere") });
   expect([without.code, without.err]).toEqual([
     1,

@@ -634,6 +634,18 @@ test("names are asked again a few at once, only for rules by name, and not once 
   expect(asked()).toBe(16);
 });
 
+test("on a switch, a machine that is set back leaves the connections of other guests", async () => {
+  const { guest, peer } = await connected();
+  const { network } = guest;
+  const memory = (await open()).network.remember();
+  network.joinSwitch(() => false);
+  await network.resume(memory);
+  expect([network.ownGuest, network.connections.length]).toEqual([null, 1]);
+  network.joinSwitch((mac) => GUEST_MAC.equals(mac));
+  await network.resume(memory);
+  expect([network.ownGuest, network.connections, peer.wasReset]).toEqual([OWN, [], true]);
+});
+
 test("forwarded ports arrive with the machine; what is given here takes their place", async () => {
   const first = await open({ hostfwd: ["tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:0-:80"] });
   await first.network.forward("tcp:127.0.0.1:8080-:8080");

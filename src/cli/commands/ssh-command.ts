@@ -1,6 +1,7 @@
 // `wherry ssh`: the system's ssh to a machine's guest, by a port of this host that its user network forwards.
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
+import { messageOf } from "../../base/errors.ts";
 import { CliError, EXIT } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";
 import { machineAddress, number } from "../options/option-values.ts";
@@ -17,6 +18,12 @@ export const sshOptions = {
  * machines on a forwarded port, these are not checked and not kept.
  */
 const UNCHECKED = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
+
+/** A machine whose guest is not here has no ports, and others may have those that it had. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  inmigrate: "the guest has not arrived yet",
+  postmigrate: "the guest has moved away: ask the machine that it moved to",
+};
 
 /** Runs ssh with this process's streams. Returns its exit code: the command's, or 255. */
 export async function ssh(
@@ -53,22 +60,30 @@ async function forwardedPort(machine: string, guestPort: number): Promise<{ host
   const client = await QmpClient.connect(machineAddress(machine));
   const monitor = async (line: string): Promise<string> =>
     (await client.execute("human-monitor-command", { "command-line": line })) as string;
+  /** Of several guests on a switch, the machine's own. */
+  let own: string | undefined;
   const find = async (): Promise<{ host: string; port: number } | undefined> => {
-    const row = /^ *TCP\[HOST_FORWARD\] +(\S*):(\d+) +\S*:(\d+)$/;
-    for (const line of (await monitor("info usernet")).split(/\r?\n/)) {
-      const [, address = "", port, to] = row.exec(line) ?? [];
+    const row = /^ *TCP\[HOST_FORWARD\] +(\S*):(\d+) +(\S*):(\d+)$/;
+    const rows = await monitor("info usernet");
+    own = /^ *GUEST\[OWN\] +(\S+)/m.exec(rows)?.[1];
+    if (own === "-")
+      throw new CliError(`${machine}: which guest of the switch it is is not known: it has sent nothing yet`);
+    for (const line of rows.split(/\r?\n/)) {
+      const [, address = "", port, guest, to] = row.exec(line) ?? [];
       const host = address.replace(/^\[(.*)\]$/, "$1");
-      if (Number(to) === guestPort)
+      if (Number(to) === guestPort && (own === undefined || guest === own))
         return { host: everywhere(host) ? "127.0.0.1" : host, port: Number(port) };
     }
     return undefined;
   };
   try {
+    const { status } = (await client.execute("query-status")) as { status: string };
+    const elsewhere = ELSEWHERE[status];
+    if (elsewhere !== undefined) throw new CliError(`${machine}: ${elsewhere} (${status})`);
     const found = await find();
     if (found !== undefined) return found;
-    const refusal = await monitor(`hostfwd_add tcp:127.0.0.1:0-:${guestPort}`).catch((error: unknown) =>
-      error instanceof Error ? error.message : String(error),
-    );
+    const rule = `tcp:127.0.0.1:0-${own ?? ""}:${guestPort}`;
+    const refusal = await monitor(`hostfwd_add -t ${rule}`).catch(messageOf);
     const added = await find();
     if (added !== undefined) return added;
     const advice = "ssh needs a machine with --net user (or switch:)";

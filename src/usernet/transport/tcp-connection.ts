@@ -172,7 +172,7 @@ export class TcpConnection implements StreamEvents {
   continueAt({ acked, expected }: TcpPosition): boolean {
     const own = this.position;
     if (own?.acked !== acked || own.expected !== expected) return false;
-    // What was on its way to the guest's memory is lost; what it sent beyond a gap, it may send otherwise now.
+    // What was on its way to the guest is lost; what it sent beyond a gap, it may send otherwise now.
     this.#next = this.#una;
     this.#early = [];
     this.#account();

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { buildPrinter, checkLines } from "../../test/support/printer.ts";
+import { assemble, flatBinary } from "../asm/assembler.ts";
 import { buildPulse } from "../guest/pulse-guest.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import {
@@ -113,6 +114,37 @@ test("a machine is saved while it runs, and others resume from its bytes and its
   }
 });
 
+/** Drives two disks (virtio's registers, with VERSION_1), prints, and waits: their contents are the guest's. */
+const DRIVER = flatBinary(
+  assemble(
+    [
+      {
+        name: "driver",
+        text: `
+  li t0, 0x10008000
+  li t1, 0x10007000
+1: li t2, 1
+  sw t2, 0x24(t0)
+  sw t2, 0x20(t0)
+  li t2, 11
+  sw t2, 0x70(t0)
+  li t2, 15
+  sw t2, 0x70(t0)
+  mv t3, t0
+  mv t0, t1
+  bne t3, t1, 1b
+  li a7, 1
+  li a0, 120
+  ecall
+2: wfi
+  j 2b
+`,
+      },
+    ],
+    { base: 0x80200000n },
+  ),
+);
+
 test("a state is resumed with the disks that it had: in their order, all of them, as they were", async () => {
   const directory = await mkdtemp(join(tmpdir(), "wherry-entry-"));
   const disk = async (name: string, byte: number, readonly = false) => {
@@ -123,8 +155,12 @@ test("a state is resumed with the disks that it had: in their order, all of them
   const [a, b, c] = [await disk("a", 1), await disk("b", 2), await disk("base", 3, true)];
   const small = { harts: 1, memoryBytes: 16 << 20 };
   const saved = async (drives: readonly DriveSpec[]) => {
-    const machine = await createMachine({ ...small, kernel: await buildPulse(), drives });
+    const guest = new Guest();
+    const { onConsole } = guest.options;
+    const machine = await createMachine({ ...small, kernel: DRIVER, drives, onConsole });
     try {
+      await machine.start();
+      await guest.see(/x/);
       return await machine.save();
     } finally {
       await machine.close();

@@ -6,7 +6,7 @@ import { printable } from "../inspect/show/report-text.ts";
 import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
 import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
-import { VERSION } from "../node/channels/package-version.ts";
+import { packageVersion } from "../node/channels/package-version.ts";
 
 /** A command's options, and what it does with them. */
 interface Work {
@@ -204,7 +204,7 @@ async function main(args: readonly string[]): Promise<number> {
     return name === undefined ? EXIT.USAGE : EXIT.OK;
   }
   if (name === "--version") {
-    process.stdout.write(`wherry ${VERSION}\n`);
+    process.stdout.write(`wherry ${packageVersion()}\n`);
     return EXIT.OK;
   }
   const found = Object.hasOwn(commands, name) ? commands[name] : undefined;

@@ -43,7 +43,7 @@ import type { DebianChoice, DebianParts } from "./debian/debian-parts.ts";
 import { type GuestFiles, guestFiles, type SpawnedCommand, spawnedCommand } from "./guest/guest-api.ts";
 import { type GuestNet, guestNet } from "./guest/guest-net.ts";
 import { openFileSink, openFileSource } from "./channels/node-channels.ts";
-import { VERSION } from "./channels/package-version.ts";
+import { packageVersion } from "./channels/package-version.ts";
 import { listenReason } from "./channels/system-reason.ts";
 import type {
   Arrival,
@@ -418,7 +418,7 @@ export class NodeMachine {
     return new Control({
       ...this.#options,
       ...{ created: { machine, cpus, perf }, disks, platform: nodePlatform },
-      ...{ network: this.network, agent: this.#agent, version: VERSION },
+      ...{ network: this.network, agent: this.#agent, version: packageVersion() },
       quit: () => void this.close().catch(() => {}),
     });
   }

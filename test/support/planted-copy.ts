@@ -32,6 +32,7 @@ export function plantedCopy(parts: readonly string[]): PlantedCopy {
       const { status, stdout, stderr } = spawnSync(join(ROOT, "node_modules/.bin", tool), args, {
         cwd: root,
         encoding: "utf8",
+        maxBuffer: 2 ** 26,
         env: { ...process.env, PATH: `${join(ROOT, "node_modules/.bin")}:${process.env["PATH"]}` },
       });
       return { status, output: stdout + stderr };

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { messageOf } from "../../base/errors.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import { UsageError } from "../output/cli-error.ts";
-import { VERSION } from "../../node/channels/package-version.ts";
+import { packageVersion } from "../../node/channels/package-version.ts";
 import { BootGate } from "./boot-gate.ts";
 import type { ConsoleGate, MachineEnd, RunningMachine } from "./start-machine.ts";
 
@@ -113,7 +113,7 @@ export class Resident {
     const isPlain = options.icount === undefined && options.rtc === undefined && !options.paused;
     const { kernel, initrd, append, firmware } = options;
     if (isPlain && (firmware ?? "builtin") === "builtin") {
-      const all = JSON.stringify([VERSION, kernel, initrd, append, shape, options.net?.mac]);
+      const all = JSON.stringify([packageVersion(), kernel, initrd, append, shape, options.net?.mac]);
       const key = createHash("sha256").update(all).digest("hex").slice(0, 16);
       this.#boot = join(given.boots, `${key}.state`);
     }

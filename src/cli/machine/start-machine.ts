@@ -33,7 +33,7 @@ import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import type { SerialSpec } from "../options/option-values.ts";
 import { migrationTransport } from "../../node/channels/migration-transport.ts";
-import { VERSION } from "../../node/channels/package-version.ts";
+import { packageVersion } from "../../node/channels/package-version.ts";
 
 /** How a machine ended. */
 export interface MachineEnd {
@@ -181,7 +181,7 @@ async function start(
     const up = new Promise<void>((resolve) => {
       isUp = resolve;
     });
-    const monitor = new QmpMonitor(target, { wherryVersion: VERSION, wallNs: clock.wallNs });
+    const monitor = new QmpMonitor(target, { wherryVersion: packageVersion(), wallNs: clock.wallNs });
     for (const address of addresses) {
       const server = await serveQmp(address, monitor, up);
       open.push(() => server.close());

@@ -6,5 +6,13 @@ export function packageOf(module: string): string {
   return module.replace(/^(.*\/)(?:dist|src)\/.*$/, "$1");
 }
 
-const manifest = new URL("package.json", packageOf(import.meta.url));
-export const VERSION: string = (JSON.parse(readFileSync(manifest, "utf8")) as { version: string }).version;
+/** The version; `unknown` in a program's bundle, whose package.json is another's, or none. */
+export function packageVersion(): string {
+  try {
+    const manifest = new URL("package.json", packageOf(import.meta.url));
+    const { name, version } = JSON.parse(readFileSync(manifest, "utf8")) as Record<string, string>;
+    return name === "wherry" && version !== undefined ? version : "unknown";
+  } catch {
+    return "unknown";
+  }
+}

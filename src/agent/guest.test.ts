@@ -1,5 +1,6 @@
-// Commands in a guest whose agent never tells that they have ended.
+// Commands in a guest whose agent never tells that they have ended, or whose shell is late.
 import { expect, test } from "vitest";
+import { hostAgent } from "../../test/support/host-agent.ts";
 import type { Agent } from "./agent-client.ts";
 import { Guest } from "./guest.ts";
 
@@ -32,3 +33,18 @@ test("a time-out and an abort end the wait, although another process has the com
   await new Promise((resolve) => setTimeout(resolve, 50));
   expect([asked, pids]).toEqual([before, 4]);
 });
+
+test.each(["short input", ""])(
+  "a command whose shell is late gets its input, and its end: %j",
+  async (input) => {
+    const late = hostAgent((script) => (script.includes("exec <") ? 0.3 : 0));
+    const guest = new Guest(late, (ms, fire) => {
+      const timer = setTimeout(fire, ms);
+      return { cancel: () => clearTimeout(timer) };
+    });
+    let text = "";
+    const onStdout = (piece: Uint8Array) => void (text += new TextDecoder().decode(piece));
+    const result = await guest.exec("cat", { input, onStdout, timeoutMs: 10_000 });
+    expect([result.exitCode, text]).toEqual([0, input]);
+  },
+);

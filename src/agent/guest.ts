@@ -91,10 +91,14 @@ if command -v setsid >/dev/null; then exec setsid "$@"; else exec "$@"; fi`;
 /** The same with its streams in a directory, as files that are read while they grow. */
 const RUN_IN = `d=$1; shift
 exec <"$d/in" >>"$d/out" 2>>"$d/err"
+: >"$d/up"
 ${RUN}`;
 /** busybox's kill signals the session and fails all the same, for the `--`. One that has ended is fine. */
 const KILL = `kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2" 2>/dev/null || ! kill -0 "$2" 2>/dev/null`;
 const MAKE_STREAMS = 'umask 077; mkdir "$1" && mkfifo "$1/in" && : >"$1/out" && : >"$1/err"';
+/** Ends when the shell of RUN_IN has opened its streams, or has ended. */
+const WAIT_UP =
+  'until [ -e "$1/up" ] || ! kill -0 "$2" 2>/dev/null; do sleep 0.05 2>/dev/null || sleep 1; done';
 const FEED = 'exec cat >"$1/in"';
 const LIST = `cd -- "$1" || exit 1
 for f in * .[!.]* ..?*; do
@@ -600,6 +604,9 @@ export class GuestProcess {
   async endInput(): Promise<void> {
     if (!this.#isInputOpen) return;
     this.#isInputOpen = false;
+    // A pipe that nobody else has opened would lose what is in it, and its reader would wait for a writer.
+    if (!this.#hasEnded)
+      await this.#guest.shell(WAIT_UP, [this.#directory, String(this.pid)]).catch(() => {});
     await this.#guest.close(this.#handles.in);
   }
 

@@ -4,6 +4,7 @@
 //
 // It is a network card's backend, or an end on a switch: `send` takes the guests' frames, `onFrame` gives
 // theirs. Nothing is made for a guest that has no room: connections wait until it has (`setReceiving`).
+import { messageOf } from "../base/errors.ts";
 import { ConnectionLog, type ConnectionEvent, type OnConnection } from "./connection-log.ts";
 import { DHCP_SERVER_PORT } from "./wire/dhcp.ts";
 import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
@@ -575,13 +576,20 @@ export class UserNetwork {
       ...{ connection, key, guest: source, guestPort: sourcePort, remote: target, remotePort: targetPort },
       ...{ direction: "out", name, isQueued: false },
     });
-    if (exposed !== undefined || isDns) {
-      connection.attach(exposed === undefined ? this.#dns.serve(connection) : exposed(connection));
-      connection.connected();
-      return;
-    }
     const { address, port } = place as Exclude<typeof place, string>;
-    connection.attach(this.#platform.connect(address, port, connection));
+    try {
+      connection.attach(
+        exposed !== undefined
+          ? exposed(connection)
+          : isDns
+            ? this.#dns.serve(connection)
+            : this.#platform.connect(address, port, connection),
+      );
+    } catch (error) {
+      // Of the platform, or of a program: the guest's segment has no caller that could be told.
+      return connection.abort(messageOf(error));
+    }
+    if (exposed !== undefined || isDns) connection.connected();
   }
 
   #toGuest(

@@ -113,3 +113,50 @@ test("expose: the guest's connections come to a function", async () => {
   await wire.host.pass(50);
   expect(late.state).toBe("reset");
 });
+
+test("impossible ports and places are refused; a function that throws resets the guest's connection", async () => {
+  const { wire, net } = await open();
+  const bad = expect.objectContaining({ code: "options.value" });
+  const refusal = (work: () => unknown): unknown => {
+    try {
+      return work();
+    } catch (error) {
+      return error;
+    }
+  };
+  for (const port of [0, 70_000, 1.5, Number.NaN, "80", undefined]) {
+    const any = port as never;
+    expect(refusal(() => net.expose(any, 80))).toEqual(bad);
+    expect(refusal(() => net.expose(7, any))).toMatchObject({ code: expect.stringContaining("options.") });
+    expect(refusal(() => net.expose(7, { host: "127.0.0.1", port: any }))).toMatchObject({
+      code: expect.stringContaining("options."),
+    });
+    await expect(net.connect(any)).rejects.toEqual(bad);
+    await expect(net.forward({ guestPort: any })).rejects.toMatchObject({
+      code: expect.stringContaining("options."),
+    });
+  }
+  await expect(net.forward(80 as never)).rejects.toEqual(bad);
+  wire.network.expose(9, () => {
+    throw new Error("no");
+  });
+  const guest = wire.tcp(GATEWAY, 9, 40_000, EASY);
+  guest.connect();
+  await wire.host.pass(50);
+  expect([guest.state, wire.network.connections]).toEqual(["reset", []]);
+});
+
+test("forward: an abort leaves no port open", async () => {
+  const { wire, net } = await open();
+  const now = AbortSignal.abort();
+  await expect(net.forward({ guestPort: 80 }, { signal: now })).rejects.toMatchObject({
+    code: "machine.aborted",
+  });
+  expect(wire.network.forwards).toEqual([]);
+  const abort = new AbortController();
+  const opened = net.forward({ guestPort: 80 }, { signal: abort.signal });
+  abort.abort();
+  await expect(opened).rejects.toMatchObject({ code: "machine.aborted" });
+  await wire.host.pass(50);
+  expect(wire.network.forwards).toEqual([]);
+});

@@ -1,7 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // A program and its guest over the machine's user network: ports of the guest for the host, ports of the
 // gateway for the guest, and connections as web streams.
-import { abortable, type CallOptions } from "../../base/abort.ts";
+import { abortable, type CallOptions, refuseAborted } from "../../base/abort.ts";
+import { isOneOf, isOptions, isString, isWhole } from "../../embed/check-options.ts";
 import type { NetStream, StreamEvents } from "../../usernet/transport/net-platform.ts";
 import { UserNetError } from "../../usernet/net-rules.ts";
 import { parseIp } from "../../usernet/wire/ip-address.ts";
@@ -63,9 +64,19 @@ export class GuestNet {
   async forward(rule: string | ForwardOptions, { signal }: CallOptions = {}): Promise<OpenPort> {
     const network = this.#network();
     const text = typeof rule === "string" ? rule : forwardRule(rule);
-    const port = await abortable(network.forward(text), signal);
-    const host = text.slice(0, text.lastIndexOf("-")).replace(/\d+$/, String(port));
-    return openPort(port, () => void network.unforward(host));
+    refuseAborted(signal);
+    const close = (port: number): void => {
+      network.unforward(text.slice(0, text.lastIndexOf("-")).replace(/\d+$/, String(port)));
+    };
+    const opened = network.forward(text);
+    try {
+      const port = await abortable(opened, signal);
+      return openPort(port, () => close(port));
+    } catch (error) {
+      // The signal was first: nobody could close what is opened then.
+      opened.then(close, () => {});
+      throw error;
+    }
   }
 
   /** Connects to a port of the guest, as from the gateway; `guest`: its address, if it is not the first. */
@@ -73,6 +84,8 @@ export class GuestNet {
     guestPort: number,
     { signal, guest }: CallOptions & { readonly guest?: string | undefined } = {},
   ): Promise<GuestConnection> {
+    isPort("guestPort", guestPort);
+    refuseAborted(signal);
     const stream = new WebNetStream();
     const address = guest === undefined ? undefined : parseIp(guest);
     if (guest !== undefined && address === undefined)
@@ -93,7 +106,9 @@ export class GuestNet {
   /** The guest's connections to a port of the gateway (10.0.2.2) come here. */
   expose(port: number, target: ExposeTarget): OpenPort {
     const network = this.#network();
+    isPort("port", port);
     const place = typeof target === "number" ? { host: "127.0.0.1", port: target } : target;
+    if (typeof place !== "function") isPlace("target", place);
     network.expose(port, (events) => {
       if (typeof place !== "function") return this.#connect(place.host, place.port, events);
       const stream = new WebNetStream(events);
@@ -108,7 +123,16 @@ export class GuestNet {
 
 export const guestNet = (network: () => UserNetwork, connect: Connect): GuestNet => makeNet(network, connect);
 
-function forwardRule({ protocol = "tcp", host = "127.0.0.1", port = 0, guestPort }: ForwardOptions): string {
+const isPort = isWhole(1, 65_535);
+const isPlace = isOptions<{ host: string; port: number }>({ host: isString, port: isPort }, ["host", "port"]);
+const isForward = isOptions<ForwardOptions>(
+  { guestPort: isPort, port: isWhole(0, 65_535), host: isString, protocol: isOneOf("tcp", "udp") },
+  ["guestPort"],
+);
+
+function forwardRule(options: ForwardOptions): string {
+  isForward("rule", options);
+  const { protocol = "tcp", host = "127.0.0.1", port = 0, guestPort } = options;
   return `${protocol}:${host.includes(":") ? `[${host}]` : host}:${port}-:${guestPort}`;
 }
 

@@ -45,6 +45,8 @@ export interface MachineInside extends CreatedMachine {
    * only if it listens.
    */
   call<T>(work: () => Promise<T>, signal?: Signal): Promise<T>;
+  /** As the machine's `close`, after `first` too; it is closed for calls at once. */
+  close(first: Promise<unknown> | undefined): Promise<void>;
 }
 
 /** For the platforms; not part of the API. */
@@ -77,7 +79,7 @@ export class HostedMachine {
     onWarning: ((message: string) => void) | undefined,
   ) {
     const { machine } = created;
-    this.#inside = { ...created, disks, call: (work, signal) => this.#call(work, signal, true) };
+    this.#inside = { ...created, disks, call: (work, signal) => this.#call(work, signal, true), close: (first) => this.#closeAfter(first) };
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
@@ -185,7 +187,10 @@ export class HostedMachine {
 
   /** After the calls under way: ends the harts, releases the disks. Then only `close` may be called. */
   close(): Promise<void> {
-    this.#closed ??= this.#turn.then(() => onlyWherryErrors(() => this.#close()));
+    return this.#closeAfter(undefined);
+  }
+  #closeAfter(first: Promise<unknown> | undefined): Promise<void> {
+    this.#closed ??= Promise.allSettled([this.#turn, first]).then(() => onlyWherryErrors(() => this.#close()));
     return this.#closed;
   }
   async #close(): Promise<void> {

@@ -176,6 +176,7 @@ export class MigrationService implements MigrationControl {
     };
     const { transport } = this.#options;
     if (profile !== undefined) await requireLoadable(profile);
+    this.#refuseClosing();
     if (isSocket(address)) {
       const connect = () => transport.connect(address);
       this.#source =
@@ -206,6 +207,7 @@ export class MigrationService implements MigrationControl {
     const isMappedRam = mappedRam ?? this.#has("mapped-ram");
     if (isMappedRam) refuseMappedRam(profile);
     if (this.saving !== undefined) throw new QmpError("The machine is being saved already");
+    this.#refuseClosing();
     this.saving = { donePages: 0, totalPages: 0 };
     const openSink = async () => {
       const sink = await this.#options.transport.openSink({ transport: "file", path, offset: 0 });
@@ -237,6 +239,7 @@ export class MigrationService implements MigrationControl {
     if (!this.#options.expectsArrival)
       throw new QmpError("'-incoming' was not specified on the command line");
     if (this.#arrival !== undefined) throw new QmpError("The incoming migration has already been started");
+    this.#refuseClosing();
     if (isSocket(address) && this.#options.clock === "host")
       throw new QmpError("--clock host is for a saved machine: a live move has no time to add");
     this.#arrival = { status: "setup", listening: address };
@@ -246,6 +249,7 @@ export class MigrationService implements MigrationControl {
       else {
         const channel = await this.#options.transport.openSource(address);
         this.#file = channel;
+        if (this.#closing !== undefined) channel.abort(this.#closing);
         this.#fileWork = this.#load(channel, address);
       }
     } catch (error) {
@@ -304,6 +308,10 @@ export class MigrationService implements MigrationControl {
       address,
       (channel) => void destination.accept(channel),
     );
+    if (this.#closing !== undefined) {
+      await listener.close();
+      throw this.#closing;
+    }
     this.#listener = listener;
     this.#arriving("setup", listener.address);
     void destination.done.then(({ status, error }) => {
@@ -315,10 +323,25 @@ export class MigrationService implements MigrationControl {
   #arriving(status: ArrivalInfo["status"], listening: MigrationAddress, error?: unknown): void {
     this.#arrival = { status, listening, ...(error === undefined ? {} : { error: messageOf(error) }) };
     this.#changed({ event: "status", status });
-    if (status === "completed") this.#options.onArrival();
-    else if (status === "failed" && this.#exitOnError) {
+    if (status === "completed") {
+      if (error !== undefined) this.#options.onWarning?.(messageOf(error));
+      this.#options.onArrival();
+    } else if (status === "failed" && this.#exitOnError) {
       this.#options.onArrival(error instanceof Error ? error : new Error(messageOf(error)));
     }
+  }
+
+  /** Ends an arrival, which then fails, unless the machine is here, or will be: that is waited for. */
+  async giveUpArrival(): Promise<void> {
+    const why = "the arrival was given up";
+    this.#file?.abort(new Error(why));
+    await this.#fileWork.catch(() => {});
+    if (this.#destination?.giveUp(why) === true) await this.#stopListening();
+    else await this.#destination?.done;
+  }
+
+  #refuseClosing(): void {
+    if (this.#closing !== undefined) throw new QmpError("The machine is being closed");
   }
 
   /**

@@ -30,6 +30,7 @@ import {
   onlyWherryErrors,
   refuseClock,
 } from "../embed/hosted-machine.ts";
+import { safeListener } from "../embed/listener.ts";
 import type { GuestEnd } from "../embed/machine-end.ts";
 import { MemorySink, pieceChannel } from "../embed/memory-snapshot.ts";
 import type { UserNetwork } from "../usernet/user-network.ts";
@@ -253,10 +254,10 @@ export class NodeMachine {
     const agentPort = client === undefined ? [] : [{ name: AGENT_PORT, backend: client.backend }];
     const ports = [...agentPort, ...serialPorts];
     isSerialPorts("serialPorts", ports);
-    const { onWarning = warn } = hosted;
+    const onWarning = safeListener("onWarning", hosted.onWarning ?? warn);
     const virtio = await openVirtio(
       { drives, net, rng, console, serialPorts: ports, shares, randomBytes },
-      (message) => onWarning(message),
+      (message) => void onWarning(message),
       arrival !== undefined,
     );
     const tap = new ConsoleTap();
@@ -514,9 +515,11 @@ export class NodeMachine {
   }
   async #close(): Promise<void> {
     this.#agent?.close();
+    // It ends a move under way, for which the machine waits.
+    const control = this.#control?.then((one) => one.close());
     try {
-      await (await this.#control)?.close();
-      await this.#machine.close();
+      await insideOf(this.#machine).close(control);
+      await control;
     } finally {
       this.#console.close();
       await this.#virtio.close();

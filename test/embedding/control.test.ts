@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, expect, onTestFinished, test, vi } from "vitest";
 import {
   createMachine,
   Machine,
@@ -137,6 +137,67 @@ test("signals end what waits: an arrival, a move, a save, a restore, a call in t
   const restored = Machine.restore(state, { signal: restoring.signal });
   restoring.abort();
   await expect(restored).rejects.toEqual(aborted);
+});
+
+test("an arrival that is aborted when the machine is here already keeps it", async () => {
+  const source = await make();
+  await source.start();
+  const abort = new AbortController();
+  const address = `unix:${join(directory, "late")}`;
+  const listening = Promise.withResolvers<string>();
+  const incoming = Machine.incoming(address, {
+    ...{ ...HARDWARE, signal: abort.signal, onListening: listening.resolve },
+    onRunState: (state) => state === "running" && abort.abort(),
+  });
+  await listening.promise;
+  await source.migrate(address);
+  await using destination = await incoming;
+  expect([abort.signal.aborted, source.runState, destination.runState]).toEqual([
+    ...[true, "postmigrate", "running"],
+  ]);
+  // It can move on.
+  await destination.migrate(`file:${join(directory, "late-state")}`);
+});
+
+test("close: calls that follow are refused at once, moves under way and in the queue end", async () => {
+  const silent = createServer((socket) => void socket.on("error", () => {}));
+  const address = join(directory, "silent");
+  await new Promise<void>((resolve) => silent.listen(address, resolve));
+  onTestFinished(() => void silent.close());
+  const machine = await make();
+  await machine.qmp("query-status");
+  const moves = Promise.allSettled([1, 2].map(() => machine.migrate(`unix:${address}`)));
+  const qmp = join(directory, "closing-qmp");
+  const serving = machine.serveQmp(`unix:${qmp}`).catch((error) => error);
+  await Promise.resolve();
+  const closing = machine.close();
+  await expect(machine.start()).rejects.toEqual(code("machine.closed"));
+  await closing;
+  expect((await moves).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  expect(await serving).toEqual(code("machine.closed"));
+  expect(readdirSync(directory)).not.toContain("closing-qmp");
+});
+
+test("listeners that throw end nothing; what one move is given is not the next one's", async () => {
+  const errors = vi.spyOn(console, "error").mockImplementation(() => {});
+  onTestFinished(() => errors.mockRestore());
+  const abort = new AbortController();
+  const incoming = Machine.incoming(`unix:${join(directory, "throws")}`, {
+    ...{ ...HARDWARE, signal: abort.signal },
+    onListening() {
+      setImmediate(() => abort.abort());
+      throw new Error("no");
+    },
+  });
+  await expect(incoming).rejects.toEqual(code("machine.aborted"));
+  expect(errors).toHaveBeenCalledOnce();
+
+  const machine = await make();
+  const limits = { downtimeLimitMs: 7, maxBandwidth: 1 << 30 };
+  await expect(machine.migrate(`unix:${join(directory, "nobody")}`, limits)).rejects.toThrow("no process");
+  expect(await machine.qmp("query-migrate-parameters")).toMatchObject({
+    ...{ "downtime-limit": 300, "max-bandwidth": 128 << 20 },
+  });
 });
 
 test("the monitor answers the program and other processes; events are heard until that is ended", async () => {

@@ -79,6 +79,7 @@ const SHUT_TIMEOUT_MS = 1_000;
 const ACCEPT_TURNS = 3;
 /** QEMU sends the VMDESCRIPTION together with EOF, if at all. */
 const VMDESCRIPTION_TIMEOUT_MS = 200;
+const ENDING = "this process is ending";
 const sourceHangs = () => new MigrationError("migration.timeout", "the source does not read our SHUT");
 
 export class MigrationDestination {
@@ -224,13 +225,22 @@ export class MigrationDestination {
     await this.#environment.yieldToEventLoop();
   }
 
+  /** Drops a machine that has no GO, and closes all connections. Returns false if it is, or will be, here. */
+  giveUp(why: string): boolean {
+    if (!["listening", "loading", "ready", "lost"].includes(this.#state)) return false;
+    const error = new MigrationError("migration.abandoned", why);
+    this.#abandon(error);
+    this.#closeAll(error);
+    return true;
+  }
+
   /**
    * Called when this process ends: drops a machine that has no GO and closes all connections, even if the
    * source hangs.
    */
   abort(): void {
-    const error = new MigrationError("migration.abandoned", "this process is ending");
-    if (["listening", "loading", "ready", "lost"].includes(this.#state)) this.#abandon(error);
+    if (this.giveUp(ENDING)) return;
+    const error = new MigrationError("migration.abandoned", ENDING);
     // A machine that is acquiring its drives must first send its SHUT.
     if (this.#state === "starting") void this.done.then(() => this.#closeAll(error));
     else this.#closeAll(error);
@@ -497,9 +507,8 @@ export class MigrationDestination {
     try {
       await endArrival(this.#machine, runState, this.autostart);
     } catch (cause) {
-      error = new MigrationError("migration.start", "the machine has arrived but cannot be started", {
-        cause,
-      });
+      const why = `the machine has arrived but cannot be started: ${messageOf(cause)}`;
+      error = new MigrationError("migration.start", why, { cause });
     }
     this.#end(error === undefined ? { status: "arrived" } : { status: "arrived", error });
   }

@@ -1,10 +1,12 @@
 // Moves and the monitor of a program's machine: what `wherry run` connects to the same parts.
 import { abortedCall, type CallOptions, refuseAborted, type Signal } from "../../base/abort.ts";
 import { WherryError } from "../../base/errors.ts";
+import { closedError } from "../../embed/hosted-machine.ts";
 import { safeListener } from "../../embed/listener.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
 import { migrationUri, parseMigrationUri } from "../../monitor/migration-address.ts";
 import type { MigrationProgress } from "../../migration/save/move-progress.ts";
+import type { OutgoingMove } from "../../migration/save/outgoing-move.ts";
 import { QmpMonitor, type QmpSession } from "../../monitor/qmp-monitor.ts";
 import { type JsonObject, parseJson, stringifyJson } from "../../monitor/qmp-json.ts";
 import { QmpError } from "../../monitor/qapi.ts";
@@ -54,6 +56,7 @@ export interface ControlParts extends Omit<MonitoredParts, "migration"> {
   readonly expectsArrival: boolean;
   readonly clock: RestoreClock | undefined;
   readonly version: string;
+  /** Never throws. */
   onWarning(message: string): unknown;
 }
 
@@ -66,6 +69,7 @@ export class MachineControl {
   readonly #listeners = new Set<(event: QmpEvent) => unknown>();
   #arrived: (error?: Error) => void = () => {};
   #onProgress: ((progress: MigrationProgress) => unknown) | undefined;
+  #isClosing = false;
 
   constructor(parts: ControlParts) {
     this.#parts = parts;
@@ -117,6 +121,10 @@ export class MachineControl {
   /** Serves QMP to other programs until the machine is closed. Returns the address. */
   async serve(address: string): Promise<string> {
     const server = await serveQmp(parseSocketAddress(address), this.#qmp);
+    if (this.#isClosing) {
+      await server.close();
+      throw closedError();
+    }
     this.#servers.push(server);
     return socketAddressText(server.address);
   }
@@ -140,28 +148,33 @@ export class MachineControl {
   /** Moves it. Rejects with WherryError: it is here then, unless the code is migration.unresolved. */
   async move(uri: string, options: MoveOptions): Promise<MoveResult> {
     const { signal, profile, downtimeLimitMs, maxBandwidth, onProgress } = options;
-    await this.execute("migrate-set-parameters", {
-      "downtime-limit": downtimeLimitMs,
-      "max-bandwidth": maxBandwidth,
-    });
-    refuseAborted(signal);
-    this.#onProgress = safeListener("onProgress", onProgress);
-    await this.execute("migrate", { uri, "x-wherry-profile": profile });
-    const { outgoing } = this.#migration;
-    if (outgoing === undefined) throw new WherryError("machine.internal", "a move without an end");
-    const cancel = (): void => void outgoing.cancel();
-    signal?.addEventListener("abort", cancel);
-    if (signal?.aborted === true) cancel();
-    const { status, error } = await outgoing.done;
-    signal?.removeEventListener("abort", cancel);
-    if (status === "cancelled" && signal?.aborted === true) throw abortedCall(signal);
-    if (status !== "completed")
-      throw error ?? new WherryError("migration.cancelled", "the move was cancelled; the machine is here");
-    const { downtimeMs = 0, totalTimeMs, transferredBytes, rounds } = outgoing.progress;
-    return { downtimeMs, totalTimeMs, transferredBytes, rounds };
+    if (this.#isClosing) throw closedError();
+    // What is given is for this move; what a monitor has set stays for others.
+    const before = { ...this.#migration.parameters };
+    try {
+      await this.execute("migrate-set-parameters", {
+        "downtime-limit": downtimeLimitMs,
+        "max-bandwidth": maxBandwidth,
+      });
+      refuseAborted(signal);
+      this.#onProgress = safeListener("onProgress", onProgress);
+      await this.execute("migrate", { uri, "x-wherry-profile": profile });
+      const { outgoing } = this.#migration;
+      if (outgoing === undefined) throw new WherryError("machine.internal", "a move without an end");
+      return await moved(outgoing, signal);
+    } finally {
+      this.#onProgress = undefined;
+      if (downtimeLimitMs !== undefined)
+        this.#migration.setParameters({ downtimeLimitMs: before.downtimeLimitMs });
+      const { maxBandwidthBytesPerSecond } = before;
+      if (maxBandwidth !== undefined) this.#migration.setParameters({ maxBandwidthBytesPerSecond });
+    }
   }
 
-  /** Waits for the machine. Rejects with WherryError; then it can only be closed. */
+  /**
+   * Waits for the machine. Rejects with WherryError; then it can only be closed. An abort that comes too late
+   * to leave it at its source has no effect.
+   */
   async arrive({ uri, signal, onListening }: Arrival): Promise<void> {
     const arrived = new Promise<void>((resolve, reject) => {
       this.#arrived = (error) => (error === undefined ? resolve() : reject(error));
@@ -169,20 +182,36 @@ export class MachineControl {
     // Of a failure that comes while `incoming` is under way.
     arrived.catch(() => {});
     await this.#migration.incoming(parseMigrationUri(uri));
+    const listening = safeListener("onListening", onListening);
     const at = this.#migration.query();
-    if (at !== undefined && "listening" in at) onListening?.(migrationUri(at.listening));
-    await orAborted(arrived, signal, () => this.#migration.close());
+    if (at !== undefined && "listening" in at) listening(migrationUri(at.listening));
+    await orGivenUp(arrived, signal, () => this.#migration.giveUpArrival());
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true;
     this.#events?.close();
     await this.#migration.close();
     await Promise.all(this.#servers.splice(0).map((server) => server.close()));
   }
 }
 
-/** `work`, or `machine.aborted` after `stop`. */
-async function orAborted(
+/** The end of a move; the signal cancels it. */
+async function moved(outgoing: OutgoingMove, signal: Signal | undefined): Promise<MoveResult> {
+  const cancel = (): void => void outgoing.cancel();
+  signal?.addEventListener("abort", cancel);
+  if (signal?.aborted === true) cancel();
+  const { status, error } = await outgoing.done;
+  signal?.removeEventListener("abort", cancel);
+  if (status === "cancelled" && signal?.aborted === true) throw abortedCall(signal);
+  if (status !== "completed")
+    throw error ?? new WherryError("migration.cancelled", "the move was cancelled; the machine is here");
+  const { downtimeMs = 0, totalTimeMs, transferredBytes, rounds } = outgoing.progress;
+  return { downtimeMs, totalTimeMs, transferredBytes, rounds };
+}
+
+/** `work`; if `stop` makes it fail, the reason is the signal. */
+async function orGivenUp(
   work: Promise<void>,
   signal: Signal | undefined,
   stop: () => Promise<void>,
@@ -197,7 +226,9 @@ async function orAborted(
   try {
     if ((await Promise.race([work, aborted])) !== "aborted") return;
     await stop();
-    throw abortedCall(signal);
+    await work.catch(() => {
+      throw abortedCall(signal);
+    });
   } finally {
     signal.removeEventListener("abort", abort);
   }

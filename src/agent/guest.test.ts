@@ -27,11 +27,16 @@ test("a time-out and an abort end the wait, although another process has the com
   const aborted = guest.exec("daemon", { signal: abort.signal });
   setTimeout(() => abort.abort(), 20);
   await expect(aborted).rejects.toMatchObject({ code: "agent.aborted" });
+  const stopped = guest.shell("mkdir", [], { signal: AbortSignal.timeout(20) });
+  await expect(stopped).rejects.toMatchObject({ code: "agent.aborted" });
+  await expect(guest.shell("rm", [], { timeoutMs: 1000 })).rejects.toMatchObject({
+    code: "agent.exec-timeout",
+  });
   // Nobody asks any more.
   await new Promise((resolve) => setTimeout(resolve, 50));
   const before = asked;
   await new Promise((resolve) => setTimeout(resolve, 50));
-  expect([asked, pids]).toEqual([before, 4]);
+  expect([asked, pids]).toEqual([before, 8]);
 });
 
 test.each(["short input", ""])(

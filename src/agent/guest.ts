@@ -317,13 +317,16 @@ export class Guest {
 
   /** Runs a shell script and returns its output. Rejects with `agent.failed` and its stderr if it fails. */
   async shell(script: string, words: readonly string[], options: AgentOptions = {}): Promise<Uint8Array> {
-    const { signal, waitMs } = options;
-    const args = { path: SHELL, arg: ["-c", script, "sh", ...words], "capture-output": true };
-    const pid = required(await this.agent.execute("guest-exec", args, { signal, waitMs }), "pid", "number");
-    const { exitCode, stdout, stderr } = await this.poll(pid);
-    if (exitCode === 0) return stdout;
-    const why = decodeUtf8(stderr).trim() || `exit code ${exitCode}`;
-    throw new AgentError("agent.failed", `in the guest: ${why}`);
+    const limits = new Limits(this.#setTimer, options.signal, options.timeoutMs);
+    try {
+      const pid = await this.#start(script, words, undefined, true, options);
+      const { exitCode, stdout, stderr } = await this.#untilEnded(pid, limits);
+      if (exitCode === 0) return stdout;
+      const why = decodeUtf8(stderr).trim() || `exit code ${exitCode}`;
+      throw new AgentError("agent.failed", `in the guest: ${why}`);
+    } finally {
+      limits.end();
+    }
   }
 
   // Files.

@@ -57,6 +57,15 @@ async function runAndSave(): Promise<Uint8Array> {
   return state;
 }
 
+it("a file that cannot be read or written at a place is closed all the same", async () => {
+  const file = await NodeFile.open(path, false, undefined);
+  await expect(file.write(2 ** 60, ones(1))).rejects.toThrow(RangeError);
+  expect(file.size).toBe(SIZE);
+  await file.handle.close();
+  await expect(file.read(0, new Uint8Array(1))).rejects.toThrow(RangeError);
+  await file.close();
+});
+
 const CHANGED = /is not the disk as it was when the machine was saved: .*force-changed=on/;
 
 describe("a saved machine's disk", () => {

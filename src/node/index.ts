@@ -19,7 +19,7 @@ import {
 import { abortable, type CallOptions, refuseAborted } from "../base/abort.ts";
 import { WherryError } from "../base/errors.ts";
 import { AGENT_PORT, AgentClient, type AgentOptions } from "../agent/agent-client.ts";
-import { AgentError } from "../agent/agent-error.ts";
+import { abortableByAgent, AgentError } from "../agent/agent-error.ts";
 import { type ExecOptions, type ExecResult, Guest, type GuestInterface } from "../agent/guest.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
@@ -362,7 +362,7 @@ export class NodeMachine {
       // The guest freezes, or will, all the same.
       const isLate =
         error instanceof AgentError && (error.code === "agent.timeout" || error.code === "agent.aborted");
-      if (isLate) await guest?.thaw().catch(() => {});
+      if (isLate) void guest?.thaw().catch(() => {});
       throw error;
     }
     try {
@@ -481,7 +481,7 @@ export class NodeMachine {
         throw error;
       },
     );
-    return Promise.race([ended, refused]);
+    return abortableByAgent(Promise.race([ended, refused]), options.signal);
   }
   #userNetwork(): UserNetwork {
     if (this.network !== undefined) return this.network;

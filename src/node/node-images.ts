@@ -108,6 +108,9 @@ export class NodeFile implements BlockFile {
   }
 
   async write(offset: number, data: Uint8Array): Promise<void> {
+    // fs.write would take it for the file's current position.
+    if (!Number.isSafeInteger(offset + data.length))
+      throw new RangeError(`${this.name}: no file has an offset ${offset}`);
     this.#size = Math.max(this.#size, offset + data.length);
     for (let done = 0; done < data.length; ) {
       done += await this.#call(fs.write, data, done, data.length - done, offset + done);
@@ -117,11 +120,17 @@ export class NodeFile implements BlockFile {
   #call(call: Transfer, bytes: Uint8Array, from: number, length: number, position: number): Promise<number> {
     const epoch = this.#calls.begin();
     return new Promise((resolved, reject) => {
-      call(this.handle.fd, bytes, from, length, position, (error, done) => {
+      const ended = (error: Error | null, done: number): void => {
         this.#calls.end(epoch);
         if (error === null) resolved(done);
         else reject(error);
-      });
+      };
+      try {
+        call(this.handle.fd, bytes, from, length, position, ended);
+      } catch (error) {
+        // An impossible argument, or a closed file.
+        ended(error as Error, 0);
+      }
     });
   }
 

@@ -76,6 +76,8 @@ export const OWNER_MODELS: readonly OwnerModel[] = ["map", "none", "passthrough"
 export interface FileTree {
   readonly model: OwnerModel;
   readonly readonly: boolean;
+  /** An archive's: a file that has another time or size is another one. */
+  readonly isArchive?: boolean;
   attributes(path: string): Promise<Attributes>;
   /** `flags`: OPEN_* of wire-9p.ts. Only regular files and directories can be opened; no link is followed. */
   open(path: string, flags: number): Promise<OpenFile>;

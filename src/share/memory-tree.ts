@@ -43,6 +43,8 @@ interface Node {
 export interface MemoryTreeOptions {
   /** The guest cannot change it. Default: false. */
   readonly readonly?: boolean;
+  /** See FileTree. Default: false. */
+  readonly isArchive?: boolean;
   /** Of all files together, each with 512 more; a write beyond it fails with ENOSPC. Default: 256 MiB. */
   readonly maxBytes?: number;
   /** The time in ns since 1970, for time stamps. Default: always 0. */
@@ -53,14 +55,17 @@ export interface MemoryTreeOptions {
 export class MemoryTree implements FileTree {
   readonly model = "passthrough";
   readonly readonly: boolean;
+  readonly isArchive: boolean;
   readonly #maxBytes: number;
   readonly #wallNs: () => bigint;
   readonly #root: Node;
   #nextId = 1n;
   #bytes = 0;
 
-  constructor({ readonly = false, maxBytes = DEFAULT_MAX_BYTES, wallNs = () => 0n }: MemoryTreeOptions = {}) {
+  constructor(options: MemoryTreeOptions = {}) {
+    const { readonly = false, isArchive = false, maxBytes = DEFAULT_MAX_BYTES, wallNs = () => 0n } = options;
     this.readonly = readonly;
+    this.isArchive = isArchive;
     this.#maxBytes = maxBytes;
     this.#wallNs = wallNs;
     this.#root = this.#node(S_IFDIR | 0o755, { uid: 0, gid: 0 });

@@ -22,6 +22,7 @@ import { byteString, bytesOf, readable } from "./byte-string.ts";
 import { type FileTree, type OpenFile, OWNER_MODELS } from "./file-tree.ts";
 import { errorName } from "./linux-errno.ts";
 import type { PathEntry } from "./path-entry.ts";
+import { PathLock } from "./path-lock.ts";
 import { type Fid, qidOf, QUOTAS, ShareServer } from "./share-server.ts";
 import { MAX_MSIZE, MIN_MSIZE, NAME_MAX, OPEN_ACCESS, OPEN_TRUNC, PATH_MAX } from "./wire-9p.ts";
 
@@ -254,6 +255,7 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
   server.reset();
   server.msize = state.msize;
   const lost = new Set<string>();
+  const modes = new PathLock();
   const lose = (entry: PathEntry, why: string): void => {
     lost.add(`${readable(entry.lastPath) || "/"} (${why})`);
     entry.lose();
@@ -278,14 +280,16 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
     try {
       const { path } = entry;
       const found = await server.tree.attributes(path);
-      const { type, path: id } = qidOf(found);
+      const { type, path: id, version } = qidOf(found);
       // The root is the share itself, whatever directory that is here.
-      if (path !== "" && (type !== qidType || id !== qidPath))
+      const isOther =
+        type !== qidType || id !== qidPath || (server.tree.isArchive === true && version !== qidVersion);
+      if (path !== "" && isOther)
         return lose(entry, "another file has its name");
       if (isOpen)
         server.setOpen(fid, {
           flags,
-          handle: await server.openHandle(() => openAnew(server.tree, path, flags, found.mode)),
+          handle: await server.openHandle(() => openAnew(server.tree, path, flags, modes)),
         });
     } catch (error) {
       lose(entry, errorName(error));
@@ -302,20 +306,23 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
 }
 
 /**
- * What was opened before its mode forbade it (as git writes its objects) is opened for a moment with more.
+ * What was opened before its mode forbade it (as git writes its objects) is opened for a moment with more:
+ * one after the other, since several fids, and names, may be of one file.
  */
-async function openAnew(tree: FileTree, path: string, flags: number, mode: number): Promise<OpenFile> {
+async function openAnew(tree: FileTree, path: string, flags: number, modes: PathLock): Promise<OpenFile> {
   try {
     return await tree.open(path, flags);
   } catch (error) {
     if (errorName(error) !== "EACCES" || tree.readonly) throw error;
-    const permissions = mode & 0o7777;
-    await tree.change(path, { mode: permissions | OWNER_ALL });
-    try {
-      return await tree.open(path, flags);
-    } finally {
-      await tree.change(path, { mode: permissions });
-    }
+    return await modes.exclusive(async () => {
+      const permissions = (await tree.attributes(path)).mode & 0o7777;
+      await tree.change(path, { mode: permissions | OWNER_ALL });
+      try {
+        return await tree.open(path, flags);
+      } finally {
+        await tree.change(path, { mode: permissions });
+      }
+    });
   }
 }
 

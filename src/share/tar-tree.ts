@@ -5,6 +5,7 @@ import { WherryError } from "../base/errors.ts";
 import { ignoreRefusal, makeParents, safePath } from "./archive-paths.ts";
 import { byteString, byteStringOf, bytesOf } from "./byte-string.ts";
 import type { Owner } from "./file-tree.ts";
+import { FileError } from "./linux-errno.ts";
 import { MemoryTree, type MemoryTreeOptions } from "./memory-tree.ts";
 import { OPEN_EXCL, OPEN_WRONLY, S_IFDIR } from "./wire-9p.ts";
 import { decodeUtf8 } from "../base/text.ts";
@@ -30,18 +31,22 @@ interface Member {
 
 /** The archive's files. Rejects with TarError, which names the offset, if it is damaged. */
 export async function tarTree(archive: Uint8Array): Promise<MemoryTree> {
-  const tree = new MemoryTree({ readonly: true, maxBytes: Number.MAX_SAFE_INTEGER });
+  const tree = new MemoryTree({ readonly: true, isArchive: true, maxBytes: Number.MAX_SAFE_INTEGER });
+  const made = new Set<string>();
   const links: Member[] = [];
   const times: [path: string, mtimeNs: bigint][] = [];
   for (const member of members(archive)) {
     const path = safePath(member.name);
-    if (path === undefined) continue;
-    if (path !== "") await makeParents(tree, path);
+    if (path === undefined || (path === "" && member.type !== "5")) continue;
+    await makeParents(tree, path, made);
     if (member.type === "1") {
       links.push(member);
       continue;
     }
-    await add(tree, path, member);
+    await add(tree, path, member).catch((cause: unknown) => {
+      if (!(cause instanceof FileError)) throw cause;
+      throw new TarError("tar.path", `the archive's ${member.name} has no place: ${cause.code}`, { cause });
+    });
     for (const [name, value] of member.xattrs) await tree.setXattr(path, name, value, 0);
     times.push([path, member.mtimeNs]);
   }
@@ -167,12 +172,13 @@ export async function filesTree(
   files: Readonly<Record<string, Uint8Array | string>>,
   options: MemoryTreeOptions,
 ): Promise<MemoryTree> {
+  const made = new Set<string>();
   const tree = new MemoryTree(options);
   for (const [name, contents] of Object.entries(files)) {
     const path = safePath(byteStringOf(name));
     if (path === undefined || path === "")
       throw new TarError("tar.path", `${name} is not the path of a file`);
-    await makeParents(tree, path);
+    await makeParents(tree, path, made);
     const file = await tree.create(path, OPEN_WRONLY | OPEN_EXCL, 0o644, { uid: 0, gid: 0 });
     await file.write(0, typeof contents === "string" ? bytesOf(byteStringOf(contents)) : contents);
     await file.close();

@@ -4,8 +4,9 @@
 import { WherryError } from "../base/errors.ts";
 import { ignoreRefusal, makeParents, safePath } from "./archive-paths.ts";
 import { byteString, readable } from "./byte-string.ts";
+import { FileError } from "./linux-errno.ts";
 import { MemoryTree } from "./memory-tree.ts";
-import { OPEN_EXCL, OPEN_WRONLY, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./wire-9p.ts";
+import { OPEN_EXCL, OPEN_WRONLY, PATH_MAX, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./wire-9p.ts";
 
 export class ZipError extends WherryError {}
 
@@ -25,6 +26,9 @@ const UNIX = 3;
 const EXTRA = { ZIP64: 1, TIMES: 0x5455, OWNERS: 0x7875 } as const;
 /** 32 bits that say: look in the zip64 field. */
 const ALL_ONES = 0xffff_ffff;
+const MAX_MEMBERS = 1 << 20;
+/** Of MS-DOS's attributes, the lower half of the external ones. */
+const DOS_DIRECTORY = 0x10;
 /** Of all members, unpacked: they are kept in memory. */
 const MAX_BYTES = 2 ** 31;
 const NS = 1_000_000_000n;
@@ -56,17 +60,26 @@ interface Member {
  * what is left out.
  */
 export async function zipTree(archive: Uint8Array, inflate: Inflate): Promise<MemoryTree> {
-  const tree = new MemoryTree({ readonly: true, maxBytes: Number.MAX_SAFE_INTEGER });
+  const tree = new MemoryTree({ readonly: true, isArchive: true, maxBytes: 2 * MAX_BYTES });
+  const made = new Set<string>();
   const times: [path: string, mtimeNs: bigint][] = [];
   let total = 0;
   for (const member of members(archive)) {
     const path = safePath(member.name);
-    if (path === undefined) continue;
+    const isDirectory = (member.mode & S_IFMT) === S_IFDIR;
+    if (path === undefined || (path === "" && !isDirectory)) continue;
     total += member.size;
     if (total > MAX_BYTES)
-      throw new ZipError("zip.size", `the zip archive's files are more than ${MAX_BYTES >> 20} MiB`);
-    await makeParents(tree, path);
-    await add(tree, path, member, archive, inflate);
+      throw new ZipError("zip.size", `the zip archive's files are more than ${MAX_BYTES / 2 ** 20} MiB`);
+    try {
+      await makeParents(tree, path, made);
+      await add(tree, path, member, archive, inflate);
+    } catch (cause) {
+      if (!(cause instanceof FileError)) throw cause;
+      if (cause.code === "ENOSPC") throw new ZipError("zip.size", "the zip archive has too many files");
+      const what = `the zip archive's ${readable(member.name)} has no place: ${cause.code}`;
+      throw new ZipError("zip.damaged", what, { cause });
+    }
     times.push([path, member.mtimeNs]);
   }
   // Last: what is made in a directory changes its time.
@@ -91,6 +104,7 @@ async function add(
   const data = await contents(archive, member, inflate);
   // A member that comes again replaces the first one.
   await tree.remove(path, false).catch(ignoreRefusal);
+  if (type === S_IFLNK && data.length >= PATH_MAX) throw new FileError("ENAMETOOLONG");
   if (type === S_IFLNK) return await tree.makeSymlink(path, byteString(data), { uid, gid });
   const file = await tree.create(path, OPEN_WRONLY | OPEN_EXCL, mode & 0o7777, { uid, gid });
   await file.write(0, data);
@@ -159,6 +173,8 @@ function directory(archive: Uint8Array): { from: number; count: number; shift: n
 function* members(archive: Uint8Array): Generator<Member> {
   const view = viewOf(archive);
   const { from, count, shift } = directory(archive);
+  if (count > MAX_MEMBERS)
+    throw new ZipError("zip.size", `the zip archive has ${count} members, expected at most ${MAX_MEMBERS}`);
   let at = from;
   for (let n = 0; n < count; n++) {
     const fail = (what: string): never => {
@@ -181,6 +197,7 @@ function* members(archive: Uint8Array): Generator<Member> {
       return short === ALL_ONES ? (wide.shift() ?? short) : short;
     }) as [number, number, number];
     const attributes = view.getUint32(at + 38, true);
+    const isDirectory = name.endsWith("/") || (attributes & DOS_DIRECTORY) !== 0;
     const isUnix = view.getUint8(at + 5) === UNIX && attributes >>> 16 !== 0;
     yield {
       name,
@@ -190,7 +207,7 @@ function* members(archive: Uint8Array): Generator<Member> {
       packedSize,
       size,
       offset: offset + shift,
-      mode: modeOf(isUnix ? attributes >>> 16 : 0, name.endsWith("/")),
+      mode: modeOf(isUnix ? attributes >>> 16 : 0, isDirectory),
       ...owners(extras.get(EXTRA.OWNERS)),
       mtimeNs: timeOf(extras.get(EXTRA.TIMES), view.getUint32(at + 12, true)),
     };
@@ -200,7 +217,7 @@ function* members(archive: Uint8Array): Generator<Member> {
 
 /** Devices, FIFOs and sockets are regular files, as unzip(1) makes them. */
 function modeOf(unix: number, isDirectory: boolean): number {
-  if (isDirectory) return S_IFDIR | (unix & 0o7777 || 0o755);
+  if (isDirectory || (unix & S_IFMT) === S_IFDIR) return S_IFDIR | (unix & 0o7777 || 0o755);
   const type = (unix & S_IFMT) === S_IFLNK ? S_IFLNK : S_IFREG;
   return type | (unix & 0o7777 || 0o644);
 }

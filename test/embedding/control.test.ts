@@ -178,6 +178,13 @@ test("close: calls that follow are refused at once, moves under way and in the q
   expect(readdirSync(directory)).not.toContain("closing-qmp");
 });
 
+test("a frozen snapshot of a guest without an agent ends with its signal", async () => {
+  const machine = await make({ agent: true });
+  await machine.start();
+  const signal = AbortSignal.timeout(50);
+  await expect(machine.snapshot({ freeze: true, signal })).rejects.toEqual(code("agent.aborted"));
+});
+
 test("listeners that throw end nothing; what one move is given is not the next one's", async () => {
   const errors = vi.spyOn(console, "error").mockImplementation(() => {});
   onTestFinished(() => errors.mockRestore());

@@ -1,6 +1,7 @@
 // A share's fids, locks and extended attributes, saved on one server and loaded on another, over the same
 // directory as it is then.
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { execFileSync } from "node:child_process";
 import { unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { DirectoryTree } from "../../src/node/share/directory-tree.ts";
 import type { OwnerModel } from "../../src/share/file-tree.ts";
 import { FileError } from "../../src/share/linux-errno.ts";
+import { tarTree } from "../../src/share/tar-tree.ts";
 import { SavedShare, ShareError } from "../../src/share/share-state.ts";
 import { ShareServer } from "../../src/share/share-server.ts";
 import { T } from "../../src/share/wire-9p.ts";
@@ -167,6 +169,53 @@ test("a file whose mode forbids what it was opened for goes on, and keeps its mo
   expect(readFileSync(join(path, "object"), "utf8")).toBe("first second");
   expect(statSync(join(path, "object")).mode & 0o7777).toBe(0o444);
   await there.server.close();
+});
+
+test("many open fids of a file whose mode forbids them go on, and it keeps its mode", async () => {
+  const path = mkdtempSync(join(all, "root-"));
+  writeFileSync(join(path, "object"), "first");
+  const share = await open(path);
+  const { client, root } = await attached(share.server as ShareServer);
+  for (let i = 0; i < 50; i++) await client.open(await client.walk(root, "object"), O.WRONLY);
+  chmodSync(join(path, "object"), 0o444);
+  const saved = save(share);
+  await share.server.close();
+  const words: string[] = [];
+  const there = await open(path, { warn: (message) => words.push(message) });
+  const { tree } = there.server as ShareServer;
+  vi.spyOn(tree, "open").mockImplementation(async (name, flags) => {
+    const { mode } = await tree.attributes(name);
+    if (flags & 3 && !(mode & 0o200)) throw new FileError("EACCES");
+    return await DirectoryTree.prototype.open.call(tree, name, flags);
+  });
+  there.section.decode(new ByteReader(saved), 1)();
+  await there.activate();
+  expect([words, statSync(join(path, "object")).mode & 0o7777]).toEqual([[], 0o444]);
+  await there.server.close();
+});
+
+test("an archive that has changed: the guest's files of it turn stale", async () => {
+  const tar = (mtime: number): Buffer => {
+    const top = mkdtempSync(join(all, "tar-"));
+    writeFileSync(join(top, "f"), "text");
+    return execFileSync("tar", ["-C", top, `--mtime=@${mtime}`, "-cf", "-", "f"]);
+  };
+  const shareOf = async (mtime: number, words: string[] = []): Promise<SavedShare> =>
+    new SavedShare(new ShareServer({ tag: "work", tree: await tarTree(tar(mtime)) }), (word) => words.push(word));
+  const share = await shareOf(1000);
+  const { client, root } = await attached(share.server as ShareServer);
+  await client.open(await client.walk(root, "f"), O.RDONLY);
+  const saved = save(share);
+  for (const [mtime, expected] of [
+    [1000, []],
+    [2000, [expect.stringContaining("f (another file has its name)")]],
+  ] as const) {
+    const words: string[] = [];
+    const there = await shareOf(mtime, words);
+    there.section.decode(new ByteReader(saved), 1)();
+    await there.activate();
+    expect(words).toEqual(expected);
+  }
 });
 
 test("random work on open files agrees with buffers over many saves and loads", async () => {

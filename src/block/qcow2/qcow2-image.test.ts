@@ -195,3 +195,24 @@ describe("a qcow2 image after a crash", () => {
     expect(found).toBeGreaterThan(10);
   });
 });
+
+it("refuses a cluster far beyond any file", async () => {
+  const file = new MemoryFile();
+  await createQcow2(file, 1 << 20, { clusterBytes: 4096 });
+  const open = async (): Promise<Qcow2Image> =>
+    Qcow2Image.open({ file, header: await readHeader(file), backing: undefined, codec });
+  const image = await open();
+  await image.write(0, filled(8, 7));
+  await image.close();
+  const bytes = new Uint8Array(file.size);
+  await file.read(0, bytes);
+  const view = new DataView(bytes.buffer);
+  const table = Number(view.getBigUint64(Number(view.getBigUint64(40))) & 0x00ff_ffff_ffff_fe00n);
+  const entry = new Uint8Array(8);
+  new DataView(entry.buffer).setBigUint64(0, (1n << 63n) | (1n << 55n));
+  await file.write(table, entry);
+  const corrupt = await open();
+  const refusal = expect.objectContaining({ code: "qcow2.corrupt" });
+  await expect(corrupt.write(0, filled(8, 8))).rejects.toEqual(refusal);
+  await expect(corrupt.read(0, new Uint8Array(512))).rejects.toEqual(refusal);
+});

@@ -211,11 +211,17 @@ export class Qcow2Image implements BlockImage {
     const index = Math.floor(offset / this.#unitBytes / this.#perTable);
     const at = await this.#l2Table(index);
     const run = await this.#l2.use(at, (table) => this.#runIn(table, offset, length));
-    if (run.kind === "data" && run.host % this.#unitBytes !== 0)
+    if (!this.#isPossible(run))
       await this.#corrupt(
         `the cluster of disk offset ${offset} is at ${run.host}, which is no cluster's start`,
       );
     return run;
+  }
+
+  #isPossible({ kind, host, length }: Run): boolean {
+    if (kind === "compressed") return true;
+    const isStart = kind !== "data" || host % this.#unitBytes === 0;
+    return isStart && (host === 0 || host + this.#unitBytes + length <= MAX_FILE_BYTES);
   }
 
   /** The same at once, if the table is in memory and nothing is wrong. */
@@ -228,7 +234,7 @@ export class Qcow2Image implements BlockImage {
     }
     const table = this.#l2.peek(at);
     const run = table && this.#runIn(table, offset, length);
-    return run?.kind === "data" && run.host % this.#unitBytes !== 0 ? undefined : run;
+    return run !== undefined && this.#isPossible(run) ? run : undefined;
   }
 
   /** The entry of `offset` and those that continue it. */
@@ -288,13 +294,8 @@ export class Qcow2Image implements BlockImage {
       cluster = await this.#codec.unpack(this.header.compression, packed, this.clusterBytes);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      throw new BlockError(
-        "qcow2.compressed",
-        `${this.file.name}: the compressed cluster at ${host}: ${why}`,
-        {
-          cause,
-        },
-      );
+      const what = `the compressed cluster at ${host}: ${why}`;
+      throw new BlockError("qcow2.compressed", `${this.file.name}: ${what}`, { cause });
     }
     this.#unpacked.set(host, cluster);
     for (const other of this.#unpacked.keys()) {

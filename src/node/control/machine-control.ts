@@ -184,7 +184,7 @@ export class MachineControl {
     await this.#migration.incoming(parseMigrationUri(uri));
     const listening = safeListener("onListening", onListening);
     const at = this.#migration.query();
-    if (at !== undefined && "listening" in at) listening(migrationUri(at.listening));
+    if (at !== undefined && "listening" in at) void listening(migrationUri(at.listening));
     await orGivenUp(arrived, signal, () => this.#migration.giveUpArrival());
   }
 

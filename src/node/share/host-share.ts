@@ -33,6 +33,8 @@ const inflate = promisify<Uint8Array, object, Buffer>(inflateRaw);
 const inflated = (packed: Uint8Array, size: number): Promise<Buffer> =>
   inflate(packed, { maxOutputLength: Math.max(size, 1) });
 
+const MAX_ARCHIVE_BYTES = 2 ** 31 - 1;
+
 /** The system's words for its refusal. */
 type Reason = (error: unknown) => string;
 
@@ -50,9 +52,15 @@ async function openTree({ path, readonly = false, uid }: ShareSpec, reason: Reas
     throw new ShareError("share.open", `share ${path}: ${why}`, { cause });
   };
   try {
-    if ((await stat(path)).isDirectory())
+    const found = await stat(path);
+    if (found.isDirectory())
       return await DirectoryTree.open({ path: resolve(path), readonly, model: uid ?? "map" });
     if (uid !== undefined) fail(`its files' owners are the archive's: leave uid=${uid} out`);
+    // It is kept in memory.
+    if (found.size > MAX_ARCHIVE_BYTES) {
+      const most = `${MAX_ARCHIVE_BYTES / 2 ** 20} MiB`;
+      fail(`an archive of ${found.size} bytes, expected at most ${most}: unpack it, and share the directory`);
+    }
     const archive = await readFile(path);
     return await (isZip(archive) ? zipTree(archive, inflated) : tarTree(archive));
   } catch (cause) {

@@ -79,7 +79,12 @@ export class HostedMachine {
     onWarning: ((message: string) => void) | undefined,
   ) {
     const { machine } = created;
-    this.#inside = { ...created, disks, call: (work, signal) => this.#call(work, signal, true), close: (first) => this.#closeAfter(first) };
+    this.#inside = {
+      ...created,
+      disks,
+      call: (work, signal) => this.#call(work, signal, true),
+      close: (first) => this.#closeAfter(first),
+    };
     this.#machine = machine;
     this.#console = console;
     this.#platform = platform;
@@ -190,7 +195,9 @@ export class HostedMachine {
     return this.#closeAfter(undefined);
   }
   #closeAfter(first: Promise<unknown> | undefined): Promise<void> {
-    this.#closed ??= Promise.allSettled([this.#turn, first]).then(() => onlyWherryErrors(() => this.#close()));
+    this.#closed ??= Promise.allSettled([this.#turn, first]).then(() =>
+      onlyWherryErrors(() => this.#close()),
+    );
     return this.#closed;
   }
   async #close(): Promise<void> {

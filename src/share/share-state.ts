@@ -284,8 +284,7 @@ async function openFids(server: ShareServer, state: ShareState): Promise<string[
       // The root is the share itself, whatever directory that is here.
       const isOther =
         type !== qidType || id !== qidPath || (server.tree.isArchive === true && version !== qidVersion);
-      if (path !== "" && isOther)
-        return lose(entry, "another file has its name");
+      if (path !== "" && isOther) return lose(entry, "another file has its name");
       if (isOpen)
         server.setOpen(fid, {
           flags,

@@ -183,9 +183,11 @@ test("many open fids of a file whose mode forbids them go on, and it keeps its m
   const words: string[] = [];
   const there = await open(path, { warn: (message) => words.push(message) });
   const { tree } = there.server as ShareServer;
+  let opened = 0;
   vi.spyOn(tree, "open").mockImplementation(async (name, flags) => {
     const { mode } = await tree.attributes(name);
     if (flags & 3 && !(mode & 0o200)) throw new FileError("EACCES");
+    await new Promise((go) => setTimeout(go, opened++ % 7));
     return await DirectoryTree.prototype.open.call(tree, name, flags);
   });
   there.section.decode(new ByteReader(saved), 1)();
@@ -201,7 +203,9 @@ test("an archive that has changed: the guest's files of it turn stale", async ()
     return execFileSync("tar", ["-C", top, `--mtime=@${mtime}`, "-cf", "-", "f"]);
   };
   const shareOf = async (mtime: number, words: string[] = []): Promise<SavedShare> =>
-    new SavedShare(new ShareServer({ tag: "work", tree: await tarTree(tar(mtime)) }), (word) => words.push(word));
+    new SavedShare(new ShareServer({ tag: "work", tree: await tarTree(tar(mtime)) }), (word) =>
+      words.push(word),
+    );
   const share = await shareOf(1000);
   const { client, root } = await attached(share.server as ShareServer);
   await client.open(await client.walk(root, "f"), O.RDONLY);

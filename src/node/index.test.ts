@@ -114,7 +114,7 @@ test("a machine is saved while it runs, and others resume from its bytes and its
   }
 });
 
-/** Drives two disks (virtio's registers, with VERSION_1), prints, and waits: their contents are the guest's. */
+/** Drives two disks (virtio's registers, with VERSION_1), prints, waits: their contents are the guest's. */
 const DRIVER = flatBinary(
   assemble(
     [

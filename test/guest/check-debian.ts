@@ -1,7 +1,7 @@
-// `npm run check:debian`: `wherry run debian` makes a machine, whose guest installs a package with apt-get and
-// serves a shared directory with it, which the host reaches through a forwarded port and writes to as well.
-// SIGTERM saves it, the next run continues it, it powers off, and boots again: all is there. The image is an
-// ext4 file system without faults that holds no secret that copies would share.
+// `npm run check:debian`: `wherry run debian` makes a machine, whose guest installs a package with apt-get
+// and serves a shared directory with it, which the host reaches through a forwarded port and writes to as
+// well. SIGTERM saves it, the next run continues it, it powers off, and boots again: all is there. The image
+// is an ext4 file system without faults that holds no secret that copies would share.
 //   --mirror URL; without network but apt-get's, the packages come through that
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";

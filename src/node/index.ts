@@ -572,8 +572,9 @@ async function createDebian(options: DebianOptions): Promise<NodeMachine> {
   const { signal, append, drives = [] } = machine;
   const parts = await debianParts(choice, (once) => bootOnce(once, signal), signal);
   return createMachine({
-    ...{ harts: 1, memoryBytes: 512 << 20, agent: true, rng: true, net: { user: {} } },
+    ...{ agent: true, rng: true, net: { user: {} } },
     ...machine,
+    ...{ harts: machine.harts ?? 1, memoryBytes: machine.memoryBytes ?? 512 << 20 },
     ...{ kernel: parts.kernel, initrd: parts.initrd },
     append: append === undefined ? parts.append : `${parts.append} ${append}`,
     drives: [...(parts.disk === undefined ? [] : [{ ...parts.disk, readonly: false }]), ...drives],

@@ -618,17 +618,19 @@ export class Qcow2Image implements BlockImage {
   /** Room for a packed cluster: behind the last one in its cluster, and in the next if that is in a row. */
   async #allocateBytes(bytes: number): Promise<number> {
     const { clusterBytes } = this;
-    const end = this.#clusterEnd(this.#packedAt);
-    const left = end - this.#packedAt;
+    // A flush may forget the place meanwhile; a cluster that has one reference more is still there.
+    const at = this.#packedAt;
+    const end = this.#clusterEnd(at);
+    const left = end - at;
     // The last sector may reach beyond the packed bytes, but not beyond the cluster.
     if (left >= bytes && (await this.#refcounts.addReference(end - clusterBytes))) {
-      this.#packedAt += bytes;
-      return this.#packedAt - bytes;
+      this.#packedAt = at + bytes;
+      return at;
     }
     const { offset } = await this.#allocate(1);
     const isInRow = left > 0 && left < bytes && offset === end;
     const reaches = isInRow && (await this.#refcounts.addReference(end - clusterBytes));
-    const host = reaches ? this.#packedAt : offset;
+    const host = reaches ? at : offset;
     this.#packedAt = host + bytes;
     return host;
   }

@@ -15,8 +15,8 @@ export interface DebianChoice {
   /** `disk`: packages in addition to the default ones and `qemu-guest-agent`. */
   readonly include?: readonly string[] | undefined;
   /**
-   * `disk`: the path of the machine's own disk, made if it does not exist. Default: none, what the guest
-   * writes is forgotten.
+   * `disk`: the path of the machine's own disk, made if it does not exist; one that exists is taken as it is,
+   * without `include`, `diskBytes` and `suite`. Default: none, what the guest writes is forgotten.
    */
   readonly disk?: string | undefined;
   /** `disk`: bytes of a disk that is made. Default: 4 GiB. */
@@ -74,8 +74,14 @@ export async function debianParts(
   if (path === undefined) throw new GuestError("guest.modules", `${guest.kernel} has no modules beside it`);
   const initrd = await readFile(path);
   const append = "root=/dev/vda rw console=ttyS0 quiet";
-  if (disk !== undefined && existsSync(disk))
+  if (disk !== undefined && existsSync(disk)) {
+    const ofAnother = (["include", "diskBytes", "suite"] as const).find((name) => choice[name] !== undefined);
+    if (ofAnother !== undefined) {
+      const cure = `leave ${ofAnother} out, or remove the disk to make it anew`;
+      throw new GuestError("guest.image", `${disk} is made already, without regard to ${ofAnother}: ${cure}`);
+    }
     return { kernel, initrd, append, disk: { file: disk, snapshot: false } };
+  }
   const base = await debianBase({
     ...{ ...options, suite: choice.suite, include: ["qemu-guest-agent", ...include] },
     async configure(file, packages) {

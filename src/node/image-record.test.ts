@@ -90,6 +90,17 @@ describe("a saved machine's disk", () => {
     await restore(await disk(), state);
   });
 
+  it("may be readonly, also if it was saved before the guest had a driver", async () => {
+    const block = await disk({ readonly: true });
+    let isDriven = false;
+    block.isDriven = () => isDriven;
+    await saved(block);
+    isDriven = true;
+    const state = await saved(block);
+    await close();
+    await restore(await disk({ readonly: true }), state);
+  });
+
   it.each([
     ["a sector of its data", 4096 + 512, 512],
     ["its last sector, a hole", SIZE - 512, 512],

@@ -82,6 +82,7 @@ export class ImageRecord implements DiskRecord {
     const file = await image.identity();
     const { state } = this;
     state.sizeBytes = BigInt(this.#image.sizeBytes);
+    state.readonly = this.#image.readonly;
     state.device = file.device;
     state.inode = file.inode;
     const isRecent = BigInt(Date.now()) * 1_000_000n - file.latestNs < RECENT_NS;

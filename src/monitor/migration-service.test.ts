@@ -128,6 +128,40 @@ test.each([
   if (state === "running") await destination.machine.stop();
 });
 
+test("a busy machine is stored: it stops after the first round, and its user's limits stay", async () => {
+  const { service, files } = setUp();
+  const { machine, migration, events } = service({ busy: true });
+  await machine.start();
+  migration.setParameters({ maxBandwidthBytesPerSecond: 1, downtimeLimitMs: 0 });
+  await migration.store("state");
+  expect(events).toEqual(["setup", "active", "pass 1", "device", "completed"]);
+  expect([machine.runState.current, files.size]).toEqual(["postmigrate", 1]);
+  expect(migration.parameters).toMatchObject({ maxBandwidthBytesPerSecond: 1, downtimeLimitMs: 0 });
+});
+
+test("a machine whose process ends while it is loaded does not start", async () => {
+  const { service } = setUp();
+  const source = service();
+  await source.machine.start();
+  await source.migration.save("state");
+  await source.machine.stop("shutdown");
+  await source.machine.inactivateDrives();
+  const { machine, migration } = service({ expectsArrival: true });
+  machine.runState.set("inmigrate");
+  const states: string[] = [];
+  machine.runState.onChange((state) => states.push(state));
+  let closed: Promise<void> | undefined;
+  const activate = machine.activateDrives.bind(machine);
+  machine.activateDrives = async () => {
+    await activate();
+    closed = migration.close();
+  };
+  await migration.incoming(file("state"));
+  await until(10_000, "it is closed", () => closed !== undefined);
+  await closed;
+  expect(states).toEqual(["paused"]);
+});
+
 test("a file's machine hears of the clock that was asked for; a live move with clock=host is refused", async () => {
   const { service } = setUp();
   const source = service();

@@ -165,12 +165,19 @@ export class MigrationService implements MigrationControl {
   }
 
   async start(address: MigrationAddress, profileName?: string): Promise<void> {
+    await this.#start(address, profileName, this.parameters);
+  }
+  async #start(
+    address: MigrationAddress,
+    profileName: string | undefined,
+    parameters: MigrationParameters,
+  ): Promise<void> {
     const profile = profileName === undefined ? this.#profile : this.#profileNamed(profileName);
     const capabilities = { multifd: this.#has("multifd"), mappedRam: this.#has("mapped-ram") };
     refuseCapabilities(capabilities, address, profile);
     const options: MigrationOptions = {
       capabilities,
-      parameters: this.parameters,
+      parameters,
       environment: this.#environment,
       onChange: (change) => this.#changed(change),
     };
@@ -228,9 +235,13 @@ export class MigrationService implements MigrationControl {
     await this.#fileWork;
   }
 
-  /** Moves the machine into a file. Rejects with MigrationError; then it runs here. */
+  /**
+   * Moves the machine into a file, as fast as that goes: it is stopped after the first round. Rejects with
+   * MigrationError; then it runs here.
+   */
   async store(path: string): Promise<void> {
-    await this.start({ transport: "file", path, offset: 0 });
+    const parameters = { ...this.parameters, downtimeLimitMs: Infinity, maxBandwidthBytesPerSecond: 0 };
+    await this.#start({ transport: "file", path, offset: 0 }, undefined, parameters);
     const { status, error } = await (this.#source as OutgoingMove).done;
     if (status !== "completed") throw error ?? new Error(`the move into ${path} is ${status}`);
   }
@@ -350,6 +361,7 @@ export class MigrationService implements MigrationControl {
    */
   async close(): Promise<void> {
     this.#closing = new Error("this process is ending");
+    this.#autostart = "never";
     this.#file?.abort(this.#closing);
     await this.#fileWork.catch(() => {});
     if (this.#source?.cancel() === true) await this.#source.done;

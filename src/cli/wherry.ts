@@ -1,10 +1,10 @@
 // The command line: the commands, their help, and the end of the process after an error. main.ts runs it.
-import { constants } from "node:os";
 import { messageOf, WherryError } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
 import { printable } from "../inspect/show/report-text.ts";
 import { requireNode } from "../node/node-version.ts";
 import { CliError, EXIT, UsageError } from "./output/cli-error.ts";
+import { watchOutput } from "./output/lost-output.ts";
 import { type Options, optionsHelp, parseCommandLine, type ValuesOf } from "./options/command-line.ts";
 import { packageVersion } from "../node/channels/package-version.ts";
 
@@ -258,11 +258,5 @@ export async function wherry(args: readonly string[]): Promise<number> {
 function watchProcess(): void {
   // A fault outside any command's promise. Listeners of `exit` restore the terminal.
   process.on("uncaughtException", (error) => process.exit(report(error)));
-  // The reader of our output has gone, or its disk is full: not our fault, and a short message suffices.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(EXIT.SIGNAL + constants.signals.SIGPIPE);
-      process.exit(report(new CliError(`standard output: ${error.message}`, { cause: error })));
-    });
-  }
+  watchOutput([process.stdout, process.stderr], report, (code) => process.exit(code));
 }

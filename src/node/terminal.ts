@@ -89,6 +89,8 @@ export function openTerminal(events: TerminalEvents, streams: TerminalStreams = 
   if (raw) stdin.setRawMode(true);
   stdin.on("data", onData);
   stdin.on("end", onEnd);
+  // A terminal that was closed fails with EIO, also when it is to be restored: the guest has no more input.
+  stdin.on("error", onEnd);
   stdin.resume();
   return {
     hasKeys: raw,

@@ -5,9 +5,10 @@ import { messageOf } from "../../base/errors.ts";
 import { unblock } from "../../node/output-stream.ts";
 import { perfInfo } from "../../monitor/perf-commands.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
+import { surviveLostOutput } from "../output/lost-output.ts";
 import { perfTable } from "../output/perf-table.ts";
 import type { Resident } from "../machine/resident.ts";
-import { type ConsoleGate, type RunningMachine, startMachine } from "../machine/start-machine.ts";
+import { type RunningMachine, type StartHooks, startMachine } from "../machine/start-machine.ts";
 
 const PAUSED = "wherry: the machine is paused, as it was when it was saved: resume it with `wherry cont`\n";
 
@@ -32,8 +33,8 @@ export async function run(given: MachineOptions): Promise<number> {
 /** The same for a machine that outlives its runs. */
 export async function runResident(resident: Resident): Promise<number> {
   for (;;) {
-    const { options, gate } = await resident.begin();
-    const code = await runOnce(options, resident, gate);
+    const { options, hooks } = await resident.begin();
+    const code = await runOnce(options, resident, hooks);
     if (code !== undefined) return code;
   }
 }
@@ -42,7 +43,7 @@ export async function runResident(resident: Resident): Promise<number> {
 async function runOnce(
   options: MachineOptions,
   resident?: Resident,
-  gate?: ConsoleGate,
+  hooks?: StartHooks,
 ): Promise<number | undefined> {
   unblock(process.stderr);
   let signalled: number | undefined;
@@ -59,10 +60,12 @@ async function runOnce(
     quit(signal);
   };
   for (const signal of signals) process.on(signal, onSignal);
-  const running = await startMachine(options, gate);
+  // A terminal that was closed: its signal may come later, or not at all.
+  if (resident !== undefined) surviveLostOutput(() => onSignal("SIGHUP"));
+  const running = await startMachine(options, hooks);
   resident?.started(running);
   let isOver = true;
-  quit = () => running.quit("host-signal");
+  quit = (signal) => running.quit(signal);
   // A machine saved while stopped is restored stopped: a silent console needs an explanation.
   if (options.incoming !== undefined && options.incoming !== "defer" && !options.paused) {
     const { runState } = running.machine;
@@ -72,14 +75,17 @@ async function runOnce(
     if (runState.current === "paused") process.stderr.write(PAUSED);
   }
   try {
-    const end = await running.ended;
+    let end = await running.ended;
+    while (end.kind === "quit" && resident !== undefined && !(await resident.keep(running, end))) {
+      signalled = undefined;
+      end = await running.goOn();
+    }
     if (end.kind === "guest-failed") process.stderr.write(`wherry: ${end.message}\n`);
     if (end.kind === "incoming-failed") {
-      isOver = !(await resident?.failed(named(options, end.message)));
+      isOver = !(await resident?.failed(end.error, named(options, end.message)));
       if (!isOver) return undefined;
       if (resident === undefined) process.stderr.write(`wherry: ${named(options, end.message)}\n`);
     }
-    if (end.kind === "quit") await resident?.keep(running, end);
     if (signalled !== undefined) return EXIT.SIGNAL + signalled;
     if (end.kind === "guest-failed") return EXIT.GUEST;
     return end.kind === "incoming-failed" ? EXIT.FAILURE : EXIT.OK;
@@ -90,6 +96,7 @@ async function runOnce(
     if (perf !== undefined) process.stderr.write(perfTable(perf));
     process.stderr.write(traces);
     for (const signal of signals) process.off(signal, onSignal);
+    if (resident !== undefined) surviveLostOutput(() => {});
     // A source that has handed over its machine still waits for the destination's confirmation, but not
     // longer than this. Output that nobody has read until now keeps the process for nothing.
     if (isOver)

@@ -2,15 +2,16 @@
 // next run continues it. When its guest has powered off, the next run starts from a saved boot: the same
 // machine, saved in its initial ramdisk before the guest had looked at any disk, so that any disk fits.
 import { createHash } from "node:crypto";
-import { readFileSync, rmSync } from "node:fs";
-import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { messageOf } from "../../base/errors.ts";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdir, readdir, realpath, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { messageOf, WherryError } from "../../base/errors.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import { UsageError } from "../output/cli-error.ts";
 import { packageVersion } from "../../node/channels/package-version.ts";
 import { BootGate } from "./boot-gate.ts";
-import type { ConsoleGate, MachineEnd, RunningMachine } from "./start-machine.ts";
+import type { MachineEnd } from "./machine-quit.ts";
+import type { RunningMachine, StartHooks } from "./start-machine.ts";
 
 /** Saved boots that are kept: one for each set of options. */
 const KEPT_BOOTS = 4;
@@ -62,6 +63,7 @@ const statePath = (disk: string): string => disk.replace(/\.img$/, ".state");
 const recordPath = (disk: string): string => `${statePath(disk)}.json`;
 
 function readKept(disk: string): Kept | undefined {
+  if (!existsSync(statePath(disk))) return undefined;
   try {
     return JSON.parse(readFileSync(recordPath(disk), "utf8")) as Kept;
   } catch {
@@ -72,6 +74,14 @@ function readKept(disk: string): Kept | undefined {
 function forget(disk: string): void {
   rmSync(recordPath(disk), { force: true });
   rmSync(statePath(disk), { force: true });
+}
+
+/** Files of a save that was killed. */
+function removeParts(disk: string): void {
+  const state = statePath(disk);
+  for (const name of readdirSync(dirname(state)))
+    if (name.startsWith(`.${basename(state)}.`) && name.endsWith(".tmp"))
+      rmSync(join(dirname(state), name), { force: true });
 }
 
 export interface ResidentOptions {
@@ -94,6 +104,10 @@ export class Resident {
   #kept: Kept | undefined;
   #gate: BootGate | undefined;
   #running: RunningMachine | undefined;
+  /** The guest has run: its disk has gone on. */
+  #hasRun = false;
+  #hasFailed = false;
+  #savingBoot: Promise<void> = Promise.resolve();
 
   /** `options`: of a machine that boots. Throws UsageError if a saved one has another shape. */
   constructor(given: ResidentOptions, options: MachineOptions) {
@@ -101,8 +115,7 @@ export class Resident {
     this.#options = options;
     const { name, disk, forceBoot } = given;
     const shape = shapeOf(options);
-    if (forceBoot) forget(disk);
-    this.#kept = readKept(disk);
+    this.#kept = forceBoot ? undefined : readKept(disk);
     if (this.#kept !== undefined && shapeText(this.#kept.shape) !== shapeText(shape)) {
       const found = `expected the devices that it has (${shapeText(this.#kept.shape)}), found ${shapeText(shape)}`;
       throw new UsageError(
@@ -120,50 +133,84 @@ export class Resident {
   }
 
   /** How the machine starts now. */
-  async begin(): Promise<{ readonly options: MachineOptions; readonly gate: ConsoleGate }> {
+  async begin(): Promise<{ readonly options: MachineOptions; readonly hooks: StartHooks }> {
     const boot = this.#boot;
     const hasBoot = boot !== undefined && (await stat(boot).catch(() => undefined)) !== undefined;
     this.#from = this.#kept !== undefined ? "kept" : hasBoot ? "boot" : "cold";
     const path = this.#from === "kept" ? statePath(this.#given.disk) : boot;
-    const gate: ConsoleGate = (console) =>
+    const gate: StartHooks["gate"] = (console) =>
       (this.#gate = new BootGate(console, {
         line: this.#given.line,
         isWaiting: this.#from === "boot",
         isOpen: this.#from === "kept",
         shown: this.#from === "kept" ? this.#kept?.lastLine : undefined,
-        onMark: () => this.#keepBoot(),
+        onMark: () => (this.#savingBoot = this.#keepBoot()),
       }));
-    if (this.#from === "cold" || path === undefined) return { options: this.#options, gate };
+    const hooks: StartHooks = { gate, onName: () => this.#named() };
+    if (this.#from === "cold" || path === undefined) return { options: this.#options, hooks };
     if (this.#from === "boot") await utimes(path, new Date(), new Date()).catch(() => {});
     const incoming = { transport: "file", path, offset: 0 } as const;
     // The machine's memory has kernel and command line, also for a reboot.
     const clock = this.#from === "kept" ? "host" : "stop";
     const moved = { kernel: undefined, initrd: undefined, append: "", incoming, clock } as const;
-    return { options: { ...this.#options, ...moved }, gate };
+    return { options: { ...this.#options, ...moved }, hooks };
+  }
+
+  /** Nobody else runs or saves the machine from now on. */
+  #named(): void {
+    const { name, disk, forceBoot } = this.#given;
+    if (forceBoot) forget(disk);
+    else if (readKept(disk)?.saved !== this.#kept?.saved)
+      throw new UsageError(`${name} was in use while this run began, and is another one now: run it again`);
+    removeParts(disk);
+    const file = this.#options.drives.find(({ snapshot }) => snapshot === true)?.file;
+    if (file !== undefined)
+      process.stderr.write(
+        `wherry: ${file}: snapshot=on: once the guest has written to it, ${name} cannot be saved while it runs: ` +
+          "power it off in the guest\n",
+      );
   }
 
   started(running: RunningMachine): void {
     this.#running = running;
     const { runState } = running.machine;
-    // The disk goes on from here.
     const look = (): void => {
-      if (runState.running) forget(this.#given.disk);
+      if (!runState.running || this.#hasRun) return;
+      this.#hasRun = true;
+      // A record that another run has made belongs to that one.
+      if (readKept(this.#given.disk)?.saved === this.#kept?.saved) forget(this.#given.disk);
     };
     runState.onChange(look);
     look();
   }
 
-  /** What was saved cannot be loaded. Returns whether the machine can start without it. */
-  async failed(message: string): Promise<boolean> {
-    if (this.#from === "cold") return false;
-    const path = this.#from === "kept" ? statePath(this.#given.disk) : (this.#boot as string);
-    const old = this.#from === "kept" ? `${path}.old` : undefined;
-    if (old === undefined) await rm(path, { force: true });
-    else await rename(path, old).catch(() => {});
-    rmSync(recordPath(this.#given.disk), { force: true });
-    this.#kept = undefined;
-    const kept = old === undefined ? "" : ` (what was saved is now ${old})`;
-    process.stderr.write(`wherry: ${message}\nwherry: ${this.#given.name} boots anew${kept}\n`);
+  /**
+   * What was saved cannot be loaded: says so. Returns whether the machine can start without it. What ran in
+   * the guest is the user's: it is given up only if the disk has gone on without it.
+   */
+  async failed(error: unknown, message: string): Promise<boolean> {
+    const { name, disk } = this.#given;
+    const { code, message: why } = reasonOf(error);
+    const say = (next: string) => process.stderr.write(`wherry: ${message}\nwherry: ${next}\n`);
+    if (this.#from === "kept") {
+      const path = statePath(disk);
+      if (code !== "disk.changed" || !why.startsWith(`${await realpath(disk)}: `)) {
+        say(`${name} is still saved: mend that, or add --force-boot to forget what ran, and boot`);
+        return false;
+      }
+      await rename(path, `${path}.old`);
+      forget(disk);
+      this.#kept = undefined;
+      say(`${name} boots anew (what was saved is now ${path}.old)`);
+      return true;
+    }
+    // Not the saved boot's fault.
+    if (this.#from === "cold" || code.startsWith("file-block.")) {
+      process.stderr.write(`wherry: ${message}\n`);
+      return false;
+    }
+    await rm(this.#boot as string, { force: true });
+    say(`${name} boots anew`);
     return true;
   }
 
@@ -181,29 +228,67 @@ export class Resident {
     }
   }
 
-  /** The user has ended the machine: saves it, unless its user does not want to wait. */
-  async keep(running: RunningMachine, { message }: MachineEnd): Promise<void> {
-    const { name, disk } = this.#given;
-    if (message === "host-qmp-quit") return;
+  /**
+   * The user has ended the machine: saves it, unless its user does not want to wait. Returns false if that
+   * failed and it goes on.
+   */
+  async keep(running: RunningMachine, { message }: MachineEnd): Promise<boolean> {
+    const { name } = this.#given;
+    const { runState } = running.machine;
+    if (message === "host-qmp-quit") return true;
+    if (runState.current === "inmigrate") await running.giveUpArrival();
+    if (!this.#hasRun) {
+      if (this.#from === "kept") process.stderr.write(`\r\nwherry: ${name} is still saved\r\n`);
+      return true;
+    }
+    if (runState.current === "shutdown" || runState.current === "internal-error") return true;
     process.stderr.write(
       `\r\nwherry: saving ${name}; the same again ends it at once, as a power failure does\r\n`,
     );
-    const saved = running.store(statePath(disk)).then(async () => {
-      const record = {
-        shape: shapeOf(this.#options),
-        saved: Date.now(),
-        lastLine: this.#gate?.lastLine ?? "",
-      };
+    const boots = `${name} is not saved, it boots the next time`;
+    const [isOver, said] = await Promise.race([
+      this.#store(running).then(
+        () => [true, `${name} is saved: \`wherry run debian\` continues it`] as const,
+        (error: unknown) => {
+          const why = messageOf(error);
+          if (this.#hasFailed) return [true, `${boots}: ${why}`] as const;
+          const next =
+            "it goes on; the same again ends it, as a power failure does, if it cannot be saved then";
+          return [false, `${name} is not saved: ${why}; ${next}`] as const;
+        },
+      ),
+      running.quitAgain.then(() => [true, boots] as const),
+    ]);
+    this.#hasFailed = !isOver;
+    process.stderr.write(`wherry: ${said}\r\n`);
+    return isOver;
+  }
+
+  async #store(running: RunningMachine): Promise<void> {
+    const { disk } = this.#given;
+    await this.#savingBoot;
+    await running.store(statePath(disk));
+    const record: Kept = {
+      shape: shapeOf(this.#options),
+      saved: Date.now(),
+      lastLine: this.#gate?.lastLine ?? "",
+    };
+    try {
       await writeFile(`${recordPath(disk)}.tmp`, JSON.stringify(record), { mode: 0o600 });
       await rename(`${recordPath(disk)}.tmp`, recordPath(disk));
-      return `${name} is saved: \`wherry run debian\` continues it`;
-    });
-    const said = await Promise.race([
-      saved.catch((error: unknown) => `${name} is not saved, it boots the next time: ${messageOf(error)}`),
-      running.quitAgain.then(() => `${name} is not saved, it boots the next time`),
-    ]);
-    process.stderr.write(`wherry: ${said}\r\n`);
+    } catch (error) {
+      // The disk goes on.
+      for (const path of [statePath(disk), `${recordPath(disk)}.tmp`]) await rm(path, { force: true });
+      await running.machine.start();
+      throw error;
+    }
   }
+}
+
+/** Why a load failed: the migration's error has it as its cause. */
+function reasonOf(error: unknown): { readonly code: string; readonly message: string } {
+  const reason = error instanceof WherryError && error.cause instanceof WherryError ? error.cause : error;
+  return { code: reason instanceof WherryError ? reason.code : "", message: messageOf(reason) };
 }
 
 async function removeOld(directory: string): Promise<void> {

@@ -12,7 +12,7 @@ import {
   type MachineConfig,
   randomSource,
 } from "../../embed/create-machine.ts";
-import { type GuestEnd, stopForGood, watchEnd } from "../../embed/machine-end.ts";
+import { stopForGood, watchEnd } from "../../embed/machine-end.ts";
 import { BootError } from "../../machines/boot/boot-image.ts";
 import type { VirtMachine } from "../../machines/virt.ts";
 import { MigrationService } from "../../monitor/migration-service.ts";
@@ -29,29 +29,28 @@ import { SocketPort } from "../../node/channels/socket-port.ts";
 import { openVirtio } from "../../node/virtio-backends.ts";
 import { CliError } from "../output/cli-error.ts";
 import type { BootGate } from "./boot-gate.ts";
+import { type MachineEnd, MachineQuit } from "./machine-quit.ts";
 import { openConsole } from "./serial-console.ts";
 import type { MachineOptions } from "../options/machine-options.ts";
 import type { SerialSpec } from "../options/option-values.ts";
 import { migrationTransport } from "../../node/channels/migration-transport.ts";
 import { packageVersion } from "../../node/channels/package-version.ts";
 
-/** How a machine ended. */
-export interface MachineEnd {
-  readonly kind: "quit" | "incoming-failed" | GuestEnd["kind"];
-  readonly message: string;
-}
-
 export interface RunningMachine {
   readonly machine: VirtMachine;
   /** A listing of the translation of the code at a hart's virtual address. Rejects with WherryError. */
   trace(hart: number, address: bigint): Promise<string>;
   readonly perf: PerfControl;
-  /** Resolves once, when the machine has ended by itself, by its user or by QMP. */
+  /** Resolves when the machine has ended by itself, by its user or by QMP. */
   readonly ended: Promise<MachineEnd>;
-  /** Requests the end. `reason` is a QAPI ShutdownCause, such as `host-signal`. */
-  quit(reason: string): void;
+  /** A signal requests the end. */
+  quit(signal: NodeJS.Signals): void;
   /** Resolves when the user requests the end again. */
   readonly quitAgain: Promise<void>;
+  /** The end was requested, and does not come. Resolves at the next one. */
+  goOn(): Promise<MachineEnd>;
+  /** A saved machine that is being loaded does not start, unless it has. */
+  giveUpArrival(): Promise<void>;
   /** Writes it to a file; it goes on. Rejects with WherryError, and then nothing is at `path`. */
   save(path: string): Promise<void>;
   /** Moves it into a file: it runs here no more. Rejects with WherryError; then it goes on. */
@@ -60,14 +59,19 @@ export interface RunningMachine {
   close(): Promise<void>;
 }
 
-/** What is between the console and the guest's serial port. */
-export type ConsoleGate = (console: CharBackend) => BootGate;
+/** What a machine that outlives its runs adds to its start. */
+export interface StartHooks {
+  /** What is between the console and the guest's serial port. */
+  readonly gate: (console: CharBackend) => BootGate;
+  /** The machine has its name: no other process has it. Throws UsageError if it cannot start. */
+  readonly onName: () => void;
+}
 
 /**
  * Creates it and starts it, unless it is paused or incoming. Rejects with WherryError; then nothing is left
  * open.
  */
-export async function startMachine(options: MachineOptions, gate?: ConsoleGate): Promise<RunningMachine> {
+export async function startMachine(options: MachineOptions, hooks?: StartHooks): Promise<RunningMachine> {
   /** What to close, in reverse order. */
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -78,7 +82,7 @@ export async function startMachine(options: MachineOptions, gate?: ConsoleGate):
     }
   };
   try {
-    return await start(options, gate, open, close);
+    return await start(options, hooks, open, close);
   } catch (error) {
     await close();
     throw error;
@@ -87,16 +91,14 @@ export async function startMachine(options: MachineOptions, gate?: ConsoleGate):
 
 async function start(
   options: MachineOptions,
-  gate: ConsoleGate | undefined,
+  hooks: StartHooks | undefined,
   open: (() => Promise<void>)[],
   close: () => Promise<void>,
 ): Promise<RunningMachine> {
-  let end: (end: MachineEnd) => void = () => {};
-  const ended = new Promise<MachineEnd>((resolve) => {
-    end = resolve;
-  });
+  const quitting = new MachineQuit();
+  const end = (given: MachineEnd) => quitting.end(given);
   const openOne = (option: "--serial" | "--console", spec: SerialSpec) =>
-    openConsole({ option, spec, onQuit: () => quit("host-ui"), isPatient: options.icount !== undefined });
+    openConsole({ option, spec, onQuit: () => ask("host-ui"), isPatient: options.icount !== undefined });
   const console = await openOne("--serial", options.serial);
   open.push(() => console.close());
 
@@ -122,7 +124,7 @@ async function start(
   );
   open.push(() => virtio.close());
   const devices = virtioDevices(virtio.parts);
-  const serial = gate?.(console.backend);
+  const serial = hooks?.gate(console.backend);
   const created = await openMachine(options, serial ?? console.backend, devices);
   const { machine, perf } = created;
   machine.onEvent(({ event }) => {
@@ -131,16 +133,8 @@ async function start(
   open.push(() => machine.vm.destroy());
   if (options.perf === true) perf.start();
   open.push(() => stopForGood(machine, nodePlatform.setTimer));
-  let isQuit = false;
-  let again = () => {};
-  const quitAgain = new Promise<void>((resolve) => {
-    again = resolve;
-  });
-  const quit = (reason: string) => {
-    if (isQuit) return again();
-    isQuit = true;
-    machine.emit({ event: "SHUTDOWN", guest: false, reason });
-    end({ kind: "quit", message: reason });
+  const ask = (reason: "host-ui" | "host-signal", signal?: NodeJS.Signals) => {
+    if (quitting.ask(reason, signal)) machine.emit({ event: "SHUTDOWN", guest: false, reason });
   };
   watchEnd(machine, end);
 
@@ -152,7 +146,7 @@ async function start(
     clock: options.clock,
     onWarning: warn,
     onArrival: (error) => {
-      if (error !== undefined) end({ kind: "incoming-failed", message: error.message });
+      if (error !== undefined) end({ kind: "incoming-failed", message: error.message, error });
     },
     onDropped: ({ message }) =>
       process.stderr.write(
@@ -174,7 +168,11 @@ async function start(
   let isUp = () => {};
   const addresses = options.qmp === undefined ? [] : [options.qmp];
   const registered = options.name === undefined ? undefined : registerMachine(options.name);
-  if (registered !== undefined) addresses.push({ kind: "unix", path: registered.qmp });
+  if (registered !== undefined) {
+    addresses.push({ kind: "unix", path: registered.qmp });
+    open.push(async () => registered.remove());
+    hooks?.onName();
+  }
   if (addresses.length > 0) {
     // The path or port is in use before the guest runs. A client may rely on the address of `--incoming`
     // being open.
@@ -186,10 +184,7 @@ async function start(
       const server = await serveQmp(address, monitor, up);
       open.push(() => server.close());
     }
-    if (registered !== undefined) {
-      registered.publish(options);
-      open.push(async () => registered.remove());
-    }
+    registered?.publish(options);
   }
   if (options.incoming === undefined) {
     // Even if it is paused: `cont` must not fail for a disk that somebody else has taken meanwhile.
@@ -198,9 +193,23 @@ async function start(
   } else if (options.incoming === "defer") machine.runState.set("inmigrate");
   else await migration.incoming(options.incoming);
   isUp();
-  const save = (path: string) => migration.save(path);
-  const store = (path: string) => migration.store(path);
-  return { machine, perf, trace: target.trace, ended, quit, quitAgain, save, store, close };
+  return {
+    ...{ machine, perf, trace: target.trace, close },
+    get ended() {
+      return quitting.ended;
+    },
+    get quitAgain() {
+      return quitting.again;
+    },
+    quit: (signal) => ask("host-signal", signal),
+    goOn: () => quitting.goOn(),
+    giveUpArrival: () => {
+      migration.decideStart(false);
+      return migration.giveUpArrival();
+    },
+    save: (path) => migration.save(path),
+    store: (path) => migration.store(path),
+  };
 }
 
 async function openMachine(

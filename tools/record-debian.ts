@@ -16,18 +16,23 @@ const HOST = "$ ";
 const GUEST = "root@demo:~# ";
 const RUN = "bin/wherry run debian --name demo --net user --share path=tmp/shared,tag=work";
 
+/** Some seconds instead of a prompt. */
+const AGAIN = 8;
+
 /** What is typed, and the prompt that it is typed at. */
-const SCENE: readonly (readonly [prompt: string, keys: string])[] = [
+const SCENE: readonly (readonly [prompt: string | number, keys: string])[] = [
   [HOST, `${RUN}\r`],
   [GUEST, "uname -a\r"],
-  [GUEST, "apt-get -qq update && apt-get -qq install lua5.4 >/dev/null && lua -v\r"],
+  [GUEST, "apt-get -qq update && apt-get -qq install lua5.4 >/dev/null 2>&1\r"],
   [GUEST, "mount -t 9p -o trans=virtio,version=9p2000.L work /mnt && cat /mnt/hello.lua\r"],
   [GUEST, "lua /mnt/hello.lua | tee /mnt/answer.txt\r"],
   [GUEST, "\x01x"],
   [HOST, "cat tmp/shared/answer.txt\r"],
   [HOST, `${RUN}\r`],
-  // A machine that goes on is at its prompt already.
-  ["wherry: demo goes on", "\ruptime\r"],
+  // The machine goes on at its prompt, and says nothing.
+  ["tag=work", ""],
+  [AGAIN, "\r"],
+  [GUEST, "uptime\r"],
   [GUEST, "\x01x"],
 ];
 
@@ -36,10 +41,10 @@ mkdirSync(shared, { recursive: true });
 writeFileSync(join(shared, "hello.lua"), 'print("hello from " .. io.popen("hostname"):read())\n');
 const child = spawn(
   "script",
-  ["-qec", `stty cols ${COLUMNS} rows 40; exec bash --norc --noprofile`, "/dev/null"],
+  ["-qec", `stty cols ${COLUMNS} rows 40; exec env 'PS1=${HOST}' bash --norc --noprofile`, "/dev/null"],
   {
     cwd: ROOT,
-    env: { ...process.env, TERM: "dumb", PS1: HOST, DEBIAN_FRONTEND: "noninteractive" },
+    env: { ...process.env, TERM: "dumb", DEBIAN_FRONTEND: "noninteractive" },
     stdio: ["pipe", "pipe", "inherit"],
   },
 );
@@ -53,7 +58,8 @@ child.stdout.setEncoding("utf8").on("data", (text: string) => {
   process.stderr.write(text);
 });
 for (const [prompt, keys] of [...SCENE, [HOST, ""] as const]) {
-  while (child.exitCode === null && !output.includes(prompt)) await sleep(50);
+  if (typeof prompt === "number") await sleep(1000 * prompt);
+  else while (child.exitCode === null && !output.includes(prompt)) await sleep(50);
   output = "";
   for (const key of keys) {
     await sleep(KEY_MS);

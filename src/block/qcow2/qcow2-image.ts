@@ -623,10 +623,8 @@ export class Qcow2Image implements BlockImage {
     const end = this.#clusterEnd(at);
     const left = end - at;
     // The last sector may reach beyond the packed bytes, but not beyond the cluster.
-    if (left >= bytes && (await this.#refcounts.addReference(end - clusterBytes))) {
-      this.#packedAt = at + bytes;
-      return at;
-    }
+    const fits = left >= bytes && (await this.#refcounts.addReference(end - clusterBytes));
+    if (fits) return (this.#packedAt = at + bytes) - bytes;
     const { offset } = await this.#allocate(1);
     const isInRow = left > 0 && left < bytes && offset === end;
     const reaches = isInRow && (await this.#refcounts.addReference(end - clusterBytes));

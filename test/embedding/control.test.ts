@@ -92,7 +92,7 @@ test("signals end what waits: an arrival, a move, a save, a restore, a call in t
   arrival.abort();
   await expect(incoming).rejects.toEqual(aborted);
   // The address is free again.
-  const silent = createServer();
+  const silent = createServer((socket) => void socket.on("error", () => {}));
   await new Promise<void>((resolve) => silent.listen(join(directory, "other"), resolve));
   onTestFinished(() => void silent.close());
 

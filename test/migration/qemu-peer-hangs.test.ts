@@ -98,6 +98,7 @@ describe.runIf(isInstalled())("a peer that hangs", { timeout: LIMIT_MS }, () => 
     const silent = connect({ path });
     sockets.add(silent);
     await once(silent, "connect");
+    silent.on("error", () => {});
     await ends(destination, "SIGTERM");
   });
 

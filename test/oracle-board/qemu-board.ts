@@ -92,6 +92,7 @@ export class QemuBoard {
       const socket = connect(join(this.#directory, "monitor"));
       try {
         await Promise.all([once(socket, "connect"), nextPrompt(socket)]);
+        socket.on("error", () => {}); // QEMU was ended
         return socket;
       } catch {
         await new Promise((resolve) => setTimeout(resolve, 20));

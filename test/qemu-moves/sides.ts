@@ -243,7 +243,7 @@ async function listen(): Promise<{ address: string; socket: () => Socket | undef
   const server = createServer();
   let found: Socket | undefined;
   server.once("connection", (socket) => {
-    found = socket;
+    found = socket.on("error", () => {});
     server.close();
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -254,5 +254,6 @@ async function listen(): Promise<{ address: string; socket: () => Socket | undef
 async function connected(path: string): Promise<Socket> {
   const socket = connect({ path });
   await once(socket, "connect");
+  socket.on("error", () => {}); // its "close" tells enough
   return socket;
 }

@@ -8,7 +8,7 @@ const ROW = 20;
 const TOP = 56;
 const RIGHT = 60;
 
-const STYLE = `
+export const STYLE: string = `
   text { font: 12px system-ui, sans-serif; fill: #24292f }
   .title { font-size: 15px; font-weight: 600 }
   .small { font-size: 11px; fill: #6e7781 }
@@ -18,7 +18,7 @@ const STYLE = `
     text { fill: #e6edf3 } .small { fill: #8b949e } .grid { stroke: #30363d } .one { stroke: #e6edf3 }
   }`;
 
-const escape = (text: string): string =>
+export const escape = (text: string): string =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 /** An SVG document. Programs that either side has not run are omitted. Throws if no QEMU ran. */

@@ -104,7 +104,7 @@ export function meanSpeed(figures: Figures, harts: number, other: string): { mea
 }
 
 /** A Markdown table whose columns are aligned as plain text too. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const widths = head.map((cell, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? cell).length)));
   const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(" | ")} |`;
@@ -175,7 +175,9 @@ function programLines(figures: Figures): string[] {
 }
 
 /** One line for each program: the harts' time by activity, largest first. */
-function perfLines({ programs }: Figures): string[] {
+export function perfLines(
+  programs: readonly { readonly name: string; readonly perf?: PerfInfo }[],
+): string[] {
   const rows = programs.flatMap(({ name, perf }) => {
     if (perf === undefined) return [];
     const sum = (pick: (hart: PerfInfo["harts"][number]) => number): number =>
@@ -252,7 +254,7 @@ export function report(figures: Figures): string {
   ];
   if (figures.programs.length > 0) lines.push("### Programs", "", ...programLines(figures), "");
   if (figures.programs.some(({ perf }) => perf !== undefined))
-    lines.push("### Where Wherry's time goes", "", ...perfLines(figures), "");
+    lines.push("### Where Wherry's time goes", "", ...perfLines(figures.programs), "");
   if (figures.boots.length > 0)
     lines.push("### Boot, from the start of the process to the shell prompt", "", ...bootLines(figures), "");
   if (figures.memory.length > 0) lines.push("### Memory after all programs", "", ...memoryLines(figures), "");

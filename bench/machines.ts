@@ -19,6 +19,7 @@ const BOOT_MS = 180_000;
 const PROGRAM_MS = 600_000;
 const PROMPT = /wherry:~# /;
 const APPEND = "console=ttyS0 quiet";
+const ROOT = "root=/dev/vda rw";
 
 /** A monitor and its command line. */
 export interface Monitor {
@@ -32,17 +33,25 @@ export interface Hardware {
   readonly memoryMib: number;
   readonly kernel: string;
   readonly initrd: string;
+  /** A raw image whose root file system the guest mounts, instead of living in its initial ramdisk. */
+  readonly disk?: string;
+  /** The shell's, if it is not that of the initial ramdisk. */
+  readonly prompt?: RegExp;
+  /** Variables of the monitor's environment. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Paths of the sockets. */
   readonly qmp: string;
   readonly console: string;
 }
+
+const commandLine = (disk: string | undefined): string => (disk === undefined ? APPEND : `${ROOT} ${APPEND}`);
 
 /** Wherry of this tree, or of another `tree` (a clone that was built), under this Node. */
 export function wherryMonitor(engine: string, tree?: string): Monitor {
   return {
     name: tree === undefined ? WHERRY : `${WHERRY} in ${basename(tree)}`,
     command: process.execPath,
-    arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
+    arguments: ({ harts, memoryMib, kernel, initrd, disk, qmp, console }) => [
       ...[
         join(tree ?? TREE, "dist/cli/main.js"),
         "run",
@@ -52,7 +61,8 @@ export function wherryMonitor(engine: string, tree?: string): Monitor {
         "--memory",
         `${memoryMib}M`,
       ],
-      ...["--kernel", kernel, "--initrd", initrd, "--append", APPEND],
+      ...["--kernel", kernel, "--initrd", initrd, "--append", commandLine(disk)],
+      ...(disk === undefined ? [] : ["--rng", "--drive", `file=${disk},format=raw`]),
       ...["--qmp", `unix:${qmp}`, "--serial", `unix:${console}`],
       ...(engine === "" ? [] : ["--engine", engine]),
     ],
@@ -65,13 +75,32 @@ export function qemuMonitor(name: string, command: readonly string[], firmware: 
   return {
     name,
     command: program as string,
-    arguments: ({ harts, memoryMib, kernel, initrd, qmp, console }) => [
+    arguments: ({ harts, memoryMib, kernel, initrd, disk, qmp, console }) => [
       ...prefix,
       ...["-machine", "virt", "-smp", `${harts}`, "-m", `${memoryMib}M`, "-display", "none", "-S"],
-      ...["-bios", firmware, "-kernel", kernel, "-initrd", initrd, "-append", APPEND],
+      ...["-bios", firmware, "-kernel", kernel, "-initrd", initrd, "-append", commandLine(disk)],
+      ...(disk === undefined
+        ? []
+        : [
+            ...["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-rng-device"],
+            ...[
+              "-drive",
+              `file=${disk},format=raw,if=none,id=root`,
+              "-device",
+              "virtio-blk-device,drive=root",
+            ],
+          ]),
       ...["-qmp", `unix:${qmp},server=on,wait=off`, "-serial", `unix:${console},server=on,wait=off`],
     ],
   };
+}
+
+/** A command that has ended. */
+export interface Timed {
+  readonly seconds: number;
+  readonly guestSeconds: number;
+  /** `cksum` of its output. */
+  readonly checksum: string;
 }
 
 const children = new Set<ChildProcess>();
@@ -102,7 +131,10 @@ export class BenchMachine {
     const sockets = { qmp: `${stem}.qmp`, console: `${stem}.console` };
     const start = performance.now();
     const args = monitor.arguments({ ...hardware, ...sockets });
-    const child = spawn(monitor.command, args, { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(monitor.command, args, {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...hardware.environment },
+    });
     children.add(child);
     let complaints = "";
     child.stderr?.on("data", (text) => (complaints += text));
@@ -123,7 +155,7 @@ export class BenchMachine {
           () => undefined,
         ),
       );
-      await console.see(PROMPT, BOOT_MS);
+      await console.see(hardware.prompt ?? PROMPT, BOOT_MS);
       const machine = new BenchMachine(child, qmp, console);
       machine.bootSeconds = (performance.now() - start) / 1000;
       machine.bootCpuSeconds = (await machine.cpuNanoseconds()) / 1e9;
@@ -154,6 +186,54 @@ export class BenchMachine {
     await this.#qmp.execute("stop");
   }
 
+  /** Stops the machine and all threads of its process, so that nothing of it takes time meanwhile. */
+  async freeze(): Promise<void> {
+    await this.stop();
+    this.#child.kill("SIGSTOP");
+  }
+
+  async thaw(): Promise<void> {
+    this.#child.kill("SIGCONT");
+    await this.resume();
+  }
+
+  /**
+   * Runs a command of the guest's bash and times it by the host's clock: from the arrival of a line that the
+   * guest prints before it to that of one that it prints after it. The guest's clock is read as well.
+   */
+  async time(command: string): Promise<Timed> {
+    const from = this.#console.text.length;
+    const mark = `-${from}`;
+    this.#console.type(
+      `echo b''egin${mark}; t=$EPOCHREALTIME; s=$({ ${command}; } 2>/dev/shm/errors </dev/null | cksum); r=$?; u=$EPOCHREALTIME; ` +
+        `echo e''nd${mark}; [ $r = 0 ] || cat /dev/shm/errors; echo r''esult=$r $t $u $s.\n`,
+    );
+    const result = /result=(\d+) (\S+) (\S+) (\d+ \d+)\.\r?\n/;
+    const [, status, begun, ended, checksum = ""] = await this.#console.see(result, PROGRAM_MS, from);
+    const text = this.#console.text.slice(from);
+    const arrival = (word: string): number => {
+      const at = new RegExp(`^${word}${mark}\r?\n`, "m").exec(text);
+      if (at === null) throw new Error(`${command}: no line '${word}${mark}'`);
+      return this.#console.arrival(from + at.index + at[0].length);
+    };
+    if (status !== "0") throw new Error(`${command}: ended with ${status}: ${text.slice(-400).trim()}`);
+    return {
+      seconds: (arrival("end") - arrival("begin")) / 1000,
+      guestSeconds: Number(ended) - Number(begun),
+      checksum,
+    };
+  }
+
+  async startPerf(): Promise<void> {
+    await this.#qmp.execute("x-wherry-perf", { enable: true });
+  }
+
+  async takePerf(): Promise<PerfInfo> {
+    const info = await this.#qmp.execute<PerfInfo>("x-wherry-query-perf");
+    await this.#qmp.execute("x-wherry-perf", { enable: false });
+    return info;
+  }
+
   /** The output of a command while the machine runs. */
   async ask(command: string): Promise<string> {
     const from = this.#console.text.length;
@@ -168,11 +248,9 @@ export class BenchMachine {
 
   /** The same with profiling, which costs a little. Wherry only. */
   async runCounted(command: string): Promise<PerfInfo> {
-    await this.#qmp.execute("x-wherry-perf", { enable: true });
+    await this.startPerf();
     await this.run(command);
-    const info = await this.#qmp.execute<PerfInfo>("x-wherry-query-perf");
-    await this.#qmp.execute("x-wherry-perf", { enable: false });
-    return info;
+    return this.takePerf();
   }
 
   /** Processor time of the process so far, all threads, as the kernel counts it (in steps of 10 ms). */
@@ -187,6 +265,23 @@ export class BenchMachine {
     const mib = (name: string): number =>
       Number(new RegExp(`${name}:\\s*(\\d+) kB`).exec(status)?.[1]) / 1024;
     return { now: mib("VmRSS"), peak: mib("VmHWM") };
+  }
+
+  /** The guest's own end. */
+  async powerOff(): Promise<void> {
+    this.#console.type("poweroff\n");
+    await this.#ended();
+  }
+
+  /** Ends the machine as its user does, so that it can store what it keeps between runs. */
+  async quit(): Promise<void> {
+    await this.#qmp.execute("quit").catch(() => {});
+    await this.#ended();
+  }
+
+  async #ended(): Promise<void> {
+    await until(BOOT_MS, "the machine's end", () => !children.has(this.#child));
+    await this.end();
   }
 
   async end(): Promise<void> {

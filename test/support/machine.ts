@@ -71,6 +71,8 @@ export interface See {
 /** The guest's console; `text` is its output since the connection. */
 export class Console {
   readonly #socket: Socket;
+  /** The text's length after each piece of output, and when the piece came. */
+  readonly #arrivals: { readonly end: number; readonly at: number }[] = [];
   text = "";
   /** Resolves when the machine has closed the console: no more output follows. */
   readonly closed: Promise<void>;
@@ -78,7 +80,10 @@ export class Console {
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.setEncoding("latin1");
-    socket.on("data", (text: string) => (this.text += text));
+    socket.on("data", (text: string) => {
+      this.text += text;
+      this.#arrivals.push({ end: this.text.length, at: performance.now() });
+    });
     socket.on("error", () => {});
     this.closed = new Promise((resolve) => {
       socket.once("close", () => resolve());
@@ -91,6 +96,11 @@ export class Console {
 
   type(text: string): void {
     this.#socket.write(text);
+  }
+
+  /** When the output up to a position had come, as performance.now() counts. */
+  arrival(position: number): number {
+    return this.#arrivals.find(({ end }) => end >= position)?.at ?? Number.NaN;
   }
 
   /** The first match from a position on. */

@@ -1,7 +1,8 @@
-// What a frame leaves to the guest's kernel, in the shape of a network card's backend (NetBackend).
+// What a frame leaves to its receiver, a guest's kernel or the network, in the shape of a network card's
+// backend (NetBackend).
 
 /**
- * The guest adds the checksum from `sumStart` on, of which the field at `sumOffset` behind has the
+ * The receiver adds the checksum from `sumStart` on, of which the field at `sumOffset` behind has the
  * pseudo-header's sum; with `segmentBytes`, the frame counts as segments with so many bytes of data.
  */
 export interface TcpOffload {

@@ -1,7 +1,7 @@
 // A machine's end of a user network. Machines of a program may follow each other on one network, as a
 // restored machine does on that of the saved one: it belongs to the one that was active last, and the guests
 // of others, who have the same addresses and connections, are not heard.
-import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
+import { type FrameListener, NO_OFFLOADS, type GuestOffloads, type TcpOffload } from "./frame-offload.ts";
 import type { NetworkEnd } from "./ethernet-switch.ts";
 import { SavedNetwork } from "./saved-network.ts";
 import type { UserNetwork } from "./user-network.ts";
@@ -28,8 +28,8 @@ export class UserNetworkEnd implements NetworkEnd {
   }
 
   // A network card's backend.
-  send(frame: Uint8Array): void {
-    if (this.#isOwner) this.#network.send(frame);
+  send(frame: Uint8Array, offload?: TcpOffload): void {
+    if (this.#isOwner) this.#network.send(frame, offload);
   }
   onFrame(listener: FrameListener): void {
     this.#listener = listener;

@@ -5,9 +5,10 @@
 // It is a network card's backend, or an end on a switch: `send` takes the guests' frames, `onFrame` gives
 // theirs. Nothing is made for a guest that has no room: connections wait until it has (`setReceiving`).
 import { messageOf } from "../base/errors.ts";
+import { finishSum, type PartialSum } from "../base/internet-sum.ts";
 import { ConnectionLog, type ConnectionEvent, type OnConnection } from "./connection-log.ts";
 import { DHCP_SERVER_PORT } from "./wire/dhcp.ts";
-import { type FrameListener, NO_OFFLOADS, type GuestOffloads } from "./frame-offload.ts";
+import { type FrameListener, NO_OFFLOADS, type GuestOffloads, type TcpOffload } from "./frame-offload.ts";
 import { GuestLink, LIMITED_BROADCAST } from "./guest-link.ts";
 import { DnsRelay } from "./dns-relay.ts";
 import { Fragments } from "./wire/fragments.ts";
@@ -165,15 +166,15 @@ export class UserNetwork {
 
   // A network card's backend.
 
-  /** A frame of a guest; the network may keep its bytes. */
-  send(frame: Uint8Array): void {
+  /** A frame of a guest, and what it leaves to the network, which may keep and change its bytes. */
+  send(frame: Uint8Array, offload?: Pick<TcpOffload, "sumStart" | "sumOffset">): void {
     if (this.#closed || frame.length < ETHERNET) return;
     const type = u16(frame, 12);
     if (type === ETHERTYPE_ARP) return this.#guests.arp(frame);
     // For another guest of a switch.
     if ((frame[0]! & 1) === 0 && !sameBytes(frame.subarray(0, 6), this.#guests.mac)) return;
-    if (type === ETHERTYPE_IPV4) this.#ipv4(frame);
-    else if (type === ETHERTYPE_IPV6 && this.#config.ipv6) this.#ip6(frame);
+    if (type === ETHERTYPE_IPV4) this.#ipv4(frame, offload);
+    else if (type === ETHERTYPE_IPV6 && this.#config.ipv6) this.#ip6(frame, offload);
   }
 
   /** The latest listener receives the frames, and is to say what it can be left to do (`setOffloads`). */
@@ -392,8 +393,8 @@ export class UserNetwork {
 
   // Packets of the guests.
 
-  #ipv4(frame: Uint8Array): void {
-    const packet = parseIpv4(frame);
+  #ipv4(frame: Uint8Array, offload: PartialSum | undefined): void {
+    const packet = withoutSum(parseIpv4(frame), offload);
     if (packet === undefined) return;
     const { source, target } = packet;
     const hasAddress = this.#guests.isGuest(source);
@@ -411,8 +412,8 @@ export class UserNetwork {
     if (hasAddress) this.#packet(whole);
   }
 
-  #ip6(frame: Uint8Array): void {
-    const packet = parseIpv6(frame);
+  #ip6(frame: Uint8Array, offload: PartialSum | undefined): void {
+    const packet = withoutSum(parseIpv6(frame), offload);
     if (packet === undefined) return;
     if (packet.protocol === ICMPV6 && !this.#guests.neighbourDiscovery(packet)) return;
     if (!this.#guests.isGuest(packet.source)) return;
@@ -758,4 +759,13 @@ export class UserNetwork {
     if (this.#flows.size === 0 && !hasUdp && this.#guests.advertiseAt === 0) return;
     this.#scheduleTick(Math.min(IDLE_TICK_MS, Math.max(TICK_MS, next - now)));
   }
+}
+
+/** The checksum that a frame leaves out is not needed, unless it is that of a packet inside of this one. */
+function withoutSum(packet: IpPacket | undefined, offload: PartialSum | undefined): IpPacket | undefined {
+  if (packet === undefined || offload === undefined) return packet;
+  if (offload.sumStart === packet.start && packet.fragment === undefined)
+    return { ...packet, isUnsummed: true };
+  finishSum(packet.bytes, offload);
+  return packet;
 }

@@ -748,6 +748,7 @@ describe("refused", () => {
       },
     ],
     ["receive offloads", 2, (board) => new VirtioNet(board, { backend: wire })],
+    ["send offloads", 1, (board) => new VirtioNet(board, { backend: wire })],
   ])("features that no QEMU offers: %s", async (_, bits, device) => {
     const world = await board({ virtio: [device] });
     const profile = world.machine.qemu!.profile("qemu-11.1");

@@ -2,6 +2,7 @@
 // little. A case is its seed and number. It throws what it finds: an exception, a place reached that is not
 // allowed, memory beyond the bounds, a wrong frame, something left after the end.
 import { programSeed, Random } from "../support/random.ts";
+import { offloadOf, wholeFrames } from "../../src/devices/virtio/frames/frame-segments.ts";
 import { UserNetwork } from "../../src/usernet/user-network.ts";
 import type { UserNetOptions } from "../../src/usernet/user-network-options.ts";
 import { GUEST_MAC, ip4, ipv4Frame, readIpv4, sumOf, tcpPayload, udpPayload } from "./fake-guest.ts";
@@ -73,7 +74,7 @@ export async function runHostileCase(seed: number, index: number): Promise<void>
     if (random.oneIn(40)) network.setReceiving(random.oneIn(2));
     if (random.oneIn(60)) host.dial(7000);
     if (random.oneIn(50)) peers[random.int(peers.length || 1)]?.fail("ECONNRESET");
-    network.send(frameOf(random, known));
+    sendFrom(random, network, frameOf(random, known));
     if (random.oneIn(3)) await host.pass(random.pick([0, 1, 5, 400]));
     if (network.keptBytes > 80 << 20 || network.keptBytes < 0)
       throw new Error(`${network.keptBytes} bytes kept`);
@@ -89,6 +90,27 @@ export async function runHostileCase(seed: number, index: number): Promise<void>
   network.close();
   if (network.keptBytes !== 0 || network.connections.length > 0)
     throw new Error(`${network.keptBytes} bytes and ${network.connections.length} connections after the end`);
+}
+
+/** As the card sends it, with its checksum or, also where that fits nothing, without. */
+function sendFrom(random: Random, network: UserNetwork, frame: Buffer): void {
+  if (frame.length < 14 || random.oneIn(2)) return network.send(frame);
+  const header = new DataView(new ArrayBuffer(12));
+  const isLarge = random.oneIn(3);
+  header.setUint8(0, random.oneIn(10) ? random.int(256) : 1);
+  header.setUint8(1, isLarge ? random.pick([1, 1, 4, 0x81, 3, random.int(256)]) : 0);
+  header.setUint16(2, random.int(65_536), true);
+  header.setUint16(4, isLarge ? random.pick([0, 1, 8, 100, 1448, 65_535]) : 0, true);
+  header.setUint16(6, random.pick([34, 34, 54, 14, 38, 0, random.int(100), random.int(65_536)]), true);
+  header.setUint16(8, random.pick([16, 16, 6, 2, 0, random.int(65_536)]), true);
+  const offload = offloadOf(header, frame);
+  if (offload === "invalid") return;
+  if (offload === undefined || !random.oneIn(4)) return network.send(frame, offload);
+  let segments = 0;
+  for (const each of wholeFrames(frame, offload)) {
+    if (each.length > frame.length || segments++ > frame.length / 8) throw new Error("more than was sent");
+    network.send(each);
+  }
 }
 
 function frameOf(random: Random, known: readonly Known[]): Buffer {

@@ -176,6 +176,53 @@ test("a guest that takes large frames gets the same bytes in few, each with its 
   expect(sizes.slice(0, -1).every((size) => size % 1460 === 0)).toBe(true);
 });
 
+test("a guest that leaves checksums and segments to the network sends the same bytes", async () => {
+  const random = new Random(2);
+  const data = bytes(random, 1_000_000);
+  const host = new VirtualHost(random);
+  const network = await UserNetwork.open(host, {});
+  const sizes: number[] = [];
+  const client = new GuestTcp(host, 4000, 80, { ...EASY, mss: 60_000 }, 77, (segment) => {
+    const payload = tcpPayload(ip4(OWN), ip4(WEB), segment);
+    // Nothing is in the field but the pseudo-header's sum; here not even that.
+    payload.writeUInt16BE(0, 16);
+    sizes.push(segment.data.length);
+    network.send(ipv4Frame(6, ip4(OWN), ip4(WEB), payload), { sumStart: 34, sumOffset: 16 });
+  });
+  network.onFrame((frame) => {
+    const ip = readIpv4(frame);
+    if (ip?.protocol === 6) client.input(readTcp(ip.payload));
+  });
+  let peer: Peer | undefined;
+  host.serve = () => (it) => {
+    peer = it;
+    it.take();
+    it.endSending();
+  };
+  client.connect();
+  client.send(data);
+  client.end();
+  await host.run(() => peer?.guestEnded === true && client.isDone, 60_000);
+  expect(hash(Buffer.concat(peer!.taken))).toBe(hash(data));
+  expect(Math.max(...sizes)).toBeGreaterThan(1460);
+});
+
+test("a checksum that belongs to a packet inside of a datagram is added to that", async () => {
+  const host = new VirtualHost(new Random(3));
+  const network = await UserNetwork.open(host, {});
+  const [own, web] = [ip4(OWN), ip4(WEB)];
+  const inner = Buffer.from("0000123400005678", "hex");
+  const payload = udpPayload(own, web, 9, 4789, inner);
+  network.send(ipv4Frame(17, own, web, payload), { sumStart: 34 + 8, sumOffset: 4 });
+  const [sent] = host.datagramSockets.flatMap((socket) => socket.sent);
+  // Of the datagram itself, no checksum is made up: with the inner one it is not right any more.
+  expect(sent).toBeUndefined();
+  payload.writeUInt16BE(0, 6);
+  network.send(ipv4Frame(17, own, web, payload), { sumStart: 34 + 8, sumOffset: 4 });
+  const [datagram] = host.datagramSockets.flatMap((socket) => socket.sent.map(([data]) => data));
+  expect(Buffer.from(datagram!, "latin1").readUInt16BE(4)).toBe(sumOf(inner));
+});
+
 test("a guest that does not read stops the host's end; memory is bounded, and it goes on later", async () => {
   const random = new Random(1);
   const guest = await GuestWire.open(random);

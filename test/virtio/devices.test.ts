@@ -4,8 +4,9 @@ import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { CharPipe } from "../../src/devices/char-backend.ts";
 import { VirtioConsole } from "../../src/devices/virtio/virtio-console.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
-import type { FrameOffload, NetBackend, OffloadsTaken } from "../../src/devices/virtio/net-backend.ts";
-import { GUEST_OFFLOADS } from "../../src/devices/virtio/virtio-net-control.ts";
+import type { FrameOffload } from "../../src/devices/virtio/frames/frame-segments.ts";
+import type { NetBackend, OffloadsTaken } from "../../src/devices/virtio/net-backend.ts";
+import { GUEST_OFFLOADS, HOST_OFFLOADS } from "../../src/devices/virtio/virtio-net-control.ts";
 import { VIRTIO_RING_F_EVENT_IDX } from "../../src/devices/virtio/virtio-feature-bits.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
 import { MockDriver, MODES, type MockQueue, R, testBoard } from "../support/mock-driver.ts";
@@ -172,12 +173,14 @@ describe.each(MODES)("virtio-console whose reader is behind, $name", ({ legacy, 
 
 class Wire implements NetBackend {
   readonly sent: Uint8Array[] = [];
+  readonly offloads: (FrameOffload | undefined)[] = [];
   writable = true;
   receiving = true;
   deliver: (frame: Uint8Array) => void = () => {};
   roomy: () => void = () => {};
-  send(frame: Uint8Array): void {
+  send(frame: Uint8Array, offload?: FrameOffload): void {
     this.sent.push(frame);
+    this.offloads.push(offload);
   }
   onWritable(listener: () => void): void {
     this.roomy = listener;
@@ -371,14 +374,25 @@ describe("virtio-net", () => {
       readonly setOffloads = (now: OffloadsTaken): void => void (taken = now);
     })();
     const device = new VirtioNet(board, { backend: wire, mac: MAC });
-    const offered = device.offeredFeatures & GUEST_OFFLOADS;
-    expect([offered, net({ legacy: false, without: [] }).device.offeredFeatures & GUEST_OFFLOADS]).toEqual([
-      GUEST_OFFLOADS,
+    const offloads = GUEST_OFFLOADS | HOST_OFFLOADS;
+    const offered = device.offeredFeatures & offloads;
+    expect([offered, net({ legacy: false, without: [] }).device.offeredFeatures & offloads]).toEqual([
+      offloads,
       0n,
     ]);
     const driver = new MockDriver(board, device).start({ queues: 3 });
     expect(taken).toEqual({ checksum: true, segments: { 4: true, 6: true } });
-    const [rx, ctrl] = [driver.queue(0), driver.queue(2)];
+    const [rx, tx, ctrl] = [driver.queue(0), driver.queue(1), driver.queue(2)];
+    const segment = Uint8Array.from({ length: 2054 }, (_, i) => i);
+    segment.set([8, 0, 0x45], 12);
+    segment.set([6], 23);
+    segment.set([0x50, 0x10], 46);
+    // NEEDS_CSUM, TCPV4, header 54, segments of 1000, start 34, offset 16.
+    const sends = Uint8Array.of(1, 1, 54, 0, 0xe8, 3, 34, 0, 16, 0, 0, 0);
+    await tx.request({ out: [sends, segment] });
+    await tx.request({ out: [sends.with(1, 3), segment] });
+    const told = { family: 4, sumStart: 34, sumOffset: 16, segmentBytes: 1000, headerBytes: 54 };
+    expect([wire.sent, wire.offloads]).toEqual([[segment], [told]]);
     const large = { family: 6, sumStart: 54, sumOffset: 16, segmentBytes: 1440, headerBytes: 74 } as const;
     const receive = (offload: FrameOffload): number[] | undefined => {
       rx.post({ in: [4096] });
@@ -399,13 +413,24 @@ describe("virtio-net", () => {
     const writer = new ByteWriter();
     const { section } = driver.transport;
     section.encode(writer);
-    for (const backend of [new Wire(), wire]) {
-      taken = undefined;
+    const plain = new Wire();
+    taken = undefined;
+    for (const backend of [wire, plain]) {
       const other = new VirtioNet(board, { backend });
       const transport = new MockDriver(board, other).transport;
       transport.section.decode(new ByteReader(writer.view()), section.version)();
-      expect(other.state.guestFeatures & GUEST_OFFLOADS).toBe(GUEST_OFFLOADS);
+      expect(other.state.guestFeatures & offloads).toBe(offloads);
+      if (backend === wire) continue;
+      transport.unquiesce();
+      tx.post({ out: [sends, segment] });
+      other.notify(1);
+      await transport.quiesce();
     }
+    // There, the card does what the guest leaves to it.
+    expect([plain.sent.map(({ length }) => length), plain.offloads]).toEqual([
+      [1054, 1054],
+      [undefined, undefined],
+    ]);
     expect(taken).toEqual({ checksum: true, segments: { 4: false, 6: false } });
     driver.write(R.status, 0);
     expect(taken).toEqual({ checksum: false, segments: { 4: false, 6: false } });

@@ -1,18 +1,5 @@
 // The network behind a virtio network device. Platforms implement it: sockets in Node, a pair for tests.
-
-/**
- * What a frame leaves to the guest's kernel, which takes a packet of one TCP connection as a whole: the
- * checksum from `sumStart` on, of which the field at `sumOffset` behind has the pseudo-header's sum; with
- * `segmentBytes`, the frame counts as segments with so many bytes of data, and is larger than the MTU.
- */
-export interface FrameOffload {
-  readonly family: 4 | 6;
-  readonly sumStart: number;
-  readonly sumOffset: number;
-  /** 0: one segment. */
-  readonly segmentBytes: number;
-  readonly headerBytes: number;
-}
+import type { FrameOffload } from "./frames/frame-segments.ts";
 
 /** What the guest's driver takes: checksums left to it, and large frames of TCP over IPv4 and IPv6. */
 export interface OffloadsTaken {
@@ -24,16 +11,19 @@ export interface OffloadsTaken {
 export interface NetBackend {
   /**
    * Sends one Ethernet frame without its checksum. The backend may keep the bytes, which nobody changes any
-   * more; frames may be lost.
+   * more; frames may be lost. With `setOffloads`, it takes what a frame leaves to it.
    */
-  send(frame: Uint8Array): void;
+  send(frame: Uint8Array, offload?: FrameOffload): void;
   /** False while the network is full: the guest's frames wait in its queue. Default: true. */
   readonly writable?: boolean;
   /** Calls `listener` each time `writable` has become true. */
   onWritable?(listener: () => void): void;
   /** `listener` receives each frame that arrives and owns its bytes. */
   onFrame(listener: (frame: Uint8Array, offload?: FrameOffload) => void): void;
-  /** A network that can leave work to the guest hears what the driver takes, at first nothing. */
+  /**
+   * A network that can leave work to the guest hears what the driver takes, at first nothing. It takes frames
+   * that leave work to it.
+   */
   readonly setOffloads?: ((taken: OffloadsTaken) => void) | undefined;
   /**
    * The guest has no room for frames (false), or has room again (true): the backend keeps them meanwhile, and

@@ -13,12 +13,19 @@ const VIRTIO_NET_CTRL_VLAN_DEL = 1;
 const VIRTIO_NET_CTRL_ANNOUNCE = 3;
 const VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5;
 
+export const VIRTIO_NET_F_CSUM = 0;
 export const VIRTIO_NET_F_GUEST_CSUM = 1;
 export const VIRTIO_NET_F_GUEST_TSO4 = 7;
 export const VIRTIO_NET_F_GUEST_TSO6 = 8;
+export const VIRTIO_NET_F_HOST_TSO4 = 11;
+export const VIRTIO_NET_F_HOST_TSO6 = 12;
+export const VIRTIO_NET_F_HOST_ECN = 13;
 /** What the guest's kernel can be left to do with frames that arrive. */
 export const GUEST_OFFLOADS: bigint =
   feature(VIRTIO_NET_F_GUEST_CSUM) | feature(VIRTIO_NET_F_GUEST_TSO4) | feature(VIRTIO_NET_F_GUEST_TSO6);
+/** What the guest's kernel can leave to the card with frames that it sends. */
+export const HOST_OFFLOADS: bigint =
+  feature(VIRTIO_NET_F_CSUM) | feature(VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN);
 
 export const VIRTIO_NET_S_ANNOUNCE = 2;
 export const MAC_TABLE_ENTRIES = 64;

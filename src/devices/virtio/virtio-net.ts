@@ -1,16 +1,25 @@
 // virtio-net (virtio 1.3 §5.1) with one pair of queues and a control queue over a NetBackend: mergeable
 // receive buffers, link status, receive filter, announcement after a move. On a network that can use them,
-// checksum and segmentation offload of what the guest receives; else QEMU's device offers the same features
-// on a socket. Left out: the same for what the guest sends.
+// checksum and segmentation offload in both directions; else QEMU's device offers the same features on a
+// socket. Left out: segmentation of UDP.
 import { defineState, u8, u8Array, u16, u32, u64, varStructArray, buffer } from "../../state/schema.ts";
 import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { feature, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_VERSION_1 } from "./virtio-feature-bits.ts";
-import type { FrameOffload, NetBackend } from "./net-backend.ts";
+import {
+  type FrameOffload,
+  offloadOf,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_TCP,
+  wholeFrames,
+} from "./frames/frame-segments.ts";
+import type { NetBackend } from "./net-backend.ts";
 import {
   accepts,
   control,
   GUEST_OFFLOADS,
+  HOST_OFFLOADS,
   MAC_TABLE_ENTRIES,
+  VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_GUEST_TSO6,
@@ -34,10 +43,6 @@ export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
 const VIRTIO_NET_S_LINK_UP = 1;
 const VIRTIO_NET_OK = 0;
 const VIRTIO_NET_ERR = 1;
-
-/** struct virtio_net_hdr (§5.1.6). */
-const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
-const VIRTIO_NET_HDR_GSO_TCP = { 4: 1, 6: 4 } as const;
 
 const RECEIVEQ = 0;
 const TRANSMITQ = 1;
@@ -103,7 +108,7 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
    */
   readonly #waiting: { readonly frame: Uint8Array; readonly offload: FrameOffload | undefined }[] = [];
   #announce = false;
-  /** The header of the frame that is being delivered. */
+  /** The header of the frame that is being delivered, or sent. */
   readonly #header = new DataView(new ArrayBuffer(12));
 
   constructor(board: VirtioBoard, options: VirtioNetOptions) {
@@ -121,9 +126,10 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
         ) |
         feature(VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VLAN) |
         feature(VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_CTRL_MAC_ADDR) |
-        (options.backend.setOffloads === undefined ? 0n : GUEST_OFFLOADS),
-      // A guest that came from a network with them finds that nothing is left to it here.
-      accepted: GUEST_OFFLOADS,
+        (options.backend.setOffloads === undefined ? 0n : GUEST_OFFLOADS | HOST_OFFLOADS),
+      // A guest that came from a network with them finds that nothing is left to it here, and what it leaves
+      // to the card is done here.
+      accepted: GUEST_OFFLOADS | HOST_OFFLOADS,
       queues: [
         { name: "receiveq", size: 256 },
         { name: "transmitq", size: 256 },
@@ -226,9 +232,20 @@ export class VirtioNet extends VirtioDevice<typeof fields> {
       // The backend may keep it.
       const frame = new Uint8Array(length);
       readSegments(this.board.memory, chain.readable, frame, this.#headerBytes);
-      this.#backend.send(frame);
+      if (this.has(VIRTIO_NET_F_CSUM)) this.#sendOffloaded(chain, frame);
+      else this.#backend.send(frame);
     }
     return 0;
+  }
+
+  #sendOffloaded(chain: Chain, frame: Uint8Array): void {
+    const header = this.#header;
+    readSegments(this.board.memory, chain.readable, new Uint8Array(header.buffer, 0, this.#headerBytes));
+    const offload = offloadOf(header, frame);
+    if (offload === "invalid") return;
+    if (offload === undefined || this.#backend.setOffloads !== undefined)
+      return this.#backend.send(frame, offload);
+    for (const each of wholeFrames(frame, offload)) this.#backend.send(each);
   }
 
   #control(chain: Chain): number {

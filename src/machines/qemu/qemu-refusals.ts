@@ -1,5 +1,5 @@
 // Reasons why a running machine cannot move to a release of QEMU.
-import { GUEST_OFFLOADS } from "../../devices/virtio/virtio-net-control.ts";
+import { GUEST_OFFLOADS, HOST_OFFLOADS } from "../../devices/virtio/virtio-net-control.ts";
 import type { Refusal } from "../../vmm/qemu-profile.ts";
 import { keptHart } from "./qemu-kept.ts";
 import type { QemuParts } from "./qemu-parts.ts";
@@ -59,11 +59,11 @@ export function refusals(parts: QemuParts, release: Release): readonly Refusal[]
         cure: "move it to an older release, or restart the guest there",
       });
     }
-    if (kind === "virtio-net" && (guestFeatures() & GUEST_OFFLOADS) !== 0n) {
+    if (kind === "virtio-net" && (guestFeatures() & (GUEST_OFFLOADS | HOST_OFFLOADS)) !== 0n) {
       found.push({
         code: "qemu.features",
         message:
-          "virtio-net: the guest receives large frames without checksums, which QEMU's user network and sockets do not send",
+          "virtio-net: the guest receives or sends large frames without checksums, which QEMU's user network and sockets do not take",
         cure: "start the guest with --net user,offload=off",
       });
     }

@@ -1,5 +1,6 @@
 // Frames: Ethernet with ARP, IPv4 or IPv6, and in those ICMP, TCP or UDP. A parser returns undefined for what
 // is cut, has a wrong checksum or is not of this kind; builders leave room for what precedes them.
+import { checksum, sum16 } from "../../base/internet-sum.ts";
 import { sameBytes, type Mac } from "./ip-address.ts";
 
 export const ETHERNET = 14;
@@ -25,35 +26,6 @@ export function putU32(bytes: Uint8Array, at: number, value: number): void {
   putU16(bytes, at + 2, value & 0xffff);
 }
 
-/** The sum of 16-bit words of RFC 1071, not complemented; `start` is even in its packet. */
-export function sum16(bytes: Uint8Array, start: number, end: number, initial = 0): number {
-  let sum = initial;
-  const at = bytes.byteOffset + start;
-  if ((at & 1) === 0 && end - start >= 64) {
-    // Words in the host's order: the sum of swapped words is the swapped sum.
-    const words = new Uint16Array(bytes.buffer, at, (end - start) >> 1);
-    let [native, i] = [0, 0];
-    while (i < words.length) {
-      // Small enough for a 31-bit integer.
-      for (const stop = Math.min(words.length, i + 0x4000); i < stop; i++) native += words[i]!;
-      native = (native & 0xffff) + (native >>> 16);
-    }
-    native = (native & 0xffff) + (native >>> 16);
-    sum += LITTLE_ENDIAN ? ((native & 0xff) << 8) | (native >>> 8) : native;
-    if (((end - start) & 1) === 1) sum += bytes[end - 1]! << 8;
-  } else {
-    let i = start;
-    for (; i + 1 < end; i += 2) sum += (bytes[i]! << 8) | bytes[i + 1]!;
-    if (i < end) sum += bytes[i]! << 8;
-  }
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return sum;
-}
-const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
-
-export const checksum = (bytes: Uint8Array, start: number, end: number, initial = 0): number =>
-  ~sum16(bytes, start, end, initial) & 0xffff;
-
 /** The sum of the pseudo-header of TCP, UDP and ICMPv6. */
 function pseudoSum(source: Uint8Array, target: Uint8Array, protocol: number, length: number): number {
   let sum = protocol + (length & 0xffff) + (length >>> 16);
@@ -72,6 +44,8 @@ export interface IpPacket {
   readonly bytes: Uint8Array;
   readonly start: number;
   readonly end: number;
+  /** Its sender left the upper layer's checksum out, by agreement: there is nothing to compare. */
+  readonly isUnsummed?: boolean;
   /** An IPv4 fragment: all of a datagram's have the same id. */
   readonly fragment?: { readonly id: number; readonly offset: number; readonly more: boolean } | undefined;
 }
@@ -120,8 +94,10 @@ export function parseIpv6(frame: Uint8Array): IpPacket | undefined {
   return { source, target, protocol, ttl: frame[at + 7]!, bytes: frame, start, end };
 }
 
-/** True if the checksum of the upper layer, over the pseudo-header, is right. */
-export function upperSumIsRight({ bytes, source, target, protocol, start, end }: IpPacket): boolean {
+/** True if the checksum of the upper layer, over the pseudo-header, is right or left out. */
+export function upperSumIsRight(packet: IpPacket): boolean {
+  if (packet.isUnsummed === true) return true;
+  const { bytes, source, target, protocol, start, end } = packet;
   return sum16(bytes, start, end, pseudoSum(source, target, protocol, end - start)) === 0xffff;
 }
 

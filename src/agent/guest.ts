@@ -1,5 +1,5 @@
 // Commands and files in the guest, by its agent: what guest-exec and guest-file-* do, and for the rest a
-// POSIX shell in the guest. Left out: a terminal for commands (guest-exec has none): nothing can be resized.
+// POSIX shell in the guest.
 import type { Signal } from "../base/abort.ts";
 import { decodeBase64, encodeBase64 } from "../base/base64.ts";
 import type { SetTimer } from "../base/clock.ts";
@@ -7,6 +7,14 @@ import { runtimeGlobals } from "../base/runtime-globals.ts";
 import { decodeUtf8, encodeUtf8, quoted } from "../base/text.ts";
 import type { Agent, AgentOptions } from "./agent-client.ts";
 import { AgentError, abortedError, pause } from "./agent-error.ts";
+import {
+  checkSize,
+  HAS_TERMINALS,
+  KILL_SESSION,
+  onTerminal,
+  RESIZE,
+  type TerminalSize,
+} from "./guest-terminal.ts";
 
 /** How a command is run. */
 export interface ExecOptions {
@@ -26,6 +34,15 @@ export interface ExecOptions {
   /** Called with output as it comes. Without either, a stream is kept up to 16 MiB. */
   readonly onStdout?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
   readonly onStderr?: ((bytes: Uint8Array<ArrayBuffer>) => unknown) | undefined;
+}
+
+/** How a command is started. */
+export interface SpawnOptions extends ExecOptions {
+  /**
+   * The command gets a terminal of this size: its standard streams are the terminal, its output is all on
+   * `stdout`, and `TERM` is `xterm-256color` unless `env` has it. The guest needs `script` of util-linux.
+   */
+  readonly pty?: TerminalSize | undefined;
 }
 
 /** How a command has ended. */
@@ -100,6 +117,8 @@ const MAKE_STREAMS = 'umask 077; mkdir "$1" && mkfifo "$1/in" && : >"$1/out" && 
 const WAIT_UP =
   'until [ -e "$1/up" ] || ! kill -0 "$2" 2>/dev/null; do sleep 0.05 2>/dev/null || sleep 1; done';
 const FEED = 'exec cat >"$1/in"';
+/** Gives back the room of output that was read; a guest whose fallocate cannot goes without. */
+const PUNCH = 'fallocate -p -o 0 -l "$2" "$1" 2>/dev/null || true';
 const LIST = `cd -- "$1" || exit 1
 for f in * .[!.]* ..?*; do
 if [ -L "$f" ]; then k=l; elif [ -d "$f" ]; then k=d; elif [ -f "$f" ]; then k=f; elif [ -e "$f" ]; then k=o
@@ -114,10 +133,16 @@ const FORMATS: Readonly<Record<number, GuestStat["kind"]>> = {
 
 const MIN_POLL_MS = 5;
 const MAX_POLL_MS = 200;
+/** Somebody sits at a terminal. */
+const MAX_TERMINAL_POLL_MS = 40;
 /** For the agent to tell the end of a command that was killed. */
 const KILLED_MS = 5_000;
 /** Input for a command goes with guest-exec up to this size; more goes through a pipe. */
 const MAX_INLINE_INPUT = 1 << 20;
+/** A write into a pipe that is whole or fails: PIPE_BUF. */
+const MAX_ATOMIC_BYTES = 4096;
+/** Output that was read takes this much room in the guest at most. */
+const MAX_READ_OUTPUT = 8 << 20;
 /** As much as the agent keeps. */
 const MAX_KEPT_OUTPUT = 16 << 20;
 /** A file of the guest that is read into memory: it may be endless. */
@@ -127,6 +152,12 @@ const PIECE_BYTES = 256 * 1024;
 
 const SIGNAL_NAME = /^(SIG)?([A-Z][A-Z0-9]*|[0-9]+)$/;
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+function signalName(signal: string): string {
+  const name = SIGNAL_NAME.exec(signal)?.[2];
+  if (name !== undefined) return name;
+  throw new AgentError("agent.argument", `signal: expected a name such as TERM, found ${quoted(signal)}`);
+}
 
 /** A member of a reply; the agent is not trusted. */
 function member<T extends "number" | "string" | "boolean">(
@@ -223,17 +254,28 @@ export class Guest {
   }
 
   /** Starts a command whose streams are used while it runs. `close` it in the end. */
-  async spawn(command: string, options: ExecOptions = {}): Promise<GuestProcess> {
-    const words = commandLine(command, options);
+  async spawn(command: string, options: SpawnOptions = {}): Promise<GuestProcess> {
     const random = runtimeGlobals.crypto.getRandomValues(new Uint8Array(12));
     const directory = `/tmp/.wherry-${encodeBase64(random).replace(/[+/]/g, "_")}`;
-    await this.shell(MAKE_STREAMS, [directory], options);
+    let words = commandLine(command, options);
+    const { pty } = options;
+    if (pty !== undefined) {
+      checkSize(pty.cols, pty.rows);
+      const [script, ...args] = onTerminal(directory, pty, command, options.args ?? []);
+      words = commandLine(script, { ...options, args, env: { TERM: "xterm-256color", ...options.env } });
+    }
+    await this.shell(
+      pty === undefined ? MAKE_STREAMS : `${HAS_TERMINALS}\n${MAKE_STREAMS}`,
+      [directory],
+      options,
+    );
     try {
       // Read and write: it waits for no other end of the pipe, and keeps the command's input open.
       const input = await this.open(`${directory}/in`, "r+");
       const [out, err] = [await this.open(`${directory}/out`, "r"), await this.open(`${directory}/err`, "r")];
       const pid = await this.#start(RUN_IN, [directory, ...words], undefined, false, options);
-      return new GuestProcess(this, this.#setTimer, pid, directory, { in: input, out, err });
+      const handles = { in: input, out, err };
+      return new GuestProcess(this, this.#setTimer, pid, directory, handles, pty !== undefined);
     } catch (error) {
       await this.shell('rm -rf "$1"', [directory]).catch(() => {});
       throw error;
@@ -242,11 +284,7 @@ export class Guest {
 
   /** Sends a signal, such as `TERM`, to a process that `spawn` or guest-exec started, and to its session. */
   async kill(pid: number, signal = "TERM"): Promise<void> {
-    const name = SIGNAL_NAME.exec(signal)?.[2];
-    if (name === undefined) {
-      throw new AgentError("agent.argument", `signal: expected a name such as TERM, found ${quoted(signal)}`);
-    }
-    await this.shell(KILL, [name, String(pid)]);
+    await this.shell(KILL, [signalName(signal), String(pid)]);
   }
 
   /** The state of a process of guest-exec: undefined while it runs. The agent tells the end once. */
@@ -351,6 +389,10 @@ export class Guest {
       if (!(count > 0 && count <= piece.length)) throw nonsense(`${count} of ${piece.length} bytes written`);
       done += count;
     }
+  }
+  /** Of what was written; the agent does so itself only when a file is closed. */
+  async flush(handle: number): Promise<void> {
+    await this.agent.execute("guest-file-flush", { handle });
   }
   async close(handle: number): Promise<void> {
     await this.agent.execute("guest-file-close", { handle });
@@ -543,6 +585,11 @@ export class GuestProcess {
   #hasEnded = false;
   #isStopped = false;
   #isInputOpen = true;
+  /** A pipe that was full once is written to by a program that waits. */
+  #isPipeFree = true;
+  readonly #hasTerminal: boolean;
+  /** Of the next look for output. */
+  #pollMs = MIN_POLL_MS;
 
   constructor(
     guest: Guest,
@@ -550,7 +597,9 @@ export class GuestProcess {
     pid: number,
     directory: string,
     handles: { readonly in: number; readonly out: number; readonly err: number },
+    hasTerminal: boolean,
   ) {
+    this.#hasTerminal = hasTerminal;
     this.#guest = guest;
     this.#setTimer = setTimer;
     this.pid = pid;
@@ -568,30 +617,54 @@ export class GuestProcess {
 
   /** Sends a signal, such as `TERM` (the default), to it and to what it has started. */
   async kill(signal = "TERM"): Promise<void> {
-    await this.#guest.kill(this.pid, signal);
+    if (!this.#hasTerminal) return this.#guest.kill(this.pid, signal);
+    const words = [signalName(signal), String(this.pid), this.#directory];
+    await this.#guest.shell(KILL_SESSION, words);
+  }
+
+  /** Its terminal has another size; programs in it get SIGWINCH. */
+  async resize(cols: number, rows: number): Promise<void> {
+    if (!this.#hasTerminal)
+      throw new AgentError(
+        "agent.argument",
+        "resize: the command has no terminal: start it with pty: { cols, rows }",
+      );
+    checkSize(cols, rows);
+    if (this.#hasEnded) return;
+    await this.#guest.shell(RESIZE, [this.#directory, String(this.pid), String(cols), String(rows)]);
   }
 
   /** Output as it comes, to its end: that of the process. Each stream is for one reader. */
   async *output(stream: "out" | "err"): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-    for (let ms = MIN_POLL_MS; ; ) {
+    // With a terminal, only `script` itself could write there.
+    if (this.#hasTerminal && stream === "err") await this.exitCode.catch(() => {});
+    const slowest = this.#hasTerminal ? MAX_TERMINAL_POLL_MS : MAX_POLL_MS;
+    for (let done = 0, punched = 0; ; ) {
       // Asked before the read: what was written before the end is in the file.
       const isLast = this.#hasEnded;
       if (this.#isStopped) return;
       const { bytes, eof } = await this.#guest.read(this.#handles[stream]);
       if (bytes.length > 0) {
         yield bytes;
-        ms = MIN_POLL_MS;
+        this.#pollMs = MIN_POLL_MS;
+        done += bytes.length;
       }
       if (isLast && (eof || bytes.length === 0)) return;
+      if (done - punched >= MAX_READ_OUTPUT) {
+        punched = done;
+        await this.#guest.shell(PUNCH, [`${this.#directory}/${stream}`, String(done)]);
+      }
       if (bytes.length === 0) {
-        await pause(this.#setTimer, ms, this.exitCode);
-        ms = Math.min(MAX_POLL_MS, ms * 1.5);
+        await pause(this.#setTimer, this.#pollMs, this.exitCode);
+        this.#pollMs = Math.min(slowest, this.#pollMs * 1.5);
       }
     }
   }
 
   /** Writes to its standard input; resolves when the guest's pipe has taken it. */
   async write(bytes: Uint8Array): Promise<void> {
+    this.#pollMs = MIN_POLL_MS;
+    if (bytes.length <= MAX_ATOMIC_BYTES && (await this.#writeAtOnce(bytes))) return;
     for (let done = 0; done < bytes.length && !this.#hasEnded; done += PIECE_BYTES) {
       const args = {
         path: SHELL,
@@ -601,6 +674,19 @@ export class GuestProcess {
       const feeder = required(await this.#guest.agent.execute("guest-exec", args), "pid", "number");
       // The command may end and leave the pipe full: then nobody empties it.
       await Promise.race([this.#guest.poll(feeder), this.exitCode]);
+    }
+  }
+  /** Without a program in the guest. False if the pipe is full: nothing of it is written. */
+  async #writeAtOnce(bytes: Uint8Array): Promise<boolean> {
+    if (!this.#isPipeFree || !this.#isInputOpen || this.#hasEnded) return false;
+    try {
+      await this.#guest.write(this.#handles.in, bytes);
+      await this.#guest.flush(this.#handles.in);
+      return true;
+    } catch (error) {
+      if (!(error instanceof AgentError) || error.code !== "agent.command") throw error;
+      this.#isPipeFree = false;
+      return false;
     }
   }
   /** The end of its standard input. */

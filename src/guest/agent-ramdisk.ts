@@ -16,6 +16,8 @@ import { readIndex } from "./packages-index.ts";
 import { writeAtomically } from "./unpacked-guest.ts";
 
 const AGENT = "qemu-guest-agent";
+/** Has `script`, for commands that want a terminal; busybox has none. */
+const TERMINALS = "bsdutils";
 const LIBRARIES = "lib/riscv64-linux-gnu";
 export const INITTAB: URL = new URL("../../guests/debian/inittab", import.meta.url);
 
@@ -49,7 +51,7 @@ export async function agentRamdisk(guest: DebianGuest, options: DebianGuestOptio
   const key = createHash("sha256")
     .update(initrd)
     .update(inittab)
-    .update(START + SHUTDOWN)
+    .update(START + SHUTDOWN + TERMINALS)
     .digest("hex")
     .slice(0, 16);
   const target = join(dirname(guest.initrd), `agent-${key}.cpio`);
@@ -67,14 +69,15 @@ export async function agentRamdisk(guest: DebianGuest, options: DebianGuestOptio
     index,
     async (archive) => {
       const found = new Map<string, Uint8Array | string>();
-      for (const entry of new Resolver(await readIndex(archive.index)).resolve([AGENT])) {
+      for (const entry of new Resolver(await readIndex(archive.index)).resolve([AGENT, TERMINALS])) {
         const path = join(packages, basename(entry.filename));
         const report = (done: number, total: number): void =>
           onProgress({ step: "download", what: entry.name, done, total });
         await archive.fetch(entry, path, report);
         await eachEntry(path, "data", async ({ name, header, read }) => {
           const short = name.replace(/^usr\/lib\//, "lib/");
-          if (!/^(usr\/sbin\/qemu-ga|lib\/riscv64-linux-gnu\/[^/]+\.so[.\d]*)$/.test(short)) return;
+          if (!/^(usr\/sbin\/qemu-ga|usr\/bin\/script|lib\/riscv64-linux-gnu\/[^/]+\.so[.\d]*)$/.test(short))
+            return;
           if (header.type === "file") found.set(short, await read());
           else if (header.type === "symlink") found.set(short, header.linkname ?? "");
         });
@@ -92,8 +95,12 @@ export function agentArchive(initrd: Uint8Array, files: PackedFiles, inittab: st
     ...{ name, type: "file", executable: true },
     bytes,
   });
-  const agent = files.get("usr/sbin/qemu-ga");
-  if (!(agent instanceof Uint8Array)) throw new GuestError("guest.deb", `${AGENT} has no usr/sbin/qemu-ga`);
+  const file = (from: string, path: string): Uint8Array => {
+    const found = files.get(path);
+    if (found instanceof Uint8Array) return found;
+    throw new GuestError("guest.deb", `${from} has no ${path}`);
+  };
+  const [agent, script] = [file(AGENT, "usr/sbin/qemu-ga"), file(TERMINALS, "usr/bin/script")];
   const libraries = new Map<string, Uint8Array>();
   const add = (bytes: Uint8Array): void => {
     for (const name of neededLibraries(bytes)) {
@@ -104,6 +111,7 @@ export function agentArchive(initrd: Uint8Array, files: PackedFiles, inittab: st
     }
   };
   add(agent);
+  add(script);
   const loader = [...libraries.keys()].find((name) => name.startsWith("ld-linux-"));
   return Buffer.concat([
     initrd,
@@ -119,6 +127,7 @@ export function agentArchive(initrd: Uint8Array, files: PackedFiles, inittab: st
             },
           ]),
       program("usr/sbin/qemu-ga", agent),
+      program("usr/bin/script", script),
       program("usr/sbin/agent", encodeUtf8(START)),
       program("sbin/shutdown", encodeUtf8(SHUTDOWN)),
       program("etc/inittab", encodeUtf8(`${inittab}::respawn:/usr/sbin/agent\n`)),

@@ -20,7 +20,13 @@ import { abortable, type CallOptions, refuseAborted } from "../base/abort.ts";
 import { WherryError } from "../base/errors.ts";
 import { AGENT_PORT, AgentClient, type AgentOptions } from "../agent/agent-client.ts";
 import { abortableByAgent, AgentError } from "../agent/agent-error.ts";
-import { type ExecOptions, type ExecResult, Guest, type GuestInterface } from "../agent/guest.ts";
+import {
+  type ExecOptions,
+  type ExecResult,
+  Guest,
+  type GuestInterface,
+  type SpawnOptions,
+} from "../agent/guest.ts";
 import { randomSource } from "../embed/create-machine.ts";
 import {
   closedError,
@@ -64,7 +70,15 @@ import { type DriveSpec, openVirtio, type VirtioBackends, type VirtioSpec } from
 export { AgentError } from "../agent/agent-error.ts";
 export type { CallOptions, Signal } from "../base/abort.ts";
 export type { AgentOptions } from "../agent/agent-client.ts";
-export type { ExecOptions, ExecResult, GuestEntry, GuestInterface, GuestStat } from "../agent/guest.ts";
+export type {
+  ExecOptions,
+  ExecResult,
+  GuestEntry,
+  GuestInterface,
+  GuestStat,
+  SpawnOptions,
+} from "../agent/guest.ts";
+export type { TerminalSize } from "../agent/guest-terminal.ts";
 export { WherryError } from "../base/errors.ts";
 export type { ConsoleStreams } from "./guest/console-streams.ts";
 export type { GuestFiles, SpawnedCommand } from "./guest/guest-api.ts";
@@ -440,8 +454,8 @@ export class NodeMachine {
   async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
     return this.#agentGuest().exec(command, options);
   }
-  /** Starts a command in the guest, with streams. Rejects with AgentError. */
-  async spawn(command: string, options: ExecOptions = {}): Promise<SpawnedCommand> {
+  /** Starts a command in the guest, with streams or on a terminal (`pty`). Rejects with AgentError. */
+  async spawn(command: string, options: SpawnOptions = {}): Promise<SpawnedCommand> {
     const process = await this.#agentGuest().spawn(command, options);
     const spawned = spawnedCommand(process, options);
     const { input } = options;

@@ -1,5 +1,6 @@
 // The terminal as a guest's console: raw mode, and QEMU's escape keys (Ctrl-A, then a letter). The terminal
 // is restored on every exit, including by a signal or a crash.
+import { spawnSync } from "node:child_process";
 import type { Writable } from "node:stream";
 import type { ReadStream, WriteStream } from "node:tty";
 import { standardOutput } from "./output-stream.ts";
@@ -59,6 +60,13 @@ export interface TerminalStreams {
   readonly stdout: WriteStream | NodeJS.WriteStream;
 }
 
+/** Keys come as they are typed, and output is left as the guest's terminal has made it. */
+export function makeRaw(stdin: ReadStream | NodeJS.ReadStream): void {
+  stdin.setRawMode(true);
+  // Node leaves it to the terminal to add a CR to each LF, which programs that move the cursor do not expect.
+  spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
+}
+
 /** Uses stdin and stdout as a console. If stdin is not a terminal, every byte goes to the guest unchanged. */
 export function openTerminal(events: TerminalEvents, streams: TerminalStreams = process): Terminal {
   const { stdin } = streams;
@@ -86,7 +94,7 @@ export function openTerminal(events: TerminalEvents, streams: TerminalStreams = 
   };
   // `exit` runs for process.exit, for an uncaught error, and after our signal handlers.
   process.on("exit", restore);
-  if (raw) stdin.setRawMode(true);
+  if (raw) makeRaw(stdin);
   stdin.on("data", onData);
   stdin.on("end", onEnd);
   // A terminal that was closed fails with EIO, also when it is to be restored: the guest has no more input.

@@ -15,7 +15,7 @@ import { Random } from "../support/random.ts";
 const { seed } = options({});
 const random = new Random(seed);
 const STEP_MS = 180_000;
-const cases = new Cases(`check:agent --seed ${seed}`, 11);
+const cases = new Cases(`check:agent --seed ${seed}`, 12);
 // Names are those of this check.
 process.env["XDG_RUNTIME_DIR"] = directory;
 
@@ -123,6 +123,31 @@ if (booted) {
     if (/^\d/m.test(left.stdout)) throw new Error(`something is left: ${left.stdout}`);
     return `${got} bytes of output, echo, TERM, time-out, abort: nothing is left`;
   });
+  await cases.run("a terminal: size, keys, Ctrl-C", STEP_MS, async () => {
+    await using shell = await vm.spawn("sh", { pty: { cols: 91, rows: 33 } });
+    const keys = shell.stdin.getWriter();
+    const reader = shell.stdout.getReader();
+    let text = "";
+    const until = async (wanted: string): Promise<void> => {
+      while (!text.includes(wanted)) {
+        const { value, done } = await reader.read();
+        if (done) throw new Error(`the end before ${wanted}: ${JSON.stringify(text)}`);
+        text += Buffer.from(value ?? []).toString();
+      }
+      text = "";
+    };
+    const type = (line: string) => keys.write(Buffer.from(line));
+    await type("stty size\r");
+    await until("\r\n33 91\r\n");
+    await shell.resize(100, 40);
+    await type("stty size; sleep 1000 || echo interrupted\r");
+    await until("\r\n40 100\r\n");
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await type("\x03");
+    await type("exit 3\r");
+    expect("the shell's end", await shell.exitCode, 3);
+    return "two sizes, an interrupt, exit code 3";
+  });
   await cases.run("an agent that is killed comes back", STEP_MS, async () => {
     const lost = codeOf(vm.exec("sleep", { args: ["1000"] }));
     await vm.exec("sh", { args: ["-c", "(sleep 1; killall -9 qemu-ga) >/dev/null 2>&1 &"] });
@@ -218,6 +243,10 @@ const restored = await cases.run("wherry restore, exec, cp, ps", STEP_MS, async 
   machine = await Machine.start(["restore", state, "--agent", "--name", "first"]);
   const ran = await wherry(["exec", "first", "--", "sh", "-c", "echo out; echo err >&2; exit 9"], STEP_MS);
   expect("exec", [ran.code, ran.out, ran.err], [9, "out\n", "err\n"]);
+  const seen = await wherry(["exec", "-t", "first", "--", "sh", "-c", "stty size; tty; exit 4"], STEP_MS);
+  expect("exec -t", [seen.code, seen.err], [4, ""]);
+  if (!/^24 80\r\n\/dev\/pts\/\d+\r\n$/.test(seen.out))
+    throw new Error(`exec -t: ${JSON.stringify(seen.out)}`);
   const file = join(directory, "file");
   writeFileSync(file, randomBytes(1000));
   expect("cp in", (await wherry(["cp", file, "first:/tmp/copied"], STEP_MS)).code, 0);

@@ -4,13 +4,14 @@ import { constants } from "node:os";
 import { basename, join } from "node:path";
 import type { Agent } from "../../agent/agent-client.ts";
 import { AgentError, abortableByAgent } from "../../agent/agent-error.ts";
-import { Guest, type GuestProcess } from "../../agent/guest.ts";
+import { Guest } from "../../agent/guest.ts";
 import { nodePlatform } from "../../node/node-platform.ts";
 import { guestToHost, hostToGuest } from "../../node/guest/guest-copy.ts";
 import { CliError, EXIT, UsageError } from "../output/cli-error.ts";
 import { type Options, text, type ValuesOf } from "../options/command-line.ts";
 import { machineAddress, number } from "../options/option-values.ts";
 import { QmpClient } from "../machine/qmp-client.ts";
+import { feed, show, terminalSize, useTerminal } from "../machine/exec-streams.ts";
 
 export const execOptions = {
   cwd: { value: "DIRECTORY", parse: text, help: "working directory in the guest (default /)" },
@@ -19,6 +20,10 @@ export const execOptions = {
     parse: text,
     many: true,
     help: "a variable for the command; may be given several times",
+  },
+  tty: {
+    short: "t",
+    help: "run it on a terminal in the guest: all keys go to it, and its size follows this terminal's",
   },
   timeout: {
     value: "SECONDS",
@@ -95,8 +100,12 @@ export function exec(
       return [variable.slice(0, at), variable.slice(at + 1)];
     }),
   );
+  const { TERM } = process.env;
+  if (values.tty && TERM !== undefined && TERM !== "") env["TERM"] ??= TERM;
   return withGuest(machine, values.wait, async (guest) => {
-    const process_ = await guest.spawn(command, { args, cwd: values.cwd, env });
+    const pty = values.tty ? terminalSize() : undefined;
+    const process_ = await guest.spawn(command, { args, cwd: values.cwd, env, pty });
+    const leaveTerminal = values.tty ? useTerminal(process_) : () => {};
     let isLate = false;
     const late = () => {
       isLate = true;
@@ -127,25 +136,16 @@ export function exec(
       return isLate ? EXIT_TIMEOUT : code;
     };
     try {
-      void feed(process_).catch(() => {});
+      void feed(process_, values.tty).catch(() => {});
       return await Promise.race([unread, shown()]);
     } finally {
       clearTimeout(timer);
+      leaveTerminal();
       process.stdin.destroy();
       await process_.close();
       for (const signal of signals) process.off(signal, pass);
     }
   });
-}
-
-async function feed(to: GuestProcess): Promise<void> {
-  if (!process.stdin.isTTY) for await (const piece of process.stdin) await to.write(piece as Buffer);
-  await to.endInput();
-}
-
-async function show(from: GuestProcess, stream: "out" | "err", to: NodeJS.WriteStream): Promise<void> {
-  for await (const piece of from.output(stream))
-    if (!to.write(piece)) await new Promise((resolve) => to.once("drain", resolve));
 }
 
 /** `VM:PATH`, as scp has it; a path of this host has a slash before any colon. */

@@ -113,6 +113,10 @@ export class SpawnedCommand {
   kill(signal?: string): Promise<void> {
     return this.#process.kill(signal);
   }
+  /** Gives its terminal (`pty`) another size; programs in it get SIGWINCH. Rejects with AgentError. */
+  resize(cols: number, rows: number): Promise<void> {
+    return this.#process.resize(cols, rows);
+  }
   /** Ends it if it runs, and removes what it needed in the guest. */
   async close(): Promise<void> {
     this.#stopLimits();

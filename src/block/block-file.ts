@@ -21,6 +21,8 @@ export interface BlockFile {
   truncate(size: number): Promise<void>;
   /** The range reads as zeros afterwards, and takes no space. Resolves with false if that cannot be had. */
   punch?(offset: number, length: number): Promise<boolean>;
+  /** The range reads as zeros afterwards, and its space stays reserved. As `punch` otherwise. */
+  zero?(offset: number, length: number): Promise<boolean>;
   close(): Promise<void>;
 }
 

@@ -178,11 +178,54 @@ describe("a file as a disk", () => {
     expect(block.active).toBe(true);
   });
 
+  it("stays locked while holes are made for it, and no hole is made after its holder was killed", async () => {
+    const module = new URL("./file-block.ts", import.meta.url).href;
+    const script = `import { openFileBlock } from ${JSON.stringify(module)};
+      const block = await openFileBlock({ path: ${JSON.stringify(path)} });
+      await block.activate(); await block.discard(0, 65536); console.log("made"); setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise((resolve) => child.stdout.once("data", resolve));
+    const own = await readFile(`/proc/${child.pid}/task/${child.pid}/children`, "utf8");
+    const perl = Number(own.trim());
+    const isThere = (): boolean => {
+      try {
+        return process.kill(perl, 0);
+      } catch {
+        return false;
+      }
+    };
+    expect(isThere()).toBe(true);
+    // It does not come to the end of its pipe, and holds the lock.
+    process.kill(perl, "SIGSTOP");
+    child.kill("SIGKILL");
+    await vi.waitFor(() => expect(isThere()).toBe(false), { timeout: 20_000 });
+    await (await disk()).activate();
+  });
+
   it("is locked by one of many concurrent openers", async () => {
     const blocks = await Promise.all(Array.from({ length: 8 }, () => disk()));
     const results = await Promise.allSettled(blocks.map((block) => block.activate()));
     expect(results.filter((r) => r.status === "fulfilled")).toHaveLength(1);
   });
+});
+
+it("zeroes that must keep their space are made by the file system, and discards give it back", async () => {
+  const block = await disk();
+  await block.activate();
+  await block.write(0, ones(1 << 20));
+  await block.flush();
+  const full = (await stat(path)).blocks;
+  await block.writeZeroes(4096, 512 * 1024, false);
+  await block.flush();
+  const bytes = await readFile(path);
+  expect(bytes.indexOf(0)).toBe(4096);
+  expect(bytes.indexOf(1, 4096)).toBe(4096 + 512 * 1024);
+  expect((await stat(path)).blocks).toBe(full);
+  await block.writeZeroes(4096, 512 * 1024, true);
+  await block.close();
+  expect((await stat(path)).blocks).toBeLessThan(full);
 });
 
 describe("refused with a reason", () => {

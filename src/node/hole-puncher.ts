@@ -5,24 +5,33 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { FileHandle } from "node:fs/promises";
 import type { Socket } from "node:net";
 
-/** The number of the system call on Linux. */
-const FALLOCATE: Readonly<Record<string, number>> = { x64: 285, arm64: 47, riscv64: 47, loong64: 47 };
+/** The numbers of the system calls on Linux: fallocate and prctl. */
+const CALLS: Readonly<Record<string, readonly [number, number]>> = {
+  x64: [285, 157],
+  arm64: [47, 167],
+  riscv64: [47, 167],
+  loong64: [47, 167],
+};
 
 /**
- * For each line `OFFSET LENGTH`, a line with 1 if there is a hole. The file is opened anew, so that the locks
- * end with this process. 3 is FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE.
+ * For each line `MODE OFFSET LENGTH`, a line with 1 if fallocate has done it. The file is the inherited one:
+ * while there is work, the image stays locked. If the parent is killed, so is this process
+ * (PR_SET_PDEATHSIG is 1): what is still in the pipe is not done to an image that others may have.
  */
 const SCRIPT = `
 use strict;
-open(my $file, "+<", "/proc/self/fd/3") or exit 1;
-my $other;
-open($other, "<&=", 3) and close $other;
+my ($fallocate, $prctl, $parent) = @ARGV;
+syscall($prctl + 0, 1, 9, 0, 0, 0) == 0 && getppid == $parent or exit 1;
+open(my $file, "+<&=", 3) or exit 1;
 $| = 1;
 while (<STDIN>) {
-  my ($at, $length) = split;
-  print syscall($ARGV[0], fileno $file, 3, $at + 0, $length + 0) == 0 ? "1\\n" : "0\\n";
+  my ($mode, $at, $length) = split;
+  print syscall($fallocate + 0, fileno $file, $mode + 0, $at + 0, $length + 0) == 0 ? "1\\n" : "0\\n";
 }
 `;
+
+/** FALLOC_FL_KEEP_SIZE with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE. */
+const MODES = { hole: 1 | 2, zeroes: 1 | 16 } as const;
 
 export class HolePuncher {
   readonly #handle: FileHandle;
@@ -30,32 +39,54 @@ export class HolePuncher {
   /** Those whose answers are still to come, in order. */
   readonly #waiting: ((isDone: boolean) => void)[] = [];
   #isImpossible: boolean;
+  #hasEnded = false;
+  #ended: Promise<void> | undefined;
 
   constructor(handle: FileHandle) {
     this.#handle = handle;
-    this.#isImpossible = process.platform !== "linux" || FALLOCATE[process.arch] === undefined;
+    this.#isImpossible = process.platform !== "linux" || CALLS[process.arch] === undefined;
   }
 
   /** Resolves with false if the range is as it was: there is no perl, or the file system cannot do it. */
   punch(offset: number, length: number): Promise<boolean> {
+    return this.#make("hole", offset, length);
+  }
+
+  /** As `punch`, but the range keeps its room in the file system. */
+  zero(offset: number, length: number): Promise<boolean> {
+    return this.#make("zeroes", offset, length);
+  }
+
+  #make(what: keyof typeof MODES, offset: number, length: number): Promise<boolean> {
     if (this.#isImpossible || length === 0) return Promise.resolve(length === 0);
     const child = (this.#child ??= this.#start());
     return new Promise((resolve) => {
       if (this.#waiting.push(resolve) === 1) (child.stdout as Socket | null)?.ref();
-      child.stdin?.write(`${offset} ${length}\n`);
+      child.stdin?.write(`${MODES[what]} ${offset} ${length}\n`);
     });
   }
 
   #start(): ChildProcess {
-    const child = spawn("perl", ["-e", SCRIPT, "--", String(FALLOCATE[process.arch])], {
-      stdio: ["pipe", "pipe", "ignore", this.#handle.fd],
-    });
+    const child = spawn(
+      "perl",
+      ["-e", SCRIPT, "--", ...(CALLS[process.arch] ?? []).map(String), String(process.pid)],
+      {
+        stdio: ["pipe", "pipe", "ignore", this.#handle.fd],
+      },
+    );
     const giveUp = (): void => {
       this.#isImpossible = true;
       for (const answer of this.#waiting.splice(0)) answer(false);
     };
-    child.on("error", giveUp);
-    child.on("close", giveUp);
+    this.#ended = new Promise((resolve) => {
+      const ended = (): void => {
+        giveUp();
+        this.#hasEnded = true;
+        resolve();
+      };
+      child.on("error", ended);
+      child.on("exit", ended);
+    });
     child.stdin?.on("error", () => {});
     child.stdout?.on("data", (bytes: Buffer) => {
       // A line is two bytes, which may come apart.
@@ -67,7 +98,13 @@ export class HolePuncher {
     return child;
   }
 
-  close(): void {
-    this.#child?.stdin?.end();
+  /** Resolves when the process has ended, and with it its hold of the file's locks. */
+  async close(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || this.#hasEnded) return;
+    // Until then this process must not end.
+    child.ref();
+    child.stdin?.end();
+    await this.#ended;
   }
 }

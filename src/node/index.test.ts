@@ -1,20 +1,23 @@
 // The Node entry for embedders: boot, save to memory and to a file, resume from both; refusals.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { buildPrinter, checkLines } from "../../test/support/printer.ts";
+import { QmpClient } from "../../test/support/qmp-client.ts";
 import { assemble, flatBinary } from "../asm/assembler.ts";
 import { buildPulse } from "../guest/pulse-guest.ts";
 import type { EngineKind } from "../hypervisor/shared/engine-kind.ts";
 import {
   createMachine,
   type DriveSpec,
+  Machine,
   type MachineOptions,
   type NetBackend,
   type NodeMachine,
   type RestoreClock,
 } from "./index.ts";
+import { machineNamed } from "./names/machine-registry.ts";
 
 const HARDWARE = { harts: 2, memoryBytes: 32 << 20 };
 const REPORT = /^pulse: t=.* OK\r?$/m;
@@ -247,4 +250,35 @@ test("a failed creation leaves nothing open", async () => {
   }
   await refuses(undefined as never).toMatchObject({ code: "options.value" });
   await rm(directory, { recursive: true });
+});
+
+test("a machine's name: QMP by it, taken once, free after close", async () => {
+  const runtime = await mkdtemp(join(tmpdir(), "wherry-named-"));
+  const before = process.env["XDG_RUNTIME_DIR"];
+  process.env["XDG_RUNTIME_DIR"] = runtime;
+  try {
+    const options = { harts: 1, memoryBytes: 8 << 20, kernel: buildPrinter(), name: "printer" };
+    const machine = await createMachine(options);
+    const entry = machineNamed("printer");
+    expect(entry).toMatchObject({ pid: process.pid, harts: 1, memoryBytes: 8 << 20 });
+    const client = await QmpClient.connect(entry.qmp);
+    expect(await client.execute("query-status")).toMatchObject({ status: "prelaunch" });
+    client.close();
+    await expect(createMachine(options)).rejects.toMatchObject({ code: "registry.in-use" });
+    await expect(createMachine({ ...options, name: "a/b" })).rejects.toMatchObject({ code: "options.value" });
+    await machine.close();
+    expect(await readdir(join(runtime, "wherry"))).toEqual([]);
+    // One that never comes has its name only while it waits.
+    const abort = new AbortController();
+    const incoming = Machine.incoming("tcp:127.0.0.1:0", {
+      ...{ harts: 1, memoryBytes: 8 << 20, name: "printer", signal: abort.signal },
+      onListening: () => abort.abort(),
+    });
+    await expect(incoming).rejects.toMatchObject({ code: "machine.aborted" });
+    expect(await readdir(join(runtime, "wherry"))).toEqual([]);
+  } finally {
+    if (before === undefined) delete process.env["XDG_RUNTIME_DIR"];
+    else process.env["XDG_RUNTIME_DIR"] = before;
+    await rm(runtime, { recursive: true });
+  }
 });

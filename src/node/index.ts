@@ -60,6 +60,7 @@ import type {
   MoveResult,
   QmpEvent,
 } from "./control/machine-control.ts";
+import { isMachineName, type Registered, registerMachine } from "./names/machine-registry.ts";
 import { isNetSpec } from "./net-platform/net-check.ts";
 import { nodeNetPlatform } from "./net-platform/node-net-platform.ts";
 import { nodePlatform } from "./node-platform.ts";
@@ -143,6 +144,11 @@ export interface MachineOptions
     Partial<Omit<VirtioSpec, "randomBytes">> {
   /** A port for QEMU's guest agent, for `exec`, `spawn` and `fs` (docs/guest-agent.md). Default: false. */
   readonly agent?: boolean | undefined;
+  /**
+   * Its name for `wherry ps`, and for `wherry exec`, `cp`, `ssh` and `--qmp` of this user, until it is closed
+   * or this process ends. No two machines have the same. Default: none.
+   */
+  readonly name?: string | undefined;
   /** 1 to 32 harts. Default: with `state`, those of the saved machine. */
   readonly harts?: number | undefined;
   /** Bytes of RAM, a multiple of 2 MiB. Default: with `state`, that of the saved machine. */
@@ -200,6 +206,10 @@ const CHECKS: Checks<MachineOptions> = {
     ),
   ),
   agent: isBoolean,
+  name: expecting(
+    "a name of at most 40 letters, digits, '.', '_' and '-', which starts with a letter or digit",
+    (value) => typeof value === "string" && isMachineName(value),
+  ),
   signal: hasMethods("addEventListener", "removeEventListener"),
 };
 const checkOptions = isOptions(CHECKS);
@@ -233,6 +243,7 @@ export class NodeMachine {
     (...place) => nodeNetPlatform(listenReason).connect(...place),
   );
   #control: Promise<MachineControl> | undefined;
+  #registered: Registered | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -257,8 +268,10 @@ export class NodeMachine {
   ): Promise<NodeMachine> {
     if (arrival === undefined) checkOptions("options", options);
     const { state, clock, drives = [], net, rng = false, console, agent, onConsole, ...common } = options;
-    const { serialPorts = [], shares, signal, ...hosted } = common;
+    const { serialPorts = [], shares, signal, name, ...hosted } = common;
     refuseAborted(signal);
+    // A name that another machine has is refused before anything is opened.
+    const registered = name === undefined ? undefined : registerMachine(name);
     const path = typeof state === "string" ? state : /^file:([^,]*)$/.exec(arrival?.uri ?? "")?.[1];
     if (arrival === undefined) refuseClock(clock, state);
     const hardware = () =>
@@ -296,6 +309,7 @@ export class NodeMachine {
         const created = new NodeMachine(machine, virtio, client, tap, {
           ...{ memoryBytes, clock, onWarning, expectsArrival: arrival !== undefined },
         });
+        if (registered !== undefined) await created.#takeName(registered, size);
         if (arrival !== undefined) await created.#arrive({ ...arrival, signal });
         // A guest that was saved frozen must not stay so.
         if (incoming) created.#guest?.thaw().catch(() => {});
@@ -443,6 +457,18 @@ export class NodeMachine {
     try {
       await control.arrive(arrival);
     } catch (error) {
+      this.#registered?.remove();
+      await control.close();
+      throw error;
+    }
+  }
+  async #takeName(registered: Registered, size: { readonly harts: number; readonly memoryBytes: number }) {
+    const control = await this.#controlled();
+    try {
+      await control.serve(`unix:${registered.qmp}`);
+      registered.publish(size);
+      this.#registered = registered;
+    } catch (error) {
       await control.close();
       throw error;
     }
@@ -530,6 +556,7 @@ export class NodeMachine {
   }
   async #close(): Promise<void> {
     this.#agent?.close();
+    this.#registered?.remove();
     // It ends a move under way, for which the machine waits.
     const control = this.#control?.then((one) => one.close());
     try {

@@ -146,6 +146,14 @@ export class NodeFile implements BlockFile {
       this.#calls.end(epoch);
     }
   }
+  async zero(offset: number, length: number): Promise<boolean> {
+    const epoch = this.#calls.begin();
+    try {
+      return await this.#holes.zero(offset, length);
+    } finally {
+      this.#calls.end(epoch);
+    }
+  }
 
   async truncate(size: number): Promise<void> {
     await this.handle.truncate(size);
@@ -154,7 +162,7 @@ export class NodeFile implements BlockFile {
 
   async close(): Promise<void> {
     await this.#calls.drain();
-    this.#holes.close();
+    await this.#holes.close();
     await this.handle.close();
   }
 }

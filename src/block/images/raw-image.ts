@@ -4,6 +4,8 @@ import type { BlockImage, Extent } from "../block-image.ts";
 import { isQcow2 } from "../qcow2/qcow2-header.ts";
 
 const ZERO_PIECE = 1 << 20;
+/** A write of fewer zeros costs less than a call of the process that makes system calls. */
+const FEW_ZEROES = 1 << 16;
 
 export class RawImage implements BlockImage {
   readonly format = "raw";
@@ -41,9 +43,10 @@ export class RawImage implements BlockImage {
     await this.file.write(offset, data);
   }
 
-  /** Zeros that exist already are not written, so that holes are kept. */
+  /** Where the file system has to be written to, zeros that exist already are not, so that holes are kept. */
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
     if (mayUnmap && (await this.file.punch?.(offset, length)) === true) return;
+    if (!mayUnmap && length >= FEW_ZEROES && (await this.file.zero?.(offset, length)) === true) return;
     const piece = new Uint8Array(Math.min(ZERO_PIECE, length));
     for (let done = 0; done < length; done += piece.length) {
       const part = piece.subarray(0, length - done);

@@ -102,6 +102,12 @@ export function machineNamed(name: string): MachineEntry {
   throw new RegistryError("registry.unknown", `no machine is named ${name}; ${there}`);
 }
 
+/** However the process ends, short of a kill. */
+const atExit = new Set<() => void>();
+process.on("exit", () => {
+  for (const remove of atExit) remove();
+});
+
 export interface Registered {
   /** For the machine's QMP server. */
   readonly qmp: string;
@@ -123,6 +129,11 @@ export function registerMachine(name: string): Registered {
   const qmp = socketPath(directory, name);
   const path = entryPath(directory, name);
   const remove = (): void => rmSync(path, { force: true });
+  /** The process ends without having closed its servers. */
+  const removeAll = (): void => {
+    remove();
+    rmSync(qmp, { force: true });
+  };
   return {
     qmp,
     publish({ harts, memoryBytes }) {
@@ -141,15 +152,19 @@ export function registerMachine(name: string): Registered {
       writeFileSync(next, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
       try {
         linkSync(next, path);
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
+        throw new RegistryError("registry.in-use", `a machine named ${name} has started meanwhile`, {
+          cause,
+        });
       } finally {
         rmSync(next, { force: true });
       }
-      // However the process ends, short of a kill.
-      process.once("exit", remove);
+      atExit.add(removeAll);
     },
     remove() {
-      process.off("exit", remove);
-      remove();
+      // One that was never published belongs to somebody else.
+      if (atExit.delete(removeAll)) remove();
     },
   };
 }

@@ -160,16 +160,21 @@ export class HostedMachine {
     environment?: MigrationEnvironment,
     { signal }: CallOptions = {},
   ): Promise<SnapshotResult> {
-    const work = (onAbort: (stop: (reason: Error) => void) => void) =>
-      saveSnapshot(
-        this.#machine,
-        async () => {
-          const sink = await openSink();
-          onAbort((reason) => sink.channel.abort(reason));
-          return sink;
-        },
-        environment,
-      );
+    const work = (onAbort: (stop: (reason: Error) => void) => void) => {
+      let stopped: Error | undefined;
+      const open = async (): Promise<SnapshotSink> => {
+        const sink = await openSink();
+        onAbort((reason) => {
+          stopped = reason;
+          sink.channel.abort(reason);
+        });
+        return sink;
+      };
+      const check = (): void => {
+        if (stopped !== undefined) throw stopped;
+      };
+      return saveSnapshot(this.#machine, open, environment, undefined, undefined, false, check);
+    };
     return this.#call(() => stoppable(signal, work), signal, true);
   }
 

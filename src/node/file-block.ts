@@ -228,7 +228,7 @@ export class FileBlock implements BlockBackend {
     this.record.resized(sizeBytes);
   }
 
-  async fingerprint(isLiveMove: boolean): Promise<void> {
+  async fingerprint(isLiveMove: boolean, check?: () => void): Promise<void> {
     const isAny = !isLiveMove && this.isDriven?.() === false;
     if (isAny) return void Object.assign(this.record.state, diskState.create());
     if (this.#isOverlayWritten) {
@@ -241,8 +241,9 @@ export class FileBlock implements BlockBackend {
     try {
       // Nothing changes the file after its time is taken.
       if (this.#active) await this.#image.settle();
-      await this.record.update(contentsOf(this.#image, this.#chain.files), isLiveMove);
+      await this.record.update(contentsOf(this.#image, this.#chain.files), isLiveMove, check);
     } catch (cause) {
+      check?.();
       const why = `cannot be read for its fingerprint: ${systemReason(cause)}`;
       throw new FileBlockError("file-block.fingerprint", `${this.path}: ${why}`, { cause });
     }

@@ -75,22 +75,28 @@ export class ImageHashes {
     this.#known.fill(0, Math.floor(offset / this.chunkBytes), last + 1);
   }
 
-  /** Computes the unknown hashes. Without a write meanwhile, all are known afterwards. */
-  update(image: HashedImage): Promise<void> {
-    const done = this.#turn.then(() => this.#update(image));
+  /**
+   * Computes the unknown hashes. Without a write meanwhile, all are known afterwards. `check` is called before
+   * each, and throws to stop; those computed stay known.
+   */
+  update(image: HashedImage, check: () => void = () => {}): Promise<void> {
+    const done = this.#turn.then(() => this.#update(image, check));
     this.#turn = done.catch(() => {});
     return done;
   }
 
-  async #update(image: HashedImage): Promise<void> {
+  async #update(image: HashedImage, check: () => void): Promise<void> {
     const unknown = [...this.#known.keys()].filter((chunk) => this.#known[chunk] === 0);
     // Before anything is read: a write from here on makes its chunk unknown again.
     for (const chunk of unknown) this.#known[chunk] = 1;
+    let done = 0;
     try {
       const hasData = unknown.length > FEW_CHUNKS ? await image.chunksWithData(this.chunkBytes) : undefined;
       const buffer = Buffer.alloc(this.chunkBytes);
       const zeroes = Buffer.alloc(this.chunkBytes);
-      for (const chunk of unknown) {
+      for (; done < unknown.length; done++) {
+        check();
+        const chunk = unknown[done] as number;
         const hash = this.bytes.subarray(chunk * CHUNK_HASH_BYTES, (chunk + 1) * CHUNK_HASH_BYTES).fill(0);
         if (hasData?.[chunk] === 0) continue;
         const piece = buffer.subarray(0, this.#sizeBytes - chunk * this.chunkBytes);
@@ -99,7 +105,7 @@ export class ImageHashes {
         hash.set(createHash("sha256").update(piece).digest().subarray(0, CHUNK_HASH_BYTES));
       }
     } catch (error) {
-      for (const chunk of unknown) this.#known[chunk] = 0;
+      for (const chunk of unknown.slice(done)) this.#known[chunk] = 0;
       throw error;
     }
   }

@@ -232,3 +232,18 @@ describe("a live move", () => {
     await block.activate();
   });
 });
+
+it("hashing ends when its caller says so, and goes on from there the next time", async () => {
+  const block = await disk();
+  await block.activate();
+  let asked = 0;
+  const stopped = new Error("stopped");
+  const stop = (): void => {
+    if (++asked >= 3) throw stopped;
+  };
+  await expect(block.fingerprint(false, stop)).rejects.toBe(stopped);
+  let left = 0;
+  await block.fingerprint(false, () => void left++);
+  expect([asked > 3, left]).toEqual([true, (SIZE >> 20) - 2]);
+  expect(await saved(block)).toEqual(await saved(await disk()));
+});

@@ -78,7 +78,7 @@ export class ImageRecord implements DiskRecord {
   }
 
   /** Updates `state`. In a live move nobody writes between the two machines: the file's identity suffices. */
-  async update(image: RecordedContents, isLiveMove: boolean): Promise<void> {
+  async update(image: RecordedContents, isLiveMove: boolean, check?: () => void): Promise<void> {
     const file = await image.identity();
     const { state } = this;
     state.sizeBytes = BigInt(this.#image.sizeBytes);
@@ -92,7 +92,7 @@ export class ImageRecord implements DiskRecord {
       if (this.#hashedNs !== undefined && this.#hashedNs !== file.changedNs)
         this.written(0, this.#image.sizeBytes);
       this.#hashedNs = file.changedNs;
-      await this.#hashes.update(image);
+      await this.#hashes.update(image, check);
     }
     state.hashes = isLiveMove ? new Uint8Array(0) : this.#hashes.bytes;
     state.hashBytes = state.hashes.length;

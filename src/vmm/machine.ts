@@ -50,8 +50,11 @@ export interface Ownable {
    * Takes locks and write access. Throws if another process holds them, or if it is not the expected disk.
    */
   activate(): Promise<void>;
-  /** Updates what the machine's stream says of its contents. A live move needs no hashes. */
-  fingerprint?(isLiveMove: boolean): Promise<void>;
+  /**
+   * Updates what the machine's stream says of its contents. A live move needs no hashes. `check` throws to
+   * stop it.
+   */
+  fingerprint?(isLiveMove: boolean, check?: () => void): Promise<void>;
 }
 
 /**
@@ -184,8 +187,8 @@ export class Machine {
     for (const drive of this.drives) await drive.inactivate();
   }
 
-  async fingerprintDrives(isLiveMove: boolean): Promise<void> {
-    for (const drive of this.drives) await drive.fingerprint?.(isLiveMove);
+  async fingerprintDrives(isLiveMove: boolean, check?: () => void): Promise<void> {
+    for (const drive of this.drives) await drive.fingerprint?.(isLiveMove, check);
   }
 
   /** Machine init: resets everything; the hypervisor half takes the vCPU states at level FULL. */

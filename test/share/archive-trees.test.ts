@@ -4,9 +4,10 @@ import { chmodSync, linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utime
 import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
 import { byteStringOf } from "../../src/share/byte-string.ts";
+import { MemoryTree } from "../../src/share/memory-tree.ts";
 import { ShareServer } from "../../src/share/share-server.ts";
 import { SavedShare } from "../../src/share/share-state.ts";
 import { filesTree, TarError, tarTree } from "../../src/share/tar-tree.ts";
@@ -101,4 +102,15 @@ test("damaged tar archives end in an error, or in a tree", async () => {
     }
   }
   expect(refused).toBeGreaterThan(100);
+});
+
+test("directories that an archive does not name are made once, and neither too deep nor too many", async () => {
+  const deep = Array.from({ length: 200 }, () => "d").join("/");
+  const made = vi.spyOn(MemoryTree.prototype, "makeDirectory");
+  await filesTree(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`${deep}/${i}/file`, ""])), {});
+  expect(made).toHaveBeenCalledTimes(200 + 100);
+  made.mockRestore();
+  await expect(filesTree({ [`${deep}/${deep}/file`]: "" }, {})).rejects.toMatchObject({
+    code: "share.archive",
+  });
 });

@@ -26,8 +26,8 @@ export interface BlockBackend {
   activate(): Promise<void>;
   /** What a saved machine remembers of the contents. Default: nothing, and any disk will do. */
   readonly record?: DiskRecord;
-  /** Updates `record`. A live move needs no hashes. */
-  fingerprint?(isLiveMove: boolean): Promise<void>;
+  /** Updates `record`. A live move needs no hashes. `check` throws to stop it. */
+  fingerprint?(isLiveMove: boolean, check?: () => void): Promise<void>;
   /**
    * Set by the device: whether the guest's driver has it. Before that, guest memory has nothing of the
    * contents, and a saved machine may continue with any disk.

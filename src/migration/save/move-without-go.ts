@@ -70,7 +70,7 @@ export abstract class MoveWithoutGo extends OutgoingMove {
   protected async send(saver: StreamSaver, returnPath: ReturnPath | undefined): Promise<void> {
     const check = () => this.throwIfEnded(returnPath);
     // While the guest runs, so that little is left to be hashed when it is stopped.
-    if (this.profile === undefined) await this.machine.fingerprintDrives(false);
+    if (this.profile === undefined) await this.machine.fingerprintDrives(false, check);
     const pending: PageSet = await this.precopy(saver.ram, returnPath);
     check();
     // The guest has run since the first check: it may now use features that the release lacks.

@@ -31,7 +31,7 @@ export interface SnapshotResult {
 /**
  * Writes `machine` to a sink, in the format of `profile`'s release (`isMappedRam`: with mapped-ram) or in
  * Wherry's own, and restores its run state. Rejects with MigrationError if the snapshot cannot be written;
- * the machine resumes in any case.
+ * the machine resumes in any case. While disks are hashed, `check` throws to stop.
  */
 export async function saveSnapshot(
   machine: Machine,
@@ -40,12 +40,13 @@ export async function saveSnapshot(
   onProgress: (donePages: number, totalPages: number) => void = () => {},
   profile?: QemuProfile,
   isMappedRam = false,
+  check?: () => void,
 ): Promise<SnapshotResult> {
   refuseToSave(machine);
   const sink = await openSink();
   try {
     // While the guest runs, so that little is left to be hashed when it is stopped.
-    if (profile === undefined) await machine.fingerprintDrives(false);
+    if (profile === undefined) await machine.fingerprintDrives(false, check);
     const began = environment.nowMs();
     const before = await stopFor(machine, "save-vm", "the machine is being saved: wait until that has ended");
     try {

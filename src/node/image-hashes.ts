@@ -76,8 +76,8 @@ export class ImageHashes {
   }
 
   /**
-   * Computes the unknown hashes. Without a write meanwhile, all are known afterwards. `check` is called before
-   * each, and throws to stop; those computed stay known.
+   * Computes the unknown hashes. Without a write meanwhile, all are known afterwards. `check` is called
+   * before each, and throws to stop; those computed stay known.
    */
   update(image: HashedImage, check: () => void = () => {}): Promise<void> {
     const done = this.#turn.then(() => this.#update(image, check));

@@ -9,6 +9,7 @@ function machineOf(stop: () => Promise<unknown>): { machine: Machine; log: strin
     stop,
     vm: { destroy: async () => void log.push("threads ended") },
     inactivateDrives: async () => void log.push("disks released"),
+    left: (how: string) => void log.push(how),
   };
   return { machine: machine as unknown as Machine, log };
 }
@@ -22,7 +23,7 @@ test("a hart that does not stop in time is ended with its thread, and the disks 
   const { promise, reject } = Promise.withResolvers<never>();
   const { machine, log } = machineOf(() => promise);
   await stopForGood(machine, now);
-  expect(log).toEqual(["threads ended", "disks released"]);
+  expect(log).toEqual(["threads ended", "disks released", "closed"]);
   // What the stop says when its VM is destroyed is nobody's fault.
   reject(new Error("vCPU 0 has ended"));
 });
@@ -30,5 +31,5 @@ test("a hart that does not stop in time is ended with its thread, and the disks 
 test("a machine that stops keeps its threads until they are destroyed", async () => {
   const { machine, log } = machineOf(async () => {});
   await stopForGood(machine, never);
-  expect(log).toEqual(["disks released"]);
+  expect(log).toEqual(["disks released", "closed"]);
 });

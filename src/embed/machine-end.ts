@@ -73,4 +73,5 @@ export async function stopForGood(machine: Machine, setTimer: SetTimer): Promise
     await machine.vm.destroy();
   }
   await machine.inactivateDrives();
+  machine.left("closed");
 }

@@ -124,7 +124,7 @@ export type {
 } from "../usernet/transport/net-platform.ts";
 export type { FrameListener, GuestOffloads, TcpOffload } from "../usernet/frame-offload.ts";
 export type { Neighbour, UserNetMemory } from "../usernet/saved-network.ts";
-export type { DatagramEnds, Ends, TcpPosition } from "../usernet/transport/ends.ts";
+export type { DatagramEnds, Ends, ForwardPeer, TcpPosition } from "../usernet/transport/ends.ts";
 export type { UserNetConnection, UserNetwork } from "../usernet/user-network.ts";
 export type { UserNetOptions } from "../usernet/user-network-options.ts";
 export { openUserNetwork, serveSwitch } from "./user-net.ts";

@@ -9,6 +9,7 @@ import {
   type StateDefinition,
   type StateOf,
   u16,
+  subsection,
   u32,
   varBuffer,
   varStructArray,
@@ -16,7 +17,7 @@ import {
 import { type Section, sectionOf } from "../state/section.ts";
 import { parseForward } from "./net-rules.ts";
 import { isQueryName } from "./wire/dns-message.ts";
-import type { DatagramEnds, Ends, TcpPosition } from "./transport/ends.ts";
+import type { DatagramEnds, Ends, ForwardPeer, TcpPosition } from "./transport/ends.ts";
 
 /** A guest's address, and where on the Ethernet it is. */
 export interface Neighbour {
@@ -31,6 +32,8 @@ export interface UserNetMemory {
   readonly connections: readonly (Ends & TcpPosition)[];
   /** Ports for datagrams, by their remote ends. */
   readonly datagrams: readonly DatagramEnds[];
+  /** Who has sent to forwarded ports for datagrams. */
+  readonly peers: readonly ForwardPeer[];
   /** Forwarded ports; `isAnyPort`: which port of the host it is was left open. */
   readonly forwards: readonly { readonly rule: string; readonly isAnyPort: boolean }[];
   /** Names that the guests have asked for, and that open addresses (`allow`). */
@@ -44,6 +47,7 @@ export const SAVED = {
   neighbours: 1024,
   connections: 4096,
   datagrams: 4096,
+  peers: 1024,
   forwards: 1024,
   names: 64,
 } as const;
@@ -69,6 +73,15 @@ const datagramState = defineState(
   "wherry/usernet/datagrams",
   { version: 1 },
   { guest: buffer(16), guestPort: u16, remote: buffer(16), remotePort: u16, hostPort: u16 },
+);
+
+const peerState = defineState(
+  "wherry/usernet/peer",
+  { version: 1 },
+  {
+    ...{ guest: buffer(16), guestPort: u16, remote: buffer(16), remotePort: u16, hostPort: u16 },
+    address: buffer(16),
+  },
 );
 
 // Both are ASCII.
@@ -112,6 +125,8 @@ interface NetworkState {
   forwards: StateOf<typeof forwardState>[];
   nameCount: number;
   names: StateOf<typeof nameState>[];
+  peerCount: number;
+  peers: StateOf<typeof peerState>[];
 }
 
 /** Addresses have sixteen bytes: IPv4's are ::ffff:a.b.c.d. */
@@ -133,6 +148,13 @@ export const networkState: StateDefinition<NetworkState> = defineState(
     nameCount: u32,
     names: varStructArray(nameState, "nameCount", SAVED.names),
   },
+  [
+    subsection(
+      "wherry/usernet/peers",
+      { version: 1, needed: (state) => state["peerCount"] !== 0 },
+      { peerCount: u32, peers: varStructArray(peerState, "peerCount", SAVED.peers) },
+    ),
+  ],
 );
 
 const V4_PREFIX = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
@@ -159,6 +181,9 @@ function stateOf(memory: UserNetMemory): NetworkState {
   const neighbours = memory.neighbours.slice(-SAVED.neighbours).map(longPlace);
   const connections = memory.connections.slice(-SAVED.connections).map(longEnds);
   const datagrams = memory.datagrams.slice(-SAVED.datagrams).map(longEnds);
+  const peers = memory.peers
+    .slice(-SAVED.peers)
+    .map((peer) => ({ ...longEnds(peer), address: long(peer.address) }));
   const forwards = memory.forwards
     .map(({ rule, isAnyPort }) => ({ isAnyPort, ruleLength: rule.length, rule: bytesOf(rule) }))
     .filter(({ ruleLength }) => ruleLength <= RULE_MAX)
@@ -171,7 +196,7 @@ function stateOf(memory: UserNetMemory): NetworkState {
     isAdvertising: memory.isAdvertising,
     ...{ leaseCount: leases.length, leases, neighbourCount: neighbours.length, neighbours },
     ...{ connectionCount: connections.length, connections },
-    ...{ datagramCount: datagrams.length, datagrams },
+    ...{ datagramCount: datagrams.length, datagrams, peerCount: peers.length, peers },
     ...{ forwardCount: forwards.length, forwards, nameCount: names.length, names },
   };
 }
@@ -183,6 +208,7 @@ function memoryOf(state: NetworkState): UserNetMemory {
     neighbours: state.neighbours.map(shortPlace),
     connections: state.connections.map(shortEnds),
     datagrams: state.datagrams.map(shortEnds),
+    peers: state.peers.map((peer) => ({ ...shortEnds(peer), address: short(peer.address) })),
     forwards: state.forwards.map(({ rule, isAnyPort }) => ({ rule: text(rule), isAnyPort })),
     names: state.names.map(({ name }) => text(name)),
   };
@@ -211,6 +237,7 @@ export interface RememberingNetwork {
   remember(): UserNetMemory;
   suspend(): void;
   resume(memory?: UserNetMemory): Promise<void>;
+  endConnections(reason: string): void;
 }
 
 /** A network as a part of a machine: saved, loaded, and active while the machine is here. */
@@ -230,6 +257,10 @@ export class SavedNetwork {
 
   async inactivate(): Promise<void> {
     this.#network.suspend();
+  }
+  /** What is left of a machine that runs elsewhere: servers outside see the end of its connections. */
+  left(how: "moved" | "closed"): void {
+    if (how === "moved") this.#network.endConnections("the guest has moved away");
   }
   async activate(): Promise<void> {
     const memory = this.#arriving;

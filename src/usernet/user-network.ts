@@ -39,7 +39,7 @@ import {
   UDP,
   upperStart,
 } from "./wire/packet.ts";
-import { type DatagramEnds, flowKey, placeText } from "./transport/ends.ts";
+import { type DatagramEnds, flowKey, type ForwardPeer, placeText } from "./transport/ends.ts";
 import { type OutgoingSegment, TcpConnection, type TcpLink } from "./transport/tcp-connection.ts";
 import {
   ACK,
@@ -115,8 +115,8 @@ export class UserNetwork {
   #closed = false;
   /** Counts arrivals and departures of machines: what an earlier one began must stop. */
   #stay = 0;
-  /** Datagrams' ports while no machine is here. */
-  #resting: DatagramEnds[] | undefined;
+  /** Datagrams' ports and forwarded ports' peers while no machine is here. */
+  #resting: Pick<UserNetMemory, "datagrams" | "peers"> | undefined;
 
   private constructor(platform: NetPlatform, config: UserNetConfig) {
     this.#platform = platform;
@@ -303,7 +303,7 @@ export class UserNetwork {
     return {
       ...this.#guests.remember(),
       ...{ connections, forwards: this.#forwards.remember() },
-      datagrams: this.#resting ?? this.#udp.remember(),
+      ...(this.#resting ?? this.#datagramMemory()),
       names: this.#rules.namesInUse(SAVED.names),
     };
   }
@@ -311,9 +311,12 @@ export class UserNetwork {
   /** The machine leaves: gives up the host's ports, which its next place may need. */
   suspend(): void {
     this.#stay++;
+    this.#resting ??= this.#datagramMemory();
     this.#forwards.suspend();
-    this.#resting ??= this.#udp.remember();
     this.#udp.endFlows();
+  }
+  #datagramMemory(): Pick<UserNetMemory, "datagrams" | "peers"> {
+    return { datagrams: this.#udp.remember(), peers: this.#udp.rememberPeers() };
   }
 
   /**
@@ -324,19 +327,33 @@ export class UserNetwork {
     if (this.#closed) return;
     const stay = ++this.#stay;
     const isHere = (): boolean => this.#stay === stay;
-    const resting = this.#resting ?? [];
+    const resting = this.#resting ?? { datagrams: [], peers: [] };
     this.#resting = undefined;
     if (memory !== undefined) {
       this.#guests.takeOver(memory);
       this.#fragments.clear();
       this.#continue(memory.connections);
     }
-    let refused = this.#expect(memory?.datagrams ?? resting);
+    let refused = this.#expect(memory?.datagrams ?? resting.datagrams);
     if (memory !== undefined)
       void this.#dns.askAgain(memory.names, isHere, () => {
         refused = this.#expect(refused);
       });
+    // Those that were heard here are known; what a state says must be what the rules permit.
+    const brought = (memory?.peers ?? []).filter((peer) => this.#isPermitted(peer));
+    this.#udp.expectPeers([...resting.peers, ...brought]);
     await this.#forwards.resume(memory?.forwards ?? []);
+    if (isHere()) this.#udp.expectPeers([]);
+  }
+  #isPermitted({ remote, remotePort, address }: ForwardPeer): boolean {
+    const place = this.#place(remote, remotePort);
+    return typeof place !== "string" && place.address === ipText(address);
+  }
+
+  /** Resets the host's ends of the connections of the machine, which has left. */
+  endConnections(reason: string): void {
+    for (const { connection, guest } of [...this.#flows.values()])
+      if (this.#isOwnGuest(guest)) connection.drop(reason);
   }
 
   /** Opens the guests' ports for datagrams. Returns those whose remote ends may not be reached, yet. */

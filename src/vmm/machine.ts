@@ -50,6 +50,8 @@ export interface Ownable {
    * Takes locks and write access. Throws if another process holds them, or if it is not the expected disk.
    */
   activate(): Promise<void>;
+  /** It is inactive, and the machine does not run here again: it runs elsewhere, or was closed. */
+  left?(how: "moved" | "closed"): void;
   /**
    * Updates what the machine's stream says of its contents. A live move needs no hashes. `check` throws to
    * stop it.
@@ -185,6 +187,11 @@ export class Machine {
     if (!this.#drivesActive) return;
     this.#drivesActive = false;
     for (const drive of this.drives) await drive.inactivate();
+  }
+
+  /** Inactive, it does not run here again. */
+  left(how: "moved" | "closed"): void {
+    for (const drive of this.drives) drive.left?.(how);
   }
 
   async fingerprintDrives(isLiveMove: boolean, check?: () => void): Promise<void> {

@@ -101,6 +101,7 @@ async function move(
 
 function check(o: Outcome, what: string): void {
   expect(o.world.violations, what).toEqual([]);
+  expect(o.source.leftAs, what).toEqual(o.result.status === "completed" ? ["moved"] : []);
   if (o.result.status === "completed") {
     expect(o.source.runState.current, what).toBe("postmigrate");
     if (!o.target.dead) expect(o.world.running === o.target, `${what}: the target runs`).toBe(true);

@@ -34,6 +34,8 @@ export class FakeMachine extends Machine {
   ticks = 0n;
   /** Set to make the next activate of the drive fail. */
   refuseDrive: string | undefined;
+  /** How it has left for good. */
+  readonly leftAs: string[] = [];
   /** Set to make the release of the drive fail. */
   keepDrive: string | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -104,6 +106,10 @@ export class FakeMachine extends Machine {
       inactivate: async () => {
         if (this.keepDrive !== undefined) throw new Error(this.keepDrive);
         if (this.world.driveOwner === this) this.world.driveOwner = undefined;
+      },
+      left: (how) => {
+        if (this.world.driveOwner === this) this.world.violations.push("it left with the drive");
+        this.leftAs.push(how);
       },
     });
   }

@@ -1,7 +1,9 @@
 // A guest on a user network in virtual time: its wire, its connections, what arrived.
 import { UserNetwork } from "../../src/usernet/user-network.ts";
 import type { UserNetOptions } from "../../src/usernet/user-network-options.ts";
-import type { Random } from "../support/random.ts";
+import { ByteReader, ByteWriter } from "../../src/base/bytes.ts";
+import { SavedNetwork } from "../../src/usernet/saved-network.ts";
+import { Random } from "../support/random.ts";
 import {
   badWire,
   GUEST_MAC,
@@ -15,7 +17,7 @@ import {
   tcpPayload,
   udpPayload,
 } from "./fake-guest.ts";
-import { VirtualHost } from "./virtual-host.ts";
+import { type Peer, VirtualHost } from "./virtual-host.ts";
 
 export interface WireOptions {
   readonly loss: number;
@@ -115,4 +117,32 @@ export class GuestWire {
     if (connection === undefined) this.stray.push({ ...segment, source: ip.source });
     else connection.input(segment);
   }
+}
+
+const EASY: TcpHabits = { mss: 1460, scale: 4, buffer: 1 << 20, rate: 1e6, keepsEarly: true, rtoMs: 400 };
+
+/** A guest with a connection to a server outside. */
+export async function connected(options = {}): Promise<{
+  guest: GuestWire;
+  client: ReturnType<GuestWire["tcp"]>;
+  peer: Peer;
+}> {
+  const guest = await GuestWire.open(new Random(1), options);
+  let peer: Peer | undefined;
+  guest.host.serve = () => (it) => (peer = it);
+  const client = guest.tcp("198.51.100.7", 80, 4000, EASY);
+  client.connect();
+  await guest.host.run(() => client.state === "open" && peer !== undefined, 1000);
+  await guest.host.pass(5);
+  return { guest, client, peer: peer! };
+}
+
+/** What `from` has, as it is written and read, taken over by `to`. */
+/** A state of one network is loaded into another. */
+export async function carry(from: UserNetwork, to: UserNetwork): Promise<void> {
+  const writer = new ByteWriter();
+  new SavedNetwork(from).section.encode(writer);
+  const arriving = new SavedNetwork(to);
+  arriving.section.decode(new ByteReader(writer.view()), 1)();
+  await arriving.activate();
 }

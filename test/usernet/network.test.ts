@@ -24,8 +24,8 @@ import {
   tcpPayload,
   udpPayload,
 } from "./fake-guest.ts";
-import { GuestWire, OWN } from "./guest-wire.ts";
-import { type Peer, VirtualHost } from "./virtual-host.ts";
+import { carry, connected, GuestWire, OWN } from "./guest-wire.ts";
+import { VirtualHost } from "./virtual-host.ts";
 
 const WEB = "198.51.100.7";
 const EASY: TcpHabits = { mss: 1460, scale: 4, buffer: 1 << 20, rate: 1e6, keepsEarly: true, rtoMs: 400 };
@@ -388,30 +388,6 @@ test("guests on a switch have addresses of their own and reach each other and th
 });
 
 /** A guest with an open connection to a server; what the network remembers, through its section's bytes. */
-async function connected(options = {}): Promise<{
-  guest: GuestWire;
-  client: ReturnType<GuestWire["tcp"]>;
-  peer: Peer;
-}> {
-  const guest = await open(options);
-  let peer: Peer | undefined;
-  guest.host.serve = () => (it) => (peer = it);
-  const client = guest.tcp(WEB, 80, 4000, EASY);
-  client.connect();
-  await guest.host.run(() => client.state === "open" && peer !== undefined, 1000);
-  await guest.host.pass(5);
-  return { guest, client, peer: peer! };
-}
-
-/** What `from` has, as it is written and read, taken over by `to`. */
-async function carry(from: UserNetwork, to: UserNetwork): Promise<void> {
-  const writer = new ByteWriter();
-  new SavedNetwork(from).section.encode(writer);
-  const arriving = new SavedNetwork(to);
-  arriving.section.decode(new ByteReader(writer.view()), 1)();
-  await arriving.activate();
-}
-
 test("another network resets at once what it does not have, and keeps the guests' addresses", async () => {
   const { guest: first, client, peer } = await connected();
   first.network.send(dhcp(1));
@@ -526,7 +502,12 @@ test("a guest's names of any bytes, as long as names can be, do not prevent a sa
   // Whatever a network says of itself is saved as far as there is room.
   const writer = new ByteWriter();
   const memory = { ...guest.network.remember(), names: ["\xff".repeat(250), "deb.ok.example"] };
-  const network = { remember: () => memory, suspend: () => {}, resume: async () => {} };
+  const network = {
+    remember: () => memory,
+    suspend: () => {},
+    resume: async () => {},
+    endConnections: () => {},
+  };
   new SavedNetwork(network).section.encode(writer);
 });
 

@@ -432,6 +432,7 @@ export abstract class OutgoingMove {
     this.#watch.stop();
     this.machine.runState.set("postmigrate");
     this.machine.startBlocker = blocker;
+    if (blocker !== undefined) this.machine.left("moved");
     this.setStatus("completed");
     return { status: "completed" };
   }

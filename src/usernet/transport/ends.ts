@@ -24,6 +24,11 @@ export interface DatagramEnds extends Ends {
   readonly hostPort: number;
 }
 
+/** Who has sent to a forwarded port for datagrams, by how the guest sees it; `address`: as the host does. */
+export interface ForwardPeer extends DatagramEnds {
+  readonly address: Uint8Array;
+}
+
 /** As messages have it. */
 export const placeText = (address: Uint8Array, port: number): string =>
   address.length === 4 ? `${ipText(address)}:${port}` : `[${ipText(address)}]:${port}`;

@@ -1,7 +1,7 @@
 // UDP between guests and the outside: a socket of the host for each port of a guest, until it was idle for a
 // while. Datagrams come back only from where the guest sent to.
-import { ipText } from "../wire/ip-address.ts";
-import type { DatagramEnds } from "./ends.ts";
+import { ipText, parseIp, sameBytes } from "../wire/ip-address.ts";
+import type { DatagramEnds, ForwardPeer } from "./ends.ts";
 import type { NetDatagrams, NetPlatform, ReceiveDatagram } from "./net-platform.ts";
 
 /** QEMU's time-out. */
@@ -58,6 +58,8 @@ export class UdpRelay {
   /** The least recently used first. */
   readonly #flows = new Map<string, Flow>();
   readonly #forwards = new Set<Forward>();
+  /** Peers of forwarded ports that are still to be opened. */
+  #peers: readonly ForwardPeer[] = [];
 
   constructor(platform: NetPlatform, deliver: DeliverDatagram) {
     this.#platform = platform;
@@ -75,6 +77,29 @@ export class UdpRelay {
         hostPort: sockets[familyOf(address)]?.port ?? 0,
       })),
     );
+  }
+  /** The peers of each forwarded port, with the port of the host's socket. */
+  rememberPeers(): ForwardPeer[] {
+    return [...this.#forwards].flatMap(({ guest, guestPort, socket, remotes }) =>
+      [...remotes.values()].flatMap(({ seen, seenPort, address }) => {
+        const bytes = parseIp(address);
+        const ends = { guest, guestPort, remote: seen, remotePort: seenPort, hostPort: socket.port };
+        return bytes === undefined ? [] : [{ ...ends, address: bytes }];
+      }),
+    );
+  }
+  /** Forwarded ports, those that are opened later too, know these peers. */
+  expectPeers(peers: readonly ForwardPeer[]): void {
+    this.#peers = peers;
+    for (const forward of this.#forwards) this.#greet(forward);
+  }
+  #greet({ guest, guestPort, remotes }: Forward): void {
+    for (const peer of this.#peers) {
+      if (peer.guestPort !== guestPort || !sameBytes(peer.guest, guest)) continue;
+      const [seen, port] = [peer.remote, peer.remotePort];
+      const remote = { seen, seenPort: port, address: ipText(peer.address), port };
+      touch(remotes, keyOf(ipText(seen), port), remote, MAX_FORWARD_REMOTES);
+    }
   }
   list(): { guest: string; guestPort: number; remotes: readonly UdpRemote[] }[] {
     return [...this.#flows.values()].map(({ guest, guestPort, remotes }) => ({
@@ -163,6 +188,7 @@ export class UdpRelay {
     });
     const forward = { guest, guestPort, socket, remotes };
     this.#forwards.add(forward);
+    this.#greet(forward);
     return {
       port: socket.port,
       close: () => {

@@ -124,6 +124,8 @@ export interface SavedPart extends Ownable {
 export interface VirtShare extends SavedPart {
   /** Its tag while the guest has it mounted. */
   readonly mounted: string | undefined;
+  /** Set by the machine: hears of a share's files that were lost on the way, with the reasons. */
+  onStale?: (tag: string, files: readonly string[]) => void;
 }
 
 /** A network as a part of the machine. Without `owned`, it keeps nothing for the guest. */
@@ -420,6 +422,7 @@ export function createVirtMachine(
   // Before the devices: a machine without the share is refused by the share's name.
   for (const share of shares) {
     machine.drives.push(share);
+    share.onStale = (tag, files) => machine.emit({ event: "X_WHERRY_SHARE_STALE", tag, files });
     machine.addSection(share.section);
   }
   const virtio = addVirtio(machine, backends, irq, options.legacyVirtio ?? false);

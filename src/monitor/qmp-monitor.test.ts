@@ -145,8 +145,10 @@ test("events go to every client that has negotiated and is still connected", asy
   c.session.close();
   for (const client of [a, b, c]) client.lines.splice(0);
   machine.emit({ event: "GUEST_PANICKED", message: "hart 1: no" });
+  machine.emit({ event: "X_WHERRY_SHARE_STALE", tag: "t", files: ["a (ENOENT)"] });
   expect(a.lines).toEqual([
     { timestamp, event: "GUEST_PANICKED", data: { action: "pause", "x-wherry-message": "hart 1: no" } },
+    { timestamp, event: "X_WHERRY_SHARE_STALE", data: { tag: "t", count: 1, files: ["a (ENOENT)"] } },
   ]);
   expect(b.lines).toEqual([]);
   expect(c.lines).toEqual([]);

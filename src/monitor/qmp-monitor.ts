@@ -30,9 +30,13 @@ const EVENTS = {
   POWERDOWN: {},
   SUSPEND: {},
   WAKEUP: {},
+  X_WHERRY_SHARE_STALE: { tag: str, count: int, files: list(str) },
   GUEST_PANICKED: { action: oneOf(["pause"]), "x-wherry-message": optional(str) },
   ...migrationEvents,
 };
+
+/** A client is disconnected if an event is too long. */
+const MAX_STALE_FILES = 1000;
 
 export interface QmpOptions {
   /** The version in the greeting's `package`. */
@@ -112,6 +116,13 @@ export class QmpMonitor {
         return;
       case "SHUTDOWN":
         this.broadcast("SHUTDOWN", { guest: event.guest, reason: event.reason });
+        return;
+      case "X_WHERRY_SHARE_STALE":
+        this.broadcast("X_WHERRY_SHARE_STALE", {
+          tag: event.tag,
+          count: event.files.length,
+          files: event.files.slice(0, MAX_STALE_FILES),
+        });
         return;
       case "GUEST_PANICKED":
         this.broadcast("GUEST_PANICKED", { action: "pause", "x-wherry-message": event.message });

@@ -111,6 +111,8 @@ export class SavedShare {
   readonly server: ShareServer;
   readonly section: Section;
   readonly #onWarning: (message: string) => void;
+  /** Set by the machine: hears of files that were lost on the way, with the reasons. */
+  onStale?: (tag: string, files: readonly string[]) => void;
   /** Loaded, and not yet opened. */
   #arriving: ShareState | undefined;
 
@@ -147,6 +149,7 @@ export class SavedShare {
     const lost = await openFids(this.server, state);
     this.#arriving = undefined;
     if (lost.length === 0) return;
+    this.onStale?.(this.server.tag, lost);
     const more = lost.length > MAX_NAMED ? `, and ${lost.length - MAX_NAMED} more` : "";
     const what = lost.length === 1 ? "a file of the guest is" : `${lost.length} files of the guest are`;
     this.#onWarning(

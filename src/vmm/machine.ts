@@ -88,6 +88,8 @@ export type MachineEvent =
   | { event: "POWERDOWN" }
   | { event: "SUSPEND" }
   | { event: "WAKEUP" }
+  /** Files that the guest has open in a share are gone: their names, without a bound. */
+  | { event: "X_WHERRY_SHARE_STALE"; tag: string; files: readonly string[] }
   | { event: "GUEST_PANICKED"; message: string };
 
 /** The guest is at its end: only a reset makes another beginning. */

@@ -47,6 +47,8 @@ test("a page's files can be read and changed, and go on in another page with the
   const words: string[] = [];
   const tree = await filesTree(FILES, {});
   const there = new SavedShare(new ShareServer({ tag: "t", tree }), (word) => words.push(word));
+  const stale: unknown[] = [];
+  there.onStale = (tag, files) => stale.push(tag, files);
   there.section.decode(new ByteReader(writer.finish()), 1)();
   await there.activate();
   const same = new Client9p(there.server);
@@ -55,6 +57,7 @@ test("a page's files can be read and changed, and go on in another page with the
   expect(text(await same.read(kept, 0, 99))).toBe("TEXT ü");
   await expect(same.read(own, 0, 9)).rejects.toThrow("ESTALE");
   expect(words.join()).toMatch(/^share t: a file .*of the guest \(ENOENT\)$/);
+  expect(stale).toEqual(["t", ["of the guest (ENOENT)"]]);
 });
 
 test("a file's path that leaves the tree is refused", async () => {

@@ -3,7 +3,8 @@
 import { buildModule } from "../../wasm/module.ts";
 import { ENGINE_MEMORY } from "../interpreter/engine-parts.ts";
 import type { Region } from "./region.ts";
-import { translateRegion, type TranslationMode } from "./region-translator.ts";
+import type { TranslationMode } from "./instruction-writer.ts";
+import { translateRegion } from "./region-translator.ts";
 
 export interface PlacedRegion {
   readonly region: Region;

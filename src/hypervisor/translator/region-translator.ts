@@ -4,41 +4,27 @@
 // for which that is impossible, or that leave the region, use the hart's jump cache and a tail call. Calling
 // convention and reasons to leave: code-dispatch.ts.
 import { REGISTERS } from "../../riscv/registers.ts";
-import { I32, I64, type Value } from "../../wasm/expr.ts";
+import { I32, I64 } from "../../wasm/expr.ts";
 import { fn, type AnyFn, type Func, type Label, type Local } from "../../wasm/function.ts";
 import { X_NAMES } from "../../riscv/abi-names.ts";
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
-import type { FloatSemantics } from "../isa/float-semantics.ts";
 import { entryOf, jumpEntry, LEAVE, REGION, slotOf } from "../interpreter/code-dispatch.ts";
 import { CTX_JUMPS, CTX_READ, CTX_WRITE } from "../hart/tlb-context.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
-import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
 import { type Block, type Instruction, isIrregular, isTableJump, PAGE_SIZE, type Region } from "./region.ts";
 import { analyzeFlow, type RegionFlow, registersOf } from "./region-flow.ts";
 import { accessSize, findStreams } from "./tlb-streams.ts";
-import {
-  loadAccess,
-  type LoadKind,
-  SIZE_OF_LOAD,
-  type Semantics,
-  storeAccess,
-  type StoreSize,
-} from "../isa/instruction-semantics.ts";
 import { tlbEntry } from "../hart/hart-tlb.ts";
-import { type Accesses, RegionFloat } from "./translator-float.ts";
-import { EVENT, raise, raiseIllegal, set } from "../hart/hart-traps.ts";
-
-export interface TranslationMode {
-  /**
-   * Never execute more instructions than `countdown`: slices end at exactly their budget. The time CSR and
-   * devices may read the clock, which counts instructions, so the interpreter, which knows the exact count,
-   * executes those accesses.
-   */
-  readonly exact: boolean;
-  /** See `Semantics`. */
-  readonly hasTotalStoreOrder: boolean;
-}
+import {
+  InstructionWriter,
+  type Lookup,
+  type Surroundings,
+  type TranslationMode,
+  type Window,
+} from "./instruction-writer.ts";
+import { RegionFloat } from "./translator-float.ts";
+import { EVENT, set } from "../hart/hart-traps.ts";
 
 /** Notes (trace-region.ts) are offsets of instructions, and this value for exits. */
 const NOT_AN_INSTRUCTION = -1;
@@ -71,11 +57,15 @@ interface Parameters {
   readonly entry: Local<I32>;
 }
 
-class RegionWriter {
+class RegionWriter implements Surroundings {
   readonly f: Func;
   readonly #region: Region;
   readonly mode: TranslationMode;
   readonly p: Parameters;
+  readonly hart: I32;
+  readonly context: I32;
+  /** The block that is being written. */
+  #block!: Block;
   /** Guest-virtual address of the page. */
   readonly #base: Local<I64>;
   /** Where to continue, or the reason to leave, for the exits below. */
@@ -129,6 +119,8 @@ class RegionWriter {
     this.#region = region;
     this.mode = mode;
     this.p = parameters;
+    this.hart = parameters.hart;
+    this.context = parameters.context;
     this.#blocks = new Map(region.blocks.map((block) => [block.start, block]));
     for (const block of region.blocks) {
       const siblings = this.#children.get(block.dominator);
@@ -256,17 +248,18 @@ class RegionWriter {
     f.return(countdown);
   }
 
-  leaveTo(block: Block, target: I64): void {
+  #leaveTo(block: Block, target: I64): void {
     this.#target.set(target);
     this.#store(this.#flow.writtenAfter(block));
     this.f.br(this.#leave);
   }
 
-  /** As `leaveTo`, but if the target is an entry of this region, the registers stay in locals. */
-  jumpTo(block: Block, target: I64): void {
+  /** As `#leaveTo`, but if the target is an entry of this region, the registers stay in locals. */
+  jumpTo(target: I64): void {
     const { f } = this;
+    const block = this.#block;
     const place = this.#place;
-    if (place === undefined || this.#again === undefined) return this.leaveTo(block, target);
+    if (place === undefined || this.#again === undefined) return this.#leaveTo(block, target);
     const again = this.#again;
     this.#target.set(target);
     const offset = f.let(this.#target.sub(this.#base));
@@ -384,10 +377,17 @@ class RegionWriter {
     );
   }
 
-  edge(from: Block, offset: number): void {
+  goTo(offset: number): void {
+    const block = this.#block;
+    this.#edge(block, offset);
+    // Blocks that are reached only from here have been written in between.
+    this.#block = block;
+  }
+
+  #edge(from: Block, offset: number): void {
     const to = this.#blocks.get(offset);
     if (to !== undefined && from.successors.includes(to)) this.#branchTo(from, to);
-    else this.leaveTo(from, this.address(offset));
+    else this.#leaveTo(from, this.address(offset));
   }
 
   #emitInstructions(block: Block): void {
@@ -423,7 +423,7 @@ class RegionWriter {
       if (window !== undefined) this.#openWindow(window);
       f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
     }
-    if (last.flow.kind === "next") this.edge(block, block.end);
+    if (last.flow.kind === "next") this.#edge(block, block.end);
   }
 
   #openWindow(accesses: readonly Access[]): void {
@@ -484,7 +484,8 @@ class RegionWriter {
       this.step(instruction, unexecuted);
       return;
     }
-    row.meaning(new InstructionWriter(this, block, instruction, unexecuted));
+    this.#block = block;
+    row.meaning(new InstructionWriter(this, instruction, unexecuted));
     if (flow.kind !== "next") return;
     const isAccess = row.fields.has("rs1") && row.extension !== "M";
     if (row.extension !== "Zicsr" && !(this.mode.exact && isAccess)) return;
@@ -519,216 +520,8 @@ class RegionWriter {
   }
 }
 
-/** The translator's `Semantics` for one instruction, with known operands. */
-class InstructionWriter implements Semantics, Accesses {
-  readonly f: Func;
-  readonly hart: I32;
-  readonly #region: RegionWriter;
-  readonly #block: Block;
-  readonly #instruction: Instruction;
-  readonly #unexecuted: number;
-
-  /** `unexecuted`: the block's instructions after this one. */
-  constructor(region: RegionWriter, block: Block, instruction: Instruction, unexecuted: number) {
-    this.f = region.f;
-    this.hart = region.p.hart;
-    this.#region = region;
-    this.#block = block;
-    this.#instruction = instruction;
-    this.#unexecuted = unexecuted;
-  }
-
-  get word(): I32 {
-    return I32.of(this.#instruction.word);
-  }
-  #number(low: number): number {
-    return (this.#instruction.word >>> low) & 31;
-  }
-  get rs1(): I64 {
-    return this.#region.x[this.#number(15)] ?? I64.of(0);
-  }
-  get rs2(): I64 {
-    return this.#region.x[this.#number(20)] ?? I64.of(0);
-  }
-  get hasTotalStoreOrder(): boolean {
-    return this.#region.mode.hasTotalStoreOrder;
-  }
-  get float(): FloatSemantics {
-    const { float } = this.#region;
-    if (float === undefined) throw new RangeError("a float instruction in a region that has none");
-    return float.semantics(this, this.#instruction.word, this);
-  }
-  get #immediate(): number {
-    const { row, word } = this.#instruction;
-    if (row?.immediate === undefined) throw new RangeError(`${row?.name} has no immediate`);
-    return decodeImmediate(row.immediate, word);
-  }
-  get imm(): I64 {
-    return I64.of(this.#immediate);
-  }
-  get pc(): I64 {
-    return this.#region.address(this.#instruction.offset);
-  }
-  get nextPc(): I64 {
-    return this.#region.address(this.#instruction.offset + this.#instruction.size);
-  }
-  field(low: number, width: number): I32 {
-    return I32.of((this.#instruction.word >>> low) & (2 ** width - 1));
-  }
-  setRd(value: I64): void {
-    const rd = this.#region.x[this.#number(7)];
-    // A call has side effects, for example on fflags, even if its result is not used.
-    if (rd === undefined) this.f.drop(value);
-    else rd.set(value);
-  }
-
-  jump(target: I64): void {
-    this.#region.jumpTo(this.#block, target);
-  }
-  branch(condition: I32): void {
-    const { offset, size } = this.#instruction;
-    this.f.if(condition, () => this.#region.edge(this.#block, offset + this.#immediate));
-    this.#region.edge(this.#block, offset + size);
-  }
-  jumpImmediate(): void {
-    this.#region.edge(this.#block, this.#instruction.offset + this.#immediate);
-  }
-
-  load(kind: LoadKind, address: I64): I64;
-  load<T extends Value>(
-    size: StoreSize,
-    address: I64,
-    zero: T,
-    fromHost: (hva: I32, offset?: number) => T,
-    fromBits: (bits: I64) => T,
-  ): T;
-  load(
-    kind: LoadKind | StoreSize,
-    address: I64,
-    zero: Value = I64.of(0),
-    fromHost?: (hva: I32, offset?: number) => Value,
-    fromBits?: (bits: I64) => Value,
-  ): Value {
-    const [from, bits] = typeof kind === "number" ? [fromHost, fromBits] : loadAccess[kind];
-    const read = from as (hva: I32, offset?: number) => Value;
-    const size = typeof kind === "number" ? kind : SIZE_OF_LOAD[kind];
-    const value = this.f.let(zero);
-    this.#access(
-      CTX_READ,
-      size,
-      address,
-      (at, offset) => value.set(read(at, offset)),
-      (va) => value.set((bits as (bits: I64) => Value)(loadSlowAt.call(this.hart, va, this.pc, size))),
-    );
-    return value;
-  }
-  store(size: StoreSize, address: I64, value: I64): void;
-  store(size: StoreSize, address: I64, toHost: (hva: I32, offset?: number) => void, bits: I64): void;
-  store(size: StoreSize, address: I64, value: I64 | ((hva: I32, offset?: number) => void), bits?: I64): void {
-    const { f } = this;
-    const write =
-      typeof value === "function" ? value : (at: I32, offset = 0) => storeAccess(f, size, at, value, offset);
-    const whole = typeof value === "function" ? (bits as I64) : value;
-    this.#access(CTX_WRITE, size, address, write, (va) =>
-      f.call(storeSlowAt, this.hart, va, whole, this.pc, size),
-    );
-  }
-
-  /** `table` is CTX_READ or CTX_WRITE. */
-  #access(
-    table: number,
-    size: StoreSize,
-    address: I64,
-    fast: (hva: I32, offset: number) => void,
-    slow: (va: I64) => void,
-  ): void {
-    const { f } = this;
-    const notFound = (va: I64) => () => {
-      if (this.#region.mode.exact) return this.step();
-      slow(va);
-      this.#stopIfNotDone();
-    };
-    const window = this.#region.windows.get(this.#instruction);
-    if (window !== undefined) {
-      f.if(window.hva, () => fast(window.hva, window.offset), notFound(address), true);
-      return;
-    }
-    const va = f.let(address);
-    const stream = this.#region.streamOf(this.#instruction);
-    if (stream !== undefined) {
-      f.block((done) => {
-        const page = f.let(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
-        const missed = (): void => {
-          notFound(va)();
-          f.br(done);
-        };
-        this.#region.lookUp(stream, table, page, missed);
-        fast(va.wrap().add(stream.toHost), 0);
-      });
-      return;
-    }
-    const entry = f.let(tlbEntry(this.#region.p.context, va));
-    const found = entry.load64(table).eq(va.and(BigInt(-PAGE_SIZE) | BigInt(size - 1)));
-    f.if(found, () => fast(va.wrap().add(entry.load32(table + 8)), 0), notFound(va), true);
-  }
-
-  guard(call: I64): Local<I64> {
-    this.#region.storePc(this.#instruction.offset);
-    const value = this.f.let(call);
-    this.checkEvent();
-    return value;
-  }
-  checkEvent(): void {
-    const isTrapped = this.hart.load32(SCRATCH.event).eq(EVENT.TRAPPED);
-    this.f.if(isTrapped, () => this.resume(), undefined, false);
-  }
-  /** Stop here if a slow access was not done: a trap, or EVENT.DEVICE. */
-  #stopIfNotDone(): void {
-    this.f.if(this.hart.load32(SCRATCH.event), () => this.resume(), undefined, false);
-  }
-  /** The interpreter executes instructions that read the counters. */
-  syncCounters(): void {}
-  trap(cause: I64 | number, tval: I64 | number): void {
-    this.#region.storePc(this.#instruction.offset);
-    this.f.call(raise, this.hart, cause, tval);
-    this.resume();
-  }
-  trapDynamic(cause: I64): void {
-    this.trap(cause, 0);
-  }
-  illegal(): void {
-    this.#region.storePc(this.#instruction.offset);
-    this.f.call(raiseIllegal, this.hart, this.#instruction.bits);
-    this.resume();
-  }
-  resume(): void {
-    this.#region.stopAfter(this.#unexecuted);
-  }
-  exit(): void {
-    throw new RangeError(`${this.#instruction.row?.name} leaves the guest: it must be stepped`);
-  }
-  step(): void {
-    this.#region.step(this.#instruction, this.#unexecuted);
-  }
-}
-
-/** A stream's last TLB lookup. Valid until the region is left: dropping translations waits for that. */
-interface Lookup {
-  readonly page: Local<I64>;
-  /** The number to add to a virtual address in that page. */
-  readonly toHost: Local<I32>;
-}
-
 /** Not a page address: the bits of the page offset are not 0. */
 const NO_PAGE = -1n;
-
-/** Memory near a base register, for which several accesses of a block share one TLB lookup. */
-interface Window {
-  /** Host address of the lowest byte; 0 if the window is not entirely in a page that the TLB has. */
-  readonly hva: Local<I32>;
-  /** The offset of this access from there. */
-  readonly offset: number;
-}
 
 /** Maximum size of a window, in bytes. */
 const WINDOW_SIZE = 512;

@@ -16,8 +16,30 @@ export class BranchHint {
   }
 }
 
-/** A piece of code: a byte, a sequence, a reference written as its LEB128 index, or a hint. */
-export type Code = number | readonly Code[] | Indexed | BranchHint;
+/** What a place of a template is filled with, each time the template is written. */
+export const HOLE = {
+  /** The index of a local: operand `number`. */
+  local: 0,
+  /** A signed 32-bit constant: operand `number`. */
+  constant: 1,
+  /** A branch out of the template, to its exit, from `number` nested bodies. */
+  exit: 2,
+  /** The index of a local that lives within the template: number × 4 + its type's place in LOCAL_TYPES. */
+  temporary: 3,
+} as const;
+
+/** A place of a template (function.ts) that is filled in when it is written. */
+export class Hole {
+  readonly kind: number;
+  readonly number: number;
+  constructor(kind: number, number: number) {
+    this.kind = kind;
+    this.number = number;
+  }
+}
+
+/** A piece of code: a byte, a sequence, a reference written as its LEB128 index, a hint, or a hole. */
+export type Code = number | readonly Code[] | Indexed | BranchHint | Hole;
 
 const ULEB_CACHE: (readonly number[])[] = [];
 
@@ -96,6 +118,18 @@ export class Bytes {
     if (this.length === this.#bytes.length) this.#grow(this.length + 1);
     this.#bytes[this.length++] = byte;
   }
+  /** As unsigned LEB128, 0 ≤ n < 2^31. */
+  pushUnsigned(n: number): void {
+    let rest = n;
+    for (; rest > 0x7f; rest >>>= 7) this.push((rest & 0x7f) | 0x80);
+    this.push(rest);
+  }
+  /** As signed LEB128 of a 32-bit integer. */
+  pushSigned(n: number): void {
+    let rest = n | 0;
+    for (; rest < -64 || rest > 63; rest >>= 7) this.push((rest & 0x7f) | 0x80);
+    this.push(rest & 0x7f);
+  }
   append(source: ArrayLike<number>): void {
     if (this.length + source.length > this.#bytes.length) this.#grow(this.length + source.length);
     this.#bytes.set(source, this.length);
@@ -112,13 +146,23 @@ export class Bytes {
 }
 
 /** Size in bytes of an index field that is filled in when the module is written (padded LEB128). */
-const INDEX_BYTES = 5;
+const INDEX_BYTES = 2;
 
-/** Instructions as bytes, and the positions of unresolved indexes, hinted branches and notes. */
+/**
+ * Code that is written many times, each time with other operands. `program`: bytes; above them, 256 + 4 ×
+ * number + kind of a hole; below 0, -1 - the place in `references`.
+ */
+export interface Template {
+  readonly program: Int32Array;
+  readonly references: readonly Indexed[];
+}
+
+/** Instructions as bytes, and the positions of unresolved indexes, hinted branches, notes and holes. */
 export class CodeBytes {
   readonly bytes = new Bytes();
   readonly references: { readonly at: number; readonly to: Indexed }[] = [];
   readonly hints: { readonly at: number; readonly hint: BranchHint }[] = [];
+  readonly holes: { readonly at: number; readonly hole: Hole }[] = [];
   /** What the code from each position on implements, in the caller's terms; for wasm-text.ts only. */
   readonly notes: { readonly at: number; readonly note: number }[] = [];
 
@@ -127,9 +171,54 @@ export class CodeBytes {
     else if (Array.isArray(code)) {
       for (let i = 0; i < code.length; i++) this.emit((code as readonly Code[])[i] as Code);
     } else if (code instanceof BranchHint) this.hints.push({ at: this.bytes.length, hint: code });
-    else {
-      this.references.push({ at: this.bytes.length, to: code as Indexed });
-      for (let i = 0; i < INDEX_BYTES; i++) this.bytes.push(0);
+    else if (code instanceof Hole) this.holes.push({ at: this.bytes.length, hole: code });
+    else this.#refer(code as Indexed);
+  }
+
+  #refer(to: Indexed): void {
+    this.references.push({ at: this.bytes.length, to });
+    for (let i = 0; i < INDEX_BYTES; i++) this.bytes.push(0);
+  }
+
+  /** The code so far as a template. */
+  template(): Template {
+    const program: number[] = [];
+    const references: Indexed[] = [];
+    const bytes = this.bytes.finish();
+    let [hole, reference] = [0, 0];
+    for (let at = 0; at <= bytes.length; at++) {
+      for (let next = this.holes[hole]; next?.at === at; next = this.holes[++hole]) {
+        program.push(256 + 4 * next.hole.number + next.hole.kind);
+      }
+      const next = this.references[reference];
+      if (next?.at === at) {
+        reference++;
+        program.push(-references.push(next.to));
+        at += INDEX_BYTES - 1;
+      } else if (at < bytes.length) program.push(bytes[at] as number);
+    }
+    return { program: Int32Array.from(program), references };
+  }
+
+  /** Write a template; `exit` is the depth of its exit, `temporaryAt` maps its temporaries to locals. */
+  write(
+    { program, references }: Template,
+    operands: ArrayLike<number>,
+    exit: number,
+    temporaryAt: (number: number) => number,
+  ): void {
+    const { bytes } = this;
+    for (let i = 0; i < program.length; i++) {
+      const item = program[i] as number;
+      if (item >= 0 && item < 256) bytes.push(item);
+      else if (item < 0) this.#refer(references[-item - 1] as Indexed);
+      else {
+        const number = (item - 256) >> 2;
+        const kind = item & 3;
+        if (kind === HOLE.constant) bytes.pushSigned(operands[number] as number);
+        else if (kind === HOLE.local) bytes.pushUnsigned(operands[number] as number);
+        else bytes.pushUnsigned(kind === HOLE.exit ? exit + number : temporaryAt(number));
+      }
     }
   }
 
@@ -142,6 +231,7 @@ export class CodeBytes {
         out[at + i] = (rest & 0x7f) | (i === INDEX_BYTES - 1 ? 0 : 0x80);
         rest >>>= 7;
       }
+      if (rest !== 0) throw new RangeError(`index ${index(to)} needs more than ${INDEX_BYTES} bytes`);
     }
     return out;
   }

@@ -17,7 +17,7 @@
 //
 // `f` emits statements in the order of the calls; `sum.call(a, 3)` is an expression, `f.call(sum, a, 3)` a
 // statement. A local made by `f.let` lives until the enclosing body ends; then its slot is reused.
-import { BranchHint, type Code, CodeBytes, type Indexed, uleb } from "./encode.ts";
+import { BranchHint, type Code, CodeBytes, Hole, HOLE, type Indexed, type Template, uleb } from "./encode.ts";
 import { ATOMIC, BULK, OP, PREFIX, TYPE } from "./opcodes.ts";
 import { F32, F64, I32, I64, memarg, type Value, type ValueType } from "./expr.ts";
 
@@ -26,6 +26,8 @@ type Settable<T extends Value> = T | (T extends I32 ? number : T extends I64 ? n
 
 /** A local variable: an expression that can be assigned. */
 export type Local<T extends Value> = T & {
+  /** Its number in the function; undefined in a template. */
+  readonly index: number | undefined;
   set(value: Settable<T>): void;
   /** Assigns the value and evaluates to it. */
   tee(value: Settable<T>): T;
@@ -162,6 +164,28 @@ export class Data implements Indexed {
   }
 }
 
+/** In a template: where branches out of it lead. */
+export const TEMPLATE_EXIT: Label = { depth: -1 };
+
+/** Types of the locals of a template; see HOLE. */
+const LOCAL_TYPES: readonly ValueType[] = [I32, I64, F32, F64];
+
+/**
+ * Records the statements of `body` as a template. `fixed`: the types of the locals that each function that
+ * the template is written in begins with; they are parameters of the body.
+ */
+export function recordTemplate(fixed: readonly ValueType[], body: (f: Func) => void): Template {
+  const f = new Func(fixed, true);
+  body(f);
+  return f.template();
+}
+
+/** Operand `number` of a template as an expression: a local, or a signed 32-bit constant. */
+export const templateConstant = {
+  i32: (number: number): I32 => new I32([OP["i32.const"], new Hole(HOLE.constant, number)]),
+  i64: (number: number): I64 => new I64([OP["i64.const"], new Hole(HOLE.constant, number)]),
+};
+
 /** Emits the statements of one function. */
 export class Func {
   readonly params: readonly Local<Value>[];
@@ -171,26 +195,57 @@ export class Func {
   readonly #free = new Map<number, number[]>();
   #scope: [type: number, index: number][] = [];
   #depth = 0;
+  /** Locals and branches out are holes. */
+  readonly #isTemplate: boolean;
+  /** By type, the locals that templates use within themselves. */
+  readonly #temporaries: number[][] = [[], [], [], []];
+  /** False: branches have no hints, for code that V8 will not optimise. */
+  hasHints = true;
 
-  constructor(params: readonly ValueType[]) {
+  constructor(params: readonly ValueType[], isTemplate = false) {
+    this.#isTemplate = isTemplate;
     this.params = params.map((type, i) => this.#local(new type([]), i));
   }
+
+  /** A local of the function that a template is written in: operand `number`. */
+  operand<T extends ValueType>(type: T, number: number): Local<InstanceType<T>> {
+    return this.#local(new type([]) as InstanceType<T>, new Hole(HOLE.local, number));
+  }
+
+  /** Writes a template with these operands; branches out of it lead to `exit`. */
+  write(template: Template, operands: ArrayLike<number>, exit: Label): void {
+    this.#code.write(template, operands, this.#depth - exit.depth, this.#temporaryAt);
+  }
+  readonly #temporaryAt = (number: number): number => {
+    const ofType = this.#temporaries[number & 3] as number[];
+    const known = ofType[number >> 2];
+    if (known !== undefined) return known;
+    const type = LOCAL_TYPES[number & 3] as ValueType;
+    return (ofType[number >> 2] = this.params.length + this.#localTypes.push(type) - 1);
+  };
 
   /** A new local with this value. The name is for debugging; the last name given to a slot counts. */
   let<T extends Value>(value: T, localName?: string): Local<T> {
     const { local, index } = this.#fresh(value, localName);
-    this.#emit(value.code, OP["local.set"], uleb(index));
+    this.#emit(value.code, OP["local.set"], indexCode(index));
     return local;
   }
   /** A new local with an undefined value. */
   declare<T extends ValueType>(type: T, localName?: string): Local<InstanceType<T>> {
     return this.#fresh(new type([]) as InstanceType<T>, localName).local;
   }
-  #fresh<T extends Value>(like: T, localName: string | undefined): { local: Local<T>; index: number } {
-    const index = this.#free.get(like.type)?.pop() ?? this.params.length + this.#addLocal(like);
+  #fresh<T extends Value>(like: T, localName: string | undefined): { local: Local<T>; index: number | Hole } {
+    const index = this.#free.get(like.type)?.pop() ?? this.#newIndex(like);
     if (localName !== undefined) this.#localNames.set(index, localName);
     this.#scope.push([like.type, index]);
-    return { local: this.#local(like, index), index };
+    const place = this.#isTemplate ? new Hole(HOLE.temporary, index) : index;
+    return { local: this.#local(like, place), index: place };
+  }
+  #newIndex(like: Value): number {
+    if (!this.#isTemplate) return this.params.length + this.#localTypes.push(typeOf(like)) - 1;
+    const type = LOCAL_TYPES.indexOf(typeOf(like));
+    const ofType = this.#temporaries[type] as number[];
+    return 4 * (ofType.push(0) - 1) + type;
   }
 
   /** Attaches `note` to the code that follows; its meaning is the caller's (see wasm-text.ts). */
@@ -233,7 +288,7 @@ export class Func {
       if (taken !== undefined) this.#inScope(taken);
       return;
     }
-    this.#emit(condition.code, hint(likely), OP.if, TYPE.none);
+    this.#emit(condition.code, this.#hint(likely), OP.if, TYPE.none);
     this.#nested(then);
     if (otherwise !== undefined) {
       this.#emit(OP.else);
@@ -254,14 +309,21 @@ export class Func {
     this.#emit(OP.end);
   }
   br(label: Label): void {
-    this.#emit(OP.br, uleb(this.#depth - label.depth));
+    this.#emit(OP.br, this.#depthOf(label));
+  }
+  #depthOf(label: Label): Code {
+    return label === TEMPLATE_EXIT ? new Hole(HOLE.exit, this.#depth) : uleb(this.#depth - label.depth);
+  }
+  #hint(likely: boolean | undefined): Code {
+    if (likely === undefined || !this.hasHints) return [];
+    return likely ? BranchHint.likely : BranchHint.unlikely;
   }
   brIf(label: Label, condition: I32, likely?: boolean): void {
     if (condition.constant !== undefined) {
       if (condition.constant !== 0) this.br(label);
       return;
     }
-    this.#emit(condition.code, hint(likely), OP.br_if, uleb(this.#depth - label.depth));
+    this.#emit(condition.code, this.#hint(likely), OP.br_if, this.#depthOf(label));
   }
   /** Branches to label `index`, or to the last one if there is no such label. */
   brTable(index: I32, labels: readonly Label[]): void {
@@ -365,6 +427,10 @@ export class Func {
     );
   }
 
+  /** The statements so far as a template. */
+  template(): Template {
+    return this.#code.template();
+  }
   /** The locals and the code, with the final `end`. `mustReturn`: the function has a result. */
   finish(value: Value | undefined, mustReturn: boolean): FunctionCode {
     if (value !== undefined) this.#emit(value.code);
@@ -380,10 +446,7 @@ export class Func {
     const v = typeof value === "number" ? I32.of(value) : value;
     this.#emit(address.code, v.code, v instanceof I64 ? op64 : op32, memarg(0, offset));
   }
-  #addLocal(like: Value): number {
-    return this.#localTypes.push(typeOf(like)) - 1;
-  }
-  #local<T extends Value>(like: T, index: number): Local<T> {
+  #local<T extends Value>(like: T, index: number | Hole): Local<T> {
     return new LOCALS[like.type]((code) => this.#code.emit(code), index) as unknown as Local<T>;
   }
   #nested(body: (label: Label) => void): void {
@@ -412,11 +475,13 @@ function assignable<B extends ValueType>(type: B) {
   const Base = type as unknown as new (code: Code) => I32;
   return class extends Base {
     readonly #emit: Emit;
-    readonly #index: readonly number[];
-    constructor(emit: Emit, index: number) {
-      super([OP["local.get"], uleb(index)]);
+    readonly #index: Code;
+    readonly index: number | undefined;
+    constructor(emit: Emit, index: number | Hole) {
+      super([OP["local.get"], indexCode(index)]);
       this.#emit = emit;
-      this.#index = uleb(index);
+      this.#index = indexCode(index);
+      this.index = typeof index === "number" ? index : undefined;
     }
     set(value: Settable<Value>): void {
       this.#emit([constant(value, type).code, OP["local.set"], this.#index]);
@@ -433,8 +498,8 @@ const LOCALS = {
   [F64.type]: assignable(F64),
 };
 
-function hint(likely: boolean | undefined): Code {
-  return likely === undefined ? [] : likely ? BranchHint.likely : BranchHint.unlikely;
+function indexCode(index: number | Hole): Code {
+  return typeof index === "number" ? uleb(index) : index;
 }
 
 function typeOf(value: Value): ValueType {

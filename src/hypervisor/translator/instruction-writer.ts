@@ -73,6 +73,19 @@ export interface Surroundings {
   goTo(offset: number): void;
 }
 
+/** An event that the last instruction has caused is handled before the next one, at offset `next`. */
+export function stopForEvent(around: Surroundings, next: number, unexecuted: number): void {
+  around.f.if(
+    around.hart.load32(SCRATCH.event),
+    () => {
+      around.storePc(next);
+      around.stopAfter(unexecuted);
+    },
+    undefined,
+    false,
+  );
+}
+
 /** The translator's `Semantics` for one instruction, with known operands. */
 export class InstructionWriter implements Semantics, Accesses {
   readonly f: Func;
@@ -198,7 +211,7 @@ export class InstructionWriter implements Semantics, Accesses {
     const notFound = (va: I64) => () => {
       if (this.#around.mode.exact) return this.step();
       slow(va);
-      this.#stopIfNotDone();
+      this.stopIfNotDone();
     };
     const window = this.#around.windows.get(this.#instruction);
     if (window !== undefined) {
@@ -235,7 +248,7 @@ export class InstructionWriter implements Semantics, Accesses {
     this.f.if(isTrapped, () => this.resume(), undefined, false);
   }
   /** Stop here if a slow access was not done: a trap, or EVENT.DEVICE. */
-  #stopIfNotDone(): void {
+  protected stopIfNotDone(): void {
     this.f.if(this.hart.load32(SCRATCH.event), () => this.resume(), undefined, false);
   }
   /** The interpreter executes instructions that read the counters. */

@@ -1,7 +1,7 @@
 // Which guest registers a region holds in locals, and where: registers that may have been written since entry
 // must be stored at an exit, and registers that are read or stored later must be loaded at entry. Two passes
 // over the blocks, registers as bits of a word; x0 has none. translator-float.ts handles float registers.
-import type { Block, Instruction, Region } from "./region.ts";
+import type { Block, Region } from "./region.ts";
 
 export interface RegionFlow {
   /** Registers that a region's entry must load. */
@@ -10,16 +10,6 @@ export interface RegionFlow {
   writtenBefore(block: Block): number;
   /** Registers that may have been written between entry of the region and the end of this block. */
   writtenAfter(block: Block): number;
-}
-
-/** Registers that an instruction reads and writes. */
-export function registersOf({ row, word, flow }: Instruction): { reads: number; writes: number } {
-  if (row === undefined || flow.kind === "step") return { reads: 0, writes: 0 };
-  const bit = (field: "rs1" | "rs2" | "rd"): number => {
-    const low = row.fields.get(field);
-    return low === undefined ? 0 : (1 << ((word >>> low) & 31)) & ~1;
-  };
-  return { reads: bit("rs1") | bit("rs2"), writes: bit("rd") };
 }
 
 /** `reenters`: an indirect jump of the region may go to any of its entries without leaving it. */
@@ -35,7 +25,7 @@ export function analyzeFlow(region: Region, reenters: boolean): RegionFlow {
   });
   for (const { order, instructions } of blocks) {
     for (const instruction of instructions) {
-      const of = registersOf(instruction);
+      const of = instruction.decoding;
       exposed[order] = (exposed[order] as number) | (of.reads & ~(writes[order] as number));
       writes[order] = (writes[order] as number) | of.writes;
     }

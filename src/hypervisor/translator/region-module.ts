@@ -3,6 +3,7 @@
 import { buildModule } from "../../wasm/module.ts";
 import { ENGINE_MEMORY } from "../interpreter/engine-parts.ts";
 import type { Region } from "./region.ts";
+import { InstructionTemplates } from "./instruction-templates.ts";
 import type { TranslationMode } from "./instruction-writer.ts";
 import { translateRegion } from "./region-translator.ts";
 
@@ -16,14 +17,18 @@ export interface PlacedRegion {
 export class RegionModules {
   readonly #helpers: ReadonlySet<string>;
   readonly #mode: TranslationMode;
+  readonly #templates: InstructionTemplates;
 
   /** For an engine that exports these functions. */
   constructor(helpers: ReadonlySet<string>, mode: TranslationMode) {
     this.#helpers = helpers;
     this.#mode = mode;
+    this.#templates = new InstructionTemplates(mode);
   }
 
-  build(regions: readonly PlacedRegion[]): Uint8Array<ArrayBuffer> {
+  /** The module's bytes; `improved`: of improved translations, not of first ones. */
+  build(regions: readonly PlacedRegion[], improved: boolean): Uint8Array<ArrayBuffer> {
+    const templates = improved ? undefined : this.#templates;
     return buildModule({
       memory: ENGINE_MEMORY,
       exports: {},
@@ -32,10 +37,13 @@ export class RegionModules {
         name: "table",
         elements: regions.map(({ region, slot, table }) => ({
           at: slot,
-          fn: translateRegion(`region ${region.page.toString(16)} ${slot}`, region, this.#mode, {
-            slot,
-            table,
-          }),
+          fn: translateRegion(
+            `region ${region.page.toString(16)} ${slot}`,
+            region,
+            this.#mode,
+            { slot, table },
+            templates,
+          ),
         })),
       },
       externals: { module: "engine", names: this.#helpers },

@@ -13,11 +13,13 @@ import { CTX_JUMPS, CTX_READ, CTX_WRITE } from "../hart/tlb-context.ts";
 import { hartLayout } from "../hart/hart-layout.ts";
 import { SCRATCH } from "../shared/hart-scratch.ts";
 import { type Block, type Instruction, isIrregular, isTableJump, PAGE_SIZE, type Region } from "./region.ts";
-import { analyzeFlow, type RegionFlow, registersOf } from "./region-flow.ts";
+import { analyzeFlow, type RegionFlow } from "./region-flow.ts";
 import { accessSize, findStreams } from "./tlb-streams.ts";
+import { type InstructionTemplate, type InstructionTemplates, OPERAND } from "./instruction-templates.ts";
 import { tlbEntry } from "../hart/hart-tlb.ts";
 import {
   InstructionWriter,
+  stopForEvent,
   type Lookup,
   type Surroundings,
   type TranslationMode,
@@ -29,15 +31,19 @@ import { EVENT, set } from "../hart/hart-traps.ts";
 /** Notes (trace-region.ts) are offsets of instructions, and this value for exits. */
 const NOT_AN_INSTRUCTION = -1;
 
-/** The region as a function of type REGION. */
+/**
+ * The region as a function of type REGION. With templates it is a first translation: fast to make and small,
+ * for V8's baseline compiler. Without, it is an improved one.
+ */
 export function translateRegion(
   name: string,
   region: Region,
   mode: TranslationMode,
   place?: RegionPlace,
+  templates?: InstructionTemplates,
 ): AnyFn {
   return fn(name, REGION.params, I32, (f, hart, context, countdown, pc, entry) => {
-    new RegionWriter(f, region, mode, place, { hart, context, countdown, pc, entry }).emit();
+    new RegionWriter(f, region, mode, place, templates, { hart, context, countdown, pc, entry }).emit();
   });
 }
 
@@ -80,14 +86,19 @@ class RegionWriter implements Surroundings {
   #stop!: Label;
   readonly #stored: Local<I32>;
   readonly #storedSets: number[] = [];
+  /** The sets of registers that first translations store at #leave, by #stored. */
+  readonly #leftSets: number[] = [];
   /** Enter the block with the current entry number, without leaving the region. */
   #again: Label | undefined;
   /** Stop in the middle of the current block, with #unexecuted of its instructions not executed. */
-  #stopInBlock!: Label;
+  #stopInBlock: Label = { depth: 0 };
   readonly #unexecuted: Local<I32>;
   /** Accesses that share another access's TLB lookup. */
   readonly windows = new Map<Instruction, Window>();
   readonly #streams = new Map<Instruction, Lookup>();
+  /** Set in a first translation. */
+  readonly #templates: InstructionTemplates | undefined;
+  readonly #operands = new Int32Array(Object.keys(OPERAND).length);
   readonly #blockLabels = new Map<Block, Label>();
   readonly #loopLabels = new Map<Block, Label>();
   readonly #blocks: ReadonlyMap<number, Block>;
@@ -105,8 +116,14 @@ class RegionWriter implements Surroundings {
     region: Region,
     mode: TranslationMode,
     place: RegionPlace | undefined,
+    templates: InstructionTemplates | undefined,
     parameters: Parameters,
   ) {
+    this.#templates = templates;
+    f.hasHints = templates === undefined;
+    // REGION_LOCALS
+    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)), "page");
+    this.#unexecuted = f.let(I32.of(0), "unexecuted");
     // Calls within the region return to it, and the targets of jump tables are mostly in the page.
     const reenters = region.blocks.some(({ instructions, successors }) => {
       const last = instructions.at(-1) as Instruction;
@@ -133,11 +150,10 @@ class RegionWriter implements Surroundings {
         .map((next) => this.#longest.get(next) as number);
       this.#longest.set(block, block.instructions.length + Math.max(0, ...after));
     }
-    this.#base = f.let(parameters.pc.and(BigInt(-PAGE_SIZE)), "page");
     this.#target = f.let(I64.of(0), "target");
     this.#reason = f.let(I32.of(LEAVE.EVENT), "reason");
-    this.#unexecuted = f.let(I32.of(0), "unexecuted");
     this.#stored = f.let(I32.of(0), "stored");
+    if (templates !== undefined) return;
     const lookups: Lookup[] = [];
     for (const [access, number] of findStreams(region)) {
       lookups[number] ??= { page: f.let(I64.of(NO_PAGE)), toHost: f.let(I32.of(0)) };
@@ -163,15 +179,12 @@ class RegionWriter implements Surroundings {
         f.unreachable();
       });
       f.note(NOT_AN_INSTRUCTION);
+      this.#storeOneOf(this.#leftSets);
       this.float?.writeBack();
       this.#continueAtTarget();
     });
     f.note(NOT_AN_INSTRUCTION);
-    f.switch(
-      this.#stored,
-      this.#storedSets.map((mask) => () => this.#store(mask)),
-      () => {},
-    );
+    this.#storeOneOf(this.#storedSets);
     this.float?.writeBack();
     countdown.set(countdown.add(this.#unexecuted));
     // The device access has not been done: the interpreter does it.
@@ -199,7 +212,7 @@ class RegionWriter implements Surroundings {
     let named = 0;
     for (const { instructions } of blocks) {
       for (const instruction of instructions) {
-        const { reads, writes } = registersOf(instruction);
+        const { reads, writes } = instruction.decoding;
         named |= reads | writes;
       }
     }
@@ -232,6 +245,14 @@ class RegionWriter implements Surroundings {
     }
   }
 
+  /** Store the set that #stored tells. */
+  #storeOneOf(sets: readonly number[]): void {
+    if (sets.length === 1) return this.#store(sets[0] as number);
+    if (sets.length === 0) return;
+    const cases = sets.map((mask) => () => this.#store(mask));
+    this.f.switch(this.#stored, cases, () => {});
+  }
+
   // ---- exits ----
 
   /** x registers are stored: continue at #target by the jump cache, or return to the interpreter. */
@@ -250,7 +271,13 @@ class RegionWriter implements Surroundings {
 
   #leaveTo(block: Block, target: I64): void {
     this.#target.set(target);
-    this.#store(this.#flow.writtenAfter(block));
+    this.#storeAndLeave(block);
+  }
+
+  #storeAndLeave(block: Block): void {
+    const mask = this.#flow.writtenAfter(block);
+    if (this.#templates === undefined) this.#store(mask);
+    else this.#stored.set(indexIn(this.#leftSets, mask));
     this.f.br(this.#leave);
   }
 
@@ -270,14 +297,12 @@ class RegionWriter implements Surroundings {
         f.br(again);
       });
     });
-    this.#store(this.#flow.writtenAfter(block));
-    f.br(this.#leave);
+    this.#storeAndLeave(block);
   }
 
   /** Stop, and store these registers: rare exits share the code that does it. */
   #stopAndStore(mask: number): void {
-    const known = this.#storedSets.indexOf(mask);
-    this.#stored.set(known >= 0 ? known : this.#storedSets.push(mask) - 1);
+    this.#stored.set(indexIn(this.#storedSets, mask));
     this.f.br(this.#stop);
   }
 
@@ -394,14 +419,22 @@ class RegionWriter implements Surroundings {
     const f = this.f;
     this.float?.startBlock();
     if (block.isLoop && this.mode.exact) this.#poll(block, this.#flow.writtenBefore(block));
+    const templates = block.instructions.map((instruction) => this.#templateOf(instruction));
+    if (this.#templates !== undefined && !mayStop(block, templates)) return this.#emitBody(block, templates);
     f.block((stopInBlock) => {
       this.#stopInBlock = stopInBlock;
-      this.#emitBody(block);
+      this.#emitBody(block, templates);
     });
     this.#stopAndStore(this.#flow.writtenAfter(block));
   }
 
-  #emitBody(block: Block): void {
+  #templateOf(instruction: Instruction): InstructionTemplate | undefined {
+    // An access of fflags concerns the region's float state.
+    if (this.float !== undefined && instruction.row?.extension === "Zicsr") return undefined;
+    return this.#templates?.of(instruction);
+  }
+
+  #emitBody(block: Block, templates: readonly (InstructionTemplate | undefined)[]): void {
     const f = this.f;
     const { countdown } = this.p;
     const { instructions } = block;
@@ -410,7 +443,7 @@ class RegionWriter implements Surroundings {
     const stepped = last.flow.kind === "step" ? 1 : 0;
     const executed = instructions.length - stepped;
     if (executed > 0) countdown.set(countdown.sub(executed));
-    const windows = findWindows(instructions);
+    const windows = this.#templates === undefined ? findWindows(instructions) : NO_WINDOWS;
     // Overlapping blocks share instructions.
     for (const instruction of instructions) this.windows.delete(instruction);
     for (const [i, instruction] of instructions.entries()) {
@@ -419,11 +452,35 @@ class RegionWriter implements Surroundings {
         this.#stopFor(LEAVE.STEP, this.#flow.writtenAfter(block));
         return;
       }
+      const template = templates[i];
+      if (template !== undefined) {
+        this.#writeTemplate(template, instruction, executed - i - 1);
+        continue;
+      }
       const window = windows.get(instruction);
       if (window !== undefined) this.#openWindow(window);
       f.scope(() => this.#emitInstruction(block, instruction, executed - i - 1));
     }
     if (last.flow.kind === "next") this.#edge(block, block.end);
+  }
+
+  #writeTemplate({ template }: InstructionTemplate, instruction: Instruction, unexecuted: number): void {
+    const { word, offset, size, bits, decoding } = instruction;
+    const operands = this.#operands;
+    operands[OPERAND.rs1] = this.#localOf(word >>> 15);
+    operands[OPERAND.rs2] = this.#localOf(word >>> 20);
+    operands[OPERAND.rd] = this.#localOf(word >>> 7);
+    operands[OPERAND.imm] = decoding.immediate;
+    operands[OPERAND.offset] = offset;
+    operands[OPERAND.next] = offset + size;
+    operands[OPERAND.unexecuted] = unexecuted;
+    operands[OPERAND.bits] = bits;
+    this.f.note(offset);
+    this.f.write(template, operands, this.#stopInBlock);
+  }
+  /** The local of the register in the low five bits; meaningless if the region does not name it. */
+  #localOf(register: number): number {
+    return this.x[register & 31]?.index ?? 0;
   }
 
   #openWindow(accesses: readonly Access[]): void {
@@ -491,17 +548,7 @@ class RegionWriter implements Surroundings {
     if (row.extension !== "Zicsr" && !(this.mode.exact && isAccess)) return;
     // The instruction may have cleared fflags.
     if (row.extension === "Zicsr") this.float?.flagsChanged();
-    // An event that the instruction has caused is handled before the next instruction.
-    const f = this.f;
-    f.if(
-      this.p.hart.load32(SCRATCH.event),
-      () => {
-        this.storePc(offset + size);
-        this.stopAfter(unexecuted);
-      },
-      undefined,
-      false,
-    );
+    stopForEvent(this, offset + size, unexecuted);
   }
 
   /** The interpreter executes this instruction and continues. */
@@ -531,6 +578,17 @@ interface Access {
   readonly base: number;
   readonly offset: number;
   readonly size: number;
+}
+
+const NO_WINDOWS: ReadonlyMap<Instruction, readonly Access[]> = new Map();
+
+/** Whether code in the middle of the block may leave it. */
+function mayStop({ instructions }: Block, templates: readonly (InstructionTemplate | undefined)[]): boolean {
+  return instructions.some(({ flow, row }, i) => {
+    const template = templates[i];
+    if (template !== undefined) return template.mayStop;
+    return row !== undefined && flow.kind === "next";
+  });
 }
 
 /** The accesses of a block that share a window, by the first of them. */
@@ -566,6 +624,12 @@ function findWindows(instructions: readonly Instruction[]): Map<Instruction, rea
   }
   for (const key of [...open.keys()]) close(key);
   return windows;
+}
+
+/** The place of an item in a list, to which it is added if it is not there. */
+function indexIn(list: number[], item: number): number {
+  const known = list.indexOf(item);
+  return known >= 0 ? known : list.push(item) - 1;
 }
 
 /** Numbers of the registers in a mask, ascending. */

@@ -15,9 +15,8 @@ const RETURN_ADDRESS = 1;
 /** Entry numbers have 8 bits. */
 const MAX_ENTRIES = 200;
 
-export interface Instruction {
-  /** Byte offset in the page. */
-  readonly offset: number;
+/** What an encoding means, wherever it is. */
+export interface Decoding {
   readonly size: 2 | 4;
   /** The full word; a compressed instruction's expansion. */
   readonly word: number;
@@ -25,7 +24,25 @@ export interface Instruction {
   readonly bits: number;
   /** Undefined if the instruction is illegal. */
   readonly row: Row | undefined;
+  /** The immediate of the row's format; 0 if it has none. */
+  readonly immediate: number;
+  /** The x registers that it reads and writes, without x0; none if the interpreter executes it. */
+  readonly reads: number;
+  readonly writes: number;
+  readonly kind: Flow["kind"];
+  /** Of a direct branch, jump or call: the target minus the instruction's address. */
+  readonly distance: number;
+}
+
+export interface Instruction {
+  /** Byte offset in the page. */
+  readonly offset: number;
+  readonly size: 2 | 4;
+  readonly word: number;
+  readonly bits: number;
+  readonly row: Row | undefined;
   readonly flow: Flow;
+  readonly decoding: Decoding;
 }
 
 /**
@@ -102,32 +119,72 @@ function expansionOf(half: number): number {
   return word;
 }
 
-function flowOf(row: Row | undefined, word: number, offset: number): Flow {
-  if (row === undefined || STEPPED.has(row.name)) return { kind: "step" };
-  if (row.extension === "Zicsr") return { kind: STEPPED_CSRS.has(word >>> 20) ? "step" : "next" };
+function kindOf(row: Row | undefined, word: number): Flow["kind"] {
+  if (row === undefined || STEPPED.has(row.name)) return "step";
+  if (row.extension === "Zicsr") return STEPPED_CSRS.has(word >>> 20) ? "step" : "next";
   const links = ((word >>> 7) & 31) !== 0;
-  if (row.immediate === "B") return { kind: "branch", target: offset + decodeImmediate("B", word) };
-  if (row.immediate === "J") {
-    return { kind: links ? "call" : "jump", target: offset + decodeImmediate("J", word) };
-  }
-  if (row.name === "jalr") return { kind: links ? "indirectCall" : "indirect" };
-  return { kind: "next" };
+  if (row.immediate === "B") return "branch";
+  if (row.immediate === "J") return links ? "call" : "jump";
+  if (row.name === "jalr") return links ? "indirectCall" : "indirect";
+  return "next";
 }
+
+/** Decodings by their bits; compressed ones differ from others in the low two. */
+const decodings = new Map<number, Decoding>();
+const MAX_DECODINGS = 1 << 17;
+
+function decodingOf(bits: number, size: 2 | 4): Decoding {
+  let decoding = decodings.get(bits);
+  if (decoding === undefined) {
+    const word = size === 2 ? expansionOf(bits) : bits;
+    decoding = newDecoding(bits, size, word, word === 0 ? undefined : decoder().rowOf(word));
+    if (decodings.size === MAX_DECODINGS) decodings.clear();
+    decodings.set(bits, decoding);
+  }
+  return decoding;
+}
+
+function newDecoding(bits: number, size: 2 | 4, word: number, row: Row | undefined): Decoding {
+  const kind = kindOf(row, word);
+  const immediate = row?.immediate === undefined ? 0 : decodeImmediate(row.immediate, word);
+  const bit = (field: "rs1" | "rs2" | "rd"): number => {
+    const low = kind === "step" ? undefined : row?.fields.get(field);
+    return low === undefined ? 0 : (1 << ((word >>> low) & 31)) & ~1;
+  };
+  const distance = kind === "branch" || kind === "jump" || kind === "call" ? immediate : 0;
+  return {
+    size,
+    word,
+    bits,
+    row,
+    immediate,
+    reads: bit("rs1") | bit("rs2"),
+    writes: bit("rd"),
+    kind,
+    distance,
+  };
+}
+
+const FLOWS = {
+  next: { kind: "next" },
+  step: { kind: "step" },
+  indirect: { kind: "indirect" },
+  indirectCall: { kind: "indirectCall" },
+} as const;
 
 function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number): Instruction {
   const half = view.getUint16(page + offset, true);
-  if ((half & 3) !== 3) {
-    const word = expansionOf(half);
-    const row = word === 0 ? undefined : decoder().rowOf(word);
-    return { offset, size: 2, word, bits: half, row, flow: flowOf(row, word, offset) };
-  }
+  let decoding: Decoding;
+  if ((half & 3) !== 3) decoding = decodingOf(half, 2);
   // The second half is in the next page, which may be mapped anywhere.
-  if (offset + 4 > PAGE_SIZE) {
-    return { offset, size: 4, word: 0, bits: half, row: undefined, flow: { kind: "step" } };
-  }
-  const word = view.getUint32(page + offset, true);
-  const row = decoder().rowOf(word);
-  return { offset, size: 4, word, bits: word, row, flow: flowOf(row, word, offset) };
+  else if (offset + 4 > PAGE_SIZE) decoding = newDecoding(half, 4, 0, undefined);
+  else decoding = decodingOf(view.getUint32(page + offset, true), 4);
+  const { size, word, bits, row, kind, distance } = decoding;
+  const flow: Flow =
+    kind === "branch" || kind === "jump" || kind === "call"
+      ? { kind, target: offset + distance }
+      : FLOWS[kind];
+  return { offset, size, word, bits, row, flow, decoding };
 }
 
 /**

@@ -4,7 +4,6 @@
 // compare.
 import { decodeImmediate } from "../isa/instruction-encoding.ts";
 import { type Block, dominates, type Instruction, PAGE_SIZE, type Region } from "./region.ts";
-import { registersOf } from "./region-flow.ts";
 import type { Row } from "../isa/instruction-semantics.ts";
 
 /**
@@ -86,7 +85,7 @@ function motionsIn(loop: ReadonlySet<Block>): Motions {
   let jumping = 0;
   for (const { instructions } of loop) {
     for (const instruction of instructions) {
-      const { writes } = registersOf(instruction);
+      const { writes } = instruction.decoding;
       written |= writes;
       const { row, word } = instruction;
       if (row?.name !== "addi" || rs1(word) !== rd(word)) jumping |= writes;

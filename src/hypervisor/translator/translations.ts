@@ -190,6 +190,7 @@ export class Translations {
           table: this.#cache.tableAddress((pages[i] as TranslatedPage).table),
         };
       }),
+      replaces,
     );
     const translated = performanceNow();
     this.#beforeCompile?.(replaces);

@@ -6,7 +6,6 @@ import { buildModule, reachableFunctions } from "../../wasm/module.ts";
 import { DEFAULT_ENGINE, type EngineKind } from "../shared/engine-kind.ts";
 import { notAdopted } from "./code-dispatch.ts";
 import { loadSlowAt, storeSlowAt } from "../hart/mmu.ts";
-import { loadAt, storeAt } from "./translated-access.ts";
 import { makeRun, syncCode } from "./interpreter.ts";
 import { decodeTables } from "../isa/instruction-decoder.ts";
 import { ENGINE_MEMORY, type EngineParts } from "./engine-parts.ts";
@@ -29,13 +28,7 @@ export function buildEngineModule(
   const run = makeRun(translates, hasTotalStoreOrder);
   const exports: AnyFn[] = [run, flushTlb, flushTlbPage, flushSpace, protectCode];
   if (!translates) return buildModule({ memory: ENGINE_MEMORY, exports: byName(exports) });
-  const helpers = reachableFunctions([
-    run,
-    loadSlowAt,
-    storeSlowAt,
-    ...Object.values(loadAt),
-    ...Object.values(storeAt),
-  ]).filter((fn) => fn !== syncCode);
+  const helpers = reachableFunctions([run, loadSlowAt, storeSlowAt]).filter((fn) => fn !== syncCode);
   return buildModule({
     memory: ENGINE_MEMORY,
     exports: byName([...exports, notAdopted, ...helpers]),

@@ -12,7 +12,6 @@ import {
 } from "../../wasm/function.ts";
 import { raiseIllegal, set } from "../hart/hart-traps.ts";
 import { REGION } from "../interpreter/code-dispatch.ts";
-import { loadAt, storeAt } from "../interpreter/translated-access.ts";
 import type { LoadKind, Row, StoreSize } from "../isa/instruction-semantics.ts";
 import {
   InstructionWriter,
@@ -248,16 +247,11 @@ class TemplateWriter extends InstructionWriter {
   override load(kind: LoadKind, address: I64): I64;
   override load<T extends Value>(size: StoreSize, address: I64, zero: T): T;
   override load(kind: LoadKind | StoreSize, address: I64): Value {
-    if (typeof kind === "number") return noTemplate();
-    const { context } = this.#around;
-    const value = this.f.let(loadAt[kind].call(this.hart, context, address, this.pc));
-    this.stopIfNotDone();
-    return value;
+    return typeof kind === "number" ? noTemplate() : super.load(kind, address);
   }
   override store(size: StoreSize, address: I64, value: I64 | ((hva: I32, offset?: number) => void)): void {
     if (typeof value === "function") return noTemplate();
-    this.f.call(storeAt[size], this.hart, this.#around.context, address, value, this.pc);
-    this.stopIfNotDone();
+    super.store(size, address, value);
   }
   override illegal(): void {
     this.#around.storePc(0);

@@ -1,8 +1,10 @@
 // The cost of first translations: regions of real code are found, translated and compiled as the translation
-// thread does it, 24 requests a module. The code is a file: the cached guest's kernel (Image), or any other.
-// node bench/translate.ts FILE [--modules 150] [--seed 1] [--text 10] (MiB of it that are code)
+// thread does it, 24 requests a module. The code is that of the Debian guest's kernel, or of
+// a file.
+// npm run bench:translate [-- FILE] [--modules 150] [--seed 1] [--text 10] (MiB of the file that are code)
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { fetchDebianGuest } from "../src/guest/debian-guest.ts";
 import { buildEngineModule } from "../src/hypervisor/interpreter/engine-module.ts";
 import { findRegion, PAGE_SIZE, type Profile, type Region } from "../src/hypervisor/translator/region.ts";
 import { RegionModules } from "../src/hypervisor/translator/region-module.ts";
@@ -18,8 +20,7 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-const [file] = positionals;
-if (file === undefined) throw new Error("expected a file with code, such as the guest kernel's Image");
+const file = positionals[0] ?? (await fetchDebianGuest()).kernel;
 /** CPU time of this process with V8's threads, which a busy host disturbs less than wall time. */
 const cpuMs = (): number => {
   const { user, system } = process.cpuUsage();

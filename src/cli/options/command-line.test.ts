@@ -186,7 +186,7 @@ test.each([
   [rtc, "base=yesterday", "expected base=utc or a date"],
   [rtc, "base=2006-13-17", "expected base=utc or a date"],
   [rtc, "clock=rt", "clock must be host or vm, found 'rt'"],
-  [codeCacheSize, "2G", "expected 1M to 32M"],
+  [codeCacheSize, "2G", "expected 1M to 64M"],
   [word(["a", "b"]), "c", "expected a or b"],
   [memorySize, "8G", "expected 2M to 3584M"],
   [memorySize, "3M", "multiple of 2M"],

@@ -42,9 +42,9 @@ export const MODULE_COUNT = 0x1000;
 export const CODE_PAGES = 0x40000;
 export const CODE_PAGE_TABLES = 0x240000;
 export const PAGE_TABLE_SIZE = 0x2000;
-export const PAGE_TABLE_COUNT = 0x1000;
+export const PAGE_TABLE_COUNT = 0x2000;
 const CODE_BYTES = CODE_PAGE_TABLES + PAGE_TABLE_COUNT * PAGE_TABLE_SIZE;
-export const CODE_BYTES_SIZE = 0x2000000;
+export const CODE_BYTES_SIZE = 0x4000000;
 
 export interface CachedModule {
   readonly id: number;

@@ -5,7 +5,7 @@
 //
 //   0x00000    VM area: memory-slot banks, clock, ioeventfds, PLIC, ACLINT, coalesced writes
 //   0x10000    engine tables: decode tables (1 MiB), code cache; the engine's module has their addresses
-//   0x4350000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts
+//   0x8350000  hart 0, 4 MiB each: control block, hart state (+0x400), scratch (+0x10000), contexts
 //              (+0x100000)
 //   …          dirty bitmaps and code pages, RAM blocks
 import { MemoryRegion } from "./memory-region.ts";
@@ -17,7 +17,7 @@ const VM_AREA_SIZE = 0x10000;
 export const DECODE_TABLES = VM_AREA_SIZE;
 export const DECODE_TABLES_SIZE = 0x100000;
 export const CODE_CACHE = DECODE_TABLES + DECODE_TABLES_SIZE;
-export const CODE_CACHE_SIZE = 0x4240000;
+export const CODE_CACHE_SIZE = 0x8240000;
 export const HART_AREA_BASE = CODE_CACHE + CODE_CACHE_SIZE;
 export const HART_AREA_SIZE = 0x400000;
 /** Items that different threads write should not share a cache line. */

@@ -19,7 +19,7 @@ import {
   type Surroundings,
   type TranslationMode,
 } from "./instruction-writer.ts";
-import type { Decoding, Instruction } from "./region.ts";
+import { type Decoding, DECODING_PLACES, type Instruction } from "./region.ts";
 
 /** Operands of a template: locals of the registers, and constants. */
 export const OPERAND = {
@@ -52,12 +52,14 @@ const READ = { NOTHING: 0, FIELDS: 1, WORD: 2 } as const;
 /** A template, or what else decides: other fields, the whole word, or that there is none. */
 type Known = InstructionTemplate | "fields" | "word" | "none";
 
-/** Maximum number of templates and of instructions with one; then all are recorded again. */
-const MAX_KNOWN = 1 << 16;
+/** Maximum number of templates for fields, and for words; then all are recorded again. */
+const MAX_KNOWN = 1 << 13;
 
 export class InstructionTemplates {
   readonly #mode: TranslationMode;
-  readonly #ofDecoding = new Map<Decoding, InstructionTemplate | undefined>();
+  /** The decodings that were asked for last, by their places, and their templates. */
+  readonly #decodings = new Array<Decoding | undefined>(DECODING_PLACES).fill(undefined);
+  readonly #templates = new Array<InstructionTemplate | undefined>(DECODING_PLACES).fill(undefined);
   /** By which operands are 0; by the fields besides registers; by word. */
   readonly #byOperands = new Map<Row, Known[]>();
   readonly #byFields = new Map<number, Known>();
@@ -69,14 +71,12 @@ export class InstructionTemplates {
 
   /** The template of an instruction; undefined if it has none. */
   of({ decoding }: Instruction): InstructionTemplate | undefined {
-    const known = this.#ofDecoding.get(decoding);
-    if (known !== undefined || this.#ofDecoding.has(decoding)) return known;
-    const found = this.#find(decoding);
-    if (this.#ofDecoding.size >= MAX_KNOWN) {
-      for (const each of [this.#ofDecoding, this.#byFields, this.#byWord]) each.clear();
+    const { place } = decoding;
+    if (this.#decodings[place] !== decoding) {
+      this.#decodings[place] = decoding;
+      this.#templates[place] = this.#find(decoding);
     }
-    this.#ofDecoding.set(decoding, found);
-    return found;
+    return this.#templates[place];
   }
 
   #find(decoding: Decoding): InstructionTemplate | undefined {
@@ -89,10 +89,12 @@ export class InstructionTemplates {
     let known = (byOperands[place] ??= this.#record(decoding, canonical, READ.NOTHING));
     if (known === "fields") {
       known = this.#byFields.get(canonical) ?? this.#record(decoding, canonical, READ.FIELDS);
+      if (this.#byFields.size >= MAX_KNOWN) this.#byFields.clear();
       this.#byFields.set(canonical, known);
     }
     if (known === "word") {
       known = this.#byWord.get(word) ?? this.#record(decoding, canonical, READ.WORD);
+      if (this.#byWord.size >= MAX_KNOWN) this.#byWord.clear();
       this.#byWord.set(word, known);
     }
     return typeof known === "object" ? known : undefined;
@@ -101,18 +103,18 @@ export class InstructionTemplates {
   /** Record the template; if the meaning reads more than `allowed`, say what. */
   #record(decoding: Decoding, canonical: number, allowed: number): Known {
     let writer: TemplateWriter | undefined;
+    let template: Template | undefined;
     try {
-      const template = recordTemplate([...REGION.params, ...REGION_LOCALS], (f) => {
+      template = recordTemplate([...REGION.params, ...REGION_LOCALS], (f) => {
         writer = new TemplateWriter(new TemplateSurroundings(f, this.#mode), decoding, canonical);
         writer.write();
       });
-      const { read, mayStop } = writer as unknown as TemplateWriter;
-      if (read > allowed) return read === READ.WORD ? "word" : "fields";
-      return { template, mayStop };
     } catch (error) {
-      if (error instanceof NoTemplate) return "none";
-      throw error;
+      if (!(error instanceof NoTemplate)) throw error;
     }
+    const { read, mayStop } = writer as unknown as TemplateWriter;
+    if (read > allowed) return read === READ.WORD ? "word" : "fields";
+    return template === undefined ? "none" : { template, mayStop };
   }
 }
 

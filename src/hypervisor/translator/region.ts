@@ -17,6 +17,8 @@ const MAX_ENTRIES = 200;
 
 /** What an encoding means, wherever it is. */
 export interface Decoding {
+  /** Its place in a table of DECODING_PLACES entries. */
+  readonly place: number;
   readonly size: 2 | 4;
   /** The full word; a compressed instruction's expansion. */
   readonly word: number;
@@ -129,22 +131,25 @@ function kindOf(row: Row | undefined, word: number): Flow["kind"] {
   return "next";
 }
 
-/** Decodings by their bits; compressed ones differ from others in the low two. */
-const decodings = new Map<number, Decoding>();
-const MAX_DECODINGS = 1 << 17;
+/** Decodings that were made last, by `place`; compressed encodings differ from others in the low two bits. */
+export const DECODING_PLACES = 1 << 15;
+const decodings = new Array<Decoding | undefined>(DECODING_PLACES).fill(undefined);
 
 function decodingOf(bits: number, size: 2 | 4): Decoding {
-  let decoding = decodings.get(bits);
-  if (decoding === undefined) {
-    const word = size === 2 ? expansionOf(bits) : bits;
-    decoding = newDecoding(bits, size, word, word === 0 ? undefined : decoder().rowOf(word));
-    if (decodings.size === MAX_DECODINGS) decodings.clear();
-    decodings.set(bits, decoding);
-  }
-  return decoding;
+  const place = (Math.imul(bits, 0x9e3779b1) >>> 8) & (DECODING_PLACES - 1);
+  const known = decodings[place];
+  if (known?.bits === bits) return known;
+  const word = size === 2 ? expansionOf(bits) : bits;
+  return (decodings[place] = newDecoding(
+    place,
+    bits,
+    size,
+    word,
+    word === 0 ? undefined : decoder().rowOf(word),
+  ));
 }
 
-function newDecoding(bits: number, size: 2 | 4, word: number, row: Row | undefined): Decoding {
+function newDecoding(place: number, bits: number, size: 2 | 4, word: number, row: Row | undefined): Decoding {
   const kind = kindOf(row, word);
   const immediate = row?.immediate === undefined ? 0 : decodeImmediate(row.immediate, word);
   const bit = (field: "rs1" | "rs2" | "rd"): number => {
@@ -153,6 +158,7 @@ function newDecoding(bits: number, size: 2 | 4, word: number, row: Row | undefin
   };
   const distance = kind === "branch" || kind === "jump" || kind === "call" ? immediate : 0;
   return {
+    place,
     size,
     word,
     bits,
@@ -177,7 +183,7 @@ function decode(view: DataView<SharedArrayBuffer>, page: number, offset: number)
   let decoding: Decoding;
   if ((half & 3) !== 3) decoding = decodingOf(half, 2);
   // The second half is in the next page, which may be mapped anywhere.
-  else if (offset + 4 > PAGE_SIZE) decoding = newDecoding(half, 4, 0, undefined);
+  else if (offset + 4 > PAGE_SIZE) decoding = newDecoding(0, half, 4, 0, undefined);
   else decoding = decodingOf(view.getUint32(page + offset, true), 4);
   const { size, word, bits, row, kind, distance } = decoding;
   const flow: Flow =

@@ -2,7 +2,7 @@
 // index names. All of it is kept in the cache; what is there already is checked, not fetched again.
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, join, posix } from "node:path";
 import { type AptSource, aptSources } from "./apt-sources.ts";
 import { type IndexFile, readKeyring, verifyRelease } from "./debian-release.ts";
 import { download, fetchText, type OnBytes } from "./download.ts";
@@ -103,7 +103,14 @@ async function open(
     if (!expected) throw new GuestError("guest.index", `suite ${suite} has no index ${name}`);
     const path = join(directory, basename(name));
     const onBytes: OnBytes = (done, total) => onIndex(basename(name), done, total);
-    await download(`${dists}/${name}`, path, expected, onBytes, signal);
+    const fetchFrom = (place: string) => download(`${dists}/${place}`, path, expected, onBytes, signal);
+    await fetchFrom(name).catch((error: unknown) => {
+      if (!(error instanceof GuestError) || error.code !== "guest.checksum") throw error;
+      // While a mirror is updated, the name may have the index of another day; its hash has always this one.
+      return fetchFrom(`${posix.dirname(name)}/by-hash/SHA256/${expected.sha256}`).catch(() => {
+        throw error;
+      });
+    });
     return path;
   };
   const [packed, plain] = INDEXES;

@@ -135,16 +135,38 @@ async function publish(by: PrivateKey, suite = "trixie"): Promise<void> {
       }),
     ],
   ];
+  await publishSuite("trixie", "stable", suite, debs, by);
+}
+
+async function publishBackports(): Promise<void> {
+  const version = "7.2-test-riscv64";
+  const module = `usr/lib/modules/${version}/kernel/drivers/virtio_blk.ko`;
+  const parts = ["base", "binary", "modules"].map((part) => `linux-${part}-${version} (= 1)`);
+  await publishSuite("trixie-backports", "stable-backports", "trixie-backports", [
+    ["linux-image-riscv64", `linux-base-riscv64 (= 1), linux-image-${version} (= 1)`, Buffer.alloc(10)],
+    [`linux-image-${version}`, `dracut | initramfs-tools, ${parts.join(", ")}`, Buffer.alloc(10)],
+    [`linux-binary-${version}`, "", await deb({ [`usr/lib/modules/${version}/vmlinuz`]: image })],
+    [`linux-modules-${version}`, "kmod", await deb({ [module]: kernelModule("") })],
+  ]);
+}
+
+async function publishSuite(
+  folder: string,
+  suite: string,
+  codename: string,
+  debs: readonly [string, string, Buffer][],
+  by = key,
+): Promise<void> {
   const stanzas = debs.map(([name, depends, bytes]) => {
     const filename = `pool/main/${name}_1+b1_riscv64.deb`;
     files.set(`/${filename}`, bytes);
     return `Package: ${name}\nVersion: 1\nDepends: ${depends}\nDescription: long\n text\nFilename: ${filename}\nSize: ${bytes.length}\nSHA256: ${sha256(bytes)}\n`;
   });
   const index = storedXz(Buffer.from(`Package: other\nVersion: 1\n\n${stanzas.join("\n")}`));
-  files.set("/dists/trixie/main/binary-riscv64/Packages.xz", index);
-  const text = `Origin: Debian\nSuite: stable\nCodename: ${suite}\nSHA256:\n ${sha256(index)} ${index.length} main/binary-riscv64/Packages.xz\n`;
+  files.set(`/dists/${folder}/main/binary-riscv64/Packages.xz`, index);
+  const text = `Origin: Debian\nSuite: ${suite}\nCodename: ${codename}\nSHA256:\n ${sha256(index)} ${index.length} main/binary-riscv64/Packages.xz\n`;
   const signed = await sign({ message: await createCleartextMessage({ text }), signingKeys: by });
-  files.set("/dists/trixie/InRelease", Buffer.from(signed));
+  files.set(`/dists/${folder}/InRelease`, Buffer.from(signed));
 }
 
 beforeAll(async () => {
@@ -219,6 +241,25 @@ describe("a good mirror", () => {
     await writeFile(join(directory, "apt/sources.list"), list);
     const guest = await get({ mirror: undefined, keyring: undefined, aptDirectory: join(directory, "apt") });
     expect(guest.version).toBe(VERSION);
+  });
+
+  it("has an index by its hash, where the name has another day's", async () => {
+    const path = "/dists/trixie/main/binary-riscv64/Packages.xz";
+    const index = files.get(path) as Buffer;
+    files.set(`${path.replace("Packages.xz", "by-hash/SHA256/")}${sha256(index)}`, index);
+    files.set(path, Buffer.from("of yesterday"));
+    expect((await get()).version).toBe(VERSION);
+  });
+
+  it("has a kernel in parts in backports, and the rest in the suite itself", async () => {
+    await publishBackports();
+    const guest = await get({ suite: "trixie-backports" });
+    expect(guest).toMatchObject({ version: "7.2-test-riscv64", suite: "trixie-backports" });
+    expect((await readFile(guest.kernel)).equals(image)).toBe(true);
+    expect((await readFile(guest.opensbi)).toString()).toBe("sbi");
+    const initrd = (await readFile(guest.initrd)).toString("latin1");
+    expect(initrd).toContain("lib/modules/7.2-test-riscv64/virtio_blk.ko\0");
+    expect((await get()).version).toBe(VERSION);
   });
 
   it("serves concurrent fetches", async () => {

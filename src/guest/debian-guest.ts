@@ -2,7 +2,7 @@
 // archive's signature, unpacked, packed into an initramfs, and kept in a per-user cache.
 import { createHash } from "node:crypto";
 import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { decompressBytes, unpackDeb } from "./deb-package.ts";
 import { GuestError } from "./guest-error.ts";
 import { buildInitramfs, MODULES } from "./initramfs.ts";
@@ -26,6 +26,8 @@ import {
 } from "./unpacked-guest.ts";
 
 const KERNEL = "linux-image-riscv64";
+/** The kernel's Image in its package, and its release; one in several packages has it beside the modules. */
+const IMAGE = /^(?:boot\/vmlinu[xz]-(.+)|(?:usr\/)?lib\/modules\/([^/]+)\/vmlinu[xz])$/;
 export interface GuestProgress {
   readonly step: "index" | "download" | "unpack";
   /** The name of a file or package. */
@@ -91,17 +93,30 @@ async function fetchUnpacked(directory: string, suite: string, options: DebianGu
       onProgress({ step, what, done, total });
   const onIndex = (what: string, done: number, total: number): void =>
     onProgress({ step: "index", what, done, total });
-  return withMirrors(directory, suite, options, onIndex, (archive) =>
-    unpackedFrom(archive, directory, report),
-  );
+  return withMirrors(directory, suite, options, onIndex, async (archive) => {
+    const base = baseOf(suite);
+    if (base === undefined) return unpackedFrom([archive], directory, report);
+    const beside = join(dirname(directory), `debian-${base}`);
+    return withMirrors(beside, base, { ...options, mirror: archive.uri }, onIndex, (other) =>
+      unpackedFrom([archive, other], directory, report),
+    );
+  });
 }
 
+/** The suite that another one adds packages to. */
+function baseOf(suite: string): string | undefined {
+  return /^(.+?)-(?:backports(?:-sloppy)?|updates|proposed-updates)$/.exec(suite)?.[1];
+}
+
+/** From the first of the archives that has a package. */
 async function unpackedFrom(
-  archive: Archive,
+  archives: readonly Archive[],
   directory: string,
   report: (step: GuestProgress["step"], what: string) => (done: number, total: number) => void,
 ): Promise<string> {
-  const packages = await choosePackages(archive.index);
+  const { kernels, busybox, opensbi } = await choosePackages(archives);
+  const chosen = [...kernels, busybox, opensbi];
+  const packages = chosen.map(({ entry }) => entry);
   const key = createHash("sha256")
     .update([FORMAT, ...packages.map((each) => each.sha256), ...MODULES].join())
     .digest("hex")
@@ -115,9 +130,9 @@ async function unpackedFrom(
   if (!(await isThere())) {
     try {
       const paths: string[] = [];
-      for (const each of packages) {
-        const path = join(directory, basename(each.filename));
-        await archive.fetch(each, path, report("download", each.name));
+      for (const { archive, entry } of chosen) {
+        const path = join(directory, basename(entry.filename));
+        await archive.fetch(entry, path, report("download", entry.name));
         paths.push(path);
       }
       try {
@@ -138,40 +153,75 @@ async function unpackedFrom(
   return unpacked;
 }
 
-/** The kernel that the meta package depends on, busybox and OpenSBI. */
-async function choosePackages(indexPath: string): Promise<Package[]> {
-  const others = ["busybox-static", "opensbi"];
-  const found = await readPackages(
-    indexPath,
-    (name) => others.includes(name) || (name.startsWith("linux-image-") && name.endsWith("riscv64")),
-  );
-  const kernel = found.get(KERNEL)?.depends.find((name) => name.startsWith("linux-image-"));
-  return [kernel ?? KERNEL, ...others].map((name) => {
-    const entry = found.get(name);
-    if (!entry || name === KERNEL)
-      throw new GuestError("guest.index", `the archive's index has no package for ${name}`);
-    return entry;
-  });
+interface Chosen {
+  readonly archive: Archive;
+  readonly entry: Package;
 }
 
-/** Extracts the guest's files from the packages; the directory appears complete or not at all. */
+/**
+ * The kernel that the meta package depends on, busybox and OpenSBI. Since Linux 7.x a kernel is split: its
+ * package only depends on those of the Image and the modules.
+ */
+async function choosePackages(archives: readonly Archive[]): Promise<{
+  readonly kernels: readonly Chosen[];
+  readonly busybox: Chosen;
+  readonly opensbi: Chosen;
+}> {
+  const found = new Map<string, Chosen>();
+  const isKernel = (name: string): boolean =>
+    /^linux-(?:image|binary|modules)-/.test(name) && name.endsWith("riscv64");
+  for (const archive of archives) {
+    const packages = await readPackages(
+      archive.index,
+      (name) => name === "busybox-static" || name === "opensbi" || isKernel(name),
+    );
+    for (const [name, entry] of packages) if (!found.has(name)) found.set(name, { archive, entry });
+  }
+  const chosen = (name: string): Chosen => {
+    const one = found.get(name);
+    const suites = archives.map(({ suite }) => suite).join(" and ");
+    if (one === undefined)
+      throw new GuestError("guest.index", `the index of ${suites} has no package ${name} for riscv64`);
+    return one;
+  };
+  const meta = chosen(KERNEL).entry;
+  const name = meta.depends.find((each) => each.startsWith("linux-image-"));
+  if (name === undefined) throw new GuestError("guest.index", `${KERNEL} ${meta.version} needs no kernel`);
+  const kernel = chosen(name);
+  const parts = kernel.entry.depends.filter((each) => /^linux-(?:binary|modules)-/.test(each));
+  return {
+    kernels: parts.length === 0 ? [kernel] : parts.map(chosen),
+    busybox: chosen("busybox-static"),
+    opensbi: chosen("opensbi"),
+  };
+}
+
+/**
+ * Extracts the guest's files from the packages (those of the kernel, busybox, OpenSBI); the directory appears
+ * complete or not at all.
+ */
 async function unpack(
   target: string,
   packages: readonly Package[],
-  [kernelDeb, busyboxDeb, opensbiDeb]: readonly string[],
+  paths: readonly string[],
   report: (step: "unpack", what: string) => (done: number, total: number) => void,
 ): Promise<void> {
   const temporary = await mkdtemp(`${target}.`);
   try {
-    const kernelFiles = await unpackDeb(
-      kernelDeb as string,
-      (name) => name.startsWith("boot/vmlinu") || /\.ko(\.\w+)?$/.test(name),
-      report("unpack", packages[0]?.name ?? ""),
-    );
-    const [image, bytes] = [...kernelFiles].find(([name]) => name.startsWith("boot/")) ?? [];
-    const version = /^boot\/vmlinu[xz]-(.+)$/.exec(image ?? "")?.[1];
+    const kernelFiles = new Map<string, Uint8Array>();
+    for (const [n, deb] of paths.slice(0, -2).entries())
+      for (const [name, bytes] of await unpackDeb(
+        deb,
+        (each) => IMAGE.test(each) || /\.ko(\.\w+)?$/.test(each),
+        report("unpack", packages[n]?.name ?? ""),
+      ))
+        kernelFiles.set(name, bytes);
+    const [busyboxDeb, opensbiDeb] = paths.slice(-2);
+    const [image = "", bytes] = [...kernelFiles].find(([name]) => IMAGE.test(name)) ?? [];
+    const [, inBoot, besideModules] = IMAGE.exec(image) ?? [];
+    const version = inBoot ?? besideModules;
     if (!bytes || version === undefined)
-      throw new GuestError("guest.deb", "the kernel package has no boot/vmlinux-…");
+      throw new GuestError("guest.deb", "the kernel's packages have no boot/vmlinux-… or vmlinuz");
     await writeFile(join(temporary, "Image"), await rawImage(bytes));
     const modulePaths = new Map([...kernelFiles.keys()].map((name) => [moduleName(name), name]));
     const modules = await closeModules(MODULES, async (name) => {

@@ -23,7 +23,7 @@ import { type Control, DpkgState, hasPreinst, readControl } from "./dpkg-state.t
 import { isAlive } from "./download.ts";
 import { GuestError } from "./guest-error.ts";
 import { type IndexEntry, readIndex } from "./packages-index.ts";
-import { applyRecording, recordingFor, recordingText } from "./recorded-configuration.ts";
+import { applyRecording, recordingFor, recordingTexts } from "./recorded-configuration.ts";
 import { RootFiles } from "./root-files.ts";
 import { settingsText, writeSettings } from "./root-settings.ts";
 
@@ -34,6 +34,9 @@ const MACHINE = ["apt", "e2fsprogs", "ifupdown", "dhcpcd-base", "iproute2", "kmo
 const INIT = "sysvinit-core";
 /** Packages that are an init themselves; INIT is left out then. */
 const OTHER_INITS = ["systemd-sysv", "runit-init", "openrc", "init"];
+const SYSTEMD = ["systemd-sysv", "init"];
+/** What systemd recommends, and its users take for granted: sessions, and the bus for its tools. */
+const WITH_SYSTEMD = ["dbus", "libpam-systemd", "udev"];
 /** A change of what is written into images makes others. */
 const FORMAT = 1;
 const MiB = 2 ** 20;
@@ -101,7 +104,9 @@ export async function selectPackages(index: string, include: readonly string[]):
   const required = [...packages.values()].filter((each) => each.field("Priority") === "required");
   const essential = required.map(({ name }) => name);
   const hasInit = include.some((name) => OTHER_INITS.includes(name));
+  const init = SYSTEMD.filter((name) => include.includes(name));
   const base = [...essential, ...MACHINE, ...(hasInit ? [] : [INIT])];
+  if (init.length > 0) base.push(...init, ...WITH_SYSTEMD);
   const all = resolver.resolve([...base, ...include]);
   // base-files first: its links of the merged /usr and its directories' modes are the right ones.
   const first = all.filter(({ name }) => name === "base-files");
@@ -123,7 +128,7 @@ async function baseFrom(archive: Archive, cache: string, options: DebianImageOpt
     .update(
       [
         ...[FORMAT, archive.uri, archive.suite, await settingsText()],
-        ...[isRecorded ? await recordingText(archive.suite) : "", ...all.map((each) => each.sha256)],
+        ...[...(isRecorded ? await recordingTexts(archive.suite) : []), ...all.map((each) => each.sha256)],
       ].join(),
     )
     .digest("hex")

@@ -1,7 +1,7 @@
 // What the scripts of the default packages do at their configuration, recorded once: the files that they make
-// in an image (guests/debian/configured-SUITE.json, written by tools/record-configuration.ts). It applies
-// while the scripts are the recorded ones, whatever the packages' versions are; the guest configures the
-// other packages.
+// in an image (guests/debian/configured-SUITE-INIT.json, written by tools/record-configuration.ts). It
+// applies while the scripts are the recorded ones, whatever the packages' versions are; the guest configures
+// the other packages.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,10 @@ import type { RootFiles } from "./root-files.ts";
 const SOURCES = fileURLToPath(new URL("../../guests/debian/", import.meta.url));
 const SCRIPTS = ["preinst", "postinst", "config", "triggers"];
 
-/** A file, link or directory that the scripts make or change. Without text and target, a directory. */
+/**
+ * A file, link or directory that the scripts make or change. Without text and target, a directory, or a file
+ * of which only the mode or owner changes.
+ */
 export interface RecordedEntry {
   readonly path: string;
   readonly mode: number;
@@ -36,31 +39,36 @@ export function scriptsHash(control: Control): string | undefined {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** The text of a suite's recording; empty if there is none. */
-export function recordingText(suite: string): Promise<string> {
-  return readFile(`${SOURCES}configured-${suite}.json`, "utf8").catch(() => "");
+/** The init systems with which the default packages were recorded. */
+const INITS = ["sysvinit", "systemd"];
+
+/** The texts of a suite's recordings, empty where there is none. */
+export function recordingTexts(suite: string): Promise<readonly string[]> {
+  return Promise.all(
+    INITS.map((init) => readFile(`${SOURCES}configured-${suite}-${init}.json`, "utf8").catch(() => "")),
+  );
 }
 
-/** The recording, if it is of the scripts of these packages. */
+/** The recording of these packages' scripts, if there is one. */
 export async function recordingFor(
   suite: string,
   controls: ReadonlyMap<string, Control>,
 ): Promise<Recording | undefined> {
-  const text = await recordingText(suite);
-  if (text === "") return undefined;
-  const recording = JSON.parse(text) as Recording;
   const isSame = ([name, hash]: [string, string]): boolean => {
     const control = controls.get(name);
     return control !== undefined && scriptsHash(control) === hash;
   };
-  return Object.entries(recording.packages).every(isSame) ? recording : undefined;
+  return (await recordingTexts(suite))
+    .filter((text) => text !== "")
+    .map((text) => JSON.parse(text) as Recording)
+    .find(({ packages }) => Object.entries(packages).every(isSame));
 }
 
 export async function applyRecording(files: RootFiles, { entries }: Recording): Promise<void> {
   for (const { path, mode, uid, gid, text, target } of entries) {
     if (target !== undefined) files.link(path, target);
-    else if (text === undefined) files.makeDirectory(path, mode);
-    else await files.write(path, text, mode);
-    files.own(path, uid, gid);
+    else if (text !== undefined) await files.write(path, text, mode);
+    else if (files.find(path) === undefined) files.makeDirectory(path, mode);
+    files.own(path, uid, gid, mode);
   }
 }

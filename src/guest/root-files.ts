@@ -74,9 +74,9 @@ export class RootFiles {
     this.#put(path, { ...this.#plain(mode), kind: "file", data: await this.#writer.store(bytes) });
   }
 
-  /** Changes the owner of what is there. */
-  own(path: string, uid: number, gid: number): void {
-    Object.assign(this.find(path) as Node, { uid, gid });
+  /** Changes the owner and mode of what is there. */
+  own(path: string, uid: number, gid: number, mode: number): void {
+    Object.assign(this.find(path) as Node, { uid, gid, mode });
   }
 
   link(path: string, target: string): void {

@@ -108,7 +108,9 @@ export async function writeSettings(files: RootFiles, settings: RootSettings): P
   await files.write("etc/machine-id", "");
   await files.write("etc/inittab", INITTAB);
   await files.write("etc/systemd/system/serial-getty@.service.d/autologin.conf", GETTY);
-  await files.write("etc/systemd/system/wherry-first-boot.service", FIRST_BOOT_UNIT);
+  const unit = "etc/systemd/system/wherry-first-boot.service";
+  await files.write(unit, FIRST_BOOT_UNIT);
+  files.link("etc/systemd/system/sysinit.target.wants/wherry-first-boot.service", `/${unit}`);
   await files.write("etc/systemd/network/80-wherry.network", NETWORKD);
   await files.write("usr/lib/wherry/sysinit", await readFile(`${SOURCES}sysinit`), 0o755);
   files.link("etc/mtab", "../proc/self/mounts");

@@ -54,7 +54,8 @@ export function plainOptionsOf(values: Values): Promise<MachineOptions> {
 export async function residentOf(values: Values, guest: string): Promise<Resident> {
   if (guest !== "debian") throw new UsageError(`unknown guest '${guest}'; there is: debian`);
   for (const option of ["kernel", "initrd", "incoming"] as const)
-    if (values[option] !== undefined) throw new UsageError(`--${option}: wherry run debian chooses it`);
+    if (values[option] !== undefined)
+      throw new UsageError(`--${option}: wherry run debian chooses it (--kernel-suite)`);
   const { name = DEFAULT_NAME } = values;
   if (!HOST_NAME.test(name))
     throw new UsageError(`--name ${name}: expected a host name: small letters, digits and dashes`);

@@ -33,6 +33,7 @@ export const imageOptions = {
   ...fetchOptions,
   include: { value: "PKG,…", parse: words, many: true, help: "packages in addition to the default ones" },
   size: { value: "SIZE", parse: size("M"), help: "size of the image (default 4G); it starts sparse" },
+  "kernel-suite": { value: "NAME", parse: text, help: `suite of the kernel (default ${DEFAULT_SUITE})` },
 } satisfies Options;
 
 /**
@@ -108,7 +109,7 @@ export async function guestFetch(options: DebianGuestOptions): Promise<void> {
   );
 }
 
-type ImageValues = Pick<ValuesOf<typeof imageOptions>, "mirror" | "suite" | "keyring" | "cache" | "include">;
+type ImageValues = Omit<ValuesOf<typeof imageOptions>, "size">;
 
 /** What boots a Debian image. */
 export interface DebianImage {
@@ -118,9 +119,10 @@ export interface DebianImage {
   readonly initrd: string;
 }
 
-/** The kernel of the default suite, which boots any suite's user space. Rejects with GuestError. */
-export async function kernelWithProgress({ mirror, keyring, cache }: ImageValues): Promise<string> {
-  return (await fetchWithProgress({ mirror, keyring, cache })).kernel;
+/** A kernel boots any suite's user space. Rejects with GuestError. */
+export async function kernelWithProgress(values: ImageValues): Promise<string> {
+  const { mirror, keyring, cache, "kernel-suite": suite } = values;
+  return (await fetchWithProgress({ mirror, keyring, cache, suite })).kernel;
 }
 
 /** The configured image for these packages, from the cache or built. Rejects with GuestError. */

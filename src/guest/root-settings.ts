@@ -59,6 +59,11 @@ ExecStart=/etc/init.d/wherry-first-boot start
 [Install]
 WantedBy=sysinit.target
 `;
+// systemd gives up after 90 s, also the console's login; on a busy host a boot takes longer.
+const TIMEOUTS = `[Manager]
+DefaultDeviceTimeoutSec=15min
+DefaultTimeoutStartSec=15min
+`;
 const NETWORKD = `[Match]
 Name=e*
 
@@ -82,9 +87,18 @@ export async function settingsText(): Promise<string> {
   const scripts = await Promise.all(
     ["configure", "first-boot", "sysinit"].map((name) => readFile(SOURCES + name, "utf8")),
   );
-  return [FSTAB, HOSTS, INTERFACES, RESOLV_CONF, INITTAB, GETTY, FIRST_BOOT_UNIT, NETWORKD, ...scripts].join(
-    "\0",
-  );
+  return [
+    FSTAB,
+    HOSTS,
+    INTERFACES,
+    RESOLV_CONF,
+    INITTAB,
+    GETTY,
+    FIRST_BOOT_UNIT,
+    TIMEOUTS,
+    NETWORKD,
+    ...scripts,
+  ].join("\0");
 }
 
 export async function writeSettings(files: RootFiles, settings: RootSettings): Promise<void> {
@@ -111,6 +125,7 @@ export async function writeSettings(files: RootFiles, settings: RootSettings): P
   const unit = "etc/systemd/system/wherry-first-boot.service";
   await files.write(unit, FIRST_BOOT_UNIT);
   files.link("etc/systemd/system/sysinit.target.wants/wherry-first-boot.service", `/${unit}`);
+  await files.write("etc/systemd/system.conf.d/wherry.conf", TIMEOUTS);
   await files.write("etc/systemd/network/80-wherry.network", NETWORKD);
   await files.write("usr/lib/wherry/sysinit", await readFile(`${SOURCES}sysinit`), 0o755);
   files.link("etc/mtab", "../proc/self/mounts");

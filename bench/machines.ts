@@ -14,8 +14,8 @@ import { QmpClient } from "../test/support/qmp-client.ts";
 import { WHERRY } from "./figures.ts";
 
 const TREE = fileURLToPath(new URL("..", import.meta.url));
-const START_MS = 20_000;
-const BOOT_MS = 180_000;
+const START_MS = 60_000;
+const BOOT_MS = 600_000;
 const PROGRAM_MS = 600_000;
 const PROMPT = /wherry:~# /;
 const APPEND = "console=ttyS0 quiet";

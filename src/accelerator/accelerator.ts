@@ -84,6 +84,8 @@ export interface AcceleratorVm {
    * A 4-byte write of `datamatch` to `guestPhys` only runs `notify` on the VMM thread; the vCPU continues.
    */
   ioeventfd(guestPhys: number, datamatch: number, notify: () => void): { remove(): void };
+  /** The doorbell that is served needs nothing more: the VMM thread may look for the next one by itself. */
+  expectDoorbell?(): void;
   /**
    * Writes of 1 to 4 bytes in this range may reach the VMM late, but before any other exit and before a pause
    * completes.

@@ -16,6 +16,10 @@ export interface BlockFile {
   read(offset: number, target: Uint8Array): Promise<void>;
   /** Resolves when later reads see the data. Extends the file; a gap reads as zeros. */
   write(offset: number, data: Uint8Array): Promise<void>;
+  /** As `read`, before it returns. False if that might take long, or fails: then `read` does it. */
+  readNow?(offset: number, target: Uint8Array): boolean;
+  /** As `write`, before it returns, within the file. False as for `readNow`. */
+  writeNow?(offset: number, data: Uint8Array): boolean;
   /** Makes all writes durable that resolved before this call. */
   flush(): Promise<void>;
   truncate(size: number): Promise<void>;

@@ -27,6 +27,10 @@ export interface BlockImage {
   readonly backing: BlockImage | undefined;
   read(offset: number, target: Uint8Array): Promise<void>;
   write(offset: number, data: Uint8Array): Promise<void>;
+  /** As `read`, before it returns. False if that might take long, or fails: then `read` does it. */
+  readNow(offset: number, target: Uint8Array): boolean;
+  /** As `write`, before it returns. False if that might take long, or fails: then `write` does all of it. */
+  writeNow(offset: number, data: Uint8Array): boolean;
   /** The range reads as zeros afterwards. `mayUnmap`: its space may be released. */
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>;
   /** The contents of the range no longer matter. */

@@ -45,6 +45,11 @@ export class RangeLock {
     }
   }
 
+  /** True if a task could claim these clusters now: one that ends before anything else runs need not. */
+  isFree(first: number, last: number, isExclusive: boolean): boolean {
+    return this.#isFree({ first, last, isExclusive }, this.#waiting.length);
+  }
+
   /** True if nothing that is held, or waits among the first `before`, excludes it. */
   #isFree(claim: Claim, before: number): boolean {
     for (const held of this.#held) if (excludes(claim, held)) return false;

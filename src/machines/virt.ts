@@ -516,7 +516,12 @@ function addVirtio(
       `${devices.length} virtio devices: the board has ${VIRTIO_COUNT} slots`,
     );
   }
-  const board: VirtioBoard = { memory: machine.memory, defer: backends.defer, legacy };
+  const board: VirtioBoard = {
+    memory: machine.memory,
+    defer: backends.defer,
+    expectMore: () => machine.vm.expectDoorbell?.(),
+    legacy,
+  };
   for (let slot = VIRTIO_COUNT - 1; slot >= 0; slot--) {
     const guestPhys = virtioSlotBase(slot);
     const make = devices[VIRTIO_COUNT - 1 - slot];

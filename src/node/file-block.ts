@@ -186,6 +186,19 @@ export class FileBlock implements BlockBackend {
     await this.#change(offset, data.length, (image) => image.write(offset, data));
   }
 
+  readNow(offset: number, target: Uint8Array): boolean {
+    return this.#image.readNow(offset, target);
+  }
+
+  writeNow(offset: number, data: Uint8Array): boolean {
+    if (!this.#active || this.readonly) return false;
+    this.record.written(offset, data.length);
+    this.#isOverlayWritten = this.#overlay !== undefined;
+    const isDone = this.#image.writeNow(offset, data);
+    this.record.written(offset, data.length);
+    return isDone;
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     await this.#change(offset, length, (image) => image.discard(offset, length));
   }

@@ -27,6 +27,17 @@ type Transfer = (
   ended: (error: Error | null, done: number) => void,
 ) => void;
 
+/** fs.readSync and fs.writeSync. */
+type TransferNow = (fd: number, bytes: Uint8Array, from: number, length: number, position: number) => number;
+
+/**
+ * What a call may take that the host's page cache serves, in ms and bytes a ms. After one that took longer,
+ * this many requests wait for the disk in another thread.
+ */
+const CACHED_MS = 0.25;
+const CACHED_BYTES_PER_MS = 1 << 20;
+const SLOW_REQUESTS = 64;
+
 /** An open file of this host. */
 export class NodeFile implements BlockFile {
   readonly name: string;
@@ -35,6 +46,8 @@ export class NodeFile implements BlockFile {
   /** Of the calls below that use the descriptor itself, which cost half of what the handle's do. */
   readonly #calls = new InFlight();
   readonly #holes: HolePuncher;
+  /** Requests that are still taken for ones that the page cache does not serve. */
+  #slow = 0;
   #size: number;
 
   private constructor(name: string, handle: FileHandle, size: number, readonly: boolean) {
@@ -104,6 +117,31 @@ export class NodeFile implements BlockFile {
         );
       }
       done += bytesRead;
+    }
+  }
+
+  readNow(offset: number, target: Uint8Array): boolean {
+    return this.#now(fs.readSync, offset, target);
+  }
+
+  writeNow(offset: number, data: Uint8Array): boolean {
+    return this.#now(fs.writeSync, offset, data);
+  }
+
+  #now(call: TransferNow, offset: number, bytes: Uint8Array): boolean {
+    if (offset + bytes.length > this.#size) return false;
+    if (this.#slow > 0) {
+      this.#slow--;
+      return false;
+    }
+    const began = performance.now();
+    try {
+      return call(this.handle.fd, bytes, 0, bytes.length, offset) === bytes.length;
+    } catch {
+      return false;
+    } finally {
+      const limit = CACHED_MS + bytes.length / CACHED_BYTES_PER_MS;
+      if (performance.now() - began > limit) this.#slow = SLOW_REQUESTS;
     }
   }
 

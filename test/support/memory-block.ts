@@ -48,3 +48,29 @@ export class MemoryBlock implements BlockBackend {
     return this.#enter("activate");
   }
 }
+
+/** One that the host's page cache serves, but for every `slowEach`th request. */
+export class QuickBlock extends MemoryBlock {
+  readonly #slowEach: number;
+  #count = 0;
+
+  constructor(sizeBytes: number, slowEach = Number.POSITIVE_INFINITY, readonly = false) {
+    super(sizeBytes, readonly);
+    this.#slowEach = slowEach;
+  }
+  #isSlow(): boolean {
+    return this.failure !== undefined || ++this.#count % this.#slowEach === 0;
+  }
+  readNow(offset: number, target: Uint8Array): boolean {
+    if (this.#isSlow()) return false;
+    this.log.push(`read now ${offset} ${target.length}`);
+    target.set(this.bytes.subarray(offset, offset + target.length));
+    return true;
+  }
+  writeNow(offset: number, data: Uint8Array): boolean {
+    if (this.#isSlow()) return false;
+    this.log.push(`write now ${offset} ${data.length}`);
+    this.bytes.set(data, offset);
+    return true;
+  }
+}

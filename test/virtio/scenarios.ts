@@ -7,7 +7,7 @@ import type { VirtioBoard } from "../../src/devices/virtio/virtio-device.ts";
 import type { VirtioMmioOptions } from "../../src/devices/virtio/virtio-mmio.ts";
 import { VirtioNet } from "../../src/devices/virtio/virtio-net.ts";
 import { VirtioRng } from "../../src/devices/virtio/virtio-rng.ts";
-import { MemoryBlock } from "../support/memory-block.ts";
+import { MemoryBlock, QuickBlock } from "../support/memory-block.ts";
 import { type MockDriver, R } from "../support/mock-driver.ts";
 
 export const DISK_BYTES = 1 << 20;
@@ -21,7 +21,7 @@ export function makeDevice(name: DeviceName, board: VirtioBoard): VirtioMmioOpti
     case "blk":
       return new VirtioBlk(board, { backend: new MemoryBlock(DISK_BYTES), serial: "wherry" });
     case "blk-mq":
-      return new VirtioBlk(board, { backend: new MemoryBlock(DISK_BYTES), queues: 4 });
+      return new VirtioBlk(board, { backend: new QuickBlock(DISK_BYTES, 5), queues: 4 });
     case "rng":
       return new VirtioRng(board, { random: (target) => target.fill(7) });
     case "console":

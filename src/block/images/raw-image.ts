@@ -43,6 +43,15 @@ export class RawImage implements BlockImage {
     await this.file.write(offset, data);
   }
 
+  readNow(offset: number, target: Uint8Array): boolean {
+    return this.file.readNow?.(offset, target) ?? false;
+  }
+
+  writeNow(offset: number, data: Uint8Array): boolean {
+    if (offset === 0 && this.#isProbed) return false;
+    return this.file.writeNow?.(offset, data) ?? false;
+  }
+
   /** Where the file system has to be written to, zeros that exist already are not, so that holes are kept. */
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
     if (mayUnmap && (await this.file.punch?.(offset, length)) === true) return;

@@ -361,3 +361,19 @@ export async function readSnapshots(
   }
   return { entries, bytes: at - header.snapshotsOffset };
 }
+
+/** True for a cluster of what the header refers to. */
+export function isFixed(header: Qcow2Header, offset: number): boolean {
+  const clusterBytes = 2 ** header.clusterBits;
+  const isIn = (start: number, bytes: number): boolean =>
+    bytes > 0 && offset + clusterBytes > start && offset < start + bytes;
+  return (
+    offset < clusterBytes ||
+    isIn(header.l1Offset, header.l1Entries * 8) ||
+    isIn(header.refcountTableOffset, header.refcountTableClusters * clusterBytes) ||
+    isIn(header.snapshotsOffset, header.snapshots * 40)
+  );
+}
+
+export const bytesOf = ({ buffer, byteOffset, byteLength }: DataView): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);

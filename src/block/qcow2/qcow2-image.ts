@@ -10,8 +10,10 @@ import { BlockError, type BlockFile } from "../block-file.ts";
 import { type BlockImage, type Extent, readWithin } from "../block-image.ts";
 import type { ClusterCodec } from "./cluster-codec.ts";
 import {
+  bytesOf,
   HEADER_AT,
   INCOMPATIBLE,
+  isFixed,
   l1Coverage,
   LAZY_REFCOUNTS,
   MAX_FILE_BYTES,
@@ -22,8 +24,10 @@ import {
 import {
   alikeEntries,
   type ClusterEntry,
+  type ClusterEntries as Run,
   entryOffset,
   isCopiedFlag,
+  isPossible,
   readEntry,
   writeCompressedEntry,
   writeEntry,
@@ -46,11 +50,6 @@ export interface Qcow2Parts {
   readonly header: Qcow2Header;
   readonly backing: BlockImage | undefined;
   readonly codec: ClusterCodec;
-}
-
-/** Clusters in a row that are alike. */
-interface Run extends ClusterEntry {
-  readonly length: number;
 }
 
 export class Qcow2Image implements BlockImage {
@@ -101,7 +100,7 @@ export class Qcow2Image implements BlockImage {
     this.#l2 = new TableCache(file, this.clusterBytes, L2_CACHE_BYTES);
     this.#refcounts = new Refcounts(file, header, refcountTable, {
       cluster: (offset) => this.#isMetadata(offset),
-      block: (offset) => this.#isFixed(offset) || this.#l2.has(offset),
+      block: (offset) => isFixed(this.header, offset) || this.#l2.has(offset),
     });
   }
 
@@ -169,20 +168,7 @@ export class Qcow2Image implements BlockImage {
 
   /** True for a cluster of the header or of a table that is known. */
   #isMetadata(offset: number): boolean {
-    return this.#isFixed(offset) || this.#l2.has(offset) || this.#refcounts.hasBlock(offset);
-  }
-
-  /** True for a cluster of what the header refers to. */
-  #isFixed(offset: number): boolean {
-    const { header, clusterBytes } = this;
-    const isIn = (start: number, bytes: number): boolean =>
-      bytes > 0 && offset + clusterBytes > start && offset < start + bytes;
-    return (
-      offset < clusterBytes ||
-      isIn(header.l1Offset, header.l1Entries * 8) ||
-      isIn(header.refcountTableOffset, header.refcountTableClusters * clusterBytes) ||
-      isIn(header.snapshotsOffset, header.snapshots * 40)
-    );
+    return isFixed(this.header, offset) || this.#l2.has(offset) || this.#refcounts.hasBlock(offset);
   }
 
   // Looking up.
@@ -211,17 +197,11 @@ export class Qcow2Image implements BlockImage {
     const index = Math.floor(offset / this.#unitBytes / this.#perTable);
     const at = await this.#l2Table(index);
     const run = await this.#l2.use(at, (table) => this.#runIn(table, offset, length));
-    if (!this.#isPossible(run))
+    if (!isPossible(run, this.#unitBytes))
       await this.#corrupt(
         `the cluster of disk offset ${offset} is at ${run.host}, which is no cluster's start`,
       );
     return run;
-  }
-
-  #isPossible({ kind, host, length }: Run): boolean {
-    if (kind === "compressed") return true;
-    const isStart = kind !== "data" || host % this.#unitBytes === 0;
-    return isStart && (host === 0 || host + this.#unitBytes + length <= MAX_FILE_BYTES);
   }
 
   /** The same at once, if the table is in memory and nothing is wrong. */
@@ -234,7 +214,7 @@ export class Qcow2Image implements BlockImage {
     }
     const table = this.#l2.peek(at);
     const run = table && this.#runIn(table, offset, length);
-    return run !== undefined && this.#isPossible(run) ? run : undefined;
+    return run !== undefined && isPossible(run, this.#unitBytes) ? run : undefined;
   }
 
   /** The entry of `offset` and those that continue it. */
@@ -260,6 +240,16 @@ export class Qcow2Image implements BlockImage {
     } finally {
       this.#reads.end(reading);
     }
+  }
+
+  readNow(offset: number, target: Uint8Array): boolean {
+    const run = this.#findNow(offset, target.length);
+    if (run?.length !== target.length) return false;
+    if (run.kind === "data")
+      return this.file.readNow?.(run.host + (offset % this.#unitBytes), target) ?? false;
+    const isZero = run.kind === "zero" || (run.kind === "absent" && this.backing === undefined);
+    if (isZero) target.fill(0);
+    return isZero;
   }
 
   async #read(offset: number, target: Uint8Array): Promise<void> {
@@ -343,6 +333,19 @@ export class Qcow2Image implements BlockImage {
       if (this.#isFull) await this.flush();
       done += await this.#writeSome(offset + done, data.subarray(done));
     }
+  }
+
+  /** Only where nothing but the data changes. */
+  writeNow(offset: number, data: Uint8Array): boolean {
+    const run = this.#findNow(offset, data.length);
+    if (this.readonly || this.#isCorrupt || run?.length !== data.length) return false;
+    if (run.kind !== "data" || !run.isCopied) return false;
+    const within = offset % this.clusterBytes;
+    const [first, end] = [offset / this.clusterBytes, (offset + data.length) / this.clusterBytes];
+    if (!this.#lock.isFree(Math.floor(first), Math.ceil(end) - 1, false)) return false;
+    for (let at = run.host; at < run.host + within + run.length; at += this.clusterBytes)
+      if (this.#isMetadata(at)) return false;
+    return this.file.writeNow?.(run.host + within, data) ?? false;
   }
 
   /** Writes to clusters of one L2 table that are alike. Returns the number of bytes. */
@@ -483,7 +486,7 @@ export class Qcow2Image implements BlockImage {
   /** The offset of an L2 table that may be changed: a new one, or a copy of one that snapshots share. */
   async #l2ForWriting(index: number): Promise<number> {
     const known = await this.#l2Table(index);
-    if (known !== 0 && (this.#isFixed(known) || this.#refcounts.hasBlock(known)))
+    if (known !== 0 && (isFixed(this.header, known) || this.#refcounts.hasBlock(known)))
       await this.#corrupt(`L2 table ${index} is at ${known}, where another table is`);
     if (known !== 0 && this.#isOwnTable(index)) return known;
     return await this.#l2Making.run(async () => {
@@ -795,6 +798,3 @@ export class Qcow2Image implements BlockImage {
       await this.#writeFeatures({ incompatible: incompatible & ~INCOMPATIBLE.DIRTY });
   }
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: DataView): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);

@@ -1,4 +1,5 @@
 // Entries of L1 and L2 tables (QEMU's docs/interop/qcow2.txt, "Cluster mapping").
+import { MAX_FILE_BYTES } from "./qcow2-header.ts";
 import type { Table } from "./table-cache.ts";
 
 const COPIED_HI = 0x8000_0000;
@@ -110,4 +111,16 @@ export function writeCompressedEntry(
 export function writeCopied(view: DataView, index: number, isCopied: boolean): void {
   const hi = view.getUint32(index * 8);
   view.setUint32(index * 8, (isCopied ? hi | COPIED_HI : hi & ~COPIED_HI) >>> 0);
+}
+
+/** Clusters in a row that are alike. */
+export interface ClusterEntries extends ClusterEntry {
+  readonly length: number;
+}
+
+/** False for what no image has: a cluster's start elsewhere than at a multiple, or beyond all files. */
+export function isPossible({ kind, host, length }: ClusterEntries, unitBytes: number): boolean {
+  if (kind === "compressed") return true;
+  const isStart = kind !== "data" || host % unitBytes === 0;
+  return isStart && (host === 0 || host + unitBytes + length <= MAX_FILE_BYTES);
 }

@@ -10,6 +10,10 @@ export interface BlockBackend {
   read(offset: number, target: Uint8Array): Promise<void>;
   /** Resolves when later reads see the data; it is durable only after `flush`. */
   write(offset: number, data: Uint8Array): Promise<void>;
+  /** As `read`, before it returns. False if that might take long, or fails: then `read` does it. */
+  readNow?(offset: number, target: Uint8Array): boolean;
+  /** As `write`, before it returns. False if that might take long, or fails: then `write` does all of it. */
+  writeNow?(offset: number, data: Uint8Array): boolean;
   /** Makes all writes durable that resolved before this call. */
   flush(): Promise<void>;
   /** The contents of the range no longer matter; its space may be released. */

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { BlockBackend } from "./block-backend.ts";
 import { VirtioBlk, type VirtioBlkOptions } from "./virtio-blk.ts";
-import { MemoryBlock } from "../../../test/support/memory-block.ts";
+import { MemoryBlock, QuickBlock } from "../../../test/support/memory-block.ts";
 import { MockDriver, MODES, R, testBoard } from "../../../test/support/mock-driver.ts";
 
 const IN = 0;
@@ -295,5 +295,69 @@ describe("virtio-blk", () => {
     );
     expect(queue.collect()).toEqual([]);
     await expect.poll(() => driver.queue(1).collect().length).toBe(1);
+  });
+});
+
+describe("virtio-blk on a backend that has the data at hand", () => {
+  it("answers before the notification returns, with one interrupt for all", () => {
+    const backing = new QuickBlock(64 * 512);
+    const { queue, driver, device, board } = setUp({ backing });
+    let expected = 0;
+    board.expectMore = () => void expected++;
+    const data = pattern(1024, 5);
+    queue.post({ out: [header(OUT, 3n), data.subarray(0, 100), data.subarray(100)], in: [1] });
+    queue.post({ out: [header(IN, 3n)], in: [512, 512, 1] });
+    queue.post({ out: [header(IN, 4n)], in: [513] });
+    queue.notify();
+    const done = queue.collect();
+    expect(done.map(({ length }) => length)).toEqual([1, 1025, 513]);
+    expect(done.map((each) => statusOf(each.data))).toEqual([OK, OK, OK]);
+    expect(done[1]?.data.subarray(0, 1024)).toEqual(data);
+    expect(done[2]?.data.subarray(0, 512)).toEqual(data.subarray(512));
+    expect([driver.irq, device.state.requests.length, expected]).toEqual([true, 0, 1]);
+  });
+
+  it("reads all of a request again of which a part is not at hand", async () => {
+    const backing = new QuickBlock(1024 * 512, 2);
+    const { queue, driver } = setUp({ backing });
+    const data = pattern(300 * 512, 8);
+    backing.bytes.set(data);
+    // Two pieces, of which the second one is slow.
+    const read = queue.request({ out: [header(IN)], in: [300 * 512, 1] });
+    const behind = queue.request({ out: [header(IN, 1n)], in: [512, 1] });
+    expect(backing.log).toEqual(["read now 0 131072", "read 0 153600", "read now 512 512"]);
+    expect((await read).data.subarray(0, data.length)).toEqual(data);
+    expect((await behind).data.subarray(0, 512)).toEqual(data.subarray(512, 1024));
+    expect(driver.irq).toBe(true);
+  });
+
+  it("flushes each write of a driver without a cache, and refuses as it does otherwise", async () => {
+    const backing = new QuickBlock(64 * 512);
+    const { queue } = setUp({ backing, without: [F_FLUSH, F_CONFIG_WCE] });
+    await queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    expect(backing.log).toEqual(["write 0 512", "flush"]);
+    expect(statusOf((await queue.request({ out: [header(IN, 64n)], in: [512, 1] })).data)).toBe(IOERR);
+    const readonly = setUp({ backing: new QuickBlock(4096, 99, true) });
+    const refused = await readonly.queue.request({ out: [header(OUT), pattern(512, 1)], in: [1] });
+    expect(statusOf(refused.data)).toBe(IOERR);
+    backing.failure = new Error("EIO: i/o error");
+    expect(statusOf((await queue.request({ out: [header(IN)], in: [512, 1] })).data)).toBe(IOERR);
+  });
+
+  it("lets other events have their turn if the driver adds requests as fast as they are served", async () => {
+    const backing = new QuickBlock(64 * 512);
+    const { queue } = setUp({ backing, num: 4 });
+    const readNow = backing.readNow.bind(backing);
+    let served = 0;
+    backing.readNow = (offset, target) => {
+      // The status of the one before is there: its descriptors are free again.
+      if (++served < 50) queue.collect();
+      if (served < 50) queue.post({ out: [header(IN)], in: [513] });
+      return readNow(offset, target);
+    };
+    queue.post({ out: [header(IN)], in: [513] });
+    queue.notify();
+    expect(served).toBe(4);
+    await expect.poll(() => served).toBe(50);
   });
 });

@@ -6,7 +6,7 @@ import { blkFields, type BlkRequest } from "./virtio-blk-state.ts";
 import { VirtioDevice, type VirtioBoard } from "./virtio-device.ts";
 import { feature, VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_F_ANY_LAYOUT } from "./virtio-feature-bits.ts";
 import type { VirtioState } from "./virtio-state.ts";
-import { chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
+import { type Chain, chainProblem, readSegments, segmentsLength, writeSegments } from "./virtqueue.ts";
 import { encodeUtf8 } from "../../base/text.ts";
 
 export const VIRTIO_BLK_F_SEG_MAX = 2;
@@ -44,6 +44,10 @@ const CONFIG_SIZE = 57;
 const CONFIG_WRITEBACK = 32;
 /** The piece size of a transfer, so that a request of any size allocates no more. */
 const PIECE_BYTES = 1 << 20;
+/** The same for transfers that are done at once: it stays in the host's cache. */
+const NOW_BYTES = 1 << 17;
+/** Buffers of PIECE_BYTES that are kept, since new ones are zeroed and collected. */
+const KEPT_BUFFERS = 4;
 /** Requests that run concurrently. */
 const MAX_RUNNING = 32;
 
@@ -54,6 +58,9 @@ export interface VirtioBlkOptions {
   /** Request queues, 1 to 64. Default: 1. */
   readonly queues?: number;
 }
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: DataView<ArrayBuffer>): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
 
 type BlkFields = ReturnType<typeof blkFields>;
 
@@ -69,6 +76,9 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
    */
   #cancelled = 0;
   readonly #settled: (() => void)[] = [];
+  readonly #header = new DataView(new ArrayBuffer(HEADER_BYTES));
+  #now: Uint8Array | undefined;
+  readonly #buffers: Uint8Array[] = [];
   /** The driver's choice in `writeback` (CONFIG_WCE); a cache of the configuration space. */
   #writeback = true;
 
@@ -153,20 +163,59 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
 
   protected override handleQueue(index: number): void {
     const queue = this.queue(index);
+    let served = 0;
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
       const lengths = [segmentsLength(chain.readable), segmentsLength(chain.writable)] as const;
       if (lengths[0] < HEADER_BYTES || lengths[1] < 1) {
         this.needsReset(`queue ${index}: a request of ${lengths[0]} bytes with ${lengths[1]} for the answer`);
         break;
       }
-      this.#accept({ queue: index, ...chain });
+      if (this.#executeNow(chain)) {
+        const statusAt = lengths[1] - 1;
+        writeSegments(this.board.memory, chain.writable, Uint8Array.of(VIRTIO_BLK_S_OK), statusAt);
+        queue.push(chain, statusAt + 1);
+        if (++served < queue.state.num) continue;
+        // The driver adds requests as fast as they are served: other events have their turn.
+        this.board.defer(() => this.notify(index));
+        break;
+      }
+      const request = { queue: index, ...chain };
+      this.state.requests.push(request);
+      this.#waiting.push(request);
     }
+    if (served > 0) this.interrupt(queue);
+    if (served > 0 && this.state.requests.length === 0) this.board.expectMore?.();
     this.#startWaiting();
   }
 
-  #accept(request: BlkRequest): void {
-    this.state.requests.push(request);
-    this.#waiting.push(request);
+  /** Reads or writes, if the backend can do that without a wait. False: nothing of the answer is there. */
+  #executeNow(chain: Chain): boolean {
+    const { memory } = this.board;
+    const backend = this.#backend;
+    // What came before it waits, for its turn or for the disk.
+    if (this.#waiting.length > 0 || this.#cancelled > 0) return false;
+    readSegments(memory, chain.readable, bytesOf(this.#header));
+    const type = this.#header.getUint32(0, true);
+    const isRead = type === VIRTIO_BLK_T_IN && backend.readNow !== undefined;
+    const isWrite = type === VIRTIO_BLK_T_OUT && backend.writeNow !== undefined && this.#isWriteback;
+    if (!isRead && (!isWrite || backend.readonly)) return false;
+    const offset = Number(this.#header.getBigUint64(8, true)) * SECTOR;
+    const length = isRead
+      ? segmentsLength(chain.writable) - 1
+      : segmentsLength(chain.readable) - HEADER_BYTES;
+    if (length > PIECE_BYTES || !this.#inRange(offset, length)) return false;
+    this.#now ??= new Uint8Array(NOW_BYTES);
+    for (let done = 0; done < length; done += NOW_BYTES) {
+      const piece = this.#now.subarray(0, length - done);
+      if (isRead) {
+        if (backend.readNow?.(offset + done, piece) !== true) return false;
+        writeSegments(memory, chain.writable, piece, done);
+      } else {
+        readSegments(memory, chain.readable, piece, HEADER_BYTES + done);
+        if (backend.writeNow?.(offset + done, piece) !== true) return false;
+      }
+    }
+    return true;
   }
 
   #startWaiting(): void {
@@ -239,27 +288,40 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   async #read(request: BlkRequest, offset: number): Promise<number> {
     const length = segmentsLength(request.writable) - 1;
     if (!this.#inRange(offset, length)) return VIRTIO_BLK_S_IOERR;
-    const buffer = new Uint8Array(Math.min(PIECE_BYTES, length));
+    const buffer = this.#takeBuffer(length);
     for (let done = 0; done < length; done += buffer.length) {
       const piece = buffer.subarray(0, length - done);
       await this.#backend.read(offset + done, piece);
       if (!this.#isLive(request)) break;
       writeSegments(this.board.memory, request.writable, piece, done);
     }
+    this.#keepBuffer(buffer);
     return VIRTIO_BLK_S_OK;
   }
 
   async #write(request: BlkRequest, offset: number): Promise<number> {
     const length = segmentsLength(request.readable) - HEADER_BYTES;
     if (this.#backend.readonly || !this.#inRange(offset, length)) return VIRTIO_BLK_S_IOERR;
-    const buffer = new Uint8Array(Math.min(PIECE_BYTES, length));
+    const buffer = this.#takeBuffer(length);
     for (let done = 0; done < length && this.#isLive(request); done += buffer.length) {
       const piece = buffer.subarray(0, length - done);
       readSegments(this.board.memory, request.readable, piece, HEADER_BYTES + done);
       await this.#backend.write(offset + done, piece);
     }
+    this.#keepBuffer(buffer);
     if (!this.#isWriteback) await this.#backend.flush();
     return VIRTIO_BLK_S_OK;
+  }
+
+  /** Of at most PIECE_BYTES, with any contents. */
+  #takeBuffer(length: number): Uint8Array {
+    if (length <= NOW_BYTES) return new Uint8Array(length);
+    return this.#buffers.pop() ?? new Uint8Array(PIECE_BYTES);
+  }
+
+  /** Nobody uses it any more. */
+  #keepBuffer(buffer: Uint8Array): void {
+    if (buffer.length === PIECE_BYTES && this.#buffers.length < KEPT_BUFFERS) this.#buffers.push(buffer);
   }
 
   #getId(request: BlkRequest): number {

@@ -28,6 +28,8 @@ export interface VirtioBoard {
   readonly memory: GuestMemory;
   /** Runs `task` soon, after pending events of the VMM thread. */
   defer(task: () => void): void;
+  /** A notification was served to its end at once: others that follow it closely may be waited for. */
+  expectMore?(): void;
   /** mmio version 1 (QEMU's `force-legacy`). Default: version 2. */
   readonly legacy?: boolean;
   /** Reports a driver's mistake that put a device into DEVICE_NEEDS_RESET. */

@@ -23,6 +23,11 @@ function polled(polls = true) {
   let served = 0;
   let fault: Error | undefined;
   const isPolled = (): boolean => Atomics.load(new Int32Array(buffer), VM_EXIT_POLL >>> 2) === 1;
+  const tick = (): number => {
+    now += 1000;
+    while (script[0] !== undefined && script[0].at <= now) script.shift()?.act();
+    return now;
+  };
   const poll: ExitPoll = new ExitPoll(
     buffer,
     vcpus,
@@ -39,11 +44,7 @@ function polled(polls = true) {
       }
     },
     polls ? { ns: POLL_NS, defer: (task) => void deferred.push(task) } : undefined,
-    () => {
-      now += 1000;
-      while (script[0] !== undefined && script[0].at <= now) script.shift()?.act();
-      return now;
-    },
+    tick,
   );
   const post = (gapNs: number, vcpu = vcpus[0]): void => {
     vcpu.store(RUN_GAP_NS, gapNs);
@@ -54,7 +55,7 @@ function polled(polls = true) {
     poll.signalled();
   };
   return {
-    ...{ poll, post, exit, vcpus, ioeventfds, deferred, script, isPolled },
+    ...{ poll, post, exit, tick, vcpus, ioeventfds, deferred, script, isPolled },
     now: () => now,
     calls: () => calls,
     served: () => served,
@@ -137,4 +138,28 @@ test("after an exit that cannot be served, vCPUs signal again", () => {
   p.script.push({ at: 20_000, act: () => (p.fail(new Error("a device failed")), p.post(SOON)) });
   expect(() => p.exit(SOON)).toThrow("a device failed");
   expect(p.isPolled()).toBe(false);
+});
+
+test("the next doorbell is waited for where those before it came soon, and needed nothing more", () => {
+  const p = polled();
+  let rings = 0;
+  p.ioeventfds.add(DOORBELL, 0, () => (rings++, p.poll.expectDoorbell()));
+  const ring = (): void => {
+    expect(p.ioeventfds.match(DOORBELL, 0)).toBe(true);
+    if (!p.isPolled()) p.poll.signalled();
+  };
+  const again = (gapNs: number): void => void p.script.push({ at: p.now() + gapNs, act: ring });
+  ring();
+  // Longer than exits are waited for.
+  again(3 * POLL_NS);
+  ring();
+  expect([rings, p.isPolled(), p.script.length]).toEqual([3, false, 0]);
+  for (let i = 0; i < 1000; i++) p.tick();
+  for (let late = 0; late < 4; late++) {
+    for (let i = 0; i < 1000; i++) p.tick();
+    ring();
+  }
+  const before = p.now();
+  ring();
+  expect([rings, p.now() - before < POLL_NS]).toEqual([8, true]);
 });

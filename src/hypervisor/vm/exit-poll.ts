@@ -16,7 +16,9 @@ export interface ExitPollOptions {
   readonly defer: (task: () => void) => void;
 }
 
-/** Pending events of the VMM thread, such as timers, wait no longer than this. */
+/** How long to look for the next doorbell, in ns: what a guest does between two requests of its disk. */
+const DOORBELL_NS = 300_000;
+/** Pending events of the VMM thread, such as timers, wait no longer than this and one look. */
 const TURN_NS = 500_000;
 /** The clock is read once for so many looks. */
 const LOOKS = 64;
@@ -26,6 +28,9 @@ const MAX_LOOKS = 100_000;
 const EXPECTED = 2;
 const MAX_SCORE = 4;
 
+const scored = (score: number, isSoon: boolean): number =>
+  isSoon ? Math.min(score + 1, MAX_SCORE) : Math.max(score - 1, 0);
+
 export class ExitPoll {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #requests: readonly VcpuRequests[];
@@ -34,6 +39,9 @@ export class ExitPoll {
   readonly #options: ExitPollOptions | undefined;
   readonly #monotonicNs: () => number;
   #score = 0;
+  /** The same for doorbells. */
+  #doorbells = 0;
+  #lastDoorbellNs = 0;
   #isPolling = false;
 
   /** `serve` answers all exits and doorbells. Without options there is no polling. */
@@ -55,8 +63,21 @@ export class ExitPoll {
 
   /** Records an exit of this vCPU. */
   exited(vcpu: VcpuRequests): void {
-    const isSoon = vcpu.load(RUN_GAP_NS) < (this.#options?.ns ?? 0);
-    this.#score = isSoon ? Math.min(this.#score + 1, MAX_SCORE) : Math.max(this.#score - 1, 0);
+    this.#score = scored(this.#score, vcpu.load(RUN_GAP_NS) < (this.#options?.ns ?? 0));
+  }
+
+  /** Records a doorbell that has been served to its end: the VMM thread waits only for the next one. */
+  expectDoorbell(): void {
+    const now = this.#monotonicNs();
+    this.#doorbells = scored(this.#doorbells, now - this.#lastDoorbellNs < DOORBELL_NS);
+    this.#lastDoorbellNs = now;
+  }
+
+  /** How long to look for what comes next; 0: not at all. */
+  get #lookNs(): number {
+    if (this.#options === undefined) return 0;
+    if (this.#doorbells >= EXPECTED) return Math.max(DOORBELL_NS, this.#options.ns);
+    return this.#score >= EXPECTED ? this.#options.ns : 0;
   }
 
   /** A vCPU has signalled: serves what there is, and then what comes while more is expected. */
@@ -73,10 +94,10 @@ export class ExitPoll {
     const options = this.#options;
     let goesOn = false;
     try {
-      if (options === undefined || this.#score < EXPECTED) return;
+      if (options === undefined || this.#lookNs === 0) return;
       this.#set(true);
       const turnEnd = this.#monotonicNs() + TURN_NS;
-      while (this.#comes(options.ns)) {
+      while (this.#comes(this.#lookNs)) {
         this.#serve();
         if (this.#monotonicNs() < turnEnd) continue;
         goesOn = true;

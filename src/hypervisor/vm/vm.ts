@@ -316,6 +316,9 @@ export class Vm implements AcceleratorVm {
     if (this.#exact) return { remove: () => {} };
     return this.#ioeventfds.add(guestPhys, datamatch, notify);
   }
+  expectDoorbell(): void {
+    this.#exitPoll.expectDoorbell();
+  }
   coalesceMmio(guestPhys: number, size: number): void {
     if (!this.#exact) this.#coalesced.addZone(guestPhys, size);
   }

@@ -59,9 +59,6 @@ export interface VirtioBlkOptions {
   readonly queues?: number;
 }
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: DataView<ArrayBuffer>): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);
-
 type BlkFields = ReturnType<typeof blkFields>;
 
 export class VirtioBlk extends VirtioDevice<BlkFields> {
@@ -77,7 +74,7 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   #cancelled = 0;
   readonly #settled: (() => void)[] = [];
   readonly #header = new DataView(new ArrayBuffer(HEADER_BYTES));
-  #now: Uint8Array | undefined;
+  readonly #now = new Uint8Array(NOW_BYTES);
   readonly #buffers: Uint8Array[] = [];
   /** The driver's choice in `writeback` (CONFIG_WCE); a cache of the configuration space. */
   #writeback = true;
@@ -192,9 +189,8 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
   #executeNow(chain: Chain): boolean {
     const { memory } = this.board;
     const backend = this.#backend;
-    // What came before it waits, for its turn or for the disk.
     if (this.#waiting.length > 0 || this.#cancelled > 0) return false;
-    readSegments(memory, chain.readable, bytesOf(this.#header));
+    readSegments(memory, chain.readable, new Uint8Array(this.#header.buffer));
     const type = this.#header.getUint32(0, true);
     const isRead = type === VIRTIO_BLK_T_IN && backend.readNow !== undefined;
     const isWrite = type === VIRTIO_BLK_T_OUT && backend.writeNow !== undefined && this.#isWriteback;
@@ -204,7 +200,6 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
       ? segmentsLength(chain.writable) - 1
       : segmentsLength(chain.readable) - HEADER_BYTES;
     if (length > PIECE_BYTES || !this.#inRange(offset, length)) return false;
-    this.#now ??= new Uint8Array(NOW_BYTES);
     for (let done = 0; done < length; done += NOW_BYTES) {
       const piece = this.#now.subarray(0, length - done);
       if (isRead) {
@@ -319,7 +314,6 @@ export class VirtioBlk extends VirtioDevice<BlkFields> {
     return this.#buffers.pop() ?? new Uint8Array(PIECE_BYTES);
   }
 
-  /** Nobody uses it any more. */
   #keepBuffer(buffer: Uint8Array): void {
     if (buffer.length === PIECE_BYTES && this.#buffers.length < KEPT_BUFFERS) this.#buffers.push(buffer);
   }

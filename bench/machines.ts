@@ -205,8 +205,8 @@ export class BenchMachine {
     const from = this.#console.text.length;
     const mark = `-${from}`;
     this.#console.type(
-      `echo b''egin${mark}; t=$EPOCHREALTIME; s=$({ ${command}; } 2>/dev/shm/errors </dev/null | cksum); r=$?; u=$EPOCHREALTIME; ` +
-        `echo e''nd${mark}; [ $r = 0 ] || cat /dev/shm/errors; echo r''esult=$r $t $u $s.\n`,
+      `echo b''egin${mark}; t=$EPOCHREALTIME; s=$({ ${command}; echo $? >/dev/shm/status; } 2>/dev/shm/errors </dev/null | cksum); u=$EPOCHREALTIME; ` +
+        `echo e''nd${mark}; r=$(cat /dev/shm/status); [ $r = 0 ] || cat /dev/shm/errors; echo r''esult=$r $t $u $s.\n`,
     );
     const result = /result=(\d+) (\S+) (\S+) (\d+ \d+)\.\r?\n/;
     const [, status, begun, ended, checksum = ""] = await this.#console.see(result, PROGRAM_MS, from);

@@ -98,7 +98,7 @@ export const JOBS: readonly Job[] = [
   ),
   job(
     "ruby",
-    "ruby -e 'puts File.read(\"/work/text4\").scan(/[a-z_]+/).tally.sort_by { |k, v| [-v, k] }.first(20).inspect'",
+    "ruby -Ku -e 'puts File.read(\"/work/text4\").scan(/[a-z_]+/).tally.sort_by { |k, v| [-v, k] }.first(20).inspect'",
   ),
   job("node-start", "node -e 'console.log(1)'"),
   job(

@@ -79,9 +79,7 @@ async function boot(monitor: Monitor, harts: number, cache: string): Promise<Ben
   const environment = { XDG_CACHE_HOME: cache };
   const hardware = { harts, memoryMib: given.memory, kernel, initrd, disk, prompt: PROMPT, environment };
   const machine = await BenchMachine.boot(monitor, hardware);
-  await machine.run(
-    "dmesg -n 1; bind 'set enable-bracketed-paste off'; set -o pipefail; export PAGER=cat; cd /work",
-  );
+  await machine.run("dmesg -n 1; bind 'set enable-bracketed-paste off'; export PAGER=cat; cd /work");
   await machine.freeze();
   return machine;
 }

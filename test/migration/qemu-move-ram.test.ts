@@ -59,7 +59,8 @@ describe.each(["7.2", "10.0", "11.1"] as const)("with QEMU %s", { timeout: LIMIT
     expect(ram["transferred"]).toBeGreaterThan(ram["multifd-bytes"] ?? 0);
   });
 
-  here("a source with more channels than expected resumes", async () => {
+  // Seen once, on a busy host: QEMU 7.2 did not come to an end of its failure.
+  here("a source with more channels than expected resumes", { retry: 1 }, async () => {
     const socket = `unix:${fresh("multifd")}`;
     const source = await own();
     await reaches(source, "running");

@@ -46,6 +46,6 @@ export function buildGuest(folder: string): Guest {
     initrd,
     firmware: debian.opensbi,
     // The kernel's messages are read from /dev/kmsg, so they do not interrupt the numbered lines.
-    append: "console=ttyS0 loglevel=1 panic=-1",
+    append: "console=ttyS0 loglevel=2 panic=-1",
   };
 }

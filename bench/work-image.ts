@@ -38,7 +38,7 @@ export async function workGuest(): Promise<WorkGuest> {
   const disk = join(cache, `work-${key}.img`);
   if (!(await exists(disk))) {
     await mkdir(cache, { recursive: true });
-    for (const old of await readdir(cache)) if (/^work-.*\.img/.test(old)) await rm(join(cache, old));
+    for (const old of await readdir(cache)) if (/^work-.*\.img$/.test(old)) await rm(join(cache, old));
     await makeImage(disk, kernel, initrd);
   }
   return { kernel, initrd, opensbi, version, disk };

@@ -60,7 +60,10 @@ export interface TerminalStreams {
   readonly stdout: WriteStream | NodeJS.WriteStream;
 }
 
-/** Keys come as they are typed, and output is left as the guest's terminal has made it. */
+/**
+ * Keys come as they are typed, and output is left as the guest's terminal has made it: for a process that
+ * prints nothing of its own meanwhile.
+ */
 export function makeRaw(stdin: ReadStream | NodeJS.ReadStream): void {
   stdin.setRawMode(true);
   // Node leaves it to the terminal to add a CR to each LF, which programs that move the cursor do not expect.
@@ -94,7 +97,7 @@ export function openTerminal(events: TerminalEvents, streams: TerminalStreams = 
   };
   // `exit` runs for process.exit, for an uncaught error, and after our signal handlers.
   process.on("exit", restore);
-  if (raw) makeRaw(stdin);
+  if (raw) stdin.setRawMode(true);
   stdin.on("data", onData);
   stdin.on("end", onEnd);
   // A terminal that was closed fails with EIO, also when it is to be restored: the guest has no more input.
